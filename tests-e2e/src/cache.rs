@@ -24,7 +24,7 @@ pub fn installed(kind: &str, name: &str) -> anyhow::Result<PathBuf> {
     let wanted = |line: &&str| line.split_whitespace().take(2).eq([kind, name]);
     let line = PINS.iter().flat_map(|pins| pins.lines()).find(wanted);
     let line = line.with_context(|| format!("tests-e2e/pins.txt names no {kind} {name}"))?;
-    let folder = root()?.join(folder(line));
+    let folder = root()?.join(folder_name(line));
     if !folder.join("installed").exists() {
         bail!("{name} is not installed in {}; run ./test, or ./test --install", folder.display());
     }
@@ -32,7 +32,7 @@ pub fn installed(kind: &str, name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// The name of the folder of a line; `./test` derives the same.
-fn folder(line: &str) -> String {
+fn folder_name(line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
     let keep = |c: char| c.is_ascii_alphanumeric() || ".@=_-".contains(c);
     words.join(" ").chars().map(|c| if keep(c) { c } else { '+' }).collect()
@@ -75,17 +75,17 @@ pub fn npm(name: &str, file: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// A file of this package's own folder.
-pub fn own(file: &str) -> PathBuf {
+pub fn project_file(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::folder;
+    use super::folder_name;
 
     #[test]
     fn folders_are_named_as_the_script_names_them() {
-        assert_eq!(folder("npm  a @b/c@1.2.3"), "npm+a+@b+c@1.2.3");
-        assert_eq!(folder("venv x y[z]==1"), "venv+x+y+z+==1");
+        assert_eq!(folder_name("npm  a @b/c@1.2.3"), "npm+a+@b+c@1.2.3");
+        assert_eq!(folder_name("venv x y[z]==1"), "venv+x+y+z+==1");
     }
 }

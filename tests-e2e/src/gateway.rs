@@ -13,11 +13,11 @@ use crate::{http, wait};
 pub struct Backend {
     /// Its name, which is also its prefix.
     pub name: String,
-    kind: Kind,
-    more: String,
+    kind: BackendKind,
+    extra: String,
 }
 
-enum Kind {
+enum BackendKind {
     Url { transport: &'static str, url: String },
     Process { command: String, args: Vec<String>, env: Vec<(String, String)> },
 }
@@ -27,32 +27,36 @@ impl Backend {
     pub fn http(name: impl Into<String>, url: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            kind: Kind::Url { transport: "streamable-http", url: url.into() },
-            more: String::new(),
+            kind: BackendKind::Url { transport: "streamable-http", url: url.into() },
+            extra: String::new(),
         }
     }
 
     /// A backend over the HTTP+SSE of 2024-11-05.
     pub fn sse(name: impl Into<String>, url: impl Into<String>) -> Self {
-        Self { name: name.into(), kind: Kind::Url { transport: "sse", url: url.into() }, more: String::new() }
+        Self {
+            name: name.into(),
+            kind: BackendKind::Url { transport: "sse", url: url.into() },
+            extra: String::new(),
+        }
     }
 
     /// A backend that the gateway starts itself, with the program and arguments of `command`.
     pub fn stdio(name: impl Into<String>, command: &Command) -> Self {
         let text = |word: &std::ffi::OsStr| word.to_string_lossy().into_owned();
         let env = command.get_envs().filter_map(|(key, value)| Some((text(key), text(value?))));
-        let kind = Kind::Process {
+        let kind = BackendKind::Process {
             command: text(command.get_program()),
             args: command.get_args().map(text).collect(),
             env: env.collect(),
         };
-        Self { name: name.into(), kind, more: String::new() }
+        Self { name: name.into(), kind, extra: String::new() }
     }
 
     /// The same with further settings, as they stand in a config file: `timeout: 2s`.
     #[must_use]
     pub fn with(mut self, settings: &str) -> Self {
-        self.more.push_str(&format!(", {settings}"));
+        self.extra.push_str(&format!(", {settings}"));
         self
     }
 
@@ -61,10 +65,10 @@ impl Backend {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let name = quoted(&self.name);
         match &self.kind {
-            Kind::Url { transport, url } => {
-                format!("  - {{name: {name}, transport: {transport}, url: {}{}}}\n", quoted(url), self.more)
+            BackendKind::Url { transport, url } => {
+                format!("  - {{name: {name}, transport: {transport}, url: {}{}}}\n", quoted(url), self.extra)
             }
-            Kind::Process { command, args, env } => {
+            BackendKind::Process { command, args, env } => {
                 let args: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
                 let env: Vec<String> =
                     env.iter().map(|(key, value)| format!("{key}: {}", quoted(value))).collect();
@@ -73,7 +77,7 @@ impl Backend {
                     quoted(command),
                     args.join(", "),
                     env.join(", "),
-                    self.more
+                    self.extra
                 )
             }
         }
@@ -82,19 +86,19 @@ impl Backend {
 
 /// How names of several backends are kept apart.
 #[derive(Clone, Copy)]
-pub enum Names {
+pub enum NamePolicy {
     /// Every name gets its backend's name in front.
     Prefixed,
     /// As the backends spell them, as long as they do not collide.
-    AsTheyAre,
+    Unchanged,
 }
 
 /// The config file of a gateway in front of `backends`; `extra` is appended as it is.
 #[must_use]
-pub fn config(names: Names, backends: &[Backend], extra: &str) -> String {
+pub fn config(names: NamePolicy, backends: &[Backend], extra: &str) -> String {
     let resolution = match names {
-        Names::Prefixed => "prefix",
-        Names::AsTheyAre => "auto",
+        NamePolicy::Prefixed => "prefix",
+        NamePolicy::Unchanged => "auto",
     };
     let mut text = format!(
         "name: e2e\nincomingAuth: {{type: anonymous}}\noutgoingAuth: {{source: inline}}\n\
@@ -143,8 +147,9 @@ impl Gateway {
         let answered = wait::until("the gateway is ready", || {
             http::get(&ready, &[]).ok().filter(|response| response.status == 200)
         });
-        answered
-            .with_context(|| format!("{ready} with this config:\n{config}\nit said:\n{}", process.said()))?;
+        answered.with_context(|| {
+            format!("{ready} with this config:\n{config}\nit said:\n{}", process.output())
+        })?;
         Ok(Self { process, url, _folder: folder })
     }
 }

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::wait::PATIENCE;
+use crate::wait::TIMEOUT;
 
 /// The head of an answer, and its body as a stream.
 pub struct Response {
@@ -19,11 +19,11 @@ pub struct Response {
 
 struct Body {
     from: BufReader<TcpStream>,
-    left: Left,
+    framing: BodyFraming,
 }
 
 /// What is left of a body.
-enum Left {
+enum BodyFraming {
     Bytes(u64),
     Chunks,
     Chunk(u64),
@@ -36,18 +36,23 @@ pub fn get(url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response> {
     send("GET", url, headers, &[])
 }
 
-/// Sends a request and waits for the head of its answer. Every read waits at most [`PATIENCE`].
+/// Sends a request and waits for the head of its answer. Every read waits at most [`TIMEOUT`].
 pub fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> anyhow::Result<Response> {
     begin(method, url, headers, body)?.response()
 }
 
 /// Sends a request and waits for nothing.
-pub fn begin(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> anyhow::Result<Pending> {
+pub fn begin(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> anyhow::Result<PendingResponse> {
     let rest = url.strip_prefix("http://").with_context(|| format!("{url} is no http URL"))?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut socket = TcpStream::connect(host).with_context(|| format!("nobody listens on {host}"))?;
     socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     let mut head = format!("{method} /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -56,13 +61,13 @@ pub fn begin(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> 
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(body);
     socket.write_all(&bytes)?;
-    Ok(Pending(socket))
+    Ok(PendingResponse(socket))
 }
 
 /// A request that is on its way. Dropping it hangs up.
-pub struct Pending(TcpStream);
+pub struct PendingResponse(TcpStream);
 
-impl Pending {
+impl PendingResponse {
     /// Waits for the head of the answer.
     pub fn response(self) -> anyhow::Result<Response> {
         read_head(self.0)
@@ -84,15 +89,15 @@ fn read_head(socket: TcpStream) -> anyhow::Result<Response> {
     }
     let value = |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let left = if value("transfer-encoding").is_some_and(|value| value.contains("chunked")) {
-        Left::Chunks
+        BodyFraming::Chunks
     } else if let Some(length) = value("content-length") {
-        Left::Bytes(length.parse()?)
+        BodyFraming::Bytes(length.parse()?)
     } else if status == 204 {
-        Left::Nothing
+        BodyFraming::Nothing
     } else {
-        Left::UntilClosed
+        BodyFraming::UntilClosed
     };
-    Ok(Response { status, headers, body: Body { from, left }, socket })
+    Ok(Response { status, headers, body: Body { from, framing: left }, socket })
 }
 
 fn read_line(from: &mut impl BufRead) -> anyhow::Result<String> {
@@ -116,25 +121,30 @@ impl Response {
     }
 
     /// The messages of the body: one if it is JSON, each event's data if it is a stream.
-    pub fn messages(self) -> anyhow::Result<Messages> {
+    pub fn messages(self) -> anyhow::Result<MessageStream> {
         let stream = self.header("content-type").is_some_and(|media| media.starts_with("text/event-stream"));
-        Ok(Messages { status: self.status, stream, from: BufReader::new(self.body), socket: self.socket })
+        Ok(MessageStream {
+            status: self.status,
+            is_event_stream: stream,
+            from: BufReader::new(self.body),
+            socket: self.socket,
+        })
     }
 }
 
 /// The messages of an answer, as they come in.
-pub struct Messages {
+pub struct MessageStream {
     /// The status code.
     pub status: u16,
-    stream: bool,
+    is_event_stream: bool,
     from: BufReader<Body>,
     socket: TcpStream,
 }
 
-impl Messages {
+impl MessageStream {
     /// The next message; `None` at the end.
     pub fn next_message(&mut self) -> anyhow::Result<Option<String>> {
-        if !self.stream {
+        if !self.is_event_stream {
             let mut text = String::new();
             self.from.read_to_string(&mut text)?;
             return Ok((!text.is_empty()).then_some(text));
@@ -155,7 +165,7 @@ impl Messages {
     }
 }
 
-impl Drop for Messages {
+impl Drop for MessageStream {
     fn drop(&mut self) {
         self.socket.shutdown(Shutdown::Both).ok();
     }
@@ -163,18 +173,18 @@ impl Drop for Messages {
 
 impl Read for Body {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        let limit = match self.left {
-            Left::Nothing => return Ok(0),
-            Left::UntilClosed => return self.from.read(into),
-            Left::Chunks => match self.next_chunk().map_err(std::io::Error::other)? {
+        let limit = match self.framing {
+            BodyFraming::Nothing => return Ok(0),
+            BodyFraming::UntilClosed => return self.from.read(into),
+            BodyFraming::Chunks => match self.next_chunk().map_err(std::io::Error::other)? {
                 0 => {
-                    self.left = Left::Nothing;
+                    self.framing = BodyFraming::Nothing;
                     return Ok(0);
                 }
                 size => size,
             },
-            Left::Bytes(0) => return Ok(0),
-            Left::Bytes(left) | Left::Chunk(left) => left,
+            BodyFraming::Bytes(0) => return Ok(0),
+            BodyFraming::Bytes(left) | BodyFraming::Chunk(left) => left,
         };
         let most = usize::try_from(limit).unwrap_or(usize::MAX).min(into.len());
         let read = self.from.read(into.get_mut(..most).unwrap_or_default())?;
@@ -182,10 +192,10 @@ impl Read for Body {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         let left = limit - read as u64;
-        self.left = match (&self.left, left) {
-            (Left::Bytes(_), left) => Left::Bytes(left),
+        self.framing = match (&self.framing, left) {
+            (BodyFraming::Bytes(_), left) => BodyFraming::Bytes(left),
             (_, 0) => self.end_chunk().map_err(std::io::Error::other)?,
-            (_, left) => Left::Chunk(left),
+            (_, left) => BodyFraming::Chunk(left),
         };
         Ok(read)
     }
@@ -201,8 +211,8 @@ impl Body {
         }
     }
 
-    fn end_chunk(&mut self) -> anyhow::Result<Left> {
+    fn end_chunk(&mut self) -> anyhow::Result<BodyFraming> {
         ensure!(read_line(&mut self.from)?.is_empty(), "a chunk does not end");
-        Ok(Left::Chunks)
+        Ok(BodyFraming::Chunks)
     }
 }

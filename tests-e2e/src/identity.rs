@@ -39,7 +39,7 @@ impl IdentityProvider {
     pub fn start() -> anyhow::Result<Self> {
         let folder = cache::installed("npm", "oidc-provider")?;
         let mut command = Command::new(cache::node()?);
-        command.arg(cache::own("servers/identity_provider.mjs")).arg(folder);
+        command.arg(cache::project_file("servers/identity_provider.mjs")).arg(folder);
         let mut process = Process::start(&mut command)?;
         let issuer = process.wait_for("the line that names the issuer", |line| {
             line.strip_prefix("identity provider: ").map(str::to_owned)
@@ -60,7 +60,7 @@ impl IdentityProvider {
             Format::Opaque => "opaque",
         };
         wanted["format"] = json!(format);
-        text(&self.command("token", &wanted)?, "access_token")
+        string_member(&self.command("token", &wanted)?, "access_token")
     }
 
     /// A token that [`MACHINE`] is given for itself, by the client credentials grant.
@@ -69,7 +69,7 @@ impl IdentityProvider {
             "grant_type=client_credentials&client_id={}&client_secret={}&resource={resource}&scope={scope}",
             MACHINE.0, MACHINE.1
         );
-        text(&self.post_form("/token", &form)?, "access_token")
+        string_member(&self.post_form("/token", &form)?, "access_token")
     }
 
     /// Takes a token back. Signed tokens cannot be taken back before they end.
@@ -86,7 +86,7 @@ impl IdentityProvider {
 
     /// Signs with a new key from now on, and gives its name. The old keys stay published if `keep_old`.
     pub fn rotate_keys(&self, keep_old: bool) -> anyhow::Result<String> {
-        text(&self.command("rotate", &json!({"keep": keep_old}))?, "kid")
+        string_member(&self.command("rotate", &json!({"keep": keep_old}))?, "kid")
     }
 
     /// Answers every standard request with `status` from now on; 0 ends that.
@@ -122,11 +122,11 @@ impl IdentityProvider {
         let response = http::send("POST", &url, &[("content-type", media)], body.as_bytes())?;
         let status = response.status;
         let answer = response.text()?;
-        ensure!(status == 200, "{url} answers {status}: {answer}\n{}", self.process.said());
+        ensure!(status == 200, "{url} answers {status}: {answer}\n{}", self.process.output());
         if answer.is_empty() { Ok(Value::Null) } else { serde_json::from_str(&answer).context(answer) }
     }
 }
 
-fn text(answer: &Value, name: &str) -> anyhow::Result<String> {
+fn string_member(answer: &Value, name: &str) -> anyhow::Result<String> {
     Ok(answer[name].as_str().with_context(|| format!("no `{name}` in {answer}"))?.to_owned())
 }

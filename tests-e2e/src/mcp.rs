@@ -12,22 +12,22 @@ use serde_json::{Map, Value, json};
 
 /// The two ways of speaking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Era {
+pub enum ProtocolFamily {
     /// 2025-11-25: `initialize`, sessions.
-    Session,
+    Sessions,
     /// 2026-07-28: everything in the request.
     Stateless,
 }
 
-impl Era {
+impl ProtocolFamily {
     /// Both, for loops.
-    pub const ALL: [Self; 2] = [Self::Session, Self::Stateless];
+    pub const ALL: [Self; 2] = [Self::Sessions, Self::Stateless];
 
     /// Its newest protocol version.
     #[must_use]
     pub fn version(self) -> &'static str {
         match self {
-            Self::Session => "2025-11-25",
+            Self::Sessions => "2025-11-25",
             Self::Stateless => "2026-07-28",
         }
     }
@@ -77,8 +77,8 @@ pub struct Answer {
 }
 
 /// Adds what a request of the stateless era carries; leaves others alone.
-fn dress(era: Era, offers: &Value, mut params: Value) -> Value {
-    if era == Era::Session {
+fn add_stateless_meta(era: ProtocolFamily, offers: &Value, mut params: Value) -> Value {
+    if era == ProtocolFamily::Sessions {
         return params;
     }
     let own = json!({
@@ -95,9 +95,9 @@ fn dress(era: Era, offers: &Value, mut params: Value) -> Value {
     params
 }
 
-fn opening(offers: &Value) -> Value {
+fn initialize_params(offers: &Value) -> Value {
     json!({
-        "protocolVersion": Era::Session.version(),
+        "protocolVersion": ProtocolFamily::Sessions.version(),
         "capabilities": offers,
         "clientInfo": {"name": "vmcp-e2e", "version": "1.0.0"},
     })
@@ -148,6 +148,6 @@ pub fn names(tools: &[Value]) -> Vec<String> {
 }
 
 /// An object of one member.
-fn member(name: &str, value: Value) -> Value {
+fn single_member(name: &str, value: Value) -> Value {
     Value::Object(Map::from_iter([(name.to_owned(), value)]))
 }

@@ -16,7 +16,7 @@ use crate::wait;
 /// A running child, with everything it says collected.
 pub struct Process {
     child: Child,
-    said: Arc<Mutex<Vec<String>>>,
+    output_lines: Arc<Mutex<Vec<String>>>,
     name: String,
 }
 
@@ -37,31 +37,31 @@ impl Process {
         let mut child = command.spawn().with_context(|| format!("{name} does not start"))?;
         let said = Arc::default();
         if collect_output && let Some(output) = child.stdout.take() {
-            collect(output, &said);
+            collect_lines(output, &said);
         }
         if let Some(errors) = child.stderr.take() {
-            collect(errors, &said);
+            collect_lines(errors, &said);
         }
-        Ok(Self { child, said, name })
+        Ok(Self { child, output_lines: said, name })
     }
 
     /// Everything said so far, line by line.
     #[must_use]
-    pub fn said(&self) -> String {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+    pub fn output(&self) -> String {
+        self.output_lines.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
 
     /// Waits for a line from which `find` can take something.
     pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> anyhow::Result<T> {
         let found = wait::until(what, || {
             let gone = self.child.try_wait().ok().flatten();
-            let said = self.said();
+            let said = self.output();
             match said.lines().find_map(&find) {
                 Some(found) => Some(Some(found)),
                 None => gone.map(|_| None),
             }
         });
-        let failed = || format!("{} did not get there: {what}. It said:\n{}", self.name, self.said());
+        let failed = || format!("{} did not get there: {what}. It said:\n{}", self.name, self.output());
         found.with_context(failed)?.with_context(failed)
     }
 
@@ -90,7 +90,7 @@ impl Process {
     }
 
     /// How the process has ended, if it has.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
@@ -100,7 +100,7 @@ impl Process {
     }
 
     /// Asks the process to end, and waits until it has.
-    pub fn end(&mut self) -> anyhow::Result<ExitStatus> {
+    pub fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         self.wait()
     }
@@ -126,12 +126,12 @@ impl Drop for Process {
         self.kill();
         // The test harness shows this only for tests that fail.
         if std::thread::panicking() {
-            println!("--- {} said:\n{}", self.name, self.said());
+            println!("--- {} said:\n{}", self.name, self.output());
         }
     }
 }
 
-fn collect(from: impl Read + Send + 'static, said: &Arc<Mutex<Vec<String>>>) {
+fn collect_lines(from: impl Read + Send + 'static, said: &Arc<Mutex<Vec<String>>>) {
     let said = Arc::clone(said);
     std::thread::spawn(move || {
         let mut lines = BufReader::new(from);
@@ -165,11 +165,11 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     }
     let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
     built.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?;
-    Ok(profile()?.join(name))
+    Ok(profile_folder()?.join(name))
 }
 
 /// The folder that binaries of this profile stand in: the one this very program was built into.
-pub fn profile() -> anyhow::Result<PathBuf> {
+pub fn profile_folder() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let found = own.ancestors().find(|folder| folder.ends_with("debug") || folder.ends_with("release"));
     Ok(found.context("this program does not stand in a target folder")?.to_owned())
@@ -179,7 +179,7 @@ pub fn profile() -> anyhow::Result<PathBuf> {
 pub const BUILD: [&str; 5] = ["build", "--workspace", "--exclude", "xtask", "--bins"];
 
 fn build() -> anyhow::Result<()> {
-    let profile = profile()?;
+    let profile = profile_folder()?;
     let mut cargo = Command::new("cargo");
     // A given `vmcp` may be tested from a tree whose own does not build.
     match std::env::var_os("VMCP_BIN") {
@@ -190,7 +190,7 @@ fn build() -> anyhow::Result<()> {
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
-    run(cargo.current_dir(crate::cache::own(".."))).map(drop)
+    run(cargo.current_dir(crate::cache::project_file(".."))).map(drop)
 }
 
 /// A command that runs `vmcp-fixture` with these words.

@@ -10,13 +10,13 @@ use crate::process::{Process, run};
 use crate::{cache, http, wait};
 
 /// The servers that the gateway starts itself.
-pub const CHILDREN: [&str; 5] = ["everything", "files", "memory", "time", "git"];
+pub const SERVER_NAMES: [&str; 5] = ["everything", "files", "memory", "time", "git"];
 
 /// Makes the folders the servers work in, always the same, so that answers can be compared.
-pub fn furnish(scratch: &Path) -> anyhow::Result<()> {
+pub fn prepare_folders(scratch: &Path) -> anyhow::Result<()> {
     const DOT: &[u8] = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR";
     fs::remove_dir_all(scratch).ok();
-    for name in CHILDREN {
+    for name in SERVER_NAMES {
         fs::create_dir_all(scratch.join(name))?;
     }
     let files = scratch.join("files");

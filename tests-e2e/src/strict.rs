@@ -13,7 +13,7 @@ use crate::process::{fixture, run};
 
 /// An SDK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Client {
+pub enum SdkClient {
     /// TypeScript, version 1.
     TypeScript1,
     /// TypeScript, version 2.
@@ -30,7 +30,7 @@ pub enum Client {
 
 /// What a client saw.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Seen {
+pub struct ClientReport {
     /// The names of the tools.
     pub tools: Vec<String>,
     /// The names of the prompts.
@@ -43,14 +43,14 @@ pub struct Seen {
 
 /// What became of one operation.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Refused {
+pub struct RefusalOutcome {
     /// What the client said.
     pub said: String,
     /// The client could list tools afterwards, on the same connection.
     pub lives: bool,
 }
 
-impl Client {
+impl SdkClient {
     /// All of them in their newest versions.
     pub const ALL: [Self; 5] = [Self::TypeScript1, Self::TypeScript2, Self::Python, Self::Go, Self::Rust];
 
@@ -82,7 +82,12 @@ impl Client {
     ///
     /// # Errors
     /// When the client cannot be run.
-    pub fn refusals(self, url: &str, operations: &str, revision: &str) -> anyhow::Result<Vec<Refused>> {
+    pub fn run_operations(
+        self,
+        url: &str,
+        operations: &str,
+        revision: &str,
+    ) -> anyhow::Result<Vec<RefusalOutcome>> {
         let is_stateless = revision == "2026-07-28";
         let mut command = match self {
             Self::TypeScript1 => {
@@ -93,7 +98,7 @@ impl Client {
             }
             Self::Python => {
                 let mut command = Command::new(cache::python("sdk")?);
-                command.arg(cache::own("clients/refusal_python.py"));
+                command.arg(cache::project_file("clients/refusal_python.py"));
                 command.args([operations, url, if is_stateless { revision } else { "legacy" }]);
                 command
             }
@@ -116,13 +121,13 @@ impl Client {
     ///
     /// # Errors
     /// What the SDK refuses, in its own words.
-    pub fn look(self, url: &str) -> anyhow::Result<Seen> {
+    pub fn inspect(self, url: &str) -> anyhow::Result<ClientReport> {
         let mut command = match self {
             Self::TypeScript1 => typescript("strict_typescript.mjs", "sdk", &["1", url])?,
             Self::TypeScript2 => typescript("strict_typescript.mjs", "client", &["2", url])?,
             Self::Python => {
                 let mut command = Command::new(cache::python("sdk")?);
-                command.arg(cache::own("clients/strict_python.py")).arg(url);
+                command.arg(cache::project_file("clients/strict_python.py")).arg(url);
                 command
             }
             Self::Go | Self::Go17 => {
@@ -140,17 +145,17 @@ impl Client {
 /// A script with an SDK for TypeScript.
 fn typescript(script: &str, package: &str, arguments: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(cache::node()?);
-    command.arg(cache::own(&format!("clients/{script}")));
+    command.arg(cache::project_file(&format!("clients/{script}")));
     command.arg(cache::installed("npm", package)?).args(arguments);
     Ok(command)
 }
 
 /// The Go client, built once for each run of a test program; Go's own cache makes it quick.
-fn go_client(client: Client) -> anyhow::Result<std::path::PathBuf> {
+fn go_client(client: SdkClient) -> anyhow::Result<std::path::PathBuf> {
     type Built = OnceLock<Result<std::path::PathBuf, String>>;
     static NEWEST: Built = OnceLock::new();
     static OLDER: Built = OnceLock::new();
-    let is_older = client == Client::Go17;
+    let is_older = client == SdkClient::Go17;
     let built = if is_older { &OLDER } else { &NEWEST };
     let built = built.get_or_init(|| build(is_older).map_err(|error| format!("{error:#}")));
     built.clone().map_err(|error| anyhow::anyhow!(error))
@@ -167,7 +172,7 @@ fn build(is_older: bool) -> anyhow::Result<std::path::PathBuf> {
         .arg(&program)
         .args(if is_older { &["-tags=older", "-modfile=go.1.7.mod"][..] } else { &[] })
         .arg(".")
-        .current_dir(cache::own("clients/go"))
+        .current_dir(cache::project_file("clients/go"))
         .env("GOCACHE", cache.join("build"))
         .env("GOPATH", cache.join("path"))
         .env("GOFLAGS", "-buildvcs=false -mod=readonly")

@@ -6,13 +6,13 @@ use anyhow::bail;
 
 /// How long a process may take to start, or a change to arrive, before a test fails. Generous:
 /// it is only waited for in full when something is broken.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-const INTERVAL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Polls until `probe` gives a value. Fails with `what` after [`PATIENCE`].
+/// Polls until `probe` gives a value. Fails with `what` after [`TIMEOUT`].
 pub fn until<T>(what: &str, probe: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
-    until_within(PATIENCE, what, probe)
+    until_within(TIMEOUT, what, probe)
 }
 
 /// As [`until`], with a limit of its own.
@@ -29,6 +29,6 @@ pub fn until_within<T>(
         if Instant::now() >= deadline {
             bail!("{what}: not within {limit:?}");
         }
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }

@@ -5,13 +5,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};
 use vmcp_e2e::process::{binary, fixture};
 use vmcp_e2e::wait;
 
 fn configured(extra: &str) -> anyhow::Result<String> {
-    Ok(config(Names::Prefixed, &[Backend::stdio("lab", &fixture(&["echo"])?)], extra))
+    Ok(config(NamePolicy::Prefixed, &[Backend::stdio("lab", &fixture(&["echo"])?)], extra))
 }
 
 fn call(client: &mut HttpClient, tool: &str, arguments: Value) -> anyhow::Result<bool> {
@@ -62,7 +62,7 @@ fn what_was_recorded_is_refused_again_by_the_same_limits() -> anyhow::Result<()>
     let gateway = Gateway::start(&same)?;
     let mut refused = 0;
     let mut clients = Vec::new();
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         clients.push(HttpClient::open(&gateway.url, era)?);
     }
     let mut made = 0;
@@ -120,7 +120,7 @@ fn the_flag_alone_records_to_standard_output() -> anyhow::Result<()> {
     let mut process = vmcp_e2e::process::Process::start_piped(&mut command)?;
     let url = process.wait_for_url()?;
     let stdout = process.child().stdout.take().context("standard output")?;
-    let mut client = HttpClient::open(&url, Era::Stateless)?;
+    let mut client = HttpClient::open(&url, ProtocolFamily::Stateless)?;
     call(&mut client, "lab_absent", json!({}))?;
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;

@@ -3,10 +3,10 @@
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::http;
 use vmcp_e2e::identity::{Format, IdentityProvider};
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient, names};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, names};
 use vmcp_e2e::process::fixture;
 
 const RESOURCE: &str = "http://127.0.0.1:4483/mcp";
@@ -15,7 +15,7 @@ const KEY: &str = "vmcp_Y3JhbmtzLWFuZC1nZWFycy1vZi10aGUtZW5naW5lLTE";
 
 fn configured(provider: &IdentityProvider, authz: &str, extra: &str) -> anyhow::Result<String> {
     let backend = Backend::stdio("lab", &fixture(&["echo"])?);
-    let text = config(Names::Prefixed, &[backend], extra);
+    let text = config(NamePolicy::Prefixed, &[backend], extra);
     let incoming = format!(
         "incomingAuth:\n  type: oidc\n  oidc: {{issuer: \"{}\", audience: \"{RESOURCE}\", resource: \"{RESOURCE}\", scopes: [mcp], \
          protectedResourceAllowPrivateIp: true}}\n  apiKeys: [{{name: alice, hash: \"{}\"}}]\n{authz}",
@@ -52,7 +52,12 @@ fn limits_tell_users_apart_by_issuer_and_subject() -> anyhow::Result<()> {
     let bob = provider.user_token(Format::Signed, "bob", RESOURCE)?;
     for (who, token) in [("alice", &*alice), ("bob", &bob), ("the machine alice", KEY)] {
         let mut ended = Vec::new();
-        for era in [Era::Session, Era::Stateless, Era::Session, Era::Stateless] {
+        for era in [
+            ProtocolFamily::Sessions,
+            ProtocolFamily::Stateless,
+            ProtocolFamily::Sessions,
+            ProtocolFamily::Stateless,
+        ] {
             let mut client = HttpClient::open_with_token(&gateway.url, era, token)?;
             ended.push(outcome(&call(&mut client, "lab_echo", json!({"text": "x"}))?));
         }
@@ -61,7 +66,7 @@ fn limits_tell_users_apart_by_issuer_and_subject() -> anyhow::Result<()> {
     for (who, ended) in spent {
         ensure!(ended == ["ok", "ok", "429", "429"], "{who}, two calls on either era: {ended:?}");
     }
-    let said = gateway.process.said();
+    let said = gateway.process.output();
     for secret in [&*alice, &bob, KEY] {
         ensure!(!said.contains(secret), "a credential stands in the log");
     }
@@ -97,7 +102,7 @@ carol lab_gone 403 403
 ";
 
 #[test]
-fn policies_decide_who_sees_and_calls_what_on_every_road() -> anyhow::Result<()> {
+fn policies_decide_who_sees_and_calls_what_on_every_route() -> anyhow::Result<()> {
     let provider = IdentityProvider::start()?;
     let optimizer = "optimizer: {embeddingProvider: none}\n";
     let plain = Gateway::start(&configured(&provider, POLICIES, "")?)?;
@@ -113,7 +118,7 @@ fn policies_decide_who_sees_and_calls_what_on_every_road() -> anyhow::Result<()>
         ("bob", token("bob", json!(["staff"]))?),
         ("carol", token("carol", json!(["guests"]))?),
     ];
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut table = String::new();
         for (who, token) in &callers {
             let mut client = HttpClient::open_with_token(&plain.url, era, token)?;

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use vmcp_e2e::cache;
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient, text_of};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, text_of};
 use vmcp_e2e::process::{Process, fixture};
 
 /// A definition as it is spelled: the raw text of each member.
@@ -36,7 +36,7 @@ fn name_of(definition: &Definition) -> anyhow::Result<String> {
 /// The catalogues by their names.
 fn recorded() -> anyhow::Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(cache::own("catalogues"))? {
+    for entry in std::fs::read_dir(cache::project_file("catalogues"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "json") {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -67,8 +67,8 @@ fn listed(client: &mut HttpClient) -> anyhow::Result<BTreeMap<String, Definition
 }
 
 fn everything_arrives(backends: &[Backend], catalogues: &[(String, PathBuf)]) -> anyhow::Result<()> {
-    let gateway = Gateway::start(&config(Names::Prefixed, backends, ""))?;
-    for era in Era::ALL {
+    let gateway = Gateway::start(&config(NamePolicy::Prefixed, backends, ""))?;
+    for era in ProtocolFamily::ALL {
         let mut client = HttpClient::open(&gateway.url, era)?;
         let arrived = listed(&mut client)?;
         let mut expected = 0;
@@ -113,7 +113,7 @@ fn every_byte_of_every_definition_arrives_over_http_in_pages() -> anyhow::Result
     let mut backends = Vec::new();
     let mut running = Vec::new();
     for (number, (name, file)) in (0..).zip(&catalogues) {
-        let era = if number % 2 == 0 { Era::Session } else { Era::Stateless };
+        let era = if number % 2 == 0 { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
         let mut command =
             fixture(&["replay", "--transport", "http", "--era", era.version(), "--page-size", "7"])?;
         let mut process = Process::start(command.arg("--catalogue").arg(file))?;
@@ -129,8 +129,8 @@ fn arguments_arrive_as_they_are_spelled() -> anyhow::Result<()> {
     let (name, file) = catalogues.iter().find(|(name, _)| name == "time").context("the catalogue `time`")?;
     let mut command = fixture(&["replay", "--catalogue"])?;
     let backends = [Backend::stdio(name, command.arg(file))];
-    let gateway = Gateway::start(&config(Names::Prefixed, &backends, ""))?;
-    for era in Era::ALL {
+    let gateway = Gateway::start(&config(NamePolicy::Prefixed, &backends, ""))?;
+    for era in ProtocolFamily::ALL {
         let mut client = HttpClient::open(&gateway.url, era)?;
         let arguments = json!({"zebra": 1, "apple": [1.50, 10_000_000_000_000_000_u64], "text": "é \u{1F600} \"quoted\""});
         let result = client.call("time_convert_time", arguments.clone())?;

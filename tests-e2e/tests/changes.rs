@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::http::Messages;
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient, names, text_of};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::http::MessageStream;
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, names, text_of};
 use vmcp_e2e::process::{Process, fixture};
 use vmcp_e2e::wait;
 
@@ -15,8 +15,8 @@ use vmcp_e2e::wait;
 fn backends() -> anyhow::Result<(Vec<Backend>, Vec<Process>)> {
     let mut backends = Vec::new();
     let mut running = Vec::new();
-    for era in Era::ALL {
-        let word = if era == Era::Session { "old" } else { "new" };
+    for era in ProtocolFamily::ALL {
+        let word = if era == ProtocolFamily::Sessions { "old" } else { "new" };
         let words = ["echo", "--era", era.version()];
         backends.push(Backend::stdio(format!("{word}-child"), &fixture(&words)?));
         let mut process = Process::start(fixture(&words)?.args(["--transport", "http"]))?;
@@ -30,18 +30,18 @@ fn backends() -> anyhow::Result<(Vec<Backend>, Vec<Process>)> {
 }
 
 /// The stream on which a client hears of changes.
-fn ears(client: &mut HttpClient, era: Era) -> anyhow::Result<Messages> {
-    if era == Era::Session {
+fn open_change_stream(client: &mut HttpClient, era: ProtocolFamily) -> anyhow::Result<MessageStream> {
+    if era == ProtocolFamily::Sessions {
         return client.listen();
     }
     let filter = json!({"notifications": {"toolsListChanged": true}});
-    let mut stream = client.start("subscriptions/listen", filter)?;
+    let mut stream = client.send_request("subscriptions/listen", filter)?;
     let first = stream.next_message()?.context("a subscription begins with its acknowledgement")?;
     ensure!(first.contains("notifications/subscriptions/acknowledged"), "{first}");
     Ok(stream)
 }
 
-fn hears_of_tools(stream: &mut Messages) -> anyhow::Result<()> {
+fn expect_tools_changed(stream: &mut MessageStream) -> anyhow::Result<()> {
     loop {
         let message = stream.next_message()?.context("the stream ends before the change is told")?;
         let message: Value = serde_json::from_str(&message)?;
@@ -52,19 +52,19 @@ fn hears_of_tools(stream: &mut Messages) -> anyhow::Result<()> {
 }
 
 #[test]
-fn clients_of_both_eras_hear_of_new_tools_and_can_call_them() -> anyhow::Result<()> {
+fn clients_of_both_versions_are_told_of_new_tools_and_can_call_them() -> anyhow::Result<()> {
     let (backends, _running) = backends()?;
     let prefixes: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
-    let gateway = Gateway::start(&config(Names::Prefixed, &backends, ""))?;
+    let gateway = Gateway::start(&config(NamePolicy::Prefixed, &backends, ""))?;
     let mut grown: BTreeMap<String, usize> = BTreeMap::new();
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         for prefix in &prefixes {
             let mut client = HttpClient::open(&gateway.url, era)?;
-            let mut stream = ears(&mut client, era)?;
+            let mut stream = open_change_stream(&mut client, era)?;
             // A second client acts, so that nobody hears only of their own doings.
             HttpClient::open(&gateway.url, era)?.call(&format!("{prefix}_grow"), json!({}))?;
-            let heard = hears_of_tools(&mut stream);
-            heard.with_context(|| format!("{era:?}, {prefix}; {}", gateway.process.said()))?;
+            let heard = expect_tools_changed(&mut stream);
+            heard.with_context(|| format!("{era:?}, {prefix}; {}", gateway.process.output()))?;
             let number = grown.entry(prefix.clone()).or_default();
             let tool = format!("{prefix}_grown_{number}");
             *number += 1;

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::Era;
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::ProtocolFamily;
 use vmcp_e2e::process::{fixture, run};
 use vmcp_e2e::{cache, process::Process};
 
@@ -14,20 +14,21 @@ const TEXT: &str = "hello from a client";
 
 /// A gateway in front of one backend per era and transport, so that every client era meets every
 /// backend era.
-struct Scene {
+struct ClientTest {
     gateway: Gateway,
     _fixtures: Vec<Process>,
 }
 
-/// The backends of a [`Scene`].
+/// The backends of a [`ClientTest`].
 const BACKENDS: [&str; 4] = ["old-stdio", "new-stdio", "old-http", "new-http"];
 
-impl Scene {
+impl ClientTest {
     fn start() -> anyhow::Result<Self> {
         let mut backends = Vec::new();
         let mut fixtures = Vec::new();
         for name in BACKENDS {
-            let era = if name.starts_with("old") { Era::Session } else { Era::Stateless };
+            let era =
+                if name.starts_with("old") { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
             let words = ["echo", "--era", era.version(), "--instance", name];
             if name.ends_with("stdio") {
                 backends.push(Backend::stdio(name, &fixture(&words)?));
@@ -37,7 +38,7 @@ impl Scene {
                 fixtures.push(running);
             }
         }
-        let gateway = Gateway::start(&config(Names::Prefixed, &backends, ""))?;
+        let gateway = Gateway::start(&config(NamePolicy::Prefixed, &backends, ""))?;
         Ok(Self { gateway, _fixtures: fixtures })
     }
 
@@ -45,16 +46,16 @@ impl Scene {
     /// and the text a tool has answered.
     fn check(
         &self,
-        eras: &[Era],
+        eras: &[ProtocolFamily],
         script: impl Fn(&str, &str, &str) -> anyhow::Result<Command>,
     ) -> anyhow::Result<()> {
         for era in eras {
             for backend in BACKENDS {
                 let tool = format!("{backend}_echo");
-                let word = if *era == Era::Session { "session" } else { "stateless" };
+                let word = if *era == ProtocolFamily::Sessions { "session" } else { "stateless" };
                 let mut command = script(&self.gateway.url, word, &tool)?;
                 let told = run(&mut command)
-                    .with_context(|| format!("the gateway said:\n{}", self.gateway.process.said()))?;
+                    .with_context(|| format!("the gateway said:\n{}", self.gateway.process.output()))?;
                 let seen: Value = serde_json::from_str(&told).with_context(|| told.clone())?;
                 ensure!(seen["version"] == era.version(), "{era:?}, {tool}: {seen}");
                 ensure!(seen["text"] == TEXT, "{era:?}, {tool}: {seen}");
@@ -79,43 +80,52 @@ impl Scene {
 
 fn python(venv: &str, script: &str, words: [&str; 3]) -> anyhow::Result<Command> {
     let mut command = Command::new(cache::python(venv)?);
-    command.arg(cache::own("clients").join(script)).args(words);
+    command.arg(cache::project_file("clients").join(script)).args(words);
     Ok(command)
 }
 
 fn node(package: &str, script: &str, words: [&str; 3]) -> anyhow::Result<Command> {
     let mut command = Command::new(cache::node()?);
-    command.arg(cache::own("clients").join(script)).arg(cache::installed("npm", package)?).args(words);
+    command
+        .arg(cache::project_file("clients").join(script))
+        .arg(cache::installed("npm", package)?)
+        .args(words);
     Ok(command)
 }
 
 #[test]
 fn the_python_sdk_lists_and_calls() -> anyhow::Result<()> {
-    let scene = Scene::start()?;
-    scene.check(&Era::ALL, |url, era, tool| python("sdk", "python_sdk.py", [url, era, tool]))
+    let scene = ClientTest::start()?;
+    scene.check(&ProtocolFamily::ALL, |url, era, tool| python("sdk", "python_sdk.py", [url, era, tool]))
 }
 
 #[test]
 fn fastmcp_lists_and_calls() -> anyhow::Result<()> {
-    let scene = Scene::start()?;
-    scene.check(&Era::ALL, |url, era, tool| python("fastmcp", "fastmcp_client.py", [url, era, tool]))
+    let scene = ClientTest::start()?;
+    scene.check(&ProtocolFamily::ALL, |url, era, tool| {
+        python("fastmcp", "fastmcp_client.py", [url, era, tool])
+    })
 }
 
 #[test]
 fn the_typescript_client_lists_and_calls() -> anyhow::Result<()> {
-    let scene = Scene::start()?;
-    scene.check(&Era::ALL, |url, era, tool| node("client", "typescript_client.mjs", [url, era, tool]))
+    let scene = ClientTest::start()?;
+    scene.check(&ProtocolFamily::ALL, |url, era, tool| {
+        node("client", "typescript_client.mjs", [url, era, tool])
+    })
 }
 
 #[test]
 fn version_1_of_the_typescript_sdk_lists_and_calls() -> anyhow::Result<()> {
-    let scene = Scene::start()?;
-    scene.check(&[Era::Session], |url, era, tool| node("sdk", "typescript_sdk.mjs", [url, era, tool]))
+    let scene = ClientTest::start()?;
+    scene.check(&[ProtocolFamily::Sessions], |url, era, tool| {
+        node("sdk", "typescript_sdk.mjs", [url, era, tool])
+    })
 }
 
 #[test]
 fn the_inspector_lists_and_calls() -> anyhow::Result<()> {
-    let scene = Scene::start()?;
+    let scene = ClientTest::start()?;
     let home = tempfile::tempdir()?;
     let inspect = |era: &str, words: &[&str]| -> anyhow::Result<Value> {
         let mut command = Command::new(cache::node()?);
@@ -125,7 +135,7 @@ fn the_inspector_lists_and_calls() -> anyhow::Result<()> {
         // It keeps notes in the home folder, which is not ours to write to.
         command.args(["--format", "json", "--quiet"]).args(words).env("HOME", home.path());
         let told = run(&mut command)
-            .with_context(|| format!("the gateway said:\n{}", scene.gateway.process.said()))?;
+            .with_context(|| format!("the gateway said:\n{}", scene.gateway.process.output()))?;
         serde_json::from_str(&told).with_context(|| told.clone())
     };
     // These two fail rather than fall back to the other era.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 #[test]
 #[ignore = "slow: ./test --group fleets"]
-fn nobody_in_a_crowd_hears_what_is_somebody_elses() -> anyhow::Result<()> {
+fn concurrent_clients_receive_only_their_own_messages() -> anyhow::Result<()> {
     let figures = vmcp_e2e::crowd::run(Duration::from_secs(15))?;
     println!("{figures}");
     Ok(())

@@ -5,9 +5,9 @@ use std::thread;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::identity::{Format, GATEWAY, IdentityProvider};
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient, names};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, names};
 use vmcp_e2e::process::fixture;
 
 /// Whom callers' tokens are for, and whom those of the backend.
@@ -29,7 +29,7 @@ fn protected(provider: &IdentityProvider) -> anyhow::Result<Gateway> {
     let policies = "  authz:\n    type: cedar\n    policies:\n      \
          - 'permit(principal == Client::\"alice\", action, resource);'\n      \
          - 'permit(principal, action == Action::\"call_tool\", resource == Tool::\"echo\");'\n";
-    let text = config(Names::AsTheyAre, &[Backend::stdio("lab", &fixture(&["echo"])?)], "");
+    let text = config(NamePolicy::Unchanged, &[Backend::stdio("lab", &fixture(&["echo"])?)], "");
     let incoming = oidc(provider, BACK, policies);
     Gateway::start(&text.replace("incomingAuth: {type: anonymous}\n", &incoming))
 }
@@ -37,7 +37,7 @@ fn protected(provider: &IdentityProvider) -> anyhow::Result<Gateway> {
 /// The gateway under test: `open` as it is, `own` with each caller's own credential.
 fn exchanging(provider: &IdentityProvider, back: &Gateway, extra: &str) -> anyhow::Result<Gateway> {
     let backends = [Backend::stdio("open", &fixture(&["echo"])?), Backend::http("own", &back.url)];
-    let text = config(Names::Prefixed, &backends, extra);
+    let text = config(NamePolicy::Prefixed, &backends, extra);
     let keys = format!("  apiKeys: [{{name: ci, hash: \"{}\"}}]\n", vmcp_identity::hash_api_key(KEY));
     let exchange = format!(
         "outgoingAuth:\n  source: inline\n  backends:\n    own:\n      type: token_exchange\n      tokenExchange: \
@@ -80,7 +80,7 @@ fn each_user_sees_and_calls_what_the_exchanged_token_is_good_for() -> anyhow::Re
         ("carol", token("carol")?),
         ("a machine", KEY.to_owned()),
     ];
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut table = String::new();
         for (who, token) in &callers {
             let mut client = HttpClient::open_with_token(&front.url, era, token)?;
@@ -93,19 +93,19 @@ fn each_user_sees_and_calls_what_the_exchanged_token_is_good_for() -> anyhow::Re
             table += &format!("{who}: {shown}; echo {echo}, whoami {whoami}\n");
             ensure!(outcome(&mut client, "open_echo")? == "x", "{who} at the open server");
         }
-        ensure!(table == TABLE, "{era:?}:\n{table}\n{}", front.process.said());
+        ensure!(table == TABLE, "{era:?}:\n{table}\n{}", front.process.output());
     }
     // Neither what callers showed nor what it was exchanged for stands in what either gateway wrote.
     let exchanged = provider.exchanged()?;
     ensure!(exchanged.len() == 2, "one exchange for alice, one for bob: {}", exchanged.len());
-    let said = front.process.said() + &back.process.said();
+    let said = front.process.output() + &back.process.output();
     let shown = callers.iter().map(|(_, token)| token);
     for secret in shown.chain(&exchanged).map(String::as_str).chain([GATEWAY.1]) {
         ensure!(!said.contains(secret), "a credential stands in the log");
     }
     // A token for the front is no token for the back, and the other way round.
     for (gateway, token) in [(&back, &callers[0].1), (&front, &exchanged[0])] {
-        ensure!(HttpClient::open_with_token(&gateway.url, Era::Session, token).is_err());
+        ensure!(HttpClient::open_with_token(&gateway.url, ProtocolFamily::Sessions, token).is_err());
     }
     Ok(())
 }
@@ -122,7 +122,7 @@ fn ten_thousand_calls_of_ten_users_are_ten_exchanges() -> anyhow::Result<()> {
         let token = provider.user_token(Format::Signed, &format!("user-{number}"), FRONT)?;
         let url = front.url.clone();
         callers.push(thread::spawn(move || -> anyhow::Result<()> {
-            let era = if number % 2 == 0 { Era::Session } else { Era::Stateless };
+            let era = if number % 2 == 0 { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
             let mut client = HttpClient::open_with_token(&url, era, &token)?;
             for call in 0..CALLS {
                 let ended = outcome(&mut client, "own_echo")?;

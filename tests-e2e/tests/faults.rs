@@ -6,26 +6,26 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Answer, Client as _, Era, HttpClient, names, text_of};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Answer, Client as _, HttpClient, ProtocolFamily, names, text_of};
 use vmcp_e2e::process::{Process, fixture};
 use vmcp_e2e::{cache, wait};
 
 /// How long an answer may take that a fault has become.
-const IN_TIME: Duration = Duration::from_secs(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A backend that nothing is wrong with, beside the ones under test.
-fn calm() -> anyhow::Result<Backend> {
+fn healthy_backend() -> anyhow::Result<Backend> {
     Ok(Backend::stdio("calm", &fixture(&["echo", "--instance", "calm"])?))
 }
 
 fn start(faulty: Vec<Backend>) -> anyhow::Result<Gateway> {
     let mut backends = faulty;
-    backends.push(calm()?);
-    Gateway::start(&config(Names::Prefixed, &backends, ""))
+    backends.push(healthy_backend()?);
+    Gateway::start(&config(NamePolicy::Prefixed, &backends, ""))
 }
 
-fn calm_is_well(client: &mut HttpClient) -> anyhow::Result<()> {
+fn check_healthy_backend(client: &mut HttpClient) -> anyhow::Result<()> {
     let result = client.call("calm_whoami", json!({})).context("the calm backend does not answer")?;
     ensure!(text_of(&result) == "calm", "{result}");
     Ok(())
@@ -34,7 +34,7 @@ fn calm_is_well(client: &mut HttpClient) -> anyhow::Result<()> {
 fn ask(client: &mut HttpClient, tool: &str, arguments: Value) -> anyhow::Result<Answer> {
     let started = Instant::now();
     let answer = client.ask("tools/call", json!({"name": tool, "arguments": arguments}))?;
-    ensure!(started.elapsed() < IN_TIME, "{tool} took {:?}", started.elapsed());
+    ensure!(started.elapsed() < RESPONSE_TIMEOUT, "{tool} took {:?}", started.elapsed());
     Ok(answer)
 }
 
@@ -56,15 +56,15 @@ fn fails_in_time(client: &mut HttpClient, tool: &str) -> anyhow::Result<()> {
 #[test]
 fn a_backend_that_dies_during_a_call_is_started_again() -> anyhow::Result<()> {
     let gateway = start(vec![Backend::stdio("frail", &fixture(&["echo", "--instance", "frail"])?)])?;
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut client = HttpClient::open(&gateway.url, era)?;
         fails_in_time(&mut client, "frail_crash")?;
-        calm_is_well(&mut client)?;
+        check_healthy_backend(&mut client)?;
         wait::until("the dead backend answers again", || {
             let answer = ask(&mut client, "frail_whoami", json!({})).ok()?;
             answer.text.contains("frail").then_some(()).filter(|()| !failed(&answer).unwrap_or(true))
         })
-        .with_context(|| gateway.process.said())?;
+        .with_context(|| gateway.process.output())?;
     }
     Ok(())
 }
@@ -75,23 +75,23 @@ fn a_backend_that_is_killed_and_comes_back_is_used_again() -> anyhow::Result<()>
     let url = frail.wait_for_url()?;
     let port = url.trim_start_matches("http://127.0.0.1:").trim_end_matches("/mcp").to_owned();
     let gateway = start(vec![Backend::http("frail", &url)])?;
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut client = HttpClient::open(&gateway.url, era)?;
-        let waiting =
-            client.begin("tools/call", json!({"name": "frail_sleep", "arguments": {"ms": 600_000}}))?;
+        let waiting = client
+            .start_request("tools/call", json!({"name": "frail_sleep", "arguments": {"ms": 600_000}}))?;
         frail.wait_for("the call arrives", |line| line.starts_with("start 0 sleep").then_some(()))?;
         frail.kill();
         let mut messages = waiting.response()?.messages()?;
         let text = messages.next_message()?.context("the killed call has no answer")?;
         ensure!(failed(&Answer { status: 200, text: text.clone() })?, "a killed call succeeds: {text}");
-        calm_is_well(&mut client)?;
+        check_healthy_backend(&mut client)?;
         frail = Process::start(&mut fixture(&["echo", "--transport", "http", "--port", &port])?)?;
         frail.wait_for_url()?;
         wait::until("the backend answers again", || {
             let answer = ask(&mut client, "frail_whoami", json!({})).ok()?;
             (!failed(&answer).unwrap_or(true)).then_some(())
         })
-        .with_context(|| gateway.process.said())?;
+        .with_context(|| gateway.process.output())?;
     }
     Ok(())
 }
@@ -103,11 +103,11 @@ fn a_backend_that_never_answers_is_not_waited_for() -> anyhow::Result<()> {
         Backend::stdio("mute", &fixture(&["mute"])?).with("timeout: 1s"),
         Backend::http("remote", remote.wait_for_url()?).with("timeout: 1s"),
     ])?;
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut client = HttpClient::open(&gateway.url, era)?;
         for tool in ["mute_anything", "remote_anything"] {
             fails_in_time(&mut client, tool)?;
-            calm_is_well(&mut client)?;
+            check_healthy_backend(&mut client)?;
         }
     }
     Ok(())
@@ -124,14 +124,14 @@ fn answers_that_are_garbage_become_errors() -> anyhow::Result<()> {
         Backend::http("remote", remote.wait_for_url()?).with("timeout: 1s"),
         Backend::http("stream", stream.wait_for_url()?).with("timeout: 1s"),
     ])?;
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut client = HttpClient::open(&gateway.url, era)?;
         for backend in ["child", "remote", "stream"] {
             for _ in 0..KINDS {
                 fails_in_time(&mut client, &format!("{backend}_anything"))?;
             }
         }
-        calm_is_well(&mut client)?;
+        check_healthy_backend(&mut client)?;
     }
     Ok(())
 }
@@ -143,9 +143,9 @@ fn a_backend_whose_list_is_garbage_is_left_out() -> anyhow::Result<()> {
         Backend::stdio("child", &fixture(&["garbage"])?).with("timeout: 2s"),
         Backend::http("remote", remote.wait_for_url()?).with("timeout: 2s"),
     ])?;
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut client = HttpClient::open(&gateway.url, era)?;
-        calm_is_well(&mut client)?;
+        check_healthy_backend(&mut client)?;
         let listed = names(&client.list_tools()?);
         ensure!(listed.iter().all(|name| name.starts_with("calm_")), "{era:?}: {listed:?}");
     }
@@ -159,7 +159,7 @@ fn ten_thousand_tools_are_listed_beside_the_others() -> anyhow::Result<()> {
         Backend::stdio("once", &fixture(&["flood"])?),
         Backend::stdio("pages", &fixture(&["flood", "--page-size", "250"])?),
     ])?;
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut client = HttpClient::open(&gateway.url, era)?;
         let listed = names(&client.list_tools()?);
         for prefix in ["once_", "pages_"] {
@@ -168,7 +168,7 @@ fn ten_thousand_tools_are_listed_beside_the_others() -> anyhow::Result<()> {
         }
         let answer = client.call("pages_flood_9999", json!({}))?;
         ensure!(text_of(&answer) == "flood_9999", "{answer}");
-        calm_is_well(&mut client)?;
+        check_healthy_backend(&mut client)?;
     }
     Ok(())
 }
@@ -177,11 +177,11 @@ fn ten_thousand_tools_are_listed_beside_the_others() -> anyhow::Result<()> {
 fn a_list_without_an_end_ends() -> anyhow::Result<()> {
     let endless = fixture(&["flood", "--endless", "--page-size", "1"])?;
     let gateway = start(vec![Backend::stdio("endless", &endless)])?;
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut client = HttpClient::open(&gateway.url, era)?;
         let listed = names(&client.list_tools()?);
         ensure!(listed.len() < 100_000, "{era:?}: {} tools", listed.len());
-        calm_is_well(&mut client)?;
+        check_healthy_backend(&mut client)?;
     }
     Ok(())
 }
@@ -191,8 +191,8 @@ fn sleepers(journal: &Path) -> anyhow::Result<(Vec<Backend>, Vec<Process>)> {
     let journal = journal.to_string_lossy();
     let mut backends = Vec::new();
     let mut running = Vec::new();
-    for era in Era::ALL {
-        let word = if era == Era::Session { "old" } else { "new" };
+    for era in ProtocolFamily::ALL {
+        let word = if era == ProtocolFamily::Sessions { "old" } else { "new" };
         let words = ["echo", "--era", era.version(), "--instance", word, "--journal", &journal];
         backends.push(Backend::stdio(format!("{word}-child"), &fixture(&words)?));
         let mut process = Process::start(fixture(&words)?.args(["--transport", "http"]))?;
@@ -219,24 +219,25 @@ fn a_client_that_leaves_during_a_call_cancels_it_at_the_backend() -> anyhow::Res
             let is_it = |line: &str| line.starts_with(event) && line.ends_with(&format!(" {key}"));
             text.lines().any(is_it).then_some(())
         })
-        .with_context(|| format!("{}\nthe gateway said:\n{}", journal.display(), gateway.process.said()))
+        .with_context(|| format!("{}\nthe gateway said:\n{}", journal.display(), gateway.process.output()))
     };
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut client = HttpClient::open(&gateway.url, era)?;
         for tool in &tools {
             let key = format!("{tool}-{}", era.version());
             let arguments = json!({"ms": 600_000, "key": key});
-            let waiting = client.begin("tools/call", json!({"name": tool, "arguments": arguments}))?;
+            let waiting =
+                client.start_request("tools/call", json!({"name": tool, "arguments": arguments}))?;
             noted("start", &key)?;
             // Leaving a stream means nothing in the session era; there it is said.
-            if era == Era::Session {
+            if era == ProtocolFamily::Sessions {
                 let id = client.last_id();
                 client.notify("notifications/cancelled", json!({"requestId": id, "reason": "enough"}))?;
             }
             drop(waiting);
             noted("cancelled", &key)?;
         }
-        calm_is_well(&mut client)?;
+        check_healthy_backend(&mut client)?;
     }
     Ok(())
 }
@@ -252,17 +253,19 @@ fn a_thousand_calls_at_once_get_their_own_answers() -> anyhow::Result<()> {
     let root = remote.wait_for_url()?.trim_end_matches("/mcp").to_owned();
     let backends = (0..BACKENDS).map(|n| Backend::http(format!("b{n}"), format!("{root}/{n}/mcp")));
     let gateway = start(backends.collect())?;
-    let clients =
-        [HttpClient::open(&gateway.url, Era::Session)?, HttpClient::open(&gateway.url, Era::Stateless)?];
+    let clients = [
+        HttpClient::open(&gateway.url, ProtocolFamily::Sessions)?,
+        HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?,
+    ];
     let calls = (0..CALLS).map(|number| {
-        let client = clients[number % clients.len()].sibling(number as u64);
+        let client = clients[number % clients.len()].share_session(number as u64);
         let call = move || own_answer(client, number, (number / 2) % BACKENDS);
         Ok(std::thread::Builder::new().stack_size(STACK_BYTES).spawn(call)?)
     });
     let calls = calls.collect::<anyhow::Result<Vec<_>>>()?;
     for call in calls {
         let answered = call.join().map_err(|_| anyhow::anyhow!("a client thread panicked"))?;
-        answered.with_context(|| gateway.process.said())?;
+        answered.with_context(|| gateway.process.output())?;
     }
     Ok(())
 }

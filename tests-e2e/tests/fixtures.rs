@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::mcp::{Client, Era, HttpClient, StdioClient, names, text_of};
+use vmcp_e2e::mcp::{Client, HttpClient, ProtocolFamily, StdioClient, names, text_of};
 use vmcp_e2e::process::{Process, fixture};
 use vmcp_e2e::{cache, http, wait};
 
@@ -19,7 +19,7 @@ fn over_http(words: &[&str]) -> anyhow::Result<(Process, String)> {
 fn echo_answers_in_both_eras_on_both_transports() -> anyhow::Result<()> {
     let words = ["echo", "--instance", "seven"];
     let (_process, url) = over_http(&words)?;
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut clients: [Box<dyn Client>; 2] = [
             Box::new(HttpClient::open(&url, era)?),
             Box::new(StdioClient::start(&mut fixture(&words)?, era)?),
@@ -35,7 +35,10 @@ fn echo_answers_in_both_eras_on_both_transports() -> anyhow::Result<()> {
 
 #[test]
 fn a_fixture_of_one_era_refuses_the_other() -> anyhow::Result<()> {
-    for (speaks, other) in [(Era::Session, Era::Stateless), (Era::Stateless, Era::Session)] {
+    for (speaks, other) in [
+        (ProtocolFamily::Sessions, ProtocolFamily::Stateless),
+        (ProtocolFamily::Stateless, ProtocolFamily::Sessions),
+    ] {
         let (_process, url) = over_http(&["echo", "--era", speaks.version()])?;
         HttpClient::open(&url, speaks)?.list_tools()?;
         let refused = HttpClient::open(&url, other).and_then(|mut client| client.list_tools());
@@ -47,18 +50,18 @@ fn a_fixture_of_one_era_refuses_the_other() -> anyhow::Result<()> {
 #[test]
 fn a_list_that_grows_is_announced_in_both_eras() -> anyhow::Result<()> {
     let (_process, url) = over_http(&["echo"])?;
-    let mut session = HttpClient::open(&url, Era::Session)?;
+    let mut session = HttpClient::open(&url, ProtocolFamily::Sessions)?;
     let mut heard = session.listen()?;
     session.call("grow", json!({}))?;
     let told = heard.next_message()?.context("the session hears of it")?;
     ensure!(told.contains("notifications/tools/list_changed"), "{told}");
 
-    let mut stateless = HttpClient::open(&url, Era::Stateless)?;
+    let mut stateless = HttpClient::open(&url, ProtocolFamily::Stateless)?;
     let filter = json!({"notifications": {"toolsListChanged": true}});
-    let mut heard = stateless.start("subscriptions/listen", filter)?;
+    let mut heard = stateless.send_request("subscriptions/listen", filter)?;
     let acknowledged = heard.next_message()?.context("the subscription is acknowledged")?;
     ensure!(acknowledged.contains("notifications/subscriptions/acknowledged"), "{acknowledged}");
-    HttpClient::open(&url, Era::Stateless)?.call("grow", json!({}))?;
+    HttpClient::open(&url, ProtocolFamily::Stateless)?.call("grow", json!({}))?;
     let told: Value = serde_json::from_str(&heard.next_message()?.context("the subscriber hears of it")?)?;
     ensure!(told["method"] == "notifications/tools/list_changed", "{told}");
     let tag = &told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"];
@@ -77,11 +80,11 @@ fn the_journal_tells_a_call_that_ends_from_one_that_is_left() -> anyhow::Result<
             text.lines().any(|noted| noted == line).then_some(())
         })
     };
-    let mut client = HttpClient::open(&url, Era::Stateless)?;
+    let mut client = HttpClient::open(&url, ProtocolFamily::Stateless)?;
     client.call("sleep", json!({"ms": 1, "key": "short"}))?;
     noted("end 0 sleep short")?;
     let call = json!({"name": "sleep", "arguments": {"ms": 600_000, "key": "long"}});
-    let waiting = client.begin("tools/call", call)?;
+    let waiting = client.start_request("tools/call", call)?;
     noted("start 0 sleep long")?;
     drop(waiting);
     noted("cancelled 0 sleep long")
@@ -90,16 +93,16 @@ fn the_journal_tells_a_call_that_ends_from_one_that_is_left() -> anyhow::Result<
 #[test]
 fn a_crash_ends_the_process() -> anyhow::Result<()> {
     let (mut process, url) = over_http(&["echo"])?;
-    let crashed = HttpClient::open(&url, Era::Stateless)?.call("crash", json!({}));
+    let crashed = HttpClient::open(&url, ProtocolFamily::Stateless)?.call("crash", json!({}));
     ensure!(crashed.is_err(), "{crashed:?}");
-    ensure!(process.wait()?.code() == Some(70), "{}", process.said());
+    ensure!(process.wait()?.code() == Some(70), "{}", process.output());
     Ok(())
 }
 
 #[test]
 fn floods_come_in_pages_or_at_once() -> anyhow::Result<()> {
     for words in [&["flood", "--tools", "1000"][..], &["flood", "--tools", "1000", "--page-size", "300"]] {
-        let mut client = StdioClient::start(&mut fixture(words)?, Era::Session)?;
+        let mut client = StdioClient::start(&mut fixture(words)?, ProtocolFamily::Sessions)?;
         ensure!(names(&client.list_tools()?).len() == 1000, "{words:?}");
     }
     Ok(())
@@ -108,22 +111,22 @@ fn floods_come_in_pages_or_at_once() -> anyhow::Result<()> {
 #[test]
 fn garbage_comes_after_what_it_is_told_to_keep() -> anyhow::Result<()> {
     let (_process, url) = over_http(&["garbage", "--after", "lists"])?;
-    let mut client = HttpClient::open(&url, Era::Stateless)?;
+    let mut client = HttpClient::open(&url, ProtocolFamily::Stateless)?;
     ensure!(client.list_tools()?.len() == 1, "the list is proper");
     ensure!(client.call("anything", json!({})).is_err(), "the call is not");
     let (_process, url) = over_http(&["garbage"])?;
-    ensure!(HttpClient::open(&url, Era::Session)?.list_tools().is_err(), "the list is not");
+    ensure!(HttpClient::open(&url, ProtocolFamily::Sessions)?.list_tools().is_err(), "the list is not");
     Ok(())
 }
 
 #[test]
 fn a_catalogue_is_replayed_byte_for_byte() -> anyhow::Result<()> {
-    let file = cache::own("catalogues/git.json");
+    let file = cache::project_file("catalogues/git.json");
     let recorded = std::fs::read_to_string(&file)?;
     let definitions = recorded.trim().trim_start_matches("{\"tools\": [").trim_end_matches("]}");
     let first = definitions.split("}, {\"name\"").next().unwrap_or_default();
     let mut command = fixture(&["replay", "--catalogue"])?;
-    let mut client = StdioClient::start(command.arg(&file), Era::Session)?;
+    let mut client = StdioClient::start(command.arg(&file), ProtocolFamily::Sessions)?;
     let answer = client.ask("tools/list", json!({}))?;
     ensure!(answer.text.contains(first), "{first} is not in {}", answer.text);
     Ok(())

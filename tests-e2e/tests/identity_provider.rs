@@ -42,14 +42,14 @@ impl Clock for AheadClock {
     }
 }
 
-struct Scene {
+struct AuthenticatorTest {
     runtime: Runtime,
     provider: IdentityProvider,
     clock: Arc<AheadClock>,
     authenticator: BearerAuthenticator,
 }
 
-impl Scene {
+impl AuthenticatorTest {
     fn start() -> anyhow::Result<Self> {
         let provider = IdentityProvider::start()?;
         let mut settings = OidcSettings::new(&provider.issuer, RESOURCE);
@@ -81,7 +81,7 @@ impl Scene {
 
 #[test]
 fn users_and_machines_are_recognised_by_both_kinds_of_token() -> anyhow::Result<()> {
-    let scene = Scene::start()?;
+    let scene = AuthenticatorTest::start()?;
     for format in [Format::Signed, Format::Opaque] {
         let wanted = json!({"sub": "alice", "resource": RESOURCE, "claims": {"groups": ["ops", "dev"]}});
         let token = scene.provider.token(format, wanted)?;
@@ -99,7 +99,7 @@ fn users_and_machines_are_recognised_by_both_kinds_of_token() -> anyhow::Result<
 
 #[test]
 fn tokens_for_others_and_without_the_scope_are_refused() -> anyhow::Result<()> {
-    let scene = Scene::start()?;
+    let scene = AuthenticatorTest::start()?;
     for format in [Format::Signed, Format::Opaque] {
         let elsewhere = scene.provider.user_token(format, "alice", "https://other.example/mcp")?;
         assert_eq!(scene.class(&elsewhere), "audience");
@@ -115,7 +115,7 @@ fn tokens_for_others_and_without_the_scope_are_refused() -> anyhow::Result<()> {
 
 #[test]
 fn new_keys_are_found_and_old_ones_forgotten() -> anyhow::Result<()> {
-    let scene = Scene::start()?;
+    let scene = AuthenticatorTest::start()?;
     let token = || scene.provider.user_token(Format::Signed, "alice", RESOURCE);
     let first = token()?;
     assert_eq!(scene.class(&first), "admitted");
@@ -131,7 +131,7 @@ fn new_keys_are_found_and_old_ones_forgotten() -> anyhow::Result<()> {
 
 #[test]
 fn an_opaque_token_taken_back_is_refused_within_a_minute() -> anyhow::Result<()> {
-    let scene = Scene::start()?;
+    let scene = AuthenticatorTest::start()?;
     let token = scene.provider.user_token(Format::Opaque, "alice", RESOURCE)?;
     assert_eq!(scene.provider.introspect(&token)?["sub"], "alice");
     assert_eq!(scene.class(&token), "admitted");
@@ -144,7 +144,7 @@ fn an_opaque_token_taken_back_is_refused_within_a_minute() -> anyhow::Result<()>
 
 #[test]
 fn an_outage_is_survived_on_known_keys() -> anyhow::Result<()> {
-    let scene = Scene::start()?;
+    let scene = AuthenticatorTest::start()?;
     let token = scene.provider.user_token(Format::Signed, "alice", RESOURCE)?;
     assert_eq!(scene.class(&token), "admitted");
     scene.provider.set_outage(503)?;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client, Era, HttpClient};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client, HttpClient, ProtocolFamily};
 use vmcp_e2e::process::{Process, binary, fixture, run};
 use vmcp_e2e::redis::Redis;
 use vmcp_e2e::wait;
@@ -25,7 +25,7 @@ fn configured(redis: &Redis, journal: &Path, place: usize) -> anyhow::Result<Str
          redis: {{url: \"{}\"}}\n",
         redis.url()
     );
-    Ok(config(Names::AsTheyAre, &[Backend::stdio("echo", &fixture(&words)?)], &limits))
+    Ok(config(NamePolicy::Unchanged, &[Backend::stdio("echo", &fixture(&words)?)], &limits))
 }
 
 fn sleep(client: &mut HttpClient, ms: u64) -> anyhow::Result<Value> {
@@ -39,7 +39,7 @@ fn is_refused(answer: &Value) -> bool {
 
 /// The most calls that were in flight at once. The line `killed` ends all calls of a killed gateway's backend. The
 /// backend may still write that they ended, because it outlives its gateway for a moment.
-fn most(journal: &Path) -> anyhow::Result<(usize, usize)> {
+fn max_in_flight(journal: &Path) -> anyhow::Result<(usize, usize)> {
     let text = std::fs::read_to_string(journal)?;
     let (mut running, mut killed, mut most, mut begun) = (Vec::new(), None, 0, 0);
     for line in text.lines() {
@@ -66,7 +66,7 @@ fn most(journal: &Path) -> anyhow::Result<(usize, usize)> {
 }
 
 /// Calls on a gateway, one after the other, until a moment. Refused calls are made again.
-fn keep_calling(gateway: &Gateway, era: Era, until: Instant) -> anyhow::Result<()> {
+fn keep_calling(gateway: &Gateway, era: ProtocolFamily, until: Instant) -> anyhow::Result<()> {
     let mut client = HttpClient::open(&gateway.url, era)?;
     while Instant::now() < until {
         let answer = sleep(&mut client, 30)?;
@@ -79,7 +79,7 @@ fn keep_calling(gateway: &Gateway, era: Era, until: Instant) -> anyhow::Result<(
 }
 
 /// What the operator is told.
-fn said(words: &[&str], text: &str) -> anyhow::Result<String> {
+fn run_vmcp(words: &[&str], text: &str) -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("vmcp.yaml");
     std::fs::write(&file, text)?;
@@ -97,20 +97,20 @@ fn a_fleet_stays_below_the_bound_while_a_gateway_is_killed() -> anyhow::Result<(
         .map(|place| Gateway::start(&configured(&redis, &journal, place)?))
         .collect::<anyhow::Result<Vec<_>>>()?;
     // One holds two of three with calls that do not end.
-    let doomed: Vec<_> = Era::ALL
+    let doomed: Vec<_> = ProtocolFamily::ALL
         .map(|era| {
             let mut client = HttpClient::open(&gateways[0].url, era)?;
-            client.begin("tools/call", json!({"name": "sleep", "arguments": {"ms": 600_000}}))
+            client.start_request("tools/call", json!({"name": "sleep", "arguments": {"ms": 600_000}}))
         })
         .into_iter()
         .collect::<anyhow::Result<_>>()?;
-    wait::until("both are in flight", || most(&journal).ok().filter(|(most, _)| *most == 2))?;
-    let explained = said(&["explain", "sleep"], &text)?;
+    wait::until("both are in flight", || max_in_flight(&journal).ok().filter(|(most, _)| *most == 2))?;
+    let explained = run_vmcp(&["explain", "sleep"], &text)?;
     ensure!(
         explained.contains("3 in flight at once for all callers together, at all replicas"),
         "{explained}"
     );
-    let checked = said(&["check", "sleep"], &text)?;
+    let checked = run_vmcp(&["check", "sleep"], &text)?;
     ensure!(checked.contains("2 of 3      in flight at all replicas"), "{checked}");
 
     let begun = Instant::now();
@@ -119,13 +119,13 @@ fn a_fleet_stays_below_the_bound_while_a_gateway_is_killed() -> anyhow::Result<(
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let mut callers = Vec::new();
         for gateway in &gateways {
-            for era in Era::ALL {
+            for era in ProtocolFamily::ALL {
                 callers.push(scope.spawn(move || keep_calling(gateway, era, end)));
                 callers.push(scope.spawn(move || keep_calling(gateway, era, end)));
             }
         }
         std::thread::sleep(killed.saturating_duration_since(Instant::now()));
-        let (before, _) = most(&journal)?;
+        let (before, _) = max_in_flight(&journal)?;
         ensure!(before == COUNT_MAX, "{before} at most in flight");
         // The gateway with its backend: this is the end of all it had in flight.
         drop(dead);
@@ -155,12 +155,12 @@ fn a_fleet_stays_below_the_bound_while_a_gateway_is_killed() -> anyhow::Result<(
         Ok(())
     })?;
     drop(doomed);
-    let (most, begun) = most(&journal)?;
+    let (most, begun) = max_in_flight(&journal)?;
     ensure!(most == COUNT_MAX, "{most} in flight");
     ensure!(begun > 100, "only {begun} calls");
     // Nothing is held any more: everybody has said so.
     wait::until("all slots are free", || {
-        said(&["check", "sleep"], &text).ok().filter(|said| said.contains(" 0 of 3 "))
+        run_vmcp(&["check", "sleep"], &text).ok().filter(|said| said.contains(" 0 of 3 "))
     })?;
     Ok(())
 }
@@ -190,29 +190,33 @@ fn until_admitted(
 #[test]
 fn a_call_whose_client_has_left_counts_while_the_backend_may_work() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    for (place, era) in Era::ALL.into_iter().enumerate() {
+    for (place, era) in ProtocolFamily::ALL.into_iter().enumerate() {
         let journal = folder.path().join(place.to_string());
         let words = ["echo", "--era", era.version(), "--journal", &journal.to_string_lossy()];
         let mut remote = Process::start(fixture(&words)?.args(["--transport", "http"]))?;
         let settings = format!("timeout: {}s", TIME.as_secs());
         let over_http = Backend::http("echo", remote.wait_for_url()?);
         for (is_http, backend) in [(false, Backend::stdio("echo", &fixture(&words)?)), (true, over_http)] {
-            let gateway = Gateway::start(&config(Names::AsTheyAre, &[backend.with(&settings)], ONE_AT_ONCE))?;
-            let mut client = HttpClient::open(&gateway.url, Era::Stateless)?;
-            let before = most(&journal).map_or(0, |(_, begun)| begun);
-            let call = client.begin("tools/call", json!({"name": "sleep", "arguments": {"ms": 60_000}}))?;
+            let gateway =
+                Gateway::start(&config(NamePolicy::Unchanged, &[backend.with(&settings)], ONE_AT_ONCE))?;
+            let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
+            let before = max_in_flight(&journal).map_or(0, |(_, begun)| begun);
+            let call =
+                client.start_request("tools/call", json!({"name": "sleep", "arguments": {"ms": 60_000}}))?;
             let begun = Instant::now();
-            wait::until("it is in flight", || most(&journal).ok().filter(|(_, begun)| *begun > before))?;
+            wait::until("it is in flight", || {
+                max_in_flight(&journal).ok().filter(|(_, begun)| *begun > before)
+            })?;
             drop(call);
-            let mut other = HttpClient::open(&gateway.url, Era::Stateless)?;
+            let mut other = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
             let (_, refused) = until_admitted(&mut other, "sleep", &json!({"ms": 0}))?;
             let freed = begun.elapsed();
             ensure!(freed < TIME + Duration::from_secs(5), "{era:?}: {freed:?}");
             // Over HTTP in a session the end of the response tells that the backend has stopped.
-            let is_told = is_http && era != Era::Stateless;
+            let is_told = is_http && era != ProtocolFamily::Stateless;
             ensure!(refused || is_told, "{era:?}: {freed:?}");
         }
-        let (most, _) = most(&journal)?;
+        let (most, _) = max_in_flight(&journal)?;
         ensure!(most == 1, "{most} in flight");
     }
     Ok(())
@@ -220,11 +224,12 @@ fn a_call_whose_client_has_left_counts_while_the_backend_may_work() -> anyhow::R
 
 #[test]
 fn a_task_counts_until_it_has_ended() -> anyhow::Result<()> {
-    let stateless = Era::Stateless.version();
+    let stateless = ProtocolFamily::Stateless.version();
     let child = fixture(&["tasks", "--instance", "child", "--era", stateless])?;
-    let gateway = Gateway::start(&config(Names::AsTheyAre, &[Backend::stdio("child", &child)], ONE_AT_ONCE))?;
+    let gateway =
+        Gateway::start(&config(NamePolicy::Unchanged, &[Backend::stdio("child", &child)], ONE_AT_ONCE))?;
     let follows = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
-    let mut client = HttpClient::open_offering(&gateway.url, Era::Stateless, follows)?;
+    let mut client = HttpClient::open_with_capabilities(&gateway.url, ProtocolFamily::Stateless, follows)?;
     let call = json!({"name": "slow_compute", "arguments": {"seconds": 3}});
     let begun = Instant::now();
     let task = client.request("tools/call", call)?;

@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};
 use vmcp_e2e::servers::{everything_over_http, npm};
 
 const ANN: &str = "vmcp_YW5uLWFubi1hbm4tYW5uLWFubi1hbm4tYW5uLWFubi1h";
@@ -15,7 +15,7 @@ fn gateway(backend: Backend) -> anyhow::Result<Gateway> {
         |name: &str, key: &str| format!("{{name: {name}, hash: \"{}\"}}", vmcp_identity::hash_api_key(key));
     let keys = [key("ann", ANN), key("bob", BOB)].join(", ");
     let incoming = format!("incomingAuth: {{type: apiKey, apiKeys: [{keys}]}}\n");
-    let text = config(Names::AsTheyAre, &[backend], "");
+    let text = config(NamePolicy::Unchanged, &[backend], "");
     Gateway::start(&text.replace("incomingAuth: {type: anonymous}\n", &incoming))
 }
 
@@ -29,10 +29,10 @@ fn what_one_user_stores_at_a_server_with_sessions_another_cannot_read() -> anyho
     const URI: &str = "demo://resource/session/ann-secret.txt.gz";
     let (_server, url) = everything_over_http()?;
     let gateway = gateway(Backend::http("everything", &url))?;
-    let mut ann = HttpClient::open_with_token(&gateway.url, Era::Session, ANN)?;
+    let mut ann = HttpClient::open_with_token(&gateway.url, ProtocolFamily::Sessions, ANN)?;
     let stored = json!({"name": "ann-secret.txt.gz", "data": "data:text/plain;base64,c2VjcmV0", "outputType": "resourceLink"});
     ann.call("gzip-file-as-resource", stored).context("ann stores")?;
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut bob = HttpClient::open_with_token(&gateway.url, era, BOB)?;
         let answer = read(&mut bob, URI)?;
         ensure!(answer["result"]["contents"].is_null(), "bob reads {answer}");
@@ -40,7 +40,7 @@ fn what_one_user_stores_at_a_server_with_sessions_another_cannot_read() -> anyho
         ensure!(!list.contains("ann-secret"), "bob's list has it");
     }
     // Ann reads it in either era: her calls have one session at the server.
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut ann = HttpClient::open_with_token(&gateway.url, era, ANN)?;
         let answer = read(&mut ann, URI)?;
         ensure!(answer["result"]["contents"][0]["blob"].is_string(), "ann reads {answer}");
@@ -54,15 +54,22 @@ fn questions_reach_nobody_else(more: &str, asked: bool) -> anyhow::Result<()> {
     command.arg("stdio");
     let gateway = gateway(Backend::stdio("everything", &command).with(more))?;
     let offers = json!({"elicitation": {}, "sampling": {}});
-    let mut bob = HttpClient::open_offering_with_token(&gateway.url, Era::Session, offers.clone(), BOB)?;
+    let mut bob = HttpClient::open_with_capabilities_and_token(
+        &gateway.url,
+        ProtocolFamily::Sessions,
+        offers.clone(),
+        BOB,
+    )?;
     let arguments = json!({"duration": 3, "steps": 1});
-    let mut stream =
-        bob.start("tools/call", json!({"name": "trigger-long-running-operation", "arguments": arguments}))?;
+    let mut stream = bob.send_request(
+        "tools/call",
+        json!({"name": "trigger-long-running-operation", "arguments": arguments}),
+    )?;
     for (tool, arguments) in [
         ("trigger-sampling-request", json!({"prompt": "ANNS SECRET", "maxTokens": 10})),
         ("trigger-elicitation-request", json!({})),
     ] {
-        let mut ann = HttpClient::open_with_token(&gateway.url, Era::Session, ANN)?;
+        let mut ann = HttpClient::open_with_token(&gateway.url, ProtocolFamily::Sessions, ANN)?;
         let answer = ann.ask("tools/call", json!({"name": tool, "arguments": arguments}))?;
         ensure!(!answer.text.contains("BOB"), "{}", answer.text);
     }
@@ -77,7 +84,8 @@ fn questions_reach_nobody_else(more: &str, asked: bool) -> anyhow::Result<()> {
         ensure!(!said.contains(word), "bob's stream has {word}: {said}");
     }
     // Alone, a user who can be asked is.
-    let mut ann = HttpClient::open_offering_with_token(&gateway.url, Era::Session, offers, ANN)?;
+    let mut ann =
+        HttpClient::open_with_capabilities_and_token(&gateway.url, ProtocolFamily::Sessions, offers, ANN)?;
     let answer = ann.ask("tools/call", json!({"name": "trigger-elicitation-request", "arguments": {}}))?;
     ensure!(answer.text.contains("-32603") != asked, "ann's form: {}", answer.text);
     Ok(())

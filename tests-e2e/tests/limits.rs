@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client, Era, HttpClient, StdioClient};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client, HttpClient, ProtocolFamily, StdioClient};
 use vmcp_e2e::process::{binary, fixture};
 use vmcp_e2e::redis::Redis;
 use vmcp_e2e::wait;
@@ -33,32 +33,37 @@ fn limits(tokens: u64, period: &str, redis: &Redis, more: &str) -> String {
 /// A config with one echo backend of its own behind every gateway that is started with it.
 fn configured(extra: &str) -> anyhow::Result<String> {
     let backend = Backend::stdio("echo", &fixture(&["echo"])?);
-    Ok(config(Names::AsTheyAre, &[backend], extra))
+    Ok(config(NamePolicy::Unchanged, &[backend], extra))
 }
 
 /// What a caller sees of one call: the answer as a message of the protocol.
 type Call = Box<dyn FnMut(&str) -> anyhow::Result<Value>>;
 
 /// Every road that leads to a backend's tool. A new one is added here, or it is not limited.
-fn roads(gateway: &Gateway, file: &std::path::Path) -> anyhow::Result<Vec<(&'static str, Call)>> {
+fn routes(gateway: &Gateway, file: &std::path::Path) -> anyhow::Result<Vec<(&'static str, Call)>> {
     let mut roads: Vec<(&'static str, Call)> = Vec::new();
-    for (name, era) in [("HTTP, session era", Era::Session), ("HTTP, 2026-07-28", Era::Stateless)] {
+    for (name, era) in
+        [("HTTP, session era", ProtocolFamily::Sessions), ("HTTP, 2026-07-28", ProtocolFamily::Stateless)]
+    {
         let mut client = HttpClient::open(&gateway.url, era)?;
         roads.push((name, Box::new(move |tool| ask(&mut client, tool))));
     }
-    for (name, era) in
-        [("HTTP, session era, call_tool", Era::Session), ("HTTP, 2026-07-28, call_tool", Era::Stateless)]
-    {
+    for (name, era) in [
+        ("HTTP, session era, call_tool", ProtocolFamily::Sessions),
+        ("HTTP, 2026-07-28, call_tool", ProtocolFamily::Stateless),
+    ] {
         let mut client = HttpClient::open(&gateway.url, era)?;
         roads.push((name, Box::new(move |tool| ask_by_name(&mut client, tool))));
     }
-    for (name, era) in [("stdio, session era", Era::Session), ("stdio, 2026-07-28", Era::Stateless)] {
+    for (name, era) in
+        [("stdio, session era", ProtocolFamily::Sessions), ("stdio, 2026-07-28", ProtocolFamily::Stateless)]
+    {
         let mut command = Command::new(binary("vmcp")?);
         command.arg("stdio").arg("--config").arg(file);
         let client = Rc::new(RefCell::new(StdioClient::start(&mut command, era)?));
         let same = client.clone();
         roads.push((name, Box::new(move |tool| ask(&mut *client.borrow_mut(), tool))));
-        let name = if era == Era::Session {
+        let name = if era == ProtocolFamily::Sessions {
             "stdio, session era, call_tool"
         } else {
             "stdio, 2026-07-28, call_tool"
@@ -108,7 +113,7 @@ fn refusal(message: &Value) -> Option<(i64, String, u64)> {
 }
 
 #[test]
-fn every_road_spends_from_one_bucket_and_is_refused_alike() -> anyhow::Result<()> {
+fn every_route_spends_from_one_bucket_and_is_refused_alike() -> anyhow::Result<()> {
     let Some(redis) = Redis::for_test()? else { return Ok(()) };
     // As many tokens as there are roads, and none again while the test runs.
     let text = configured(&limits(10, "10000h", &redis, OPTIMIZER))?;
@@ -116,7 +121,7 @@ fn every_road_spends_from_one_bucket_and_is_refused_alike() -> anyhow::Result<()
     let file = folder.path().join("vmcp.yaml");
     std::fs::write(&file, &text)?;
     let gateway = Gateway::start(&text)?;
-    let mut roads = roads(&gateway, &file)?;
+    let mut roads = routes(&gateway, &file)?;
     assert_eq!(roads.len(), 10, "a token for each road");
     for (name, call) in &mut roads {
         let answer = call(LIMITED)?;
@@ -134,12 +139,12 @@ fn every_road_spends_from_one_bucket_and_is_refused_alike() -> anyhow::Result<()
 }
 
 /// Calls the limited tool from several threads on every gateway until `stop`, and counts what is admitted.
-fn contend(gateways: &[Gateway], stop: Instant) -> anyhow::Result<usize> {
+fn count_admitted(gateways: &[Gateway], stop: Instant) -> anyhow::Result<usize> {
     let admitted = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
         for (place, gateway) in gateways.iter().enumerate() {
-            for era in Era::ALL {
+            for era in ProtocolFamily::ALL {
                 let admitted = &admitted;
                 threads.push(scope.spawn(move || -> anyhow::Result<()> {
                     let mut client = HttpClient::open(&gateway.url, era)?;
@@ -170,7 +175,7 @@ fn a_fleet_admits_exactly_the_allowance() -> anyhow::Result<()> {
     let text = configured(&limits(100, "5s", &redis, ""))?;
     let gateways = (0..3).map(|_| Gateway::start(&text)).collect::<anyhow::Result<Vec<_>>>()?;
     let begun = Instant::now();
-    let admitted = contend(&gateways, begun + Duration::from_secs(30))?;
+    let admitted = count_admitted(&gateways, begun + Duration::from_secs(30))?;
     let took = begun.elapsed();
     // Twenty a second beside the first hundred. The store's clock runs from the first call to the last, both within
     // what is measured here.
@@ -189,7 +194,7 @@ fn leases_admit_no_more_than_the_limit_over_the_whole_run_and_are_explained() ->
     let text = configured(&limits(100, "1s", &redis, more))?;
     let gateways = (0..3).map(|_| Gateway::start(&text)).collect::<anyhow::Result<Vec<_>>>()?;
     let begun = Instant::now();
-    let admitted = contend(&gateways, begun + Duration::from_secs(10))?;
+    let admitted = count_admitted(&gateways, begun + Duration::from_secs(10))?;
     let took = begun.elapsed().as_secs_f64();
     // Over the whole run not one more than an exact bucket gives.
     ensure!((admitted as f64) <= 100.0 + 100.0 * took, "{admitted} admitted in {took} s");
@@ -209,7 +214,7 @@ fn explain(text: &str) -> anyhow::Result<String> {
 }
 
 /// A call on each gateway, with how long the slowest took.
-fn round(clients: &mut [HttpClient]) -> anyhow::Result<(usize, Duration, Vec<Value>)> {
+fn call_each(clients: &mut [HttpClient]) -> anyhow::Result<(usize, Duration, Vec<Value>)> {
     let (mut admitted, mut slowest, mut answers) = (0, Duration::ZERO, Vec::new());
     for client in clients {
         let begun = Instant::now();
@@ -231,13 +236,13 @@ fn each_policy_holds_while_redis_is_away_and_ends_by_itself() -> anyhow::Result<
         let gateways = (0..2).map(|_| Gateway::start(&text)).collect::<anyhow::Result<Vec<_>>>()?;
         let mut clients = gateways
             .iter()
-            .map(|one| HttpClient::open(&one.url, Era::Stateless))
+            .map(|one| HttpClient::open(&one.url, ProtocolFamily::Stateless))
             .collect::<anyhow::Result<Vec<_>>>()?;
         // Before anything is spent, so that each replica's share is half of a full bucket.
         redis.kill();
         let (mut admitted, mut slowest) = (0, Duration::ZERO);
         for _ in 0..15 {
-            let (more, took, answers) = round(&mut clients)?;
+            let (more, took, answers) = call_each(&mut clients)?;
             (admitted, slowest) = (admitted + more, slowest.max(took));
             for answer in answers {
                 let text = answer.to_string();
@@ -250,7 +255,7 @@ fn each_policy_holds_while_redis_is_away_and_ends_by_itself() -> anyhow::Result<
         redis.restart()?;
         // The empty store has ten tokens; with `local` they are owed. Either way it decides again, by itself.
         wait::until("the store decides again", || {
-            let (_, _, answers) = round(&mut clients).ok()?;
+            let (_, _, answers) = call_each(&mut clients).ok()?;
             answers.iter().all(|answer| refusal(answer).is_some()).then_some(())
         })
         .with_context(|| policy.to_owned())?;
@@ -259,14 +264,14 @@ fn each_policy_holds_while_redis_is_away_and_ends_by_itself() -> anyhow::Result<
 }
 
 #[test]
-fn a_call_that_goes_round_in_circles_is_explained_on_every_road_and_costs_nothing() -> anyhow::Result<()> {
+fn a_looping_call_is_explained_on_every_route_and_costs_nothing() -> anyhow::Result<()> {
     let extra = format!(
         "{OPTIMIZER}loopBreaker: {{repeats: 3, within: 1h}}\n\
          rateLimiting: {{tools: [{{name: {LIMITED}, shared: {{maxTokens: 4, refillPeriod: 24h}}}}]}}\n"
     );
     let gateway = Gateway::start(&configured(&extra)?)?;
-    let mut session = HttpClient::open(&gateway.url, Era::Session)?;
-    let mut stateless = HttpClient::open(&gateway.url, Era::Stateless)?;
+    let mut session = HttpClient::open(&gateway.url, ProtocolFamily::Sessions)?;
+    let mut stateless = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
     ask(&mut session, LIMITED)?;
     ask(&mut stateless, LIMITED)?;
     ask_by_name(&mut stateless, LIMITED)?;

@@ -7,20 +7,20 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};
 use vmcp_e2e::process::{binary, fixture};
 use vmcp_e2e::redis::Redis;
 use vmcp_e2e::{http, wait};
 
 const ADA: &str = "vmcp_adaadaadaadaadaadaadaadaadaadaadaadaadaadaa";
 
-struct Setting {
+struct OperatorTest {
     folder: tempfile::TempDir,
     gateway: Gateway,
 }
 
-impl Setting {
+impl OperatorTest {
     fn start(store: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
@@ -35,14 +35,14 @@ impl Setting {
         );
         let keys = format!("{{name: ada, hash: \"{}\"}}", vmcp_identity::hash_api_key(ADA));
         let incoming = format!("incomingAuth: {{type: apiKey, apiKeys: [{keys}]}}\n");
-        let text = config(Names::AsTheyAre, &[Backend::stdio("echo", &fixture(&["echo"])?)], &limits);
+        let text = config(NamePolicy::Unchanged, &[Backend::stdio("echo", &fixture(&["echo"])?)], &limits);
         let text = text.replace("incomingAuth: {type: anonymous}\n", &incoming);
         std::fs::write(folder.path().join("vmcp.yaml"), &text)?;
         Ok(Self { gateway: Gateway::start(&text)?, folder })
     }
 
-    fn passed(&self, tool: &str, attempts: usize) -> anyhow::Result<usize> {
-        let mut client = HttpClient::open_with_token(&self.gateway.url, Era::Session, ADA)?;
+    fn count_passed(&self, tool: &str, attempts: usize) -> anyhow::Result<usize> {
+        let mut client = HttpClient::open_with_token(&self.gateway.url, ProtocolFamily::Sessions, ADA)?;
         let mut count = 0;
         for _ in 0..attempts {
             let answer = client.ask("tools/call", json!({"name": tool, "arguments": {"text": "x"}}))?;
@@ -61,29 +61,29 @@ impl Setting {
         Ok(if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) })
     }
 
-    fn say(&self, words: &[&str]) -> anyhow::Result<String> {
+    fn run_limits(&self, words: &[&str]) -> anyhow::Result<String> {
         self.limits(words)?.map_err(|error| anyhow::anyhow!("{words:?}: {error}"))
     }
 }
 
 fn check(store: &str) -> anyhow::Result<()> {
-    let setting = Setting::start(store)?;
-    ensure!(setting.passed("echo", 5)? == 3);
-    let said = setting.say(&["grant", "echo", "--user", "ada", "--tokens", "2"])?;
+    let setting = OperatorTest::start(store)?;
+    ensure!(setting.count_passed("echo", 5)? == 3);
+    let said = setting.run_limits(&["grant", "echo", "--user", "ada", "--tokens", "2"])?;
     ensure!(said.contains("perUser") && said.contains("2 of 3") && !said.contains("shared"), "{said}");
-    ensure!(setting.passed("echo", 5)? == 2);
-    let said = setting.say(&["reset", "echo", "--user", "ada"])?;
+    ensure!(setting.count_passed("echo", 5)? == 2);
+    let said = setting.run_limits(&["reset", "echo", "--user", "ada"])?;
     ensure!(said.contains("3 of 3"), "{said}");
-    ensure!(setting.passed("echo", 5)? == 3);
+    ensure!(setting.count_passed("echo", 5)? == 3);
     // A quota of the calendar, and the bucket beside it.
-    setting.say(&["reset", "whoami", "--user", "ada"])?;
-    ensure!(setting.passed("whoami", 5)? == 2);
-    setting.say(&["reset", "whoami", "--user", "ada"])?;
-    ensure!(setting.passed("whoami", 5)? == 2);
+    setting.run_limits(&["reset", "whoami", "--user", "ada"])?;
+    ensure!(setting.count_passed("whoami", 5)? == 2);
+    setting.run_limits(&["reset", "whoami", "--user", "ada"])?;
+    ensure!(setting.count_passed("whoami", 5)? == 2);
     // Without a user, what all share.
-    let said = setting.say(&["reset", "echo"])?;
+    let said = setting.run_limits(&["reset", "echo"])?;
     ensure!(said.contains("shared") && said.contains("50 of 50") && !said.contains("perUser"), "{said}");
-    let said = setting.say(&["top"])?;
+    let said = setting.run_limits(&["top"])?;
     ensure!(said.contains("ada of vmcp:api-key"), "{said}");
     let unknown = setting.limits(&["reset", "no_such_tool", "--user", "ada"])?;
     ensure!(unknown.as_ref().is_err_and(|error| error.contains("not found")), "{unknown:?}");
@@ -118,12 +118,12 @@ fn an_operator_changes_limits_in_redis() -> anyhow::Result<()> {
 /// A gateway that is stopped in good order leaves what was spent to the next one; a file that is torn is told.
 #[test]
 fn a_restart_gives_no_user_a_fresh_budget() -> anyhow::Result<()> {
-    let mut setting = Setting::start("")?;
-    ensure!(setting.passed("echo", 5)? == 3);
-    ensure!(setting.passed("whoami", 5)? == 0, "the user's calls of all tools are spent");
+    let mut setting = OperatorTest::start("")?;
+    ensure!(setting.count_passed("echo", 5)? == 3);
+    ensure!(setting.count_passed("whoami", 5)? == 0, "the user's calls of all tools are spent");
     let text = std::fs::read_to_string(setting.folder.path().join("vmcp.yaml"))?;
     setting.gateway.process.signal(rustix::process::Signal::TERM)?;
-    ensure!(setting.gateway.process.wait()?.success(), "{}", setting.gateway.process.said());
+    ensure!(setting.gateway.process.wait()?.success(), "{}", setting.gateway.process.output());
     let file = setting.folder.path().join("state/limits");
     let saved = std::fs::read(&file)?;
     ensure!(
@@ -133,32 +133,32 @@ fn a_restart_gives_no_user_a_fresh_budget() -> anyhow::Result<()> {
     let is_named = saved.windows(3).any(|part| part == b"ada");
     ensure!(!is_named, "the file names a user");
     setting.gateway = Gateway::start(&text)?;
-    ensure!(setting.passed("echo", 5)? == 0, "after a restart");
-    setting.say(&["grant", "echo", "--user", "ada", "--tokens", "1"])?;
-    ensure!(setting.passed("echo", 5)? == 1);
+    ensure!(setting.count_passed("echo", 5)? == 0, "after a restart");
+    setting.run_limits(&["grant", "echo", "--user", "ada", "--tokens", "1"])?;
+    ensure!(setting.count_passed("echo", 5)? == 1);
     // It is killed: the last levels that were saved count.
     setting.gateway.process.kill();
     setting.gateway = Gateway::start(&text)?;
-    ensure!(setting.passed("echo", 5)? == 0, "after a kill");
+    ensure!(setting.count_passed("echo", 5)? == 0, "after a kill");
     setting.gateway.process.kill();
     std::fs::write(&file, &saved[..saved.len() / 2])?;
     setting.gateway = Gateway::start(&text)?;
-    let said = setting.gateway.process.said();
+    let said = setting.gateway.process.output();
     ensure!(said.contains("limits begin anew") && said.contains("damaged"), "{said}");
-    ensure!(setting.passed("echo", 5)? == 3, "with a torn file");
+    ensure!(setting.count_passed("echo", 5)? == 3, "with a torn file");
     Ok(())
 }
 
 fn blocks(store: &str) -> anyhow::Result<()> {
-    let setting = Setting::start(store)?;
-    setting.say(&["block", "echo", "--user", "ada", "--for", "90s"])?;
-    let mut client = HttpClient::open_with_token(&setting.gateway.url, Era::Session, ADA)?;
+    let setting = OperatorTest::start(store)?;
+    setting.run_limits(&["block", "echo", "--user", "ada", "--for", "90s"])?;
+    let mut client = HttpClient::open_with_token(&setting.gateway.url, ProtocolFamily::Sessions, ADA)?;
     let said = client.ask("tools/call", json!({"name": "echo", "arguments": {"text": "x"}}))?.text;
     ensure!(said.contains("blocked by an operator") && said.contains("retryAfterSeconds"), "{said}");
-    ensure!(setting.passed("whoami", 1)? == 1, "another tool");
-    setting.say(&["unblock", "echo", "--user", "ada"])?;
-    ensure!(setting.passed("echo", 1)? == 1, "after the block is lifted");
-    setting.say(&["block", "echo"])?;
+    ensure!(setting.count_passed("whoami", 1)? == 1, "another tool");
+    setting.run_limits(&["unblock", "echo", "--user", "ada"])?;
+    ensure!(setting.count_passed("echo", 1)? == 1, "after the block is lifted");
+    setting.run_limits(&["block", "echo"])?;
     let said = client.ask("tools/call", json!({"name": "echo", "arguments": {"text": "x"}}))?.text;
     ensure!(said.contains("an operator has blocked it; do not try again"), "{said}");
     let status = http::get(&format!("{}/status", admin(&setting)?), &[])?.text()?;
@@ -166,14 +166,14 @@ fn blocks(store: &str) -> anyhow::Result<()> {
     if !store.is_empty() {
         // Another replica hears of it with its next heartbeat, and one that comes later at once.
         let text = std::fs::read_to_string(setting.folder.path().join("vmcp.yaml"))?;
-        let other = Setting { gateway: Gateway::start(&text)?, folder: tempfile::tempdir()? };
-        ensure!(other.passed("echo", 1)? == 0, "at a replica that comes later");
-        setting.say(&["unblock", "echo"])?;
+        let other = OperatorTest { gateway: Gateway::start(&text)?, folder: tempfile::tempdir()? };
+        ensure!(other.count_passed("echo", 1)? == 0, "at a replica that comes later");
+        setting.run_limits(&["unblock", "echo"])?;
         wait::until("the other replica hears of it", || {
-            other.passed("echo", 1).ok().filter(|count| *count == 1)
+            other.count_passed("echo", 1).ok().filter(|count| *count == 1)
         })?;
     }
-    setting.say(&["unblock", "echo"])?;
+    setting.run_limits(&["unblock", "echo"])?;
     let unknown = setting.limits(&["block", "no_such_tool"])?;
     ensure!(unknown.as_ref().is_err_and(|error| error.contains("not found")), "{unknown:?}");
     Ok(())
@@ -190,7 +190,7 @@ fn an_operator_blocks_tools_at_all_replicas() -> anyhow::Result<()> {
     blocks(&format!("  redis: {{url: \"{}\"}}\n", redis.url()))
 }
 
-fn admin(setting: &Setting) -> anyhow::Result<String> {
+fn admin(setting: &OperatorTest) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(setting.folder.path().join("vmcp.yaml"))?;
     let address = text.split("listen: \"").nth(1).and_then(|rest| rest.split('"').next());
     Ok(format!("http://{}", address.context("an admin listener")?))
@@ -199,7 +199,7 @@ fn admin(setting: &Setting) -> anyhow::Result<String> {
 /// Neither a page in a browser nor another user of the machine changes anything.
 #[test]
 fn only_the_token_of_the_state_folder_changes_limits() -> anyhow::Result<()> {
-    let setting = Setting::start("")?;
+    let setting = OperatorTest::start("")?;
     let token_file = setting.folder.path().join("state/operator-token");
     ensure!(
         std::fs::metadata(&token_file)?.permissions().mode() & 0o777 == 0o600,
@@ -235,13 +235,13 @@ fn only_the_token_of_the_state_folder_changes_limits() -> anyhow::Result<()> {
 
 #[test]
 fn a_token_that_others_could_read_is_not_used() -> anyhow::Result<()> {
-    let setting = Setting::start("")?;
+    let setting = OperatorTest::start("")?;
     let token_file = setting.folder.path().join("state/operator-token");
     std::fs::set_permissions(&token_file, std::fs::Permissions::from_mode(0o644))?;
     let text = std::fs::read_to_string(setting.folder.path().join("vmcp.yaml"))?;
     drop(setting.gateway);
     let again = Gateway::start(&text)?;
-    ensure!(again.process.said().contains("may be read by others"), "{}", again.process.said());
+    ensure!(again.process.output().contains("may be read by others"), "{}", again.process.output());
     ensure!(Path::new(&token_file).exists(), "it is left for the operator to look at");
     Ok(())
 }

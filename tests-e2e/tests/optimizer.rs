@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client, Era, HttpClient, names, text_of, without_hop_fields};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client, HttpClient, ProtocolFamily, names, text_of, without_hop_fields};
 use vmcp_e2e::process::{Process, fixture};
 use vmcp_e2e::{http, wait};
 
 /// One echo backend under a prefix, with words alone to search by.
 fn configured(extra: &str) -> anyhow::Result<String> {
     let backend = Backend::stdio("lab", &fixture(&["echo"])?);
-    Ok(config(Names::Prefixed, &[backend], &format!("optimizer: {{embeddingProvider: none}}\n{extra}")))
+    Ok(config(NamePolicy::Prefixed, &[backend], &format!("optimizer: {{embeddingProvider: none}}\n{extra}")))
 }
 
 fn find(client: &mut impl Client, what: &str) -> anyhow::Result<Vec<Value>> {
@@ -38,10 +38,10 @@ fn direct(client: &mut impl Client, tool: &str, arguments: Value) -> anyhow::Res
 }
 
 /// The limit's data of a refusal in the form of the era.
-fn refusal(message: &Value, era: Era) -> Option<Value> {
+fn refusal(message: &Value, era: ProtocolFamily) -> Option<Value> {
     let limit = match era {
-        Era::Session => message["result"].get("structuredContent")?,
-        Era::Stateless => message.get("error")?,
+        ProtocolFamily::Sessions => message["result"].get("structuredContent")?,
+        ProtocolFamily::Stateless => message.get("error")?,
     };
     (limit["code"] == 429).then(|| limit.clone())
 }
@@ -49,7 +49,7 @@ fn refusal(message: &Value, era: Era) -> Option<Value> {
 #[test]
 fn a_limit_on_the_tool_that_runs_holds_behind_call_tool() -> anyhow::Result<()> {
     let limits = "rateLimiting: {tools: [{name: lab_echo, shared: {maxTokens: 1, refillPeriod: 1000h}}]}\n";
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let gateway = Gateway::start(&configured(limits)?)?;
         let mut client = HttpClient::open(&gateway.url, era)?;
         ensure!(
@@ -83,7 +83,7 @@ fn a_limit_on_the_tool_that_runs_holds_behind_call_tool() -> anyhow::Result<()> 
 fn searching_can_have_a_limit_of_its_own() -> anyhow::Result<()> {
     let limits = "rateLimiting: {shared: {maxTokens: 1, refillPeriod: 1000h}, tools: [{name: find_tool, shared: {maxTokens: 2, refillPeriod: 1000h}}]}\n";
     let gateway = Gateway::start(&configured(limits)?)?;
-    let mut client = HttpClient::open(&gateway.url, Era::Stateless)?;
+    let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
     for _ in 0..2 {
         find(&mut client, "echo")?;
     }
@@ -100,7 +100,7 @@ fn what_a_backend_adds_is_found_and_called_while_others_go_on() -> anyhow::Resul
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let other = scope.spawn(|| -> anyhow::Result<usize> {
-            let mut client = HttpClient::open(&gateway.url, Era::Stateless)?;
+            let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
             let mut count = 0;
             while !stop.load(Ordering::Relaxed) {
                 ensure!(names(&find(&mut client, "id of this instance")?)[0] == "lab_whoami");
@@ -120,7 +120,7 @@ fn what_a_backend_adds_is_found_and_called_while_others_go_on() -> anyhow::Resul
 }
 
 fn grows(gateway: &Gateway) -> anyhow::Result<()> {
-    for (number, era) in Era::ALL.into_iter().enumerate() {
+    for (number, era) in ProtocolFamily::ALL.into_iter().enumerate() {
         let mut client = HttpClient::open(&gateway.url, era)?;
         by_name(&mut client, "lab_grow", json!({}))?;
         let tool = format!("lab_grown_{number}");
@@ -138,7 +138,7 @@ fn a_call_by_name_answers_as_the_direct_one() -> anyhow::Result<()> {
     let mut suite = Process::start(&mut fixture(&["conformance", "--port", "0"])?)?;
     let backend = Backend::http("suite", suite.wait_for_url()?);
     let extra = "optimizer: {embeddingProvider: none}\n";
-    let gateway = Gateway::start(&config(Names::AsTheyAre, &[backend], extra))?;
+    let gateway = Gateway::start(&config(NamePolicy::Unchanged, &[backend], extra))?;
     let tools = [
         "test_simple_text",
         "test_image_content",
@@ -147,7 +147,7 @@ fn a_call_by_name_answers_as_the_direct_one() -> anyhow::Result<()> {
         "test_tool_with_logging",
         "test_tool_with_progress",
     ];
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         for tool in tools {
             let mut client = HttpClient::open(&gateway.url, era)?;
             let mut both = Vec::new();
@@ -156,7 +156,7 @@ fn a_call_by_name_answers_as_the_direct_one() -> anyhow::Result<()> {
             {
                 let meta = json!({"progressToken": "p", "io.modelcontextprotocol/logLevel": "debug"});
                 let params = json!({"name": name, "arguments": arguments, "_meta": meta});
-                let mut stream = client.start("tools/call", params)?;
+                let mut stream = client.send_request("tools/call", params)?;
                 let mut said = Vec::new();
                 while let Some(message) = stream.next_message()? {
                     let mut message: Value = serde_json::from_str(&message)?;
@@ -180,7 +180,7 @@ fn a_call_by_name_answers_as_the_direct_one() -> anyhow::Result<()> {
 #[test]
 fn a_near_miss_and_wrong_arguments_are_told_what_is_right() -> anyhow::Result<()> {
     let gateway = Gateway::start(&configured("")?)?;
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut client = HttpClient::open(&gateway.url, era)?;
         let missed = by_name(&mut client, "lab_ecko", json!({}))?;
         ensure!(missed["result"]["isError"] == true, "{missed}");
@@ -224,11 +224,11 @@ fn the_model_within_the_binary_finds_by_meaning_and_remembers() -> anyhow::Resul
     let backend = Backend::stdio("lab", &fixture(&["echo"])?);
     let quoted = Value::from(folder.path().to_string_lossy()).to_string();
     let extra = format!("optimizer: {{embeddingCache: {quoted}}}\n");
-    let text = config(Names::Prefixed, &[backend], &extra);
+    let text = config(NamePolicy::Prefixed, &[backend], &extra);
     for round in ["computed", "remembered"] {
         let gateway = Gateway::start(&text)?;
         vectorised(&gateway)?;
-        for era in Era::ALL {
+        for era in ProtocolFamily::ALL {
             let mut client = HttpClient::open(&gateway.url, era)?;
             // No word of it stands in any definition.
             let found = names(&find(&mut client, "take a nap")?);
@@ -247,8 +247,8 @@ fn a_dead_embedding_service_leaves_search_by_words() -> anyhow::Result<()> {
     let backend = Backend::stdio("lab", &fixture(&["echo"])?);
     let extra =
         format!("optimizer: {{embeddingService: \"http://127.0.0.1:{port}\", embeddingCache: \"\"}}\n");
-    let gateway = Gateway::start(&config(Names::Prefixed, &[backend], &extra))?;
-    let mut client = HttpClient::open(&gateway.url, Era::Stateless)?;
+    let gateway = Gateway::start(&config(NamePolicy::Prefixed, &[backend], &extra))?;
+    let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
     for _ in 0..5 {
         ensure!(names(&find(&mut client, "answers with its text")?)[0] == "lab_echo");
     }

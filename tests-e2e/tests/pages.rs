@@ -5,9 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::http;
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};
 use vmcp_e2e::process::{binary, fixture, run};
 
 const SCRAPE_KEY: &str = "a-key-for-collectors";
@@ -22,7 +22,7 @@ fn configured(admin: &str) -> anyhow::Result<String> {
         "admin: {{listen: \"{admin}\", scrapeKey: {SCRAPE_KEY}}}\n\
          rateLimiting: {{shared: {{maxTokens: 9, refillPeriod: 10000h}}}}\n"
     );
-    let text = config(Names::AsTheyAre, &[backend], &extra);
+    let text = config(NamePolicy::Unchanged, &[backend], &extra);
     Ok(text.replace("incomingAuth: {type: anonymous}", "incomingAuth: {type: local}"))
 }
 
@@ -31,7 +31,7 @@ fn users_and_levels_are_on_the_admin_listener_only() -> anyhow::Result<()> {
     let port = free_port()?;
     let admin = format!("http://127.0.0.1:{port}");
     let gateway = Gateway::start(&configured(&format!("127.0.0.1:{port}"))?)?;
-    let mut client = HttpClient::open(&gateway.url, Era::Stateless)?;
+    let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
     client.call("echo", json!({"text": "x"}))?;
     let clients = gateway.url.trim_end_matches("/mcp").to_owned();
     let proxied = ("x-forwarded-for", "203.0.113.9");
@@ -68,12 +68,12 @@ fn users_and_levels_are_on_the_admin_listener_only() -> anyhow::Result<()> {
 fn a_taken_admin_address_does_not_keep_a_gateway_from_serving() -> anyhow::Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let gateway = Gateway::start(&configured(&taken.local_addr()?.to_string())?)?;
-    let mut client = HttpClient::open(&gateway.url, Era::Session)?;
+    let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Sessions)?;
     client.call("echo", json!({"text": "x"}))?;
-    let said = gateway.process.said();
+    let said = gateway.process.output();
     let warning = said.lines().find(|line| line.contains("admin listener cannot be opened"));
     ensure!(warning.context("a warning")?.contains("admin.listen"), "{said}");
     let off = Gateway::start(&configured("off")?)?;
-    ensure!(!off.process.said().contains("admin listener cannot"), "{}", off.process.said());
+    ensure!(!off.process.output().contains("admin listener cannot"), "{}", off.process.output());
     Ok(())
 }

@@ -3,9 +3,9 @@
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::identity::{Format, IdentityProvider};
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};
 use vmcp_e2e::process::fixture;
 use vmcp_e2e::redis::Redis;
 use vmcp_e2e::wait;
@@ -15,7 +15,7 @@ const OPTIMIZER: &str = "optimizer: {embeddingProvider: none}\n";
 
 fn open(extra: &str) -> anyhow::Result<Gateway> {
     let backend = Backend::stdio("echo", &fixture(&["echo"])?);
-    Gateway::start(&config(Names::AsTheyAre, &[backend], extra))
+    Gateway::start(&config(NamePolicy::Unchanged, &[backend], extra))
 }
 
 fn ask(client: &mut HttpClient, method: &str, params: Value) -> anyhow::Result<Value> {
@@ -43,7 +43,7 @@ fn left(answer: &Value) -> Option<u64> {
 }
 
 #[test]
-fn a_call_costs_what_it_asks_for_on_every_road_and_over_redis() -> anyhow::Result<()> {
+fn a_call_costs_what_it_asks_for_on_every_route_and_over_redis() -> anyhow::Result<()> {
     let Some(redis) = Redis::for_test()? else { return Ok(()) };
     for store in [String::new(), format!("  redis: {{url: \"{}\", deadline: 1s}}\n", redis.url())] {
         let limits = format!(
@@ -52,14 +52,17 @@ fn a_call_costs_what_it_asks_for_on_every_road_and_over_redis() -> anyhow::Resul
         );
         let gateway = open(&limits)?;
         let mut told = Vec::new();
-        for (era, by_name) in
-            [(Era::Session, false), (Era::Stateless, false), (Era::Session, true), (Era::Stateless, true)]
-        {
+        for (era, by_name) in [
+            (ProtocolFamily::Sessions, false),
+            (ProtocolFamily::Stateless, false),
+            (ProtocolFamily::Sessions, true),
+            (ProtocolFamily::Stateless, true),
+        ] {
             let mut client = HttpClient::open(&gateway.url, era)?;
             told.push(left(&echo(&mut client, "abc", by_name)?));
         }
         ensure!(told == [Some(9), Some(6), Some(3), Some(0)], "three tokens each: {told:?}");
-        for era in Era::ALL {
+        for era in ProtocolFamily::ALL {
             let mut client = HttpClient::open(&gateway.url, era)?;
             let refused = echo(&mut client, "a", false)?;
             ensure!(code(&refused) == Some(429), "{refused}");
@@ -89,7 +92,7 @@ fn a_call_is_settled_by_its_result() -> anyhow::Result<()> {
              refillPeriod: 10000h}}}}]\n  hints: {{belowPercent: 100, resource: true}}\n{store}"
         );
         let gateway = open(&limits)?;
-        let mut client = HttpClient::open(&gateway.url, Era::Stateless)?;
+        let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
         let mut told = Vec::new();
         // With Redis a call is settled after its answer.
         for (text, settled) in [("a", 19), ("aaaaaaaaaa", 9), ("aaaaaaaaaaaa", 0)] {
@@ -118,8 +121,8 @@ fn a_team_shares_its_limit_across_gateways() -> anyhow::Result<()> {
          protectedResourceAllowPrivateIp: true}}\n",
         provider.issuer,
     );
-    let text =
-        config(Names::AsTheyAre, &[backend], &limits).replace("incomingAuth: {type: anonymous}\n", &incoming);
+    let text = config(NamePolicy::Unchanged, &[backend], &limits)
+        .replace("incomingAuth: {type: anonymous}\n", &incoming);
     let gateways = [Gateway::start(&text)?, Gateway::start(&text)?];
     let token = |who: &str, claims: Value| {
         let wanted = json!({"sub": who, "resource": RESOURCE, "scope": "mcp", "claims": claims});
@@ -136,7 +139,7 @@ fn a_team_shares_its_limit_across_gateways() -> anyhow::Result<()> {
     let mut ended = Vec::new();
     for (number, (who, claims)) in callers.into_iter().enumerate() {
         let gateway = &gateways[number % 2];
-        let era = Era::ALL[number / 2 % 2];
+        let era = ProtocolFamily::ALL[number / 2 % 2];
         let mut client = HttpClient::open_with_token(&gateway.url, era, &token(who, claims)?)?;
         let answer = echo(&mut client, "x", false)?;
         ended.push(code(&answer).unwrap_or(200));
@@ -153,7 +156,7 @@ fn methods_have_limits_and_a_resource_tells_what_is_left() -> anyhow::Result<()>
                   methods:\n    tools/list: {shared: {maxTokens: 2, refillPeriod: 10000h}}\n    resources/read: {shared: \
                   {maxTokens: 3, refillPeriod: 10000h}}\n";
     let gateway = open(&format!("{OPTIMIZER}{limits}"))?;
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut client = HttpClient::open(&gateway.url, era)?;
         ask(&mut client, "tools/list", json!({}))?;
         echo(&mut client, "x", true)?;
@@ -163,11 +166,11 @@ fn methods_have_limits_and_a_resource_tells_what_is_left() -> anyhow::Result<()>
         let read = ask(&mut client, "resources/read", json!({"uri": "vmcp://limits"}))?;
         let text = read["result"]["contents"][0]["text"].as_str().with_context(|| read.to_string())?;
         let told: Value = serde_json::from_str(text)?;
-        let expected = if era == Era::ALL[0] { 9 } else { 8 };
+        let expected = if era == ProtocolFamily::ALL[0] { 9 } else { 8 };
         ensure!(told["limits"][0]["rule"] == "perUser", "{told}");
         ensure!(told["limits"][0]["remaining"] == expected, "{told}");
     }
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let mut client = HttpClient::open(&gateway.url, era)?;
         let refused = ask(&mut client, "tools/list", json!({}))?;
         ensure!(code(&refused) == Some(429), "{refused}");

@@ -10,9 +10,9 @@ use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use vmcp_e2e::cache;
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client, Era, HttpClient, StdioClient, names, without_hop_fields};
-use vmcp_e2e::servers::{CHILDREN, everything_over_http, furnish, server};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client, HttpClient, ProtocolFamily, StdioClient, names, without_hop_fields};
+use vmcp_e2e::servers::{SERVER_NAMES, everything_over_http, prepare_folders, server};
 
 /// The server it reaches over HTTP.
 const REMOTE: &str = "remote";
@@ -28,7 +28,7 @@ enum Compare {
 }
 
 #[derive(Clone, Deserialize)]
-#[serde(from = "Spelled")]
+#[serde(from = "CallSpec")]
 struct Call {
     tool: String,
     arguments: Value,
@@ -37,16 +37,16 @@ struct Call {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Spelled {
+enum CallSpec {
     Plain(String, Value),
     Compared(String, Value, Compare),
 }
 
-impl From<Spelled> for Call {
-    fn from(spelled: Spelled) -> Self {
+impl From<CallSpec> for Call {
+    fn from(spelled: CallSpec) -> Self {
         let (tool, arguments, compare) = match spelled {
-            Spelled::Plain(tool, arguments) => (tool, arguments, Compare::Same),
-            Spelled::Compared(tool, arguments, compare) => (tool, arguments, compare),
+            CallSpec::Plain(tool, arguments) => (tool, arguments, Compare::Same),
+            CallSpec::Compared(tool, arguments, compare) => (tool, arguments, compare),
         };
         Self { tool, arguments, compare }
     }
@@ -54,7 +54,7 @@ impl From<Spelled> for Call {
 
 /// The calls of each server, in order: later ones see what earlier ones did.
 fn calls(scratch: &Path) -> anyhow::Result<BTreeMap<String, Vec<Call>>> {
-    let text = fs::read_to_string(cache::own("calls.json"))?;
+    let text = fs::read_to_string(cache::project_file("calls.json"))?;
     let mut all: BTreeMap<String, Vec<Call>> = BTreeMap::new();
     let spelled: BTreeMap<String, Value> = serde_json::from_str(&text)?;
     for (server, calls) in spelled {
@@ -69,14 +69,14 @@ fn calls(scratch: &Path) -> anyhow::Result<BTreeMap<String, Vec<Call>>> {
 
 /// What a server gives: its tools by name, and the answer to each call.
 #[derive(Default)]
-struct Seen {
+struct Observed {
     tools: BTreeMap<String, Value>,
     answers: Vec<Value>,
 }
 
 /// Calls everything in order. An error of the protocol is an answer, too.
-fn visit(client: &mut dyn Client, prefix: &str, calls: &[Call]) -> anyhow::Result<Seen> {
-    let mut seen = Seen::default();
+fn run_calls(client: &mut dyn Client, prefix: &str, calls: &[Call]) -> anyhow::Result<Observed> {
+    let mut seen = Observed::default();
     for mut tool in client.list_tools()? {
         let name = tool["name"].take();
         if let Some(name) = name.as_str().and_then(|name| name.strip_prefix(prefix)) {
@@ -108,7 +108,7 @@ fn shape(value: &Value) -> Value {
     }
 }
 
-fn compare(server: &str, calls: &[Call], direct: &Seen, through: &Seen) -> anyhow::Result<()> {
+fn compare(server: &str, calls: &[Call], direct: &Observed, through: &Observed) -> anyhow::Result<()> {
     for (name, definition) in &direct.tools {
         let found = through.tools.get(name).with_context(|| format!("{server}: {name} is not listed"))?;
         ensure!(found == definition, "{server}: {name} became {found}, it is {definition}");
@@ -129,8 +129,8 @@ fn compare(server: &str, calls: &[Call], direct: &Seen, through: &Seen) -> anyho
 }
 
 /// The newest era a child speaks, which is the one the gateway speaks with it.
-fn era_of(server: &str) -> Era {
-    if matches!(server, "time" | "git") { Era::Stateless } else { Era::Session }
+fn family_of(server: &str) -> ProtocolFamily {
+    if matches!(server, "time" | "git") { ProtocolFamily::Stateless } else { ProtocolFamily::Sessions }
 }
 
 /// What every server gives without a gateway.
@@ -138,13 +138,13 @@ fn directly(
     scratch: &Path,
     calls: &BTreeMap<String, Vec<Call>>,
     remote: &str,
-) -> anyhow::Result<BTreeMap<String, Seen>> {
+) -> anyhow::Result<BTreeMap<String, Observed>> {
     let mut all = BTreeMap::new();
     for (name, calls) in calls {
         let seen = if name == REMOTE {
-            visit(&mut HttpClient::open(remote, Era::Session)?, "", calls)
+            run_calls(&mut HttpClient::open(remote, ProtocolFamily::Sessions)?, "", calls)
         } else {
-            visit(&mut StdioClient::start(&mut server(name, scratch)?, era_of(name))?, "", calls)
+            run_calls(&mut StdioClient::start(&mut server(name, scratch)?, family_of(name))?, "", calls)
         };
         all.insert(name.clone(), seen.with_context(|| format!("{name}, directly"))?);
     }
@@ -153,10 +153,10 @@ fn directly(
 
 fn gateway(scratch: &Path, remote: &str) -> anyhow::Result<Gateway> {
     let mut backends = vec![Backend::http(REMOTE, remote)];
-    for name in CHILDREN {
+    for name in SERVER_NAMES {
         backends.push(Backend::stdio(name, &server(name, scratch)?));
     }
-    Gateway::start(&config(Names::Prefixed, &backends, ""))
+    Gateway::start(&config(NamePolicy::Prefixed, &backends, ""))
 }
 
 #[test]
@@ -166,15 +166,15 @@ fn every_tool_of_every_server_answers_as_it_does_directly() -> anyhow::Result<()
     let scratch: PathBuf = folder.path().canonicalize()?.join("scratch");
     let calls = calls(&scratch)?;
     let (_remote, url) = everything_over_http()?;
-    furnish(&scratch)?;
+    prepare_folders(&scratch)?;
     let direct = directly(&scratch, &calls, &url)?;
-    for era in Era::ALL {
-        furnish(&scratch)?;
+    for era in ProtocolFamily::ALL {
+        prepare_folders(&scratch)?;
         let gateway = gateway(&scratch, &url)?;
         let mut client = HttpClient::open(&gateway.url, era)?;
         for (name, calls) in &calls {
-            let said = || format!("{era:?}, {name}; the gateway said:\n{}", gateway.process.said());
-            let through = visit(&mut client, &format!("{name}_"), calls).with_context(said)?;
+            let said = || format!("{era:?}, {name}; the gateway said:\n{}", gateway.process.output());
+            let through = run_calls(&mut client, &format!("{name}_"), calls).with_context(said)?;
             let direct = direct.get(name).context("a server that is called is visited")?;
             compare(name, calls, direct, &through).with_context(said)?;
         }
@@ -186,7 +186,7 @@ fn every_tool_of_every_server_answers_as_it_does_directly() -> anyhow::Result<()
 fn nothing_is_made_up(client: &mut dyn Client) -> anyhow::Result<()> {
     for name in names(&client.list_tools()?) {
         let server = name.split('_').next().unwrap_or_default();
-        ensure!(server == REMOTE || CHILDREN.contains(&server), "{name} belongs to no server");
+        ensure!(server == REMOTE || SERVER_NAMES.contains(&server), "{name} belongs to no server");
     }
     Ok(())
 }

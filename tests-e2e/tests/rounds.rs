@@ -3,17 +3,17 @@
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};
 use vmcp_e2e::process::{Process, fixture};
 
 const TOOL: &str = "test_input_required_result_multi_round";
 const PROMPT: &str = "test_input_required_result_prompt";
 
 /// The parameters of a first request, by the path that it takes.
-type First = (&'static str, Value);
+type FirstRequest = (&'static str, Value);
 
-fn paths() -> [First; 3] {
+fn paths() -> [FirstRequest; 3] {
     let by_name = json!({"name": "call_tool", "arguments": {"tool_name": TOOL, "parameters": {}}});
     [
         ("tools/call", json!({"name": TOOL, "arguments": {}})),
@@ -51,9 +51,9 @@ fn a_call_in_several_rounds_is_charged_once_on_every_path() -> anyhow::Result<()
             "rateLimiting:\n  tools: [{{name: {TOOL}, shared: {quota}}}]\n  methods: {{prompts/get: {{shared: {quota}}}}}\n{}",
             if search { "optimizer: {embeddingProvider: none}\n" } else { "" }
         );
-        let gateway = Gateway::start(&config(Names::AsTheyAre, &backends, &limits))?;
+        let gateway = Gateway::start(&config(NamePolicy::Unchanged, &backends, &limits))?;
         let offers = json!({"elicitation": {"form": {}}});
-        let mut client = HttpClient::open_offering(&gateway.url, Era::Stateless, offers)?;
+        let mut client = HttpClient::open_with_capabilities(&gateway.url, ProtocolFamily::Stateless, offers)?;
         let begun = client.request(method, first.clone())?;
         let second = next(&begun, &first).with_context(|| format!("no question: {begun}"))?;
         let (mut params, mut round_count) = (second.clone(), 1);

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};
 use vmcp_e2e::process::{binary, fixture};
 use vmcp_e2e::redis::Redis;
 
@@ -34,13 +34,13 @@ fn configured(claims: &str, store: &str) -> anyhow::Result<String> {
          tools:\n    - name: whoami\n      perClaim:\n        \
          - {{claim: realm.teams, lists: each, missing: shared, maxTokens: 100, refillPeriod: 1000h, overrides: [{{value: red, maxTokens: 1}}]}}\n{store}"
     );
-    let text = config(Names::AsTheyAre, &[Backend::stdio("echo", &fixture(&["echo"])?)], &limits);
+    let text = config(NamePolicy::Unchanged, &[Backend::stdio("echo", &fixture(&["echo"])?)], &limits);
     Ok(text.replace("incomingAuth: {type: anonymous}\n", &incoming))
 }
 
 /// How many of eight calls pass, and what the last one was told.
-fn passed(gateway: &Gateway, name: &str, tool: &str) -> anyhow::Result<(usize, String)> {
-    let mut client = HttpClient::open_with_token(&gateway.url, Era::Session, &key(name))?;
+fn count_passed(gateway: &Gateway, name: &str, tool: &str) -> anyhow::Result<(usize, String)> {
+    let mut client = HttpClient::open_with_token(&gateway.url, ProtocolFamily::Sessions, &key(name))?;
     let (mut count, mut last) = (0, String::new());
     for _ in 0..8 {
         let answer = client.ask("tools/call", json!({"name": tool, "arguments": {"text": "x"}}))?;
@@ -54,12 +54,12 @@ fn passed(gateway: &Gateway, name: &str, tool: &str) -> anyhow::Result<(usize, S
 fn check(store: &str) -> anyhow::Result<()> {
     let gateway = Gateway::start(&configured("{}", store)?)?;
     for (name, expected) in [("ada", 2), ("ci", 4), ("bob", 8)] {
-        let (count, last) = passed(&gateway, name, "echo")?;
+        let (count, last) = count_passed(&gateway, name, "echo")?;
         ensure!(count == expected, "{name}: {count} passed, {expected} allowed: {last}");
     }
-    let (count, last) = passed(&gateway, "bad", "echo")?;
+    let (count, last) = count_passed(&gateway, "bad", "echo")?;
     ensure!(count == 0 && last.contains("an operator has blocked it"), "{count}: {last}");
-    let (count, last) = passed(&gateway, "cy", "whoami")?;
+    let (count, last) = count_passed(&gateway, "cy", "whoami")?;
     ensure!(
         count == 1 && last.contains("perClaim[realm.teams]"),
         "the smaller of two teams: {count}: {last}"
@@ -79,7 +79,7 @@ fn a_claim_that_changes_gives_no_fresh_budget() -> anyhow::Result<()> {
     check(&store)?;
     // Another gateway of the fleet knows the caller by other claims.
     let gateway = Gateway::start(&configured("{plan: gold}", &store)?)?;
-    let (count, last) = passed(&gateway, "ada", "echo")?;
+    let (count, last) = count_passed(&gateway, "ada", "echo")?;
     ensure!(count == 3, "five less the two that are spent: {count}: {last}");
     Ok(())
 }
@@ -96,13 +96,13 @@ fn a_quota_is_counted_by_all_replicas_and_names_its_reset() -> anyhow::Result<()
         let text = text.replace("{apiKey: ci, maxTokens: 4}", "{apiKey: ci, quota: {calls: 5, per: month}}");
         let text = text.replace("value: gold, maxTokens: 5", "value: gold, unlimited: true");
         let first = Gateway::start(&text)?;
-        let (count, last) = passed(&first, "ada", "echo")?;
+        let (count, last) = count_passed(&first, "ada", "echo")?;
         ensure!(count == 3 && last.contains("01 00:00 (Asia/Tokyo)"), "{count}: {last}");
         ensure!(last.contains("resetsAt"), "{last}");
-        ensure!(passed(&first, "ci", "echo")?.0 == 5, "an override has its own");
+        ensure!(count_passed(&first, "ci", "echo")?.0 == 5, "an override has its own");
         if !store.is_empty() {
             let second = Gateway::start(&text)?;
-            ensure!(passed(&second, "ada", "echo")?.0 == 0, "the other replica counts them, too");
+            ensure!(count_passed(&second, "ada", "echo")?.0 == 0, "the other replica counts them, too");
         }
     }
     Ok(())

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client, Era, HttpClient, StdioClient};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client, HttpClient, ProtocolFamily, StdioClient};
 use vmcp_e2e::process::{binary, fixture};
 use vmcp_e2e::wait;
 
@@ -28,14 +28,14 @@ fn configured(folder: &Path, more: &str) -> anyhow::Result<String> {
     let audit = folder.join("audit.log");
     let extra =
         format!("audit: {{enabled: true, logFile: {}}}\n{more}", Value::from(audit.display().to_string()));
-    let text = config(Names::AsTheyAre, &[backend], &extra);
+    let text = config(NamePolicy::Unchanged, &[backend], &extra);
     Ok(text.replace("incomingAuth: {type: anonymous}\n", &format!("incomingAuth:\n  type: local{POLICIES}")))
 }
 
 /// Every way for a client to send a request that is written out.
 fn clients(gateway: &Gateway, file: &Path) -> anyhow::Result<Vec<(String, Box<dyn Client>)>> {
     let mut clients: Vec<(String, Box<dyn Client>)> = Vec::new();
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         clients.push((format!("HTTP, {}", era.version()), Box::new(HttpClient::open(&gateway.url, era)?)));
         let mut command = Command::new(binary("vmcp")?);
         command.arg("stdio").arg("--config").arg(file);

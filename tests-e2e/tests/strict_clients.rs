@@ -2,9 +2,9 @@
 //! anything but itself.
 
 use anyhow::{Context as _, ensure};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::process::fixture;
-use vmcp_e2e::strict::Client;
+use vmcp_e2e::strict::SdkClient;
 
 const TOOLS: [&str; 17] = [
     "plain",
@@ -26,15 +26,15 @@ const TOOLS: [&str; 17] = [
     "meta_text",
 ];
 
-fn check(client: Client) -> anyhow::Result<()> {
+fn check(client: SdkClient) -> anyhow::Result<()> {
     let backends = [
         Backend::stdio("odd", &fixture(&["odd"])?),
         Backend::stdio("good", &fixture(&["slow", "--millis", "1"])?),
     ];
-    let gateway = Gateway::start(&config(Names::AsTheyAre, &backends, ""))?;
+    let gateway = Gateway::start(&config(NamePolicy::Unchanged, &backends, ""))?;
     let seen = client
-        .look(&gateway.url)
-        .with_context(|| format!("the gateway said:\n{}", gateway.process.said()))?;
+        .inspect(&gateway.url)
+        .with_context(|| format!("the gateway said:\n{}", gateway.process.output()))?;
     for tool in TOOLS {
         ensure!(seen.tools.iter().any(|seen| seen == tool), "{tool} is not in {:?}", seen.tools);
         let said = seen.answers.get(tool).map(String::as_str);
@@ -53,25 +53,25 @@ fn check(client: Client) -> anyhow::Result<()> {
 
 #[test]
 fn version_1_of_the_typescript_sdk_takes_all_of_it() -> anyhow::Result<()> {
-    check(Client::TypeScript1)
+    check(SdkClient::TypeScript1)
 }
 
 #[test]
 fn version_2_of_the_typescript_sdk_takes_all_of_it() -> anyhow::Result<()> {
-    check(Client::TypeScript2)
+    check(SdkClient::TypeScript2)
 }
 
 #[test]
 fn the_python_sdk_takes_all_of_it() -> anyhow::Result<()> {
-    check(Client::Python)
+    check(SdkClient::Python)
 }
 
 #[test]
 fn the_go_sdk_takes_all_of_it() -> anyhow::Result<()> {
-    check(Client::Go)
+    check(SdkClient::Go)
 }
 
 #[test]
 fn the_rust_sdk_takes_all_of_it() -> anyhow::Result<()> {
-    check(Client::Rust)
+    check(SdkClient::Rust)
 }

@@ -3,8 +3,8 @@
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};
 use vmcp_e2e::process::{Process, fixture};
 
 fn follows() -> Value {
@@ -32,7 +32,7 @@ fn follow(client: &mut HttpClient, call: Value, instance: &str) -> anyhow::Resul
 
 #[test]
 fn tasks_of_two_backends_are_told_apart() -> anyhow::Result<()> {
-    let stateless = Era::Stateless.version();
+    let stateless = ProtocolFamily::Stateless.version();
     let child = fixture(&["tasks", "--instance", "child", "--era", stateless])?;
     let mut remote = Process::start(
         fixture(&["tasks", "--instance", "remote", "--era", stateless])?.args(["--transport", "http"]),
@@ -40,8 +40,9 @@ fn tasks_of_two_backends_are_told_apart() -> anyhow::Result<()> {
     let backends = [Backend::stdio("child", &child), Backend::http("remote", remote.wait_for_url()?)];
     for search in [false, true] {
         let more = if search { "optimizer: {embeddingProvider: none}\n" } else { "" };
-        let gateway = Gateway::start(&config(Names::Prefixed, &backends, more))?;
-        let mut client = HttpClient::open_offering(&gateway.url, Era::Stateless, follows())?;
+        let gateway = Gateway::start(&config(NamePolicy::Prefixed, &backends, more))?;
+        let mut client =
+            HttpClient::open_with_capabilities(&gateway.url, ProtocolFamily::Stateless, follows())?;
         let call = |tool: &str| match search {
             false => json!({"name": tool, "arguments": {}}),
             true => json!({"name": "call_tool", "arguments": {"tool_name": tool, "parameters": {}}}),
@@ -56,12 +57,12 @@ fn tasks_of_two_backends_are_told_apart() -> anyhow::Result<()> {
         let task = client.request("tasks/get", json!({"taskId": begun["taskId"]}))?;
         ensure!(task["status"] == "cancelled", "{task}");
         // A client that follows no tasks gets the answer at once, or is told what it takes; a session has no word for it.
-        let mut other = HttpClient::open(&gateway.url, Era::Stateless)?;
+        let mut other = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
         let refused = other.ask("tools/call", call("child_confirm_delete"))?;
         ensure!(refused.status == 400 && refused.text.contains("requiredCapabilities"), "{}", refused.text);
         let refused = other.ask("tasks/get", json!({"taskId": begun["taskId"]}))?;
         ensure!(refused.status == 400 && refused.text.contains("-32021"), "{}", refused.text);
-        let mut session = HttpClient::open(&gateway.url, Era::Session)?;
+        let mut session = HttpClient::open(&gateway.url, ProtocolFamily::Sessions)?;
         let refused = session.ask("tools/call", call("child_confirm_delete"))?;
         ensure!(refused.text.contains("only as a task"), "{}", refused.text);
     }

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use anyhow::ensure;
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::process::{binary, fixture};
 use vmcp_e2e::wait;
 
@@ -17,7 +17,7 @@ fn controls(text: &str) -> Vec<char> {
 fn nothing_a_backend_says_controls_a_terminal_or_forges_a_line() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("vmcp.yaml");
-    let text = config(Names::AsTheyAre, &[Backend::stdio("loose", &fixture(&["loose"])?)], "");
+    let text = config(NamePolicy::Unchanged, &[Backend::stdio("loose", &fixture(&["loose"])?)], "");
     std::fs::write(&file, &text)?;
     let commands: [&[&str]; 4] =
         [&["tools"], &["tools", "--json"], &["find", "echo"], &["limits", "explain"]];
@@ -35,9 +35,9 @@ fn nothing_a_backend_says_controls_a_terminal_or_forges_a_line() -> anyhow::Resu
     ensure!(told.matches("is not offered: a name has 1 to 256 visible characters").count() == 3, "{told}");
 
     let gateway = Gateway::start(&text)?;
-    let said = || Some(gateway.process.said()).filter(|said| said.contains("turns red"));
+    let said = || Some(gateway.process.output()).filter(|said| said.contains("turns red"));
     wait::until("what the backend wrote is logged", said)?;
-    let said = gateway.process.said();
+    let said = gateway.process.output();
     ensure!(controls(&said).is_empty(), "{:?} in {said:?}", controls(&said));
     ensure!(!said.lines().any(|line| line.starts_with("FORGED")), "{said}");
     Ok(())

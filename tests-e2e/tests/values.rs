@@ -4,8 +4,8 @@ use std::process::Command;
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};
 use vmcp_e2e::process::{binary, fixture};
 use vmcp_e2e::redis::Redis;
 
@@ -25,13 +25,18 @@ fn configured(store: &str) -> anyhow::Result<String> {
          - name: sleep\n      perValue:\n        \
          - {{argument: ms, values: [7], maxTokens: 2, refillPeriod: 1000h}}\n{store}"
     );
-    let text = config(Names::AsTheyAre, &[Backend::stdio("echo", &fixture(&["echo"])?)], &limits);
+    let text = config(NamePolicy::Unchanged, &[Backend::stdio("echo", &fixture(&["echo"])?)], &limits);
     Ok(text.replace("incomingAuth: {type: anonymous}\n", &incoming))
 }
 
 /// How many of eight calls pass, and what the last one was told.
-fn passed(gateway: &Gateway, name: &str, tool: &str, arguments: &Value) -> anyhow::Result<(usize, String)> {
-    let mut client = HttpClient::open_with_token(&gateway.url, Era::Session, &key(name))?;
+fn count_passed(
+    gateway: &Gateway,
+    name: &str,
+    tool: &str,
+    arguments: &Value,
+) -> anyhow::Result<(usize, String)> {
+    let mut client = HttpClient::open_with_token(&gateway.url, ProtocolFamily::Sessions, &key(name))?;
     let (mut count, mut last) = (0, String::new());
     for _ in 0..8 {
         let answer = client.ask("tools/call", json!({"name": tool, "arguments": arguments}))?;
@@ -58,10 +63,10 @@ fn check(first: &Gateway, second: Option<&Gateway>) -> anyhow::Result<()> {
         ("oncall", "whoami", &json!({}), 2, "tools[whoami].shared"),
     ];
     for (name, tool, arguments, expected, rule) in cases {
-        let (count, last) = passed(first, name, tool, arguments)?;
+        let (count, last) = count_passed(first, name, tool, arguments)?;
         ensure!(count == expected && last.contains(rule), "{name} {tool} {arguments}: {count}: {last}");
         if let Some(second) = second {
-            let (count, last) = passed(second, name, tool, arguments)?;
+            let (count, last) = count_passed(second, name, tool, arguments)?;
             ensure!(count == 0, "the other replica, {name} {tool} {arguments}: {count}: {last}");
         }
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use vmcp_e2e::cache;
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client, Era, HttpClient};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client, HttpClient, ProtocolFamily};
 use vmcp_e2e::process::{fixture, run};
 use vmcp_e2e::redis::Redis;
 use vmcp_e2e::{http, wait};
@@ -18,18 +18,18 @@ const LIMITS: &str =
     "rateLimiting:\n  maxWait: 30s\n  tools: [{name: LIMITED, shared: {maxTokens: 1, refillPeriod: 4s}}]\n";
 
 fn gateway(backend: Backend, limited: &str) -> anyhow::Result<Gateway> {
-    Gateway::start(&config(Names::AsTheyAre, &[backend], &LIMITS.replace("LIMITED", limited)))
+    Gateway::start(&config(NamePolicy::Unchanged, &[backend], &LIMITS.replace("LIMITED", limited)))
 }
 
 /// Runs a client of an SDK, which calls a tool that reports progress of its own, twice.
 fn check(script: impl Fn(&str, &str, &str) -> anyhow::Result<Command>) -> anyhow::Result<()> {
     let tool = "test_tool_with_progress";
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         let gateway =
             gateway(Backend::stdio("progress", &fixture(&["conformance", "--transport", "stdio"])?), tool)?;
-        let word = if era == Era::Session { "session" } else { "stateless" };
+        let word = if era == ProtocolFamily::Sessions { "session" } else { "stateless" };
         let told = run(&mut script(&gateway.url, word, tool)?)
-            .with_context(|| format!("the gateway said:\n{}", gateway.process.said()))?;
+            .with_context(|| format!("the gateway said:\n{}", gateway.process.output()))?;
         let seen: Value = serde_json::from_str(&told).with_context(|| told.clone())?;
         ensure!(seen["version"] == era.version() && seen["failed"] == false, "{era:?}: {seen}");
         let told = seen["told"].as_array().context("no progress")?;
@@ -57,7 +57,7 @@ fn check(script: impl Fn(&str, &str, &str) -> anyhow::Result<Command>) -> anyhow
 fn the_python_sdk_hears_how_its_call_waits() -> anyhow::Result<()> {
     check(|url, era, tool| {
         let mut command = Command::new(cache::python("sdk")?);
-        command.arg(cache::own("clients").join("waiting_client.py")).args([url, era, tool]);
+        command.arg(cache::project_file("clients").join("waiting_client.py")).args([url, era, tool]);
         Ok(command)
     })
 }
@@ -66,7 +66,9 @@ fn the_python_sdk_hears_how_its_call_waits() -> anyhow::Result<()> {
 fn the_typescript_client_hears_how_its_call_waits() -> anyhow::Result<()> {
     check(|url, era, tool| {
         let mut command = Command::new(cache::node()?);
-        command.arg(cache::own("clients").join("waiting_client.mjs")).arg(cache::installed("npm", "client")?);
+        command
+            .arg(cache::project_file("clients").join("waiting_client.mjs"))
+            .arg(cache::installed("npm", "client")?);
         command.args([url, era, tool]);
         Ok(command)
     })
@@ -74,7 +76,7 @@ fn the_typescript_client_hears_how_its_call_waits() -> anyhow::Result<()> {
 
 #[test]
 fn a_wait_is_not_part_of_the_calls_own_time() -> anyhow::Result<()> {
-    for era in Era::ALL {
+    for era in ProtocolFamily::ALL {
         // The backend gets a second for a call; the wait takes nearly four.
         let backend = Backend::stdio("echo", &fixture(&["echo"])?).with("timeout: 1s");
         let gateway = gateway(backend, "echo")?;
@@ -97,7 +99,7 @@ fn a_wait_is_not_part_of_the_calls_own_time() -> anyhow::Result<()> {
 #[test]
 fn a_client_that_leaves_the_queue_takes_no_token() -> anyhow::Result<()> {
     let gateway = gateway(Backend::stdio("echo", &fixture(&["echo"])?), "echo")?;
-    let mut client = HttpClient::open(&gateway.url, Era::Stateless)?;
+    let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
     client.call("echo", json!({"text": "first"}))?;
     let begun = Instant::now();
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
@@ -138,14 +140,14 @@ fn replicas_wait_for_one_bucket() -> anyhow::Result<()> {
         "rateLimiting:\n  maxWait: 30s\n  shared: {{maxTokens: 1, refillPeriod: 500ms}}\n  redis: {{url: \"{}\"}}\n",
         redis.url()
     );
-    let text = config(Names::AsTheyAre, &[Backend::stdio("echo", &fixture(&["echo"])?)], &limits);
+    let text = config(NamePolicy::Unchanged, &[Backend::stdio("echo", &fixture(&["echo"])?)], &limits);
     let gateways = (0..2).map(|_| Gateway::start(&text)).collect::<anyhow::Result<Vec<_>>>()?;
     let begun = Instant::now();
     let mut callers = Vec::new();
     for number in 0..12 {
         let url = gateways[number % 2].url.clone();
         callers.push(std::thread::spawn(move || -> anyhow::Result<()> {
-            let mut client = HttpClient::open(&url, Era::ALL[number / 2 % 2])?;
+            let mut client = HttpClient::open(&url, ProtocolFamily::ALL[number / 2 % 2])?;
             let answer = client.call("echo", json!({"text": "x"}))?;
             ensure!(answer["content"][0]["text"] == "x", "{answer}");
             Ok(())
@@ -166,7 +168,7 @@ fn a_greedy_caller_delays_nobody_but_itself() -> anyhow::Result<()> {
     const GREEDY: &str = "vmcp_Z3JlZWR5LWdyZWVkeS1ncmVlZHktZ3JlZWR5LWdyZWVk";
     const MODEST: &str = "vmcp_bW9kZXN0LW1vZGVzdC1tb2Rlc3QtbW9kZXN0LW1vZGVz";
     let limits = "rateLimiting: {maxWait: 30s, shared: {maxTokens: 10, refillPeriod: 1s}}\n";
-    let text = config(Names::AsTheyAre, &[Backend::stdio("echo", &fixture(&["echo"])?)], limits);
+    let text = config(NamePolicy::Unchanged, &[Backend::stdio("echo", &fixture(&["echo"])?)], limits);
     let incoming = format!(
         "incomingAuth: {{type: apiKey, apiKeys: [{{name: greedy, hash: \"{}\"}}, {{name: modest, hash: \"{}\"}}]}}\n",
         vmcp_identity::hash_api_key(GREEDY),
@@ -177,7 +179,7 @@ fn a_greedy_caller_delays_nobody_but_itself() -> anyhow::Result<()> {
     let call_for = |key: &'static str, time: Duration| {
         let url = gateway.url.clone();
         std::thread::spawn(move || -> anyhow::Result<usize> {
-            let mut client = HttpClient::open_with_token(&url, Era::Stateless, key)?;
+            let mut client = HttpClient::open_with_token(&url, ProtocolFamily::Stateless, key)?;
             let mut count = 0;
             while begun.elapsed() < time {
                 client.call("echo", json!({"text": "x"}))?;

@@ -26,7 +26,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, bail, ensure};
 use vmcp_e2e::cache;
 
-pub(crate) use self::suite::Manner;
+pub(crate) use self::suite::BenchOptions;
 use crate::{root, target};
 
 /// Which bench to run.
@@ -51,7 +51,7 @@ pub(crate) enum Bench {
 }
 
 /// Runs a bench and prints its table.
-pub(crate) fn run(bench: Bench, manner: Manner) -> anyhow::Result<()> {
+pub(crate) fn run(bench: Bench, manner: BenchOptions) -> anyhow::Result<()> {
     match bench {
         Bench::Limits => {
             cargo(&["bench", "--quiet", "-p", "vmcp-ratelimit", "--bench", "decision"])?;
@@ -59,25 +59,25 @@ pub(crate) fn run(bench: Bench, manner: Manner) -> anyhow::Result<()> {
             cargo(&["run", "--quiet", "--release", "-p", "vmcp-ratelimit-redis", "--example", "leases"])
         }
         // A load generator that is not optimised measures itself.
-        Bench::Calls if cfg!(debug_assertions) => released(&manner.words("bench")),
+        Bench::Calls if cfg!(debug_assertions) => run_released(&manner.to_args("bench")),
         Bench::Calls => suite::run(manner),
         Bench::Replay => replay::run(),
         Bench::Sessions => sessions::run(),
         Bench::Isolation => isolation::run(),
         Bench::Tokens => tokens::run(),
         Bench::Retrieval => {
-            let bfcl = bfcl()?.display().to_string();
-            search(&["retrieval", "--bfcl", &bfcl])
+            let bfcl = bfcl_data()?.display().to_string();
+            run_search_bench(&["retrieval", "--bfcl", &bfcl])
         }
-        Bench::Search => search(&["search"]),
+        Bench::Search => run_search_bench(&["search"]),
     }
 }
 
 /// Calls one tool at an address and prints what came of it.
 pub(crate) fn load(address: &str, tool: &str, connections: usize, seconds: u64) -> anyhow::Result<()> {
-    let target = shot::Target::new(address, shot::Era::Stateless);
-    let shots = [shot::Shot::call(tool, "gateway", 120)];
-    let sample = load::fire(&target, &shots, connections, std::time::Duration::from_secs(seconds))?;
+    let target = shot::Target::new(address, shot::ProtocolFamily::Stateless);
+    let shots = [shot::Request::call(tool, "gateway", 120)];
+    let sample = load::send(&target, &shots, connections, std::time::Duration::from_secs(seconds))?;
     println!(
         "{:.0} calls/s, median {:.0} µs, 99 %: {:.0} µs, {:.0} MB/s",
         sample.rate,
@@ -92,7 +92,7 @@ pub(crate) fn load(address: &str, tool: &str, connections: usize, seconds: u64) 
 const BFCL: &str = "bfcl-eval==2026.3.23";
 
 /// The folder of BFCL's data. Installs the package into the cache, without what it needs to run, if it is not there.
-fn bfcl() -> anyhow::Result<PathBuf> {
+fn bfcl_data() -> anyhow::Result<PathBuf> {
     let folder = cache::root()?.join(BFCL);
     let data = folder.join("bfcl_eval/data");
     if !data.exists() {
@@ -103,7 +103,7 @@ fn bfcl() -> anyhow::Result<PathBuf> {
     Ok(data)
 }
 
-fn search(words: &[&str]) -> anyhow::Result<()> {
+fn run_search_bench(words: &[&str]) -> anyhow::Result<()> {
     let data = root().join("../shared/data").display().to_string();
     let page = root().join("docs/search.md").display().to_string();
     let tool =
@@ -112,7 +112,7 @@ fn search(words: &[&str]) -> anyhow::Result<()> {
 }
 
 /// Runs this very program, optimised, with these words.
-pub(crate) fn released(words: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn run_released(words: &[&str]) -> anyhow::Result<()> {
     cargo(&ground::BUILD)?;
     let status = Command::new(target()?.join("release/xtask")).args(words).status()?;
     ensure!(status.success(), "xtask {} failed", words.join(" "));

@@ -13,7 +13,7 @@ use vmcp_e2e::{cache, process};
 use crate::{conformance, root, tidy};
 
 pub(crate) use groups::{Group, part_of_commit};
-use skipped::Skipped;
+use skipped::SkippedTests;
 
 /// Which tests are run.
 pub(crate) enum Selection {
@@ -32,19 +32,19 @@ type Step = (&'static str, fn(&Environment) -> anyhow::Result<()>);
 
 /// What every command of a run is started with.
 struct Environment {
-    skipped: Skipped,
+    skipped: SkippedTests,
 }
 
 /// Cheap steps come first, so that a simple mistake is reported early. The binaries are built before the tests that
 /// start them, so that no test waits for the compiler.
 const USUAL: [Step; 8] = [
-    ("format", |run| run.cargo(&["fmt", "--all", "--", "--check"])),
+    ("format", |run| run.run_cargo(&["fmt", "--all", "--", "--check"])),
     ("tidy", |_| tidy::run()),
-    ("deny", |run| run.deny()),
-    ("clippy", |run| run.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
-    ("build", |run| run.cargo(&process::BUILD)),
-    ("test", |run| run.cargo(&["test", "--workspace", "--no-fail-fast"])),
-    ("doc", |run| run.doc()),
+    ("deny", |run| run.run_deny()),
+    ("clippy", |run| run.run_cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+    ("build", |run| run.run_cargo(&process::BUILD)),
+    ("test", |run| run.run_cargo(&["test", "--workspace", "--no-fail-fast"])),
+    ("doc", |run| run.run_doc()),
     ("conformance", |_| conformance::run(true)),
 ];
 
@@ -55,14 +55,14 @@ pub(crate) fn run(selection: &Selection) -> anyhow::Result<()> {
     let steps = match selection {
         Selection::Usual => usual,
         Selection::Commit => {
-            let group = groups::of_commit(&head()?)?;
+            let group = groups::group_of_commit(&head()?)?;
             println!("This commit's slow group: {}", group.name());
             [usual, of(&group)].concat()
         }
         Selection::Group(group) => [vec![build], of(group)].concat(),
         Selection::All => [usual, Group::ALL.iter().flat_map(of).collect()].concat(),
     };
-    let environment = Environment { skipped: Skipped::collect()? };
+    let environment = Environment { skipped: SkippedTests::collect()? };
     let mut times = String::new();
     let mut failed = None;
     for (name, step) in steps {
@@ -88,21 +88,21 @@ pub(crate) fn head() -> anyhow::Result<String> {
 }
 
 impl Environment {
-    fn cargo(&self, words: &[&str]) -> anyhow::Result<()> {
-        self.cargo_with(words, &[])
+    fn run_cargo(&self, words: &[&str]) -> anyhow::Result<()> {
+        self.run_cargo_with(words, &[])
     }
 
-    fn cargo_with(&self, words: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<()> {
+    fn run_cargo_with(&self, words: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<()> {
         let mut command = Command::new("cargo");
         command.args(words).envs(variables.iter().copied()).current_dir(root());
-        self.skipped.tell(&mut command);
+        self.skipped.set_environment(&mut command);
         let status = command.status().context("cargo does not start")?;
         ensure!(status.success(), "`cargo {}` failed; the reason is printed above", words.join(" "));
         Ok(())
     }
 
     /// Licences, duplicate and banned crates, and sources, by the rules of `deny.toml`.
-    fn deny(&self) -> anyhow::Result<()> {
+    fn run_deny(&self) -> anyhow::Result<()> {
         let program = cache::installed("cargo", "deny")?.join("bin/cargo-deny");
         let mut command = Command::new(program);
         command.args(["--workspace", "check", "licenses", "bans", "sources"]).current_dir(root());
@@ -111,7 +111,7 @@ impl Environment {
         Ok(())
     }
 
-    fn doc(&self) -> anyhow::Result<()> {
-        self.cargo_with(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])
+    fn run_doc(&self) -> anyhow::Result<()> {
+        self.run_cargo_with(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])
     }
 }

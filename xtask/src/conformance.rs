@@ -8,11 +8,11 @@ mod report;
 mod suite;
 
 use anyhow::{Context as _, bail, ensure};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::process::{Process, fixture};
 
-use self::outcome::Expected;
-use self::suite::{ERAS, Results};
+use self::outcome::ExpectedFailures;
+use self::suite::{Results, VERSIONS};
 use crate::root;
 
 const EXPECTED: &str = "tests-e2e/conformance-expected.txt";
@@ -34,7 +34,7 @@ fn run_once(check: bool) -> anyhow::Result<()> {
     let mut direct = Vec::new();
     let mut through = Vec::new();
     let mut towards = Vec::new();
-    for era in ERAS {
+    for era in VERSIONS {
         // A fixture of its own for each run: some scenarios change its lists.
         direct.push(with_fixtures(|url, tasks| {
             let mut results = suite::run(url, era)?;
@@ -47,9 +47,9 @@ fn run_once(check: bool) -> anyhow::Result<()> {
         })?);
         through.push(with_fixtures(|url, tasks| {
             let backends = [Backend::http("fixture", url), Backend::http("tasks", tasks)];
-            let gateway = Gateway::start(&config(Names::AsTheyAre, &backends, ""))?;
+            let gateway = Gateway::start(&config(NamePolicy::Unchanged, &backends, ""))?;
             let results = suite::run(&gateway.url, era);
-            let said = || format!("the gateway said:\n{}", gateway.process.said());
+            let said = || format!("the gateway said:\n{}", gateway.process.output());
             results.with_context(said)
         })?);
         towards.push(suite::run_client(era)?);
@@ -62,7 +62,7 @@ fn run_once(check: bool) -> anyhow::Result<()> {
         println!("{TABLE} is written");
     }
     let expected = std::fs::read_to_string(root().join(EXPECTED)).with_context(|| EXPECTED.to_owned())?;
-    judge(through.iter().chain(&towards), &expected)?;
+    check_results(through.iter().chain(&towards), &expected)?;
     ensure!(
         !check || written == table,
         "{TABLE} is not what the suite says now; run `cargo xtask conformance` and read the difference:\n{}",
@@ -87,13 +87,13 @@ fn with_fixtures(run: impl FnOnce(&str, &str) -> anyhow::Result<Results>) -> any
 }
 
 /// Fails for what fails unexpectedly, and for what is expected to fail but does not.
-fn judge<'a>(all: impl Iterator<Item = &'a Results>, expected: &str) -> anyhow::Result<()> {
-    let expected = Expected::parse(expected).context(EXPECTED)?;
+fn check_results<'a>(all: impl Iterator<Item = &'a Results>, expected: &str) -> anyhow::Result<()> {
+    let expected = ExpectedFailures::parse(expected).context(EXPECTED)?;
     let mut complaints = Vec::new();
     for results in all {
         for (scenario, outcome) in &results.scenarios {
-            let excused = expected.excuses(results.era, scenario);
-            match (outcome.fails(), excused) {
+            let excused = expected.is_expected(results.era, scenario);
+            match (outcome.has_failures(), excused) {
                 (true, false) => {
                     complaints.push(format!("{} {scenario}: {}", results.era, outcome.summary()))
                 }

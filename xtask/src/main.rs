@@ -27,11 +27,11 @@ use clap::{Parser, Subcommand};
 #[command(name = "xtask")]
 struct Cli {
     #[command(subcommand)]
-    chore: Chore,
+    task: Task,
 }
 
 #[derive(Subcommand)]
-enum Chore {
+enum Task {
     /// What must pass: format, tidy, licences, clippy, tests, docs, conformance. `./test` installs what this needs.
     Ci {
         /// Also every slow group.
@@ -145,33 +145,33 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().chore {
-        Chore::Ci { all, commit, group } => ci::run(&match group {
+    let done = match Cli::parse().task {
+        Task::Ci { all, commit, group } => ci::run(&match group {
             Some(group) => ci::Selection::Group(group),
             None if all => ci::Selection::All,
             None if commit => ci::Selection::Commit,
             None => ci::Selection::Usual,
         }),
-        Chore::Tidy => tidy::run(),
-        Chore::Bench { bench, quick, write, released } => {
-            bench::run(bench, bench::Manner { quick, write, released })
+        Task::Tidy => tidy::run(),
+        Task::Bench { bench, quick, write, released } => {
+            bench::run(bench, bench::BenchOptions { quick, write, released })
         }
-        Chore::Release if cfg!(debug_assertions) => bench::released(&["release"]),
-        Chore::Release => release::run(),
-        Chore::Load { address, tool, connections, seconds } => {
+        Task::Release if cfg!(debug_assertions) => bench::run_released(&["release"]),
+        Task::Release => release::run(),
+        Task::Load { address, tool, connections, seconds } => {
             bench::load(&address, &tool, connections, seconds)
         }
-        Chore::Crowd { minutes } => crowd::run(minutes),
-        Chore::Soak { minutes } => soak::run(minutes),
-        Chore::Spec { from } => spec::run(&from),
-        Chore::Mutants { part, file } => mutants::run(part.as_deref(), file.as_deref()),
-        Chore::Model => model::run(),
-        Chore::Conformance { check } => conformance::run(check),
-        Chore::Matrix { check } => matrix::run(check),
-        Chore::Odd { check } => odd::run(check),
-        Chore::Reference { directory } => reference::run(&directory),
-        Chore::Refusals { check } => refusals::run(check),
-        Chore::ConformanceClient { url } => conformance::client::run(&url),
+        Task::Crowd { minutes } => crowd::run(minutes),
+        Task::Soak { minutes } => soak::run(minutes),
+        Task::Spec { from } => spec::run(&from),
+        Task::Mutants { part, file } => mutants::run(part.as_deref(), file.as_deref()),
+        Task::Model => model::run(),
+        Task::Conformance { check } => conformance::run(check),
+        Task::Matrix { check } => matrix::run(check),
+        Task::Odd { check } => odd::run(check),
+        Task::Reference { directory } => reference::run(&directory),
+        Task::Refusals { check } => refusals::run(check),
+        Task::ConformanceClient { url } => conformance::client::run(&url),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,7 +26,16 @@ pub(crate) fn run(part: Option<&str>, file: Option<&str>) -> anyhow::Result<()> 
     install()?;
     let output = target()?.join("mutants-report");
     let mut command = Command::new("cargo");
-    command.args(["mutants", "--package", "vmcp-ratelimit", "--copy-vcs", "false", "--jobs", "2", "--output"]);
+    command.args([
+        "mutants",
+        "--package",
+        "vmcp-ratelimit",
+        "--copy-vcs",
+        "false",
+        "--jobs",
+        "2",
+        "--output",
+    ]);
     command.arg(&output).args(part.iter().flat_map(|part| ["--shard", part]));
     // A change is named by its file first. `--file` would add to those of the configuration.
     command.args(file.iter().flat_map(|file| ["--re", file]));
@@ -51,8 +60,10 @@ fn install() -> anyhow::Result<()> {
 
 /// Cargo finds its own commands there.
 fn path() -> anyhow::Result<OsString> {
-    let mut folders =
-        vec![cache::installed("cargo", "mutants")?.join("bin"), cache::installed("cargo", "nextest")?.join("bin")];
+    let mut folders = vec![
+        cache::installed("cargo", "mutants")?.join("bin"),
+        cache::installed("cargo", "nextest")?.join("bin"),
+    ];
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     Ok(std::env::join_paths(folders)?)
 }

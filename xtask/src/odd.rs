@@ -4,9 +4,9 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, ensure};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::process::{self, fixture};
-use vmcp_e2e::strict::{Client, Seen};
+use vmcp_e2e::strict::{ClientReport, SdkClient};
 
 use crate::root;
 
@@ -25,20 +25,20 @@ name begins with `lost` cannot; it is left out, and a finding says so.
 /// One way to be odd: a form of a tool, or a spelling of answers.
 struct Oddity {
     name: String,
-    words: [String; 2],
+    args: [String; 2],
 }
 
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let mut table = HEAD.to_owned();
-    let names: Vec<&str> = Client::ALL.iter().map(|client| client.name()).collect();
+    let names: Vec<&str> = SdkClient::ALL.iter().map(|client| client.name()).collect();
     writeln!(table, "| Odd | {} |\n| --- |{}", names.join(" | "), " --- |".repeat(names.len()))?;
     let mut complaints = Vec::new();
-    for Oddity { name, words } in oddities()? {
+    for Oddity { name, args: words } in list_oddities()? {
         let backend = Backend::stdio("odd", &fixture(&["odd", &words[0], &words[1]])?);
-        let gateway = Gateway::start(&config(Names::AsTheyAre, &[backend], ""))?;
+        let gateway = Gateway::start(&config(NamePolicy::Unchanged, &[backend], ""))?;
         write!(table, "| {name} |")?;
-        for client in Client::ALL {
-            let works = client.look(&gateway.url).and_then(|seen| judge(&seen, &words[1]));
+        for client in SdkClient::ALL {
+            let works = client.inspect(&gateway.url).and_then(|seen| check_report(&seen, &words[1]));
             write!(table, " {} |", if works.is_ok() { "yes" } else { "**no**" })?;
             if let Err(error) = works {
                 complaints.push(format!("{name}, {}: {error:#}", client.name()));
@@ -57,7 +57,7 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn oddities() -> anyhow::Result<Vec<Oddity>> {
+fn list_oddities() -> anyhow::Result<Vec<Oddity>> {
     let listed = process::run(&mut fixture(&["odd", "--list"])?)?;
     let oddity = |line: &str| {
         let (kind, rest) = line.split_once(' ').with_context(|| format!("no oddity: {line}"))?;
@@ -66,12 +66,12 @@ fn oddities() -> anyhow::Result<Vec<Oddity>> {
             "form" => (format!("tool `{name}`"), "--only"),
             _ => (format!("answers: {name}"), "--spelling"),
         };
-        Ok(Oddity { name, words: [word.to_owned(), value.to_owned()] })
+        Ok(Oddity { name, args: [word.to_owned(), value.to_owned()] })
     };
     listed.lines().map(oddity).collect()
 }
 
-fn judge(seen: &Seen, form: &str) -> anyhow::Result<()> {
+fn check_report(seen: &ClientReport, form: &str) -> anyhow::Result<()> {
     ensure!(seen.tools.iter().any(|tool| tool == "plain"), "the plain tool is lost: {:?}", seen.tools);
     let is_form = form.parse::<usize>().is_err();
     let is_listed = seen.tools.iter().any(|tool| tool == form);

@@ -43,18 +43,18 @@ const ROOT_KEYS: [&str; 5] =
 const BACKENDS: &str = "backends: [{name: placeholder, url: 'http://127.0.0.1:8080/mcp'}]\n";
 
 /// A text that looks like a configuration, and where it begins.
-struct Found {
+struct FoundText {
     file: String,
     line: usize,
     text: String,
 }
 
 pub(crate) fn run(directory: &Path) -> anyhow::Result<()> {
-    let found = texts(directory, is_configuration)?;
+    let found = find_texts(directory, is_configuration)?;
     ensure!(!found.is_empty(), "{} holds no configuration", directory.display());
     let mut table = format!("{HEAD}| Place | As it is | With a backend |\n| --- | --- | --- |\n");
     let (mut accepted, mut accepted_with) = (0, 0);
-    for Found { file, line, text } in &found {
+    for FoundText { file, line, text } in &found {
         let said = validate(text)?;
         let said_with =
             if has_backends(text) { said.clone() } else { validate(&format!("{text}\n{BACKENDS}"))? };
@@ -75,7 +75,7 @@ pub(crate) fn run(directory: &Path) -> anyhow::Result<()> {
 }
 
 /// The texts below a folder that are meant.
-fn texts(directory: &Path, is_meant: fn(&str) -> bool) -> anyhow::Result<Vec<Found>> {
+fn find_texts(directory: &Path, is_meant: fn(&str) -> bool) -> anyhow::Result<Vec<FoundText>> {
     let mut found = Vec::new();
     collect(directory, directory, is_meant, &mut found)?;
     found.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
@@ -84,10 +84,10 @@ fn texts(directory: &Path, is_meant: fn(&str) -> bool) -> anyhow::Result<Vec<Fou
 
 /// The rows of the table of manifests, how many are carried over, and how many there are.
 fn manifests(directory: &Path) -> anyhow::Result<(String, usize, usize)> {
-    let found = texts(directory, is_manifest)?;
+    let found = find_texts(directory, is_manifest)?;
     let (mut rows, mut carried) = (String::new(), 0);
-    for Found { file, line, text } in &found {
-        let (said, written) = carry_over(text)?;
+    for FoundText { file, line, text } in &found {
+        let (said, written) = import_manifest(text)?;
         carried += usize::from(written.is_some());
         let written = written
             .map(|text| if has_backends(&text) { validate(&text) } else { Ok("no server".to_owned()) });
@@ -97,7 +97,7 @@ fn manifests(directory: &Path) -> anyhow::Result<(String, usize, usize)> {
 }
 
 /// What `vmcp init` says of a manifest, and the file that it writes.
-fn carry_over(text: &str) -> anyhow::Result<(String, Option<String>)> {
+fn import_manifest(text: &str) -> anyhow::Result<(String, Option<String>)> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("manifest.yaml");
     std::fs::write(&file, text)?;
@@ -125,7 +125,7 @@ fn collect(
     top: &Path,
     folder: &Path,
     is_meant: fn(&str) -> bool,
-    found: &mut Vec<Found>,
+    found: &mut Vec<FoundText>,
 ) -> anyhow::Result<()> {
     let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
     for path in entries.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<PathBuf>>>()? {
@@ -141,18 +141,18 @@ fn collect(
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
         let texts = match path.extension().and_then(|end| end.to_str()) {
             Some("yaml" | "yml") => vec![(1, text)],
-            Some("md") => between(&text, "```yaml\n", "```"),
-            Some("go") => between(&text, "`", "`"),
+            Some("md") => texts_between(&text, "```yaml\n", "```"),
+            Some("go") => texts_between(&text, "`", "`"),
             _ => continue,
         };
         let texts = texts.into_iter().filter(|(_, text)| is_meant(text));
-        found.extend(texts.map(|(line, text)| Found { file: name.clone(), line, text }));
+        found.extend(texts.map(|(line, text)| FoundText { file: name.clone(), line, text }));
     }
     Ok(())
 }
 
 /// The texts between two marks, each with the line that it begins on.
-fn between(text: &str, begin: &str, end: &str) -> Vec<(usize, String)> {
+fn texts_between(text: &str, begin: &str, end: &str) -> Vec<(usize, String)> {
     let (mut found, mut place) = (Vec::new(), 0);
     while let Some(start) = text.get(place..).and_then(|rest| rest.find(begin)) {
         let start = place + start + begin.len();
@@ -232,7 +232,7 @@ mod tests {
         ] {
             assert_eq!(is_configuration(text), expected, "{text}");
         }
-        assert_eq!(between("x\n`a`\n`b\nc`", "`", "`"), [(2, "a".to_owned()), (3, "b\nc".to_owned())]);
+        assert_eq!(texts_between("x\n`a`\n`b\nc`", "`", "`"), [(2, "a".to_owned()), (3, "b\nc".to_owned())]);
         assert_eq!(variables("a:\n  clientSecretEnv: \"X_Y\" # why\n"), BTreeSet::from(["X_Y".to_owned()]));
     }
 }

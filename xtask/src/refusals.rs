@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use vmcp_e2e::cache;
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::process::fixture;
-use vmcp_e2e::strict::{Client, Refused};
+use vmcp_e2e::strict::{RefusalOutcome, SdkClient};
 
 use crate::root;
 
@@ -43,19 +43,19 @@ incomingAuth:
 
 /// A column of the table.
 struct Column {
-    client: Client,
+    client: SdkClient,
     revision: &'static str,
-    found: Vec<Refused>,
+    found: Vec<RefusalOutcome>,
 }
 
 /// Writes the table, or only holds it against the one that is there.
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
-    let operations = std::fs::read_to_string(cache::own("refusals.json"))?;
+    let operations = std::fs::read_to_string(cache::project_file("refusals.json"))?;
     let operations: Vec<Value> = serde_json::from_str(&operations)?;
     let mut columns = Vec::new();
-    for client in Client::ALL.into_iter().chain([Client::Go17]) {
+    for client in SdkClient::ALL.into_iter().chain([SdkClient::Go17]) {
         for revision in client.revisions() {
-            columns.push(Column { client, revision, found: tried(client, revision, &operations)? });
+            columns.push(Column { client, revision, found: try_operations(client, revision, &operations)? });
         }
     }
     let (file, table) = (root().join(TABLE), table(&operations, &columns)?);
@@ -75,8 +75,12 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
 
 /// What became of each operation: of those that ask for policies in front of a gateway that has some, of the others in
 /// front of one without.
-fn tried(client: Client, revision: &str, operations: &[Value]) -> anyhow::Result<Vec<Refused>> {
-    let mut found: Vec<Option<Refused>> = vec![None; operations.len()];
+fn try_operations(
+    client: SdkClient,
+    revision: &str,
+    operations: &[Value],
+) -> anyhow::Result<Vec<RefusalOutcome>> {
+    let mut found: Vec<Option<RefusalOutcome>> = vec![None; operations.len()];
     for with_policies in [false, true] {
         let places = (0..operations.len()).filter(|place| {
             operations.get(*place).is_some_and(|operation| (operation["policies"] == true) == with_policies)
@@ -85,9 +89,10 @@ fn tried(client: Client, revision: &str, operations: &[Value]) -> anyhow::Result
         let meant: Vec<&Value> = places.iter().filter_map(|place| operations.get(*place)).collect();
         // Anew for each: limits are used up, and a server has ended.
         let gateway = gateway(with_policies)?;
-        let said =
-            client.refusals(&gateway.url, &serde_json::to_string(&meant)?, revision).with_context(|| {
-                format!("{} in {revision}; the gateway said:\n{}", client.name(), gateway.process.said())
+        let said = client
+            .run_operations(&gateway.url, &serde_json::to_string(&meant)?, revision)
+            .with_context(|| {
+                format!("{} in {revision}; the gateway said:\n{}", client.name(), gateway.process.output())
             })?;
         for (place, said) in places.into_iter().zip(said) {
             if let Some(slot) = found.get_mut(place) {
@@ -104,7 +109,7 @@ fn gateway(with_policies: bool) -> anyhow::Result<Gateway> {
         Backend::stdio("crowd", &fixture(&["crowd"])?),
         Backend::stdio("odd", &fixture(&["odd"])?),
     ];
-    let mut config = config(Names::AsTheyAre, &backends, LIMIT);
+    let mut config = config(NamePolicy::Unchanged, &backends, LIMIT);
     if with_policies {
         config = config.replace("incomingAuth: {type: anonymous}\n", POLICIES);
     }

@@ -8,40 +8,40 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use vmcp_e2e::process;
 
-use crate::bench::ground::{DIRECT, Ground, NGINX, Programs, Road};
-use crate::bench::load::fire;
-use crate::bench::shot::{Era, Shot, Target};
+use crate::bench::ground::{BenchEnv, DIRECT, NGINX, Programs, Route};
+use crate::bench::load::send;
+use crate::bench::shot::{ProtocolFamily, Request, Target};
 use crate::target;
 
 /// What is called while counting, and the least its answers have: small answers more than large ones.
-const WORK: [(&str, usize); 4] =
+const WORKLOAD: [(&str, usize); 4] =
     [("json_200", 120), ("sse_200", 120), ("json_10k", 10_000), ("sse_10k", 10_000)];
 /// With so many connections.
 const CONNECTIONS: [usize; 2] = [1, 64];
 /// For so long each.
-const LASTING: Duration = Duration::from_millis(700);
+const DURATION: Duration = Duration::from_millis(700);
 /// What to say when the counts cannot be merged.
-const NEEDED: &str =
+const PROFDATA_MISSING: &str =
     "llvm-profdata is needed: `rustup component add llvm-tools`, or on Debian the package llvm-19";
 
 /// Where the binary is put, below cargo's own folder.
-pub(crate) fn place() -> anyhow::Result<PathBuf> {
+pub(crate) fn output_path() -> anyhow::Result<PathBuf> {
     Ok(target()?.join("released/vmcp"))
 }
 
 /// Builds it.
 pub(crate) fn run() -> anyhow::Result<()> {
     let begun = Instant::now();
-    ensure!(!mergers()?.is_empty(), "{NEEDED}");
+    ensure!(!profdata_programs()?.is_empty(), "{PROFDATA_MISSING}");
     let mut programs = Programs::build()?;
     let folder = tempfile::tempdir()?;
     let counted = folder.path().join("counted");
     programs.vmcp = build(&format!("-Cprofile-generate={}", counted.display()))?;
-    work(&programs, folder.path())?;
+    run_workload(&programs, folder.path())?;
     let merged = folder.path().join("merged.profdata");
     merge(&counted, &merged)?;
     let built = build(&format!("-Cprofile-use={}", merged.display()))?;
-    let place = place()?;
+    let place = output_path()?;
     std::fs::create_dir_all(place.parent().context("a folder")?)?;
     std::fs::copy(built, &place)?;
     println!("{} after {:.0} s", place.display(), begun.elapsed().as_secs_f64());
@@ -62,22 +62,22 @@ fn build(flag: &str) -> anyhow::Result<PathBuf> {
 
 /// Calls by every road but the two that lead past the gateway, and ends the gateways in good order: what they have
 /// counted is written when they end.
-fn work(programs: &Programs, folder: &Path) -> anyhow::Result<()> {
-    let ground = Ground::start(programs, folder)?;
-    let roads = || ground.roads.iter().filter(|road| ![DIRECT, NGINX].contains(&road.name));
+fn run_workload(programs: &Programs, folder: &Path) -> anyhow::Result<()> {
+    let ground = BenchEnv::start(programs, folder)?;
+    let roads = || ground.routes.iter().filter(|road| ![DIRECT, NGINX].contains(&road.name));
     for road in roads() {
-        for (tool, length_min) in WORK {
+        for (tool, length_min) in WORKLOAD {
             for connections in CONNECTIONS {
-                fire(&road.target, &[road.call(tool, length_min)], connections, LASTING)?;
+                send(&road.target, &[road.call(tool, length_min)], connections, DURATION)?;
             }
         }
         if road.target.token.is_none() {
-            let session = Target { era: Era::Session, ..road.target.clone() };
-            fire(&session, &[road.call("json_200", 120)], 8, LASTING)?;
+            let session = Target { family: ProtocolFamily::Sessions, ..road.target.clone() };
+            send(&session, &[road.call("json_200", 120)], 8, DURATION)?;
         }
-        fire(&road.target, &[Shot::list(None)], 8, LASTING)?;
+        send(&road.target, &[Request::list(None)], 8, DURATION)?;
     }
-    ground.roads.into_iter().try_for_each(Road::end)
+    ground.routes.into_iter().try_for_each(Route::shut_down)
 }
 
 fn host() -> anyhow::Result<String> {
@@ -90,16 +90,16 @@ fn host() -> anyhow::Result<String> {
 /// there is tried: the toolchain's own, then those installed, the newest first.
 fn merge(counted: &Path, merged: &Path) -> anyhow::Result<()> {
     let mut failures = String::new();
-    for program in mergers()? {
+    for program in profdata_programs()? {
         match process::run(Command::new(&program).arg("merge").arg("-o").arg(merged).arg(counted)) {
             Ok(_) => return Ok(()),
             Err(error) => failures += &format!("\n{error}"),
         }
     }
-    bail!("{NEEDED}{failures}")
+    bail!("{PROFDATA_MISSING}{failures}")
 }
 
-fn mergers() -> anyhow::Result<Vec<PathBuf>> {
+fn profdata_programs() -> anyhow::Result<Vec<PathBuf>> {
     let root = process::run(Command::new("rustc").args(["--print", "sysroot"]))?;
     let own = Path::new(root.trim()).join("lib/rustlib").join(host()?).join("bin/llvm-profdata");
     let installed = (14..=40).rev().map(|version| PathBuf::from(format!("llvm-profdata-{version}")));

@@ -20,20 +20,20 @@ const DATA: [&str; 3] = ["const", "default", "enum"];
 /// Writes the copies. `from` holds one folder per revision with a `schema.json`.
 pub(crate) fn run(from: &Path) -> anyhow::Result<()> {
     for revision in REVISIONS {
-        let text = stripped(&from.join(revision).join("schema.json"))?;
-        let into = copies().join(revision);
+        let text = read_stripped(&from.join(revision).join("schema.json"))?;
+        let into = copies_folder().join(revision);
         std::fs::create_dir_all(&into)?;
         std::fs::write(into.join("schema.json"), text)?;
     }
     Ok(())
 }
 
-fn copies() -> PathBuf {
+fn copies_folder() -> PathBuf {
     root().join("crates/wire/tests/spec")
 }
 
 /// The text of a schema file without annotations.
-fn stripped(path: &Path) -> anyhow::Result<String> {
+fn read_stripped(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let mut schema: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
     strip(&mut schema);

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cedar_policy::{Authorizer, Context, Decision, Entities, Policy, PolicySet, Request};
-use vmcp_authz::{Ask, Authorized, AuthzPolicy, PolicySource};
-use vmcp_domain::{CallContext, Caller, Identity, Json, Origin, ToolHints};
+use vmcp_authz::{AccessRequest, Authorized, AuthzPolicy, PolicySource};
+use vmcp_domain::{CallContext, CallOrigin, Caller, Identity, Json, ToolHints};
 use vmcp_testkit::{FakeGateway, tool};
 
 const ROUNDS: usize = 15;
@@ -57,7 +57,7 @@ const KINDS: [(&str, &str); 4] = [
 ];
 
 /// One decision about one tool, with so many policies about others.
-fn others(condition: &str, others: usize) -> (f64, f64) {
+fn time_with_others(condition: &str, others: usize) -> (f64, f64) {
     let one = |name: String| {
         format!(r#"permit(principal, action == Action::"call_tool", resource == Tool::"{name}"){condition};"#)
     };
@@ -72,11 +72,15 @@ fn others(condition: &str, others: usize) -> (f64, f64) {
     )
     .unwrap();
     let policy = policy(texts);
-    let asker = policy.recognise(&caller("alice"));
+    let asker = policy.resolve_principal(&caller("alice"));
     let arguments = Json::parse(r#"{"z": 1.0,"a":[]}"#).unwrap();
     let hints = ToolHints { read_only: Some(true), ..ToolHints::default() };
-    let ask =
-        Ask::CallTool { name: "asked", backend: None, hints: Some(&hints), arguments: Some(&arguments) };
+    let ask = AccessRequest::CallTool {
+        name: "asked",
+        backend: None,
+        hints: Some(&hints),
+        arguments: Some(&arguments),
+    };
     let ours = time(2_000, || assert!(black_box(policy.decide_for(&asker, &ask)).allowed));
 
     let [principal, action, resource] =
@@ -106,7 +110,7 @@ fn lists() {
         .map(|n| format!(r#"permit(principal, action == Action::"call_tool", resource == Tool::"t{n}") when {{ principal.claim_role == "dev" }};"#))
         .collect();
     let layer = Authorized::wrap(FakeGateway::new(tools), Arc::new(policy(texts)));
-    let context = |number: u32| CallContext::bare(caller(&format!("user {number}")), Origin::Client);
+    let context = |number: u32| CallContext::bare(caller(&format!("user {number}")), CallOrigin::Client);
     let mut number = 0;
     let mut ctx = context(0);
     let mut list = |fresh: bool| {
@@ -127,7 +131,7 @@ fn lists() {
 fn main() {
     for (name, condition) in KINDS {
         for count in [2, 100, 10_000] {
-            let (ours, plain) = others(condition, count);
+            let (ours, plain) = time_with_others(condition, count);
             println!(
                 "{name:<16} {count:>6} policies about other tools: {ours:>8.0} ns   plain Cedar {plain:>12.0} ns"
             );
@@ -137,6 +141,9 @@ fn main() {
         "permit(principal, action, resource) when { principal.claim_role == \"dev\" };".to_owned(),
     ]);
     let alice = caller("alice");
-    println!("recognising a caller: {:.0} ns", time(2_000, || drop(black_box(some.recognise(&alice)))));
+    println!(
+        "recognising a caller: {:.0} ns",
+        time(2_000, || drop(black_box(some.resolve_principal(&alice))))
+    );
     lists();
 }

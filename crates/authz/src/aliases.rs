@@ -8,9 +8,9 @@ use vmcp_domain::ResourceUri;
 
 /// The further spellings of addresses, by normal form.
 #[derive(Debug, Default)]
-pub(crate) struct Aliases(HashMap<String, Vec<String>>);
+pub(crate) struct UriAliases(HashMap<String, Vec<String>>);
 
-impl Aliases {
+impl UriAliases {
     /// Adds every text of a policy's syntax tree that is such a spelling: entities, and what `uri` is compared with.
     pub(crate) fn add_texts(&mut self, tree: &Value) {
         match tree {
@@ -37,7 +37,7 @@ impl Aliases {
     }
 
     /// The other spellings of an address in its normal form.
-    pub(crate) fn of(&self, normal: &str) -> &[String] {
+    pub(crate) fn spellings_of(&self, normal: &str) -> &[String] {
         self.0.get(normal).map_or(&[], Vec::as_slice)
     }
 }

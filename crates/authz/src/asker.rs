@@ -14,18 +14,18 @@ use serde_json::Value;
 use vmcp_domain::{Caller, Identity, Json, Members};
 
 use crate::policy::AuthzPolicy;
-use crate::value::convert;
-use crate::words::{ANONYMOUS, ANONYMOUS_CLAIMS, CLAIM, GROUP_CLAIMS};
+use crate::value::to_cedar;
+use crate::words::{ANONYMOUS, ANONYMOUS_CLAIMS, CLAIM_PREFIX, GROUP_CLAIMS};
 
 /// One caller, ready for any number of decisions by the policies that recognised it.
 #[derive(Clone)]
-pub struct Asker {
-    facts: Result<Facts, Unknown>,
+pub struct Principal {
+    attributes: Result<PrincipalAttributes, PrincipalError>,
     /// The same caller as a member of every group that policies name, where the groups are unknown.
-    suspected: Option<Box<Facts>>,
+    worst_case: Option<Box<PrincipalAttributes>>,
 }
 
-impl Asker {
+impl Principal {
     pub(crate) fn new(policy: &AuthzPolicy, caller: &Caller) -> Self {
         let none = Members::new();
         let (subject, fixed, claims) = match caller {
@@ -35,101 +35,117 @@ impl Asker {
                 (subject.as_str(), vec![("iss", issuer.as_str())], claims)
             }
         };
-        let build = |groups| Facts::build(policy, subject, &fixed, claims, groups);
-        let facts = build(Groups::Said);
-        let is_unknown = matches!(facts, Ok(Facts { groups_unknown: true, .. }));
-        let suspected = if is_unknown { build(Groups::Every).ok().map(Box::new) } else { None };
-        Self { facts, suspected }
+        let build = |groups| PrincipalAttributes::build(policy, subject, &fixed, claims, groups);
+        let facts = build(GroupMembership::FromClaims);
+        let is_unknown = matches!(facts, Ok(PrincipalAttributes { has_unknown_groups: true, .. }));
+        let suspected = if is_unknown { build(GroupMembership::AllNamed).ok().map(Box::new) } else { None };
+        Self { attributes: facts, worst_case: suspected }
     }
 
-    pub(crate) fn facts(&self) -> Result<&Facts, Unknown> {
-        self.facts.as_ref().map_err(|unknown| *unknown)
+    pub(crate) fn attributes(&self) -> Result<&PrincipalAttributes, PrincipalError> {
+        self.attributes.as_ref().map_err(|unknown| *unknown)
     }
 
     /// What holds of the caller in the worst case, where its groups are unknown.
-    pub(crate) fn suspected(&self) -> Option<&Facts> {
-        self.suspected.as_deref()
+    pub(crate) fn worst_case(&self) -> Option<&PrincipalAttributes> {
+        self.worst_case.as_deref()
     }
 }
 
-impl fmt::Debug for Asker {
+impl fmt::Debug for Principal {
     /// Names nobody: claims are personal data and do not belong into logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Asker").field("recognised", &self.facts.is_ok()).finish_non_exhaustive()
+        f.debug_struct("Asker").field("recognised", &self.attributes.is_ok()).finish_non_exhaustive()
     }
 }
 
 /// What policies are told of the caller.
 #[derive(Clone)]
-pub(crate) struct Facts {
+pub(crate) struct PrincipalAttributes {
     pub(crate) uid: EntityUid,
     /// Groups, roles and everything above them, as far as some policy could ask for them.
-    pub(crate) above: Vec<EntityUid>,
+    pub(crate) ancestors: Vec<EntityUid>,
     pub(crate) entity: Entity,
     /// The caller's entity with everything declared that can be got to from it.
-    pub(crate) alone: Entities,
+    pub(crate) entities: Entities,
     /// The claims that some policy reads from the context.
     pub(crate) context: Context,
     /// Declared entities that can be got to from the caller's declared attributes.
-    pub(crate) reach: HashSet<EntityUid>,
+    pub(crate) reachable: HashSet<EntityUid>,
     /// The caller may belong to groups that its token does not say.
-    pub(crate) groups_unknown: bool,
+    pub(crate) has_unknown_groups: bool,
 }
 
 /// Which groups a caller is taken to belong to.
 #[derive(Clone, Copy)]
-enum Groups {
+enum GroupMembership {
     /// Those that its claims say.
-    Said,
+    FromClaims,
     /// Also every one that policies name.
-    Every,
+    AllNamed,
 }
 
 /// Why a caller cannot be made out. Nothing is allowed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unknown {
+pub(crate) enum PrincipalError {
     #[error("the caller has no subject")]
     NoSubject,
     #[error("a claim that a policy reads cannot be read")]
-    Claim,
+    UnreadableClaim,
     #[error("the caller's groups cannot be brought into order")]
-    Groups,
+    InvalidGroups,
 }
 
-impl Facts {
+impl PrincipalAttributes {
     /// `fixed` claims win over `claims`, and the subject over both.
     fn build(
         policy: &AuthzPolicy,
         subject: &str,
         fixed: &[(&str, &str)],
         claims: &Members,
-        groups: Groups,
-    ) -> Result<Self, Unknown> {
+        groups: GroupMembership,
+    ) -> Result<Self, PrincipalError> {
         if subject.is_empty() {
-            return Err(Unknown::NoSubject);
+            return Err(PrincipalError::NoSubject);
         }
         let uid = policy.types.client(subject);
         let claims = Claims(claims);
         let mut read = claims.read(policy)?;
         for (name, value) in fixed.iter().chain(&[("sub", subject)]) {
-            read.insert(format!("{CLAIM}{name}"), RestrictedExpression::new_string((*value).to_owned()));
+            read.insert(
+                format!("{CLAIM_PREFIX}{name}"),
+                RestrictedExpression::new_string((*value).to_owned()),
+            );
         }
-        let (above, groups_unknown) = claims.above(policy, &uid, groups)?;
-        let declared = policy.world.get(&uid);
+        let (above, groups_unknown) = claims.ancestors(policy, &uid, groups)?;
+        let declared = policy.entities.get(&uid);
         let (mut attributes, tags) =
             declared.map(|declared| (declared.attributes.clone(), declared.tags.clone())).unwrap_or_default();
-        let wanted = |(name, _): &(&String, &RestrictedExpression)| policy.names.attribute(name);
+        let wanted =
+            |(name, _): &(&String, &RestrictedExpression)| policy.referenced_names.reads_attribute(name);
         attributes.extend(read.iter().filter(wanted).map(|(name, value)| (name.clone(), value.clone())));
         let entity = Entity::new_with_tags(uid.clone(), attributes, above.iter().cloned(), tags)
-            .map_err(|_| Unknown::Claim)?;
-        let context = Context::from_pairs(read.into_iter().filter(|(name, _)| policy.names.in_context(name)))
-            .map_err(|_| Unknown::Claim)?;
-        let reach =
-            declared.map(|declared| policy.world.reach(declared.reach.iter().cloned())).unwrap_or_default();
-        let near = reach.iter().filter(|near| **near != uid).filter_map(|near| policy.world.entity(near));
-        let alone =
-            Entities::from_entities(near.chain([&entity]).cloned(), None).map_err(|_| Unknown::Groups)?;
-        Ok(Self { uid, above, entity, alone, context, reach, groups_unknown })
+            .map_err(|_| PrincipalError::UnreadableClaim)?;
+        let context = Context::from_pairs(
+            read.into_iter().filter(|(name, _)| policy.referenced_names.reads_context_member(name)),
+        )
+        .map_err(|_| PrincipalError::UnreadableClaim)?;
+        let reach = declared
+            .map(|declared| policy.entities.reachable_from(declared.reachable.iter().cloned()))
+            .unwrap_or_default();
+        let near =
+            reach.iter().filter(|near| **near != uid).filter_map(|near| policy.entities.cedar_entity(near));
+        let alone = Entities::from_entities(near.chain([&entity]).cloned(), None)
+            .map_err(|_| PrincipalError::InvalidGroups)?;
+        Ok(Self {
+            uid,
+            ancestors: above,
+            entity,
+            entities: alone,
+            context,
+            reachable: reach,
+            has_unknown_groups: groups_unknown,
+        })
     }
 }
 
@@ -137,17 +153,17 @@ struct Claims<'a>(&'a Members);
 
 impl Claims<'_> {
     /// The claims that some policy reads, under their attribute names.
-    fn read(&self, policy: &AuthzPolicy) -> Result<BTreeMap<String, RestrictedExpression>, Unknown> {
+    fn read(&self, policy: &AuthzPolicy) -> Result<BTreeMap<String, RestrictedExpression>, PrincipalError> {
         let mut read = BTreeMap::new();
         for (key, value) in self.0.iter() {
-            let name = format!("{CLAIM}{key}");
-            if !policy.names.in_context(&name) {
+            let name = format!("{CLAIM_PREFIX}{key}");
+            if !policy.referenced_names.reads_context_member(&name) {
                 continue;
             }
             // The last of several claims of one name counts, also when it is one that does not exist for policies.
             read.remove(&name);
-            let value: Value = value.decode().map_err(|_| Unknown::Claim)?;
-            if let Some(value) = convert(&value, 0) {
+            let value: Value = value.decode().map_err(|_| PrincipalError::UnreadableClaim)?;
+            if let Some(value) = to_cedar(&value, 0) {
                 read.insert(name, value);
             }
         }
@@ -155,43 +171,43 @@ impl Claims<'_> {
     }
 
     /// Groups and roles with everything above them, as far as a policy could ask for it; and whether there may be more.
-    fn above(
+    fn ancestors(
         &self,
         policy: &AuthzPolicy,
         uid: &EntityUid,
-        groups: Groups,
-    ) -> Result<(Vec<EntityUid>, bool), Unknown> {
-        let (mut names, mut unknown) = (Vec::new(), self.says_groups_elsewhere());
+        groups: GroupMembership,
+    ) -> Result<(Vec<EntityUid>, bool), PrincipalError> {
+        let (mut names, mut unknown) = (Vec::new(), self.has_distributed_groups());
         let claims = policy.group_claim.as_deref().into_iter().chain(GROUP_CLAIMS);
         for claim in claims {
-            let said = self.list(claim)?;
+            let said = self.read_list(claim)?;
             unknown |= said.is_incomplete;
-            names.extend(said.names);
+            names.extend(said.texts);
             // A claim that holds a list is the one that counts; the reference passes over everything else.
             if said.is_list {
                 break;
             }
         }
         if let Some(claim) = &policy.role_claim {
-            let said = self.list(claim)?;
+            let said = self.read_list(claim)?;
             unknown |= said.is_incomplete;
-            names.extend(said.names);
+            names.extend(said.texts);
         }
         let mut belongs: Vec<EntityUid> = names.iter().map(|group| policy.types.group(group)).collect();
-        if let Groups::Every = groups {
+        if let GroupMembership::AllNamed = groups {
             let is_group = |uid: &&EntityUid| uid.type_name() == policy.types.group_type();
-            belongs.extend(policy.askable.iter().filter(is_group).cloned());
+            belongs.extend(policy.referenced_entities.iter().filter(is_group).cloned());
         }
         let mut above: HashSet<EntityUid> = HashSet::new();
         for group in belongs {
-            for higher in policy.world.above(&group) {
+            for higher in policy.entities.ancestors(&group) {
                 above.insert(higher.clone());
             }
-            if policy.askable.contains(&group) {
+            if policy.referenced_entities.contains(&group) {
                 above.insert(group);
             }
         }
-        for higher in policy.world.above(uid) {
+        for higher in policy.entities.ancestors(uid) {
             above.insert(higher.clone());
         }
         above.remove(uid);
@@ -200,7 +216,7 @@ impl Claims<'_> {
 
     /// Microsoft Entra leaves the groups of a user with more than 200 out of the token and says where to ask for them
     /// (OpenID Connect Core 1.0, section 5.6.2, distributed claims).
-    fn says_groups_elsewhere(&self) -> bool {
+    fn has_distributed_groups(&self) -> bool {
         let elsewhere = self.0.get("_claim_names").and_then(|names| names.members().ok());
         elsewhere.is_some_and(|names| GROUP_CLAIMS.iter().any(|claim| names.get(claim).is_some()))
             || self.0.get("hasgroups").is_some_and(|value| *value == Json::boolean(true))
@@ -208,20 +224,20 @@ impl Claims<'_> {
 
     /// The texts that a claim lists; one text is a list of one. A claim of exactly this name goes before a path of names
     /// separated by dots.
-    fn list(&self, claim: &str) -> Result<Said, Unknown> {
+    fn read_list(&self, claim: &str) -> Result<ClaimTexts, PrincipalError> {
         let found = match self.0.get(claim) {
-            Some(value) => Some(value.decode::<Value>().map_err(|_| Unknown::Groups)?),
+            Some(value) => Some(value.decode::<Value>().map_err(|_| PrincipalError::InvalidGroups)?),
             None => match claim.split_once('.').and_then(|(first, rest)| Some((self.0.get(first)?, rest))) {
                 Some((value, rest)) => {
-                    let value: Value = value.decode().map_err(|_| Unknown::Groups)?;
+                    let value: Value = value.decode().map_err(|_| PrincipalError::InvalidGroups)?;
                     rest.split('.').try_fold(&value, |value, name| value.get(name)).cloned()
                 }
                 None => None,
             },
         };
         Ok(match found {
-            None | Some(Value::Null) => Said::default(),
-            Some(Value::String(text)) => Said { names: vec![text], ..Said::default() },
+            None | Some(Value::Null) => ClaimTexts::default(),
+            Some(Value::String(text)) => ClaimTexts { texts: vec![text], ..ClaimTexts::default() },
             Some(Value::Array(elements)) => {
                 let count = elements.len();
                 let names = elements.into_iter().filter_map(|element| match element {
@@ -231,10 +247,10 @@ impl Claims<'_> {
                     }
                 });
                 let names: Vec<String> = names.collect();
-                Said { is_incomplete: names.len() < count, names, is_list: true }
+                ClaimTexts { is_incomplete: names.len() < count, texts: names, is_list: true }
             }
             Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
-                Said { is_incomplete: true, ..Said::default() }
+                ClaimTexts { is_incomplete: true, ..ClaimTexts::default() }
             }
         })
     }
@@ -242,8 +258,8 @@ impl Claims<'_> {
 
 /// What one claim says of groups.
 #[derive(Debug, Default)]
-struct Said {
-    names: Vec<String>,
+struct ClaimTexts {
+    texts: Vec<String>,
     /// It is a list, be it an empty one.
     is_list: bool,
     /// It holds something that is no text, so there may be groups that cannot be read.

@@ -6,7 +6,7 @@ use vmcp_domain::Caller;
 
 use crate::decide::Decision;
 use crate::policy::AuthzPolicy;
-use crate::words::Ask;
+use crate::words::AccessRequest;
 
 /// What a policy does when it applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,7 +21,7 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExplainedPolicy {
     /// Where it stands: `policies[2]`.
-    pub place: String,
+    pub location: String,
     /// Its `@id(…)`, if it has one.
     pub id: Option<String>,
     /// The first line of it that says something.
@@ -44,26 +44,29 @@ pub struct Explanation {
 impl AuthzPolicy {
     /// Decides, and says why.
     #[must_use]
-    pub fn explain(&self, caller: &Caller, ask: &Ask<'_>) -> Explanation {
-        let Decision { allowed, policies, failures } = self.decide(caller, ask);
-        let place = |number: usize| self.policy(number).map_or_else(String::new, |policy| policy.place);
+    pub fn explain(&self, caller: &Caller, ask: &AccessRequest<'_>) -> Explanation {
+        let Decision { allowed, policy_numbers: policies, failures } = self.decide(caller, ask);
+        let place =
+            |number: usize| self.explained_policy(number).map_or_else(String::new, |policy| policy.location);
         Explanation {
             allowed,
-            policies: policies.into_iter().filter_map(|number| self.policy(number)).collect(),
+            policies: policies.into_iter().filter_map(|number| self.explained_policy(number)).collect(),
             errors: failures
                 .into_iter()
-                .map(|failure| (failure.policy.map_or_else(|| "request".to_owned(), place), failure.message))
+                .map(|failure| {
+                    (failure.policy_number.map_or_else(|| "request".to_owned(), place), failure.message)
+                })
                 .collect(),
         }
     }
 
     /// The policy of this number, as decisions tell it.
     #[must_use]
-    pub fn policy(&self, number: usize) -> Option<ExplainedPolicy> {
+    pub fn explained_policy(&self, number: usize) -> Option<ExplainedPolicy> {
         let record = self.records.get(number)?;
         Some(ExplainedPolicy {
-            place: record.place.clone(),
-            id: record.annotation.clone(),
+            location: record.location.clone(),
+            id: record.id_annotation.clone(),
             first_line: record.first_line.clone(),
             effect: if record.permits { Effect::Permit } else { Effect::Forbid },
         })
@@ -76,7 +79,7 @@ impl fmt::Display for Explanation {
         if self.policies.is_empty() && self.errors.is_empty() {
             f.write_str(": no policy permits it")?;
         }
-        for ExplainedPolicy { place, id, first_line, effect } in &self.policies {
+        for ExplainedPolicy { location: place, id, first_line, effect } in &self.policies {
             let effect = match effect {
                 Effect::Permit => "permitted",
                 Effect::Forbid => "forbidden",

@@ -7,113 +7,113 @@ use vmcp_domain::{
     TemplateList, Tool, ToolHints, ToolList, ToolName,
 };
 
-use crate::callers::{Callers, Known, Lists};
-use crate::journal::Journal;
-use crate::names::ToolNames;
+use crate::callers::{CachedPrincipal, PrincipalCache, ViewCache};
+use crate::journal::DenialLog;
+use crate::names::ToolIndex;
 use crate::policy::AuthzPolicy;
-use crate::words::Ask;
+use crate::words::AccessRequest;
 
 /// The policies and everything that is remembered.
 #[derive(Debug)]
 pub(crate) struct Guard {
     policy: Arc<AuthzPolicy>,
-    journal: Journal,
-    callers: Callers,
-    names: ToolNames,
-    tools: Lists<Tool>,
-    resources: Lists<Resource>,
-    templates: Lists<ResourceTemplate>,
-    prompts: Lists<Prompt>,
+    denial_log: DenialLog,
+    principals: PrincipalCache,
+    tool_index: ToolIndex,
+    tools: ViewCache<Tool>,
+    resources: ViewCache<Resource>,
+    templates: ViewCache<ResourceTemplate>,
+    prompts: ViewCache<Prompt>,
 }
 
 impl Guard {
     pub(crate) fn new(policy: Arc<AuthzPolicy>) -> Self {
         Self {
-            journal: Journal::new(&policy),
+            denial_log: DenialLog::new(&policy),
             policy,
-            callers: Callers::default(),
-            names: ToolNames::default(),
-            tools: Lists::default(),
-            resources: Lists::default(),
-            templates: Lists::default(),
-            prompts: Lists::default(),
+            principals: PrincipalCache::default(),
+            tool_index: ToolIndex::default(),
+            tools: ViewCache::default(),
+            resources: ViewCache::default(),
+            templates: ViewCache::default(),
+            prompts: ViewCache::default(),
         }
     }
 
     /// The caller of a request.
-    pub(crate) fn recognise(&self, ctx: &CallContext) -> Arc<Known> {
-        self.callers.recognise(&self.policy, &ctx.caller)
+    pub(crate) fn resolve_principal(&self, ctx: &CallContext) -> Arc<CachedPrincipal> {
+        self.principals.get_or_resolve(&self.policy, &ctx.caller)
     }
 
     /// Refuses what the caller may not do.
-    pub(crate) fn check(&self, known: &Known, ask: &Ask<'_>) -> Result<(), Error> {
-        let decision = self.policy.decide_for(&known.asker, ask);
+    pub(crate) fn check(&self, known: &CachedPrincipal, ask: &AccessRequest<'_>) -> Result<(), Error> {
+        let decision = self.policy.decide_for(&known.principal, ask);
         if decision.allowed {
             return Ok(());
         }
-        self.journal.refusal(&self.policy, ask, &decision);
+        self.denial_log.log_denial(&self.policy, ask, &decision);
         Err(Error::Denied)
     }
 
     /// The refusal of an address that nothing the caller sees leads to.
-    pub(crate) fn refuse_unlisted(&self, ask: &Ask<'_>) -> Error {
-        self.journal.unlisted(ask);
+    pub(crate) fn refuse_unlisted(&self, ask: &AccessRequest<'_>) -> Error {
+        self.denial_log.log_unlisted(ask);
         Error::Denied
     }
 
     /// Whether more of a tool than its name makes a difference to the decision.
-    pub(crate) fn reads_tool(&self, known: &Known, ask: &Ask<'_>) -> bool {
-        self.policy.reads_tool(&known.asker, ask)
+    pub(crate) fn needs_tool_details(&self, known: &CachedPrincipal, ask: &AccessRequest<'_>) -> bool {
+        self.policy.needs_tool_details(&known.principal, ask)
     }
 
     /// The backend and the annotations of the tool, if `tools` has it.
     pub(crate) fn find(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<(BackendId, ToolHints)> {
-        self.names.find(tools, name)
+        self.tool_index.find(tools, name)
     }
 
     /// The tools that the caller may call.
     pub(crate) fn tools(&self, ctx: &CallContext, whole: Arc<ToolList>) -> Arc<ToolList> {
-        let known = self.recognise(ctx);
-        self.tools.side(whole, &known.tools, |tool| {
-            let ask = Ask::CallTool {
+        let known = self.resolve_principal(ctx);
+        self.tools.view(whole, &known.tools, |tool| {
+            let ask = AccessRequest::CallTool {
                 name: tool.name.as_str(),
                 backend: Some(tool.target.backend.as_str()),
                 hints: Some(&tool.hints),
                 arguments: None,
             };
-            self.shows(&known, &ask)
+            self.is_permitted(&known, &ask)
         })
     }
 
     /// The resources that the caller may read.
     pub(crate) fn resources(&self, ctx: &CallContext, whole: Arc<ResourceList>) -> Arc<ResourceList> {
-        let known = self.recognise(ctx);
-        self.resources.side(whole, &known.resources, |resource| {
-            self.shows(&known, &Ask::ReadResource { uri: resource.uri.as_str() })
+        let known = self.resolve_principal(ctx);
+        self.resources.view(whole, &known.resources, |resource| {
+            self.is_permitted(&known, &AccessRequest::ReadResource { uri: resource.uri.as_str() })
         })
     }
 
     /// The templates that the caller may read, each taken as a resource whose URI is the template.
     pub(crate) fn templates(&self, ctx: &CallContext, whole: Arc<TemplateList>) -> Arc<TemplateList> {
-        let known = self.recognise(ctx);
-        self.templates.side(whole, &known.templates, |template| {
-            self.shows(&known, &Ask::ReadResource { uri: template.template.as_str() })
+        let known = self.resolve_principal(ctx);
+        self.templates.view(whole, &known.templates, |template| {
+            self.is_permitted(&known, &AccessRequest::ReadResource { uri: template.template.as_str() })
         })
     }
 
     /// The prompts that the caller may get.
     pub(crate) fn prompts(&self, ctx: &CallContext, whole: Arc<PromptList>) -> Arc<PromptList> {
-        let known = self.recognise(ctx);
-        self.prompts.side(whole, &known.prompts, |prompt| {
-            self.shows(&known, &Ask::GetPrompt { name: prompt.name.as_str() })
+        let known = self.resolve_principal(ctx);
+        self.prompts.view(whole, &known.prompts, |prompt| {
+            self.is_permitted(&known, &AccessRequest::GetPrompt { name: prompt.name.as_str() })
         })
     }
 
     /// Whether the caller may do something; what is denied is not logged.
-    pub(crate) fn shows(&self, known: &Known, ask: &Ask<'_>) -> bool {
-        let decision = self.policy.decide_for(&known.asker, ask);
+    pub(crate) fn is_permitted(&self, known: &CachedPrincipal, ask: &AccessRequest<'_>) -> bool {
+        let decision = self.policy.decide_for(&known.principal, ask);
         if !decision.failures.is_empty() {
-            self.journal.failures(&self.policy, ask, &decision);
+            self.denial_log.log_failures(&self.policy, ask, &decision);
         }
         decision.allowed
     }

@@ -7,13 +7,13 @@ use cedar_policy::{
     ActionConstraint, EntityTypeName, EntityUid, Policy, PolicySet, PrincipalConstraint, ResourceConstraint,
 };
 
-use crate::parse::Written;
-use crate::scan::Reads;
-use crate::words::{Types, Verb};
-use crate::world::World;
+use crate::parse::ParsedPolicy;
+use crate::scan::PolicyReads;
+use crate::words::{Action, EntityTypes};
+use crate::world::EntityStore;
 
 /// The number of a policy among all.
-pub(crate) type Number = usize;
+pub(crate) type PolicyNumber = usize;
 
 /// A scope constraint on one entity, with its type checked away.
 enum Scope {
@@ -25,14 +25,14 @@ enum Scope {
 
 /// Things found by one entity: for any, for exactly this one, or for all that belong to one.
 #[derive(Debug, Default)]
-struct Slots<T> {
+struct ByScope<T> {
     any: T,
     same: HashMap<EntityUid, T>,
     within: HashMap<EntityUid, T>,
 }
 
-impl<T: Default> Slots<T> {
-    fn slot(&mut self, scope: Scope) -> Option<&mut T> {
+impl<T: Default> ByScope<T> {
+    fn entry(&mut self, scope: Scope) -> Option<&mut T> {
         match scope {
             Scope::Any => Some(&mut self.any),
             Scope::Same(uid) => Some(self.same.entry(uid).or_default()),
@@ -42,7 +42,7 @@ impl<T: Default> Slots<T> {
     }
 
     /// What there is for `uid`, which belongs to `above`.
-    fn hits<'s>(&'s self, uid: &'s EntityUid, above: &'s [EntityUid]) -> impl Iterator<Item = &'s T> {
+    fn matching<'s>(&'s self, uid: &'s EntityUid, above: &'s [EntityUid]) -> impl Iterator<Item = &'s T> {
         let above = if self.within.is_empty() { &[] } else { above };
         let within = std::iter::once(uid).chain(above).filter_map(|uid| self.within.get(uid));
         std::iter::once(&self.any).chain(self.same.get(uid)).chain(within)
@@ -57,23 +57,29 @@ impl<T: Default> Slots<T> {
 #[derive(Debug, Default)]
 pub(crate) struct Leaf {
     /// Policies without conditions.
-    pub(crate) permits: Vec<Number>,
-    pub(crate) forbids: Vec<Number>,
+    pub(crate) permits: Vec<PolicyNumber>,
+    pub(crate) forbids: Vec<PolicyNumber>,
     /// Policies with conditions.
     pub(crate) conditional: PolicySet,
     pub(crate) has_conditional: bool,
-    pub(crate) arguments: bool,
-    pub(crate) hints: bool,
-    pub(crate) context: bool,
+    pub(crate) reads_arguments: bool,
+    pub(crate) reads_hints: bool,
+    pub(crate) reads_context: bool,
     /// What Cedar has to be told of the action and of what is asked for, besides their names.
-    pub(crate) action: bool,
-    pub(crate) item: bool,
+    pub(crate) reads_action: bool,
+    pub(crate) reads_item: bool,
     /// Declared entities that the conditions can get to.
-    pub(crate) reach: Vec<EntityUid>,
+    pub(crate) reachable: Vec<EntityUid>,
 }
 
 impl Leaf {
-    fn add(&mut self, number: Number, written: &Written, reads: &Reads, world: &World) {
+    fn add(
+        &mut self,
+        number: PolicyNumber,
+        written: &ParsedPolicy,
+        reads: &PolicyReads,
+        world: &EntityStore,
+    ) {
         if !written.policy.has_non_scope_constraint() {
             let numbers = if written.record.permits { &mut self.permits } else { &mut self.forbids };
             numbers.push(number);
@@ -81,16 +87,17 @@ impl Leaf {
         }
         // Numbers are unique, so the only reason for a refusal cannot be met; if it were, all requests would fail.
         self.has_conditional |= self.conditional.add(written.policy.clone()).is_ok();
-        self.arguments |= reads.arguments();
-        self.hints |= reads.hints();
-        self.context |= reads.context;
-        self.action |= reads.action || matches!(written.policy.action_constraint(), ActionConstraint::In(_));
+        self.reads_arguments |= reads.reads_arguments();
+        self.reads_hints |= reads.reads_hints();
+        self.reads_context |= reads.context;
+        self.reads_action |=
+            reads.action || matches!(written.policy.action_constraint(), ActionConstraint::In(_));
         let belongs = matches!(
             written.policy.resource_constraint(),
             ResourceConstraint::In(_) | ResourceConstraint::IsIn(..)
         );
-        self.item |= reads.resource || belongs;
-        self.reach.extend(world.reach(written.policy.entity_literals()));
+        self.reads_item |= reads.resource || belongs;
+        self.reachable.extend(world.reachable_from(written.policy.entity_literals()));
     }
 
     fn is_empty(&self) -> bool {
@@ -101,33 +108,33 @@ impl Leaf {
 /// All policies, by action, by what is asked for, and by who asks.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    actions: [Slots<Slots<Leaf>>; 3],
+    actions: [ByScope<ByScope<Leaf>>; 3],
 }
 
 impl Index {
     /// `reads` belongs to `written`, one for one. `server` is what every item belongs to, with all above it.
     pub(crate) fn build(
-        written: &[Written],
-        reads: &[Reads],
-        types: &Types,
-        world: &World,
+        written: &[ParsedPolicy],
+        reads: &[PolicyReads],
+        types: &EntityTypes,
+        world: &EntityStore,
         server: &[EntityUid],
     ) -> Self {
         let mut index = Self::default();
-        for (verb, slots) in Verb::ALL.into_iter().zip(&mut index.actions) {
+        for (verb, slots) in Action::ALL.into_iter().zip(&mut index.actions) {
             for (number, (written, reads)) in written.iter().zip(reads).enumerate() {
-                if !asks_for(&written.policy, types.action(verb), world) {
+                if !covers_action(&written.policy, types.action(verb), world) {
                     continue;
                 }
                 let resource = resource_scope(&written.policy, types.item_type(verb), server);
                 let principal = principal_scope(&written.policy, types.client_type());
-                if let Some(leaf) = slots.slot(resource).and_then(|slots| slots.slot(principal)) {
+                if let Some(leaf) = slots.entry(resource).and_then(|slots| slots.entry(principal)) {
                     leaf.add(number, written, reads, world);
                 }
             }
-            for leaf in slots.all_mut().flat_map(Slots::all_mut) {
-                leaf.reach.sort();
-                leaf.reach.dedup();
+            for leaf in slots.all_mut().flat_map(ByScope::all_mut) {
+                leaf.reachable.sort();
+                leaf.reachable.dedup();
             }
         }
         index
@@ -136,20 +143,20 @@ impl Index {
     /// The leaves that hold policies for the request.
     pub(crate) fn leaves<'i>(
         &'i self,
-        verb: Verb,
+        verb: Action,
         item: (&'i EntityUid, &'i [EntityUid]),
         caller: (&'i EntityUid, &'i [EntityUid]),
     ) -> impl Iterator<Item = &'i Leaf> {
-        verb.pick(&self.actions)
-            .hits(item.0, item.1)
-            .flat_map(move |slots| slots.hits(caller.0, caller.1))
+        verb.select(&self.actions)
+            .matching(item.0, item.1)
+            .flat_map(move |slots| slots.matching(caller.0, caller.1))
             .filter(|leaf| !leaf.is_empty())
     }
 }
 
 /// Whether the policy's scope takes in the action.
-pub(crate) fn asks_for(policy: &Policy, action: &EntityUid, world: &World) -> bool {
-    let within = |uid: &EntityUid| uid == action || world.above(action).any(|above| above == uid);
+pub(crate) fn covers_action(policy: &Policy, action: &EntityUid, world: &EntityStore) -> bool {
+    let within = |uid: &EntityUid| uid == action || world.ancestors(action).any(|above| above == uid);
     match policy.action_constraint() {
         ActionConstraint::Any => true,
         ActionConstraint::Eq(uid) => uid == *action,
@@ -160,10 +167,10 @@ pub(crate) fn asks_for(policy: &Policy, action: &EntityUid, world: &World) -> bo
 fn principal_scope(policy: &Policy, client: &EntityTypeName) -> Scope {
     match policy.principal_constraint() {
         PrincipalConstraint::Any => Scope::Any,
-        PrincipalConstraint::Eq(uid) => same(uid, client),
+        PrincipalConstraint::Eq(uid) => same_scope(uid, client),
         PrincipalConstraint::In(uid) => Scope::Within(uid),
-        PrincipalConstraint::Is(name) => is(&name, client, Scope::Any),
-        PrincipalConstraint::IsIn(name, uid) => is(&name, client, Scope::Within(uid)),
+        PrincipalConstraint::Is(name) => type_scope(&name, client, Scope::Any),
+        PrincipalConstraint::IsIn(name, uid) => type_scope(&name, client, Scope::Within(uid)),
     }
 }
 
@@ -171,17 +178,17 @@ fn resource_scope(policy: &Policy, item: &EntityTypeName, server: &[EntityUid]) 
     let within = |uid: EntityUid| if server.contains(&uid) { Scope::Any } else { Scope::Within(uid) };
     match policy.resource_constraint() {
         ResourceConstraint::Any => Scope::Any,
-        ResourceConstraint::Eq(uid) => same(uid, item),
+        ResourceConstraint::Eq(uid) => same_scope(uid, item),
         ResourceConstraint::In(uid) => within(uid),
-        ResourceConstraint::Is(name) => is(&name, item, Scope::Any),
-        ResourceConstraint::IsIn(name, uid) => is(&name, item, within(uid)),
+        ResourceConstraint::Is(name) => type_scope(&name, item, Scope::Any),
+        ResourceConstraint::IsIn(name, uid) => type_scope(&name, item, within(uid)),
     }
 }
 
-fn same(uid: EntityUid, wanted: &EntityTypeName) -> Scope {
+fn same_scope(uid: EntityUid, wanted: &EntityTypeName) -> Scope {
     if uid.type_name() == wanted { Scope::Same(uid) } else { Scope::Never }
 }
 
-fn is(name: &EntityTypeName, wanted: &EntityTypeName, then: Scope) -> Scope {
+fn type_scope(name: &EntityTypeName, wanted: &EntityTypeName, then: Scope) -> Scope {
     if name == wanted { then } else { Scope::Never }
 }

@@ -4,39 +4,41 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::decide::{Decision, GROUPS_UNKNOWN};
 use crate::policy::AuthzPolicy;
-use crate::words::Ask;
+use crate::words::AccessRequest;
 
 /// Remembers which policies have failed before, so that the log is not filled with one policy's mistake.
 #[derive(Debug)]
-pub(crate) struct Journal {
-    failed: Vec<AtomicBool>,
-    groups_unknown: AtomicBool,
+pub(crate) struct DenialLog {
+    has_failed: Vec<AtomicBool>,
+    has_logged_unknown_groups: AtomicBool,
 }
 
-impl Journal {
+impl DenialLog {
     pub(crate) fn new(policy: &AuthzPolicy) -> Self {
         let failed = policy.records.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { failed, groups_unknown: AtomicBool::new(false) }
+        Self { has_failed: failed, has_logged_unknown_groups: AtomicBool::new(false) }
     }
 
     /// A policy could not be evaluated: a warning the first time.
-    pub(crate) fn failures(&self, policy: &AuthzPolicy, ask: &Ask<'_>, decision: &Decision) {
+    pub(crate) fn log_failures(&self, policy: &AuthzPolicy, ask: &AccessRequest<'_>, decision: &Decision) {
         for failure in &decision.failures {
-            let first =
-                failure.message == GROUPS_UNKNOWN && !self.groups_unknown.swap(true, Ordering::Relaxed);
+            let first = failure.message == GROUPS_UNKNOWN
+                && !self.has_logged_unknown_groups.swap(true, Ordering::Relaxed);
             if first {
                 tracing::warn!(
-                    action = ask.verb().action(),
+                    action = ask.action().name(),
                     "the groups of a caller cannot be read from its token, so it is denied what policies forbid to groups; \
                      let the issuer list groups as texts"
                 );
             }
-            let place =
-                failure.policy.and_then(|number| policy.records.get(number)).map(|record| &*record.place);
-            let (action, item) = (ask.verb().action(), ask.name());
+            let place = failure
+                .policy_number
+                .and_then(|number| policy.records.get(number))
+                .map(|record| &*record.location);
+            let (action, item) = (ask.action().name(), ask.name());
             let first = failure
-                .policy
-                .and_then(|number| self.failed.get(number))
+                .policy_number
+                .and_then(|number| self.has_failed.get(number))
                 .is_some_and(|failed| !failed.swap(true, Ordering::Relaxed));
             if first {
                 tracing::warn!(
@@ -57,19 +59,19 @@ impl Journal {
     }
 
     /// A request was refused because no list or template that the caller sees names its address.
-    pub(crate) fn unlisted(&self, ask: &Ask<'_>) {
+    pub(crate) fn log_unlisted(&self, ask: &AccessRequest<'_>) {
         tracing::info!(
-            action = ask.verb().action(),
+            action = ask.action().name(),
             item = ask.name(),
             "denied: nothing leads to the address"
         );
     }
 
     /// A request was refused.
-    pub(crate) fn refusal(&self, policy: &AuthzPolicy, ask: &Ask<'_>, decision: &Decision) {
-        self.failures(policy, ask, decision);
-        let by = decision.policies.first().and_then(|number| policy.records.get(*number));
-        let by = by.map(|record| &*record.place);
-        tracing::info!(policy = by, action = ask.verb().action(), item = ask.name(), "denied");
+    pub(crate) fn log_denial(&self, policy: &AuthzPolicy, ask: &AccessRequest<'_>, decision: &Decision) {
+        self.log_failures(policy, ask, decision);
+        let by = decision.policy_numbers.first().and_then(|number| policy.records.get(*number));
+        let by = by.map(|record| &*record.location);
+        tracing::info!(policy = by, action = ask.action().name(), item = ask.name(), "denied");
     }
 }

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Complete, CompletionSubject, Error, Gateway, GetPrompt, PromptList,
-    ReadResource, Reply, ResourceList, ResourceUri, SharedGateway, TaskRequest, TemplateList, ToolList,
+    CallContext, CallTool, Complete, CompletionReference, Error, Gateway, GatewayFuture, GetPrompt,
+    PromptList, ReadResource, Reply, ResourceList, ResourceUri, SharedGateway, TaskRequest, TemplateList,
+    ToolList,
 };
 
 use crate::guard::Guard;
 use crate::policy::AuthzPolicy;
-use crate::words::Ask;
+use crate::words::AccessRequest;
 
 /// The layer that asks the policies.
 pub struct Authorized {
@@ -28,12 +29,12 @@ impl Authorized {
 
 impl Authorized {
     /// Refuses an address that the caller may not read, or that nothing the caller sees leads to.
-    async fn check_address(&self, ctx: &CallContext, uri: &ResourceUri) -> Result<(), Error> {
-        let known = self.guard.recognise(ctx);
-        let ask = Ask::ReadResource { uri: uri.as_str() };
+    async fn check_uri(&self, ctx: &CallContext, uri: &ResourceUri) -> Result<(), Error> {
+        let known = self.guard.resolve_principal(ctx);
+        let ask = AccessRequest::ReadResource { uri: uri.as_str() };
         self.guard.check(&known, &ask)?;
-        let permits = |uri: &str| self.guard.shows(&known, &Ask::ReadResource { uri });
-        match leads_to(self, ctx, uri, permits).await? {
+        let permits = |uri: &str| self.guard.is_permitted(&known, &AccessRequest::ReadResource { uri });
+        match is_uri_offered(self, ctx, uri, permits).await? {
             true => Ok(()),
             false => Err(self.guard.refuse_unlisted(&ask)),
         }
@@ -46,7 +47,7 @@ impl Authorized {
 ///
 /// # Errors
 /// Those of the lists.
-pub async fn leads_to<G: Gateway + ?Sized>(
+pub async fn is_uri_offered<G: Gateway + ?Sized>(
     offer: &G,
     ctx: &CallContext,
     uri: &ResourceUri,
@@ -57,11 +58,11 @@ pub async fn leads_to<G: Gateway + ?Sized>(
     }
     let templates = offer.list_resource_templates(ctx).await?;
     let fits = templates.iter().any(|offered| offered.template.matches(uri));
-    Ok(fits && uri.readings().all(|reading| permits(&reading)))
+    Ok(fits && uri.interpretations().all(|reading| permits(&reading)))
 }
 
 /// What does not exist answers as what is denied.
-fn alike(outcome: Result<Reply, Error>) -> Result<Reply, Error> {
+fn mask_not_found(outcome: Result<Reply, Error>) -> Result<Reply, Error> {
     match outcome {
         Err(Error::UnknownTool(_) | Error::UnknownResource(_) | Error::UnknownPrompt(_)) => {
             Err(Error::Denied)
@@ -72,17 +73,21 @@ fn alike(outcome: Result<Reply, Error>) -> Result<Reply, Error> {
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for Authorized {
-    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
+    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ToolList>> {
         Box::pin(async move { Ok(self.guard.tools(ctx, self.inner.list_tools(ctx).await?)) })
     }
 
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            let known = self.guard.recognise(ctx);
+            let known = self.guard.resolve_principal(ctx);
             let arguments = request.arguments.as_ref();
-            let ask =
-                |backend, hints| Ask::CallTool { name: request.name.as_str(), backend, hints, arguments };
-            if self.guard.reads_tool(&known, &ask(None, None)) {
+            let ask = |backend, hints| AccessRequest::CallTool {
+                name: request.name.as_str(),
+                backend,
+                hints,
+                arguments,
+            };
+            if self.guard.needs_tool_details(&known, &ask(None, None)) {
                 let tools = self.inner.list_tools(ctx).await?;
                 // Without its backend and annotations a tool that does not exist would be judged as no tool that does is.
                 let (backend, hints) = self.guard.find(&tools, &request.name).ok_or(Error::Denied)?;
@@ -90,49 +95,54 @@ impl Gateway for Authorized {
             } else {
                 self.guard.check(&known, &ask(None, None))?;
             }
-            alike(self.inner.call_tool(ctx, request).await)
+            mask_not_found(self.inner.call_tool(ctx, request).await)
         })
     }
 
-    fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>> {
+    fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ResourceList>> {
         Box::pin(async move { Ok(self.guard.resources(ctx, self.inner.list_resources(ctx).await?)) })
     }
 
-    fn list_resource_templates<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<TemplateList>> {
+    fn list_resource_templates<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<TemplateList>> {
         Box::pin(async move { Ok(self.guard.templates(ctx, self.inner.list_resource_templates(ctx).await?)) })
     }
 
-    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            self.check_address(ctx, &request.uri).await?;
-            alike(self.inner.read_resource(ctx, request).await)
+            self.check_uri(ctx, &request.uri).await?;
+            mask_not_found(self.inner.read_resource(ctx, request).await)
         })
     }
 
-    fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
+    fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<PromptList>> {
         Box::pin(async move { Ok(self.guard.prompts(ctx, self.inner.list_prompts(ctx).await?)) })
     }
 
-    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
+    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            self.guard.check(&self.guard.recognise(ctx), &Ask::GetPrompt { name: request.name.as_str() })?;
-            alike(self.inner.get_prompt(ctx, request).await)
+            self.guard.check(
+                &self.guard.resolve_principal(ctx),
+                &AccessRequest::GetPrompt { name: request.name.as_str() },
+            )?;
+            mask_not_found(self.inner.get_prompt(ctx, request).await)
         })
     }
 
-    fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
+    fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            let ask = match &request.subject {
-                CompletionSubject::Prompt(name) => Ask::GetPrompt { name: name.as_str() },
-                CompletionSubject::Template(template) => Ask::ReadResource { uri: template.as_str() },
+            let ask = match &request.reference {
+                CompletionReference::Prompt(name) => AccessRequest::GetPrompt { name: name.as_str() },
+                CompletionReference::Template(template) => {
+                    AccessRequest::ReadResource { uri: template.as_str() }
+                }
             };
-            self.guard.check(&self.guard.recognise(ctx), &ask)?;
-            alike(self.inner.complete(ctx, request).await)
+            self.guard.check(&self.guard.resolve_principal(ctx), &ask)?;
+            mask_not_found(self.inner.complete(ctx, request).await)
         })
     }
 
     /// The arguments were judged when the call was made; here it counts that the caller may still see the tool.
-    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply> {
+    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
             let tools = self.guard.tools(ctx, self.inner.list_tools(ctx).await?);
             if !tools.iter().any(|tool| tool.name == request.handle.tool) {

@@ -26,10 +26,10 @@ mod value;
 mod words;
 mod world;
 
-pub use asker::Asker;
+pub use asker::Principal;
 pub use decide::{Decision, Failure};
 pub use explain::{Effect, ExplainedPolicy, Explanation};
-pub use layer::{Authorized, leads_to};
+pub use layer::{Authorized, is_uri_offered};
 pub use policy::{AuthzPolicy, PolicySource};
 pub use problem::AuthzProblem;
-pub use words::Ask;
+pub use words::AccessRequest;

@@ -6,45 +6,48 @@ use cedar_policy::{
 };
 use serde_json::Value;
 
-use crate::index::asks_for;
-use crate::parse::Written;
+use crate::index::covers_action;
+use crate::parse::ParsedPolicy;
 use crate::problem::AuthzProblem;
-use crate::scan::{Access, Reads};
-use crate::words::{ACTION, ARGUMENT, CLAIM, HINTS, ITEM, SERVER, Types, Verb};
-use crate::world::World;
+use crate::scan::{Access, PolicyReads};
+use crate::words::{
+    ACTION_TYPE, ARGUMENT_PREFIX, Action, CLAIM_PREFIX, EntityTypes, HINT_ATTRIBUTES, ITEM_ATTRIBUTES,
+    SERVER_TYPE,
+};
+use crate::world::EntityStore;
 
 /// What policies are held against.
-pub(crate) struct Lint<'a> {
-    pub(crate) types: &'a Types,
-    pub(crate) world: &'a World,
+pub(crate) struct LintInput<'a> {
+    pub(crate) types: &'a EntityTypes,
+    pub(crate) entities: &'a EntityStore,
     pub(crate) server: &'a [EntityUid],
     /// What tools belong to besides.
     pub(crate) backend_names: &'a [String],
     /// Tools that no policy is asked about.
-    pub(crate) unasked_tools: &'a [String],
+    pub(crate) exempt_tools: &'a [String],
     pub(crate) warnings: &'a mut Vec<AuthzProblem>,
 }
 
-pub(crate) fn check(written: &[Written], reads: &[Reads], mut lint: Lint<'_>) {
+pub(crate) fn check_policies(written: &[ParsedPolicy], reads: &[PolicyReads], mut lint: LintInput<'_>) {
     for (written, reads) in written.iter().zip(reads) {
         let effect = if written.record.permits { "permits" } else { "forbids" };
         let mut say = |(message, hint): (String, String)| {
-            let place = written.record.place.clone();
+            let place = written.record.location.clone();
             lint.warnings.push(AuthzProblem::new(place, message).with_hint(hint));
         };
-        let (types, world) = (lint.types, lint.world);
-        let verbs: Vec<Verb> = Verb::ALL
+        let (types, world) = (lint.types, lint.entities);
+        let verbs: Vec<Action> = Action::ALL
             .into_iter()
-            .filter(|verb| asks_for(&written.policy, types.action(*verb), world))
+            .filter(|verb| covers_action(&written.policy, types.action(*verb), world))
             .collect();
-        if let Some((message, hint)) = action(&written.policy, &verbs, types, world) {
+        if let Some((message, hint)) = check_action(&written.policy, &verbs, types, world) {
             say((format!("{message}, so the policy {effect} nothing by it"), hint));
         }
-        if let Some((message, hint)) = principal(&written.policy, types, world) {
+        if let Some((message, hint)) = check_principal(&written.policy, types, world) {
             say((format!("{message}, so the policy {effect} nothing"), hint));
         }
         if let Some((message, hint)) =
-            resource(&written.policy, &verbs, types, world, (lint.server, lint.backend_names))
+            check_resource(&written.policy, &verbs, types, world, (lint.server, lint.backend_names))
         {
             say((format!("{message}, so the policy {effect} nothing"), hint));
         }
@@ -55,29 +58,34 @@ pub(crate) fn check(written: &[Written], reads: &[Reads], mut lint: Lint<'_>) {
                 "let the issuer list groups as texts in the token".to_owned(),
             ));
         }
-        if let Some((message, hint)) = unasked_tool(&written.policy, types, lint.unasked_tools) {
+        if let Some((message, hint)) = check_exempt_tool(&written.policy, types, lint.exempt_tools) {
             say((format!("{message}, so the policy {effect} nothing"), hint));
         }
         let mut accesses: Vec<&Access> = reads.accesses.iter().collect();
-        accesses.sort_by_key(|access| (&access.of, &access.attribute, access.asks));
-        accesses.iter().filter_map(|access| unasked(access, &accesses)).for_each(&mut say);
-        accesses.dedup_by_key(|access| (&access.of, &access.attribute));
-        accesses.into_iter().filter_map(|access| attribute(access, types, world)).for_each(&mut say);
-        numbers(written.tree.get("conditions"), &mut say);
+        accesses.sort_by_key(|access| (&access.variable, &access.attribute, access.is_has));
+        accesses.iter().filter_map(|access| check_unguarded_argument(access, &accesses)).for_each(&mut say);
+        accesses.dedup_by_key(|access| (&access.variable, &access.attribute));
+        accesses.into_iter().filter_map(|access| check_attribute(access, types, world)).for_each(&mut say);
+        check_number_comparisons(written.tree.get("conditions"), &mut say);
     }
-    stale_groups(&mut lint);
+    check_stale_groups(&mut lint);
 }
 
 /// Actions that are never asked for.
-fn action(policy: &Policy, verbs: &[Verb], types: &Types, world: &World) -> Option<(String, String)> {
+fn check_action(
+    policy: &Policy,
+    verbs: &[Action],
+    types: &EntityTypes,
+    world: &EntityStore,
+) -> Option<(String, String)> {
     let uids = match policy.action_constraint() {
         ActionConstraint::Any => return None,
         ActionConstraint::Eq(uid) => vec![uid],
         ActionConstraint::In(uids) => uids,
     };
     let known = |uid: &EntityUid| {
-        Verb::ALL.into_iter().any(|verb| {
-            types.action(verb) == uid || world.above(types.action(verb)).any(|above| above == uid)
+        Action::ALL.into_iter().any(|verb| {
+            types.action(verb) == uid || world.ancestors(types.action(verb)).any(|above| above == uid)
         })
     };
     let unknown = uids.iter().find(|uid| !known(uid));
@@ -87,9 +95,9 @@ fn action(policy: &Policy, verbs: &[Verb], types: &Types, world: &World) -> Opti
     }
     let unknown = unknown?;
     let name = unknown.id().unescaped();
-    if unknown.type_name().to_string() != ACTION {
+    if unknown.type_name().to_string() != ACTION_TYPE {
         return Some((
-            format!("actions are of the type `{ACTION}`, not `{}`", unknown.type_name()),
+            format!("actions are of the type `{ACTION_TYPE}`, not `{}`", unknown.type_name()),
             all_actions(),
         ));
     }
@@ -113,12 +121,12 @@ fn action(policy: &Policy, verbs: &[Verb], types: &Types, world: &World) -> Opti
 
 fn all_actions() -> String {
     let names: Vec<String> =
-        Verb::ALL.into_iter().map(|verb| format!("`Action::\"{}\"`", verb.action())).collect();
+        Action::ALL.into_iter().map(|verb| format!("`Action::\"{}\"`", verb.name())).collect();
     format!("the actions are {}", names.join(", "))
 }
 
 /// Principals that no caller is or belongs to.
-fn principal(policy: &Policy, types: &Types, world: &World) -> Option<(String, String)> {
+fn check_principal(policy: &Policy, types: &EntityTypes, world: &EntityStore) -> Option<(String, String)> {
     let hint = || {
         format!("callers are `Client::\"<subject>\"`, and their groups `{}::\"<group>\"`", types.group_type())
     };
@@ -146,11 +154,11 @@ fn principal(policy: &Policy, types: &Types, world: &World) -> Option<(String, S
 }
 
 /// Resources that nothing on offer is or belongs to.
-fn resource(
+fn check_resource(
     policy: &Policy,
-    verbs: &[Verb],
-    types: &Types,
-    world: &World,
+    verbs: &[Action],
+    types: &EntityTypes,
+    world: &EntityStore,
     (server, backend_names): (&[EntityUid], &[String]),
 ) -> Option<(String, String)> {
     if verbs.is_empty() {
@@ -163,8 +171,8 @@ fn resource(
         (!is_item(name)).then(|| (format!("nothing that is asked for is of the type `{name}`"), hint()))
     };
     let is_backend = |uid: &EntityUid| {
-        verbs.contains(&Verb::CallTool)
-            && uid.type_name().to_string() == SERVER
+        verbs.contains(&Action::CallTool)
+            && uid.type_name().to_string() == SERVER_TYPE
             && backend_names.iter().any(|name| name == uid.id().unescaped())
     };
     let within = |uid: &EntityUid| {
@@ -176,7 +184,7 @@ fn resource(
         if is_item(uid.type_name()) || server.contains(uid) || is_backend(uid) || declared() {
             return None;
         }
-        let is_server = uid.type_name().to_string() == SERVER;
+        let is_server = uid.type_name().to_string() == SERVER_TYPE;
         let hint = match server.first() {
             Some(server) if is_server => {
                 format!("this gateway is {server}, and tools belong to their backends' names as well")
@@ -194,38 +202,45 @@ fn resource(
     }
 }
 
-fn names_group(policy: &Policy, types: &Types) -> bool {
+fn names_group(policy: &Policy, types: &EntityTypes) -> bool {
     policy.entity_literals().iter().any(|uid| uid.type_name() == types.group_type())
 }
 
 /// Tools that are offered to everybody, whatever policies say.
-fn unasked_tool(policy: &Policy, types: &Types, names: &[String]) -> Option<(String, String)> {
+fn check_exempt_tool(policy: &Policy, types: &EntityTypes, names: &[String]) -> Option<(String, String)> {
     let ResourceConstraint::Eq(uid) = policy.resource_constraint() else { return None };
-    let is_tool = uid.type_name() == types.item_type(Verb::CallTool);
+    let is_tool = uid.type_name() == types.item_type(Action::CallTool);
     let unasked = is_tool && names.iter().any(|name| name == uid.id().unescaped());
     let hint = "name the tools that it finds and calls: about these, policies are asked".to_owned();
     unasked.then(|| (format!("{uid} is offered to everybody"), hint))
 }
 
 /// Attributes that nothing ever has.
-fn attribute(access: &Access, types: &Types, world: &World) -> Option<(String, String)> {
-    let Access { of, attribute: name, asks: _ } = access;
+fn check_attribute(access: &Access, types: &EntityTypes, world: &EntityStore) -> Option<(String, String)> {
+    let Access { variable: of, attribute: name, is_has: _ } = access;
     let of = of.as_deref()?;
     let declared = |of_type: &dyn Fn(&EntityTypeName) -> bool| {
         world.iter().any(|(uid, declared)| of_type(uid.type_name()) && declared.attributes.contains_key(name))
     };
-    let claim = || format!("claims carry a prefix: `{of}.{CLAIM}{name}`");
+    let claim = || format!("claims carry a prefix: `{of}.{CLAIM_PREFIX}{name}`");
     let (exists, hint) = match of {
-        "principal" => (name.starts_with(CLAIM) || declared(&|of| of == types.client_type()), claim()),
+        "principal" => (name.starts_with(CLAIM_PREFIX) || declared(&|of| of == types.client_type()), claim()),
         "context" => (
-            name.starts_with(CLAIM) || name.starts_with(ARGUMENT),
-            format!("the context has claims, `{CLAIM}{name}`, and arguments, `{ARGUMENT}{name}`"),
+            name.starts_with(CLAIM_PREFIX) || name.starts_with(ARGUMENT_PREFIX),
+            format!(
+                "the context has claims, `{CLAIM_PREFIX}{name}`, and arguments, `{ARGUMENT_PREFIX}{name}`"
+            ),
         ),
         "resource" => {
-            let is_item = |of: &EntityTypeName| Verb::ALL.into_iter().any(|verb| types.item_type(verb) == of);
-            let known = [&ITEM[..], &HINTS[..]].concat();
-            let exists = known.contains(&name.as_str()) || name.starts_with(ARGUMENT) || declared(&is_item);
-            (exists, format!("there are {}, and arguments with the prefix `{ARGUMENT}`", known.join(", ")))
+            let is_item =
+                |of: &EntityTypeName| Action::ALL.into_iter().any(|verb| types.item_type(verb) == of);
+            let known = [&ITEM_ATTRIBUTES[..], &HINT_ATTRIBUTES[..]].concat();
+            let exists =
+                known.contains(&name.as_str()) || name.starts_with(ARGUMENT_PREFIX) || declared(&is_item);
+            (
+                exists,
+                format!("there are {}, and arguments with the prefix `{ARGUMENT_PREFIX}`", known.join(", ")),
+            )
         }
         "action" => (name == "operation", "there is only `action.operation`".to_owned()),
         _ => return None,
@@ -234,11 +249,11 @@ fn attribute(access: &Access, types: &Types, world: &World) -> Option<(String, S
 }
 
 /// Arguments that are read without asking whether they are there, which they are not when lists are filtered.
-fn unasked(access: &Access, all: &[&Access]) -> Option<(String, String)> {
-    let Access { of, attribute: name, asks } = access;
+fn check_unguarded_argument(access: &Access, all: &[&Access]) -> Option<(String, String)> {
+    let Access { variable: of, attribute: name, is_has: asks } = access;
     let of = of.as_deref()?;
-    let asked = || all.iter().any(|other| other.asks && other.attribute == *name);
-    if *asks || !name.starts_with(ARGUMENT) || asked() {
+    let asked = || all.iter().any(|other| other.is_has && other.attribute == *name);
+    if *asks || !name.starts_with(ARGUMENT_PREFIX) || asked() {
         return None;
     }
     let message = format!(
@@ -248,18 +263,20 @@ fn unasked(access: &Access, all: &[&Access]) -> Option<(String, String)> {
 }
 
 /// Claims and arguments compared with whole numbers, which they never are.
-fn numbers(node: Option<&Value>, say: &mut impl FnMut((String, String))) {
+fn check_number_comparisons(node: Option<&Value>, say: &mut impl FnMut((String, String))) {
     const COMPARISONS: [&str; 6] = ["==", "!=", "<", "<=", ">", ">="];
     let Some(node) = node else { return };
     match node {
-        Value::Array(elements) => elements.iter().for_each(|element| numbers(Some(element), say)),
+        Value::Array(elements) => {
+            elements.iter().for_each(|element| check_number_comparisons(Some(element), say))
+        }
         Value::Object(members) => {
             for (key, value) in members {
                 let sides = [value.get("left"), value.get("right")];
                 let whole = sides.iter().flatten().any(|side| side.get("Value").is_some_and(Value::is_i64));
                 let read = sides.iter().flatten().find_map(|side| {
                     let name = side.get(".")?.get("attr")?.as_str()?;
-                    (name.starts_with(CLAIM) || name.starts_with(ARGUMENT)).then_some(name)
+                    (name.starts_with(CLAIM_PREFIX) || name.starts_with(ARGUMENT_PREFIX)).then_some(name)
                 });
                 if let (true, true, Some(name)) = (COMPARISONS.contains(&key.as_str()), whole, read) {
                     say((
@@ -267,7 +284,7 @@ fn numbers(node: Option<&Value>, say: &mut impl FnMut((String, String))) {
                         "compare with `decimal(\"5.0\")`, by `==` or `.lessThan(…)` and its like".to_owned(),
                     ));
                 }
-                numbers(Some(value), say);
+                check_number_comparisons(Some(value), say);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -275,13 +292,13 @@ fn numbers(node: Option<&Value>, say: &mut impl FnMut((String, String))) {
 }
 
 /// Declared groups of the usual type, while groups are of another.
-fn stale_groups(lint: &mut Lint<'_>) {
-    let usual = crate::words::GROUP;
+fn check_stale_groups(lint: &mut LintInput<'_>) {
+    let usual = crate::words::DEFAULT_GROUP_TYPE;
     if lint.types.group_type().to_string() == usual {
         return;
     }
     let mut stale: Vec<String> = lint
-        .world
+        .entities
         .iter()
         .map(|(uid, _)| uid)
         .filter(|uid| uid.type_name().to_string() == usual)

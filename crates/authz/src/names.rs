@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use ahash::HashMap;
-use vmcp_domain::{BackendId, PerList, ToolHints, ToolList, ToolName};
+use vmcp_domain::{BackendId, DerivedCache, ToolHints, ToolList, ToolName};
 
 /// Where each tool stands in the lists that were asked about.
 #[derive(Debug, Default)]
-pub(crate) struct ToolNames(PerList<ToolList, HashMap<ToolName, usize>>);
+pub(crate) struct ToolIndex(DerivedCache<ToolList, HashMap<ToolName, usize>>);
 
-impl ToolNames {
+impl ToolIndex {
     /// The backend and the annotations of the tool called `name`, if `tools` has it.
     pub(crate) fn find(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<(BackendId, ToolHints)> {
         let places = || tools.iter().enumerate().map(|(place, tool)| (tool.name.clone(), place)).collect();
-        let place = self.0.get(tools, places).get(name).copied()?;
+        let place = self.0.get_or_derive(tools, places).get(name).copied()?;
         tools.get(place).map(|tool| (tool.target.backend.clone(), tool.hints.clone()))
     }
 }

@@ -10,25 +10,25 @@ use crate::problem::AuthzProblem;
 
 /// One policy as it was written.
 #[derive(Clone, Debug)]
-pub(crate) struct Written {
+pub(crate) struct ParsedPolicy {
     /// The policy; its own id is its number among all.
     pub(crate) policy: Policy,
     /// Its syntax tree as JSON.
     pub(crate) tree: Value,
-    pub(crate) record: Record,
+    pub(crate) record: PolicyRecord,
 }
 
 /// How a policy is shown to people.
 #[derive(Clone, Debug)]
-pub(crate) struct Record {
-    pub(crate) place: String,
+pub(crate) struct PolicyRecord {
+    pub(crate) location: String,
     pub(crate) permits: bool,
-    pub(crate) annotation: Option<String>,
+    pub(crate) id_annotation: Option<String>,
     pub(crate) first_line: String,
 }
 
 /// All policies of all texts, in order; what cannot be read is a problem.
-pub(crate) fn read_policies(texts: &[String], problems: &mut Vec<AuthzProblem>) -> Vec<Written> {
+pub(crate) fn read_policies(texts: &[String], problems: &mut Vec<AuthzProblem>) -> Vec<ParsedPolicy> {
     if texts.is_empty() {
         problems.push(
             AuthzProblem::new("policies", "there is no policy, so nobody could do anything")
@@ -40,13 +40,13 @@ pub(crate) fn read_policies(texts: &[String], problems: &mut Vec<AuthzProblem>) 
         let place = format!("policies[{index}]");
         match PolicySet::from_str(text) {
             Ok(set) => read_set(&set, &place, &mut written, problems),
-            Err(errors) => report(&errors, text, &place, problems),
+            Err(errors) => report_parse_errors(&errors, text, &place, problems),
         }
     }
     written
 }
 
-fn read_set(set: &PolicySet, place: &str, written: &mut Vec<Written>, problems: &mut Vec<AuthzProblem>) {
+fn read_set(set: &PolicySet, place: &str, written: &mut Vec<ParsedPolicy>, problems: &mut Vec<AuthzProblem>) {
     for _ in set.templates() {
         problems.push(
             AuthzProblem::new(place, "a template with `?principal` or `?resource` is never filled in here")
@@ -65,11 +65,11 @@ fn read_set(set: &PolicySet, place: &str, written: &mut Vec<Written>, problems: 
     for (index, policy) in policies.into_iter().enumerate() {
         let place = if several { format!("{place} policy {}", index + 1) } else { place.to_owned() };
         match policy.to_json() {
-            Ok(tree) => written.push(Written {
-                record: Record {
-                    place,
+            Ok(tree) => written.push(ParsedPolicy {
+                record: PolicyRecord {
+                    location: place,
                     permits: policy.effect() == Effect::Permit,
-                    annotation: policy.annotation("id").map(str::to_owned),
+                    id_annotation: policy.annotation("id").map(str::to_owned),
                     first_line: first_line(policy),
                 },
                 policy: policy.new_id(PolicyId::new(written.len().to_string())),
@@ -92,7 +92,7 @@ fn first_line(policy: &Policy) -> String {
     text.lines().map(str::trim).find_map(begins).unwrap_or_default()
 }
 
-fn report(errors: &ParseErrors, text: &str, place: &str, problems: &mut Vec<AuthzProblem>) {
+fn report_parse_errors(errors: &ParseErrors, text: &str, place: &str, problems: &mut Vec<AuthzProblem>) {
     for error in errors.iter() {
         let offset = error.labels().and_then(|mut labels| labels.next()).map(|label| label.offset());
         let place = match offset.map(|offset| line_and_column(text, offset)) {
@@ -100,13 +100,14 @@ fn report(errors: &ParseErrors, text: &str, place: &str, problems: &mut Vec<Auth
             None => place.to_owned(),
         };
         let mut problem = AuthzProblem::new(place, error.to_string());
-        problem.hint = hint(text).map(str::to_owned).or_else(|| error.help().map(|help| help.to_string()));
+        problem.hint =
+            spelling_hint(text).map(str::to_owned).or_else(|| error.help().map(|help| help.to_string()));
         problems.push(problem);
     }
 }
 
 /// What to write in place of spellings that are seen in the wild.
-fn hint(text: &str) -> Option<&'static str> {
+fn spelling_hint(text: &str) -> Option<&'static str> {
     let dense: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     if dense.contains("::[") {
         return Some("name each: `when { resource in [Tool::\"one\", Tool::\"two\"] }`");

@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cedar_policy::{Authorizer, Entity, EntityUid, RestrictedExpression};
 use vmcp_domain::Caller;
 
-use crate::aliases::Aliases;
-use crate::asker::Asker;
+use crate::aliases::UriAliases;
+use crate::asker::Principal;
 use crate::decide::Decision;
 use crate::index::Index;
-use crate::lint::{self, Lint};
-use crate::parse::{Record, Written, read_policies};
+use crate::lint::{self, LintInput};
+use crate::parse::{ParsedPolicy, PolicyRecord, read_policies};
 use crate::problem::AuthzProblem;
-use crate::scan::{Names, Reads};
-use crate::words::{Ask, GROUP, Types, Verb};
-use crate::world::World;
+use crate::scan::{PolicyReads, ReferencedNames};
+use crate::words::{AccessRequest, Action, DEFAULT_GROUP_TYPE, EntityTypes};
+use crate::world::EntityStore;
 
 /// What an operator wrote.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,7 @@ pub struct PolicySource {
     /// The claim that holds roles, or a path to it with dots. Roles are groups that come from another claim.
     pub role_claim_name: Option<String>,
     /// Tools that are offered outside the layer, so that no policy is asked about them.
-    pub unasked_tools: Vec<String>,
+    pub exempt_tools: Vec<String>,
     /// The entity type of groups and roles, a plain Cedar identifier; `THVGroup` where left out.
     pub group_entity_type: Option<String>,
 }
@@ -42,19 +42,19 @@ pub struct PolicySource {
 /// Policies that are ready to decide.
 #[derive(Debug)]
 pub struct AuthzPolicy {
-    pub(crate) types: Types,
-    pub(crate) world: World,
-    pub(crate) names: Names,
-    pub(crate) aliases: Aliases,
+    pub(crate) types: EntityTypes,
+    pub(crate) entities: EntityStore,
+    pub(crate) referenced_names: ReferencedNames,
+    pub(crate) aliases: UriAliases,
     pub(crate) index: Index,
-    pub(crate) records: Vec<Record>,
+    pub(crate) records: Vec<PolicyRecord>,
     /// What every item belongs to: the server, and what that is declared to belong to.
-    pub(crate) server: Vec<EntityUid>,
+    pub(crate) server_ancestors: Vec<EntityUid>,
     /// Some policy or declaration speaks of another server: a backend.
-    pub(crate) names_backends: bool,
+    pub(crate) references_backends: bool,
     pub(crate) actions: [Entity; 3],
     /// Every entity that the right side of an `in` can come to, besides the request's own.
-    pub(crate) askable: HashSet<EntityUid>,
+    pub(crate) referenced_entities: HashSet<EntityUid>,
     pub(crate) group_claim: Option<String>,
     pub(crate) role_claim: Option<String>,
     pub(crate) authorizer: Authorizer,
@@ -76,52 +76,54 @@ impl AuthzPolicy {
             backend_names,
             group_claim_name,
             role_claim_name,
-            unasked_tools,
+            exempt_tools: unasked_tools,
             group_entity_type,
         } = source;
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-        check_name(server_name, &mut problems);
+        check_server_name(server_name, &mut problems);
         let types = read_types(group_entity_type.as_deref(), &mut problems);
         let written = read_policies(policies, &mut problems);
         let text = if entities_json.trim().is_empty() { "[]" } else { entities_json };
-        let world = types.as_ref().map(|types| World::read(text, types, &mut problems, &mut warnings));
+        let world = types.as_ref().map(|types| EntityStore::read(text, types, &mut problems, &mut warnings));
         let (Some(types), Some(world), true) = (types, world, problems.is_empty()) else {
             return Err(problems);
         };
-        let reads: Vec<Reads> = written.iter().map(|written| Reads::of(&written.tree)).collect();
-        let mut all = Reads::default();
-        reads.iter().for_each(|reads| all.add(reads));
+        let reads: Vec<PolicyReads> =
+            written.iter().map(|written| PolicyReads::from_tree(&written.tree)).collect();
+        let mut all = PolicyReads::default();
+        reads.iter().for_each(|reads| all.merge(reads));
         let server = types.server(server_name);
-        let server: Vec<EntityUid> = std::iter::once(&server).chain(world.above(&server)).cloned().collect();
-        let names_backends = names_backends(&written, &world, &types, &server);
+        let server: Vec<EntityUid> =
+            std::iter::once(&server).chain(world.ancestors(&server)).cloned().collect();
+        let names_backends = references_backends(&written, &world, &types, &server);
         let askable = written
             .iter()
             .flat_map(|written| written.policy.entity_literals())
-            .chain(world.named().cloned())
+            .chain(world.all_named().cloned())
             .collect();
-        let mut aliases = Aliases::default();
+        let mut aliases = UriAliases::default();
         written.iter().for_each(|written| aliases.add_texts(&written.tree));
         world.iter().for_each(|(uid, _)| aliases.add(uid.id().unescaped()));
-        let [tool, prompt, resource] = Verb::ALL.map(|verb| action_entity(verb, &types, &world));
+        let [tool, prompt, resource] = Action::ALL.map(|verb| action_entity(verb, &types, &world));
         let (Some(tool), Some(prompt), Some(resource)) = (tool, prompt, resource) else {
             return Err(vec![AuthzProblem::new(
                 "entities",
                 "the declared actions cannot be brought into order",
             )]);
         };
-        let lint = Lint {
+        let lint = LintInput {
             types: &types,
-            world: &world,
+            entities: &world,
             server: &server,
             backend_names,
-            unasked_tools,
+            exempt_tools: unasked_tools,
             warnings: &mut warnings,
         };
-        lint::check(&written, &reads, lint);
+        lint::check_policies(&written, &reads, lint);
         Ok(Self {
             index: Index::build(&written, &reads, &types, &world, &server),
             records: written.into_iter().map(|written| written.record).collect(),
-            names: all.names(),
+            referenced_names: all.referenced_names(),
             aliases,
             group_claim: group_claim_name.clone().filter(|name| !name.is_empty()),
             role_claim: role_claim_name.clone().filter(|name| !name.is_empty()),
@@ -129,10 +131,10 @@ impl AuthzPolicy {
             groups_unknown: AtomicU64::new(0),
             actions: [tool, prompt, resource],
             types,
-            world,
-            server,
-            names_backends,
-            askable,
+            entities: world,
+            server_ancestors: server,
+            references_backends: names_backends,
+            referenced_entities: askable,
             warnings,
         })
     }
@@ -158,18 +160,18 @@ impl AuthzPolicy {
 
     /// Whether `caller` may do what it asks for. Pure: the same question has the same answer.
     #[must_use]
-    pub fn decide(&self, caller: &Caller, ask: &Ask<'_>) -> Decision {
-        self.decide_for(&self.recognise(caller), ask)
+    pub fn decide(&self, caller: &Caller, ask: &AccessRequest<'_>) -> Decision {
+        self.decide_for(&self.resolve_principal(caller), ask)
     }
 
     /// Finds out once what the policies can know of a caller, for several decisions.
     #[must_use]
-    pub fn recognise(&self, caller: &Caller) -> Asker {
-        Asker::new(self, caller)
+    pub fn resolve_principal(&self, caller: &Caller) -> Principal {
+        Principal::new(self, caller)
     }
 }
 
-fn check_name(server_name: &str, problems: &mut Vec<AuthzProblem>) {
+fn check_server_name(server_name: &str, problems: &mut Vec<AuthzProblem>) {
     if server_name.is_empty() {
         let message = "policies need the gateway's name, because everything belongs to `MCP::\"<name>\"`";
         problems.push(AuthzProblem::new("name", message).with_hint("give the gateway a name"));
@@ -177,33 +179,38 @@ fn check_name(server_name: &str, problems: &mut Vec<AuthzProblem>) {
 }
 
 /// Whether a policy or a declaration speaks of a server other than this gateway.
-fn names_backends(written: &[Written], world: &World, types: &Types, server: &[EntityUid]) -> bool {
+fn references_backends(
+    written: &[ParsedPolicy],
+    world: &EntityStore,
+    types: &EntityTypes,
+    server: &[EntityUid],
+) -> bool {
     let literals = written.iter().flat_map(|written| written.policy.entity_literals());
     let declared = world.iter().map(|(uid, _)| uid.clone());
-    let mut all = literals.chain(declared).chain(world.named().cloned());
+    let mut all = literals.chain(declared).chain(world.all_named().cloned());
     all.any(|uid| types.is_server(&uid) && !server.contains(&uid))
 }
 
 /// The entity of an action: its name as `operation`, over what is declared.
-fn action_entity(verb: Verb, types: &Types, world: &World) -> Option<Entity> {
+fn action_entity(verb: Action, types: &EntityTypes, world: &EntityStore) -> Option<Entity> {
     let uid = types.action(verb);
     let declared = world.get(uid).cloned();
     let (mut attributes, tags, parents) =
         declared.map(|declared| (declared.attributes, declared.tags, declared.ancestors)).unwrap_or_default();
-    attributes.insert("operation".to_owned(), RestrictedExpression::new_string(verb.action().to_owned()));
+    attributes.insert("operation".to_owned(), RestrictedExpression::new_string(verb.name().to_owned()));
     Entity::new_with_tags(uid.clone(), attributes, parents, tags).ok()
 }
 
-fn read_types(group: Option<&str>, problems: &mut Vec<AuthzProblem>) -> Option<Types> {
-    let group = group.filter(|name| !name.is_empty()).unwrap_or(GROUP);
-    let ours = ["Client", "Action", "MCP"].into_iter().chain(Verb::ALL.map(Verb::item_type));
+fn read_types(group: Option<&str>, problems: &mut Vec<AuthzProblem>) -> Option<EntityTypes> {
+    let group = group.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_GROUP_TYPE);
+    let ours = ["Client", "Action", "MCP"].into_iter().chain(Action::ALL.map(Action::item_type));
     if ours.into_iter().any(|name| name == group) {
         problems.push(
             AuthzProblem::new("groupEntityType", format!("`{group}` is the type of something else already"))
                 .with_hint("leave it out for `THVGroup`, or choose a type of your own"),
         );
     }
-    let types = Types::new(group);
+    let types = EntityTypes::new(group);
     if types.is_none() {
         problems.push(
             AuthzProblem::new("groupEntityType", format!("`{group}` is not a plain Cedar identifier"))

@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct AuthzProblem {
     /// Where it stands: `policies[2]`, `policies[2] line 3 column 7`, `entities[0]`, `groupEntityType`.
-    pub place: String,
+    pub location: String,
     /// What is wrong.
     pub message: String,
     /// What to write instead, where that can be said.
@@ -15,7 +15,7 @@ pub struct AuthzProblem {
 
 impl AuthzProblem {
     pub(crate) fn new(place: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { place: place.into(), message: message.into(), hint: None }
+        Self { location: place.into(), message: message.into(), hint: None }
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -26,7 +26,7 @@ impl AuthzProblem {
 
 impl fmt::Display for AuthzProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)?;
+        write!(f, "{}: {}", self.location, self.message)?;
         match &self.hint {
             Some(hint) => write!(f, " ({hint})"),
             None => Ok(()),

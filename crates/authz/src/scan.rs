@@ -4,23 +4,23 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
-use vmcp_domain::fold;
+use vmcp_domain::fold_case;
 
-use crate::words::{ARGUMENT, HINTS, PRESENT};
+use crate::words::{ARGUMENT_PREFIX, HINT_ATTRIBUTES, PRESENT_SUFFIX};
 
 /// One `x.attribute` or `x has attribute`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Access {
     /// `principal`, `action`, `resource` or `context`, where `x` is one of these.
-    pub(crate) of: Option<String>,
+    pub(crate) variable: Option<String>,
     pub(crate) attribute: String,
     /// `has`, which is no error when there is nothing.
-    pub(crate) asks: bool,
+    pub(crate) is_has: bool,
 }
 
 /// What one policy, or several, look at.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Reads {
+pub(crate) struct PolicyReads {
     pub(crate) accesses: HashSet<Access>,
     /// `context` as a whole, so that all of it counts.
     pub(crate) whole_context: bool,
@@ -30,8 +30,8 @@ pub(crate) struct Reads {
     pub(crate) resource: bool,
 }
 
-impl Reads {
-    pub(crate) fn of(tree: &Value) -> Self {
+impl PolicyReads {
+    pub(crate) fn from_tree(tree: &Value) -> Self {
         let mut reads = Self::default();
         if let Some(conditions) = tree.get("conditions") {
             reads.walk(conditions);
@@ -45,9 +45,9 @@ impl Reads {
             Value::Object(members) => {
                 for (key, value) in members {
                     match key.as_str() {
-                        "." | "has" if self.access(value, key == "has") => {}
+                        "." | "has" if self.note_access(value, key == "has") => {}
                         "Var" => {
-                            self.variable(value.as_str());
+                            self.note_variable(value.as_str());
                             self.whole_context |= value == "context";
                         }
                         _ => self.walk(value),
@@ -58,7 +58,7 @@ impl Reads {
         }
     }
 
-    fn variable(&mut self, name: Option<&str>) {
+    fn note_variable(&mut self, name: Option<&str>) {
         self.context |= name == Some("context");
         self.principal |= name == Some("principal");
         self.action |= name == Some("action");
@@ -66,11 +66,11 @@ impl Reads {
     }
 
     /// Notes `{"left": …, "attr": …}`; false for anything else.
-    fn access(&mut self, node: &Value, asks: bool) -> bool {
+    fn note_access(&mut self, node: &Value, asks: bool) -> bool {
         let (Some(left), Some(names)) = (node.get("left"), node.get("attr")) else { return false };
         let of = left.get("Var").and_then(Value::as_str);
         match of {
-            Some(_) => self.variable(of),
+            Some(_) => self.note_variable(of),
             None => self.walk(left),
         }
         // `has a.b.c` looks at `a` of the left side, and then further.
@@ -82,12 +82,12 @@ impl Reads {
         };
         for (depth, name) in path.into_iter().enumerate() {
             let of = of.filter(|_| depth == 0).map(str::to_owned);
-            self.accesses.insert(Access { of, attribute: name.to_owned(), asks });
+            self.accesses.insert(Access { variable: of, attribute: name.to_owned(), is_has: asks });
         }
         true
     }
 
-    pub(crate) fn add(&mut self, more: &Self) {
+    pub(crate) fn merge(&mut self, more: &Self) {
         let Self { accesses, whole_context, context, principal, action, resource } = more;
         self.accesses.extend(accesses.iter().cloned());
         self.whole_context |= whole_context;
@@ -98,52 +98,58 @@ impl Reads {
     }
 
     /// True when the call's arguments matter.
-    pub(crate) fn arguments(&self) -> bool {
-        self.whole_context || self.accesses.iter().any(|access| access.attribute.starts_with(ARGUMENT))
+    pub(crate) fn reads_arguments(&self) -> bool {
+        self.whole_context || self.accesses.iter().any(|access| access.attribute.starts_with(ARGUMENT_PREFIX))
     }
 
     /// True when the tool's annotations matter.
-    pub(crate) fn hints(&self) -> bool {
-        self.accesses.iter().any(|access| HINTS.contains(&access.attribute.as_str()))
+    pub(crate) fn reads_hints(&self) -> bool {
+        self.accesses.iter().any(|access| HINT_ATTRIBUTES.contains(&access.attribute.as_str()))
     }
 
-    pub(crate) fn names(&self) -> Names {
+    pub(crate) fn referenced_names(&self) -> ReferencedNames {
         let attributes: HashSet<String> =
             self.accesses.iter().map(|access| access.attribute.clone()).collect();
-        let arguments: HashSet<String> =
-            attributes.iter().filter_map(|name| name.strip_prefix(ARGUMENT)).map(str::to_owned).collect();
-        let present: HashSet<String> =
-            arguments.iter().filter_map(|name| name.strip_suffix(PRESENT)).map(str::to_owned).collect();
+        let arguments: HashSet<String> = attributes
+            .iter()
+            .filter_map(|name| name.strip_prefix(ARGUMENT_PREFIX))
+            .map(str::to_owned)
+            .collect();
+        let present: HashSet<String> = arguments
+            .iter()
+            .filter_map(|name| name.strip_suffix(PRESENT_SUFFIX))
+            .map(str::to_owned)
+            .collect();
         let mut folded = HashMap::new();
         for name in arguments.iter().chain(&present) {
             let name: &String = name;
-            folded.insert(fold(name).into_owned(), name.clone());
+            folded.insert(fold_case(name).into_owned(), name.clone());
         }
-        Names { attributes, arguments, present, folded, all: self.whole_context }
+        ReferencedNames { attributes, arguments, present, folded, reads_whole_context: self.whole_context }
     }
 }
 
 /// The names that some policy reads.
 #[derive(Clone, Debug)]
-pub(crate) struct Names {
+pub(crate) struct ReferencedNames {
     attributes: HashSet<String>,
     arguments: HashSet<String>,
     present: HashSet<String>,
     /// The arguments that are read, by what a reader that ignores letter case makes of their names.
     folded: HashMap<String, String>,
     /// Some policy reads the context as a whole.
-    all: bool,
+    reads_whole_context: bool,
 }
 
-impl Names {
+impl ReferencedNames {
     /// Whether the attribute of an entity may be read.
-    pub(crate) fn attribute(&self, name: &str) -> bool {
+    pub(crate) fn reads_attribute(&self, name: &str) -> bool {
         self.attributes.contains(name)
     }
 
     /// Whether the member of the context may be read.
-    pub(crate) fn in_context(&self, name: &str) -> bool {
-        self.all || self.attributes.contains(name)
+    pub(crate) fn reads_context_member(&self, name: &str) -> bool {
+        self.reads_whole_context || self.attributes.contains(name)
     }
 
     /// Whether anything is made of the argument `name`.
@@ -151,10 +157,10 @@ impl Names {
     /// # Errors
     /// The argument that is read, where `name` differs from it only in letter case: the backend may take one for the
     /// other.
-    pub(crate) fn argument(&self, name: &str) -> Result<bool, &str> {
-        if self.all || self.arguments.contains(name) || self.present.contains(name) {
+    pub(crate) fn reads_argument(&self, name: &str) -> Result<bool, &str> {
+        if self.reads_whole_context || self.arguments.contains(name) || self.present.contains(name) {
             return Ok(true);
         }
-        self.folded.get(&*fold(name)).map_or(Ok(false), |known| Err(known))
+        self.folded.get(&*fold_case(name)).map_or(Ok(false), |known| Err(known))
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::words::CLAIM_DEPTH_MAX;
 
 /// The value, or `None` where Cedar has none: `null`, a number out of range, what nests too deep.
-pub(crate) fn convert(value: &Value, depth: usize) -> Option<RestrictedExpression> {
+pub(crate) fn to_cedar(value: &Value, depth: usize) -> Option<RestrictedExpression> {
     if depth > CLAIM_DEPTH_MAX {
         return None;
     }
@@ -15,14 +15,14 @@ pub(crate) fn convert(value: &Value, depth: usize) -> Option<RestrictedExpressio
         Value::Null => None,
         Value::Bool(value) => Some(RestrictedExpression::new_bool(*value)),
         Value::Number(number) => {
-            number.as_f64().and_then(spell_decimal).map(RestrictedExpression::new_decimal)
+            number.as_f64().and_then(format_decimal).map(RestrictedExpression::new_decimal)
         }
         Value::String(text) => Some(RestrictedExpression::new_string(text.clone())),
         Value::Array(elements) => Some(RestrictedExpression::new_set(
-            elements.iter().filter_map(|element| convert(element, depth + 1)),
+            elements.iter().filter_map(|element| to_cedar(element, depth + 1)),
         )),
         Value::Object(members) => RestrictedExpression::new_record(
-            members.iter().filter_map(|(key, member)| Some((key.clone(), convert(member, depth + 1)?))),
+            members.iter().filter_map(|(key, member)| Some((key.clone(), to_cedar(member, depth + 1)?))),
         )
         .ok(),
     }
@@ -30,7 +30,7 @@ pub(crate) fn convert(value: &Value, depth: usize) -> Option<RestrictedExpressio
 
 /// A number as Cedar's `decimal` spells it: four places, what lies beyond is cut off. `None` out of its range.
 /// Beyond fifteen digits the result is as inexact as doubles are, which is how ToolHive has it too.
-pub(crate) fn spell_decimal(number: f64) -> Option<String> {
+pub(crate) fn format_decimal(number: f64) -> Option<String> {
     const BOUND: f64 = 9_223_372_036_854_775_808.0;
     let scaled = number * 10_000.0;
     if !(-BOUND..BOUND).contains(&scaled) {

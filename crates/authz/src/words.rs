@@ -4,11 +4,11 @@
 use cedar_policy::{EntityId, EntityTypeName, EntityUid};
 use vmcp_domain::{Json, ToolHints};
 
-pub(crate) const CLIENT: &str = "Client";
-pub(crate) const ACTION: &str = "Action";
-pub(crate) const SERVER: &str = "MCP";
+pub(crate) const CLIENT_TYPE: &str = "Client";
+pub(crate) const ACTION_TYPE: &str = "Action";
+pub(crate) const SERVER_TYPE: &str = "MCP";
 /// The type of groups and roles where the operator names none.
-pub(crate) const GROUP: &str = "THVGroup";
+pub(crate) const DEFAULT_GROUP_TYPE: &str = "THVGroup";
 /// The subject of callers without an identity.
 pub(crate) const ANONYMOUS: &str = "anonymous";
 /// Claims of callers without an identity, besides the subject.
@@ -23,31 +23,32 @@ pub(crate) const GROUP_CLAIMS: [&str; 3] = ["groups", "roles", "cognito:groups"]
 /// How deep lists and objects in a claim may nest; what lies deeper does not exist for policies.
 pub(crate) const CLAIM_DEPTH_MAX: usize = 10;
 
-pub(crate) const CLAIM: &str = "claim_";
-pub(crate) const ARGUMENT: &str = "arg_";
-pub(crate) const PRESENT: &str = "_present";
-pub(crate) const HINTS: [&str; 4] = ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"];
+pub(crate) const CLAIM_PREFIX: &str = "claim_";
+pub(crate) const ARGUMENT_PREFIX: &str = "arg_";
+pub(crate) const PRESENT_SUFFIX: &str = "_present";
+pub(crate) const HINT_ATTRIBUTES: [&str; 4] =
+    ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"];
 /// Attributes of every item besides its hints and arguments.
-pub(crate) const ITEM: [&str; 4] = ["name", "operation", "feature", "uri"];
+pub(crate) const ITEM_ATTRIBUTES: [&str; 4] = ["name", "operation", "feature", "uri"];
 
-/// The values of [`HINTS`], in their order.
+/// The values of [`HINT_ATTRIBUTES`], in their order.
 pub(crate) fn hint_values(hints: &ToolHints) -> [Option<bool>; 4] {
     [hints.read_only, hints.destructive, hints.idempotent, hints.open_world]
 }
 
 /// What policies are asked about. Lists have no action of their own: a list shows what may be called, got or read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verb {
+pub(crate) enum Action {
     CallTool,
     GetPrompt,
     ReadResource,
 }
 
-impl Verb {
+impl Action {
     pub(crate) const ALL: [Self; 3] = [Self::CallTool, Self::GetPrompt, Self::ReadResource];
 
-    /// The one of three that belongs to the action, in the order of [`Verb::ALL`].
-    pub(crate) fn pick<T>(self, all: &[T; 3]) -> &T {
+    /// The one of three that belongs to the action, in the order of [`Action::ALL`].
+    pub(crate) fn select<T>(self, all: &[T; 3]) -> &T {
         let [tool, prompt, resource] = all;
         match self {
             Self::CallTool => tool,
@@ -57,7 +58,7 @@ impl Verb {
     }
 
     /// The action's name.
-    pub(crate) fn action(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::CallTool => "call_tool",
             Self::GetPrompt => "get_prompt",
@@ -75,7 +76,7 @@ impl Verb {
     }
 
     /// The attributes `operation` and `feature`.
-    pub(crate) fn facts(self) -> (&'static str, &'static str) {
+    pub(crate) fn operation_and_feature(self) -> (&'static str, &'static str) {
         match self {
             Self::CallTool => ("call", "tool"),
             Self::GetPrompt => ("get", "prompt"),
@@ -86,7 +87,7 @@ impl Verb {
 
 /// What a caller wants to do.
 #[derive(Clone, Copy, Debug)]
-pub enum Ask<'a> {
+pub enum AccessRequest<'a> {
     /// Call a tool, or see it listed (then without arguments).
     CallTool {
         /// The advertised name.
@@ -110,12 +111,12 @@ pub enum Ask<'a> {
     },
 }
 
-impl Ask<'_> {
-    pub(crate) fn verb(&self) -> Verb {
+impl AccessRequest<'_> {
+    pub(crate) fn action(&self) -> Action {
         match self {
-            Self::CallTool { .. } => Verb::CallTool,
-            Self::GetPrompt { .. } => Verb::GetPrompt,
-            Self::ReadResource { .. } => Verb::ReadResource,
+            Self::CallTool { .. } => Action::CallTool,
+            Self::GetPrompt { .. } => Action::GetPrompt,
+            Self::ReadResource { .. } => Action::ReadResource,
         }
     }
 
@@ -136,7 +137,7 @@ impl Ask<'_> {
 
 /// Names entities of a few types without parsing each type's name again.
 #[derive(Clone, Debug)]
-pub(crate) struct Types {
+pub(crate) struct EntityTypes {
     client: EntityTypeName,
     server: EntityTypeName,
     group: EntityTypeName,
@@ -144,21 +145,21 @@ pub(crate) struct Types {
     actions: [EntityUid; 3],
 }
 
-impl Types {
+impl EntityTypes {
     /// `None` when `group` is no plain identifier.
     pub(crate) fn new(group: &str) -> Option<Self> {
         let named = |name: &str| name.parse::<EntityTypeName>().ok();
         let group = named(group).filter(|name| name.namespace_components().next().is_none())?;
-        let action = named(ACTION)?;
-        let of = |verb: Verb| EntityUid::from_type_name_and_id(action.clone(), EntityId::new(verb.action()));
-        let item = |verb: Verb| named(verb.item_type());
-        let [first, second, third] = Verb::ALL;
+        let action = named(ACTION_TYPE)?;
+        let of = |verb: Action| EntityUid::from_type_name_and_id(action.clone(), EntityId::new(verb.name()));
+        let item = |verb: Action| named(verb.item_type());
+        let [first, second, third] = Action::ALL;
         Some(Self {
-            client: named(CLIENT)?,
-            server: named(SERVER)?,
+            client: named(CLIENT_TYPE)?,
+            server: named(SERVER_TYPE)?,
             group,
             items: [item(first)?, item(second)?, item(third)?],
-            actions: Verb::ALL.map(of),
+            actions: Action::ALL.map(of),
         })
     }
 
@@ -187,20 +188,20 @@ impl Types {
         &self.client
     }
 
-    pub(crate) fn item(&self, verb: Verb, name: &str) -> EntityUid {
+    pub(crate) fn item(&self, verb: Action, name: &str) -> EntityUid {
         EntityUid::from_type_name_and_id(self.item_type(verb).clone(), EntityId::new(name))
     }
 
-    pub(crate) fn item_type(&self, verb: Verb) -> &EntityTypeName {
-        verb.pick(&self.items)
+    pub(crate) fn item_type(&self, verb: Action) -> &EntityTypeName {
+        verb.select(&self.items)
     }
 
-    pub(crate) fn action(&self, verb: Verb) -> &EntityUid {
-        verb.pick(&self.actions)
+    pub(crate) fn action(&self, verb: Action) -> &EntityUid {
+        verb.select(&self.actions)
     }
 
     /// True for the entities that are made anew for every request.
-    pub(crate) fn is_made_here(&self, uid: &EntityUid) -> bool {
+    pub(crate) fn is_request_entity(&self, uid: &EntityUid) -> bool {
         uid.type_name() == &self.client || self.items.contains(uid.type_name()) || self.actions.contains(uid)
     }
 }

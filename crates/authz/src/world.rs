@@ -10,34 +10,34 @@ use cedar_policy::{Entity, EntityUid, RestrictedExpression};
 use serde_json::{Map, Number, Value, json};
 
 use crate::problem::AuthzProblem;
-use crate::words::{ARGUMENT, CLAIM, HINTS, ITEM, Types};
+use crate::words::{ARGUMENT_PREFIX, CLAIM_PREFIX, EntityTypes, HINT_ATTRIBUTES, ITEM_ATTRIBUTES};
 
 type Attributes = HashMap<String, RestrictedExpression>;
 
 /// One declared entity.
 #[derive(Clone, Debug)]
-pub(crate) struct Declared {
+pub(crate) struct DeclaredEntity {
     pub(crate) attributes: Attributes,
     pub(crate) tags: Attributes,
     /// Parents and everything above them.
     pub(crate) ancestors: HashSet<EntityUid>,
     /// Declared entities that can be reached from its attributes and tags.
-    pub(crate) reach: HashSet<EntityUid>,
-    refers: HashSet<EntityUid>,
+    pub(crate) reachable: HashSet<EntityUid>,
+    references: HashSet<EntityUid>,
     entity: Entity,
 }
 
 /// Everything that is declared.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct World {
-    entities: ahash::HashMap<EntityUid, Declared>,
+pub(crate) struct EntityStore {
+    entities: ahash::HashMap<EntityUid, DeclaredEntity>,
 }
 
-impl World {
+impl EntityStore {
     /// Reads the JSON text; every mistake is a problem, every declaration without effect a warning.
     pub(crate) fn read(
         text: &str,
-        types: &Types,
+        types: &EntityTypes,
         problems: &mut Vec<AuthzProblem>,
         warnings: &mut Vec<AuthzProblem>,
     ) -> Self {
@@ -57,7 +57,7 @@ impl World {
             let place = format!("entities[{index}]");
             match read_entity(element, &place) {
                 Ok((uid, mut declared)) => {
-                    drop_shadowed(&uid, &mut declared, types, &place, warnings);
+                    drop_request_attributes(&uid, &mut declared, types, &place, warnings);
                     if world.entities.insert(uid.clone(), declared).is_some() {
                         problems.push(AuthzProblem::new(place, format!("{uid} is declared twice")));
                     }
@@ -65,17 +65,18 @@ impl World {
                 Err(problem) => problems.push(problem),
             }
         }
-        world.close(problems);
+        world.close_hierarchies(problems);
         world
     }
 
     /// Closes hierarchies and reach.
-    fn close(&mut self, problems: &mut Vec<AuthzProblem>) {
+    fn close_hierarchies(&mut self, problems: &mut Vec<AuthzProblem>) {
         let mut uids: Vec<EntityUid> = self.entities.keys().cloned().collect();
         uids.sort();
         let mut closed = Vec::with_capacity(uids.len());
         for uid in uids {
-            let ancestors = self.spread(std::slice::from_ref(&uid), |declared| &declared.ancestors);
+            let ancestors =
+                self.transitive_closure(std::slice::from_ref(&uid), |declared| &declared.ancestors);
             if ancestors.contains(&uid) {
                 problems
                     .push(AuthzProblem::new("entities", format!("{uid} belongs to itself, by its parents")));
@@ -86,9 +87,9 @@ impl World {
             return;
         }
         for (uid, ancestors) in closed {
-            let reach = self.spread(std::slice::from_ref(&uid), |declared| &declared.refers);
+            let reach = self.transitive_closure(std::slice::from_ref(&uid), |declared| &declared.references);
             if let Some(declared) = self.entities.get_mut(&uid) {
-                (declared.ancestors, declared.reach) = (ancestors, reach);
+                (declared.ancestors, declared.reachable) = (ancestors, reach);
             }
         }
         for (uid, declared) in &mut self.entities {
@@ -101,10 +102,10 @@ impl World {
     }
 
     /// Everything that can be got to from `start` by `next`, without the start itself unless it is come back to.
-    fn spread<'w>(
+    fn transitive_closure<'w>(
         &'w self,
         start: &[EntityUid],
-        next: impl Fn(&'w Declared) -> &'w HashSet<EntityUid>,
+        next: impl Fn(&'w DeclaredEntity) -> &'w HashSet<EntityUid>,
     ) -> HashSet<EntityUid> {
         let mut found = HashSet::new();
         let mut open: Vec<&EntityUid> =
@@ -120,21 +121,22 @@ impl World {
         found
     }
 
-    pub(crate) fn get(&self, uid: &EntityUid) -> Option<&Declared> {
+    pub(crate) fn get(&self, uid: &EntityUid) -> Option<&DeclaredEntity> {
         self.entities.get(uid)
     }
 
     /// Everything above `uid`, without `uid` itself.
-    pub(crate) fn above(&self, uid: &EntityUid) -> impl Iterator<Item = &EntityUid> {
+    pub(crate) fn ancestors(&self, uid: &EntityUid) -> impl Iterator<Item = &EntityUid> {
         self.entities.get(uid).into_iter().flat_map(|declared| &declared.ancestors)
     }
 
     /// The declared entities among `uids`, and those that can be got to from their attributes.
-    pub(crate) fn reach(&self, uids: impl IntoIterator<Item = EntityUid>) -> HashSet<EntityUid> {
+    pub(crate) fn reachable_from(&self, uids: impl IntoIterator<Item = EntityUid>) -> HashSet<EntityUid> {
         let mut found = HashSet::new();
         for uid in uids {
             if let Some(declared) = self.entities.get(&uid) {
-                found.extend(declared.reach.iter().filter(|uid| self.entities.contains_key(uid)).cloned());
+                found
+                    .extend(declared.reachable.iter().filter(|uid| self.entities.contains_key(uid)).cloned());
                 found.insert(uid);
             }
         }
@@ -142,24 +144,24 @@ impl World {
     }
 
     /// The entity as Cedar wants it, with everything above it as its parents.
-    pub(crate) fn entity(&self, uid: &EntityUid) -> Option<&Entity> {
+    pub(crate) fn cedar_entity(&self, uid: &EntityUid) -> Option<&Entity> {
         self.entities.get(uid).map(|declared| &declared.entity)
     }
 
     /// Every entity that is named anywhere: declared, above one, or referred to.
-    pub(crate) fn named(&self) -> impl Iterator<Item = &EntityUid> {
+    pub(crate) fn all_named(&self) -> impl Iterator<Item = &EntityUid> {
         self.entities.iter().flat_map(|(uid, declared)| {
-            std::iter::once(uid).chain(&declared.ancestors).chain(&declared.refers)
+            std::iter::once(uid).chain(&declared.ancestors).chain(&declared.references)
         })
     }
 
     /// The declared entities.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&EntityUid, &Declared)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&EntityUid, &DeclaredEntity)> {
         self.entities.iter()
     }
 }
 
-fn read_entity(element: Value, place: &str) -> Result<(EntityUid, Declared), AuthzProblem> {
+fn read_entity(element: Value, place: &str) -> Result<(EntityUid, DeclaredEntity), AuthzProblem> {
     let shape = r#"write {"uid": {"type": "Team", "id": "blue"}, "attrs": {}, "parents": []}"#;
     let wrong = |message: String| AuthzProblem::new(place, message).with_hint(shape);
     let Value::Object(mut members) = element else { return Err(wrong("an entity is an object".to_owned())) };
@@ -190,7 +192,10 @@ fn read_entity(element: Value, place: &str) -> Result<(EntityUid, Declared), Aut
     let entity = build(attrs, parents)?;
     let (_, tags, _) = build(tags, Value::Array(Vec::new()))?.into_inner();
     let (uid, attributes, ancestors) = entity.clone().into_inner();
-    Ok((uid, Declared { attributes, tags, ancestors, reach: HashSet::new(), refers, entity }))
+    Ok((
+        uid,
+        DeclaredEntity { attributes, tags, ancestors, reachable: HashSet::new(), references: refers, entity },
+    ))
 }
 
 /// A number that is no 64-bit integer.
@@ -234,18 +239,21 @@ fn find_references(value: &Value, found: &mut HashSet<EntityUid>) {
 }
 
 /// Takes out attributes whose names are the request's alone: a declared claim would stand in for one that is missing.
-fn drop_shadowed(
+fn drop_request_attributes(
     uid: &EntityUid,
-    declared: &mut Declared,
-    types: &Types,
+    declared: &mut DeclaredEntity,
+    types: &EntityTypes,
     place: &str,
     warnings: &mut Vec<AuthzProblem>,
 ) {
-    if !types.is_made_here(uid) {
+    if !types.is_request_entity(uid) {
         return;
     }
     let reserved = |name: &str| {
-        name.starts_with(CLAIM) || name.starts_with(ARGUMENT) || ITEM.contains(&name) || HINTS.contains(&name)
+        name.starts_with(CLAIM_PREFIX)
+            || name.starts_with(ARGUMENT_PREFIX)
+            || ITEM_ATTRIBUTES.contains(&name)
+            || HINT_ATTRIBUTES.contains(&name)
     };
     let mut dropped: Vec<String> =
         declared.attributes.keys().filter(|name| reserved(name)).cloned().collect();

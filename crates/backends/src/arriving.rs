@@ -12,112 +12,113 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::task::coop;
 
-use crate::failure::{Class, Failure, chain};
-use crate::plain::PlainBody;
+use crate::failure::{Failure, FailureClass, error_chain};
+use crate::plain::Http1Body;
 
 /// What went wrong with a body.
-pub(crate) type Fault = Box<dyn StdError + Send + Sync>;
+pub(crate) type BodyError = Box<dyn StdError + Send + Sync>;
 
 /// The body.
-pub(crate) struct Arriving {
+pub(crate) struct ResponseBody {
     /// What has been looked at already.
-    first: Bytes,
-    source: Source,
+    peeked: Bytes,
+    source: BodySource,
 }
 
-enum Source {
+enum BodySource {
     /// By the client for TLS.
-    Secure(Incoming),
+    Tls(Incoming),
     /// By the plain client.
-    Plain(PlainBody),
+    Http1(Http1Body),
     /// Out of a content coding.
     Decoded(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send + Sync>>),
 }
 
-impl Arriving {
-    pub(crate) fn secure(body: Incoming) -> Self {
-        Self { first: Bytes::new(), source: Source::Secure(body) }
+impl ResponseBody {
+    pub(crate) fn from_tls(body: Incoming) -> Self {
+        Self { peeked: Bytes::new(), source: BodySource::Tls(body) }
     }
 
-    pub(crate) fn plain(body: PlainBody) -> Self {
-        Self { first: Bytes::new(), source: Source::Plain(body) }
+    pub(crate) fn from_http1(body: Http1Body) -> Self {
+        Self { peeked: Bytes::new(), source: BodySource::Http1(body) }
     }
 
-    pub(crate) fn decoded(bytes: impl Stream<Item = io::Result<Bytes>> + Send + Sync + 'static) -> Self {
-        Self { first: Bytes::new(), source: Source::Decoded(Box::pin(bytes)) }
+    pub(crate) fn from_decoded(bytes: impl Stream<Item = io::Result<Bytes>> + Send + Sync + 'static) -> Self {
+        Self { peeked: Bytes::new(), source: BodySource::Decoded(Box::pin(bytes)) }
     }
 
     /// True for what comes out of a content coding.
     pub(crate) fn is_decoded(&self) -> bool {
-        matches!(self.source, Source::Decoded(_))
+        matches!(self.source, BodySource::Decoded(_))
     }
 
     /// The start of the body: at least `count` bytes, unless the body is shorter. They are read again afterwards.
     pub(crate) async fn peek(&mut self, count: usize) -> Result<&[u8], Failure> {
-        while self.first.len() < count {
-            let seen = std::mem::take(&mut self.first);
+        while self.peeked.len() < count {
+            let peeked = std::mem::take(&mut self.peeked);
             let Some(frame) = self.frame().await else {
-                self.first = seen;
+                self.peeked = peeked;
                 break;
             };
-            let frame = frame.map_err(|error| Failure::broken(Class::Exited, chain(&*error)))?;
+            let frame =
+                frame.map_err(|error| Failure::indeterminate(FailureClass::Exited, error_chain(&*error)))?;
             let data = frame.into_data().unwrap_or_default();
-            self.first = if seen.is_empty() {
+            self.peeked = if peeked.is_empty() {
                 data
             } else {
-                let mut both = BytesMut::from(&*seen);
+                let mut both = BytesMut::from(&*peeked);
                 both.extend_from_slice(&data);
                 both.freeze()
             };
         }
-        Ok(&self.first)
+        Ok(&self.peeked)
     }
 }
 
-impl Body for Arriving {
+impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = Fault;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        if !self.first.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.peeked.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.peeked)))));
         }
         match &mut self.source {
-            Source::Secure(body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Fault::from)))
+            BodySource::Tls(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::from)))
             }
-            Source::Plain(body) => {
-                body.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data).map_err(Fault::from)))
+            BodySource::Http1(body) => {
+                body.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data).map_err(BodyError::from)))
             }
-            Source::Decoded(bytes) => {
+            BodySource::Decoded(bytes) => {
                 // A few bytes may decode to very many: time-outs are to be looked at in between.
                 let budget = std::task::ready!(coop::poll_proceed(cx));
                 let data = std::task::ready!(bytes.as_mut().poll_next(cx));
                 budget.made_progress();
-                Poll::Ready(data.map(|data| data.map(Frame::data).map_err(Fault::from)))
+                Poll::Ready(data.map(|data| data.map(Frame::data).map_err(BodyError::from)))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_empty()
+        self.peeked.is_empty()
             && match &self.source {
-                Source::Secure(body) => body.is_end_stream(),
-                Source::Plain(body) => body.is_over(),
-                Source::Decoded(_) => false,
+                BodySource::Tls(body) => body.is_end_stream(),
+                BodySource::Http1(body) => body.is_finished(),
+                BodySource::Decoded(_) => false,
             }
     }
 
     fn size_hint(&self) -> SizeHint {
         let rest = match &self.source {
-            Source::Secure(body) => body.size_hint(),
-            Source::Plain(body) => body.size_hint(),
-            Source::Decoded(_) => SizeHint::default(),
+            BodySource::Tls(body) => body.size_hint(),
+            BodySource::Http1(body) => body.size_hint(),
+            BodySource::Decoded(_) => SizeHint::default(),
         };
-        let first = self.first.len() as u64;
+        let first = self.peeked.len() as u64;
         let mut hint = SizeHint::default();
         hint.set_lower(rest.lower().saturating_add(first));
         if let Some(upper) = rest.upper() {

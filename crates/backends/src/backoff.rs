@@ -6,30 +6,30 @@ use std::time::Duration;
 /// Doubling waits between two bounds.
 #[derive(Clone, Debug)]
 pub(crate) struct Backoff {
-    first: Duration,
-    longest: Duration,
+    initial: Duration,
+    max: Duration,
     next: Duration,
 }
 
 impl Backoff {
-    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest, next: first }
+    pub(crate) fn new(initial: Duration, max: Duration) -> Self {
+        Self { initial, max, next: initial }
     }
 
     /// The waits between attempts to connect.
-    pub(crate) fn connecting() -> Self {
+    pub(crate) fn for_connecting() -> Self {
         Self::new(Duration::from_millis(250), Duration::from_secs(30))
     }
 
     /// The waits between attempts to open a background stream.
-    pub(crate) fn streaming() -> Self {
+    pub(crate) fn for_streams() -> Self {
         Self::new(Duration::from_secs(1), Duration::from_secs(60))
     }
 
     /// The next wait: between half of the bound and the bound.
-    pub(crate) fn wait(&mut self) -> Duration {
+    pub(crate) fn next_delay(&mut self) -> Duration {
         let bound = self.next;
-        self.next = (bound * 2).min(self.longest);
+        self.next = (bound * 2).min(self.max);
         let mut byte = [0_u8];
         // Without randomness the wait is merely without jitter.
         let share = getrandom::fill(&mut byte).map_or(u32::from(u8::MAX), |()| u32::from(byte[0]));
@@ -38,7 +38,7 @@ impl Backoff {
 
     /// Starts over with the shortest wait.
     pub(crate) fn reset(&mut self) {
-        self.next = self.first;
+        self.next = self.initial;
     }
 }
 
@@ -48,13 +48,13 @@ mod tests {
 
     #[test]
     fn waits_double_between_the_bounds() {
-        let mut backoff = Backoff::connecting();
+        let mut backoff = Backoff::for_connecting();
         for bound in [250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000] {
-            let wait = backoff.wait();
+            let wait = backoff.next_delay();
             let bound = Duration::from_millis(bound);
             assert!(wait >= bound / 2 && wait <= bound, "{wait:?} of {bound:?}");
         }
         backoff.reset();
-        assert!(backoff.wait() <= Duration::from_millis(250));
+        assert!(backoff.next_delay() <= Duration::from_millis(250));
     }
 }

@@ -18,46 +18,47 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
 pub use self::environment::Environment;
-pub use self::launcher::{Launcher, start_child_if_asked};
+pub use self::launcher::{Launcher, exec_child_if_requested};
 pub use self::orphans::adopt_orphans;
-pub(crate) use self::orphans::{kill as kill_orphans, reap_regularly as reap_orphans};
-use crate::duplex::Duplex;
-use crate::failure::{Class, Failure};
-use crate::life::Loss;
+pub(crate) use self::orphans::{kill_all as kill_orphans, reap_periodically as reap_orphans};
+use crate::duplex::DuplexLink;
+use crate::failure::{Failure, FailureClass};
+use crate::life::CloseReason;
 use crate::policy::{ProcessPolicy, StdioPolicy};
-use crate::stdio::{self, ORPHAN_GRACE, Wiring};
+use crate::stdio::{self, LOST_CONNECTION_GRACE, StdioContext};
 
 /// A process that ends this early has most likely not found what it needs.
-const EARLY_END: Duration = Duration::from_secs(2);
+const EARLY_EXIT: Duration = Duration::from_secs(2);
 
 /// Starts the process and opens the link to it.
 pub(crate) async fn start(
     policy: &StdioPolicy,
     processes: &ProcessPolicy,
-    wiring: &Wiring,
-) -> Result<Arc<Duplex>, Failure> {
-    let command = command(policy, processes).map_err(|error| Failure::not_sent(Class::Spawn, error))?;
-    let started = starter::start(command).await;
-    let mut child = started.map_err(|error| Failure::not_sent(Class::Spawn, error))?;
+    context: &StdioContext,
+) -> Result<Arc<DuplexLink>, Failure> {
+    let command =
+        build_command(policy, processes).map_err(|error| Failure::not_sent(FailureClass::Spawn, error))?;
+    let spawned = starter::spawn(command).await;
+    let mut child = spawned.map_err(|error| Failure::not_sent(FailureClass::Spawn, error))?;
     let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = streams else {
-        return Err(Failure::not_sent(Class::Spawn, "the process has no streams"));
+        return Err(Failure::not_sent(FailureClass::Spawn, "the process has no streams"));
     };
-    let backend = wiring.ears.backend().clone();
+    let backend = context.event_sender.backend().clone();
     tracing::debug!(%backend, pid = child.id(), "started the backend's process");
-    let link = stdio::open(stdout, stdin, wiring);
-    wiring.tasks.spawn(stderr::log(stderr, backend, wiring.clone()));
-    wiring.tasks.spawn(keep(child, wiring.clone()));
+    let link = stdio::open(stdout, stdin, context);
+    context.tasks.spawn(stderr::log_lines(stderr, backend, context.clone()));
+    context.tasks.spawn(watch_process(child, context.clone()));
     Ok(link)
 }
 
 /// The command that becomes the backend's process.
-fn command(policy: &StdioPolicy, processes: &ProcessPolicy) -> std::io::Result<Command> {
-    let passed = processes.environment.passed(&policy.inherit_env);
-    let mut variables: Vec<(&OsStr, &OsStr)> = passed.collect();
+fn build_command(policy: &StdioPolicy, processes: &ProcessPolicy) -> std::io::Result<Command> {
+    let inherited = processes.environment.inherited(&policy.inherit_env);
+    let mut variables: Vec<(&OsStr, &OsStr)> = inherited.collect();
     variables.extend(policy.env.iter().map(|(name, value)| (name.as_ref(), value.expose().as_ref())));
     let path = variables.iter().rev().find(|(name, _)| *name == "PATH").map(|(_, value)| *value);
-    let program = program::find(&policy.command, policy.cwd.as_deref(), path)?;
+    let program = program::find_program(&policy.command, policy.cwd.as_deref(), path)?;
     let name = OsString::from(&policy.command);
     let mut command = match &processes.launcher {
         Some(launcher) => launcher.command(&program, &name),
@@ -82,20 +83,20 @@ fn command(policy: &StdioPolicy, processes: &ProcessPolicy) -> std::io::Result<C
 }
 
 /// Waits for the process to end, or ends it.
-async fn keep(mut child: Child, wiring: Wiring) {
+async fn watch_process(mut child: Child, context: StdioContext) {
     let (id, began) = (child.id(), Instant::now());
     let group = id.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    let lost = wiring.life.token();
+    let closed = context.close_signal.token();
     let alone = tokio::select! {
         status = child.wait() => Some(status),
-        () = wiring.closing.cancelled() => None,
-        () = lost.cancelled() => None,
+        () = context.closing.cancelled() => None,
+        () = closed.cancelled() => None,
     };
-    let backend = wiring.ears.backend();
+    let backend = context.event_sender.backend();
     match alone {
         Some(status) => {
             let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            if began.elapsed() < EARLY_END {
+            if began.elapsed() < EARLY_EXIT {
                 tracing::warn!(
                     %backend, status,
                     "the backend's process ended right after its start; if it needs variables of the gateway's \
@@ -105,37 +106,37 @@ async fn keep(mut child: Child, wiring: Wiring) {
                 tracing::warn!(%backend, status, "the backend's process ended");
             }
             // What it wrote last is still being read.
-            let _ = timeout(ORPHAN_GRACE, lost.cancelled()).await;
+            let _ = timeout(LOST_CONNECTION_GRACE, closed.cancelled()).await;
         }
-        None => end(&mut child, group, &wiring).await,
+        None => stop_process(&mut child, group, &context).await,
     }
     // Whatever the process started and left behind.
-    signal(group, Signal::KILL);
-    orphans::ended(id);
+    signal_group(group, Signal::KILL);
+    orphans::untrack(id);
     orphans::reap();
-    wiring.life.lose(Loss::Failed(Class::Exited));
-    wiring.closed.cancel();
+    context.close_signal.close(CloseReason::Failed(FailureClass::Exited));
+    context.closed.cancel();
 }
 
 /// Ends the process within its grace: by the end of its input, which is closed by now, then by SIGTERM, then by force.
-async fn end(child: &mut Child, group: Option<Pid>, wiring: &Wiring) {
-    let grace = *wiring.grace.lock();
-    let by_itself = grace / 2;
-    if timeout(by_itself, child.wait()).await.is_ok() {
+async fn stop_process(child: &mut Child, group: Option<Pid>, context: &StdioContext) {
+    let grace = *context.grace.lock();
+    let exit_grace = grace / 2;
+    if timeout(exit_grace, child.wait()).await.is_ok() {
         return;
     }
-    signal(group, Signal::TERM);
-    if timeout(grace - by_itself, child.wait()).await.is_ok() {
+    signal_group(group, Signal::TERM);
+    if timeout(grace - exit_grace, child.wait()).await.is_ok() {
         return;
     }
-    tracing::warn!(backend = %wiring.ears.backend(), "the backend's process ignores SIGTERM; killing it");
-    signal(group, Signal::KILL);
+    tracing::warn!(backend = %context.event_sender.backend(), "the backend's process ignores SIGTERM; killing it");
+    signal_group(group, Signal::KILL);
     let _ = child.wait().await;
 }
 
-fn signal(group: Option<Pid>, signal: Signal) {
+fn signal_group(group: Option<Pid>, signal_group: Signal) {
     if let Some(group) = group {
         // No such group: everything has ended.
-        let _ = kill_process_group(group, signal);
+        let _ = kill_process_group(group, signal_group);
     }
 }

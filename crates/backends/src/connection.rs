@@ -13,47 +13,47 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{BackendId, BackendToolName, Json, LogLevel};
-use vmcp_wire::client::{Dialect, Introduction, Mirrored, Offer};
+use vmcp_wire::client::{Dialect, InitializeInfo, MirroredArgument, ServerCapability};
 use vmcp_wire::method;
 
 pub(crate) use self::cancelled_calls::CancelledCalls;
-pub(crate) use self::turns::Turns;
-use crate::GatewayIdentity;
-use crate::failure::{Class, Failure};
+pub(crate) use self::turns::CallSerializer;
+use crate::ClientInfo;
+use crate::failure::{Failure, FailureClass};
 use crate::flights::Purpose;
-use crate::life::Loss;
-use crate::link::{Link, Request};
-use crate::standing::Listening;
-use crate::sync::Guarded;
+use crate::life::CloseReason;
+use crate::link::{Link, McpRequest};
+use crate::standing::ListenState;
+use crate::sync::UnpoisonedMutex;
 
 /// Which arguments of which tools are repeated as headers.
-pub(crate) type Mirrors = HashMap<BackendToolName, Vec<Mirrored>>;
+pub(crate) type MirroredArguments = HashMap<BackendToolName, Vec<MirroredArgument>>;
 
 /// No level has been set.
-const LEVEL_UNSET: u8 = u8::MAX;
+const LOG_LEVEL_UNSET: u8 = u8::MAX;
 
 /// The connection.
 pub(crate) struct Connection {
     pub(crate) backend: BackendId,
     pub(crate) link: Arc<dyn Link>,
     pub(crate) dialect: Dialect,
-    pub(crate) introduction: Introduction,
+    pub(crate) initialize_info: InitializeInfo,
     /// True when tool arguments are repeated as headers (2026-07-28 over HTTP).
     pub(crate) mirrors_arguments: bool,
     /// What `subscriptions/listen` covers (2026-07-28).
-    pub(crate) listening: watch::Sender<Listening>,
-    mirrors: Guarded<Arc<Mirrors>>,
-    level: AtomicU8,
-    standing: TaskTracker,
-    retired: CancellationToken,
+    pub(crate) listen_state: watch::Sender<ListenState>,
+    mirrored_arguments: UnpoisonedMutex<Arc<MirroredArguments>>,
+    log_level: AtomicU8,
+    stream_tasks: TaskTracker,
+    closing: CancellationToken,
 }
 
 impl Connection {
     pub(crate) fn new(
         backend: BackendId,
         link: Arc<dyn Link>,
-        introduction: Introduction,
-        identity: &GatewayIdentity,
+        introduction: InitializeInfo,
+        identity: &ClientInfo,
         over_http: bool,
     ) -> Self {
         let version = introduction.version;
@@ -61,20 +61,20 @@ impl Connection {
             backend,
             link,
             dialect: Dialect::new(version, &identity.name, &identity.version),
-            introduction,
+            initialize_info: introduction,
             mirrors_arguments: over_http && !version.has_sessions(),
-            listening: watch::Sender::new(Listening::Opening),
-            mirrors: Guarded::default(),
-            level: AtomicU8::new(LEVEL_UNSET),
-            standing: TaskTracker::new(),
-            retired: CancellationToken::new(),
+            listen_state: watch::Sender::new(ListenState::Opening),
+            mirrored_arguments: UnpoisonedMutex::default(),
+            log_level: AtomicU8::new(LOG_LEVEL_UNSET),
+            stream_tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
         }
     }
 
     /// Runs what stands open for as long as the connection lives.
-    pub(crate) fn stand(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let (retired, ended) = (self.retired.clone(), self.link.life().token());
-        self.standing.spawn(async move {
+    pub(crate) fn spawn_tracked(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let (retired, ended) = (self.closing.clone(), self.link.close_signal().token());
+        self.stream_tasks.spawn(async move {
             tokio::select! {
                 () = work => {}
                 () = retired.cancelled() => {}
@@ -85,13 +85,13 @@ impl Connection {
 
     /// Ends the connection in good order, within `grace`: first what stands open, then the link.
     pub(crate) async fn close(&self, grace: Duration) {
-        self.retired.cancel();
-        self.standing.close();
-        if timeout(grace, self.standing.wait()).await.is_err() {
+        self.closing.cancel();
+        self.stream_tasks.close();
+        if timeout(grace, self.stream_tasks.wait()).await.is_err() {
             tracing::debug!(backend = %self.backend, "what stood open did not end in time");
         }
         self.link.close(grace).await;
-        self.link.life().lose(Loss::Failed(Class::Exited));
+        self.link.close_signal().close(CloseReason::Failed(FailureClass::Exited));
     }
 
     /// True when the backend keeps a session for this connection.
@@ -103,30 +103,34 @@ impl Connection {
     pub(crate) async fn exchange(
         &self,
         purpose: Purpose,
-        request: impl FnOnce(u64) -> Request,
+        request: impl FnOnce(u64) -> McpRequest,
     ) -> Result<Json, Failure> {
-        let ticket = self.link.flights().enter(purpose)?;
+        let ticket = self.link.pending_requests().register(purpose)?;
         let outcome = self.link.exchange(&ticket, request(ticket.id())).await;
         if let Err(failure) = &outcome {
-            self.note(failure);
+            self.close_on_failure(failure);
         }
         // A backend that broke off without an answer may still be working on the request.
-        if !matches!(outcome, Err(Failure::Broken(..))) {
-            ticket.done();
+        if !matches!(outcome, Err(Failure::Indeterminate(..))) {
+            ticket.finish();
         }
         outcome
     }
 
     /// Ends the connection when a failure says that it is of no further use.
-    pub(crate) fn note(&self, failure: &Failure) {
+    pub(crate) fn close_on_failure(&self, failure: &Failure) {
         match failure {
-            Failure::Stale(class, _) => self.link.life().lose(Loss::Forgotten(*class)),
-            Failure::NotSent(Class::Connect, _) => self.link.life().lose(Loss::Failed(Class::Connect)),
+            Failure::StaleConnection(class, _) => {
+                self.link.close_signal().close(CloseReason::SessionLost(*class))
+            }
+            Failure::NotSent(FailureClass::Connect, _) => {
+                self.link.close_signal().close(CloseReason::Failed(FailureClass::Connect))
+            }
             Failure::NotSent(..)
-            | Failure::Broken(..)
+            | Failure::Indeterminate(..)
             | Failure::Refused(_)
             | Failure::Overloaded
-            | Failure::Full
+            | Failure::ConnectionsFull
             | Failure::Busy(..)
             | Failure::Paused(_) => {}
         }
@@ -134,19 +138,20 @@ impl Connection {
 
     /// Makes sure that the backend sends log messages of `wanted` and above, where levels are set for a session.
     /// The level of a connection only ever falls: other clients share it, and what is too much is dropped here.
-    pub(crate) async fn lower_level(&self, wanted: Option<LogLevel>) {
-        let Some(level) = wanted.filter(|_| self.has_session() && self.introduction.offers(Offer::Logging))
+    pub(crate) async fn lower_log_level(&self, wanted: Option<LogLevel>) {
+        let Some(level) = wanted
+            .filter(|_| self.has_session() && self.initialize_info.has_capability(ServerCapability::Logging))
         else {
             return;
         };
         let rank = level as u8;
-        if self.level.load(Ordering::Relaxed) <= rank {
+        if self.log_level.load(Ordering::Relaxed) <= rank {
             return;
         }
-        let request = Request::upkeep(method::SET_LEVEL, self.dialect.set_level(level));
-        match self.exchange(Purpose::Upkeep, |_| request).await {
+        let request = McpRequest::maintenance(method::SET_LEVEL, self.dialect.set_level(level));
+        match self.exchange(Purpose::Maintenance, |_| request).await {
             Ok(_) | Err(Failure::Refused(_)) => {
-                self.level.fetch_min(rank, Ordering::Relaxed);
+                self.log_level.fetch_min(rank, Ordering::Relaxed);
             }
             Err(failure) => {
                 tracing::debug!(backend = %self.backend, %failure, "the log level could not be set");
@@ -155,12 +160,12 @@ impl Connection {
     }
 
     /// Which arguments are repeated as headers, as of the last time tools were listed.
-    pub(crate) fn mirrors(&self) -> Arc<Mirrors> {
-        Arc::clone(&self.mirrors.lock())
+    pub(crate) fn mirrored_arguments(&self) -> Arc<MirroredArguments> {
+        Arc::clone(&self.mirrored_arguments.lock())
     }
 
     /// Takes note of the tools listed.
-    pub(crate) fn set_mirrors(&self, mirrors: Mirrors) {
-        *self.mirrors.lock() = Arc::new(mirrors);
+    pub(crate) fn set_mirrored_arguments(&self, mirrors: MirroredArguments) {
+        *self.mirrored_arguments.lock() = Arc::new(mirrors);
     }
 }

@@ -4,68 +4,68 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use vmcp_wire::client::Introduction;
+use vmcp_wire::client::InitializeInfo;
 
 use crate::child;
 use crate::connection::Connection;
-use crate::duplex::Duplex;
-use crate::failure::{Class, Failure};
-use crate::flights::Flights;
+use crate::duplex::DuplexLink;
+use crate::failure::{Failure, FailureClass};
+use crate::flights::PendingRequests;
 use crate::http::HttpClient;
-use crate::life::{Lifeline, Loss};
+use crate::life::{CloseReason, CloseSignal};
 use crate::link::Link;
 use crate::policy::{HttpPolicy, StdioPolicy, Timeouts, Transport};
 use crate::probe;
 use crate::sse;
-use crate::standing::{keep_listening, keep_stream};
-use crate::stdio::Wiring;
-use crate::streamable::Base;
-use crate::supervisor::Shared;
+use crate::standing::{run_get_stream, run_listen_stream};
+use crate::stdio::StdioContext;
+use crate::streamable::StreamableContext;
+use crate::supervisor::SupervisedConnection;
 
 /// How long a server that refused streamable HTTP may take to begin HTTP+SSE.
-const SSE_WAIT: Duration = Duration::from_secs(10);
+const SSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes connections to one backend.
 pub(crate) struct Connector {
-    shared: Arc<Shared>,
+    supervised: Arc<SupervisedConnection>,
     /// The handshake is made without a probe: the backend is known to have sessions, or ends when it is probed first, as
     /// some servers do.
-    unprobed: bool,
+    skip_probe: bool,
 }
 
 /// Ends a connection that is not completed.
-struct Attempt(Option<Arc<Lifeline>>);
+struct AttemptGuard(Option<Arc<CloseSignal>>);
 
-impl Attempt {
-    fn completed(mut self) {
+impl AttemptGuard {
+    fn complete(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Attempt {
+impl Drop for AttemptGuard {
     fn drop(&mut self) {
         if let Some(life) = &self.0 {
-            life.lose(Loss::Failed(Class::Timeout));
+            life.close(CloseReason::Failed(FailureClass::Timeout));
         }
     }
 }
 
 impl Connector {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { unprobed: shared.has_sessions, shared }
+    pub(crate) fn new(shared: Arc<SupervisedConnection>) -> Self {
+        Self { skip_probe: shared.has_sessions, supervised: shared }
     }
 
     /// Makes one connection, within the policy's time, to which signs of life add.
     pub(crate) async fn connect(&mut self) -> Result<Arc<Connection>, Failure> {
-        let Timeouts { connect, start, .. } = self.shared.policy.timeouts;
-        let signs = Arc::clone(&self.shared.signs);
-        let _starting = signs.begin();
+        let Timeouts { connect, start, .. } = self.supervised.policy.timeouts;
+        let signs = Arc::clone(&self.supervised.startup_activity);
+        let _starting = signs.start();
         tokio::select! {
-            connected = self.attempt() => connected,
-            () = signs.given_up(connect, start) => {
+            connected = self.connect_by_transport() => connected,
+            () = signs.wait_for_timeout(connect, start) => {
                 let (connect, start) = (connect.as_secs(), start.as_secs());
                 Err(Failure::not_sent(
-                    Class::Timeout,
+                    FailureClass::Timeout,
                     format_args!(
                         "it was not ready {connect} s after its last sign of life, or {start} s after its start; \
                          `startTimeout` allows more"
@@ -75,154 +75,158 @@ impl Connector {
         }
     }
 
-    async fn attempt(&mut self) -> Result<Arc<Connection>, Failure> {
-        let shared = Arc::clone(&self.shared);
+    async fn connect_by_transport(&mut self) -> Result<Arc<Connection>, Failure> {
+        let shared = Arc::clone(&self.supervised);
         match &shared.policy.transport {
-            Transport::Stdio(policy) => Box::pin(self.stdio(policy)).await,
-            Transport::StreamableHttp(policy) if self.shared.over_sse() => {
-                let connected = Box::pin(self.sse(policy)).await;
+            Transport::Stdio(policy) => Box::pin(self.connect_stdio(policy)).await,
+            Transport::StreamableHttp(policy) if self.supervised.is_over_sse() => {
+                let connected = Box::pin(self.connect_sse(policy)).await;
                 if connected.is_err() {
                     // It may have been replaced by one that speaks streamable HTTP.
-                    self.shared.forget_sse();
+                    self.supervised.clear_sse();
                 }
                 connected
             }
-            Transport::StreamableHttp(policy) => Box::pin(self.streamable_or_sse(policy)).await,
-            Transport::Sse(policy) => Box::pin(self.sse(policy)).await,
+            Transport::StreamableHttp(policy) => Box::pin(self.connect_streamable_or_sse(policy)).await,
+            Transport::Sse(policy) => Box::pin(self.connect_sse(policy)).await,
         }
     }
 
-    async fn stdio(&mut self, policy: &StdioPolicy) -> Result<Arc<Connection>, Failure> {
-        let started = self.start(policy).await;
-        let died =
-            matches!(started, Err(Failure::Broken(Class::Exited, _) | Failure::NotSent(Class::Exited, _)));
+    async fn connect_stdio(&mut self, policy: &StdioPolicy) -> Result<Arc<Connection>, Failure> {
+        let started = self.start_stdio(policy).await;
+        let died = matches!(
+            started,
+            Err(Failure::Indeterminate(FailureClass::Exited, _) | Failure::NotSent(FailureClass::Exited, _))
+        );
         if !died {
             return started;
         }
-        if self.unprobed {
-            self.unprobed = false;
+        if self.skip_probe {
+            self.skip_probe = false;
             return started;
         }
-        tracing::debug!(backend = %self.shared.policy.id, "the process ended when probed; starting it without");
-        self.unprobed = true;
-        let started = self.start(policy).await;
-        self.unprobed = started.is_ok();
+        tracing::debug!(backend = %self.supervised.policy.id, "the process ended when probed; starting it without");
+        self.skip_probe = true;
+        let started = self.start_stdio(policy).await;
+        self.skip_probe = started.is_ok();
         started
     }
 
-    async fn start(&self, policy: &StdioPolicy) -> Result<Arc<Connection>, Failure> {
-        let shared = &self.shared;
+    async fn start_stdio(&self, policy: &StdioPolicy) -> Result<Arc<Connection>, Failure> {
+        let shared = &self.supervised;
         let timeouts = shared.policy.timeouts;
-        let wiring = Wiring::new(&shared.ears, &shared.tasks, &shared.signs, timeouts.call);
-        let attempt = Attempt(Some(Arc::clone(&wiring.life)));
+        let wiring =
+            StdioContext::new(&shared.event_sender, &shared.tasks, &shared.startup_activity, timeouts.call);
+        let attempt = AttemptGuard(Some(Arc::clone(&wiring.close_signal)));
         let link = child::start(policy, &shared.processes, &wiring).await?;
-        let introduction = if self.unprobed {
-            probe::duplex::shake_hands(&link, &shared.identity).await?
+        let introduction = if self.skip_probe {
+            probe::duplex::handshake(&link, &shared.client_info).await?
         } else {
-            probe::duplex::begin(&link, &shared.identity, &wiring.alive, timeouts.connect).await?
+            probe::duplex::negotiate(&link, &shared.client_info, &wiring.first_output, timeouts.connect)
+                .await?
         };
-        attempt.completed();
-        Ok(self.shared_channel(link, introduction))
+        attempt.complete();
+        Ok(self.duplex_connection(link, introduction))
     }
 
-    async fn sse(&mut self, policy: &HttpPolicy) -> Result<Arc<Connection>, Failure> {
-        let http = self.client(policy)?;
-        let shared = &self.shared;
+    async fn connect_sse(&mut self, policy: &HttpPolicy) -> Result<Arc<Connection>, Failure> {
+        let http = self.http_client(policy)?;
+        let shared = &self.supervised;
         let life = Arc::default();
-        let attempt = Attempt(Some(Arc::clone(&life)));
-        let link = sse::open(&http, &policy.url, &shared.ears, &life, &shared.tasks).await?;
-        let introduction = probe::duplex::shake_hands(&link, &shared.identity).await?;
-        attempt.completed();
-        Ok(self.shared_channel(link, introduction))
+        let attempt = AttemptGuard(Some(Arc::clone(&life)));
+        let link = sse::open(&http, &policy.url, &shared.event_sender, &life, &shared.tasks).await?;
+        let introduction = probe::duplex::handshake(&link, &shared.client_info).await?;
+        attempt.complete();
+        Ok(self.duplex_connection(link, introduction))
     }
 
     /// Streamable HTTP; where it is refused, HTTP+SSE at the same address.
-    async fn streamable_or_sse(&mut self, policy: &HttpPolicy) -> Result<Arc<Connection>, Failure> {
-        let failure = match self.streamable(policy).await {
+    async fn connect_streamable_or_sse(&mut self, policy: &HttpPolicy) -> Result<Arc<Connection>, Failure> {
+        let failure = match self.connect_streamable(policy).await {
             Err(failure) if probe::streamable::may_be_sse(&failure) => failure,
             connected => return connected,
         };
         if !policy.may_be_sse {
-            if let Failure::Broken(class, cause) = &failure {
+            if let Failure::Indeterminate(class, cause) = &failure {
                 let hint = format!("{cause}; if it speaks HTTP+SSE, write `transport: sse`");
-                return Err(Failure::Broken(*class, hint));
+                return Err(Failure::Indeterminate(*class, hint));
             }
             return Err(failure);
         }
-        match timeout(SSE_WAIT, self.sse(policy)).await {
+        match timeout(SSE_TIMEOUT, self.connect_sse(policy)).await {
             Ok(Ok(connection)) => {
-                self.shared.found_sse();
+                self.supervised.mark_sse();
                 Ok(connection)
             }
             Ok(Err(_)) | Err(_) => Err(failure),
         }
     }
 
-    async fn streamable(&mut self, policy: &HttpPolicy) -> Result<Arc<Connection>, Failure> {
-        let base = Base {
-            http: self.client(policy)?,
-            flights: Flights::new(Arc::clone(&self.shared.ears)),
-            tasks: self.shared.tasks.clone(),
+    async fn connect_streamable(&mut self, policy: &HttpPolicy) -> Result<Arc<Connection>, Failure> {
+        let base = StreamableContext {
+            http: self.http_client(policy)?,
+            pending_requests: PendingRequests::new(Arc::clone(&self.supervised.event_sender)),
+            tasks: self.supervised.tasks.clone(),
         };
-        let shared = &self.shared;
+        let shared = &self.supervised;
         let wait = shared.policy.timeouts.connect;
-        let (link, introduction) = if self.unprobed {
-            let begun = probe::streamable::shake_hands(&base, &policy.url, &shared.identity).await;
+        let (link, introduction) = if self.skip_probe {
+            let begun = probe::streamable::handshake(&base, &policy.url, &shared.client_info).await;
             // The next attempt finds out anew.
-            self.unprobed = begun.is_ok();
+            self.skip_probe = begun.is_ok();
             begun?
         } else {
-            probe::streamable::begin(&base, &policy.url, &shared.identity, wait).await?
+            probe::streamable::negotiate(&base, &policy.url, &shared.client_info, wait).await?
         };
         let endpoint = Arc::clone(link.endpoint());
-        let connection = self.connection(Arc::new(link), introduction, true);
+        let connection = self.build_connection(Arc::new(link), introduction, true);
         if connection.has_session() {
-            connection.stand(keep_stream(Arc::clone(&connection), endpoint));
+            connection.spawn_tracked(run_get_stream(Arc::clone(&connection), endpoint));
         }
         Ok(connection)
     }
 
-    fn shared_channel(&self, link: Arc<Duplex>, introduction: Introduction) -> Arc<Connection> {
-        self.connection(link, introduction, false)
+    fn duplex_connection(&self, link: Arc<DuplexLink>, introduction: InitializeInfo) -> Arc<Connection> {
+        self.build_connection(link, introduction, false)
     }
 
-    fn connection(
+    fn build_connection(
         &self,
         link: Arc<dyn Link>,
-        introduction: Introduction,
+        introduction: InitializeInfo,
         over_http: bool,
     ) -> Arc<Connection> {
-        let shared = &self.shared;
+        let shared = &self.supervised;
         let connection = Arc::new(Connection::new(
             shared.policy.id.clone(),
             link,
             introduction,
-            &shared.identity,
+            &shared.client_info,
             over_http,
         ));
         if !connection.has_session() {
-            connection.stand(keep_listening(
+            connection.spawn_tracked(run_listen_stream(
                 Arc::clone(&connection),
-                Arc::clone(&shared.ears),
-                shared.wanted.subscribe(),
+                Arc::clone(&shared.event_sender),
+                shared.subscriptions.subscribe(),
             ));
         }
         connection
     }
 
-    fn client(&self, policy: &HttpPolicy) -> Result<Arc<HttpClient>, Failure> {
-        let shared = &self.shared;
-        if let Some(client) = shared.http.get() {
+    fn http_client(&self, policy: &HttpPolicy) -> Result<Arc<HttpClient>, Failure> {
+        let shared = &self.supervised;
+        if let Some(client) = shared.http_client.get() {
             return Ok(Arc::clone(client));
         }
-        let agent = format!("{}/{}", shared.identity.name, shared.identity.version);
+        let agent = format!("{}/{}", shared.client_info.name, shared.client_info.version);
         let client = Arc::new(HttpClient::new(
             policy,
             &shared.policy.headers,
-            shared.bearing.clone(),
+            shared.request_credentials.clone(),
             shared.policy.timeouts.connect,
             &agent,
         )?);
-        Ok(Arc::clone(shared.http.get_or_init(|| client)))
+        Ok(Arc::clone(shared.http_client.get_or_init(|| client)))
     }
 }

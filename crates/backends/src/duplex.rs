@@ -1,5 +1,5 @@
 //! A link over one channel that all requests share: stdio, and HTTP+SSE. Answers find their request by identifier;
-//! how bytes go out is the transport's [`Outbox`], and what comes in is given to [`Duplex::receive`].
+//! how bytes go out is the transport's [`MessageSink`], and what comes in is given to [`DuplexLink::handle_message`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,21 +9,21 @@ use http::HeaderMap;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{BackendId, BoxFuture, Json, Members, ProtocolVersion};
-use vmcp_wire::client::{Dialect, read_notice};
-use vmcp_wire::jsonrpc::{self, Id, Message, Unreadable};
+use vmcp_wire::client::{Dialect, read_notification};
+use vmcp_wire::jsonrpc::{self, Id, Message, UnreadableMessage};
 use vmcp_wire::method;
 
-use crate::ears::Ears;
-use crate::failure::{Class, Failure};
-use crate::flights::{Flights, Ticket};
-use crate::held::Held;
-use crate::life::{Lifeline, Loss};
-use crate::link::{Link, Request};
-use crate::question::{self, Inquiry, QUESTIONS_MAX};
+use crate::ears::EventSender;
+use crate::failure::{Failure, FailureClass};
+use crate::flights::{PendingRequests, RequestHandle};
+use crate::held::CallHold;
+use crate::life::{CloseReason, CloseSignal};
+use crate::link::{Link, McpRequest};
+use crate::question::{self, SERVER_REQUESTS_MAX, ServerRequest};
 
 /// One message on its way out.
 #[derive(Clone, Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct OutgoingMessage {
     /// The message.
     pub(crate) bytes: Vec<u8>,
     /// The request it is, if it is one: a request that nobody waits for any more need not be sent.
@@ -32,118 +32,122 @@ pub(crate) struct Outgoing {
     pub(crate) headers: HeaderMap,
 }
 
-impl Outgoing {
-    pub(crate) fn plain(bytes: Vec<u8>) -> Self {
+impl OutgoingMessage {
+    pub(crate) fn without_headers(bytes: Vec<u8>) -> Self {
         Self { bytes, id: None, headers: HeaderMap::new() }
     }
 }
 
 /// How messages go out.
-pub(crate) trait Outbox: Send + Sync {
+pub(crate) trait MessageSink: Send + Sync {
     /// Sends, waiting for room.
-    fn send(&self, message: Outgoing) -> BoxFuture<'_, Result<(), Failure>>;
+    fn send(&self, message: OutgoingMessage) -> BoxFuture<'_, Result<(), Failure>>;
     /// Sends if that is possible at once, else forgets it.
-    fn send_soon(&self, message: Vec<u8>);
+    fn try_send(&self, message: Vec<u8>);
     /// Ends the channel in good order.
     fn close(&self, grace: Duration) -> BoxFuture<'_, ()>;
 }
 
 /// The link.
-pub(crate) struct Duplex {
+pub(crate) struct DuplexLink {
     backend: BackendId,
-    flights: Arc<Flights>,
-    life: Arc<Lifeline>,
-    outbox: Arc<dyn Outbox>,
+    pending_requests: Arc<PendingRequests>,
+    close_signal: Arc<CloseSignal>,
+    sink: Arc<dyn MessageSink>,
     tasks: TaskTracker,
-    questions: Arc<Semaphore>,
-    answers: AtomicBool,
+    server_request_permits: Arc<Semaphore>,
+    accepts_requests: AtomicBool,
 }
 
-impl Duplex {
+impl DuplexLink {
     pub(crate) fn new(
-        ears: &Arc<Ears>,
-        life: Arc<Lifeline>,
-        flights: Arc<Flights>,
-        outbox: Arc<dyn Outbox>,
+        ears: &Arc<EventSender>,
+        life: Arc<CloseSignal>,
+        flights: Arc<PendingRequests>,
+        outbox: Arc<dyn MessageSink>,
         tasks: TaskTracker,
     ) -> Arc<Self> {
         Arc::new(Self {
             backend: ears.backend().clone(),
-            flights,
-            life,
-            outbox,
+            pending_requests: flights,
+            close_signal: life,
+            sink: outbox,
             tasks,
-            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
-            answers: AtomicBool::new(true),
+            server_request_permits: Arc::new(Semaphore::new(SERVER_REQUESTS_MAX)),
+            accepts_requests: AtomicBool::new(true),
         })
     }
 
     /// Fixes the revision: in 2026-07-28 backends send no requests, and clients no answers.
-    pub(crate) fn speak(&self, version: ProtocolVersion) {
-        self.answers.store(version.has_sessions(), Ordering::Relaxed);
+    pub(crate) fn set_version(&self, version: ProtocolVersion) {
+        self.accepts_requests.store(version.has_sessions(), Ordering::Relaxed);
     }
 
     /// Sends a notification.
-    pub(crate) async fn notify(&self, name: &'static str) -> Result<(), Failure> {
-        let message = jsonrpc::notification(name, &Members::new());
-        self.outbox.send(Outgoing::plain(message)).await
+    pub(crate) async fn send_notification(&self, name: &'static str) -> Result<(), Failure> {
+        let message = jsonrpc::write_notification(name, &Members::new());
+        self.sink.send(OutgoingMessage::without_headers(message)).await
     }
 
     /// Takes a message of the backend. True for an answer that somebody waited for.
-    pub(crate) fn receive(&self, message: Message) -> bool {
+    pub(crate) fn handle_message(&self, message: Message) -> bool {
         match message {
             Message::Response { id, outcome } => {
                 let id = id.and_then(|id| id.as_number());
-                return self.flights.answer(id, outcome.map_err(Failure::Refused));
+                return self.pending_requests.complete(id, outcome.map_err(Failure::Refused));
             }
             Message::Notification { method, params } => {
-                self.flights.hear(read_notice(&method, params.as_ref()), None);
+                self.pending_requests.dispatch_notice(read_notification(&method, params.as_ref()), None);
             }
-            Message::Request { id, method, params } => self.respond(id, &method, params),
+            Message::Request { id, method, params } => self.answer_server_request(id, &method, params),
         }
         false
     }
 
     /// Takes something that is no message. True where a request ends with it.
-    pub(crate) fn receive_unreadable(&self, unreadable: &Unreadable) -> bool {
-        let failure = Failure::broken(Class::Protocol, format_args!("the answer: {}", unreadable.cause));
+    pub(crate) fn handle_unreadable(&self, unreadable: &UnreadableMessage) -> bool {
+        let failure =
+            Failure::indeterminate(FailureClass::Protocol, format_args!("the answer: {}", unreadable.cause));
         match unreadable.id {
-            Some(id) => self.flights.answer(Some(id), Err(failure)),
-            None if unreadable.is_message => self.flights.answer_only(failure),
+            Some(id) => self.pending_requests.complete(Some(id), Err(failure)),
+            None if unreadable.is_message => self.pending_requests.complete_only(failure),
             None => false,
         }
     }
 
     /// Tells everybody who waits that no answer will come.
-    pub(crate) fn abandon(&self) {
-        self.flights.abandon();
+    pub(crate) fn abort_pending(&self) {
+        self.pending_requests.abort_all();
     }
 
     /// A message was larger than allowed: it is the answer to the only request that waits, if there is only one.
-    pub(crate) fn receive_too_large(&self) {
-        self.flights.answer_only(Failure::broken(Class::TooLarge, "the answer is larger than allowed"));
+    pub(crate) fn handle_too_large(&self) {
+        self.pending_requests.complete_only(Failure::indeterminate(
+            FailureClass::TooLarge,
+            "the answer is larger than allowed",
+        ));
     }
 
     pub(crate) fn backend(&self) -> &BackendId {
         &self.backend
     }
 
-    fn respond(&self, id: Id, name: &str, params: Option<Json>) {
-        if !self.answers.load(Ordering::Relaxed) {
+    fn answer_server_request(&self, id: Id, name: &str, params: Option<Json>) {
+        if !self.accepts_requests.load(Ordering::Relaxed) {
             tracing::debug!(backend = %self.backend, "ignored a request that this revision does not allow");
             return;
         }
-        let Ok(permit) = Arc::clone(&self.questions).try_acquire_owned() else {
-            self.outbox.send_soon(question::too_many(&id));
+        let Ok(permit) = Arc::clone(&self.server_request_permits).try_acquire_owned() else {
+            self.sink.try_send(question::too_many_requests_error(&id));
             return;
         };
-        let inquiry = Inquiry::read(name, params, &self.flights, None);
-        let (outbox, ended) = (Arc::clone(&self.outbox), self.life.token());
+        let inquiry = ServerRequest::read(name, params, &self.pending_requests, None);
+        let (outbox, ended) = (Arc::clone(&self.sink), self.close_signal.token());
         self.tasks.spawn(async move {
             let _permit = permit;
             let answering = async {
                 let reply = inquiry.reply(id).await;
-                outbox.send(Outgoing::plain(reply)).await
+                outbox.send(OutgoingMessage::without_headers(reply)).await
             };
             tokio::select! {
                 // A link that cannot send is told so by its own tasks.
@@ -153,20 +157,28 @@ impl Duplex {
         });
     }
 
-    async fn ask(&self, ticket: &Ticket, request: Request) -> Result<Json, Failure> {
-        let answer = ticket.wait();
-        if let Some(loss) = self.life.loss() {
-            return Err(ended_before(loss));
+    async fn exchange_cancellable(
+        &self,
+        ticket: &RequestHandle,
+        request: McpRequest,
+    ) -> Result<Json, Failure> {
+        let answer = ticket.response_receiver();
+        if let Some(loss) = self.close_signal.reason() {
+            return Err(closed_failure(loss));
         }
         let id = Id::number(ticket.id());
-        let bytes = jsonrpc::request(&id, request.method, &request.params);
+        let bytes = jsonrpc::write_request(&id, request.method, &request.params);
         // 2025-11-25, Cancellation: `initialize` must not be cancelled.
         let handshake = matches!(request.method, method::INITIALIZE | method::DISCOVER);
-        let held = request.held;
-        let mut cancel =
-            CancelOnDrop { duplex: self, id: Some(id).filter(|_| !handshake), ticket: ticket.id(), held };
-        let message = Outgoing { bytes, id: Some(ticket.id()), headers: request.headers };
-        if let Err(failure) = self.outbox.send(message).await {
+        let held = request.hold;
+        let mut cancel = CancelOnDrop {
+            duplex: self,
+            id: Some(id).filter(|_| !handshake),
+            request_id: ticket.id(),
+            hold: held,
+        };
+        let message = OutgoingMessage { bytes, id: Some(ticket.id()), headers: request.headers };
+        if let Err(failure) = self.sink.send(message).await {
             cancel.id = None;
             return Err(failure);
         }
@@ -174,38 +186,41 @@ impl Duplex {
         cancel.id = None;
         match outcome {
             Ok(outcome) => outcome,
-            Err(_) => Err(match self.life.loss() {
-                Some(Loss::Failed(class) | Loss::Forgotten(class)) => {
-                    Failure::broken(class, "the connection ended before the answer")
+            Err(_) => Err(match self.close_signal.reason() {
+                Some(CloseReason::Failed(class) | CloseReason::SessionLost(class)) => {
+                    Failure::indeterminate(class, "the connection ended before the answer")
                 }
-                None => Failure::broken(Class::TooLarge, "the answer could not be taken"),
+                None => Failure::indeterminate(FailureClass::TooLarge, "the answer could not be taken"),
             }),
         }
     }
 }
 
-fn ended_before(loss: Loss) -> Failure {
+fn closed_failure(loss: CloseReason) -> Failure {
     match loss {
-        Loss::Failed(class) => Failure::not_sent(class, "the connection has ended"),
-        Loss::Forgotten(class) => Failure::Stale(class, None),
+        CloseReason::Failed(class) => Failure::not_sent(class, "the connection has ended"),
+        CloseReason::SessionLost(class) => Failure::StaleConnection(class, None),
     }
 }
 
 /// Takes a request back when its future is dropped before the answer.
 struct CancelOnDrop<'a> {
-    duplex: &'a Duplex,
+    duplex: &'a DuplexLink,
     id: Option<Id>,
-    ticket: u64,
-    held: Option<Held>,
+    request_id: u64,
+    hold: Option<CallHold>,
 }
 
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
         if let Some(id) = &self.id {
             let params = Dialect::cancelled(id, "no longer wanted");
-            self.duplex.outbox.send_soon(jsonrpc::notification(method::CANCELLED, &params));
-            if let Some(held) = self.held.take() {
-                let (answered, lost) = (self.duplex.flights.end_of(self.ticket), self.duplex.life.token());
+            self.duplex.sink.try_send(jsonrpc::write_notification(method::CANCELLED, &params));
+            if let Some(held) = self.hold.take() {
+                let (answered, lost) = (
+                    self.duplex.pending_requests.wait_for_end(self.request_id),
+                    self.duplex.close_signal.token(),
+                );
                 held.keep_until(async move {
                     tokio::select! {
                         () = answered => {}
@@ -217,24 +232,28 @@ impl Drop for CancelOnDrop<'_> {
     }
 }
 
-impl Link for Duplex {
-    fn flights(&self) -> &Arc<Flights> {
-        &self.flights
+impl Link for DuplexLink {
+    fn pending_requests(&self) -> &Arc<PendingRequests> {
+        &self.pending_requests
     }
 
-    fn life(&self) -> &Lifeline {
-        &self.life
+    fn close_signal(&self) -> &CloseSignal {
+        &self.close_signal
     }
 
-    fn keeps_state(&self) -> bool {
+    fn is_stateful(&self) -> bool {
         true
     }
 
-    fn exchange<'a>(&'a self, ticket: &'a Ticket, request: Request) -> BoxFuture<'a, Result<Json, Failure>> {
-        Box::pin(self.ask(ticket, request))
+    fn exchange<'a>(
+        &'a self,
+        ticket: &'a RequestHandle,
+        request: McpRequest,
+    ) -> BoxFuture<'a, Result<Json, Failure>> {
+        Box::pin(self.exchange_cancellable(ticket, request))
     }
 
     fn close(&self, grace: Duration) -> BoxFuture<'_, ()> {
-        self.outbox.close(grace)
+        self.sink.close(grace)
     }
 }

@@ -2,58 +2,58 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use vmcp_domain::{BackendEvent, BackendId, BackendListener, CallerScope, Scope};
+use vmcp_domain::{BackendEvent, BackendId, BackendListener, CallerScope, IsolationScope};
 
-use crate::sync::Guarded;
+use crate::sync::UnpoisonedMutex;
 
 /// The listener of one backend, if it has one.
 #[derive(Default)]
-struct Listener(Option<Weak<dyn BackendListener>>);
+struct ListenerSlot(Option<Weak<dyn BackendListener>>);
 
 /// Tells the listener.
-pub(crate) struct Ears {
+pub(crate) struct EventSender {
     backend: BackendId,
     /// Whose connection it is; `None` for the backend's own.
-    caller: Option<Arc<OnceLock<CallerScope>>>,
-    listener: Arc<Guarded<Listener>>,
+    caller_scope: Option<Arc<OnceLock<CallerScope>>>,
+    listener: Arc<UnpoisonedMutex<ListenerSlot>>,
 }
 
-impl std::fmt::Debug for Ears {
+impl std::fmt::Debug for EventSender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ears").field("backend", &self.backend).finish_non_exhaustive()
     }
 }
 
-impl Ears {
+impl EventSender {
     pub(crate) fn new(backend: BackendId) -> Self {
-        Self { backend, caller: None, listener: Arc::default() }
+        Self { backend, caller_scope: None, listener: Arc::default() }
     }
 
     /// The same listener's, for a connection of one caller. Nobody is told while it is not known whose.
-    pub(crate) fn of_caller(&self, caller: &Arc<OnceLock<CallerScope>>) -> Self {
+    pub(crate) fn for_caller(&self, caller: &Arc<OnceLock<CallerScope>>) -> Self {
         let (backend, listener) = (self.backend.clone(), Arc::clone(&self.listener));
-        Self { backend, caller: Some(Arc::clone(caller)), listener }
+        Self { backend, caller_scope: Some(Arc::clone(caller)), listener }
     }
 
     pub(crate) fn backend(&self) -> &BackendId {
         &self.backend
     }
 
-    pub(crate) fn listen(&self, listener: Weak<dyn BackendListener>) {
+    pub(crate) fn set_listener(&self, listener: Weak<dyn BackendListener>) {
         self.listener.lock().0 = Some(listener);
     }
 
-    pub(crate) fn tell(&self, event: BackendEvent) {
-        let scope = match &self.caller {
-            None => Scope::Shared,
+    pub(crate) fn send(&self, event: BackendEvent) {
+        let scope = match &self.caller_scope {
+            None => IsolationScope::Shared,
             Some(caller) => match caller.get() {
-                Some(scope) => Scope::Caller(*scope),
+                Some(scope) => IsolationScope::Caller(*scope),
                 None => return,
             },
         };
         let listener = self.listener.lock().0.as_ref().and_then(Weak::upgrade);
         if let Some(listener) = listener {
-            listener.heard(&self.backend, scope, event);
+            listener.on_event(&self.backend, scope, event);
         }
     }
 }

@@ -10,26 +10,26 @@ use tokio::time::timeout;
 use vmcp_domain::ProtocolVersion;
 use vmcp_wire::header;
 
-use crate::arriving::Arriving;
-use crate::body::{self, ERROR_BYTES_MAX};
+use crate::arriving::ResponseBody;
+use crate::body::{self, ERROR_BODY_BYTES_MAX};
 use crate::failure::Failure;
-use crate::held::Left;
-use crate::http::{HttpClient, Outbound, lay_over, put};
+use crate::held::SentFlag;
+use crate::http::{HttpClient, OutboundRequest, overwrite_headers, set_header};
 
 /// How long a message that nobody waits for may take (an answer to a question, a cancellation, a farewell).
-pub(crate) const ASIDE_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const ONE_WAY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Without it any content coding may come (RFC 9110, section 12.5.3).
-const PLAIN: (HeaderName, &str) = (ACCEPT_ENCODING, "identity");
+const ACCEPT_IDENTITY: (HeaderName, &str) = (ACCEPT_ENCODING, "identity");
 
 /// The endpoint.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     http: Arc<HttpClient>,
     uri: Uri,
-    posts: Arc<HeaderMap>,
-    gets: Arc<HeaderMap>,
-    deletes: Arc<HeaderMap>,
+    post_headers: Arc<HeaderMap>,
+    get_headers: Arc<HeaderMap>,
+    delete_headers: Arc<HeaderMap>,
 }
 
 impl Endpoint {
@@ -43,7 +43,7 @@ impl Endpoint {
         let mut headers = HeaderMap::new();
         // 2025-06-18 brought the header; before, nobody expects it.
         if let Some(version) = version.filter(|version| *version >= ProtocolVersion::V2025_06_18) {
-            put(&mut headers, header::PROTOCOL_VERSION, version.as_str());
+            set_header(&mut headers, header::PROTOCOL_VERSION, version.as_str());
         }
         if let Some(session) = session {
             let mut session = session.clone();
@@ -53,15 +53,19 @@ impl Endpoint {
         let with = |own: &[(HeaderName, &'static str)]| {
             let own = own.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
             let mut all: HeaderMap = own.collect();
-            lay_over(&mut all, &headers);
-            lay_over(&mut all, http.headers());
+            overwrite_headers(&mut all, &headers);
+            overwrite_headers(&mut all, http.headers());
             Arc::new(all)
         };
         let json = "application/json";
         Self {
-            posts: with(&[(CONTENT_TYPE, json), (ACCEPT, "application/json, text/event-stream"), PLAIN]),
-            gets: with(&[(ACCEPT, "text/event-stream"), PLAIN]),
-            deletes: with(&[]),
+            post_headers: with(&[
+                (CONTENT_TYPE, json),
+                (ACCEPT, "application/json, text/event-stream"),
+                ACCEPT_IDENTITY,
+            ]),
+            get_headers: with(&[(ACCEPT, "text/event-stream"), ACCEPT_IDENTITY]),
+            delete_headers: with(&[]),
             http: Arc::clone(http),
             uri,
         }
@@ -72,45 +76,45 @@ impl Endpoint {
         &self,
         message: Bytes,
         more: HeaderMap,
-    ) -> Result<(Response<Arriving>, Uri), Failure> {
-        self.send((Method::POST, &self.posts), more, message, Left::default()).await
+    ) -> Result<(Response<ResponseBody>, Uri), Failure> {
+        self.send((Method::POST, &self.post_headers), more, message, SentFlag::default()).await
     }
 
     /// The same, and sets `left` as soon as the backend may have got any of it.
-    pub(crate) async fn post_marked(
+    pub(crate) async fn post_tracked(
         &self,
         message: Bytes,
         more: HeaderMap,
-        left: Left,
-    ) -> Result<(Response<Arriving>, Uri), Failure> {
-        self.send((Method::POST, &self.posts), more, message, left).await
+        left: SentFlag,
+    ) -> Result<(Response<ResponseBody>, Uri), Failure> {
+        self.send((Method::POST, &self.post_headers), more, message, left).await
     }
 
     /// Posts a message that has no answer, and reads what comes back to its end, so that the connection is kept.
-    pub(crate) async fn post_aside(&self, message: Vec<u8>) -> Result<http::StatusCode, Failure> {
+    pub(crate) async fn post_one_way(&self, message: Vec<u8>) -> Result<http::StatusCode, Failure> {
         let posting = async {
             let (response, _) = self.post(message.into(), HeaderMap::new()).await?;
             let status = response.status();
             // A server may answer with a stream that never ends; what was said does not matter.
-            let _ = body::whole(response.into_body(), ERROR_BYTES_MAX).await;
+            let _ = body::read_whole(response.into_body(), ERROR_BODY_BYTES_MAX).await;
             Ok(status)
         };
-        let late = || Failure::broken(crate::failure::Class::Timeout, "no answer in time");
-        timeout(ASIDE_WAIT, posting).await.map_err(|_| late())?
+        let late = || Failure::indeterminate(crate::failure::FailureClass::Timeout, "no answer in time");
+        timeout(ONE_WAY_TIMEOUT, posting).await.map_err(|_| late())?
     }
 
     /// Opens a stream of events, from where `last_id` left off.
-    pub(crate) async fn get(&self, last_id: Option<&str>) -> Result<(Response<Arriving>, Uri), Failure> {
+    pub(crate) async fn get(&self, last_id: Option<&str>) -> Result<(Response<ResponseBody>, Uri), Failure> {
         let mut headers = HeaderMap::new();
         if let Some(id) = last_id {
-            put(&mut headers, header::LAST_EVENT_ID, id);
+            set_header(&mut headers, header::LAST_EVENT_ID, id);
         }
-        self.send((Method::GET, &self.gets), headers, Bytes::new(), Left::default()).await
+        self.send((Method::GET, &self.get_headers), headers, Bytes::new(), SentFlag::default()).await
     }
 
     /// Ends the session.
     pub(crate) async fn delete(&self) -> Result<(), Failure> {
-        self.send((Method::DELETE, &self.deletes), HeaderMap::new(), Bytes::new(), Left::default())
+        self.send((Method::DELETE, &self.delete_headers), HeaderMap::new(), Bytes::new(), SentFlag::default())
             .await
             .map(drop)
     }
@@ -120,9 +124,18 @@ impl Endpoint {
         (method, fixed): (Method, &Arc<HeaderMap>),
         headers: HeaderMap,
         body: Bytes,
-        left: Left,
-    ) -> Result<(Response<Arriving>, Uri), Failure> {
+        left: SentFlag,
+    ) -> Result<(Response<ResponseBody>, Uri), Failure> {
         let fixed = Arc::clone(fixed);
-        self.http.send(Outbound { method, uri: self.uri.clone(), fixed, headers, body, left }).await
+        self.http
+            .send(OutboundRequest {
+                method,
+                uri: self.uri.clone(),
+                base_headers: fixed,
+                headers,
+                body,
+                sent_flag: left,
+            })
+            .await
     }
 }

@@ -10,7 +10,7 @@ use vmcp_wire::jsonrpc::RpcError;
 
 /// The kind of a failure, as `/status` shows it: a label of bounded variety.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
+pub(crate) enum FailureClass {
     /// No connection could be made.
     Connect,
     /// No answer in time.
@@ -37,7 +37,7 @@ pub(crate) enum Class {
     Settings,
 }
 
-impl Class {
+impl FailureClass {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -63,15 +63,15 @@ pub(crate) enum Failure {
     Refused(RpcError),
     /// The request was refused unread because the connection is no longer known there. A new one is to be made,
     /// and the request may be sent again. What the backend said stands with it, if it said anything.
-    Stale(Class, Option<RpcError>),
+    StaleConnection(FailureClass, Option<RpcError>),
     /// The request certainly did not happen.
-    NotSent(Class, String),
+    NotSent(FailureClass, String),
     /// The request may have happened.
-    Broken(Class, String),
+    Indeterminate(FailureClass, String),
     /// Too much is under way at this backend already; nothing was sent.
     Overloaded,
     /// There is no room for another caller's connection; nothing was sent.
-    Full,
+    ConnectionsFull,
     /// The backend wants to be left alone for so long, and did nothing. What it said stands with it, if it said anything.
     Busy(Duration, Option<RpcError>),
     /// It has said so before, and nothing was sent.
@@ -79,35 +79,37 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn not_sent(class: Class, cause: impl fmt::Display) -> Self {
+    pub(crate) fn not_sent(class: FailureClass, cause: impl fmt::Display) -> Self {
         Self::NotSent(class, cause.to_string())
     }
 
-    pub(crate) fn broken(class: Class, cause: impl fmt::Display) -> Self {
-        Self::Broken(class, cause.to_string())
+    pub(crate) fn indeterminate(class: FailureClass, cause: impl fmt::Display) -> Self {
+        Self::Indeterminate(class, cause.to_string())
     }
 
     /// One request failed, which says nothing about others on the connection: it was refused, also for lack of a scope or
     /// because it came too soon, or its answer is late, malformed, too large or an HTTP error.
-    pub(crate) fn spares_the_connection(&self) -> bool {
-        use Class::{Auth, Protocol, Status, Timeout, TooLarge};
+    pub(crate) fn is_connection_usable(&self) -> bool {
+        use FailureClass::{Auth, Protocol, Status, Timeout, TooLarge};
         matches!(
             self,
             Self::Refused(_)
                 | Self::Busy(..)
                 | Self::Paused(_)
                 | Self::NotSent(Auth | Status, _)
-                | Self::Broken(Protocol | Status | Timeout | TooLarge, _)
+                | Self::Indeterminate(Protocol | Status | Timeout | TooLarge, _)
         )
     }
 
     /// The class for `/status`.
-    pub(crate) fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> FailureClass {
         match self {
-            Self::Refused(_) => Class::Protocol,
-            Self::Stale(class, _) | Self::NotSent(class, _) | Self::Broken(class, _) => *class,
-            Self::Overloaded | Self::Full => Class::Timeout,
-            Self::Busy(..) | Self::Paused(_) => Class::Status,
+            Self::Refused(_) => FailureClass::Protocol,
+            Self::StaleConnection(class, _) | Self::NotSent(class, _) | Self::Indeterminate(class, _) => {
+                *class
+            }
+            Self::Overloaded | Self::ConnectionsFull => FailureClass::Timeout,
+            Self::Busy(..) | Self::Paused(_) => FailureClass::Status,
         }
     }
 
@@ -115,33 +117,33 @@ impl Failure {
     pub(crate) fn into_error(self, backend: &BackendId) -> Error {
         let backend = backend.clone();
         match self {
-            Self::Refused(error) | Self::Stale(_, Some(error)) | Self::Busy(_, Some(error)) => {
+            Self::Refused(error) | Self::StaleConnection(_, Some(error)) | Self::Busy(_, Some(error)) => {
                 Error::BackendRefused {
                     backend,
                     error: RelayedError { code: error.code, message: error.message, data: error.data },
                 }
             }
-            Self::Stale(class, None) => Error::BackendUnavailable {
+            Self::StaleConnection(class, None) => Error::BackendUnavailable {
                 backend,
                 cause: Cause::new(format_args!("{}: the connection is not known there", class.as_str())),
                 was_read: true,
             },
-            Self::NotSent(Class::Auth, cause) => {
-                let cause = Cause::new(format_args!("{}: {cause}", Class::Auth.as_str()));
+            Self::NotSent(FailureClass::Auth, cause) => {
+                let cause = Cause::new(format_args!("{}: {cause}", FailureClass::Auth.as_str()));
                 Error::BackendUnauthorized { backend, cause }
             }
             Self::NotSent(class, cause) => Error::BackendUnavailable {
                 backend,
                 cause: Cause::new(format_args!("{}: {cause}", class.as_str())),
                 // It answered with a status that says that it did nothing.
-                was_read: matches!(class, Class::Status | Class::Redirect),
+                was_read: matches!(class, FailureClass::Status | FailureClass::Redirect),
             },
-            Self::Broken(class, cause) => Error::BackendFailed {
+            Self::Indeterminate(class, cause) => Error::BackendFailed {
                 backend,
                 cause: Cause::new(format_args!("{}: {cause}", class.as_str())),
             },
             Self::Overloaded => Error::Overloaded,
-            Self::Full => Error::BackendFull { backend },
+            Self::ConnectionsFull => Error::BackendFull { backend },
             Self::Busy(retry_after, None) => Error::BackendBusy { backend, retry_after, was_read: true },
             Self::Paused(retry_after) => Error::BackendBusy { backend, retry_after, was_read: false },
         }
@@ -152,17 +154,17 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(error) => write!(f, "refused with code {}", error.code),
-            Self::Stale(..) => f.write_str("the connection is not known there"),
-            Self::NotSent(_, cause) | Self::Broken(_, cause) => f.write_str(cause),
+            Self::StaleConnection(..) => f.write_str("the connection is not known there"),
+            Self::NotSent(_, cause) | Self::Indeterminate(_, cause) => f.write_str(cause),
             Self::Overloaded => f.write_str("too much is under way"),
-            Self::Full => f.write_str("there is no room for another caller's connection"),
+            Self::ConnectionsFull => f.write_str("there is no room for another caller's connection"),
             Self::Busy(..) | Self::Paused(_) => f.write_str("it wants to be left alone for a while"),
         }
     }
 }
 
 /// An error with its sources in one line: HTTP libraries put the telling part last.
-pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn error_chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

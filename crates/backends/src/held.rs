@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
 use vmcp_domain::WorkHold;
 
-use crate::patience::Patience;
+use crate::patience::TimeBudget;
 
 /// Whether the backend may have got any part of a request.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Left(Arc<AtomicBool>);
+pub(crate) struct SentFlag(Arc<AtomicBool>);
 
-impl Left {
+impl SentFlag {
     /// From now on it may have.
     pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Release);
@@ -26,26 +26,26 @@ impl Left {
 
 /// What is kept for one call while the backend works on it.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+pub(crate) struct CallHold {
     hold: WorkHold,
-    patience: Arc<Patience>,
+    time_budget: Arc<TimeBudget>,
     /// Whether the backend may have got any of the request.
-    pub(crate) left: Left,
+    pub(crate) sent_flag: SentFlag,
 }
 
-impl Held {
-    pub(crate) fn new(hold: WorkHold, patience: Arc<Patience>) -> Self {
-        Self { hold, patience, left: Left::default() }
+impl CallHold {
+    pub(crate) fn new(hold: WorkHold, patience: Arc<TimeBudget>) -> Self {
+        Self { hold, time_budget: patience, sent_flag: SentFlag::default() }
     }
 
     /// Keeps the hold until `end` or until the time of the call is over. Without a runtime it is let go at once.
     pub(crate) fn keep_until(self, end: impl Future<Output = ()> + Send + 'static) {
-        let Self { hold, patience, .. } = self;
+        let Self { hold, time_budget: patience, .. } = self;
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 tokio::select! {
                     () = end => {}
-                    () = patience.spent() => {}
+                    () = patience.wait_until_expired() => {}
                 }
                 drop(hold);
             });

@@ -53,17 +53,17 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{Backend, BackendId};
 
-use crate::per_caller::ProcessRoom;
+use crate::per_caller::ProcessSlots;
 use crate::policy::{BackendPolicy, ProcessPolicy, Transport};
-use crate::remote::Remote;
-use crate::supervisor::Shared;
+use crate::remote::RemoteBackend;
+use crate::supervisor::SupervisedConnection;
 
-pub use crate::child::{Environment, Launcher, adopt_orphans, start_child_if_asked};
+pub use crate::child::{Environment, Launcher, adopt_orphans, exec_child_if_requested};
 pub use crate::tls::check_ca_bundle;
 
 /// How the gateway introduces itself to backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GatewayIdentity {
+pub struct ClientInfo {
     /// Its name.
     pub name: String,
     /// Its program version.
@@ -75,10 +75,10 @@ const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
 
 /// Every backend of a gateway, each kept connected by its own supervisor until [`Backends::shutdown`].
 pub struct Backends {
-    backends: Vec<(Arc<Shared>, Arc<dyn Backend>)>,
+    backends: Vec<(Arc<SupervisedConnection>, Arc<dyn Backend>)>,
     tasks: TaskTracker,
     /// Takes processes that children left behind off the system's table once they have ended.
-    reaping: AbortHandle,
+    reaper_task: AbortHandle,
 }
 
 impl fmt::Debug for Backends {
@@ -94,17 +94,13 @@ impl Backends {
     /// # Panics
     /// Outside a tokio runtime.
     #[must_use]
-    pub fn start(
-        policies: Vec<BackendPolicy>,
-        identity: &GatewayIdentity,
-        processes: &ProcessPolicy,
-    ) -> Self {
+    pub fn start(policies: Vec<BackendPolicy>, identity: &ClientInfo, processes: &ProcessPolicy) -> Self {
         let tasks = TaskTracker::new();
-        let room = ProcessRoom::new(processes.count_max);
+        let room = ProcessSlots::new(processes.count_max);
         let backends = policies
             .into_iter()
             .map(|policy| {
-                let shared = Shared::new(
+                let shared = SupervisedConnection::new(
                     policy,
                     identity.clone(),
                     processes.clone(),
@@ -112,19 +108,19 @@ impl Backends {
                     tasks.clone(),
                 );
                 // Its place outlives every task of the backend.
-                let place =
-                    matches!(shared.policy.transport, Transport::Stdio(_)).then(|| room.take_always());
+                let place = matches!(shared.policy.transport, Transport::Stdio(_))
+                    .then(|| room.acquire_unconditionally());
                 let running = Arc::clone(&shared);
                 tasks.spawn(async move {
                     supervisor::run(running).await;
                     drop(place);
                 });
-                let backend: Arc<dyn Backend> = Arc::new(Remote::new(Arc::clone(&shared)));
+                let backend: Arc<dyn Backend> = Arc::new(RemoteBackend::new(Arc::clone(&shared)));
                 (shared, backend)
             })
             .collect();
         let reaping = tokio::spawn(child::reap_orphans()).abort_handle();
-        Self { backends, tasks, reaping }
+        Self { backends, tasks, reaper_task: reaping }
     }
 
     /// Every backend, in the order of their policies.
@@ -160,6 +156,6 @@ impl Drop for Backends {
         for (shared, _) in &self.backends {
             shared.stop.cancel();
         }
-        self.reaping.abort();
+        self.reaper_task.abort();
     }
 }

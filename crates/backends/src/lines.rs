@@ -6,30 +6,30 @@ use bytes::Bytes;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use crate::large_buffer::{LARGE_BYTES, LargeBuffer};
-use crate::pace::Pace;
+use crate::pace::ReadThrottle;
 
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// How much is kept of a line that is too long.
-const CUT_BYTES: usize = 4 << 10;
+const TRUNCATED_BYTES: usize = 4 << 10;
 
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     /// Its bytes, without the line ending.
-    Whole(Bytes),
+    Complete(Bytes),
     /// The start of a line that was longer than allowed; the rest has been skipped.
-    Cut(Bytes),
+    Truncated(Bytes),
 }
 
 /// What has been read of one line. Long ones are kept in memory of their own, which the system gets back.
 #[derive(Default)]
-struct Held {
+struct LineBuffer {
     small: Vec<u8>,
     large: Option<LargeBuffer>,
 }
 
-impl Held {
+impl LineBuffer {
     fn len(&self) -> usize {
         self.large.as_ref().map_or(self.small.len(), LargeBuffer::len)
     }
@@ -51,9 +51,9 @@ impl Held {
     }
 
     /// Keeps the start alone.
-    fn cut(&mut self) {
+    fn truncate(&mut self) {
         let start = self.as_ref();
-        let start = start.get(..CUT_BYTES).unwrap_or(start).to_vec();
+        let start = start.get(..TRUNCATED_BYTES).unwrap_or(start).to_vec();
         *self = Self { small: start, large: None };
     }
 
@@ -65,7 +65,7 @@ impl Held {
     }
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for LineBuffer {
     fn as_ref(&self) -> &[u8] {
         self.large.as_ref().map_or(&self.small, AsRef::as_ref)
     }
@@ -73,21 +73,25 @@ impl AsRef<[u8]> for Held {
 
 /// Reads lines.
 #[derive(Debug)]
-pub(crate) struct Lines<R> {
+pub(crate) struct LineReader<R> {
     reader: BufReader<R>,
     bytes_max: usize,
     /// For what is skipped of a line that is too long.
-    pace: Pace,
+    throttle: ReadThrottle,
 }
 
-impl<R: AsyncRead + Unpin> Lines<R> {
+impl<R: AsyncRead + Unpin> LineReader<R> {
     pub(crate) fn new(reader: R, bytes_max: usize) -> Self {
-        Self { reader: BufReader::with_capacity(BUFFER_BYTES, reader), bytes_max, pace: Pace::new() }
+        Self {
+            reader: BufReader::with_capacity(BUFFER_BYTES, reader),
+            bytes_max,
+            throttle: ReadThrottle::new(),
+        }
     }
 
     /// The next line; `None` at the end. A last line without an ending counts.
-    pub(crate) async fn next(&mut self) -> io::Result<Option<Line>> {
-        let (mut line, mut cut, mut ended, mut seen) = (Held::default(), false, false, false);
+    pub(crate) async fn next_line(&mut self) -> io::Result<Option<Line>> {
+        let (mut line, mut cut, mut ended, mut seen) = (LineBuffer::default(), false, false, false);
         while !ended {
             let chunk = self.reader.fill_buf().await?;
             if chunk.is_empty() {
@@ -102,13 +106,13 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 line.extend(piece.get(..room).unwrap_or(piece), self.bytes_max)?;
                 if piece.len() > room {
                     cut = true;
-                    line.cut();
+                    line.truncate();
                 }
             }
             let used = piece.len() + usize::from(ended);
             self.reader.consume(used);
             if cut {
-                self.pace.keep(used).await;
+                self.throttle.record(used).await;
             }
         }
         if !seen {
@@ -116,9 +120,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
         let line = line.freeze();
         if cut {
-            return Ok(Some(Line::Cut(line)));
+            return Ok(Some(Line::Truncated(line)));
         }
-        Ok(Some(Line::Whole(match line.as_ref() {
+        Ok(Some(Line::Complete(match line.as_ref() {
             [start @ .., b'\r'] => line.slice(..start.len()),
             _ => line,
         })))
@@ -131,12 +135,12 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_bounded() {
-        let mut lines = Lines::new(&b"a\r\n\n12345678\n1234\nend"[..], 4);
+        let mut lines = LineReader::new(&b"a\r\n\n12345678\n1234\nend"[..], 4);
         let mut found = Vec::new();
-        while let Some(line) = lines.next().await.unwrap() {
+        while let Some(line) = lines.next_line().await.unwrap() {
             found.push(match line {
-                Line::Whole(line) => String::from_utf8(line.to_vec()).unwrap(),
-                Line::Cut(line) => format!("{}…", String::from_utf8(line.to_vec()).unwrap()),
+                Line::Complete(line) => String::from_utf8(line.to_vec()).unwrap(),
+                Line::Truncated(line) => format!("{}…", String::from_utf8(line.to_vec()).unwrap()),
             });
         }
         assert_eq!(found, ["a", "", "1234…", "1234", "end"]);
@@ -146,10 +150,10 @@ mod tests {
     async fn long_lines_are_whole_or_give_their_memory_back() {
         let long = vec![b'x'; 3 * LARGE_BYTES];
         let text = [&long[..], b"\n", &long, b"yz\nend\r\n"].concat();
-        let mut lines = Lines::new(&text[..], long.len());
-        assert_eq!(lines.next().await.unwrap(), Some(Line::Whole(Bytes::from(long))));
-        let Some(Line::Cut(start)) = lines.next().await.unwrap() else { panic!("it is too long") };
-        assert_eq!(start.len(), CUT_BYTES);
-        assert_eq!(lines.next().await.unwrap(), Some(Line::Whole(Bytes::from_static(b"end"))));
+        let mut lines = LineReader::new(&text[..], long.len());
+        assert_eq!(lines.next_line().await.unwrap(), Some(Line::Complete(Bytes::from(long))));
+        let Some(Line::Truncated(start)) = lines.next_line().await.unwrap() else { panic!("it is too long") };
+        assert_eq!(start.len(), TRUNCATED_BYTES);
+        assert_eq!(lines.next_line().await.unwrap(), Some(Line::Complete(Bytes::from_static(b"end"))));
     }
 }

@@ -7,13 +7,13 @@ use http::HeaderMap;
 use vmcp_domain::{BoxFuture, Json};
 
 use crate::failure::Failure;
-use crate::flights::{Flights, Ticket};
-use crate::held::Held;
-use crate::life::Lifeline;
+use crate::flights::{PendingRequests, RequestHandle};
+use crate::held::CallHold;
+use crate::life::CloseSignal;
 
 /// One request, ready to travel.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub(crate) struct McpRequest {
     /// The method.
     pub(crate) method: &'static str,
     /// The tool, prompt or resource, for transports that repeat it in a header.
@@ -23,31 +23,35 @@ pub(crate) struct Request {
     /// Further headers, for transports that have headers.
     pub(crate) headers: HeaderMap,
     /// True when asking twice does no harm.
-    pub(crate) repeatable: bool,
+    pub(crate) is_idempotent: bool,
     /// True for requests that stay open for as long as the connection lives.
-    pub(crate) endless: bool,
+    pub(crate) is_long_lived: bool,
     /// What is kept while the backend may be working on it.
-    pub(crate) held: Option<Held>,
+    pub(crate) hold: Option<CallHold>,
 }
 
-impl Request {
+impl McpRequest {
     /// A request of the gateway itself.
-    pub(crate) fn upkeep(method: &'static str, params: Json) -> Self {
+    pub(crate) fn maintenance(method: &'static str, params: Json) -> Self {
         let headers = HeaderMap::new();
-        Self { method, name: None, params, headers, repeatable: true, endless: false, held: None }
+        Self { method, name: None, params, headers, is_idempotent: true, is_long_lived: false, hold: None }
     }
 }
 
 /// A connection as its transport sees it.
 pub(crate) trait Link: Send + Sync {
     /// The requests under way.
-    fn flights(&self) -> &Arc<Flights>;
+    fn pending_requests(&self) -> &Arc<PendingRequests>;
     /// When the connection ends.
-    fn life(&self) -> &Lifeline;
+    fn close_signal(&self) -> &CloseSignal;
     /// True when the backend may keep state for this connection: it runs for it, or has given it a session.
-    fn keeps_state(&self) -> bool;
+    fn is_stateful(&self) -> bool;
     /// Sends a request and waits for its outcome. Dropping the future cancels the request at the backend.
-    fn exchange<'a>(&'a self, ticket: &'a Ticket, request: Request) -> BoxFuture<'a, Result<Json, Failure>>;
+    fn exchange<'a>(
+        &'a self,
+        ticket: &'a RequestHandle,
+        request: McpRequest,
+    ) -> BoxFuture<'a, Result<Json, Failure>>;
     /// Ends the connection in good order, within `grace`.
     fn close(&self, grace: Duration) -> BoxFuture<'_, ()>;
 }

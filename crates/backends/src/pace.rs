@@ -13,25 +13,25 @@ const WINDOW: Duration = Duration::from_millis(200);
 
 /// What has been said in the present window.
 #[derive(Debug)]
-pub(crate) struct Pace {
-    began: Instant,
+pub(crate) struct ReadThrottle {
+    window_start: Instant,
     bytes: usize,
     messages: usize,
 }
 
-impl Pace {
+impl ReadThrottle {
     pub(crate) fn new() -> Self {
-        Self { began: Instant::now(), bytes: 0, messages: 0 }
+        Self { window_start: Instant::now(), bytes: 0, messages: 0 }
     }
 
     /// Counts something said, and waits where that is too much. What has been counted stays so when this is dropped.
-    pub(crate) async fn keep(&mut self, bytes: usize) {
+    pub(crate) async fn record(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.messages += 1;
         if self.bytes < BYTES_MAX && self.messages < MESSAGES_MAX {
             return;
         }
-        let left = WINDOW.saturating_sub(self.began.elapsed());
+        let left = WINDOW.saturating_sub(self.window_start.elapsed());
         if !left.is_zero() {
             sleep(left).await;
         }
@@ -45,19 +45,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_is_slowed_down_and_a_burst_is_not() {
-        let mut pace = Pace::new();
+        let mut pace = ReadThrottle::new();
         let start = Instant::now();
         for _ in 0..MESSAGES_MAX - 1 {
-            pace.keep(10).await;
+            pace.record(10).await;
         }
         assert!(start.elapsed().is_zero());
         for _ in 0..MESSAGES_MAX * 10 {
-            pace.keep(10).await;
+            pace.record(10).await;
         }
         assert_eq!(start.elapsed(), WINDOW * 10);
-        let (start, mut pace) = (Instant::now(), Pace::new());
+        let (start, mut pace) = (Instant::now(), ReadThrottle::new());
         for _ in 0..100 {
-            pace.keep(64 << 10).await;
+            pace.record(64 << 10).await;
         }
         assert_eq!(start.elapsed(), WINDOW * 3);
     }

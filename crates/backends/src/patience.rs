@@ -11,31 +11,31 @@ use vmcp_domain::{
     Members, Question, QuestionKind,
 };
 
-use crate::sync::Guarded;
+use crate::sync::UnpoisonedMutex;
 
 /// The longest a client may think about one question.
-const QUESTION_WAIT_MAX: Duration = Duration::from_secs(600);
+const QUESTION_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
 /// The clock of one call.
 #[derive(Debug)]
-pub(crate) struct Patience {
-    hard: Option<Instant>,
-    allowed: Duration,
+pub(crate) struct TimeBudget {
+    deadline: Option<Instant>,
+    call_timeout: Duration,
     /// Progress puts the end off until this much of the call's own time has passed.
-    longest: Duration,
-    clock: Guarded<Clock>,
+    call_timeout_max: Duration,
+    state: UnpoisonedMutex<BudgetState>,
     changed: Notify,
 }
 
 #[derive(Debug)]
-struct Clock {
-    began: Instant,
-    due: Instant,
-    asking: usize,
-    stopped: Instant,
+struct BudgetState {
+    started_at: Instant,
+    expires_at: Instant,
+    open_questions: usize,
+    paused_at: Instant,
 }
 
-impl Patience {
+impl TimeBudget {
     /// Runs from now for `allowed`, with progress for `longest`, never beyond `deadline`.
     pub(crate) fn new(
         allowed: Duration,
@@ -44,25 +44,30 @@ impl Patience {
     ) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
-            hard: deadline.map(Instant::from_std),
-            allowed,
-            longest: longest.max(allowed),
-            clock: Guarded::new(Clock { began: now, due: now + allowed, asking: 0, stopped: now }),
+            deadline: deadline.map(Instant::from_std),
+            call_timeout: allowed,
+            call_timeout_max: longest.max(allowed),
+            state: UnpoisonedMutex::new(BudgetState {
+                started_at: now,
+                expires_at: now + allowed,
+                open_questions: 0,
+                paused_at: now,
+            }),
             changed: Notify::new(),
         })
     }
 
     /// Waits until there is no more time.
-    pub(crate) async fn spent(&self) {
+    pub(crate) async fn wait_until_expired(&self) {
         loop {
             // Pauses only put the end off, so nobody has to tell of one before the end as it is now.
-            let due = self.clock.lock().due;
-            sleep_until(earlier(due, self.hard)).await;
+            let due = self.state.lock().expires_at;
+            sleep_until(earlier(due, self.deadline)).await;
             let changed = self.changed.notified();
-            match self.look(Instant::now()) {
-                State::Spent => return,
-                State::Runs => {}
-                State::Stands => match self.hard {
+            match self.status_at(Instant::now()) {
+                BudgetStatus::Expired => return,
+                BudgetStatus::Running => {}
+                BudgetStatus::Paused => match self.deadline {
                     None => changed.await,
                     Some(hard) => tokio::select! {
                         () = sleep_until(hard) => return,
@@ -75,51 +80,51 @@ impl Patience {
 
     /// The backend has reported progress: it has as much time again.
     fn extend(&self) {
-        let mut clock = self.clock.lock();
-        let longest = clock.began + self.longest;
-        clock.due = clock.due.max((Instant::now() + self.allowed).min(longest));
+        let mut clock = self.state.lock();
+        let longest = clock.started_at + self.call_timeout_max;
+        clock.expires_at = clock.expires_at.max((Instant::now() + self.call_timeout).min(longest));
     }
 
     /// What is told when the time has passed.
-    pub(crate) fn fault(&self, backend: &BackendId) -> Error {
-        if self.hard.is_some_and(|hard| hard <= Instant::now()) {
+    pub(crate) fn timeout_error(&self, backend: &BackendId) -> Error {
+        if self.deadline.is_some_and(|hard| hard <= Instant::now()) {
             return Error::DeadlineExceeded;
         }
-        let clock = self.clock.lock();
-        Error::BackendTimedOut { backend: backend.clone(), after: clock.due - clock.began }
+        let clock = self.state.lock();
+        Error::BackendTimedOut { backend: backend.clone(), after: clock.expires_at - clock.started_at }
     }
 
-    fn look(&self, now: Instant) -> State {
-        let clock = self.clock.lock();
-        if self.hard.is_some_and(|hard| hard <= now) {
-            State::Spent
-        } else if clock.asking > 0 {
-            State::Stands
-        } else if clock.due <= now {
-            State::Spent
+    fn status_at(&self, now: Instant) -> BudgetStatus {
+        let clock = self.state.lock();
+        if self.deadline.is_some_and(|hard| hard <= now) {
+            BudgetStatus::Expired
+        } else if clock.open_questions > 0 {
+            BudgetStatus::Paused
+        } else if clock.expires_at <= now {
+            BudgetStatus::Expired
         } else {
-            State::Runs
+            BudgetStatus::Running
         }
     }
 
-    fn stop(self: &Arc<Self>) -> Asking {
-        let mut clock = self.clock.lock();
-        if clock.asking == 0 {
-            clock.stopped = Instant::now();
+    fn pause(self: &Arc<Self>) -> PauseGuard {
+        let mut clock = self.state.lock();
+        if clock.open_questions == 0 {
+            clock.paused_at = Instant::now();
         }
-        clock.asking += 1;
+        clock.open_questions += 1;
         drop(clock);
         self.changed.notify_waiters();
-        Asking(Arc::clone(self))
+        PauseGuard(Arc::clone(self))
     }
 }
 
 /// What the clock shows at a moment.
-enum State {
-    Runs,
+enum BudgetStatus {
+    Running,
     /// The client is being asked.
-    Stands,
-    Spent,
+    Paused,
+    Expired,
 }
 
 fn earlier(one: Instant, other: Option<Instant>) -> Instant {
@@ -127,16 +132,16 @@ fn earlier(one: Instant, other: Option<Instant>) -> Instant {
 }
 
 /// While it lives the clock stands still.
-struct Asking(Arc<Patience>);
+struct PauseGuard(Arc<TimeBudget>);
 
-impl Drop for Asking {
+impl Drop for PauseGuard {
     fn drop(&mut self) {
-        let mut clock = self.0.clock.lock();
-        clock.asking -= 1;
-        if clock.asking == 0 {
-            let paused = clock.stopped.elapsed();
-            clock.due += paused;
-            clock.began += paused;
+        let mut clock = self.0.state.lock();
+        clock.open_questions -= 1;
+        if clock.open_questions == 0 {
+            let paused = clock.paused_at.elapsed();
+            clock.expires_at += paused;
+            clock.started_at += paused;
         }
         drop(clock);
         self.0.changed.notify_waiters();
@@ -145,40 +150,40 @@ impl Drop for Asking {
 
 /// The client of one call, with the call's clock held while it is asked.
 #[derive(Debug)]
-pub(crate) struct TimedPort {
+pub(crate) struct TimedClientPort {
     inner: Arc<dyn ClientPort>,
-    patience: Arc<Patience>,
+    time_budget: Arc<TimeBudget>,
     /// What the client was asked and had not declared, first.
-    lacked: OnceLock<QuestionKind>,
+    missing_capability: OnceLock<QuestionKind>,
 }
 
-impl TimedPort {
-    pub(crate) fn new(inner: Arc<dyn ClientPort>, patience: Arc<Patience>) -> Arc<Self> {
-        Arc::new(Self { inner, patience, lacked: OnceLock::new() })
+impl TimedClientPort {
+    pub(crate) fn new(inner: Arc<dyn ClientPort>, patience: Arc<TimeBudget>) -> Arc<Self> {
+        Arc::new(Self { inner, time_budget: patience, missing_capability: OnceLock::new() })
     }
 
     /// Whether the client declared what a question needs. If not, that is what it lacked.
     pub(crate) fn can_be_asked(&self, question: &Question) -> bool {
-        let can = self.inner.capabilities().allows_question(question);
+        let can = self.inner.capabilities().supports_question(question);
         if !can {
-            let _ = self.lacked.set(question.kind);
+            let _ = self.missing_capability.set(question.kind);
         }
         can
     }
 
     /// The capability that a question needed and the client has not.
-    pub(crate) fn lacked(&self) -> Option<QuestionKind> {
-        self.lacked.get().copied()
+    pub(crate) fn missing_capability(&self) -> Option<QuestionKind> {
+        self.missing_capability.get().copied()
     }
 }
 
-impl ClientPort for TimedPort {
+impl ClientPort for TimedClientPort {
     fn wants_progress(&self) -> bool {
         self.inner.wants_progress()
     }
 
     fn progress(&self, params: Members) {
-        self.patience.extend();
+        self.time_budget.extend();
         self.inner.progress(params);
     }
 
@@ -190,8 +195,8 @@ impl ClientPort for TimedPort {
         self.inner.log(level, params);
     }
 
-    fn visited(&self, params: Members) {
-        self.inner.visited(params);
+    fn elicitation_complete(&self, params: Members) {
+        self.inner.elicitation_complete(params);
     }
 
     fn capabilities(&self) -> &ClientCapabilities {
@@ -204,11 +209,11 @@ impl ClientPort for TimedPort {
 
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
         Box::pin(async move {
-            let _asking = self.patience.stop();
-            let asking = timeout(QUESTION_WAIT_MAX, self.inner.ask(question));
+            let _asking = self.time_budget.pause();
+            let asking = timeout(QUESTION_TIMEOUT_MAX, self.inner.ask(question));
             let answer = asking.await.unwrap_or(Err(AskError::Unreachable));
             if let Err(AskError::Unsupported(kind)) = &answer {
-                let _ = self.lacked.set(*kind);
+                let _ = self.missing_capability.set(*kind);
             }
             answer
         })
@@ -222,11 +227,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_clock_stands_still_while_the_client_is_asked() {
         let start = Instant::now();
-        let patience = Patience::new(Duration::from_secs(10), Duration::ZERO, None);
-        let asking = patience.stop();
+        let patience = TimeBudget::new(Duration::from_secs(10), Duration::ZERO, None);
+        let asking = patience.pause();
         let waiting = tokio::spawn({
             let patience = Arc::clone(&patience);
-            async move { patience.spent().await }
+            async move { patience.wait_until_expired().await }
         });
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(!waiting.is_finished());
@@ -238,10 +243,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn progress_puts_the_end_off_up_to_a_bound() {
         let start = Instant::now();
-        let patience = Patience::new(Duration::from_secs(10), Duration::from_secs(60), None);
+        let patience = TimeBudget::new(Duration::from_secs(10), Duration::from_secs(60), None);
         let waiting = tokio::spawn({
             let patience = Arc::clone(&patience);
-            async move { patience.spent().await }
+            async move { patience.wait_until_expired().await }
         });
         for _ in 0..5 {
             tokio::time::sleep(Duration::from_secs(9)).await;
@@ -252,7 +257,7 @@ mod tests {
         patience.extend();
         waiting.await.unwrap();
         assert_eq!(start.elapsed().as_secs(), 60);
-        let fault = patience.fault(&"b".into());
+        let fault = patience.timeout_error(&"b".into());
         assert_eq!(
             fault.to_string(),
             "backend `b` did not answer within 60 s; `timeout` of the backend or `operational.timeouts` allows more"
@@ -263,9 +268,9 @@ mod tests {
     async fn the_deadline_is_never_moved() {
         let start = Instant::now();
         let deadline = std::time::Instant::now() + Duration::from_secs(3);
-        let patience = Patience::new(Duration::from_secs(10), Duration::ZERO, Some(deadline));
-        let _asking = patience.stop();
-        patience.spent().await;
+        let patience = TimeBudget::new(Duration::from_secs(10), Duration::ZERO, Some(deadline));
+        let _asking = patience.pause();
+        patience.wait_until_expired().await;
         assert!(start.elapsed() <= Duration::from_secs(4));
     }
 }

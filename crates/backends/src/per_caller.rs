@@ -17,21 +17,21 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
-use vmcp_domain::{BackendEvent, CallContext, Caller, CallerScope, Origin, Scope, SilentClient};
+use vmcp_domain::{BackendEvent, CallContext, CallOrigin, Caller, CallerScope, IsolationScope, SilentClient};
 
 pub(crate) use self::key::ConnectionKey;
 use self::key::Owner;
-pub(crate) use self::processes::ProcessRoom;
-use self::spare::Spare;
-use self::start_rate::StartRate;
-use crate::bearing::{self, Holder};
-use crate::failure::{Class, Failure};
+pub(crate) use self::processes::ProcessSlots;
+use self::spare::SpareProcess;
+use self::start_rate::StartRateLimiter;
+use crate::bearing::{self, AuthenticatedCaller};
+use crate::failure::{Failure, FailureClass};
 use crate::policy::{CallerBounds, Credentials, Isolation, Transport};
-use crate::supervisor::{Phase, Shared, ready};
-use crate::sync::Guarded;
+use crate::supervisor::{Phase, SupervisedConnection, wait_until_ready};
+use crate::sync::UnpoisonedMutex;
 
 /// How often connections that have been idle too long, or whose client has ended, are looked for.
-const SWEEP_WAIT: Duration = Duration::from_secs(5);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// How fast processes are started: at once, and how far apart after that.
 const PROCESS_BURST: u32 = 8;
 const PROCESS_INTERVAL: Duration = Duration::from_millis(250);
@@ -50,110 +50,110 @@ pub(crate) enum Grouping {
 /// The connections of single callers to one backend.
 pub(crate) struct CallerConnections {
     /// The backend's own connection, for requests that belong to no caller.
-    main: Arc<Shared>,
+    main: Arc<SupervisedConnection>,
     grouping: Grouping,
     bounds: CallerBounds,
-    table: Guarded<HashMap<ConnectionKey, CallerConnection>>,
+    connections: UnpoisonedMutex<HashMap<ConnectionKey, CallerConnection>>,
     /// The room for processes, where each connection is one.
-    processes: Option<Arc<ProcessRoom>>,
-    spare: Guarded<Option<Spare>>,
+    process_slots: Option<Arc<ProcessSlots>>,
+    spare: UnpoisonedMutex<Option<SpareProcess>>,
     spare_taken: Notify,
-    starts: StartRate,
-    freed: Arc<Notify>,
+    start_limiter: StartRateLimiter,
+    slot_freed: Arc<Notify>,
     /// Where connections live: who asks for one may be on a thread that ends before its session is ended.
     runtime: Handle,
 }
 
 struct CallerConnection {
-    shared: Arc<Shared>,
+    supervised: Arc<SupervisedConnection>,
     scope: CallerScope,
     owner: Owner,
-    users: Arc<Users>,
+    usage: Arc<ConnectionUsage>,
 }
 
 /// The requests that use a connection now.
-struct Users {
-    count: AtomicU32,
-    freed: Arc<Notify>,
+struct ConnectionUsage {
+    in_use: AtomicU32,
+    slot_freed: Arc<Notify>,
     /// When the last request that used it ended.
-    released: Guarded<Instant>,
+    released_at: UnpoisonedMutex<Instant>,
 }
 
 impl CallerConnection {
-    fn is_free(&self) -> bool {
-        self.users.count.load(Ordering::Relaxed) == 0 && self.shared.wanted.borrow().is_empty()
+    fn is_idle(&self) -> bool {
+        self.usage.in_use.load(Ordering::Relaxed) == 0 && self.supervised.subscriptions.borrow().is_empty()
     }
 
     /// Since when nobody has used it.
     fn idle_since(&self) -> Instant {
-        *self.users.released.lock()
+        *self.usage.released_at.lock()
     }
 
-    fn take(&mut self) -> ConnectionRef {
-        self.users.count.fetch_add(1, Ordering::Relaxed);
-        ConnectionRef { shared: Arc::clone(&self.shared), users: Some(Arc::clone(&self.users)) }
+    fn acquire(&mut self) -> ConnectionRef {
+        self.usage.in_use.fetch_add(1, Ordering::Relaxed);
+        ConnectionRef { supervised: Arc::clone(&self.supervised), usage: Some(Arc::clone(&self.usage)) }
     }
 }
 
 /// A connection in use: it is not ended as long as this is held.
 pub(crate) struct ConnectionRef {
-    shared: Arc<Shared>,
-    users: Option<Arc<Users>>,
+    supervised: Arc<SupervisedConnection>,
+    usage: Option<Arc<ConnectionUsage>>,
 }
 
 impl ConnectionRef {
     /// The backend's own connection, which does not end.
-    pub(crate) fn of_main(shared: &Arc<Shared>) -> Self {
-        Self { shared: Arc::clone(shared), users: None }
+    pub(crate) fn main(shared: &Arc<SupervisedConnection>) -> Self {
+        Self { supervised: Arc::clone(shared), usage: None }
     }
 }
 
 impl Deref for ConnectionRef {
-    type Target = Shared;
+    type Target = SupervisedConnection;
 
-    fn deref(&self) -> &Shared {
-        &self.shared
+    fn deref(&self) -> &SupervisedConnection {
+        &self.supervised
     }
 }
 
 impl Drop for ConnectionRef {
     fn drop(&mut self) {
-        if let Some(users) = &self.users
-            && users.count.fetch_sub(1, Ordering::Relaxed) == 1
+        if let Some(users) = &self.usage
+            && users.in_use.fetch_sub(1, Ordering::Relaxed) == 1
         {
-            *users.released.lock() = Instant::now();
-            users.freed.notify_waiters();
+            *users.released_at.lock() = Instant::now();
+            users.slot_freed.notify_waiters();
         }
     }
 }
 
 impl CallerConnections {
     /// The connections to the backend whose own one is `main`. Idle ones are ended by a task that ends with it.
-    pub(crate) fn start(main: &Arc<Shared>, grouping: Grouping) -> Arc<Self> {
+    pub(crate) fn start(main: &Arc<SupervisedConnection>, grouping: Grouping) -> Arc<Self> {
         let is_process = matches!(main.policy.transport, Transport::Stdio(_));
         let (burst, interval) =
             if is_process { (PROCESS_BURST, PROCESS_INTERVAL) } else { (HTTP_BURST, HTTP_INTERVAL) };
         let connections = Arc::new(Self {
             main: Arc::clone(main),
             grouping,
-            bounds: main.policy.bounds,
-            table: Guarded::default(),
-            processes: is_process.then(|| Arc::clone(&main.room)),
-            spare: Guarded::default(),
+            bounds: main.policy.caller_bounds,
+            connections: UnpoisonedMutex::default(),
+            process_slots: is_process.then(|| Arc::clone(&main.process_slots)),
+            spare: UnpoisonedMutex::default(),
             spare_taken: Notify::new(),
-            starts: StartRate::new(burst, interval),
-            freed: Arc::default(),
+            start_limiter: StartRateLimiter::new(burst, interval),
+            slot_freed: Arc::default(),
             runtime: Handle::current(),
         });
-        if let Some(room) = &connections.processes {
-            room.join(Arc::downgrade(&connections));
-            main.tasks.spawn(spare::keep(Arc::downgrade(&connections), main.stop.clone()));
+        if let Some(room) = &connections.process_slots {
+            room.register(Arc::downgrade(&connections));
+            main.tasks.spawn(spare::maintain_spare(Arc::downgrade(&connections), main.stop.clone()));
         }
         let (sweeping, stop) = (Arc::downgrade(&connections), main.stop.clone());
         main.tasks.spawn(async move {
             loop {
                 tokio::select! {
-                    () = sleep(SWEEP_WAIT) => {}
+                    () = sleep(SWEEP_INTERVAL) => {}
                     () = stop.cancelled() => return,
                 }
                 let Some(connections) = sweeping.upgrade() else { return };
@@ -181,29 +181,34 @@ impl CallerConnections {
 
     /// True when the backend is known to keep no state for a connection.
     fn is_stateless(&self) -> bool {
-        matches!(&*self.main.phase.borrow(), Phase::Ready(main) if !main.link.keeps_state())
+        matches!(&*self.main.phase.borrow(), Phase::Ready(main) if !main.link.is_stateful())
     }
 
     /// How many callers have a connection of their own.
     pub(crate) fn count(&self) -> usize {
-        self.table.lock().len()
+        self.connections.lock().len()
     }
 
     /// Whose connection a request takes; `None` for the backend's own.
-    fn asked(&self, ctx: &CallContext) -> Result<Option<(ConnectionKey, Option<Holder>)>, Failure> {
+    fn resolve_key(
+        &self,
+        ctx: &CallContext,
+    ) -> Result<Option<(ConnectionKey, Option<AuthenticatedCaller>)>, Failure> {
         match &self.grouping {
-            Grouping::Isolation(isolation) => Ok(ConnectionKey::of(*isolation, ctx).map(|key| (key, None))),
+            Grouping::Isolation(isolation) => {
+                Ok(ConnectionKey::for_request(*isolation, ctx).map(|key| (key, None)))
+            }
             Grouping::Credentials(credentials) => {
-                let holder = Holder::of(ctx);
-                let subject = holder.as_ref().map(Holder::subject);
+                let holder = AuthenticatedCaller::from_context(ctx);
+                let subject = holder.as_ref().map(AuthenticatedCaller::subject);
                 let scope =
-                    credentials.0.scope(subject.as_ref()).map_err(|error| bearing::failure(&error))?;
+                    credentials.0.scope(subject.as_ref()).map_err(|error| bearing::to_failure(&error))?;
                 match (scope, holder) {
-                    (Scope::Caller(scope), Some(holder)) => {
+                    (IsolationScope::Caller(scope), Some(holder)) => {
                         Ok(Some((ConnectionKey::Credential(scope), Some(holder))))
                     }
-                    (Scope::Caller(_) | Scope::Shared, _) => {
-                        Err(Failure::not_sent(Class::Auth, "there is no credential for this caller"))
+                    (IsolationScope::Caller(_) | IsolationScope::Shared, _) => {
+                        Err(Failure::not_sent(FailureClass::Auth, "there is no credential for this caller"))
                     }
                 }
             }
@@ -211,84 +216,90 @@ impl CallerConnections {
     }
 
     /// Which other callers' requests take the same connection.
-    pub(crate) fn scope(&self, ctx: &CallContext) -> Result<Scope, Failure> {
+    pub(crate) fn scope(&self, ctx: &CallContext) -> Result<IsolationScope, Failure> {
         if !self.is_personal() && self.is_stateless() {
-            return Ok(Scope::Shared);
+            return Ok(IsolationScope::Shared);
         }
-        Ok(self.asked(ctx)?.map_or(Scope::Shared, |(key, _)| Scope::Caller(key.scope())))
+        Ok(self
+            .resolve_key(ctx)?
+            .map_or(IsolationScope::Shared, |(key, _)| IsolationScope::Caller(key.scope())))
     }
 
     /// A context to ask the backend on behalf of a caller who has a connection of its own.
     pub(crate) fn context_of(&self, scope: CallerScope) -> Option<CallContext> {
-        let table = self.table.lock();
+        let table = self.connections.lock();
         let (key, _) = table.iter().find(|(_, connection)| connection.scope == scope)?;
         let caller = match key {
             ConnectionKey::User(user) => Caller::Known(Arc::clone(&user.0)),
             ConnectionKey::Client(_) | ConnectionKey::Credential(_) => Caller::Anonymous,
         };
-        let mut ctx = CallContext::bare(caller, Origin::Gateway);
+        let mut ctx = CallContext::bare(caller, CallOrigin::Gateway);
         if let ConnectionKey::Client(client) = key {
-            ctx.client = Arc::new(SilentClient::of(client.clone()));
+            ctx.client = Arc::new(SilentClient::for_client(client.clone()));
         }
         Some(ctx)
     }
 
     /// The caller's connection, if there is one; the credential it carries stays as it is.
-    pub(crate) fn existing(&self, ctx: &CallContext) -> Option<ConnectionRef> {
-        let (key, _) = self.asked(ctx).ok()??;
-        self.table.lock().get_mut(&key).map(CallerConnection::take)
+    pub(crate) fn acquire_existing(&self, ctx: &CallContext) -> Option<ConnectionRef> {
+        let (key, _) = self.resolve_key(ctx).ok()??;
+        self.connections.lock().get_mut(&key).map(CallerConnection::acquire)
     }
 
     /// The connection of a request, made if there is none. Waits a short time where there is no room.
     ///
     /// # Errors
-    /// [`Failure::Full`] when no room came free in time.
-    pub(crate) async fn of(&self, ctx: &CallContext) -> Result<ConnectionRef, Failure> {
-        let Some((key, holder)) = self.asked(ctx)? else { return Ok(ConnectionRef::of_main(&self.main)) };
+    /// [`Failure::ConnectionsFull`] when no room came free in time.
+    pub(crate) async fn get_or_open(&self, ctx: &CallContext) -> Result<ConnectionRef, Failure> {
+        let Some((key, holder)) = self.resolve_key(ctx)? else { return Ok(ConnectionRef::main(&self.main)) };
         if self.main.stop.is_cancelled() {
-            return Err(Failure::not_sent(Class::Exited, "stopped"));
+            return Err(Failure::not_sent(FailureClass::Exited, "stopped"));
         }
-        let may_be_stateless = !self.is_personal() && self.processes.is_none();
+        let may_be_stateless = !self.is_personal() && self.process_slots.is_none();
         if may_be_stateless && self.is_stateless() {
-            return Ok(ConnectionRef::of_main(&self.main));
+            return Ok(ConnectionRef::main(&self.main));
         }
-        if let Some(found) = self.find(&key, holder.clone()) {
+        if let Some(found) = self.find_and_update(&key, holder.clone()) {
             return Ok(found);
         }
-        if may_be_stateless && !self.keeps_state().await? {
-            return Ok(ConnectionRef::of_main(&self.main));
+        if may_be_stateless && !self.is_stateful().await? {
+            return Ok(ConnectionRef::main(&self.main));
         }
-        Box::pin(self.open(key, holder, Owner::of(ctx))).await
+        Box::pin(self.open(key, holder, Owner::from_context(ctx))).await
     }
 
-    async fn keeps_state(&self) -> Result<bool, Failure> {
+    async fn is_stateful(&self) -> Result<bool, Failure> {
         if let Phase::Ready(main) = &*self.main.phase.borrow() {
-            return Ok(main.link.keeps_state());
+            return Ok(main.link.is_stateful());
         }
-        Ok(ready(&self.main).await?.link.keeps_state())
+        Ok(wait_until_ready(&self.main).await?.link.is_stateful())
     }
 
-    fn find(&self, key: &ConnectionKey, holder: Option<Holder>) -> Option<ConnectionRef> {
-        let found = self.table.lock().get_mut(key).map(CallerConnection::take)?;
-        found.shared.renew(holder);
+    fn find_and_update(
+        &self,
+        key: &ConnectionKey,
+        holder: Option<AuthenticatedCaller>,
+    ) -> Option<ConnectionRef> {
+        let found = self.connections.lock().get_mut(key).map(CallerConnection::acquire)?;
+        found.supervised.update_caller(holder);
         Some(found)
     }
 
     /// Since when the connection has been idle that would give way next.
-    fn idle_since(&self) -> Option<Instant> {
-        let table = self.table.lock();
-        table.values().filter(|connection| connection.is_free()).map(CallerConnection::idle_since).min()
+    fn oldest_idle_since(&self) -> Option<Instant> {
+        let table = self.connections.lock();
+        table.values().filter(|connection| connection.is_idle()).map(CallerConnection::idle_since).min()
     }
 
     /// Ends the connection used longest ago, if one is not in use.
-    fn end_idle(&self) -> bool {
-        let ended = take_oldest(&mut self.table.lock(), |_| true);
-        end(ended)
+    fn close_oldest_idle(&self) -> bool {
+        let ended = remove_oldest(&mut self.connections.lock(), |_| true);
+        close(ended)
     }
 
-    fn end_spare(&self) -> bool {
+    fn close_spare(&self) -> bool {
         self.spare.lock().take().is_some_and(|spare| {
-            spare.end();
+            spare.stop();
             true
         })
     }
@@ -297,34 +308,34 @@ impl CallerConnections {
     fn sweep(&self) {
         let now = Instant::now();
         let ended: Vec<CallerConnection> = {
-            let mut table = self.table.lock();
+            let mut table = self.connections.lock();
             let is_over = |key: &ConnectionKey, connection: &CallerConnection| {
                 let idle = now.duration_since(connection.idle_since());
-                key.has_ended() || (connection.is_free() && idle >= self.bounds.idle_wait)
+                key.has_ended() || (connection.is_idle() && idle >= self.bounds.idle_timeout)
             };
             table.extract_if(|key, connection| is_over(key, connection)).map(|(_, ended)| ended).collect()
         };
         for connection in ended {
-            end(Some(connection));
+            close(Some(connection));
         }
     }
 }
 
 /// Takes out the connection used longest ago of those that are not in use and fit.
-fn take_oldest(
+fn remove_oldest(
     table: &mut HashMap<ConnectionKey, CallerConnection>,
     fits: impl Fn(&CallerConnection) -> bool,
 ) -> Option<CallerConnection> {
-    let free = table.iter().filter(|(_, connection)| connection.is_free() && fits(connection));
+    let free = table.iter().filter(|(_, connection)| connection.is_idle() && fits(connection));
     let oldest = free.min_by_key(|(_, connection)| connection.idle_since()).map(|(key, _)| key.clone());
     oldest.and_then(|key| table.remove(&key))
 }
 
 /// Ends a connection. To be called without the lock on the table, because the end is told to listeners. False when
 /// there is none.
-fn end(connection: Option<CallerConnection>) -> bool {
+fn close(connection: Option<CallerConnection>) -> bool {
     let Some(connection) = connection else { return false };
-    connection.shared.stop.cancel();
-    connection.shared.ears.tell(BackendEvent::Lost);
+    connection.supervised.stop.cancel();
+    connection.supervised.event_sender.send(BackendEvent::Disconnected);
     true
 }

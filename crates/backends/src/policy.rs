@@ -27,7 +27,7 @@ pub struct BackendPolicy {
     /// Which callers share a connection where the backend keeps state. Has no effect with `credentials`.
     pub isolation: Isolation,
     /// The bounds of connections that belong to single callers.
-    pub bounds: CallerBounds,
+    pub caller_bounds: CallerBounds,
     /// The credential each HTTP request to it carries on behalf of its caller, if any does. Callers of different scopes
     /// then share neither connections nor sessions.
     pub credentials: Option<Credentials>,
@@ -83,9 +83,9 @@ pub struct CallerBounds {
     /// The most of one caller: a user, or an address where callers have no identity.
     pub per_caller_max: usize,
     /// How long one may be idle.
-    pub idle_wait: Duration,
+    pub idle_timeout: Duration,
     /// How long a caller waits where there is no room.
-    pub wait: Duration,
+    pub acquire_timeout: Duration,
 }
 
 impl CallerBounds {
@@ -93,8 +93,8 @@ impl CallerBounds {
     pub const DEFAULT: Self = Self {
         connections_max: 1000,
         per_caller_max: 16,
-        idle_wait: Duration::from_mins(5),
-        wait: Duration::from_secs(5),
+        idle_timeout: Duration::from_mins(5),
+        acquire_timeout: Duration::from_secs(5),
     };
 }
 

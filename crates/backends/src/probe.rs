@@ -8,55 +8,55 @@ pub(crate) mod streamable;
 
 use vmcp_domain::{Json, ProtocolVersion};
 use vmcp_wire::client::{
-    AnswerFault, Dialect, Introduction, read_discover, session_capabilities, supported_versions,
+    Dialect, InitializeInfo, ResponseError, read_discover, read_supported_versions, session_capabilities,
 };
 use vmcp_wire::method;
 
-use crate::GatewayIdentity;
-use crate::failure::{Class, Failure};
-use crate::link::Request;
+use crate::ClientInfo;
+use crate::failure::{Failure, FailureClass};
+use crate::link::McpRequest;
 
-fn dialect(identity: &GatewayIdentity, version: ProtocolVersion) -> Dialect {
+fn dialect(identity: &ClientInfo, version: ProtocolVersion) -> Dialect {
     Dialect::new(version, &identity.name, &identity.version)
 }
 
-fn discover(identity: &GatewayIdentity) -> Request {
-    Request::upkeep(method::DISCOVER, dialect(identity, ProtocolVersion::V2026_07_28).bare())
+fn discover_request(identity: &ClientInfo) -> McpRequest {
+    McpRequest::maintenance(method::DISCOVER, dialect(identity, ProtocolVersion::V2026_07_28).no_params())
 }
 
-fn initialize(identity: &GatewayIdentity) -> Request {
+fn initialize_request(identity: &ClientInfo) -> McpRequest {
     let dialect = dialect(identity, ProtocolVersion::NEWEST_WITH_SESSIONS);
-    Request {
+    McpRequest {
         // A second session at the backend is better avoided than a first attempt saved.
-        repeatable: false,
-        ..Request::upkeep(method::INITIALIZE, dialect.initialize(&session_capabilities()))
+        is_idempotent: false,
+        ..McpRequest::maintenance(method::INITIALIZE, dialect.initialize(&session_capabilities()))
     }
 }
 
 /// What the outcome of `server/discover` tells: the introduction of a backend that speaks 2026-07-28, or nothing.
-fn read_probe(outcome: &Result<Json, Failure>) -> Option<Introduction> {
+fn parse_discover_outcome(outcome: &Result<Json, Failure>) -> Option<InitializeInfo> {
     match outcome {
         Ok(result) => read_discover(result).ok(),
         Err(Failure::Refused(error)) => {
             let date = ProtocolVersion::V2026_07_28.as_str();
-            let supported = supported_versions(error)?;
+            let supported = read_supported_versions(error)?;
             supported
                 .iter()
                 .any(|version| version == date)
-                .then(|| Introduction::unknown(ProtocolVersion::V2026_07_28))
+                .then(|| InitializeInfo::assume_all(ProtocolVersion::V2026_07_28))
         }
         Err(
-            Failure::Stale(..)
+            Failure::StaleConnection(..)
             | Failure::NotSent(..)
-            | Failure::Broken(..)
+            | Failure::Indeterminate(..)
             | Failure::Overloaded
-            | Failure::Full
+            | Failure::ConnectionsFull
             | Failure::Busy(..)
             | Failure::Paused(_),
         ) => None,
     }
 }
 
-fn unusable(fault: &AnswerFault) -> Failure {
-    Failure::broken(Class::Protocol, fault)
+fn handshake_failure(fault: &ResponseError) -> Failure {
+    Failure::indeterminate(FailureClass::Protocol, fault)
 }

@@ -1,18 +1,18 @@
 //! Requests of a backend to us: `ping`, and questions to the client of the call they belong to.
 
 use vmcp_domain::{AskError, Json, Question};
-use vmcp_wire::client::{answer_question, read_question};
+use vmcp_wire::client::{question_error, read_question};
 use vmcp_wire::jsonrpc::{self, Id, RpcError};
 use vmcp_wire::{code, method};
 
-use crate::flights::{Addressee, Flights};
+use crate::flights::{Addressee, PendingRequests};
 
 /// The most questions of one connection that are open at a time.
-pub(crate) const QUESTIONS_MAX: usize = 64;
+pub(crate) const SERVER_REQUESTS_MAX: usize = 64;
 
 /// A request of a backend, and whom it is for as things stood when it came.
 #[derive(Debug)]
-pub(crate) enum Inquiry {
+pub(crate) enum ServerRequest {
     /// Are you there?
     Ping,
     /// A question.
@@ -21,17 +21,22 @@ pub(crate) enum Inquiry {
     Unknown,
 }
 
-impl Inquiry {
+impl ServerRequest {
     /// Reads a request that came on the stream of `own`, or on one that belongs to no request.
-    pub(crate) fn read(name: &str, params: Option<Json>, flights: &Flights, own: Option<u64>) -> Self {
+    pub(crate) fn read(
+        name: &str,
+        params: Option<Json>,
+        flights: &PendingRequests,
+        own: Option<u64>,
+    ) -> Self {
         if name == method::PING {
             return Self::Ping;
         }
         match read_question(name, params) {
             Some(question) => {
-                let addressee = flights.asked(own);
+                let addressee = flights.find_addressee(own);
                 if let Addressee::Client(client, _) = &addressee {
-                    flights.visits().expect(&question, client);
+                    flights.url_elicitations().register(&question, client);
                 }
                 Self::Question(question, addressee)
             }
@@ -42,18 +47,18 @@ impl Inquiry {
     /// The answer, as a message. Waits for the client at most until its call is gone.
     pub(crate) async fn reply(self, id: Id) -> Vec<u8> {
         let (question, addressee) = match self {
-            Self::Ping => return jsonrpc::result(&id, 2, |out| out.extend_from_slice(b"{}")),
+            Self::Ping => return jsonrpc::write_result(&id, 2, |out| out.extend_from_slice(b"{}")),
             Self::Unknown => {
                 let error = RpcError::new(code::METHOD_NOT_FOUND, "method not found");
-                return jsonrpc::error(Some(&id), &error);
+                return jsonrpc::write_error(Some(&id), &error);
             }
             Self::Question(question, addressee) => (question, addressee),
         };
         let answer = match addressee {
             Addressee::Nobody => Err(AskError::Unreachable),
-            Addressee::Unclear => {
+            Addressee::Ambiguous => {
                 let text = "calls of several clients may be under way, and nothing tells which of them this question is about";
-                return jsonrpc::error(Some(&id), &RpcError::new(code::INTERNAL_ERROR, text));
+                return jsonrpc::write_error(Some(&id), &RpcError::new(code::INTERNAL_ERROR, text));
             }
             Addressee::Client(client, gone) => tokio::select! {
                 answer = client.ask(question) => answer,
@@ -61,15 +66,15 @@ impl Inquiry {
             },
         };
         match answer {
-            Ok(result) => jsonrpc::result(&id, result.as_str().len(), |out| {
+            Ok(result) => jsonrpc::write_result(&id, result.as_str().len(), |out| {
                 out.extend_from_slice(result.as_str().as_bytes());
             }),
-            Err(error) => jsonrpc::error(Some(&id), &answer_question(&error)),
+            Err(error) => jsonrpc::write_error(Some(&id), &question_error(&error)),
         }
     }
 }
 
 /// The answer to a request that comes while too many others are open.
-pub(crate) fn too_many(id: &Id) -> Vec<u8> {
-    jsonrpc::error(Some(id), &RpcError::new(code::INTERNAL_ERROR, "too many questions at a time"))
+pub(crate) fn too_many_requests_error(id: &Id) -> Vec<u8> {
+    jsonrpc::write_error(Some(id), &RpcError::new(code::INTERNAL_ERROR, "too many questions at a time"))
 }

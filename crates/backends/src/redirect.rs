@@ -8,7 +8,7 @@ use http::uri::{Authority, Scheme};
 pub(crate) const REDIRECTS_MAX: usize = 5;
 
 /// The address that `location` names, seen from `base`. `None` for anything that does not stay on the same origin.
-pub(crate) fn target(base: &Uri, location: &str) -> Option<Uri> {
+pub(crate) fn resolve_same_origin(base: &Uri, location: &str) -> Option<Uri> {
     let location = location.split('#').next().unwrap_or_default();
     if location.is_empty() {
         return None;
@@ -34,7 +34,7 @@ pub(crate) fn target(base: &Uri, location: &str) -> Option<Uri> {
 }
 
 /// An address as an operator may read it: without user, password and query, which may be secret.
-pub(crate) fn shown(location: &str) -> String {
+pub(crate) fn redact(location: &str) -> String {
     const CHARS_MAX: usize = 200;
     let location = location.split(['?', '#']).next().unwrap_or_default();
     let location = match location.split_once("://") {
@@ -82,14 +82,15 @@ mod tests {
             ("https://host.example", "`https://host.example`"),
             ("http://host.example/a@b\u{7}", "`http://host.example/a@b`"),
         ] {
-            assert_eq!(shown(location), expected);
+            assert_eq!(redact(location), expected);
         }
     }
 
     #[test]
     fn only_the_same_origin_is_followed() {
         let base: Uri = "http://Host.example/a/mcp?x=1".parse().unwrap();
-        let seen = |location: &str| target(&base, location).map(|uri| uri.to_string().to_lowercase());
+        let seen =
+            |location: &str| resolve_same_origin(&base, location).map(|uri| uri.to_string().to_lowercase());
         assert_eq!(seen("/mcp/").as_deref(), Some("http://host.example/mcp/"));
         assert_eq!(seen("mcp/#f").as_deref(), Some("http://host.example/a/mcp/"));
         assert_eq!(seen("?y").as_deref(), Some("http://host.example/a/mcp?y"));

@@ -9,42 +9,42 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use vmcp_domain::{Starting, escape_controls};
+use vmcp_domain::{StartupProgress, escape_controls};
 
-use crate::sync::Guarded;
+use crate::sync::UnpoisonedMutex;
 
 /// How much of the last line is shown.
 const LINE_CHARS_MAX: usize = 160;
 
 /// The signs of one backend's starts.
 #[derive(Debug, Default)]
-pub(crate) struct Signs(Guarded<Option<Start>>);
+pub(crate) struct StartupActivity(UnpoisonedMutex<Option<StartState>>);
 
 /// The start that is under way.
 #[derive(Debug)]
-struct Start {
-    began: Instant,
-    last_sign: Instant,
+struct StartState {
+    started_at: Instant,
+    last_activity: Instant,
     last_line: Option<String>,
 }
 
-impl Signs {
+impl StartupActivity {
     /// A start begins. It is over when the guard is dropped.
-    pub(crate) fn begin(self: &Arc<Self>) -> StartGuard {
+    pub(crate) fn start(self: &Arc<Self>) -> StartGuard {
         let now = Instant::now();
-        *self.0.lock() = Some(Start { began: now, last_sign: now, last_line: None });
+        *self.0.lock() = Some(StartState { started_at: now, last_activity: now, last_line: None });
         StartGuard(Arc::clone(self))
     }
 
     /// Something was written, on whichever stream.
-    fn seen(&self) {
+    fn record_activity(&self) {
         if let Some(start) = &mut *self.0.lock() {
-            start.last_sign = Instant::now();
+            start.last_activity = Instant::now();
         }
     }
 
     /// A line was written that is no message.
-    pub(crate) fn line(&self, text: &str) {
+    pub(crate) fn record_line(&self, text: &str) {
         if let Some(start) = &mut *self.0.lock() {
             let text = text.trim();
             if !text.is_empty() {
@@ -55,10 +55,10 @@ impl Signs {
     }
 
     /// Waits until there was no sign for `silent`, or the start has taken `whole`.
-    pub(crate) async fn given_up(&self, silent: Duration, whole: Duration) {
+    pub(crate) async fn wait_for_timeout(&self, silent: Duration, whole: Duration) {
         loop {
             let due = match &*self.0.lock() {
-                Some(start) => (start.last_sign + silent).min(start.began + whole),
+                Some(start) => (start.last_activity + silent).min(start.started_at + whole),
                 None => return,
             };
             if due <= Instant::now() {
@@ -69,16 +69,16 @@ impl Signs {
     }
 
     /// The start that is under way, for the operator.
-    pub(crate) fn starting(&self) -> Option<Starting> {
+    pub(crate) fn starting(&self) -> Option<StartupProgress> {
         let start = self.0.lock();
         let start = start.as_ref()?;
-        Some(Starting { elapsed: start.began.elapsed(), last_line: start.last_line.clone() })
+        Some(StartupProgress { elapsed: start.started_at.elapsed(), last_line: start.last_line.clone() })
     }
 }
 
 /// Ends a start.
 #[derive(Debug)]
-pub(crate) struct StartGuard(Arc<Signs>);
+pub(crate) struct StartGuard(Arc<StartupActivity>);
 
 impl Drop for StartGuard {
     fn drop(&mut self) {
@@ -87,14 +87,14 @@ impl Drop for StartGuard {
 }
 
 /// A stream of the backend whose every byte is a sign of life. Installers draw progress without line breaks.
-pub(crate) struct Noticed<R> {
+pub(crate) struct ActivityReader<R> {
     pub(crate) reader: R,
-    pub(crate) signs: Arc<Signs>,
+    pub(crate) startup_activity: Arc<StartupActivity>,
     /// Cancelled at the first byte.
-    pub(crate) alive: CancellationToken,
+    pub(crate) first_output: CancellationToken,
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for Noticed<R> {
+impl<R: AsyncRead + Unpin> AsyncRead for ActivityReader<R> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -103,8 +103,8 @@ impl<R: AsyncRead + Unpin> AsyncRead for Noticed<R> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.reader).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.signs.seen();
-            self.alive.cancel();
+            self.startup_activity.record_activity();
+            self.first_output.cancel();
         }
         polled
     }
@@ -116,35 +116,37 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn signs_of_life_put_the_end_off_and_a_bound_ends_it() {
-        let signs = Arc::new(Signs::default());
+        let signs = Arc::new(StartupActivity::default());
         let began = Instant::now();
-        let _start = signs.begin();
+        let _start = signs.start();
         let given_up = tokio::spawn({
             let signs = Arc::clone(&signs);
-            async move { signs.given_up(Duration::from_secs(30), Duration::from_secs(100)).await }
+            async move { signs.wait_for_timeout(Duration::from_secs(30), Duration::from_secs(100)).await }
         });
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_secs(25)).await;
-            signs.seen();
+            signs.record_activity();
         }
         given_up.await.unwrap();
         assert_eq!(began.elapsed().as_secs(), 100);
         let silent = Instant::now();
-        let _start = signs.begin();
-        signs.given_up(Duration::from_secs(30), Duration::from_secs(100)).await;
+        let _start = signs.start();
+        signs.wait_for_timeout(Duration::from_secs(30), Duration::from_secs(100)).await;
         assert_eq!(silent.elapsed().as_secs(), 30);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_operator_reads_for_how_long_and_the_last_line() {
-        let signs = Arc::new(Signs::default());
-        signs.line("before");
+        let signs = Arc::new(StartupActivity::default());
+        signs.record_line("before");
         assert_eq!(signs.starting(), None);
-        let start = signs.begin();
+        let start = signs.start();
         tokio::time::sleep(Duration::from_secs(40)).await;
-        signs.line("npm\u{1b}[2K installs\t7 packages \n");
-        signs.line("  ");
-        let Some(Starting { elapsed, last_line }) = signs.starting() else { panic!("it is being started") };
+        signs.record_line("npm\u{1b}[2K installs\t7 packages \n");
+        signs.record_line("  ");
+        let Some(StartupProgress { elapsed, last_line }) = signs.starting() else {
+            panic!("it is being started")
+        };
         assert_eq!(
             (elapsed.as_secs(), last_line.as_deref()),
             (40, Some("npm\\u001b[2K installs 7 packages"))

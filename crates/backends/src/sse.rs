@@ -12,96 +12,101 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::BoxFuture;
 
-use crate::body::{self, ERROR_BYTES_MAX, Events, hear_event};
-use crate::duplex::{Duplex, Outbox, Outgoing};
-use crate::ears::Ears;
-use crate::endpoint::{ASIDE_WAIT, Endpoint};
-use crate::failure::{Class, Failure};
-use crate::flights::Flights;
-use crate::http::{Carries, HttpClient, carries};
-use crate::life::{Lifeline, Loss};
+use crate::body::{self, ERROR_BODY_BYTES_MAX, EventReader, for_each_message};
+use crate::duplex::{DuplexLink, MessageSink, OutgoingMessage};
+use crate::ears::EventSender;
+use crate::endpoint::{Endpoint, ONE_WAY_TIMEOUT};
+use crate::failure::{Failure, FailureClass};
+use crate::flights::PendingRequests;
+use crate::http::{ContentKind, HttpClient, content_kind};
+use crate::life::{CloseReason, CloseSignal};
 use crate::redirect;
 
 /// Events that may come before the address.
-const PREAMBLE_MAX: usize = 16;
+const EVENTS_BEFORE_ENDPOINT_MAX: usize = 16;
 /// Messages on their way that nobody waits for.
-const ASIDES_MAX: usize = 256;
+const ONE_WAY_MAX: usize = 256;
 
 /// Opens the stream and waits for the address.
 pub(crate) async fn open(
     http: &Arc<HttpClient>,
     uri: &Uri,
-    ears: &Arc<Ears>,
-    life: &Arc<Lifeline>,
+    ears: &Arc<EventSender>,
+    life: &Arc<CloseSignal>,
     tasks: &TaskTracker,
-) -> Result<Arc<Duplex>, Failure> {
+) -> Result<Arc<DuplexLink>, Failure> {
     let (response, base) = Endpoint::new(http, uri.clone(), None, None).get(None).await?;
     match response.status() {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            return Err(Failure::not_sent(Class::Auth, response.status()));
+            return Err(Failure::not_sent(FailureClass::Auth, response.status()));
         }
-        status if !status.is_success() => return Err(Failure::not_sent(Class::Status, status)),
-        _ if carries(&response) != Carries::Events => {
-            return Err(Failure::not_sent(Class::Protocol, "the answer is no stream of events"));
+        status if !status.is_success() => return Err(Failure::not_sent(FailureClass::Status, status)),
+        _ if content_kind(&response) != ContentKind::Events => {
+            return Err(Failure::not_sent(FailureClass::Protocol, "the answer is no stream of events"));
         }
         _ => {}
     }
-    let mut events = Events::new(response.into_body(), true);
-    let address = address(&mut events, &base).await?;
+    let mut events = EventReader::new(response.into_body(), true);
+    let address = wait_for_endpoint(&mut events, &base).await?;
     let closing = CancellationToken::new();
-    let outbox = Arc::new(SseOutbox {
+    let outbox = Arc::new(SseSink {
         endpoint: Arc::new(Endpoint::new(http, address, None, None)),
         tasks: tasks.clone(),
         runtime: Handle::current(),
-        permits: Arc::new(Semaphore::new(ASIDES_MAX)),
+        permits: Arc::new(Semaphore::new(ONE_WAY_MAX)),
         closing: closing.clone(),
     });
-    let flights = Flights::new(Arc::clone(ears));
-    let duplex = Duplex::new(ears, Arc::clone(life), flights, outbox, tasks.clone());
-    tasks.spawn(read(events, Arc::clone(&duplex), Arc::clone(life), closing));
+    let flights = PendingRequests::new(Arc::clone(ears));
+    let duplex = DuplexLink::new(ears, Arc::clone(life), flights, outbox, tasks.clone());
+    tasks.spawn(read_loop(events, Arc::clone(&duplex), Arc::clone(life), closing));
     Ok(duplex)
 }
 
 /// The address that messages are posted to. It must be on the stream's own origin.
-async fn address(events: &mut Events, base: &Uri) -> Result<Uri, Failure> {
-    for _ in 0..PREAMBLE_MAX {
-        let event = events.next().await?;
-        let event =
-            event.ok_or_else(|| Failure::not_sent(Class::Exited, "the stream ended before its address"))?;
+async fn wait_for_endpoint(events: &mut EventReader, base: &Uri) -> Result<Uri, Failure> {
+    for _ in 0..EVENTS_BEFORE_ENDPOINT_MAX {
+        let event = events.next_event().await?;
+        let event = event
+            .ok_or_else(|| Failure::not_sent(FailureClass::Exited, "the stream ended before its address"))?;
         if event.kind == "endpoint" {
-            return redirect::target(base, event.data.trim()).ok_or_else(|| {
-                Failure::not_sent(Class::Redirect, "it names an address that is not on its own origin")
+            return redirect::resolve_same_origin(base, event.data.trim()).ok_or_else(|| {
+                Failure::not_sent(FailureClass::Redirect, "it names an address that is not on its own origin")
             });
         }
     }
-    Err(Failure::not_sent(Class::Protocol, "it names no address"))
+    Err(Failure::not_sent(FailureClass::Protocol, "it names no address"))
 }
 
-async fn read(mut events: Events, duplex: Arc<Duplex>, life: Arc<Lifeline>, closing: CancellationToken) {
+async fn read_loop(
+    mut events: EventReader,
+    duplex: Arc<DuplexLink>,
+    life: Arc<CloseSignal>,
+    closing: CancellationToken,
+) {
     let ended = life.token();
     let class = loop {
         let event = tokio::select! {
-            event = events.next() => event,
-            () = closing.cancelled() => break Class::Exited,
-            () = ended.cancelled() => break Class::Exited,
+            event = events.next_event() => event,
+            () = closing.cancelled() => break FailureClass::Exited,
+            () = ended.cancelled() => break FailureClass::Exited,
         };
         match event {
-            Ok(Some(event)) => hear_event(event, |message| match message {
-                Ok(message) => drop(duplex.receive(message)),
-                Err(unreadable) if duplex.receive_unreadable(&unreadable) => {}
+            Ok(Some(event)) => for_each_message(event, |message| match message {
+                Ok(message) => drop(duplex.handle_message(message)),
+                Err(unreadable) if duplex.handle_unreadable(&unreadable) => {}
                 Err(unreadable) => {
                     tracing::warn!(why = unreadable.cause, "the backend sent an event that is no message");
                 }
             }),
-            Ok(None) => break Class::Exited,
+            Ok(None) => break FailureClass::Exited,
             Err(failure) => break failure.class(),
         }
     };
-    life.lose(Loss::Failed(class));
-    duplex.abandon();
+    life.close(CloseReason::Failed(class));
+    duplex.abort_pending();
 }
 
-struct SseOutbox {
+struct SseSink {
     endpoint: Arc<Endpoint>,
     tasks: TaskTracker,
     runtime: Handle,
@@ -109,34 +114,36 @@ struct SseOutbox {
     closing: CancellationToken,
 }
 
-impl Outbox for SseOutbox {
-    fn send(&self, message: Outgoing) -> BoxFuture<'_, Result<(), Failure>> {
+impl MessageSink for SseSink {
+    fn send(&self, message: OutgoingMessage) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
             let (response, _) = self.endpoint.post(message.bytes.into(), message.headers).await?;
             match response.status() {
                 status if status.is_success() => {
                     // Read to its end, so that the connection can serve again.
-                    let rest = body::whole(response.into_body(), ERROR_BYTES_MAX);
-                    let _ = timeout(ASIDE_WAIT, rest).await;
+                    let rest = body::read_whole(response.into_body(), ERROR_BODY_BYTES_MAX);
+                    let _ = timeout(ONE_WAY_TIMEOUT, rest).await;
                     Ok(())
                 }
-                StatusCode::NOT_FOUND | StatusCode::GONE => Err(Failure::Stale(Class::Status, None)),
-                status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                    Err(Failure::not_sent(Class::Auth, status))
+                StatusCode::NOT_FOUND | StatusCode::GONE => {
+                    Err(Failure::StaleConnection(FailureClass::Status, None))
                 }
-                status => Err(Failure::broken(Class::Status, status)),
+                status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                    Err(Failure::not_sent(FailureClass::Auth, status))
+                }
+                status => Err(Failure::indeterminate(FailureClass::Status, status)),
             }
         })
     }
 
-    fn send_soon(&self, message: Vec<u8>) {
+    fn try_send(&self, message: Vec<u8>) {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             return;
         };
         let endpoint = Arc::clone(&self.endpoint);
         let sending = async move {
             let _permit = permit;
-            if let Err(failure) = endpoint.post_aside(message).await {
+            if let Err(failure) = endpoint.post_one_way(message).await {
                 tracing::debug!(%failure, "a message was not taken");
             }
         };

@@ -10,103 +10,105 @@ use http::StatusCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use vmcp_domain::{BackendEvent, BackendUri, BoxFuture};
-use vmcp_wire::client::{Offer, read_notice};
+use vmcp_wire::client::{ServerCapability, read_notification};
 use vmcp_wire::jsonrpc::Message;
 use vmcp_wire::method;
 
 use crate::backoff::Backoff;
-use crate::body::{Events, hear_event};
+use crate::body::{EventReader, for_each_message};
 use crate::connection::Connection;
-use crate::ears::Ears;
+use crate::ears::EventSender;
 use crate::endpoint::Endpoint;
-use crate::failure::{Class, Failure};
+use crate::failure::{Failure, FailureClass};
 use crate::flights::Purpose;
-use crate::http::{Carries, carries};
-use crate::life::Loss;
-use crate::link::Request;
-use crate::question::{Inquiry, QUESTIONS_MAX};
+use crate::http::{ContentKind, content_kind};
+use crate::life::CloseReason;
+use crate::link::McpRequest;
+use crate::question::{SERVER_REQUESTS_MAX, ServerRequest};
 
 /// A stream that stood this long is opened again without delay.
-const STEADY: Duration = Duration::from_secs(10);
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// The shortest time between two openings of a stream.
-const REOPEN_WAIT: Duration = Duration::from_secs(1);
+const REOPEN_DELAY_MIN: Duration = Duration::from_secs(1);
 
 /// The resources whose changes are wanted.
-pub(crate) type Wanted = Arc<BTreeSet<BackendUri>>;
+pub(crate) type ResourceSubscriptions = Arc<BTreeSet<BackendUri>>;
 
 /// What `subscriptions/listen` covers.
 #[derive(Clone, Debug)]
-pub(crate) enum Listening {
+pub(crate) enum ListenState {
     /// Nothing has been agreed yet.
     Opening,
     /// The list changes, and these resources.
-    Open(Wanted),
+    Open(ResourceSubscriptions),
     /// Nothing: the backend does not offer it.
     Refused,
 }
 
 /// Keeps the GET stream of the session era open until the connection ends.
-pub(crate) async fn keep_stream(connection: Arc<Connection>, endpoint: Arc<Endpoint>) {
-    let mut backoff = Backoff::streaming();
+pub(crate) async fn run_get_stream(connection: Arc<Connection>, endpoint: Arc<Endpoint>) {
+    let mut backoff = Backoff::for_streams();
     let (mut last_id, mut stood) = (None, false);
     loop {
         let opened = Instant::now();
         match endpoint.get(last_id.as_deref()).await {
-            Ok((response, _)) if response.status().is_success() && carries(&response) == Carries::Events => {
+            Ok((response, _))
+                if response.status().is_success() && content_kind(&response) == ContentKind::Events =>
+            {
                 stood = true;
-                let mut events = Events::new(response.into_body(), true);
-                overhear(&connection, &endpoint, &mut events).await;
-                last_id = events.last_id;
+                let mut events = EventReader::new(response.into_body(), true);
+                handle_unsolicited(&connection, &endpoint, &mut events).await;
+                last_id = events.last_event_id;
             }
             // A stream that stood before is refused because its session is gone.
             Ok((response, _))
                 if stood && matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) =>
             {
-                connection.link.life().lose(Loss::Forgotten(Class::Status));
+                connection.link.close_signal().close(CloseReason::SessionLost(FailureClass::Status));
                 return;
             }
             // 405 is how the stream is declined; others say the same in their own way.
-            Ok((response, _)) if !transient(response.status()) => return,
+            Ok((response, _)) if !is_transient(response.status()) => return,
             Ok(_) => {}
-            Err(failure) => connection.note(&failure),
+            Err(failure) => connection.close_on_failure(&failure),
         }
-        if opened.elapsed() >= STEADY {
+        if opened.elapsed() >= STABLE_AFTER {
             backoff.reset();
         }
-        sleep(backoff.wait().max(REOPEN_WAIT)).await;
+        sleep(backoff.next_delay().max(REOPEN_DELAY_MIN)).await;
     }
 }
 
-fn transient(status: StatusCode) -> bool {
+fn is_transient(status: StatusCode) -> bool {
     status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
         || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 /// Hears everything on a stream that belongs to no request.
-async fn overhear(connection: &Connection, endpoint: &Arc<Endpoint>, events: &mut Events) {
-    let flights = connection.link.flights();
+async fn handle_unsolicited(connection: &Connection, endpoint: &Arc<Endpoint>, events: &mut EventReader) {
+    let flights = connection.link.pending_requests();
     let mut replies: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     loop {
         let event = tokio::select! {
-            event = events.next() => event,
+            event = events.next_event() => event,
             Some(()) = replies.next(), if !replies.is_empty() => continue,
         };
         let Ok(Some(event)) = event else {
             return;
         };
-        hear_event(event, |message| match message {
+        for_each_message(event, |message| match message {
             Ok(Message::Notification { method, params }) => {
-                flights.hear(read_notice(&method, params.as_ref()), None);
+                flights.dispatch_notice(read_notification(&method, params.as_ref()), None);
             }
             Ok(Message::Request { id, method, params }) => {
-                let inquiry = Inquiry::read(&method, params, flights, None);
-                if replies.len() >= QUESTIONS_MAX {
+                let inquiry = ServerRequest::read(&method, params, flights, None);
+                if replies.len() >= SERVER_REQUESTS_MAX {
                     tracing::debug!(backend = %connection.backend, "dropped a request: too many are open");
                     return;
                 }
                 replies.push(Box::pin(async move {
                     let reply = inquiry.reply(id).await;
-                    if let Err(failure) = endpoint.post_aside(reply).await {
+                    if let Err(failure) = endpoint.post_one_way(reply).await {
                         tracing::debug!(%failure, "an answer to the backend was not taken");
                     }
                 }));
@@ -121,17 +123,17 @@ async fn overhear(connection: &Connection, endpoint: &Arc<Endpoint>, events: &mu
 }
 
 /// Keeps `subscriptions/listen` open, for the list changes and the resources wanted, until the connection ends.
-pub(crate) async fn keep_listening(
+pub(crate) async fn run_listen_stream(
     connection: Arc<Connection>,
-    ears: Arc<Ears>,
-    mut wanted: watch::Receiver<Wanted>,
+    ears: Arc<EventSender>,
+    mut wanted: watch::Receiver<ResourceSubscriptions>,
 ) {
-    let mut backoff = Backoff::streaming();
+    let mut backoff = Backoff::for_streams();
     let mut gap = false;
     loop {
         let resources = Arc::clone(&wanted.borrow_and_update());
-        if resources.is_empty() && !connection.introduction.tells_list_changes() {
-            connection.listening.send_replace(Listening::Open(resources));
+        if resources.is_empty() && !connection.initialize_info.has_list_changed() {
+            connection.listen_state.send_replace(ListenState::Open(resources));
             if wanted.changed().await.is_err() {
                 return;
             }
@@ -139,7 +141,7 @@ pub(crate) async fn keep_listening(
         }
         let opened = Instant::now();
         let outcome = tokio::select! {
-            outcome = listen(&connection, &resources, gap.then_some(&*ears)) => outcome,
+            outcome = listen_once(&connection, &resources, gap.then_some(&*ears)) => outcome,
             changed = wanted.changed() => match changed {
                 // The stream is replaced without a gap worth mentioning.
                 Ok(()) => continue,
@@ -148,11 +150,15 @@ pub(crate) async fn keep_listening(
         };
         gap = true;
         let refused = matches!(outcome, Err(Failure::Refused(_)));
-        connection.listening.send_replace(if refused { Listening::Refused } else { Listening::Opening });
-        if opened.elapsed() >= STEADY {
+        connection.listen_state.send_replace(if refused {
+            ListenState::Refused
+        } else {
+            ListenState::Opening
+        });
+        if opened.elapsed() >= STABLE_AFTER {
             backoff.reset();
         }
-        let wait = backoff.wait().max(REOPEN_WAIT);
+        let wait = backoff.next_delay().max(REOPEN_DELAY_MIN);
         tokio::select! {
             () = sleep(wait), if !refused => {}
             changed = wanted.changed() => if changed.is_err() { return },
@@ -161,11 +167,17 @@ pub(crate) async fn keep_listening(
 }
 
 /// One stream, from its opening to its end. Everything that may have changed while none was open is told to `gap`.
-async fn listen(connection: &Connection, resources: &Wanted, gap: Option<&Ears>) -> Result<(), Failure> {
+async fn listen_once(
+    connection: &Connection,
+    resources: &ResourceSubscriptions,
+    gap: Option<&EventSender>,
+) -> Result<(), Failure> {
     let uris: Vec<BackendUri> = resources.iter().cloned().collect();
     let (taken, mut acknowledged) = watch::channel(false);
-    let request =
-        Request { endless: true, ..Request::upkeep(method::LISTEN, connection.dialect.listen(&uris)) };
+    let request = McpRequest {
+        is_long_lived: true,
+        ..McpRequest::maintenance(method::LISTEN, connection.dialect.listen(&uris))
+    };
     let mut stream = Box::pin(connection.exchange(Purpose::Listen(taken), |_| request));
     // Nothing of the channel may be held while waiting for the stream.
     let taken_up = async { acknowledged.wait_for(|taken| *taken).await.is_ok() };
@@ -176,21 +188,21 @@ async fn listen(connection: &Connection, resources: &Wanted, gap: Option<&Ears>)
     if !taken_up {
         return stream.await.map(drop);
     }
-    connection.listening.send_replace(Listening::Open(Arc::clone(resources)));
+    connection.listen_state.send_replace(ListenState::Open(Arc::clone(resources)));
     if let Some(ears) = gap {
-        tell_everything(connection, ears);
+        announce_all_changes(connection, ears);
     }
     stream.await.map(drop)
 }
 
-fn tell_everything(connection: &Connection, ears: &Ears) {
+fn announce_all_changes(connection: &Connection, ears: &EventSender) {
     for (offer, event) in [
-        (Offer::Tools, BackendEvent::ToolsChanged),
-        (Offer::Resources, BackendEvent::ResourcesChanged),
-        (Offer::Prompts, BackendEvent::PromptsChanged),
+        (ServerCapability::Tools, BackendEvent::ToolsChanged),
+        (ServerCapability::Resources, BackendEvent::ResourcesChanged),
+        (ServerCapability::Prompts, BackendEvent::PromptsChanged),
     ] {
-        if connection.introduction.offers(offer) {
-            ears.tell(event);
+        if connection.initialize_info.has_capability(offer) {
+            ears.send(event);
         }
     }
 }

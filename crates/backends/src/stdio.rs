@@ -13,16 +13,16 @@ use tokio_util::task::TaskTracker;
 use vmcp_domain::{BackendId, BoxFuture};
 use vmcp_wire::jsonrpc;
 
-use crate::duplex::{Duplex, Outbox, Outgoing};
-use crate::ears::Ears;
-use crate::failure::{Class, Failure};
-use crate::flights::Flights;
-use crate::life::{Lifeline, Loss};
-use crate::lines::{Line, Lines};
-use crate::pace::Pace;
+use crate::duplex::{DuplexLink, MessageSink, OutgoingMessage};
+use crate::ears::EventSender;
+use crate::failure::{Failure, FailureClass};
+use crate::flights::PendingRequests;
+use crate::life::{CloseReason, CloseSignal};
+use crate::lines::{Line, LineReader};
+use crate::pace::ReadThrottle;
 use crate::policy::RESPONSE_BYTES_MAX;
-use crate::signs::{Noticed, Signs};
-use crate::sync::Guarded;
+use crate::signs::{ActivityReader, StartupActivity};
+use crate::sync::UnpoisonedMutex;
 
 /// Messages that wait to be written. More wait in their callers, each until its own deadline.
 const QUEUE_MAX: usize = 64;
@@ -31,122 +31,126 @@ const QUEUE_MAX: usize = 64;
 const BANNER_BYTES_MAX: usize = 1 << 20;
 
 /// How long a backend that lost its connection may take to end by itself.
-pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(2);
+pub(crate) const LOST_CONNECTION_GRACE: Duration = Duration::from_secs(2);
 /// How long the last messages may take to write.
-const FAREWELL_WAIT: Duration = Duration::from_millis(200);
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long ending the connection may take beyond the grace given.
-const CLOSE_WAIT: Duration = Duration::from_millis(250);
+const CLOSE_MARGIN: Duration = Duration::from_millis(250);
 
 /// What the tasks of one stdio connection share.
 #[derive(Clone)]
-pub(crate) struct Wiring {
+pub(crate) struct StdioContext {
     /// Who hears unasked messages.
-    pub(crate) ears: Arc<Ears>,
+    pub(crate) event_sender: Arc<EventSender>,
     /// The connection's end.
-    pub(crate) life: Arc<Lifeline>,
+    pub(crate) close_signal: Arc<CloseSignal>,
     /// Cancelled when the gateway ends the connection; standard input is closed then.
     pub(crate) closing: CancellationToken,
     /// Cancelled at the first byte the backend says on any stream.
-    pub(crate) alive: CancellationToken,
+    pub(crate) first_output: CancellationToken,
     /// Signs of life while the backend is being started.
-    pub(crate) signs: Arc<Signs>,
+    pub(crate) startup_activity: Arc<StartupActivity>,
     /// Cancelled when everything of the connection has ended.
     pub(crate) closed: CancellationToken,
     /// Where tasks run.
     pub(crate) tasks: TaskTracker,
     /// How long one write may take.
-    pub(crate) write_wait: Duration,
+    pub(crate) write_timeout: Duration,
     /// How long the backend may take to end once its input is closed.
-    pub(crate) grace: Arc<Guarded<Duration>>,
+    pub(crate) grace: Arc<UnpoisonedMutex<Duration>>,
 }
 
-impl Wiring {
+impl StdioContext {
     pub(crate) fn new(
-        ears: &Arc<Ears>,
+        ears: &Arc<EventSender>,
         tasks: &TaskTracker,
-        signs: &Arc<Signs>,
+        signs: &Arc<StartupActivity>,
         write_wait: Duration,
     ) -> Self {
         Self {
-            ears: Arc::clone(ears),
-            life: Arc::default(),
+            event_sender: Arc::clone(ears),
+            close_signal: Arc::default(),
             closing: CancellationToken::new(),
-            alive: CancellationToken::new(),
-            signs: Arc::clone(signs),
+            first_output: CancellationToken::new(),
+            startup_activity: Arc::clone(signs),
             closed: CancellationToken::new(),
             tasks: tasks.clone(),
-            write_wait,
-            grace: Arc::new(Guarded::new(ORPHAN_GRACE)),
+            write_timeout: write_wait,
+            grace: Arc::new(UnpoisonedMutex::new(LOST_CONNECTION_GRACE)),
         }
     }
 
     /// The stream, with what is read noticed as a sign of life.
-    pub(crate) fn noticed<R>(&self, reader: R) -> Noticed<R> {
-        Noticed { reader, signs: Arc::clone(&self.signs), alive: self.alive.clone() }
+    pub(crate) fn track_activity<R>(&self, reader: R) -> ActivityReader<R> {
+        ActivityReader {
+            reader,
+            startup_activity: Arc::clone(&self.startup_activity),
+            first_output: self.first_output.clone(),
+        }
     }
 
     fn backend(&self) -> &BackendId {
-        self.ears.backend()
+        self.event_sender.backend()
     }
 }
 
 /// Begins to read and write.
-pub(crate) fn open<R, W>(reader: R, writer: W, wiring: &Wiring) -> Arc<Duplex>
+pub(crate) fn open<R, W>(reader: R, writer: W, wiring: &StdioContext) -> Arc<DuplexLink>
 where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    let flights = Flights::new(Arc::clone(&wiring.ears));
+    let flights = PendingRequests::new(Arc::clone(&wiring.event_sender));
     let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-    let outbox = Arc::new(StdioOutbox { queue, wiring: wiring.clone() });
-    let duplex = Duplex::new(
-        &wiring.ears,
-        Arc::clone(&wiring.life),
+    let outbox = Arc::new(StdioSink { queue, context: wiring.clone() });
+    let duplex = DuplexLink::new(
+        &wiring.event_sender,
+        Arc::clone(&wiring.close_signal),
         Arc::clone(&flights),
         outbox,
         wiring.tasks.clone(),
     );
-    wiring.tasks.spawn(write(writer, waiting, flights, wiring.clone()));
-    wiring.tasks.spawn(read(reader, Arc::clone(&duplex), wiring.clone()));
+    wiring.tasks.spawn(write_loop(writer, waiting, flights, wiring.clone()));
+    wiring.tasks.spawn(read_loop(reader, Arc::clone(&duplex), wiring.clone()));
     duplex
 }
 
-struct StdioOutbox {
-    queue: mpsc::Sender<Outgoing>,
-    wiring: Wiring,
+struct StdioSink {
+    queue: mpsc::Sender<OutgoingMessage>,
+    context: StdioContext,
 }
 
-impl Outbox for StdioOutbox {
-    fn send(&self, message: Outgoing) -> BoxFuture<'_, Result<(), Failure>> {
+impl MessageSink for StdioSink {
+    fn send(&self, message: OutgoingMessage) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
             let sent = self.queue.send(message).await;
-            sent.map_err(|_| Failure::not_sent(Class::Exited, "the connection has ended"))
+            sent.map_err(|_| Failure::not_sent(FailureClass::Exited, "the connection has ended"))
         })
     }
 
-    fn send_soon(&self, message: Vec<u8>) {
-        if self.queue.try_send(Outgoing::plain(message)).is_err() {
-            tracing::debug!(backend = %self.wiring.backend(), "dropped a message: no room");
+    fn try_send(&self, message: Vec<u8>) {
+        if self.queue.try_send(OutgoingMessage::without_headers(message)).is_err() {
+            tracing::debug!(backend = %self.context.backend(), "dropped a message: no room");
         }
     }
 
     fn close(&self, grace: Duration) -> BoxFuture<'_, ()> {
-        *self.wiring.grace.lock() = grace;
-        self.wiring.closing.cancel();
+        *self.context.grace.lock() = grace;
+        self.context.closing.cancel();
         Box::pin(async move {
             // The child's keeper kills after its own bounds; this one only keeps shutdown finite.
-            let _ = timeout(grace + CLOSE_WAIT, self.wiring.closed.cancelled()).await;
+            let _ = timeout(grace + CLOSE_MARGIN, self.context.closed.cancelled()).await;
         })
     }
 }
 
-async fn write<W: AsyncWrite + Unpin>(
+async fn write_loop<W: AsyncWrite + Unpin>(
     mut writer: W,
-    mut queue: mpsc::Receiver<Outgoing>,
-    flights: Arc<Flights>,
-    wiring: Wiring,
+    mut queue: mpsc::Receiver<OutgoingMessage>,
+    flights: Arc<PendingRequests>,
+    wiring: StdioContext,
 ) {
-    let ended = wiring.life.token();
+    let ended = wiring.close_signal.token();
     loop {
         let message = tokio::select! {
             message = queue.recv() => message,
@@ -154,10 +158,10 @@ async fn write<W: AsyncWrite + Unpin>(
             () = ended.cancelled() => None,
         };
         let Some(mut message) = message else {
-            farewell(&mut writer, queue).await;
+            write_queued(&mut writer, queue).await;
             return;
         };
-        if message.id.is_some_and(|id| !flights.has(id)) {
+        if message.id.is_some_and(|id| !flights.contains(id)) {
             continue;
         }
         message.bytes.push(b'\n');
@@ -166,7 +170,7 @@ async fn write<W: AsyncWrite + Unpin>(
             writer.flush().await
         };
         let written = tokio::select! {
-            written = timeout(wiring.write_wait, writing) => written,
+            written = timeout(wiring.write_timeout, writing) => written,
             () = wiring.closing.cancelled() => return,
             () = ended.cancelled() => return,
         };
@@ -175,13 +179,13 @@ async fn write<W: AsyncWrite + Unpin>(
             Ok(Err(_)) => {
                 // The reader sees the end as well, after whatever is still said; a backend that closed its input
                 // only is of no use either.
-                let _ = timeout(ORPHAN_GRACE, ended.cancelled()).await;
-                wiring.life.lose(Loss::Failed(Class::Exited));
+                let _ = timeout(LOST_CONNECTION_GRACE, ended.cancelled()).await;
+                wiring.close_signal.close(CloseReason::Failed(FailureClass::Exited));
                 return;
             }
             Err(_) => {
                 tracing::warn!(backend = %wiring.backend(), "the backend does not read its input; giving it up");
-                wiring.life.lose(Loss::Failed(Class::Timeout));
+                wiring.close_signal.close(CloseReason::Failed(FailureClass::Timeout));
                 return;
             }
         }
@@ -189,7 +193,7 @@ async fn write<W: AsyncWrite + Unpin>(
 }
 
 /// Writes what was already to be written when the connection is ended: cancellations, mostly.
-async fn farewell<W: AsyncWrite + Unpin>(writer: &mut W, mut queue: mpsc::Receiver<Outgoing>) {
+async fn write_queued<W: AsyncWrite + Unpin>(writer: &mut W, mut queue: mpsc::Receiver<OutgoingMessage>) {
     let writing = async {
         while let Ok(mut message) = queue.try_recv() {
             message.bytes.push(b'\n');
@@ -200,72 +204,72 @@ async fn farewell<W: AsyncWrite + Unpin>(writer: &mut W, mut queue: mpsc::Receiv
         // An end that cannot be written is seen by the reader.
         let _ = writer.flush().await;
     };
-    let _ = timeout(FAREWELL_WAIT, writing).await;
+    let _ = timeout(FINAL_WRITE_TIMEOUT, writing).await;
 }
 
-async fn read<R: AsyncRead + Unpin>(reader: R, duplex: Arc<Duplex>, wiring: Wiring) {
-    let mut lines = Lines::new(wiring.noticed(reader), RESPONSE_BYTES_MAX);
-    let (mut banner, mut pace) = (Banner::default(), Pace::new());
-    let ended = wiring.life.token();
+async fn read_loop<R: AsyncRead + Unpin>(reader: R, duplex: Arc<DuplexLink>, wiring: StdioContext) {
+    let mut lines = LineReader::new(wiring.track_activity(reader), RESPONSE_BYTES_MAX);
+    let (mut banner, mut pace) = (Banner::default(), ReadThrottle::new());
+    let ended = wiring.close_signal.token();
     let class = loop {
         let line = tokio::select! {
-            line = lines.next() => line,
-            () = ended.cancelled() => break Class::Exited,
+            line = lines.next_line() => line,
+            () = ended.cancelled() => break FailureClass::Exited,
         };
         match line {
-            Err(_) | Ok(None) => break Class::Exited,
-            Ok(Some(Line::Cut(_))) => {
+            Err(_) | Ok(None) => break FailureClass::Exited,
+            Ok(Some(Line::Truncated(_))) => {
                 tracing::warn!(
                     backend = %wiring.backend(),
                     bytes_max = RESPONSE_BYTES_MAX,
                     "skipped a message that is larger than allowed"
                 );
-                duplex.receive_too_large();
+                duplex.handle_too_large();
             }
-            Ok(Some(Line::Whole(line))) => {
+            Ok(Some(Line::Complete(line))) => {
                 let bytes = line.len();
-                let is_answer = hear_line(&line, &duplex, &mut banner, &wiring.signs);
+                let is_answer = handle_line(&line, &duplex, &mut banner, &wiring.startup_activity);
                 if banner.is_too_long() {
-                    break Class::Protocol;
+                    break FailureClass::Protocol;
                 }
                 if !is_answer {
-                    pace.keep(bytes).await;
+                    pace.record(bytes).await;
                 }
             }
         }
     };
-    wiring.life.lose(Loss::Failed(class));
-    duplex.abandon();
+    wiring.close_signal.close(CloseReason::Failed(class));
+    duplex.abort_pending();
 }
 
 /// Takes the messages of one line. True for an answer that somebody waited for.
-fn hear_line(line: &Bytes, duplex: &Duplex, banner: &mut Banner, signs: &Signs) -> bool {
+fn handle_line(line: &Bytes, duplex: &DuplexLink, banner: &mut Banner, signs: &StartupActivity) -> bool {
     if line.trim_ascii().is_empty() {
         return false;
     }
     let (mut is_answer, mut why) = (false, None);
-    jsonrpc::hear(line.clone(), |message| match message {
+    jsonrpc::parse_lenient(line.clone(), |message| match message {
         Ok(message) => {
-            banner.is_over = true;
-            is_answer |= duplex.receive(message);
+            banner.has_ended = true;
+            is_answer |= duplex.handle_message(message);
         }
         Err(unreadable) => {
-            is_answer |= duplex.receive_unreadable(&unreadable);
+            is_answer |= duplex.handle_unreadable(&unreadable);
             why.get_or_insert(unreadable.cause);
         }
     });
     // A line is counted once, however much of it is no message.
     if let Some(why) = why {
-        if let Some(text) = log_text(line) {
-            signs.line(&text);
+        if let Some(text) = printable_prefix(line) {
+            signs.record_line(&text);
         }
-        banner.add(duplex.backend(), line, &why);
+        banner.record_line(duplex.backend(), line, &why);
     }
     is_answer
 }
 
 /// The start of a line that is plainly a log line. Anything that may be a piece of a message is not shown.
-fn log_text(line: &[u8]) -> Option<String> {
+fn printable_prefix(line: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(line.get(..480).unwrap_or(line));
     let text = text.trim_start();
     let first = text.chars().next()?;
@@ -275,19 +279,19 @@ fn log_text(line: &[u8]) -> Option<String> {
 /// What a backend writes to standard output that is no message: an installer's words before the first one, mostly.
 #[derive(Default)]
 struct Banner {
-    lines: u64,
-    bytes: usize,
+    line_count: u64,
+    byte_count: usize,
     /// A message has come.
-    is_over: bool,
+    has_ended: bool,
 }
 
 impl Banner {
     /// Counts and reports a line.
-    fn add(&mut self, backend: &BackendId, line: &[u8], why: &str) {
-        self.lines += 1;
-        self.bytes += line.len();
-        if self.lines <= 5 || self.lines.is_power_of_two() {
-            let (lines, says) = (self.lines, log_text(line));
+    fn record_line(&mut self, backend: &BackendId, line: &[u8], why: &str) {
+        self.line_count += 1;
+        self.byte_count += line.len();
+        if self.line_count <= 5 || self.line_count.is_power_of_two() {
+            let (lines, says) = (self.line_count, printable_prefix(line));
             tracing::warn!(
                 %backend, lines, why, says,
                 "the backend wrote a line to standard output that is no message"
@@ -296,7 +300,7 @@ impl Banner {
     }
 
     fn is_too_long(&self) -> bool {
-        !self.is_over && self.bytes > BANNER_BYTES_MAX
+        !self.has_ended && self.byte_count > BANNER_BYTES_MAX
     }
 }
 

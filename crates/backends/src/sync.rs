@@ -5,9 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A value behind a mutex that ignores poisoning.
 #[derive(Debug, Default)]
-pub(crate) struct Guarded<T>(Mutex<T>);
+pub(crate) struct UnpoisonedMutex<T>(Mutex<T>);
 
-impl<T> Guarded<T> {
+impl<T> UnpoisonedMutex<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(Mutex::new(value))
     }

@@ -8,7 +8,7 @@ use rustls::{ClientConfig, RootCertStore, version};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::failure::{Class, Failure};
+use crate::failure::{Failure, FailureClass};
 
 /// The client's side of TLS, trusting the authorities in `ca_bundle`, or the system's if there is none.
 pub(crate) fn config(ca_bundle: Option<&Path>) -> Result<ClientConfig, Failure> {
@@ -18,7 +18,7 @@ pub(crate) fn config(ca_bundle: Option<&Path>) -> Result<ClientConfig, Failure> 
     };
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
-        .map_err(|error| Failure::not_sent(Class::Settings, error))?
+        .map_err(|error| Failure::not_sent(FailureClass::Settings, error))?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(config)
@@ -35,7 +35,7 @@ pub fn check_ca_bundle(path: &Path) -> Result<(), String> {
 
 fn read_bundle(path: &Path) -> Result<RootCertStore, Failure> {
     let unreadable = |error: &dyn std::fmt::Display| {
-        Failure::not_sent(Class::Settings, format_args!("ca_bundle: {error}"))
+        Failure::not_sent(FailureClass::Settings, format_args!("ca_bundle: {error}"))
     };
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
@@ -65,10 +65,10 @@ fn system_roots() -> Arc<RootCertStore> {
 }
 
 /// TLS that trusts nobody, for backends reached without it: redirects never change the scheme.
-pub(crate) fn none() -> Result<ClientConfig, Failure> {
+pub(crate) fn config_without_roots() -> Result<ClientConfig, Failure> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
-        .map_err(|error| Failure::not_sent(Class::Settings, error))?
+        .map_err(|error| Failure::not_sent(FailureClass::Settings, error))?
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
     Ok(config)

@@ -8,82 +8,86 @@ mod sts;
 
 use std::sync::Arc;
 
-use vmcp_domain::{BoxFuture, Scope};
+use vmcp_domain::{BoxFuture, IsolationScope};
 
-use crate::bearer::known;
-use crate::cache::Key;
+use crate::bearer::require_caller;
+use crate::cache::CacheKey;
 use crate::error::CredentialError;
-use crate::exchanges::Exchanges;
+use crate::exchanges::ExchangeContext;
 use crate::scope;
-use crate::source::{Applied, CredentialSource, Outgoing, Subject};
+use crate::source::{CredentialHeaders, CredentialSource, RequestView, Subject};
 
 pub use policy::AwsStsPolicy;
 pub use roles::{RoleMapping, RoleMatch, Roles};
 
 /// The source of one backend's signatures.
-pub struct AwsSts {
+pub struct AwsStsSource {
     policy: Arc<AwsStsPolicy>,
-    exchanges: Arc<Exchanges>,
+    exchange_context: Arc<ExchangeContext>,
     fingerprint: [u8; 32],
 }
 
-impl AwsSts {
+impl AwsStsSource {
     /// A source under `policy`.
     #[must_use]
-    pub fn new(policy: AwsStsPolicy, exchanges: Arc<Exchanges>) -> Self {
+    pub fn new(policy: AwsStsPolicy, exchanges: Arc<ExchangeContext>) -> Self {
         let fingerprint = policy.fingerprint();
-        Self { policy: Arc::new(policy), exchanges, fingerprint }
+        Self { policy: Arc::new(policy), exchange_context: exchanges, fingerprint }
     }
 
-    async fn apply_for(
+    async fn sign_for(
         &self,
         caller: &Subject<'_>,
-        request: &Outgoing<'_>,
-    ) -> Result<Applied, CredentialError> {
+        request: &RequestView<'_>,
+    ) -> Result<CredentialHeaders, CredentialError> {
         // Chosen for every request: the claims behind an opaque token may change while the token stays.
-        let role = self.policy.roles.choose(caller.identity)?;
+        let role = self.policy.roles.select_role(caller.identity)?;
         let session = self.policy.session_name(caller.identity)?;
         let asked = [role.as_ref(), &session];
-        let strategy = scope::fingerprint_under(&self.fingerprint, &asked);
-        let key = Key { strategy, subject: caller.token.digest() };
+        let strategy = scope::fingerprint_with(&self.fingerprint, &asked);
+        let key = CacheKey { strategy, subject: caller.token.digest() };
         let fetch = || {
-            let (policy, exchanges) = (Arc::clone(&self.policy), Arc::clone(&self.exchanges));
+            let (policy, exchanges) = (Arc::clone(&self.policy), Arc::clone(&self.exchange_context));
             let (role, session, token) = (Arc::clone(role), session.clone(), caller.token.clone());
-            async move { sts::assume(&policy, &exchanges, &token, &role, &session).await }
+            async move { sts::assume_role(&policy, &exchanges, &token, &role, &session).await }
         };
-        let (keys, receipt) = self.exchanges.keys.get(key, self.policy.sts.place(), fetch).await?;
-        let now = self.exchanges.clock.since_epoch();
+        let (keys, receipt) =
+            self.exchange_context.aws_cache.get(key, self.policy.sts_url.authority(), fetch).await?;
+        let now = self.exchange_context.clock.since_epoch();
         let headers = sign::sign(request, &keys, &self.policy.region, &self.policy.service, now)?;
-        Ok(Applied::kept(headers, receipt))
+        Ok(CredentialHeaders::cached(headers, receipt))
     }
 }
 
-impl CredentialSource for AwsSts {
+impl CredentialSource for AwsStsSource {
     fn name(&self) -> &'static str {
         "aws_sts"
     }
 
-    fn scope(&self, caller: Option<&Subject<'_>>) -> Result<Scope, CredentialError> {
-        let caller = known(caller, self.name())?;
-        let role = self.policy.roles.choose(caller.identity)?;
+    fn scope(&self, caller: Option<&Subject<'_>>) -> Result<IsolationScope, CredentialError> {
+        let caller = require_caller(caller, self.name())?;
+        let role = self.policy.roles.select_role(caller.identity)?;
         let session = self.policy.session_name(caller.identity)?;
-        Ok(scope::of_caller(&self.fingerprint, caller.identity, &[role, &session]))
+        Ok(scope::caller_scope(&self.fingerprint, caller.identity, &[role, &session]))
     }
 
-    fn apply<'a>(
+    fn headers_for_caller<'a>(
         &'a self,
         caller: Option<&'a Subject<'a>>,
-        request: &'a Outgoing<'a>,
-    ) -> BoxFuture<'a, Result<Applied, CredentialError>> {
-        Box::pin(async move { self.apply_for(known(caller, self.name())?, request).await })
+        request: &'a RequestView<'a>,
+    ) -> BoxFuture<'a, Result<CredentialHeaders, CredentialError>> {
+        Box::pin(async move { self.sign_for(require_caller(caller, self.name())?, request).await })
     }
 
-    fn probe<'a>(&'a self, _request: &'a Outgoing<'a>) -> BoxFuture<'a, Result<Applied, CredentialError>> {
+    fn headers_for_gateway<'a>(
+        &'a self,
+        _request: &'a RequestView<'a>,
+    ) -> BoxFuture<'a, Result<CredentialHeaders, CredentialError>> {
         // There is no account of the gateway's own.
-        Box::pin(std::future::ready(Ok(Applied::fixed(Vec::new()))))
+        Box::pin(std::future::ready(Ok(CredentialHeaders::uncached(Vec::new()))))
     }
 
-    fn forget(&self, applied: &Applied) -> bool {
-        applied.receipt().is_some_and(|receipt| self.exchanges.keys.forget(receipt))
+    fn invalidate(&self, applied: &CredentialHeaders) -> bool {
+        applied.version().is_some_and(|receipt| self.exchange_context.aws_cache.invalidate(receipt))
     }
 }

@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use vmcp_domain::{BoxFuture, Scope, Secret};
+use vmcp_domain::{BoxFuture, IsolationScope, Secret};
 
-use crate::cache::{Fresh, Key};
-use crate::error::{CredentialError, Failure};
-use crate::exchanges::Exchanges;
+use crate::cache::{CacheKey, FetchedCredential};
+use crate::error::{CredentialError, FetchFailure};
+use crate::exchanges::ExchangeContext;
 use crate::scope;
-use crate::source::{Applied, CredentialSource, Outgoing, Subject};
+use crate::source::{CredentialHeaders, CredentialSource, RequestView, Subject};
 
 /// The subject of what the gateway gets on its own account: no token has this digest.
-const NOBODY: [u8; 32] = [0; 32];
+const GATEWAY_SUBJECT: [u8; 32] = [0; 32];
 
 /// A fresh value of `Authorization`, or why there is none.
-pub(crate) type Granted = Result<Fresh<HeaderValue>, Failure>;
+pub(crate) type GrantOutcome = Result<FetchedCredential<HeaderValue>, FetchFailure>;
 
 /// A way of getting tokens.
 pub(crate) trait Grant: Send + Sync + 'static {
@@ -27,46 +27,52 @@ pub(crate) trait Grant: Send + Sync + 'static {
     /// Tells two grants apart whose tokens are not the same.
     fn fingerprint(&self) -> [u8; 32];
     /// Where tokens come from, for errors.
-    fn place(&self) -> &Arc<str>;
+    fn authority(&self) -> &Arc<str>;
     /// Whether the gateway can get a token for itself.
-    fn has_own(&self) -> bool;
+    fn has_gateway_account(&self) -> bool;
     /// Gets a token for the caller whose own is `token`.
-    fn get(&self, exchanges: &Exchanges, token: &Secret) -> impl Future<Output = Granted> + Send;
+    fn fetch(&self, exchanges: &ExchangeContext, token: &Secret)
+    -> impl Future<Output = GrantOutcome> + Send;
     /// Gets a token for the gateway itself.
-    fn get_own(&self, exchanges: &Exchanges) -> impl Future<Output = Granted> + Send;
+    fn fetch_for_gateway(&self, exchanges: &ExchangeContext) -> impl Future<Output = GrantOutcome> + Send;
 }
 
 /// The source of one backend's tokens.
-pub(crate) struct Bearer<G> {
+pub(crate) struct BearerSource<G> {
     /// Shared with exchanges that outlive their request.
     grant: Arc<G>,
-    exchanges: Arc<Exchanges>,
+    exchange_context: Arc<ExchangeContext>,
     fingerprint: [u8; 32],
 }
 
-impl<G: Grant> Bearer<G> {
+impl<G: Grant> BearerSource<G> {
     /// A source of what `grant` gets.
-    pub(crate) fn new(grant: G, exchanges: Arc<Exchanges>) -> Self {
+    pub(crate) fn new(grant: G, exchanges: Arc<ExchangeContext>) -> Self {
         let fingerprint = grant.fingerprint();
-        Self { grant: Arc::new(grant), exchanges, fingerprint }
+        Self { grant: Arc::new(grant), exchange_context: exchanges, fingerprint }
     }
 
-    async fn kept<W>(&self, subject: [u8; 32], fetch: impl FnOnce() -> W) -> Result<Applied, CredentialError>
+    async fn cached_or_fetched<W>(
+        &self,
+        subject: [u8; 32],
+        fetch: impl FnOnce() -> W,
+    ) -> Result<CredentialHeaders, CredentialError>
     where
-        W: Future<Output = Granted> + Send + 'static,
+        W: Future<Output = GrantOutcome> + Send + 'static,
     {
-        let key = Key { strategy: self.fingerprint, subject };
-        let (value, receipt) = self.exchanges.tokens.get(key, self.grant.place(), fetch).await?;
-        Ok(Applied::kept(vec![(AUTHORIZATION, value)], receipt))
+        let key = CacheKey { strategy: self.fingerprint, subject };
+        let (value, receipt) =
+            self.exchange_context.token_cache.get(key, self.grant.authority(), fetch).await?;
+        Ok(CredentialHeaders::cached(vec![(AUTHORIZATION, value)], receipt))
     }
 
-    fn shared(&self) -> (Arc<G>, Arc<Exchanges>) {
-        (Arc::clone(&self.grant), Arc::clone(&self.exchanges))
+    fn clone_shared(&self) -> (Arc<G>, Arc<ExchangeContext>) {
+        (Arc::clone(&self.grant), Arc::clone(&self.exchange_context))
     }
 }
 
 /// The caller, if there is one with a token.
-pub(crate) fn known<'c, 'a>(
+pub(crate) fn require_caller<'c, 'a>(
     caller: Option<&'c Subject<'a>>,
     strategy: &'static str,
 ) -> Result<&'c Subject<'a>, CredentialError> {
@@ -74,44 +80,47 @@ pub(crate) fn known<'c, 'a>(
     caller.ok_or(CredentialError::NeedsCaller(strategy))
 }
 
-impl<G: Grant> CredentialSource for Bearer<G> {
+impl<G: Grant> CredentialSource for BearerSource<G> {
     fn name(&self) -> &'static str {
         G::NAME
     }
 
-    fn scope(&self, caller: Option<&Subject<'_>>) -> Result<Scope, CredentialError> {
-        Ok(scope::of_caller(&self.fingerprint, known(caller, G::NAME)?.identity, &[]))
+    fn scope(&self, caller: Option<&Subject<'_>>) -> Result<IsolationScope, CredentialError> {
+        Ok(scope::caller_scope(&self.fingerprint, require_caller(caller, G::NAME)?.identity, &[]))
     }
 
-    fn apply<'a>(
+    fn headers_for_caller<'a>(
         &'a self,
         caller: Option<&'a Subject<'a>>,
-        _request: &'a Outgoing<'a>,
-    ) -> BoxFuture<'a, Result<Applied, CredentialError>> {
+        _request: &'a RequestView<'a>,
+    ) -> BoxFuture<'a, Result<CredentialHeaders, CredentialError>> {
         Box::pin(async move {
-            let caller = known(caller, G::NAME)?;
+            let caller = require_caller(caller, G::NAME)?;
             let fetch = || {
-                let ((grant, exchanges), token) = (self.shared(), caller.token.clone());
-                async move { grant.get(&exchanges, &token).await }
+                let ((grant, exchanges), token) = (self.clone_shared(), caller.token.clone());
+                async move { grant.fetch(&exchanges, &token).await }
             };
-            self.kept(caller.token.digest(), fetch).await
+            self.cached_or_fetched(caller.token.digest(), fetch).await
         })
     }
 
-    fn probe<'a>(&'a self, _request: &'a Outgoing<'a>) -> BoxFuture<'a, Result<Applied, CredentialError>> {
+    fn headers_for_gateway<'a>(
+        &'a self,
+        _request: &'a RequestView<'a>,
+    ) -> BoxFuture<'a, Result<CredentialHeaders, CredentialError>> {
         Box::pin(async move {
-            if !self.grant.has_own() {
-                return Ok(Applied::fixed(Vec::new()));
+            if !self.grant.has_gateway_account() {
+                return Ok(CredentialHeaders::uncached(Vec::new()));
             }
             let fetch = || {
-                let (grant, exchanges) = self.shared();
-                async move { grant.get_own(&exchanges).await }
+                let (grant, exchanges) = self.clone_shared();
+                async move { grant.fetch_for_gateway(&exchanges).await }
             };
-            self.kept(NOBODY, fetch).await
+            self.cached_or_fetched(GATEWAY_SUBJECT, fetch).await
         })
     }
 
-    fn forget(&self, applied: &Applied) -> bool {
-        applied.receipt().is_some_and(|receipt| self.exchanges.tokens.forget(receipt))
+    fn invalidate(&self, applied: &CredentialHeaders) -> bool {
+        applied.version().is_some_and(|receipt| self.exchange_context.token_cache.invalidate(receipt))
     }
 }

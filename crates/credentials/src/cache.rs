@@ -13,37 +13,37 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::clock::{Clock, Moment};
-use crate::error::{CredentialError, Failure};
+use crate::clock::{Clock, DualInstant};
+use crate::error::{CredentialError, FetchFailure};
 
 /// The most entries kept; the one used longest ago gives way.
 const ENTRIES_MAX: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 /// The most bytes all kept credentials may take.
 const BYTES_MAX: usize = 64 << 20;
 /// The most exchanges under way with one endpoint, and with all; more than that is a flood, and refused.
-const FLIGHTS_PLACE_MAX: usize = 1024;
-const FLIGHTS_MAX: usize = 4096;
+const IN_FLIGHT_PER_ENDPOINT_MAX: usize = 1024;
+const IN_FLIGHT_MAX: usize = 4096;
 /// How long a credential is good when its issuer does not say.
-const LIFETIME_UNSAID: Duration = Duration::from_mins(5);
+const LIFETIME_DEFAULT: Duration = Duration::from_mins(5);
 /// No credential is kept longer, whatever its issuer says.
 const LIFETIME_MAX: Duration = Duration::from_hours(24);
 /// A credential is renewed this long before its end, or a tenth of its life when that is less.
-const SKEW_MAX: Duration = Duration::from_mins(1);
+const RENEWAL_MARGIN_MAX: Duration = Duration::from_mins(1);
 /// How long a refusal is remembered.
-const REFUSAL_WAIT: Duration = Duration::from_secs(1);
+const REFUSAL_TTL: Duration = Duration::from_secs(1);
 /// A credential that replaced a refused one is not dropped again before this time: the backend refuses them all.
-const RENEWAL_WAIT: Duration = Duration::from_secs(30);
+const REPLACEMENT_AGE_MIN: Duration = Duration::from_secs(30);
 
 /// What a credential is kept under: the strategy with all that is asked for, and the SHA-256 of the caller's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+pub(crate) struct CacheKey {
     pub(crate) strategy: [u8; 32],
     pub(crate) subject: [u8; 32],
 }
 
 /// A credential as it was fetched.
 #[derive(Clone, Debug)]
-pub(crate) struct Fresh<V> {
+pub(crate) struct FetchedCredential<V> {
     pub(crate) value: V,
     /// How long it is good, counted from when it was asked for; `None` when its issuer does not say.
     pub(crate) lifetime: Option<Duration>,
@@ -53,147 +53,159 @@ pub(crate) struct Fresh<V> {
 
 /// Which fetched credential a request used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Receipt {
-    key: Key,
+pub(crate) struct CredentialVersion {
+    key: CacheKey,
     number: u64,
 }
 
-type Outcome<V> = Result<(V, Receipt), CredentialError>;
+type FetchOutcome<V> = Result<(V, CredentialVersion), CredentialError>;
 
 /// The credentials of one kind.
-pub(crate) struct Cache<V>(Arc<Shared<V>>);
+pub(crate) struct CredentialCache<V>(Arc<CacheInner<V>>);
 
-struct Shared<V> {
+struct CacheInner<V> {
     clock: Arc<dyn Clock>,
-    table: Mutex<Table<V>>,
+    table: Mutex<CacheTable<V>>,
 }
 
-struct Table<V> {
-    slots: LruCache<Key, Slot<V>>,
+struct CacheTable<V> {
+    entries: LruCache<CacheKey, CacheEntry<V>>,
     bytes: usize,
-    flights: HashMap<Key, Flight<V>>,
-    numbers: u64,
+    in_flight: HashMap<CacheKey, InFlightFetch<V>>,
+    last_number: u64,
 }
 
-enum Slot<V> {
-    Kept(Kept<V>),
+enum CacheEntry<V> {
+    Valid(CachedCredential<V>),
     Refused {
         error: CredentialError,
-        until: Moment,
+        expires_at: DualInstant,
     },
     /// A backend refused what was here.
-    Dropped,
+    Invalidated,
 }
 
-struct Kept<V> {
+struct CachedCredential<V> {
     value: V,
     number: u64,
-    since: Moment,
-    until: Moment,
+    cached_at: DualInstant,
+    expires_at: DualInstant,
     bytes: usize,
     /// It replaced one that a backend refused.
-    is_renewal: bool,
+    is_replacement: bool,
 }
 
-struct Flight<V> {
+struct InFlightFetch<V> {
     number: u64,
-    place: Arc<str>,
-    outcome: watch::Receiver<Option<Outcome<V>>>,
+    authority: Arc<str>,
+    outcome: watch::Receiver<Option<FetchOutcome<V>>>,
 }
 
-enum Found<V> {
-    Outcome(Outcome<V>),
-    Flight(watch::Receiver<Option<Outcome<V>>>),
+enum CacheLookup<V> {
+    Done(FetchOutcome<V>),
+    InFlight(watch::Receiver<Option<FetchOutcome<V>>>),
 }
 
-impl<V: Clone + Send + Sync + 'static> Cache<V> {
+impl<V: Clone + Send + Sync + 'static> CredentialCache<V> {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        let table =
-            Table { slots: LruCache::new(ENTRIES_MAX), bytes: 0, flights: HashMap::new(), numbers: 0 };
-        Self(Arc::new(Shared { clock, table: Mutex::new(table) }))
+        let table = CacheTable {
+            entries: LruCache::new(ENTRIES_MAX),
+            bytes: 0,
+            in_flight: HashMap::new(),
+            last_number: 0,
+        };
+        Self(Arc::new(CacheInner { clock, table: Mutex::new(table) }))
     }
 
     /// The credential under `key`, fetched by `fetch` unless it is kept or on its way. `place` is named in errors.
-    pub(crate) async fn get<F, W>(&self, key: Key, place: &Arc<str>, fetch: F) -> Outcome<V>
+    pub(crate) async fn get<F, W>(&self, key: CacheKey, place: &Arc<str>, fetch: F) -> FetchOutcome<V>
     where
         F: FnOnce() -> W,
-        W: Future<Output = Result<Fresh<V>, Failure>> + Send + 'static,
+        W: Future<Output = Result<FetchedCredential<V>, FetchFailure>> + Send + 'static,
     {
-        let mut outcome = match self.find(key, place, fetch) {
-            Found::Outcome(outcome) => return outcome,
-            Found::Flight(outcome) => outcome,
+        let mut outcome = match self.find_or_start(key, place, fetch) {
+            CacheLookup::Done(outcome) => return outcome,
+            CacheLookup::InFlight(outcome) => outcome,
         };
-        let broken = || Failure::unavailable(place, "the exchange was broken off").error;
+        let broken = || FetchFailure::unavailable(place, "the exchange was broken off").error;
         let landed = outcome.wait_for(Option::is_some).await.map_err(|_| broken())?;
         landed.clone().unwrap_or_else(|| Err(broken()))
     }
 
-    fn find<F, W>(&self, key: Key, place: &Arc<str>, fetch: F) -> Found<V>
+    fn find_or_start<F, W>(&self, key: CacheKey, place: &Arc<str>, fetch: F) -> CacheLookup<V>
     where
         F: FnOnce() -> W,
-        W: Future<Output = Result<Fresh<V>, Failure>> + Send + 'static,
+        W: Future<Output = Result<FetchedCredential<V>, FetchFailure>> + Send + 'static,
     {
-        let now = Moment::now(&*self.0.clock);
+        let now = DualInstant::now(&*self.0.clock);
         let mut table = self.0.table.lock();
-        if let Some(outcome) = table.kept(key, now) {
-            return Found::Outcome(outcome);
+        if let Some(outcome) = table.cached(key, now) {
+            return CacheLookup::Done(outcome);
         }
-        if let Some(flight) = table.flights.get(&key) {
-            return Found::Flight(flight.outcome.clone());
+        if let Some(flight) = table.in_flight.get(&key) {
+            return CacheLookup::InFlight(flight.outcome.clone());
         }
-        if table.is_flooded(place) {
+        if table.is_overloaded(place) {
             let why = "too many exchanges are under way";
-            return Found::Outcome(Err(Failure::unavailable(place, why).error));
+            return CacheLookup::Done(Err(FetchFailure::unavailable(place, why).error));
         }
-        table.numbers += 1;
-        let number = table.numbers;
+        table.last_number += 1;
+        let number = table.last_number;
         let (sender, outcome) = watch::channel(None);
-        table.flights.insert(key, Flight { number, place: Arc::clone(place), outcome: outcome.clone() });
+        table
+            .in_flight
+            .insert(key, InFlightFetch { number, authority: Arc::clone(place), outcome: outcome.clone() });
         drop(table);
-        let landing =
-            Landing { shared: Arc::clone(&self.0), receipt: Receipt { key, number }, departed: now, sender };
+        let landing = FetchCompletion {
+            shared: Arc::clone(&self.0),
+            version: CredentialVersion { key, number },
+            started_at: now,
+            sender,
+        };
         let work = fetch();
         tokio::spawn(async move {
             let fetched = work.await;
-            landing.land(fetched);
+            landing.complete(fetched);
         });
-        Found::Flight(outcome)
+        CacheLookup::InFlight(outcome)
     }
 
     /// Drops a credential that a backend refused. True when there is or will be a newer one.
-    pub(crate) fn forget(&self, receipt: &Receipt) -> bool {
-        let now = Moment::now(&*self.0.clock);
+    pub(crate) fn invalidate(&self, receipt: &CredentialVersion) -> bool {
+        let now = DualInstant::now(&*self.0.clock);
         let mut table = self.0.table.lock();
-        match table.slots.peek(&receipt.key) {
-            Some(Slot::Kept(kept)) if kept.number == receipt.number => {
-                if kept.is_renewal && kept.since.age(now) < RENEWAL_WAIT {
+        match table.entries.peek(&receipt.key) {
+            Some(CacheEntry::Valid(kept)) if kept.number == receipt.number => {
+                if kept.is_replacement && kept.cached_at.age(now) < REPLACEMENT_AGE_MIN {
                     return false;
                 }
-                table.put(receipt.key, Slot::Dropped);
+                table.insert(receipt.key, CacheEntry::Invalidated);
                 true
             }
             // Given out once and not kept, or dropped by another request: the next one is another.
-            Some(Slot::Kept(_) | Slot::Dropped) | None => true,
-            Some(Slot::Refused { until, .. }) => until.is_over(now),
+            Some(CacheEntry::Valid(_) | CacheEntry::Invalidated) | None => true,
+            Some(CacheEntry::Refused { expires_at: until, .. }) => until.is_past(now),
         }
     }
 
     #[cfg(test)]
     fn sizes(&self) -> (usize, usize, usize) {
         let table = self.0.table.lock();
-        (table.slots.len(), table.bytes, table.flights.len())
+        (table.entries.len(), table.bytes, table.in_flight.len())
     }
 }
 
-impl<V: Clone> Table<V> {
-    fn kept(&mut self, key: Key, now: Moment) -> Option<Outcome<V>> {
-        let is_over = match self.slots.get(&key)? {
-            Slot::Kept(kept) if !kept.until.is_over(now) => {
-                return Some(Ok((kept.value.clone(), Receipt { key, number: kept.number })));
+impl<V: Clone> CacheTable<V> {
+    fn cached(&mut self, key: CacheKey, now: DualInstant) -> Option<FetchOutcome<V>> {
+        let is_over = match self.entries.get(&key)? {
+            CacheEntry::Valid(kept) if !kept.expires_at.is_past(now) => {
+                return Some(Ok((kept.value.clone(), CredentialVersion { key, number: kept.number })));
             }
-            Slot::Refused { error, until } if !until.is_over(now) => return Some(Err(error.clone())),
-            Slot::Kept(_) | Slot::Refused { .. } => true,
-            Slot::Dropped => false,
+            CacheEntry::Refused { error, expires_at: until } if !until.is_past(now) => {
+                return Some(Err(error.clone()));
+            }
+            CacheEntry::Valid(_) | CacheEntry::Refused { .. } => true,
+            CacheEntry::Invalidated => false,
         };
         if is_over {
             self.remove(&key);
@@ -201,99 +213,103 @@ impl<V: Clone> Table<V> {
         None
     }
 
-    fn is_flooded(&self, place: &Arc<str>) -> bool {
-        let all = self.flights.len();
-        let of_place = || self.flights.values().filter(|flight| flight.place == *place).count();
-        all >= FLIGHTS_MAX || all >= FLIGHTS_PLACE_MAX && of_place() >= FLIGHTS_PLACE_MAX
+    fn is_overloaded(&self, place: &Arc<str>) -> bool {
+        let all = self.in_flight.len();
+        let of_place = || self.in_flight.values().filter(|flight| flight.authority == *place).count();
+        all >= IN_FLIGHT_MAX || all >= IN_FLIGHT_PER_ENDPOINT_MAX && of_place() >= IN_FLIGHT_PER_ENDPOINT_MAX
     }
 
-    fn remove(&mut self, key: &Key) {
-        if let Some(slot) = self.slots.pop(key) {
+    fn remove(&mut self, key: &CacheKey) {
+        if let Some(slot) = self.entries.pop(key) {
             self.bytes -= slot.bytes();
         }
     }
 
-    fn put(&mut self, key: Key, slot: Slot<V>) {
+    fn insert(&mut self, key: CacheKey, slot: CacheEntry<V>) {
         self.bytes += slot.bytes();
         // Gives back the slot that was there, or the one used longest ago.
-        if let Some((_, gone)) = self.slots.push(key, slot) {
+        if let Some((_, gone)) = self.entries.push(key, slot) {
             self.bytes -= gone.bytes();
         }
         while self.bytes > BYTES_MAX
-            && let Some((_, gone)) = self.slots.pop_lru()
+            && let Some((_, gone)) = self.entries.pop_lru()
         {
             self.bytes -= gone.bytes();
         }
     }
 }
 
-impl<V> Slot<V> {
+impl<V> CacheEntry<V> {
     fn bytes(&self) -> usize {
         match self {
-            Self::Kept(kept) => kept.bytes,
-            Self::Refused { .. } | Self::Dropped => 0,
+            Self::Valid(kept) => kept.bytes,
+            Self::Refused { .. } | Self::Invalidated => 0,
         }
     }
 }
 
 /// The end of an exchange. Dropped without landing, it wakes all who wait with a broken channel.
-struct Landing<V: Clone> {
-    shared: Arc<Shared<V>>,
-    receipt: Receipt,
-    departed: Moment,
-    sender: watch::Sender<Option<Outcome<V>>>,
+struct FetchCompletion<V: Clone> {
+    shared: Arc<CacheInner<V>>,
+    version: CredentialVersion,
+    started_at: DualInstant,
+    sender: watch::Sender<Option<FetchOutcome<V>>>,
 }
 
-impl<V: Clone> Landing<V> {
-    fn land(self, fetched: Result<Fresh<V>, Failure>) {
-        let now = Moment::now(&*self.shared.clock);
+impl<V: Clone> FetchCompletion<V> {
+    fn complete(self, fetched: Result<FetchedCredential<V>, FetchFailure>) {
+        let now = DualInstant::now(&*self.shared.clock);
         let mut table = self.shared.table.lock();
         let outcome = match fetched {
             Ok(fresh) => {
-                let until = self.departed.after(time_kept(fresh.lifetime));
-                let is_renewal = matches!(table.slots.peek(&self.receipt.key), Some(Slot::Dropped));
-                if !until.is_over(now) {
-                    let kept = Kept {
+                let until = self.started_at.after(cache_duration(fresh.lifetime));
+                let is_renewal =
+                    matches!(table.entries.peek(&self.version.key), Some(CacheEntry::Invalidated));
+                if !until.is_past(now) {
+                    let kept = CachedCredential {
                         value: fresh.value.clone(),
-                        number: self.receipt.number,
-                        since: now,
-                        until,
+                        number: self.version.number,
+                        cached_at: now,
+                        expires_at: until,
                         bytes: fresh.bytes,
-                        is_renewal,
+                        is_replacement: is_renewal,
                     };
-                    table.put(self.receipt.key, Slot::Kept(kept));
+                    table.insert(self.version.key, CacheEntry::Valid(kept));
                 }
-                Ok((fresh.value, self.receipt))
+                Ok((fresh.value, self.version))
             }
             Err(failure) => {
-                if failure.is_answer {
-                    let until = now.after(REFUSAL_WAIT);
-                    table.put(self.receipt.key, Slot::Refused { error: failure.error.clone(), until });
+                if failure.is_cacheable {
+                    let until = now.after(REFUSAL_TTL);
+                    table.insert(
+                        self.version.key,
+                        CacheEntry::Refused { error: failure.error.clone(), expires_at: until },
+                    );
                 }
                 Err(failure.error)
             }
         };
         // Who comes from here on finds the slot; who came before is told.
-        table.flights.remove(&self.receipt.key);
+        table.in_flight.remove(&self.version.key);
         drop(table);
         self.sender.send_replace(Some(outcome));
     }
 }
 
-impl<V: Clone> Drop for Landing<V> {
+impl<V: Clone> Drop for FetchCompletion<V> {
     fn drop(&mut self) {
         let mut table = self.shared.table.lock();
-        let key = self.receipt.key;
-        if table.flights.get(&key).is_some_and(|flight| flight.number == self.receipt.number) {
-            table.flights.remove(&key);
+        let key = self.version.key;
+        if table.in_flight.get(&key).is_some_and(|flight| flight.number == self.version.number) {
+            table.in_flight.remove(&key);
         }
     }
 }
 
 /// How long a credential is kept: until shortly before its end.
-fn time_kept(lifetime: Option<Duration>) -> Duration {
-    let lifetime = lifetime.unwrap_or(LIFETIME_UNSAID).min(LIFETIME_MAX);
-    lifetime.saturating_sub(SKEW_MAX.min(lifetime / 10))
+fn cache_duration(lifetime: Option<Duration>) -> Duration {
+    let lifetime = lifetime.unwrap_or(LIFETIME_DEFAULT).min(LIFETIME_MAX);
+    lifetime.saturating_sub(RENEWAL_MARGIN_MAX.min(lifetime / 10))
 }
 
 #[cfg(test)]

@@ -16,37 +16,37 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time;
 
 use crate::endpoint::TokenUrl;
-use crate::error::Failure;
+use crate::error::FetchFailure;
 use crate::tls;
 
 /// How long one request may take, waiting for its turn and reading the answer included.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// An endpoint that does not take a connection within this time is away.
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest answer taken.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// The most idle connections kept per endpoint, and for how long.
 const IDLE_MAX: usize = 8;
-const IDLE_WAIT: Duration = Duration::from_secs(20);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What an endpoint answered.
-pub(crate) struct Reply {
+pub(crate) struct TokenReply {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
 }
 
 /// The client of all token endpoints.
-pub(crate) struct Client {
+pub(crate) struct TokenClient {
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
-impl Client {
+impl TokenClient {
     /// A client with nothing connected yet.
     pub(crate) fn new() -> Result<Self, rustls::Error> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_WAIT));
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls::config()?)
             .https_or_http()
@@ -56,7 +56,7 @@ impl Client {
         let pool = Pool::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_WAIT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_MAX)
             .build(connector);
         Ok(Self { pool })
@@ -68,21 +68,21 @@ impl Client {
         url: &TokenUrl,
         form: String,
         authorization: Option<HeaderValue>,
-    ) -> Result<Reply, Failure> {
-        let place = url.place();
-        let late = |_elapsed| Failure::unavailable(place, format!("no answer within {TIMEOUT:?}"));
-        time::timeout(TIMEOUT, self.post_in_turn(url, form, authorization)).await.map_err(late)?
+    ) -> Result<TokenReply, FetchFailure> {
+        let place = url.authority();
+        let late = |_elapsed| FetchFailure::unavailable(place, format!("no answer within {TIMEOUT:?}"));
+        time::timeout(TIMEOUT, self.post_with_permit(url, form, authorization)).await.map_err(late)?
     }
 
-    async fn post_in_turn(
+    async fn post_with_permit(
         &self,
         url: &TokenUrl,
         form: String,
         authorization: Option<HeaderValue>,
-    ) -> Result<Reply, Failure> {
-        let place = url.place();
-        let broken = |error: &(dyn StdError + 'static)| Failure::unavailable(place, chain(error));
-        let _turn = url.turns().acquire().await.map_err(|error| broken(&error))?;
+    ) -> Result<TokenReply, FetchFailure> {
+        let place = url.authority();
+        let broken = |error: &(dyn StdError + 'static)| FetchFailure::unavailable(place, error_chain(error));
+        let _turn = url.request_permits().acquire().await.map_err(|error| broken(&error))?;
         let mut request = http::Request::new(Full::new(Bytes::from(form)));
         *request.method_mut() = Method::POST;
         request.uri_mut().clone_from(url.uri());
@@ -97,11 +97,11 @@ impl Client {
         let status = response.status();
         if status.is_redirection() {
             let why = format!("answered {status}, and redirects are not followed: write the final address");
-            return Err(Failure::misconfigured(place, why));
+            return Err(FetchFailure::misconfigured(place, why));
         }
-        match read(response.into_body()).await.map_err(|error| broken(&error))? {
-            Some(body) => Ok(Reply { status, body }),
-            None => Err(Failure::misconfigured(
+        match read_body(response.into_body()).await.map_err(|error| broken(&error))? {
+            Some(body) => Ok(TokenReply { status, body }),
+            None => Err(FetchFailure::misconfigured(
                 place,
                 format!(
                     "answered {status} with more than {ANSWER_BYTES_MAX} bytes, which is no token response"
@@ -112,7 +112,7 @@ impl Client {
 }
 
 /// Reads a whole body; `None` when it is larger than allowed.
-async fn read(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
+async fn read_body(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > ANSWER_BYTES_MAX {
         return Ok(None);
@@ -131,7 +131,7 @@ async fn read(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
 }
 
 /// An error with its sources in one line: HTTP libraries put the telling part last.
-fn chain(error: &(dyn StdError + 'static)) -> String {
+fn error_chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -13,12 +13,12 @@ pub trait Clock: Send + Sync {
 
 /// A moment by both clocks. The monotonic clock does not run while a machine is suspended; the other clock may be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Moment {
+pub(crate) struct DualInstant {
     elapsed: Duration,
     since_epoch: Duration,
 }
 
-impl Moment {
+impl DualInstant {
     /// Now.
     pub(crate) fn now(clock: &dyn Clock) -> Self {
         Self { elapsed: clock.elapsed(), since_epoch: clock.since_epoch() }
@@ -31,7 +31,7 @@ impl Moment {
     }
 
     /// True when either clock says that this moment is over: what is good until then must not be used any more.
-    pub(crate) fn is_over(self, now: Self) -> bool {
+    pub(crate) fn is_past(self, now: Self) -> bool {
         now.elapsed >= self.elapsed || now.since_epoch >= self.since_epoch
     }
 
@@ -45,14 +45,14 @@ impl Moment {
 #[derive(Clone, Debug)]
 pub struct SystemClock {
     start: Instant,
-    wall: fn() -> SystemTime,
+    wall_clock: fn() -> SystemTime,
 }
 
 impl SystemClock {
     /// A clock that starts now and asks `wall` for the time of day: the program reads that in one place only.
     #[must_use]
     pub fn start(wall: fn() -> SystemTime) -> Self {
-        Self { start: Instant::now(), wall }
+        Self { start: Instant::now(), wall_clock: wall }
     }
 }
 
@@ -62,6 +62,6 @@ impl Clock for SystemClock {
     }
 
     fn since_epoch(&self) -> Duration {
-        (self.wall)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+        (self.wall_clock)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 }

@@ -18,8 +18,8 @@ const REQUESTS_MAX: usize = 64;
 #[derive(Clone)]
 pub struct TokenUrl {
     uri: Uri,
-    place: Arc<str>,
-    turns: Arc<Semaphore>,
+    authority: Arc<str>,
+    request_permits: Arc<Semaphore>,
 }
 
 impl TokenUrl {
@@ -27,7 +27,7 @@ impl TokenUrl {
     ///
     /// # Errors
     /// When it is no absolute `http` or `https` address, has a user, password or fragment, or lacks TLS.
-    pub fn read(field: &'static str, url: &str, insecure: bool) -> Result<Self, PolicyError> {
+    pub fn parse(field: &'static str, url: &str, insecure: bool) -> Result<Self, PolicyError> {
         let wrong = |why: &'static str| Err(PolicyError::new(field, why));
         if url.contains('#') {
             return wrong("must not contain #; leave out what begins there");
@@ -50,12 +50,12 @@ impl TokenUrl {
             return wrong("must be https: tokens and secrets would travel readable");
         }
         let place = Arc::from(authority.as_str());
-        Ok(Self { uri, place, turns: Arc::new(Semaphore::new(REQUESTS_MAX)) })
+        Ok(Self { uri, authority: place, request_permits: Arc::new(Semaphore::new(REQUESTS_MAX)) })
     }
 
     /// True when tokens travel to another machine without TLS: worth a warning.
     #[must_use]
-    pub fn shows_tokens(&self) -> bool {
+    pub fn is_cleartext(&self) -> bool {
         self.uri.scheme() == Some(&Scheme::HTTP) && !self.uri.host().is_some_and(is_loopback)
     }
 
@@ -64,20 +64,20 @@ impl TokenUrl {
     }
 
     /// One permit for each request that may be under way.
-    pub(crate) fn turns(&self) -> &Semaphore {
-        &self.turns
+    pub(crate) fn request_permits(&self) -> &Semaphore {
+        &self.request_permits
     }
 
     /// Host and port, for errors and logs.
-    pub(crate) fn place(&self) -> &Arc<str> {
-        &self.place
+    pub(crate) fn authority(&self) -> &Arc<str> {
+        &self.authority
     }
 }
 
 /// Without the query, which may hold credentials.
 impl fmt::Debug for TokenUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.place, self.uri.path())
+        write!(f, "{}{}", self.authority, self.uri.path())
     }
 }
 
@@ -110,10 +110,10 @@ mod tests {
             ("idp.example", true, false, false),
             ("", true, false, false),
         ] {
-            let read = TokenUrl::read("tokenUrl", url, insecure);
+            let read = TokenUrl::parse("tokenUrl", url, insecure);
             assert_eq!(read.is_ok(), fine, "{url}");
             match read {
-                Ok(read) => assert_eq!(read.shows_tokens(), shows, "{url}"),
+                Ok(read) => assert_eq!(read.is_cleartext(), shows, "{url}"),
                 Err(error) => {
                     assert_eq!(error.field(), "tokenUrl");
                     assert!(!error.to_string().contains("hush"));
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_query_is_not_printed() {
-        let url = TokenUrl::read("tokenUrl", "https://idp.example/token?key=hush", false).unwrap();
+        let url = TokenUrl::parse("tokenUrl", "https://idp.example/token?key=hush", false).unwrap();
         assert_eq!(format!("{url:?}"), "idp.example/token");
     }
 }

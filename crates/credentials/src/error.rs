@@ -58,26 +58,26 @@ pub enum CredentialError {
         why: &'static str,
     },
     /// The token endpoint cannot be reached, is overloaded or did not answer in time: trying later may help.
-    #[error("{place}: {why}")]
+    #[error("{authority}: {why}")]
     Unavailable {
         /// Host and port of the token endpoint.
-        place: Arc<str>,
+        authority: Arc<str>,
         /// What happened.
         why: Arc<str>,
     },
     /// The token endpoint does not give this caller a credential.
-    #[error("{place} refuses the exchange ({})", code.unwrap_or("without a known error code"))]
+    #[error("{authority} refuses the exchange ({})", code.unwrap_or("without a known error code"))]
     Refused {
         /// Host and port of the token endpoint.
-        place: Arc<str>,
+        authority: Arc<str>,
         /// The error code of OAuth or AWS, when it is a known one.
         code: Option<&'static str>,
     },
     /// The settings do not fit the token endpoint; nothing but changing one or the other helps.
-    #[error("{place}: {why}")]
+    #[error("{authority}: {why}")]
     Misconfigured {
         /// Host and port of the token endpoint.
-        place: Arc<str>,
+        authority: Arc<str>,
         /// What does not fit.
         why: Arc<str>,
     },
@@ -88,24 +88,24 @@ pub enum CredentialError {
 
 /// Why an exchange failed, and whether that is worth remembering for a moment.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure {
+pub(crate) struct FetchFailure {
     pub(crate) error: CredentialError,
     /// The endpoint answered 4xx: the same request a moment later gets the same answer.
-    pub(crate) is_answer: bool,
+    pub(crate) is_cacheable: bool,
 }
 
-impl Failure {
+impl FetchFailure {
     pub(crate) fn unavailable(place: &Arc<str>, why: impl Into<Arc<str>>) -> Self {
-        let error = CredentialError::Unavailable { place: Arc::clone(place), why: why.into() };
-        Self { error, is_answer: false }
+        let error = CredentialError::Unavailable { authority: Arc::clone(place), why: why.into() };
+        Self { error, is_cacheable: false }
     }
 
     pub(crate) fn misconfigured(place: &Arc<str>, why: impl Into<Arc<str>>) -> Self {
-        let error = CredentialError::Misconfigured { place: Arc::clone(place), why: why.into() };
-        Self { error, is_answer: false }
+        let error = CredentialError::Misconfigured { authority: Arc::clone(place), why: why.into() };
+        Self { error, is_cacheable: false }
     }
 
     pub(crate) fn refused(place: &Arc<str>, code: Option<&'static str>) -> Self {
-        Self { error: CredentialError::Refused { place: Arc::clone(place), code }, is_answer: false }
+        Self { error: CredentialError::Refused { authority: Arc::clone(place), code }, is_cacheable: false }
     }
 }

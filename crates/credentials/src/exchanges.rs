@@ -5,29 +5,30 @@ use std::sync::Arc;
 use aws_credential_types::Credentials;
 use http::HeaderValue;
 
-use crate::cache::Cache;
-use crate::client::Client;
+use crate::cache::CredentialCache;
+use crate::client::TokenClient;
 use crate::clock::Clock;
 
 /// Made once per process and given to every strategy that exchanges, so that backends which ask for the same token
 /// of the same issuer share it.
-pub struct Exchanges {
-    pub(crate) client: Client,
+pub struct ExchangeContext {
+    pub(crate) client: TokenClient,
     pub(crate) clock: Arc<dyn Clock>,
     /// Whole values of `Authorization`.
-    pub(crate) tokens: Cache<HeaderValue>,
+    pub(crate) token_cache: CredentialCache<HeaderValue>,
     /// Keys of AWS roles.
-    pub(crate) keys: Cache<Credentials>,
+    pub(crate) aws_cache: CredentialCache<Credentials>,
 }
 
-impl Exchanges {
+impl ExchangeContext {
     /// Nothing connected and nothing kept yet. Exchanges run on the Tokio runtime of whoever asks first.
     ///
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(clock: Arc<dyn Clock>) -> Result<Arc<Self>, rustls::Error> {
-        let client = Client::new()?;
-        let (tokens, keys) = (Cache::new(Arc::clone(&clock)), Cache::new(Arc::clone(&clock)));
-        Ok(Arc::new(Self { client, clock, tokens, keys }))
+        let client = TokenClient::new()?;
+        let (tokens, keys) =
+            (CredentialCache::new(Arc::clone(&clock)), CredentialCache::new(Arc::clone(&clock)));
+        Ok(Arc::new(Self { client, clock, token_cache: tokens, aws_cache: keys }))
     }
 }

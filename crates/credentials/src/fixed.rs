@@ -3,16 +3,16 @@
 use std::future::ready;
 
 use http::{HeaderName, HeaderValue};
-use vmcp_domain::{BoxFuture, Scope, Secret};
+use vmcp_domain::{BoxFuture, IsolationScope, Secret};
 
 use crate::error::{CredentialError, PolicyError};
-use crate::grant::sensitive;
-use crate::source::{Applied, CredentialSource, Outgoing, Subject};
+use crate::grant::sensitive_value;
+use crate::source::{CredentialHeaders, CredentialSource, RequestView, Subject};
 
 const VALUE_BYTES_MAX: usize = 16 << 10;
 
 /// Headers that the transport writes itself, or that change how a message is read or routed.
-const OWN: [&str; 17] = [
+const RESERVED_HEADERS: [&str; 17] = [
     "accept",
     "connection",
     "content-length",
@@ -50,18 +50,19 @@ impl FixedHeaders {
     ///
     /// # Errors
     /// When it cannot be sent, or the transport writes it itself.
-    pub fn one(name: &str, value: &Secret) -> Result<Self, PolicyError> {
+    pub fn with_header(name: &str, value: &Secret) -> Result<Self, PolicyError> {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             return Err(PolicyError::new("headerName", "must be letters, digits and hyphens only"));
         };
-        if OWN.contains(&name.as_str()) {
+        if RESERVED_HEADERS.contains(&name.as_str()) {
             return Err(PolicyError::new(
                 "headerName",
                 format!("the header {name} is written by the gateway itself"),
             ));
         }
         let text = value.expose();
-        let value = sensitive(text).filter(|_| !text.trim().is_empty() && text.len() <= VALUE_BYTES_MAX);
+        let value =
+            sensitive_value(text).filter(|_| !text.trim().is_empty() && text.len() <= VALUE_BYTES_MAX);
         let Some(value) = value else {
             let why = format!(
                 "must be 1 to {VALUE_BYTES_MAX} visible ASCII characters; look for a line break at its end"
@@ -77,23 +78,26 @@ impl CredentialSource for FixedHeaders {
         self.strategy
     }
 
-    fn scope(&self, _caller: Option<&Subject<'_>>) -> Result<Scope, CredentialError> {
-        Ok(Scope::Shared)
+    fn scope(&self, _caller: Option<&Subject<'_>>) -> Result<IsolationScope, CredentialError> {
+        Ok(IsolationScope::Shared)
     }
 
-    fn apply<'a>(
+    fn headers_for_caller<'a>(
         &'a self,
         _caller: Option<&'a Subject<'a>>,
-        request: &'a Outgoing<'a>,
-    ) -> BoxFuture<'a, Result<Applied, CredentialError>> {
-        self.probe(request)
+        request: &'a RequestView<'a>,
+    ) -> BoxFuture<'a, Result<CredentialHeaders, CredentialError>> {
+        self.headers_for_gateway(request)
     }
 
-    fn probe<'a>(&'a self, _request: &'a Outgoing<'a>) -> BoxFuture<'a, Result<Applied, CredentialError>> {
-        Box::pin(ready(Ok(Applied::fixed(self.headers.clone()))))
+    fn headers_for_gateway<'a>(
+        &'a self,
+        _request: &'a RequestView<'a>,
+    ) -> BoxFuture<'a, Result<CredentialHeaders, CredentialError>> {
+        Box::pin(ready(Ok(CredentialHeaders::uncached(self.headers.clone()))))
     }
 
-    fn forget(&self, _applied: &Applied) -> bool {
+    fn invalidate(&self, _applied: &CredentialHeaders) -> bool {
         false
     }
 }
@@ -115,10 +119,10 @@ mod tests {
             ("x-key", "hush\r\nx: y", "headerValue"),
             ("x-key", "hush\u{7f}", "headerValue"),
         ] {
-            let error = FixedHeaders::one(name, &Secret::new(value)).unwrap_err();
+            let error = FixedHeaders::with_header(name, &Secret::new(value)).unwrap_err();
             assert_eq!(error.field(), field, "{name:?} {value:?}");
             assert!(!error.to_string().contains("hush"));
         }
-        assert!(FixedHeaders::one("Authorization", &Secret::new("Basic eDp5")).is_ok());
+        assert!(FixedHeaders::with_header("Authorization", &Secret::new("Basic eDp5")).is_ok());
     }
 }

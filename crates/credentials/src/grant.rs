@@ -11,16 +11,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use vmcp_domain::Secret;
 
-use crate::client::{Client, Reply};
+use crate::client::{TokenClient, TokenReply};
 use crate::endpoint::TokenUrl;
-use crate::error::{Failure, PolicyError};
+use crate::error::{FetchFailure, PolicyError};
 use crate::words;
 
 /// The longest token taken: servers refuse longer headers.
 pub(crate) const TOKEN_BYTES_MAX: usize = 16 << 10;
 
 /// Error codes that say the settings are wrong, whoever calls.
-const SETTINGS_CODES: [&str; 4] =
+const MISCONFIGURATION_CODES: [&str; 4] =
     ["invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_target"];
 /// Error codes that say something about the caller or the token (RFC 6749, RFC 8693, OpenID Connect).
 const CALLER_CODES: [&str; 9] = [
@@ -37,14 +37,14 @@ const CALLER_CODES: [&str; 9] = [
 
 /// The gateway's account at an issuer.
 #[derive(Clone, Debug)]
-pub struct ClientAccount {
+pub struct OAuthClient {
     id: String,
     secret: Option<Secret>,
     /// `client_secret_basic`, made once.
-    basic: Option<HeaderValue>,
+    basic_auth: Option<HeaderValue>,
 }
 
-impl ClientAccount {
+impl OAuthClient {
     /// An account with a secret (`client_secret_basic`) or without (`none`: only the id is named).
     /// `id_field` and `secret_field` are named in errors.
     ///
@@ -56,16 +56,16 @@ impl ClientAccount {
         secret_field: &'static str,
         secret: Option<&Secret>,
     ) -> Result<Self, PolicyError> {
-        let id = words::text(id_field, id)?;
+        let id = words::check_text(id_field, id)?;
         let basic = secret.map(|secret| {
             let text = secret.expose();
             if text.is_empty() || text.len() > TOKEN_BYTES_MAX || text.contains(char::is_control) {
                 let why = "must not be empty or contain control characters; look for a line break at its end";
                 return Err(PolicyError::new(secret_field, why));
             }
-            basic(&id, text).ok_or_else(|| PolicyError::new(secret_field, "cannot be sent"))
+            basic_auth(&id, text).ok_or_else(|| PolicyError::new(secret_field, "cannot be sent"))
         });
-        Ok(Self { id, secret: secret.cloned(), basic: basic.transpose()? })
+        Ok(Self { id, secret: secret.cloned(), basic_auth: basic.transpose()? })
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -79,21 +79,21 @@ impl ClientAccount {
 }
 
 /// RFC 6749 section 2.3.1: id and secret are form-encoded before they are joined.
-fn basic(id: &str, secret: &str) -> Option<HeaderValue> {
+fn basic_auth(id: &str, secret: &str) -> Option<HeaderValue> {
     let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
     let joined = STANDARD.encode(format!("{}:{}", encoded(id), encoded(secret)));
-    sensitive(&format!("Basic {joined}"))
+    sensitive_value(&format!("Basic {joined}"))
 }
 
 /// A header value that no log shows.
-pub(crate) fn sensitive(text: &str) -> Option<HeaderValue> {
+pub(crate) fn sensitive_value(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
 /// The form of a request. Parameters without a value are left out.
-pub(crate) fn form(account: Option<&ClientAccount>, pairs: &[(&str, Option<&str>)]) -> String {
+pub(crate) fn build_form(account: Option<&OAuthClient>, pairs: &[(&str, Option<&str>)]) -> String {
     let mut form = Serializer::new(String::new());
     for (name, value) in pairs {
         if let Some(value) = value {
@@ -107,26 +107,30 @@ pub(crate) fn form(account: Option<&ClientAccount>, pairs: &[(&str, Option<&str>
 }
 
 /// A token as it was granted.
-pub(crate) struct Granted {
+pub(crate) struct TokenResponse {
     pub(crate) token: Secret,
     pub(crate) token_type: String,
-    pub(crate) issued_type: Option<String>,
+    pub(crate) issued_token_type: Option<String>,
     pub(crate) lifetime: Option<Duration>,
 }
 
 /// Asks for a token and reads the answer.
-pub(crate) async fn request(
-    client: &Client,
+pub(crate) async fn request_token(
+    client: &TokenClient,
     url: &TokenUrl,
-    account: Option<&ClientAccount>,
+    account: Option<&OAuthClient>,
     form: String,
-) -> Result<Granted, Failure> {
-    let authorization = account.and_then(|account| account.basic.clone());
+) -> Result<TokenResponse, FetchFailure> {
+    let authorization = account.and_then(|account| account.basic_auth.clone());
     let reply = client.post(url, form, authorization).await?;
-    if reply.status == StatusCode::OK { grant_of(url, &reply) } else { Err(refusal_of(url, &reply)) }
+    if reply.status == StatusCode::OK {
+        parse_token_response(url, &reply)
+    } else {
+        Err(classify_error(url, &reply))
+    }
 }
 
-fn grant_of(url: &TokenUrl, reply: &Reply) -> Result<Granted, Failure> {
+fn parse_token_response(url: &TokenUrl, reply: &TokenReply) -> Result<TokenResponse, FetchFailure> {
     #[derive(Deserialize)]
     struct Body {
         access_token: String,
@@ -134,7 +138,7 @@ fn grant_of(url: &TokenUrl, reply: &Reply) -> Result<Granted, Failure> {
         issued_token_type: Option<String>,
         expires_in: Option<Value>,
     }
-    let wrong = |why: &'static str| Failure::misconfigured(url.place(), why);
+    let wrong = |why: &'static str| FetchFailure::misconfigured(url.authority(), why);
     // The parser's own words may repeat a part of the token.
     let body: Body = serde_json::from_slice(&reply.body).map_err(|_| {
         wrong("what it answered is no token response (JSON with access_token and token_type)")
@@ -144,18 +148,19 @@ fn grant_of(url: &TokenUrl, reply: &Reply) -> Result<Granted, Failure> {
     {
         return Err(wrong("the token it answered is empty, too long or not visible ASCII"));
     }
-    let lifetime = body.expires_in.as_ref().map_or(Ok(None), |number| seconds(number).map(Some).ok_or(()));
+    let lifetime =
+        body.expires_in.as_ref().map_or(Ok(None), |number| parse_seconds(number).map(Some).ok_or(()));
     let lifetime = lifetime.map_err(|()| wrong("its expires_in is not a number of seconds"))?;
-    Ok(Granted {
+    Ok(TokenResponse {
         token: Secret::new(token),
         token_type: body.token_type,
-        issued_type: body.issued_token_type,
+        issued_token_type: body.issued_token_type,
         lifetime,
     })
 }
 
 /// Seconds as issuers write them: a number, and with some a string of digits.
-fn seconds(value: &Value) -> Option<Duration> {
+fn parse_seconds(value: &Value) -> Option<Duration> {
     let seconds = match value {
         Value::Number(number) => match number.as_u64() {
             Some(whole) => whole as f64,
@@ -171,59 +176,62 @@ fn seconds(value: &Value) -> Option<Duration> {
 }
 
 /// What an answer that is no grant says.
-fn refusal_of(url: &TokenUrl, reply: &Reply) -> Failure {
+fn classify_error(url: &TokenUrl, reply: &TokenReply) -> FetchFailure {
     #[derive(Deserialize)]
     struct Body {
         error: String,
     }
-    let place = url.place();
+    let place = url.authority();
     let status = reply.status;
     let said = serde_json::from_slice::<Body>(&reply.body).map(|body| body.error).unwrap_or_default();
     let known = |codes: &[&'static str]| codes.iter().copied().find(|code| *code == said);
     let is_busy = matches!(status.as_u16(), 408 | 425 | 429)
         || matches!(said.as_str(), "temporarily_unavailable" | "slow_down" | "server_error");
     let failure = if status.is_server_error() || is_busy {
-        Failure::unavailable(place, format!("answered {status}"))
-    } else if let Some(code) = known(&SETTINGS_CODES) {
-        Failure::misconfigured(
+        FetchFailure::unavailable(place, format!("answered {status}"))
+    } else if let Some(code) = known(&MISCONFIGURATION_CODES) {
+        FetchFailure::misconfigured(
             place,
             format!("answered {status} ({code}); check the client and what is asked for"),
         )
     } else if let Some(code) = known(&CALLER_CODES) {
-        Failure::refused(place, Some(code))
+        FetchFailure::refused(place, Some(code))
     } else if matches!(status.as_u16(), 400 | 401 | 403) {
-        Failure::refused(place, None)
+        FetchFailure::refused(place, None)
     } else {
-        Failure::misconfigured(place, format!("answered {status}; check the address"))
+        FetchFailure::misconfigured(place, format!("answered {status}; check the address"))
     };
-    Failure { is_answer: status.is_client_error(), ..failure }
+    FetchFailure { is_cacheable: status.is_client_error(), ..failure }
 }
 
 /// The value of `Authorization` for a bearer token.
 ///
 /// The caller's own token must not come out of an exchange, even when an issuer hands it back.
-pub(crate) fn bearer(
+pub(crate) fn bearer_header(
     url: &TokenUrl,
-    granted: &Granted,
+    granted: &TokenResponse,
     not_to_be_sent: &[&Secret],
-) -> Result<HeaderValue, Failure> {
-    let wrong = |why: &'static str| Failure::misconfigured(url.place(), why);
+) -> Result<HeaderValue, FetchFailure> {
+    let wrong = |why: &'static str| FetchFailure::misconfigured(url.authority(), why);
     if !granted.token_type.eq_ignore_ascii_case("Bearer") {
         return Err(wrong("the token it answered is not of token_type Bearer"));
     }
-    check_is_another(url, &granted.token, not_to_be_sent)?;
-    let value = sensitive(&format!("Bearer {}", granted.token.expose()));
+    check_not_echoed(url, &granted.token, not_to_be_sent)?;
+    let value = sensitive_value(&format!("Bearer {}", granted.token.expose()));
     value.ok_or_else(|| wrong("the token it answered cannot be sent in a header"))
 }
 
 /// That what was granted contains nothing of what was given.
-pub(crate) fn check_is_another(
+pub(crate) fn check_not_echoed(
     url: &TokenUrl,
     token: &Secret,
     not_to_be_sent: &[&Secret],
-) -> Result<(), Failure> {
+) -> Result<(), FetchFailure> {
     if not_to_be_sent.iter().any(|other| token.expose().contains(other.expose())) {
-        return Err(Failure::misconfigured(url.place(), "it handed back the token that was to be exchanged"));
+        return Err(FetchFailure::misconfigured(
+            url.authority(),
+            "it handed back the token that was to be exchanged",
+        ));
     }
     Ok(())
 }

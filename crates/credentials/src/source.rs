@@ -3,9 +3,9 @@
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use vmcp_domain::{BoxFuture, Identity, Scope, Secret};
+use vmcp_domain::{BoxFuture, Identity, IsolationScope, Secret};
 
-use crate::cache::Receipt;
+use crate::cache::CredentialVersion;
 use crate::error::CredentialError;
 
 /// The caller on whose behalf a request is made: the identity and the token it was read from, both already verified.
@@ -19,7 +19,7 @@ pub struct Subject<'a> {
 
 /// A request to a backend, as it will be sent.
 #[derive(Clone, Copy)]
-pub struct Outgoing<'a> {
+pub struct RequestView<'a> {
     /// Its method.
     pub method: &'a Method,
     /// Its absolute URI, encoded as on the wire.
@@ -31,22 +31,22 @@ pub struct Outgoing<'a> {
 }
 
 /// The headers that prove the gateway to a backend; their values are marked as sensitive.
-pub struct Applied {
+pub struct CredentialHeaders {
     headers: Vec<(HeaderName, HeaderValue)>,
-    receipt: Option<Receipt>,
+    version: Option<CredentialVersion>,
 }
 
-impl Applied {
-    pub(crate) fn fixed(headers: Vec<(HeaderName, HeaderValue)>) -> Self {
-        Self { headers, receipt: None }
+impl CredentialHeaders {
+    pub(crate) fn uncached(headers: Vec<(HeaderName, HeaderValue)>) -> Self {
+        Self { headers, version: None }
     }
 
-    pub(crate) fn kept(headers: Vec<(HeaderName, HeaderValue)>, receipt: Receipt) -> Self {
-        Self { headers, receipt: Some(receipt) }
+    pub(crate) fn cached(headers: Vec<(HeaderName, HeaderValue)>, receipt: CredentialVersion) -> Self {
+        Self { headers, version: Some(receipt) }
     }
 
-    pub(crate) fn receipt(&self) -> Option<&Receipt> {
-        self.receipt.as_ref()
+    pub(crate) fn version(&self) -> Option<&CredentialVersion> {
+        self.version.as_ref()
     }
 
     /// The headers; at most one of each name.
@@ -56,14 +56,14 @@ impl Applied {
     }
 
     /// Sets the headers, each in place of any of its name.
-    pub fn set_on(&self, headers: &mut HeaderMap) {
+    pub fn apply_to(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
         }
     }
 }
 
-impl fmt::Debug for Applied {
+impl fmt::Debug for CredentialHeaders {
     /// Names the headers without their values.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.headers.iter().map(|(name, _)| name)).finish()
@@ -79,7 +79,7 @@ pub trait CredentialSource: Send + Sync {
     ///
     /// # Errors
     /// When the strategy cannot serve this caller, or needs one.
-    fn scope(&self, caller: Option<&Subject<'_>>) -> Result<Scope, CredentialError>;
+    fn scope(&self, caller: Option<&Subject<'_>>) -> Result<IsolationScope, CredentialError>;
 
     /// The headers for one request of a caller. Takes microseconds when the credential is kept, else one or two
     /// requests to token endpoints of at most 10 seconds each. Dropping the future does not stop an exchange that
@@ -87,20 +87,23 @@ pub trait CredentialSource: Send + Sync {
     ///
     /// # Errors
     /// When there is no credential. The request must then not be sent: without a credential it is another request.
-    fn apply<'a>(
+    fn headers_for_caller<'a>(
         &'a self,
         caller: Option<&'a Subject<'a>>,
-        request: &'a Outgoing<'a>,
-    ) -> BoxFuture<'a, Result<Applied, CredentialError>>;
+        request: &'a RequestView<'a>,
+    ) -> BoxFuture<'a, Result<CredentialHeaders, CredentialError>>;
 
     /// The headers for a check the gateway makes on its own account, for nobody. Never to be used for a client's
     /// request, not even an anonymous one: it may carry rights of the gateway's own. May have no headers at all.
     ///
     /// # Errors
     /// When the gateway has an account of its own for this and gets no credential.
-    fn probe<'a>(&'a self, request: &'a Outgoing<'a>) -> BoxFuture<'a, Result<Applied, CredentialError>>;
+    fn headers_for_gateway<'a>(
+        &'a self,
+        request: &'a RequestView<'a>,
+    ) -> BoxFuture<'a, Result<CredentialHeaders, CredentialError>>;
 
     /// The backend answered 401 to these headers: drops the credential they were made of, once, however many requests
     /// report it. True when another `apply` gives a newer credential, so that trying the request once more makes sense.
-    fn forget(&self, applied: &Applied) -> bool;
+    fn invalidate(&self, applied: &CredentialHeaders) -> bool;
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::aws::{AwsSts, AwsStsPolicy};
+use crate::aws::{AwsStsPolicy, AwsStsSource};
 use crate::error::PolicyError;
-use crate::exchanges::Exchanges;
+use crate::exchanges::ExchangeContext;
 use crate::fixed::FixedHeaders;
 use crate::source::CredentialSource;
 use crate::token_exchange::TokenExchangePolicy;
@@ -30,9 +30,9 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// True when the strategy needs [`Exchanges`].
+    /// True when the strategy needs [`ExchangeContext`].
     #[must_use]
-    pub fn exchanges(&self) -> bool {
+    pub fn needs_exchange(&self) -> bool {
         match self {
             Self::TokenExchange(_) | Self::Xaa(_) | Self::AwsSts(_) => true,
             Self::Unauthenticated | Self::HeaderInjection(_) | Self::UpstreamInject | Self::Obo => false,
@@ -43,14 +43,14 @@ impl Strategy {
     ///
     /// # Errors
     /// For the two strategies whose tokens have no source in this gateway.
-    pub fn build(self, exchanges: &Arc<Exchanges>) -> Result<Arc<dyn CredentialSource>, PolicyError> {
+    pub fn build(self, exchanges: &Arc<ExchangeContext>) -> Result<Arc<dyn CredentialSource>, PolicyError> {
         let shared = || Arc::clone(exchanges);
         Ok(match self {
             Self::Unauthenticated => Arc::new(FixedHeaders::none()),
             Self::HeaderInjection(header) => Arc::new(header),
             Self::TokenExchange(policy) => Arc::new(policy.into_source(shared())),
             Self::Xaa(policy) => Arc::new(policy.into_source(shared())),
-            Self::AwsSts(policy) => Arc::new(AwsSts::new(policy, shared())),
+            Self::AwsSts(policy) => Arc::new(AwsStsSource::new(policy, shared())),
             Self::UpstreamInject => {
                 let why = "upstream_inject sends the token of a login at an upstream provider, and this gateway keeps \
                            no such logins; use token_exchange";

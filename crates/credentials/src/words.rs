@@ -6,7 +6,7 @@ const TEXT_CHARS_MAX: usize = 2048;
 const SCOPES_MAX: usize = 64;
 
 /// Plain text of some length: ids, audiences.
-pub(crate) fn text(field: &'static str, text: &str) -> Result<String, PolicyError> {
+pub(crate) fn check_text(field: &'static str, text: &str) -> Result<String, PolicyError> {
     let chars = text.chars().count();
     if chars == 0 || chars > TEXT_CHARS_MAX || text.contains(char::is_control) {
         let why = format!("must be 1 to {TEXT_CHARS_MAX} characters without control characters");
@@ -16,7 +16,7 @@ pub(crate) fn text(field: &'static str, text: &str) -> Result<String, PolicyErro
 }
 
 /// Scopes (RFC 6749 section 3.3), in an order of our own: it means nothing, and equal sets are to be equal.
-pub(crate) fn scopes(
+pub(crate) fn parse_scopes(
     field: &'static str,
     scopes: impl IntoIterator<Item = String>,
 ) -> Result<Vec<String>, PolicyError> {
@@ -39,7 +39,7 @@ pub(crate) fn scopes(
 }
 
 /// A resource (RFC 8707 section 2): an absolute URI without fragment.
-pub(crate) fn resource(field: &'static str, uri: &str) -> Result<String, PolicyError> {
+pub(crate) fn check_resource(field: &'static str, uri: &str) -> Result<String, PolicyError> {
     let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));

@@ -10,26 +10,28 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use vmcp_domain::Secret;
 
-use crate::bearer::{Bearer, Grant, Granted};
+use crate::bearer::{BearerSource, Grant, GrantOutcome};
 use crate::endpoint::TokenUrl;
-use crate::error::{Failure, PolicyError};
-use crate::exchanges::Exchanges;
-use crate::grant::{self, ClientAccount};
+use crate::error::{FetchFailure, PolicyError};
+use crate::exchanges::ExchangeContext;
+use crate::grant::{self, OAuthClient};
 use crate::scope;
 use crate::source::CredentialSource;
-use crate::token_exchange::{GRANT_EXCHANGE, TYPE_ID, fresh, joined, own_token};
+use crate::token_exchange::{
+    GRANT_TYPE_TOKEN_EXCHANGE, TOKEN_TYPE_ID, fetched_header, join_scopes, request_client_credentials,
+};
 use crate::words;
 
-const GRANT_ASSERTION: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-const TYPE_ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
+const GRANT_TYPE_JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const TOKEN_TYPE_ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
 
 /// The validated settings of cross-app access.
 #[derive(Clone, Debug)]
 pub struct XaaPolicy {
     idp_url: TokenUrl,
-    idp_account: Option<ClientAccount>,
+    idp_client: Option<OAuthClient>,
     target_url: TokenUrl,
-    target_account: Option<ClientAccount>,
+    target_client: Option<OAuthClient>,
     audience: String,
     resource: Option<String>,
     scopes: Vec<String>,
@@ -42,22 +44,30 @@ impl XaaPolicy {
     /// # Errors
     /// When the audience is empty, too long or has control characters.
     pub fn new(idp_url: TokenUrl, target_url: TokenUrl, audience: &str) -> Result<Self, PolicyError> {
-        let audience = words::text("targetAudience", audience)?;
+        let audience = words::check_text("targetAudience", audience)?;
         let (idp_account, target_account, resource, scopes) = (None, None, None, Vec::new());
-        Ok(Self { idp_url, idp_account, target_url, target_account, audience, resource, scopes })
+        Ok(Self {
+            idp_url,
+            idp_client: idp_account,
+            target_url,
+            target_client: target_account,
+            audience,
+            resource,
+            scopes,
+        })
     }
 
     /// Asks the identity provider as this client (`idpClientId`, `idpClientSecret`).
     #[must_use]
-    pub fn with_idp_account(self, account: ClientAccount) -> Self {
-        Self { idp_account: Some(account), ..self }
+    pub fn with_idp_client(self, account: OAuthClient) -> Self {
+        Self { idp_client: Some(account), ..self }
     }
 
     /// Asks the target as this client (`targetClientId`, `targetClientSecret`). With a secret, the gateway's own
     /// checks ask for a token of their own (`client_credentials`). Most targets insist on a client.
     #[must_use]
-    pub fn with_target_account(self, account: ClientAccount) -> Self {
-        Self { target_account: Some(account), ..self }
+    pub fn with_target_client(self, account: OAuthClient) -> Self {
+        Self { target_client: Some(account), ..self }
     }
 
     /// Asks for a token for this resource (`targetResource`); the assertion must then name it.
@@ -65,7 +75,7 @@ impl XaaPolicy {
     /// # Errors
     /// When it is no absolute URI without fragment.
     pub fn with_resource(self, uri: &str) -> Result<Self, PolicyError> {
-        Ok(Self { resource: Some(words::resource("targetResource", uri)?), ..self })
+        Ok(Self { resource: Some(words::check_resource("targetResource", uri)?), ..self })
     }
 
     /// Asks for these scopes (`scopes`); none means the default of the two.
@@ -73,7 +83,7 @@ impl XaaPolicy {
     /// # Errors
     /// When one is no scope (RFC 6749 section 3.3), or there are more than 64.
     pub fn with_scopes(self, scopes: impl IntoIterator<Item = String>) -> Result<Self, PolicyError> {
-        Ok(Self { scopes: words::scopes("scopes", scopes)?, ..self })
+        Ok(Self { scopes: words::parse_scopes("scopes", scopes)?, ..self })
     }
 
     /// What the caller's token is (`subjectTokenType`): only `id_token`, which is also the default.
@@ -81,64 +91,68 @@ impl XaaPolicy {
     /// # Errors
     /// When it is another.
     pub fn with_subject_token_type(self, name: &str) -> Result<Self, PolicyError> {
-        let fits = matches!(name, "id_token" | TYPE_ID);
+        let fits = matches!(name, "id_token" | TOKEN_TYPE_ID);
         fits.then_some(self).ok_or_else(|| PolicyError::new("subjectTokenType", "must be id_token"))
     }
 
     /// The source of one backend's tokens.
     #[must_use]
-    pub fn into_source(self, exchanges: Arc<Exchanges>) -> impl CredentialSource + use<> {
-        let scopes = joined(&self.scopes);
-        Bearer::new(CrossApp { policy: self, scopes }, exchanges)
+    pub fn into_source(self, exchanges: Arc<ExchangeContext>) -> impl CredentialSource + use<> {
+        let scopes = join_scopes(&self.scopes);
+        BearerSource::new(CrossAppGrant { policy: self, joined_scopes: scopes }, exchanges)
     }
 }
 
-struct CrossApp {
+struct CrossAppGrant {
     policy: XaaPolicy,
-    scopes: Option<String>,
+    joined_scopes: Option<String>,
 }
 
-impl CrossApp {
-    async fn assertion(&self, exchanges: &Exchanges, token: &Secret) -> Result<Secret, Failure> {
-        let XaaPolicy { idp_url, idp_account, audience, resource, .. } = &self.policy;
-        let form = grant::form(
+impl CrossAppGrant {
+    async fn fetch_assertion(
+        &self,
+        exchanges: &ExchangeContext,
+        token: &Secret,
+    ) -> Result<Secret, FetchFailure> {
+        let XaaPolicy { idp_url, idp_client: idp_account, audience, resource, .. } = &self.policy;
+        let form = grant::build_form(
             idp_account.as_ref(),
             &[
-                ("grant_type", Some(GRANT_EXCHANGE)),
-                ("requested_token_type", Some(TYPE_ID_JAG)),
+                ("grant_type", Some(GRANT_TYPE_TOKEN_EXCHANGE)),
+                ("requested_token_type", Some(TOKEN_TYPE_ID_JAG)),
                 ("subject_token", Some(token.expose())),
-                ("subject_token_type", Some(TYPE_ID)),
+                ("subject_token_type", Some(TOKEN_TYPE_ID)),
                 ("audience", Some(audience)),
                 ("resource", resource.as_deref()),
-                ("scope", self.scopes.as_deref()),
+                ("scope", self.joined_scopes.as_deref()),
             ],
         );
-        let granted = grant::request(&exchanges.client, idp_url, idp_account.as_ref(), form).await?;
-        let wrong = |why: &'static str| Err(Failure::misconfigured(idp_url.place(), why));
-        if granted.issued_type.as_deref() != Some(TYPE_ID_JAG) {
+        let granted = grant::request_token(&exchanges.client, idp_url, idp_account.as_ref(), form).await?;
+        let wrong = |why: &'static str| Err(FetchFailure::misconfigured(idp_url.authority(), why));
+        if granted.issued_token_type.as_deref() != Some(TOKEN_TYPE_ID_JAG) {
             return wrong("what it issued is no ID-JAG (issued_token_type)");
         }
         // An assertion is no bearer token, and says so.
         if !granted.token_type.eq_ignore_ascii_case("N_A") {
             return wrong("the assertion it issued is not of token_type N_A");
         }
-        grant::check_is_another(idp_url, &granted.token, &[token])?;
-        if !is_bound(granted.token.expose(), audience, resource.as_deref()) {
+        grant::check_not_echoed(idp_url, &granted.token, &[token])?;
+        if !is_assertion_for(granted.token.expose(), audience, resource.as_deref()) {
             return wrong("the assertion it issued is not for the audience and resource asked for");
         }
         Ok(granted.token)
     }
 }
 
-impl Grant for CrossApp {
+impl Grant for CrossAppGrant {
     const NAME: &'static str = "xaa";
 
     fn fingerprint(&self) -> [u8; 32] {
         let (idp, target) = (self.policy.idp_url.uri().to_string(), self.policy.target_url.uri().to_string());
-        let id = |account: &'_ Option<ClientAccount>| {
+        let id = |account: &'_ Option<OAuthClient>| {
             account.as_ref().map_or(String::new(), |account| account.id().to_owned())
         };
-        let (idp_id, target_id) = (id(&self.policy.idp_account), id(&self.policy.target_account));
+        let (idp_id, target_id) = (id(&self.policy.idp_client), id(&self.policy.target_client));
         let (resource, scopes) =
             (self.policy.resource.as_deref().unwrap_or_default(), self.policy.scopes.join(" "));
         scope::fingerprint(&[
@@ -153,39 +167,43 @@ impl Grant for CrossApp {
         ])
     }
 
-    fn place(&self) -> &Arc<str> {
-        self.policy.target_url.place()
+    fn authority(&self) -> &Arc<str> {
+        self.policy.target_url.authority()
     }
 
-    fn has_own(&self) -> bool {
-        self.policy.target_account.as_ref().is_some_and(ClientAccount::has_secret)
+    fn has_gateway_account(&self) -> bool {
+        self.policy.target_client.as_ref().is_some_and(OAuthClient::has_secret)
     }
 
-    async fn get(&self, exchanges: &Exchanges, token: &Secret) -> Granted {
-        let assertion = self.assertion(exchanges, token).await?;
-        let XaaPolicy { target_url, target_account, .. } = &self.policy;
-        let form = grant::form(
+    async fn fetch(&self, exchanges: &ExchangeContext, token: &Secret) -> GrantOutcome {
+        let assertion = self.fetch_assertion(exchanges, token).await?;
+        let XaaPolicy { target_url, target_client: target_account, .. } = &self.policy;
+        let form = grant::build_form(
             target_account.as_ref(),
             &[
-                ("grant_type", Some(GRANT_ASSERTION)),
+                ("grant_type", Some(GRANT_TYPE_JWT_BEARER)),
                 ("assertion", Some(assertion.expose())),
-                ("scope", self.scopes.as_deref()),
+                ("scope", self.joined_scopes.as_deref()),
             ],
         );
-        let granted = grant::request(&exchanges.client, target_url, target_account.as_ref(), form).await?;
-        Ok(fresh(grant::bearer(target_url, &granted, &[token, &assertion])?, granted.lifetime))
+        let granted =
+            grant::request_token(&exchanges.client, target_url, target_account.as_ref(), form).await?;
+        Ok(fetched_header(
+            grant::bearer_header(target_url, &granted, &[token, &assertion])?,
+            granted.lifetime,
+        ))
     }
 
-    async fn get_own(&self, exchanges: &Exchanges) -> Granted {
-        let XaaPolicy { target_url, target_account, audience, resource, .. } = &self.policy;
-        let asked = (Some(audience.as_str()), resource.as_deref(), self.scopes.as_deref());
-        own_token(exchanges, target_url, target_account.as_ref(), asked).await
+    async fn fetch_for_gateway(&self, exchanges: &ExchangeContext) -> GrantOutcome {
+        let XaaPolicy { target_url, target_client: target_account, audience, resource, .. } = &self.policy;
+        let asked = (Some(audience.as_str()), resource.as_deref(), self.joined_scopes.as_deref());
+        request_client_credentials(exchanges, target_url, target_account.as_ref(), asked).await
     }
 }
 
 /// Whether an assertion is for this target and no other. Its signature is the target's to verify: this only keeps an
 /// assertion that was made for somebody else from being shown to the target.
-fn is_bound(assertion: &str, audience: &str, resource: Option<&str>) -> bool {
+fn is_assertion_for(assertion: &str, audience: &str, resource: Option<&str>) -> bool {
     let claims = || {
         let mut parts = assertion.split('.');
         let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);

@@ -22,8 +22,8 @@ pub use template::UriTemplate;
 /// encoded slashes, has no normal form. It is equal to itself only, and [`is_ambiguous`](Self::is_ambiguous).
 #[derive(Clone)]
 pub struct ResourceUri {
-    normal: Arc<str>,
-    given: Arc<str>,
+    normalized: Arc<str>,
+    original: Arc<str>,
     /// There is no normal form; `normal` is then as given.
     is_ambiguous: bool,
 }
@@ -32,13 +32,13 @@ impl ResourceUri {
     /// The normal form.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.normal
+        &self.normalized
     }
 
     /// The spelling that was given.
     #[must_use]
-    pub fn given(&self) -> &str {
-        &self.given
+    pub fn original(&self) -> &str {
+        &self.original
     }
 
     /// Whether the address has no normal form. It then leads to a resource only if a list names exactly this spelling.
@@ -49,7 +49,7 @@ impl ResourceUri {
 
     /// The normal form, and what careless readers may take it for: without its fragment, without slashes at its end, and
     /// with the host in lower case. A caller must be permitted to read each of them.
-    pub fn readings(&self) -> impl Iterator<Item = Cow<'_, str>> {
+    pub fn interpretations(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let whole = self.as_str();
         let bare = whole.split_once('#').map_or(whole, |(bare, _)| bare);
         let path = normal::path_start(bare);
@@ -97,13 +97,13 @@ impl From<String> for ResourceUri {
         // Most addresses are normal already and are kept once.
         let other = normal.filter(|normal| *normal != given);
         let given: Arc<str> = given.into();
-        Self { normal: other.map_or_else(|| given.clone(), Into::into), given, is_ambiguous }
+        Self { normalized: other.map_or_else(|| given.clone(), Into::into), original: given, is_ambiguous }
     }
 }
 
 impl PartialEq for ResourceUri {
     fn eq(&self, other: &Self) -> bool {
-        self.normal == other.normal
+        self.normalized == other.normalized
     }
 }
 
@@ -117,19 +117,19 @@ impl PartialOrd for ResourceUri {
 
 impl Ord for ResourceUri {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.normal.cmp(&other.normal)
+        self.normalized.cmp(&other.normalized)
     }
 }
 
 impl Hash for ResourceUri {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.normal.hash(state);
+        self.normalized.hash(state);
     }
 }
 
 impl fmt::Display for ResourceUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.given)
+        f.write_str(&self.original)
     }
 }
 

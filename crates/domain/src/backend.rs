@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use crate::address::UriTemplate;
 use crate::context::CallContext;
-use crate::gateway::Answer;
+use crate::gateway::GatewayFuture;
 use crate::item::ToolHints;
 use crate::json::{Json, Members};
-use crate::message::{Continuation, Reply, TaskVerb};
+use crate::message::{Continuation, Reply, TaskOperation};
 use crate::name::{BackendId, BackendPromptName, BackendToolName, BackendUri};
-use crate::scope::{CallerScope, Scope};
+use crate::scope::{CallerScope, IsolationScope};
 use crate::version::ProtocolVersion;
 
 /// A tool as its backend offers it.
@@ -69,27 +69,27 @@ pub struct Inventory {
     /// The capabilities it declared.
     pub capabilities: Members,
     /// What was mended or left out, in order.
-    pub remarks: Vec<OfferRemark>,
+    pub malformed_items: Vec<MalformedItem>,
     /// The lists that could not be read, or not wholly; they are as they were last read, or as far as they were read.
-    pub failing: Vec<FailingList>,
+    pub list_failures: Vec<ListFailure>,
 }
 
 /// Something that a backend lists in a form that clients refuse.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OfferRemark {
+pub struct MalformedItem {
     /// The list: `tools`, `resources`, `resourceTemplates` or `prompts`.
     pub list: &'static str,
     /// The item's name, or its place in the list.
     pub item: String,
     /// The item is not offered; else it is, mended.
-    pub is_left_out: bool,
+    pub is_omitted: bool,
     /// What is wrong with it.
     pub text: String,
 }
 
 /// A list that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FailingList {
+pub struct ListFailure {
     /// The list: `tools`, `resources`, `resourceTemplates` or `prompts`.
     pub list: &'static str,
     /// The class of the failure, as in [`BackendStatus::last_error`].
@@ -144,12 +144,12 @@ pub struct BackendStatus {
     /// How many connections belong to single callers; `None` where all callers share one.
     pub caller_connections: Option<usize>,
     /// What it has been doing since its first connection was begun, while that is not ready.
-    pub starting: Option<Starting>,
+    pub startup: Option<StartupProgress>,
 }
 
 /// A backend that is being started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Starting {
+pub struct StartupProgress {
     /// For how long.
     pub elapsed: Duration,
     /// What it said last on its standard error or output, where it has any: one line, shortened, without controls.
@@ -162,7 +162,7 @@ pub enum BackendEvent {
     /// It has been connected, for the first time or again; its whole offer may differ.
     Connected,
     /// It is gone; what it offered cannot be used.
-    Lost,
+    Disconnected,
     /// Its list of tools changed.
     ToolsChanged,
     /// Its list of resources or templates changed.
@@ -176,7 +176,7 @@ pub enum BackendEvent {
 /// Hears what backends tell unasked. Called on the transport's own task, so it must not block.
 pub trait BackendListener: Send + Sync {
     /// `backend` told `event` on a connection of `scope`.
-    fn heard(&self, backend: &BackendId, scope: Scope, event: BackendEvent);
+    fn on_event(&self, backend: &BackendId, scope: IsolationScope, event: BackendEvent);
 }
 
 /// One MCP server behind the gateway. The connection is made, kept and remade inside.
@@ -190,25 +190,25 @@ pub trait Backend: Send + Sync {
     /// How its connection is doing.
     fn status(&self) -> BackendStatus;
     /// Tells `listener` of its events, from now on. One listener; a second call replaces the first.
-    fn listen(&self, listener: std::sync::Weak<dyn BackendListener>);
+    fn set_listener(&self, listener: std::sync::Weak<dyn BackendListener>);
     /// Ends its connection because its checks keep failing, so that a new one is made. False while a call is
     /// under way on it, which it may yet answer; nothing has happened then. Nothing happens without a connection.
     fn reconnect(&self) -> bool;
     /// True when requests carry a credential of the caller's own, so that what it offers depends on who asks. Its
     /// [`Self::status`] then tells of the gateway's own look at it, and not of any caller's connection.
-    fn is_personal(&self) -> bool;
+    fn has_caller_credentials(&self) -> bool;
     /// True when a caller's requests may take a connection of its own, so that its lists may come to differ from those
     /// that everyone sees.
-    fn isolates(&self) -> bool;
+    fn has_caller_connections(&self) -> bool;
     /// A context to ask on behalf of a caller that has a connection of its own, by the scope that it told something on.
-    fn context_of(&self, scope: CallerScope) -> Option<CallContext>;
+    fn context_for(&self, scope: CallerScope) -> Option<CallContext>;
     /// Which other callers' requests take the same connection as this one's.
     ///
     /// # Errors
     /// [`crate::Error::Denied`] when there is no credential for this caller, or the backend needs one.
-    fn scope(&self, ctx: &CallContext) -> Result<Scope, crate::error::Error>;
+    fn scope(&self, ctx: &CallContext) -> Result<IsolationScope, crate::error::Error>;
     /// Asks for everything it offers this caller, all pages of all lists.
-    fn inventory<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Inventory>;
+    fn fetch_inventory<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Inventory>;
     /// Calls one of its tools. `rest` are further parameters to pass on.
     fn call_tool<'a>(
         &'a self,
@@ -217,7 +217,7 @@ pub trait Backend: Send + Sync {
         arguments: Option<Json>,
         continuation: Continuation,
         rest: Members,
-    ) -> Answer<'a, Reply>;
+    ) -> GatewayFuture<'a, Reply>;
     /// Reads one of its resources.
     fn read_resource<'a>(
         &'a self,
@@ -225,7 +225,7 @@ pub trait Backend: Send + Sync {
         uri: BackendUri,
         continuation: Continuation,
         rest: Members,
-    ) -> Answer<'a, Reply>;
+    ) -> GatewayFuture<'a, Reply>;
     /// Fills in one of its prompts.
     fn get_prompt<'a>(
         &'a self,
@@ -234,32 +234,32 @@ pub trait Backend: Send + Sync {
         arguments: Option<Json>,
         continuation: Continuation,
         rest: Members,
-    ) -> Answer<'a, Reply>;
+    ) -> GatewayFuture<'a, Reply>;
     /// Completes a prompt argument. `rest` are the parameters besides the reference.
     fn complete_prompt<'a>(
         &'a self,
         ctx: &'a CallContext,
         name: BackendPromptName,
         rest: Members,
-    ) -> Answer<'a, Reply>;
+    ) -> GatewayFuture<'a, Reply>;
     /// Completes a variable of a resource template.
     fn complete_template<'a>(
         &'a self,
         ctx: &'a CallContext,
         template: UriTemplate,
         rest: Members,
-    ) -> Answer<'a, Reply>;
+    ) -> GatewayFuture<'a, Reply>;
     /// Asks about one of its tasks, answers the task's questions, or lets it go. `rest` are the parameters besides
     /// the task's identifier `id`, which is the backend's own.
     fn task<'a>(
         &'a self,
         ctx: &'a CallContext,
-        verb: TaskVerb,
+        verb: TaskOperation,
         id: String,
         rest: Members,
-    ) -> Answer<'a, Reply>;
+    ) -> GatewayFuture<'a, Reply>;
     /// Asks to be told when a resource changes. Asking twice is the same as asking once.
-    fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> Answer<'a, ()>;
+    fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> GatewayFuture<'a, ()>;
     /// Takes a subscription back.
-    fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> Answer<'a, ()>;
+    fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> GatewayFuture<'a, ()>;
 }

@@ -6,23 +6,23 @@ use std::sync::{Arc, Weak};
 
 /// Held by whatever stands for one client, such as a session, for as long as the client may make requests.
 #[derive(Debug)]
-pub struct ClientLife {
+pub struct ClientHandle {
     number: u64,
-    life: Arc<()>,
+    alive: Arc<()>,
 }
 
-impl ClientLife {
+impl ClientHandle {
     /// The key of this client.
     #[must_use]
     pub fn key(&self) -> ClientKey {
-        ClientKey { number: self.number, life: Arc::downgrade(&self.life) }
+        ClientKey { number: self.number, alive: Arc::downgrade(&self.alive) }
     }
 }
 
-impl Default for ClientLife {
+impl Default for ClientHandle {
     fn default() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), life: Arc::default() }
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), alive: Arc::default() }
     }
 }
 
@@ -30,7 +30,7 @@ impl Default for ClientLife {
 #[derive(Clone, Debug)]
 pub struct ClientKey {
     number: u64,
-    life: Weak<()>,
+    alive: Weak<()>,
 }
 
 impl ClientKey {
@@ -43,7 +43,7 @@ impl ClientKey {
     /// True once the client has ended, so that it makes no further requests.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.life.strong_count() == 0
+        self.alive.strong_count() == 0
     }
 }
 
@@ -67,12 +67,12 @@ mod tests {
 
     #[test]
     fn a_key_outlives_its_client_and_is_never_given_again() {
-        let first = ClientLife::default();
+        let first = ClientHandle::default();
         let key = first.key();
         assert_eq!(key, first.key());
         assert!(!key.has_ended());
         drop(first);
         assert!(key.has_ended());
-        assert_ne!(ClientLife::default().key(), key);
+        assert_ne!(ClientHandle::default().key(), key);
     }
 }

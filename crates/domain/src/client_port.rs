@@ -66,13 +66,13 @@ pub struct ClientCapabilities {
 impl ClientCapabilities {
     /// True when the client declared the capability that `kind` of question needs.
     #[must_use]
-    pub fn allows(&self, kind: QuestionKind) -> bool {
+    pub fn supports(&self, kind: QuestionKind) -> bool {
         self.declared.get(kind.capability()).is_some_and(Json::is_object)
     }
 
     /// True when the client declared that calls may go on as tasks.
     #[must_use]
-    pub fn follows_tasks(&self) -> bool {
+    pub fn supports_tasks(&self) -> bool {
         let extensions = self.declared.get("extensions").map(Json::members);
         matches!(extensions, Some(Ok(named)) if named.get(TASKS_EXTENSION).is_some_and(Json::is_object))
     }
@@ -80,14 +80,14 @@ impl ClientCapabilities {
     /// True when the client declared everything that this question needs: the mode of an elicitation, tools for
     /// sampling (Elicitation, "Capabilities"; Sampling, "Capabilities").
     #[must_use]
-    pub fn allows_question(&self, question: &Question) -> bool {
+    pub fn supports_question(&self, question: &Question) -> bool {
         let declared = self.declared.get(question.kind.capability()).map(Json::members);
         let Some(Ok(declared)) = declared else { return false };
         let has = |name: &str| declared.get(name).is_some_and(Json::is_object);
         let asks = |name: &str| question.params.members().ok().and_then(|params| params.get(name).cloned());
         match question.kind {
             QuestionKind::Elicitation => {
-                let mode = asks("mode").and_then(|mode| mode.to_text());
+                let mode = asks("mode").and_then(|mode| mode.decode_string());
                 // A client that names no mode knows forms, which were all there was at first.
                 if mode.as_deref() == Some("url") { has("url") } else { has("form") || !has("url") }
             }
@@ -195,7 +195,7 @@ pub trait ClientPort: Send + Sync + fmt::Debug {
     fn log(&self, level: LogLevel, params: Members);
     /// Tells that a page the client was sent to has been visited; dropped where its protocol has no word for that.
     /// `params` are the notification's parameters. May be said after the request has been answered.
-    fn visited(&self, params: Members);
+    fn elicitation_complete(&self, params: Members);
     /// What the client can be asked.
     fn capabilities(&self) -> &ClientCapabilities;
     /// The same for all requests of one client that can be asked over any of them; `None` where nothing tells which
@@ -218,7 +218,7 @@ pub struct SilentClient {
 impl SilentClient {
     /// On behalf of a client of which nothing more is known.
     #[must_use]
-    pub fn of(key: ClientKey) -> Self {
+    pub fn for_client(key: ClientKey) -> Self {
         Self { key: Some(key), capabilities: ClientCapabilities::default() }
     }
 }
@@ -236,7 +236,7 @@ impl ClientPort for SilentClient {
 
     fn log(&self, _level: LogLevel, _params: Members) {}
 
-    fn visited(&self, _params: Members) {}
+    fn elicitation_complete(&self, _params: Members) {}
 
     fn capabilities(&self) -> &ClientCapabilities {
         &self.capabilities
@@ -273,7 +273,7 @@ mod tests {
         ] {
             let capabilities = ClientCapabilities { declared: json(declared).members().unwrap() };
             let question = Question { kind, params: json(params) };
-            assert_eq!(capabilities.allows_question(&question), allowed, "{declared} {params}");
+            assert_eq!(capabilities.supports_question(&question), allowed, "{declared} {params}");
         }
     }
 }

@@ -18,7 +18,7 @@ const TRANSLATED_IPV4: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
 /// The address by which callers without an identity are told apart. A host on IPv6 commonly has a network of 64 bits to
 /// itself, so only these count. An IPv4 address that is written as an IPv6 address counts as the IPv4 address.
 #[must_use]
-pub fn counted_address(address: IpAddr) -> IpAddr {
+pub fn accounting_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {
@@ -34,7 +34,7 @@ pub fn counted_address(address: IpAddr) -> IpAddr {
 
 /// Who composed a call: the client itself, or one of the gateway's own virtual tools for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Origin {
+pub enum CallOrigin {
     /// The client called the tool by its name.
     Client,
     /// The client called it through the virtual tool `call_tool`.
@@ -63,13 +63,13 @@ pub struct CallContext {
     /// The request's `_meta` members that are meant to travel: everything but the keys that belong to one hop.
     pub meta: Members,
     /// The address the request came from, where it came over a network.
-    pub peer: Option<IpAddr>,
+    pub peer_address: Option<IpAddr>,
     /// Client request headers that the operator chose to pass to backends, names in lower case.
     pub passthrough_headers: Arc<[(String, String)]>,
     /// The way back to the client.
     pub client: Arc<dyn ClientPort>,
     /// Who composed the call.
-    pub origin: Origin,
+    pub origin: CallOrigin,
     /// Budget that whoever composes several calls has asked for ahead.
     pub reservation: Option<Reservation>,
     /// What is kept while the backend may be working on the call.
@@ -79,14 +79,14 @@ pub struct CallContext {
 impl CallContext {
     /// A context with nothing in it but the caller and the origin: no deadline, no `_meta`, no way back.
     #[must_use]
-    pub fn bare(caller: Caller, origin: Origin) -> Self {
+    pub fn bare(caller: Caller, origin: CallOrigin) -> Self {
         Self {
             caller,
             token: None,
             protocol: ProtocolVersion::V2026_07_28,
             deadline: None,
             meta: Members::new(),
-            peer: None,
+            peer_address: None,
             passthrough_headers: Arc::from([]),
             client: Arc::new(SilentClient::default()),
             origin,
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn an_address_counts_as_what_one_caller_holds() {
-        let counted = |address: &str| counted_address(address.parse().unwrap()).to_string();
+        let counted = |address: &str| accounting_address(address.parse().unwrap()).to_string();
         assert_eq!(counted("198.51.100.7"), "198.51.100.7");
         assert_eq!(counted("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(counted("2001:db8:1:2::1"), counted("2001:db8:1:2:ffff::"));

@@ -23,7 +23,7 @@ pub trait Authenticator: Send + Sync {
         &'a self,
         authorization: Option<&'a [u8]>,
         address: Option<IpAddr>,
-    ) -> BoxFuture<'a, Result<Admission, Unauthorized>>;
+    ) -> BoxFuture<'a, Result<Authentication, Unauthorized>>;
 
     /// What a client is told that has to come back with another credential.
     fn challenge(&self) -> &Challenge;
@@ -31,7 +31,7 @@ pub trait Authenticator: Send + Sync {
 
 /// A caller who was recognised.
 #[derive(Clone, Debug)]
-pub struct Admission {
+pub struct Authentication {
     /// Who it is.
     pub caller: Caller,
     /// The token that was presented, where an issuer can exchange it for others; an API key is none.
@@ -75,7 +75,7 @@ pub enum Unauthorized {
     Malformed,
     /// The credential is not good, or no longer.
     #[error("the credential is refused: {0}")]
-    InvalidToken(TokenFault),
+    InvalidToken(InvalidTokenReason),
     /// The credential is good and does not reach far enough.
     #[error("the credential lacks a scope")]
     InsufficientScope {
@@ -104,7 +104,7 @@ impl Unauthorized {
 /// What is wrong with a credential. For logs and metrics; a client learns no more than
 /// that its credential is not good, or has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TokenFault {
+pub enum InvalidTokenReason {
     /// It is larger than a token may be.
     TooLarge,
     /// It has not the shape of any kind of credential that is taken here.
@@ -132,14 +132,14 @@ pub enum TokenFault {
     /// Its time has not come.
     Premature,
     /// It belongs to a key whose possession cannot be proved here.
-    Bound,
+    SenderConstrained,
     /// The issuer says it is not, or no longer, good.
     Inactive,
     /// No such API key.
     UnknownApiKey,
 }
 
-impl TokenFault {
+impl InvalidTokenReason {
     /// The fault's name in logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -157,14 +157,14 @@ impl TokenFault {
             Self::Subject => "subject",
             Self::Expired => "expired",
             Self::Premature => "premature",
-            Self::Bound => "bound",
+            Self::SenderConstrained => "bound",
             Self::Inactive => "inactive",
             Self::UnknownApiKey => "unknown_api_key",
         }
     }
 }
 
-impl std::fmt::Display for TokenFault {
+impl std::fmt::Display for InvalidTokenReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }

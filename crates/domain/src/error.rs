@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::address::ResourceUri;
 use crate::client_port::Capability;
 use crate::json::Json;
-use crate::limit::{Looping, RateLimit};
+use crate::limit::{RateLimit, RepeatedCall};
 use crate::name::{BackendId, PromptName, ToolName};
 
 /// The private side of an error: for the log, never for a client.
@@ -59,7 +59,7 @@ pub enum Error {
     RateLimited(Box<RateLimit>),
     /// The same call has had the same outcome too often in a row; it was not made again.
     #[error("{0}")]
-    Looping(Box<Looping>),
+    Looping(Box<RepeatedCall>),
     /// Limits apply but cannot be checked now, and the operator chose to refuse then; nothing happened.
     #[error("limits cannot be checked right now; try again in a few seconds")]
     LimitsUnavailable,
@@ -136,7 +136,7 @@ pub enum Error {
     /// The backend did not answer within its time: the call may or may not have happened.
     #[error(
         "backend `{backend}` did not answer within {}; `timeout` of the backend or `operational.timeouts` allows more",
-        seconds(*after)
+        format_seconds(*after)
     )]
     BackendTimedOut {
         /// Which one.
@@ -159,7 +159,7 @@ pub enum Error {
 }
 
 /// A duration as people say it.
-fn seconds(duration: Duration) -> String {
+fn format_seconds(duration: Duration) -> String {
     if duration.subsec_millis() == 0 || duration.as_secs() >= 60 {
         format!("{} s", duration.as_secs())
     } else {

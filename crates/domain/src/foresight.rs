@@ -8,18 +8,22 @@ use crate::limit::RateLimit;
 
 /// What a call of a tool would meet now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Prospect {
+pub enum Availability {
     /// Nothing is known that speaks against it.
-    Usable,
+    Available,
     /// A limit would refuse it.
-    Limited(Box<RateLimit>),
+    RateLimited(Box<RateLimit>),
     /// Its backend cannot be reached.
     Unavailable,
 }
 
 /// Says what calls would meet. Spends nothing and reaches no backend.
-pub trait Foresight: Send + Sync {
+pub trait AvailabilityCheck: Send + Sync {
     /// What a call of each of `tools` would meet, in their order. Whatever cannot be found out quickly is
-    /// [`Prospect::Usable`]; the answer has as many elements as `tools`.
-    fn prospects<'a>(&'a self, ctx: &'a CallContext, tools: &'a [Tool]) -> BoxFuture<'a, Vec<Prospect>>;
+    /// [`Availability::Available`]; the answer has as many elements as `tools`.
+    fn check_availability<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        tools: &'a [Tool],
+    ) -> BoxFuture<'a, Vec<Availability>>;
 }

@@ -9,12 +9,12 @@ use crate::context::CallContext;
 use crate::error::Error;
 use crate::item::{PromptList, ResourceList, TemplateList, ToolList};
 use crate::message::{CallTool, Complete, GetPrompt, ReadResource, Reply, TaskRequest};
-use crate::scope::Audience;
+use crate::scope::ChangeAudience;
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// What every method of the seam returns.
-pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
+pub type GatewayFuture<'a, T> = BoxFuture<'a, Result<T, Error>>;
 /// The stack, or any part of it.
 pub type SharedGateway = Arc<dyn Gateway>;
 
@@ -27,30 +27,34 @@ pub type SharedGateway = Arc<dyn Gateway>;
 /// Lists come whole; cutting them into pages is the edge's. An unchanged list is the same `Arc`.
 pub trait Gateway: Send + Sync {
     /// The tools this caller may see.
-    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>>;
+    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ToolList>>;
     /// Calls a tool by its advertised name.
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply>;
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply>;
     /// The resources this caller may see.
-    fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>>;
+    fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ResourceList>>;
     /// The resource templates this caller may see.
-    fn list_resource_templates<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<TemplateList>>;
+    fn list_resource_templates<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<TemplateList>>;
     /// Reads a resource.
-    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply>;
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> GatewayFuture<'a, Reply>;
     /// The prompts this caller may see.
-    fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>>;
+    fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<PromptList>>;
     /// Fills in a prompt by its advertised name.
-    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply>;
+    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> GatewayFuture<'a, Reply>;
     /// Completes an argument of a prompt or a variable of a resource template.
-    fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply>;
+    fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> GatewayFuture<'a, Reply>;
     /// Asks about a task, answers its questions, or lets it go. Whoever may not see the tool it came from has no
     /// such task.
-    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply>;
+    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> GatewayFuture<'a, Reply>;
 }
 
 /// Conveniences over the seam. Nobody overrides them.
 pub trait GatewayExt: Gateway {
     /// The tool advertised as `name`, if this caller may see it.
-    fn find_tool<'a>(&'a self, ctx: &'a CallContext, name: &'a str) -> Answer<'a, Option<crate::item::Tool>> {
+    fn find_tool<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        name: &'a str,
+    ) -> GatewayFuture<'a, Option<crate::item::Tool>> {
         Box::pin(async move {
             let tools = self.list_tools(ctx).await?;
             Ok(tools.iter().find(|tool| tool.name.as_str() == name).cloned())
@@ -76,7 +80,7 @@ pub enum Change {
 /// Hears of changes. Called from the party that noticed, so it must not block.
 pub trait ChangeListener: Send + Sync {
     /// Something about the offer changed, for some of the clients or for all.
-    fn changed(&self, change: &Change, audience: Audience<'_>);
+    fn on_change(&self, change: &Change, audience: ChangeAudience<'_>);
 }
 
 /// What the whole offers, besides its lists.
@@ -95,27 +99,31 @@ pub struct Overview {
 }
 
 /// Keeps a resource followed as long as it is held.
-pub type Following = Box<dyn Any + Send + Sync>;
+pub type SubscriptionGuard = Box<dyn Any + Send + Sync>;
 
 /// What an edge needs to introduce the gateway to a client and to tell it of changes.
-pub trait Directory: Send + Sync {
+pub trait GatewayInfo: Send + Sync {
     /// What is on offer now, as far as a caller may know: a backend of which the caller sees nothing adds nothing.
     fn overview(&self, caller: &crate::caller::Caller) -> Overview;
     /// Tells `listener` of every change from now on, as long as it is alive.
-    fn watch(&self, listener: std::sync::Weak<dyn ChangeListener>);
+    fn add_listener(&self, listener: std::sync::Weak<dyn ChangeListener>);
     /// Whether a caller may be told when a resource changes: whoever may not read it may not.
-    fn may_watch(&self, caller: &crate::caller::Caller, uri: &crate::address::ResourceUri) -> bool;
+    fn can_subscribe(&self, caller: &crate::caller::Caller, uri: &crate::address::ResourceUri) -> bool;
     /// Asks leave to open a stream of changes (`subscriptions/listen` of 2026-07-28).
     ///
     /// # Errors
     /// When there are limits on that and one refuses.
-    fn may_listen<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, ()>;
+    fn admit_listen<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, ()>;
     /// Asks the backend that serves a resource to tell when it changes, for as long as the outcome is held. However
     /// many follow one resource, the backend is asked once.
     ///
     /// # Errors
     /// [`Error::UnknownResource`] when no backend serves it, and whatever the backend answers.
-    fn follow<'a>(&'a self, ctx: &'a CallContext, uri: crate::address::ResourceUri) -> Answer<'a, Following>;
+    fn subscribe<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        uri: crate::address::ResourceUri,
+    ) -> GatewayFuture<'a, SubscriptionGuard>;
 }
 
 /// Writes the methods of [`Gateway`] that a layer passes through untouched, each named.
@@ -126,47 +134,47 @@ pub trait Directory: Send + Sync {
 macro_rules! forward {
     ($($method:ident),+ $(,)?) => { $($crate::forward!(@one $method);)+ };
     (@one list_tools) => {
-        fn list_tools<'a>(&'a self, ctx: &'a $crate::CallContext) -> $crate::Answer<'a, std::sync::Arc<$crate::ToolList>> {
+        fn list_tools<'a>(&'a self, ctx: &'a $crate::CallContext) -> $crate::GatewayFuture<'a, std::sync::Arc<$crate::ToolList>> {
             self.inner.list_tools(ctx)
         }
     };
     (@one call_tool) => {
-        fn call_tool<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::CallTool) -> $crate::Answer<'a, $crate::Reply> {
+        fn call_tool<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::CallTool) -> $crate::GatewayFuture<'a, $crate::Reply> {
             self.inner.call_tool(ctx, request)
         }
     };
     (@one list_resources) => {
-        fn list_resources<'a>(&'a self, ctx: &'a $crate::CallContext) -> $crate::Answer<'a, std::sync::Arc<$crate::ResourceList>> {
+        fn list_resources<'a>(&'a self, ctx: &'a $crate::CallContext) -> $crate::GatewayFuture<'a, std::sync::Arc<$crate::ResourceList>> {
             self.inner.list_resources(ctx)
         }
     };
     (@one list_resource_templates) => {
-        fn list_resource_templates<'a>(&'a self, ctx: &'a $crate::CallContext) -> $crate::Answer<'a, std::sync::Arc<$crate::TemplateList>> {
+        fn list_resource_templates<'a>(&'a self, ctx: &'a $crate::CallContext) -> $crate::GatewayFuture<'a, std::sync::Arc<$crate::TemplateList>> {
             self.inner.list_resource_templates(ctx)
         }
     };
     (@one read_resource) => {
-        fn read_resource<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::ReadResource) -> $crate::Answer<'a, $crate::Reply> {
+        fn read_resource<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::ReadResource) -> $crate::GatewayFuture<'a, $crate::Reply> {
             self.inner.read_resource(ctx, request)
         }
     };
     (@one list_prompts) => {
-        fn list_prompts<'a>(&'a self, ctx: &'a $crate::CallContext) -> $crate::Answer<'a, std::sync::Arc<$crate::PromptList>> {
+        fn list_prompts<'a>(&'a self, ctx: &'a $crate::CallContext) -> $crate::GatewayFuture<'a, std::sync::Arc<$crate::PromptList>> {
             self.inner.list_prompts(ctx)
         }
     };
     (@one get_prompt) => {
-        fn get_prompt<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::GetPrompt) -> $crate::Answer<'a, $crate::Reply> {
+        fn get_prompt<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::GetPrompt) -> $crate::GatewayFuture<'a, $crate::Reply> {
             self.inner.get_prompt(ctx, request)
         }
     };
     (@one complete) => {
-        fn complete<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::Complete) -> $crate::Answer<'a, $crate::Reply> {
+        fn complete<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::Complete) -> $crate::GatewayFuture<'a, $crate::Reply> {
             self.inner.complete(ctx, request)
         }
     };
     (@one task) => {
-        fn task<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::TaskRequest) -> $crate::Answer<'a, $crate::Reply> {
+        fn task<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::TaskRequest) -> $crate::GatewayFuture<'a, $crate::Reply> {
             self.inner.task(ctx, request)
         }
     };

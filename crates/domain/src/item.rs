@@ -9,17 +9,17 @@ use crate::name::{BackendId, BackendPromptName, BackendToolName, PromptName, Too
 
 /// Where something advertised really lives.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Target<N> {
+pub struct RoutingTarget<N> {
     /// The backend that offers it.
     pub backend: BackendId,
     /// Its name there.
     pub name: N,
 }
 
-impl<N> Target<N> {
+impl<N> RoutingTarget<N> {
     /// The place of what the gateway makes up itself: no backend, whose name is empty.
     #[must_use]
-    pub fn of_virtual(name: N) -> Self {
+    pub fn for_virtual(name: N) -> Self {
         Self { backend: BackendId::from(""), name }
     }
 
@@ -63,7 +63,7 @@ pub struct Tool {
     /// The advertised name.
     pub name: ToolName,
     /// Where it really lives.
-    pub target: Target<BackendToolName>,
+    pub target: RoutingTarget<BackendToolName>,
     /// The description in force, the operator's if there is one.
     pub description: Option<String>,
     /// The annotations in force.
@@ -102,7 +102,7 @@ pub struct Prompt {
     /// The advertised name.
     pub name: PromptName,
     /// Where it really lives.
-    pub target: Target<BackendPromptName>,
+    pub target: RoutingTarget<BackendPromptName>,
     /// The definition as the backend sent it, its own name included.
     pub definition: Arc<Members>,
 }

@@ -15,12 +15,12 @@ use serde::de::Deserialize;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-pub use fold::{Ambiguity, fold, fold_equal};
+pub use fold::{Ambiguity, eq_ignore_case, fold_case};
 
 /// How many members an object may have that is taken apart: each takes some sixty bytes, and a byte of text makes one.
 const MEMBERS_MAX: usize = 10_000;
 /// How many members most objects of messages have at most, a few that are added later included.
-const USUAL_COUNT: usize = 6;
+const TYPICAL_MEMBER_COUNT: usize = 6;
 
 /// One validated JSON value as text. Cloning shares the bytes.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -48,7 +48,7 @@ impl Json {
     /// Takes `text` over if it is one JSON value nested no deeper than `depth_max` (surrounding white space is dropped).
     /// Faster than [`Json::parse`], which can say what is wrong.
     #[must_use]
-    pub fn check(text: &ByteString, depth_max: usize) -> Option<Self> {
+    pub fn validate(text: &ByteString, depth_max: usize) -> Option<Self> {
         valid::is_json(text, depth_max).then(|| Self(text.slice_ref(text.trim_ascii())))
     }
 
@@ -105,7 +105,7 @@ impl Json {
 
     /// The JSON array of `items`.
     #[must_use]
-    pub fn list(items: &[Self]) -> Self {
+    pub fn array(items: &[Self]) -> Self {
         let items: Vec<&str> = items.iter().map(Self::as_str).collect();
         Self(ByteString::from(format!("[{}]", items.join(","))))
     }
@@ -145,14 +145,14 @@ impl Json {
         let (mut members, mut count) = (Vec::new(), 0_usize);
         let each = |key, value| {
             if members.capacity() == 0 {
-                members.reserve(USUAL_COUNT);
+                members.reserve(TYPICAL_MEMBER_COUNT);
             }
             count += 1;
             if count <= MEMBERS_MAX {
                 members.push((slice(key), slice(value)));
             }
         };
-        let Some(()) = parts::members(&self.0, each) else {
+        let Some(()) = parts::visit_member_ranges(&self.0, each) else {
             let error = serde::de::Error::custom("not an object");
             return Err(JsonError(error));
         };
@@ -166,10 +166,10 @@ impl Json {
 
     /// Shows the name of each member, as the literal that it is, and its value to `each`, in order. False when the value is
     /// not an object.
-    pub fn visit_members<'a>(&'a self, mut each: impl FnMut(&'a str, Part<'a>)) -> bool {
+    pub fn visit_members<'a>(&'a self, mut each: impl FnMut(&'a str, JsonSlice<'a>)) -> bool {
         let text = |place| self.0.get(place).unwrap_or_default();
-        let each = |key, value| each(text(key), Part { whole: &self.0, text: text(value) });
-        parts::members(&self.0, each).is_some()
+        let each = |key, value| each(text(key), JsonSlice { whole: &self.0, text: text(value) });
+        parts::visit_member_ranges(&self.0, each).is_some()
     }
 
     /// The elements of the array, values untouched.
@@ -195,7 +195,7 @@ impl Json {
 
     /// The text of a JSON string, or `None` for any other value.
     #[must_use]
-    pub fn to_text(&self) -> Option<String> {
+    pub fn decode_string(&self) -> Option<String> {
         let inside = self.0.strip_prefix('"')?.strip_suffix('"')?;
         if inside.contains('\\') { self.decode::<String>().ok() } else { Some(inside.to_owned()) }
     }
@@ -203,12 +203,12 @@ impl Json {
 
 /// A value inside of another.
 #[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
+pub struct JsonSlice<'a> {
     whole: &'a ByteString,
     text: &'a str,
 }
 
-impl<'a> Part<'a> {
+impl<'a> JsonSlice<'a> {
     /// Its text.
     #[must_use]
     pub fn as_str(self) -> &'a str {
@@ -252,7 +252,7 @@ impl<'de> Deserialize<'de> for Json {
 /// The members of one JSON object, in the order they came, keys and values as raw text.
 ///
 /// A key that occurs twice is kept twice, so that what came in goes out; [`Members::get`] finds the last,
-/// which is what common parsers take, and [`Members::set`] leaves exactly one.
+/// which is what common parsers take, and [`Members::insert`] leaves exactly one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members(Vec<(Json, Json)>);
 
@@ -266,23 +266,23 @@ impl Members {
     /// The value under `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Json> {
-        self.0.iter().rev().find(|(key, _)| key_is(key, name)).map(|(_, value)| value)
+        self.0.iter().rev().find(|(key, _)| is_key(key, name)).map(|(_, value)| value)
     }
 
     /// Removes every member called `name` and returns the last one's value.
-    pub fn take(&mut self, name: &str) -> Option<Json> {
-        self.0.extract_if(.., |(key, _)| key_is(key, name)).last().map(|(_, value)| value)
+    pub fn remove(&mut self, name: &str) -> Option<Json> {
+        self.0.extract_if(.., |(key, _)| is_key(key, name)).last().map(|(_, value)| value)
     }
 
     /// Puts `value` under `name`, in the place of the first member so called, else at the end.
-    pub fn set(&mut self, name: &str, value: Json) {
-        let Some(place) = self.0.iter().position(|(key, _)| key_is(key, name)) else {
+    pub fn insert(&mut self, name: &str, value: Json) {
+        let Some(place) = self.0.iter().position(|(key, _)| is_key(key, name)) else {
             self.0.push((Json::string(name), value));
             return;
         };
         let mut index = 0;
         self.0.retain(|(key, _)| {
-            let keep = index <= place || !key_is(key, name);
+            let keep = index <= place || !is_key(key, name);
             index += 1;
             keep
         });
@@ -293,30 +293,30 @@ impl Members {
 
     /// Appends all of `more`; a member of `self` whose name `more` has gives way. Looks through `more` once for every
     /// member of `self`, so `self` is to be the small one: both may be a peer's.
-    pub fn append(&mut self, more: Self) {
-        self.0.retain(|(key, _)| more.get(&key_text(key)).is_none());
+    pub fn merge(&mut self, more: Self) {
+        self.0.retain(|(key, _)| more.get(&decode_key(key)).is_none());
         self.0.extend(more.0);
     }
 
     /// Takes out the members for which `leaves` holds, in order; it is given the decoded key and the value.
     #[must_use]
-    pub fn split_off(&mut self, mut leaves: impl FnMut(&str, &Json) -> bool) -> Self {
-        let leaving = self.0.iter().filter(|(key, value)| leaves(&key_text(key), value)).count();
+    pub fn extract_if(&mut self, mut leaves: impl FnMut(&str, &Json) -> bool) -> Self {
+        let leaving = self.0.iter().filter(|(key, value)| leaves(&decode_key(key), value)).count();
         match self.0.len() - leaving {
             0 => std::mem::take(self),
             _ if leaving == 0 => Self::new(),
-            _ => Self(self.0.extract_if(.., |(key, value)| leaves(&key_text(key), value)).collect()),
+            _ => Self(self.0.extract_if(.., |(key, value)| leaves(&decode_key(key), value)).collect()),
         }
     }
 
     /// Keeps the members for which `keep` holds; it is given the decoded key and the value.
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &Json) -> bool) {
-        self.0.retain(|(key, value)| keep(&key_text(key), value));
+        self.0.retain(|(key, value)| keep(&decode_key(key), value));
     }
 
     /// The members in order, keys decoded.
     pub fn iter(&self) -> impl Iterator<Item = (Cow<'_, str>, &Json)> {
-        self.0.iter().map(|(key, value)| (key_text(key), value))
+        self.0.iter().map(|(key, value)| (decode_key(key), value))
     }
 
     /// How many members there are.
@@ -334,13 +334,13 @@ impl Members {
     /// Appends the members to `out` as `"key":value` pairs separated by commas, without braces.
     /// Returns whether anything was written.
     pub fn write_pairs(&self, out: &mut Vec<u8>) -> bool {
-        self.write_pairs_around(out, usize::MAX);
+        self.write_pairs_without_large(out, usize::MAX);
         !self.0.is_empty()
     }
 
     /// As [`Members::write_pairs`], but the first value of at least `large` bytes is left out, so that it can be sent as
     /// it is. Returns where in `out` it belongs, and its text.
-    pub fn write_pairs_around(&self, out: &mut Vec<u8>, large: usize) -> Option<(usize, ByteString)> {
+    pub fn write_pairs_without_large(&self, out: &mut Vec<u8>, large: usize) -> Option<(usize, ByteString)> {
         let mut apart = None;
         for (index, (key, value)) in self.0.iter().enumerate() {
             if index > 0 {
@@ -376,19 +376,19 @@ impl FromIterator<(String, Json)> for Members {
     }
 }
 
-fn key_is(key: &Json, name: &str) -> bool {
+fn is_key(key: &Json, name: &str) -> bool {
     let literal = key.as_str();
     match literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(plain) if !plain.contains('\\') => plain == name,
-        Some(_) => key.to_text().is_some_and(|text| text == name),
+        Some(_) => key.decode_string().is_some_and(|text| text == name),
         None => false,
     }
 }
 
-fn key_text(key: &Json) -> Cow<'_, str> {
+fn decode_key(key: &Json) -> Cow<'_, str> {
     match key.as_str().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(plain) if !plain.contains('\\') => Cow::Borrowed(plain),
-        _ => Cow::Owned(key.to_text().unwrap_or_default()),
+        _ => Cow::Owned(key.decode_string().unwrap_or_default()),
     }
 }
 

@@ -30,37 +30,39 @@ mod work_hold;
 
 pub use address::{ResourceUri, UriTemplate};
 pub use backend::{
-    Backend, BackendEvent, BackendListener, BackendState, BackendStatus, FailingList, Inventory, OfferRemark,
-    OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, Starting,
+    Backend, BackendEvent, BackendListener, BackendState, BackendStatus, Inventory, ListFailure,
+    MalformedItem, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, StartupProgress,
 };
 pub use caller::{Caller, Identity, User};
-pub use client_key::{ClientKey, ClientLife};
+pub use client_key::{ClientHandle, ClientKey};
 pub use client_port::{
     AskError, Capability, ClientCapabilities, ClientPort, LogLevel, Question, QuestionKind, SilentClient,
     TASKS_EXTENSION,
 };
-pub use context::{CallContext, Origin, counted_address};
-pub use credential::{Admission, Authenticator, Challenge, ProtectedResource, TokenFault, Unauthorized};
+pub use context::{CallContext, CallOrigin, accounting_address};
+pub use credential::{
+    Authentication, Authenticator, Challenge, InvalidTokenReason, ProtectedResource, Unauthorized,
+};
 pub use error::{Cause, Error, RelayedError};
-pub use foresight::{Foresight, Prospect};
+pub use foresight::{Availability, AvailabilityCheck};
 pub use gateway::{
-    Answer, BoxFuture, Change, ChangeListener, Directory, Following, Gateway, GatewayExt, Overview,
-    SharedGateway,
+    BoxFuture, Change, ChangeListener, Gateway, GatewayExt, GatewayFuture, GatewayInfo, Overview,
+    SharedGateway, SubscriptionGuard,
 };
 pub use item::{
-    HintOverride, Prompt, PromptList, Resource, ResourceList, ResourceTemplate, Target, TemplateList, Tool,
-    ToolHints, ToolList, ToolOverride,
+    HintOverride, Prompt, PromptList, Resource, ResourceList, ResourceTemplate, RoutingTarget, TemplateList,
+    Tool, ToolHints, ToolList, ToolOverride,
 };
-pub use json::{Ambiguity, Json, JsonError, Members, Part, fold, fold_equal};
-pub use limit::{LimitScope, Limited, Looping, RateLimit, Retry};
+pub use json::{Ambiguity, Json, JsonError, JsonSlice, Members, eq_ignore_case, fold_case};
+pub use limit::{LimitScope, LimitedOperation, RateLimit, RepeatedCall, Retry};
 pub use message::{
-    CallTool, Complete, CompletionSubject, Continuation, GetPrompt, ReadResource, Reply, Stage, TASK_RESULT,
-    TaskHandle, TaskRequest, TaskVerb,
+    CallTool, Complete, CompletionReference, Continuation, GetPrompt, ReadResource, Reply, ResultType,
+    TASK_RESULT_TYPE, TaskHandle, TaskOperation, TaskRequest,
 };
 pub use name::{BackendId, BackendPromptName, BackendToolName, BackendUri, PromptName, ToolName};
-pub use per_list::PerList;
-pub use reservation::{Reservation, Reserving};
-pub use scope::{Audience, CallerScope, Scope};
+pub use per_list::DerivedCache;
+pub use reservation::{Reservation, ReserveBudget};
+pub use scope::{CallerScope, ChangeAudience, IsolationScope};
 pub use secret::Secret;
 pub use text::{escape_controls, is_control, is_usable_name};
 pub use version::ProtocolVersion;

@@ -58,14 +58,14 @@ pub enum Retry {
 
 /// What a limit is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Limited {
+pub enum LimitedOperation {
     /// Calls of a tool.
     Tool(ToolName),
     /// Requests of another method, by its name on the wire.
     Method(&'static str),
 }
 
-impl fmt::Display for Limited {
+impl fmt::Display for LimitedOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tool(name) => name.fmt(f),
@@ -78,7 +78,7 @@ impl fmt::Display for Limited {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// The tool that was to be called, or what else was asked.
-    pub limited: Limited,
+    pub operation: LimitedOperation,
     /// The rule that takes longest to give way, as the configuration names it.
     pub rule: String,
     /// For whom it counts.
@@ -88,7 +88,7 @@ pub struct RateLimit {
     /// What the rule allows: so many calls in so long a time.
     pub allowance: Option<(u64, Duration)>,
     /// When the rule begins anew, by the clock of the place whose days it counts; `None` for one that fills evenly.
-    pub resets: Option<String>,
+    pub resets_at: Option<String>,
 }
 
 impl RateLimit {
@@ -113,7 +113,7 @@ impl RateLimit {
 
 /// A call that repeats itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Looping {
+pub struct RepeatedCall {
     /// The tool that was to be called.
     pub tool: ToolName,
     /// How often in a row the call had the same outcome.
@@ -122,7 +122,7 @@ pub struct Looping {
     pub retry_after: Duration,
 }
 
-impl fmt::Display for Looping {
+impl fmt::Display for RepeatedCall {
     /// A sentence a model can act on.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tool, count, retry_after } = self;
@@ -140,43 +140,51 @@ impl fmt::Display for RateLimit {
     /// A sentence a model can act on.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rule = &self.rule;
-        let what = match (&self.limited, self.scope) {
-            (Limited::Tool(_), LimitScope::Server) => "no tool of this server can be called".to_owned(),
-            (Limited::Tool(tool), LimitScope::Tool) => format!("tool `{tool}` cannot be called by anyone"),
-            (Limited::Tool(_), LimitScope::Claim) => {
+        let what = match (&self.operation, self.scope) {
+            (LimitedOperation::Tool(_), LimitScope::Server) => {
+                "no tool of this server can be called".to_owned()
+            }
+            (LimitedOperation::Tool(tool), LimitScope::Tool) => {
+                format!("tool `{tool}` cannot be called by anyone")
+            }
+            (LimitedOperation::Tool(_), LimitScope::Claim) => {
                 "your group cannot call any tool of this server".to_owned()
             }
-            (Limited::Tool(tool), LimitScope::ClaimTool) => format!("your group cannot call tool `{tool}`"),
-            (Limited::Tool(_), LimitScope::Value) => {
+            (LimitedOperation::Tool(tool), LimitScope::ClaimTool) => {
+                format!("your group cannot call tool `{tool}`")
+            }
+            (LimitedOperation::Tool(_), LimitScope::Value) => {
                 format!("no tool of this server can be called with the same value (`{rule}`)")
             }
-            (Limited::Tool(tool), LimitScope::ValueTool) => {
+            (LimitedOperation::Tool(tool), LimitScope::ValueTool) => {
                 format!("tool `{tool}` cannot be called with the same value (`{rule}`)")
             }
-            (Limited::Tool(_), LimitScope::User) => "you cannot call any tool of this server".to_owned(),
-            (Limited::Tool(tool), LimitScope::UserTool) => format!("you cannot call tool `{tool}`"),
-            (Limited::Method(name), LimitScope::Server | LimitScope::Tool) => {
+            (LimitedOperation::Tool(_), LimitScope::User) => {
+                "you cannot call any tool of this server".to_owned()
+            }
+            (LimitedOperation::Tool(tool), LimitScope::UserTool) => format!("you cannot call tool `{tool}`"),
+            (LimitedOperation::Method(name), LimitScope::Server | LimitScope::Tool) => {
                 format!("nobody can ask for `{name}`")
             }
-            (Limited::Method(name), LimitScope::Claim | LimitScope::ClaimTool) => {
+            (LimitedOperation::Method(name), LimitScope::Claim | LimitScope::ClaimTool) => {
                 format!("your group cannot ask for `{name}`")
             }
-            (Limited::Method(name), LimitScope::Value | LimitScope::ValueTool) => {
+            (LimitedOperation::Method(name), LimitScope::Value | LimitScope::ValueTool) => {
                 format!("`{name}` cannot be asked for with the same value (`{rule}`)")
             }
-            (Limited::Method(name), LimitScope::User | LimitScope::UserTool) => {
+            (LimitedOperation::Method(name), LimitScope::User | LimitScope::UserTool) => {
                 format!("you cannot ask for `{name}`")
             }
         };
-        let one = match &self.limited {
-            Limited::Tool(tool) => format!("this call of tool `{tool}`"),
-            Limited::Method(name) => format!("this request for `{name}`"),
+        let one = match &self.operation {
+            LimitedOperation::Tool(tool) => format!("this call of tool `{tool}`"),
+            LimitedOperation::Method(name) => format!("this request for `{name}`"),
         };
         match self.retry {
             Retry::After(_) => {
                 let seconds = self.retry_after_seconds().unwrap_or(1);
                 let plural = if seconds == 1 { "" } else { "s" };
-                if let Some(resets) = &self.resets {
+                if let Some(resets) = &self.resets_at {
                     return write!(
                         f,
                         "Rate limit exceeded: {what} before {resets}, in {seconds} second{plural}; do not try again \

@@ -34,7 +34,7 @@ pub struct CallTool {
     /// Answers of an earlier round.
     pub continuation: Continuation,
     /// Further parameters that the gateway does not know, to be passed on.
-    pub rest: Members,
+    pub extra: Members,
 }
 
 /// `resources/read`.
@@ -45,7 +45,7 @@ pub struct ReadResource {
     /// Answers of an earlier round.
     pub continuation: Continuation,
     /// Further parameters that the gateway does not know, to be passed on.
-    pub rest: Members,
+    pub extra: Members,
 }
 
 /// `prompts/get`.
@@ -58,12 +58,12 @@ pub struct GetPrompt {
     /// Answers of an earlier round.
     pub continuation: Continuation,
     /// Further parameters that the gateway does not know, to be passed on.
-    pub rest: Members,
+    pub extra: Members,
 }
 
 /// What a completion is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CompletionSubject {
+pub enum CompletionReference {
     /// An argument of a prompt.
     Prompt(PromptName),
     /// A variable of a resource template, by its URI template.
@@ -74,9 +74,9 @@ pub enum CompletionSubject {
 #[derive(Clone, Debug)]
 pub struct Complete {
     /// What is being completed.
-    pub subject: CompletionSubject,
+    pub reference: CompletionReference,
     /// Every parameter but the reference and `_meta`, as sent.
-    pub rest: Members,
+    pub extra: Members,
 }
 
 /// A task that a backend made of a tool call, as the gateway tells it from others (tasks extension, SEP-2663).
@@ -108,7 +108,7 @@ impl TaskHandle {
 
 /// What is wanted of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TaskVerb {
+pub enum TaskOperation {
     /// `tasks/get`: how far it has come.
     Get,
     /// `tasks/update`: the answers it asked for.
@@ -121,19 +121,19 @@ pub enum TaskVerb {
 #[derive(Clone, Debug)]
 pub struct TaskRequest {
     /// What is wanted.
-    pub verb: TaskVerb,
+    pub operation: TaskOperation,
     /// Of which task.
     pub handle: TaskHandle,
     /// Every parameter but the identifier and `_meta`, as sent.
-    pub rest: Members,
+    pub extra: Members,
 }
 
 /// The result type of a call that became a task.
-pub const TASK_RESULT: &str = "task";
+pub const TASK_RESULT_TYPE: &str = "task";
 
 /// How far a reply has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum ResultType {
     /// The request is done.
     Complete,
     /// The request needs input from the client and is to be retried with it (2026-07-28 only).
@@ -148,23 +148,23 @@ pub struct Reply {
     /// The result's members, without those that belong to one hop.
     pub members: Members,
     /// True for a tool that ran and failed (the result says so itself; this saves looking).
-    pub failed: bool,
+    pub is_error: bool,
     /// How far the request has come.
-    pub stage: Stage,
+    pub result_type: ResultType,
     /// How long the backend says the result stays fresh, where it said so.
-    pub fresh_for: Option<Duration>,
+    pub ttl: Option<Duration>,
 }
 
 impl Reply {
     /// A finished, successful reply.
     #[must_use]
     pub fn complete(members: Members) -> Self {
-        Self { members, failed: false, stage: Stage::Complete, fresh_for: None }
+        Self { members, is_error: false, result_type: ResultType::Complete, ttl: None }
     }
 
     /// True when the backend goes on with the call as a task.
     #[must_use]
     pub fn is_task(&self) -> bool {
-        matches!(&self.stage, Stage::Extension(name) if name == TASK_RESULT)
+        matches!(&self.result_type, ResultType::Extension(name) if name == TASK_RESULT_TYPE)
     }
 }

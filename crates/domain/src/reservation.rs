@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::context::CallContext;
-use crate::gateway::Answer;
+use crate::gateway::GatewayFuture;
 use crate::message::CallTool;
 
 /// Budget that was asked for ahead. It travels in the context of the calls that spend it; what is left over is given
@@ -21,7 +21,7 @@ impl Reservation {
 
     /// What its maker knows of it; `None` for another kind of maker.
     #[must_use]
-    pub fn held<T: Any>(&self) -> Option<&T> {
+    pub fn downcast_ref<T: Any>(&self) -> Option<&T> {
         self.0.downcast_ref()
     }
 }
@@ -33,12 +33,12 @@ impl fmt::Debug for Reservation {
 }
 
 /// Grants budget ahead.
-pub trait Reserving: Send + Sync {
+pub trait ReserveBudget: Send + Sync {
     /// Asks for the budget of all these calls together. It is spent by calls of the same tools at the same prices that carry it
     /// in [`CallContext::reservation`], in any order; other calls pay as usual. Bounds on calls in flight are not reserved.
     ///
     /// # Errors
     /// [`crate::Error::RateLimited`] when the budget of all of them is not there, with the time until it can be;
     /// [`crate::Error::UnknownTool`] for a tool that does not exist. Nothing is spent then.
-    fn reserve<'a>(&'a self, ctx: &'a CallContext, calls: &'a [CallTool]) -> Answer<'a, Reservation>;
+    fn reserve<'a>(&'a self, ctx: &'a CallContext, calls: &'a [CallTool]) -> GatewayFuture<'a, Reservation>;
 }

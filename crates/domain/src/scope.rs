@@ -8,7 +8,7 @@ use crate::client_key::ClientKey;
 /// Callers of equal scope look the same to a backend; those of different scopes must share no connection, no session
 /// and no catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scope {
+pub enum IsolationScope {
     /// Every request carries the same credential, whoever calls.
     Shared,
     /// The credential depends on the caller.
@@ -37,7 +37,7 @@ impl fmt::Debug for CallerScope {
 
 /// Whom a change concerns.
 #[derive(Clone, Copy, Debug)]
-pub enum Audience<'a> {
+pub enum ChangeAudience<'a> {
     /// Every client.
     Everyone,
     /// The clients of one user: the change is of something that only this user sees so.

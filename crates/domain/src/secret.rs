@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 /// Text that is never printed and is wiped from memory with its last holder. Clones share it.
 #[derive(Clone)]
-pub struct Secret(Arc<Held>);
+pub struct Secret(Arc<SecretInner>);
 
-struct Held {
+struct SecretInner {
     text: Zeroizing<String>,
     digest: OnceLock<[u8; 32]>,
 }
@@ -18,7 +18,7 @@ struct Held {
 impl Secret {
     /// Takes over a secret.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(Arc::new(Held { text: Zeroizing::new(text.into()), digest: OnceLock::new() }))
+        Self(Arc::new(SecretInner { text: Zeroizing::new(text.into()), digest: OnceLock::new() }))
     }
 
     /// The text itself, for the one place that has to write it.

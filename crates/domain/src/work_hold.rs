@@ -10,13 +10,13 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct WorkHold {
     /// Never looked at: it does its work when it is dropped.
-    _kept: Arc<dyn Any + Send + Sync>,
+    _inner: Arc<dyn Any + Send + Sync>,
 }
 
 impl WorkHold {
     /// Keeps this.
     pub fn new(kept: impl Any + Send + Sync) -> Self {
-        Self { _kept: Arc::new(kept) }
+        Self { _inner: Arc::new(kept) }
     }
 }
 

@@ -10,13 +10,13 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use vmcp_domain::BoxFuture;
 
-use crate::body::EdgeBody;
+use crate::body::ResponseBody;
 
 pub use listener::AdminListener;
 
 /// One page, ready to be sent.
 #[derive(Clone, Debug)]
-pub struct Page {
+pub struct AdminPage {
     /// The HTTP status.
     pub status: u16,
     /// The media type of the body.
@@ -27,7 +27,7 @@ pub struct Page {
 
 /// Who asks for a page. Each may see at least what those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reader {
+pub enum AccessLevel {
     /// Anyone who reaches the client listener.
     Anyone,
     /// A caller with a credential, or a collector of metrics with the scrape key, at the client listener.
@@ -44,15 +44,20 @@ pub enum Reader {
 pub trait AdminPages: Send + Sync {
     /// The page under `path`, if there is one. What `reader` may not see is a page that says so. `accept` is what the request
     /// says of content types, empty where it says nothing.
-    fn page(&self, path: &str, reader: Reader, accept: &str) -> Option<Page>;
+    fn page(&self, path: &str, reader: AccessLevel, accept: &str) -> Option<AdminPage>;
 
     /// What comes of a request at the admin listener that changes something; `None` where there is no such request.
     /// `token` is the bearer token that it carries.
-    fn act<'a>(&'a self, path: &'a str, token: Option<&'a str>, body: Bytes) -> BoxFuture<'a, Option<Page>>;
+    fn handle_post<'a>(
+        &'a self,
+        path: &'a str,
+        token: Option<&'a str>,
+        body: Bytes,
+    ) -> BoxFuture<'a, Option<AdminPage>>;
 }
 
 /// What a request says of content types, as far as it is text.
-fn accept_of(headers: &HeaderMap) -> String {
+fn accept_header(headers: &HeaderMap) -> String {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     values.collect::<Vec<_>>().join(",")
 }
@@ -62,13 +67,13 @@ pub(crate) fn page_for(
     pages: &dyn AdminPages,
     path: &str,
     headers: &HeaderMap,
-    reader: Reader,
-) -> Option<Page> {
-    pages.page(path, reader, &accept_of(headers))
+    reader: AccessLevel,
+) -> Option<AdminPage> {
+    pages.page(path, reader, &accept_header(headers))
 }
 
 /// Headers by which proxies say that they stand in between.
-const FORWARDED: [&str; 8] = [
+const PROXY_HEADERS: [&str; 8] = [
     "forwarded",
     "via",
     "x-real-ip",
@@ -84,20 +89,20 @@ const FORWARDED: [&str; 8] = [
 pub(crate) fn is_direct(parts: &Parts, peer: IpAddr) -> bool {
     peer.to_canonical().is_loopback()
         && !is_forwarded(&parts.headers)
-        && crate::guard::names_loopback(&parts.headers, &parts.uri)
+        && crate::guard::is_for_loopback(&parts.headers, &parts.uri)
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| {
         let name = name.as_str();
-        name.starts_with("x-forwarded-") || FORWARDED.contains(&name)
+        name.starts_with("x-forwarded-") || PROXY_HEADERS.contains(&name)
     })
 }
 
 /// The response that carries `page`.
-pub(crate) fn respond(page: Page, method: &Method) -> Response<EdgeBody> {
+pub(crate) fn respond(page: AdminPage, method: &Method) -> Response<ResponseBody> {
     let length = page.body.len();
-    let body = if *method == Method::HEAD { EdgeBody::empty() } else { EdgeBody::whole(page.body) };
+    let body = if *method == Method::HEAD { ResponseBody::empty() } else { ResponseBody::whole(page.body) };
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();

@@ -7,30 +7,31 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::RandomState;
-use vmcp_domain::{Caller, counted_address};
+use vmcp_domain::{Caller, accounting_address};
 
 /// How many counters there are in each row.
-const COUNTERS: usize = 4096;
+const COUNTERS_PER_ROW: usize = 4096;
 
 /// A number that stands for one caller in this process. Two callers have the same one with a chance of one in 2^64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct CallerNumber(u64);
+pub(crate) struct CallerHash(u64);
 
-impl CallerNumber {
+impl CallerHash {
     /// The number of a caller who comes from `address`.
     pub(crate) fn of(caller: &Caller, address: Option<IpAddr>) -> Self {
         // Keyed anew in each process, so that nobody can choose an identity that shares a counter with another's.
-        static KEYED: std::sync::OnceLock<RandomState> = std::sync::OnceLock::new();
-        let keyed = KEYED.get_or_init(RandomState::new);
+        static HASHER: std::sync::OnceLock<RandomState> = std::sync::OnceLock::new();
+        let keyed = HASHER.get_or_init(RandomState::new);
         Self(match caller.identity() {
             Some(identity) => keyed.hash_one((&identity.issuer, &identity.subject)),
-            None => keyed.hash_one(address.map(counted_address)),
+            None => keyed.hash_one(address.map(accounting_address)),
         })
     }
 
     fn indices(self) -> [usize; 2] {
-        let part =
-            |shift: u32| usize::try_from((self.0 >> shift) & (COUNTERS as u64 - 1)).unwrap_or_default();
+        let part = |shift: u32| {
+            usize::try_from((self.0 >> shift) & (COUNTERS_PER_ROW as u64 - 1)).unwrap_or_default()
+        };
         [part(0), part(32)]
     }
 }
@@ -38,43 +39,43 @@ impl CallerNumber {
 /// Counts what callers hold, without an entry for each of them: a caller's count is the smaller of two counters. Two callers
 /// share both with a chance of one in sixteen million, and then they share a bound.
 #[derive(Debug)]
-pub(crate) struct CallerCounts {
+pub(crate) struct CallerCountSketch {
     rows: [Box<[AtomicU32]>; 2],
     count_max: u32,
 }
 
 /// What one caller holds, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct CallerPlace {
-    counts: Arc<CallerCounts>,
-    caller: CallerNumber,
+pub(crate) struct CallerPermit {
+    sketch: Arc<CallerCountSketch>,
+    caller: CallerHash,
     amount: u32,
 }
 
-impl CallerPlace {
+impl CallerPermit {
     /// Who holds it.
-    pub(crate) fn caller(&self) -> CallerNumber {
+    pub(crate) fn caller(&self) -> CallerHash {
         self.caller
     }
 }
 
-impl CallerCounts {
+impl CallerCountSketch {
     /// Each caller may hold `count_max`.
     pub(crate) fn new(count_max: usize) -> Arc<Self> {
-        let row = || (0..COUNTERS).map(|_| AtomicU32::new(0)).collect();
+        let row = || (0..COUNTERS_PER_ROW).map(|_| AtomicU32::new(0)).collect();
         Arc::new(Self { rows: [row(), row()], count_max: u32::try_from(count_max).unwrap_or(u32::MAX) })
     }
 
     /// Takes `amount` for a caller; `None` when it would hold too much. A caller that holds nothing may take any amount.
-    pub(crate) fn take(self: &Arc<Self>, caller: CallerNumber, amount: u32) -> Option<CallerPlace> {
-        let place = CallerPlace { counts: Arc::clone(self), caller, amount };
+    pub(crate) fn acquire(self: &Arc<Self>, caller: CallerHash, amount: u32) -> Option<CallerPermit> {
+        let place = CallerPermit { sketch: Arc::clone(self), caller, amount };
         let before = self.counters(caller).map(|counter| counter.fetch_add(amount, Ordering::AcqRel));
         let held = before.into_iter().min().unwrap_or_default();
         // Dropping the place gives back what it took.
         (held == 0 || held.saturating_add(amount) <= self.count_max).then_some(place)
     }
 
-    fn counters(&self, caller: CallerNumber) -> [&AtomicU32; 2] {
+    fn counters(&self, caller: CallerHash) -> [&AtomicU32; 2] {
         static UNUSED: AtomicU32 = AtomicU32::new(0);
         let [first, second] = caller.indices();
         let [one, two] = &self.rows;
@@ -84,37 +85,37 @@ impl CallerCounts {
 
 /// Counts what callers have in a table, where nothing tells by itself when a thing is gone.
 #[derive(Debug)]
-pub(crate) struct CallerTotals(Arc<CallerCounts>);
+pub(crate) struct CallerTotals(Arc<CallerCountSketch>);
 
 impl Default for CallerTotals {
     fn default() -> Self {
-        Self(CallerCounts::new(usize::MAX))
+        Self(CallerCountSketch::new(usize::MAX))
     }
 }
 
 impl CallerTotals {
     /// How much a caller has.
-    pub(crate) fn of(&self, caller: CallerNumber) -> u32 {
+    pub(crate) fn count_of(&self, caller: CallerHash) -> u32 {
         let counts = self.0.counters(caller).map(|counter| counter.load(Ordering::Acquire));
         counts.into_iter().min().unwrap_or_default()
     }
 
-    pub(crate) fn add(&self, caller: CallerNumber) {
+    pub(crate) fn add(&self, caller: CallerHash) {
         for counter in self.0.counters(caller) {
             counter.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    pub(crate) fn remove(&self, caller: CallerNumber) {
+    pub(crate) fn remove(&self, caller: CallerHash) {
         for counter in self.0.counters(caller) {
             counter.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
 
-impl Drop for CallerPlace {
+impl Drop for CallerPermit {
     fn drop(&mut self) {
-        for counter in self.counts.counters(self.caller) {
+        for counter in self.sketch.counters(self.caller) {
             counter.fetch_sub(self.amount, Ordering::AcqRel);
         }
     }
@@ -122,19 +123,19 @@ impl Drop for CallerPlace {
 
 /// Connections of each address.
 #[derive(Debug)]
-pub(crate) struct AddressCounts {
+pub(crate) struct AddressLimiter {
     count_max: usize,
     table: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// One connection of an address, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct AddressPlace {
-    counts: Arc<AddressCounts>,
+pub(crate) struct ConnectionPermit {
+    limiter: Arc<AddressLimiter>,
     address: IpAddr,
 }
 
-impl AddressCounts {
+impl AddressLimiter {
     pub(crate) fn new(count_max: usize) -> Arc<Self> {
         Arc::new(Self { count_max, table: Mutex::default() })
     }
@@ -144,21 +145,21 @@ impl AddressCounts {
     }
 
     /// Takes one more connection; `None` when the address has as many as it may have.
-    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<AddressPlace> {
-        let address = counted_address(address);
+    pub(crate) fn acquire(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionPermit> {
+        let address = accounting_address(address);
         let mut table = self.table();
         let count = table.entry(address).or_default();
         if *count >= self.count_max {
             return None;
         }
         *count += 1;
-        Some(AddressPlace { counts: Arc::clone(self), address })
+        Some(ConnectionPermit { limiter: Arc::clone(self), address })
     }
 }
 
-impl Drop for AddressPlace {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut table = self.counts.table();
+        let mut table = self.limiter.table();
         if let Some(count) = table.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -172,42 +173,43 @@ impl Drop for AddressPlace {
 mod tests {
     use super::*;
 
-    fn number(last: u8) -> CallerNumber {
-        CallerNumber::of(&Caller::Anonymous, Some(IpAddr::from([192, 0, 2, last])))
+    fn caller_hash(last: u8) -> CallerHash {
+        CallerHash::of(&Caller::Anonymous, Some(IpAddr::from([192, 0, 2, last])))
     }
 
     #[test]
     fn what_one_caller_holds_is_not_counted_for_another() {
-        let counts = CallerCounts::new(3);
-        let mut held: Vec<CallerPlace> = (0..3).map(|_| counts.take(number(1), 1).unwrap()).collect();
-        assert!(counts.take(number(1), 1).is_none());
+        let counts = CallerCountSketch::new(3);
+        let mut held: Vec<CallerPermit> =
+            (0..3).map(|_| counts.acquire(caller_hash(1), 1).unwrap()).collect();
+        assert!(counts.acquire(caller_hash(1), 1).is_none());
         for other in 2..100 {
-            assert!(counts.take(number(other), 1).is_some());
+            assert!(counts.acquire(caller_hash(other), 1).is_some());
         }
         held.pop();
-        held.push(counts.take(number(1), 1).unwrap());
-        assert!(counts.take(number(1), 1).is_none());
+        held.push(counts.acquire(caller_hash(1), 1).unwrap());
+        assert!(counts.acquire(caller_hash(1), 1).is_none());
         held.clear();
         assert!(counts.rows.iter().flatten().all(|counter| counter.load(Ordering::Relaxed) == 0));
     }
 
     #[test]
     fn each_address_has_so_many_connections() {
-        let counts = AddressCounts::new(2);
+        let counts = AddressLimiter::new(2);
         let [one, other] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
-        let held = [counts.take(one).unwrap(), counts.take(one).unwrap()];
-        assert!(counts.take(one).is_none() && counts.take(other).is_some());
+        let held = [counts.acquire(one).unwrap(), counts.acquire(one).unwrap()];
+        assert!(counts.acquire(one).is_none() && counts.acquire(other).is_some());
         drop(held);
         assert!(counts.table().is_empty());
-        assert!(counts.take(one).is_some());
+        assert!(counts.acquire(one).is_some());
     }
 
     #[test]
     fn one_thing_larger_than_the_bound_may_be_held_alone() {
-        let counts = CallerCounts::new(10);
-        let large = counts.take(number(1), 50);
-        assert!(large.is_some() && counts.take(number(1), 1).is_none());
+        let counts = CallerCountSketch::new(10);
+        let large = counts.acquire(caller_hash(1), 50);
+        assert!(large.is_some() && counts.acquire(caller_hash(1), 1).is_none());
         drop(large);
-        assert!(counts.take(number(1), 10).is_some());
+        assert!(counts.acquire(caller_hash(1), 10).is_some());
     }
 }

@@ -8,69 +8,73 @@ use bytes::Bytes;
 use vmcp_wire::code;
 use vmcp_wire::jsonrpc::{Id, RpcError};
 
-use crate::admission::{CallerCounts, CallerNumber, CallerPlace};
+use crate::admission::{CallerCountSketch, CallerHash, CallerPermit};
 use crate::reply::Answer;
 
 /// Answers up to this size do not count.
-pub(crate) const SMALL_BYTES: usize = 64 << 10;
+pub(crate) const UNCOUNTED_BYTES_MAX: usize = 64 << 10;
 /// The unit in which bytes are counted for a caller.
 const UNIT_BYTES: usize = 1 << 10;
 
 /// The room.
 #[derive(Debug)]
-pub(crate) struct AnswerRoom {
-    left: AtomicUsize,
-    callers: Arc<CallerCounts>,
+pub(crate) struct AnswerMemory {
+    bytes_left: AtomicUsize,
+    callers: Arc<CallerCountSketch>,
 }
 
 /// The room of one answer, until the last part of it has been sent or dropped.
 #[derive(Debug)]
-pub(crate) struct AnswerPlace {
-    room: Arc<AnswerRoom>,
+pub(crate) struct MemoryPermit {
+    memory: Arc<AnswerMemory>,
     bytes: usize,
-    _caller: CallerPlace,
+    _caller_permit: CallerPermit,
 }
 
-impl Drop for AnswerPlace {
+impl Drop for MemoryPermit {
     fn drop(&mut self) {
-        self.room.left.fetch_add(self.bytes, Ordering::AcqRel);
+        self.memory.bytes_left.fetch_add(self.bytes, Ordering::AcqRel);
     }
 }
 
 /// A part of an answer and its share of the room.
-struct Held {
-    part: Bytes,
-    _place: Arc<AnswerPlace>,
+struct PermittedBytes {
+    bytes: Bytes,
+    _permit: Arc<MemoryPermit>,
 }
 
 /// The same bytes, holding the room of an answer.
-pub(crate) fn held(part: Bytes, place: &Arc<AnswerPlace>) -> Bytes {
-    if part.is_empty() { part } else { Bytes::from_owner(Held { part, _place: Arc::clone(place) }) }
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.part
+pub(crate) fn attach_permit(part: Bytes, place: &Arc<MemoryPermit>) -> Bytes {
+    if part.is_empty() {
+        part
+    } else {
+        Bytes::from_owner(PermittedBytes { bytes: part, _permit: Arc::clone(place) })
     }
 }
 
-impl AnswerRoom {
+impl AsRef<[u8]> for PermittedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl AnswerMemory {
     /// Room for so many bytes over all, and for so many of one caller.
     pub(crate) fn new(bytes_max: usize, per_caller_max: usize) -> Arc<Self> {
-        let callers = CallerCounts::new(per_caller_max / UNIT_BYTES);
-        Arc::new(Self { left: AtomicUsize::new(bytes_max), callers })
+        let callers = CallerCountSketch::new(per_caller_max / UNIT_BYTES);
+        Arc::new(Self { bytes_left: AtomicUsize::new(bytes_max), callers })
     }
 
     /// The answer, holding its room. Where there is none, an error that says that the request was done and its answer
     /// dropped.
-    pub(crate) fn hold(self: &Arc<Self>, caller: CallerNumber, id: &Id, answer: Answer) -> Answer {
+    pub(crate) fn charge(self: &Arc<Self>, caller: CallerHash, id: &Id, answer: Answer) -> Answer {
         let bytes = answer.message.len();
-        if bytes <= SMALL_BYTES {
+        if bytes <= UNCOUNTED_BYTES_MAX {
             return answer;
         }
-        match self.take(caller, bytes) {
+        match self.acquire(caller, bytes) {
             Some(place) => {
-                let message = answer.message.holding(&Arc::new(place));
+                let message = answer.message.with_permit(&Arc::new(place));
                 Answer { message, ..answer }
             }
             None => {
@@ -87,12 +91,12 @@ impl AnswerRoom {
         }
     }
 
-    fn take(self: &Arc<Self>, caller: CallerNumber, bytes: usize) -> Option<AnswerPlace> {
+    fn acquire(self: &Arc<Self>, caller: CallerHash, bytes: usize) -> Option<MemoryPermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
-        let of_caller = self.callers.take(caller, units)?;
+        let of_caller = self.callers.acquire(caller, units)?;
         let take = |left: usize| left.checked_sub(bytes);
-        self.left.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).ok()?;
-        Some(AnswerPlace { room: Arc::clone(self), bytes, _caller: of_caller })
+        self.bytes_left.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).ok()?;
+        Some(MemoryPermit { memory: Arc::clone(self), bytes, _caller_permit: of_caller })
     }
 }
 
@@ -103,21 +107,21 @@ mod tests {
     use vmcp_domain::Caller;
 
     use super::*;
-    use crate::reply::Message;
+    use crate::reply::MessageBytes;
 
     fn answer(bytes: usize) -> Answer {
-        Answer::result(Message::whole(vec![b'x'; bytes]))
+        Answer::result(MessageBytes::whole(vec![b'x'; bytes]))
     }
 
-    fn caller(last: u8) -> CallerNumber {
-        CallerNumber::of(&Caller::Anonymous, Some(IpAddr::from([192, 0, 2, last])))
+    fn caller(last: u8) -> CallerHash {
+        CallerHash::of(&Caller::Anonymous, Some(IpAddr::from([192, 0, 2, last])))
     }
 
     #[test]
     fn what_one_caller_leaves_unread_takes_nothing_from_another() {
-        let room = AnswerRoom::new(10 << 20, 2 << 20);
+        let room = AnswerMemory::new(10 << 20, 2 << 20);
         let id = Id::number(1);
-        let hold = |last: u8, bytes: usize| room.hold(caller(last), &id, answer(bytes));
+        let hold = |last: u8, bytes: usize| room.charge(caller(last), &id, answer(bytes));
         let unread: Vec<Answer> = (0..2).map(|_| hold(1, 1 << 20)).collect();
         let dropped = hold(1, 1 << 20);
         assert_eq!(dropped.status, 503);
@@ -132,6 +136,6 @@ mod tests {
         assert_eq!(hold(1, 1 << 20).status, 200);
         assert_eq!(hold(1, 2 << 20).status, 503);
         drop(slice);
-        assert_eq!(room.left.load(Ordering::Relaxed), 10 << 20);
+        assert_eq!(room.bytes_left.load(Ordering::Relaxed), 10 << 20);
     }
 }

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, watch};
 use vmcp_domain::{
-    Audience, Caller, Change, ChangeListener, ClientKey, Directory, Following, ResourceUri, User,
+    Caller, Change, ChangeAudience, ChangeListener, ClientKey, GatewayInfo, ResourceUri, SubscriptionGuard,
+    User,
 };
 
 use crate::session::Session;
 
 /// How many resources all clients together may watch.
-const WATCHED_MAX: usize = 100_000;
+const WATCHED_RESOURCES_MAX: usize = 100_000;
 /// How many resources one client may watch.
 pub(crate) const WATCHED_PER_CLIENT_MAX: usize = 256;
 /// The longest URI that can be watched, in bytes.
@@ -20,7 +21,7 @@ const WATCHED_URI_BYTES_MAX: usize = 4096;
 
 /// How often each list has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ListCounts {
+pub(crate) struct ListVersions {
     tools: u64,
     resources: u64,
     prompts: u64,
@@ -28,18 +29,18 @@ pub(crate) struct ListCounts {
 
 /// Which list changes somebody wants to hear of.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct ListChangeFilter {
     pub(crate) tools: bool,
     pub(crate) resources: bool,
     pub(crate) prompts: bool,
 }
 
-impl Wanted {
+impl ListChangeFilter {
     pub(crate) const ALL: Self = Self { tools: true, resources: true, prompts: true };
 }
 
-impl ListCounts {
-    fn count(&mut self, list: &Change) {
+impl ListVersions {
+    fn increment(&mut self, list: &Change) {
         match list {
             Change::Tools => self.tools += 1,
             Change::Resources => self.resources += 1,
@@ -49,7 +50,7 @@ impl ListCounts {
     }
 
     /// The changes between `self` and `now`, of those `wanted`; `self` catches up.
-    pub(crate) fn catch_up(&mut self, now: Self, wanted: Wanted) -> Vec<Change> {
+    pub(crate) fn advance_to(&mut self, now: Self, wanted: ListChangeFilter) -> Vec<Change> {
         let before = std::mem::replace(self, now);
         let changed = [
             (wanted.tools && before.tools != now.tools, Change::Tools),
@@ -62,73 +63,73 @@ impl ListCounts {
 
 /// Hears of every change and knows who wants to be told.
 #[derive(Debug)]
-pub(crate) struct Changes {
-    lists: watch::Sender<ListCounts>,
-    watched: Mutex<Watched>,
+pub(crate) struct ChangeDispatcher {
+    list_versions: watch::Sender<ListVersions>,
+    watched_resources: Mutex<WatchedResources>,
     /// The clients of each user, for changes of what only that user sees so.
-    users: Mutex<HashMap<User, Vec<Weak<Inbox>>>>,
+    users: Mutex<HashMap<User, Vec<Weak<PendingChanges>>>>,
     /// The clients that have a session, for changes of what only one client sees so.
-    clients: Mutex<HashMap<ClientKey, Weak<Inbox>>>,
+    clients: Mutex<HashMap<ClientKey, Weak<PendingChanges>>>,
 }
 
 #[derive(Debug, Default)]
-struct Watched {
-    by_uri: HashMap<ResourceUri, Vec<Weak<Inbox>>>,
+struct WatchedResources {
+    watchers_by_uri: HashMap<ResourceUri, Vec<Weak<PendingChanges>>>,
     count: usize,
 }
 
-impl Changes {
+impl ChangeDispatcher {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            lists: watch::Sender::new(ListCounts::default()),
-            watched: Mutex::default(),
+            list_versions: watch::Sender::new(ListVersions::default()),
+            watched_resources: Mutex::default(),
             users: Mutex::default(),
             clients: Mutex::default(),
         })
     }
 
     /// How often each list has changed up to now.
-    pub(crate) fn counts(&self) -> ListCounts {
-        *self.lists.borrow()
+    pub(crate) fn list_versions(&self) -> ListVersions {
+        *self.list_versions.borrow()
     }
 
-    fn watched(&self) -> MutexGuard<'_, Watched> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    fn watched_resources(&self) -> MutexGuard<'_, WatchedResources> {
+        self.watched_resources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn users(&self) -> MutexGuard<'_, HashMap<User, Vec<Weak<Inbox>>>> {
+    fn users(&self) -> MutexGuard<'_, HashMap<User, Vec<Weak<PendingChanges>>>> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn clients(&self) -> MutexGuard<'_, HashMap<ClientKey, Weak<Inbox>>> {
+    fn clients(&self) -> MutexGuard<'_, HashMap<ClientKey, Weak<PendingChanges>>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn inboxes_of(&self, user: &User) -> Vec<Arc<Inbox>> {
+    fn pending_changes_of(&self, user: &User) -> Vec<Arc<PendingChanges>> {
         let users = self.users();
         let inboxes = users.get(user).into_iter().flatten();
         inboxes.filter_map(Weak::upgrade).collect()
     }
 }
 
-impl ChangeListener for Changes {
-    fn changed(&self, change: &Change, audience: Audience<'_>) {
-        let inboxes: Vec<Arc<Inbox>> = match (audience, change) {
-            (Audience::User(user), _) => self.inboxes_of(user),
-            (Audience::Client(client), _) => {
+impl ChangeListener for ChangeDispatcher {
+    fn on_change(&self, change: &Change, audience: ChangeAudience<'_>) {
+        let inboxes: Vec<Arc<PendingChanges>> = match (audience, change) {
+            (ChangeAudience::User(user), _) => self.pending_changes_of(user),
+            (ChangeAudience::Client(client), _) => {
                 self.clients().get(client).and_then(Weak::upgrade).into_iter().collect()
             }
-            (Audience::Everyone, Change::Tools | Change::Resources | Change::Prompts) => {
-                return self.lists.send_modify(|counts| counts.count(change));
+            (ChangeAudience::Everyone, Change::Tools | Change::Resources | Change::Prompts) => {
+                return self.list_versions.send_modify(|counts| counts.increment(change));
             }
-            (Audience::Everyone, Change::Resource(uri)) => {
-                let watched = self.watched();
-                let watchers = uri.with_parents().filter_map(|uri| watched.by_uri.get(&uri));
+            (ChangeAudience::Everyone, Change::Resource(uri)) => {
+                let watched = self.watched_resources();
+                let watchers = uri.with_parents().filter_map(|uri| watched.watchers_by_uri.get(&uri));
                 watchers.flatten().filter_map(Weak::upgrade).collect()
             }
         };
         for inbox in inboxes {
-            inbox.mark(change);
+            inbox.mark_changed(change);
         }
     }
 }
@@ -136,35 +137,39 @@ impl ChangeListener for Changes {
 /// The resources one client watches, and what has changed since it was last told: of these, and of the lists where
 /// its user alone sees them so.
 #[derive(Debug)]
-pub(crate) struct Inbox {
-    changes: Arc<Changes>,
+pub(crate) struct PendingChanges {
+    dispatcher: Arc<ChangeDispatcher>,
     this: Weak<Self>,
     caller: Caller,
     user: Option<User>,
     client: Option<ClientKey>,
-    uris: Mutex<Uris>,
-    news: Notify,
+    state: Mutex<PendingState>,
+    notify: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Uris {
+struct PendingState {
     /// With what keeps each followed at its backend.
-    watched: BTreeMap<ResourceUri, Following>,
+    watched: BTreeMap<ResourceUri, SubscriptionGuard>,
     changed: BTreeSet<ResourceUri>,
-    lists: ListCounts,
+    list_versions: ListVersions,
 }
 
-impl Inbox {
+impl PendingChanges {
     /// Of a client that has a session where `client` is given.
-    pub(crate) fn new(changes: &Arc<Changes>, caller: &Caller, client: Option<ClientKey>) -> Arc<Self> {
+    pub(crate) fn new(
+        changes: &Arc<ChangeDispatcher>,
+        caller: &Caller,
+        client: Option<ClientKey>,
+    ) -> Arc<Self> {
         let inbox = Arc::new_cyclic(|this| Self {
-            changes: Arc::clone(changes),
+            dispatcher: Arc::clone(changes),
             this: this.clone(),
             caller: caller.clone(),
             user: caller.user(),
             client,
-            uris: Mutex::default(),
-            news: Notify::new(),
+            state: Mutex::default(),
+            notify: Notify::new(),
         });
         if let Some(user) = &inbox.user {
             changes.users().entry(user.clone()).or_default().push(inbox.this.clone());
@@ -175,22 +180,22 @@ impl Inbox {
         inbox
     }
 
-    fn uris(&self) -> MutexGuard<'_, Uris> {
-        self.uris.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, PendingState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the client watches a resource.
-    pub(crate) fn watches(&self, uri: &ResourceUri) -> bool {
-        self.uris().watched.contains_key(uri)
+    pub(crate) fn is_watching(&self, uri: &ResourceUri) -> bool {
+        self.state().watched.contains_key(uri)
     }
 
     /// Watches a resource, which is followed as long as that. False when there is no room for another.
-    pub(crate) fn watch(&self, uri: ResourceUri, following: Following) -> bool {
+    pub(crate) fn watch(&self, uri: ResourceUri, following: SubscriptionGuard) -> bool {
         if uri.as_str().len() > WATCHED_URI_BYTES_MAX {
             return false;
         }
         {
-            let mut uris = self.uris();
+            let mut uris = self.state();
             if uris.watched.contains_key(&uri) {
                 return true;
             }
@@ -199,72 +204,72 @@ impl Inbox {
             }
             uris.watched.insert(uri.clone(), following);
         }
-        let mut watched = self.changes.watched();
-        if watched.count >= WATCHED_MAX {
+        let mut watched = self.dispatcher.watched_resources();
+        if watched.count >= WATCHED_RESOURCES_MAX {
             drop(watched);
-            self.uris().watched.remove(&uri);
+            self.state().watched.remove(&uri);
             return false;
         }
         watched.count += 1;
-        watched.by_uri.entry(uri).or_default().push(self.this.clone());
+        watched.watchers_by_uri.entry(uri).or_default().push(self.this.clone());
         true
     }
 
     /// Stops watching a resource.
     pub(crate) fn unwatch(&self, uri: &ResourceUri) {
         let was_watched = {
-            let mut uris = self.uris();
+            let mut uris = self.state();
             uris.changed.remove(uri);
             uris.watched.remove(uri)
         };
         if was_watched.is_some() {
-            self.forget(std::iter::once(uri));
+            self.unregister(std::iter::once(uri));
         }
     }
 
-    fn forget<'a>(&self, uris: impl Iterator<Item = &'a ResourceUri>) {
-        let mut watched = self.changes.watched();
+    fn unregister<'a>(&self, uris: impl Iterator<Item = &'a ResourceUri>) {
+        let mut watched = self.dispatcher.watched_resources();
         for uri in uris {
-            let Some(watchers) = watched.by_uri.get_mut(uri) else {
+            let Some(watchers) = watched.watchers_by_uri.get_mut(uri) else {
                 continue;
             };
             watchers.retain(|watcher| !Weak::ptr_eq(watcher, &self.this));
             if watchers.is_empty() {
-                watched.by_uri.remove(uri);
+                watched.watchers_by_uri.remove(uri);
             }
             watched.count -= 1;
         }
     }
 
-    fn mark(&self, change: &Change) {
-        let mut uris = self.uris();
+    fn mark_changed(&self, change: &Change) {
+        let mut uris = self.state();
         match change {
             Change::Resource(uri) if !uri.with_parents().any(|uri| uris.watched.contains_key(&uri)) => return,
             Change::Resource(uri) => drop(uris.changed.insert(uri.clone())),
-            Change::Tools | Change::Resources | Change::Prompts => uris.lists.count(change),
+            Change::Tools | Change::Resources | Change::Prompts => uris.list_versions.increment(change),
         }
         drop(uris);
-        self.news.notify_one();
+        self.notify.notify_one();
     }
 
     /// The lists that changed for this user alone, and the resources that changed: in the client's own spelling where it
     /// watches just these.
-    fn take(&self) -> (ListCounts, Vec<ResourceUri>) {
-        let mut uris = self.uris();
+    fn take_pending(&self) -> (ListVersions, Vec<ResourceUri>) {
+        let mut uris = self.state();
         let changed = std::mem::take(&mut uris.changed);
         let as_watched = |uri: ResourceUri| match uris.watched.get_key_value(&uri) {
             Some((watched, _)) => watched.clone(),
             None => uri,
         };
         let changed = changed.into_iter().map(as_watched).collect();
-        (std::mem::take(&mut uris.lists), changed)
+        (std::mem::take(&mut uris.list_versions), changed)
     }
 }
 
-impl Drop for Inbox {
+impl Drop for PendingChanges {
     fn drop(&mut self) {
         if let Some(user) = &self.user {
-            let mut users = self.changes.users();
+            let mut users = self.dispatcher.users();
             if let Some(inboxes) = users.get_mut(user) {
                 inboxes.retain(|inbox| !Weak::ptr_eq(inbox, &self.this));
                 if inboxes.is_empty() {
@@ -273,69 +278,74 @@ impl Drop for Inbox {
             }
         }
         if let Some(client) = &self.client {
-            self.changes.clients().remove(client);
+            self.dispatcher.clients().remove(client);
         }
-        let watched = std::mem::take(&mut self.uris().watched);
-        self.forget(watched.keys());
+        let watched = std::mem::take(&mut self.state().watched);
+        self.unregister(watched.keys());
     }
 }
 
 /// Who remembers what a client has been told of the lists.
-enum Told {
+enum SeenVersions {
     /// The stream itself.
-    Stream(ListCounts, Wanted),
+    Stream(ListVersions, ListChangeFilter),
     /// The session, which may have several streams.
     Session(Arc<Session>),
 }
 
 /// The changes one stream is to tell of.
-pub(crate) struct Feed {
-    directory: Arc<dyn Directory>,
-    lists: watch::Receiver<ListCounts>,
-    inbox: Arc<Inbox>,
-    told: Told,
+pub(crate) struct ChangeStream {
+    gateway_info: Arc<dyn GatewayInfo>,
+    lists: watch::Receiver<ListVersions>,
+    pending: Arc<PendingChanges>,
+    seen: SeenVersions,
 }
 
-impl Feed {
+impl ChangeStream {
     /// The changes from now on that one stream wants.
-    pub(crate) fn of_stream(
-        changes: &Arc<Changes>,
-        directory: &Arc<dyn Directory>,
-        inbox: Arc<Inbox>,
-        wanted: Wanted,
+    pub(crate) fn for_stream(
+        changes: &Arc<ChangeDispatcher>,
+        directory: &Arc<dyn GatewayInfo>,
+        inbox: Arc<PendingChanges>,
+        wanted: ListChangeFilter,
     ) -> Self {
-        let lists = changes.lists.subscribe();
-        let told = Told::Stream(*lists.borrow(), wanted);
-        Self { directory: Arc::clone(directory), lists, inbox, told }
+        let lists = changes.list_versions.subscribe();
+        let told = SeenVersions::Stream(*lists.borrow(), wanted);
+        Self { gateway_info: Arc::clone(directory), lists, pending: inbox, seen: told }
     }
 
     /// The changes a session has not been told of.
-    pub(crate) fn of_session(
-        changes: &Arc<Changes>,
-        directory: &Arc<dyn Directory>,
+    pub(crate) fn for_session(
+        changes: &Arc<ChangeDispatcher>,
+        directory: &Arc<dyn GatewayInfo>,
         session: &Arc<Session>,
     ) -> Self {
-        let mut lists = changes.lists.subscribe();
+        let mut lists = changes.list_versions.subscribe();
         lists.mark_changed();
-        let inbox = session.inbox(changes);
-        Self { directory: Arc::clone(directory), lists, inbox, told: Told::Session(Arc::clone(session)) }
+        let inbox = session.pending_changes(changes);
+        Self {
+            gateway_info: Arc::clone(directory),
+            lists,
+            pending: inbox,
+            seen: SeenVersions::Session(Arc::clone(session)),
+        }
     }
 
     /// What there is to tell now.
-    pub(crate) fn take(&mut self) -> Vec<Change> {
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
         let now = *self.lists.borrow_and_update();
-        let (own, resources) = self.inbox.take();
-        let (mut changes, wanted) = match &mut self.told {
-            Told::Stream(told, wanted) => (told.catch_up(now, *wanted), *wanted),
-            Told::Session(session) => (session.catch_up(now), Wanted::ALL),
+        let (own, resources) = self.pending.take_pending();
+        let (mut changes, wanted) = match &mut self.seen {
+            SeenVersions::Stream(told, wanted) => (told.advance_to(now, *wanted), *wanted),
+            SeenVersions::Session(session) => (session.take_list_changes(now), ListChangeFilter::ALL),
         };
-        for change in ListCounts::default().catch_up(own, wanted) {
+        for change in ListVersions::default().advance_to(own, wanted) {
             if !changes.contains(&change) {
                 changes.push(change);
             }
         }
         // A client that watches a whole is told of its parts, but only of those that it may read.
-        let readable = |uri: &ResourceUri| self.directory.may_watch(&self.inbox.caller, uri);
+        let readable = |uri: &ResourceUri| self.gateway_info.can_subscribe(&self.pending.caller, uri);
         changes.extend(resources.into_iter().filter(readable).map(Change::Resource));
         changes
     }
@@ -343,7 +353,7 @@ impl Feed {
     /// Waits until there may be something to tell.
     pub(crate) async fn changed(&mut self) {
         tokio::select! {
-            () = self.inbox.news.notified() => {}
+            () = self.pending.notify.notified() => {}
             changed = self.lists.changed() => if changed.is_err() {
                 std::future::pending::<()>().await;
             },

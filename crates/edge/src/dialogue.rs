@@ -7,85 +7,91 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 use vmcp_domain::{AskError, Json, Members, Question};
 
-use crate::dispatch::Said;
-use crate::port::Outlet;
+use crate::dispatch::DispatchOutcome;
+use crate::port::MessageSender;
 
 /// How many questions of one call may wait at a time.
 const QUESTIONS_MAX: usize = 32;
 
 /// Where the messages of one round go.
 #[derive(Clone, Debug)]
-pub(crate) struct Route {
+pub(crate) struct RoundOutput {
     /// The token the client wants progress under.
     pub(crate) progress_token: Option<Json>,
     /// The way, if there is one.
-    pub(crate) outlet: Option<Outlet>,
+    pub(crate) sender: Option<MessageSender>,
 }
 
 /// One call's conversation with its client.
 #[derive(Debug)]
-pub(crate) struct Dialogue {
-    state: Mutex<State>,
-    news: Notify,
+pub(crate) struct RoundState {
+    state: Mutex<RoundInner>,
+    notify: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct RoundInner {
     serial: u64,
-    open: Vec<Open>,
+    questions: Vec<OpenQuestion>,
     /// `None` between two rounds.
-    route: Option<Route>,
-    outcome: Option<Said>,
-    closed: bool,
+    output: Option<RoundOutput>,
+    outcome: Option<DispatchOutcome>,
+    is_closed: bool,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenQuestion {
     serial: u64,
     question: Question,
-    answer: oneshot::Sender<Json>,
+    answer_sender: oneshot::Sender<Json>,
 }
 
 /// How a round goes on.
 #[derive(Debug)]
-pub(crate) enum Turn {
+pub(crate) enum RoundResult {
     /// The call is done.
-    Done(Said),
+    Done(DispatchOutcome),
     /// The call waits for answers to these.
-    Asks(Vec<(String, Question)>),
+    Questions(Vec<(String, Question)>),
 }
 
-impl Dialogue {
+impl RoundState {
     /// Begins with the first round.
-    pub(crate) fn begin(route: Route) -> Self {
-        let state = State { serial: 0, open: Vec::new(), route: Some(route), outcome: None, closed: false };
-        Self { state: Mutex::new(state), news: Notify::new() }
+    pub(crate) fn new(route: RoundOutput) -> Self {
+        let state = RoundInner {
+            serial: 0,
+            questions: Vec::new(),
+            output: Some(route),
+            outcome: None,
+            is_closed: false,
+        };
+        Self { state: Mutex::new(state), notify: Notify::new() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RoundInner> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where messages go now.
-    pub(crate) fn route(&self) -> Option<Route> {
-        self.state().route.clone()
+    pub(crate) fn output(&self) -> Option<RoundOutput> {
+        self.state().output.clone()
     }
 
     /// Ends a round: what is said before the next goes nowhere.
-    pub(crate) fn leave(&self) {
-        self.state().route = None;
+    pub(crate) fn end_round(&self) {
+        self.state().output = None;
     }
 
     /// Begins the next round, with the client's answers.
-    pub(crate) fn come_back(&self, route: Option<Route>, answers: &Members) {
+    pub(crate) fn begin_round(&self, route: Option<RoundOutput>, answers: &Members) {
         let mut state = self.state();
-        state.route = route;
-        let open = std::mem::take(&mut state.open);
+        state.output = route;
+        let open = std::mem::take(&mut state.questions);
         for one in open {
             match answers.get(&one.serial.to_string()) {
                 // Whoever asked may have gone meanwhile.
-                Some(answer) => drop(one.answer.send(answer.clone())),
-                None => state.open.push(one),
+                Some(answer) => drop(one.answer_sender.send(answer.clone())),
+                None => state.questions.push(one),
             }
         }
     }
@@ -94,69 +100,70 @@ impl Dialogue {
     pub(crate) async fn ask(&self, question: Question) -> Result<Json, AskError> {
         let (serial, answer) = {
             let mut state = self.state();
-            if state.closed || state.open.len() >= QUESTIONS_MAX {
+            if state.is_closed || state.questions.len() >= QUESTIONS_MAX {
                 return Err(AskError::Unreachable);
             }
             let (sender, receiver) = oneshot::channel();
             state.serial += 1;
             let serial = state.serial;
-            state.open.push(Open { serial, question, answer: sender });
+            state.questions.push(OpenQuestion { serial, question, answer_sender: sender });
             (serial, receiver)
         };
-        self.news.notify_one();
-        let _withdraws = Withdraws { dialogue: self, serial };
+        self.notify.notify_one();
+        let _withdraws = WithdrawOnDrop { round_state: self, serial };
         answer.await.map_err(|_| AskError::Unreachable)
     }
 
     /// Refuses what is asked now and later.
     pub(crate) fn close(&self) {
         let mut state = self.state();
-        state.closed = true;
-        state.open = Vec::new();
+        state.is_closed = true;
+        state.questions = Vec::new();
     }
 
     /// The call is done.
-    pub(crate) fn finish(&self, said: Said) {
+    pub(crate) fn finish(&self, said: DispatchOutcome) {
         self.state().outcome = Some(said);
-        self.news.notify_one();
+        self.notify.notify_one();
     }
 
     /// Waits until the call asks something.
-    pub(crate) async fn asked(&self) {
+    pub(crate) async fn wait_for_question(&self) {
         loop {
-            if !self.state().open.is_empty() {
+            if !self.state().questions.is_empty() {
                 return;
             }
-            self.news.notified().await;
+            self.notify.notified().await;
         }
     }
 
     /// Waits until the call is done or asks something.
-    pub(crate) async fn turn(&self) -> Turn {
+    pub(crate) async fn wait_for_result(&self) -> RoundResult {
         loop {
             {
                 let mut state = self.state();
                 if let Some(said) = state.outcome.take() {
-                    return Turn::Done(said);
+                    return RoundResult::Done(said);
                 }
-                if !state.open.is_empty() {
-                    let asks = state.open.iter().map(|open| (open.serial.to_string(), open.question.clone()));
-                    return Turn::Asks(asks.collect());
+                if !state.questions.is_empty() {
+                    let asks =
+                        state.questions.iter().map(|open| (open.serial.to_string(), open.question.clone()));
+                    return RoundResult::Questions(asks.collect());
                 }
             }
-            self.news.notified().await;
+            self.notify.notified().await;
         }
     }
 }
 
 /// Takes a question back that nobody waits for any more.
-struct Withdraws<'a> {
-    dialogue: &'a Dialogue,
+struct WithdrawOnDrop<'a> {
+    round_state: &'a RoundState,
     serial: u64,
 }
 
-impl Drop for Withdraws<'_> {
+impl Drop for WithdrawOnDrop<'_> {
     fn drop(&mut self) {
-        self.dialogue.state().open.retain(|open| open.serial != self.serial);
+        self.round_state.state().questions.retain(|open| open.serial != self.serial);
     }
 }

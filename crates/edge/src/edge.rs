@@ -8,91 +8,91 @@ use http::request::Parts;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{
-    CallContext, Caller, ChangeListener, ClientPort, Directory, Members, Origin, ProtocolVersion,
+    CallContext, CallOrigin, Caller, ChangeListener, ClientPort, GatewayInfo, Members, ProtocolVersion,
     SharedGateway,
 };
-use vmcp_wire::server::{Face, Refusal, RequestHead};
+use vmcp_wire::server::{Refusal, RequestMeta, ResultWriter};
 use vmcp_wire::trace;
 
-use crate::admission::CallerNumber;
-use crate::answer_room::AnswerRoom;
-use crate::body::Intake;
-use crate::changes::Changes;
-use crate::entrance::Entrant;
-use crate::guard::Guard;
-use crate::pages::Pages;
-use crate::params::ParamRules;
-use crate::parking::Parking;
+use crate::admission::CallerHash;
+use crate::answer_room::AnswerMemory;
+use crate::body::BodyReader;
+use crate::changes::ChangeDispatcher;
+use crate::entrance::AuthenticatedPeer;
+use crate::guard::HostGuard;
+use crate::pages::ListPages;
+use crate::params::ParamHeaderRules;
+use crate::parking::PendingCalls;
 use crate::policy::EdgePolicy;
-use crate::room::{RequestPlace, RequestRoom, StreamPlace, StreamRoom};
+use crate::room::{RequestSlot, RequestSlots, StreamSlot, StreamSlots};
 use crate::session::SessionTable;
 use crate::stall_guard::StallGuard;
-use crate::tasks::Tasks;
+use crate::tasks::TaskIds;
 
 /// The edge's own state, one per listener.
-pub(crate) struct Edge {
+pub(crate) struct EdgeState {
     pub(crate) policy: EdgePolicy,
     pub(crate) gateway: SharedGateway,
-    pub(crate) directory: Arc<dyn Directory>,
-    pub(crate) face: Face,
-    pub(crate) guard: Guard,
-    pub(crate) intake: Intake,
-    pub(crate) pages: Pages,
-    pub(crate) params: ParamRules,
+    pub(crate) gateway_info: Arc<dyn GatewayInfo>,
+    pub(crate) result_writer: ResultWriter,
+    pub(crate) guard: HostGuard,
+    pub(crate) body_reader: BodyReader,
+    pub(crate) list_pages: ListPages,
+    pub(crate) param_headers: ParamHeaderRules,
     pub(crate) sessions: SessionTable,
-    pub(crate) parking: Parking,
-    pub(crate) tasks: Tasks,
-    pub(crate) changes: Arc<Changes>,
-    pub(crate) answers: Arc<AnswerRoom>,
-    pub(crate) stalls: StallGuard,
-    requests: Arc<RequestRoom>,
-    streams: Arc<StreamRoom>,
-    no_headers: Arc<[(String, String)]>,
+    pub(crate) pending_calls: PendingCalls,
+    pub(crate) task_ids: TaskIds,
+    pub(crate) changes: Arc<ChangeDispatcher>,
+    pub(crate) answer_memory: Arc<AnswerMemory>,
+    pub(crate) stall_guard: StallGuard,
+    request_slots: Arc<RequestSlots>,
+    stream_slots: Arc<StreamSlots>,
+    empty_headers: Arc<[(String, String)]>,
     /// Shutdown has begun: streams without an end of their own end.
     pub(crate) stopping: CancellationToken,
     /// Patience is over: whatever still runs ends.
-    pub(crate) kill: CancellationToken,
+    pub(crate) abort: CancellationToken,
     /// Calls that run on tasks of their own.
-    pub(crate) calls: TaskTracker,
+    pub(crate) call_tracker: TaskTracker,
 }
 
-impl Edge {
+impl EdgeState {
     pub(crate) fn new(
         policy: EdgePolicy,
         gateway: SharedGateway,
-        directory: Arc<dyn Directory>,
+        directory: Arc<dyn GatewayInfo>,
     ) -> Arc<Self> {
-        let changes = Changes::new();
+        let changes = ChangeDispatcher::new();
         let listener: Arc<dyn ChangeListener> = changes.clone();
-        directory.watch(Arc::downgrade(&listener));
+        directory.add_listener(Arc::downgrade(&listener));
         let limits = policy.limits;
         Arc::new(Self {
-            face: Face::new(&policy.server.name, &policy.server.version),
-            guard: Guard::new(&policy),
-            intake: Intake::new(limits.body_bytes_max, limits.body_timeout),
-            pages: Pages::default(),
-            params: ParamRules::default(),
+            result_writer: ResultWriter::new(&policy.server.name, &policy.server.version),
+            guard: HostGuard::new(&policy),
+            body_reader: BodyReader::new(limits.body_bytes_max, limits.body_timeout),
+            list_pages: ListPages::default(),
+            param_headers: ParamHeaderRules::default(),
             sessions: SessionTable::new(&limits),
-            parking: Parking::new(),
-            tasks: Tasks::new(),
+            pending_calls: PendingCalls::new(),
+            task_ids: TaskIds::new(),
             changes,
-            answers: AnswerRoom::new(limits.answer_bytes_max, limits.answer_bytes_per_caller_max),
-            stalls: StallGuard::new(limits.write_stall_max),
-            requests: RequestRoom::new(limits.request_count_max.max(1), limits.requests_per_caller_max),
-            streams: Arc::default(),
-            no_headers: Arc::from([]),
+            answer_memory: AnswerMemory::new(limits.answer_bytes_max, limits.answer_bytes_per_caller_max),
+            stall_guard: StallGuard::new(limits.write_stall_max),
+            request_slots: RequestSlots::new(limits.request_count_max.max(1), limits.requests_per_caller_max),
+            stream_slots: Arc::default(),
+            empty_headers: Arc::from([]),
             stopping: CancellationToken::new(),
-            kill: CancellationToken::new(),
-            calls: TaskTracker::new(),
+            abort: CancellationToken::new(),
+            call_tracker: TaskTracker::new(),
             policy,
             gateway,
-            directory,
+            gateway_info: directory,
         })
     }
 
     /// Room for one more request of a caller, to be held while it is worked on.
-    pub(crate) fn admit(&self, entrant: &Entrant) -> Result<RequestPlace, Refusal> {
-        self.requests.admit(CallerNumber::of(&entrant.caller, entrant.address))
+    pub(crate) fn admit(&self, entrant: &AuthenticatedPeer) -> Result<RequestSlot, Refusal> {
+        self.request_slots.acquire(CallerHash::of(&entrant.caller, entrant.address))
     }
 
     /// Room for one more stream of changes, to be held while it is open.
@@ -100,16 +100,16 @@ impl Edge {
         &self,
         caller: &Caller,
         address: Option<IpAddr>,
-    ) -> Result<StreamPlace, Refusal> {
-        self.streams.admit(caller, address)
+    ) -> Result<StreamSlot, Refusal> {
+        self.stream_slots.acquire(caller, address)
     }
 
     /// The facts of one request, for the stack.
-    pub(crate) fn context(
+    pub(crate) fn call_context(
         &self,
-        entrant: Entrant,
+        entrant: AuthenticatedPeer,
         protocol: ProtocolVersion,
-        head: RequestHead,
+        head: RequestMeta,
         parts: Option<&Parts>,
         client: Arc<dyn ClientPort>,
     ) -> CallContext {
@@ -118,20 +118,20 @@ impl Edge {
             token: entrant.token,
             protocol,
             deadline: None,
-            meta: traced(head.travelling, parts.map(|parts| &parts.headers)),
-            peer: entrant.address,
-            passthrough_headers: self.passthrough(parts.map(|parts| &parts.headers)),
+            meta: with_trace_context(head.forwarded, parts.map(|parts| &parts.headers)),
+            peer_address: entrant.address,
+            passthrough_headers: self.passthrough_headers(parts.map(|parts| &parts.headers)),
             client,
-            origin: Origin::Client,
+            origin: CallOrigin::Client,
             reservation: None,
             hold: None,
         }
     }
 
-    fn passthrough(&self, headers: Option<&HeaderMap>) -> Arc<[(String, String)]> {
+    fn passthrough_headers(&self, headers: Option<&HeaderMap>) -> Arc<[(String, String)]> {
         let names = &self.policy.passthrough_headers;
         let (Some(headers), false) = (headers, names.is_empty()) else {
-            return Arc::clone(&self.no_headers);
+            return Arc::clone(&self.empty_headers);
         };
         names
             .iter()
@@ -142,7 +142,7 @@ impl Edge {
 }
 
 /// The travelling `_meta` with the trace context of the request's headers, unless it has one of its own.
-fn traced(mut travelling: Members, headers: Option<&HeaderMap>) -> Members {
+fn with_trace_context(mut travelling: Members, headers: Option<&HeaderMap>) -> Members {
     if let Some(headers) = headers {
         trace::from_headers(&mut travelling, |name| headers.get(name)?.to_str().ok());
     }

@@ -9,13 +9,13 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tokio::time::Instant;
 use vmcp_domain::{
-    Admission, Authenticator, Caller, Challenge, Json, Members, ProtectedResource, Secret, TokenFault,
-    Unauthorized, counted_address,
+    Authentication, Authenticator, Caller, Challenge, InvalidTokenReason, Json, Members, ProtectedResource,
+    Secret, Unauthorized, accounting_address,
 };
 
-use crate::admin::{self, Page};
-use crate::body::EdgeBody;
-use crate::edge::Edge;
+use crate::admin::{self, AdminPage};
+use crate::body::ResponseBody;
+use crate::edge::EdgeState;
 use crate::policy::IncomingAuth;
 
 /// Where the metadata of the protected resource stands (RFC 9728 section 3).
@@ -23,57 +23,69 @@ pub(crate) const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
 /// The scheme of a bearer credential.
 const BEARER: &[u8] = b"Bearer ";
 /// No credential is thought about for longer.
-const RECOGNISE_MAX: Duration = Duration::from_secs(15);
+const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(15);
 /// No stream is planned to be open for longer.
-const STREAM_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+const STREAM_LIFETIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Who makes one request.
 #[derive(Clone, Debug)]
-pub(crate) struct Entrant {
+pub(crate) struct AuthenticatedPeer {
     pub(crate) caller: Caller,
     /// The caller's own token, for issuers that exchange it.
     pub(crate) token: Option<Secret>,
     /// When the credential ends. A stream that waits for news ends with it.
-    pub(crate) until: Option<Instant>,
+    pub(crate) expires_at: Option<Instant>,
     /// The address the request came from, as far as it can be believed; none where there is no network in between.
     pub(crate) address: Option<IpAddr>,
 }
 
-impl Entrant {
+impl AuthenticatedPeer {
     /// Somebody who is known without showing a credential.
-    pub(crate) fn unasked(caller: Caller) -> Self {
-        Self { caller, token: None, until: None, address: None }
+    pub(crate) fn without_credential(caller: Caller) -> Self {
+        Self { caller, token: None, expires_at: None, address: None }
     }
 }
 
 /// The head of a request, and who makes it.
-pub(crate) struct Head {
+pub(crate) struct AuthenticatedHead {
     pub(crate) parts: Parts,
-    pub(crate) entrant: Entrant,
+    pub(crate) peer: AuthenticatedPeer,
 }
 
-impl Edge {
+impl EdgeState {
     /// Finds out who makes a request that came from `socket`. The header that says so goes no further than this.
-    pub(crate) async fn enter(&self, mut parts: Parts, socket: IpAddr) -> Result<Head, Response<EdgeBody>> {
-        let address = crate::peer::address(socket, &parts.headers, &self.policy.trusted_proxies);
+    pub(crate) async fn authenticate(
+        &self,
+        mut parts: Parts,
+        socket: IpAddr,
+    ) -> Result<AuthenticatedHead, Response<ResponseBody>> {
+        let address = crate::peer::client_address(socket, &parts.headers, &self.policy.trusted_proxies);
         let mut entrant = match &self.policy.incoming {
-            IncomingAuth::Anonymous => Entrant::unasked(Caller::Anonymous),
-            IncomingAuth::Local(identity) => Entrant::unasked(Caller::Known(identity.clone())),
+            IncomingAuth::Anonymous => AuthenticatedPeer::without_credential(Caller::Anonymous),
+            IncomingAuth::Local(identity) => {
+                AuthenticatedPeer::without_credential(Caller::Known(identity.clone()))
+            }
             IncomingAuth::Bearer(authenticator) => {
-                let recognised = Box::pin(recognise(&**authenticator, &parts.headers, address)).await;
-                let admission = recognised.map_err(|fault| refuse(&fault, authenticator.challenge()))?;
+                let recognised = Box::pin(check_credential(&**authenticator, &parts.headers, address)).await;
+                let admission =
+                    recognised.map_err(|fault| unauthorized_response(&fault, authenticator.challenge()))?;
                 parts.headers.remove(header::AUTHORIZATION);
-                let until =
-                    admission.valid_for.and_then(|left| Instant::now().checked_add(left.min(STREAM_MAX)));
-                Entrant { token: admission.token, until, ..Entrant::unasked(admission.caller) }
+                let until = admission
+                    .valid_for
+                    .and_then(|left| Instant::now().checked_add(left.min(STREAM_LIFETIME_MAX)));
+                AuthenticatedPeer {
+                    token: admission.token,
+                    expires_at: until,
+                    ..AuthenticatedPeer::without_credential(admission.caller)
+                }
             }
         };
         entrant.address = Some(address);
-        Ok(Head { parts, entrant })
+        Ok(AuthenticatedHead { parts, peer: entrant })
     }
 
     /// Whether a request for a page shows the scrape key, or a credential of a caller.
-    pub(crate) async fn shows_credential(&self, headers: &HeaderMap, socket: IpAddr) -> bool {
+    pub(crate) async fn has_credential(&self, headers: &HeaderMap, socket: IpAddr) -> bool {
         let Some(shown) = headers.get(header::AUTHORIZATION) else { return false };
         let bearer = shown.as_bytes().split_at_checked(BEARER.len());
         let key = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BEARER)).map(|(_, key)| key);
@@ -86,8 +98,8 @@ impl Edge {
         }
         match &self.policy.incoming {
             IncomingAuth::Bearer(authenticator) => {
-                let address = crate::peer::address(socket, headers, &self.policy.trusted_proxies);
-                Box::pin(recognise(&**authenticator, headers, address)).await.is_ok()
+                let address = crate::peer::client_address(socket, headers, &self.policy.trusted_proxies);
+                Box::pin(check_credential(&**authenticator, headers, address)).await.is_ok()
             }
             IncomingAuth::Anonymous | IncomingAuth::Local(_) => false,
         }
@@ -104,23 +116,23 @@ impl Edge {
     }
 }
 
-async fn recognise(
+async fn check_credential(
     authenticator: &dyn Authenticator,
     headers: &HeaderMap,
     address: IpAddr,
-) -> Result<Admission, Unauthorized> {
+) -> Result<Authentication, Unauthorized> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let authorization = match (values.next(), values.next()) {
         // Two could be read differently by two parties.
         (Some(_), Some(_)) => return Err(Unauthorized::Malformed),
         (first, _) => first.map(HeaderValue::as_bytes),
     };
-    let recognised = authenticator.authenticate(authorization, Some(counted_address(address)));
-    tokio::time::timeout(RECOGNISE_MAX, recognised).await.unwrap_or(Err(Unauthorized::Unavailable))
+    let recognised = authenticator.authenticate(authorization, Some(accounting_address(address)));
+    tokio::time::timeout(AUTHENTICATION_TIMEOUT, recognised).await.unwrap_or(Err(Unauthorized::Unavailable))
 }
 
 /// The error code for the client (RFC 6750 section 3.1); `None` where the trouble is not the client's.
-fn code(fault: &Unauthorized) -> Option<&'static str> {
+fn error_code(fault: &Unauthorized) -> Option<&'static str> {
     match fault {
         Unauthorized::Missing | Unauthorized::Malformed => Some("invalid_request"),
         Unauthorized::InvalidToken(_) => Some("invalid_token"),
@@ -130,11 +142,11 @@ fn code(fault: &Unauthorized) -> Option<&'static str> {
 }
 
 /// One sentence for the client. It tells apart only what the client can act on.
-fn description(fault: &Unauthorized) -> &'static str {
+fn error_description(fault: &Unauthorized) -> &'static str {
     match fault {
         Unauthorized::Missing => "an access token is required",
         Unauthorized::Malformed => "the Authorization header must be one bearer token",
-        Unauthorized::InvalidToken(TokenFault::Expired) => "the access token has expired",
+        Unauthorized::InvalidToken(InvalidTokenReason::Expired) => "the access token has expired",
         Unauthorized::InvalidToken(_) => "the access token is not valid here",
         Unauthorized::InsufficientScope { .. } => "the access token lacks a required scope",
         Unauthorized::Unavailable => "authentication service temporarily unavailable",
@@ -142,7 +154,7 @@ fn description(fault: &Unauthorized) -> &'static str {
 }
 
 /// Tells a client what to come back with.
-fn refuse(fault: &Unauthorized, challenge: &Challenge) -> Response<EdgeBody> {
+fn unauthorized_response(fault: &Unauthorized, challenge: &Challenge) -> Response<ResponseBody> {
     tracing::debug!(class = fault.class(), "a caller was not recognised");
     let status = match fault {
         Unauthorized::Missing | Unauthorized::Malformed | Unauthorized::InvalidToken(_) => {
@@ -151,21 +163,21 @@ fn refuse(fault: &Unauthorized, challenge: &Challenge) -> Response<EdgeBody> {
         Unauthorized::InsufficientScope { .. } => StatusCode::FORBIDDEN,
         Unauthorized::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let (kind, body) = match code(fault) {
+    let (kind, body) = match error_code(fault) {
         Some(code) => {
-            let members = [("error", code), ("error_description", description(fault))];
+            let members = [("error", code), ("error_description", error_description(fault))];
             ("application/json", text_members(&members).to_json().as_str().to_owned())
         }
-        None => ("text/plain; charset=utf-8", description(fault).to_owned()),
+        None => ("text/plain; charset=utf-8", error_description(fault).to_owned()),
     };
-    let mut response = Response::new(EdgeBody::whole(body));
+    let mut response = Response::new(ResponseBody::whole(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    match code(fault) {
+    match error_code(fault) {
         Some(code) => {
-            let value = HeaderValue::try_from(authenticate(fault, code, challenge));
+            let value = HeaderValue::try_from(www_authenticate(fault, code, challenge));
             let value = value.unwrap_or(HeaderValue::from_static("Bearer"));
             headers.insert(header::WWW_AUTHENTICATE, value);
         }
@@ -177,7 +189,7 @@ fn refuse(fault: &Unauthorized, challenge: &Challenge) -> Response<EdgeBody> {
 }
 
 /// The value of `WWW-Authenticate`.
-fn authenticate(fault: &Unauthorized, code: &str, challenge: &Challenge) -> String {
+fn www_authenticate(fault: &Unauthorized, code: &str, challenge: &Challenge) -> String {
     let scopes = match fault {
         Unauthorized::InsufficientScope { required } => required,
         Unauthorized::Missing
@@ -192,28 +204,28 @@ fn authenticate(fault: &Unauthorized, code: &str, challenge: &Challenge) -> Stri
         ("resource_metadata", metadata),
         ("scope", scopes),
         ("error", Some(code.to_owned())),
-        ("error_description", Some(description(fault).to_owned())),
+        ("error_description", Some(error_description(fault).to_owned())),
     ];
     let written: Vec<String> = parameters
         .into_iter()
-        .filter_map(|(name, value)| Some(format!("{name}=\"{}\"", quoted(&value?))))
+        .filter_map(|(name, value)| Some(format!("{name}=\"{}\"", escape_quoted(&value?))))
         .collect();
     format!("Bearer {}", written.join(", "))
 }
 
 /// The inside of a quoted string (RFC 9110 section 5.6.4).
-fn quoted(text: &str) -> String {
+fn escape_quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 /// Where the metadata of `resource` stands: the well-known path goes between host and path.
 fn metadata_url(resource: &str) -> String {
-    let (origin, path) = split(resource);
+    let (origin, path) = split_origin(resource);
     format!("{origin}{METADATA_PATH}{path}")
 }
 
 /// The origin of a URL, and its path without a slash at the end.
-fn split(url: &str) -> (&str, &str) {
+fn split_origin(url: &str) -> (&str, &str) {
     let host = url.find("://").map_or(0, |place| place + 3);
     let path = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |place| host + place);
     let (origin, path) = url.split_at(path);
@@ -222,37 +234,37 @@ fn split(url: &str) -> (&str, &str) {
 
 /// Answers for the paths of the metadata document, open to everybody: at its root, under the path the endpoint has
 /// here, and under the one that clients know.
-pub(crate) fn metadata(edge: &Edge, path: &str, method: &Method) -> Response<EdgeBody> {
+pub(crate) fn metadata_response(edge: &EdgeState, path: &str, method: &Method) -> Response<ResponseBody> {
     let resource = match &edge.policy.incoming {
         IncomingAuth::Anonymous | IncomingAuth::Local(_) => None,
         IncomingAuth::Bearer(authenticator) => authenticator.challenge().resource.as_ref(),
     };
     let asked = path.strip_prefix(METADATA_PATH).unwrap_or_default().trim_end_matches('/');
     let own = edge.policy.path.trim_end_matches('/');
-    let found =
-        resource.filter(|resource| asked.is_empty() || asked == own || asked == split(&resource.resource).1);
+    let found = resource
+        .filter(|resource| asked.is_empty() || asked == own || asked == split_origin(&resource.resource).1);
     let (status, members) = match found {
-        Some(resource) => (StatusCode::OK, document(resource)),
+        Some(resource) => (StatusCode::OK, metadata_document(resource)),
         None => {
             let text = "no protected resource is described here";
             (StatusCode::NOT_FOUND, text_members(&[("error", "not_found"), ("error_description", text)]))
         }
     };
     let body = members.to_json().as_str().to_owned().into();
-    admin::respond(Page { status: status.as_u16(), content_type: "application/json", body }, method)
+    admin::respond(AdminPage { status: status.as_u16(), content_type: "application/json", body }, method)
 }
 
 /// The document of RFC 9728 section 2.
-fn document(resource: &ProtectedResource) -> Members {
+fn metadata_document(resource: &ProtectedResource) -> Members {
     let list = |texts: &[String]| Json::encode(texts).unwrap_or_else(|_| Json::empty_object());
     let mut members = text_members(&[("resource", &resource.resource)]);
-    members.set("authorization_servers", list(&resource.authorization_servers));
-    members.set("bearer_methods_supported", list(&["header".to_owned()]));
+    members.insert("authorization_servers", list(&resource.authorization_servers));
+    members.insert("bearer_methods_supported", list(&["header".to_owned()]));
     if !resource.scopes.is_empty() {
-        members.set("scopes_supported", list(&resource.scopes));
+        members.insert("scopes_supported", list(&resource.scopes));
     }
     if let Some(name) = &resource.name {
-        members.set("resource_name", Json::string(name));
+        members.insert("resource_name", Json::string(name));
     }
     members
 }

@@ -13,27 +13,27 @@ const QUESTIONS_MAX: usize = 32;
 
 /// The requests of one client that are being worked on.
 #[derive(Debug, Default)]
-pub(crate) struct Flights(Mutex<Flying>);
+pub(crate) struct InFlightRequests(Mutex<InFlightState>);
 
 #[derive(Debug, Default)]
-struct Flying {
+struct InFlightState {
     serial: u64,
     requests: Vec<(u64, Id, AbortHandle)>,
 }
 
-impl Flights {
-    fn lock(&self) -> MutexGuard<'_, Flying> {
+impl InFlightRequests {
+    fn lock(&self) -> MutexGuard<'_, InFlightState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enters a request; it is in flight until the landing is dropped.
-    pub(crate) fn enter(self: &Arc<Self>, id: Id) -> (AbortRegistration, Landing) {
+    pub(crate) fn insert(self: &Arc<Self>, id: Id) -> (AbortRegistration, InFlightGuard) {
         let (handle, registration) = AbortHandle::new_pair();
         let mut flying = self.lock();
         flying.serial += 1;
         let serial = flying.serial;
         flying.requests.push((serial, id, handle));
-        let landing = Landing { flights: Arc::clone(self), serial };
+        let landing = InFlightGuard { requests: Arc::clone(self), serial };
         (registration, landing)
     }
 
@@ -56,14 +56,14 @@ impl Flights {
 
 /// Takes a request off the list of those in flight when dropped.
 #[derive(Debug)]
-pub(crate) struct Landing {
-    flights: Arc<Flights>,
+pub(crate) struct InFlightGuard {
+    requests: Arc<InFlightRequests>,
     serial: u64,
 }
 
-impl Drop for Landing {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        let mut flying = self.flights.lock();
+        let mut flying = self.requests.lock();
         if let Some(place) = flying.requests.iter().position(|(serial, _, _)| *serial == self.serial) {
             flying.requests.swap_remove(place);
         }
@@ -75,39 +75,39 @@ impl Drop for Landing {
 }
 
 /// What a client answered.
-pub(crate) type Outcome = Result<Json, RpcError>;
+pub(crate) type QuestionResult = Result<Json, RpcError>;
 
 /// The questions to one client that wait for its answers.
 #[derive(Debug, Default)]
-pub(crate) struct Questions(Mutex<Waiting>);
+pub(crate) struct PendingQuestions(Mutex<PendingQuestionsState>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingQuestionsState {
     serial: u64,
-    closed: bool,
-    open: Vec<(u64, oneshot::Sender<Outcome>)>,
+    is_closed: bool,
+    senders: Vec<(u64, oneshot::Sender<QuestionResult>)>,
 }
 
-impl Questions {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+impl PendingQuestions {
+    fn lock(&self) -> MutexGuard<'_, PendingQuestionsState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens a question: its identifier, and where the answer arrives. `None` when too many wait already.
-    pub(crate) fn open(&self) -> Option<(u64, oneshot::Receiver<Outcome>)> {
+    pub(crate) fn open(&self) -> Option<(u64, oneshot::Receiver<QuestionResult>)> {
         let mut waiting = self.lock();
-        if waiting.closed || waiting.open.len() >= QUESTIONS_MAX {
+        if waiting.is_closed || waiting.senders.len() >= QUESTIONS_MAX {
             return None;
         }
         let (sender, receiver) = oneshot::channel();
         waiting.serial += 1;
         let serial = waiting.serial;
-        waiting.open.push((serial, sender));
+        waiting.senders.push((serial, sender));
         Some((serial, receiver))
     }
 
     /// Hands an answer to who waits for it. False when nobody does.
-    pub(crate) fn answer(&self, id: &Id, outcome: Outcome) -> bool {
+    pub(crate) fn answer(&self, id: &Id, outcome: QuestionResult) -> bool {
         let Some(sender) = id.as_number().and_then(|serial| self.take(serial)) else {
             return false;
         };
@@ -122,16 +122,16 @@ impl Questions {
     /// Closes every question, now and later: the client is gone.
     pub(crate) fn close_all(&self) {
         let mut waiting = self.lock();
-        waiting.closed = true;
-        waiting.open = Vec::new();
+        waiting.is_closed = true;
+        waiting.senders = Vec::new();
     }
 
-    fn take(&self, serial: u64) -> Option<oneshot::Sender<Outcome>> {
+    fn take(&self, serial: u64) -> Option<oneshot::Sender<QuestionResult>> {
         let mut waiting = self.lock();
-        let place = waiting.open.iter().position(|(open, _)| *open == serial)?;
-        let (_, sender) = waiting.open.swap_remove(place);
-        if waiting.open.is_empty() {
-            waiting.open = Vec::new();
+        let place = waiting.senders.iter().position(|(open, _)| *open == serial)?;
+        let (_, sender) = waiting.senders.swap_remove(place);
+        if waiting.senders.is_empty() {
+            waiting.senders = Vec::new();
         }
         Some(sender)
     }

@@ -9,17 +9,17 @@ use crate::policy::EdgePolicy;
 
 /// The hosts and origins a listener answers to.
 #[derive(Debug)]
-pub(crate) struct Guard {
-    loopback: bool,
+pub(crate) struct HostGuard {
+    is_loopback: bool,
     hosts: Vec<String>,
     origins: Vec<String>,
 }
 
-impl Guard {
+impl HostGuard {
     pub(crate) fn new(policy: &EdgePolicy) -> Self {
         let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect();
         Self {
-            loopback: policy.listen.ip().is_loopback(),
+            is_loopback: policy.listen.ip().is_loopback(),
             hosts: lower(&policy.allowed_hosts),
             origins: lower(&policy.allowed_origins),
         }
@@ -29,18 +29,18 @@ impl Guard {
     pub(crate) fn check(&self, request: &Parts) -> Result<(), Refusal> {
         self.check_host(request)?;
         let origins_fit =
-            request.headers.get_all(header::ORIGIN).iter().all(|origin| self.origin_fits(origin));
-        if origins_fit { Ok(()) } else { Err(Refusal::Origin) }
+            request.headers.get_all(header::ORIGIN).iter().all(|origin| self.is_origin_allowed(origin));
+        if origins_fit { Ok(()) } else { Err(Refusal::InvalidOrigin) }
     }
 
     /// Compares `Host` alone.
     pub(crate) fn check_host(&self, request: &Parts) -> Result<(), Refusal> {
-        let is_checked = self.loopback || !self.hosts.is_empty();
-        if is_checked && !self.host_fits(request) { Err(Refusal::Host) } else { Ok(()) }
+        let is_checked = self.is_loopback || !self.hosts.is_empty();
+        if is_checked && !self.is_host_allowed(request) { Err(Refusal::InvalidHost) } else { Ok(()) }
     }
 
-    fn host_fits(&self, request: &Parts) -> bool {
-        named_host(&request.headers, &request.uri).is_some_and(|host| {
+    fn is_host_allowed(&self, request: &Parts) -> bool {
+        request_host(&request.headers, &request.uri).is_some_and(|host| {
             let name = without_port(host);
             let fits = |allowed: &String| {
                 allowed.eq_ignore_ascii_case(host) || allowed.eq_ignore_ascii_case(name) || allowed == "*"
@@ -49,7 +49,7 @@ impl Guard {
         })
     }
 
-    fn origin_fits(&self, origin: &HeaderValue) -> bool {
+    fn is_origin_allowed(&self, origin: &HeaderValue) -> bool {
         let Ok(origin) = origin.to_str() else {
             return false;
         };
@@ -58,12 +58,12 @@ impl Guard {
             return true;
         }
         let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        self.loopback && host.is_some_and(|host| is_loopback(without_port(host)))
+        self.is_loopback && host.is_some_and(|host| is_loopback(without_port(host)))
     }
 }
 
 /// The one host that a request is for.
-fn named_host<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> Option<&'r str> {
+fn request_host<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> Option<&'r str> {
     let mut named = headers.get_all(header::HOST).iter();
     let host = match (named.next(), uri.authority()) {
         (Some(host), None) => host.to_str().ok(),
@@ -78,8 +78,8 @@ fn named_host<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> Option<&'r str> {
 }
 
 /// True when the host that a request is for is this machine's loopback address or `localhost`.
-pub(crate) fn names_loopback(headers: &HeaderMap, uri: &Uri) -> bool {
-    named_host(headers, uri).is_some_and(|host| is_loopback(without_port(host)))
+pub(crate) fn is_for_loopback(headers: &HeaderMap, uri: &Uri) -> bool {
+    request_host(headers, uri).is_some_and(|host| is_loopback(without_port(host)))
 }
 
 fn without_port(host: &str) -> &str {
@@ -107,7 +107,7 @@ pub(crate) struct Accepts {
 }
 
 /// Reads `Accept`. A client that names nothing takes everything.
-pub(crate) fn accepts(headers: &HeaderMap) -> Accepts {
+pub(crate) fn parse_accept(headers: &HeaderMap) -> Accepts {
     let mut accepts = Accepts { json: false, events: false };
     let mut named = false;
     for value in headers.get_all(header::ACCEPT) {
@@ -129,7 +129,7 @@ pub(crate) fn accepts(headers: &HeaderMap) -> Accepts {
 
 /// True when the body is declared as JSON. A body without a declared type is not taken: a browser sends those
 /// across origins without asking first.
-pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+pub(crate) fn has_json_body(headers: &HeaderMap) -> bool {
     let Some(Ok(kind)) = headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str) else {
         return false;
     };

@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use hyper::rt::{Sleep, Timer};
 
 /// The entry with the runtime; none before somebody has waited.
-type Alarm = Arc<Mutex<Option<Pin<Box<tokio::time::Sleep>>>>>;
+type SharedSleep = Arc<Mutex<Option<Pin<Box<tokio::time::Sleep>>>>>;
 
 /// The timer of one connection, whose time-outs follow each other.
 #[derive(Debug, Default)]
-pub(crate) struct HeadTimer(Alarm);
+pub(crate) struct HeadTimer(SharedSleep);
 
 /// One time-out.
-struct Due {
-    at: Instant,
-    alarm: Alarm,
+struct HeadTimeout {
+    deadline: Instant,
+    shared_sleep: SharedSleep,
 }
 
 impl Timer for HeadTimer {
@@ -28,7 +28,7 @@ impl Timer for HeadTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Due { at: deadline, alarm: Arc::clone(&self.0) })
+        Box::pin(HeadTimeout { deadline, shared_sleep: Arc::clone(&self.0) })
     }
 
     fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, new_deadline: Instant) {
@@ -40,14 +40,14 @@ impl Timer for HeadTimer {
     }
 }
 
-impl Sleep for Due {}
+impl Sleep for HeadTimeout {}
 
-impl Future for Due {
+impl Future for HeadTimeout {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let due = tokio::time::Instant::from_std(self.at);
-        let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = tokio::time::Instant::from_std(self.deadline);
+        let mut alarm = self.shared_sleep.lock().unwrap_or_else(PoisonError::into_inner);
         let alarm = alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
         if alarm.deadline() > due {
             alarm.as_mut().reset(due);

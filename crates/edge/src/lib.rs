@@ -44,7 +44,7 @@ mod stream;
 mod tasks;
 mod threads;
 
-pub use self::admin::{AdminListener, AdminPages, Page, Reader};
+pub use self::admin::{AccessLevel, AdminListener, AdminPage, AdminPages};
 pub use self::listener::HttpEdge;
-pub use self::observed::{RequestObserver, RequestSeen};
-pub use self::stdio::{Ends, serve_stdio};
+pub use self::observed::{ObservedRequest, RequestObserver};
+pub use self::stdio::{StopSignals, serve_stdio};

@@ -15,28 +15,28 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// How long a rest is read.
-const WAIT: Duration = Duration::from_secs(3);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How much of it.
-const BYTES_MAX: usize = 64 << 20;
+const LINGER_BYTES_MAX: usize = 64 << 20;
 /// How many rests are read at a time in this process. The connections of further ones are closed at once.
-static ROOM: Semaphore = Semaphore::const_new(256);
+static LINGER_PERMITS: Semaphore = Semaphore::const_new(256);
 
 /// The body of a request, whose rest is read when nobody wants it.
-pub(crate) struct Lingering<B: Body<Data = Bytes> + Send + Unpin + 'static> {
+pub(crate) struct LingeringBody<B: Body<Data = Bytes> + Send + Unpin + 'static> {
     body: Option<B>,
-    lingers: bool,
+    should_linger: bool,
 }
 
-impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Lingering<B> {
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> LingeringBody<B> {
     /// A body that came with `version` and `headers`. HTTP/2 ends single streams, and who asked for leave to send has not
     /// sent anything yet.
     pub(crate) fn new(body: B, version: Version, headers: &HeaderMap) -> Self {
         let lingers = version <= Version::HTTP_11 && !headers.contains_key(header::EXPECT);
-        Self { body: Some(body), lingers }
+        Self { body: Some(body), should_linger: lingers }
     }
 }
 
-impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Body for Lingering<B> {
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Body for LingeringBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -59,10 +59,11 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Body for Lingering<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for Lingering<B> {
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for LingeringBody<B> {
     fn drop(&mut self) {
         let Some(mut body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
-        let (true, Ok(permit), Ok(runtime)) = (self.lingers, ROOM.try_acquire(), Handle::try_current())
+        let (true, Ok(permit), Ok(runtime)) =
+            (self.should_linger, LINGER_PERMITS.try_acquire(), Handle::try_current())
         else {
             return;
         };
@@ -72,13 +73,13 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for Lingering<B> {
                 let mut bytes = 0_usize;
                 while let Some(Ok(frame)) = body.frame().await {
                     bytes += frame.data_ref().map_or(0, Bytes::len);
-                    if bytes > BYTES_MAX {
+                    if bytes > LINGER_BYTES_MAX {
                         return;
                     }
                 }
             };
             // A client that sends for longer is cut off.
-            let _ = timeout(WAIT, reading).await;
+            let _ = timeout(LINGER_TIMEOUT, reading).await;
         });
     }
 }

@@ -8,60 +8,62 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use http::Response;
 use tokio::time::timeout;
-use vmcp_domain::{CallContext, Capability, ClientCapabilities, Error, Origin, ProtocolVersion, ResourceUri};
-use vmcp_wire::fault::{self, Body, Verb};
+use vmcp_domain::{
+    CallContext, CallOrigin, Capability, ClientCapabilities, Error, ProtocolVersion, ResourceUri,
+};
+use vmcp_wire::fault::{self, AnswerBody, RequestKind};
 use vmcp_wire::jsonrpc::{Id, RpcError};
-use vmcp_wire::server::{ListenFilter, Refusal, RequestHead, notice, write_message};
+use vmcp_wire::server::{ListenFilter, Refusal, RequestMeta, notice, write_message};
 
-use crate::body::EdgeBody;
-use crate::changes::{Feed, Inbox, WATCHED_PER_CLIENT_MAX, Wanted};
-use crate::dispatch::Answers;
-use crate::edge::Edge;
-use crate::entrance::Entrant;
+use crate::body::ResponseBody;
+use crate::changes::{ChangeStream, ListChangeFilter, PendingChanges, WATCHED_PER_CLIENT_MAX};
+use crate::dispatch::AnswerWriter;
+use crate::edge::EdgeState;
+use crate::entrance::AuthenticatedPeer;
 use crate::guard::Accepts;
 use crate::reply::{self, Answer};
-use crate::spool::Spool;
-use crate::stream::{Hold, Reader};
+use crate::spool::EventBuffer;
+use crate::stream::{EventStream, OnDisconnect};
 
 /// How long backends may take to take up the resources of one stream; the acknowledgment waits for that.
-const FOLLOW_WAIT: Duration = Duration::from_secs(5);
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many resources of one stream are taken up at a time.
-const FOLLOWS_AT_ONCE_MAX: usize = 16;
+const CONCURRENT_SUBSCRIBES_MAX: usize = 16;
 
 /// What one client listens to.
-pub(crate) struct Listening {
+pub(crate) struct ListenStream {
     /// The changes it will be told of.
-    pub(crate) feed: Feed,
+    pub(crate) changes: ChangeStream,
     /// The first message.
     pub(crate) acknowledgment: Bytes,
     /// The last message, when the gateway ends the stream.
-    pub(crate) farewell: Bytes,
+    pub(crate) end_message: Bytes,
 }
 
-impl Listening {
+impl ListenStream {
     /// Agrees to what of `filter` can be honoured. Resources whose backend does not take them up in time are not.
     ///
     /// # Errors
     /// When the caller may open no stream now.
-    pub(crate) async fn begin(
-        edge: &Edge,
-        entrant: &Entrant,
+    pub(crate) async fn open(
+        edge: &EdgeState,
+        entrant: &AuthenticatedPeer,
         id: &Id,
         filter: ListenFilter,
     ) -> Result<Self, Error> {
         let caller = &entrant.caller;
-        let mut ctx = CallContext::bare(caller.clone(), Origin::Client);
+        let mut ctx = CallContext::bare(caller.clone(), CallOrigin::Client);
         ctx.token.clone_from(&entrant.token);
-        ctx.peer = entrant.address;
-        edge.directory.may_listen(&ctx).await?;
-        let inbox = Inbox::new(&edge.changes, caller, None);
-        let wanted = Wanted {
+        ctx.peer_address = entrant.address;
+        edge.gateway_info.admit_listen(&ctx).await?;
+        let inbox = PendingChanges::new(&edge.changes, caller, None);
+        let wanted = ListChangeFilter {
             tools: filter.tools_list_changed,
             resources: filter.resources_list_changed,
             prompts: filter.prompts_list_changed,
         };
         let mut honoured = filter;
-        let uris: BTreeSet<String> = if edge.directory.overview(caller).subscriptions {
+        let uris: BTreeSet<String> = if edge.gateway_info.overview(caller).subscriptions {
             std::mem::take(&mut honoured.resource_subscriptions).into_iter().collect()
         } else {
             BTreeSet::new()
@@ -69,74 +71,75 @@ impl Listening {
         let (ctx, inbox_of) = (&ctx, &inbox);
         let follow = |uri: String| async move {
             let known: ResourceUri = uri.as_str().into();
-            if !edge.directory.may_watch(caller, &known) {
+            if !edge.gateway_info.can_subscribe(caller, &known) {
                 return None;
             }
-            let following = timeout(FOLLOW_WAIT, edge.directory.follow(ctx, known.clone())).await.ok()?;
+            let following =
+                timeout(SUBSCRIBE_TIMEOUT, edge.gateway_info.subscribe(ctx, known.clone())).await.ok()?;
             inbox_of.watch(known, following.ok()?).then_some(uri)
         };
         // More than a client may watch are not even asked for.
         let followed = stream::iter(uris.into_iter().take(WATCHED_PER_CLIENT_MAX)).map(follow);
         honoured.resource_subscriptions =
-            followed.buffered(FOLLOWS_AT_ONCE_MAX).filter_map(std::future::ready).collect().await;
-        let farewell = write_message(id, 256, |out| edge.face.write_listen_end(out, id.as_json()));
+            followed.buffered(CONCURRENT_SUBSCRIBES_MAX).filter_map(std::future::ready).collect().await;
+        let farewell = write_message(id, 256, |out| edge.result_writer.write_listen_end(out, id.as_json()));
         Ok(Self {
-            feed: Feed::of_stream(&edge.changes, &edge.directory, inbox, wanted),
+            changes: ChangeStream::for_stream(&edge.changes, &edge.gateway_info, inbox, wanted),
             acknowledgment: notice::acknowledged(id, &honoured).into(),
-            farewell: farewell.into(),
+            end_message: farewell.into(),
         })
     }
 }
 
 /// Why a stream is not opened: whoever asks for tasks has to say that it follows any (tasks extension, "Task Status
 /// Notifications"). None are told of on a stream, and the acknowledgment says so: a client asks for them.
-pub(crate) fn unfit(head: &RequestHead, filter: &ListenFilter) -> Option<RpcError> {
+pub(crate) fn check_tasks_supported(head: &RequestMeta, filter: &ListenFilter) -> Option<RpcError> {
     let capabilities = ClientCapabilities { declared: head.capabilities.clone().unwrap_or_default() };
-    if filter.task_ids.is_empty() || capabilities.follows_tasks() {
+    if filter.task_ids.is_empty() || capabilities.supports_tasks() {
         return None;
     }
     let error = Error::MissingCapability(Capability::Tasks);
-    match fault::answer(&error, ProtocolVersion::V2026_07_28, Verb::Other).body {
-        Body::Error(error) => Some(error),
-        Body::ToolResult(_) => None,
+    match fault::answer(&error, ProtocolVersion::V2026_07_28, RequestKind::Other).body {
+        AnswerBody::Error(error) => Some(error),
+        AnswerBody::ToolResult(_) => None,
     }
 }
 
 /// The answer where no stream is opened.
-pub(crate) fn refused(edge: &Edge, id: &Id, error: &Error) -> Answer {
-    Answers { edge, protocol: ProtocolVersion::V2026_07_28, id }.error(error, Verb::Other)
+pub(crate) fn refusal_answer(edge: &EdgeState, id: &Id, error: &Error) -> Answer {
+    AnswerWriter { edge, protocol: ProtocolVersion::V2026_07_28, id }.write_error(error, RequestKind::Other)
 }
 
 /// Opens a stream over HTTP.
 ///
 /// It ends with the credential it was opened with, if that ends.
-pub(crate) async fn open(
-    edge: &Arc<Edge>,
+pub(crate) async fn open_stream(
+    edge: &Arc<EdgeState>,
     accepts: Accepts,
     id: &Id,
-    (filter, head): (ListenFilter, RequestHead),
-    entrant: &Entrant,
-) -> Response<EdgeBody> {
+    (filter, head): (ListenFilter, RequestMeta),
+    entrant: &AuthenticatedPeer,
+) -> Response<ResponseBody> {
     if !accepts.events {
-        return reply::refuse(&Refusal::NotAcceptable("text/event-stream"), Some(id));
+        return reply::refusal_response(&Refusal::NotAcceptable("text/event-stream"), Some(id));
     }
-    if let Some(refusal) = unfit(&head, &filter) {
-        return reply::json(Answer::error(400, Some(id), &refusal));
+    if let Some(refusal) = check_tasks_supported(&head, &filter) {
+        return reply::json_response(Answer::error(400, Some(id), &refusal));
     }
     let permit = match edge.admit_stream(&entrant.caller, entrant.address) {
         Ok(permit) => permit,
-        Err(refusal) => return reply::refuse(&refusal, Some(id)),
+        Err(refusal) => return reply::refusal_response(&refusal, Some(id)),
     };
-    let listening = match Listening::begin(edge, entrant, id, filter).await {
+    let listening = match ListenStream::open(edge, entrant, id, filter).await {
         Ok(listening) => listening,
-        Err(error) => return reply::json(refused(edge, id, &error)),
+        Err(error) => return reply::json_response(refusal_answer(edge, id, &error)),
     };
-    let spool = Arc::new(Spool::once());
+    let spool = Arc::new(EventBuffer::non_resumable());
     spool.push(listening.acknowledgment);
-    let events = Reader::new(edge, spool, 0, Hold::Nothing)
-        .with_feed(listening.feed, Some(id.clone()))
-        .until(edge.stopping.clone(), entrant.until, Some(listening.farewell))
-        .holding(permit)
+    let events = EventStream::new(edge, spool, 0, OnDisconnect::Ignore)
+        .with_changes(listening.changes, Some(id.clone()))
+        .ending_at(edge.stopping.clone(), entrant.expires_at, Some(listening.end_message))
+        .with_guard(permit)
         .into_events();
-    reply::events(events)
+    reply::event_stream_response(events)
 }

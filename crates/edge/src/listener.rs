@@ -18,35 +18,35 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use vmcp_domain::{Directory, SharedGateway};
+use vmcp_domain::{GatewayInfo, SharedGateway};
 
 use crate::admin::AdminPages;
-use crate::admission::AddressCounts;
-use crate::edge::Edge;
+use crate::admission::AddressLimiter;
+use crate::edge::EdgeState;
 use crate::head_timer::HeadTimer;
 use crate::observed::RequestObserver;
-use crate::patience::Patience;
+use crate::patience::StallTimeout;
 use crate::policy::{EdgeLimits, EdgePolicy};
 use crate::room::STREAM_COUNT_MAX;
-use crate::site::{self, Site};
-use crate::threads::Threads;
+use crate::site::{self, Router};
+use crate::threads::WorkerThreads;
 
 /// How many connections wait to be accepted.
 const BACKLOG: u32 = 1024;
 /// How many connections there may be besides those that requests and streams need.
-const SPARE_CONNECTIONS: usize = 1024;
+const SPARE_CONNECTION_COUNT: usize = 1024;
 /// HTTP/1 needs a buffer of at least this size.
 const HEAD_BYTES_MIN: usize = 8 << 10;
 /// How long accepting pauses when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often the log tells of that.
-const ACCEPT_LOG_WAIT: Duration = Duration::from_secs(10);
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How many requests one HTTP/2 connection may have open.
 const CONCURRENT_STREAMS_MAX: u32 = 256;
 
 /// The client edge over HTTP, both protocol eras on one listener.
 pub struct HttpEdge {
-    site: Site,
+    router: Router,
     listener: TcpListener,
     address: SocketAddr,
     threads: usize,
@@ -67,7 +67,7 @@ impl HttpEdge {
     pub fn bind(
         policy: EdgePolicy,
         gateway: SharedGateway,
-        directory: Arc<dyn Directory>,
+        directory: Arc<dyn GatewayInfo>,
         extra: Option<Arc<dyn AdminPages>>,
     ) -> io::Result<Self> {
         let socket = if policy.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -75,20 +75,25 @@ impl HttpEdge {
         socket.bind(policy.listen)?;
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        let edge = Edge::new(policy, gateway, directory);
-        Ok(Self { site: Site { edge, extra, observer: None }, listener, address, threads: 0 })
+        let edge = EdgeState::new(policy, gateway, directory);
+        Ok(Self {
+            router: Router { edge, admin_pages: extra, observer: None },
+            listener,
+            address,
+            threads: 0,
+        })
     }
 
     /// Tells `observer` of each request to the MCP endpoint.
     #[must_use]
-    pub fn observed_by(mut self, observer: Arc<dyn RequestObserver>) -> Self {
-        self.site.observer = Some(observer);
+    pub fn with_observer(mut self, observer: Arc<dyn RequestObserver>) -> Self {
+        self.router.observer = Some(observer);
         self
     }
 
     /// Serves connections on so many threads of its own, in place of the runtime that [`Self::serve`] runs on.
     #[must_use]
-    pub fn on_threads(self, threads: usize) -> Self {
+    pub fn with_threads(self, threads: usize) -> Self {
         Self { threads, ..self }
     }
 
@@ -105,19 +110,19 @@ impl HttpEdge {
     /// # Errors
     /// When its threads cannot be started. Trouble with a connection ends that connection only.
     pub async fn serve(self, shutdown: CancellationToken) -> io::Result<Instant> {
-        let Self { site, listener, threads, .. } = self;
+        let Self { router: site, listener, threads, .. } = self;
         let site = Arc::new(site);
         let edge = Arc::clone(&site.edge);
         let limits = edge.policy.limits;
-        let count = limits.request_count_max.saturating_add(STREAM_COUNT_MAX + SPARE_CONNECTIONS);
+        let count = limits.request_count_max.saturating_add(STREAM_COUNT_MAX + SPARE_CONNECTION_COUNT);
         let mut server = Server {
-            http: http(&edge.policy),
+            http: http_builder(&edge.policy),
             graceful: GracefulShutdown::new(),
             connections: JoinSet::new(),
-            room: Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))),
-            addresses: AddressCounts::new(limits.connections_per_address_max),
-            threads: Threads::start(threads)?,
-            site,
+            connection_permits: Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))),
+            address_limiter: AddressLimiter::new(limits.connections_per_address_max),
+            threads: WorkerThreads::start(threads)?,
+            router: site,
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -127,41 +132,41 @@ impl HttpEdge {
         let began = Instant::now();
         drop(listener);
         edge.stopping.cancel();
-        edge.sessions.give_up_questions();
-        edge.parking.give_up_questions();
-        edge.calls.close();
+        edge.sessions.close_questions();
+        edge.pending_calls.close_questions();
+        edge.call_tracker.close();
         let Server { graceful, mut connections, threads: _threads, .. } = server;
         let finished = async {
             graceful.shutdown().await;
             while connections.join_next().await.is_some() {}
-            edge.calls.wait().await;
+            edge.call_tracker.wait().await;
         };
         if tokio::time::timeout(limits.calls_grace(), finished).await.is_err() {
             tracing::warn!("calls still running at the end of the grace period are dropped");
         }
-        edge.kill.cancel();
+        edge.abort.cancel();
         edge.sessions.clear();
         connections.shutdown().await;
-        edge.calls.wait().await;
+        edge.call_tracker.wait().await;
         Ok(began)
     }
 }
 
 struct Server {
-    site: Arc<Site>,
+    router: Arc<Router>,
     http: auto::Builder<TokioExecutor>,
     graceful: GracefulShutdown,
     /// Ended from outside: a connection that asked at every turn whether it may go on would share what it asks with all.
     connections: JoinSet<()>,
-    room: Arc<Semaphore>,
-    addresses: Arc<AddressCounts>,
-    threads: Threads,
+    connection_permits: Arc<Semaphore>,
+    address_limiter: Arc<AddressLimiter>,
+    threads: WorkerThreads,
 }
 
 impl Server {
     /// Accepts connections for ever. A full house accepts no more until somebody leaves.
     async fn accept(&mut self, listener: &TcpListener) {
-        let all_room = Arc::clone(&self.room);
+        let all_room = Arc::clone(&self.connection_permits);
         let accept = async || {
             let room = Arc::clone(&all_room).acquire_owned().await.map_err(io::Error::other)?;
             Ok::<_, io::Error>((listener.accept().await?, room))
@@ -173,9 +178,9 @@ impl Server {
                 Some(_ended) = self.connections.join_next() => continue,
             };
             match accepted {
-                Ok(((stream, peer), room)) => self.connect(stream, peer.ip().to_canonical(), room),
+                Ok(((stream, peer), room)) => self.spawn_connection(stream, peer.ip().to_canonical(), room),
                 Err(error) => {
-                    if told.is_none_or(|told| told.elapsed() >= ACCEPT_LOG_WAIT) {
+                    if told.is_none_or(|told| told.elapsed() >= ACCEPT_LOG_INTERVAL) {
                         tracing::warn!(%error, "connections cannot be accepted; trying again");
                         told = Some(Instant::now());
                     }
@@ -185,13 +190,13 @@ impl Server {
         }
     }
 
-    fn connect(&mut self, stream: TcpStream, peer: IpAddr, room: OwnedSemaphorePermit) {
-        let is_proxy = self.site.edge.policy.trusted_proxies.iter().any(|network| network.contains(&peer));
-        let address = if is_proxy { None } else { self.addresses.take(peer) };
+    fn spawn_connection(&mut self, stream: TcpStream, peer: IpAddr, room: OwnedSemaphorePermit) {
+        let is_proxy = self.router.edge.policy.trusted_proxies.iter().any(|network| network.contains(&peer));
+        let address = if is_proxy { None } else { self.address_limiter.acquire(peer) };
         if address.is_none() && !is_proxy {
             tracing::warn!(
                 %peer,
-                connections_max = self.site.edge.policy.limits.connections_per_address_max,
+                connections_max = self.router.edge.policy.limits.connections_per_address_max,
                 "an address has as many connections as it may have; another was closed"
             );
             return;
@@ -200,19 +205,19 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
-        let EdgeLimits { head_timeout, write_stall_max, .. } = self.site.edge.policy.limits;
-        let (site, mut http) = (Arc::clone(&self.site), self.http.clone());
+        let EdgeLimits { head_timeout, write_stall_max, .. } = self.router.edge.policy.limits;
+        let (site, mut http) = (Arc::clone(&self.router), self.http.clone());
         http.http1().timer(HeadTimer::default());
         let watcher = self.graceful.watcher();
-        let place = self.threads.place();
+        let place = self.threads.assign();
         let handle = place.as_ref().map_or_else(Handle::current, |(handle, _)| handle.clone());
         let moves = place.is_some();
         let serving = async move {
             let _place = place;
             // From now on its own thread hears what happens on it.
-            let stream = if moves { moved(stream) } else { Ok(stream) };
+            let stream = if moves { reregister_stream(stream) } else { Ok(stream) };
             let stream = match stream {
-                Ok(stream) => TokioIo::new(Patience::new(stream, head_timeout, write_stall_max)),
+                Ok(stream) => TokioIo::new(StallTimeout::new(stream, head_timeout, write_stall_max)),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be given to its thread");
                     return;
@@ -231,11 +236,11 @@ impl Server {
 }
 
 /// A stream as the runtime of the present thread knows it.
-fn moved(stream: TcpStream) -> io::Result<TcpStream> {
+fn reregister_stream(stream: TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(stream.into_std()?)
 }
 
-fn http(policy: &EdgePolicy) -> auto::Builder<TokioExecutor> {
+fn http_builder(policy: &EdgePolicy) -> auto::Builder<TokioExecutor> {
     let limits = &policy.limits;
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
@@ -250,11 +255,11 @@ fn http(policy: &EdgePolicy) -> auto::Builder<TokioExecutor> {
 }
 
 /// Ends idle sessions, and answers that nobody takes, from time to time, for ever.
-async fn sweep(edge: &Edge) {
+async fn sweep(edge: &EdgeState) {
     let mut ticks = tokio::time::interval(edge.sessions.sweep_interval());
     loop {
         ticks.tick().await;
         edge.sessions.sweep();
-        edge.stalls.sweep();
+        edge.stall_guard.sweep();
     }
 }

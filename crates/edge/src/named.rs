@@ -1,41 +1,41 @@
 //! The protocol's own headers, in the form in which they are found without being read letter by letter each time.
 
 use http::{HeaderMap, HeaderName};
-use vmcp_wire::header::{self, HeaderFault};
+use vmcp_wire::header::{self, HeaderError};
 
-pub(crate) static PROTOCOL_VERSION: Named = Named::new(header::PROTOCOL_VERSION);
-pub(crate) static METHOD: Named = Named::new(header::METHOD);
-pub(crate) static NAME: Named = Named::new(header::NAME);
-pub(crate) static SESSION_ID: Named = Named::new(header::SESSION_ID);
+pub(crate) static PROTOCOL_VERSION: ProtocolHeader = ProtocolHeader::new(header::PROTOCOL_VERSION);
+pub(crate) static METHOD: ProtocolHeader = ProtocolHeader::new(header::METHOD);
+pub(crate) static NAME: ProtocolHeader = ProtocolHeader::new(header::NAME);
+pub(crate) static SESSION_ID: ProtocolHeader = ProtocolHeader::new(header::SESSION_ID);
 
 /// A header of the protocol.
-pub(crate) struct Named {
+pub(crate) struct ProtocolHeader {
     /// Its name.
-    pub(crate) text: &'static str,
-    key: HeaderName,
+    pub(crate) name: &'static str,
+    header_name: HeaderName,
 }
 
-impl Named {
+impl ProtocolHeader {
     const fn new(text: &'static str) -> Self {
-        Self { text, key: HeaderName::from_static(text) }
+        Self { name: text, header_name: HeaderName::from_static(text) }
     }
 
     /// True when it is there.
     pub(crate) fn is_in(&self, headers: &HeaderMap) -> bool {
-        headers.contains_key(&self.key)
+        headers.contains_key(&self.header_name)
     }
 
     /// Its one value. Two could be read differently by two parties, so they count as malformed.
-    pub(crate) fn single<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a [u8]>, HeaderFault> {
-        let mut values = headers.get_all(&self.key).iter();
+    pub(crate) fn single_value<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a [u8]>, HeaderError> {
+        let mut values = headers.get_all(&self.header_name).iter();
         match (values.next(), values.next()) {
-            (Some(_), Some(_)) => Err(HeaderFault::Malformed(self.text)),
+            (Some(_), Some(_)) => Err(HeaderError::Malformed(self.name)),
             (first, _) => Ok(first.map(http::HeaderValue::as_bytes)),
         }
     }
 
     /// Holds it against what the body says.
-    pub(crate) fn check(&self, headers: &HeaderMap, expected: &str) -> Result<(), HeaderFault> {
-        header::check(self.text, self.single(headers)?, expected)
+    pub(crate) fn check(&self, headers: &HeaderMap, expected: &str) -> Result<(), HeaderError> {
+        header::check(self.name, self.single_value(headers)?, expected)
     }
 }

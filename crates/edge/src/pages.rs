@@ -7,91 +7,96 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bytes::Bytes;
 use vmcp_domain::{Error, Json, ProtocolVersion};
 use vmcp_wire::cursor;
-use vmcp_wire::server::{Face, ListKind};
+use vmcp_wire::server::{ListKind, ResultWriter};
 
 /// How many pages are kept.
-const PAGES_MAX: usize = 64;
+const CACHED_PAGES_MAX: usize = 64;
 /// How many bytes they may take together.
-const PAGE_BYTES_MAX: usize = 64 << 20;
+const CACHED_PAGE_BYTES_MAX: usize = 64 << 20;
 
 /// The pages written lately.
 #[derive(Debug, Default)]
-pub(crate) struct Pages(Mutex<Shelf>);
+pub(crate) struct ListPages(Mutex<PageCache>);
 
 #[derive(Debug, Default)]
-struct Shelf {
-    pages: Vec<Kept>,
+struct PageCache {
+    pages: Vec<CachedPage>,
     bytes: usize,
     clock: u64,
 }
 
 #[derive(Debug)]
-struct Kept {
-    key: Key,
+struct CachedPage {
+    key: PageKey,
     /// Keeps the address of the list from being used again, but not the list: nobody asks for the pages of one that is
     /// gone.
     list: Weak<dyn Any + Send + Sync>,
     page: Bytes,
-    used: u64,
+    last_used: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Key {
+struct PageKey {
     list: usize,
     kind: ListKind,
-    sessions: bool,
+    has_sessions: bool,
     cursor: Option<String>,
 }
 
 /// How one kind of list is cut and written.
-pub(crate) struct Form<T> {
+pub(crate) struct ListFormat<T> {
     pub(crate) kind: ListKind,
     pub(crate) key: fn(&T) -> &str,
     pub(crate) write: fn(&T, ProtocolVersion) -> Json,
 }
 
-impl Pages {
+impl ListPages {
     /// The result value of the page of `list` that follows `cursor`.
-    pub(crate) fn page<T: Send + Sync + 'static>(
+    pub(crate) fn get_or_write<T: Send + Sync + 'static>(
         &self,
-        face: &Face,
+        face: &ResultWriter,
         list: &Arc<Vec<T>>,
-        form: &Form<T>,
+        form: &ListFormat<T>,
         version: ProtocolVersion,
         (cursor, page_items_max): (Option<String>, usize),
     ) -> Result<Bytes, Error> {
-        let key =
-            Key { list: Arc::as_ptr(list).addr(), kind: form.kind, sessions: version.has_sessions(), cursor };
-        if let Some(page) = self.find(&key) {
+        let key = PageKey {
+            list: Arc::as_ptr(list).addr(),
+            kind: form.kind,
+            has_sessions: version.has_sessions(),
+            cursor,
+        };
+        if let Some(page) = self.get(&key) {
             return Ok(page);
         }
         let name = |place: usize| list.get(place).map_or("", |item| (form.key)(item));
-        let cut = cursor::page(form.kind.member(), key.cursor.as_deref(), list.len(), page_items_max, name)
-            .map_err(|fault| Error::InvalidRequest(fault.to_string()))?;
+        let cut =
+            cursor::paginate(form.kind.member(), key.cursor.as_deref(), list.len(), page_items_max, name)
+                .map_err(|fault| Error::InvalidRequest(fault.to_string()))?;
         let items: Vec<Json> = {
             let items = list.get(cut.range).unwrap_or_default().iter();
             items.map(|item| (form.write)(item, version)).collect()
         };
         let size: usize = items.iter().map(|item| item.as_str().len() + 1).sum();
         let mut out = Vec::with_capacity(size + 256);
-        face.write_page(&mut out, version, form.kind, &items, cut.next.as_deref());
+        face.write_page(&mut out, version, form.kind, &items, cut.next_cursor.as_deref());
         let page = Bytes::from(out);
         let list: Arc<dyn Any + Send + Sync> = Arc::<Vec<T>>::clone(list);
-        self.keep(key, Arc::downgrade(&list), page.clone());
+        self.insert(key, Arc::downgrade(&list), page.clone());
         Ok(page)
     }
 
-    fn find(&self, key: &Key) -> Option<Bytes> {
+    fn get(&self, key: &PageKey) -> Option<Bytes> {
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         shelf.clock += 1;
         let now = shelf.clock;
         let kept = shelf.pages.iter_mut().find(|kept| kept.key == *key)?;
-        kept.used = now;
+        kept.last_used = now;
         Some(kept.page.clone())
     }
 
-    fn keep(&self, key: Key, list: Weak<dyn Any + Send + Sync>, page: Bytes) {
-        if page.len() > PAGE_BYTES_MAX / 4 {
+    fn insert(&self, key: PageKey, list: Weak<dyn Any + Send + Sync>, page: Bytes) {
+        if page.len() > CACHED_PAGE_BYTES_MAX / 4 {
             return;
         }
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,11 +106,11 @@ impl Pages {
         shelf.clock += 1;
         let used = shelf.clock;
         shelf.pages.retain(|kept| kept.list.strong_count() > 0);
-        shelf.pages.push(Kept { key, list, page, used });
+        shelf.pages.push(CachedPage { key, list, page, last_used: used });
         shelf.bytes = shelf.pages.iter().map(|kept| kept.page.len()).sum();
-        while shelf.pages.len() > PAGES_MAX || shelf.bytes > PAGE_BYTES_MAX {
+        while shelf.pages.len() > CACHED_PAGES_MAX || shelf.bytes > CACHED_PAGE_BYTES_MAX {
             let pages = shelf.pages.iter().enumerate();
-            let Some((oldest, _)) = pages.min_by_key(|(_, kept)| kept.used) else {
+            let Some((oldest, _)) = pages.min_by_key(|(_, kept)| kept.last_used) else {
                 return;
             };
             let gone = shelf.pages.swap_remove(oldest);
@@ -121,17 +126,20 @@ mod tests {
 
     use super::*;
 
-    const TOOLS: Form<Tool> =
-        Form { kind: ListKind::Tools, key: |tool| tool.name.as_str(), write: offer::tool_for };
+    const TOOLS: ListFormat<Tool> = ListFormat {
+        kind: ListKind::Tools,
+        key: |tool| tool.name.as_str(),
+        write: offer::write_tool_for_version,
+    };
 
-    fn page(pages: &Pages, list: &Arc<ToolList>) -> Bytes {
-        let (face, version) = (Face::new("edge", "1"), ProtocolVersion::V2026_07_28);
-        pages.page(&face, list, &TOOLS, version, (None, 10)).unwrap()
+    fn page(pages: &ListPages, list: &Arc<ToolList>) -> Bytes {
+        let (face, version) = (ResultWriter::new("edge", "1"), ProtocolVersion::V2026_07_28);
+        pages.get_or_write(&face, list, &TOOLS, version, (None, 10)).unwrap()
     }
 
     #[test]
     fn a_list_that_gave_way_is_let_go_with_its_pages() {
-        let pages = Pages::default();
+        let pages = ListPages::default();
         let list = |name: &str| Arc::new(vec![vmcp_testkit::tool("b", name, name)]);
         let first = list("first");
         let (written, again) = (page(&pages, &first), page(&pages, &first));

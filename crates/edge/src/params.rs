@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use vmcp_domain::{CallTool, PerList, ToolList, ToolName};
+use vmcp_domain::{CallTool, DerivedCache, ToolList, ToolName};
 use vmcp_wire::jsonrpc::RpcError;
-use vmcp_wire::server::{ParamHeader, check_params, param_headers};
+use vmcp_wire::server::{ParamHeader, check_param_headers, find_param_headers};
 
-type Rules = HashMap<ToolName, Vec<ParamHeader>>;
+type RulesByTool = HashMap<ToolName, Vec<ParamHeader>>;
 
 /// The rules of each list.
 #[derive(Debug, Default)]
-pub(crate) struct ParamRules(PerList<ToolList, Rules>);
+pub(crate) struct ParamHeaderRules(DerivedCache<ToolList, RulesByTool>);
 
-impl ParamRules {
+impl ParamHeaderRules {
     /// Holds a call's headers against its arguments.
     pub(crate) fn check(
         &self,
@@ -22,14 +22,14 @@ impl ParamRules {
         call: &CallTool,
         headers: &HeaderMap,
     ) -> Result<(), RpcError> {
-        self.0.with(tools, || rules(tools), |rules| Self::hold(rules, call, headers))
+        self.0.with(tools, || derive_rules(tools), |rules| Self::check_call(rules, call, headers))
     }
 
-    fn hold(rules: &Rules, call: &CallTool, headers: &HeaderMap) -> Result<(), RpcError> {
+    fn check_call(rules: &RulesByTool, call: &CallTool, headers: &HeaderMap) -> Result<(), RpcError> {
         let Some(rules) = rules.get(&call.name) else {
             return Ok(());
         };
-        check_params(rules, call.arguments.as_ref(), |name| {
+        check_param_headers(rules, call.arguments.as_ref(), |name| {
             let mut values = headers.get_all(name).iter();
             match (values.next(), values.next()) {
                 // Two values could be read differently by two parties; no value is read from them.
@@ -40,9 +40,9 @@ impl ParamRules {
     }
 }
 
-fn rules(tools: &ToolList) -> Rules {
+fn derive_rules(tools: &ToolList) -> RulesByTool {
     let rules = tools.iter().filter_map(|tool| {
-        let headers = param_headers(tool.definition.get("inputSchema")?);
+        let headers = find_param_headers(tool.definition.get("inputSchema")?);
         (!headers.is_empty()).then(|| (tool.name.clone(), headers))
     });
     rules.collect()

@@ -13,41 +13,41 @@ use tokio::time::Sleep;
 /// The length of HTTP/2's preface: with so many bytes the version is known.
 const PREFACE_BYTES: usize = 24;
 /// Up to so much is copied to be written in one piece.
-const JOINED_BYTES_MAX: usize = 2 << 10;
+const WRITE_BUFFER_BYTES_MAX: usize = 2 << 10;
 
 /// A stream that gives up when its first bytes are late, or when nothing of what is written to it is taken.
-pub(crate) struct Patience<S> {
+pub(crate) struct StallTimeout<S> {
     inner: S,
-    seen: usize,
-    deadline: Option<Pin<Box<Sleep>>>,
-    stall: Duration,
+    bytes_read: usize,
+    preface_timer: Option<Pin<Box<Sleep>>>,
+    stall_max: Duration,
     /// Runs while a write waits.
-    stalled: Option<Pin<Box<Sleep>>>,
+    stall_timer: Option<Pin<Box<Sleep>>>,
     /// Where small pieces are put together.
-    joined: Vec<u8>,
+    write_buffer: Vec<u8>,
 }
 
-impl<S> Patience<S> {
+impl<S> StallTimeout<S> {
     /// A stream whose first bytes come within `first`, and on which no write waits longer than `stall`.
     pub(crate) fn new(inner: S, first: Duration, stall: Duration) -> Self {
         Self {
             inner,
-            seen: 0,
-            deadline: Some(Box::pin(tokio::time::sleep(first))),
-            stall,
-            stalled: None,
-            joined: Vec::new(),
+            bytes_read: 0,
+            preface_timer: Some(Box::pin(tokio::time::sleep(first))),
+            stall_max: stall,
+            stall_timer: None,
+            write_buffer: Vec::new(),
         }
     }
 
     /// Turns a write that waits into a failure once it has waited too long.
-    fn hurry<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+    fn check_stall<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.stalled = None;
+            self.stall_timer = None;
             return written;
         }
-        let stall = self.stall;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+        let stall = self.stall_max;
+        let stalled = self.stall_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
         match stalled.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
@@ -55,7 +55,7 @@ impl<S> Patience<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for StallTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -63,23 +63,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if let Some(deadline) = &mut self.deadline {
+        if let Some(deadline) = &mut self.preface_timer {
             if read.is_pending() && deadline.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            self.seen += buf.filled().len() - before;
-            if self.seen >= PREFACE_BYTES {
-                self.deadline = None;
+            self.bytes_read += buf.filled().len() - before;
+            if self.bytes_read >= PREFACE_BYTES {
+                self.preface_timer = None;
             }
         }
         read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for StallTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.hurry(written, cx)
+        self.check_stall(written, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -97,15 +97,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let total: usize = bufs.iter().map(|buf| buf.len()).sum();
-        let written = if total <= JOINED_BYTES_MAX {
+        let written = if total <= WRITE_BUFFER_BYTES_MAX {
             // One piece costs the system less than a list of some.
-            this.joined.clear();
-            bufs.iter().for_each(|buf| this.joined.extend_from_slice(buf));
-            Pin::new(&mut this.inner).poll_write(cx, &this.joined)
+            this.write_buffer.clear();
+            bufs.iter().for_each(|buf| this.write_buffer.extend_from_slice(buf));
+            Pin::new(&mut this.inner).poll_write(cx, &this.write_buffer)
         } else {
             Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
         };
-        this.hurry(written, cx)
+        this.check_stall(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -125,7 +125,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_given_up() {
         let (near, _far) = tokio::io::duplex(16);
-        let mut stream = Patience::new(near, FIRST, STALL);
+        let mut stream = StallTimeout::new(near, FIRST, STALL);
         let begun = tokio::time::Instant::now();
         let error = stream.write_all(&[0; 17]).await.unwrap_err();
         assert_eq!((error.kind(), begun.elapsed()), (io::ErrorKind::TimedOut, STALL));
@@ -134,7 +134,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_a_little_at_a_time_is_served() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut stream = Patience::new(near, FIRST, STALL);
+        let mut stream = StallTimeout::new(near, FIRST, STALL);
         let writing = tokio::spawn(async move { stream.write_all(&[0; 64]).await });
         for _ in 0..4 {
             tokio::time::sleep(STALL - Duration::from_secs(1)).await;

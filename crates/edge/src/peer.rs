@@ -10,7 +10,7 @@ use ipnet::IpNet;
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The address of the client, as far as it can be believed.
-pub(crate) fn address(socket: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(crate) fn client_address(socket: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
     if !is_trusted(socket) {
         return socket;
@@ -20,7 +20,7 @@ pub(crate) fn address(socket: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) ->
     let lines = headers.get_all(FORWARDED_FOR).iter().map(|value| value.to_str().unwrap_or_default());
     for part in lines.rev().flat_map(|line| line.rsplit(',')) {
         // What is no address ends the chain: nobody vouches for what is left of it.
-        let Some(address) = read(part.trim()) else { break };
+        let Some(address) = parse_address(part.trim()) else { break };
         believed = address;
         if !is_trusted(believed) {
             break;
@@ -30,7 +30,7 @@ pub(crate) fn address(socket: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) ->
 }
 
 /// An address as proxies write it: alone, in brackets, or with the port of the connection.
-fn read(part: &str) -> Option<IpAddr> {
+fn parse_address(part: &str) -> Option<IpAddr> {
     let bracketed = || part.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
     let with_port = || part.parse::<SocketAddr>().ok().map(|socket| socket.ip());
     let address = part.parse().ok().or_else(with_port).or_else(bracketed)?;
@@ -47,7 +47,7 @@ mod tests {
             headers.append(FORWARDED_FOR, line.parse().unwrap());
         }
         let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
-        address(socket.parse().unwrap(), &headers, &trusted).to_string()
+        client_address(socket.parse().unwrap(), &headers, &trusted).to_string()
     }
 
     #[test]
@@ -81,6 +81,6 @@ mod tests {
         headers.append(FORWARDED_FOR, "198.51.100.7".parse().unwrap());
         headers.append(FORWARDED_FOR, http::HeaderValue::from_bytes(b"\xff").unwrap());
         let trusted = ["10.0.0.0/8".parse().unwrap()];
-        assert_eq!(address("10.0.0.1".parse().unwrap(), &headers, &trusted).to_string(), "10.0.0.1");
+        assert_eq!(client_address("10.0.0.1".parse().unwrap(), &headers, &trusted).to_string(), "10.0.0.1");
     }
 }

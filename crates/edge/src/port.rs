@@ -13,25 +13,25 @@ use vmcp_domain::{
 use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::server::notice;
 
-use crate::dialogue::{Dialogue, Route};
+use crate::dialogue::{RoundOutput, RoundState};
 use crate::session::Session;
-use crate::spool::Spool;
+use crate::spool::EventBuffer;
 
 /// Where messages to a client go.
 #[derive(Clone, Debug)]
-pub(crate) enum Outlet {
+pub(crate) enum MessageSender {
     /// Into one HTTP response.
-    Stream(Arc<Spool>),
+    Stream(Arc<EventBuffer>),
     /// Into the one channel of a process, until the request is answered.
     Channel(mpsc::Sender<Bytes>, Arc<AtomicBool>),
 }
 
-impl Outlet {
+impl MessageSender {
     /// Sends what may be lost.
-    pub(crate) fn offer(&self, message: Bytes) {
+    pub(crate) fn send_lossy(&self, message: Bytes) {
         match self {
             Self::Stream(spool) => {
-                spool.offer(message);
+                spool.push_lossy(message);
             }
             Self::Channel(_, answered) if answered.load(Ordering::Acquire) => {}
             Self::Channel(channel, _) => {
@@ -42,7 +42,7 @@ impl Outlet {
     }
 
     /// Sends what must arrive. False when there is no client any more.
-    pub(crate) async fn push(&self, message: Bytes) -> bool {
+    pub(crate) async fn send(&self, message: Bytes) -> bool {
         match self {
             Self::Stream(spool) => spool.push(message),
             Self::Channel(_, answered) if answered.load(Ordering::Acquire) => false,
@@ -53,7 +53,7 @@ impl Outlet {
 
 /// Which log messages the client wants.
 #[derive(Debug)]
-pub(crate) enum Logs {
+pub(crate) enum LogLevelSource {
     /// As the request says (2026-07-28).
     Request(Option<LogLevel>),
     /// As the session says.
@@ -61,78 +61,78 @@ pub(crate) enum Logs {
 }
 
 /// The way back to the client during one request.
-pub(crate) struct Port {
+pub(crate) struct RequestClientPort {
     /// Which log messages the client wants.
-    pub(crate) logs: Logs,
+    pub(crate) log_level_source: LogLevelSource,
     /// What the client can be asked.
     pub(crate) capabilities: Arc<ClientCapabilities>,
     /// How messages and questions reach the client.
-    pub(crate) way: Way,
+    pub(crate) delivery: Delivery,
 }
 
 /// How messages and questions reach a client.
 #[derive(Debug)]
-pub(crate) enum Way {
+pub(crate) enum Delivery {
     /// Messages during the request, questions as requests under the session.
-    Session(Route, Arc<Session>),
+    Session(RoundOutput, Arc<Session>),
     /// Messages during each round, questions by ending a round.
-    Rounds(Arc<Dialogue>),
+    Rounds(Arc<RoundState>),
 }
 
-impl Port {
-    fn route(&self) -> Option<Route> {
-        match &self.way {
-            Way::Session(route, _) => Some(route.clone()),
-            Way::Rounds(dialogue) => dialogue.route(),
+impl RequestClientPort {
+    fn output(&self) -> Option<RoundOutput> {
+        match &self.delivery {
+            Delivery::Session(route, _) => Some(route.clone()),
+            Delivery::Rounds(dialogue) => dialogue.output(),
         }
     }
 
-    fn outlet(&self) -> Option<Outlet> {
-        self.route()?.outlet
+    fn sender(&self) -> Option<MessageSender> {
+        self.output()?.sender
     }
 }
 
-impl fmt::Debug for Port {
+impl fmt::Debug for RequestClientPort {
     /// Names no client and no payload.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Port").field("logs", &self.logs).finish_non_exhaustive()
+        f.debug_struct("Port").field("logs", &self.log_level_source).finish_non_exhaustive()
     }
 }
 
-impl ClientPort for Port {
+impl ClientPort for RequestClientPort {
     fn wants_progress(&self) -> bool {
-        self.route().is_some_and(|route| route.progress_token.is_some() && route.outlet.is_some())
+        self.output().is_some_and(|route| route.progress_token.is_some() && route.sender.is_some())
     }
 
     fn progress(&self, params: Members) {
-        if let Some(Route { progress_token: Some(token), outlet: Some(outlet) }) = self.route() {
-            outlet.offer(notice::progress(&token, &params).into());
+        if let Some(RoundOutput { progress_token: Some(token), sender: Some(outlet) }) = self.output() {
+            outlet.send_lossy(notice::progress(&token, &params).into());
         }
     }
 
     fn log_level(&self) -> Option<LogLevel> {
-        self.outlet()?;
-        match (&self.logs, &self.way) {
-            (Logs::Request(level), _) => *level,
-            (Logs::Session, Way::Session(_, session)) => Some(session.log_level()),
-            (Logs::Session, Way::Rounds(_)) => None,
+        self.sender()?;
+        match (&self.log_level_source, &self.delivery) {
+            (LogLevelSource::Request(level), _) => *level,
+            (LogLevelSource::Session, Delivery::Session(_, session)) => Some(session.log_level()),
+            (LogLevelSource::Session, Delivery::Rounds(_)) => None,
         }
     }
 
     fn log(&self, level: LogLevel, params: Members) {
         let wanted = self.log_level().is_some_and(|least| level >= least);
-        if let Some(outlet) = self.outlet().filter(|_| wanted) {
-            outlet.offer(notice::log_message(&params).into());
+        if let Some(outlet) = self.sender().filter(|_| wanted) {
+            outlet.send_lossy(notice::log_message(&params).into());
         }
     }
 
-    fn visited(&self, params: Members) {
-        if let Way::Session(route, session) = &self.way {
+    fn elicitation_complete(&self, params: Members) {
+        if let Delivery::Session(route, session) = &self.delivery {
             let message: Bytes = notice::elicitation_complete(&params).into();
             // The request may have been answered long ago; the session's own stream outlives it.
-            match session.standalone().or_else(|| route.outlet.clone()) {
-                Some(Outlet::Channel(channel, _)) => drop(channel.try_send(message)),
-                Some(outlet) => outlet.offer(message),
+            match session.standalone_sender().or_else(|| route.sender.clone()) {
+                Some(MessageSender::Channel(channel, _)) => drop(channel.try_send(message)),
+                Some(outlet) => outlet.send_lossy(message),
                 None => tracing::debug!("a client that holds no stream is not told of a visited page"),
             }
         }
@@ -143,27 +143,27 @@ impl ClientPort for Port {
     }
 
     fn client_key(&self) -> Option<ClientKey> {
-        match &self.way {
-            Way::Session(_, session) => Some(session.client_key()),
-            Way::Rounds(_) => None,
+        match &self.delivery {
+            Delivery::Session(_, session) => Some(session.client_key()),
+            Delivery::Rounds(_) => None,
         }
     }
 
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
         Box::pin(async move {
-            if !self.capabilities.allows_question(&question) {
+            if !self.capabilities.supports_question(&question) {
                 return Err(AskError::Unsupported(question.kind));
             }
-            let (route, session) = match &self.way {
-                Way::Session(route, session) => (route, session),
-                Way::Rounds(dialogue) => return dialogue.ask(question).await,
+            let (route, session) = match &self.delivery {
+                Delivery::Session(route, session) => (route, session),
+                Delivery::Rounds(dialogue) => return dialogue.ask(question).await,
             };
-            let outlet = route.outlet.clone().or_else(|| session.standalone());
+            let outlet = route.sender.clone().or_else(|| session.standalone_sender());
             let outlet = outlet.ok_or(AskError::Unreachable)?;
             let (serial, answer) = session.questions.open().ok_or(AskError::Unreachable)?;
-            let asked = Asked { session, serial, outlet: &outlet };
+            let asked = QuestionGuard { session, serial, sender: &outlet };
             let message = notice::question(&Id::number(serial), &question);
-            if !outlet.push(message.into()).await {
+            if !outlet.send(message.into()).await {
                 return Err(AskError::Unreachable);
             }
             let outcome = answer.await;
@@ -180,16 +180,16 @@ impl ClientPort for Port {
 }
 
 /// A question that has been asked. When nobody waits for its answer any more, the client is told.
-struct Asked<'a> {
+struct QuestionGuard<'a> {
     session: &'a Session,
     serial: u64,
-    outlet: &'a Outlet,
+    sender: &'a MessageSender,
 }
 
-impl Drop for Asked<'_> {
+impl Drop for QuestionGuard<'_> {
     fn drop(&mut self) {
         if self.session.questions.close(self.serial) {
-            self.outlet.offer(notice::cancelled(&Id::number(self.serial)).into());
+            self.sender.send_lossy(notice::cancelled(&Id::number(self.serial)).into());
         }
     }
 }

@@ -7,26 +7,26 @@ use http::{HeaderValue, Response, StatusCode, header};
 use vmcp_wire::jsonrpc::{self, Id, RpcError};
 use vmcp_wire::server::Refusal;
 
-use crate::answer_room::{AnswerPlace, held};
-use crate::body::{EdgeBody, Events};
+use crate::answer_room::{MemoryPermit, attach_permit};
+use crate::body::{EventBytes, ResponseBody};
 
 /// One JSON-RPC message, in pieces so that a page many clients share is not copied for each.
 #[derive(Clone, Debug)]
-pub(crate) struct Message([Bytes; 3], Option<Arc<AnswerPlace>>);
+pub(crate) struct MessageBytes([Bytes; 3], Option<Arc<MemoryPermit>>);
 
-impl Message {
+impl MessageBytes {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         Self([bytes.into(), Bytes::new(), Bytes::new()], None)
     }
 
     /// A message in which `shared` belongs at `place`.
-    pub(crate) fn with(written: Bytes, place: usize, shared: Bytes) -> Self {
+    pub(crate) fn with_shared_at(written: Bytes, place: usize, shared: Bytes) -> Self {
         let place = place.min(written.len());
         Self([written.slice(..place), shared, written.slice(place..)], None)
     }
 
     /// A message whose middle is shared.
-    pub(crate) fn around(start: Vec<u8>, shared: Bytes, end: &'static [u8]) -> Self {
+    pub(crate) fn wrap_shared(start: Vec<u8>, shared: Bytes, end: &'static [u8]) -> Self {
         Self([start.into(), shared, Bytes::from_static(end)], None)
     }
 
@@ -36,12 +36,12 @@ impl Message {
     }
 
     /// The message, holding room as long as any part of it is there.
-    pub(crate) fn holding(self, place: &Arc<AnswerPlace>) -> Self {
-        Self(self.0.map(|part| held(part, place)), Some(Arc::clone(place)))
+    pub(crate) fn with_permit(self, place: &Arc<MemoryPermit>) -> Self {
+        Self(self.0.map(|part| attach_permit(part, place)), Some(Arc::clone(place)))
     }
 
-    pub(crate) fn into_body(self) -> EdgeBody {
-        EdgeBody::pieces(self.0)
+    pub(crate) fn into_body(self) -> ResponseBody {
+        ResponseBody::pieces(self.0)
     }
 
     /// The message as one text.
@@ -52,7 +52,7 @@ impl Message {
         }
         let whole = [start, shared, end].concat().into();
         match &self.1 {
-            Some(place) => held(whole, place),
+            Some(place) => attach_permit(whole, place),
             None => whole,
         }
     }
@@ -66,16 +66,16 @@ pub(crate) struct Answer {
     /// Further HTTP headers, where there are any to be had.
     pub(crate) headers: Vec<(&'static str, String)>,
     /// The message.
-    pub(crate) message: Message,
+    pub(crate) message: MessageBytes,
 }
 
 impl Answer {
-    pub(crate) fn result(message: Message) -> Self {
+    pub(crate) fn result(message: MessageBytes) -> Self {
         Self { status: 200, headers: Vec::new(), message }
     }
 
     pub(crate) fn error(status: u16, id: Option<&Id>, error: &RpcError) -> Self {
-        Self { status, headers: Vec::new(), message: Message::whole(jsonrpc::error(id, error)) }
+        Self { status, headers: Vec::new(), message: MessageBytes::whole(jsonrpc::write_error(id, error)) }
     }
 
     pub(crate) fn refusal(refusal: &Refusal, id: Option<&Id>) -> Self {
@@ -85,7 +85,7 @@ impl Answer {
 }
 
 /// An answer as one JSON body.
-pub(crate) fn json(answer: Answer) -> Response<EdgeBody> {
+pub(crate) fn json_response(answer: Answer) -> Response<ResponseBody> {
     let mut response = Response::new(answer.message.into_body());
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -110,13 +110,13 @@ pub(crate) fn json(answer: Answer) -> Response<EdgeBody> {
 }
 
 /// A message turned away.
-pub(crate) fn refuse(refusal: &Refusal, id: Option<&Id>) -> Response<EdgeBody> {
-    json(Answer::refusal(refusal, id))
+pub(crate) fn refusal_response(refusal: &Refusal, id: Option<&Id>) -> Response<ResponseBody> {
+    json_response(Answer::refusal(refusal, id))
 }
 
 /// A stream of events.
-pub(crate) fn events(events: Events) -> Response<EdgeBody> {
-    let mut response = Response::new(EdgeBody::events(events));
+pub(crate) fn event_stream_response(events: EventBytes) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::events(events));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -125,15 +125,15 @@ pub(crate) fn events(events: Events) -> Response<EdgeBody> {
 }
 
 /// A bare status.
-pub(crate) fn status(status: StatusCode) -> Response<EdgeBody> {
-    let mut response = Response::new(EdgeBody::empty());
+pub(crate) fn empty_response(status: StatusCode) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = status;
     response
 }
 
 /// A method that the path does not have.
-pub(crate) fn not_allowed(methods: &'static str) -> Response<EdgeBody> {
-    let mut response = refuse(&Refusal::Method, None);
+pub(crate) fn method_not_allowed(methods: &'static str) -> Response<ResponseBody> {
+    let mut response = refusal_response(&Refusal::MethodNotAllowed, None);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
     response
 }

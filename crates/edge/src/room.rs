@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vmcp_domain::Caller;
 use vmcp_wire::server::Refusal;
 
-use crate::admission::{CallerCounts, CallerNumber, CallerPlace};
+use crate::admission::{CallerCountSketch, CallerHash, CallerPermit};
 
 /// How many streams of changes may be open at once, over all clients.
 pub(crate) const STREAM_COUNT_MAX: usize = 10_000;
@@ -18,67 +18,71 @@ pub(crate) const STREAMS_PER_CALLER_MAX: usize = 1_000;
 
 /// Room for requests in work. A request without room is refused and never waits, so counters are enough.
 #[derive(Debug)]
-pub(crate) struct RequestRoom {
-    left: AtomicUsize,
-    callers: Arc<CallerCounts>,
+pub(crate) struct RequestSlots {
+    slots_left: AtomicUsize,
+    caller_counts: Arc<CallerCountSketch>,
 }
 
 /// One request's room, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct RequestPlace {
-    room: Arc<RequestRoom>,
-    caller: CallerPlace,
+pub(crate) struct RequestSlot {
+    slots: Arc<RequestSlots>,
+    caller_permit: CallerPermit,
 }
 
-impl RequestPlace {
+impl RequestSlot {
     /// Whose request it is.
-    pub(crate) fn caller(&self) -> CallerNumber {
-        self.caller.caller()
+    pub(crate) fn caller(&self) -> CallerHash {
+        self.caller_permit.caller()
     }
 }
 
-impl RequestRoom {
+impl RequestSlots {
     /// Room for `count` requests, and for `per_caller` of one caller.
     pub(crate) fn new(count: usize, per_caller: usize) -> Arc<Self> {
-        Arc::new(Self { left: AtomicUsize::new(count), callers: CallerCounts::new(per_caller) })
+        Arc::new(Self {
+            slots_left: AtomicUsize::new(count),
+            caller_counts: CallerCountSketch::new(per_caller),
+        })
     }
 
-    pub(crate) fn admit(self: &Arc<Self>, caller: CallerNumber) -> Result<RequestPlace, Refusal> {
-        let place = self.callers.take(caller, 1).ok_or(Refusal::CallerRequestsFull)?;
-        let taken = self.left.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |left| left.checked_sub(1));
+    pub(crate) fn acquire(self: &Arc<Self>, caller: CallerHash) -> Result<RequestSlot, Refusal> {
+        let place = self.caller_counts.acquire(caller, 1).ok_or(Refusal::CallerRequestsFull)?;
+        let taken =
+            self.slots_left.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |left| left.checked_sub(1));
         taken.map_err(|_| Refusal::Overloaded)?;
-        Ok(RequestPlace { room: Arc::clone(self), caller: place })
+        Ok(RequestSlot { slots: Arc::clone(self), caller_permit: place })
     }
 }
 
-impl Drop for RequestPlace {
+impl Drop for RequestSlot {
     fn drop(&mut self) {
-        self.room.left.fetch_add(1, Ordering::AcqRel);
+        self.slots.slots_left.fetch_add(1, Ordering::AcqRel);
     }
 }
 
 /// The streams that are open.
 #[derive(Debug, Default)]
-pub(crate) struct StreamRoom(Mutex<Taken>);
+pub(crate) struct StreamSlots(Mutex<StreamCounts>);
 
 #[derive(Debug, Default)]
-struct Taken {
+struct StreamCounts {
     total: usize,
-    by_caller: HashMap<CallerNumber, usize>,
+    by_caller: HashMap<CallerHash, usize>,
 }
 
-impl StreamRoom {
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+impl StreamSlots {
+    fn lock(&self) -> MutexGuard<'_, StreamCounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Room for one more stream of `caller`, to be held while it is open.
-    pub(crate) fn admit(
+    pub(crate) fn acquire(
         self: &Arc<Self>,
         caller: &Caller,
         address: Option<IpAddr>,
-    ) -> Result<StreamPlace, Refusal> {
-        let caller = CallerNumber::of(caller, address);
+    ) -> Result<StreamSlot, Refusal> {
+        let caller = CallerHash::of(caller, address);
         let mut taken = self.lock();
         if taken.total >= STREAM_COUNT_MAX {
             return Err(Refusal::Overloaded);
@@ -90,20 +94,20 @@ impl StreamRoom {
         *own += 1;
         taken.total += 1;
         drop(taken);
-        Ok(StreamPlace { room: Arc::clone(self), caller })
+        Ok(StreamSlot { slots: Arc::clone(self), caller })
     }
 }
 
 /// The place of one stream; dropping it gives the place back.
 #[derive(Debug)]
-pub(crate) struct StreamPlace {
-    room: Arc<StreamRoom>,
-    caller: CallerNumber,
+pub(crate) struct StreamSlot {
+    slots: Arc<StreamSlots>,
+    caller: CallerHash,
 }
 
-impl Drop for StreamPlace {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
-        let mut taken = self.room.lock();
+        let mut taken = self.slots.lock();
         taken.total = taken.total.saturating_sub(1);
         if let Some(own) = taken.by_caller.get_mut(&self.caller) {
             *own = own.saturating_sub(1);
@@ -124,31 +128,31 @@ mod tests {
 
     #[test]
     fn each_has_its_share_and_all_together_have_an_end() {
-        let room = Arc::new(StreamRoom::default());
+        let room = Arc::new(StreamSlots::default());
         let mut held = Vec::new();
         for last in 0..10 {
             for _ in 0..STREAMS_PER_CALLER_MAX {
-                held.push(room.admit(&Caller::Anonymous, address(last)).unwrap());
+                held.push(room.acquire(&Caller::Anonymous, address(last)).unwrap());
             }
-            let refused = room.admit(&Caller::Anonymous, address(last)).unwrap_err();
+            let refused = room.acquire(&Caller::Anonymous, address(last)).unwrap_err();
             assert_eq!(refused, if last < 9 { Refusal::StreamsFull } else { Refusal::Overloaded });
         }
-        assert_eq!(room.admit(&Caller::Anonymous, address(10)).unwrap_err(), Refusal::Overloaded);
+        assert_eq!(room.acquire(&Caller::Anonymous, address(10)).unwrap_err(), Refusal::Overloaded);
         held.pop();
-        assert!(room.admit(&Caller::Anonymous, address(10)).is_ok());
+        assert!(room.acquire(&Caller::Anonymous, address(10)).is_ok());
         held.clear();
         let taken = room.lock();
         assert_eq!((taken.total, taken.by_caller.len()), (0, 0));
     }
     #[test]
     fn the_addresses_of_one_network_share_a_bound() {
-        let room = Arc::new(StreamRoom::default());
+        let room = Arc::new(StreamSlots::default());
         let host = |last: u16| Some(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]));
         let held: Vec<_> =
-            (0..1_000).map(|last| room.admit(&Caller::Anonymous, host(last)).unwrap()).collect();
+            (0..1_000).map(|last| room.acquire(&Caller::Anonymous, host(last)).unwrap()).collect();
         assert_eq!(held.len(), STREAMS_PER_CALLER_MAX);
-        assert_eq!(room.admit(&Caller::Anonymous, host(2_000)).unwrap_err(), Refusal::StreamsFull);
+        assert_eq!(room.acquire(&Caller::Anonymous, host(2_000)).unwrap_err(), Refusal::StreamsFull);
         let other = Some(IpAddr::from([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1]));
-        assert!(room.admit(&Caller::Anonymous, other).is_ok());
+        assert!(room.acquire(&Caller::Anonymous, other).is_ok());
     }
 }

@@ -4,47 +4,47 @@
 
 use std::sync::Arc;
 
-use vmcp_wire::server::{RequestFault, input_required, read_input_responses};
+use vmcp_wire::server::{RequestError, input_required, read_input_responses};
 
-use crate::dialogue::{Dialogue, Turn};
-use crate::dispatch::{self, Said, Task, Work};
-use crate::edge::Edge;
-use crate::parking::{Claim, OUTCOME_WAIT, Parked, Parking, Ticket};
+use crate::dialogue::{RoundResult, RoundState};
+use crate::dispatch::{self, DispatchOutcome, RequestFuture, RequestJob};
+use crate::edge::EdgeState;
+use crate::parking::{Lookup, OUTCOME_TTL, PendingCall, PendingCalls, StateBinding};
 use crate::reply::Answer;
 
 /// Works on a request to the end of one round. `dialogue` is that of the request's own port.
-pub(crate) async fn answer(task: Task, dialogue: Arc<Dialogue>) -> Answer {
-    let Some(request) = task.request.in_rounds() else {
-        return Box::pin(dispatch::answer(task)).await;
+pub(crate) async fn run(task: RequestJob, dialogue: Arc<RoundState>) -> Answer {
+    let Some(request) = task.request.as_multi_round() else {
+        return Box::pin(dispatch::run_to_answer(task)).await;
     };
     let claim = match request.continuation.request_state.as_deref() {
-        None => Claim::Foreign,
-        Some(state) => task.edge.parking.claim(state, &Ticket::of(&task.ctx.caller, &request)),
+        None => Lookup::Foreign,
+        Some(state) => task.edge.pending_calls.find(state, &StateBinding::of(&task.ctx.caller, &request)),
     };
     match claim {
-        Claim::Foreign => begin(task, dialogue).await,
-        Claim::Refused(why) => refuse(&task, why.to_owned()),
-        Claim::Call(parked) => Box::pin(go_on(&task, &dialogue, parked)).await,
+        Lookup::Foreign => first_round(task, dialogue).await,
+        Lookup::Refused(why) => refuse(&task, why.to_owned()),
+        Lookup::Found(parked) => Box::pin(next_round(&task, &dialogue, parked)).await,
     }
 }
 
-fn refuse(task: &Task, why: String) -> Answer {
-    let (status, error) = RequestFault::InvalidParams(why).answer(task.ctx.protocol);
+fn refuse(task: &RequestJob, why: String) -> Answer {
+    let (status, error) = RequestError::InvalidParams(why).answer(task.ctx.protocol);
     Answer::error(status, Some(&task.id), &error)
 }
 
 /// The first round: the call begins.
-async fn begin(task: Task, dialogue: Arc<Dialogue>) -> Answer {
+async fn first_round(task: RequestJob, dialogue: Arc<RoundState>) -> Answer {
     // Few calls need it, so it is made only then: arguments may be megabytes.
     let (caller, request) = (task.ctx.caller.clone(), task.request.clone());
-    let ticket = || request.in_rounds().map(|request| Ticket::of(&caller, &request));
+    let ticket = || request.as_multi_round().map(|request| StateBinding::of(&caller, &request));
     let (edge, id, protocol) = (Arc::clone(&task.edge), task.id.clone(), task.ctx.protocol);
-    let mut work = dispatch::work(task);
+    let mut work = dispatch::run(task);
     let said = tokio::select! {
         biased;
         said = &mut work => said,
-        () = dialogue.asked() => match park(&edge, work, &dialogue, ticket()) {
-            Ok(parked) => return Box::pin(round(&edge, &parked)).await.written(&edge, &id, protocol),
+        () = dialogue.wait_for_question() => match detach(&edge, work, &dialogue, ticket()) {
+            Ok(parked) => return Box::pin(run_round(&edge, &parked)).await.into_answer(&edge, &id, protocol),
             // Nobody can be asked, so the backend is told so, and the call goes on.
             Err(work) => {
                 tracing::warn!("too many calls wait for their clients; a question is refused");
@@ -53,77 +53,79 @@ async fn begin(task: Task, dialogue: Arc<Dialogue>) -> Answer {
             }
         },
     };
-    said.written(&edge, &id, protocol)
+    said.into_answer(&edge, &id, protocol)
 }
 
 /// Lets a call go on by itself. Gives it back when there is no room.
-fn park(
-    edge: &Arc<Edge>,
-    work: Work,
-    dialogue: &Arc<Dialogue>,
-    ticket: Option<Ticket>,
-) -> Result<Arc<Parked>, Work> {
+fn detach(
+    edge: &Arc<EdgeState>,
+    work: RequestFuture,
+    dialogue: &Arc<RoundState>,
+    ticket: Option<StateBinding>,
+) -> Result<Arc<PendingCall>, RequestFuture> {
     let Some(ticket) = ticket else { return Err(work) };
     let mut waiting = Some(work);
-    let parked = edge.parking.park(ticket, dialogue, |key| {
+    let parked = edge.pending_calls.insert(ticket, dialogue, |key| {
         let (waits, dialogue, edge) = (waiting.take(), Arc::clone(dialogue), Arc::clone(edge));
-        let tracker = edge.calls.clone();
+        let tracker = edge.call_tracker.clone();
         let task = tracker.spawn(async move {
             let Some(work) = waits else { return };
             let said = tokio::select! {
                 said = work => said,
-                () = edge.kill.cancelled() => return,
+                () = edge.abort.cancelled() => return,
             };
             dialogue.finish(said);
             // Shutdown waits for calls, not for clients that may never come back.
             tokio::select! {
-                () = tokio::time::sleep(OUTCOME_WAIT) => {}
+                () = tokio::time::sleep(OUTCOME_TTL) => {}
                 () = edge.stopping.cancelled() => {}
             }
-            edge.parking.forget(&key);
+            edge.pending_calls.remove(&key);
         });
         task.abort_handle()
     });
-    parked.ok_or_else(|| waiting.take().unwrap_or_else(|| Box::pin(std::future::ready(Said::Nothing))))
+    parked.ok_or_else(|| {
+        waiting.take().unwrap_or_else(|| Box::pin(std::future::ready(DispatchOutcome::Failed)))
+    })
 }
 
 /// A later round: the client comes back.
-async fn go_on(task: &Task, dialogue: &Dialogue, parked: Arc<Parked>) -> Answer {
+async fn next_round(task: &RequestJob, dialogue: &RoundState, parked: Arc<PendingCall>) -> Answer {
     let responses =
-        task.request.in_rounds().and_then(|request| request.continuation.input_responses.as_ref());
+        task.request.as_multi_round().and_then(|request| request.continuation.input_responses.as_ref());
     let answers = match read_input_responses(responses) {
         Ok(answers) => answers,
         // The questions still wait: the same state is good for another try.
         Err(fault) => {
-            parked.give_round_back();
+            parked.restore_round();
             let (status, error) = fault.answer(task.ctx.protocol);
             return Answer::error(status, Some(&task.id), &error);
         }
     };
-    parked.dialogue.come_back(dialogue.route(), &answers);
-    round(&task.edge, &parked).await.written(&task.edge, &task.id, task.ctx.protocol)
+    parked.round_state.begin_round(dialogue.output(), &answers);
+    run_round(&task.edge, &parked).await.into_answer(&task.edge, &task.id, task.ctx.protocol)
 }
 
 /// Waits for the end of a round. A client that hangs up meanwhile takes the call back.
-async fn round(edge: &Edge, parked: &Arc<Parked>) -> Said {
-    let mut guard = CancelOnDrop { parking: &edge.parking, parked: Some(parked) };
-    let turn = parked.dialogue.turn().await;
-    guard.parked = None;
+async fn run_round(edge: &EdgeState, parked: &Arc<PendingCall>) -> DispatchOutcome {
+    let mut guard = CancelOnDrop { pending_calls: &edge.pending_calls, call: Some(parked) };
+    let turn = parked.round_state.wait_for_result().await;
+    guard.call = None;
     match turn {
-        Turn::Done(said) => {
-            edge.parking.forget(parked.key());
+        RoundResult::Done(said) => {
+            edge.pending_calls.remove(parked.key());
             said
         }
-        Turn::Asks(questions) => {
-            parked.dialogue.leave();
-            match edge.parking.state(parked) {
+        RoundResult::Questions(questions) => {
+            parked.round_state.end_round();
+            match edge.pending_calls.next_state(parked) {
                 Some(state) => {
                     let questions = questions.iter().map(|(key, question)| (key.clone(), question));
-                    Said::Reply(Ok(input_required(questions, Some(&state))))
+                    DispatchOutcome::Prompt(Ok(input_required(questions, Some(&state))))
                 }
                 None => {
-                    edge.parking.cancel(parked);
-                    Said::Nothing
+                    edge.pending_calls.cancel(parked);
+                    DispatchOutcome::Failed
                 }
             }
         }
@@ -131,14 +133,14 @@ async fn round(edge: &Edge, parked: &Arc<Parked>) -> Said {
 }
 
 struct CancelOnDrop<'a> {
-    parking: &'a Parking,
-    parked: Option<&'a Arc<Parked>>,
+    pending_calls: &'a PendingCalls,
+    call: Option<&'a Arc<PendingCall>>,
 }
 
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
-        if let Some(parked) = self.parked {
-            self.parking.cancel(parked);
+        if let Some(parked) = self.call {
+            self.pending_calls.cancel(parked);
         }
     }
 }

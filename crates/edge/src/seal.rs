@@ -13,7 +13,7 @@ const STATE_BYTES_MAX: usize = 4096;
 /// The key and the name of this process, both made when it started.
 pub(crate) struct Seal {
     key: LessSafeKey,
-    mark: String,
+    prefix: String,
 }
 
 /// What is wrong with a state that claims to be ours.
@@ -27,7 +27,7 @@ impl Seal {
         getrandom::fill(&mut key).ok()?;
         getrandom::fill(&mut name).ok()?;
         let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &key).ok()?);
-        Some(Self { key, mark: format!("{PREFIX}{:016x}.", u64::from_ne_bytes(name)) })
+        Some(Self { key, prefix: format!("{PREFIX}{:016x}.", u64::from_ne_bytes(name)) })
     }
 
     /// Seals `content` for whoever shows the same `bound` again. `None` when it is too long, or without randomness.
@@ -42,12 +42,12 @@ impl Seal {
         );
         sealing.ok()?;
         let whole = URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat());
-        (whole.len() <= STATE_BYTES_MAX).then(|| format!("{}{whole}", self.mark))
+        (whole.len() <= STATE_BYTES_MAX).then(|| format!("{}{whole}", self.prefix))
     }
 
     /// The content of a state; `None` for one that another made: a backend, or another replica.
     pub(crate) fn open(&self, state: &str, bound: &[u8]) -> Option<Result<Vec<u8>, Forged>> {
-        let sealed = state.strip_prefix(&self.mark)?;
+        let sealed = state.strip_prefix(&self.prefix)?;
         Some(self.unseal(sealed, bound).ok_or(Forged))
     }
 
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(seal.open(&state, b"bob, tools/call"), Some(Err(Forged)));
         assert_eq!(other.open(&state, b"ann, tools/call"), None);
         assert_eq!(seal.open("a backend's own", b"ann, tools/call"), None);
-        let start = seal.mark.len();
+        let start = seal.prefix.len();
         for place in start..state.len() {
             let mut changed = state.clone().into_bytes();
             changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
@@ -86,7 +86,7 @@ mod tests {
             assert!(matches!(seal.open(&changed, b"ann, tools/call"), Some(Err(Forged))), "{place}");
         }
         for cut in ["", "A", "AAAA", &"A".repeat(10_000)] {
-            assert_eq!(seal.open(&format!("{}{cut}", seal.mark), b""), Some(Err(Forged)));
+            assert_eq!(seal.open(&format!("{}{cut}", seal.prefix), b""), Some(Err(Forged)));
         }
     }
 }

@@ -10,24 +10,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use vmcp_domain::{Caller, Change, ClientCapabilities, ClientKey, ClientLife, LogLevel, ProtocolVersion};
+use vmcp_domain::{Caller, Change, ClientCapabilities, ClientHandle, ClientKey, LogLevel, ProtocolVersion};
 
-pub(crate) use self::serve::{answer_question, delete, hear, introduce, listen, open, request, welcome};
-pub(crate) use self::table::{SessionTable, Visit};
-use crate::admission::CallerNumber;
-use crate::changes::{Changes, Inbox, ListCounts, Wanted};
-use crate::flight::{Flights, Questions};
-use crate::port::Outlet;
-use crate::spool::Spool;
+pub(crate) use self::serve::{
+    close_session, initialize_answer, open_session, open_standalone_stream, read_initialize,
+    serve_notification, serve_request, serve_response,
+};
+pub(crate) use self::table::{SessionGuard, SessionTable};
+use crate::admission::CallerHash;
+use crate::changes::{ChangeDispatcher, ListChangeFilter, ListVersions, PendingChanges};
+use crate::flight::{InFlightRequests, PendingQuestions};
+use crate::port::MessageSender;
+use crate::spool::EventBuffer;
 
 /// How many streams without a connection a session may have.
-const LEFT_STREAMS_MAX: usize = 4;
+const DETACHED_STREAMS_MAX: usize = 4;
 /// How long a stream without a connection waits for the client to come back, in milliseconds.
-const LEFT_STREAM_MS_MAX: u64 = 60_000;
+const DETACHED_STREAM_MS_MAX: u64 = 60_000;
 
 /// Who opens a session, and how it wants to be spoken to.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
+pub(crate) struct SessionClient {
     pub(crate) caller: Caller,
     pub(crate) version: ProtocolVersion,
     pub(crate) capabilities: ClientCapabilities,
@@ -38,45 +41,45 @@ pub(crate) struct Client {
 pub(crate) struct Session {
     key: u128,
     /// Whose it is, for the bound on one caller's sessions.
-    owner: CallerNumber,
+    owner: CallerHash,
     pub(crate) caller: Caller,
     pub(crate) version: ProtocolVersion,
     pub(crate) capabilities: Arc<ClientCapabilities>,
     /// When the table was made; times are told from there.
     epoch: Instant,
     /// When it was last used, in milliseconds.
-    used_ms: AtomicU64,
+    last_used_ms: AtomicU64,
     /// How many requests and streams are using it.
-    users: AtomicU32,
+    active_uses: AtomicU32,
     log_level: AtomicU8,
-    pub(crate) flights: Arc<Flights>,
-    pub(crate) questions: Questions,
-    state: Mutex<State>,
+    pub(crate) in_flight: Arc<InFlightRequests>,
+    pub(crate) questions: PendingQuestions,
+    state: Mutex<SessionState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    ended: bool,
+struct SessionState {
+    is_ended: bool,
     /// Made for the first request, and gone with the session.
-    life: Option<ClientLife>,
-    serial: u64,
-    told: ListCounts,
-    inbox: Option<Arc<Inbox>>,
-    streams: VecDeque<Stream>,
+    client_handle: Option<ClientHandle>,
+    last_stream_number: u64,
+    seen_versions: ListVersions,
+    pending_changes: Option<Arc<PendingChanges>>,
+    streams: VecDeque<SessionStream>,
 }
 
 /// A stream of the session, connected or waiting for its client.
 #[derive(Debug)]
-struct Stream {
-    spool: Arc<Spool>,
+struct SessionStream {
+    buffer: Arc<EventBuffer>,
     /// The call that writes it; a standalone stream has none.
     task: Option<AbortHandle>,
-    left_ms: Option<u64>,
+    detached_at_ms: Option<u64>,
 }
 
-impl Stream {
+impl SessionStream {
     fn end(&self) {
-        self.spool.end(None);
+        self.buffer.end(None);
         if let Some(task) = &self.task {
             task.abort();
         }
@@ -85,12 +88,12 @@ impl Stream {
 
 impl Session {
     pub(crate) fn new(
-        (key, owner): (u128, CallerNumber),
-        client: Client,
-        told: ListCounts,
+        (key, owner): (u128, CallerHash),
+        client: SessionClient,
+        told: ListVersions,
         epoch: Instant,
     ) -> Self {
-        let Client { caller, version, capabilities } = client;
+        let SessionClient { caller, version, capabilities } = client;
         Self {
             key,
             owner,
@@ -98,26 +101,26 @@ impl Session {
             caller,
             version,
             capabilities: Arc::new(capabilities),
-            used_ms: AtomicU64::new(ms_since(epoch)),
-            users: AtomicU32::new(0),
-            log_level: AtomicU8::new(index_of(LogLevel::Info)),
-            flights: Arc::default(),
-            questions: Questions::default(),
-            state: Mutex::new(State { told, ..State::default() }),
+            last_used_ms: AtomicU64::new(ms_since(epoch)),
+            active_uses: AtomicU32::new(0),
+            log_level: AtomicU8::new(level_index(LogLevel::Info)),
+            in_flight: Arc::default(),
+            questions: PendingQuestions::default(),
+            state: Mutex::new(SessionState { seen_versions: told, ..SessionState::default() }),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SessionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stands for the client of this session.
     pub(crate) fn client_key(&self) -> ClientKey {
         let mut state = self.state();
-        if state.ended {
-            return ClientLife::default().key();
+        if state.is_ended {
+            return ClientHandle::default().key();
         }
-        state.life.get_or_insert_default().key()
+        state.client_handle.get_or_insert_default().key()
     }
 
     /// The least severe log message the client wants.
@@ -128,34 +131,36 @@ impl Session {
 
     /// Sets the least severe log message the client wants.
     pub(crate) fn set_log_level(&self, level: LogLevel) {
-        self.log_level.store(index_of(level), Ordering::Relaxed);
+        self.log_level.store(level_index(level), Ordering::Relaxed);
     }
 
     /// The resources the client watches.
-    pub(crate) fn inbox(&self, changes: &Arc<Changes>) -> Arc<Inbox> {
+    pub(crate) fn pending_changes(&self, changes: &Arc<ChangeDispatcher>) -> Arc<PendingChanges> {
         let mut state = self.state();
-        let client = state.life.get_or_insert_default().key();
-        let inbox = state.inbox.get_or_insert_with(|| Inbox::new(changes, &self.caller, Some(client)));
+        let client = state.client_handle.get_or_insert_default().key();
+        let inbox = state
+            .pending_changes
+            .get_or_insert_with(|| PendingChanges::new(changes, &self.caller, Some(client)));
         Arc::clone(inbox)
     }
 
     /// The list changes the client has not been told of; it counts as told now.
-    pub(crate) fn catch_up(&self, now: ListCounts) -> Vec<Change> {
-        self.state().told.catch_up(now, Wanted::ALL)
+    pub(crate) fn take_list_changes(&self, now: ListVersions) -> Vec<Change> {
+        self.state().seen_versions.advance_to(now, ListChangeFilter::ALL)
     }
 
     /// A new stream that the client can come back to.
-    pub(crate) fn new_stream(&self) -> Arc<Spool> {
+    pub(crate) fn new_stream(&self) -> Arc<EventBuffer> {
         let mut state = self.state();
-        state.serial += 1;
-        Arc::new(Spool::resumable(state.serial))
+        state.last_stream_number += 1;
+        Arc::new(EventBuffer::resumable(state.last_stream_number))
     }
 
     /// Remembers a stream for a client that may come back to it.
-    pub(crate) fn keep(&self, spool: &Arc<Spool>, task: Option<AbortHandle>) {
-        let stream = Stream { spool: Arc::clone(spool), task, left_ms: None };
+    pub(crate) fn add_stream(&self, spool: &Arc<EventBuffer>, task: Option<AbortHandle>) {
+        let stream = SessionStream { buffer: Arc::clone(spool), task, detached_at_ms: None };
         let mut state = self.state();
-        if state.ended {
+        if state.is_ended {
             stream.end();
         } else {
             state.streams.push_back(stream);
@@ -163,24 +168,24 @@ impl Session {
     }
 
     /// Forgets a stream that has come to its end.
-    pub(crate) fn forget(&self, spool: &Arc<Spool>) {
+    pub(crate) fn remove_stream(&self, spool: &Arc<EventBuffer>) {
         let mut state = self.state();
-        state.streams.retain(|stream| !Arc::ptr_eq(&stream.spool, spool));
+        state.streams.retain(|stream| !Arc::ptr_eq(&stream.buffer, spool));
         state.streams.shrink_to_fit();
     }
 
     /// The connection of a stream is gone; the client may come back to it for a while.
-    pub(crate) fn leave(&self, spool: &Arc<Spool>) {
+    pub(crate) fn detach_stream(&self, spool: &Arc<EventBuffer>) {
         let now = ms_since(self.epoch);
         let mut state = self.state();
         for stream in &mut state.streams {
-            if Arc::ptr_eq(&stream.spool, spool) {
-                stream.left_ms = Some(now);
+            if Arc::ptr_eq(&stream.buffer, spool) {
+                stream.detached_at_ms = Some(now);
             }
         }
-        let left = state.streams.iter().filter(|stream| stream.left_ms.is_some());
-        if left.count() > LEFT_STREAMS_MAX
-            && let Some(oldest) = state.streams.iter().position(|stream| stream.left_ms.is_some())
+        let left = state.streams.iter().filter(|stream| stream.detached_at_ms.is_some());
+        if left.count() > DETACHED_STREAMS_MAX
+            && let Some(oldest) = state.streams.iter().position(|stream| stream.detached_at_ms.is_some())
             && let Some(stream) = state.streams.remove(oldest)
         {
             stream.end();
@@ -188,31 +193,34 @@ impl Session {
     }
 
     /// Finds the stream an event came from, for a client that comes back to it.
-    pub(crate) fn resume(&self, event_id: &str) -> Option<(Arc<Spool>, u64, bool)> {
+    pub(crate) fn resume_stream(&self, event_id: &str) -> Option<(Arc<EventBuffer>, u64, bool)> {
         let (number, place) = event_id.split_once('-')?;
         let (number, place): (u64, u64) = (number.parse().ok()?, place.parse().ok()?);
         let mut state = self.state();
-        let stream = state.streams.iter_mut().find(|stream| stream.spool.number == number)?;
-        stream.left_ms = None;
-        Some((Arc::clone(&stream.spool), place.saturating_add(1), stream.task.is_none()))
+        let stream = state.streams.iter_mut().find(|stream| stream.buffer.number == number)?;
+        stream.detached_at_ms = None;
+        Some((Arc::clone(&stream.buffer), place.saturating_add(1), stream.task.is_none()))
     }
 
     /// A stream the client holds open besides its requests, to ask it something.
-    pub(crate) fn standalone(&self) -> Option<Outlet> {
+    pub(crate) fn standalone_sender(&self) -> Option<MessageSender> {
         let state = self.state();
-        let stream = state.streams.iter().find(|stream| stream.task.is_none() && stream.left_ms.is_none())?;
-        Some(Outlet::Stream(Arc::clone(&stream.spool)))
+        let stream =
+            state.streams.iter().find(|stream| stream.task.is_none() && stream.detached_at_ms.is_none())?;
+        Some(MessageSender::Stream(Arc::clone(&stream.buffer)))
     }
 
-    fn has_left_streams(&self) -> bool {
-        self.state().streams.iter().any(|stream| stream.left_ms.is_some())
+    fn has_detached_streams(&self) -> bool {
+        self.state().streams.iter().any(|stream| stream.detached_at_ms.is_some())
     }
 
     /// Lets go of streams whose client did not come back.
     fn sweep(&self, now_ms: u64) {
         let mut state = self.state();
         state.streams.retain(|stream| {
-            let stays = stream.left_ms.is_none_or(|left| now_ms.saturating_sub(left) <= LEFT_STREAM_MS_MAX);
+            let stays = stream
+                .detached_at_ms
+                .is_none_or(|left| now_ms.saturating_sub(left) <= DETACHED_STREAM_MS_MAX);
             if !stays {
                 stream.end();
             }
@@ -224,12 +232,12 @@ impl Session {
     pub(crate) fn end(&self) {
         let streams = {
             let mut state = self.state();
-            state.ended = true;
-            state.inbox = None;
-            state.life = None;
+            state.is_ended = true;
+            state.pending_changes = None;
+            state.client_handle = None;
             std::mem::take(&mut state.streams)
         };
-        self.flights.cancel_all();
+        self.in_flight.cancel_all();
         self.questions.close_all();
         for stream in streams {
             stream.end();
@@ -241,7 +249,7 @@ fn ms_since(epoch: Instant) -> u64 {
     u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn index_of(level: LogLevel) -> u8 {
+fn level_index(level: LogLevel) -> u8 {
     let place = LogLevel::ALL.iter().position(|each| *each == level);
     place.and_then(|place| u8::try_from(place).ok()).unwrap_or_default()
 }

@@ -19,31 +19,31 @@ const REPLAY_BYTES_MAX: usize = 64 << 10;
 
 /// One stream's messages.
 #[derive(Debug)]
-pub(crate) struct Spool {
+pub(crate) struct EventBuffer {
     /// The stream's number within its session.
     pub(crate) number: u64,
     /// Whether what was sent is kept.
-    replays: bool,
-    inner: Mutex<Inner>,
-    news: Notify,
+    is_resumable: bool,
+    inner: Mutex<BufferInner>,
+    notify: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct BufferInner {
     messages: VecDeque<Bytes>,
     /// The place of the first message kept.
-    first: u64,
+    first_index: u64,
     /// The place of the first message nobody has read.
-    unread: u64,
+    first_unread: u64,
     bytes: usize,
     unread_bytes: usize,
-    ended: bool,
+    is_ended: bool,
     reader: u64,
 }
 
 /// What a reader finds.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum ReadResult {
     /// The message at a place.
     Message(u64, Bytes),
     /// Nothing yet.
@@ -54,9 +54,9 @@ pub(crate) enum Next {
     TakenOver,
 }
 
-impl Spool {
+impl EventBuffer {
     /// A stream whose messages are kept only until they are sent.
-    pub(crate) fn once() -> Self {
+    pub(crate) fn non_resumable() -> Self {
         Self::new(0, false)
     }
 
@@ -66,19 +66,19 @@ impl Spool {
     }
 
     fn new(number: u64, replays: bool) -> Self {
-        Self { number, replays, inner: Mutex::default(), news: Notify::new() }
+        Self { number, is_resumable: replays, inner: Mutex::default(), notify: Notify::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, BufferInner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a message that may be lost. False when it was.
-    pub(crate) fn offer(&self, message: Bytes) -> bool {
+    pub(crate) fn push_lossy(&self, message: Bytes) -> bool {
         {
             let mut inner = self.lock();
-            let waiting = inner.first + inner.messages.len() as u64 - inner.unread;
-            if inner.ended
+            let waiting = inner.first_index + inner.messages.len() as u64 - inner.first_unread;
+            if inner.is_ended
                 || waiting >= UNREAD_MAX as u64
                 || inner.unread_bytes + message.len() > UNREAD_BYTES_MAX
             {
@@ -86,7 +86,7 @@ impl Spool {
             }
             inner.add(message);
         }
-        self.news.notify_one();
+        self.notify.notify_one();
         true
     }
 
@@ -94,12 +94,12 @@ impl Spool {
     pub(crate) fn push(&self, message: Bytes) -> bool {
         {
             let mut inner = self.lock();
-            if inner.ended {
+            if inner.is_ended {
                 return false;
             }
             inner.add(message);
         }
-        self.news.notify_one();
+        self.notify.notify_one();
         true
     }
 
@@ -107,71 +107,71 @@ impl Spool {
     pub(crate) fn end(&self, last: Option<Bytes>) {
         {
             let mut inner = self.lock();
-            if inner.ended {
+            if inner.is_ended {
                 return;
             }
             if let Some(last) = last {
                 inner.add(last);
             }
-            inner.ended = true;
+            inner.is_ended = true;
         }
-        self.news.notify_one();
+        self.notify.notify_one();
     }
 
     /// Starts reading at `place`, or at the first message still kept after it; whoever read before is sent away.
-    pub(crate) fn attach(&self, place: u64) -> Position {
+    pub(crate) fn attach(&self, place: u64) -> ReadPosition {
         let mut inner = self.lock();
         inner.reader += 1;
-        let position = Position { reader: inner.reader, place: place.max(inner.first) };
+        let position = ReadPosition { reader: inner.reader, index: place.max(inner.first_index) };
         drop(inner);
-        self.news.notify_one();
+        self.notify.notify_one();
         position
     }
 
     /// What stands at the reader's position.
-    pub(crate) fn read(&self, position: &mut Position) -> Next {
+    pub(crate) fn next(&self, position: &mut ReadPosition) -> ReadResult {
         let mut inner = self.lock();
         if inner.reader != position.reader {
             drop(inner);
             // The wake-up was the new reader's.
-            self.news.notify_one();
-            return Next::TakenOver;
+            self.notify.notify_one();
+            return ReadResult::TakenOver;
         }
-        position.place = position.place.max(inner.first);
-        let place = position.place;
-        let index = usize::try_from(place - inner.first).unwrap_or(usize::MAX);
+        position.index = position.index.max(inner.first_index);
+        let place = position.index;
+        let index = usize::try_from(place - inner.first_index).unwrap_or(usize::MAX);
         let Some(message) = inner.messages.get(index).cloned() else {
-            return if inner.ended { Next::End } else { Next::Nothing };
+            return if inner.is_ended { ReadResult::End } else { ReadResult::Nothing };
         };
-        position.place += 1;
-        if place >= inner.unread {
-            inner.unread = position.place;
+        position.index += 1;
+        if place >= inner.first_unread {
+            inner.first_unread = position.index;
             inner.unread_bytes -= message.len();
         }
-        inner.trim(self.replays);
-        Next::Message(place, message)
+        inner.trim(self.is_resumable);
+        ReadResult::Message(place, message)
     }
 
     /// True when something is there to be read, or the end is.
-    pub(crate) fn has_news(&self) -> bool {
+    pub(crate) fn has_pending(&self) -> bool {
         let inner = self.lock();
-        inner.ended || !inner.messages.is_empty()
+        inner.is_ended || !inner.messages.is_empty()
     }
 
     /// Waits until there may be something new.
-    pub(crate) async fn news(&self) {
-        self.news.notified().await;
+    pub(crate) async fn wait(&self) {
+        self.notify.notified().await;
     }
 }
 
 /// Where one reader is.
 #[derive(Debug)]
-pub(crate) struct Position {
+pub(crate) struct ReadPosition {
     reader: u64,
-    place: u64,
+    index: u64,
 }
 
-impl Inner {
+impl BufferInner {
     fn add(&mut self, message: Bytes) {
         self.bytes += message.len();
         self.unread_bytes += message.len();
@@ -180,8 +180,8 @@ impl Inner {
 
     /// Lets go of messages that were sent and need not be kept.
     fn trim(&mut self, replays: bool) {
-        while self.first < self.unread {
-            let sent = usize::try_from(self.unread - self.first).unwrap_or(usize::MAX);
+        while self.first_index < self.first_unread {
+            let sent = usize::try_from(self.first_unread - self.first_index).unwrap_or(usize::MAX);
             let sent_bytes = self.bytes - self.unread_bytes;
             let within = sent <= REPLAY_MAX && sent_bytes <= REPLAY_BYTES_MAX;
             // The last message is kept whatever its size: it may be the answer.
@@ -192,7 +192,7 @@ impl Inner {
                 return;
             };
             self.bytes -= message.len();
-            self.first += 1;
+            self.first_index += 1;
         }
     }
 }

@@ -11,7 +11,7 @@ use bytes::{Buf as _, Bytes};
 use tokio::time::Instant;
 
 /// Answers up to this size fit into the window that every stream begins with, and are not watched.
-const SMALL_BYTES: usize = 8 << 10;
+const UNTRACKED_BYTES_MAX: usize = 8 << 10;
 /// How much is handed over at a time, so that the rest stays here. HTTP/2's smallest bound on a frame.
 const FRAME_BYTES: usize = 16 << 10;
 
@@ -30,35 +30,35 @@ impl std::error::Error for Stalled {}
 /// Watches answers.
 #[derive(Debug)]
 pub(crate) struct StallGuard {
-    wait_max: Duration,
+    stall_max: Duration,
     epoch: Instant,
-    watched: Mutex<Vec<Weak<Watched>>>,
+    tracked: Mutex<Vec<Weak<TrackedAnswer>>>,
 }
 
 /// One answer, as far as it has not been handed over.
 #[derive(Debug)]
-pub(crate) struct Watched {
+pub(crate) struct TrackedAnswer {
     epoch: Instant,
-    moved_ms: AtomicU64,
+    progressed_at_ms: AtomicU64,
     /// `None` once it has been given up.
-    left: Mutex<Option<VecDeque<Bytes>>>,
+    remaining: Mutex<Option<VecDeque<Bytes>>>,
 }
 
 impl StallGuard {
     pub(crate) fn new(wait_max: Duration) -> Self {
-        Self { wait_max, epoch: Instant::now(), watched: Mutex::default() }
+        Self { stall_max: wait_max, epoch: Instant::now(), tracked: Mutex::default() }
     }
 
     /// Watches an answer; `None` for one that is too small to be worth it.
-    pub(crate) fn watch(&self, pieces: &[Bytes; 3]) -> Option<Arc<Watched>> {
-        if pieces.iter().map(Bytes::len).sum::<usize>() <= SMALL_BYTES {
+    pub(crate) fn track(&self, pieces: &[Bytes; 3]) -> Option<Arc<TrackedAnswer>> {
+        if pieces.iter().map(Bytes::len).sum::<usize>() <= UNTRACKED_BYTES_MAX {
             return None;
         }
         let left = pieces.iter().filter(|piece| !piece.is_empty()).cloned().collect();
-        let watched = Arc::new(Watched {
+        let watched = Arc::new(TrackedAnswer {
             epoch: self.epoch,
-            moved_ms: AtomicU64::new(ms_since(self.epoch)),
-            left: Mutex::new(Some(left)),
+            progressed_at_ms: AtomicU64::new(ms_since(self.epoch)),
+            remaining: Mutex::new(Some(left)),
         });
         self.list().push(Arc::downgrade(&watched));
         Some(watched)
@@ -67,12 +67,12 @@ impl StallGuard {
     /// Gives up the answers that have not moved for too long, and forgets those that have been sent.
     pub(crate) fn sweep(&self) {
         let now = ms_since(self.epoch);
-        let wait = u64::try_from(self.wait_max.as_millis()).unwrap_or(u64::MAX);
+        let wait = u64::try_from(self.stall_max.as_millis()).unwrap_or(u64::MAX);
         let mut given_up = 0_usize;
         self.list().retain(|watched| {
             let Some(watched) = watched.upgrade() else { return false };
-            let stalled = now.saturating_sub(watched.moved_ms.load(Ordering::Relaxed)) > wait;
-            if stalled && watched.left().take().is_some() {
+            let stalled = now.saturating_sub(watched.progressed_at_ms.load(Ordering::Relaxed)) > wait;
+            if stalled && watched.remaining().take().is_some() {
                 given_up += 1;
             }
             !stalled
@@ -82,20 +82,20 @@ impl StallGuard {
         }
     }
 
-    fn list(&self) -> MutexGuard<'_, Vec<Weak<Watched>>> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    fn list(&self) -> MutexGuard<'_, Vec<Weak<TrackedAnswer>>> {
+        self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Watched {
-    fn left(&self) -> MutexGuard<'_, Option<VecDeque<Bytes>>> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+impl TrackedAnswer {
+    fn remaining(&self) -> MutexGuard<'_, Option<VecDeque<Bytes>>> {
+        self.remaining.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next piece; `None` at the end.
     pub(crate) fn next(&self) -> Option<Result<Bytes, Stalled>> {
-        self.moved_ms.store(ms_since(self.epoch), Ordering::Relaxed);
-        let mut left = self.left();
+        self.progressed_at_ms.store(ms_since(self.epoch), Ordering::Relaxed);
+        let mut left = self.remaining();
         let Some(left) = &mut *left else { return Some(Err(Stalled)) };
         let front = left.front_mut()?;
         // A copy, since HTTP/2 keeps what it is given until there is a window for it, and a slice would keep the whole.
@@ -109,7 +109,7 @@ impl Watched {
 
     /// How much is left; `None` once it has been given up.
     pub(crate) fn len(&self) -> Option<usize> {
-        self.left().as_ref().map(|left| left.iter().map(Bytes::len).sum())
+        self.remaining().as_ref().map(|left| left.iter().map(Bytes::len).sum())
     }
 }
 
@@ -128,8 +128,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_moves_is_sent_whole() {
         let guard = StallGuard::new(Duration::from_secs(60));
-        assert!(guard.watch(&pieces(100)).is_none());
-        let watched = guard.watch(&pieces(40_000)).unwrap();
+        assert!(guard.track(&pieces(100)).is_none());
+        let watched = guard.track(&pieces(40_000)).unwrap();
         let mut sent = Vec::new();
         while let Some(piece) = watched.next() {
             sent.extend_from_slice(&piece.unwrap());
@@ -145,7 +145,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_stands_still_is_dropped() {
         let guard = StallGuard::new(Duration::from_secs(60));
-        let watched = guard.watch(&pieces(40_000)).unwrap();
+        let watched = guard.track(&pieces(40_000)).unwrap();
         watched.next();
         tokio::time::advance(Duration::from_secs(61)).await;
         guard.sweep();

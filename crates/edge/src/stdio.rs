@@ -2,6 +2,7 @@
 //! Requests are worked on side by side; all messages leave through one writer.
 
 mod lines;
+mod output;
 
 use std::io;
 use std::sync::Arc;
@@ -11,42 +12,43 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytestring::ByteString;
 use futures_util::future::{AbortRegistration, Abortable};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use vmcp_domain::{Caller, Directory, Json, ProtocolVersion, SharedGateway};
+use vmcp_domain::{Caller, GatewayInfo, Json, ProtocolVersion, SharedGateway};
 use vmcp_wire::jsonrpc::{self, Id, Message};
 use vmcp_wire::method;
 use vmcp_wire::server::{
-    ClientNotice, ClientRequest, ListenFilter, Refusal, RequestFault, RequestHead, Speaks, notice,
-    read_notice, read_request, speaks,
+    ClientNotification, ClientRequest, ListenFilter, ProtocolFamily, Refusal, RequestError, RequestMeta,
+    detect_protocol, notice, read_notification, read_request,
 };
 
-use self::lines::{Line, Lines};
-use crate::changes::Feed;
-use crate::dialogue::Route;
-use crate::dispatch::{self, Task};
-use crate::edge::Edge;
-use crate::entrance::Entrant;
-use crate::flight::{Flights, Landing};
-use crate::listen::{self, Listening};
+use self::lines::{LineReader, ReadLine};
+use self::output::write_messages;
+use crate::changes::ChangeStream;
+use crate::dialogue::RoundOutput;
+use crate::dispatch::{self, RequestJob};
+use crate::edge::EdgeState;
+use crate::entrance::AuthenticatedPeer;
+use crate::flight::{InFlightGuard, InFlightRequests};
+use crate::listen::{self, ListenStream};
 use crate::policy::EdgePolicy;
-use crate::port::{Logs, Outlet, Port, Way};
+use crate::port::{Delivery, LogLevelSource, MessageSender, RequestClientPort};
 use crate::reply::Answer;
 use crate::session::{self, Session, SessionTable};
 use crate::{rounds, stateless};
 
 /// How many messages wait for a client that reads slowly.
-const UNWRITTEN_MAX: usize = 64;
+const UNWRITTEN_MESSAGES_MAX: usize = 64;
 /// How long one message may wait to be written to a client that has closed its end of the input.
-const UNREAD_WAIT: Duration = Duration::from_secs(2);
+const HANGUP_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the last messages may take to be written.
-const LAST_WRITE: Duration = Duration::from_secs(1);
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What ends a client served over streams, besides the end of its input.
 #[derive(Clone, Debug, Default)]
-pub struct Ends {
+pub struct StopSignals {
     /// The gateway is to end.
     pub shutdown: CancellationToken,
     /// The client has closed its end of the input, though not all of it has been read. Never cancelled where that cannot be
@@ -56,11 +58,11 @@ pub struct Ends {
 
 /// How reading came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum ReadEnd {
     /// The input ended, or the gateway is to end.
-    Orderly,
+    Ended,
     /// The client has gone and has not read what it asked for.
-    Unread,
+    ClientGone,
 }
 
 /// Serves one client over a pair of streams until its input ends, it stops reading, or `ends.shutdown`; then calls in
@@ -71,131 +73,124 @@ enum End {
 pub async fn serve_stdio<R, W>(
     policy: EdgePolicy,
     gateway: SharedGateway,
-    directory: Arc<dyn Directory>,
+    directory: Arc<dyn GatewayInfo>,
     stdin: R,
     stdout: W,
-    ends: Ends,
+    ends: StopSignals,
 ) -> io::Result<Instant>
 where
     R: AsyncRead + Send + Unpin,
     W: AsyncWrite + Send + Unpin + 'static,
 {
     let limits = policy.limits;
-    let edge = Edge::new(policy, gateway, directory);
+    let edge = EdgeState::new(policy, gateway, directory);
     let Some(caller) = edge.local_caller() else {
         let text = "callers have to show a credential, which they cannot do over standard streams";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     };
-    let (out, messages) = mpsc::channel(UNWRITTEN_MAX);
-    let writer = tokio::spawn(write(stdout, messages));
+    let (out, messages) = mpsc::channel(UNWRITTEN_MESSAGES_MAX);
+    let writer = tokio::spawn(write_messages(stdout, messages));
     let room = Arc::new(Semaphore::new(limits.requests_per_caller_max));
     let flights = Arc::default();
-    let mut desk = Desk { edge: Arc::clone(&edge), caller, out, session: None, flights, room };
-    let mut lines = Lines::new(stdin, limits.body_bytes_max);
-    let read = desk.read(&mut lines, &ends).await;
+    let mut desk = StdioServer {
+        edge: Arc::clone(&edge),
+        caller,
+        out,
+        session: None,
+        in_flight: flights,
+        unanswered_permits: room,
+    };
+    let mut lines = LineReader::new(stdin, limits.body_bytes_max);
+    let read = desk.run(&mut lines, &ends).await;
     let began = Instant::now();
-    if matches!(read, Ok(End::Unread)) {
+    if matches!(read, Ok(ReadEnd::ClientGone)) {
         tracing::warn!("the client has gone without reading its answers; they are dropped");
-        edge.kill.cancel();
+        edge.abort.cancel();
     }
     edge.stopping.cancel();
     if let Some(session) = &desk.session {
         session.end();
     }
-    edge.parking.give_up_questions();
-    edge.calls.close();
-    if tokio::time::timeout(limits.calls_grace(), edge.calls.wait()).await.is_err() {
+    edge.pending_calls.close_questions();
+    edge.call_tracker.close();
+    if tokio::time::timeout(limits.calls_grace(), edge.call_tracker.wait()).await.is_err() {
         tracing::warn!("calls still running at the end of the grace period are dropped");
-        edge.kill.cancel();
-        edge.calls.wait().await;
+        edge.abort.cancel();
+        edge.call_tracker.wait().await;
     }
     // The writer ends when the last sender is gone.
     drop(desk);
     let abort = writer.abort_handle();
-    if tokio::time::timeout(LAST_WRITE, writer).await.is_err() {
+    if tokio::time::timeout(FINAL_WRITE_TIMEOUT, writer).await.is_err() {
         abort.abort();
     }
     read.map(|_| began)
 }
 
-async fn write<W: AsyncWrite + Unpin>(mut stdout: W, mut messages: mpsc::Receiver<Bytes>) {
-    while let Some(message) = messages.recv().await {
-        let mut line = Vec::with_capacity(message.len() + 1);
-        // Within strings line endings are escaped, so those found here are white space of some backend's layout.
-        line.extend(message.iter().map(|byte| match byte {
-            b'\n' | b'\r' => b' ',
-            byte => *byte,
-        }));
-        line.push(b'\n');
-        let written = stdout.write_all(&line).await;
-        let written = match written {
-            Ok(()) if messages.is_empty() => stdout.flush().await,
-            other => other,
-        };
-        if let Err(error) = written {
-            tracing::debug!(%error, "the client stopped reading");
-            return;
-        }
-    }
-}
-
 /// An answer that takes no work.
-type Early = Box<Answer>;
+type ImmediateAnswer = Box<Answer>;
 
 /// Where the client's messages arrive.
-struct Desk {
-    edge: Arc<Edge>,
+struct StdioServer {
+    edge: Arc<EdgeState>,
     caller: Caller,
     out: mpsc::Sender<Bytes>,
     session: Option<Arc<Session>>,
-    flights: Arc<Flights>,
+    in_flight: Arc<InFlightRequests>,
     /// Room for requests that are not answered, or whose answer has not been written.
-    room: Arc<Semaphore>,
+    unanswered_permits: Arc<Semaphore>,
 }
 
-impl Desk {
-    async fn read<R: AsyncRead + Unpin>(&mut self, lines: &mut Lines<R>, ends: &Ends) -> io::Result<End> {
+impl StdioServer {
+    async fn run<R: AsyncRead + Unpin>(
+        &mut self,
+        lines: &mut LineReader<R>,
+        ends: &StopSignals,
+    ) -> io::Result<ReadEnd> {
         loop {
             let line = tokio::select! {
-                line = lines.next() => line?,
-                () = ends.shutdown.cancelled() => return Ok(End::Orderly),
-                () = self.out.closed() => return Ok(End::Orderly),
+                line = lines.next_line() => line?,
+                () = ends.shutdown.cancelled() => return Ok(ReadEnd::Ended),
+                () = self.out.closed() => return Ok(ReadEnd::Ended),
             };
-            if line == Line::End {
-                return Ok(End::Orderly);
+            if line == ReadLine::EndOfStream {
+                return Ok(ReadEnd::Ended);
             }
             // A client that does not read its answers must not keep the gateway from ending. Its end of the input cannot be
             // read before the lines in front of it.
             let stuck = async {
                 ends.hangup.cancelled().await;
-                tokio::time::sleep(UNREAD_WAIT).await;
+                tokio::time::sleep(HANGUP_WRITE_TIMEOUT).await;
             };
             tokio::select! {
-                () = self.take_line(line) => {}
-                () = ends.shutdown.cancelled() => return Ok(End::Orderly),
-                () = stuck => return Ok(End::Unread),
+                () = self.handle_line(line) => {}
+                () = ends.shutdown.cancelled() => return Ok(ReadEnd::Ended),
+                () = stuck => return Ok(ReadEnd::ClientGone),
             }
         }
     }
 
-    async fn take_line(&mut self, line: Line) {
+    async fn handle_line(&mut self, line: ReadLine) {
         match line {
-            Line::End => {}
-            Line::TooLong => {
+            ReadLine::EndOfStream => {}
+            ReadLine::TooLong => {
                 let refusal = Refusal::BodyTooLarge(self.edge.policy.limits.body_bytes_max);
                 self.send(Answer::refusal(&refusal, None)).await;
             }
-            Line::Text(line) if line.trim_ascii().is_empty() => {}
-            Line::Text(line) => match ByteString::try_from(line) {
-                Ok(text) => self.take(&text).await,
-                Err(_) => self.send(Answer::refusal(&Refusal::NotText, None)).await,
+            ReadLine::Text(line) if line.trim_ascii().is_empty() => {}
+            ReadLine::Text(line) => match ByteString::try_from(line) {
+                Ok(text) => self.handle_message(&text).await,
+                Err(_) => self.send(Answer::refusal(&Refusal::NotUtf8, None)).await,
             },
         }
     }
 
     /// Room for one more request whose answer has not been written.
-    fn unfinished(&self) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
-        Arc::clone(&self.room).try_acquire_owned().map(Some).map_err(|_| Refusal::CallerRequestsFull)
+    fn acquire_permit(&self) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+        Arc::clone(&self.unanswered_permits)
+            .try_acquire_owned()
+            .map(Some)
+            .map_err(|_| Refusal::CallerRequestsFull)
     }
 
     async fn send(&self, answer: Answer) {
@@ -203,17 +198,17 @@ impl Desk {
         let _ = self.out.send(answer.message.into_bytes()).await;
     }
 
-    async fn take(&mut self, text: &ByteString) {
+    async fn handle_message(&mut self, text: &ByteString) {
         match jsonrpc::parse(text) {
             Err(fault) => self.send(Answer::refusal(&Refusal::Parse(fault), None)).await,
             Ok(Message::Request { id, method, params }) => {
-                if let Err(answer) = self.request(&id, &method, params.as_ref()) {
+                if let Err(answer) = self.handle_request(&id, &method, params.as_ref()) {
                     self.send(*answer).await;
                 }
             }
             Ok(Message::Notification { method, params }) => {
-                if let ClientNotice::Cancelled(id) = read_notice(&method, params.as_ref()) {
-                    self.flights.cancel(&id);
+                if let ClientNotification::Cancelled(id) = read_notification(&method, params.as_ref()) {
+                    self.in_flight.cancel(&id);
                 }
             }
             Ok(Message::Response { id, outcome }) => {
@@ -225,18 +220,18 @@ impl Desk {
     }
 
     /// Sets a request going; what can be answered at once is returned as the error.
-    fn request(&mut self, id: &Id, name: &str, params: Option<&Json>) -> Result<(), Early> {
-        let era = speaks(None, name, params);
-        if era == Speaks::Stateless {
+    fn handle_request(&mut self, id: &Id, name: &str, params: Option<&Json>) -> Result<(), ImmediateAnswer> {
+        let era = detect_protocol(None, name, params);
+        if era == ProtocolFamily::Stateless {
             let version = ProtocolVersion::V2026_07_28;
-            let (request, head) = read(id, version, name, params)?;
+            let (request, head) = read_or_answer(id, version, name, params)?;
             if let ClientRequest::Listen(filter) = request {
-                return match listen::unfit(&head, &filter) {
+                return match listen::check_tasks_supported(&head, &filter) {
                     Some(error) => Err(Box::new(Answer::error(400, Some(id), &error))),
-                    None => self.listen(id, filter),
+                    None => self.start_listening(id, filter),
                 };
             }
-            return self.work(id, version, request, head);
+            return self.start_request(id, version, request, head);
         }
         if name == method::INITIALIZE {
             return Err(Box::new(self.initialize(id, params)));
@@ -246,100 +241,114 @@ impl Desk {
             None if name == method::PING => ProtocolVersion::NEWEST_WITH_SESSIONS,
             None => return Err(Box::new(Answer::refusal(&Refusal::NotInitialized, Some(id)))),
         };
-        let (request, head) = read(id, version, name, params)?;
-        self.work(id, version, request, head)
+        let (request, head) = read_or_answer(id, version, name, params)?;
+        self.start_request(id, version, request, head)
     }
 
     fn initialize(&mut self, id: &Id, params: Option<&Json>) -> Answer {
-        let client = match session::introduce(self.caller.clone(), params) {
+        let client = match session::read_initialize(self.caller.clone(), params) {
             Ok(client) => client,
-            Err(fault) => return faulty(id, ProtocolVersion::NEWEST_WITH_SESSIONS, &fault),
+            Err(fault) => return error_answer(id, ProtocolVersion::NEWEST_WITH_SESSIONS, &fault),
         };
-        let session = Arc::new(SessionTable::single(client, self.edge.changes.counts()));
-        let feed = Feed::of_session(&self.edge.changes, &self.edge.directory, &session);
+        let session = Arc::new(SessionTable::unlisted(client, self.edge.changes.list_versions()));
+        let feed = ChangeStream::for_session(&self.edge.changes, &self.edge.gateway_info, &session);
         if let Some(before) = self.session.replace(Arc::clone(&session)) {
             before.end();
         }
-        let (registration, landing) = session.flights.enter(id.clone());
+        let (registration, landing) = session.in_flight.insert(id.clone());
         let out = self.out.clone();
         let stopping = self.edge.stopping.clone();
         // One for each handshake, and each ends the one before.
-        self.fly((registration, landing, None), async move {
-            tell(feed, None, &out, &stopping).await;
+        self.spawn_request((registration, landing, None), async move {
+            send_changes(feed, None, &out, &stopping).await;
             None
         });
-        session::welcome(&self.edge, id, &session)
+        session::initialize_answer(&self.edge, id, &session)
     }
 
-    fn work(
+    fn start_request(
         &self,
         id: &Id,
         version: ProtocolVersion,
         request: ClientRequest,
-        head: RequestHead,
-    ) -> Result<(), Early> {
+        head: RequestMeta,
+    ) -> Result<(), ImmediateAnswer> {
         let refuse = |refusal| Box::new(Answer::refusal(&refusal, Some(id)));
-        let unfinished = self.unfinished().map_err(refuse)?;
-        let permit = self.edge.admit(&Entrant::unasked(self.caller.clone())).map_err(refuse)?;
+        let unfinished = self.acquire_permit().map_err(refuse)?;
+        let permit =
+            self.edge.admit(&AuthenticatedPeer::without_credential(self.caller.clone())).map_err(refuse)?;
         let session = self.session.clone().filter(|_| version.has_sessions());
         let answered = Arc::new(AtomicBool::new(false));
-        let outlet = Some(Outlet::Channel(self.out.clone(), Arc::clone(&answered)));
+        let outlet = Some(MessageSender::Channel(self.out.clone(), Arc::clone(&answered)));
         let (port, dialogue) = match &session {
             None => {
-                let (port, dialogue) = stateless::port(&head, outlet);
+                let (port, dialogue) = stateless::client_port(&head, outlet);
                 (port, Some(dialogue))
             }
             Some(session) => {
-                let route = Route { progress_token: head.progress_token.clone(), outlet };
-                let way = Way::Session(route, Arc::clone(session));
+                let route = RoundOutput { progress_token: head.progress_token.clone(), sender: outlet };
+                let way = Delivery::Session(route, Arc::clone(session));
                 let capabilities = Arc::clone(&session.capabilities);
-                (Port { logs: Logs::Session, capabilities, way }, None)
+                (
+                    RequestClientPort {
+                        log_level_source: LogLevelSource::Session,
+                        capabilities,
+                        delivery: way,
+                    },
+                    None,
+                )
             }
         };
-        let ctx =
-            self.edge.context(Entrant::unasked(self.caller.clone()), version, head, None, Arc::new(port));
+        let ctx = self.edge.call_context(
+            AuthenticatedPeer::without_credential(self.caller.clone()),
+            version,
+            head,
+            None,
+            Arc::new(port),
+        );
         let (edge, id) = (Arc::clone(&self.edge), id.clone());
-        let (registration, landing) = self.flights.enter(id.clone());
-        let (answers, caller, of_answer) = (Arc::clone(&edge.answers), permit.caller(), id.clone());
-        let task = Task { edge, ctx, session, id, request, params: None, room: permit };
-        self.fly((registration, landing, unfinished), async move {
+        let (registration, landing) = self.in_flight.insert(id.clone());
+        let (answers, caller, of_answer) = (Arc::clone(&edge.answer_memory), permit.caller(), id.clone());
+        let task = RequestJob { edge, ctx, session, id, request, param_headers: None, slot: permit };
+        self.spawn_request((registration, landing, unfinished), async move {
             let answer = match dialogue {
-                Some(dialogue) => Box::pin(rounds::answer(task, dialogue)).await,
-                None => Box::pin(dispatch::answer(task)).await,
+                Some(dialogue) => Box::pin(rounds::run(task, dialogue)).await,
+                None => Box::pin(dispatch::run_to_answer(task)).await,
             };
             answered.store(true, Ordering::Release);
-            Some(answers.hold(caller, &of_answer, answer).message.into_bytes())
+            Some(answers.charge(caller, &of_answer, answer).message.into_bytes())
         });
         Ok(())
     }
 
-    fn listen(&self, id: &Id, filter: ListenFilter) -> Result<(), Early> {
+    fn start_listening(&self, id: &Id, filter: ListenFilter) -> Result<(), ImmediateAnswer> {
         let refuse = |refusal| Box::new(Answer::refusal(&refusal, Some(id)));
-        let unfinished = self.unfinished().map_err(refuse)?;
+        let unfinished = self.acquire_permit().map_err(refuse)?;
         let permit = self.edge.admit_stream(&self.caller, None).map_err(refuse)?;
-        let (registration, landing) = self.flights.enter(id.clone());
+        let (registration, landing) = self.in_flight.insert(id.clone());
         let (out, stopping, id) = (self.out.clone(), self.edge.stopping.clone(), id.clone());
-        let (edge, entrant) = (Arc::clone(&self.edge), Entrant::unasked(self.caller.clone()));
-        self.fly((registration, landing, unfinished), async move {
-            let listening = match Listening::begin(&edge, &entrant, &id, filter).await {
+        let (edge, entrant) =
+            (Arc::clone(&self.edge), AuthenticatedPeer::without_credential(self.caller.clone()));
+        self.spawn_request((registration, landing, unfinished), async move {
+            let listening = match ListenStream::open(&edge, &entrant, &id, filter).await {
                 Ok(listening) => listening,
-                Err(error) => return Some(listen::refused(&edge, &id, &error).message.into_bytes()),
+                Err(error) => return Some(listen::refusal_answer(&edge, &id, &error).message.into_bytes()),
             };
             let _ = out.send(listening.acknowledgment).await;
-            tell(listening.feed, Some(&id), &out, &stopping).await;
+            send_changes(listening.changes, Some(&id), &out, &stopping).await;
             drop(permit);
-            Some(listening.farewell)
+            Some(listening.end_message)
         });
         Ok(())
     }
 
     /// Works on a request on a task of its own; its answer is written unless the client took the request back.
-    fn fly(
+    fn spawn_request(
         &self,
-        (registration, landing, unfinished): (AbortRegistration, Landing, Option<OwnedSemaphorePermit>),
+        (registration, landing, unfinished): (AbortRegistration, InFlightGuard, Option<OwnedSemaphorePermit>),
         work: impl Future<Output = Option<Bytes>> + Send + 'static,
     ) {
-        let (out, kill) = (self.out.clone(), self.edge.kill.clone());
+        let (out, kill) = (self.out.clone(), self.edge.abort.clone());
         let work = Abortable::new(
             async move {
                 if let Some(message) = work.await {
@@ -348,7 +357,7 @@ impl Desk {
             },
             registration,
         );
-        self.edge.calls.spawn(async move {
+        self.edge.call_tracker.spawn(async move {
             tokio::select! {
                 _ = work => {}
                 () = kill.cancelled() => {}
@@ -358,29 +367,29 @@ impl Desk {
     }
 }
 
-fn read(
+fn read_or_answer(
     id: &Id,
     version: ProtocolVersion,
     name: &str,
     params: Option<&Json>,
-) -> Result<(ClientRequest, RequestHead), Early> {
-    read_request(version, name, params).map_err(|fault| Box::new(faulty(id, version, &fault)))
+) -> Result<(ClientRequest, RequestMeta), ImmediateAnswer> {
+    read_request(version, name, params).map_err(|fault| Box::new(error_answer(id, version, &fault)))
 }
 
-fn faulty(id: &Id, version: ProtocolVersion, fault: &RequestFault) -> Answer {
+fn error_answer(id: &Id, version: ProtocolVersion, fault: &RequestError) -> Answer {
     let (status, error) = fault.answer(version);
     Answer::error(status, Some(id), &error)
 }
 
 /// Tells the client of changes until `stopping`.
-async fn tell(
-    mut feed: Feed,
+async fn send_changes(
+    mut feed: ChangeStream,
     subscription: Option<&Id>,
     out: &mpsc::Sender<Bytes>,
     stopping: &CancellationToken,
 ) {
     loop {
-        for change in feed.take() {
+        for change in feed.take_changes() {
             let _ = out.send(notice::change(&change, subscription).into()).await;
         }
         tokio::select! {

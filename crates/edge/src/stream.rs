@@ -15,59 +15,64 @@ use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::server::notice;
 use vmcp_wire::sse;
 
-use crate::answer_room::SMALL_BYTES;
-use crate::body::{EdgeBody, Events};
-use crate::changes::Feed;
-use crate::edge::Edge;
+use crate::answer_room::UNCOUNTED_BYTES_MAX;
+use crate::body::{EventBytes, ResponseBody};
+use crate::changes::ChangeStream;
+use crate::edge::EdgeState;
 use crate::guard::Accepts;
 use crate::reply::{self, Answer};
 use crate::session::Session;
-use crate::spool::{Next, Position, Spool};
+use crate::spool::{EventBuffer, ReadPosition, ReadResult};
 
 /// A call on its way. `None` is a call that the client took back: nothing is answered.
-pub(crate) type Call = BoxFuture<'static, Option<Answer>>;
+pub(crate) type AnswerFuture = BoxFuture<'static, Option<Answer>>;
 
 /// Works on `call` and answers in the form that fits. Dropping this future drops the call.
 pub(crate) async fn respond(
-    edge: &Arc<Edge>,
-    mut call: Call,
-    spool: Arc<Spool>,
+    edge: &Arc<EdgeState>,
+    mut call: AnswerFuture,
+    spool: Arc<EventBuffer>,
     accepts: Accepts,
     session: Option<Arc<Session>>,
-) -> Response<EdgeBody> {
+) -> Response<ResponseBody> {
     let decided = if accepts.json {
         tokio::select! {
             biased;
             answer = &mut call => Some(answer),
-            () = first_word(&spool), if accepts.events => None,
+            () = wait_for_first_message(&spool), if accepts.events => None,
         }
     } else {
         None
     };
     match decided {
         // What was said before the answer, in the same breath, has to be sent before it.
-        Some(answer) if accepts.events && spool.has_news() => {
+        Some(answer) if accepts.events && spool.has_pending() => {
             let call = Box::pin(std::future::ready(answer));
-            reply::events(stream(edge, call, spool, session))
+            reply::event_stream_response(spawn_stream(edge, call, spool, session))
         }
-        Some(Some(answer)) => reply::json(answer),
+        Some(Some(answer)) => reply::json_response(answer),
         // Taken back: there is nothing to say, and nobody listens.
-        Some(None) => reply::status(StatusCode::ACCEPTED),
-        None => reply::events(stream(edge, call, spool, session)),
+        Some(None) => reply::empty_response(StatusCode::ACCEPTED),
+        None => reply::event_stream_response(spawn_stream(edge, call, spool, session)),
     }
 }
 
-async fn first_word(spool: &Spool) {
-    while !spool.has_news() {
-        spool.news().await;
+async fn wait_for_first_message(spool: &EventBuffer) {
+    while !spool.has_pending() {
+        spool.wait().await;
     }
 }
 
 /// Goes on with `call` on a task of its own, so that its stream may outlive the connection in the session era.
-fn stream(edge: &Arc<Edge>, call: Call, spool: Arc<Spool>, session: Option<Arc<Session>>) -> Events {
-    let kill = edge.kill.clone();
+fn spawn_stream(
+    edge: &Arc<EdgeState>,
+    call: AnswerFuture,
+    spool: Arc<EventBuffer>,
+    session: Option<Arc<Session>>,
+) -> EventBytes {
+    let kill = edge.abort.clone();
     let writer = Arc::clone(&spool);
-    let task = edge.calls.spawn(async move {
+    let task = edge.call_tracker.spawn(async move {
         let answer = tokio::select! {
             answer = call => answer,
             () = kill.cancelled() => None,
@@ -77,92 +82,92 @@ fn stream(edge: &Arc<Edge>, call: Call, spool: Arc<Spool>, session: Option<Arc<S
     let task = task.abort_handle();
     let hold = match session {
         Some(session) => {
-            session.keep(&spool, Some(task));
-            Hold::Session(session)
+            session.add_stream(&spool, Some(task));
+            OnDisconnect::DetachStream(session)
         }
-        None => Hold::Task(task),
+        None => OnDisconnect::AbortCall(task),
     };
-    Reader::new(edge, spool, 0, hold).into_events()
+    EventStream::new(edge, spool, 0, hold).into_events()
 }
 
 /// What a reader does when its connection ends.
-pub(crate) enum Hold {
+pub(crate) enum OnDisconnect {
     /// Nothing.
-    Nothing,
+    Ignore,
     /// Ends the call: the client that hung up took it back.
-    Task(AbortHandle),
+    AbortCall(AbortHandle),
     /// Leaves the stream to its session, where the client may come back to it.
-    Session(Arc<Session>),
+    DetachStream(Arc<Session>),
 }
 
 /// When a stream without an end of its own ends, and what is said last.
-struct Farewell {
+struct StreamEnd {
     stopping: CancellationToken,
-    until: Option<Instant>,
-    last: Option<Bytes>,
+    expires_at: Option<Instant>,
+    end_message: Option<Bytes>,
 }
 
-impl Farewell {
+impl StreamEnd {
     fn is_due(&self) -> bool {
-        self.until.is_some_and(|until| Instant::now() >= until)
+        self.expires_at.is_some_and(|until| Instant::now() >= until)
     }
 }
 
 /// Sends one stream's messages as events.
-pub(crate) struct Reader {
-    spool: Arc<Spool>,
-    position: Position,
+pub(crate) struct EventStream {
+    buffer: Arc<EventBuffer>,
+    position: ReadPosition,
     keep_alive: Duration,
-    feed: Option<(Feed, Option<Id>)>,
-    farewell: Option<Farewell>,
-    hold: Hold,
+    changes: Option<(ChangeStream, Option<Id>)>,
+    end: Option<StreamEnd>,
+    on_disconnect: OnDisconnect,
     /// Room that is given back when the stream ends.
-    held: Option<Box<dyn Any + Send>>,
-    finished: bool,
-    replaced: bool,
+    guard: Option<Box<dyn Any + Send>>,
+    is_finished: bool,
+    is_replaced: bool,
 }
 
-impl Reader {
+impl EventStream {
     /// A reader of `spool` from `place` on.
-    pub(crate) fn new(edge: &Edge, spool: Arc<Spool>, place: u64, hold: Hold) -> Self {
+    pub(crate) fn new(edge: &EdgeState, spool: Arc<EventBuffer>, place: u64, hold: OnDisconnect) -> Self {
         let position = spool.attach(place);
         Self {
-            spool,
+            buffer: spool,
             position,
             keep_alive: edge.policy.limits.keep_alive,
-            feed: None,
-            farewell: None,
-            hold,
-            held: None,
-            finished: false,
-            replaced: false,
+            changes: None,
+            end: None,
+            on_disconnect: hold,
+            guard: None,
+            is_finished: false,
+            is_replaced: false,
         }
     }
 
     /// Tells changes too, tagged with the subscription they belong to.
-    pub(crate) fn with_feed(mut self, feed: Feed, subscription: Option<Id>) -> Self {
-        self.feed = Some((feed, subscription));
+    pub(crate) fn with_changes(mut self, feed: ChangeStream, subscription: Option<Id>) -> Self {
+        self.changes = Some((feed, subscription));
         self
     }
 
     /// Ends the stream when `stopping` says so or when `until` comes, with a last message if there is one.
-    pub(crate) fn until(
+    pub(crate) fn ending_at(
         mut self,
         stopping: CancellationToken,
         until: Option<Instant>,
         last: Option<Bytes>,
     ) -> Self {
-        self.farewell = Some(Farewell { stopping, until, last });
+        self.end = Some(StreamEnd { stopping, expires_at: until, end_message: last });
         self
     }
 
     /// Gives `room` back when the stream ends.
-    pub(crate) fn holding(mut self, room: impl Send + 'static) -> Self {
-        self.held = Some(Box::new(room));
+    pub(crate) fn with_guard(mut self, room: impl Send + 'static) -> Self {
+        self.guard = Some(Box::new(room));
         self
     }
 
-    pub(crate) fn into_events(self) -> Events {
+    pub(crate) fn into_events(self) -> EventBytes {
         Box::pin(futures_util::stream::unfold(self, |mut reader| async move {
             let bytes = reader.next().await?;
             Some((bytes, reader))
@@ -172,25 +177,25 @@ impl Reader {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             // A stream that always has something to say never comes to wait.
-            if self.farewell.as_ref().is_some_and(Farewell::is_due) {
-                self.part();
+            if self.end.as_ref().is_some_and(StreamEnd::is_due) {
+                self.finish();
             }
-            match self.spool.read(&mut self.position) {
-                Next::Message(place, message) => return Some(self.event(place, message)),
-                Next::End => {
-                    self.finished = true;
+            match self.buffer.next(&mut self.position) {
+                ReadResult::Message(place, message) => return Some(self.event(place, message)),
+                ReadResult::End => {
+                    self.is_finished = true;
                     return None;
                 }
-                Next::TakenOver => {
-                    self.replaced = true;
+                ReadResult::TakenOver => {
+                    self.is_replaced = true;
                     return None;
                 }
-                Next::Nothing => {}
+                ReadResult::Nothing => {}
             }
-            if let Some((feed, subscription)) = &mut self.feed {
-                let changes = feed.take();
+            if let Some((feed, subscription)) = &mut self.changes {
+                let changes = feed.take_changes();
                 for change in &changes {
-                    self.spool.push(notice::change(change, subscription.as_ref()).into());
+                    self.buffer.push(notice::change(change, subscription.as_ref()).into());
                 }
                 if !changes.is_empty() {
                     continue;
@@ -205,26 +210,26 @@ impl Reader {
     /// Waits for something to do; true when nothing came up for so long that the stream needs a sign of life.
     async fn wait(&mut self) -> bool {
         let changed = async {
-            match &mut self.feed {
+            match &mut self.changes {
                 Some((feed, _)) => feed.changed().await,
                 None => std::future::pending().await,
             }
         };
         let over = async {
-            match &self.farewell {
-                Some(Farewell { stopping, until: Some(until), .. }) => tokio::select! {
+            match &self.end {
+                Some(StreamEnd { stopping, expires_at: Some(until), .. }) => tokio::select! {
                     () = stopping.cancelled() => {}
                     () = tokio::time::sleep_until(*until) => {}
                 },
-                Some(Farewell { stopping, until: None, .. }) => stopping.cancelled().await,
+                Some(StreamEnd { stopping, expires_at: None, .. }) => stopping.cancelled().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = self.spool.news() => false,
+            () = self.buffer.wait() => false,
             () = changed => false,
             () = over => {
-                self.part();
+                self.finish();
                 false
             }
             () = tokio::time::sleep(self.keep_alive) => true,
@@ -232,47 +237,49 @@ impl Reader {
     }
 
     /// Says what is said last.
-    fn part(&mut self) {
-        let last = self.farewell.take().and_then(|farewell| farewell.last);
-        self.spool.end(last);
+    fn finish(&mut self) {
+        let last = self.end.take().and_then(|farewell| farewell.end_message);
+        self.buffer.end(last);
     }
 
     fn event(&self, place: u64, message: Bytes) -> Bytes {
-        let bytes = match &self.hold {
+        let bytes = match &self.on_disconnect {
             // 2026-07-28 has no event identifiers.
-            Hold::Nothing | Hold::Task(_) => sse::event(&message, None),
-            Hold::Session(_) => sse::event(&message, Some(&format!("{}-{place}", self.spool.number))),
+            OnDisconnect::Ignore | OnDisconnect::AbortCall(_) => sse::write_event(&message, None),
+            OnDisconnect::DetachStream(_) => {
+                sse::write_event(&message, Some(&format!("{}-{place}", self.buffer.number)))
+            }
         };
-        if message.len() <= SMALL_BYTES {
+        if message.len() <= UNCOUNTED_BYTES_MAX {
             return bytes.into();
         }
         // The message holds the room of its answer, which is not free before the event has been sent.
-        Bytes::from_owner(Event { bytes, _message: message })
+        Bytes::from_owner(GuardedEvent { bytes, _message: message })
     }
 }
 
 /// An event and the message that it was made of.
-struct Event {
+struct GuardedEvent {
     bytes: Vec<u8>,
     _message: Bytes,
 }
 
-impl AsRef<[u8]> for Event {
+impl AsRef<[u8]> for GuardedEvent {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Reader {
+impl Drop for EventStream {
     fn drop(&mut self) {
-        if self.replaced {
+        if self.is_replaced {
             return;
         }
-        match &self.hold {
-            Hold::Nothing => {}
-            Hold::Task(task) => task.abort(),
-            Hold::Session(session) if self.finished => session.forget(&self.spool),
-            Hold::Session(session) => session.leave(&self.spool),
+        match &self.on_disconnect {
+            OnDisconnect::Ignore => {}
+            OnDisconnect::AbortCall(task) => task.abort(),
+            OnDisconnect::DetachStream(session) if self.is_finished => session.remove_stream(&self.buffer),
+            OnDisconnect::DetachStream(session) => session.detach_stream(&self.buffer),
         }
     }
 }

@@ -10,16 +10,16 @@ use crate::policy::PolicyError;
 
 /// A base address without user, password and fragment, its path without a slash at the end.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Address {
+pub(crate) struct EndpointAddress {
     scheme: Scheme,
     authority: Authority,
     path: String,
     query: Option<String>,
 }
 
-impl Address {
+impl EndpointAddress {
     /// Reads a base address. One that names the endpoint itself is taken as what its endpoint is below.
-    pub(crate) fn read(url: &str) -> Result<Self, PolicyError> {
+    pub(crate) fn parse(url: &str) -> Result<Self, PolicyError> {
         if url.contains('#') {
             return Err(PolicyError::UrlFragment);
         }
@@ -60,7 +60,7 @@ impl Address {
     }
 
     /// Host, port and path: what tells the service from others, without its parameters.
-    pub(crate) fn place(&self) -> String {
+    pub(crate) fn authority_and_path(&self) -> String {
         format!("{}{}", self.authority, self.path)
     }
 
@@ -92,9 +92,9 @@ impl Address {
 }
 
 /// Without the query: some services take credentials there.
-impl fmt::Debug for Address {
+impl fmt::Debug for EndpointAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme, self.place())
+        write!(f, "{}://{}", self.scheme, self.authority_and_path())
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     fn endpoints(url: &str) -> Vec<String> {
-        let address = Address::read(url).unwrap();
+        let address = EndpointAddress::parse(url).unwrap();
         let paths = address.openai_endpoints();
         paths.iter().map(|path| address.endpoint(path).unwrap().to_string()).collect()
     }
@@ -127,9 +127,12 @@ mod tests {
     #[test]
     fn tei_is_below_its_base() {
         for url in ["http://h:8080", "http://h:8080/", "http://h:8080/embed"] {
-            assert_eq!(Address::read(url).unwrap().endpoint("/info").unwrap(), "http://h:8080/info");
+            assert_eq!(EndpointAddress::parse(url).unwrap().endpoint("/info").unwrap(), "http://h:8080/info");
         }
-        assert_eq!(Address::read("http://h/tei").unwrap().endpoint("/embed").unwrap(), "http://h/tei/embed");
+        assert_eq!(
+            EndpointAddress::parse("http://h/tei").unwrap().endpoint("/embed").unwrap(),
+            "http://h/tei/embed"
+        );
     }
 
     #[test]
@@ -141,13 +144,13 @@ mod tests {
             ("http://10.0.0.1", false),
             ("http://localhost.example", false),
         ] {
-            assert_eq!(Address::read(url).unwrap().is_loopback(), is, "{url}");
+            assert_eq!(EndpointAddress::parse(url).unwrap().is_loopback(), is, "{url}");
         }
     }
 
     #[test]
     fn parameters_are_not_printed() {
-        let address = Address::read("https://h/v1?code=hush").unwrap();
-        assert_eq!(format!("{address:?} {}", address.place()), "https://h/v1 h/v1");
+        let address = EndpointAddress::parse("https://h/v1?code=hush").unwrap();
+        assert_eq!(format!("{address:?} {}", address.authority_and_path()), "https://h/v1 h/v1");
     }
 }

@@ -8,18 +8,18 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 /// What stands for a text without any: services refuse the empty one.
-const BLANK: &str = "-";
+const BLANK_PLACEHOLDER: &str = "-";
 
 /// A text as it goes out: never blank, and cut to `bytes_max` between characters.
-pub(crate) fn fit(text: &str, bytes_max: usize) -> Cow<'_, str> {
+pub(crate) fn prepare_text(text: &str, bytes_max: usize) -> Cow<'_, str> {
     if text.trim().is_empty() {
-        return Cow::Borrowed(BLANK);
+        return Cow::Borrowed(BLANK_PLACEHOLDER);
     }
     Cow::Borrowed(&text[..text.floor_char_boundary(bytes_max)])
 }
 
 /// Cuts the texts into batches of so many texts and bytes at most. A larger text goes alone.
-pub(crate) fn cut(texts: &[Cow<'_, str>], count_max: usize, bytes_max: usize) -> Vec<Range<usize>> {
+pub(crate) fn split_batches(texts: &[Cow<'_, str>], count_max: usize, bytes_max: usize) -> Vec<Range<usize>> {
     let mut batches = Vec::new();
     let (mut start, mut bytes) = (0, 0);
     for (at, text) in texts.iter().enumerate() {
@@ -38,46 +38,46 @@ pub(crate) fn cut(texts: &[Cow<'_, str>], count_max: usize, bytes_max: usize) ->
 
 /// How many texts go out at once.
 #[derive(Debug)]
-pub(crate) struct Size {
-    state: Mutex<State>,
+pub(crate) struct BatchSize {
+    state: Mutex<BatchSizeState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct BatchSizeState {
     /// So many go out.
-    now: usize,
+    current: usize,
     /// So many the service says it takes.
-    max: usize,
+    server_max: usize,
     /// So many were not too large, as far as is known.
     ceiling: usize,
 }
 
-impl Size {
+impl BatchSize {
     pub(crate) fn new(max: usize) -> Self {
-        Self { state: Mutex::new(State { now: max, max, ceiling: usize::MAX }) }
+        Self { state: Mutex::new(BatchSizeState { current: max, server_max: max, ceiling: usize::MAX }) }
     }
 
-    pub(crate) fn now(&self) -> usize {
-        self.state.lock().now
+    pub(crate) fn current(&self) -> usize {
+        self.state.lock().current
     }
 
     /// Takes the service's own word for the most. What was learned about its pace stays.
-    pub(crate) fn allow(&self, max: usize) {
+    pub(crate) fn set_server_max(&self, max: usize) {
         let mut state = self.state.lock();
-        let at_most = state.now == state.max;
-        state.now = if at_most { max.min(state.ceiling) } else { state.now.min(max) };
-        state.max = max;
+        let at_most = state.current == state.server_max;
+        state.current = if at_most { max.min(state.ceiling) } else { state.current.min(max) };
+        state.server_max = max;
     }
 
     /// So many took too long. True when there will be fewer next time.
     pub(crate) fn shrink(&self, count: usize) -> bool {
         let mut state = self.state.lock();
-        state.now = state.now.min((count / 2).max(1));
+        state.current = state.current.min((count / 2).max(1));
         count > 1
     }
 
     /// So many were too large, and always will be. True when there will be fewer next time.
-    pub(crate) fn bound(&self, count: usize) -> bool {
+    pub(crate) fn set_ceiling(&self, count: usize) -> bool {
         {
             let mut state = self.state.lock();
             state.ceiling = state.ceiling.min((count / 2).max(1));
@@ -86,10 +86,10 @@ impl Size {
     }
 
     /// So many took that long of the time they had. What comes back in a quarter of it leaves room for twice as many.
-    pub(crate) fn noted(&self, count: usize, took: Duration, wait: Duration) {
+    pub(crate) fn record_duration(&self, count: usize, took: Duration, wait: Duration) {
         let mut state = self.state.lock();
-        if count == state.now && took < wait / 4 {
-            state.now = (count * 2).min(state.max).min(state.ceiling);
+        if count == state.current && took < wait / 4 {
+            state.current = (count * 2).min(state.server_max).min(state.ceiling);
         }
     }
 }
@@ -105,49 +105,53 @@ mod tests {
     #[test]
     fn batches_keep_to_both_bounds_and_lose_nothing() {
         let five = texts(&["a", "bb", "ccc", "dddd", "e"]);
-        assert_eq!(cut(&five, 2, 100), [0..2, 2..4, 4..5]);
-        assert_eq!(cut(&five, 100, 3), [0..2, 2..3, 3..4, 4..5], "one larger than the bound goes alone");
-        assert_eq!(cut(&five, 100, 100).len(), 1);
-        assert_eq!(cut(&[], 2, 100), []);
+        assert_eq!(split_batches(&five, 2, 100), [0..2, 2..4, 4..5]);
+        assert_eq!(
+            split_batches(&five, 100, 3),
+            [0..2, 2..3, 3..4, 4..5],
+            "one larger than the bound goes alone"
+        );
+        assert_eq!(split_batches(&five, 100, 100).len(), 1);
+        assert_eq!(split_batches(&[], 2, 100), []);
     }
 
     #[test]
     fn texts_are_never_blank_and_cut_between_characters() {
-        assert_eq!(fit(" \n", 10), "-");
-        assert_eq!(fit("aé", 2), "a");
-        assert_eq!(fit("aé", 3), "aé");
+        assert_eq!(prepare_text(" \n", 10), "-");
+        assert_eq!(prepare_text("aé", 2), "a");
+        assert_eq!(prepare_text("aé", 3), "aé");
     }
 
     #[test]
     fn sizes_follow_the_pace() {
-        let size = Size::new(32);
+        let size = BatchSize::new(32);
         let second = Duration::from_secs(1);
-        assert!(size.shrink(32) && size.now() == 16);
-        size.noted(16, second, second * 2);
-        assert_eq!(size.now(), 16, "half of the time is too close");
-        size.noted(3, second, second * 30);
-        assert_eq!(size.now(), 16, "a smaller batch says nothing");
-        size.allow(64);
-        assert_eq!(size.now(), 16, "the service's word does not undo what was seen");
+        assert!(size.shrink(32) && size.current() == 16);
+        size.record_duration(16, second, second * 2);
+        assert_eq!(size.current(), 16, "half of the time is too close");
+        size.record_duration(3, second, second * 30);
+        assert_eq!(size.current(), 16, "a smaller batch says nothing");
+        size.set_server_max(64);
+        assert_eq!(size.current(), 16, "the service's word does not undo what was seen");
         for expected in [32, 64, 64] {
-            size.noted(size.now(), second, second * 30);
-            assert_eq!(size.now(), expected);
+            size.record_duration(size.current(), second, second * 30);
+            assert_eq!(size.current(), expected);
         }
-        size.allow(8);
-        assert_eq!(size.now(), 8);
-        assert!(!size.shrink(1) && size.now() == 1);
+        size.set_server_max(8);
+        assert_eq!(size.current(), 8);
+        assert!(!size.shrink(1) && size.current() == 1);
     }
 
     #[test]
     fn what_was_too_large_stays_so() {
-        let size = Size::new(32);
-        assert!(size.bound(32) && size.now() == 16);
-        size.noted(16, Duration::ZERO, Duration::from_secs(30));
-        size.allow(32);
-        size.allow(64);
-        assert_eq!(size.now(), 16);
-        assert!(!size.bound(1) && size.now() == 1);
-        size.noted(1, Duration::ZERO, Duration::from_secs(30));
-        assert_eq!(size.now(), 1);
+        let size = BatchSize::new(32);
+        assert!(size.set_ceiling(32) && size.current() == 16);
+        size.record_duration(16, Duration::ZERO, Duration::from_secs(30));
+        size.set_server_max(32);
+        size.set_server_max(64);
+        assert_eq!(size.current(), 16);
+        assert!(!size.set_ceiling(1) && size.current() == 1);
+        size.record_duration(1, Duration::ZERO, Duration::from_secs(30));
+        assert_eq!(size.current(), 1);
     }
 }

@@ -14,37 +14,37 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 
-use crate::failure::{Failure, Kind, chain};
+use crate::failure::{FailureKind, ServiceFailure, error_chain};
 use crate::policy::ServicePolicy;
 use crate::tls;
 
 /// A service that does not take a connection within this time is away.
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most idle connections kept.
 const IDLE_MAX: usize = 16;
 /// How long they are kept: below the 5 seconds after which common servers hang up, and the minute of proxies.
-const IDLE_WAIT_PLAIN: Duration = Duration::from_secs(4);
-const IDLE_WAIT_TLS: Duration = Duration::from_secs(50);
+const IDLE_TIMEOUT_PLAIN: Duration = Duration::from_secs(4);
+const IDLE_TIMEOUT_TLS: Duration = Duration::from_secs(50);
 /// How much of an error's body is read to find the word for it.
 const ERROR_BYTES_MAX: usize = 16 << 10;
 /// The longest such word.
-const WORD_BYTES_MAX: usize = 48;
+const ERROR_CODE_BYTES_MAX: usize = 48;
 /// The most that is set aside for a body because of its announced length.
 const RESERVED_MAX: usize = 1 << 20;
 
 /// What is asked of a service.
 #[derive(Clone, Debug)]
-pub(crate) struct Ask {
+pub(crate) struct ServiceCall {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) body: Bytes,
     /// The largest answer taken.
-    pub(crate) answer_bytes_max: usize,
+    pub(crate) response_bytes_max: usize,
 }
 
-impl Ask {
+impl ServiceCall {
     /// The request's method and path, for the log. A query may hold credentials.
-    pub(crate) fn name(&self) -> String {
+    pub(crate) fn log_name(&self) -> String {
         format!("{} {}", self.method, self.uri.path())
     }
 }
@@ -64,7 +64,7 @@ impl Client {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(60)));
-        tcp.set_connect_timeout(Some(CONNECT_WAIT));
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls::config(secure)?)
             .https_or_http()
@@ -74,7 +74,7 @@ impl Client {
         let pool = Pool::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(if secure { IDLE_WAIT_TLS } else { IDLE_WAIT_PLAIN })
+            .pool_idle_timeout(if secure { IDLE_TIMEOUT_TLS } else { IDLE_TIMEOUT_PLAIN })
             .pool_max_idle_per_host(IDLE_MAX)
             .http2_adaptive_window(true)
             .build(connector);
@@ -94,7 +94,7 @@ impl Client {
     }
 
     /// Sends, and reads the whole answer. Redirects are not followed: they would take the key elsewhere.
-    pub(crate) async fn once(&self, ask: &Ask) -> Result<Bytes, Failure> {
+    pub(crate) async fn send_once(&self, ask: &ServiceCall) -> Result<Bytes, ServiceFailure> {
         let mut request = http::Request::new(Full::new(ask.body.clone()));
         *request.method_mut() = ask.method.clone();
         *request.uri_mut() = ask.uri.clone();
@@ -103,35 +103,39 @@ impl Client {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         let broken = |error: &(dyn std::error::Error + 'static)| {
-            Failure::new(Kind::Connection, format!("{}: {}: {}", self.host, ask.name(), chain(error)))
+            ServiceFailure::new(
+                FailureKind::Connection,
+                format!("{}: {}: {}", self.host, ask.log_name(), error_chain(error)),
+            )
         };
         let response = self.pool.request(request).await.map_err(|error| broken(&error))?;
         if response.status() != StatusCode::OK {
-            return Err(self.refusal(ask, response).await);
+            return Err(self.failure_of_response(ask, response).await);
         }
-        let whole = read(response.into_body(), ask.answer_bytes_max).await.map_err(|error| broken(&error))?;
+        let whole =
+            read_body(response.into_body(), ask.response_bytes_max).await.map_err(|error| broken(&error))?;
         whole.ok_or_else(|| {
-            let text = format!("{}: the answer to {} is larger than allowed", self.host, ask.name());
-            Failure::new(Kind::Malformed, text)
+            let text = format!("{}: the answer to {} is larger than allowed", self.host, ask.log_name());
+            ServiceFailure::new(FailureKind::Malformed, text)
         })
     }
 
-    async fn refusal(&self, ask: &Ask, response: Response<Incoming>) -> Failure {
+    async fn failure_of_response(&self, ask: &ServiceCall, response: Response<Incoming>) -> ServiceFailure {
         let status = response.status();
-        let pause = pause(response.headers());
-        let mut text = format!("{} answered {status} to {}", self.host, ask.name());
+        let pause = parse_retry_after(response.headers());
+        let mut text = format!("{} answered {status} to {}", self.host, ask.log_name());
         if status.is_redirection() {
             text.push_str(", and redirects are not followed: write the final address");
-        } else if let Ok(Some(body)) = read(response.into_body(), ERROR_BYTES_MAX).await
-            && let Some(word) = word(&body).filter(|word| !self.is_sent(word))
+        } else if let Ok(Some(body)) = read_body(response.into_body(), ERROR_BYTES_MAX).await
+            && let Some(word) = parse_error_code(&body).filter(|word| !self.is_echoed_secret(word))
         {
             text.push_str(&format!(" ({word})"));
         }
-        Failure { pause, ..Failure::new(Kind::Status(status), text) }
+        ServiceFailure { retry_after: pause, ..ServiceFailure::new(FailureKind::Status(status), text) }
     }
 
     /// True when the word is part of what we sent, or the other way round: some services repeat keys.
-    fn is_sent(&self, word: &str) -> bool {
+    fn is_echoed_secret(&self, word: &str) -> bool {
         let secrets = self.headers.values().filter(|value| value.is_sensitive());
         let mut texts = secrets.map(|value| String::from_utf8_lossy(value.as_bytes()));
         texts.any(|text| {
@@ -142,7 +146,7 @@ impl Client {
 }
 
 /// Reads a whole body; `None` when it is larger than that.
-async fn read(mut body: Incoming, bytes_max: usize) -> Result<Option<Bytes>, hyper::Error> {
+async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Option<Bytes>, hyper::Error> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > bytes_max {
         return Ok(None);
@@ -161,14 +165,14 @@ async fn read(mut body: Incoming, bytes_max: usize) -> Result<Option<Bytes>, hyp
 }
 
 /// How long the service asks to be left alone, if it says so in time units. A date would need a clock to compare.
-fn pause(headers: &HeaderMap) -> Option<Duration> {
+fn parse_retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
     let exact = number("retry-after-ms").map(|millis| Duration::from_millis(millis.into()));
     exact.or_else(|| number(RETRY_AFTER.as_str()).map(|seconds| Duration::from_secs(seconds.into())))
 }
 
 /// The service's own word for an error, as OpenAI and TEI spell it. Its sentences may repeat what was sent.
-fn word(body: &[u8]) -> Option<String> {
+fn parse_error_code(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Body {
         error: Option<serde_json::Value>,
@@ -178,7 +182,7 @@ fn word(body: &[u8]) -> Option<String> {
     let inner = |name: &str| Some(body.error.as_ref()?.get(name)?.as_str()?.to_owned());
     let word = body.error_type.clone().or_else(|| inner("code")).or_else(|| inner("type"))?;
     let plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
-    (plain && (1..=WORD_BYTES_MAX).contains(&word.len())).then_some(word)
+    (plain && (1..=ERROR_CODE_BYTES_MAX).contains(&word.len())).then_some(word)
 }
 
 #[cfg(test)]
@@ -191,7 +195,7 @@ mod tests {
             let pairs = of
                 .iter()
                 .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
-            pause(&pairs.collect())
+            parse_retry_after(&pairs.collect())
         };
         assert_eq!(read(&[("retry-after", "3")]), Some(Duration::from_secs(3)));
         assert_eq!(
@@ -205,7 +209,7 @@ mod tests {
 
     #[test]
     fn only_plain_words_are_taken_from_errors() {
-        let read = |body: &str| word(body.as_bytes());
+        let read = |body: &str| parse_error_code(body.as_bytes());
         assert_eq!(
             read(r#"{"error":{"code":"invalid_api_key","type":"x"}}"#).as_deref(),
             Some("invalid_api_key")

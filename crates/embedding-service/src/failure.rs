@@ -9,9 +9,9 @@ use vmcp_optimizer::EmbedError;
 
 /// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FailureKind {
     /// No answer in time.
-    Late,
+    TimedOut,
     /// No connection, or one that broke.
     Connection,
     /// An answer that is not 200.
@@ -24,30 +24,33 @@ pub(crate) enum Kind {
 
 /// A failure.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure {
-    pub(crate) kind: Kind,
+pub(crate) struct ServiceFailure {
+    pub(crate) kind: FailureKind,
     pub(crate) text: String,
     /// How long the service asks to be left alone.
-    pub(crate) pause: Option<Duration>,
+    pub(crate) retry_after: Option<Duration>,
     /// The same texts go out in smaller batches next time.
-    pub(crate) smaller: bool,
+    pub(crate) retry_smaller: bool,
 }
 
-impl Failure {
-    pub(crate) fn new(kind: Kind, text: String) -> Self {
-        Self { kind, text, pause: None, smaller: false }
+impl ServiceFailure {
+    pub(crate) fn new(kind: FailureKind, text: String) -> Self {
+        Self { kind, text, retry_after: None, retry_smaller: false }
     }
 
     fn status(&self) -> Option<StatusCode> {
         match self.kind {
-            Kind::Status(status) => Some(status),
-            Kind::Late | Kind::Connection | Kind::Malformed | Kind::ModelChanged => None,
+            FailureKind::Status(status) => Some(status),
+            FailureKind::TimedOut
+            | FailureKind::Connection
+            | FailureKind::Malformed
+            | FailureKind::ModelChanged => None,
         }
     }
 
     /// True when the same request may well succeed a moment later.
-    pub(crate) fn is_passing(&self) -> bool {
-        self.kind == Kind::Connection
+    pub(crate) fn is_transient(&self) -> bool {
+        self.kind == FailureKind::Connection
             || self.status().is_some_and(|status| matches!(status.as_u16(), 429 | 503))
     }
 
@@ -69,22 +72,26 @@ impl Failure {
     /// What the caller is told.
     pub(crate) fn into_error(self) -> EmbedError {
         let away = match self.kind {
-            Kind::Late | Kind::Connection | Kind::ModelChanged => true,
-            Kind::Malformed => false,
+            FailureKind::TimedOut | FailureKind::Connection | FailureKind::ModelChanged => true,
+            FailureKind::Malformed => false,
             // 424 is TEI's word for an inference that failed.
-            Kind::Status(status) => match status.as_u16() {
+            FailureKind::Status(status) => match status.as_u16() {
                 408 | 424 | 425 | 429 => true,
                 501 | 505 => false,
                 500..=599 => true,
                 _other => false,
             },
         };
-        if away || self.smaller { EmbedError::Unavailable(self.text) } else { EmbedError::Refused(self.text) }
+        if away || self.retry_smaller {
+            EmbedError::Unavailable(self.text)
+        } else {
+            EmbedError::Refused(self.text)
+        }
     }
 }
 
 /// An error with its sources in one line: HTTP libraries put the telling part last.
-pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn error_chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

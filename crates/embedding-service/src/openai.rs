@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::tei::place;
+use crate::tei::error_location;
 
 /// OpenAI takes 2048. Fewer keep the answer within its bound, for models of many dimensions, and within the
 /// time-out of a model that runs on a processor.
-pub(crate) const BATCH: usize = 256;
+pub(crate) const BATCH_SIZE: usize = 256;
 /// OpenAI takes 8192 tokens of a text, and refuses the batch if one has more. A token is a byte at least.
 pub(crate) const TEXT_BYTES_MAX: usize = 8192;
 /// OpenAI takes 300 000 tokens at once.
@@ -18,14 +18,14 @@ const MODEL_CHARS_MAX: usize = 512;
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Answer {
+pub(crate) struct EmbeddingsResponse {
     /// The model that the service names.
     pub(crate) model: Option<String>,
     pub(crate) vectors: Vec<Vec<f32>>,
 }
 
 /// Writes the body of a request.
-pub(crate) fn write(model: &str, texts: &[Cow<'_, str>]) -> Result<Bytes, serde_json::Error> {
+pub(crate) fn write_request(model: &str, texts: &[Cow<'_, str>]) -> Result<Bytes, serde_json::Error> {
     #[derive(Serialize)]
     struct Body<'a> {
         model: &'a str,
@@ -36,7 +36,7 @@ pub(crate) fn write(model: &str, texts: &[Cow<'_, str>]) -> Result<Bytes, serde_
 }
 
 /// Reads the answer for `count` texts and puts it in their order. The error says what is off.
-pub(crate) fn read(body: &[u8], count: usize) -> Result<Answer, String> {
+pub(crate) fn parse_response(body: &[u8], count: usize) -> Result<EmbeddingsResponse, String> {
     #[derive(Deserialize)]
     struct Body {
         model: Option<String>,
@@ -48,7 +48,7 @@ pub(crate) fn read(body: &[u8], count: usize) -> Result<Answer, String> {
         embedding: Vec<f32>,
     }
     let Body { model, data } = serde_json::from_slice(body)
-        .map_err(|error| format!("not a list of embeddings: {}", place(&error)))?;
+        .map_err(|error| format!("not a list of embeddings: {}", error_location(&error)))?;
     if data.len() != count {
         return Err(format!("{} vectors for {count} texts", data.len()));
     }
@@ -64,7 +64,7 @@ pub(crate) fn read(body: &[u8], count: usize) -> Result<Answer, String> {
         *vector = embedding;
     }
     let model = model.map(|model| model.chars().filter(|c| !c.is_control()).take(MODEL_CHARS_MAX).collect());
-    Ok(Answer { model, vectors })
+    Ok(EmbeddingsResponse { model, vectors })
 }
 
 #[cfg(test)]
@@ -75,8 +75,11 @@ mod tests {
     fn vectors_are_put_in_the_order_of_the_texts() {
         let body = br#"{"object":"list","model":"m","data":[
             {"object":"embedding","index":1,"embedding":[2]},{"index":0,"embedding":[1]}]}"#;
-        let answer = read(body, 2).unwrap();
-        assert_eq!(answer, Answer { model: Some("m".to_owned()), vectors: vec![vec![1.0], vec![2.0]] });
+        let answer = parse_response(body, 2).unwrap();
+        assert_eq!(
+            answer,
+            EmbeddingsResponse { model: Some("m".to_owned()), vectors: vec![vec![1.0], vec![2.0]] }
+        );
     }
 
     #[test]
@@ -90,7 +93,7 @@ mod tests {
             (r#"{"data":[{"embedding":[1]}]}"#, 1),
             (r#"{"error":{}}"#, 1),
         ] {
-            assert!(read(body.as_bytes(), count).is_err(), "{body}");
+            assert!(parse_response(body.as_bytes(), count).is_err(), "{body}");
         }
     }
 }

@@ -9,7 +9,7 @@ use http::Uri;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub use vmcp_domain::Secret;
 
-use crate::address::Address;
+use crate::address::EndpointAddress;
 
 /// How long one request may take, its retry included: the reference's default.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,7 +23,7 @@ const MODEL_CHARS_MAX: usize = 256;
 const KEY_CHARS_MAX: usize = 8192;
 
 /// Headers that are made here, or belong to one hop.
-const OWN_HEADERS: [HeaderName; 11] = [
+const RESERVED_HEADERS: [HeaderName; 11] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::CONNECTION,
@@ -107,13 +107,13 @@ pub enum Provider {
 
 /// A provider with the addresses of its endpoints.
 #[derive(Clone)]
-pub(crate) enum Speaks {
+pub(crate) enum Endpoints {
     Tei { info: Uri, embed: Uri },
     OpenAi { model: String, routes: Vec<Uri> },
 }
 
 /// Without the addresses: their queries may hold credentials.
-impl fmt::Debug for Speaks {
+impl fmt::Debug for Endpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tei { .. } => f.write_str("tei"),
@@ -125,8 +125,8 @@ impl fmt::Debug for Speaks {
 /// Everything that is known about one service.
 #[derive(Clone, Debug)]
 pub struct ServicePolicy {
-    pub(crate) address: Address,
-    pub(crate) speaks: Speaks,
+    pub(crate) address: EndpointAddress,
+    pub(crate) endpoints: Endpoints,
     pub(crate) timeout: Duration,
     pub(crate) query_timeout: Duration,
     /// Sent with every request; all values are marked as sensitive.
@@ -142,20 +142,20 @@ impl ServicePolicy {
     /// # Errors
     /// When the address or the model is impossible.
     pub fn new(url: &str, provider: Provider) -> Result<Self, PolicyError> {
-        let address = Address::read(url)?;
+        let address = EndpointAddress::parse(url)?;
         let endpoint = |path: &str| address.endpoint(path).ok_or(PolicyError::Url);
         let speaks = match provider {
             Provider::Tei if address.has_query() => return Err(PolicyError::UrlQuery),
-            Provider::Tei => Speaks::Tei { info: endpoint("/info")?, embed: endpoint("/embed")? },
-            Provider::OpenAi { model } if !is_name(&model) => return Err(PolicyError::Model),
+            Provider::Tei => Endpoints::Tei { info: endpoint("/info")?, embed: endpoint("/embed")? },
+            Provider::OpenAi { model } if !is_valid_model_name(&model) => return Err(PolicyError::Model),
             Provider::OpenAi { model } => {
                 let routes = address.openai_endpoints().into_iter().map(endpoint);
-                Speaks::OpenAi { model, routes: routes.collect::<Result<_, _>>()? }
+                Endpoints::OpenAi { model, routes: routes.collect::<Result<_, _>>()? }
             }
         };
         Ok(Self {
             address,
-            speaks,
+            endpoints: speaks,
             timeout: TIMEOUT,
             query_timeout: QUERY_TIMEOUT,
             headers: HeaderMap::new(),
@@ -168,7 +168,7 @@ impl ServicePolicy {
     /// # Errors
     /// When it is zero or more than ten minutes.
     pub fn with_timeout(self, timeout: Duration) -> Result<Self, PolicyError> {
-        is_wait(timeout).then_some(Self { timeout, ..self }).ok_or(PolicyError::Timeout)
+        is_valid_timeout(timeout).then_some(Self { timeout, ..self }).ok_or(PolicyError::Timeout)
     }
 
     /// Gives the vector of a query this long, all requests for it included, instead of 2 seconds. The time-out of a
@@ -177,7 +177,9 @@ impl ServicePolicy {
     /// # Errors
     /// When it is zero or more than ten minutes.
     pub fn with_query_timeout(self, query_timeout: Duration) -> Result<Self, PolicyError> {
-        is_wait(query_timeout).then_some(Self { query_timeout, ..self }).ok_or(PolicyError::QueryTimeout)
+        is_valid_timeout(query_timeout)
+            .then_some(Self { query_timeout, ..self })
+            .ok_or(PolicyError::QueryTimeout)
     }
 
     /// Sends these headers with every request, in place of any given before.
@@ -192,14 +194,17 @@ impl ServicePolicy {
         for (name, value) in headers {
             let value = value.expose();
             let name = HeaderName::try_from(name).map_err(|_| PolicyError::HeaderName)?;
-            if OWN_HEADERS.contains(&name) || name == header::AUTHORIZATION || name == header::CONTENT_TYPE {
+            if RESERVED_HEADERS.contains(&name)
+                || name == header::AUTHORIZATION
+                || name == header::CONTENT_TYPE
+            {
                 return Err(PolicyError::HeaderOwn(name));
             }
             let chars = value.chars().count();
             if chars == 0 || chars > HEADER_CHARS_MAX || value.contains(char::is_control) {
                 return Err(PolicyError::HeaderValue(name));
             }
-            let value = sensitive(value).ok_or_else(|| PolicyError::HeaderValue(name.clone()))?;
+            let value = sensitive_value(value).ok_or_else(|| PolicyError::HeaderValue(name.clone()))?;
             if taken.insert(&name, value).is_some() {
                 return Err(PolicyError::HeaderTwice(name));
             }
@@ -225,49 +230,49 @@ impl ServicePolicy {
         if key.is_empty() || key.len() > KEY_CHARS_MAX || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(PolicyError::ApiKey);
         }
-        let authorization = sensitive(&format!("Bearer {key}")).ok_or(PolicyError::ApiKey)?;
+        let authorization = sensitive_value(&format!("Bearer {key}")).ok_or(PolicyError::ApiKey)?;
         Ok(Self { authorization: Some(authorization), ..self })
     }
 
     /// True when an API key or header goes to another machine without TLS: worth a warning.
     #[must_use]
-    pub fn shows_secrets(&self) -> bool {
+    pub fn exposes_secrets(&self) -> bool {
         let secret = self.authorization.is_some() || !self.headers.is_empty();
         secret && !self.address.is_https() && !self.address.is_loopback()
     }
 
     fn is_tei(&self) -> bool {
-        matches!(self.speaks, Speaks::Tei { .. })
+        matches!(self.endpoints, Endpoints::Tei { .. })
     }
 
     /// The service as an operator may see it: what it speaks, and where it is.
     #[must_use]
-    pub fn shown(&self) -> String {
-        let speaks = match &self.speaks {
-            Speaks::Tei { .. } => "tei".to_owned(),
-            Speaks::OpenAi { model, .. } => format!("openai {model}"),
+    pub fn describe(&self) -> String {
+        let speaks = match &self.endpoints {
+            Endpoints::Tei { .. } => "tei".to_owned(),
+            Endpoints::OpenAi { model, .. } => format!("openai {model}"),
         };
         format!("{speaks} at {}", self.address.authority())
     }
 
     /// How long the vector of a query may take.
-    pub(crate) fn query_wait(&self) -> Duration {
+    pub(crate) fn effective_query_timeout(&self) -> Duration {
         self.query_timeout.min(self.timeout)
     }
 }
 
-fn sensitive(text: &str) -> Option<HeaderValue> {
+fn sensitive_value(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_bytes(text.as_bytes()).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-fn is_name(model: &str) -> bool {
+fn is_valid_model_name(model: &str) -> bool {
     let chars = model.chars().count();
     !model.trim().is_empty() && chars <= MODEL_CHARS_MAX && !model.contains(char::is_control)
 }
 
-fn is_wait(duration: Duration) -> bool {
+fn is_valid_timeout(duration: Duration) -> bool {
     !duration.is_zero() && duration <= TIMEOUT_MAX
 }
 

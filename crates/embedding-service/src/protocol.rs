@@ -8,70 +8,85 @@ use bytes::Bytes;
 use http::{Method, Uri};
 use parking_lot::Mutex;
 
-use crate::batch::Size;
-use crate::client::{Ask, Client};
-use crate::exchange::ask;
-use crate::failure::{Failure, Kind};
-use crate::policy::{ServicePolicy, Speaks};
-use crate::tei::Info;
-use crate::vectors::{self, Checked, DIMENSION_MAX};
+use crate::batch::BatchSize;
+use crate::client::{Client, ServiceCall};
+use crate::exchange::send_with_retry;
+use crate::failure::{FailureKind, ServiceFailure};
+use crate::policy::{Endpoints, ServicePolicy};
+use crate::tei::ServerInfo;
+use crate::vectors::{self, CheckedVectors, DIMENSION_MAX};
 use crate::{openai, tei};
 
 /// The largest answer taken, whatever was asked.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// What an answer holds besides numbers, and the largest `GET /info`.
-const FRAME_BYTES_MAX: usize = 64 << 10;
+const OVERHEAD_BYTES_MAX: usize = 64 << 10;
 /// The largest answer that is read in between: a millisecond's work.
-const READ_BYTES_MAX: usize = 128 << 10;
+const INLINE_PARSE_BYTES_MAX: usize = 128 << 10;
 /// The longest spelling of one number, with its comma.
 const NUMBER_BYTES_MAX: usize = 24;
 
 /// The vectors of one batch.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub(crate) struct BatchEmbeddings {
     /// The model that the service names with them, if it does.
     pub(crate) model: Option<String>,
-    pub(crate) checked: Checked,
+    pub(crate) checked: CheckedVectors,
 }
 
 /// One service, spoken to in its protocol.
 pub(crate) struct Protocol {
     client: Client,
-    speech: Speech,
-    pub(crate) size: Size,
+    state: ProtocolState,
+    pub(crate) batch_size: BatchSize,
 }
 
-enum Speech {
+enum ProtocolState {
     Tei {
         info: Uri,
         embed: Uri,
         /// Names a server that has no `/info`.
-        place: String,
+        server_name: String,
         /// What the server last said about itself.
-        known: Mutex<Option<Info>>,
+        server_info: Mutex<Option<ServerInfo>>,
     },
     OpenAi {
         model: String,
         routes: Vec<Uri>,
         /// Which of the routes is the one, once it has answered.
-        route: OnceLock<usize>,
+        working_route: OnceLock<usize>,
     },
 }
 
 impl Protocol {
     pub(crate) fn new(policy: &ServicePolicy) -> Result<Self, rustls::Error> {
-        let (speech, batch) = match &policy.speaks {
-            Speaks::Tei { info, embed } => {
-                let place = policy.address.place();
+        let (speech, batch) = match &policy.endpoints {
+            Endpoints::Tei { info, embed } => {
+                let place = policy.address.authority_and_path();
                 let known = Mutex::new(None);
-                (Speech::Tei { info: info.clone(), embed: embed.clone(), place, known }, tei::BATCH)
+                (
+                    ProtocolState::Tei {
+                        info: info.clone(),
+                        embed: embed.clone(),
+                        server_name: place,
+                        server_info: known,
+                    },
+                    tei::BATCH_SIZE,
+                )
             }
-            Speaks::OpenAi { model, routes } => {
+            Endpoints::OpenAi { model, routes } => {
                 let route = OnceLock::new();
-                (Speech::OpenAi { model: model.clone(), routes: routes.clone(), route }, openai::BATCH)
+                (
+                    ProtocolState::OpenAi {
+                        model: model.clone(),
+                        routes: routes.clone(),
+                        working_route: route,
+                    },
+                    openai::BATCH_SIZE,
+                )
             }
         };
-        Ok(Self { client: Client::new(policy)?, speech, size: Size::new(batch) })
+        Ok(Self { client: Client::new(policy)?, state: speech, batch_size: BatchSize::new(batch) })
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -79,116 +94,130 @@ impl Protocol {
     }
 
     /// The largest text, and the most bytes of text in a batch.
-    pub(crate) fn bytes_max(&self) -> (usize, usize) {
-        match self.speech {
+    pub(crate) fn text_byte_limits(&self) -> (usize, usize) {
+        match self.state {
             // The server cuts texts where its model ends.
-            Speech::Tei { .. } => (tei::BATCH_BYTES_MAX, tei::BATCH_BYTES_MAX),
-            Speech::OpenAi { .. } => (openai::TEXT_BYTES_MAX, openai::BATCH_BYTES_MAX),
+            ProtocolState::Tei { .. } => (tei::BATCH_BYTES_MAX, tei::BATCH_BYTES_MAX),
+            ProtocolState::OpenAi { .. } => (openai::TEXT_BYTES_MAX, openai::BATCH_BYTES_MAX),
         }
     }
 
     /// What the server last said about itself.
-    pub(crate) fn known(&self) -> Option<Info> {
-        match &self.speech {
-            Speech::Tei { known, .. } => known.lock().clone(),
-            Speech::OpenAi { .. } => None,
+    pub(crate) fn server_info(&self) -> Option<ServerInfo> {
+        match &self.state {
+            ProtocolState::Tei { server_info: known, .. } => known.lock().clone(),
+            ProtocolState::OpenAi { .. } => None,
         }
     }
 
     /// What the server says about itself; `None` when its protocol has no word for that, or it does not know it.
-    pub(crate) async fn identify(&self, wait: Duration) -> Result<Option<Info>, Failure> {
-        let Speech::Tei { info: uri, known, .. } = &self.speech else {
+    pub(crate) async fn identify(&self, wait: Duration) -> Result<Option<ServerInfo>, ServiceFailure> {
+        let ProtocolState::Tei { info: uri, server_info: known, .. } = &self.state else {
             return Ok(None);
         };
         let (method, body) = (Method::GET, Bytes::new());
-        let request = Ask { method, uri: uri.clone(), body, answer_bytes_max: FRAME_BYTES_MAX };
-        let info = match ask(&self.client, &request, wait).await {
-            Ok(body) => Some(tei::read_info(&body).map_err(|why| self.malformed(&why))?),
+        let request = ServiceCall { method, uri: uri.clone(), body, response_bytes_max: OVERHEAD_BYTES_MAX };
+        let info = match send_with_retry(&self.client, &request, wait).await {
+            Ok(body) => Some(tei::parse_info(&body).map_err(|why| self.malformed_response(&why))?),
             Err(failure) if failure.is_missing() => None,
             Err(failure) => return Err(failure),
         };
         if let Some(info) = &info {
-            self.size.allow(info.batch);
+            self.batch_size.set_server_max(info.batch_size_max);
         }
         known.lock().clone_from(&info);
         Ok(info)
     }
 
     /// Names the model, and what else the vectors depend on.
-    pub(crate) fn name(&self, info: Option<&Info>, dimension: usize) -> Arc<str> {
-        match (&self.speech, info) {
-            (Speech::Tei { .. }, Some(info)) => Arc::clone(&info.model),
-            (Speech::Tei { place, .. }, None) => format!("tei:{place}:{dimension}").into(),
-            (Speech::OpenAi { model, .. }, _) => format!("openai:{model}:{dimension}").into(),
+    pub(crate) fn model_identity(&self, info: Option<&ServerInfo>, dimension: usize) -> Arc<str> {
+        match (&self.state, info) {
+            (ProtocolState::Tei { .. }, Some(info)) => Arc::clone(&info.model),
+            (ProtocolState::Tei { server_name: place, .. }, None) => {
+                format!("tei:{place}:{dimension}").into()
+            }
+            (ProtocolState::OpenAi { model, .. }, _) => format!("openai:{model}:{dimension}").into(),
         }
     }
 
     /// The vectors of one batch.
-    pub(crate) async fn embed(&self, texts: &[Cow<'_, str>], wait: Duration) -> Result<Part, Failure> {
-        let written = match &self.speech {
-            Speech::Tei { .. } => tei::write(texts),
-            Speech::OpenAi { model, .. } => openai::write(model, texts),
+    pub(crate) async fn embed(
+        &self,
+        texts: &[Cow<'_, str>],
+        wait: Duration,
+    ) -> Result<BatchEmbeddings, ServiceFailure> {
+        let written = match &self.state {
+            ProtocolState::Tei { .. } => tei::write_request(texts),
+            ProtocolState::OpenAi { model, .. } => openai::write_request(model, texts),
         };
-        let body = written.map_err(|error| self.malformed(&error.to_string()))?;
+        let body = written.map_err(|error| self.malformed_response(&error.to_string()))?;
         let (answer, route) = self.post(body, texts.len(), wait).await?;
-        let large = answer.len() > READ_BYTES_MAX;
-        let (is_tei, count) = (matches!(self.speech, Speech::Tei { .. }), texts.len());
+        let large = answer.len() > INLINE_PARSE_BYTES_MAX;
+        let (is_tei, count) = (matches!(self.state, ProtocolState::Tei { .. }), texts.len());
         let read = move || if is_tei { read_tei(&answer, count) } else { read_openai(&answer, count) };
-        let part = aside(large, read).await.map_err(|why| self.malformed(&why))?;
-        if let Speech::OpenAi { route: known, .. } = &self.speech {
+        let part = parse_off_thread(large, read).await.map_err(|why| self.malformed_response(&why))?;
+        if let ProtocolState::OpenAi { working_route: known, .. } = &self.state {
             known.get_or_init(|| route);
         }
         Ok(part)
     }
 
     /// Posts to where embeddings are, or to where they may be, one after the other.
-    async fn post(&self, body: Bytes, count: usize, wait: Duration) -> Result<(Bytes, usize), Failure> {
-        let (routes, known) = match &self.speech {
-            Speech::Tei { embed, .. } => (std::slice::from_ref(embed), None),
-            Speech::OpenAi { routes, route, .. } => (routes.as_slice(), route.get().copied()),
+    async fn post(
+        &self,
+        body: Bytes,
+        count: usize,
+        wait: Duration,
+    ) -> Result<(Bytes, usize), ServiceFailure> {
+        let (routes, known) = match &self.state {
+            ProtocolState::Tei { embed, .. } => (std::slice::from_ref(embed), None),
+            ProtocolState::OpenAi { routes, working_route: route, .. } => {
+                (routes.as_slice(), route.get().copied())
+            }
         };
         let per_text = DIMENSION_MAX * NUMBER_BYTES_MAX;
         let answer_bytes_max =
-            ANSWER_BYTES_MAX.min(FRAME_BYTES_MAX.saturating_add(count.saturating_mul(per_text)));
-        let mut missing: Option<Failure> = None;
+            ANSWER_BYTES_MAX.min(OVERHEAD_BYTES_MAX.saturating_add(count.saturating_mul(per_text)));
+        let mut missing: Option<ServiceFailure> = None;
         for (at, uri) in routes.iter().enumerate() {
             if known.is_some_and(|known| known != at) {
                 continue;
             }
             let (method, body) = (Method::POST, body.clone());
-            let request = Ask { method, uri: uri.clone(), body, answer_bytes_max };
-            match ask(&self.client, &request, wait).await {
+            let request =
+                ServiceCall { method, uri: uri.clone(), body, response_bytes_max: answer_bytes_max };
+            match send_with_retry(&self.client, &request, wait).await {
                 Ok(answer) => return Ok((answer, at)),
                 Err(failure) if failure.is_missing() => match &mut missing {
                     None => missing = Some(failure),
-                    Some(first) => first.text.push_str(&format!(", and so it did to {}", request.name())),
+                    Some(first) => first.text.push_str(&format!(", and so it did to {}", request.log_name())),
                 },
                 Err(failure) => return Err(failure),
             }
         }
-        Err(missing.unwrap_or_else(|| self.malformed("no address")))
+        Err(missing.unwrap_or_else(|| self.malformed_response("no address")))
     }
 
-    fn malformed(&self, why: &str) -> Failure {
-        Failure::new(Kind::Malformed, format!("{} answered with {why}", self.host()))
+    fn malformed_response(&self, why: &str) -> ServiceFailure {
+        ServiceFailure::new(FailureKind::Malformed, format!("{} answered with {why}", self.host()))
     }
 }
 
-fn read_tei(answer: &[u8], count: usize) -> Result<Part, String> {
-    let checked = vectors::check(tei::read(answer)?, count)?;
-    Ok(Part { model: None, checked })
+fn read_tei(answer: &[u8], count: usize) -> Result<BatchEmbeddings, String> {
+    let checked = vectors::check_vectors(tei::parse_response(answer)?, count)?;
+    Ok(BatchEmbeddings { model: None, checked })
 }
 
-fn read_openai(answer: &[u8], count: usize) -> Result<Part, String> {
-    let openai::Answer { model, vectors } = openai::read(answer, count)?;
-    Ok(Part { model, checked: vectors::check(vectors, count)? })
+fn read_openai(answer: &[u8], count: usize) -> Result<BatchEmbeddings, String> {
+    let openai::EmbeddingsResponse { model, vectors } = openai::parse_response(answer, count)?;
+    Ok(BatchEmbeddings { model, checked: vectors::check_vectors(vectors, count)? })
 }
 
 /// Reads here, or where a large answer delays nobody else.
-async fn aside(
+async fn parse_off_thread(
     large: bool,
-    read: impl FnOnce() -> Result<Part, String> + Send + 'static,
-) -> Result<Part, String> {
+    read: impl FnOnce() -> Result<BatchEmbeddings, String> + Send + 'static,
+) -> Result<BatchEmbeddings, String> {
     if large {
         tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Err("what cannot be read".to_owned()))
     } else {

@@ -11,14 +11,14 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use vmcp_domain::BoxFuture;
-use vmcp_optimizer::{EmbedError, Embedded, Embedder, Purpose};
+use vmcp_optimizer::{EmbedError, Embedder, Embeddings, Purpose};
 
 use crate::batch;
 use crate::breaker::Breaker;
-use crate::failure::{Failure, Kind};
+use crate::failure::{FailureKind, ServiceFailure};
 use crate::policy::ServicePolicy;
-use crate::protocol::{Part, Protocol};
-use crate::tei::Info;
+use crate::protocol::{BatchEmbeddings, Protocol};
+use crate::tei::ServerInfo;
 
 /// How many requests for documents are under way at once, whoever wants them.
 const DOCUMENT_REQUESTS_MAX: usize = 2;
@@ -57,31 +57,33 @@ impl Service {
         }))
     }
 
-    async fn guarded(&self, purpose: Purpose, texts: &[String]) -> Result<Embedded, EmbedError> {
+    async fn embed_guarded(&self, purpose: Purpose, texts: &[String]) -> Result<Embeddings, EmbedError> {
         if texts.is_empty() {
-            let model = self.protocol.name(self.protocol.known().as_ref(), 0);
-            return Ok(Embedded { model, vectors: Vec::new() });
+            let model = self.protocol.model_identity(self.protocol.server_info().as_ref(), 0);
+            return Ok(Embeddings { model, vectors: Vec::new() });
         }
-        let (text_bytes_max, _) = self.protocol.bytes_max();
-        let texts: Vec<_> = texts.iter().map(|text| batch::fit(text, text_bytes_max)).collect();
+        let (text_bytes_max, _) = self.protocol.text_byte_limits();
+        let texts: Vec<_> = texts.iter().map(|text| batch::prepare_text(text, text_bytes_max)).collect();
         let host = self.protocol.host();
         let turn = self.breaker.admit().map_err(|why| EmbedError::Unavailable(format!("{host}: {why}")))?;
         let outcome = match purpose {
-            Purpose::Document => self.settled(purpose, &texts).await,
+            Purpose::Document => self.embed_stable(purpose, &texts).await,
             Purpose::Query => {
-                let wait = self.policy.query_wait();
-                let late = |_| Failure::new(Kind::Late, format!("{host}: no vector within {wait:?}"));
-                timeout(wait, self.settled(purpose, &texts)).await.map_err(late).flatten()
+                let wait = self.policy.effective_query_timeout();
+                let late = |_| {
+                    ServiceFailure::new(FailureKind::TimedOut, format!("{host}: no vector within {wait:?}"))
+                };
+                timeout(wait, self.embed_stable(purpose, &texts)).await.map_err(late).flatten()
             }
         };
         match outcome {
             Ok(embedded) => {
-                turn.answered();
+                turn.record_success();
                 Ok(embedded)
             }
             Err(failure) => {
                 if !failure.is_about_texts() {
-                    turn.failed(&failure.text, failure.pause);
+                    turn.record_failure(&failure.text, failure.retry_after);
                 }
                 Err(failure.into_error())
             }
@@ -89,36 +91,51 @@ impl Service {
     }
 
     /// Once more if the model changed in between.
-    async fn settled(&self, purpose: Purpose, texts: &[Cow<'_, str>]) -> Result<Embedded, Failure> {
-        match self.once(purpose, texts).await {
-            Err(failure) if failure.kind == Kind::ModelChanged => self.once(purpose, texts).await,
+    async fn embed_stable(
+        &self,
+        purpose: Purpose,
+        texts: &[Cow<'_, str>],
+    ) -> Result<Embeddings, ServiceFailure> {
+        match self.embed_once(purpose, texts).await {
+            Err(failure) if failure.kind == FailureKind::ModelChanged => {
+                self.embed_once(purpose, texts).await
+            }
             outcome => outcome,
         }
     }
 
-    async fn once(&self, purpose: Purpose, texts: &[Cow<'_, str>]) -> Result<Embedded, Failure> {
-        let wait = self.wait(purpose);
+    async fn embed_once(
+        &self,
+        purpose: Purpose,
+        texts: &[Cow<'_, str>],
+    ) -> Result<Embeddings, ServiceFailure> {
+        let wait = self.timeout_for(purpose);
         // A person waits for a query: what was known before it is asked for after it only.
-        let known = self.protocol.known().filter(|_| purpose == Purpose::Query);
+        let known = self.protocol.server_info().filter(|_| purpose == Purpose::Query);
         let before = match known {
             Some(known) => Some(known),
             None => self.protocol.identify(wait).await?,
         };
-        let (_, bytes_max) = self.protocol.bytes_max();
-        let batches = batch::cut(texts, self.protocol.size.now(), bytes_max).into_iter();
-        let batches: Vec<_> = batches.map(|range| self.part(purpose, &texts[range])).collect();
-        let parts: Vec<Part> = stream::iter(batches).buffered(DOCUMENT_REQUESTS_MAX).try_collect().await?;
+        let (_, bytes_max) = self.protocol.text_byte_limits();
+        let batches = batch::split_batches(texts, self.protocol.batch_size.current(), bytes_max).into_iter();
+        let batches: Vec<_> = batches.map(|range| self.embed_batch(purpose, &texts[range])).collect();
+        let parts: Vec<BatchEmbeddings> =
+            stream::iter(batches).buffered(DOCUMENT_REQUESTS_MAX).try_collect().await?;
         let after = self.protocol.identify(wait).await?;
-        let names = |info: Option<Info>| info.map(|info| info.model);
+        let names = |info: Option<ServerInfo>| info.map(|info| info.model);
         let (was, is) = (names(before), names(after.clone()));
         if was != is {
-            return Err(self.changed(was.as_deref(), is.as_deref()));
+            return Err(self.model_changed(was.as_deref(), is.as_deref()));
         }
-        self.joined(parts, after.as_ref())
+        self.join_batches(parts, after.as_ref())
     }
 
-    async fn part(&self, purpose: Purpose, texts: &[Cow<'_, str>]) -> Result<Part, Failure> {
-        let wait = self.wait(purpose);
+    async fn embed_batch(
+        &self,
+        purpose: Purpose,
+        texts: &[Cow<'_, str>],
+    ) -> Result<BatchEmbeddings, ServiceFailure> {
+        let wait = self.timeout_for(purpose);
         let slots = match purpose {
             Purpose::Document => &self.documents,
             Purpose::Query => &self.queries,
@@ -127,12 +144,16 @@ impl Service {
         let _slot = slots.acquire().await;
         let start = Instant::now();
         let mut outcome = self.protocol.embed(texts, wait).await;
-        let size = &self.protocol.size;
+        let size = &self.protocol.batch_size;
         if purpose == Purpose::Document {
             match &mut outcome {
-                Ok(_) => size.noted(texts.len(), start.elapsed(), wait),
-                Err(failure) if failure.is_too_large() => failure.smaller = size.bound(texts.len()),
-                Err(failure) if failure.kind == Kind::Late => failure.smaller = size.shrink(texts.len()),
+                Ok(_) => size.record_duration(texts.len(), start.elapsed(), wait),
+                Err(failure) if failure.is_too_large() => {
+                    failure.retry_smaller = size.set_ceiling(texts.len())
+                }
+                Err(failure) if failure.kind == FailureKind::TimedOut => {
+                    failure.retry_smaller = size.shrink(texts.len())
+                }
                 Err(_) => {}
             }
         }
@@ -140,54 +161,58 @@ impl Service {
     }
 
     /// All vectors in one list, if they can be compared.
-    fn joined(&self, parts: Vec<Part>, info: Option<&Info>) -> Result<Embedded, Failure> {
+    fn join_batches(
+        &self,
+        parts: Vec<BatchEmbeddings>,
+        info: Option<&ServerInfo>,
+    ) -> Result<Embeddings, ServiceFailure> {
         let Some(first) = parts.first() else {
-            return Err(self.changed(None, None));
+            return Err(self.model_changed(None, None));
         };
         let (dimension, model) = (first.checked.dimension, first.model.clone());
-        let name = self.protocol.name(info, dimension);
+        let name = self.protocol.model_identity(info, dimension);
         let mut vectors = Vec::with_capacity(parts.iter().map(|part| part.checked.vectors.len()).sum());
         for part in parts {
             if part.model != model {
-                return Err(self.changed(model.as_deref(), part.model.as_deref()));
+                return Err(self.model_changed(model.as_deref(), part.model.as_deref()));
             }
             if part.checked.dimension != dimension {
                 let [was, is] = [dimension, part.checked.dimension].map(|size| format!("{size} dimensions"));
-                return Err(self.changed(Some(&was), Some(&is)));
+                return Err(self.model_changed(Some(&was), Some(&is)));
             }
             vectors.extend(part.checked.vectors);
         }
-        Ok(Embedded { model: name, vectors })
+        Ok(Embeddings { model: name, vectors })
     }
 
-    fn changed(&self, was: Option<&str>, is: Option<&str>) -> Failure {
+    fn model_changed(&self, was: Option<&str>, is: Option<&str>) -> ServiceFailure {
         let [was, is] = [was, is].map(|name| name.unwrap_or("unknown"));
         let host = self.protocol.host();
-        Failure::new(
-            Kind::ModelChanged,
+        ServiceFailure::new(
+            FailureKind::ModelChanged,
             format!("{host} changed its model between answers, from {was} to {is}"),
         )
     }
 
-    fn wait(&self, purpose: Purpose) -> Duration {
+    fn timeout_for(&self, purpose: Purpose) -> Duration {
         match purpose {
             Purpose::Document => self.policy.timeout,
-            Purpose::Query => self.policy.query_wait(),
+            Purpose::Query => self.policy.effective_query_timeout(),
         }
     }
 }
 
 impl Embedder for Service {
     fn batch_size(&self) -> usize {
-        self.protocol.size.now()
+        self.protocol.batch_size.current()
     }
 
     fn embed<'a>(
         &'a self,
         purpose: Purpose,
         texts: &'a [String],
-    ) -> BoxFuture<'a, Result<Embedded, EmbedError>> {
-        Box::pin(self.guarded(purpose, texts))
+    ) -> BoxFuture<'a, Result<Embeddings, EmbedError>> {
+        Box::pin(self.embed_guarded(purpose, texts))
     }
 }
 

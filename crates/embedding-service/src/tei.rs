@@ -7,24 +7,24 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// The server's default.
-pub(crate) const BATCH: usize = 32;
+pub(crate) const BATCH_SIZE: usize = 32;
 /// However much the server takes at once, an answer must fit.
-const BATCH_MAX: usize = 256;
+const BATCH_SIZE_MAX: usize = 256;
 /// Below the server's default bound of 2 MB, escapes included.
 pub(crate) const BATCH_BYTES_MAX: usize = 1 << 20;
 const MODEL_CHARS_MAX: usize = 512;
 
 /// What the server says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Info {
+pub(crate) struct ServerInfo {
     /// Names model and revision.
     pub(crate) model: Arc<str>,
     /// How many texts it takes at once.
-    pub(crate) batch: usize,
+    pub(crate) batch_size_max: usize,
 }
 
 /// Reads the answer to `GET /info`. The error says what is off.
-pub(crate) fn read_info(body: &[u8]) -> Result<Info, String> {
+pub(crate) fn parse_info(body: &[u8]) -> Result<ServerInfo, String> {
     #[derive(Deserialize)]
     struct Body {
         model_id: String,
@@ -32,18 +32,18 @@ pub(crate) fn read_info(body: &[u8]) -> Result<Info, String> {
         max_client_batch_size: Option<usize>,
     }
     let Body { model_id, model_sha, max_client_batch_size } = serde_json::from_slice(body)
-        .map_err(|error| format!("no /info that makes sense: {}", place(&error)))?;
+        .map_err(|error| format!("no /info that makes sense: {}", error_location(&error)))?;
     // Models of a local folder have no revision.
     let model = format!("tei:{model_id}@{}", model_sha.as_deref().unwrap_or("unknown"));
     if model_id.is_empty() || model.chars().count() > MODEL_CHARS_MAX || model.contains(char::is_control) {
         return Err("no name of a model in /info".to_owned());
     }
-    let batch = max_client_batch_size.unwrap_or(BATCH).clamp(1, BATCH_MAX);
-    Ok(Info { model: model.into(), batch })
+    let batch = max_client_batch_size.unwrap_or(BATCH_SIZE).clamp(1, BATCH_SIZE_MAX);
+    Ok(ServerInfo { model: model.into(), batch_size_max: batch })
 }
 
 /// Writes the body of `POST /embed`. Texts that are too long for the model are cut there.
-pub(crate) fn write(texts: &[Cow<'_, str>]) -> Result<Bytes, serde_json::Error> {
+pub(crate) fn write_request(texts: &[Cow<'_, str>]) -> Result<Bytes, serde_json::Error> {
     #[derive(Serialize)]
     struct Body<'a> {
         inputs: &'a [Cow<'a, str>],
@@ -54,12 +54,12 @@ pub(crate) fn write(texts: &[Cow<'_, str>]) -> Result<Bytes, serde_json::Error> 
 }
 
 /// Reads its answer. The error says what is off.
-pub(crate) fn read(body: &[u8]) -> Result<Vec<Vec<f32>>, String> {
-    serde_json::from_slice(body).map_err(|error| format!("not a list of vectors: {}", place(&error)))
+pub(crate) fn parse_response(body: &[u8]) -> Result<Vec<Vec<f32>>, String> {
+    serde_json::from_slice(body).map_err(|error| format!("not a list of vectors: {}", error_location(&error)))
 }
 
 /// Where a body stops making sense, without repeating any of it.
-pub(crate) fn place(error: &serde_json::Error) -> String {
+pub(crate) fn error_location(error: &serde_json::Error) -> String {
     format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column())
 }
 
@@ -69,28 +69,28 @@ mod tests {
 
     #[test]
     fn info_names_model_and_revision() {
-        let info = read_info(br#"{"model_id":"m","model_sha":"abc","max_client_batch_size":64,"new":1}"#);
-        assert_eq!(info, Ok(Info { model: "tei:m@abc".into(), batch: 64 }));
-        let info = read_info(br#"{"model_id":"/data","model_sha":null}"#);
-        assert_eq!(info, Ok(Info { model: "tei:/data@unknown".into(), batch: 32 }));
+        let info = parse_info(br#"{"model_id":"m","model_sha":"abc","max_client_batch_size":64,"new":1}"#);
+        assert_eq!(info, Ok(ServerInfo { model: "tei:m@abc".into(), batch_size_max: 64 }));
+        let info = parse_info(br#"{"model_id":"/data","model_sha":null}"#);
+        assert_eq!(info, Ok(ServerInfo { model: "tei:/data@unknown".into(), batch_size_max: 32 }));
         for (size, batch) in [(0, 1), (100_000, 256)] {
             let body = format!(r#"{{"model_id":"m","max_client_batch_size":{size}}}"#);
-            assert_eq!(read_info(body.as_bytes()).unwrap().batch, batch);
+            assert_eq!(parse_info(body.as_bytes()).unwrap().batch_size_max, batch);
         }
     }
 
     #[test]
     fn info_without_a_model_is_refused() {
         for body in ["{}", "[]", r#"{"model_id":""}"#, r#"{"model_id":"a\nb"}"#, "<html>"] {
-            assert!(read_info(body.as_bytes()).is_err(), "{body}");
+            assert!(parse_info(body.as_bytes()).is_err(), "{body}");
         }
     }
 
     #[test]
     fn numbers_that_are_none_are_refused() {
-        assert_eq!(read(b"[[1,-2.5e-1]]").unwrap(), [[1.0, -0.25]]);
+        assert_eq!(parse_response(b"[[1,-2.5e-1]]").unwrap(), [[1.0, -0.25]]);
         for body in ["[[NaN]]", "[[1e999]]", "[[null]]", r#"[["1"]]"#, "[[1]", r#"{"error":"x"}"#] {
-            assert!(read(body.as_bytes()).is_err(), "{body}");
+            assert!(parse_response(body.as_bytes()).is_err(), "{body}");
         }
     }
 }

@@ -5,13 +5,13 @@ pub(crate) const DIMENSION_MAX: usize = 16_384;
 
 /// Vectors of unit length and one dimension.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Checked {
+pub(crate) struct CheckedVectors {
     pub(crate) vectors: Vec<Vec<f32>>,
     pub(crate) dimension: usize,
 }
 
 /// Checks the vectors of `count` texts, at least one, and brings them to unit length. The error says what is off.
-pub(crate) fn check(mut vectors: Vec<Vec<f32>>, count: usize) -> Result<Checked, String> {
+pub(crate) fn check_vectors(mut vectors: Vec<Vec<f32>>, count: usize) -> Result<CheckedVectors, String> {
     if vectors.len() != count {
         return Err(format!("{} vectors for {count} texts", vectors.len()));
     }
@@ -37,7 +37,7 @@ pub(crate) fn check(mut vectors: Vec<Vec<f32>>, count: usize) -> Result<Checked,
             *number = share;
         }
     }
-    Ok(Checked { vectors, dimension })
+    Ok(CheckedVectors { vectors, dimension })
 }
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn vectors_come_out_with_unit_length() {
-        let checked = check(vec![vec![3.0, 4.0], vec![-1e-30, 0.0], vec![3e38, 3e38]], 3).unwrap();
+        let checked = check_vectors(vec![vec![3.0, 4.0], vec![-1e-30, 0.0], vec![3e38, 3e38]], 3).unwrap();
         assert_eq!(checked.dimension, 2);
         assert_eq!(checked.vectors[0], [0.6, 0.8]);
         assert_eq!(checked.vectors[1], [-1.0, 0.0]);
@@ -65,7 +65,7 @@ mod tests {
             (vec![vec![1.0, f32::NAN]], 1, "infinite"),
             (vec![vec![1.0, f32::INFINITY]], 1, "infinite"),
         ] {
-            let error = check(vectors, count).unwrap_err();
+            let error = check_vectors(vectors, count).unwrap_err();
             assert!(error.contains(says), "{error}");
         }
     }

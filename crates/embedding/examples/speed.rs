@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use rustix::time::{ClockId, clock_gettime};
-use vmcp_embedding::{MiniLm, StaticVectors, pieces};
+use vmcp_embedding::{MiniLm, StaticVectors, tokenize};
 
 const DESCRIPTION: &str = "create issue: Creates a new issue in a GitHub repository. Requires the owner, the name of \
                            the repository and a title; a body, labels, assignees and a milestone are optional.";
@@ -20,11 +20,11 @@ fn main() {
 
     for words in [1, 4, 6, 8, 14, 30, 62, 254] {
         let text = vec!["word"; words].join(" ");
-        let count = pieces(&text, 256).len();
+        let count = tokenize(&text, 256).len();
         let micros = median(if words > 60 { 21 } else { 101 }, || model.vectors(std::slice::from_ref(&text)));
         println!("MiniLM query of {count:3} pieces: {micros:8.0} µs");
     }
-    let count = pieces(DESCRIPTION, 256).len();
+    let count = tokenize(DESCRIPTION, 256).len();
     for batch in [1, 4, 8, 16] {
         let texts = vec![DESCRIPTION.to_owned(); batch];
         let micros = median(21, || model.vectors(&texts)) / batch as f64;
@@ -34,7 +34,7 @@ fn main() {
     for text in ["will it rain in Paris tomorrow", DESCRIPTION] {
         let texts = vec![text.to_owned(); 100];
         let micros = median(21, || model.vectors(&texts)) / 100.0;
-        println!("static vectors of {:3} pieces: {micros:8.1} µs", pieces(text, 256).len());
+        println!("static vectors of {:3} pieces: {micros:8.1} µs", tokenize(text, 256).len());
     }
     println!("memory at the end: {}", memory());
 }

@@ -15,11 +15,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use vmcp_domain::BoxFuture;
-use vmcp_optimizer::{EmbedError, Embedded, Embedder, Purpose};
+use vmcp_optimizer::{EmbedError, Embedder, Embeddings, Purpose};
 
-use self::recent::Recent;
+use self::recent::QueryCache;
 use self::record::{Digest, digest};
-use self::store::Store;
+use self::store::DocumentStore;
 
 /// Queries kept. With 384 dimensions some 2 MB.
 const QUERIES_MAX: usize = 1_024;
@@ -28,7 +28,7 @@ const QUERIES_MAX: usize = 1_024;
 const DOCUMENTS_MAX: usize = 200_000;
 
 /// How often a model may change while it is asked.
-const CHANGES_MAX: usize = 3;
+const MODEL_CHANGES_MAX: usize = 3;
 
 /// An embedder that does not compute twice.
 ///
@@ -37,8 +37,8 @@ const CHANGES_MAX: usize = 3;
 pub struct Cached {
     inner: Arc<dyn Embedder>,
     model: Mutex<Option<Arc<str>>>,
-    documents: Arc<Mutex<Store>>,
-    queries: Mutex<Recent>,
+    documents: Arc<Mutex<DocumentStore>>,
+    queries: Mutex<QueryCache>,
 }
 
 impl Cached {
@@ -49,10 +49,10 @@ impl Cached {
     /// # Errors
     /// When the folder is not there and cannot be made.
     pub fn open(inner: Arc<dyn Embedder>, folder: Option<&Path>) -> io::Result<Self> {
-        Self::bounded(inner, folder, DOCUMENTS_MAX, QUERIES_MAX)
+        Self::open_with_limits(inner, folder, DOCUMENTS_MAX, QUERIES_MAX)
     }
 
-    fn bounded(
+    fn open_with_limits(
         inner: Arc<dyn Embedder>,
         folder: Option<&Path>,
         documents_max: usize,
@@ -65,35 +65,35 @@ impl Cached {
         Ok(Self {
             inner,
             model: Mutex::new(None),
-            documents: Arc::new(Mutex::new(Store::new(folder, documents_max))),
-            queries: Mutex::new(Recent::new(queries_max)),
+            documents: Arc::new(Mutex::new(DocumentStore::new(folder, documents_max))),
+            queries: Mutex::new(QueryCache::new(queries_max)),
         })
     }
 
-    async fn embed_queries(&self, texts: &[String]) -> Result<Embedded, EmbedError> {
+    async fn embed_queries(&self, texts: &[String]) -> Result<Embeddings, EmbedError> {
         let digests: Vec<Digest> = texts.iter().map(|text| digest(text)).collect();
         let model = self.model.lock().clone();
         if let Some(model) = model
             && let Some(vectors) = self.queries.lock().get(&model, &digests)
         {
-            return Ok(Embedded { model, vectors });
+            return Ok(Embeddings { model, vectors });
         }
         let embedded = self.inner.embed(Purpose::Query, texts).await?;
         *self.model.lock() = Some(embedded.model.clone());
-        self.queries.lock().put(&embedded.model, &digests, &embedded.vectors);
+        self.queries.lock().insert(&embedded.model, &digests, &embedded.vectors);
         Ok(embedded)
     }
 
-    async fn embed_documents(&self, texts: &[String]) -> Result<Embedded, EmbedError> {
+    async fn embed_documents(&self, texts: &[String]) -> Result<Embeddings, EmbedError> {
         let digests: Arc<[Digest]> = texts.iter().map(|text| digest(text)).collect();
-        for _attempt in 0..CHANGES_MAX {
-            let model = self.model_for(texts, &digests).await?;
-            if !self.fill(&model, texts, &digests).await? {
+        for _attempt in 0..MODEL_CHANGES_MAX {
+            let model = self.current_model(texts, &digests).await?;
+            if !self.compute_missing(&model, texts, &digests).await? {
                 continue;
             }
-            let known = self.known(&model, &digests).await?;
+            let known = self.lookup_documents(&model, &digests).await?;
             if let Some(vectors) = known.into_iter().collect() {
-                return Ok(Embedded { model, vectors });
+                return Ok(Embeddings { model, vectors });
             }
             // More texts than are kept, or another build has pushed some out meanwhile: these are not for keeping.
             return self.inner.embed(Purpose::Document, texts).await;
@@ -102,7 +102,7 @@ impl Cached {
     }
 
     /// The model, as its last answer named it. Without any, it is asked for the first text.
-    async fn model_for(&self, texts: &[String], digests: &[Digest]) -> Result<Arc<str>, EmbedError> {
+    async fn current_model(&self, texts: &[String], digests: &[Digest]) -> Result<Arc<str>, EmbedError> {
         let known = self.model.lock().clone();
         if let Some(known) = known {
             return Ok(known);
@@ -111,19 +111,19 @@ impl Cached {
         let embedded = self.inner.embed(Purpose::Document, &texts[..some]).await?;
         let model = embedded.model.clone();
         *self.model.lock() = Some(model.clone());
-        self.keep(embedded, &digests[..some]).await?;
+        self.store_documents(embedded, &digests[..some]).await?;
         Ok(model)
     }
 
     /// Computes what is not known yet, batch by batch, so that giving up keeps what is done. False if the model has
     /// become another one.
-    async fn fill(
+    async fn compute_missing(
         &self,
         model: &Arc<str>,
         texts: &[String],
         digests: &Arc<[Digest]>,
     ) -> Result<bool, EmbedError> {
-        let known = self.known(model, digests).await?;
+        let known = self.lookup_documents(model, digests).await?;
         let missing = known.iter().zip(texts.iter().zip(&**digests)).filter(|(known, _)| known.is_none());
         let (texts, digests): (Vec<String>, Vec<Digest>) =
             missing.map(|(_, (text, digest))| (text.clone(), *digest)).unzip();
@@ -132,7 +132,7 @@ impl Cached {
             let embedded = self.inner.embed(Purpose::Document, texts).await?;
             let same = embedded.model == *model;
             *self.model.lock() = Some(embedded.model.clone());
-            self.keep(embedded, digests).await?;
+            self.store_documents(embedded, digests).await?;
             if !same {
                 return Ok(false);
             }
@@ -140,7 +140,7 @@ impl Cached {
         Ok(true)
     }
 
-    async fn known(
+    async fn lookup_documents(
         &self,
         model: &Arc<str>,
         digests: &Arc<[Digest]>,
@@ -149,15 +149,15 @@ impl Cached {
         self.with_store(move |store| store.get(&model, &digests)).await
     }
 
-    async fn keep(&self, embedded: Embedded, digests: &[Digest]) -> Result<(), EmbedError> {
+    async fn store_documents(&self, embedded: Embeddings, digests: &[Digest]) -> Result<(), EmbedError> {
         let digests = digests.to_vec();
-        self.with_store(move |store| store.put(&embedded.model, &digests, &embedded.vectors)).await
+        self.with_store(move |store| store.insert_all(&embedded.model, &digests, &embedded.vectors)).await
     }
 
     /// Uses the store on a thread that may wait for a disk.
     async fn with_store<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut Store) -> T + Send + 'static,
+        job: impl FnOnce(&mut DocumentStore) -> T + Send + 'static,
     ) -> Result<T, EmbedError> {
         let store = self.documents.clone();
         let done = tokio::task::spawn_blocking(move || job(&mut store.lock())).await;
@@ -174,7 +174,7 @@ impl Embedder for Cached {
         &'a self,
         purpose: Purpose,
         texts: &'a [String],
-    ) -> BoxFuture<'a, Result<Embedded, EmbedError>> {
+    ) -> BoxFuture<'a, Result<Embeddings, EmbedError>> {
         Box::pin(async move {
             match purpose {
                 Purpose::Document => self.embed_documents(texts).await,

@@ -16,11 +16,11 @@ mod words;
 pub use cached::Cached;
 pub use minilm::MiniLm;
 pub use static_vectors::StaticVectors;
-pub use vmcp_optimizer::{EmbedError, Embedded, Embedder, Purpose};
-pub use wordpiece::pieces;
+pub use vmcp_optimizer::{EmbedError, Embedder, Embeddings, Purpose};
+pub use wordpiece::tokenize;
 
 /// What vectors of a model are known by: its name and the first 8 digits of its asset's digest.
-fn identity(name: &str, digest: &str) -> String {
+fn model_identity(name: &str, digest: &str) -> String {
     let digits: String = digest.chars().take(8).collect();
     format!("{name}@{digits}")
 }

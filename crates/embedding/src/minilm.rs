@@ -17,13 +17,13 @@ mod shape;
 use std::sync::{Arc, OnceLock};
 
 use vmcp_domain::BoxFuture;
-use vmcp_optimizer::{EmbedError, Embedded, Embedder, Purpose};
+use vmcp_optimizer::{EmbedError, Embedder, Embeddings, Purpose};
 
 use self::asset::Weights;
 use self::processor::encode_fast;
 use self::shape::PIECES_MAX;
-use crate::turns::Turns;
-use crate::wordpiece::pieces;
+use crate::turns::ComputeSlots;
+use crate::wordpiece::tokenize;
 
 /// SHA-256 of the asset, in hexadecimal.
 const DIGEST: &str = include_str!("../assets/minilm-q4.sha256");
@@ -39,7 +39,7 @@ const TOKENS_MAX: usize = 512;
 #[derive(Clone, Debug)]
 pub struct MiniLm {
     model: Arc<str>,
-    turns: Turns,
+    slots: ComputeSlots,
 }
 
 impl MiniLm {
@@ -49,7 +49,7 @@ impl MiniLm {
     /// The model of this binary.
     #[must_use]
     pub fn new() -> Self {
-        Self { model: crate::identity("minilm-l6-v2-q4", DIGEST).into(), turns: Turns::new() }
+        Self { model: crate::model_identity("minilm-l6-v2-q4", DIGEST).into(), slots: ComputeSlots::new() }
     }
 
     /// The vectors of `texts`, each of unit length, computed on this thread. Of a text, the first 254 word pieces
@@ -66,7 +66,7 @@ impl MiniLm {
     ) -> Vec<Vec<f32>> {
         static WEIGHTS: OnceLock<Weights> = OnceLock::new();
         let weights = WEIGHTS.get_or_init(Weights::read);
-        let texts: Vec<Vec<u16>> = texts.iter().map(|text| pieces(text, PIECES_MAX)).collect();
+        let texts: Vec<Vec<u16>> = texts.iter().map(|text| tokenize(text, PIECES_MAX)).collect();
         let mut vectors = Vec::with_capacity(texts.len());
         let mut rest = &texts[..];
         while !rest.is_empty() {
@@ -98,9 +98,9 @@ impl Embedder for MiniLm {
         &'a self,
         purpose: Purpose,
         texts: &'a [String],
-    ) -> BoxFuture<'a, Result<Embedded, EmbedError>> {
+    ) -> BoxFuture<'a, Result<Embeddings, EmbedError>> {
         let own = self.clone();
-        Box::pin(self.turns.embed((&self.model, BATCH), purpose, texts, move |texts| own.vectors(texts)))
+        Box::pin(self.slots.embed((&self.model, BATCH), purpose, texts, move |texts| own.vectors(texts)))
     }
 }
 

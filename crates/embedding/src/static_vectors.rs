@@ -8,14 +8,14 @@
 use std::sync::Arc;
 
 use vmcp_domain::BoxFuture;
-use vmcp_optimizer::{EmbedError, Embedded, Embedder, Purpose};
+use vmcp_optimizer::{EmbedError, Embedder, Embeddings, Purpose};
 
-use crate::turns::Turns;
-use crate::vocabulary::{PIECES, UNKNOWN};
-use crate::wordpiece::pieces;
-use crate::words::{WIDTH, WORD_BYTES, Words};
+use crate::turns::ComputeSlots;
+use crate::vocabulary::{PIECE_COUNT, UNK};
+use crate::wordpiece::tokenize;
+use crate::words::{PieceVectors, VECTOR_BYTES, WIDTH};
 
-static FILE: &[u8; PIECES * WORD_BYTES] = include_bytes!("../assets/static-q4.bin");
+static VECTORS: &[u8; PIECE_COUNT * VECTOR_BYTES] = include_bytes!("../assets/static-q4.bin");
 
 /// SHA-256 of the asset, in hexadecimal.
 const DIGEST: &str = include_str!("../assets/static-q4.sha256");
@@ -30,7 +30,7 @@ const BATCH: usize = 64;
 #[derive(Clone, Debug)]
 pub struct StaticVectors {
     model: Arc<str>,
-    turns: Turns,
+    slots: ComputeSlots,
 }
 
 impl StaticVectors {
@@ -40,20 +40,20 @@ impl StaticVectors {
     /// The model of this binary.
     #[must_use]
     pub fn new() -> Self {
-        Self { model: crate::identity("static-q4", DIGEST).into(), turns: Turns::new() }
+        Self { model: crate::model_identity("static-q4", DIGEST).into(), slots: ComputeSlots::new() }
     }
 
     /// The vectors of `texts`, each of unit length, computed on this thread. Of a text, the first 510 word pieces
     /// count.
     #[must_use]
     pub fn vectors(&self, texts: &[String]) -> Vec<Vec<f32>> {
-        texts.iter().map(|text| vector(text)).collect()
+        texts.iter().map(|text| embed_text(text)).collect()
     }
 }
 
-fn vector(text: &str) -> Vec<f32> {
-    let words = Words(FILE.as_chunks().0);
-    let pieces = pieces(text, PIECES_MAX);
+fn embed_text(text: &str) -> Vec<f32> {
+    let words = PieceVectors(VECTORS.as_chunks().0);
+    let pieces = tokenize(text, PIECES_MAX);
     let own = pieces.get(1..pieces.len() - 1).unwrap_or_default();
     let mut sum = vec![0.0; WIDTH];
     for piece in own {
@@ -62,7 +62,7 @@ fn vector(text: &str) -> Vec<f32> {
     let mut length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
     if length == 0.0 {
         // A text without any piece lies where the unknown does, for every vector has a direction.
-        words.add(UNKNOWN, &mut sum);
+        words.add(UNK, &mut sum);
         length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
     }
     for value in &mut sum {
@@ -86,9 +86,9 @@ impl Embedder for StaticVectors {
         &'a self,
         purpose: Purpose,
         texts: &'a [String],
-    ) -> BoxFuture<'a, Result<Embedded, EmbedError>> {
+    ) -> BoxFuture<'a, Result<Embeddings, EmbedError>> {
         let own = self.clone();
-        Box::pin(self.turns.embed((&self.model, BATCH), purpose, texts, move |texts| own.vectors(texts)))
+        Box::pin(self.slots.embed((&self.model, BATCH), purpose, texts, move |texts| own.vectors(texts)))
     }
 }
 

@@ -7,16 +7,16 @@ use std::num::NonZero;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use vmcp_optimizer::{EmbedError, Embedded, Purpose};
+use vmcp_optimizer::{EmbedError, Embeddings, Purpose};
 
 /// Turns at the processors. Clones share them.
 #[derive(Clone, Debug)]
-pub(crate) struct Turns {
+pub(crate) struct ComputeSlots {
     documents: Arc<Semaphore>,
     queries: Arc<Semaphore>,
 }
 
-impl Turns {
+impl ComputeSlots {
     pub(crate) fn new() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
@@ -32,7 +32,7 @@ impl Turns {
         purpose: Purpose,
         texts: &[String],
         vectors: impl Fn(&[String]) -> Vec<Vec<f32>> + Clone + Send + 'static,
-    ) -> Result<Embedded, EmbedError> {
+    ) -> Result<Embeddings, EmbedError> {
         let turns = match purpose {
             Purpose::Document => &self.documents,
             Purpose::Query => &self.queries,
@@ -52,6 +52,6 @@ impl Turns {
             let failed = |_| EmbedError::Unavailable("the computation was broken off".to_owned());
             all.extend(done.await.map_err(failed)?);
         }
-        Ok(Embedded { model: model.clone(), vectors: all })
+        Ok(Embeddings { model: model.clone(), vectors: all })
     }
 }

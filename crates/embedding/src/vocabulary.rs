@@ -9,17 +9,17 @@ use std::sync::OnceLock;
 const LIST: &str = include_str!("../assets/vocab.txt");
 
 /// How many pieces there are.
-pub(crate) const PIECES: usize = 30_522;
+pub(crate) const PIECE_COUNT: usize = 30_522;
 
 /// What stands for a word of which some part is unknown.
-pub(crate) const UNKNOWN: u16 = 100;
+pub(crate) const UNK: u16 = 100;
 /// What every text begins with.
-pub(crate) const BEGIN: u16 = 101;
+pub(crate) const CLS: u16 = 101;
 /// What every text ends with.
-pub(crate) const END: u16 = 102;
+pub(crate) const SEP: u16 = 102;
 
 /// What marks a piece that goes on within a word.
-const CONTINUES: &str = "##";
+const CONTINUATION_PREFIX: &str = "##";
 
 /// A slot without a piece. No piece has this identifier.
 const EMPTY: u16 = u16::MAX;
@@ -29,9 +29,9 @@ const SLOTS: usize = 1 << 16;
 
 /// Whether a piece begins a word or goes on in one. The same letters are two different pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Position {
-    Begins,
-    Continues,
+pub(crate) enum PiecePosition {
+    Start,
+    Continuation,
 }
 
 /// A table of the pieces by their letters, built at first use and shared.
@@ -53,17 +53,17 @@ impl Vocabulary {
 
     fn build() -> Self {
         let mut built =
-            Self { spans: Vec::with_capacity(PIECES), slots: vec![EMPTY; SLOTS], longest_bytes: 0 };
+            Self { spans: Vec::with_capacity(PIECE_COUNT), slots: vec![EMPTY; SLOTS], longest_bytes: 0 };
         let mut start = 0;
         for (id, line) in (0..EMPTY).zip(LIST.split_terminator('\n')) {
-            let (position, letters) = match line.strip_prefix(CONTINUES) {
-                Some(letters) if !letters.is_empty() => (Position::Continues, letters),
-                _ => (Position::Begins, line),
+            let (position, letters) = match line.strip_prefix(CONTINUATION_PREFIX) {
+                Some(letters) if !letters.is_empty() => (PiecePosition::Continuation, letters),
+                _ => (PiecePosition::Start, line),
             };
             let letters_start = start + line.len() - letters.len();
             built.longest_bytes = built.longest_bytes.max(letters.len());
             built.spans.push((letters_start as u32, letters.len() as u8));
-            let mut slot = slot(letters.bytes().fold(seed(position), mix));
+            let mut slot = slot(letters.bytes().fold(fnv_seed(position), fnv_step));
             while built.slots[slot] != EMPTY {
                 slot = (slot + 1) % SLOTS;
             }
@@ -74,13 +74,13 @@ impl Vocabulary {
     }
 
     /// The longest piece that `rest` starts with: its identifier and its length in bytes.
-    pub(crate) fn longest(&self, position: Position, rest: &str) -> Option<(u16, usize)> {
+    pub(crate) fn longest_prefix(&self, position: PiecePosition, rest: &str) -> Option<(u16, usize)> {
         // All prefixes' hashes come out of one pass; then the longest that is a piece wins.
         let mut hashes = [0_u32; 64];
         let reach = rest.len().min(self.longest_bytes).min(hashes.len());
-        let mut hash = seed(position);
+        let mut hash = fnv_seed(position);
         for (byte, kept) in rest.bytes().zip(&mut hashes[..reach]) {
-            hash = mix(hash, byte);
+            hash = fnv_step(hash, byte);
             *kept = hash;
         }
         (1..=reach)
@@ -89,7 +89,7 @@ impl Vocabulary {
             .find_map(|end| self.find(position, &rest[..end], hashes[end - 1]).map(|id| (id, end)))
     }
 
-    fn find(&self, position: Position, letters: &str, hash: u32) -> Option<u16> {
+    fn find(&self, position: PiecePosition, letters: &str, hash: u32) -> Option<u16> {
         let mut slot = slot(hash);
         loop {
             let id = self.slots[slot];
@@ -107,21 +107,26 @@ impl Vocabulary {
     }
 
     /// Whether the letters that start here stand behind the mark of a piece that goes on.
-    fn position(&self, start: usize) -> Position {
-        let before = start.checked_sub(CONTINUES.len()).map(|before| &LIST.as_bytes()[before..start]);
-        if before == Some(CONTINUES.as_bytes()) { Position::Continues } else { Position::Begins }
+    fn position(&self, start: usize) -> PiecePosition {
+        let before =
+            start.checked_sub(CONTINUATION_PREFIX.len()).map(|before| &LIST.as_bytes()[before..start]);
+        if before == Some(CONTINUATION_PREFIX.as_bytes()) {
+            PiecePosition::Continuation
+        } else {
+            PiecePosition::Start
+        }
     }
 }
 
-fn seed(position: Position) -> u32 {
+fn fnv_seed(position: PiecePosition) -> u32 {
     match position {
-        Position::Begins => 0x811c_9dc5,
-        Position::Continues => 0x9747_b28c,
+        PiecePosition::Start => 0x811c_9dc5,
+        PiecePosition::Continuation => 0x9747_b28c,
     }
 }
 
 /// One step of FNV-1a.
-fn mix(hash: u32, byte: u8) -> u32 {
+fn fnv_step(hash: u32, byte: u8) -> u32 {
     (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
 }
 

@@ -9,7 +9,7 @@ use icu_normalizer::DecomposingNormalizerBorrowed;
 use icu_properties::CodePointMapData;
 use icu_properties::props::GeneralCategory as Category;
 
-use crate::vocabulary::{BEGIN, END, Position, UNKNOWN, Vocabulary};
+use crate::vocabulary::{CLS, PiecePosition, SEP, UNK, Vocabulary};
 
 /// How many characters of a text are read. Far more than the pieces of any text make, unless it is mostly blank.
 const CHARS_MAX: usize = 65_536;
@@ -20,28 +20,28 @@ const WORD_CHARS_MAX: usize = 100;
 /// The identifiers of a text's word pieces between the two that mark its begin and end, at most `pieces_max` with
 /// these and never fewer than these two.
 #[must_use]
-pub fn pieces(text: &str, pieces_max: usize) -> Vec<u16> {
-    let mut splitter = Splitter {
+pub fn tokenize(text: &str, pieces_max: usize) -> Vec<u16> {
+    let mut splitter = Tokenizer {
         vocabulary: Vocabulary::get(),
         word: String::new(),
         word_chars: 0,
-        pieces: vec![BEGIN],
+        pieces: vec![CLS],
         pieces_max: pieces_max.max(2) - 1,
     };
     let chars = text.chars().take(CHARS_MAX);
     if text.is_ascii() {
         splitter.read(chars.filter(|c| !is_dropped(*c)).map(|c| c.to_ascii_lowercase()));
     } else {
-        let spread = chars.filter(|c| !is_dropped(*c)).flat_map(set_apart);
+        let spread = chars.filter(|c| !is_dropped(*c)).flat_map(surround_ideograph);
         let plain = DecomposingNormalizerBorrowed::new_nfd().normalize_iter(spread);
         splitter
             .read(plain.filter(|c| category(*c) != Category::NonspacingMark).flat_map(char::to_lowercase));
     }
-    splitter.pieces.push(END);
+    splitter.pieces.push(SEP);
     splitter.pieces
 }
 
-struct Splitter {
+struct Tokenizer {
     vocabulary: &'static Vocabulary,
     word: String,
     word_chars: usize,
@@ -50,7 +50,7 @@ struct Splitter {
     pieces_max: usize,
 }
 
-impl Splitter {
+impl Tokenizer {
     fn read(&mut self, chars: impl Iterator<Item = char>) {
         for c in chars {
             let blank = c.is_whitespace();
@@ -78,24 +78,24 @@ impl Splitter {
             return;
         }
         let before = self.pieces.len();
-        let known = self.word_chars <= WORD_CHARS_MAX && self.take_apart();
+        let known = self.word_chars <= WORD_CHARS_MAX && self.split_word();
         if !known {
             self.pieces.truncate(before);
-            self.pieces.push(UNKNOWN);
+            self.pieces.push(UNK);
         }
         self.word.clear();
         self.word_chars = 0;
     }
 
     /// Appends the pieces of the word. False if some part of it is no piece.
-    fn take_apart(&mut self) -> bool {
+    fn split_word(&mut self) -> bool {
         let mut rest = self.word.as_str();
-        let mut position = Position::Begins;
+        let mut position = PiecePosition::Start;
         while !rest.is_empty() {
-            let Some((piece, length)) = self.vocabulary.longest(position, rest) else { return false };
+            let Some((piece, length)) = self.vocabulary.longest_prefix(position, rest) else { return false };
             self.pieces.push(piece);
             rest = &rest[length..];
-            position = Position::Continues;
+            position = PiecePosition::Continuation;
         }
         true
     }
@@ -130,7 +130,7 @@ fn is_punctuation(c: char) -> bool {
 }
 
 /// An ideograph between blanks, and any other character as it is.
-fn set_apart(c: char) -> impl Iterator<Item = char> {
+fn surround_ideograph(c: char) -> impl Iterator<Item = char> {
     let blank = is_ideograph(c).then_some(' ');
     blank.into_iter().chain([c]).chain(blank)
 }

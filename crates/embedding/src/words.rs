@@ -11,12 +11,12 @@ pub(crate) const GROUP: usize = 32;
 const GROUP_BYTES: usize = 2 + GROUP / 2;
 
 /// Bytes of a vector.
-pub(crate) const WORD_BYTES: usize = WIDTH / GROUP * GROUP_BYTES;
+pub(crate) const VECTOR_BYTES: usize = WIDTH / GROUP * GROUP_BYTES;
 
 /// The vectors of all pieces.
-pub(crate) struct Words(pub(crate) &'static [[u8; WORD_BYTES]]);
+pub(crate) struct PieceVectors(pub(crate) &'static [[u8; VECTOR_BYTES]]);
 
-impl Words {
+impl PieceVectors {
     /// Adds the vector of a piece.
     #[inline(always)]
     pub(crate) fn add(&self, piece: u16, to: &mut [f32]) {
@@ -24,7 +24,7 @@ impl Words {
         let (sums, _) = to.as_chunks_mut::<GROUP>();
         for (group, sums) in groups.iter().zip(sums) {
             let [first, second, numbers @ ..] = group;
-            let scale = wide([*first, *second]);
+            let scale = bf16_to_f32([*first, *second]);
             let (lows, highs) = sums.split_at_mut(GROUP / 2);
             for ((two, low), high) in numbers.iter().zip(lows).zip(highs) {
                 *low += (f32::from(two & 15) - 8.0) * scale;
@@ -36,6 +36,6 @@ impl Words {
 
 /// A bfloat16 as f32.
 #[inline(always)]
-pub(crate) fn wide(half: [u8; 2]) -> f32 {
+pub(crate) fn bf16_to_f32(half: [u8; 2]) -> f32 {
     f32::from_bits(u32::from(u16::from_le_bytes(half)) << 16)
 }

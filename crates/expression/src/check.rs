@@ -2,7 +2,7 @@
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
 
-use crate::Loops;
+use crate::LoopScope;
 
 /// The deepest nesting: evaluating takes stack with each level.
 const DEPTH_MAX: usize = 48;
@@ -25,20 +25,20 @@ const FUNCTIONS: [&str; 12] = [
 ];
 
 struct Checker {
-    names: &'static [&'static str],
-    loops: Loops,
-    used: Used,
+    variables: &'static [&'static str],
+    loop_scope: LoopScope,
+    references: References,
 }
 
 /// What an expression asks for.
 #[derive(Debug, Default)]
-pub(crate) struct Used {
+pub(crate) struct References {
     /// Variables of which it may ask for anything.
-    pub(crate) whole: Vec<&'static str>,
+    pub(crate) whole_variables: Vec<&'static str>,
     /// Members of variables.
     pub(crate) members: Vec<(&'static str, String)>,
     /// Every name by which it may reach a member of anything: those after a dot, in brackets and before `in`.
-    pub(crate) names: Vec<String>,
+    pub(crate) member_names: Vec<String>,
     /// Whether it has a loop.
     pub(crate) has_loop: bool,
 }
@@ -48,15 +48,15 @@ pub(crate) struct Used {
 pub(crate) fn check(
     expression: &IdedExpr,
     names: &'static [&'static str],
-    loops: Loops,
-) -> Result<Used, String> {
-    let mut checker = Checker { names, loops, used: Used::default() };
-    checker.look(expression, 0, None)?;
-    Ok(checker.used)
+    loops: LoopScope,
+) -> Result<References, String> {
+    let mut checker = Checker { variables: names, loop_scope: loops, references: References::default() };
+    checker.visit(expression, 0, None)?;
+    Ok(checker.references)
 }
 
 impl Checker {
-    fn look(
+    fn visit(
         &mut self,
         at: &IdedExpr,
         depth: usize,
@@ -65,12 +65,12 @@ impl Checker {
         if depth > DEPTH_MAX {
             return Err(format!("is nested deeper than {DEPTH_MAX} levels"));
         }
-        self.used.names.extend(reached(&at.expr));
-        self.used.has_loop |= matches!(at.expr, Expr::Comprehension(_));
-        let mut deeper = |inner: &IdedExpr| self.look(inner, depth + 1, around);
+        self.references.member_names.extend(member_name(&at.expr));
+        self.references.has_loop |= matches!(at.expr, Expr::Comprehension(_));
+        let mut deeper = |inner: &IdedExpr| self.visit(inner, depth + 1, around);
         match &at.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),
-            Expr::Ident(name) => self.name(name, around, None),
+            Expr::Ident(name) => self.visit_name(name, around, None),
             Expr::Call(call) => {
                 check_call(call, around.is_some())?;
                 call.target.as_deref().into_iter().chain(&call.args).try_for_each(deeper)
@@ -84,23 +84,23 @@ impl Checker {
                 }
                 deeper(&each.iter_range)?;
                 let parts = [&each.accu_init, &each.loop_cond, &each.loop_step, &each.result];
-                parts.into_iter().try_for_each(|inner| self.look(inner, depth + 1, Some(each)))
+                parts.into_iter().try_for_each(|inner| self.visit(inner, depth + 1, Some(each)))
             }
             Expr::List(list) => list.elements.iter().try_for_each(deeper),
-            Expr::Map(map) => map.entries.iter().try_for_each(|entry| entry_parts(&entry.expr, &mut deeper)),
+            Expr::Map(map) => map.entries.iter().try_for_each(|entry| visit_entry(&entry.expr, &mut deeper)),
             Expr::Struct(made) => {
-                made.entries.iter().try_for_each(|entry| entry_parts(&entry.expr, &mut deeper))
+                made.entries.iter().try_for_each(|entry| visit_entry(&entry.expr, &mut deeper))
             }
             Expr::Select(select) => {
                 if let Expr::Ident(name) = &select.operand.expr {
-                    return self.name(name, around, Some(&select.field));
+                    return self.visit_name(name, around, Some(&select.field));
                 }
                 deeper(&select.operand)
             }
         }
     }
 
-    fn name(
+    fn visit_name(
         &mut self,
         name: &str,
         around: Option<&ComprehensionExpr>,
@@ -112,27 +112,27 @@ impl Checker {
         if around.is_some_and(is_loops) {
             return Ok(());
         }
-        if let Some(known) = self.names.iter().find(|known| **known == name) {
-            if around.is_some() && self.loops == Loops::Inward {
+        if let Some(known) = self.variables.iter().find(|known| **known == name) {
+            if around.is_some() && self.loop_scope == LoopScope::OwnItems {
                 return Err(format!(
                     "asks for {name} inside a loop (all, exists, exists_one), which may only look at what it goes through"
                 ));
             }
             match member {
-                None => self.used.whole.push(known),
-                Some(member) => self.used.members.push((known, member.to_owned())),
+                None => self.references.whole_variables.push(known),
+                Some(member) => self.references.members.push((known, member.to_owned())),
             }
             return Ok(());
         }
         if TYPES.contains(&name) {
             return Ok(());
         }
-        Err(format!("asks for {name}; there is only {}", self.names.join(", ")))
+        Err(format!("asks for {name}; there is only {}", self.variables.join(", ")))
     }
 }
 
 /// The name of a member that `x.name`, `x["name"]` or `"name" in x` writes out.
-fn reached(expression: &Expr) -> Option<String> {
+fn member_name(expression: &Expr) -> Option<String> {
     if let Expr::Select(select) = expression {
         return Some(select.field.clone());
     }
@@ -165,7 +165,7 @@ fn check_call(call: &CallExpr, in_loop: bool) -> Result<(), String> {
     Ok(())
 }
 
-fn entry_parts(
+fn visit_entry(
     entry: &EntryExpr,
     deeper: &mut impl FnMut(&IdedExpr) -> Result<(), String>,
 ) -> Result<(), String> {

@@ -20,23 +20,23 @@ impl Data {
     /// The same for data of which only what is there counts: a member that is `null` is not there, and a number without a
     /// fraction is whole however it is written.
     #[must_use]
-    pub fn parse_present(json: &str) -> Option<Self> {
+    pub fn parse_without_nulls(json: &str) -> Option<Self> {
         let mut value = serde_json::from_str(json).ok()?;
-        keep_present(&mut value);
+        remove_nulls(&mut value);
         Some(Self::from(value))
     }
 }
 
 /// Nested no deeper than the parser allows.
-fn keep_present(value: &mut serde_json::Value) {
+fn remove_nulls(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::Object(members) => {
             members.retain(|_, member| !member.is_null());
-            members.values_mut().for_each(keep_present);
+            members.values_mut().for_each(remove_nulls);
         }
-        serde_json::Value::Array(items) => items.iter_mut().for_each(keep_present),
+        serde_json::Value::Array(items) => items.iter_mut().for_each(remove_nulls),
         serde_json::Value::Number(number) => {
-            if let Some(whole) = number.as_f64().filter(|_| number.is_f64()).and_then(whole) {
+            if let Some(whole) = number.as_f64().filter(|_| number.is_f64()).and_then(exact_integer) {
                 *number = whole.into();
             }
         }
@@ -45,7 +45,7 @@ fn keep_present(value: &mut serde_json::Value) {
 }
 
 /// A number without a fraction, as far as such numbers are exact.
-fn whole(number: f64) -> Option<i64> {
+fn exact_integer(number: f64) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     // Whole and in range, so that nothing is cut off.
     #[allow(clippy::cast_possible_truncation, reason = "checked to be whole and small enough")]
@@ -55,7 +55,7 @@ fn whole(number: f64) -> Option<i64> {
 impl From<serde_json::Value> for Data {
     /// Whole numbers are CEL's `int`, as they are in expressions.
     fn from(json: serde_json::Value) -> Self {
-        Self(value_of(json))
+        Self(to_cel_value(json))
     }
 }
 
@@ -84,7 +84,7 @@ impl<'a> FromIterator<(&'a str, Self)> for Data {
     }
 }
 
-fn value_of(json: serde_json::Value) -> Value {
+fn to_cel_value(json: serde_json::Value) -> Value {
     match json {
         serde_json::Value::Null => Value::Null,
         serde_json::Value::Bool(truth) => Value::Bool(truth),
@@ -94,9 +94,9 @@ fn value_of(json: serde_json::Value) -> Value {
             (None, Some(large)) => Value::UInt(large),
             (None, None) => number.as_f64().map_or(Value::Null, Value::Float),
         },
-        serde_json::Value::Array(list) => Value::List(Arc::new(list.into_iter().map(value_of).collect())),
+        serde_json::Value::Array(list) => Value::List(Arc::new(list.into_iter().map(to_cel_value).collect())),
         serde_json::Value::Object(members) => {
-            let members = members.into_iter().map(|(name, value)| (Key::from(name), value_of(value)));
+            let members = members.into_iter().map(|(name, value)| (Key::from(name), to_cel_value(value)));
             Value::Map(Map { map: Arc::new(members.collect()) })
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cel::{Context, Env, Program, Value};
 
-use check::Used;
+use check::References;
 pub use data::Data;
 
 /// The longest expression, in bytes.
@@ -21,33 +21,33 @@ const COMPILE_STACK_BYTES: usize = 64 << 20;
 pub struct Expression {
     program: Program,
     env: Arc<Env>,
-    used: Used,
+    references: References,
 }
 
 impl std::fmt::Debug for Expression {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Expression").field("used", &self.used).finish_non_exhaustive()
+        f.debug_struct("Expression").field("used", &self.references).finish_non_exhaustive()
     }
 }
 
 /// What loops (`all`, `exists`) may look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loops {
+pub enum LoopScope {
     /// What they go through and nothing else, so that an expression takes time in proportion to its data.
-    Inward,
+    OwnItems,
     /// Anything, for data that are small.
-    Outward,
+    AnyVariable,
 }
 
 /// What an expression comes to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outcome {
+pub enum ExpressionValue {
     /// A truth value.
-    Truth(bool),
+    Bool(bool),
     /// A whole number.
-    Whole(i128),
+    Int(i128),
     /// Another number.
-    Fraction(f64),
+    Float(f64),
     /// Something else.
     Other,
 }
@@ -57,49 +57,50 @@ impl Expression {
     ///
     /// # Errors
     /// A sentence without a subject that says what is wrong: it is no CEL, names something else, or could take long.
-    pub fn compile(text: &str, names: &'static [&'static str], loops: Loops) -> Result<Self, String> {
+    pub fn compile(text: &str, names: &'static [&'static str], loops: LoopScope) -> Result<Self, String> {
         if text.trim().is_empty() || text.len() > EXPRESSION_BYTES_MAX {
             return Err(format!("must be 1 to {EXPRESSION_BYTES_MAX} bytes of CEL"));
         }
         let env = Arc::new(Env::stdlib());
-        let (program, used) = compile_aside(&env, text, (names, loops))?;
-        Ok(Self { program, env, used })
+        let (program, used) = compile_on_large_stack(&env, text, (names, loops))?;
+        Ok(Self { program, env, references: used })
     }
 
     /// Whether the expression asks for a variable.
     #[must_use]
-    pub fn uses(&self, name: &str) -> bool {
-        self.used.whole.contains(&name) || self.used.members.iter().any(|(root, _)| *root == name)
+    pub fn uses_variable(&self, name: &str) -> bool {
+        self.references.whole_variables.contains(&name)
+            || self.references.members.iter().any(|(root, _)| *root == name)
     }
 
     /// Whether the expression may ask for a member of a variable.
     #[must_use]
     pub fn uses_member(&self, name: &str, member: &str) -> bool {
-        self.used.whole.contains(&name)
-            || self.used.members.iter().any(|(root, known)| *root == name && known == member)
+        self.references.whole_variables.contains(&name)
+            || self.references.members.iter().any(|(root, known)| *root == name && known == member)
     }
 
     /// The members of a variable that the expression asks for by name; of a variable that it asks for as a whole, none is named.
     pub fn members_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.used.members.iter().filter(move |(root, _)| *root == name).map(|(_, member)| &**member)
+        self.references.members.iter().filter(move |(root, _)| *root == name).map(|(_, member)| &**member)
     }
 
     /// Whether it goes through data item by item.
     #[must_use]
     pub fn has_loop(&self) -> bool {
-        self.used.has_loop
+        self.references.has_loop
     }
 
     /// Whether it comes to the same whatever the variables hold.
     #[must_use]
     pub fn is_constant(&self) -> bool {
-        self.used.whole.is_empty() && self.used.members.is_empty()
+        self.references.whole_variables.is_empty() && self.references.members.is_empty()
     }
 
     /// The names by which the expression may reach members of its variables, at any depth.
     #[must_use]
-    pub fn names(&self) -> &[String] {
-        &self.used.names
+    pub fn member_names(&self) -> &[String] {
+        &self.references.member_names
     }
 
     /// What the expression comes to over these variables.
@@ -109,7 +110,7 @@ impl Expression {
     pub fn evaluate<'a>(
         &self,
         variables: impl IntoIterator<Item = (&'a str, Data)>,
-    ) -> Result<Outcome, String> {
+    ) -> Result<ExpressionValue, String> {
         let evaluate = || {
             let mut context = Context::with_env(Arc::clone(&self.env));
             for (name, data) in variables {
@@ -118,11 +119,11 @@ impl Expression {
             self.program.execute(&context)
         };
         match catch_unwind(AssertUnwindSafe(evaluate)) {
-            Ok(Ok(Value::Bool(truth))) => Ok(Outcome::Truth(truth)),
-            Ok(Ok(Value::Int(whole))) => Ok(Outcome::Whole(whole.into())),
-            Ok(Ok(Value::UInt(whole))) => Ok(Outcome::Whole(whole.into())),
-            Ok(Ok(Value::Float(number))) => Ok(Outcome::Fraction(number)),
-            Ok(Ok(_)) => Ok(Outcome::Other),
+            Ok(Ok(Value::Bool(truth))) => Ok(ExpressionValue::Bool(truth)),
+            Ok(Ok(Value::Int(whole))) => Ok(ExpressionValue::Int(whole.into())),
+            Ok(Ok(Value::UInt(whole))) => Ok(ExpressionValue::Int(whole.into())),
+            Ok(Ok(Value::Float(number))) => Ok(ExpressionValue::Float(number)),
+            Ok(Ok(_)) => Ok(ExpressionValue::Other),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_panic) => Err("cannot be computed".to_owned()),
         }
@@ -130,11 +131,11 @@ impl Expression {
 }
 
 /// Compiles on a stack of its own: the parser descends further than the usual one reaches.
-fn compile_aside(
+fn compile_on_large_stack(
     env: &Arc<Env>,
     text: &str,
-    (names, loops): (&'static [&'static str], Loops),
-) -> Result<(Program, Used), String> {
+    (names, loops): (&'static [&'static str], LoopScope),
+) -> Result<(Program, References), String> {
     let (env, text) = (Arc::clone(env), text.to_owned());
     let thread = std::thread::Builder::new().name("cel".to_owned()).stack_size(COMPILE_STACK_BYTES);
     let compiling = thread.spawn(move || {

@@ -10,16 +10,16 @@ use std::mem::Discriminant;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
-use vmcp_domain::{CallerScope, Error, Scope};
+use vmcp_domain::{CallerScope, Error, IsolationScope};
 
 use crate::policy::BreakerPolicy;
 
 /// How many callers' own circuits are kept. Beyond that the one whose caller has not failed for longest is forgotten.
-const OWN_CIRCUITS_MAX: usize = 4096;
+const CALLER_CIRCUITS_MAX: usize = 4096;
 
 /// The breaker of one backend.
 #[derive(Debug)]
-pub(crate) struct Breaker {
+pub(crate) struct CircuitBreaker {
     policy: BreakerPolicy,
     circuits: Mutex<Circuits>,
 }
@@ -46,13 +46,13 @@ pub struct CircuitReport {
 
 #[derive(Debug)]
 struct Circuits {
-    common: Circuit,
+    shared: Circuit,
     /// When the common circuit last became another.
     changed_at: Option<Instant>,
     /// Whose failure the common circuit counted last.
-    counted_last: Option<CallerScope>,
+    last_counted: Option<CallerScope>,
     /// Of callers whose calls fail, with the time of the last failure.
-    own: HashMap<CallerScope, (Circuit, Instant)>,
+    by_caller: HashMap<CallerScope, (Circuit, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,32 +63,32 @@ enum Circuit {
     Open { until: Instant },
     /// One call is under way, the others are refused. To `Closed` when it succeeds, to `Open` when it fails or is
     /// dropped.
-    Trying,
+    HalfOpen,
 }
 
-/// Leave to make one call. What becomes of the call is told to [`Pass::end`].
+/// Leave to make one call. What becomes of the call is told to [`CallPermit::finish`].
 #[derive(Debug)]
-pub(crate) struct Pass<'a> {
-    breaker: &'a Breaker,
-    scope: Scope,
-    ended: bool,
+pub(crate) struct CallPermit<'a> {
+    breaker: &'a CircuitBreaker,
+    scope: IsolationScope,
+    is_finished: bool,
 }
 
 impl Circuit {
     const CLOSED: Self = Self::Closed { failures: 0 };
 
-    fn lets_through(self, now: Instant) -> bool {
+    fn can_call(self, now: Instant) -> bool {
         match self {
             Self::Closed { .. } => true,
             Self::Open { until } => now >= until,
-            Self::Trying => false,
+            Self::HalfOpen => false,
         }
     }
 
     /// A call is let through.
     fn admit(&mut self) {
         if matches!(self, Self::Open { .. }) {
-            *self = Self::Trying;
+            *self = Self::HalfOpen;
         }
     }
 
@@ -96,12 +96,12 @@ impl Circuit {
     fn record(&mut self, failed: Option<bool>, policy: BreakerPolicy, now: Instant) {
         let reopened = Self::Open { until: now + policy.timeout };
         *self = match (*self, failed) {
-            (Self::Trying, Some(true)) => reopened,
+            (Self::HalfOpen, Some(true)) => reopened,
             // A trial that was taken back says nothing; the next call is the trial.
-            (Self::Trying, None) => Self::Open { until: now },
+            (Self::HalfOpen, None) => Self::Open { until: now },
             (Self::Closed { failures }, Some(true)) if failures + 1 >= policy.failure_threshold => reopened,
             (Self::Closed { failures }, Some(true)) => Self::Closed { failures: failures + 1 },
-            (Self::Closed { .. } | Self::Trying, Some(false)) => Self::CLOSED,
+            (Self::Closed { .. } | Self::HalfOpen, Some(false)) => Self::CLOSED,
             // A call that began before the circuit opened ends after it.
             (unchanged @ (Self::Closed { .. } | Self::Open { .. }), _) => unchanged,
         };
@@ -109,104 +109,109 @@ impl Circuit {
 }
 
 impl Circuits {
-    fn own(&self, scope: Scope) -> Option<&Circuit> {
+    fn caller_circuit(&self, scope: IsolationScope) -> Option<&Circuit> {
         match scope {
-            Scope::Shared => None,
-            Scope::Caller(scope) => self.own.get(&scope).map(|(circuit, _)| circuit),
+            IsolationScope::Shared => None,
+            IsolationScope::Caller(scope) => self.by_caller.get(&scope).map(|(circuit, _)| circuit),
         }
     }
 
-    fn record(&mut self, scope: Scope, failed: Option<bool>, policy: BreakerPolicy, now: Instant) {
-        let before = std::mem::discriminant(&self.common);
-        let Scope::Caller(scope) = scope else {
-            self.common.record(failed, policy, now);
-            return self.note_change(before, now);
+    fn record(&mut self, scope: IsolationScope, failed: Option<bool>, policy: BreakerPolicy, now: Instant) {
+        let before = std::mem::discriminant(&self.shared);
+        let IsolationScope::Caller(scope) = scope else {
+            self.shared.record(failed, policy, now);
+            return self.record_change(before, now);
         };
-        self.common.record(self.common_outcome(scope, failed), policy, now);
-        self.note_change(before, now);
+        self.shared.record(self.shared_outcome(scope, failed), policy, now);
+        self.record_change(before, now);
         if failed == Some(true) {
-            self.counted_last = Some(scope);
+            self.last_counted = Some(scope);
         }
-        if let Some((circuit, failed_at)) = self.own.get_mut(&scope) {
+        if let Some((circuit, failed_at)) = self.by_caller.get_mut(&scope) {
             circuit.record(failed, policy, now);
             if *circuit == Circuit::CLOSED {
-                self.own.remove(&scope);
+                self.by_caller.remove(&scope);
             } else if failed == Some(true) {
                 *failed_at = now;
             }
         } else if failed == Some(true) {
-            if self.own.len() >= OWN_CIRCUITS_MAX {
-                self.forget_one();
+            if self.by_caller.len() >= CALLER_CIRCUITS_MAX {
+                self.evict_oldest();
             }
             let mut circuit = Circuit::CLOSED;
             circuit.record(failed, policy, now);
-            self.own.insert(scope, (circuit, now));
+            self.by_caller.insert(scope, (circuit, now));
         }
     }
 
-    fn note_change(&mut self, before: Discriminant<Circuit>, now: Instant) {
-        if std::mem::discriminant(&self.common) != before {
+    fn record_change(&mut self, before: Discriminant<Circuit>, now: Instant) {
+        if std::mem::discriminant(&self.shared) != before {
             self.changed_at = Some(now);
         }
     }
 
     /// Callers who never come back would keep their circuits for ever.
-    fn forget_one(&mut self) {
-        let oldest = self.own.iter().min_by_key(|(_, (_, failed_at))| *failed_at).map(|(scope, _)| *scope);
+    fn evict_oldest(&mut self) {
+        let oldest =
+            self.by_caller.iter().min_by_key(|(_, (_, failed_at))| *failed_at).map(|(scope, _)| *scope);
         if let Some(scope) = oldest {
-            self.own.remove(&scope);
+            self.by_caller.remove(&scope);
         }
     }
 
     /// What a caller's outcome says about the backend as a whole.
-    fn common_outcome(&self, scope: CallerScope, failed: Option<bool>) -> Option<bool> {
+    fn shared_outcome(&self, scope: CallerScope, failed: Option<bool>) -> Option<bool> {
         let fails_again = failed == Some(true)
-            && match self.common {
-                Circuit::Closed { .. } => self.counted_last == Some(scope),
+            && match self.shared {
+                Circuit::Closed { .. } => self.last_counted == Some(scope),
                 // The trial of a caller whose own calls fail anyway.
-                Circuit::Open { .. } | Circuit::Trying => self.own.contains_key(&scope),
+                Circuit::Open { .. } | Circuit::HalfOpen => self.by_caller.contains_key(&scope),
             };
         if fails_again { None } else { failed }
     }
 }
 
-impl Breaker {
+impl CircuitBreaker {
     pub(crate) fn new(policy: BreakerPolicy) -> Self {
-        let circuits =
-            Circuits { common: Circuit::CLOSED, changed_at: None, counted_last: None, own: HashMap::new() };
+        let circuits = Circuits {
+            shared: Circuit::CLOSED,
+            changed_at: None,
+            last_counted: None,
+            by_caller: HashMap::new(),
+        };
         Self { policy, circuits: Mutex::new(circuits) }
     }
 
     /// Asks for leave to call for callers of this scope. `None` while the backend is given time.
-    pub(crate) fn admit(&self, scope: Scope, now: Instant) -> Option<Pass<'_>> {
+    pub(crate) fn admit(&self, scope: IsolationScope, now: Instant) -> Option<CallPermit<'_>> {
         let mut circuits = self.circuits();
-        let own_is_open = circuits.own(scope).is_some_and(|own| !own.lets_through(now));
-        if own_is_open || !circuits.common.lets_through(now) {
+        let own_is_open = circuits.caller_circuit(scope).is_some_and(|own| !own.can_call(now));
+        if own_is_open || !circuits.shared.can_call(now) {
             return None;
         }
-        let before = std::mem::discriminant(&circuits.common);
-        circuits.common.admit();
-        circuits.note_change(before, now);
-        if let Scope::Caller(scope) = scope
-            && let Some((own, _)) = circuits.own.get_mut(&scope)
+        let before = std::mem::discriminant(&circuits.shared);
+        circuits.shared.admit();
+        circuits.record_change(before, now);
+        if let IsolationScope::Caller(scope) = scope
+            && let Some((own, _)) = circuits.by_caller.get_mut(&scope)
         {
             own.admit();
         }
-        Some(Pass { breaker: self, scope, ended: false })
+        Some(CallPermit { breaker: self, scope, is_finished: false })
     }
 
     /// Whether calls would be let through now, as far as no caller's own circuit is open. Takes nothing.
-    pub(crate) fn lets_through(&self, now: Instant) -> bool {
-        self.circuits().common.lets_through(now)
+    pub(crate) fn can_call(&self, now: Instant) -> bool {
+        self.circuits().shared.can_call(now)
     }
 
     /// The state of the common circuit.
     pub(crate) fn report(&self, now: Instant) -> CircuitReport {
         let circuits = self.circuits();
-        let state = match circuits.common {
+        let state = match circuits.shared {
             Circuit::Closed { .. } => CircuitState::Closed,
             Circuit::Open { until } if now < until => CircuitState::Open,
-            Circuit::Open { .. } | Circuit::Trying => CircuitState::HalfOpen,
+            Circuit::Open { .. } | Circuit::HalfOpen => CircuitState::HalfOpen,
         };
         CircuitReport { state, changed_at: circuits.changed_at }
     }
@@ -215,15 +220,15 @@ impl Breaker {
         self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record(&self, scope: Scope, failed: Option<bool>, now: Instant) {
+    fn record(&self, scope: IsolationScope, failed: Option<bool>, now: Instant) {
         self.circuits().record(scope, failed, self.policy, now);
     }
 }
 
-impl Pass<'_> {
+impl CallPermit<'_> {
     /// Tells how the call ended.
-    pub(crate) fn end<T>(mut self, outcome: &Result<T, Error>, now: Instant) {
-        self.ended = true;
+    pub(crate) fn finish<T>(mut self, outcome: &Result<T, Error>, now: Instant) {
+        self.is_finished = true;
         let failed = match outcome {
             // A caller whom the backend does not let in says nothing about how it is doing.
             // Nor does one that did not reach it because it asked for a pause.
@@ -245,9 +250,9 @@ impl Pass<'_> {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for CallPermit<'_> {
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.is_finished {
             self.breaker.record(self.scope, None, Instant::now());
         }
     }
@@ -261,30 +266,30 @@ mod tests {
 
     const POLICY: BreakerPolicy = BreakerPolicy { failure_threshold: 3, timeout: Duration::from_secs(60) };
 
-    fn call_of(scope: Scope, breaker: &Breaker, fails: bool) -> bool {
+    fn call_of(scope: IsolationScope, breaker: &CircuitBreaker, fails: bool) -> bool {
         let Some(pass) = breaker.admit(scope, Instant::now()) else { return false };
-        pass.end(&if fails { Err(Error::DeadlineExceeded) } else { Ok(()) }, Instant::now());
+        pass.finish(&if fails { Err(Error::DeadlineExceeded) } else { Ok(()) }, Instant::now());
         true
     }
 
-    fn call(breaker: &Breaker, fails: bool) -> bool {
-        call_of(Scope::Shared, breaker, fails)
+    fn call(breaker: &CircuitBreaker, fails: bool) -> bool {
+        call_of(IsolationScope::Shared, breaker, fails)
     }
 
-    fn caller(number: u8) -> Scope {
-        Scope::Caller(CallerScope::new([number; 32]))
+    fn caller(number: u8) -> IsolationScope {
+        IsolationScope::Caller(CallerScope::new([number; 32]))
     }
 
     #[tokio::test(start_paused = true)]
     async fn opens_after_failures_in_a_row_and_tries_one_call() {
-        let breaker = Breaker::new(POLICY);
+        let breaker = CircuitBreaker::new(POLICY);
         assert!(call(&breaker, true) && call(&breaker, true) && call(&breaker, false));
         assert!(call(&breaker, true) && call(&breaker, true) && call(&breaker, true));
-        assert!(!breaker.lets_through(Instant::now()) && !call(&breaker, false), "three in a row open it");
+        assert!(!breaker.can_call(Instant::now()) && !call(&breaker, false), "three in a row open it");
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(breaker.lets_through(Instant::now()));
-        let trial = breaker.admit(Scope::Shared, Instant::now()).unwrap();
-        assert!(breaker.admit(Scope::Shared, Instant::now()).is_none(), "one trial at a time");
+        assert!(breaker.can_call(Instant::now()));
+        let trial = breaker.admit(IsolationScope::Shared, Instant::now()).unwrap();
+        assert!(breaker.admit(IsolationScope::Shared, Instant::now()).is_none(), "one trial at a time");
         drop(trial);
         assert!(call(&breaker, true), "a trial taken back leaves room for the next");
         assert!(!call(&breaker, false), "a failed trial opens it again");
@@ -294,11 +299,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_caller_that_fails_closes_out_itself_alone() {
-        let (breaker, ann, bob) = (Breaker::new(POLICY), caller(1), caller(2));
+        let (breaker, ann, bob) = (CircuitBreaker::new(POLICY), caller(1), caller(2));
         for _ in 0..3 {
             assert!(call_of(ann, &breaker, true));
         }
-        assert!(!call_of(ann, &breaker, true) && breaker.lets_through(Instant::now()));
+        assert!(!call_of(ann, &breaker, true) && breaker.can_call(Instant::now()));
         assert!(call_of(bob, &breaker, false));
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(call_of(ann, &breaker, false) && call_of(ann, &breaker, true), "its good trial closes it");
@@ -306,33 +311,33 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failures_of_different_callers_open_the_circuit_for_all() {
-        let (breaker, ann, bob, eve) = (Breaker::new(POLICY), caller(1), caller(2), caller(3));
+        let (breaker, ann, bob, eve) = (CircuitBreaker::new(POLICY), caller(1), caller(2), caller(3));
         assert!(call_of(ann, &breaker, true) && call_of(bob, &breaker, true) && call_of(ann, &breaker, true));
-        assert!(!call_of(eve, &breaker, false) && !breaker.lets_through(Instant::now()));
+        assert!(!call_of(eve, &breaker, false) && !breaker.can_call(Instant::now()));
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(call_of(ann, &breaker, true), "the trial of a caller that fails anyway says nothing");
         assert!(call_of(eve, &breaker, false) && call_of(bob, &breaker, false));
-        assert!(breaker.lets_through(Instant::now()));
+        assert!(breaker.can_call(Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn circuits_of_callers_are_bounded_and_forgotten() {
-        let breaker = Breaker::new(POLICY);
+        let breaker = CircuitBreaker::new(POLICY);
         let scope = |number: usize| {
             let mut digest = [0; 32];
             digest[..8].copy_from_slice(&number.to_le_bytes());
-            Scope::Caller(CallerScope::new(digest))
+            IsolationScope::Caller(CallerScope::new(digest))
         };
-        for number in 0..OWN_CIRCUITS_MAX + 10 {
+        for number in 0..CALLER_CIRCUITS_MAX + 10 {
             tokio::time::advance(Duration::from_millis(1)).await;
             assert!(call_of(scope(number), &breaker, true));
             assert!(call_of(caller(255), &breaker, false));
         }
-        assert_eq!(breaker.circuits().own.len(), OWN_CIRCUITS_MAX);
+        assert_eq!(breaker.circuits().by_caller.len(), CALLER_CIRCUITS_MAX);
         // The newest are kept.
-        for number in 10..OWN_CIRCUITS_MAX + 10 {
+        for number in 10..CALLER_CIRCUITS_MAX + 10 {
             assert!(call_of(scope(number), &breaker, false));
         }
-        assert!(breaker.circuits().own.is_empty());
+        assert!(breaker.circuits().by_caller.is_empty());
     }
 }

@@ -18,14 +18,14 @@ use crate::policy::AggregationPolicy;
 
 /// One backend's share: what it offered last, and whether it is there to serve it.
 #[derive(Clone, Debug)]
-pub(crate) struct Part {
+pub(crate) struct BackendListing {
     /// The backend.
     pub backend: BackendId,
     /// What it offered last.
     pub inventory: Arc<Inventory>,
     /// A backend that is away keeps its claims to names, so that no name moves to another backend behind a
     /// client's back, but nothing of it is listed.
-    pub present: bool,
+    pub is_available: bool,
 }
 
 /// The merged offer. Lists that did not change since the last snapshot are the same `Arc`.
@@ -36,31 +36,32 @@ pub(crate) struct Catalogue {
     pub templates: Arc<TemplateList>,
     pub prompts: Arc<PromptList>,
     /// The backends that are present, with all that they offer.
-    pub present: Vec<(BackendId, Arc<Inventory>)>,
+    pub available: Vec<(BackendId, Arc<Inventory>)>,
     pub findings: Vec<Finding>,
-    tool_places: AHashMap<ToolName, usize>,
-    resource_places: AHashMap<ResourceUri, usize>,
-    prompt_places: AHashMap<PromptName, usize>,
+    tool_indices: AHashMap<ToolName, usize>,
+    resource_indices: AHashMap<ResourceUri, usize>,
+    prompt_indices: AHashMap<PromptName, usize>,
     resource_backends: Vec<BackendId>,
-    absent: Absent,
+    unavailable: UnavailableNames,
 }
 
 /// The names that backends have which are away, as clients knew them.
 #[derive(Clone, Debug, Default)]
-struct Absent {
+struct UnavailableNames {
     tools: AHashMap<ToolName, BackendId>,
     prompts: AHashMap<PromptName, BackendId>,
 }
 
 impl Catalogue {
     /// Merges the parts, which stand in the order of the configuration.
-    pub(crate) fn build(policy: &AggregationPolicy, parts: &[Part]) -> Self {
+    pub(crate) fn build(policy: &AggregationPolicy, parts: &[BackendListing]) -> Self {
         let mut findings = Vec::new();
-        let mut absent = Absent::default();
+        let mut absent = UnavailableNames::default();
         let tools = merge_tools(policy, parts, &mut findings, &mut absent);
         let prompts = merge_prompts(policy, parts, &mut findings, &mut absent);
-        let present = || parts.iter().filter(|part| part.present);
-        let by_name: BTreeMap<&BackendId, &Part> = present().map(|part| (&part.backend, part)).collect();
+        let present = || parts.iter().filter(|part| part.is_available);
+        let by_name: BTreeMap<&BackendId, &BackendListing> =
+            present().map(|part| (&part.backend, part)).collect();
         let resources = merge_resources(present(), by_name.values().copied());
         let mut templates: Vec<ResourceTemplate> = Vec::new();
         let mut seen = HashSet::new();
@@ -75,38 +76,40 @@ impl Catalogue {
                 }
             }
         }
-        for part in parts.iter().filter(|part| part.present) {
+        for part in parts.iter().filter(|part| part.is_available) {
             let backend = || part.backend.clone();
-            let Inventory { remarks, failing, .. } = &*part.inventory;
+            let Inventory { malformed_items: remarks, list_failures: failing, .. } = &*part.inventory;
             findings.extend(
-                remarks.iter().map(|remark| Finding::Odd { backend: backend(), remark: remark.clone() }),
+                remarks
+                    .iter()
+                    .map(|remark| Finding::MalformedItem { backend: backend(), item: remark.clone() }),
             );
             findings.extend(
-                failing.iter().map(|list| Finding::Failing { backend: backend(), list: list.clone() }),
+                failing.iter().map(|list| Finding::ListFailure { backend: backend(), failure: list.clone() }),
             );
         }
         findings.sort();
         findings.dedup();
         Self {
-            tool_places: places(&tools, |tool| tool.name.clone()),
-            resource_places: places(&resources, |resource| resource.uri.clone()),
-            prompt_places: places(&prompts, |prompt| prompt.name.clone()),
+            tool_indices: index_by(&tools, |tool| tool.name.clone()),
+            resource_indices: index_by(&resources, |resource| resource.uri.clone()),
+            prompt_indices: index_by(&prompts, |prompt| prompt.name.clone()),
             resource_backends: present()
                 .filter(|part| part.inventory.capabilities.get("resources").is_some())
                 .map(|part| part.backend.clone())
                 .collect(),
-            present: present().map(|part| (part.backend.clone(), part.inventory.clone())).collect(),
+            available: present().map(|part| (part.backend.clone(), part.inventory.clone())).collect(),
             tools: Arc::new(tools),
             resources: Arc::new(resources),
             templates: Arc::new(templates),
             prompts: Arc::new(prompts),
             findings,
-            absent,
+            unavailable: absent,
         }
     }
 
     /// Keeps the lists of `earlier` that are equal to this one's, and says which are not.
-    pub(crate) fn keep_unchanged(&mut self, earlier: &Self) -> Vec<Change> {
+    pub(crate) fn reuse_unchanged(&mut self, earlier: &Self) -> Vec<Change> {
         let equal = self.equal_lists(earlier);
         if equal.tools {
             self.tools = earlier.tools.clone();
@@ -130,14 +133,14 @@ impl Catalogue {
 
     fn equal_lists(&self, earlier: &Self) -> EqualLists {
         EqualLists {
-            tools: same(&self.tools, &earlier.tools, same_tool),
-            resources: same(&self.resources, &earlier.resources, |a, b| {
+            tools: is_same_list(&self.tools, &earlier.tools, is_same_tool),
+            resources: is_same_list(&self.resources, &earlier.resources, |a, b| {
                 a.uri == b.uri && a.backend == b.backend && a.definition == b.definition
             }),
-            templates: same(&self.templates, &earlier.templates, |a, b| {
+            templates: is_same_list(&self.templates, &earlier.templates, |a, b| {
                 a.template == b.template && a.backend == b.backend && a.definition == b.definition
             }),
-            prompts: same(&self.prompts, &earlier.prompts, |a, b| {
+            prompts: is_same_list(&self.prompts, &earlier.prompts, |a, b| {
                 a.name == b.name && a.target == b.target && a.definition == b.definition
             }),
         }
@@ -145,35 +148,35 @@ impl Catalogue {
 
     /// The tool advertised under a name.
     pub(crate) fn tool(&self, name: &ToolName) -> Option<&Tool> {
-        self.tool_places.get(name).and_then(|place| self.tools.get(*place))
+        self.tool_indices.get(name).and_then(|place| self.tools.get(*place))
     }
 
     /// The backend that has a tool of this name and is away.
-    pub(crate) fn absent_tool(&self, name: &ToolName) -> Option<&BackendId> {
-        self.absent.tools.get(name)
+    pub(crate) fn unavailable_tool(&self, name: &ToolName) -> Option<&BackendId> {
+        self.unavailable.tools.get(name)
     }
 
     /// The backend that has a prompt of this name and is away.
-    pub(crate) fn absent_prompt(&self, name: &PromptName) -> Option<&BackendId> {
-        self.absent.prompts.get(name)
+    pub(crate) fn unavailable_prompt(&self, name: &PromptName) -> Option<&BackendId> {
+        self.unavailable.prompts.get(name)
     }
 
     /// The prompt advertised under a name.
     pub(crate) fn prompt(&self, name: &PromptName) -> Option<&Prompt> {
-        self.prompt_places.get(name).and_then(|place| self.prompts.get(*place))
+        self.prompt_indices.get(name).and_then(|place| self.prompts.get(*place))
     }
 
     /// The backend that serves an address: the one that lists it, else the first whose template fits, else the only one
     /// that serves resources at all (tools may hand out links to resources that no list names). An ambiguous address is
     /// served only where a list names exactly this spelling.
     pub(crate) fn resource_backend(&self, uri: &ResourceUri) -> Option<&BackendId> {
-        self.serves(uri).map(|(backend, _)| backend)
+        self.resolve_resource(uri).map(|(backend, _)| backend)
     }
 
     /// The same, with the spelling that is sent to the backend: its own of a listed resource, else the normal form.
-    pub(crate) fn serves(&self, uri: &ResourceUri) -> Option<(&BackendId, BackendUri)> {
-        if let Some(resource) = self.listed(uri) {
-            return Some((&resource.backend, resource.uri.given().into()));
+    pub(crate) fn resolve_resource(&self, uri: &ResourceUri) -> Option<(&BackendId, BackendUri)> {
+        if let Some(resource) = self.find_listed(uri) {
+            return Some((&resource.backend, resource.uri.original().into()));
         }
         if uri.is_ambiguous() {
             return None;
@@ -187,19 +190,19 @@ impl Catalogue {
         Some((backend, uri.as_str().into()))
     }
 
-    fn listed(&self, uri: &ResourceUri) -> Option<&Resource> {
-        self.resource_places.get(uri).and_then(|place| self.resources.get(*place))
+    fn find_listed(&self, uri: &ResourceUri) -> Option<&Resource> {
+        self.resource_indices.get(uri).and_then(|place| self.resources.get(*place))
     }
 
     /// The backend that offers a template, by the template's own text. A listed resource may be named too, in its normal
     /// form only, which is what policies were asked about.
-    pub(crate) fn template_backend(&self, template: &UriTemplate) -> Option<(&BackendId, UriTemplate)> {
+    pub(crate) fn resolve_template(&self, template: &UriTemplate) -> Option<(&BackendId, UriTemplate)> {
         if let Some(offered) = self.templates.iter().find(|one| one.template == *template) {
             return Some((&offered.backend, template.clone()));
         }
         let uri = ResourceUri::from(template.as_str());
-        let resource = self.listed(&uri).filter(|_| uri.as_str() == template.as_str())?;
-        Some((&resource.backend, resource.uri.given().into()))
+        let resource = self.find_listed(&uri).filter(|_| uri.as_str() == template.as_str())?;
+        Some((&resource.backend, resource.uri.original().into()))
     }
 }
 
@@ -223,16 +226,16 @@ impl EqualLists {
     }
 }
 
-fn places<T, K: Eq + std::hash::Hash>(items: &[T], key: impl Fn(&T) -> K) -> AHashMap<K, usize> {
+fn index_by<T, K: Eq + std::hash::Hash>(items: &[T], key: impl Fn(&T) -> K) -> AHashMap<K, usize> {
     items.iter().enumerate().map(|(place, item)| (key(item), place)).collect()
 }
 
-fn same<T>(left: &Arc<Vec<T>>, right: &Arc<Vec<T>>, equal: impl Fn(&T, &T) -> bool) -> bool {
+fn is_same_list<T>(left: &Arc<Vec<T>>, right: &Arc<Vec<T>>, equal: impl Fn(&T, &T) -> bool) -> bool {
     Arc::ptr_eq(left, right)
         || left.len() == right.len() && left.iter().zip(right.iter()).all(|(left, right)| equal(left, right))
 }
 
-fn same_tool(left: &Tool, right: &Tool) -> bool {
+fn is_same_tool(left: &Tool, right: &Tool) -> bool {
     left.name == right.name
         && left.target == right.target
         && left.definition == right.definition

@@ -5,16 +5,16 @@ use vmcp_domain::Error;
 
 /// Why a look at a backend's offer failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LookFailure {
+pub struct CheckFailure {
     /// The class of the failure, as in [`vmcp_domain::BackendStatus::last_error`].
     pub class: String,
     /// What went wrong; for the operator only.
     pub cause: String,
 }
 
-impl LookFailure {
+impl CheckFailure {
     /// Of an error whose cause begins with its class, as those of backends do.
-    pub(crate) fn of(error: &Error, cause: &str) -> Self {
+    pub(crate) fn from_error(error: &Error, cause: &str) -> Self {
         let (class, cause) = match (error, cause.split_once(": ")) {
             (Error::DeadlineExceeded | Error::BackendTimedOut { .. }, _) => {
                 ("timeout".to_owned(), "no answer within the time of a check".to_owned())
@@ -31,9 +31,9 @@ impl LookFailure {
 
 /// The looks at a backend's offer so far. A backend that tells callers apart is not looked at.
 #[derive(Clone, Debug, Default)]
-pub struct Checks {
+pub struct HealthChecks {
     /// Why the last one failed, if it did.
-    pub failure: Option<LookFailure>,
+    pub failure: Option<CheckFailure>,
     /// How many have failed since the last good one.
     pub failures_in_a_row: u32,
     /// When the last one ended.
@@ -42,9 +42,9 @@ pub struct Checks {
     pub changed_at: Option<Instant>,
 }
 
-impl Checks {
+impl HealthChecks {
     /// Takes note of one look.
-    pub(crate) fn record(&mut self, failure: Option<LookFailure>, now: Instant) {
+    pub(crate) fn record(&mut self, failure: Option<CheckFailure>, now: Instant) {
         if self.checked_at.is_none() || self.failure.is_some() != failure.is_some() {
             self.changed_at = Some(now);
         }
@@ -62,8 +62,8 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_are_counted_and_changes_dated() {
-        let mut checks = Checks::default();
-        let failure = || Some(LookFailure { class: "status".to_owned(), cause: "500".to_owned() });
+        let mut checks = HealthChecks::default();
+        let failure = || Some(CheckFailure { class: "status".to_owned(), cause: "500".to_owned() });
         let start = Instant::now();
         let at = |second| start + Duration::from_secs(second);
         for (second, failure, failures, changed) in

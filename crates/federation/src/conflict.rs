@@ -10,7 +10,7 @@ use crate::policy::ConflictPolicy;
 
 /// One backend's wish to offer something under a name.
 #[derive(Clone, Debug)]
-pub(crate) struct Claim<'a> {
+pub(crate) struct NameClaim<'a> {
     /// The backend.
     pub backend: &'a BackendId,
     /// The name, after the operator's rename and before any prefix.
@@ -21,16 +21,16 @@ pub(crate) struct Claim<'a> {
 
 /// The name each claim gets, in the order of the claims, which is the order of the configuration.
 /// `None` is a claim that gets none.
-pub(crate) fn resolve(
+pub(crate) fn resolve_names(
     policy: &ConflictPolicy,
-    claims: &[Claim<'_>],
+    claims: &[NameClaim<'_>],
     findings: &mut Vec<Finding>,
 ) -> Vec<Option<String>> {
-    let claims = drop_repeats(claims, findings);
-    let mut wishes: Vec<Option<String>> = wish(policy, &claims, findings);
+    let claims = drop_duplicates(claims, findings);
+    let mut wishes: Vec<Option<String>> = propose_names(policy, &claims, findings);
     for (claim, wish) in claims.iter().zip(&mut wishes) {
         if let Some(claim) = claim {
-            drop_unusable(wish, claim.backend, findings);
+            drop_invalid_name(wish, claim.backend, findings);
         }
     }
     let mut holders: HashMap<String, BackendId> = HashMap::new();
@@ -60,32 +60,35 @@ pub(crate) fn resolve(
 }
 
 /// Takes back a name that clients cannot be given.
-pub(crate) fn drop_unusable(wish: &mut Option<String>, backend: &BackendId, findings: &mut Vec<Finding>) {
+pub(crate) fn drop_invalid_name(wish: &mut Option<String>, backend: &BackendId, findings: &mut Vec<Finding>) {
     if let Some(name) = wish.take_if(|name| !is_usable_name(name)) {
-        findings.push(Finding::Unusable { name, backend: backend.clone() });
+        findings.push(Finding::InvalidName { name, backend: backend.clone() });
     }
 }
 
 /// A backend that lists a name twice has one claim to it.
-fn drop_repeats<'a, 'b>(claims: &'b [Claim<'a>], findings: &mut Vec<Finding>) -> Vec<Option<&'b Claim<'a>>> {
+fn drop_duplicates<'a, 'b>(
+    claims: &'b [NameClaim<'a>],
+    findings: &mut Vec<Finding>,
+) -> Vec<Option<&'b NameClaim<'a>>> {
     let mut seen = std::collections::HashSet::new();
-    let keep = |claim: &'b Claim<'a>| {
+    let keep = |claim: &'b NameClaim<'a>| {
         if seen.insert((claim.backend, claim.name)) {
             return Some(claim);
         }
-        findings.push(Finding::Repeated { name: claim.name.to_owned(), backend: claim.backend.clone() });
+        findings.push(Finding::Duplicate { name: claim.name.to_owned(), backend: claim.backend.clone() });
         None
     };
     claims.iter().map(keep).collect()
 }
 
-fn wish(
+fn propose_names(
     policy: &ConflictPolicy,
-    claims: &[Option<&Claim<'_>>],
+    claims: &[Option<&NameClaim<'_>>],
     findings: &mut Vec<Finding>,
 ) -> Vec<Option<String>> {
-    let rivals = rivals(claims);
-    let contested = |claim: &Claim<'_>| {
+    let rivals = visible_claimants(claims);
+    let contested = |claim: &NameClaim<'_>| {
         let others = rivals.get(claim.name).map_or(0, Vec::len);
         if claim.visible { others > 1 } else { others > 0 }
     };
@@ -97,7 +100,7 @@ fn wish(
             });
         }
     }
-    let mut decide = |claim: &Claim<'_>| match policy {
+    let mut decide = |claim: &NameClaim<'_>| match policy {
         ConflictPolicy::Prefix { format } => Some(format.apply(claim.backend, claim.name)),
         ConflictPolicy::Auto { format } if contested(claim) => Some(format.apply(claim.backend, claim.name)),
         ConflictPolicy::Auto { .. } => Some(claim.name.to_owned()),
@@ -124,7 +127,7 @@ fn wish(
 }
 
 /// For each name, the backends with a visible claim to it, in the order of the configuration.
-fn rivals<'a>(claims: &[Option<&Claim<'a>>]) -> BTreeMap<&'a str, Vec<&'a BackendId>> {
+fn visible_claimants<'a>(claims: &[Option<&NameClaim<'a>>]) -> BTreeMap<&'a str, Vec<&'a BackendId>> {
     let mut rivals: BTreeMap<&str, Vec<&BackendId>> = BTreeMap::new();
     for claim in claims.iter().flatten().filter(|claim| claim.visible) {
         rivals.entry(claim.name).or_default().push(claim.backend);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ahash::AHashSet;
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Error, Gateway, PerList, Reply, SharedGateway, TaskRequest, ToolList,
-    ToolName, forward,
+    CallContext, CallTool, DerivedCache, Error, Gateway, GatewayFuture, Reply, SharedGateway, TaskRequest,
+    ToolList, ToolName, forward,
 };
 
 use crate::policy::AggregationPolicy;
@@ -15,13 +15,13 @@ use crate::policy::AggregationPolicy;
 pub struct Exposed {
     inner: SharedGateway,
     policy: Arc<AggregationPolicy>,
-    views: PerList<ToolList, View>,
+    visible_tools: DerivedCache<ToolList, VisibleTools>,
 }
 
 /// The visible part of one list.
-struct View {
+struct VisibleTools {
     /// `None` when that is the whole.
-    shown: Option<Arc<ToolList>>,
+    tools: Option<Arc<ToolList>>,
     names: AHashSet<ToolName>,
 }
 
@@ -29,33 +29,34 @@ impl Exposed {
     /// Puts the layer around `inner`.
     #[must_use]
     pub fn wrap(inner: SharedGateway, policy: Arc<AggregationPolicy>) -> SharedGateway {
-        Arc::new(Self { inner, policy, views: PerList::default() })
+        Arc::new(Self { inner, policy, visible_tools: DerivedCache::default() })
     }
 
     /// Looks at what is visible of the list.
-    async fn view<T>(
+    async fn with_visible<T>(
         &self,
         ctx: &CallContext,
-        look: impl FnOnce(&Arc<ToolList>, &View) -> T,
+        look: impl FnOnce(&Arc<ToolList>, &VisibleTools) -> T,
     ) -> Result<T, Error> {
         let whole = self.inner.list_tools(ctx).await?;
-        Ok(self.views.with(&whole, || self.look(&whole), |view| look(&whole, view)))
+        Ok(self.visible_tools.with(&whole, || self.filter_visible(&whole), |view| look(&whole, view)))
     }
 
-    async fn shows(&self, ctx: &CallContext, name: &ToolName) -> Result<bool, Error> {
-        self.view(ctx, |_, view| view.names.contains(name)).await
+    async fn is_visible(&self, ctx: &CallContext, name: &ToolName) -> Result<bool, Error> {
+        self.with_visible(ctx, |_, view| view.names.contains(name)).await
     }
 
     /// Whether a tool exists that is not shown.
-    async fn hides(&self, ctx: &CallContext, name: &ToolName) -> Result<bool, Error> {
-        let hides = |whole: &Arc<ToolList>, view: &View| {
-            !view.names.contains(name) && view.shown.is_some() && whole.iter().any(|tool| tool.name == *name)
+    async fn is_hidden(&self, ctx: &CallContext, name: &ToolName) -> Result<bool, Error> {
+        let hides = |whole: &Arc<ToolList>, view: &VisibleTools| {
+            !view.names.contains(name) && view.tools.is_some() && whole.iter().any(|tool| tool.name == *name)
         };
-        self.view(ctx, hides).await
+        self.with_visible(ctx, hides).await
     }
 
-    fn look(&self, whole: &ToolList) -> View {
-        let shows = |backend, tool| self.policy.shows(backend, &self.policy.own_name(backend, tool));
+    fn filter_visible(&self, whole: &ToolList) -> VisibleTools {
+        let shows =
+            |backend, tool| self.policy.is_visible(backend, &self.policy.unprefixed_name(backend, tool));
         let hides_any = whole.iter().any(|tool| !shows(&tool.target.backend, &tool.target.name));
         let shown: Option<Arc<ToolList>> = hides_any.then(|| {
             let shown = whole.iter().filter(|tool| shows(&tool.target.backend, &tool.target.name));
@@ -67,29 +68,29 @@ impl Exposed {
             .iter()
             .map(|tool: &vmcp_domain::Tool| tool.name.clone())
             .collect();
-        View { shown, names }
+        VisibleTools { tools: shown, names }
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for Exposed {
-    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
-        Box::pin(self.view(ctx, |whole, view| Arc::clone(view.shown.as_ref().unwrap_or(whole))))
+    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ToolList>> {
+        Box::pin(self.with_visible(ctx, |whole, view| Arc::clone(view.tools.as_ref().unwrap_or(whole))))
     }
 
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
             // What does not exist at all is for the inside to explain: its backend may be away.
-            if self.hides(ctx, &request.name).await? {
+            if self.is_hidden(ctx, &request.name).await? {
                 return Err(Error::UnknownTool(request.name));
             }
             self.inner.call_tool(ctx, request).await
         })
     }
 
-    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply> {
+    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            if !self.shows(ctx, &request.handle.tool).await? {
+            if !self.is_visible(ctx, &request.handle.tool).await? {
                 return Err(Error::UnknownTask);
             }
             self.inner.task(ctx, request).await

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vmcp_domain::{BackendId, FailingList, OfferRemark};
+use vmcp_domain::{BackendId, ListFailure, MalformedItem};
 
 /// One remark about the catalogue, with what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +24,7 @@ pub enum Finding {
         by: BackendId,
     },
     /// A backend offers the same name twice; the first counts.
-    Repeated {
+    Duplicate {
         /// The name.
         name: String,
         /// The backend.
@@ -38,35 +38,35 @@ pub enum Finding {
         backend: BackendId,
     },
     /// The name has characters that many clients refuse.
-    OddCharacters {
+    UnsafeCharacters {
         /// The name.
         name: String,
         /// The backend.
         backend: BackendId,
     },
     /// The name is empty, too long for MCP or has invisible characters, so it is not offered.
-    Unusable {
+    InvalidName {
         /// The name.
         name: String,
         /// The backend.
         backend: BackendId,
     },
     /// Something in a form that clients refuse: it is mended or not offered.
-    Odd {
+    MalformedItem {
         /// The backend.
         backend: BackendId,
         /// What is odd about what.
-        remark: OfferRemark,
+        item: MalformedItem,
     },
     /// A list cannot be read, or not wholly.
-    Failing {
+    ListFailure {
         /// The backend.
         backend: BackendId,
         /// The list and why.
-        list: FailingList,
+        failure: ListFailure,
     },
     /// A filter, rename or override names a tool that its backend does not offer.
-    NoSuchTool {
+    UnknownTool {
         /// The name in the configuration.
         name: String,
         /// The backend.
@@ -94,7 +94,7 @@ impl fmt::Display for Finding {
                     "`{name}` of backend `{backend}` is not offered because backend `{by}` already has that name; rename it with an override"
                 )
             }
-            Self::Repeated { name, backend } => {
+            Self::Duplicate { name, backend } => {
                 write!(f, "backend `{backend}` offers `{name}` twice; the first counts")
             }
             Self::TooLong { name, backend } => write!(
@@ -102,11 +102,11 @@ impl fmt::Display for Finding {
                 "`{name}` of backend `{backend}` has {} characters and many clients accept {NAME_CHARS_MAX}; shorten it with an override or a shorter prefix",
                 name.chars().count()
             ),
-            Self::OddCharacters { name, backend } => write!(
+            Self::UnsafeCharacters { name, backend } => write!(
                 f,
                 "`{name}` of backend `{backend}` has characters that many clients refuse (letters, digits, `_` and `-` are safe); rename it with an override"
             ),
-            Self::Unusable { name, backend } => {
+            Self::InvalidName { name, backend } => {
                 let shown: String = name.chars().take(NAME_CHARS_MAX).collect();
                 write!(
                     f,
@@ -114,19 +114,22 @@ impl fmt::Display for Finding {
                     shown.escape_debug()
                 )
             }
-            Self::Odd { backend, remark: OfferRemark { list, item, is_left_out, text } } => {
+            Self::MalformedItem {
+                backend,
+                item: MalformedItem { list, item, is_omitted: is_left_out, text },
+            } => {
                 let (item, text) = (item.escape_debug(), text.escape_debug());
                 let outcome = if *is_left_out { "is not offered" } else { "is offered mended" };
                 write!(f, "\"{item}\" in `{list}` of backend `{backend}` {outcome}: {text}")
             }
-            Self::Failing { backend, list: FailingList { list, class, cause } } => {
+            Self::ListFailure { backend, failure: ListFailure { list, class, cause } } => {
                 let cause = cause.escape_debug();
                 write!(
                     f,
                     "`{list}` of backend `{backend}` cannot be read and is as far as known before ({class}: {cause})"
                 )
             }
-            Self::NoSuchTool { name, backend } => {
+            Self::UnknownTool { name, backend } => {
                 write!(
                     f,
                     "the configuration names tool `{name}` of backend `{backend}`, which does not offer it"
@@ -137,11 +140,11 @@ impl fmt::Display for Finding {
 }
 
 /// What a name will do to clients.
-pub(crate) fn inspect(name: &str, backend: &BackendId) -> Option<Finding> {
+pub(crate) fn check_name(name: &str, backend: &BackendId) -> Option<Finding> {
     let (name_owned, backend) = (name.to_owned(), backend.clone());
     if name.chars().count() > NAME_CHARS_MAX {
         return Some(Finding::TooLong { name: name_owned, backend });
     }
     let safe = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    (!safe).then_some(Finding::OddCharacters { name: name_owned, backend })
+    (!safe).then_some(Finding::UnsafeCharacters { name: name_owned, backend })
 }

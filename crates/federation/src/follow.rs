@@ -7,67 +7,74 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 use vmcp_domain::{
-    Backend, BackendUri, CallContext, Error, Following, Origin, ResourceUri, Scope, SilentClient,
+    Backend, BackendUri, CallContext, CallOrigin, Error, IsolationScope, ResourceUri, SilentClient,
+    SubscriptionGuard,
 };
 
 /// What is followed: at which backend, as whom, and which resource.
-type Key = (usize, Scope, ResourceUri);
+type SubscriptionKey = (usize, IsolationScope, ResourceUri);
 
 /// Everything that is followed.
 #[derive(Default)]
-pub(crate) struct Follows(Arc<Mutex<HashMap<Key, Arc<Slot>>>>);
+pub(crate) struct SubscriptionTable(Arc<Mutex<HashMap<SubscriptionKey, Arc<SubscriptionState>>>>);
 
-struct Slot {
-    followers: AtomicUsize,
+struct SubscriptionState {
+    subscribers: AtomicUsize,
     /// Whether the backend has been asked. Held while it is asked or told otherwise, so that the two keep their order.
-    asked: tokio::sync::Mutex<bool>,
+    is_subscribed: tokio::sync::Mutex<bool>,
 }
 
 /// One follower.
-struct Follower {
-    table: Arc<Mutex<HashMap<Key, Arc<Slot>>>>,
-    key: Key,
+struct Subscriber {
+    table: Arc<Mutex<HashMap<SubscriptionKey, Arc<SubscriptionState>>>>,
+    key: SubscriptionKey,
     /// What the backend was asked to tell of.
-    spelling: BackendUri,
-    slot: Arc<Slot>,
+    backend_uri: BackendUri,
+    state: Arc<SubscriptionState>,
     backend: Arc<dyn Backend>,
     ctx: CallContext,
 }
 
-fn locked(table: &Mutex<HashMap<Key, Arc<Slot>>>) -> MutexGuard<'_, HashMap<Key, Arc<Slot>>> {
+fn lock(
+    table: &Mutex<HashMap<SubscriptionKey, Arc<SubscriptionState>>>,
+) -> MutexGuard<'_, HashMap<SubscriptionKey, Arc<SubscriptionState>>> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Follows {
+impl SubscriptionTable {
     /// Follows a resource of the backend at `place` on behalf of a caller.
-    pub(crate) async fn follow(
+    pub(crate) async fn subscribe(
         &self,
         place: usize,
         backend: &Arc<dyn Backend>,
         ctx: &CallContext,
         uri: ResourceUri,
         spelling: BackendUri,
-    ) -> Result<Following, Error> {
+    ) -> Result<SubscriptionGuard, Error> {
         let key = (place, backend.scope(ctx)?, uri);
         let slot = {
-            let mut table = locked(&self.0);
-            let fresh =
-                || Arc::new(Slot { followers: AtomicUsize::new(0), asked: tokio::sync::Mutex::new(false) });
+            let mut table = lock(&self.0);
+            let fresh = || {
+                Arc::new(SubscriptionState {
+                    subscribers: AtomicUsize::new(0),
+                    is_subscribed: tokio::sync::Mutex::new(false),
+                })
+            };
             let slot = table.entry(key.clone()).or_insert_with(fresh);
-            slot.followers.fetch_add(1, Ordering::Relaxed);
+            slot.subscribers.fetch_add(1, Ordering::Relaxed);
             slot.clone()
         };
-        let mut own = CallContext::bare(ctx.caller.clone(), Origin::Gateway);
+        let mut own = CallContext::bare(ctx.caller.clone(), CallOrigin::Gateway);
         own.token.clone_from(&ctx.token);
         if let Some(client) = ctx.client.client_key() {
-            own.client = Arc::new(SilentClient::of(client));
+            own.client = Arc::new(SilentClient::for_client(client));
         }
         // From here on dropping it undoes what has been done.
         let (table, backend) = (self.0.clone(), backend.clone());
-        let follower = Follower { table, key, spelling, slot, backend, ctx: own };
-        let mut asked = follower.slot.asked.lock().await;
+        let follower = Subscriber { table, key, backend_uri: spelling, state: slot, backend, ctx: own };
+        let mut asked = follower.state.is_subscribed.lock().await;
         if !*asked {
-            follower.backend.subscribe(ctx, follower.spelling.clone()).await?;
+            follower.backend.subscribe(ctx, follower.backend_uri.clone()).await?;
             *asked = true;
         }
         drop(asked);
@@ -75,23 +82,23 @@ impl Follows {
     }
 
     /// True when somebody follows this resource of a backend, or one that it is a part of.
-    pub(crate) fn cover(&self, place: usize, scope: Scope, uri: &ResourceUri) -> bool {
-        let table = locked(&self.0);
+    pub(crate) fn has_subscriber(&self, place: usize, scope: IsolationScope, uri: &ResourceUri) -> bool {
+        let table = lock(&self.0);
         uri.with_parents().any(|uri| table.contains_key(&(place, scope, uri)))
     }
 }
 
-impl Drop for Follower {
+impl Drop for Subscriber {
     fn drop(&mut self) {
-        if self.slot.followers.fetch_sub(1, Ordering::AcqRel) > 1 {
+        if self.state.subscribers.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        let (table, key, slot) = (self.table.clone(), self.key.clone(), self.slot.clone());
-        let (backend, ctx, spelling) = (self.backend.clone(), self.ctx.clone(), self.spelling.clone());
+        let (table, key, slot) = (self.table.clone(), self.key.clone(), self.state.clone());
+        let (backend, ctx, spelling) = (self.backend.clone(), self.ctx.clone(), self.backend_uri.clone());
         let leaving = async move {
-            let mut asked = slot.asked.lock().await;
+            let mut asked = slot.is_subscribed.lock().await;
             // Somebody may have come meanwhile.
-            if slot.followers.load(Ordering::Acquire) > 0 {
+            if slot.subscribers.load(Ordering::Acquire) > 0 {
                 return;
             }
             if std::mem::take(&mut *asked)
@@ -99,8 +106,8 @@ impl Drop for Follower {
             {
                 tracing::debug!(backend = %backend.id(), %error, "a subscription could not be taken back");
             }
-            let mut table = locked(&table);
-            if slot.followers.load(Ordering::Acquire) == 0
+            let mut table = lock(&table);
+            if slot.subscribers.load(Ordering::Acquire) == 0
                 && table.get(&key).is_some_and(|known| Arc::ptr_eq(known, &slot))
             {
                 table.remove(&key);

@@ -22,10 +22,10 @@ mod shared;
 mod task;
 
 pub use breaker::{CircuitReport, CircuitState};
-pub use checks::{Checks, LookFailure};
+pub use checks::{CheckFailure, HealthChecks};
 pub use exposure::Exposed;
 pub use federation::Federation;
 pub use finding::Finding;
-pub use listed::Listed;
-pub use overview::{Item, Permits};
+pub use listed::NameKind;
+pub use overview::{CatalogueItem, ItemFilter};
 pub use report::{BackendReport, Health};

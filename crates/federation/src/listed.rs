@@ -12,7 +12,7 @@ const NAMES_MAX: usize = 10_000;
 
 /// What a name is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listed {
+pub enum NameKind {
     /// A tool, by its advertised name.
     Tool,
     /// A prompt, by its advertised name.
@@ -27,28 +27,28 @@ pub(crate) struct ListedNames([RwLock<AHashSet<Box<str>>>; 3]);
 
 impl ListedNames {
     /// Takes note of what a catalogue lists.
-    pub(crate) fn learn(&self, catalogue: &Catalogue) {
-        self.add(Listed::Tool, catalogue.tools.iter().map(|tool| tool.name.as_str()));
-        self.add(Listed::Prompt, catalogue.prompts.iter().map(|prompt| prompt.name.as_str()));
-        self.add(Listed::Resource, catalogue.resources.iter().map(|resource| resource.uri.as_str()));
+    pub(crate) fn record(&self, catalogue: &Catalogue) {
+        self.add(NameKind::Tool, catalogue.tools.iter().map(|tool| tool.name.as_str()));
+        self.add(NameKind::Prompt, catalogue.prompts.iter().map(|prompt| prompt.name.as_str()));
+        self.add(NameKind::Resource, catalogue.resources.iter().map(|resource| resource.uri.as_str()));
     }
 
     /// True for a name that some catalogue has listed.
-    pub(crate) fn has(&self, kind: Listed, name: &str) -> bool {
-        self.of(kind).read().unwrap_or_else(PoisonError::into_inner).contains(name)
+    pub(crate) fn contains(&self, kind: NameKind, name: &str) -> bool {
+        self.names_of(kind).read().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
-    fn of(&self, kind: Listed) -> &RwLock<AHashSet<Box<str>>> {
+    fn names_of(&self, kind: NameKind) -> &RwLock<AHashSet<Box<str>>> {
         let [tools, prompts, resources] = &self.0;
         match kind {
-            Listed::Tool => tools,
-            Listed::Prompt => prompts,
-            Listed::Resource => resources,
+            NameKind::Tool => tools,
+            NameKind::Prompt => prompts,
+            NameKind::Resource => resources,
         }
     }
 
-    fn add<'a>(&self, kind: Listed, names: impl Iterator<Item = &'a str>) {
-        let known = self.of(kind);
+    fn add<'a>(&self, kind: NameKind, names: impl Iterator<Item = &'a str>) {
+        let known = self.names_of(kind);
         // Most of the time nothing is new, and nobody has to wait.
         let new: Vec<Box<str>> = {
             let known = known.read().unwrap_or_else(PoisonError::into_inner);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use vmcp_domain::{
-    BackendId, Json, Overview, Prompt, Resource, ResourceTemplate, TASKS_EXTENSION, Target, Tool,
+    BackendId, Json, Overview, Prompt, Resource, ResourceTemplate, RoutingTarget, TASKS_EXTENSION, Tool,
 };
 
 use crate::catalogue::Catalogue;
@@ -14,7 +14,7 @@ const INSTRUCTIONS_BYTES_MAX: usize = 16 << 10;
 
 /// Something on offer, as it is advertised.
 #[derive(Clone, Copy, Debug)]
-pub enum Item<'a> {
+pub enum CatalogueItem<'a> {
     /// A tool.
     Tool(&'a Tool),
     /// A resource.
@@ -26,19 +26,19 @@ pub enum Item<'a> {
 }
 
 /// Whether a caller may use an item.
-pub type Permits<'a> = &'a dyn Fn(Item<'_>) -> bool;
+pub type ItemFilter<'a> = &'a dyn Fn(CatalogueItem<'_>) -> bool;
 
 /// Joins what backends say of themselves. Where `permits` is given, a backend counts only if it permits some item of it;
 /// without, also if it has no items that could be hidden.
 pub(crate) fn overview(
     policy: &AggregationPolicy,
     catalogue: &Catalogue,
-    permits: Option<Permits<'_>>,
+    permits: Option<ItemFilter<'_>>,
 ) -> Overview {
     let mut overview = Overview::default();
     let mut instructions = String::new();
-    let seen = seen(policy, catalogue, permits);
-    for (backend, inventory) in &catalogue.present {
+    let seen = visible_backends(policy, catalogue, permits);
+    for (backend, inventory) in &catalogue.available {
         let is_empty = inventory.tools.is_empty()
             && inventory.resources.is_empty()
             && inventory.templates.is_empty()
@@ -74,19 +74,19 @@ pub(crate) fn overview(
 }
 
 /// The backends of which some item is shown and permitted. Of a backend that is seen, no further item is asked about.
-fn seen<'c>(
+fn visible_backends<'c>(
     policy: &AggregationPolicy,
     catalogue: &'c Catalogue,
-    permits: Option<Permits<'_>>,
+    permits: Option<ItemFilter<'_>>,
 ) -> HashSet<&'c BackendId> {
     let tools = catalogue.tools.iter().filter(|tool| {
-        let Target { backend, name } = &tool.target;
-        policy.shows(backend, &policy.own_name(backend, name))
+        let RoutingTarget { backend, name } = &tool.target;
+        policy.is_visible(backend, &policy.unprefixed_name(backend, name))
     });
-    let tools = tools.map(|tool| (&tool.target.backend, Item::Tool(tool)));
-    let resources = catalogue.resources.iter().map(|one| (&one.backend, Item::Resource(one)));
-    let templates = catalogue.templates.iter().map(|one| (&one.backend, Item::Template(one)));
-    let prompts = catalogue.prompts.iter().map(|one| (&one.target.backend, Item::Prompt(one)));
+    let tools = tools.map(|tool| (&tool.target.backend, CatalogueItem::Tool(tool)));
+    let resources = catalogue.resources.iter().map(|one| (&one.backend, CatalogueItem::Resource(one)));
+    let templates = catalogue.templates.iter().map(|one| (&one.backend, CatalogueItem::Template(one)));
+    let prompts = catalogue.prompts.iter().map(|one| (&one.target.backend, CatalogueItem::Prompt(one)));
     let mut seen = HashSet::new();
     for (backend, item) in tools.chain(resources).chain(templates).chain(prompts) {
         if !seen.contains(backend) && permits.is_none_or(|permits| permits(item)) {

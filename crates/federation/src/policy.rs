@@ -77,7 +77,7 @@ impl PrefixFormat {
 
     /// True when backends get different prefixes.
     #[must_use]
-    pub fn names_backend(&self) -> bool {
+    pub fn has_backend_placeholder(&self) -> bool {
         self.0.contains("{workload}")
     }
 
@@ -121,14 +121,14 @@ pub struct ToolPolicy {
 impl AggregationPolicy {
     /// A tool's name after the operator's rename and before any prefix.
     #[must_use]
-    pub fn own_name(&self, backend: &BackendId, tool: &BackendToolName) -> ToolName {
+    pub fn unprefixed_name(&self, backend: &BackendId, tool: &BackendToolName) -> ToolName {
         let renamed = self.backends.get(backend).and_then(|policy| policy.renames.get(tool));
         renamed.cloned().unwrap_or_else(|| ToolName::from(tool.as_str()))
     }
 
     /// Whether clients may see and call a tool, by its name after renames and before any prefix.
     #[must_use]
-    pub fn shows(&self, backend: &BackendId, name: &ToolName) -> bool {
+    pub fn is_visible(&self, backend: &BackendId, name: &ToolName) -> bool {
         if self.exclude_all_tools {
             return false;
         }
@@ -140,20 +140,20 @@ impl AggregationPolicy {
     }
 
     /// Names in the configuration that the backend does not offer.
-    pub(crate) fn unmatched(&self, backend: &BackendId, inventory: &Inventory) -> Vec<Finding> {
+    pub(crate) fn unknown_tools(&self, backend: &BackendId, inventory: &Inventory) -> Vec<Finding> {
         let Some(policy) = self.backends.get(backend) else {
             return Vec::new();
         };
         let offered: BTreeSet<&str> = inventory.tools.iter().map(|tool| tool.name.as_str()).collect();
         let own: BTreeSet<ToolName> =
-            inventory.tools.iter().map(|tool| self.own_name(backend, &tool.name)).collect();
+            inventory.tools.iter().map(|tool| self.unprefixed_name(backend, &tool.name)).collect();
         let by_backend_name = policy.renames.keys().chain(policy.overrides.keys());
         let missing = by_backend_name.map(BackendToolName::as_str).filter(|name| !offered.contains(name));
         let unfiltered =
             policy.filter.iter().flatten().filter(|name| !own.contains(*name)).map(ToolName::as_str);
         missing
             .chain(unfiltered)
-            .map(|name| Finding::NoSuchTool { name: name.to_owned(), backend: backend.clone() })
+            .map(|name| Finding::UnknownTool { name: name.to_owned(), backend: backend.clone() })
             .collect()
     }
 }

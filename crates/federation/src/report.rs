@@ -1,9 +1,9 @@
 //! What an operator may know about one backend: its connection, its share of the offer, and whether that works.
 
-use vmcp_domain::{BackendId, BackendState, BackendStatus, FailingList};
+use vmcp_domain::{BackendId, BackendState, BackendStatus, ListFailure};
 
 use crate::breaker::CircuitReport;
-use crate::checks::Checks;
+use crate::checks::HealthChecks;
 
 /// The class of failures that are about credentials.
 const AUTH: &str = "auth";
@@ -16,7 +16,7 @@ pub struct BackendReport {
     /// How its connection is doing.
     pub status: BackendStatus,
     /// Whether its offer is listed now.
-    pub listed: bool,
+    pub is_listed: bool,
     /// How many tools it offered last.
     pub tool_count: usize,
     /// How many resources and templates it offered last.
@@ -26,9 +26,9 @@ pub struct BackendReport {
     /// How many callers it is listed for, where each sees it in a way of its own; the counts above then say nothing.
     pub caller_count: Option<usize>,
     /// The lists that cannot be read, or not wholly.
-    pub failing: Vec<FailingList>,
+    pub list_failures: Vec<ListFailure>,
     /// How the looks at its offer went.
-    pub checks: Checks,
+    pub checks: HealthChecks,
     /// Whether calls are let through to it, where `circuitBreaker` is on.
     pub circuit: Option<CircuitReport>,
 }
@@ -79,7 +79,7 @@ impl BackendReport {
                 Health::Unauthenticated
             }
             BackendState::Ready if failure.is_some() => Health::Unhealthy,
-            BackendState::Ready if self.failing.is_empty() => Health::Healthy,
+            BackendState::Ready if self.list_failures.is_empty() => Health::Healthy,
             BackendState::Ready => Health::Degraded,
         }
     }
@@ -88,6 +88,6 @@ impl BackendReport {
     #[must_use]
     pub fn last_error(&self) -> Option<&str> {
         let failure = self.checks.failure.as_ref().map(|failure| failure.class.as_str());
-        failure.or(self.failing.first().map(|list| list.class)).or(self.status.last_error)
+        failure.or(self.list_failures.first().map(|list| list.class)).or(self.status.last_error)
     }
 }

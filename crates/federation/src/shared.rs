@@ -8,97 +8,98 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use vmcp_domain::{
-    Audience, Backend, BackendEvent, BackendId, BackendListener, Change, ChangeListener, ResourceUri, Scope,
+    Backend, BackendEvent, BackendId, BackendListener, Change, ChangeAudience, ChangeListener,
+    IsolationScope, ResourceUri,
 };
 
-use crate::breaker::Breaker;
-use crate::catalogue::{Catalogue, Part};
-use crate::checks::{Checks, LookFailure};
+use crate::breaker::CircuitBreaker;
+use crate::catalogue::{BackendListing, Catalogue};
+use crate::checks::{CheckFailure, HealthChecks};
 use crate::finding::Finding;
-use crate::follow::Follows;
+use crate::follow::SubscriptionTable;
 use crate::listed::ListedNames;
-use crate::own_lists::OwnLists;
-use crate::personal::Personal;
+use crate::own_lists::CallerLists;
+use crate::personal::CallerViews;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 
 /// How many findings one change of the catalogue may write to the log.
 const FINDINGS_LOGGED_MAX: usize = 100;
 
 /// State that the seam, the workers and the backends' events share.
-pub(crate) struct Shared {
-    pub(crate) this: Weak<Self>,
+pub(crate) struct FederationState {
+    pub(crate) weak_self: Weak<Self>,
     pub(crate) policy: AggregationPolicy,
     pub(crate) health: HealthPolicy,
-    pub(crate) members: Vec<Arc<Member>>,
-    pub(crate) places: HashMap<BackendId, usize>,
-    pub(crate) parts: Mutex<Vec<Option<Part>>>,
+    pub(crate) backends: Vec<Arc<BackendEntry>>,
+    pub(crate) backend_indices: HashMap<BackendId, usize>,
+    pub(crate) listings: Mutex<Vec<Option<BackendListing>>>,
     pub(crate) catalogue: ArcSwap<Catalogue>,
     /// What single callers see of backends that tell callers apart.
-    pub(crate) personal: Personal,
+    pub(crate) caller_views: CallerViews,
     /// What single callers see otherwise than everyone.
-    pub(crate) own_lists: OwnLists,
+    pub(crate) caller_lists: CallerLists,
     /// Every name that some caller has been offered since the start.
-    pub(crate) listed: ListedNames,
+    pub(crate) listed_names: ListedNames,
     /// The resources that clients follow.
-    pub(crate) follows: Follows,
-    pub(crate) watchers: Mutex<Vec<Weak<dyn ChangeListener>>>,
+    pub(crate) subscriptions: SubscriptionTable,
+    pub(crate) listeners: Mutex<Vec<Weak<dyn ChangeListener>>>,
     /// How many backends have not yet answered or failed for the first time.
-    pub(crate) unsettled: watch::Sender<usize>,
+    pub(crate) undiscovered: watch::Sender<usize>,
     /// Seen to be none. It never grows again.
-    pub(crate) settled: AtomicBool,
+    pub(crate) discovered: AtomicBool,
     /// How many backends are asked for their inventory at once.
-    pub(crate) discoveries: Semaphore,
+    pub(crate) discovery_slots: Semaphore,
 }
 
 /// One backend and the signal that something about it changed.
-pub(crate) struct Member {
+pub(crate) struct BackendEntry {
     pub(crate) backend: Arc<dyn Backend>,
-    pub(crate) wake: Notify,
-    pub(crate) breaker: Option<Breaker>,
+    pub(crate) refresh_signal: Notify,
+    pub(crate) breaker: Option<CircuitBreaker>,
     /// How the looks at its offer went.
-    pub(crate) checks: Mutex<Checks>,
+    pub(crate) checks: Mutex<HealthChecks>,
 }
 
-impl Member {
+impl BackendEntry {
     /// Takes note of how a look at its offer ended.
-    pub(crate) fn checked(&self, failure: Option<LookFailure>) {
+    pub(crate) fn record_check(&self, failure: Option<CheckFailure>) {
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         checks.record(failure, Instant::now());
     }
 }
 
-impl Shared {
+impl FederationState {
     /// Records what a backend offers now, or that it offers nothing any more, and publishes the new catalogue.
-    pub(crate) fn record(&self, place: usize, update: impl FnOnce(&mut Option<Part>)) {
+    pub(crate) fn update_listing(&self, place: usize, update: impl FnOnce(&mut Option<BackendListing>)) {
         let changes = {
             // Held while building, so that two workers cannot publish out of order.
-            let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut parts = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(slot) = parts.get_mut(place) else { return };
             update(slot);
-            let known: Vec<Part> = parts.iter().flatten().cloned().collect();
+            let known: Vec<BackendListing> = parts.iter().flatten().cloned().collect();
             let mut next = Catalogue::build(&self.policy, &known);
             let earlier = self.catalogue.load_full();
-            let changes = next.keep_unchanged(&earlier);
-            self.listed.learn(&next);
-            report(&next.findings, &earlier.findings);
+            let changes = next.reuse_unchanged(&earlier);
+            self.listed_names.record(&next);
+            log_findings(&next.findings, &earlier.findings);
             self.catalogue.store(Arc::new(next));
             let inventory = parts.get(place).and_then(Option::as_ref).map(|part| &*part.inventory);
-            self.own_lists.settle(place, inventory);
+            self.caller_lists.drop_shared(place, inventory);
             changes
         };
         for change in &changes {
-            self.announce(change, Audience::Everyone);
+            self.announce(change, ChangeAudience::Everyone);
         }
     }
 
     /// True when every backend has answered or failed once.
-    pub(crate) fn is_settled(&self) -> bool {
-        if self.settled.load(Ordering::Acquire) {
+    pub(crate) fn is_discovered(&self) -> bool {
+        if self.discovered.load(Ordering::Acquire) {
             return true;
         }
-        let settled = *self.unsettled.borrow() == 0;
+        let settled = *self.undiscovered.borrow() == 0;
         if settled {
-            self.settled.store(true, Ordering::Release);
+            self.discovered.store(true, Ordering::Release);
         }
         settled
     }
@@ -109,34 +110,34 @@ impl Shared {
     }
 
     /// The catalogue of the parts that everyone sees and of `own`, which stand at places where everyone sees none.
-    pub(crate) fn merge(&self, own: &[(usize, Part)]) -> Catalogue {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    pub(crate) fn merge(&self, own: &[(usize, BackendListing)]) -> Catalogue {
+        let mut parts = self.listings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (place, part) in own {
             if let Some(slot) = parts.get_mut(*place) {
                 *slot = Some(part.clone());
             }
         }
-        let known: Vec<Part> = parts.into_iter().flatten().collect();
+        let known: Vec<BackendListing> = parts.into_iter().flatten().collect();
         let catalogue = Catalogue::build(&self.policy, &known);
-        self.listed.learn(&catalogue);
+        self.listed_names.record(&catalogue);
         catalogue
     }
 
-    pub(crate) fn announce(&self, change: &Change, audience: Audience<'_>) {
+    pub(crate) fn announce(&self, change: &Change, audience: ChangeAudience<'_>) {
         let listeners: Vec<Arc<dyn ChangeListener>> = {
-            let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut watchers = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
             watchers.retain(|watcher| watcher.strong_count() > 0);
             watchers.iter().filter_map(Weak::upgrade).collect()
         };
         for listener in listeners {
-            listener.changed(change, audience);
+            listener.on_change(change, audience);
         }
     }
 }
 
 /// Says what there is to say that was not said `before`. Both are in order. One backend may give rise to as many
 /// findings as it has tools, so the log names the first and counts the rest; the status page has them all.
-fn report(findings: &[Finding], before: &[Finding]) {
+fn log_findings(findings: &[Finding], before: &[Finding]) {
     let mut news = findings.iter().filter(|finding| before.binary_search(finding).is_err());
     for finding in news.by_ref().take(FINDINGS_LOGGED_MAX) {
         tracing::warn!(%finding, "catalogue");
@@ -147,28 +148,28 @@ fn report(findings: &[Finding], before: &[Finding]) {
     }
 }
 
-impl Drop for Shared {
+impl Drop for FederationState {
     /// Lets the workers see that nobody is left to work for.
     fn drop(&mut self) {
-        for member in &self.members {
-            member.wake.notify_one();
+        for member in &self.backends {
+            member.refresh_signal.notify_one();
         }
     }
 }
 
-impl BackendListener for Shared {
-    fn heard(&self, backend: &BackendId, scope: Scope, event: BackendEvent) {
-        let place = self.places.get(backend).copied();
-        if let Some(place) = place.filter(|place| self.personal.has(*place)) {
+impl BackendListener for FederationState {
+    fn on_event(&self, backend: &BackendId, scope: IsolationScope, event: BackendEvent) {
+        let place = self.backend_indices.get(backend).copied();
+        if let Some(place) = place.filter(|place| self.caller_views.contains(*place)) {
             // What the gateway sees on its own account concerns nobody.
-            if let (Scope::Caller(scope), Some(shared)) = (scope, self.this.upgrade()) {
-                self.personal.heard(&shared, place, scope, &event);
+            if let (IsolationScope::Caller(scope), Some(shared)) = (scope, self.weak_self.upgrade()) {
+                self.caller_views.on_event(&shared, place, scope, &event);
             }
             return;
         }
-        if let (Scope::Caller(scope), Some(place)) = (scope, place) {
-            if let Some(shared) = self.this.upgrade() {
-                self.own_lists.heard(&shared, place, scope, &event);
+        if let (IsolationScope::Caller(scope), Some(place)) = (scope, place) {
+            if let Some(shared) = self.weak_self.upgrade() {
+                self.caller_lists.on_event(&shared, place, scope, &event);
             }
             return;
         }
@@ -176,13 +177,13 @@ impl BackendListener for Shared {
             // Only the backend that serves the resource, or a whole that it is a part of, may speak for it.
             let uri = ResourceUri::from(uri.as_str());
             let serves = self.catalogue.load().resource_backend(&uri) == Some(backend);
-            if serves || place.is_some_and(|place| self.follows.cover(place, scope, &uri)) {
-                self.announce(&Change::Resource(uri), Audience::Everyone);
+            if serves || place.is_some_and(|place| self.subscriptions.has_subscriber(place, scope, &uri)) {
+                self.announce(&Change::Resource(uri), ChangeAudience::Everyone);
             }
             return;
         }
-        if let Some(member) = place.and_then(|place| self.members.get(place)) {
-            member.wake.notify_one();
+        if let Some(member) = place.and_then(|place| self.backends.get(place)) {
+            member.refresh_signal.notify_one();
         }
     }
 }

@@ -10,19 +10,19 @@ const TASK_ID: &str = "taskId";
 ///
 /// # Errors
 /// [`Error::BackendFailed`] when the client never said that it follows tasks, or the identifier is missing.
-pub(crate) fn named(
+pub(crate) fn with_task_handle(
     ctx: &CallContext,
     backend: BackendId,
     tool: ToolName,
     mut reply: Reply,
 ) -> Result<Reply, Error> {
-    if !ctx.client.capabilities().follows_tasks() {
+    if !ctx.client.capabilities().supports_tasks() {
         let cause = Cause::new("it made a task of a call of a client that follows none");
         return Err(Error::BackendFailed { backend, cause });
     }
-    let Some(id) = reply.members.get(TASK_ID).and_then(Json::to_text) else {
+    let Some(id) = reply.members.get(TASK_ID).and_then(Json::decode_string) else {
         return Err(Error::BackendFailed { backend, cause: Cause::new("its task has no `taskId`") });
     };
-    reply.members.set(TASK_ID, Json::string(&TaskHandle { backend, tool, id }.to_text()));
+    reply.members.insert(TASK_ID, Json::string(&TaskHandle { backend, tool, id }.to_text()));
     Ok(reply)
 }

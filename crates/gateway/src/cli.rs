@@ -16,7 +16,7 @@ pub(crate) use limits::{LimitsCommand, LimitsSubject, RunningSource};
 #[command(name = "vmcp", version, about, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
-    shared: Shared,
+    shared: GlobalArgs,
     /// How log lines look; human on a terminal, JSON elsewhere, if left out.
     #[arg(long, global = true, value_enum)]
     pub(crate) log_format: Option<LogFormat>,
@@ -232,7 +232,7 @@ pub(crate) enum ConfigCommand {
 
 /// What may be written before the command as well as after it.
 #[derive(Args, Debug)]
-struct Shared {
+struct GlobalArgs {
     /// The configuration file (YAML), for commands that take one.
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -241,9 +241,9 @@ struct Shared {
     debug: bool,
 }
 
-/// What a command that takes a configuration adds to [`Shared`].
+/// What a command that takes a configuration adds to [`GlobalArgs`].
 #[derive(Args, Debug)]
-struct OwnSource {
+struct SourceArgs {
     /// The `mcpServers` JSON file of a desktop client, instead of a configuration file.
     #[arg(long, value_name = "FILE")]
     mcp_json: Option<PathBuf>,
@@ -263,8 +263,8 @@ pub(crate) struct Source {
 /// Derived arguments cannot read what is shared with the commands above them.
 impl FromArgMatches for Source {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let Shared { config, debug } = Shared::from_arg_matches(matches)?;
-        let OwnSource { mcp_json } = OwnSource::from_arg_matches(matches)?;
+        let GlobalArgs { config, debug } = GlobalArgs::from_arg_matches(matches)?;
+        let SourceArgs { mcp_json } = SourceArgs::from_arg_matches(matches)?;
         // A conflict declared to clap is not seen where `--config` stands before the command.
         if config.is_some() && mcp_json.is_some() {
             let text = "`--config` cannot be used with `--mcp-json`; name one file\n";
@@ -281,7 +281,7 @@ impl FromArgMatches for Source {
 
 impl Args for Source {
     fn augment_args(command: clap::Command) -> clap::Command {
-        OwnSource::augment_args(command)
+        SourceArgs::augment_args(command)
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {

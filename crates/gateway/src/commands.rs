@@ -16,7 +16,7 @@ use vmcp::config::{LogLevel, Overrides, Report, Settings, load_file, load_mcp_js
 use vmcp::process::{environment, user};
 
 /// Something was wrong with the command line or the configuration.
-pub(crate) const EXIT_CONFIG: u8 = 2;
+pub(crate) const EXIT_CONFIG_ERROR: u8 = 2;
 
 /// What a source alone sets over the file.
 pub(crate) fn overrides(source: &Source) -> Overrides {
@@ -25,16 +25,16 @@ pub(crate) fn overrides(source: &Source) -> Overrides {
 
 /// Loads the configuration; warnings go to standard error.
 pub(crate) fn load(source: &Source, overrides: Overrides) -> anyhow::Result<Settings> {
-    let (file, loaded) = read(source, overrides)?;
+    let (file, loaded) = read_settings(source, overrides)?;
     let settings = loaded?;
     for warning in &settings.warnings {
-        terminal::tell(Report::line(&file, warning, "warning: "));
+        terminal::print_error(Report::format_line(&file, warning, "warning: "));
     }
     Ok(settings)
 }
 
 /// Reads the configuration and says nothing. Answers with its path besides.
-pub(crate) fn read(
+pub(crate) fn read_settings(
     source: &Source,
     mut overrides: Overrides,
 ) -> anyhow::Result<(String, Result<Settings, Report>)> {
@@ -48,24 +48,24 @@ pub(crate) fn read(
 }
 
 /// The log level of a command whose output is its answer: only trouble, unless asked for more.
-pub(crate) fn quiet(settings: &Settings, source: &Source) -> LogLevel {
+pub(crate) fn command_log_level(settings: &Settings, source: &Source) -> LogLevel {
     if source.debug { settings.log_level } else { LogLevel::Error }
 }
 
 /// Says on standard error which backends are missing and what is odd about the rest.
-pub(crate) fn report_absent(gateway: &RunningGateway) -> bool {
+pub(crate) fn report_missing_backends(gateway: &RunningGateway) -> bool {
     let mut missing = false;
-    for report in gateway.federation.reports().iter().filter(|report| !report.listed) {
+    for report in gateway.federation.reports().iter().filter(|report| !report.is_listed) {
         missing = true;
         let class = report.status.last_error.unwrap_or("no answer");
-        terminal::tell(format_args!(
+        terminal::print_error(format_args!(
             "vmcp: backend `{}` ({}) is not listed: {class}; run with --debug to see why",
             report.id, report.status.transport
         ));
     }
     for finding in gateway.federation.findings() {
         // Names of tools may hold line breaks.
-        terminal::tell(format_args!("vmcp: {}", finding.to_string().replace('\n', "\\n")));
+        terminal::print_error(format_args!("vmcp: {}", finding.to_string().replace('\n', "\\n")));
     }
     missing
 }

@@ -23,16 +23,16 @@ use vmcp_ratelimit::policy::{
 use vmcp_ratelimit::{OnStoreFailure, Pattern, Rate};
 
 use crate::cli::Listen;
-use crate::commands::serve::on_signal;
+use crate::commands::serve::shutdown_on_signal;
 use vmcp::config::{AdminSettings, LimitSettings, LogLevel, Settings};
-use vmcp::{Additions, CancellationToken, Ends, Listener, RunningGateway};
+use vmcp::{Additions, CancellationToken, Listener, RunningGateway, StopSignals};
 
 /// The port the demo listens on when nothing else is said and it is free.
 const PORT: u16 = 4483;
 
 /// Runs the demo until a signal, or until the tour is over.
 pub(crate) async fn run(listen: Listen, once: bool) -> anyhow::Result<ExitCode> {
-    let shutdown = on_signal()?;
+    let shutdown = shutdown_on_signal()?;
     let glossary = serve_glossary(shutdown.clone()).await?;
     let settings = settings(&listen, &glossary)?;
     let gateway = RunningGateway::start(settings, Additions::default()).await;
@@ -57,7 +57,7 @@ pub(crate) async fn serve_stdio(name: String) -> anyhow::Result<ExitCode> {
     let server = builtin::by_name(&name).with_context(|| format!("there is no built-in server `{name}`"))?;
     let policy = edge_policy(&name, ([127, 0, 0, 1], 0).into());
     let (stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());
-    let ends = Ends { shutdown: on_signal()?, ..Ends::default() };
+    let ends = StopSignals { shutdown: shutdown_on_signal()?, ..StopSignals::default() };
     vmcp_edge::serve_stdio(policy, server.clone(), server, stdin, stdout, ends).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -68,7 +68,7 @@ pub(crate) async fn serve_http(name: String, port: u16) -> anyhow::Result<ExitCo
     let policy = edge_policy(&name, ([127, 0, 0, 1], port).into());
     let edge = HttpEdge::bind(policy, server.clone(), server, None)?;
     eprintln!("vmcp: serving http://{}/mcp", edge.local_addr());
-    edge.serve(on_signal()?).await?;
+    edge.serve(shutdown_on_signal()?).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -118,7 +118,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
     let backend = |name: &str, transport| BackendPolicy {
         credentials: None,
         isolation: Isolation::Shared,
-        bounds: CallerBounds::DEFAULT,
+        caller_bounds: CallerBounds::DEFAULT,
         id: name.into(),
         transport,
         timeouts: Timeouts::DEFAULT,
@@ -133,16 +133,16 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         edge,
         admin: AdminSettings {
             listen: None,
-            metrics_are_open: false,
+            is_metrics_public: false,
             state_folder: None,
-            state_is_own: false,
+            owns_state_folder: false,
             issuer: "local".to_owned(),
         },
         health: HealthPolicy::DEFAULT,
         authz: None,
         optimizer: None,
         limits: Some(limits()?),
-        loops: None,
+        loop_breaker: None,
         audit: None,
         namespace: "local".to_owned(),
         log_level: LogLevel::Warn,
@@ -156,7 +156,7 @@ fn limits() -> anyhow::Result<LimitSettings> {
     let shared = Some(Quota::new(vec![rate], Mode::Enforce));
     let rule = ToolRule {
         name: Pattern::new("define"),
-        hint: None,
+        annotation: None,
         group: false,
         limits: Limits { shared, ..Limits::default() },
         cost: vmcp_ratelimit::policy::Cost::default(),

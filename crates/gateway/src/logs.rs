@@ -23,19 +23,19 @@ use tracing_subscriber::{EnvFilter, Layer};
 use vmcp_domain::escape_controls;
 
 use crate::cli::LogFormat;
-use crate::logs::sampler::{Sampler, Statements};
+use crate::logs::sampler::{CallsiteBudgets, Sampler};
 use vmcp::config::LogLevel;
 use vmcp::process::environment;
 
 /// How many lines wait to be written.
-const LINES_MAX: usize = 4096;
+const QUEUED_LINES_MAX: usize = 4096;
 /// How long the end of the program waits for them.
-const LAST_LINES: Duration = Duration::from_millis(500);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Where this process's log goes.
 static OUTPUT: OnceLock<Output> = OnceLock::new();
 /// What this process has left out of its log.
-static SAMPLED: OnceLock<Arc<Statements>> = OnceLock::new();
+static DROPPED_LINES: OnceLock<Arc<CallsiteBudgets>> = OnceLock::new();
 
 /// Starts logging. `VMCP_LOG` (or `RUST_LOG`) takes the place of `level` when set.
 pub(crate) fn start(level: LogLevel, format: Option<LogFormat>) {
@@ -47,12 +47,12 @@ pub(crate) fn start(level: LogLevel, format: Option<LogFormat>) {
         None => io::stderr().is_terminal(),
     };
     let coloured = human && io::stderr().is_terminal();
-    let output = OUTPUT.get_or_init(|| Output { coloured, ..Output::to(io::stderr()) }).clone();
+    let output = OUTPUT.get_or_init(|| Output { has_colours: coloured, ..Output::new(io::stderr()) }).clone();
     let builder = tracing_subscriber::fmt().with_writer(output);
     match filter {
-        Some(filter) => write_as(human, coloured, builder.with_env_filter(filter)),
+        Some(filter) => install_subscriber(human, coloured, builder.with_env_filter(filter)),
         // A level alone costs less for each span than a filter that could say more.
-        None => write_as(human, coloured, builder.with_max_level(max_level(level))),
+        None => install_subscriber(human, coloured, builder.with_max_level(max_level(level))),
     }
 }
 
@@ -66,84 +66,84 @@ fn max_level(level: LogLevel) -> tracing::Level {
 }
 
 type Builder<F> = SubscriberBuilder<DefaultFields, Format, F, Output>;
-type Human = Formatter<fields::HumanText, Format, Output>;
-type JsonLines = Formatter<fields::JsonText, Format<Json>, Output>;
+type Human = Formatter<fields::HumanFields, Format, Output>;
+type JsonLines = Formatter<fields::JsonFields, Format<Json>, Output>;
 
-fn write_as<F>(human: bool, coloured: bool, builder: Builder<F>)
+fn install_subscriber<F>(human: bool, coloured: bool, builder: Builder<F>)
 where
     F: Layer<Human> + Layer<JsonLines> + Send + Sync + 'static,
     Layered<F, Human>: tracing::Subscriber + for<'a> LookupSpan<'a>,
     Layered<F, JsonLines>: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
     let sampler = Sampler::start();
-    SAMPLED.get_or_init(|| sampler.statements());
+    DROPPED_LINES.get_or_init(|| sampler.budgets());
     // A second start (tests) keeps the first.
     let _ = if human {
         let builder = builder.with_ansi(coloured).with_target(false);
-        builder.fmt_fields(fields::HumanText).finish().with(sampler).try_init()
+        builder.fmt_fields(fields::HumanFields).finish().with(sampler).try_init()
     } else {
         let builder = builder.json().flatten_event(true).with_current_span(false);
-        builder.fmt_fields(fields::JsonText).finish().with(sampler).try_init()
+        builder.fmt_fields(fields::JsonFields).finish().with(sampler).try_init()
     };
 }
 
 /// Waits for the last lines to be written, but not for ever.
-pub(crate) fn finish() {
-    if let Some(statements) = SAMPLED.get() {
-        statements.tell();
+pub(crate) fn flush() {
+    if let Some(statements) = DROPPED_LINES.get() {
+        statements.report_dropped();
     }
     if let Some(output) = OUTPUT.get() {
-        output.finish(LAST_LINES);
+        output.flush_within(FLUSH_TIMEOUT);
     }
 }
 
 enum Entry {
     Line(Vec<u8>),
     /// Everything before has been written.
-    Mark(SyncSender<()>),
+    Flush(SyncSender<()>),
 }
 
 /// A queue of lines in front of something that may be slow.
 #[derive(Clone)]
 struct Output {
     queue: SyncSender<Entry>,
-    lost: Arc<AtomicU64>,
+    lost_count: Arc<AtomicU64>,
     /// The lines have colours.
-    coloured: bool,
+    has_colours: bool,
 }
 
 impl Output {
-    fn to(writer: impl Write + Send + 'static) -> Self {
-        let (queue, entries) = sync_channel(LINES_MAX);
+    fn new(writer: impl Write + Send + 'static) -> Self {
+        let (queue, entries) = sync_channel(QUEUED_LINES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&lost);
         std::thread::spawn(move || write_all(writer, &entries, &count));
-        Self { queue, lost, coloured: false }
+        Self { queue, lost_count: lost, has_colours: false }
     }
 
     /// One event as one line that holds no control characters but for the colours: what backends and clients say must
     /// not pass for another line, nor change what a terminal shows.
-    fn escaped(&self, event: &[u8]) -> Vec<u8> {
+    fn escape_event(&self, event: &[u8]) -> Vec<u8> {
         let text = String::from_utf8_lossy(event);
         let line = text.trim_end_matches('\n').replace('\n', "\\n");
-        let safe = match self.coloured {
+        let safe = match self.has_colours {
             true => escape_outside_colours(&line),
             false => escape_controls(&line).into_owned(),
         };
         (safe + "\n").into_bytes()
     }
 
-    fn finish(&self, wait: Duration) {
+    fn flush_within(&self, wait: Duration) {
         let (mark, reached) = sync_channel(1);
         // A full queue is one that nobody reads from.
-        if self.queue.try_send(Entry::Mark(mark)).is_ok() {
+        if self.queue.try_send(Entry::Flush(mark)).is_ok() {
             let _ = reached.recv_timeout(wait);
         }
     }
 }
 
 /// The line with every control character escaped but for the sequences that set a colour: only the formatter writes those,
-/// since values are escaped before ([`fields::HumanText`]).
+/// since values are escaped before ([`fields::HumanFields`]).
 fn escape_outside_colours(line: &str) -> String {
     let mut safe = String::with_capacity(line.len());
     let mut rest = line;
@@ -165,7 +165,7 @@ fn write_all(mut writer: impl Write, entries: &Receiver<Entry>, lost: &AtomicU64
         // Who closed standard error wants no log.
         let _ = match entry {
             Entry::Line(line) => writer.write_all(&line),
-            Entry::Mark(mark) => {
+            Entry::Flush(mark) => {
                 let _ = mark.try_send(());
                 Ok(())
             }
@@ -188,9 +188,9 @@ impl<'a> MakeWriter<'a> for Output {
 impl Write for Output {
     /// Takes one event whole, as the subscriber writes them.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let safe = self.escaped(line);
+        let safe = self.escape_event(line);
         if self.queue.try_send(Entry::Line(safe)).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.lost_count.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
     }
@@ -209,15 +209,15 @@ mod tests {
 
     /// Keeps what is written.
     #[derive(Clone, Default)]
-    pub(super) struct Lines(Arc<Mutex<Vec<u8>>>);
+    pub(super) struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Lines {
+    impl SharedBuffer {
         pub(super) fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
 
-    impl Write for Lines {
+    impl Write for SharedBuffer {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(line)
         }
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    impl<'a> MakeWriter<'a> for Lines {
+    impl<'a> MakeWriter<'a> for SharedBuffer {
         type Writer = Self;
 
         fn make_writer(&'a self) -> Self {
@@ -237,13 +237,13 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_without_control_characters() {
-        let output = Output::to(io::sink());
+        let output = Output::new(io::sink());
         let event = "it says \x1b[2J\u{9b}31m\u{202e}x\nFAKE line\r\n".as_bytes();
-        let plain = String::from_utf8(output.escaped(event)).unwrap();
+        let plain = String::from_utf8(output.escape_event(event)).unwrap();
         assert_eq!(plain, "it says \\u001b[2J\\u009b31m\\u202ex\\nFAKE line\\u000d\n");
-        let coloured = Output { coloured: true, ..output };
+        let coloured = Output { has_colours: true, ..output };
         let event = b"\x1b[32m INFO\x1b[0m it says \x1b[2J\x1b[1;x\x1b";
-        let line = String::from_utf8(coloured.escaped(event)).unwrap();
+        let line = String::from_utf8(coloured.escape_event(event)).unwrap();
         assert_eq!(line, "\x1b[32m INFO\x1b[0m it says \\u001b[2J\\u001b[1;x\\u001b\n");
     }
 
@@ -265,14 +265,14 @@ mod tests {
     #[test]
     fn a_reader_that_stands_still_holds_nobody_up() {
         let ((go, gone), (told, lines)) = (channel(), channel());
-        let mut output = Output::to(Slow(gone, told));
-        for _ in 0..LINES_MAX + 10 {
+        let mut output = Output::new(Slow(gone, told));
+        for _ in 0..QUEUED_LINES_MAX + 10 {
             output.write_all(b"line\n").unwrap();
         }
-        output.finish(Duration::from_secs(60));
+        output.flush_within(Duration::from_secs(60));
         drop(go);
         let mut read: Vec<String> = Vec::new();
-        while read.len() < LINES_MAX || !read.concat().contains("were lost") {
+        while read.len() < QUEUED_LINES_MAX || !read.concat().contains("were lost") {
             read.push(lines.recv_timeout(Duration::from_secs(60)).unwrap());
         }
     }
@@ -281,9 +281,9 @@ mod tests {
     fn the_last_lines_are_waited_for() {
         let ((go, gone), (told, lines)) = (channel(), channel());
         drop(go);
-        let mut output = Output::to(Slow(gone, told));
+        let mut output = Output::new(Slow(gone, told));
         output.write_all(b"last\n").unwrap();
-        output.finish(Duration::from_secs(60));
+        output.flush_within(Duration::from_secs(60));
         assert_eq!(lines.try_recv().unwrap(), "last\n");
     }
 }

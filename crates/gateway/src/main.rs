@@ -19,7 +19,7 @@ use crate::cli::{AuthCommand, AuthzCommand, Cli, Command, FindingsFormat};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Something went wrong while running.
-const EXIT_RUN: u8 = 1;
+const EXIT_RUNTIME_ERROR: u8 = 1;
 
 fn main() -> ExitCode {
     if let Some(code) = vmcp::process::prepare(std::env::args_os()) {
@@ -28,13 +28,13 @@ fn main() -> ExitCode {
     vmcp::process::adopt_orphans();
     let cli = Cli::parse();
     let outcome = run(cli);
-    logs::finish();
+    logs::flush();
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            terminal::tell(format_args!("vmcp: {error:#}"));
+            terminal::print_error(format_args!("vmcp: {error:#}"));
             let config = error.downcast_ref::<Report>().is_some();
-            ExitCode::from(if config { commands::EXIT_CONFIG } else { EXIT_RUN })
+            ExitCode::from(if config { commands::EXIT_CONFIG_ERROR } else { EXIT_RUNTIME_ERROR })
         }
     }
 }
@@ -57,12 +57,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             commands::init::run(from.as_deref(), server.as_deref(), output.as_deref())
         }
         Command::Validate { source, format: FindingsFormat::Text, strict } => {
-            commands::validate::text(&source, strict)
+            commands::validate::print_text(&source, strict)
         }
         Command::Validate { source, format: FindingsFormat::Json, strict } => {
-            commands::validate::json(&source, strict)
+            commands::validate::print_json(&source, strict)
         }
-        Command::Config { command } => commands::validate::config(&command),
+        Command::Config { command } => commands::validate::run_config(&command),
         Command::Serve { source, listen, enable_audit } => {
             let overrides = Overrides { enable_audit, ..listen.overrides(Some(&source)) };
             let settings = commands::load(&source, overrides)?;
@@ -76,23 +76,23 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Tools { source, json, all } => {
             let settings = commands::load(&source, commands::overrides(&source))?;
-            logs::start(commands::quiet(&settings, &source), format);
+            logs::start(commands::command_log_level(&settings, &source), format);
             on_runtime(commands::tools::run(settings, json, all))
         }
         Command::Find { query, source, json } => {
             let settings = commands::load(&source, commands::overrides(&source))?;
-            logs::start(commands::quiet(&settings, &source), format);
+            logs::start(commands::command_log_level(&settings, &source), format);
             on_runtime(commands::find::run(settings, &query, json))
         }
         Command::Call { tool, arguments, source, json } => {
             let settings = commands::load(&source, commands::overrides(&source))?;
-            logs::start(commands::quiet(&settings, &source), format);
+            logs::start(commands::command_log_level(&settings, &source), format);
             on_runtime(commands::call::run(settings, tool, arguments, json))
         }
         Command::Auth { command: AuthCommand::NewKey { name } } => commands::auth::new_key(&name),
         Command::Authz { command: AuthzCommand::Explain(asked) } => {
             let settings = commands::load(&asked.source, commands::overrides(&asked.source))?;
-            logs::start(commands::quiet(&settings, &asked.source), format);
+            logs::start(commands::command_log_level(&settings, &asked.source), format);
             on_runtime(commands::auth::explain(settings, asked))
         }
         Command::Limits { command } => {

@@ -16,7 +16,7 @@ pub(crate) fn print_content(text: &str) -> io::Result<()> {
 }
 
 /// Tells the person at the terminal something on standard error, escaped. What a person is told may have several lines.
-pub(crate) fn tell(text: impl Display) {
+pub(crate) fn print_error(text: impl Display) {
     // Nobody reads a standard error that is closed.
     let _ = writeln!(io::stderr(), "{}", escape_controls(&text.to_string()));
 }

@@ -22,10 +22,10 @@ const ROUNDS: u32 = 200_000;
 const NEW_TOKENS: u32 = 2_000;
 const AUDIENCE: &str = "https://mcp.example/mcp";
 
-type Fault = Box<dyn std::error::Error>;
-type Sign = Box<dyn Fn(&[u8]) -> Result<Vec<u8>, Fault>>;
+type BoxError = Box<dyn std::error::Error>;
+type Sign = Box<dyn Fn(&[u8]) -> Result<Vec<u8>, BoxError>>;
 
-fn main() -> Result<(), Fault> {
+fn main() -> Result<(), BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let issuer = format!("http://{}", listener.local_addr()?);
@@ -34,7 +34,9 @@ fn main() -> Result<(), Fault> {
         json!({"issuer": issuer, "jwks_uri": format!("{issuer}/keys")}).to_string(),
         json!({"keys": [rsa.0, curve.0]}).to_string(),
     ];
-    std::thread::spawn(move || listener.incoming().flatten().for_each(|stream| answer(stream, &documents)));
+    std::thread::spawn(move || {
+        listener.incoming().flatten().for_each(|stream| serve_documents(stream, &documents))
+    });
     let made = new_api_key()?;
     let key = |name: String, hash: String| ApiKey {
         name,
@@ -61,33 +63,34 @@ fn main() -> Result<(), Fault> {
         // The first fetches the keys.
         let warm = token(name, &issuer, NEW_TOKENS, sign)?;
         runtime.block_on(admit(&authenticator, &warm))?;
-        let new = time(NEW_TOKENS, &mut || {
+        let new = measure(NEW_TOKENS, &mut || {
             tokens.iter().try_for_each(|it| runtime.block_on(admit(&authenticator, it)))
         })?;
-        let seen = time(ROUNDS, &mut || {
+        let seen = measure(ROUNDS, &mut || {
             (0..ROUNDS).try_for_each(|_| runtime.block_on(admit(&authenticator, &warm)))
         })?;
         println!("{name}, {bytes} bytes: new {new:.0} ns, seen before {seen:.0} ns");
     }
     let header = format!("Bearer {}", made.key.expose()).into_bytes();
-    let api_key =
-        time(ROUNDS, &mut || (0..ROUNDS).try_for_each(|_| runtime.block_on(admit(&authenticator, &header))))?;
+    let api_key = measure(ROUNDS, &mut || {
+        (0..ROUNDS).try_for_each(|_| runtime.block_on(admit(&authenticator, &header)))
+    })?;
     println!("API key, one of 100: {api_key:.0} ns");
     Ok(())
 }
 
-fn time(rounds: u32, run: &mut dyn FnMut() -> Result<(), Fault>) -> Result<f64, Fault> {
+fn measure(rounds: u32, run: &mut dyn FnMut() -> Result<(), BoxError>) -> Result<f64, BoxError> {
     let start = Instant::now();
     run()?;
     Ok(start.elapsed().as_nanos() as f64 / f64::from(rounds))
 }
 
-async fn admit(authenticator: &BearerAuthenticator, header: &[u8]) -> Result<(), Fault> {
+async fn admit(authenticator: &BearerAuthenticator, header: &[u8]) -> Result<(), BoxError> {
     black_box(authenticator.authenticate(Some(black_box(header)), None).await)?;
     Ok(())
 }
 
-fn rsa_key() -> Result<(Value, Sign), Fault> {
+fn rsa_key() -> Result<(Value, Sign), BoxError> {
     let pair = RsaKeyPair::from_pkcs8(include_bytes!("../tests/it/keys/issuer.pk8"))
         .map_err(|error| error.to_string())?;
     let PublicKeyComponents::<Vec<u8>> { n, e } = pair.public().into();
@@ -101,7 +104,7 @@ fn rsa_key() -> Result<(Value, Sign), Fault> {
     Ok((jwk, Box::new(sign)))
 }
 
-fn curve_key() -> Result<(Value, Sign), Fault> {
+fn curve_key() -> Result<(Value, Sign), BoxError> {
     let random = SystemRandom::new();
     let curve = &ECDSA_P256_SHA256_FIXED_SIGNING;
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(curve, &random).map_err(|_| "key")?;
@@ -116,7 +119,7 @@ fn curve_key() -> Result<(Value, Sign), Fault> {
 }
 
 /// A header value with a token of usual size.
-fn token(algorithm: &str, issuer: &str, number: u32, sign: &Sign) -> Result<Vec<u8>, Fault> {
+fn token(algorithm: &str, issuer: &str, number: u32, sign: &Sign) -> Result<Vec<u8>, BoxError> {
     let header = json!({"alg": algorithm, "kid": algorithm, "typ": "at+jwt"});
     let claims = json!({
         "iss": issuer, "sub": format!("user-{number}"), "aud": AUDIENCE, "exp": NOW + 3600, "iat": NOW,
@@ -129,7 +132,7 @@ fn token(algorithm: &str, issuer: &str, number: u32, sign: &Sign) -> Result<Vec<
     Ok(format!("Bearer {message}.{}", URL_SAFE_NO_PAD.encode(signature)).into_bytes())
 }
 
-fn answer(mut stream: TcpStream, documents: &[String; 2]) {
+fn serve_documents(mut stream: TcpStream, documents: &[String; 2]) {
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = stream.read(&mut buffer) {
         let [discovery, keys] = documents;

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq;
-use vmcp_domain::{Identity, Json, Members, TokenFault, Unauthorized};
+use vmcp_domain::{Identity, InvalidTokenReason, Json, Members, Unauthorized};
 
 use crate::cache::{self, Digest};
-use crate::jwt::Recognised;
-use crate::policy::{Flaw, Secret};
+use crate::jwt::VerifiedCaller;
+use crate::policy::{Secret, SettingError};
 
 /// The issuer of the callers that API keys name.
 pub const API_KEY_ISSUER: &str = "vmcp:api-key";
 /// What every key begins with, so that one that has leaked is found by those who look for such things.
-pub(crate) const PREFIX: &str = "vmcp_";
+pub(crate) const KEY_PREFIX: &str = "vmcp_";
 /// What every hash begins with.
 const HASH_PREFIX: &str = "sha256:";
 /// The most keys there may be: each is compared with.
@@ -56,7 +56,7 @@ pub struct NewApiKey {
 pub fn new_api_key() -> std::io::Result<NewApiKey> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
-    let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
+    let key = format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
     let hash = hash_api_key(&key);
     Ok(NewApiKey { key: Secret::new(key), hash })
 }
@@ -73,10 +73,10 @@ pub fn hash_api_key(key: &str) -> String {
 }
 
 /// A hash in pieces that are quickly compared.
-type Words = [u64; 4];
+type HashWords = [u64; 4];
 
-fn words(digest: &Digest) -> Words {
-    let mut words = Words::default();
+fn to_words(digest: &Digest) -> HashWords {
+    let mut words = HashWords::default();
     for (word, bytes) in words.iter_mut().zip(digest.as_chunks().0) {
         *word = u64::from_be_bytes(*bytes);
     }
@@ -85,33 +85,33 @@ fn words(digest: &Digest) -> Words {
 
 /// Every key there is.
 #[derive(Debug)]
-pub(crate) struct ApiKeys(Vec<Entry>);
+pub(crate) struct ApiKeys(Vec<ApiKeyEntry>);
 
 #[derive(Debug)]
-struct Entry {
-    digest: Words,
-    recognised: Recognised,
+struct ApiKeyEntry {
+    digest: HashWords,
+    verified: VerifiedCaller,
 }
 
 impl ApiKeys {
     /// Validates the keys of the settings.
-    pub(crate) fn new(keys: Vec<ApiKey>) -> Result<Self, Vec<Flaw>> {
+    pub(crate) fn new(keys: Vec<ApiKey>) -> Result<Self, Vec<SettingError>> {
         let mut flaws = Vec::new();
         if keys.len() > KEYS_MAX {
-            flaws.push(Flaw::new("api_keys", format!("must not have more than {KEYS_MAX} entries")));
+            flaws.push(SettingError::new("api_keys", format!("must not have more than {KEYS_MAX} entries")));
         }
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut entries: Vec<ApiKeyEntry> = Vec::new();
         for key in keys.into_iter().take(KEYS_MAX) {
             let name = key.name.clone();
-            let about = |message: &str| Flaw::new("api_keys", format!("has `{name}`, {message}"));
+            let about = |message: &str| SettingError::new("api_keys", format!("has `{name}`, {message}"));
             if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
                 flaws.push(about("which is no name: it must be 1 to 256 bytes of text on one line"));
                 continue;
             }
-            if entries.iter().any(|entry| entry.recognised.identity.subject == name) {
+            if entries.iter().any(|entry| entry.verified.identity.subject == name) {
                 flaws.push(about("which stands twice"));
             }
-            let Some(digest) = read_hash(&key.hash).as_ref().map(words) else {
+            let Some(digest) = parse_hash(&key.hash).as_ref().map(to_words) else {
                 flaws.push(about("whose hash is not `sha256:` and 64 hexadecimal digits"));
                 continue;
             };
@@ -119,8 +119,8 @@ impl ApiKeys {
                 flaws.push(about("whose key is also another's"));
             }
             let until_s = key.expires_unix_s;
-            let recognised = Recognised { identity: Arc::new(identity(key)), until_s };
-            entries.push(Entry { digest, recognised });
+            let recognised = VerifiedCaller { identity: Arc::new(identity(key)), expires_unix_s: until_s };
+            entries.push(ApiKeyEntry { digest, verified: recognised });
         }
         if flaws.is_empty() { Ok(Self(entries)) } else { Err(flaws) }
     }
@@ -130,18 +130,18 @@ impl ApiKeys {
     }
 
     /// Whose key it is.
-    pub(crate) fn check(&self, key: &str, now_s: u64) -> Result<Recognised, Unauthorized> {
-        let presented = words(&cache::digest(key));
+    pub(crate) fn verify(&self, key: &str, now_s: u64) -> Result<VerifiedCaller, Unauthorized> {
+        let presented = to_words(&cache::digest(key));
         let mut found = None;
         // Every entry is looked at, so that the time taken says nothing of how close a guess was.
         for entry in &self.0 {
             if bool::from(entry.digest.ct_eq(&presented)) {
-                found = Some(&entry.recognised);
+                found = Some(&entry.verified);
             }
         }
-        let found = found.ok_or(Unauthorized::InvalidToken(TokenFault::UnknownApiKey))?;
-        if found.until_s.is_some_and(|until_s| now_s >= until_s) {
-            return Err(Unauthorized::InvalidToken(TokenFault::Expired));
+        let found = found.ok_or(Unauthorized::InvalidToken(InvalidTokenReason::UnknownApiKey))?;
+        if found.expires_unix_s.is_some_and(|until_s| now_s >= until_s) {
+            return Err(Unauthorized::InvalidToken(InvalidTokenReason::Expired));
         }
         Ok(found.clone())
     }
@@ -149,15 +149,15 @@ impl ApiKeys {
 
 fn identity(key: ApiKey) -> Identity {
     let mut claims = key.claims;
-    claims.set("iss", Json::string(API_KEY_ISSUER));
-    claims.set("sub", Json::string(&key.name));
+    claims.insert("iss", Json::string(API_KEY_ISSUER));
+    claims.insert("sub", Json::string(&key.name));
     if !key.scopes.is_empty() {
-        claims.set("scope", Json::string(&key.scopes.join(" ")));
+        claims.insert("scope", Json::string(&key.scopes.join(" ")));
     }
     Identity { issuer: API_KEY_ISSUER.to_owned(), subject: key.name, claims }
 }
 
-fn read_hash(text: &str) -> Option<Digest> {
+fn parse_hash(text: &str) -> Option<Digest> {
     let digits = text.strip_prefix(HASH_PREFIX)?;
     let mut digest = Digest::default();
     if digits.len() != 2 * digest.len() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {

@@ -4,17 +4,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use vmcp_domain::{
-    Admission, Authenticator, BoxFuture, Challenge, ProtectedResource, Secret, TokenFault, Unauthorized,
+    Authentication, Authenticator, BoxFuture, Challenge, InvalidTokenReason, ProtectedResource, Secret,
+    Unauthorized,
 };
 
 use crate::api_key::{self, ApiKey, ApiKeys};
 use crate::bearer;
 use crate::clock::Clock;
 use crate::fetch::Fetcher;
-use crate::introspection::{Introspector, Parts};
-use crate::jwt::{self, TokenChecker};
+use crate::introspection::{Introspector, IntrospectorParts};
+use crate::jwt::{self, TokenVerifier};
 use crate::key_store::KeyStore;
-use crate::policy::{Flaw, Introspection, OidcPolicy};
+use crate::policy::{Introspection, OidcPolicy, SettingError};
 use crate::tls;
 
 /// Why callers cannot be recognised with these settings.
@@ -22,10 +23,10 @@ use crate::tls;
 pub enum SetupError {
     /// There is neither an issuer nor an API key: nobody could ever be recognised.
     #[error("there is neither an issuer nor an API key, so that nobody could call")]
-    Nobody,
+    NoCredentials,
     /// The API keys have flaws.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    ApiKeys(Vec<Flaw>),
+    ApiKeys(Vec<SettingError>),
     /// The authorities cannot be read.
     #[error("`ca_bundle` cannot be used: {0}")]
     CaBundle(String),
@@ -36,15 +37,15 @@ pub enum SetupError {
 
 /// Recognises callers by bearer tokens: signed ones, opaque ones, API keys.
 pub struct BearerAuthenticator {
-    oidc: Option<Oidc>,
+    oidc: Option<OidcVerifier>,
     api_keys: ApiKeys,
     clock: Arc<dyn Clock>,
     challenge: Challenge,
 }
 
-struct Oidc {
-    keys: Arc<KeyStore>,
-    tokens: TokenChecker,
+struct OidcVerifier {
+    key_store: Arc<KeyStore>,
+    token_verifier: TokenVerifier,
     introspector: Option<Introspector>,
 }
 
@@ -68,10 +69,10 @@ impl BearerAuthenticator {
     ) -> Result<Self, SetupError> {
         let api_keys = ApiKeys::new(api_keys).map_err(SetupError::ApiKeys)?;
         if oidc.is_none() && api_keys.is_empty() {
-            return Err(SetupError::Nobody);
+            return Err(SetupError::NoCredentials);
         }
         let challenge = challenge(name, oidc.as_ref());
-        let oidc = oidc.map(|policy| Oidc::new(policy, &clock)).transpose()?;
+        let oidc = oidc.map(|policy| OidcVerifier::new(policy, &clock)).transpose()?;
         Ok(Self { oidc, api_keys, clock, challenge })
     }
 
@@ -82,44 +83,54 @@ impl BearerAuthenticator {
     /// [`Unauthorized::Unavailable`] when the issuer does not answer; it is asked again when the first caller comes.
     pub async fn warm_up(&self) -> Result<(), Unauthorized> {
         match &self.oidc {
-            Some(oidc) => oidc.keys.current().await.map(drop),
+            Some(oidc) => oidc.key_store.current().await.map(drop),
             None => Ok(()),
         }
     }
 
-    async fn recognise(
+    async fn authenticate_header(
         &self,
         authorization: Option<&[u8]>,
         address: Option<IpAddr>,
-    ) -> Result<Admission, Unauthorized> {
-        let token = bearer::token(authorization)?;
-        if token.starts_with(api_key::PREFIX) && !self.api_keys.is_empty() {
-            let recognised = self.api_keys.check(token, self.clock.unix_s())?;
-            return Ok(recognised.admit(self.clock.unix_s(), None));
+    ) -> Result<Authentication, Unauthorized> {
+        let token = bearer::parse(authorization)?;
+        if token.starts_with(api_key::KEY_PREFIX) && !self.api_keys.is_empty() {
+            let recognised = self.api_keys.verify(token, self.clock.unix_s())?;
+            return Ok(recognised.into_admission(self.clock.unix_s(), None));
         }
         let recognised = match &self.oidc {
-            Some(oidc) if jwt::is_signed(token) => oidc.tokens.check(token).await?,
-            Some(Oidc { introspector: Some(introspector), .. }) => introspector.check(token, address).await?,
-            Some(_) | None => return Err(Unauthorized::InvalidToken(TokenFault::Shape)),
+            Some(oidc) if jwt::is_jwt_shaped(token) => oidc.token_verifier.verify(token).await?,
+            Some(OidcVerifier { introspector: Some(introspector), .. }) => {
+                introspector.verify(token, address).await?
+            }
+            Some(_) | None => return Err(Unauthorized::InvalidToken(InvalidTokenReason::Shape)),
         };
-        Ok(recognised.admit(self.clock.unix_s(), Some(Secret::new(token))))
+        Ok(recognised.into_admission(self.clock.unix_s(), Some(Secret::new(token))))
     }
 }
 
-impl Oidc {
+impl OidcVerifier {
     fn new(policy: OidcPolicy, clock: &Arc<dyn Clock>) -> Result<Self, SetupError> {
-        let fetcher = Arc::new(Fetcher::new(tls::config(policy.ca_bundle.as_deref())?, policy.reach));
+        let fetcher =
+            Arc::new(Fetcher::new(tls::config(policy.ca_bundle.as_deref())?, policy.address_policy));
         let policy = Arc::new(policy);
         let keys = Arc::new(KeyStore::new(Arc::clone(&policy), Arc::clone(&fetcher), Arc::clone(clock)));
-        let tokens = TokenChecker::new(Arc::clone(&policy), Arc::clone(&keys), Arc::clone(clock));
+        let tokens = TokenVerifier::new(Arc::clone(&policy), Arc::clone(&keys), Arc::clone(clock));
         let introspector = match policy.introspection.clone() {
-            Introspection::Off => None,
-            Introspection::At(address, client) => {
+            Introspection::Disabled => None,
+            Introspection::Enabled(address, client) => {
                 let (keys, clock) = (Arc::clone(&keys), Arc::clone(clock));
-                Some(Introspector::new(Parts { policy, address, client, keys, fetcher, clock }))
+                Some(Introspector::new(IntrospectorParts {
+                    policy,
+                    endpoint: address,
+                    client,
+                    key_store: keys,
+                    fetcher,
+                    clock,
+                }))
             }
         };
-        Ok(Self { keys, tokens, introspector })
+        Ok(Self { key_store: keys, token_verifier: tokens, introspector })
     }
 }
 
@@ -142,8 +153,8 @@ impl Authenticator for BearerAuthenticator {
         &'a self,
         authorization: Option<&'a [u8]>,
         address: Option<IpAddr>,
-    ) -> BoxFuture<'a, Result<Admission, Unauthorized>> {
-        Box::pin(self.recognise(authorization, address))
+    ) -> BoxFuture<'a, Result<Authentication, Unauthorized>> {
+        Box::pin(self.authenticate_header(authorization, address))
     }
 
     fn challenge(&self) -> &Challenge {

@@ -22,7 +22,7 @@ pub(crate) fn digest(credential: &str) -> Digest {
 
 /// The times of one moment, and which keys are current.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
+pub(crate) struct Now {
     pub(crate) uptime: Duration,
     pub(crate) unix_s: u64,
     pub(crate) generation: u64,
@@ -30,31 +30,31 @@ pub(crate) struct Moment {
 
 /// For how long something stands.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct Validity {
     /// Forgotten at this uptime.
     pub(crate) forget_at: Duration,
     /// No longer true at this wall time.
-    pub(crate) until_s: Option<u64>,
+    pub(crate) expires_unix_s: Option<u64>,
 }
 
 /// Remembers a value for each credential.
 #[derive(Debug)]
 pub(crate) struct TokenCache<V>(Vec<Mutex<Shard<V>>>);
 
-type Shard<V> = HashMap<Digest, Entry<V>, ahash::RandomState>;
+type Shard<V> = HashMap<Digest, CacheEntry<V>, ahash::RandomState>;
 
 #[derive(Debug)]
-struct Entry<V> {
+struct CacheEntry<V> {
     value: V,
-    standing: Standing,
+    validity: Validity,
     generation: u64,
 }
 
-impl<V> Entry<V> {
-    fn stands(&self, now: Moment) -> bool {
+impl<V> CacheEntry<V> {
+    fn is_valid(&self, now: Now) -> bool {
         self.generation == now.generation
-            && now.uptime < self.standing.forget_at
-            && self.standing.until_s.is_none_or(|until_s| now.unix_s < until_s)
+            && now.uptime < self.validity.forget_at
+            && self.validity.expires_unix_s.is_none_or(|until_s| now.unix_s < until_s)
     }
 }
 
@@ -64,33 +64,36 @@ impl<V: Clone> TokenCache<V> {
     }
 
     /// What is known of a credential.
-    pub(crate) fn get(&self, digest: &Digest, now: Moment) -> Option<V> {
+    pub(crate) fn get(&self, digest: &Digest, now: Now) -> Option<V> {
         let shard = self.shard(digest)?.lock();
-        shard.get(digest).filter(|entry| entry.stands(now)).map(|entry| entry.value.clone())
+        shard.get(digest).filter(|entry| entry.is_valid(now)).map(|entry| entry.value.clone())
     }
 
     /// Remembers a value, unless another was faster: then that one is given, so that all hold the same.
-    pub(crate) fn put(&self, digest: Digest, value: V, standing: Standing, now: Moment) -> V {
+    pub(crate) fn get_or_insert(&self, digest: Digest, value: V, standing: Validity, now: Now) -> V {
         let Some(shard) = self.shard(&digest) else {
             return value;
         };
         let mut shard = shard.lock();
-        if let Some(known) = shard.get(&digest).filter(|entry| entry.stands(now)) {
+        if let Some(known) = shard.get(&digest).filter(|entry| entry.is_valid(now)) {
             return known.value.clone();
         }
         if shard.len() >= CREDENTIALS_MAX / SHARDS && !shard.contains_key(&digest) {
-            make_room(&mut shard, now);
+            evict(&mut shard, now);
         }
-        shard.insert(digest, Entry { value: value.clone(), standing, generation: now.generation });
+        shard.insert(
+            digest,
+            CacheEntry { value: value.clone(), validity: standing, generation: now.generation },
+        );
         value
     }
 
     /// Remembers a value, whatever is known already.
-    pub(crate) fn replace(&self, digest: Digest, value: V, standing: Standing, now: Moment) {
+    pub(crate) fn replace(&self, digest: Digest, value: V, standing: Validity, now: Now) {
         if let Some(shard) = self.shard(&digest) {
             shard.lock().remove(&digest);
         }
-        self.put(digest, value, standing, now);
+        self.get_or_insert(digest, value, standing, now);
     }
 
     fn shard(&self, digest: &Digest) -> Option<&Mutex<Shard<V>>> {
@@ -104,13 +107,13 @@ impl<V: Clone> TokenCache<V> {
 }
 
 /// Takes out what no longer stands, and if all of it does, what would be forgotten first.
-fn make_room<V>(shard: &mut Shard<V>, now: Moment) {
+fn evict<V>(shard: &mut Shard<V>, now: Now) {
     let before = shard.len();
-    shard.retain(|_, entry| entry.stands(now));
+    shard.retain(|_, entry| entry.is_valid(now));
     if shard.len() < before {
         return;
     }
-    let first = shard.iter().min_by_key(|(_, entry)| entry.standing.forget_at).map(|(digest, _)| *digest);
+    let first = shard.iter().min_by_key(|(_, entry)| entry.validity.forget_at).map(|(digest, _)| *digest);
     if let Some(first) = first {
         shard.remove(&first);
     }

@@ -2,22 +2,22 @@
 //! at all has been found out before.
 
 use serde_json::Number;
-use vmcp_domain::{Identity, Json, Members, TokenFault};
+use vmcp_domain::{Identity, InvalidTokenReason, Json, Members};
 
 use crate::policy::OidcPolicy;
 
 /// Claims that only ID tokens have (OpenID Connect Core sections 2 and 3.3.2.11).
 const ID_TOKEN_CLAIMS: [&str; 3] = ["at_hash", "c_hash", "s_hash"];
 /// What Keycloak writes into the claim `typ` of tokens that are not for resource servers.
-const OTHER_KINDS: [&str; 4] = ["ID", "Refresh", "Offline", "Logout"];
+const NON_ACCESS_TYPES: [&str; 4] = ["ID", "Refresh", "Offline", "Logout"];
 /// What the claim `token_use` says of tokens for resource servers.
-const ACCESS_USES: [&str; 2] = ["access", "access_token"];
+const ACCESS_TOKEN_USES: [&str; 2] = ["access", "access_token"];
 /// The longest subject, in bytes.
 const SUBJECT_BYTES_MAX: usize = 1024;
 
 /// Where the claims come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum ClaimsSource {
     /// A signed token whose header says that it is an access token (RFC 9068).
     AccessToken,
     /// A signed token whose header does not say what it is.
@@ -29,49 +29,49 @@ pub(crate) enum Source {
 
 /// A token that is good.
 #[derive(Clone, Debug)]
-pub(crate) struct Good {
+pub(crate) struct ValidClaims {
     pub(crate) identity: Identity,
     /// Until when, in seconds since 1970, the tolerance included.
-    pub(crate) until_s: Option<u64>,
-    pub(crate) has_scopes: bool,
+    pub(crate) expires_unix_s: Option<u64>,
+    pub(crate) has_required_scopes: bool,
 }
 
 /// Holds `claims` against the settings.
-pub(crate) fn check(
+pub(crate) fn validate(
     claims: Members,
-    source: Source,
+    source: ClaimsSource,
     policy: &OidcPolicy,
     now_s: u64,
-) -> Result<Good, TokenFault> {
-    if has_doubles(&claims) {
-        return Err(TokenFault::Claims);
+) -> Result<ValidClaims, InvalidTokenReason> {
+    if has_duplicates(&claims) {
+        return Err(InvalidTokenReason::Claims);
     }
     check_kind(&claims, source)?;
     check_issuer(&claims, source, policy)?;
-    if !names_one_of(&claims, "aud", &policy.audiences)? {
-        return Err(TokenFault::Audience);
+    if !has_any_of(&claims, "aud", &policy.audiences)? {
+        return Err(InvalidTokenReason::Audience);
     }
     let until_s = check_times(&claims, source, policy.leeway_s, now_s)?;
     // Proof of possession is not checked here, and a stolen token must not be worth more than its owner agreed to
     // (RFC 8705 section 3, RFC 9449 section 7.2).
     if claims.get("cnf").is_some_and(|cnf| !cnf.is_null()) {
-        return Err(TokenFault::Bound);
+        return Err(InvalidTokenReason::SenderConstrained);
     }
-    let subject = claims.get("sub").and_then(Json::to_text).unwrap_or_default();
+    let subject = claims.get("sub").and_then(Json::decode_string).unwrap_or_default();
     // A subject stands in logs and in keys of stores, where a line break would be something else.
     if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX || subject.contains(char::is_control) {
-        return Err(TokenFault::Subject);
+        return Err(InvalidTokenReason::Subject);
     }
     let has_scopes = policy.required_scopes.is_empty() || {
-        let granted = granted(&claims);
+        let granted = granted_scopes(&claims);
         policy.required_scopes.iter().all(|required| granted.contains(required))
     };
     let identity = Identity { issuer: policy.issuer.clone(), subject, claims };
-    Ok(Good { identity, until_s, has_scopes })
+    Ok(ValidClaims { identity, expires_unix_s: until_s, has_required_scopes: has_scopes })
 }
 
 /// Two parties could read a claim that stands twice differently.
-fn has_doubles(claims: &Members) -> bool {
+fn has_duplicates(claims: &Members) -> bool {
     let mut names: Vec<_> = claims.iter().map(|(name, _)| name).collect();
     names.sort_unstable();
     names.windows(2).any(|pair| pair.first() == pair.last())
@@ -79,52 +79,60 @@ fn has_doubles(claims: &Members) -> bool {
 
 /// Refuses a token that is not for resource servers, as far as issuers say so: Keycloak in `typ`, Amazon Cognito and Ory
 /// Hydra in `token_use`.
-fn check_kind(claims: &Members, source: Source) -> Result<(), TokenFault> {
-    let named = claims.get("typ").and_then(Json::to_text).unwrap_or_default();
+fn check_kind(claims: &Members, source: ClaimsSource) -> Result<(), InvalidTokenReason> {
+    let named = claims.get("typ").and_then(Json::decode_string).unwrap_or_default();
     let is_id_token =
-        source == Source::SignedToken && ID_TOKEN_CLAIMS.iter().any(|name| claims.get(name).is_some());
+        source == ClaimsSource::SignedToken && ID_TOKEN_CLAIMS.iter().any(|name| claims.get(name).is_some());
     let used_otherwise = claims.get("token_use").is_some_and(|used| {
-        !used.is_null() && !used.to_text().is_some_and(|used| ACCESS_USES.contains(&&*used))
+        !used.is_null() && !used.decode_string().is_some_and(|used| ACCESS_TOKEN_USES.contains(&&*used))
     });
-    if is_id_token || used_otherwise || OTHER_KINDS.contains(&&*named) {
-        return Err(TokenFault::Kind);
+    if is_id_token || used_otherwise || NON_ACCESS_TYPES.contains(&&*named) {
+        return Err(InvalidTokenReason::Kind);
     }
     Ok(())
 }
 
-fn check_issuer(claims: &Members, source: Source, policy: &OidcPolicy) -> Result<(), TokenFault> {
+fn check_issuer(
+    claims: &Members,
+    source: ClaimsSource,
+    policy: &OidcPolicy,
+) -> Result<(), InvalidTokenReason> {
     match claims.get("iss") {
-        None if source == Source::Introspection => Ok(()),
-        Some(issuer) if issuer.to_text().as_deref() == Some(&*policy.issuer) => Ok(()),
-        None | Some(_) => Err(TokenFault::Issuer),
+        None if source == ClaimsSource::Introspection => Ok(()),
+        Some(issuer) if issuer.decode_string().as_deref() == Some(&*policy.issuer) => Ok(()),
+        None | Some(_) => Err(InvalidTokenReason::Issuer),
     }
 }
 
 fn check_times(
     claims: &Members,
-    source: Source,
+    source: ClaimsSource,
     leeway_s: u64,
     now_s: u64,
-) -> Result<Option<u64>, TokenFault> {
+) -> Result<Option<u64>, InvalidTokenReason> {
     let latest = now_s.saturating_add(leeway_s);
     for begins in ["nbf", "iat"] {
-        if date(claims, begins)?.is_some_and(|begins| begins > latest) {
-            return Err(TokenFault::Premature);
+        if parse_numeric_date(claims, begins)?.is_some_and(|begins| begins > latest) {
+            return Err(InvalidTokenReason::Premature);
         }
     }
-    let Some(expires) = date(claims, "exp")? else {
-        return if source == Source::Introspection { Ok(None) } else { Err(TokenFault::Claims) };
+    let Some(expires) = parse_numeric_date(claims, "exp")? else {
+        return if source == ClaimsSource::Introspection {
+            Ok(None)
+        } else {
+            Err(InvalidTokenReason::Claims)
+        };
     };
     let until_s = expires.saturating_add(leeway_s);
-    if now_s >= until_s { Err(TokenFault::Expired) } else { Ok(Some(until_s)) }
+    if now_s >= until_s { Err(InvalidTokenReason::Expired) } else { Ok(Some(until_s)) }
 }
 
 /// `NumericDate` of RFC 7519: seconds, whole or not.
-fn date(claims: &Members, name: &str) -> Result<Option<u64>, TokenFault> {
+fn parse_numeric_date(claims: &Members, name: &str) -> Result<Option<u64>, InvalidTokenReason> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
     };
-    let number: Number = value.decode().map_err(|_| TokenFault::Claims)?;
+    let number: Number = value.decode().map_err(|_| InvalidTokenReason::Claims)?;
     let seconds = match (number.as_u64(), number.as_f64()) {
         (Some(seconds), _) => seconds,
         #[allow(
@@ -133,28 +141,28 @@ fn date(claims: &Members, name: &str) -> Result<Option<u64>, TokenFault> {
             reason = "the value is known to lie within the whole numbers a u64 holds"
         )]
         (None, Some(seconds)) if (0.0..1e15).contains(&seconds) => seconds as u64,
-        (None, _) => return Err(TokenFault::Claims),
+        (None, _) => return Err(InvalidTokenReason::Claims),
     };
     Ok(Some(seconds))
 }
 
 /// Whether the claim, one text or a list of texts, names one of `wanted`.
-fn names_one_of(claims: &Members, name: &str, wanted: &[String]) -> Result<bool, TokenFault> {
+fn has_any_of(claims: &Members, name: &str, wanted: &[String]) -> Result<bool, InvalidTokenReason> {
     let Some(value) = claims.get(name) else {
         return Ok(false);
     };
-    let named = match value.to_text() {
+    let named = match value.decode_string() {
         Some(one) => vec![one],
-        None => value.decode::<Vec<String>>().map_err(|_| TokenFault::Claims)?,
+        None => value.decode::<Vec<String>>().map_err(|_| InvalidTokenReason::Claims)?,
     };
     Ok(named.iter().any(|name| wanted.contains(name)))
 }
 
 /// The scopes a token was given: `scope` of RFC 8693, or `scp` as some issuers write it.
-fn granted(claims: &Members) -> Vec<String> {
+fn granted_scopes(claims: &Members) -> Vec<String> {
     let mut granted = Vec::new();
     for value in ["scope", "scp"].iter().filter_map(|name| claims.get(name)) {
-        let texts = match value.to_text() {
+        let texts = match value.decode_string() {
             Some(one) => vec![one],
             None => value.decode::<Vec<String>>().unwrap_or_default(),
         };

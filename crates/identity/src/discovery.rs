@@ -4,24 +4,24 @@
 use http::Uri;
 use vmcp_domain::{Json, Members};
 
-use crate::fetch::{FetchFault, Fetcher};
-use crate::policy::{OidcPolicy, endpoint};
+use crate::fetch::{FetchError, Fetcher};
+use crate::policy::{OidcPolicy, parse_endpoint};
 
 /// What the issuer says about itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metadata {
-    pub(crate) jwks: Option<Uri>,
-    pub(crate) introspection: Option<Uri>,
+    pub(crate) jwks_uri: Option<Uri>,
+    pub(crate) introspection_uri: Option<Uri>,
     /// Introspection takes the client's secret in the form only.
-    pub(crate) secret_in_form: bool,
+    pub(crate) is_secret_in_form: bool,
 }
 
 /// Asks the issuer about itself.
-pub(crate) async fn discover(fetcher: &Fetcher, policy: &OidcPolicy) -> Result<Metadata, FetchFault> {
-    let mut last = FetchFault::NotJson;
-    for uri in addresses(&policy.issuer) {
+pub(crate) async fn discover(fetcher: &Fetcher, policy: &OidcPolicy) -> Result<Metadata, FetchError> {
+    let mut last = FetchError::NotJson;
+    for uri in metadata_urls(&policy.issuer) {
         match fetcher.get(&uri).await {
-            Ok(document) => return read(&document, policy),
+            Ok(document) => return parse_metadata(&document, policy),
             Err(fault) => last = fault,
         }
     }
@@ -29,7 +29,7 @@ pub(crate) async fn discover(fetcher: &Fetcher, policy: &OidcPolicy) -> Result<M
 }
 
 /// The places where the document may stand.
-fn addresses(issuer: &str) -> Vec<Uri> {
+fn metadata_urls(issuer: &str) -> Vec<Uri> {
     let base = issuer.trim_end_matches('/');
     let start = base.find("://").map_or(0, |place| place + 3);
     let path = base.get(start..).and_then(|rest| rest.find('/')).map_or(base.len(), |place| start + place);
@@ -43,29 +43,29 @@ fn addresses(issuer: &str) -> Vec<Uri> {
     .collect()
 }
 
-fn read(document: &Json, policy: &OidcPolicy) -> Result<Metadata, FetchFault> {
-    let members = document.members().map_err(|_| FetchFault::NotJson)?;
-    if text(&members, "issuer").as_deref() != Some(&*policy.issuer) {
-        return Err(FetchFault::Content("it names another issuer"));
+fn parse_metadata(document: &Json, policy: &OidcPolicy) -> Result<Metadata, FetchError> {
+    let members = document.members().map_err(|_| FetchError::NotJson)?;
+    if text_member(&members, "issuer").as_deref() != Some(&*policy.issuer) {
+        return Err(FetchError::Invalid("it names another issuer"));
     }
-    let address = |name| match text(&members, name) {
+    let address = |name| match text_member(&members, name) {
         None => Ok(None),
-        Some(text) => endpoint(&text, policy.allow_http, policy.reach)
+        Some(text) => parse_endpoint(&text, policy.allow_http, policy.address_policy)
             .map(Some)
-            .map_err(|_| FetchFault::Content("it names an address that is not allowed")),
+            .map_err(|_| FetchError::Invalid("it names an address that is not allowed")),
     };
     let methods = members.get("introspection_endpoint_auth_methods_supported");
     let methods: Vec<String> = methods.and_then(|methods| methods.decode().ok()).unwrap_or_default();
     let takes = |method: &str| methods.iter().any(|known| known == method);
     Ok(Metadata {
-        jwks: address("jwks_uri")?,
-        introspection: address("introspection_endpoint")?,
-        secret_in_form: takes("client_secret_post") && !takes("client_secret_basic"),
+        jwks_uri: address("jwks_uri")?,
+        introspection_uri: address("introspection_endpoint")?,
+        is_secret_in_form: takes("client_secret_post") && !takes("client_secret_basic"),
     })
 }
 
-fn text(members: &Members, name: &str) -> Option<String> {
-    members.get(name).and_then(Json::to_text)
+fn text_member(members: &Members, name: &str) -> Option<String> {
+    members.get(name).and_then(Json::decode_string)
 }
 
 #[cfg(test)]
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn documents_stand_beside_and_before_the_path() {
-        let texts = |issuer| addresses(issuer).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let texts = |issuer| metadata_urls(issuer).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
             texts("https://idp.example/tenant/"),
             [

@@ -15,20 +15,20 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use vmcp_domain::Json;
 
-use crate::guard::{GuardFault, GuardedResolver, Reach};
+use crate::guard::{AddressError, AddressPolicy, GuardedResolver};
 
 /// How long one exchange may take, from connecting to the last byte.
 pub(crate) const EXCHANGE_MAX: Duration = Duration::from_secs(5);
 /// The largest document, in bytes.
 const DOCUMENT_BYTES_MAX: usize = 64 << 10;
 /// How long a connection is kept idle: shorter than common servers keep it.
-const IDLE_WAIT: Duration = Duration::from_secs(4);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Why there is no document. The text is for the log.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FetchFault {
+pub(crate) enum FetchError {
     #[error(transparent)]
-    Guard(#[from] GuardFault),
+    ForbiddenAddress(#[from] AddressError),
     #[error("no connection: {0}")]
     Connection(String),
     #[error("no answer within {EXCHANGE_MAX:?}")]
@@ -40,7 +40,7 @@ pub(crate) enum FetchFault {
     #[error("its answer is not a JSON object")]
     NotJson,
     #[error("its answer does not fit: {0}")]
-    Content(&'static str),
+    Invalid(&'static str),
 }
 
 /// A form to be posted, and the `Authorization` header to go with it.
@@ -52,12 +52,12 @@ pub(crate) struct Form {
 /// The HTTP client towards one issuer.
 pub(crate) struct Fetcher {
     client: Client<HttpsConnector<HttpConnector<GuardedResolver>>, Full<Bytes>>,
-    reach: Reach,
+    address_policy: AddressPolicy,
 }
 
 impl Fetcher {
     /// A client with nothing connected yet.
-    pub(crate) fn new(tls: rustls::ClientConfig, reach: Reach) -> Self {
+    pub(crate) fn new(tls: rustls::ClientConfig, reach: AddressPolicy) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(GuardedResolver::new(reach));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -71,19 +71,19 @@ impl Fetcher {
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_WAIT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(8)
             .build(connector);
-        Self { client, reach }
+        Self { client, address_policy: reach }
     }
 
     /// The JSON object at `uri`.
-    pub(crate) async fn get(&self, uri: &Uri) -> Result<Json, FetchFault> {
+    pub(crate) async fn get(&self, uri: &Uri) -> Result<Json, FetchError> {
         self.exchange(uri, Request::get(uri), Bytes::new()).await
     }
 
     /// The JSON object that `form` is answered with.
-    pub(crate) async fn post(&self, uri: &Uri, form: Form) -> Result<Json, FetchFault> {
+    pub(crate) async fn post(&self, uri: &Uri, form: Form) -> Result<Json, FetchError> {
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(uri)
@@ -99,33 +99,36 @@ impl Fetcher {
         uri: &Uri,
         request: http::request::Builder,
         body: Bytes,
-    ) -> Result<Json, FetchFault> {
+    ) -> Result<Json, FetchError> {
         // An address needs no resolving, so the resolver never sees it.
-        self.reach.check_host(uri.host().unwrap_or_default())?;
+        self.address_policy.check_host(uri.host().unwrap_or_default())?;
         let request = request
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, "vmcp")
             .body(Full::new(body))
-            .map_err(|error| FetchFault::Connection(error.to_string()))?;
+            .map_err(|error| FetchError::Connection(error.to_string()))?;
         let exchange = async {
-            let response =
-                self.client.request(request).await.map_err(|error| FetchFault::Connection(chain(&error)))?;
+            let response = self
+                .client
+                .request(request)
+                .await
+                .map_err(|error| FetchError::Connection(error_chain(&error)))?;
             let (head, body) = response.into_parts();
             if head.status != StatusCode::OK {
-                return Err(FetchFault::Status(head.status));
+                return Err(FetchError::Status(head.status));
             }
             let body = Limited::new(body, DOCUMENT_BYTES_MAX).collect().await;
-            Ok(body.map_err(|_| FetchFault::Body)?.to_bytes())
+            Ok(body.map_err(|_| FetchError::Body)?.to_bytes())
         };
-        let bytes = tokio::time::timeout(EXCHANGE_MAX, exchange).await.map_err(|_| FetchFault::Timeout)??;
-        let text = ByteString::try_from(bytes).map_err(|_| FetchFault::NotJson)?;
-        let json = Json::parse(text).map_err(|_| FetchFault::NotJson)?;
-        if json.is_object() { Ok(json) } else { Err(FetchFault::NotJson) }
+        let bytes = tokio::time::timeout(EXCHANGE_MAX, exchange).await.map_err(|_| FetchError::Timeout)??;
+        let text = ByteString::try_from(bytes).map_err(|_| FetchError::NotJson)?;
+        let json = Json::parse(text).map_err(|_| FetchError::NotJson)?;
+        if json.is_object() { Ok(json) } else { Err(FetchError::NotJson) }
     }
 }
 
 /// An error with its causes: the outermost of this client says little.
-fn chain(error: &hyper_util::client::legacy::Error) -> String {
+fn error_chain(error: &hyper_util::client::legacy::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

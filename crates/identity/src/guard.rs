@@ -18,7 +18,7 @@ const ADDRESSES_MAX: usize = 8;
 
 /// How far requests may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum AddressPolicy {
     /// Only addresses of the public internet.
     Public,
     /// Private, link-local and loopback addresses too.
@@ -27,30 +27,30 @@ pub enum Reach {
 
 /// Why an address is not connected to.
 #[derive(Debug, thiserror::Error)]
-pub enum GuardFault {
+pub enum AddressError {
     /// It is not an address of the public internet.
     #[error("`{0}` is on a private address, which is not allowed")]
     Private(String),
 }
 
-impl Reach {
+impl AddressPolicy {
     /// Looks at a host that is written as an address, or is the name of this machine; nothing is resolved for it.
     /// Other names pass: they are looked at when they are resolved.
     ///
     /// # Errors
     /// When the address is out of reach.
-    pub fn check_host(self, host: &str) -> Result<(), GuardFault> {
+    pub fn check_host(self, host: &str) -> Result<(), AddressError> {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if self == Self::Public && is_localhost(bare) {
-            return Err(GuardFault::Private(host.to_owned()));
+            return Err(AddressError::Private(host.to_owned()));
         }
         match bare.parse::<IpAddr>() {
-            Ok(address) if !self.includes(address) => Err(GuardFault::Private(host.to_owned())),
+            Ok(address) if !self.is_allowed(address) => Err(AddressError::Private(host.to_owned())),
             Ok(_) | Err(_) => Ok(()),
         }
     }
 
-    fn includes(self, address: IpAddr) -> bool {
+    fn is_allowed(self, address: IpAddr) -> bool {
         match self {
             Self::Anywhere => true,
             Self::Public => is_public(address),
@@ -114,33 +114,34 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 }
 
 /// How names become addresses.
-pub(crate) type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
+pub(crate) type DnsLookup =
+    Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
 /// Resolves names for an HTTP client and lets through only what is within reach.
 #[derive(Clone)]
 pub(crate) struct GuardedResolver {
-    reach: Reach,
-    lookup: Lookup,
+    address_policy: AddressPolicy,
+    lookup: DnsLookup,
 }
 
 impl GuardedResolver {
     /// Resolves as the system does.
-    pub(crate) fn new(reach: Reach) -> Self {
-        let lookup: Lookup =
+    pub(crate) fn new(reach: AddressPolicy) -> Self {
+        let lookup: DnsLookup =
             Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }));
-        Self { reach, lookup }
+        Self { address_policy: reach, lookup }
     }
 
     #[cfg(test)]
-    fn with_lookup(reach: Reach, lookup: Lookup) -> Self {
-        Self { reach, lookup }
+    fn with_lookup(reach: AddressPolicy, lookup: DnsLookup) -> Self {
+        Self { address_policy: reach, lookup }
     }
 
     /// The addresses of `name`. One that is out of reach spoils them all: such a name is up to something.
     async fn resolve(self, name: String) -> io::Result<Vec<SocketAddr>> {
         let mut found = (self.lookup)(name.clone()).await?;
-        if found.iter().any(|address| !self.reach.includes(address.ip())) {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, GuardFault::Private(name)));
+        if found.iter().any(|address| !self.address_policy.is_allowed(address.ip())) {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, AddressError::Private(name)));
         }
         found.truncate(ADDRESSES_MAX);
         Ok(found)

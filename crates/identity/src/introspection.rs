@@ -12,204 +12,220 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Uri};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
-use vmcp_domain::{Json, TokenFault, Unauthorized};
+use vmcp_domain::{InvalidTokenReason, Json, Unauthorized};
 
-use crate::cache::{self, Digest, Moment, Standing, TokenCache};
-use crate::claims::{self, Source};
+use crate::cache::{self, Digest, Now, TokenCache, Validity};
+use crate::claims::{self, ClaimsSource};
 use crate::clock::Clock;
-use crate::fetch::{FetchFault, Fetcher, Form};
-use crate::jwt::Recognised;
+use crate::fetch::{FetchError, Fetcher, Form};
+use crate::jwt::VerifiedCaller;
 use crate::key_store::KeyStore;
-use crate::policy::{Client, OidcPolicy};
-use crate::question_queue::{QuestionQueue, WAITING_MAX};
+use crate::policy::{IntrospectionClient, OidcPolicy};
+use crate::question_queue::{IntrospectionQueue, WAITING_MAX};
 
 /// A token the issuer called good is taken for so long before it is asked again: that is how late its revocation is
 /// noticed.
-pub(crate) const REMEMBERED_MAX: Duration = Duration::from_secs(60);
+pub(crate) const ACTIVE_TTL: Duration = Duration::from_secs(60);
 /// A token the issuer called bad is refused for so long before it is asked again.
-const REFUSED_MAX: Duration = Duration::from_secs(10);
+const INACTIVE_TTL: Duration = Duration::from_secs(10);
 /// A token that was good is remembered as such for so long, so that it is asked about before unknown ones.
-const KNOWN_GOOD_MAX: Duration = Duration::from_mins(10);
+const KNOWN_GOOD_TTL: Duration = Duration::from_mins(10);
 /// After an issuer gave no answer it is left alone for so long.
-const PAUSE: Duration = Duration::from_secs(1);
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
-type Outcome = Result<Recognised, Unauthorized>;
+type Verification = Result<VerifiedCaller, Unauthorized>;
 
 /// Asks one issuer about tokens.
 pub(crate) struct Introspector {
     policy: Arc<OidcPolicy>,
     /// Where to ask; by discovery if it is not configured.
-    address: Option<Uri>,
-    client: Client,
-    keys: Arc<KeyStore>,
+    endpoint: Option<Uri>,
+    client: IntrospectionClient,
+    key_store: Arc<KeyStore>,
     fetcher: Arc<Fetcher>,
     clock: Arc<dyn Clock>,
     scopes: Arc<[String]>,
-    cache: TokenCache<Outcome>,
+    cache: TokenCache<Verification>,
     /// The tokens that were good lately.
-    known: TokenCache<()>,
-    queue: QuestionQueue,
-    open: Mutex<Open>,
+    known_good: TokenCache<()>,
+    queue: IntrospectionQueue,
+    pending: Mutex<PendingIntrospections>,
 }
 
 /// The questions that wait for an answer.
 #[derive(Default)]
-struct Open {
-    questions: HashMap<Digest, Arc<OnceCell<Outcome>>>,
+struct PendingIntrospections {
+    requests: HashMap<Digest, Arc<OnceCell<Verification>>>,
     /// Nothing is asked before this uptime.
     paused_until: Duration,
 }
 
 /// What an introspector is made of.
-pub(crate) struct Parts {
+pub(crate) struct IntrospectorParts {
     pub(crate) policy: Arc<OidcPolicy>,
-    pub(crate) address: Option<Uri>,
-    pub(crate) client: Client,
-    pub(crate) keys: Arc<KeyStore>,
+    pub(crate) endpoint: Option<Uri>,
+    pub(crate) client: IntrospectionClient,
+    pub(crate) key_store: Arc<KeyStore>,
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Introspector {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { policy, address, client, keys, fetcher, clock } = parts;
+    pub(crate) fn new(parts: IntrospectorParts) -> Self {
+        let IntrospectorParts { policy, endpoint: address, client, key_store: keys, fetcher, clock } = parts;
         let scopes = policy.required_scopes.clone().into();
-        let (cache, known, queue) = (TokenCache::new(), TokenCache::new(), QuestionQueue::new());
+        let (cache, known, queue) = (TokenCache::new(), TokenCache::new(), IntrospectionQueue::new());
         let open = Mutex::default();
-        Self { policy, address, client, keys, fetcher, clock, scopes, cache, known, queue, open }
+        Self {
+            policy,
+            endpoint: address,
+            client,
+            key_store: keys,
+            fetcher,
+            clock,
+            scopes,
+            cache,
+            known_good: known,
+            queue,
+            pending: open,
+        }
     }
 
     /// Who the token is about, which came from `address`.
-    pub(crate) async fn check(&self, token: &str, address: Option<IpAddr>) -> Outcome {
+    pub(crate) async fn verify(&self, token: &str, address: Option<IpAddr>) -> Verification {
         let digest = cache::digest(token);
-        if let Some(known) = self.cache.get(&digest, self.moment()) {
+        if let Some(known) = self.cache.get(&digest, self.now()) {
             return known;
         }
-        let is_known = self.known.get(&digest, self.moment()).is_some();
-        let question = self.ask(digest, is_known)?;
+        let is_known = self.known_good.get(&digest, self.now()).is_some();
+        let question = self.join_or_start(digest, is_known)?;
         // If the request that asks leaves, the next in the queue asks anew.
         let outcome =
-            question.cell.get_or_init(|| self.answer_in_turn(token, digest, (address, is_known))).await;
+            question.cell.get_or_init(|| self.introspect_in_turn(token, digest, (address, is_known))).await;
         outcome.clone()
     }
 
     /// Joins the question about a token, or opens it.
-    fn ask(&self, digest: Digest, is_known: bool) -> Result<Question<'_>, Unauthorized> {
-        let mut open = self.open.lock();
-        let cell = match open.questions.get(&digest) {
+    fn join_or_start(
+        &self,
+        digest: Digest,
+        is_known: bool,
+    ) -> Result<PendingIntrospection<'_>, Unauthorized> {
+        let mut open = self.pending.lock();
+        let cell = match open.requests.get(&digest) {
             Some(cell) => Arc::clone(cell),
-            None if (open.questions.len() >= WAITING_MAX && !is_known)
+            None if (open.requests.len() >= WAITING_MAX && !is_known)
                 || self.clock.uptime() < open.paused_until =>
             {
                 return Err(Unauthorized::Unavailable);
             }
-            None => Arc::clone(open.questions.entry(digest).or_default()),
+            None => Arc::clone(open.requests.entry(digest).or_default()),
         };
-        Ok(Question { introspector: self, digest, cell })
+        Ok(PendingIntrospection { introspector: self, digest, cell })
     }
 
-    async fn answer_in_turn(
+    async fn introspect_in_turn(
         &self,
         token: &str,
         digest: Digest,
         (address, is_known): (Option<IpAddr>, bool),
-    ) -> Outcome {
-        let Some(_turn) = self.queue.turn(address, is_known).await else {
+    ) -> Verification {
+        let Some(_turn) = self.queue.acquire(address, is_known).await else {
             return Err(Unauthorized::Unavailable);
         };
-        if self.clock.uptime() < self.open.lock().paused_until {
+        if self.clock.uptime() < self.pending.lock().paused_until {
             return Err(Unauthorized::Unavailable);
         }
-        self.answer(token, digest).await
+        self.introspect(token, digest).await
     }
 
-    async fn answer(&self, token: &str, digest: Digest) -> Outcome {
-        let document = match self.exchange(token).await {
+    async fn introspect(&self, token: &str, digest: Digest) -> Verification {
+        let document = match self.request_introspection(token).await {
             Ok(document) => document,
             Err(error) => {
                 tracing::warn!(issuer = %self.policy.issuer, %error, "the issuer does not tell about tokens");
-                self.open.lock().paused_until = self.clock.uptime() + PAUSE;
+                self.pending.lock().paused_until = self.clock.uptime() + FAILURE_PAUSE;
                 return Err(Unauthorized::Unavailable);
             }
         };
-        let now = self.moment();
-        let outcome = self.judge(&document, now.unix_s);
+        let now = self.now();
+        let outcome = self.evaluate_response(&document, now.unix_s);
         let (kept, until_s) = match &outcome {
-            Ok(recognised) => (REMEMBERED_MAX, recognised.until_s),
-            Err(_) => (REFUSED_MAX, None),
+            Ok(recognised) => (ACTIVE_TTL, recognised.expires_unix_s),
+            Err(_) => (INACTIVE_TTL, None),
         };
         if outcome.is_ok() {
-            let standing = Standing { forget_at: now.uptime + KNOWN_GOOD_MAX, until_s };
-            self.known.replace(digest, (), standing, now);
+            let standing = Validity { forget_at: now.uptime + KNOWN_GOOD_TTL, expires_unix_s: until_s };
+            self.known_good.replace(digest, (), standing, now);
         }
-        let standing = Standing { forget_at: now.uptime + kept, until_s };
-        self.cache.put(digest, outcome, standing, now)
+        let standing = Validity { forget_at: now.uptime + kept, expires_unix_s: until_s };
+        self.cache.get_or_insert(digest, outcome, standing, now)
     }
 
-    async fn exchange(&self, token: &str) -> Result<Json, FetchFault> {
-        let (address, in_form) = match &self.address {
+    async fn request_introspection(&self, token: &str) -> Result<Json, FetchError> {
+        let (address, in_form) = match &self.endpoint {
             Some(address) => (address.clone(), false),
             None => {
-                let snapshot = self.keys.current().await;
-                let snapshot = snapshot.map_err(|_| FetchFault::Content("discovery has failed"))?;
-                let found = snapshot.metadata.introspection.clone();
-                let found = found.ok_or(FetchFault::Content("it names no `introspection_endpoint`"))?;
-                (found, snapshot.metadata.secret_in_form)
+                let snapshot = self.key_store.current().await;
+                let snapshot = snapshot.map_err(|_| FetchError::Invalid("discovery has failed"))?;
+                let found = snapshot.metadata.introspection_uri.clone();
+                let found = found.ok_or(FetchError::Invalid("it names no `introspection_endpoint`"))?;
+                (found, snapshot.metadata.is_secret_in_form)
             }
         };
-        let form = form(token, &self.client, in_form)?;
+        let form = build_form(token, &self.client, in_form)?;
         self.fetcher.post(&address, form).await
     }
 
-    fn judge(&self, document: &Json, now_s: u64) -> Outcome {
+    fn evaluate_response(&self, document: &Json, now_s: u64) -> Verification {
         let claims = document.members().map_err(|_| Unauthorized::Unavailable)?;
         let active = claims.get("active").and_then(|active| active.decode::<bool>().ok());
         if active != Some(true) {
-            return Err(Unauthorized::InvalidToken(TokenFault::Inactive));
+            return Err(Unauthorized::InvalidToken(InvalidTokenReason::Inactive));
         }
-        let good = claims::check(claims, Source::Introspection, &self.policy, now_s)
+        let good = claims::validate(claims, ClaimsSource::Introspection, &self.policy, now_s)
             .map_err(Unauthorized::InvalidToken)?;
-        if !good.has_scopes {
+        if !good.has_required_scopes {
             return Err(Unauthorized::InsufficientScope { required: Arc::clone(&self.scopes) });
         }
-        Ok(Recognised { identity: Arc::new(good.identity), until_s: good.until_s })
+        Ok(VerifiedCaller { identity: Arc::new(good.identity), expires_unix_s: good.expires_unix_s })
     }
 
-    fn moment(&self) -> Moment {
-        Moment { uptime: self.clock.uptime(), unix_s: self.clock.unix_s(), generation: 0 }
+    fn now(&self) -> Now {
+        Now { uptime: self.clock.uptime(), unix_s: self.clock.unix_s(), generation: 0 }
     }
 }
 
 /// A question somebody waits for. The last one to leave takes it off the list.
-struct Question<'a> {
+struct PendingIntrospection<'a> {
     introspector: &'a Introspector,
     digest: Digest,
-    cell: Arc<OnceCell<Outcome>>,
+    cell: Arc<OnceCell<Verification>>,
 }
 
-impl Drop for Question<'_> {
+impl Drop for PendingIntrospection<'_> {
     fn drop(&mut self) {
-        let mut open = self.introspector.open.lock();
+        let mut open = self.introspector.pending.lock();
         // Given back under the lock, so that of two who leave at once the second sees that it is the last.
         self.cell = Arc::default();
-        let listed = open.questions.get(&self.digest);
+        let listed = open.requests.get(&self.digest);
         // With an answer, whoever comes next finds it in the cache.
         if listed.is_some_and(|cell| cell.initialized() || Arc::strong_count(cell) == 1) {
-            open.questions.remove(&self.digest);
+            open.requests.remove(&self.digest);
         }
     }
 }
 
 /// The question, with the client's own credentials as RFC 6749 section 2.3.1 has them.
-fn form(token: &str, client: &Client, secret_in_form: bool) -> Result<Form, FetchFault> {
-    let mut body = format!("token={}&token_type_hint=access_token", encoded(token));
+fn build_form(token: &str, client: &IntrospectionClient, secret_in_form: bool) -> Result<Form, FetchError> {
+    let mut body = format!("token={}&token_type_hint=access_token", form_encode(token));
     let mut authorization = None;
-    let mut add = |name: &str, value: &str| write!(body, "&{name}={}", encoded(value)).ok();
+    let mut add = |name: &str, value: &str| write!(body, "&{name}={}", form_encode(value)).ok();
     match (&client.id, &client.secret) {
         (Some(id), Some(secret)) if !secret_in_form => {
-            let pair = format!("{}:{}", encoded(id), encoded(secret.expose()));
+            let pair = format!("{}:{}", form_encode(id), form_encode(secret.expose()));
             let value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)));
-            let mut value = value.map_err(|_| FetchFault::Content("the client's secret cannot be sent"))?;
+            let mut value = value.map_err(|_| FetchError::Invalid("the client's secret cannot be sent"))?;
             value.set_sensitive(true);
             authorization = Some(value);
         }
@@ -225,7 +241,7 @@ fn form(token: &str, client: &Client, secret_in_form: bool) -> Result<Form, Fetc
 }
 
 /// `application/x-www-form-urlencoded`, everything but the plainest letters escaped.
-fn encoded(text: &str) -> String {
+fn form_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -4,9 +4,9 @@
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Header};
 use ring::digest;
-use vmcp_domain::{Json, TokenFault};
+use vmcp_domain::{InvalidTokenReason, Json};
 
-use crate::fetch::FetchFault;
+use crate::fetch::FetchError;
 
 /// The most keys a set may have.
 const KEYS_MAX: usize = 100;
@@ -14,13 +14,13 @@ const KEYS_MAX: usize = 100;
 /// The keys of one moment.
 #[derive(Debug, Default)]
 pub(crate) struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<SigningKey>,
     /// What the set was read from, to tell whether it has changed.
     digest: Option<digest::Digest>,
 }
 
 #[derive(Debug)]
-struct Key {
+struct SigningKey {
     id: Option<String>,
     /// The only algorithm it is for, where the set says so.
     algorithm: Option<Algorithm>,
@@ -30,16 +30,16 @@ struct Key {
 
 impl KeySet {
     /// Reads the document at `jwks_uri`.
-    pub(crate) fn read(document: &Json) -> Result<Self, FetchFault> {
-        let bad = |_| FetchFault::Content("it has no list of keys");
+    pub(crate) fn parse(document: &Json) -> Result<Self, FetchError> {
+        let bad = |_| FetchError::Invalid("it has no list of keys");
         let members = document.members().map_err(bad)?;
-        let keys = members.get("keys").ok_or(FetchFault::Content("it has no list of keys"))?;
+        let keys = members.get("keys").ok_or(FetchError::Invalid("it has no list of keys"))?;
         let entries = keys.elements().map_err(bad)?;
         if entries.len() > KEYS_MAX {
-            return Err(FetchFault::Content("it has too many keys"));
+            return Err(FetchError::Invalid("it has too many keys"));
         }
         let digest = digest::digest(&digest::SHA256, keys.as_str().as_bytes());
-        Ok(Self { keys: entries.iter().filter_map(read_key).collect(), digest: Some(digest) })
+        Ok(Self { keys: entries.iter().filter_map(parse_key).collect(), digest: Some(digest) })
     }
 
     /// How many keys there are.
@@ -55,22 +55,22 @@ impl KeySet {
 
     /// The key a token with this header was signed with. A token that names no key is checked only if there is no
     /// choice.
-    pub(crate) fn find(&self, header: &Header) -> Result<&DecodingKey, TokenFault> {
-        let named = |key: &&Key| header.kid.is_none() || key.id == header.kid;
-        let mut found = self.keys.iter().filter(named).filter(|key| key.fits(header.alg));
+    pub(crate) fn find(&self, header: &Header) -> Result<&DecodingKey, InvalidTokenReason> {
+        let named = |key: &&SigningKey| header.kid.is_none() || key.id == header.kid;
+        let mut found = self.keys.iter().filter(named).filter(|key| key.is_for(header.alg));
         match (found.next(), found.next()) {
             (Some(key), None) => Ok(&key.key),
-            (Some(_), Some(_)) => Err(TokenFault::UnknownKey),
+            (Some(_), Some(_)) => Err(InvalidTokenReason::UnknownKey),
             (None, _) if self.keys.iter().any(|key| header.kid.is_some() && key.id == header.kid) => {
-                Err(TokenFault::Algorithm)
+                Err(InvalidTokenReason::Algorithm)
             }
-            (None, _) => Err(TokenFault::UnknownKey),
+            (None, _) => Err(InvalidTokenReason::UnknownKey),
         }
     }
 }
 
-impl Key {
-    fn fits(&self, algorithm: Algorithm) -> bool {
+impl SigningKey {
+    fn is_for(&self, algorithm: Algorithm) -> bool {
         let curve = match &self.curve {
             None => None,
             Some(EllipticCurve::P256) => Some(Algorithm::ES256),
@@ -83,7 +83,7 @@ impl Key {
     }
 }
 
-fn read_key(entry: &Json) -> Option<Key> {
+fn parse_key(entry: &Json) -> Option<SigningKey> {
     let jwk: Jwk = entry.decode().ok()?;
     let signs = match &jwk.common.public_key_use {
         None | Some(PublicKeyUse::Signature) => true,
@@ -105,5 +105,5 @@ fn read_key(entry: &Json) -> Option<Key> {
     };
     let key = DecodingKey::from_jwk(&jwk).ok()?;
     let known = curve.as_ref().is_none_or(|curve| *curve != EllipticCurve::P521);
-    (signs && verifies && known).then(|| Key { id: jwk.common.key_id.clone(), algorithm, curve, key })
+    (signs && verifies && known).then(|| SigningKey { id: jwk.common.key_id.clone(), algorithm, curve, key })
 }

@@ -7,7 +7,7 @@ use http::Uri;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 pub use vmcp_domain::Secret;
 
-use crate::guard::{Reach, is_localhost};
+use crate::guard::{AddressPolicy, is_localhost};
 
 /// The largest tolerance towards other people's clocks.
 pub const LEEWAY_MAX: Duration = Duration::from_secs(60);
@@ -69,14 +69,14 @@ impl OidcSettings {
 /// What is wrong with one setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{setting}` {message}")]
-pub struct Flaw {
+pub struct SettingError {
     /// The setting, by its name in [`OidcSettings`] or [`crate::ApiKey`].
     pub setting: &'static str,
     /// What is wrong with it.
     pub message: String,
 }
 
-impl Flaw {
+impl SettingError {
     pub(crate) fn new(setting: &'static str, message: impl Into<String>) -> Self {
         Self { setting, message: message.into() }
     }
@@ -87,12 +87,12 @@ impl Flaw {
 pub struct OidcPolicy {
     pub(crate) issuer: String,
     pub(crate) audiences: Vec<String>,
-    pub(crate) jwks: Option<Uri>,
+    pub(crate) jwks_uri: Option<Uri>,
     pub(crate) introspection: Introspection,
     pub(crate) required_scopes: Vec<String>,
     pub(crate) algorithms: Vec<Algorithm>,
     pub(crate) leeway_s: u64,
-    pub(crate) reach: Reach,
+    pub(crate) address_policy: AddressPolicy,
     pub(crate) allow_http: bool,
     pub(crate) ca_bundle: Option<PathBuf>,
     pub(crate) resource: Option<String>,
@@ -102,14 +102,14 @@ pub struct OidcPolicy {
 #[derive(Clone, Debug)]
 pub(crate) enum Introspection {
     /// They are not taken.
-    Off,
+    Disabled,
     /// At this address, or where discovery says.
-    At(Option<Uri>, Client),
+    Enabled(Option<Uri>, IntrospectionClient),
 }
 
 /// Who asks about opaque tokens.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
+pub(crate) struct IntrospectionClient {
     pub(crate) id: Option<String>,
     pub(crate) secret: Option<Secret>,
 }
@@ -119,7 +119,7 @@ impl OidcPolicy {
     ///
     /// # Errors
     /// Every flaw there is.
-    pub fn new(settings: OidcSettings) -> Result<Self, Vec<Flaw>> {
+    pub fn new(settings: OidcSettings) -> Result<Self, Vec<SettingError>> {
         let OidcSettings {
             issuer,
             audiences,
@@ -136,11 +136,11 @@ impl OidcPolicy {
             resource,
         } = settings;
         let mut flaws = Vec::new();
-        let reach = if allow_private_addresses { Reach::Anywhere } else { Reach::Public };
-        let mut url = |setting, text: &str| match endpoint(text, allow_http, reach) {
+        let reach = if allow_private_addresses { AddressPolicy::Anywhere } else { AddressPolicy::Public };
+        let mut url = |setting, text: &str| match parse_endpoint(text, allow_http, reach) {
             Ok(uri) => Some(uri),
             Err(message) => {
-                flaws.push(Flaw::new(setting, message));
+                flaws.push(SettingError::new(setting, message));
                 None
             }
         };
@@ -148,41 +148,44 @@ impl OidcPolicy {
         let jwks = jwks_url.and_then(|text| url("jwks_url", &text));
         let asked = introspection_url.and_then(|text| url("introspection_url", &text));
         if parsed.is_some_and(|uri| uri.query().is_some()) {
-            flaws.push(Flaw::new("issuer", "must not have a query"));
+            flaws.push(SettingError::new("issuer", "must not have a query"));
         }
         check_names("audiences", &audiences, |_| true, &mut flaws);
         if audiences.is_empty() {
-            flaws.push(Flaw::new("audiences", "must name what tokens are meant for"));
+            flaws.push(SettingError::new("audiences", "must name what tokens are meant for"));
         }
         check_names("required_scopes", &required_scopes, is_scope, &mut flaws);
         if client_secret.is_some() && client_id.as_deref().is_none_or(str::is_empty) {
-            flaws.push(Flaw::new("client_id", "is needed with a client secret"));
+            flaws.push(SettingError::new("client_id", "is needed with a client secret"));
         }
         if leeway > LEEWAY_MAX {
-            flaws.push(Flaw::new("leeway", format!("must not exceed {} seconds", LEEWAY_MAX.as_secs())));
+            flaws.push(SettingError::new(
+                "leeway",
+                format!("must not exceed {} seconds", LEEWAY_MAX.as_secs()),
+            ));
         }
-        if let Some(message) = resource.as_deref().and_then(resource_flaw) {
-            flaws.push(Flaw::new("resource", message));
+        if let Some(message) = resource.as_deref().and_then(check_resource) {
+            flaws.push(SettingError::new("resource", message));
         }
-        let algorithms = read_algorithms(&algorithms, &mut flaws);
+        let algorithms = parse_algorithms(&algorithms, &mut flaws);
         if !flaws.is_empty() {
             return Err(flaws);
         }
-        let client = Client { id: client_id, secret: client_secret };
+        let client = IntrospectionClient { id: client_id, secret: client_secret };
         let introspection = if asked.is_some() || client.secret.is_some() {
-            Introspection::At(asked, client)
+            Introspection::Enabled(asked, client)
         } else {
-            Introspection::Off
+            Introspection::Disabled
         };
         Ok(Self {
             issuer,
             audiences,
-            jwks,
+            jwks_uri: jwks,
             introspection,
             required_scopes,
             algorithms,
             leeway_s: leeway.as_secs(),
-            reach,
+            address_policy: reach,
             allow_http,
             ca_bundle,
             resource,
@@ -191,7 +194,7 @@ impl OidcPolicy {
 }
 
 /// An address the gateway may ask: `https`, or `http` where that is allowed.
-pub(crate) fn endpoint(text: &str, allow_http: bool, reach: Reach) -> Result<Uri, String> {
+pub(crate) fn parse_endpoint(text: &str, allow_http: bool, reach: AddressPolicy) -> Result<Uri, String> {
     let uri: Uri = text.parse().map_err(|_| "is not a URL".to_owned())?;
     let host = uri.host().unwrap_or_default();
     if host.is_empty() || text.contains('#') || uri.authority().is_some_and(|it| it.as_str().contains('@')) {
@@ -199,7 +202,7 @@ pub(crate) fn endpoint(text: &str, allow_http: bool, reach: Reach) -> Result<Uri
     }
     match uri.scheme_str() {
         Some("https") => {}
-        Some("http") if allow_http || is_this_machine(host) => {}
+        Some("http") if allow_http || is_loopback_host(host) => {}
         Some("http") => return Err("must be `https`, unless `http` is allowed".to_owned()),
         _ => return Err("must begin with `https://`".to_owned()),
     }
@@ -207,12 +210,12 @@ pub(crate) fn endpoint(text: &str, allow_http: bool, reach: Reach) -> Result<Uri
     Ok(uri)
 }
 
-fn is_this_machine(host: &str) -> bool {
+fn is_loopback_host(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     is_localhost(bare) || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn resource_flaw(text: &str) -> Option<&'static str> {
+fn check_resource(text: &str) -> Option<&'static str> {
     let parsed: Option<Uri> = text.parse().ok();
     let fine = parsed.is_some_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
@@ -232,18 +235,18 @@ fn check_names(
     setting: &'static str,
     names: &[String],
     is_fine: impl Fn(&str) -> bool,
-    flaws: &mut Vec<Flaw>,
+    flaws: &mut Vec<SettingError>,
 ) {
     if names.len() > ENTRIES_MAX {
-        flaws.push(Flaw::new(setting, format!("must not have more than {ENTRIES_MAX} entries")));
+        flaws.push(SettingError::new(setting, format!("must not have more than {ENTRIES_MAX} entries")));
     }
     for name in names.iter().filter(|name| name.is_empty() || !is_fine(name)) {
-        flaws.push(Flaw::new(setting, format!("has an entry that cannot be: `{name}`")));
+        flaws.push(SettingError::new(setting, format!("has an entry that cannot be: `{name}`")));
     }
 }
 
 /// Every algorithm whose signatures anybody can check and only the issuer can make.
-const ASYMMETRIC: [Algorithm; 9] = [
+const ASYMMETRIC_ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::RS384,
     Algorithm::RS512,
@@ -255,9 +258,9 @@ const ASYMMETRIC: [Algorithm; 9] = [
     Algorithm::EdDSA,
 ];
 
-fn read_algorithms(names: &[String], flaws: &mut Vec<Flaw>) -> Vec<Algorithm> {
+fn parse_algorithms(names: &[String], flaws: &mut Vec<SettingError>) -> Vec<Algorithm> {
     if names.is_empty() {
-        return ASYMMETRIC.to_vec();
+        return ASYMMETRIC_ALGORITHMS.to_vec();
     }
     let mut algorithms = Vec::new();
     for name in names.iter().take(ENTRIES_MAX) {
@@ -266,7 +269,7 @@ fn read_algorithms(names: &[String], flaws: &mut Vec<Flaw>) -> Vec<Algorithm> {
             // With a shared secret, whoever can check a token can make one; `none` is no signature.
             Ok(_) | Err(_) => {
                 let message = format!("knows no asymmetric algorithm `{name}`");
-                flaws.push(Flaw::new("algorithms", message));
+                flaws.push(SettingError::new("algorithms", message));
             }
         }
     }

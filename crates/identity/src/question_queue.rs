@@ -11,69 +11,74 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 /// How many questions are asked at once: about tokens that nothing is known of, and about those that were good lately.
-const UNKNOWN_MAX: usize = 48;
-const KNOWN_MAX: usize = 16;
+const UNKNOWN_CONCURRENT_MAX: usize = 48;
+const KNOWN_CONCURRENT_MAX: usize = 16;
 /// How many questions are asked or wait, over all and for one address.
 pub(crate) const WAITING_MAX: usize = 2048;
 const WAITING_PER_ADDRESS_MAX: usize = 256;
 /// How long a question waits for its turn.
-const WAIT: Duration = Duration::from_secs(5);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The queue.
 #[derive(Debug)]
-pub(crate) struct QuestionQueue {
-    unknown: Semaphore,
-    known: Semaphore,
-    by_address: Mutex<HashMap<Option<IpAddr>, usize>>,
+pub(crate) struct IntrospectionQueue {
+    unknown_slots: Semaphore,
+    known_slots: Semaphore,
+    count_by_address: Mutex<HashMap<Option<IpAddr>, usize>>,
 }
 
 /// The turn of one question, until it is dropped.
-pub(crate) struct Turn<'a> {
+pub(crate) struct QueuePermit<'a> {
     _permit: SemaphorePermit<'a>,
-    _waiting: Waiting<'a>,
+    _waiting: WaitingCount<'a>,
 }
 
-struct Waiting<'a> {
-    queue: &'a QuestionQueue,
+struct WaitingCount<'a> {
+    queue: &'a IntrospectionQueue,
     address: Option<IpAddr>,
 }
 
-impl QuestionQueue {
+impl IntrospectionQueue {
     pub(crate) fn new() -> Self {
         let by_address = Mutex::default();
-        Self { unknown: Semaphore::new(UNKNOWN_MAX), known: Semaphore::new(KNOWN_MAX), by_address }
+        Self {
+            unknown_slots: Semaphore::new(UNKNOWN_CONCURRENT_MAX),
+            known_slots: Semaphore::new(KNOWN_CONCURRENT_MAX),
+            count_by_address: by_address,
+        }
     }
 
     /// Waits for the turn of a question that `address` gave rise to. `None` when its turn does not come in time, or too
     /// many questions of the address wait already.
-    pub(crate) async fn turn(&self, address: Option<IpAddr>, is_known: bool) -> Option<Turn<'_>> {
+    pub(crate) async fn acquire(&self, address: Option<IpAddr>, is_known: bool) -> Option<QueuePermit<'_>> {
         // A token that was good lately is nobody's invention, so its address is not held against it.
-        let waiting = if is_known { Waiting { queue: self, address: None } } else { self.wait(address)? };
+        let waiting =
+            if is_known { WaitingCount { queue: self, address: None } } else { self.count_waiting(address)? };
         // The semaphores are never closed.
-        let permit = match self.unknown.try_acquire() {
+        let permit = match self.unknown_slots.try_acquire() {
             Ok(permit) => permit,
             Err(_) => {
-                let slots = if is_known { &self.known } else { &self.unknown };
-                timeout(WAIT, slots.acquire()).await.ok()?.ok()?
+                let slots = if is_known { &self.known_slots } else { &self.unknown_slots };
+                timeout(QUEUE_TIMEOUT, slots.acquire()).await.ok()?.ok()?
             }
         };
-        Some(Turn { _permit: permit, _waiting: waiting })
+        Some(QueuePermit { _permit: permit, _waiting: waiting })
     }
 
-    fn wait(&self, address: Option<IpAddr>) -> Option<Waiting<'_>> {
-        let mut by_address = self.by_address.lock();
+    fn count_waiting(&self, address: Option<IpAddr>) -> Option<WaitingCount<'_>> {
+        let mut by_address = self.count_by_address.lock();
         let count = by_address.entry(address).or_default();
         if address.is_some() && *count >= WAITING_PER_ADDRESS_MAX {
             return None;
         }
         *count += 1;
-        Some(Waiting { queue: self, address })
+        Some(WaitingCount { queue: self, address })
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingCount<'_> {
     fn drop(&mut self) {
-        let mut by_address = self.queue.by_address.lock();
+        let mut by_address = self.queue.count_by_address.lock();
         if let Some(count) = by_address.get_mut(&self.address) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -93,14 +98,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn questions_wait_for_their_turn_and_tokens_that_were_good_have_their_own() {
-        let queue = QuestionQueue::new();
+        let queue = IntrospectionQueue::new();
         let mut held = Vec::new();
-        for _ in 0..UNKNOWN_MAX {
-            held.push(queue.turn(address(1), false).await.unwrap());
+        for _ in 0..UNKNOWN_CONCURRENT_MAX {
+            held.push(queue.acquire(address(1), false).await.unwrap());
         }
-        assert!(queue.turn(address(2), true).await.is_some());
-        assert!(queue.turn(address(2), false).await.is_none(), "its turn did not come in time");
-        let waiting = queue.turn(address(2), false);
+        assert!(queue.acquire(address(2), true).await.is_some());
+        assert!(queue.acquire(address(2), false).await.is_none(), "its turn did not come in time");
+        let waiting = queue.acquire(address(2), false);
         tokio::pin!(waiting);
         assert!(timeout(Duration::from_secs(1), &mut waiting).await.is_err());
         held.pop();
@@ -109,11 +114,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_address_may_wait_with_so_many() {
-        let queue = QuestionQueue::new();
-        let waiting: Vec<_> = (0..WAITING_PER_ADDRESS_MAX).map(|_| queue.wait(address(1)).unwrap()).collect();
-        assert!(queue.wait(address(1)).is_none() && queue.wait(address(2)).is_some());
+        let queue = IntrospectionQueue::new();
+        let waiting: Vec<_> =
+            (0..WAITING_PER_ADDRESS_MAX).map(|_| queue.count_waiting(address(1)).unwrap()).collect();
+        assert!(queue.count_waiting(address(1)).is_none() && queue.count_waiting(address(2)).is_some());
         drop(waiting);
-        assert!(queue.wait(address(1)).is_some());
-        assert_eq!(queue.by_address.lock().len(), 0);
+        assert!(queue.count_waiting(address(1)).is_some());
+        assert_eq!(queue.count_by_address.lock().len(), 0);
     }
 }

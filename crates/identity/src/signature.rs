@@ -16,7 +16,7 @@ static PROVIDER: CryptoProvider =
     CryptoProvider { signer_factory, verifier_factory, key_utils: KeyUtils::new_unimplemented() };
 
 /// Makes `jsonwebtoken` check signatures with `ring`. Further calls change nothing.
-pub(crate) fn install() {
+pub(crate) fn install_provider() {
     // A provider that is there already was put there by this function: the program has no other user of the library.
     PROVIDER.install_default().ok();
 }
@@ -29,48 +29,51 @@ fn verifier_factory(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn 
     if key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidAlgorithm.into());
     }
-    let method = method(*algorithm).ok_or(ErrorKind::UnsupportedAlgorithm)?;
+    let method = verification_method(*algorithm).ok_or(ErrorKind::UnsupportedAlgorithm)?;
     Ok(Box::new(RingVerifier { algorithm: *algorithm, method, key: key.clone() }))
 }
 
-enum Method {
+enum VerificationMethod {
     Rsa(&'static RsaParameters),
     Curve(&'static dyn VerificationAlgorithm),
 }
 
-fn method(algorithm: Algorithm) -> Option<Method> {
+fn verification_method(algorithm: Algorithm) -> Option<VerificationMethod> {
     let methods = [
-        (Algorithm::RS256, Method::Rsa(&RSA_PKCS1_2048_8192_SHA256)),
-        (Algorithm::RS384, Method::Rsa(&RSA_PKCS1_2048_8192_SHA384)),
-        (Algorithm::RS512, Method::Rsa(&RSA_PKCS1_2048_8192_SHA512)),
-        (Algorithm::PS256, Method::Rsa(&RSA_PSS_2048_8192_SHA256)),
-        (Algorithm::PS384, Method::Rsa(&RSA_PSS_2048_8192_SHA384)),
-        (Algorithm::PS512, Method::Rsa(&RSA_PSS_2048_8192_SHA512)),
-        (Algorithm::ES256, Method::Curve(&ECDSA_P256_SHA256_FIXED)),
-        (Algorithm::ES384, Method::Curve(&ECDSA_P384_SHA384_FIXED)),
-        (Algorithm::EdDSA, Method::Curve(&ED25519)),
+        (Algorithm::RS256, VerificationMethod::Rsa(&RSA_PKCS1_2048_8192_SHA256)),
+        (Algorithm::RS384, VerificationMethod::Rsa(&RSA_PKCS1_2048_8192_SHA384)),
+        (Algorithm::RS512, VerificationMethod::Rsa(&RSA_PKCS1_2048_8192_SHA512)),
+        (Algorithm::PS256, VerificationMethod::Rsa(&RSA_PSS_2048_8192_SHA256)),
+        (Algorithm::PS384, VerificationMethod::Rsa(&RSA_PSS_2048_8192_SHA384)),
+        (Algorithm::PS512, VerificationMethod::Rsa(&RSA_PSS_2048_8192_SHA512)),
+        (Algorithm::ES256, VerificationMethod::Curve(&ECDSA_P256_SHA256_FIXED)),
+        (Algorithm::ES384, VerificationMethod::Curve(&ECDSA_P384_SHA384_FIXED)),
+        (Algorithm::EdDSA, VerificationMethod::Curve(&ED25519)),
     ];
     methods.into_iter().find(|(known, _)| *known == algorithm).map(|(_, method)| method)
 }
 
 struct RingVerifier {
     algorithm: Algorithm,
-    method: Method,
+    method: VerificationMethod,
     key: DecodingKey,
 }
 
 impl Verifier<Vec<u8>> for RingVerifier {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
         let verified = match (&self.method, self.key.kind()) {
-            (Method::Rsa(parameters), DecodingKeyKind::RsaModulusExponent { n, e }) => {
+            (VerificationMethod::Rsa(parameters), DecodingKeyKind::RsaModulusExponent { n, e }) => {
                 // `ring` takes numbers without leading zeros, and some issuers write them with one.
-                RsaPublicKeyComponents { n: trimmed(n), e: trimmed(e) }.verify(parameters, message, signature)
+                RsaPublicKeyComponents { n: trim_leading_zeros(n), e: trim_leading_zeros(e) }
+                    .verify(parameters, message, signature)
             }
-            (Method::Curve(algorithm), DecodingKeyKind::SecretOrDer(point)) => {
+            (VerificationMethod::Curve(algorithm), DecodingKeyKind::SecretOrDer(point)) => {
                 UnparsedPublicKey::new(*algorithm, point).verify(message, signature)
             }
-            (Method::Rsa(_), DecodingKeyKind::SecretOrDer(_))
-            | (Method::Curve(_), DecodingKeyKind::RsaModulusExponent { .. }) => Err(ring::error::Unspecified),
+            (VerificationMethod::Rsa(_), DecodingKeyKind::SecretOrDer(_))
+            | (VerificationMethod::Curve(_), DecodingKeyKind::RsaModulusExponent { .. }) => {
+                Err(ring::error::Unspecified)
+            }
         };
         verified.map_err(|_| signature::Error::new())
     }
@@ -82,7 +85,7 @@ impl JwtVerifier for RingVerifier {
     }
 }
 
-fn trimmed(number: &[u8]) -> &[u8] {
+fn trim_leading_zeros(number: &[u8]) -> &[u8] {
     let start = number.iter().position(|byte| *byte != 0).unwrap_or(number.len());
     number.get(start..).unwrap_or_default()
 }

@@ -1,16 +1,16 @@
 //! Puts what can be used now before what cannot, among tools that fit about as well.
 
-use vmcp_domain::Prospect;
+use vmcp_domain::Availability;
 
 /// Two tools fit about as well when their scores differ by no more than this part of the best one.
-const NEAR: f32 = 0.05;
+const SIMILAR_SCORE_RATIO: f32 = 0.05;
 
 /// Orders tools that stand from best to worst so that one that cannot be used now lets usable ones pass that fit about
 /// as well. Returns the places in the new order. `scores` and `prospects` are of equal length.
-pub(crate) fn prefer_usable(scores: &[f32], prospects: &[Prospect]) -> Vec<usize> {
-    let step = scores.first().copied().unwrap_or(0.0).max(0.0) * NEAR;
+pub(crate) fn order_by_availability(scores: &[f32], prospects: &[Availability]) -> Vec<usize> {
+    let step = scores.first().copied().unwrap_or(0.0).max(0.0) * SIMILAR_SCORE_RATIO;
     let weigh = |place: &usize| {
-        let usable = prospects.get(*place).is_none_or(|prospect| *prospect == Prospect::Usable);
+        let usable = prospects.get(*place).is_none_or(|prospect| *prospect == Availability::Available);
         scores.get(*place).copied().unwrap_or(0.0) - if usable { 0.0 } else { step }
     };
     let mut places: Vec<usize> = (0..scores.len()).collect();
@@ -22,19 +22,19 @@ pub(crate) fn prefer_usable(scores: &[f32], prospects: &[Prospect]) -> Vec<usize
 mod tests {
     use super::*;
 
-    const USABLE: Prospect = Prospect::Usable;
-    const GONE: Prospect = Prospect::Unavailable;
+    const USABLE: Availability = Availability::Available;
+    const GONE: Availability = Availability::Unavailable;
 
     #[test]
     fn an_unusable_tool_lets_near_equals_pass_and_no_others() {
-        assert_eq!(prefer_usable(&[1.0, 0.97, 0.5], &[GONE, USABLE, USABLE]), [1, 0, 2]);
-        assert_eq!(prefer_usable(&[1.0, 0.90, 0.5], &[GONE, USABLE, USABLE]), [0, 1, 2]);
+        assert_eq!(order_by_availability(&[1.0, 0.97, 0.5], &[GONE, USABLE, USABLE]), [1, 0, 2]);
+        assert_eq!(order_by_availability(&[1.0, 0.90, 0.5], &[GONE, USABLE, USABLE]), [0, 1, 2]);
     }
 
     #[test]
     fn without_a_difference_the_order_stays() {
-        assert_eq!(prefer_usable(&[1.0, 1.0, 0.3], &[USABLE, USABLE, USABLE]), [0, 1, 2]);
-        assert_eq!(prefer_usable(&[1.0, 1.0, 0.3], &[GONE, GONE, GONE]), [0, 1, 2]);
-        assert_eq!(prefer_usable(&[], &[]), [] as [usize; 0]);
+        assert_eq!(order_by_availability(&[1.0, 1.0, 0.3], &[USABLE, USABLE, USABLE]), [0, 1, 2]);
+        assert_eq!(order_by_availability(&[1.0, 1.0, 0.3], &[GONE, GONE, GONE]), [0, 1, 2]);
+        assert_eq!(order_by_availability(&[], &[]), [] as [usize; 0]);
     }
 }

@@ -4,23 +4,23 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use vmcp_domain::{Json, Members, Prospect, RateLimit, Reply, Retry};
+use vmcp_domain::{Availability, Json, Members, RateLimit, Reply, Retry};
 use vmcp_wire::{offer, reply};
 
-use crate::optimizer::{Finding, Findings};
+use crate::optimizer::{SearchResult, SearchResults};
 use crate::policy::Schemas;
 
 /// How many bytes of JSON are taken for one token, as in the reference.
 const TOKEN_BYTES: usize = 4;
 /// A limit that gives way later than this is a quota that is used up rather than a brake.
-const THROTTLED_MAX: Duration = Duration::from_secs(60 * 60);
+const THROTTLED_WAIT_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// The most that one tool takes of a result, and all together, in bytes. Some servers describe a tool in megabytes.
 const TOOL_BYTES_MAX: usize = 16 << 10;
 const RESULT_BYTES_MAX: usize = 64 << 10;
 /// How much of a description is left of a tool that takes more than that.
-const SHORT_CHARS: usize = 1000;
-const SHORTEST_CHARS: usize = 200;
+const SHORT_DESCRIPTION_CHARS: usize = 1000;
+const SHORTEST_DESCRIPTION_CHARS: usize = 200;
 
 /// What the list would have cost and what the result costs, in tokens of four bytes of JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -46,13 +46,13 @@ impl TokenMetrics {
 }
 
 #[derive(Serialize)]
-struct Found<'a> {
+struct FindResult<'a> {
     tools: Vec<&'a RawValue>,
     token_metrics: TokenMetrics,
 }
 
 #[derive(Serialize)]
-struct Availability {
+struct AvailabilityNote {
     state: &'static str,
     #[serde(rename = "retryAfterSeconds", skip_serializing_if = "Option::is_none")]
     retry_after_seconds: Option<u64>,
@@ -60,13 +60,13 @@ struct Availability {
 }
 
 /// Writes the result.
-pub(crate) fn write(
-    found: &Findings,
+pub(crate) fn write_result(
+    found: &SearchResults,
     schemas: Schemas,
 ) -> Result<(Reply, TokenMetrics), vmcp_domain::JsonError> {
     let mut room = RESULT_BYTES_MAX;
     let bounded = found.tools.iter().map(|one| {
-        let entry = shortened(entry(one, schemas)?, one, TOOL_BYTES_MAX.min(room))?;
+        let entry = shorten(tool_entry(one, schemas)?, one, TOOL_BYTES_MAX.min(room))?;
         room = room.saturating_sub(entry.as_str().len());
         Ok(entry)
     });
@@ -74,31 +74,31 @@ pub(crate) fn write(
     let returned = tools.iter().map(|tool| tool.as_str().len()).sum();
     let token_metrics = TokenMetrics::of(found.list_bytes, returned);
     let raw: Vec<&RawValue> = tools.iter().map(Json::decode::<&RawValue>).collect::<Result<_, _>>()?;
-    let whole = Json::encode(&Found { tools: raw, token_metrics })?;
+    let whole = Json::encode(&FindResult { tools: raw, token_metrics })?;
     Ok((reply::structured(whole), token_metrics))
 }
 
-fn entry(finding: &Finding, schemas: Schemas) -> Result<Json, vmcp_domain::JsonError> {
+fn tool_entry(finding: &SearchResult, schemas: Schemas) -> Result<Json, vmcp_domain::JsonError> {
     let written = match schemas {
-        Schemas::Full => offer::tool(&finding.tool),
+        Schemas::Full => offer::write_tool(&finding.tool),
         Schemas::Compact => offer::compact_tool(&finding.tool),
     };
-    let availability = match &finding.prospect {
-        Prospect::Usable => return Ok(written),
-        Prospect::Unavailable => Availability {
+    let availability = match &finding.availability {
+        Availability::Available => return Ok(written),
+        Availability::Unavailable => AvailabilityNote {
             state: "unavailable",
             retry_after_seconds: None,
             message: "the server of this tool cannot be reached now".to_owned(),
         },
-        Prospect::Limited(limit) => limited(limit),
+        Availability::RateLimited(limit) => limited_note(limit),
     };
     let mut members = written.members()?;
-    members.set("availability", Json::encode(&availability)?);
+    members.insert("availability", Json::encode(&availability)?);
     Ok(members.to_json())
 }
 
 /// The entry if it takes no more than `bytes_max`; else with a part of its description and of its schema, and a note.
-fn shortened(entry: Json, finding: &Finding, bytes_max: usize) -> Result<Json, vmcp_domain::JsonError> {
+fn shorten(entry: Json, finding: &SearchResult, bytes_max: usize) -> Result<Json, vmcp_domain::JsonError> {
     if entry.as_str().len() <= bytes_max {
         return Ok(entry);
     }
@@ -107,44 +107,44 @@ fn shortened(entry: Json, finding: &Finding, bytes_max: usize) -> Result<Json, v
         let description: String =
             finding.tool.description.iter().flat_map(|text| text.chars()).take(chars).collect();
         let mut members = Members::new();
-        members.set("name", Json::string(finding.tool.name.as_str()));
-        members.set("description", Json::string(&description));
+        members.insert("name", Json::string(finding.tool.name.as_str()));
+        members.insert("description", Json::string(&description));
         let note = match schema {
             Some(schema) => {
-                members.set("inputSchema", schema);
+                members.insert("inputSchema", schema);
                 "its description is cut"
             }
             None => {
                 let any = [("type".to_owned(), Json::string("object"))].into_iter().collect::<Members>();
-                members.set("inputSchema", any.to_json());
+                members.insert("inputSchema", any.to_json());
                 "its description is cut and its arguments are left out"
             }
         };
-        members.set("note", Json::string(&format!("this tool takes {bytes} bytes in the list; {note}")));
+        members.insert("note", Json::string(&format!("this tool takes {bytes} bytes in the list; {note}")));
         if let Some(availability) =
             entry.members().ok().and_then(|members| members.get("availability").cloned())
         {
-            members.set("availability", availability);
+            members.insert("availability", availability);
         }
         members.to_json()
     };
     let compact = offer::compact_tool(&finding.tool).members()?.get("inputSchema").cloned();
-    let with_schema = short(compact, SHORT_CHARS);
+    let with_schema = short(compact, SHORT_DESCRIPTION_CHARS);
     if with_schema.as_str().len() <= bytes_max {
         return Ok(with_schema);
     }
-    let without = short(None, SHORT_CHARS);
+    let without = short(None, SHORT_DESCRIPTION_CHARS);
     // A tool that is found is named, however little room is left.
-    Ok(if without.as_str().len() <= bytes_max { without } else { short(None, SHORTEST_CHARS) })
+    Ok(if without.as_str().len() <= bytes_max { without } else { short(None, SHORTEST_DESCRIPTION_CHARS) })
 }
 
-fn limited(limit: &RateLimit) -> Availability {
+fn limited_note(limit: &RateLimit) -> AvailabilityNote {
     let used_up = match limit.retry {
-        Retry::After(wait) => wait > THROTTLED_MAX,
+        Retry::After(wait) => wait > THROTTLED_WAIT_MAX,
         Retry::WhenReleased => false,
         Retry::Never | Retry::Blocked => true,
     };
-    Availability {
+    AvailabilityNote {
         state: if used_up { "over_quota" } else { "throttled" },
         retry_after_seconds: limit.retry_after_seconds(),
         message: limit.to_string(),

@@ -16,80 +16,80 @@ use vmcp_domain::{Cause, Error, Tool, ToolList};
 use vmcp_wire::offer;
 
 use crate::mask::Mask;
-use crate::snapshot::{Content, Entry, Snapshot};
+use crate::snapshot::{ContentHash, IndexedTool, Snapshot};
 
 /// How many lists are remembered.
 const VIEW_COUNT_MAX: usize = 256;
 /// How many tools are kept that no list at hand needs.
 const DOCUMENT_COUNT_MAX: usize = 100_000;
 /// How long a search waits for tools that have just appeared; then it does without them.
-const BUILD_PATIENCE: Duration = Duration::from_millis(100);
+const BUILD_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How many words of a search are held against names.
-const NAMED_WORD_COUNT: usize = 8;
+const NAME_WORDS_MAX: usize = 8;
 
 /// One list as a part of a snapshot.
 pub(crate) struct View {
     list: Arc<ToolList>,
-    sight: Arc<Sight>,
+    cached: Arc<CachedView>,
 }
 
 /// What is remembered of a view: it must not hold the list, which is gone once nobody else has it.
-pub(crate) struct Sight {
+pub(crate) struct CachedView {
     pub(crate) snapshot: Arc<Snapshot>,
     /// Which documents stand for tools of the list.
     pub(crate) visible: Mask,
     /// The list's place of each document; `u32::MAX` for none.
-    tools: Vec<u32>,
-    reading: Reading,
+    tool_indices: Vec<u32>,
+    analysis: ListAnalysis,
 }
 
 /// What is read of a list once, whatever snapshot it is part of.
 #[derive(Clone)]
-struct Reading {
-    contents: Arc<[Content]>,
+struct ListAnalysis {
+    content_hashes: Arc<[ContentHash]>,
     /// How long the whole list is as JSON.
     list_bytes: usize,
 }
 
 impl std::ops::Deref for View {
-    type Target = Sight;
+    type Target = CachedView;
 
-    fn deref(&self) -> &Sight {
-        &self.sight
+    fn deref(&self) -> &CachedView {
+        &self.cached
     }
 }
 
 impl View {
     /// The tool that a document stands for.
     pub(crate) fn tool(&self, document: usize) -> Option<&Tool> {
-        self.list.get(usize::try_from(*self.tools.get(document)?).ok()?)
+        self.list.get(usize::try_from(*self.tool_indices.get(document)?).ok()?)
     }
 
     /// How long the whole list is as JSON, in bytes.
     pub(crate) fn list_bytes(&self) -> usize {
-        self.sight.reading.list_bytes
+        self.cached.analysis.list_bytes
     }
 
     /// The document of the first tool whose whole name stands in a search. Only words that look like names are tried: plain
     /// words are what tools are found by otherwise.
-    pub(crate) fn named_in(&self, query: &str) -> Option<usize> {
+    pub(crate) fn find_named_tool(&self, query: &str) -> Option<usize> {
         let looks = |word: &&str| {
             word.len() > 2 && word.contains(|c: char| c == '_' || c == '-' || c == '.' || c.is_ascii_digit())
         };
         let bare = query.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()));
-        let words: Vec<&str> = bare.filter(looks).take(NAMED_WORD_COUNT).collect();
+        let words: Vec<&str> = bare.filter(looks).take(NAME_WORDS_MAX).collect();
         if words.is_empty() {
             return None;
         }
         let named = |tool: &Tool| words.contains(&tool.name.as_str());
         let tool = u32::try_from(self.list.iter().position(named)?).ok()?;
-        self.tools.iter().position(|place| *place == tool)
+        self.tool_indices.iter().position(|place| *place == tool)
     }
 }
 
 /// True for what is remembered of this very list: a weak pointer keeps its address from being used again.
-fn is_of(known: &Weak<ToolList>, list: &Arc<ToolList>) -> bool {
+fn is_same_list(known: &Weak<ToolList>, list: &Arc<ToolList>) -> bool {
     std::ptr::eq(known.as_ptr(), Arc::as_ptr(list))
 }
 
@@ -97,35 +97,35 @@ fn is_of(known: &Weak<ToolList>, list: &Arc<ToolList>) -> bool {
 pub(crate) struct Corpus {
     state: Mutex<State>,
     /// Held by whoever builds the next snapshot.
-    building: tokio::sync::Mutex<()>,
+    build_lock: tokio::sync::Mutex<()>,
     /// Tells of every new snapshot.
-    changed: watch::Sender<Arc<Snapshot>>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
     hashers: (RandomState, RandomState),
 }
 
 struct State {
     snapshot: Arc<Snapshot>,
     /// The most recently used last.
-    sights: Vec<(Weak<ToolList>, Arc<Sight>)>,
+    cached_views: Vec<(Weak<ToolList>, Arc<CachedView>)>,
     /// What is being made known for lists of which nothing is remembered yet: the next snapshot must not be without it.
-    awaited: Vec<(Weak<ToolList>, Weak<[Content]>)>,
+    pending: Vec<(Weak<ToolList>, Weak<[ContentHash]>)>,
     /// The tools of everybody, where the gateway gave them.
-    whole: Arc<[Content]>,
+    shared_contents: Arc<[ContentHash]>,
 }
 
 impl Corpus {
     /// Nothing yet.
     pub(crate) fn new() -> Arc<Self> {
-        let nothing = Arc::new(Snapshot::nothing());
+        let nothing = Arc::new(Snapshot::empty());
         Arc::new(Self {
             state: Mutex::new(State {
                 snapshot: nothing.clone(),
-                sights: Vec::new(),
-                awaited: Vec::new(),
-                whole: Arc::from([]),
+                cached_views: Vec::new(),
+                pending: Vec::new(),
+                shared_contents: Arc::from([]),
             }),
-            building: tokio::sync::Mutex::new(()),
-            changed: watch::Sender::new(nothing),
+            build_lock: tokio::sync::Mutex::new(()),
+            snapshots: watch::Sender::new(nothing),
             hashers: (RandomState::new(), RandomState::new()),
         })
     }
@@ -137,96 +137,97 @@ impl Corpus {
 
     /// Tells of the snapshot now and of every later one.
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.changed.subscribe()
+        self.snapshots.subscribe()
     }
 
     /// Makes all of `list` known, and forgets what neither it nor a list at hand has.
-    pub(crate) async fn keep_whole(self: &Arc<Self>, list: Arc<ToolList>) -> Result<(), Error> {
-        let reading = self.read(&list).await?;
-        self.state.lock().whole = reading.contents.clone();
-        self.know(list.clone(), reading.contents.clone(), None).await?;
-        self.remember(&list, reading);
+    pub(crate) async fn index_all(self: &Arc<Self>, list: Arc<ToolList>) -> Result<(), Error> {
+        let reading = self.analyse(&list).await?;
+        self.state.lock().shared_contents = reading.content_hashes.clone();
+        self.index_list(list.clone(), reading.content_hashes.clone(), None).await?;
+        self.cache_view(&list, reading);
         Ok(())
     }
 
     /// The view of a list. Waits for tools that are not known yet, but not long if there is something to search.
     pub(crate) async fn view(self: &Arc<Self>, list: &Arc<ToolList>) -> Result<View, Error> {
-        let view = |sight| View { list: list.clone(), sight };
-        if let Some(sight) = self.at_hand(list) {
+        let view = |sight| View { list: list.clone(), cached: sight };
+        if let Some(sight) = self.find_cached_view(list) {
             return Ok(view(sight));
         }
-        let known = self.state.lock().sights.iter().find(|(known, _)| is_of(known, list)).cloned();
+        let known =
+            self.state.lock().cached_views.iter().find(|(known, _)| is_same_list(known, list)).cloned();
         let reading = match known {
-            Some((_, sight)) => sight.reading.clone(),
-            None => self.read(list).await?,
+            Some((_, sight)) => sight.analysis.clone(),
+            None => self.analyse(list).await?,
         };
         let snapshot = self.snapshot();
-        if reading.contents.iter().any(|content| snapshot.place(*content).is_none()) {
-            let patience = (snapshot.len() > 0).then_some(BUILD_PATIENCE);
-            self.know(list.clone(), reading.contents.clone(), patience).await?;
+        if reading.content_hashes.iter().any(|content| snapshot.index_of(*content).is_none()) {
+            let patience = (snapshot.len() > 0).then_some(BUILD_TIMEOUT);
+            self.index_list(list.clone(), reading.content_hashes.clone(), patience).await?;
         }
-        Ok(view(self.remember(list, reading)))
+        Ok(view(self.cache_view(list, reading)))
     }
 
     /// Reads a list away from the runtime's threads: ten thousand definitions are megabytes.
-    async fn read(self: &Arc<Self>, list: &Arc<ToolList>) -> Result<Reading, Error> {
+    async fn analyse(self: &Arc<Self>, list: &Arc<ToolList>) -> Result<ListAnalysis, Error> {
         let (corpus, list) = (self.clone(), list.clone());
-        let reading = tokio::task::spawn_blocking(move || Reading {
-            contents: list.iter().map(|tool| corpus.content(tool)).collect(),
-            list_bytes: list.iter().map(|tool| offer::tool(tool).as_str().len()).sum(),
+        let reading = tokio::task::spawn_blocking(move || ListAnalysis {
+            content_hashes: list.iter().map(|tool| corpus.content_hash(tool)).collect(),
+            list_bytes: list.iter().map(|tool| offer::write_tool(tool).as_str().len()).sum(),
         });
-        reading.await.map_err(|error| failed(&error))
+        reading.await.map_err(|error| build_error(&error))
     }
 
-    fn at_hand(&self, list: &Arc<ToolList>) -> Option<Arc<Sight>> {
+    fn find_cached_view(&self, list: &Arc<ToolList>) -> Option<Arc<CachedView>> {
         let mut state = self.state.lock();
-        let place = state.sights.iter().rposition(|(known, sight)| {
-            is_of(known, list) && Arc::ptr_eq(&sight.snapshot, &state.snapshot)
+        let place = state.cached_views.iter().rposition(|(known, sight)| {
+            is_same_list(known, list) && Arc::ptr_eq(&sight.snapshot, &state.snapshot)
         })?;
-        let (known, sight) = state.sights.remove(place);
-        state.sights.push((known, sight.clone()));
+        let (known, sight) = state.cached_views.remove(place);
+        state.cached_views.push((known, sight.clone()));
         Some(sight)
     }
 
-    fn remember(&self, list: &Arc<ToolList>, reading: Reading) -> Arc<Sight> {
+    fn cache_view(&self, list: &Arc<ToolList>, reading: ListAnalysis) -> Arc<CachedView> {
         let snapshot = self.snapshot();
         let mut visible = Mask::none(snapshot.len());
         let mut tools = vec![u32::MAX; snapshot.len()];
-        for (content, tool) in reading.contents.iter().zip(0..) {
-            let Some(place) = snapshot.place(*content) else { continue };
-            visible.show(place);
+        for (content, tool) in reading.content_hashes.iter().zip(0..) {
+            let Some(place) = snapshot.index_of(*content) else { continue };
+            visible.insert(place);
             if let Some(slot) = tools.get_mut(place) {
                 *slot = tool;
             }
         }
-        let sight = Arc::new(Sight { snapshot, visible, tools, reading });
+        let sight = Arc::new(CachedView { snapshot, visible, tool_indices: tools, analysis: reading });
         let mut state = self.state.lock();
         // A list that nobody holds will not be asked about again.
-        state.sights.retain(|(earlier, _)| !is_of(earlier, list) && earlier.strong_count() > 0);
-        if state.sights.len() >= VIEW_COUNT_MAX {
-            state.sights.remove(0);
+        state.cached_views.retain(|(earlier, _)| !is_same_list(earlier, list) && earlier.strong_count() > 0);
+        if state.cached_views.len() >= VIEW_COUNT_MAX {
+            state.cached_views.remove(0);
         }
-        state.sights.push((Arc::downgrade(list), sight.clone()));
+        state.cached_views.push((Arc::downgrade(list), sight.clone()));
         sight
     }
 
     /// Builds a snapshot that has all of `list`, as every later one has as long as `contents` are held. With `patience` the
     /// answer may come before it is done.
-    async fn know(
+    async fn index_list(
         self: &Arc<Self>,
         list: Arc<ToolList>,
-        contents: Arc<[Content]>,
+        contents: Arc<[ContentHash]>,
         patience: Option<Duration>,
     ) -> Result<(), Error> {
         {
             let mut state = self.state.lock();
-            state.awaited.retain(|(list, contents)| list.strong_count() > 0 && contents.strong_count() > 0);
-            state.awaited.push((Arc::downgrade(&list), Arc::downgrade(&contents)));
+            state.pending.retain(|(list, contents)| list.strong_count() > 0 && contents.strong_count() > 0);
+            state.pending.push((Arc::downgrade(&list), Arc::downgrade(&contents)));
         }
         let corpus = self.clone();
         let building = tokio::spawn(async move {
             // Whoever comes meanwhile waits here, and then mostly finds that nothing is left to do.
-            let _alone = corpus.building.lock().await;
+            let _alone = corpus.build_lock.lock().await;
             let worker = corpus.clone();
             tokio::task::spawn_blocking(move || worker.build(&list, &contents)).await
         });
@@ -237,18 +238,18 @@ impl Corpus {
                 Err(_) => return Ok(()),
             },
         };
-        outcome.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+        outcome.map_err(|error| build_error(&error))?.map_err(|error| build_error(&error))
     }
 
-    fn build(&self, list: &ToolList, contents: &[Content]) {
+    fn build(&self, list: &ToolList, contents: &[ContentHash]) {
         let (earlier, mut wanted) = {
             let state = self.state.lock();
-            let awaited = state.awaited.iter().filter(|(list, _)| list.strong_count() > 0);
+            let awaited = state.pending.iter().filter(|(list, _)| list.strong_count() > 0);
             let awaited: Vec<_> = awaited.filter_map(|(_, contents)| contents.upgrade()).collect();
-            let live = state.sights.iter().rev().filter(|(list, _)| list.strong_count() > 0);
-            let lists = awaited.iter().chain(live.map(|(_, sight)| &sight.reading.contents));
-            let mut wanted: Vec<Content> = contents.to_vec();
-            wanted.extend(state.whole.iter());
+            let live = state.cached_views.iter().rev().filter(|(list, _)| list.strong_count() > 0);
+            let lists = awaited.iter().chain(live.map(|(_, sight)| &sight.analysis.content_hashes));
+            let mut wanted: Vec<ContentHash> = contents.to_vec();
+            wanted.extend(state.shared_contents.iter());
             for one in lists {
                 wanted.extend(one.iter());
                 if wanted.len() > DOCUMENT_COUNT_MAX {
@@ -259,21 +260,22 @@ impl Corpus {
         };
         let mut seen = HashSet::new();
         wanted.retain(|content| seen.insert(*content));
-        if earlier.len() <= wanted.len() && wanted.iter().all(|content| earlier.place(*content).is_some()) {
+        if earlier.len() <= wanted.len() && wanted.iter().all(|content| earlier.index_of(*content).is_some())
+        {
             return;
         }
-        let tools: HashMap<Content, &Tool> = contents.iter().copied().zip(list).collect();
+        let tools: HashMap<ContentHash, &Tool> = contents.iter().copied().zip(list).collect();
         // What is wanted by another list and not known is being made known by whoever was given that list.
-        let entry = |content: Content| {
+        let entry = |content: ContentHash| {
             let known = earlier.entry(content);
-            known.or_else(|| tools.get(&content).map(|tool| Entry::read(content, tool)))
+            known.or_else(|| tools.get(&content).map(|tool| IndexedTool::read(content, tool)))
         };
         let snapshot = Arc::new(Snapshot::build(wanted.into_iter().filter_map(entry).collect(), &earlier));
         self.state.lock().snapshot = snapshot.clone();
-        self.changed.send_replace(snapshot);
+        self.snapshots.send_replace(snapshot);
     }
 
-    fn content(&self, tool: &Tool) -> Content {
+    fn content_hash(&self, tool: &Tool) -> ContentHash {
         let one = |hasher: &RandomState| {
             let mut state = hasher.build_hasher();
             tool.name.as_str().hash(&mut state);
@@ -286,12 +288,12 @@ impl Corpus {
             }
             state.finish()
         };
-        Content::new(one(&self.hashers.0), one(&self.hashers.1))
+        ContentHash::new(one(&self.hashers.0), one(&self.hashers.1))
     }
 }
 
 /// The work on the index was broken off, which only a panic does.
-fn failed(error: &tokio::task::JoinError) -> Error {
+fn build_error(error: &tokio::task::JoinError) -> Error {
     Error::Internal(Cause::new(format_args!("search index: {error}")))
 }
 

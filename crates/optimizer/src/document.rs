@@ -44,10 +44,10 @@ struct Entry {
 impl Document {
     /// The words of `tool`: of its advertised name, title, description in force and input schema.
     #[must_use]
-    pub fn read(tool: &Tool) -> Self {
-        let mut counter = Counter::new();
+    pub fn from_tool(tool: &Tool) -> Self {
+        let mut counter = WordCounter::new();
         counter.add(Field::Name, tool.name.as_str());
-        let title = tool.definition.get("title").and_then(Json::to_text);
+        let title = tool.definition.get("title").and_then(Json::decode_string);
         if let Some(title) = title.as_deref().or(tool.hints.title.as_deref()) {
             counter.add(Field::Title, title);
         }
@@ -88,13 +88,13 @@ impl Document {
 #[must_use]
 pub fn embedding_text(tool: &Tool) -> String {
     let mut text = String::new();
-    text::each_spoken_word(tool.name.as_str(), |word| {
+    text::each_name_word(tool.name.as_str(), |word| {
         if !text.is_empty() {
             text.push(' ');
         }
         text.push_str(word);
     });
-    let description = text::cut(tool.description.as_deref().unwrap_or_default(), text::TEXT_BYTES_MAX);
+    let description = text::truncate(tool.description.as_deref().unwrap_or_default(), text::TEXT_BYTES_MAX);
     if !description.trim().is_empty() {
         text.push(':');
     }
@@ -106,7 +106,7 @@ pub fn embedding_text(tool: &Tool) -> String {
 }
 
 /// Collects the words of one tool.
-struct Counter {
+struct WordCounter {
     /// Stems as they come.
     stems: String,
     /// Where each begins and ends, and its field.
@@ -114,7 +114,7 @@ struct Counter {
     lengths: [u16; FIELDS],
 }
 
-impl Counter {
+impl WordCounter {
     fn new() -> Self {
         Self { stems: String::new(), found: Vec::new(), lengths: [0; FIELDS] }
     }
@@ -122,7 +122,7 @@ impl Counter {
     fn add(&mut self, field: Field, text: &str) {
         text::each_word(text, |word| {
             // A name may consist of nothing else: `whoami` does not, `who` does.
-            if field != Field::Name && text::is_filler(word) {
+            if field != Field::Name && text::is_stop_word(word) {
                 return;
             }
             let start = self.stems.len() as u32;

@@ -15,7 +15,7 @@ pub enum Purpose {
 
 /// The vectors of some texts.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Embedded {
+pub struct Embeddings {
     /// Names the model and everything else the vectors depend on. Vectors of different models cannot be compared.
     pub model: Arc<str>,
     /// One vector for each text, in their order, each of unit length and all of the same dimension.
@@ -45,5 +45,5 @@ pub trait Embedder: Send + Sync {
         &'a self,
         purpose: Purpose,
         texts: &'a [String],
-    ) -> BoxFuture<'a, Result<Embedded, EmbedError>>;
+    ) -> BoxFuture<'a, Result<Embeddings, EmbedError>>;
 }

@@ -4,16 +4,16 @@
 use std::sync::Arc;
 
 use crate::document::Document;
-use crate::fuse::{self, Mix};
-use crate::lexical::{Lexical, Matched, Query};
+use crate::fuse::{self, FusionOptions};
+use crate::lexical::{LexicalIndex, MatchedWord, Query};
 use crate::mask::Mask;
-use crate::vectors::{Packed, Vectors};
+use crate::vectors::{PackedVector, Vectors};
 
 /// An index of tools by words and, as far as there are vectors, by meaning. Never changes; another list of tools is
 /// another index, made of the same documents and packed vectors as far as the tools are the same.
 #[derive(Debug)]
 pub struct Engine {
-    lexical: Arc<Lexical>,
+    lexical: Arc<LexicalIndex>,
     vectors: Vectors,
 }
 
@@ -34,7 +34,7 @@ pub struct SearchOptions {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hit {
     /// Which one: the number of its document in the order the index was given.
-    pub place: usize,
+    pub index: usize,
     /// How well it fits, 0 to 1, which the best hit has. Not comparable between requests.
     pub score: f32,
     /// What its words are worth: a sum without an upper bound, 0 if it has no word of the request.
@@ -42,19 +42,19 @@ pub struct Hit {
     /// The cosine between the meaning of the request and the tool's, -1 to 1, if both have a vector.
     pub semantic: Option<f32>,
     /// The words of the request it has, those that count most first. Empty unless asked for.
-    pub matched: Vec<Matched>,
+    pub matched: Vec<MatchedWord>,
 }
 
 impl Engine {
     /// Indexes `documents`. `vectors` are theirs, in the same order; those it does not reach have none.
     #[must_use]
-    pub fn build(documents: &[Arc<Document>], vectors: &[Option<Arc<Packed>>]) -> Self {
-        Self { lexical: Arc::new(Lexical::build(documents)), vectors: Vectors::build(vectors) }
+    pub fn build(documents: &[Arc<Document>], vectors: &[Option<Arc<PackedVector>>]) -> Self {
+        Self { lexical: Arc::new(LexicalIndex::build(documents)), vectors: Vectors::build(vectors) }
     }
 
     /// The same index with these vectors in place of its own.
     #[must_use]
-    pub fn with_vectors(&self, vectors: &[Option<Arc<Packed>>]) -> Self {
+    pub fn with_vectors(&self, vectors: &[Option<Arc<PackedVector>>]) -> Self {
         Self { lexical: self.lexical.clone(), vectors: Vectors::build(vectors) }
     }
 
@@ -72,15 +72,18 @@ impl Engine {
         let scored = self.lexical.score(query, visible);
         let meaning = meaning.filter(|_| options.semantic_ratio > 0.0);
         let similar = meaning.map(|meaning| self.vectors.similarities(meaning, visible)).unwrap_or_default();
-        let mix = Mix { ratio: options.semantic_ratio, distance_max: options.semantic_distance_max };
+        let mix = FusionOptions {
+            semantic_ratio: options.semantic_ratio,
+            distance_max: options.semantic_distance_max,
+        };
         let found = fuse::fuse(&scored.scores, &similar, mix, options.count);
         let hit = |one: fuse::Fused| Hit {
-            place: one.place,
+            index: one.index,
             score: one.score,
-            lexical: scored.scores.get(one.place).copied().unwrap_or_default(),
-            semantic: similar.get(one.place).copied().flatten(),
+            lexical: scored.scores.get(one.index).copied().unwrap_or_default(),
+            semantic: similar.get(one.index).copied().flatten(),
             matched: if options.explain {
-                self.lexical.matched(query, &scored, one.place)
+                self.lexical.matched_words(query, &scored, one.index)
             } else {
                 Vec::new()
             },

@@ -2,9 +2,9 @@
 
 /// What decides how two orders become one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Mix {
+pub(crate) struct FusionOptions {
     /// How much meaning counts against words, 0 to 1.
-    pub(crate) ratio: f32,
+    pub(crate) semantic_ratio: f32,
     /// The largest cosine distance, 0 to 2, at which meaning alone makes a match.
     pub(crate) distance_max: f32,
 }
@@ -12,14 +12,14 @@ pub(crate) struct Mix {
 /// A document that matches, with a score from 0 to 1, which the best one has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Fused {
-    pub(crate) place: usize,
+    pub(crate) index: usize,
     pub(crate) score: f32,
 }
 
 /// A lexical score that counts as much as the nearest meaning. An amount and not the best score of the request: where
 /// only a common word matches, that match is weak even if there is no better one. Chosen so that a ratio of a half is
 /// best, on two labelled sets together.
-const LEXICAL_FULL: f32 = 10.0;
+const LEXICAL_SCALE: f32 = 10.0;
 
 /// The best `count` documents, best first; equals stay in the order of their places. A document matches if a word of
 /// the request stands in it or its meaning is near enough, and `count` come back as long as so many match.
@@ -27,21 +27,22 @@ const LEXICAL_FULL: f32 = 10.0;
 /// `lexical` has a score of every document, 0 for none; `similar` a cosine for those that can be compared and may be
 /// empty. Cosines are stretched to 0 to 1 before they are weighed: each model has its own usual range. A document
 /// without a vector is taken to mean as much as it says.
-pub(crate) fn fuse(lexical: &[f32], similar: &[Option<f32>], mix: Mix, count: usize) -> Vec<Fused> {
-    let ratio = if similar.iter().any(Option::is_some) { mix.ratio.clamp(0.0, 1.0) } else { 0.0 };
+pub(crate) fn fuse(lexical: &[f32], similar: &[Option<f32>], mix: FusionOptions, count: usize) -> Vec<Fused> {
+    let ratio = if similar.iter().any(Option::is_some) { mix.semantic_ratio.clamp(0.0, 1.0) } else { 0.0 };
     let known = || similar.iter().flatten().copied();
     let (least, most) = (known().fold(f32::MAX, f32::min), known().fold(f32::MIN, f32::max));
     let meant = |cosine: f32| if most > least { (cosine - least) / (most - least) } else { 1.0 };
     let documents = lexical.iter().enumerate().filter_map(|(place, &score)| {
         let cosine = similar.get(place).copied().flatten().filter(|_| ratio > 0.0);
         let near = cosine.is_some_and(|cosine| 1.0 - cosine <= mix.distance_max);
-        let words = score / LEXICAL_FULL;
+        let words = score / LEXICAL_SCALE;
         let meaning = cosine.map_or(words, meant);
-        (score > 0.0 || near).then_some(Fused { place, score: words * (1.0 - ratio) + meaning * ratio })
+        (score > 0.0 || near)
+            .then_some(Fused { index: place, score: words * (1.0 - ratio) + meaning * ratio })
     });
     let mut found: Vec<Fused> = documents.collect();
     let order =
-        |one: &Fused, other: &Fused| other.score.total_cmp(&one.score).then(one.place.cmp(&other.place));
+        |one: &Fused, other: &Fused| other.score.total_cmp(&one.score).then(one.index.cmp(&other.index));
     if count < found.len() {
         found.select_nth_unstable_by(count, order);
         found.truncate(count);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Cause, Error, Gateway, Origin, PerList, Reply, SharedGateway, ToolList,
-    forward,
+    CallContext, CallOrigin, CallTool, Cause, DerivedCache, Error, Gateway, GatewayFuture, Reply,
+    SharedGateway, ToolList, forward,
 };
 use vmcp_wire::reply;
 
@@ -16,31 +16,31 @@ use crate::optimizer::Optimizer;
 use crate::{answer, ask, suggest};
 
 /// How much of a name that fits no tool is said back.
-const NAME_SHOWN_BYTES: usize = 200;
+const ECHOED_NAME_BYTES_MAX: usize = 200;
 
 /// The layer that offers the virtual tools.
 pub struct Optimized {
     inner: SharedGateway,
     optimizer: Arc<Optimizer>,
     /// What is listed in place of a list.
-    menus: PerList<ToolList, ToolList>,
+    advertised_lists: DerivedCache<ToolList, ToolList>,
 }
 
 impl Optimized {
     /// Puts the layer around `inner`.
     #[must_use]
     pub fn wrap(inner: SharedGateway, optimizer: Arc<Optimizer>) -> SharedGateway {
-        Arc::new(Self { inner, optimizer, menus: PerList::default() })
+        Arc::new(Self { inner, optimizer, advertised_lists: DerivedCache::default() })
     }
 
-    fn menu(&self, list: &Arc<ToolList>) -> Arc<ToolList> {
-        self.menus.get(list, || self.write_menu(list))
+    fn advertised_tools(&self, list: &Arc<ToolList>) -> Arc<ToolList> {
+        self.advertised_lists.get_or_derive(list, || self.build_advertised_tools(list))
     }
 
-    fn write_menu(&self, list: &ToolList) -> ToolList {
+    fn build_advertised_tools(&self, list: &ToolList) -> ToolList {
         let policy = &self.optimizer.policy;
         let summary = if policy.server_summary { menu::summarise(list) } else { None };
-        let mut tools = menu::describe(policy.find_description.as_deref(), summary.as_deref());
+        let mut tools = menu::with_description(policy.find_description.as_deref(), summary.as_deref());
         let made = tools.len();
         let pinned = list.iter().filter(|tool| policy.pinned.contains(&tool.name));
         // A backend's tool of the same name is reached through `call_tool` only.
@@ -53,7 +53,7 @@ impl Optimized {
         tools
     }
 
-    async fn find(&self, ctx: &CallContext, request: CallTool) -> Result<Reply, Error> {
+    async fn handle_find_tool(&self, ctx: &CallContext, request: CallTool) -> Result<Reply, Error> {
         let begun = Instant::now();
         let mut event =
             FindEvent { took: begun.elapsed(), result_count: None, savings_percent: 0.0, semantic: false };
@@ -75,7 +75,7 @@ impl Optimized {
         };
         let list = self.inner.list_tools(ctx).await?;
         let found = self.optimizer.find(ctx, &list, &asked.query, false).await?;
-        let written = answer::write(&found, self.optimizer.policy.schemas);
+        let written = answer::write_result(&found, self.optimizer.policy.schemas);
         let (reply, tokens) = written.map_err(|error| Error::Internal(Cause::new(error)))?;
         event.result_count = Some(found.tools.len());
         event.savings_percent = tokens.savings_percent;
@@ -83,13 +83,13 @@ impl Optimized {
         Ok(reply)
     }
 
-    async fn call(&self, ctx: &CallContext, request: CallTool) -> Result<Reply, Error> {
+    async fn handle_call_tool(&self, ctx: &CallContext, request: CallTool) -> Result<Reply, Error> {
         let named = match ask::read_call(request.arguments.as_ref()) {
             Ok(named) => named,
             Err(complaint) => return Ok(reply::failure(complaint)),
         };
         let begun = Instant::now();
-        let ctx = CallContext { origin: Origin::CallTool, ..ctx.clone() };
+        let ctx = CallContext { origin: CallOrigin::CallTool, ..ctx.clone() };
         let call = CallTool { name: named.name.into(), arguments: Some(named.arguments), ..request };
         let name = call.name.clone();
         let outcome = self.inner.call_tool(&ctx, call).await;
@@ -110,7 +110,7 @@ impl Optimized {
     async fn not_found(&self, ctx: &CallContext, name: &str) -> Result<Reply, Error> {
         let list = self.inner.list_tools(ctx).await?;
         let meant = suggest::nearest(name, list.iter().map(|tool| tool.name.as_str()));
-        let name = name.get(..name.floor_char_boundary(NAME_SHOWN_BYTES)).unwrap_or_default();
+        let name = name.get(..name.floor_char_boundary(ECHOED_NAME_BYTES_MAX)).unwrap_or_default();
         let text = match meant {
             _ if VIRTUAL_NAMES.contains(&name) => {
                 format!(
@@ -126,14 +126,14 @@ impl Optimized {
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for Optimized {
-    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
-        Box::pin(async move { Ok(self.menu(&self.inner.list_tools(ctx).await?)) })
+    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ToolList>> {
+        Box::pin(async move { Ok(self.advertised_tools(&self.inner.list_tools(ctx).await?)) })
     }
 
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         match request.name.as_str() {
-            FIND_TOOL => Box::pin(self.find(ctx, request)),
-            CALL_TOOL => Box::pin(self.call(ctx, request)),
+            FIND_TOOL => Box::pin(self.handle_find_tool(ctx, request)),
+            CALL_TOOL => Box::pin(self.handle_call_tool(ctx, request)),
             _ => self.inner.call_tool(ctx, request),
         }
     }

@@ -27,12 +27,12 @@ mod vectors;
 
 pub use answer::TokenMetrics;
 pub use document::{Document, embedding_text};
-pub use embed::{EmbedError, Embedded, Embedder, Purpose};
+pub use embed::{EmbedError, Embedder, Embeddings, Purpose};
 pub use engine::{Engine, Hit, SearchOptions};
 pub use layer::Optimized;
-pub use lexical::{Matched, Query};
+pub use lexical::{MatchedWord, Query};
 pub use mask::Mask;
 pub use menu::{CALL_TOOL, FIND_TOOL, VIRTUAL_NAMES, virtual_tools};
-pub use observer::{CallEvent, CallOutcome, FindEvent, NoObserver, Observer};
-pub use optimizer::{Finding, Findings, Optimizer, OptimizerStatus};
-pub use vectors::{LANES_MAX, Packed};
+pub use observer::{CallEvent, CallOutcome, FindEvent, NoopObserver, Observer};
+pub use optimizer::{Optimizer, OptimizerStatus, SearchResult, SearchResults};
+pub use vectors::{DIMENSION_MAX, PackedVector};

@@ -4,7 +4,7 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
     bits: Box<[u64]>,
-    documents: usize,
+    document_count: usize,
     count: usize,
 }
 
@@ -12,20 +12,20 @@ impl Mask {
     /// None of so many documents.
     #[must_use]
     pub fn none(documents: usize) -> Self {
-        Self { bits: vec![0; documents.div_ceil(64)].into(), documents, count: 0 }
+        Self { bits: vec![0; documents.div_ceil(64)].into(), document_count: documents, count: 0 }
     }
 
     /// All of so many documents.
     #[must_use]
     pub fn all(documents: usize) -> Self {
         let mut mask = Self::none(documents);
-        (0..documents).for_each(|place| mask.show(place));
+        (0..documents).for_each(|place| mask.insert(place));
         mask
     }
 
     /// Lets the document at `place` be found. There is none beyond the number the mask was made for.
-    pub fn show(&mut self, place: usize) {
-        if place < self.documents
+    pub fn insert(&mut self, place: usize) {
+        if place < self.document_count
             && let Some(bits) = self.bits.get_mut(place / 64)
         {
             let bit = 1 << (place % 64);
@@ -47,8 +47,8 @@ impl Mask {
     }
 
     /// The places that may be found, ascending.
-    pub fn places(&self) -> impl Iterator<Item = usize> {
-        (0..self.documents).filter(|&place| self.contains(place))
+    pub fn indices(&self) -> impl Iterator<Item = usize> {
+        (0..self.document_count).filter(|&place| self.contains(place))
     }
 }
 

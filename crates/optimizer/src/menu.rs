@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
-use vmcp_domain::{Json, ProtocolVersion, Target, Tool, ToolHints, ToolOverride};
+use vmcp_domain::{Json, ProtocolVersion, RoutingTarget, Tool, ToolHints, ToolOverride};
 use vmcp_wire::offer;
 
 use crate::text;
@@ -22,7 +22,7 @@ const SERVER_COUNT_MAX: usize = 40;
 /// How many words it says about each.
 const WORD_COUNT: usize = 6;
 
-const FIND: &str = r#"{
+const FIND_DEFINITION: &str = r#"{
 "name":"find_tool",
 "title":"Find tools",
 "description":"Finds tools that can do a task. Only find_tool and call_tool are listed here; many more tools exist. Say what needs doing, get back the tools that fit best with their input schemas, then run one with call_tool. Search again with other words if nothing fits.",
@@ -32,7 +32,7 @@ const FIND: &str = r#"{
 "required":["tool_description"]},
 "annotations":{"title":"Find tools","readOnlyHint":true,"idempotentHint":true,"openWorldHint":false}}"#;
 
-const CALL: &str = r#"{
+const CALL_DEFINITION: &str = r#"{
 "name":"call_tool",
 "title":"Call a tool",
 "description":"Runs a tool that find_tool returned.",
@@ -45,17 +45,17 @@ const CALL: &str = r#"{
 /// The virtual tools, as an operator who changed nothing sees them.
 #[must_use]
 pub fn virtual_tools() -> Vec<Tool> {
-    [FIND, CALL].into_iter().filter_map(made).collect()
+    [FIND_DEFINITION, CALL_DEFINITION].into_iter().filter_map(parse_definition).collect()
 }
 
-fn made(definition: &str) -> Option<Tool> {
+fn parse_definition(definition: &str) -> Option<Tool> {
     let offered = {
         let json = Json::parse(definition.replace('\n', "")).ok()?;
         offer::read_tool(&json, ProtocolVersion::V2026_07_28).ok()?.item
     };
     Some(Tool {
         name: offered.name.as_str().into(),
-        target: Target::of_virtual(offered.name),
+        target: RoutingTarget::for_virtual(offered.name),
         description: offered.description,
         hints: ToolHints { ..offered.hints },
         definition: offered.definition,
@@ -64,7 +64,7 @@ fn made(definition: &str) -> Option<Tool> {
 }
 
 /// The virtual tools, with the operator's own text about `find_tool` and with what the servers are about.
-pub(crate) fn describe(own_text: Option<&str>, summary: Option<&str>) -> Vec<Tool> {
+pub(crate) fn with_description(own_text: Option<&str>, summary: Option<&str>) -> Vec<Tool> {
     let mut tools = virtual_tools();
     if let Some(find) = tools.iter_mut().find(|tool| tool.name.as_str() == FIND_TOOL) {
         let text = own_text.map_or_else(|| find.description.clone().unwrap_or_default(), str::to_owned);
@@ -86,7 +86,7 @@ pub(crate) fn summarise(tools: &[Tool]) -> Option<String> {
         let (count, words) = servers.entry(tool.target.backend.as_str()).or_default();
         *count += 1;
         let mut once = HashSet::new();
-        text::each_spoken_word(tool.name.as_str(), |word| {
+        text::each_name_word(tool.name.as_str(), |word| {
             once.insert(word.to_owned());
         });
         for word in once {
@@ -104,7 +104,7 @@ pub(crate) fn summarise(tools: &[Tool]) -> Option<String> {
     for (server, (count, words)) in servers.iter().take(SERVER_COUNT_MAX) {
         let plural = if *count == 1 { "" } else { "s" };
         let _ = write!(summary, "\n- {server} ({count} tool{plural})");
-        let telling = telling(server, words, &spread);
+        let telling = distinctive_words(server, words, &spread);
         if !telling.is_empty() {
             let _ = write!(summary, ": {}", telling.join(", "));
         }
@@ -117,7 +117,7 @@ pub(crate) fn summarise(tools: &[Tool]) -> Option<String> {
 
 /// The words that occur in many of a server's names and in few of other servers', the most telling first. A word that
 /// the server's own name has, and one that is another's plural, tell nothing more.
-fn telling<'a>(
+fn distinctive_words<'a>(
     server: &str,
     words: &'a HashMap<String, usize>,
     spread: &HashMap<&str, usize>,
@@ -178,9 +178,9 @@ mod tests {
 
     #[test]
     fn an_operators_text_stands_in_place_of_ours() {
-        let tools = describe(Some("Look here."), Some("Servers:\n- a"));
+        let tools = with_description(Some("Look here."), Some("Servers:\n- a"));
         assert_eq!(tools[0].description.as_deref(), Some("Look here.\n\nServers:\n- a"));
-        let written = offer::tool(&tools[0]);
+        let written = offer::write_tool(&tools[0]);
         assert!(written.as_str().contains("Look here."), "{}", written.as_str());
     }
 }

@@ -50,9 +50,9 @@ pub trait Observer: Send + Sync {
 
 /// Hears nothing.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoObserver;
+pub struct NoopObserver;
 
-impl Observer for NoObserver {
+impl Observer for NoopObserver {
     fn found(&self, _event: &FindEvent) {}
 
     fn called(&self, _event: &CallEvent<'_>) {}

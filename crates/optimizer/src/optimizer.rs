@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use vmcp_domain::{CallContext, Error, Foresight, Prospect, Tool, ToolList, ToolName};
+use vmcp_domain::{Availability, AvailabilityCheck, CallContext, Error, Tool, ToolList, ToolName};
 
-use crate::advise::prefer_usable;
+use crate::advise::order_by_availability;
 use crate::corpus::{Corpus, View};
 use crate::embed::Embedder;
 use crate::engine::{Hit, SearchOptions};
@@ -16,31 +16,31 @@ use crate::observer::Observer;
 use crate::policy::OptimizerPolicy;
 use crate::snapshot::Index;
 use crate::suggest;
-use crate::vectorise::Vectorising;
+use crate::vectorise::BackgroundEmbedding;
 
 /// How many tools beyond those returned are looked at, for usable ones that fit about as well.
-const SPARE_COUNT: usize = 8;
+const EXTRA_CANDIDATES: usize = 8;
 /// How long finding out about limits and backends may hold a search up.
-const FORESIGHT_PATIENCE: Duration = Duration::from_millis(50);
+const AVAILABILITY_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long the vector of a search may take; after that words alone are compared.
-const QUERY_PATIENCE: Duration = Duration::from_secs(3);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Finds tools.
 pub struct Optimizer {
     pub(crate) policy: OptimizerPolicy,
     pub(crate) observer: Arc<dyn Observer>,
     corpus: Arc<Corpus>,
-    vectorising: Option<Vectorising>,
-    foresight: Option<Arc<dyn Foresight>>,
+    background_embedding: Option<BackgroundEmbedding>,
+    availability: Option<Arc<dyn AvailabilityCheck>>,
     /// Pinned tools that are not on offer.
-    absent: Mutex<Vec<ToolName>>,
+    missing_pinned: Mutex<Vec<ToolName>>,
 }
 
 /// What a search found.
 #[derive(Clone, Debug)]
-pub struct Findings {
+pub struct SearchResults {
     /// The tools, the best first.
-    pub tools: Vec<Finding>,
+    pub tools: Vec<SearchResult>,
     /// Whether meaning was compared, not words alone.
     pub semantic: bool,
     /// How long the whole list of this caller is as JSON, in bytes.
@@ -49,11 +49,11 @@ pub struct Findings {
 
 /// One tool that was found.
 #[derive(Clone, Debug)]
-pub struct Finding {
+pub struct SearchResult {
     /// The tool.
     pub tool: Tool,
     /// Whether it can be used now.
-    pub prospect: Prospect,
+    pub availability: Availability,
     /// Why it was found.
     pub hit: Hit,
 }
@@ -72,9 +72,10 @@ pub struct OptimizerStatus {
 }
 
 /// Whoever writes a tool's whole name means that tool, whatever its words are worth.
-fn name_first(hits: &mut Vec<Hit>, place: usize) {
-    let found = hits.iter().position(|hit| hit.place == place).map(|at| hits.remove(at));
-    let hit = found.unwrap_or(Hit { place, score: 1.0, lexical: 0.0, semantic: None, matched: Vec::new() });
+fn rank_named_first(hits: &mut Vec<Hit>, place: usize) {
+    let found = hits.iter().position(|hit| hit.index == place).map(|at| hits.remove(at));
+    let hit =
+        found.unwrap_or(Hit { index: place, score: 1.0, lexical: 0.0, semantic: None, matched: Vec::new() });
     hits.insert(0, Hit { score: 1.0, ..hit });
 }
 
@@ -84,18 +85,25 @@ impl Optimizer {
     pub fn start(
         policy: OptimizerPolicy,
         embedder: Option<Arc<dyn Embedder>>,
-        foresight: Option<Arc<dyn Foresight>>,
+        foresight: Option<Arc<dyn AvailabilityCheck>>,
         observer: Arc<dyn Observer>,
     ) -> Arc<Self> {
         let corpus = Corpus::new();
-        let vectorising = embedder.map(|embedder| Vectorising::start(embedder, &corpus));
-        Arc::new(Self { policy, observer, corpus, vectorising, foresight, absent: Mutex::default() })
+        let vectorising = embedder.map(|embedder| BackgroundEmbedding::start(embedder, &corpus));
+        Arc::new(Self {
+            policy,
+            observer,
+            corpus,
+            background_embedding: vectorising,
+            availability: foresight,
+            missing_pinned: Mutex::default(),
+        })
     }
 
     /// Prepares for the tools of everybody, so that no caller has to wait for it. To be called when they change.
     pub async fn prepare(&self, tools: Arc<ToolList>) {
-        self.look_for_pinned(&tools);
-        if let Err(error) = self.corpus.keep_whole(tools).await {
+        self.check_pinned(&tools);
+        if let Err(error) = self.corpus.index_all(tools).await {
             tracing::warn!(
                 cause = error.cause().map_or("", vmcp_domain::Cause::for_log),
                 "the search index is not built"
@@ -104,10 +112,10 @@ impl Optimizer {
     }
 
     /// Says which pinned tools are not there, each time that changes.
-    fn look_for_pinned(&self, tools: &ToolList) {
+    fn check_pinned(&self, tools: &ToolList) {
         let there = |name: &ToolName| tools.iter().any(|tool| tool.name == *name);
         let absent: Vec<ToolName> = self.policy.pinned.iter().filter(|name| !there(name)).cloned().collect();
-        let mut known = self.absent.lock();
+        let mut known = self.missing_pinned.lock();
         for name in absent.iter().filter(|name| !known.contains(name)) {
             let meant = suggest::nearest(name.as_str(), tools.iter().map(|tool| tool.name.as_str()));
             tracing::warn!(tool = %name, hint = meant.unwrap_or_default(), "a pinned tool is not on offer");
@@ -119,14 +127,14 @@ impl Optimizer {
     #[must_use]
     pub fn status(&self) -> OptimizerStatus {
         let snapshot = self.corpus.snapshot();
-        let (model, vector_count) = snapshot.vectors();
+        let (model, vector_count) = snapshot.vector_stats();
         OptimizerStatus { tool_count: snapshot.len(), vector_count, model, bytes: snapshot.bytes() }
     }
 
     /// Waits until the vectors of every known tool have been computed, or computing them has failed once.
-    pub async fn settled(&self) {
-        if let Some(vectorising) = &self.vectorising {
-            vectorising.settled(&self.corpus.snapshot()).await;
+    pub async fn wait_until_embedded(&self) {
+        if let Some(vectorising) = &self.background_embedding {
+            vectorising.wait_for_snapshot(&self.corpus.snapshot()).await;
         }
     }
 
@@ -141,51 +149,57 @@ impl Optimizer {
         list: &Arc<ToolList>,
         query: &str,
         explain: bool,
-    ) -> Result<Findings, Error> {
+    ) -> Result<SearchResults, Error> {
         let view = self.corpus.view(list).await?;
         // One index for the whole search: what it compares is by one model.
         let index = view.snapshot.index();
-        let meaning = self.meaning(&index, query).await;
+        let meaning = self.embed_query(&index, query).await;
         let options = SearchOptions {
-            count: self.policy.result_count.get() + SPARE_COUNT,
+            count: self.policy.result_count.get() + EXTRA_CANDIDATES,
             semantic_ratio: self.policy.semantic_weight.get(),
             semantic_distance_max: self.policy.distance_max.get(),
             explain,
         };
-        let mut hits = index.engine.search(&Query::read(query), meaning.as_deref(), &view.visible, &options);
-        if let Some(place) = view.named_in(query) {
-            name_first(&mut hits, place);
+        let mut hits = index.engine.search(&Query::parse(query), meaning.as_deref(), &view.visible, &options);
+        if let Some(place) = view.find_named_tool(query) {
+            rank_named_first(&mut hits, place);
         }
         let semantic = hits.iter().any(|hit| hit.semantic.is_some());
-        let tools = self.advise(ctx, &view, hits).await;
-        Ok(Findings { tools, semantic, list_bytes: view.list_bytes() })
+        let tools = self.rank_by_availability(ctx, &view, hits).await;
+        Ok(SearchResults { tools, semantic, list_bytes: view.list_bytes() })
     }
 
-    async fn meaning(&self, index: &Index, query: &str) -> Option<Vec<f32>> {
+    async fn embed_query(&self, index: &Index, query: &str) -> Option<Vec<f32>> {
         let model = index.model.as_ref().filter(|_| self.policy.semantic_weight.get() > 0.0)?;
-        self.vectorising.as_ref()?.query(model, query, QUERY_PATIENCE).await
+        self.background_embedding.as_ref()?.embed_query(model, query, QUERY_TIMEOUT).await
     }
 
-    async fn advise(&self, ctx: &CallContext, view: &View, hits: Vec<Hit>) -> Vec<Finding> {
-        let found = hits.into_iter().filter_map(|hit| Some((view.tool(hit.place)?.clone(), hit)));
+    async fn rank_by_availability(
+        &self,
+        ctx: &CallContext,
+        view: &View,
+        hits: Vec<Hit>,
+    ) -> Vec<SearchResult> {
+        let found = hits.into_iter().filter_map(|hit| Some((view.tool(hit.index)?.clone(), hit)));
         let (tools, hits): (Vec<Tool>, Vec<Hit>) = found.unzip();
-        let prospects = self.prospects(ctx, &tools).await;
+        let prospects = self.availabilities(ctx, &tools).await;
         let scores: Vec<f32> = hits.iter().map(|hit| hit.score).collect();
-        let order = prefer_usable(&scores, &prospects);
+        let order = order_by_availability(&scores, &prospects);
         let finding = |place: usize| {
-            Some(Finding {
+            Some(SearchResult {
                 tool: tools.get(place)?.clone(),
-                prospect: prospects.get(place).cloned().unwrap_or(Prospect::Usable),
+                availability: prospects.get(place).cloned().unwrap_or(Availability::Available),
                 hit: hits.get(place)?.clone(),
             })
         };
         order.into_iter().take(self.policy.result_count.get()).filter_map(finding).collect()
     }
 
-    async fn prospects(&self, ctx: &CallContext, tools: &[Tool]) -> Vec<Prospect> {
-        let usable = || vec![Prospect::Usable; tools.len()];
-        let Some(foresight) = &self.foresight else { return usable() };
-        let asked = tokio::time::timeout(FORESIGHT_PATIENCE, foresight.prospects(ctx, tools)).await;
+    async fn availabilities(&self, ctx: &CallContext, tools: &[Tool]) -> Vec<Availability> {
+        let usable = || vec![Availability::Available; tools.len()];
+        let Some(foresight) = &self.availability else { return usable() };
+        let asked =
+            tokio::time::timeout(AVAILABILITY_TIMEOUT, foresight.check_availability(ctx, tools)).await;
         asked.ok().filter(|prospects| prospects.len() == tools.len()).unwrap_or_else(usable)
     }
 }

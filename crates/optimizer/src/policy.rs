@@ -13,7 +13,7 @@ pub struct OptimizerPolicy {
     /// How many tools one search returns, when that many match.
     pub result_count: ResultCount,
     /// How much meaning counts against words.
-    pub semantic_weight: Share,
+    pub semantic_weight: Ratio,
     /// How far in meaning a tool without a word in common may lie.
     pub distance_max: Distance,
     /// Tools that stay listed, by the names clients see.
@@ -30,7 +30,7 @@ impl Default for OptimizerPolicy {
     fn default() -> Self {
         Self {
             result_count: ResultCount::default(),
-            semantic_weight: Share::NONE,
+            semantic_weight: Ratio::NONE,
             distance_max: Distance::default(),
             pinned: Vec::new(),
             find_description: None,
@@ -58,7 +58,7 @@ pub enum PolicyError {
     ResultCount,
     /// This is no share.
     #[error("must be 0.0 to 1.0")]
-    Share,
+    Ratio,
     /// This is no cosine distance.
     #[error("must be 0.0 to 2.0")]
     Distance,
@@ -95,9 +95,9 @@ impl Default for ResultCount {
 
 /// A part of a whole: 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Share(f32);
+pub struct Ratio(f32);
 
-impl Share {
+impl Ratio {
     /// Nothing of it.
     pub const NONE: Self = Self(0.0);
     /// How much the meaning that a language model sees counts against words; measured in docs/search.md.
@@ -110,7 +110,7 @@ impl Share {
     /// # Errors
     /// When it is less than 0, more than 1 or no number.
     pub fn new(share: f32) -> Result<Self, PolicyError> {
-        if (0.0..=1.0).contains(&share) { Ok(Self(share)) } else { Err(PolicyError::Share) }
+        if (0.0..=1.0).contains(&share) { Ok(Self(share)) } else { Err(PolicyError::Ratio) }
     }
 
     /// The number.
@@ -157,7 +157,7 @@ mod tests {
             [false, true, true, false, false]
         );
         assert_eq!(
-            [-0.1, 0.0, 1.0, 1.1, f32::NAN].map(|share| Share::new(share).is_ok()),
+            [-0.1, 0.0, 1.0, 1.1, f32::NAN].map(|share| Ratio::new(share).is_ok()),
             [false, true, true, false, false]
         );
         assert_eq!(

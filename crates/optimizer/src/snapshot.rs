@@ -11,13 +11,13 @@ use vmcp_domain::Tool;
 
 use crate::document::{Document, embedding_text};
 use crate::engine::Engine;
-use crate::vectors::Packed;
+use crate::vectors::PackedVector;
 
 /// Names a tool by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Content(u128);
+pub(crate) struct ContentHash(u128);
 
-impl Content {
+impl ContentHash {
     /// The name made of two hashes.
     pub(crate) fn new(high: u64, low: u64) -> Self {
         Self(u128::from(high) << 64 | u128::from(low))
@@ -26,30 +26,34 @@ impl Content {
 
 /// One tool as it is searched.
 #[derive(Clone)]
-pub(crate) struct Entry {
-    content: Content,
+pub(crate) struct IndexedTool {
+    hash: ContentHash,
     document: Arc<Document>,
     /// What is turned into a vector.
     text: Arc<str>,
 }
 
-impl Entry {
+impl IndexedTool {
     /// Reads a tool.
-    pub(crate) fn read(content: Content, tool: &Tool) -> Self {
-        Self { content, document: Arc::new(Document::read(tool)), text: embedding_text(tool).into() }
+    pub(crate) fn read(content: ContentHash, tool: &Tool) -> Self {
+        Self {
+            hash: content,
+            document: Arc::new(Document::from_tool(tool)),
+            text: embedding_text(tool).into(),
+        }
     }
 }
 
 /// Every tool that is known, ready to be searched.
 pub(crate) struct Snapshot {
     /// Grows from one snapshot to the next.
-    pub(crate) number: u64,
-    entries: Vec<Entry>,
-    places: HashMap<Content, usize>,
+    pub(crate) generation: u64,
+    entries: Vec<IndexedTool>,
+    indices: HashMap<ContentHash, usize>,
     /// Replaced when vectors are put to use.
     index: ArcSwap<Index>,
     /// The vectors that are known, whether or not they are put to use yet.
-    known: Mutex<Known>,
+    vectors: Mutex<KnownVectors>,
 }
 
 /// The index, and whose vectors it holds: vectors of another model cannot be compared with these.
@@ -61,39 +65,39 @@ pub(crate) struct Index {
 
 /// The vectors that are known, all by one model.
 #[derive(Clone, Default)]
-struct Known {
+struct KnownVectors {
     model: Option<Arc<str>>,
     /// By place.
-    rows: Vec<Option<Arc<Packed>>>,
+    by_index: Vec<Option<Arc<PackedVector>>>,
 }
 
 impl Snapshot {
     /// A snapshot without any tool.
-    pub(crate) fn nothing() -> Self {
+    pub(crate) fn empty() -> Self {
         Self {
-            number: 0,
+            generation: 0,
             entries: Vec::new(),
-            places: HashMap::new(),
+            indices: HashMap::new(),
             index: ArcSwap::from_pointee(Index { engine: Engine::build(&[], &[]), model: None }),
-            known: Mutex::default(),
+            vectors: Mutex::default(),
         }
     }
 
     /// A snapshot of these tools. The vectors that an earlier one knows are taken along.
-    pub(crate) fn build(entries: Vec<Entry>, earlier: &Self) -> Self {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
+    pub(crate) fn build(entries: Vec<IndexedTool>, earlier: &Self) -> Self {
+        static GENERATION: AtomicU64 = AtomicU64::new(0);
         let documents: Vec<Arc<Document>> = entries.iter().map(|entry| entry.document.clone()).collect();
-        let places = entries.iter().zip(0..).map(|(entry, place)| (entry.content, place)).collect();
-        let Known { model, rows } = earlier.known.lock().clone();
-        let row = |entry: &Entry| rows.get(earlier.place(entry.content)?).cloned().flatten();
-        let rows: Vec<Option<Arc<Packed>>> = entries.iter().map(row).collect();
+        let places = entries.iter().zip(0..).map(|(entry, place)| (entry.hash, place)).collect();
+        let KnownVectors { model, by_index: rows } = earlier.vectors.lock().clone();
+        let row = |entry: &IndexedTool| rows.get(earlier.index_of(entry.hash)?).cloned().flatten();
+        let rows: Vec<Option<Arc<PackedVector>>> = entries.iter().map(row).collect();
         let index = Index { engine: Engine::build(&documents, &rows), model: model.clone() };
         Self {
-            number: 1 + NUMBER.fetch_add(1, Ordering::Relaxed),
+            generation: 1 + GENERATION.fetch_add(1, Ordering::Relaxed),
             entries,
-            places,
+            indices: places,
             index: ArcSwap::from_pointee(index),
-            known: Mutex::new(Known { model, rows }),
+            vectors: Mutex::new(KnownVectors { model, by_index: rows }),
         }
     }
 
@@ -108,38 +112,38 @@ impl Snapshot {
     }
 
     /// The place of a tool.
-    pub(crate) fn place(&self, content: Content) -> Option<usize> {
-        self.places.get(&content).copied()
+    pub(crate) fn index_of(&self, content: ContentHash) -> Option<usize> {
+        self.indices.get(&content).copied()
     }
 
     /// The tool, for the next snapshot.
-    pub(crate) fn entry(&self, content: Content) -> Option<Entry> {
-        self.entries.get(self.place(content)?).cloned()
+    pub(crate) fn entry(&self, content: ContentHash) -> Option<IndexedTool> {
+        self.entries.get(self.index_of(content)?).cloned()
     }
 
     /// What is turned into the vector of the tool at `place`.
-    pub(crate) fn text(&self, place: usize) -> String {
+    pub(crate) fn embedding_text_of(&self, place: usize) -> String {
         self.entries.get(place).map(|entry| entry.text.to_string()).unwrap_or_default()
     }
 
     /// The places of tools whose vectors are not known.
-    pub(crate) fn without_vector(&self) -> Vec<usize> {
-        let known = self.known.lock();
-        known.rows.iter().enumerate().filter(|(_, row)| row.is_none()).map(|(place, _)| place).collect()
+    pub(crate) fn indices_without_vector(&self) -> Vec<usize> {
+        let known = self.vectors.lock();
+        known.by_index.iter().enumerate().filter(|(_, row)| row.is_none()).map(|(place, _)| place).collect()
     }
 
     /// Keeps the vectors of the tools at `places`, which are used once published. Says whether they are by the model of
     /// those known before; else these are all that is known, and nothing of the others is used any more.
-    pub(crate) fn keep_vectors(&self, model: &Arc<str>, places: &[usize], vectors: &[Vec<f32>]) -> bool {
-        let mut known = self.known.lock();
+    pub(crate) fn insert_vectors(&self, model: &Arc<str>, places: &[usize], vectors: &[Vec<f32>]) -> bool {
+        let mut known = self.vectors.lock();
         let same = known.model.as_ref().is_none_or(|known| known == model);
         if !same {
-            known.rows.iter_mut().for_each(|row| *row = None);
+            known.by_index.iter_mut().for_each(|row| *row = None);
         }
         known.model = Some(model.clone());
         for (place, vector) in places.iter().zip(vectors) {
-            if let Some(row) = known.rows.get_mut(*place) {
-                *row = Some(Arc::new(Packed::pack(vector)));
+            if let Some(row) = known.by_index.get_mut(*place) {
+                *row = Some(Arc::new(PackedVector::from_vector(vector)));
             }
         }
         drop(known);
@@ -151,30 +155,32 @@ impl Snapshot {
 
     /// Puts the vectors that are kept to use.
     pub(crate) fn publish_vectors(&self) {
-        let known = self.known.lock();
-        let engine = self.index.load().engine.with_vectors(&known.rows);
+        let known = self.vectors.lock();
+        let engine = self.index.load().engine.with_vectors(&known.by_index);
         self.index.store(Arc::new(Index { engine, model: known.model.clone() }));
     }
 
     /// Forgets every vector.
-    pub(crate) fn forget_vectors(&self) {
-        let mut known = self.known.lock();
+    pub(crate) fn clear_vectors(&self) {
+        let mut known = self.vectors.lock();
         known.model = None;
-        known.rows.iter_mut().for_each(|row| *row = None);
+        known.by_index.iter_mut().for_each(|row| *row = None);
         drop(known);
         self.publish_vectors();
     }
 
     /// Whose vectors are known, and how many.
-    pub(crate) fn vectors(&self) -> (Option<Arc<str>>, usize) {
-        let known = self.known.lock();
-        (known.model.clone(), known.rows.iter().flatten().count())
+    pub(crate) fn vector_stats(&self) -> (Option<Arc<str>>, usize) {
+        let known = self.vectors.lock();
+        (known.model.clone(), known.by_index.iter().flatten().count())
     }
 
     /// How much memory the index and what belongs to it takes, in bytes, texts of tools included.
     pub(crate) fn bytes(&self) -> usize {
-        let entries =
-            self.entries.iter().map(|entry| entry.document.bytes() + entry.text.len() + size_of::<Entry>());
+        let entries = self
+            .entries
+            .iter()
+            .map(|entry| entry.document.bytes() + entry.text.len() + size_of::<IndexedTool>());
         self.index.load().engine.bytes() + entries.sum::<usize>()
     }
 }
@@ -185,24 +191,29 @@ mod tests {
 
     use super::*;
 
-    fn entries(count: u64) -> Vec<Entry> {
-        (0..count).map(|n| Entry::read(Content::new(0, n), &tool("b", "t", &format!("t{n}")))).collect()
+    fn entries(count: u64) -> Vec<IndexedTool> {
+        (0..count)
+            .map(|n| IndexedTool::read(ContentHash::new(0, n), &tool("b", "t", &format!("t{n}"))))
+            .collect()
     }
 
     #[test]
     fn vectors_of_two_models_never_stand_in_one_index() {
         let (one, two): (Arc<str>, Arc<str>) = ("one".into(), "two".into());
-        let first = Snapshot::build(entries(2), &Snapshot::nothing());
-        assert!(first.keep_vectors(&one, &[0, 1], &[vec![1.0, 0.0], vec![0.0, 1.0]]));
+        let first = Snapshot::build(entries(2), &Snapshot::empty());
+        assert!(first.insert_vectors(&one, &[0, 1], &[vec![1.0, 0.0], vec![0.0, 1.0]]));
         assert_eq!(first.index().model, None, "what is not published is not used");
         first.publish_vectors();
         let next = Snapshot::build(entries(3), &first);
-        assert_eq!((next.vectors(), next.without_vector()), ((Some(one.clone()), 2), vec![2]));
+        assert_eq!((next.vector_stats(), next.indices_without_vector()), ((Some(one.clone()), 2), vec![2]));
         assert_eq!(next.index().model, Some(one));
-        assert!(!next.keep_vectors(&two, &[2], &[vec![1.0, 0.0]]));
-        assert_eq!((next.vectors(), next.without_vector()), ((Some(two.clone()), 1), vec![0, 1]));
+        assert!(!next.insert_vectors(&two, &[2], &[vec![1.0, 0.0]]));
+        assert_eq!(
+            (next.vector_stats(), next.indices_without_vector()),
+            ((Some(two.clone()), 1), vec![0, 1])
+        );
         assert_eq!(next.index().model, Some(two));
-        next.forget_vectors();
-        assert_eq!((next.vectors(), next.index().model.clone()), ((None, 0), None));
+        next.clear_vectors();
+        assert_eq!((next.vector_stats(), next.index().model.clone()), ((None, 0), None));
     }
 }

@@ -1,7 +1,7 @@
 //! Which tool was meant by a name that fits none.
 
 /// How alike two names must be, from 0 to 1.
-const LIKENESS_MIN: f64 = 0.6;
+const SIMILARITY_MIN: f64 = 0.6;
 /// The longest name that is looked at; no real one is longer, and comparing costs the product of the lengths.
 const NAME_BYTES_MAX: usize = 200;
 
@@ -24,7 +24,7 @@ pub(crate) fn nearest<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> 
     names
         .filter(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX)
         .map(|name| (likeness(name), name))
-        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
+        .filter(|(likeness, _)| *likeness >= SIMILARITY_MIN)
         .max_by(|left, right| left.0.total_cmp(&right.0).then_with(|| right.1.cmp(left.1)))
         .map(|(_, name)| name)
 }

@@ -14,7 +14,7 @@ const WORD_BYTES_MAX: usize = 48;
 const JOINED_PARTS_MAX: usize = 3;
 
 /// The longest beginning of `text` that has at most `bytes_max` bytes.
-pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
+pub(crate) fn truncate(text: &str, bytes_max: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
 }
 
@@ -22,16 +22,16 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
 ///
 /// A word whose case shows parts (`getUser`, `HTTPServer`, `GitHub`) comes as its parts, and joined if they are few.
 pub(crate) fn each_word(text: &str, each: impl FnMut(&str)) {
-    each_of(text, true, each);
+    each_word_of(text, true, each);
 }
 
 /// As [`each_word`], but a word whose case shows parts comes as its parts only: the name as a person would say it.
-pub(crate) fn each_spoken_word(name: &str, each: impl FnMut(&str)) {
-    each_of(name, false, each);
+pub(crate) fn each_name_word(name: &str, each: impl FnMut(&str)) {
+    each_word_of(name, false, each);
 }
 
-fn each_of(text: &str, joined: bool, mut each: impl FnMut(&str)) {
-    let text = cut(text, TEXT_BYTES_MAX);
+fn each_word_of(text: &str, joined: bool, mut each: impl FnMut(&str)) {
+    let text = truncate(text, TEXT_BYTES_MAX);
     let mut word = String::new();
     let mut run: Option<(usize, Script)> = None;
     let ends = text.char_indices().map(|(at, c)| (at, Script::of(c))).chain([(text.len(), Script::None)]);
@@ -109,11 +109,11 @@ fn each_part(run: &str, joined: bool, word: &mut String, each: &mut impl FnMut(&
         start = end;
         parts += 1;
         // The single letters of `eBay` and `OAuth` say nothing alone.
-        if (whole || !joined || part.len() > 1) && fold(part, word) {
+        if (whole || !joined || part.len() > 1) && fold_case(part, word) {
             each(word);
         }
     }
-    if joined && (2..=JOINED_PARTS_MAX).contains(&parts) && fold(run, word) {
+    if joined && (2..=JOINED_PARTS_MAX).contains(&parts) && fold_case(run, word) {
         each(word);
     }
 }
@@ -135,7 +135,7 @@ fn part_ends(run: &str) -> impl Iterator<Item = usize> {
 }
 
 /// Writes the folded form of `part` into `word`; false if it is no word to search by.
-fn fold(part: &str, word: &mut String) -> bool {
+fn fold_case(part: &str, word: &mut String) -> bool {
     word.clear();
     if part.len() > WORD_BYTES_MAX {
         return false;
@@ -172,17 +172,17 @@ fn without_accent(c: char) -> char {
 
 /// True for a word that says nothing about which tool is meant: a number is a value, and words such as `please` stand
 /// in any request.
-pub(crate) fn is_filler(word: &str) -> bool {
+pub(crate) fn is_stop_word(word: &str) -> bool {
     word.bytes().all(|byte| byte.is_ascii_digit())
-        || word.len() <= FILLER_BYTES_MAX && FILLERS.binary_search(&word).is_ok()
+        || word.len() <= STOP_WORD_BYTES_MAX && STOP_WORDS.binary_search(&word).is_ok()
 }
 
-/// The longest of [`FILLERS`].
-const FILLER_BYTES_MAX: usize = 7;
+/// The longest of [`STOP_WORDS`].
+const STOP_WORD_BYTES_MAX: usize = 7;
 
 /// Function words of English and the words of asking, sorted. Words that also name tools (`get`, `find`, `list`) stay
 /// out: how common they are in a catalogue decides what they weigh.
-const FILLERS: [&str; 138] = [
+const STOP_WORDS: [&str; 138] = [
     "a", "about", "after", "all", "also", "am", "an", "and", "any", "are", "as", "at", "be", "because",
     "been", "before", "being", "both", "but", "by", "can", "could", "did", "do", "does", "doing", "don",
     "each", "else", "etc", "every", "for", "from", "further", "given", "had", "has", "have", "having", "he",

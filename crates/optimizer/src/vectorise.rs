@@ -8,79 +8,80 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::corpus::Corpus;
-use crate::embed::{EmbedError, Embedded, Embedder, Purpose};
+use crate::embed::{EmbedError, Embedder, Embeddings, Purpose};
 use crate::snapshot::Snapshot;
 
 /// How long after a failure it is tried again; doubles up to the maximum.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(300);
+const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(300);
 /// How many vectors are computed before those at hand are put to use.
-const PUBLISHED_COUNT: usize = 512;
+const PUBLISH_BATCH: usize = 512;
 
 /// The background work, which ends when this is dropped.
-pub(crate) struct Vectorising {
+pub(crate) struct BackgroundEmbedding {
     embedder: Arc<dyn Embedder>,
-    shared: Arc<Shared>,
+    shared: Arc<EmbeddingState>,
     worker: tokio::task::AbortHandle,
 }
 
-struct Shared {
+struct EmbeddingState {
     /// The last snapshot for which nothing is left to do, or for which the last try has failed.
-    done: watch::Sender<u64>,
+    completed_generation: watch::Sender<u64>,
     /// The last search had to do without a vector.
-    failing: AtomicBool,
+    is_failing: AtomicBool,
     /// Another model answers: everything is to be computed anew.
-    anew: Notify,
+    model_changed: Notify,
 }
 
-impl Drop for Vectorising {
+impl Drop for BackgroundEmbedding {
     fn drop(&mut self) {
         self.worker.abort();
     }
 }
 
-impl Vectorising {
+impl BackgroundEmbedding {
     /// Begins.
     pub(crate) fn start(embedder: Arc<dyn Embedder>, corpus: &Arc<Corpus>) -> Self {
-        let shared = Arc::new(Shared {
-            done: watch::Sender::new(0),
-            failing: AtomicBool::new(false),
-            anew: Notify::new(),
+        let shared = Arc::new(EmbeddingState {
+            completed_generation: watch::Sender::new(0),
+            is_failing: AtomicBool::new(false),
+            model_changed: Notify::new(),
         });
         let worker = Worker { embedder: embedder.clone(), shared: shared.clone(), snapshots: corpus.watch() };
         Self { embedder, shared, worker: tokio::spawn(worker.run()).abort_handle() }
     }
 
     /// Waits until nothing is left to do for a snapshot, or a try has failed.
-    pub(crate) async fn settled(&self, snapshot: &Snapshot) {
+    pub(crate) async fn wait_for_snapshot(&self, snapshot: &Snapshot) {
         // The sender lives as long as `self`, so waiting cannot fail.
-        let _ = self.shared.done.subscribe().wait_for(|done| *done >= snapshot.number).await;
+        let _ =
+            self.shared.completed_generation.subscribe().wait_for(|done| *done >= snapshot.generation).await;
     }
 
     /// The vector of a search, by `model`; `None` when there is none in time, or another model answers.
-    pub(crate) async fn query(&self, model: &str, text: &str, patience: Duration) -> Option<Vec<f32>> {
+    pub(crate) async fn embed_query(&self, model: &str, text: &str, patience: Duration) -> Option<Vec<f32>> {
         let texts = [text.to_owned()];
         let embedding = self.embedder.embed(Purpose::Query, &texts);
         match tokio::time::timeout(patience, embedding).await {
-            Ok(Ok(Embedded { model: answered, vectors })) if *answered == *model => {
-                if self.shared.failing.swap(false, Ordering::Relaxed) {
+            Ok(Ok(Embeddings { model: answered, vectors })) if *answered == *model => {
+                if self.shared.is_failing.swap(false, Ordering::Relaxed) {
                     tracing::info!("searching by meaning again");
                 }
                 vectors.into_iter().next()
             }
-            Ok(Ok(Embedded { model: answered, .. })) => {
+            Ok(Ok(Embeddings { model: answered, .. })) => {
                 tracing::warn!(was = model, is = %answered, "another model answers; every vector is computed anew");
-                self.shared.anew.notify_one();
+                self.shared.model_changed.notify_one();
                 None
             }
-            Ok(Err(error)) => self.without(&error),
-            Err(_) => self.without(&"no vector in time"),
+            Ok(Err(error)) => self.warn_fallback(&error),
+            Err(_) => self.warn_fallback(&"no vector in time"),
         }
     }
 
     /// Says once that searches do without vectors: clients decide how many searches there are.
-    fn without(&self, why: &dyn std::fmt::Display) -> Option<Vec<f32>> {
-        if !self.shared.failing.swap(true, Ordering::Relaxed) {
+    fn warn_fallback(&self, why: &dyn std::fmt::Display) -> Option<Vec<f32>> {
+        if !self.shared.is_failing.swap(true, Ordering::Relaxed) {
             tracing::warn!(%why, "searching by words alone until there are vectors again");
         }
         None
@@ -89,7 +90,7 @@ impl Vectorising {
 
 struct Worker {
     embedder: Arc<dyn Embedder>,
-    shared: Arc<Shared>,
+    shared: Arc<EmbeddingState>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
 }
 
@@ -98,28 +99,28 @@ enum Progress {
     /// Every tool has a vector.
     Complete,
     /// There is a newer snapshot, or another model.
-    Again,
+    Restart,
 }
 
 impl Worker {
     async fn run(mut self) {
-        let mut pause = PAUSE_MIN;
+        let mut pause = RETRY_DELAY_MIN;
         loop {
             let snapshot = self.snapshots.borrow_and_update().clone();
-            let wait = match self.fill(&snapshot).await {
-                Ok(Progress::Again) => continue,
+            let wait = match self.embed_missing(&snapshot).await {
+                Ok(Progress::Restart) => continue,
                 Ok(Progress::Complete) => {
-                    pause = PAUSE_MIN;
+                    pause = RETRY_DELAY_MIN;
                     None
                 }
                 Err(error) => {
                     tracing::warn!(%error, again_in = ?pause, "vectors of tools are missing; words alone are compared for these");
                     let wait = pause;
-                    pause = (pause * 2).min(PAUSE_MAX);
+                    pause = (pause * 2).min(RETRY_DELAY_MAX);
                     Some(wait)
                 }
             };
-            self.shared.done.send_replace(snapshot.number);
+            self.shared.completed_generation.send_replace(snapshot.generation);
             let retry = async {
                 match wait {
                     Some(wait) => tokio::time::sleep(wait).await,
@@ -128,29 +129,29 @@ impl Worker {
             };
             tokio::select! {
                 changed = self.snapshots.changed() => if changed.is_err() { return },
-                () = self.shared.anew.notified() => snapshot.forget_vectors(),
+                () = self.shared.model_changed.notified() => snapshot.clear_vectors(),
                 () = retry => {}
             }
         }
     }
 
-    async fn fill(&self, snapshot: &Snapshot) -> Result<Progress, EmbedError> {
-        let missing = snapshot.without_vector();
+    async fn embed_missing(&self, snapshot: &Snapshot) -> Result<Progress, EmbedError> {
+        let missing = snapshot.indices_without_vector();
         let mut unpublished = 0;
         for places in missing.chunks(self.embedder.batch_size().max(1)) {
             if self.snapshots.has_changed().unwrap_or(true) {
                 snapshot.publish_vectors();
-                return Ok(Progress::Again);
+                return Ok(Progress::Restart);
             }
-            let texts: Vec<String> = places.iter().map(|place| snapshot.text(*place)).collect();
+            let texts: Vec<String> = places.iter().map(|place| snapshot.embedding_text_of(*place)).collect();
             let outcome = self.embedder.embed(Purpose::Document, &texts).await;
-            let Embedded { model, vectors } = outcome.inspect_err(|_| snapshot.publish_vectors())?;
-            if !snapshot.keep_vectors(&model, places, &vectors) {
+            let Embeddings { model, vectors } = outcome.inspect_err(|_| snapshot.publish_vectors())?;
+            if !snapshot.insert_vectors(&model, places, &vectors) {
                 tracing::warn!(is = %model, "another model answers; every vector is computed anew");
-                return Ok(Progress::Again);
+                return Ok(Progress::Restart);
             }
             unpublished += places.len();
-            if unpublished >= PUBLISHED_COUNT {
+            if unpublished >= PUBLISH_BATCH {
                 snapshot.publish_vectors();
                 unpublished = 0;
             }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{Ask, Change, Rate, RemoteBucket, RemoteStore as _};
+use vmcp_ratelimit::{Adjustment, AdmitRequest, Rate, RemoteBucket, RemoteStore as _};
 use vmcp_ratelimit_redis::script::Scripts;
-use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
+use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -45,7 +45,7 @@ impl Server {
     }
 
     /// Nanoseconds the server's main thread has been on a processor.
-    fn spent(&self) -> Outcome<f64> {
+    fn cpu_nanos(&self) -> Outcome<f64> {
         let id = self.child.id();
         let text = std::fs::read_to_string(format!("/proc/{id}/task/{id}/schedstat"))?;
         Ok(text.split(' ').next().unwrap_or_default().parse()?)
@@ -53,26 +53,26 @@ impl Server {
 
     /// Calls one script with the same arguments, from so many connections. Returns calls a second and microseconds of
     /// the server for each.
-    fn benchmark(&self, call: &ScriptCall, connections: usize, count: u64) -> Outcome<(f64, f64)> {
+    fn benchmark(&self, call: &BenchmarkCall, connections: usize, count: u64) -> Outcome<(f64, f64)> {
         let mut command = Command::new("redis-benchmark");
         command.arg("-s").arg(&self.socket);
         command.args(["-c", &connections.to_string(), "-n", &count.to_string(), "-r", &USERS.to_string()]);
         command.args(["--csv", "EVALSHA", &call.digest, &call.keys.len().to_string()]).args(&call.keys);
-        let spent = self.spent()?;
+        let spent = self.cpu_nanos()?;
         let said = String::from_utf8(command.arg(&call.arg).output()?.stdout)?;
         let rate = said.lines().last().and_then(|line| line.split("\",\"").nth(1)).ok_or("no figures")?;
-        Ok((rate.parse()?, (self.spent()? - spent) / count as f64 / 1000.0))
+        Ok((rate.parse()?, (self.cpu_nanos()? - spent) / count as f64 / 1000.0))
     }
 }
 
-struct ScriptCall {
+struct BenchmarkCall {
     digest: String,
     keys: Vec<String>,
     arg: String,
 }
 
 /// `redis-benchmark` cannot send zero bytes, so its script has the argument inside and gets another one as long.
-async fn script_call(server: &Server, scripts: &Scripts, ask: &Ask) -> Outcome<ScriptCall> {
+async fn benchmark_call(server: &Server, scripts: &Scripts, ask: &AdmitRequest) -> Outcome<BenchmarkCall> {
     let call = scripts.admit(ask, 1, None);
     let keys = call.keys().into_iter().map(|key| key.replace("RAND", "__rand_int__")).collect();
     let arg = call.args().first().ok_or("no arguments")?;
@@ -81,19 +81,19 @@ async fn script_call(server: &Server, scripts: &Scripts, ask: &Ask) -> Outcome<S
     let client = redis::Client::open(format!("unix://{}", server.socket.display()))?;
     let mut connection = client.get_multiplexed_async_connection().await?;
     let digest = redis::cmd("SCRIPT").arg("LOAD").arg(text).query_async(&mut connection).await?;
-    Ok(ScriptCall { digest, keys, arg: "x".repeat(arg.len()) })
+    Ok(BenchmarkCall { digest, keys, arg: "x".repeat(arg.len()) })
 }
 
-fn ask(user: &str, rate: Rate) -> Ask {
+fn four_bucket_request(user: &str, rate: Rate) -> AdmitRequest {
     let key = |text: String| RemoteBucket {
         key: text.into(),
         rate,
         cost: 1,
         mode: Mode::Enforce,
-        trial: None,
-        home: None,
+        shadow_rule: None,
+        partition: None,
         period: None,
-        former: None,
+        legacy_keys: None,
     };
     let buckets = [
         key("shared:0".to_owned()),
@@ -101,7 +101,7 @@ fn ask(user: &str, rate: Rate) -> Ask {
         key(format!("user:0:{user}")),
         key(format!("user-tool:7:tools[a]:1:b:1:a:0:{user}")),
     ];
-    Ask { buckets: buckets.into_iter().collect() }
+    AdmitRequest { buckets: buckets.into_iter().collect() }
 }
 
 /// As many tasks as there are connections elsewhere, each for another user at every call.
@@ -112,7 +112,7 @@ async fn through_store(
     time: Duration,
     rate: Rate,
 ) -> Outcome<(f64, f64)> {
-    let spent = server.spent()?;
+    let spent = server.cpu_nanos()?;
     let start = Instant::now();
     let run = |seed: usize| {
         let store = store.clone();
@@ -121,8 +121,12 @@ async fn through_store(
             while start.elapsed() < time {
                 noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let user = format!("{:012}", (noise >> 33) % USERS);
-                count +=
-                    u64::from(store.admit(&ask(&user, rate)).await.is_ok_and(|verdict| verdict.admitted));
+                count += u64::from(
+                    store
+                        .admit(&four_bucket_request(&user, rate))
+                        .await
+                        .is_ok_and(|verdict| verdict.admitted),
+                );
             }
             count
         })
@@ -133,7 +137,7 @@ async fn through_store(
         count += task.await?;
     }
     let rate = count as f64 / start.elapsed().as_secs_f64();
-    Ok((rate, (server.spent()? - spent) / count as f64 / 1000.0))
+    Ok((rate, (server.cpu_nanos()? - spent) / count as f64 / 1000.0))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -150,9 +154,9 @@ async fn main() -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     let server = Server::start(&program, dir.path())?;
     let url = ServerUrl::parse(&format!("unix://{}", server.socket.display()))?;
-    let policy = RedisPolicy::new(Target::Single { url }, "ns", "srv")?;
+    let policy = RedisPolicy::new(StoreTarget::Single { url }, "ns", "srv")?;
     let policy = policy.with_deadline(Duration::from_secs(10))?;
-    let scripts = Scripts::new(policy.key_head());
+    let scripts = Scripts::new(policy.full_key_prefix());
     let store = Arc::new(RedisStore::start(policy));
     while !store.is_available() {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -160,14 +164,14 @@ async fn main() -> Outcome<()> {
     let plenty = Rate::new(100_000, Duration::from_secs(1), 1_000_000)?;
     let one = Rate::new(1, Duration::from_secs(86_400), 1)?;
     // The script is known from here on, and the bucket of the refusals is empty.
-    store.admit(&ask("warm", plenty)).await?;
-    let mut short = ask("RAND", plenty);
+    store.admit(&four_bucket_request("warm", plenty)).await?;
+    let mut short = four_bucket_request("RAND", plenty);
     if let Some(bucket) = short.buckets.first_mut() {
         *bucket = RemoteBucket { key: "shared:9".into(), rate: one, ..bucket.clone() };
-        store.change(&[Change { bucket: bucket.clone(), tokens: 1, paid_at: None }]).await?;
+        store.adjust(&[Adjustment { bucket: bucket.clone(), tokens: 1, paid_at: None }]).await?;
     }
-    let decision = script_call(&server, &scripts, &ask("RAND", plenty)).await?;
-    let refusal = script_call(&server, &scripts, &short).await?;
+    let decision = benchmark_call(&server, &scripts, &four_bucket_request("RAND", plenty)).await?;
+    let refusal = benchmark_call(&server, &scripts, &short).await?;
     let (mut ratios, mut costs, mut rates) = (Vec::new(), [vec![], vec![], vec![]], [vec![], vec![]]);
     let count = 20_000 * seconds;
     for _ in 0..ROUNDS {

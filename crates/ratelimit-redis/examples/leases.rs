@@ -9,13 +9,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vmcp_domain::{BackendId, BackendToolName, Members, Target as ToolTarget, Tool, ToolHints, ToolOverride};
+use vmcp_domain::{
+    BackendId, BackendToolName, Members, RoutingTarget as ToolTarget, Tool, ToolHints, ToolOverride,
+};
 use vmcp_ratelimit::lease::{LEASE, LeasePlan, Leases};
 use vmcp_ratelimit::policy::{
     Anonymous, Consistency, LeasePolicy, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
-use vmcp_ratelimit::{Claim, MemoryStore, Pattern, Plan, Planner, Rate, SystemClock};
-use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
+use vmcp_ratelimit::{AdmitOutcome, MemoryStore, Pattern, Plan, Planner, Rate, SystemClock};
+use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -23,7 +25,7 @@ const ROUNDS: usize = 15;
 const DECISIONS: u32 = 200_000;
 /// The limit of the fleet, and what it is offered of it.
 const LIMIT: u64 = 20_000;
-const OFFERED: f64 = 0.7 * LIMIT as f64;
+const OFFERED_RATE: f64 = 0.7 * LIMIT as f64;
 
 struct Server(Child);
 
@@ -43,7 +45,7 @@ fn planner(tokens: u64, with_tool: bool) -> Outcome<Arc<Planner>> {
     let limits = || -> Outcome<Limits> { Ok(Limits { shared: quota()?, ..Limits::default() }) };
     let rule = ToolRule {
         name: Pattern::new("*"),
-        hint: None,
+        annotation: None,
         group: false,
         limits: limits()?,
         cost: vmcp_ratelimit::policy::Cost::default(),
@@ -78,7 +80,7 @@ async fn replica(
     plan: &Plan,
     count: Option<u32>,
 ) -> Outcome<(Arc<Leases>, LeasePlan)> {
-    let policy = RedisPolicy::new(Target::Single { url: ServerUrl::parse(url)? }, "ns", name)?;
+    let policy = RedisPolicy::new(StoreTarget::Single { url: ServerUrl::parse(url)? }, "ns", name)?;
     let store = Arc::new(RedisStore::start(policy.with_deadline(Duration::from_secs(2))?));
     while !vmcp_ratelimit::RemoteStore::is_available(&*store) {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -89,7 +91,7 @@ async fn replica(
 }
 
 /// How many scripts the server has run.
-async fn questions(url: &str) -> Outcome<u64> {
+async fn script_call_count(url: &str) -> Outcome<u64> {
     let client = redis::Client::open(url)?;
     let mut connection = client.get_multiplexed_async_connection().await?;
     let said: String = redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await?;
@@ -104,18 +106,18 @@ async fn fleet(url: &str, count: u32) -> Outcome<(u64, u64, u64)> {
     for _ in 0..count {
         replicas.push(replica(url, &format!("fleet-{count}"), &plan, Some(count)).await?);
     }
-    let before = questions(url).await?;
+    let before = script_call_count(url).await?;
     let run = |(leases, plan): (Arc<Leases>, LeasePlan)| {
         tokio::spawn(async move {
             let (begun, mut made) = (Instant::now(), 0_u64);
             let (mut admitted, mut refused) = (0_u64, 0_u64);
             while begun.elapsed() < Duration::from_secs(4) {
-                let due = begun.elapsed().as_secs_f64() * OFFERED / f64::from(count);
+                let due = begun.elapsed().as_secs_f64() * OFFERED_RATE / f64::from(count);
                 while (made as f64) < due {
                     made += 1;
                     match leases.admit(&plan).await {
                         Ok(mut paid) => {
-                            paid.keep();
+                            paid.commit();
                             admitted += 1;
                         }
                         Err(_) => refused += 1,
@@ -133,7 +135,7 @@ async fn fleet(url: &str, count: u32) -> Outcome<(u64, u64, u64)> {
         admitted += passed;
         refused += stopped;
     }
-    Ok((admitted, refused, questions(url).await? - before))
+    Ok((admitted, refused, script_call_count(url).await? - before))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -151,7 +153,7 @@ async fn decisions(url: &str) -> Outcome<(f64, f64)> {
     for _ in 0..ROUNDS {
         let begun = Instant::now();
         for _ in 0..DECISIONS {
-            if !matches!(black_box(memory.admit(&plan, None)), Claim::Admitted(_)) {
+            if !matches!(black_box(memory.admit(&plan, None)), AdmitOutcome::Admitted(_)) {
                 return Err("refused in memory".into());
             }
         }
@@ -159,7 +161,7 @@ async fn decisions(url: &str) -> Outcome<(f64, f64)> {
         let begun = Instant::now();
         for _ in 0..DECISIONS {
             match black_box(leases.admit(&leased).await) {
-                Ok(mut paid) => paid.keep(),
+                Ok(mut paid) => paid.commit(),
                 Err(denied) => return Err(format!("refused: {denied:?}").into()),
             }
         }
@@ -179,7 +181,9 @@ async fn main() -> Outcome<()> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let url = format!("unix://{}", socket.display());
-    println!("leases of {LEASE:?}, {LIMIT} calls a second allowed, {OFFERED:.0} offered for four seconds:");
+    println!(
+        "leases of {LEASE:?}, {LIMIT} calls a second allowed, {OFFERED_RATE:.0} offered for four seconds:"
+    );
     for count in [1, 4, 8] {
         let (admitted, refused, asked) = fleet(&url, count).await?;
         println!(

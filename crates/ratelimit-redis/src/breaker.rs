@@ -23,14 +23,14 @@ impl Breaker {
     }
 
     /// Notes a failure. True when it is the one that opens the breaker.
-    pub(crate) fn failed(&self) -> bool {
+    pub(crate) fn record_failure(&self) -> bool {
         let count = |failures: u32| Some(failures.saturating_add(1));
         let before = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
         before.unwrap_or(u32::MAX).saturating_add(1) == FAILURES_MAX
     }
 
     /// Notes an answer, which closes the breaker.
-    pub(crate) fn answered(&self) {
+    pub(crate) fn record_success(&self) {
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
@@ -44,13 +44,13 @@ mod tests {
     #[test]
     fn opens_at_the_third_failure_in_a_row_and_closes_at_an_answer() {
         let breaker = Breaker::default();
-        assert!(!breaker.failed() && !breaker.failed());
-        breaker.answered();
-        assert!(!breaker.failed() && !breaker.failed() && !breaker.is_open());
-        assert!(breaker.failed());
+        assert!(!breaker.record_failure() && !breaker.record_failure());
+        breaker.record_success();
+        assert!(!breaker.record_failure() && !breaker.record_failure() && !breaker.is_open());
+        assert!(breaker.record_failure());
         assert!(breaker.is_open());
-        assert!(!breaker.failed(), "it opens once");
-        breaker.answered();
+        assert!(!breaker.record_failure(), "it opens once");
+        breaker.record_success();
         assert!(!breaker.is_open());
     }
 }

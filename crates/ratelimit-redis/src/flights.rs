@@ -7,65 +7,65 @@ use std::sync::Arc;
 use ahash::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use vmcp_ratelimit::{Ask, RemoteVerdict, StoreFailure};
+use vmcp_ratelimit::{AdmitRequest, RemoteVerdict, StoreFailure};
 
 use crate::script::WANT_MAX;
 
 /// What somebody who queues is told.
-pub(crate) type Answer = Result<RemoteVerdict, StoreFailure>;
-type Waiter = oneshot::Sender<Answer>;
+pub(crate) type AdmitResult = Result<RemoteVerdict, StoreFailure>;
+type ResultSender = oneshot::Sender<AdmitResult>;
 
 /// How many may queue behind one question: sixteen times as many as one decision answers.
 const QUEUE_MAX: usize = 4096;
 const SHARD_COUNT: usize = 16;
 
 /// A question that is on its way, and who waits for the next one.
-type Shard = HashMap<Arc<Ask>, VecDeque<Waiter>, RandomState>;
+type Shard = HashMap<Arc<AdmitRequest>, VecDeque<ResultSender>, RandomState>;
 
 /// All questions that are on their way.
-pub(crate) struct Flights {
+pub(crate) struct Coalescer {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
 }
 
 /// What to do with a question.
-pub(crate) enum Seat {
-    /// Nobody asks it: ask. [`Flights::land`] must follow.
-    Lead(Arc<Ask>),
+pub(crate) enum Role {
+    /// Nobody asks it: ask. [`Coalescer::leave`] must follow.
+    Leader(Arc<AdmitRequest>),
     /// Somebody asks it: the answer comes here.
-    Follow(oneshot::Receiver<Answer>),
+    Follower(oneshot::Receiver<AdmitResult>),
     /// Too many wait already.
     Full,
 }
 
-impl Flights {
+impl Coalescer {
     pub(crate) fn new() -> Self {
         Self { shards: (0..SHARD_COUNT).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
     }
 
     /// Joins those who ask this.
-    pub(crate) fn board(&self, ask: &Ask) -> Seat {
+    pub(crate) fn join(&self, ask: &AdmitRequest) -> Role {
         let mut shard = self.shard(ask).lock();
         let Some(queue) = shard.get_mut(ask) else {
             let ask = Arc::new(ask.clone());
             shard.insert(ask.clone(), VecDeque::new());
-            return Seat::Lead(ask);
+            return Role::Leader(ask);
         };
         if queue.len() >= QUEUE_MAX {
             // Those who gave up take no room.
             queue.retain(|waiter| !waiter.is_closed());
         }
         if queue.len() >= QUEUE_MAX {
-            return Seat::Full;
+            return Role::Full;
         }
         let (waiter, answer) = oneshot::channel();
         queue.push_back(waiter);
-        Seat::Follow(answer)
+        Role::Follower(answer)
     }
 
     /// The leader is done. True when others wait, who then need a driver.
     #[must_use]
-    pub(crate) fn land(&self, ask: &Ask) -> bool {
+    pub(crate) fn leave(&self, ask: &AdmitRequest) -> bool {
         let mut shard = self.shard(ask).lock();
         let waits = shard.get(ask).is_some_and(|queue| !queue.is_empty());
         if !waits {
@@ -75,7 +75,7 @@ impl Flights {
     }
 
     /// The next to be answered together, in the order they came. `None` when nobody waits: the question is over.
-    pub(crate) fn next(&self, ask: &Ask) -> Option<Vec<Waiter>> {
+    pub(crate) fn next_batch(&self, ask: &AdmitRequest) -> Option<Vec<ResultSender>> {
         let mut shard = self.shard(ask).lock();
         let mut batch = Vec::new();
         if let Some(queue) = shard.get_mut(ask) {
@@ -95,11 +95,11 @@ impl Flights {
     }
 
     /// Gives up a question: whoever waits is told so.
-    pub(crate) fn abandon(&self, ask: &Ask) {
+    pub(crate) fn abandon(&self, ask: &AdmitRequest) {
         self.shard(ask).lock().remove(ask);
     }
 
-    fn shard(&self, ask: &Ask) -> &Mutex<Shard> {
+    fn shard(&self, ask: &AdmitRequest) -> &Mutex<Shard> {
         let hash = usize::try_from(self.hasher.hash_one(ask) % SHARD_COUNT as u64).unwrap_or(0);
         &self.shards[hash]
     }
@@ -111,29 +111,29 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_and_served_in_order() {
-        let (flights, ask) = (Flights::new(), Ask { buckets: smallvec::SmallVec::new() });
-        let Seat::Lead(shared) = flights.board(&ask) else { panic!("nobody else asks") };
+        let (flights, ask) = (Coalescer::new(), AdmitRequest { buckets: smallvec::SmallVec::new() });
+        let Role::Leader(shared) = flights.join(&ask) else { panic!("nobody else asks") };
         let mut answers = Vec::new();
         for _ in 0..QUEUE_MAX {
-            let Seat::Follow(answer) = flights.board(&ask) else { panic!("somebody asks") };
+            let Role::Follower(answer) = flights.join(&ask) else { panic!("somebody asks") };
             answers.push(answer);
         }
-        assert!(matches!(flights.board(&ask), Seat::Full));
+        assert!(matches!(flights.join(&ask), Role::Full));
         // Whoever gives up makes room, and is passed over.
         answers.drain(..3);
-        assert!(matches!(flights.board(&ask), Seat::Follow(_)));
-        assert!(flights.land(&shared));
+        assert!(matches!(flights.join(&ask), Role::Follower(_)));
+        assert!(flights.leave(&shared));
         let mut served = 0;
-        while let Some(batch) = flights.next(&ask) {
+        while let Some(batch) = flights.next_batch(&ask) {
             assert!(batch.len() <= usize::from(WANT_MAX));
             for waiter in batch {
-                waiter.send(Err(StoreFailure::Resting)).unwrap();
-                assert_eq!(answers[served].try_recv().unwrap(), Err(StoreFailure::Resting));
+                waiter.send(Err(StoreFailure::CircuitOpen)).unwrap();
+                assert_eq!(answers[served].try_recv().unwrap(), Err(StoreFailure::CircuitOpen));
                 served += 1;
             }
         }
         assert_eq!(served, answers.len());
-        assert!(matches!(flights.board(&ask), Seat::Lead(_)), "the question is over");
-        assert!(!flights.land(&ask));
+        assert!(matches!(flights.join(&ask), Role::Leader(_)), "the question is over");
+        assert!(!flights.leave(&ask));
     }
 }

@@ -10,34 +10,34 @@ use tokio::time::{Instant, sleep, timeout};
 use vmcp_ratelimit::StoreFailure;
 
 use crate::inspect;
-use crate::link::{CONNECT_MAX, Fault, Link};
-use crate::server::{LinkState, Server, answered_within, report};
+use crate::link::{CONNECT_MAX, ClassifiedError, ServerConnection};
+use crate::server::{ConnectionState, Server, log_error, within_deadline};
 
 /// How often a resting store is asked.
 const PROBE_PAUSE: Duration = Duration::from_millis(200);
 /// The first and the longest pause between attempts to connect: a store that is back is found within a second.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(300));
+const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(300));
 /// After so many unanswered heartbeats in a row a new connection is tried: the old one may lead nowhere.
-const SILENT_MAX: u32 = 3;
+const MISSED_HEARTBEAT_COUNT_MAX: u32 = 3;
 /// A replica is counted for so many heartbeats after its last.
-const BEATS_KEPT: u32 = 10;
+const HEARTBEATS_UNTIL_GONE: u32 = 10;
 /// After so many heartbeats the server is asked again for settings that would give out fresh budgets: they can be changed while
 /// it runs.
-const INSPECT_BEATS: u32 = 10;
+const INSPECT_EVERY_HEARTBEATS: u32 = 10;
 
 /// Keeps the connection until it is aborted.
-pub(crate) async fn keep(server: Arc<Server>) {
-    let replica = replica_name();
-    let mut pause = PAUSES.0;
+pub(crate) async fn run(server: Arc<Server>) {
+    let replica = generate_replica_id();
+    let mut pause = RECONNECT_PAUSES.0;
     for generation in 1.. {
         match connect(&server, generation, &replica).await {
             Ok(link) => {
-                server.set_state(LinkState::Up(link.clone()));
+                server.set_state(ConnectionState::Up(link.clone()));
                 tracing::info!("the shared rate limit store answers");
-                pause = PAUSES.0;
+                pause = RECONNECT_PAUSES.0;
                 inspect_server(&server, &link).await;
-                stay(&server, &link, &replica).await;
-                server.set_state(LinkState::Connecting);
+                monitor(&server, &link, &replica).await;
+                server.set_state(ConnectionState::Connecting);
                 tracing::warn!("the connection to the shared rate limit store is lost");
             }
             Err(failure) => {
@@ -47,46 +47,48 @@ pub(crate) async fn keep(server: Arc<Server>) {
                         "the shared rate limit store cannot be reached"
                     );
                 }
-                server.set_state(LinkState::Down(failure));
+                server.set_state(ConnectionState::Down(failure));
             }
         }
         sleep(pause).await;
-        pause = (pause * 2).min(PAUSES.1);
+        pause = (pause * 2).min(RECONNECT_PAUSES.1);
     }
 }
 
 /// A connection over which a write has just worked.
-async fn connect(server: &Server, generation: u64, replica: &str) -> Result<Link, StoreFailure> {
+async fn connect(server: &Server, generation: u64, replica: &str) -> Result<ServerConnection, StoreFailure> {
     // Cluster and sentinels are asked one after the other, each within the bound of one attempt.
-    let opened = timeout(4 * CONNECT_MAX, Box::pin(Link::open(&server.policy, generation))).await;
+    let opened = timeout(4 * CONNECT_MAX, Box::pin(ServerConnection::open(&server.policy, generation))).await;
     let link = match opened {
         Ok(Ok(link)) => link,
         Ok(Err(error)) => {
-            report(&error, generation == 1);
-            return Err(Fault::of(&error).failure);
+            log_error(&error, generation == 1);
+            return Err(ClassifiedError::classify(&error).failure);
         }
         Err(_) => return Err(StoreFailure::Timeout),
     };
-    beat(server, &link, replica).await?;
+    send_heartbeat(server, &link, replica).await?;
     Ok(link)
 }
 
 /// Says that this replica lives, and learns how many do.
-async fn beat(server: &Server, link: &Link, replica: &str) -> Result<(), StoreFailure> {
-    let silence = server.policy.heartbeat() * BEATS_KEPT;
-    let call = server.scripts.beat(replica, silence.as_millis().max(1));
-    let answer = answered_within(server.policy.deadline(), server.request(link, &call)).await;
+async fn send_heartbeat(server: &Server, link: &ServerConnection, replica: &str) -> Result<(), StoreFailure> {
+    let silence = server.policy.heartbeat() * HEARTBEATS_UNTIL_GONE;
+    let call = server.scripts.heartbeat(replica, silence.as_millis().max(1));
+    let answer = within_deadline(server.policy.deadline(), server.send(link, &call)).await;
     let outcome = answer.unwrap_or(Err(StoreFailure::Timeout));
-    server.note(outcome.as_ref().err());
-    if let Some(Beat { count, time, key_age, blocks }) = read_beat(&outcome?) {
+    server.record_outcome(outcome.as_ref().err());
+    if let Some(HeartbeatReply { replica_count: count, server_time: time, key_age, blocks }) =
+        parse_heartbeat_reply(&outcome?)
+    {
         server.blocks.replace(blocks);
         server.key_age.set(key_age);
         server.replica_count.store(u32::try_from(count).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
         let now = Instant::now();
-        let noted = server.time.note(time, now);
+        let noted = server.server_time.record(time, now);
         // An answer may be as late as the deadline, and no bucket earns what is not certain.
-        let made_up = server.time.behind(now).saturating_sub(server.policy.deadline());
-        server.scripts.note_step_back(u64::try_from(made_up.as_micros()).unwrap_or(u64::MAX));
+        let made_up = server.server_time.lag(now).saturating_sub(server.policy.deadline());
+        server.scripts.set_step_back(u64::try_from(made_up.as_micros()).unwrap_or(u64::MAX));
         if let Some(step) = noted {
             tracing::warn!(
                 seconds = step.as_secs_f64().round(),
@@ -99,18 +101,18 @@ async fn beat(server: &Server, link: &Link, replica: &str) -> Result<(), StoreFa
 }
 
 /// What the server says to a heartbeat.
-struct Beat {
+struct HeartbeatReply {
     /// How many replicas live.
-    count: i64,
+    replica_count: i64,
     /// The server's time.
-    time: Duration,
+    server_time: Duration,
     /// For how long keys have been as they are.
     key_age: Duration,
     /// What operators have blocked, and for how long still.
     blocks: Vec<(String, Duration)>,
 }
 
-fn read_beat(answer: &Value) -> Option<Beat> {
+fn parse_heartbeat_reply(answer: &Value) -> Option<HeartbeatReply> {
     let Value::Array(parts) = answer else { return None };
     let [Value::Int(count), Value::Int(time), Value::Int(age), Value::Array(blocks)] = parts.as_slice()
     else {
@@ -125,11 +127,11 @@ fn read_beat(answer: &Value) -> Option<Beat> {
         Some((redis::from_redis_value_ref::<String>(name).ok()?, until.saturating_sub(time)))
     };
     let blocks = blocks.chunks(2).filter_map(block).collect();
-    Some(Beat { count: *count, time, key_age: millis((*age).max(0))?, blocks })
+    Some(HeartbeatReply { replica_count: *count, server_time: time, key_age: millis((*age).max(0))?, blocks })
 }
 
 /// Watches over a connection until it is of no use.
-async fn stay(server: &Server, link: &Link, replica: &str) {
+async fn monitor(server: &Server, link: &ServerConnection, replica: &str) {
     let (mut silent, mut beats) = (0, 0);
     let mut failed = false;
     while !server.is_broken(link) {
@@ -140,21 +142,21 @@ async fn stay(server: &Server, link: &Link, replica: &str) {
             // The breaker has opened or the link has broken: either changes what is done next.
             () = server.wake.notified() => continue,
         }
-        match beat(server, link, replica).await {
+        match send_heartbeat(server, link, replica).await {
             Ok(()) => {
                 if failed {
                     tracing::info!("the shared rate limit store answers again");
                 }
                 (silent, failed) = (0, false);
                 beats += 1;
-                if beats % INSPECT_BEATS == 0 {
+                if beats % INSPECT_EVERY_HEARTBEATS == 0 {
                     inspect_server(server, link).await;
                 }
             }
             Err(failure) => {
                 failed = true;
                 silent = if failure == StoreFailure::Refused { 0 } else { silent + 1 };
-                if silent >= SILENT_MAX {
+                if silent >= MISSED_HEARTBEAT_COUNT_MAX {
                     return;
                 }
             }
@@ -163,8 +165,8 @@ async fn stay(server: &Server, link: &Link, replica: &str) {
 }
 
 /// Warns of settings that would give out fresh budgets, once for as long as they stay.
-async fn inspect_server(server: &Server, link: &Link) {
-    let answer = timeout(CONNECT_MAX, server.request(link, &server.scripts.inspect())).await;
+async fn inspect_server(server: &Server, link: &ServerConnection) {
+    let answer = timeout(CONNECT_MAX, server.send(link, &server.scripts.inspect())).await;
     let Ok(Ok(Value::BulkString(text))) = answer else { return };
     let found = inspect::warnings(&String::from_utf8_lossy(&text));
     let known = std::mem::replace(&mut *server.warnings.lock(), found.clone());
@@ -177,7 +179,7 @@ async fn inspect_server(server: &Server, link: &Link) {
 }
 
 /// A name nobody else has.
-fn replica_name() -> String {
+fn generate_replica_id() -> String {
     let mut bytes = [0_u8; 16];
     // Without randomness two replicas may count as one; then a share is too large, which is bounded.
     if getrandom::fill(&mut bytes).is_err() {

@@ -21,5 +21,5 @@ mod server;
 mod server_time;
 mod store;
 
-pub use policy::{Password, PolicyError, RedisPolicy, ServerUrl, Target, Tls};
+pub use policy::{Password, PolicyError, RedisPolicy, ServerUrl, StoreTarget, Tls};
 pub use store::RedisStore;

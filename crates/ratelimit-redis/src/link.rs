@@ -13,7 +13,7 @@ use redis::{
 use redis::{RedisResult, Value};
 use vmcp_ratelimit::StoreFailure;
 
-use crate::policy::{RedisPolicy, Target, tcp_settings};
+use crate::policy::{RedisPolicy, StoreTarget, tcp_settings};
 
 /// How long one attempt to connect may take: five round trips with TLS and a login.
 pub(crate) const CONNECT_MAX: Duration = Duration::from_millis(500);
@@ -21,28 +21,28 @@ pub(crate) const CONNECT_MAX: Duration = Duration::from_millis(500);
 const PIPELINE_MAX: usize = 1024;
 
 #[derive(Clone)]
-enum Wire {
+enum RedisConnection {
     Direct(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
 /// One connection, shared by everybody.
 #[derive(Clone)]
-pub(crate) struct Link {
+pub(crate) struct ServerConnection {
     /// Which attempt made it.
     pub(crate) generation: u64,
-    wire: Wire,
+    connection: RedisConnection,
 }
 
 /// What an error of the client library means for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct ClassifiedError {
     pub(crate) failure: StoreFailure,
     /// Whether the link is of no use any more.
-    pub(crate) broken: bool,
+    pub(crate) is_connection_broken: bool,
 }
 
-impl Link {
+impl ServerConnection {
     /// Connects as the policy says.
     pub(crate) async fn open(policy: &RedisPolicy, generation: u64) -> RedisResult<Self> {
         let config = AsyncConnectionConfig::new()
@@ -51,49 +51,49 @@ impl Link {
             .set_response_timeout(None)
             .set_pipeline_buffer_size(PIPELINE_MAX);
         let wire = match policy.target() {
-            Target::Single { .. } => {
+            StoreTarget::Single { .. } => {
                 let client = single(policy)?;
-                Wire::Direct(client.get_multiplexed_async_connection_with_config(&config).await?)
+                RedisConnection::Direct(client.get_multiplexed_async_connection_with_config(&config).await?)
             }
-            Target::Cluster { .. } => Wire::Cluster(Box::pin(cluster(policy)).await?),
-            Target::Sentinel { master, .. } => {
+            StoreTarget::Cluster { .. } => RedisConnection::Cluster(Box::pin(cluster(policy)).await?),
+            StoreTarget::Sentinel { master, .. } => {
                 let mut client = sentinel(policy, master)?;
-                Wire::Direct(Box::pin(client.get_async_connection_with_config(&config)).await?)
+                RedisConnection::Direct(Box::pin(client.get_async_connection_with_config(&config)).await?)
             }
         };
-        Ok(Self { generation, wire })
+        Ok(Self { generation, connection: wire })
     }
 
     /// Sends one command. Dropping the future forgets the answer, not the command.
-    pub(crate) async fn request(&self, command: &Cmd) -> RedisResult<Value> {
-        match &self.wire {
-            Wire::Direct(connection) => command.query_async(&mut connection.clone()).await,
-            Wire::Cluster(connection) => command.query_async(&mut connection.clone()).await,
+    pub(crate) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
+        match &self.connection {
+            RedisConnection::Direct(connection) => command.query_async(&mut connection.clone()).await,
+            RedisConnection::Cluster(connection) => command.query_async(&mut connection.clone()).await,
         }
     }
 
     /// What an error of this link means.
-    pub(crate) fn judge(&self, error: &RedisError) -> Fault {
-        let fault = Fault::of(error);
-        match self.wire {
-            Wire::Direct(_) => fault,
+    pub(crate) fn classify(&self, error: &RedisError) -> ClassifiedError {
+        let fault = ClassifiedError::classify(error);
+        match self.connection {
+            RedisConnection::Direct(_) => fault,
             // A cluster's connection mends itself, server by server; only the keeper gives it up.
-            Wire::Cluster(_) => Fault { broken: false, ..fault },
+            RedisConnection::Cluster(_) => ClassifiedError { is_connection_broken: false, ..fault },
         }
     }
 }
 
-impl Fault {
+impl ClassifiedError {
     /// What an error means. The server's text is never passed on: it may quote keys.
-    pub(crate) fn of(error: &RedisError) -> Self {
+    pub(crate) fn classify(error: &RedisError) -> Self {
         if error.is_timeout() {
-            return Self { failure: StoreFailure::Timeout, broken: false };
+            return Self { failure: StoreFailure::Timeout, is_connection_broken: false };
         }
         let kind = error.kind();
         let lost = matches!(kind, ErrorKind::Io | ErrorKind::Parse | ErrorKind::ClusterConnectionNotFound);
-        let failure = if lost { StoreFailure::Unconnected } else { StoreFailure::Refused };
+        let failure = if lost { StoreFailure::Disconnected } else { StoreFailure::Refused };
         // A server that has become a replica stays one: a new connection may lead to the new master.
-        Self { failure, broken: lost || kind == ErrorKind::Server(ServerErrorKind::ReadOnly) }
+        Self { failure, is_connection_broken: lost || kind == ErrorKind::Server(ServerErrorKind::ReadOnly) }
     }
 }
 
@@ -127,8 +127,8 @@ async fn cluster(policy: &RedisPolicy) -> RedisResult<ClusterConnection> {
 
 fn sentinel(policy: &RedisPolicy, master: &str) -> RedisResult<redis::sentinel::SentinelClient> {
     let urls = match policy.target() {
-        Target::Sentinel { urls, .. } => urls.as_slice(),
-        Target::Single { .. } | Target::Cluster { .. } => &[],
+        StoreTarget::Sentinel { urls, .. } => urls.as_slice(),
+        StoreTarget::Single { .. } | StoreTarget::Cluster { .. } => &[],
     };
     let addresses: Vec<ConnectionAddr> = urls.iter().map(|url| url.0.addr().clone()).collect();
     let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
@@ -141,7 +141,7 @@ fn sentinel(policy: &RedisPolicy, master: &str) -> RedisResult<redis::sentinel::
             .set_client_to_redis_certificates(tls.clone())
             .set_client_to_sentinel_certificates(tls.clone());
     }
-    let own = policy.identify(redis::RedisConnectionInfo::default());
+    let own = policy.apply_credentials(redis::RedisConnectionInfo::default());
     builder = builder.set_client_to_redis_db(own.db());
     if let Some(username) = own.username() {
         builder = builder.set_client_to_redis_username(username);

@@ -111,7 +111,7 @@ impl fmt::Debug for ServerUrl {
 
 /// Where the store is.
 #[derive(Clone, Debug)]
-pub enum Target {
+pub enum StoreTarget {
     /// One server.
     Single {
         /// Its URL.
@@ -131,7 +131,7 @@ pub enum Target {
     },
 }
 
-impl Target {
+impl StoreTarget {
     fn urls(&self) -> &[ServerUrl] {
         match self {
             Self::Single { url } => std::slice::from_ref(url),
@@ -206,7 +206,7 @@ impl Tls {
 /// Everything the store needs to know.
 #[derive(Clone, Debug)]
 pub struct RedisPolicy {
-    target: Target,
+    target: StoreTarget,
     username: Option<String>,
     password: Option<Password>,
     tls: Option<Tls>,
@@ -223,9 +223,9 @@ impl RedisPolicy {
     ///
     /// # Errors
     /// When the target or a name is impossible.
-    pub fn new(target: Target, namespace: &str, server: &str) -> Result<Self, PolicyError> {
+    pub fn new(target: StoreTarget, namespace: &str, server: &str) -> Result<Self, PolicyError> {
         target.check()?;
-        let namespace = key_part("the namespace", namespace)?;
+        let namespace = checked_key_part("the namespace", namespace)?;
         if namespace.contains(':') {
             return Err(PolicyError::Colon);
         }
@@ -237,7 +237,7 @@ impl RedisPolicy {
             db: None,
             key_prefix: KEY_PREFIX.to_owned(),
             namespace,
-            server: key_part("the gateway's `name`", server)?,
+            server: checked_key_part("the gateway's `name`", server)?,
             deadline: DECISION_DEADLINE,
             heartbeat: HEARTBEAT,
         })
@@ -265,7 +265,7 @@ impl RedisPolicy {
     /// # Errors
     /// When a cluster is asked for another than 0.
     pub fn with_db(self, db: u32) -> Result<Self, PolicyError> {
-        if db != 0 && matches!(self.target, Target::Cluster { .. }) {
+        if db != 0 && matches!(self.target, StoreTarget::Cluster { .. }) {
             return Err(PolicyError::ClusterDatabase);
         }
         Ok(Self { db: Some(db), ..self })
@@ -276,7 +276,7 @@ impl RedisPolicy {
     /// # Errors
     /// When it contains what a key part must not.
     pub fn with_key_prefix(self, prefix: &str) -> Result<Self, PolicyError> {
-        Ok(Self { key_prefix: key_part("the key prefix", prefix)?, ..self })
+        Ok(Self { key_prefix: checked_key_part("the key prefix", prefix)?, ..self })
     }
 
     /// Gives each decision this long instead of 50 milliseconds.
@@ -284,7 +284,7 @@ impl RedisPolicy {
     /// # Errors
     /// When it is zero or more than ten seconds.
     pub fn with_deadline(self, deadline: Duration) -> Result<Self, PolicyError> {
-        Ok(Self { deadline: within(deadline, DEADLINE_MAX)?, ..self })
+        Ok(Self { deadline: checked_duration(deadline, DEADLINE_MAX)?, ..self })
     }
 
     /// Says this often that the replica lives, instead of every two seconds. After five times this long without a
@@ -293,7 +293,7 @@ impl RedisPolicy {
     /// # Errors
     /// When it is zero or more than a minute.
     pub fn with_heartbeat(self, heartbeat: Duration) -> Result<Self, PolicyError> {
-        Ok(Self { heartbeat: within(heartbeat, HEARTBEAT_MAX)?, ..self })
+        Ok(Self { heartbeat: checked_duration(heartbeat, HEARTBEAT_MAX)?, ..self })
     }
 
     /// How long one decision may take.
@@ -311,11 +311,11 @@ impl RedisPolicy {
     /// What every key begins with. The part in braces is the hash tag: all buckets of a call are in one slot. The `2`
     /// is the version of the values; the reference's buckets have no such segment and are never taken for ours.
     #[must_use]
-    pub fn key_head(&self) -> String {
+    pub fn full_key_prefix(&self) -> String {
         format!("{}{{{}:{}}}:", self.key_prefix, self.namespace, self.server)
     }
 
-    pub(crate) fn target(&self) -> &Target {
+    pub(crate) fn target(&self) -> &StoreTarget {
         &self.target
     }
 
@@ -330,14 +330,14 @@ impl RedisPolicy {
     /// The URLs of the servers themselves, with who we are to them.
     pub(crate) fn servers(&self) -> Vec<ConnectionInfo> {
         let own = |url: &ServerUrl| {
-            let settings = self.identify(url.0.redis_settings().clone());
+            let settings = self.apply_credentials(url.0.redis_settings().clone());
             url.0.clone().set_redis_settings(settings).set_tcp_settings(tcp_settings())
         };
         self.target.urls().iter().map(own).collect()
     }
 
     /// Who we are to the servers that hold the buckets.
-    pub(crate) fn identify(&self, mut settings: RedisConnectionInfo) -> RedisConnectionInfo {
+    pub(crate) fn apply_credentials(&self, mut settings: RedisConnectionInfo) -> RedisConnectionInfo {
         if let Some(username) = &self.username {
             settings = settings.set_username(username);
         }
@@ -356,7 +356,7 @@ pub(crate) fn tcp_settings() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
 
-fn key_part(what: &'static str, text: &str) -> Result<String, PolicyError> {
+fn checked_key_part(what: &'static str, text: &str) -> Result<String, PolicyError> {
     let forbidden = |c: char| matches!(c, '{' | '}') || c.is_whitespace() || c.is_control();
     if text.is_empty() || text.contains(forbidden) {
         return Err(PolicyError::KeyPart(what));
@@ -364,7 +364,7 @@ fn key_part(what: &'static str, text: &str) -> Result<String, PolicyError> {
     Ok(text.to_owned())
 }
 
-fn within(duration: Duration, longest: Duration) -> Result<Duration, PolicyError> {
+fn checked_duration(duration: Duration, longest: Duration) -> Result<Duration, PolicyError> {
     if duration.is_zero() || duration > longest {
         return Err(PolicyError::Duration(longest));
     }

@@ -12,19 +12,19 @@ use std::time::Duration;
 use redis::Cmd;
 use smallvec::SmallVec;
 use vmcp_ratelimit::{
-    Ask, BLOCK_COUNT_MAX, BLOCK_MAX, COST_OF_ANY_CALL, Change, FormerKeys, Micros, Order, RemoteBucket,
-    policy::Mode,
+    Adjustment, AdmitRequest, BLOCK_COUNT_MAX, BLOCK_DURATION_MAX, COST_OF_ANY_CALL, LegacyKeys, Micros,
+    RemoteBucket, TakeRequest, policy::Mode,
 };
 
-pub use answer::{Grant, read_taken};
-pub use slots::{read_counts, read_entered};
+pub use answer::{AdmitGrant, read_take_grant};
+pub use slots::{read_acquire, read_counts};
 
 /// What keys of buckets begin with: how they are named and what is stored there. A version that changes either changes it.
-const BUCKETS: &str = "3:";
+const BUCKET_KEY_VERSION: &str = "3:";
 /// The same of everything else, and of buckets of layout 2.
-const OTHERS: &str = "2:";
+const OTHER_KEY_VERSION: &str = "2:";
 /// How long the time is kept since which keys are as they are, once no replica lives any more.
-const SINCE_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
+const KEY_AGE_RETENTION_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// The most calls one decision can grant.
 pub const WANT_MAX: u16 = 256;
@@ -67,39 +67,39 @@ pub struct Scripts {
     /// Takes tokens ahead.
     pub take: Script,
     /// Takes a slot among the calls in flight.
-    pub enter: Script,
+    pub acquire: Script,
     /// Which calls are in flight, and which have ended.
     pub report: Script,
     /// How many calls are in flight.
     pub count: Script,
     /// A replica's heartbeat.
-    pub beat: Script,
+    pub heartbeat: Script,
     /// What the server says of itself.
     pub inspect: Script,
     /// A block of an operator.
     pub block: Script,
-    key_head: String,
+    key_prefix: String,
     /// By how many microseconds the server's clock was set back lately.
     step_back: Arc<AtomicU64>,
 }
 
 /// One call of a script.
 #[derive(Clone, Debug)]
-pub struct Call<'a> {
+pub struct ScriptCall<'a> {
     script: &'a Script,
-    key_head: &'a str,
+    key_prefix: &'a str,
     /// What keys begin with behind that.
-    version: &'static str,
+    key_version: &'static str,
     /// Whose place the keys have; all of one call have the same.
-    home: Option<&'a str>,
+    partition: Option<&'a str>,
     keys: SmallVec<[&'a str; 4]>,
     /// Keys of what is no bucket, behind those of buckets.
-    others: SmallVec<[&'a str; 2]>,
-    former: SmallVec<[&'a FormerKeys; 0]>,
+    other_keys: SmallVec<[&'a str; 2]>,
+    legacy_keys: SmallVec<[&'a LegacyKeys; 0]>,
     args: SmallVec<[Vec<u8>; 2]>,
 }
 
-impl Call<'_> {
+impl ScriptCall<'_> {
     /// The command that calls the script by its digest, in one round trip.
     #[must_use]
     pub fn by_digest(&self) -> Cmd {
@@ -113,14 +113,14 @@ impl Call<'_> {
     }
 
     fn command(&self, name: &str, code: &str) -> Cmd {
-        let others = || self.others.iter().map(|key| (OTHERS, *key));
-        let key_count = self.keys.len() + self.others.len() + self.former_keys().count();
+        let others = || self.other_keys.iter().map(|key| (OTHER_KEY_VERSION, *key));
+        let key_count = self.keys.len() + self.other_keys.len() + self.all_legacy_keys().count();
         let mut command = Cmd::with_capacity(3 + key_count + self.args.len(), code.len() + 512);
         command.arg(name).arg(code).arg(key_count);
-        let mut whole = self.head();
+        let mut whole = self.partition_key_prefix();
         let length = whole.len();
-        let keys = self.keys.iter().map(|key| (self.version, *key));
-        for (version, key) in keys.chain(others()).chain(self.former_keys()) {
+        let keys = self.keys.iter().map(|key| (self.key_version, *key));
+        for (version, key) in keys.chain(others()).chain(self.all_legacy_keys()) {
             whole.truncate(length);
             whole.push_str(version);
             whole.push_str(key);
@@ -135,29 +135,29 @@ impl Call<'_> {
     /// The keys, whole, without former ones.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
-        let (head, version) = (self.head(), self.version);
+        let (head, version) = (self.partition_key_prefix(), self.key_version);
         let keys = self.keys.iter().map(|key| format!("{head}{version}{key}"));
-        keys.chain(self.others.iter().map(|key| format!("{head}{OTHERS}{key}"))).collect()
+        keys.chain(self.other_keys.iter().map(|key| format!("{head}{OTHER_KEY_VERSION}{key}"))).collect()
     }
 
     /// The former keys of all buckets, with what each begins with behind the head of all keys.
-    fn former_keys(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.former.iter().flat_map(|former| {
-            let by_place = former.by_place.iter().map(|key| (OTHERS, &**key));
+    fn all_legacy_keys(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.legacy_keys.iter().flat_map(|former| {
+            let by_place = former.by_window_index.iter().map(|key| (OTHER_KEY_VERSION, &**key));
             by_place.chain(former.reference.as_deref().map(|key| ("", key)))
         })
     }
 
     /// What the keys begin with. The part in braces says which place of a cluster they have.
-    fn head(&self) -> String {
-        let mut head = String::with_capacity(self.key_head.len() + 128);
-        match (self.key_head.rsplit_once('}'), self.home) {
+    fn partition_key_prefix(&self) -> String {
+        let mut head = String::with_capacity(self.key_prefix.len() + 128);
+        match (self.key_prefix.rsplit_once('}'), self.partition) {
             (Some((before, after)), Some(home)) => {
                 for part in [before, "/", home, "}", after] {
                     head.push_str(part);
                 }
             }
-            (None, _) | (_, None) => head.push_str(self.key_head),
+            (None, _) | (_, None) => head.push_str(self.key_prefix),
         }
         head
     }
@@ -181,7 +181,7 @@ impl Scripts {
             )),
             adjust: Script::new(concat!(include_str!("lua/settle.lua"), include_str!("lua/adjust.lua"))),
             take: Script::new(concat!(include_str!("lua/settle.lua"), include_str!("lua/take.lua"))),
-            enter: Script::new(concat!(
+            acquire: Script::new(concat!(
                 include_str!("lua/settle.lua"),
                 include_str!("lua/decide.lua"),
                 include_str!("lua/slots.lua"),
@@ -189,10 +189,10 @@ impl Scripts {
             )),
             report: Script::new(concat!(include_str!("lua/slots.lua"), include_str!("lua/report.lua"))),
             count: Script::new(concat!(include_str!("lua/slots.lua"), include_str!("lua/count.lua"))),
-            beat: Script::new(include_str!("lua/beat.lua")),
+            heartbeat: Script::new(include_str!("lua/beat.lua")),
             inspect: Script::new(include_str!("lua/inspect.lua")),
             block: Script::new(include_str!("lua/block.lua")),
-            key_head,
+            key_prefix: key_head,
             step_back: Arc::default(),
         }
     }
@@ -200,92 +200,97 @@ impl Scripts {
     /// Asks for up to `want` calls; for none, to see what the buckets hold. `at` is a time of the caller's own
     /// instead of the server's: for tests.
     #[must_use]
-    pub fn admit<'a>(&'a self, ask: &'a Ask, want: u16, at: Option<Micros>) -> Call<'a> {
+    pub fn admit<'a>(&'a self, ask: &'a AdmitRequest, want: u16, at: Option<Micros>) -> ScriptCall<'a> {
         let mut spec = Vec::with_capacity(11 + 33 * ask.buckets.len());
         spec.extend_from_slice(&want.min(WANT_MAX).to_le_bytes());
-        spec.extend_from_slice(&self.moment(at));
-        spec.extend_from_slice(&count(ask.buckets.len()));
+        spec.extend_from_slice(&self.time_argument(at));
+        spec.extend_from_slice(&count_argument(ask.buckets.len()));
         push_records(&mut spec, ask);
-        self.call(&self.admit, ask.buckets.iter(), spec)
+        self.bucket_call(&self.admit, ask.buckets.iter(), spec)
     }
 
     /// Charges buckets of one home more, or gives back.
     #[must_use]
-    pub fn change<'a>(&'a self, changes: &'a [Change], at: Option<Micros>) -> Call<'a> {
+    pub fn adjust<'a>(&'a self, changes: &'a [Adjustment], at: Option<Micros>) -> ScriptCall<'a> {
         let mut spec = Vec::with_capacity(9 + 53 * changes.len());
-        spec.extend_from_slice(&self.moment(at));
-        spec.extend_from_slice(&count(changes.len()));
+        spec.extend_from_slice(&self.time_argument(at));
+        spec.extend_from_slice(&count_argument(changes.len()));
         for change in changes {
-            push_change(&mut spec, change);
+            push_adjustment(&mut spec, change);
         }
-        self.call(&self.adjust, changes.iter().map(|change| &change.bucket), spec)
+        self.bucket_call(&self.adjust, changes.iter().map(|change| &change.bucket), spec)
     }
 
     /// Takes tokens ahead of the calls that will spend them.
     #[must_use]
-    pub fn take<'a>(&'a self, bucket: &'a RemoteBucket, order: Order, at: Option<Micros>) -> Call<'a> {
+    pub fn take<'a>(
+        &'a self,
+        bucket: &'a RemoteBucket,
+        order: TakeRequest,
+        at: Option<Micros>,
+    ) -> ScriptCall<'a> {
         let mut spec = Vec::with_capacity(64);
         // No bucket holds more than its capacity, which is exact in the script.
         let most = bucket.rate.burst();
-        for tokens in [order.least.min(most + 1), order.need.min(most), order.want.min(most)] {
-            spec.extend_from_slice(&seven(tokens));
+        for tokens in [order.min_useful.min(most + 1), order.need.min(most), order.want.min(most)] {
+            spec.extend_from_slice(&le_bytes_7(tokens));
         }
-        spec.extend_from_slice(&order.parts.max(1).to_le_bytes());
-        spec.extend_from_slice(&self.moment(at));
+        spec.extend_from_slice(&order.share_divisor.max(1).to_le_bytes());
+        spec.extend_from_slice(&self.time_argument(at));
         push_rate(&mut spec, bucket);
-        self.call(&self.take, std::iter::once(bucket), spec)
+        self.bucket_call(&self.take, std::iter::once(bucket), spec)
     }
 
-    pub(crate) fn beat<'a>(&'a self, replica: &str, silence_ms: u128) -> Call<'a> {
-        let args = [replica.to_owned(), silence_ms.to_string(), SINCE_KEPT_MS.to_string()];
+    pub(crate) fn heartbeat<'a>(&'a self, replica: &str, silence_ms: u128) -> ScriptCall<'a> {
+        let args = [replica.to_owned(), silence_ms.to_string(), KEY_AGE_RETENTION_MS.to_string()];
         let keys = ["replicas", "since", "blocks"].into_iter().collect();
-        Call {
+        ScriptCall {
             keys,
             args: args.map(String::into_bytes).into_iter().collect(),
-            ..self.on_replicas(&self.beat)
+            ..self.replica_call(&self.heartbeat)
         }
     }
 
     /// Blocks something for so long, or lifts the block.
-    pub(crate) fn block<'a>(&'a self, name: &str, lasts: Option<Duration>) -> Call<'a> {
-        let millis = lasts.map_or(0, |lasts| lasts.min(BLOCK_MAX).as_millis().max(1));
+    pub(crate) fn block<'a>(&'a self, name: &str, lasts: Option<Duration>) -> ScriptCall<'a> {
+        let millis = lasts.map_or(0, |lasts| lasts.min(BLOCK_DURATION_MAX).as_millis().max(1));
         let args = [
             name.to_owned(),
             millis.to_string(),
             BLOCK_COUNT_MAX.to_string(),
-            BLOCK_MAX.as_millis().to_string(),
+            BLOCK_DURATION_MAX.as_millis().to_string(),
         ];
-        Call {
+        ScriptCall {
             keys: std::iter::once("blocks").collect(),
             args: args.map(String::into_bytes).into_iter().collect(),
-            ..self.on_others(&self.block)
+            ..self.other_call(&self.block)
         }
     }
 
-    pub(crate) fn inspect(&self) -> Call<'_> {
-        self.on_replicas(&self.inspect)
+    pub(crate) fn inspect(&self) -> ScriptCall<'_> {
+        self.replica_call(&self.inspect)
     }
 
-    fn on_replicas<'a>(&'a self, script: &'a Script) -> Call<'a> {
+    fn replica_call<'a>(&'a self, script: &'a Script) -> ScriptCall<'a> {
         let keys = std::iter::once("replicas").collect();
-        Call { keys, ..self.on_others(script) }
+        ScriptCall { keys, ..self.other_call(script) }
     }
 
-    fn call<'a>(
+    fn bucket_call<'a>(
         &'a self,
         script: &'a Script,
         buckets: impl Iterator<Item = &'a RemoteBucket>,
         spec: Vec<u8>,
-    ) -> Call<'a> {
-        let mut call = Call { version: BUCKETS, ..self.on_others(script) };
+    ) -> ScriptCall<'a> {
+        let mut call = ScriptCall { key_version: BUCKET_KEY_VERSION, ..self.other_call(script) };
         let mut counts: Option<Vec<u8>> = None;
         for bucket in buckets {
-            call.home = bucket.home.as_deref();
+            call.partition = bucket.partition.as_deref();
             call.keys.push(&bucket.key);
-            if let Some(former) = bucket.former.as_deref() {
+            if let Some(former) = bucket.legacy_keys.as_deref() {
                 let counts = counts.get_or_insert_with(|| vec![0; call.keys.len() - 1]);
-                counts.push(former_count(former));
-                call.former.push(former);
+                counts.push(legacy_key_flags(former));
+                call.legacy_keys.push(former);
             } else if let Some(counts) = &mut counts {
                 counts.push(0);
             }
@@ -296,91 +301,91 @@ impl Scripts {
     }
 
     /// A call about what is no bucket.
-    fn on_others<'a>(&'a self, script: &'a Script) -> Call<'a> {
-        Call {
+    fn other_call<'a>(&'a self, script: &'a Script) -> ScriptCall<'a> {
+        ScriptCall {
             script,
-            key_head: &self.key_head,
-            version: OTHERS,
-            home: None,
+            key_prefix: &self.key_prefix,
+            key_version: OTHER_KEY_VERSION,
+            partition: None,
             keys: SmallVec::new(),
-            others: SmallVec::new(),
-            former: SmallVec::new(),
+            other_keys: SmallVec::new(),
+            legacy_keys: SmallVec::new(),
             args: SmallVec::new(),
         }
     }
 
     /// The time of a call: the caller's own, or zero for the server's; less than that by what is known of a step back of its
     /// clock.
-    fn moment(&self, at: Option<Micros>) -> [u8; 7] {
+    fn time_argument(&self, at: Option<Micros>) -> [u8; 7] {
         let step = || self.step_back.load(Ordering::Relaxed).cast_signed().saturating_neg().cast_unsigned();
-        seven(at.map_or_else(step, |at| at.0))
+        le_bytes_7(at.map_or_else(step, |at| at.0))
     }
 
     /// Notes by how many microseconds the server's clock was set back lately.
-    pub(crate) fn note_step_back(&self, micros: u64) {
+    pub(crate) fn set_step_back(&self, micros: u64) {
         self.step_back.store(micros.min(STEP_BACK_MAX), Ordering::Relaxed);
     }
 }
 
 /// The price in units. A price the bucket can never hold stays one, and small enough to be exact in the script.
-fn cost(bucket: &RemoteBucket) -> i64 {
+fn cost_units(bucket: &RemoteBucket) -> i64 {
     bucket.rate.units(u64::from(bucket.cost)).min(bucket.rate.capacity() + 1)
 }
 
 /// Seven little-endian bytes, which hold any number below 2^53, signed or not.
-fn seven(value: u64) -> [u8; 7] {
+fn le_bytes_7(value: u64) -> [u8; 7] {
     let [a, b, c, d, e, f, g, _] = value.to_le_bytes();
     [a, b, c, d, e, f, g]
 }
 
 /// How many buckets a call is about: a plan has far fewer.
-fn count(buckets: usize) -> [u8; 2] {
+fn count_argument(buckets: usize) -> [u8; 2] {
     u16::try_from(buckets).unwrap_or(u16::MAX).to_le_bytes()
 }
 
 /// How many former keys a bucket has, and what they are; see `stored` in the scripts.
-fn former_count(former: &FormerKeys) -> u8 {
-    let by_place = u8::try_from(former.by_place.len().min(15)).unwrap_or(15);
+fn legacy_key_flags(former: &LegacyKeys) -> u8 {
+    let by_place = u8::try_from(former.by_window_index.len().min(15)).unwrap_or(15);
     by_place | u8::from(former.is_only_window) << 4 | u8::from(former.reference.is_some()) << 5
 }
 
 fn push_rate(spec: &mut Vec<u8>, bucket: &RemoteBucket) {
     let refill = u32::try_from(bucket.rate.refill()).unwrap_or(u32::MAX);
     spec.extend_from_slice(&refill.to_le_bytes());
-    spec.extend_from_slice(&seven(bucket.rate.unit()));
-    spec.extend_from_slice(&seven(bucket.rate.capacity().unsigned_abs()));
+    spec.extend_from_slice(&le_bytes_7(bucket.rate.unit()));
+    spec.extend_from_slice(&le_bytes_7(bucket.rate.capacity().unsigned_abs()));
 }
 
 /// When the period of a bucket is over that earns nothing in it; zero for others.
 fn push_end(spec: &mut Vec<u8>, bucket: &RemoteBucket) {
-    spec.extend_from_slice(&seven(bucket.period.map_or(0, |period| period.end.0)));
+    spec.extend_from_slice(&le_bytes_7(bucket.period.map_or(0, |period| period.end.0)));
 }
 
 /// The records of the buckets of a decision.
-fn push_records(spec: &mut Vec<u8>, ask: &Ask) {
+fn push_records(spec: &mut Vec<u8>, ask: &AdmitRequest) {
     for bucket in &ask.buckets {
         push_rate(spec, bucket);
-        spec.extend_from_slice(&seven(cost(bucket).unsigned_abs()));
+        spec.extend_from_slice(&le_bytes_7(cost_units(bucket).unsigned_abs()));
         spec.push(u8::from(bucket.mode == Mode::Enforce));
         push_end(spec, bucket);
     }
 }
 
 /// A change in two parts, neither larger than the capacity: together they lead from full to the deepest debt.
-fn push_change(spec: &mut Vec<u8>, Change { bucket, tokens, paid_at }: &Change) {
+fn push_adjustment(spec: &mut Vec<u8>, Adjustment { bucket, tokens, paid_at }: &Adjustment) {
     let capacity = bucket.rate.capacity();
     let size = bucket.rate.units(tokens.unsigned_abs());
     let units = if *tokens > 0 { size.saturating_neg() } else { size };
     let first = units.clamp(-capacity, capacity);
     let further = units.saturating_sub(first).clamp(-capacity, capacity);
     push_rate(spec, bucket);
-    spec.extend_from_slice(&seven(first.cast_unsigned()));
-    spec.extend_from_slice(&seven(further.cast_unsigned()));
+    spec.extend_from_slice(&le_bytes_7(first.cast_unsigned()));
+    spec.extend_from_slice(&le_bytes_7(further.cast_unsigned()));
     // The deepest debt is as large as the bucket.
-    let paid = if bucket.cost == COST_OF_ANY_CALL { 2 * capacity } else { cost(bucket).min(capacity) };
-    spec.extend_from_slice(&seven(paid.unsigned_abs()));
+    let paid = if bucket.cost == COST_OF_ANY_CALL { 2 * capacity } else { cost_units(bucket).min(capacity) };
+    spec.extend_from_slice(&le_bytes_7(paid.unsigned_abs()));
     // A payment at the beginning of time gives nothing back.
-    spec.extend_from_slice(&seven(paid_at.map_or(0, |at| at.0)));
+    spec.extend_from_slice(&le_bytes_7(paid_at.map_or(0, |at| at.0)));
     push_end(spec, bucket);
 }
 

@@ -9,28 +9,28 @@ use parking_lot::Mutex;
 use redis::{RedisError, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
-use vmcp_ratelimit::{Blocks, Connection, StoreFailure};
+use vmcp_ratelimit::{Blocks, StoreConnection, StoreFailure};
 
 use crate::breaker::Breaker;
-use crate::link::{Link, is_unknown_script};
+use crate::link::{ServerConnection, is_unknown_script};
 use crate::policy::RedisPolicy;
-use crate::script::{Call, Scripts};
+use crate::script::{ScriptCall, Scripts};
 use crate::server_time::ServerTime;
 
 /// In how many parts a deadline is waited for.
 const SLICES: u32 = 5;
 /// So late a timer fires in a process that is not busy.
-const LATE: Duration = Duration::from_millis(2);
+const TIMER_LATENESS: Duration = Duration::from_millis(2);
 /// The number of deadlines after which a busy process stops waiting.
-const WAIT_MAX: u32 = 10;
+const DEADLINE_FACTOR_MAX: u32 = 10;
 
 /// What is known of the connection.
 #[derive(Clone)]
-pub(crate) enum LinkState {
+pub(crate) enum ConnectionState {
     /// An attempt is under way that has not failed yet.
     Connecting,
     /// The server takes writes.
-    Up(Link),
+    Up(ServerConnection),
     /// The last attempt failed.
     Down(StoreFailure),
 }
@@ -70,83 +70,83 @@ pub(crate) struct Server {
     /// For how long buckets have been kept under their present keys.
     pub(crate) key_age: KeyAge,
     /// What its clock showed last.
-    pub(crate) time: ServerTime,
+    pub(crate) server_time: ServerTime,
     /// What an operator should change in its settings.
     pub(crate) warnings: Mutex<Vec<String>>,
     /// What operators have blocked.
     pub(crate) blocks: Arc<Blocks>,
     /// Wakes the keeper.
     pub(crate) wake: Notify,
-    state: watch::Sender<LinkState>,
+    state: watch::Sender<ConnectionState>,
     /// The newest link that is of no use any more.
-    broken: AtomicU64,
+    broken_generation: AtomicU64,
     /// The newest link that was up, by the attempt that made it, and when.
-    linked: Mutex<Option<(u64, Instant)>>,
+    last_connected: Mutex<Option<(u64, Instant)>>,
 }
 
 impl Server {
     pub(crate) fn new(policy: RedisPolicy) -> Self {
         Self {
-            scripts: Scripts::new(policy.key_head()),
+            scripts: Scripts::new(policy.full_key_prefix()),
             policy,
             breaker: Breaker::default(),
             replica_count: AtomicU32::new(0),
             key_age: KeyAge::default(),
-            time: ServerTime::default(),
+            server_time: ServerTime::default(),
             warnings: Mutex::default(),
             blocks: Blocks::new(),
             wake: Notify::new(),
-            state: watch::Sender::new(LinkState::Connecting),
-            broken: AtomicU64::new(0),
-            linked: Mutex::new(None),
+            state: watch::Sender::new(ConnectionState::Connecting),
+            broken_generation: AtomicU64::new(0),
+            last_connected: Mutex::new(None),
         }
     }
 
     /// True while the server answers.
     pub(crate) fn is_available(&self) -> bool {
-        !self.breaker.is_open() && matches!(*self.state.borrow(), LinkState::Up(_))
+        !self.breaker.is_open() && matches!(*self.state.borrow(), ConnectionState::Up(_))
     }
 
     /// The link that is up, or the last one that was.
-    pub(crate) fn connection(&self) -> Connection {
-        let linked = self.linked.lock();
+    pub(crate) fn store_connection(&self) -> StoreConnection {
+        let linked = self.last_connected.lock();
         let restored = linked.as_ref().filter(|(generation, _)| *generation > 1);
-        Connection {
-            number: linked.as_ref().map_or(0, |(generation, _)| *generation),
-            restored: restored.map(|(_, at)| at.elapsed()),
+        StoreConnection {
+            generation: linked.as_ref().map_or(0, |(generation, _)| *generation),
+            reconnected_for: restored.map(|(_, at)| at.elapsed()),
         }
     }
 
-    pub(crate) fn set_state(&self, state: LinkState) {
-        if let LinkState::Up(link) = &state {
-            *self.linked.lock() = Some((link.generation, Instant::now()));
+    pub(crate) fn set_state(&self, state: ConnectionState) {
+        if let ConnectionState::Up(link) = &state {
+            *self.last_connected.lock() = Some((link.generation, Instant::now()));
         }
         self.state.send_replace(state);
     }
 
     /// True when this link, or a newer one, was found to be of no use.
-    pub(crate) fn is_broken(&self, link: &Link) -> bool {
-        self.broken.load(Ordering::Acquire) >= link.generation
+    pub(crate) fn is_broken(&self, link: &ServerConnection) -> bool {
+        self.broken_generation.load(Ordering::Acquire) >= link.generation
     }
 
     /// Makes one call within the deadline. While the store rests, answers at once.
-    pub(crate) async fn ask(&self, call: &Call<'_>) -> Result<Value, StoreFailure> {
+    pub(crate) async fn call(&self, call: &ScriptCall<'_>) -> Result<Value, StoreFailure> {
         if self.breaker.is_open() {
-            return Err(StoreFailure::Resting);
+            return Err(StoreFailure::CircuitOpen);
         }
-        let answer = async { self.request(&self.link().await?, call).await };
-        let outcome = answered_within(self.policy.deadline(), answer).await;
+        let answer = async { self.send(&self.wait_for_connection().await?, call).await };
+        let outcome = within_deadline(self.policy.deadline(), answer).await;
         let outcome = outcome.unwrap_or(Err(StoreFailure::Timeout));
-        self.note(outcome.as_ref().err());
+        self.record_outcome(outcome.as_ref().err());
         outcome
     }
 
     /// Notes how an exchange ended.
-    pub(crate) fn note(&self, failure: Option<&StoreFailure>) {
+    pub(crate) fn record_outcome(&self, failure: Option<&StoreFailure>) {
         match failure {
-            None => self.breaker.answered(),
+            None => self.breaker.record_success(),
             Some(failure) => {
-                if self.breaker.failed() {
+                if self.breaker.record_failure() {
                     tracing::warn!(failure = failure.label(), "the shared rate limit store is given time");
                     self.wake.notify_one();
                 }
@@ -156,15 +156,21 @@ impl Server {
 
     /// Sends a call over a link. A script the server forgot is brought along by the second attempt; nothing else is
     /// tried twice, since a call whose answer is lost may have been carried out.
-    pub(crate) async fn request(&self, link: &Link, call: &Call<'_>) -> Result<Value, StoreFailure> {
-        let outcome = match link.request(&call.by_digest()).await {
-            Err(error) if is_unknown_script(&error) => link.request(&call.by_text()).await,
+    pub(crate) async fn send(
+        &self,
+        link: &ServerConnection,
+        call: &ScriptCall<'_>,
+    ) -> Result<Value, StoreFailure> {
+        let outcome = match link.send(&call.by_digest()).await {
+            Err(error) if is_unknown_script(&error) => link.send(&call.by_text()).await,
             outcome => outcome,
         };
         outcome.map_err(|error| {
-            let fault = link.judge(&error);
-            report(&error, self.breaker.is_clear());
-            if fault.broken && self.broken.fetch_max(link.generation, Ordering::AcqRel) < link.generation {
+            let fault = link.classify(&error);
+            log_error(&error, self.breaker.is_clear());
+            if fault.is_connection_broken
+                && self.broken_generation.fetch_max(link.generation, Ordering::AcqRel) < link.generation
+            {
                 self.wake.notify_one();
             }
             fault.failure
@@ -172,20 +178,20 @@ impl Server {
     }
 
     /// The link, which is waited for while the first attempt is under way.
-    async fn link(&self) -> Result<Link, StoreFailure> {
+    async fn wait_for_connection(&self) -> Result<ServerConnection, StoreFailure> {
         let now = self.state.borrow().clone();
         let settled = match now {
-            LinkState::Connecting => {
+            ConnectionState::Connecting => {
                 let mut states = self.state.subscribe();
-                let settled = states.wait_for(|state| !matches!(state, LinkState::Connecting)).await;
-                settled.map_or(LinkState::Down(StoreFailure::Unconnected), |state| state.clone())
+                let settled = states.wait_for(|state| !matches!(state, ConnectionState::Connecting)).await;
+                settled.map_or(ConnectionState::Down(StoreFailure::Disconnected), |state| state.clone())
             }
-            LinkState::Up(_) | LinkState::Down(_) => now,
+            ConnectionState::Up(_) | ConnectionState::Down(_) => now,
         };
         match settled {
-            LinkState::Up(link) => Ok(link),
-            LinkState::Down(failure) => Err(failure),
-            LinkState::Connecting => Err(StoreFailure::Unconnected),
+            ConnectionState::Up(link) => Ok(link),
+            ConnectionState::Down(failure) => Err(failure),
+            ConnectionState::Connecting => Err(StoreFailure::Disconnected),
         }
     }
 }
@@ -194,23 +200,23 @@ impl Server {
 ///
 /// A process that is busy may send late, and may find the deadline past before it has read an answer that is there. It is then
 /// woken late, and of that time only as much counts as it wanted to wait.
-pub(crate) async fn answered_within<T>(deadline: Duration, answer: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn within_deadline<T>(deadline: Duration, answer: impl Future<Output = T>) -> Option<T> {
     let mut answer = pin!(answer);
     let start = Instant::now();
     let mut counted = Duration::ZERO;
-    while counted < deadline && start.elapsed() < deadline * WAIT_MAX {
+    while counted < deadline && start.elapsed() < deadline * DEADLINE_FACTOR_MAX {
         let slice = (deadline / SLICES).min(deadline - counted);
         let from = Instant::now();
         if let Ok(answer) = timeout_at(from + slice, &mut answer).await {
             return Some(answer);
         }
-        counted += from.elapsed().min(slice + LATE);
+        counted += from.elapsed().min(slice + TIMER_LATENESS);
     }
     None
 }
 
 /// Logs an error, aloud when it is the first of many. The server's own text may quote keys; its first word does not.
-pub(crate) fn report(error: &RedisError, aloud: bool) {
+pub(crate) fn log_error(error: &RedisError, aloud: bool) {
     let (kind, code) = (error.category(), error.code());
     if aloud {
         tracing::warn!(kind, code, "the shared rate limit store failed");
@@ -238,14 +244,14 @@ mod tests {
             sleep(DEADLINE / 10).await;
             let _ = send.send(7);
         });
-        assert_eq!(answered_within(DEADLINE, answer).await, Some(Ok(7)));
+        assert_eq!(within_deadline(DEADLINE, answer).await, Some(Ok(7)));
         busy.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_process_that_is_idle_waits_no_longer_than_the_deadline() {
         let start = Instant::now();
-        assert_eq!(answered_within(DEADLINE, std::future::pending::<()>()).await, None);
-        assert!(start.elapsed() < DEADLINE + LATE);
+        assert_eq!(within_deadline(DEADLINE, std::future::pending::<()>()).await, None);
+        assert!(start.elapsed() < DEADLINE + TIMER_LATENESS);
     }
 }

@@ -13,23 +13,23 @@ const TOLERANCE: Duration = Duration::from_secs(1);
 pub(crate) struct ServerTime {
     last: Mutex<Option<(Duration, Instant)>>,
     /// How far the clock is behind what it has shown before, and until when it is.
-    behind: Mutex<Option<(Duration, Instant)>>,
+    lag: Mutex<Option<(Duration, Instant)>>,
 }
 
 impl ServerTime {
     /// Notes the server's time since the epoch. Says by how much its clock was set back since the last time, once for each
     /// step; `None` where it was not, or by less than a second.
-    pub(crate) fn note(&self, time: Duration, now: Instant) -> Option<Duration> {
+    pub(crate) fn record(&self, time: Duration, now: Instant) -> Option<Duration> {
         let (last, at) = self.last.lock().replace((time, now))?;
         let step = (last + now.duration_since(at)).checked_sub(time).filter(|step| *step > TOLERANCE)?;
-        let all = self.behind(now) + step;
-        *self.behind.lock() = Some((all, now + all));
+        let all = self.lag(now) + step;
+        *self.lag.lock() = Some((all, now + all));
         Some(step)
     }
 
     /// How far the clock is behind, by all its steps back, until it shows again what it has shown before.
-    pub(crate) fn behind(&self, now: Instant) -> Duration {
-        self.behind.lock().filter(|(_, until)| now < *until).map_or(Duration::ZERO, |(behind, _)| behind)
+    pub(crate) fn lag(&self, now: Instant) -> Duration {
+        self.lag.lock().filter(|(_, until)| now < *until).map_or(Duration::ZERO, |(behind, _)| behind)
     }
 }
 
@@ -42,12 +42,16 @@ mod tests {
         let (time, start) = (ServerTime::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         let shown = Duration::from_secs;
-        assert_eq!(time.note(shown(10_000), after(0)), None, "nothing to compare with");
-        assert_eq!(time.note(shown(10_002), after(2)), None);
-        assert_eq!(time.note(shown(10_003), after(4)), None, "a second is within what an answer may be late");
-        assert_eq!(time.note(shown(6_405), after(6)), Some(shown(3_600)));
-        assert_eq!(time.note(shown(6_407), after(8)), None, "said once");
-        assert_eq!(time.note(shown(10_009), after(10)), None, "forward again");
-        assert_eq!(time.note(shown(10_009), after(3_610)), Some(shown(3_600)), "a clock that was halted");
+        assert_eq!(time.record(shown(10_000), after(0)), None, "nothing to compare with");
+        assert_eq!(time.record(shown(10_002), after(2)), None);
+        assert_eq!(
+            time.record(shown(10_003), after(4)),
+            None,
+            "a second is within what an answer may be late"
+        );
+        assert_eq!(time.record(shown(6_405), after(6)), Some(shown(3_600)));
+        assert_eq!(time.record(shown(6_407), after(8)), None, "said once");
+        assert_eq!(time.record(shown(10_009), after(10)), None, "forward again");
+        assert_eq!(time.record(shown(10_009), after(3_610)), Some(shown(3_600)), "a clock that was halted");
     }
 }

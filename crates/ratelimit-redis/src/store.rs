@@ -12,27 +12,27 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vmcp_domain::BoxFuture;
 use vmcp_ratelimit::{
-    Ask, Blocks, Change, Clock as _, Micros, Order, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure,
-    SystemClock, Taken,
+    Adjustment, AdmitRequest, Blocks, Clock as _, Micros, RemoteBucket, RemoteStore, RemoteVerdict,
+    StoreFailure, SystemClock, TakeGrant, TakeRequest,
 };
 
-use crate::flights::{Answer, Flights, Seat};
+use crate::flights::{AdmitResult, Coalescer, Role};
 use crate::keeper;
 use crate::policy::RedisPolicy;
-use crate::refusals::Refusals;
-use crate::script::{Grant, read_taken};
+use crate::refusals::RefusalCache;
+use crate::script::{AdmitGrant, read_take_grant};
 use crate::server::Server;
 
 /// A store over Redis or Valkey. Dropping it ends its background tasks.
 pub struct RedisStore {
-    shared: Arc<Shared>,
-    keeper: JoinHandle<()>,
+    inner: Arc<StoreInner>,
+    supervisor: JoinHandle<()>,
 }
 
-struct Shared {
+struct StoreInner {
     server: Arc<Server>,
-    flights: Flights,
-    refusals: Refusals,
+    coalescer: Coalescer,
+    refusal_cache: RefusalCache,
     /// Only measures how much time has passed here.
     clock: SystemClock,
     runtime: Handle,
@@ -41,7 +41,7 @@ struct Shared {
 impl std::fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedisStore")
-            .field("target", self.shared.server.policy.target())
+            .field("target", self.inner.server.policy.target())
             .finish_non_exhaustive()
     }
 }
@@ -59,67 +59,73 @@ impl RedisStore {
         }
         let server = Arc::new(Server::new(policy));
         let runtime = Handle::current();
-        let keeper = runtime.spawn(keeper::keep(server.clone()));
+        let keeper = runtime.spawn(keeper::run(server.clone()));
         let clock = SystemClock::start();
-        let shared = Shared { server, flights: Flights::new(), refusals: Refusals::new(), clock, runtime };
-        Self { shared: Arc::new(shared), keeper }
+        let shared = StoreInner {
+            server,
+            coalescer: Coalescer::new(),
+            refusal_cache: RefusalCache::new(),
+            clock,
+            runtime,
+        };
+        Self { inner: Arc::new(shared), supervisor: keeper }
     }
 }
 
 impl Drop for RedisStore {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.supervisor.abort();
     }
 }
 
-impl Shared {
-    async fn admit(self: &Arc<Self>, ask: &Ask) -> Answer {
+impl StoreInner {
+    async fn admit(self: &Arc<Self>, ask: &AdmitRequest) -> AdmitResult {
         if ask.buckets.is_empty() {
             let at = Micros::default();
             return Ok(RemoteVerdict { admitted: true, levels: SmallVec::new(), pays: SmallVec::new(), at });
         }
         if self.server.breaker.is_open() {
-            return Err(StoreFailure::Resting);
+            return Err(StoreFailure::CircuitOpen);
         }
-        if let Some(refusal) = self.refusals.find(ask, self.clock.now()) {
+        if let Some(refusal) = self.refusal_cache.find(ask, self.clock.now()) {
             return Ok(refusal);
         }
-        match self.flights.board(ask) {
-            Seat::Lead(ask) => {
-                let flight = Box::pin(self.clone().lead(ask.clone()));
-                let mut lead = Lead { shared: self.clone(), ask, flight: Some(flight) };
-                let grant = lead.land().await;
-                grant.map(|grant| grant.verdict(&lead.ask, 0))
+        match self.coalescer.join(ask) {
+            Role::Leader(ask) => {
+                let flight = Box::pin(self.clone().decide_as_leader(ask.clone()));
+                let mut lead = LeaderGuard { store: self.clone(), request: ask, decision: Some(flight) };
+                let grant = lead.finish().await;
+                grant.map(|grant| grant.verdict(&lead.request, 0))
             }
-            Seat::Follow(answer) => {
+            Role::Follower(answer) => {
                 // No deadline of its own: each question has one, and after three that fail nobody is asked. The time in
                 // this queue says nothing about the store.
-                let mut follow = Follow { shared: self, ask, answer };
-                (&mut follow.answer).await.unwrap_or(Err(StoreFailure::Timeout))
+                let mut follow = FollowerGuard { store: self, request: ask, receiver: answer };
+                (&mut follow.receiver).await.unwrap_or(Err(StoreFailure::Timeout))
             }
-            Seat::Full => Err(StoreFailure::Overloaded),
+            Role::Full => Err(StoreFailure::Overloaded),
         }
     }
 
     /// The decision of a caller who asks for itself.
-    async fn lead(self: Arc<Self>, ask: Arc<Ask>) -> Result<Grant, StoreFailure> {
+    async fn decide_as_leader(self: Arc<Self>, ask: Arc<AdmitRequest>) -> Result<AdmitGrant, StoreFailure> {
         self.decide(&ask, 1).await
     }
 
     /// One decision of the server for up to `want` calls.
-    async fn decide(&self, ask: &Ask, want: u16) -> Result<Grant, StoreFailure> {
-        let sent = self.refusals.sent(self.clock.now());
-        let answer = self.server.ask(&self.server.scripts.admit(ask, want, None)).await?;
-        let grant = Grant::read(&answer, ask.buckets.len()).ok_or(StoreFailure::Refused)?;
-        self.refusals.remember(ask, &grant, sent, self.clock.now());
+    async fn decide(&self, ask: &AdmitRequest, want: u16) -> Result<AdmitGrant, StoreFailure> {
+        let sent = self.refusal_cache.mark_sent(self.clock.now());
+        let answer = self.server.call(&self.server.scripts.admit(ask, want, None)).await?;
+        let grant = AdmitGrant::read(&answer, ask.buckets.len()).ok_or(StoreFailure::Refused)?;
+        self.refusal_cache.insert(ask, &grant, sent, self.clock.now());
         Ok(grant)
     }
 
     /// Answers everybody who waits for a question, until nobody does.
-    async fn drive(self: Arc<Self>, ask: Arc<Ask>) {
-        let mut pilot = Pilot { shared: &self, ask: &ask, done: false };
-        while let Some(waiters) = self.flights.next(&ask) {
-            if let Some(refusal) = self.refusals.find(&ask, self.clock.now()) {
+    async fn drive(self: Arc<Self>, ask: Arc<AdmitRequest>) {
+        let mut pilot = DriverGuard { store: &self, request: &ask, is_done: false };
+        while let Some(waiters) = self.coalescer.next_batch(&ask) {
+            if let Some(refusal) = self.refusal_cache.find(&ask, self.clock.now()) {
                 waiters.into_iter().for_each(|waiter| drop(waiter.send(Ok(refusal.clone()))));
                 continue;
             }
@@ -132,134 +138,134 @@ impl Shared {
                         // Whoever has given up takes nobody's place.
                         place += u32::from(waiter.send(Ok(grant.verdict(&ask, place))).is_ok());
                     }
-                    if place < grant.granted {
+                    if place < grant.granted_count {
                         // Tokens that cannot be given back are lost, which is the safe side.
-                        let _ = self.give_back(&ask, &grant.unused(place), grant.now).await;
+                        let _ = self.refund(&ask, &grant.unused_counts(place), grant.now).await;
                     }
                 }
             }
         }
-        pilot.done = true;
+        pilot.is_done = true;
     }
 
     /// Gives back what a number of calls have paid to each bucket.
-    async fn give_back(&self, ask: &Ask, counts: &[u32], paid_at: Micros) -> Result<(), StoreFailure> {
+    async fn refund(&self, ask: &AdmitRequest, counts: &[u32], paid_at: Micros) -> Result<(), StoreFailure> {
         let paid = ask.buckets.iter().zip(counts).filter(|(_, count)| **count > 0);
         let change = |(bucket, count): (&RemoteBucket, &u32)| {
             let cost = bucket.cost.saturating_mul(*count);
-            Change {
+            Adjustment {
                 bucket: RemoteBucket { cost, ..bucket.clone() },
                 tokens: -i64::from(cost),
                 paid_at: Some(paid_at),
             }
         };
-        let changes: Vec<Change> = paid.map(change).collect();
+        let changes: Vec<Adjustment> = paid.map(change).collect();
         if changes.is_empty() {
             return Ok(());
         }
-        self.change(&changes).await
+        self.adjust(&changes).await
     }
 
-    async fn change(&self, changes: &[Change]) -> Result<(), StoreFailure> {
+    async fn adjust(&self, changes: &[Adjustment]) -> Result<(), StoreFailure> {
         let buckets = || changes.iter().map(|change| &change.bucket);
-        self.refusals.forget(buckets());
-        let outcome = self.server.ask(&self.server.scripts.change(changes, None)).await;
-        self.refusals.forget(buckets());
+        self.refusal_cache.invalidate(buckets());
+        let outcome = self.server.call(&self.server.scripts.adjust(changes, None)).await;
+        self.refusal_cache.invalidate(buckets());
         outcome.map(drop)
     }
 }
 
 /// A caller who asks for itself. If it gives up, its question is still asked to the end, so that what was paid can be
 /// given back; and those who wait meanwhile get a driver.
-struct Lead {
-    shared: Arc<Shared>,
-    ask: Arc<Ask>,
-    flight: Option<BoxFuture<'static, Result<Grant, StoreFailure>>>,
+struct LeaderGuard {
+    store: Arc<StoreInner>,
+    request: Arc<AdmitRequest>,
+    decision: Option<BoxFuture<'static, Result<AdmitGrant, StoreFailure>>>,
 }
 
-impl Lead {
-    async fn land(&mut self) -> Result<Grant, StoreFailure> {
-        let Some(flight) = &mut self.flight else { return Err(StoreFailure::Timeout) };
+impl LeaderGuard {
+    async fn finish(&mut self) -> Result<AdmitGrant, StoreFailure> {
+        let Some(flight) = &mut self.decision else { return Err(StoreFailure::Timeout) };
         let grant = flight.await;
-        self.flight = None;
+        self.decision = None;
         grant
     }
 }
 
-impl Drop for Lead {
+impl Drop for LeaderGuard {
     fn drop(&mut self) {
-        let (shared, ask) = (self.shared.clone(), self.ask.clone());
-        match self.flight.take() {
+        let (shared, ask) = (self.store.clone(), self.request.clone());
+        match self.decision.take() {
             Some(flight) => {
-                self.shared.runtime.spawn(async move {
+                self.store.runtime.spawn(async move {
                     if let Ok(grant) = flight.await {
-                        let _ = shared.give_back(&ask, &grant.unused(0), grant.now).await;
+                        let _ = shared.refund(&ask, &grant.unused_counts(0), grant.now).await;
                     }
                     shared.drive(ask).await;
                 });
             }
-            None if shared.flights.land(&ask) => drop(self.shared.runtime.spawn(shared.drive(ask))),
+            None if shared.coalescer.leave(&ask) => drop(self.store.runtime.spawn(shared.drive(ask))),
             None => {}
         }
     }
 }
 
 /// A caller who waits for an answer. If it gives up when the answer has already been sent, what was paid is given back.
-struct Follow<'a> {
-    shared: &'a Arc<Shared>,
-    ask: &'a Ask,
-    answer: oneshot::Receiver<Answer>,
+struct FollowerGuard<'a> {
+    store: &'a Arc<StoreInner>,
+    request: &'a AdmitRequest,
+    receiver: oneshot::Receiver<AdmitResult>,
 }
 
-impl Drop for Follow<'_> {
+impl Drop for FollowerGuard<'_> {
     fn drop(&mut self) {
-        self.answer.close();
-        if let Ok(Ok(verdict)) = self.answer.try_recv()
+        self.receiver.close();
+        if let Ok(Ok(verdict)) = self.receiver.try_recv()
             && verdict.admitted
         {
-            let (shared, ask) = (self.shared.clone(), self.ask.clone());
+            let (shared, ask) = (self.store.clone(), self.request.clone());
             let counts: SmallVec<[u32; 4]> = verdict.pays.iter().map(|pays| u32::from(*pays)).collect();
-            self.shared.runtime.spawn(async move { shared.give_back(&ask, &counts, verdict.at).await });
+            self.store.runtime.spawn(async move { shared.refund(&ask, &counts, verdict.at).await });
         }
     }
 }
 
 /// A driver. If it is ended early, nobody waits for it.
-struct Pilot<'a> {
-    shared: &'a Shared,
-    ask: &'a Ask,
-    done: bool,
+struct DriverGuard<'a> {
+    store: &'a StoreInner,
+    request: &'a AdmitRequest,
+    is_done: bool,
 }
 
-impl Drop for Pilot<'_> {
+impl Drop for DriverGuard<'_> {
     fn drop(&mut self) {
-        if !self.done {
-            self.shared.flights.abandon(self.ask);
+        if !self.is_done {
+            self.store.coalescer.abandon(self.request);
         }
     }
 }
 
 impl RemoteStore for RedisStore {
-    fn admit<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>> {
-        Box::pin(self.shared.admit(ask))
+    fn admit<'a>(&'a self, ask: &'a AdmitRequest) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>> {
+        Box::pin(self.inner.admit(ask))
     }
 
-    fn known_refusal(&self, ask: &Ask) -> Option<RemoteVerdict> {
-        self.shared.refusals.find(ask, self.shared.clock.now())
+    fn known_refusal(&self, ask: &AdmitRequest) -> Option<RemoteVerdict> {
+        self.inner.refusal_cache.find(ask, self.inner.clock.now())
     }
 
-    fn change<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), StoreFailure>> {
-        Box::pin(self.shared.change(changes))
+    fn adjust<'a>(&'a self, changes: &'a [Adjustment]) -> BoxFuture<'a, Result<(), StoreFailure>> {
+        Box::pin(self.inner.adjust(changes))
     }
 
-    fn peek<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<SmallVec<[i64; 4]>, StoreFailure>> {
+    fn peek<'a>(&'a self, ask: &'a AdmitRequest) -> BoxFuture<'a, Result<SmallVec<[i64; 4]>, StoreFailure>> {
         Box::pin(async move {
             if ask.buckets.is_empty() {
                 return Ok(SmallVec::new());
             }
-            let server = &self.shared.server;
-            let answer = server.ask(&server.scripts.admit(ask, 0, None)).await?;
-            let grant = Grant::read(&answer, ask.buckets.len()).ok_or(StoreFailure::Refused)?;
+            let server = &self.inner.server;
+            let answer = server.call(&server.scripts.admit(ask, 0, None)).await?;
+            let grant = AdmitGrant::read(&answer, ask.buckets.len()).ok_or(StoreFailure::Refused)?;
             Ok(grant.levels)
         })
     }
@@ -267,25 +273,25 @@ impl RemoteStore for RedisStore {
     fn take<'a>(
         &'a self,
         bucket: &'a RemoteBucket,
-        order: Order,
-    ) -> BoxFuture<'a, Result<Taken, StoreFailure>> {
+        order: TakeRequest,
+    ) -> BoxFuture<'a, Result<TakeGrant, StoreFailure>> {
         Box::pin(async move {
-            let server = &self.shared.server;
-            let answer = server.ask(&server.scripts.take(bucket, order, None)).await?;
-            read_taken(&answer).ok_or(StoreFailure::Refused)
+            let server = &self.inner.server;
+            let answer = server.call(&server.scripts.take(bucket, order, None)).await?;
+            read_take_grant(&answer).ok_or(StoreFailure::Refused)
         })
     }
 
     fn replica_count(&self) -> Option<u32> {
-        Some(self.shared.server.replica_count.load(Ordering::Relaxed)).filter(|count| *count > 0)
+        Some(self.inner.server.replica_count.load(Ordering::Relaxed)).filter(|count| *count > 0)
     }
 
     fn key_age(&self) -> Option<Duration> {
-        self.shared.server.key_age.get()
+        self.inner.server.key_age.get()
     }
 
     fn blocks(&self) -> Option<Arc<Blocks>> {
-        Some(self.shared.server.blocks.clone())
+        Some(self.inner.server.blocks.clone())
     }
 
     fn block<'a>(
@@ -294,8 +300,8 @@ impl RemoteStore for RedisStore {
         lasts: Option<Duration>,
     ) -> BoxFuture<'a, Result<bool, StoreFailure>> {
         Box::pin(async move {
-            let server = &self.shared.server;
-            let answer = server.ask(&server.scripts.block(name, lasts)).await?;
+            let server = &self.inner.server;
+            let answer = server.call(&server.scripts.block(name, lasts)).await?;
             let is_set = answer == redis::Value::Int(1);
             // This replica does not wait for its next heartbeat.
             Ok(is_set && server.blocks.set(name, lasts))
@@ -303,10 +309,10 @@ impl RemoteStore for RedisStore {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.shared.server.warnings.lock().clone()
+        self.inner.server.warnings.lock().clone()
     }
 
     fn is_available(&self) -> bool {
-        self.shared.server.is_available()
+        self.inner.server.is_available()
     }
 }

@@ -17,11 +17,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use governor::{Quota as GovernorQuota, RateLimiter};
-use vmcp_domain::{BackendId, BackendToolName, Members, Target, Tool, ToolHints, ToolOverride};
+use vmcp_domain::{BackendId, BackendToolName, Members, RoutingTarget, Tool, ToolHints, ToolOverride};
 use vmcp_ratelimit::policy::{
     Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota, ToolRule, WaitBounds,
 };
-use vmcp_ratelimit::{Claim, Holder, MemoryStore, Pattern, Plan, Planner, Rate, SystemClock, UserKey};
+use vmcp_ratelimit::{
+    AdmitOutcome, LevelStorage, MemoryStore, Pattern, Plan, Planner, Rate, SystemClock, UserKey,
+};
 
 const ROUNDS: usize = 15;
 const PLENTY: u64 = 1_000_000;
@@ -31,12 +33,12 @@ fn quota(tokens: u64, period: Duration) -> Option<Quota> {
 }
 
 /// Four buckets: server, tool, user, user and tool.
-fn four(tokens: u64, period: Duration, users: usize) -> (MemoryStore, Plan) {
+fn store_with_four_buckets(tokens: u64, period: Duration, users: usize) -> (MemoryStore, Plan) {
     let limits =
         || Limits { shared: quota(tokens, period), per_user: quota(tokens, period), ..Limits::default() };
     let rule = ToolRule {
         name: Pattern::new("*"),
-        hint: None,
+        annotation: None,
         group: false,
         limits: limits(),
         cost: vmcp_ratelimit::policy::Cost::default(),
@@ -53,7 +55,7 @@ fn four(tokens: u64, period: Duration, users: usize) -> (MemoryStore, Plan) {
     let planner = Arc::new(Planner::new(policy));
     let tool = Tool {
         name: "tool".into(),
-        target: Target { backend: BackendId::from("backend"), name: BackendToolName::from("tool") },
+        target: RoutingTarget { backend: BackendId::from("backend"), name: BackendToolName::from("tool") },
         description: None,
         hints: ToolHints::default(),
         definition: Arc::new(Members::new()),
@@ -85,7 +87,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// Compares a decision over four buckets with one keyed check of the yardstick, for so many users.
 fn compare(users: u64, count: u64) {
-    let (store, plan) = four(PLENTY, Duration::from_secs(1), usize::try_from(users).unwrap());
+    let (store, plan) =
+        store_with_four_buckets(PLENTY, Duration::from_secs(1), usize::try_from(users).unwrap());
     let per_second = NonZeroU32::new(u32::try_from(PLENTY).unwrap()).unwrap();
     let yardstick = RateLimiter::keyed(GovernorQuota::per_second(per_second));
     let names: Vec<String> = (0..users).map(|user| format!("subject-{user:0>16}")).collect();
@@ -114,7 +117,7 @@ fn compare(users: u64, count: u64) {
 
 /// A decision that is refused at once by a bucket everybody shares.
 fn refusals() {
-    let (store, plan) = four(1, Duration::from_secs(3600), 8);
+    let (store, plan) = store_with_four_buckets(1, Duration::from_secs(3600), 8);
     let _ = store.admit(&plan, Some(key(0)));
     let samples = (0..ROUNDS).map(|_| {
         time(200_000, |_| {
@@ -127,14 +130,14 @@ fn refusals() {
 /// Two threads on one hot user: not one admission too many.
 fn contended() {
     let allowance = 1_000_000_u64;
-    let (store, plan) = four(allowance, Duration::from_secs(10_000_000), 8);
+    let (store, plan) = store_with_four_buckets(allowance, Duration::from_secs(10_000_000), 8);
     let admitted = AtomicUsize::new(0);
     let begun = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 for _ in 0..allowance {
-                    if matches!(store.admit(&plan, Some(key(0))), Claim::Admitted(_)) {
+                    if matches!(store.admit(&plan, Some(key(0))), AdmitOutcome::Admitted(_)) {
                         admitted.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -150,7 +153,8 @@ fn contended() {
 fn memory() {
     let users = 1_000_000_u64;
     // So slow that nobody's buckets fill again, or idle users would be swept out while others come.
-    let (store, plan) = four(PLENTY, Duration::from_secs(100_000_000), usize::try_from(users).unwrap());
+    let (store, plan) =
+        store_with_four_buckets(PLENTY, Duration::from_secs(100_000_000), usize::try_from(users).unwrap());
     for user in 0..users {
         let _ = store.admit(&plan, Some(key(user)));
     }
@@ -162,20 +166,27 @@ fn memory() {
 /// Ten million users through a store of one million: bounded, and a user in debt stays in debt.
 fn churn() {
     let bound = 1_000_000;
-    let (store, plan) = four(2, Duration::from_secs(1_000_000), bound);
+    let (store, plan) = store_with_four_buckets(2, Duration::from_secs(1_000_000), bound);
     // Only what counts for single users is of interest here; the shared buckets would be empty at once.
     let plan = Plan {
-        buckets: plan.buckets.into_iter().filter(|bucket| matches!(bucket.holder, Holder::User)).collect(),
+        buckets: plan
+            .buckets
+            .into_iter()
+            .filter(|bucket| matches!(bucket.storage, LevelStorage::User))
+            .collect(),
         ..Plan::default()
     };
-    let plan = Plan { needs_user: true, keeps_user: true, ..plan };
+    let plan = Plan { needs_user: true, needs_user_entry: true, ..plan };
     let debtor = key(0);
-    while matches!(store.admit(&plan, Some(debtor)), Claim::Admitted(_)) {}
+    while matches!(store.admit(&plan, Some(debtor)), AdmitOutcome::Admitted(_)) {}
     let each = time(10_000_000, |turn| {
         let _ = black_box(store.admit(&plan, Some(key(turn + 1))));
     });
     assert!(store.user_count() <= bound + 1, "the store keeps its bound");
-    assert!(matches!(store.admit(&plan, Some(debtor)), Claim::Refused(_)), "a user in debt is not forgotten");
+    assert!(
+        matches!(store.admit(&plan, Some(debtor)), AdmitOutcome::Refused(_)),
+        "a user in debt is not forgotten"
+    );
     println!(
         "          10,000,000 users through 1,000,000 places: {} kept, {} MB, {each:.0} ns each, the debtor still refused",
         store.user_count(),

@@ -6,23 +6,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use vmcp_domain::{BackendToolName, Target};
+use vmcp_domain::{BackendToolName, RoutingTarget};
 
 /// How many there may be.
 pub const BLOCK_COUNT_MAX: usize = 1000;
 /// The longest block.
-pub const BLOCK_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+pub const BLOCK_DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// What is blocked now. Asked on the path of every call.
 #[derive(Debug, Default)]
 pub struct Blocks {
-    is_any: AtomicBool,
-    until: RwLock<HashMap<String, Instant>>,
+    has_any: AtomicBool,
+    ends_at: RwLock<HashMap<String, Instant>>,
 }
 
 /// The name of a block of a tool: for the user with this digest, or for all.
 #[must_use]
-pub(crate) fn block_name(user: Option<&str>, tool: &Target<BackendToolName>) -> String {
+pub(crate) fn block_key(user: Option<&str>, tool: &RoutingTarget<BackendToolName>) -> String {
     let backend = tool.backend.as_str();
     format!("{}:{}:{backend}:{}", user.unwrap_or("*"), backend.len(), tool.name.as_str())
 }
@@ -36,14 +36,14 @@ impl Blocks {
 
     /// Whether something may be blocked.
     #[must_use]
-    pub fn is_any(&self) -> bool {
-        self.is_any.load(Ordering::Acquire)
+    pub fn has_any(&self) -> bool {
+        self.has_any.load(Ordering::Acquire)
     }
 
     /// For how long something is still blocked.
     #[must_use]
-    pub fn left(&self, name: &str) -> Option<Duration> {
-        let until = *self.until.read().get(name)?;
+    pub fn remaining(&self, name: &str) -> Option<Duration> {
+        let until = *self.ends_at.read().get(name)?;
         Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
@@ -51,25 +51,25 @@ impl Blocks {
     #[must_use]
     pub fn count(&self) -> usize {
         let now = Instant::now();
-        self.until.read().values().filter(|until| **until > now).count()
+        self.ends_at.read().values().filter(|until| **until > now).count()
     }
 
     /// Sets one block, or lifts it. False when there are too many.
     #[must_use]
     pub fn set(&self, name: &str, lasts: Option<Duration>) -> bool {
-        let mut until = self.until.write();
+        let mut until = self.ends_at.write();
         let now = Instant::now();
         until.retain(|_, end| *end > now);
         match lasts {
             Some(_) if until.len() >= BLOCK_COUNT_MAX && !until.contains_key(name) => return false,
             Some(lasts) => {
-                until.insert(name.to_owned(), now + lasts.min(BLOCK_MAX));
+                until.insert(name.to_owned(), now + lasts.min(BLOCK_DURATION_MAX));
             }
             None => {
                 until.remove(name);
             }
         }
-        self.is_any.store(!until.is_empty(), Ordering::Release);
+        self.has_any.store(!until.is_empty(), Ordering::Release);
         true
     }
 
@@ -77,9 +77,9 @@ impl Blocks {
     pub fn replace(&self, all: impl IntoIterator<Item = (String, Duration)>) {
         let now = Instant::now();
         let all: HashMap<String, Instant> =
-            all.into_iter().map(|(name, lasts)| (name, now + lasts.min(BLOCK_MAX))).collect();
-        let mut until = self.until.write();
-        self.is_any.store(!all.is_empty(), Ordering::Release);
+            all.into_iter().map(|(name, lasts)| (name, now + lasts.min(BLOCK_DURATION_MAX))).collect();
+        let mut until = self.ends_at.write();
+        self.has_any.store(!all.is_empty(), Ordering::Release);
         *until = all;
     }
 }
@@ -91,18 +91,18 @@ mod tests {
     #[test]
     fn blocks_end_are_lifted_and_are_bounded() {
         let blocks = Blocks::new();
-        assert!(!blocks.is_any());
+        assert!(!blocks.has_any());
         assert!(blocks.set("a", Some(Duration::from_secs(60))) && blocks.set("b", Some(Duration::ZERO)));
-        assert!(blocks.left("a").is_some_and(|left| left > Duration::from_secs(50)));
-        assert_eq!((blocks.left("b"), blocks.left("c"), blocks.count()), (None, None, 1));
-        assert!(blocks.set("a", None) && !blocks.is_any());
+        assert!(blocks.remaining("a").is_some_and(|left| left > Duration::from_secs(50)));
+        assert_eq!((blocks.remaining("b"), blocks.remaining("c"), blocks.count()), (None, None, 1));
+        assert!(blocks.set("a", None) && !blocks.has_any());
         for number in 0..BLOCK_COUNT_MAX {
             assert!(blocks.set(&number.to_string(), Some(Duration::MAX)));
         }
         assert!(!blocks.set("one more", Some(Duration::MAX)) && blocks.set("1", Some(Duration::MAX)));
         blocks.replace([("d".to_owned(), Duration::from_secs(5))]);
-        assert!(blocks.left("d").is_some() && blocks.left("1").is_none() && blocks.is_any());
+        assert!(blocks.remaining("d").is_some() && blocks.remaining("1").is_none() && blocks.has_any());
         blocks.replace([]);
-        assert!(!blocks.is_any());
+        assert!(!blocks.has_any());
     }
 }

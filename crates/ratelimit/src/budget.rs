@@ -6,18 +6,18 @@ use crate::plan::{Plan, PlannedBucket};
 use crate::policy::Mode;
 
 /// The member of a result's `_meta` that says how much is left.
-const META: &str = "vmcp/limits";
+const META_KEY: &str = "vmcp/limits";
 
 /// A bucket that has little left after a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Scarce {
+pub(crate) struct LowBucket {
     /// Its place in the plan.
-    place: usize,
+    index: usize,
     /// What it holds, in units.
     level: i64,
 }
 
-impl Scarce {
+impl LowBucket {
     /// Of the enforced buckets that hold less than so many hundredths of their capacity, the one that holds the smallest
     /// part of it. `levels` are what the buckets of the plan hold after the call, in its order.
     pub(crate) fn find(plan: &Plan, levels: impl Iterator<Item = i64>, below_percent: u8) -> Option<Self> {
@@ -35,37 +35,39 @@ impl Scarce {
                 i128::from(level) * i128::from(*full) < i128::from(other.level) * i128::from(capacity)
             };
             if scarcest.as_ref().is_none_or(scarcer) {
-                scarcest = Some((Self { place, level }, capacity));
+                scarcest = Some((Self { index: place, level }, capacity));
             }
         }
         scarcest.map(|(scarce, _)| scarce)
     }
 
     /// Writes into a result how much is left.
-    pub(crate) fn tell(&self, plan: &Plan, result: &mut Members) {
-        let Some(bucket) = plan.buckets.get(self.place) else { return };
+    pub(crate) fn write_meta(&self, plan: &Plan, result: &mut Members) {
+        let Some(bucket) = plan.buckets.get(self.index) else { return };
         let mut meta = match result.get("_meta").map(Json::members) {
             None => Members::new(),
             Some(Ok(meta)) => meta,
             // What a backend sent here is no object; it is not ours to replace.
             Some(Err(_)) => return,
         };
-        meta.set(META, describe(bucket, self.level).to_json());
-        result.set("_meta", meta.to_json());
+        meta.insert(META_KEY, bucket_summary(bucket, self.level).to_json());
+        result.insert("_meta", meta.to_json());
     }
 }
 
 /// A bucket as callers are told of it. Whole tokens, rounded down; milliseconds, rounded up.
-pub(crate) fn describe(bucket: &PlannedBucket, level: i64) -> Members {
+pub(crate) fn bucket_summary(bucket: &PlannedBucket, level: i64) -> Members {
     let whole = |number: u64| Json::integer(i64::try_from(number).unwrap_or(i64::MAX));
     let mut told = Members::new();
-    told.set("rule", Json::string(&bucket.rule));
-    told.set("scope", Json::string(bucket.scope.as_str()));
-    told.set("remaining", whole(bucket.rate.tokens(level)));
-    told.set("capacity", whole(bucket.rate.burst()));
-    match &bucket.resets {
-        Some(resets) => told.set("resetsAt", Json::string(&resets.local_end())),
-        None => told.set("fullInMs", whole(bucket.rate.wait(level, bucket.rate.capacity()).div_ceil(1000))),
+    told.insert("rule", Json::string(&bucket.rule));
+    told.insert("scope", Json::string(bucket.scope.as_str()));
+    told.insert("remaining", whole(bucket.rate.tokens(level)));
+    told.insert("capacity", whole(bucket.rate.burst()));
+    match &bucket.calendar_period {
+        Some(resets) => told.insert("resetsAt", Json::string(&resets.local_end())),
+        None => {
+            told.insert("fullInMs", whole(bucket.rate.wait(level, bucket.rate.capacity()).div_ceil(1000)))
+        }
     }
     told
 }

@@ -16,7 +16,7 @@ use crate::clock::Micros;
 
 /// How long a period is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Per {
+pub enum PeriodUnit {
     /// An hour.
     Hour,
     /// A day, which has 23 or 25 hours where clocks are changed.
@@ -27,7 +27,7 @@ pub enum Per {
     Month,
 }
 
-impl Per {
+impl PeriodUnit {
     /// The key in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -41,7 +41,7 @@ impl Per {
 
     /// About how long it is, for forms that need one number.
     #[must_use]
-    pub fn usual(self) -> Duration {
+    pub fn typical_duration(self) -> Duration {
         let hours = match self {
             Self::Hour => 1,
             Self::Day => 24,
@@ -63,30 +63,30 @@ pub struct Period {
 
 /// How periods are counted.
 pub struct Calendar {
-    per: Per,
+    unit: PeriodUnit,
     zone: TimeZone,
     zone_name: Arc<str>,
     resets_at: Time,
     /// The last period that was asked for.
-    last: Mutex<Period>,
+    cached: Mutex<Period>,
 }
 
 impl fmt::Debug for Calendar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Calendar").field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("Calendar").field("name", &self.key_part()).finish_non_exhaustive()
     }
 }
 
 impl fmt::Display for Calendar {
     /// As `day (Europe/Berlin, from 00:00)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}, from {})", self.per.as_str(), self.zone_name, self.resets_at())
+        write!(f, "{} ({}, from {})", self.unit.as_str(), self.zone_name, self.resets_at())
     }
 }
 
 impl PartialEq for Calendar {
     fn eq(&self, other: &Self) -> bool {
-        let parts = |one: &Self| (one.per, one.zone_name.clone(), one.resets_at);
+        let parts = |one: &Self| (one.unit, one.zone_name.clone(), one.resets_at);
         parts(self) == parts(other)
     }
 }
@@ -99,19 +99,19 @@ impl Calendar {
     ///
     /// # Errors
     /// A sentence without a subject that says what is wrong with the zone or the time.
-    pub fn new(per: Per, zone_name: &str, resets_at: &str) -> Result<Self, CalendarError> {
+    pub fn new(per: PeriodUnit, zone_name: &str, resets_at: &str) -> Result<Self, CalendarError> {
         let zone = TimeZone::get(zone_name).map_err(|_| CalendarError::Zone)?;
-        let resets_at = clock_time(resets_at).ok_or(CalendarError::Time)?;
-        if per == Per::Hour && resets_at.hour() != 0 {
+        let resets_at = parse_clock_time(resets_at).ok_or(CalendarError::Time)?;
+        if per == PeriodUnit::Hour && resets_at.hour() != 0 {
             return Err(CalendarError::Hour);
         }
-        Ok(Self { per, zone, zone_name: zone_name.into(), resets_at, last: Mutex::default() })
+        Ok(Self { unit: per, zone, zone_name: zone_name.into(), resets_at, cached: Mutex::default() })
     }
 
     /// How long its periods are.
     #[must_use]
-    pub fn per(&self) -> Per {
-        self.per
+    pub fn unit(&self) -> PeriodUnit {
+        self.unit
     }
 
     /// The time zone's name.
@@ -127,52 +127,54 @@ impl Calendar {
     }
 
     /// Its part in the names of buckets, without a colon.
-    pub(crate) fn name(&self) -> String {
-        format!("{}@{}~{}", self.per.as_str(), self.zone_name, self.resets_at.strftime("%H%M"))
+    pub(crate) fn key_part(&self) -> String {
+        format!("{}@{}~{}", self.unit.as_str(), self.zone_name, self.resets_at.strftime("%H%M"))
     }
 
     /// The period of a moment, in microseconds since 1970 UTC.
     #[must_use]
     pub fn period(&self, now: Micros) -> Period {
-        let mut last = self.last.lock();
+        let mut last = self.cached.lock();
         if !(last.start <= now && now < last.end) {
-            *last = self.find(now);
+            *last = self.compute_period(now);
         }
         *last
     }
 
     /// A moment as people there write it.
     #[must_use]
-    pub fn local(&self, moment: Micros) -> String {
+    pub fn format_local(&self, moment: Micros) -> String {
         let local = timestamp(moment).to_zoned(self.zone.clone());
         format!("{} ({})", local.strftime("%Y-%m-%d %H:%M"), self.zone_name)
     }
 
-    fn find(&self, now: Micros) -> Period {
+    fn compute_period(&self, now: Micros) -> Period {
         let local = timestamp(now).to_zoned(self.zone.clone());
-        if self.per == Per::Hour {
-            return hour(now, local.offset().seconds(), self.resets_at.minute());
+        if self.unit == PeriodUnit::Hour {
+            return hour_period(now, local.offset().seconds(), self.resets_at.minute());
         }
         let date = local.date();
-        let mut begun = match self.per {
-            Per::Hour | Per::Day => date,
-            Per::Week => step(date, -i32::from(date.weekday().to_monday_zero_offset()), Per::Day),
-            Per::Month => date.first_of_month(),
+        let mut begun = match self.unit {
+            PeriodUnit::Hour | PeriodUnit::Day => date,
+            PeriodUnit::Week => {
+                shift_date(date, -i32::from(date.weekday().to_monday_zero_offset()), PeriodUnit::Day)
+            }
+            PeriodUnit::Month => date.first_of_month(),
         };
         // Where clocks were changed by a day, a step is not enough.
-        while self.moment(begun) > now && begun > Date::MIN {
-            begun = step(begun, -1, self.per);
+        while self.period_start(begun) > now && begun > Date::MIN {
+            begun = shift_date(begun, -1, self.unit);
         }
-        let mut next = step(begun, 1, self.per);
-        while self.moment(next) <= now && next < Date::MAX {
-            (begun, next) = (next, step(next, 1, self.per));
+        let mut next = shift_date(begun, 1, self.unit);
+        while self.period_start(next) <= now && next < Date::MAX {
+            (begun, next) = (next, shift_date(next, 1, self.unit));
         }
-        Period { start: self.moment(begun), end: self.moment(next) }
+        Period { start: self.period_start(begun), end: self.period_start(next) }
     }
 
     /// When the period of a date begins. A time of day that is there twice counts the first time; one that is left out
     /// counts as much later as is left out.
-    fn moment(&self, date: Date) -> Micros {
+    fn period_start(&self, date: Date) -> Micros {
         let local = self.zone.to_ambiguous_zoned(date.to_datetime(self.resets_at)).compatible();
         let micros = local.map_or(i64::MAX, |zoned| zoned.timestamp().as_microsecond());
         Micros(u64::try_from(micros).unwrap_or(0))
@@ -193,7 +195,7 @@ pub enum CalendarError {
     Hour,
 }
 
-fn clock_time(text: &str) -> Option<Time> {
+fn parse_clock_time(text: &str) -> Option<Time> {
     let (hour, minute) = text.split_once(':')?;
     let digits = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(hour) || !digits(minute) {
@@ -208,17 +210,17 @@ fn timestamp(moment: Micros) -> Timestamp {
 }
 
 /// So many periods later; the last date there is where there is no such date.
-fn step(date: Date, count: i32, per: Per) -> Date {
+fn shift_date(date: Date, count: i32, per: PeriodUnit) -> Date {
     let span = match per {
-        Per::Hour | Per::Day => count.days(),
-        Per::Week => count.weeks(),
-        Per::Month => count.months(),
+        PeriodUnit::Hour | PeriodUnit::Day => count.days(),
+        PeriodUnit::Week => count.weeks(),
+        PeriodUnit::Month => count.months(),
     };
     date.saturating_add(span)
 }
 
 /// The hour that begins at a minute by a clock that is so many seconds ahead of UTC.
-fn hour(now: Micros, ahead_s: i32, minute: i8) -> Period {
+fn hour_period(now: Micros, ahead_s: i32, minute: i8) -> Period {
     const HOUR: i64 = 3_600_000_000;
     let shift = (i64::from(minute) * 60 - i64::from(ahead_s)) * 1_000_000;
     let now = i64::try_from(now.0).unwrap_or(i64::MAX);
@@ -236,7 +238,7 @@ mod tests {
         Micros(u64::try_from(moment.as_microsecond()).unwrap())
     }
 
-    fn shown(per: Per, zone: &str, resets_at: &str, now: &str) -> String {
+    fn shown(per: PeriodUnit, zone: &str, resets_at: &str, now: &str) -> String {
         let calendar = Calendar::new(per, zone, resets_at).unwrap();
         let Period { start, end } = calendar.period(at(now));
         let hours = (end.0 - start.0) / 3_600_000_000;
@@ -246,27 +248,39 @@ mod tests {
     #[test]
     fn periods_begin_by_the_clock_of_the_place() {
         for (per, zone, resets_at, now, expected) in [
-            (Per::Day, "UTC", "00:00", "2026-11-29T18:00:00Z", "2026-11-29T00:00:00Z 24 h"),
-            (Per::Day, "UTC", "06:30", "2026-11-29T06:29:59Z", "2026-11-28T06:30:00Z 24 h"),
-            (Per::Day, "UTC", "06:30", "2026-11-29T06:30:00Z", "2026-11-29T06:30:00Z 24 h"),
-            (Per::Day, "Asia/Tokyo", "00:00", "2026-11-29T18:00:00Z", "2026-11-29T15:00:00Z 24 h"),
+            (PeriodUnit::Day, "UTC", "00:00", "2026-11-29T18:00:00Z", "2026-11-29T00:00:00Z 24 h"),
+            (PeriodUnit::Day, "UTC", "06:30", "2026-11-29T06:29:59Z", "2026-11-28T06:30:00Z 24 h"),
+            (PeriodUnit::Day, "UTC", "06:30", "2026-11-29T06:30:00Z", "2026-11-29T06:30:00Z 24 h"),
+            (PeriodUnit::Day, "Asia/Tokyo", "00:00", "2026-11-29T18:00:00Z", "2026-11-29T15:00:00Z 24 h"),
             // Clocks go forward on 29 March and back on 25 October.
-            (Per::Day, "Europe/Berlin", "00:00", "2026-03-29T12:00:00Z", "2026-03-28T23:00:00Z 23 h"),
-            (Per::Day, "Europe/Berlin", "00:00", "2026-10-25T12:00:00Z", "2026-10-24T22:00:00Z 25 h"),
+            (PeriodUnit::Day, "Europe/Berlin", "00:00", "2026-03-29T12:00:00Z", "2026-03-28T23:00:00Z 23 h"),
+            (PeriodUnit::Day, "Europe/Berlin", "00:00", "2026-10-25T12:00:00Z", "2026-10-24T22:00:00Z 25 h"),
             // 02:30 is left out, and counts as 03:30; later it is there twice, and counts the first time.
-            (Per::Day, "Europe/Berlin", "02:30", "2026-03-29T01:30:00Z", "2026-03-29T01:30:00Z 23 h"),
-            (Per::Day, "Europe/Berlin", "02:30", "2026-10-25T01:00:00Z", "2026-10-25T00:30:00Z 25 h"),
+            (PeriodUnit::Day, "Europe/Berlin", "02:30", "2026-03-29T01:30:00Z", "2026-03-29T01:30:00Z 23 h"),
+            (PeriodUnit::Day, "Europe/Berlin", "02:30", "2026-10-25T01:00:00Z", "2026-10-25T00:30:00Z 25 h"),
             // A whole day was left out.
-            (Per::Day, "Pacific/Apia", "00:00", "2011-12-30T09:00:00Z", "2011-12-29T10:00:00Z 24 h"),
-            (Per::Day, "Pacific/Apia", "00:00", "2011-12-30T11:00:00Z", "2011-12-30T10:00:00Z 24 h"),
-            (Per::Week, "UTC", "00:00", "2026-11-29T18:00:00Z", "2026-11-23T00:00:00Z 168 h"),
-            (Per::Week, "UTC", "09:00", "2026-11-30T08:59:00Z", "2026-11-23T09:00:00Z 168 h"),
-            (Per::Week, "Europe/Berlin", "00:00", "2026-10-25T12:00:00Z", "2026-10-18T22:00:00Z 169 h"),
-            (Per::Month, "UTC", "00:00", "2028-02-29T18:00:00Z", "2028-02-01T00:00:00Z 696 h"),
-            (Per::Month, "America/New_York", "00:00", "2026-12-01T04:59:00Z", "2026-11-01T04:00:00Z 721 h"),
-            (Per::Hour, "UTC", "00:00", "2026-11-29T18:59:59Z", "2026-11-29T18:00:00Z 1 h"),
-            (Per::Hour, "UTC", "00:15", "2026-11-29T18:14:59Z", "2026-11-29T17:15:00Z 1 h"),
-            (Per::Hour, "Asia/Kolkata", "00:00", "2026-11-29T18:00:00Z", "2026-11-29T17:30:00Z 1 h"),
+            (PeriodUnit::Day, "Pacific/Apia", "00:00", "2011-12-30T09:00:00Z", "2011-12-29T10:00:00Z 24 h"),
+            (PeriodUnit::Day, "Pacific/Apia", "00:00", "2011-12-30T11:00:00Z", "2011-12-30T10:00:00Z 24 h"),
+            (PeriodUnit::Week, "UTC", "00:00", "2026-11-29T18:00:00Z", "2026-11-23T00:00:00Z 168 h"),
+            (PeriodUnit::Week, "UTC", "09:00", "2026-11-30T08:59:00Z", "2026-11-23T09:00:00Z 168 h"),
+            (
+                PeriodUnit::Week,
+                "Europe/Berlin",
+                "00:00",
+                "2026-10-25T12:00:00Z",
+                "2026-10-18T22:00:00Z 169 h",
+            ),
+            (PeriodUnit::Month, "UTC", "00:00", "2028-02-29T18:00:00Z", "2028-02-01T00:00:00Z 696 h"),
+            (
+                PeriodUnit::Month,
+                "America/New_York",
+                "00:00",
+                "2026-12-01T04:59:00Z",
+                "2026-11-01T04:00:00Z 721 h",
+            ),
+            (PeriodUnit::Hour, "UTC", "00:00", "2026-11-29T18:59:59Z", "2026-11-29T18:00:00Z 1 h"),
+            (PeriodUnit::Hour, "UTC", "00:15", "2026-11-29T18:14:59Z", "2026-11-29T17:15:00Z 1 h"),
+            (PeriodUnit::Hour, "Asia/Kolkata", "00:00", "2026-11-29T18:00:00Z", "2026-11-29T17:30:00Z 1 h"),
         ] {
             assert_eq!(shown(per, zone, resets_at, now), expected, "{per:?} {zone} {resets_at} {now}");
         }
@@ -276,7 +290,7 @@ mod tests {
     #[test]
     fn periods_cover_all_time() {
         for zone in ["UTC", "Europe/Berlin", "Pacific/Apia", "Australia/Lord_Howe", "America/St_Johns"] {
-            for per in [Per::Hour, Per::Day, Per::Week, Per::Month] {
+            for per in [PeriodUnit::Hour, PeriodUnit::Day, PeriodUnit::Week, PeriodUnit::Month] {
                 let calendar = Calendar::new(per, zone, "00:30").unwrap();
                 let mut now = at("2011-11-01T00:00:00Z");
                 while now < at("2012-05-01T00:00:00Z") {
@@ -284,9 +298,9 @@ mod tests {
                     assert!(period.start <= now && now < period.end, "{zone} {per:?} {now:?} {period:?}");
                     let last = Micros(period.end.0 - 1);
                     // An hour is cut short where clocks are changed by a part of it.
-                    if per != Per::Hour {
-                        assert_eq!(calendar.find(last), period, "{zone} {per:?}");
-                        assert_eq!(calendar.find(period.end).start, period.end, "{zone} {per:?}");
+                    if per != PeriodUnit::Hour {
+                        assert_eq!(calendar.compute_period(last), period, "{zone} {per:?}");
+                        assert_eq!(calendar.compute_period(period.end).start, period.end, "{zone} {per:?}");
                     }
                     now = now.plus(1_700_000_000);
                 }
@@ -297,18 +311,18 @@ mod tests {
     #[test]
     fn what_is_no_calendar_is_refused() {
         let new = |per, zone: &str, time: &str| Calendar::new(per, zone, time).map(|_| ()).unwrap_err();
-        assert_eq!(new(Per::Day, "Europe/Atlantis", "00:00"), CalendarError::Zone);
-        assert_eq!(new(Per::Hour, "UTC", "01:00"), CalendarError::Hour);
+        assert_eq!(new(PeriodUnit::Day, "Europe/Atlantis", "00:00"), CalendarError::Zone);
+        assert_eq!(new(PeriodUnit::Hour, "UTC", "01:00"), CalendarError::Hour);
         for time in ["", "7:00", "24:00", "00:60", "0000", "00:00:00", "+1:00"] {
-            assert_eq!(new(Per::Day, "UTC", time), CalendarError::Time, "{time}");
+            assert_eq!(new(PeriodUnit::Day, "UTC", time), CalendarError::Time, "{time}");
         }
     }
 
     #[test]
     fn a_reset_is_told_in_local_time() {
-        let calendar = Calendar::new(Per::Day, "Europe/Berlin", "00:00").unwrap();
+        let calendar = Calendar::new(PeriodUnit::Day, "Europe/Berlin", "00:00").unwrap();
         let end = calendar.period(at("2026-11-29T18:00:00Z")).end;
-        assert_eq!(calendar.local(end), "2026-11-30 00:00 (Europe/Berlin)");
-        assert_eq!(calendar.name(), "day@Europe/Berlin~0000");
+        assert_eq!(calendar.format_local(end), "2026-11-30 00:00 (Europe/Berlin)");
+        assert_eq!(calendar.key_part(), "day@Europe/Berlin~0000");
     }
 }

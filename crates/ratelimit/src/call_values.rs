@@ -12,7 +12,7 @@ const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 ///
 /// # Errors
 /// When a header is given twice, or an argument twice or in another letter case, so that the backend may read another value.
-pub(crate) fn text(
+pub(crate) fn call_value_text(
     value: &CallValue,
     arguments: Option<&Json>,
     headers: &[(String, String)],
@@ -22,20 +22,20 @@ pub(crate) fn text(
             let mut given = headers.iter().filter(|(known, _)| **known == **name);
             let text = given.next().map(|(_, text)| text.trim().to_owned());
             if given.next().is_some() {
-                return Err(Ambiguity::Twice(name.to_string()));
+                return Err(Ambiguity::Duplicate(name.to_string()));
             }
             text
         }
         CallPart::Argument(path) => match arguments {
             None => None,
-            Some(arguments) => find(arguments, path)?.and_then(|found| of_argument(&found)),
+            Some(arguments) => find_argument(arguments, path)?.and_then(|found| argument_text(&found)),
         },
     };
     Ok(if value.ignore_case { text.map(|text| text.to_lowercase()) } else { text })
 }
 
 /// An argument of exactly this name goes before a path of names that are separated by dots.
-fn find(arguments: &Json, path: &str) -> Result<Option<Json>, Ambiguity> {
+fn find_argument(arguments: &Json, path: &str) -> Result<Option<Json>, Ambiguity> {
     if let Some(value) = member(arguments, path)? {
         return Ok(Some(value));
     }
@@ -49,11 +49,11 @@ fn find(arguments: &Json, path: &str) -> Result<Option<Json>, Ambiguity> {
 
 fn member(object: &Json, name: &str) -> Result<Option<Json>, Ambiguity> {
     let Ok(mut members) = object.members() else { return Ok(None) };
-    members.check_spelling(&[name])?;
-    Ok(members.take(name))
+    members.check_member_names(&[name])?;
+    Ok(members.remove(name))
 }
 
-fn of_argument(value: &Json) -> Option<String> {
+fn argument_text(value: &Json) -> Option<String> {
     let text = plain_text(value)?;
     let is_number = value.as_str().starts_with(|c: char| c == '-' || c.is_ascii_digit());
     match value.as_str().parse::<f64>() {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     fn said(value: &CallValue, arguments: Option<&Json>, headers: &[(String, String)]) -> Option<String> {
-        text(value, arguments, headers).unwrap()
+        call_value_text(value, arguments, headers).unwrap()
     }
 
     #[test]
@@ -118,7 +118,8 @@ mod tests {
             [r#"{"repo": "a", "repo": "b"}"#, r#"{"Repo": "a"}"#, r#"{"in": {"repo": 1, "REPO": 2}}"#]
         {
             let arguments = Json::parse(arguments).unwrap();
-            let found = ["repo", "in.repo"].map(|path| text(&argument(path), Some(&arguments), &[]));
+            let found =
+                ["repo", "in.repo"].map(|path| call_value_text(&argument(path), Some(&arguments), &[]));
             assert!(found.iter().any(Result::is_err), "{arguments:?}");
         }
     }
@@ -130,6 +131,6 @@ mod tests {
         assert_eq!(said(&value, None, &headers).as_deref(), Some("acme"));
         assert_eq!(said(&value, None, &headers[..1]), None);
         let twice = [headers[1].clone(), headers[1].clone()];
-        assert!(text(&value, None, &twice).is_err(), "a backend may read the other one");
+        assert!(call_value_text(&value, None, &twice).is_err(), "a backend may read the other one");
     }
 }

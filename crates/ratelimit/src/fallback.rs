@@ -11,18 +11,18 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, Micros};
 use crate::memory::MemoryStore;
-use crate::plan::{Asked, Plan, Planner, Variation};
+use crate::plan::{LimitedRequest, Plan, Planner, Variation};
 use crate::policy::LimitPolicy;
 use crate::rate::Rate;
-use crate::remote::{Change, RemoteBucket, RemoteStore, StoreFailure};
+use crate::remote::{Adjustment, RemoteBucket, RemoteStore, StoreFailure};
 use crate::table::UserKey;
-use crate::upkeep::Upkeep;
+use crate::upkeep::TaskSpawner;
 
 /// How many buckets a debt is remembered for. Beyond that the store is owed nothing more, which lets at most one
 /// burst of those buckets pass twice.
-const OWED_COUNT_MAX: usize = 100_000;
+const DEBT_COUNT_MAX: usize = 100_000;
 /// How often the store is looked at while something is owed.
-const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+const WRITE_BACK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The buckets of the shared store as this replica knows them.
 ///
@@ -41,19 +41,25 @@ impl Fallback {
     }
 
     /// The plan of a call at one of `replica_count` replicas.
-    pub(crate) fn plan(&self, asked: &Asked, call: &Variation, replica_count: u32, now: Micros) -> Plan {
-        let mut plan = self.planner.plan_for(asked, call, now);
+    pub(crate) fn plan(
+        &self,
+        asked: &LimitedRequest,
+        call: &Variation,
+        replica_count: u32,
+        now: Micros,
+    ) -> Plan {
+        let mut plan = self.planner.plan_request(asked, call, now);
         // Calls in flight have shares of their own: `limiter::slots`.
-        plan.slots.clear();
+        plan.slot_limits.clear();
         for bucket in &mut plan.buckets {
-            bucket.cost_units = price_of_all(&bucket.rate, bucket.cost, replica_count);
+            bucket.cost_units = fleet_cost_units(&bucket.rate, bucket.cost, replica_count);
         }
         plan
     }
 
     /// Takes over what the store said a call's buckets hold. That never raises a level: answers overtake each other, and
     /// after an outage the store does not know yet what it is owed.
-    pub(crate) fn learn(&self, own: &Plan, user: Option<UserKey>, levels: &[i64]) {
+    pub(crate) fn observe_levels(&self, own: &Plan, user: Option<UserKey>, levels: &[i64]) {
         // A unit is the same here: a bucket of which tokens are taken ahead is only smaller.
         self.store.lower_levels(own, user, levels);
     }
@@ -61,7 +67,7 @@ impl Fallback {
 
 /// What a call pays that each of `replica_count` replicas may make, in units. The share of a replica is one token at least: a
 /// call that costs no more takes the whole of a bucket that is too small for all. A dearer one never passes.
-fn price_of_all(rate: &Rate, cost: NonZeroU32, replica_count: u32) -> i64 {
+fn fleet_cost_units(rate: &Rate, cost: NonZeroU32, replica_count: u32) -> i64 {
     let tokens = u64::from(cost.get()) * u64::from(replica_count.max(1));
     if tokens > rate.burst() && cost == NonZeroU32::MIN { rate.capacity() } else { rate.units(tokens) }
 }
@@ -69,76 +75,84 @@ fn price_of_all(rate: &Rate, cost: NonZeroU32, replica_count: u32) -> i64 {
 /// What is owed to the store.
 pub(crate) struct Debts {
     /// In tokens; less than none where more was written back than was spent in the end, which nobody gives back.
-    owed: Mutex<HashMap<Arc<str>, (RemoteBucket, i64)>>,
-    settling: AtomicBool,
-    upkeep: Upkeep,
+    tokens_by_key: Mutex<HashMap<Arc<str>, (RemoteBucket, i64)>>,
+    is_writing_back: AtomicBool,
+    task_spawner: TaskSpawner,
 }
 
 impl Debts {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { owed: Mutex::default(), settling: AtomicBool::new(false), upkeep: Upkeep::here() })
+        Arc::new(Self {
+            tokens_by_key: Mutex::default(),
+            is_writing_back: AtomicBool::new(false),
+            task_spawner: TaskSpawner::current(),
+        })
     }
 
     /// True when nothing is owed, or being written back.
-    pub(crate) fn are_settled(&self) -> bool {
-        !self.settling.load(Ordering::Acquire)
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.is_writing_back.load(Ordering::Acquire)
     }
 
     /// How many buckets something is owed to.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
-        self.owed.lock().len()
+        self.tokens_by_key.lock().len()
     }
 
     /// Notes that so many tokens more are owed to each bucket, or fewer where they are less than none.
-    pub(crate) fn change<'a>(
+    pub(crate) fn add<'a>(
         self: &Arc<Self>,
         buckets: impl Iterator<Item = (&'a RemoteBucket, i64)>,
         store: &Arc<dyn RemoteStore>,
     ) {
         {
-            let mut owed = self.owed.lock();
+            let mut owed = self.tokens_by_key.lock();
             for (bucket, more) in buckets {
                 if let Some((_, tokens)) = owed.get_mut(&bucket.key) {
                     *tokens = tokens.saturating_add(more);
-                } else if owed.len() < OWED_COUNT_MAX {
+                } else if owed.len() < DEBT_COUNT_MAX {
                     owed.insert(bucket.key.clone(), (bucket.clone(), more));
                 }
             }
         }
-        if !self.settling.swap(true, Ordering::AcqRel) {
-            self.upkeep.spawn(settle(Arc::downgrade(self), Arc::downgrade(store)));
+        if !self.is_writing_back.swap(true, Ordering::AcqRel) {
+            self.task_spawner.spawn(write_back_debts(Arc::downgrade(self), Arc::downgrade(store)));
         }
     }
 }
 
 /// A call that was written back and then given back stays charged: nobody knows when the store was told of it.
-async fn write_back(store: &dyn RemoteStore, bucket: &RemoteBucket, tokens: i64) -> Result<(), StoreFailure> {
+async fn write_back_debt(
+    store: &dyn RemoteStore,
+    bucket: &RemoteBucket,
+    tokens: i64,
+) -> Result<(), StoreFailure> {
     if tokens <= 0 {
         return Ok(());
     }
-    store.change(&[Change { bucket: bucket.clone(), tokens, paid_at: None }]).await
+    store.adjust(&[Adjustment { bucket: bucket.clone(), tokens, paid_at: None }]).await
 }
 
 /// Writes debts back once the store answers again. Ends when nothing is owed, or with the limiter.
-async fn settle(debts: std::sync::Weak<Debts>, store: std::sync::Weak<dyn RemoteStore>) {
+async fn write_back_debts(debts: std::sync::Weak<Debts>, store: std::sync::Weak<dyn RemoteStore>) {
     loop {
-        tokio::time::sleep(SETTLE_PAUSE).await;
+        tokio::time::sleep(WRITE_BACK_INTERVAL).await;
         let (Some(debts), Some(store)) = (debts.upgrade(), store.upgrade()) else { return };
         if !store.is_available() {
             continue;
         }
-        let owed = std::mem::take(&mut *debts.owed.lock());
+        let owed = std::mem::take(&mut *debts.tokens_by_key.lock());
         for (key, (bucket, tokens)) in owed {
-            if write_back(&*store, &bucket, tokens).await.is_err() {
-                let mut owed = debts.owed.lock();
+            if write_back_debt(&*store, &bucket, tokens).await.is_err() {
+                let mut owed = debts.tokens_by_key.lock();
                 owed.entry(key).or_insert((bucket, 0)).1 += tokens;
             }
         }
-        if debts.owed.lock().is_empty() {
-            debts.settling.store(false, Ordering::Release);
+        if debts.tokens_by_key.lock().is_empty() {
+            debts.is_writing_back.store(false, Ordering::Release);
             // A debt noted between the look and the store is picked up here.
-            if debts.owed.lock().is_empty() || debts.settling.swap(true, Ordering::AcqRel) {
+            if debts.tokens_by_key.lock().is_empty() || debts.is_writing_back.swap(true, Ordering::AcqRel) {
                 return;
             }
         }

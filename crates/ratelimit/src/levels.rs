@@ -26,7 +26,7 @@ pub(crate) type Secrets = [u64; 8];
 
 /// The levels of a memory store.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Levels {
+pub struct SavedLevels {
     pub(crate) secrets: Secrets,
     /// When they were saved, by the time of day.
     pub(crate) saved_at: Micros,
@@ -48,7 +48,7 @@ pub(crate) struct SavedBucket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SavedState {
     /// The place of its definition.
-    pub(crate) bucket: u32,
+    pub(crate) bucket_index: u32,
     pub(crate) units: i64,
     /// The first moment of its period, for a quota by the calendar; zero for others.
     pub(crate) period: Micros,
@@ -56,7 +56,7 @@ pub(crate) struct SavedState {
 
 /// Why levels cannot be taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LevelsError {
+pub enum SavedLevelsError {
     /// It is something else, or of another version.
     #[error("these are no levels that this version has saved")]
     Format,
@@ -81,7 +81,7 @@ pub(crate) fn fresh_secrets() -> Secrets {
     std::array::from_fn(|place| std::hash::RandomState::new().hash_one(place))
 }
 
-impl Levels {
+impl SavedLevels {
     /// How many users and values of claims they are of.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -106,7 +106,7 @@ impl Levels {
         out.count(buckets.len());
         for SavedBucket { key, rate, state } in buckets {
             out.text(key);
-            let (tokens, period) = rate.asked();
+            let (tokens, period) = rate.configured();
             out.u64(tokens);
             out.u64(u64::try_from(period.as_micros()).unwrap_or(u64::MAX));
             // What earns nothing holds what was asked for.
@@ -131,26 +131,26 @@ impl Levels {
         bytes
     }
 
-    /// Reads what [`Levels::encode`] has written.
+    /// Reads what [`SavedLevels::encode`] has written.
     ///
     /// # Errors
     /// When it is something else, damaged, or of no use to this program.
-    pub fn decode(bytes: &[u8]) -> Result<Self, LevelsError> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, SavedLevelsError> {
         if !bytes.starts_with(MAGIC) {
-            return Err(LevelsError::Format);
+            return Err(SavedLevelsError::Format);
         }
-        let end = bytes.len().checked_sub(CHECKSUM_BYTES).ok_or(LevelsError::Damaged)?;
+        let end = bytes.len().checked_sub(CHECKSUM_BYTES).ok_or(SavedLevelsError::Damaged)?;
         let (text, checksum) = bytes.split_at(end);
         if Sha256::digest(text).as_slice() != checksum {
-            return Err(LevelsError::Damaged);
+            return Err(SavedLevelsError::Damaged);
         }
         let mut input = Reader(text.get(MAGIC.len()..).unwrap_or_default());
         // The checksum was right, so what cannot be read was written by another program.
-        let levels = Self::read(&mut input).ok_or(LevelsError::Format)?;
+        let levels = Self::read(&mut input).ok_or(SavedLevelsError::Format)?;
         if !input.0.is_empty() {
-            return Err(LevelsError::Format);
+            return Err(SavedLevelsError::Format);
         }
-        levels.ok_or(LevelsError::Foreign)
+        levels.ok_or(SavedLevelsError::Foreign)
     }
 
     /// `None` inside where digests mean something else here.
@@ -166,7 +166,7 @@ impl Levels {
             let key = input.text()?.into();
             let (tokens, period, burst) = (input.u64()?, Duration::from_micros(input.u64()?), input.u64()?);
             let rate = match burst {
-                0 => Rate::in_period(tokens, period),
+                0 => Rate::per_calendar_period(tokens, period),
                 burst => Rate::new(tokens, period, burst),
             };
             let state = if input.count()? == 1 { Some(input.state()?) } else { None };

@@ -34,29 +34,29 @@ mod top;
 mod upkeep;
 mod waiting;
 
-pub use blocks::{BLOCK_COUNT_MAX, BLOCK_MAX, Blocks};
-pub use calendar::{Calendar, CalendarError, Per, Period};
+pub use blocks::{BLOCK_COUNT_MAX, BLOCK_DURATION_MAX, Blocks};
+pub use calendar::{Calendar, CalendarError, Period, PeriodUnit};
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
-pub use decide::{Bill, BucketReading, Refused, Wait};
+pub use decide::{BucketRefusal, BucketSnapshot, Charges, Wait};
 pub use layer::{LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
-pub use levels::{Levels, LevelsError};
+pub use levels::{SavedLevels, SavedLevelsError};
 pub use limiter::{
-    Act, BucketView, Limiter, LimiterState, Replay, ReplayCaller, ReplayPass, ReplayTool, Reserver, Rules,
-    Ruling, Sharing, SlotsView, StoreState,
+    BucketView, Limiter, LimiterStatus, OperatorAction, Replay, ReplayCaller, ReplayDecision, ReplayPermit,
+    ReplayTool, Reserver, RulesView, Sharing, SlotLimitView, StoreStatus,
 };
-pub use memory::{Claim, MemoryStore, Receipt};
-pub use observer::{DecisionEvent, NoObserver, Observer, WaitEnd};
+pub use memory::{AdmitOutcome, MemoryStore, Receipt};
+pub use observer::{DecisionEvent, NoObserver, Observer, WaitOutcome};
 pub use pattern::Pattern;
 pub use plan::{
-    BucketId, Costs, Holder, KeptValue, KeptValues, NeededValue, Overridden, Plan, PlannedBucket,
-    PlannedSlots, Planner, RulePrice, Variation, Varies,
+    BucketId, BucketValue, BucketValues, Costs, LevelStorage, OverriddenLimit, Plan, PlannedBucket,
+    PlannedSlotLimit, Planner, RequiredValue, RulePrice, Variation, VariationInputs,
 };
 pub use rate::{BucketState, Level, Payment, Rate, RateError};
 pub use refund::RefundOn;
 pub use remote::{
-    Ask, COST_OF_ANY_CALL, CallName, Change, Connection, DECISION_DEADLINE, FormerKeys, OnStoreFailure,
-    Order, RemoteBucket, RemoteSlots, RemoteStore, RemoteVerdict, SLOT_LEASE, SlotAsk, SlotReport, SlotStore,
-    SlotVerdict, StoreFailure, Taken, user_digest,
+    Adjustment, AdmitRequest, COST_OF_ANY_CALL, CallId, DECISION_DEADLINE, LegacyKeys, OnStoreFailure,
+    RemoteBucket, RemoteSlotLimit, RemoteStore, RemoteVerdict, SLOT_LEASE, SlotReport, SlotRequest,
+    SlotStore, SlotVerdict, StoreConnection, StoreFailure, TakeGrant, TakeRequest, user_digest,
 };
 pub use repeats::{LoopBreaker, LoopPolicy};
 pub use table::UserKey;

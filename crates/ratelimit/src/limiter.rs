@@ -5,6 +5,7 @@ mod acts;
 mod binding;
 mod blocked;
 mod budget;
+mod fallback_admission;
 mod look;
 mod patient;
 mod refusal;
@@ -30,43 +31,44 @@ use std::time::Duration;
 use ahash::RandomState;
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
-use vmcp_domain::{Error, PerList, Tool, ToolList, ToolName};
+use vmcp_domain::{DerivedCache, Error, Tool, ToolList, ToolName};
 
 use crate::blocks::Blocks;
-use crate::budget::Scarce;
+use crate::budget::LowBucket;
 use crate::clock::{Clock, Micros};
 use crate::fallback::{Debts, Fallback};
-use crate::lease::{Leases, Paid};
-use crate::levels::{Levels, Secrets, fresh_secrets, hashers};
-use crate::memory::{Claim, MemoryStore, Receipt};
+use crate::lease::{LeasePayment, Leases};
+use crate::levels::{SavedLevels, Secrets, fresh_secrets, hashers};
+use crate::memory::{AdmitOutcome, MemoryStore, Receipt};
 use crate::observer::Observer;
-use crate::plan::{Asked, Plan, Planner};
+use crate::plan::{LimitedRequest, Plan, Planner};
 use crate::policy::Method;
-use crate::refund::reason;
-use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, SharedUser};
-use crate::slots::{Slot, Slots};
+use crate::refund::refund_reason;
+use crate::remote::{AdmitRequest, OnStoreFailure, RemoteStore, RemoteVerdict, SharedUser};
+use crate::slots::{SharedSlots, SlotGuard};
 use crate::table::UserKey;
 use crate::top::TopCallers;
-use crate::upkeep::Upkeep;
-use crate::waiting::{HeldUp, Place, Room};
+use crate::upkeep::TaskSpawner;
+use crate::waiting::{LimitIndex, WaitQueues, WaitReason};
 
-pub use acts::Act;
-use binding::Binding;
-pub(crate) use binding::Bound;
-pub use look::{BucketView, SlotsView};
-use patient::{Bell, Denial, busy};
-use refusal::refusal;
-pub use replay::{Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling};
+pub use acts::OperatorAction;
+use binding::ListPlans;
+pub(crate) use binding::ToolPlan;
+use fallback_admission::FallbackCharge;
+pub use look::{BucketView, SlotLimitView};
+use patient::{Refusal, ReleaseNotifier, slots_full_limit};
+use refusal::rate_limited_error;
+pub use replay::{Replay, ReplayCaller, ReplayDecision, ReplayPermit, ReplayTool};
 pub use reserve::Reserver;
-pub(crate) use reserve::{Prepaid, Reserved};
-use rounds::Rounds;
-pub(crate) use rounds::paid_name;
-pub use rules::Rules;
-use settle::Unsettled;
-pub(crate) use settle::owed;
-use sharing::{Fallen, all_levels};
-use state::{IdleRule, nearest};
-pub use state::{LimiterState, StoreState};
+pub(crate) use reserve::{PrepaidCall, ReservedCalls};
+use rounds::OpenRounds;
+pub(crate) use rounds::take_round_id;
+pub use rules::RulesView;
+use settle::PendingSettlements;
+pub(crate) use settle::compute_settlement;
+use sharing::levels_or_full;
+pub use state::{LimiterStatus, StoreStatus};
+use state::{UnmatchedRule, closest_tool};
 pub(crate) use vary::Arguments;
 
 /// Decides about calls.
@@ -78,28 +80,28 @@ pub struct Limiter {
     /// What is taken ahead out of the shared store, where that is allowed.
     leases: Option<Arc<Leases>>,
     /// Which calls hold slots in the shared store.
-    slots: Option<Arc<Slots>>,
+    shared_slots: Option<Arc<SharedSlots>>,
     debts: Arc<Debts>,
     /// Calls that wait for their next round.
-    rounds: Rounds,
-    unsettled: Unsettled,
-    upkeep: Upkeep,
+    open_rounds: OpenRounds,
+    pending_settlements: PendingSettlements,
+    task_spawner: TaskSpawner,
     /// The longest time that any bucket takes to fill out of the deepest debt.
-    longest_debt: Duration,
+    debt_recovery_max: Duration,
     fallback: OnceLock<Arc<Fallback>>,
-    bindings: PerList<ToolList, Binding>,
+    list_plans: DerivedCache<ToolList, ListPlans>,
     lists_differ: AtomicBool,
     /// The virtual tools that another layer charges for.
     virtual_names: ArcSwap<Vec<ToolName>>,
-    methods: HashMap<Method, Arc<Bound>>,
+    method_plans: HashMap<Method, Arc<ToolPlan>>,
     hashers: (RandomState, RandomState),
     /// What operators have blocked.
     blocks: Arc<Blocks>,
-    /// What tells callers apart by: see [`Levels`].
+    /// What tells callers apart by: see [`SavedLevels`].
     secrets: Secrets,
     observer: Arc<dyn Observer>,
-    top: TopCallers,
-    room: Room,
+    top_callers: TopCallers,
+    wait_queues: WaitQueues,
 }
 
 /// How buckets are shared with other replicas.
@@ -118,30 +120,30 @@ pub struct Sharing {
 pub(crate) struct Permit<'a> {
     limiter: &'a Limiter,
     local: Option<Receipt<'a>>,
-    leased: Option<Paid<'a>>,
-    shared: Vec<PaidPart>,
+    lease_payment: Option<LeasePayment<'a>>,
+    paid_batches: Vec<PaidBatch>,
     /// The places of buckets on trial that would have refused because the store did not answer.
-    untried: SmallVec<[usize; 2]>,
+    shadow_unasked: SmallVec<[usize; 2]>,
     /// What the shared store says that the buckets hold after the call, in the order of the plan.
-    known: Option<SmallVec<[i64; 4]>>,
-    slot: Option<Slot>,
+    known_levels: Option<SmallVec<[i64; 4]>>,
+    slot_guard: Option<SlotGuard>,
     /// What was admitted out of this replica's share, since the store did not answer.
-    fallen: Option<Box<Fallen>>,
+    fallback_charge: Option<Box<FallbackCharge>>,
     /// Rings when the rest of the permit is gone: fields are dropped in their order.
-    bell: Bell<'a>,
+    release_notifier: ReleaseNotifier<'a>,
 }
 
 /// What the shared store was asked, and has said.
-struct PaidPart {
+struct PaidBatch {
     /// The buckets' places in the plan.
-    places: SmallVec<[usize; 4]>,
-    ask: Ask,
+    indices: SmallVec<[usize; 4]>,
+    request: AdmitRequest,
     verdict: RemoteVerdict,
 }
 
 /// The caller as the stores tell callers apart.
 #[derive(Clone, Debug, Default)]
-struct User {
+struct LimitedUser {
     local: Option<UserKey>,
     shared: Option<SharedUser>,
 }
@@ -165,7 +167,7 @@ impl Limiter {
         planner: Arc<Planner>,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
-        levels: &Levels,
+        levels: &SavedLevels,
     ) -> (Arc<Self>, usize) {
         let limiter = Self::with_secrets(planner, clock, None, observer, levels.secrets);
         let left_out = limiter.memory.restore(levels);
@@ -174,7 +176,7 @@ impl Limiter {
 
     /// The levels of this process for the next one; `None` where they are kept in a shared store.
     #[must_use]
-    pub fn save(&self) -> Option<Levels> {
+    pub fn save(&self) -> Option<SavedLevels> {
         self.sharing.is_none().then(|| self.memory.save(self.secrets))
     }
 
@@ -186,63 +188,72 @@ impl Limiter {
         secrets: Secrets,
     ) -> Arc<Self> {
         let consistency = planner.policy().consistency;
-        let leases = sharing.as_ref().zip(consistency.leases()).map(|(sharing, policy)| {
+        let leases = sharing.as_ref().zip(consistency.lease_policy()).map(|(sharing, policy)| {
             Leases::new(sharing.store.clone(), clock.clone(), policy, sharing.replica_count)
         });
         let blocks = sharing.as_ref().and_then(|sharing| sharing.store.blocks()).unwrap_or_default();
         let mut methods = HashMap::new();
         for rule in &planner.policy().methods {
-            let bound = || Arc::new(Bound::to(&planner, leases.as_deref(), Asked::Method(rule.method)));
+            let bound = || {
+                Arc::new(ToolPlan::for_request(
+                    &planner,
+                    leases.as_deref(),
+                    LimitedRequest::Method(rule.method),
+                ))
+            };
             methods.entry(rule.method).or_insert_with(bound);
         }
         let slots = sharing
             .as_ref()
-            .map(|sharing| Slots::new(sharing.store.clone(), clock.clone(), sharing.slot_lease));
+            .map(|sharing| SharedSlots::new(sharing.store.clone(), clock.clone(), sharing.slot_lease));
         Arc::new(Self {
-            methods,
+            method_plans: methods,
             leases,
-            slots,
+            shared_slots: slots,
             memory: MemoryStore::new(planner.clone(), clock.clone()),
-            room: Room::new(planner.policy().waiting),
-            longest_debt: planner.policy().longest_debt(),
+            wait_queues: WaitQueues::new(planner.policy().waiting),
+            debt_recovery_max: planner.policy().debt_recovery_max(),
             planner,
             clock,
             sharing,
             debts: Debts::new(),
-            rounds: Rounds::default(),
-            unsettled: Unsettled::default(),
-            upkeep: Upkeep::here(),
+            open_rounds: OpenRounds::default(),
+            pending_settlements: PendingSettlements::default(),
+            task_spawner: TaskSpawner::current(),
             fallback: OnceLock::new(),
-            bindings: PerList::default(),
+            list_plans: DerivedCache::default(),
             lists_differ: AtomicBool::new(false),
             virtual_names: ArcSwap::default(),
             hashers: hashers(&secrets),
             blocks,
             secrets,
             observer,
-            top: TopCallers::default(),
+            top_callers: TopCallers::default(),
         })
     }
 
     /// The plan of the tool that `name` leads to; `None` when there is no such tool.
-    pub(crate) fn bound(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<Arc<Bound>> {
+    pub(crate) fn tool_plan(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<Arc<ToolPlan>> {
         let bind = || {
             let plans = tools
                 .iter()
                 .map(|tool| {
-                    (tool.name.clone(), Arc::new(Bound::new(&self.planner, self.leases.as_deref(), tool)))
+                    (
+                        tool.name.clone(),
+                        Arc::new(ToolPlan::for_tool(&self.planner, self.leases.as_deref(), tool)),
+                    )
                 })
                 .collect();
-            let idle = self.idle_rules(tools);
+            let idle = self.unmatched_rules(tools);
             if !self.lists_differ.load(Ordering::Relaxed) {
                 for rule in &idle {
-                    let hint = rule.nearest.as_deref().unwrap_or_default();
+                    let hint = rule.closest_tool.as_deref().unwrap_or_default();
                     tracing::warn!(rule = rule.name, hint, "no tool fits this limit");
                 }
             }
-            Binding { plans, idle }
+            ListPlans { plans, unmatched_rules: idle }
         };
-        self.bindings.with(tools, bind, |binding| binding.plans.get(name).cloned())
+        self.list_plans.with(tools, bind, |binding| binding.plans.get(name).cloned())
     }
 
     /// Says that callers see different tools, so that a rule which fits nothing on one list may fit on another.
@@ -251,136 +262,127 @@ impl Limiter {
     }
 
     /// Rules that fit none of these tools and no virtual one.
-    fn idle_rules(&self, tools: &[Tool]) -> Vec<IdleRule> {
+    fn unmatched_rules(&self, tools: &[Tool]) -> Vec<UnmatchedRule> {
         let made = self.virtual_names.load();
-        let mut idle = self.planner.unmatched(tools);
+        let mut idle = self.planner.unmatched_rules(tools);
         idle.retain(|rule| !made.iter().any(|name| name.as_str() == *rule));
         let idle = idle.into_iter();
-        idle.map(|name| IdleRule { name: name.to_owned(), nearest: nearest(tools, name).map(str::to_owned) })
-            .collect()
+        idle.map(|name| UnmatchedRule {
+            name: name.to_owned(),
+            closest_tool: closest_tool(tools, name).map(str::to_owned),
+        })
+        .collect()
     }
 
     /// The plans of virtual tools that some rule names. What they are called is remembered, so that such a rule is
     /// not taken for one that fits nothing.
-    pub(crate) fn bind_virtual(&self, tools: &[Tool]) -> HashMap<ToolName, Arc<Bound>> {
+    pub(crate) fn virtual_tool_plans(&self, tools: &[Tool]) -> HashMap<ToolName, Arc<ToolPlan>> {
         self.virtual_names.rcu(|names| {
             let more = tools.iter().map(|tool| tool.name.clone());
             names.iter().cloned().chain(more).collect::<Vec<_>>()
         });
         let bound = tools.iter().map(|tool| {
-            (tool.name.clone(), Arc::new(Bound::new(&self.planner, self.leases.as_deref(), tool)))
+            (tool.name.clone(), Arc::new(ToolPlan::for_tool(&self.planner, self.leases.as_deref(), tool)))
         });
         bound.filter(|(_, bound)| !bound.plan.is_empty()).collect()
     }
 
     /// Why a call that ended so is given back, if it is.
-    pub(crate) fn refunds(&self, error: &Error) -> Option<&'static str> {
-        reason(error, &self.planner.policy().refund_on)
+    pub(crate) fn refund_reason(&self, error: &Error) -> Option<&'static str> {
+        refund_reason(error, &self.planner.policy().refund_on)
     }
 
     /// The plan of a method, where it is limited.
-    pub(crate) fn bound_method(&self, method: Method) -> Option<&Arc<Bound>> {
-        self.methods.get(&method)
+    pub(crate) fn method_plan(&self, method: Method) -> Option<&Arc<ToolPlan>> {
+        self.method_plans.get(&method)
     }
 
     /// Begins a task that may outlive the call that it is for.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.upkeep.spawn(task);
+        self.task_spawner.spawn(task);
     }
 
     /// Whether there are limits on methods that call no tool.
     #[must_use]
-    pub fn limits_methods(&self) -> bool {
-        !self.methods.is_empty()
+    pub fn has_method_limits(&self) -> bool {
+        !self.method_plans.is_empty()
     }
 
     /// Leave for a call that holds nothing and has paid nothing yet.
-    fn permit<'a>(&'a self, bound: &'a Bound, user: Option<UserKey>) -> Permit<'a> {
+    fn unpaid_permit<'a>(&'a self, bound: &'a ToolPlan, user: Option<UserKey>) -> Permit<'a> {
         Permit {
             limiter: self,
             local: None,
-            leased: None,
-            shared: Vec::new(),
-            untried: SmallVec::new(),
-            known: None,
-            fallen: None,
-            slot: None,
-            bell: Bell {
+            lease_payment: None,
+            paid_batches: Vec::new(),
+            shadow_unasked: SmallVec::new(),
+            known_levels: None,
+            fallback_charge: None,
+            slot_guard: None,
+            release_notifier: ReleaseNotifier {
                 limiter: self,
                 plan: &bound.plan,
                 user,
-                shared: false,
-                admitted: false,
-                places: false,
+                has_shared_slots: false,
+                is_admitted: false,
+                holds_slots: false,
             },
         }
     }
 
-    fn admit_here<'a>(
+    fn admit_local<'a>(
         &'a self,
-        (bound, plan): (&'a Bound, &'a Plan),
+        (bound, plan): (&'a ToolPlan, &'a Plan),
         user: Option<UserKey>,
         now: Micros,
-    ) -> Result<Permit<'a>, Denial> {
+    ) -> Result<Permit<'a>, Refusal> {
         match self.memory.admit_at(plan, user, now) {
-            Claim::Admitted(receipt) => {
-                let mut permit = self.permit(bound, user);
+            AdmitOutcome::Admitted(receipt) => {
+                let mut permit = self.unpaid_permit(bound, user);
                 permit.local = Some(receipt);
-                (permit.bell.admitted, permit.bell.places) = (true, true);
+                (permit.release_notifier.is_admitted, permit.release_notifier.holds_slots) = (true, true);
                 Ok(permit)
             }
-            Claim::Refused(refused) => {
-                let error = refusal(bound, plan, refused.binding, refused.wait);
-                Err(Denial::by_buckets(error, plan, &refused.levels))
+            AdmitOutcome::Refused(refused) => {
+                let error = rate_limited_error(bound, plan, refused.longest_wait_index, refused.wait);
+                Err(Refusal::by_buckets(error, plan, &refused.levels))
             }
-            Claim::Full => Err(Error::Overloaded.into()),
-            Claim::Busy(place) => {
-                let error = Error::RateLimited(Box::new(busy(bound, Place::Slots(place))));
-                Err(Denial { error, held_up: HeldUp::BySlots(place) })
+            AdmitOutcome::UserTableFull => Err(Error::Overloaded.into()),
+            AdmitOutcome::SlotsFull(place) => {
+                let error = Error::RateLimited(Box::new(slots_full_limit(bound, LimitIndex::Slots(place))));
+                Err(Refusal { error, wait_reason: WaitReason::Slots(place) })
             }
         }
-    }
-
-    /// Whether the shared store answers; `None` without one.
-    #[must_use]
-    pub fn store_available(&self) -> Option<bool> {
-        self.sharing.as_ref().map(|sharing| sharing.store.is_available())
-    }
-
-    /// How many users are told apart in this process.
-    #[must_use]
-    pub fn user_count(&self) -> usize {
-        self.memory.user_count()
     }
 }
 
 impl Permit<'_> {
     /// The bucket that has least left, if it is little. What this replica has taken ahead is not looked at: the rest of it is
     /// elsewhere.
-    pub(crate) fn scarce(&self, bound: &Bound) -> Option<Scarce> {
+    pub(crate) fn low_bucket(&self, bound: &ToolPlan) -> Option<LowBucket> {
         if self.limiter.sharing.is_none() {
-            return self.local.as_ref().and_then(Receipt::scarce);
+            return self.local.as_ref().and_then(Receipt::low_bucket);
         }
-        let below = self.limiter.planner.policy().hints.below_percent;
-        let known = self.known.as_ref()?;
-        Scarce::find(&bound.plan, known.iter().copied(), below)
+        let below = self.limiter.planner.policy().remaining_hints.below_percent;
+        let known = self.known_levels.as_ref()?;
+        LowBucket::find(&bound.plan, known.iter().copied(), below)
     }
 
     /// Gives back what was paid, for a reason that is counted.
     pub(crate) async fn refund(self, reason: &'static str) {
-        if let Some(fallen) = &self.fallen {
-            self.limiter.change_fallen(fallen, None);
+        if let Some(fallen) = &self.fallback_charge {
+            self.limiter.adjust_fallback_charge(fallen, None);
         }
         if let Some(receipt) = &self.local {
-            receipt.give_back();
+            receipt.refund_tokens();
         }
         if let Some(sharing) = &self.limiter.sharing {
             // Not into what is held here, where it might be spent later than a lease allows.
-            let changes = self.changes(|bucket| -i64::from(bucket.cost));
-            self.limiter.change_shared(sharing, changes).await;
+            let changes = self.adjustments(|bucket| -i64::from(bucket.cost));
+            self.limiter.adjust_shared(sharing, changes).await;
         }
-        self.limiter.observer.refunded(reason);
-        self.bell.ring(true);
+        self.limiter.observer.on_refund(reason);
+        self.release_notifier.notify(true);
     }
 }
 

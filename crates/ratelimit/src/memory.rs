@@ -14,36 +14,36 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
-use crate::budget::Scarce;
+use crate::budget::LowBucket;
 use crate::clock::{Clock, Micros};
-use crate::decide::{Bill, BucketReading, Refused, refusal};
-use crate::plan::{BucketId, Holder, Plan, PlannedBucket, Planner};
+use crate::decide::{BucketRefusal, BucketSnapshot, Charges, bucket_refusal};
+use crate::plan::{BucketId, LevelStorage, Plan, PlannedBucket, Planner};
 use crate::policy::Mode;
 use crate::rate::BucketState;
-use crate::table::{User, UserKey};
+use crate::table::{UserKey, UserRecord};
 pub(crate) use receipt::signed_units;
-use users::{Seats, Users};
+use users::{ShardedUserTable, UserEntries};
 
 /// Levels of every bucket, in this process.
 pub struct MemoryStore {
     planner: Arc<Planner>,
     clock: Arc<dyn Clock>,
-    users: Users,
+    users: ShardedUserTable,
     /// Users as limits see them that are on trial for everybody.
-    trials: Users,
+    shadow_users: ShardedUserTable,
 }
 
 /// What a decision found, besides yes or no.
 #[derive(Debug)]
-pub enum Claim<'a> {
+pub enum AdmitOutcome<'a> {
     /// The call may go on; it has paid.
     Admitted(Receipt<'a>),
     /// A bucket cannot pay.
-    Refused(Box<Refused>),
+    Refused(Box<BucketRefusal>),
     /// Too many calls are in flight; the place is that of the bound in the plan.
-    Busy(usize),
+    SlotsFull(usize),
     /// The store cannot tell more users apart, and is set to refuse then.
-    Full,
+    UserTableFull,
 }
 
 /// What an admitted call has paid and holds. Dropping it gives back its place among the calls in flight; the tokens
@@ -53,10 +53,10 @@ pub struct Receipt<'a> {
     store: &'a MemoryStore,
     plan: &'a Plan,
     user: Option<UserKey>,
-    bill: Bill,
+    charges: Charges,
     paid_at: Micros,
-    holds: SmallVec<[bool; 2]>,
-    scarce: Option<Scarce>,
+    slots_held: SmallVec<[bool; 2]>,
+    low_bucket: Option<LowBucket>,
 }
 
 impl std::fmt::Debug for MemoryStore {
@@ -69,7 +69,7 @@ impl MemoryStore {
     /// An empty store for the buckets of `planner`.
     #[must_use]
     pub fn new(planner: Arc<Planner>, clock: Arc<dyn Clock>) -> Self {
-        Self { planner, clock, users: Users::new(), trials: Users::new() }
+        Self { planner, clock, users: ShardedUserTable::new(), shadow_users: ShardedUserTable::new() }
     }
 
     /// How many users are told apart now.
@@ -81,72 +81,88 @@ impl MemoryStore {
     /// Bytes the users' tables take.
     #[must_use]
     pub fn user_bytes(&self) -> usize {
-        self.users.bytes() + self.trials.bytes()
+        self.users.bytes() + self.shadow_users.bytes()
     }
 
     /// Asks for a call and pays for it. `user` must be there when the plan needs one.
     #[must_use]
-    pub fn admit<'a>(&'a self, plan: &'a Plan, user: Option<UserKey>) -> Claim<'a> {
+    pub fn admit<'a>(&'a self, plan: &'a Plan, user: Option<UserKey>) -> AdmitOutcome<'a> {
         self.admit_at(plan, user, self.clock.now())
     }
 
     /// The same at a moment that the caller has read from the clock, so that it knows when the decision was made.
-    pub(crate) fn admit_at<'a>(&'a self, plan: &'a Plan, user: Option<UserKey>, now: Micros) -> Claim<'a> {
+    pub(crate) fn admit_at<'a>(
+        &'a self,
+        plan: &'a Plan,
+        user: Option<UserKey>,
+        now: Micros,
+    ) -> AdmitOutcome<'a> {
         // What follows is filled where it is: moving it would be a good part of a decision.
-        let mut seats = Seats::default();
-        self.seat(&mut seats, plan, user, now);
+        let mut seats = UserEntries::default();
+        self.reserve_entries(&mut seats, plan, user, now);
         // Rules on trial do not refuse for want of room.
-        if seats.in_force.key.is_none() && plan.enforces_user() {
-            return Claim::Full;
+        if seats.enforced.key.is_none() && plan.has_enforced_per_user() {
+            return AdmitOutcome::UserTableFull;
         }
         let mut cells = lock_shared(plan);
-        let mut levels = Levels::new();
-        self.read(&mut levels, (plan, &cells, &seats), now);
-        if seats.lacks_user(plan) {
-            empty_without_user(plan, &seats, &mut levels);
+        let mut levels = BucketLevels::new();
+        self.read_levels(&mut levels, (plan, &cells, &seats), now);
+        if seats.is_missing_user(plan) {
+            empty_buckets_without_user(plan, &seats, &mut levels);
         }
         let asked = plan.buckets.iter().zip(&levels);
-        let mut bill = Bill::default();
-        if !bill.charge(asked.map(|(bucket, level)| (*level, bucket.cost_units, bucket.mode))) {
-            return Claim::Refused(refusal(self.readings(plan, &levels)));
+        let mut bill = Charges::default();
+        if !bill.try_charge(asked.map(|(bucket, level)| (*level, bucket.cost_units, bucket.mode))) {
+            return AdmitOutcome::Refused(bucket_refusal(self.snapshots(plan, &levels)));
         }
         // After the buckets: a call that cannot pay takes no slot from others, not even for a moment.
         let mut holds = SmallVec::new();
         if let Err(place) = take_slots(plan, &seats, &mut holds) {
-            return Claim::Busy(place);
+            return AdmitOutcome::SlotsFull(place);
         }
-        seats.in_force.settle();
-        seats.on_trial.settle();
+        seats.enforced.ensure_inserted();
+        seats.shadow.ensure_inserted();
         self.spend(plan, (&mut cells, &mut seats), (&levels, &bill), now);
-        for (slots, _) in
-            plan.slots.iter().zip(&holds).filter(|(slots, holds)| slots.shared.is_none() && **holds)
+        for (slots, _) in plan
+            .slot_limits
+            .iter()
+            .zip(&holds)
+            .filter(|(slots, holds)| slots.shared_count.is_none() && **holds)
         {
-            if let Some(user) = seats.of_mut(slots.mode == Mode::Shadow).user_mut() {
+            if let Some(user) = seats.entry_mut(slots.mode == Mode::Shadow).record_mut() {
                 user.set_in_flight(slots.id, user.in_flight(slots.id) + 1);
             }
         }
         let after = plan.buckets.iter().zip(&levels);
         let after = after.map(|(bucket, level)| level.saturating_sub(bucket.cost_units));
-        let scarce = Scarce::find(plan, after, self.planner.policy().hints.below_percent);
-        let user = seats.in_force.key.or(seats.on_trial.key);
-        Claim::Admitted(Receipt { store: self, plan, user, bill, paid_at: now, holds, scarce })
+        let scarce = LowBucket::find(plan, after, self.planner.policy().remaining_hints.below_percent);
+        let user = seats.enforced.key.or(seats.shadow.key);
+        AdmitOutcome::Admitted(Receipt {
+            store: self,
+            plan,
+            user,
+            charges: bill,
+            paid_at: now,
+            slots_held: holds,
+            low_bucket: scarce,
+        })
     }
 
     /// What every bucket of a plan holds for a user, in the order of the plan. Spends nothing.
     #[must_use]
-    pub fn peek(&self, plan: &Plan, user: Option<UserKey>) -> Vec<BucketReading> {
+    pub fn peek(&self, plan: &Plan, user: Option<UserKey>) -> Vec<BucketSnapshot> {
         let now = self.clock.now();
-        let seats = self.known(plan, user);
+        let seats = self.find_entries(plan, user);
         let cells = lock_shared(plan);
-        let mut levels = Levels::new();
-        self.read(&mut levels, (plan, &cells, &seats), now);
-        self.readings(plan, &levels).collect()
+        let mut levels = BucketLevels::new();
+        self.read_levels(&mut levels, (plan, &cells, &seats), now);
+        self.snapshots(plan, &levels).collect()
     }
 
     /// The place of an enforced bound that has no room for one more call of a user; takes nothing.
-    pub(crate) fn full_slots(&self, plan: &Plan, user: Option<UserKey>) -> Option<usize> {
-        plan.slots.iter().position(|slots| {
-            let in_flight = match (&slots.shared, user) {
+    pub(crate) fn full_slot_limit(&self, plan: &Plan, user: Option<UserKey>) -> Option<usize> {
+        plan.slot_limits.iter().position(|slots| {
+            let in_flight = match (&slots.shared_count, user) {
                 (Some(counter), _) => counter.load(Ordering::Acquire),
                 (None, Some(user)) => self.in_flight(user, slots.id),
                 (None, None) => 0,
@@ -157,37 +173,39 @@ impl MemoryStore {
 
     /// How many calls of a user are in flight under a bound that is kept for each.
     pub(crate) fn in_flight(&self, user: UserKey, id: BucketId) -> u32 {
-        let in_force = self.users.known(Some(user)).user().map_or(0, |user| user.in_flight(id));
-        in_force.max(self.trials.known(Some(user)).user().map_or(0, |user| user.in_flight(id)))
+        let in_force = self.users.find_entry(Some(user)).record().map_or(0, |user| user.in_flight(id));
+        in_force.max(self.shadow_users.find_entry(Some(user)).record().map_or(0, |user| user.in_flight(id)))
     }
 
     /// Lowers what every bucket of a plan holds for a user to `levels`, in units and in the order of the plan; what
     /// holds less already stays. A user for whom there is no room is left out.
     pub(crate) fn lower_levels(&self, plan: &Plan, user: Option<UserKey>, levels: &[i64]) {
         let now = self.clock.now();
-        let mut seats = Seats::default();
-        self.seat(&mut seats, plan, user, now);
-        seats.in_force.settle();
-        seats.on_trial.settle();
-        sizes::adopt(plan, &mut seats, &self.planner, now);
+        let mut seats = UserEntries::default();
+        self.reserve_entries(&mut seats, plan, user, now);
+        seats.enforced.ensure_inserted();
+        seats.shadow.ensure_inserted();
+        sizes::merge_sizes(plan, &mut seats, &self.planner, now);
         let mut cells = lock_shared(plan);
         let mut next = cells.iter_mut();
         for (bucket, units) in plan.buckets.iter().zip(levels) {
-            let now = bucket.time(now);
+            let now = bucket.bucket_time(now);
             let lower = |held: Option<BucketState>| {
-                let held = held
-                    .map_or_else(|| BucketState::full(&bucket.rate, now), |held| held.at(&bucket.rate, now));
+                let held = held.map_or_else(
+                    || BucketState::full(&bucket.rate, now),
+                    |held| held.advanced_to(&bucket.rate, now),
+                );
                 held.with_units(held.level.units.min(*units))
             };
-            let user = match &bucket.holder {
-                Holder::Shared(_) => {
+            let user = match &bucket.storage {
+                LevelStorage::Shared(_) => {
                     if let Some(cell) = next.next() {
                         **cell = Some(lower(**cell));
                     }
                     continue;
                 }
-                Holder::User => seats.in_force.user_mut(),
-                Holder::UserOnTrial => seats.on_trial.user_mut(),
+                LevelStorage::User => seats.enforced.record_mut(),
+                LevelStorage::ShadowUser => seats.shadow.record_mut(),
             };
             if let Some(user) = user {
                 user.set_state(bucket.id, lower(user.state(bucket.id)));
@@ -195,28 +213,38 @@ impl MemoryStore {
         }
     }
 
-    fn readings<'a>(&'a self, plan: &'a Plan, levels: &'a [i64]) -> impl Iterator<Item = BucketReading> + 'a {
+    fn snapshots<'a>(
+        &'a self,
+        plan: &'a Plan,
+        levels: &'a [i64],
+    ) -> impl Iterator<Item = BucketSnapshot> + 'a {
         let buckets = plan.buckets.iter().zip(levels);
-        buckets.map(|(bucket, level)| bucket.reading(*level, &*self.clock))
+        buckets.map(|(bucket, level)| bucket.snapshot(*level, &*self.clock))
     }
 
     /// What every bucket holds now, in units. One that no caller has spent from is full.
-    fn read(&self, levels: &mut Levels, (plan, cells, seats): (&Plan, &Cells<'_>, &Seats<'_>), now: Micros) {
-        let (in_force, on_trial) = (seats.in_force.user(), seats.on_trial.user());
-        let of_user = |user: Option<&User>, bucket: &PlannedBucket| {
+    fn read_levels(
+        &self,
+        levels: &mut BucketLevels,
+        (plan, cells, seats): (&Plan, &SharedBucketGuards<'_>, &UserEntries<'_>),
+        now: Micros,
+    ) {
+        let (in_force, on_trial) = (seats.enforced.record(), seats.shadow.record());
+        let of_user = |user: Option<&UserRecord>, bucket: &PlannedBucket| {
             if bucket.other_sizes.is_empty() {
                 return user?.level(bucket.id);
             }
-            sizes::state(user?, bucket, &self.planner, bucket.time(now)).map(|state| state.level)
+            sizes::merged_state(user?, bucket, &self.planner, bucket.bucket_time(now))
+                .map(|state| state.level)
         };
         let mut cells = cells.iter();
         for bucket in &plan.buckets {
-            let level = match &bucket.holder {
-                Holder::Shared(_) => cells.next().and_then(|cell| **cell).map(|state| state.level),
-                Holder::User => of_user(in_force, bucket),
-                Holder::UserOnTrial => of_user(on_trial, bucket),
+            let level = match &bucket.storage {
+                LevelStorage::Shared(_) => cells.next().and_then(|cell| **cell).map(|state| state.level),
+                LevelStorage::User => of_user(in_force, bucket),
+                LevelStorage::ShadowUser => of_user(on_trial, bucket),
             };
-            let present = |level| bucket.rate.level_at(level, bucket.time(now));
+            let present = |level| bucket.rate.level_at(level, bucket.bucket_time(now));
             levels.push(level.map_or_else(|| bucket.rate.capacity(), present));
         }
     }
@@ -225,78 +253,84 @@ impl MemoryStore {
     fn spend(
         &self,
         plan: &Plan,
-        (cells, seats): (&mut Cells<'_>, &mut Seats<'_>),
-        (levels, bill): (&[i64], &Bill),
+        (cells, seats): (&mut SharedBucketGuards<'_>, &mut UserEntries<'_>),
+        (levels, bill): (&[i64], &Charges),
         now: Micros,
     ) {
         let mut cells = cells.iter_mut();
-        let Seats { in_force, on_trial } = seats;
-        let (mut in_force, mut on_trial) = (in_force.user_mut(), on_trial.user_mut());
+        let UserEntries { enforced: in_force, shadow: on_trial } = seats;
+        let (mut in_force, mut on_trial) = (in_force.record_mut(), on_trial.record_mut());
         for ((bucket, level), pays) in plan.buckets.iter().zip(levels).zip(&bill.pays) {
             let units = (*level, level - bucket.cost_units);
-            let user = match &bucket.holder {
-                Holder::Shared(_) => {
+            let user = match &bucket.storage {
+                LevelStorage::Shared(_) => {
                     if let Some(cell) = cells.next().filter(|_| *pays) {
-                        let now = bucket.time(now);
+                        let now = bucket.bucket_time(now);
                         let held = cell.get_or_insert_with(|| BucketState::full(&bucket.rate, now));
                         held.spend(&bucket.rate, units, now);
                     }
                     continue;
                 }
-                Holder::User => &mut in_force,
-                Holder::UserOnTrial => &mut on_trial,
+                LevelStorage::User => &mut in_force,
+                LevelStorage::ShadowUser => &mut on_trial,
             };
             if let Some(user) = user.as_deref_mut().filter(|_| *pays) {
-                sizes::adopt_one(user, bucket, &self.planner, now);
-                user.spend(bucket.id, &bucket.rate, units, bucket.time(now));
+                sizes::merge_size(user, bucket, &self.planner, now);
+                user.spend(bucket.id, &bucket.rate, units, bucket.bucket_time(now));
             }
         }
     }
 
     /// Brings what a user has spent in other sizes of buckets into those of a plan.
-    pub(crate) fn adopt_sizes(&self, plan: &Plan, user: Option<UserKey>) {
-        sizes::adopt(plan, &mut self.known(plan, user), &self.planner, self.clock.now());
+    pub(crate) fn merge_sizes(&self, plan: &Plan, user: Option<UserKey>) {
+        sizes::merge_sizes(plan, &mut self.find_entries(plan, user), &self.planner, self.clock.now());
     }
 
     /// The caller's places, if the caller is known; never makes one.
-    fn known(&self, plan: &Plan, user: Option<UserKey>) -> Seats<'_> {
-        Seats {
-            in_force: self.users.known(user.filter(|_| plan.keeps_user)),
-            on_trial: self.trials.known(user.filter(|_| plan.tries_user)),
+    fn find_entries(&self, plan: &Plan, user: Option<UserKey>) -> UserEntries<'_> {
+        UserEntries {
+            enforced: self.users.find_entry(user.filter(|_| plan.needs_user_entry)),
+            shadow: self.shadow_users.find_entry(user.filter(|_| plan.needs_shadow_user_entry)),
         }
     }
 
     /// Sets empty seats to the caller's places, or to leave to make them.
-    fn seat<'a>(&'a self, seats: &mut Seats<'a>, plan: &Plan, user: Option<UserKey>, now: Micros) {
-        if plan.keeps_user {
-            self.users.seat(&mut seats.in_force, user, &self.planner, now);
+    fn reserve_entries<'a>(
+        &'a self,
+        seats: &mut UserEntries<'a>,
+        plan: &Plan,
+        user: Option<UserKey>,
+        now: Micros,
+    ) {
+        if plan.needs_user_entry {
+            self.users.find_or_reserve(&mut seats.enforced, user, &self.planner, now);
         }
-        if plan.tries_user {
-            self.trials.seat(&mut seats.on_trial, user, &self.planner, now);
+        if plan.needs_shadow_user_entry {
+            self.shadow_users.find_or_reserve(&mut seats.shadow, user, &self.planner, now);
         }
     }
 }
 
 /// What each bucket of a plan holds, in units.
-type Levels = SmallVec<[i64; 8]>;
+type BucketLevels = SmallVec<[i64; 8]>;
 
-type Cells<'a> = SmallVec<[MutexGuard<'a, Option<BucketState>>; 4]>;
+type SharedBucketGuards<'a> = SmallVec<[MutexGuard<'a, Option<BucketState>>; 4]>;
 
-fn lock_shared(plan: &Plan) -> Cells<'_> {
-    let shared = plan.buckets.iter().filter_map(|bucket| match &bucket.holder {
-        Holder::Shared(cell) => Some(cell.lock()),
-        Holder::User | Holder::UserOnTrial => None,
+fn lock_shared(plan: &Plan) -> SharedBucketGuards<'_> {
+    let shared = plan.buckets.iter().filter_map(|bucket| match &bucket.storage {
+        LevelStorage::Shared(cell) => Some(cell.lock()),
+        LevelStorage::User | LevelStorage::ShadowUser => None,
     });
     shared.collect()
 }
 
 /// A user who is not told apart has no buckets: those of rules on trial would refuse.
-fn empty_without_user(plan: &Plan, seats: &Seats<'_>, levels: &mut [i64]) {
+fn empty_buckets_without_user(plan: &Plan, seats: &UserEntries<'_>, levels: &mut [i64]) {
     for (bucket, level) in plan.buckets.iter().zip(levels) {
-        let seat = match bucket.holder {
-            Holder::Shared(_) => continue,
-            Holder::User => &seats.in_force,
-            Holder::UserOnTrial => &seats.on_trial,
+        let seat = match bucket.storage {
+            LevelStorage::Shared(_) => continue,
+            LevelStorage::User => &seats.enforced,
+            LevelStorage::ShadowUser => &seats.shadow,
         };
         if seat.key.is_none() {
             *level = -bucket.rate.capacity();
@@ -306,19 +340,19 @@ fn empty_without_user(plan: &Plan, seats: &Seats<'_>, levels: &mut [i64]) {
 
 /// Takes a place under every bound that has room. Shared counters are raised at once, since no lock protects them;
 /// a user's own stand behind the lock that is already held, and are raised when the call is admitted.
-fn take_slots(plan: &Plan, seats: &Seats<'_>, holds: &mut SmallVec<[bool; 2]>) -> Result<(), usize> {
-    for (place, slots) in plan.slots.iter().enumerate() {
+fn take_slots(plan: &Plan, seats: &UserEntries<'_>, holds: &mut SmallVec<[bool; 2]>) -> Result<(), usize> {
+    for (place, slots) in plan.slot_limits.iter().enumerate() {
         let below = |count: u32| (count < slots.count_max.get()).then(|| count + 1);
-        let room = match &slots.shared {
+        let room = match &slots.shared_count {
             Some(counter) => counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).is_ok(),
             None => {
-                let seat = seats.of(slots.mode == Mode::Shadow);
-                let count = seat.user().map_or(0, |user| user.in_flight(slots.id));
+                let seat = seats.entry(slots.mode == Mode::Shadow);
+                let count = seat.record().map_or(0, |user| user.in_flight(slots.id));
                 seat.key.is_some() && below(count).is_some()
             }
         };
         if !room && slots.mode == Mode::Enforce {
-            give_back_shared(plan, holds);
+            release_shared_slots(plan, holds);
             return Err(place);
         }
         holds.push(room);
@@ -326,9 +360,9 @@ fn take_slots(plan: &Plan, seats: &Seats<'_>, holds: &mut SmallVec<[bool; 2]>) -
     Ok(())
 }
 
-fn give_back_shared(plan: &Plan, holds: &[bool]) {
-    for (slots, _) in plan.slots.iter().zip(holds).filter(|(_, holds)| **holds) {
-        if let Some(counter) = &slots.shared {
+fn release_shared_slots(plan: &Plan, holds: &[bool]) {
+    for (slots, _) in plan.slot_limits.iter().zip(holds).filter(|(_, holds)| **holds) {
+        if let Some(counter) = &slots.shared_count {
             let _ = counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
         }
     }

@@ -13,9 +13,9 @@ use std::time::Duration;
 pub use crate::price::{Price, PriceError};
 use crate::rate::Rate;
 use crate::refund::RefundOn;
-pub use overrides::{Override, Overrides, Size, SizeRef, Who};
-pub use rules::{Cost, Hint, Method, MethodRule, ToolRule};
-pub use value::{CallPart, CallValue, ValueKind, ValueOf};
+pub use overrides::{CallerSelector, LimitSize, LimitSizeRef, Override, Overrides};
+pub use rules::{Cost, Method, MethodRule, ToolAnnotation, ToolRule};
+pub use value::{CallPart, CallValue, ValueKind, ValueSource};
 pub use window::Window;
 
 /// Every limit of one gateway.
@@ -36,7 +36,7 @@ pub struct LimitPolicy {
     /// How exactly replicas share their buckets.
     pub consistency: Consistency,
     /// When results say how much is left.
-    pub hints: Hints,
+    pub remaining_hints: RemainingHints,
     /// For what calls are given back besides those that never left.
     pub refund_on: Vec<RefundOn>,
     /// The claims that say which groups a caller is in: the first that holds a list counts. Those of
@@ -49,14 +49,14 @@ pub const GROUP_CLAIMS: [&str; 3] = ["groups", "roles", "cognito:groups"];
 
 /// When and how callers are told how much is left of their limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hints {
+pub struct RemainingHints {
     /// A result says so when a bucket holds less than so many hundredths of its capacity after the call; zero for never.
     pub below_percent: u8,
     /// Whether there is a resource that tells.
     pub resource: bool,
 }
 
-impl Default for Hints {
+impl Default for RemainingHints {
     fn default() -> Self {
         Self { below_percent: 20, resource: false }
     }
@@ -78,7 +78,7 @@ pub enum Consistency {
 impl Consistency {
     /// The leases, where there are any.
     #[must_use]
-    pub fn leases(&self) -> Option<LeasePolicy> {
+    pub fn lease_policy(&self) -> Option<LeasePolicy> {
         match self {
             Self::Exact => None,
             Self::Lease(policy) | Self::Split(policy) => Some(*policy),
@@ -87,7 +87,7 @@ impl Consistency {
 }
 
 /// The fewest tokens that a bucket must earn during a lease. One that earns fewer gains nothing by it and stays exact.
-const LEASED_MIN: u64 = 8;
+const LEASE_TOKENS_MIN: u64 = 8;
 
 /// How replicas take tokens ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,24 +101,24 @@ pub struct LeasePolicy {
 impl LeasePolicy {
     /// Whether a bucket of which one call takes `cost` tokens is leased: it fills fast and holds enough.
     #[must_use]
-    pub fn covers(&self, rate: &Rate, cost: NonZeroU32) -> bool {
+    pub fn is_leased(&self, rate: &Rate, cost: NonZeroU32) -> bool {
         let excess = self.excess(rate);
         let left = rate.burst().saturating_sub(excess);
-        !rate.is_by_calendar() && excess >= LEASED_MIN && left >= excess.max(u64::from(cost.get()))
+        !rate.is_by_calendar() && excess >= LEASE_TOKENS_MIN && left >= excess.max(u64::from(cost.get()))
     }
 
     /// The most tokens by which the admissions of any window exceed what an exact bucket would have let pass, all
     /// replicas together: what the bucket earns during one lease. Over the long run nothing is admitted in excess.
     #[must_use]
     pub fn excess(&self, rate: &Rate) -> u64 {
-        let (tokens, period) = rate.asked();
+        let (tokens, period) = rate.configured();
         let earned = (u128::from(tokens) * self.duration.as_micros()).div_ceil(period.as_micros().max(1));
         u64::try_from(earned).unwrap_or(u64::MAX)
     }
 
     /// The bucket as the shared store keeps it.
     #[must_use]
-    pub fn kept(&self, rate: &Rate) -> Rate {
+    pub fn stored_rate(&self, rate: &Rate) -> Rate {
         if self.hold_back { rate.with_burst(rate.burst().saturating_sub(self.excess(rate))) } else { *rate }
     }
 }
@@ -165,8 +165,8 @@ impl Quota {
     /// The windows of callers who have others.
     pub fn overridden_windows(&self) -> impl Iterator<Item = &Window> {
         self.overrides.iter().flat_map(|one| match &one.size {
-            Size::Windows(windows) => windows.as_slice(),
-            Size::Blocked | Size::Unlimited => &[],
+            LimitSize::Windows(windows) => windows.as_slice(),
+            LimitSize::Blocked | LimitSize::Unlimited => &[],
         })
     }
 
@@ -199,19 +199,19 @@ impl Quota {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValueQuota {
     /// Of what.
-    pub of: ValueOf,
+    pub source: ValueSource,
     /// What happens to callers whose claim is missing, or neither text nor number nor truth value. Calls without the
     /// argument or header share one bucket.
     pub missing: MissingValue,
     /// Which values of a claim count that is a list.
-    pub lists: Lists,
+    pub list_handling: ListHandling,
     /// The limit.
     pub quota: Quota,
 }
 
 /// Which buckets a caller is charged to whose claim is a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Lists {
+pub enum ListHandling {
     /// None: a list is no value, so the claim is missing.
     #[default]
     Missing,
@@ -314,7 +314,7 @@ impl LimitPolicy {
 
     /// The longest time that a bucket takes to fill out of the deepest debt.
     #[must_use]
-    pub fn longest_debt(&self) -> Duration {
+    pub fn debt_recovery_max(&self) -> Duration {
         let windows = self.limits().flat_map(Limits::quotas).flat_map(Quota::all_windows);
         // One by the calendar has no former key.
         let windows = windows.map(|window| &window.rate).filter(|rate| !rate.is_by_calendar());

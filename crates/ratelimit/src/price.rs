@@ -3,7 +3,7 @@
 use std::fmt;
 
 use vmcp_domain::{Caller, Json, Reply, Tool, ToolHints};
-use vmcp_expression::{Data, Expression, Loops, Outcome};
+use vmcp_expression::{Data, Expression, ExpressionValue, LoopScope};
 
 /// What a price may ask for before a call.
 const BEFORE: &[&str] = &["args", "tool", "claims"];
@@ -27,7 +27,7 @@ const LOOP_BYTES_MAX: usize = 64 << 10;
 pub struct Price {
     text: String,
     expression: Expression,
-    most: u32,
+    tokens_max: u32,
 }
 
 /// Why a call has no price: its arguments lack something that the expression asks for, or hold something else.
@@ -35,7 +35,7 @@ pub struct Price {
 pub enum PriceError {
     /// The text may quote the call, so only the caller sees it.
     #[error("{0}")]
-    Quoting(String),
+    QuotesCall(String),
     /// The text is the same for every such call.
     #[error("{0}")]
     Plain(String),
@@ -45,7 +45,7 @@ impl PriceError {
     /// The text for the log, which holds no argument.
     pub(crate) fn for_log(&self) -> &str {
         match self {
-            Self::Quoting(_) => "the expression does not fit what the call holds; its caller is told more",
+            Self::QuotesCall(_) => "the expression does not fit what the call holds; its caller is told more",
             Self::Plain(text) => text,
         }
     }
@@ -64,7 +64,7 @@ impl Price {
     ///
     /// # Errors
     /// A sentence without a subject that says what is wrong with the expression.
-    pub fn before(text: &str) -> Result<Self, String> {
+    pub fn new_before_call(text: &str) -> Result<Self, String> {
         Self::compile(text, BEFORE)
     }
 
@@ -72,28 +72,28 @@ impl Price {
     /// content, structuredContent, _meta}` as far as it has them.
     ///
     /// # Errors
-    /// As [`Price::before`].
-    pub fn after(text: &str) -> Result<Self, String> {
+    /// As [`Price::new_before_call`].
+    pub fn new_after_call(text: &str) -> Result<Self, String> {
         Self::compile(text, AFTER)
     }
 
     fn compile(text: &str, names: &'static [&'static str]) -> Result<Self, String> {
-        let expression = Expression::compile(text, names, Loops::Inward)?;
+        let expression = Expression::compile(text, names, LoopScope::OwnItems)?;
         for (variable, members) in MEMBERS {
             if let Some(unknown) = expression.members_of(variable).find(|member| !members.contains(member)) {
                 return Err(format!("asks for {variable}.{unknown}; there is only {}", members.join(", ")));
             }
         }
         if expression.is_constant() {
-            tokens(expression.evaluate([])).map_err(|error| format!("is no price: {error}"))?;
+            to_tokens(expression.evaluate([])).map_err(|error| format!("is no price: {error}"))?;
         }
-        Ok(Self { text: text.to_owned(), expression, most: u32::MAX })
+        Ok(Self { text: text.to_owned(), expression, tokens_max: u32::MAX })
     }
 
     /// The same price, with a greatest number of tokens.
     #[must_use]
-    pub fn at_most(self, most: u32) -> Self {
-        Self { most, ..self }
+    pub fn with_tokens_max(self, most: u32) -> Self {
+        Self { tokens_max: most, ..self }
     }
 
     /// What a call costs. Fractions are rounded up; what is less than nothing costs nothing, and what is more than can be
@@ -101,33 +101,34 @@ impl Price {
     ///
     /// # Errors
     /// When the expression cannot be computed for this call, or comes to no number.
-    pub(crate) fn of(&self, priced: &Priced<'_>) -> Result<u32, PriceError> {
+    pub(crate) fn evaluate(&self, priced: &PricedCall<'_>) -> Result<u32, PriceError> {
         let mut variables: Vec<(&str, Data)> = Vec::with_capacity(4);
-        if self.expression.uses("args") {
-            variables.push(("args", priced.arguments(self.expression.names(), self.bytes_max())?));
+        if self.expression.uses_variable("args") {
+            variables
+                .push(("args", priced.arguments_data(self.expression.member_names(), self.bytes_max())?));
         }
-        if self.expression.uses("tool") {
-            variables.push(("tool", describe(priced.tool)));
+        if self.expression.uses_variable("tool") {
+            variables.push(("tool", tool_data(priced.tool)));
         }
-        if self.expression.uses("claims") {
-            variables.push(("claims", priced.claims(self.bytes_max())?));
+        if self.expression.uses_variable("claims") {
+            variables.push(("claims", priced.claims_data(self.bytes_max())?));
         }
         if let Some((cost, reply)) = priced.after {
             variables.push(("cost", i64::from(cost).into()));
-            if self.expression.uses("result") {
-                variables.push(("result", self.result(reply)?));
+            if self.expression.uses_variable("result") {
+                variables.push(("result", self.result_data(reply)?));
             }
         }
-        tokens(self.expression.evaluate(variables)).map(|price| price.min(self.most))
+        to_tokens(self.expression.evaluate(variables)).map(|price| price.min(self.tokens_max))
     }
 }
 
 /// The tokens that an expression comes to.
-fn tokens(outcome: Result<Outcome, String>) -> Result<u32, PriceError> {
-    match outcome.map_err(PriceError::Quoting)? {
-        Outcome::Whole(whole) => Ok(u32::try_from(whole.max(0)).unwrap_or(u32::MAX)),
-        Outcome::Fraction(number) if number.is_finite() => Ok(rounded_up(number)),
-        Outcome::Fraction(_) | Outcome::Truth(_) | Outcome::Other => {
+fn to_tokens(outcome: Result<ExpressionValue, String>) -> Result<u32, PriceError> {
+    match outcome.map_err(PriceError::QuotesCall)? {
+        ExpressionValue::Int(whole) => Ok(u32::try_from(whole.max(0)).unwrap_or(u32::MAX)),
+        ExpressionValue::Float(number) if number.is_finite() => Ok(rounded_up(number)),
+        ExpressionValue::Float(_) | ExpressionValue::Bool(_) | ExpressionValue::Other => {
             Err(PriceError::Plain("comes to no number".to_owned()))
         }
     }
@@ -139,17 +140,19 @@ impl Price {
     }
 
     /// What the expression asks for of a result.
-    fn result(&self, reply: &Reply) -> Result<Data, PriceError> {
+    fn result_data(&self, reply: &Reply) -> Result<Data, PriceError> {
         let bytes: usize = reply.members.iter().map(|(_, value)| value.as_str().len()).sum();
         let mut members = vec![
             ("bytes", Data::from(i64::try_from(bytes).unwrap_or(i64::MAX))),
-            ("isError", reply.failed.into()),
+            ("isError", reply.is_error.into()),
         ];
         for name in ["content", "structuredContent", "_meta"] {
             let asked = reply.members.get(name).filter(|_| self.expression.uses_member("result", name));
             if let Some(value) = asked {
-                members
-                    .push((name, data(value, "the parts of the result that it looks at", self.bytes_max())?));
+                members.push((
+                    name,
+                    parse_data(value, "the parts of the result that it looks at", self.bytes_max())?,
+                ));
             }
         }
         Ok(members.into_iter().collect())
@@ -158,7 +161,7 @@ impl Price {
 
 /// What is priced.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Priced<'a> {
+pub(crate) struct PricedCall<'a> {
     pub(crate) tool: &'a Tool,
     pub(crate) caller: &'a Caller,
     pub(crate) arguments: Option<&'a Json>,
@@ -166,23 +169,23 @@ pub(crate) struct Priced<'a> {
     pub(crate) after: Option<(u32, &'a Reply)>,
 }
 
-impl Priced<'_> {
+impl PricedCall<'_> {
     /// A caller without identity has no claims.
-    fn claims(&self, bytes_max: usize) -> Result<Data, PriceError> {
+    fn claims_data(&self, bytes_max: usize) -> Result<Data, PriceError> {
         let Caller::Known(identity) = self.caller else { return Ok(Data::from_iter([])) };
         let mut claims = identity.claims.clone();
-        claims.set("iss", Json::string(&identity.issuer));
-        claims.set("sub", Json::string(&identity.subject));
-        data(&claims.to_json(), "the claims of the caller", bytes_max)
+        claims.insert("iss", Json::string(&identity.issuer));
+        claims.insert("sub", Json::string(&identity.subject));
+        parse_data(&claims.to_json(), "the claims of the caller", bytes_max)
     }
 
     /// A call without arguments has an empty object of them. A name that is given twice, or in another letter case than
     /// `read` has it, might mean something else to the backend than to the price.
-    fn arguments(&self, read: &[String], bytes_max: usize) -> Result<Data, PriceError> {
+    fn arguments_data(&self, read: &[String], bytes_max: usize) -> Result<Data, PriceError> {
         let Some(arguments) = self.arguments else { return Ok(Data::from_iter([])) };
-        let arguments_data = data(arguments, "the arguments", bytes_max)?;
-        let ambiguous = |fault| PriceError::Quoting(format!("the arguments have no one price: {fault}"));
-        arguments.check_spelling_within(read).map_err(ambiguous)?;
+        let arguments_data = parse_data(arguments, "the arguments", bytes_max)?;
+        let ambiguous = |fault| PriceError::QuotesCall(format!("the arguments have no one price: {fault}"));
+        arguments.check_member_names_deep(read).map_err(ambiguous)?;
         Ok(arguments_data)
     }
 }
@@ -196,14 +199,15 @@ fn rounded_up(number: f64) -> u32 {
     tokens
 }
 
-fn data(json: &Json, what: &str, bytes_max: usize) -> Result<Data, PriceError> {
+fn parse_data(json: &Json, what: &str, bytes_max: usize) -> Result<Data, PriceError> {
     if json.as_str().len() > bytes_max {
         return Err(PriceError::Plain(format!("{what} are larger than {} KiB", bytes_max >> 10)));
     }
-    Data::parse_present(json.as_str()).ok_or_else(|| PriceError::Plain(format!("{what} cannot be read")))
+    Data::parse_without_nulls(json.as_str())
+        .ok_or_else(|| PriceError::Plain(format!("{what} cannot be read")))
 }
 
-fn describe(tool: &Tool) -> Data {
+fn tool_data(tool: &Tool) -> Data {
     let ToolHints { title: _, read_only, destructive, idempotent, open_world } = &tool.hints;
     let hints = [
         ("readOnlyHint", read_only),

@@ -8,7 +8,7 @@ mod state;
 use std::time::Duration;
 
 use crate::clock::Micros;
-pub(crate) use state::joined;
+pub(crate) use state::merged;
 pub use state::{BucketState, Payment};
 
 /// The largest capacity in units: doubles are exact below it, and the Redis script computes in doubles.
@@ -28,7 +28,7 @@ pub struct Rate {
     /// The full bucket, in units.
     capacity: i64,
     /// What was asked for: tokens per period in microseconds.
-    asked: (u64, u64),
+    configured: (u64, u64),
 }
 
 /// Why a rate is refused.
@@ -80,7 +80,7 @@ impl Rate {
                 unit,
                 burst,
                 capacity: to_signed(capacity),
-                asked: (tokens, micros),
+                configured: (tokens, micros),
             }),
             _ => Err(RateError::Inexact),
         }
@@ -90,11 +90,11 @@ impl Rate {
     ///
     /// # Errors
     /// As [`Rate::new`].
-    pub fn in_period(calls: u64, usual: Duration) -> Result<Self, RateError> {
+    pub fn per_calendar_period(calls: u64, usual: Duration) -> Result<Self, RateError> {
         // Whole tokens are counted: one a microsecond has the same bounds.
         let Self { burst, .. } = Self::new(calls, Duration::from_micros(1), calls)?;
         let micros = u64::try_from(usual.as_micros()).map_err(|_| RateError::Inexact)?;
-        Ok(Self { refill: 0, unit: 1, burst, capacity: to_signed(burst), asked: (calls, micros) })
+        Ok(Self { refill: 0, unit: 1, burst, capacity: to_signed(burst), configured: (calls, micros) })
     }
 
     /// Whether it earns nothing: its level counts for the period in which it was changed, and is full in the next. Times of such a bucket are
@@ -107,7 +107,7 @@ impl Rate {
     /// The same with another bucket. What cannot be counted exactly stays as it is.
     #[must_use]
     pub fn with_burst(&self, burst: u64) -> Self {
-        let (tokens, period) = self.asked();
+        let (tokens, period) = self.configured();
         Self::new(tokens, period, burst).unwrap_or(*self)
     }
 
@@ -117,7 +117,7 @@ impl Rate {
         self.capacity
     }
 
-    /// Half of the full bucket, in units: above it a bucket is well filled, see [`BucketState::high_at`].
+    /// Half of the full bucket, in units: above it a bucket is well filled, see [`BucketState::above_half_at`].
     #[inline]
     #[must_use]
     pub fn half(&self) -> i64 {
@@ -150,8 +150,8 @@ impl Rate {
 
     /// What was asked for: so many tokens in such a period.
     #[must_use]
-    pub fn asked(&self) -> (u64, Duration) {
-        (self.asked.0, Duration::from_micros(self.asked.1))
+    pub fn configured(&self) -> (u64, Duration) {
+        (self.configured.0, Duration::from_micros(self.configured.1))
     }
 
     /// The level a bucket has risen to. A clock that went backward earns nothing.
@@ -203,7 +203,7 @@ impl Level {
     /// the same microseconds would be earned twice.
     #[inline]
     #[must_use]
-    pub fn moved(self, units: i64, now: Micros) -> Self {
+    pub fn updated(self, units: i64, now: Micros) -> Self {
         Self { units, at: self.at.max(now) }
     }
 }

@@ -31,7 +31,7 @@ impl RefundOn {
         }
     }
 
-    fn covers(self, error: &Error) -> bool {
+    fn matches(self, error: &Error) -> bool {
         match self {
             Self::Busy => matches!(error, Error::BackendBusy { .. } | Error::BackendUnavailable { .. }),
             Self::Unauthorized => matches!(error, Error::BackendUnauthorized { .. }),
@@ -42,7 +42,7 @@ impl RefundOn {
 }
 
 /// Why a call is given back: the class of its error. `None` where it stays charged.
-pub(crate) fn reason(error: &Error, also: &[RefundOn]) -> Option<&'static str> {
+pub(crate) fn refund_reason(error: &Error, also: &[RefundOn]) -> Option<&'static str> {
     let never_left = matches!(
         error,
         Error::BackendUnavailable { was_read: false, .. }
@@ -54,7 +54,7 @@ pub(crate) fn reason(error: &Error, also: &[RefundOn]) -> Option<&'static str> {
             | Error::Denied
             | Error::Overloaded
     );
-    (never_left || also.iter().any(|refund| refund.covers(error))).then(|| error.class())
+    (never_left || also.iter().any(|refund| refund.matches(error))).then(|| error.class())
 }
 
 #[cfg(test)]
@@ -81,8 +81,8 @@ mod tests {
             (busy(true), None, Some("backend_busy")),
             (failed, None, None),
         ] {
-            assert_eq!(reason(&error, &[]), expected, "{error:?}");
-            assert_eq!(reason(&error, &[RefundOn::Busy]), with_busy, "{error:?}");
+            assert_eq!(refund_reason(&error, &[]), expected, "{error:?}");
+            assert_eq!(refund_reason(&error, &[RefundOn::Busy]), with_busy, "{error:?}");
         }
     }
 }

@@ -14,13 +14,15 @@ use vmcp_domain::{BoxFuture, Identity};
 use crate::blocks::Blocks;
 use crate::calendar::Period;
 use crate::clock::Micros;
-use crate::plan::{Holder, Plan};
+use crate::plan::{LevelStorage, Plan};
 use crate::policy::Mode;
 use crate::rate::Rate;
 
-pub use former::FormerKeys;
-pub use slots::{CallName, Connection, RemoteSlots, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict};
-pub(crate) use slots::{SlotPart, slot_parts};
+pub use former::LegacyKeys;
+pub use slots::{
+    CallId, RemoteSlotLimit, SLOT_LEASE, SlotReport, SlotRequest, SlotStore, SlotVerdict, StoreConnection,
+};
+pub(crate) use slots::{SlotBatch, slot_batches};
 
 /// One bucket of a decision, as a shared store sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,20 +35,20 @@ pub struct RemoteBucket {
     pub cost: u32,
     /// What a refusal does.
     pub mode: Mode,
-    /// The place of its rule, if that is on trial; see [`crate::PlannedBucket::trial`].
-    pub trial: Option<u32>,
+    /// The place of its rule, if that is on trial; see [`crate::PlannedBucket::shadow_rule`].
+    pub shadow_rule: Option<u32>,
     /// Whose place in a cluster it has; `None` for the one of all buckets of this gateway.
-    pub home: Option<Arc<str>>,
+    pub partition: Option<Arc<str>>,
     /// The period that it counts, for one that earns nothing in it: it need not be kept for longer.
     pub period: Option<Period>,
     /// Where its level may still be found while its key is new; `None` when nothing older can be left.
-    pub former: Option<Arc<FormerKeys>>,
+    pub legacy_keys: Option<Arc<LegacyKeys>>,
 }
 
 impl RemoteBucket {
     /// The time that it goes by: `now`, or the first moment of its period.
     #[must_use]
-    pub fn time(&self, now: Micros) -> Micros {
+    pub fn bucket_time(&self, now: Micros) -> Micros {
         self.period.map_or(now, |period| period.start)
     }
 }
@@ -56,7 +58,7 @@ pub const COST_OF_ANY_CALL: u32 = u32::MAX;
 
 /// A change of what a call was charged, for one bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct Adjustment {
     /// The bucket, with what was paid for the call as its cost, or [`COST_OF_ANY_CALL`].
     pub bucket: RemoteBucket,
     /// Tokens that are charged in addition, or given back where they are less than none.
@@ -67,20 +69,20 @@ pub struct Change {
 
 /// How many tokens a replica takes out of a bucket, to spend them by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Order {
+pub struct TakeRequest {
     /// With fewer than this it can do nothing, so that it takes none then.
-    pub least: u64,
+    pub min_useful: u64,
     /// What calls wait for: taken even if that empties the bucket.
     pub need: u64,
     /// What it would like to have.
     pub want: u64,
     /// Beyond `need` it takes one part of so many of what the bucket holds.
-    pub parts: u32,
+    pub share_divisor: u32,
 }
 
 /// What a replica got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct TakeGrant {
     /// The tokens, which the bucket does not hold any more.
     pub tokens: u64,
     /// What the bucket holds after that, in units.
@@ -91,7 +93,7 @@ pub struct Taken {
 
 /// Every bucket of one call, in the order of the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Ask {
+pub struct AdmitRequest {
     /// The buckets.
     pub buckets: SmallVec<[RemoteBucket; 4]>,
 }
@@ -111,7 +113,7 @@ pub struct RemoteVerdict {
 
 impl RemoteVerdict {
     /// The verdict about no bucket at all.
-    pub(crate) fn of_nothing() -> Self {
+    pub(crate) fn empty() -> Self {
         Self { admitted: true, levels: SmallVec::new(), pays: SmallVec::new(), at: Micros::default() }
     }
 }
@@ -124,13 +126,13 @@ pub enum StoreFailure {
     Timeout,
     /// There is no connection.
     #[error("not connected")]
-    Unconnected,
+    Disconnected,
     /// The store answered with an error (read-only replica, out of memory, …).
     #[error("the store refused")]
     Refused,
     /// Recent failures: the store is given time before it is asked again.
     #[error("the store is given time after failures")]
-    Resting,
+    CircuitOpen,
     /// Too many calls of this replica wait to ask the same. The store is well.
     #[error("too many calls ask the same")]
     Overloaded,
@@ -142,9 +144,9 @@ impl StoreFailure {
     pub fn label(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
-            Self::Unconnected => "connection",
+            Self::Disconnected => "connection",
             Self::Refused => "other",
-            Self::Resting => "breaker",
+            Self::CircuitOpen => "breaker",
             Self::Overloaded => "overloaded",
         }
     }
@@ -153,23 +155,23 @@ impl StoreFailure {
 /// A store that several replicas share. Every method answers within the store's own deadline.
 pub trait RemoteStore: SlotStore {
     /// Checks all buckets together and spends from all or none.
-    fn admit<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>>;
+    fn admit<'a>(&'a self, ask: &'a AdmitRequest) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>>;
     /// The verdict on a question that is certain to be refused, without asking; `None` where one must ask to know.
-    fn known_refusal(&self, _ask: &Ask) -> Option<RemoteVerdict> {
+    fn known_refusal(&self, _ask: &AdmitRequest) -> Option<RemoteVerdict> {
         None
     }
     /// Changes what calls were charged, all of it or nothing. The buckets have one home. A level may go below zero, to minus
     /// the capacity at most; no bucket is given back more than it would hold in addition if the call had never paid, see
     /// [`crate::BucketState::refundable`].
-    fn change<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), StoreFailure>>;
+    fn adjust<'a>(&'a self, changes: &'a [Adjustment]) -> BoxFuture<'a, Result<(), StoreFailure>>;
     /// What each bucket holds now, in units; spends nothing.
-    fn peek<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<SmallVec<[i64; 4]>, StoreFailure>>;
+    fn peek<'a>(&'a self, ask: &'a AdmitRequest) -> BoxFuture<'a, Result<SmallVec<[i64; 4]>, StoreFailure>>;
     /// Takes tokens out of one bucket ahead of the calls that will spend them.
     fn take<'a>(
         &'a self,
         bucket: &'a RemoteBucket,
-        order: Order,
-    ) -> BoxFuture<'a, Result<Taken, StoreFailure>>;
+        order: TakeRequest,
+    ) -> BoxFuture<'a, Result<TakeGrant, StoreFailure>>;
     /// How many replicas share the store now, this one included, where that is known.
     fn replica_count(&self) -> Option<u32>;
     /// For how long all replicas have kept buckets under their present keys. Levels that fill up in less are nowhere else.
@@ -235,52 +237,53 @@ pub(crate) struct SharedUser {
 
 /// The buckets of a plan that stand in one place of a shared store, for one user.
 #[derive(Clone, Debug)]
-pub(crate) struct Part {
+pub(crate) struct StoreBatch {
     /// Their places in the plan.
-    pub(crate) places: SmallVec<[usize; 4]>,
+    pub(crate) indices: SmallVec<[usize; 4]>,
     /// The question about them.
-    pub(crate) ask: Ask,
+    pub(crate) request: AdmitRequest,
 }
 
 /// How a plan is asked about.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cut<'a> {
+pub(crate) struct PlanView<'a> {
     /// The user's part of keys.
     pub(crate) user: Option<&'a SharedUser>,
     /// Each user's buckets stand in a place of their own.
-    pub(crate) split: bool,
+    pub(crate) split_by_user: bool,
     /// Leave out the buckets of which tokens are taken ahead.
     pub(crate) without_leased: bool,
     /// Buckets may have levels under former keys.
-    pub(crate) former: bool,
+    pub(crate) has_legacy_keys: bool,
 }
 
 /// The questions about a plan: those that can be answered together are one.
-pub(crate) fn parts(plan: &Plan, cut: Cut<'_>) -> SmallVec<[Part; 2]> {
-    let home: Option<Arc<str>> = cut.user.filter(|_| cut.split).map(|user| (*user.digest).into());
-    let mut parts: SmallVec<[Part; 2]> = SmallVec::new();
+pub(crate) fn store_batches(plan: &Plan, cut: PlanView<'_>) -> SmallVec<[StoreBatch; 2]> {
+    let home: Option<Arc<str>> = cut.user.filter(|_| cut.split_by_user).map(|user| (*user.digest).into());
+    let mut parts: SmallVec<[StoreBatch; 2]> = SmallVec::new();
     for (place, planned) in plan.buckets.iter().enumerate() {
         // Without a user nobody can say which bucket it is; only a rule on trial lets such a call pass.
-        let is_nobodys = planned.holder.is_per_user() && cut.user.is_none();
-        if is_nobodys || (cut.without_leased && planned.leased.is_some()) {
+        let is_nobodys = planned.storage.is_per_user() && cut.user.is_none();
+        if is_nobodys || (cut.without_leased && planned.lease_excess.is_some()) {
             continue;
         }
         let mut bucket = remote_bucket(planned, cut.user, home.as_ref());
-        if cut.former && planned.resets.is_none() {
-            bucket.former = Some(Arc::new(FormerKeys::of(planned, cut.user, bucket.home.is_some())));
+        if cut.has_legacy_keys && planned.calendar_period.is_none() {
+            bucket.legacy_keys =
+                Some(Arc::new(LegacyKeys::for_bucket(planned, cut.user, bucket.partition.is_some())));
         }
         // Shared buckets come first in a plan, so that those of one place stand side by side.
         match parts
             .last_mut()
-            .filter(|part| part.ask.buckets.last().is_some_and(|last| last.home == bucket.home))
+            .filter(|part| part.request.buckets.last().is_some_and(|last| last.partition == bucket.partition))
         {
             Some(part) => {
-                part.places.push(place);
-                part.ask.buckets.push(bucket);
+                part.indices.push(place);
+                part.request.buckets.push(bucket);
             }
-            None => parts.push(Part {
-                places: std::iter::once(place).collect(),
-                ask: Ask { buckets: std::iter::once(bucket).collect() },
+            None => parts.push(StoreBatch {
+                indices: std::iter::once(place).collect(),
+                request: AdmitRequest { buckets: std::iter::once(bucket).collect() },
             }),
         }
     }
@@ -293,13 +296,24 @@ pub(crate) fn remote_bucket(
     user: Option<&SharedUser>,
     home: Option<&Arc<str>>,
 ) -> RemoteBucket {
-    let (key, home) = match (&bucket.holder, user) {
-        (Holder::User | Holder::UserOnTrial, Some(user)) => {
+    let (key, home) = match (&bucket.storage, user) {
+        (LevelStorage::User | LevelStorage::ShadowUser, Some(user)) => {
             (format!("{}:{}", bucket.key, user.digest).into(), home.cloned())
         }
-        (Holder::User | Holder::UserOnTrial, None) | (Holder::Shared(_), _) => (bucket.key.clone(), None),
+        (LevelStorage::User | LevelStorage::ShadowUser, None) | (LevelStorage::Shared(_), _) => {
+            (bucket.key.clone(), None)
+        }
     };
-    let (cost, mode, trial) = (bucket.cost.get(), bucket.mode, bucket.trial);
-    let period = bucket.resets.as_ref().map(|resets| resets.period);
-    RemoteBucket { key, rate: bucket.rate, cost, mode, trial, home, period, former: None }
+    let (cost, mode, trial) = (bucket.cost.get(), bucket.mode, bucket.shadow_rule);
+    let period = bucket.calendar_period.as_ref().map(|resets| resets.period);
+    RemoteBucket {
+        key,
+        rate: bucket.rate,
+        cost,
+        mode,
+        shadow_rule: trial,
+        partition: home,
+        period,
+        legacy_keys: None,
+    }
 }

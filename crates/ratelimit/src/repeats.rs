@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Error, Gateway, Looping, Reply, SharedGateway, Stage, counted_address,
-    forward,
+    CallContext, CallTool, Error, Gateway, GatewayFuture, RepeatedCall, Reply, ResultType, SharedGateway,
+    accounting_address, forward,
 };
 
 use crate::clock::{Clock, Micros};
@@ -39,21 +39,21 @@ pub struct LoopBreaker {
     clock: Arc<dyn Clock>,
     /// Keyed by digests with a secret of this process: no argument and no subject is kept.
     hashers: (RandomState, RandomState),
-    seen: Mutex<Seen>,
+    tracker: Mutex<RepeatTracker>,
 }
 
 #[derive(Default)]
-struct Seen {
-    calls: HashMap<u128, Run>,
-    swept: Micros,
+struct RepeatTracker {
+    streaks: HashMap<u128, Streak>,
+    swept_at: Micros,
 }
 
 /// Outcomes in a row that were the same.
 #[derive(Clone, Copy)]
-struct Run {
+struct Streak {
     outcome: u64,
     count: u32,
-    last: Micros,
+    last_at: Micros,
 }
 
 impl LoopBreaker {
@@ -61,20 +61,20 @@ impl LoopBreaker {
     #[must_use]
     pub fn wrap(inner: SharedGateway, policy: LoopPolicy, clock: Arc<dyn Clock>) -> SharedGateway {
         let hashers = (RandomState::new(), RandomState::new());
-        Arc::new(Self { inner, policy, clock, hashers, seen: Mutex::default() })
+        Arc::new(Self { inner, policy, clock, hashers, tracker: Mutex::default() })
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_tracker(&self) -> MutexGuard<'_, RepeatTracker> {
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn within(&self) -> u64 {
+    fn within_micros(&self) -> u64 {
         u64::try_from(self.policy.within.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// What tells this call from others; `None` for one that is not watched. A later round of a call is no call of its
     /// own.
-    fn key(&self, ctx: &CallContext, call: &CallTool) -> Option<u128> {
+    fn call_key(&self, ctx: &CallContext, call: &CallTool) -> Option<u128> {
         let fits = |pattern: &Pattern| pattern.matches(call.name.as_str());
         let is_watched = self.policy.tools.as_ref().is_none_or(|tools| tools.iter().any(fits));
         if !is_watched || !call.continuation.is_empty() {
@@ -82,7 +82,7 @@ impl LoopBreaker {
         }
         let who = ctx.caller.identity().map(|identity| (&identity.issuer, &identity.subject));
         // Callers without a name are told apart by address, so that one does not end another's loop or start it.
-        let from = if who.is_none() { ctx.peer.map(counted_address) } else { None };
+        let from = if who.is_none() { ctx.peer_address.map(accounting_address) } else { None };
         let arguments = call.arguments.as_ref().map(vmcp_domain::Json::as_str);
         let parts = (who, from, call.name.as_str(), arguments);
         let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));
@@ -91,18 +91,18 @@ impl LoopBreaker {
 
     fn check(&self, key: u128, call: &CallTool) -> Result<(), Error> {
         let now = self.clock.now();
-        let Some(run) = self.seen().calls.get(&key).copied() else { return Ok(()) };
-        let passed = now.since(run.last);
-        if run.count < self.policy.repeats.get() || passed >= self.within() {
+        let Some(run) = self.lock_tracker().streaks.get(&key).copied() else { return Ok(()) };
+        let passed = now.since(run.last_at);
+        if run.count < self.policy.repeats.get() || passed >= self.within_micros() {
             return Ok(());
         }
-        let retry_after = Duration::from_micros(self.within() - passed);
-        Err(Error::Looping(Box::new(Looping { tool: call.name.clone(), count: run.count, retry_after })))
+        let retry_after = Duration::from_micros(self.within_micros() - passed);
+        Err(Error::Looping(Box::new(RepeatedCall { tool: call.name.clone(), count: run.count, retry_after })))
     }
 
     /// Whether a tool says that it changes something, where such tools are not watched. Only asked of a call that would not be
     /// made, so that others are as fast as without.
-    async fn is_spared(&self, ctx: &CallContext, call: &CallTool) -> bool {
+    async fn is_exempt(&self, ctx: &CallContext, call: &CallTool) -> bool {
         if self.policy.tools.is_some() {
             return false;
         }
@@ -112,10 +112,10 @@ impl LoopBreaker {
     }
 
     /// Counts an outcome. What says nothing about the call itself (a limit, a backend that is away) is passed over.
-    fn note(&self, key: u128, outcome: &Result<Reply, Error>) {
+    fn record_outcome(&self, key: u128, outcome: &Result<Reply, Error>) {
         let mut hasher = self.hashers.0.build_hasher();
         match outcome {
-            Ok(reply) if reply.stage == Stage::Complete => {
+            Ok(reply) if reply.result_type == ResultType::Complete => {
                 for (name, value) in reply.members.iter().filter(|(name, _)| name != "_meta") {
                     (name.as_ref(), value.as_str()).hash(&mut hasher);
                 }
@@ -123,38 +123,38 @@ impl LoopBreaker {
             Err(Error::BackendRefused { error, .. }) => (error.code, &error.message).hash(&mut hasher),
             Ok(_) | Err(_) => return,
         }
-        let (outcome, now, within) = (hasher.finish(), self.clock.now(), self.within());
-        let mut seen = self.seen();
-        if seen.calls.len() >= CALLS_MAX && now.since(seen.swept) >= within / 8 {
-            seen.swept = now;
-            seen.calls.retain(|_, run| now.since(run.last) < within);
+        let (outcome, now, within) = (hasher.finish(), self.clock.now(), self.within_micros());
+        let mut seen = self.lock_tracker();
+        if seen.streaks.len() >= CALLS_MAX && now.since(seen.swept_at) >= within / 8 {
+            seen.swept_at = now;
+            seen.streaks.retain(|_, run| now.since(run.last_at) < within);
         }
-        let full = seen.calls.len() >= CALLS_MAX;
-        match seen.calls.get_mut(&key) {
+        let full = seen.streaks.len() >= CALLS_MAX;
+        match seen.streaks.get_mut(&key) {
             // After a pause too: a call that is made again and has the same outcome still repeats itself.
             Some(run) if run.outcome == outcome => {
                 run.count = run.count.saturating_add(1);
-                run.last = now;
+                run.last_at = now;
             }
-            Some(run) => *run = Run { outcome, count: 1, last: now },
+            Some(run) => *run = Streak { outcome, count: 1, last_at: now },
             None if full => {}
-            None => drop(seen.calls.insert(key, Run { outcome, count: 1, last: now })),
+            None => drop(seen.streaks.insert(key, Streak { outcome, count: 1, last_at: now })),
         }
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for LoopBreaker {
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
-        let Some(key) = self.key(ctx, &request) else { return self.inner.call_tool(ctx, request) };
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
+        let Some(key) = self.call_key(ctx, &request) else { return self.inner.call_tool(ctx, request) };
         Box::pin(async move {
             if let Err(error) = self.check(key, &request)
-                && !self.is_spared(ctx, &request).await
+                && !self.is_exempt(ctx, &request).await
             {
                 return Err(error);
             }
             let outcome = self.inner.call_tool(ctx, request).await;
-            self.note(key, &outcome);
+            self.record_outcome(key, &outcome);
             outcome
         })
     }

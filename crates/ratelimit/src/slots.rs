@@ -33,63 +33,63 @@ use tokio::sync::Notify;
 use crate::clock::{Clock, Micros};
 use crate::policy::Mode;
 use crate::remote::{
-    Ask, CallName, RemoteSlots, RemoteStore, RemoteVerdict, SlotAsk, SlotPart, StoreFailure,
+    AdmitRequest, CallId, RemoteSlotLimit, RemoteStore, RemoteVerdict, SlotBatch, SlotRequest, StoreFailure,
 };
-use crate::upkeep::Upkeep;
-use registry::{Ended, Registry};
+use crate::upkeep::TaskSpawner;
+use registry::{EndedCall, SlotRegistry};
 
 /// For so long nobody asks a store for slots that has come back: it may have forgotten everything, and every replica has to
 /// find it again and say what it holds. Finding it takes a third of a second, saying it a tenth.
-const SETTLING: Duration = Duration::from_secs(1);
+const RECONNECT_GRACE: Duration = Duration::from_secs(1);
 /// Calls that have ended, as one question to the store takes them along at most.
 const CARRIED_MAX: usize = 64;
 
 /// The calls of this replica that hold slots in the shared store.
-pub(crate) struct Slots {
+pub(crate) struct SharedSlots {
     store: Arc<dyn RemoteStore>,
     clock: Arc<dyn Clock>,
     lease: Duration,
-    upkeep: Upkeep,
+    task_spawner: TaskSpawner,
     /// The first half of all names of this replica.
-    replica: u64,
+    replica_id: u64,
     calls: AtomicU64,
-    registry: Mutex<Registry>,
+    registry: Mutex<SlotRegistry>,
     /// Wakes the keeper: a call has ended.
     wake: Arc<Notify>,
 }
 
 /// The slots of one call. Dropping it gives them back without waiting for the store.
-pub(crate) struct Slot {
-    slots: Arc<Slots>,
-    call: CallName,
+pub(crate) struct SlotGuard {
+    shared_slots: Arc<SharedSlots>,
+    call: CallId,
     /// The bounds under which it counts, and for each whether the store may have been told so by this call itself.
-    bounds: SmallVec<[(RemoteSlots, bool); 2]>,
+    bounds: SmallVec<[(RemoteSlotLimit, bool); 2]>,
     /// What the question that is under way says of calls that have ended.
-    carried: Vec<(RemoteSlots, Vec<Ended>)>,
+    carried_ended: Vec<(RemoteSlotLimit, Vec<EndedCall>)>,
     /// The places of the bounds in shadow mode that were full.
-    missed: SmallVec<[usize; 2]>,
+    missed_indices: SmallVec<[usize; 2]>,
 }
 
 /// What the store says to a call.
-pub(crate) enum Entered {
+pub(crate) enum AcquireOutcome {
     /// It holds its slots, and has paid.
     Admitted(RemoteVerdict),
     /// A bucket cannot pay.
-    Short(RemoteVerdict),
+    InsufficientTokens(RemoteVerdict),
     /// A bound is full: its place in the plan.
-    Busy(usize),
+    SlotsFull(usize),
 }
 
-impl Slots {
+impl SharedSlots {
     /// Nothing is held yet.
     pub(crate) fn new(store: Arc<dyn RemoteStore>, clock: Arc<dyn Clock>, lease: Duration) -> Arc<Self> {
         Arc::new(Self {
             store,
             clock,
             lease,
-            upkeep: Upkeep::here(),
+            task_spawner: TaskSpawner::current(),
             // Seeded by the system for this process, which is all that tells replicas apart.
-            replica: RandomState::new().hash_one("replica"),
+            replica_id: RandomState::new().hash_one("replica"),
             calls: AtomicU64::new(0),
             registry: Mutex::default(),
             wake: Arc::new(Notify::new()),
@@ -97,13 +97,13 @@ impl Slots {
     }
 
     /// True when the store has heard of every call that has ended.
-    pub(crate) fn are_settled(&self) -> bool {
-        self.registry.lock().untold() == 0
+    pub(crate) fn is_settled(&self) -> bool {
+        self.registry.lock().unreported_count() == 0
     }
 
     /// How many calls hold slots or ask for them.
     pub(crate) fn count(&self) -> usize {
-        self.registry.lock().count()
+        self.registry.lock().call_count()
     }
 
     fn lease_micros(&self) -> u64 {
@@ -112,182 +112,182 @@ impl Slots {
 
     /// Takes a slot for one call under every bound of a part that has room, and pays the buckets of the same home; or takes
     /// and pays nothing if an enforced one has no room or cannot pay.
-    pub(crate) async fn enter(
+    pub(crate) async fn acquire(
         &self,
-        slot: &mut Slot,
-        part: &SlotPart,
-        buckets: &Ask,
-    ) -> Result<Entered, StoreFailure> {
-        if self.is_settling() {
-            return Err(StoreFailure::Resting);
+        slot: &mut SlotGuard,
+        part: &SlotBatch,
+        buckets: &AdmitRequest,
+    ) -> Result<AcquireOutcome, StoreFailure> {
+        if self.is_in_reconnect_grace() {
+            return Err(StoreFailure::CircuitOpen);
         }
-        let ask = slot.ask(part);
+        let ask = slot.build_request(part);
         let sent = self.clock.now();
         // What this says is noted before it is sent: who is dropped meanwhile gives back what it may have got.
-        let (verdict, paid) = match self.store.enter(&ask, buckets).await {
+        let (verdict, paid) = match self.store.acquire(&ask, buckets).await {
             Ok(answer) => answer,
             Err(failure) => {
-                slot.not_delivered();
+                slot.restore_carried();
                 return Err(failure);
             }
         };
-        slot.delivered();
+        slot.mark_delivered();
         if !verdict.admitted {
-            slot.forget(part);
+            slot.remove_limits(part);
             if !paid.admitted {
-                return Ok(Entered::Short(paid));
+                return Ok(AcquireOutcome::InsufficientTokens(paid));
             }
-            let full = part.slots.iter().zip(&verdict.counts).zip(&part.places);
+            let full = part.limits.iter().zip(&verdict.counts).zip(&part.indices);
             let mut full =
                 full.filter(|((slots, count), _)| slots.mode == Mode::Enforce && **count >= slots.count_max);
-            return Ok(Entered::Busy(full.next().map_or(0, |(_, place)| *place)));
+            return Ok(AcquireOutcome::SlotsFull(full.next().map_or(0, |(_, place)| *place)));
         }
-        slot.admitted(part, &verdict.holds, sent);
-        Ok(Entered::Admitted(paid))
+        slot.record_admitted(part, &verdict.holds, sent);
+        Ok(AcquireOutcome::Admitted(paid))
     }
 
     /// Whether the slots that a call has got since `begun` may be relied on.
-    pub(crate) fn confirm(&self, begun: Micros) -> Result<(), StoreFailure> {
+    pub(crate) fn check_still_valid(&self, begun: Micros) -> Result<(), StoreFailure> {
         // A process that stood still meanwhile must not go on with a slot that may be somebody else's by now.
         if self.clock.now().since(begun) >= self.lease_micros() / 2 {
             return Err(StoreFailure::Timeout);
         }
         // The question may have waited for the connection, and been the first over it.
-        if self.is_settling() { Err(StoreFailure::Resting) } else { Ok(()) }
+        if self.is_in_reconnect_grace() { Err(StoreFailure::CircuitOpen) } else { Ok(()) }
     }
 
     /// True while the store has only just come back.
-    fn is_settling(&self) -> bool {
-        self.store.connection().restored.is_some_and(|age| age < SETTLING)
+    fn is_in_reconnect_grace(&self) -> bool {
+        self.store.connection().reconnected_for.is_some_and(|age| age < RECONNECT_GRACE)
     }
 
     /// A call that holds nothing yet.
-    pub(crate) fn begin(self: &Arc<Self>) -> Slot {
+    pub(crate) fn begin_call(self: &Arc<Self>) -> SlotGuard {
         let mut name = [0; 16];
-        name[..8].copy_from_slice(&self.replica.to_le_bytes());
+        name[..8].copy_from_slice(&self.replica_id.to_le_bytes());
         name[8..].copy_from_slice(&self.calls.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-        if self.registry.lock().begin() {
-            self.upkeep.spawn(keeping::keep(Arc::downgrade(self), self.wake.clone()));
+        if self.registry.lock().begin_call() {
+            self.task_spawner.spawn(keeping::run(Arc::downgrade(self), self.wake.clone()));
         }
-        Slot {
-            slots: self.clone(),
-            call: CallName(name),
+        SlotGuard {
+            shared_slots: self.clone(),
+            call: CallId(name),
             bounds: SmallVec::new(),
-            carried: Vec::new(),
-            missed: SmallVec::new(),
+            carried_ended: Vec::new(),
+            missed_indices: SmallVec::new(),
         }
     }
 }
 
-impl Slot {
+impl SlotGuard {
     /// The places of the bounds in shadow mode that would have refused the call.
-    pub(crate) fn missed(&self) -> impl Iterator<Item = usize> {
-        self.missed.iter().copied()
+    pub(crate) fn missed_indices(&self) -> impl Iterator<Item = usize> {
+        self.missed_indices.iter().copied()
     }
 
     /// The call goes on without the store, whatever the bounds say. The store hears of it when it is back.
-    pub(crate) fn hold_anyway(&mut self, parts: &[SlotPart]) {
-        let mut registry = self.slots.registry.lock();
-        for slots in parts.iter().flat_map(|part| &part.slots) {
+    pub(crate) fn hold_unchecked(&mut self, parts: &[SlotBatch]) {
+        let mut registry = self.shared_slots.registry.lock();
+        for slots in parts.iter().flat_map(|part| &part.limits) {
             registry.hold(slots, self.call, None);
-            note(&mut self.bounds, slots, false);
+            add_bound(&mut self.bounds, slots, false);
         }
     }
 
     /// Notes that every bound of these parts would have refused the call.
-    pub(crate) fn miss(&mut self, parts: &[SlotPart]) {
-        self.missed.extend(parts.iter().flat_map(|part| part.places.iter().copied()));
+    pub(crate) fn record_missed(&mut self, parts: &[SlotBatch]) {
+        self.missed_indices.extend(parts.iter().flat_map(|part| part.indices.iter().copied()));
     }
 
     /// The call goes on without the store if this replica has fewer calls in flight than its share of every enforced
     /// bound, however these got their slots. The error is the place of the bound that has no room.
-    pub(crate) fn hold_share(&mut self, parts: &[SlotPart], replica_count: u32) -> Result<(), usize> {
-        let mut registry = self.slots.registry.lock();
-        let room = |registry: &Registry, slots: &RemoteSlots| {
+    pub(crate) fn hold_share(&mut self, parts: &[SlotBatch], replica_count: u32) -> Result<(), usize> {
+        let mut registry = self.shared_slots.registry.lock();
+        let room = |registry: &SlotRegistry, slots: &RemoteSlotLimit| {
             let share = (slots.count_max / replica_count.max(1)).max(1);
             registry.count_others(&slots.key, self.call) < usize::try_from(share).unwrap_or(usize::MAX)
         };
         for part in parts {
-            for (place, slots) in part.places.iter().zip(&part.slots) {
+            for (place, slots) in part.indices.iter().zip(&part.limits) {
                 if slots.mode == Mode::Enforce && !room(&registry, slots) {
                     return Err(*place);
                 }
             }
         }
-        self.missed.retain(|place| !parts.iter().any(|part| part.places.contains(place)));
-        for (slots, place) in parts.iter().flat_map(|part| part.slots.iter().zip(&part.places)) {
+        self.missed_indices.retain(|place| !parts.iter().any(|part| part.indices.contains(place)));
+        for (slots, place) in parts.iter().flat_map(|part| part.limits.iter().zip(&part.indices)) {
             if room(&registry, slots) {
                 registry.hold(slots, self.call, None);
-                note(&mut self.bounds, slots, false);
+                add_bound(&mut self.bounds, slots, false);
             } else {
-                self.missed.push(*place);
+                self.missed_indices.push(*place);
             }
         }
         Ok(())
     }
 
     /// The question about a part, which takes along what has ended under the same bounds.
-    fn ask(&mut self, part: &SlotPart) -> SlotAsk {
+    fn build_request(&mut self, part: &SlotBatch) -> SlotRequest {
         let mut ended = SmallVec::new();
-        let mut registry = self.slots.registry.lock();
-        for slots in &part.slots {
+        let mut registry = self.shared_slots.registry.lock();
+        for slots in &part.limits {
             let left = registry.take_ended(&slots.key, CARRIED_MAX);
             ended.push(left.iter().map(|ended| ended.call).collect());
             if !left.is_empty() {
-                self.carried.push((slots.clone(), left));
+                self.carried_ended.push((slots.clone(), left));
             }
         }
         drop(registry);
-        self.bounds.extend(part.slots.iter().map(|slots| (slots.clone(), true)));
-        SlotAsk { call: self.call, lease: self.slots.lease, slots: part.slots.clone(), ended }
+        self.bounds.extend(part.limits.iter().map(|slots| (slots.clone(), true)));
+        SlotRequest { call: self.call, lease: self.shared_slots.lease, limits: part.limits.clone(), ended }
     }
 
-    fn delivered(&mut self) {
-        let count = self.carried.drain(..).map(|(_, ended)| ended.len()).sum();
-        self.slots.registry.lock().told(count);
+    fn mark_delivered(&mut self) {
+        let count = self.carried_ended.drain(..).map(|(_, ended)| ended.len()).sum();
+        self.shared_slots.registry.lock().mark_reported(count);
     }
 
-    fn not_delivered(&mut self) {
-        if self.carried.is_empty() {
+    fn restore_carried(&mut self) {
+        if self.carried_ended.is_empty() {
             return;
         }
-        let mut registry = self.slots.registry.lock();
-        for (slots, ended) in self.carried.drain(..) {
-            registry.put_back(&slots, ended);
+        let mut registry = self.shared_slots.registry.lock();
+        for (slots, ended) in self.carried_ended.drain(..) {
+            registry.restore_ended(&slots, ended);
         }
     }
 
     /// The store has refused a part, and has written nothing for it.
-    fn forget(&mut self, part: &SlotPart) {
-        self.bounds.retain(|(slots, _)| !part.slots.contains(slots));
+    fn remove_limits(&mut self, part: &SlotBatch) {
+        self.bounds.retain(|(slots, _)| !part.limits.contains(slots));
     }
 
-    fn admitted(&mut self, part: &SlotPart, holds: &[bool], sent: Micros) {
-        let mut registry = self.slots.registry.lock();
-        for ((slots, place), holds) in part.slots.iter().zip(&part.places).zip(holds) {
+    fn record_admitted(&mut self, part: &SlotBatch, holds: &[bool], sent: Micros) {
+        let mut registry = self.shared_slots.registry.lock();
+        for ((slots, place), holds) in part.limits.iter().zip(&part.indices).zip(holds) {
             if *holds {
                 registry.hold(slots, self.call, Some(sent));
             } else {
                 self.bounds.retain(|(asked, _)| asked != slots);
-                self.missed.push(*place);
+                self.missed_indices.push(*place);
             }
         }
     }
 }
 
-impl Drop for Slot {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
-        self.not_delivered();
-        let now = self.slots.clock.now();
-        let tells = self.slots.registry.lock().end(self.call, &self.bounds, now);
+        self.restore_carried();
+        let now = self.shared_slots.clock.now();
+        let tells = self.shared_slots.registry.lock().end_call(self.call, &self.bounds, now);
         if tells {
-            self.slots.wake.notify_one();
+            self.shared_slots.wake.notify_one();
         }
     }
 }
 
 /// Notes that a call counts under a bound.
-fn note(bounds: &mut SmallVec<[(RemoteSlots, bool); 2]>, slots: &RemoteSlots, told: bool) {
+fn add_bound(bounds: &mut SmallVec<[(RemoteSlotLimit, bool); 2]>, slots: &RemoteSlotLimit, told: bool) {
     if !bounds.iter().any(|(known, _)| known == slots) {
         bounds.push((slots.clone(), told));
     }

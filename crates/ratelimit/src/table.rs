@@ -50,22 +50,22 @@ const NO_BUCKET: BucketId = BucketId(u32::MAX);
 
 /// One user: exactly one cache line on common machines.
 #[derive(Clone, Debug)]
-pub(crate) struct User {
+pub(crate) struct UserRecord {
     key: u128,
     states: [Packed; 2],
     ids: [BucketId; 2],
-    more: Option<Box<More>>,
+    spilled: Option<Box<SpilledState>>,
 }
 
 /// What does not fit into the line.
 #[derive(Clone, Debug, Default)]
-struct More {
+struct SpilledState {
     states: Vec<(BucketId, Packed)>,
     in_flight: Vec<(BucketId, u32)>,
 }
 
-impl User {
-    const VACANT: Self = Self { key: EMPTY, states: [Packed::NONE; 2], ids: [NO_BUCKET; 2], more: None };
+impl UserRecord {
+    const VACANT: Self = Self { key: EMPTY, states: [Packed::NONE; 2], ids: [NO_BUCKET; 2], spilled: None };
 
     /// The state of a bucket; `None` means it has never been spent from, or has been full since.
     pub(crate) fn state(&self, id: BucketId) -> Option<BucketState> {
@@ -83,7 +83,7 @@ impl User {
         if let Some((_, state)) = inline {
             return Some(*state);
         }
-        let more = self.more.as_ref()?;
+        let more = self.spilled.as_ref()?;
         more.states.iter().find(|(known, _)| *known == id).map(|(_, state)| *state)
     }
 
@@ -105,14 +105,14 @@ impl User {
         for wanted in [id, NO_BUCKET] {
             if let Some(place) = self.ids.iter().position(|known| *known == wanted)
                 && (wanted == id
-                    || !self.more.as_ref().is_some_and(|more| more.states.iter().any(|one| one.0 == id)))
+                    || !self.spilled.as_ref().is_some_and(|more| more.states.iter().any(|one| one.0 == id)))
             {
                 self.ids[place] = id;
                 self.states[place] = state;
                 return;
             }
         }
-        let more = self.more.get_or_insert_default();
+        let more = self.spilled.get_or_insert_default();
         match more.states.iter_mut().find(|(known, _)| *known == id) {
             Some((_, known)) => *known = state,
             None => more.states.push((id, state)),
@@ -123,7 +123,7 @@ impl User {
     pub(crate) fn states(&self) -> impl Iterator<Item = (BucketId, BucketState)> {
         let inline = self.ids.iter().zip(&self.states).filter(|(id, _)| **id != NO_BUCKET);
         let inline = inline.map(|(id, state)| (*id, state.state()));
-        let more = self.more.iter().flat_map(|more| &more.states);
+        let more = self.spilled.iter().flat_map(|more| &more.states);
         inline.chain(more.map(|(id, state)| (*id, state.state())))
     }
 
@@ -132,33 +132,33 @@ impl User {
         let state = self.state(id)?;
         if let Some(place) = self.ids.iter().position(|known| *known == id) {
             self.ids[place] = NO_BUCKET;
-        } else if let Some(more) = &mut self.more {
+        } else if let Some(more) = &mut self.spilled {
             more.states.retain(|(known, _)| *known != id);
-            self.drop_more_if_empty();
+            self.drop_spilled_if_empty();
         }
         Some(state)
     }
 
     /// How many calls are in flight under a bound.
     pub(crate) fn in_flight(&self, id: BucketId) -> u32 {
-        let more = self.more.as_ref().map(|more| more.in_flight.as_slice()).unwrap_or_default();
+        let more = self.spilled.as_ref().map(|more| more.in_flight.as_slice()).unwrap_or_default();
         more.iter().find(|(known, _)| *known == id).map_or(0, |(_, count)| *count)
     }
 
     /// Sets how many calls are in flight under a bound.
     pub(crate) fn set_in_flight(&mut self, id: BucketId, count: u32) {
-        let more = self.more.get_or_insert_default();
+        let more = self.spilled.get_or_insert_default();
         match more.in_flight.iter_mut().find(|(known, _)| *known == id) {
             Some((_, known)) => *known = count,
             None => more.in_flight.push((id, count)),
         }
         more.in_flight.retain(|(_, count)| *count > 0);
-        self.drop_more_if_empty();
+        self.drop_spilled_if_empty();
     }
 
-    fn drop_more_if_empty(&mut self) {
-        if self.more.as_ref().is_some_and(|more| more.in_flight.is_empty() && more.states.is_empty()) {
-            self.more = None;
+    fn drop_spilled_if_empty(&mut self) {
+        if self.spilled.as_ref().is_some_and(|more| more.in_flight.is_empty() && more.states.is_empty()) {
+            self.spilled = None;
         }
     }
 
@@ -170,7 +170,7 @@ impl User {
         let inline =
             self.ids.iter().zip(&self.states).all(|(id, state)| *id == NO_BUCKET || full(*id, *state));
         inline
-            && self.more.as_ref().is_none_or(|more| {
+            && self.spilled.as_ref().is_none_or(|more| {
                 more.in_flight.is_empty() && more.states.iter().all(|(id, state)| full(*id, *state))
             })
     }
@@ -178,13 +178,13 @@ impl User {
 
 /// The users of one shard.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
-    places: Vec<User>,
+pub(crate) struct UserTable {
+    records: Vec<UserRecord>,
     count: usize,
-    hand: usize,
+    sweep_index: usize,
 }
 
-impl Table {
+impl UserTable {
     /// How many users there are.
     pub(crate) fn len(&self) -> usize {
         self.count
@@ -192,46 +192,46 @@ impl Table {
 
     /// Bytes taken, without what single users have beyond their line.
     pub(crate) fn bytes(&self) -> usize {
-        self.places.capacity() * size_of::<User>()
+        self.records.capacity() * size_of::<UserRecord>()
     }
 
     /// The place of a user.
     pub(crate) fn find(&self, key: UserKey) -> Option<usize> {
-        if self.places.is_empty() {
+        if self.records.is_empty() {
             return None;
         }
-        let mut place = self.home(key.number());
+        let mut place = self.home_index(key.number());
         loop {
-            match self.places[place].key {
+            match self.records[place].key {
                 EMPTY => return None,
                 known if known == key.number() => return Some(place),
-                _ => place = self.next(place),
+                _ => place = self.next_index(place),
             }
         }
     }
 
-    /// The user at a place that [`Table::find`] or [`Table::insert`] returned.
-    pub(crate) fn at(&self, place: usize) -> &User {
-        &self.places[place]
+    /// The user at a place that [`UserTable::find`] or [`UserTable::insert`] returned.
+    pub(crate) fn at(&self, place: usize) -> &UserRecord {
+        &self.records[place]
     }
 
     /// The same, to be changed.
-    pub(crate) fn at_mut(&mut self, place: usize) -> &mut User {
-        &mut self.places[place]
+    pub(crate) fn at_mut(&mut self, place: usize) -> &mut UserRecord {
+        &mut self.records[place]
     }
 
     /// All users.
-    pub(crate) fn users(&self) -> impl Iterator<Item = (UserKey, &User)> {
-        self.places.iter().filter(|user| user.key != EMPTY).map(|user| (UserKey::new(user.key), user))
+    pub(crate) fn users(&self) -> impl Iterator<Item = (UserKey, &UserRecord)> {
+        self.records.iter().filter(|user| user.key != EMPTY).map(|user| (UserKey::new(user.key), user))
     }
 
     /// Adds a user who is not there and returns the place.
     pub(crate) fn insert(&mut self, key: UserKey) -> usize {
-        if (self.count + 1) * 5 > self.places.len() * 4 {
+        if (self.count + 1) * 5 > self.records.len() * 4 {
             self.grow();
         }
         self.count += 1;
-        self.put(User { key: key.number(), ..User::VACANT })
+        self.insert_record(UserRecord { key: key.number(), ..UserRecord::VACANT })
     }
 
     /// Looks at up to `look_count_max` places from where the last sweep ended and forgets idle users.
@@ -242,52 +242,52 @@ impl Table {
         rate: &dyn Fn(BucketId) -> Option<(Rate, Micros)>,
     ) -> usize {
         let mut forgotten = 0;
-        for _ in 0..look_count_max.min(self.places.len()) {
-            if self.hand >= self.places.len() {
-                self.hand = 0;
+        for _ in 0..look_count_max.min(self.records.len()) {
+            if self.sweep_index >= self.records.len() {
+                self.sweep_index = 0;
             }
-            let user = &self.places[self.hand];
+            let user = &self.records[self.sweep_index];
             if user.key != EMPTY && user.is_idle(rate) {
                 // Another user may have moved into the place, so it is looked at again.
-                self.remove(self.hand);
+                self.remove(self.sweep_index);
                 forgotten += 1;
             } else {
-                self.hand += 1;
+                self.sweep_index += 1;
             }
         }
         forgotten
     }
 
-    fn home(&self, key: u128) -> usize {
-        spread((key >> 64) as u64, self.places.len())
+    fn home_index(&self, key: u128) -> usize {
+        spread((key >> 64) as u64, self.records.len())
     }
 
-    fn next(&self, place: usize) -> usize {
-        if place + 1 == self.places.len() { 0 } else { place + 1 }
+    fn next_index(&self, place: usize) -> usize {
+        if place + 1 == self.records.len() { 0 } else { place + 1 }
     }
 
-    fn put(&mut self, user: User) -> usize {
-        let mut place = self.home(user.key);
-        while self.places[place].key != EMPTY {
-            place = self.next(place);
+    fn insert_record(&mut self, user: UserRecord) -> usize {
+        let mut place = self.home_index(user.key);
+        while self.records[place].key != EMPTY {
+            place = self.next_index(place);
         }
-        self.places[place] = user;
+        self.records[place] = user;
         place
     }
 
     /// Grows by half: memory stays close to what the users need.
     fn grow(&mut self) {
-        let size = (self.places.len() + self.places.len() / 2).max(8);
+        let size = (self.records.len() + self.records.len() / 2).max(8);
         let mut places = Vec::new();
         places.reserve_exact(size);
-        places.resize(size, User::VACANT);
-        let users = std::mem::replace(&mut self.places, places);
+        places.resize(size, UserRecord::VACANT);
+        let users = std::mem::replace(&mut self.records, places);
         for user in users {
             if user.key != EMPTY {
-                self.put(user);
+                self.insert_record(user);
             }
         }
-        self.hand = 0;
+        self.sweep_index = 0;
     }
 
     /// Empties a place and closes the gap, so that no later user becomes unreachable.
@@ -296,26 +296,26 @@ impl Table {
         let mut gap = place;
         let mut look = place;
         loop {
-            look = self.next(look);
-            let key = self.places[look].key;
+            look = self.next_index(look);
+            let key = self.records[look].key;
             if key == EMPTY || look == place {
                 break;
             }
-            let home = self.home(key);
+            let home = self.home_index(key);
             // The user may stay when its home lies in the stretch after the gap, up to where it is.
-            let stays = if gap < look { gap < home && home <= look } else { gap < home || home <= look };
+            let stays = if look > gap { gap < home && home <= look } else { gap < home || home <= look };
             if !stays {
-                self.places.swap(gap, look);
+                self.records.swap(gap, look);
                 gap = look;
             }
         }
-        self.places[gap] = User::VACANT;
+        self.records[gap] = UserRecord::VACANT;
     }
 }
 
 /// A state as the table gives it back: see [`Packed`].
 #[cfg(test)]
-pub(crate) fn as_kept(state: BucketState) -> BucketState {
+pub(crate) fn round_trip_packed(state: BucketState) -> BucketState {
     Packed::new(state).state()
 }
 

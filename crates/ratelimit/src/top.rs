@@ -10,7 +10,7 @@ use vmcp_domain::Identity;
 use crate::table::UserKey;
 
 /// How many users are kept.
-const PLACE_COUNT: usize = 64;
+const TRACKED_COUNT_MAX: usize = 64;
 
 /// One of the busiest users.
 #[derive(Clone, Debug)]
@@ -18,11 +18,11 @@ pub struct TopCaller {
     /// The user.
     pub identity: Arc<Identity>,
     /// Calls asked for, at most this many.
-    pub asked: u64,
+    pub call_count: u64,
     /// How much of `asked` may belong to users who had the place before.
-    pub error: u64,
+    pub count_error: u64,
     /// Calls that were refused since the user has had the place.
-    pub refused: u64,
+    pub refused_count: u64,
 }
 
 /// The busiest users.
@@ -35,29 +35,40 @@ impl TopCallers {
         let mut places = self.0.lock();
         let place = match places.iter().position(|(known, _)| *known == key) {
             Some(place) => place,
-            None if places.len() < PLACE_COUNT => {
-                places.push((key, TopCaller { identity: identity.clone(), asked: 0, error: 0, refused: 0 }));
+            None if places.len() < TRACKED_COUNT_MAX => {
+                places.push((
+                    key,
+                    TopCaller { identity: identity.clone(), call_count: 0, count_error: 0, refused_count: 0 },
+                ));
                 places.len() - 1
             }
             None => {
-                let least = places.iter().enumerate().min_by_key(|(_, (_, caller))| caller.asked);
-                let Some((place, asked)) = least.map(|(place, (_, caller))| (place, caller.asked)) else {
+                let least = places.iter().enumerate().min_by_key(|(_, (_, caller))| caller.call_count);
+                let Some((place, asked)) = least.map(|(place, (_, caller))| (place, caller.call_count))
+                else {
                     return;
                 };
-                places[place] =
-                    (key, TopCaller { identity: identity.clone(), asked, error: asked, refused: 0 });
+                places[place] = (
+                    key,
+                    TopCaller {
+                        identity: identity.clone(),
+                        call_count: asked,
+                        count_error: asked,
+                        refused_count: 0,
+                    },
+                );
                 place
             }
         };
         let caller = &mut places[place].1;
-        caller.asked += 1;
-        caller.refused += u64::from(refused);
+        caller.call_count += 1;
+        caller.refused_count += u64::from(refused);
     }
 
     /// The users kept, the busiest first.
     pub(crate) fn list(&self) -> Vec<TopCaller> {
         let mut callers: Vec<TopCaller> = self.0.lock().iter().map(|(_, caller)| caller.clone()).collect();
-        callers.sort_by_key(|caller| std::cmp::Reverse(caller.asked));
+        callers.sort_by_key(|caller| std::cmp::Reverse(caller.call_count));
         callers
     }
 }
@@ -80,8 +91,14 @@ mod tests {
             top.count(UserKey::new(passing.into()), &identity(passing), false);
         }
         let list = top.list();
-        assert_eq!(list.len(), PLACE_COUNT);
-        assert_eq!((list[0].identity.subject.as_str(), list[0].asked, list[0].refused), ("7", 10_000, 5_000));
-        assert!(list[1].asked - list[1].error <= 2, "a passing user is told by its possible error");
+        assert_eq!(list.len(), TRACKED_COUNT_MAX);
+        assert_eq!(
+            (list[0].identity.subject.as_str(), list[0].call_count, list[0].refused_count),
+            ("7", 10_000, 5_000)
+        );
+        assert!(
+            list[1].call_count - list[1].count_error <= 2,
+            "a passing user is told by its possible error"
+        );
     }
 }

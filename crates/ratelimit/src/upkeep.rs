@@ -7,11 +7,11 @@ use tokio::runtime::Handle;
 
 /// The runtime of the limiter's tasks.
 #[derive(Clone, Debug)]
-pub(crate) struct Upkeep(Option<Handle>);
+pub(crate) struct TaskSpawner(Option<Handle>);
 
-impl Upkeep {
+impl TaskSpawner {
     /// The present runtime. Made outside of any, tasks run where they are begun.
-    pub(crate) fn here() -> Self {
+    pub(crate) fn current() -> Self {
         Self(Handle::try_current().ok())
     }
 
@@ -34,11 +34,11 @@ mod tests {
     use tokio::runtime::Builder;
     use tokio::sync::oneshot;
 
-    use super::Upkeep;
+    use super::TaskSpawner;
 
     #[tokio::test]
     async fn a_task_outlives_the_runtime_that_begins_it() {
-        let upkeep = Upkeep::here();
+        let upkeep = TaskSpawner::current();
         let (done, end) = oneshot::channel();
         let begin = move || {
             let passing = Builder::new_current_thread().build().unwrap();

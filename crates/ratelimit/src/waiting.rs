@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use vmcp_domain::LimitScope;
 
 use crate::clock::{Clock, Micros};
-use crate::decide::BucketReading;
+use crate::decide::BucketSnapshot;
 use crate::memory::MemoryStore;
 use crate::plan::Plan;
 use crate::policy::{Mode, WaitBounds};
@@ -26,31 +26,31 @@ use crate::rate::{Level, Rate};
 use crate::table::UserKey;
 
 pub(crate) use hall::Needs;
-use hall::{Hall, Need, Present, Standing, Stock, Thing};
-pub(crate) use progress::Telling;
+use hall::{LimitKey, Need, Now, QueueState, Scheduler, Supply};
+pub(crate) use progress::WaitProgress;
 use queue::Ticket;
 
 /// Everybody who waits in this process.
-pub(crate) struct Room {
-    hall: Mutex<Hall>,
+pub(crate) struct WaitQueues {
+    scheduler: Mutex<Scheduler>,
     count: AtomicUsize,
     bounds: WaitBounds,
 }
 
 /// What holds a call up.
 #[derive(Debug)]
-pub(crate) enum HeldUp {
+pub(crate) enum WaitReason {
     /// Something that waiting does not help against.
-    ForGood,
+    Futile,
     /// Calls in flight, by the bound's place in the plan.
-    BySlots(usize),
+    Slots(usize),
     /// What the plan's buckets hold, in its order.
-    ByBuckets(Box<[BucketReading]>),
+    Buckets(Box<[BucketSnapshot]>),
 }
 
 /// The thing of a plan that a call waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum LimitIndex {
     /// A bucket, by its place.
     Bucket(usize),
     /// A bound on calls in flight, by its place.
@@ -59,55 +59,55 @@ pub(crate) enum Place {
 
 /// What a waiting call does next.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Next {
+pub(crate) enum NextStep {
     /// Asks the store.
-    Ask,
+    AskStore,
     /// Waits for this, until then at most, or until the bell rings.
-    Wait(Place, Micros),
+    Wait(LimitIndex, Micros),
     /// Gives up: this would take too long, so many microseconds if somebody can say.
-    GiveUp(Place, Option<u64>),
+    GiveUp(LimitIndex, Option<u64>),
 }
 
-impl Place {
-    fn of(need: &Need) -> Self {
-        match need.stock {
-            Stock::Tokens(..) => Self::Bucket(need.place),
-            Stock::Slots(..) => Self::Slots(need.place),
+impl LimitIndex {
+    fn of_need(need: &Need) -> Self {
+        match need.supply {
+            Supply::Tokens(..) => Self::Bucket(need.index),
+            Supply::Slots(..) => Self::Slots(need.index),
         }
     }
 }
 
 /// Everything enforced that a call of a plan needs. It waits for none of it longer than `patience`, in microseconds.
 pub(crate) fn needs(plan: &Plan, user: Option<UserKey>, patience: u64) -> Needs {
-    let full = |rate: &Rate| Stock::Tokens(*rate, Level::full(rate, Micros(0)));
+    let full = |rate: &Rate| Supply::Tokens(*rate, Level::full(rate, Micros(0)));
     let buckets = plan.buckets.iter().enumerate().filter(|(_, bucket)| bucket.mode == Mode::Enforce);
     let buckets = buckets.map(|(place, bucket)| Need {
-        thing: Thing {
+        limit_key: LimitKey {
             id: bucket.id,
-            user: bucket.whose.or_else(|| user.filter(|_| bucket.holder.is_per_user())),
+            user: bucket.owner.or_else(|| user.filter(|_| bucket.storage.is_per_user())),
         },
-        place,
-        width: width(bucket.scope) + 1,
+        index: place,
+        scope_width: scope_width(bucket.scope) + 1,
         cost: bucket.cost.get(),
         wait_max: bucket.wait_max.min(patience),
-        stock: full(&bucket.rate),
+        supply: full(&bucket.rate),
     });
-    let slots = plan.slots.iter().enumerate().filter(|(_, slots)| slots.mode == Mode::Enforce);
+    let slots = plan.slot_limits.iter().enumerate().filter(|(_, slots)| slots.mode == Mode::Enforce);
     let slots = slots.map(|(place, slots)| Need {
-        thing: Thing { id: slots.id, user: user.filter(|_| slots.shared.is_none()) },
-        place,
-        width: width(slots.scope),
+        limit_key: LimitKey { id: slots.id, user: user.filter(|_| slots.shared_count.is_none()) },
+        index: place,
+        scope_width: scope_width(slots.scope),
         cost: 1,
         wait_max: slots.wait_max.min(patience),
-        stock: Stock::Slots(slots.count_max.get(), slots.shared.clone()),
+        supply: Supply::Slots(slots.count_max.get(), slots.shared_count.clone()),
     });
     let mut needs: Needs = buckets.chain(slots).collect();
-    needs.sort_by_key(|need| (need.width, need.thing.id));
+    needs.sort_by_key(|need| (need.scope_width, need.limit_key.id));
     needs
 }
 
 /// Calls in flight before tokens of the same scope: whoever waits for a call to end holds back no tokens meanwhile.
-fn width(scope: LimitScope) -> u8 {
+fn scope_width(scope: LimitScope) -> u8 {
     match scope {
         LimitScope::UserTool => 0,
         LimitScope::User => 2,
@@ -120,9 +120,9 @@ fn width(scope: LimitScope) -> u8 {
     }
 }
 
-impl Room {
+impl WaitQueues {
     pub(crate) fn new(bounds: WaitBounds) -> Self {
-        Self { hall: Mutex::default(), count: AtomicUsize::new(0), bounds }
+        Self { scheduler: Mutex::default(), count: AtomicUsize::new(0), bounds }
     }
 
     /// How many calls wait.
@@ -132,102 +132,113 @@ impl Room {
 
     /// True when others wait for something that these needs name.
     pub(crate) fn is_contended(&self, needs: &Needs) -> bool {
-        self.hall.lock().is_contended(needs)
+        self.scheduler.lock().is_contended(needs)
     }
 
     /// Takes a call in. Without room the error says what it would have waited for, and how long.
-    pub(crate) fn enter<'a>(
+    pub(crate) fn enqueue<'a>(
         &'a self,
-        view: View<'a>,
+        view: WaitContext<'a>,
         user: UserKey,
         needs: Needs,
-    ) -> Result<Guest<'a>, (Place, Option<u64>)> {
+    ) -> Result<Waiter<'a>, (LimitIndex, Option<u64>)> {
         let now = view.clock.now();
-        let mut hall = self.hall.lock();
-        let entered = hall.enter(user, needs.clone(), now, self.bounds);
+        let mut hall = self.scheduler.lock();
+        let entered = hall.enqueue(user, needs.clone(), now, self.bounds);
         let Some((ticket, bell)) = entered else {
-            let (place, wait) = view.present(|present| hall.outlook(user, &needs, present));
-            return Err((needs.get(place).map_or(Place::Bucket(0), Place::of), wait));
+            let (place, wait) = view.with_now(|present| hall.longest_forecast(user, &needs, present));
+            return Err((needs.get(place).map_or(LimitIndex::Bucket(0), LimitIndex::of_need), wait));
         };
         self.count.store(hall.len(), Ordering::Release);
-        Ok(Guest { room: self, view, ticket, bell, needs, since: now, admitted: false })
+        Ok(Waiter {
+            wait_queues: self,
+            context: view,
+            ticket,
+            wake: bell,
+            needs,
+            started_at: now,
+            is_admitted: false,
+        })
     }
 
     /// Other replicas have all slots of the bound at this place of the plan that these needs are of.
-    pub(crate) fn full_elsewhere(&self, view: View<'_>, needs: &Needs, place: usize) {
-        let Some(need) = needs.iter().find(|need| Place::of(need) == Place::Slots(place)) else { return };
+    pub(crate) fn pause_full_slots(&self, view: WaitContext<'_>, needs: &Needs, place: usize) {
+        let Some(need) = needs.iter().find(|need| LimitIndex::of_need(need) == LimitIndex::Slots(place))
+        else {
+            return;
+        };
         let now = view.clock.now();
         // Not every replica pauses equally, so that they do not ask in step.
-        let pause = view.pause + now.0 % (view.pause + 1);
-        self.hall.lock().full_elsewhere(need.thing, pause, now);
+        let pause = view.retry_pause + now.0 % (view.retry_pause + 1);
+        self.scheduler.lock().pause_full_slots(need.limit_key, pause, now);
     }
 
     /// A call with these needs has given something back: its place among the calls in flight, and tokens too if it says
     /// so. `shared` says that it held slots of which other replicas know.
-    pub(crate) fn given_back(&self, view: View<'_>, needs: &Needs, tokens: bool, shared: bool) {
-        let mut hall = self.hall.lock();
+    pub(crate) fn notify_release(&self, view: WaitContext<'_>, needs: &Needs, tokens: bool, shared: bool) {
+        let mut hall = self.scheduler.lock();
         if shared {
-            hall.slots_free(needs, view.pause, view.clock.now());
+            hall.resume_after_release(needs, view.retry_pause, view.clock.now());
         }
-        view.present(|present| hall.given_back(needs, tokens, present));
+        view.with_now(|present| hall.release(needs, tokens, present));
     }
 }
 
 /// How the room sees time and calls in flight.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
+pub(crate) struct WaitContext<'a> {
     pub(crate) clock: &'a dyn Clock,
     pub(crate) memory: &'a MemoryStore,
     /// After a refusal that nobody here expected, because others spend from the same buckets, nobody asks again for
     /// so many microseconds.
-    pub(crate) pause: u64,
+    pub(crate) retry_pause: u64,
 }
 
-impl View<'_> {
-    fn present<T>(&self, look: impl FnOnce(Present<'_>) -> T) -> T {
+impl WaitContext<'_> {
+    fn with_now<T>(&self, look: impl FnOnce(Now<'_>) -> T) -> T {
         let in_flight = |user, id| self.memory.in_flight(user, id);
-        look(Present { now: self.clock.now(), in_flight: &in_flight })
+        look(Now { time: self.clock.now(), in_flight: &in_flight })
     }
 }
 
 /// One call in the room. Dropping it leaves, and takes nothing along.
-pub(crate) struct Guest<'a> {
-    room: &'a Room,
-    view: View<'a>,
+pub(crate) struct Waiter<'a> {
+    wait_queues: &'a WaitQueues,
+    context: WaitContext<'a>,
     ticket: Ticket,
-    bell: Arc<Notify>,
+    wake: Arc<Notify>,
     needs: Needs,
-    since: Micros,
-    admitted: bool,
+    started_at: Micros,
+    is_admitted: bool,
 }
 
-impl Guest<'_> {
+impl Waiter<'_> {
     /// The store has refused the call. False when what it needs would come too late.
     #[must_use]
-    pub(crate) fn refused(&mut self, held_up: &HeldUp) -> bool {
-        let now = self.view.clock.now();
-        let waited = now.since(self.since);
-        let mut levels: SmallVec<[Stock; 4]> = SmallVec::new();
+    pub(crate) fn requeue(&mut self, held_up: &WaitReason) -> bool {
+        let now = self.context.clock.now();
+        let waited = now.since(self.started_at);
+        let mut levels: SmallVec<[Supply; 4]> = SmallVec::new();
         let mut short: SmallVec<[usize; 4]> = SmallVec::new();
         let mut longest: Option<(usize, u64)> = None;
         for (place, need) in self.needs.iter().enumerate() {
-            let reading = match (held_up, Place::of(need)) {
-                (HeldUp::ByBuckets(readings), Place::Bucket(bucket)) => readings.get(bucket),
-                (HeldUp::BySlots(slots), Place::Slots(own)) if *slots == own => {
+            let reading = match (held_up, LimitIndex::of_need(need)) {
+                (WaitReason::Buckets(readings), LimitIndex::Bucket(bucket)) => readings.get(bucket),
+                (WaitReason::Slots(slots), LimitIndex::Slots(own)) if *slots == own => {
                     if waited >= need.wait_max {
                         return false;
                     }
                     longest = Some((place, 0));
                     None
                 }
-                (HeldUp::ForGood, _) => return false,
-                (HeldUp::BySlots(_) | HeldUp::ByBuckets(_), _) => None,
+                (WaitReason::Futile, _) => return false,
+                (WaitReason::Slots(_) | WaitReason::Buckets(_), _) => None,
             };
             let Some(reading) = reading else {
-                levels.push(need.stock.clone());
+                levels.push(need.supply.clone());
                 continue;
             };
-            levels.push(Stock::Tokens(reading.rate, Level { units: reading.level, at: now }));
+            levels.push(Supply::Tokens(reading.rate, Level { units: reading.level, at: now }));
             if reading.level >= reading.cost {
                 continue;
             }
@@ -242,61 +253,62 @@ impl Guest<'_> {
             }
         }
         let Some((need, _)) = longest else { return false };
-        let levels = if matches!(held_up, HeldUp::ByBuckets(_)) { levels } else { SmallVec::new() };
+        let levels = if matches!(held_up, WaitReason::Buckets(_)) { levels } else { SmallVec::new() };
         // Not everybody pauses equally, so that replicas do not ask in step.
-        let pause = self.view.pause + self.ticket.0.wrapping_mul(0x9e37_79b9) % (self.view.pause + 1);
-        let mut hall = self.room.hall.lock();
-        self.view.present(|present| hall.refused(self.ticket, (need, &short), &levels, pause, present));
+        let pause = self.context.retry_pause
+            + self.ticket.0.wrapping_mul(0x9e37_79b9) % (self.context.retry_pause + 1);
+        let mut hall = self.wait_queues.scheduler.lock();
+        self.context.with_now(|present| hall.requeue(self.ticket, (need, &short), &levels, pause, present));
         true
     }
 
     /// What to do now.
-    pub(crate) fn next(&mut self) -> Next {
+    pub(crate) fn next_step(&mut self) -> NextStep {
         let (standing, now) = {
-            let mut hall = self.room.hall.lock();
-            self.view.present(|present| (hall.go_on(self.ticket, present), present.now))
+            let mut hall = self.wait_queues.scheduler.lock();
+            self.context.with_now(|present| (hall.advance(self.ticket, present), present.time))
         };
         match standing {
-            Standing::MayAsk => Next::Ask,
-            Standing::TooLate { need, wait } => Next::GiveUp(self.place(need), Some(wait)),
-            Standing::Waits { need, until } => {
+            QueueState::MayAskStore => NextStep::AskStore,
+            QueueState::TooLate { need, wait } => NextStep::GiveUp(self.limit_index(need), Some(wait)),
+            QueueState::Waiting { need, until } => {
                 let allowed = self.needs.get(need).map_or(0, |need| need.wait_max);
-                let end = self.since.plus(allowed);
+                let end = self.started_at.plus(allowed);
                 if now >= end || until.is_some_and(|until| until > end) {
-                    return Next::GiveUp(self.place(need), self.forecast());
+                    return NextStep::GiveUp(self.limit_index(need), self.forecast());
                 }
-                Next::Wait(self.place(need), until.unwrap_or(end))
+                NextStep::Wait(self.limit_index(need), until.unwrap_or(end))
             }
         }
     }
 
     /// How long until the call's turn, in microseconds, as things stand; `None` where nobody can say.
     pub(crate) fn forecast(&self) -> Option<u64> {
-        let hall = self.room.hall.lock();
-        self.view.present(|present| hall.forecast(self.ticket, present))
+        let hall = self.wait_queues.scheduler.lock();
+        self.context.with_now(|present| hall.forecast(self.ticket, present))
     }
 
     /// Sleeps until then, or until the bell rings.
-    pub(crate) async fn sleep(&self, until: Micros) {
-        let pause = Duration::from_micros(until.since(self.view.clock.now()));
+    pub(crate) async fn sleep_until(&self, until: Micros) {
+        let pause = Duration::from_micros(until.since(self.context.clock.now()));
         // Either end is a reason to look again.
-        let _ = tokio::time::timeout(pause, self.bell.notified()).await;
+        let _ = tokio::time::timeout(pause, self.wake.notified()).await;
     }
 
     /// The call has paid.
-    pub(crate) fn admitted(mut self) {
-        self.admitted = true;
+    pub(crate) fn mark_admitted(mut self) {
+        self.is_admitted = true;
     }
 
-    fn place(&self, need: usize) -> Place {
-        self.needs.get(need).map_or(Place::Bucket(0), Place::of)
+    fn limit_index(&self, need: usize) -> LimitIndex {
+        self.needs.get(need).map_or(LimitIndex::Bucket(0), LimitIndex::of_need)
     }
 }
 
-impl Drop for Guest<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let mut hall = self.room.hall.lock();
-        self.view.present(|present| hall.leave(self.ticket, self.admitted, present));
-        self.room.count.store(hall.len(), Ordering::Release);
+        let mut hall = self.wait_queues.scheduler.lock();
+        self.context.with_now(|present| hall.remove(self.ticket, self.is_admitted, present));
+        self.wait_queues.count.store(hall.len(), Ordering::Release);
     }
 }

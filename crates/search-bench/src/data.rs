@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use serde_json::Value;
-use vmcp_domain::{BackendId, BackendToolName, Json, Target, Tool, ToolHints, ToolName, ToolOverride};
+use vmcp_domain::{BackendId, BackendToolName, Json, RoutingTarget, Tool, ToolHints, ToolName, ToolOverride};
 
 /// Tools and what people ask of them.
 pub(crate) struct LabelledSet {
@@ -19,7 +19,7 @@ pub(crate) struct LabelledSet {
 /// A request with the names of the tools that answer it. A name may be carried by several tools.
 pub(crate) struct Request {
     pub(crate) text: String,
-    pub(crate) wanted: BTreeSet<String>,
+    pub(crate) relevant: BTreeSet<String>,
 }
 
 /// The files of `bfcl-eval` that hold functions and single requests. Left out are `parallel` and `live_parallel`:
@@ -63,10 +63,10 @@ pub(crate) fn bfcl(folder: &Path) -> anyhow::Result<LabelledSet> {
     for part in BFCL {
         let file = format!("BFCL_v4_{part}.json");
         let answers = folder.join("possible_answer").join(&file);
-        let answers: Vec<BfclAnswer> = if answers.exists() { lines(&answers)? } else { Vec::new() };
+        let answers: Vec<BfclAnswer> = if answers.exists() { read_json_lines(&answers)? } else { Vec::new() };
         let mut answers: HashMap<String, BfclAnswer> =
             answers.into_iter().map(|answer| (answer.id.clone(), answer)).collect();
-        for line in lines::<BfclLine>(&folder.join(&file))? {
+        for line in read_json_lines::<BfclLine>(&folder.join(&file))? {
             for function in &line.function {
                 let name = function["name"].as_str().context("a function without a name")?;
                 if seen.insert(name.to_owned()) {
@@ -77,7 +77,7 @@ pub(crate) fn bfcl(folder: &Path) -> anyhow::Result<LabelledSet> {
                 let messages = line.question.iter().flatten().filter(|message| message.role == "user");
                 let text: Vec<&str> = messages.map(|message| message.content.as_str()).collect();
                 let wanted = answer.ground_truth.into_iter().flat_map(HashMap::into_keys).collect();
-                requests.push(Request { text: text.join("\n"), wanted });
+                requests.push(Request { text: text.join("\n"), relevant: wanted });
             }
         }
     }
@@ -85,7 +85,7 @@ pub(crate) fn bfcl(folder: &Path) -> anyhow::Result<LabelledSet> {
     Ok(LabelledSet { name: "BFCL".to_owned(), tools, requests })
 }
 
-fn lines<T: for<'a> Deserialize<'a>>(file: &Path) -> anyhow::Result<Vec<T>> {
+fn read_json_lines<T: for<'a> Deserialize<'a>>(file: &Path) -> anyhow::Result<Vec<T>> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let read = |line| serde_json::from_str(line).with_context(|| file.display().to_string());
     text.lines().filter(|line| !line.trim().is_empty()).map(read).collect()
@@ -111,39 +111,39 @@ struct LiveTask {
 
 /// LiveMCPBench: the tools of its servers, and its tasks with the tools an annotator used. Five labels name
 /// no tool and count as not found.
-pub(crate) fn live(folder: &Path) -> anyhow::Result<LabelledSet> {
-    let servers: Vec<LiveServer> = json(&folder.join("tools.json"))?;
+pub(crate) fn live_mcp_bench(folder: &Path) -> anyhow::Result<LabelledSet> {
+    let servers: Vec<LiveServer> = read_json(&folder.join("tools.json"))?;
     let mut tools = Vec::new();
     for one in servers.into_iter().flat_map(|server| server.tools.into_values()).flat_map(|part| part.tools) {
         let name = one["name"].as_str().context("a tool without a name")?;
         tools.push(tool(name, one["description"].as_str(), &one["inputSchema"], one["title"].as_str())?);
     }
-    let tasks: Vec<LiveTask> = json(&folder.join("tasks.json"))?;
+    let tasks: Vec<LiveTask> = read_json(&folder.join("tasks.json"))?;
     let mut requests = Vec::new();
     for task in tasks {
         let labels = task.metadata.get("Tools").context("a task without tools")?;
         let label =
             |line: &str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').trim().to_owned();
-        requests.push(Request { text: task.question, wanted: labels.lines().map(label).collect() });
+        requests.push(Request { text: task.question, relevant: labels.lines().map(label).collect() });
     }
     Ok(LabelledSet { name: "LiveMCPBench".to_owned(), tools, requests })
 }
 
 #[derive(Deserialize)]
-struct OwnSet {
+struct CustomSet {
     tools: Vec<Value>,
-    requests: Vec<OwnRequest>,
+    requests: Vec<CustomRequest>,
 }
 
 #[derive(Deserialize)]
-struct OwnRequest {
+struct CustomRequest {
     text: String,
     tools: BTreeSet<String>,
 }
 
 /// A set of one's own: `{"tools": [definitions], "requests": [{"text": …, "tools": [names]}]}`.
-pub(crate) fn own(file: &Path) -> anyhow::Result<LabelledSet> {
-    let set: OwnSet = json(file)?;
+pub(crate) fn custom_set(file: &Path) -> anyhow::Result<LabelledSet> {
+    let set: CustomSet = read_json(file)?;
     let definition = |one: &Value| {
         let name = one["name"].as_str().context("a tool without a name")?;
         tool(name, one["description"].as_str(), &one["inputSchema"], one["title"].as_str())
@@ -154,13 +154,13 @@ pub(crate) fn own(file: &Path) -> anyhow::Result<LabelledSet> {
         requests: set
             .requests
             .into_iter()
-            .map(|request| Request { text: request.text, wanted: request.tools })
+            .map(|request| Request { text: request.text, relevant: request.tools })
             .collect(),
     })
 }
 
 /// Reads a whole file.
-pub(crate) fn json<T: for<'a> Deserialize<'a>>(file: &Path) -> anyhow::Result<T> {
+pub(crate) fn read_json<T: for<'a> Deserialize<'a>>(file: &Path) -> anyhow::Result<T> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     serde_json::from_str(&text).with_context(|| file.display().to_string())
 }
@@ -179,7 +179,7 @@ pub(crate) fn tool(
     definition.insert("inputSchema".to_owned(), schema.clone());
     Ok(Tool {
         name: ToolName::from(name),
-        target: Target { backend: BackendId::from("bench"), name: BackendToolName::from(name) },
+        target: RoutingTarget { backend: BackendId::from("bench"), name: BackendToolName::from(name) },
         description: description.map(str::to_owned),
         hints: ToolHints::default(),
         definition: Arc::new(Json::encode(&definition)?.members()?),

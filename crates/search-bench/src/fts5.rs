@@ -5,11 +5,11 @@ use vmcp_domain::Tool;
 
 /// How a request becomes an FTS5 expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asking {
+pub(crate) enum QueryMode {
     /// As the reference does: the whole request is one phrase if any of its common words stands in it.
     Reference,
     /// The common words are dropped and the others are alternatives.
-    Dropping,
+    WithoutCommonWords,
 }
 
 /// Words that the reference takes for too common.
@@ -62,8 +62,13 @@ impl Fts5 {
     }
 
     /// The places of the best tools, best first.
-    pub(crate) fn search(&self, request: &str, asking: Asking, count: usize) -> anyhow::Result<Vec<usize>> {
-        let expression = expression(request, asking);
+    pub(crate) fn search(
+        &self,
+        request: &str,
+        asking: QueryMode,
+        count: usize,
+    ) -> anyhow::Result<Vec<usize>> {
+        let expression = match_expression(request, asking);
         if expression.is_empty() {
             return Ok(Vec::new());
         }
@@ -75,14 +80,16 @@ impl Fts5 {
     }
 }
 
-fn expression(request: &str, asking: Asking) -> String {
+fn match_expression(request: &str, asking: QueryMode) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
     let common = |word: &&str| COMMON.contains(&word.to_lowercase().as_str());
     let mut words: Vec<&str> = request.split_whitespace().collect();
     match asking {
-        Asking::Reference if words.len() == 1 || words.iter().any(common) => return quoted(&words.join(" ")),
-        Asking::Reference => {}
-        Asking::Dropping => words.retain(|word| !common(word)),
+        QueryMode::Reference if words.len() == 1 || words.iter().any(common) => {
+            return quoted(&words.join(" "));
+        }
+        QueryMode::Reference => {}
+        QueryMode::WithoutCommonWords => words.retain(|word| !common(word)),
     }
     words.into_iter().map(quoted).collect::<Vec<_>>().join(" OR ")
 }

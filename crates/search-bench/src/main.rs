@@ -45,13 +45,13 @@ fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let (name, table) = match &cli.bench {
         Bench::Retrieval { bfcl, own } => {
-            let mut sets = vec![data::bfcl(bfcl)?, data::live(&cli.data.join("livemcpbench"))?];
+            let mut sets = vec![data::bfcl(bfcl)?, data::live_mcp_bench(&cli.data.join("livemcpbench"))?];
             for file in own {
-                sets.push(data::own(file)?);
+                sets.push(data::custom_set(file)?);
             }
             ("retrieval", retrieval::table(&sets)?)
         }
-        Bench::Search => ("search", speed::table(&cli.data)?),
+        Bench::Search => ("search", speed::speed_table(&cli.data)?),
     };
     println!("{table}");
     cli.page.map_or(Ok(()), |page| write(&page, name, &table))

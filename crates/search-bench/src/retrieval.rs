@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use vmcp_optimizer::{Document, Engine, Mask, Packed, Query, SearchOptions, embedding_text};
+use vmcp_optimizer::{Document, Engine, Mask, PackedVector, Query, SearchOptions, embedding_text};
 
 use crate::data::LabelledSet;
-use crate::fts5::{Asking, Fts5};
+use crate::fts5::{Fts5, QueryMode};
 use crate::models::MODELS;
 
 /// How far a list of results is read.
 const DEPTH: usize = 1000;
 /// How many tools the reference shows.
-const SHOWN: usize = 8;
+const RESULT_COUNT: usize = 8;
 
 /// How well a set's requests are answered.
 #[derive(Clone, Copy, Default)]
@@ -26,7 +26,7 @@ struct Quality {
 pub(crate) fn table(sets: &[LabelledSet]) -> anyhow::Result<String> {
     let mut rows: Vec<(String, Vec<Quality>)> = Vec::new();
     for set in sets {
-        for (at, (name, quality)) in contenders(set)?.into_iter().enumerate() {
+        for (at, (name, quality)) in measure_contenders(set)?.into_iter().enumerate() {
             match rows.get_mut(at) {
                 Some(row) => row.1.push(quality),
                 None => rows.push((name, vec![quality])),
@@ -48,41 +48,45 @@ pub(crate) fn table(sets: &[LabelledSet]) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn contenders(set: &LabelledSet) -> anyhow::Result<Vec<(String, Quality)>> {
+fn measure_contenders(set: &LabelledSet) -> anyhow::Result<Vec<(String, Quality)>> {
     let mut rows = Vec::new();
     let fts5 = Fts5::build(&set.tools)?;
-    let reference = quality(set, |_, text| fts5.search(text, Asking::Reference, DEPTH))?;
+    let reference = measure_quality(set, |_, text| fts5.search(text, QueryMode::Reference, DEPTH))?;
     rows.push(("FTS5 as the reference asks it".to_owned(), reference));
-    let dropping = quality(set, |_, text| fts5.search(text, Asking::Dropping, DEPTH))?;
+    let dropping = measure_quality(set, |_, text| fts5.search(text, QueryMode::WithoutCommonWords, DEPTH))?;
     rows.push(("FTS5, common words dropped".to_owned(), dropping));
-    let documents: Vec<_> = set.tools.iter().map(|tool| Arc::new(Document::read(tool))).collect();
+    let documents: Vec<_> = set.tools.iter().map(|tool| Arc::new(Document::from_tool(tool))).collect();
     let visible = Mask::all(documents.len());
     let engine = Engine::build(&documents, &[]);
-    let words = |text: &str| engine.search(&Query::read(text), None, &visible, &options(0.0));
-    rows.push(("words".to_owned(), quality(set, |_, text| Ok(places(words(text))))?));
+    let words = |text: &str| engine.search(&Query::parse(text), None, &visible, &options(0.0));
+    rows.push(("words".to_owned(), measure_quality(set, |_, text| Ok(indices(words(text))))?));
     let texts: Vec<String> = set.tools.iter().map(embedding_text).collect();
     let asked: Vec<String> = set.requests.iter().map(|request| request.text.clone()).collect();
     for model in &MODELS {
         let name = model.name;
         let packed = model.vectors(&texts);
-        let packed: Vec<_> = packed.iter().map(|vector| Some(Arc::new(Packed::pack(vector)))).collect();
+        let packed: Vec<_> =
+            packed.iter().map(|vector| Some(Arc::new(PackedVector::from_vector(vector)))).collect();
         let meanings = model.vectors(&asked);
         let engine = Engine::build(&documents, &packed);
         let search = |at: usize, text: &str, ratio| {
             let meaning = meanings.get(at).map(Vec::as_slice);
-            places(engine.search(&Query::read(text), meaning, &visible, &options(ratio)))
+            indices(engine.search(&Query::parse(text), meaning, &visible, &options(ratio)))
         };
-        rows.push((name.to_owned(), quality(set, |at, text| Ok(search(at, text, 1.0)))?));
+        rows.push((name.to_owned(), measure_quality(set, |at, text| Ok(search(at, text, 1.0)))?));
         let slots = |at: usize, text: &str| {
             let mut first = search(at, text, 1.0);
-            first.truncate(SHOWN / 2);
-            let more = fts5.search(text, Asking::Reference, SHOWN / 2)?;
+            first.truncate(RESULT_COUNT / 2);
+            let more = fts5.search(text, QueryMode::Reference, RESULT_COUNT / 2)?;
             first.extend(more.into_iter().filter(|place| !first.contains(place)).collect::<Vec<_>>());
             Ok(first)
         };
-        rows.push((format!("{name} and FTS5, half the slots each, as the reference"), quality(set, slots)?));
+        rows.push((
+            format!("{name} and FTS5, half the slots each, as the reference"),
+            measure_quality(set, slots)?,
+        ));
         for &ratio in model.ratios {
-            let both = quality(set, |at, text| Ok(search(at, text, ratio)))?;
+            let both = measure_quality(set, |at, text| Ok(search(at, text, ratio)))?;
             rows.push((format!("words and {name}, {ratio} meaning"), both));
         }
     }
@@ -93,12 +97,12 @@ fn options(semantic_ratio: f32) -> SearchOptions {
     SearchOptions { count: DEPTH, semantic_ratio, semantic_distance_max: 1.0, explain: false }
 }
 
-fn places(hits: Vec<vmcp_optimizer::Hit>) -> Vec<usize> {
-    hits.into_iter().map(|hit| hit.place).collect()
+fn indices(hits: Vec<vmcp_optimizer::Hit>) -> Vec<usize> {
+    hits.into_iter().map(|hit| hit.index).collect()
 }
 
 /// Asks every request of `set`; `search` is given its number and its text.
-fn quality(
+fn measure_quality(
     set: &LabelledSet,
     mut search: impl FnMut(usize, &str) -> anyhow::Result<Vec<usize>>,
 ) -> anyhow::Result<Quality> {
@@ -107,11 +111,12 @@ fn quality(
         let found = search(at, &request.text)?;
         let names: Vec<&str> =
             found.iter().filter_map(|&place| set.tools.get(place)).map(|tool| tool.name.as_str()).collect();
-        for (recall, k) in sum.recall.iter_mut().zip([1, 5, SHOWN]) {
-            let hits = request.wanted.iter().filter(|wanted| names.iter().take(k).any(|name| name == wanted));
-            *recall += hits.count() as f64 / request.wanted.len() as f64;
+        for (recall, k) in sum.recall.iter_mut().zip([1, 5, RESULT_COUNT]) {
+            let hits =
+                request.relevant.iter().filter(|wanted| names.iter().take(k).any(|name| name == wanted));
+            *recall += hits.count() as f64 / request.relevant.len() as f64;
         }
-        let first = names.iter().position(|name| request.wanted.contains(*name));
+        let first = names.iter().position(|name| request.relevant.contains(*name));
         sum.reciprocal_rank += first.map_or(0.0, |rank| 1.0 / (rank + 1) as f64);
     }
     let count = set.requests.len() as f64;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::Value;
 use vmcp_domain::Tool;
-use vmcp_optimizer::{Document, Engine, Mask, Packed, Query, SearchOptions};
+use vmcp_optimizer::{Document, Engine, Mask, PackedVector, Query, SearchOptions};
 
 use crate::data::{self, LabelledSet};
-use crate::fts5::{Asking, Fts5};
+use crate::fts5::{Fts5, QueryMode};
 use crate::models::MODELS;
 
 /// How many tools there are.
@@ -19,28 +19,30 @@ const TOOLS: usize = 10_000;
 /// How often every request is asked of every contender.
 const ROUNDS: usize = 5;
 /// How many tools a search returns.
-const COUNT: usize = 8;
+const RESULT_COUNT: usize = 8;
 /// The lanes of the vectors.
-const LANES: usize = 384;
+const DIMENSION: usize = 384;
 
 /// Asks the same requests of every contender and prints what it took.
-pub(crate) fn table(shared: &Path) -> anyhow::Result<String> {
-    let live = data::live(&shared.join("livemcpbench"))?;
+pub(crate) fn speed_table(shared: &Path) -> anyhow::Result<String> {
+    let live = data::live_mcp_bench(&shared.join("livemcpbench"))?;
     let tools = catalogue(shared, &live)?;
     let requests = requests(&live, &tools);
-    let before = resident()?;
-    let read_all = || tools.iter().map(|tool| Arc::new(Document::read(tool))).collect::<Vec<_>>();
+    let before = resident_bytes()?;
+    let read_all = || tools.iter().map(|tool| Arc::new(Document::from_tool(tool))).collect::<Vec<_>>();
     let documents = read_all();
     let engine = Engine::build(&documents, &[]);
-    let after = resident()?;
+    let after = resident_bytes()?;
     let fts5 = Fts5::build(&tools)?;
-    let fts5_resident = resident()?.saturating_sub(after);
-    let fts5_built = fastest(|| Fts5::build(&tools))?;
-    let read = fastest(|| Ok(read_all()))?;
-    let built = fastest(|| Ok(Engine::build(&documents, &[])))?;
-    let packed: Vec<_> = (0..TOOLS).map(|seed| Some(Arc::new(Packed::pack(&direction(seed))))).collect();
+    let fts5_resident = resident_bytes()?.saturating_sub(after);
+    let fts5_built = fastest_cpu_time(|| Fts5::build(&tools))?;
+    let read = fastest_cpu_time(|| Ok(read_all()))?;
+    let built = fastest_cpu_time(|| Ok(Engine::build(&documents, &[])))?;
+    let packed: Vec<_> = (0..TOOLS)
+        .map(|seed| Some(Arc::new(PackedVector::from_vector(&pseudorandom_vector(seed)))))
+        .collect();
     let both = Engine::build(&documents, &packed);
-    let both_built = fastest(|| Ok(Engine::build(&documents, &packed)))?;
+    let both_built = fastest_cpu_time(|| Ok(Engine::build(&documents, &packed)))?;
     let mut text = format!(
         "{TOOLS} tools, {} requests of {:.1} words, medians of {ROUNDS} interleaved rounds.\n\n",
         requests.len(),
@@ -58,27 +60,27 @@ pub(crate) fn table(shared: &Path) -> anyhow::Result<String> {
         megabytes(after.saturating_sub(before))
     );
     text += &format!(
-        "| words and vectors of {LANES} lanes | {both_built:.0?} for the index | index {} |\n",
+        "| words and vectors of {DIMENSION} lanes | {both_built:.0?} for the index | index {} |\n",
         megabytes(both.bytes())
     );
-    text += &queries(&requests, &engine, &both, &fts5)?;
+    text += &query_table(&requests, &engine, &both, &fts5)?;
     Ok(text)
 }
 
 /// The shortest of a few processor times: what the work takes when nothing else runs.
-fn fastest<T>(mut work: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<Duration> {
+fn fastest_cpu_time<T>(mut work: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<Duration> {
     let mut best = Duration::MAX;
     for _ in 0..ROUNDS {
-        let begun = on_processor()?;
+        let begun = thread_cpu_time()?;
         let made = work()?;
-        best = best.min(on_processor()?.saturating_sub(begun));
+        best = best.min(thread_cpu_time()?.saturating_sub(begun));
         drop(made);
     }
     Ok(best)
 }
 
 /// How long this thread has been running; exact to a few milliseconds.
-fn on_processor() -> anyhow::Result<Duration> {
+fn thread_cpu_time() -> anyhow::Result<Duration> {
     let text =
         std::fs::read_to_string("/proc/thread-self/schedstat").context("times are read on Linux only")?;
     let nanoseconds = text.split_whitespace().next().context("no time on the processor")?;
@@ -86,24 +88,27 @@ fn on_processor() -> anyhow::Result<Duration> {
 }
 
 /// The times of each contender, and their table.
-fn queries(requests: &[String], engine: &Engine, both: &Engine, fts5: &Fts5) -> anyhow::Result<String> {
+fn query_table(requests: &[String], engine: &Engine, both: &Engine, fts5: &Fts5) -> anyhow::Result<String> {
     let all = Mask::all(TOOLS);
     let mut tenth = Mask::none(TOOLS);
-    (0..TOOLS).step_by(10).for_each(|place| tenth.show(place));
+    (0..TOOLS).step_by(10).for_each(|place| tenth.insert(place));
     let options = |semantic_ratio| SearchOptions {
-        count: COUNT,
+        count: RESULT_COUNT,
         semantic_ratio,
         semantic_distance_max: 1.0,
         explain: false,
     };
-    let meanings: Vec<Vec<f32>> = (0..requests.len()).map(|at| direction(TOOLS + at)).collect();
+    let meanings: Vec<Vec<f32>> = (0..requests.len()).map(|at| pseudorandom_vector(TOOLS + at)).collect();
     let hits = |hits: Vec<vmcp_optimizer::Hit>| hits.len();
     let words = |engine: &Engine, visible: &Mask, text: &str| {
-        hits(engine.search(&Query::read(text), None, visible, &options(0.0)))
+        hits(engine.search(&Query::parse(text), None, visible, &options(0.0)))
     };
-    type Ask<'a> = Box<dyn Fn(usize, &str) -> anyhow::Result<usize> + 'a>;
-    let mut contenders: Vec<(String, Ask<'_>)> = vec![
-        ("FTS5".to_owned(), Box::new(|_, text| Ok(fts5.search(text, Asking::Dropping, COUNT)?.len()))),
+    type Contender<'a> = Box<dyn Fn(usize, &str) -> anyhow::Result<usize> + 'a>;
+    let mut contenders: Vec<(String, Contender<'_>)> = vec![
+        (
+            "FTS5".to_owned(),
+            Box::new(|_, text| Ok(fts5.search(text, QueryMode::WithoutCommonWords, RESULT_COUNT)?.len())),
+        ),
         ("words".to_owned(), Box::new(|_, text| Ok(words(engine, &all, text)))),
         (
             "words, a tenth of the tools visible".to_owned(),
@@ -113,12 +118,12 @@ fn queries(requests: &[String], engine: &Engine, both: &Engine, fts5: &Fts5) -> 
             "words and meaning, the request's vector given".to_owned(),
             Box::new(|at, text| {
                 let meaning = meanings.get(at).map(Vec::as_slice);
-                Ok(hits(both.search(&Query::read(text), meaning, &all, &options(0.5))))
+                Ok(hits(both.search(&Query::parse(text), meaning, &all, &options(0.5))))
             }),
         ),
     ];
     for model in &MODELS {
-        let ask: Ask<'_> = Box::new(|_, text| Ok(model.vectors(&[text.to_owned()]).len()));
+        let ask: Contender<'_> = Box::new(|_, text| Ok(model.vectors(&[text.to_owned()]).len()));
         contenders.push((format!("the request's vector by {}", model.name), ask));
     }
     let mut times: Vec<Vec<Duration>> = contenders.iter().map(|_| Vec::new()).collect();
@@ -151,7 +156,7 @@ fn queries(requests: &[String], engine: &Engine, both: &Engine, fts5: &Fts5) -> 
 fn catalogue(shared: &Path, live: &LabelledSet) -> anyhow::Result<Vec<Tool>> {
     let mut real: Vec<(String, String, Value)> = Vec::new();
     for file in std::fs::read_dir(shared.join("catalogues"))? {
-        let answer: Value = data::json(&file?.path())?;
+        let answer: Value = data::read_json(&file?.path())?;
         for tool in answer["tools"].as_array().context("a catalogue without tools")? {
             let text = |key: &str| tool[key].as_str().unwrap_or_default().to_owned();
             real.push((text("name"), text("description"), tool["inputSchema"].clone()));
@@ -168,7 +173,7 @@ fn catalogue(shared: &Path, live: &LabelledSet) -> anyhow::Result<Vec<Tool>> {
     real.sort_by(|one, other| one.0.cmp(&other.0));
     let copies = real.iter().cycle().take(TOOLS).enumerate();
     let made = copies.map(|(at, (name, description, schema))| {
-        let (backend, object) = (word(at / real.len()), word(at * 7 + 1000));
+        let (backend, object) = (pseudoword(at / real.len()), pseudoword(at * 7 + 1000));
         let name = format!("{backend}_{name}");
         let description = format!("{description} For {object} in {backend}.");
         data::tool(&name, Some(&description), schema, None)
@@ -186,7 +191,7 @@ fn requests(live: &LabelledSet, tools: &[Tool]) -> Vec<String> {
 }
 
 /// A word that nobody uses, another for each number.
-fn word(number: usize) -> String {
+fn pseudoword(number: usize) -> String {
     const SYLLABLES: [&str; 16] =
         ["ba", "co", "du", "fe", "gi", "ho", "ka", "le", "mi", "no", "pu", "ra", "so", "ti", "vu", "ze"];
     let syllable = |shift: usize| SYLLABLES.get(number >> shift & 15).copied().unwrap_or_default();
@@ -194,17 +199,17 @@ fn word(number: usize) -> String {
 }
 
 /// A direction of no meaning, another for each seed: what vectors cost does not depend on what they say.
-fn direction(seed: usize) -> Vec<f32> {
+fn pseudorandom_vector(seed: usize) -> Vec<f32> {
     let mut state = seed as u64 + 1;
     let mut lane = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1 << 23) as f32 - 1.0
     };
-    (0..LANES).map(|_| lane()).collect()
+    (0..DIMENSION).map(|_| lane()).collect()
 }
 
 /// The memory this process has in use, in bytes.
-fn resident() -> anyhow::Result<usize> {
+fn resident_bytes() -> anyhow::Result<usize> {
     let status = std::fs::read_to_string("/proc/self/status").context("memory is read on Linux only")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kilobytes: usize = line.trim().trim_end_matches(" kB").parse()?;

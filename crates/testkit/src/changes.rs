@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use vmcp_domain::{Audience, Change, ChangeListener, Directory};
+use vmcp_domain::{Change, ChangeAudience, ChangeListener, GatewayInfo};
 
-struct Recorder(mpsc::UnboundedSender<String>);
+struct ChangeRecorder(mpsc::UnboundedSender<String>);
 
-impl ChangeListener for Recorder {
-    fn changed(&self, change: &Change, audience: Audience<'_>) {
+impl ChangeListener for ChangeRecorder {
+    fn on_change(&self, change: &Change, audience: ChangeAudience<'_>) {
         let audience = match audience {
-            Audience::Everyone => "everyone",
-            Audience::User(user) => &user.subject,
-            Audience::Client(_) => "one client",
+            ChangeAudience::Everyone => "everyone",
+            ChangeAudience::User(user) => &user.subject,
+            ChangeAudience::Client(_) => "one client",
         };
         let line = match change {
             Change::Resource(uri) => format!("{uri} for {audience}"),
@@ -26,10 +26,10 @@ impl ChangeListener for Recorder {
 /// What changes from now on, one line each: what and for whom, such as `Tools for ann`. Ends when the listener is
 /// dropped.
 pub fn watch_changes(
-    directory: &dyn Directory,
+    directory: &dyn GatewayInfo,
 ) -> (Arc<dyn ChangeListener>, mpsc::UnboundedReceiver<String>) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let recorder: Arc<dyn ChangeListener> = Arc::new(Recorder(sender));
-    directory.watch(Arc::downgrade(&recorder));
+    let recorder: Arc<dyn ChangeListener> = Arc::new(ChangeRecorder(sender));
+    directory.add_listener(Arc::downgrade(&recorder));
     (recorder, receiver)
 }

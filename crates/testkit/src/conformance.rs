@@ -5,28 +5,28 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use vmcp_domain::{
-    CallContext, CallTool, Complete, CompletionSubject, Continuation, GetPrompt, Json, Members, ReadResource,
-    SharedGateway, TaskHandle, TaskRequest, TaskVerb,
+    CallContext, CallTool, Complete, CompletionReference, Continuation, GetPrompt, Json, Members,
+    ReadResource, SharedGateway, TaskHandle, TaskOperation, TaskRequest,
 };
 
 use crate::fake_gateway::{FakeGateway, context, tool};
 
 /// A call of `name` without anything else.
 #[must_use]
-pub fn call(name: &str) -> CallTool {
+pub fn tool_call(name: &str) -> CallTool {
     CallTool {
         name: name.into(),
         arguments: Some(Json::parse(r#"{"z": 1.0,"a":[]}"#).unwrap()),
         continuation: Continuation::default(),
-        rest: Members::new(),
+        extra: Members::new(),
     }
 }
 
 /// Asks about a task that came of a call of `tool`.
 #[must_use]
-pub fn about_task(tool: &str) -> TaskRequest {
+pub fn task_request(tool: &str) -> TaskRequest {
     let handle = TaskHandle { backend: "fake".into(), tool: tool.into(), id: "1".to_owned() };
-    TaskRequest { verb: TaskVerb::Get, handle, rest: Members::new() }
+    TaskRequest { operation: TaskOperation::Get, handle, extra: Members::new() }
 }
 
 /// Runs the suite on the decorator that `wrap` puts around a fake. `virtual_tools` are the names it adds itself.
@@ -50,43 +50,44 @@ pub async fn check_decorator_offering(
     let inner = FakeGateway::new(vec![tool("fake", "plain", "plain"), tool("fake", "hang", "hang")]);
     let outer = wrap(inner.clone());
     let ctx = context();
-    passes_through(&inner, &outer, &ctx, virtual_resource_count).await;
-    widens_nothing(&inner, &outer, &ctx, virtual_tools).await;
-    drops_inward(&inner, outer).await;
+    check_pass_through(&inner, &outer, &ctx, virtual_resource_count).await;
+    check_not_widened(&inner, &outer, &ctx, virtual_tools).await;
+    check_cancellation(&inner, outer).await;
 }
 
-async fn passes_through(
+async fn check_pass_through(
     inner: &Arc<FakeGateway>,
     outer: &SharedGateway,
     ctx: &CallContext,
     virtual_resource_count: usize,
 ) {
-    let reply = outer.call_tool(ctx, call("plain")).await.expect("a visible tool can be called");
-    let asked = inner.asked();
+    let reply = outer.call_tool(ctx, tool_call("plain")).await.expect("a visible tool can be called");
+    let asked = inner.requests();
     assert_eq!(
         asked,
         [r#"call plain {"z": 1.0,"a":[]} by Anonymous"#],
         "arguments and caller arrive untouched"
     );
     assert_eq!(
-        reply.members.get("asked").unwrap().to_text().unwrap(),
+        reply.members.get("asked").unwrap().decode_string().unwrap(),
         asked[0],
         "the reply comes back untouched"
     );
     let read = ReadResource {
         uri: "fake://one".into(),
         continuation: Continuation::default(),
-        rest: Members::new(),
+        extra: Members::new(),
     };
     outer.read_resource(ctx, read).await.expect("resources pass");
     let get = GetPrompt {
         name: "prompt".into(),
         arguments: None,
         continuation: Continuation::default(),
-        rest: Members::new(),
+        extra: Members::new(),
     };
     outer.get_prompt(ctx, get).await.expect("prompts pass");
-    let complete = Complete { subject: CompletionSubject::Prompt("prompt".into()), rest: Members::new() };
+    let complete =
+        Complete { reference: CompletionReference::Prompt("prompt".into()), extra: Members::new() };
     outer.complete(ctx, complete).await.expect("completions pass");
     let resources = outer.list_resources(ctx).await.unwrap();
     assert_eq!(resources.len(), 1 + virtual_resource_count);
@@ -94,19 +95,19 @@ async fn passes_through(
     assert!(Arc::ptr_eq(&resources, &again), "an unchanged list is the same");
     assert_eq!(outer.list_resource_templates(ctx).await.unwrap().len(), 1);
     assert_eq!(outer.list_prompts(ctx).await.unwrap().len(), 1);
-    outer.task(ctx, about_task("plain")).await.expect("tasks of a visible tool pass");
-    assert_eq!(inner.asked().len(), 5, "one request inside for one outside");
+    outer.task(ctx, task_request("plain")).await.expect("tasks of a visible tool pass");
+    assert_eq!(inner.requests().len(), 5, "one request inside for one outside");
 }
 
-async fn widens_nothing(
+async fn check_not_widened(
     inner: &Arc<FakeGateway>,
     outer: &SharedGateway,
     ctx: &CallContext,
     virtual_tools: &[&str],
 ) {
-    let before = inner.asked().len();
-    outer.call_tool(ctx, call("absent")).await.expect_err("what is not inside cannot be called");
-    assert_eq!(inner.asked().len(), before, "and is not reached");
+    let before = inner.requests().len();
+    outer.call_tool(ctx, tool_call("absent")).await.expect_err("what is not inside cannot be called");
+    assert_eq!(inner.requests().len(), before, "and is not reached");
     let allowed: HashSet<&str> = ["plain", "hang"].iter().chain(virtual_tools).copied().collect();
     for tool in outer.list_tools(ctx).await.unwrap().iter() {
         assert!(allowed.contains(tool.name.as_str()), "`{}` is listed outside but not inside", tool.name);
@@ -118,13 +119,13 @@ async fn widens_nothing(
     inner.set_tools(vec![tool("fake", "plain", "plain"), tool("fake", "hang", "hang")]);
 }
 
-async fn drops_inward(inner: &Arc<FakeGateway>, outer: SharedGateway) {
-    let begun = inner.moved.notified();
-    let task = tokio::spawn(async move { outer.call_tool(&context(), call("hang")).await });
+async fn check_cancellation(inner: &Arc<FakeGateway>, outer: SharedGateway) {
+    let begun = inner.hanging_changed.notified();
+    let task = tokio::spawn(async move { outer.call_tool(&context(), tool_call("hang")).await });
     begun.await;
-    assert_eq!(inner.hanging(), 1);
-    let dropped = inner.moved.notified();
+    assert_eq!(inner.hanging_count(), 1);
+    let dropped = inner.hanging_changed.notified();
     task.abort();
     dropped.await;
-    assert_eq!(inner.hanging(), 0, "dropping the outer call drops the inner one");
+    assert_eq!(inner.hanging_count(), 0, "dropping the outer call drops the inner one");
 }

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use vmcp_domain::{
-    Answer, Backend, BackendEvent, BackendId, BackendListener, BackendPromptName, BackendState,
-    BackendStatus, BackendToolName, BackendUri, CallContext, Caller, CallerScope, Cause, Continuation, Error,
-    FailingList, Identity, Inventory, Json, Members, OfferRemark, OfferedPrompt, OfferedResource,
-    OfferedTemplate, OfferedTool, Origin, ProtocolVersion, Reply, Scope, TaskVerb, ToolHints, UriTemplate,
+    Backend, BackendEvent, BackendId, BackendListener, BackendPromptName, BackendState, BackendStatus,
+    BackendToolName, BackendUri, CallContext, CallOrigin, Caller, CallerScope, Cause, Continuation, Error,
+    GatewayFuture, Identity, Inventory, IsolationScope, Json, ListFailure, MalformedItem, Members,
+    OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, ProtocolVersion, Reply, TaskOperation,
+    ToolHints, UriTemplate,
 };
 
 /// Answers every request with a line that names the backend and what was asked.
@@ -22,11 +23,11 @@ pub struct FakeBackend {
     /// Gives each known caller a connection of its own.
     isolates: bool,
     /// What it was asked to follow, and to follow no more.
-    followed: Mutex<Vec<String>>,
+    subscription_log: Mutex<Vec<String>>,
     /// How often it was asked for its inventory.
-    asked: AtomicUsize,
+    inventory_requests: AtomicUsize,
     /// How often its connection was ended because of failing checks.
-    reconnects: AtomicUsize,
+    reconnect_requests: AtomicUsize,
     inventory_fails: AtomicBool,
 }
 
@@ -41,9 +42,9 @@ impl FakeBackend {
             listener: Mutex::new(None),
             callers: None,
             isolates: false,
-            followed: Mutex::default(),
-            asked: AtomicUsize::new(0),
-            reconnects: AtomicUsize::new(0),
+            subscription_log: Mutex::default(),
+            inventory_requests: AtomicUsize::new(0),
+            reconnect_requests: AtomicUsize::new(0),
             inventory_fails: AtomicBool::new(false),
         })
     }
@@ -51,7 +52,7 @@ impl FakeBackend {
     /// How often it was asked for its inventory.
     #[must_use]
     pub fn inventory_count(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
+        self.inventory_requests.load(Ordering::Relaxed)
     }
 
     /// From now on it cannot say what it offers, or can again.
@@ -60,15 +61,15 @@ impl FakeBackend {
     }
 
     /// What of its offer was mended or left out, and which of its lists fail.
-    pub fn set_faults(&self, remarks: Vec<OfferRemark>, failing: Vec<FailingList>) {
+    pub fn set_faults(&self, remarks: Vec<MalformedItem>, failing: Vec<ListFailure>) {
         let mut inventory = self.inventory.lock().unwrap();
-        (inventory.remarks, inventory.failing) = (remarks, failing);
+        (inventory.malformed_items, inventory.list_failures) = (remarks, failing);
     }
 
     /// How often its connection was ended because of failing checks.
     #[must_use]
     pub fn reconnect_count(&self) -> usize {
-        self.reconnects.load(Ordering::Relaxed)
+        self.reconnect_requests.load(Ordering::Relaxed)
     }
 
     /// A connected backend that tells callers apart and lets nobody in yet.
@@ -93,7 +94,7 @@ impl FakeBackend {
     /// Lets a caller in, who sees these tools; `None` shuts it out.
     pub fn set_tools_of(&self, subject: &str, tools: Option<&[&str]>) {
         let inventory = tools.map(|tools| Inventory {
-            tools: tools.iter().map(|name| self.offer(name)).collect(),
+            tools: tools.iter().map(|name| self.tool_offer(name)).collect(),
             ..Inventory::default()
         });
         let mut callers = self.callers.as_ref().unwrap().lock().unwrap();
@@ -105,18 +106,18 @@ impl FakeBackend {
 
     /// Every subscription up to now: `+uri` for one that was asked for, `-uri` for one that was taken back.
     #[must_use]
-    pub fn followed(&self) -> Vec<String> {
-        self.followed.lock().unwrap().clone()
+    pub fn subscription_log(&self) -> Vec<String> {
+        self.subscription_log.lock().unwrap().clone()
     }
 
     /// The scope of a caller.
     #[must_use]
-    pub fn scope_of(subject: &str) -> Scope {
+    pub fn scope_of(subject: &str) -> IsolationScope {
         let mut digest = [0; 32];
         for (slot, byte) in digest.iter_mut().zip(subject.bytes()) {
             *slot = byte;
         }
-        Scope::Caller(CallerScope::new(digest))
+        IsolationScope::Caller(CallerScope::new(digest))
     }
 
     /// A connected backend with these tools.
@@ -129,10 +130,10 @@ impl FakeBackend {
 
     /// Replaces its tools, without telling anyone.
     pub fn set_tools(&self, tools: &[&str]) {
-        self.inventory.lock().unwrap().tools = tools.iter().map(|name| self.offer(name)).collect();
+        self.inventory.lock().unwrap().tools = tools.iter().map(|name| self.tool_offer(name)).collect();
     }
 
-    fn offer(&self, name: &str) -> OfferedTool {
+    fn tool_offer(&self, name: &str) -> OfferedTool {
         let definition = format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}},"x":1.0}}"#);
         OfferedTool {
             name: name.into(),
@@ -145,7 +146,7 @@ impl FakeBackend {
     /// Replaces its resources and templates, and declares that it serves them.
     pub fn set_resources(&self, uris: &[&str], templates: &[&str]) {
         let mut inventory = self.inventory.lock().unwrap();
-        inventory.capabilities.set("resources", Json::empty_object());
+        inventory.capabilities.insert("resources", Json::empty_object());
         inventory.resources = uris
             .iter()
             .map(|uri| OfferedResource {
@@ -176,32 +177,36 @@ impl FakeBackend {
     /// Changes its state and tells the listener of it.
     pub fn set_state(&self, state: BackendState) {
         *self.state.lock().unwrap() = state;
-        self.tell(if state == BackendState::Ready { BackendEvent::Connected } else { BackendEvent::Lost });
+        self.emit(if state == BackendState::Ready {
+            BackendEvent::Connected
+        } else {
+            BackendEvent::Disconnected
+        });
     }
 
     /// Tells the listener something.
-    pub fn tell(&self, event: BackendEvent) {
-        self.tell_on(Scope::Shared, event);
+    pub fn emit(&self, event: BackendEvent) {
+        self.emit_in_scope(IsolationScope::Shared, event);
     }
 
     /// Tells the listener something on the line of one scope.
-    pub fn tell_on(&self, scope: Scope, event: BackendEvent) {
+    pub fn emit_in_scope(&self, scope: IsolationScope, event: BackendEvent) {
         let listener = self.listener.lock().unwrap().clone();
         if let Some(listener) = listener.and_then(|listener| listener.upgrade()) {
-            listener.heard(&self.id, scope, event);
+            listener.on_event(&self.id, scope, event);
         }
     }
 
-    fn answer<'a>(&'a self, line: String) -> Answer<'a, Reply> {
+    fn reply<'a>(&'a self, line: String) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            self.check()?;
+            self.check_ready()?;
             Ok(Reply::complete(
                 [("said".to_owned(), Json::string(&format!("{}: {line}", self.id)))].into_iter().collect(),
             ))
         })
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check_ready(&self) -> Result<(), Error> {
         if *self.state.lock().unwrap() == BackendState::Ready {
             return Ok(());
         }
@@ -232,55 +237,56 @@ impl Backend for FakeBackend {
             auth_type: "unauthenticated",
             isolation: "shared",
             caller_connections: None,
-            starting: None,
+            startup: None,
         }
     }
 
-    fn listen(&self, listener: Weak<dyn BackendListener>) {
+    fn set_listener(&self, listener: Weak<dyn BackendListener>) {
         *self.listener.lock().unwrap() = Some(listener);
     }
 
     fn reconnect(&self) -> bool {
-        self.reconnects.fetch_add(1, Ordering::Relaxed);
+        self.reconnect_requests.fetch_add(1, Ordering::Relaxed);
         true
     }
 
-    fn is_personal(&self) -> bool {
+    fn has_caller_credentials(&self) -> bool {
         self.callers.is_some() && !self.isolates
     }
 
-    fn isolates(&self) -> bool {
+    fn has_caller_connections(&self) -> bool {
         self.isolates
     }
 
-    fn context_of(&self, scope: CallerScope) -> Option<CallContext> {
+    fn context_for(&self, scope: CallerScope) -> Option<CallContext> {
         // The scope is made of the subject.
         let issuer = "https://issuer".to_owned();
         let subjects: Vec<String> = self.callers.as_ref()?.lock().unwrap().keys().cloned().collect();
-        let subject = subjects.into_iter().find(|one| Self::scope_of(one) == Scope::Caller(scope))?;
+        let subject =
+            subjects.into_iter().find(|one| Self::scope_of(one) == IsolationScope::Caller(scope))?;
         let identity = Arc::new(Identity { issuer, subject, claims: Members::new() });
-        Some(CallContext::bare(Caller::Known(identity), Origin::Gateway))
+        Some(CallContext::bare(Caller::Known(identity), CallOrigin::Gateway))
     }
 
-    fn scope(&self, ctx: &CallContext) -> Result<Scope, Error> {
+    fn scope(&self, ctx: &CallContext) -> Result<IsolationScope, Error> {
         match (&self.callers, ctx.caller.identity()) {
-            (None, _) => Ok(Scope::Shared),
+            (None, _) => Ok(IsolationScope::Shared),
             (Some(_), known) if self.isolates => {
-                Ok(known.map_or(Scope::Shared, |identity| Self::scope_of(&identity.subject)))
+                Ok(known.map_or(IsolationScope::Shared, |identity| Self::scope_of(&identity.subject)))
             }
             (Some(_), Some(identity)) if ctx.token.is_some() => Ok(Self::scope_of(&identity.subject)),
             (Some(_), _) => Err(Error::Denied),
         }
     }
 
-    fn inventory<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Inventory> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
+    fn fetch_inventory<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Inventory> {
+        self.inventory_requests.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             if *self.state.lock().unwrap() == BackendState::Connecting {
                 // Real ones wait for the connection, for as long as connecting may take.
                 std::future::pending::<()>().await;
             }
-            self.check()?;
+            self.check_ready()?;
             if self.inventory_fails.load(Ordering::Relaxed) {
                 return Err(Error::BackendFailed {
                     backend: self.id.clone(),
@@ -307,8 +313,8 @@ impl Backend for FakeBackend {
         _arguments: Option<Json>,
         _continuation: Continuation,
         _rest: Members,
-    ) -> Answer<'a, Reply> {
-        self.answer(format!("call {name}"))
+    ) -> GatewayFuture<'a, Reply> {
+        self.reply(format!("call {name}"))
     }
 
     fn read_resource<'a>(
@@ -317,8 +323,8 @@ impl Backend for FakeBackend {
         uri: BackendUri,
         _continuation: Continuation,
         _rest: Members,
-    ) -> Answer<'a, Reply> {
-        self.answer(format!("read {uri}"))
+    ) -> GatewayFuture<'a, Reply> {
+        self.reply(format!("read {uri}"))
     }
 
     fn get_prompt<'a>(
@@ -328,8 +334,8 @@ impl Backend for FakeBackend {
         _arguments: Option<Json>,
         _continuation: Continuation,
         _rest: Members,
-    ) -> Answer<'a, Reply> {
-        self.answer(format!("prompt {name}"))
+    ) -> GatewayFuture<'a, Reply> {
+        self.reply(format!("prompt {name}"))
     }
 
     fn complete_prompt<'a>(
@@ -337,8 +343,8 @@ impl Backend for FakeBackend {
         _ctx: &'a CallContext,
         name: BackendPromptName,
         _rest: Members,
-    ) -> Answer<'a, Reply> {
-        self.answer(format!("complete prompt {name}"))
+    ) -> GatewayFuture<'a, Reply> {
+        self.reply(format!("complete prompt {name}"))
     }
 
     fn complete_template<'a>(
@@ -346,32 +352,32 @@ impl Backend for FakeBackend {
         _ctx: &'a CallContext,
         template: UriTemplate,
         _rest: Members,
-    ) -> Answer<'a, Reply> {
-        self.answer(format!("complete template {template}"))
+    ) -> GatewayFuture<'a, Reply> {
+        self.reply(format!("complete template {template}"))
     }
 
     fn task<'a>(
         &'a self,
         _ctx: &'a CallContext,
-        verb: TaskVerb,
+        verb: TaskOperation,
         id: String,
         _rest: Members,
-    ) -> Answer<'a, Reply> {
-        self.answer(format!("{verb:?} task {id}"))
+    ) -> GatewayFuture<'a, Reply> {
+        self.reply(format!("{verb:?} task {id}"))
     }
 
-    fn subscribe<'a>(&'a self, _ctx: &'a CallContext, uri: BackendUri) -> Answer<'a, ()> {
+    fn subscribe<'a>(&'a self, _ctx: &'a CallContext, uri: BackendUri) -> GatewayFuture<'a, ()> {
         Box::pin(async move {
-            self.check()?;
-            self.followed.lock().unwrap().push(format!("+{uri}"));
+            self.check_ready()?;
+            self.subscription_log.lock().unwrap().push(format!("+{uri}"));
             Ok(())
         })
     }
 
-    fn unsubscribe<'a>(&'a self, _ctx: &'a CallContext, uri: BackendUri) -> Answer<'a, ()> {
+    fn unsubscribe<'a>(&'a self, _ctx: &'a CallContext, uri: BackendUri) -> GatewayFuture<'a, ()> {
         Box::pin(async move {
-            self.followed.lock().unwrap().push(format!("-{uri}"));
-            self.check()
+            self.subscription_log.lock().unwrap().push(format!("-{uri}"));
+            self.check_ready()
         })
     }
 }

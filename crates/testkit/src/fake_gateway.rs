@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Caller, Complete, Error, Gateway, GetPrompt, Json, Members, Origin,
-    Prompt, PromptList, ReadResource, Reply, Resource, ResourceList, ResourceTemplate, Target, TaskRequest,
-    TemplateList, Tool, ToolHints, ToolList, ToolOverride,
+    CallContext, CallOrigin, CallTool, Caller, Complete, Error, Gateway, GatewayFuture, GetPrompt, Json,
+    Members, Prompt, PromptList, ReadResource, Reply, Resource, ResourceList, ResourceTemplate,
+    RoutingTarget, TaskRequest, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
 };
 
 /// A context of nobody in particular.
 #[must_use]
 pub fn context() -> CallContext {
-    CallContext::bare(Caller::Anonymous, Origin::Client)
+    CallContext::bare(Caller::Anonymous, CallOrigin::Client)
 }
 
 /// A tool of `backend` advertised as `name`, which the backend knows as `own`.
@@ -22,7 +22,7 @@ pub fn tool(backend: &str, own: &str, name: &str) -> Tool {
     let definition = format!(r#"{{"name":"{own}","inputSchema":{{"type":"object"}}}}"#);
     Tool {
         name: name.into(),
-        target: Target { backend: backend.into(), name: own.into() },
+        target: RoutingTarget { backend: backend.into(), name: own.into() },
         description: None,
         hints: ToolHints::default(),
         definition: Arc::new(Json::parse(definition).unwrap().members().unwrap()),
@@ -37,10 +37,10 @@ pub struct FakeGateway {
     resources: Arc<ResourceList>,
     templates: Arc<TemplateList>,
     prompts: Arc<PromptList>,
-    asked: Mutex<Vec<String>>,
-    hanging: AtomicUsize,
+    requests: Mutex<Vec<String>>,
+    hanging_count: AtomicUsize,
     /// Told whenever a hanging call begins or is dropped.
-    pub moved: Notify,
+    pub hanging_changed: Notify,
 }
 
 impl FakeGateway {
@@ -62,7 +62,7 @@ impl FakeGateway {
             }]),
             prompts: Arc::new(vec![Prompt {
                 name: "prompt".into(),
-                target: Target { backend: "fake".into(), name: "prompt".into() },
+                target: RoutingTarget { backend: "fake".into(), name: "prompt".into() },
                 definition: empty,
             }]),
             ..Self::default()
@@ -76,92 +76,96 @@ impl FakeGateway {
 
     /// What was asked so far, one line each, lists left out.
     #[must_use]
-    pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
     }
 
     /// How many calls hang now.
     #[must_use]
-    pub fn hanging(&self) -> usize {
-        self.hanging.load(Ordering::SeqCst)
+    pub fn hanging_count(&self) -> usize {
+        self.hanging_count.load(Ordering::SeqCst)
     }
 
     fn reply(&self, line: String) -> Reply {
         let text = Json::string(&line);
-        self.asked.lock().unwrap().push(line);
+        self.requests.lock().unwrap().push(line);
         Reply::complete([("asked".to_owned(), text)].into_iter().collect())
     }
 }
 
-struct Hanging<'a>(&'a FakeGateway);
+struct HangGuard<'a>(&'a FakeGateway);
 
-impl<'a> Hanging<'a> {
+impl<'a> HangGuard<'a> {
     fn begin(gateway: &'a FakeGateway) -> Self {
-        gateway.hanging.fetch_add(1, Ordering::SeqCst);
-        gateway.moved.notify_waiters();
+        gateway.hanging_count.fetch_add(1, Ordering::SeqCst);
+        gateway.hanging_changed.notify_waiters();
         Self(gateway)
     }
 }
 
-impl Drop for Hanging<'_> {
+impl Drop for HangGuard<'_> {
     fn drop(&mut self) {
-        self.0.hanging.fetch_sub(1, Ordering::SeqCst);
-        self.0.moved.notify_waiters();
+        self.0.hanging_count.fetch_sub(1, Ordering::SeqCst);
+        self.0.hanging_changed.notify_waiters();
     }
 }
 
-fn written(arguments: Option<&Json>) -> &str {
+fn arguments_text(arguments: Option<&Json>) -> &str {
     arguments.map_or("-", Json::as_str)
 }
 
 impl Gateway for FakeGateway {
-    fn list_tools<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
+    fn list_tools<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ToolList>> {
         Box::pin(async move { Ok(self.tools.lock().unwrap().clone()) })
     }
 
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
             if request.name.as_str() == "hang" {
-                let _hanging = Hanging::begin(self);
+                let _hanging = HangGuard::begin(self);
                 std::future::pending::<()>().await;
             }
             let known = self.tools.lock().unwrap().iter().any(|tool| tool.name == request.name);
             if !known {
                 return Err(Error::UnknownTool(request.name));
             }
-            let line =
-                format!("call {} {} by {:?}", request.name, written(request.arguments.as_ref()), ctx.caller);
+            let line = format!(
+                "call {} {} by {:?}",
+                request.name,
+                arguments_text(request.arguments.as_ref()),
+                ctx.caller
+            );
             Ok(self.reply(line))
         })
     }
 
-    fn list_resources<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>> {
+    fn list_resources<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ResourceList>> {
         Box::pin(async move { Ok(self.resources.clone()) })
     }
 
-    fn list_resource_templates<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<TemplateList>> {
+    fn list_resource_templates<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, Arc<TemplateList>> {
         Box::pin(async move { Ok(self.templates.clone()) })
     }
 
-    fn read_resource<'a>(&'a self, _ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
+    fn read_resource<'a>(&'a self, _ctx: &'a CallContext, request: ReadResource) -> GatewayFuture<'a, Reply> {
         Box::pin(async move { Ok(self.reply(format!("read {}", request.uri))) })
     }
 
-    fn list_prompts<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
+    fn list_prompts<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, Arc<PromptList>> {
         Box::pin(async move { Ok(self.prompts.clone()) })
     }
 
-    fn get_prompt<'a>(&'a self, _ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
+    fn get_prompt<'a>(&'a self, _ctx: &'a CallContext, request: GetPrompt) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            Ok(self.reply(format!("prompt {} {}", request.name, written(request.arguments.as_ref()))))
+            Ok(self.reply(format!("prompt {} {}", request.name, arguments_text(request.arguments.as_ref()))))
         })
     }
 
-    fn complete<'a>(&'a self, _ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
-        Box::pin(async move { Ok(self.reply(format!("complete {:?}", request.subject))) })
+    fn complete<'a>(&'a self, _ctx: &'a CallContext, request: Complete) -> GatewayFuture<'a, Reply> {
+        Box::pin(async move { Ok(self.reply(format!("complete {:?}", request.reference))) })
     }
 
-    fn task<'a>(&'a self, _ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply> {
-        Box::pin(async move { Ok(self.reply(format!("{:?} task {:?}", request.verb, request.handle))) })
+    fn task<'a>(&'a self, _ctx: &'a CallContext, request: TaskRequest) -> GatewayFuture<'a, Reply> {
+        Box::pin(async move { Ok(self.reply(format!("{:?} task {:?}", request.operation, request.handle))) })
     }
 }

@@ -16,25 +16,25 @@ const REQUIRE: &str = "VMCP_TEST_REQUIRE";
 /// # Panics
 /// If `VMCP_TEST_REQUIRE` is `1`.
 pub fn missing_program(program: &str, remedy: &str) {
-    let line = format!("{}: {program} is not installed; {remedy}", test());
-    assert!(variable(REQUIRE).is_none_or(|value| value != "1"), "{line} ({REQUIRE} is set)");
-    skipped(&line);
+    let line = format!("{}: {program} is not installed; {remedy}", current_test());
+    assert!(read_variable(REQUIRE).is_none_or(|value| value != "1"), "{line} ({REQUIRE} is set)");
+    report_skipped(&line);
 }
 
 /// Reports that a test is skipped because data beside the project is not there. No setting turns this into a
 /// failure, since a plain clone has none of it.
 pub fn missing_data(data: &str) {
-    skipped(&format!("{}: {data} is not at hand", test()));
+    report_skipped(&format!("{}: {data} is not at hand", current_test()));
 }
 
 /// The name that the test harness gives to the thread of each test.
-fn test() -> String {
+fn current_test() -> String {
     std::thread::current().name().unwrap_or("a test").to_owned()
 }
 
-fn skipped(line: &str) {
+fn report_skipped(line: &str) {
     println!("skipped: {line}");
-    if let Some(path) = variable(SKIPPED) {
+    if let Some(path) = read_variable(SKIPPED) {
         // Append mode: test programs that run at once do not overwrite each other's lines.
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let written = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
@@ -46,6 +46,6 @@ fn skipped(line: &str) {
     clippy::disallowed_methods,
     reason = "the test command tells its tests by the environment what to do"
 )]
-fn variable(name: &str) -> Option<String> {
+fn read_variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -7,17 +7,17 @@ use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use vmcp::domain::{Answer, CallContext, CallTool, Error, Gateway, Reply, SharedGateway, forward};
+use vmcp::domain::{CallContext, CallTool, Error, Gateway, GatewayFuture, Reply, SharedGateway, forward};
 use vmcp::{Builder, CancellationToken, Position};
 
 /// The layer. It holds `inner` and nothing else that leads to a tool.
-struct Freeze {
+struct FreezeLayer {
     inner: SharedGateway,
     /// Calls are frozen while this file exists.
     flag: PathBuf,
 }
 
-impl Freeze {
+impl FreezeLayer {
     async fn permits(&self, ctx: &CallContext, request: &CallTool) -> Result<bool, Error> {
         if !self.flag.exists() {
             return Ok(true);
@@ -31,8 +31,8 @@ impl Freeze {
 
 // A method that a later version adds to the trait must be decided on here too.
 #[deny(clippy::missing_trait_methods)]
-impl Gateway for Freeze {
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+impl Gateway for FreezeLayer {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
             if self.permits(ctx, &request).await? {
                 return self.inner.call_tool(ctx, request).await;
@@ -56,7 +56,7 @@ impl Gateway for Freeze {
 
 /// A gateway with the layer around every real call.
 pub fn with_freeze(builder: Builder, flag: PathBuf) -> Builder {
-    builder.layer(Position::Call, "freeze", |inner| Arc::new(Freeze { inner, flag }))
+    builder.layer(Position::Call, "freeze", |inner| Arc::new(FreezeLayer { inner, flag }))
 }
 
 #[tokio::main]

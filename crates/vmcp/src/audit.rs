@@ -20,7 +20,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use vmcp_domain::{CallContext, Origin};
+use vmcp_domain::{CallContext, CallOrigin};
 use vmcp_ratelimit::Clock;
 
 use crate::config::AuditSettings;
@@ -28,22 +28,22 @@ use crate::metrics::AuditCounters;
 
 pub(crate) use calls::AuditedCalls;
 pub(crate) use changes::LimitsChange;
-pub(crate) use overheard::Overheard;
+pub(crate) use overheard::CapturingObserver;
 pub(crate) use requests::AuditedRequests;
 pub(crate) use time::{format as format_time, parse as parse_time};
 
 use file::AuditFile;
-use log::Log;
-use time::Timepiece;
+use log::RecordWriter;
+use time::RecordClock;
 
 /// A call of a tool.
 pub(crate) const TOOL_CALL: &str = "mcp_tool_call";
 /// A note that records are missing here, with their count.
-pub(crate) const LOST: &str = "vmcp_audit_lost";
+pub(crate) const RECORDS_LOST: &str = "vmcp_audit_lost";
 /// An operator has changed limits by hand.
 pub(crate) const LIMITS_CHANGED: &str = "vmcp_limits_changed";
 /// Every kind of record there is.
-pub(crate) const KINDS: [&str; 10] = [
+pub(crate) const RECORD_KINDS: [&str; 10] = [
     TOOL_CALL,
     "mcp_tools_list",
     "mcp_resources_list",
@@ -80,8 +80,8 @@ pub fn open(settings: &AuditSettings, stdout_is_free: bool) -> io::Result<Option
 /// Makes records and hands them to the writer.
 pub(crate) struct Audit {
     settings: AuditSettings,
-    log: Log,
-    time: Timepiece,
+    writer: RecordWriter,
+    clock: RecordClock,
     endpoint: String,
 }
 
@@ -94,14 +94,14 @@ impl Audit {
         counters: AuditCounters,
         endpoint: String,
     ) -> Arc<Self> {
-        let time = Timepiece::start(clock);
-        let log = Log::start(output, counters, settings.component.clone());
-        Arc::new(Self { settings, log, time, endpoint })
+        let time = RecordClock::start(clock);
+        let log = RecordWriter::start(output, counters, settings.component.clone());
+        Arc::new(Self { settings, writer: log, clock: time, endpoint })
     }
 
     /// Waits for the last records to be written, but not for ever.
-    pub(crate) fn finish(&self, wait: Duration) {
-        if !self.log.finish(wait) {
+    pub(crate) fn flush(&self, wait: Duration) {
+        if !self.writer.flush(wait) {
             tracing::warn!("the last audit records could not be written in time");
         }
     }
@@ -111,15 +111,15 @@ impl Audit {
         // A record is made of texts and numbers, and writing those into memory does not fail.
         if let Ok(mut line) = serde_json::to_vec(record) {
             line.push(b'\n');
-            self.log.line(line);
+            self.writer.enqueue(line);
         }
     }
 
     /// Whether such requests are recorded. What the gateway asks for its own upkeep is nobody's request.
-    fn wants(&self, kind: &str, ctx: &CallContext) -> bool {
+    fn should_record(&self, kind: &str, ctx: &CallContext) -> bool {
         let named = |names: &[String]| names.iter().any(|name| name == kind);
         let AuditSettings { event_types, excluded_event_types, .. } = &self.settings;
-        ctx.origin != Origin::Gateway
+        ctx.origin != CallOrigin::Gateway
             && (event_types.is_empty() || named(event_types))
             && !named(excluded_event_types)
     }

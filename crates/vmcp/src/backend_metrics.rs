@@ -5,21 +5,21 @@ use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 use vmcp_backends::policy::{BackendPolicy, Transport};
 use vmcp_domain::{
-    Answer, Backend, BackendId, BackendListener, BackendPromptName, BackendStatus, BackendToolName,
-    BackendUri, CallContext, CallerScope, Continuation, Error, Inventory, Json, Members, Reply, Scope,
-    TaskVerb, UriTemplate,
+    Backend, BackendId, BackendListener, BackendPromptName, BackendStatus, BackendToolName, BackendUri,
+    CallContext, CallerScope, Continuation, Error, GatewayFuture, Inventory, IsolationScope, Json, Members,
+    Reply, TaskOperation, UriTemplate,
 };
 
-use crate::metrics::{Action, CallSeries, Metrics, OneBackend};
+use crate::metrics::{Action, BackendCounters, CallSeries, Metrics};
 
 /// The counters of each backend, in their order.
-pub(crate) fn counters(policies: &[BackendPolicy], metrics: &Metrics) -> Vec<OneBackend> {
+pub(crate) fn backend_counters(policies: &[BackendPolicy], metrics: &Metrics) -> Vec<BackendCounters> {
     let of = |policy: &BackendPolicy| {
         let url = match &policy.transport {
             Transport::StreamableHttp(http) | Transport::Sse(http) => http.url.to_string(),
             Transport::Stdio(_) => String::new(),
         };
-        metrics.of_backend(policy.id.as_str(), &url, policy.transport.as_str())
+        metrics.backend_counters(policy.id.as_str(), &url, policy.transport.as_str())
     };
     policies.iter().map(of).collect()
 }
@@ -27,43 +27,43 @@ pub(crate) fn counters(policies: &[BackendPolicy], metrics: &Metrics) -> Vec<One
 /// A backend whose requests are counted.
 pub(crate) struct CountedBackend {
     inner: Arc<dyn Backend>,
-    counters: OneBackend,
+    counters: BackendCounters,
 }
 
 impl CountedBackend {
     /// Counts the requests to `inner`.
-    pub(crate) fn wrap(inner: Arc<dyn Backend>, counters: OneBackend) -> Arc<dyn Backend> {
+    pub(crate) fn wrap(inner: Arc<dyn Backend>, counters: BackendCounters) -> Arc<dyn Backend> {
         Arc::new(Self { inner, counters })
     }
 
-    fn counted<'a, T: Send + 'a>(
+    fn count<'a, T: Send + 'a>(
         &'a self,
         action: Action,
         name: &str,
-        answer: Answer<'a, T>,
-    ) -> Answer<'a, T> {
+        answer: GatewayFuture<'a, T>,
+    ) -> GatewayFuture<'a, T> {
         let series = self.counters.series(action, name);
         Box::pin(async move {
             series.requests.inc();
-            let mut ending = Ending { series, begun: Instant::now(), failed: true };
+            let mut ending = RequestTimer { series, started_at: Instant::now(), is_failed: true };
             let outcome = answer.await;
-            ending.failed = outcome.is_err();
+            ending.is_failed = outcome.is_err();
             outcome
         })
     }
 }
 
 /// Counts the end of a request. One that is dropped before it is answered has failed.
-struct Ending {
+struct RequestTimer {
     series: Arc<CallSeries>,
-    begun: Instant,
-    failed: bool,
+    started_at: Instant,
+    is_failed: bool,
 }
 
-impl Drop for Ending {
+impl Drop for RequestTimer {
     fn drop(&mut self) {
-        self.series.durations.observe(self.begun.elapsed().as_secs_f64());
-        if self.failed {
+        self.series.durations.observe(self.started_at.elapsed().as_secs_f64());
+        if self.is_failed {
             self.series.errors.inc();
         }
     }
@@ -78,32 +78,32 @@ impl Backend for CountedBackend {
         self.inner.status()
     }
 
-    fn listen(&self, listener: Weak<dyn BackendListener>) {
-        self.inner.listen(listener);
+    fn set_listener(&self, listener: Weak<dyn BackendListener>) {
+        self.inner.set_listener(listener);
     }
 
     fn reconnect(&self) -> bool {
         self.inner.reconnect()
     }
 
-    fn is_personal(&self) -> bool {
-        self.inner.is_personal()
+    fn has_caller_credentials(&self) -> bool {
+        self.inner.has_caller_credentials()
     }
 
-    fn isolates(&self) -> bool {
-        self.inner.isolates()
+    fn has_caller_connections(&self) -> bool {
+        self.inner.has_caller_connections()
     }
 
-    fn context_of(&self, scope: CallerScope) -> Option<CallContext> {
-        self.inner.context_of(scope)
+    fn context_for(&self, scope: CallerScope) -> Option<CallContext> {
+        self.inner.context_for(scope)
     }
 
-    fn scope(&self, ctx: &CallContext) -> Result<Scope, Error> {
+    fn scope(&self, ctx: &CallContext) -> Result<IsolationScope, Error> {
         self.inner.scope(ctx)
     }
 
-    fn inventory<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Inventory> {
-        self.counted(Action::ListCapabilities, "", self.inner.inventory(ctx))
+    fn fetch_inventory<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Inventory> {
+        self.count(Action::ListCapabilities, "", self.inner.fetch_inventory(ctx))
     }
 
     fn call_tool<'a>(
@@ -113,9 +113,9 @@ impl Backend for CountedBackend {
         arguments: Option<Json>,
         continuation: Continuation,
         rest: Members,
-    ) -> Answer<'a, Reply> {
+    ) -> GatewayFuture<'a, Reply> {
         let answer = self.inner.call_tool(ctx, name.clone(), arguments, continuation, rest);
-        self.counted(Action::CallTool, name.as_str(), answer)
+        self.count(Action::CallTool, name.as_str(), answer)
     }
 
     fn read_resource<'a>(
@@ -124,10 +124,10 @@ impl Backend for CountedBackend {
         uri: BackendUri,
         continuation: Continuation,
         rest: Members,
-    ) -> Answer<'a, Reply> {
+    ) -> GatewayFuture<'a, Reply> {
         // A template may lead to any number of addresses.
         let answer = self.inner.read_resource(ctx, uri, continuation, rest);
-        self.counted(Action::ReadResource, "", answer)
+        self.count(Action::ReadResource, "", answer)
     }
 
     fn get_prompt<'a>(
@@ -137,9 +137,9 @@ impl Backend for CountedBackend {
         arguments: Option<Json>,
         continuation: Continuation,
         rest: Members,
-    ) -> Answer<'a, Reply> {
+    ) -> GatewayFuture<'a, Reply> {
         let answer = self.inner.get_prompt(ctx, name.clone(), arguments, continuation, rest);
-        self.counted(Action::GetPrompt, name.as_str(), answer)
+        self.count(Action::GetPrompt, name.as_str(), answer)
     }
 
     fn complete_prompt<'a>(
@@ -147,8 +147,8 @@ impl Backend for CountedBackend {
         ctx: &'a CallContext,
         name: BackendPromptName,
         rest: Members,
-    ) -> Answer<'a, Reply> {
-        self.counted(Action::Complete, "", self.inner.complete_prompt(ctx, name, rest))
+    ) -> GatewayFuture<'a, Reply> {
+        self.count(Action::Complete, "", self.inner.complete_prompt(ctx, name, rest))
     }
 
     fn complete_template<'a>(
@@ -156,25 +156,25 @@ impl Backend for CountedBackend {
         ctx: &'a CallContext,
         template: UriTemplate,
         rest: Members,
-    ) -> Answer<'a, Reply> {
-        self.counted(Action::Complete, "", self.inner.complete_template(ctx, template, rest))
+    ) -> GatewayFuture<'a, Reply> {
+        self.count(Action::Complete, "", self.inner.complete_template(ctx, template, rest))
     }
 
     fn task<'a>(
         &'a self,
         ctx: &'a CallContext,
-        verb: TaskVerb,
+        verb: TaskOperation,
         id: String,
         rest: Members,
-    ) -> Answer<'a, Reply> {
+    ) -> GatewayFuture<'a, Reply> {
         self.inner.task(ctx, verb, id, rest)
     }
 
-    fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> Answer<'a, ()> {
+    fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> GatewayFuture<'a, ()> {
         self.inner.subscribe(ctx, uri)
     }
 
-    fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> Answer<'a, ()> {
+    fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> GatewayFuture<'a, ()> {
         self.inner.unsubscribe(ctx, uri)
     }
 }

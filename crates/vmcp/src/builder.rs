@@ -18,12 +18,12 @@ use crate::stack::{AddedLayer, Position};
 #[must_use = "nothing runs before `start`"]
 pub struct Builder {
     source: Source,
-    environment: Box<Lookup>,
+    environment: Box<VariableLookup>,
     overrides: Overrides,
     additions: Additions,
 }
 
-type Lookup = dyn Fn(&str) -> Option<String> + Send;
+type VariableLookup = dyn Fn(&str) -> Option<String> + Send;
 
 enum Source {
     File(PathBuf),

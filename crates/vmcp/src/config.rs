@@ -19,7 +19,7 @@ mod tree;
 
 pub use convert::default_optimizer;
 pub use duration::{DurationError, parse as parse_duration};
-pub use expand::Env;
+pub use expand::EnvLookup;
 pub use load::{load_file, load_text};
 pub use mcp_json::load_mcp_json;
 pub use report::{Problem, Report};
@@ -29,7 +29,7 @@ pub use settings::{
     RedisSettings, RedisTarget, Settings,
 };
 pub use show::{effective_json, effective_yaml};
-pub use starter::{Carried, starter, starter_from};
+pub use starter::{ImportedConfig, starter, starter_from};
 
 #[cfg(test)]
 mod tests;

@@ -3,90 +3,98 @@
 
 use std::sync::{Arc, Weak};
 
-use vmcp_authz::{Ask, AuthzPolicy, leads_to};
+use vmcp_authz::{AccessRequest, AuthzPolicy, is_uri_offered};
 use vmcp_domain::{
-    Answer, CallContext, Caller, ChangeListener, Directory, Error, Following, Overview, ResourceUri,
-    SharedGateway,
+    CallContext, Caller, ChangeListener, Error, GatewayFuture, GatewayInfo, Overview, ResourceUri,
+    SharedGateway, SubscriptionGuard,
 };
-use vmcp_federation::{Federation, Item};
+use vmcp_federation::{CatalogueItem, Federation};
 use vmcp_ratelimit::Limiter;
 use vmcp_ratelimit::policy::Method;
 
 /// What the edges are told of the whole: the federation's offer, within what the policies let a caller know.
-pub(crate) struct Served {
+pub(crate) struct AuthorizedInfo {
     pub(crate) federation: Federation,
     /// What each caller may use.
-    pub(crate) offer: SharedGateway,
+    pub(crate) authorized: SharedGateway,
     pub(crate) authz: Option<Arc<AuthzPolicy>>,
     pub(crate) limiter: Option<Arc<Limiter>>,
 }
 
-impl Served {
+impl AuthorizedInfo {
     /// These requests pass no layer, so they meet their limits here.
-    fn within_limits<'a, T: Send + 'a>(
+    fn rate_limited<'a, T: Send + 'a>(
         &'a self,
         method: Method,
         ctx: &'a CallContext,
-        answer: Answer<'a, T>,
-    ) -> Answer<'a, T> {
+        answer: GatewayFuture<'a, T>,
+    ) -> GatewayFuture<'a, T> {
         match &self.limiter {
-            Some(limiter) => Box::pin(limiter.charged(method, ctx, answer)),
+            Some(limiter) => Box::pin(limiter.call_limited(method, ctx, answer)),
             None => answer,
         }
     }
 
     /// Whether something that the caller sees leads to an address, as the layer of policies has it for reads.
-    async fn offers(&self, ctx: &CallContext, uri: &ResourceUri) -> Result<bool, Error> {
+    async fn is_uri_offered(&self, ctx: &CallContext, uri: &ResourceUri) -> Result<bool, Error> {
         let Some(policy) = &self.authz else { return Ok(true) };
-        let asker = policy.recognise(&ctx.caller);
-        let permits = |uri: &str| policy.decide_for(&asker, &Ask::ReadResource { uri }).allowed;
-        leads_to(&*self.offer, ctx, uri, permits).await
+        let asker = policy.resolve_principal(&ctx.caller);
+        let permits = |uri: &str| policy.decide_for(&asker, &AccessRequest::ReadResource { uri }).allowed;
+        is_uri_offered(&*self.authorized, ctx, uri, permits).await
     }
 }
 
-impl Directory for Served {
+impl GatewayInfo for AuthorizedInfo {
     fn overview(&self, caller: &Caller) -> Overview {
-        let Some(policy) = &self.authz else { return self.federation.overview_of(None) };
-        let asker = policy.recognise(caller);
-        let permits = |item: Item<'_>| {
+        let Some(policy) = &self.authz else { return self.federation.overview_for(None) };
+        let asker = policy.resolve_principal(caller);
+        let permits = |item: CatalogueItem<'_>| {
             let ask = match item {
-                Item::Tool(tool) => Ask::CallTool {
+                CatalogueItem::Tool(tool) => AccessRequest::CallTool {
                     name: tool.name.as_str(),
                     backend: Some(tool.target.backend.as_str()),
                     hints: Some(&tool.hints),
                     arguments: None,
                 },
-                Item::Resource(resource) => Ask::ReadResource { uri: resource.uri.as_str() },
-                Item::Template(offered) => Ask::ReadResource { uri: offered.template.as_str() },
-                Item::Prompt(prompt) => Ask::GetPrompt { name: prompt.name.as_str() },
+                CatalogueItem::Resource(resource) => {
+                    AccessRequest::ReadResource { uri: resource.uri.as_str() }
+                }
+                CatalogueItem::Template(offered) => {
+                    AccessRequest::ReadResource { uri: offered.template.as_str() }
+                }
+                CatalogueItem::Prompt(prompt) => AccessRequest::GetPrompt { name: prompt.name.as_str() },
             };
             policy.decide_for(&asker, &ask).allowed
         };
-        self.federation.overview_of(Some(&permits))
+        self.federation.overview_for(Some(&permits))
     }
 
-    fn watch(&self, listener: Weak<dyn ChangeListener>) {
-        self.federation.watch(listener);
+    fn add_listener(&self, listener: Weak<dyn ChangeListener>) {
+        self.federation.add_listener(listener);
     }
 
-    fn may_listen<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, ()> {
-        self.within_limits(Method::Listen, ctx, self.federation.may_listen(ctx))
+    fn admit_listen<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, ()> {
+        self.rate_limited(Method::Listen, ctx, self.federation.admit_listen(ctx))
     }
 
-    fn follow<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, Following> {
+    fn subscribe<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        uri: ResourceUri,
+    ) -> GatewayFuture<'a, SubscriptionGuard> {
         let following = Box::pin(async move {
-            if !self.offers(ctx, &uri).await? {
+            if !self.is_uri_offered(ctx, &uri).await? {
                 return Err(Error::UnknownResource(uri));
             }
-            self.federation.follow(ctx, uri).await
+            self.federation.subscribe(ctx, uri).await
         });
-        self.within_limits(Method::Subscribe, ctx, following)
+        self.rate_limited(Method::Subscribe, ctx, following)
     }
 
-    fn may_watch(&self, caller: &Caller, uri: &ResourceUri) -> bool {
+    fn can_subscribe(&self, caller: &Caller, uri: &ResourceUri) -> bool {
         let Some(policy) = &self.authz else { return true };
-        let asker = policy.recognise(caller);
-        let decide = |uri: &str| policy.decide_for(&asker, &Ask::ReadResource { uri });
-        decide(uri.as_str()).allowed && !uri.readings().any(|uri| decide(&uri).forbids())
+        let asker = policy.resolve_principal(caller);
+        let decide = |uri: &str| policy.decide_for(&asker, &AccessRequest::ReadResource { uri });
+        decide(uri.as_str()).allowed && !uri.interpretations().any(|uri| decide(&uri).forbids())
     }
 }

@@ -4,11 +4,11 @@
 //! called in process, served over HTTP, or served on a pair of streams.
 //!
 //! ```
-//! use vmcp::{Builder, domain::{CallContext, Caller, Origin}};
+//! use vmcp::{Builder, domain::{CallContext, Caller, CallOrigin}};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let gateway = Builder::from_yaml("name: tools\nbackends: []\n").start().await?;
-//! let ctx = CallContext::bare(Caller::Anonymous, Origin::Client);
+//! let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Client);
 //! assert!(gateway.gateway.list_tools(&ctx).await?.is_empty());
 //! gateway.stop().await;
 //! # Ok(())
@@ -38,8 +38,8 @@ mod status;
 pub use builder::{Builder, StartError};
 pub use running::{Additions, Listener, RunningGateway};
 pub use stack::{AddedLayer, Position};
-pub use status::bucket;
+pub use status::bucket_json;
 pub use tokio_util::sync::CancellationToken;
 /// The words of the seam: what a layer implements and what a caller passes in.
 pub use vmcp_domain as domain;
-pub use vmcp_edge::Ends;
+pub use vmcp_edge::StopSignals;

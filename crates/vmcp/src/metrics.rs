@@ -21,13 +21,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use vmcp_domain::LimitScope;
-use vmcp_edge::{RequestObserver, RequestSeen};
+use vmcp_edge::{ObservedRequest, RequestObserver};
 use vmcp_federation::BackendReport;
-use vmcp_ratelimit::{DecisionEvent, LimiterState, Observer, StoreFailure, WaitEnd};
+use vmcp_ratelimit::{DecisionEvent, LimiterStatus, Observer, StoreFailure, WaitOutcome};
 
 pub(crate) use audit::AuditCounters;
-use backend_calls::BackendCalls;
-pub(crate) use backend_calls::{Action, CallSeries, OneBackend};
+use backend_calls::BackendCallMetrics;
+pub(crate) use backend_calls::{Action, BackendCounters, CallSeries};
 use backends::BackendMetrics;
 use limiter::LimiterGauges;
 use limits::LimitMetrics;
@@ -43,15 +43,15 @@ const MCP_SECONDS: [f64; 14] =
     [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 
 /// What most requests are, and how they end.
-const USUAL: (&str, &str) = ("tools/call", "ok");
+const COMMON_CASE: (&str, &str) = ("tools/call", "ok");
 
 /// Every counter of the process.
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
-    durations: Family<VerbLabels, Histogram>,
-    /// Those of [`USUAL`].
-    usual: OnceLock<(Counter, Histogram)>,
+    durations: Family<MethodLabels, Histogram>,
+    /// Those of [`COMMON_CASE`].
+    common_case: OnceLock<(Counter, Histogram)>,
     limits: LimitMetrics,
     limiter: LimiterGauges,
     waiting: WaitMetrics,
@@ -60,7 +60,7 @@ pub(crate) struct Metrics {
     groups_unknown: Counter,
     backends: BackendMetrics,
     http: RequestMetrics,
-    calls: BackendCalls,
+    backend_calls: BackendCallMetrics,
     audit: AuditCounters,
 }
 
@@ -76,7 +76,7 @@ struct OutcomeLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct VerbLabels {
+struct MethodLabels {
     method: &'static str,
 }
 
@@ -86,7 +86,7 @@ impl Metrics {
         let mut registry = Registry::default();
         let metrics = Self {
             requests: Family::default(),
-            usual: OnceLock::new(),
+            common_case: OnceLock::new(),
             durations: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             limits: LimitMetrics::new(namespace, server),
             limiter: LimiterGauges::default(),
@@ -96,7 +96,7 @@ impl Metrics {
             groups_unknown: Counter::default(),
             backends: BackendMetrics::default(),
             http: RequestMetrics::new(server),
-            calls: BackendCalls::default(),
+            backend_calls: BackendCallMetrics::default(),
             audit: AuditCounters::default(),
             registry: Registry::default(),
         };
@@ -121,7 +121,7 @@ impl Metrics {
         metrics.limiter.register(&mut registry);
         metrics.backends.register(&mut registry);
         metrics.http.register(&mut registry);
-        metrics.calls.register(&mut registry);
+        metrics.backend_calls.register(&mut registry);
         metrics.waiting.register(&mut registry);
         metrics.audit.register(&mut registry);
         metrics.optimizer.register(&mut registry);
@@ -129,16 +129,16 @@ impl Metrics {
     }
 
     /// Counts one request.
-    pub(crate) fn request(&self, method: &'static str, outcome: &'static str, took: Duration) {
+    pub(crate) fn count_request(&self, method: &'static str, outcome: &'static str, took: Duration) {
         let requests = || self.requests.get_or_create_owned(&RequestLabels { method, outcome });
-        let durations = || self.durations.get_or_create_owned(&VerbLabels { method });
+        let durations = || self.durations.get_or_create_owned(&MethodLabels { method });
         let count = |counter: &Counter, duration: &Histogram| {
             counter.inc();
             duration.observe(took.as_secs_f64());
         };
-        if (method, outcome) == USUAL {
+        if (method, outcome) == COMMON_CASE {
             // Without a look into the tables, which all threads share.
-            let (counter, duration) = self.usual.get_or_init(|| (requests(), durations()));
+            let (counter, duration) = self.common_case.get_or_init(|| (requests(), durations()));
             count(counter, duration);
         } else {
             count(&requests(), &durations());
@@ -146,13 +146,13 @@ impl Metrics {
     }
 
     /// Says how names are told from what a client makes up: by the method that they were sent with.
-    pub(crate) fn know_names(&self, is_listed: impl Fn(&str, &str) -> bool + Send + Sync + 'static) {
-        self.http.know_names(Box::new(is_listed));
+    pub(crate) fn set_name_check(&self, is_listed: impl Fn(&str, &str) -> bool + Send + Sync + 'static) {
+        self.http.set_name_check(Box::new(is_listed));
     }
 
     /// The counters of a backend.
-    pub(crate) fn of_backend(&self, id: &str, url: &str, transport: &'static str) -> OneBackend {
-        self.calls.of(id, url, transport)
+    pub(crate) fn backend_counters(&self, id: &str, url: &str, transport: &'static str) -> BackendCounters {
+        self.backend_calls.for_backend(id, url, transport)
     }
 
     /// Takes over what the policies have counted.
@@ -161,7 +161,7 @@ impl Metrics {
     }
 
     /// Takes over how the limiter is doing.
-    pub(crate) fn set_limiter(&self, state: &LimiterState) {
+    pub(crate) fn set_limiter(&self, state: &LimiterStatus) {
         self.limiter.set(state);
     }
 
@@ -171,12 +171,12 @@ impl Metrics {
     }
 
     /// Counts what became of one credential, by a class out of a fixed set.
-    pub(crate) fn authentication(&self, outcome: &'static str) {
+    pub(crate) fn count_authentication(&self, outcome: &'static str) {
         self.authentications.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// The counters of the audit records.
-    pub(crate) fn audit(&self) -> AuditCounters {
+    pub(crate) fn audit_counters(&self) -> AuditCounters {
         self.audit.clone()
     }
 
@@ -186,7 +186,7 @@ impl Metrics {
         // Writing into a string does not fail.
         let _ = text::encode(&mut page, &self.registry);
         if plain::is_wanted(accept) {
-            ("text/plain; version=0.0.4; charset=utf-8", plain::of_openmetrics(&page))
+            ("text/plain; version=0.0.4; charset=utf-8", plain::from_openmetrics(&page))
         } else {
             ("application/openmetrics-text; version=1.0.0; charset=utf-8", page)
         }
@@ -194,17 +194,17 @@ impl Metrics {
 }
 
 impl RequestObserver for Metrics {
-    fn began(&self) {
-        self.http.began();
+    fn on_start(&self) {
+        self.http.on_start();
     }
 
-    fn ended(&self, request: &RequestSeen<'_>) {
-        self.http.ended(request);
+    fn on_end(&self, request: &ObservedRequest<'_>) {
+        self.http.on_end(request);
     }
 }
 
 impl Observer for Metrics {
-    fn decided(&self, event: &DecisionEvent<'_>) {
+    fn on_decision(&self, event: &DecisionEvent<'_>) {
         let scope = event.scope.map_or("", LimitScope::as_str);
         self.limits.decided(event);
         // All at once: each time something is recorded the span is looked up.
@@ -223,19 +223,19 @@ impl Observer for Metrics {
         }
     }
 
-    fn store_failed(&self, failure: StoreFailure) {
+    fn on_store_failure(&self, failure: StoreFailure) {
         self.limits.store_failed(failure);
     }
 
-    fn refunded(&self, reason: &'static str) {
+    fn on_refund(&self, reason: &'static str) {
         self.limits.refunded(reason);
     }
 
-    fn wait_began(&self) {
+    fn on_wait_start(&self) {
         self.waiting.began();
     }
 
-    fn wait_ended(&self, end: WaitEnd, waited: Duration) {
+    fn on_wait_end(&self, end: WaitOutcome, waited: Duration) {
         self.waiting.ended(end, waited);
     }
 }

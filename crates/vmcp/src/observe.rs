@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Complete, Error, Gateway, GetPrompt, ReadResource, Reply, SharedGateway,
-    TaskRequest, TaskVerb, forward,
+    CallContext, CallTool, Complete, Error, Gateway, GatewayFuture, GetPrompt, ReadResource, Reply,
+    SharedGateway, TaskOperation, TaskRequest, forward,
 };
 
 use tracing::Instrument as _;
@@ -27,39 +27,39 @@ impl Observed {
 }
 
 /// Logs one request when it ends, or when it is dropped before.
-struct Record<'a> {
+struct RequestRecord<'a> {
     metrics: &'a Metrics,
-    verb: &'static str,
+    method: &'static str,
     name: String,
-    begun: Instant,
-    ended: bool,
+    started_at: Instant,
+    is_ended: bool,
 }
 
-impl<'a> Record<'a> {
+impl<'a> RequestRecord<'a> {
     fn begin(metrics: &'a Metrics, verb: &'static str, name: &str) -> Self {
-        Self { metrics, verb, name: name.to_owned(), begun: Instant::now(), ended: false }
+        Self { metrics, method: verb, name: name.to_owned(), started_at: Instant::now(), is_ended: false }
     }
 
-    fn end(mut self, outcome: &Result<Reply, Error>) {
-        self.ended = true;
+    fn finish(mut self, outcome: &Result<Reply, Error>) {
+        self.is_ended = true;
         match outcome {
-            Ok(reply) => self.log(if reply.failed { "failed" } else { "ok" }),
+            Ok(reply) => self.log(if reply.is_error { "failed" } else { "ok" }),
             // Why is told once, by whoever answers: the edge, or the command.
             Err(error) => self.log(error.class()),
         }
     }
 
     fn log(&self, outcome: &'static str) {
-        let took = self.begun.elapsed();
-        self.metrics.request(self.verb, outcome, took);
+        let took = self.started_at.elapsed();
+        self.metrics.count_request(self.method, outcome, took);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        tracing::debug!(verb = self.verb, name = %self.name, outcome, took_us, "request");
+        tracing::debug!(verb = self.method, name = %self.name, outcome, took_us, "request");
     }
 }
 
-impl Drop for Record<'_> {
+impl Drop for RequestRecord<'_> {
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.is_ended {
             self.log("cancelled");
         }
     }
@@ -67,9 +67,9 @@ impl Drop for Record<'_> {
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for Observed {
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            let record = Record::begin(&self.metrics, "tools/call", request.name.as_str());
+            let record = RequestRecord::begin(&self.metrics, "tools/call", request.name.as_str());
             // The limiter fills in what it decided, under the reference's names.
             let span = tracing::info_span!(
                 "tools/call",
@@ -81,48 +81,48 @@ impl Gateway for Observed {
                 rate_limit.fail_open = tracing::field::Empty,
             );
             let outcome = self.inner.call_tool(ctx, request).instrument(span).await;
-            record.end(&outcome);
+            record.finish(&outcome);
             outcome
         })
     }
 
-    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            let record = Record::begin(&self.metrics, "resources/read", "");
+            let record = RequestRecord::begin(&self.metrics, "resources/read", "");
             let outcome = self.inner.read_resource(ctx, request).await;
-            record.end(&outcome);
+            record.finish(&outcome);
             outcome
         })
     }
 
-    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
+    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            let record = Record::begin(&self.metrics, "prompts/get", request.name.as_str());
+            let record = RequestRecord::begin(&self.metrics, "prompts/get", request.name.as_str());
             let outcome = self.inner.get_prompt(ctx, request).await;
-            record.end(&outcome);
+            record.finish(&outcome);
             outcome
         })
     }
 
-    fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
+    fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            let record = Record::begin(&self.metrics, "completion/complete", "");
+            let record = RequestRecord::begin(&self.metrics, "completion/complete", "");
             let outcome = self.inner.complete(ctx, request).await;
-            record.end(&outcome);
+            record.finish(&outcome);
             outcome
         })
     }
 
-    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply> {
+    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            let method = match request.verb {
-                TaskVerb::Get => "tasks/get",
-                TaskVerb::Update => "tasks/update",
-                TaskVerb::Cancel => "tasks/cancel",
+            let method = match request.operation {
+                TaskOperation::Get => "tasks/get",
+                TaskOperation::Update => "tasks/update",
+                TaskOperation::Cancel => "tasks/cancel",
             };
-            let record = Record::begin(&self.metrics, method, request.handle.tool.as_str());
+            let record = RequestRecord::begin(&self.metrics, method, request.handle.tool.as_str());
             let outcome = self.inner.task(ctx, request).await;
-            record.end(&outcome);
+            record.finish(&outcome);
             outcome
         })
     }

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use vmcp_identity::{hash_api_key, new_api_key};
 
 /// The file's name in the state folder.
-const FILE: &str = "operator-token";
+const FILE_NAME: &str = "operator-token";
 /// Longer files are none of ours.
 const BYTES_MAX: u64 = 1024;
 
 /// The file in a state folder.
 #[must_use]
 pub fn token_file(state_folder: &Path) -> PathBuf {
-    state_folder.join(FILE)
+    state_folder.join(FILE_NAME)
 }
 
 /// Reads the token, for a command.
@@ -31,17 +31,17 @@ pub fn read_token(file: &Path) -> io::Result<String> {
         );
         io::Error::new(error.kind(), text)
     };
-    read(&mut File::open(file).map_err(explain)?)
+    read_trimmed(&mut File::open(file).map_err(explain)?)
 }
 
-fn read(file: &mut File) -> io::Result<String> {
+fn read_trimmed(file: &mut File) -> io::Result<String> {
     let mut text = String::new();
     file.take(BYTES_MAX).read_to_string(&mut text)?;
     Ok(text.trim().to_owned())
 }
 
 /// Makes a token. The file appears whole, and one that another process has made meanwhile stays.
-fn make(path: &Path) -> io::Result<()> {
+fn create_token(path: &Path) -> io::Result<()> {
     let new = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     let key = new_api_key()?.key;
@@ -69,7 +69,7 @@ impl OperatorToken {
         DirBuilder::new().recursive(true).mode(0o700).create(state_folder)?;
         let path = token_file(state_folder);
         if !path.exists() {
-            make(&path)?;
+            create_token(&path)?;
         }
         let mut file = File::open(&path)?;
         let about = file.metadata()?;
@@ -79,7 +79,7 @@ impl OperatorToken {
             let text = format!("{} {whose}; remove it, and a new one is made", path.display());
             return Err(io::Error::other(text));
         }
-        let token = read(&mut file)?;
+        let token = read_trimmed(&mut file)?;
         if token.is_empty() {
             return Err(io::Error::other(format!("{} is empty; remove it", path.display())));
         }
@@ -87,7 +87,7 @@ impl OperatorToken {
     }
 
     /// The same; a token that cannot be kept is told in the log, and none is there then.
-    pub(crate) fn open_or_tell(state_folder: Option<&Path>) -> Option<Self> {
+    pub(crate) fn open_or_warn(state_folder: Option<&Path>) -> Option<Self> {
         let folder = state_folder?;
         let told = |error: &io::Error| {
             let folder = folder.display();
@@ -97,7 +97,7 @@ impl OperatorToken {
     }
 
     /// Whether a request carries the token. Digests are compared, so the time that it takes tells nothing.
-    pub(crate) fn is(&self, token: Option<&str>) -> bool {
+    pub(crate) fn matches(&self, token: Option<&str>) -> bool {
         token.is_some_and(|token| hash_api_key(token) == self.hash)
     }
 }
@@ -115,9 +115,9 @@ mod tests {
         let first = OperatorToken::open(&state).unwrap();
         let file = token_file(&state);
         let token = read_token(&file).unwrap();
-        assert!(token.len() > 40 && first.is(Some(&token)));
-        assert!(OperatorToken::open(&state).unwrap().is(Some(&token)), "the next process takes it over");
-        assert!(!first.is(None) && !first.is(Some("")) && !first.is(Some(&token[1..])));
+        assert!(token.len() > 40 && first.matches(Some(&token)));
+        assert!(OperatorToken::open(&state).unwrap().matches(Some(&token)), "the next process takes it over");
+        assert!(!first.matches(None) && !first.matches(Some("")) && !first.matches(Some(&token[1..])));
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(OperatorToken::open(&state).is_err(), "others may have read it");

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use vmcp_backends::adopt_orphans;
 use vmcp_backends::policy::ProcessPolicy;
-use vmcp_backends::{Environment, Launcher, start_child_if_asked};
+use vmcp_backends::{Environment, Launcher, exec_child_if_requested};
 
 /// How children are started, once [`prepare`] has been called.
 static LAUNCHER: OnceLock<Launcher> = OnceLock::new();
@@ -21,11 +21,11 @@ static LAUNCHER: OnceLock<Launcher> = OnceLock::new();
 /// Without this call a child whose gateway is killed only sees the end of its standard input.
 #[must_use]
 pub fn prepare(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
-    if let Some(code) = start_child_if_asked(args) {
+    if let Some(code) = exec_child_if_requested(args) {
         return Some(code);
     }
     // A system that does not say where the program is leaves children to be started directly.
-    if let Ok(launcher) = Launcher::of_this_program(raise_descriptor_bound()) {
+    if let Ok(launcher) = Launcher::of_this_program(raise_open_files_limit()) {
         let _ = LAUNCHER.set(launcher);
     }
     None
@@ -33,7 +33,7 @@ pub fn prepare(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
 
 /// Raises the soft bound on open files to the hard one. Returns the bound before, which children get back: a program
 /// that uses `select` fails with descriptors beyond 1024.
-fn raise_descriptor_bound() -> Option<u64> {
+fn raise_open_files_limit() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let mut raised = getrlimit(Resource::Nofile);
@@ -44,7 +44,7 @@ fn raise_descriptor_bound() -> Option<u64> {
 }
 
 /// How this process starts children.
-pub(crate) fn child_processes(count_max: usize) -> ProcessPolicy {
+pub(crate) fn process_policy(count_max: usize) -> ProcessPolicy {
     #[allow(clippy::disallowed_methods, reason = "this is the one place")]
     let variables = std::env::vars_os();
     ProcessPolicy { environment: Environment::new(variables), launcher: LAUNCHER.get().cloned(), count_max }
@@ -73,6 +73,6 @@ pub(crate) fn wall_time() -> SystemTime {
 }
 
 /// The same in seconds since 1970.
-pub(crate) fn unix_s() -> u64 {
+pub(crate) fn unix_seconds() -> u64 {
     wall_time().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

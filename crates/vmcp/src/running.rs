@@ -14,26 +14,26 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vmcp_authz::AuthzPolicy;
 use vmcp_backends::policy::{BackendPolicy, ProcessPolicy};
-use vmcp_backends::{Backends, GatewayIdentity};
-use vmcp_domain::{Backend, Caller, Directory, SharedGateway};
+use vmcp_backends::{Backends, ClientInfo};
+use vmcp_domain::{Backend, Caller, GatewayInfo, SharedGateway};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
-use vmcp_edge::{AdminListener, Ends, HttpEdge};
-use vmcp_federation::{Federation, Listed};
+use vmcp_edge::{AdminListener, HttpEdge, StopSignals};
+use vmcp_federation::{Federation, NameKind};
 use vmcp_optimizer::{Optimizer, VIRTUAL_NAMES};
 use vmcp_ratelimit::{Clock, Limiter, Observer, SystemClock};
 
-use crate::audit::{Audit, Output, Overheard};
-use crate::auth_metrics::Counted;
-use crate::backend_metrics::{CountedBackend, counters};
+use crate::audit::{Audit, CapturingObserver, Output};
+use crate::auth_metrics::CountedAuthenticator;
+use crate::backend_metrics::{CountedBackend, backend_counters};
 use crate::config::{AdminSettings, AuditSettings, Settings};
-use crate::directory::Served;
+use crate::directory::AuthorizedInfo;
 use crate::metrics::Metrics;
 use crate::operator::OperatorToken;
-use crate::outlook::Outlook;
+use crate::outlook::AvailabilityProbe;
 use crate::process;
-use crate::search::{self, Indexing};
+use crate::search::{self, IndexUpdater};
 use crate::stack::{self, AddedLayer, Stack};
-use crate::status::{About, Sources, StatusPages};
+use crate::status::{GatewaySummary, StatusPages, StatusSources};
 use levels::LevelsFile;
 
 /// How long backends get to end by themselves: at most, and when calls have used up the time for the shutdown.
@@ -52,7 +52,7 @@ pub struct Additions {
     pub layers: Vec<AddedLayer>,
     /// Takes over the levels of limits that the last process has left in the state folder, and leaves its own there when it
     /// is stopped, if the folder is its own. For the one process that serves a configuration.
-    pub keeps_levels: bool,
+    pub persists_levels: bool,
 }
 
 /// A gateway that is connected to its backends. It can be called in process through [`gateway`](Self::gateway), and
@@ -65,7 +65,7 @@ pub struct RunningGateway {
     /// The part of the stack that shows which tools are advertised, before any policy.
     pub exposed: SharedGateway,
     /// The part of the stack that shows what each caller may use, before the search replaces the list.
-    pub offer: SharedGateway,
+    pub authorized: SharedGateway,
     /// The innermost part: reports about backends, and the whole catalogue.
     pub federation: Federation,
     /// Counts calls; `None` if nothing is limited.
@@ -81,21 +81,21 @@ pub struct RunningGateway {
     /// The settings of the pages for operators.
     pub admin: AdminSettings,
 
-    about: About,
+    summary: GatewaySummary,
     backends: Backends,
     /// Where the levels of limits are left.
-    levels: Option<LevelsFile>,
+    levels_file: Option<LevelsFile>,
     /// When the end began, once it has.
-    ending: Arc<OnceLock<Instant>>,
+    shutdown_started: Arc<OnceLock<Instant>>,
     /// Keeps the search index up to date as long as it lives.
-    _indexing: Option<Arc<Indexing>>,
+    _index_updater: Option<Arc<IndexUpdater>>,
 }
 
 impl RunningGateway {
     /// Starts connecting to every backend and builds the stack over them.
     pub async fn start(settings: Settings, additions: Additions) -> Self {
-        let Additions { audit: output, layers: added, keeps_levels } = additions;
-        let processes_max = settings.process_worst_case();
+        let Additions { audit: output, layers: added, persists_levels: keeps_levels } = additions;
+        let processes_max = settings.process_count_worst_case();
         let Settings {
             name,
             group,
@@ -107,27 +107,27 @@ impl RunningGateway {
             health,
             authz,
             limits,
-            loops,
+            loop_breaker: loops,
             optimizer,
             audit,
             namespace,
             log_level: _,
             warnings,
         } = settings;
-        let processes = process::child_processes(process_count_max);
+        let processes = process::process_policy(process_count_max);
         let metrics = Metrics::new(&namespace, &name);
-        let (backends, counted) = counted_backends(backends, &edge, &processes, &metrics);
+        let (backends, counted) = start_backends(backends, &edge, &processes, &metrics);
         let federation = Federation::start(aggregation.clone(), health, counted);
-        metrics.know_names(names(federation.clone(), optimizer.is_some()));
-        Counted::wrap_in(&mut edge.incoming, &metrics);
+        metrics.set_name_check(listed_name_check(federation.clone(), optimizer.is_some()));
+        CountedAuthenticator::wrap_in(&mut edge.incoming, &metrics);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-        let levels = if keeps_levels { LevelsFile::of(&admin) } else { None };
+        let levels = if keeps_levels { LevelsFile::for_settings(&admin) } else { None };
         let audit = audit.zip(output).map(|asked| start_audit(asked, &clock, &metrics, &edge));
-        let observer = observer(&metrics, audit.as_ref().map(|_| &clock));
-        let limiter = limits::limiter(limits, levels.as_ref(), (clock, observer), &federation).await;
-        let outlook = Outlook::new(federation.clone(), limiter.clone());
+        let observer = limit_observer(&metrics, audit.as_ref().map(|_| &clock));
+        let limiter = limits::start_limiter(limits, levels.as_ref(), (clock, observer), &federation).await;
+        let outlook = AvailabilityProbe::new(federation.clone(), limiter.clone());
         let optimizer = optimizer.map(|settings| search::start(settings, outlook, metrics.clone()));
-        let parts = stack::Parts {
+        let parts = stack::StackParts {
             policy: aggregation,
             authz: authz.clone(),
             limiter: limiter.clone(),
@@ -137,17 +137,17 @@ impl RunningGateway {
             metrics: metrics.clone(),
             added,
         };
-        let Stack { gateway, exposed, offer, layers } = stack::build(federation.clone(), parts);
+        let Stack { gateway, exposed, authorized: offer, layers } = stack::build(federation.clone(), parts);
         // Not before the stack is complete: it tells the limiter which tools are virtual, and rules for these fit nothing else.
         if let Some(limiter) = limiter.clone() {
-            tokio::spawn(limits::prepare(federation.clone(), limiter));
+            tokio::spawn(limits::prepare_plans(federation.clone(), limiter));
         }
         let indexing =
-            optimizer.clone().map(|optimizer| Indexing::start(optimizer, &federation, exposed.clone()));
+            optimizer.clone().map(|optimizer| IndexUpdater::start(optimizer, &federation, exposed.clone()));
         Self {
             gateway,
             exposed,
-            offer,
+            authorized: offer,
             federation,
             limiter,
             optimizer,
@@ -157,11 +157,11 @@ impl RunningGateway {
             metrics,
             edge,
             admin,
-            about: About { name, group, processes_max, warnings },
+            summary: GatewaySummary { name, group, process_count_max: processes_max, warnings },
             backends,
-            levels,
-            ending: Arc::default(),
-            _indexing: indexing,
+            levels_file: levels,
+            shutdown_started: Arc::default(),
+            _index_updater: indexing,
         }
     }
 
@@ -173,7 +173,7 @@ impl RunningGateway {
 
     /// The caller that requests of the operator, such as those of the command line, are made for.
     #[must_use]
-    pub fn operator(&self) -> Caller {
+    pub fn operator_caller(&self) -> Caller {
         match &self.edge.incoming {
             IncomingAuth::Anonymous => Caller::Anonymous,
             IncomingAuth::Local(identity) => Caller::Known(identity.clone()),
@@ -198,9 +198,10 @@ impl RunningGateway {
     pub fn bind_to(&self, address: SocketAddr) -> io::Result<Listener> {
         let policy = EdgePolicy { listen: address, ..self.edge.clone() };
         let path = policy.path.clone();
-        let edge = HttpEdge::bind(policy, self.gateway.clone(), self.directory(), Some(self.pages(None)))?;
-        let edge = edge.observed_by(self.metrics.clone());
-        Ok(Listener { edge, path, ending: self.ending.clone() })
+        let edge =
+            HttpEdge::bind(policy, self.gateway.clone(), self.gateway_info(), Some(self.status_pages(None)))?;
+        let edge = edge.with_observer(self.metrics.clone());
+        Ok(Listener { edge, path, shutdown_started: self.shutdown_started.clone() })
     }
 
     /// Opens the admin listener, unless the configuration switches it off.
@@ -209,8 +210,8 @@ impl RunningGateway {
     /// If the address cannot be bound.
     pub fn bind_admin(&self) -> io::Result<Option<AdminListener>> {
         let Some(address) = self.admin.listen else { return Ok(None) };
-        let operator = OperatorToken::open_or_tell(self.admin.state_folder.as_deref());
-        AdminListener::bind(address, self.pages(operator)).map(Some)
+        let operator = OperatorToken::open_or_warn(self.admin.state_folder.as_deref());
+        AdminListener::bind(address, self.status_pages(operator)).map(Some)
     }
 
     /// Serves one client on a pair of streams, as a program that a client starts does on standard input and output.
@@ -222,36 +223,36 @@ impl RunningGateway {
         &self,
         input: impl AsyncRead + Send + Unpin + 'static,
         output: impl AsyncWrite + Send + Unpin + 'static,
-        ends: Ends,
+        ends: StopSignals,
     ) -> io::Result<()> {
         let gateway = self.gateway.clone();
         let policy = self.edge.clone();
-        let began = vmcp_edge::serve_stdio(policy, gateway, self.directory(), input, output, ends).await?;
-        let _ = self.ending.set(began);
+        let began = vmcp_edge::serve_stdio(policy, gateway, self.gateway_info(), input, output, ends).await?;
+        let _ = self.shutdown_started.set(began);
         Ok(())
     }
 
     /// What the edges need to introduce the gateway.
-    fn directory(&self) -> Arc<dyn Directory> {
-        Arc::new(Served {
+    fn gateway_info(&self) -> Arc<dyn GatewayInfo> {
+        Arc::new(AuthorizedInfo {
             federation: self.federation.clone(),
-            offer: self.offer.clone(),
+            authorized: self.authorized.clone(),
             authz: self.authz.clone(),
             limiter: self.limiter.clone(),
         })
     }
 
     /// The pages for operators.
-    fn pages(&self, operator: Option<OperatorToken>) -> Arc<StatusPages> {
-        StatusPages::new(Sources {
-            about: self.about.clone(),
+    fn status_pages(&self, operator: Option<OperatorToken>) -> Arc<StatusPages> {
+        StatusPages::new(StatusSources {
+            summary: self.summary.clone(),
             federation: self.federation.clone(),
             limiter: self.limiter.clone(),
             optimizer: self.optimizer.clone(),
             layers: self.layers.clone(),
             metrics: self.metrics.clone(),
             authz: self.authz.clone(),
-            metrics_are_open: self.admin.metrics_are_open,
+            is_metrics_public: self.admin.is_metrics_public,
             operator,
             audit: self.audit.clone(),
         })
@@ -260,13 +261,13 @@ impl RunningGateway {
     /// Ends every backend's connection and process within what is left of the grace period. What is owed to the shared
     /// store and the audit records are written meanwhile.
     pub async fn stop(self) {
-        let began = self.ending.get().copied().unwrap_or_else(Instant::now);
+        let began = self.shutdown_started.get().copied().unwrap_or_else(Instant::now);
         let left = self.edge.limits.shutdown_grace.saturating_sub(began.elapsed() + AUDIT_GRACE * 2);
         let grace = left.clamp(BACKEND_GRACE_MIN, BACKEND_GRACE_MAX);
-        tokio::join!(limits::settle(self.limiter, self.levels), self.backends.shutdown(grace));
+        tokio::join!(limits::shut_down(self.limiter, self.levels_file), self.backends.shutdown(grace));
         if let Some(audit) = self.audit {
             // Off the runtime's threads: it waits for a disk.
-            let _ = tokio::task::spawn_blocking(move || audit.finish(AUDIT_GRACE)).await;
+            let _ = tokio::task::spawn_blocking(move || audit.flush(AUDIT_GRACE)).await;
         }
     }
 }
@@ -275,7 +276,7 @@ impl RunningGateway {
 pub struct Listener {
     edge: HttpEdge,
     path: String,
-    ending: Arc<OnceLock<Instant>>,
+    shutdown_started: Arc<OnceLock<Instant>>,
 }
 
 impl Listener {
@@ -295,7 +296,7 @@ impl Listener {
     /// calls [`serve`](Self::serve). One for each core is fastest.
     #[must_use]
     pub fn on_threads(self, threads: usize) -> Self {
-        Self { edge: self.edge.on_threads(threads), ..self }
+        Self { edge: self.edge.with_threads(threads), ..self }
     }
 
     /// Answers requests until `shutdown` is cancelled, and then until calls under way have ended, for at most three
@@ -305,40 +306,40 @@ impl Listener {
     /// If the listener fails.
     pub async fn serve(self, shutdown: CancellationToken) -> io::Result<()> {
         let began = self.edge.serve(shutdown).await?;
-        let _ = self.ending.set(began);
+        let _ = self.shutdown_started.set(began);
         Ok(())
     }
 }
 
 /// Starts the backends, and counts the requests to each.
-fn counted_backends(
+fn start_backends(
     policies: Vec<BackendPolicy>,
     edge: &EdgePolicy,
     processes: &ProcessPolicy,
     metrics: &Metrics,
 ) -> (Backends, Vec<Arc<dyn Backend>>) {
-    let counters = counters(&policies, metrics);
-    let backends = Backends::start(policies, &identity(edge), processes);
+    let counters = backend_counters(&policies, metrics);
+    let backends = Backends::start(policies, &gateway_identity(edge), processes);
     let counted = backends.all().cloned().zip(counters);
     let counted = counted.map(|(backend, counters)| CountedBackend::wrap(backend, counters)).collect();
     (backends, counted)
 }
 
 /// Tells names that have been on offer from what a client makes up: by the method and the name.
-fn names(federation: Federation, has_virtual: bool) -> impl Fn(&str, &str) -> bool + Send + Sync {
+fn listed_name_check(federation: Federation, has_virtual: bool) -> impl Fn(&str, &str) -> bool + Send + Sync {
     move |method, name| match method {
         "tools/call" => {
-            federation.has_listed(Listed::Tool, name) || has_virtual && VIRTUAL_NAMES.contains(&name)
+            federation.has_listed(NameKind::Tool, name) || has_virtual && VIRTUAL_NAMES.contains(&name)
         }
-        "prompts/get" => federation.has_listed(Listed::Prompt, name),
-        "resources/read" => federation.has_listed(Listed::Resource, name),
+        "prompts/get" => federation.has_listed(NameKind::Prompt, name),
+        "resources/read" => federation.has_listed(NameKind::Resource, name),
         _ => false,
     }
 }
 
 /// What backends are told about the gateway.
-fn identity(edge: &EdgePolicy) -> GatewayIdentity {
-    GatewayIdentity { name: edge.server.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() }
+fn gateway_identity(edge: &EdgePolicy) -> ClientInfo {
+    ClientInfo { name: edge.server.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
 /// The writer of audit records.
@@ -348,13 +349,13 @@ fn start_audit(
     metrics: &Arc<Metrics>,
     edge: &EdgePolicy,
 ) -> Arc<Audit> {
-    Audit::start(settings, output, clock.clone(), metrics.audit(), edge.path.clone())
+    Audit::start(settings, output, clock.clone(), metrics.audit_counters(), edge.path.clone())
 }
 
 /// What hears the limiter's decisions: metrics, and the audit records where there are any.
-fn observer(metrics: &Arc<Metrics>, audited: Option<&Arc<dyn Clock>>) -> Arc<dyn Observer> {
+fn limit_observer(metrics: &Arc<Metrics>, audited: Option<&Arc<dyn Clock>>) -> Arc<dyn Observer> {
     match audited {
-        Some(clock) => Overheard::wrap(metrics.clone(), clock.clone()),
+        Some(clock) => CapturingObserver::wrap(metrics.clone(), clock.clone()),
         None => metrics.clone(),
     }
 }

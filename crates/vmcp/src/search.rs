@@ -5,7 +5,8 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 use vmcp_domain::{
-    Audience, CallContext, Caller, Change, ChangeListener, Directory as _, Foresight, Origin, SharedGateway,
+    AvailabilityCheck, CallContext, CallOrigin, Caller, Change, ChangeAudience, ChangeListener,
+    GatewayInfo as _, SharedGateway,
 };
 use vmcp_embedding::{Cached, MiniLm, StaticVectors};
 use vmcp_embedding_service::Service;
@@ -17,17 +18,17 @@ use crate::config::{EmbeddingSource, OptimizerSettings};
 /// The optimizer of these settings.
 pub(crate) fn start(
     settings: OptimizerSettings,
-    outlook: Arc<dyn Foresight>,
+    outlook: Arc<dyn AvailabilityCheck>,
     observer: Arc<dyn Observer>,
 ) -> Arc<Optimizer> {
     let OptimizerSettings { policy, source, cache } = settings;
     let embedder: Option<Arc<dyn Embedder>> = match source {
-        EmbeddingSource::Words => None,
-        EmbeddingSource::Builtin => Some(cached(Arc::new(MiniLm::new()), cache.as_deref())),
+        EmbeddingSource::LexicalOnly => None,
+        EmbeddingSource::Builtin => Some(with_cache(Arc::new(MiniLm::new()), cache.as_deref())),
         // A vector takes less time to compute than to read.
-        EmbeddingSource::Static => Some(cached(Arc::new(StaticVectors::new()), None)),
+        EmbeddingSource::Static => Some(with_cache(Arc::new(StaticVectors::new()), None)),
         EmbeddingSource::Service(policy) => match Service::start(*policy) {
-            Ok(service) => Some(cached(service, cache.as_deref())),
+            Ok(service) => Some(with_cache(service, cache.as_deref())),
             Err(error) => {
                 tracing::error!(%error, "the embedding service cannot be asked; words alone are compared");
                 None
@@ -38,7 +39,7 @@ pub(crate) fn start(
 }
 
 /// With a memory. A folder that cannot be used costs time at the next start and nothing else.
-fn cached(embedder: Arc<dyn Embedder>, folder: Option<&Path>) -> Arc<dyn Embedder> {
+fn with_cache(embedder: Arc<dyn Embedder>, folder: Option<&Path>) -> Arc<dyn Embedder> {
     let opened = Cached::open(embedder.clone(), folder).or_else(|error| {
         tracing::warn!(%error, "vectors are not kept: the folder `optimizer.embeddingCache` cannot be used");
         Cached::open(embedder.clone(), None)
@@ -50,12 +51,12 @@ fn cached(embedder: Arc<dyn Embedder>, folder: Option<&Path>) -> Arc<dyn Embedde
 }
 
 /// Tells the optimizer what is on offer, now and after every change, until it is dropped.
-pub(crate) struct Indexing {
-    changed: Arc<Notify>,
+pub(crate) struct IndexUpdater {
+    tools_changed: Arc<Notify>,
     worker: tokio::task::AbortHandle,
 }
 
-impl Indexing {
+impl IndexUpdater {
     /// Begins.
     pub(crate) fn start(
         optimizer: Arc<Optimizer>,
@@ -65,7 +66,7 @@ impl Indexing {
         let changed = Arc::new(Notify::new());
         let woken = changed.clone();
         let worker = tokio::spawn(async move {
-            let ctx = CallContext::bare(Caller::Anonymous, Origin::Gateway);
+            let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Gateway);
             loop {
                 // What changes while the index is built is seen in the next round.
                 if let Ok(tools) = offer.list_tools(&ctx).await {
@@ -74,25 +75,25 @@ impl Indexing {
                 woken.notified().await;
             }
         });
-        let indexing = Arc::new(Self { changed, worker: worker.abort_handle() });
+        let indexing = Arc::new(Self { tools_changed: changed, worker: worker.abort_handle() });
         let listener: Weak<Self> = Arc::downgrade(&indexing);
-        federation.watch(listener);
+        federation.add_listener(listener);
         indexing
     }
 }
 
-impl ChangeListener for Indexing {
-    fn changed(&self, change: &Change, audience: Audience<'_>) {
+impl ChangeListener for IndexUpdater {
+    fn on_change(&self, change: &Change, audience: ChangeAudience<'_>) {
         // What is indexed beforehand is what everyone sees; lists of single callers are indexed when they search.
         match (change, audience) {
-            (_, Audience::User(_) | Audience::Client(_)) => {}
-            (Change::Tools, Audience::Everyone) => self.changed.notify_one(),
-            (Change::Resources | Change::Prompts | Change::Resource(_), Audience::Everyone) => {}
+            (_, ChangeAudience::User(_) | ChangeAudience::Client(_)) => {}
+            (Change::Tools, ChangeAudience::Everyone) => self.tools_changed.notify_one(),
+            (Change::Resources | Change::Prompts | Change::Resource(_), ChangeAudience::Everyone) => {}
         }
     }
 }
 
-impl Drop for Indexing {
+impl Drop for IndexUpdater {
     fn drop(&mut self) {
         self.worker.abort();
     }

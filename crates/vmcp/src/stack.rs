@@ -23,13 +23,13 @@ pub(crate) struct Stack {
     /// What is advertised, to whomever.
     pub(crate) exposed: SharedGateway,
     /// What each caller may use, before any layer offers something else in its place.
-    pub(crate) offer: SharedGateway,
+    pub(crate) authorized: SharedGateway,
     /// The layers that stand, from inside to outside.
     pub(crate) layers: Vec<&'static str>,
 }
 
 /// What stands in the stack besides federation. What is `None` is left out.
-pub(crate) struct Parts {
+pub(crate) struct StackParts {
     pub(crate) policy: AggregationPolicy,
     pub(crate) authz: Option<Arc<AuthzPolicy>>,
     pub(crate) limiter: Option<Arc<Limiter>>,
@@ -63,18 +63,18 @@ pub struct AddedLayer {
 }
 
 /// A stack that grows outwards, with the names of its layers.
-struct Growing {
+struct StackBuilder {
     gateway: SharedGateway,
     layers: Vec<&'static str>,
 }
 
-impl Growing {
+impl StackBuilder {
     fn wrap(&mut self, name: &'static str, wrap: impl FnOnce(SharedGateway) -> SharedGateway) {
         self.gateway = wrap(self.gateway.clone());
         self.layers.push(name);
     }
 
-    fn wrap_all(&mut self, added: Vec<AddedLayer>) {
+    fn wrap_added(&mut self, added: Vec<AddedLayer>) {
         for AddedLayer { name, wrap, position: _ } in added {
             self.wrap(name, wrap);
         }
@@ -82,13 +82,13 @@ impl Growing {
 }
 
 /// Builds the stack over a federation, from inside to outside. A layer that has nothing to do is left out.
-pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
-    let Parts { policy, authz, limiter, loops, optimizer, audit, metrics, added } = parts;
+pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
+    let StackParts { policy, authz, limiter, loops, optimizer, audit, metrics, added } = parts;
     let has_virtual = optimizer.is_some();
     let (around_calls, around_requests): (Vec<_>, Vec<_>) =
         added.into_iter().partition(|layer| layer.position == Position::Call);
     // Innermost: resolves the advertised name to a backend and its own name for the tool, and calls it.
-    let mut stack = Growing { gateway: Arc::new(federation), layers: vec!["federation"] };
+    let mut stack = StackBuilder { gateway: Arc::new(federation), layers: vec!["federation"] };
     // Right above: every path to a backend leads through here, so every real call is charged once, by the tool that
     // runs and the caller who asks, whatever layer above composed it.
     if let Some(limiter) = limiter.clone() {
@@ -103,7 +103,7 @@ pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
     if let Some(policy) = loops {
         stack.wrap("loopbreaker", |inner| LoopBreaker::wrap(inner, policy, Arc::new(SystemClock::start())));
     }
-    stack.wrap_all(around_calls);
+    stack.wrap_added(around_calls);
     // Above federation, so that the operator's own workflows below it may use tools hidden from clients.
     stack.wrap("exposure", |inner| Exposed::wrap(inner, Arc::new(policy)));
     let exposed = stack.gateway.clone();
@@ -113,7 +113,7 @@ pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
     }
     let offer = stack.gateway.clone();
     // Right outside what narrows the tools: it tells each caller what is left of the limits on those that it may use.
-    if let Some(limiter) = limiter.clone().filter(|limiter| limiter.offers_resource()) {
+    if let Some(limiter) = limiter.clone().filter(|limiter| limiter.has_limits_resource()) {
         stack.wrap("limits-resource", |inner| LimitsResource::wrap(inner, limiter));
     }
     // Above everything that narrows what a caller sees: it searches what its caller may list, and nothing else.
@@ -125,18 +125,18 @@ pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
         stack.wrap("ratelimit-virtual", |inner| VirtualRateLimited::wrap(inner, limiter, &virtual_tools()));
     }
     // Outside whatever asks for lists on its own account: counts what clients ask besides calls of tools.
-    if let Some(limiter) = limiter.filter(|limiter| limiter.limits_methods()) {
+    if let Some(limiter) = limiter.filter(|limiter| limiter.has_method_limits()) {
         stack.wrap("ratelimit-methods", |inner| MethodsRateLimited::wrap(inner, limiter));
     }
-    stack.wrap_all(around_requests);
+    stack.wrap_added(around_requests);
     // Around everything that answers: records what never came to the limiter, as its client asked for it.
     if let Some(audit) = audit {
         stack.wrap("audit", |inner| AuditedRequests::wrap(inner, audit, has_virtual));
     }
     // Outermost: sees each request as the client made it, whatever became of it inside.
     stack.wrap("observe", |inner| Observed::wrap(inner, metrics));
-    let Growing { gateway, layers } = stack;
-    Stack { gateway, exposed, offer, layers }
+    let StackBuilder { gateway, layers } = stack;
+    Stack { gateway, exposed, authorized: offer, layers }
 }
 
 #[cfg(test)]

@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use vmcp_authz::AuthzPolicy;
-use vmcp_domain::{BoxFuture, CallContext, Caller, Identity, Json, Members, Origin};
-use vmcp_edge::{AdminPages, Page, Reader};
+use vmcp_domain::{BoxFuture, CallContext, CallOrigin, Caller, Identity, Json, Members};
+use vmcp_edge::{AccessLevel, AdminPage, AdminPages};
 use vmcp_federation::{Federation, Health};
 use vmcp_optimizer::{Optimizer, OptimizerStatus};
 use vmcp_ratelimit::lease::LeaseCounts;
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{BucketView, Limiter, LimiterState, OnStoreFailure, Wait};
+use vmcp_ratelimit::{BucketView, Limiter, LimiterStatus, OnStoreFailure, Wait};
 
 use crate::audit::Audit;
 use crate::config::Problem;
@@ -26,14 +26,14 @@ use crate::operator::OperatorToken;
 
 /// Serves the pages.
 pub(crate) struct StatusPages {
-    sources: Sources,
+    sources: StatusSources,
     ready: Arc<AtomicBool>,
 }
 
 /// What the pages tell about.
-pub(crate) struct Sources {
+pub(crate) struct StatusSources {
     /// The gateway.
-    pub(crate) about: About,
+    pub(crate) summary: GatewaySummary,
     /// The backends and what they offer.
     pub(crate) federation: Federation,
     /// What counts calls.
@@ -47,7 +47,7 @@ pub(crate) struct Sources {
     /// What callers may do.
     pub(crate) authz: Option<Arc<AuthzPolicy>>,
     /// Anyone may read `/metrics`.
-    pub(crate) metrics_are_open: bool,
+    pub(crate) is_metrics_public: bool,
     /// What changes need; `None` where none are taken.
     pub(crate) operator: Option<OperatorToken>,
     /// Where changes are recorded.
@@ -56,24 +56,24 @@ pub(crate) struct Sources {
 
 /// What the configuration says of the gateway as a whole.
 #[derive(Clone)]
-pub(crate) struct About {
+pub(crate) struct GatewaySummary {
     /// Its name.
     pub(crate) name: String,
     /// The group its backends belong to.
     pub(crate) group: Option<String>,
     /// The most processes of stdio backends.
-    pub(crate) processes_max: usize,
+    pub(crate) process_count_max: usize,
     /// What the configuration was warned of.
     pub(crate) warnings: Vec<Problem>,
 }
 
 impl StatusPages {
     /// Pages over a federation. Readiness is watched from now on.
-    pub(crate) fn new(sources: Sources) -> Arc<Self> {
+    pub(crate) fn new(sources: StatusSources) -> Arc<Self> {
         let ready = Arc::new(AtomicBool::new(false));
         let (settled, flag) = (sources.federation.clone(), ready.clone());
         tokio::spawn(async move {
-            settled.settled().await;
+            settled.wait_for_discovery().await;
             flag.store(true, Ordering::Release);
         });
         Arc::new(Self { sources, ready })
@@ -81,75 +81,85 @@ impl StatusPages {
 
     /// Ready once every backend has answered or failed. A backend that fails later leaves the tools of the others, so that
     /// the gateway stays ready; the counts say how much of it works.
-    fn readiness(&self, sees_state: bool) -> Page {
-        let backends = sees_state.then(|| backends::counts(&self.sources.federation.reports()));
+    fn readiness_page(&self, sees_state: bool) -> AdminPage {
+        let backends = sees_state.then(|| backends::health_counts(&self.sources.federation.reports()));
         if self.ready.load(Ordering::Acquire) {
-            page(200, &json!({"status": "ready", "backends": backends}))
+            json_page(200, &json!({"status": "ready", "backends": backends}))
         } else {
-            page(503, &json!({"status": "not_ready", "reason": "backends_pending", "backends": backends}))
+            json_page(
+                503,
+                &json!({"status": "not_ready", "reason": "backends_pending", "backends": backends}),
+            )
         }
     }
 
-    fn metrics(&self, accept: &str) -> Page {
+    fn metrics_page(&self, accept: &str) -> AdminPage {
         if let Some(policy) = &self.sources.authz {
             self.sources.metrics.set_groups_unknown(policy.groups_unknown_count());
         }
         self.sources.metrics.set_backends(&self.sources.federation.reports());
         if let Some(limiter) = &self.sources.limiter {
-            self.sources.metrics.set_limiter(&limiter.state());
+            self.sources.metrics.set_limiter(&limiter.status());
         }
         let (content_type, text) = self.sources.metrics.page(accept);
-        Page { status: 200, content_type, body: Bytes::from(text) }
+        AdminPage { status: 200, content_type, body: Bytes::from(text) }
     }
 
     /// Who has called limited tools most.
-    fn top(&self) -> Option<Page> {
+    fn top_callers_page(&self) -> Option<AdminPage> {
         let limiter = self.sources.limiter.as_ref()?;
         let callers = limiter.top_callers();
         let rows = callers.iter().map(|caller| {
             json!({
                 "issuer": caller.identity.issuer,
                 "user": caller.identity.subject,
-                "asked": caller.asked,
-                "error": caller.error,
-                "refused": caller.refused,
+                "asked": caller.call_count,
+                "error": caller.count_error,
+                "refused": caller.refused_count,
             })
         });
-        Some(page(200, &json!({"topCallers": rows.collect::<Vec<_>>()})))
+        Some(json_page(200, &json!({"topCallers": rows.collect::<Vec<_>>()})))
     }
 
     /// What a tool's buckets hold for one caller: `/limits/TOOL`, or `/limits/TOOL/ISSUER/USER`, followed by `/CLAIM/VALUE`
     /// for each claim, percent-encoded.
-    fn limits(&self, rest: &str) -> Option<Page> {
+    fn limits_page(&self, rest: &str) -> Option<AdminPage> {
         let limiter = self.sources.limiter.as_ref()?;
-        let mut parts = rest.split('/').map(decode);
+        let mut parts = rest.split('/').map(percent_decode);
         let tool = parts.next()??;
         let caller = match (parts.next(), parts.next()) {
             (None, _) => Caller::Anonymous,
             (Some(issuer), Some(subject)) => Caller::Known(Arc::new(Identity {
                 issuer: issuer?,
                 subject: subject?,
-                claims: claims(parts)?,
+                claims: parse_claims(parts)?,
             })),
             (Some(_), None) => return None,
         };
-        Some(match limiter.peek_here(&tool.as_str().into(), &CallContext::bare(caller, Origin::Operator)) {
-            Some(views) => {
-                page(200, &json!({"tool": tool, "buckets": views.iter().map(bucket).collect::<Vec<_>>()}))
-            }
-            None => page(404, &json!({"error": "no such tool, or its limits are not kept in this process"})),
-        })
+        Some(
+            match limiter.peek_local(&tool.as_str().into(), &CallContext::bare(caller, CallOrigin::Operator))
+            {
+                Some(views) => json_page(
+                    200,
+                    &json!({"tool": tool, "buckets": views.iter().map(bucket_json).collect::<Vec<_>>()}),
+                ),
+                None => json_page(
+                    404,
+                    &json!({"error": "no such tool, or its limits are not kept in this process"}),
+                ),
+            },
+        )
     }
 
-    fn status(&self, reader: Reader) -> Value {
-        let Sources { about, federation, limiter, optimizer, layers, .. } = &self.sources;
-        let About { name, group, processes_max, warnings } = about;
+    fn status_json(&self, reader: AccessLevel) -> Value {
+        let StatusSources { summary: about, federation, limiter, optimizer, layers, .. } = &self.sources;
+        let GatewaySummary { name, group, process_count_max: processes_max, warnings } = about;
         let reports = federation.reports();
         let healthy = reports.iter().all(|report| report.health() == Health::Healthy);
         let findings = federation.findings();
         // They name tools, which policies may hide from a caller with a credential.
-        let names_tools = reader >= Reader::Local;
-        let absent = warnings.iter().filter(|warning| warning.names_absent);
+        let names_tools = reader >= AccessLevel::Local;
+        let absent = warnings.iter().filter(|warning| warning.names_missing_backend);
         let of_limits = limiter.as_ref().map(|limiter| limiter.findings()).unwrap_or_default();
         let finding_count = findings.len() + absent.clone().count() + of_limits.len();
         let told = findings.iter().map(ToString::to_string).chain(absent.map(ToString::to_string));
@@ -161,14 +171,14 @@ impl StatusPages {
             "ready": self.ready.load(Ordering::Acquire),
             "healthy": healthy,
             "layers": layers,
-            "backends": reports.iter().map(|report| backends::row(report, names_tools)).collect::<Vec<_>>(),
+            "backends": reports.iter().map(|report| backends::status_row(report, names_tools)).collect::<Vec<_>>(),
             "processes_max": processes_max,
             // They name users and paths of the configuration.
             "warnings": if names_tools { warnings.iter().map(ToString::to_string).collect() } else { Vec::new() },
             "warning_count": warnings.len(),
             "findings": told,
             "finding_count": finding_count,
-            "limits": limiter.as_ref().map(|limiter| limits(limiter)),
+            "limits": limiter.as_ref().map(|limiter| limiter_json(limiter)),
             "optimizer": optimizer.as_ref().map(|optimizer| {
                 let OptimizerStatus { tool_count, vector_count, model, bytes } = optimizer.status();
                 json!({"tools": tool_count, "vectors": vector_count, "model": model, "bytes": bytes})
@@ -178,8 +188,8 @@ impl StatusPages {
 }
 
 /// How the limiter is doing.
-fn limits(limiter: &Limiter) -> Value {
-    let LimiterState { user_count, user_count_max, overflow: _, store } = limiter.state();
+fn limiter_json(limiter: &Limiter) -> Value {
+    let LimiterStatus { user_count, user_count_max, overflow: _, store } = limiter.status();
     let policy = store.map(|store| match store.on_failure {
         OnStoreFailure::Local => "local",
         OnStoreFailure::Allow => "allow",
@@ -195,39 +205,39 @@ fn limits(limiter: &Limiter) -> Value {
         "waiting": limiter.waiting_count(),
         // Of bounds on calls in flight that count for all replicas.
         "slots_held": limiter.slots_held(),
-        "leases": limiter.leased().map(|LeaseCounts { questions, taken, spent, held }| json!({
-            "questions": questions, "taken": taken, "spent": spent, "held": held
+        "leases": limiter.lease_counts().map(|LeaseCounts { take_requests, taken, spent, held }| json!({
+            "questions": take_requests, "taken": taken, "spent": spent, "held": held
         })),
     })
 }
 
 /// Names and values in turns. A value is JSON if it is a list or an object, and a text otherwise.
-fn claims(mut parts: impl Iterator<Item = Option<String>>) -> Option<Members> {
+fn parse_claims(mut parts: impl Iterator<Item = Option<String>>) -> Option<Members> {
     let mut claims = Members::new();
     while let Some(name) = parts.next() {
         let value = parts.next()??;
         let json = value.starts_with(['[', '{']).then(|| Json::parse(value.clone()).ok()).flatten();
-        claims.set(&name?, json.unwrap_or_else(|| Json::string(&value)));
+        claims.insert(&name?, json.unwrap_or_else(|| Json::string(&value)));
     }
     Some(claims)
 }
 
 /// One bucket, as `vmcp limits check` reads it back.
-pub fn bucket(view: &BucketView) -> Value {
+pub fn bucket_json(view: &BucketView) -> Value {
     let BucketView {
         rule,
         scope,
         allowance,
         capacity,
         level,
-        owed,
+        debt: owed,
         cost,
         wait,
         mode,
         percent,
         wait_max,
         period,
-        leased,
+        lease_excess: leased,
     } = view;
     json!({
         "rule": rule,
@@ -255,7 +265,7 @@ pub fn bucket(view: &BucketView) -> Value {
 }
 
 /// One percent-decoded part of a path.
-fn decode(part: &str) -> Option<String> {
+fn percent_decode(part: &str) -> Option<String> {
     let mut out = Vec::with_capacity(part.len());
     let mut bytes = part.bytes();
     while let Some(byte) = bytes.next() {
@@ -270,44 +280,54 @@ fn decode(part: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-fn page(status: u16, body: &Value) -> Page {
-    Page { status, content_type: "application/json", body: Bytes::from(body.to_string()) }
+fn json_page(status: u16, body: &Value) -> AdminPage {
+    AdminPage { status, content_type: "application/json", body: Bytes::from(body.to_string()) }
 }
 
 /// What a page says that its reader may not see. `remedy` says where it can be read.
-fn withheld(remedy: &str) -> Page {
-    page(403, &json!({"error": remedy}))
+fn forbidden_page(remedy: &str) -> AdminPage {
+    json_page(403, &json!({"error": remedy}))
 }
 
 /// Where pages are that show the state of the gateway.
-const STATE_REMEDY: &str = "this page is for processes of this machine without a proxy in between, callers with a credential, and \
+const STATE_PAGE_FORBIDDEN: &str = "this page is for processes of this machine without a proxy in between, callers with a credential, and \
      `admin.scrapeKey`; it is also on the admin listener (`admin.listen`)";
 /// Where pages are that name users or their limits.
-const USERS_REMEDY: &str = "this page names users, so it is on the admin listener only (`admin.listen`)";
+const USERS_PAGE_FORBIDDEN: &str =
+    "this page names users, so it is on the admin listener only (`admin.listen`)";
 
 impl AdminPages for StatusPages {
-    fn page(&self, path: &str, reader: Reader, accept: &str) -> Option<Page> {
-        let sees_state = reader >= Reader::Credential;
-        let sees_users = reader >= Reader::Operator;
+    fn page(&self, path: &str, reader: AccessLevel, accept: &str) -> Option<AdminPage> {
+        let sees_state = reader >= AccessLevel::Credential;
+        let sees_users = reader >= AccessLevel::Operator;
         match path {
-            "/health" | "/ping" => Some(page(200, &json!({"status": "ok"}))),
-            "/readyz" => Some(self.readiness(sees_state)),
-            "/status" if sees_state => Some(page(200, &self.status(reader))),
+            "/health" | "/ping" => Some(json_page(200, &json!({"status": "ok"}))),
+            "/readyz" => Some(self.readiness_page(sees_state)),
+            "/status" if sees_state => Some(json_page(200, &self.status_json(reader))),
             "/api/backends/health" if sees_state => {
-                Some(page(200, &backends::health(&self.sources.federation.reports())))
+                Some(json_page(200, &backends::health(&self.sources.federation.reports())))
             }
-            "/metrics" if sees_state || self.sources.metrics_are_open => Some(self.metrics(accept)),
-            "/status" | "/metrics" | "/api/backends/health" => Some(withheld(STATE_REMEDY)),
-            "/limits" if sees_users => self.top(),
+            "/metrics" if sees_state || self.sources.is_metrics_public => Some(self.metrics_page(accept)),
+            "/status" | "/metrics" | "/api/backends/health" => Some(forbidden_page(STATE_PAGE_FORBIDDEN)),
+            "/limits" if sees_users => self.top_callers_page(),
             _ => {
                 let rest =
                     path.strip_prefix("/limits").filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
-                if sees_users { self.limits(rest.strip_prefix('/')?) } else { Some(withheld(USERS_REMEDY)) }
+                if sees_users {
+                    self.limits_page(rest.strip_prefix('/')?)
+                } else {
+                    Some(forbidden_page(USERS_PAGE_FORBIDDEN))
+                }
             }
         }
     }
 
-    fn act<'a>(&'a self, path: &'a str, token: Option<&'a str>, body: Bytes) -> BoxFuture<'a, Option<Page>> {
-        Box::pin(self.sources.act(path, token, body))
+    fn handle_post<'a>(
+        &'a self,
+        path: &'a str,
+        token: Option<&'a str>,
+        body: Bytes,
+    ) -> BoxFuture<'a, Option<AdminPage>> {
+        Box::pin(self.sources.handle_change(path, token, body))
     }
 }

@@ -6,12 +6,12 @@ mod mirror;
 mod request;
 mod rounds;
 
-pub use ability::{Offer, relayable, session_capabilities};
+pub use ability::{ServerCapability, relayable_capabilities, session_capabilities};
 pub use answer::{
-    AnswerFault, BackendNotice, Introduction, answer_question, mend_tool_result, read_discover,
-    read_initialize, read_notice, read_page, read_question, read_reply, speaks_2026_07_28,
-    supported_versions,
+    BackendNotification, InitializeInfo, ResponseError, is_stateless_error, question_error, read_discover,
+    read_initialize, read_notification, read_page, read_question, read_reply, read_supported_versions,
+    sanitize_tool_result,
 };
-pub use mirror::{MirrorFault, Mirrored, read_mirrored};
-pub use request::{Dialect, Hop};
-pub use rounds::{InputRequired, continuation, read_input_required, read_visits};
+pub use mirror::{MirrorError, MirroredArgument, read_mirrored_arguments};
+pub use request::{Dialect, HopMeta};
+pub use rounds::{InputRequired, build_continuation, read_input_required, read_url_elicitations};

@@ -27,7 +27,7 @@ pub const DENIED: i64 = 403;
 /// A limit refuses the call: the reference's application code, outside every reserved range.
 pub const RATE_LIMITED: i64 = 429;
 /// The code the seed used before the specification reserved its range; allowed in the session era only.
-pub const RATE_LIMITED_SEED: i64 = -32029;
+pub const RATE_LIMITED_LEGACY: i64 = -32029;
 
 /// True for codes that the 2026-07-28 revision keeps for itself but does not define, or has withdrawn:
 /// they must not be sent to a client that speaks it.

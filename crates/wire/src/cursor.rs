@@ -15,44 +15,44 @@ pub struct InvalidCursor;
 
 /// One page of a list: which items stand on it, and the cursor that continues it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
+pub struct PageRange {
     /// The items' places.
     pub range: std::ops::Range<usize>,
     /// The cursor of the next page, if there is one.
-    pub next: Option<String>,
+    pub next_cursor: Option<String>,
 }
 
 /// Cuts the page that follows `cursor` out of a list of `count` items; `key` names an item by its place.
 ///
 /// # Errors
 /// When the cursor is not one of ours for `verb`.
-pub fn page<'a>(
+pub fn paginate<'a>(
     verb: &str,
     cursor: Option<&str>,
     count: usize,
     page_items_max: usize,
     key: impl Fn(usize) -> &'a str,
-) -> Result<Page, InvalidCursor> {
+) -> Result<PageRange, InvalidCursor> {
     let start = match cursor {
         None => 0,
         Some(cursor) => {
-            let (after, digest) = read(verb, cursor)?;
+            let (after, digest) = decode(verb, cursor)?;
             let matches = |place: &usize| {
-                place.checked_sub(1).is_some_and(|last| last < count && hash(key(last)) == digest)
+                place.checked_sub(1).is_some_and(|last| last < count && fnv1a(key(last)) == digest)
             };
             Some(after).filter(matches).or_else(|| (1..=count).find(matches)).unwrap_or(after.min(count))
         }
     };
     let end = count.min(start.saturating_add(page_items_max.max(1)));
-    let next = (end < count && end > start).then(|| write(verb, end, hash(key(end - 1))));
-    Ok(Page { range: start..end, next })
+    let next = (end < count && end > start).then(|| encode(verb, end, fnv1a(key(end - 1))));
+    Ok(PageRange { range: start..end, next_cursor: next })
 }
 
-fn write(verb: &str, after: usize, digest: u64) -> String {
+fn encode(verb: &str, after: usize, digest: u64) -> String {
     URL_SAFE_NO_PAD.encode(format!("1:{verb}:{after:x}:{digest:x}"))
 }
 
-fn read(verb: &str, cursor: &str) -> Result<(usize, u64), InvalidCursor> {
+fn decode(verb: &str, cursor: &str) -> Result<(usize, u64), InvalidCursor> {
     if cursor.len() > CURSOR_CHARS_MAX {
         return Err(InvalidCursor);
     }
@@ -71,7 +71,7 @@ fn read(verb: &str, cursor: &str) -> Result<(usize, u64), InvalidCursor> {
 }
 
 /// FNV-1a: a digest that is the same in every process and version, which the standard hasher does not promise.
-fn hash(key: &str) -> u64 {
+fn fnv1a(key: &str) -> u64 {
     key.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -80,12 +80,12 @@ fn hash(key: &str) -> u64 {
 mod tests {
     use super::*;
 
-    fn walk(keys: &[&str], size: usize) -> Vec<String> {
+    fn collect_pages(keys: &[&str], size: usize) -> Vec<String> {
         let (mut seen, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let page = page("tools", cursor.as_deref(), keys.len(), size, |place| keys[place]).unwrap();
+            let page = paginate("tools", cursor.as_deref(), keys.len(), size, |place| keys[place]).unwrap();
             seen.extend(keys[page.range].iter().map(ToString::to_string));
-            match page.next {
+            match page.next_cursor {
                 None => return seen,
                 Some(next) => cursor = Some(next),
             }
@@ -96,25 +96,26 @@ mod tests {
     fn every_item_once() {
         let keys = ["a", "b", "c", "d", "e"];
         for size in 1..7 {
-            assert_eq!(walk(&keys, size), keys, "page size {size}");
+            assert_eq!(collect_pages(&keys, size), keys, "page size {size}");
         }
-        assert_eq!(walk(&[], 3), Vec::<String>::new());
+        assert_eq!(collect_pages(&[], 3), Vec::<String>::new());
     }
 
     #[test]
     fn resumes_after_the_same_item_when_the_list_moved() {
-        let next = page("tools", None, 4, 2, |place| ["a", "b", "c", "d"][place]).unwrap().next.unwrap();
+        let next =
+            paginate("tools", None, 4, 2, |place| ["a", "b", "c", "d"][place]).unwrap().next_cursor.unwrap();
         let moved = ["new", "a", "b", "c", "d"];
-        let page = page("tools", Some(&next), 5, 9, |place| moved[place]).unwrap();
+        let page = paginate("tools", Some(&next), 5, 9, |place| moved[place]).unwrap();
         assert_eq!(&moved[page.range], ["c", "d"]);
     }
 
     #[test]
     fn foreign_cursors_are_refused() {
-        let next = page("tools", None, 2, 1, |_| "k").unwrap().next.unwrap();
-        assert_eq!(page("prompts", Some(&next), 2, 1, |_| "k"), Err(InvalidCursor));
+        let next = paginate("tools", None, 2, 1, |_| "k").unwrap().next_cursor.unwrap();
+        assert_eq!(paginate("prompts", Some(&next), 2, 1, |_| "k"), Err(InvalidCursor));
         for bad in ["", "???", "MTp0b29sczox", &"a".repeat(513), "MTp0b29sczoxOjE6eA"] {
-            assert_eq!(page("tools", Some(bad), 2, 1, |_| "k"), Err(InvalidCursor), "{bad}");
+            assert_eq!(paginate("tools", Some(bad), 2, 1, |_| "k"), Err(InvalidCursor), "{bad}");
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::jsonrpc::RpcError;
 
 /// What was asked, as far as the answer's form depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub enum RequestKind {
     /// `tools/call`.
     CallTool,
     /// Everything else.
@@ -23,12 +23,12 @@ pub struct Answer {
     /// Further HTTP headers, names in lower case.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
-    pub body: Body,
+    pub body: AnswerBody,
 }
 
 /// The body of a failed request's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body {
+pub enum AnswerBody {
     /// A JSON-RPC error.
     Error(RpcError),
     /// A tool result marked as failed, so that the model can read it.
@@ -66,55 +66,62 @@ pub enum LimitShape {
 
 /// The answer to `error` for a client that speaks `version` and asked `verb`, limited calls in the reference's form.
 #[must_use]
-pub fn answer(error: &Error, version: ProtocolVersion, verb: Verb) -> Answer {
+pub fn answer(error: &Error, version: ProtocolVersion, verb: RequestKind) -> Answer {
     answer_with(error, version, verb, LimitAnswer::DEFAULT)
 }
 
 /// The answer to `error` for a client that speaks `version` and asked `verb`.
 #[must_use]
-pub fn answer_with(error: &Error, version: ProtocolVersion, verb: Verb, limit: LimitAnswer) -> Answer {
+pub fn answer_with(error: &Error, version: ProtocolVersion, verb: RequestKind, limit: LimitAnswer) -> Answer {
     if let Error::RateLimited(refusal) = error {
-        return limited(refusal, version, verb, limit);
+        return rate_limited_answer(refusal, version, verb, limit);
     }
-    if version.has_sessions() { session_era(error, verb) } else { v2026_07_28(error, verb) }
+    if version.has_sessions() { with_sessions(error, verb) } else { v2026_07_28(error, verb) }
 }
 
 /// The message of a limited call, as ToolHive's programs compare it. What it means is in `data.detail`, and in the text of a
 /// failed tool result.
-const LIMITED: &str = "Rate limit exceeded";
+const RATE_LIMITED_MESSAGE: &str = "Rate limit exceeded";
 
-fn limited(refusal: &RateLimit, version: ProtocolVersion, verb: Verb, limit: LimitAnswer) -> Answer {
+fn rate_limited_answer(
+    refusal: &RateLimit,
+    version: ProtocolVersion,
+    verb: RequestKind,
+    limit: LimitAnswer,
+) -> Answer {
     let text = refusal.to_string();
     // One code serves both eras; where the newer one forbids it, the reference's takes its place.
     let forbidden = !version.has_sessions() && code::is_forbidden_in_2026_07_28(limit.code);
     let code = if forbidden { code::RATE_LIMITED } else { limit.code };
     let mut data = Members::new();
     if let (Some(seconds), Some(exact)) = (refusal.retry_after_seconds(), refusal.retry_after()) {
-        data.set("retryAfterSeconds", Json::integer(i64::try_from(seconds).unwrap_or(i64::MAX)));
+        data.insert("retryAfterSeconds", Json::integer(i64::try_from(seconds).unwrap_or(i64::MAX)));
         let millis = exact.as_micros().div_ceil(1000);
-        data.set("retryAfterMs", Json::integer(i64::try_from(millis).unwrap_or(i64::MAX)));
+        data.insert("retryAfterMs", Json::integer(i64::try_from(millis).unwrap_or(i64::MAX)));
     }
-    if let Some(resets) = &refusal.resets {
-        data.set("resetsAt", Json::string(resets));
+    if let Some(resets) = &refusal.resets_at {
+        data.insert("resetsAt", Json::string(resets));
     }
-    data.set("rule", Json::string(&refusal.rule));
-    data.set("scope", Json::string(refusal.scope.as_str()));
-    data.set("detail", Json::string(&text));
+    data.insert("rule", Json::string(&refusal.rule));
+    data.insert("scope", Json::string(refusal.scope.as_str()));
+    data.insert("detail", Json::string(&text));
     let as_result = match (limit.shape, verb) {
-        (_, Verb::Other) | (LimitShape::JsonRpcError | LimitShape::Http429, Verb::CallTool) => false,
-        (LimitShape::ToolError, Verb::CallTool) => true,
-        (LimitShape::Auto, Verb::CallTool) => version.has_sessions(),
+        (_, RequestKind::Other) | (LimitShape::JsonRpcError | LimitShape::Http429, RequestKind::CallTool) => {
+            false
+        }
+        (LimitShape::ToolError, RequestKind::CallTool) => true,
+        (LimitShape::Auto, RequestKind::CallTool) => version.has_sessions(),
     };
     if as_result {
         let mut members = crate::reply::failure(&text).members;
         let mut structured = Members::new();
-        structured.set("code", Json::integer(code));
-        structured.set("message", Json::string(LIMITED));
-        structured.set("data", data.to_json());
-        members.set("structuredContent", structured.to_json());
-        return Answer { status: 200, headers: Vec::new(), body: Body::ToolResult(members) };
+        structured.insert("code", Json::integer(code));
+        structured.insert("message", Json::string(RATE_LIMITED_MESSAGE));
+        structured.insert("data", data.to_json());
+        members.insert("structuredContent", structured.to_json());
+        return Answer { status: 200, headers: Vec::new(), body: AnswerBody::ToolResult(members) };
     }
-    let mut answer = with_data(rpc(200, code, LIMITED.to_owned()), data.to_json());
+    let mut answer = with_data(rpc_error(200, code, RATE_LIMITED_MESSAGE.to_owned()), data.to_json());
     if limit.shape == LimitShape::Http429 {
         answer.status = 429;
         answer.headers = limit_headers(refusal);
@@ -140,18 +147,20 @@ fn limit_headers(refusal: &RateLimit) -> Vec<(&'static str, String)> {
     headers
 }
 
-fn session_era(error: &Error, verb: Verb) -> Answer {
+fn with_sessions(error: &Error, verb: RequestKind) -> Answer {
     let text = error.to_string();
     match error {
-        Error::Denied => rpc(403, code::DENIED, text),
+        Error::Denied => rpc_error(403, code::DENIED, text),
         Error::RateLimited(refusal) => {
-            limited(refusal, ProtocolVersion::NEWEST_WITH_SESSIONS, verb, LimitAnswer::DEFAULT)
+            rate_limited_answer(refusal, ProtocolVersion::NEWEST_WITH_SESSIONS, verb, LimitAnswer::DEFAULT)
         }
         Error::UnknownTool(_) | Error::UnknownPrompt(_) | Error::UnknownTask | Error::InvalidRequest(_) => {
-            rpc(200, code::INVALID_PARAMS, text)
+            rpc_error(200, code::INVALID_PARAMS, text)
         }
-        Error::UnknownResource(uri) => with_data(rpc(200, code::RESOURCE_NOT_FOUND, text), uri_data(uri)),
-        Error::BackendRefused { error, .. } => relayed(error, error.code),
+        Error::UnknownResource(uri) => {
+            with_data(rpc_error(200, code::RESOURCE_NOT_FOUND, text), uri_data(uri))
+        }
+        Error::BackendRefused { error, .. } => relayed_error(error, error.code),
         // A model can act on a result; a JSON-RPC error often never reaches it.
         Error::Looping(_)
         | Error::MissingCapability(_)
@@ -165,38 +174,41 @@ fn session_era(error: &Error, verb: Verb) -> Answer {
         | Error::Overloaded
         | Error::LimitsUnavailable
         | Error::Internal(_) => match verb {
-            Verb::CallTool => Answer {
+            RequestKind::CallTool => Answer {
                 status: 200,
                 headers: Vec::new(),
-                body: Body::ToolResult(crate::reply::failure(&text).members),
+                body: AnswerBody::ToolResult(crate::reply::failure(&text).members),
             },
-            Verb::Other => rpc(200, code::INTERNAL_ERROR, text),
+            RequestKind::Other => rpc_error(200, code::INTERNAL_ERROR, text),
         },
-        Error::Cancelled => rpc(200, code::INTERNAL_ERROR, text),
+        Error::Cancelled => rpc_error(200, code::INTERNAL_ERROR, text),
     }
 }
 
-fn v2026_07_28(error: &Error, verb: Verb) -> Answer {
+fn v2026_07_28(error: &Error, verb: RequestKind) -> Answer {
     let text = error.to_string();
     match error {
-        Error::Denied => rpc(403, code::DENIED, text),
-        Error::RateLimited(refusal) => {
-            limited(refusal, ProtocolVersion::V2026_07_28, Verb::Other, LimitAnswer::DEFAULT)
-        }
+        Error::Denied => rpc_error(403, code::DENIED, text),
+        Error::RateLimited(refusal) => rate_limited_answer(
+            refusal,
+            ProtocolVersion::V2026_07_28,
+            RequestKind::Other,
+            LimitAnswer::DEFAULT,
+        ),
         // The specification asks for a status of 400 for some codes only, and this is none of them. The Go SDK (1.7.0) ends
         // its client on any such status.
         Error::UnknownTool(_) | Error::UnknownPrompt(_) | Error::UnknownTask | Error::InvalidRequest(_) => {
-            rpc(200, code::INVALID_PARAMS, text)
+            rpc_error(200, code::INVALID_PARAMS, text)
         }
-        Error::UnknownResource(uri) => with_data(rpc(200, code::INVALID_PARAMS, text), uri_data(uri)),
+        Error::UnknownResource(uri) => with_data(rpc_error(200, code::INVALID_PARAMS, text), uri_data(uri)),
         Error::MissingCapability(capability) => {
-            let needed = named(&capability.to_string(), Json::empty_object());
+            let needed = single_member(&capability.to_string(), Json::empty_object());
             let needed = match capability {
                 Capability::Question(_) => needed,
-                Capability::Tasks => named("extensions", needed.to_json()),
+                Capability::Tasks => single_member("extensions", needed.to_json()),
             };
-            let data = named("requiredCapabilities", needed.to_json());
-            with_data(rpc(400, code::MISSING_CAPABILITY, text), data.to_json())
+            let data = single_member("requiredCapabilities", needed.to_json());
+            with_data(rpc_error(400, code::MISSING_CAPABILITY, text), data.to_json())
         }
         Error::BackendRefused { error, .. } => {
             // The session era's own codes mean nothing here, and reserved ones must not be sent.
@@ -205,17 +217,17 @@ fn v2026_07_28(error: &Error, verb: Verb) -> Answer {
                 other if code::is_forbidden_in_2026_07_28(other) => code::INTERNAL_ERROR,
                 other => other,
             };
-            let mut answer = relayed(error, code);
+            let mut answer = relayed_error(error, code);
             if code == code::MISSING_CAPABILITY {
                 answer.status = 400;
             }
             answer
         }
         // Only a model can leave the circle, so it has to hear of it.
-        Error::Looping(_) if verb == Verb::CallTool => Answer {
+        Error::Looping(_) if verb == RequestKind::CallTool => Answer {
             status: 200,
             headers: Vec::new(),
-            body: Body::ToolResult(crate::reply::failure(&text).members),
+            body: AnswerBody::ToolResult(crate::reply::failure(&text).members),
         },
         Error::Looping(_)
         | Error::BackendUnavailable { .. }
@@ -228,31 +240,31 @@ fn v2026_07_28(error: &Error, verb: Verb) -> Answer {
         | Error::Cancelled
         | Error::Overloaded
         | Error::LimitsUnavailable
-        | Error::Internal(_) => rpc(200, code::INTERNAL_ERROR, text),
+        | Error::Internal(_) => rpc_error(200, code::INTERNAL_ERROR, text),
     }
 }
 
 fn uri_data(uri: &ResourceUri) -> Json {
-    named("uri", Json::string(uri.as_str())).to_json()
+    single_member("uri", Json::string(uri.as_str())).to_json()
 }
 
 /// An object of one member.
-fn named(name: &str, value: Json) -> Members {
+fn single_member(name: &str, value: Json) -> Members {
     [(name.to_owned(), value)].into_iter().collect()
 }
 
-fn rpc(status: u16, code: i64, message: String) -> Answer {
-    Answer { status, headers: Vec::new(), body: Body::Error(RpcError { code, message, data: None }) }
+fn rpc_error(status: u16, code: i64, message: String) -> Answer {
+    Answer { status, headers: Vec::new(), body: AnswerBody::Error(RpcError { code, message, data: None }) }
 }
 
 fn with_data(mut answer: Answer, data: Json) -> Answer {
-    if let Body::Error(error) = &mut answer.body {
+    if let AnswerBody::Error(error) = &mut answer.body {
         error.data = Some(data);
     }
     answer
 }
 
-fn relayed(error: &RelayedError, code: i64) -> Answer {
+fn relayed_error(error: &RelayedError, code: i64) -> Answer {
     let error = RpcError { code, message: error.message.clone(), data: error.data.clone() };
-    Answer { status: 200, headers: Vec::new(), body: Body::Error(error) }
+    Answer { status: 200, headers: Vec::new(), body: AnswerBody::Error(error) }
 }

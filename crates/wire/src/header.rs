@@ -25,7 +25,7 @@ const SENTINEL_END: &str = "?=";
 
 /// What is wrong with a header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HeaderFault {
+pub enum HeaderError {
     /// It has to be there.
     #[error("Header mismatch: the {0} header is required")]
     Missing(&'static str),
@@ -34,7 +34,7 @@ pub enum HeaderFault {
     Malformed(&'static str),
     /// It says something else than the body.
     #[error("Header mismatch: {header} header value '{found}' does not match body value '{expected}'")]
-    Differs {
+    Mismatch {
         /// Which header.
         header: &'static str,
         /// What it says.
@@ -44,18 +44,18 @@ pub enum HeaderFault {
     },
 }
 
-impl HeaderFault {
+impl HeaderError {
     /// The members that ToolHive's vMCP gives with its error: `header`, and what is known of `headerValue` and `bodyValue`.
     pub(crate) fn data(&self) -> Json {
         match self {
-            Self::Missing(header) | Self::Malformed(header) => mismatch(header, None, None),
-            Self::Differs { header, found, expected } => mismatch(header, Some(found), Some(expected)),
+            Self::Missing(header) | Self::Malformed(header) => mismatch_data(header, None, None),
+            Self::Mismatch { header, found, expected } => mismatch_data(header, Some(found), Some(expected)),
         }
     }
 }
 
 /// What a header and the body say of one thing.
-pub(crate) fn mismatch(header: &str, header_value: Option<&str>, body_value: Option<&str>) -> Json {
+pub(crate) fn mismatch_data(header: &str, header_value: Option<&str>, body_value: Option<&str>) -> Json {
     let values = [("header", Some(header)), ("headerValue", header_value), ("bodyValue", body_value)];
     let members =
         values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Json::string(value?))));
@@ -92,12 +92,12 @@ pub fn decode(value: &[u8]) -> Option<Cow<'_, str>> {
 ///
 /// # Errors
 /// When the header is missing, malformed or says something else.
-pub fn check(header: &'static str, found: Option<&[u8]>, expected: &str) -> Result<(), HeaderFault> {
-    let found = decode(found.ok_or(HeaderFault::Missing(header))?).ok_or(HeaderFault::Malformed(header))?;
+pub fn check(header: &'static str, found: Option<&[u8]>, expected: &str) -> Result<(), HeaderError> {
+    let found = decode(found.ok_or(HeaderError::Missing(header))?).ok_or(HeaderError::Malformed(header))?;
     if found == expected {
         Ok(())
     } else {
-        Err(HeaderFault::Differs { header, found: found.into_owned(), expected: expected.to_owned() })
+        Err(HeaderError::Mismatch { header, found: found.into_owned(), expected: expected.to_owned() })
     }
 }
 
@@ -121,10 +121,10 @@ mod tests {
 
     #[test]
     fn broken_values_are_refused() {
-        assert_eq!(check(NAME, None, "x"), Err(HeaderFault::Missing(NAME)));
-        assert_eq!(check(NAME, Some(b"=?base64?***?="), "x"), Err(HeaderFault::Malformed(NAME)));
-        assert_eq!(check(NAME, Some("é".as_bytes()), "é"), Err(HeaderFault::Malformed(NAME)));
-        assert!(matches!(check(NAME, Some(b"y"), "x"), Err(HeaderFault::Differs { .. })));
+        assert_eq!(check(NAME, None, "x"), Err(HeaderError::Missing(NAME)));
+        assert_eq!(check(NAME, Some(b"=?base64?***?="), "x"), Err(HeaderError::Malformed(NAME)));
+        assert_eq!(check(NAME, Some("é".as_bytes()), "é"), Err(HeaderError::Malformed(NAME)));
+        assert!(matches!(check(NAME, Some(b"y"), "x"), Err(HeaderError::Mismatch { .. })));
         assert_eq!(check(NAME, Some(b"=?base64?eA==?="), "x"), Ok(()));
     }
 }

@@ -8,10 +8,10 @@ use std::borrow::Cow;
 use bytestring::ByteString;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use vmcp_domain::{Json, Members, Part};
+use vmcp_domain::{Json, JsonSlice, Members};
 
 use self::error_object::read_error;
-pub use self::lenient::{Unreadable, hear};
+pub use self::lenient::{UnreadableMessage, parse_lenient};
 
 /// The deepest nesting of arrays and objects taken from a peer.
 pub const DEPTH_MAX: usize = 128;
@@ -43,12 +43,12 @@ impl Id {
     /// The number, for identifiers that we made, however the peer spells it.
     #[must_use]
     pub fn as_number(&self) -> Option<u64> {
-        number_by_value(self.0.as_str())
+        parse_number(self.0.as_str())
     }
 }
 
 /// A number of ours in a peer's spelling: `7`, `"7"`, `7.0` and `7e0` are the same.
-pub(crate) fn number_by_value(text: &str) -> Option<u64> {
+pub(crate) fn parse_number(text: &str) -> Option<u64> {
     /// From here on fractions are no longer exact.
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     if let Ok(number) = text.parse() {
@@ -115,7 +115,7 @@ pub enum Message {
 
 /// Why a text is not one message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ParseFault {
+pub enum ParseError {
     /// Not JSON at all.
     #[error("the body is not valid JSON: {0}")]
     NotJson(String),
@@ -127,32 +127,32 @@ pub enum ParseFault {
     Batch,
     /// JSON, but not a message.
     #[error("the body is not a JSON-RPC 2.0 message: {0}")]
-    NotAMessage(&'static str),
+    InvalidMessage(&'static str),
 }
 
-impl ParseFault {
+impl ParseError {
     /// The code the fault is answered with.
     #[must_use]
     pub fn code(&self) -> i64 {
         match self {
             Self::NotJson(_) => crate::code::PARSE_ERROR,
-            Self::TooDeep | Self::Batch | Self::NotAMessage(_) => crate::code::INVALID_REQUEST,
+            Self::TooDeep | Self::Batch | Self::InvalidMessage(_) => crate::code::INVALID_REQUEST,
         }
     }
 }
 
 /// Borrows where it can; a bare `Option<Cow>` field would always copy.
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow, default)]
-    jsonrpc: Option<Text<'a>>,
+    jsonrpc: Option<BorrowedText<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    method: Option<Text<'a>>,
+    method: Option<BorrowedText<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
     params: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -167,22 +167,22 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 /// Reads one message of a client. A byte order mark before it, `null` for `params`, and `null` beside a result or an error
-/// are taken as absent; [`hear`] is for backends, and takes more.
+/// are taken as absent; [`parse_lenient`] is for backends, and takes more.
 ///
 /// # Errors
-/// When the text is not one JSON-RPC 2.0 message; see [`ParseFault`].
-pub fn parse(text: &ByteString) -> Result<Message, ParseFault> {
+/// When the text is not one JSON-RPC 2.0 message; see [`ParseError`].
+pub fn parse(text: &ByteString) -> Result<Message, ParseError> {
     let text = &text.slice_ref(text.trim_start_matches('\u{feff}'));
     // The usual forms are read in two passes at the speed of memory; anything else by a parser that can say what is wrong.
-    match usual(text) {
+    match parse_common(text) {
         Some(message) => Ok(message),
-        None => parse_any(text),
+        None => parse_general(text),
     }
 }
 
 /// A request, a notification or a result whose envelope has nothing unusual.
-fn usual(text: &ByteString) -> Option<Message> {
-    let json = Json::check(text, DEPTH_MAX)?;
+fn parse_common(text: &ByteString) -> Option<Message> {
+    let json = Json::validate(text, DEPTH_MAX)?;
     let (mut version, mut id, mut method, mut params, mut result) = (None, None, None, None, None);
     let mut plain = true;
     let object = json.visit_members(|name, value| {
@@ -207,7 +207,7 @@ fn usual(text: &ByteString) -> Option<Message> {
         None => None,
         Some(id) => Some(Id::from_json(id.to_json())?),
     };
-    let params = params.filter(|params| params.as_str() != "null").map(Part::to_json);
+    let params = params.filter(|params| params.as_str() != "null").map(JsonSlice::to_json);
     match (method, result, id) {
         (Some(_), Some(_), _) => None,
         (Some(method), None, Some(id)) => Some(Message::Request { id, method: method.plain_text()?, params }),
@@ -219,34 +219,34 @@ fn usual(text: &ByteString) -> Option<Message> {
     }
 }
 
-fn parse_any(text: &ByteString) -> Result<Message, ParseFault> {
-    if !depth_within(text.as_bytes(), DEPTH_MAX) {
-        return Err(ParseFault::TooDeep);
+fn parse_general(text: &ByteString) -> Result<Message, ParseError> {
+    if !is_within_depth(text.as_bytes(), DEPTH_MAX) {
+        return Err(ParseError::TooDeep);
     }
     if text.trim_ascii_start().starts_with('[') {
         return match Json::parse(text.clone()) {
-            Ok(_) => Err(ParseFault::Batch),
-            Err(error) => Err(ParseFault::NotJson(error.to_string())),
+            Ok(_) => Err(ParseError::Batch),
+            Err(error) => Err(ParseError::NotJson(error.to_string())),
         };
     }
     let envelope: Envelope<'_> = match serde_json::from_str(text) {
         Ok(envelope) => envelope,
         Err(error) if error.is_data() => {
-            return Err(ParseFault::NotAMessage(
+            return Err(ParseError::InvalidMessage(
                 "it must be an object with string members `jsonrpc` and `method`",
             ));
         }
-        Err(error) => return Err(ParseFault::NotJson(error.to_string())),
+        Err(error) => return Err(ParseError::NotJson(error.to_string())),
     };
-    if envelope.jsonrpc.is_none_or(|Text(version)| version != "2.0") {
-        return Err(ParseFault::NotAMessage("`jsonrpc` must be \"2.0\""));
+    if envelope.jsonrpc.is_none_or(|BorrowedText(version)| version != "2.0") {
+        return Err(ParseError::InvalidMessage("`jsonrpc` must be \"2.0\""));
     }
     let slice = |raw: &RawValue| Json::slice_of(text, raw);
     let present = |raw: &&RawValue| raw.get() != "null";
     let id = envelope.id.map(|raw| {
-        Id::from_json(slice(raw)).ok_or(ParseFault::NotAMessage("`id` must be a string or a number"))
+        Id::from_json(slice(raw)).ok_or(ParseError::InvalidMessage("`id` must be a string or a number"))
     });
-    if let Some(Text(method)) = envelope.method {
+    if let Some(BorrowedText(method)) = envelope.method {
         let method = match method {
             Cow::Borrowed(method) => text.slice_ref(method),
             Cow::Owned(method) => ByteString::from(method),
@@ -260,10 +260,10 @@ fn parse_any(text: &ByteString) -> Result<Message, ParseFault> {
     let outcome = match (envelope.result.filter(present), envelope.error.filter(present)) {
         (Some(result), None) => Ok(slice(result)),
         (None, Some(error)) => Err(read_error(&slice(error))),
-        (Some(_), Some(_)) => return Err(ParseFault::NotAMessage("it has both `result` and `error`")),
+        (Some(_), Some(_)) => return Err(ParseError::InvalidMessage("it has both `result` and `error`")),
         (None, None) => match envelope.result {
             Some(null) => Ok(slice(null)),
-            None => return Err(ParseFault::NotAMessage("it has no `method`, `result` or `error`")),
+            None => return Err(ParseError::InvalidMessage("it has no `method`, `result` or `error`")),
         },
     };
     // A peer that could not read our identifier answers with `null` or none.
@@ -272,12 +272,12 @@ fn parse_any(text: &ByteString) -> Result<Message, ParseFault> {
 
 /// True when brackets outside strings never nest deeper than `depth_max`. One pass, no recursion, no allocation.
 #[must_use]
-pub fn depth_within(text: &[u8], depth_max: usize) -> bool {
+pub fn is_within_depth(text: &[u8], depth_max: usize) -> bool {
     let (mut depth, mut place) = (0_usize, 0);
     while let Some(byte) = text.get(place) {
         place += 1;
         match byte {
-            b'"' => place = after_string(text, place),
+            b'"' => place = string_end(text, place),
             b'{' | b'[' => {
                 depth += 1;
                 if depth > depth_max {
@@ -292,7 +292,7 @@ pub fn depth_within(text: &[u8], depth_max: usize) -> bool {
 }
 
 /// Where the string whose inside begins at `place` has ended; the end of the text if it does not.
-fn after_string(text: &[u8], mut place: usize) -> usize {
+fn string_end(text: &[u8], mut place: usize) -> usize {
     while let Some(found) = text.get(place..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
         place += found + 1;
         if text.get(place - 1) == Some(&b'"') {
@@ -306,7 +306,7 @@ fn after_string(text: &[u8], mut place: usize) -> usize {
 
 /// A request as bytes. `method` is one of the protocol's, which need no escapes; a peer's cannot be one.
 #[must_use]
-pub fn request(id: &Id, method: &'static str, params: &Json) -> Vec<u8> {
+pub fn write_request(id: &Id, method: &'static str, params: &Json) -> Vec<u8> {
     const FRAME: &str = r#"{"jsonrpc":"2.0","id":,"method":"","params":}"#;
     // As long as it gets: nothing has to be moved, nor counted, when it is shared.
     let texts = id.0.as_str().len() + method.len() + params.as_str().len();
@@ -319,7 +319,7 @@ pub fn request(id: &Id, method: &'static str, params: &Json) -> Vec<u8> {
 
 /// A notification as bytes.
 #[must_use]
-pub fn notification(method: &'static str, params: &Members) -> Vec<u8> {
+pub fn write_notification(method: &'static str, params: &Members) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\"");
     if params.is_empty() {
@@ -342,7 +342,7 @@ fn write_method(out: &mut Vec<u8>, method: &'static str, params: &Json) {
 
 /// A result as bytes; `write` appends the result value.
 #[must_use]
-pub fn result(id: &Id, size_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+pub fn write_result(id: &Id, size_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + size_hint);
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     out.extend_from_slice(id.0.as_str().as_bytes());
@@ -354,7 +354,7 @@ pub fn result(id: &Id, size_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Ve
 
 /// An error answer as bytes. Without an identifier the member is left out, as the specification has it.
 #[must_use]
-pub fn error(id: Option<&Id>, error: &RpcError) -> Vec<u8> {
+pub fn write_error(id: Option<&Id>, error: &RpcError) -> Vec<u8> {
     let mut out = Vec::with_capacity(128 + error.message.len());
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\"");
     if let Some(id) = id {

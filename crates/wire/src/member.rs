@@ -6,11 +6,11 @@ use vmcp_domain::{Ambiguity, Json};
 ///
 /// # Errors
 /// When a step is given twice or in another letter case, so that the backend may read another value.
-pub(crate) fn at(arguments: &Json, path: &[String]) -> Result<Option<Json>, Ambiguity> {
+pub(crate) fn value_at(arguments: &Json, path: &[String]) -> Result<Option<Json>, Ambiguity> {
     let mut value = arguments.clone();
     for step in path {
         let Ok(members) = value.members() else { return Ok(None) };
-        members.check_spelling(&[step])?;
+        members.check_member_names(&[step])?;
         let Some(inner) = members.get(step) else { return Ok(None) };
         value = inner.clone();
     }

@@ -40,7 +40,7 @@ pub struct Meta {
     /// Members of this hop only, under their own names.
     pub hop: Members,
     /// Members that travel on.
-    pub travelling: Members,
+    pub forwarded: Members,
 }
 
 /// `_meta` is there but not an object.
@@ -53,16 +53,16 @@ pub struct NotAnObject;
 ///
 /// # Errors
 /// When `_meta` is there but not an object; nothing of it is kept.
-pub fn take(members: &mut Members) -> Result<Meta, NotAnObject> {
-    Ok(Meta::split(take_whole(members)?))
+pub fn extract(members: &mut Members) -> Result<Meta, NotAnObject> {
+    Ok(Meta::split(extract_members(members)?))
 }
 
 /// Takes `_meta` out of parameters or of a result without splitting it. Without `_meta` there are no members.
 ///
 /// # Errors
-/// As [`take`].
-pub fn take_whole(members: &mut Members) -> Result<Members, NotAnObject> {
-    members.take(META).map_or_else(|| Ok(Members::new()), |json| json.members().map_err(|_| NotAnObject))
+/// As [`extract`].
+pub fn extract_members(members: &mut Members) -> Result<Members, NotAnObject> {
+    members.remove(META).map_or_else(|| Ok(Members::new()), |json| json.members().map_err(|_| NotAnObject))
 }
 
 impl Meta {
@@ -70,8 +70,8 @@ impl Meta {
     #[must_use]
     pub fn split(mut travelling: Members) -> Self {
         // One pass: a peer may send a million members, and looking for each among the others would take minutes.
-        let hop = travelling.split_off(|key, _| HOP_KEYS.contains(&key));
-        Self { hop, travelling }
+        let hop = travelling.extract_if(|key, _| HOP_KEYS.contains(&key));
+        Self { hop, forwarded: travelling }
     }
 }
 
@@ -81,9 +81,9 @@ pub fn strip_reserved(meta: &mut Members) {
 }
 
 /// Puts `_meta` onto parameters or a result, unless there is nothing to put.
-pub fn put(members: &mut Members, meta: &Members) {
+pub fn insert(members: &mut Members, meta: &Members) {
     if !meta.is_empty() {
-        members.set(META, meta.to_json());
+        members.insert(META, meta.to_json());
     }
 }
 
@@ -102,20 +102,20 @@ mod tests {
 
     use super::*;
 
-    fn taken(meta: &str) -> Meta {
+    fn extracted(meta: &str) -> Meta {
         let params = Json::parse(format!("{{\"_meta\":{meta},\"x\":1}}")).unwrap();
-        take(&mut params.members().unwrap()).unwrap()
+        extract(&mut params.members().unwrap()).unwrap()
     }
 
     #[test]
     fn hop_keys_are_told_from_those_that_travel() {
         let meta =
-            taken(r#"{"a":1,"progressToken":2,"io.modelcontextprotocol/logLevel":"info","b":{},"a":3}"#);
+            extracted(r#"{"a":1,"progressToken":2,"io.modelcontextprotocol/logLevel":"info","b":{},"a":3}"#);
         assert_eq!(
             meta.hop.to_json().as_str(),
             r#"{"progressToken":2,"io.modelcontextprotocol/logLevel":"info"}"#
         );
-        assert_eq!(meta.travelling.to_json().as_str(), r#"{"a":1,"b":{},"a":3}"#);
+        assert_eq!(meta.forwarded.to_json().as_str(), r#"{"a":1,"b":{},"a":3}"#);
     }
 
     #[test]
@@ -125,10 +125,10 @@ mod tests {
             format!("{{{}}}", members.join(","))
         };
         let begun = Instant::now();
-        assert_eq!(taken(&object(Json::MEMBERS_MAX)).travelling.len(), Json::MEMBERS_MAX);
+        assert_eq!(extracted(&object(Json::MEMBERS_MAX)).forwarded.len(), Json::MEMBERS_MAX);
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         // More are not taken apart.
         let params = Json::parse(format!("{{\"_meta\":{}}}", object(Json::MEMBERS_MAX + 1))).unwrap();
-        assert_eq!(take(&mut params.members().unwrap()), Err(NotAnObject));
+        assert_eq!(extract(&mut params.members().unwrap()), Err(NotAnObject));
     }
 }

@@ -1,6 +1,6 @@
 //! Method names, as the specification writes them.
 
-use vmcp_domain::{QuestionKind, TaskVerb};
+use vmcp_domain::{QuestionKind, TaskOperation};
 
 /// `initialize` (2025-11-25 and older).
 pub const INITIALIZE: &str = "initialize";
@@ -47,7 +47,7 @@ pub const ROOTS: &str = "roots/list";
 
 /// The method a question is asked by.
 #[must_use]
-pub fn of_question(kind: QuestionKind) -> &'static str {
+pub fn question_method(kind: QuestionKind) -> &'static str {
     match kind {
         QuestionKind::Elicitation => ELICITATION,
         QuestionKind::Sampling => SAMPLING,
@@ -57,22 +57,22 @@ pub fn of_question(kind: QuestionKind) -> &'static str {
 
 /// The method that wants `verb` of a task.
 #[must_use]
-pub fn of_task(verb: TaskVerb) -> &'static str {
+pub fn task_method(verb: TaskOperation) -> &'static str {
     match verb {
-        TaskVerb::Get => TASKS_GET,
-        TaskVerb::Update => TASKS_UPDATE,
-        TaskVerb::Cancel => TASKS_CANCEL,
+        TaskOperation::Get => TASKS_GET,
+        TaskOperation::Update => TASKS_UPDATE,
+        TaskOperation::Cancel => TASKS_CANCEL,
     }
 }
 
 /// The constant of that name: what may be kept and counted of a name that a client has sent.
 #[must_use]
-pub fn known(name: &str) -> Option<&'static str> {
-    KNOWN.iter().copied().find(|known| *known == name)
+pub fn lookup(name: &str) -> Option<&'static str> {
+    CLIENT_METHODS.iter().copied().find(|known| *known == name)
 }
 
 /// What clients send, the most frequent first.
-const KNOWN: [&str; 22] = [
+const CLIENT_METHODS: [&str; 22] = [
     TOOLS_CALL,
     TOOLS_LIST,
     RESOURCES_READ,
@@ -99,7 +99,7 @@ const KNOWN: [&str; 22] = [
 
 /// True for requests that clients make of servers and never the other way round.
 #[must_use]
-pub fn is_of_clients(method: &str) -> bool {
+pub fn is_client_request(method: &str) -> bool {
     matches!(
         method,
         INITIALIZE

@@ -11,18 +11,18 @@ use vmcp_domain::{
     Resource, ResourceTemplate, Tool, ToolHints,
 };
 
-use self::mend::Mended;
+use self::mend::Sanitized;
 
 pub use compact::compact_tool;
-pub use mend::Changes;
+pub use mend::Adjustments;
 
 /// Something that a backend lists, read and mended.
 #[derive(Debug)]
-pub struct Read<T> {
+pub struct ReadItem<T> {
     /// The item.
     pub item: T,
     /// What was changed about it, for the operator.
-    pub changes: Changes,
+    pub adjustments: Adjustments,
 }
 
 /// Reads a tool definition of a server of this revision.
@@ -30,57 +30,60 @@ pub struct Read<T> {
 /// # Errors
 /// The reason why it cannot be listed: clients check what they are sent, and one such tool would cost them the tools of
 /// every other backend.
-pub fn read_tool(json: &Json, version: ProtocolVersion) -> Result<Read<OfferedTool>, String> {
-    let Mended { members: definition, changes } = mend::tool(json, version)?;
+pub fn read_tool(json: &Json, version: ProtocolVersion) -> Result<ReadItem<OfferedTool>, String> {
+    let Sanitized { members: definition, adjustments: changes } = mend::tool(json, version)?;
     let item = OfferedTool {
-        name: text_of(&definition, "name")?.into(),
-        description: definition.get("description").and_then(Json::to_text),
+        name: required_text(&definition, "name")?.into(),
+        description: definition.get("description").and_then(Json::decode_string),
         hints: definition.get("annotations").map_or_else(ToolHints::default, read_hints),
         definition: Arc::new(definition),
     };
-    Ok(Read { item, changes })
+    Ok(ReadItem { item, adjustments: changes })
 }
 
 /// Reads a resource definition.
 ///
 /// # Errors
 /// The reason why it cannot be listed.
-pub fn read_resource(json: &Json) -> Result<Read<OfferedResource>, String> {
-    let Mended { members: definition, changes } = mend::resource(json)?;
-    let uri = text_of(&definition, "uri")?.into();
-    Ok(Read { item: OfferedResource { uri, definition: Arc::new(definition) }, changes })
+pub fn read_resource(json: &Json) -> Result<ReadItem<OfferedResource>, String> {
+    let Sanitized { members: definition, adjustments: changes } = mend::resource(json)?;
+    let uri = required_text(&definition, "uri")?.into();
+    Ok(ReadItem { item: OfferedResource { uri, definition: Arc::new(definition) }, adjustments: changes })
 }
 
 /// Reads a resource template definition.
 ///
 /// # Errors
 /// The reason why it cannot be listed.
-pub fn read_template(json: &Json) -> Result<Read<OfferedTemplate>, String> {
-    let Mended { members: definition, changes } = mend::template(json)?;
-    let template = text_of(&definition, "uriTemplate")?.into();
-    Ok(Read { item: OfferedTemplate { template, definition: Arc::new(definition) }, changes })
+pub fn read_template(json: &Json) -> Result<ReadItem<OfferedTemplate>, String> {
+    let Sanitized { members: definition, adjustments: changes } = mend::template(json)?;
+    let template = required_text(&definition, "uriTemplate")?.into();
+    Ok(ReadItem {
+        item: OfferedTemplate { template, definition: Arc::new(definition) },
+        adjustments: changes,
+    })
 }
 
 /// Reads a prompt definition.
 ///
 /// # Errors
 /// The reason why it cannot be listed.
-pub fn read_prompt(json: &Json) -> Result<Read<OfferedPrompt>, String> {
-    let Mended { members: definition, changes } = mend::prompt(json)?;
-    let name = text_of(&definition, "name")?.into();
-    Ok(Read { item: OfferedPrompt { name, definition: Arc::new(definition) }, changes })
+pub fn read_prompt(json: &Json) -> Result<ReadItem<OfferedPrompt>, String> {
+    let Sanitized { members: definition, adjustments: changes } = mend::prompt(json)?;
+    let name = required_text(&definition, "name")?.into();
+    Ok(ReadItem { item: OfferedPrompt { name, definition: Arc::new(definition) }, adjustments: changes })
 }
 
-fn text_of(definition: &Members, name: &str) -> Result<String, String> {
-    let text = definition.get(name).and_then(Json::to_text).filter(|text| !text.is_empty());
+fn required_text(definition: &Members, name: &str) -> Result<String, String> {
+    let text = definition.get(name).and_then(Json::decode_string).filter(|text| !text.is_empty());
     text.ok_or_else(|| format!("`{name}` is empty"))
 }
 
 /// The name that an item gives itself, for messages about one that cannot be read.
 #[must_use]
-pub fn name_of(json: &Json) -> Option<String> {
+pub fn item_name(json: &Json) -> Option<String> {
     let members = json.members().ok()?;
-    ["name", "uri", "uriTemplate"].iter().find_map(|name| members.get(name)?.to_text())
+    ["name", "uri", "uriTemplate"].iter().find_map(|name| members.get(name)?.decode_string())
 }
 
 /// Reads hints one by one: one that cannot be read says nothing about the others.
@@ -92,7 +95,7 @@ fn read_hints(annotations: &Json) -> ToolHints {
         Some(_) | None => None,
     };
     ToolHints {
-        title: members.get("title").and_then(Json::to_text),
+        title: members.get("title").and_then(Json::decode_string),
         read_only: flag("readOnlyHint"),
         destructive: flag("destructiveHint"),
         idempotent: flag("idempotentHint"),
@@ -103,7 +106,7 @@ fn read_hints(annotations: &Json) -> ToolHints {
 /// Writes a tool as clients of a revision see it: with sessions, structured results are objects, and an output schema that
 /// says otherwise costs strict clients the whole list.
 #[must_use]
-pub fn tool_for(advertised: &Tool, version: ProtocolVersion) -> Json {
+pub fn write_tool_for_version(advertised: &Tool, version: ProtocolVersion) -> Json {
     let is_object = |schema: &Json| {
         schema
             .members()
@@ -111,35 +114,35 @@ pub fn tool_for(advertised: &Tool, version: ProtocolVersion) -> Json {
     };
     let schema = advertised.definition.get("outputSchema");
     if !version.has_sessions() || schema.is_none_or(is_object) {
-        return tool(advertised);
+        return write_tool(advertised);
     }
     let mut definition = (*advertised.definition).clone();
-    definition.take("outputSchema");
-    tool(&Tool { definition: Arc::new(definition), ..advertised.clone() })
+    definition.remove("outputSchema");
+    write_tool(&Tool { definition: Arc::new(definition), ..advertised.clone() })
 }
 
 /// Writes a tool as clients see it.
 #[must_use]
-pub fn tool(tool: &Tool) -> Json {
+pub fn write_tool(tool: &Tool) -> Json {
     let mut definition = (*tool.definition).clone();
     if tool.name.as_str() != tool.target.name.as_str() {
-        definition.set("name", Json::string(tool.name.as_str()));
+        definition.insert("name", Json::string(tool.name.as_str()));
     }
     if let Some(description) = &tool.overrides.description {
-        definition.set("description", Json::string(description));
+        definition.insert("description", Json::string(description));
     }
     if let Some(hints) = &tool.overrides.annotations {
         let mut annotations =
             definition.get("annotations").and_then(|json| json.members().ok()).unwrap_or_default();
-        overlay(&mut annotations, hints);
-        definition.set("annotations", annotations.to_json());
+        apply_hints(&mut annotations, hints);
+        definition.insert("annotations", annotations.to_json());
     }
     definition.to_json()
 }
 
-fn overlay(annotations: &mut Members, hints: &ToolHints) {
+fn apply_hints(annotations: &mut Members, hints: &ToolHints) {
     if let Some(title) = &hints.title {
-        annotations.set("title", Json::string(title));
+        annotations.insert("title", Json::string(title));
     }
     let flags = [
         ("readOnlyHint", hints.read_only),
@@ -149,36 +152,36 @@ fn overlay(annotations: &mut Members, hints: &ToolHints) {
     ];
     for (name, flag) in flags {
         if let Some(flag) = flag {
-            annotations.set(name, Json::boolean(flag));
+            annotations.insert(name, Json::boolean(flag));
         }
     }
 }
 
 /// Writes a prompt as clients see it.
 #[must_use]
-pub fn prompt(prompt: &Prompt) -> Json {
+pub fn write_prompt(prompt: &Prompt) -> Json {
     let mut definition = (*prompt.definition).clone();
     if prompt.name.as_str() != prompt.target.name.as_str() {
-        definition.set("name", Json::string(prompt.name.as_str()));
+        definition.insert("name", Json::string(prompt.name.as_str()));
     }
     definition.to_json()
 }
 
 /// Writes a resource as clients see it.
 #[must_use]
-pub fn resource(resource: &Resource) -> Json {
+pub fn write_resource(resource: &Resource) -> Json {
     resource.definition.to_json()
 }
 
 /// Writes a resource template as clients see it.
 #[must_use]
-pub fn template(template: &ResourceTemplate) -> Json {
+pub fn write_template(template: &ResourceTemplate) -> Json {
     template.definition.to_json()
 }
 
 #[cfg(test)]
 mod tests {
-    use vmcp_domain::{Target, ToolOverride};
+    use vmcp_domain::{RoutingTarget, ToolOverride};
 
     use super::*;
 
@@ -191,7 +194,7 @@ mod tests {
         let offered = read_tool(&Json::parse(json).unwrap(), ProtocolVersion::V2026_07_28).unwrap().item;
         let tool = Tool {
             name: "own_t".into(),
-            target: Target { backend: "b".into(), name: offered.name },
+            target: RoutingTarget { backend: "b".into(), name: offered.name },
             description: offered.description,
             hints: offered.hints,
             definition: offered.definition,
@@ -214,18 +217,18 @@ mod tests {
         assert_eq!(offered.hints.read_only, Some(false));
         let mut advertised = Tool {
             name: "a".into(),
-            target: Target { backend: "b".into(), name: offered.name },
+            target: RoutingTarget { backend: "b".into(), name: offered.name },
             description: None,
             hints: offered.hints,
             definition: offered.definition,
             overrides: ToolOverride::default(),
         };
-        assert_eq!(tool(&advertised).as_str(), text);
+        assert_eq!(write_tool(&advertised).as_str(), text);
         advertised.name = "b_a".into();
         advertised.overrides.annotations = Some(ToolHints { read_only: Some(true), ..ToolHints::default() });
         let expected = text
             .replace(r#""name":"a""#, r#""name":"b_a""#)
             .replace("\"readOnlyHint\":false", "\"readOnlyHint\":true");
-        assert_eq!(tool(&advertised).as_str(), expected);
+        assert_eq!(write_tool(&advertised).as_str(), expected);
     }
 }

@@ -1,8 +1,8 @@
 //! Results that the gateway makes itself, in the form a client reads: for virtual tools and built-in servers.
 
-use vmcp_domain::{Json, Members, Reply, Stage};
+use vmcp_domain::{Json, Members, Reply, ResultType};
 
-fn content(text: &str) -> Members {
+fn text_content(text: &str) -> Members {
     let block: Members = [("type".to_owned(), Json::string("text")), ("text".to_owned(), Json::string(text))]
         .into_iter()
         .collect();
@@ -13,29 +13,29 @@ fn content(text: &str) -> Members {
 /// A tool result with one block of text.
 #[must_use]
 pub fn text(text: &str) -> Reply {
-    Reply::complete(content(text))
+    Reply::complete(text_content(text))
 }
 
 /// A tool result that is one JSON value, as structured content and, for clients that do not read that, as text.
 #[must_use]
 pub fn structured(value: Json) -> Reply {
-    let mut members = content(value.as_str());
-    members.set("structuredContent", value);
+    let mut members = text_content(value.as_str());
+    members.insert("structuredContent", value);
     Reply::complete(members)
 }
 
 /// A tool result that says in words what went wrong, marked as failed so that a model can act on it.
 #[must_use]
 pub fn failure(text: &str) -> Reply {
-    let mut members = content(text);
-    members.set("isError", Json::boolean(true));
-    Reply { members, failed: true, stage: Stage::Complete, fresh_for: None }
+    let mut members = text_content(text);
+    members.insert("isError", Json::boolean(true));
+    Reply { members, is_error: true, result_type: ResultType::Complete, ttl: None }
 }
 
 /// The blocks of text of a tool result, joined by line breaks, for people at a terminal.
 #[must_use]
 pub fn to_text(reply: &Reply) -> String {
     let blocks = reply.members.get("content").and_then(|json| json.elements().ok()).unwrap_or_default();
-    let texts = blocks.iter().filter_map(|block| block.members().ok()?.get("text")?.to_text());
+    let texts = blocks.iter().filter_map(|block| block.members().ok()?.get("text")?.decode_string());
     texts.collect::<Vec<_>>().join("\n")
 }

@@ -10,10 +10,12 @@ mod result;
 mod rounds;
 mod spelling;
 
-pub use era::{Speaks, named_version, speaks};
-pub use heard::{ClientNotice, read_notice};
-pub use param::{ParamHeader, check_params, param_headers};
+pub use era::{ProtocolFamily, detect_protocol, meta_version};
+pub use heard::{ClientNotification, read_notification};
+pub use param::{ParamHeader, check_param_headers, find_param_headers};
 pub use refusal::Refusal;
-pub use request::{ClientRequest, Initialize, ListenFilter, RequestFault, RequestHead, read_request};
-pub use result::{Face, LARGE_BYTES, ListKind, ResultKind, answered_versions, open_message, write_message};
-pub use rounds::{InRounds, input_required, name_header, read_input_responses};
+pub use request::{ClientRequest, Initialize, ListenFilter, RequestError, RequestMeta, read_request};
+pub use result::{
+    Cacheability, LARGE_VALUE_BYTES, ListKind, ResultWriter, start_message, supported_versions, write_message,
+};
+pub use rounds::{MultiRoundRequest, input_required, mcp_name_value, read_input_responses};

@@ -16,7 +16,7 @@ pub struct Event {
 
 /// Why a stream is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SseFault {
+pub enum SseError {
     /// One event is larger than allowed.
     #[error("an event is larger than {0} bytes")]
     EventTooLarge(usize),
@@ -53,7 +53,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When an event is too large; the stream is of no further use then.
-    pub fn push(&mut self, mut bytes: &[u8], events: &mut Vec<Event>) -> Result<(), SseFault> {
+    pub fn push(&mut self, mut bytes: &[u8], events: &mut Vec<Event>) -> Result<(), SseError> {
         while !bytes.is_empty() {
             if self.after_cr {
                 self.after_cr = false;
@@ -66,7 +66,7 @@ impl Decoder {
             let taken = end.unwrap_or(bytes.len());
             self.event_bytes += taken;
             if self.event_bytes > self.event_bytes_max {
-                return Err(SseFault::EventTooLarge(self.event_bytes_max));
+                return Err(SseError::EventTooLarge(self.event_bytes_max));
             }
             let (piece, rest) = bytes.split_at(taken);
             self.line.extend_from_slice(piece);
@@ -128,7 +128,7 @@ impl Decoder {
 /// One event as bytes. `data` is one JSON message, which never contains a bare line ending once written by us;
 /// payloads of peers may, so every line gets its own `data:` field.
 #[must_use]
-pub fn event(data: &[u8], id: Option<&str>) -> Vec<u8> {
+pub fn write_event(data: &[u8], id: Option<&str>) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len() + 48);
     out.extend_from_slice(b"event: message\n");
     if let Some(id) = id {
@@ -150,7 +150,7 @@ pub const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
 /// The data of an event as shared text, for the parser.
 #[must_use]
-pub fn text(event: Event) -> ByteString {
+pub fn event_text(event: Event) -> ByteString {
     ByteString::from(event.data)
 }
 
@@ -181,12 +181,12 @@ mod tests {
     fn large_events_are_refused() {
         let (mut decoder, mut events) = (Decoder::new(10), Vec::new());
         decoder.push(b"data: 1234\n\ndata: 1", &mut events).unwrap();
-        assert_eq!(decoder.push(b"2345678", &mut events), Err(SseFault::EventTooLarge(10)));
+        assert_eq!(decoder.push(b"2345678", &mut events), Err(SseError::EventTooLarge(10)));
     }
 
     #[test]
     fn written_events_read_back() {
-        let bytes = event(b"{\"a\":\n\"b\"}", Some("7"));
+        let bytes = write_event(b"{\"a\":\n\"b\"}", Some("7"));
         let read = events(&[std::str::from_utf8(&bytes).unwrap()]);
         assert_eq!((read[0].data.as_str(), read[0].id.as_deref()), ("{\"a\":\n\"b\"}", Some("7")));
     }

@@ -4,43 +4,43 @@
 use vmcp_domain::{Json, Members};
 
 /// The parent span, without which the other two mean nothing here.
-pub(crate) const PARENT: &str = "traceparent";
+pub(crate) const TRACEPARENT: &str = "traceparent";
 /// What systems of tracing add to it.
-pub(crate) const STATE: &str = "tracestate";
+pub(crate) const TRACESTATE: &str = "tracestate";
 /// What applications add to it.
 pub(crate) const BAGGAGE: &str = "baggage";
 /// The header and `_meta` names that go with the parent.
-const COMPANIONS: [&str; 2] = [STATE, BAGGAGE];
+const COMPANIONS: [&str; 2] = [TRACESTATE, BAGGAGE];
 /// The longest value that is carried between `_meta` and a header, in bytes (W3C Baggage, "Limits").
 const VALUE_BYTES_MAX: usize = 8192;
 
 /// Puts a request's trace headers into its travelling `_meta`. What the body says counts more: then nothing is added.
 pub fn from_headers<'a>(travelling: &mut Members, header: impl Fn(&str) -> Option<&'a str>) {
-    let Some(parent) = header(PARENT).filter(|parent| is_parent(parent)) else { return };
-    if travelling.get(PARENT).is_some() {
+    let Some(parent) = header(TRACEPARENT).filter(|parent| is_traceparent(parent)) else { return };
+    if travelling.get(TRACEPARENT).is_some() {
         return;
     }
-    travelling.set(PARENT, Json::string(parent));
+    travelling.insert(TRACEPARENT, Json::string(parent));
     for name in COMPANIONS {
         if let Some(value) = header(name).filter(|value| value.len() <= VALUE_BYTES_MAX) {
-            travelling.set(name, Json::string(value));
+            travelling.insert(name, Json::string(value));
         }
     }
 }
 
 /// The headers that repeat the trace context in `travelling`; none where there is no valid parent.
 pub fn to_headers(travelling: &Members) -> Vec<(&'static str, String)> {
-    let text = |name| travelling.get(name).and_then(Json::to_text);
-    let Some(parent) = text(PARENT).filter(|parent| is_parent(parent)) else { return Vec::new() };
+    let text = |name| travelling.get(name).and_then(Json::decode_string);
+    let Some(parent) = text(TRACEPARENT).filter(|parent| is_traceparent(parent)) else { return Vec::new() };
     let companions = COMPANIONS.into_iter().filter_map(|name| {
         let value = text(name).filter(|value| value.len() <= VALUE_BYTES_MAX)?;
         Some((name, value))
     });
-    std::iter::once((PARENT, parent)).chain(companions).collect()
+    std::iter::once((TRACEPARENT, parent)).chain(companions).collect()
 }
 
 /// True for a parent of the form the W3C gives it: version, trace, span and flags in lower-case hex, none all zero.
-fn is_parent(text: &str) -> bool {
+fn is_traceparent(text: &str) -> bool {
     let mut parts = text.split('-');
     let mut hex = |length: usize| {
         parts.next().filter(|part| {
@@ -85,7 +85,7 @@ mod tests {
             ("00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7", false),
             ("", false),
         ] {
-            assert_eq!(is_parent(parent), valid, "{parent}");
+            assert_eq!(is_traceparent(parent), valid, "{parent}");
         }
     }
 }

@@ -3,15 +3,15 @@
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{Answer, Client, Era, defaults_of, dress, opening};
-use crate::http::{self, Messages};
+use super::{Answer, Client, ProtocolFamily, add_stateless_meta, defaults_of, initialize_params};
+use crate::http::{self, MessageStream};
 
 /// A client of one endpoint.
 #[derive(Clone)]
 pub struct HttpClient {
     url: String,
-    era: Era,
-    offers: Value,
+    family: ProtocolFamily,
+    capabilities: Value,
     session: Option<String>,
     authorization: Option<String>,
     last_id: u64,
@@ -19,39 +19,45 @@ pub struct HttpClient {
 
 impl HttpClient {
     /// Opens a session, if the era has sessions. The client offers nothing.
-    pub fn open(url: &str, era: Era) -> anyhow::Result<Self> {
-        Self::open_offering(url, era, json!({}))
+    pub fn open(url: &str, era: ProtocolFamily) -> anyhow::Result<Self> {
+        Self::open_with_capabilities(url, era, json!({}))
     }
 
     /// As [`HttpClient::open`], with capabilities. A client that offers elicitation answers every
     /// form with its defaults.
-    pub fn open_offering(url: &str, era: Era, offers: Value) -> anyhow::Result<Self> {
+    pub fn open_with_capabilities(url: &str, era: ProtocolFamily, offers: Value) -> anyhow::Result<Self> {
         let url = url.to_owned();
-        Self { url, era, offers, session: None, authorization: None, last_id: 0 }.opened()
+        Self { url, family: era, capabilities: offers, session: None, authorization: None, last_id: 0 }
+            .initialize()
     }
 
     /// As [`HttpClient::open`], with a bearer token in every request.
-    pub fn open_with_token(url: &str, era: Era, token: &str) -> anyhow::Result<Self> {
+    pub fn open_with_token(url: &str, era: ProtocolFamily, token: &str) -> anyhow::Result<Self> {
         let (url, offers) = (url.to_owned(), json!({}));
         let authorization = Some(format!("Bearer {token}"));
-        Self { url, era, offers, session: None, authorization, last_id: 0 }.opened()
+        Self { url, family: era, capabilities: offers, session: None, authorization, last_id: 0 }.initialize()
     }
 
-    /// As [`HttpClient::open_offering`], with a bearer token in every request.
-    pub fn open_offering_with_token(url: &str, era: Era, offers: Value, token: &str) -> anyhow::Result<Self> {
+    /// As [`HttpClient::open_with_capabilities`], with a bearer token in every request.
+    pub fn open_with_capabilities_and_token(
+        url: &str,
+        era: ProtocolFamily,
+        offers: Value,
+        token: &str,
+    ) -> anyhow::Result<Self> {
         let url = url.to_owned();
         let authorization = Some(format!("Bearer {token}"));
-        Self { url, era, offers, session: None, authorization, last_id: 0 }.opened()
+        Self { url, family: era, capabilities: offers, session: None, authorization, last_id: 0 }.initialize()
     }
 
     /// Presents another token from now on.
-    pub fn present(&mut self, token: &str) {
+    pub fn set_token(&mut self, token: &str) {
         self.authorization = Some(format!("Bearer {token}"));
     }
 
-    fn opened(mut self) -> anyhow::Result<Self> {
-        if self.era == Era::Session {
-            self.request("initialize", opening(&self.offers.clone()))?;
+    fn initialize(mut self) -> anyhow::Result<Self> {
+        if self.family == ProtocolFamily::Sessions {
+            self.request("initialize", initialize_params(&self.capabilities.clone()))?;
             ensure!(self.session.is_some(), "{} gave no session", self.url);
             self.notify("notifications/initialized", json!({}))?;
         }
@@ -67,16 +73,16 @@ impl HttpClient {
     }
 
     /// Sends a request and waits for nothing; dropping what is returned hangs up.
-    pub fn begin(&mut self, method: &str, params: Value) -> anyhow::Result<http::Pending> {
+    pub fn start_request(&mut self, method: &str, params: Value) -> anyhow::Result<http::PendingResponse> {
         self.last_id += 1;
-        let params = dress(self.era, &self.offers, params);
+        let params = add_stateless_meta(self.family, &self.capabilities, params);
         let message = json!({"jsonrpc": "2.0", "id": self.last_id, "method": method, "params": params});
         self.post(method, &params, &message)
     }
 
     /// Sends a request and gives the stream of what comes back, for callers that listen.
-    pub fn start(&mut self, method: &str, params: Value) -> anyhow::Result<Messages> {
-        let response = self.begin(method, params)?.response()?;
+    pub fn send_request(&mut self, method: &str, params: Value) -> anyhow::Result<MessageStream> {
+        let response = self.start_request(method, params)?.response()?;
         if let Some(session) = response.header("mcp-session-id") {
             self.session = Some(session.to_owned());
         }
@@ -91,17 +97,17 @@ impl HttpClient {
 
     /// Another client of the same session, with ids of its own.
     #[must_use]
-    pub fn sibling(&self, number: u64) -> Self {
+    pub fn share_session(&self, number: u64) -> Self {
         Self { last_id: number * 1_000_000, ..self.clone() }
     }
 
     /// Opens the stream of notifications of a session.
-    pub fn listen(&self) -> anyhow::Result<Messages> {
+    pub fn listen(&self) -> anyhow::Result<MessageStream> {
         let session = self.session.as_deref().context("there is no session to listen to")?;
         let mut headers = vec![
             ("accept", "text/event-stream"),
             ("mcp-session-id", session),
-            ("mcp-protocol-version", self.era.version()),
+            ("mcp-protocol-version", self.family.version()),
         ];
         headers.extend(self.authorization.as_deref().map(|value| ("authorization", value)));
         let response = http::get(&self.url, &headers)?;
@@ -118,8 +124,8 @@ impl HttpClient {
     }
 
     /// Answers a request of the server.
-    fn serve(&self, id: &Value, asked: &Value, params: &Value) -> anyhow::Result<()> {
-        let answer = if asked == "elicitation/create" && self.offers.get("elicitation").is_some() {
+    fn answer_question(&self, id: &Value, asked: &Value, params: &Value) -> anyhow::Result<()> {
+        let answer = if asked == "elicitation/create" && self.capabilities.get("elicitation").is_some() {
             json!({"jsonrpc": "2.0", "id": id, "result": defaults_of(params)})
         } else {
             json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "not offered"}})
@@ -129,11 +135,11 @@ impl HttpClient {
         Ok(())
     }
 
-    fn post(&self, method: &str, params: &Value, message: &Value) -> anyhow::Result<http::Pending> {
+    fn post(&self, method: &str, params: &Value, message: &Value) -> anyhow::Result<http::PendingResponse> {
         let mut headers =
             vec![("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
         if method != "initialize" {
-            headers.push(("mcp-protocol-version", self.era.version()));
+            headers.push(("mcp-protocol-version", self.family.version()));
         }
         if let Some(session) = &self.session {
             headers.push(("mcp-session-id", session));
@@ -145,7 +151,7 @@ impl HttpClient {
             "tasks/get" | "tasks/update" | "tasks/cancel" => params.get("taskId"),
             _ => None,
         };
-        if self.era == Era::Stateless {
+        if self.family == ProtocolFamily::Stateless {
             headers.push(("mcp-method", method));
             headers.extend(named.and_then(Value::as_str).map(|name| ("mcp-name", name)));
         }
@@ -155,11 +161,11 @@ impl HttpClient {
 
 impl Client for HttpClient {
     fn ask(&mut self, method: &str, params: Value) -> anyhow::Result<Answer> {
-        let mut messages = self.start(method, params)?;
+        let mut messages = self.send_request(method, params)?;
         while let Some(text) = messages.next_message()? {
             let message: Value = serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?;
             if let (Some(id), Some(asked)) = (message.get("id"), message.get("method")) {
-                self.serve(id, asked, &message["params"])?;
+                self.answer_question(id, asked, &message["params"])?;
                 continue;
             }
             if message.get("id") == Some(&json!(self.last_id)) && message.get("method").is_none() {

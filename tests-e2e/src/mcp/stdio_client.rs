@@ -7,22 +7,22 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::{Answer, Client, Era, dress, member, opening};
+use super::{Answer, Client, ProtocolFamily, add_stateless_meta, initialize_params, single_member};
 use crate::process::Process;
-use crate::wait::PATIENCE;
+use crate::wait::TIMEOUT;
 
 /// A client of a server that it has started itself.
 pub struct StdioClient {
     process: Process,
     input: ChildStdin,
     lines: Receiver<String>,
-    era: Era,
+    family: ProtocolFamily,
     last_id: u64,
 }
 
 impl StdioClient {
     /// Starts the server and opens the connection, if the era opens connections.
-    pub fn start(command: &mut Command, era: Era) -> anyhow::Result<Self> {
+    pub fn start(command: &mut Command, era: ProtocolFamily) -> anyhow::Result<Self> {
         let mut process = Process::start_piped(command)?;
         let input = process.child().stdin.take().context("stdin is piped")?;
         let output = process.child().stdout.take().context("stdout is piped")?;
@@ -34,9 +34,9 @@ impl StdioClient {
                 }
             }
         });
-        let mut client = Self { process, input, lines: incoming, era, last_id: 0 };
-        if era == Era::Session {
-            client.request("initialize", opening(&json!({})))?;
+        let mut client = Self { process, input, lines: incoming, family: era, last_id: 0 };
+        if era == ProtocolFamily::Sessions {
+            client.request("initialize", initialize_params(&json!({})))?;
             client.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))?;
         }
         Ok(client)
@@ -49,7 +49,7 @@ impl StdioClient {
 
     /// Refuses a request of the server: this client offers nothing.
     fn refuse(&mut self, id: &Value) -> anyhow::Result<()> {
-        let mut refusal = member("id", id.clone());
+        let mut refusal = single_member("id", id.clone());
         refusal["jsonrpc"] = json!("2.0");
         refusal["error"] = json!({"code": -32601, "message": "not offered"});
         self.send(&refusal)
@@ -60,13 +60,15 @@ impl Client for StdioClient {
     fn ask(&mut self, method: &str, params: Value) -> anyhow::Result<Answer> {
         self.last_id += 1;
         let id = json!(self.last_id);
-        let params = dress(self.era, &json!({}), params);
+        let params = add_stateless_meta(self.family, &json!({}), params);
         self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))?;
         loop {
-            let text = match self.lines.recv_timeout(PATIENCE) {
+            let text = match self.lines.recv_timeout(TIMEOUT) {
                 Ok(text) => text,
-                Err(RecvTimeoutError::Timeout) => bail!("{method}: no answer. {}", self.process.said()),
-                Err(RecvTimeoutError::Disconnected) => bail!("{method}: it is gone. {}", self.process.said()),
+                Err(RecvTimeoutError::Timeout) => bail!("{method}: no answer. {}", self.process.output()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("{method}: it is gone. {}", self.process.output())
+                }
             };
             // Some servers print before they speak.
             let Ok(message) = serde_json::from_str::<Value>(&text) else {

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 
 use super::chart::{self, Group, Panel};
-use super::ground::{BARE, DIRECT, Ground, LIMITED, NGINX, RELEASED};
-use super::load::{Sample, fire};
+use super::ground::{BARE, BenchEnv, DIRECT, LIMITED, NGINX, RELEASED};
+use super::load::{Sample, send};
 use super::rounds::{Rounds, Series, interleave};
-use super::shot::Era;
+use super::shot::ProtocolFamily;
 
 /// What is measured.
 pub(crate) struct Plan {
@@ -35,51 +35,51 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    fn of(&self, name: &str) -> Option<&Series> {
+    fn series_of(&self, name: &str) -> Option<&Series> {
         self.series.iter().find(|series| series.name == name)
     }
 }
 
 /// Measures every cell of the plan.
-pub(crate) fn measure(ground: &Ground, plan: &Plan) -> anyhow::Result<Vec<Cell>> {
-    let names: Vec<&'static str> = ground.roads.iter().map(|road| road.name).collect();
+pub(crate) fn measure(ground: &BenchEnv, plan: &Plan) -> anyhow::Result<Vec<Cell>> {
+    let names: Vec<&'static str> = ground.routes.iter().map(|road| road.name).collect();
     let mut cells = Vec::new();
     for (tool, length_min) in plan.tools {
         for connections in plan.connections {
-            let rounds = plan.rounds.with(*connections);
+            let rounds = plan.rounds.for_connections(*connections);
             let series = interleave(&names, rounds, |place| {
-                let road = ground.roads.get(place).context("a road")?;
-                fire(&road.target, &[road.call(tool, *length_min)], *connections, rounds.lasting)
+                let road = ground.routes.get(place).context("a road")?;
+                send(&road.target, &[road.call(tool, *length_min)], *connections, rounds.duration)
             })?;
             let cell = Cell { tool, connections: *connections, series };
-            eprintln!("{}", progress(&cell));
+            eprintln!("{}", progress_line(&cell));
             cells.push(cell);
         }
     }
     Ok(cells)
 }
 
-fn progress(cell: &Cell) -> String {
+fn progress_line(cell: &Cell) -> String {
     let mut text = format!("{} at {}:", cell.tool, cell.connections);
-    if let Some(nginx) = cell.of(NGINX) {
+    if let Some(nginx) = cell.series_of(NGINX) {
         for series in &cell.series {
-            let rate = series.middle(rate);
-            let _ = write!(text, " {} {rate:.0} ({:.2})", series.name, series.ratio(nginx, self::rate));
+            let rate = series.median(rate_of);
+            let _ = write!(text, " {} {rate:.0} ({:.2})", series.name, series.ratio(nginx, self::rate_of));
         }
     }
     text
 }
 
-fn rate(sample: &Sample) -> f64 {
+fn rate_of(sample: &Sample) -> f64 {
     sample.rate
 }
 
-fn micros(sample: &Sample) -> f64 {
+fn median_of(sample: &Sample) -> f64 {
     sample.median_us
 }
 
 /// How a tool is called in a heading.
-fn title(tool: &str) -> String {
+fn tool_title(tool: &str) -> String {
     let (form, size) = tool.split_once('_').unwrap_or((tool, ""));
     let size = match size {
         "200" => "200 bytes",
@@ -98,36 +98,46 @@ pub(crate) fn tables(cells: &[Cell]) -> String {
     tools.dedup();
     for tool in tools {
         let cells: Vec<&Cell> = cells.iter().filter(|cell| cell.tool == tool).collect();
-        let _ = writeln!(text, "\nAnswers of {}: calls per second, spread, ratio to nginx\n", title(tool));
+        let _ =
+            writeln!(text, "\nAnswers of {}: calls per second, spread, ratio to nginx\n", tool_title(tool));
         let heads: Vec<String> =
             cells.iter().map(|cell| format!("{} connections", cell.connections)).collect();
-        let _ = writeln!(text, "| road | {} | median at {} |", heads.join(" | "), place(&cells));
+        let _ =
+            writeln!(text, "| road | {} | median at {} |", heads.join(" | "), first_connection_count(&cells));
         let _ = writeln!(text, "| --- |{}", " --- |".repeat(cells.len() + 1));
         let Some(first) = cells.first() else { continue };
         for series in &first.series {
             let mut row = format!("| {} |", series.name);
             for cell in &cells {
-                row += &entry(cell, series.name);
+                row += &rate_entry(cell, series.name);
             }
-            let _ = writeln!(text, "{row}{}", latency(first, series.name));
+            let _ = writeln!(text, "{row}{}", latency_entry(first, series.name));
         }
     }
     text
 }
 
-fn place(cells: &[&Cell]) -> String {
+fn first_connection_count(cells: &[&Cell]) -> String {
     cells.first().map_or_else(String::new, |cell| cell.connections.to_string())
 }
 
-fn entry(cell: &Cell, name: &str) -> String {
-    let (Some(own), Some(nginx)) = (cell.of(name), cell.of(NGINX)) else { return " |".to_owned() };
-    format!(" {:.0} ±{:.0} % ({:.2}) |", own.middle(rate), own.spread(rate), own.ratio(nginx, rate))
+fn rate_entry(cell: &Cell, name: &str) -> String {
+    let (Some(own), Some(nginx)) = (cell.series_of(name), cell.series_of(NGINX)) else {
+        return " |".to_owned();
+    };
+    format!(" {:.0} ±{:.0} % ({:.2}) |", own.median(rate_of), own.spread(rate_of), own.ratio(nginx, rate_of))
 }
 
-fn latency(cell: &Cell, name: &str) -> String {
-    let (Some(own), Some(direct)) = (cell.of(name), cell.of(DIRECT)) else { return " |".to_owned() };
-    let added = own.middle(micros) - direct.middle(micros);
-    format!(" {:.0} µs, {added:+.0} µs, 99 %: {:.0} µs |", own.middle(micros), own.middle(|one| one.p99_us))
+fn latency_entry(cell: &Cell, name: &str) -> String {
+    let (Some(own), Some(direct)) = (cell.series_of(name), cell.series_of(DIRECT)) else {
+        return " |".to_owned();
+    };
+    let added = own.median(median_of) - direct.median(median_of);
+    format!(
+        " {:.0} µs, {added:+.0} µs, 99 %: {:.0} µs |",
+        own.median(median_of),
+        own.median(|one| one.p99_us)
+    )
 }
 
 /// What the targets are held against, in one sentence each.
@@ -141,25 +151,26 @@ fn verdicts_on(cells: &[Cell], road: &str, what: &str) -> String {
         cells.iter().find(|cell| cell.tool == tool && cell.connections == connections)
     };
     let mut verdict = |tool: &str, connections: &str, (bound, ratio): (&str, f64)| {
-        let _ = writeln!(text, "| {}, {connections}{what} | {bound} | {ratio:.2} |", title(tool));
+        let _ = writeln!(text, "| {}, {connections}{what} | {bound} | {ratio:.2} |", tool_title(tool));
     };
     for tool in ["json_200", "json_10k"] {
         if let Some(cell) = cell(tool, 64)
-            && let (Some(own), Some(nginx)) = (cell.of(road), cell.of(NGINX))
+            && let (Some(own), Some(nginx)) = (cell.series_of(road), cell.series_of(NGINX))
         {
-            verdict(tool, "64 connections, calls to nginx's", ("≥ 0.70", own.ratio(nginx, rate)));
+            verdict(tool, "64 connections, calls to nginx's", ("≥ 0.70", own.ratio(nginx, rate_of)));
         }
     }
     if let Some(cell) = cell("json_200", 1)
-        && let (Some(own), Some(nginx), Some(direct)) = (cell.of(road), cell.of(NGINX), cell.of(DIRECT))
+        && let (Some(own), Some(nginx), Some(direct)) =
+            (cell.series_of(road), cell.series_of(NGINX), cell.series_of(DIRECT))
     {
-        let added = |series: &Series| series.middle(micros) - direct.middle(micros);
+        let added = |series: &Series| series.median(median_of) - direct.median(median_of);
         verdict("json_200", "1 connection, added median to nginx's", ("≤ 2.00", added(own) / added(nginx)));
     }
     if let Some(cell) = cell("json_1m", 8)
-        && let (Some(own), Some(nginx)) = (cell.of(road), cell.of(NGINX))
+        && let (Some(own), Some(nginx)) = (cell.series_of(road), cell.series_of(NGINX))
     {
-        verdict("json_1m", "8 connections, time to nginx's", ("≤ 1.30", 1.0 / own.ratio(nginx, rate)));
+        verdict("json_1m", "8 connections, time to nginx's", ("≤ 1.30", 1.0 / own.ratio(nginx, rate_of)));
     }
     text
 }
@@ -172,12 +183,12 @@ pub(crate) fn drawing(cells: &[Cell]) -> String {
     tools.dedup();
     for tool in tools {
         let groups = cells.iter().filter(|cell| cell.tool == tool).map(|cell| {
-            let nginx = cell.of(NGINX);
+            let nginx = cell.series_of(NGINX);
             let bars = cell.series.iter().filter(|series| series.name != DIRECT);
-            let bars = bars.map(|series| nginx.map_or(0.0, |nginx| series.ratio(nginx, rate)));
+            let bars = bars.map(|series| nginx.map_or(0.0, |nginx| series.ratio(nginx, rate_of)));
             Group { label: format!("{} conn.", cell.connections), bars: bars.collect() }
         });
-        panels.push(Panel { title: title(tool), groups: groups.collect() });
+        panels.push(Panel { title: tool_title(tool), groups: groups.collect() });
     }
     let names = cells.first().map(|cell| cell.series.iter().map(|series| series.name)).into_iter().flatten();
     let names: Vec<&str> = names.filter(|name| *name != DIRECT).collect();
@@ -185,27 +196,29 @@ pub(crate) fn drawing(cells: &[Cell]) -> String {
 }
 
 /// Both eras towards clients and backends, by the bare gateway, against the same without it.
-pub(crate) fn eras(
+pub(crate) fn compare_protocols(
     programs: &super::ground::Programs,
     rounds: Rounds,
     connections: usize,
 ) -> anyhow::Result<String> {
-    use super::ground::{Fast, host};
-    use super::shot::{Shot, Target};
-    use vmcp_e2e::gateway::{Names, config};
+    use super::ground::{BenchServer, authority};
+    use super::shot::{Request, Target};
+    use vmcp_e2e::gateway::{NamePolicy, config};
 
     let mut text = format!(
         "| client | backend | direct, calls/s | {BARE}, calls/s | to direct |\n| --- | --- | --- | --- | --- |\n"
     );
-    let shots = [Shot::call("json_200", "gateway", 120)];
-    for backend_era in [Era::Stateless, Era::Session] {
-        let backend = Fast::start(programs, 6, backend_era.date())?;
-        let gateway = programs.gateway(&config(Names::AsTheyAre, &backend.backends(1), ""))?;
-        for client_era in [Era::Stateless, Era::Session] {
-            let targets =
-                [Target::new(&backend.address, backend_era), Target::new(&host(&gateway.url)?, client_era)];
+    let shots = [Request::call("json_200", "gateway", 120)];
+    for backend_era in [ProtocolFamily::Stateless, ProtocolFamily::Sessions] {
+        let backend = BenchServer::start(programs, 6, backend_era.date())?;
+        let gateway = programs.gateway(&config(NamePolicy::Unchanged, &backend.backends(1), ""))?;
+        for client_era in [ProtocolFamily::Stateless, ProtocolFamily::Sessions] {
+            let targets = [
+                Target::new(&backend.address, backend_era),
+                Target::new(&authority(&gateway.url)?, client_era),
+            ];
             let series = interleave(&[DIRECT, BARE], rounds, |place| {
-                fire(targets.get(place).context("a target")?, &shots, connections, rounds.lasting)
+                send(targets.get(place).context("a target")?, &shots, connections, rounds.duration)
             })?;
             let [direct, own] = series.as_slice() else { continue };
             let _ = writeln!(
@@ -213,11 +226,11 @@ pub(crate) fn eras(
                 "| {} | {} | {:.0} ±{:.0} % | {:.0} ±{:.0} % | {:.2} |",
                 client_era.date(),
                 backend_era.date(),
-                direct.middle(rate),
-                direct.spread(rate),
-                own.middle(rate),
-                own.spread(rate),
-                own.ratio(direct, rate)
+                direct.median(rate_of),
+                direct.spread(rate_of),
+                own.median(rate_of),
+                own.spread(rate_of),
+                own.ratio(direct, rate_of)
             );
         }
     }

@@ -35,7 +35,7 @@ fn colour(place: usize) -> &'static str {
     COLOURS.get(place % COLOURS.len()).copied().unwrap_or("#000000")
 }
 
-fn open(title: &str, height: f64) -> String {
+fn svg_header(title: &str, height: f64) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" font-family=\"sans-serif\" \
          font-size=\"12\">\n<rect width=\"{WIDTH}\" height=\"{height:.0}\" fill=\"white\"/>\n<text x=\"{LEFT}\" y=\"24\" \
@@ -58,7 +58,7 @@ fn legend(names: &[&str], from: f64, out: &mut String) {
 }
 
 /// A round number a little above `value`.
-fn ceiling(value: f64) -> f64 {
+fn axis_maximum(value: f64) -> f64 {
     let magnitude = 10_f64.powf(value.max(1e-9).log10().floor());
     let steps = [1.0, 1.25, 1.5, 2.0, 2.5, 4.0, 5.0, 7.5, 10.0];
     steps.into_iter().map(|step| step * magnitude).find(|top| *top >= value).unwrap_or(value)
@@ -88,11 +88,11 @@ fn number(value: f64) -> String {
 pub(crate) fn bars(title: &str, names: &[&str], panels: &[Panel]) -> String {
     let legend_height = LEGEND_LINE * names.len().div_ceil(2) as f64 + 20.0;
     let height = TOP + PANEL_HEIGHT * panels.len() as f64 + legend_height;
-    let mut out = open(title, height);
+    let mut out = svg_header(title, height);
     for (row, panel) in panels.iter().enumerate() {
         let base = TOP + PANEL_HEIGHT * row as f64 + PANEL_HEIGHT - 40.0;
         let most = panel.groups.iter().flat_map(|group| group.bars.iter().copied()).fold(0.0, f64::max);
-        let top = ceiling(most);
+        let top = axis_maximum(most);
         grid(base, top, &mut out);
         let _ = writeln!(
             out,
@@ -133,10 +133,10 @@ pub(crate) fn lines(title: &str, lines: &[Line]) -> String {
     let names: Vec<&str> = lines.iter().map(|line| line.name.as_str()).collect();
     let legend_height = LEGEND_LINE * names.len().div_ceil(2) as f64 + 20.0;
     let height = TOP + PANEL_HEIGHT + legend_height;
-    let mut out = open(title, height);
+    let mut out = svg_header(title, height);
     let base = TOP + PANEL_HEIGHT - 40.0;
     let points = || lines.iter().flat_map(|line| line.points.iter());
-    let top = ceiling(points().map(|(_, value)| *value).fold(0.0, f64::max));
+    let top = axis_maximum(points().map(|(_, value)| *value).fold(0.0, f64::max));
     let end = points().map(|(place, _)| place.max(1.0).log10()).fold(0.0, f64::max).ceil().max(1.0);
     grid(base, top, &mut out);
     let across = |place: f64| LEFT + 20.0 + place.max(1.0).log10() / end * (WIDTH - LEFT - 60.0);
@@ -184,8 +184,8 @@ mod tests {
 
     #[test]
     fn axes_end_at_round_numbers() {
-        assert!((ceiling(0.93) - 1.0).abs() < 1e-9);
-        assert!((ceiling(1.9) - 2.0).abs() < 1e-9);
-        assert!((ceiling(130.0) - 150.0).abs() < 1e-9);
+        assert!((axis_maximum(0.93) - 1.0).abs() < 1e-9);
+        assert!((axis_maximum(1.9) - 2.0).abs() < 1e-9);
+        assert!((axis_maximum(130.0) - 150.0).abs() < 1e-9);
     }
 }

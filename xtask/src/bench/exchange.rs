@@ -7,29 +7,29 @@ use tokio::net::TcpStream;
 /// How much is read at a time.
 const BUFFER_BYTES: usize = 128 << 10;
 /// How much of a body is kept at its beginning.
-const KEPT_BYTES: usize = 512;
+const BODY_START_BYTES_MAX: usize = 512;
 
 /// The connection.
-pub(crate) struct Line {
+pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
     /// What has been read and not yet looked at.
-    from: usize,
-    to: usize,
+    unread_start: usize,
+    unread_end: usize,
     /// Keeps whole bodies.
-    pub(crate) keeps_all: bool,
+    pub(crate) keeps_whole_body: bool,
 }
 
 /// An answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     /// The session it names.
     pub(crate) session: Option<String>,
     /// How long the body is.
-    pub(crate) length: usize,
+    pub(crate) body_length: usize,
     /// The body, or its beginning.
-    pub(crate) start: Vec<u8>,
+    pub(crate) body_start: Vec<u8>,
 }
 
 struct Head {
@@ -39,9 +39,15 @@ struct Head {
     length: Option<usize>,
 }
 
-impl Line {
+impl Connection {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, buffer: vec![0; BUFFER_BYTES], from: 0, to: 0, keeps_all: false }
+        Self {
+            stream,
+            buffer: vec![0; BUFFER_BYTES],
+            unread_start: 0,
+            unread_end: 0,
+            keeps_whole_body: false,
+        }
     }
 
     /// Sends a request.
@@ -50,25 +56,27 @@ impl Line {
     }
 
     /// Sends a request and reads its answer to the end.
-    pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Response> {
         self.send(request).await?;
         let head = loop {
             if let Some(end) = find(self.unread(), b"\r\n\r\n") {
                 let head = read_head(self.unread().get(..end).unwrap_or_default())?;
-                self.from += end + 4;
+                self.unread_start += end + 4;
                 break head;
             }
-            self.more().await?;
+            self.fill_buffer().await?;
         };
-        let mut answer = Answer { status: head.status, session: head.session, length: 0, start: Vec::new() };
+        let mut answer =
+            Response { status: head.status, session: head.session, body_length: 0, body_start: Vec::new() };
         match head.length {
-            Some(length) => self.pass(length, &mut answer).await?,
+            Some(length) => self.read_body(length, &mut answer).await?,
             None => loop {
                 let size = self.chunk_size().await?;
-                self.pass(size, &mut answer).await?;
-                let mut ending = Answer { status: 0, session: None, length: 0, start: Vec::new() };
-                self.pass(2, &mut ending).await?;
-                ensure!(ending.start == b"\r\n", "a chunk ends with a line break");
+                self.read_body(size, &mut answer).await?;
+                let mut ending =
+                    Response { status: 0, session: None, body_length: 0, body_start: Vec::new() };
+                self.read_body(2, &mut ending).await?;
+                ensure!(ending.body_start == b"\r\n", "a chunk ends with a line break");
                 if size == 0 {
                     break;
                 }
@@ -78,36 +86,40 @@ impl Line {
     }
 
     fn unread(&self) -> &[u8] {
-        self.buffer.get(self.from..self.to).unwrap_or_default()
+        self.buffer.get(self.unread_start..self.unread_end).unwrap_or_default()
     }
 
-    async fn more(&mut self) -> anyhow::Result<()> {
-        if self.from == self.to {
-            (self.from, self.to) = (0, 0);
-        } else if self.to == self.buffer.len() {
-            ensure!(self.from > 0, "the head of an answer is too long");
-            self.buffer.copy_within(self.from..self.to, 0);
-            (self.from, self.to) = (0, self.to - self.from);
+    async fn fill_buffer(&mut self) -> anyhow::Result<()> {
+        if self.unread_start == self.unread_end {
+            (self.unread_start, self.unread_end) = (0, 0);
+        } else if self.unread_end == self.buffer.len() {
+            ensure!(self.unread_start > 0, "the head of an answer is too long");
+            self.buffer.copy_within(self.unread_start..self.unread_end, 0);
+            (self.unread_start, self.unread_end) = (0, self.unread_end - self.unread_start);
         }
-        let room = self.buffer.get_mut(self.to..).unwrap_or_default();
+        let room = self.buffer.get_mut(self.unread_end..).unwrap_or_default();
         let read = self.stream.read(room).await?;
         ensure!(read > 0, "the other side hung up in the middle of an answer");
-        self.to += read;
+        self.unread_end += read;
         Ok(())
     }
 
     /// Reads so many bytes of the body.
-    async fn pass(&mut self, mut size: usize, answer: &mut Answer) -> anyhow::Result<()> {
-        answer.length += size;
+    async fn read_body(&mut self, mut size: usize, answer: &mut Response) -> anyhow::Result<()> {
+        answer.body_length += size;
         while size > 0 {
-            if self.from == self.to {
-                self.more().await?;
+            if self.unread_start == self.unread_end {
+                self.fill_buffer().await?;
             }
-            let taken = size.min(self.to - self.from);
-            let wanted = if self.keeps_all { taken } else { KEPT_BYTES.saturating_sub(answer.start.len()) };
+            let taken = size.min(self.unread_end - self.unread_start);
+            let wanted = if self.keeps_whole_body {
+                taken
+            } else {
+                BODY_START_BYTES_MAX.saturating_sub(answer.body_start.len())
+            };
             let kept = self.unread().get(..taken.min(wanted)).unwrap_or_default();
-            answer.start.extend_from_slice(kept);
-            self.from += taken;
+            answer.body_start.extend_from_slice(kept);
+            self.unread_start += taken;
             size -= taken;
         }
         Ok(())
@@ -119,10 +131,10 @@ impl Line {
                 let line = std::str::from_utf8(self.unread().get(..end).unwrap_or_default())?;
                 let digits = line.split(';').next().unwrap_or_default().trim();
                 let size = usize::from_str_radix(digits, 16).with_context(|| format!("chunk {line:?}"))?;
-                self.from += end + 2;
+                self.unread_start += end + 2;
                 return Ok(size);
             }
-            self.more().await?;
+            self.fill_buffer().await?;
         }
     }
 }

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::identity::{Format, IdentityProvider};
 use vmcp_e2e::process::Process;
 use vmcp_e2e::redis::Redis;
 
 use super::cargo;
 use super::nginx::Nginx;
-use super::shot::{Era, Shot, Target};
+use super::shot::{ProtocolFamily, Request, Target};
 use crate::target;
 
 /// The programs that are measured, built as they are released.
@@ -43,19 +43,19 @@ impl Programs {
 }
 
 /// The fast backend.
-pub(crate) struct Fast {
+pub(crate) struct BenchServer {
     _process: Process,
     /// Host and port.
     pub(crate) address: String,
 }
 
-impl Fast {
+impl BenchServer {
     /// Starts one with so many tools.
     pub(crate) fn start(programs: &Programs, tools: usize, era: &str) -> anyhow::Result<Self> {
         let mut command = Command::new(&programs.fixture);
         command.args(["fast", "--tools", &tools.to_string(), "--era", era]);
         let mut process = Process::start(&mut command)?;
-        let address = host(&process.wait_for_url()?)?;
+        let address = authority(&process.wait_for_url()?)?;
         Ok(Self { _process: process, address })
     }
 
@@ -67,37 +67,37 @@ impl Fast {
 }
 
 /// Host and port of a URL.
-pub(crate) fn host(url: &str) -> anyhow::Result<String> {
+pub(crate) fn authority(url: &str) -> anyhow::Result<String> {
     let rest = url.strip_prefix("http://").with_context(|| format!("{url} is no http URL"))?;
     Ok(rest.split('/').next().unwrap_or_default().to_owned())
 }
 
 /// One way to a tool.
-pub(crate) struct Road {
+pub(crate) struct Route {
     pub(crate) name: &'static str,
     pub(crate) target: Target,
     /// The tool is reached through `call_tool`.
-    searched: bool,
+    uses_call_tool: bool,
     gateway: Option<Gateway>,
 }
 
-impl Road {
+impl Route {
     /// A call by this road.
-    pub(crate) fn call(&self, tool: &str, length_min: usize) -> Shot {
-        let call = if self.searched { Shot::call_through } else { Shot::call };
+    pub(crate) fn call(&self, tool: &str, length_min: usize) -> Request {
+        let call = if self.uses_call_tool { Request::call_through } else { Request::call };
         call(tool, "gateway", length_min)
     }
 
     /// Ends the gateway of the road in good order, if it has one.
-    pub(crate) fn end(self) -> anyhow::Result<()> {
-        self.gateway.map_or(Ok(()), |mut gateway| gateway.process.end().map(drop))
+    pub(crate) fn shut_down(self) -> anyhow::Result<()> {
+        self.gateway.map_or(Ok(()), |mut gateway| gateway.process.terminate().map(drop))
     }
 }
 
 /// Everything that calls are measured on.
-pub(crate) struct Ground {
-    pub(crate) roads: Vec<Road>,
-    _backend: Fast,
+pub(crate) struct BenchEnv {
+    pub(crate) routes: Vec<Route>,
+    _backend: BenchServer,
     _nginx: Nginx,
     _redis: Redis,
     _provider: IdentityProvider,
@@ -120,17 +120,17 @@ const RESOURCE: &str = "http://127.0.0.1:4483/mcp";
 /// High enough never to refuse.
 const LIMIT: &str = "{maxTokens: 1000000, refillPeriod: 1s}";
 
-impl Ground {
+impl BenchEnv {
     /// Starts all of it.
     pub(crate) fn start(programs: &Programs, folder: &Path) -> anyhow::Result<Self> {
-        let backend = Fast::start(programs, 6, "both")?;
+        let backend = BenchServer::start(programs, 6, "both")?;
         let nginx = Nginx::start(&backend.address, folder)?;
         let redis = Redis::start()?;
         let provider = IdentityProvider::start()?;
         let token = provider.user_token(Format::Signed, "ada", RESOURCE)?.to_string();
         let backends = backend.backends(1);
         let local = |more: &str| {
-            config(Names::AsTheyAre, &backends, more)
+            config(NamePolicy::Unchanged, &backends, more)
                 .replace("incomingAuth: {type: anonymous}", "incomingAuth: {type: local}")
         };
         let shared = |url: &str, consistency: &str| {
@@ -152,39 +152,38 @@ impl Ground {
             ),
             (
                 "vmcp, four limits, token, policies",
-                config(Names::AsTheyAre, &backends, &four)
+                config(NamePolicy::Unchanged, &backends, &four)
                     .replace("incomingAuth: {type: anonymous}\n", &policies(&provider.issuer)),
                 true,
             ),
-            (SEARCHED, local("optimizer: {embeddingProvider: none}\n"), false),
+            (BY_CALL_TOOL, local("optimizer: {embeddingProvider: none}\n"), false),
         ];
-        let mut roads =
-            vec![Road::straight(DIRECT, &backend.address), Road::straight(NGINX, nginx.address())];
+        let mut roads = vec![Route::direct(DIRECT, &backend.address), Route::direct(NGINX, nginx.address())];
         for (name, config, shows) in configs {
             let gateway = programs.gateway(&config).with_context(|| name)?;
-            let mut road = Road::straight(name, &host(&gateway.url)?);
+            let mut road = Route::direct(name, &authority(&gateway.url)?);
             road.target.token = shows.then(|| token.clone());
-            road.searched = name == SEARCHED;
+            road.uses_call_tool = name == BY_CALL_TOOL;
             road.gateway = Some(gateway);
             roads.push(road);
         }
         if let Some(released) = &programs.released {
             let gateway = Gateway::start_binary(released, &local(&four))?;
-            let mut road = Road::straight(RELEASED, &host(&gateway.url)?);
+            let mut road = Route::direct(RELEASED, &authority(&gateway.url)?);
             road.gateway = Some(gateway);
             roads.push(road);
         }
-        Ok(Self { roads, _backend: backend, _nginx: nginx, _redis: redis, _provider: provider })
+        Ok(Self { routes: roads, _backend: backend, _nginx: nginx, _redis: redis, _provider: provider })
     }
 }
 
 /// The gateway whose tools are reached through `call_tool`.
-const SEARCHED: &str = "vmcp, by `call_tool`";
+const BY_CALL_TOOL: &str = "vmcp, by `call_tool`";
 
-impl Road {
-    fn straight(name: &'static str, address: &str) -> Self {
-        let target = Target::new(address, Era::Stateless);
-        Self { name, target, searched: false, gateway: None }
+impl Route {
+    fn direct(name: &'static str, address: &str) -> Self {
+        let target = Target::new(address, ProtocolFamily::Stateless);
+        Self { name, target, uses_call_tool: false, gateway: None }
     }
 }
 

@@ -4,13 +4,13 @@
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
-use vmcp_e2e::gateway::{Gateway, Names, config};
+use vmcp_e2e::gateway::{Gateway, NamePolicy, config};
 
 use super::chart::Line;
-use super::ground::{Fast, Programs, host};
-use super::load::{Sample, fire};
+use super::ground::{BenchServer, Programs, authority};
+use super::load::{Sample, send};
 use super::rounds::{Rounds, interleave};
-use super::shot::{Era, Shot, Target};
+use super::shot::{ProtocolFamily, Request, Target};
 use super::{lists, sessions};
 
 /// Connections at once.
@@ -32,71 +32,87 @@ pub(crate) fn measure(programs: &Programs, rounds: Rounds, quick: bool) -> anyho
         lines: Vec::new(),
     };
     let tools = sizes(&[10, 100, 1_000, 10_000]);
-    let grown = tools.iter().map(|tools| Grown::with_tools(programs, *tools)).collect::<Result<_, _>>()?;
+    let grown =
+        tools.iter().map(|tools| SizedGateway::with_tools(programs, *tools)).collect::<Result<_, _>>()?;
     growth.add("tools", &tools, grown, rounds)?;
     let backends = sizes(&[1, 10, 100]);
-    let grown =
-        backends.iter().map(|count| Grown::with_backends(programs, *count)).collect::<Result<_, _>>()?;
+    let grown = backends
+        .iter()
+        .map(|count| SizedGateway::with_backends(programs, *count))
+        .collect::<Result<_, _>>()?;
     growth.add("backends", &backends, grown, rounds)?;
     let open = sizes(&[10, 1_000, 50_000]);
-    let grown = open.iter().map(|count| Grown::with_sessions(programs, *count)).collect::<Result<_, _>>()?;
+    let grown =
+        open.iter().map(|count| SizedGateway::with_sessions(programs, *count)).collect::<Result<_, _>>()?;
     growth.add("open sessions", &open, grown, rounds)?;
     let limits = sizes(&[1, 10, 100, 1_000]);
-    let grown = limits.iter().map(|count| Grown::with_limits(programs, *count)).collect::<Result<_, _>>()?;
+    let grown =
+        limits.iter().map(|count| SizedGateway::with_limits(programs, *count)).collect::<Result<_, _>>()?;
     growth.add("limit rules", &limits, grown, rounds)?;
     Ok(growth)
 }
 
 /// A gateway of one size.
-struct Grown {
+struct SizedGateway {
     target: Target,
-    shot: Shot,
+    request: Request,
     _gateway: Gateway,
-    _backend: Fast,
+    _backend: BenchServer,
 }
 
-impl Grown {
-    fn new(programs: &Programs, text: &str, backend: Fast, era: Era, tool: &str) -> anyhow::Result<Self> {
+impl SizedGateway {
+    fn new(
+        programs: &Programs,
+        text: &str,
+        backend: BenchServer,
+        era: ProtocolFamily,
+        tool: &str,
+    ) -> anyhow::Result<Self> {
         let gateway = programs.gateway(text)?;
-        let target = Target::new(&host(&gateway.url)?, era);
-        Ok(Self { target, shot: Shot::call(tool, "gateway", 120), _gateway: gateway, _backend: backend })
+        let target = Target::new(&authority(&gateway.url)?, era);
+        Ok(Self {
+            target,
+            request: Request::call(tool, "gateway", 120),
+            _gateway: gateway,
+            _backend: backend,
+        })
     }
 
     fn with_tools(programs: &Programs, tools: usize) -> anyhow::Result<Self> {
-        let backend = Fast::start(programs, tools, "both")?;
-        let text = config(Names::AsTheyAre, &backend.backends(1), "");
-        let grown = Self::new(programs, &text, backend, Era::Stateless, "json_200")?;
+        let backend = BenchServer::start(programs, tools, "both")?;
+        let text = config(NamePolicy::Unchanged, &backend.backends(1), "");
+        let grown = Self::new(programs, &text, backend, ProtocolFamily::Stateless, "json_200")?;
         lists::wait_for(&grown._gateway.url, tools)?;
         Ok(grown)
     }
 
     fn with_backends(programs: &Programs, count: usize) -> anyhow::Result<Self> {
-        let backend = Fast::start(programs, 10, "both")?;
-        let text = config(Names::Prefixed, &backend.backends(count), "");
+        let backend = BenchServer::start(programs, 10, "both")?;
+        let text = config(NamePolicy::Prefixed, &backend.backends(count), "");
         let tool = format!("b{}_json_200", count - 1);
-        let grown = Self::new(programs, &text, backend, Era::Stateless, &tool)?;
+        let grown = Self::new(programs, &text, backend, ProtocolFamily::Stateless, &tool)?;
         lists::wait_for(&grown._gateway.url, 10 * count)?;
         Ok(grown)
     }
 
     fn with_sessions(programs: &Programs, count: usize) -> anyhow::Result<Self> {
-        let backend = Fast::start(programs, 10, "both")?;
+        let backend = BenchServer::start(programs, 10, "both")?;
         let bounds = "listen: {bounds: {maxSessionsPerCaller: 100000}}\n";
-        let text = config(Names::AsTheyAre, &backend.backends(1), bounds);
-        let grown = Self::new(programs, &text, backend, Era::Session, "json_200")?;
-        sessions::open(&grown.target.address, count)?;
+        let text = config(NamePolicy::Unchanged, &backend.backends(1), bounds);
+        let grown = Self::new(programs, &text, backend, ProtocolFamily::Sessions, "json_200")?;
+        sessions::open_sessions(&grown.target.address, count)?;
         Ok(grown)
     }
 
     fn with_limits(programs: &Programs, rules: usize) -> anyhow::Result<Self> {
-        let backend = Fast::start(programs, rules.max(10), "both")?;
+        let backend = BenchServer::start(programs, rules.max(10), "both")?;
         let limit = "{maxTokens: 1000000, refillPeriod: 1s}";
         let names = ["json_200".to_owned()].into_iter().chain((6..).map(|tool| format!("tool_{tool:05}")));
         let rules: Vec<String> =
             names.take(rules).map(|name| format!("{{name: {name}, shared: {limit}}}")).collect();
         let limits = format!("rateLimiting:\n  tools: [{}]\n", rules.join(", "));
-        let text = config(Names::AsTheyAre, &backend.backends(1), &limits);
-        Self::new(programs, &text, backend, Era::Stateless, "json_200")
+        let text = config(NamePolicy::Unchanged, &backend.backends(1), &limits);
+        Self::new(programs, &text, backend, ProtocolFamily::Stateless, "json_200")
     }
 }
 
@@ -106,20 +122,20 @@ impl Growth {
         &mut self,
         of: &'static str,
         sizes: &[usize],
-        grown: Vec<Grown>,
+        grown: Vec<SizedGateway>,
         rounds: Rounds,
     ) -> anyhow::Result<()> {
         let names = vec![of; grown.len()];
         let series = interleave(&names, rounds, |place| {
             let one = grown.get(place).context("a gateway")?;
-            fire(&one.target, std::slice::from_ref(&one.shot), CONNECTIONS, rounds.lasting)
+            send(&one.target, std::slice::from_ref(&one.request), CONNECTIONS, rounds.duration)
         })?;
         // All connections share the time, so this is what one call takes of the machine.
         let each = |sample: &Sample| 1e6 / sample.rate;
         let mut points = Vec::new();
         for (size, own) in sizes.iter().zip(&series) {
             let ratio = series.first().map_or(1.0, |fewest| own.ratio(fewest, each));
-            let micros = own.middle(each);
+            let micros = own.median(each);
             let row = format!("| {of} | {size} | {micros:.1} ±{:.0} % | {ratio:.2} |", own.spread(each));
             eprintln!("growth: {row}");
             let _ = writeln!(self.table, "{row}");

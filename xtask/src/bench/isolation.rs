@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient, StdioClient};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, StdioClient};
 use vmcp_e2e::process::{Process, run as run_command};
 
 use super::{Server, cargo, target};
@@ -21,7 +21,7 @@ const SINGLE_CALLS: usize = 50;
 
 /// How the backend is reached.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reached {
+enum Transport {
     Http,
     Stdio,
 }
@@ -44,39 +44,39 @@ pub(super) fn run() -> anyhow::Result<()> {
         "| backend | callers | connection | first call | later call | gateway, more | processes | in them |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    for reached in [Reached::Http, Reached::Stdio] {
-        let name = if reached == Reached::Http { "HTTP" } else { "stdio" };
+    for reached in [Transport::Http, Transport::Stdio] {
+        let name = if reached == Transport::Http { "HTTP" } else { "stdio" };
         for count in CALLERS {
             for isolation in ["shared", "perCaller"] {
                 let cost = measure((&vmcp, &fixture), reached, isolation, count)?;
                 println!(
                     "| {name} | {count} | {isolation} | {:.2} ms | {:.2} ms | {:.1} MB | {} | {:.0} MB |",
-                    ms(cost.first),
-                    ms(cost.later),
-                    mb(cost.gateway_bytes),
+                    millis(cost.first),
+                    millis(cost.later),
+                    megabytes(cost.gateway_bytes),
                     cost.process_count,
-                    mb(cost.process_bytes),
+                    megabytes(cost.process_bytes),
                 );
             }
         }
         let each = single_calls(&fixture, reached)?;
-        println!("| {name} | any | one for each call | {0:.2} ms | {0:.2} ms | | | |", ms(each));
+        println!("| {name} | any | one for each call | {0:.2} ms | {0:.2} ms | | | |", millis(each));
     }
     Ok(())
 }
 
-fn ms(time: Duration) -> f64 {
+fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a size to be read by people")]
-fn mb(bytes: u64) -> f64 {
+fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
 fn measure(
     (vmcp, fixture): (&Path, &Path),
-    reached: Reached,
+    reached: Transport,
     isolation: &str,
     count: usize,
 ) -> anyhow::Result<Cost> {
@@ -96,20 +96,20 @@ fn measure(
     let url = format!("http://{}/mcp", gateway.address);
     let mut clients = keys
         .iter()
-        .map(|(key, _)| HttpClient::open_with_token(&url, Era::Stateless, key))
+        .map(|(key, _)| HttpClient::open_with_token(&url, ProtocolFamily::Stateless, key))
         .collect::<anyhow::Result<Vec<_>>>()?;
     clients[0].ask("tools/list", json!({}))?;
     // The spare process is started after the backend's own.
     std::thread::sleep(Duration::from_secs(1));
-    let before = resident(gateway.child.id())?;
-    let first = median(&mut clients)?;
-    let later = median(&mut clients)?;
+    let before = resident_bytes(gateway.child.id())?;
+    let first = median_call_time(&mut clients)?;
+    let later = median_call_time(&mut clients)?;
     let processes = children(gateway.child.id())?;
-    let process_bytes = processes.iter().map(|pid| resident(*pid)).sum::<anyhow::Result<u64>>()?;
+    let process_bytes = processes.iter().map(|pid| resident_bytes(*pid)).sum::<anyhow::Result<u64>>()?;
     Ok(Cost {
         first,
         later,
-        gateway_bytes: resident(gateway.child.id())?.saturating_sub(before),
+        gateway_bytes: resident_bytes(gateway.child.id())?.saturating_sub(before),
         process_count: processes.len(),
         process_bytes,
     })
@@ -124,10 +124,10 @@ fn new_key(vmcp: &Path, number: usize) -> anyhow::Result<(String, String)> {
 }
 
 /// The backend, where it is a server of its own, and how a configuration names it.
-fn backend(fixture: &Path, reached: Reached) -> anyhow::Result<(Option<Process>, String)> {
+fn backend(fixture: &Path, reached: Transport) -> anyhow::Result<(Option<Process>, String)> {
     match reached {
-        Reached::Stdio => Ok((None, format!("command: {}, args: [echo]", fixture.display()))),
-        Reached::Http => {
+        Transport::Stdio => Ok((None, format!("command: {}, args: [echo]", fixture.display()))),
+        Transport::Http => {
             let mut command = Command::new(fixture);
             let words = ["echo", "--transport", "http", "--era", "2025-11-25", "--journal", "/dev/null"];
             let mut process = Process::start(command.args(words))?;
@@ -138,37 +138,40 @@ fn backend(fixture: &Path, reached: Reached) -> anyhow::Result<(Option<Process>,
 }
 
 /// What one call takes, made by each client in turn.
-fn median(clients: &mut [HttpClient]) -> anyhow::Result<Duration> {
+fn median_call_time(clients: &mut [HttpClient]) -> anyhow::Result<Duration> {
     let timed = clients.iter_mut().map(|client| {
         let begun = Instant::now();
         client.call("echo", json!({"text": "x"}))?;
         Ok(begun.elapsed())
     });
-    middle(timed.collect::<anyhow::Result<Vec<_>>>()?)
+    middle_time(timed.collect::<anyhow::Result<Vec<_>>>()?)
 }
 
-fn middle(mut times: Vec<Duration>) -> anyhow::Result<Duration> {
+fn middle_time(mut times: Vec<Duration>) -> anyhow::Result<Duration> {
     times.sort_unstable();
     times.get(times.len() / 2).copied().context("something was timed")
 }
 
 /// What one call takes over a connection made for it alone, directly at the backend.
-fn single_calls(fixture: &Path, reached: Reached) -> anyhow::Result<Duration> {
+fn single_calls(fixture: &Path, reached: Transport) -> anyhow::Result<Duration> {
     let (process, _) = backend(fixture, reached)?;
     let url = process.map(|mut process| process.wait_for_url().map(|url| (process, url))).transpose()?;
     let timed = (0..SINGLE_CALLS).map(|_| {
         let begun = Instant::now();
         let result = match &url {
-            Some((_, url)) => HttpClient::open(url, Era::Session)?.call("echo", json!({"text": "x"}))?,
+            Some((_, url)) => {
+                HttpClient::open(url, ProtocolFamily::Sessions)?.call("echo", json!({"text": "x"}))?
+            }
             None => {
                 let mut command = Command::new(fixture);
-                StdioClient::start(command.arg("echo"), Era::Session)?.call("echo", json!({"text": "x"}))?
+                StdioClient::start(command.arg("echo"), ProtocolFamily::Sessions)?
+                    .call("echo", json!({"text": "x"}))?
             }
         };
         ensure!(result["isError"] != true, "{result}");
         Ok(begun.elapsed())
     });
-    middle(timed.collect::<anyhow::Result<Vec<_>>>()?)
+    middle_time(timed.collect::<anyhow::Result<Vec<_>>>()?)
 }
 
 fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
@@ -180,7 +183,7 @@ fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
     Ok(all)
 }
 
-fn resident(pid: u32) -> anyhow::Result<u64> {
+fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("a resident size")?;
     let kilobytes: u64 = line.split_ascii_whitespace().nth(1).context("a number")?.parse()?;

@@ -6,16 +6,16 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tokio::net::TcpStream;
-use vmcp_e2e::gateway::{Names, config};
+use vmcp_e2e::gateway::{NamePolicy, config};
 use vmcp_e2e::http;
 use vmcp_e2e::wait;
 
-use super::exchange::Line;
-use super::ground::{Fast, Programs, host};
-use super::load::{Sample, fire};
+use super::exchange::Connection;
+use super::ground::{BenchServer, Programs, authority};
+use super::load::{Sample, send};
 use super::nginx::Nginx;
 use super::rounds::{Rounds, interleave};
-use super::shot::{Era, Shot, Target};
+use super::shot::{ProtocolFamily, Request, Target};
 
 /// Tools in all, and over how many backends.
 pub(crate) const SETS: [(usize, usize); 8] =
@@ -26,7 +26,7 @@ const CONNECTIONS: usize = 8;
 /// The table, and the worst ratio at the largest number of tools.
 pub(crate) struct Lists {
     pub(crate) table: String,
-    pub(crate) at_most: Option<f64>,
+    pub(crate) worst_ratio: Option<f64>,
 }
 
 /// Measures every set.
@@ -43,11 +43,11 @@ pub(crate) fn measure(
     let mut at_most = None;
     let largest = sets.iter().map(|(tools, _)| *tools).max().unwrap_or_default();
     for (tools, backends) in sets {
-        let fast = Fast::start(programs, tools / backends, "both")?;
-        let gateway = programs.gateway(&config(Names::Prefixed, &fast.backends(*backends), ""))?;
+        let fast = BenchServer::start(programs, tools / backends, "both")?;
+        let gateway = programs.gateway(&config(NamePolicy::Prefixed, &fast.backends(*backends), ""))?;
         wait_for(&gateway.url, *tools)?;
-        let own = Target::new(&host(&gateway.url)?, Era::Stateless);
-        let pages = read(&own)?;
+        let own = Target::new(&authority(&gateway.url)?, ProtocolFamily::Stateless);
+        let pages = read_pages(&own)?;
         let within = folder.join(format!("lists-{tools}-{backends}"));
         let files = within.join("files");
         std::fs::create_dir_all(&files)?;
@@ -55,39 +55,42 @@ pub(crate) fn measure(
             std::fs::write(files.join(format!("{number}.json")), &page.body)?;
         }
         let nginx = Nginx::start(&fast.address, &within)?;
-        let file_shots: Vec<Shot> = (0..pages.len())
+        let file_shots: Vec<Request> = (0..pages.len())
             .zip(&pages)
-            .map(|(number, page)| Shot::file(&format!("/files/{number}.json"), page.body.len()))
+            .map(|(number, page)| Request::file(&format!("/files/{number}.json"), page.body.len()))
             .collect();
-        let list_shots: Vec<Shot> = pages.iter().map(|page| Shot::list(page.cursor.as_deref())).collect();
-        let contenders =
-            [(Target::new(nginx.address(), Era::Stateless), file_shots), (own.clone(), list_shots)];
+        let list_shots: Vec<Request> =
+            pages.iter().map(|page| Request::list(page.cursor.as_deref())).collect();
+        let contenders = [
+            (Target::new(nginx.address(), ProtocolFamily::Stateless), file_shots),
+            (own.clone(), list_shots),
+        ];
         let series = interleave(&["nginx", "vmcp"], rounds, |place| {
             let (target, shots) = contenders.get(place).context("a contender")?;
-            fire(target, shots, CONNECTIONS, rounds.lasting)
+            send(target, shots, CONNECTIONS, rounds.duration)
         })?;
         let [files, own] = series.as_slice() else { continue };
         let bytes: usize = pages.iter().map(|page| page.body.len()).sum();
-        let ratio = own.ratio(files, by_bytes);
+        let ratio = own.ratio(files, bytes_per_second);
         if *tools == largest {
             at_most = Some(at_most.map_or(ratio, |least: f64| least.min(ratio)));
         }
         let row = format!(
             "| {tools} | {backends} | {} | {bytes} | {:.0} ±{:.0} % | {:.0} ±{:.0} % | {ratio:.2} | {:.0} µs |",
             pages.len(),
-            files.middle(by_bytes) / 1e6,
-            files.spread(by_bytes),
-            own.middle(by_bytes) / 1e6,
-            own.spread(by_bytes),
-            own.middle(|sample| sample.median_us)
+            files.median(bytes_per_second) / 1e6,
+            files.spread(bytes_per_second),
+            own.median(bytes_per_second) / 1e6,
+            own.spread(bytes_per_second),
+            own.median(|sample| sample.median_us)
         );
         eprintln!("tools/list: {row}");
         let _ = writeln!(table, "{row}");
     }
-    Ok(Lists { table, at_most })
+    Ok(Lists { table, worst_ratio: at_most })
 }
 
-fn by_bytes(sample: &Sample) -> f64 {
+fn bytes_per_second(sample: &Sample) -> f64 {
     sample.bytes
 }
 
@@ -111,18 +114,18 @@ struct Page {
 }
 
 /// All pages of the list of tools.
-fn read(target: &Target) -> anyhow::Result<Vec<Page>> {
+fn read_pages(target: &Target) -> anyhow::Result<Vec<Page>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut line = Line::new(TcpStream::connect(&target.address).await?);
-        line.keeps_all = true;
+        let mut line = Connection::new(TcpStream::connect(&target.address).await?);
+        line.keeps_whole_body = true;
         let (mut pages, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let shot = Shot::list(cursor.as_deref()).addressed(target, None)?;
+            let shot = Request::list(cursor.as_deref()).encode_for(target, None)?;
             let answer = line.exchange(shot.bytes()).await?;
             ensure!(answer.status == 200, "a page was answered with {}", answer.status);
-            let page: Value = serde_json::from_slice(&answer.start)?;
-            pages.push(Page { cursor, body: answer.start });
+            let page: Value = serde_json::from_slice(&answer.body_start)?;
+            pages.push(Page { cursor, body: answer.body_start });
             match page["result"]["nextCursor"].as_str() {
                 Some(next) => cursor = Some(next.to_owned()),
                 None => return Ok(pages),

@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail, ensure};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::exchange::Line;
-use super::shot::{Shot, Target};
+use super::exchange::Connection;
+use super::shot::{Request, Target};
 
 /// What one round of one contender came to.
 #[derive(Clone, Debug, Default)]
@@ -25,9 +25,9 @@ pub(crate) struct Sample {
 }
 
 /// Sends `shots` in turn on so many connections for as long as `lasting`, on a thread of its own.
-pub(crate) fn fire(
+pub(crate) fn send(
     target: &Target,
-    shots: &[Shot],
+    shots: &[Request],
     connections: usize,
     lasting: Duration,
 ) -> anyhow::Result<Sample> {
@@ -36,7 +36,7 @@ pub(crate) fn fire(
         let mut ready = JoinSet::new();
         for place in 0..connections {
             let (target, shots) = (target.clone(), shots.to_vec());
-            ready.spawn(async move { prepare(&target, &shots, place).await });
+            ready.spawn(async move { open_connection(&target, &shots, place).await });
         }
         let mut lines = Vec::with_capacity(connections);
         while let Some(line) = ready.join_next().await {
@@ -47,38 +47,44 @@ pub(crate) fn fire(
 }
 
 /// A connection, and what is sent on it.
-struct Loaded {
-    line: Line,
-    shots: Vec<Shot>,
+struct LoadedConnection {
+    connection: Connection,
+    requests: Vec<Request>,
     next: usize,
 }
 
 /// Connects, opens a session if need be, and makes one call of each kind, so that nothing is measured that happens once.
-async fn prepare(target: &Target, shots: &[Shot], place: usize) -> anyhow::Result<Loaded> {
+async fn open_connection(
+    target: &Target,
+    shots: &[Request],
+    place: usize,
+) -> anyhow::Result<LoadedConnection> {
     let stream = TcpStream::connect(&target.address).await?;
     stream.set_nodelay(true)?;
-    let mut line = Line::new(stream);
-    let session = target.open(&mut line).await?;
-    let shots: Vec<Shot> =
-        shots.iter().map(|shot| shot.addressed(target, session.as_deref())).collect::<anyhow::Result<_>>()?;
+    let mut line = Connection::new(stream);
+    let session = target.open_session(&mut line).await?;
+    let shots: Vec<Request> = shots
+        .iter()
+        .map(|shot| shot.encode_for(target, session.as_deref()))
+        .collect::<anyhow::Result<_>>()?;
     ensure!(!shots.is_empty(), "there is something to send");
-    let mut loaded = Loaded { line, next: place % shots.len(), shots };
-    loaded.once().await?;
+    let mut loaded = LoadedConnection { connection: line, next: place % shots.len(), requests: shots };
+    loaded.send_next().await?;
     Ok(loaded)
 }
 
-impl Loaded {
+impl LoadedConnection {
     /// One exchange; gives the size of the answer's body.
-    async fn once(&mut self) -> anyhow::Result<usize> {
-        let shot = self.shots.get(self.next).context("there is a next request")?;
-        self.next = (self.next + 1) % self.shots.len();
-        let answer = self.line.exchange(shot.bytes()).await?;
+    async fn send_next(&mut self) -> anyhow::Result<usize> {
+        let shot = self.requests.get(self.next).context("there is a next request")?;
+        self.next = (self.next + 1) % self.requests.len();
+        let answer = self.connection.exchange(shot.bytes()).await?;
         shot.check(&answer)?;
-        Ok(answer.length)
+        Ok(answer.body_length)
     }
 }
 
-async fn measure(lines: Vec<Loaded>, lasting: Duration) -> anyhow::Result<Sample> {
+async fn measure(lines: Vec<LoadedConnection>, lasting: Duration) -> anyhow::Result<Sample> {
     let begun = Instant::now();
     let stop = begun + lasting;
     let mut running = JoinSet::new();
@@ -90,7 +96,7 @@ async fn measure(lines: Vec<Loaded>, lasting: Duration) -> anyhow::Result<Sample
                 if sent >= stop {
                     return anyhow::Ok((times, bytes));
                 }
-                bytes += line.once().await?;
+                bytes += line.send_next().await?;
                 times.push(u32::try_from(sent.elapsed().as_nanos() / 10).unwrap_or(u32::MAX));
             }
         });

@@ -6,34 +6,34 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use vmcp_e2e::gateway::{Names, config};
+use vmcp_e2e::gateway::{NamePolicy, config};
 use vmcp_e2e::process::Process;
 
-use super::ground::{Fast, Programs};
+use super::ground::{BenchServer, Programs};
 use super::rounds::median;
-use super::shot::{Era, Shot, Target};
+use super::shot::{ProtocolFamily, Request, Target};
 use super::{exchange, lists};
 
 /// How many backends and tools stand behind the gateway.
 const BACKENDS: usize = 10;
 const TOOLS: usize = 200;
 /// How long the gateway has to itself before its memory is read.
-const CALM: Duration = Duration::from_secs(3);
+const SETTLE_TIME: Duration = Duration::from_secs(3);
 /// How often it is started.
 const STARTS: usize = 5;
 
 /// The rows of the table of targets.
 pub(crate) fn measure(programs: &Programs) -> anyhow::Result<String> {
-    let fast = Fast::start(programs, TOOLS / BACKENDS, "both")?;
-    let text = config(Names::Prefixed, &fast.backends(BACKENDS), "");
+    let fast = BenchServer::start(programs, TOOLS / BACKENDS, "both")?;
+    let text = config(NamePolicy::Prefixed, &fast.backends(BACKENDS), "");
     let mut gateway = programs.gateway(&text)?;
     lists::wait_for(&gateway.url, TOOLS)?;
-    std::thread::sleep(CALM);
-    let idle = resident(gateway.process.child().id())?;
+    std::thread::sleep(SETTLE_TIME);
+    let idle = resident_bytes(gateway.process.child().id())?;
     drop(gateway);
     let mut starts = Vec::new();
     for _ in 0..STARTS {
-        starts.push(start(programs, &text)?.as_secs_f64() * 1e3);
+        starts.push(time_to_first_call(programs, &text)?.as_secs_f64() * 1e3);
     }
     let mut rows = String::new();
     let _ = writeln!(
@@ -51,7 +51,7 @@ pub(crate) fn measure(programs: &Programs) -> anyhow::Result<String> {
 }
 
 /// The resident memory of a process, in bytes.
-pub(crate) fn resident(process: u32) -> anyhow::Result<u64> {
+pub(crate) fn resident_bytes(process: u32) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
@@ -59,14 +59,14 @@ pub(crate) fn resident(process: u32) -> anyhow::Result<u64> {
 }
 
 /// From starting the program to the first answer of a tool.
-fn start(programs: &Programs, text: &str) -> anyhow::Result<Duration> {
+fn time_to_first_call(programs: &Programs, text: &str) -> anyhow::Result<Duration> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("vmcp.yaml");
     std::fs::write(&file, text)?;
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let address = format!("127.0.0.1:{port}");
-    let target = Target::new(&address, Era::Stateless);
-    let shot = Shot::call("b7_json_200", "gateway", 120).addressed(&target, None)?;
+    let target = Target::new(&address, ProtocolFamily::Stateless);
+    let shot = Request::call("b7_json_200", "gateway", 120).encode_for(&target, None)?;
     let mut command = Command::new(&programs.vmcp);
     command.arg("serve").arg("--config").arg(&file).args(["--port", &port.to_string()]).stdin(Stdio::null());
     let begun = Instant::now();
@@ -82,7 +82,7 @@ fn start(programs: &Programs, text: &str) -> anyhow::Result<Duration> {
     stream.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answer = runtime.block_on(async {
-        exchange::Line::new(tokio::net::TcpStream::from_std(stream)?).exchange(shot.bytes()).await
+        exchange::Connection::new(tokio::net::TcpStream::from_std(stream)?).exchange(shot.bytes()).await
     })?;
     let took = begun.elapsed();
     shot.check(&answer)?;

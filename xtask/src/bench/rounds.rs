@@ -7,15 +7,15 @@ use super::load::Sample;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rounds {
     pub(crate) count: usize,
-    pub(crate) lasting: std::time::Duration,
+    pub(crate) duration: std::time::Duration,
 }
 
 impl Rounds {
     /// The rounds for so many connections. With one alone it depends on where the system puts three threads, and it moves
     /// them seldom: the same time is cut into more rounds, so that the middle is not one such choice.
-    pub(crate) fn with(self, connections: usize) -> Self {
+    pub(crate) fn for_connections(self, connections: usize) -> Self {
         match connections {
-            1 => Self { count: self.count * 3, lasting: self.lasting / 3 },
+            1 => Self { count: self.count * 3, duration: self.duration / 3 },
             _ => self,
         }
     }
@@ -55,7 +55,7 @@ pub(crate) fn interleave(
 
 impl Series {
     /// The middle of something over all rounds.
-    pub(crate) fn middle(&self, of: impl Fn(&Sample) -> f64) -> f64 {
+    pub(crate) fn median(&self, of: impl Fn(&Sample) -> f64) -> f64 {
         median(self.samples.iter().map(of).collect())
     }
 

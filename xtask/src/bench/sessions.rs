@@ -16,7 +16,7 @@ const WARM_UP: usize = 2_000;
 /// Over so many connections.
 const CONNECTIONS: usize = 4;
 /// How long the gateway has to itself before its memory is read.
-const REST: Duration = Duration::from_secs(3);
+const SETTLE_TIME: Duration = Duration::from_secs(3);
 /// The most a session may take, in bytes.
 const BYTES_MAX: u64 = 2048;
 
@@ -34,21 +34,21 @@ pub(super) fn run() -> anyhow::Result<()> {
     );
     std::fs::write(&file, text)?;
     let gateway = Server::start(&vmcp, &["serve", "--port", "0", "-c", &file.display().to_string()])?;
-    end(&gateway.address, &open(&gateway.address, WARM_UP)?)?;
-    let mut before = resident(&gateway)?;
+    end_sessions(&gateway.address, &open_sessions(&gateway.address, WARM_UP)?)?;
+    let mut before = resident_bytes(&gateway)?;
     println!("{CONNECTIONS} connections; resident before: {} KiB", before >> 10);
     println!("| round | opened in | resident | bytes each | ended in | resident after |");
     println!("| --- | --- | --- | --- | --- | --- |");
     let mut each = 0;
     for round in 1..=2 {
         let begun = Instant::now();
-        let names = open(&gateway.address, SESSIONS)?;
+        let names = open_sessions(&gateway.address, SESSIONS)?;
         let opened = begun.elapsed();
-        let full = resident(&gateway)?;
+        let full = resident_bytes(&gateway)?;
         let begun = Instant::now();
-        end(&gateway.address, &names)?;
+        end_sessions(&gateway.address, &names)?;
         let ended = begun.elapsed();
-        let after = resident(&gateway)?;
+        let after = resident_bytes(&gateway)?;
         each = each.max(full.saturating_sub(before) / SESSIONS as u64);
         println!(
             "| {round} | {:.1} s | {} KiB | {} | {:.1} s | {} KiB |",
@@ -66,8 +66,8 @@ pub(super) fn run() -> anyhow::Result<()> {
 }
 
 /// The resident memory of a server, in bytes, once it has come to rest.
-fn resident(server: &Server) -> anyhow::Result<u64> {
-    std::thread::sleep(REST);
+fn resident_bytes(server: &Server) -> anyhow::Result<u64> {
+    std::thread::sleep(SETTLE_TIME);
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
@@ -75,19 +75,19 @@ fn resident(server: &Server) -> anyhow::Result<u64> {
 }
 
 /// Opens so many sessions and gives their names.
-pub(super) fn open(address: &str, count: usize) -> anyhow::Result<Vec<String>> {
+pub(super) fn open_sessions(address: &str, count: usize) -> anyhow::Result<Vec<String>> {
     let shares = (0..CONNECTIONS).map(|place| count / CONNECTIONS + usize::from(place < count % CONNECTIONS));
-    at_once(shares.collect(), |share| {
-        let mut line = Line::connect(address)?;
-        (0..share).map(|_| line.open()).collect()
+    run_in_parallel(shares.collect(), |share| {
+        let mut line = HttpConnection::connect(address)?;
+        (0..share).map(|_| line.open_session()).collect()
     })
 }
 
 /// Ends sessions.
-fn end(address: &str, names: &[String]) -> anyhow::Result<()> {
+fn end_sessions(address: &str, names: &[String]) -> anyhow::Result<()> {
     let shares = names.chunks(names.len().div_ceil(CONNECTIONS).max(1)).collect();
-    at_once(shares, |share| {
-        let mut line = Line::connect(address)?;
+    run_in_parallel(shares, |share| {
+        let mut line = HttpConnection::connect(address)?;
         for name in share {
             let (status, _) = line.send("DELETE", &format!("Mcp-Session-Id: {name}\r\n"), "")?;
             ensure!(status == 200, "a session was ended with {status}");
@@ -97,7 +97,7 @@ fn end(address: &str, names: &[String]) -> anyhow::Result<()> {
     .map(drop)
 }
 
-fn at_once<S: Send, T: Send>(
+fn run_in_parallel<S: Send, T: Send>(
     shares: Vec<S>,
     work: impl Fn(S) -> anyhow::Result<Vec<T>> + Sync,
 ) -> anyhow::Result<Vec<T>> {
@@ -116,12 +116,12 @@ fn at_once<S: Send, T: Send>(
 }
 
 /// One kept connection.
-struct Line {
+struct HttpConnection {
     stream: BufReader<TcpStream>,
     host: String,
 }
 
-impl Line {
+impl HttpConnection {
     fn connect(address: &str) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -129,7 +129,7 @@ impl Line {
     }
 
     /// The handshake of a client that can do everything; gives the session's name.
-    fn open(&mut self) -> anyhow::Result<String> {
+    fn open_session(&mut self) -> anyhow::Result<String> {
         let hello = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"roots":{"listChanged":true},"sampling":{},"elicitation":{}},"clientInfo":{"name":"bench","version":"1.0.0"}}}"#;
         let (status, name) = self.send("POST", "", hello)?;
         ensure!(status == 200, "initialize was answered with {status}");

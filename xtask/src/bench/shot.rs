@@ -4,21 +4,21 @@
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
-use super::exchange::{Answer, Line};
+use super::exchange::{Connection, Response};
 
 /// Which protocol version is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Era {
+pub(crate) enum ProtocolFamily {
     /// 2025-11-25: a handshake and a session.
-    Session,
+    Sessions,
     /// 2026-07-28: everything in the request.
     Stateless,
 }
 
-impl Era {
+impl ProtocolFamily {
     pub(crate) fn date(self) -> &'static str {
         match self {
-            Self::Session => "2025-11-25",
+            Self::Sessions => "2025-11-25",
             Self::Stateless => "2026-07-28",
         }
     }
@@ -30,24 +30,24 @@ pub(crate) struct Target {
     /// Host and port.
     pub(crate) address: String,
     pub(crate) path: String,
-    pub(crate) era: Era,
+    pub(crate) family: ProtocolFamily,
     /// A bearer token.
     pub(crate) token: Option<String>,
 }
 
 /// One request, and what its answer has to contain.
 #[derive(Clone, Debug)]
-pub(crate) struct Shot {
-    kind: Kind,
+pub(crate) struct Request {
+    kind: RequestKind,
     /// What stands at the beginning of the answer's body.
-    needle: Vec<u8>,
+    expected_text: Vec<u8>,
     /// The least the answer's body has.
-    length_min: usize,
+    body_length_min: usize,
     bytes: Vec<u8>,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum RequestKind {
     /// A JSON-RPC request: method, the name its header repeats, parameters.
     Rpc(&'static str, Option<String>, Value),
     /// GET of a file.
@@ -55,30 +55,30 @@ enum Kind {
 }
 
 impl Target {
-    pub(crate) fn new(address: &str, era: Era) -> Self {
-        Self { address: address.to_owned(), path: "/mcp".to_owned(), era, token: None }
+    pub(crate) fn new(address: &str, era: ProtocolFamily) -> Self {
+        Self { address: address.to_owned(), path: "/mcp".to_owned(), family: era, token: None }
     }
 
     /// Opens a session where there are any, and gives its name.
-    pub(crate) async fn open(&self, line: &mut Line) -> anyhow::Result<Option<String>> {
-        if self.era == Era::Stateless {
+    pub(crate) async fn open_session(&self, line: &mut Connection) -> anyhow::Result<Option<String>> {
+        if self.family == ProtocolFamily::Stateless {
             return Ok(None);
         }
         let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-            "protocolVersion": self.era.date(), "capabilities": {},
+            "protocolVersion": self.family.date(), "capabilities": {},
             "clientInfo": {"name": "bench", "version": "1.0.0"}}});
-        let answer = line.exchange(&self.post("", &hello.to_string())).await?;
+        let answer = line.exchange(&self.encode_post("", &hello.to_string())).await?;
         ensure!(answer.status == 200, "initialize was answered with {}", answer.status);
         let session = answer.session.context("initialize names a session")?;
         let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
         let headers = format!("Mcp-Session-Id: {session}\r\n");
-        let answer = line.exchange(&self.post(&headers, &ready.to_string())).await?;
+        let answer = line.exchange(&self.encode_post(&headers, &ready.to_string())).await?;
         ensure!(answer.status == 202, "notifications/initialized was answered with {}", answer.status);
         Ok(Some(session))
     }
 
     /// One request as bytes, in the target's era.
-    pub(crate) fn request(
+    pub(crate) fn encode_request(
         &self,
         session: Option<&str>,
         id: Value,
@@ -86,7 +86,7 @@ impl Target {
         name: Option<&str>,
         mut params: Value,
     ) -> anyhow::Result<Vec<u8>> {
-        let mut headers = format!("MCP-Protocol-Version: {}\r\n", self.era.date());
+        let mut headers = format!("MCP-Protocol-Version: {}\r\n", self.family.date());
         match session {
             Some(session) => headers += &format!("Mcp-Session-Id: {session}\r\n"),
             None => {
@@ -94,17 +94,17 @@ impl Target {
                 if let Some(name) = name {
                     headers += &format!("Mcp-Name: {name}\r\n");
                 }
-                let meta = json!({"io.modelcontextprotocol/protocolVersion": self.era.date(),
+                let meta = json!({"io.modelcontextprotocol/protocolVersion": self.family.date(),
                     "io.modelcontextprotocol/clientCapabilities": {}});
                 params.as_object_mut().context("parameters are an object")?.insert("_meta".into(), meta);
             }
         }
         let body = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-        Ok(self.post(&headers, &body.to_string()))
+        Ok(self.encode_post(&headers, &body.to_string()))
     }
 
     /// The end of a session.
-    pub(crate) fn delete(&self, session: &str) -> Vec<u8> {
+    pub(crate) fn encode_delete(&self, session: &str) -> Vec<u8> {
         let text = format!(
             "DELETE {} HTTP/1.1\r\nHost: {}\r\nMcp-Session-Id: {session}\r\nContent-Length: 0\r\n\r\n",
             self.path, self.address
@@ -112,7 +112,7 @@ impl Target {
         text.into_bytes()
     }
 
-    fn post(&self, headers: &str, body: &str) -> Vec<u8> {
+    fn encode_post(&self, headers: &str, body: &str) -> Vec<u8> {
         let credential =
             self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let text = format!(
@@ -126,7 +126,7 @@ impl Target {
     }
 }
 
-impl Shot {
+impl Request {
     /// A call of a tool of the fast backend with this word, which its answer repeats.
     pub(crate) fn call(tool: &str, word: &str, length_min: usize) -> Self {
         let params = json!({"name": tool, "arguments": {"word": word}});
@@ -149,7 +149,12 @@ impl Shot {
 
     /// A file.
     pub(crate) fn file(path: &str, length: usize) -> Self {
-        Self { kind: Kind::File(path.to_owned()), needle: Vec::new(), length_min: length, bytes: Vec::new() }
+        Self {
+            kind: RequestKind::File(path.to_owned()),
+            expected_text: Vec::new(),
+            body_length_min: length,
+            bytes: Vec::new(),
+        }
     }
 
     fn rpc(
@@ -160,17 +165,22 @@ impl Shot {
         length_min: usize,
     ) -> Self {
         let needle = needle.as_bytes().to_vec();
-        Self { kind: Kind::Rpc(method, name, params), needle, length_min, bytes: Vec::new() }
+        Self {
+            kind: RequestKind::Rpc(method, name, params),
+            expected_text: needle,
+            body_length_min: length_min,
+            bytes: Vec::new(),
+        }
     }
 
     /// The same as bytes for one target and session.
-    pub(crate) fn addressed(&self, target: &Target, session: Option<&str>) -> anyhow::Result<Self> {
+    pub(crate) fn encode_for(&self, target: &Target, session: Option<&str>) -> anyhow::Result<Self> {
         let bytes = match &self.kind {
-            Kind::File(path) => {
+            RequestKind::File(path) => {
                 format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", target.address).into_bytes()
             }
-            Kind::Rpc(method, name, params) => {
-                target.request(session, json!(1), method, name.as_deref(), params.clone())?
+            RequestKind::Rpc(method, name, params) => {
+                target.encode_request(session, json!(1), method, name.as_deref(), params.clone())?
             }
         };
         Ok(Self { bytes, ..self.clone() })
@@ -181,17 +191,21 @@ impl Shot {
     }
 
     /// Whether an answer is the one to this request.
-    pub(crate) fn check(&self, answer: &Answer) -> anyhow::Result<()> {
-        let contains =
-            |part: &[u8]| part.is_empty() || answer.start.windows(part.len()).any(|window| window == part);
-        let own = matches!(self.kind, Kind::File(_)) || contains(b"\"id\":1,");
-        let good = answer.status == 200 && own && contains(&self.needle) && answer.length >= self.length_min;
+    pub(crate) fn check(&self, answer: &Response) -> anyhow::Result<()> {
+        let contains = |part: &[u8]| {
+            part.is_empty() || answer.body_start.windows(part.len()).any(|window| window == part)
+        };
+        let own = matches!(self.kind, RequestKind::File(_)) || contains(b"\"id\":1,");
+        let good = answer.status == 200
+            && own
+            && contains(&self.expected_text)
+            && answer.body_length >= self.body_length_min;
         ensure!(
             good,
             "{} and {} bytes: {}",
             answer.status,
-            answer.length,
-            String::from_utf8_lossy(&answer.start)
+            answer.body_length,
+            String::from_utf8_lossy(&answer.body_start)
         );
         Ok(())
     }

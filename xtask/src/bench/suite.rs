@@ -7,13 +7,13 @@ use anyhow::ensure;
 use vmcp_e2e::process;
 
 use super::calls::{self, Plan};
-use super::ground::{Ground, Programs};
+use super::ground::{BenchEnv, Programs};
 use super::rounds::Rounds;
 use super::{chart, growth, lists, nginx, page, rest};
 
 /// How the suite is run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct BenchOptions {
     /// Fewer cells and shorter rounds.
     pub(crate) quick: bool,
     /// Writes the page and its charts.
@@ -22,9 +22,9 @@ pub(crate) struct Manner {
     pub(crate) released: bool,
 }
 
-impl Manner {
+impl BenchOptions {
     /// The same as words of the command line.
-    pub(crate) fn words(self, chore: &'static str) -> Vec<&'static str> {
+    pub(crate) fn to_args(self, chore: &'static str) -> Vec<&'static str> {
         let flags = [("--quick", self.quick), ("--write", self.write), ("--released", self.released)];
         let flags = flags.into_iter().filter_map(|(word, stands)| stands.then_some(word));
         [chore].into_iter().chain(flags).collect()
@@ -32,27 +32,27 @@ impl Manner {
 }
 
 /// Measures everything and prints it.
-pub(crate) fn run(manner: Manner) -> anyhow::Result<()> {
+pub(crate) fn run(manner: BenchOptions) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut programs = Programs::build()?;
     if manner.released {
-        let place = crate::release::place()?;
+        let place = crate::release::output_path()?;
         ensure!(place.exists(), "{} is not there: cargo xtask release builds it", place.display());
         programs.released = Some(place);
     }
     let folder = tempfile::tempdir()?;
-    let plan = plan(manner.quick);
-    let ground = Ground::start(&programs, folder.path())?;
+    let plan = measurement_plan(manner.quick);
+    let ground = BenchEnv::start(&programs, folder.path())?;
     let cells = calls::measure(&ground, &plan)?;
     drop(ground);
     let short = Rounds { count: if manner.quick { 2 } else { 5 }, ..plan.rounds };
-    let eras = calls::eras(&programs, short, 8)?;
+    let eras = calls::compare_protocols(&programs, short, 8)?;
     let sets: &[(usize, usize)] = if manner.quick { &[(10, 1), (10_000, 10)] } else { &lists::SETS };
     let lists = lists::measure(&programs, sets, short, folder.path())?;
     let growth = growth::measure(&programs, short, manner.quick)?;
     let mut targets = String::from("| what | target | measured |\n| --- | --- | --- |\n");
     targets += &calls::verdicts(&cells);
-    if let Some(ratio) = lists.at_most {
+    if let Some(ratio) = lists.worst_ratio {
         let _ = writeln!(targets, "| `tools/list` of 10,000 tools, bytes to nginx's | ≥ 0.50 | {ratio:.2} |");
     }
     targets += &rest::measure(&programs)?;
@@ -61,7 +61,7 @@ pub(crate) fn run(manner: Manner) -> anyhow::Result<()> {
          Both eras, answers of 200 bytes, 8 connections:\n\n{eras}\n\
          `tools/list`, every page in turn, 8 connections, the same bytes from files by nginx:\n\n{}\n\
          Cost as it grows, answers of 200 bytes, 8 connections, time per call:\n\n{}\n![Growth](benchmarks/growth.svg)\n",
-        head(&plan.rounds)?,
+        environment_summary(&plan.rounds)?,
         calls::tables(&cells),
         lists.table,
         growth.table,
@@ -78,17 +78,17 @@ pub(crate) fn run(manner: Manner) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn plan(quick: bool) -> Plan {
+fn measurement_plan(quick: bool) -> Plan {
     if quick {
-        let rounds = Rounds { count: 3, lasting: Duration::from_millis(150) };
+        let rounds = Rounds { count: 3, duration: Duration::from_millis(150) };
         return Plan { connections: &[1, 8, 64], tools: calls::TOOLS.split_at(3).0, rounds };
     }
-    let rounds = Rounds { count: 5, lasting: Duration::from_millis(300) };
+    let rounds = Rounds { count: 5, duration: Duration::from_millis(300) };
     Plan { connections: &[1, 8, 64, 256], tools: &calls::TOOLS, rounds }
 }
 
 /// What was measured with what.
-fn head(rounds: &Rounds) -> anyhow::Result<String> {
+fn environment_summary(rounds: &Rounds) -> anyhow::Result<String> {
     let cores = std::thread::available_parallelism()?.get();
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processor.lines().find(|line| line.starts_with("model name"));
@@ -96,7 +96,7 @@ fn head(rounds: &Rounds) -> anyhow::Result<String> {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let rustc = process::run(std::process::Command::new("rustc").arg("--version"))?;
     let rustc = rustc.split_whitespace().nth(1).unwrap_or_default().to_owned();
-    let alone = rounds.with(1);
+    let alone = rounds.for_connections(1);
     Ok(format!(
         "{cores} cores ({model}), Linux {}, Rust {rustc}, nginx {}, Redis {}. {} rounds of {} ms for each figure, at 1 connection \
          {} of {} ms, in turns; figures are medians, ± is half the distance between the extremes, ratios are medians of those within a round.",
@@ -104,8 +104,8 @@ fn head(rounds: &Rounds) -> anyhow::Result<String> {
         nginx::version()?,
         nginx::version_of("redis-server")?,
         rounds.count,
-        rounds.lasting.as_millis(),
+        rounds.duration.as_millis(),
         alone.count,
-        alone.lasting.as_millis()
+        alone.duration.as_millis()
     ))
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient, names};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, names};
 use vmcp_e2e::process::fixture;
 use vmcp_e2e::{cache, servers, wait};
 
@@ -19,43 +19,44 @@ const SEARCHES_MAX: usize = 2;
 type Task = (String, Vec<String>);
 
 /// What was counted for one set of servers and one form of results.
-struct Account {
+struct TokenCounts {
     tools: usize,
-    list: usize,
-    menu: usize,
+    list_tokens: usize,
+    virtual_tools_tokens: usize,
     /// One search, request and result, on average.
-    search: usize,
-    found: usize,
-    tasks: usize,
+    search_tokens: usize,
+    found_count: usize,
+    task_count: usize,
 }
 
 /// Counts and prints the table.
 pub(super) fn run() -> anyhow::Result<()> {
-    let tasks: Vec<Task> = serde_json::from_str(&std::fs::read_to_string(cache::own("tasks.json"))?)?;
+    let tasks: Vec<Task> =
+        serde_json::from_str(&std::fs::read_to_string(cache::project_file("tasks.json"))?)?;
     let scratch = tempfile::tempdir()?;
-    servers::furnish(scratch.path())?;
+    servers::prepare_folders(scratch.path())?;
     println!(
         "| servers | tools | results | list | menu | one search | found at once | turns | read per task | to the list |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     );
     for (name, backends) in [
-        ("time", live(&["time"], scratch.path())?),
-        ("everything, files, memory, time, git", live(&servers::CHILDREN, scratch.path())?),
-        ("14 recorded catalogues", recorded()?),
+        ("time", live_backends(&["time"], scratch.path())?),
+        ("everything, files, memory, time, git", live_backends(&servers::SERVER_NAMES, scratch.path())?),
+        ("14 recorded catalogues", recorded_backends()?),
     ] {
         for schemas in ["full", "compact"] {
-            let account = count(&backends, schemas, &tasks)?;
+            let account = count_tokens(&backends, schemas, &tasks)?;
             println!("{}", row(name, schemas, &account));
         }
     }
     Ok(())
 }
 
-fn live(names: &[&str], scratch: &Path) -> anyhow::Result<Vec<Backend>> {
+fn live_backends(names: &[&str], scratch: &Path) -> anyhow::Result<Vec<Backend>> {
     names.iter().map(|name| Ok(Backend::stdio(*name, &servers::server(name, scratch)?))).collect()
 }
 
-fn recorded() -> anyhow::Result<Vec<Backend>> {
+fn recorded_backends() -> anyhow::Result<Vec<Backend>> {
     let folder = crate::root().join("../shared/data/catalogues");
     let mut files: Vec<_> = std::fs::read_dir(&folder)
         .with_context(|| format!("{} is needed for the recorded catalogues", folder.display()))?
@@ -71,58 +72,65 @@ fn recorded() -> anyhow::Result<Vec<Backend>> {
     files.iter().map(backend).collect()
 }
 
-fn count(backends: &[Backend], schemas: &str, tasks: &[Task]) -> anyhow::Result<Account> {
-    let plain = Gateway::start(&config(Names::Prefixed, backends, ""))?;
-    let list = HttpClient::open(&plain.url, Era::Stateless)?.list_tools()?;
+fn count_tokens(backends: &[Backend], schemas: &str, tasks: &[Task]) -> anyhow::Result<TokenCounts> {
+    let plain = Gateway::start(&config(NamePolicy::Prefixed, backends, ""))?;
+    let list = HttpClient::open(&plain.url, ProtocolFamily::Stateless)?.list_tools()?;
     drop(plain);
     let extra = format!("optimizer: {{returnSchemas: {schemas}}}\n");
-    let gateway = Gateway::start(&config(Names::Prefixed, backends, &extra))?;
+    let gateway = Gateway::start(&config(NamePolicy::Prefixed, backends, &extra))?;
     let status = gateway.url.replace("/mcp", "/status");
     wait::until_within(std::time::Duration::from_secs(300), "every tool has its vector", || {
         let page: Value = serde_json::from_str(&vmcp_e2e::http::get(&status, &[]).ok()?.text().ok()?).ok()?;
         let optimizer = &page["optimizer"];
         (optimizer["vectors"] == list.len() && optimizer["tools"] == list.len()).then_some(())
     })?;
-    let mut client = HttpClient::open(&gateway.url, Era::Stateless)?;
+    let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
     let menu = client.list_tools()?;
     ensure!(names(&menu) == ["find_tool", "call_tool"], "the menu is two tools");
     let known = names(&list);
-    let fits = |task: &&Task| task.1.iter().any(|tool| known.iter().any(|name| is(name, tool)));
+    let fits = |task: &&Task| task.1.iter().any(|tool| known.iter().any(|name| is_tool(name, tool)));
     let (mut search, mut found, mut asked) = (0, 0, 0);
     for (what, right) in tasks.iter().filter(fits) {
         let arguments = json!({"tool_description": what});
         let result = client.call("find_tool", arguments.clone())?;
         // A model reads either the text or the structured content, not both.
-        search += bytes(&arguments) + bytes(&result["structuredContent"]);
+        search += json_bytes(&arguments) + json_bytes(&result["structuredContent"]);
         let tools = result["structuredContent"]["tools"].as_array().cloned().unwrap_or_default();
-        let hit = names(&tools).iter().any(|name| right.iter().any(|tool| is(name, tool)));
+        let hit = names(&tools).iter().any(|name| right.iter().any(|tool| is_tool(name, tool)));
         found += usize::from(hit);
         asked += 1;
     }
     ensure!(asked > 0, "some task fits these servers");
-    Ok(Account {
+    Ok(TokenCounts {
         tools: list.len(),
-        list: bytes(&list) / TOKEN_BYTES,
-        menu: bytes(&menu) / TOKEN_BYTES,
-        search: search / asked / TOKEN_BYTES,
-        found,
-        tasks: asked,
+        list_tokens: json_bytes(&list) / TOKEN_BYTES,
+        virtual_tools_tokens: json_bytes(&menu) / TOKEN_BYTES,
+        search_tokens: search / asked / TOKEN_BYTES,
+        found_count: found,
+        task_count: asked,
     })
 }
 
 /// Whether an advertised name is that of a tool, whatever prefix it got.
-fn is(name: &str, tool: &str) -> bool {
+fn is_tool(name: &str, tool: &str) -> bool {
     name.strip_suffix(tool).is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('_'))
 }
 
-fn bytes<T: serde::Serialize>(value: &T) -> usize {
+fn json_bytes<T: serde::Serialize>(value: &T) -> usize {
     serde_json::to_string(value).map_or(0, |text| text.len())
 }
 
 /// A task of one call. With the list a model takes two turns, the call and the answer, and reads the definitions in
 /// both. With the two virtual tools it takes one more for each search, and reads every search in each turn after it.
-fn row(name: &str, schemas: &str, account: &Account) -> String {
-    let Account { tools, list, menu, search, found, tasks } = *account;
+fn row(name: &str, schemas: &str, account: &TokenCounts) -> String {
+    let TokenCounts {
+        tools,
+        list_tokens: list,
+        virtual_tools_tokens: menu,
+        search_tokens: search,
+        found_count: found,
+        task_count: tasks,
+    } = *account;
     let missed = tasks - found;
     // Whoever does not find the tool at once searches again.
     let again = missed * (SEARCHES_MAX - 1);

@@ -23,8 +23,7 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Sdks, Self::Fleets, Self::Soak, Self::Packages, Self::Mutants];
+    pub(super) const ALL: [Self; 5] = [Self::Sdks, Self::Fleets, Self::Soak, Self::Packages, Self::Mutants];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -40,8 +39,9 @@ impl Group {
 const SDKS: [Step; 3] =
     [("matrix", |_| matrix::run(true)), ("odd", |_| odd::run(true)), ("refusals", |_| refusals::run(true))];
 /// Slow tests are marked `#[ignore]` with the name of this group.
-const FLEETS: [Step; 1] =
-    [("fleets", |run| run.cargo(&["test", "--workspace", "--no-fail-fast", "--tests", "--", "--ignored"]))];
+const FLEETS: [Step; 1] = [("fleets", |run| {
+    run.run_cargo(&["test", "--workspace", "--no-fail-fast", "--tests", "--", "--ignored"])
+})];
 const SOAK: [Step; 1] = [("soak", |_| soak::run(2))];
 const PACKAGES: [Step; 2] = [("package", |_| packages::dry_run()), ("install", |_| packages::install())];
 const MUTANTS: [Step; 1] = [("mutants", |_| mutants::run_part_of_commit())];
@@ -57,17 +57,17 @@ pub(super) fn steps(group: Group) -> &'static [Step] {
 }
 
 /// The group of a commit, by its hash in hexadecimal digits.
-pub(super) fn of_commit(hash: &str) -> anyhow::Result<Group> {
-    Ok(Group::ALL[number(hash, 0)? % Group::ALL.len()])
+pub(super) fn group_of_commit(hash: &str) -> anyhow::Result<Group> {
+    Ok(Group::ALL[digits_at(hash, 0)? % Group::ALL.len()])
 }
 
 /// Which of `count` parts of a group is run for a commit. The group does not decide it: it is read from other digits.
 pub(crate) fn part_of_commit(hash: &str, count: usize) -> anyhow::Result<usize> {
-    Ok(number(hash, 8)? % count)
+    Ok(digits_at(hash, 8)? % count)
 }
 
 /// The number that eight digits of a commit's hash are.
-fn number(hash: &str, start: usize) -> anyhow::Result<usize> {
+fn digits_at(hash: &str, start: usize) -> anyhow::Result<usize> {
     let digits = hash.get(start..start + 8).and_then(|digits| usize::from_str_radix(digits, 16).ok());
     digits.with_context(|| format!("`{}` is no commit", hash.trim()))
 }
@@ -78,10 +78,10 @@ mod tests {
 
     #[test]
     fn every_group_has_its_commits() {
-        let group = |number: u32| of_commit(&format!("{number:08x}89abcdef")).unwrap();
+        let group = |number: u32| group_of_commit(&format!("{number:08x}89abcdef")).unwrap();
         let chosen: Vec<Group> = (0..5).map(group).collect();
         assert_eq!(chosen, Group::ALL);
-        assert!(of_commit("HEAD").is_err());
+        assert!(group_of_commit("HEAD").is_err());
     }
 
     #[test]

@@ -8,15 +8,15 @@ use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
 /// The file that collects them.
-pub(super) struct Skipped(NamedTempFile);
+pub(super) struct SkippedTests(NamedTempFile);
 
-impl Skipped {
+impl SkippedTests {
     pub(super) fn collect() -> anyhow::Result<Self> {
         Ok(Self(NamedTempFile::new().context("no temporary file for the list of skipped tests")?))
     }
 
     /// Makes what `command` starts report here.
-    pub(super) fn tell(&self, command: &mut Command) {
+    pub(super) fn set_environment(&self, command: &mut Command) {
         command.env("VMCP_TEST_SKIPPED", self.0.path());
     }
 

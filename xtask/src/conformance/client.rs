@@ -4,21 +4,25 @@
 
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
-use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};
 
 /// Runs one scenario against the suite's server at `url`.
 ///
 /// The plain client speaks the session era whatever the suite's server speaks: what is judged is
 /// the gateway's own way of asking, retrying and mirroring, and not what it relays.
 pub(crate) fn run(url: &str) -> anyhow::Result<()> {
-    let gateway = Gateway::start(&config(Names::AsTheyAre, &[Backend::http("suite", url)], ""))?;
-    let used = HttpClient::open_offering(&gateway.url, Era::Session, json!({"elicitation": {}}))
-        .and_then(|mut client| use_everything(&mut client));
-    used.with_context(|| format!("the gateway said:\n{}", gateway.process.said()))
+    let gateway = Gateway::start(&config(NamePolicy::Unchanged, &[Backend::http("suite", url)], ""))?;
+    let used = HttpClient::open_with_capabilities(
+        &gateway.url,
+        ProtocolFamily::Sessions,
+        json!({"elicitation": {}}),
+    )
+    .and_then(|mut client| exercise_server(&mut client));
+    used.with_context(|| format!("the gateway said:\n{}", gateway.process.output()))
 }
 
-fn use_everything(client: &mut HttpClient) -> anyhow::Result<()> {
+fn exercise_server(client: &mut HttpClient) -> anyhow::Result<()> {
     let tools = client.list_tools()?;
     let scripted = scripted()?;
     for tool in &tools {

@@ -13,25 +13,25 @@ pub(super) struct Check {
 }
 
 /// All checks of a scenario.
-pub(super) struct Outcome(Vec<Check>);
+pub(super) struct ScenarioOutcome(Vec<Check>);
 
-impl Outcome {
+impl ScenarioOutcome {
     pub(super) fn new(checks: Vec<Check>) -> Self {
         Self(checks)
     }
 
-    fn with(&self, status: &str) -> Vec<&Check> {
+    fn with_status(&self, status: &str) -> Vec<&Check> {
         self.0.iter().filter(|check| check.status == status).collect()
     }
 
-    pub(super) fn fails(&self) -> bool {
-        !self.with("FAILURE").is_empty()
+    pub(super) fn has_failures(&self) -> bool {
+        !self.with_status("FAILURE").is_empty()
     }
 
     /// One cell of the table.
     pub(super) fn cell(&self) -> String {
-        let passed = self.with("SUCCESS").len();
-        let (failed, warned) = (self.with("FAILURE"), self.with("WARNING"));
+        let passed = self.with_status("SUCCESS").len();
+        let (failed, warned) = (self.with_status("FAILURE"), self.with_status("WARNING"));
         let ids = |checks: &[&Check]| {
             let mut ids: Vec<String> = checks.iter().map(|check| format!("`{}`", check.id)).collect();
             ids.dedup();
@@ -52,14 +52,14 @@ impl Outcome {
     pub(super) fn summary(&self) -> String {
         let told =
             |check: &&Check| format!("{}: {}", check.id, check.message.as_deref().unwrap_or("no message"));
-        self.with("FAILURE").iter().map(told).collect::<Vec<_>>().join("\n    ")
+        self.with_status("FAILURE").iter().map(told).collect::<Vec<_>>().join("\n    ")
     }
 }
 
 /// The checked-in list of scenarios that may fail: `era scenario reason…` per line.
-pub(super) struct Expected(Vec<(String, String)>);
+pub(super) struct ExpectedFailures(Vec<(String, String)>);
 
-impl Expected {
+impl ExpectedFailures {
     pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
         let mut entries = Vec::new();
         for line in text.lines().map(str::trim).filter(|line| !(line.is_empty() || line.starts_with('#'))) {
@@ -72,7 +72,7 @@ impl Expected {
         Ok(Self(entries))
     }
 
-    pub(super) fn excuses(&self, era: &str, scenario: &str) -> bool {
+    pub(super) fn is_expected(&self, era: &str, scenario: &str) -> bool {
         self.0.iter().any(|(known, name)| known == era && name == scenario)
     }
 }

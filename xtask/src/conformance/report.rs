@@ -53,6 +53,6 @@ fn counts(results: &Results, not_scored: &BTreeMap<(String, String), String>) ->
         .scenarios
         .iter()
         .filter(|(name, _)| !not_scored.contains_key(&(results.era.to_owned(), (*name).clone())));
-    let (failing, passing): (Vec<_>, Vec<_>) = counted.partition(|(_, outcome)| outcome.fails());
+    let (failing, passing): (Vec<_>, Vec<_>) = counted.partition(|(_, outcome)| outcome.has_failures());
     format!("Through vmcp, {} of {} counted scenarios pass.\n", passing.len(), passing.len() + failing.len())
 }

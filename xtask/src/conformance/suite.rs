@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, ensure};
 use vmcp_e2e::{cache, process};
 
-use super::outcome::Outcome;
+use super::outcome::ScenarioOutcome;
 
 /// The requirement sets that are run.
-pub(super) const ERAS: [&str; 2] = ["2025-11-25", "2026-07-28"];
+pub(super) const VERSIONS: [&str; 2] = ["2025-11-25", "2026-07-28"];
 
 const ENTRY: &str = "@modelcontextprotocol/conformance/dist/index.js";
 
@@ -18,7 +18,7 @@ const ENTRY: &str = "@modelcontextprotocol/conformance/dist/index.js";
 pub(super) struct Results {
     pub(super) era: &'static str,
     /// In the order of their names.
-    pub(super) scenarios: BTreeMap<String, Outcome>,
+    pub(super) scenarios: BTreeMap<String, ScenarioOutcome>,
 }
 
 pub(super) fn run(url: &str, era: &'static str) -> anyhow::Result<Results> {
@@ -58,7 +58,7 @@ const CLIENT: [(&str, &[&str]); 11] = [
 /// Runs the client scenarios of an era, with the gateway as the client.
 pub(super) fn run_client(era: &'static str) -> anyhow::Result<Results> {
     // Not `current_exe`: a build may have replaced the file this process was started from.
-    let command = format!("{} conformance-client", process::profile()?.join("xtask").display());
+    let command = format!("{} conformance-client", process::profile_folder()?.join("xtask").display());
     let mut scenarios = BTreeMap::new();
     for (scenario, _) in CLIENT.iter().filter(|(_, eras)| eras.contains(&era)) {
         let out = tempfile::tempdir()?;
@@ -78,7 +78,7 @@ pub(super) fn run_client(era: &'static str) -> anyhow::Result<Results> {
 }
 
 /// Every `<prefix><scenario>-<time>/checks.json`.
-fn read(folder: &Path, prefix: &str) -> anyhow::Result<BTreeMap<String, Outcome>> {
+fn read(folder: &Path, prefix: &str) -> anyhow::Result<BTreeMap<String, ScenarioOutcome>> {
     let mut scenarios = BTreeMap::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
@@ -86,7 +86,7 @@ fn read(folder: &Path, prefix: &str) -> anyhow::Result<BTreeMap<String, Outcome>
         let Some(name) = name else { continue };
         let checks = std::fs::read_to_string(path.join("checks.json"))?;
         let checks = serde_json::from_str(&checks).with_context(|| path.display().to_string())?;
-        scenarios.insert(name.to_owned(), Outcome::new(checks));
+        scenarios.insert(name.to_owned(), ScenarioOutcome::new(checks));
     }
     Ok(scenarios)
 }
@@ -101,7 +101,7 @@ fn scenario<'a>(folder: &'a str, prefix: &str) -> Option<&'a str> {
 /// Scenarios that the suite runs but does not count, by era, with its reason.
 pub(super) fn not_scored() -> anyhow::Result<BTreeMap<(String, String), String>> {
     let mut found = BTreeMap::new();
-    for era in ERAS {
+    for era in VERSIONS {
         let file = format!("@modelcontextprotocol/conformance/requirements/{era}.yaml");
         let text = std::fs::read_to_string(cache::npm("conformance", &file)?)?;
         let (_, list) = text.split_once("\nnot_scored:").unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The table of `docs/protocol-matrix.md`.
 
-use super::{Era, Findings, Line, Sdk, Side};
+use super::{FeatureResult, MatrixResults, ProtocolFamily, Sdk, Side};
 
 const HEAD: &str = "# Protocol matrix
 
@@ -46,34 +46,36 @@ const ROWS: [Row; 19] = [
 ];
 
 /// What is known not to work, for a reason outside the gateway: the feature, which runs, and the reason.
-struct Excuse {
+struct ExpectedFailure {
     feature: &'static str,
     fits: fn(client: Side, server: Side) -> bool,
     reason: &'static str,
 }
 
-const EXCUSES: [Excuse; 1] = [Excuse {
+const EXPECTED_FAILURES: [ExpectedFailure; 1] = [ExpectedFailure {
     feature: "ping",
-    fits: |client, _| client.era == Era::Stateless,
+    fits: |client, _| client.family == ProtocolFamily::Stateless,
     reason: "`ping` is not part of 2026-07-28 (Changelog, \"Major changes\")",
 }];
 
-fn excuse(feature: &str, client: Side, server: Side) -> Option<&'static str> {
-    let excuse = EXCUSES.iter().find(|excuse| excuse.feature == feature && (excuse.fits)(client, server));
+fn expected_failure(feature: &str, client: Side, server: Side) -> Option<&'static str> {
+    let excuse =
+        EXPECTED_FAILURES.iter().find(|excuse| excuse.feature == feature && (excuse.fits)(client, server));
     excuse.map(|excuse| excuse.reason)
 }
 
-fn line<'a>(lines: &'a [Line], feature: &str) -> Option<&'a Line> {
+fn feature_result<'a>(lines: &'a [FeatureResult], feature: &str) -> Option<&'a FeatureResult> {
     lines.iter().find(|line| line.feature == feature)
 }
 
 /// What does not work without an excuse.
-pub(super) fn complaints(findings: &Findings) -> Vec<String> {
+pub(super) fn unexpected_failures(findings: &MatrixResults) -> Vec<String> {
     let mut complaints = Vec::new();
     for ((client, server), lines) in findings {
         for row in &ROWS {
-            let found = line(lines, row.feature);
-            if !found.is_some_and(|line| line.ok) && excuse(row.feature, *client, *server).is_none() {
+            let found = feature_result(lines, row.feature);
+            if !found.is_some_and(|line| line.ok) && expected_failure(row.feature, *client, *server).is_none()
+            {
                 let detail = found.map_or("was not tried", |line| line.detail.as_str());
                 complaints.push(format!("{} with {client:?} and {server:?}: {detail}", row.feature));
             }
@@ -85,8 +87,10 @@ pub(super) fn complaints(findings: &Findings) -> Vec<String> {
     complaints
 }
 
-pub(super) fn table(findings: &Findings) -> String {
-    let pairs = || Era::ALL.into_iter().flat_map(|client| Era::ALL.map(|server| (client, server)));
+pub(super) fn table(findings: &MatrixResults) -> String {
+    let pairs = || {
+        ProtocolFamily::ALL.into_iter().flat_map(|client| ProtocolFamily::ALL.map(|server| (client, server)))
+    };
     let mut text = HEAD.to_owned();
     text.push_str("| Client | ");
     text.extend(pairs().map(|(client, _)| format!("{} | ", client.date())));
@@ -111,15 +115,20 @@ pub(super) fn table(findings: &Findings) -> String {
     text.join("\n") + "\n"
 }
 
-fn cell(findings: &Findings, feature: &str, eras: (Era, Era), notes: &mut Vec<&'static str>) -> String {
-    let runs = findings.iter().filter(|((client, server), _)| (client.era, server.era) == eras);
+fn cell(
+    findings: &MatrixResults,
+    feature: &str,
+    eras: (ProtocolFamily, ProtocolFamily),
+    notes: &mut Vec<&'static str>,
+) -> String {
+    let runs = findings.iter().filter(|((client, server), _)| (client.family, server.family) == eras);
     let mut failed = Vec::new();
     let mut excused = None;
     for ((client, server), lines) in runs {
-        if let Some(reason) = excuse(feature, *client, *server) {
+        if let Some(reason) = expected_failure(feature, *client, *server) {
             excused = Some(reason);
-        } else if !line(lines, feature).is_some_and(|line| line.ok) {
-            failed.push(format!("{} in front of {}", side(*client), side(*server)));
+        } else if !feature_result(lines, feature).is_some_and(|line| line.ok) {
+            failed.push(format!("{} in front of {}", side_title(*client), side_title(*server)));
         }
     }
     if !failed.is_empty() {
@@ -137,8 +146,8 @@ fn cell(findings: &Findings, feature: &str, eras: (Era, Era), notes: &mut Vec<&'
     }
 }
 
-fn side(side: Side) -> String {
-    let Side { era: _, sdk, road } = side;
+fn side_title(side: Side) -> String {
+    let Side { family: _, sdk, transport: road } = side;
     let sdk: Sdk = sdk;
     format!("{} over {}", sdk.name(), road.name())
 }

@@ -8,9 +8,9 @@ use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::Account;
-use crate::bench::exchange::Line;
-use crate::bench::shot::{Era, Target};
+use super::CallCounts;
+use crate::bench::exchange::Connection;
+use crate::bench::shot::{ProtocolFamily, Target};
 
 /// What the fast backend's answers repeat after the word.
 const PADDING: &str = "the quick brown fox jumps over the lazy dog; ";
@@ -18,20 +18,20 @@ const PADDING: &str = "the quick brown fox jumps over the lazy dog; ";
 const CALLS_EACH: u64 = 60;
 /// No answer takes longer; the gateway gives a backend half of it.
 const ANSWER_MAX: Duration = Duration::from_secs(65);
-const STEADY: [&str; 3] = ["both", "session", "stateless"];
-const MORTAL: [&str; 2] = ["mortal0", "mortal1"];
+const PERMANENT: [&str; 3] = ["both", "session", "stateless"];
+const RESTARTABLE: [&str; 2] = ["mortal0", "mortal1"];
 const TOOLS: [&str; 6] = ["json_200", "json_10k", "sse_200", "sse_10k", "json_1m", "sse_1m"];
 
 /// The caller.
 pub(super) struct Caller {
     address: String,
     number: usize,
-    searched: bool,
+    uses_call_tool: bool,
     /// Asks for nothing large.
-    small: bool,
-    account: Arc<Account>,
-    chance: u64,
-    serial: u64,
+    only_small: bool,
+    counts: Arc<CallCounts>,
+    rng_state: u64,
+    next_word: u64,
 }
 
 /// What one exchange brought.
@@ -45,54 +45,63 @@ impl Caller {
         address: &str,
         number: usize,
         (searched, small): (bool, bool),
-        account: Arc<Account>,
+        account: Arc<CallCounts>,
     ) -> Self {
         let chance = 0x9e37_79b9_7f4a_7c15 ^ (number as u64 + 1);
-        Self { address: address.to_owned(), number, searched, small, account, chance, serial: 0 }
+        Self {
+            address: address.to_owned(),
+            number,
+            uses_call_tool: searched,
+            only_small: small,
+            counts: account,
+            rng_state: chance,
+            next_word: 0,
+        }
     }
 
     /// A number below `end`, by xorshift.
-    fn draw(&mut self, end: u64) -> u64 {
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 7;
-        self.chance ^= self.chance << 17;
-        self.chance % end
+    fn random_below(&mut self, end: u64) -> u64 {
+        self.rng_state ^= self.rng_state << 13;
+        self.rng_state ^= self.rng_state >> 7;
+        self.rng_state ^= self.rng_state << 17;
+        self.rng_state % end
     }
 
     fn pick(&mut self, names: &[&'static str]) -> &'static str {
-        let place = usize::try_from(self.draw(names.len() as u64)).unwrap_or_default();
+        let place = usize::try_from(self.random_below(names.len() as u64)).unwrap_or_default();
         names.get(place).copied().unwrap_or_default()
     }
 
     /// Connects, calls, hangs up, and begins again.
     pub(super) async fn call_until(&mut self, until: Instant) -> anyhow::Result<()> {
         while Instant::now() < until {
-            let era = if self.draw(2) == 0 { Era::Session } else { Era::Stateless };
+            let era =
+                if self.random_below(2) == 0 { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
             let target = Target::new(&self.address, era);
             let stream = TcpStream::connect(&self.address).await?;
             stream.set_nodelay(true)?;
-            let mut line = Line::new(stream);
-            line.keeps_all = true;
-            let session = target.open(&mut line).await?;
-            let calls = 1 + self.draw(2 * CALLS_EACH);
+            let mut line = Connection::new(stream);
+            line.keeps_whole_body = true;
+            let session = target.open_session(&mut line).await?;
+            let calls = 1 + self.random_below(2 * CALLS_EACH);
             let mut left = false;
             for _ in 0..calls {
                 if Instant::now() >= until {
                     break;
                 }
-                if self.draw(40) == 0 {
-                    self.leave(&mut line, &target, session.as_deref()).await?;
+                if self.random_below(40) == 0 {
+                    self.abandon_call(&mut line, &target, session.as_deref()).await?;
                     left = true;
                     break;
                 }
-                self.once(&mut line, &target, session.as_deref()).await?;
+                self.make_one_request(&mut line, &target, session.as_deref()).await?;
             }
             if let Some(session) = session {
-                count(&self.account.sessions);
+                increment(&self.counts.sessions);
                 if left {
-                    line = Line::new(TcpStream::connect(&self.address).await?);
+                    line = Connection::new(TcpStream::connect(&self.address).await?);
                 }
-                let answer = line.exchange(&target.delete(&session)).await?;
+                let answer = line.exchange(&target.encode_delete(&session)).await?;
                 ensure!(answer.status == 200, "a session was ended with {}", answer.status);
             }
         }
@@ -100,58 +109,68 @@ impl Caller {
     }
 
     /// Asks for something and hangs up: the call is taken back.
-    async fn leave(&mut self, line: &mut Line, target: &Target, session: Option<&str>) -> anyhow::Result<()> {
-        let tool = self.pick(if self.small { TOOLS.split_at(4).0 } else { &TOOLS });
-        let word = self.word();
-        let (name, params) = self.call(&format!("both_{tool}"), &word);
-        let request = target.request(session, json!(word), "tools/call", Some(&name), params)?;
-        count(&self.account.dropped);
+    async fn abandon_call(
+        &mut self,
+        line: &mut Connection,
+        target: &Target,
+        session: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let tool = self.pick(if self.only_small { TOOLS.split_at(4).0 } else { &TOOLS });
+        let word = self.new_word();
+        let (name, params) = self.call_params(&format!("both_{tool}"), &word);
+        let request = target.encode_request(session, json!(word), "tools/call", Some(&name), params)?;
+        increment(&self.counts.cancelled);
         line.send(&request).await
     }
 
-    fn word(&mut self) -> String {
-        self.serial += 1;
-        format!("w{}x{}", self.number, self.serial)
+    fn new_word(&mut self) -> String {
+        self.next_word += 1;
+        format!("w{}x{}", self.number, self.next_word)
     }
 
     /// The name and parameters that call `tool` with `word`.
-    fn call(&self, tool: &str, word: &str) -> (String, Value) {
+    fn call_params(&self, tool: &str, word: &str) -> (String, Value) {
         let arguments = json!({"word": word});
-        if self.searched {
+        if self.uses_call_tool {
             let arguments = json!({"tool_name": tool, "parameters": arguments});
             return ("call_tool".to_owned(), json!({"name": "call_tool", "arguments": arguments}));
         }
         (tool.to_owned(), json!({"name": tool, "arguments": arguments}))
     }
 
-    async fn once(&mut self, line: &mut Line, target: &Target, session: Option<&str>) -> anyhow::Result<()> {
-        match self.draw(20) {
-            0 => self.list(line, target, session).await,
-            1 => self.wrong(line, target, session).await,
-            2..=5 => self.right(line, target, session, true).await,
-            _ => self.right(line, target, session, false).await,
+    async fn make_one_request(
+        &mut self,
+        line: &mut Connection,
+        target: &Target,
+        session: Option<&str>,
+    ) -> anyhow::Result<()> {
+        match self.random_below(20) {
+            0 => self.expect_list(line, target, session).await,
+            1 => self.expect_error(line, target, session).await,
+            2..=5 => self.expect_answer(line, target, session, true).await,
+            _ => self.expect_answer(line, target, session, false).await,
         }
     }
 
     /// A call that a backend answers; `mortal` ones may be away.
-    async fn right(
+    async fn expect_answer(
         &mut self,
-        line: &mut Line,
+        line: &mut Connection,
         target: &Target,
         session: Option<&str>,
         mortal: bool,
     ) -> anyhow::Result<()> {
-        let backend = if mortal { self.pick(&MORTAL) } else { self.pick(&STEADY) };
+        let backend = if mortal { self.pick(&RESTARTABLE) } else { self.pick(&PERMANENT) };
         // One call in thirty is a large one.
-        let all = !self.small && self.draw(30) == 0;
+        let all = !self.only_small && self.random_below(30) == 0;
         let tool = self.pick(if all { &TOOLS } else { TOOLS.split_at(4).0 });
-        let word = self.word();
-        let (name, params) = self.call(&format!("{backend}_{tool}"), &word);
-        let answer = ask(line, target, session, (&word, "tools/call", Some(&name), params)).await?;
+        let word = self.new_word();
+        let (name, params) = self.call_params(&format!("{backend}_{tool}"), &word);
+        let answer = exchange(line, target, session, (&word, "tools/call", Some(&name), params)).await?;
         let text = answer.body["result"]["content"][0]["text"].as_str();
         let failed = answer.body["error"].is_object() || answer.body["result"]["isError"] == true;
         if mortal && failed {
-            count(&self.account.away);
+            increment(&self.counts.unavailable);
             return Ok(());
         }
         let text = text.with_context(|| format!("{} for {name}: {}", answer.status, answer.body))?;
@@ -165,50 +184,60 @@ impl Caller {
         let whole = rest.len() >= size
             && rest.as_bytes().chunks(PADDING.len()).all(|part| PADDING.as_bytes().starts_with(part));
         ensure!(whole, "the answer of {name} is not what it has to be: {} bytes", rest.len());
-        count(&self.account.answered);
+        increment(&self.counts.answered);
         Ok(())
     }
 
     /// A tool that does not exist.
-    async fn wrong(&mut self, line: &mut Line, target: &Target, session: Option<&str>) -> anyhow::Result<()> {
-        let word = self.word();
-        let (name, params) = self.call("both_nothing", &word);
-        let answer = ask(line, target, session, (&word, "tools/call", Some(&name), params)).await?;
+    async fn expect_error(
+        &mut self,
+        line: &mut Connection,
+        target: &Target,
+        session: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let word = self.new_word();
+        let (name, params) = self.call_params("both_nothing", &word);
+        let answer = exchange(line, target, session, (&word, "tools/call", Some(&name), params)).await?;
         let failed = answer.body["error"].is_object() || answer.body["result"]["isError"] == true;
         ensure!(failed, "a tool that does not exist answered: {}", answer.body);
-        count(&self.account.refused);
+        increment(&self.counts.refused);
         Ok(())
     }
 
-    async fn list(&mut self, line: &mut Line, target: &Target, session: Option<&str>) -> anyhow::Result<()> {
-        let word = self.word();
-        let answer = ask(line, target, session, (&word, "tools/list", None, json!({}))).await?;
+    async fn expect_list(
+        &mut self,
+        line: &mut Connection,
+        target: &Target,
+        session: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let word = self.new_word();
+        let answer = exchange(line, target, session, (&word, "tools/list", None, json!({}))).await?;
         let tools = answer.body["result"]["tools"].as_array().context("a list has tools")?;
         let named = |name: &str| tools.iter().any(|tool| tool["name"] == name);
-        let whole = if self.searched {
+        let whole = if self.uses_call_tool {
             named("find_tool") && named("call_tool")
         } else {
-            STEADY.iter().all(|backend| named(&format!("{backend}_json_200")))
+            PERMANENT.iter().all(|backend| named(&format!("{backend}_json_200")))
         };
         ensure!(whole, "a list lacks tools of backends that are there");
-        count(&self.account.lists);
+        increment(&self.counts.lists);
         Ok(())
     }
 }
 
 /// One exchange; the answer has to be under the identifier of the request.
-async fn ask(
-    line: &mut Line,
+async fn exchange(
+    line: &mut Connection,
     target: &Target,
     session: Option<&str>,
     (id, method, name, params): (&str, &'static str, Option<&str>, Value),
 ) -> anyhow::Result<Answer> {
-    let request = target.request(session, json!(id), method, name, params)?;
+    let request = target.encode_request(session, json!(id), method, name, params)?;
     let answer = tokio::time::timeout(ANSWER_MAX, line.exchange(&request)).await;
     let answer =
         answer.with_context(|| format!("{method} {name:?} was not answered in {ANSWER_MAX:?}"))??;
     // An answer that comes as an event stands behind its field.
-    let text = std::str::from_utf8(&answer.start)?;
+    let text = std::str::from_utf8(&answer.body_start)?;
     let data = text.lines().rev().find_map(|line| line.strip_prefix("data: ")).unwrap_or(text);
     let body: Value =
         serde_json::from_str(data).with_context(|| format!("{}: {data:.200}", answer.status))?;
@@ -216,6 +245,6 @@ async fn ask(
     Ok(Answer { status: answer.status, body })
 }
 
-fn count(counter: &AtomicU64) {
+fn increment(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

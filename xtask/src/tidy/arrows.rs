@@ -25,30 +25,36 @@ const NOT_IN_DOMAIN: [&str; 10] = [
 ];
 
 /// Our own crates that a crate may depend on. A crate that does not stand here is a layer.
-fn allowed(from: &str) -> Allowed {
+fn allowed_dependencies(from: &str) -> AllowedDependencies {
     match from {
-        "vmcp-domain" | "vmcp-expression" | "vmcp-fixtures" => Allowed::These(&[]),
-        "vmcp-wire" | "vmcp-testkit" => Allowed::These(&["vmcp-domain"]),
-        "vmcp-edge" => Allowed::These(&["vmcp-domain", "vmcp-wire"]),
+        "vmcp-domain" | "vmcp-expression" | "vmcp-fixtures" => AllowedDependencies::Only(&[]),
+        "vmcp-wire" | "vmcp-testkit" => AllowedDependencies::Only(&["vmcp-domain"]),
+        "vmcp-edge" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-wire"]),
         // Credentials are put on each request as it is sent; getting them needs no transport towards backends.
-        "vmcp-backends" => Allowed::These(&["vmcp-domain", "vmcp-wire", "vmcp-credentials"]),
+        "vmcp-backends" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-wire", "vmcp-credentials"]),
         // What operators write about roles and prices is the same language.
-        "vmcp-credentials" | "vmcp-ratelimit" => Allowed::These(&["vmcp-domain", "vmcp-expression"]),
-        "vmcp-ratelimit-redis" => Allowed::These(&["vmcp-domain", "vmcp-ratelimit"]),
+        "vmcp-credentials" | "vmcp-ratelimit" => {
+            AllowedDependencies::Only(&["vmcp-domain", "vmcp-expression"])
+        }
+        "vmcp-ratelimit-redis" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-ratelimit"]),
         // It makes tools and results of its own, and only `wire` knows how these look.
-        "vmcp-optimizer" => Allowed::These(&["vmcp-domain", "vmcp-wire"]),
-        "vmcp-embedding" | "vmcp-embedding-service" => Allowed::These(&["vmcp-domain", "vmcp-optimizer"]),
-        "vmcp-search-bench" => Allowed::These(&["vmcp-domain", "vmcp-optimizer", "vmcp-embedding"]),
-        "vmcp" | "vmcp-gateway" | "vmcp-operator" => Allowed::Product,
+        "vmcp-optimizer" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-wire"]),
+        "vmcp-embedding" | "vmcp-embedding-service" => {
+            AllowedDependencies::Only(&["vmcp-domain", "vmcp-optimizer"])
+        }
+        "vmcp-search-bench" => {
+            AllowedDependencies::Only(&["vmcp-domain", "vmcp-optimizer", "vmcp-embedding"])
+        }
+        "vmcp" | "vmcp-gateway" | "vmcp-operator" => AllowedDependencies::Product,
         // It reports skipped tests.
-        "vmcp-e2e" => Allowed::These(&["vmcp-testkit"]),
-        "xtask" => Allowed::These(&["vmcp-e2e"]),
-        _layer => Allowed::These(&["vmcp-domain"]),
+        "vmcp-e2e" => AllowedDependencies::Only(&["vmcp-testkit"]),
+        "xtask" => AllowedDependencies::Only(&["vmcp-e2e"]),
+        _layer => AllowedDependencies::Only(&["vmcp-domain"]),
     }
 }
 
-enum Allowed {
-    These(&'static [&'static str]),
+enum AllowedDependencies {
+    Only(&'static [&'static str]),
     /// Everything but tools.
     Product,
 }
@@ -78,13 +84,13 @@ pub(super) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut failures = Vec::new();
     for package in &metadata.packages {
         let shipped = package.dependencies.iter().filter(|on| on.kind.as_deref() != Some("dev"));
-        failures.extend(shipped.filter_map(|on| forbidden(&package.name, &on.name)));
+        failures.extend(shipped.filter_map(|on| forbidden_reason(&package.name, &on.name)));
     }
     Ok(failures)
 }
 
 /// The complaint about a dependency, if it is none that the star allows.
-pub(super) fn forbidden(from: &str, to: &str) -> Option<String> {
+pub(super) fn forbidden_reason(from: &str, to: &str) -> Option<String> {
     if from == "vmcp-domain" && NOT_IN_DOMAIN.contains(&to) {
         return Some(format!(
             "vmcp-domain depends on {to}; move what needs it to the crate whose work it is, \
@@ -92,9 +98,9 @@ pub(super) fn forbidden(from: &str, to: &str) -> Option<String> {
         ));
     }
     let ours = to == "vmcp" || to.starts_with("vmcp-") || TOOLS.contains(&to);
-    let fine = match allowed(from) {
-        Allowed::These(names) => names.contains(&to),
-        Allowed::Product => !TOOLS.contains(&to),
+    let fine = match allowed_dependencies(from) {
+        AllowedDependencies::Only(names) => names.contains(&to),
+        AllowedDependencies::Product => !TOOLS.contains(&to),
     };
     if !ours || fine {
         return None;

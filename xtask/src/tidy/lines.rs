@@ -6,8 +6,8 @@ use super::File;
 const LINES_MAX: usize = 400;
 
 /// Names that say nothing about what stands behind them.
-const EMPTY_NAMES: [&str; 7] = ["common", "helper", "helpers", "manager", "misc", "util", "utils"];
-const EMPTY_ENDINGS: [&str; 3] = ["Helper", "Manager", "Utils"];
+const VAGUE_NAMES: [&str; 7] = ["common", "helper", "helpers", "manager", "misc", "util", "utils"];
+const VAGUE_SUFFIXES: [&str; 3] = ["Helper", "Manager", "Utils"];
 
 /// Marks of unfinished work. Written in pieces, so that this file does not complain about itself.
 const UNFINISHED: [&str; 4] =
@@ -32,9 +32,9 @@ pub(super) fn check(files: &[File]) -> Vec<String> {
         if file.path == "Cargo.lock" || file.path.starts_with("tests-e2e/catalogues/") {
             continue;
         }
-        anywhere(file, &mut failures);
+        check_any_file(file, &mut failures);
         if file.path.ends_with(".rs") {
-            rust(file, &mut failures);
+            check_rust_file(file, &mut failures);
         }
     }
     failures
@@ -44,10 +44,10 @@ fn is_test(path: &str) -> bool {
     path.ends_with("/tests.rs") || path.contains("/tests/")
 }
 
-fn anywhere(file: &File, failures: &mut Vec<String>) {
+fn check_any_file(file: &File, failures: &mut Vec<String>) {
     for (number, line) in (1..).zip(file.text.lines()) {
         let at = format!("{}:{number}", file.path);
-        if MACHINE_PATHS.iter().any(|path| stands_alone(line, path)) {
+        if MACHINE_PATHS.iter().any(|path| is_standalone(line, path)) {
             failures.push(format!("{at}: a path of one machine; derive it, or take it as an argument"));
         }
         if REGISTRIES.iter().any(|host| line.contains(host)) {
@@ -58,14 +58,14 @@ fn anywhere(file: &File, failures: &mut Vec<String>) {
 }
 
 /// An absolute path, not the end of a longer one.
-fn stands_alone(line: &str, path: &str) -> bool {
+fn is_standalone(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(start, _)| {
         let before = line.get(..start).and_then(|before| before.chars().next_back());
         !before.is_some_and(|c| c.is_alphanumeric() || "._-/}".contains(c))
     })
 }
 
-fn rust(file: &File, failures: &mut Vec<String>) {
+fn check_rust_file(file: &File, failures: &mut Vec<String>) {
     let path = &file.path;
     let lines: Vec<&str> = file.text.lines().collect();
     if !path.ends_with("tests.rs") && !file.text.starts_with("//!") {
@@ -78,7 +78,7 @@ fn rust(file: &File, failures: &mut Vec<String>) {
         ));
     }
     if let Some(name) =
-        path.split('/').map(|part| part.trim_end_matches(".rs")).find(|part| EMPTY_NAMES.contains(part))
+        path.split('/').map(|part| part.trim_end_matches(".rs")).find(|part| VAGUE_NAMES.contains(part))
     {
         failures.push(format!("{path}: `{name}` names nothing; name the module after what it does"));
     }
@@ -97,7 +97,7 @@ fn rust(file: &File, failures: &mut Vec<String>) {
 }
 
 fn is_empty_name(name: &str) -> bool {
-    EMPTY_NAMES.contains(&name) || EMPTY_ENDINGS.iter().any(|ending| name.ends_with(ending))
+    VAGUE_NAMES.contains(&name) || VAGUE_SUFFIXES.iter().any(|ending| name.ends_with(ending))
 }
 
 /// The name of a module or type that a line declares.

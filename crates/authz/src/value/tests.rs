@@ -1,4 +1,4 @@
-use super::spell_decimal;
+use super::format_decimal;
 
 #[test]
 fn numbers_keep_four_places_and_lose_the_rest() {
@@ -20,6 +20,6 @@ fn numbers_keep_four_places_and_lose_the_rest() {
         (1e300, None),
         (-1e300, None),
     ] {
-        assert_eq!(spell_decimal(number).as_deref(), expected, "{number}");
+        assert_eq!(format_decimal(number).as_deref(), expected, "{number}");
     }
 }

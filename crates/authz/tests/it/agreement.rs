@@ -9,7 +9,7 @@ use cedar_policy::{
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use vmcp_authz::{Ask, AuthzPolicy, PolicySource};
+use vmcp_authz::{AccessRequest, AuthzPolicy, PolicySource};
 use vmcp_domain::{Json, ToolHints};
 
 use crate::{build, caller, source};
@@ -161,7 +161,7 @@ fn decimals(value: &Value) -> Value {
 }
 
 /// The whole request, by the description of it and with none of the crate's code.
-fn plain(set: &PolicySet, case: &Case) -> Outcome {
+fn decide_with_cedar(set: &PolicySet, case: &Case) -> Outcome {
     let (kind, action, operation, feature) = [
         ("Tool", "call_tool", "call", "tool"),
         ("Prompt", "get_prompt", "get", "prompt"),
@@ -243,25 +243,25 @@ struct Outcome {
     failed: BTreeSet<usize>,
 }
 
-fn ours(policy: &AuthzPolicy, case: &Case) -> Outcome {
+fn decide_with_policy(policy: &AuthzPolicy, case: &Case) -> Outcome {
     let claims = Value::Object(object(&case.claims)).to_string();
     let arguments = case.arguments.as_ref().map(|members| Json::encode(&object(members)).unwrap());
     let hints = ToolHints { read_only: case.read_only, ..ToolHints::default() };
     let ask = match case.kind {
-        0 => Ask::CallTool {
+        0 => AccessRequest::CallTool {
             name: case.name,
             backend: None,
             hints: Some(&hints),
             arguments: arguments.as_ref(),
         },
-        1 => Ask::GetPrompt { name: case.name },
-        _ => Ask::ReadResource { uri: case.name },
+        1 => AccessRequest::GetPrompt { name: case.name },
+        _ => AccessRequest::ReadResource { uri: case.name },
     };
     let decision = policy.decide(&caller(case.subject, &claims), &ask);
     Outcome {
         allowed: decision.allowed,
-        reasons: decision.policies.into_iter().collect(),
-        failed: decision.failures.into_iter().map(|failure| failure.policy.unwrap()).collect(),
+        reasons: decision.policy_numbers.into_iter().collect(),
+        failed: decision.failures.into_iter().map(|failure| failure.policy_number.unwrap()).collect(),
     }
 }
 
@@ -278,7 +278,7 @@ proptest! {
         let set = PolicySet::from_policies(set).unwrap();
         let policy = build(&PolicySource { policies, entities_json: ENTITIES.to_owned(), ..source(&[]) });
         for case in cases {
-            prop_assert_eq!(ours(&policy, &case), plain(&set, &case), "{:?}", case);
+            prop_assert_eq!(decide_with_policy(&policy, &case), decide_with_cedar(&set, &case), "{:?}", case);
         }
     }
 }

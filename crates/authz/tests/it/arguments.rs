@@ -1,6 +1,6 @@
 //! Arguments as conditions see them: types, spellings, what is missing, what is meant to mislead.
 
-use vmcp_authz::Ask;
+use vmcp_authz::AccessRequest;
 use vmcp_domain::Json;
 
 use crate::{caller, calls, policy};
@@ -131,8 +131,8 @@ fn the_whole_context_has_everything() {
 #[test]
 fn prompts_and_resources_have_no_arguments() {
     let policy = policy(&["permit(principal, action, resource) when { !(context has arg_x) };"]);
-    assert!(policy.decide(&caller("a", "{}"), &Ask::GetPrompt { name: "p" }).allowed);
-    assert!(policy.decide(&caller("a", "{}"), &Ask::ReadResource { uri: "r" }).allowed);
+    assert!(policy.decide(&caller("a", "{}"), &AccessRequest::GetPrompt { name: "p" }).allowed);
+    assert!(policy.decide(&caller("a", "{}"), &AccessRequest::ReadResource { uri: "r" }).allowed);
 }
 
 #[test]
@@ -143,10 +143,11 @@ fn arguments_are_looked_at_only_when_a_policy_that_applies_does() {
     ]);
     // What is no object would be an error if anybody looked.
     let arguments = Json::parse("[]").unwrap();
-    let ask = |name| Ask::CallTool { name, backend: None, hints: None, arguments: Some(&arguments) };
+    let ask =
+        |name| AccessRequest::CallTool { name, backend: None, hints: None, arguments: Some(&arguments) };
     assert!(policy.decide(&caller("a", "{}"), &ask("free")).allowed);
     let bound = policy.decide(&caller("a", "{}"), &ask("bound"));
     assert!(!bound.allowed);
     assert_eq!(bound.failures.len(), 1);
-    assert_eq!(bound.failures[0].policy, None);
+    assert_eq!(bound.failures[0].policy_number, None);
 }

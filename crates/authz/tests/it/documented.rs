@@ -1,6 +1,6 @@
 //! The policies that ToolHive's documentation and tests show, with the outcomes they have there.
 
-use vmcp_authz::Ask;
+use vmcp_authz::AccessRequest;
 
 use crate::{build, caller, calls, policy, source, tool};
 
@@ -20,14 +20,14 @@ fn a_scope_names_one_tool_prompt_or_resource() {
         (tool("weather"), true),
         (tool("other"), false),
         (tool("data"), false),
-        (Ask::GetPrompt { name: "greeting" }, true),
-        (Ask::GetPrompt { name: "weather" }, false),
-        (Ask::ReadResource { uri: "data" }, true),
-        (Ask::ReadResource { uri: "file:///etc/passwd" }, true),
-        (Ask::ReadResource { uri: "file:///etc/passwd2" }, false),
-        (Ask::ReadResource { uri: "file____etc_passwd" }, false),
-        (Ask::ReadResource { uri: r"file://C:\share\data" }, true),
-        (Ask::ReadResource { uri: "greeting" }, false),
+        (AccessRequest::GetPrompt { name: "greeting" }, true),
+        (AccessRequest::GetPrompt { name: "weather" }, false),
+        (AccessRequest::ReadResource { uri: "data" }, true),
+        (AccessRequest::ReadResource { uri: "file:///etc/passwd" }, true),
+        (AccessRequest::ReadResource { uri: "file:///etc/passwd2" }, false),
+        (AccessRequest::ReadResource { uri: "file____etc_passwd" }, false),
+        (AccessRequest::ReadResource { uri: r"file://C:\share\data" }, true),
+        (AccessRequest::ReadResource { uri: "greeting" }, false),
     ] {
         assert_eq!(policy.decide(&someone, &ask).allowed, expected, "{ask:?}");
     }
@@ -39,7 +39,7 @@ fn one_client_may_call_everything() {
         policy(&[r#"permit(principal == Client::"user123", action == Action::"call_tool", resource);"#]);
     assert!(policy.decide(&caller("user123", "{}"), &tool("any")).allowed);
     assert!(!policy.decide(&caller("user124", "{}"), &tool("any")).allowed);
-    assert!(!policy.decide(&caller("user123", "{}"), &Ask::GetPrompt { name: "any" }).allowed);
+    assert!(!policy.decide(&caller("user123", "{}"), &AccessRequest::GetPrompt { name: "any" }).allowed);
 }
 
 #[test]
@@ -107,8 +107,8 @@ fn owners_are_declared_and_asked_for() {
     assert!(policy.decide(&owner, &tool("weather")).allowed);
     assert!(!policy.decide(&owner, &tool("calculator")).allowed);
     assert!(!policy.decide(&owner, &tool("undeclared")).allowed);
-    assert!(policy.decide(&owner, &Ask::GetPrompt { name: "greeting" }).allowed);
-    assert!(!policy.decide(&owner, &Ask::GetPrompt { name: "farewell" }).allowed);
+    assert!(policy.decide(&owner, &AccessRequest::GetPrompt { name: "greeting" }).allowed);
+    assert!(!policy.decide(&owner, &AccessRequest::GetPrompt { name: "farewell" }).allowed);
 }
 
 #[test]
@@ -149,14 +149,14 @@ fn every_resource_has_its_name_and_its_uri() {
             r#"permit(principal, action == Action::"read_resource", resource) when {{ {condition} }};"#
         )]);
         assert!(
-            policy.decide(&caller("a", "{}"), &Ask::ReadResource { uri: "mem://x" }).allowed,
+            policy.decide(&caller("a", "{}"), &AccessRequest::ReadResource { uri: "mem://x" }).allowed,
             "{condition}"
         );
     }
     for (ask, facts) in [
         (tool("x"), ["call", "tool", "call_tool"]),
-        (Ask::GetPrompt { name: "x" }, ["get", "prompt", "get_prompt"]),
-        (Ask::ReadResource { uri: "x" }, ["read", "resource", "read_resource"]),
+        (AccessRequest::GetPrompt { name: "x" }, ["get", "prompt", "get_prompt"]),
+        (AccessRequest::ReadResource { uri: "x" }, ["read", "resource", "read_resource"]),
     ] {
         let [operation, feature, action] = facts;
         let policy = policy(&[&format!(
@@ -175,7 +175,7 @@ fn everything_belongs_to_the_server() {
     let ours = policy(&[r#"permit(principal, action, resource in MCP::"gate");"#]);
     let theirs = policy(&[r#"permit(principal, action, resource in MCP::"other");"#]);
     let condition = policy(&[r#"permit(principal, action, resource) when { resource in MCP::"gate" };"#]);
-    for ask in [tool("x"), Ask::GetPrompt { name: "x" }, Ask::ReadResource { uri: "x" }] {
+    for ask in [tool("x"), AccessRequest::GetPrompt { name: "x" }, AccessRequest::ReadResource { uri: "x" }] {
         assert!(ours.decide(&caller("a", "{}"), &ask).allowed);
         assert!(condition.decide(&caller("a", "{}"), &ask).allowed);
         assert!(!theirs.decide(&caller("a", "{}"), &ask).allowed);

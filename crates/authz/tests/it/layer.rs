@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use vmcp_authz::{Ask, Authorized};
+use vmcp_authz::{AccessRequest, Authorized};
 use vmcp_domain::{
-    CallContext, CallTool, Caller, Complete, CompletionSubject, Continuation, Error, GetPrompt, Json,
-    Members, Origin, ReadResource, SharedGateway, Tool, ToolHints,
+    CallContext, CallOrigin, CallTool, Caller, Complete, CompletionReference, Continuation, Error, GetPrompt,
+    Json, Members, ReadResource, SharedGateway, Tool, ToolHints,
 };
 use vmcp_testkit::{FakeGateway, conformance, context, tool};
 
 use crate::{build, caller, caller_of, policy, source};
 
 fn as_caller(caller: Caller) -> CallContext {
-    CallContext::bare(caller, Origin::Client)
+    CallContext::bare(caller, CallOrigin::Client)
 }
 
 fn wrap(inner: &Arc<FakeGateway>, policies: &[&str]) -> SharedGateway {
@@ -65,17 +65,17 @@ async fn a_tool_is_listed_exactly_when_it_can_be_called() {
         let ctx = as_caller(caller);
         assert_eq!(names(&gateway, &ctx).await, expected);
         for name in ["read", "write", "wipe", "absent"] {
-            let before = inner.asked().len();
-            let outcome = gateway.call_tool(&ctx, conformance::call(name)).await;
+            let before = inner.requests().len();
+            let outcome = gateway.call_tool(&ctx, conformance::tool_call(name)).await;
             assert_eq!(outcome.is_ok(), expected.contains(&name), "{name}");
             if let Err(error) = outcome {
                 assert!(matches!(error, Error::Denied), "{name}: {error}");
-                assert_eq!(inner.asked().len(), before, "a denied call reaches nothing");
+                assert_eq!(inner.requests().len(), before, "a denied call reaches nothing");
             }
-            let before = inner.asked().len();
-            let followed = gateway.task(&ctx, conformance::about_task(name)).await.is_ok();
+            let before = inner.requests().len();
+            let followed = gateway.task(&ctx, conformance::task_request(name)).await.is_ok();
             assert_eq!(followed, expected.contains(&name), "a task of {name}");
-            assert_eq!(inner.asked().len(), before + usize::from(followed));
+            assert_eq!(inner.requests().len(), before + usize::from(followed));
         }
     }
 }
@@ -92,13 +92,13 @@ async fn what_exists_cannot_be_probed() {
         ],
     );
     for name in ["wipe", "absent"] {
-        let error = by_hint.call_tool(&ctx, conformance::call(name)).await.unwrap_err();
+        let error = by_hint.call_tool(&ctx, conformance::tool_call(name)).await.unwrap_err();
         assert!(matches!(error, Error::Denied), "{name}: {error}");
     }
-    by_hint.call_tool(&ctx, conformance::call("look")).await.unwrap();
+    by_hint.call_tool(&ctx, conformance::tool_call("look")).await.unwrap();
     // Also where existence makes no difference to the policies.
     let open = wrap(&inner, &["permit(principal, action, resource);"]);
-    let error = open.call_tool(&ctx, conformance::call("absent")).await.unwrap_err();
+    let error = open.call_tool(&ctx, conformance::tool_call("absent")).await.unwrap_err();
     assert!(matches!(error, Error::Denied), "{error}");
 }
 
@@ -116,33 +116,33 @@ async fn resources_templates_prompts_and_completions_are_checked() {
     );
     let ctx = context();
     for (gateway, allowed) in [(nothing, false), (everything, true)] {
-        let before = inner.asked().len();
+        let before = inner.requests().len();
         assert_eq!(gateway.list_resources(&ctx).await.unwrap().len(), usize::from(allowed));
         assert_eq!(gateway.list_resource_templates(&ctx).await.unwrap().len(), usize::from(allowed));
         assert_eq!(gateway.list_prompts(&ctx).await.unwrap().len(), usize::from(allowed));
         let read = |uri: &str| ReadResource {
             uri: uri.into(),
             continuation: Continuation::default(),
-            rest: Members::new(),
+            extra: Members::new(),
         };
         let get = GetPrompt {
             name: "prompt".into(),
             arguments: Some(Json::empty_object()),
             continuation: Continuation::default(),
-            rest: Members::new(),
+            extra: Members::new(),
         };
-        let complete = |subject| Complete { subject, rest: Members::new() };
+        let complete = |reference| Complete { reference, extra: Members::new() };
         let outcomes = [
             gateway.read_resource(&ctx, read("fake://one")).await,
             gateway.get_prompt(&ctx, get).await,
-            gateway.complete(&ctx, complete(CompletionSubject::Prompt("prompt".into()))).await,
-            gateway.complete(&ctx, complete(CompletionSubject::Template("fake://{x}".into()))).await,
+            gateway.complete(&ctx, complete(CompletionReference::Prompt("prompt".into()))).await,
+            gateway.complete(&ctx, complete(CompletionReference::Template("fake://{x}".into()))).await,
         ];
         for outcome in outcomes {
             assert_eq!(outcome.is_ok(), allowed);
             assert!(allowed || matches!(outcome, Err(Error::Denied)));
         }
-        assert_eq!(inner.asked().len() - before, if allowed { 4 } else { 0 });
+        assert_eq!(inner.requests().len() - before, if allowed { 4 } else { 0 });
         let other = gateway.read_resource(&ctx, read("fake://two")).await;
         assert!(matches!(other, Err(Error::Denied)), "a URI that fits a template is a resource of its own");
     }
@@ -161,10 +161,10 @@ async fn arguments_decide_calls_and_arrive_untouched() {
     assert_eq!(names(&gateway, &ctx).await, ["calc"]);
     let call = |arguments: &str| CallTool {
         arguments: Some(Json::parse(arguments.to_owned()).unwrap()),
-        ..conformance::call("calc")
+        ..conformance::tool_call("calc")
     };
     gateway.call_tool(&ctx, call(r#"{"n": 1.50, "op":"\u0061dd"}"#)).await.unwrap();
-    assert_eq!(inner.asked(), [r#"call calc {"n": 1.50, "op":"\u0061dd"} by Anonymous"#]);
+    assert_eq!(inner.requests(), [r#"call calc {"n": 1.50, "op":"\u0061dd"} by Anonymous"#]);
     let refused = gateway.call_tool(&ctx, call(r#"{"op":"rm"}"#)).await;
     assert!(matches!(refused, Err(Error::Denied)));
 }
@@ -217,7 +217,7 @@ async fn an_item_whose_policies_fail_is_left_out() {
 
 async fn reads(gateway: &SharedGateway, uri: &str) -> bool {
     let request =
-        ReadResource { uri: uri.into(), continuation: Continuation::default(), rest: Members::new() };
+        ReadResource { uri: uri.into(), continuation: Continuation::default(), extra: Members::new() };
     gateway.read_resource(&as_caller(caller("ann", "{}")), request).await.is_ok()
 }
 
@@ -247,7 +247,7 @@ async fn policies_may_spell_an_address_as_they_like() {
     ]);
     let may = |uri: &str| {
         let uri = vmcp_domain::ResourceUri::from(uri);
-        spelled.decide(&caller("ann", "{}"), &Ask::ReadResource { uri: uri.as_str() }).allowed
+        spelled.decide(&caller("ann", "{}"), &AccessRequest::ReadResource { uri: uri.as_str() }).allowed
     };
     assert!(may("https://corp.example/") && may("note://wiki/tea"));
     for uri in
@@ -256,7 +256,7 @@ async fn policies_may_spell_an_address_as_they_like() {
         assert!(!may(uri), "{uri}");
     }
     let permits = policy(&[r#"permit(principal, action, resource == Resource::"note://wiki/%73tart");"#]);
-    let ask = Ask::ReadResource { uri: "note://wiki/start" };
+    let ask = AccessRequest::ReadResource { uri: "note://wiki/start" };
     assert!(permits.decide(&caller("ann", "{}"), &ask).allowed);
 }
 
@@ -298,7 +298,7 @@ async fn a_tool_belongs_to_its_backend() {
         let ctx = as_caller(Caller::Anonymous);
         assert_eq!(names(&gateway, &ctx).await, expected, "{policies:?}");
         for name in ["read", "write", "ask", "nosuch"] {
-            let outcome = gateway.call_tool(&ctx, conformance::call(name)).await;
+            let outcome = gateway.call_tool(&ctx, conformance::tool_call(name)).await;
             assert_eq!(outcome.is_ok(), expected.contains(&name), "{policies:?} {name}");
         }
     }

@@ -18,7 +18,7 @@ mod table;
 
 use std::sync::Arc;
 
-use vmcp_authz::{Ask, AuthzPolicy, PolicySource};
+use vmcp_authz::{AccessRequest, AuthzPolicy, PolicySource};
 use vmcp_domain::{Caller, Identity, Json};
 
 /// A source with these policies and nothing else.
@@ -50,14 +50,17 @@ fn caller(subject: &str, claims: &str) -> Caller {
     caller_of("https://issuer.example", subject, claims)
 }
 
-fn tool(name: &str) -> Ask<'_> {
-    Ask::CallTool { name, backend: None, hints: None, arguments: None }
+fn tool(name: &str) -> AccessRequest<'_> {
+    AccessRequest::CallTool { name, backend: None, hints: None, arguments: None }
 }
 
 /// Whether `caller` may call `name` with `arguments`.
 fn calls(policy: &AuthzPolicy, caller: &Caller, name: &str, arguments: &str) -> bool {
     let arguments = Json::parse(arguments).unwrap();
     policy
-        .decide(caller, &Ask::CallTool { name, backend: None, hints: None, arguments: Some(&arguments) })
+        .decide(
+            caller,
+            &AccessRequest::CallTool { name, backend: None, hints: None, arguments: Some(&arguments) },
+        )
         .allowed
 }

@@ -21,7 +21,7 @@ fn a_thousand_policies_decide_as_one_would() {
         let name = format!("t{n}");
         let decision = policy.decide(&someone, &tool(&name));
         assert_eq!(decision.allowed, n % 4 == 0 || n == 2, "{name}");
-        assert_eq!(decision.policies, if decision.allowed { vec![n] } else { Vec::new() });
+        assert_eq!(decision.policy_numbers, if decision.allowed { vec![n] } else { Vec::new() });
         assert!(!policy.decide(&barred, &tool(&name)).allowed);
         assert_eq!(policy.decide(&caller(&format!("c{n}"), "{}"), &tool("free")).allowed, n % 4 == 1);
     }

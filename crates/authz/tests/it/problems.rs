@@ -107,7 +107,7 @@ fn operators_are_told_what_has_no_effect() {
         ],
     );
     let source = PolicySource {
-        unasked_tools: vec!["find".to_owned()],
+        exempt_tools: vec!["find".to_owned()],
         ..source(&[
             r#"forbid(principal, action, resource == Tool::"find");"#,
             r#"permit(principal, action, resource == Prompt::"find");"#,

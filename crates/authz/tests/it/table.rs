@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use expect_test::expect_file;
-use vmcp_authz::Ask;
+use vmcp_authz::AccessRequest;
 use vmcp_domain::{Caller, Json, ToolHints};
 
 use crate::{build, caller, caller_of, source};
@@ -39,8 +39,8 @@ fn every_caller_gets_what_the_policies_say() {
         ToolHints { destructive: Some(false), ..ToolHints::default() },
         ToolHints { destructive: Some(true), ..ToolHints::default() },
     );
-    let call = |name, hints, arguments| Ask::CallTool { name, backend: None, hints, arguments };
-    let asks: [(&str, Ask<'_>); 11] = [
+    let call = |name, hints, arguments| AccessRequest::CallTool { name, backend: None, hints, arguments };
+    let asks: [(&str, AccessRequest<'_>); 11] = [
         ("call weather", call("weather", Some(&tame), None)),
         ("call wipe, destructive", call("wipe", Some(&wild), None)),
         ("call wipe, as if absent", call("wipe", None, None)),
@@ -48,10 +48,10 @@ fn every_caller_gets_what_the_policies_say() {
         ("call deploy to test", call("deploy", Some(&tame), Some(&test))),
         ("call deploy to prod", call("deploy", Some(&tame), Some(&prod))),
         ("call broken", call("broken", Some(&tame), None)),
-        ("read docs://a", Ask::ReadResource { uri: "docs://a" }),
-        ("read docs://{x}", Ask::ReadResource { uri: "docs://{x}" }),
-        ("read runbook://1", Ask::ReadResource { uri: "runbook://1" }),
-        ("get prompt", Ask::GetPrompt { name: "review" }),
+        ("read docs://a", AccessRequest::ReadResource { uri: "docs://a" }),
+        ("read docs://{x}", AccessRequest::ReadResource { uri: "docs://{x}" }),
+        ("read runbook://1", AccessRequest::ReadResource { uri: "runbook://1" }),
+        ("get prompt", AccessRequest::GetPrompt { name: "review" }),
     ];
     let mut out = String::new();
     for warning in policy.warnings() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// What every child gets where the gateway has it. The first six are what the official SDKs pass on; the rest is the
 /// locale, folders of the user, and how the network is reached.
-const PASSED: [&str; 29] = [
+const INHERITED: [&str; 29] = [
     "HOME",
     "LOGNAME",
     "PATH",
@@ -53,14 +53,18 @@ impl Environment {
 
     /// What a child gets of it: the usual variables, and those that `named` lists. A name that ends in `*` stands for
     /// all that begin so.
-    pub(super) fn passed<'a>(&'a self, named: &'a [String]) -> impl Iterator<Item = (&'a OsStr, &'a OsStr)> {
-        let is_passed = move |name: &OsStr| {
-            let mut patterns = PASSED.into_iter().chain(named.iter().map(String::as_str));
-            patterns.any(|pattern| fits(pattern, name))
+    pub(super) fn inherited<'a>(
+        &'a self,
+        extra_names: &'a [String],
+    ) -> impl Iterator<Item = (&'a OsStr, &'a OsStr)> {
+        let is_inherited = move |name: &OsStr| {
+            let mut patterns = INHERITED.into_iter().chain(extra_names.iter().map(String::as_str));
+            patterns.any(|pattern| is_match(pattern, name))
         };
         let variables = self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
         // Shells export functions as variables; an old shell behind the child would run what such a value says.
-        variables.filter(move |(name, value)| is_passed(name) && !value.as_encoded_bytes().starts_with(b"()"))
+        variables
+            .filter(move |(name, value)| is_inherited(name) && !value.as_encoded_bytes().starts_with(b"()"))
     }
 }
 
@@ -70,7 +74,7 @@ impl fmt::Debug for Environment {
     }
 }
 
-fn fits(pattern: &str, name: &OsStr) -> bool {
+fn is_match(pattern: &str, name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     match pattern.strip_suffix('*') {
         Some(start) => name.starts_with(start.as_bytes()),
@@ -82,11 +86,11 @@ fn fits(pattern: &str, name: &OsStr) -> bool {
 mod tests {
     use super::*;
 
-    fn passed(named: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
+    fn inherited_names(extra_names: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
         let pairs = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
+        let named: Vec<String> = extra_names.iter().map(|name| (*name).to_owned()).collect();
         let environment = Environment::new(pairs);
-        environment.passed(&named).map(|(name, _)| name.to_string_lossy().into_owned()).collect()
+        environment.inherited(&named).map(|(name, _)| name.to_string_lossy().into_owned()).collect()
     }
 
     #[test]
@@ -103,10 +107,13 @@ mod tests {
             ("SHELL", "() { :; }; echo"),
         ];
         let usual = ["HOME", "LC_TIME", "XDG_CACHE_HOME", "https_proxy"];
-        assert_eq!(passed(&[], &all), usual);
-        assert_eq!(passed(&["AWS_*"], &all), [&usual[..], &["AWS_REGION", "AWS_PROFILE"]].concat());
-        assert_eq!(passed(&["GITHUB_TOKEN", "MISSING"], &all), [&usual[..], &["GITHUB_TOKEN"]].concat());
-        assert_eq!(passed(&["*"], &all).len(), 8);
+        assert_eq!(inherited_names(&[], &all), usual);
+        assert_eq!(inherited_names(&["AWS_*"], &all), [&usual[..], &["AWS_REGION", "AWS_PROFILE"]].concat());
+        assert_eq!(
+            inherited_names(&["GITHUB_TOKEN", "MISSING"], &all),
+            [&usual[..], &["GITHUB_TOKEN"]].concat()
+        );
+        assert_eq!(inherited_names(&["*"], &all).len(), 8);
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// The first argument by which a program knows that it is to start a child.
-const WORD: &str = "__start-child";
+const START_CHILD_ARG: &str = "__start-child";
 /// No bound is to be set.
-const UNSET: &str = "-";
+const NO_LIMIT: &str = "-";
 /// The child's program was found and cannot be run, as shells say it.
 const EXIT_NOT_STARTED: u8 = 126;
 
@@ -21,7 +21,7 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Starts children through this program, whose `main` has to call [`start_child_if_asked`] before anything else.
+    /// Starts children through this program, whose `main` has to call [`exec_child_if_requested`] before anything else.
     /// `descriptors_max` is the soft bound on open files that children get; `None` leaves the gateway's.
     ///
     /// # Errors
@@ -36,8 +36,14 @@ impl Launcher {
     /// The command that becomes `program`, which sees itself called as `name`.
     pub(super) fn command(&self, program: &Path, name: &OsStr) -> Command {
         let mut command = Command::new(&self.program);
-        let bound = self.descriptors_max.map_or_else(|| UNSET.to_owned(), |bound| bound.to_string());
-        command.arg(WORD).arg(std::process::id().to_string()).arg(bound).arg(program).arg(name);
+        let descriptors_max =
+            self.descriptors_max.map_or_else(|| NO_LIMIT.to_owned(), |bound| bound.to_string());
+        command
+            .arg(START_CHILD_ARG)
+            .arg(std::process::id().to_string())
+            .arg(descriptors_max)
+            .arg(program)
+            .arg(name);
         command
     }
 }
@@ -45,12 +51,12 @@ impl Launcher {
 /// Becomes the child process that the arguments of this process ask for. `None` when they ask for none; otherwise the
 /// code to exit with, because the child's program could not be started.
 #[must_use]
-pub fn start_child_if_asked(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+pub fn exec_child_if_requested(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let mut args = args.into_iter().skip(1);
-    if args.next()? != WORD {
+    if args.next()? != START_CHILD_ARG {
         return None;
     }
-    let error = match start(args) {
+    let error = match exec_child(args) {
         Some(error) => error.to_string(),
         None => "this command is for the gateway's own use".to_owned(),
     };
@@ -59,22 +65,22 @@ pub fn start_child_if_asked(args: impl IntoIterator<Item = OsString>) -> Option<
 }
 
 /// Returns only when that fails; `None` when the arguments make no sense.
-fn start(mut args: impl Iterator<Item = OsString>) -> Option<std::io::Error> {
+fn exec_child(mut args: impl Iterator<Item = OsString>) -> Option<std::io::Error> {
     let parent: i32 = args.next()?.to_str()?.parse().ok()?;
-    let bound = args.next()?;
+    let descriptors_max = args.next()?;
     let (program, name) = (args.next()?, args.next()?);
-    if !end_with_parent(parent) {
+    if !die_with_parent(parent) {
         return Some(std::io::Error::other("the gateway has ended"));
     }
-    if let Some(bound) = bound.to_str().and_then(|bound| bound.parse().ok()) {
-        bound_descriptors(bound);
+    if let Some(descriptors_max) = descriptors_max.to_str().and_then(|bound| bound.parse().ok()) {
+        limit_descriptors(descriptors_max);
     }
     Some(Command::new(program).arg0(name).args(args).exec())
 }
 
 /// Asks the system to kill this process when the thread that started it ends. False when its process has ended already.
 #[cfg(target_os = "linux")]
-fn end_with_parent(parent: i32) -> bool {
+fn die_with_parent(parent: i32) -> bool {
     use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
     // A system that refuses leaves the end of standard input as the sign that the gateway has ended.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
@@ -88,10 +94,10 @@ fn end_with_parent(_parent: i32) -> bool {
 }
 
 /// Sets the soft bound on open files. Programs that use `select` fail with descriptors beyond 1024.
-fn bound_descriptors(bound: u64) {
+fn limit_descriptors(descriptors_max: u64) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
-    limit.current = Some(bound);
+    limit.current = Some(descriptors_max);
     // Lowering a soft bound cannot fail; a program that gets the gateway's bound works as well.
     let _ = setrlimit(Resource::Nofile, limit);
 }
@@ -102,19 +108,19 @@ mod tests {
 
     #[test]
     fn only_its_own_word_starts_a_child() {
-        let asked = |args: &[&str]| start_child_if_asked(args.iter().map(OsString::from)).is_some();
+        let asked = |args: &[&str]| exec_child_if_requested(args.iter().map(OsString::from)).is_some();
         assert!(!asked(&["vmcp"]));
         assert!(!asked(&["vmcp", "serve"]));
-        assert!(!asked(&["vmcp", "serve", WORD]));
-        assert!(asked(&["vmcp", WORD]));
-        assert!(asked(&["vmcp", WORD, "1", UNSET, "/nowhere"]));
+        assert!(!asked(&["vmcp", "serve", START_CHILD_ARG]));
+        assert!(asked(&["vmcp", START_CHILD_ARG]));
+        assert!(asked(&["vmcp", START_CHILD_ARG, "1", NO_LIMIT, "/nowhere"]));
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn a_child_is_not_started_for_a_gateway_that_has_ended() {
-        let args = ["vmcp", WORD, "1", UNSET, "/bin/true", "true"].map(OsString::from);
+        let args = ["vmcp", START_CHILD_ARG, "1", NO_LIMIT, "/bin/true", "true"].map(OsString::from);
         // The process of this test is not a child of process 1.
-        assert!(start_child_if_asked(args).is_some());
+        assert!(exec_child_if_requested(args).is_some());
     }
 }

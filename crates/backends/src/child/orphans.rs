@@ -10,29 +10,29 @@ use std::time::Duration;
 use tokio::process::Child;
 
 /// How often ended orphans are looked for.
-const REAP_WAIT: Duration = Duration::from_secs(30);
+const REAP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Processes that somebody in this process waits for.
-static WAITED_FOR: Mutex<Option<HashSet<u32>>> = Mutex::new(None);
+static TRACKED: Mutex<Option<HashSet<u32>>> = Mutex::new(None);
 
-fn waited_for() -> MutexGuard<'static, Option<HashSet<u32>>> {
-    WAITED_FOR.lock().unwrap_or_else(PoisonError::into_inner)
+fn tracked() -> MutexGuard<'static, Option<HashSet<u32>>> {
+    TRACKED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `start` and remembers the process as one that is waited for.
-pub(super) fn started(start: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
+pub(super) fn spawn_tracked(start: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
     // Held while the process starts, so that nobody takes it for an orphan meanwhile.
-    let mut waited_for = waited_for();
+    let mut tracked = tracked();
     let child = start()?;
-    if let (Some(known), Some(id)) = (&mut *waited_for, child.id()) {
+    if let (Some(known), Some(id)) = (&mut *tracked, child.id()) {
         known.insert(id);
     }
     Ok(child)
 }
 
 /// The process has ended and has been waited for.
-pub(super) fn ended(id: Option<u32>) {
-    if let (Some(known), Some(id)) = (&mut *waited_for(), id) {
+pub(super) fn untrack(id: Option<u32>) {
+    if let (Some(known), Some(id)) = (&mut *tracked(), id) {
         known.remove(&id);
     }
 }
@@ -43,7 +43,7 @@ pub(super) fn ended(id: Option<u32>) {
 pub fn adopt_orphans() {
     use rustix::process::{getpid, set_child_subreaper};
     if set_child_subreaper(Some(getpid())).is_ok() {
-        waited_for().get_or_insert_default();
+        tracked().get_or_insert_default();
     }
 }
 
@@ -52,9 +52,9 @@ pub fn adopt_orphans() {
 pub fn adopt_orphans() {}
 
 /// Reaps from time to time, for ever.
-pub(crate) async fn reap_regularly() {
+pub(crate) async fn reap_periodically() {
     loop {
-        tokio::time::sleep(REAP_WAIT).await;
+        tokio::time::sleep(REAP_INTERVAL).await;
         reap();
     }
 }
@@ -62,7 +62,7 @@ pub(crate) async fn reap_regularly() {
 /// Waits for orphans that have ended, without blocking.
 #[cfg(target_os = "linux")]
 pub(super) fn reap() {
-    let guard = waited_for();
+    let guard = tracked();
     let Some(known) = &*guard else { return };
     for orphan in
         linux::children().into_iter().filter(|id| !known.contains(&id.as_raw_nonzero().get().unsigned_abs()))
@@ -76,11 +76,11 @@ pub(super) fn reap() {}
 
 /// Kills every orphan, and what these have started. To be called once no child is started any more.
 #[cfg(target_os = "linux")]
-pub(crate) fn kill() {
+pub(crate) fn kill_all() {
     use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
     // What is killed may leave orphans of its own, so look again. Each turn ends a generation at least.
     for _ in 0..linux::GENERATIONS_MAX {
-        let guard = waited_for();
+        let guard = tracked();
         let Some(known) = &*guard else { return };
         let is_known = |id: &rustix::process::Pid| known.contains(&id.as_raw_nonzero().get().unsigned_abs());
         let orphans: Vec<_> = linux::children().into_iter().filter(|id| !is_known(id)).collect();
@@ -91,9 +91,9 @@ pub(crate) fn kill() {
         for orphan in orphans {
             let _ = kill_process(orphan, Signal::KILL);
             // A killed process is gone within a moment; one that hangs in the system is left to it.
-            for _ in 0..linux::ENDED_LOOKS_MAX {
+            for _ in 0..linux::EXIT_POLLS_MAX {
                 if waitpid(Some(orphan), WaitOptions::NOHANG).is_ok_and(|ended| ended.is_none()) {
-                    std::thread::sleep(linux::ENDED_LOOK_WAIT);
+                    std::thread::sleep(linux::EXIT_POLL_INTERVAL);
                 } else {
                     break;
                 }
@@ -112,17 +112,19 @@ mod linux {
     /// How deep left processes may have started others.
     pub(super) const GENERATIONS_MAX: usize = 16;
     /// How often it is looked whether a killed process has ended, and how far apart.
-    pub(super) const ENDED_LOOKS_MAX: usize = 20;
-    pub(super) const ENDED_LOOK_WAIT: std::time::Duration = std::time::Duration::from_millis(2);
+    pub(super) const EXIT_POLLS_MAX: usize = 20;
+    pub(super) const EXIT_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(2);
 
     /// The children of this process, of all its threads.
     pub(super) fn children() -> Vec<Pid> {
         let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
         let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-        lists.flat_map(|list| list.split_ascii_whitespace().filter_map(pid).collect::<Vec<_>>()).collect()
+        lists
+            .flat_map(|list| list.split_ascii_whitespace().filter_map(parse_pid).collect::<Vec<_>>())
+            .collect()
     }
 
-    fn pid(text: &str) -> Option<Pid> {
+    fn parse_pid(text: &str) -> Option<Pid> {
         Pid::from_raw(text.parse().ok()?)
     }
 }

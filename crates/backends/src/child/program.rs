@@ -6,38 +6,42 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where programs are looked for when the child has no `PATH`.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The file of `command` for a process that runs in `folder` with the search path `path`.
 ///
 /// # Errors
 /// When there is no such file, or none that may be run.
-pub(super) fn find(command: &str, folder: Option<&Path>, path: Option<&OsStr>) -> io::Result<PathBuf> {
+pub(super) fn find_program(
+    command: &str,
+    folder: Option<&Path>,
+    path: Option<&OsStr>,
+) -> io::Result<PathBuf> {
     let in_folder = |file: PathBuf| match folder {
         Some(folder) if file.is_relative() => folder.join(file),
         Some(_) | None => file,
     };
     if command.contains('/') {
         let file = in_folder(PathBuf::from(command));
-        return match check(&file) {
+        return match check_executable(&file) {
             // The child looks for it after it has changed its folder.
             Ok(()) => std::path::absolute(file),
-            Err(kind) => Err(error(kind, command)),
+            Err(kind) => Err(lookup_error(kind, command)),
         };
     }
     let mut refused = None;
-    for place in std::env::split_paths(path.unwrap_or(OsStr::new(PATH))) {
+    for place in std::env::split_paths(path.unwrap_or(OsStr::new(DEFAULT_PATH))) {
         let file = in_folder(place.join(command));
-        match check(&file) {
+        match check_executable(&file) {
             Ok(()) => return std::path::absolute(file),
             Err(io::ErrorKind::PermissionDenied) => refused = Some(io::ErrorKind::PermissionDenied),
             Err(_) => {}
         }
     }
-    Err(error(refused.unwrap_or(io::ErrorKind::NotFound), command))
+    Err(lookup_error(refused.unwrap_or(io::ErrorKind::NotFound), command))
 }
 
-fn check(file: &Path) -> Result<(), io::ErrorKind> {
+fn check_executable(file: &Path) -> Result<(), io::ErrorKind> {
     let data = file.metadata().map_err(|error| error.kind())?;
     if data.is_file() && data.permissions().mode() & 0o111 != 0 {
         Ok(())
@@ -46,7 +50,7 @@ fn check(file: &Path) -> Result<(), io::ErrorKind> {
     }
 }
 
-fn error(kind: io::ErrorKind, command: &str) -> io::Error {
+fn lookup_error(kind: io::ErrorKind, command: &str) -> io::Error {
     let why = if kind == io::ErrorKind::PermissionDenied {
         "it may not be run"
     } else if kind != io::ErrorKind::NotFound {
@@ -66,7 +70,7 @@ mod tests {
     #[test]
     fn programs_are_found_as_a_shell_finds_them() {
         let kind = |command: &str, folder: Option<&Path>, path: Option<&str>| {
-            find(command, folder, path.map(OsStr::new)).map_err(|error| error.kind())
+            find_program(command, folder, path.map(OsStr::new)).map_err(|error| error.kind())
         };
         assert_eq!(kind("sh", None, Some("/nowhere:/bin")), Ok("/bin/sh".into()));
         assert!(kind("sh", None, None).is_ok());
@@ -75,7 +79,7 @@ mod tests {
         assert_eq!(kind("./sh", Some(Path::new("/bin")), None), Ok("/bin/sh".into()));
         assert_eq!(kind("/etc/passwd", None, None), Err(io::ErrorKind::PermissionDenied));
         assert_eq!(kind("passwd", None, Some("/etc")), Err(io::ErrorKind::PermissionDenied));
-        let told = find("nosuch-program", None, None).unwrap_err().to_string();
+        let told = find_program("nosuch-program", None, None).unwrap_err().to_string();
         assert_eq!(told, "`nosuch-program`: there is no such program in PATH");
     }
 }

@@ -13,39 +13,39 @@ use tokio::sync::oneshot;
 use super::orphans;
 
 /// One process to start, and who waits for it.
-struct Order {
+struct SpawnRequest {
     command: Command,
     runtime: Handle,
-    started: oneshot::Sender<io::Result<Child>>,
+    result_sender: oneshot::Sender<io::Result<Child>>,
 }
 
 /// Starts a process, which is then the present runtime's.
 ///
 /// # Errors
 /// When it cannot be started.
-pub(super) async fn start(command: Command) -> io::Result<Child> {
+pub(super) async fn spawn(command: Command) -> io::Result<Child> {
     let (started, waiting) = oneshot::channel();
-    orders()?
-        .send(Order { command, runtime: Handle::current(), started })
+    request_sender()?
+        .send(SpawnRequest { command, runtime: Handle::current(), result_sender: started })
         .map_err(|_| io::Error::other("the thread that starts processes has ended"))?;
     waiting.await.map_err(|_| io::Error::other("the thread that starts processes has ended"))?
 }
 
-fn orders() -> io::Result<Sender<Order>> {
-    static ORDERS: Mutex<Option<Sender<Order>>> = Mutex::new(None);
-    let mut started = ORDERS.lock().unwrap_or_else(PoisonError::into_inner);
+fn request_sender() -> io::Result<Sender<SpawnRequest>> {
+    static SENDER: Mutex<Option<Sender<SpawnRequest>>> = Mutex::new(None);
+    let mut started = SENDER.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(orders) = &*started {
         return Ok(orders.clone());
     }
     let (orders, receiver) = channel();
-    thread::Builder::new().name("children".to_owned()).spawn(move || run(&receiver))?;
+    thread::Builder::new().name("children".to_owned()).spawn(move || run_spawner(&receiver))?;
     Ok(started.insert(orders).clone())
 }
 
-fn run(orders: &Receiver<Order>) {
-    while let Ok(Order { mut command, runtime, started }) = orders.recv() {
+fn run_spawner(orders: &Receiver<SpawnRequest>) {
+    while let Ok(SpawnRequest { mut command, runtime, result_sender: started }) = orders.recv() {
         let _entered = runtime.enter();
-        let child = orphans::started(|| command.spawn());
+        let child = orphans::spawn_tracked(|| command.spawn());
         // Whoever asked may have gone; dropping the child ends it.
         drop(started.send(child));
     }

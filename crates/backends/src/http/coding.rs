@@ -11,29 +11,34 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, BufReader};
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use crate::arriving::Arriving;
-use crate::failure::{Class, Failure};
+use crate::arriving::ResponseBody;
+use crate::failure::{Failure, FailureClass};
 use crate::policy::RESPONSE_BYTES_MAX;
 
 /// How much is decoded at a time. A small body may decode to a very large one; readers stop at their own bounds.
-const PIECE_BYTES: usize = 64 << 10;
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// The response with its body decoded.
 ///
 /// # Errors
 /// When a coding is not known, or several are laid over each other: servers do not do that, and what is decoded between
 /// two of them would have no bound.
-pub(crate) async fn decode(response: Response<Arriving>) -> Result<Response<Arriving>, Failure> {
+pub(crate) async fn decode_response(
+    response: Response<ResponseBody>,
+) -> Result<Response<ResponseBody>, Failure> {
     if !response.headers().contains_key(CONTENT_ENCODING) {
         return Ok(response);
     }
-    let codings = codings(response.headers());
+    let codings = content_codings(response.headers());
     let (mut head, mut body) = response.into_parts();
     match codings.as_slice() {
         [] => {}
-        [coding] => body = decoded(coding, body).await?,
+        [coding] => body = decode_body(coding, body).await?,
         [_, _, ..] => {
-            return Err(Failure::broken(Class::Protocol, "its content has several codings over each other"));
+            return Err(Failure::indeterminate(
+                FailureClass::Protocol,
+                "its content has several codings over each other",
+            ));
         }
     }
     head.headers.remove(CONTENT_ENCODING);
@@ -42,14 +47,14 @@ pub(crate) async fn decode(response: Response<Arriving>) -> Result<Response<Arri
 }
 
 /// The codings in the order they were laid on.
-fn codings(headers: &HeaderMap) -> Vec<String> {
+fn content_codings(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(CONTENT_ENCODING).iter();
     let names = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     let names = names.map(|name| name.trim().to_ascii_lowercase());
     names.filter(|name| !name.is_empty() && name != "identity").collect()
 }
 
-async fn decoded(coding: &str, mut body: Arriving) -> Result<Arriving, Failure> {
+async fn decode_body(coding: &str, mut body: ResponseBody) -> Result<ResponseBody, Failure> {
     // `deflate` is zlib's format by the standard, and often the bare one in practice.
     let is_zlib = coding == "deflate" && has_zlib_head(body.peek(2).await?);
     // A response without content is labelled now and then; it has nothing to decode.
@@ -70,22 +75,22 @@ async fn decoded(coding: &str, mut body: Arriving) -> Result<Arriving, Failure> 
         "gzip" | "x-gzip" => {
             let mut decoder = GzipDecoder::new(reader);
             decoder.multiple_members(true);
-            read(decoder)
+            decoded_body(decoder)
         }
-        "deflate" if is_zlib => read(ZlibDecoder::new(reader)),
-        "deflate" => read(DeflateDecoder::new(reader)),
-        "br" => read(BrotliDecoder::new(reader)),
-        "zstd" => read(ZstdDecoder::new(reader)),
+        "deflate" if is_zlib => decoded_body(ZlibDecoder::new(reader)),
+        "deflate" => decoded_body(DeflateDecoder::new(reader)),
+        "br" => decoded_body(BrotliDecoder::new(reader)),
+        "zstd" => decoded_body(ZstdDecoder::new(reader)),
         other => {
             let other: String = other.chars().take(32).filter(char::is_ascii_graphic).collect();
             let cause = format!("its content is coded as `{other}`, which is not known");
-            return Err(Failure::broken(Class::Protocol, cause));
+            return Err(Failure::indeterminate(FailureClass::Protocol, cause));
         }
     })
 }
 
-fn read(reader: impl AsyncRead + Send + Sync + 'static) -> Arriving {
-    Arriving::decoded(ReaderStream::with_capacity(reader, PIECE_BYTES))
+fn decoded_body(reader: impl AsyncRead + Send + Sync + 'static) -> ResponseBody {
+    ResponseBody::from_decoded(ReaderStream::with_capacity(reader, CHUNK_BYTES))
 }
 
 /// RFC 1950, section 2.2.

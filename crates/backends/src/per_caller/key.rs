@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use sha2::{Digest as _, Sha256};
-use vmcp_domain::{CallContext, CallerScope, ClientKey, User, counted_address};
+use vmcp_domain::{CallContext, CallerScope, ClientKey, User, accounting_address};
 
 use crate::policy::Isolation;
 
@@ -20,7 +20,7 @@ pub(crate) enum ConnectionKey {
 
 impl ConnectionKey {
     /// The connection that `isolation` gives this request; `None` for the one that everybody shares.
-    pub(crate) fn of(isolation: Isolation, ctx: &CallContext) -> Option<Self> {
+    pub(crate) fn for_request(isolation: Isolation, ctx: &CallContext) -> Option<Self> {
         let user = || ctx.caller.user().map(Self::User);
         let client = || ctx.client.client_key().map(Self::Client);
         match isolation {
@@ -62,10 +62,10 @@ pub(crate) enum Owner {
 }
 
 impl Owner {
-    pub(crate) fn of(ctx: &CallContext) -> Self {
+    pub(crate) fn from_context(ctx: &CallContext) -> Self {
         match ctx.caller.user() {
             Some(user) => Self::User(user),
-            None => Self::Address(ctx.peer.map(counted_address)),
+            None => Self::Address(ctx.peer_address.map(accounting_address)),
         }
     }
 }
@@ -74,18 +74,18 @@ impl Owner {
 mod tests {
     use std::sync::Arc;
 
-    use vmcp_domain::{Caller, ClientLife, Identity, Members, Origin, SilentClient};
+    use vmcp_domain::{CallOrigin, Caller, ClientHandle, Identity, Members, SilentClient};
 
     use super::*;
 
-    fn context(user: Option<&str>, client: Option<&ClientLife>) -> CallContext {
+    fn context(user: Option<&str>, client: Option<&ClientHandle>) -> CallContext {
         let identity = |subject: &str| {
             let (issuer, subject) = ("i".to_owned(), subject.to_owned());
             Caller::Known(Arc::new(Identity { issuer, subject, claims: Members::new() }))
         };
-        let mut ctx = CallContext::bare(user.map_or(Caller::Anonymous, identity), Origin::Client);
+        let mut ctx = CallContext::bare(user.map_or(Caller::Anonymous, identity), CallOrigin::Client);
         if let Some(life) = client {
-            ctx.client = Arc::new(SilentClient::of(life.key()));
+            ctx.client = Arc::new(SilentClient::for_client(life.key()));
         }
         ctx
     }
@@ -96,7 +96,7 @@ mod tests {
         const CALLER: &str = "caller";
         const SESSION: &str = "session";
         const SHARED: &str = "shared";
-        let life = ClientLife::default();
+        let life = ClientHandle::default();
         let network = Isolation::Automatic { sessions_apart: true };
         let loopback = Isolation::Automatic { sessions_apart: false };
         for (isolation, both, user_only, session_only) in [
@@ -106,7 +106,7 @@ mod tests {
             (network, CALLER, CALLER, SESSION),
             (loopback, CALLER, CALLER, SHARED),
         ] {
-            let found = |user, client| match ConnectionKey::of(isolation, &context(user, client)) {
+            let found = |user, client| match ConnectionKey::for_request(isolation, &context(user, client)) {
                 Some(ConnectionKey::User(_)) => CALLER,
                 Some(ConnectionKey::Client(_)) => SESSION,
                 Some(ConnectionKey::Credential(_)) => "credential",
@@ -121,12 +121,13 @@ mod tests {
 
     #[test]
     fn keys_of_different_callers_differ() {
-        let key = |user| ConnectionKey::of(Isolation::PerCaller, &context(Some(user), None)).unwrap();
+        let key =
+            |user| ConnectionKey::for_request(Isolation::PerCaller, &context(Some(user), None)).unwrap();
         assert_eq!(key("ann"), key("ann"));
         assert_ne!(key("ann"), key("bob"));
         assert_eq!(key("ann").scope(), key("ann").scope());
         assert_ne!(key("ann").scope(), key("bob").scope());
-        let lives = [ClientLife::default(), ClientLife::default()];
+        let lives = [ClientHandle::default(), ClientHandle::default()];
         let keys = [0, 1].map(|index: usize| ConnectionKey::Client(lives[index].key()));
         assert_ne!(keys[0], keys[1]);
         assert_ne!(keys[0].scope(), keys[1].scope());

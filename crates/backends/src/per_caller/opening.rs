@@ -9,26 +9,27 @@ use tokio::time::{Instant, sleep};
 use vmcp_domain::CallerScope;
 
 use super::key::Owner;
-use super::processes::ProcessPlace;
-use super::spare::Spare;
+use super::processes::ProcessSlot;
+use super::spare::SpareProcess;
 use super::{
-    CallerConnection, CallerConnections, ConnectionKey, ConnectionRef, Grouping, Users, end, take_oldest,
+    CallerConnection, CallerConnections, ConnectionKey, ConnectionRef, ConnectionUsage, Grouping, close,
+    remove_oldest,
 };
-use crate::bearing::{Bearing, Holder};
+use crate::bearing::{AuthenticatedCaller, RequestCredentials};
 use crate::failure::Failure;
-use crate::supervisor::{self, Shared};
-use crate::sync::Guarded;
+use crate::supervisor::{self, SupervisedConnection};
+use crate::sync::UnpoisonedMutex;
 
 /// How often a caller that waits for room looks again.
-const RETRY_WAIT: Duration = Duration::from_millis(250);
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// How long an ended process may take to be gone.
-const PROCESS_END_WAIT: Duration = Duration::from_secs(3);
+const PROCESS_EXIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What came of looking for a connection.
-enum Found {
+enum OpenAttempt {
     Connection(ConnectionRef),
     /// There is no room now; look again after this time at the latest.
-    Full(Duration),
+    NoRoom(Duration),
 }
 
 impl CallerConnections {
@@ -36,25 +37,25 @@ impl CallerConnections {
     pub(super) async fn open(
         &self,
         key: ConnectionKey,
-        holder: Option<Holder>,
+        holder: Option<AuthenticatedCaller>,
         owner: Owner,
     ) -> Result<ConnectionRef, Failure> {
-        let deadline = Instant::now() + self.bounds.wait;
+        let deadline = Instant::now() + self.bounds.acquire_timeout;
         let mut evicted: Option<Instant> = None;
         loop {
-            let freed = self.freed.notified();
+            let freed = self.slot_freed.notified();
             let wait = match self.try_open(&key, holder.as_ref(), &owner, &mut evicted) {
-                Found::Connection(connection) => return Ok(connection),
-                Found::Full(wait) => wait,
+                OpenAttempt::Connection(connection) => return Ok(connection),
+                OpenAttempt::NoRoom(wait) => wait,
             };
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 tracing::warn!(backend = %self.main.policy.id, "no room for another caller's connection");
-                return Err(Failure::Full);
+                return Err(Failure::ConnectionsFull);
             }
             tokio::select! {
                 () = freed => {}
-                () = sleep(wait.min(RETRY_WAIT).min(left)) => {}
+                () = sleep(wait.min(RETRY_INTERVAL).min(left)) => {}
             }
         }
     }
@@ -62,104 +63,106 @@ impl CallerConnections {
     fn try_open(
         &self,
         key: &ConnectionKey,
-        holder: Option<&Holder>,
+        holder: Option<&AuthenticatedCaller>,
         owner: &Owner,
         evicted: &mut Option<Instant>,
-    ) -> Found {
-        if let Some(found) = self.find(key, holder.cloned()) {
-            return Found::Connection(found);
+    ) -> OpenAttempt {
+        if let Some(found) = self.find_and_update(key, holder.cloned()) {
+            return OpenAttempt::Connection(found);
         }
-        if !self.make_room(owner) {
-            return Found::Full(RETRY_WAIT);
+        if !self.ensure_capacity(owner) {
+            return OpenAttempt::NoRoom(RETRY_INTERVAL);
         }
         let spare = self.take_spare();
-        let place = match (&self.processes, &spare) {
-            (Some(room), None) => match room.take() {
+        let place = match (&self.process_slots, &spare) {
+            (Some(room), None) => match room.try_acquire() {
                 Some(place) => Some(place),
                 None => {
                     // The room is free once the process has really ended; until then no other need end for this caller.
-                    if evicted.is_none_or(|evicted| evicted.elapsed() >= PROCESS_END_WAIT) && room.make_room()
+                    if evicted.is_none_or(|evicted| evicted.elapsed() >= PROCESS_EXIT_TIMEOUT)
+                        && room.evict_idle()
                     {
                         *evicted = Some(Instant::now());
                     }
-                    return Found::Full(RETRY_WAIT);
+                    return OpenAttempt::NoRoom(RETRY_INTERVAL);
                 }
             },
             (Some(_), Some(_)) | (None, _) => None,
         };
         if spare.is_none()
-            && let Err(wait) = self.starts.take()
+            && let Err(wait) = self.start_limiter.try_take()
         {
-            return Found::Full(wait);
+            return OpenAttempt::NoRoom(wait);
         }
         self.spare_taken.notify_one();
-        Found::Connection(self.insert(key, holder, owner, (spare, place)))
+        OpenAttempt::Connection(self.insert(key, holder, owner, (spare, place)))
     }
 
     /// True when there is room for a connection of this owner; ends one that is not in use where that makes it.
-    fn make_room(&self, owner: &Owner) -> bool {
-        let mut table = self.table.lock();
+    fn ensure_capacity(&self, owner: &Owner) -> bool {
+        let mut table = self.connections.lock();
         let own = table.values().filter(|connection| connection.owner == *owner).count();
         let is_own = |connection: &CallerConnection| connection.owner == *owner;
         let ended = if own >= self.bounds.per_caller_max {
-            take_oldest(&mut table, is_own)
+            remove_oldest(&mut table, is_own)
         } else if table.len() >= self.bounds.connections_max {
-            take_oldest(&mut table, |_| true)
+            remove_oldest(&mut table, |_| true)
         } else {
             return true;
         };
         drop(table);
-        end(ended)
+        close(ended)
     }
 
     fn insert(
         &self,
         key: &ConnectionKey,
-        holder: Option<&Holder>,
+        holder: Option<&AuthenticatedCaller>,
         owner: &Owner,
-        (spare, place): (Option<Spare>, Option<ProcessPlace>),
+        (spare, place): (Option<SpareProcess>, Option<ProcessSlot>),
     ) -> ConnectionRef {
         let scope = key.scope();
-        let mut table = self.table.lock();
+        let mut table = self.connections.lock();
         if let Some(found) = table.get_mut(key) {
             // Another request of the same caller was faster.
             if let Some(spare) = spare {
-                self.put_back(spare);
+                self.return_spare(spare);
             }
-            return found.take();
+            return found.acquire();
         }
         let shared = match spare {
-            Some(spare) => spare.given_to(scope),
-            None => self.begin(self.bearing(holder), OnceLock::from(scope), place),
+            Some(spare) => spare.assign_to(scope),
+            None => self.start_connection(self.credentials_for(holder), OnceLock::from(scope), place),
         };
-        let users = Arc::new(Users {
-            count: AtomicU32::new(0),
-            freed: Arc::clone(&self.freed),
-            released: Guarded::new(Instant::now()),
+        let users = Arc::new(ConnectionUsage {
+            in_use: AtomicU32::new(0),
+            slot_freed: Arc::clone(&self.slot_freed),
+            released_at: UnpoisonedMutex::new(Instant::now()),
         });
-        let mut connection = CallerConnection { shared, scope, owner: owner.clone(), users };
-        let taken = connection.take();
+        let mut connection =
+            CallerConnection { supervised: shared, scope, owner: owner.clone(), usage: users };
+        let taken = connection.acquire();
         table.insert(key.clone(), connection);
         taken
     }
 
-    fn bearing(&self, holder: Option<&Holder>) -> Option<Arc<Bearing>> {
+    fn credentials_for(&self, holder: Option<&AuthenticatedCaller>) -> Option<Arc<RequestCredentials>> {
         match (&self.grouping, holder) {
             (Grouping::Credentials(credentials), Some(holder)) => {
-                Some(Arc::new(Bearing::of(credentials.clone(), holder.clone())))
+                Some(Arc::new(RequestCredentials::for_caller(credentials.clone(), holder.clone())))
             }
             (Grouping::Credentials(_) | Grouping::Isolation(_), _) => None,
         }
     }
 
     /// Begins to make a connection, which holds `place` until its process has ended.
-    pub(super) fn begin(
+    pub(super) fn start_connection(
         &self,
-        bearing: Option<Arc<Bearing>>,
+        bearing: Option<Arc<RequestCredentials>>,
         scope: OnceLock<CallerScope>,
-        place: Option<ProcessPlace>,
-    ) -> Arc<Shared> {
-        let shared = self.main.of_caller(scope, bearing);
+        place: Option<ProcessSlot>,
+    ) -> Arc<SupervisedConnection> {
+        let shared = self.main.for_caller(scope, bearing);
         let running = Arc::clone(&shared);
         self.main.tasks.spawn_on(
             async move {

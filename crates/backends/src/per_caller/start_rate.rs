@@ -5,25 +5,25 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::sync::Guarded;
+use crate::sync::UnpoisonedMutex;
 
 /// A bucket of starts.
 #[derive(Debug)]
-pub(super) struct StartRate {
+pub(super) struct StartRateLimiter {
     burst: u32,
     interval: Duration,
     /// When the bucket would be full if nothing more were taken.
-    full_at: Guarded<Instant>,
+    full_at: UnpoisonedMutex<Instant>,
 }
 
-impl StartRate {
+impl StartRateLimiter {
     /// `burst` starts at once, and one more each `interval`.
     pub(super) fn new(burst: u32, interval: Duration) -> Self {
-        Self { burst, interval, full_at: Guarded::new(Instant::now()) }
+        Self { burst, interval, full_at: UnpoisonedMutex::new(Instant::now()) }
     }
 
     /// Takes one start, or says how long to wait for the next.
-    pub(super) fn take(&self) -> Result<(), Duration> {
+    pub(super) fn try_take(&self) -> Result<(), Duration> {
         let now = Instant::now();
         let mut full_at = self.full_at.lock();
         let next = (*full_at).max(now) + self.interval;
@@ -43,14 +43,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_at_once_and_then_one_each_interval() {
-        let rate = StartRate::new(3, Duration::from_secs(1));
-        assert_eq!((0..10).filter(|_| rate.take().is_ok()).count(), 3);
-        assert_eq!(rate.take(), Err(Duration::from_secs(1)));
+        let rate = StartRateLimiter::new(3, Duration::from_secs(1));
+        assert_eq!((0..10).filter(|_| rate.try_take().is_ok()).count(), 3);
+        assert_eq!(rate.try_take(), Err(Duration::from_secs(1)));
         tokio::time::advance(Duration::from_millis(400)).await;
-        assert_eq!(rate.take(), Err(Duration::from_millis(600)));
+        assert_eq!(rate.try_take(), Err(Duration::from_millis(600)));
         tokio::time::advance(Duration::from_millis(600)).await;
-        assert_eq!(rate.take(), Ok(()));
+        assert_eq!(rate.try_take(), Ok(()));
         tokio::time::advance(Duration::from_mins(10)).await;
-        assert_eq!((0..10).filter(|_| rate.take().is_ok()).count(), 3);
+        assert_eq!((0..10).filter(|_| rate.try_take().is_ok()).count(), 3);
     }
 }

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 
-use crate::http::{Carries, Outbound, carries};
+use crate::http::{ContentKind, OutboundRequest, content_kind};
 
 /// The longest head that is read.
 const HEAD_BYTES_MAX: usize = 256 << 10;
@@ -15,26 +15,26 @@ const HEADERS_MAX: usize = 100;
 
 /// Where the body of a response ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Length {
+pub(super) enum BodyFraming {
     /// After so many bytes. All of them are wanted at once, if they are one message.
-    Known { left: u64, at_once: bool },
+    ContentLength { remaining: u64, buffer_whole: bool },
     /// With the last chunk.
-    Chunks,
+    Chunked,
     /// With the connection.
-    Open,
+    UntilClose,
 }
 
 /// The head of a response.
 #[derive(Debug)]
 pub(super) struct ResponseHead {
     pub(super) response: Response<()>,
-    pub(super) length: Length,
+    pub(super) framing: BodyFraming,
     /// The connection is good for another request afterwards.
-    pub(super) keeps: bool,
+    pub(super) keep_alive: bool,
 }
 
 /// The head of a request, with room for so many bytes more.
-pub(super) fn write(outbound: &Outbound, room: usize) -> Vec<u8> {
+pub(super) fn encode_request_head(outbound: &OutboundRequest, room: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(512 + room);
     let path = outbound.uri.path_and_query().map_or("/", |path| path.as_str());
     for part in [outbound.method.as_str(), " ", path, " HTTP/1.1\r\n"] {
@@ -50,8 +50,8 @@ pub(super) fn write(outbound: &Outbound, room: usize) -> Vec<u8> {
         }
         out.extend_from_slice(b"\r\n");
     }
-    let own = outbound.headers.iter().filter(|(name, _)| !outbound.fixed.contains_key(*name));
-    for (name, value) in outbound.fixed.iter().chain(own) {
+    let own = outbound.headers.iter().filter(|(name, _)| !outbound.base_headers.contains_key(*name));
+    for (name, value) in outbound.base_headers.iter().chain(own) {
         // How long the body is and how it is sent is said here alone.
         if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
             continue;
@@ -68,7 +68,7 @@ pub(super) fn write(outbound: &Outbound, room: usize) -> Vec<u8> {
 }
 
 /// Takes the head of a response off what has been read; `None` when it is not all there yet.
-pub(super) fn read(input: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
+pub(super) fn parse_response_head(input: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut parsed = httparse::Response::new(&mut headers);
@@ -112,16 +112,16 @@ pub(super) fn read(input: &mut BytesMut) -> Result<Option<ResponseHead>, String>
             let value = if length == 0 { Bytes::new() } else { head.slice(start..start + length) };
             headers.append(name, HeaderValue::from_maybe_shared(value).map_err(|error| error.to_string())?);
         }
-        return framed(response).map(Some);
+        return with_framing(response).map(Some);
     }
 }
 
 /// RFC 9112 section 6.3, as far as it concerns answers to POST, GET and DELETE.
-fn framed(response: Response<()>) -> Result<ResponseHead, String> {
+fn with_framing(response: Response<()>) -> Result<ResponseHead, String> {
     let headers = response.headers();
-    let at_once = carries(&response) == Carries::Message;
+    let at_once = content_kind(&response) == ContentKind::Message;
     let length = if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        Length::Known { left: 0, at_once }
+        BodyFraming::ContentLength { remaining: 0, buffer_whole: at_once }
     } else if headers.contains_key(TRANSFER_ENCODING) {
         if response.version() == Version::HTTP_10 {
             return Err("an answer of HTTP/1.0 has a transfer coding".to_owned());
@@ -129,14 +129,14 @@ fn framed(response: Response<()>) -> Result<ResponseHead, String> {
         let last = headers.get_all(TRANSFER_ENCODING).iter().next_back();
         let last = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
         if last.is_some_and(|coding| coding.trim().eq_ignore_ascii_case("chunked")) {
-            Length::Chunks
+            BodyFraming::Chunked
         } else {
-            Length::Open
+            BodyFraming::UntilClose
         }
     } else {
-        match announced(headers)? {
-            Some(left) => Length::Known { left, at_once },
-            None => Length::Open,
+        match parse_content_length(headers)? {
+            Some(left) => BodyFraming::ContentLength { remaining: left, buffer_whole: at_once },
+            None => BodyFraming::UntilClose,
         }
     };
     let says = |wanted: &str| {
@@ -146,12 +146,12 @@ fn framed(response: Response<()>) -> Result<ResponseHead, String> {
     let kept = if response.version() == Version::HTTP_10 { says("keep-alive") } else { !says("close") };
     // Who announces a length and chunks may be understood differently by somebody in between.
     let clear = !(headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH));
-    let keeps = kept && clear && length != Length::Open;
-    Ok(ResponseHead { response, length, keeps })
+    let keeps = kept && clear && length != BodyFraming::UntilClose;
+    Ok(ResponseHead { response, framing: length, keep_alive: keeps })
 }
 
 /// The length that a response announces. Two that differ are none.
-fn announced(headers: &HeaderMap) -> Result<Option<u64>, String> {
+fn parse_content_length(headers: &HeaderMap) -> Result<Option<u64>, String> {
     let mut found = None;
     for value in headers.get_all(CONTENT_LENGTH) {
         let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));

@@ -11,10 +11,10 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use crate::sync::Guarded;
+use crate::sync::UnpoisonedMutex;
 
 /// The most idle connections kept by one thread.
-const IDLE_MAX: usize = 256;
+const IDLE_PER_THREAD_MAX: usize = 256;
 /// How much room is made for what is read next: for small answers little, so that many calls under way stay in the
 /// processor's memory; never less, never more.
 const READ_BYTES_MIN: usize = 1 << 10;
@@ -22,57 +22,57 @@ const READ_BYTES_MAX: usize = 16 << 10;
 
 /// A connection, and what has been read of it and not yet used.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct Http1Connection {
     pub(super) stream: TcpStream,
     pub(super) input: BytesMut,
     /// How much the next read may bring, after what the ones before have brought.
-    room: usize,
+    read_size: usize,
     idle_since: Instant,
     /// The thread whose runtime hears what happens on it, by its number.
-    owner: usize,
+    thread_index: usize,
 }
 
 /// What the other side has said without being waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
-    Nothing,
-    Something,
+pub(super) enum TryRead {
+    WouldBlock,
+    Data,
     /// It has hung up, or the connection is broken.
-    End,
+    Closed,
 }
 
-impl Connection {
+impl Http1Connection {
     /// A connection that was made on this thread.
     pub(super) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
             input: BytesMut::new(),
-            room: READ_BYTES_MIN,
+            read_size: READ_BYTES_MIN,
             idle_since: Instant::now(),
-            owner: number(),
+            thread_index: thread_index(),
         }
     }
 
     /// Reads something; 0 is the end.
     pub(super) async fn read(&mut self) -> io::Result<usize> {
-        self.input.reserve(self.room);
+        self.input.reserve(self.read_size);
         let room = self.input.capacity() - self.input.len();
         let read = self.stream.read_buf(&mut self.input).await?;
         if read == room {
-            self.room = (self.room * 4).min(READ_BYTES_MAX);
-        } else if read < self.room / 8 {
-            self.room = (self.room / 2).max(READ_BYTES_MIN);
+            self.read_size = (self.read_size * 4).min(READ_BYTES_MAX);
+        } else if read < self.read_size / 8 {
+            self.read_size = (self.read_size / 2).max(READ_BYTES_MIN);
         }
         Ok(read)
     }
 
     /// Reads what is there already.
-    pub(super) fn hear(&mut self) -> Heard {
+    pub(super) fn try_read(&mut self) -> TryRead {
         self.input.reserve(READ_BYTES_MIN);
         match self.stream.try_read_buf(&mut self.input) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::Nothing,
-            Ok(0) | Err(_) => Heard::End,
-            Ok(_) => Heard::Something,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => TryRead::WouldBlock,
+            Ok(0) | Err(_) => TryRead::Closed,
+            Ok(_) => TryRead::Data,
         }
     }
 }
@@ -80,22 +80,22 @@ impl Connection {
 /// The connections that are idle.
 #[derive(Debug)]
 pub(super) struct Pool {
-    idle: Guarded<Idle>,
-    idle_wait: Duration,
-    own: Weak<Self>,
+    idle: UnpoisonedMutex<Idle>,
+    idle_timeout: Duration,
+    weak_self: Weak<Self>,
 }
 
 #[derive(Debug, Default)]
 struct Idle {
     /// Those of each thread, by its number.
-    connections: Vec<Vec<Connection>>,
+    connections: Vec<Vec<Http1Connection>>,
     /// Somebody closes those that grow old.
-    swept: bool,
+    has_sweeper: bool,
 }
 
 impl Idle {
     /// Those of one thread.
-    fn of(&mut self, owner: usize) -> Option<&mut Vec<Connection>> {
+    fn of_thread(&mut self, owner: usize) -> Option<&mut Vec<Http1Connection>> {
         if self.connections.len() <= owner {
             self.connections.resize_with(owner + 1, Vec::new);
         }
@@ -104,7 +104,7 @@ impl Idle {
 }
 
 /// The number of this thread among those that have asked for it.
-fn number() -> usize {
+fn thread_index() -> usize {
     thread_local! {
         static NUMBER: usize = {
             static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -116,43 +116,52 @@ fn number() -> usize {
 
 impl Pool {
     pub(super) fn new(idle_wait: Duration) -> Arc<Self> {
-        Arc::new_cyclic(|own| Self { idle: Guarded::default(), idle_wait, own: own.clone() })
+        Arc::new_cyclic(|own| Self {
+            idle: UnpoisonedMutex::default(),
+            idle_timeout: idle_wait,
+            weak_self: own.clone(),
+        })
     }
 
     /// A connection that is open, as far as anybody can tell.
-    pub(super) fn take(&self) -> Option<Connection> {
+    pub(super) fn take_idle(&self) -> Option<Http1Connection> {
         loop {
-            let mut connection = self.idle.lock().of(number())?.pop()?;
-            if connection.idle_since.elapsed() < self.idle_wait && connection.hear() == Heard::Nothing {
+            let mut connection = self.idle.lock().of_thread(thread_index())?.pop()?;
+            if connection.idle_since.elapsed() < self.idle_timeout
+                && connection.try_read() == TryRead::WouldBlock
+            {
                 return Some(connection);
             }
         }
     }
 
     /// Keeps a connection on which nothing is under way, for the thread that made it.
-    pub(super) fn put(&self, mut connection: Connection) {
+    pub(super) fn return_idle(&self, mut connection: Http1Connection) {
         connection.idle_since = Instant::now();
         let mut idle = self.idle.lock();
-        let Some(own) = idle.of(connection.owner).filter(|own| own.len() < IDLE_MAX) else { return };
+        let Some(own) = idle.of_thread(connection.thread_index).filter(|own| own.len() < IDLE_PER_THREAD_MAX)
+        else {
+            return;
+        };
         own.push(connection);
-        if !idle.swept {
-            idle.swept = true;
+        if !idle.has_sweeper {
+            idle.has_sweeper = true;
             drop(idle);
-            tokio::spawn(sweep(Weak::clone(&self.own), self.idle_wait));
+            tokio::spawn(sweep(Weak::clone(&self.weak_self), self.idle_timeout));
         }
     }
 
     /// Closes what is too old. False when nothing is left to be closed later.
-    fn close_old(&self) -> bool {
+    fn close_expired(&self) -> bool {
         let mut idle = self.idle.lock();
         let mut old = Vec::new();
         for own in &mut idle.connections {
             // Whoever was put back last stands last.
-            let young = own.iter().position(|one| one.idle_since.elapsed() < self.idle_wait);
+            let young = own.iter().position(|one| one.idle_since.elapsed() < self.idle_timeout);
             old.extend(own.drain(..young.unwrap_or(own.len())));
         }
-        idle.swept = idle.connections.iter().any(|own| !own.is_empty());
-        let goes_on = idle.swept;
+        idle.has_sweeper = idle.connections.iter().any(|own| !own.is_empty());
+        let goes_on = idle.has_sweeper;
         drop(idle);
         drop(old);
         goes_on
@@ -163,7 +172,7 @@ impl Pool {
 async fn sweep(pool: Weak<Pool>, idle_wait: Duration) {
     loop {
         sleep(idle_wait / 4).await;
-        if !pool.upgrade().is_some_and(|pool| pool.close_old()) {
+        if !pool.upgrade().is_some_and(|pool| pool.close_expired()) {
             return;
         }
     }

@@ -7,16 +7,16 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::PlainClient;
-use crate::failure::{Class, Failure};
-use crate::held::Left;
-use crate::http::Outbound;
+use super::Http1Client;
+use crate::failure::{Failure, FailureClass};
+use crate::held::SentFlag;
+use crate::http::OutboundRequest;
 
-const IDLE: Duration = Duration::from_secs(4);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A server that gives each request the next of `answers`, and counts its connections.
 struct Server {
-    client: PlainClient,
+    client: Http1Client,
     uri: Uri,
     connections: tokio::task::JoinHandle<usize>,
 }
@@ -25,14 +25,14 @@ struct Server {
 async fn serve(connections: Vec<Vec<&'static [u8]>>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri: Uri = format!("http://{}/mcp?x=1", listener.local_addr().unwrap()).parse().unwrap();
-    let client = PlainClient::new(&uri, &HttpConnector::new(), IDLE).unwrap();
+    let client = Http1Client::new(&uri, &HttpConnector::new(), IDLE_TIMEOUT).unwrap();
     let connections = tokio::spawn(async move {
         let mut count = 0;
         for answers in connections {
             let (mut stream, _) = listener.accept().await.unwrap();
             count += 1;
             for answer in answers {
-                if !take(&mut stream).await {
+                if !read_request(&mut stream).await {
                     break;
                 }
                 stream.write_all(answer).await.unwrap();
@@ -43,7 +43,7 @@ async fn serve(connections: Vec<Vec<&'static [u8]>>) -> Server {
     Server { client, uri, connections }
 }
 
-async fn take(stream: &mut TcpStream) -> bool {
+async fn read_request(stream: &mut TcpStream) -> bool {
     let mut seen = Vec::new();
     let mut buffer = [0; 1024];
     while !seen.ends_with(b"body") {
@@ -58,24 +58,24 @@ async fn take(stream: &mut TcpStream) -> bool {
     true
 }
 
-fn outbound(uri: &Uri) -> Outbound {
+fn outbound(uri: &Uri) -> OutboundRequest {
     let (uri, fixed) = (uri.clone(), Arc::default());
-    Outbound {
+    OutboundRequest {
         method: Method::POST,
         uri,
-        fixed,
+        base_headers: fixed,
         headers: HeaderMap::new(),
         body: "body".into(),
-        left: Left::default(),
+        sent_flag: SentFlag::default(),
     }
 }
 
 impl Server {
-    async fn ask(&self) -> Result<(StatusCode, String), Failure> {
+    async fn request(&self) -> Result<(StatusCode, String), Failure> {
         let response = self.client.send(&outbound(&self.uri)).await?;
         let status = response.status();
         let body = response.into_body().collect().await;
-        let body = body.map_err(|error| Failure::broken(Class::Exited, error))?;
+        let body = body.map_err(|error| Failure::indeterminate(FailureClass::Exited, error))?;
         Ok((status, String::from_utf8(body.to_bytes().to_vec()).unwrap()))
     }
 }
@@ -91,7 +91,7 @@ async fn a_connection_is_used_again_after_every_kind_of_answer() {
     let server = serve(vec![vec![GOOD, CHUNKS, none, early, GOOD]]).await;
     let expected = [(200, "hi"), (200, "one two three"), (204, ""), (200, ""), (200, "hi")];
     for (status, body) in expected {
-        let (found, text) = server.ask().await.unwrap();
+        let (found, text) = server.request().await.unwrap();
         assert_eq!((found.as_u16(), &*text), (status, body));
     }
     assert_eq!(server.connections.await.unwrap(), 1);
@@ -105,7 +105,7 @@ async fn a_connection_that_ends_is_replaced_before_anything_is_sent() {
     let old = b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nhi";
     let server = serve(vec![vec![close], vec![open], vec![both], vec![old], vec![GOOD], vec![GOOD]]).await;
     for expected in ["hi", "until the end", "", "hi", "hi", "hi"] {
-        assert_eq!(server.ask().await.unwrap().1, expected);
+        assert_eq!(server.request().await.unwrap().1, expected);
         // The server has hung up by the time of the next request.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -126,25 +126,25 @@ async fn an_answer_that_cannot_be_right_is_refused() {
     ];
     for answer in wrong {
         let server = serve(vec![vec![answer]]).await;
-        let failure = server.ask().await.unwrap_err();
-        assert!(matches!(failure, Failure::Broken(Class::Exited, _)), "{failure:?}");
+        let failure = server.request().await.unwrap_err();
+        assert!(matches!(failure, Failure::Indeterminate(FailureClass::Exited, _)), "{failure:?}");
     }
 }
 
 #[tokio::test]
 async fn idle_connections_are_closed_in_time() {
     let server = serve(vec![vec![GOOD, GOOD], vec![GOOD]]).await;
-    server.ask().await.unwrap();
+    server.request().await.unwrap();
     tokio::time::pause();
-    tokio::time::advance(IDLE * 2).await;
+    tokio::time::advance(IDLE_TIMEOUT * 2).await;
     tokio::time::resume();
-    server.ask().await.unwrap();
+    server.request().await.unwrap();
     assert_eq!(server.connections.await.unwrap(), 2);
 }
 
 /// Sends a long body to a server that says `early` after the first bytes, then does as `go_on` says. What that gives back
 /// stays open until the answer is there.
-async fn long<F, K>(
+async fn send_long_body<F, K>(
     early: &'static [u8],
     go_on: impl FnOnce(TcpStream) -> F + Send + 'static,
 ) -> Result<(StatusCode, String), Failure>
@@ -154,7 +154,7 @@ where
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri: Uri = format!("http://{}/mcp", listener.local_addr().unwrap()).parse().unwrap();
-    let client = PlainClient::new(&uri, &HttpConnector::new(), IDLE).unwrap();
+    let client = Http1Client::new(&uri, &HttpConnector::new(), IDLE_TIMEOUT).unwrap();
     let serving = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.read_exact(&mut [0; 100]).await.unwrap();
@@ -164,19 +164,19 @@ where
     let mut body = vec![b'x'; LONG];
     body.push(b'z');
     let body = body.into();
-    let outbound = Outbound {
+    let outbound = OutboundRequest {
         method: Method::POST,
         uri,
-        fixed: Arc::default(),
+        base_headers: Arc::default(),
         headers: HeaderMap::new(),
         body,
-        left: Left::default(),
+        sent_flag: SentFlag::default(),
     };
     let answer = async {
         let response = client.send(&outbound).await?;
         let status = response.status();
         let body = response.into_body().collect().await;
-        let body = body.map_err(|error| Failure::broken(Class::Exited, error))?;
+        let body = body.map_err(|error| Failure::indeterminate(FailureClass::Exited, error))?;
         Ok((status, String::from_utf8(body.to_bytes().to_vec()).unwrap()))
     };
     let answer =
@@ -202,10 +202,10 @@ async fn read_all(stream: &mut TcpStream) {
 #[tokio::test]
 async fn a_server_need_not_read_what_it_refuses() {
     let refusal = b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n";
-    let (status, _) = long(refusal, async |stream| stream).await.unwrap();
+    let (status, _) = send_long_body(refusal, async |stream| stream).await.unwrap();
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     // It may also hang up in the middle of what is sent.
-    let (status, _) = long(refusal, async |_| {}).await.unwrap();
+    let (status, _) = send_long_body(refusal, async |_| {}).await.unwrap();
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
 }
 
@@ -216,7 +216,7 @@ async fn a_server_may_say_that_it_is_there_before_it_has_everything() {
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 2",
     ] {
         let rest = if early.ends_with('2') { &GOOD[10..] } else { GOOD };
-        let answer = long(early.as_bytes(), async move |mut stream| {
+        let answer = send_long_body(early.as_bytes(), async move |mut stream| {
             read_all(&mut stream).await;
             stream.write_all(rest).await.unwrap();
         });
@@ -227,7 +227,7 @@ async fn a_server_may_say_that_it_is_there_before_it_has_everything() {
 #[tokio::test]
 async fn a_server_may_answer_while_it_still_reads() {
     let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-    let answer = long(head, async |mut stream| {
+    let answer = send_long_body(head, async |mut stream| {
         read_all(&mut stream).await;
         stream.write_all(b"2\r\nhi\r\n0\r\n\r\n").await.unwrap();
     });
@@ -246,6 +246,6 @@ async fn a_connection_goes_back_to_the_thread_that_made_it() {
     };
     let body = tokio::task::spawn_blocking(reading).await.unwrap().unwrap();
     assert_eq!(body, "one two three");
-    assert_eq!(server.ask().await.unwrap().1, "hi");
+    assert_eq!(server.request().await.unwrap().1, "hi");
     assert_eq!(server.connections.await.unwrap(), 1);
 }

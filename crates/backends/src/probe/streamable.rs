@@ -6,39 +6,42 @@ use http::header::HeaderValue;
 use http::{Response, StatusCode, Uri};
 use tokio::time::timeout;
 use vmcp_domain::ProtocolVersion;
-use vmcp_wire::client::{Introduction, read_initialize};
+use vmcp_wire::client::{InitializeInfo, read_initialize};
 use vmcp_wire::{header, method};
 
-use super::{discover, initialize, read_probe, unusable};
-use crate::GatewayIdentity;
-use crate::arriving::Arriving;
-use crate::failure::{Class, Failure};
+use super::{discover_request, handshake_failure, initialize_request, parse_discover_outcome};
+use crate::ClientInfo;
+use crate::arriving::ResponseBody;
+use crate::failure::{Failure, FailureClass};
 use crate::flights::Purpose;
-use crate::link::Request;
+use crate::link::McpRequest;
 use crate::refusal;
-use crate::streamable::{Base, Streamable};
+use crate::streamable::{StreamableContext, StreamableHttpLink};
 
 /// How long the probe may stay unanswered: some servers of the session era open a stream for it and say nothing.
-const PROBE_WAIT: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Finds out the revision and shakes hands where there is a handshake.
-pub(crate) async fn begin(
-    base: &Base,
+pub(crate) async fn negotiate(
+    base: &StreamableContext,
     uri: &Uri,
-    identity: &GatewayIdentity,
+    identity: &ClientInfo,
     connect_wait: Duration,
-) -> Result<(Streamable, Introduction), Failure> {
+) -> Result<(StreamableHttpLink, InitializeInfo), Failure> {
     let stateless = Some(ProtocolVersion::V2026_07_28);
-    let link = Streamable::new(base, uri.clone(), stateless, None);
-    let probe = timeout(PROBE_WAIT.min(connect_wait / 2), post(base, &link, discover(identity)));
+    let link = StreamableHttpLink::new(base, uri.clone(), stateless, None);
+    let probe =
+        timeout(PROBE_TIMEOUT.min(connect_wait / 2), post_and_read(base, &link, discover_request(identity)));
     match probe.await {
         Ok(Ok(answered)) => {
-            if let Some(introduction) = read_probe(&answered.outcome) {
-                let link = Streamable::new(base, answered.uri, stateless, None);
+            if let Some(introduction) = parse_discover_outcome(&answered.outcome) {
+                let link = StreamableHttpLink::new(base, answered.uri, stateless, None);
                 return Ok((link, introduction));
             }
-            if decides_nothing(answered.status) {
-                return answered.outcome.and(Err(Failure::broken(Class::Status, answered.status)));
+            if is_inconclusive(answered.status) {
+                return answered
+                    .outcome
+                    .and(Err(Failure::indeterminate(FailureClass::Status, answered.status)));
             }
         }
         Ok(Err(
@@ -49,29 +52,29 @@ pub(crate) async fn begin(
         // Hung up or silent: what a server of the session era may do with a message it does not expect.
         Ok(Err(_)) | Err(_) => {}
     }
-    shake_hands(base, uri, identity).await
+    handshake(base, uri, identity).await
 }
 
 /// True when a failed handshake may mean that the server speaks HTTP+SSE (2025-11-25, Transports, "Backwards
 /// Compatibility"): its address does not take messages.
 pub(crate) fn may_be_sse(failure: &Failure) -> bool {
     match failure {
-        Failure::Broken(Class::Status, cause) => {
+        Failure::Indeterminate(FailureClass::Status, cause) => {
             ["400", "404", "405", "406", "415"].iter().any(|status| cause.starts_with(status))
         }
-        Failure::Refused(_) | Failure::Broken(Class::Protocol, _) => true,
-        Failure::Stale(..)
+        Failure::Refused(_) | Failure::Indeterminate(FailureClass::Protocol, _) => true,
+        Failure::StaleConnection(..)
         | Failure::NotSent(..)
-        | Failure::Broken(..)
+        | Failure::Indeterminate(..)
         | Failure::Overloaded
-        | Failure::Full
+        | Failure::ConnectionsFull
         | Failure::Busy(..)
         | Failure::Paused(_) => false,
     }
 }
 
 /// True for a status that says something about credentials or the moment, nothing about the revision.
-fn decides_nothing(status: StatusCode) -> bool {
+fn is_inconclusive(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::UNAUTHORIZED
@@ -86,16 +89,16 @@ fn decides_nothing(status: StatusCode) -> bool {
 }
 
 /// The handshake of a backend that has sessions.
-pub(crate) async fn shake_hands(
-    base: &Base,
+pub(crate) async fn handshake(
+    base: &StreamableContext,
     uri: &Uri,
-    identity: &GatewayIdentity,
-) -> Result<(Streamable, Introduction), Failure> {
-    let link = Streamable::new(base, uri.clone(), None, None);
-    let answered = post(base, &link, initialize(identity)).await?;
-    let introduction = read_initialize(&answered.outcome?).map_err(|fault| unusable(&fault))?;
-    let link = Streamable::new(base, answered.uri, Some(introduction.version), answered.session);
-    match link.notify(method::INITIALIZED).await {
+    identity: &ClientInfo,
+) -> Result<(StreamableHttpLink, InitializeInfo), Failure> {
+    let link = StreamableHttpLink::new(base, uri.clone(), None, None);
+    let answered = post_and_read(base, &link, initialize_request(identity)).await?;
+    let introduction = read_initialize(&answered.outcome?).map_err(|fault| handshake_failure(&fault))?;
+    let link = StreamableHttpLink::new(base, answered.uri, Some(introduction.version), answered.session);
+    match link.send_notification(method::INITIALIZED).await {
         Err(failure @ Failure::NotSent(..)) => return Err(failure),
         Ok(status) if status.is_success() => {}
         outcome => {
@@ -105,39 +108,43 @@ pub(crate) async fn shake_hands(
     Ok((link, introduction))
 }
 
-struct Answered {
+struct ProbeResponse {
     status: StatusCode,
     uri: Uri,
     session: Option<HeaderValue>,
     outcome: Result<vmcp_domain::Json, Failure>,
 }
 
-async fn post(base: &Base, link: &Streamable, request: Request) -> Result<Answered, Failure> {
-    let ticket = base.flights.enter(Purpose::Upkeep)?;
-    let (response, uri) = link.open(ticket.id(), request).await?;
+async fn post_and_read(
+    base: &StreamableContext,
+    link: &StreamableHttpLink,
+    request: McpRequest,
+) -> Result<ProbeResponse, Failure> {
+    let ticket = base.pending_requests.register(Purpose::Maintenance)?;
+    let (response, uri) = link.post_request(ticket.id(), request).await?;
     let status = response.status();
     let session = response.headers().get(header::SESSION_ID).cloned();
-    Ok(Answered { status, uri, session, outcome: outcome(link, ticket.id(), response).await })
+    Ok(ProbeResponse { status, uri, session, outcome: read_outcome(link, ticket.id(), response).await })
 }
 
-async fn outcome(
-    link: &Streamable,
+async fn read_outcome(
+    link: &StreamableHttpLink,
     id: u64,
-    response: Response<Arriving>,
+    response: Response<ResponseBody>,
 ) -> Result<vmcp_domain::Json, Failure> {
     if response.status().is_success() {
-        return link.read(id, response, false).await;
+        return link.read_outcome(id, response, false).await;
     }
-    let failure = refusal::read(link, id, response).await.failure;
+    let failure = refusal::read_error_response(link, id, response).await.failure;
     // Nothing has been agreed that could have been forgotten.
     Err(match failure {
-        Failure::Stale(_, Some(error)) => Failure::Refused(error),
+        Failure::StaleConnection(_, Some(error)) => Failure::Refused(error),
         Failure::Refused(_)
-        | Failure::Stale(..)
+        | Failure::StaleConnection(..)
         | Failure::NotSent(..)
-        | Failure::Broken(..)
+        | Failure::Indeterminate(..)
         | Failure::Overloaded
-        | Failure::Full
+        | Failure::ConnectionsFull
         | Failure::Busy(..)
         | Failure::Paused(_) => failure,
     })

@@ -11,38 +11,38 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::arriving::Arriving;
+use crate::arriving::ResponseBody;
 use crate::endpoint::Endpoint;
 
 /// The most messages under way in the background, and the most ends of streams.
-const ASIDES_MAX: usize = 256;
+const BACKGROUND_TASKS_MAX: usize = 256;
 /// How long the end of a stream is waited for after its answer, so that its connection can serve again.
-const DRAIN_WAIT: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Background work, bounded in number and time.
 #[derive(Clone)]
-pub(super) struct Asides {
+pub(super) struct BackgroundTasks {
     tasks: TaskTracker,
     runtime: Handle,
-    messages: Arc<Semaphore>,
-    drains: Arc<Semaphore>,
+    message_permits: Arc<Semaphore>,
+    drain_permits: Arc<Semaphore>,
 }
 
-impl Asides {
+impl BackgroundTasks {
     /// Of the present runtime; what belongs to a thread's own connection is among `tasks`.
     pub(super) fn new(tasks: TaskTracker) -> Self {
         Self {
             tasks,
             runtime: Handle::current(),
-            messages: Arc::new(Semaphore::new(ASIDES_MAX)),
-            drains: Arc::new(Semaphore::new(ASIDES_MAX)),
+            message_permits: Arc::new(Semaphore::new(BACKGROUND_TASKS_MAX)),
+            drain_permits: Arc::new(Semaphore::new(BACKGROUND_TASKS_MAX)),
         }
     }
 
-    pub(super) fn post(&self, endpoint: &Arc<Endpoint>, message: Vec<u8>) {
+    pub(super) fn post_message(&self, endpoint: &Arc<Endpoint>, message: Vec<u8>) {
         let endpoint = Arc::clone(endpoint);
-        self.spawn(async move {
-            if let Err(failure) = endpoint.post_aside(message).await {
+        self.spawn_bounded(async move {
+            if let Err(failure) = endpoint.post_one_way(message).await {
                 tracing::debug!(%failure, "a message was not taken");
             }
         });
@@ -50,23 +50,23 @@ impl Asides {
 
     /// Reads the end of a stream, so that its connection is not closed with it. That is the present thread's, as the
     /// connection is.
-    pub(super) fn drain(&self, mut rest: Arriving) {
+    pub(super) fn drain_body(&self, mut rest: ResponseBody) {
         if rest.is_decoded()
             || rest.is_end_stream()
             || matches!(rest.frame().now_or_never(), Some(None | Some(Err(_))))
         {
             return;
         }
-        if let Ok(permit) = Arc::clone(&self.drains).try_acquire_owned() {
+        if let Ok(permit) = Arc::clone(&self.drain_permits).try_acquire_owned() {
             self.tasks.spawn(async move {
                 let _permit = permit;
-                let _ = timeout(DRAIN_WAIT, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
+                let _ = timeout(DRAIN_TIMEOUT, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
             });
         }
     }
 
-    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        if let Ok(permit) = Arc::clone(&self.messages).try_acquire_owned() {
+    pub(super) fn spawn_bounded(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Ok(permit) = Arc::clone(&self.message_permits).try_acquire_owned() {
             let work = async move {
                 let _permit = permit;
                 work.await;

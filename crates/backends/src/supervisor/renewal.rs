@@ -10,27 +10,27 @@ use vmcp_wire::method;
 
 use crate::connection::Connection;
 use crate::flights::Purpose;
-use crate::link::Request;
-use crate::standing::Wanted;
+use crate::link::McpRequest;
+use crate::standing::ResourceSubscriptions;
 
 /// How many subscriptions are renewed at a time.
-const RENEWALS_MAX: usize = 8;
+const RESUBSCRIBES_MAX: usize = 8;
 /// How long renewing all of them may take.
-const RENEWAL_WAIT: Duration = Duration::from_secs(60);
+const RESUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Subscribes again to everything that is wanted, after the session that knew of it has gone.
-pub(super) async fn renew(connection: Arc<Connection>, wanted: Wanted) {
-    let subscribing = stream::iter(wanted.iter().cloned()).for_each_concurrent(RENEWALS_MAX, |uri: BackendUri| {
+pub(super) async fn resubscribe_all(connection: Arc<Connection>, wanted: ResourceSubscriptions) {
+    let subscribing = stream::iter(wanted.iter().cloned()).for_each_concurrent(RESUBSCRIBES_MAX, |uri: BackendUri| {
         let connection = Arc::clone(&connection);
         async move {
             let params = connection.dialect.subscription(&uri);
-            let request = Request::upkeep(method::RESOURCES_SUBSCRIBE, params);
-            if let Err(failure) = connection.exchange(Purpose::Upkeep, |_| request).await {
+            let request = McpRequest::maintenance(method::RESOURCES_SUBSCRIBE, params);
+            if let Err(failure) = connection.exchange(Purpose::Maintenance, |_| request).await {
                 tracing::warn!(backend = %connection.backend, %failure, "a subscription could not be renewed");
             }
         }
     });
-    if timeout(RENEWAL_WAIT, subscribing).await.is_err() {
+    if timeout(RESUBSCRIBE_TIMEOUT, subscribing).await.is_err() {
         tracing::warn!(backend = %connection.backend, "not every subscription could be renewed in time");
     }
 }

@@ -4,43 +4,45 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vmcp_backends::policy::{BackendPolicy, CallerBounds, Isolation, ProcessPolicy, Transport};
-use vmcp_backends::{Backends, GatewayIdentity};
+use vmcp_backends::{Backends, ClientInfo};
 use vmcp_domain::{Continuation, Json, Members};
 
-use crate::web::{self, Hit};
-use crate::{TIMEOUTS, context, http, structured};
+use crate::web::{self, ReceivedRequest};
+use crate::{TIMEOUTS, context, http_policy, structured_content};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_calls_over_fifty_backends() {
     let mut servers = Vec::new();
     let mut policies = Vec::new();
     for number in 0..50 {
-        let server = web::serve(move |hit: Hit| async move {
-            if hit.method() == "tools/call" {
+        let server = web::serve(move |hit: ReceivedRequest| async move {
+            if hit.rpc_method() == "tools/call" {
                 // Later calls overtake earlier ones.
                 let n = hit.body["params"]["arguments"]["n"].as_u64().unwrap();
                 tokio::time::sleep(Duration::from_millis((n * 7) % 23)).await;
                 if n.is_multiple_of(2) {
-                    let (events, reply) = web::events();
-                    events.send(web::event(&web::answer(&hit, &web::echoed(&hit)))).unwrap();
+                    let (events, reply) = web::event_stream();
+                    events
+                        .send(web::encode_event(&web::result_message(&hit, &web::echo_result(&hit))))
+                        .unwrap();
                     return reply;
                 }
             }
-            if number % 2 == 0 { web::session(&hit) } else { web::stateless(&hit) }
+            if number % 2 == 0 { web::reply_with_sessions(&hit) } else { web::reply_stateless(&hit) }
         })
         .await;
         policies.push(BackendPolicy {
             id: format!("b{number}").into(),
-            transport: Transport::StreamableHttp(http(&server.url())),
+            transport: Transport::StreamableHttp(http_policy(&server.url())),
             timeouts: TIMEOUTS,
             headers: Vec::new(),
             isolation: Isolation::Shared,
-            bounds: CallerBounds::DEFAULT,
+            caller_bounds: CallerBounds::DEFAULT,
             credentials: None,
         });
         servers.push(server);
     }
-    let identity = GatewayIdentity { name: "vmcp".to_owned(), version: "1".to_owned() };
+    let identity = ClientInfo { name: "vmcp".to_owned(), version: "1".to_owned() };
     let backends = Arc::new(Backends::start(policies, &identity, &ProcessPolicy::default()));
     let calls = (0..1000_usize).map(|n| {
         let backends = Arc::clone(&backends);
@@ -56,7 +58,7 @@ async fn a_thousand_calls_over_fifty_backends() {
                     Members::new(),
                 )
                 .await;
-            assert_eq!(structured(&reply), arguments);
+            assert_eq!(structured_content(&reply), arguments);
         })
     });
     for call in calls.collect::<Vec<_>>() {

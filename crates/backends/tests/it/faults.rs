@@ -10,38 +10,43 @@ use tokio::net::TcpListener;
 use vmcp_backends::policy::{Timeouts, Transport};
 use vmcp_domain::{BackendEvent, BackendState};
 
-use crate::web::{self, Hit, Reply};
-use crate::{Rig, cause, context, http, policy, structured};
+use crate::web::{self, HttpReply, ReceivedRequest};
+use crate::{Rig, context, error_cause, http_policy, policy, structured_content};
 
 /// A server whose calls are answered by `reply`.
-async fn calling(reply: impl Fn(&Hit) -> Reply + Send + Sync + Clone + 'static) -> (web::Web, Rig) {
-    let server = web::serve(move |hit: Hit| {
-        let reply = reply.clone();
-        async move { if hit.method() == "tools/call" { reply(&hit) } else { web::session(&hit) } }
-    })
-    .await;
-    let rig = Rig::http(&server.url());
+async fn answering_calls(
+    reply: impl Fn(&ReceivedRequest) -> HttpReply + Send + Sync + Clone + 'static,
+) -> (web::ScriptedServer, Rig) {
+    let server =
+        web::serve(move |hit: ReceivedRequest| {
+            let reply = reply.clone();
+            async move {
+                if hit.rpc_method() == "tools/call" { reply(&hit) } else { web::reply_with_sessions(&hit) }
+            }
+        })
+        .await;
+    let rig = Rig::start_http(&server.url());
     (server, rig)
 }
 
 #[tokio::test]
 async fn silence_ends_with_the_time_allowed() {
     let server = web::serve(|hit| async move {
-        if hit.method() == "tools/call" {
+        if hit.rpc_method() == "tools/call" {
             std::future::pending::<()>().await;
         }
-        web::session(&hit)
+        web::reply_with_sessions(&hit)
     })
     .await;
     let timeouts =
         Timeouts { connect: Duration::from_secs(8), call: Duration::from_millis(300), ..Timeouts::DEFAULT };
-    let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
-    rig.until(BackendState::Ready).await;
+    let rig = Rig::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
+    rig.wait_for_state(BackendState::Ready).await;
     let start = Instant::now();
     let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_timed_out");
     assert!(start.elapsed() >= Duration::from_millis(300));
-    server.until(|hit| hit.method() == "notifications/cancelled").await;
+    server.wait_for_request(|hit| hit.rpc_method() == "notifications/cancelled").await;
 
     // The context's deadline is the shorter bound.
     let mut ctx = context();
@@ -53,16 +58,18 @@ async fn silence_ends_with_the_time_allowed() {
 
 #[tokio::test]
 async fn garbage_is_a_failure() {
-    let replies: [fn(&Hit) -> Reply; 6] = [
-        |_| web::bytes(200, "application/json", "not json"),
-        |_| web::bytes(200, "application/json", &b"\xff\xfe"[..]),
-        |_| web::bytes(200, "application/json", r#"{"jsonrpc":"2.0","id":424242,"result":{}}"#),
-        |hit| web::json(200, &serde_json::json!({"jsonrpc": "2.0", "id": hit.body["id"], "result": []})),
-        |_| web::bytes(200, "text/event-stream", "data: {]\n\n"),
-        |_| web::empty(202),
+    let replies: [fn(&ReceivedRequest) -> HttpReply; 6] = [
+        |_| web::reply_bytes(200, "application/json", "not json"),
+        |_| web::reply_bytes(200, "application/json", &b"\xff\xfe"[..]),
+        |_| web::reply_bytes(200, "application/json", r#"{"jsonrpc":"2.0","id":424242,"result":{}}"#),
+        |hit| {
+            web::reply_json(200, &serde_json::json!({"jsonrpc": "2.0", "id": hit.body["id"], "result": []}))
+        },
+        |_| web::reply_bytes(200, "text/event-stream", "data: {]\n\n"),
+        |_| web::reply_empty(202),
     ];
     for (index, reply) in replies.into_iter().enumerate() {
-        let (_server, rig) = calling(reply).await;
+        let (_server, rig) = answering_calls(reply).await;
         let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
         assert_eq!(error.class(), "backend_failed", "{index}");
         assert_eq!(rig.backend.status().state, BackendState::Ready, "{index}");
@@ -71,7 +78,8 @@ async fn garbage_is_a_failure() {
 
 #[tokio::test]
 async fn a_stream_that_ends_without_the_answer_is_a_failure() {
-    let (_server, rig) = calling(|_| web::bytes(200, "text/event-stream", ": nothing\n\n")).await;
+    let (_server, rig) =
+        answering_calls(|_| web::reply_bytes(200, "text/event-stream", ": nothing\n\n")).await;
     let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_failed");
 }
@@ -85,7 +93,8 @@ async fn statuses_have_their_meaning() {
         (500, "backend_failed", "status"),
         (502, "backend_failed", "status"),
     ] {
-        let (_server, rig) = calling(move |_| web::bytes(status, "text/html", "<html>secret</html>")).await;
+        let (_server, rig) =
+            answering_calls(move |_| web::reply_bytes(status, "text/html", "<html>secret</html>")).await;
         let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
         assert_eq!(error.class(), class, "{status}");
         assert!(error.cause().unwrap().for_log().starts_with(says), "{status}");
@@ -95,9 +104,9 @@ async fn statuses_have_their_meaning() {
 
 #[tokio::test]
 async fn an_error_of_the_backend_passes_unchanged() {
-    let (_server, rig) = calling(|hit| {
+    let (_server, rig) = answering_calls(|hit| {
         let id = hit.body["id"].clone();
-        web::json(
+        web::reply_json(
             200,
             &serde_json::json!({"jsonrpc": "2.0", "id": id,
                                 "error": {"code": -32029, "message": "slow down", "data": {"s": 1.0}}}),
@@ -137,17 +146,17 @@ async fn an_answer_that_says_it_is_too_large_is_not_read() {
             });
         }
     });
-    let rig = Rig::http(&url);
-    assert!(cause(rig.call(&context(), "echo", "{}").await).starts_with("too-large"));
+    let rig = Rig::start_http(&url);
+    assert!(error_cause(rig.call(&context(), "echo", "{}").await).starts_with("too-large"));
 }
 
 #[tokio::test]
 async fn an_answer_without_end_is_cut() {
     let server = web::serve(|hit| async move {
-        if hit.method() != "tools/call" {
-            return web::session(&hit);
+        if hit.rpc_method() != "tools/call" {
+            return web::reply_with_sessions(&hit);
         }
-        let (events, reply) = web::events();
+        let (events, reply) = web::event_stream();
         let piece = ": ".to_owned() + &"x".repeat(4 << 20);
         for _ in 0..30 {
             events.send(piece.clone()).unwrap();
@@ -159,52 +168,52 @@ async fn an_answer_without_end_is_cut() {
     .await;
     let timeouts =
         Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(120), ..Timeouts::DEFAULT };
-    let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
-    assert!(cause(rig.call(&context(), "echo", "{}").await).starts_with("too-large"));
+    let rig = Rig::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
+    assert!(error_cause(rig.call(&context(), "echo", "{}").await).starts_with("too-large"));
 }
 
 #[tokio::test]
 async fn redirects_stay_on_the_origin() {
-    let elsewhere = web::serve(|hit| async move { web::session(&hit) }).await;
+    let elsewhere = web::serve(|hit| async move { web::reply_with_sessions(&hit) }).await;
     let away = elsewhere.url();
     let target = Arc::new(std::sync::Mutex::new("/mcp/".to_owned()));
     let location = Arc::clone(&target);
-    let server = web::serve(move |hit: Hit| {
+    let server = web::serve(move |hit: ReceivedRequest| {
         let location = location.lock().unwrap().clone();
         async move {
             if hit.path == "/mcp" {
-                let mut reply = web::empty(307);
+                let mut reply = web::reply_empty(307);
                 reply.headers_mut().insert("location", location.parse().unwrap());
                 return reply;
             }
-            web::session(&hit)
+            web::reply_with_sessions(&hit)
         }
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     let reply = rig.call(&context(), "echo", r#"{"n":1}"#).await;
-    assert_eq!(structured(&reply), r#"{"n":1}"#);
+    assert_eq!(structured_content(&reply), r#"{"n":1}"#);
     // Once connected, the address that answered is asked directly.
     let calls = server.with_method("tools/call");
     assert_eq!((calls.len(), &*calls[0].path), (1, "/mcp/"));
 
     for location in [away, "/mcp".to_owned()] {
         location.clone_into(&mut target.lock().unwrap());
-        let rig = Rig::http(&server.url());
-        rig.until(BackendState::Unavailable).await;
+        let rig = Rig::start_http(&server.url());
+        rig.wait_for_state(BackendState::Unavailable).await;
         assert_eq!(rig.backend.status().last_error, Some("redirect"));
     }
-    assert!(elsewhere.hits.lock().unwrap().is_empty());
+    assert!(elsewhere.requests.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_backend_that_goes_away_comes_back() {
-    let server = web::serve(|hit| async move { web::session(&hit) }).await;
+    let server = web::serve(|hit| async move { web::reply_with_sessions(&hit) }).await;
     let (address, url) = (server.address, server.url());
-    let rig = Rig::http(&url);
+    let rig = Rig::start_http(&url);
     rig.call(&context(), "echo", "{}").await.unwrap();
     drop(server);
-    let lost = crate::eventually(|| (rig.ear.count(&BackendEvent::Lost) > 0).then_some(()));
+    let lost = crate::eventually(|| (rig.events.count(&BackendEvent::Disconnected) > 0).then_some(()));
     tokio::pin!(lost);
     loop {
         let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
@@ -218,8 +227,8 @@ async fn a_backend_that_goes_away_comes_back() {
     let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_unavailable");
     assert!(start.elapsed() < Duration::from_millis(200), "answered at once");
-    let _server = web::serve_at(address, |hit| async move { web::session(&hit) }).await;
-    rig.ear.until(&BackendEvent::Connected, 2).await;
+    let _server = web::serve_at(address, |hit| async move { web::reply_with_sessions(&hit) }).await;
+    rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
     rig.call(&context(), "echo", "{}").await.unwrap();
     assert_eq!(rig.backend.status().reconnect_count, 1);
 }
@@ -258,7 +267,7 @@ async fn a_request_that_may_have_happened_is_not_sent_again() {
             });
         }
     });
-    let rig = Rig::http(&url);
+    let rig = Rig::start_http(&url);
     let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_failed");
     assert_eq!(tries.load(Ordering::Relaxed), 1);
@@ -270,10 +279,10 @@ async fn unusable_authorities_are_told() {
     let empty = folder.path().join("empty.pem");
     std::fs::write(&empty, Bytes::new()).unwrap();
     for bundle in [folder.path().join("missing.pem"), empty] {
-        let mut http = http("https://127.0.0.1:1/mcp");
+        let mut http = http_policy("https://127.0.0.1:1/mcp");
         http.ca_bundle = Some(bundle);
         let rig = Rig::start(policy(Transport::StreamableHttp(http), crate::TIMEOUTS));
-        rig.until(BackendState::Unavailable).await;
+        rig.wait_for_state(BackendState::Unavailable).await;
         assert_eq!(rig.backend.status().last_error, Some("settings"));
     }
 }
@@ -283,14 +292,17 @@ async fn a_backend_that_asks_for_a_pause_is_left_alone() {
     for says_more in [false, true] {
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&calls);
-        let (_server, rig) = calling(move |hit| {
+        let (_server, rig) = answering_calls(move |hit| {
             if counted.fetch_add(1, Ordering::SeqCst) > 0 {
-                return web::json(200, &web::answer(hit, &serde_json::json!({"content": []})));
+                return web::reply_json(200, &web::result_message(hit, &serde_json::json!({"content": []})));
             }
             let said = serde_json::json!({"jsonrpc": "2.0", "id": hit.body["id"],
                                           "error": {"code": -32000, "message": "slow down"}});
-            let mut reply =
-                if says_more { web::json(429, &said) } else { web::bytes(429, "text/plain", "no") };
+            let mut reply = if says_more {
+                web::reply_json(429, &said)
+            } else {
+                web::reply_bytes(429, "text/plain", "no")
+            };
             reply.headers_mut().insert("retry-after", "2".parse().unwrap());
             reply
         })

@@ -10,37 +10,37 @@ use tokio::sync::mpsc::UnboundedSender;
 use vmcp_backends::policy::{StdioPolicy, Timeouts, Transport};
 use vmcp_domain::{BackendEvent, BackendState, LogLevel};
 
-use crate::web::{self, Hit};
-use crate::{Client, Rig, TIMEOUTS, cause, context, http, policy, structured};
+use crate::web::{self, ReceivedRequest};
+use crate::{RecordingClient, Rig, TIMEOUTS, context, error_cause, http_policy, policy, structured_content};
 
-const EVERYTHING: &str = r#"{"elicitation":{},"sampling":{},"roots":{}}"#;
+const ALL_CAPABILITIES: &str = r#"{"elicitation":{},"sampling":{},"roots":{}}"#;
 const QUESTIONS: [&str; 3] = ["elicitation/create", "sampling/createMessage", "roots/list"];
 
 fn question(id: &str, method: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {"message": id}})
 }
 
-fn notice(method: &str, params: &Value) -> String {
-    web::event(&json!({"jsonrpc": "2.0", "method": method, "params": params}))
+fn notification(method: &str, params: &Value) -> String {
+    web::encode_event(&json!({"jsonrpc": "2.0", "method": method, "params": params}))
 }
 
 #[tokio::test]
 async fn a_hundred_thousand_notifications_hold_neither_the_answer_nor_others_up() {
     const EACH: usize = 100_000 / 4;
-    let server = web::serve(|hit: Hit| async move {
-        if hit.method() != "tools/call" || hit.body["params"]["name"] != "flood" {
-            return web::session(&hit);
+    let server = web::serve(|hit: ReceivedRequest| async move {
+        if hit.rpc_method() != "tools/call" || hit.body["params"]["name"] != "flood" {
+            return web::reply_with_sessions(&hit);
         }
         let token = hit.body["params"]["_meta"]["progressToken"].clone();
-        let (events, reply) = web::events();
+        let (events, reply) = web::event_stream();
         tokio::spawn(async move {
             for step in 0..EACH {
                 let progress = json!({"progressToken": token, "progress": step});
                 let text = [
-                    notice("notifications/progress", &progress),
-                    notice("notifications/message", &json!({"level": "error", "data": step})),
-                    notice("notifications/tools/list_changed", &json!({})),
-                    notice("notifications/nonsense", &json!({"x": step})),
+                    notification("notifications/progress", &progress),
+                    notification("notifications/message", &json!({"level": "error", "data": step})),
+                    notification("notifications/tools/list_changed", &json!({})),
+                    notification("notifications/nonsense", &json!({"x": step})),
                 ];
                 events.send(text.concat()).unwrap();
                 if step % 100 == 0 {
@@ -48,116 +48,118 @@ async fn a_hundred_thousand_notifications_hold_neither_the_answer_nor_others_up(
                 }
             }
             let result = json!({"content": [], "structuredContent": "through"});
-            events.send(web::event(&web::answer(&hit, &result))).unwrap();
+            events.send(web::encode_event(&web::result_message(&hit, &result))).unwrap();
         });
         reply
     })
     .await;
     let timeouts =
         Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(60), ..Timeouts::DEFAULT };
-    let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
-    let (flooded, other) =
-        (Client::new(Some(LogLevel::Debug), "{}"), Client::new(Some(LogLevel::Debug), "{}"));
+    let rig = Rig::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
+    let (flooded, other) = (
+        RecordingClient::new(Some(LogLevel::Debug), "{}"),
+        RecordingClient::new(Some(LogLevel::Debug), "{}"),
+    );
     let (flooded_ctx, other_ctx) = (flooded.context(), other.context());
     let calls = async {
         let mut done = 0;
         while done < 20 {
             let reply = rig.call(&other_ctx, "echo", &format!("{{\"n\":{done}}}")).await;
-            assert_eq!(structured(&reply), format!("{{\"n\":{done}}}"));
+            assert_eq!(structured_content(&reply), format!("{{\"n\":{done}}}"));
             done += 1;
         }
     };
     let (flood, ()) = tokio::join!(rig.call(&flooded_ctx, "flood", "{}"), calls);
-    assert_eq!(structured(&flood), "\"through\"");
-    assert_eq!(other.heard(), "");
-    let heard = flooded.heard.lock().unwrap().clone();
+    assert_eq!(structured_content(&flood), "\"through\"");
+    assert_eq!(other.received_text(), "");
+    let heard = flooded.received.lock().unwrap().clone();
     let counted = |prefix: &str| heard.iter().filter(|text| text.starts_with(prefix)).count();
     assert_eq!((counted("progress"), counted("error")), (EACH, EACH));
-    assert_eq!(rig.ear.count(&BackendEvent::ToolsChanged), EACH);
+    assert_eq!(rig.events.count(&BackendEvent::ToolsChanged), EACH);
 }
 
 #[tokio::test]
 async fn questions_after_the_answer_reach_nobody() {
-    let server = web::serve(|hit: Hit| async move {
-        if hit.method() != "tools/call" {
-            return web::session(&hit);
+    let server = web::serve(|hit: ReceivedRequest| async move {
+        if hit.rpc_method() != "tools/call" {
+            return web::reply_with_sessions(&hit);
         }
-        let (events, reply) = web::events();
-        let mut text = web::event(&web::answer(&hit, &web::echoed(&hit)));
+        let (events, reply) = web::event_stream();
+        let mut text = web::encode_event(&web::result_message(&hit, &web::echo_result(&hit)));
         for method in QUESTIONS {
-            text += &web::event(&question("late", method));
+            text += &web::encode_event(&question("late", method));
         }
         events.send(text).unwrap();
-        events.send(web::event(&question("later", "elicitation/create"))).unwrap();
+        events.send(web::encode_event(&question("later", "elicitation/create"))).unwrap();
         reply
     })
     .await;
-    let rig = Rig::http(&server.url());
-    let client = Client::new(None, EVERYTHING);
+    let rig = Rig::start_http(&server.url());
+    let client = RecordingClient::new(None, ALL_CAPABILITIES);
     for n in 0..5 {
         let arguments = format!("{{\"n\":{n}}}");
-        assert_eq!(structured(&rig.call(&client.context(), "echo", &arguments).await), arguments);
+        assert_eq!(structured_content(&rig.call(&client.context(), "echo", &arguments).await), arguments);
     }
-    assert_eq!(client.heard(), "");
-    let hits = server.hits.lock().unwrap().clone();
+    assert_eq!(client.received_text(), "");
+    let hits = server.requests.lock().unwrap().clone();
     assert!(hits.iter().all(|hit| hit.body.get("result").is_none()), "a late question was answered");
 }
 
 /// A session-era server whose standing stream can be written to.
-async fn standing() -> (web::Web, UnboundedSender<String>, Rig) {
+async fn server_with_get_stream() -> (web::ScriptedServer, UnboundedSender<String>, Rig) {
     let stream: Arc<Mutex<Option<UnboundedSender<String>>>> = Arc::default();
     let opened = Arc::clone(&stream);
-    let server = web::serve(move |hit: Hit| {
+    let server = web::serve(move |hit: ReceivedRequest| {
         let opened = Arc::clone(&opened);
         async move {
-            if hit.verb != Method::GET {
-                return web::session(&hit);
+            if hit.http_method != Method::GET {
+                return web::reply_with_sessions(&hit);
             }
-            let (events, reply) = web::events();
+            let (events, reply) = web::event_stream();
             *opened.lock().unwrap() = Some(events);
             reply
         }
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     let events = crate::eventually(|| stream.lock().unwrap().clone()).await;
     (server, events, rig)
 }
 
 #[tokio::test]
 async fn questions_for_no_call_are_refused_and_a_ping_is_answered() {
-    let (server, events, rig) = standing().await;
-    let client = Client::new(None, EVERYTHING);
+    let (server, events, rig) = server_with_get_stream().await;
+    let client = RecordingClient::new(None, ALL_CAPABILITIES);
     rig.call(&client.context(), "echo", "{}").await.unwrap();
     for method in QUESTIONS {
-        events.send(web::event(&question(method, method))).unwrap();
-        let answer = server.until(|hit| hit.body["id"] == method).await;
+        events.send(web::encode_event(&question(method, method))).unwrap();
+        let answer = server.wait_for_request(|hit| hit.body["id"] == method).await;
         assert!(answer.body["error"]["code"].is_i64(), "{method}: {}", answer.text);
     }
-    events.send(web::event(&question("p", "ping"))).unwrap();
-    server.until(|hit| hit.body["id"] == "p" && hit.body["result"] == json!({})).await;
-    assert_eq!(client.heard(), "");
+    events.send(web::encode_event(&question("p", "ping"))).unwrap();
+    server.wait_for_request(|hit| hit.body["id"] == "p" && hit.body["result"] == json!({})).await;
+    assert_eq!(client.received_text(), "");
 }
 
 #[tokio::test]
 async fn answers_on_the_standing_stream_answer_nothing() {
-    let (server, events, rig) = standing().await;
+    let (server, events, rig) = server_with_get_stream().await;
     // Ours are numbers in order, so they are easily guessed.
     for id in 0..50 {
         let forged =
             json!({"jsonrpc": "2.0", "id": id, "result": {"content": [], "structuredContent": "forged"}});
-        events.send(web::event(&forged)).unwrap();
+        events.send(web::encode_event(&forged)).unwrap();
     }
     for n in 0..20 {
         let arguments = format!("{{\"n\":{n}}}");
-        assert_eq!(structured(&rig.call(&context(), "echo", &arguments).await), arguments);
+        assert_eq!(structured_content(&rig.call(&context(), "echo", &arguments).await), arguments);
     }
     assert_eq!(server.with_method("tools/call").len(), 20);
 }
 
 /// A child that answers each call thrice: before under identifiers of others, properly, and once more otherwise; and
 /// asks in between. What it is answered to that it tells with the next call.
-const LIAR: &str = r#"
+const FORGING_SERVER: &str = r#"
 said=nothing; last=1
 answer() { printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[],"structuredContent":"%s"}}\n' "$1" "$2"; }
 while IFS= read -r line; do
@@ -178,29 +180,29 @@ done
 async fn on_one_channel_forged_and_repeated_answers_reach_nobody() {
     let stdio = StdioPolicy {
         command: "sh".to_owned(),
-        args: vec!["-c".to_owned(), LIAR.to_owned()],
+        args: vec!["-c".to_owned(), FORGING_SERVER.to_owned()],
         env: BTreeMap::new(),
         inherit_env: Vec::new(),
         cwd: None,
     };
     let rig = Rig::start(policy(Transport::Stdio(stdio), TIMEOUTS));
-    let client = Client::new(None, EVERYTHING);
+    let client = RecordingClient::new(None, ALL_CAPABILITIES);
     let first = rig.call(&client.context(), "echo", "{}").await;
-    assert_eq!(structured(&first), "\"own-nothing\"");
+    assert_eq!(structured_content(&first), "\"own-nothing\"");
     for _ in 0..10 {
         // The refusal goes out before the next call does: both take the same channel, in order.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let reply = rig.call(&client.context(), "echo", "{}").await;
-        assert_eq!(structured(&reply), "\"own-refused\"");
+        assert_eq!(structured_content(&reply), "\"own-refused\"");
     }
-    assert_eq!(client.heard(), "");
+    assert_eq!(client.received_text(), "");
     rig.stop().await;
 }
 
 #[tokio::test]
 async fn an_event_beyond_the_bound_ends_its_stream_and_nothing_else() {
-    let (server, events, rig) = standing().await;
-    rig.until(BackendState::Ready).await;
+    let (server, events, rig) = server_with_get_stream().await;
+    rig.wait_for_state(BackendState::Ready).await;
     let piece = "x".repeat(4 << 20);
     events.send("data: ".to_owned()).unwrap();
     // A little more than one event may have.
@@ -211,24 +213,27 @@ async fn an_event_beyond_the_bound_ends_its_stream_and_nothing_else() {
     }
     crate::eventually(|| events.is_closed().then_some(())).await;
     let reply = rig.call(&context(), "echo", r#"{"n":1}"#).await;
-    assert_eq!(structured(&reply), r#"{"n":1}"#);
-    assert_eq!((server.with_method("initialize").len(), rig.ear.count(&BackendEvent::Lost)), (1, 0));
+    assert_eq!(structured_content(&reply), r#"{"n":1}"#);
+    assert_eq!(
+        (server.with_method("initialize").len(), rig.events.count(&BackendEvent::Disconnected)),
+        (1, 0)
+    );
 }
 
 #[tokio::test]
 async fn a_stream_that_goes_on_after_the_answer_is_left() {
     let left: Arc<Mutex<Option<UnboundedSender<String>>>> = Arc::default();
     let opened = Arc::clone(&left);
-    let server = web::serve(move |hit: Hit| {
+    let server = web::serve(move |hit: ReceivedRequest| {
         let opened = Arc::clone(&opened);
         async move {
-            if hit.method() != "tools/call" {
-                return web::session(&hit);
+            if hit.rpc_method() != "tools/call" {
+                return web::reply_with_sessions(&hit);
             }
-            let (events, reply) = web::events();
+            let (events, reply) = web::event_stream();
             *opened.lock().unwrap() = Some(events.clone());
             tokio::spawn(async move {
-                events.send(web::event(&web::answer(&hit, &web::echoed(&hit)))).unwrap();
+                events.send(web::encode_event(&web::result_message(&hit, &web::echo_result(&hit)))).unwrap();
                 while events.send(": more\n\n".to_owned()).is_ok() {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
@@ -237,9 +242,9 @@ async fn a_stream_that_goes_on_after_the_answer_is_left() {
         }
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     let start = Instant::now();
-    assert_eq!(structured(&rig.call(&context(), "echo", r#"{"n":1}"#).await), r#"{"n":1}"#);
+    assert_eq!(structured_content(&rig.call(&context(), "echo", r#"{"n":1}"#).await), r#"{"n":1}"#);
     assert!(start.elapsed() < Duration::from_secs(4), "the answer was there at once");
     let stream = left.lock().unwrap().clone().unwrap();
     crate::eventually(|| stream.is_closed().then_some(())).await;
@@ -247,16 +252,19 @@ async fn a_stream_that_goes_on_after_the_answer_is_left() {
 
 #[tokio::test]
 async fn progress_without_end_buys_a_bounded_time() {
-    let server = web::serve(|hit: Hit| async move {
-        if hit.method() != "tools/call" {
-            return web::session(&hit);
+    let server = web::serve(|hit: ReceivedRequest| async move {
+        if hit.rpc_method() != "tools/call" {
+            return web::reply_with_sessions(&hit);
         }
         let token = hit.body["params"]["_meta"]["progressToken"].clone();
-        let (events, reply) = web::events();
+        let (events, reply) = web::event_stream();
         tokio::spawn(async move {
             let mut step = 0;
             while events
-                .send(notice("notifications/progress", &json!({"progressToken": token, "progress": step})))
+                .send(notification(
+                    "notifications/progress",
+                    &json!({"progressToken": token, "progress": step}),
+                ))
                 .is_ok()
             {
                 step += 1;
@@ -272,15 +280,15 @@ async fn progress_without_end_buys_a_bounded_time() {
         call_max: Duration::from_secs(2),
         ..Timeouts::DEFAULT
     };
-    let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
-    rig.until(BackendState::Ready).await;
-    let client = Client::new(None, "{}");
+    let rig = Rig::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
+    rig.wait_for_state(BackendState::Ready).await;
+    let client = RecordingClient::new(None, "{}");
     let start = Instant::now();
     let error = rig.call(&client.context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_timed_out");
     assert!((Duration::from_secs(2)..Duration::from_secs(6)).contains(&start.elapsed()));
-    assert!(client.heard().starts_with("progress "), "progress had come");
-    server.until(|hit| hit.method() == "notifications/cancelled").await;
+    assert!(client.received_text().starts_with("progress "), "progress had come");
+    server.wait_for_request(|hit| hit.rpc_method() == "notifications/cancelled").await;
 }
 
 #[tokio::test]
@@ -295,19 +303,19 @@ async fn what_a_hop_says_of_itself_goes_no_further() {
         "progressToken": "impostor",
         "own": "kept",
     });
-    for serve in [web::session, web::stateless] {
+    for serve in [web::reply_with_sessions, web::reply_stateless] {
         let forged = forged.clone();
-        let server = web::serve(move |hit: Hit| {
+        let server = web::serve(move |hit: ReceivedRequest| {
             let forged = forged.clone();
             async move {
-                if hit.method() == "tools/call" {
-                    return web::result(&hit, &json!({"content": [], "_meta": forged}));
+                if hit.rpc_method() == "tools/call" {
+                    return web::reply_result(&hit, &json!({"content": [], "_meta": forged}));
                 }
                 serve(&hit)
             }
         })
         .await;
-        let rig = Rig::http(&server.url());
+        let rig = Rig::start_http(&server.url());
         let members = rig.call(&context(), "echo", "{}").await.unwrap().members.to_json();
         assert_eq!(members.as_str(), r#"{"content":[],"_meta":{"own":"kept"}}"#);
     }
@@ -315,11 +323,11 @@ async fn what_a_hop_says_of_itself_goes_no_further() {
 
 #[tokio::test]
 async fn an_event_of_a_call_beyond_the_bound_fails_the_call() {
-    let server = web::serve(|hit: Hit| async move {
-        if hit.method() != "tools/call" || hit.body["params"]["name"] != "huge" {
-            return web::session(&hit);
+    let server = web::serve(|hit: ReceivedRequest| async move {
+        if hit.rpc_method() != "tools/call" || hit.body["params"]["name"] != "huge" {
+            return web::reply_with_sessions(&hit);
         }
-        let (events, reply) = web::events();
+        let (events, reply) = web::event_stream();
         let piece = "x".repeat(4 << 20);
         events.send("data: \"".to_owned()).unwrap();
         for _ in 0..26 {
@@ -331,7 +339,7 @@ async fn an_event_of_a_call_beyond_the_bound_fails_the_call() {
     .await;
     let timeouts =
         Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(120), ..Timeouts::DEFAULT };
-    let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
-    assert!(cause(rig.call(&context(), "huge", "{}").await).starts_with("too-large"));
-    assert_eq!(structured(&rig.call(&context(), "echo", r#"{"n":2}"#).await), r#"{"n":2}"#);
+    let rig = Rig::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
+    assert!(error_cause(rig.call(&context(), "huge", "{}").await).starts_with("too-large"));
+    assert_eq!(structured_content(&rig.call(&context(), "echo", r#"{"n":2}"#).await), r#"{"n":2}"#);
 }

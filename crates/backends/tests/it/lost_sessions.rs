@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 use http::Method;
 use serde_json::json;
 
-use crate::odd_servers::{calling, said};
-use crate::web::{self, Hit, Reply};
-use crate::{Rig, context, eventually, structured};
+use crate::odd_servers::{answering_calls, method_result};
+use crate::web::{self, HttpReply, ReceivedRequest};
+use crate::{Rig, context, eventually, structured_content};
 
 #[tokio::test]
 async fn a_session_that_is_lost_in_any_words_is_begun_anew_once() {
-    let own = |hit: &Hit, code: i64, message: &str| {
+    let own = |hit: &ReceivedRequest, code: i64, message: &str| {
         json!({"jsonrpc": "2.0", "id": hit.body["id"], "error": {"code": code, "message": message}})
             .to_string()
     };
-    type Words = fn(&Hit, &dyn Fn(&Hit, i64, &str) -> String) -> (u16, &'static str, String);
+    type Words =
+        fn(&ReceivedRequest, &dyn Fn(&ReceivedRequest, i64, &str) -> String) -> (u16, &'static str, String);
     let forms: [Words; 11] = [
         |_, _| (404, "text/plain", "no".to_owned()),
         |_, _| (400, "text/plain", "no".to_owned()),
@@ -35,31 +36,35 @@ async fn a_session_that_is_lost_in_any_words_is_begun_anew_once() {
     for (index, words) in forms.into_iter().enumerate() {
         let sessions = Arc::new(AtomicUsize::new(0));
         let opened = Arc::clone(&sessions);
-        let server = web::serve(move |hit: Hit| {
+        let server = web::serve(move |hit: ReceivedRequest| {
             let opened = Arc::clone(&opened);
             async move {
-                if hit.verb != Method::POST {
-                    return web::empty(405);
+                if hit.http_method != Method::POST {
+                    return web::reply_empty(405);
                 }
-                if hit.method() == "initialize" {
+                if hit.rpc_method() == "initialize" {
                     let number = opened.fetch_add(1, Ordering::Relaxed) + 1;
-                    let mut reply = web::session(&hit);
+                    let mut reply = web::reply_with_sessions(&hit);
                     reply.headers_mut().insert("mcp-session-id", number.to_string().parse().unwrap());
                     return reply;
                 }
                 // The first session is forgotten once a tool is called.
                 let in_first = hit.header("mcp-session-id") == Some("1");
-                if in_first && matches!(hit.method(), "tools/call" | "ping") {
+                if in_first && matches!(hit.rpc_method(), "tools/call" | "ping") {
                     let (status, kind, body) = words(&hit, &own);
-                    return web::bytes(status, kind, body);
+                    return web::reply_bytes(status, kind, body);
                 }
-                if hit.method() == "tools/call" { web::json(200, &said(&hit)) } else { web::session(&hit) }
+                if hit.rpc_method() == "tools/call" {
+                    web::reply_json(200, &method_result(&hit))
+                } else {
+                    web::reply_with_sessions(&hit)
+                }
             }
         })
         .await;
-        let rig = Rig::http(&server.url());
+        let rig = Rig::start_http(&server.url());
         let reply = rig.call(&context(), "echo", "{}").await;
-        assert_eq!(structured(&reply), r#"{"said":"tools/call"}"#, "form {index}");
+        assert_eq!(structured_content(&reply), r#"{"said":"tools/call"}"#, "form {index}");
         assert_eq!(sessions.load(Ordering::Relaxed), 2, "form {index}");
         assert_eq!(server.with_method("tools/call").len(), 2, "form {index}");
     }
@@ -68,46 +73,46 @@ async fn a_session_that_is_lost_in_any_words_is_begun_anew_once() {
 #[tokio::test]
 async fn a_call_that_may_have_happened_is_not_made_again() {
     // Everything in the first session is a fault of the server, which says nothing of sessions.
-    let server = web::serve(move |hit: Hit| async move {
-        match hit.method() {
-            "tools/call" | "ping" => web::bytes(500, "text/plain", "oops"),
-            _ => web::session(&hit),
+    let server = web::serve(move |hit: ReceivedRequest| async move {
+        match hit.rpc_method() {
+            "tools/call" | "ping" => web::reply_bytes(500, "text/plain", "oops"),
+            _ => web::reply_with_sessions(&hit),
         }
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_failed");
-    server.until(|hit| hit.method() == "ping").await;
+    server.wait_for_request(|hit| hit.rpc_method() == "ping").await;
     assert_eq!(server.with_method("tools/call").len(), 1);
 }
 
 /// Refuses every call and every ping in this way.
-async fn refusing(
-    call: impl Fn(&Hit) -> Reply + Copy + Send + Sync + 'static,
-    ping: fn(&Hit) -> Reply,
-) -> (web::Web, Rig) {
-    let server = web::serve(move |hit: Hit| async move {
-        match hit.method() {
+async fn refusing_server(
+    call: impl Fn(&ReceivedRequest) -> HttpReply + Copy + Send + Sync + 'static,
+    ping: fn(&ReceivedRequest) -> HttpReply,
+) -> (web::ScriptedServer, Rig) {
+    let server = web::serve(move |hit: ReceivedRequest| async move {
+        match hit.rpc_method() {
             "tools/call" => call(&hit),
             "ping" => ping(&hit),
-            _ if hit.verb == Method::POST => web::session(&hit),
-            _ => web::empty(405),
+            _ if hit.http_method == Method::POST => web::reply_with_sessions(&hit),
+            _ => web::reply_empty(405),
         }
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     (server, rig)
 }
 
-fn error(status: u16, hit: &Hit, code: i64, message: &str) -> Reply {
-    web::error(status, &hit.body["id"], code, message)
+fn rpc_error_reply(status: u16, hit: &ReceivedRequest, code: i64, message: &str) -> HttpReply {
+    web::reply_error(status, &hit.body["id"], code, message)
 }
 
 #[tokio::test]
 async fn a_server_without_ping_that_answers_errors_by_status_keeps_its_session() {
-    let (server, rig) = refusing(
-        |hit| error(400, hit, -32000, "upstream rejected the order"),
-        |hit| error(400, hit, -32601, "method not found"),
+    let (server, rig) = refusing_server(
+        |hit| rpc_error_reply(400, hit, -32000, "upstream rejected the order"),
+        |hit| rpc_error_reply(400, hit, -32601, "method not found"),
     )
     .await;
     for _ in 0..2 {
@@ -119,8 +124,9 @@ async fn a_server_without_ping_that_answers_errors_by_status_keeps_its_session()
 #[tokio::test]
 async fn a_call_whose_session_ended_while_it_ran_is_not_made_again() {
     for status in [200, 500] {
-        let call = move |hit: &Hit| error(status, hit, -32000, "session process exited");
-        let (server, rig) = refusing(call, |_| web::empty(404)).await;
+        let call =
+            move |hit: &ReceivedRequest| rpc_error_reply(status, hit, -32000, "session process exited");
+        let (server, rig) = refusing_server(call, |_| web::reply_empty(404)).await;
         assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
         assert_eq!(server.with_method("tools/call").len(), 1, "{status}");
     }
@@ -130,22 +136,22 @@ async fn a_call_whose_session_ended_while_it_ran_is_not_made_again() {
 #[tokio::test]
 async fn a_server_without_ping_that_breaks_off_a_call_keeps_its_session() {
     for (ping, begun) in [
-        (error as fn(u16, &Hit, i64, &str) -> Reply, 1),
-        (|status, _: &Hit, _, _: &str| web::empty(status), 2),
+        (rpc_error_reply as fn(u16, &ReceivedRequest, i64, &str) -> HttpReply, 1),
+        (|status, _: &ReceivedRequest, _, _: &str| web::reply_empty(status), 2),
     ] {
-        let server = web::serve(move |hit: Hit| async move {
-            match hit.method() {
+        let server = web::serve(move |hit: ReceivedRequest| async move {
+            match hit.rpc_method() {
                 // The stream ends before the answer.
-                "tools/call" => web::events().1,
+                "tools/call" => web::event_stream().1,
                 "ping" => ping(404, &hit, -32601, "Method not found"),
-                _ if hit.verb == Method::POST => web::session(&hit),
-                _ => web::empty(405),
+                _ if hit.http_method == Method::POST => web::reply_with_sessions(&hit),
+                _ => web::reply_empty(405),
             }
         })
         .await;
-        let rig = Rig::http(&server.url());
+        let rig = Rig::start_http(&server.url());
         assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_failed");
-        server.until(|hit| hit.method() == "ping").await;
+        server.wait_for_request(|hit| hit.rpc_method() == "ping").await;
         // What is lost is begun anew at once.
         tokio::time::sleep(Duration::from_millis(300)).await;
         eventually(|| (server.with_method("initialize").len() >= begun).then_some(())).await;
@@ -155,16 +161,16 @@ async fn a_server_without_ping_that_breaks_off_a_call_keeps_its_session() {
 
 #[tokio::test]
 async fn a_ping_that_is_never_answered_holds_no_refusal_back() {
-    let server = web::serve(move |hit: Hit| async move {
-        match hit.method() {
-            "tools/call" => error(404, &hit, -32001, "session?"),
+    let server = web::serve(move |hit: ReceivedRequest| async move {
+        match hit.rpc_method() {
+            "tools/call" => rpc_error_reply(404, &hit, -32001, "session?"),
             "ping" => std::future::pending().await,
-            _ if hit.verb == Method::POST => web::session(&hit),
-            _ => web::empty(405),
+            _ if hit.http_method == Method::POST => web::reply_with_sessions(&hit),
+            _ => web::reply_empty(405),
         }
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     let start = Instant::now();
     assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
     assert!(start.elapsed() < Duration::from_secs(6));
@@ -172,9 +178,9 @@ async fn a_ping_that_is_never_answered_holds_no_refusal_back() {
 
 #[tokio::test]
 async fn an_error_about_another_session_ends_no_session() {
-    let (server, rig) = calling(|hit| {
+    let (server, rig) = answering_calls(|hit| {
         let error = json!({"code": -32000, "message": "browser session closed"});
-        web::json(200, &json!({"jsonrpc": "2.0", "id": hit.body["id"], "error": error}))
+        web::reply_json(200, &json!({"jsonrpc": "2.0", "id": hit.body["id"], "error": error}))
     })
     .await;
     for _ in 0..2 {

@@ -26,11 +26,11 @@ use std::time::{Duration, Instant};
 use vmcp_backends::policy::{
     BackendPolicy, CallerBounds, HttpPolicy, Isolation, ProcessPolicy, Timeouts, Transport,
 };
-use vmcp_backends::{Backends, GatewayIdentity};
+use vmcp_backends::{Backends, ClientInfo};
 use vmcp_domain::{
     AskError, Backend, BackendEvent, BackendId, BackendListener, BackendState, BoxFuture, CallContext,
-    Caller, ClientCapabilities, ClientKey, ClientPort, Continuation, Error, Identity, Json, LogLevel,
-    Members, Origin, ProtocolVersion, Question, Reply, Scope,
+    CallOrigin, Caller, ClientCapabilities, ClientKey, ClientPort, Continuation, Error, Identity,
+    IsolationScope, Json, LogLevel, Members, ProtocolVersion, Question, Reply,
 };
 
 pub(crate) const TIMEOUTS: Timeouts =
@@ -52,7 +52,7 @@ pub(crate) async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
 pub(crate) struct Rig {
     pub(crate) backends: Backends,
     pub(crate) backend: Arc<dyn Backend>,
-    pub(crate) ear: Arc<Ear>,
+    pub(crate) events: Arc<EventRecorder>,
 }
 
 impl Rig {
@@ -61,20 +61,20 @@ impl Rig {
     }
 
     pub(crate) fn start_with(policy: BackendPolicy, processes: &ProcessPolicy) -> Self {
-        let identity = GatewayIdentity { name: "vmcp".to_owned(), version: "1.2.3".to_owned() };
+        let identity = ClientInfo { name: "vmcp".to_owned(), version: "1.2.3".to_owned() };
         let backends = Backends::start(vec![policy], &identity, processes);
         let backend = Arc::clone(backends.all().next().unwrap());
-        let ear = Arc::new(Ear::default());
-        let listener: Arc<dyn BackendListener> = Arc::<Ear>::clone(&ear);
-        backend.listen(Arc::downgrade(&listener));
-        Self { backends, backend, ear }
+        let ear = Arc::new(EventRecorder::default());
+        let listener: Arc<dyn BackendListener> = Arc::<EventRecorder>::clone(&ear);
+        backend.set_listener(Arc::downgrade(&listener));
+        Self { backends, backend, events: ear }
     }
 
-    pub(crate) fn http(url: &str) -> Self {
-        Self::start(policy(Transport::StreamableHttp(http(url)), TIMEOUTS))
+    pub(crate) fn start_http(url: &str) -> Self {
+        Self::start(policy(Transport::StreamableHttp(http_policy(url)), TIMEOUTS))
     }
 
-    pub(crate) async fn until(&self, state: BackendState) {
+    pub(crate) async fn wait_for_state(&self, state: BackendState) {
         eventually(|| (self.backend.status().state == state).then_some(())).await;
     }
 
@@ -103,96 +103,102 @@ pub(crate) fn policy(transport: Transport, timeouts: Timeouts) -> BackendPolicy 
         timeouts,
         headers: Vec::new(),
         isolation,
-        bounds,
+        caller_bounds: bounds,
         credentials: None,
     }
 }
 
-pub(crate) fn http(url: &str) -> HttpPolicy {
+pub(crate) fn http_policy(url: &str) -> HttpPolicy {
     HttpPolicy { url: url.parse().unwrap(), ca_bundle: None, may_be_sse: false }
 }
 
 /// A context of a session client with nothing to say.
 pub(crate) fn context() -> CallContext {
-    let mut ctx = CallContext::bare(Caller::Anonymous, Origin::Client);
+    let mut ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Client);
     ctx.protocol = ProtocolVersion::V2025_11_25;
     ctx
 }
 
 /// A caller known by its subject.
-pub(crate) fn caller(subject: &str) -> Caller {
+pub(crate) fn known_caller(subject: &str) -> Caller {
     let issuer = "https://issuer".to_owned();
     Caller::Known(Arc::new(Identity { issuer, subject: subject.to_owned(), claims: Members::new() }))
 }
 
 /// What the reply's structured content says.
-pub(crate) fn structured(reply: &Result<Reply, Error>) -> String {
+pub(crate) fn structured_content(reply: &Result<Reply, Error>) -> String {
     let reply = reply.as_ref().unwrap();
     reply.members.get("structuredContent").unwrap().as_str().to_owned()
 }
 
 /// What an error says privately.
-pub(crate) fn cause(reply: Result<Reply, Error>) -> String {
+pub(crate) fn error_cause(reply: Result<Reply, Error>) -> String {
     reply.unwrap_err().cause().unwrap().for_log().to_owned()
 }
 
 /// Remembers events.
 #[derive(Default)]
-pub(crate) struct Ear(Mutex<Vec<(Scope, BackendEvent)>>);
+pub(crate) struct EventRecorder(Mutex<Vec<(IsolationScope, BackendEvent)>>);
 
-impl Ear {
+impl EventRecorder {
     pub(crate) fn count(&self, event: &BackendEvent) -> usize {
         self.0.lock().unwrap().iter().filter(|(_, heard)| heard == event).count()
     }
 
     /// The scopes of all events.
-    pub(crate) fn scopes(&self) -> Vec<Scope> {
+    pub(crate) fn scopes(&self) -> Vec<IsolationScope> {
         self.0.lock().unwrap().iter().map(|(scope, _)| *scope).collect()
     }
 
-    pub(crate) async fn until(&self, event: &BackendEvent, times: usize) {
+    pub(crate) async fn wait_for_events(&self, event: &BackendEvent, times: usize) {
         eventually(|| (self.count(event) >= times).then_some(())).await;
     }
 }
 
-impl BackendListener for Ear {
-    fn heard(&self, _backend: &BackendId, scope: Scope, event: BackendEvent) {
+impl BackendListener for EventRecorder {
+    fn on_event(&self, _backend: &BackendId, scope: IsolationScope, event: BackendEvent) {
         self.0.lock().unwrap().push((scope, event));
     }
 }
 
 /// A client that remembers what it hears and answers every question with its kind.
 #[derive(Debug, Default)]
-pub(crate) struct Client {
+pub(crate) struct RecordingClient {
     capabilities: ClientCapabilities,
     level: Option<LogLevel>,
     key: Option<ClientKey>,
-    is_silent: bool,
-    pub(crate) heard: Mutex<Vec<String>>,
+    never_answers: bool,
+    pub(crate) received: Mutex<Vec<String>>,
 }
 
-impl Client {
+impl RecordingClient {
     pub(crate) fn new(level: Option<LogLevel>, capabilities: &str) -> Arc<Self> {
         let declared = Json::parse(capabilities.to_owned()).unwrap().members().unwrap();
-        Self::made(level, declared, None)
+        Self::build(level, declared, None)
     }
 
     /// A client all of whose requests lead to the same place.
     pub(crate) fn with_key(key: ClientKey, capabilities: &str) -> Arc<Self> {
         let declared = Json::parse(capabilities.to_owned()).unwrap().members().unwrap();
-        Self::made(None, declared, Some(key))
+        Self::build(None, declared, Some(key))
     }
 
     /// A client that is asked and never answers.
-    pub(crate) fn silent(capabilities: &str) -> Arc<Self> {
+    pub(crate) fn unresponsive(capabilities: &str) -> Arc<Self> {
         let declared = Json::parse(capabilities.to_owned()).unwrap().members().unwrap();
         let capabilities = ClientCapabilities { declared };
-        Arc::new(Self { capabilities, level: None, key: None, is_silent: true, heard: Mutex::default() })
+        Arc::new(Self {
+            capabilities,
+            level: None,
+            key: None,
+            never_answers: true,
+            received: Mutex::default(),
+        })
     }
 
-    fn made(level: Option<LogLevel>, declared: Members, key: Option<ClientKey>) -> Arc<Self> {
+    fn build(level: Option<LogLevel>, declared: Members, key: Option<ClientKey>) -> Arc<Self> {
         let capabilities = ClientCapabilities { declared };
-        Arc::new(Self { capabilities, level, key, is_silent: false, heard: Mutex::default() })
+        Arc::new(Self { capabilities, level, key, never_answers: false, received: Mutex::default() })
     }
 
     pub(crate) fn context(self: &Arc<Self>) -> CallContext {
@@ -201,22 +207,22 @@ impl Client {
         ctx
     }
 
-    pub(crate) fn heard(&self) -> String {
-        self.heard.lock().unwrap().join("; ")
+    pub(crate) fn received_text(&self) -> String {
+        self.received.lock().unwrap().join("; ")
     }
 
-    fn note(&self, what: String) {
-        self.heard.lock().unwrap().push(what);
+    fn record(&self, what: String) {
+        self.received.lock().unwrap().push(what);
     }
 }
 
-impl ClientPort for Client {
+impl ClientPort for RecordingClient {
     fn wants_progress(&self) -> bool {
         true
     }
 
     fn progress(&self, params: Members) {
-        self.note(format!("progress {}", params.to_json().as_str()));
+        self.record(format!("progress {}", params.to_json().as_str()));
     }
 
     fn log_level(&self) -> Option<LogLevel> {
@@ -224,11 +230,11 @@ impl ClientPort for Client {
     }
 
     fn log(&self, level: LogLevel, params: Members) {
-        self.note(format!("{} {}", level.as_str(), params.to_json().as_str()));
+        self.record(format!("{} {}", level.as_str(), params.to_json().as_str()));
     }
 
-    fn visited(&self, params: Members) {
-        self.note(format!("visited {}", params.to_json().as_str()));
+    fn elicitation_complete(&self, params: Members) {
+        self.record(format!("visited {}", params.to_json().as_str()));
     }
 
     fn capabilities(&self) -> &ClientCapabilities {
@@ -240,11 +246,11 @@ impl ClientPort for Client {
     }
 
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
-        self.note(format!("asked {}", question.params.as_str()));
-        if self.is_silent {
+        self.record(format!("asked {}", question.params.as_str()));
+        if self.never_answers {
             return Box::pin(std::future::pending());
         }
-        let answer = if self.capabilities.allows(question.kind) {
+        let answer = if self.capabilities.supports(question.kind) {
             Ok(Json::string(question.kind.capability()))
         } else {
             Err(AskError::Unsupported(question.kind))

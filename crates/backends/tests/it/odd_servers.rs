@@ -13,27 +13,30 @@ use tokio::io::AsyncWriteExt;
 use vmcp_backends::policy::{HttpPolicy, Transport};
 use vmcp_domain::{BackendEvent, BackendState};
 
-use crate::web::{self, Hit, Reply};
-use crate::{Rig, TIMEOUTS, cause, context, http, policy, structured};
+use crate::web::{self, HttpReply, ReceivedRequest};
+use crate::{Rig, TIMEOUTS, context, error_cause, http_policy, policy, structured_content};
 
-fn answer(hit: &Hit, result: &Value) -> Value {
+fn result_message(hit: &ReceivedRequest, result: &Value) -> Value {
     json!({"jsonrpc": "2.0", "id": hit.body["id"], "result": result})
 }
 
-pub(crate) fn said(hit: &Hit) -> Value {
-    answer(hit, &json!({"content": [], "structuredContent": {"said": hit.method()}}))
+pub(crate) fn method_result(hit: &ReceivedRequest) -> Value {
+    result_message(hit, &json!({"content": [], "structuredContent": {"said": hit.rpc_method()}}))
 }
 
 /// A rig whose server answers calls by `reply` and everything else as usual.
-pub(crate) async fn calling(
-    reply: impl Fn(&Hit) -> Reply + Send + Sync + Clone + 'static,
-) -> (web::Web, Rig) {
-    let server = web::serve(move |hit: Hit| {
-        let reply = reply.clone();
-        async move { if hit.method() == "tools/call" { reply(&hit) } else { web::session(&hit) } }
-    })
-    .await;
-    let rig = Rig::http(&server.url());
+pub(crate) async fn answering_calls(
+    reply: impl Fn(&ReceivedRequest) -> HttpReply + Send + Sync + Clone + 'static,
+) -> (web::ScriptedServer, Rig) {
+    let server =
+        web::serve(move |hit: ReceivedRequest| {
+            let reply = reply.clone();
+            async move {
+                if hit.rpc_method() == "tools/call" { reply(&hit) } else { web::reply_with_sessions(&hit) }
+            }
+        })
+        .await;
+    let rig = Rig::start_http(&server.url());
     (server, rig)
 }
 
@@ -56,7 +59,7 @@ async fn encode(coding: &str, bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-fn coded(kind: &str, coding: &str, body: Vec<u8>) -> Reply {
+fn encoded_reply(kind: &str, coding: &str, body: Vec<u8>) -> HttpReply {
     let coding = coding.split(' ').next().unwrap();
     let response = Response::builder().header("content-type", kind).header("content-encoding", coding);
     response.body(Full::from(body).boxed()).unwrap()
@@ -66,25 +69,25 @@ fn coded(kind: &str, coding: &str, body: Vec<u8>) -> Reply {
 async fn answers_are_decoded_whatever_was_asked_for() {
     for coding in ["gzip", "deflate", "deflate without a head", "br", "zstd"] {
         for kind in ["application/json", "text/event-stream"] {
-            let server = web::serve(move |hit: Hit| async move {
-                let usual = web::session(&hit);
+            let server = web::serve(move |hit: ReceivedRequest| async move {
+                let usual = web::reply_with_sessions(&hit);
                 assert_eq!(hit.header("accept-encoding"), Some("identity"));
-                if hit.verb != Method::POST || hit.body["id"].is_null() {
+                if hit.http_method != Method::POST || hit.body["id"].is_null() {
                     return usual;
                 }
-                let message = if hit.method() == "tools/call" {
-                    said(&hit).to_string()
+                let message = if hit.rpc_method() == "tools/call" {
+                    method_result(&hit).to_string()
                 } else {
                     let body = usual.into_body().collect().await.unwrap().to_bytes();
                     String::from_utf8(body.to_vec()).unwrap()
                 };
                 let text = if kind == "text/event-stream" { format!("data: {message}\n\n") } else { message };
-                coded(kind, coding, encode(coding, text.as_bytes()).await)
+                encoded_reply(kind, coding, encode(coding, text.as_bytes()).await)
             })
             .await;
-            let rig = Rig::http(&server.url());
+            let rig = Rig::start_http(&server.url());
             let reply = rig.call(&context(), "echo", "{}").await;
-            assert_eq!(structured(&reply), r#"{"said":"tools/call"}"#, "{coding} {kind}");
+            assert_eq!(structured_content(&reply), r#"{"said":"tools/call"}"#, "{coding} {kind}");
         }
     }
 }
@@ -93,22 +96,24 @@ async fn answers_are_decoded_whatever_was_asked_for() {
 async fn a_small_body_that_decodes_to_a_huge_one_is_refused() {
     let bomb = Arc::new(encode("zstd", &vec![b' '; 101 << 20]).await);
     assert!(bomb.len() < 1 << 20, "{}", bomb.len());
-    let (_server, rig) = calling(move |_| coded("application/json", "zstd", bomb.to_vec())).await;
-    let cause = cause(rig.call(&context(), "echo", "{}").await);
+    let (_server, rig) =
+        answering_calls(move |_| encoded_reply("application/json", "zstd", bomb.to_vec())).await;
+    let cause = error_cause(rig.call(&context(), "echo", "{}").await);
     assert!(cause.starts_with("too-large"), "{cause}");
 }
 
 #[tokio::test]
 async fn an_unknown_coding_is_named() {
-    let (_server, rig) = calling(|_| coded("application/json", "sdch", b"x".to_vec())).await;
-    let cause = cause(rig.call(&context(), "echo", "{}").await);
+    let (_server, rig) = answering_calls(|_| encoded_reply("application/json", "sdch", b"x".to_vec())).await;
+    let cause = error_cause(rig.call(&context(), "echo", "{}").await);
     assert_eq!(cause, "protocol: its content is coded as `sdch`, which is not known");
 }
 
 #[tokio::test]
 async fn codings_over_each_other_are_refused() {
-    let (_server, rig) = calling(|_| coded("application/json", "gzip,gzip", b"x".to_vec())).await;
-    let cause = cause(rig.call(&context(), "echo", "{}").await);
+    let (_server, rig) =
+        answering_calls(|_| encoded_reply("application/json", "gzip,gzip", b"x".to_vec())).await;
+    let cause = error_cause(rig.call(&context(), "echo", "{}").await);
     assert_eq!(cause, "protocol: its content has several codings over each other");
 }
 
@@ -125,13 +130,16 @@ async fn the_first_byte_counts_where_the_content_type_lies() {
         ("text/event-stream", |message| format!("data: {message}")),
     ];
     for (kind, form) in forms {
-        let (_server, rig) = calling(move |hit| web::bytes(200, kind, form(&said(hit).to_string()))).await;
+        let (_server, rig) =
+            answering_calls(move |hit| web::reply_bytes(200, kind, form(&method_result(hit).to_string())))
+                .await;
         let reply = rig.call(&context(), "echo", "{}").await;
-        assert_eq!(structured(&reply), r#"{"said":"tools/call"}"#, "{kind}");
+        assert_eq!(structured_content(&reply), r#"{"said":"tools/call"}"#, "{kind}");
     }
     for kind in ["text/html", "text/event-stream", "application/json"] {
-        let (_server, rig) = calling(move |_| web::bytes(200, kind, "<html>log in</html>")).await;
-        let cause = cause(rig.call(&context(), "echo", "{}").await);
+        let (_server, rig) =
+            answering_calls(move |_| web::reply_bytes(200, kind, "<html>log in</html>")).await;
+        let cause = error_cause(rig.call(&context(), "echo", "{}").await);
         assert_eq!(cause, format!("protocol: the answer is a page of HTML or XML (content type `{kind}`)"));
     }
 }
@@ -139,52 +147,52 @@ async fn the_first_byte_counts_where_the_content_type_lies() {
 #[tokio::test]
 async fn a_broken_answer_ends_its_call_at_once() {
     let start = Instant::now();
-    let (_server, rig) = calling(|hit| {
+    let (_server, rig) = answering_calls(|hit| {
         let id = hit.body["id"].clone();
-        web::bytes(
+        web::reply_bytes(
             200,
             "text/event-stream",
             format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":oops}}\n\n"),
         )
     })
     .await;
-    let cause = cause(rig.call(&context(), "echo", "{}").await);
+    let cause = error_cause(rig.call(&context(), "echo", "{}").await);
     assert!(cause.contains("not valid JSON"), "{cause}");
     assert!(start.elapsed() < Duration::from_secs(4));
 }
 
 /// A server of HTTP+SSE that refuses messages at the address of its stream.
-async fn old_server(refusal: u16) -> web::Web {
-    replaced_server(refusal, Arc::default()).await
+async fn sse_server(refusal: u16) -> web::ScriptedServer {
+    sse_then_streamable_server(refusal, Arc::default()).await
 }
 
 /// A server of HTTP+SSE that speaks streamable HTTP once `is_replaced`.
-async fn replaced_server(refusal: u16, is_replaced: Arc<AtomicBool>) -> web::Web {
+async fn sse_then_streamable_server(refusal: u16, is_replaced: Arc<AtomicBool>) -> web::ScriptedServer {
     let stream: Arc<std::sync::Mutex<Option<tokio::sync::mpsc::UnboundedSender<String>>>> = Arc::default();
-    web::serve(move |hit: Hit| {
+    web::serve(move |hit: ReceivedRequest| {
         let (stream, is_replaced) = (Arc::clone(&stream), Arc::clone(&is_replaced));
         async move {
             if is_replaced.load(Ordering::Relaxed) {
                 stream.lock().unwrap().take();
-                return match (hit.verb.as_str(), hit.method()) {
-                    ("POST", "tools/call") => web::json(200, &said(&hit)),
-                    ("POST", _) => web::session(&hit),
-                    _ => web::empty(405),
+                return match (hit.http_method.as_str(), hit.rpc_method()) {
+                    ("POST", "tools/call") => web::reply_json(200, &method_result(&hit)),
+                    ("POST", _) => web::reply_with_sessions(&hit),
+                    _ => web::reply_empty(405),
                 };
             }
-            if hit.verb == Method::GET {
-                let (events, reply) = web::events();
+            if hit.http_method == Method::GET {
+                let (events, reply) = web::event_stream();
                 events.send("event: endpoint\ndata: /messages\n\n".to_owned()).unwrap();
                 *stream.lock().unwrap() = Some(events);
                 return reply;
             }
             if hit.path != "/messages" {
-                return web::bytes(refusal, "text/plain", "no");
+                return web::reply_bytes(refusal, "text/plain", "no");
             }
-            let message = if hit.method() == "tools/call" {
-                said(&hit).to_string()
+            let message = if hit.rpc_method() == "tools/call" {
+                method_result(&hit).to_string()
             } else {
-                let body = web::session(&hit).into_body().collect().await.unwrap().to_bytes();
+                let body = web::reply_with_sessions(&hit).into_body().collect().await.unwrap().to_bytes();
                 String::from_utf8(body.to_vec()).unwrap()
             };
             if let Some(stream) = &*stream.lock().unwrap()
@@ -192,7 +200,7 @@ async fn replaced_server(refusal: u16, is_replaced: Arc<AtomicBool>) -> web::Web
             {
                 let _ = stream.send(format!("data: {message}\n\n"));
             }
-            web::empty(202)
+            web::reply_empty(202)
         }
     })
     .await
@@ -201,26 +209,26 @@ async fn replaced_server(refusal: u16, is_replaced: Arc<AtomicBool>) -> web::Web
 #[tokio::test]
 async fn http_sse_is_tried_where_no_transport_is_written() {
     for refusal in [400, 404, 405, 406, 415] {
-        let server = old_server(refusal).await;
-        let open = HttpPolicy { may_be_sse: true, ..http(&server.url()) };
+        let server = sse_server(refusal).await;
+        let open = HttpPolicy { may_be_sse: true, ..http_policy(&server.url()) };
         let rig = Rig::start(policy(Transport::StreamableHttp(open), TIMEOUTS));
         let reply = rig.call(&context(), "echo", "{}").await;
-        assert_eq!(structured(&reply), r#"{"said":"tools/call"}"#, "{refusal}");
+        assert_eq!(structured_content(&reply), r#"{"said":"tools/call"}"#, "{refusal}");
         assert_eq!(rig.backend.status().transport, "sse");
     }
     // What is written is not second-guessed.
-    let server = old_server(405).await;
-    let rig = Rig::http(&server.url());
-    rig.until(BackendState::Unavailable).await;
+    let server = sse_server(405).await;
+    let rig = Rig::start_http(&server.url());
+    rig.wait_for_state(BackendState::Unavailable).await;
     assert_eq!(rig.backend.status().transport, "streamable-http");
 }
 
 #[tokio::test]
 async fn a_server_that_is_replaced_by_one_of_streamable_http_is_found() {
     let is_replaced = Arc::new(AtomicBool::new(false));
-    let server = replaced_server(405, Arc::clone(&is_replaced)).await;
+    let server = sse_then_streamable_server(405, Arc::clone(&is_replaced)).await;
     let rig = Rig::start(policy(
-        Transport::StreamableHttp(HttpPolicy { may_be_sse: true, ..http(&server.url()) }),
+        Transport::StreamableHttp(HttpPolicy { may_be_sse: true, ..http_policy(&server.url()) }),
         TIMEOUTS,
     ));
     rig.call(&context(), "echo", "{}").await.unwrap();
@@ -228,7 +236,7 @@ async fn a_server_that_is_replaced_by_one_of_streamable_http_is_found() {
     is_replaced.store(true, Ordering::Relaxed);
     // The first request after the change ends the old stream.
     rig.call(&context(), "echo", "{}").await.unwrap_err();
-    rig.ear.until(&BackendEvent::Connected, 2).await;
+    rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
     rig.call(&context(), "echo", "{}").await.unwrap();
     assert_eq!(rig.backend.status().transport, "streamable-http");
 }
@@ -246,11 +254,12 @@ async fn odd_results_become_results_that_strict_clients_take() {
         (json!({"content": [], "isError": "true"}), r#"{"content":[],"isError":true}"#),
         (json!({"content": [{"a": null}], "x": 1.50}), r#"{"content":[{"a":null}],"x":1.5}"#),
     ] {
-        let (_server, rig) = calling(move |hit| web::json(200, &answer(hit, &result))).await;
+        let (_server, rig) =
+            answering_calls(move |hit| web::reply_json(200, &result_message(hit, &result))).await;
         let reply = rig.call(&context(), "echo", "{}").await.unwrap();
         let found: Value = reply.members.to_json().decode().unwrap();
         assert_eq!(found, serde_json::from_str::<Value>(expected).unwrap());
-        assert_eq!(reply.failed, expected.contains("isError"));
+        assert_eq!(reply.is_error, expected.contains("isError"));
     }
 }
 
@@ -269,12 +278,12 @@ async fn a_redirect_that_is_not_followed_says_where_it_leads() {
             "it redirects to `https://other.example/mcp`, another origin, which is not followed",
         ),
     ] {
-        let (_server, rig) = calling(move |_| {
-            let mut reply = web::empty(status);
+        let (_server, rig) = answering_calls(move |_| {
+            let mut reply = web::reply_empty(status);
             reply.headers_mut().insert("location", location.parse().unwrap());
             reply
         })
         .await;
-        assert_eq!(cause(rig.call(&context(), "echo", "{}").await), format!("redirect: {shown}"));
+        assert_eq!(error_cause(rig.call(&context(), "echo", "{}").await), format!("redirect: {shown}"));
     }
 }

@@ -6,31 +6,31 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::json;
 use vmcp_backends::policy::{BackendPolicy, Credentials, Transport};
-use vmcp_credentials::{Exchanges, Strategy, SystemClock, TokenExchangePolicy, TokenUrl};
+use vmcp_credentials::{ExchangeContext, Strategy, SystemClock, TokenExchangePolicy, TokenUrl};
 use vmcp_domain::{
-    BackendEvent, BackendState, CallContext, Caller, Error, Identity, Members, Origin, ProtocolVersion,
-    Scope, Secret,
+    BackendEvent, BackendState, CallContext, CallOrigin, Caller, Error, Identity, IsolationScope, Members,
+    ProtocolVersion, Secret,
 };
 
-use crate::web::{self, Hit, Web};
-use crate::{Rig, TIMEOUTS, context, eventually, http, policy};
+use crate::web::{self, ReceivedRequest, ScriptedServer};
+use crate::{Rig, TIMEOUTS, context, eventually, http_policy, policy};
 
 /// A token endpoint that gives `got-N-NEKOT` for `TOKEN`, and nothing for tokens with `bad` in them.
-async fn issuer() -> Web {
+async fn token_endpoint() -> ScriptedServer {
     let count = Arc::new(AtomicUsize::new(0));
     web::serve(move |hit| {
         let number = count.fetch_add(1, Ordering::Relaxed) + 1;
         async move {
             let token = hit.text.split('&').find_map(|pair| pair.strip_prefix("subject_token="));
             match token {
-                Some(bad) if bad.contains("bad") => web::json(400, &json!({"error": "invalid_grant"})),
-                Some(token) => web::json(
+                Some(bad) if bad.contains("bad") => web::reply_json(400, &json!({"error": "invalid_grant"})),
+                Some(token) => web::reply_json(
                     200,
                     &json!({"access_token": format!("got-{number}-{}", reversed(token)), "token_type": "Bearer",
                             "expires_in": 600,
                             "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"}),
                 ),
-                None => web::json(400, &json!({"error": "unauthorized_client"})),
+                None => web::reply_json(400, &json!({"error": "unauthorized_client"})),
             }
         }
     })
@@ -41,50 +41,50 @@ fn reversed(text: &str) -> String {
     text.chars().rev().collect()
 }
 
-fn exchanging(backend: &Web, token_url: &str) -> BackendPolicy {
+fn token_exchange_policy(backend: &ScriptedServer, token_url: &str) -> BackendPolicy {
     #[allow(clippy::disallowed_methods, reason = "nothing here depends on the time of day")]
     let clock = SystemClock::start(std::time::SystemTime::now);
-    let exchanges = Exchanges::new(Arc::new(clock)).unwrap();
-    let url = TokenUrl::read("tokenUrl", token_url, false).unwrap();
+    let exchanges = ExchangeContext::new(Arc::new(clock)).unwrap();
+    let url = TokenUrl::parse("tokenUrl", token_url, false).unwrap();
     let source = Strategy::TokenExchange(TokenExchangePolicy::new(url)).build(&exchanges).unwrap();
-    let transport = Transport::StreamableHttp(http(&backend.url()));
+    let transport = Transport::StreamableHttp(http_policy(&backend.url()));
     BackendPolicy { credentials: Some(Credentials(source)), ..policy(transport, TIMEOUTS) }
 }
 
 /// A caller called `subject`, who shows `token`.
-fn caller(subject: &str, token: &str) -> CallContext {
+fn caller_context(subject: &str, token: &str) -> CallContext {
     let issuer = "https://issuer.example".to_owned();
     let identity = Identity { issuer, subject: subject.to_owned(), claims: Members::new() };
-    let mut ctx = CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client);
+    let mut ctx = CallContext::bare(Caller::Known(Arc::new(identity)), CallOrigin::Client);
     ctx.protocol = ProtocolVersion::V2025_11_25;
     ctx.token = Some(Secret::new(token));
     ctx
 }
 
 /// Whose exchanged token it is: tokens end in their owner's name before they are exchanged.
-fn owner(exchanged: &str) -> String {
+fn token_owner(exchanged: &str) -> String {
     reversed(exchanged.split('-').nth(2).unwrap_or_default())
 }
 
-fn bearer(hit: &Hit) -> &str {
+fn bearer_token(hit: &ReceivedRequest) -> &str {
     hit.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("")
 }
 
 /// A server of the session era that lets in whoever shows an exchanged token, and keeps sessions apart by it.
-async fn careful(revoked: impl Fn(&str) -> bool + Send + Sync + 'static) -> Web {
+async fn authenticating_server(revoked: impl Fn(&str) -> bool + Send + Sync + 'static) -> ScriptedServer {
     web::serve(move |hit| {
-        let token = bearer(&hit).to_owned();
-        let (owner, refused) = (owner(&token), revoked(&token));
+        let token = bearer_token(&hit).to_owned();
+        let (owner, refused) = (token_owner(&token), revoked(&token));
         async move {
             if !token.starts_with("got-") || refused {
-                return web::empty(401);
+                return web::reply_empty(401);
             }
             let session = format!("session-of-{owner}");
             if hit.header("mcp-session-id").is_some_and(|shown| shown != session) {
-                return web::empty(500);
+                return web::reply_empty(500);
             }
-            let mut reply = web::session(&hit);
-            if hit.method() == "initialize" {
+            let mut reply = web::reply_with_sessions(&hit);
+            if hit.rpc_method() == "initialize" {
                 reply.headers_mut().insert("mcp-session-id", session.parse().unwrap());
             }
             reply
@@ -95,46 +95,50 @@ async fn careful(revoked: impl Fn(&str) -> bool + Send + Sync + 'static) -> Web 
 
 #[tokio::test]
 async fn each_caller_has_a_session_and_a_token_of_its_own() {
-    let (issuer, server) = (issuer().await, careful(|_| false).await);
-    let rig = Rig::start(exchanging(&server, &issuer.url()));
-    let (ann, kim) = (caller("ann", "ann"), caller("kim", "kim"));
-    assert!(rig.backend.is_personal());
+    let (issuer, server) = (token_endpoint().await, authenticating_server(|_| false).await);
+    let rig = Rig::start(token_exchange_policy(&server, &issuer.url()));
+    let (ann, kim) = (caller_context("ann", "ann"), caller_context("kim", "kim"));
+    assert!(rig.backend.has_caller_credentials());
     assert_ne!(rig.backend.scope(&ann).unwrap(), rig.backend.scope(&kim).unwrap());
-    assert!(matches!(rig.backend.scope(&ann), Ok(Scope::Caller(_))));
+    assert!(matches!(rig.backend.scope(&ann), Ok(IsolationScope::Caller(_))));
     for _ in 0..50 {
         let (one, other) = tokio::join!(rig.call(&ann, "echo", "{}"), rig.call(&kim, "echo", "{}"));
         one.unwrap();
         other.unwrap();
     }
-    assert_eq!(rig.backend.inventory(&ann).await.unwrap().tools.len(), 1);
-    assert_eq!(issuer.hits.lock().unwrap().len(), 2, "one exchange for each caller");
-    assert_eq!(server.with_method("initialize").iter().filter(|hit| !bearer(hit).is_empty()).count(), 2);
+    assert_eq!(rig.backend.fetch_inventory(&ann).await.unwrap().tools.len(), 1);
+    assert_eq!(issuer.requests.lock().unwrap().len(), 2, "one exchange for each caller");
+    assert_eq!(
+        server.with_method("initialize").iter().filter(|hit| !bearer_token(hit).is_empty()).count(),
+        2
+    );
     let calls = server.with_method("tools/call");
     assert_eq!(calls.len(), 100);
     for call in &calls {
-        let session = format!("session-of-{}", owner(bearer(call)));
+        let session = format!("session-of-{}", token_owner(bearer_token(call)));
         assert_eq!(call.header("mcp-session-id"), Some(&*session));
     }
     // The callers' own tokens go to the issuer and nowhere else.
-    for hit in server.hits.lock().unwrap().iter() {
-        assert!(!["ann", "kim"].contains(&bearer(hit)));
+    for hit in server.requests.lock().unwrap().iter() {
+        assert!(!["ann", "kim"].contains(&bearer_token(hit)));
     }
     // The gateway's own look was turned away, and that is how it should be.
-    rig.until(BackendState::Ready).await;
+    rig.wait_for_state(BackendState::Ready).await;
     rig.stop().await;
     for owner in ["ann", "kim"] {
         let session = format!("session-of-{owner}");
-        let ends =
-            |hit: &Hit| hit.verb == http::Method::DELETE && hit.header("mcp-session-id") == Some(&*session);
-        server.until(ends).await;
+        let ends = |hit: &ReceivedRequest| {
+            hit.http_method == http::Method::DELETE && hit.header("mcp-session-id") == Some(&*session)
+        };
+        server.wait_for_request(ends).await;
     }
 }
 
 #[tokio::test]
 async fn a_session_outlives_the_thread_that_first_asked_for_it() {
-    let (issuer, server) = (issuer().await, careful(|_| false).await);
-    let rig = Arc::new(Rig::start(exchanging(&server, &issuer.url())));
-    let ann = caller("ann", "ann");
+    let (issuer, server) = (token_endpoint().await, authenticating_server(|_| false).await);
+    let rig = Arc::new(Rig::start(token_exchange_policy(&server, &issuer.url())));
+    let ann = caller_context("ann", "ann");
     // As a thread of the edge does, which ends before the backends are told to.
     let first = {
         let (rig, ann) = (Arc::clone(&rig), ann.clone());
@@ -145,96 +149,105 @@ async fn a_session_outlives_the_thread_that_first_asked_for_it() {
     };
     tokio::task::spawn_blocking(|| first.join().unwrap()).await.unwrap().unwrap();
     rig.call(&ann, "echo", "{}").await.unwrap();
-    assert_eq!(server.with_method("initialize").iter().filter(|hit| !bearer(hit).is_empty()).count(), 1);
+    assert_eq!(
+        server.with_method("initialize").iter().filter(|hit| !bearer_token(hit).is_empty()).count(),
+        1
+    );
     rig.stop().await;
-    server.until(|hit| hit.verb == http::Method::DELETE).await;
+    server.wait_for_request(|hit| hit.http_method == http::Method::DELETE).await;
 }
 
 #[tokio::test]
 async fn a_newer_token_of_the_same_caller_goes_on_in_the_same_session() {
-    let (issuer, server) = (issuer().await, careful(|_| false).await);
-    let rig = Rig::start(exchanging(&server, &issuer.url()));
-    rig.call(&caller("ann", "first-ann"), "echo", "{}").await.unwrap();
-    rig.call(&caller("ann", "second-ann"), "echo", "{}").await.unwrap();
+    let (issuer, server) = (token_endpoint().await, authenticating_server(|_| false).await);
+    let rig = Rig::start(token_exchange_policy(&server, &issuer.url()));
+    rig.call(&caller_context("ann", "first-ann"), "echo", "{}").await.unwrap();
+    rig.call(&caller_context("ann", "second-ann"), "echo", "{}").await.unwrap();
     let calls: Vec<String> =
-        server.with_method("tools/call").iter().map(|hit| bearer(hit).to_owned()).collect();
+        server.with_method("tools/call").iter().map(|hit| bearer_token(hit).to_owned()).collect();
     assert_eq!(calls, ["got-1-nna-tsrif", "got-2-nna-dnoces"]);
-    assert_eq!(server.with_method("initialize").iter().filter(|hit| !bearer(hit).is_empty()).count(), 1);
+    assert_eq!(
+        server.with_method("initialize").iter().filter(|hit| !bearer_token(hit).is_empty()).count(),
+        1
+    );
 }
 
 #[tokio::test]
 async fn a_kept_token_that_was_revoked_is_exchanged_anew_once() {
     let revoked = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&revoked);
-    let issuer = issuer().await;
-    let server = careful(move |token| seen.load(Ordering::Relaxed) && token.starts_with("got-1-")).await;
-    let rig = Rig::start(exchanging(&server, &issuer.url()));
-    let ann = caller("ann", "ann");
+    let issuer = token_endpoint().await;
+    let server =
+        authenticating_server(move |token| seen.load(Ordering::Relaxed) && token.starts_with("got-1-")).await;
+    let rig = Rig::start(token_exchange_policy(&server, &issuer.url()));
+    let ann = caller_context("ann", "ann");
     rig.call(&ann, "echo", "{}").await.unwrap();
     revoked.store(true, Ordering::Relaxed);
     rig.call(&ann, "echo", "{}").await.unwrap();
     rig.call(&ann, "echo", "{}").await.unwrap();
     let tokens: Vec<String> =
-        server.with_method("tools/call").iter().map(|hit| bearer(hit).to_owned()).collect();
+        server.with_method("tools/call").iter().map(|hit| bearer_token(hit).to_owned()).collect();
     assert_eq!(tokens, ["got-1-nna", "got-1-nna", "got-2-nna", "got-2-nna"]);
-    assert_eq!(issuer.hits.lock().unwrap().len(), 2);
+    assert_eq!(issuer.requests.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]
 async fn whom_the_issuer_or_the_backend_refuses_is_denied_and_others_go_on() {
-    let issuer = issuer().await;
-    let server = careful(|token| owner(token) == "ida").await;
-    let rig = Rig::start(exchanging(&server, &issuer.url()));
-    let mut unshown = caller("ann", "ann");
+    let issuer = token_endpoint().await;
+    let server = authenticating_server(|token| token_owner(token) == "ida").await;
+    let rig = Rig::start(token_exchange_policy(&server, &issuer.url()));
+    let mut unshown = caller_context("ann", "ann");
     unshown.token = None;
     for nobody in [context(), unshown] {
         assert!(matches!(rig.call(&nobody, "echo", "{}").await, Err(Error::Denied)));
-        assert!(matches!(rig.backend.inventory(&nobody).await, Err(Error::Denied)));
+        assert!(matches!(rig.backend.fetch_inventory(&nobody).await, Err(Error::Denied)));
     }
-    assert!(matches!(rig.call(&caller("mal", "bad"), "echo", "{}").await, Err(Error::Denied)));
-    let refused = rig.call(&caller("ida", "ida"), "echo", "{}").await;
+    assert!(matches!(rig.call(&caller_context("mal", "bad"), "echo", "{}").await, Err(Error::Denied)));
+    let refused = rig.call(&caller_context("ida", "ida"), "echo", "{}").await;
     assert!(matches!(refused, Err(Error::Denied)), "{refused:?}");
     assert!(server.with_method("tools/call").is_empty());
-    rig.call(&caller("ann", "ann"), "echo", "{}").await.unwrap();
+    rig.call(&caller_context("ann", "ann"), "echo", "{}").await.unwrap();
     // Who comes back with a token that is good is let in at once.
-    rig.call(&caller("mal", "good-mal"), "echo", "{}").await.unwrap();
+    rig.call(&caller_context("mal", "good-mal"), "echo", "{}").await.unwrap();
     assert_eq!(server.with_method("tools/call").len(), 2);
 }
 
 #[tokio::test]
 async fn a_token_endpoint_that_is_away_is_the_backends_trouble_and_not_the_callers() {
-    let server = careful(|_| false).await;
+    let server = authenticating_server(|_| false).await;
     // Nothing listens on the discard port of this machine.
-    let rig = Rig::start(exchanging(&server, "http://127.0.0.1:9/token"));
-    let refused = rig.call(&caller("ann", "ann"), "echo", "{}").await;
+    let rig = Rig::start(token_exchange_policy(&server, "http://127.0.0.1:9/token"));
+    let refused = rig.call(&caller_context("ann", "ann"), "echo", "{}").await;
     assert!(matches!(refused, Err(Error::BackendUnavailable { .. })), "{refused:?}");
     assert!(server.with_method("tools/call").is_empty());
 }
 
 #[tokio::test]
 async fn events_say_whose_line_they_came_on() {
-    let issuer = issuer().await;
+    let issuer = token_endpoint().await;
     let server = web::serve(|hit| async move {
-        if bearer(&hit).is_empty() {
-            return web::empty(401);
+        if bearer_token(&hit).is_empty() {
+            return web::reply_empty(401);
         }
-        if hit.verb == http::Method::GET {
-            let (events, reply) = web::events();
+        if hit.http_method == http::Method::GET {
+            let (events, reply) = web::event_stream();
             events
-                .send(web::event(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})))
+                .send(web::encode_event(
+                    &json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}),
+                ))
                 .unwrap();
             // The stream stays open.
             tokio::spawn(async move { events.closed().await });
             return reply;
         }
-        web::session(&hit)
+        web::reply_with_sessions(&hit)
     })
     .await;
-    let rig = Rig::start(exchanging(&server, &issuer.url()));
-    let ann = caller("ann", "ann");
+    let rig = Rig::start(token_exchange_policy(&server, &issuer.url()));
+    let ann = caller_context("ann", "ann");
     rig.call(&ann, "echo", "{}").await.unwrap();
-    rig.ear.until(&BackendEvent::ToolsChanged, 1).await;
+    rig.events.wait_for_events(&BackendEvent::ToolsChanged, 1).await;
     let scope = rig.backend.scope(&ann).unwrap();
-    eventually(|| rig.ear.scopes().contains(&scope).then_some(())).await;
-    assert!(rig.ear.scopes().iter().all(|heard| *heard == scope), "the gateway's own look hears nothing");
+    eventually(|| rig.events.scopes().contains(&scope).then_some(())).await;
+    assert!(rig.events.scopes().iter().all(|heard| *heard == scope), "the gateway's own look hears nothing");
 }

@@ -8,26 +8,34 @@ use serde_json::{Value, json};
 use vmcp_backends::policy::{Timeouts, Transport};
 use vmcp_domain::BackendState;
 
-use crate::web::{self, Hit, Reply};
-use crate::{Rig, context, http, policy};
+use crate::web::{self, HttpReply, ReceivedRequest};
+use crate::{Rig, context, http_policy, policy};
 
-async fn found(discover: impl Fn(&Hit) -> Reply + Send + Sync + 'static) -> (Rig, web::Web) {
+async fn probed_rig(
+    discover: impl Fn(&ReceivedRequest) -> HttpReply + Send + Sync + 'static,
+) -> (Rig, web::ScriptedServer) {
     let discover = Arc::new(discover);
     let server = web::serve(move |hit| {
         let discover = Arc::clone(&discover);
-        async move { if hit.method() == "server/discover" { discover(&hit) } else { web::session(&hit) } }
+        async move {
+            if hit.rpc_method() == "server/discover" {
+                discover(&hit)
+            } else {
+                web::reply_with_sessions(&hit)
+            }
+        }
     })
     .await;
-    let rig = Rig::http(&server.url());
-    rig.until(BackendState::Ready).await;
+    let rig = Rig::start_http(&server.url());
+    rig.wait_for_state(BackendState::Ready).await;
     (rig, server)
 }
 
 #[tokio::test]
 async fn a_discover_result_decides() {
-    let server = web::serve(|hit| async move { web::stateless(&hit) }).await;
-    let rig = Rig::http(&server.url());
-    let inventory = rig.backend.inventory(&context()).await.unwrap();
+    let server = web::serve(|hit| async move { web::reply_stateless(&hit) }).await;
+    let rig = Rig::start_http(&server.url());
+    let inventory = rig.backend.fetch_inventory(&context()).await.unwrap();
     assert_eq!(rig.protocol(), "2026-07-28");
     assert_eq!(inventory.instructions.as_deref(), Some("be kind"));
     assert_eq!(inventory.tools.len(), 1);
@@ -40,9 +48,10 @@ async fn a_discover_result_decides() {
 
 #[tokio::test]
 async fn a_discover_result_without_the_revision_leads_to_the_handshake() {
-    let (rig, server) =
-        found(|hit| web::result(hit, &json!({"supportedVersions": ["2027-01-01"], "capabilities": {}})))
-            .await;
+    let (rig, server) = probed_rig(|hit| {
+        web::reply_result(hit, &json!({"supportedVersions": ["2027-01-01"], "capabilities": {}}))
+    })
+    .await;
     assert_eq!(rig.protocol(), "2025-11-25");
     let opening = &server.with_method("initialize")[0];
     assert_eq!(opening.header("mcp-protocol-version"), None);
@@ -50,32 +59,33 @@ async fn a_discover_result_without_the_revision_leads_to_the_handshake() {
         opening.body["params"]["capabilities"],
         json!({"roots": {}, "sampling": {}, "elicitation": {"form": {}, "url": {}}})
     );
-    server.until(|hit| hit.method() == "notifications/initialized").await;
+    server.wait_for_request(|hit| hit.rpc_method() == "notifications/initialized").await;
 }
 
 #[tokio::test]
 async fn an_error_of_the_revision_decides_by_what_it_supports() {
     let refused = |supported: Value| {
-        move |hit: &Hit| {
-            web::json(
+        move |hit: &ReceivedRequest| {
+            web::reply_json(
                 400,
                 &json!({"jsonrpc": "2.0", "id": hit.body["id"],
                         "error": {"code": -32022, "message": "m", "data": {"supported": supported}}}),
             )
         }
     };
-    let (rig, _server) = found(refused(json!(["2026-07-28"]))).await;
+    let (rig, _server) = probed_rig(refused(json!(["2026-07-28"]))).await;
     assert_eq!(rig.protocol(), "2026-07-28");
-    let (rig, _server) = found(refused(json!(["2025-11-25"]))).await;
+    let (rig, _server) = probed_rig(refused(json!(["2025-11-25"]))).await;
     assert_eq!(rig.protocol(), "2025-11-25");
 }
 
 #[tokio::test]
 async fn other_errors_lead_to_the_handshake() {
     for status in [200, 400, 404, 405, 500] {
-        let (rig, _server) = found(move |hit| web::error(status, &hit.body["id"], -32601, "m")).await;
+        let (rig, _server) =
+            probed_rig(move |hit| web::reply_error(status, &hit.body["id"], -32601, "m")).await;
         assert_eq!(rig.protocol(), "2025-11-25", "{status}");
-        let (rig, _server) = found(move |_| web::empty(status)).await;
+        let (rig, _server) = probed_rig(move |_| web::reply_empty(status)).await;
         assert_eq!(rig.protocol(), "2025-11-25", "empty {status}");
     }
 }
@@ -86,11 +96,11 @@ async fn credentials_and_outages_decide_nothing() {
         let tries = AtomicUsize::new(0);
         let server = web::serve(move |hit| {
             let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
-            async move { if first { web::empty(status) } else { web::stateless(&hit) } }
+            async move { if first { web::reply_empty(status) } else { web::reply_stateless(&hit) } }
         })
         .await;
-        let rig = Rig::http(&server.url());
-        rig.until(BackendState::Ready).await;
+        let rig = Rig::start_http(&server.url());
+        rig.wait_for_state(BackendState::Ready).await;
         assert_eq!(rig.protocol(), "2026-07-28");
         assert_eq!(rig.backend.status().last_error, Some(class));
         assert_eq!(rig.backend.status().reconnect_count, 0);
@@ -101,15 +111,15 @@ async fn credentials_and_outages_decide_nothing() {
 #[tokio::test]
 async fn a_server_that_keeps_the_probe_waiting_is_shaken_hands_with() {
     let server = web::serve(|hit| async move {
-        if hit.method() == "server/discover" {
+        if hit.rpc_method() == "server/discover" {
             std::future::pending::<()>().await;
         }
-        web::session(&hit)
+        web::reply_with_sessions(&hit)
     })
     .await;
     let timeouts =
         Timeouts { connect: Duration::from_millis(600), call: Duration::from_secs(8), ..Timeouts::DEFAULT };
-    let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
+    let rig = Rig::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
     // The call is made while the first connection is under way, and waits for it.
     assert!(rig.call(&context(), "echo", "{}").await.is_ok());
     assert_eq!(rig.protocol(), "2025-11-25");
@@ -118,16 +128,16 @@ async fn a_server_that_keeps_the_probe_waiting_is_shaken_hands_with() {
 #[tokio::test]
 async fn an_older_revision_is_spoken_as_answered() {
     let server = web::serve(|hit| async move {
-        if hit.method() == "initialize" {
-            return web::result(
+        if hit.rpc_method() == "initialize" {
+            return web::reply_result(
                 &hit,
                 &json!({"protocolVersion": "2025-03-26", "capabilities": {"tools": {}}}),
             );
         }
-        web::session(&hit)
+        web::reply_with_sessions(&hit)
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     assert!(rig.call(&context(), "echo", "{}").await.is_ok());
     assert_eq!(rig.protocol(), "2025-03-26");
     let call = &server.with_method("tools/call")[0];
@@ -138,14 +148,14 @@ async fn an_older_revision_is_spoken_as_answered() {
 #[tokio::test]
 async fn an_unknown_revision_is_no_connection() {
     let server = web::serve(|hit| async move {
-        if hit.method() == "initialize" {
-            return web::result(&hit, &json!({"protocolVersion": "1999-01-01", "capabilities": {}}));
+        if hit.rpc_method() == "initialize" {
+            return web::reply_result(&hit, &json!({"protocolVersion": "1999-01-01", "capabilities": {}}));
         }
-        web::session(&hit)
+        web::reply_with_sessions(&hit)
     })
     .await;
-    let rig = Rig::http(&server.url());
-    rig.until(BackendState::Unavailable).await;
+    let rig = Rig::start_http(&server.url());
+    rig.wait_for_state(BackendState::Unavailable).await;
     assert_eq!(rig.backend.status().last_error, Some("protocol"));
     let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_unavailable");

@@ -7,33 +7,33 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use vmcp_backends::policy::{StdioPolicy, Transport};
-use vmcp_domain::{BackendState, ClientLife};
+use vmcp_domain::{BackendState, ClientHandle};
 
-use crate::web::{self, Hit};
-use crate::{Client, Rig, TIMEOUTS, caller, policy, structured};
+use crate::web::{self, ReceivedRequest};
+use crate::{RecordingClient, Rig, TIMEOUTS, known_caller, policy, structured_content};
 
 /// A server that asks each of `questions` on the stream of a call, and answers the call with what it was answered.
-async fn asking(questions: Vec<Value>) -> web::Web {
+async fn asking_server(questions: Vec<Value>) -> web::ScriptedServer {
     let (answers, receiver) = mpsc::unbounded_channel::<Value>();
     let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-    web::serve(move |hit: Hit| {
+    web::serve(move |hit: ReceivedRequest| {
         let (questions, answers, receiver) = (questions.clone(), answers.clone(), Arc::clone(&receiver));
         async move {
             if hit.body.get("method").is_none() && hit.body.get("id").is_some() {
                 answers.send(hit.body.clone()).unwrap();
             }
-            if hit.method() != "tools/call" {
-                return web::session(&hit);
+            if hit.rpc_method() != "tools/call" {
+                return web::reply_with_sessions(&hit);
             }
-            let (events, reply) = web::events();
+            let (events, reply) = web::event_stream();
             tokio::spawn(async move {
                 let mut heard = Vec::new();
                 for question in questions {
-                    events.send(web::event(&question)).unwrap();
+                    events.send(web::encode_event(&question)).unwrap();
                     heard.push(receiver.lock().await.recv().await.unwrap());
                 }
                 let result = json!({"content": [], "structuredContent": heard});
-                events.send(web::event(&web::answer(&hit, &result))).unwrap();
+                events.send(web::encode_event(&web::result_message(&hit, &result))).unwrap();
             });
             reply
         }
@@ -41,39 +41,39 @@ async fn asking(questions: Vec<Value>) -> web::Web {
     .await
 }
 
-fn question(id: Value, method: &str) -> Value {
+fn server_request(id: Value, method: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {"for": method}})
 }
 
 #[tokio::test]
 async fn questions_reach_the_client_of_their_call() {
-    let server = asking(vec![
-        question(json!("q-1"), "elicitation/create"),
-        question(json!(2), "sampling/createMessage"),
-        question(json!(3), "ping"),
-        question(json!(4), "tasks/list"),
+    let server = asking_server(vec![
+        server_request(json!("q-1"), "elicitation/create"),
+        server_request(json!(2), "sampling/createMessage"),
+        server_request(json!(3), "ping"),
+        server_request(json!(4), "tasks/list"),
     ])
     .await;
-    let rig = Rig::http(&server.url());
-    let client = Client::new(None, r#"{"elicitation":{}}"#);
+    let rig = Rig::start_http(&server.url());
+    let client = RecordingClient::new(None, r#"{"elicitation":{}}"#);
     let reply = rig.call(&client.context(), "echo", "{}").await;
-    let heard: Value = serde_json::from_str(&structured(&reply)).unwrap();
+    let heard: Value = serde_json::from_str(&structured_content(&reply)).unwrap();
     assert_eq!(heard[0], json!({"jsonrpc": "2.0", "id": "q-1", "result": "elicitation"}));
     assert_eq!(heard[1]["id"], 2);
     assert_eq!(heard[1]["error"]["code"], -32601);
     assert_eq!(heard[2], json!({"jsonrpc": "2.0", "id": 3, "result": {}}));
     assert_eq!(heard[3]["error"]["code"], -32601);
     assert_eq!(
-        client.heard(),
+        client.received_text(),
         r#"asked {"for":"elicitation/create"}; asked {"for":"sampling/createMessage"}"#
     );
 }
 
 #[tokio::test]
 async fn calls_do_not_hear_each_other_s_questions() {
-    let server = asking(vec![question(json!(1), "elicitation/create")]).await;
-    let rig = Rig::http(&server.url());
-    let clients: Vec<_> = (0..20).map(|_| Client::new(None, r#"{"elicitation":{}}"#)).collect();
+    let server = asking_server(vec![server_request(json!(1), "elicitation/create")]).await;
+    let rig = Rig::start_http(&server.url());
+    let clients: Vec<_> = (0..20).map(|_| RecordingClient::new(None, r#"{"elicitation":{}}"#)).collect();
     let calls = clients.iter().map(|client| {
         let rig = &rig;
         async move { rig.call(&client.context(), "echo", "{}").await.map(drop) }
@@ -82,13 +82,13 @@ async fn calls_do_not_hear_each_other_s_questions() {
         outcome.unwrap();
     }
     for client in clients {
-        assert_eq!(client.heard(), r#"asked {"for":"elicitation/create"}"#);
+        assert_eq!(client.received_text(), r#"asked {"for":"elicitation/create"}"#);
     }
 }
 
 /// A child that asks on the one channel during every call, and answers the call with what it was answered. It answers
 /// the first call only after `hold` calls have come.
-const ASKING: &str = r#"
+const ASKING_SERVER: &str = r#"
 hold=HOLD; ids=""; count=0
 while IFS= read -r line; do
   id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
@@ -104,8 +104,8 @@ while IFS= read -r line; do
 done
 "#;
 
-fn child(hold: usize) -> Rig {
-    let script = ASKING.replace("HOLD", &hold.to_string());
+fn asking_rig(hold: usize) -> Rig {
+    let script = ASKING_SERVER.replace("HOLD", &hold.to_string());
     let stdio = StdioPolicy {
         command: "sh".to_owned(),
         args: vec!["-c".to_owned(), script],
@@ -116,22 +116,25 @@ fn child(hold: usize) -> Rig {
     Rig::start(policy(Transport::Stdio(stdio), TIMEOUTS))
 }
 
-const ASKABLE: &str = r#"{"elicitation":{}}"#;
+const WITH_ELICITATION: &str = r#"{"elicitation":{}}"#;
 
 #[tokio::test]
 async fn a_question_is_refused_while_a_client_that_cannot_be_asked_has_a_call() {
-    let rig = child(2);
-    let (able, unable) = (Client::new(None, ASKABLE), Client::new(None, "{}"));
+    let rig = asking_rig(2);
+    let (able, unable) = (RecordingClient::new(None, WITH_ELICITATION), RecordingClient::new(None, "{}"));
     let (able_ctx, unable_ctx) = (able.context(), unable.context());
     let (one, other) = tokio::join!(rig.call(&able_ctx, "echo", "{}"), rig.call(&unable_ctx, "echo", "{}"));
-    assert_eq!((structured(&one), structured(&other)), ("\"refused\"".to_owned(), "\"refused\"".to_owned()));
-    assert_eq!((able.heard(), unable.heard()), (String::new(), String::new()));
+    assert_eq!(
+        (structured_content(&one), structured_content(&other)),
+        ("\"refused\"".to_owned(), "\"refused\"".to_owned())
+    );
+    assert_eq!((able.received_text(), unable.received_text()), (String::new(), String::new()));
     // Alone again, the one that can be asked is.
-    assert_eq!(structured(&rig.call(&able_ctx, "echo", "{}").await), "\"answered\"");
+    assert_eq!(structured_content(&rig.call(&able_ctx, "echo", "{}").await), "\"answered\"");
 }
 
 /// A child that asks about the first call once it hears of the second, whatever has been cancelled.
-const LATE: &str = r#"
+const LATE_ASKING_SERVER: &str = r#"
 first=""
 while IFS= read -r line; do
   id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
@@ -148,8 +151,8 @@ while IFS= read -r line; do
 done
 "#;
 
-fn late_child() -> Rig {
-    let args = vec!["-c".to_owned(), LATE.to_owned()];
+fn late_asking_rig() -> Rig {
+    let args = vec!["-c".to_owned(), LATE_ASKING_SERVER.to_owned()];
     let stdio = StdioPolicy {
         command: "sh".to_owned(),
         args,
@@ -162,118 +165,119 @@ fn late_child() -> Rig {
 
 #[tokio::test]
 async fn what_is_said_of_a_cancelled_call_reaches_no_other_client() {
-    let lives = [ClientLife::default(), ClientLife::default()];
-    let [gone, other] = [0, 1].map(|index: usize| Client::with_key(lives[index].key(), ASKABLE));
-    let rig = late_child();
-    rig.until(BackendState::Ready).await;
+    let lives = [ClientHandle::default(), ClientHandle::default()];
+    let [gone, other] =
+        [0, 1].map(|index: usize| RecordingClient::with_key(lives[index].key(), WITH_ELICITATION));
+    let rig = late_asking_rig();
+    rig.wait_for_state(BackendState::Ready).await;
     let gone_ctx = gone.context();
     let cancelled = tokio::time::timeout(Duration::from_millis(200), rig.call(&gone_ctx, "echo", "{}"));
     cancelled.await.unwrap_err();
-    assert_eq!(structured(&rig.call(&other.context(), "echo", "{}").await), "\"refused\"");
-    assert_eq!((gone.heard(), other.heard()), (String::new(), String::new()));
+    assert_eq!(structured_content(&rig.call(&other.context(), "echo", "{}").await), "\"refused\"");
+    assert_eq!((gone.received_text(), other.received_text()), (String::new(), String::new()));
 }
 
 #[tokio::test]
 async fn what_is_said_of_a_cancelled_call_may_reach_its_own_client() {
-    let life = ClientLife::default();
-    let client = Client::with_key(life.key(), ASKABLE);
-    let rig = late_child();
-    rig.until(BackendState::Ready).await;
+    let life = ClientHandle::default();
+    let client = RecordingClient::with_key(life.key(), WITH_ELICITATION);
+    let rig = late_asking_rig();
+    rig.wait_for_state(BackendState::Ready).await;
     let ctx = client.context();
     let cancelled = tokio::time::timeout(Duration::from_millis(200), rig.call(&ctx, "echo", "{}"));
     cancelled.await.unwrap_err();
-    assert_eq!(structured(&rig.call(&ctx, "echo", "{}").await), "\"answered\"");
+    assert_eq!(structured_content(&rig.call(&ctx, "echo", "{}").await), "\"answered\"");
 }
 
 #[tokio::test]
 async fn on_one_channel_calls_of_one_client_may_be_asked_together() {
-    let rig = child(3);
-    let life = ClientLife::default();
-    let client = Client::with_key(life.key(), ASKABLE);
+    let rig = asking_rig(3);
+    let life = ClientHandle::default();
+    let client = RecordingClient::with_key(life.key(), WITH_ELICITATION);
     let contexts = [client.context(), client.context(), client.context()];
     let calls = contexts.iter().map(|ctx| rig.call(ctx, "echo", "{}"));
     for reply in futures_util::future::join_all(calls).await {
-        assert_eq!(structured(&reply), "\"answered\"");
+        assert_eq!(structured_content(&reply), "\"answered\"");
     }
 }
 
 #[tokio::test]
 async fn a_question_that_could_be_anybodys_is_refused_and_then_calls_of_one_user_take_turns() {
-    let rig = child(2);
-    let lives = [ClientLife::default(), ClientLife::default()];
-    let clients = [0, 1].map(|index: usize| Client::with_key(lives[index].key(), ASKABLE));
+    let rig = asking_rig(2);
+    let lives = [ClientHandle::default(), ClientHandle::default()];
+    let clients = [0, 1].map(|index: usize| RecordingClient::with_key(lives[index].key(), WITH_ELICITATION));
     let contexts = [0, 1].map(|index: usize| {
         let mut ctx = clients[index].context();
-        ctx.caller = caller("ann");
+        ctx.caller = known_caller("ann");
         ctx
     });
     let both = || futures_util::future::join_all(contexts.iter().map(|ctx| rig.call(ctx, "echo", "{}")));
     for reply in both().await {
-        assert_eq!(structured(&reply), "\"refused\"");
+        assert_eq!(structured_content(&reply), "\"refused\"");
     }
     for client in &clients {
-        assert_eq!(client.heard(), "");
+        assert_eq!(client.received_text(), "");
     }
     for _ in 0..5 {
         for reply in both().await {
-            assert_eq!(structured(&reply), "\"answered\"");
+            assert_eq!(structured_content(&reply), "\"answered\"");
         }
     }
     for client in &clients {
-        assert_eq!(client.heard.lock().unwrap().len(), 5);
+        assert_eq!(client.received.lock().unwrap().len(), 5);
     }
 }
 
 #[tokio::test]
 async fn after_an_unclear_question_one_users_slow_call_does_not_hold_up_another_user() {
-    let rig = child(2);
+    let rig = asking_rig(2);
     let clients = ["ann", "bob"].map(|name| {
-        let mut ctx = Client::new(None, ASKABLE).context();
-        ctx.caller = caller(name);
+        let mut ctx = RecordingClient::new(None, WITH_ELICITATION).context();
+        ctx.caller = known_caller(name);
         ctx
     });
     let both = || futures_util::future::join_all(clients.iter().map(|ctx| rig.call(ctx, "echo", "{}")));
     for reply in both().await {
-        assert_eq!(structured(&reply), "\"refused\"");
+        assert_eq!(structured_content(&reply), "\"refused\"");
     }
     // Now ann's call is asked and its client does not answer; bob's call is refused its question and ends.
-    let mut silent = Client::silent(ASKABLE).context();
-    silent.caller = caller("ann");
+    let mut silent = RecordingClient::unresponsive(WITH_ELICITATION).context();
+    silent.caller = known_caller("ann");
     let held = rig.call(&silent, "echo", "{}");
     tokio::pin!(held);
     let poll = tokio::time::timeout(Duration::from_millis(200), &mut held);
     poll.await.unwrap_err();
-    assert_eq!(structured(&rig.call(&clients[1], "echo", "{}").await), "\"refused\"");
+    assert_eq!(structured_content(&rig.call(&clients[1], "echo", "{}").await), "\"refused\"");
 }
 
 /// Asks for a visit in the middle of `ask`, refuses `refuse` until a page is visited, and says on the stream of `tell`
 /// that every page has been.
-async fn visited() -> web::Web {
+async fn url_elicitation_server() -> web::ScriptedServer {
     let (answers, receiver) = mpsc::unbounded_channel::<()>();
     let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-    web::serve(move |hit: Hit| {
+    web::serve(move |hit: ReceivedRequest| {
         let (answers, receiver) = (answers.clone(), Arc::clone(&receiver));
         async move {
             if hit.body.get("method").is_none() && hit.body.get("id").is_some() {
                 answers.send(()).unwrap();
             }
-            if hit.method() != "tools/call" {
-                return web::session(&hit);
+            if hit.rpc_method() != "tools/call" {
+                return web::reply_with_sessions(&hit);
             }
             let page =
                 |id: &str| json!({"mode": "url", "elicitationId": id, "url": "https://a/b", "message": "m"});
-            let (events, reply) = web::events();
+            let (events, reply) = web::event_stream();
             tokio::spawn(async move {
-                let done = web::event(&web::answer(&hit, &json!({"content": []})));
+                let done = web::encode_event(&web::result_message(&hit, &json!({"content": []})));
                 let last = match hit.body["params"]["name"].as_str().unwrap() {
                     "ask" => {
-                        let mut question = question(json!("q"), "elicitation/create");
+                        let mut question = server_request(json!("q"), "elicitation/create");
                         question["params"] = page("asked");
-                        events.send(web::event(&question)).unwrap();
+                        events.send(web::encode_event(&question)).unwrap();
                         receiver.lock().await.recv().await.unwrap();
                         done
                     }
-                    "refuse" => web::event(&json!({"jsonrpc": "2.0", "id": hit.body["id"], "error": {
+                    "refuse" => web::encode_event(&json!({"jsonrpc": "2.0", "id": hit.body["id"], "error": {
                         "code": -32042, "message": "visit first", "data": {"elicitations": [page("refused")]},
                     }})),
                     _ => {
@@ -281,7 +285,7 @@ async fn visited() -> web::Web {
                             let method = "notifications/elicitation/complete";
                             let params = json!({"elicitationId": id});
                             let notice = json!({"jsonrpc": "2.0", "method": method, "params": params});
-                            events.send(web::event(&notice)).unwrap();
+                            events.send(web::encode_event(&notice)).unwrap();
                         }
                         done
                     }
@@ -296,12 +300,12 @@ async fn visited() -> web::Web {
 
 #[tokio::test]
 async fn a_visited_page_is_told_to_whom_it_was_shown_and_once() {
-    let server = visited().await;
-    let rig = Rig::http(&server.url());
-    let lives = [ClientLife::default(), ClientLife::default(), ClientLife::default()];
-    let [asked, refused, other] =
-        [0, 1, 2].map(|index: usize| Client::with_key(lives[index].key(), r#"{"elicitation":{"url":{}}}"#));
-    let session = |client: &Arc<Client>| {
+    let server = url_elicitation_server().await;
+    let rig = Rig::start_http(&server.url());
+    let lives = [ClientHandle::default(), ClientHandle::default(), ClientHandle::default()];
+    let [asked, refused, other] = [0, 1, 2]
+        .map(|index: usize| RecordingClient::with_key(lives[index].key(), r#"{"elicitation":{"url":{}}}"#));
+    let session = |client: &Arc<RecordingClient>| {
         let mut ctx = client.context();
         ctx.protocol = vmcp_domain::ProtocolVersion::V2025_11_25;
         ctx
@@ -310,8 +314,8 @@ async fn a_visited_page_is_told_to_whom_it_was_shown_and_once() {
     rig.call(&session(&refused), "refuse", "{}").await.unwrap_err();
     rig.call(&session(&other), "tell", "{}").await.unwrap();
     let told = |id: &str| format!(r#"visited {{"elicitationId":"{id}"}}"#);
-    assert!(asked.heard().ends_with(&told("asked")), "{}", asked.heard());
-    assert_eq!(asked.heard().matches("visited").count(), 1);
-    assert_eq!(refused.heard(), told("refused"));
-    assert_eq!(other.heard(), "");
+    assert!(asked.received_text().ends_with(&told("asked")), "{}", asked.received_text());
+    assert_eq!(asked.received_text().matches("visited").count(), 1);
+    assert_eq!(refused.received_text(), told("refused"));
+    assert_eq!(other.received_text(), "");
 }

@@ -8,16 +8,16 @@ use http::Method;
 use serde_json::{Value, json};
 use vmcp_domain::{BackendEvent, BackendState, LogLevel};
 
-use crate::web::{self, Hit, Reply};
-use crate::{Client, Rig, context, structured};
+use crate::web::{self, HttpReply, ReceivedRequest};
+use crate::{RecordingClient, Rig, context, structured_content};
 
 #[tokio::test]
 async fn every_request_names_the_session_and_the_revision() {
-    let server = web::serve(|hit| async move { web::session(&hit) }).await;
-    let rig = Rig::http(&server.url());
-    let client = Client::new(Some(LogLevel::Warning), "{}");
+    let server = web::serve(|hit| async move { web::reply_with_sessions(&hit) }).await;
+    let rig = Rig::start_http(&server.url());
+    let client = RecordingClient::new(Some(LogLevel::Warning), "{}");
     let reply = rig.call(&client.context(), "echo", r#"{"b":1.0,"a":[ 1 ]}"#).await;
-    assert_eq!(structured(&reply), r#"{"b":1.0,"a":[1]}"#);
+    assert_eq!(structured_content(&reply), r#"{"b":1.0,"a":[1]}"#);
     let call = &server.with_method("tools/call")[0];
     assert_eq!(call.header("mcp-protocol-version"), Some("2025-11-25"));
     assert_eq!(call.header("mcp-session-id"), Some("session-1"));
@@ -30,23 +30,25 @@ async fn every_request_names_the_session_and_the_revision() {
     assert_eq!(levels[0].body["params"]["level"], "warning");
     rig.call(&client.context(), "echo", "{}").await.unwrap();
     assert_eq!(server.with_method("logging/setLevel").len(), 1);
-    let debug = Client::new(Some(LogLevel::Debug), "{}");
+    let debug = RecordingClient::new(Some(LogLevel::Debug), "{}");
     rig.call(&debug.context(), "echo", "{}").await.unwrap();
     assert_eq!(server.with_method("logging/setLevel").len(), 2);
 
     rig.stop().await;
-    let end = server.until(|hit| hit.verb == Method::DELETE).await;
+    let end = server.wait_for_request(|hit| hit.http_method == Method::DELETE).await;
     assert_eq!(end.header("mcp-session-id"), Some("session-1"));
     assert_eq!(rig.backend.status().state, BackendState::Stopped);
 }
 
 /// A server that forgets its session once, and then answers requests of it by `refuse`.
-async fn forgetful(refuse: impl Fn(&Hit) -> Reply + Send + Sync + 'static) -> (web::Web, Arc<AtomicBool>) {
+async fn session_losing_server(
+    refuse: impl Fn(&ReceivedRequest) -> HttpReply + Send + Sync + 'static,
+) -> (web::ScriptedServer, Arc<AtomicBool>) {
     let forgotten = Arc::new(AtomicBool::new(false));
     let (opened, refuse) = (AtomicUsize::new(0), Arc::new(refuse));
     let sessions = Arc::clone(&forgotten);
     let server = web::serve(move |hit| {
-        let opening = hit.method() == "initialize";
+        let opening = hit.rpc_method() == "initialize";
         let number =
             if opening { opened.fetch_add(1, Ordering::Relaxed) + 1 } else { opened.load(Ordering::Relaxed) };
         let known = hit.header("mcp-session-id") == Some(&*format!("s{number}"));
@@ -58,7 +60,7 @@ async fn forgetful(refuse: impl Fn(&Hit) -> Reply + Send + Sync + 'static) -> (w
             if refused || forgets {
                 return refuse(&hit);
             }
-            let mut reply = web::session(&hit);
+            let mut reply = web::reply_with_sessions(&hit);
             if opening {
                 let id = format!("s{number}").parse().unwrap();
                 reply.headers_mut().insert("mcp-session-id", id);
@@ -72,38 +74,39 @@ async fn forgetful(refuse: impl Fn(&Hit) -> Reply + Send + Sync + 'static) -> (w
 
 #[tokio::test]
 async fn a_forgotten_session_is_made_anew_once_for_all_calls() {
-    let not_found: fn(&Hit) -> Reply = |_| web::error(404, &Value::Null, -32001, "Session not found");
-    let bad_request: fn(&Hit) -> Reply =
-        |hit| web::error(400, &hit.body["id"], -32000, "No valid session ID");
+    let not_found: fn(&ReceivedRequest) -> HttpReply =
+        |_| web::reply_error(404, &Value::Null, -32001, "Session not found");
+    let bad_request: fn(&ReceivedRequest) -> HttpReply =
+        |hit| web::reply_error(400, &hit.body["id"], -32000, "No valid session ID");
     for refuse in [not_found, bad_request] {
-        let (server, forgotten) = forgetful(refuse).await;
-        let rig = Rig::http(&server.url());
+        let (server, forgotten) = session_losing_server(refuse).await;
+        let rig = Rig::start_http(&server.url());
         rig.call(&context(), "echo", "{}").await.unwrap();
         forgotten.store(true, Ordering::Relaxed);
         let ctx = context();
         let calls = (0..20).map(|n| {
             let (rig, ctx) = (&rig, &ctx);
-            async move { structured(&rig.call(ctx, "echo", &format!("{{\"n\":{n}}}")).await) }
+            async move { structured_content(&rig.call(ctx, "echo", &format!("{{\"n\":{n}}}")).await) }
         });
         for (n, found) in futures_util::future::join_all(calls).await.into_iter().enumerate() {
             assert_eq!(found, format!("{{\"n\":{n}}}"));
         }
         assert_eq!(server.with_method("initialize").len(), 2);
-        rig.ear.until(&BackendEvent::Connected, 2).await;
-        assert_eq!(rig.ear.count(&BackendEvent::Lost), 0);
+        rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
+        assert_eq!(rig.events.count(&BackendEvent::Disconnected), 0);
     }
 }
 
 #[tokio::test]
 async fn a_refused_request_leaves_the_session_alone() {
     let server = web::serve(|hit| async move {
-        if hit.method() == "tools/call" {
-            return web::error(400, &hit.body["id"], -32602, "wrong arguments");
+        if hit.rpc_method() == "tools/call" {
+            return web::reply_error(400, &hit.body["id"], -32602, "wrong arguments");
         }
-        web::session(&hit)
+        web::reply_with_sessions(&hit)
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_refused");
     assert_eq!(server.with_method("initialize").len(), 1);
@@ -113,10 +116,10 @@ async fn a_refused_request_leaves_the_session_alone() {
 #[tokio::test]
 async fn an_answer_may_come_as_a_stream() {
     let server = web::serve(|hit| async move {
-        if hit.method() != "tools/call" {
-            return web::session(&hit);
+        if hit.rpc_method() != "tools/call" {
+            return web::reply_with_sessions(&hit);
         }
-        let (events, reply) = web::events();
+        let (events, reply) = web::event_stream();
         let token = hit.body["params"]["_meta"]["progressToken"].clone();
         let log = |level: &str| {
             json!({"jsonrpc": "2.0", "method": "notifications/message",
@@ -126,21 +129,21 @@ async fn an_answer_may_come_as_a_stream() {
                               "params": {"progress": 1, "progressToken": token}});
         let stranger = json!({"jsonrpc": "2.0", "id": 999, "result": {"content": ["stolen"]}});
         for message in [log("debug"), log("error"), progress, stranger] {
-            events.send(web::event(&message)).unwrap();
+            events.send(web::encode_event(&message)).unwrap();
         }
         events.send(": a comment\n\n".to_owned()).unwrap();
-        events.send(web::event(&web::answer(&hit, &web::echoed(&hit)))).unwrap();
+        events.send(web::encode_event(&web::result_message(&hit, &web::echo_result(&hit)))).unwrap();
         reply
     })
     .await;
-    let rig = Rig::http(&server.url());
-    let client = Client::new(Some(LogLevel::Warning), "{}");
+    let rig = Rig::start_http(&server.url());
+    let client = RecordingClient::new(Some(LogLevel::Warning), "{}");
     for n in 0..5 {
         let reply = rig.call(&client.context(), "echo", &format!("{{\"n\":{n}}}")).await;
-        assert_eq!(structured(&reply), format!("{{\"n\":{n}}}"));
+        assert_eq!(structured_content(&reply), format!("{{\"n\":{n}}}"));
     }
     assert_eq!(
-        client.heard.lock().unwrap()[..2].join("; "),
+        client.received.lock().unwrap()[..2].join("; "),
         r#"error {"level":"error","data":"d"}; progress {"progress":1}"#
     );
 }
@@ -149,9 +152,9 @@ async fn an_answer_may_come_as_a_stream() {
 async fn warm_calls_share_one_connection() {
     for streams in [false, true] {
         let server = web::serve(move |hit| async move {
-            if hit.method() == "tools/call" && streams {
-                let (events, reply) = web::events();
-                let answer = web::event(&web::answer(&hit, &web::echoed(&hit)));
+            if hit.rpc_method() == "tools/call" && streams {
+                let (events, reply) = web::event_stream();
+                let answer = web::encode_event(&web::result_message(&hit, &web::echo_result(&hit)));
                 events.send(answer).unwrap();
                 // The end of the stream comes a little after the answer.
                 tokio::spawn(async move {
@@ -160,41 +163,42 @@ async fn warm_calls_share_one_connection() {
                 });
                 return reply;
             }
-            web::session(&hit)
+            web::reply_with_sessions(&hit)
         })
         .await;
-        let rig = Rig::http(&server.url());
+        let rig = Rig::start_http(&server.url());
         rig.call(&context(), "echo", "{}").await.unwrap();
-        let (before, hits) = (server.connections.load(Ordering::Relaxed), server.hits.lock().unwrap().len());
+        let (before, hits) =
+            (server.connections.load(Ordering::Relaxed), server.requests.lock().unwrap().len());
         for _ in 0..20 {
             rig.call(&context(), "echo", "{}").await.unwrap();
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(server.connections.load(Ordering::Relaxed) <= before + 1, "streams: {streams}");
-        assert_eq!(server.hits.lock().unwrap().len(), hits + 20, "one exchange a call");
+        assert_eq!(server.requests.lock().unwrap().len(), hits + 20, "one exchange a call");
     }
 }
 
 #[tokio::test]
 async fn a_dropped_call_is_cancelled_at_the_backend() {
     let server = web::serve(|hit| async move {
-        if hit.method() == "tools/call" {
+        if hit.rpc_method() == "tools/call" {
             std::future::pending::<()>().await;
         }
-        web::session(&hit)
+        web::reply_with_sessions(&hit)
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     let ctx = context();
     {
         let call = rig.call(&ctx, "echo", "{}");
         tokio::pin!(call);
         tokio::select! {
             _ = &mut call => panic!("answered"),
-            _ = server.until(|hit| hit.method() == "tools/call") => {}
+            _ = server.wait_for_request(|hit| hit.rpc_method() == "tools/call") => {}
         }
     }
-    let cancelled = server.until(|hit| hit.method() == "notifications/cancelled").await;
+    let cancelled = server.wait_for_request(|hit| hit.rpc_method() == "notifications/cancelled").await;
     assert_eq!(cancelled.body["params"]["requestId"], server.with_method("tools/call")[0].body["id"]);
     assert_eq!(cancelled.header("mcp-session-id"), Some("session-1"));
 }
@@ -205,25 +209,25 @@ async fn a_broken_stream_is_taken_up_again() {
     let server = web::serve(move |hit| {
         let asked = Arc::clone(&asked);
         async move {
-            if hit.method() == "tools/call" {
+            if hit.rpc_method() == "tools/call" {
                 *asked.lock().unwrap() = hit.body.clone();
-                let (events, reply) = web::events();
+                let (events, reply) = web::event_stream();
                 // It breaks off in the middle of the next event.
                 events.send("id: e7\ndata:\n\nid: e8\ndata: {\"jsonrpc\":\"2.0\",\"res".to_owned()).unwrap();
                 return reply;
             }
-            if hit.verb == Method::GET && hit.header("last-event-id") == Some("e7") {
-                let hit = Hit { body: asked.lock().unwrap().clone(), ..hit };
-                let (events, reply) = web::events();
-                events.send(web::event(&web::answer(&hit, &web::echoed(&hit)))).unwrap();
+            if hit.http_method == Method::GET && hit.header("last-event-id") == Some("e7") {
+                let hit = ReceivedRequest { body: asked.lock().unwrap().clone(), ..hit };
+                let (events, reply) = web::event_stream();
+                events.send(web::encode_event(&web::result_message(&hit, &web::echo_result(&hit)))).unwrap();
                 return reply;
             }
-            web::session(&hit)
+            web::reply_with_sessions(&hit)
         }
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     let reply = rig.call(&context(), "echo", r#"{"x":1}"#).await;
-    assert_eq!(structured(&reply), r#"{"x":1}"#);
+    assert_eq!(structured_content(&reply), r#"{"x":1}"#);
     assert_eq!(server.with_method("tools/call").len(), 1);
 }

@@ -7,126 +7,127 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 use vmcp_domain::BackendEvent;
 
-use crate::web::{self, Hit};
-use crate::{Client, Rig, context};
+use crate::web::{self, ReceivedRequest};
+use crate::{RecordingClient, Rig, context};
 
-fn notice(method: &str, params: &Value) -> String {
-    web::event(&json!({"jsonrpc": "2.0", "method": method, "params": params}))
+fn notification(method: &str, params: &Value) -> String {
+    web::encode_event(&json!({"jsonrpc": "2.0", "method": method, "params": params}))
 }
 
 #[tokio::test]
 async fn the_stream_of_a_session_is_heard() {
     let stream: Arc<Mutex<Option<UnboundedSender<String>>>> = Arc::default();
     let opened = Arc::clone(&stream);
-    let server = web::serve(move |hit: Hit| {
+    let server = web::serve(move |hit: ReceivedRequest| {
         let opened = Arc::clone(&opened);
         async move {
-            if hit.verb == Method::GET {
-                let (events, reply) = web::events();
+            if hit.http_method == Method::GET {
+                let (events, reply) = web::event_stream();
                 *opened.lock().unwrap() = Some(events);
                 return reply;
             }
-            if hit.method() == "tools/call" {
+            if hit.rpc_method() == "tools/call" {
                 // Asked outside the call's own stream; there is only one call it can be about.
                 let events = opened.lock().unwrap().clone().unwrap();
                 let question = json!({"jsonrpc": "2.0", "id": 1, "method": "roots/list"});
-                events.send(web::event(&question)).unwrap();
+                events.send(web::encode_event(&question)).unwrap();
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
-            web::session(&hit)
+            web::reply_with_sessions(&hit)
         }
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     let events = crate::eventually(|| stream.lock().unwrap().clone()).await;
-    events.send(notice("notifications/tools/list_changed", &json!({}))).unwrap();
-    events.send(notice("notifications/resources/updated", &json!({"uri": "x:y"}))).unwrap();
-    rig.ear.until(&BackendEvent::ToolsChanged, 1).await;
-    rig.ear.until(&BackendEvent::ResourceUpdated("x:y".into()), 1).await;
+    events.send(notification("notifications/tools/list_changed", &json!({}))).unwrap();
+    events.send(notification("notifications/resources/updated", &json!({"uri": "x:y"}))).unwrap();
+    rig.events.wait_for_events(&BackendEvent::ToolsChanged, 1).await;
+    rig.events.wait_for_events(&BackendEvent::ResourceUpdated("x:y".into()), 1).await;
     let ping = json!({"jsonrpc": "2.0", "id": "p", "method": "ping"});
-    events.send(web::event(&ping)).unwrap();
-    server.until(|hit| hit.body["id"] == "p" && hit.body["result"] == json!({})).await;
+    events.send(web::encode_event(&ping)).unwrap();
+    server.wait_for_request(|hit| hit.body["id"] == "p" && hit.body["result"] == json!({})).await;
 
-    let client = Client::new(None, r#"{"roots":{}}"#);
+    let client = RecordingClient::new(None, r#"{"roots":{}}"#);
     rig.call(&client.context(), "echo", "{}").await.unwrap();
-    assert_eq!(client.heard(), "asked {}");
-    server.until(|hit| hit.body["id"] == 1 && hit.body["result"] == "roots").await;
+    assert_eq!(client.received_text(), "asked {}");
+    server.wait_for_request(|hit| hit.body["id"] == 1 && hit.body["result"] == "roots").await;
 }
 
 #[tokio::test]
 async fn a_session_that_is_gone_is_noticed_by_its_stream() {
     let streams: Arc<Mutex<Vec<UnboundedSender<String>>>> = Arc::default();
     let opened = Arc::clone(&streams);
-    let server = web::serve(move |hit: Hit| {
+    let server = web::serve(move |hit: ReceivedRequest| {
         let opened = Arc::clone(&opened);
         async move {
-            if hit.verb != Method::GET {
-                return web::session(&hit);
+            if hit.http_method != Method::GET {
+                return web::reply_with_sessions(&hit);
             }
             let mut streams = opened.lock().unwrap();
             // Refused the second time, offered to the session after.
             if streams.len() == 1 {
-                streams.push(web::events().0);
-                return web::empty(404);
+                streams.push(web::event_stream().0);
+                return web::reply_empty(404);
             }
-            let (events, reply) = web::events();
+            let (events, reply) = web::event_stream();
             streams.push(events);
             reply
         }
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     let stream = crate::eventually(|| streams.lock().unwrap().first().cloned()).await;
-    rig.until(vmcp_domain::BackendState::Ready).await;
+    rig.wait_for_state(vmcp_domain::BackendState::Ready).await;
     // What is no message is skipped; the end of the stream is what leads to the next.
     stream.send("data: {]\n\n".to_owned()).unwrap();
-    streams.lock().unwrap()[0] = web::events().0;
+    streams.lock().unwrap()[0] = web::event_stream().0;
     drop(stream);
-    rig.ear.until(&BackendEvent::Connected, 2).await;
+    rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
     assert_eq!(server.with_method("initialize").len(), 2);
-    assert_eq!(rig.ear.count(&BackendEvent::Lost), 0);
+    assert_eq!(rig.events.count(&BackendEvent::Disconnected), 0);
 }
 
 #[tokio::test]
 async fn subscriptions_of_a_session_are_renewed() {
-    let server = web::serve(|hit| async move { web::session(&hit) }).await;
+    let server = web::serve(|hit| async move { web::reply_with_sessions(&hit) }).await;
     let (address, url) = (server.address, server.url());
-    let rig = Rig::http(&url);
+    let rig = Rig::start_http(&url);
     rig.backend.subscribe(&context(), "x:y".into()).await.unwrap();
     assert_eq!(server.with_method("resources/subscribe")[0].body["params"]["uri"], "x:y");
     drop(server);
     // Nothing stands open here, so that the next call finds out.
     rig.call(&context(), "echo", "{}").await.unwrap_err();
-    rig.ear.until(&BackendEvent::Lost, 1).await;
-    let server = web::serve_at(address, |hit| async move { web::session(&hit) }).await;
-    let again = server.until(|hit| hit.method() == "resources/subscribe").await;
+    rig.events.wait_for_events(&BackendEvent::Disconnected, 1).await;
+    let server = web::serve_at(address, |hit| async move { web::reply_with_sessions(&hit) }).await;
+    let again = server.wait_for_request(|hit| hit.rpc_method() == "resources/subscribe").await;
     assert_eq!(again.body["params"]["uri"], "x:y");
 }
 
 /// The streams opened so far: with which request, and where to speak.
-type Opened = Arc<Mutex<Vec<(Hit, UnboundedSender<String>)>>>;
+type OpenStreams = Arc<Mutex<Vec<(ReceivedRequest, UnboundedSender<String>)>>>;
 
 /// A server of 2026-07-28 with a stream that can be spoken on.
-async fn telling(declares: Value) -> (web::Web, Opened) {
-    let streams = Opened::default();
+async fn listen_server(declares: Value) -> (web::ScriptedServer, OpenStreams) {
+    let streams = OpenStreams::default();
     let opened = Arc::clone(&streams);
-    let server = web::serve(move |hit: Hit| {
+    let server = web::serve(move |hit: ReceivedRequest| {
         let (opened, declares) = (Arc::clone(&opened), declares.clone());
         async move {
-            match hit.method() {
-                "server/discover" => {
-                    web::result(&hit, &json!({"supportedVersions": ["2026-07-28"], "capabilities": declares}))
-                }
+            match hit.rpc_method() {
+                "server/discover" => web::reply_result(
+                    &hit,
+                    &json!({"supportedVersions": ["2026-07-28"], "capabilities": declares}),
+                ),
                 "subscriptions/listen" => {
-                    let (events, reply) = web::events();
+                    let (events, reply) = web::event_stream();
                     let acknowledged = json!({"notifications": hit.body["params"]["notifications"],
                         "_meta": {"io.modelcontextprotocol/subscriptionId": hit.body["id"]}});
-                    let text = notice("notifications/subscriptions/acknowledged", &acknowledged);
+                    let text = notification("notifications/subscriptions/acknowledged", &acknowledged);
                     events.send(text).unwrap();
                     opened.lock().unwrap().push((hit, events));
                     reply
                 }
-                _ => web::stateless(&hit),
+                _ => web::reply_stateless(&hit),
             }
         }
     })
@@ -136,27 +137,27 @@ async fn telling(declares: Value) -> (web::Web, Opened) {
 
 #[tokio::test]
 async fn listening_is_opened_where_changes_are_told() {
-    let (_server, streams) = telling(json!({"tools": {"listChanged": true}})).await;
-    let rig = Rig::http(&_server.url());
+    let (_server, streams) = listen_server(json!({"tools": {"listChanged": true}})).await;
+    let rig = Rig::start_http(&_server.url());
     let (hit, events) = crate::eventually(|| streams.lock().unwrap().first().cloned()).await;
     assert_eq!(hit.header("mcp-method"), Some("subscriptions/listen"));
     assert_eq!(hit.body["params"]["notifications"]["toolsListChanged"], true);
-    events.send(notice("notifications/tools/list_changed", &json!({}))).unwrap();
-    rig.ear.until(&BackendEvent::ToolsChanged, 1).await;
+    events.send(notification("notifications/tools/list_changed", &json!({}))).unwrap();
+    rig.events.wait_for_events(&BackendEvent::ToolsChanged, 1).await;
 
     // The stream breaks; once it is open again, whatever changed meanwhile is told.
     drop(events);
     streams.lock().unwrap().clear();
     let (_, _events) = crate::eventually(|| streams.lock().unwrap().first().cloned()).await;
-    rig.ear.until(&BackendEvent::ToolsChanged, 2).await;
+    rig.events.wait_for_events(&BackendEvent::ToolsChanged, 2).await;
     rig.call(&context(), "echo", "{}").await.unwrap();
 }
 
 #[tokio::test]
 async fn listening_covers_the_resources_wanted() {
-    let (server, streams) = telling(json!({"resources": {"subscribe": true}})).await;
-    let rig = Rig::http(&server.url());
-    rig.backend.inventory(&context()).await.unwrap();
+    let (server, streams) = listen_server(json!({"resources": {"subscribe": true}})).await;
+    let rig = Rig::start_http(&server.url());
+    rig.backend.fetch_inventory(&context()).await.unwrap();
     assert!(streams.lock().unwrap().is_empty(), "nothing to listen to yet");
     rig.backend.subscribe(&context(), "x:1".into()).await.unwrap();
     rig.backend.subscribe(&context(), "x:2".into()).await.unwrap();
@@ -165,8 +166,8 @@ async fn listening_covers_the_resources_wanted() {
     assert_eq!(wanted(0)["resourceSubscriptions"], json!(["x:1"]));
     assert_eq!(wanted(1)["resourceSubscriptions"], json!(["x:1", "x:2"]));
     let events = streams.lock().unwrap()[1].1.clone();
-    events.send(notice("notifications/resources/updated", &json!({"uri": "x:2"}))).unwrap();
-    rig.ear.until(&BackendEvent::ResourceUpdated("x:2".into()), 1).await;
+    events.send(notification("notifications/resources/updated", &json!({"uri": "x:2"}))).unwrap();
+    rig.events.wait_for_events(&BackendEvent::ResourceUpdated("x:2".into()), 1).await;
     rig.backend.unsubscribe(&context(), "x:1".into()).await.unwrap();
     assert_eq!(wanted(2)["resourceSubscriptions"], json!(["x:2"]));
     rig.backend.unsubscribe(&context(), "x:2".into()).await.unwrap();
@@ -177,18 +178,18 @@ async fn listening_covers_the_resources_wanted() {
 #[tokio::test]
 async fn a_backend_that_does_not_listen_is_fine() {
     let server = web::serve(|hit| async move {
-        match hit.method() {
-            "server/discover" => web::result(
+        match hit.rpc_method() {
+            "server/discover" => web::reply_result(
                 &hit,
                 &json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {"listChanged": true}}}),
             ),
-            _ => web::stateless(&hit),
+            _ => web::reply_stateless(&hit),
         }
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     rig.call(&context(), "echo", "{}").await.unwrap();
-    server.until(|hit| hit.method() == "subscriptions/listen").await;
+    server.wait_for_request(|hit| hit.rpc_method() == "subscriptions/listen").await;
     let error = rig.backend.subscribe(&context(), "x:1".into()).await.unwrap_err();
     assert_eq!(error.class(), "backend_failed");
 }

@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 use vmcp_backends::policy::{Secret, Transport};
-use vmcp_domain::{Continuation, LogLevel, Members, ProtocolVersion, Stage};
+use vmcp_domain::{Continuation, LogLevel, Members, ProtocolVersion, ResultType};
 
 use crate::web;
-use crate::{Client, Rig, TIMEOUTS, context, http, policy, structured};
+use crate::{RecordingClient, Rig, TIMEOUTS, context, http_policy, policy, structured_content};
 
 #[tokio::test]
 async fn requests_carry_everything() {
-    let server = web::serve(|hit| async move { web::stateless(&hit) }).await;
-    let mut policy = policy(Transport::StreamableHttp(http(&server.url())), TIMEOUTS);
+    let server = web::serve(|hit| async move { web::reply_stateless(&hit) }).await;
+    let mut policy = policy(Transport::StreamableHttp(http_policy(&server.url())), TIMEOUTS);
     policy.headers = vec![("authorization".to_owned(), Secret::new("Bearer own"))];
     let rig = Rig::start(policy);
-    let client = Client::new(Some(LogLevel::Info), r#"{"elicitation":{},"tasks":{}}"#);
+    let client = RecordingClient::new(Some(LogLevel::Info), r#"{"elicitation":{},"tasks":{}}"#);
     let mut ctx = client.context();
     let parent = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
     let traced = format!(r#"{{"traceparent":"{parent}","tracestate":"a=1"}}"#);
@@ -63,9 +63,9 @@ async fn a_dropped_call_closes_its_response() {
         let server = web::serve(move |hit| {
             let seen = Arc::clone(&seen);
             async move {
-                if hit.method() == "tools/call" {
+                if hit.rpc_method() == "tools/call" {
                     if answers_with_stream {
-                        let (events, reply) = web::events();
+                        let (events, reply) = web::event_stream();
                         tokio::spawn(async move {
                             events.closed().await;
                             seen.fetch_add(1, Ordering::Relaxed);
@@ -75,18 +75,18 @@ async fn a_dropped_call_closes_its_response() {
                     let _flag = Flag(seen);
                     std::future::pending::<()>().await;
                 }
-                web::stateless(&hit)
+                web::reply_stateless(&hit)
             }
         })
         .await;
-        let rig = Rig::http(&server.url());
+        let rig = Rig::start_http(&server.url());
         let ctx = context();
         {
             let call = rig.call(&ctx, "echo", "{}");
             tokio::pin!(call);
             tokio::select! {
                 _ = &mut call => panic!("answered"),
-                _ = server.until(|hit| hit.method() == "tools/call") => {}
+                _ = server.wait_for_request(|hit| hit.rpc_method() == "tools/call") => {}
             }
         }
         crate::eventually(|| (closed.load(Ordering::Relaxed) == 1).then_some(())).await;
@@ -95,21 +95,21 @@ async fn a_dropped_call_closes_its_response() {
 }
 
 /// A server that wants to know something before it answers.
-async fn curious() -> web::Web {
+async fn input_requiring_server() -> web::ScriptedServer {
     web::serve(|hit| async move {
-        if hit.method() != "tools/call" {
-            return web::stateless(&hit);
+        if hit.rpc_method() != "tools/call" {
+            return web::reply_stateless(&hit);
         }
         let params = &hit.body["params"];
         if params["inputResponses"]["who"] == json!("elicitation")
             && params["requestState"] == json!("round-1")
         {
-            return web::result(
+            return web::reply_result(
                 &hit,
                 &json!({"resultType": "complete", "content": [], "structuredContent": "done"}),
             );
         }
-        web::result(
+        web::reply_result(
             &hit,
             &json!({"resultType": "input_required", "requestState": "round-1",
                     "inputRequests": {"who": {"method": "elicitation/create", "params": {"message": "m"}}}}),
@@ -120,16 +120,16 @@ async fn curious() -> web::Web {
 
 #[tokio::test]
 async fn rounds_are_driven_for_a_session_client() {
-    let server = curious().await;
-    let rig = Rig::http(&server.url());
-    let client = Client::new(None, r#"{"elicitation":{}}"#);
+    let server = input_requiring_server().await;
+    let rig = Rig::start_http(&server.url());
+    let client = RecordingClient::new(None, r#"{"elicitation":{}}"#);
     let reply = rig.call(&client.context(), "echo", "{}").await;
-    assert_eq!(structured(&reply), "\"done\"");
-    assert_eq!(client.heard(), r#"asked {"message":"m"}"#);
+    assert_eq!(structured_content(&reply), "\"done\"");
+    assert_eq!(client.received_text(), r#"asked {"message":"m"}"#);
     let calls = server.with_method("tools/call");
     assert_ne!(calls[0].body["id"], calls[1].body["id"]);
 
-    let mute = Client::new(None, "{}");
+    let mute = RecordingClient::new(None, "{}");
     let error = rig.call(&mute.context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "missing_capability");
 }
@@ -137,13 +137,13 @@ async fn rounds_are_driven_for_a_session_client() {
 #[tokio::test]
 async fn rounds_are_bounded() {
     let server = web::serve(|hit| async move {
-        if hit.method() != "tools/call" {
-            return web::stateless(&hit);
+        if hit.rpc_method() != "tools/call" {
+            return web::reply_stateless(&hit);
         }
-        web::result(&hit, &json!({"resultType": "input_required", "requestState": "again"}))
+        web::reply_result(&hit, &json!({"resultType": "input_required", "requestState": "again"}))
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_failed");
     assert_eq!(server.with_method("tools/call").len(), 10);
@@ -151,21 +151,21 @@ async fn rounds_are_bounded() {
 
 #[tokio::test]
 async fn rounds_are_left_to_a_client_of_the_same_revision() {
-    let server = curious().await;
-    let rig = Rig::http(&server.url());
-    let client = Client::new(None, r#"{"elicitation":{}}"#);
+    let server = input_requiring_server().await;
+    let rig = Rig::start_http(&server.url());
+    let client = RecordingClient::new(None, r#"{"elicitation":{}}"#);
     let mut ctx = client.context();
     ctx.protocol = ProtocolVersion::V2026_07_28;
     let reply = rig.call(&ctx, "echo", "{}").await.unwrap();
-    assert_eq!(reply.stage, Stage::InputRequired);
+    assert_eq!(reply.result_type, ResultType::InputRequired);
     assert_eq!(reply.members.get("requestState").unwrap().as_str(), "\"round-1\"");
     let continuation = Continuation {
         input_responses: Some(vmcp_domain::Json::parse(r#"{"who":"elicitation"}"#).unwrap()),
         request_state: Some("round-1".to_owned()),
     };
     let reply = rig.backend.call_tool(&ctx, "echo".into(), None, continuation, Members::new()).await;
-    assert_eq!(structured(&reply), "\"done\"");
-    assert_eq!(client.heard(), "");
+    assert_eq!(structured_content(&reply), "\"done\"");
+    assert_eq!(client.received_text(), "");
 }
 
 #[tokio::test]
@@ -175,7 +175,7 @@ async fn arguments_are_repeated_as_headers() {
     let server = web::serve(move |hit| {
         let lists = Arc::clone(&counted);
         async move {
-            match hit.method() {
+            match hit.rpc_method() {
                 "tools/list" => {
                     // The first list names another header than the one that is wanted later.
                     let name = if lists.fetch_add(1, Ordering::Relaxed) == 0 { "Old" } else { "Region" };
@@ -183,22 +183,22 @@ async fn arguments_are_repeated_as_headers() {
                         "properties": {"region": {"type": "string", "x-mcp-header": name}}});
                     let broken = json!({"type": "object",
                         "properties": {"x": {"type": "number", "x-mcp-header": "X"}}});
-                    web::result(
+                    web::reply_result(
                         &hit,
                         &json!({"tools": [{"name": "query", "inputSchema": schema},
                                                         {"name": "broken", "inputSchema": broken}]}),
                     )
                 }
                 "tools/call" if hit.header("mcp-param-region").is_none() => {
-                    web::error(400, &hit.body["id"], -32020, "Header mismatch")
+                    web::reply_error(400, &hit.body["id"], -32020, "Header mismatch")
                 }
-                _ => web::stateless(&hit),
+                _ => web::reply_stateless(&hit),
             }
         }
     })
     .await;
-    let rig = Rig::http(&server.url());
-    let inventory = rig.backend.inventory(&context()).await.unwrap();
+    let rig = Rig::start_http(&server.url());
+    let inventory = rig.backend.fetch_inventory(&context()).await.unwrap();
     let names: Vec<&str> = inventory.tools.iter().map(|tool| tool.name.as_str()).collect();
     assert_eq!(names, ["query"]);
     rig.call(&context(), "query", r#"{"region":"us-west1"}"#).await.unwrap();
@@ -218,21 +218,21 @@ async fn a_backend_that_changes_its_revision_is_found_out_anew() {
     let server = web::serve(move |hit| {
         let calls = Arc::clone(&calls);
         async move {
-            if hit.method() == "tools/call" && hit.header("mcp-method").is_some() {
+            if hit.rpc_method() == "tools/call" && hit.header("mcp-method").is_some() {
                 calls.fetch_add(1, Ordering::Relaxed);
             }
             if calls.load(Ordering::Relaxed) == 0 {
-                web::stateless(&hit)
+                web::reply_stateless(&hit)
             } else if hit.header("mcp-method").is_some() {
-                web::error(400, &serde_json::Value::Null, -32000, "Bad Request: Server not initialized")
+                web::reply_error(400, &serde_json::Value::Null, -32000, "Bad Request: Server not initialized")
             } else {
-                web::session(&hit)
+                web::reply_with_sessions(&hit)
             }
         }
     })
     .await;
-    let rig = Rig::http(&server.url());
+    let rig = Rig::start_http(&server.url());
     let reply = rig.call(&context(), "echo", r#"{"n":1}"#).await;
-    assert_eq!(structured(&reply), r#"{"n":1}"#);
+    assert_eq!(structured_content(&reply), r#"{"n":1}"#);
     assert_eq!(rig.protocol(), "2025-11-25");
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use vmcp_backends::policy::{Secret, StdioPolicy, Timeouts, Transport};
 use vmcp_domain::{BackendEvent, BackendState};
 
-use crate::{Rig, TIMEOUTS, context, policy, structured};
+use crate::{Rig, TIMEOUTS, context, policy, structured_content};
 
 /// A server of the session era in the shell. `$line` is the message, `$id` its identifier; `cases` come first.
 fn script(cases: &str) -> String {
@@ -27,7 +27,7 @@ done
     )
 }
 
-fn shell(script: &str) -> StdioPolicy {
+fn shell_policy(script: &str) -> StdioPolicy {
     StdioPolicy {
         command: "/bin/sh".to_owned(),
         args: vec!["-c".to_owned(), script.to_owned()],
@@ -37,20 +37,20 @@ fn shell(script: &str) -> StdioPolicy {
     }
 }
 
-fn start(script: &str) -> Rig {
-    Rig::start(policy(Transport::Stdio(shell(script)), TIMEOUTS))
+fn start_rig(script: &str) -> Rig {
+    Rig::start(policy(Transport::Stdio(shell_policy(script)), TIMEOUTS))
 }
 
 #[tokio::test]
 async fn a_process_that_crashes_comes_back() {
-    let rig = start(&script(""));
+    let rig = start_rig(&script(""));
     let reply = rig.call(&context(), "echo", "{}").await;
-    assert_eq!(structured(&reply), "\"s3cret\"");
+    assert_eq!(structured_content(&reply), "\"s3cret\"");
     assert_eq!(rig.protocol(), "2025-06-18");
     let error = rig.call(&context(), "crash", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_failed");
-    rig.ear.until(&BackendEvent::Lost, 1).await;
-    rig.ear.until(&BackendEvent::Connected, 2).await;
+    rig.events.wait_for_events(&BackendEvent::Disconnected, 1).await;
+    rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
     rig.call(&context(), "echo", "{}").await.unwrap();
     let status = rig.backend.status();
     assert_eq!((status.last_error, status.reconnect_count), (Some("exited"), 1));
@@ -59,7 +59,7 @@ async fn a_process_that_crashes_comes_back() {
 
 #[tokio::test]
 async fn a_program_that_is_not_there_is_told() {
-    let mut stdio = shell("");
+    let mut stdio = shell_policy("");
     stdio.command = "/nonexistent/program".to_owned();
     let rig = Rig::start(policy(Transport::Stdio(stdio), TIMEOUTS));
     let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
@@ -70,9 +70,9 @@ async fn a_program_that_is_not_there_is_told() {
 
 #[tokio::test]
 async fn a_process_that_ends_when_probed_is_started_without() {
-    let rig = start(&script("*server/discover*) exit 1 ;;"));
+    let rig = start_rig(&script("*server/discover*) exit 1 ;;"));
     assert!(rig.call(&context(), "echo", "{}").await.is_ok());
-    assert_eq!(rig.ear.count(&BackendEvent::Lost), 0);
+    assert_eq!(rig.events.count(&BackendEvent::Disconnected), 0);
 }
 
 #[tokio::test]
@@ -80,21 +80,21 @@ async fn a_process_that_ignores_the_probe_is_shaken_hands_with() {
     let timeouts =
         Timeouts { connect: Duration::from_secs(2), call: Duration::from_secs(8), ..Timeouts::DEFAULT };
     let ignores = script("*server/discover*) ;;");
-    let rig = Rig::start(policy(Transport::Stdio(shell(&ignores)), timeouts));
+    let rig = Rig::start(policy(Transport::Stdio(shell_policy(&ignores)), timeouts));
     assert!(rig.call(&context(), "echo", "{}").await.is_ok());
 }
 
 #[tokio::test]
 async fn noise_on_standard_output_is_skipped() {
     let noisy = format!("echo Listening on nothing; echo '{{\"pretty\":'; echo; {}", script(""));
-    let rig = start(&noisy);
+    let rig = start_rig(&noisy);
     assert!(rig.call(&context(), "echo", "{}").await.is_ok());
 }
 
 #[tokio::test]
 async fn a_process_that_only_makes_noise_is_given_up() {
-    let rig = start("yes $(head -c 2000 /dev/zero | tr '\\0' x)");
-    rig.until(BackendState::Unavailable).await;
+    let rig = start_rig("yes $(head -c 2000 /dev/zero | tr '\\0' x)");
+    rig.wait_for_state(BackendState::Unavailable).await;
     assert_eq!(rig.backend.status().last_error, Some("protocol"));
     rig.stop().await;
 }
@@ -108,7 +108,7 @@ async fn everything_a_process_started_ends_with_it() {
         pids.display(),
         script("")
     );
-    let rig = start(&stubborn);
+    let rig = start_rig(&stubborn);
     rig.call(&context(), "echo", "{}").await.unwrap();
     let started = std::fs::read_to_string(&pids).unwrap();
     let alive = |pid: &str| Path::new("/proc").join(pid).exists();
@@ -125,8 +125,8 @@ async fn a_process_that_does_not_read_holds_nobody_else_up() {
     let timeouts =
         Timeouts { connect: Duration::from_secs(8), call: Duration::from_millis(400), ..Timeouts::DEFAULT };
     let deaf = script("*'\"deaf\"'*) while true; do sleep 1; done ;;");
-    let rig = Rig::start(policy(Transport::Stdio(shell(&deaf)), timeouts));
-    rig.until(BackendState::Ready).await;
+    let rig = Rig::start(policy(Transport::Stdio(shell_policy(&deaf)), timeouts));
+    rig.wait_for_state(BackendState::Ready).await;
     let ctx = context();
     let large = format!("{{\"x\":\"{}\"}}", "x".repeat(1 << 20));
     rig.call(&ctx, "deaf", "{}").await.unwrap_err();
@@ -138,7 +138,7 @@ async fn a_process_that_does_not_read_holds_nobody_else_up() {
     }
     assert!(start.elapsed() < Duration::from_secs(30));
     // It is given up and started again.
-    rig.ear.until(&BackendEvent::Connected, 2).await;
+    rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
     rig.call(&ctx, "echo", "{}").await.unwrap();
     rig.stop().await;
 }
@@ -161,15 +161,15 @@ while IFS= read -r line; do
 done
 "#
     );
-    let rig = start(&slow);
-    assert_eq!(structured(&rig.call(&context(), "echo", "{}").await), "1");
+    let rig = start_rig(&slow);
+    assert_eq!(structured_content(&rig.call(&context(), "echo", "{}").await), "1");
     rig.stop().await;
 }
 
 #[tokio::test]
 async fn a_long_array_before_the_first_message_is_one_line() {
     let plugins = serde_json::to_string(&vec!["plugin"; 2_000]).unwrap();
-    let rig = start(&format!("echo '{plugins}'\n{}", script("")));
+    let rig = start_rig(&format!("echo '{plugins}'\n{}", script("")));
     rig.call(&context(), "echo", "{}").await.unwrap();
     rig.stop().await;
 }
@@ -177,7 +177,7 @@ async fn a_long_array_before_the_first_message_is_one_line() {
 /// A server that does one thing at a time answers no check while it works.
 #[tokio::test]
 async fn a_connection_at_work_is_not_made_anew() {
-    let rig = start(&script(
+    let rig = start_rig(&script(
         r#"*'"slow"'*) sleep 1; echo "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{\"content\":[]}}" ;;"#,
     ));
     rig.call(&context(), "echo", "{}").await.unwrap();
@@ -190,6 +190,6 @@ async fn a_connection_at_work_is_not_made_anew() {
     let (reply, ()) = tokio::join!(call, checks);
     reply.unwrap();
     assert!(rig.backend.reconnect());
-    rig.ear.until(&BackendEvent::Connected, 2).await;
+    rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
     rig.stop().await;
 }

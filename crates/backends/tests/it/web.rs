@@ -21,8 +21,8 @@ use tokio::task::JoinHandle;
 
 /// One request as it came.
 #[derive(Clone, Debug)]
-pub(crate) struct Hit {
-    pub(crate) verb: Method,
+pub(crate) struct ReceivedRequest {
+    pub(crate) http_method: Method,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
@@ -30,9 +30,9 @@ pub(crate) struct Hit {
     pub(crate) text: String,
 }
 
-impl Hit {
+impl ReceivedRequest {
     /// The message's method; empty for requests without a body.
-    pub(crate) fn method(&self) -> &str {
+    pub(crate) fn rpc_method(&self) -> &str {
         self.body["method"].as_str().unwrap_or_default()
     }
 
@@ -41,55 +41,55 @@ impl Hit {
     }
 }
 
-pub(crate) type Reply = Response<BoxBody<Bytes, Infallible>>;
-type Handling = Pin<Box<dyn Future<Output = Reply> + Send>>;
-type Handler = dyn Fn(Hit) -> Handling + Send + Sync;
+pub(crate) type HttpReply = Response<BoxBody<Bytes, Infallible>>;
+type HandlerFuture = Pin<Box<dyn Future<Output = HttpReply> + Send>>;
+type Handler = dyn Fn(ReceivedRequest) -> HandlerFuture + Send + Sync;
 
 /// A running server.
-pub(crate) struct Web {
+pub(crate) struct ScriptedServer {
     pub(crate) address: SocketAddr,
-    pub(crate) hits: Arc<Mutex<Vec<Hit>>>,
+    pub(crate) requests: Arc<Mutex<Vec<ReceivedRequest>>>,
     pub(crate) connections: Arc<AtomicUsize>,
-    accepting: JoinHandle<()>,
+    accept_task: JoinHandle<()>,
 }
 
-impl Drop for Web {
+impl Drop for ScriptedServer {
     fn drop(&mut self) {
-        self.accepting.abort();
+        self.accept_task.abort();
     }
 }
 
-impl Web {
+impl ScriptedServer {
     pub(crate) fn url(&self) -> String {
         format!("http://{}/mcp", self.address)
     }
 
     /// The requests whose message has this method.
-    pub(crate) fn with_method(&self, method: &str) -> Vec<Hit> {
-        let hits = self.hits.lock().unwrap();
-        hits.iter().filter(|hit| hit.method() == method).cloned().collect()
+    pub(crate) fn with_method(&self, method: &str) -> Vec<ReceivedRequest> {
+        let hits = self.requests.lock().unwrap();
+        hits.iter().filter(|hit| hit.rpc_method() == method).cloned().collect()
     }
 
     /// Waits until there is a request that fits.
-    pub(crate) async fn until(&self, fits: impl Fn(&Hit) -> bool) -> Hit {
-        crate::eventually(|| self.hits.lock().unwrap().iter().find(|hit| fits(hit)).cloned()).await
+    pub(crate) async fn wait_for_request(&self, fits: impl Fn(&ReceivedRequest) -> bool) -> ReceivedRequest {
+        crate::eventually(|| self.requests.lock().unwrap().iter().find(|hit| fits(hit)).cloned()).await
     }
 }
 
 /// Serves on a free port.
-pub(crate) async fn serve<F, R>(handler: F) -> Web
+pub(crate) async fn serve<F, R>(handler: F) -> ScriptedServer
 where
-    F: Fn(Hit) -> R + Send + Sync + 'static,
-    R: Future<Output = Reply> + Send + 'static,
+    F: Fn(ReceivedRequest) -> R + Send + Sync + 'static,
+    R: Future<Output = HttpReply> + Send + 'static,
 {
     serve_at("127.0.0.1:0".parse().unwrap(), handler).await
 }
 
 /// Serves at an address.
-pub(crate) async fn serve_at<F, R>(address: SocketAddr, handler: F) -> Web
+pub(crate) async fn serve_at<F, R>(address: SocketAddr, handler: F) -> ScriptedServer
 where
-    F: Fn(Hit) -> R + Send + Sync + 'static,
-    R: Future<Output = Reply> + Send + 'static,
+    F: Fn(ReceivedRequest) -> R + Send + Sync + 'static,
+    R: Future<Output = HttpReply> + Send + 'static,
 {
     let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -97,13 +97,13 @@ where
     let connections = Arc::new(AtomicUsize::new(0));
     let handler: Arc<Handler> = Arc::new(move |hit| Box::pin(handler(hit)));
     let accepting = tokio::spawn(accept(listener, handler, Arc::clone(&hits), Arc::clone(&connections)));
-    Web { address, hits, connections, accepting }
+    ScriptedServer { address, requests: hits, connections, accept_task: accepting }
 }
 
 async fn accept(
     listener: TcpListener,
     handler: Arc<Handler>,
-    hits: Arc<Mutex<Vec<Hit>>>,
+    hits: Arc<Mutex<Vec<ReceivedRequest>>>,
     connections: Arc<AtomicUsize>,
 ) {
     // Dropped with this task, so that stopping the server closes its connections.
@@ -121,8 +121,8 @@ async fn accept(
                 async move {
                     let (parts, body) = request.into_parts();
                     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-                    let hit = Hit {
-                        verb: parts.method,
+                    let hit = ReceivedRequest {
+                        http_method: parts.method,
                         path: parts.uri.to_string(),
                         headers: parts.headers,
                         body: serde_json::from_slice(&body).unwrap_or_default(),
@@ -139,7 +139,7 @@ async fn accept(
     }
 }
 
-pub(crate) fn bytes(status: u16, kind: &str, body: impl Into<Bytes>) -> Reply {
+pub(crate) fn reply_bytes(status: u16, kind: &str, body: impl Into<Bytes>) -> HttpReply {
     Response::builder()
         .status(StatusCode::from_u16(status).unwrap())
         .header("content-type", kind)
@@ -147,24 +147,24 @@ pub(crate) fn bytes(status: u16, kind: &str, body: impl Into<Bytes>) -> Reply {
         .unwrap()
 }
 
-pub(crate) fn json(status: u16, body: &Value) -> Reply {
-    bytes(status, "application/json", body.to_string())
+pub(crate) fn reply_json(status: u16, body: &Value) -> HttpReply {
+    reply_bytes(status, "application/json", body.to_string())
 }
 
-pub(crate) fn empty(status: u16) -> Reply {
-    bytes(status, "text/plain", "")
+pub(crate) fn reply_empty(status: u16) -> HttpReply {
+    reply_bytes(status, "text/plain", "")
 }
 
-pub(crate) fn result(hit: &Hit, result: &Value) -> Reply {
-    json(200, &json!({"jsonrpc": "2.0", "id": hit.body["id"], "result": result}))
+pub(crate) fn reply_result(hit: &ReceivedRequest, result: &Value) -> HttpReply {
+    reply_json(200, &json!({"jsonrpc": "2.0", "id": hit.body["id"], "result": result}))
 }
 
-pub(crate) fn error(status: u16, id: &Value, code: i64, message: &str) -> Reply {
-    json(status, &json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}))
+pub(crate) fn reply_error(status: u16, id: &Value, code: i64, message: &str) -> HttpReply {
+    reply_json(status, &json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}))
 }
 
 /// A stream of events whose data is sent to the channel; it ends when the sender is dropped.
-pub(crate) fn events() -> (mpsc::UnboundedSender<String>, Reply) {
+pub(crate) fn event_stream() -> (mpsc::UnboundedSender<String>, HttpReply) {
     let (sender, receiver) = mpsc::unbounded_channel::<String>();
     let frames = futures_util::stream::unfold(receiver, |mut receiver| async {
         let text = receiver.recv().await?;
@@ -178,36 +178,36 @@ pub(crate) fn events() -> (mpsc::UnboundedSender<String>, Reply) {
 }
 
 /// One event.
-pub(crate) fn event(message: &Value) -> String {
+pub(crate) fn encode_event(message: &Value) -> String {
     format!("event: message\ndata: {message}\n\n")
 }
 
-pub(crate) fn answer(hit: &Hit, result: &Value) -> Value {
+pub(crate) fn result_message(hit: &ReceivedRequest, result: &Value) -> Value {
     json!({"jsonrpc": "2.0", "id": hit.body["id"], "result": result})
 }
 
 /// A well-behaved server of 2026-07-28, for everything a script does not answer itself.
-pub(crate) fn stateless(hit: &Hit) -> Reply {
-    if hit.verb != Method::POST {
-        return empty(405);
+pub(crate) fn reply_stateless(hit: &ReceivedRequest) -> HttpReply {
+    if hit.http_method != Method::POST {
+        return reply_empty(405);
     }
-    match hit.method() {
-        "server/discover" => result(
+    match hit.rpc_method() {
+        "server/discover" => reply_result(
             hit,
             &json!({"resultType": "complete", "supportedVersions": ["2026-07-28"],
                     "capabilities": {"tools": {}}, "instructions": "be kind"}),
         ),
-        _ => ordinary(hit),
+        _ => reply_common(hit),
     }
 }
 
 /// A well-behaved server of 2025-11-25, for everything a script does not answer itself.
-pub(crate) fn session(hit: &Hit) -> Reply {
-    match (&hit.verb, hit.method()) {
-        (&Method::DELETE, _) => empty(200),
-        (&Method::GET, _) => empty(405),
+pub(crate) fn reply_with_sessions(hit: &ReceivedRequest) -> HttpReply {
+    match (&hit.http_method, hit.rpc_method()) {
+        (&Method::DELETE, _) => reply_empty(200),
+        (&Method::GET, _) => reply_empty(405),
         (_, "initialize") => {
-            let mut reply = result(
+            let mut reply = reply_result(
                 hit,
                 &json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "logging": {}},
                         "serverInfo": {"name": "s", "version": "1"}}),
@@ -215,22 +215,26 @@ pub(crate) fn session(hit: &Hit) -> Reply {
             reply.headers_mut().insert("mcp-session-id", "session-1".parse().unwrap());
             reply
         }
-        (_, "server/discover") => error(400, &Value::Null, -32000, "Bad Request: Server not initialized"),
-        _ if hit.body.get("id").is_none() || hit.body.get("method").is_none() => empty(202),
-        (_, "logging/setLevel" | "ping" | "resources/subscribe") => result(hit, &json!({})),
-        _ => ordinary(hit),
+        (_, "server/discover") => {
+            reply_error(400, &Value::Null, -32000, "Bad Request: Server not initialized")
+        }
+        _ if hit.body.get("id").is_none() || hit.body.get("method").is_none() => reply_empty(202),
+        (_, "logging/setLevel" | "ping" | "resources/subscribe") => reply_result(hit, &json!({})),
+        _ => reply_common(hit),
     }
 }
 
-fn ordinary(hit: &Hit) -> Reply {
-    match hit.method() {
-        "tools/list" => result(hit, &json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]})),
-        "tools/call" => result(hit, &echoed(hit)),
-        _ => error(404, &hit.body["id"], -32601, "Method not found"),
+fn reply_common(hit: &ReceivedRequest) -> HttpReply {
+    match hit.rpc_method() {
+        "tools/list" => {
+            reply_result(hit, &json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}))
+        }
+        "tools/call" => reply_result(hit, &echo_result(hit)),
+        _ => reply_error(404, &hit.body["id"], -32601, "Method not found"),
     }
 }
 
 /// A result that holds the arguments.
-pub(crate) fn echoed(hit: &Hit) -> Value {
+pub(crate) fn echo_result(hit: &ReceivedRequest) -> Value {
     json!({"content": [], "structuredContent": hit.body["params"]["arguments"]})
 }

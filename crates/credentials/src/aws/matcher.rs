@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vmcp_domain::Identity;
-use vmcp_expression::{Data, Expression, Loops, Outcome};
+use vmcp_expression::{Data, Expression, ExpressionValue, LoopScope};
 
 use crate::error::CredentialError;
 
@@ -11,11 +11,11 @@ use crate::error::CredentialError;
 const CLAIMS_BYTES_MAX: usize = 16 << 10;
 
 /// The claims of one caller as CEL sees them.
-pub(crate) struct Claims(Data);
+pub(crate) struct CelClaims(Data);
 
-impl Claims {
+impl CelClaims {
     /// The claims as the issuer made them; `iss` and `sub` are there also when they were taken out.
-    pub(crate) fn of(identity: &Identity) -> Result<Self, CredentialError> {
+    pub(crate) fn from_identity(identity: &Identity) -> Result<Self, CredentialError> {
         let wrong = |why| CredentialError::Claim { claim: Arc::from("*"), why };
         let text = identity.claims.to_json();
         if text.as_str().len() > CLAIMS_BYTES_MAX {
@@ -31,17 +31,17 @@ impl Claims {
 }
 
 /// A compiled expression.
-pub(crate) struct Matcher(Expression);
+pub(crate) struct CelMatcher(Expression);
 
-impl Matcher {
+impl CelMatcher {
     /// Compiles an expression over `claims`. The error says what is wrong without a path.
     pub(crate) fn compile(text: &str) -> Result<Self, String> {
-        Expression::compile(text, &["claims"], Loops::Outward).map(Self)
+        Expression::compile(text, &["claims"], LoopScope::AnyVariable).map(Self)
     }
 
     /// Whether the expression is true. One that fails or is no truth value is not.
-    pub(crate) fn fits(&self, claims: &Claims) -> bool {
-        self.0.evaluate([("claims", claims.0.clone())]) == Ok(Outcome::Truth(true))
+    pub(crate) fn is_match(&self, claims: &CelClaims) -> bool {
+        self.0.evaluate([("claims", claims.0.clone())]) == Ok(ExpressionValue::Bool(true))
     }
 }
 

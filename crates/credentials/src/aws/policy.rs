@@ -12,15 +12,15 @@ use crate::scope;
 use crate::words;
 
 /// The service the reference signs for unless told otherwise: the AWS MCP server.
-const SERVICE: &str = "aws-mcp";
+const DEFAULT_SERVICE: &str = "aws-mcp";
 /// AWS's bounds of a session, and the usual value.
-const SESSION_SECONDS: std::ops::RangeInclusive<u32> = 900..=43_200;
-const SESSION_SECONDS_USUAL: u32 = 3600;
+const SESSION_SECONDS_RANGE: std::ops::RangeInclusive<u32> = 900..=43_200;
+const SESSION_SECONDS_DEFAULT: u32 = 3600;
 /// AWS's bounds of a session's name.
-const SESSION_NAME_CHARS: std::ops::RangeInclusive<usize> = 2..=64;
+const SESSION_NAME_LENGTH_RANGE: std::ops::RangeInclusive<usize> = 2..=64;
 
 /// Where STS is in partitions whose hosts do not end in `amazonaws.com`, by the beginning of the region.
-const PARTITIONS: [(&str, &str); 6] = [
+const PARTITION_DOMAINS: [(&str, &str); 6] = [
     ("cn-", "amazonaws.com.cn"),
     ("eusc-", "amazonaws.eu"),
     ("us-iso-", "c2s.ic.gov"),
@@ -35,9 +35,9 @@ pub struct AwsStsPolicy {
     pub(crate) region: String,
     pub(crate) service: String,
     pub(crate) roles: Roles,
-    pub(crate) session_claim: Arc<str>,
+    pub(crate) session_name_claim: Arc<str>,
     pub(crate) session_seconds: u32,
-    pub(crate) sts: TokenUrl,
+    pub(crate) sts_url: TokenUrl,
 }
 
 impl AwsStsPolicy {
@@ -53,16 +53,16 @@ impl AwsStsPolicy {
         if !is_region {
             return Err(PolicyError::new("region", "must be an AWS region, such as eu-central-1"));
         }
-        let domain = PARTITIONS.iter().find(|(start, _)| region.starts_with(start));
+        let domain = PARTITION_DOMAINS.iter().find(|(start, _)| region.starts_with(start));
         let domain = domain.map_or("amazonaws.com", |(_, domain)| domain);
-        let sts = TokenUrl::read("region", &format!("https://sts.{region}.{domain}/"), false)?;
+        let sts = TokenUrl::parse("region", &format!("https://sts.{region}.{domain}/"), false)?;
         Ok(Self {
             region: region.to_owned(),
-            service: SERVICE.to_owned(),
+            service: DEFAULT_SERVICE.to_owned(),
             roles,
-            session_claim: Arc::from("sub"),
-            session_seconds: SESSION_SECONDS_USUAL,
-            sts,
+            session_name_claim: Arc::from("sub"),
+            session_seconds: SESSION_SECONDS_DEFAULT,
+            sts_url: sts,
         })
     }
 
@@ -83,7 +83,7 @@ impl AwsStsPolicy {
     /// # Errors
     /// When it is empty, too long or has control characters.
     pub fn with_session_name_claim(self, claim: &str) -> Result<Self, PolicyError> {
-        Ok(Self { session_claim: words::text("sessionNameClaim", claim)?.into(), ..self })
+        Ok(Self { session_name_claim: words::check_text("sessionNameClaim", claim)?.into(), ..self })
     }
 
     /// Asks for keys that live this long (`sessionDuration`, in seconds) instead of an hour.
@@ -91,7 +91,7 @@ impl AwsStsPolicy {
     /// # Errors
     /// When AWS would not give them: less than 900 or more than 43,200.
     pub fn with_session_seconds(self, seconds: u32) -> Result<Self, PolicyError> {
-        if !SESSION_SECONDS.contains(&seconds) {
+        if !SESSION_SECONDS_RANGE.contains(&seconds) {
             return Err(PolicyError::new("sessionDuration", "must be 900 to 43200 seconds"));
         }
         Ok(Self { session_seconds: seconds, ..self })
@@ -99,34 +99,34 @@ impl AwsStsPolicy {
 
     /// Asks this STS instead of the region's public one, such as a VPC endpoint.
     #[must_use]
-    pub fn with_sts(self, url: TokenUrl) -> Self {
-        Self { sts: url, ..self }
+    pub fn with_sts_url(self, url: TokenUrl) -> Self {
+        Self { sts_url: url, ..self }
     }
 
-    pub(crate) fn session(&self) -> Duration {
+    pub(crate) fn session_duration(&self) -> Duration {
         Duration::from_secs(self.session_seconds.into())
     }
 
     /// Not of the region and service of the signature: the keys are good for all.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
-        let sts = self.sts.uri().to_string();
+        let sts = self.sts_url.uri().to_string();
         scope::fingerprint(&["aws_sts", &sts, &self.session_seconds.to_string()])
     }
 
     /// The session's name from the caller's claims. It is not mended: two callers must not get the same name.
     pub(crate) fn session_name(&self, identity: &Identity) -> Result<String, CredentialError> {
-        let claim = &self.session_claim;
+        let claim = &self.session_name_claim;
         let wrong = |why| CredentialError::Claim { claim: Arc::clone(claim), why };
         let name = match (&**claim, identity.claims.get(claim)) {
             ("sub", _) => identity.subject.clone(),
             ("iss", _) => identity.issuer.clone(),
             (_, Some(value)) => {
-                value.to_text().ok_or_else(|| wrong("is no text, so it names no AWS session"))?
+                value.decode_string().ok_or_else(|| wrong("is no text, so it names no AWS session"))?
             }
             (_, None) => return Err(wrong("is missing, and the AWS session is named by it")),
         };
         let plain = |char: char| char.is_ascii_alphanumeric() || "_+=,.@-".contains(char);
-        if !SESSION_NAME_CHARS.contains(&name.len()) || !name.chars().all(plain) {
+        if !SESSION_NAME_LENGTH_RANGE.contains(&name.len()) || !name.chars().all(plain) {
             return Err(wrong("names no AWS session: 2 to 64 letters, digits and _+=,.@- are allowed"));
         }
         Ok(name)

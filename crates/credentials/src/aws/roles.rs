@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use vmcp_domain::Identity;
 
-use super::matcher::{Claims, Matcher};
+use super::matcher::{CelClaims, CelMatcher};
 use crate::error::{CredentialError, PolicyError};
 use crate::words;
 
 const MAPPINGS_MAX: usize = 256;
-const CLAIM: &str = "groups";
+const DEFAULT_CLAIM: &str = "groups";
 
 /// Whom a mapping fits.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub enum RoleMatch {
 #[derive(Clone, Debug)]
 pub struct RoleMapping {
     /// Whom it fits.
-    pub who: RoleMatch,
+    pub condition: RoleMatch,
     /// The role, as `arn:aws:iam::123456789012:role/name`.
     pub role_arn: String,
     /// The smallest number of those that fit wins; without one it comes last. Of equals the one written first wins.
@@ -36,20 +36,20 @@ pub struct RoleMapping {
 #[derive(Clone)]
 pub struct Roles {
     claim: String,
-    mappings: Vec<Mapping>,
+    mappings: Vec<CompiledMapping>,
     fallback: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
-struct Mapping {
-    who: Who,
+struct CompiledMapping {
+    condition: CompiledCondition,
     role: Arc<str>,
 }
 
 #[derive(Clone)]
-enum Who {
+enum CompiledCondition {
     Claim(String),
-    Cel(Arc<Matcher>),
+    Cel(Arc<CelMatcher>),
 }
 
 impl Roles {
@@ -62,30 +62,33 @@ impl Roles {
         mappings: Vec<RoleMapping>,
         fallback: Option<&str>,
     ) -> Result<Self, PolicyError> {
-        let claim = words::text("roleClaim", claim.unwrap_or(CLAIM))?;
+        let claim = words::check_text("roleClaim", claim.unwrap_or(DEFAULT_CLAIM))?;
         if mappings.is_empty() && fallback.is_none() {
             return Err(PolicyError::new("roleMappings", "needs a mapping, or fallbackRoleArn"));
         }
         if mappings.len() > MAPPINGS_MAX {
             return Err(PolicyError::new("roleMappings", format!("at most {MAPPINGS_MAX}")));
         }
-        let fallback = fallback.map(|arn| role("fallbackRoleArn".to_owned(), arn)).transpose()?;
+        let fallback = fallback.map(|arn| parse_role_arn("fallbackRoleArn".to_owned(), arn)).transpose()?;
         let mut read = Vec::with_capacity(mappings.len());
-        for (index, RoleMapping { who, role_arn, priority }) in mappings.into_iter().enumerate() {
+        for (index, RoleMapping { condition: who, role_arn, priority }) in mappings.into_iter().enumerate() {
             let field = |key: &str| format!("roleMappings[{index}].{key}");
             let who = match who {
                 RoleMatch::Claim(value) if value.is_empty() => {
                     return Err(PolicyError::new(field("claim"), "must not be empty"));
                 }
-                RoleMatch::Claim(value) => Who::Claim(value),
+                RoleMatch::Claim(value) => CompiledCondition::Claim(value),
                 RoleMatch::Cel(text) => {
                     let matcher =
-                        Matcher::compile(&text).map_err(|why| PolicyError::new(field("matcher"), why))?;
-                    Who::Cel(Arc::new(matcher))
+                        CelMatcher::compile(&text).map_err(|why| PolicyError::new(field("matcher"), why))?;
+                    CompiledCondition::Cel(Arc::new(matcher))
                 }
             };
-            let role = role(field("roleArn"), &role_arn)?;
-            read.push((priority.map_or((true, 0), |number| (false, number)), Mapping { who, role }));
+            let role = parse_role_arn(field("roleArn"), &role_arn)?;
+            read.push((
+                priority.map_or((true, 0), |number| (false, number)),
+                CompiledMapping { condition: who, role },
+            ));
         }
         read.sort_by_key(|(rank, _)| *rank);
         let mappings = read.into_iter().map(|(_, mapping)| mapping).collect();
@@ -94,18 +97,20 @@ impl Roles {
 
     /// The caller's role: the first mapping that fits, else the fallback. A matcher that cannot be evaluated, such as
     /// one that asks for a claim the caller has not, does not fit.
-    pub(crate) fn choose(&self, identity: &Identity) -> Result<&Arc<str>, CredentialError> {
+    pub(crate) fn select_role(&self, identity: &Identity) -> Result<&Arc<str>, CredentialError> {
         let mut named: Option<Vec<String>> = None;
-        let mut claims: Option<Claims> = None;
+        let mut claims: Option<CelClaims> = None;
         for mapping in &self.mappings {
-            let fits = match &mapping.who {
-                Who::Claim(value) => named.get_or_insert_with(|| self.names(identity)).contains(value),
-                Who::Cel(matcher) => {
+            let fits = match &mapping.condition {
+                CompiledCondition::Claim(value) => {
+                    named.get_or_insert_with(|| self.claim_values(identity)).contains(value)
+                }
+                CompiledCondition::Cel(matcher) => {
                     let claims = match &mut claims {
                         Some(claims) => claims,
-                        empty => empty.insert(Claims::of(identity)?),
+                        empty => empty.insert(CelClaims::from_identity(identity)?),
                     };
-                    matcher.fits(claims)
+                    matcher.is_match(claims)
                 }
             };
             if fits {
@@ -116,16 +121,19 @@ impl Roles {
     }
 
     /// The caller's values of the role claim.
-    fn names(&self, identity: &Identity) -> Vec<String> {
+    fn claim_values(&self, identity: &Identity) -> Vec<String> {
         let Some(value) = identity.claims.get(&self.claim) else {
             return if self.claim == "sub" { vec![identity.subject.clone()] } else { Vec::new() };
         };
-        match value.to_text() {
+        match value.decode_string() {
             Some(one) => vec![one],
             // Whatever else stands in the list, its texts count.
-            None => {
-                value.elements().unwrap_or_default().iter().filter_map(vmcp_domain::Json::to_text).collect()
-            }
+            None => value
+                .elements()
+                .unwrap_or_default()
+                .iter()
+                .filter_map(vmcp_domain::Json::decode_string)
+                .collect(),
         }
     }
 }
@@ -138,7 +146,7 @@ impl fmt::Debug for Roles {
 }
 
 /// A role's name as AWS writes it, in any partition: `arn:<partition>:iam::<12 digits>:role/<path and name>`.
-fn role(field: String, arn: &str) -> Result<Arc<str>, PolicyError> {
+fn parse_role_arn(field: String, arn: &str) -> Result<Arc<str>, PolicyError> {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     let fits = match parts.as_slice() {
         ["arn", partition, "iam", "", account, resource] => {

@@ -8,12 +8,12 @@ use aws_sigv4::sign::v4::SigningParams;
 use http::{HeaderName, HeaderValue};
 
 use crate::error::CredentialError;
-use crate::grant::sensitive;
-use crate::source::Outgoing;
+use crate::grant::sensitive_value;
+use crate::source::RequestView;
 
 /// The headers that sign a request at a moment (since 1970).
 pub(crate) fn sign(
-    request: &Outgoing<'_>,
+    request: &RequestView<'_>,
     keys: &Credentials,
     region: &str,
     service: &str,
@@ -46,8 +46,8 @@ pub(crate) fn sign(
         signed.map_err(|_| CredentialError::Unsignable("its parts cannot be put in canonical form"))?;
     let (made, _parameters) = signed.into_parts().0.into_parts();
     let made = made.iter().map(|header| {
-        let value =
-            sensitive(header.value()).ok_or(CredentialError::Unsignable("its signature is no header"))?;
+        let value = sensitive_value(header.value())
+            .ok_or(CredentialError::Unsignable("its signature is no header"))?;
         Ok((HeaderName::from_static(header.name()), value))
     });
     made.collect()

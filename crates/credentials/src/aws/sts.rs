@@ -12,11 +12,11 @@ use time::format_description::well_known::Rfc3339;
 use super::policy::AwsStsPolicy;
 use vmcp_domain::Secret;
 
-use crate::cache::Fresh;
-use crate::client::Reply;
+use crate::cache::FetchedCredential;
+use crate::client::TokenReply;
 use crate::endpoint::TokenUrl;
-use crate::error::Failure;
-use crate::exchanges::Exchanges;
+use crate::error::FetchFailure;
+use crate::exchanges::ExchangeContext;
 use crate::grant::{self, TOKEN_BYTES_MAX};
 
 /// The most nodes of an answer; the real one has twenty.
@@ -26,7 +26,7 @@ const NODES_MAX: u32 = 1000;
 const CALLER_CODES: [&str; 4] =
     ["AccessDenied", "ExpiredTokenException", "InvalidIdentityToken", "IDPRejectedClaim"];
 /// Codes that say the settings are wrong.
-const SETTINGS_CODES: [&str; 6] = [
+const MISCONFIGURATION_CODES: [&str; 6] = [
     "InvalidParameterValue",
     "MalformedPolicyDocument",
     "MissingParameter",
@@ -35,19 +35,19 @@ const SETTINGS_CODES: [&str; 6] = [
     "ValidationError",
 ];
 /// Codes that pass, whatever their status.
-const PASSING_CODES: [&str; 5] =
+const TRANSIENT_CODES: [&str; 5] =
     ["IDPCommunicationError", "InternalFailure", "RequestLimitExceeded", "ServiceUnavailable", "Throttling"];
 
 /// Exchanges a caller's token for keys of a role.
-pub(crate) async fn assume(
+pub(crate) async fn assume_role(
     policy: &AwsStsPolicy,
-    exchanges: &Exchanges,
+    exchanges: &ExchangeContext,
     token: &Secret,
     role: &str,
     session: &str,
-) -> Result<Fresh<Credentials>, Failure> {
+) -> Result<FetchedCredential<Credentials>, FetchFailure> {
     let seconds = policy.session_seconds.to_string();
-    let form = grant::form(
+    let form = grant::build_form(
         None,
         &[
             ("Action", Some("AssumeRoleWithWebIdentity")),
@@ -60,38 +60,39 @@ pub(crate) async fn assume(
     );
     // Read before asking: a slow answer must not make the keys look younger than they are.
     let now = exchanges.clock.since_epoch();
-    let reply = exchanges.client.post(&policy.sts, form, None).await?;
+    let reply = exchanges.client.post(&policy.sts_url, form, None).await?;
     if reply.status != StatusCode::OK {
-        return Err(refusal_of(&policy.sts, &reply));
+        return Err(classify_error(&policy.sts_url, &reply));
     }
-    let wrong = |why: &'static str| Failure::misconfigured(policy.sts.place(), why);
-    let keys =
-        keys_of(&reply).ok_or_else(|| wrong("what it answered is no answer of STS with credentials"))?;
-    for text in [&keys.id, &keys.secret, &keys.session] {
+    let wrong = |why: &'static str| FetchFailure::misconfigured(policy.sts_url.authority(), why);
+    let keys = parse_credentials(&reply)
+        .ok_or_else(|| wrong("what it answered is no answer of STS with credentials"))?;
+    for text in [&keys.access_key_id, &keys.secret_access_key, &keys.session_token] {
         let is_plain = text.len() <= TOKEN_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
         if text.is_empty() || !is_plain {
             return Err(wrong("the credentials it answered are empty, too long or not visible ASCII"));
         }
-        grant::check_is_another(&policy.sts, &Secret::new(text.clone()), &[token])?;
+        grant::check_not_echoed(&policy.sts_url, &Secret::new(text.clone()), &[token])?;
     }
     // The end is told by AWS's clock; ours may be wrong, so keys live no longer than was asked for.
-    let lifetime = keys.end.saturating_sub(now).min(policy.session());
-    let bytes = keys.id.len() + keys.secret.len() + keys.session.len();
-    let value = Credentials::new(keys.id, keys.secret, Some(keys.session), None, "sts");
-    Ok(Fresh { value, lifetime: Some(lifetime), bytes })
+    let lifetime = keys.expires_since_epoch.saturating_sub(now).min(policy.session_duration());
+    let bytes = keys.access_key_id.len() + keys.secret_access_key.len() + keys.session_token.len();
+    let value =
+        Credentials::new(keys.access_key_id, keys.secret_access_key, Some(keys.session_token), None, "sts");
+    Ok(FetchedCredential { value, lifetime: Some(lifetime), bytes })
 }
 
-struct Keys {
-    id: String,
-    secret: String,
-    session: String,
+struct StsCredentials {
+    access_key_id: String,
+    secret_access_key: String,
+    session_token: String,
     /// Since 1970.
-    end: Duration,
+    expires_since_epoch: Duration,
 }
 
-fn keys_of(reply: &Reply) -> Option<Keys> {
+fn parse_credentials(reply: &TokenReply) -> Option<StsCredentials> {
     let text = std::str::from_utf8(&reply.body).ok()?;
-    let document = parse(text)?;
+    let document = parse_xml(text)?;
     let mut found = document.descendants().filter(|node| node.tag_name().name() == "Credentials");
     let credentials = found.next().filter(|_| found.next().is_none())?;
     let part = |name: &str| {
@@ -99,42 +100,45 @@ fn keys_of(reply: &Reply) -> Option<Keys> {
         found.next().filter(|_| found.next().is_none())?.text().map(|text| text.trim().to_owned())
     };
     let end = OffsetDateTime::parse(&part("Expiration")?, &Rfc3339).ok()?.unix_timestamp();
-    Some(Keys {
-        id: part("AccessKeyId")?,
-        secret: part("SecretAccessKey")?,
-        session: part("SessionToken")?,
-        end: Duration::from_secs(u64::try_from(end).ok()?),
+    Some(StsCredentials {
+        access_key_id: part("AccessKeyId")?,
+        secret_access_key: part("SecretAccessKey")?,
+        session_token: part("SessionToken")?,
+        expires_since_epoch: Duration::from_secs(u64::try_from(end).ok()?),
     })
 }
 
-fn parse(text: &str) -> Option<Document<'_>> {
+fn parse_xml(text: &str) -> Option<Document<'_>> {
     let options = ParsingOptions { allow_dtd: false, nodes_limit: NODES_MAX, ..ParsingOptions::default() };
     Document::parse_with_options(text, options).ok()
 }
 
-fn refusal_of(url: &TokenUrl, reply: &Reply) -> Failure {
-    let place = url.place();
+fn classify_error(url: &TokenUrl, reply: &TokenReply) -> FetchFailure {
+    let place = url.authority();
     let status = reply.status;
     let said = std::str::from_utf8(&reply.body).ok().and_then(|text| {
-        let document = parse(text)?;
+        let document = parse_xml(text)?;
         let code = document.descendants().find(|node| node.tag_name().name() == "Code")?;
         code.text().and_then(|text| String::from_str(text.trim()).ok())
     });
     let said = said.unwrap_or_default();
     let known = |codes: &[&'static str]| codes.iter().copied().find(|code| *code == said);
-    let failure = if status.is_server_error() || status.as_u16() == 429 || known(&PASSING_CODES).is_some() {
-        Failure::unavailable(place, format!("answered {status}"))
-    } else if let Some(code) = known(&SETTINGS_CODES) {
-        Failure::misconfigured(
+    let failure = if status.is_server_error() || status.as_u16() == 429 || known(&TRANSIENT_CODES).is_some() {
+        FetchFailure::unavailable(place, format!("answered {status}"))
+    } else if let Some(code) = known(&MISCONFIGURATION_CODES) {
+        FetchFailure::misconfigured(
             place,
             format!("answered {status} ({code}); check role, region and session duration"),
         )
     } else if let Some(code) = known(&CALLER_CODES) {
-        Failure::refused(place, Some(code))
+        FetchFailure::refused(place, Some(code))
     } else if matches!(status.as_u16(), 400 | 403) {
-        Failure::refused(place, None)
+        FetchFailure::refused(place, None)
     } else {
-        Failure::misconfigured(place, format!("answered {status}; check the region and the address of STS"))
+        FetchFailure::misconfigured(
+            place,
+            format!("answered {status}; check the region and the address of STS"),
+        )
     };
-    Failure { is_answer: status.is_client_error(), ..failure }
+    FetchFailure { is_cacheable: status.is_client_error(), ..failure }
 }

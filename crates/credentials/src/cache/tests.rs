@@ -27,34 +27,34 @@ impl Clock for ManualClock {
 }
 
 /// A cache whose values are the numbers of their exchanges.
-struct Bench {
+struct TestCache {
     clock: Arc<ManualClock>,
-    cache: Cache<usize>,
+    cache: CredentialCache<usize>,
     exchanges: Arc<AtomicUsize>,
-    place: Arc<str>,
+    authority: Arc<str>,
 }
 
-impl Bench {
+impl TestCache {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::default());
-        let cache = Cache::new(Arc::<ManualClock>::clone(&clock));
-        Self { clock, cache, exchanges: Arc::default(), place: Arc::from("idp:443") }
+        let cache = CredentialCache::new(Arc::<ManualClock>::clone(&clock));
+        Self { clock, cache, exchanges: Arc::default(), authority: Arc::from("idp:443") }
     }
 
     async fn fetch(
         &self,
         user: u64,
-        fetched: impl Future<Output = Result<Option<Duration>, Failure>> + Send + 'static,
-    ) -> Outcome<usize> {
+        fetched: impl Future<Output = Result<Option<Duration>, FetchFailure>> + Send + 'static,
+    ) -> FetchOutcome<usize> {
         let exchanges = Arc::clone(&self.exchanges);
         let fetch = move || async move {
             let value = exchanges.fetch_add(1, Ordering::SeqCst);
-            fetched.await.map(|lifetime| Fresh { value, lifetime, bytes: 100 })
+            fetched.await.map(|lifetime| FetchedCredential { value, lifetime, bytes: 100 })
         };
-        self.cache.get(key(user), &self.place, fetch).await
+        self.cache.get(key(user), &self.authority, fetch).await
     }
 
-    async fn get(&self, user: u64, lifetime: Option<Duration>) -> (usize, Receipt) {
+    async fn get(&self, user: u64, lifetime: Option<Duration>) -> (usize, CredentialVersion) {
         self.fetch(user, async move { Ok(lifetime) }).await.unwrap()
     }
 
@@ -63,10 +63,10 @@ impl Bench {
     }
 }
 
-fn key(user: u64) -> Key {
+fn key(user: u64) -> CacheKey {
     let mut subject = [0; 32];
     subject[..8].copy_from_slice(&user.to_le_bytes());
-    Key { strategy: [1; 32], subject }
+    CacheKey { strategy: [1; 32], subject }
 }
 
 fn seconds(number: u64) -> Option<Duration> {
@@ -77,7 +77,7 @@ fn seconds(number: u64) -> Option<Duration> {
 async fn ten_users_with_a_thousand_calls_each_make_260_exchanges() {
     // 300 seconds of life, 30 of skew: good for 270. A call every 7 seconds makes every 39th an exchange (39 x 7 = 273),
     // so 1,000 calls make ceil(1000 / 39) = 26 per user.
-    let bench = Bench::new();
+    let bench = TestCache::new();
     for _call in 0..1000 {
         for user in 0..10 {
             bench.get(user, seconds(300)).await;
@@ -97,7 +97,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let bench = Bench::new();
+            let bench = TestCache::new();
             let mut ends = std::collections::HashMap::new();
             let (mut now, mut expected) = (0_u64, 0);
             for (user, wait, lifetime) in calls {
@@ -118,7 +118,7 @@ proptest! {
 
 #[tokio::test]
 async fn a_hundred_calls_at_once_make_one_exchange() {
-    let bench = Bench::new();
+    let bench = TestCache::new();
     let gate = Arc::new(Semaphore::new(0));
     let calls = (0..100).map(|_| {
         let gate = Arc::clone(&gate);
@@ -139,13 +139,13 @@ async fn a_hundred_calls_at_once_make_one_exchange() {
 
 #[tokio::test]
 async fn a_failure_fails_all_who_wait_and_nobody_after() {
-    let bench = Bench::new();
+    let bench = TestCache::new();
     let gate = Arc::new(Semaphore::new(0));
     let calls = (0..100).map(|_| {
-        let (gate, place) = (Arc::clone(&gate), Arc::clone(&bench.place));
+        let (gate, place) = (Arc::clone(&gate), Arc::clone(&bench.authority));
         bench.fetch(1, async move {
             let _open = gate.acquire().await;
-            Err(Failure::unavailable(&place, "away"))
+            Err(FetchFailure::unavailable(&place, "away"))
         })
     });
     let open = async {
@@ -160,10 +160,10 @@ async fn a_failure_fails_all_who_wait_and_nobody_after() {
 
 #[tokio::test]
 async fn an_answer_of_no_is_remembered_for_a_second() {
-    let bench = Bench::new();
+    let bench = TestCache::new();
     let refuse = || {
-        let failure = Failure::refused(&bench.place, Some("invalid_grant"));
-        bench.fetch(1, async move { Err(Failure { is_answer: true, ..failure }) })
+        let failure = FetchFailure::refused(&bench.authority, Some("invalid_grant"));
+        bench.fetch(1, async move { Err(FetchFailure { is_cacheable: true, ..failure }) })
     };
     let first = refuse().await.unwrap_err();
     bench.clock.advance(Duration::from_millis(999));
@@ -175,7 +175,7 @@ async fn an_answer_of_no_is_remembered_for_a_second() {
 
 #[tokio::test]
 async fn one_who_leaves_takes_nothing_from_the_others() {
-    let bench = Bench::new();
+    let bench = TestCache::new();
     let gate = Arc::new(Notify::new());
     let call = || {
         let gate = Arc::clone(&gate);
@@ -197,7 +197,7 @@ async fn one_who_leaves_takes_nothing_from_the_others() {
 
 #[tokio::test]
 async fn an_exchange_that_nobody_waits_for_any_more_is_kept() {
-    let bench = Bench::new();
+    let bench = TestCache::new();
     let gate = Arc::new(Notify::new());
     let passing = Arc::clone(&gate);
     tokio::select! {
@@ -215,7 +215,7 @@ async fn an_exchange_that_nobody_waits_for_any_more_is_kept() {
 
 #[tokio::test]
 async fn an_exchange_that_breaks_wakes_all_and_blocks_nobody() {
-    let bench = Bench::new();
+    let bench = TestCache::new();
     let broken = bench.fetch(1, async { panic!("a test of what a panic leaves behind") }).await;
     assert!(matches!(broken, Err(CredentialError::Unavailable { .. })));
     assert_eq!(bench.cache.sizes(), (0, 0, 0));
@@ -224,7 +224,7 @@ async fn an_exchange_that_breaks_wakes_all_and_blocks_nobody() {
 
 #[tokio::test]
 async fn what_is_over_when_it_comes_is_given_out_and_not_kept() {
-    let bench = Bench::new();
+    let bench = TestCache::new();
     assert_eq!(bench.get(1, seconds(0)).await.0, 0);
     assert_eq!(bench.get(1, seconds(0)).await.0, 1);
     assert_eq!(bench.cache.sizes(), (0, 0, 0));
@@ -232,7 +232,7 @@ async fn what_is_over_when_it_comes_is_given_out_and_not_kept() {
 
 #[tokio::test]
 async fn a_life_is_counted_from_departure_and_bounded() {
-    let bench = Bench::new();
+    let bench = TestCache::new();
     let clock = Arc::clone(&bench.clock);
     let slow = bench.fetch(1, async move {
         clock.advance(Duration::from_secs(9));
@@ -251,7 +251,7 @@ async fn a_life_is_counted_from_departure_and_bounded() {
 
 #[tokio::test]
 async fn the_one_used_longest_ago_gives_way() {
-    let bench = Bench::new();
+    let bench = TestCache::new();
     for user in 0..10_000 {
         bench.get(user, seconds(300)).await;
     }
@@ -265,17 +265,17 @@ async fn the_one_used_longest_ago_gives_way() {
 
 #[tokio::test]
 async fn bytes_are_bounded_too() {
-    let bench = Bench::new();
+    let bench = TestCache::new();
     for user in 0..100 {
-        let fetch = || async { Ok(Fresh { value: 0, lifetime: seconds(300), bytes: 1 << 20 }) };
-        bench.cache.get(key(user), &bench.place, fetch).await.unwrap();
+        let fetch = || async { Ok(FetchedCredential { value: 0, lifetime: seconds(300), bytes: 1 << 20 }) };
+        bench.cache.get(key(user), &bench.authority, fetch).await.unwrap();
     }
     assert_eq!(bench.cache.sizes(), (64, BYTES_MAX, 0));
 }
 
 #[tokio::test]
 async fn a_flood_is_refused() {
-    let bench = Bench::new();
+    let bench = TestCache::new();
     let gate = Arc::new(Semaphore::new(0));
     let calls = (0..1025).map(|user| {
         let gate = Arc::clone(&gate);
@@ -287,7 +287,7 @@ async fn a_flood_is_refused() {
     let open = async {
         tokio::task::yield_now().await;
         // Another endpoint has room of its own.
-        let fetch = || async { Ok(Fresh { value: 0, lifetime: None, bytes: 1 }) };
+        let fetch = || async { Ok(FetchedCredential { value: 0, lifetime: None, bytes: 1 }) };
         bench.cache.get(key(5000), &Arc::from("other:443"), fetch).await.unwrap();
         gate.add_permits(2000);
     };
@@ -298,39 +298,39 @@ async fn a_flood_is_refused() {
 
 #[tokio::test]
 async fn a_refused_credential_is_dropped_once() {
-    let bench = Bench::new();
+    let bench = TestCache::new();
     let (_, first) = bench.get(1, seconds(3600)).await;
     // All who used it report it; one exchange follows.
     for _report in 0..10 {
-        assert!(bench.cache.forget(&first));
+        assert!(bench.cache.invalidate(&first));
     }
     let (value, second) = bench.get(1, seconds(3600)).await;
     assert_eq!(value, 1);
-    assert!(bench.cache.forget(&first), "there is a newer one");
+    assert!(bench.cache.invalidate(&first), "there is a newer one");
     assert_eq!(bench.get(1, seconds(3600)).await, (1, second));
     // The backend refuses the new one too: exchanging more often would not help.
-    assert!(!bench.cache.forget(&second));
+    assert!(!bench.cache.invalidate(&second));
     assert_eq!(bench.get(1, seconds(3600)).await, (1, second));
-    bench.clock.advance(RENEWAL_WAIT);
-    assert!(bench.cache.forget(&second));
+    bench.clock.advance(REPLACEMENT_AGE_MIN);
+    assert!(bench.cache.invalidate(&second));
     assert_eq!(bench.get(1, seconds(3600)).await.0, 2);
     assert_eq!(bench.count(), 3);
 }
 
 #[tokio::test]
 async fn callers_and_strategies_are_kept_apart() {
-    let bench = Bench::new();
+    let bench = TestCache::new();
     bench.get(1, seconds(300)).await;
     assert_eq!(bench.get(2, seconds(300)).await.0, 1);
-    let other = Key { strategy: [2; 32], ..key(1) };
-    let fetch = || async { Ok(Fresh { value: 77, lifetime: None, bytes: 1 }) };
-    assert_eq!(bench.cache.get(other, &bench.place, fetch).await.unwrap().0, 77);
+    let other = CacheKey { strategy: [2; 32], ..key(1) };
+    let fetch = || async { Ok(FetchedCredential { value: 77, lifetime: None, bytes: 1 }) };
+    assert_eq!(bench.cache.get(other, &bench.authority, fetch).await.unwrap().0, 77);
     assert_eq!(bench.get(1, seconds(300)).await.0, 0);
 }
 
 #[tokio::test]
 async fn a_credential_ends_by_the_time_of_day_too() {
-    let bench = Bench::new();
+    let bench = TestCache::new();
     let hour = Some(Duration::from_hours(1));
     assert_eq!(bench.get(1, hour).await.0, 0);
     // Suspended for two hours: the monotonic clock stood still.

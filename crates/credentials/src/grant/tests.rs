@@ -5,16 +5,16 @@ use super::*;
 use crate::error::CredentialError;
 
 fn url() -> TokenUrl {
-    TokenUrl::read("tokenUrl", "https://idp/token", false).unwrap()
+    TokenUrl::parse("tokenUrl", "https://idp/token", false).unwrap()
 }
 
-fn reply(status: u16, body: &str) -> Reply {
-    Reply { status: StatusCode::from_u16(status).unwrap(), body: Bytes::from(body.to_owned()) }
+fn reply(status: u16, body: &str) -> TokenReply {
+    TokenReply { status: StatusCode::from_u16(status).unwrap(), body: Bytes::from(body.to_owned()) }
 }
 
 fn lifetime(expires_in: &str) -> Option<Option<Duration>> {
     let body = format!(r#"{{"access_token":"t","token_type":"Bearer"{expires_in}}}"#);
-    grant_of(&url(), &reply(200, &body)).ok().map(|granted| granted.lifetime)
+    parse_token_response(&url(), &reply(200, &body)).ok().map(|granted| granted.lifetime)
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn what_is_no_token_is_not_taken() {
         r#"{"access_token":"one","access_token":"two","token_type":"Bearer"}"#,
         &long,
     ] {
-        let error = grant_of(&url(), &reply(200, body)).err().map(|failure| failure.error);
+        let error = parse_token_response(&url(), &reply(200, body)).err().map(|failure| failure.error);
         assert!(matches!(error, Some(CredentialError::Misconfigured { .. })), "{body}");
     }
 }
@@ -71,10 +71,10 @@ fn what_is_no_token_is_not_taken() {
 #[test]
 fn refusals_are_sorted_by_what_helps() {
     let unavailable = |status| CredentialError::Unavailable {
-        place: "idp".into(),
+        authority: "idp".into(),
         why: format!("answered {}", StatusCode::from_u16(status).unwrap()).into(),
     };
-    let refused = |code| CredentialError::Refused { place: "idp".into(), code };
+    let refused = |code| CredentialError::Refused { authority: "idp".into(), code };
     for (status, body, expected) in [
         (500, "<html>", unavailable(500)),
         (503, r#"{"error":"invalid_grant"}"#, unavailable(503)),
@@ -85,15 +85,15 @@ fn refusals_are_sorted_by_what_helps() {
         (400, r#"{"error":"hush"}"#, refused(None)),
         (403, "hush", refused(None)),
     ] {
-        let failure = refusal_of(&url(), &reply(status, body));
+        let failure = classify_error(&url(), &reply(status, body));
         assert_eq!(failure.error, expected, "{status} {body}");
-        assert_eq!(failure.is_answer, (400..500).contains(&status), "{status}");
+        assert_eq!(failure.is_cacheable, (400..500).contains(&status), "{status}");
         assert!(!failure.error.to_string().contains("hush"));
     }
     for (status, body) in
         [(401, r#"{"error":"invalid_client"}"#), (400, r#"{"error":"invalid_target"}"#), (404, "")]
     {
-        let failure = refusal_of(&url(), &reply(status, body));
+        let failure = classify_error(&url(), &reply(status, body));
         assert!(matches!(failure.error, CredentialError::Misconfigured { .. }), "{status} {body}");
     }
 }
@@ -102,15 +102,15 @@ fn refusals_are_sorted_by_what_helps() {
 fn ids_and_secrets_are_encoded_before_they_are_joined() {
     // RFC 6749 section 2.3.1: "a:b" and "c d&" become "a%3Ab" and "c+d%26".
     let secret = Secret::new("c d&");
-    let account = ClientAccount::new("clientId", "a:b", "clientSecret", Some(&secret)).unwrap();
-    let basic = account.basic.clone().unwrap();
+    let account = OAuthClient::new("clientId", "a:b", "clientSecret", Some(&secret)).unwrap();
+    let basic = account.basic_auth.clone().unwrap();
     assert!(basic.is_sensitive());
     let encoded = basic.to_str().unwrap().strip_prefix("Basic ").unwrap();
     assert_eq!(STANDARD.decode(encoded).unwrap(), b"a%3Ab:c+d%26");
     assert!(!format!("{account:?}").contains(encoded));
-    assert_eq!(form(Some(&account), &[("a", None), ("b", Some("c d"))]), "b=c+d");
-    let public = ClientAccount::new("clientId", "a:b", "clientSecret", None).unwrap();
-    assert_eq!(form(Some(&public), &[]), "client_id=a%3Ab");
+    assert_eq!(build_form(Some(&account), &[("a", None), ("b", Some("c d"))]), "b=c+d");
+    let public = OAuthClient::new("clientId", "a:b", "clientSecret", None).unwrap();
+    assert_eq!(build_form(Some(&public), &[]), "client_id=a%3Ab");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn impossible_accounts_cannot_be_built() {
         ("a", "hush\n", "clientSecret"),
     ] {
         let secret = Secret::new(secret);
-        let error = ClientAccount::new("clientId", id, "clientSecret", Some(&secret)).unwrap_err();
+        let error = OAuthClient::new("clientId", id, "clientSecret", Some(&secret)).unwrap_err();
         assert_eq!(error.field(), field);
         assert!(!error.to_string().contains("hush"));
     }

@@ -2,10 +2,10 @@ use vmcp_domain::{Identity, Json};
 
 use super::*;
 
-fn scope(subject: &str, claims: &str) -> Scope {
+fn scope(subject: &str, claims: &str) -> IsolationScope {
     let claims = Json::parse(claims).unwrap().members().unwrap();
     let identity = Identity { issuer: "https://issuer".to_owned(), subject: subject.to_owned(), claims };
-    of_caller(&[7; 32], &identity, &[])
+    caller_scope(&[7; 32], &identity, &[])
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn what_a_token_may_do_parts_callers() {
         scope("ann", r#"{"act":{"sub":"robot"}}"#),
         scope("ann", r#"{"azp":"robot"}"#),
         scope("ann", r#"{"client_id":"robot"}"#),
-        Scope::Shared,
+        IsolationScope::Shared,
     ];
     for (index, one) in all.iter().enumerate() {
         for other in &all[index + 1..] {
@@ -45,7 +45,7 @@ fn parts_cannot_be_shifted_into_each_other() {
             subject: subject.to_owned(),
             claims: vmcp_domain::Members::new(),
         };
-        of_caller(&[7; 32], &identity, &[])
+        caller_scope(&[7; 32], &identity, &[])
     };
     assert_ne!(named("ab", "c"), named("a", "bc"));
     assert_ne!(fingerprint(&["ab", "c"]), fingerprint(&["a", "bc"]));

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use vmcp_credentials::{
-    AwsSts, AwsStsPolicy, CredentialError, CredentialSource as _, Exchanges, RoleMapping, RoleMatch, Roles,
+    AwsStsPolicy, AwsStsSource, CredentialError, CredentialSource as _, ExchangeContext, RoleMapping,
+    RoleMatch, Roles,
 };
 
-use crate::web::{self, Hit, Reply, Web};
-use crate::{Caller, apply, exchanges, headers, probe, url};
+use crate::web::{self, HttpReply, ReceivedForm, ScriptedServer};
+use crate::{TestCaller, apply_credentials, exchange_context, headers, probe_credentials, token_url};
 
 const READER: &str = "arn:aws:iam::123456789012:role/reader";
 const ADMIN: &str = "arn:aws:iam::123456789012:role/path/admin";
 
-fn answer(id: &str, token: &str, end: &str) -> String {
+fn sts_reply_body(id: &str, token: &str, end: &str) -> String {
     format!(
         r#"<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
   <AssumeRoleWithWebIdentityResult>
@@ -29,12 +30,15 @@ fn answer(id: &str, token: &str, end: &str) -> String {
     )
 }
 
-fn keys(hit: &Hit) -> Reply {
-    web::text(200, answer(&format!("ASIA{}", hit.number), "session+token/=", "2026-01-01T01:00:00Z"))
+fn sts_reply(hit: &ReceivedForm) -> HttpReply {
+    web::reply_text(
+        200,
+        sts_reply_body(&format!("ASIA{}", hit.number), "session+token/=", "2026-01-01T01:00:00Z"),
+    )
 }
 
 fn roles() -> Roles {
-    let mapping = |who, role: &str| RoleMapping { who, role_arn: role.to_owned(), priority: None };
+    let mapping = |who, role: &str| RoleMapping { condition: who, role_arn: role.to_owned(), priority: None };
     let cel = RoleMatch::Cel(r#"claims.level > 8"#.to_owned());
     let mappings = vec![
         mapping(cel, ADMIN),
@@ -44,22 +48,22 @@ fn roles() -> Roles {
     Roles::new(None, mappings, None).unwrap()
 }
 
-fn policy(web: &Web) -> AwsStsPolicy {
-    AwsStsPolicy::new("eu-central-1", roles()).unwrap().with_sts(url(web))
+fn policy(web: &ScriptedServer) -> AwsStsPolicy {
+    AwsStsPolicy::new("eu-central-1", roles()).unwrap().with_sts_url(token_url(web))
 }
 
-fn source(web: &Web, exchanges: &Arc<Exchanges>) -> AwsSts {
-    AwsSts::new(policy(web), Arc::clone(exchanges))
+fn source(web: &ScriptedServer, exchanges: &Arc<ExchangeContext>) -> AwsStsSource {
+    AwsStsSource::new(policy(web), Arc::clone(exchanges))
 }
 
 #[tokio::test]
 async fn a_role_is_assumed_and_the_request_signed() {
-    let web = web::answer(keys).await;
-    let (_clock, exchanges) = exchanges();
+    let web = web::serve_sync(sts_reply).await;
+    let (_clock, exchanges) = exchange_context();
     let policy = policy(&web).with_session_seconds(900).unwrap();
-    let source = AwsSts::new(policy, Arc::clone(&exchanges));
-    let ann = Caller::new("ann", r#"{"groups":["users"]}"#);
-    let applied = apply(&source, Some(&ann)).await.unwrap();
+    let source = AwsStsSource::new(policy, Arc::clone(&exchanges));
+    let ann = TestCaller::new("ann", r#"{"groups":["users"]}"#);
+    let applied = apply_credentials(&source, Some(&ann)).await.unwrap();
     let made = headers(&applied);
     let value = |wanted: &str| made.iter().find(|(name, _)| name == wanted).unwrap().1.as_str();
     assert_eq!(value("x-amz-date"), "20260101T000000Z");
@@ -68,7 +72,7 @@ async fn a_role_is_assumed_and_the_request_signed() {
                  SignedHeaders=content-type;host;x-amz-date;x-amz-security-token, Signature=";
     let signature = value("authorization").strip_prefix(start).unwrap();
     assert!(signature.len() == 64 && signature.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    let hits = web.hits();
+    let hits = web.forms();
     assert!(!hits[0].headers.contains_key("authorization"));
     assert_eq!(
         hits[0].pairs(),
@@ -78,44 +82,47 @@ async fn a_role_is_assumed_and_the_request_signed() {
             ("RoleArn", READER),
             ("RoleSessionName", "ann"),
             ("Version", "2011-06-15"),
-            ("WebIdentityToken", ann.text.as_str()),
+            ("WebIdentityToken", ann.token_text.as_str()),
         ]
     );
 }
 
 #[tokio::test]
 async fn keys_are_kept_until_shortly_before_their_end() {
-    let web = web::answer(|hit| {
+    let web = web::serve_sync(|hit| {
         let hour = hit.number + 1;
-        web::text(200, answer("ASIA", "session", &format!("2026-01-01T0{hour}:00:00Z")))
+        web::reply_text(200, sts_reply_body("ASIA", "session", &format!("2026-01-01T0{hour}:00:00Z")))
     })
     .await;
-    let (clock, exchanges) = exchanges();
+    let (clock, exchanges) = exchange_context();
     let source = source(&web, &exchanges);
-    let ann = Caller::new("ann", r#"{"groups":["users"]}"#);
+    let ann = TestCaller::new("ann", r#"{"groups":["users"]}"#);
     for (wait, expected) in [(0, 1), (3539, 1), (1, 2), (3539, 2), (1, 3)] {
         clock.advance(wait);
-        apply(&source, Some(&ann)).await.unwrap();
+        apply_credentials(&source, Some(&ann)).await.unwrap();
         assert_eq!(web.count(), expected, "after {wait} more seconds");
     }
 }
 
 #[tokio::test]
 async fn a_clock_that_is_behind_does_not_keep_keys_longer_than_asked_for() {
-    let web = web::answer(|_hit| web::text(200, answer("ASIA", "session", "2031-01-01T00:00:00Z"))).await;
-    let (clock, exchanges) = exchanges();
+    let web = web::serve_sync(|_hit| {
+        web::reply_text(200, sts_reply_body("ASIA", "session", "2031-01-01T00:00:00Z"))
+    })
+    .await;
+    let (clock, exchanges) = exchange_context();
     let source = source(&web, &exchanges);
-    let ann = Caller::new("ann", r#"{"groups":["users"]}"#);
-    apply(&source, Some(&ann)).await.unwrap();
+    let ann = TestCaller::new("ann", r#"{"groups":["users"]}"#);
+    apply_credentials(&source, Some(&ann)).await.unwrap();
     clock.advance(3540);
-    apply(&source, Some(&ann)).await.unwrap();
+    apply_credentials(&source, Some(&ann)).await.unwrap();
     assert_eq!(web.count(), 2);
 }
 
 #[tokio::test]
 async fn callers_roles_and_sessions_are_kept_apart() {
-    let web = web::answer(keys).await;
-    let (_clock, exchanges) = exchanges();
+    let web = web::serve_sync(sts_reply).await;
+    let (_clock, exchanges) = exchange_context();
     let source = source(&web, &exchanges);
     // The same opaque token, whose claims changed at the issuer.
     let (user, admin) = (r#"{"groups":["users"]}"#, r#"{"groups":["users","admins"]}"#);
@@ -125,17 +132,17 @@ async fn callers_roles_and_sessions_are_kept_apart() {
         ("bob", user, READER),
         ("ann", r#"{"level":9}"#, ADMIN),
     ] {
-        apply(&source, Some(&Caller::new(subject, claims))).await.unwrap();
-        assert!(web.hits().iter().any(|hit| hit.form["RoleArn"] == role), "{subject} {claims}");
+        apply_credentials(&source, Some(&TestCaller::new(subject, claims))).await.unwrap();
+        assert!(web.forms().iter().any(|hit| hit.form["RoleArn"] == role), "{subject} {claims}");
     }
     let asked: Vec<(String, String)> = web
-        .hits()
+        .forms()
         .iter()
         .map(|hit| (hit.form["RoleSessionName"].clone(), hit.form["RoleArn"].clone()))
         .collect();
     let expected = [("ann", READER), ("ann", ADMIN), ("bob", READER)];
     assert_eq!(asked, expected.map(|(name, role)| (name.to_owned(), role.to_owned())));
-    let scope = |subject, claims| source.scope(Some(&Caller::new(subject, claims).subject())).unwrap();
+    let scope = |subject, claims| source.scope(Some(&TestCaller::new(subject, claims).subject())).unwrap();
     assert_eq!(scope("ann", admin), scope("ann", r#"{"level":9}"#));
     assert_ne!(scope("ann", user), scope("ann", admin));
     assert_ne!(scope("ann", user), scope("bob", user));
@@ -143,33 +150,33 @@ async fn callers_roles_and_sessions_are_kept_apart() {
 
 #[tokio::test]
 async fn callers_without_a_role_or_a_name_are_not_asked_for() {
-    let web = web::answer(keys).await;
-    let (_clock, exchanges) = exchanges();
+    let web = web::serve_sync(sts_reply).await;
+    let (_clock, exchanges) = exchange_context();
     let plain = source(&web, &exchanges);
-    let nobody = Caller::new("ann", r#"{"groups":["others"]}"#);
-    assert_eq!(apply(&plain, Some(&nobody)).await.unwrap_err(), CredentialError::NoRole);
+    let nobody = TestCaller::new("ann", r#"{"groups":["others"]}"#);
+    assert_eq!(apply_credentials(&plain, Some(&nobody)).await.unwrap_err(), CredentialError::NoRole);
     assert_eq!(plain.scope(Some(&nobody.subject())).unwrap_err(), CredentialError::NoRole);
-    assert_eq!(apply(&plain, None).await.unwrap_err(), CredentialError::NeedsCaller("aws_sts"));
-    assert_eq!(headers(&probe(&plain).await.unwrap()), []);
+    assert_eq!(apply_credentials(&plain, None).await.unwrap_err(), CredentialError::NeedsCaller("aws_sts"));
+    assert_eq!(headers(&probe_credentials(&plain).await.unwrap()), []);
     for subject in ["a", "auth0|ann", "ann lee", "änn", &"a".repeat(65)] {
-        let caller = Caller::new(subject, r#"{"groups":["users"]}"#);
-        let error = apply(&plain, Some(&caller)).await.unwrap_err();
+        let caller = TestCaller::new(subject, r#"{"groups":["users"]}"#);
+        let error = apply_credentials(&plain, Some(&caller)).await.unwrap_err();
         assert!(matches!(error, CredentialError::Claim { .. }), "{subject}: {error}");
     }
-    let by_mail = AwsSts::new(policy(&web).with_session_name_claim("email").unwrap(), exchanges);
+    let by_mail = AwsStsSource::new(policy(&web).with_session_name_claim("email").unwrap(), exchanges);
     for claims in [r#"{"groups":["users"]}"#, r#"{"groups":["users"],"email":7}"#] {
-        let error = apply(&by_mail, Some(&Caller::new("ann", claims))).await.unwrap_err();
+        let error = apply_credentials(&by_mail, Some(&TestCaller::new("ann", claims))).await.unwrap_err();
         assert!(matches!(error, CredentialError::Claim { .. }), "{claims}: {error}");
     }
     assert_eq!(web.count(), 0);
-    let named = Caller::new("auth0|ann", r#"{"groups":["users"],"email":"ann@example.com"}"#);
-    apply(&by_mail, Some(&named)).await.unwrap();
-    assert_eq!(web.hits()[0].form["RoleSessionName"], "ann@example.com");
+    let named = TestCaller::new("auth0|ann", r#"{"groups":["users"],"email":"ann@example.com"}"#);
+    apply_credentials(&by_mail, Some(&named)).await.unwrap();
+    assert_eq!(web.forms()[0].form["RoleSessionName"], "ann@example.com");
 }
 
 #[tokio::test]
 async fn answers_that_are_not_from_sts_are_not_taken() {
-    let good = answer("ASIA", "session", "2026-01-01T01:00:00Z");
+    let good = sts_reply_body("ASIA", "session", "2026-01-01T01:00:00Z");
     let bomb = format!(r#"<!DOCTYPE a [<!ENTITY b "bb">]>{}"#, good.replace("ASIA", "&b;"));
     let nodes = format!("<a>{}</a>", "<b/>".repeat(5000));
     let twice = format!("<a>{good}{good}</a>");
@@ -188,10 +195,10 @@ async fn answers_that_are_not_from_sts_are_not_taken() {
         good.replace(">session<", ">x.caller-token-of-ann<"),
     ] {
         let shown: String = body.chars().take(80).collect();
-        let web = web::answer(move |_hit| web::text(200, body.clone())).await;
-        let (_clock, exchanges) = exchanges();
-        let ann = Caller::new("ann", r#"{"groups":["users"]}"#);
-        let error = apply(&source(&web, &exchanges), Some(&ann)).await.unwrap_err();
+        let web = web::serve_sync(move |_hit| web::reply_text(200, body.clone())).await;
+        let (_clock, exchanges) = exchange_context();
+        let ann = TestCaller::new("ann", r#"{"groups":["users"]}"#);
+        let error = apply_credentials(&source(&web, &exchanges), Some(&ann)).await.unwrap_err();
         assert!(matches!(error, CredentialError::Misconfigured { .. }), "{shown}: {error}");
         assert!(!error.to_string().contains("hush"));
     }
@@ -199,7 +206,7 @@ async fn answers_that_are_not_from_sts_are_not_taken() {
 
 #[tokio::test]
 async fn refusals_of_sts_have_their_class() {
-    let ann = Caller::new("ann", r#"{"groups":["users"]}"#);
+    let ann = TestCaller::new("ann", r#"{"groups":["users"]}"#);
     for (status, code, class) in [
         (403, "AccessDenied", "refuses the exchange (AccessDenied)"),
         (400, "InvalidIdentityToken", "refuses the exchange (InvalidIdentityToken)"),
@@ -216,9 +223,9 @@ async fn refusals_of_sts_have_their_class() {
             "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
              <Code>{code}</Code><Message>hush</Message></Error></ErrorResponse>"
         );
-        let web = web::answer(move |_hit| web::text(status, body.clone())).await;
-        let (_clock, exchanges) = exchanges();
-        let error = apply(&source(&web, &exchanges), Some(&ann)).await.unwrap_err().to_string();
+        let web = web::serve_sync(move |_hit| web::reply_text(status, body.clone())).await;
+        let (_clock, exchanges) = exchange_context();
+        let error = apply_credentials(&source(&web, &exchanges), Some(&ann)).await.unwrap_err().to_string();
         assert!(
             error.contains(class) && !error.contains("hush") && !error.contains("Hush"),
             "{code}: {error}"

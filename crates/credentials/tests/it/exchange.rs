@@ -6,40 +6,43 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join_all;
 use vmcp_credentials::{
-    ClientAccount, CredentialError, CredentialSource as _, Scope, Secret, TokenExchangePolicy,
+    CredentialError, CredentialSource as _, IsolationScope, OAuthClient, Secret, TokenExchangePolicy,
 };
 
-use crate::{Caller, apply, bearer, exchange_at, exchanges, granted, headers, probe, url, web};
+use crate::{
+    TestCaller, apply_credentials, bearer_token, exchange_context, exchange_source, granted_reply, headers,
+    probe_credentials, token_url, web,
+};
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-fn words(of: &[&str]) -> Vec<String> {
+fn strings(of: &[&str]) -> Vec<String> {
     of.iter().map(|word| (*word).to_owned()).collect()
 }
 
-fn account(secret: Option<&str>) -> ClientAccount {
+fn client(secret: Option<&str>) -> OAuthClient {
     let secret = secret.map(Secret::new);
-    ClientAccount::new("clientId", "gateway", "clientSecret", secret.as_ref()).unwrap()
+    OAuthClient::new("clientId", "gateway", "clientSecret", secret.as_ref()).unwrap()
 }
 
 #[tokio::test]
 async fn everything_configured_is_asked_for_and_nothing_else() {
-    let web = web::answer(granted).await;
-    let (_clock, exchanges) = exchanges();
-    let policy = TokenExchangePolicy::new(url(&web))
-        .with_account(account(Some("s3 cret")))
+    let web = web::serve_sync(granted_reply).await;
+    let (_clock, exchanges) = exchange_context();
+    let policy = TokenExchangePolicy::new(token_url(&web))
+        .with_client(client(Some("s3 cret")))
         .with_audience("https://backend")
-        .and_then(|policy| policy.with_scopes(words(&["write", "read", "read"])))
+        .and_then(|policy| policy.with_scopes(strings(&["write", "read", "read"])))
         .and_then(|policy| policy.with_resource("https://backend/mcp"))
         .and_then(|policy| policy.with_subject_token_type("jwt"))
         .unwrap();
     let source = policy.into_source(exchanges);
-    let ann = Caller::new("ann", "{}");
-    assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), "backend-token-0");
-    let hits = web.hits();
+    let ann = TestCaller::new("ann", "{}");
+    assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "backend-token-0");
+    let hits = web.forms();
     let hit = hits.first().unwrap();
-    assert_eq!(hit.verb, "POST");
+    assert_eq!(hit.http_method, "POST");
     assert_eq!(hit.headers["content-type"], "application/x-www-form-urlencoded");
     assert_eq!(
         hit.headers["authorization"],
@@ -53,7 +56,7 @@ async fn everything_configured_is_asked_for_and_nothing_else() {
             ("requested_token_type", ACCESS),
             ("resource", "https://backend/mcp"),
             ("scope", "read write"),
-            ("subject_token", ann.text.as_str()),
+            ("subject_token", ann.token_text.as_str()),
             ("subject_token_type", "urn:ietf:params:oauth:token-type:jwt"),
         ]
     );
@@ -61,14 +64,14 @@ async fn everything_configured_is_asked_for_and_nothing_else() {
 
 #[tokio::test]
 async fn a_public_client_names_itself_and_no_client_does_not() {
-    let web = web::answer(granted).await;
-    let (_clock, exchanges) = exchanges();
-    let ann = Caller::new("ann", "{}");
-    let public = TokenExchangePolicy::new(url(&web)).with_account(account(None));
+    let web = web::serve_sync(granted_reply).await;
+    let (_clock, exchanges) = exchange_context();
+    let ann = TestCaller::new("ann", "{}");
+    let public = TokenExchangePolicy::new(token_url(&web)).with_client(client(None));
     let public = public.into_source(Arc::clone(&exchanges));
-    apply(&public, Some(&ann)).await.unwrap();
-    apply(&exchange_at(&web, &exchanges), Some(&ann)).await.unwrap();
-    let hits = web.hits();
+    apply_credentials(&public, Some(&ann)).await.unwrap();
+    apply_credentials(&exchange_source(&web, &exchanges), Some(&ann)).await.unwrap();
+    let hits = web.forms();
     assert_eq!(
         hits.iter().map(|hit| hit.form.get("client_id").cloned()).collect::<Vec<_>>(),
         [Some("gateway".to_owned()), None]
@@ -80,34 +83,37 @@ async fn a_public_client_names_itself_and_no_client_does_not() {
 #[tokio::test]
 async fn ten_users_with_a_thousand_calls_each_make_260_requests() {
     // Tokens of 300 seconds are renewed after 270; a call every 7 seconds makes every 39th an exchange.
-    let web = web::answer(granted).await;
-    let (clock, exchanges) = exchanges();
-    let source = exchange_at(&web, &exchanges);
-    let callers: Vec<Caller> = (0..10).map(|number| Caller::new(&format!("user{number}"), "{}")).collect();
+    let web = web::serve_sync(granted_reply).await;
+    let (clock, exchanges) = exchange_context();
+    let source = exchange_source(&web, &exchanges);
+    let callers: Vec<TestCaller> =
+        (0..10).map(|number| TestCaller::new(&format!("user{number}"), "{}")).collect();
     for _call in 0..1000 {
         for caller in &callers {
-            apply(&source, Some(caller)).await.unwrap();
+            apply_credentials(&source, Some(caller)).await.unwrap();
         }
         clock.advance(7);
     }
     assert_eq!(web.count(), 260);
     let mut asked: Vec<String> =
-        web.hits().into_iter().map(|hit| hit.form["subject_token"].clone()).collect();
+        web.forms().into_iter().map(|hit| hit.form["subject_token"].clone()).collect();
     asked.sort_unstable();
     for caller in &callers {
-        assert_eq!(asked.iter().filter(|token| **token == caller.text).count(), 26);
+        assert_eq!(asked.iter().filter(|token| **token == caller.token_text).count(), 26);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_requests_at_once_make_one_exchange_each_caller() {
-    let web = web::answer(granted).await;
-    let (_clock, exchanges) = exchanges();
-    let source = Arc::new(exchange_at(&web, &exchanges));
+    let web = web::serve_sync(granted_reply).await;
+    let (_clock, exchanges) = exchange_context();
+    let source = Arc::new(exchange_source(&web, &exchanges));
     let calls = (0..200).map(|number| {
         let source = Arc::clone(&source);
-        let caller = Caller::new(["ann", "bob"][number % 2], "{}");
-        tokio::spawn(async move { (number % 2, bearer(&apply(&*source, Some(&caller)).await.unwrap())) })
+        let caller = TestCaller::new(["ann", "bob"][number % 2], "{}");
+        tokio::spawn(async move {
+            (number % 2, bearer_token(&apply_credentials(&*source, Some(&caller)).await.unwrap()))
+        })
     });
     let mut got: Vec<(usize, String)> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
     got.sort_unstable();
@@ -119,12 +125,12 @@ async fn a_hundred_requests_at_once_make_one_exchange_each_caller() {
 
 #[tokio::test]
 async fn backends_that_ask_for_the_same_share_and_others_do_not() {
-    let web = web::answer(granted).await;
-    let (_clock, exchanges) = exchanges();
-    let ann = Caller::new("ann", "{}");
+    let web = web::serve_sync(granted_reply).await;
+    let (_clock, exchanges) = exchange_context();
+    let ann = TestCaller::new("ann", "{}");
     let source = |audience: &str, scopes: &[&str]| {
-        let policy = TokenExchangePolicy::new(url(&web)).with_audience(audience).unwrap();
-        policy.with_scopes(words(scopes)).unwrap().into_source(Arc::clone(&exchanges))
+        let policy = TokenExchangePolicy::new(token_url(&web)).with_audience(audience).unwrap();
+        policy.with_scopes(strings(scopes)).unwrap().into_source(Arc::clone(&exchanges))
     };
     for (audience, scopes, expected) in [
         ("one", &["a", "b"][..], "backend-token-0"),
@@ -132,82 +138,82 @@ async fn backends_that_ask_for_the_same_share_and_others_do_not() {
         ("one", &["a"], "backend-token-1"),
         ("two", &["a", "b"], "backend-token-2"),
     ] {
-        let applied = apply(&source(audience, scopes), Some(&ann)).await.unwrap();
-        assert_eq!(bearer(&applied), expected, "{audience} {scopes:?}");
+        let applied = apply_credentials(&source(audience, scopes), Some(&ann)).await.unwrap();
+        assert_eq!(bearer_token(&applied), expected, "{audience} {scopes:?}");
     }
 }
 
 #[tokio::test]
 async fn a_token_the_backend_refuses_is_exchanged_once_more() {
-    let web = web::answer(granted).await;
-    let (_clock, exchanges) = exchanges();
-    let source = exchange_at(&web, &exchanges);
-    let ann = Caller::new("ann", "{}");
-    let first = apply(&source, Some(&ann)).await.unwrap();
-    let same = apply(&source, Some(&ann)).await.unwrap();
-    assert!(source.forget(&first));
-    assert!(source.forget(&same));
-    let second = apply(&source, Some(&ann)).await.unwrap();
-    assert_eq!(bearer(&second), "backend-token-1");
-    assert!(!source.forget(&second), "the backend refuses every token");
-    assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), "backend-token-1");
+    let web = web::serve_sync(granted_reply).await;
+    let (_clock, exchanges) = exchange_context();
+    let source = exchange_source(&web, &exchanges);
+    let ann = TestCaller::new("ann", "{}");
+    let first = apply_credentials(&source, Some(&ann)).await.unwrap();
+    let same = apply_credentials(&source, Some(&ann)).await.unwrap();
+    assert!(source.invalidate(&first));
+    assert!(source.invalidate(&same));
+    let second = apply_credentials(&source, Some(&ann)).await.unwrap();
+    assert_eq!(bearer_token(&second), "backend-token-1");
+    assert!(!source.invalidate(&second), "the backend refuses every token");
+    assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "backend-token-1");
     assert_eq!(web.count(), 2);
 }
 
 #[tokio::test]
 async fn without_a_caller_there_is_no_token() {
-    let web = web::answer(granted).await;
-    let (_clock, exchanges) = exchanges();
-    let policy = TokenExchangePolicy::new(url(&web)).with_account(account(Some("secret")));
+    let web = web::serve_sync(granted_reply).await;
+    let (_clock, exchanges) = exchange_context();
+    let policy = TokenExchangePolicy::new(token_url(&web)).with_client(client(Some("secret")));
     let source = policy.into_source(exchanges);
     let needs = CredentialError::NeedsCaller("token_exchange");
-    assert_eq!(apply(&source, None).await.unwrap_err(), needs);
-    let nameless = Caller { token: Secret::new(""), ..Caller::new("ann", "{}") };
-    assert_eq!(apply(&source, Some(&nameless)).await.unwrap_err(), needs);
+    assert_eq!(apply_credentials(&source, None).await.unwrap_err(), needs);
+    let nameless = TestCaller { token: Secret::new(""), ..TestCaller::new("ann", "{}") };
+    assert_eq!(apply_credentials(&source, Some(&nameless)).await.unwrap_err(), needs);
     assert_eq!(source.scope(None).unwrap_err(), needs);
     assert_eq!(web.count(), 0);
 }
 
 #[tokio::test]
 async fn the_gateways_own_checks_use_its_own_account() {
-    let web = web::answer(granted).await;
-    let (_clock, exchanges) = exchanges();
-    let policy = TokenExchangePolicy::new(url(&web)).with_audience("backend").unwrap();
+    let web = web::serve_sync(granted_reply).await;
+    let (_clock, exchanges) = exchange_context();
+    let policy = TokenExchangePolicy::new(token_url(&web)).with_audience("backend").unwrap();
     let silent = policy.clone().into_source(Arc::clone(&exchanges));
-    assert_eq!(headers(&probe(&silent).await.unwrap()), []);
-    let source = policy.with_account(account(Some("secret"))).into_source(exchanges);
+    assert_eq!(headers(&probe_credentials(&silent).await.unwrap()), []);
+    let source = policy.with_client(client(Some("secret"))).into_source(exchanges);
     for _check in 0..3 {
-        assert_eq!(bearer(&probe(&source).await.unwrap()), "backend-token-0");
+        assert_eq!(bearer_token(&probe_credentials(&source).await.unwrap()), "backend-token-0");
     }
-    let hits = web.hits();
+    let hits = web.forms();
     assert_eq!(hits.len(), 1);
     assert_eq!(hits[0].pairs(), [("audience", "backend"), ("grant_type", "client_credentials")]);
     // No caller ever gets what was got for nobody.
-    let ann = Caller::new("ann", "{}");
-    assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), "backend-token-1");
+    let ann = TestCaller::new("ann", "{}");
+    assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "backend-token-1");
 }
 
 #[tokio::test]
 async fn scopes_part_callers_and_not_their_tokens() {
-    let web = web::answer(granted).await;
-    let (_clock, exchanges) = exchanges();
-    let source = exchange_at(&web, &exchanges);
-    let scope = |caller: &Caller| source.scope(Some(&caller.subject())).unwrap();
-    let ann = Caller::new("ann", r#"{"exp":1}"#);
-    let renewed = Caller { token: Secret::new("another"), ..Caller::new("ann", r#"{"exp":2}"#) };
+    let web = web::serve_sync(granted_reply).await;
+    let (_clock, exchanges) = exchange_context();
+    let source = exchange_source(&web, &exchanges);
+    let scope = |caller: &TestCaller| source.scope(Some(&caller.subject())).unwrap();
+    let ann = TestCaller::new("ann", r#"{"exp":1}"#);
+    let renewed = TestCaller { token: Secret::new("another"), ..TestCaller::new("ann", r#"{"exp":2}"#) };
     assert_eq!(scope(&ann), scope(&renewed));
-    assert_ne!(scope(&ann), scope(&Caller::new("bob", r#"{"exp":1}"#)));
-    assert_ne!(scope(&ann), scope(&Caller::new("ann", r#"{"scope":"admin"}"#)));
-    assert_ne!(scope(&ann), Scope::Shared);
+    assert_ne!(scope(&ann), scope(&TestCaller::new("bob", r#"{"exp":1}"#)));
+    assert_ne!(scope(&ann), scope(&TestCaller::new("ann", r#"{"scope":"admin"}"#)));
+    assert_ne!(scope(&ann), IsolationScope::Shared);
 }
 
 #[test]
 fn impossible_settings_cannot_be_built() {
-    let url = vmcp_credentials::TokenUrl::read("tokenUrl", "https://idp/token", false).unwrap();
+    let url = vmcp_credentials::TokenUrl::parse("tokenUrl", "https://idp/token", false).unwrap();
     let policy = TokenExchangePolicy::new(url);
     let control = policy.clone().with_audience("a\nb").unwrap_err();
     let empty = policy.clone().with_audience("").unwrap_err();
-    let scope = policy.clone().with_scopes(words(&["read write"])).unwrap_err();
+    let scope = policy.clone().with_scopes(strings(&["read write"])).unwrap_err();
     let many = policy.clone().with_scopes((0..65).map(|number| number.to_string())).unwrap_err();
     let relative = policy.clone().with_resource("/mcp").unwrap_err();
     let fragment = policy.clone().with_resource("https://backend/mcp#x").unwrap_err();

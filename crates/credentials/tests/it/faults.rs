@@ -9,28 +9,28 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use vmcp_credentials::{CredentialError, TokenExchangePolicy, TokenUrl};
 
-use crate::web::{self, Reply};
-use crate::{Caller, apply, bearer, exchange_at, exchanges, granted};
+use crate::web::{self, HttpReply};
+use crate::{TestCaller, apply_credentials, bearer_token, exchange_context, exchange_source, granted_reply};
 
 #[derive(Debug, PartialEq, Eq)]
-enum Class {
+enum ErrorClass {
     Unavailable,
     Refused(Option<&'static str>),
     Misconfigured,
 }
 
-async fn class_of(answer: impl Fn() -> Reply + Send + Sync + 'static) -> Class {
-    let web = web::answer(move |_hit| answer()).await;
-    let (_clock, exchanges) = exchanges();
-    let ann = Caller::new("ann", "{}");
-    let error = apply(&exchange_at(&web, &exchanges), Some(&ann)).await.unwrap_err();
+async fn error_class_of(answer: impl Fn() -> HttpReply + Send + Sync + 'static) -> ErrorClass {
+    let web = web::serve_sync(move |_hit| answer()).await;
+    let (_clock, exchanges) = exchange_context();
+    let ann = TestCaller::new("ann", "{}");
+    let error = apply_credentials(&exchange_source(&web, &exchanges), Some(&ann)).await.unwrap_err();
     let text = format!("{error} {error:?}");
-    assert!(!text.contains("hush") && !text.contains(&ann.text), "{text}");
+    assert!(!text.contains("hush") && !text.contains(&ann.token_text), "{text}");
     assert_eq!(web.count(), 1, "nothing is tried again here");
     match error {
-        CredentialError::Unavailable { .. } => Class::Unavailable,
-        CredentialError::Refused { code, .. } => Class::Refused(code),
-        CredentialError::Misconfigured { .. } => Class::Misconfigured,
+        CredentialError::Unavailable { .. } => ErrorClass::Unavailable,
+        CredentialError::Refused { code, .. } => ErrorClass::Refused(code),
+        CredentialError::Misconfigured { .. } => ErrorClass::Misconfigured,
         other @ (CredentialError::NeedsCaller(_)
         | CredentialError::NoRole
         | CredentialError::Claim { .. }
@@ -39,7 +39,7 @@ async fn class_of(answer: impl Fn() -> Reply + Send + Sync + 'static) -> Class {
 }
 
 /// A good answer with one member changed, or taken out.
-fn changed(name: &str, value: Value) -> Reply {
+fn reply_with(name: &str, value: Value) -> HttpReply {
     let mut body = json!({
         "access_token": "hush",
         "token_type": "Bearer",
@@ -51,7 +51,7 @@ fn changed(name: &str, value: Value) -> Reply {
     if !value.is_null() {
         members.insert(name.to_owned(), value);
     }
-    web::json(200, &body)
+    web::reply_json(200, &body)
 }
 
 #[tokio::test]
@@ -76,22 +76,26 @@ async fn answers_that_are_no_grant_are_not_taken() {
         ("access_token", json!("hush.caller-token-of-ann.hush")),
     ] {
         let shown = format!("{name} {value}");
-        assert_eq!(class_of(move || changed(name, value.clone())).await, Class::Misconfigured, "{shown}");
+        assert_eq!(
+            error_class_of(move || reply_with(name, value.clone())).await,
+            ErrorClass::Misconfigured,
+            "{shown}"
+        );
     }
 }
 
 #[tokio::test]
 async fn bodies_that_are_no_answer_are_not_taken() {
-    let large = || web::text(200, vec![b' '; 1 << 20]);
-    assert_eq!(class_of(large).await, Class::Misconfigured);
-    assert_eq!(class_of(web::endless).await, Class::Misconfigured);
-    assert_eq!(class_of(|| web::text(200, "<html>hush</html>")).await, Class::Misconfigured);
+    let large = || web::reply_text(200, vec![b' '; 1 << 20]);
+    assert_eq!(error_class_of(large).await, ErrorClass::Misconfigured);
+    assert_eq!(error_class_of(web::reply_endless).await, ErrorClass::Misconfigured);
+    assert_eq!(error_class_of(|| web::reply_text(200, "<html>hush</html>")).await, ErrorClass::Misconfigured);
     assert_eq!(
-        class_of(|| web::text(200, r#"{"access_token":"hush","expires_in":NaN}"#)).await,
-        Class::Misconfigured
+        error_class_of(|| web::reply_text(200, r#"{"access_token":"hush","expires_in":NaN}"#)).await,
+        ErrorClass::Misconfigured
     );
-    assert_eq!(class_of(|| web::text(204, "")).await, Class::Misconfigured);
-    assert_eq!(class_of(web::broken_off).await, Class::Unavailable);
+    assert_eq!(error_class_of(|| web::reply_text(204, "")).await, ErrorClass::Misconfigured);
+    assert_eq!(error_class_of(web::reply_broken_off).await, ErrorClass::Unavailable);
 }
 
 #[tokio::test]
@@ -100,26 +104,27 @@ async fn refusals_have_their_class() {
         (
             400,
             r#"{"error":"invalid_grant","error_description":"hush"}"#,
-            Class::Refused(Some("invalid_grant")),
+            ErrorClass::Refused(Some("invalid_grant")),
         ),
-        (400, r#"{"error":"hush"}"#, Class::Refused(None)),
-        (401, r#"{"error":"invalid_client"}"#, Class::Misconfigured),
-        (404, "hush", Class::Misconfigured),
-        (429, "hush", Class::Unavailable),
-        (500, "hush", Class::Unavailable),
-        (503, "hush", Class::Unavailable),
+        (400, r#"{"error":"hush"}"#, ErrorClass::Refused(None)),
+        (401, r#"{"error":"invalid_client"}"#, ErrorClass::Misconfigured),
+        (404, "hush", ErrorClass::Misconfigured),
+        (429, "hush", ErrorClass::Unavailable),
+        (500, "hush", ErrorClass::Unavailable),
+        (503, "hush", ErrorClass::Unavailable),
     ] {
-        assert_eq!(class_of(move || web::text(status, body)).await, expected, "{status} {body}");
+        assert_eq!(error_class_of(move || web::reply_text(status, body)).await, expected, "{status} {body}");
     }
 }
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
-    let thief = web::answer(granted).await;
+    let thief = web::serve_sync(granted_reply).await;
     for status in [301, 302, 303, 307, 308] {
         let aim = thief.base();
-        let class = class_of(move || web::with(web::text(status, ""), "location", &aim)).await;
-        assert_eq!(class, Class::Misconfigured);
+        let class =
+            error_class_of(move || web::with_header(web::reply_text(status, ""), "location", &aim)).await;
+        assert_eq!(class, ErrorClass::Misconfigured);
     }
     assert_eq!(thief.count(), 0);
 }
@@ -128,10 +133,10 @@ async fn redirects_are_not_followed() {
 async fn huge_lives_are_bounded_and_short_ones_not_kept() {
     let answers = AtomicUsize::new(0);
     let lives = ["1e300", "18446744073709551615", "\"99999999999999999999\"", "0"];
-    let web = web::answer(move |_hit| {
+    let web = web::serve_sync(move |_hit| {
         let number = answers.fetch_add(1, Ordering::SeqCst);
         let life = lives.get(number).unwrap_or(&"0");
-        web::text(
+        web::reply_text(
             200,
             format!(
                 r#"{{"access_token":"t{number}","token_type":"Bearer","expires_in":{life},
@@ -140,31 +145,31 @@ async fn huge_lives_are_bounded_and_short_ones_not_kept() {
         )
     })
     .await;
-    let (clock, exchanges) = exchanges();
-    let source = exchange_at(&web, &exchanges);
-    let ann = Caller::new("ann", "{}");
+    let (clock, exchanges) = exchange_context();
+    let source = exchange_source(&web, &exchanges);
+    let ann = TestCaller::new("ann", "{}");
     for expected in ["t0", "t1", "t2"] {
-        assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), expected);
-        assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), expected);
+        assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), expected);
+        assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), expected);
         clock.advance(24 * 3600);
     }
-    assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), "t3");
-    assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), "t4");
+    assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "t3");
+    assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "t4");
 }
 
 #[tokio::test]
 async fn a_refusal_is_remembered_for_a_second_and_an_outage_is_not() {
     for (status, expected) in [(400, 1), (500, 3)] {
-        let web = web::answer(move |_hit| web::text(status, "")).await;
-        let (clock, exchanges) = exchanges();
-        let source = exchange_at(&web, &exchanges);
-        let ann = Caller::new("ann", "{}");
+        let web = web::serve_sync(move |_hit| web::reply_text(status, "")).await;
+        let (clock, exchanges) = exchange_context();
+        let source = exchange_source(&web, &exchanges);
+        let ann = TestCaller::new("ann", "{}");
         for _call in 0..3 {
-            apply(&source, Some(&ann)).await.unwrap_err();
+            apply_credentials(&source, Some(&ann)).await.unwrap_err();
         }
         assert_eq!(web.count(), expected, "{status}");
         clock.advance(1);
-        apply(&source, Some(&ann)).await.unwrap_err();
+        apply_credentials(&source, Some(&ann)).await.unwrap_err();
         assert_eq!(web.count(), expected + 1, "{status}");
     }
 }
@@ -174,10 +179,10 @@ async fn nobody_there_is_an_outage() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let (_clock, exchanges) = exchanges();
-    let url = TokenUrl::read("tokenUrl", &format!("http://{address}/token"), false).unwrap();
+    let (_clock, exchanges) = exchange_context();
+    let url = TokenUrl::parse("tokenUrl", &format!("http://{address}/token"), false).unwrap();
     let source = TokenExchangePolicy::new(url).into_source(Arc::clone(&exchanges));
-    let error = apply(&source, Some(&Caller::new("ann", "{}"))).await.unwrap_err();
+    let error = apply_credentials(&source, Some(&TestCaller::new("ann", "{}"))).await.unwrap_err();
     assert!(matches!(error, CredentialError::Unavailable { .. }), "{error}");
 }
 
@@ -190,16 +195,16 @@ async fn a_slow_issuer_is_given_ten_seconds() {
         std::future::pending()
     })
     .await;
-    let (_clock, exchanges) = exchanges();
-    let source = exchange_at(&web, &exchanges);
-    let ann = Caller::new("ann", "{}");
+    let (_clock, exchanges) = exchange_context();
+    let source = exchange_source(&web, &exchanges);
+    let ann = TestCaller::new("ann", "{}");
     let pause = async {
         arrived.notified().await;
         // From here on nothing but the deadline can happen, so time may jump to it.
         tokio::time::pause();
         tokio::time::Instant::now()
     };
-    let (outcome, began) = tokio::join!(apply(&source, Some(&ann)), pause);
+    let (outcome, began) = tokio::join!(apply_credentials(&source, Some(&ann)), pause);
     let error = outcome.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -217,18 +222,20 @@ async fn an_issuer_that_hangs_takes_nothing_from_another() {
         std::future::pending()
     })
     .await;
-    let sound = web::answer(granted).await;
-    let (_clock, exchanges) = exchanges();
-    let stuck = Arc::new(exchange_at(&hanging, &exchanges));
+    let sound = web::serve_sync(granted_reply).await;
+    let (_clock, exchanges) = exchange_context();
+    let stuck = Arc::new(exchange_source(&hanging, &exchanges));
     let mut waiting = JoinSet::new();
     for number in 0..100 {
         let stuck = Arc::clone(&stuck);
-        waiting.spawn(async move { apply(&*stuck, Some(&Caller::new(&format!("u{number}"), "{}"))).await });
+        waiting.spawn(async move {
+            apply_credentials(&*stuck, Some(&TestCaller::new(&format!("u{number}"), "{}"))).await
+        });
     }
     let all_turns = arrived.acquire_many(64).await.unwrap();
-    let ann = Caller::new("ann", "{}");
+    let ann = TestCaller::new("ann", "{}");
     assert_eq!(
-        bearer(&apply(&exchange_at(&sound, &exchanges), Some(&ann)).await.unwrap()),
+        bearer_token(&apply_credentials(&exchange_source(&sound, &exchanges), Some(&ann)).await.unwrap()),
         "backend-token-0"
     );
     // And it is not given more than it can take either.
@@ -238,11 +245,11 @@ async fn an_issuer_that_hangs_takes_nothing_from_another() {
 
 #[tokio::test]
 async fn nothing_is_sent_before_tls_stands() {
-    let plain = web::answer(granted).await;
-    let (_clock, exchanges) = exchanges();
-    let url = TokenUrl::read("tokenUrl", &plain.base().replace("http", "https"), false).unwrap();
+    let plain = web::serve_sync(granted_reply).await;
+    let (_clock, exchanges) = exchange_context();
+    let url = TokenUrl::parse("tokenUrl", &plain.base().replace("http", "https"), false).unwrap();
     let source = TokenExchangePolicy::new(url).into_source(exchanges);
-    let error = apply(&source, Some(&Caller::new("ann", "{}"))).await.unwrap_err();
+    let error = apply_credentials(&source, Some(&TestCaller::new("ann", "{}"))).await.unwrap_err();
     assert!(matches!(error, CredentialError::Unavailable { .. }), "{error}");
     assert_eq!(plain.count(), 0);
 }

@@ -18,12 +18,12 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Uri};
 use serde_json::json;
 use vmcp_credentials::{
-    Applied, Clock, CredentialError, CredentialSource, Exchanges, Outgoing, Secret, Subject,
-    TokenExchangePolicy, TokenUrl,
+    Clock, CredentialError, CredentialHeaders, CredentialSource, ExchangeContext, RequestView, Secret,
+    Subject, TokenExchangePolicy, TokenUrl,
 };
 use vmcp_domain::{Identity, Json};
 
-use crate::web::{Hit, Reply, Web};
+use crate::web::{HttpReply, ReceivedForm, ScriptedServer};
 
 /// A clock that stands at 2026-01-01T00:00:00Z until it is moved.
 #[derive(Default)]
@@ -45,25 +45,25 @@ impl Clock for ManualClock {
     }
 }
 
-pub(crate) fn exchanges() -> (Arc<ManualClock>, Arc<Exchanges>) {
+pub(crate) fn exchange_context() -> (Arc<ManualClock>, Arc<ExchangeContext>) {
     let clock = Arc::new(ManualClock::default());
-    let exchanges = Exchanges::new(Arc::<ManualClock>::clone(&clock)).unwrap();
+    let exchanges = ExchangeContext::new(Arc::<ManualClock>::clone(&clock)).unwrap();
     (clock, exchanges)
 }
 
 /// A caller with a token that is long enough to be told from everything else.
-pub(crate) struct Caller {
+pub(crate) struct TestCaller {
     pub(crate) identity: Identity,
     pub(crate) token: Secret,
-    pub(crate) text: String,
+    pub(crate) token_text: String,
 }
 
-impl Caller {
+impl TestCaller {
     pub(crate) fn new(subject: &str, claims: &str) -> Self {
         let claims = Json::parse(claims.to_owned()).unwrap().members().unwrap();
         let text = format!("caller-token-of-{subject}");
         let identity = Identity { issuer: "https://issuer".to_owned(), subject: subject.to_owned(), claims };
-        Self { identity, token: Secret::new(text.clone()), text }
+        Self { identity, token: Secret::new(text.clone()), token_text: text }
     }
 
     pub(crate) fn subject(&self) -> Subject<'_> {
@@ -72,26 +72,28 @@ impl Caller {
 }
 
 /// What a source gives for a call of a tool.
-pub(crate) async fn apply(
+pub(crate) async fn apply_credentials(
     source: &dyn CredentialSource,
-    caller: Option<&Caller>,
-) -> Result<Applied, CredentialError> {
+    caller: Option<&TestCaller>,
+) -> Result<CredentialHeaders, CredentialError> {
     let (method, uri) = (Method::POST, Uri::from_static("https://backend.example/mcp"));
     let mut headers = HeaderMap::new();
     headers.insert("content-type", "application/json".parse().unwrap());
-    let request = Outgoing { method: &method, uri: &uri, headers: &headers, body: b"{}" };
-    let subject = caller.map(Caller::subject);
-    source.apply(subject.as_ref(), &request).await
+    let request = RequestView { method: &method, uri: &uri, headers: &headers, body: b"{}" };
+    let subject = caller.map(TestCaller::subject);
+    source.headers_for_caller(subject.as_ref(), &request).await
 }
 
-pub(crate) async fn probe(source: &dyn CredentialSource) -> Result<Applied, CredentialError> {
+pub(crate) async fn probe_credentials(
+    source: &dyn CredentialSource,
+) -> Result<CredentialHeaders, CredentialError> {
     let (method, uri) = (Method::GET, Uri::from_static("https://backend.example/mcp"));
-    let request = Outgoing { method: &method, uri: &uri, headers: &HeaderMap::new(), body: b"" };
-    source.probe(&request).await
+    let request = RequestView { method: &method, uri: &uri, headers: &HeaderMap::new(), body: b"" };
+    source.headers_for_gateway(&request).await
 }
 
 /// The headers, all of which must be sensitive.
-pub(crate) fn headers(applied: &Applied) -> Vec<(String, String)> {
+pub(crate) fn headers(applied: &CredentialHeaders) -> Vec<(String, String)> {
     let headers = applied.headers().iter();
     headers
         .map(|(name, value)| {
@@ -101,25 +103,28 @@ pub(crate) fn headers(applied: &Applied) -> Vec<(String, String)> {
         .collect()
 }
 
-pub(crate) fn bearer(applied: &Applied) -> String {
+pub(crate) fn bearer_token(applied: &CredentialHeaders) -> String {
     match headers(applied).as_slice() {
         [(name, value)] if name == "authorization" => value.strip_prefix("Bearer ").unwrap().to_owned(),
         other => panic!("{other:?}"),
     }
 }
 
-pub(crate) fn url(web: &Web) -> TokenUrl {
-    TokenUrl::read("tokenUrl", &format!("{}/token", web.base()), false).unwrap()
+pub(crate) fn token_url(web: &ScriptedServer) -> TokenUrl {
+    TokenUrl::parse("tokenUrl", &format!("{}/token", web.base()), false).unwrap()
 }
 
-pub(crate) fn exchange_at(web: &Web, exchanges: &Arc<Exchanges>) -> impl CredentialSource + use<> {
-    TokenExchangePolicy::new(url(web)).into_source(Arc::clone(exchanges))
+pub(crate) fn exchange_source(
+    web: &ScriptedServer,
+    exchanges: &Arc<ExchangeContext>,
+) -> impl CredentialSource + use<> {
+    TokenExchangePolicy::new(token_url(web)).into_source(Arc::clone(exchanges))
 }
 
 /// A token for the backend, numbered.
-pub(crate) fn granted(hit: &Hit) -> Reply {
+pub(crate) fn granted_reply(hit: &ReceivedForm) -> HttpReply {
     let token = format!("backend-token-{}", hit.number);
     let issued = "urn:ietf:params:oauth:token-type:access_token";
     let body = json!({"access_token": token, "token_type": "bearer", "issued_token_type": issued, "expires_in": 300});
-    web::json(200, &body)
+    web::reply_json(200, &body)
 }

@@ -3,25 +3,27 @@
 
 use std::time::{Duration, Instant};
 
-use vmcp_credentials::{AwsSts, AwsStsPolicy, CredentialSource, Roles, Secret};
+use vmcp_credentials::{AwsStsPolicy, AwsStsSource, CredentialSource, Roles, Secret};
 
-use crate::{Caller, apply, exchange_at, exchanges, granted, url, web};
+use crate::{
+    TestCaller, apply_credentials, exchange_context, exchange_source, granted_reply, token_url, web,
+};
 
 const CALLS: u32 = 20_000;
 
-async fn pace(name: &str, source: &dyn CredentialSource, caller: impl Fn() -> Caller) -> Duration {
+async fn measure(name: &str, source: &dyn CredentialSource, caller: impl Fn() -> TestCaller) -> Duration {
     let first = caller();
-    apply(source, Some(&first)).await.unwrap();
+    apply_credentials(source, Some(&first)).await.unwrap();
     // A caller each time is a token that comes with each request and is hashed each time.
-    let callers: Vec<Caller> = (0..CALLS).map(|_| caller()).collect();
+    let callers: Vec<TestCaller> = (0..CALLS).map(|_| caller()).collect();
     let started = Instant::now();
     for caller in &callers {
-        apply(source, Some(caller)).await.unwrap();
+        apply_credentials(source, Some(caller)).await.unwrap();
     }
     let hashed = started.elapsed() / CALLS;
     let started = Instant::now();
     for _call in 0..CALLS {
-        apply(source, Some(&first)).await.unwrap();
+        apply_credentials(source, Some(&first)).await.unwrap();
     }
     let same = started.elapsed() / CALLS;
     let started = Instant::now();
@@ -35,17 +37,17 @@ async fn pace(name: &str, source: &dyn CredentialSource, caller: impl Fn() -> Ca
 
 #[tokio::test]
 async fn a_kept_credential_costs_microseconds() {
-    let web = web::answer(granted).await;
-    let (_clock, exchanges) = exchanges();
+    let web = web::serve_sync(granted_reply).await;
+    let (_clock, exchanges) = exchange_context();
     let caller = || {
         let token = Secret::new("eyJhbGciOiJSUzI1NiJ9.".repeat(48));
-        Caller { token, ..Caller::new("ann", r#"{"aud":"vmcp","scope":"read write","azp":"app"}"#) }
+        TestCaller { token, ..TestCaller::new("ann", r#"{"aud":"vmcp","scope":"read write","azp":"app"}"#) }
     };
-    let source = exchange_at(&web, &exchanges);
-    assert!(pace("token_exchange", &source, caller).await < Duration::from_millis(1));
+    let source = exchange_source(&web, &exchanges);
+    assert!(measure("token_exchange", &source, caller).await < Duration::from_millis(1));
     assert_eq!(web.count(), 1);
-    let sts = web::answer(|_hit| {
-        web::text(
+    let sts = web::serve_sync(|_hit| {
+        web::reply_text(
             200,
             "<r><Credentials><AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>key</SecretAccessKey>\
              <SessionToken>session</SessionToken><Expiration>2026-01-01T01:00:00Z</Expiration></Credentials></r>",
@@ -53,8 +55,8 @@ async fn a_kept_credential_costs_microseconds() {
     })
     .await;
     let roles = Roles::new(None, vec![], Some("arn:aws:iam::123456789012:role/r")).unwrap();
-    let policy = AwsStsPolicy::new("eu-central-1", roles).unwrap().with_sts(url(&sts));
-    let source = AwsSts::new(policy, exchanges);
-    assert!(pace("aws_sts", &source, caller).await < Duration::from_millis(5));
+    let policy = AwsStsPolicy::new("eu-central-1", roles).unwrap().with_sts_url(token_url(&sts));
+    let source = AwsStsSource::new(policy, exchanges);
+    assert!(measure("aws_sts", &source, caller).await < Duration::from_millis(5));
     assert_eq!(sts.count(), 1);
 }

@@ -21,71 +21,73 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// One form as it came.
 #[derive(Clone, Debug)]
-pub(crate) struct Hit {
-    pub(crate) verb: Method,
+pub(crate) struct ReceivedForm {
+    pub(crate) http_method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) form: BTreeMap<String, String>,
     /// How many came before it.
     pub(crate) number: usize,
 }
 
-impl Hit {
+impl ReceivedForm {
     pub(crate) fn pairs(&self) -> Vec<(&str, &str)> {
         self.form.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 }
 
-pub(crate) type Reply = Response<BoxBody<Bytes, io::Error>>;
-type Handling = Pin<Box<dyn Future<Output = Reply> + Send>>;
-type Handler = dyn Fn(Hit) -> Handling + Send + Sync;
+pub(crate) type HttpReply = Response<BoxBody<Bytes, io::Error>>;
+type HandlerFuture = Pin<Box<dyn Future<Output = HttpReply> + Send>>;
+type Handler = dyn Fn(ReceivedForm) -> HandlerFuture + Send + Sync;
 
 /// A running server.
-pub(crate) struct Web {
+pub(crate) struct ScriptedServer {
     address: SocketAddr,
-    hits: Arc<Mutex<Vec<Hit>>>,
-    accepting: JoinHandle<()>,
+    forms: Arc<Mutex<Vec<ReceivedForm>>>,
+    accept_task: JoinHandle<()>,
 }
 
-impl Drop for Web {
+impl Drop for ScriptedServer {
     fn drop(&mut self) {
-        self.accepting.abort();
+        self.accept_task.abort();
     }
 }
 
-impl Web {
+impl ScriptedServer {
     pub(crate) fn base(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub(crate) fn hits(&self) -> Vec<Hit> {
-        self.hits.lock().unwrap().clone()
+    pub(crate) fn forms(&self) -> Vec<ReceivedForm> {
+        self.forms.lock().unwrap().clone()
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.hits.lock().unwrap().len()
+        self.forms.lock().unwrap().len()
     }
 }
 
 /// Serves on a free port.
-pub(crate) async fn serve<F, R>(handler: F) -> Web
+pub(crate) async fn serve<F, R>(handler: F) -> ScriptedServer
 where
-    F: Fn(Hit) -> R + Send + Sync + 'static,
-    R: Future<Output = Reply> + Send + 'static,
+    F: Fn(ReceivedForm) -> R + Send + Sync + 'static,
+    R: Future<Output = HttpReply> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let hits = Arc::new(Mutex::new(Vec::new()));
     let handler: Arc<Handler> = Arc::new(move |hit| Box::pin(handler(hit)));
     let accepting = tokio::spawn(accept(listener, handler, Arc::clone(&hits)));
-    Web { address, hits, accepting }
+    ScriptedServer { address, forms: hits, accept_task: accepting }
 }
 
 /// Serves on a free port what needs no waiting.
-pub(crate) async fn answer(handler: impl Fn(&Hit) -> Reply + Send + Sync + 'static) -> Web {
+pub(crate) async fn serve_sync(
+    handler: impl Fn(&ReceivedForm) -> HttpReply + Send + Sync + 'static,
+) -> ScriptedServer {
     serve(move |hit| std::future::ready(handler(&hit))).await
 }
 
-async fn accept(listener: TcpListener, handler: Arc<Handler>, hits: Arc<Mutex<Vec<Hit>>>) {
+async fn accept(listener: TcpListener, handler: Arc<Handler>, hits: Arc<Mutex<Vec<ReceivedForm>>>) {
     // Dropped with this task, so that stopping the server closes its connections.
     let mut serving = JoinSet::new();
     loop {
@@ -102,8 +104,12 @@ async fn accept(listener: TcpListener, handler: Arc<Handler>, hits: Arc<Mutex<Ve
                     let hit = {
                         let mut hits = hits.lock().unwrap();
                         let form = form_urlencoded::parse(&body).into_owned().collect();
-                        let hit =
-                            Hit { verb: parts.method, headers: parts.headers, form, number: hits.len() };
+                        let hit = ReceivedForm {
+                            http_method: parts.method,
+                            headers: parts.headers,
+                            form,
+                            number: hits.len(),
+                        };
                         hits.push(hit.clone());
                         hit
                     };
@@ -116,28 +122,28 @@ async fn accept(listener: TcpListener, handler: Arc<Handler>, hits: Arc<Mutex<Ve
     }
 }
 
-pub(crate) fn text(status: u16, body: impl Into<Bytes>) -> Reply {
+pub(crate) fn reply_text(status: u16, body: impl Into<Bytes>) -> HttpReply {
     let whole = Full::new(body.into()).map_err(|never| match never {}).boxed();
     Response::builder().status(StatusCode::from_u16(status).unwrap()).body(whole).unwrap()
 }
 
-pub(crate) fn json(status: u16, body: &Value) -> Reply {
-    with(text(status, body.to_string()), "content-type", "application/json")
+pub(crate) fn reply_json(status: u16, body: &Value) -> HttpReply {
+    with_header(reply_text(status, body.to_string()), "content-type", "application/json")
 }
 
-pub(crate) fn with(mut reply: Reply, name: &'static str, value: &str) -> Reply {
+pub(crate) fn with_header(mut reply: HttpReply, name: &'static str, value: &str) -> HttpReply {
     reply.headers_mut().insert(name, value.parse().unwrap());
     reply
 }
 
 /// Begins an answer and hangs up.
-pub(crate) fn broken_off() -> Reply {
+pub(crate) fn reply_broken_off() -> HttpReply {
     let pieces = [Ok(Frame::data(Bytes::from_static(b"{\"access_token\":"))), Err(io::Error::other("gone"))];
     Response::new(BodyExt::boxed(StreamBody::new(futures_util::stream::iter(pieces))))
 }
 
 /// Never ends.
-pub(crate) fn endless() -> Reply {
+pub(crate) fn reply_endless() -> HttpReply {
     let piece = Bytes::from(vec![b' '; 16 << 10]);
     let pieces = futures_util::stream::repeat_with(move || Ok(Frame::data(piece.clone())));
     Response::new(BodyExt::boxed(StreamBody::new(pieces)))

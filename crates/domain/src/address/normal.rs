@@ -16,7 +16,7 @@ pub(super) fn normal_form(given: &str) -> Option<String> {
     if !url.username().is_empty() || url.password().is_some() {
         return None;
     }
-    let mut normal = reduced(url.as_str())?;
+    let mut normal = normalize_percent_encoding(url.as_str())?;
     // An empty query or fragment says nothing.
     for mark in ['#', '?'] {
         if normal.ends_with(mark) {
@@ -30,7 +30,7 @@ pub(super) fn normal_form(given: &str) -> Option<String> {
     }
     // What has been decoded may be something else once more, as a dot segment.
     let again = Url::parse(&normal).ok()?;
-    (reduced(again.as_str())? == normal).then_some(normal)
+    (normalize_percent_encoding(again.as_str())? == normal).then_some(normal)
 }
 
 /// Where the path begins, after the scheme and the host.
@@ -45,21 +45,21 @@ pub(super) fn path_start(address: &str) -> usize {
 
 /// Decodes what need not be encoded, and encodes what must be. `None` where something is encoded that readers decode at
 /// different moments: slashes, backslashes, control characters, and percent signs before two further digits.
-fn reduced(address: &str) -> Option<String> {
+fn normalize_percent_encoding(address: &str) -> Option<String> {
     let mut out = String::with_capacity(address.len());
     let mut rest = address;
     while let Some(c) = rest.chars().next() {
         if c != '%' {
-            push(&mut out, c);
+            push_literal(&mut out, c);
             rest = rest.get(c.len_utf8()..).unwrap_or_default();
             continue;
         }
-        let (bytes, tail) = encoded(rest);
+        let (bytes, tail) = decode_percent_run(rest);
         if bytes.is_empty() {
             // Readers disagree about a percent sign that encodes nothing.
             return None;
         }
-        decode(&bytes, &mut out)?;
+        push_decoded(&bytes, &mut out)?;
         if tail.len() >= 2
             && bytes.last() == Some(&b'%')
             && tail.bytes().take(2).all(|byte| byte.is_ascii_hexdigit())
@@ -72,9 +72,9 @@ fn reduced(address: &str) -> Option<String> {
 }
 
 /// The bytes of the percent-encoded run at the start of `text`, and what follows.
-fn encoded(text: &str) -> (Vec<u8>, &str) {
+fn decode_percent_run(text: &str) -> (Vec<u8>, &str) {
     let (mut bytes, mut rest) = (Vec::new(), text);
-    while let Some(byte) = rest.strip_prefix('%').and_then(|tail| tail.get(..2)).and_then(hex) {
+    while let Some(byte) = rest.strip_prefix('%').and_then(|tail| tail.get(..2)).and_then(parse_hex_byte) {
         bytes.push(byte);
         rest = rest.get(3..).unwrap_or_default();
     }
@@ -82,29 +82,29 @@ fn encoded(text: &str) -> (Vec<u8>, &str) {
 }
 
 /// Two digits; `from_str_radix` alone would take a sign.
-fn hex(digits: &str) -> Option<u8> {
+fn parse_hex_byte(digits: &str) -> Option<u8> {
     let are_digits = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     are_digits.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
 /// Writes decoded bytes: characters that may stand as they are so, everything else encoded.
-fn decode(bytes: &[u8], out: &mut String) -> Option<()> {
+fn push_decoded(bytes: &[u8], out: &mut String) -> Option<()> {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
                 '/' | '\\' | '\0'..='\x1f' | '\x7f' => return None,
                 c if c.is_ascii_alphanumeric() || "-._~".contains(c) => out.push(c),
-                c if c.is_ascii() => encode(c, out),
-                c => push(out, c),
+                c if c.is_ascii() => push_encoded(c, out),
+                c => push_literal(out, c),
             }
         }
-        chunk.invalid().iter().for_each(|byte| encode_byte(*byte, out));
+        chunk.invalid().iter().for_each(|byte| push_encoded_byte(*byte, out));
     }
     Some(())
 }
 
 /// Writes a character that was not encoded. What cannot be seen is encoded.
-fn push(out: &mut String, c: char) {
+fn push_literal(out: &mut String, c: char) {
     let unseen = matches!(
         c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -112,18 +112,18 @@ fn push(out: &mut String, c: char) {
             | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{ffff}' | '\u{e0000}'..='\u{e0fff}'
     );
     if unseen || c.is_whitespace() || c.is_control() {
-        encode(c, out);
+        push_encoded(c, out);
     } else {
         out.push(c);
     }
 }
 
-fn encode(c: char, out: &mut String) {
+fn push_encoded(c: char, out: &mut String) {
     let mut buffer = [0; 4];
-    c.encode_utf8(&mut buffer).bytes().for_each(|byte| encode_byte(byte, out));
+    c.encode_utf8(&mut buffer).bytes().for_each(|byte| push_encoded_byte(byte, out));
 }
 
-fn encode_byte(byte: u8, out: &mut String) {
+fn push_encoded_byte(byte: u8, out: &mut String) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     out.push('%');
     for digit in [byte >> 4, byte & 15] {

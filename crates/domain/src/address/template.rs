@@ -16,15 +16,15 @@ const URI_BYTES_MAX: usize = 16 << 10;
 #[derive(Clone)]
 pub struct UriTemplate {
     text: Arc<str>,
-    pieces: Arc<[Piece]>,
+    parts: Arc<[TemplatePart]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+enum TemplatePart {
     Literal(String),
     Segment,
-    Anything,
-    Optional,
+    AnyText,
+    OptionalText,
 }
 
 impl UriTemplate {
@@ -35,26 +35,26 @@ impl UriTemplate {
     }
 
     /// Takes a template apart. A template that is malformed matches itself only.
-    fn pieces(template: &str) -> Vec<Piece> {
+    fn parse_parts(template: &str) -> Vec<TemplatePart> {
         let mut pieces = Vec::new();
         let mut rest = template;
         while let Some(open) = rest.find('{') {
             let (literal, tail) = rest.split_at(open);
             let Some(close) = tail.find('}') else { break };
             if !literal.is_empty() {
-                pieces.push(Piece::Literal(spaces_encoded(literal)));
+                pieces.push(TemplatePart::Literal(encode_spaces(literal)));
             }
             let expression = tail.get(1..close).unwrap_or_default();
             pieces.push(match expression.chars().next() {
-                Some('+' | '#' | '/') => Piece::Anything,
-                Some('?' | '&') => Piece::Optional,
-                _ if expression.ends_with('*') => Piece::Anything,
-                _ => Piece::Segment,
+                Some('+' | '#' | '/') => TemplatePart::AnyText,
+                Some('?' | '&') => TemplatePart::OptionalText,
+                _ if expression.ends_with('*') => TemplatePart::AnyText,
+                _ => TemplatePart::Segment,
             });
             rest = tail.get(close + 1..).unwrap_or_default();
         }
         if !rest.is_empty() {
-            pieces.push(Piece::Literal(spaces_encoded(rest)));
+            pieces.push(TemplatePart::Literal(encode_spaces(rest)));
         }
         pieces
     }
@@ -63,14 +63,14 @@ impl UriTemplate {
     /// address for each piece: no expression is tried twice at one place, so a hostile address cannot make it slow.
     #[must_use]
     pub fn matches(&self, uri: &ResourceUri) -> bool {
-        !uri.is_ambiguous() && self.fits(uri.as_str())
+        !uri.is_ambiguous() && self.matches_text(uri.as_str())
     }
 
-    fn fits(&self, uri: &str) -> bool {
+    fn matches_text(&self, uri: &str) -> bool {
         let bytes = uri.as_bytes();
         let begins = |literal: &String| uri.starts_with(literal.as_str());
         if bytes.len() > URI_BYTES_MAX
-            || matches!(self.pieces.first(), Some(Piece::Literal(first)) if !begins(first))
+            || matches!(self.parts.first(), Some(TemplatePart::Literal(first)) if !begins(first))
         {
             return false;
         }
@@ -79,7 +79,7 @@ impl UriTemplate {
         if let Some(start) = reached.first_mut() {
             *start = true;
         }
-        for piece in &*self.pieces {
+        for piece in &*self.parts {
             reached = piece.advance(bytes, &reached);
             if !reached.contains(&true) {
                 return false;
@@ -90,13 +90,13 @@ impl UriTemplate {
 }
 
 /// Addresses have no blanks in their normal form; templates may be written with some.
-fn spaces_encoded(literal: &str) -> String {
+fn encode_spaces(literal: &str) -> String {
     literal.replace(' ', "%20")
 }
 
 impl From<&str> for UriTemplate {
     fn from(text: &str) -> Self {
-        Self { pieces: Self::pieces(text).into(), text: text.into() }
+        Self { parts: Self::parse_parts(text).into(), text: text.into() }
     }
 }
 
@@ -138,7 +138,7 @@ impl fmt::Debug for UriTemplate {
     }
 }
 
-impl Piece {
+impl TemplatePart {
     fn advance(&self, bytes: &[u8], reached: &[bool]) -> Vec<bool> {
         let mut next = vec![false; reached.len()];
         if let Self::Literal(literal) = self {
@@ -158,7 +158,7 @@ impl Piece {
             if place > 0 && stops(bytes.get(place - 1)) {
                 open = false;
             }
-            *slot = open || (*self == Self::Optional && here);
+            *slot = open || (*self == Self::OptionalText && here);
             open = open || here;
         }
         next
@@ -188,7 +188,7 @@ mod tests {
             ("{+a}", &"y".repeat(16 << 10), true),
             ("{+a}", &"y".repeat((16 << 10) + 1), false),
         ] {
-            assert_eq!(UriTemplate::from(template).fits(uri), expected, "{template} {uri}");
+            assert_eq!(UriTemplate::from(template).matches_text(uri), expected, "{template} {uri}");
         }
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 
 fn normal(text: &str) -> Option<String> {
     let uri = ResourceUri::from(text);
-    assert_eq!(uri.given(), text);
+    assert_eq!(uri.original(), text);
     (!uri.is_ambiguous()).then(|| uri.as_str().to_owned())
 }
 
@@ -78,8 +78,9 @@ fn what_readers_take_differently_has_no_normal_form() {
 
 #[test]
 fn readings_are_what_careless_readers_make_of_it() {
-    let readings =
-        |text: &str| -> Vec<String> { ResourceUri::from(text).readings().map(Cow::into_owned).collect() };
+    let readings = |text: &str| -> Vec<String> {
+        ResourceUri::from(text).interpretations().map(Cow::into_owned).collect()
+    };
     assert_eq!(readings("note://wiki/secret"), ["note://wiki/secret"]);
     assert_eq!(
         readings("note://WIKI/secret/#x"),

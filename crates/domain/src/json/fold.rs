@@ -6,31 +6,31 @@ use std::collections::HashSet;
 
 use icu_casemap::CaseMapper;
 
-use super::{Json, Members, key_text};
+use super::{Json, Members, decode_key};
 
 /// Whether two names differ at most in letter case: Unicode simple case folding, by which U+017F is `s` and U+212A is
 /// `k`, and the two dotted and dotless letters that some runtimes take for `i`.
 #[must_use]
-pub fn fold_equal(left: &str, right: &str) -> bool {
+pub fn eq_ignore_case(left: &str, right: &str) -> bool {
     if left.is_ascii() && right.is_ascii() {
         return left.eq_ignore_ascii_case(right);
     }
-    left.chars().map(folded).eq(right.chars().map(folded))
+    left.chars().map(fold_char).eq(right.chars().map(fold_char))
 }
 
-/// The name in the one spelling that all names equal to it under [`fold_equal`] share.
+/// The name in the one spelling that all names equal to it under [`eq_ignore_case`] share.
 #[must_use]
-pub fn fold(name: &str) -> Cow<'_, str> {
+pub fn fold_case(name: &str) -> Cow<'_, str> {
     if name.is_ascii() {
         return match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
             true => Cow::Owned(name.to_ascii_lowercase()),
             false => Cow::Borrowed(name),
         };
     }
-    Cow::Owned(name.chars().map(folded).collect())
+    Cow::Owned(name.chars().map(fold_char).collect())
 }
 
-fn folded(c: char) -> char {
+fn fold_char(c: char) -> char {
     match c {
         // Java and .NET compare character by character and come to `i` for both.
         '\u{130}' | '\u{131}' => 'i',
@@ -43,10 +43,10 @@ fn folded(c: char) -> char {
 pub enum Ambiguity {
     /// A name is given twice.
     #[error("`{0}` is given twice")]
-    Twice(String),
+    Duplicate(String),
     /// A name differs from one that counts only in letter case.
     #[error("`{given}` differs from `{known}` only in letter case; write `{known}`")]
-    Case {
+    CaseMismatch {
         /// The name as it was given.
         given: String,
         /// The name that counts.
@@ -60,16 +60,16 @@ impl Members {
     ///
     /// # Errors
     /// The first member that breaks this.
-    pub fn check_spelling(&self, known: &[&str]) -> Result<(), Ambiguity> {
+    pub fn check_member_names(&self, known: &[&str]) -> Result<(), Ambiguity> {
         for (index, (key, _)) in self.0.iter().enumerate() {
-            let name = key_text(key);
-            let Some(one) = known.iter().find(|one| fold_equal(one, &name)) else { continue };
+            let name = decode_key(key);
+            let Some(one) = known.iter().find(|one| eq_ignore_case(one, &name)) else { continue };
             if **one != *name {
-                return Err(Ambiguity::Case { given: name.into_owned(), known: (*one).to_owned() });
+                return Err(Ambiguity::CaseMismatch { given: name.into_owned(), known: (*one).to_owned() });
             }
             let earlier = self.0.get(..index).unwrap_or_default();
-            if earlier.iter().any(|(key, _)| key_text(key) == name) {
-                return Err(Ambiguity::Twice(name.into_owned()));
+            if earlier.iter().any(|(key, _)| decode_key(key) == name) {
+                return Err(Ambiguity::Duplicate(name.into_owned()));
             }
         }
         Ok(())
@@ -82,25 +82,25 @@ impl Json {
     ///
     /// # Errors
     /// The first such member.
-    pub fn check_spelling_within<N: AsRef<str>>(&self, read: &[N]) -> Result<(), Ambiguity> {
+    pub fn check_member_names_deep<N: AsRef<str>>(&self, read: &[N]) -> Result<(), Ambiguity> {
         if self.is_object() {
             let members = self.members().unwrap_or_default();
             let mut seen: HashSet<Cow<'_, str>> = HashSet::with_capacity(members.len());
             for (key, value) in &members.0 {
-                let name = key_text(key);
-                let differs = |known: &&N| known.as_ref() != name && fold_equal(known.as_ref(), &name);
+                let name = decode_key(key);
+                let differs = |known: &&N| known.as_ref() != name && eq_ignore_case(known.as_ref(), &name);
                 if let Some(known) = read.iter().find(differs) {
                     let known = known.as_ref().to_owned();
-                    return Err(Ambiguity::Case { given: name.into_owned(), known });
+                    return Err(Ambiguity::CaseMismatch { given: name.into_owned(), known });
                 }
-                if !seen.insert(Cow::Owned(fold(&name).into_owned())) {
-                    return Err(Ambiguity::Twice(name.into_owned()));
+                if !seen.insert(Cow::Owned(fold_case(&name).into_owned())) {
+                    return Err(Ambiguity::Duplicate(name.into_owned()));
                 }
-                value.check_spelling_within(read)?;
+                value.check_member_names_deep(read)?;
             }
         } else if self.as_str().starts_with('[') {
             for element in self.elements().unwrap_or_default() {
-                element.check_spelling_within(read)?;
+                element.check_member_names_deep(read)?;
             }
         }
         Ok(())

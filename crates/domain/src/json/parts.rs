@@ -5,41 +5,44 @@
 use std::ops::Range;
 
 /// Shows key and value of every member to `each`. `None` if the text is no object.
-pub(super) fn members(text: &str, mut each: impl FnMut(Range<usize>, Range<usize>)) -> Option<()> {
+pub(super) fn visit_member_ranges(
+    text: &str,
+    mut each: impl FnMut(Range<usize>, Range<usize>),
+) -> Option<()> {
     let bytes = text.as_bytes();
     if bytes.first() != Some(&b'{') {
         return None;
     }
-    let mut place = space(bytes, 1);
+    let mut place = skip_whitespace(bytes, 1);
     if bytes.get(place) == Some(&b'}') {
         return Some(());
     }
     loop {
-        let key = place..string(bytes, place)?;
-        place = space(bytes, key.end);
+        let key = place..string_end(bytes, place)?;
+        place = skip_whitespace(bytes, key.end);
         if bytes.get(place) != Some(&b':') {
             return None;
         }
-        place = space(bytes, place + 1);
-        let value = place..value(bytes, place)?;
-        place = space(bytes, value.end);
+        place = skip_whitespace(bytes, place + 1);
+        let value = place..value_end(bytes, place)?;
+        place = skip_whitespace(bytes, value.end);
         each(key, value);
         match bytes.get(place)? {
-            b',' => place = space(bytes, place + 1),
+            b',' => place = skip_whitespace(bytes, place + 1),
             b'}' => return Some(()),
             _ => return None,
         }
     }
 }
 
-fn space(bytes: &[u8], from: usize) -> usize {
+fn skip_whitespace(bytes: &[u8], from: usize) -> usize {
     let rest = bytes.get(from..).unwrap_or_default();
     let found = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
     from + found.unwrap_or(rest.len())
 }
 
 /// The end of the string that begins at `from`.
-fn string(bytes: &[u8], from: usize) -> Option<usize> {
+fn string_end(bytes: &[u8], from: usize) -> Option<usize> {
     if bytes.get(from) != Some(&b'"') {
         return None;
     }
@@ -54,15 +57,15 @@ fn string(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// The end of the value that begins at `from`.
-fn value(bytes: &[u8], from: usize) -> Option<usize> {
+fn value_end(bytes: &[u8], from: usize) -> Option<usize> {
     match bytes.get(from)? {
-        b'"' => string(bytes, from),
+        b'"' => string_end(bytes, from),
         b'{' | b'[' => {
             let (mut depth, mut place) = (0_usize, from);
             loop {
                 match bytes.get(place)? {
                     b'"' => {
-                        place = string(bytes, place)?;
+                        place = string_end(bytes, place)?;
                         continue;
                     }
                     b'{' | b'[' => depth += 1,

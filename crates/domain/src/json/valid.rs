@@ -4,44 +4,44 @@
 /// True when the text is one JSON value, white space around it aside, nested no deeper than `depth_max`.
 pub(super) fn is_json(text: &str, depth_max: usize) -> bool {
     let bytes = text.as_bytes();
-    let mut reader = Reader { bytes, place: 0 };
-    reader.space();
-    reader.value(depth_max).is_some() && {
-        reader.space();
-        reader.place == bytes.len()
+    let mut reader = Validator { bytes, offset: 0 };
+    reader.skip_whitespace();
+    reader.validate_value(depth_max).is_some() && {
+        reader.skip_whitespace();
+        reader.offset == bytes.len()
     }
 }
 
-struct Reader<'a> {
+struct Validator<'a> {
     bytes: &'a [u8],
-    place: usize,
+    offset: usize,
 }
 
 /// What was opened and not yet closed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Open {
+enum Container {
     Array,
     Object,
 }
 
-impl Reader<'_> {
+impl Validator<'_> {
     fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.place).copied()
+        self.bytes.get(self.offset).copied()
     }
 
-    fn take(&mut self, wanted: u8) -> Option<()> {
-        (self.peek()? == wanted).then(|| self.place += 1)
+    fn expect_byte(&mut self, wanted: u8) -> Option<()> {
+        (self.peek()? == wanted).then(|| self.offset += 1)
     }
 
-    fn space(&mut self) {
+    fn skip_whitespace(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
-            self.place += 1;
+            self.offset += 1;
         }
     }
 
     /// One value, without recursion: a peer chooses how deep it goes.
-    fn value(&mut self, depth_max: usize) -> Option<()> {
-        let mut open: Vec<Open> = Vec::new();
+    fn validate_value(&mut self, depth_max: usize) -> Option<()> {
+        let mut open: Vec<Container> = Vec::new();
         loop {
             // A value begins here.
             match self.peek()? {
@@ -49,42 +49,43 @@ impl Reader<'_> {
                     if open.len() >= depth_max {
                         return None;
                     }
-                    let (kind, last) = if first == b'{' { (Open::Object, b'}') } else { (Open::Array, b']') };
-                    self.place += 1;
-                    self.space();
+                    let (kind, last) =
+                        if first == b'{' { (Container::Object, b'}') } else { (Container::Array, b']') };
+                    self.offset += 1;
+                    self.skip_whitespace();
                     if self.peek()? != last {
                         open.push(kind);
-                        if kind == Open::Object {
-                            self.key()?;
+                        if kind == Container::Object {
+                            self.validate_key()?;
                         }
                         continue;
                     }
-                    self.place += 1;
+                    self.offset += 1;
                 }
-                b'"' => self.string()?,
-                b't' => self.word(b"true")?,
-                b'f' => self.word(b"false")?,
-                b'n' => self.word(b"null")?,
-                _ => self.number()?,
+                b'"' => self.validate_string()?,
+                b't' => self.expect_literal(b"true")?,
+                b'f' => self.expect_literal(b"false")?,
+                b'n' => self.expect_literal(b"null")?,
+                _ => self.validate_number()?,
             }
             // And has ended.
             loop {
                 let Some(last) = open.last().copied() else { return Some(()) };
-                self.space();
+                self.skip_whitespace();
                 match (self.peek()?, last) {
-                    (b',', Open::Object) => {
-                        self.place += 1;
-                        self.space();
-                        self.key()?;
+                    (b',', Container::Object) => {
+                        self.offset += 1;
+                        self.skip_whitespace();
+                        self.validate_key()?;
                         break;
                     }
-                    (b',', Open::Array) => {
-                        self.place += 1;
-                        self.space();
+                    (b',', Container::Array) => {
+                        self.offset += 1;
+                        self.skip_whitespace();
                         break;
                     }
-                    (b'}', Open::Object) | (b']', Open::Array) => {
-                        self.place += 1;
+                    (b'}', Container::Object) | (b']', Container::Array) => {
+                        self.offset += 1;
                         open.pop();
                     }
                     _ => return None,
@@ -94,77 +95,77 @@ impl Reader<'_> {
     }
 
     /// A member's name, with what stands between it and its value.
-    fn key(&mut self) -> Option<()> {
-        self.string()?;
-        self.space();
-        self.take(b':')?;
-        self.space();
+    fn validate_key(&mut self) -> Option<()> {
+        self.validate_string()?;
+        self.skip_whitespace();
+        self.expect_byte(b':')?;
+        self.skip_whitespace();
         Some(())
     }
 
-    fn string(&mut self) -> Option<()> {
-        self.take(b'"')?;
+    fn validate_string(&mut self) -> Option<()> {
+        self.expect_byte(b'"')?;
         loop {
-            let rest = self.bytes.get(self.place..)?;
+            let rest = self.bytes.get(self.offset..)?;
             let end = memchr::memchr2(b'"', b'\\', rest)?;
             let plain = rest.get(..end)?;
             if has_control(plain) {
                 return None;
             }
-            self.place += end + 1;
+            self.offset += end + 1;
             if rest.get(end) == Some(&b'"') {
                 return Some(());
             }
-            self.escape()?;
+            self.validate_escape()?;
         }
     }
 
     /// What follows a backslash.
-    fn escape(&mut self) -> Option<()> {
+    fn validate_escape(&mut self) -> Option<()> {
         let kind = self.peek()?;
-        self.place += 1;
+        self.offset += 1;
         match kind {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
             b'u' => {
-                let digits = self.bytes.get(self.place..self.place + 4)?;
-                self.place += 4;
+                let digits = self.bytes.get(self.offset..self.offset + 4)?;
+                self.offset += 4;
                 digits.iter().all(u8::is_ascii_hexdigit).then_some(())
             }
             _ => None,
         }
     }
 
-    fn word(&mut self, word: &[u8]) -> Option<()> {
-        self.bytes.get(self.place..)?.starts_with(word).then(|| self.place += word.len())
+    fn expect_literal(&mut self, word: &[u8]) -> Option<()> {
+        self.bytes.get(self.offset..)?.starts_with(word).then(|| self.offset += word.len())
     }
 
-    fn number(&mut self) -> Option<()> {
+    fn validate_number(&mut self) -> Option<()> {
         if self.peek() == Some(b'-') {
-            self.place += 1;
+            self.offset += 1;
         }
         match self.peek()? {
-            b'0' => self.place += 1,
-            _ => self.digits()?,
+            b'0' => self.offset += 1,
+            _ => self.expect_digits()?,
         }
         if self.peek() == Some(b'.') {
-            self.place += 1;
-            self.digits()?;
+            self.offset += 1;
+            self.expect_digits()?;
         }
         if let Some(b'e' | b'E') = self.peek() {
-            self.place += 1;
+            self.offset += 1;
             if let Some(b'+' | b'-') = self.peek() {
-                self.place += 1;
+                self.offset += 1;
             }
-            self.digits()?;
+            self.expect_digits()?;
         }
         Some(())
     }
 
     /// One digit or more.
-    fn digits(&mut self) -> Option<()> {
-        let rest = self.bytes.get(self.place..)?;
+    fn expect_digits(&mut self) -> Option<()> {
+        let rest = self.bytes.get(self.offset..)?;
         let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        (count > 0).then(|| self.place += count)
+        (count > 0).then(|| self.offset += count)
     }
 }
 

@@ -19,20 +19,20 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use vmcp_wire::server::Refusal;
 
-use super::{AdminPages, Page, Reader, page_for, respond};
-use crate::body::EdgeBody;
+use super::{AccessLevel, AdminPage, AdminPages, page_for, respond};
+use crate::body::ResponseBody;
 use crate::{guard, reply};
 
 /// How many connections are served at once.
 const CONNECTIONS_MAX: usize = 64;
 /// How long one connection may last: operators ask anew.
-const CONNECTION_MAX: Duration = Duration::from_secs(60);
+const CONNECTION_LIFETIME_MAX: Duration = Duration::from_secs(60);
 /// How long a head may take.
-const HEAD_MAX: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest body of a request that changes something.
 const BODY_BYTES_MAX: usize = 64 << 10;
 /// The pause after a connection that could not be accepted.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// A listener for operators that is bound.
 pub struct AdminListener {
@@ -71,7 +71,7 @@ impl AdminListener {
                 accepted = self.listener.accept() => accepted,
             };
             let Ok((stream, _)) = accepted else {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             };
             // One more is closed at once.
@@ -80,7 +80,7 @@ impl AdminListener {
             tokio::spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    _ended = timeout(CONNECTION_MAX, connection(stream, pages, is_loopback)) => {}
+                    _ended = timeout(CONNECTION_LIFETIME_MAX, serve_connection(stream, pages, is_loopback)) => {}
                 }
                 drop(permit);
             });
@@ -88,56 +88,60 @@ impl AdminListener {
     }
 }
 
-async fn connection(stream: TcpStream, pages: Arc<dyn AdminPages>, is_loopback: bool) {
+async fn serve_connection(stream: TcpStream, pages: Arc<dyn AdminPages>, is_loopback: bool) {
     let service = service_fn(move |request: Request<Incoming>| {
         let pages = Arc::clone(&pages);
-        async move { Ok::<_, Infallible>(answer(&*pages, request, is_loopback).await) }
+        async move { Ok::<_, Infallible>(serve(&*pages, request, is_loopback).await) }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(64 << 10);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a connection to the admin listener broke");
     }
 }
 
-async fn answer(pages: &dyn AdminPages, request: Request<Incoming>, is_loopback: bool) -> Response<EdgeBody> {
-    let host_fits = !is_loopback || guard::names_loopback(request.headers(), request.uri());
+async fn serve(
+    pages: &dyn AdminPages,
+    request: Request<Incoming>,
+    is_loopback: bool,
+) -> Response<ResponseBody> {
+    let host_fits = !is_loopback || guard::is_for_loopback(request.headers(), request.uri());
     if !host_fits {
-        return reply::refuse(&Refusal::Host, None);
+        return reply::refusal_response(&Refusal::InvalidHost, None);
     }
     if request.headers().contains_key(http::header::ORIGIN) {
-        return reply::refuse(&Refusal::Origin, None);
+        return reply::refusal_response(&Refusal::InvalidOrigin, None);
     }
     let method = request.method().clone();
     let page = match method {
         Method::GET | Method::HEAD => {
-            page_for(pages, request.uri().path(), request.headers(), Reader::Operator)
+            page_for(pages, request.uri().path(), request.headers(), AccessLevel::Operator)
         }
         Method::POST => {
             let path = request.uri().path().to_owned();
-            let done = act(pages, request).await;
-            if done.is_none() && pages.page(&path, Reader::Operator, "").is_some() {
-                return reply::not_allowed("GET, HEAD");
+            let done = handle_post(pages, request).await;
+            if done.is_none() && pages.page(&path, AccessLevel::Operator, "").is_some() {
+                return reply::method_not_allowed("GET, HEAD");
             }
             done
         }
-        _ => return reply::not_allowed("GET, HEAD, POST"),
+        _ => return reply::method_not_allowed("GET, HEAD, POST"),
     };
     match page {
         Some(page) => respond(page, &method),
-        None => reply::refuse(&Refusal::Path, None),
+        None => reply::refusal_response(&Refusal::NotFound, None),
     }
 }
 
 /// A request that changes something. Its body is read whole before it is looked at.
-async fn act(pages: &dyn AdminPages, request: Request<Incoming>) -> Option<Page> {
+async fn handle_post(pages: &dyn AdminPages, request: Request<Incoming>) -> Option<AdminPage> {
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
         let text =
             format!(r#"{{"error":"the body cannot be read, or has more than {BODY_BYTES_MAX} bytes"}}"#);
-        return Some(Page { status: 413, content_type: "application/json", body: text.into() });
+        return Some(AdminPage { status: 413, content_type: "application/json", body: text.into() });
     };
     let token = parts.headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = token.and_then(|value| value.strip_prefix("Bearer "));
-    pages.act(parts.uri.path(), token, body.to_bytes()).await
+    pages.handle_post(parts.uri.path(), token, body.to_bytes()).await
 }

@@ -15,12 +15,12 @@ fn the_well_known_path_goes_between_host_and_path() {
 #[test]
 fn what_stands_in_quotes_cannot_leave_them() {
     let challenge = Challenge { realm: r#"a"b\c"#.to_owned(), ..Challenge::default() };
-    let value = authenticate(&Unauthorized::Missing, "invalid_request", &challenge);
+    let value = www_authenticate(&Unauthorized::Missing, "invalid_request", &challenge);
     assert_eq!(
         value,
         r#"Bearer realm="a\"b\\c", error="invalid_request", error_description="an access token is required""#
     );
     let broken = Challenge { realm: "line\nbreak".to_owned(), ..Challenge::default() };
-    let response = refuse(&Unauthorized::Missing, &broken);
+    let response = unauthorized_response(&Unauthorized::Missing, &broken);
     assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer");
 }

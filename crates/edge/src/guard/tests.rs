@@ -2,12 +2,12 @@ use http::Request;
 
 use super::*;
 
-fn guard(loopback: bool, hosts: &[&str], origins: &[&str]) -> Guard {
+fn guard(loopback: bool, hosts: &[&str], origins: &[&str]) -> HostGuard {
     let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    Guard { loopback, hosts: own(hosts), origins: own(origins) }
+    HostGuard { is_loopback: loopback, hosts: own(hosts), origins: own(origins) }
 }
 
-fn check(guard: &Guard, headers: &[(&str, &str)]) -> Result<(), Refusal> {
+fn check(guard: &HostGuard, headers: &[(&str, &str)]) -> Result<(), Refusal> {
     let mut request = Request::builder().uri("/mcp");
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -25,18 +25,18 @@ fn a_loopback_listener_answers_to_loopback_names_only() {
     for host in
         ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "[::2]", "localhost:evil", ""]
     {
-        assert_eq!(check(&guard, &[("host", host)]), Err(Refusal::Host), "{host}");
+        assert_eq!(check(&guard, &[("host", host)]), Err(Refusal::InvalidHost), "{host}");
     }
-    assert_eq!(check(&guard, &[]), Err(Refusal::Host));
+    assert_eq!(check(&guard, &[]), Err(Refusal::InvalidHost));
     let twice = [("host", "localhost"), ("host", "evil.example")];
-    assert_eq!(check(&guard, &twice), Err(Refusal::Host));
+    assert_eq!(check(&guard, &twice), Err(Refusal::InvalidHost));
 }
 
 #[test]
 fn a_host_in_the_target_and_one_in_the_header_are_the_same() {
     let named = |target: &str, host: &'static str| {
         let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
-        named_host(&headers, &target.parse().unwrap()).map(str::to_owned)
+        request_host(&headers, &target.parse().unwrap()).map(str::to_owned)
     };
     assert_eq!(named("/mcp", "a.example").as_deref(), Some("a.example"));
     assert_eq!(named("http://a.example/mcp", "A.example").as_deref(), Some("A.example"));
@@ -51,12 +51,12 @@ fn origins_are_loopback_or_allowed() {
         assert_eq!(with(origin), Ok(()), "{origin}");
     }
     for origin in ["https://evil.example", "null", "http://localhost.evil.example", "file://localhost"] {
-        assert_eq!(with(origin), Err(Refusal::Origin), "{origin}");
+        assert_eq!(with(origin), Err(Refusal::InvalidOrigin), "{origin}");
     }
     let open = guard(false, &[], &[]);
     assert_eq!(check(&open, &[("host", "any.example")]), Ok(()));
     let foreign = [("host", "any.example"), ("origin", "http://localhost")];
-    assert_eq!(check(&open, &foreign), Err(Refusal::Origin));
+    assert_eq!(check(&open, &foreign), Err(Refusal::InvalidOrigin));
     assert_eq!(check(&guard(false, &[], &["*"]), &foreign), Ok(()));
 }
 
@@ -65,7 +65,7 @@ fn accept_is_read_with_ranges_and_refusals() {
     let read = |value: &str| {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_str(value).unwrap());
-        let accepts = accepts(&headers);
+        let accepts = parse_accept(&headers);
         (accepts.json, accepts.events)
     };
     assert_eq!(read("application/json, text/event-stream"), (true, true));
@@ -73,6 +73,6 @@ fn accept_is_read_with_ranges_and_refusals() {
     assert_eq!(read("Application/JSON;q=0.5"), (true, false));
     assert_eq!(read("text/event-stream, application/json;q=0"), (false, true));
     assert_eq!(read("text/html"), (false, false));
-    let none = accepts(&HeaderMap::new());
+    let none = parse_accept(&HeaderMap::new());
     assert!(none.json && none.events);
 }

@@ -11,42 +11,42 @@ use vmcp_wire::header;
 use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::method;
 use vmcp_wire::server::{
-    ClientNotice, ClientRequest, Refusal, RequestFault, answered_versions, read_notice, read_request,
-    write_message,
+    ClientNotification, ClientRequest, Refusal, RequestError, read_notification, read_request,
+    supported_versions, write_message,
 };
 
-use super::{Client, Session, Visit};
-use crate::admission::CallerNumber;
-use crate::body::EdgeBody;
-use crate::changes::Feed;
-use crate::dialogue::Route;
-use crate::dispatch::{self, Task};
-use crate::edge::Edge;
-use crate::entrance::Head;
+use super::{Session, SessionClient, SessionGuard};
+use crate::admission::CallerHash;
+use crate::body::ResponseBody;
+use crate::changes::ChangeStream;
+use crate::dialogue::RoundOutput;
+use crate::dispatch::{self, RequestJob};
+use crate::edge::EdgeState;
+use crate::entrance::AuthenticatedHead;
 use crate::guard::Accepts;
-use crate::observed::Asked;
-use crate::port::{Logs, Outlet, Port, Way};
-use crate::reply::{self, Answer, Message};
-use crate::stream::{self, Hold, Reader};
+use crate::observed::ObservedMessage;
+use crate::port::{Delivery, LogLevelSource, MessageSender, RequestClientPort};
+use crate::reply::{self, Answer, MessageBytes};
+use crate::stream::{self, EventStream, OnDisconnect};
 
 /// The largest set of capabilities kept with a session, in bytes.
 const CAPABILITIES_BYTES_MAX: usize = 16 << 10;
 
 /// The client that `initialize` introduces; its version is the one both sides will speak.
-pub(crate) fn introduce(caller: Caller, params: Option<&Json>) -> Result<Client, RequestFault> {
+pub(crate) fn read_initialize(caller: Caller, params: Option<&Json>) -> Result<SessionClient, RequestError> {
     let read = read_request(ProtocolVersion::NEWEST_WITH_SESSIONS, method::INITIALIZE, params)?;
     let (ClientRequest::Initialize(initialize), _) = read else {
-        return Err(RequestFault::UnknownMethod(method::INITIALIZE.to_owned()));
+        return Err(RequestError::UnknownMethod(method::INITIALIZE.to_owned()));
     };
     let asked = ProtocolVersion::parse(&initialize.version)
-        .filter(|version| version.has_sessions() && answered_versions().contains(version));
+        .filter(|version| version.has_sessions() && supported_versions().contains(version));
     // Copied, so that a session does not keep the whole request in memory.
     let declared = initialize.capabilities.to_json();
     if declared.as_str().len() > CAPABILITIES_BYTES_MAX {
         let text = format!("`capabilities` must not exceed {CAPABILITIES_BYTES_MAX} bytes");
-        return Err(RequestFault::InvalidParams(text));
+        return Err(RequestError::InvalidParams(text));
     }
-    Ok(Client {
+    Ok(SessionClient {
         caller,
         version: asked.unwrap_or(ProtocolVersion::NEWEST_WITH_SESSIONS),
         capabilities: ClientCapabilities { declared: declared.members().unwrap_or_default() },
@@ -54,180 +54,194 @@ pub(crate) fn introduce(caller: Caller, params: Option<&Json>) -> Result<Client,
 }
 
 /// Writes the answer to `initialize`.
-pub(crate) fn welcome(edge: &Edge, id: &Id, session: &Session) -> Answer {
-    let (version, overview) = (session.version, edge.directory.overview(&session.caller));
-    let write = |out: &mut Vec<u8>| edge.face.write_initialize(out, version, &overview);
-    Answer::result(Message::whole(write_message(id, 1024, write)))
+pub(crate) fn initialize_answer(edge: &EdgeState, id: &Id, session: &Session) -> Answer {
+    let (version, overview) = (session.version, edge.gateway_info.overview(&session.caller));
+    let write = |out: &mut Vec<u8>| edge.result_writer.write_initialize(out, version, &overview);
+    Answer::result(MessageBytes::whole(write_message(id, 1024, write)))
 }
 
 /// Answers `initialize`: a session is opened.
-pub(crate) fn open(
-    edge: &Arc<Edge>,
-    head: &Head,
+pub(crate) fn open_session(
+    edge: &Arc<EdgeState>,
+    head: &AuthenticatedHead,
     accepts: Accepts,
     id: &Id,
     params: Option<&Json>,
-) -> Response<EdgeBody> {
+) -> Response<ResponseBody> {
     let newest = ProtocolVersion::NEWEST_WITH_SESSIONS;
-    let client = match introduce(head.entrant.caller.clone(), params) {
+    let client = match read_initialize(head.peer.caller.clone(), params) {
         Ok(client) => client,
         Err(fault) => {
             let (status, error) = fault.answer(newest);
-            return reply::json(Answer::error(status, Some(id), &error));
+            return reply::json_response(Answer::error(status, Some(id), &error));
         }
     };
     let version = client.version;
-    let owner = CallerNumber::of(&head.entrant.caller, head.entrant.address);
-    let session = match edge.sessions.open(client, owner, edge.changes.counts()) {
+    let owner = CallerHash::of(&head.peer.caller, head.peer.address);
+    let session = match edge.sessions.open(client, owner, edge.changes.list_versions()) {
         Ok(session) => session,
-        Err(refusal) => return reply::refuse(&refusal, Some(id)),
+        Err(refusal) => return reply::refusal_response(&refusal, Some(id)),
     };
-    tracing::debug!(session = %session.name_for_log(), %version, "a session was opened");
-    let answer = welcome(edge, id, &session);
+    tracing::debug!(session = %session.short_id(), %version, "a session was opened");
+    let answer = initialize_answer(edge, id, &session);
     let mut response = if accepts.json {
-        reply::json(answer)
+        reply::json_response(answer)
     } else {
-        let event = vmcp_wire::sse::event(&answer.message.into_bytes(), None);
+        let event = vmcp_wire::sse::write_event(&answer.message.into_bytes(), None);
         let once = futures_util::stream::once(std::future::ready(Bytes::from(event)));
-        reply::events(Box::pin(once))
+        reply::event_stream_response(Box::pin(once))
     };
-    if let Ok(name) = HeaderValue::from_str(&session.name()) {
+    if let Ok(name) = HeaderValue::from_str(&session.id()) {
         response.headers_mut().insert(header::SESSION_ID, name);
     }
     response
 }
 
 /// Finds the session a message belongs to.
-pub(crate) fn visit(edge: &Edge, head: &Head) -> Result<Visit, Refusal> {
+pub(crate) fn find_session(edge: &EdgeState, head: &AuthenticatedHead) -> Result<SessionGuard, Refusal> {
     let name = head.parts.headers.get(header::SESSION_ID).ok_or(Refusal::SessionRequired)?;
-    edge.sessions.find(name.as_bytes(), &head.entrant.caller)
+    edge.sessions.find(name.as_bytes(), &head.peer.caller)
 }
 
 /// Answers one request under a session.
-pub(crate) async fn request(
-    edge: &Arc<Edge>,
-    head: Head,
+pub(crate) async fn serve_request(
+    edge: &Arc<EdgeState>,
+    head: AuthenticatedHead,
     accepts: Accepts,
     id: Id,
     (name, params): (&str, Option<&Json>),
-    asked: &mut Asked,
-) -> Response<EdgeBody> {
-    let admitted = visit(edge, &head).and_then(|visit| Ok((visit, edge.admit(&head.entrant)?)));
-    let Head { parts, entrant } = head;
+    asked: &mut ObservedMessage,
+) -> Response<ResponseBody> {
+    let admitted = find_session(edge, &head).and_then(|visit| Ok((visit, edge.admit(&head.peer)?)));
+    let AuthenticatedHead { parts, peer: entrant } = head;
     let (visit, permit) = match admitted {
         Ok(admitted) => admitted,
-        Err(refusal) => return reply::refuse(&refusal, Some(&id)),
+        Err(refusal) => return reply::refusal_response(&refusal, Some(&id)),
     };
     let session = Arc::clone(&visit.session);
     let (request, head) = match read_request(session.version, name, params) {
         Ok(read) => read,
         Err(fault) => {
             let (status, error) = fault.answer(session.version);
-            return reply::json(Answer::error(status, Some(&id), &error));
+            return reply::json_response(Answer::error(status, Some(&id), &error));
         }
     };
-    asked.subject(&request);
+    asked.set_subject(&request);
     let spool = session.new_stream();
-    let outlet = accepts.events.then(|| Outlet::Stream(Arc::clone(&spool)));
-    let route = Route { progress_token: head.progress_token.clone(), outlet };
-    let port = Port {
-        logs: Logs::Session,
+    let outlet = accepts.events.then(|| MessageSender::Stream(Arc::clone(&spool)));
+    let route = RoundOutput { progress_token: head.progress_token.clone(), sender: outlet };
+    let port = RequestClientPort {
+        log_level_source: LogLevelSource::Session,
         capabilities: Arc::clone(&session.capabilities),
-        way: Way::Session(route, Arc::clone(&session)),
+        delivery: Delivery::Session(route, Arc::clone(&session)),
     };
     // The session's caller by name, with what this request's credential says of it.
-    let ctx = edge.context(entrant, session.version, head, Some(&parts), Arc::new(port));
-    let (registration, landing) = session.flights.enter(id.clone());
+    let ctx = edge.call_context(entrant, session.version, head, Some(&parts), Arc::new(port));
+    let (registration, landing) = session.in_flight.insert(id.clone());
     let (within, params) = (Some(Arc::clone(&session)), None);
-    let task = Task { edge: Arc::clone(edge), ctx, session: within, id, request, params, room: permit };
-    let (caller, edge_of_call, id) = (task.room.caller(), Arc::clone(edge), task.id.clone());
+    let task = RequestJob {
+        edge: Arc::clone(edge),
+        ctx,
+        session: within,
+        id,
+        request,
+        param_headers: params,
+        slot: permit,
+    };
+    let (caller, edge_of_call, id) = (task.slot.caller(), Arc::clone(edge), task.id.clone());
     let call = Box::pin(async move {
-        let answer = Abortable::new(Box::pin(dispatch::answer(task)), registration).await;
+        let answer = Abortable::new(Box::pin(dispatch::run_to_answer(task)), registration).await;
         drop((landing, visit));
-        answer.ok().map(|answer| edge_of_call.answers.hold(caller, &id, answer))
+        answer.ok().map(|answer| edge_of_call.answer_memory.charge(caller, &id, answer))
     });
     stream::respond(edge, call, spool, accepts, Some(session)).await
 }
 
 /// Hears a notification under a session.
-pub(crate) fn hear(edge: &Edge, head: &Head, name: &str, params: Option<&Json>) -> Response<EdgeBody> {
-    match visit(edge, head) {
+pub(crate) fn serve_notification(
+    edge: &EdgeState,
+    head: &AuthenticatedHead,
+    name: &str,
+    params: Option<&Json>,
+) -> Response<ResponseBody> {
+    match find_session(edge, head) {
         Ok(visit) => {
-            heed(&visit.session, name, params);
-            reply::status(StatusCode::ACCEPTED)
+            handle_notification(&visit.session, name, params);
+            reply::empty_response(StatusCode::ACCEPTED)
         }
-        Err(refusal) => reply::refuse(&refusal, None),
+        Err(refusal) => reply::refusal_response(&refusal, None),
     }
 }
 
 /// Does what a notification asks for.
-pub(crate) fn heed(session: &Session, name: &str, params: Option<&Json>) {
-    match read_notice(name, params) {
-        ClientNotice::Cancelled(id) => session.flights.cancel(&id),
-        ClientNotice::Initialized
-        | ClientNotice::RootsChanged
-        | ClientNotice::Progress(_)
-        | ClientNotice::Other => {}
+pub(crate) fn handle_notification(session: &Session, name: &str, params: Option<&Json>) {
+    match read_notification(name, params) {
+        ClientNotification::Cancelled(id) => session.in_flight.cancel(&id),
+        ClientNotification::Initialized
+        | ClientNotification::RootsChanged
+        | ClientNotification::Progress(_)
+        | ClientNotification::Other => {}
     }
 }
 
 /// Takes the answer to a question of ours.
-pub(crate) fn answer_question(
-    edge: &Edge,
-    head: &Head,
+pub(crate) fn serve_response(
+    edge: &EdgeState,
+    head: &AuthenticatedHead,
     id: Option<&Id>,
-    outcome: crate::flight::Outcome,
-) -> Response<EdgeBody> {
-    let visit = match visit(edge, head) {
+    outcome: crate::flight::QuestionResult,
+) -> Response<ResponseBody> {
+    let visit = match find_session(edge, head) {
         Ok(visit) => visit,
-        Err(Refusal::SessionRequired) => return reply::refuse(&Refusal::UnexpectedAnswer, None),
-        Err(refusal) => return reply::refuse(&refusal, None),
+        Err(Refusal::SessionRequired) => return reply::refusal_response(&Refusal::UnexpectedResponse, None),
+        Err(refusal) => return reply::refusal_response(&refusal, None),
     };
     // An answer that nobody waits for any more is taken and dropped: the client could not know.
     let waited = id.is_some_and(|id| visit.session.questions.answer(id, outcome));
     if !waited {
-        tracing::debug!(session = %visit.session.name_for_log(), "an answer nobody waits for");
+        tracing::debug!(session = %visit.session.short_id(), "an answer nobody waits for");
     }
-    reply::status(StatusCode::ACCEPTED)
+    reply::empty_response(StatusCode::ACCEPTED)
 }
 
 /// Answers GET: the stream on which the gateway speaks unasked.
-pub(crate) fn listen(edge: &Arc<Edge>, head: &Head) -> Response<EdgeBody> {
-    let room = || edge.admit_stream(&head.entrant.caller, head.entrant.address);
-    let admitted = visit(edge, head).and_then(|visit| Ok((visit, room()?)));
+pub(crate) fn open_standalone_stream(
+    edge: &Arc<EdgeState>,
+    head: &AuthenticatedHead,
+) -> Response<ResponseBody> {
+    let room = || edge.admit_stream(&head.peer.caller, head.peer.address);
+    let admitted = find_session(edge, head).and_then(|visit| Ok((visit, room()?)));
     let (visit, permit) = match admitted {
         Ok(admitted) => admitted,
-        Err(refusal) => return reply::refuse(&refusal, None),
+        Err(refusal) => return reply::refusal_response(&refusal, None),
     };
     let session = Arc::clone(&visit.session);
     let last_event = head.parts.headers.get(header::LAST_EVENT_ID).and_then(|id| id.to_str().ok());
-    let (spool, place, standalone) = match last_event.and_then(|id| session.resume(id)) {
+    let (spool, place, standalone) = match last_event.and_then(|id| session.resume_stream(id)) {
         Some(resumed) => resumed,
         None => {
             let spool = session.new_stream();
-            session.keep(&spool, None);
+            session.add_stream(&spool, None);
             (spool, 0, true)
         }
     };
-    let mut reader =
-        Reader::new(edge, spool, place, Hold::Session(Arc::clone(&session))).holding((permit, visit));
+    let mut reader = EventStream::new(edge, spool, place, OnDisconnect::DetachStream(Arc::clone(&session)))
+        .with_guard((permit, visit));
     if standalone {
-        reader = reader.with_feed(Feed::of_session(&edge.changes, &edge.directory, &session), None).until(
-            edge.stopping.clone(),
-            head.entrant.until,
-            None,
-        );
+        reader = reader
+            .with_changes(ChangeStream::for_session(&edge.changes, &edge.gateway_info, &session), None)
+            .ending_at(edge.stopping.clone(), head.peer.expires_at, None);
     }
-    reply::events(reader.into_events())
+    reply::event_stream_response(reader.into_events())
 }
 
 /// Answers DELETE: the session is ended.
-pub(crate) fn delete(edge: &Edge, head: &Head) -> Response<EdgeBody> {
-    match visit(edge, head) {
+pub(crate) fn close_session(edge: &EdgeState, head: &AuthenticatedHead) -> Response<ResponseBody> {
+    match find_session(edge, head) {
         Ok(visit) => {
             edge.sessions.close(&visit.session);
-            reply::status(StatusCode::OK)
+            reply::empty_response(StatusCode::OK)
         }
-        Err(refusal) => reply::refuse(&refusal, None),
+        Err(refusal) => reply::refusal_response(&refusal, None),
     }
 }

@@ -10,17 +10,17 @@ use tokio::time::Instant;
 use vmcp_domain::Caller;
 use vmcp_wire::server::Refusal;
 
-use super::{Client, Session, ms_since};
-use crate::admission::{CallerNumber, CallerTotals};
-use crate::changes::ListCounts;
+use super::{Session, SessionClient, ms_since};
+use crate::admission::{CallerHash, CallerTotals};
+use crate::changes::ListVersions;
 use crate::policy::EdgeLimits;
 
 /// A session idle for less than this is never ended to make room for another, in milliseconds.
 const EVICTION_IDLE_MS_MIN: u64 = 60_000;
 /// How often a full table is searched for sessions to end, in milliseconds.
-pub(super) const EVICTION_SEARCH_MS: u64 = 1_000;
+pub(super) const EVICTION_SEARCH_INTERVAL_MS: u64 = 1_000;
 /// How many callers whose sessions are all in use are remembered.
-const BUSY_CALLERS_MAX: usize = 1_000;
+const BUSY_CALLERS_REMEMBERED_MAX: usize = 1_000;
 
 /// Every session there is.
 #[derive(Debug)]
@@ -34,50 +34,50 @@ pub(crate) struct SessionTable {
     /// A full table is not searched again before this time.
     search_after_ms: AtomicU64,
     /// The same for the sessions of callers whose sessions are all in use.
-    search_of_after_ms: Mutex<HashMap<CallerNumber, u64>>,
+    caller_search_after_ms: Mutex<HashMap<CallerHash, u64>>,
 }
 
 /// Somebody using a session: as long as this is held the session is not idle.
 #[derive(Debug)]
-pub(crate) struct Visit {
+pub(crate) struct SessionGuard {
     pub(crate) session: Arc<Session>,
 }
 
-impl Visit {
-    fn begin(session: &Arc<Session>) -> Self {
-        session.users.fetch_add(1, Ordering::Relaxed);
+impl SessionGuard {
+    fn new(session: &Arc<Session>) -> Self {
+        session.active_uses.fetch_add(1, Ordering::Relaxed);
         session.touch();
         Self { session: Arc::clone(session) }
     }
 }
 
-impl Drop for Visit {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.session.touch();
-        self.session.users.fetch_sub(1, Ordering::Relaxed);
+        self.session.active_uses.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Session {
     fn touch(&self) {
-        self.used_ms.store(ms_since(self.epoch), Ordering::Relaxed);
+        self.last_used_ms.store(ms_since(self.epoch), Ordering::Relaxed);
     }
 
     /// For how long nobody has used it, in milliseconds.
     fn idle_ms(&self, now_ms: u64) -> u64 {
-        if self.users.load(Ordering::Relaxed) > 0 {
+        if self.active_uses.load(Ordering::Relaxed) > 0 {
             return 0;
         }
-        now_ms.saturating_sub(self.used_ms.load(Ordering::Relaxed))
+        now_ms.saturating_sub(self.last_used_ms.load(Ordering::Relaxed))
     }
 
     /// The name the client knows it by.
-    pub(crate) fn name(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         format!("{:032x}", self.key)
     }
 
     /// The start of its name: enough to follow it in a log, too little to use it.
-    pub(crate) fn name_for_log(&self) -> String {
+    pub(crate) fn short_id(&self) -> String {
         format!("{:08x}…", self.key >> 96)
     }
 }
@@ -92,7 +92,7 @@ impl SessionTable {
             idle_ms_max: u64::try_from(limits.session_idle_max.as_millis()).unwrap_or(u64::MAX),
             epoch: Instant::now(),
             search_after_ms: AtomicU64::new(0),
-            search_of_after_ms: Mutex::default(),
+            caller_search_after_ms: Mutex::default(),
         }
     }
 
@@ -105,17 +105,17 @@ impl SessionTable {
     }
 
     /// A session outside the table, for a channel that has only one.
-    pub(crate) fn single(client: Client, told: ListCounts) -> Session {
-        let owner = CallerNumber::of(&client.caller, None);
+    pub(crate) fn unlisted(client: SessionClient, told: ListVersions) -> Session {
+        let owner = CallerHash::of(&client.caller, None);
         Session::new((0, owner), client, told, Instant::now())
     }
 
     /// Opens a session. Of a caller that has as many as one may, the session that has been idle longest gives way.
     pub(crate) fn open(
         &self,
-        client: Client,
-        owner: CallerNumber,
-        told: ListCounts,
+        client: SessionClient,
+        owner: CallerHash,
+        told: ListVersions,
     ) -> Result<Arc<Session>, Refusal> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(|error| {
@@ -125,14 +125,14 @@ impl SessionTable {
         let key = u128::from_ne_bytes(bytes);
         let mut sessions = self.write();
         let mut evicted = Vec::new();
-        if self.callers.of(owner) >= self.per_caller_max {
-            evicted = self.make_room_of(owner, &mut sessions);
+        if self.callers.count_of(owner) >= self.per_caller_max {
+            evicted = self.evict_idle_of(owner, &mut sessions);
         }
         if sessions.len() >= self.count_max {
-            evicted.extend(self.make_room(&mut sessions));
+            evicted.extend(self.evict_idle(&mut sessions));
         }
         evicted.iter().for_each(|session| self.callers.remove(session.owner));
-        let opened = if self.callers.of(owner) >= self.per_caller_max {
+        let opened = if self.callers.count_of(owner) >= self.per_caller_max {
             Err(Refusal::CallerSessionsFull)
         } else if sessions.len() >= self.count_max {
             Err(Refusal::SessionsFull)
@@ -151,7 +151,7 @@ impl SessionTable {
 
     /// Takes the sessions out that have been idle longest: one in a thousand at a time, so that a full table is not
     /// searched for every newcomer.
-    fn make_room(&self, sessions: &mut HashMap<u128, Arc<Session>>) -> Vec<Arc<Session>> {
+    fn evict_idle(&self, sessions: &mut HashMap<u128, Arc<Session>>) -> Vec<Arc<Session>> {
         let now = ms_since(self.epoch);
         if now < self.search_after_ms.load(Ordering::Relaxed) {
             return Vec::new();
@@ -162,7 +162,7 @@ impl SessionTable {
             .filter(|(idle_ms, _)| *idle_ms > EVICTION_IDLE_MS_MIN)
             .collect();
         if idle.is_empty() {
-            self.search_after_ms.store(now + EVICTION_SEARCH_MS, Ordering::Relaxed);
+            self.search_after_ms.store(now + EVICTION_SEARCH_INTERVAL_MS, Ordering::Relaxed);
             return Vec::new();
         }
         let count = (self.count_max / 1000).clamp(1, idle.len());
@@ -173,25 +173,25 @@ impl SessionTable {
 
     /// Takes out a tenth of one caller's sessions, those that have been idle longest, so that a caller that keeps opening
     /// sessions does not have the table searched for each.
-    fn make_room_of(
+    fn evict_idle_of(
         &self,
-        owner: CallerNumber,
+        owner: CallerHash,
         sessions: &mut HashMap<u128, Arc<Session>>,
     ) -> Vec<Arc<Session>> {
         let now = ms_since(self.epoch);
-        let mut search_after = self.search_of_after_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut search_after = self.caller_search_after_ms.lock().unwrap_or_else(PoisonError::into_inner);
         if search_after.get(&owner).is_some_and(|after| now < *after) {
             return Vec::new();
         }
         let own = sessions.values().filter(|session| session.owner == owner);
-        let unused = own.filter(|session| session.users.load(Ordering::Relaxed) == 0);
+        let unused = own.filter(|session| session.active_uses.load(Ordering::Relaxed) == 0);
         let mut unused: Vec<(u64, u128)> =
             unused.map(|session| (session.idle_ms(now), session.key)).collect();
         if unused.is_empty() {
-            if search_after.len() >= BUSY_CALLERS_MAX {
+            if search_after.len() >= BUSY_CALLERS_REMEMBERED_MAX {
                 search_after.clear();
             }
-            search_after.insert(owner, now + EVICTION_SEARCH_MS);
+            search_after.insert(owner, now + EVICTION_SEARCH_INTERVAL_MS);
             return Vec::new();
         }
         unused.sort_unstable_by(|left, right| right.cmp(left));
@@ -201,18 +201,18 @@ impl SessionTable {
 
     /// Finds the session called `name` for `caller`. Another caller who knows the name is told that there is no such
     /// session. It stays open for its owner: a name that has leaked must not let others end it.
-    pub(crate) fn find(&self, name: &[u8], caller: &Caller) -> Result<Visit, Refusal> {
-        let key = parse(name).ok_or(Refusal::SessionUnknown)?;
+    pub(crate) fn find(&self, name: &[u8], caller: &Caller) -> Result<SessionGuard, Refusal> {
+        let key = parse_session_id(name).ok_or(Refusal::SessionUnknown)?;
         let session = self.read().get(&key).cloned().ok_or(Refusal::SessionUnknown)?;
         if !session.caller.is_same(caller) {
-            tracing::warn!(session = %session.name_for_log(), "another caller tried to use a session and is refused");
+            tracing::warn!(session = %session.short_id(), "another caller tried to use a session and is refused");
             return Err(Refusal::SessionUnknown);
         }
         if session.idle_ms(ms_since(self.epoch)) > self.idle_ms_max {
             self.close(&session);
             return Err(Refusal::SessionUnknown);
         }
-        Ok(Visit::begin(&session))
+        Ok(SessionGuard::new(&session))
     }
 
     /// Ends a session.
@@ -231,7 +231,7 @@ impl SessionTable {
         for session in self.read().values() {
             if session.idle_ms(now) > self.idle_ms_max {
                 idle.push(Arc::clone(session));
-            } else if session.has_left_streams() {
+            } else if session.has_detached_streams() {
                 kept.push(Arc::clone(session));
             }
         }
@@ -244,7 +244,7 @@ impl SessionTable {
     }
 
     /// Gives up every question that waits for an answer: no client can answer any more.
-    pub(crate) fn give_up_questions(&self) {
+    pub(crate) fn close_questions(&self) {
         for session in self.read().values() {
             session.questions.close_all();
         }
@@ -265,7 +265,7 @@ impl SessionTable {
     }
 }
 
-fn parse(name: &[u8]) -> Option<u128> {
+fn parse_session_id(name: &[u8]) -> Option<u128> {
     if name.len() != 32 || !name.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
         return None;
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use vmcp_domain::{Identity, Json, Members};
 use vmcp_wire::server::Refusal;
 
-use super::table::EVICTION_SEARCH_MS;
+use super::table::EVICTION_SEARCH_INTERVAL_MS;
 use super::*;
 use crate::policy::EdgeLimits;
 
@@ -16,14 +16,18 @@ fn known(issuer: &str, subject: &str) -> Caller {
     }))
 }
 
-fn client(caller: Caller) -> Client {
-    Client { caller, version: ProtocolVersion::V2025_11_25, capabilities: ClientCapabilities::default() }
+fn client(caller: Caller) -> SessionClient {
+    SessionClient {
+        caller,
+        version: ProtocolVersion::V2025_11_25,
+        capabilities: ClientCapabilities::default(),
+    }
 }
 
 fn open(table: &SessionTable, caller: Caller) -> Result<String, Refusal> {
-    let owner = CallerNumber::of(&caller, None);
-    let session = table.open(client(caller), owner, ListCounts::default())?;
-    Ok(session.name())
+    let owner = CallerHash::of(&caller, None);
+    let session = table.open(client(caller), owner, ListVersions::default())?;
+    Ok(session.id())
 }
 
 fn table(count: usize, per_caller: usize, idle_s: u64) -> SessionTable {
@@ -99,11 +103,12 @@ async fn one_callers_sessions_give_way_to_its_own_and_to_nobody_elses() {
     assert_eq!(opened.collect::<Vec<_>>(), [vec![false; 7], vec![true; 3]].concat());
     assert!(is_open(&table, &others));
     // Sessions in use do not give way.
-    let held: Vec<Visit> = own[7..].iter().map(|name| table.find(name.as_bytes(), &me).unwrap()).collect();
+    let held: Vec<SessionGuard> =
+        own[7..].iter().map(|name| table.find(name.as_bytes(), &me).unwrap()).collect();
     assert_eq!(open(&table, me.clone()), Err(Refusal::CallerSessionsFull));
     assert!(open(&table, Caller::Anonymous).is_ok());
     drop(held);
-    tokio::time::advance(Duration::from_millis(EVICTION_SEARCH_MS)).await;
+    tokio::time::advance(Duration::from_millis(EVICTION_SEARCH_INTERVAL_MS)).await;
     assert!(open(&table, me).is_ok());
 }
 
@@ -117,41 +122,41 @@ async fn sessions_that_are_all_in_use_are_searched_once_a_second() {
     drop(visits);
     assert_eq!(open(&table, me.clone()).unwrap_err(), Refusal::CallerSessionsFull, "not searched again yet");
     assert!(open(&table, known("local", "you")).is_ok());
-    tokio::time::advance(Duration::from_millis(EVICTION_SEARCH_MS)).await;
+    tokio::time::advance(Duration::from_millis(EVICTION_SEARCH_INTERVAL_MS)).await;
     assert!(open(&table, me).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn streams_without_a_connection_wait_a_while_and_are_few() {
     let table = table(2, 1000, 3600);
-    let owner = CallerNumber::of(&Caller::Anonymous, None);
-    let session = table.open(client(Caller::Anonymous), owner, ListCounts::default()).unwrap();
+    let owner = CallerHash::of(&Caller::Anonymous, None);
+    let session = table.open(client(Caller::Anonymous), owner, ListVersions::default()).unwrap();
     let spools: Vec<_> = (0..10)
         .map(|_| {
             let spool = session.new_stream();
-            session.keep(&spool, None);
+            session.add_stream(&spool, None);
             spool.push("x".into());
             spool
         })
         .collect();
     for spool in &spools {
-        session.leave(spool);
+        session.detach_stream(spool);
     }
-    let event = |spool: &Spool| format!("{}-0", spool.number);
-    let found = spools.iter().filter(|spool| session.resume(&event(spool)).is_some());
-    assert_eq!(found.count(), LEFT_STREAMS_MAX);
+    let event = |spool: &EventBuffer| format!("{}-0", spool.number);
+    let found = spools.iter().filter(|spool| session.resume_stream(&event(spool)).is_some());
+    assert_eq!(found.count(), DETACHED_STREAMS_MAX);
     let last = spools.last().unwrap();
-    session.leave(last);
+    session.detach_stream(last);
     tokio::time::advance(Duration::from_secs(61)).await;
     table.sweep();
-    assert!(session.resume(&event(last)).is_none());
+    assert!(session.resume_stream(&event(last)).is_none());
     for broken in ["", "1", "-", "x-y", "99999999999999999999-1"] {
-        assert!(session.resume(broken).is_none(), "{broken}");
+        assert!(session.resume_stream(broken).is_none(), "{broken}");
     }
 }
 
 #[test]
 fn an_idle_session_is_a_few_hundred_bytes() {
-    let size = size_of::<Session>() + size_of::<Flights>() + size_of::<ClientCapabilities>();
+    let size = size_of::<Session>() + size_of::<InFlightRequests>() + size_of::<ClientCapabilities>();
     assert!(size <= 512, "{size}");
 }

@@ -1,25 +1,25 @@
 use super::*;
 
-fn text(next: Next) -> String {
+fn text(next: ReadResult) -> String {
     match next {
-        Next::Message(place, message) => format!("{place}:{}", String::from_utf8_lossy(&message)),
-        Next::Nothing => "nothing".to_owned(),
-        Next::End => "end".to_owned(),
-        Next::TakenOver => "taken over".to_owned(),
+        ReadResult::Message(place, message) => format!("{place}:{}", String::from_utf8_lossy(&message)),
+        ReadResult::Nothing => "nothing".to_owned(),
+        ReadResult::End => "end".to_owned(),
+        ReadResult::TakenOver => "taken over".to_owned(),
     }
 }
 
 #[test]
 fn what_may_be_lost_is_dropped_and_what_must_arrive_is_kept() {
-    let spool = Spool::once();
-    let kept = (0..1000).filter(|_| spool.offer(Bytes::from_static(b"progress"))).count();
+    let spool = EventBuffer::non_resumable();
+    let kept = (0..1000).filter(|_| spool.push_lossy(Bytes::from_static(b"progress"))).count();
     assert_eq!(kept, UNREAD_MAX);
-    assert!(!spool.offer(Bytes::from(vec![b'x'; UNREAD_BYTES_MAX])));
+    assert!(!spool.push_lossy(Bytes::from(vec![b'x'; UNREAD_BYTES_MAX])));
     spool.end(Some(Bytes::from_static(b"answer")));
     let mut position = spool.attach(0);
     let read: Vec<_> = std::iter::from_fn(|| {
-        let next = spool.read(&mut position);
-        (next != Next::End).then(|| text(next))
+        let next = spool.next(&mut position);
+        (next != ReadResult::End).then(|| text(next))
     })
     .collect();
     assert_eq!(read.len(), UNREAD_MAX + 1);
@@ -29,34 +29,34 @@ fn what_may_be_lost_is_dropped_and_what_must_arrive_is_kept() {
 
 #[test]
 fn a_client_that_comes_back_goes_on_where_it_broke_off() {
-    let spool = Spool::resumable(7);
+    let spool = EventBuffer::resumable(7);
     for message in ["a", "b", "c"] {
         spool.push(Bytes::from_static(message.as_bytes()));
     }
     let mut before = spool.attach(0);
-    assert_eq!(text(spool.read(&mut before)), "0:a");
-    assert_eq!(text(spool.read(&mut before)), "1:b");
+    assert_eq!(text(spool.next(&mut before)), "0:a");
+    assert_eq!(text(spool.next(&mut before)), "1:b");
     let mut after = spool.attach(1);
-    assert_eq!(text(spool.read(&mut before)), "taken over");
-    assert_eq!(text(spool.read(&mut after)), "1:b");
-    assert_eq!(text(spool.read(&mut after)), "2:c");
-    assert_eq!(text(spool.read(&mut after)), "nothing");
+    assert_eq!(text(spool.next(&mut before)), "taken over");
+    assert_eq!(text(spool.next(&mut after)), "1:b");
+    assert_eq!(text(spool.next(&mut after)), "2:c");
+    assert_eq!(text(spool.next(&mut after)), "nothing");
 }
 
 #[test]
 fn what_was_sent_is_kept_within_bounds_only() {
-    let spool = Spool::resumable(0);
+    let spool = EventBuffer::resumable(0);
     let mut position = spool.attach(0);
     for _ in 0..1000 {
         spool.push(Bytes::from_static(b"x"));
-        spool.read(&mut position);
+        spool.next(&mut position);
     }
     assert_eq!(spool.lock().messages.len(), REPLAY_MAX);
-    assert_eq!(text(spool.read(&mut spool.attach(3))), format!("{}:x", 1000 - REPLAY_MAX));
-    let once = Spool::once();
+    assert_eq!(text(spool.next(&mut spool.attach(3))), format!("{}:x", 1000 - REPLAY_MAX));
+    let once = EventBuffer::non_resumable();
     let mut position = once.attach(0);
     once.push(Bytes::from_static(b"x"));
-    once.read(&mut position);
+    once.next(&mut position);
     let inner = once.lock();
     assert_eq!((inner.messages.len(), inner.bytes, inner.unread_bytes), (0, 0, 0));
 }

@@ -4,13 +4,14 @@ use http::Method;
 use serde_json::json;
 use vmcp_edge::policy::EdgePolicy;
 
-use crate::support::{Gatekeeper, policy, request, start, start_with};
+use crate::support::{FakeAuthenticator, policy, request, start, start_with};
 
 const APP: &str = "https://app.example.com";
 
 #[tokio::test]
 async fn a_browser_asks_without_a_credential_and_reads_every_answer() {
-    let edge = start_with(EdgePolicy { allowed_origins: vec![APP.to_owned()], ..Gatekeeper::new().policy() });
+    let edge =
+        start_with(EdgePolicy { allowed_origins: vec![APP.to_owned()], ..FakeAuthenticator::new().policy() });
     let asked = [
         ("origin", APP),
         ("access-control-request-method", "POST"),
@@ -65,7 +66,7 @@ async fn events_can_be_read_too() {
 
 #[tokio::test]
 async fn metadata_is_for_every_origin_but_not_for_every_host() {
-    let edge = start_with(Gatekeeper::new().policy());
+    let edge = start_with(FakeAuthenticator::new().policy());
     let path = "/.well-known/oauth-protected-resource";
     for origin in ["https://anyone.example", "null"] {
         let answer = edge.client.send(Method::GET, path, &[("origin", origin)], "").await;

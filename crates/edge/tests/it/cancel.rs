@@ -3,10 +3,10 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Heard, call, start};
+use crate::support::{ScriptedEvent, call, start};
 
-fn hang() -> (Heard, Heard) {
-    (Heard::Started("hang".to_owned()), Heard::Dropped("hang".to_owned()))
+fn hang() -> (ScriptedEvent, ScriptedEvent) {
+    (ScriptedEvent::Started("hang".to_owned()), ScriptedEvent::Dropped("hang".to_owned()))
 }
 
 fn cancelled(id: impl Into<Value>) -> Value {
@@ -19,9 +19,9 @@ async fn hanging_up_takes_a_request_back() {
     let (started, dropped) = hang();
     let client = edge.client;
     let asking = tokio::spawn(async move { client.ask(&call(1, "hang", json!({}))).await });
-    assert_eq!(edge.fake.heard().await, started);
+    assert_eq!(edge.fake.next_event().await, started);
     asking.abort();
-    assert_eq!(edge.fake.heard().await, dropped);
+    assert_eq!(edge.fake.next_event().await, dropped);
 }
 
 #[tokio::test]
@@ -35,14 +35,14 @@ async fn a_notification_takes_a_request_of_the_same_session_back() {
     let asking = tokio::spawn(async move {
         client.post(&[("mcp-session-id", &name)], &call("one", "hang", json!({}))).await
     });
-    assert_eq!(edge.fake.heard().await, started);
+    assert_eq!(edge.fake.next_event().await, started);
     let foreign = [("mcp-session-id", &*other)];
     assert_eq!(client.post(&foreign, &cancelled("one")).await.status, 202);
     let named = [("mcp-session-id", &*session)];
     assert_eq!(client.post(&named, &cancelled("two")).await.status, 202);
     assert!(!asking.is_finished());
     assert_eq!(client.post(&named, &cancelled("one")).await.status, 202);
-    assert_eq!(edge.fake.heard().await, dropped);
+    assert_eq!(edge.fake.next_event().await, dropped);
     let answer = asking.await.unwrap();
     assert_eq!((answer.status, &*answer.body), (202, ""));
 }
@@ -55,11 +55,11 @@ async fn the_end_of_a_session_ends_its_requests() {
     let session = client.session(json!({})).await;
     let name = session.clone();
     tokio::spawn(async move { client.post(&[("mcp-session-id", &name)], &call(1, "hang", json!({}))).await });
-    assert_eq!(edge.fake.heard().await, started);
+    assert_eq!(edge.fake.next_event().await, started);
     let named = [("mcp-session-id", &*session)];
     let mut standalone = client.get(&named).await;
     assert_eq!(client.send(Method::DELETE, "/mcp", &named, "").await.status, 200);
-    assert_eq!(edge.fake.heard().await, dropped);
+    assert_eq!(edge.fake.next_event().await, dropped);
     assert!(standalone.next().await.is_none());
 }
 

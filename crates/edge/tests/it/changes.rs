@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 use vmcp_domain::Change;
 
-use crate::support::{request, soon, start};
+use crate::support::{request, start, within_timeout};
 
 const TAG: &str = "io.modelcontextprotocol/subscriptionId";
 
@@ -16,26 +16,26 @@ async fn sessions_hear_on_their_standalone_stream() {
     let named = [("mcp-session-id", &*session)];
     // A change before the stream is open is told as well, once.
     for _ in 0..100 {
-        edge.fake.change(&Change::Tools);
+        edge.fake.announce(&Change::Tools);
     }
     let mut stream = client.get(&named).await;
     let event = stream.next().await.unwrap();
     assert!(event.id.is_some());
     assert_eq!(event.data, json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
-    edge.fake.change(&Change::Prompts);
+    edge.fake.announce(&Change::Prompts);
     assert_eq!(stream.data().await["method"], "notifications/prompts/list_changed");
     let uri = json!({"uri": "file:///0"});
-    edge.fake.change(&Change::Resource("file:///0".into()));
+    edge.fake.announce(&Change::Resource("file:///0".into()));
     let subscribe = request(1, "resources/subscribe", uri.clone());
     assert_eq!(client.post(&named, &subscribe).await.json()["result"], json!({}));
-    edge.fake.change(&Change::Resource("file:///0".into()));
+    edge.fake.announce(&Change::Resource("file:///0".into()));
     let update = stream.data().await;
     assert_eq!(update["method"], "notifications/resources/updated");
     assert_eq!(update["params"], uri);
     let unsubscribe = request(2, "resources/unsubscribe", uri);
     assert_eq!(client.post(&named, &unsubscribe).await.json()["result"], json!({}));
-    edge.fake.change(&Change::Resource("file:///0".into()));
-    edge.fake.change(&Change::Resources);
+    edge.fake.announce(&Change::Resource("file:///0".into()));
+    edge.fake.announce(&Change::Resources);
     assert_eq!(stream.data().await["method"], "notifications/resources/list_changed");
 }
 
@@ -47,8 +47,8 @@ async fn nobody_is_told_of_changes_of_what_they_may_not_read() {
     let subscribe = request(1, "resources/subscribe", json!({"uri": "hidden://0"}));
     assert_eq!(edge.client.post(&named, &subscribe).await.json()["error"]["code"], 403);
     let mut stream = edge.client.get(&named).await;
-    edge.fake.change(&Change::Resource("hidden://0".into()));
-    edge.fake.change(&Change::Tools);
+    edge.fake.announce(&Change::Resource("hidden://0".into()));
+    edge.fake.announce(&Change::Tools);
     assert_eq!(stream.data().await["method"], "notifications/tools/list_changed");
 }
 
@@ -61,8 +61,8 @@ async fn each_message_goes_to_one_stream_of_a_session() {
     let mut two = edge.client.get(&named).await;
     let mut heard = 0;
     for change in [Change::Tools, Change::Prompts, Change::Resources] {
-        edge.fake.change(&change);
-        soon(async {
+        edge.fake.announce(&change);
+        within_timeout(async {
             tokio::select! {
                 event = one.next() => assert!(event.is_some()),
                 event = two.next() => assert!(event.is_some()),
@@ -91,13 +91,13 @@ async fn listeners_hear_what_they_asked_for() {
     );
     let tag = |message: &Value| message["params"]["_meta"][TAG].clone();
     assert_eq!(tag(&ack), "sub");
-    edge.fake.change(&Change::Prompts);
-    edge.fake.change(&Change::Resource("file:///1".into()));
-    edge.fake.change(&Change::Resource("file:///0".into()));
+    edge.fake.announce(&Change::Prompts);
+    edge.fake.announce(&Change::Resource("file:///1".into()));
+    edge.fake.announce(&Change::Resource("file:///0".into()));
     let update = stream.data().await;
     assert_eq!(update["params"]["uri"], "file:///0");
     assert_eq!(tag(&update), "sub");
-    edge.fake.change(&Change::Tools);
+    edge.fake.announce(&Change::Tools);
     let update = stream.data().await;
     assert_eq!(update["method"], "notifications/tools/list_changed");
     edge.shutdown.cancel();

@@ -10,14 +10,15 @@ use tokio::net::TcpStream;
 use vmcp_domain::{Challenge, Json};
 
 use crate::support::{
-    Answer, Client, Gatekeeper, Running, call, initialize, meta, request, soon, start, start_with,
+    Client, FakeAuthenticator, RawResponse, RunningEdge, call, initialize, meta, request, start, start_with,
+    within_timeout,
 };
 
 const METADATA: &str = "/.well-known/oauth-protected-resource";
 const RESOURCE: &str = "https://mcp.example/.well-known/oauth-protected-resource/team/mcp";
 
-fn guarded() -> Running {
-    start_with(Gatekeeper::new().policy())
+fn start_with_authentication() -> RunningEdge {
+    start_with(FakeAuthenticator::new().policy())
 }
 
 fn stateless(method: &str, mut params: Value) -> Value {
@@ -26,7 +27,7 @@ fn stateless(method: &str, mut params: Value) -> Value {
 }
 
 /// Sends one request of every kind there is, with these `Authorization` headers.
-async fn knock(client: &Client, authorization: &[&str]) -> Vec<Answer> {
+async fn send_every_kind(client: &Client, authorization: &[&str]) -> Vec<RawResponse> {
     let with = |more: &[(&'static str, &'static str)]| {
         let mut headers: Vec<(&str, &str)> =
             authorization.iter().map(|value| ("authorization", *value)).collect();
@@ -54,7 +55,7 @@ async fn knock(client: &Client, authorization: &[&str]) -> Vec<Answer> {
 
 #[tokio::test]
 async fn refusals_are_the_same_for_every_kind_of_request() {
-    let keeper = Gatekeeper::new();
+    let keeper = FakeAuthenticator::new();
     let edge = start_with(keeper.clone().policy());
     let challenge = |error: &str, description: &str| {
         format!(
@@ -77,7 +78,7 @@ async fn refusals_are_the_same_for_every_kind_of_request() {
         (&["Bearer down"], 503, "", ""),
     ];
     for (authorization, status, error, description) in cases {
-        for answer in knock(&edge.client, authorization).await {
+        for answer in send_every_kind(&edge.client, authorization).await {
             assert_eq!(answer.status, status, "{answer:?}");
             assert_eq!(answer.header("cache-control"), "no-store");
             if status == 503 {
@@ -93,15 +94,15 @@ async fn refusals_are_the_same_for_every_kind_of_request() {
         }
     }
     // The edge did not ask about two credentials at once, and nobody reached the stack.
-    assert_eq!(keeper.asked.load(Ordering::SeqCst), 6 * 10);
+    assert_eq!(keeper.request_count.load(Ordering::SeqCst), 6 * 10);
     assert!(edge.fake.last.lock().unwrap().is_none());
 }
 
 #[tokio::test]
 async fn a_challenge_names_only_what_there_is() {
-    let keeper = Gatekeeper {
+    let keeper = FakeAuthenticator {
         challenge: Challenge { realm: "vmcp".to_owned(), ..Challenge::default() },
-        asked: Default::default(),
+        request_count: Default::default(),
     };
     let edge = start_with(std::sync::Arc::new(keeper).policy());
     let answer = edge.client.send(Method::DELETE, "/mcp", &[], "").await;
@@ -115,19 +116,19 @@ async fn a_challenge_names_only_what_there_is() {
 
 #[tokio::test]
 async fn the_body_is_not_read_before_the_caller_is_known() {
-    let edge = guarded();
+    let edge = start_with_authentication();
     let mut stream = TcpStream::connect(edge.client.address).await.unwrap();
     let head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     // Not a byte of the body is sent, and none is waited for.
     let mut start = [0; 12];
-    soon(stream.read_exact(&mut start)).await.unwrap();
+    within_timeout(stream.read_exact(&mut start)).await.unwrap();
     assert_eq!(&start, b"HTTP/1.1 401");
 }
 
 #[tokio::test]
 async fn the_metadata_says_where_tokens_come_from() {
-    let edge = guarded();
+    let edge = start_with_authentication();
     let expected = concat!(
         r#"{"resource":"https://mcp.example/team/mcp","authorization_servers":["https://idp.example"],"#,
         r#""bearer_methods_supported":["header"],"scopes_supported":["mcp","tools"],"resource_name":"vmcp"}"#
@@ -149,14 +150,14 @@ async fn the_metadata_says_where_tokens_come_from() {
 
 #[tokio::test]
 async fn pages_beside_the_endpoint_stay_open() {
-    let edge = guarded();
+    let edge = start_with_authentication();
     let answer = edge.client.send(Method::GET, "/health", &[], "").await;
     assert_eq!(answer.status, 200);
 }
 
 #[tokio::test]
 async fn the_stack_learns_who_calls_and_never_the_token() {
-    let mut policy = Gatekeeper::new().policy();
+    let mut policy = FakeAuthenticator::new().policy();
     policy.passthrough_headers = vec!["authorization".to_owned(), "x-passed".to_owned()];
     let edge = start_with(policy);
     let alice = ("authorization", "Bearer alice");
@@ -179,7 +180,7 @@ async fn the_stack_learns_who_calls_and_never_the_token() {
     let later = [("authorization", "Bearer alice-later"), ("mcp-session-id", &*session)];
     assert_eq!(edge.client.post(&later, &call(2, "echo", json!({}))).await.status, 200);
     let last = edge.fake.last.lock().unwrap().take().unwrap();
-    let token = last.caller.identity().unwrap().claims.get("token").and_then(Json::to_text);
+    let token = last.caller.identity().unwrap().claims.get("token").and_then(Json::decode_string);
     assert_eq!(token.as_deref(), Some("alice-later"));
 }
 
@@ -192,7 +193,7 @@ async fn open(client: &Client, authorization: &str) -> String {
 
 #[tokio::test]
 async fn a_session_is_of_no_use_to_anybody_else() {
-    let edge = guarded();
+    let edge = start_with_authentication();
     let client = edge.client;
     for thief in ["Bearer bob", "Bearer elsewhere"] {
         let ping = request(1, "ping", json!({}));
@@ -221,7 +222,7 @@ async fn a_session_is_of_no_use_to_anybody_else() {
 
 #[tokio::test]
 async fn streams_end_with_the_credential_and_sessions_do_not() {
-    let edge = guarded();
+    let edge = start_with_authentication();
     let client = edge.client;
     let session = open(&client, "Bearer brief").await;
     let named = ("mcp-session-id", &*session);
@@ -243,6 +244,6 @@ async fn streams_end_with_the_credential_and_sessions_do_not() {
     let fresh = [("authorization", "Bearer alice-later"), named];
     assert_eq!(client.post(&fresh, &request(1, "ping", json!({}))).await.status, 200);
     let mut standalone = client.get(&fresh).await;
-    edge.fake.change(&vmcp_domain::Change::Tools);
+    edge.fake.announce(&vmcp_domain::Change::Tools);
     assert_eq!(standalone.data().await["method"], "notifications/tools/list_changed");
 }

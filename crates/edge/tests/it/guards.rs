@@ -15,7 +15,8 @@ use vmcp_edge::AdminListener;
 use vmcp_edge::policy::EdgePolicy;
 
 use crate::support::{
-    Client, Gatekeeper, PATIENCE, Pages, call, initialize, policy, request, soon, start, start_with,
+    Client, FakeAuthenticator, FakePages, TEST_TIMEOUT, call, initialize, policy, request, start, start_with,
+    within_timeout,
 };
 
 #[tokio::test]
@@ -128,7 +129,7 @@ async fn slow_heads_and_bodies_are_given_up() {
         let mut stream = TcpStream::connect(edge.client.address).await.unwrap();
         stream.write_all(start.as_bytes()).await.unwrap();
         let mut rest = Vec::new();
-        let _ = soon(stream.read_to_end(&mut rest)).await;
+        let _ = within_timeout(stream.read_to_end(&mut rest)).await;
     }
     let mut stream = TcpStream::connect(edge.client.address).await.unwrap();
     let head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{";
@@ -146,7 +147,7 @@ async fn large_heads_are_refused() {
     let _ = stream.write_all(head.as_bytes()).await;
     let mut read = [0; 12];
     // The refusal, or a reset because the rest was not read.
-    if tokio::time::timeout(PATIENCE, stream.read_exact(&mut read)).await.expect("an answer").is_ok() {
+    if tokio::time::timeout(TEST_TIMEOUT, stream.read_exact(&mut read)).await.expect("an answer").is_ok() {
         assert_eq!(&read, b"HTTP/1.1 431");
     }
 }
@@ -167,7 +168,7 @@ async fn too_many_requests_are_told_to_come_back() {
     let edge = start_with(policy);
     let client = edge.client;
     let held = tokio::spawn(async move { client.ask(&call(1, "gate", json!({}))).await });
-    edge.fake.heard().await;
+    edge.fake.next_event().await;
     let answer = edge.client.ask(&call("two", "echo", json!({}))).await;
     assert_eq!((answer.status, answer.code()), (503, -32603));
     assert_eq!((answer.header("retry-after"), &answer.json()["id"]), ("1", &json!("two")));
@@ -180,7 +181,7 @@ async fn read_head(stream: &mut TcpStream) -> String {
     let mut text = String::new();
     while !text.contains("\r\n\r\n") {
         let mut buffer = [0; 1024];
-        let read = soon(stream.read(&mut buffer)).await.unwrap();
+        let read = within_timeout(stream.read(&mut buffer)).await.unwrap();
         assert!(read > 0, "closed after {text:?}");
         text.push_str(&String::from_utf8_lossy(&buffer[..read]));
     }
@@ -192,7 +193,7 @@ async fn pages_are_given_by_who_asks() {
     let edge = start_with(EdgePolicy {
         scrape_key: Some(Secret::new("0123456789abcdef")),
         allowed_hosts: vec!["mcp.example".to_owned()],
-        ..Gatekeeper::new().policy()
+        ..FakeAuthenticator::new().policy()
     });
     let reader =
         async |headers: &[(&str, &str)]| edge.client.send(Method::GET, "/reader", headers, "").await.body;
@@ -221,7 +222,7 @@ async fn pages_are_given_by_who_asks() {
 
 #[tokio::test]
 async fn the_admin_listener_serves_operators_and_no_web_page() {
-    let listener = AdminListener::bind(([127, 0, 0, 1], 0).into(), Arc::new(Pages)).unwrap();
+    let listener = AdminListener::bind(([127, 0, 0, 1], 0).into(), Arc::new(FakePages)).unwrap();
     let client = Client::new(listener.local_addr());
     let stop = CancellationToken::new();
     let served = tokio::spawn(listener.serve(stop.clone()));
@@ -250,7 +251,7 @@ async fn the_admin_listener_serves_operators_and_no_web_page() {
     }
     drop(idle);
     stop.cancel();
-    soon(served).await.unwrap();
+    within_timeout(served).await.unwrap();
 }
 
 #[tokio::test]

@@ -10,7 +10,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::support::{Client, Gatekeeper, Heard, Running, call, meta, request, soon, start, start_with};
+use crate::support::{
+    Client, FakeAuthenticator, RunningEdge, ScriptedEvent, call, meta, request, start, start_with,
+    within_timeout,
+};
 
 /// How many streams one caller may hold, as the edge has it.
 const STREAMS_PER_CALLER: usize = 1_000;
@@ -20,13 +23,13 @@ const FULL: &str = "too many streams are open for this caller; close one before 
 
 /// Somebody who speaks HTTP/2, so that a thousand streams need few connections.
 #[derive(Clone)]
-struct Many {
+struct Http2Client {
     sender: SendRequest<String>,
     user: &'static str,
 }
 
-impl Many {
-    async fn connect(edge: &Running, user: &'static str) -> Self {
+impl Http2Client {
+    async fn connect(edge: &RunningEdge, user: &'static str) -> Self {
         let stream = TcpStream::connect(edge.client.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let io = TokioIo::new(stream);
@@ -48,7 +51,7 @@ impl Many {
             request = request.header("mcp-name", name);
         }
         let request = request.body(message.to_string()).unwrap();
-        soon(self.sender.send_request(request)).await.unwrap()
+        within_timeout(self.sender.send_request(request)).await.unwrap()
     }
 
     async fn listen(&mut self, number: usize) -> http::Response<Incoming> {
@@ -58,20 +61,20 @@ impl Many {
 }
 
 async fn json_of(response: http::Response<Incoming>) -> Value {
-    let body = soon(response.into_body().collect()).await.unwrap().to_bytes();
+    let body = within_timeout(response.into_body().collect()).await.unwrap().to_bytes();
     serde_json::from_slice(&body).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_streams_of_one_caller_leave_room_for_others() {
-    let edge = start_with(Gatekeeper::new().policy());
+    let edge = start_with(FakeAuthenticator::new().policy());
     let session = open(&edge.client, "Bearer alice").await;
     let mut held = Vec::new();
     let mut refused = 0;
-    let mut connection = Many::connect(&edge, "alice").await;
+    let mut connection = Http2Client::connect(&edge, "alice").await;
     for number in 0..10_000 {
         if number > 0 && number <= STREAMS_PER_CALLER && number % STREAMS_PER_CONNECTION == 0 {
-            connection = Many::connect(&edge, "alice").await;
+            connection = Http2Client::connect(&edge, "alice").await;
         }
         let response = connection.listen(number).await;
         if response.status() == StatusCode::OK {
@@ -92,14 +95,14 @@ async fn ten_thousand_streams_of_one_caller_leave_room_for_others() {
     // Her calls go on, and so does everything of others.
     let answer = edge.client.post(&named, &call(1, "echo", json!({"of": "alice"}))).await;
     assert_eq!(answer.json()["result"]["echo"]["of"], "alice");
-    let mut bob = Many::connect(&edge, "bob").await;
+    let mut bob = Http2Client::connect(&edge, "bob").await;
     assert_eq!(bob.listen(1).await.status(), StatusCode::OK);
     let answer = json_of(bob.send(&call(2, "echo", json!({"of": "bob"}))).await).await;
     assert_eq!(answer["result"]["echo"]["of"], "bob");
     // What she gives back she may take again.
     drop(held.pop());
-    let mut again = Many::connect(&edge, "alice").await;
-    soon(async {
+    let mut again = Http2Client::connect(&edge, "alice").await;
+    within_timeout(async {
         while again.listen(3).await.status() != StatusCode::OK {
             tokio::task::yield_now().await;
         }
@@ -115,14 +118,14 @@ async fn open(client: &Client, authorization: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn get_streams_of_many_sessions_share_the_callers_room() {
-    let edge = start_with(Gatekeeper::new().policy());
+    let edge = start_with(FakeAuthenticator::new().policy());
     let mut statuses: HashMap<u16, usize> = HashMap::new();
     let mut held = Vec::new();
-    let mut connection = Many::connect(&edge, "alice").await;
+    let mut connection = Http2Client::connect(&edge, "alice").await;
     let mut session = String::new();
     for number in 0..STREAMS_PER_CALLER + 100 {
         if number > 0 && number % STREAMS_PER_CONNECTION == 0 && number <= STREAMS_PER_CALLER {
-            connection = Many::connect(&edge, "alice").await;
+            connection = Http2Client::connect(&edge, "alice").await;
         }
         // Many sessions, so that the bound is the caller's and not a session's.
         if number % 100 == 0 {
@@ -134,7 +137,7 @@ async fn get_streams_of_many_sessions_share_the_callers_room() {
             .header("mcp-session-id", &*session)
             .body(String::new())
             .unwrap();
-        let response = soon(connection.sender.send_request(get)).await.unwrap();
+        let response = within_timeout(connection.sender.send_request(get)).await.unwrap();
         *statuses.entry(response.status().as_u16()).or_default() += 1;
         if response.status() == StatusCode::OK {
             held.push((connection.clone(), response));
@@ -148,7 +151,7 @@ async fn an_identifier_in_use_twice_answers_each_request_with_its_own() {
     let edge = start();
     let client = edge.client;
     let session = client.session(json!({})).await;
-    let started = Heard::Started("gate".to_owned());
+    let started = ScriptedEvent::Started("gate".to_owned());
     let ask = |of: &'static str| {
         let session = session.clone();
         tokio::spawn(async move {
@@ -156,9 +159,9 @@ async fn an_identifier_in_use_twice_answers_each_request_with_its_own() {
         })
     };
     let first = ask("first");
-    assert_eq!(edge.fake.heard().await, started);
+    assert_eq!(edge.fake.next_event().await, started);
     let second = ask("second");
-    assert_eq!(edge.fake.heard().await, started);
+    assert_eq!(edge.fake.next_event().await, started);
     edge.fake.gate.add_permits(2);
     for (asking, of) in [(first, "first"), (second, "second")] {
         let answer = asking.await.unwrap().json();
@@ -173,14 +176,14 @@ async fn an_identifier_in_use_twice_answers_each_request_with_its_own() {
     };
     let both = [0, 1].map(hang);
     for _ in 0..2 {
-        assert_eq!(edge.fake.heard().await, Heard::Started("hang".to_owned()));
+        assert_eq!(edge.fake.next_event().await, ScriptedEvent::Started("hang".to_owned()));
     }
     let cancelled =
         json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "same"}});
     assert_eq!(client.post(&[("mcp-session-id", &session)], &cancelled).await.status, 202);
     for asking in both {
         assert_eq!(asking.await.unwrap().status, 202);
-        assert_eq!(edge.fake.heard().await, Heard::Dropped("hang".to_owned()));
+        assert_eq!(edge.fake.next_event().await, ScriptedEvent::Dropped("hang".to_owned()));
     }
 }
 

@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::support::{Running, request, start};
+use crate::support::{RunningEdge, request, start};
 
-async fn walk(edge: &Running, method: &str, member: &str, session: Option<&str>) -> Vec<Value> {
+async fn fetch_all_pages(
+    edge: &RunningEdge,
+    method: &str,
+    member: &str,
+    session: Option<&str>,
+) -> Vec<Value> {
     let (mut all, mut params) = (Vec::new(), json!({}));
     loop {
         let message = request(1, method, params);
@@ -30,10 +35,10 @@ async fn every_item_stands_on_one_page() {
     let edge = start();
     let session = edge.client.session(json!({})).await;
     for session in [None, Some(&*session)] {
-        let tools = walk(&edge, "tools/list", "tools", session).await;
+        let tools = fetch_all_pages(&edge, "tools/list", "tools", session).await;
         let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["echo", "hang", "gate", "progress", "log", "ask", "panic", "fail", "region"]);
-        assert_eq!(walk(&edge, "resources/list", "resources", session).await.len(), 5);
+        assert_eq!(fetch_all_pages(&edge, "resources/list", "resources", session).await.len(), 5);
     }
 }
 
@@ -59,7 +64,7 @@ async fn a_changed_list_is_written_anew() {
         let fewer: Vec<_> = tools.iter().skip(8).cloned().collect();
         *tools = Arc::new(fewer);
     }
-    let tools = walk(&edge, "tools/list", "tools", None).await;
+    let tools = fetch_all_pages(&edge, "tools/list", "tools", None).await;
     assert_eq!(tools.len(), 1);
 }
 

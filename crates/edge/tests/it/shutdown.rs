@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Heard, call, policy, soon, start, start_with};
+use crate::support::{ScriptedEvent, call, policy, start, start_with, within_timeout};
 
 #[tokio::test]
 async fn calls_in_flight_are_finished() {
@@ -14,7 +14,7 @@ async fn calls_in_flight_are_finished() {
     let named = [("mcp-session-id", &*session)];
     let mut standalone = client.get(&named).await;
     let plain = tokio::spawn(async move { client.ask(&call(1, "gate", json!({}))).await });
-    assert_eq!(edge.fake.heard().await, Heard::Started("gate".to_owned()));
+    assert_eq!(edge.fake.next_event().await, ScriptedEvent::Started("gate".to_owned()));
     let mut asked = client.stream(&named, &call(2, "ask", json!({}))).await;
     asked.data().await;
 
@@ -28,7 +28,7 @@ async fn calls_in_flight_are_finished() {
     // Nobody can answer the question any more, so the call that asked goes on without.
     assert_eq!(asked.data().await["result"]["said"], "unreachable");
     assert!(asked.next().await.is_none());
-    soon(&mut edge.served).await.unwrap().unwrap();
+    within_timeout(&mut edge.served).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -36,11 +36,11 @@ async fn serving_ends_when_the_last_call_has() {
     let mut edge = start();
     let client = edge.client;
     let plain = tokio::spawn(async move { client.ask(&call(1, "gate", json!({}))).await });
-    edge.fake.heard().await;
+    edge.fake.next_event().await;
     edge.shutdown.cancel();
     edge.fake.gate.add_permits(1);
     assert_eq!(plain.await.unwrap().status, 200);
-    soon(&mut edge.served).await.unwrap().unwrap();
+    within_timeout(&mut edge.served).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -77,9 +77,9 @@ async fn patience_with_calls_has_an_end() {
             .unwrap();
         sender.send_request(request).await.map(|response| response.status())
     });
-    assert_eq!(edge.fake.heard().await, Heard::Started("hang".to_owned()));
+    assert_eq!(edge.fake.next_event().await, ScriptedEvent::Started("hang".to_owned()));
     edge.shutdown.cancel();
-    soon(&mut edge.served).await.unwrap().unwrap();
-    assert_eq!(edge.fake.heard().await, Heard::Dropped("hang".to_owned()));
+    within_timeout(&mut edge.served).await.unwrap().unwrap();
+    assert_eq!(edge.fake.next_event().await, ScriptedEvent::Dropped("hang".to_owned()));
     assert!(hanging.await.unwrap().is_err());
 }

@@ -194,7 +194,7 @@ async fn payloads_and_context_travel_untouched() {
     assert_eq!(last.meta.to_json().as_str(), r#"{"traceparent":"00-x","mine/k":1.0}"#);
     assert_eq!(*last.passthrough_headers, [("x-passed".to_owned(), "yes".to_owned())]);
     assert_eq!(last.caller.identity().unwrap().subject, "me");
-    assert!(last.peer.unwrap().is_loopback());
+    assert!(last.peer_address.unwrap().is_loopback());
 }
 
 #[tokio::test]

@@ -7,23 +7,26 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines};
 use tokio_util::sync::CancellationToken;
 use vmcp_domain::Change;
-use vmcp_edge::Ends;
+use vmcp_edge::StopSignals;
 
-use crate::support::{Fake, Gatekeeper, Heard, call, initialize, meta, policy, request, soon};
+use crate::support::{
+    FakeAuthenticator, ScriptedEvent, ScriptedGateway, call, initialize, meta, policy, request,
+    within_timeout,
+};
 
-struct Pipes {
-    fake: Arc<Fake>,
+struct StdioClient {
+    fake: Arc<ScriptedGateway>,
     stdin: Option<DuplexStream>,
     stdout: Lines<BufReader<DuplexStream>>,
     served: tokio::task::JoinHandle<std::io::Result<tokio::time::Instant>>,
     shutdown: CancellationToken,
 }
 
-impl Pipes {
+impl StdioClient {
     fn start() -> Self {
         let mut policy = policy();
         policy.limits.body_bytes_max = 10_000;
-        let fake = Fake::new();
+        let fake = ScriptedGateway::new();
         let (stdin, input) = tokio::io::duplex(1 << 16);
         let (output, stdout) = tokio::io::duplex(1 << 16);
         let shutdown = CancellationToken::new();
@@ -33,7 +36,7 @@ impl Pipes {
             fake.clone(),
             input,
             output,
-            Ends { shutdown: shutdown.clone(), ..Ends::default() },
+            StopSignals { shutdown: shutdown.clone(), ..StopSignals::default() },
         ));
         Self { fake, stdin: Some(stdin), stdout: BufReader::new(stdout).lines(), served, shutdown }
     }
@@ -44,7 +47,7 @@ impl Pipes {
     }
 
     async fn read(&mut self) -> Option<Value> {
-        let line = soon(self.stdout.next_line()).await.unwrap()?;
+        let line = within_timeout(self.stdout.next_line()).await.unwrap()?;
         Some(serde_json::from_str(&line).unwrap())
     }
 
@@ -61,7 +64,7 @@ fn stateless(mut message: Value) -> Value {
 
 #[tokio::test]
 async fn both_eras_on_one_channel() {
-    let mut pipes = Pipes::start();
+    let mut pipes = StdioClient::start();
     let early = pipes.ask(request(1, "tools/list", json!({}))).await;
     assert_eq!(early["error"]["code"], -32600);
     let discovered = pipes.ask(stateless(request("d", "server/discover", json!({})))).await;
@@ -79,7 +82,7 @@ async fn both_eras_on_one_channel() {
 
 #[tokio::test]
 async fn broken_lines_are_answered_and_survived() {
-    let mut pipes = Pipes::start();
+    let mut pipes = StdioClient::start();
     for (line, code) in [("{".to_owned(), -32700), ("[]".to_owned(), -32600), ("x".repeat(20_000), -32600)] {
         pipes.write(&line).await;
         let answer = pipes.read().await.unwrap();
@@ -92,7 +95,7 @@ async fn broken_lines_are_answered_and_survived() {
 
 #[tokio::test]
 async fn messages_and_questions_use_the_same_channel() {
-    let mut pipes = Pipes::start();
+    let mut pipes = StdioClient::start();
     pipes.ask(initialize("2025-11-25", json!({"elicitation": {}}))).await;
     let question = pipes.ask(call(5, "ask", json!({}))).await;
     assert_eq!(question["method"], "elicitation/create");
@@ -100,7 +103,7 @@ async fn messages_and_questions_use_the_same_channel() {
     let result = pipes.ask(answer).await;
     assert_eq!(result["result"]["said"]["action"], "accept");
 
-    pipes.fake.change(&Change::Tools);
+    pipes.fake.announce(&Change::Tools);
     assert_eq!(pipes.read().await.unwrap()["method"], "notifications/tools/list_changed");
     let mut message = call(6, "progress", json!({}));
     message["params"]["_meta"] = json!({"progressToken": 1});
@@ -113,27 +116,27 @@ async fn messages_and_questions_use_the_same_channel() {
 
 #[tokio::test]
 async fn requests_are_taken_back_by_notification() {
-    let mut pipes = Pipes::start();
+    let mut pipes = StdioClient::start();
     pipes.write(&stateless(call("one", "hang", json!({}))).to_string()).await;
-    assert_eq!(pipes.fake.heard().await, Heard::Started("hang".to_owned()));
+    assert_eq!(pipes.fake.next_event().await, ScriptedEvent::Started("hang".to_owned()));
     // Requests are worked on side by side.
     assert_eq!(pipes.ask(stateless(call(2, "echo", json!({})))).await["id"], 2);
-    assert_eq!(pipes.fake.heard().await, Heard::Started("echo".to_owned()));
+    assert_eq!(pipes.fake.next_event().await, ScriptedEvent::Started("echo".to_owned()));
     let cancelled =
         json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "one"}});
     pipes.write(&cancelled.to_string()).await;
-    assert_eq!(pipes.fake.heard().await, Heard::Dropped("hang".to_owned()));
+    assert_eq!(pipes.fake.next_event().await, ScriptedEvent::Dropped("hang".to_owned()));
     assert_eq!(pipes.ask(stateless(call(3, "echo", json!({})))).await["id"], 3);
 }
 
 #[tokio::test]
 async fn listeners_are_told_and_dismissed() {
-    let mut pipes = Pipes::start();
+    let mut pipes = StdioClient::start();
     let listen = request(9, "subscriptions/listen", json!({"notifications": {"promptsListChanged": true}}));
     let ack = pipes.ask(stateless(listen)).await;
     assert_eq!(ack["method"], "notifications/subscriptions/acknowledged");
-    pipes.fake.change(&Change::Tools);
-    pipes.fake.change(&Change::Prompts);
+    pipes.fake.announce(&Change::Tools);
+    pipes.fake.announce(&Change::Prompts);
     let told = pipes.read().await.unwrap();
     assert_eq!(told["method"], "notifications/prompts/list_changed");
     assert_eq!(told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 9);
@@ -141,46 +144,46 @@ async fn listeners_are_told_and_dismissed() {
     let end = pipes.read().await.unwrap();
     assert_eq!((&end["id"], &end["result"]["resultType"]), (&json!(9), &json!("complete")));
     assert!(pipes.read().await.is_none());
-    soon(&mut pipes.served).await.unwrap().unwrap();
+    within_timeout(&mut pipes.served).await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn the_end_of_input_lets_calls_finish() {
-    let mut pipes = Pipes::start();
+    let mut pipes = StdioClient::start();
     pipes.write(&stateless(call(1, "gate", json!({}))).to_string()).await;
-    pipes.fake.heard().await;
+    pipes.fake.next_event().await;
     pipes.stdin = None;
     pipes.fake.gate.add_permits(1);
     assert_eq!(pipes.read().await.unwrap()["id"], 1);
     assert!(pipes.read().await.is_none());
-    soon(&mut pipes.served).await.unwrap().unwrap();
+    within_timeout(&mut pipes.served).await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_nothing_does_not_keep_the_gateway_from_ending() {
-    let Pipes { stdin, stdout, mut served, shutdown, .. } = Pipes::start();
+    let StdioClient { stdin, stdout, mut served, shutdown, .. } = StdioClient::start();
     let mut stdin = stdin.unwrap();
     let line = format!("{}\n", request(1, "no/such/method", json!({})));
     // Until the answers fill the pipe and the queue, and the gateway reads no more.
     let stuck = async { while stdin.write_all(line.as_bytes()).await.is_ok() {} };
     assert!(tokio::time::timeout(std::time::Duration::from_secs(2), stuck).await.is_err());
     shutdown.cancel();
-    soon(&mut served).await.unwrap().unwrap();
+    within_timeout(&mut served).await.unwrap().unwrap();
     drop(stdout);
 }
 
 #[tokio::test]
 async fn callers_who_need_a_credential_are_not_served() {
-    let (fake, shutdown) = (Fake::new(), CancellationToken::new());
+    let (fake, shutdown) = (ScriptedGateway::new(), CancellationToken::new());
     let (output, _stdout) = tokio::io::duplex(1 << 16);
-    let policy = Gatekeeper::new().policy();
+    let policy = FakeAuthenticator::new().policy();
     let served = vmcp_edge::serve_stdio(
         policy,
         fake.clone(),
         fake,
         tokio::io::empty(),
         output,
-        Ends { shutdown, ..Ends::default() },
+        StopSignals { shutdown, ..StopSignals::default() },
     )
     .await;
     assert_eq!(served.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
@@ -188,11 +191,11 @@ async fn callers_who_need_a_credential_are_not_served() {
 
 #[tokio::test]
 async fn a_client_that_has_gone_without_reading_does_not_keep_the_gateway() {
-    let fake = Fake::new();
+    let fake = ScriptedGateway::new();
     let (mut stdin, input) = tokio::io::duplex(64 << 10);
     // A client that reads nothing: one small buffer, and nobody at its other end takes anything.
     let (output, _stdout) = tokio::io::duplex(64);
-    let ends = Ends::default();
+    let ends = StopSignals::default();
     let served =
         tokio::spawn(vmcp_edge::serve_stdio(policy(), fake.clone(), fake, input, output, ends.clone()));
     let writing = async {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Heard, call, request, start};
+use crate::support::{ScriptedEvent, call, request, start};
 
 fn with_token(mut message: Value) -> Value {
     message["params"]["_meta"]["progressToken"] = json!("token");
@@ -91,9 +91,9 @@ async fn events_of_one_session_are_not_replayed_to_another() {
     let other = client.session(json!({"elicitation": {}})).await;
     let mut stream = client.stream(&[("mcp-session-id", &session)], &call(5, "ask", json!({}))).await;
     let id = stream.next().await.unwrap().id.unwrap();
-    assert_eq!(edge.fake.heard().await, Heard::Started("ask".to_owned()));
+    assert_eq!(edge.fake.next_event().await, ScriptedEvent::Started("ask".to_owned()));
     let mut foreign = client.get(&[("mcp-session-id", &other), ("last-event-id", &id)]).await;
-    edge.fake.change(&vmcp_domain::Change::Tools);
+    edge.fake.announce(&vmcp_domain::Change::Tools);
     assert_eq!(foreign.data().await["method"], "notifications/tools/list_changed");
 }
 

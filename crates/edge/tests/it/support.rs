@@ -12,14 +12,14 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use vmcp_domain::{BoxFuture, Identity};
 use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
-use vmcp_edge::{AdminPages, HttpEdge, Page, Reader, RequestObserver};
+use vmcp_edge::{AccessLevel, AdminPage, AdminPages, HttpEdge, RequestObserver};
 
-pub(crate) use self::client::{Answer, Client, call, initialize, meta, request};
-pub(crate) use self::fake::{Fake, Heard};
-pub(crate) use self::gatekeeper::Gatekeeper;
+pub(crate) use self::client::{Client, RawResponse, call, initialize, meta, request};
+pub(crate) use self::fake::{ScriptedEvent, ScriptedGateway};
+pub(crate) use self::gatekeeper::FakeAuthenticator;
 
 /// No wait of a test lasts longer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) fn policy() -> EdgePolicy {
     EdgePolicy {
@@ -46,68 +46,73 @@ pub(crate) fn policy() -> EdgePolicy {
 }
 
 /// A running edge. It is shut down when dropped.
-pub(crate) struct Running {
+pub(crate) struct RunningEdge {
     pub(crate) client: Client,
-    pub(crate) fake: Arc<Fake>,
+    pub(crate) fake: Arc<ScriptedGateway>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) served: tokio::task::JoinHandle<std::io::Result<tokio::time::Instant>>,
 }
 
-impl Drop for Running {
+impl Drop for RunningEdge {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
 }
 
-pub(crate) struct Pages;
+pub(crate) struct FakePages;
 
-impl AdminPages for Pages {
-    fn page(&self, path: &str, reader: Reader, _accept: &str) -> Option<Page> {
+impl AdminPages for FakePages {
+    fn page(&self, path: &str, reader: AccessLevel, _accept: &str) -> Option<AdminPage> {
         if path == "/reader" {
             let body = format!("{reader:?}").into();
-            return Some(Page { status: 200, content_type: "text/plain", body });
+            return Some(AdminPage { status: 200, content_type: "text/plain", body });
         }
-        (path == "/health").then(|| Page {
+        (path == "/health").then(|| AdminPage {
             status: 200,
             content_type: "application/json",
             body: "{\"status\":\"ok\"}".into(),
         })
     }
 
-    fn act<'a>(&'a self, path: &'a str, token: Option<&'a str>, body: Bytes) -> BoxFuture<'a, Option<Page>> {
+    fn handle_post<'a>(
+        &'a self,
+        path: &'a str,
+        token: Option<&'a str>,
+        body: Bytes,
+    ) -> BoxFuture<'a, Option<AdminPage>> {
         Box::pin(async move {
             let said = format!("{token:?} {}", String::from_utf8_lossy(&body));
-            let page = Page { status: 200, content_type: "text/plain", body: said.into() };
+            let page = AdminPage { status: 200, content_type: "text/plain", body: said.into() };
             (path == "/act").then_some(page)
         })
     }
 }
 
-pub(crate) fn start() -> Running {
+pub(crate) fn start() -> RunningEdge {
     start_with(policy())
 }
 
-pub(crate) fn start_with(policy: EdgePolicy) -> Running {
-    let fake = Fake::new();
-    let edge = HttpEdge::bind(policy, fake.clone(), fake.clone(), Some(Arc::new(Pages))).unwrap();
+pub(crate) fn start_with(policy: EdgePolicy) -> RunningEdge {
+    let fake = ScriptedGateway::new();
+    let edge = HttpEdge::bind(policy, fake.clone(), fake.clone(), Some(Arc::new(FakePages))).unwrap();
     serve(edge, fake)
 }
 
 /// The same, with an observer of each request.
-pub(crate) fn start_observed(policy: EdgePolicy, observer: Arc<dyn RequestObserver>) -> Running {
-    let fake = Fake::new();
-    let edge = HttpEdge::bind(policy, fake.clone(), fake.clone(), Some(Arc::new(Pages))).unwrap();
-    serve(edge.observed_by(observer), fake)
+pub(crate) fn start_observed(policy: EdgePolicy, observer: Arc<dyn RequestObserver>) -> RunningEdge {
+    let fake = ScriptedGateway::new();
+    let edge = HttpEdge::bind(policy, fake.clone(), fake.clone(), Some(Arc::new(FakePages))).unwrap();
+    serve(edge.with_observer(observer), fake)
 }
 
-fn serve(edge: HttpEdge, fake: Arc<Fake>) -> Running {
+fn serve(edge: HttpEdge, fake: Arc<ScriptedGateway>) -> RunningEdge {
     let client = Client::new(edge.local_addr());
     let shutdown = CancellationToken::new();
     let served = tokio::spawn(edge.serve(shutdown.clone()));
-    Running { client, fake, shutdown, served }
+    RunningEdge { client, fake, shutdown, served }
 }
 
 /// Waits, but not for ever.
-pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("waited too long")
+pub(crate) async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(TEST_TIMEOUT, future).await.expect("waited too long")
 }

@@ -2,12 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Gatekeeper, call, initialize, meta, request, start, start_with};
+use crate::support::{
+    Client, FakeAuthenticator, RawResponse, call, initialize, meta, request, start, start_with,
+};
 
 const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// Posts a request of a client that follows tasks, as `who`.
-async fn post(client: &Client, who: &str, mut message: Value, named: &str) -> Answer {
+async fn post(client: &Client, who: &str, mut message: Value, named: &str) -> RawResponse {
     let mut meta = meta();
     meta["io.modelcontextprotocol/clientCapabilities"] = json!({"extensions": {TASKS: {}}});
     message["params"]["_meta"] = meta;
@@ -31,7 +33,7 @@ async fn begin(client: &Client, who: &str) -> String {
 
 #[tokio::test]
 async fn a_task_is_followed_by_whoever_began_it() {
-    let edge = start_with(Gatekeeper::new().policy());
+    let edge = start_with(FakeAuthenticator::new().policy());
     let id = begin(&edge.client, "alice").await;
     for (method, params, reaches) in [
         ("tasks/get", json!({"taskId": id}), r#"Get ["b","task","7"] {}"#),
@@ -57,7 +59,7 @@ async fn a_task_is_followed_by_whoever_began_it() {
 
 #[tokio::test]
 async fn made_up_identifiers_lead_nowhere() {
-    let edge = start_with(Gatekeeper::new().policy());
+    let edge = start_with(FakeAuthenticator::new().policy());
     let id = begin(&edge.client, "alice").await;
     let mut changed = id.clone();
     let last = changed.pop().unwrap();

@@ -3,7 +3,7 @@ use tokio::time::advance;
 use super::*;
 
 fn fail(breaker: &Breaker) {
-    breaker.admit().unwrap().failed("status 500", None);
+    breaker.admit().unwrap().record_failure("status 500", None);
 }
 
 /// How long nobody is let through, to the millisecond.
@@ -21,7 +21,7 @@ async fn opens_at_the_third_failure_in_a_row() {
     let breaker = Breaker::new();
     fail(&breaker);
     fail(&breaker);
-    breaker.admit().unwrap().answered();
+    breaker.admit().unwrap().record_success();
     fail(&breaker);
     fail(&breaker);
     assert!(breaker.admit().is_ok());
@@ -39,7 +39,7 @@ async fn rests_double_to_a_minute_and_start_over() {
         fail(&breaker);
         assert_eq!(rest(&breaker).await, Duration::from_secs(seconds));
     }
-    breaker.admit().unwrap().answered();
+    breaker.admit().unwrap().record_success();
     fail(&breaker);
     fail(&breaker);
     assert!(breaker.admit().is_ok());
@@ -53,32 +53,32 @@ async fn one_at_a_time_finds_out() {
     for _ in 0..3 {
         fail(&breaker);
     }
-    advance(REST_MIN).await;
+    advance(BACKOFF_MIN).await;
     let trial = breaker.admit().unwrap();
     assert!(breaker.admit().unwrap_err().contains("finding out"));
     drop(trial);
     let trial = breaker.admit().expect("one that was given up makes room");
-    trial.answered();
+    trial.record_success();
     assert!(breaker.admit().is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn failures_that_were_under_way_do_not_lengthen_the_rest() {
     let breaker = Breaker::new();
-    let under_way: Vec<Turn<'_>> = (0..10).map(|_| breaker.admit().unwrap()).collect();
+    let under_way: Vec<BreakerPermit<'_>> = (0..10).map(|_| breaker.admit().unwrap()).collect();
     for turn in under_way {
-        turn.failed("late", None);
+        turn.record_failure("late", None);
     }
-    assert_eq!(rest(&breaker).await, REST_MIN);
+    assert_eq!(rest(&breaker).await, BACKOFF_MIN);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_asks_to_be_left_alone_is() {
     let breaker = Breaker::new();
-    breaker.admit().unwrap().failed("status 429", Some(Duration::from_secs(20)));
+    breaker.admit().unwrap().record_failure("status 429", Some(Duration::from_secs(20)));
     assert_eq!(rest(&breaker).await, Duration::from_secs(20));
-    breaker.admit().unwrap().failed("status 429", Some(Duration::from_secs(86_400)));
-    assert_eq!(rest(&breaker).await, REST_MAX, "a day is not believed");
-    breaker.admit().unwrap().answered();
+    breaker.admit().unwrap().record_failure("status 429", Some(Duration::from_secs(86_400)));
+    assert_eq!(rest(&breaker).await, BACKOFF_MAX, "a day is not believed");
+    breaker.admit().unwrap().record_success();
     assert!(breaker.admit().is_ok());
 }

@@ -47,9 +47,13 @@ fn times_have_bounds() {
     assert_eq!(tei().with_timeout(Duration::ZERO).unwrap_err(), PolicyError::Timeout);
     assert_eq!(tei().with_timeout(Duration::from_secs(601)).unwrap_err(), PolicyError::Timeout);
     assert_eq!(tei().with_query_timeout(Duration::ZERO).unwrap_err(), PolicyError::QueryTimeout);
-    assert_eq!(tei().query_wait(), Duration::from_secs(2));
+    assert_eq!(tei().effective_query_timeout(), Duration::from_secs(2));
     let short = tei().with_timeout(Duration::from_secs(1)).unwrap();
-    assert_eq!(short.query_wait(), Duration::from_secs(1), "a request's time-out counts for queries too");
+    assert_eq!(
+        short.effective_query_timeout(),
+        Duration::from_secs(1),
+        "a request's time-out counts for queries too"
+    );
 }
 
 #[test]
@@ -100,8 +104,8 @@ fn secrets_are_not_printed() {
 fn secrets_without_tls_are_worth_a_warning() {
     let shows = |url: &str| {
         let policy = ServicePolicy::new(url, Provider::OpenAi { model: "m".to_owned() }).unwrap();
-        assert!(!policy.shows_secrets(), "there is none yet");
-        policy.with_api_key(&Secret::new("k")).unwrap().shows_secrets()
+        assert!(!policy.exposes_secrets(), "there is none yet");
+        policy.with_api_key(&Secret::new("k")).unwrap().exposes_secrets()
     };
     assert!(shows("http://gateway.example"));
     assert!(!shows("https://gateway.example"));

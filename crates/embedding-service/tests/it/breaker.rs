@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use vmcp_optimizer::{EmbedError, Embedder as _, Purpose};
 
-use crate::web::Web;
-use crate::{Frozen, failure, listed, openai, refused, texts, unavailable, web};
+use crate::web::FakeServer;
+use crate::{Frozen, failure, openai, openai_reply, refused, texts, unavailable, web};
 
 /// An OpenAI with a status that can be turned.
-async fn turned(status: u16) -> (Web, Arc<AtomicU16>) {
+async fn turned(status: u16) -> (FakeServer, Arc<AtomicU16>) {
     let turn = Arc::new(AtomicU16::new(status));
     let now = Arc::clone(&turn);
     let web = web::answer(move |hit| match now.load(Ordering::SeqCst) {
-        200 => listed(hit, "small"),
-        429 => web::with(web::text(429, "{}"), "retry-after", "40"),
+        200 => openai_reply(hit, "small"),
+        429 => web::with_header(web::text(429, "{}"), "retry-after", "40"),
         status => web::text(status, "{}"),
     })
     .await;

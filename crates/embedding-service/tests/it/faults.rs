@@ -9,10 +9,10 @@ use vmcp_embedding_service::{Provider, Service, ServicePolicy, StartError};
 use vmcp_optimizer::{Embedder as _, Purpose};
 
 use crate::web::Reply;
-use crate::{PATIENCE, embedded, info, refused, tei, tei_policy, texts, unavailable, units, web};
+use crate::{TEST_TIMEOUT, info, refused, tei, tei_policy, tei_reply, texts, unavailable, units, web};
 
 /// A TEI that answers `/embed` so.
-async fn tei_with(embed: impl Fn(&web::Hit) -> Reply + Send + Sync + 'static) -> web::Web {
+async fn tei_with(embed: impl Fn(&web::RecordedRequest) -> Reply + Send + Sync + 'static) -> web::FakeServer {
     web::answer(move |hit| if hit.path == "/info" { info("m", 8) } else { embed(hit) }).await
 }
 
@@ -49,8 +49,10 @@ async fn an_info_that_makes_no_sense_is_refused() {
 async fn busy_is_tried_once_more_when_the_service_says() {
     for name in ["retry-after-ms", "retry-after"] {
         let web = tei_with(move |hit| match hit.number {
-            1 => web::with(web::text(429, "{}"), name, if name == "retry-after" { "1" } else { "300" }),
-            _ => embedded(hit),
+            1 => {
+                web::with_header(web::text(429, "{}"), name, if name == "retry-after" { "1" } else { "300" })
+            }
+            _ => tei_reply(hit),
         })
         .await;
         let start = Instant::now();
@@ -64,11 +66,11 @@ async fn busy_is_tried_once_more_when_the_service_says() {
 
 #[tokio::test]
 async fn busy_for_longer_than_there_is_time_is_said_at_once() {
-    let web = tei_with(|_| web::with(web::text(503, "{}"), "retry-after", "60")).await;
+    let web = tei_with(|_| web::with_header(web::text(503, "{}"), "retry-after", "60")).await;
     let start = Instant::now();
     let text = unavailable(&tei(&web)).await;
     assert!(text.contains("503 Service Unavailable") && text.contains("come back in 60s"), "{text}");
-    assert!(start.elapsed() < PATIENCE);
+    assert!(start.elapsed() < TEST_TIMEOUT);
     assert_eq!(web.posts().len(), 1);
 }
 
@@ -90,11 +92,11 @@ async fn busy_twice_is_unavailable_and_other_errors_are_not_asked_again() {
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_asked_for_once_more() {
-    let web = tei_with(|hit| if hit.number == 1 { web::broken_off() } else { embedded(hit) }).await;
+    let web = tei_with(|hit| if hit.number == 1 { web::truncated() } else { tei_reply(hit) }).await;
     tei(&web).embed(Purpose::Document, &texts(&["a"])).await.unwrap();
     assert_eq!(web.posts().len(), 2);
 
-    let web = tei_with(|_| web::broken_off()).await;
+    let web = tei_with(|_| web::truncated()).await;
     let text = unavailable(&tei(&web)).await;
     assert!(text.contains("POST /embed") && text.contains(&web.address.to_string()), "{text}");
     assert_eq!(web.posts().len(), 2);
@@ -136,15 +138,15 @@ async fn an_answer_without_an_end_is_refused() {
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
-    let elsewhere = web::answer(embedded).await;
+    let elsewhere = web::answer(tei_reply).await;
     let target = format!("{}/embed", elsewhere.base());
     for status in [301, 302, 307, 308] {
         let target = target.clone();
-        let web = tei_with(move |_| web::with(web::text(status, ""), "location", &target)).await;
+        let web = tei_with(move |_| web::with_header(web::text(status, ""), "location", &target)).await;
         let text = refused(&tei(&web)).await;
         assert!(text.contains("redirects are not followed") && text.contains("final address"), "{text}");
     }
-    assert!(elsewhere.hits().is_empty());
+    assert!(elsewhere.requests().is_empty());
 }
 
 #[tokio::test]
@@ -155,7 +157,7 @@ async fn a_service_that_says_nothing_is_given_up_in_time() {
     let start = Instant::now();
     let text = unavailable(&Service::start(policy).unwrap()).await;
     assert!(text.contains("no answer to GET /info within 200ms"), "{text}");
-    assert!(start.elapsed() >= wait && start.elapsed() < PATIENCE);
+    assert!(start.elapsed() >= wait && start.elapsed() < TEST_TIMEOUT);
 }
 
 #[tokio::test]
@@ -167,5 +169,5 @@ async fn a_service_that_speaks_no_tls_is_not_spoken_to_without() {
         // A machine without authorities cannot check anybody's certificate.
         Err(StartError::Tls(error)) => assert!(error.to_string().contains("certificate store")),
     }
-    assert!(web.hits().is_empty());
+    assert!(web.requests().is_empty());
 }

@@ -18,10 +18,10 @@ use serde_json::{Value, json};
 use vmcp_embedding_service::{Provider, Service, ServicePolicy};
 use vmcp_optimizer::{EmbedError, Embedder as _, Purpose};
 
-use crate::web::{Hit, Reply, Web};
+use crate::web::{FakeServer, RecordedRequest, Reply};
 
 /// Long enough for a busy machine, short enough for a test that fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) fn texts(of: &[&str]) -> Vec<String> {
     of.iter().map(|text| (*text).to_owned()).collect()
@@ -45,7 +45,7 @@ pub(crate) fn units(texts: &[String]) -> Vec<Vec<f32>> {
 }
 
 /// The texts of a request, of either protocol.
-pub(crate) fn asked(hit: &Hit) -> Vec<String> {
+pub(crate) fn request_texts(hit: &RecordedRequest) -> Vec<String> {
     let list = if hit.body["inputs"].is_array() { &hit.body["inputs"] } else { &hit.body["input"] };
     serde_json::from_value(list.clone()).unwrap_or_default()
 }
@@ -60,32 +60,32 @@ pub(crate) fn info(model: &str, batch: usize) -> Reply {
 }
 
 /// What TEI answers to a request.
-pub(crate) fn embedded(hit: &Hit) -> Reply {
-    let vectors: Vec<_> = asked(hit).iter().map(|text| vector(text)).collect();
+pub(crate) fn tei_reply(hit: &RecordedRequest) -> Reply {
+    let vectors: Vec<_> = request_texts(hit).iter().map(|text| vector(text)).collect();
     web::json(200, &json!(vectors))
 }
 
 /// What OpenAI answers to a request, the last text first.
-pub(crate) fn listed(hit: &Hit, model: &str) -> Reply {
+pub(crate) fn openai_reply(hit: &RecordedRequest, model: &str) -> Reply {
     let item = |(index, text): (usize, &String)| json!({"object": "embedding", "index": index, "embedding": vector(text)});
-    let data: Vec<Value> = asked(hit).iter().enumerate().rev().map(item).collect();
+    let data: Vec<Value> = request_texts(hit).iter().enumerate().rev().map(item).collect();
     web::json(200, &json!({"object": "list", "model": model, "data": data, "usage": {"prompt_tokens": 1}}))
 }
 
-pub(crate) fn tei_policy(web: &Web) -> ServicePolicy {
+pub(crate) fn tei_policy(web: &FakeServer) -> ServicePolicy {
     ServicePolicy::new(&web.base(), Provider::Tei).unwrap()
 }
 
-pub(crate) fn openai_policy(web: &Web) -> ServicePolicy {
+pub(crate) fn openai_policy(web: &FakeServer) -> ServicePolicy {
     let base = format!("{}/v1", web.base());
     ServicePolicy::new(&base, Provider::OpenAi { model: "small".to_owned() }).unwrap()
 }
 
-pub(crate) fn tei(web: &Web) -> Arc<Service> {
+pub(crate) fn tei(web: &FakeServer) -> Arc<Service> {
     Service::start(tei_policy(web)).unwrap()
 }
 
-pub(crate) fn openai(web: &Web) -> Arc<Service> {
+pub(crate) fn openai(web: &FakeServer) -> Arc<Service> {
     Service::start(openai_policy(web)).unwrap()
 }
 

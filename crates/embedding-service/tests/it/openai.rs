@@ -4,16 +4,16 @@ use serde_json::json;
 use vmcp_embedding_service::{Provider, Service, ServicePolicy};
 use vmcp_optimizer::{Embedder as _, Purpose};
 
-use crate::{asked, listed, openai, refused, texts, unavailable, unit, units, web};
+use crate::{openai, openai_reply, refused, request_texts, texts, unavailable, unit, units, web};
 
 #[tokio::test]
 async fn answers_out_of_order_are_put_in_order() {
-    let web = web::answer(|hit| listed(hit, "small")).await;
+    let web = web::answer(|hit| openai_reply(hit, "small")).await;
     let texts = texts(&["a", "bb", "ccc"]);
     let answer = openai(&web).embed(Purpose::Document, &texts).await.unwrap();
     assert_eq!(&*answer.model, "openai:small:3");
     assert_eq!(answer.vectors, units(&texts));
-    let hits = web.hits();
+    let hits = web.requests();
     assert_eq!(hits.len(), 1);
     assert_eq!(hits[0].path, "/v1/embeddings");
     let body = json!({"model": "small", "input": ["a", "bb", "ccc"], "encoding_format": "float"});
@@ -22,7 +22,7 @@ async fn answers_out_of_order_are_put_in_order() {
 
 #[tokio::test]
 async fn batches_are_bounded_in_number_and_bytes() {
-    let web = web::answer(|hit| listed(hit, "small")).await;
+    let web = web::answer(|hit| openai_reply(hit, "small")).await;
     let service = openai(&web);
     let many: Vec<String> = (0..300).map(|number| format!("text {number}")).collect();
     let answer = service.embed(Purpose::Document, &many).await.unwrap();
@@ -33,7 +33,8 @@ async fn batches_are_bounded_in_number_and_bytes() {
     let posts = web.posts();
     assert_eq!(posts.len(), 4);
     for hit in posts {
-        let (count, bytes) = (asked(&hit).len(), asked(&hit).iter().map(String::len).sum::<usize>());
+        let (count, bytes) =
+            (request_texts(&hit).len(), request_texts(&hit).iter().map(String::len).sum::<usize>());
         assert!(count <= service.batch_size() && bytes <= 300_000, "{count} texts of {bytes} bytes");
     }
 }
@@ -41,7 +42,7 @@ async fn batches_are_bounded_in_number_and_bytes() {
 #[tokio::test]
 async fn where_embeddings_are_is_found_out_once() {
     let web = web::answer(|hit| match hit.path.as_str() {
-        "/embeddings" => listed(hit, "small"),
+        "/embeddings" => openai_reply(hit, "small"),
         _ => web::text(404, "{}"),
     })
     .await;
@@ -50,7 +51,7 @@ async fn where_embeddings_are_is_found_out_once() {
     for _ in 0..2 {
         service.embed(Purpose::Document, &texts(&["a"])).await.unwrap();
     }
-    let paths: Vec<_> = web.hits().into_iter().map(|hit| hit.path).collect();
+    let paths: Vec<_> = web.requests().into_iter().map(|hit| hit.path).collect();
     assert_eq!(paths, ["/v1/embeddings", "/embeddings", "/embeddings"]);
 }
 
@@ -69,13 +70,13 @@ async fn a_model_that_changes_between_batches_is_asked_once_more() {
     // The second batch comes from another model, by its name or by its dimension.
     for by_name in [true, false] {
         let web = web::answer(move |hit| match (hit.number, by_name) {
-            (1, true) => listed(hit, "other"),
+            (1, true) => openai_reply(hit, "other"),
             (1, false) => {
                 let one = |(index, _)| json!({"index": index, "embedding": [1.0]});
-                let data: Vec<_> = asked(hit).iter().enumerate().map(one).collect();
+                let data: Vec<_> = request_texts(hit).iter().enumerate().map(one).collect();
                 web::json(200, &json!({"model": "small", "data": data}))
             }
-            _ => listed(hit, "small"),
+            _ => openai_reply(hit, "small"),
         })
         .await;
         let many: Vec<String> = (0..300).map(|number| format!("text {number}")).collect();
@@ -88,7 +89,7 @@ async fn a_model_that_changes_between_batches_is_asked_once_more() {
 
 #[tokio::test]
 async fn a_model_that_keeps_changing_is_reported() {
-    let web = web::answer(|hit| listed(hit, &format!("m{}", hit.number))).await;
+    let web = web::answer(|hit| openai_reply(hit, &format!("m{}", hit.number))).await;
     let many: Vec<String> = (0..300).map(|number| format!("text {number}")).collect();
     let service = openai(&web);
     let error = service.embed(Purpose::Document, &many).await.unwrap_err().to_string();
@@ -114,7 +115,7 @@ async fn indexes_that_do_not_fit_are_refused() {
 #[tokio::test]
 async fn a_quota_that_is_used_up_is_named() {
     let body = json!({"error": {"message": "You exceeded it", "type": "insufficient_quota"}});
-    let web = web::answer(move |_| web::with(web::json(429, &body), "retry-after", "0")).await;
+    let web = web::answer(move |_| web::with_header(web::json(429, &body), "retry-after", "0")).await;
     let text = unavailable(&openai(&web)).await;
     assert!(text.contains("429 Too Many Requests") && text.contains("insufficient_quota"), "{text}");
 }
@@ -126,7 +127,7 @@ async fn a_large_answer_is_read_whole() {
             let one = |at: usize| if at == text.len() { 1.0 } else { 0.0 };
             json!({"index": index, "embedding": (0..8192).map(one).collect::<Vec<f64>>()})
         };
-        let data: Vec<_> = asked(hit).iter().enumerate().map(item).collect();
+        let data: Vec<_> = request_texts(hit).iter().enumerate().map(item).collect();
         web::json(200, &json!({"model": "small", "data": data}))
     })
     .await;

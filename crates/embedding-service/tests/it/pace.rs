@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use vmcp_embedding_service::Service;
 use vmcp_optimizer::{EmbedError, Embedder as _, Purpose};
 
-use crate::{PATIENCE, asked, embedded, failure, info, tei, tei_policy, texts, units, web};
+use crate::{TEST_TIMEOUT, failure, info, request_texts, tei, tei_policy, tei_reply, texts, units, web};
 
 #[tokio::test]
 async fn two_requests_for_documents_are_under_way_at_once() {
@@ -21,7 +21,7 @@ async fn two_requests_for_documents_are_under_way_at_once() {
             }
             // Nobody gets past alone.
             pairs.wait().await;
-            embedded(&hit)
+            tei_reply(&hit)
         }
     })
     .await;
@@ -41,11 +41,11 @@ async fn a_query_does_not_wait_behind_documents_of_which_two_are_under_way() {
             if hit.path == "/info" {
                 return info("m", 1);
             }
-            if asked(&hit) != ["query"] {
+            if request_texts(&hit) != ["query"] {
                 arrived.send(()).unwrap();
                 held.acquire().await.unwrap().forget();
             }
-            embedded(&hit)
+            tei_reply(&hit)
         }
     })
     .await;
@@ -78,7 +78,7 @@ async fn a_query_has_a_shorter_time_of_its_own() {
     let start = Instant::now();
     let error = failure(&service, Purpose::Query).await;
     assert!(matches!(&error, EmbedError::Unavailable(text) if text.contains("within 300ms")), "{error}");
-    assert!(start.elapsed() < PATIENCE);
+    assert!(start.elapsed() < TEST_TIMEOUT);
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn a_query_has_one_time_for_all_its_requests() {
     // Each answer takes its time, none too long by itself.
     let web = web::serve(|hit| async move {
         tokio::time::sleep(Duration::from_millis(250)).await;
-        if hit.path == "/info" { info("m", 8) } else { embedded(&hit) }
+        if hit.path == "/info" { info("m", 8) } else { tei_reply(&hit) }
     })
     .await;
     let policy = tei_policy(&web).with_query_timeout(Duration::from_millis(600)).unwrap();
@@ -101,7 +101,7 @@ async fn a_batch_that_took_too_long_is_smaller_the_next_time() {
         if hit.path == "/info" {
             return info("m", 8);
         }
-        if asked(&hit).len() > 4 { std::future::pending().await } else { embedded(&hit) }
+        if request_texts(&hit).len() > 4 { std::future::pending().await } else { tei_reply(&hit) }
     })
     .await;
     let policy = tei_policy(&web).with_timeout(Duration::from_secs(2)).unwrap();
@@ -118,8 +118,8 @@ async fn a_batch_that_took_too_long_is_smaller_the_next_time() {
 async fn a_batch_that_was_too_large_is_smaller_the_next_time() {
     let web = web::answer(|hit| match hit.path.as_str() {
         "/info" => info("m", 8),
-        _ if asked(hit).len() > 1 => web::text(413, "{}"),
-        _ => embedded(hit),
+        _ if request_texts(hit).len() > 1 => web::text(413, "{}"),
+        _ => tei_reply(hit),
     })
     .await;
     let service = tei(&web);
@@ -158,5 +158,5 @@ async fn dropping_gives_up_the_request() {
     let asking = tokio::spawn(async move { service.embed(Purpose::Document, &texts(&["a"])).await });
     arrived.notified().await;
     asking.abort();
-    timeout(PATIENCE, gone.notified()).await.unwrap();
+    timeout(TEST_TIMEOUT, gone.notified()).await.unwrap();
 }

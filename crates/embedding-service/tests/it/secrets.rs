@@ -4,7 +4,7 @@ use serde_json::json;
 use vmcp_embedding_service::{Secret, Service, ServicePolicy};
 use vmcp_optimizer::{Embedder as _, Purpose};
 
-use crate::{Frozen, listed, openai_policy, texts, web};
+use crate::{Frozen, openai_policy, openai_reply, texts, web};
 
 const KEY: &str = "sk-hush_0123456789";
 
@@ -16,10 +16,10 @@ fn with_secrets(policy: ServicePolicy) -> ServicePolicy {
 
 #[tokio::test]
 async fn key_and_headers_are_sent() {
-    let web = web::answer(|hit| listed(hit, "small")).await;
+    let web = web::answer(|hit| openai_reply(hit, "small")).await;
     let service = Service::start(with_secrets(openai_policy(&web))).unwrap();
     service.embed(Purpose::Query, &texts(&["a"])).await.unwrap();
-    let headers = &web.hits()[0].headers;
+    let headers = &web.requests()[0].headers;
     assert_eq!(headers["authorization"], format!("Bearer {KEY}"));
     assert_eq!(headers["x-tenant"], "hush-tenant");
     assert_eq!(headers["user-agent"], "hush-agent");
@@ -57,7 +57,7 @@ async fn parameters_of_the_address_are_sent_and_not_told() {
     let policy = ServicePolicy::new(&format!("{}/v1?code=hush", web.base()), provider).unwrap();
     let service = Service::start(policy).unwrap();
     let error = service.embed(Purpose::Document, &texts(&["a"])).await.unwrap_err();
-    assert_eq!(web.hits()[0].path, "/v1/embeddings?code=hush");
+    assert_eq!(web.requests()[0].path, "/v1/embeddings?code=hush");
     let told = format!("{error} {error:?} {service:?}");
     assert!(told.contains("/v1/embeddings") && !told.contains("hush"), "{told}");
 }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vmcp_optimizer::{Embedder as _, Purpose};
 
-use crate::{asked, embedded, info, tei, texts, unavailable, units, web};
+use crate::{info, request_texts, tei, tei_reply, texts, unavailable, units, web};
 
 #[tokio::test]
 async fn vectors_come_in_the_order_of_the_texts_in_batches_the_server_allows() {
-    let web = web::answer(|hit| if hit.path == "/info" { info("m", 3) } else { embedded(hit) }).await;
+    let web = web::answer(|hit| if hit.path == "/info" { info("m", 3) } else { tei_reply(hit) }).await;
     let service = tei(&web);
     assert_eq!(service.batch_size(), 32, "what the server allows is not known yet");
     let texts = texts(&["a", "bb", "ccc", "dddd", "eeeee", "ffffff", "ggggggg"]);
@@ -18,7 +18,7 @@ async fn vectors_come_in_the_order_of_the_texts_in_batches_the_server_allows() {
     assert_eq!(answer.vectors, units(&texts));
     assert_eq!(service.batch_size(), 3);
     let posts = web.posts();
-    let mut sizes: Vec<_> = posts.iter().map(|hit| asked(hit).len()).collect();
+    let mut sizes: Vec<_> = posts.iter().map(|hit| request_texts(hit).len()).collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [1, 3, 3]);
     for hit in posts {
@@ -35,12 +35,12 @@ async fn vectors_come_in_the_order_of_the_texts_in_batches_the_server_allows() {
 async fn nothing_is_asked_for_no_texts() {
     let web = web::answer(|_| info("m", 3)).await;
     let answer = tei(&web).embed(Purpose::Document, &[]).await.unwrap();
-    assert!(answer.vectors.is_empty() && web.hits().is_empty());
+    assert!(answer.vectors.is_empty() && web.requests().is_empty());
 }
 
 #[tokio::test]
 async fn a_text_without_any_is_sent_as_one_that_servers_take() {
-    let web = web::answer(|hit| if hit.path == "/info" { info("m", 3) } else { embedded(hit) }).await;
+    let web = web::answer(|hit| if hit.path == "/info" { info("m", 3) } else { tei_reply(hit) }).await;
     let answer = tei(&web).embed(Purpose::Query, &texts(&[" "])).await.unwrap();
     assert_eq!(answer.vectors, units(&texts(&["-"])));
 }
@@ -54,7 +54,7 @@ async fn a_model_that_changes_in_between_is_asked_once_more() {
         "/info" => info("new", 2),
         _ => {
             seen.fetch_add(1, Ordering::SeqCst);
-            embedded(hit)
+            tei_reply(hit)
         }
     })
     .await;
@@ -69,7 +69,7 @@ async fn a_model_that_changes_in_between_is_asked_once_more() {
 async fn a_model_that_keeps_changing_is_reported() {
     let web = web::answer(|hit| match hit.path.as_str() {
         "/info" => info(&format!("m{}", hit.number), 2),
-        _ => embedded(hit),
+        _ => tei_reply(hit),
     })
     .await;
     let text = unavailable(&tei(&web)).await;
@@ -83,7 +83,7 @@ async fn a_query_notices_that_the_server_came_back_with_another_model() {
     let now = Arc::clone(&revision);
     let web = web::answer(move |hit| match hit.path.as_str() {
         "/info" => info(&format!("m{}", now.load(Ordering::SeqCst)), 2),
-        _ => embedded(hit),
+        _ => tei_reply(hit),
     })
     .await;
     let service = tei(&web);
@@ -98,7 +98,7 @@ async fn a_query_notices_that_the_server_came_back_with_another_model() {
 
 #[tokio::test]
 async fn a_server_without_info_is_named_by_its_place() {
-    let web = web::answer(|hit| if hit.path == "/info" { web::text(404, "") } else { embedded(hit) }).await;
+    let web = web::answer(|hit| if hit.path == "/info" { web::text(404, "") } else { tei_reply(hit) }).await;
     let answer = tei(&web).embed(Purpose::Document, &texts(&["a"])).await.unwrap();
     assert_eq!(*answer.model, format!("tei:{}:3", web.address));
 }

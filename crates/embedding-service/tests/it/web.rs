@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// One request as it came.
 #[derive(Clone, Debug)]
-pub(crate) struct Hit {
+pub(crate) struct RecordedRequest {
     pub(crate) verb: Method,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
@@ -30,41 +30,41 @@ pub(crate) struct Hit {
 }
 
 pub(crate) type Reply = Response<BoxBody<Bytes, io::Error>>;
-type Handling = Pin<Box<dyn Future<Output = Reply> + Send>>;
-type Handler = dyn Fn(Hit) -> Handling + Send + Sync;
+type HandlerFuture = Pin<Box<dyn Future<Output = Reply> + Send>>;
+type Handler = dyn Fn(RecordedRequest) -> HandlerFuture + Send + Sync;
 
 /// A running server.
-pub(crate) struct Web {
+pub(crate) struct FakeServer {
     pub(crate) address: SocketAddr,
-    hits: Arc<Mutex<Vec<Hit>>>,
+    hits: Arc<Mutex<Vec<RecordedRequest>>>,
     accepting: JoinHandle<()>,
 }
 
-impl Drop for Web {
+impl Drop for FakeServer {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
-impl Web {
+impl FakeServer {
     pub(crate) fn base(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub(crate) fn hits(&self) -> Vec<Hit> {
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
         self.hits.lock().unwrap().clone()
     }
 
     /// The requests that carry texts.
-    pub(crate) fn posts(&self) -> Vec<Hit> {
-        self.hits().into_iter().filter(|hit| hit.verb == Method::POST).collect()
+    pub(crate) fn posts(&self) -> Vec<RecordedRequest> {
+        self.requests().into_iter().filter(|hit| hit.verb == Method::POST).collect()
     }
 }
 
 /// Serves on a free port.
-pub(crate) async fn serve<F, R>(handler: F) -> Web
+pub(crate) async fn serve<F, R>(handler: F) -> FakeServer
 where
-    F: Fn(Hit) -> R + Send + Sync + 'static,
+    F: Fn(RecordedRequest) -> R + Send + Sync + 'static,
     R: Future<Output = Reply> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -72,15 +72,17 @@ where
     let hits = Arc::new(Mutex::new(Vec::new()));
     let handler: Arc<Handler> = Arc::new(move |hit| Box::pin(handler(hit)));
     let accepting = tokio::spawn(accept(listener, handler, Arc::clone(&hits)));
-    Web { address, hits, accepting }
+    FakeServer { address, hits, accepting }
 }
 
 /// Serves on a free port what needs no waiting.
-pub(crate) async fn answer(handler: impl Fn(&Hit) -> Reply + Send + Sync + 'static) -> Web {
+pub(crate) async fn answer(
+    handler: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static,
+) -> FakeServer {
     serve(move |hit| std::future::ready(handler(&hit))).await
 }
 
-async fn accept(listener: TcpListener, handler: Arc<Handler>, hits: Arc<Mutex<Vec<Hit>>>) {
+async fn accept(listener: TcpListener, handler: Arc<Handler>, hits: Arc<Mutex<Vec<RecordedRequest>>>) {
     // Dropped with this task, so that stopping the server closes its connections.
     let mut serving = JoinSet::new();
     loop {
@@ -96,7 +98,7 @@ async fn accept(listener: TcpListener, handler: Arc<Handler>, hits: Arc<Mutex<Ve
                     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
                     let hit = {
                         let mut hits = hits.lock().unwrap();
-                        let hit = Hit {
+                        let hit = RecordedRequest {
                             verb: parts.method,
                             path: parts.uri.to_string(),
                             headers: parts.headers,
@@ -128,13 +130,13 @@ pub(crate) fn json(status: u16, body: &Value) -> Reply {
     text(status, body.to_string())
 }
 
-pub(crate) fn with(mut reply: Reply, name: &'static str, value: &str) -> Reply {
+pub(crate) fn with_header(mut reply: Reply, name: &'static str, value: &str) -> Reply {
     reply.headers_mut().insert(name, value.parse().unwrap());
     reply
 }
 
 /// Begins an answer and hangs up.
-pub(crate) fn broken_off() -> Reply {
+pub(crate) fn truncated() -> Reply {
     let pieces = [Ok(Frame::data(Bytes::from_static(b"[[1.0,"))), Err(io::Error::other("gone"))];
     let body = StreamBody::new(futures_util::stream::iter(pieces));
     Response::new(BodyExt::boxed(body))
@@ -150,5 +152,5 @@ pub(crate) fn endless() -> Reply {
 /// Announces a length and sends nothing.
 pub(crate) fn announced(length: u64) -> Reply {
     let reply = Response::new(BodyExt::boxed(StreamBody::new(futures_util::stream::pending())));
-    with(reply, "content-length", &length.to_string())
+    with_header(reply, "content-length", &length.to_string())
 }

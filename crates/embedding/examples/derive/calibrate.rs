@@ -1,7 +1,7 @@
 //! Rounds the layers one after the other, each for the inputs it gets from the rounded ones before it.
 
 use crate::linear::Inputs;
-use crate::reference::{attend, begin, gelu, normalised, sum, times};
+use crate::reference::{apply_dense, attend, embed_tokens, gelu, normalised, sum};
 use crate::rounding::Rounded;
 use crate::weights::{Dense, Layer, Weights};
 
@@ -20,7 +20,8 @@ pub(crate) struct RoundedLayer {
 /// The layers, rounded for texts like these.
 pub(crate) fn round(weights: &Weights, words: &Rounded, texts: &[Vec<u16>]) -> Vec<RoundedLayer> {
     let words = words.values();
-    let mut texts: Vec<Vec<Vec<f32>>> = texts.iter().map(|text| begin(weights, &words, text)).collect();
+    let mut texts: Vec<Vec<Vec<f32>>> =
+        texts.iter().map(|text| embed_tokens(weights, &words, text)).collect();
     let tokens: usize = texts.iter().map(Vec::len).sum();
     println!("rounding for {} texts of {tokens} pieces", texts.len());
     weights.layers.iter().map(|layer| round_layer(layer, &mut texts)).collect()
@@ -45,14 +46,14 @@ fn round_layer(layer: &Layer, texts: &mut [Vec<Vec<f32>>]) -> RoundedLayer {
     let dense = like(&layer.mixed, mixed.values());
     for (tokens, mixtures) in texts.iter_mut().zip(&mixtures) {
         for (token, mixture) in tokens.iter_mut().zip(mixtures) {
-            *token = normalised(&sum(token, &times(&dense, mixture)), &layer.mixed_norm);
+            *token = normalised(&sum(token, &apply_dense(&dense, mixture)), &layer.mixed_norm);
         }
     }
 
     let up = Rounded::fitting(&layer.up.rows, &Inputs::of(&texts.concat()));
     let dense = like(&layer.up, up.values());
     let widened = texts.iter().flatten().map(|token| {
-        let mut wide = times(&dense, token);
+        let mut wide = apply_dense(&dense, token);
         wide.iter_mut().for_each(|value| *value = gelu(*value));
         wide
     });
@@ -60,7 +61,7 @@ fn round_layer(layer: &Layer, texts: &mut [Vec<Vec<f32>>]) -> RoundedLayer {
     let down = Rounded::fitting(&layer.down.rows, &Inputs::of(&widened));
     let dense = like(&layer.down, down.values());
     for (token, wide) in texts.iter_mut().flatten().zip(&widened) {
-        *token = normalised(&sum(token, &times(&dense, wide)), &layer.down_norm);
+        *token = normalised(&sum(token, &apply_dense(&dense, wide)), &layer.down_norm);
     }
     println!("a layer is rounded");
     RoundedLayer { heads, lost_values, mixed, up, down }

@@ -4,16 +4,16 @@
 //! to where they begin: at what the sentence model says about the piece alone. What all texts have in common, and all
 //! pieces, is taken away before: it tells no text from another, and would be all that many a word of a question has.
 
-use vmcp_embedding::{MiniLm, pieces};
+use vmcp_embedding::{MiniLm, tokenize};
 
 use crate::weights::WIDTH;
 
 /// Texts to fit to.
 const TEXTS_MAX: usize = 60_000;
 /// How much longer than a text's vector that of a single piece begins: most pieces of a text say less than the rest.
-const BEGINNING: f32 = 3.0;
+const INITIAL_SCALE: f32 = 3.0;
 /// What it costs to move a piece away from its beginning, in texts of that piece alone.
-const STAYING: f32 = 0.05;
+const PRIOR_WEIGHT: f32 = 0.05;
 /// After so many, hardly anything changes.
 const STEPS: usize = 12;
 
@@ -25,7 +25,7 @@ pub(crate) fn fit(lines: &[String], vocabulary: &str) -> Vec<f32> {
         vocabulary.lines().map(|piece| piece.trim_start_matches("##").to_owned()).collect();
     let mut words = embed(&alone);
     centre(&mut words);
-    words.iter_mut().for_each(|value| *value *= BEGINNING);
+    words.iter_mut().for_each(|value| *value *= INITIAL_SCALE);
 
     // What is missing in the texts, turned into what is missing in the pieces.
     let mut missing = embed(lines);
@@ -39,7 +39,7 @@ pub(crate) fn fit(lines: &[String], vocabulary: &str) -> Vec<f32> {
     for step in 0..STEPS {
         let mut image = spread(&texts, &means(&texts, &direction), words.len());
         for (image, direction) in image.iter_mut().zip(&direction) {
-            *image += STAYING * direction;
+            *image += PRIOR_WEIGHT * direction;
         }
         let steps = ratios(&squares, &column_products(&direction, &image));
         add(&mut words, &direction, &steps, 1.0);
@@ -57,7 +57,7 @@ pub(crate) fn fit(lines: &[String], vocabulary: &str) -> Vec<f32> {
 }
 
 fn own_pieces(text: &str) -> Vec<u16> {
-    let mut pieces = pieces(text, 256);
+    let mut pieces = tokenize(text, 256);
     pieces.pop();
     pieces.drain(..pieces.len().min(1));
     pieces

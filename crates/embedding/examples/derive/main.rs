@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 
-use vmcp_embedding::pieces;
+use vmcp_embedding::tokenize;
 
 use self::rounding::Rounded;
 use self::tensors::{Tensors, hexadecimal};
@@ -44,7 +44,7 @@ fn main() -> anyhow::Result<()> {
             let weights = Weights::read(&Tensors::read(&model.join("model.safetensors"), WEIGHTS_DIGEST)?)?;
             let words = Rounded::nearest(&weights.words);
             let sample = corpus::sample(&lines);
-            let texts: Vec<Vec<u16>> = sample.iter().map(|text| pieces(text, POSITIONS)).collect();
+            let texts: Vec<Vec<u16>> = sample.iter().map(|text| tokenize(text, POSITIONS)).collect();
             let packed = pack::pack(&weights, &words, &calibrate::round(&weights, &words, &texts));
             write_asset(&assets.join("minilm-q4"), &packed)?;
             write_reference(&weights, &own.join("tests/it/texts"))

@@ -8,14 +8,14 @@ const HEAD: usize = 32;
 
 /// The vector of a text, of unit length.
 pub(crate) fn encode(weights: &Weights, pieces: &[u16]) -> Vec<f32> {
-    let mut tokens = begin(weights, &weights.words, pieces);
+    let mut tokens = embed_tokens(weights, &weights.words, pieces);
     for layer in &weights.layers {
         let mixed = attend(&layer.heads, &tokens);
         for (token, mixed) in tokens.iter_mut().zip(mixed) {
-            let token_mixed = normalised(&sum(token, &times(&layer.mixed, &mixed)), &layer.mixed_norm);
-            let mut wide = times(&layer.up, &token_mixed);
+            let token_mixed = normalised(&sum(token, &apply_dense(&layer.mixed, &mixed)), &layer.mixed_norm);
+            let mut wide = apply_dense(&layer.up, &token_mixed);
             wide.iter_mut().for_each(|value| *value = gelu(*value));
-            *token = normalised(&sum(&token_mixed, &times(&layer.down, &wide)), &layer.down_norm);
+            *token = normalised(&sum(&token_mixed, &apply_dense(&layer.down, &wide)), &layer.down_norm);
         }
     }
     let mut vector = tokens.iter().fold(vec![0.0; WIDTH], |sums, token| sum(&sums, token));
@@ -25,7 +25,7 @@ pub(crate) fn encode(weights: &Weights, pieces: &[u16]) -> Vec<f32> {
 }
 
 /// What the layers begin with, given the vectors of words.
-pub(crate) fn begin(weights: &Weights, words: &[f32], pieces: &[u16]) -> Vec<Vec<f32>> {
+pub(crate) fn embed_tokens(weights: &Weights, words: &[f32], pieces: &[u16]) -> Vec<Vec<f32>> {
     let places = pieces.iter().zip(weights.positions.chunks_exact(WIDTH));
     let tokens = places.map(|(piece, position)| {
         let word = &words[usize::from(*piece) * WIDTH..][..WIDTH];
@@ -36,8 +36,9 @@ pub(crate) fn begin(weights: &Weights, words: &[f32], pieces: &[u16]) -> Vec<Vec
 
 /// Mixtures of the tokens' values, by queries and keys.
 pub(crate) fn attend(heads: &[Dense; 3], tokens: &[Vec<f32>]) -> Vec<Vec<f32>> {
-    let [queries, keys, values] =
-        heads.each_ref().map(|dense| tokens.iter().map(|token| times(dense, token)).collect::<Vec<_>>());
+    let [queries, keys, values] = heads
+        .each_ref()
+        .map(|dense| tokens.iter().map(|token| apply_dense(dense, token)).collect::<Vec<_>>());
     let mut mixed = vec![vec![0.0; WIDTH]; tokens.len()];
     for (query, mixed) in queries.iter().zip(&mut mixed) {
         for head in (0..WIDTH).step_by(HEAD) {
@@ -58,7 +59,7 @@ pub(crate) fn attend(heads: &[Dense; 3], tokens: &[Vec<f32>]) -> Vec<Vec<f32>> {
     mixed
 }
 
-pub(crate) fn times(dense: &Dense, input: &[f32]) -> Vec<f32> {
+pub(crate) fn apply_dense(dense: &Dense, input: &[f32]) -> Vec<f32> {
     let rows = dense.rows.chunks_exact(dense.inputs).zip(&dense.bias);
     rows.map(|(row, bias)| product(row, input) + bias).collect()
 }

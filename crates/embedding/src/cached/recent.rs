@@ -6,17 +6,17 @@ use std::sync::Arc;
 use super::record::Digest;
 
 /// At most so many vectors; whatever was not asked for longest makes room.
-pub(super) struct Recent {
+pub(super) struct QueryCache {
     model: Option<Arc<str>>,
     vectors: HashMap<Digest, (u64, Vec<f32>)>,
     vectors_max: usize,
     /// Counts uses: the higher a vector's number, the later it was used.
-    uses: u64,
+    use_counter: u64,
 }
 
-impl Recent {
+impl QueryCache {
     pub(super) fn new(vectors_max: usize) -> Self {
-        Self { model: None, vectors: HashMap::new(), vectors_max, uses: 0 }
+        Self { model: None, vectors: HashMap::new(), vectors_max, use_counter: 0 }
     }
 
     /// The vectors of all these queries, if all are known.
@@ -24,8 +24,8 @@ impl Recent {
         if self.model.as_ref() != Some(model) {
             return None;
         }
-        self.uses += 1;
-        let uses = self.uses;
+        self.use_counter += 1;
+        let uses = self.use_counter;
         let one = |digest| {
             let (used, vector) = self.vectors.get_mut(digest)?;
             *used = uses;
@@ -34,14 +34,14 @@ impl Recent {
         digests.iter().map(one).collect()
     }
 
-    pub(super) fn put(&mut self, model: &Arc<str>, digests: &[Digest], vectors: &[Vec<f32>]) {
+    pub(super) fn insert(&mut self, model: &Arc<str>, digests: &[Digest], vectors: &[Vec<f32>]) {
         if self.model.as_ref() != Some(model) {
             self.model = Some(model.clone());
             self.vectors.clear();
         }
         for (digest, vector) in digests.iter().zip(vectors) {
-            self.uses += 1;
-            self.vectors.insert(*digest, (self.uses, vector.clone()));
+            self.use_counter += 1;
+            self.vectors.insert(*digest, (self.use_counter, vector.clone()));
             if self.vectors.len() > self.vectors_max {
                 let oldest = self.vectors.iter().min_by_key(|(_, (used, _))| *used);
                 let oldest = oldest.map(|(digest, _)| *digest);

@@ -9,20 +9,20 @@ use sha2::{Digest as _, Sha256};
 /// The beginning of a text's SHA-256.
 pub(super) type Digest = [u8; 16];
 /// The beginning of the SHA-256 of a model's identity.
-pub(super) type Mark = [u8; 8];
+pub(super) type ModelDigest = [u8; 8];
 
-const BEGIN: [u8; 4] = *b"VEC1";
-const HEAD: usize = 4 + 2 + 8 + 16 + 4;
-const CHECK: usize = 4;
+const MAGIC: [u8; 4] = *b"VEC1";
+const HEADER_BYTES: usize = 4 + 2 + 8 + 16 + 4;
+const CHECKSUM_BYTES: usize = 4;
 
 /// A vector in signed bytes.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Rounded {
+pub(super) struct QuantizedVector {
     scale: f32,
     bytes: Box<[i8]>,
 }
 
-impl Rounded {
+impl QuantizedVector {
     pub(super) fn new(vector: &[f32]) -> Self {
         let largest = vector.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         let factor = if largest > 0.0 { 127.0 / largest } else { 0.0 };
@@ -31,7 +31,7 @@ impl Rounded {
     }
 
     /// The vector, brought back to unit length.
-    pub(super) fn vector(&self) -> Vec<f32> {
+    pub(super) fn dequantize(&self) -> Vec<f32> {
         let mut vector: Vec<f32> = self.bytes.iter().map(|byte| f32::from(*byte) * self.scale).collect();
         let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
         if length > 0.0 {
@@ -42,80 +42,85 @@ impl Rounded {
 
     /// Bytes of its record.
     pub(super) fn record_bytes(&self) -> usize {
-        HEAD + self.bytes.len() + CHECK
+        HEADER_BYTES + self.bytes.len() + CHECKSUM_BYTES
     }
 }
 
 pub(super) fn digest(text: &str) -> Digest {
-    first(&Sha256::digest(text))
+    prefix(&Sha256::digest(text))
 }
 
-pub(super) fn mark(model: &str) -> Mark {
-    first(&Sha256::digest(model))
+pub(super) fn model_digest(model: &str) -> ModelDigest {
+    prefix(&Sha256::digest(model))
 }
 
-fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
+fn prefix<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut taken = [0; N];
     taken.iter_mut().zip(bytes).for_each(|(taken, byte)| *taken = *byte);
     taken
 }
 
 /// Appends a record. A vector of more dimensions than a record can tell is left out.
-pub(super) fn write(mark: Mark, digest: &Digest, rounded: &Rounded, into: &mut Vec<u8>) {
+pub(super) fn append_record(
+    mark: ModelDigest,
+    digest: &Digest,
+    rounded: &QuantizedVector,
+    into: &mut Vec<u8>,
+) {
     let Ok(dimension) = u16::try_from(rounded.bytes.len()) else { return };
     let start = into.len();
-    into.extend(BEGIN);
+    into.extend(MAGIC);
     into.extend(dimension.to_le_bytes());
     into.extend(mark);
     into.extend(digest);
     into.extend(rounded.scale.to_le_bytes());
     into.extend(rounded.bytes.iter().map(|byte| byte.cast_unsigned()));
-    let check: [u8; CHECK] = first(&Sha256::digest(&into[start..]));
+    let check: [u8; CHECKSUM_BYTES] = prefix(&Sha256::digest(&into[start..]));
     into.extend(check);
 }
 
 /// What a file holds.
-pub(super) struct Read {
+pub(super) struct ParsedFile {
     /// In the file's order, so the oldest first.
-    pub(super) records: Vec<(Digest, Rounded)>,
+    pub(super) records: Vec<(Digest, QuantizedVector)>,
     /// Whether there was anything else than whole records of this model.
-    pub(super) damaged: bool,
+    pub(super) is_damaged: bool,
 }
 
 /// The records of a model.
-pub(super) fn read(mark: Mark, mut file: &[u8]) -> Read {
-    let mut found = Read { records: Vec::new(), damaged: false };
+pub(super) fn parse_records(mark: ModelDigest, mut file: &[u8]) -> ParsedFile {
+    let mut found = ParsedFile { records: Vec::new(), is_damaged: false };
     while !file.is_empty() {
-        if let Some((digest, rounded, rest)) = read_one(mark, file) {
+        if let Some((digest, rounded, rest)) = parse_record(mark, file) {
             found.records.push((digest, rounded));
             file = rest;
             continue;
         }
-        found.damaged = true;
+        found.is_damaged = true;
         let later = file.get(1..).unwrap_or_default();
-        let next = later.windows(BEGIN.len()).position(|window| window == BEGIN);
+        let next = later.windows(MAGIC.len()).position(|window| window == MAGIC);
         file = next.and_then(|next| later.get(next..)).unwrap_or_default();
     }
     found
 }
 
-fn read_one(expected: Mark, file: &[u8]) -> Option<(Digest, Rounded, &[u8])> {
+fn parse_record(expected: ModelDigest, file: &[u8]) -> Option<(Digest, QuantizedVector, &[u8])> {
     let (begin, rest) = file.split_first_chunk::<4>()?;
     let (dimension, rest) = rest.split_first_chunk::<2>()?;
     let (mark, rest) = rest.split_first_chunk::<8>()?;
     let (digest, rest) = rest.split_first_chunk::<16>()?;
     let (scale, rest) = rest.split_first_chunk::<4>()?;
-    if *begin != BEGIN || *mark != expected {
+    if *begin != MAGIC || *mark != expected {
         return None;
     }
     let dimension = usize::from(u16::from_le_bytes(*dimension));
     let (bytes, rest) = rest.split_at_checked(dimension)?;
-    let (check, rest) = rest.split_first_chunk::<CHECK>()?;
-    let found: [u8; CHECK] = first(&Sha256::digest(file.get(..HEAD + dimension)?));
+    let (check, rest) = rest.split_first_chunk::<CHECKSUM_BYTES>()?;
+    let found: [u8; CHECKSUM_BYTES] = prefix(&Sha256::digest(file.get(..HEADER_BYTES + dimension)?));
     if *check != found {
         return None;
     }
     let scale = f32::from_le_bytes(*scale);
     let bytes = bytes.iter().map(|byte| byte.cast_signed()).collect();
-    Some((*digest, Rounded { scale, bytes }, rest))
+    Some((*digest, QuantizedVector { scale, bytes }, rest))
 }

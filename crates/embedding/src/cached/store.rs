@@ -11,50 +11,50 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::record::{Digest, Rounded, mark, read, write};
+use super::record::{Digest, QuantizedVector, append_record, model_digest, parse_records};
 
 /// A file is never read or written further than this.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// See the module.
-pub(super) struct Store {
+pub(super) struct DocumentStore {
     folder: Option<PathBuf>,
     model: Option<Arc<str>>,
-    vectors: HashMap<Digest, Rounded>,
+    vectors: HashMap<Digest, QuantizedVector>,
     /// The oldest first.
-    order: VecDeque<Digest>,
+    insertion_order: VecDeque<Digest>,
     vectors_max: usize,
     /// Bytes of the file, as far as this process knows.
     file_bytes: u64,
     /// Whether a failure was logged. One is enough.
-    complained: bool,
+    has_warned: bool,
 }
 
-impl Store {
+impl DocumentStore {
     pub(super) fn new(folder: Option<&Path>, vectors_max: usize) -> Self {
         Self {
             folder: folder.map(Path::to_owned),
             model: None,
             vectors: HashMap::new(),
-            order: VecDeque::new(),
+            insertion_order: VecDeque::new(),
             vectors_max,
             file_bytes: 0,
-            complained: false,
+            has_warned: false,
         }
     }
 
     /// The vectors of these documents, as far as they are known.
     pub(super) fn get(&mut self, model: &Arc<str>, digests: &[Digest]) -> Vec<Option<Vec<f32>>> {
         self.use_model(model);
-        digests.iter().map(|digest| self.vectors.get(digest).map(Rounded::vector)).collect()
+        digests.iter().map(|digest| self.vectors.get(digest).map(QuantizedVector::dequantize)).collect()
     }
 
-    pub(super) fn put(&mut self, model: &Arc<str>, digests: &[Digest], vectors: &[Vec<f32>]) {
+    pub(super) fn insert_all(&mut self, model: &Arc<str>, digests: &[Digest], vectors: &[Vec<f32>]) {
         self.use_model(model);
         let mut records = Vec::new();
         for (digest, vector) in digests.iter().zip(vectors) {
-            let rounded = Rounded::new(vector);
-            write(mark(model), digest, &rounded, &mut records);
+            let rounded = QuantizedVector::new(vector);
+            append_record(model_digest(model), digest, &rounded, &mut records);
             self.insert(*digest, rounded);
         }
         let Some(path) = self.path() else { return };
@@ -64,16 +64,16 @@ impl Store {
         } else {
             let written = append(&path, &records);
             self.file_bytes = grown;
-            self.complain(&path, written);
+            self.warn_once(&path, written);
         }
     }
 
-    fn insert(&mut self, digest: Digest, rounded: Rounded) {
+    fn insert(&mut self, digest: Digest, rounded: QuantizedVector) {
         if self.vectors.insert(digest, rounded).is_none() {
-            self.order.push_back(digest);
+            self.insertion_order.push_back(digest);
         }
-        while self.order.len() > self.vectors_max {
-            if let Some(oldest) = self.order.pop_front() {
+        while self.insertion_order.len() > self.vectors_max {
+            if let Some(oldest) = self.insertion_order.pop_front() {
                 self.vectors.remove(&oldest);
             }
         }
@@ -86,20 +86,20 @@ impl Store {
         }
         self.model = Some(model.clone());
         self.vectors.clear();
-        self.order.clear();
+        self.insertion_order.clear();
         self.file_bytes = 0;
         let Some(path) = self.path() else { return };
-        match read_end(&path) {
+        match read_tail(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.complain(&path, Err(error)),
+            Err(error) => self.warn_once(&path, Err(error)),
             Ok((file, whole)) => {
-                let found = read(mark(model), &file);
+                let found = parse_records(model_digest(model), &file);
                 let count = found.records.len();
                 for (digest, rounded) in found.records {
                     self.insert(digest, rounded);
                 }
                 self.file_bytes = file.len() as u64;
-                if found.damaged || !whole || count > self.order.len() {
+                if found.is_damaged || !whole || count > self.insertion_order.len() {
                     self.rewrite(&path);
                 }
             }
@@ -108,48 +108,48 @@ impl Store {
 
     /// The model's own file. Its name is the model's mark, for an identity may hold any character.
     fn path(&self) -> Option<PathBuf> {
-        let mark = mark(self.model.as_ref()?);
+        let mark = model_digest(self.model.as_ref()?);
         let digits: String = mark.iter().map(|byte| format!("{byte:02x}")).collect();
         Some(self.folder.as_ref()?.join(format!("vectors-{digits}.bin")))
     }
 
     /// Twice what is kept: then half of the file at least is worth being dropped.
     fn file_bytes_max(&self) -> u64 {
-        let record = self.vectors.values().next().map_or(0, Rounded::record_bytes) as u64;
+        let record = self.vectors.values().next().map_or(0, QuantizedVector::record_bytes) as u64;
         (2 * record * self.vectors_max as u64).min(FILE_BYTES_MAX)
     }
 
     /// Replaces the file by one of what is kept, the youngest if not all fit into half of the bound.
     fn rewrite(&mut self, path: &Path) {
         let Some(model) = &self.model else { return };
-        let mark = mark(model);
-        let record = self.vectors.values().next().map_or(1, Rounded::record_bytes).max(1);
+        let mark = model_digest(model);
+        let record = self.vectors.values().next().map_or(1, QuantizedVector::record_bytes).max(1);
         let fits = (FILE_BYTES_MAX / 2) as usize / record;
         let mut records = Vec::new();
-        for digest in self.order.iter().skip(self.order.len().saturating_sub(fits)) {
+        for digest in self.insertion_order.iter().skip(self.insertion_order.len().saturating_sub(fits)) {
             if let Some(rounded) = self.vectors.get(digest) {
-                write(mark, digest, rounded, &mut records);
+                append_record(mark, digest, rounded, &mut records);
             }
         }
         let replaced = replace(path, &records);
         if replaced.is_ok() {
             self.file_bytes = records.len() as u64;
         }
-        self.complain(path, replaced);
+        self.warn_once(path, replaced);
     }
 
-    fn complain(&mut self, path: &Path, outcome: io::Result<()>) {
+    fn warn_once(&mut self, path: &Path, outcome: io::Result<()>) {
         if let Err(error) = outcome
-            && !self.complained
+            && !self.has_warned
         {
-            self.complained = true;
+            self.has_warned = true;
             tracing::warn!(%error, path = %path.display(), "vectors are not kept on disk");
         }
     }
 }
 
 /// The last part of a file that may be read, and whether that is all of it.
-fn read_end(path: &Path) -> io::Result<(Vec<u8>, bool)> {
+fn read_tail(path: &Path) -> io::Result<(Vec<u8>, bool)> {
     let mut file = File::open(path)?;
     let surplus = file.metadata()?.len().saturating_sub(FILE_BYTES_MAX);
     file.seek(SeekFrom::Start(surplus))?;

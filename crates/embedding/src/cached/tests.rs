@@ -3,13 +3,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 
 /// Gives each text a vector of its own, and counts.
-struct Counting {
+struct CountingEmbedder {
     model: Mutex<Arc<str>>,
     documents: AtomicUsize,
     queries: AtomicUsize,
 }
 
-impl Counting {
+impl CountingEmbedder {
     fn new(model: &str) -> Arc<Self> {
         Arc::new(Self { model: Mutex::new(model.into()), documents: 0.into(), queries: 0.into() })
     }
@@ -26,7 +26,7 @@ fn vector(text: &str) -> Vec<f32> {
     values.iter().map(|value| value / length).collect()
 }
 
-impl Embedder for Counting {
+impl Embedder for CountingEmbedder {
     fn batch_size(&self) -> usize {
         3
     }
@@ -35,7 +35,7 @@ impl Embedder for Counting {
         &'a self,
         purpose: Purpose,
         texts: &'a [String],
-    ) -> BoxFuture<'a, Result<Embedded, EmbedError>> {
+    ) -> BoxFuture<'a, Result<Embeddings, EmbedError>> {
         let counter = match purpose {
             Purpose::Document => &self.documents,
             Purpose::Query => &self.queries,
@@ -43,7 +43,7 @@ impl Embedder for Counting {
         counter.fetch_add(texts.len(), Ordering::SeqCst);
         let vectors = texts.iter().map(|text| vector(text)).collect();
         let model = self.model.lock().clone();
-        Box::pin(async move { Ok(Embedded { model, vectors }) })
+        Box::pin(async move { Ok(Embeddings { model, vectors }) })
     }
 }
 
@@ -52,7 +52,7 @@ fn texts(range: std::ops::Range<usize>) -> Vec<String> {
 }
 
 /// The vectors of documents, checked against what they must be.
-async fn check(cached: &Cached, texts: &[String]) -> Embedded {
+async fn check(cached: &Cached, texts: &[String]) -> Embeddings {
     let embedded = cached.embed(Purpose::Document, texts).await.unwrap();
     assert_eq!(embedded.vectors.len(), texts.len());
     for (found, text) in embedded.vectors.iter().zip(texts) {
@@ -71,7 +71,7 @@ fn only_file(folder: &Path) -> std::path::PathBuf {
 #[tokio::test]
 async fn a_document_is_computed_once_and_outlives_the_process() {
     let folder = tempfile::tempdir().unwrap();
-    let inner = Counting::new("m");
+    let inner = CountingEmbedder::new("m");
     let cached = Cached::open(inner.clone(), Some(folder.path())).unwrap();
     let first = check(&cached, &texts(0..10)).await;
     assert_eq!(inner.documents(), 10);
@@ -80,7 +80,7 @@ async fn a_document_is_computed_once_and_outlives_the_process() {
     assert_eq!(first.vectors[..], second.vectors[..10], "a vector does not change by being kept");
     drop(cached);
 
-    let inner = Counting::new("m");
+    let inner = CountingEmbedder::new("m");
     let cached = Cached::open(inner.clone(), Some(folder.path())).unwrap();
     assert_eq!(check(&cached, &texts(0..12)).await, second);
     assert_eq!(inner.documents(), 1, "the first text is asked for, to learn which model there is");
@@ -88,7 +88,7 @@ async fn a_document_is_computed_once_and_outlives_the_process() {
 
 #[tokio::test]
 async fn without_a_folder_documents_are_kept_in_memory() {
-    let inner = Counting::new("m");
+    let inner = CountingEmbedder::new("m");
     let cached = Cached::open(inner.clone(), None).unwrap();
     check(&cached, &texts(0..5)).await;
     check(&cached, &texts(0..5)).await;
@@ -99,7 +99,7 @@ async fn without_a_folder_documents_are_kept_in_memory() {
 #[tokio::test]
 async fn vectors_of_another_model_are_not_given_out() {
     let folder = tempfile::tempdir().unwrap();
-    let inner = Counting::new("one");
+    let inner = CountingEmbedder::new("one");
     let cached = Cached::open(inner.clone(), Some(folder.path())).unwrap();
     check(&cached, &texts(0..4)).await;
     *inner.model.lock() = "two".into();
@@ -113,7 +113,7 @@ async fn vectors_of_another_model_are_not_given_out() {
 #[tokio::test]
 async fn damaged_files_lose_what_is_damaged_and_no_more() {
     let folder = tempfile::tempdir().unwrap();
-    check(&Cached::open(Counting::new("m"), Some(folder.path())).unwrap(), &texts(0..10)).await;
+    check(&Cached::open(CountingEmbedder::new("m"), Some(folder.path())).unwrap(), &texts(0..10)).await;
     let path = only_file(folder.path());
     let whole = std::fs::read(&path).unwrap();
     let record = whole.len() / 10;
@@ -128,7 +128,7 @@ async fn damaged_files_lose_what_is_damaged_and_no_more() {
     ];
     for (case, bytes, lost) in cases {
         std::fs::write(&path, bytes).unwrap();
-        let inner = Counting::new("m");
+        let inner = CountingEmbedder::new("m");
         let cached = Cached::open(inner.clone(), Some(folder.path())).unwrap();
         cached.embed(Purpose::Query, &["which model?".to_owned()]).await.unwrap();
         check(&cached, &texts(0..10)).await;
@@ -141,8 +141,8 @@ async fn damaged_files_lose_what_is_damaged_and_no_more() {
 #[tokio::test]
 async fn the_oldest_documents_make_room() {
     let folder = tempfile::tempdir().unwrap();
-    let inner = Counting::new("m");
-    let cached = Cached::bounded(inner.clone(), Some(folder.path()), 10, 10).unwrap();
+    let inner = CountingEmbedder::new("m");
+    let cached = Cached::open_with_limits(inner.clone(), Some(folder.path()), 10, 10).unwrap();
     for start in 0..20 {
         check(&cached, &texts(start * 5..start * 5 + 5)).await;
     }
@@ -159,13 +159,13 @@ async fn the_oldest_documents_make_room() {
 #[tokio::test]
 async fn two_processes_share_a_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let one = Cached::open(Counting::new("m"), Some(folder.path())).unwrap();
-    let other = Cached::open(Counting::new("m"), Some(folder.path())).unwrap();
+    let one = Cached::open(CountingEmbedder::new("m"), Some(folder.path())).unwrap();
+    let other = Cached::open(CountingEmbedder::new("m"), Some(folder.path())).unwrap();
     for start in 0..10 {
         check(&one, &texts(start * 10..start * 10 + 5)).await;
         check(&other, &texts(start * 10 + 5..start * 10 + 10)).await;
     }
-    let inner = Counting::new("m");
+    let inner = CountingEmbedder::new("m");
     let third = Cached::open(inner.clone(), Some(folder.path())).unwrap();
     check(&third, &texts(0..100)).await;
     assert_eq!(inner.documents(), 1, "both have written down what they computed");
@@ -173,8 +173,8 @@ async fn two_processes_share_a_folder() {
 
 #[tokio::test]
 async fn a_query_asked_again_is_free() {
-    let inner = Counting::new("m");
-    let cached = Cached::bounded(inner.clone(), None, 10, 2).unwrap();
+    let inner = CountingEmbedder::new("m");
+    let cached = Cached::open_with_limits(inner.clone(), None, 10, 2).unwrap();
     let ask = async |text: &str| {
         let embedded = cached.embed(Purpose::Query, &[text.to_owned()]).await.unwrap();
         assert_eq!(embedded.vectors, [vector(text)]);
@@ -194,5 +194,5 @@ async fn a_folder_that_cannot_be_made_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    assert!(Cached::open(Counting::new("m"), Some(&file.join("below"))).is_err());
+    assert!(Cached::open(CountingEmbedder::new("m"), Some(&file.join("below"))).is_err());
 }

@@ -17,10 +17,10 @@ pub(super) struct Activations {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Group {
     /// Signed bytes, four a word, the first lowest.
-    pub(super) fours: [i32; GROUP / 4],
+    pub(super) packed: [i32; GROUP / 4],
     pub(super) scale: f32,
     /// 8 times the sum of the bytes: what weights from 0 to 15 add to a product with weights from -8 to 7.
-    pub(super) excess: i32,
+    pub(super) zero_point_correction: i32,
 }
 
 impl Activations {
@@ -30,7 +30,7 @@ impl Activations {
 
     /// Rounds `values`, tokens of `width` inputs. The scale is that of the largest input of a group.
     #[inline(always)]
-    pub(super) fn round(&mut self, values: &[f32], width: usize) {
+    pub(super) fn quantize(&mut self, values: &[f32], width: usize) {
         let per_token = width / GROUP;
         self.groups_per_token = per_token;
         self.groups.resize(values.len() / GROUP, Group::default());
@@ -38,14 +38,14 @@ impl Activations {
         for (groups, values) in tiles {
             let tokens = groups.len() / per_token;
             for (index, values) in values.as_chunks::<GROUP>().0.iter().enumerate() {
-                groups[index % per_token * tokens + index / per_token] = round(values);
+                groups[index % per_token * tokens + index / per_token] = quantize_group(values);
             }
         }
     }
 }
 
 #[inline(always)]
-fn round(values: &[f32; GROUP]) -> Group {
+fn quantize_group(values: &[f32; GROUP]) -> Group {
     let mut lanes = [0.0_f32; 8];
     for chunk in values.as_chunks::<8>().0 {
         for (lane, value) in lanes.iter_mut().zip(chunk) {
@@ -70,5 +70,5 @@ fn round(values: &[f32; GROUP]) -> Group {
     for (four, bytes) in fours.iter_mut().zip(rounded.as_chunks::<4>().0) {
         *four = (bytes[0] & 255) | (bytes[1] & 255) << 8 | (bytes[2] & 255) << 16 | bytes[3] << 24;
     }
-    Group { fours, scale, excess: 8 * sum }
+    Group { packed: fours, scale, zero_point_correction: 8 * sum }
 }

@@ -6,29 +6,30 @@
 //! A weight has 4 bits: it is (q - 8) times the scale of its group of 32. Scales are bfloat16, the upper half of an
 //! f32. Word vectors are as `words` describes them. A matrix is cut into panels of 8 outputs; see [`Matrix`].
 
-use super::shape::{GROUP, HEAD_WIDTHS, INNER, LANES, LAYERS, PIECES_MAX, WIDTH};
-use crate::vocabulary::PIECES;
-use crate::words::{WORD_BYTES, Words, wide};
+use super::shape::{FEED_FORWARD_WIDTH, GROUP, LANES, LAYERS, PIECES_MAX, QKV_WIDTH, WIDTH};
+use crate::vocabulary::PIECE_COUNT;
+use crate::words::{PieceVectors, VECTOR_BYTES, bf16_to_f32};
 
 /// Aligned, so that no panel straddles more cache lines than it must.
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 
-static FILE: &Aligned<[u8; BYTES]> = &Aligned(*include_bytes!("../../assets/minilm-q4.bin"));
+static ASSET: &Aligned<[u8; ASSET_BYTES]> = &Aligned(*include_bytes!("../../assets/minilm-q4.bin"));
 
 /// A block of a matrix: 8 scales and 8 times 32 weights.
-pub(super) const BLOCK: usize = LANES * 2 + LANES * GROUP / 2;
+pub(super) const BLOCK_BYTES: usize = LANES * 2 + LANES * GROUP / 2;
 
-const NORM: usize = 2 * WIDTH * 4;
-const LAYER: usize = matrix_bytes(HEAD_WIDTHS, WIDTH)
+const NORM_BYTES: usize = 2 * WIDTH * 4;
+const LAYER_BYTES: usize = matrix_bytes(QKV_WIDTH, WIDTH)
     + matrix_bytes(WIDTH, WIDTH)
-    + matrix_bytes(INNER, WIDTH)
-    + matrix_bytes(WIDTH, INNER)
-    + 2 * NORM;
-const BYTES: usize = PIECES * WORD_BYTES + PIECES_MAX * WIDTH * 2 + NORM + LAYERS * LAYER;
+    + matrix_bytes(FEED_FORWARD_WIDTH, WIDTH)
+    + matrix_bytes(WIDTH, FEED_FORWARD_WIDTH)
+    + 2 * NORM_BYTES;
+const ASSET_BYTES: usize =
+    PIECE_COUNT * VECTOR_BYTES + PIECES_MAX * WIDTH * 2 + NORM_BYTES + LAYERS * LAYER_BYTES;
 
 const fn matrix_bytes(outputs: usize, inputs: usize) -> usize {
-    outputs / LANES * (inputs / GROUP) * BLOCK + outputs * 4
+    outputs / LANES * (inputs / GROUP) * BLOCK_BYTES + outputs * 4
 }
 
 /// Scale and shift of a layer norm.
@@ -42,7 +43,7 @@ pub(super) struct Norm {
 /// A panel has one block for each group of 32 inputs: 8 scales, one an output, then 4 times 32 bytes. Byte
 /// `4 * output + j` of the `s`th 32 bytes holds the weights of input `4 * s + j` (low) and `4 * s + j + 16` (high).
 pub(super) struct Matrix {
-    pub(super) blocks: &'static [[u8; BLOCK]],
+    pub(super) blocks: &'static [[u8; BLOCK_BYTES]],
     pub(super) bias: Vec<f32>,
     pub(super) inputs: usize,
 }
@@ -61,9 +62,9 @@ impl Matrix {
 /// One of the six layers.
 pub(super) struct Layer {
     /// To queries, keys, values, and what the values lack, in this order.
-    pub(super) heads: Matrix,
-    pub(super) mixed: Matrix,
-    pub(super) mixed_norm: Norm,
+    pub(super) qkv: Matrix,
+    pub(super) attention_output: Matrix,
+    pub(super) attention_norm: Norm,
     pub(super) up: Matrix,
     pub(super) down: Matrix,
     pub(super) down_norm: Norm,
@@ -71,7 +72,7 @@ pub(super) struct Layer {
 
 /// The whole model. Weights stay where they are; only the 130 kB of other numbers are copied.
 pub(super) struct Weights {
-    words: Words,
+    piece_vectors: PieceVectors,
     positions: &'static [[[u8; 2]; WIDTH]],
     pub(super) norm: Norm,
     pub(super) layers: Vec<Layer>,
@@ -79,29 +80,29 @@ pub(super) struct Weights {
 
 impl Weights {
     pub(super) fn read() -> Self {
-        let mut rest = Rest(&FILE.0);
-        let (words, _) = rest.take(PIECES * WORD_BYTES).as_chunks();
+        let mut rest = AssetReader(&ASSET.0);
+        let (words, _) = rest.take(PIECE_COUNT * VECTOR_BYTES).as_chunks();
         let (numbers, _) = rest.take(PIECES_MAX * WIDTH * 2).as_chunks();
         let (positions, _) = numbers.as_chunks();
         let norm = rest.norm();
         let layers = (0..LAYERS).map(|_| rest.layer()).collect();
-        Self { words: Words(words), positions, norm, layers }
+        Self { piece_vectors: PieceVectors(words), positions, norm, layers }
     }
 
     /// Writes the sum of a word's and a position's vector.
     #[inline(always)]
-    pub(super) fn place(&self, piece: u16, position: usize, into: &mut [f32]) {
+    pub(super) fn embed_piece(&self, piece: u16, position: usize, into: &mut [f32]) {
         for (value, number) in into.iter_mut().zip(&self.positions[position]) {
-            *value = wide(*number);
+            *value = bf16_to_f32(*number);
         }
-        self.words.add(piece, into);
+        self.piece_vectors.add(piece, into);
     }
 }
 
 /// What is not read yet. The file's size is checked by the compiler, so there is always enough.
-struct Rest(&'static [u8]);
+struct AssetReader(&'static [u8]);
 
-impl Rest {
+impl AssetReader {
     fn take(&mut self, bytes: usize) -> &'static [u8] {
         let (taken, rest) = self.0.split_at(bytes);
         self.0 = rest;
@@ -118,17 +119,17 @@ impl Rest {
     }
 
     fn matrix(&mut self, outputs: usize, inputs: usize) -> Matrix {
-        let (blocks, _) = self.take(outputs / LANES * (inputs / GROUP) * BLOCK).as_chunks();
+        let (blocks, _) = self.take(outputs / LANES * (inputs / GROUP) * BLOCK_BYTES).as_chunks();
         Matrix { blocks, bias: self.numbers(outputs), inputs }
     }
 
     fn layer(&mut self) -> Layer {
         Layer {
-            heads: self.matrix(HEAD_WIDTHS, WIDTH),
-            mixed: self.matrix(WIDTH, WIDTH),
-            mixed_norm: self.norm(),
-            up: self.matrix(INNER, WIDTH),
-            down: self.matrix(WIDTH, INNER),
+            qkv: self.matrix(QKV_WIDTH, WIDTH),
+            attention_output: self.matrix(WIDTH, WIDTH),
+            attention_norm: self.norm(),
+            up: self.matrix(FEED_FORWARD_WIDTH, WIDTH),
+            down: self.matrix(WIDTH, FEED_FORWARD_WIDTH),
             down_norm: self.norm(),
         }
     }

@@ -1,7 +1,7 @@
 //! Attention within one text: each token becomes a mixture of what it finds like itself.
 
-use super::numbers::{exp, fused, sum_of};
-use super::shape::{HEAD, HEAD_WIDTHS, HEADS, WIDTH};
+use super::numbers::{exp, fused, sum_lanes};
+use super::shape::{HEAD_WIDTH, HEADS, QKV_WIDTH, WIDTH};
 
 /// Scratch of one head.
 #[derive(Default)]
@@ -9,30 +9,30 @@ pub(super) struct Attention {
     /// Keys by dimension, so that all tokens of the text are compared with a query side by side.
     keys: Vec<f32>,
     /// How much each token counts for the one in question.
-    shares: Vec<f32>,
+    weights: Vec<f32>,
 }
 
 impl Attention {
     /// Writes the mixtures of a text's tokens. `heads` are their queries, keys and values.
     #[inline(always)]
-    pub(super) fn mix<const FUSED: bool>(&mut self, heads: &[f32], mixed: &mut [f32]) {
-        let tokens = heads.len() / HEAD_WIDTHS;
+    pub(super) fn attend<const FUSED: bool>(&mut self, heads: &[f32], mixed: &mut [f32]) {
+        let tokens = heads.len() / QKV_WIDTH;
         // Rounded up, so that no loop over tokens has a remainder.
         let padded = tokens.next_multiple_of(8);
         self.keys.clear();
-        self.keys.resize(padded * HEAD, 0.0);
-        self.shares.resize(padded, 0.0);
+        self.keys.resize(padded * HEAD_WIDTH, 0.0);
+        self.weights.resize(padded, 0.0);
         for head in 0..HEADS {
-            let part = |kind: usize| kind * WIDTH + head * HEAD..kind * WIDTH + (head + 1) * HEAD;
-            for (index, token) in heads.chunks_exact(HEAD_WIDTHS).enumerate() {
+            let part = |kind: usize| kind * WIDTH + head * HEAD_WIDTH..kind * WIDTH + (head + 1) * HEAD_WIDTH;
+            for (index, token) in heads.chunks_exact(QKV_WIDTH).enumerate() {
                 for (dimension, value) in token[part(1)].iter().enumerate() {
                     self.keys[dimension * padded + index] = *value;
                 }
             }
-            for (token, mixed) in heads.chunks_exact(HEAD_WIDTHS).zip(mixed.chunks_exact_mut(WIDTH)) {
-                self.share::<FUSED>(&token[part(0)], tokens);
-                let mut sums = [0.0_f32; HEAD];
-                for (share, other) in self.shares.iter().zip(heads.chunks_exact(HEAD_WIDTHS)) {
+            for (token, mixed) in heads.chunks_exact(QKV_WIDTH).zip(mixed.chunks_exact_mut(WIDTH)) {
+                self.compute_weights::<FUSED>(&token[part(0)], tokens);
+                let mut sums = [0.0_f32; HEAD_WIDTH];
+                for (share, other) in self.weights.iter().zip(heads.chunks_exact(QKV_WIDTH)) {
                     for (sum, value) in sums.iter_mut().zip(&other[part(2)]) {
                         *sum = fused::<FUSED>(*share, *value, *sum);
                     }
@@ -44,9 +44,9 @@ impl Attention {
 
     /// Fills in the shares for a query; they sum up to 1.
     #[inline(always)]
-    fn share<const FUSED: bool>(&mut self, query: &[f32], tokens: usize) {
-        let factor = 1.0 / (HEAD as f32).sqrt();
-        let shares = &mut self.shares[..];
+    fn compute_weights<const FUSED: bool>(&mut self, query: &[f32], tokens: usize) {
+        let factor = 1.0 / (HEAD_WIDTH as f32).sqrt();
+        let shares = &mut self.weights[..];
         shares.fill(0.0);
         for (query, keys) in query.iter().zip(self.keys.chunks_exact(shares.len())) {
             let query = query * factor;
@@ -59,7 +59,7 @@ impl Attention {
             *share = exp::<FUSED>(*share - largest);
         }
         shares[tokens..].fill(0.0);
-        let factor = 1.0 / sum_of::<FUSED>(shares, |share, sum| sum + share);
+        let factor = 1.0 / sum_lanes::<FUSED>(shares, |share, sum| sum + share);
         for share in shares {
             *share *= factor;
         }

@@ -12,39 +12,42 @@ use std::arch::x86_64::{
 use bytemuck::must_cast;
 
 use super::activations::Group;
-use super::multiply::{Sums, TILE, Unpacked};
+use super::multiply::{Sums, TILE, UnpackedGroup};
 use super::shape::LANES;
 
 // No closure may stand in here: a library function that takes one is not compiled for AVX2, and is called for each step.
 
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-pub(super) fn tile(panel: &[Unpacked], groups: &[Group], tokens: usize, bias: &[f32; LANES]) -> Sums {
+pub(super) fn tile(panel: &[UnpackedGroup], groups: &[Group], tokens: usize, bias: &[f32; LANES]) -> Sums {
     match tokens {
-        4 => some::<4>(panel, groups, bias),
-        3 => some::<3>(panel, groups, bias),
-        2 => some::<2>(panel, groups, bias),
-        _one => some::<1>(panel, groups, bias),
+        4 => tile_of::<4>(panel, groups, bias),
+        3 => tile_of::<3>(panel, groups, bias),
+        2 => tile_of::<2>(panel, groups, bias),
+        _one => tile_of::<1>(panel, groups, bias),
     }
 }
 
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-fn some<const TOKENS: usize>(panel: &[Unpacked], groups: &[Group], bias: &[f32; LANES]) -> Sums {
+fn tile_of<const TOKENS: usize>(panel: &[UnpackedGroup], groups: &[Group], bias: &[f32; LANES]) -> Sums {
     let ones = _mm256_set1_epi16(1);
     let mut sums: [__m256; TOKENS] = [must_cast(*bias); TOKENS];
     for (weights, groups) in panel.iter().zip(groups.as_chunks::<TOKENS>().0) {
         let mut pairs: [__m256i; TOKENS] = [_mm256_setzero_si256(); TOKENS];
-        for (step, four) in weights.fours.iter().enumerate() {
+        for (step, four) in weights.packed.iter().enumerate() {
             let four: __m256i = must_cast(*four);
             for (pairs, group) in pairs.iter_mut().zip(groups) {
-                let products = _mm256_maddubs_epi16(four, _mm256_set1_epi32(group.fours[step]));
+                let products = _mm256_maddubs_epi16(four, _mm256_set1_epi32(group.packed[step]));
                 *pairs = _mm256_add_epi16(*pairs, products);
             }
         }
         let scales: __m256 = must_cast(weights.scales);
         for ((sum, pairs), group) in sums.iter_mut().zip(&pairs).zip(groups) {
-            let whole = _mm256_sub_epi32(_mm256_madd_epi16(*pairs, ones), _mm256_set1_epi32(group.excess));
+            let whole = _mm256_sub_epi32(
+                _mm256_madd_epi16(*pairs, ones),
+                _mm256_set1_epi32(group.zero_point_correction),
+            );
             let scale = _mm256_mul_ps(scales, _mm256_set1_ps(group.scale));
             *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(whole), scale, *sum);
         }

@@ -6,9 +6,9 @@
 use super::activations::{Activations, Group};
 use super::asset::{Layer, Matrix, Norm, Weights};
 use super::attend::Attention;
-use super::multiply::{Panel, Sums, Unpacked, multiply};
-use super::numbers::{fused, gelu, normalise, sum_of};
-use super::shape::{HEAD_WIDTHS, INNER, LANES, WIDTH};
+use super::multiply::{Panel, Sums, UnpackedGroup, multiply};
+use super::numbers::{fused, gelu, normalise, sum_lanes};
+use super::shape::{FEED_FORWARD_WIDTH, LANES, QKV_WIDTH, WIDTH};
 
 /// Vectors of unit length of texts that have at least one piece each.
 ///
@@ -17,33 +17,35 @@ use super::shape::{HEAD_WIDTHS, INNER, LANES, WIDTH};
 pub(super) fn encode<const FUSED: bool>(
     weights: &Weights,
     texts: &[Vec<u16>],
-    tile: impl Fn(&[Unpacked], &[Group], usize, &[f32; LANES]) -> Sums + Copy,
+    tile: impl Fn(&[UnpackedGroup], &[Group], usize, &[f32; LANES]) -> Sums + Copy,
 ) -> Vec<Vec<f32>> {
-    let mut tokens = place::<FUSED>(weights, texts);
+    let mut tokens = embed_tokens::<FUSED>(weights, texts);
     let mut scratch = Scratch { inputs: Activations::default(), panel: Panel::new() };
     let mut attention = Attention::default();
     let mut mixed = vec![0.0; tokens.len()];
     let mut wide = Vec::new();
     let mut added = Vec::new();
-    for Layer { heads, mixed: mixing, mixed_norm, up, down, down_norm } in &weights.layers {
-        times(heads, &tokens, &mut wide, &mut scratch, tile);
-        complete_values(&mut wide);
+    for Layer { qkv: heads, attention_output: mixing, attention_norm: mixed_norm, up, down, down_norm } in
+        &weights.layers
+    {
+        apply_matrix(heads, &tokens, &mut wide, &mut scratch, tile);
+        add_value_residuals(&mut wide);
         let (mut heads, mut mixtures) = (&wide[..], &mut mixed[..]);
         for text in texts {
             let (mixture, others) = mixtures.split_at_mut(text.len() * WIDTH);
-            let (own, rest) = heads.split_at(text.len() * HEAD_WIDTHS);
-            attention.mix::<FUSED>(own, mixture);
+            let (own, rest) = heads.split_at(text.len() * QKV_WIDTH);
+            attention.attend::<FUSED>(own, mixture);
             (heads, mixtures) = (rest, others);
         }
-        times(mixing, &mixed, &mut added, &mut scratch, tile);
-        add::<FUSED>(&mut tokens, &added, mixed_norm);
-        times(up, &tokens, &mut wide, &mut scratch, tile);
-        debug_assert_eq!(wide.len(), tokens.len() / WIDTH * INNER);
+        apply_matrix(mixing, &mixed, &mut added, &mut scratch, tile);
+        add_and_normalise::<FUSED>(&mut tokens, &added, mixed_norm);
+        apply_matrix(up, &tokens, &mut wide, &mut scratch, tile);
+        debug_assert_eq!(wide.len(), tokens.len() / WIDTH * FEED_FORWARD_WIDTH);
         for value in &mut wide {
             *value = gelu::<FUSED>(*value);
         }
-        times(down, &wide, &mut added, &mut scratch, tile);
-        add::<FUSED>(&mut tokens, &added, down_norm);
+        apply_matrix(down, &wide, &mut added, &mut scratch, tile);
+        add_and_normalise::<FUSED>(&mut tokens, &added, down_norm);
     }
     pool::<FUSED>(&tokens, texts)
 }
@@ -55,21 +57,21 @@ struct Scratch {
 }
 
 #[inline(always)]
-fn times(
+fn apply_matrix(
     matrix: &Matrix,
     values: &[f32],
     outputs: &mut Vec<f32>,
     scratch: &mut Scratch,
-    tile: impl Fn(&[Unpacked], &[Group], usize, &[f32; LANES]) -> Sums,
+    tile: impl Fn(&[UnpackedGroup], &[Group], usize, &[f32; LANES]) -> Sums,
 ) {
-    scratch.inputs.round(values, matrix.inputs);
+    scratch.inputs.quantize(values, matrix.inputs);
     multiply(matrix, &scratch.inputs, outputs, &mut scratch.panel, tile);
 }
 
 /// Adds to the values what their rounded weights lack: their errors weigh more than those of all other matrices.
 #[inline(always)]
-fn complete_values(heads: &mut [f32]) {
-    for token in heads.chunks_exact_mut(HEAD_WIDTHS) {
+fn add_value_residuals(heads: &mut [f32]) {
+    for token in heads.chunks_exact_mut(QKV_WIDTH) {
         let (token, lacking) = token.split_at_mut(3 * WIDTH);
         for (value, lacking) in token[2 * WIDTH..].iter_mut().zip(lacking) {
             *value += *lacking;
@@ -79,19 +81,19 @@ fn complete_values(heads: &mut [f32]) {
 
 /// What the layers begin with: what each piece means, and where it stands.
 #[inline(always)]
-fn place<const FUSED: bool>(weights: &Weights, texts: &[Vec<u16>]) -> Vec<f32> {
+fn embed_tokens<const FUSED: bool>(weights: &Weights, texts: &[Vec<u16>]) -> Vec<f32> {
     let count: usize = texts.iter().map(Vec::len).sum();
     let mut tokens = vec![0.0; count * WIDTH];
     let places = texts.iter().flat_map(|text| text.iter().enumerate());
     for ((position, piece), token) in places.zip(tokens.chunks_exact_mut(WIDTH)) {
-        weights.place(*piece, position, token);
+        weights.embed_piece(*piece, position, token);
         normalise::<FUSED>(token, &weights.norm.scale, &weights.norm.shift);
     }
     tokens
 }
 
 #[inline(always)]
-fn add<const FUSED: bool>(tokens: &mut [f32], added: &[f32], norm: &Norm) {
+fn add_and_normalise<const FUSED: bool>(tokens: &mut [f32], added: &[f32], norm: &Norm) {
     for (token, added) in tokens.chunks_exact_mut(WIDTH).zip(added.chunks_exact(WIDTH)) {
         for (value, added) in token.iter_mut().zip(added) {
             *value += added;
@@ -113,7 +115,7 @@ fn pool<const FUSED: bool>(tokens: &[f32], texts: &[Vec<u16>]) -> Vec<Vec<f32>> 
                 *sum += value;
             }
         }
-        let length = sum_of::<FUSED>(&vector, |value, sum| fused::<FUSED>(value, value, sum)).sqrt();
+        let length = sum_lanes::<FUSED>(&vector, |value, sum| fused::<FUSED>(value, value, sum)).sqrt();
         let factor = if length > 0.0 { 1.0 / length } else { 0.0 };
         for value in &mut vector {
             *value *= factor;

@@ -5,9 +5,9 @@
 //! the same integers.
 
 use super::activations::{Activations, Group};
-use super::asset::{BLOCK, Matrix};
-use super::shape::{GROUP, INNER, LANES};
-use crate::words::wide;
+use super::asset::{BLOCK_BYTES, Matrix};
+use super::shape::{FEED_FORWARD_WIDTH, GROUP, LANES};
+use crate::words::bf16_to_f32;
 
 /// Tokens of a tile: as many as the sums of fit into the registers of AVX2.
 pub(super) const TILE: usize = 4;
@@ -16,8 +16,8 @@ pub(super) const TILE: usize = 4;
 /// Eight bytes are a word, the first lowest.
 #[derive(Clone, Copy)]
 #[repr(C, align(32))]
-pub(super) struct Unpacked {
-    pub(super) fours: [[u64; LANES / 2]; GROUP / 4],
+pub(super) struct UnpackedGroup {
+    pub(super) packed: [[u64; LANES / 2]; GROUP / 4],
     pub(super) scales: [f32; LANES],
 }
 
@@ -25,11 +25,14 @@ pub(super) struct Unpacked {
 pub(super) type Sums = [[f32; LANES]; TILE];
 
 /// Room for one panel of the widest matrix.
-pub(super) struct Panel([Unpacked; INNER / GROUP]);
+pub(super) struct Panel([UnpackedGroup; FEED_FORWARD_WIDTH / GROUP]);
 
 impl Panel {
     pub(super) fn new() -> Self {
-        Self([Unpacked { fours: [[0; LANES / 2]; GROUP / 4], scales: [0.0; LANES] }; INNER / GROUP])
+        Self(
+            [UnpackedGroup { packed: [[0; LANES / 2]; GROUP / 4], scales: [0.0; LANES] };
+                FEED_FORWARD_WIDTH / GROUP],
+        )
     }
 }
 
@@ -41,7 +44,7 @@ pub(super) fn multiply(
     inputs: &Activations,
     outputs: &mut Vec<f32>,
     panel: &mut Panel,
-    tile: impl Fn(&[Unpacked], &[Group], usize, &[f32; LANES]) -> Sums,
+    tile: impl Fn(&[UnpackedGroup], &[Group], usize, &[f32; LANES]) -> Sums,
 ) {
     let width = matrix.outputs();
     outputs.clear();
@@ -64,13 +67,13 @@ pub(super) fn multiply(
 
 /// Eight weights at a step: the compiler makes no vector code of single bytes here.
 #[inline(always)]
-fn unpack(block: &[u8; BLOCK], into: &mut Unpacked) {
+fn unpack(block: &[u8; BLOCK_BYTES], into: &mut UnpackedGroup) {
     const FIRST_OF_TWO: u64 = 0x0f0f_0f0f_0f0f_0f0f;
     let (scales, weights) = block.split_at(2 * LANES);
     for (scale, half) in into.scales.iter_mut().zip(scales.as_chunks::<2>().0) {
-        *scale = wide(*half);
+        *scale = bf16_to_f32(*half);
     }
-    let (lows, highs) = into.fours.split_at_mut(GROUP / 8);
+    let (lows, highs) = into.packed.split_at_mut(GROUP / 8);
     let (lows, highs) = (lows.as_flattened_mut(), highs.as_flattened_mut());
     for ((packed, low), high) in weights.as_chunks::<8>().0.iter().zip(lows).zip(highs) {
         let packed = u64::from_le_bytes(*packed);
@@ -81,12 +84,17 @@ fn unpack(block: &[u8; BLOCK], into: &mut Unpacked) {
 
 /// The tile for any processor.
 #[inline(always)]
-pub(super) fn plain_tile(panel: &[Unpacked], groups: &[Group], tokens: usize, bias: &[f32; LANES]) -> Sums {
+pub(super) fn portable_tile(
+    panel: &[UnpackedGroup],
+    groups: &[Group],
+    tokens: usize,
+    bias: &[f32; LANES],
+) -> Sums {
     let mut sums = [*bias; TILE];
     for (weights, groups) in panel.iter().zip(groups.chunks_exact(tokens)) {
         for (sums, group) in sums.iter_mut().zip(groups) {
-            let mut whole = [-group.excess; LANES];
-            for (weights, four) in weights.fours.iter().zip(group.fours) {
+            let mut whole = [-group.zero_point_correction; LANES];
+            for (weights, four) in weights.packed.iter().zip(group.packed) {
                 let inputs = four.to_le_bytes();
                 for (whole, two) in whole.as_chunks_mut::<2>().0.iter_mut().zip(weights) {
                     let two = two.to_le_bytes();

@@ -45,7 +45,7 @@ pub(super) fn gelu<const FUSED: bool>(x: f32) -> f32 {
 
 /// The sum of products, in 8 lanes.
 #[inline(always)]
-pub(super) fn sum_of<const FUSED: bool>(values: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+pub(super) fn sum_lanes<const FUSED: bool>(values: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let (chunks, rest) = values.as_chunks::<8>();
     let mut lanes = [0.0_f32; 8];
     for chunk in chunks {
@@ -60,9 +60,9 @@ pub(super) fn sum_of<const FUSED: bool>(values: &[f32], term: impl Fn(f32, f32) 
 #[inline(always)]
 pub(super) fn normalise<const FUSED: bool>(token: &mut [f32], scale: &[f32], shift: &[f32]) {
     let count = token.len() as f32;
-    let mean = sum_of::<FUSED>(token, |value, sum| sum + value) / count;
+    let mean = sum_lanes::<FUSED>(token, |value, sum| sum + value) / count;
     let variance =
-        sum_of::<FUSED>(token, |value, sum| fused::<FUSED>(value - mean, value - mean, sum)) / count;
+        sum_lanes::<FUSED>(token, |value, sum| fused::<FUSED>(value - mean, value - mean, sum)) / count;
     let factor = 1.0 / (variance + 1e-12).sqrt();
     for ((value, scale), shift) in token.iter_mut().zip(scale).zip(shift) {
         *value = fused::<FUSED>((*value - mean) * factor, *scale, *shift);

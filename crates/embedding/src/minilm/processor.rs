@@ -2,7 +2,7 @@
 
 use super::asset::Weights;
 use super::encode::encode;
-use super::multiply::plain_tile;
+use super::multiply::portable_tile;
 
 /// Vectors of texts, by the fastest code that this processor runs.
 pub(super) fn encode_fast(weights: &Weights, texts: &[Vec<u16>]) -> Vec<Vec<f32>> {
@@ -15,12 +15,12 @@ pub(super) fn encode_fast(weights: &Weights, texts: &[Vec<u16>]) -> Vec<Vec<f32>
         // SAFETY: both features that `encode_avx2` enables were found on the line above.
         return unsafe { encode_avx2(weights, texts) };
     }
-    encode_plain(weights, texts)
+    encode_portable(weights, texts)
 }
 
 /// Vectors of texts, on any processor.
-pub(super) fn encode_plain(weights: &Weights, texts: &[Vec<u16>]) -> Vec<Vec<f32>> {
-    encode::<false>(weights, texts, plain_tile)
+pub(super) fn encode_portable(weights: &Weights, texts: &[Vec<u16>]) -> Vec<Vec<f32>> {
+    encode::<false>(weights, texts, portable_tile)
 }
 
 #[cfg(target_arch = "x86_64")]

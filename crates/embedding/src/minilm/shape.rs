@@ -7,11 +7,11 @@ pub(super) const LAYERS: usize = 6;
 /// Attention heads of a layer.
 pub(super) const HEADS: usize = 12;
 /// What one head sees of a token.
-pub(super) const HEAD: usize = WIDTH / HEADS;
+pub(super) const HEAD_WIDTH: usize = WIDTH / HEADS;
 /// Queries, keys and values of a token, side by side, and what the values have lost by rounding, rounded too.
-pub(super) const HEAD_WIDTHS: usize = 4 * WIDTH;
+pub(super) const QKV_WIDTH: usize = 4 * WIDTH;
 /// Width between the two matrices of the feed-forward part.
-pub(super) const INNER: usize = 4 * WIDTH;
+pub(super) const FEED_FORWARD_WIDTH: usize = 4 * WIDTH;
 /// Longest text, in pieces, with the two marks at its ends.
 pub(super) const PIECES_MAX: usize = 256;
 /// Outputs of a panel, computed side by side.

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn the_digest_is_that_of_the_asset() {
-    let digest: String = Sha256::digest(FILE).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = Sha256::digest(VECTORS).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(digest, DIGEST);
 }
 

@@ -2,18 +2,18 @@
 
 use vmcp_embedding::{Embedder as _, MiniLm, Purpose};
 
-use crate::texts::{cosine, known, shown};
+use crate::texts::{cosine, reference_texts, truncated};
 
 #[test]
 fn vectors_point_where_those_of_the_original_weights_do() {
-    let known = known();
+    let known = reference_texts();
     let texts: Vec<String> = known.iter().map(|known| known.text.clone()).collect();
     let vectors = MiniLm::new().vectors(&texts);
     let mut sum = 0.0;
     for (vector, known) in vectors.iter().zip(&known) {
         let cosine = cosine(vector, &known.vector);
-        println!("{cosine:.4} {:?}", shown(&known.text));
-        assert!(cosine > 0.92, "{cosine} for {:?}", shown(&known.text));
+        println!("{cosine:.4} {:?}", truncated(&known.text));
+        assert!(cosine > 0.92, "{cosine} for {:?}", truncated(&known.text));
         sum += cosine;
     }
     let mean = sum / known.len() as f32;
@@ -23,12 +23,12 @@ fn vectors_point_where_those_of_the_original_weights_do() {
 
 #[test]
 fn company_does_not_change_a_vector() {
-    let texts: Vec<String> = known().into_iter().map(|known| known.text).collect();
+    let texts: Vec<String> = reference_texts().into_iter().map(|known| known.text).collect();
     let model = MiniLm::new();
     let together = model.vectors(&texts);
     for (text, together) in texts.iter().zip(&together) {
         let alone = model.vectors(std::slice::from_ref(text));
-        assert!(cosine(&alone[0], together) > 0.999_999, "{:?}", shown(text));
+        assert!(cosine(&alone[0], together) > 0.999_999, "{:?}", truncated(text));
     }
 }
 

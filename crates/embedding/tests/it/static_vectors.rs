@@ -2,13 +2,13 @@
 
 use vmcp_embedding::{Embedder as _, Purpose, StaticVectors};
 
-use crate::texts::{cosine, known};
+use crate::texts::{cosine, reference_texts};
 
 /// Of how many texts the nearest other one, by the original weights, is among the three nearest by these vectors.
 #[test]
 fn neighbours_are_those_of_the_original_weights() {
     // What is not English, or no sentence, is beyond a bag of English words.
-    let known: Vec<_> = known().into_iter().skip(4).take(28).collect();
+    let known: Vec<_> = reference_texts().into_iter().skip(4).take(28).collect();
     let texts: Vec<String> = known.iter().map(|known| known.text.clone()).collect();
     let vectors = StaticVectors::new().vectors(&texts);
     let ranked = |own: usize, cosine: &dyn Fn(usize) -> f32| {

@@ -1,13 +1,13 @@
 //! Texts of many kinds with the original tokeniser's pieces and the original model's vectors. See `texts/README.md`.
 
 /// A text and what is known about it.
-pub(crate) struct Known {
+pub(crate) struct ReferenceText {
     pub(crate) text: String,
     pub(crate) pieces: Vec<u16>,
     pub(crate) vector: Vec<f32>,
 }
 
-pub(crate) fn known() -> Vec<Known> {
+pub(crate) fn reference_texts() -> Vec<ReferenceText> {
     let pieces: Vec<(String, Vec<u16>)> =
         serde_json::from_str(include_str!("texts/pieces.json")).expect("the fixture is JSON");
     let (numbers, _) = include_bytes!("texts/vectors.i16").as_chunks();
@@ -15,7 +15,11 @@ pub(crate) fn known() -> Vec<Known> {
         numbers.iter().map(|bytes| f32::from(i16::from_le_bytes(*bytes)) / 32_767.0).collect();
     assert_eq!(numbers.len(), pieces.len() * 384, "each text has a vector");
     let vectors = numbers.chunks_exact(384).map(<[f32]>::to_vec);
-    pieces.into_iter().zip(vectors).map(|((text, pieces), vector)| Known { text, pieces, vector }).collect()
+    pieces
+        .into_iter()
+        .zip(vectors)
+        .map(|((text, pieces), vector)| ReferenceText { text, pieces, vector })
+        .collect()
 }
 
 pub(crate) fn cosine(left: &[f32], right: &[f32]) -> f32 {
@@ -24,6 +28,6 @@ pub(crate) fn cosine(left: &[f32], right: &[f32]) -> f32 {
 }
 
 /// The beginning of a text, for messages.
-pub(crate) fn shown(text: &str) -> String {
+pub(crate) fn truncated(text: &str) -> String {
     text.chars().take(40).collect()
 }

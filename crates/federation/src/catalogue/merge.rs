@@ -3,20 +3,20 @@
 use std::collections::{BTreeMap, HashMap};
 
 use vmcp_domain::{
-    BackendId, OfferedTool, Prompt, PromptList, Resource, ResourceList, ResourceUri, Target, Tool, ToolHints,
-    ToolList, ToolName, ToolOverride,
+    BackendId, OfferedTool, Prompt, PromptList, Resource, ResourceList, ResourceUri, RoutingTarget, Tool,
+    ToolHints, ToolList, ToolName, ToolOverride,
 };
 
-use super::{Absent, Part};
-use crate::conflict::{Claim, drop_unusable, resolve};
-use crate::finding::{Finding, inspect};
+use super::{BackendListing, UnavailableNames};
+use crate::conflict::{NameClaim, drop_invalid_name, resolve_names};
+use crate::finding::{Finding, check_name};
 use crate::policy::{AggregationPolicy, ConflictPolicy, PrefixFormat};
 
 /// The resources of parts in their order. The reference gives a resource that several backends offer to the first of them
 /// by name.
 pub(super) fn merge_resources<'a>(
-    parts: impl Iterator<Item = &'a Part>,
-    by_name: impl Iterator<Item = &'a Part>,
+    parts: impl Iterator<Item = &'a BackendListing>,
+    by_name: impl Iterator<Item = &'a BackendListing>,
 ) -> ResourceList {
     let mut owners: HashMap<ResourceUri, Option<&BackendId>> = HashMap::new();
     for part in by_name {
@@ -44,45 +44,45 @@ pub(super) fn merge_resources<'a>(
 
 pub(super) fn merge_tools(
     policy: &AggregationPolicy,
-    parts: &[Part],
+    parts: &[BackendListing],
     findings: &mut Vec<Finding>,
-    absent: &mut Absent,
+    absent: &mut UnavailableNames,
 ) -> ToolList {
-    let offered: Vec<(&Part, &OfferedTool, ToolName)> = parts
+    let offered: Vec<(&BackendListing, &OfferedTool, ToolName)> = parts
         .iter()
         .flat_map(|part| part.inventory.tools.iter().map(move |tool| (part, tool)))
-        .map(|(part, tool)| (part, tool, policy.own_name(&part.backend, &tool.name)))
+        .map(|(part, tool)| (part, tool, policy.unprefixed_name(&part.backend, &tool.name)))
         .collect();
-    let claims: Vec<Claim<'_>> = offered
+    let claims: Vec<NameClaim<'_>> = offered
         .iter()
-        .map(|(part, _, name)| Claim {
+        .map(|(part, _, name)| NameClaim {
             backend: &part.backend,
             name: name.as_str(),
-            visible: policy.shows(&part.backend, name),
+            visible: policy.is_visible(&part.backend, name),
         })
         .collect();
-    let names = resolve(&policy.conflicts, &claims, findings);
+    let names = resolve_names(&policy.conflicts, &claims, findings);
     let mut tools = Vec::with_capacity(offered.len());
     for ((part, tool, _), (name, claim)) in offered.iter().zip(names.into_iter().zip(&claims)) {
         let Some(name) = name else {
             continue;
         };
-        if !part.present {
+        if !part.is_available {
             if claim.visible {
                 absent.tools.insert(name.into(), part.backend.clone());
             }
             continue;
         }
         if claim.visible {
-            findings.extend(inspect(&name, &part.backend));
+            findings.extend(check_name(&name, &part.backend));
         }
         tools.push(advertise(policy, part, tool, name.into()));
     }
-    findings.extend(parts.iter().flat_map(|part| policy.unmatched(&part.backend, &part.inventory)));
+    findings.extend(parts.iter().flat_map(|part| policy.unknown_tools(&part.backend, &part.inventory)));
     tools
 }
 
-fn advertise(policy: &AggregationPolicy, part: &Part, tool: &OfferedTool, name: ToolName) -> Tool {
+fn advertise(policy: &AggregationPolicy, part: &BackendListing, tool: &OfferedTool, name: ToolName) -> Tool {
     let overrides: ToolOverride = policy
         .backends
         .get(&part.backend)
@@ -101,7 +101,7 @@ fn advertise(policy: &AggregationPolicy, part: &Part, tool: &OfferedTool, name: 
     );
     Tool {
         name,
-        target: Target { backend: part.backend.clone(), name: tool.name.clone() },
+        target: RoutingTarget { backend: part.backend.clone(), name: tool.name.clone() },
         description: overrides.description.clone().or_else(|| tool.description.clone()),
         hints,
         definition: tool.definition.clone(),
@@ -113,9 +113,9 @@ fn advertise(policy: &AggregationPolicy, part: &Part, tool: &OfferedTool, name: 
 /// its names, the others get a prefix; and a name that is still claimed twice goes to nobody.
 pub(super) fn merge_prompts(
     policy: &AggregationPolicy,
-    parts: &[Part],
+    parts: &[BackendListing],
     findings: &mut Vec<Finding>,
-    absent: &mut Absent,
+    absent: &mut UnavailableNames,
 ) -> PromptList {
     let offered: Vec<_> = parts
         .iter()
@@ -140,19 +140,19 @@ pub(super) fn merge_prompts(
                 .collect()
         }
         strategy @ (ConflictPolicy::Prefix { .. } | ConflictPolicy::Auto { .. }) => {
-            let claims: Vec<Claim<'_>> = offered
+            let claims: Vec<NameClaim<'_>> = offered
                 .iter()
-                .map(|(part, prompt)| Claim {
+                .map(|(part, prompt)| NameClaim {
                     backend: &part.backend,
                     name: prompt.name.as_str(),
                     visible: true,
                 })
                 .collect();
-            resolve(strategy, &claims, findings)
+            resolve_names(strategy, &claims, findings)
         }
     };
     for ((part, _), name) in offered.iter().zip(&mut names) {
-        drop_unusable(name, &part.backend, findings);
+        drop_invalid_name(name, &part.backend, findings);
     }
     let mut claimed: BTreeMap<String, Vec<BackendId>> = BTreeMap::new();
     for ((part, _), name) in offered.iter().zip(&names) {
@@ -165,7 +165,7 @@ pub(super) fn merge_prompts(
         let Some(name) = name else {
             continue;
         };
-        if !part.present {
+        if !part.is_available {
             absent.prompts.insert(name.into(), part.backend.clone());
             continue;
         }
@@ -175,7 +175,7 @@ pub(super) fn merge_prompts(
             }
             _ => prompts.push(Prompt {
                 name: name.into(),
-                target: Target { backend: part.backend.clone(), name: prompt.name.clone() },
+                target: RoutingTarget { backend: part.backend.clone(), name: prompt.name.clone() },
                 definition: prompt.definition.clone(),
             }),
         }

@@ -1,11 +1,11 @@
 use vmcp_domain::{Json, OfferedPrompt, OfferedTool, ToolHints, ToolOverride};
 
 use super::*;
-use crate::overview::{Item, Permits};
+use crate::overview::{CatalogueItem, ItemFilter};
 use crate::policy::ToolPolicy;
 use crate::policy::{ConflictPolicy, PrefixFormat};
 
-fn part(backend: &str, tools: &[&str], prompts: &[&str]) -> Part {
+fn listing(backend: &str, tools: &[&str], prompts: &[&str]) -> BackendListing {
     let definition =
         |name: &str| Arc::new(Json::parse(format!(r#"{{"name":"{name}"}}"#)).unwrap().members().unwrap());
     let inventory = Inventory {
@@ -25,12 +25,12 @@ fn part(backend: &str, tools: &[&str], prompts: &[&str]) -> Part {
         instructions: Some(format!("use {backend}")),
         ..Inventory::default()
     };
-    Part { backend: backend.into(), inventory: Arc::new(inventory), present: true }
+    BackendListing { backend: backend.into(), inventory: Arc::new(inventory), is_available: true }
 }
 
 fn prompts(policy: ConflictPolicy) -> Vec<String> {
     let policy = AggregationPolicy { conflicts: policy, ..AggregationPolicy::default() };
-    let catalogue = Catalogue::build(&policy, &[part("a", &[], &["p", "q"]), part("b", &[], &["p"])]);
+    let catalogue = Catalogue::build(&policy, &[listing("a", &[], &["p", "q"]), listing("b", &[], &["p"])]);
     catalogue.prompts.iter().map(|prompt| prompt.name.to_string()).collect()
 }
 
@@ -63,7 +63,7 @@ fn overrides_rename_before_conflicts_and_keep_what_they_leave_out() {
         ..ToolPolicy::default()
     };
     let policy = AggregationPolicy { backends: [("a".into(), tools)].into(), ..AggregationPolicy::default() };
-    let catalogue = Catalogue::build(&policy, &[part("a", &["t"], &[]), part("b", &["t"], &[])]);
+    let catalogue = Catalogue::build(&policy, &[listing("a", &["t"], &[]), listing("b", &["t"], &[])]);
     let tool = catalogue.tool(&"renamed".into()).unwrap();
     assert_eq!(tool.description.as_deref(), Some("new"));
     assert_eq!((tool.hints.read_only, tool.hints.title.as_deref()), (Some(false), Some("own")));
@@ -75,8 +75,10 @@ fn operators_are_told_of_names_that_trouble_clients() {
     let tools =
         ToolPolicy { filter: Some(["absent".into(), "dotted.name".into()].into()), ..ToolPolicy::default() };
     let policy = AggregationPolicy { backends: [("a".into(), tools)].into(), ..AggregationPolicy::default() };
-    let catalogue =
-        Catalogue::build(&policy, &[part("a", &["dotted.name"], &[]), part("b", &[&"x".repeat(65)], &[])]);
+    let catalogue = Catalogue::build(
+        &policy,
+        &[listing("a", &["dotted.name"], &[]), listing("b", &[&"x".repeat(65)], &[])],
+    );
     let texts: Vec<String> = catalogue.findings.iter().map(ToString::to_string).collect();
     assert_eq!(texts.len(), 3, "{texts:#?}");
     assert!(texts.iter().any(|text| text.contains("names tool `absent` of backend `a`")));
@@ -84,13 +86,13 @@ fn operators_are_told_of_names_that_trouble_clients() {
     assert!(texts.iter().any(|text| text.contains("65 characters")));
 }
 
-fn instructions(policy: &AggregationPolicy, parts: &[Part]) -> String {
+fn instructions(policy: &AggregationPolicy, parts: &[BackendListing]) -> String {
     crate::overview::overview(policy, &Catalogue::build(policy, parts), None).instructions.unwrap()
 }
 
 #[test]
 fn instructions_are_joined_under_the_backends_names_and_bounded() {
-    let mut parts = vec![part("a", &[], &[]), part("b", &[], &[])];
+    let mut parts = vec![listing("a", &[], &[]), listing("b", &[], &[])];
     let policy = AggregationPolicy::default();
     let text = instructions(&policy, &parts);
     assert_eq!(text, "# a\n\nuse a\n\n# b\n\nuse b");
@@ -102,15 +104,15 @@ fn instructions_are_joined_under_the_backends_names_and_bounded() {
 
 #[test]
 fn a_backend_of_which_a_caller_sees_nothing_says_nothing() {
-    let parts = [part("a", &["t"], &[]), part("b", &["u"], &["p"]), part("c", &[], &[])];
+    let parts = [listing("a", &["t"], &[]), listing("b", &["u"], &["p"]), listing("c", &[], &[])];
     let catalogue = Catalogue::build(&AggregationPolicy::default(), &parts);
-    let told = |policy: &AggregationPolicy, permits: Option<Permits<'_>>| {
+    let told = |policy: &AggregationPolicy, permits: Option<ItemFilter<'_>>| {
         crate::overview::overview(policy, &catalogue, permits).instructions
     };
     let open = AggregationPolicy::default();
     assert_eq!(told(&open, None).as_deref(), Some("# a\n\nuse a\n\n# b\n\nuse b\n\n# c\n\nuse c"));
     assert_eq!(told(&open, Some(&|_| false)), None);
-    let only_prompts = |item: Item<'_>| matches!(item, Item::Prompt(_));
+    let only_prompts = |item: CatalogueItem<'_>| matches!(item, CatalogueItem::Prompt(_));
     assert_eq!(told(&open, Some(&only_prompts)).as_deref(), Some("# b\n\nuse b"));
     let hidden = ToolPolicy { exclude_all: true, ..ToolPolicy::default() };
     let policy =

@@ -13,10 +13,10 @@ fn check(policy: &ConflictPolicy, claims: &[&str], expected: Expect) {
             (BackendId::from(backend), name, visible)
         })
         .collect();
-    let list: Vec<Claim<'_>> =
-        ids.iter().map(|(backend, name, visible)| Claim { backend, name, visible: *visible }).collect();
+    let list: Vec<NameClaim<'_>> =
+        ids.iter().map(|(backend, name, visible)| NameClaim { backend, name, visible: *visible }).collect();
     let mut findings = Vec::new();
-    let names = resolve(policy, &list, &mut findings);
+    let names = resolve_names(policy, &list, &mut findings);
     let mut text = String::new();
     for (claim, name) in claims.iter().zip(names) {
         text += &format!("{} -> {}\n", claim.escape_debug(), name.as_deref().unwrap_or("(none)"));

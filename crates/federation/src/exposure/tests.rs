@@ -20,16 +20,16 @@ async fn shown(policy: AggregationPolicy) -> Vec<String> {
     let names: Vec<String> =
         gateway.list_tools(&ctx).await.unwrap().iter().map(|tool| tool.name.to_string()).collect();
     for name in ["a_read", "a_write", "b_read"] {
-        let outcome = gateway.call_tool(&ctx, conformance::call(name)).await;
+        let outcome = gateway.call_tool(&ctx, conformance::tool_call(name)).await;
         assert_eq!(
             outcome.is_ok(),
             names.contains(&name.to_owned()),
             "{name} can be called exactly when it is listed"
         );
-        let outcome = gateway.task(&ctx, conformance::about_task(name)).await;
+        let outcome = gateway.task(&ctx, conformance::task_request(name)).await;
         assert_eq!(outcome.is_ok(), names.contains(&name.to_owned()), "and so can its tasks");
     }
-    assert_eq!(inner.asked().len(), 2 * names.len(), "what is hidden is not reached");
+    assert_eq!(inner.requests().len(), 2 * names.len(), "what is hidden is not reached");
     names
 }
 

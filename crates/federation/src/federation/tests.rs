@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use vmcp_domain::{BackendEvent, BackendState, Continuation, FailingList, Members, OfferRemark};
+use vmcp_domain::{BackendEvent, BackendState, Continuation, ListFailure, MalformedItem, Members};
 use vmcp_testkit::{FakeBackend, conformance, context, watch_changes};
 
 use super::*;
@@ -16,8 +16,8 @@ async fn names(federation: &Federation) -> Vec<String> {
     tools.iter().map(|tool| tool.name.to_string()).collect()
 }
 
-async fn said(reply: Result<Reply, Error>) -> String {
-    reply.unwrap().members.get("said").unwrap().to_text().unwrap()
+async fn reply_text(reply: Result<Reply, Error>) -> String {
+    reply.unwrap().members.get("said").unwrap().decode_string().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -27,10 +27,16 @@ async fn calls_reach_the_backend_that_really_has_the_tool() {
     let federation = start(&[&a, &b]);
     assert_eq!(names(&federation).await, ["read", "a_search", "b_search"]);
     let ctx = context();
-    assert_eq!(said(federation.call_tool(&ctx, conformance::call("b_search")).await).await, "b: call search");
-    assert_eq!(said(federation.call_tool(&ctx, conformance::call("read")).await).await, "a: call read");
+    assert_eq!(
+        reply_text(federation.call_tool(&ctx, conformance::tool_call("b_search")).await).await,
+        "b: call search"
+    );
+    assert_eq!(
+        reply_text(federation.call_tool(&ctx, conformance::tool_call("read")).await).await,
+        "a: call read"
+    );
     assert!(matches!(
-        federation.call_tool(&ctx, conformance::call("search")).await,
+        federation.call_tool(&ctx, conformance::tool_call("search")).await,
         Err(Error::UnknownTool(name)) if name.as_str() == "search"
     ));
 }
@@ -56,7 +62,7 @@ async fn a_short_absence_changes_no_list_and_a_long_one_moves_no_name() {
     b.set_state(BackendState::Unavailable);
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(names(&federation).await, ["a_search", "b_search"]);
-    let refused = federation.call_tool(&context(), conformance::call("b_search")).await;
+    let refused = federation.call_tool(&context(), conformance::tool_call("b_search")).await;
     assert!(matches!(refused, Err(Error::BackendUnavailable { .. })));
     b.set_state(BackendState::Ready);
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -74,7 +80,7 @@ async fn a_storm_of_changes_ends_in_the_latest_list() {
     let (_listener, mut changes) = watch_changes(&federation);
     for round in 1..=1000 {
         a.set_tools(&[&format!("t{round}")]);
-        a.tell(BackendEvent::ToolsChanged);
+        a.emit(BackendEvent::ToolsChanged);
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(names(&federation).await, ["t1000"]);
@@ -95,7 +101,7 @@ async fn a_storm_without_end_is_answered_at_a_bounded_pace() {
     for round in 1..=10_000 {
         a.set_tools(&[&format!("t{round}")]);
         for _ in 0..10 {
-            a.tell(BackendEvent::ToolsChanged);
+            a.emit(BackendEvent::ToolsChanged);
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -123,14 +129,17 @@ async fn resources_go_to_who_lists_them_then_to_templates() {
     assert_eq!(listed, ["doc://1=b-first", "doc://2=a-second", "doc://3=a-second"]);
     for (uri, backend) in [("doc://2", "a-second"), ("doc://9/raw", "b-first"), ("file:///a/b", "a-second")] {
         let request =
-            ReadResource { uri: uri.into(), continuation: Continuation::default(), rest: Members::new() };
+            ReadResource { uri: uri.into(), continuation: Continuation::default(), extra: Members::new() };
         assert_eq!(
-            said(federation.read_resource(&ctx, request).await).await,
+            reply_text(federation.read_resource(&ctx, request).await).await,
             format!("{backend}: read {uri}")
         );
     }
-    let request =
-        ReadResource { uri: "other://x".into(), continuation: Continuation::default(), rest: Members::new() };
+    let request = ReadResource {
+        uri: "other://x".into(),
+        continuation: Continuation::default(),
+        extra: Members::new(),
+    };
     assert!(matches!(federation.read_resource(&ctx, request).await, Err(Error::UnknownResource(_))));
 }
 
@@ -140,10 +149,10 @@ async fn only_the_owner_speaks_for_a_resource() {
     a.set_resources(&["doc://1"], &[]);
     b.set_resources(&["doc://2"], &[]);
     let federation = start(&[&a, &b]);
-    federation.settled().await;
+    federation.wait_for_discovery().await;
     let (_listener, mut changes) = watch_changes(&federation);
-    b.tell(BackendEvent::ResourceUpdated("doc://1".into()));
-    a.tell(BackendEvent::ResourceUpdated("doc://1".into()));
+    b.emit(BackendEvent::ResourceUpdated("doc://1".into()));
+    a.emit(BackendEvent::ResourceUpdated("doc://1".into()));
     assert_eq!(changes.recv().await, Some("doc://1 for everyone".to_owned()));
     assert!(changes.try_recv().is_err());
 }
@@ -152,9 +161,9 @@ async fn only_the_owner_speaks_for_a_resource() {
 async fn workers_end_with_the_federation() {
     let a = FakeBackend::with_tools("a", &["t"]);
     let federation = start(&[&a]);
-    federation.settled().await;
+    federation.wait_for_discovery().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let shared = Arc::downgrade(&federation.shared);
+    let shared = Arc::downgrade(&federation.state);
     drop(federation);
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(shared.strong_count(), 0);
@@ -179,9 +188,9 @@ async fn an_open_breaker_answers_at_once() {
         ..HealthPolicy::DEFAULT
     };
     let federation = Federation::start(AggregationPolicy::default(), health, vec![a.clone()]);
-    federation.settled().await;
+    federation.wait_for_discovery().await;
     a.set_state(BackendState::Unavailable);
-    let call = || async { federation.call_tool(&context(), conformance::call("t")).await };
+    let call = || async { federation.call_tool(&context(), conformance::tool_call("t")).await };
     let cause = |outcome: Result<Reply, Error>| outcome.unwrap_err().cause().unwrap().for_log().to_owned();
     assert_eq!(cause(call().await), "down by script");
     assert_eq!(cause(call().await), "circuit open");
@@ -201,7 +210,7 @@ async fn backends_that_never_answer_do_not_hold_up_the_others() {
     backends.push(FakeBackend::with_tools("a", &["read"]));
     let federation = start(&backends.iter().collect::<Vec<_>>());
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(federation.reports().last().unwrap().listed);
+    assert!(federation.reports().last().unwrap().is_listed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,12 +232,12 @@ async fn a_task_is_asked_for_at_the_backend_whose_tool_it_came_from() {
         (FakeBackend::with_tools("a", &["read", "search"]), FakeBackend::with_tools("b", &["search"]));
     let federation = start(&[&a, &b]);
     let about = |backend: &str, tool: &str| vmcp_domain::TaskRequest {
-        verb: vmcp_domain::TaskVerb::Cancel,
+        operation: vmcp_domain::TaskOperation::Cancel,
         handle: TaskHandle { backend: backend.into(), tool: tool.into(), id: "7".to_owned() },
-        rest: Members::new(),
+        extra: Members::new(),
     };
     let ctx = context();
-    assert_eq!(said(federation.task(&ctx, about("b", "b_search")).await).await, "b: Cancel task 7");
+    assert_eq!(reply_text(federation.task(&ctx, about("b", "b_search")).await).await, "b: Cancel task 7");
     for (backend, tool) in [("a", "b_search"), ("b", "gone"), ("c", "read")] {
         let outcome = federation.task(&ctx, about(backend, tool)).await;
         assert!(matches!(outcome, Err(Error::UnknownTask)), "{backend} {tool}: {outcome:?}");
@@ -245,9 +254,9 @@ async fn a_known_tool_of_a_backend_that_is_away_is_unavailable_and_its_connectio
     tokio::time::sleep(HealthPolicy::DEFAULT.interval * 5).await;
     assert_eq!(names(&federation).await, ["read"]);
     let ctx = context();
-    let outcome = federation.call_tool(&ctx, conformance::call("write")).await;
+    let outcome = federation.call_tool(&ctx, conformance::tool_call("write")).await;
     assert!(matches!(outcome, Err(Error::BackendUnavailable { .. })), "{outcome:?}");
-    let outcome = federation.call_tool(&ctx, conformance::call("never")).await;
+    let outcome = federation.call_tool(&ctx, conformance::tool_call("never")).await;
     assert!(matches!(outcome, Err(Error::UnknownTool(_))), "{outcome:?}");
     assert!(b.reconnect_count() >= 1 && a.reconnect_count() == 0);
     let reports = federation.reports();
@@ -261,7 +270,7 @@ async fn a_known_tool_of_a_backend_that_is_away_is_unavailable_and_its_connectio
         "its tools are not read"
     );
     b.fail_inventory(false);
-    b.tell(BackendEvent::Connected);
+    b.emit(BackendEvent::Connected);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(names(&federation).await, ["read", "write"]);
     assert_eq!(federation.reports()[1].health(), Health::Healthy);
@@ -271,13 +280,13 @@ async fn a_known_tool_of_a_backend_that_is_away_is_unavailable_and_its_connectio
 async fn what_is_odd_or_fails_is_found_and_told() {
     let a = FakeBackend::with_tools("a", &["read"]);
     a.set_faults(
-        vec![OfferRemark {
+        vec![MalformedItem {
             list: "tools",
             item: "odd".to_owned(),
-            is_left_out: true,
+            is_omitted: true,
             text: "why".to_owned(),
         }],
-        vec![FailingList { list: "prompts", class: "protocol", cause: "the list is missing".to_owned() }],
+        vec![ListFailure { list: "prompts", class: "protocol", cause: "the list is missing".to_owned() }],
     );
     let federation = start(&[&a]);
     assert_eq!(names(&federation).await, ["read"]);

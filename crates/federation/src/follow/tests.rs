@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use vmcp_domain::{BackendEvent, BackendState, Caller, Directory, Identity, Members, Secret};
+use vmcp_domain::{BackendEvent, BackendState, Caller, GatewayInfo, Identity, Members, Secret};
 use vmcp_testkit::{FakeBackend, context, watch_changes};
 
 use super::*;
@@ -24,22 +24,22 @@ async fn one_subscription_however_many_follow() {
     let ctx = context();
     let mut held = Vec::new();
     for _ in 0..100 {
-        held.push(federation.follow(&ctx, "file:///a".into()).await.unwrap());
+        held.push(federation.subscribe(&ctx, "file:///a".into()).await.unwrap());
     }
-    let other = federation.follow(&ctx, "file:///b".into()).await.unwrap();
-    assert_eq!(backend.followed(), ["+file:///a", "+file:///b"]);
+    let other = federation.subscribe(&ctx, "file:///b".into()).await.unwrap();
+    assert_eq!(backend.subscription_log(), ["+file:///a", "+file:///b"]);
     held.truncate(1);
     settle().await;
-    assert_eq!(backend.followed().len(), 2);
+    assert_eq!(backend.subscription_log().len(), 2);
     drop(held);
     settle().await;
-    assert_eq!(backend.followed(), ["+file:///a", "+file:///b", "-file:///a"]);
+    assert_eq!(backend.subscription_log(), ["+file:///a", "+file:///b", "-file:///a"]);
     // Who comes while the last is leaving finds it followed or has it followed again, never neither.
     drop(other);
-    let again = federation.follow(&ctx, "file:///b".into()).await.unwrap();
+    let again = federation.subscribe(&ctx, "file:///b".into()).await.unwrap();
     settle().await;
-    let count = |what: &str| backend.followed().iter().filter(|entry| *entry == what).count();
-    assert_eq!(count("+file:///b"), count("-file:///b") + 1, "{:?}", backend.followed());
+    let count = |what: &str| backend.subscription_log().iter().filter(|entry| *entry == what).count();
+    assert_eq!(count("+file:///b"), count("-file:///b") + 1, "{:?}", backend.subscription_log());
     drop(again);
     settle().await;
     assert_eq!(count("+file:///b"), count("-file:///b"));
@@ -52,16 +52,16 @@ async fn what_cannot_be_followed_is_told_and_leaves_nothing_behind() {
     other.set_resources(&["file:///c"], &[]);
     let federation = start(&[&backend, &other]);
     let ctx = context();
-    let unknown = federation.follow(&ctx, "file:///z".into()).await;
+    let unknown = federation.subscribe(&ctx, "file:///z".into()).await;
     assert!(matches!(unknown, Err(Error::UnknownResource(_))));
     backend.set_state(BackendState::Unavailable);
-    let refused = federation.follow(&ctx, "file:///a".into()).await;
+    let refused = federation.subscribe(&ctx, "file:///a".into()).await;
     assert!(matches!(refused, Err(Error::BackendUnavailable { .. })));
     settle().await;
-    assert!(backend.followed().is_empty());
+    assert!(backend.subscription_log().is_empty());
     backend.set_state(BackendState::Ready);
-    let _held = federation.follow(&ctx, "file:///a".into()).await.unwrap();
-    assert_eq!(backend.followed(), ["+file:///a"]);
+    let _held = federation.subscribe(&ctx, "file:///a".into()).await.unwrap();
+    assert_eq!(backend.subscription_log(), ["+file:///a"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,13 +72,13 @@ async fn a_backend_speaks_for_what_it_serves_and_for_parts_of_what_is_followed_t
     let federation = start(&[&backend, &own]);
     let (listener, mut changes) = watch_changes(&federation);
     let identity = Identity { issuer: "i".to_owned(), subject: "ann".to_owned(), claims: Members::new() };
-    let mut ann = CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client);
+    let mut ann = CallContext::bare(Caller::Known(Arc::new(identity)), CallOrigin::Client);
     ann.token = Some(Secret::new("token"));
-    let _held = federation.follow(&ann, "file:///a".into()).await.unwrap();
-    backend.tell(BackendEvent::ResourceUpdated("file:///a/part".into()));
-    backend.tell(BackendEvent::ResourceUpdated("other:///a".into()));
+    let _held = federation.subscribe(&ann, "file:///a".into()).await.unwrap();
+    backend.emit(BackendEvent::ResourceUpdated("file:///a/part".into()));
+    backend.emit(BackendEvent::ResourceUpdated("other:///a".into()));
     // The only backend with resources may speak for what no list names; the other, for nothing.
-    own.tell_on(FakeBackend::scope_of("ann"), BackendEvent::ResourceUpdated("file:///a".into()));
+    own.emit_in_scope(FakeBackend::scope_of("ann"), BackendEvent::ResourceUpdated("file:///a".into()));
     settle().await;
     drop(listener);
     let mut told = Vec::new();

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use vmcp_domain::{Backend, Caller, ChangeListener, Gateway, Identity, Members, Origin};
+use vmcp_domain::{Backend, CallOrigin, Caller, ChangeListener, Gateway, Identity, Members};
 use vmcp_testkit::{FakeBackend, conformance, context, watch_changes};
 
 use super::*;
@@ -11,7 +11,7 @@ use crate::policy::{AggregationPolicy, HealthPolicy};
 fn user(subject: &str) -> CallContext {
     let (issuer, subject) = ("https://issuer".to_owned(), subject.to_owned());
     let identity = Identity { issuer, subject, claims: Members::new() };
-    CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+    CallContext::bare(Caller::Known(Arc::new(identity)), CallOrigin::Client)
 }
 
 async fn tools(federation: &Federation, ctx: &CallContext) -> Vec<String> {
@@ -19,73 +19,73 @@ async fn tools(federation: &Federation, ctx: &CallContext) -> Vec<String> {
     tools.iter().map(|tool| tool.name.to_string()).collect()
 }
 
-struct Rig {
+struct TestSetup {
     backend: Arc<FakeBackend>,
     federation: Federation,
-    told: mpsc::UnboundedReceiver<String>,
+    changes: mpsc::UnboundedReceiver<String>,
     _listener: Arc<dyn ChangeListener>,
 }
 
-fn rig() -> Rig {
+fn setup() -> TestSetup {
     let (open, backend) =
         (FakeBackend::with_tools("open", &["read"]), FakeBackend::isolating("own", &["base"]));
     let backends: Vec<Arc<dyn Backend>> = vec![open, backend.clone()];
     let federation = Federation::start(AggregationPolicy::default(), HealthPolicy::DEFAULT, backends);
     let (listener, told) = watch_changes(&federation);
-    Rig { backend, federation, told, _listener: listener }
+    TestSetup { backend, federation, changes: told, _listener: listener }
 }
 
-impl Rig {
+impl TestSetup {
     /// The backend tells ann's connection that these are its tools now.
     async fn offer_to_ann(&self, names: &[&str]) {
         self.backend.set_tools_of("ann", Some(names));
-        self.backend.tell_on(FakeBackend::scope_of("ann"), BackendEvent::ToolsChanged);
+        self.backend.emit_in_scope(FakeBackend::scope_of("ann"), BackendEvent::ToolsChanged);
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_changes_on_one_callers_connection_changes_for_that_caller() {
-    let mut rig = rig();
+    let mut rig = setup();
     let (ann, bob) = (user("ann"), user("bob"));
     assert_eq!(tools(&rig.federation, &ann).await, ["read", "base"]);
     let shared = rig.federation.list_tools(&bob).await.unwrap();
-    while rig.told.try_recv().is_ok() {}
+    while rig.changes.try_recv().is_ok() {}
     rig.offer_to_ann(&["base", "toggled"]).await;
-    assert_eq!(rig.told.try_recv().unwrap(), "Tools for ann");
-    assert!(rig.told.try_recv().is_err());
+    assert_eq!(rig.changes.try_recv().unwrap(), "Tools for ann");
+    assert!(rig.changes.try_recv().is_err());
     assert_eq!(tools(&rig.federation, &ann).await, ["read", "base", "toggled"]);
-    assert!(rig.federation.call_tool(&ann, conformance::call("toggled")).await.is_ok());
+    assert!(rig.federation.call_tool(&ann, conformance::tool_call("toggled")).await.is_ok());
     let others = rig.federation.list_tools(&bob).await.unwrap();
     assert!(Arc::ptr_eq(&shared, &others), "everyone else keeps the very same list");
     assert_eq!(tools(&rig.federation, &context()).await, ["read", "base"]);
     // Switched back, ann is like everyone again.
     rig.offer_to_ann(&["base"]).await;
-    assert_eq!(rig.told.try_recv().unwrap(), "Tools for ann");
+    assert_eq!(rig.changes.try_recv().unwrap(), "Tools for ann");
     assert!(Arc::ptr_eq(&rig.federation.list_tools(&ann).await.unwrap(), &others));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_whose_connection_has_ended_sees_what_everyone_sees() {
-    let mut rig = rig();
+    let mut rig = setup();
     let ann = user("ann");
     tools(&rig.federation, &ann).await;
     rig.offer_to_ann(&["toggled"]).await;
     assert_eq!(tools(&rig.federation, &ann).await, ["read", "toggled"]);
-    while rig.told.try_recv().is_ok() {}
-    rig.backend.tell_on(FakeBackend::scope_of("ann"), BackendEvent::Lost);
-    assert_eq!(rig.told.try_recv().unwrap(), "Tools for ann");
+    while rig.changes.try_recv().is_ok() {}
+    rig.backend.emit_in_scope(FakeBackend::scope_of("ann"), BackendEvent::Disconnected);
+    assert_eq!(rig.changes.try_recv().unwrap(), "Tools for ann");
     assert_eq!(tools(&rig.federation, &ann).await, ["read", "base"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_change_for_everyone_makes_callers_alike_again() {
-    let rig = rig();
+    let rig = setup();
     let (ann, bob) = (user("ann"), user("bob"));
     tools(&rig.federation, &ann).await;
     rig.offer_to_ann(&["base", "new"]).await;
     rig.backend.set_tools(&["base", "new"]);
-    rig.backend.tell(BackendEvent::ToolsChanged);
+    rig.backend.emit(BackendEvent::ToolsChanged);
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (one, other) =
         (rig.federation.list_tools(&ann).await.unwrap(), rig.federation.list_tools(&bob).await.unwrap());
@@ -95,12 +95,12 @@ async fn a_change_for_everyone_makes_callers_alike_again() {
 
 #[tokio::test(start_paused = true)]
 async fn the_lists_of_hundreds_of_callers_are_built_once_each() {
-    let rig = rig();
+    let rig = setup();
     let callers: Vec<CallContext> = (0..300).map(|number| user(&format!("user{number}"))).collect();
     for number in 0..300 {
         let (name, tool) = (format!("user{number}"), format!("tool{number}"));
         rig.backend.set_tools_of(&name, Some(&[&tool]));
-        rig.backend.tell_on(FakeBackend::scope_of(&name), BackendEvent::ToolsChanged);
+        rig.backend.emit_in_scope(FakeBackend::scope_of(&name), BackendEvent::ToolsChanged);
     }
     tokio::time::sleep(Duration::from_mins(1)).await;
     let mut before = Vec::new();

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use vmcp_domain::{Backend, Error, Gateway, Members, Origin};
+use vmcp_domain::{Backend, CallOrigin, Error, Gateway, Members};
 use vmcp_testkit::{FakeBackend, conformance, context, watch_changes};
 
 use super::*;
@@ -16,7 +16,7 @@ fn start(backends: &[&Arc<FakeBackend>]) -> Federation {
 fn user(subject: &str) -> CallContext {
     let identity =
         Identity { issuer: "https://i".to_owned(), subject: subject.to_owned(), claims: Members::new() };
-    let mut ctx = CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client);
+    let mut ctx = CallContext::bare(Caller::Known(Arc::new(identity)), CallOrigin::Client);
     ctx.token = Some(Secret::new(subject));
     ctx
 }
@@ -32,24 +32,24 @@ async fn each_caller_sees_what_its_own_credential_shows() {
     own.set_tools_of("ann", Some(&["read", "pay"]));
     own.set_tools_of("bob", Some(&["look"]));
     let federation = start(&[&open, &own]);
-    assert!(federation.tells_callers_apart());
+    assert!(federation.has_caller_backends());
     let (ann, bob, eve) = (user("ann"), user("bob"), user("eve"));
     assert_eq!(tools(&federation, &ann).await, ["open_read", "own_read", "pay"]);
     assert_eq!(tools(&federation, &bob).await, ["read", "look"]);
     assert_eq!(tools(&federation, &eve).await, ["read"], "the backend does not let eve in");
     assert_eq!(tools(&federation, &context()).await, ["read"]);
-    assert!(federation.call_tool(&ann, conformance::call("pay")).await.is_ok());
+    assert!(federation.call_tool(&ann, conformance::tool_call("pay")).await.is_ok());
     for (ctx, name) in [(&bob, "pay"), (&eve, "absent"), (&context(), "look")] {
-        let refused = federation.call_tool(ctx, conformance::call(name)).await;
+        let refused = federation.call_tool(ctx, conformance::tool_call(name)).await;
         assert!(matches!(refused, Err(Error::UnknownTool(_))), "{name}");
     }
-    let refused = federation.call_tool(&eve, conformance::call("look")).await;
+    let refused = federation.call_tool(&eve, conformance::tool_call("look")).await;
     assert!(
         matches!(refused, Err(Error::Denied)),
         "a backend that refuses eve offers it to others: {refused:?}"
     );
     let report = federation.reports().remove(1);
-    assert_eq!((report.caller_count, report.listed), (Some(2), true));
+    assert_eq!((report.caller_count, report.is_listed), (Some(2), true));
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,7 +74,7 @@ async fn users_who_see_the_same_share_one_list() {
     let (first, second) = (list(&ann).await.unwrap(), list(&bob).await.unwrap());
     assert!(Arc::ptr_eq(&first, &second));
     open.set_tools(&["read", "write"]);
-    open.tell(BackendEvent::ToolsChanged);
+    open.emit(BackendEvent::ToolsChanged);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (first, second) = (list(&ann).await.unwrap(), list(&bob).await.unwrap());
     assert!(Arc::ptr_eq(&first, &second));
@@ -93,13 +93,13 @@ async fn what_changes_for_one_user_is_told_to_that_user() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (_listener, mut changes) = watch_changes(&federation);
     own.set_tools_of("ann", Some(&["pay", "refund"]));
-    own.tell_on(FakeBackend::scope_of("ann"), BackendEvent::ToolsChanged);
+    own.emit_in_scope(FakeBackend::scope_of("ann"), BackendEvent::ToolsChanged);
     assert_eq!(changes.recv().await.unwrap(), "Tools for ann");
     assert_eq!(tools(&federation, &ann).await, ["pay", "refund"]);
     assert_eq!(tools(&federation, &bob).await, ["pay"]);
     // A storm of changes is one look after another.
     for _ in 0..10_000 {
-        own.tell_on(FakeBackend::scope_of("ann"), BackendEvent::ToolsChanged);
+        own.emit_in_scope(FakeBackend::scope_of("ann"), BackendEvent::ToolsChanged);
     }
     // Who is shut out sees nothing of the backend any more, at the latest with the next health check.
     own.set_tools_of("ann", None);
@@ -120,7 +120,7 @@ async fn a_slow_backend_is_waited_for_once_and_not_for_ever() {
     let ann = user("ann");
     let began = Instant::now();
     assert_eq!(tools(&federation, &ann).await, ["read"]);
-    assert!(began.elapsed() <= FIRST_WAIT + Duration::from_secs(1));
+    assert!(began.elapsed() <= DISCOVERY_TIMEOUT + Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,101 +5,107 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use vmcp_domain::{
-    Audience, BackendId, CallContext, Caller, Change, Error, Inventory, Origin, ResourceUri, Scope, Secret,
-    User,
+    BackendId, CallContext, CallOrigin, Caller, Change, ChangeAudience, Error, Inventory, IsolationScope,
+    ResourceUri, Secret, User,
 };
 
-use super::{Key, locked};
-use crate::catalogue::{Catalogue, Part};
-use crate::refresh::SPACING;
-use crate::shared::Shared;
+use super::{ViewKey, lock};
+use crate::catalogue::{BackendListing, Catalogue};
+use crate::refresh::REFRESH_SPACING_MIN;
+use crate::shared::FederationState;
 
 /// What some callers see.
-pub(super) struct View {
+pub(super) struct CallerView {
     user: User,
-    pub(super) key: Key,
-    pub(super) state: Mutex<State>,
+    pub(super) key: ViewKey,
+    pub(super) state: Mutex<ViewState>,
     /// How many of its backends have neither answered nor failed yet.
-    pub(super) unsettled: watch::Sender<usize>,
+    pub(super) undiscovered: watch::Sender<usize>,
 }
 
-pub(super) struct State {
+pub(super) struct ViewState {
     pub(super) token: Secret,
-    pub(super) slots: Vec<Slot>,
+    pub(super) backends: Vec<BackendView>,
     catalogue: Option<Arc<Catalogue>>,
     /// The shared catalogue that it was built over, as long as no part has changed since.
     base: Option<Arc<Catalogue>>,
-    pub(super) used: u64,
+    pub(super) last_used: u64,
 }
 
 /// One backend's part of a view.
 #[derive(Default)]
-pub(super) struct Slot {
+pub(super) struct BackendView {
     inventory: Option<Arc<Inventory>>,
-    pub(super) present: bool,
+    pub(super) is_available: bool,
     /// Why the last look brought nothing.
-    refused: Option<Error>,
+    last_error: Option<Error>,
     failures: u32,
-    looked: Option<Instant>,
-    is_looking: bool,
+    fetched_at: Option<Instant>,
+    is_fetching: bool,
     /// Something changed since the last look began.
     is_stale: bool,
 }
 
-impl View {
-    pub(super) fn new(user: User, token: Secret, key: Key) -> Arc<Self> {
-        let slots = key.iter().map(|_| Slot::default()).collect();
+impl CallerView {
+    pub(super) fn new(user: User, token: Secret, key: ViewKey) -> Arc<Self> {
+        let slots = key.iter().map(|_| BackendView::default()).collect();
         let unsettled = watch::Sender::new(key.iter().flatten().count());
-        let state = State { token, slots, catalogue: None, base: None, used: 0 };
-        Arc::new(Self { user, key, state: Mutex::new(state), unsettled })
+        let state = ViewState { token, backends: slots, catalogue: None, base: None, last_used: 0 };
+        Arc::new(Self { user, key, state: Mutex::new(state), undiscovered: unsettled })
     }
 
     /// Begins to ask every backend that has not been asked for as long as health checks are apart.
-    pub(super) fn look_where_due(self: &Arc<Self>, shared: &Arc<Shared>) {
+    pub(super) fn fetch_due(self: &Arc<Self>, shared: &Arc<FederationState>) {
         let interval = shared.health.interval;
         for index in 0..self.key.len() {
-            let due = locked(&self.state)
-                .slots
+            let due = lock(&self.state)
+                .backends
                 .get(index)
-                .is_some_and(|slot| slot.looked.is_none_or(|looked| looked.elapsed() >= interval));
+                .is_some_and(|slot| slot.fetched_at.is_none_or(|looked| looked.elapsed() >= interval));
             if due {
-                self.look(shared, index);
+                self.start_fetch(shared, index);
             }
         }
     }
 
-    pub(super) fn changed(self: &Arc<Self>, shared: &Arc<Shared>, index: usize, is_connected: bool) {
+    pub(super) fn on_list_changed(
+        self: &Arc<Self>,
+        shared: &Arc<FederationState>,
+        index: usize,
+        is_connected: bool,
+    ) {
         {
-            let mut state = locked(&self.state);
-            let Some(slot) = state.slots.get_mut(index) else { return };
+            let mut state = lock(&self.state);
+            let Some(slot) = state.backends.get_mut(index) else { return };
             // A line that was made in order to look says nothing new.
-            if is_connected && slot.is_looking {
+            if is_connected && slot.is_fetching {
                 return;
             }
             slot.is_stale = true;
         }
-        self.look(shared, index);
+        self.start_fetch(shared, index);
     }
 
-    pub(super) fn resource_updated(&self, shared: &Arc<Shared>, place: usize, uri: &ResourceUri) {
+    pub(super) fn on_resource_updated(&self, shared: &Arc<FederationState>, place: usize, uri: &ResourceUri) {
         let (catalogue, _) = self.catalogue(shared);
-        let backend = shared.members.get(place).map(|member| member.backend.id());
-        let scope = shared.personal.places.iter().position(|one| *one == place);
-        let scope = scope.and_then(|index| self.key.get(index).copied().flatten()).map(Scope::Caller);
-        let follows = scope.is_some_and(|scope| shared.follows.cover(place, scope, uri));
+        let backend = shared.backends.get(place).map(|member| member.backend.id());
+        let scope = shared.caller_views.backend_indices.iter().position(|one| *one == place);
+        let scope =
+            scope.and_then(|index| self.key.get(index).copied().flatten()).map(IsolationScope::Caller);
+        let follows = scope.is_some_and(|scope| shared.subscriptions.has_subscriber(place, scope, uri));
         if follows || catalogue.resource_backend(uri) == backend {
-            shared.announce(&Change::Resource(uri.clone()), Audience::User(&self.user));
+            shared.announce(&Change::Resource(uri.clone()), ChangeAudience::User(&self.user));
         }
     }
 
     /// Asks one backend, on a task of its own, unless that is being done.
-    fn look(self: &Arc<Self>, shared: &Arc<Shared>, index: usize) {
+    fn start_fetch(self: &Arc<Self>, shared: &Arc<FederationState>, index: usize) {
         let has_scope = self.key.get(index).is_some_and(Option::is_some);
         let begins = has_scope
-            && locked(&self.state)
-                .slots
+            && lock(&self.state)
+                .backends
                 .get_mut(index)
-                .is_some_and(|slot| !std::mem::replace(&mut slot.is_looking, true));
+                .is_some_and(|slot| !std::mem::replace(&mut slot.is_fetching, true));
         if !begins {
             return;
         }
@@ -107,80 +113,80 @@ impl View {
         tokio::spawn(async move {
             loop {
                 let Some(shared) = federation.upgrade() else { return };
-                view.look_once(&shared, index).await;
+                view.fetch_once(&shared, index).await;
                 drop(shared);
-                sleep(SPACING).await;
-                let mut state = locked(&view.state);
-                let Some(slot) = state.slots.get_mut(index) else { return };
+                sleep(REFRESH_SPACING_MIN).await;
+                let mut state = lock(&view.state);
+                let Some(slot) = state.backends.get_mut(index) else { return };
                 if !slot.is_stale {
-                    slot.is_looking = false;
+                    slot.is_fetching = false;
                     return;
                 }
             }
         });
     }
 
-    async fn look_once(&self, shared: &Arc<Shared>, index: usize) {
-        let Some(place) = shared.personal.places.get(index).copied() else { return };
-        let Some(member) = shared.members.get(place) else { return };
-        let mut ctx = CallContext::bare(Caller::Known(Arc::clone(&self.user.0)), Origin::Gateway);
+    async fn fetch_once(&self, shared: &Arc<FederationState>, index: usize) {
+        let Some(place) = shared.caller_views.backend_indices.get(index).copied() else { return };
+        let Some(member) = shared.backends.get(place) else { return };
+        let mut ctx = CallContext::bare(Caller::Known(Arc::clone(&self.user.0)), CallOrigin::Gateway);
         let is_first = {
-            let mut state = locked(&self.state);
+            let mut state = lock(&self.state);
             ctx.token = Some(state.token.clone());
-            let Some(slot) = state.slots.get_mut(index) else { return };
+            let Some(slot) = state.backends.get_mut(index) else { return };
             slot.is_stale = false;
-            slot.looked.is_none()
+            slot.fetched_at.is_none()
         };
-        let asking = member.backend.inventory(&ctx);
+        let asking = member.backend.fetch_inventory(&ctx);
         // The first look waits as long as connecting may take; later ones are health checks.
         let taken = if is_first {
             asking.await
         } else {
             timeout(shared.health.timeout, asking).await.unwrap_or(Err(Error::DeadlineExceeded))
         };
-        let inventory = taken.map(|inventory| shared.personal.share(place, inventory));
+        let inventory = taken.map(|inventory| shared.caller_views.intern_inventory(place, inventory));
         {
-            let mut state = locked(&self.state);
-            let Some(slot) = state.slots.get_mut(index) else { return };
-            slot.take(inventory, shared.health.unhealthy_threshold, member.backend.id());
+            let mut state = lock(&self.state);
+            let Some(slot) = state.backends.get_mut(index) else { return };
+            slot.record_fetch(inventory, shared.health.unhealthy_threshold, member.backend.id());
             state.base = None;
         }
         let (_, changes) = self.catalogue(shared);
         if is_first {
-            self.unsettled.send_modify(|count| *count = count.saturating_sub(1));
+            self.undiscovered.send_modify(|count| *count = count.saturating_sub(1));
         } else {
             for change in &changes {
-                shared.announce(change, Audience::User(&self.user));
+                shared.announce(change, ChangeAudience::User(&self.user));
             }
         }
     }
 
     /// Why the caller sees nothing of the backend at `index`, if it could not be asked.
-    pub(super) fn refused(&self, index: usize) -> Option<Error> {
-        let state = locked(&self.state);
-        state.slots.get(index).filter(|slot| !slot.present).and_then(|slot| slot.refused.clone())
+    pub(super) fn last_error(&self, index: usize) -> Option<Error> {
+        let state = lock(&self.state);
+        state.backends.get(index).filter(|slot| !slot.is_available).and_then(|slot| slot.last_error.clone())
     }
 
     /// Its part of each backend that has answered.
-    pub(super) fn parts(&self, shared: &Shared) -> Vec<(usize, Part)> {
-        locked(&self.state).parts(shared)
+    pub(super) fn listings(&self, shared: &FederationState) -> Vec<(usize, BackendListing)> {
+        lock(&self.state).listings(shared)
     }
 
     /// The catalogue as it is now, and what changed since it was last asked for.
-    pub(super) fn catalogue(&self, shared: &Shared) -> (Arc<Catalogue>, Vec<Change>) {
+    pub(super) fn catalogue(&self, shared: &FederationState) -> (Arc<Catalogue>, Vec<Change>) {
         let base = shared.catalogue();
-        let mut state = locked(&self.state);
+        let mut state = lock(&self.state);
         if let (Some(catalogue), Some(over)) = (&state.catalogue, &state.base)
             && Arc::ptr_eq(over, &base)
         {
             return (catalogue.clone(), Vec::new());
         }
-        let own = state.parts(shared);
+        let own = state.listings(shared);
         if own.is_empty() {
             return (base, Vec::new());
         }
         let earlier = state.catalogue.clone();
-        let built = shared.personal.build(shared, own, earlier.as_deref());
+        let built = shared.caller_views.build_catalogue(shared, own, earlier.as_deref());
         let changes = match &earlier {
             Some(earlier) if !Arc::ptr_eq(earlier, &built.catalogue) => {
                 built.catalogue.changes_since(earlier)
@@ -193,45 +199,50 @@ impl View {
     }
 }
 
-impl State {
-    fn parts(&self, shared: &Shared) -> Vec<(usize, Part)> {
-        let parts = self.slots.iter().zip(&shared.personal.places).filter_map(|(slot, place)| {
-            let backend = shared.members.get(*place)?.backend.id().clone();
-            let part = Part { backend, inventory: slot.inventory.clone()?, present: slot.present };
-            Some((*place, part))
-        });
+impl ViewState {
+    fn listings(&self, shared: &FederationState) -> Vec<(usize, BackendListing)> {
+        let parts =
+            self.backends.iter().zip(&shared.caller_views.backend_indices).filter_map(|(slot, place)| {
+                let backend = shared.backends.get(*place)?.backend.id().clone();
+                let part = BackendListing {
+                    backend,
+                    inventory: slot.inventory.clone()?,
+                    is_available: slot.is_available,
+                };
+                Some((*place, part))
+            });
         parts.collect()
     }
 }
 
-impl Slot {
+impl BackendView {
     /// Takes what a look has brought.
-    fn take(
+    fn record_fetch(
         &mut self,
         inventory: Result<Arc<Inventory>, Error>,
         unhealthy_threshold: u32,
         backend: &BackendId,
     ) {
-        self.looked = Some(Instant::now());
+        self.fetched_at = Some(Instant::now());
         match inventory {
             Ok(inventory) => {
-                (self.inventory, self.present, self.failures) = (Some(inventory), true, 0);
-                self.refused = None;
+                (self.inventory, self.is_available, self.failures) = (Some(inventory), true, 0);
+                self.last_error = None;
             }
             // Whom the backend does not let in any more sees nothing of it from now on.
             Err(Error::Denied) => {
-                (self.present, self.failures) = (false, 0);
-                self.refused = Some(Error::Denied);
+                (self.is_available, self.failures) = (false, 0);
+                self.last_error = Some(Error::Denied);
             }
             Err(error) => {
                 let cause = error.cause().map_or("", |cause| cause.for_log());
                 tracing::debug!(%backend, error = %error, cause, "backend not listed for a caller");
                 self.failures = self.failures.saturating_add(1);
                 if self.failures >= unhealthy_threshold {
-                    self.present = false;
+                    self.is_available = false;
                 }
                 let cause = error.cause().cloned().unwrap_or_default();
-                self.refused =
+                self.last_error =
                     Some(Error::BackendUnavailable { backend: backend.clone(), cause, was_read: false });
             }
         }

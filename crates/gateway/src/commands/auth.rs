@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use vmcp_authz::Ask;
-use vmcp_domain::{CallContext, Caller, Identity, Json, Members, Origin, ResourceUri};
+use vmcp_authz::AccessRequest;
+use vmcp_domain::{CallContext, CallOrigin, Caller, Identity, Json, Members, ResourceUri};
 use vmcp_optimizer::VIRTUAL_NAMES;
 
 use crate::cli::{Action, ExplainArgs};
@@ -35,39 +35,39 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
     let ExplainArgs { action, name, user, issuer, claims, arguments, source: _ } = asked;
     let caller = caller(user, issuer, claims.as_deref())?;
     let arguments = match arguments {
-        Some(text) => Some(object(&text, "--arguments")?),
+        Some(text) => Some(parse_object(&text, "--arguments")?),
         None => None,
     };
     let explanation = match action {
         Action::CallTool => {
             // Policies may look at annotations, which only the backend knows. Limits are of no interest here.
             settings.limits = None;
-            let gateway = RunningGateway::start(settings.without_vectors(), Additions::default()).await;
-            let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
+            let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await;
+            let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Operator);
             let tools = gateway.exposed.list_tools(&ctx).await?;
             let tool = tools.iter().find(|tool| tool.name.as_str() == name);
             let (backend, hints) =
                 (tool.map(|tool| tool.target.backend.as_str()), tool.map(|tool| &tool.hints));
             gateway.stop().await;
             if VIRTUAL_NAMES.contains(&&*name) {
-                terminal::tell(format_args!(
+                terminal::print_error(format_args!(
                     "vmcp: `{name}` is offered outside the policies: everybody may use it, and what it finds and calls is asked about"
                 ));
             } else if hints.is_none() {
-                terminal::tell(format_args!(
+                terminal::print_error(format_args!(
                     "vmcp: no tool is called `{name}`; a client is told that it is denied, whatever the policies say"
                 ));
             }
             policy.explain(
                 &caller,
-                &Ask::CallTool { name: &name, backend, hints, arguments: arguments.as_ref() },
+                &AccessRequest::CallTool { name: &name, backend, hints, arguments: arguments.as_ref() },
             )
         }
-        Action::GetPrompt => policy.explain(&caller, &Ask::GetPrompt { name: &name }),
+        Action::GetPrompt => policy.explain(&caller, &AccessRequest::GetPrompt { name: &name }),
         // In its normal form, as a client's request is judged.
         Action::ReadResource => {
             let uri = ResourceUri::from(name.as_str());
-            policy.explain(&caller, &Ask::ReadResource { uri: uri.as_str() })
+            policy.explain(&caller, &AccessRequest::ReadResource { uri: uri.as_str() })
         }
     };
     terminal::print(&format!("{explanation}\n"))?;
@@ -77,13 +77,13 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
 fn caller(user: Option<String>, issuer: String, claims: Option<&str>) -> anyhow::Result<Caller> {
     let Some(subject) = user else { return Ok(Caller::Anonymous) };
     let claims = match claims {
-        Some(text) => object(text, "--claims")?.members()?,
+        Some(text) => parse_object(text, "--claims")?.members()?,
         None => Members::new(),
     };
     Ok(Caller::Known(Arc::new(Identity { issuer, subject, claims })))
 }
 
-fn object(text: &str, flag: &str) -> anyhow::Result<Json> {
+fn parse_object(text: &str, flag: &str) -> anyhow::Result<Json> {
     let json = Json::parse(text.to_owned()).ok().filter(Json::is_object);
     json.with_context(|| format!("{flag} must be a JSON object, as '{{\"groups\": [\"dev\"]}}'"))
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use vmcp_domain::{CallContext, CallTool, Continuation, Error, Json, Members, Origin};
+use vmcp_domain::{CallContext, CallOrigin, CallTool, Continuation, Error, Json, Members};
 
 use vmcp_optimizer::FIND_TOOL;
 
@@ -20,21 +20,21 @@ pub(crate) async fn run(
     let arguments = Json::parse(arguments).ok().filter(Json::is_object);
     let arguments = arguments
         .ok_or_else(|| anyhow::anyhow!("the arguments must be a JSON object, as '{{\"path\": \"/tmp\"}}'"))?;
-    let settings = if tool == FIND_TOOL { settings } else { settings.without_vectors() };
+    let settings = if tool == FIND_TOOL { settings } else { settings.without_embeddings() };
     // Standard output is for the answer; a file gets the record of this call like any other.
     let output = super::serve::audit_output(&settings, false)?;
     let gateway = super::serve::start_audited(settings, output).await;
-    let ctx = CallContext::bare(gateway.operator(), Origin::Operator);
+    let ctx = CallContext::bare(gateway.operator_caller(), CallOrigin::Operator);
     let request = CallTool {
         name: tool.into(),
         arguments: Some(arguments),
         continuation: Continuation::default(),
-        rest: Members::new(),
+        extra: Members::new(),
     };
     let name = request.name.clone();
     let outcome = gateway.gateway.call_tool(&ctx, request).await;
     let hint = match &outcome {
-        Err(Error::UnknownTool(_)) => nearest(&gateway, &ctx, name.as_str()).await,
+        Err(Error::UnknownTool(_)) => suggest_tool(&gateway, &ctx, name.as_str()).await,
         _ => None,
     };
     gateway.stop().await;
@@ -46,20 +46,20 @@ pub(crate) async fn run(
                 vmcp_wire::reply::to_text(&reply)
             };
             terminal::print_content(&format!("{text}\n"))?;
-            Ok(if reply.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+            Ok(if reply.is_error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
         Err(error) => {
             if let Some(cause) = error.cause() {
                 tracing::warn!(class = error.class(), cause = cause.for_log(), "a request failed");
             }
-            terminal::tell(format_args!("vmcp: {error}{}", hint.unwrap_or_default()));
+            terminal::print_error(format_args!("vmcp: {error}{}", hint.unwrap_or_default()));
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
-async fn nearest(gateway: &RunningGateway, ctx: &CallContext, name: &str) -> Option<String> {
-    let tools = gateway.offer.list_tools(ctx).await.ok()?;
+async fn suggest_tool(gateway: &RunningGateway, ctx: &CallContext, name: &str) -> Option<String> {
+    let tools = gateway.authorized.list_tools(ctx).await.ok()?;
     let near = tools.iter().max_by(|a, b| {
         let score = |tool: &vmcp_domain::Tool| strsim::jaro_winkler(name, tool.name.as_str());
         score(a).total_cmp(&score(b))

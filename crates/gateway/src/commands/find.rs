@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vmcp_domain::{CallContext, Origin, Prospect};
-use vmcp_optimizer::{Finding, Findings};
+use vmcp_domain::{Availability, CallContext, CallOrigin};
+use vmcp_optimizer::{SearchResult, SearchResults};
 
 use crate::terminal;
 use vmcp::config::{Settings, default_optimizer};
@@ -14,7 +14,7 @@ use vmcp::process::environment;
 use vmcp::{Additions, RunningGateway};
 
 /// How long the command waits for the vectors of every tool.
-const VECTORS_PATIENCE: Duration = Duration::from_secs(300);
+const EMBEDDING_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Connects, searches, prints and ends; fails when nothing is found.
 pub(crate) async fn run(mut settings: Settings, query: &str, as_json: bool) -> anyhow::Result<ExitCode> {
@@ -22,67 +22,69 @@ pub(crate) async fn run(mut settings: Settings, query: &str, as_json: bool) -> a
     let optimizer = settings.optimizer.take();
     settings.optimizer = Some(optimizer.unwrap_or_else(|| default_optimizer(&environment)));
     let gateway = RunningGateway::start(settings, Additions::default()).await;
-    let ctx = CallContext::bare(gateway.operator(), Origin::Operator);
-    let tools = gateway.offer.list_tools(&ctx).await?;
+    let ctx = CallContext::bare(gateway.operator_caller(), CallOrigin::Operator);
+    let tools = gateway.authorized.list_tools(&ctx).await?;
     let Some(optimizer) = gateway.optimizer.clone() else { anyhow::bail!("nothing searches") };
     optimizer.prepare(tools.clone()).await;
-    if tokio::time::timeout(VECTORS_PATIENCE, optimizer.settled()).await.is_err() {
-        terminal::tell("vmcp: the vectors of some tools are not there yet; these are found by words alone");
+    if tokio::time::timeout(EMBEDDING_TIMEOUT, optimizer.wait_until_embedded()).await.is_err() {
+        terminal::print_error(
+            "vmcp: the vectors of some tools are not there yet; these are found by words alone",
+        );
     }
     let found = optimizer.find(&ctx, &tools, query, true).await?;
     let out = if as_json { to_json(&found)? } else { to_text(&found) };
     terminal::print(&out)?;
     if found.tools.is_empty() {
-        terminal::tell(format_args!("vmcp: none of {} tools fits", tools.len()));
+        terminal::print_error(format_args!("vmcp: none of {} tools fits", tools.len()));
         if tools.is_empty() && !gateway.exposed.list_tools(&ctx).await?.is_empty() {
-            terminal::tell(
+            terminal::print_error(
                 "vmcp: the policies let the operator, who presents no credential here, see no tool",
             );
         }
     }
-    let _missing = super::report_absent(&gateway);
+    let _missing = super::report_missing_backends(&gateway);
     gateway.stop().await;
     Ok(if found.tools.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn to_text(found: &Findings) -> String {
+fn to_text(found: &SearchResults) -> String {
     let width = found.tools.iter().map(|one| one.tool.name.as_str().chars().count()).max().unwrap_or(0);
     let mut out = String::new();
     for (rank, one) in found.tools.iter().enumerate() {
-        let Finding { tool, prospect, hit } = one;
+        let SearchResult { tool, availability: prospect, hit } = one;
         // Writing into a string does not fail.
         let _ = write!(out, "{:>2}  {:width$}  {:.3}", rank + 1, tool.name, hit.score);
         let _ = write!(out, "  words {:.3}", hit.lexical);
         if let Some(semantic) = hit.semantic {
             let _ = write!(out, "  meaning {semantic:.3}");
         }
-        let matched: Vec<&str> = hit.matched.iter().map(|word| word.asked.as_str()).collect();
+        let matched: Vec<&str> = hit.matched.iter().map(|word| word.word.as_str()).collect();
         if !matched.is_empty() {
             let _ = write!(out, "  [{}]", matched.join(" "));
         }
         let _ = match prospect {
-            Prospect::Usable => writeln!(out),
-            Prospect::Unavailable => writeln!(out, "  (its server cannot be reached)"),
-            Prospect::Limited(limit) => writeln!(out, "  ({limit})"),
+            Availability::Available => writeln!(out),
+            Availability::Unavailable => writeln!(out, "  (its server cannot be reached)"),
+            Availability::RateLimited(limit) => writeln!(out, "  ({limit})"),
         };
     }
     out
 }
 
-fn to_json(found: &Findings) -> anyhow::Result<String> {
-    let row = |one: &Finding| {
-        let Finding { tool, prospect, hit } = one;
+fn to_json(found: &SearchResults) -> anyhow::Result<String> {
+    let row = |one: &SearchResult| {
+        let SearchResult { tool, availability: prospect, hit } = one;
         json!({
             "name": tool.name.as_str(),
             "backend": tool.target.backend.as_str(),
             "score": hit.score,
             "lexical": hit.lexical,
             "semantic": hit.semantic,
-            "matched": hit.matched.iter().map(|word| word.asked.as_str()).collect::<Vec<_>>(),
+            "matched": hit.matched.iter().map(|word| word.word.as_str()).collect::<Vec<_>>(),
             "prospect": match prospect {
-                Prospect::Usable => Value::from("usable"),
-                Prospect::Unavailable => Value::from("unavailable"),
-                Prospect::Limited(limit) => json!({"limited": limit.rule, "retryAfterSeconds": limit.retry_after_seconds()}),
+                Availability::Available => Value::from("usable"),
+                Availability::Unavailable => Value::from("unavailable"),
+                Availability::RateLimited(limit) => json!({"limited": limit.rule, "retryAfterSeconds": limit.retry_after_seconds()}),
             },
         })
     };

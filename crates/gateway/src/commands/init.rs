@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::terminal;
-use vmcp::config::{Carried, Report, starter, starter_from};
+use vmcp::config::{ImportedConfig, Report, starter, starter_from};
 
 /// Writes the starter, or what another file becomes, to `output` or to standard output. Fails when what is written cannot
 /// be served before something is done by hand.
@@ -20,10 +20,10 @@ pub(crate) fn run(
     let (text, unserved) = match from {
         None => (starter(), Vec::new()),
         Some(path) => {
-            let Carried { text, remarks, unserved } = starter_from(path, server)?;
+            let ImportedConfig { text, remarks, blocking_problems: unserved } = starter_from(path, server)?;
             let file = path.display().to_string();
             for remark in &remarks {
-                terminal::tell(Report::line(&file, remark, "warning: "));
+                terminal::print_error(Report::format_line(&file, remark, "warning: "));
             }
             (text, unserved)
         }
@@ -39,7 +39,7 @@ pub(crate) fn run(
             }
             let mut file = file.with_context(|| format!("cannot create {}", path.display()))?;
             file.write_all(text.as_bytes())?;
-            terminal::tell(format_args!(
+            terminal::print_error(format_args!(
                 "wrote {}; check it with: vmcp validate --config {}",
                 path.display(),
                 path.display()
@@ -50,9 +50,9 @@ pub(crate) fn run(
         return Ok(ExitCode::SUCCESS);
     }
     let file = output.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
-    terminal::tell(format_args!("{file} cannot be served before this is repaired:"));
+    terminal::print_error(format_args!("{file} cannot be served before this is repaired:"));
     for problem in &unserved {
-        terminal::tell(Report::line(&file, problem, ""));
+        terminal::print_error(Report::format_line(&file, problem, ""));
     }
     Ok(ExitCode::FAILURE)
 }

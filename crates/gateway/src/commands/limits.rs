@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use vmcp::{Additions, RunningGateway};
-use vmcp_domain::{CallContext, Caller, Gateway as _, Identity, Json, Members, Origin, ToolList};
+use vmcp_domain::{CallContext, CallOrigin, Caller, Gateway as _, Identity, Json, Members, ToolList};
 use vmcp_ratelimit::Limiter;
 
 use crate::cli::{LimitsCommand, Source};
@@ -34,7 +34,7 @@ pub(crate) async fn run(command: LimitsCommand) -> anyhow::Result<ExitCode> {
 
 /// Connects to the backends and returns the tools with the limiter, and how long slots are held in a shared store if the
 /// limits are kept in one.
-async fn open(
+async fn start_gateway(
     source: &Source,
     shared: bool,
 ) -> anyhow::Result<(RunningGateway, Arc<Limiter>, Arc<ToolList>, Option<Duration>)> {
@@ -46,20 +46,20 @@ async fn open(
     if !shared {
         limits.redis = None;
     }
-    let gateway = RunningGateway::start(settings.without_vectors(), Additions::default()).await;
-    let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
+    let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await;
+    let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Operator);
     let tools = gateway.federation.list_tools(&ctx).await?;
     let limiter = gateway.limiter.clone().context("the limiter was not built")?;
     Ok((gateway, limiter, tools, lease))
 }
 
 /// How long a call waits, where it does.
-fn waits(longest: Duration) -> String {
+fn describe_wait(longest: Duration) -> String {
     if longest.is_zero() { String::new() } else { format!(", calls wait up to {longest:?}") }
 }
 
 /// `NAME=VALUE`, each.
-fn pairs(claims: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
+fn parse_claims(claims: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
     let split = claims
         .iter()
         .map(|text| text.split_once('=').with_context(|| format!("--claim {text} is no NAME=VALUE")));
@@ -67,7 +67,7 @@ fn pairs(claims: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
 }
 
 /// What a claim says: JSON if it is a list or an object, and a text otherwise.
-fn claim(value: &str) -> Json {
+fn parse_claim_value(value: &str) -> Json {
     let is_json = value.starts_with(['[', '{']);
     let json = is_json.then(|| Json::parse(value.to_owned()).ok()).flatten();
     json.unwrap_or_else(|| Json::string(value))
@@ -77,7 +77,7 @@ fn caller(user: Option<(String, String)>, claims: &[(&str, &str)]) -> Caller {
     let Some((issuer, subject)) = user else { return Caller::Anonymous };
     let mut said = Members::new();
     for (name, value) in claims {
-        said.set(name, claim(value));
+        said.insert(name, parse_claim_value(value));
     }
     Caller::Known(Arc::new(Identity { issuer, subject, claims: said }))
 }

@@ -9,13 +9,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use vmcp::CancellationToken;
 use vmcp::audit::{self, Output};
 use vmcp::config::Settings;
-use vmcp::{Additions, Ends, RunningGateway};
+use vmcp::{Additions, RunningGateway, StopSignals};
 
 /// Serves over HTTP.
 pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
-    let shutdown = on_signal()?;
+    let shutdown = shutdown_on_signal()?;
     let output = audit_output(&settings, true)?;
-    let additions = Additions { audit: output, keeps_levels: true, ..Additions::default() };
+    let additions = Additions { audit: output, persists_levels: true, ..Additions::default() };
     let gateway = RunningGateway::start(settings, additions).await;
     let listen = gateway.edge.listen;
     let listener = gateway.bind().with_context(|| {
@@ -56,7 +56,7 @@ fn serve_admin(gateway: &RunningGateway, shutdown: &CancellationToken) {
 
 /// Serves on standard input and output.
 pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
-    let shutdown = on_signal()?;
+    let shutdown = shutdown_on_signal()?;
     let output = audit_output(&settings, false)?;
     if settings.audit.is_some() && output.is_none() {
         anyhow::bail!(
@@ -64,7 +64,7 @@ pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
         );
     }
     let gateway = start_audited(settings, output).await;
-    let ends = Ends { shutdown, hangup: on_hangup() };
+    let ends = StopSignals { shutdown, hangup: cancel_on_hangup() };
     gateway.serve_stdio(tokio::io::stdin(), tokio::io::stdout(), ends).await?;
     gateway.stop().await;
     Ok(ExitCode::SUCCESS)
@@ -81,7 +81,7 @@ pub(crate) fn audit_output(settings: &Settings, stdout_is_free: bool) -> anyhow:
 }
 
 /// A token that is cancelled when the client has closed its end of standard input, whatever is still to be read there.
-fn on_hangup() -> CancellationToken {
+fn cancel_on_hangup() -> CancellationToken {
     let token = CancellationToken::new();
     let hangup = token.clone();
     // It ends with the process.
@@ -101,7 +101,7 @@ fn on_hangup() -> CancellationToken {
 
 /// A token that is cancelled by the first SIGINT or SIGTERM; a second one ends the process at once. SIGHUP, which a
 /// terminal sends when it is closed and init systems send for a reload, changes nothing.
-pub(crate) fn on_signal() -> anyhow::Result<CancellationToken> {
+pub(crate) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::process::ExitCode;
 
 use serde_json::json;
-use vmcp_domain::{CallContext, Caller, Gateway, Origin, Tool};
+use vmcp_domain::{CallContext, CallOrigin, Caller, Gateway, Tool};
 
 use crate::terminal;
 use vmcp::config::Settings;
@@ -12,8 +12,8 @@ use vmcp::{Additions, RunningGateway};
 
 /// Connects, lists, prints and ends. Backends that cannot be reached are named on standard error.
 pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow::Result<ExitCode> {
-    let gateway = RunningGateway::start(settings.without_vectors(), Additions::default()).await;
-    let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
+    let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await;
+    let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Operator);
     let whole = gateway.federation.list_tools(&ctx).await?;
     let shown = gateway.exposed.list_tools(&ctx).await?;
     let visible: HashSet<&str> = shown.iter().map(|tool| tool.name.as_str()).collect();
@@ -40,7 +40,7 @@ pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow:
         }
     }
     terminal::print(&out)?;
-    let missing = super::report_absent(&gateway);
+    let missing = super::report_missing_backends(&gateway);
     gateway.stop().await;
     Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vmcp::config::{Problem, Settings, effective_json, effective_yaml, schema_text};
 
 /// Loads the configuration as `serve` would and says that it could be served.
-pub(crate) fn text(source: &Source, strict: bool) -> anyhow::Result<ExitCode> {
+pub(crate) fn print_text(source: &Source, strict: bool) -> anyhow::Result<ExitCode> {
     let settings = super::load(source, super::overrides(source))?;
     let is_refused = strict && !settings.warnings.is_empty();
     eprintln!(
@@ -21,17 +21,20 @@ pub(crate) fn text(source: &Source, strict: bool) -> anyhow::Result<ExitCode> {
         settings.warnings.len(),
         plural(settings.warnings.len()),
     );
-    for line in settings.isolation_lines() {
-        terminal::tell(format_args!("  {line}"));
+    for line in settings.describe_isolation() {
+        terminal::print_error(format_args!("  {line}"));
     }
-    terminal::tell(format_args!("  at most {} processes of stdio backends", settings.process_worst_case()));
-    Ok(if is_refused { ExitCode::from(super::EXIT_CONFIG) } else { ExitCode::SUCCESS })
+    terminal::print_error(format_args!(
+        "  at most {} processes of stdio backends",
+        settings.process_count_worst_case()
+    ));
+    Ok(if is_refused { ExitCode::from(super::EXIT_CONFIG_ERROR) } else { ExitCode::SUCCESS })
 }
 
 /// The same for programs: `valid`, `errors` and `warnings` with `path`, `line`, `message` and `hint`, and for what can be
 /// served `name`, `backends` and `processesMax`.
-pub(crate) fn json(source: &Source, strict: bool) -> anyhow::Result<ExitCode> {
-    let (file, loaded) = super::read(source, super::overrides(source))?;
+pub(crate) fn print_json(source: &Source, strict: bool) -> anyhow::Result<ExitCode> {
+    let (file, loaded) = super::read_settings(source, super::overrides(source))?;
     let (settings, errors, warnings) = match loaded {
         Ok(settings) => {
             let warnings = settings.warnings.clone();
@@ -46,15 +49,15 @@ pub(crate) fn json(source: &Source, strict: bool) -> anyhow::Result<ExitCode> {
         "valid": is_valid,
         "name": settings.as_ref().map(|settings| &settings.name),
         "backends": settings.as_ref().map(|settings| settings.backends.len()),
-        "processesMax": settings.as_ref().map(Settings::process_worst_case),
-        "errors": errors.iter().map(finding).collect::<Vec<_>>(),
-        "warnings": warnings.iter().map(finding).collect::<Vec<_>>(),
+        "processesMax": settings.as_ref().map(Settings::process_count_worst_case),
+        "errors": errors.iter().map(problem_json).collect::<Vec<_>>(),
+        "warnings": warnings.iter().map(problem_json).collect::<Vec<_>>(),
     });
     writeln!(std::io::stdout(), "{answer:#}")?;
-    Ok(if is_valid { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_CONFIG) })
+    Ok(if is_valid { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_CONFIG_ERROR) })
 }
 
-fn finding(Problem { path, line, message, hint, .. }: &Problem) -> Value {
+fn problem_json(Problem { path, line, message, hint, .. }: &Problem) -> Value {
     json!({"path": path, "line": line, "message": message, "hint": hint})
 }
 
@@ -63,7 +66,7 @@ fn plural(count: usize) -> &'static str {
 }
 
 /// `config show` and `config schema`.
-pub(crate) fn config(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
+pub(crate) fn run_config(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout();
     match command {
         ConfigCommand::Schema => out.write_all(schema_text().as_bytes())?,

@@ -5,21 +5,22 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde::Deserialize;
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Caller, ChangeListener, Complete, CompletionSubject, Directory, Error,
-    Following, Gateway, GetPrompt, Json, Overview, PromptList, ProtocolVersion, ReadResource, Reply,
-    ResourceList, ResourceUri, Target, TaskRequest, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
+    CallContext, CallTool, Caller, ChangeListener, Complete, CompletionReference, Error, Gateway,
+    GatewayFuture, GatewayInfo, GetPrompt, Json, Overview, PromptList, ProtocolVersion, ReadResource, Reply,
+    ResourceList, ResourceUri, RoutingTarget, SubscriptionGuard, TaskRequest, TemplateList, Tool, ToolHints,
+    ToolList, ToolOverride,
 };
 use vmcp_wire::{offer, reply};
 
 use super::BuiltIn;
 
-type Run = Box<dyn Fn(&str, &Arguments) -> Option<Reply> + Send + Sync>;
+type ToolHandler = Box<dyn Fn(&str, &Arguments) -> Option<Reply> + Send + Sync>;
 
 /// One built-in server: fixed tools over one function.
 pub(crate) struct Server {
     tools: Arc<ToolList>,
     instructions: &'static str,
-    run: Run,
+    handler: ToolHandler,
 }
 
 /// What the built-in tools take.
@@ -41,7 +42,7 @@ const GLOSSARY_TOOLS: &str = r#"[
 {"name":"search","description":"Find words of the Model Context Protocol by what they mean.","inputSchema":{"type":"object","properties":{"query":{"type":"string","description":"A text in the explanation"}},"required":["query"]},"annotations":{"readOnlyHint":true}}
 ]"#;
 
-const WORDS: [(&str, &str); 8] = [
+const GLOSSARY: [(&str, &str); 8] = [
     ("tool", "a function that a server offers for a model to call"),
     ("resource", "data that a server offers under a URI"),
     ("prompt", "a message template that a server offers for people to pick"),
@@ -92,14 +93,14 @@ pub(crate) fn glossary() -> BuiltIn {
     server(GLOSSARY_TOOLS, "Explains words of the protocol.", |tool, arguments| match tool {
         "define" => {
             let word = arguments.word.to_lowercase();
-            let known = WORDS.iter().find(|(known, _)| *known == word);
+            let known = GLOSSARY.iter().find(|(known, _)| *known == word);
             Some(match known {
                 Some((word, meaning)) => reply::text(&format!("{word}: {meaning}")),
                 None => reply::failure(&format!("`{}` is not in the glossary", arguments.word)),
             })
         }
         "search" => {
-            let found: Vec<&str> = WORDS
+            let found: Vec<&str> = GLOSSARY
                 .iter()
                 .filter(|(_, text)| text.contains(&arguments.query))
                 .map(|(word, _)| *word)
@@ -121,46 +122,50 @@ fn server(
         .filter_map(|definition| Some(offer::read_tool(definition, ProtocolVersion::V2026_07_28).ok()?.item));
     let tools = offered.map(|offered| Tool {
         name: offered.name.as_str().into(),
-        target: Target { backend: "built-in".into(), name: offered.name },
+        target: RoutingTarget { backend: "built-in".into(), name: offered.name },
         description: offered.description,
         hints: ToolHints::default(),
         definition: offered.definition,
         overrides: ToolOverride::default(),
     });
-    Arc::new(Server { tools: Arc::new(tools.collect()), instructions, run: Box::new(run) })
+    Arc::new(Server { tools: Arc::new(tools.collect()), instructions, handler: Box::new(run) })
 }
 
-impl Directory for Server {
+impl GatewayInfo for Server {
     fn overview(&self, _caller: &Caller) -> Overview {
         Overview { instructions: Some(self.instructions.to_owned()), ..Overview::default() }
     }
 
-    fn watch(&self, _listener: Weak<dyn ChangeListener>) {}
+    fn add_listener(&self, _listener: Weak<dyn ChangeListener>) {}
 
-    fn may_watch(&self, _caller: &Caller, _uri: &ResourceUri) -> bool {
+    fn can_subscribe(&self, _caller: &Caller, _uri: &ResourceUri) -> bool {
         true
     }
 
-    fn may_listen<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, ()> {
+    fn admit_listen<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, ()> {
         ready(Ok(()))
     }
 
-    fn follow<'a>(&'a self, _ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, Following> {
+    fn subscribe<'a>(
+        &'a self,
+        _ctx: &'a CallContext,
+        uri: ResourceUri,
+    ) -> GatewayFuture<'a, SubscriptionGuard> {
         ready(Err(Error::UnknownResource(uri)))
     }
 }
 
-fn ready<'a, T: Send + 'a>(outcome: Result<T, Error>) -> Answer<'a, T> {
+fn ready<'a, T: Send + 'a>(outcome: Result<T, Error>) -> GatewayFuture<'a, T> {
     Box::pin(std::future::ready(outcome))
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for Server {
-    fn list_tools<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
+    fn list_tools<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ToolList>> {
         ready(Ok(self.tools.clone()))
     }
 
-    fn call_tool<'a>(&'a self, _ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+    fn call_tool<'a>(&'a self, _ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         let arguments = match &request.arguments {
             None => Ok(Arguments::default()),
             Some(json) => json.decode(),
@@ -168,39 +173,39 @@ impl Gateway for Server {
         ready(match arguments {
             Err(error) => Ok(reply::failure(&format!("the arguments are wrong: {error}"))),
             Ok(arguments) => {
-                (self.run)(request.name.as_str(), &arguments).ok_or(Error::UnknownTool(request.name))
+                (self.handler)(request.name.as_str(), &arguments).ok_or(Error::UnknownTool(request.name))
             }
         })
     }
 
-    fn list_resources<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>> {
+    fn list_resources<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ResourceList>> {
         ready(Ok(Arc::default()))
     }
 
-    fn list_resource_templates<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<TemplateList>> {
+    fn list_resource_templates<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, Arc<TemplateList>> {
         ready(Ok(Arc::default()))
     }
 
-    fn read_resource<'a>(&'a self, _ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
+    fn read_resource<'a>(&'a self, _ctx: &'a CallContext, request: ReadResource) -> GatewayFuture<'a, Reply> {
         ready(Err(Error::UnknownResource(request.uri)))
     }
 
-    fn list_prompts<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
+    fn list_prompts<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, Arc<PromptList>> {
         ready(Ok(Arc::default()))
     }
 
-    fn get_prompt<'a>(&'a self, _ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
+    fn get_prompt<'a>(&'a self, _ctx: &'a CallContext, request: GetPrompt) -> GatewayFuture<'a, Reply> {
         ready(Err(Error::UnknownPrompt(request.name)))
     }
 
-    fn complete<'a>(&'a self, _ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
-        ready(Err(match request.subject {
-            CompletionSubject::Prompt(name) => Error::UnknownPrompt(name),
-            CompletionSubject::Template(template) => Error::UnknownResource(template.as_str().into()),
+    fn complete<'a>(&'a self, _ctx: &'a CallContext, request: Complete) -> GatewayFuture<'a, Reply> {
+        ready(Err(match request.reference {
+            CompletionReference::Prompt(name) => Error::UnknownPrompt(name),
+            CompletionReference::Template(template) => Error::UnknownResource(template.as_str().into()),
         }))
     }
 
-    fn task<'a>(&'a self, _ctx: &'a CallContext, _request: TaskRequest) -> Answer<'a, Reply> {
+    fn task<'a>(&'a self, _ctx: &'a CallContext, _request: TaskRequest) -> GatewayFuture<'a, Reply> {
         ready(Err(Error::UnknownTask))
     }
 }

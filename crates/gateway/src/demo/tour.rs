@@ -19,7 +19,7 @@ pub(crate) async fn run(
     gateway: &RunningGateway,
 ) -> anyhow::Result<()> {
     writeln!(out, "vmcp {} demo: two MCP servers behind one endpoint\n", env!("CARGO_PKG_VERSION"))?;
-    gateway.federation.settled().await;
+    gateway.federation.wait_for_discovery().await;
     writeln!(out, "1. The servers (GET /status shows this at any time)")?;
     for report in gateway.federation.reports() {
         let protocol = report.status.protocol.map_or("unknown", vmcp_domain::ProtocolVersion::as_str);
@@ -33,7 +33,7 @@ pub(crate) async fn run(
         )?;
     }
     writeln!(out, "\n2. One list for clients (tools/list at {endpoint})")?;
-    let listed = ask(endpoint, "tools/list", None, json!({})).await?;
+    let listed = request_result(endpoint, "tools/list", None, json!({})).await?;
     let tools = listed["tools"].as_array().context("the list has no tools")?;
     for tool in tools {
         writeln!(
@@ -52,19 +52,20 @@ pub(crate) async fn run(
         ("define", json!({"word": "gateway"})),
     ] {
         let result =
-            ask(endpoint, "tools/call", Some(tool), json!({"name": tool, "arguments": arguments})).await?;
+            request_result(endpoint, "tools/call", Some(tool), json!({"name": tool, "arguments": arguments}))
+                .await?;
         let text = result["content"][0]["text"].as_str().context("the result has no text")?;
         writeln!(out, "   {tool} {arguments}\n      -> {text}")?;
     }
-    limited(out, endpoint).await
+    show_limit(out, endpoint).await
 }
 
 /// Calls a limited tool until the limit answers.
-async fn limited(out: &mut impl Write, endpoint: &str) -> anyhow::Result<()> {
+async fn show_limit(out: &mut impl Write, endpoint: &str) -> anyhow::Result<()> {
     writeln!(out, "\n4. A limit: `define` may be called twice a minute")?;
     for word in ["tool", "sampling"] {
         let params = json!({"name": "define", "arguments": {"word": word}});
-        let answer = exchange(endpoint, "tools/call", Some("define"), params).await?;
+        let answer = send_request(endpoint, "tools/call", Some("define"), params).await?;
         match answer.get("result") {
             Some(result) => {
                 writeln!(
@@ -103,8 +104,13 @@ pub(crate) fn print_clients(out: &mut impl Write, endpoint: &str) -> anyhow::Res
 }
 
 /// One request that has to succeed.
-async fn ask(endpoint: &str, method: &str, name: Option<&str>, params: Value) -> anyhow::Result<Value> {
-    let answer = exchange(endpoint, method, name, params).await?;
+async fn request_result(
+    endpoint: &str,
+    method: &str,
+    name: Option<&str>,
+    params: Value,
+) -> anyhow::Result<Value> {
+    let answer = send_request(endpoint, method, name, params).await?;
     match answer.get("result") {
         Some(result) => Ok(result.clone()),
         None => bail!("the endpoint answered {}", answer["error"]),
@@ -112,7 +118,7 @@ async fn ask(endpoint: &str, method: &str, name: Option<&str>, params: Value) ->
 }
 
 /// One request of protocol version 2026-07-28, as any HTTP client can make it.
-async fn exchange(
+async fn send_request(
     endpoint: &str,
     method: &str,
     name: Option<&str>,

@@ -15,9 +15,9 @@ const FIELDS_BYTES: usize = 96;
 
 /// Writes fields as the members of one JSON object.
 #[derive(Debug)]
-pub(super) struct JsonText;
+pub(super) struct JsonFields;
 
-impl<'writer> FormatFields<'writer> for JsonText {
+impl<'writer> FormatFields<'writer> for JsonFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
         let mut out = String::with_capacity(FIELDS_BYTES);
         out.push('{');
@@ -41,27 +41,27 @@ impl<'writer> FormatFields<'writer> for JsonText {
 
 /// Writes fields for people, as `message name=value`. Values hold no control characters, so they cannot set colours.
 #[derive(Debug)]
-pub(super) struct HumanText;
+pub(super) struct HumanFields;
 
-impl<'writer> FormatFields<'writer> for HumanText {
+impl<'writer> FormatFields<'writer> for HumanFields {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
-        let mut values = Values { writer, empty: true, outcome: Ok(()) };
+        let mut values = HumanVisitor { writer, is_empty: true, outcome: Ok(()) };
         fields.record(&mut values);
         values.outcome
     }
 }
 
-struct Values<'a> {
+struct HumanVisitor<'a> {
     writer: Writer<'a>,
-    empty: bool,
+    is_empty: bool,
     outcome: fmt::Result,
 }
 
-impl Visit for Values<'_> {
+impl Visit for HumanVisitor<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let text = format!("{value:?}");
         let text = escape_controls(&text);
-        let blank = if std::mem::take(&mut self.empty) { "" } else { " " };
+        let blank = if std::mem::take(&mut self.is_empty) { "" } else { " " };
         self.outcome = self.outcome.and_then(|()| match field.name() {
             "message" => write!(self.writer, "{blank}{text}"),
             name => write!(self.writer, "{blank}{}={text}", name.trim_start_matches("r#")),
@@ -69,19 +69,19 @@ impl Visit for Values<'_> {
     }
 }
 
-fn write_members(out: &mut String, record: impl FnOnce(&mut Members<'_>)) -> fmt::Result {
-    let mut members = Members { out, outcome: Ok(()) };
+fn write_members(out: &mut String, record: impl FnOnce(&mut JsonVisitor<'_>)) -> fmt::Result {
+    let mut members = JsonVisitor { out, outcome: Ok(()) };
     record(&mut members);
     members.outcome
 }
 
 /// Appends `"name":value` to an object that is open.
-struct Members<'a> {
+struct JsonVisitor<'a> {
     out: &'a mut String,
     outcome: fmt::Result,
 }
 
-impl Members<'_> {
+impl JsonVisitor<'_> {
     fn member(&mut self, field: &Field, write: impl FnOnce(&mut String) -> fmt::Result) {
         // Names of fields are identifiers with dots: nothing in them needs to be escaped.
         let name = field.name().trim_start_matches("r#");
@@ -97,15 +97,15 @@ impl Members<'_> {
 
 fn write_string(out: &mut String, text: &str) -> fmt::Result {
     out.push('"');
-    Escaped(out).write_str(text)?;
+    JsonStringEscaper(out).write_str(text)?;
     out.push('"');
     Ok(())
 }
 
 /// The inside of a string.
-struct Escaped<'a>(&'a mut String);
+struct JsonStringEscaper<'a>(&'a mut String);
 
-impl fmt::Write for Escaped<'_> {
+impl fmt::Write for JsonStringEscaper<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if !text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
             self.0.push_str(text);
@@ -123,7 +123,7 @@ impl fmt::Write for Escaped<'_> {
     }
 }
 
-impl Visit for Members<'_> {
+impl Visit for JsonVisitor<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.member(field, |out| {
             // JSON knows no infinity.
@@ -153,7 +153,7 @@ impl Visit for Members<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.member(field, |out| {
             out.push('"');
-            write!(Escaped(out), "{value:?}")?;
+            write!(JsonStringEscaper(out), "{value:?}")?;
             out.push('"');
             Ok(())
         });
@@ -162,14 +162,14 @@ impl Visit for Members<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{HumanText, JsonText};
-    use crate::logs::tests::Lines;
+    use super::{HumanFields, JsonFields};
+    use crate::logs::tests::SharedBuffer;
 
     #[test]
     fn what_is_recorded_later_stands_beside_the_rest() {
-        let lines = Lines::default();
+        let lines = SharedBuffer::default();
         let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).json().flatten_event(true);
-        let subscriber = subscriber.with_current_span(false).fmt_fields(JsonText).finish();
+        let subscriber = subscriber.with_current_span(false).fmt_fields(JsonFields).finish();
         tracing::subscriber::with_default(subscriber, || {
             let empty = tracing::info_span!("empty", later = tracing::field::Empty);
             let span = tracing::info_span!(
@@ -196,9 +196,9 @@ mod tests {
 
     #[test]
     fn a_value_sets_no_colour() {
-        let lines = Lines::default();
+        let lines = SharedBuffer::default();
         let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(true).without_time();
-        tracing::subscriber::with_default(subscriber.fmt_fields(HumanText).finish(), || {
+        tracing::subscriber::with_default(subscriber.fmt_fields(HumanFields).finish(), || {
             let span = tracing::info_span!("call", tool = %"a\x1b[8mb");
             span.in_scope(|| tracing::info!(cause = %"c\x1b[8md\u{9b}0m", count = 3, "said {}", "e\x1b[8mf"));
         });

@@ -18,46 +18,46 @@ const BURST: f64 = 200.0;
 /// How many it may log a second for longer.
 const RATE: f64 = 20.0;
 /// How long what is left out is collected before a line tells it.
-const PAUSE: Duration = Duration::from_secs(1);
+const REPORT_DELAY: Duration = Duration::from_secs(1);
 
 /// Leaves out lines of a statement that logs too often. Lines of the levels `debug` and `trace` are never left out.
 pub(super) struct Sampler {
-    statements: Arc<Statements>,
+    budgets: Arc<CallsiteBudgets>,
     /// Wakes the thread that tells what was left out.
     wake: SyncSender<()>,
 }
 
 /// By the place in the code that logs, so there are only as many as the code has.
 #[derive(Default)]
-pub(super) struct Statements(Mutex<HashMap<Identifier, Statement>>);
+pub(super) struct CallsiteBudgets(Mutex<HashMap<Identifier, LineBudget>>);
 
 /// A bucket of lines.
-struct Statement {
-    lines: f64,
-    filled: Instant,
+struct LineBudget {
+    tokens: f64,
+    refilled_at: Instant,
     /// Lines left out of which no line tells yet.
-    untold: u64,
+    unreported: u64,
     message: String,
 }
 
 impl Sampler {
     /// Starts the thread that tells what was left out. It ends with the sampler.
     pub(super) fn start() -> Self {
-        let statements = Arc::<Statements>::default();
+        let statements = Arc::<CallsiteBudgets>::default();
         let (wake, woken) = sync_channel(1);
         let told = Arc::clone(&statements);
         std::thread::spawn(move || {
             while woken.recv().is_ok() {
-                std::thread::sleep(PAUSE);
-                told.tell();
+                std::thread::sleep(REPORT_DELAY);
+                told.report_dropped();
             }
         });
-        Self { statements, wake }
+        Self { budgets: statements, wake }
     }
 
     /// What it counts by.
-    pub(super) fn statements(&self) -> Arc<Statements> {
-        Arc::clone(&self.statements)
+    pub(super) fn budgets(&self) -> Arc<CallsiteBudgets> {
+        Arc::clone(&self.budgets)
     }
 }
 
@@ -68,11 +68,11 @@ impl<S: Subscriber> Layer<S> for Sampler {
         if *metadata.level() > Level::INFO || metadata.target() == module_path!() {
             return true;
         }
-        let admitted = self.statements.admit(&metadata.callsite(), Instant::now());
+        let admitted = self.budgets.admit(&metadata.callsite(), Instant::now());
         if !admitted {
-            let mut message = Message::default();
+            let mut message = MessageVisitor::default();
             event.record(&mut message);
-            self.statements.leave_out(&metadata.callsite(), message.0);
+            self.budgets.count_dropped(&metadata.callsite(), message.0);
             // A thread that is awake already tells this too.
             let _ = self.wake.try_send(());
         }
@@ -80,53 +80,55 @@ impl<S: Subscriber> Layer<S> for Sampler {
     }
 }
 
-impl Statements {
+impl CallsiteBudgets {
     fn admit(&self, statement: &Identifier, now: Instant) -> bool {
         let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = statements.entry(statement.clone()).or_insert_with(|| Statement {
-            lines: BURST,
-            filled: now,
-            untold: 0,
+        let known = statements.entry(statement.clone()).or_insert_with(|| LineBudget {
+            tokens: BURST,
+            refilled_at: now,
+            unreported: 0,
             message: String::new(),
         });
-        let since = now.saturating_duration_since(known.filled).as_secs_f64();
-        known.lines = since.mul_add(RATE, known.lines).min(BURST);
-        known.filled = now;
-        let admitted = known.lines >= 1.0;
+        let since = now.saturating_duration_since(known.refilled_at).as_secs_f64();
+        known.tokens = since.mul_add(RATE, known.tokens).min(BURST);
+        known.refilled_at = now;
+        let admitted = known.tokens >= 1.0;
         if admitted {
-            known.lines -= 1.0;
+            known.tokens -= 1.0;
         }
         admitted
     }
 
-    fn leave_out(&self, statement: &Identifier, message: String) {
+    fn count_dropped(&self, statement: &Identifier, message: String) {
         let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = statements.get_mut(statement) {
-            known.untold += 1;
+            known.unreported += 1;
             known.message = message;
         }
     }
 
     /// Logs what was left out since the last time.
-    pub(super) fn tell(&self) {
-        for (message, count) in self.take_untold() {
+    pub(super) fn report_dropped(&self) {
+        for (message, count) in self.take_dropped() {
             tracing::warn!(count, left_out = message, "log lines were left out: too many of one kind");
         }
     }
 
     /// What was left out since the last time: a message each, and how many lines.
-    fn take_untold(&self) -> Vec<(String, u64)> {
+    fn take_dropped(&self) -> Vec<(String, u64)> {
         let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let untold = statements.values_mut().filter(|known| known.untold > 0);
-        untold.map(|known| (std::mem::take(&mut known.message), std::mem::take(&mut known.untold))).collect()
+        let untold = statements.values_mut().filter(|known| known.unreported > 0);
+        untold
+            .map(|known| (std::mem::take(&mut known.message), std::mem::take(&mut known.unreported)))
+            .collect()
     }
 }
 
 /// The message of an event.
 #[derive(Default)]
-struct Message(String);
+struct MessageVisitor(String);
 
-impl Visit for Message {
+impl Visit for MessageVisitor {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if field.name() == "message" {
             self.0 = format!("{value:?}");
@@ -139,14 +141,14 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
-    use crate::logs::tests::Lines;
+    use crate::logs::tests::SharedBuffer;
 
     #[test]
     fn a_flood_is_cut_and_counted_and_other_lines_stay() {
         const FLOOD: u64 = 5000;
         let (wake, _woken) = sync_channel(1);
-        let (sampler, lines) = (Sampler { statements: Arc::default(), wake }, Lines::default());
-        let statements = sampler.statements();
+        let (sampler, lines) = (Sampler { budgets: Arc::default(), wake }, SharedBuffer::default());
+        let statements = sampler.budgets();
         let writer = tracing_subscriber::fmt().with_writer(lines.clone()).with_max_level(Level::DEBUG);
         tracing::subscriber::with_default(writer.finish().with(sampler), || {
             for number in 0..FLOOD {
@@ -156,7 +158,7 @@ mod tests {
             tracing::info!("rare");
             let count = |message: &str| lines.text().matches(message).count() as u64;
             assert_eq!((count("asked for"), count("rare")), (FLOOD, 1));
-            let untold = statements.take_untold();
+            let untold = statements.take_dropped();
             let [(message, left_out)] = &untold[..] else { panic!("{untold:?}") };
             assert_eq!((&**message, count("flood") + left_out), ("flood", FLOOD));
         });
@@ -164,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_written_and_then_so_many_a_second() {
-        let (statements, start) = (Statements::default(), Instant::now());
+        let (statements, start) = (CallsiteBudgets::default(), Instant::now());
         let subscriber = tracing_subscriber::fmt().with_writer(std::io::sink).finish();
         let statement = tracing::subscriber::with_default(subscriber, || {
             tracing::info_span!("any").metadata().map(tracing::Metadata::callsite).unwrap()

@@ -15,24 +15,24 @@ fn keys_are_found_by_their_hash_and_nothing_else() {
     let [ci, cron] = [0; 2].map(|_| new_api_key().unwrap());
     let mut second = key("cron", &cron.hash.to_ascii_uppercase().replace("SHA256", "sha256"));
     second.scopes = vec!["a".to_owned(), "b".to_owned()];
-    second.claims.set("team", Json::string("ops"));
-    second.claims.set("sub", Json::string("root"));
+    second.claims.insert("team", Json::string("ops"));
+    second.claims.insert("sub", Json::string("root"));
     second.expires_unix_s = Some(1000);
     let keys = ApiKeys::new(vec![key("ci", &ci.hash), second]).unwrap();
-    let found = keys.check(ci.key.expose(), 5000).unwrap();
+    let found = keys.verify(ci.key.expose(), 5000).unwrap();
     assert_eq!((&*found.identity.issuer, &*found.identity.subject), (API_KEY_ISSUER, "ci"));
-    let again = keys.check(ci.key.expose(), 5000).unwrap();
+    let again = keys.verify(ci.key.expose(), 5000).unwrap();
     assert!(Arc::ptr_eq(&found.identity, &again.identity));
-    let found = keys.check(cron.key.expose(), 999).unwrap();
+    let found = keys.verify(cron.key.expose(), 999).unwrap();
     assert_eq!(
         found.identity.claims.to_json().as_str(),
         r#"{"team":"ops","sub":"cron","iss":"vmcp:api-key","scope":"a b"}"#
     );
-    let late = keys.check(cron.key.expose(), 1000).unwrap_err();
-    assert_eq!(late, Unauthorized::InvalidToken(TokenFault::Expired));
+    let late = keys.verify(cron.key.expose(), 1000).unwrap_err();
+    assert_eq!(late, Unauthorized::InvalidToken(InvalidTokenReason::Expired));
     for wrong in ["vmcp_", &ci.hash, &format!("{}x", ci.key.expose()), &ci.key.expose()[..40]] {
-        let refused = keys.check(wrong, 0).unwrap_err();
-        assert_eq!(refused, Unauthorized::InvalidToken(TokenFault::UnknownApiKey), "{wrong}");
+        let refused = keys.verify(wrong, 0).unwrap_err();
+        assert_eq!(refused, Unauthorized::InvalidToken(InvalidTokenReason::UnknownApiKey), "{wrong}");
     }
 }
 
@@ -40,8 +40,8 @@ fn keys_are_found_by_their_hash_and_nothing_else() {
 fn new_keys_are_random_and_do_not_show_themselves() {
     let [one, two] = [0; 2].map(|_| new_api_key().unwrap());
     assert_ne!(one.key.expose(), two.key.expose());
-    assert!(one.key.expose().starts_with(PREFIX));
-    assert_eq!(one.key.expose().len(), PREFIX.len() + 43);
+    assert!(one.key.expose().starts_with(KEY_PREFIX));
+    assert_eq!(one.key.expose().len(), KEY_PREFIX.len() + 43);
     assert_eq!(one.hash, hash_api_key(one.key.expose()));
     assert!(!format!("{one:?}").contains(one.key.expose()));
     // SHA-256 of the empty text, from FIPS 180-4's examples.

@@ -18,10 +18,10 @@ fn one_bearer_token_or_nothing() {
         ("Basic abc", Err(Unauthorized::Malformed)),
         ("abc", Err(Unauthorized::Malformed)),
     ] {
-        assert_eq!(token(Some(value.as_bytes())), expected, "{value}");
+        assert_eq!(parse(Some(value.as_bytes())), expected, "{value}");
     }
-    assert_eq!(token(None), Err(Unauthorized::Missing));
-    assert_eq!(token(Some(b"Bearer \xff")), Err(Unauthorized::Malformed));
+    assert_eq!(parse(None), Err(Unauthorized::Missing));
+    assert_eq!(parse(Some(b"Bearer \xff")), Err(Unauthorized::Malformed));
     let large = format!("Bearer {}", "a".repeat(TOKEN_BYTES_MAX + 1));
-    assert_eq!(token(Some(large.as_bytes())), Err(Unauthorized::InvalidToken(TokenFault::TooLarge)));
+    assert_eq!(parse(Some(large.as_bytes())), Err(Unauthorized::InvalidToken(InvalidTokenReason::TooLarge)));
 }

@@ -29,18 +29,18 @@ fn special_addresses_are_not_public() {
 #[test]
 fn addresses_in_urls_are_looked_at_without_resolving() {
     for host in ["localhost", "A.LocalHost.", "127.0.0.1", "[::1]", "[::ffff:10.0.0.1]", "169.254.169.254"] {
-        assert!(Reach::Public.check_host(host).is_err(), "{host}");
-        assert!(Reach::Anywhere.check_host(host).is_ok(), "{host}");
+        assert!(AddressPolicy::Public.check_host(host).is_err(), "{host}");
+        assert!(AddressPolicy::Anywhere.check_host(host).is_ok(), "{host}");
     }
     for host in ["8.8.8.8", "[2606:4700::1]", "idp.example.com"] {
-        assert!(Reach::Public.check_host(host).is_ok(), "{host}");
+        assert!(AddressPolicy::Public.check_host(host).is_ok(), "{host}");
     }
 }
 
-fn answering(answers: &'static [&'static [&'static str]]) -> (Lookup, Arc<AtomicUsize>) {
+fn lookup_answering(answers: &'static [&'static [&'static str]]) -> (DnsLookup, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let asked = Arc::clone(&count);
-    let lookup: Lookup = Arc::new(move |_name| {
+    let lookup: DnsLookup = Arc::new(move |_name| {
         let turn = asked.fetch_add(1, Ordering::SeqCst);
         let answer = answers[turn.min(answers.len() - 1)];
         let answer = answer.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect();
@@ -49,34 +49,34 @@ fn answering(answers: &'static [&'static [&'static str]]) -> (Lookup, Arc<Atomic
     (lookup, count)
 }
 
-async fn resolve(reach: Reach, lookup: &Lookup) -> io::Result<Vec<SocketAddr>> {
+async fn resolve(reach: AddressPolicy, lookup: &DnsLookup) -> io::Result<Vec<SocketAddr>> {
     let mut resolver = GuardedResolver::with_lookup(reach, Arc::clone(lookup));
     Ok(resolver.call("idp.example.com".parse().unwrap()).await?.collect())
 }
 
 #[tokio::test]
 async fn one_private_address_spoils_a_name() {
-    let (lookup, _) = answering(&[&["8.8.8.8", "10.0.0.1"]]);
-    let refused = resolve(Reach::Public, &lookup).await.unwrap_err();
+    let (lookup, _) = lookup_answering(&[&["8.8.8.8", "10.0.0.1"]]);
+    let refused = resolve(AddressPolicy::Public, &lookup).await.unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
     assert_eq!(refused.to_string(), "`idp.example.com` is on a private address, which is not allowed");
-    assert_eq!(resolve(Reach::Anywhere, &lookup).await.unwrap().len(), 2);
+    assert_eq!(resolve(AddressPolicy::Anywhere, &lookup).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
 async fn a_name_is_looked_up_once_and_what_was_looked_at_is_what_is_used() {
-    let (lookup, count) = answering(&[&["8.8.8.8"], &["127.0.0.1"]]);
-    let first = resolve(Reach::Public, &lookup).await.unwrap();
+    let (lookup, count) = lookup_answering(&[&["8.8.8.8"], &["127.0.0.1"]]);
+    let first = resolve(AddressPolicy::Public, &lookup).await.unwrap();
     assert_eq!(first, ["8.8.8.8:0".parse().unwrap()]);
     assert_eq!(count.load(Ordering::SeqCst), 1);
     // The name has changed its mind: the next connection is refused.
-    assert!(resolve(Reach::Public, &lookup).await.is_err());
+    assert!(resolve(AddressPolicy::Public, &lookup).await.is_err());
 }
 
 #[tokio::test]
 async fn names_of_this_machine_are_refused() {
-    let mut resolver = GuardedResolver::new(Reach::Public);
+    let mut resolver = GuardedResolver::new(AddressPolicy::Public);
     assert!(resolver.call("localhost".parse().unwrap()).await.is_err());
-    let mut resolver = GuardedResolver::new(Reach::Anywhere);
+    let mut resolver = GuardedResolver::new(AddressPolicy::Anywhere);
     assert!(resolver.call("localhost".parse().unwrap()).await.unwrap().all(|found| found.ip().is_loopback()));
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-fn flaws(change: impl FnOnce(&mut OidcSettings)) -> Vec<&'static str> {
+fn error_settings(change: impl FnOnce(&mut OidcSettings)) -> Vec<&'static str> {
     let mut settings = OidcSettings::new("https://idp.example.com", "https://mcp.example.com/mcp");
     change(&mut settings);
     match OidcPolicy::new(settings) {
@@ -11,11 +11,11 @@ fn flaws(change: impl FnOnce(&mut OidcSettings)) -> Vec<&'static str> {
 
 #[test]
 fn the_usual_settings_are_fine() {
-    assert!(flaws(|_| {}).is_empty());
+    assert!(error_settings(|_| {}).is_empty());
     let policy = OidcPolicy::new(OidcSettings::new("https://idp.example.com/", "x")).unwrap();
     assert_eq!(policy.issuer, "https://idp.example.com/");
-    assert_eq!(policy.algorithms, ASYMMETRIC);
-    assert!(matches!(policy.introspection, Introspection::Off));
+    assert_eq!(policy.algorithms, ASYMMETRIC_ALGORITHMS);
+    assert!(matches!(policy.introspection, Introspection::Disabled));
 }
 
 #[test]
@@ -35,10 +35,10 @@ fn issuers_have_to_be_reached_safely() {
         "http://localhost:9",
         "https://169.254.169.254/latest",
     ] {
-        assert_eq!(flaws(|settings| settings.issuer = bad.to_owned()), ["issuer"], "{bad}");
+        assert_eq!(error_settings(|settings| settings.issuer = bad.to_owned()), ["issuer"], "{bad}");
     }
     let private = |issuer: &str, allow_http| {
-        flaws(|settings| {
+        error_settings(|settings| {
             settings.issuer = issuer.to_owned();
             settings.allow_private_addresses = true;
             settings.allow_http = allow_http;
@@ -54,7 +54,7 @@ fn issuers_have_to_be_reached_safely() {
 
 #[test]
 fn every_flaw_is_told() {
-    let told = flaws(|settings| {
+    let told = error_settings(|settings| {
         settings.issuer = "x".to_owned();
         settings.jwks_url = Some("http://keys.example.com".to_owned());
         settings.introspection_url = Some("https://192.168.0.1/introspect".to_owned());
@@ -92,5 +92,5 @@ fn secrets_do_not_show_themselves() {
     assert!(!format!("{settings:?}").contains("hunter2"));
     let policy = OidcPolicy::new(settings).unwrap();
     assert!(!format!("{policy:?}").contains("hunter2"));
-    assert!(matches!(policy.introspection, Introspection::At(None, _)));
+    assert!(matches!(policy.introspection, Introspection::Enabled(None, _)));
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{AUDIENCE, Idp, NOW, Setup, Signer, encode, setup};
 
 /// The good token's claims with some replaced; `null` takes a claim out.
-fn claims(setup: &Setup, change: Value) -> Value {
+fn claims_with(setup: &Setup, change: Value) -> Value {
     let mut claims = setup.claims();
     for (name, value) in change.as_object().unwrap() {
         claims[name] = value.clone();
@@ -18,7 +18,7 @@ fn claims(setup: &Setup, change: Value) -> Value {
 }
 
 /// Signed properly, with another header.
-fn headers(setup: &Setup) -> Vec<(String, String)> {
+fn tokens_with_changed_headers(setup: &Setup) -> Vec<(String, String)> {
     let changes = [
         ("the good token", json!({"typ": "at+jwt"})),
         ("typ left out", json!({})),
@@ -54,7 +54,7 @@ fn headers(setup: &Setup) -> Vec<(String, String)> {
 }
 
 /// Signed by somebody else, who says where his key is.
-fn keys(setup: &Setup) -> Vec<(String, String)> {
+fn tokens_of_other_keys(setup: &Setup) -> Vec<(String, String)> {
     let stranger = Signer::stranger();
     let evil = setup.idp.url("/evil");
     let changes = [
@@ -82,7 +82,7 @@ fn keys(setup: &Setup) -> Vec<(String, String)> {
 }
 
 /// Signed properly, with other claims.
-fn changed_claims(setup: &Setup) -> Vec<(String, String)> {
+fn tokens_with_changed_claims(setup: &Setup) -> Vec<(String, String)> {
     let cases = [
         ("exp left out", json!({"exp": null})),
         ("exp is a text", json!({"exp": "1900000000"})),
@@ -120,12 +120,12 @@ fn changed_claims(setup: &Setup) -> Vec<(String, String)> {
         ("bound to a key (DPoP)", json!({"cnf": {"jkt": "x"}})),
         ("bound to a certificate", json!({"cnf": {"x5t#S256": "x"}})),
     ];
-    let sign = |change| Signer::issuer().token(&json!({}), &claims(setup, change));
+    let sign = |change| Signer::issuer().token(&json!({}), &claims_with(setup, change));
     cases.into_iter().map(|(name, change)| (name.to_owned(), sign(change))).collect()
 }
 
 /// Texts that are hardly tokens.
-fn shapes(setup: &Setup) -> Vec<(String, String)> {
+fn malformed_tokens(setup: &Setup) -> Vec<(String, String)> {
     let good = setup.token();
     let parts: Vec<&str> = good.split('.').collect();
     let [head, payload, signature] = parts[..] else { panic!("{good}") };
@@ -165,9 +165,14 @@ async fn every_hostile_token_gets_its_answer() {
     let setup = setup().await;
     let mut table = String::new();
     let mut count = 0;
-    for cases in [headers(&setup), keys(&setup), changed_claims(&setup), shapes(&setup)] {
+    for cases in [
+        tokens_with_changed_headers(&setup),
+        tokens_of_other_keys(&setup),
+        tokens_with_changed_claims(&setup),
+        malformed_tokens(&setup),
+    ] {
         for (name, token) in cases {
-            let class = setup.class(&token).await;
+            let class = setup.refusal_class(&token).await;
             writeln!(table, "{name:<44} {class}").unwrap();
             count += 1;
         }
@@ -201,36 +206,36 @@ async fn keys_that_are_no_signing_keys_are_passed_over() {
         ("a shared secret", secret),
     ];
     for (name, jwk) in refused {
-        setup.idp.set("/keys", keys_reply(&[jwk]));
+        setup.idp.set_reply("/keys", keys_reply(&[jwk]));
         setup.clock.advance(301);
-        assert_ne!(setup.class(&token_now(&setup)).await, "admitted", "{name}");
+        assert_ne!(setup.refusal_class(&current_token(&setup)).await, "admitted", "{name}");
     }
     let garbage = [json!(null), json!({}), json!("x"), signer.jwk()];
-    setup.idp.set("/keys", keys_reply(&garbage));
+    setup.idp.set_reply("/keys", keys_reply(&garbage));
     setup.clock.advance(301);
-    assert_eq!(setup.class(&token_now(&setup)).await, "admitted");
+    assert_eq!(setup.refusal_class(&current_token(&setup)).await, "admitted");
     // Two keys of one name: which is meant cannot be told.
-    setup.idp.set("/keys", keys_reply(&[signer.jwk(), signer.jwk()]));
+    setup.idp.set_reply("/keys", keys_reply(&[signer.jwk(), signer.jwk()]));
     setup.clock.advance(301);
-    assert_eq!(setup.class(&token_now(&setup)).await, "unknown_key");
+    assert_eq!(setup.refusal_class(&current_token(&setup)).await, "unknown_key");
 }
 
 fn keys_reply(keys: &[Value]) -> crate::support::Reply {
     crate::support::Reply::Json(json!({"keys": keys}))
 }
 
-fn token_now(setup: &Setup) -> String {
+fn current_token(setup: &Setup) -> String {
     let now = vmcp_identity::Clock::unix_s(&*setup.clock);
-    Signer::issuer().token(&json!({}), &claims(setup, json!({"iat": now, "exp": now + 60})))
+    Signer::issuer().token(&json!({}), &claims_with(setup, json!({"iat": now, "exp": now + 60})))
 }
 
 #[tokio::test]
 async fn a_provider_that_publishes_one_key_need_not_name_it() {
     let setup = setup().await;
     let nameless = Signer::issuer().token(&json!({"kid": null}), &setup.claims());
-    assert_eq!(setup.class(&nameless).await, "admitted");
+    assert_eq!(setup.refusal_class(&nameless).await, "admitted");
     let second = Signer::issuer_as("second", "RS256");
     Idp::publish(&setup.idp, &[Signer::issuer(), &second]);
     setup.clock.advance(301);
-    assert_eq!(setup.class(&nameless).await, "unknown_key");
+    assert_eq!(setup.refusal_class(&nameless).await, "unknown_key");
 }

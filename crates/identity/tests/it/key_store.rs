@@ -14,7 +14,7 @@ const DISCOVERY: &str = "/.well-known/openid-configuration";
 const KEYS: &str = "/keys";
 
 /// A token that outlives the test.
-fn lasting(setup: &Setup, signer: &Signer) -> String {
+fn long_lived_token(setup: &Setup, signer: &Signer) -> String {
     let mut claims = setup.claims();
     claims["exp"] = json!(crate::support::NOW + 100_000);
     signer.token(&json!({}), &claims)
@@ -28,7 +28,7 @@ async fn nothing_is_fetched_before_it_is_needed_and_then_once_for_all() {
     let callers: Vec<_> = (0..50)
         .map(|_| {
             let (setup, token) = (setup.clone(), token.clone());
-            tokio::spawn(async move { setup.class(&token).await })
+            tokio::spawn(async move { setup.refusal_class(&token).await })
         })
         .collect();
     for caller in callers {
@@ -42,7 +42,7 @@ async fn a_warm_start_leaves_nothing_to_fetch() {
     let setup = setup().await;
     setup.authenticator.warm_up().await.unwrap();
     assert_eq!((setup.idp.count(DISCOVERY), setup.idp.count(KEYS)), (1, 1));
-    assert_eq!(setup.class(&setup.token()).await, "admitted");
+    assert_eq!(setup.refusal_class(&setup.token()).await, "admitted");
     assert_eq!(setup.idp.count(KEYS), 1);
 }
 
@@ -54,7 +54,7 @@ async fn keys_that_tokens_invent_do_not_hammer_the_issuer() {
     let callers: Vec<_> = (0..100)
         .map(|number| {
             let (setup, token) = (setup.clone(), invented(number));
-            tokio::spawn(async move { setup.class(&token).await })
+            tokio::spawn(async move { setup.refusal_class(&token).await })
         })
         .collect();
     for caller in callers {
@@ -62,11 +62,11 @@ async fn keys_that_tokens_invent_do_not_hammer_the_issuer() {
     }
     assert_eq!(setup.idp.count(KEYS), 2);
     setup.clock.advance(29);
-    setup.class(&invented(200)).await;
+    setup.refusal_class(&invented(200)).await;
     assert_eq!(setup.idp.count(KEYS), 2);
     setup.clock.advance(1);
-    setup.class(&invented(201)).await;
-    setup.class(&invented(202)).await;
+    setup.refusal_class(&invented(201)).await;
+    setup.refusal_class(&invented(202)).await;
     assert_eq!(setup.idp.count(KEYS), 3);
 }
 
@@ -74,60 +74,60 @@ async fn keys_that_tokens_invent_do_not_hammer_the_issuer() {
 async fn a_new_key_is_found_and_a_withdrawn_one_is_gone_after_the_refresh() {
     let setup = setup().await;
     let (old, new) = (Signer::issuer(), Signer::new("new", "ES256"));
-    let old_token = lasting(&setup, old);
-    assert_eq!(setup.class(&old_token).await, "admitted");
+    let old_token = long_lived_token(&setup, old);
+    assert_eq!(setup.refusal_class(&old_token).await, "admitted");
     setup.idp.publish(&[&new]);
     // A new key is looked for at once; that changes the keys, and with them what was remembered.
-    let new_token = lasting(&setup, &new);
-    assert_eq!(setup.class(&new_token).await, "admitted");
+    let new_token = long_lived_token(&setup, &new);
+    assert_eq!(setup.refusal_class(&new_token).await, "admitted");
     assert_eq!(setup.idp.count(KEYS), 2);
-    assert_eq!(setup.class(&old_token).await, "unknown_key");
+    assert_eq!(setup.refusal_class(&old_token).await, "unknown_key");
     // Withdrawn without a successor: found out by age.
     setup.clock.advance(30);
     setup.idp.publish(&[]);
-    assert_eq!(setup.class(&new_token).await, "admitted");
+    assert_eq!(setup.refusal_class(&new_token).await, "admitted");
     setup.clock.advance(301);
-    assert_eq!(setup.class(&new_token).await, "unknown_key");
+    assert_eq!(setup.refusal_class(&new_token).await, "unknown_key");
 }
 
 #[tokio::test]
 async fn keys_are_fetched_ahead_of_time_without_anybody_waiting() {
     let setup = setup().await;
-    let token = lasting(&setup, Signer::issuer());
+    let token = long_lived_token(&setup, Signer::issuer());
     let first = setup.identity(&token).await;
     setup.clock.advance(240);
     setup.identity(&token).await;
     assert_eq!(setup.idp.count(KEYS), 1);
-    setup.idp.set(DISCOVERY, Reply::Silence);
+    setup.idp.set_reply(DISCOVERY, Reply::NoResponse);
     setup.clock.advance(1);
     // Answered although the issuer is silent: nobody waits for this refresh.
     assert!(Arc::ptr_eq(&first, &setup.identity(&token).await));
-    setup.idp.until(DISCOVERY, 2).await;
+    setup.idp.wait_for_requests(DISCOVERY, 2).await;
 }
 
 #[tokio::test]
 async fn an_issuer_that_is_away_is_missed_only_after_an_hour() {
     let setup = setup().await;
-    let token = lasting(&setup, Signer::issuer());
-    assert_eq!(setup.class(&token).await, "admitted");
-    setup.idp.set(DISCOVERY, Reply::Status(500));
+    let token = long_lived_token(&setup, Signer::issuer());
+    assert_eq!(setup.refusal_class(&token).await, "admitted");
+    setup.idp.set_reply(DISCOVERY, Reply::Status(500));
     setup.clock.advance(301);
     // The first waits for the refresh, which fails; then the old keys serve on.
-    assert_eq!(setup.class(&token).await, "admitted");
+    assert_eq!(setup.refusal_class(&token).await, "admitted");
     let tried = setup.idp.count(DISCOVERY);
     assert_eq!(tried, 2);
     for _ in 0..20 {
-        assert_eq!(setup.class(&token).await, "admitted");
+        assert_eq!(setup.refusal_class(&token).await, "admitted");
     }
     assert_eq!(setup.idp.count(DISCOVERY), tried);
     setup.clock.advance(3600 - 301);
-    assert_eq!(setup.class(&token).await, "admitted");
-    setup.idp.until(DISCOVERY, tried + 1).await;
+    assert_eq!(setup.refusal_class(&token).await, "admitted");
+    setup.idp.wait_for_requests(DISCOVERY, tried + 1).await;
     setup.clock.advance(40);
-    assert_eq!(setup.class(&token).await, "unavailable");
-    setup.idp.set(DISCOVERY, Reply::Json(setup.idp.discovery()));
+    assert_eq!(setup.refusal_class(&token).await, "unavailable");
+    setup.idp.set_reply(DISCOVERY, Reply::Json(setup.idp.discovery()));
     setup.clock.advance(1);
-    assert_eq!(setup.class(&token).await, "admitted");
+    assert_eq!(setup.refusal_class(&token).await, "admitted");
 }
 
 #[tokio::test]
@@ -153,33 +153,33 @@ async fn without_any_keys_nobody_is_admitted() {
         (DISCOVERY, Reply::Json(json!([]))),
         (DISCOVERY, Reply::Redirect(setup.idp.url("/target"))),
         (DISCOVERY, Reply::Status(404)),
-        (DISCOVERY, Reply::Spoilt(203, setup.idp.discovery())),
+        (DISCOVERY, Reply::JsonWithStatus(203, setup.idp.discovery())),
         (KEYS, Reply::Status(500)),
-        (KEYS, Reply::Spoilt(500, json!({"keys": [Signer::issuer().jwk()]}))),
+        (KEYS, Reply::JsonWithStatus(500, json!({"keys": [Signer::issuer().jwk()]}))),
         (KEYS, Reply::Redirect(setup.idp.url("/target"))),
         (KEYS, Reply::Large(64 << 10)),
         (KEYS, Reply::Json(json!({}))),
         (KEYS, Reply::Json(json!({"keys": {}}))),
         (KEYS, Reply::Json(json!({"keys": many}))),
     ];
-    setup.idp.set("/target", Reply::Json(setup.idp.discovery()));
+    setup.idp.set_reply("/target", Reply::Json(setup.idp.discovery()));
     for (number, (path, reply)) in cases.into_iter().enumerate() {
-        setup.idp.set(DISCOVERY, fine.clone());
-        setup.idp.set(path, reply);
-        assert_eq!(setup.class(&setup.token()).await, "unavailable", "{number}");
+        setup.idp.set_reply(DISCOVERY, fine.clone());
+        setup.idp.set_reply(path, reply);
+        assert_eq!(setup.refusal_class(&setup.token()).await, "unavailable", "{number}");
         setup.clock.advance(1);
     }
     assert_eq!(setup.idp.count("/target"), 0);
     setup.idp.publish(&[Signer::issuer()]);
-    assert_eq!(setup.class(&setup.token()).await, "admitted");
+    assert_eq!(setup.refusal_class(&setup.token()).await, "admitted");
 }
 
 #[tokio::test]
 async fn an_issuer_without_openid_connect_is_found_by_rfc_8414() {
     let setup = setup().await;
-    setup.idp.set(DISCOVERY, Reply::Status(404));
-    setup.idp.set("/.well-known/oauth-authorization-server", Reply::Json(setup.idp.discovery()));
-    assert_eq!(setup.class(&setup.token()).await, "admitted");
+    setup.idp.set_reply(DISCOVERY, Reply::Status(404));
+    setup.idp.set_reply("/.well-known/oauth-authorization-server", Reply::Json(setup.idp.discovery()));
+    assert_eq!(setup.refusal_class(&setup.token()).await, "admitted");
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn configured_keys_need_no_discovery() {
     let idp = Idp::start().await;
     let jwks = idp.url(KEYS);
     let setup = setup_with(|settings| settings.jwks_url = Some(jwks)).await;
-    assert_eq!(setup.class(&setup.token()).await, "admitted");
+    assert_eq!(setup.refusal_class(&setup.token()).await, "admitted");
     assert_eq!((idp.count(KEYS), setup.idp.count(DISCOVERY), setup.idp.count(KEYS)), (1, 0, 0));
 }
 
@@ -198,7 +198,7 @@ async fn a_silent_issuer_is_not_waited_for_without_end() {
     let issuer = format!("http://{}", silent.local_addr().unwrap());
     let setup = setup_with(|settings| settings.issuer = issuer).await;
     let before = tokio::time::Instant::now();
-    assert_eq!(setup.class(&setup.token()).await, "unavailable");
+    assert_eq!(setup.refusal_class(&setup.token()).await, "unavailable");
     assert!(before.elapsed() <= std::time::Duration::from_secs(10));
 }
 
@@ -209,7 +209,7 @@ async fn a_name_that_leads_to_this_machine_is_not_followed() {
     let issuer = idp.issuer.replace("127.0.0.1", "2130706433");
     let mut document = idp.discovery();
     document["issuer"] = json!(issuer);
-    idp.set(DISCOVERY, Reply::Json(document));
+    idp.set_reply(DISCOVERY, Reply::Json(document));
     let reaching = |allowed| {
         let issuer = issuer.clone();
         setup_with(move |settings| {
@@ -224,10 +224,10 @@ async fn a_name_that_leads_to_this_machine_is_not_followed() {
         Signer::issuer().token(&json!({}), &claims)
     };
     let guarded = reaching(false).await;
-    assert_eq!(guarded.class(&token(&guarded)).await, "unavailable");
+    assert_eq!(guarded.refusal_class(&token(&guarded)).await, "unavailable");
     assert_eq!(idp.count(DISCOVERY), 0);
     let open = reaching(true).await;
-    assert_eq!(open.class(&token(&open)).await, "admitted");
+    assert_eq!(open.refusal_class(&token(&open)).await, "admitted");
 }
 
 /// A file of the tests' own.
@@ -251,10 +251,10 @@ async fn an_issuer_over_tls_is_trusted_by_the_operators_authorities_only() {
         Signer::issuer().token(&json!({}), &claims)
     };
     let system = trusting(None).await;
-    assert_eq!(system.class(&token(&system)).await, "unavailable");
+    assert_eq!(system.refusal_class(&token(&system)).await, "unavailable");
     assert_eq!(idp.count(DISCOVERY), 0);
     let own = trusting(Some(file("keys/authority.pem"))).await;
-    assert_eq!(own.class(&token(&own)).await, "admitted");
+    assert_eq!(own.refusal_class(&token(&own)).await, "admitted");
 }
 
 #[tokio::test]

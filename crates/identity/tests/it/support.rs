@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vmcp_domain::{Admission, Authenticator, Identity, Unauthorized};
+use vmcp_domain::{Authentication, Authenticator, Identity, Unauthorized};
 use vmcp_identity::policy::{OidcPolicy, OidcSettings};
 use vmcp_identity::{BearerAuthenticator, Clock};
 
@@ -16,7 +16,7 @@ pub(crate) use self::idp::{Idp, Reply};
 pub(crate) use self::signer::{Signer, encode};
 
 /// No wait of a test lasts longer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// When the tests begin, in seconds since 1970.
 pub(crate) const NOW: u64 = 1_800_000_000;
 /// Whom the tokens are for.
@@ -70,9 +70,9 @@ pub(crate) fn settings(idp: &Idp) -> OidcSettings {
 }
 
 impl Setup {
-    pub(crate) async fn admit(&self, token: &str) -> Result<Admission, Unauthorized> {
+    pub(crate) async fn admit(&self, token: &str) -> Result<Authentication, Unauthorized> {
         let header = format!("Bearer {token}");
-        soon(self.authenticator.authenticate(Some(header.as_bytes()), None)).await
+        within_timeout(self.authenticator.authenticate(Some(header.as_bytes()), None)).await
     }
 
     pub(crate) async fn identity(&self, token: &str) -> Arc<Identity> {
@@ -83,7 +83,7 @@ impl Setup {
     }
 
     /// The class of the refusal, or `admitted`.
-    pub(crate) async fn class(&self, token: &str) -> &'static str {
+    pub(crate) async fn refusal_class(&self, token: &str) -> &'static str {
         match self.admit(token).await {
             Ok(_) => "admitted",
             Err(refusal) => refusal.class(),
@@ -110,6 +110,6 @@ impl Setup {
 }
 
 /// Waits, but not for ever.
-pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("waited too long")
+pub(crate) async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(TIMEOUT, future).await.expect("waited too long")
 }

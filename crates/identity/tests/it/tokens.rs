@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use vmcp_domain::{Authenticator, Caller, Json, TokenFault, Unauthorized};
+use vmcp_domain::{Authenticator, Caller, InvalidTokenReason, Json, Unauthorized};
 use vmcp_identity::policy::OidcPolicy;
 use vmcp_identity::{ApiKey, BearerAuthenticator, Clock, new_api_key};
 
-use crate::support::{AUDIENCE, NOW, Signer, settings, setup, setup_with, soon};
+use crate::support::{AUDIENCE, NOW, Signer, settings, setup, setup_with, within_timeout};
 
 #[tokio::test]
 async fn a_good_token_names_its_user_with_every_claim_untouched() {
@@ -44,7 +44,7 @@ async fn every_kind_of_key_is_taken() {
     setup.idp.publish(&all);
     for signer in &all {
         assert_eq!(
-            setup.class(&signer.token(&json!({}), &setup.claims())).await,
+            setup.refusal_class(&signer.token(&json!({}), &setup.claims())).await,
             "admitted",
             "{}",
             signer.id
@@ -59,24 +59,24 @@ async fn every_kind_of_key_is_taken() {
             jwk
         })
         .collect();
-    setup.idp.set("/keys", crate::support::Reply::Json(json!({"keys": stripped})));
+    setup.idp.set_reply("/keys", crate::support::Reply::Json(json!({"keys": stripped})));
     setup.clock.advance(301);
     for signer in &all {
         assert_eq!(
-            setup.class(&signer.token(&json!({}), &setup.claims())).await,
+            setup.refusal_class(&signer.token(&json!({}), &setup.claims())).await,
             "admitted",
             "{}",
             signer.id
         );
     }
     let cross = curves[0].token(&json!({"kid": "e2"}), &setup.claims());
-    assert_eq!(setup.class(&cross).await, "algorithm");
+    assert_eq!(setup.refusal_class(&cross).await, "algorithm");
 }
 
 #[tokio::test]
 async fn algorithms_can_be_narrowed() {
     let setup = setup_with(|settings| settings.algorithms = vec!["ES256".to_owned()]).await;
-    assert_eq!(setup.class(&setup.token()).await, "algorithm");
+    assert_eq!(setup.refusal_class(&setup.token()).await, "algorithm");
     // And then not even the keys are asked for again.
     assert_eq!(setup.idp.count("/keys"), 1);
 }
@@ -96,9 +96,9 @@ async fn the_same_token_is_the_same_identity_until_it_ends() {
     assert!(!Arc::ptr_eq(&first, &again));
     assert_eq!(first.subject, again.subject);
     setup.clock.advance(3600 + 30 - 350 - 1);
-    assert_eq!(setup.class(&token).await, "admitted");
+    assert_eq!(setup.refusal_class(&token).await, "admitted");
     setup.clock.advance(1);
-    assert_eq!(setup.class(&token).await, "expired");
+    assert_eq!(setup.refusal_class(&token).await, "expired");
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn scopes_are_enforced_however_they_are_written() {
         json!({"scp": ["mcp", "tools"]}),
         json!({"scp": "mcp tools"}),
     ] {
-        assert_eq!(setup.class(&with(fine.clone())).await, "admitted", "{fine}");
+        assert_eq!(setup.refusal_class(&with(fine.clone())).await, "admitted", "{fine}");
     }
     for narrow in [
         json!({}),
@@ -153,8 +153,8 @@ async fn machines_come_with_keys_beside_people_with_tokens() {
         claims: vmcp_domain::Members::new(),
         expires_unix_s: Some(NOW + 100),
     };
-    struct Still;
-    impl Clock for Still {
+    struct FixedClock;
+    impl Clock for FixedClock {
         fn unix_s(&self) -> u64 {
             NOW
         }
@@ -164,22 +164,25 @@ async fn machines_come_with_keys_beside_people_with_tokens() {
     }
     let policy = OidcPolicy::new(settings).unwrap();
     let authenticator =
-        BearerAuthenticator::new("vmcp", Some(policy), vec![key.clone()], Arc::new(Still)).unwrap();
+        BearerAuthenticator::new("vmcp", Some(policy), vec![key.clone()], Arc::new(FixedClock)).unwrap();
     let ask = |value: String| {
         let authenticator = &authenticator;
-        async move { soon(authenticator.authenticate(Some(value.as_bytes()), None)).await }
+        async move { within_timeout(authenticator.authenticate(Some(value.as_bytes()), None)).await }
     };
     let admission = ask(format!("Bearer {}", made.key.expose())).await.unwrap();
     assert_eq!(admission.valid_for.unwrap().as_secs(), 100);
     let Caller::Known(identity) = admission.caller else { panic!("nobody") };
     assert_eq!((&*identity.issuer, &*identity.subject), ("vmcp:api-key", "ci"));
-    assert_eq!(identity.claims.get("sub").and_then(Json::to_text).as_deref(), Some("ci"));
+    assert_eq!(identity.claims.get("sub").and_then(Json::decode_string).as_deref(), Some("ci"));
     let wrong = ask("Bearer vmcp_wrong".to_owned()).await.unwrap_err();
-    assert_eq!(wrong, Unauthorized::InvalidToken(TokenFault::UnknownApiKey));
+    assert_eq!(wrong, Unauthorized::InvalidToken(InvalidTokenReason::UnknownApiKey));
     let opaque = ask("Bearer opaque".to_owned()).await.unwrap_err();
-    assert_eq!(opaque, Unauthorized::InvalidToken(TokenFault::Shape));
+    assert_eq!(opaque, Unauthorized::InvalidToken(InvalidTokenReason::Shape));
     assert_eq!(ask("Basic eA==".to_owned()).await.unwrap_err(), Unauthorized::Malformed);
-    assert_eq!(soon(authenticator.authenticate(None, None)).await.unwrap_err(), Unauthorized::Missing);
+    assert_eq!(
+        within_timeout(authenticator.authenticate(None, None)).await.unwrap_err(),
+        Unauthorized::Missing
+    );
     // None of this concerned the provider.
     assert_eq!(idp.count("/keys"), 0);
     let challenge = authenticator.challenge();
@@ -187,7 +190,7 @@ async fn machines_come_with_keys_beside_people_with_tokens() {
     let resource = challenge.resource.as_ref().unwrap();
     assert_eq!(resource.resource, "https://mcp.example/mcp");
     assert_eq!((&resource.authorization_servers[0], &resource.scopes[0]), (&idp.issuer, &"mcp".to_owned()));
-    let alone = BearerAuthenticator::new("vmcp", None, vec![key], Arc::new(Still)).unwrap();
+    let alone = BearerAuthenticator::new("vmcp", None, vec![key], Arc::new(FixedClock)).unwrap();
     assert_eq!((&*alone.challenge().realm, &alone.challenge().resource), ("vmcp", &None));
-    assert!(BearerAuthenticator::new("vmcp", None, Vec::new(), Arc::new(Still)).is_err());
+    assert!(BearerAuthenticator::new("vmcp", None, Vec::new(), Arc::new(FixedClock)).is_err());
 }

@@ -1,4 +1,4 @@
-use vmcp_domain::{ProtocolVersion, Target, Tool, ToolOverride};
+use vmcp_domain::{ProtocolVersion, RoutingTarget, Tool, ToolOverride};
 
 use super::*;
 use crate::engine::Hit;
@@ -12,7 +12,7 @@ fn savings_are_told_as_they_are() {
     assert_eq!(metrics(4 * 3, 4), 66.67);
 }
 
-fn found(description_bytes: usize, schema_bytes: usize) -> Finding {
+fn found(description_bytes: usize, schema_bytes: usize) -> SearchResult {
     let properties = format!(r#"{{"x":{{"type":"string","pattern":"{}"}}}}"#, "p".repeat(schema_bytes));
     let text = format!(
         r#"{{"name":"big","description":"{}","inputSchema":{{"type":"object","properties":{properties}}}}}"#,
@@ -21,16 +21,16 @@ fn found(description_bytes: usize, schema_bytes: usize) -> Finding {
     let offered = offer::read_tool(&Json::parse(text).unwrap(), ProtocolVersion::V2026_07_28).unwrap().item;
     let tool = Tool {
         name: "big".into(),
-        target: Target { backend: "b".into(), name: offered.name },
+        target: RoutingTarget { backend: "b".into(), name: offered.name },
         description: offered.description,
         hints: offered.hints,
         definition: offered.definition,
         overrides: ToolOverride::default(),
     };
-    Finding {
+    SearchResult {
         tool,
-        prospect: Prospect::Unavailable,
-        hit: Hit { place: 0, score: 1.0, lexical: 1.0, semantic: None, matched: Vec::new() },
+        availability: Availability::Unavailable,
+        hit: Hit { index: 0, score: 1.0, lexical: 1.0, semantic: None, matched: Vec::new() },
     }
 }
 
@@ -38,9 +38,9 @@ fn found(description_bytes: usize, schema_bytes: usize) -> Finding {
 fn a_very_large_tool_is_shortened_and_says_so() {
     for (description, schema, has_schema) in [(100, 100, true), (3 << 20, 100, true), (100, 2 << 20, false)] {
         let tools = vec![found(description, schema); 8];
-        let findings = Findings { tools, semantic: false, list_bytes: 0 };
+        let findings = SearchResults { tools, semantic: false, list_bytes: 0 };
         for schemas in [Schemas::Full, Schemas::Compact] {
-            let (reply, _) = write(&findings, schemas).unwrap();
+            let (reply, _) = write_result(&findings, schemas).unwrap();
             let bytes = reply.members.to_json().as_str().len();
             assert!(bytes < 2 * RESULT_BYTES_MAX + 20_000, "{bytes}");
             let whole =

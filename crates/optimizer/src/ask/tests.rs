@@ -1,15 +1,15 @@
 use super::*;
 
-fn find(arguments: &str) -> Result<String, Complaint> {
+fn find(arguments: &str) -> Result<String, UsageError> {
     read_find(Some(&Json::parse(arguments.to_owned()).unwrap())).map(|find| find.query)
 }
 
-fn call(arguments: &str) -> Result<(String, String), Complaint> {
+fn call(arguments: &str) -> Result<(String, String), UsageError> {
     let json = Json::parse(arguments.to_owned()).unwrap();
     read_call(Some(&json)).map(|call| (call.name, call.arguments.as_str().to_owned()))
 }
 
-fn named(name: &str, arguments: &str) -> Result<(String, String), Complaint> {
+fn named(name: &str, arguments: &str) -> Result<(String, String), UsageError> {
     Ok((name.to_owned(), arguments.to_owned()))
 }
 
@@ -39,9 +39,9 @@ fn what_is_no_search_is_answered_with_the_form() {
         r#"{"tool_description":"x","tool_keywords":[1]}"#,
         r#"{"query":"x"}"#,
     ] {
-        assert_eq!(find(arguments), Err(FIND_FORM), "{arguments}");
+        assert_eq!(find(arguments), Err(FIND_USAGE), "{arguments}");
     }
-    assert_eq!(read_find(None), Err(FIND_FORM));
+    assert_eq!(read_find(None), Err(FIND_USAGE));
 }
 
 #[test]
@@ -82,10 +82,10 @@ fn a_name_among_the_parameters_is_taken_from_there() {
 #[test]
 fn parameters_written_as_text_are_understood() {
     assert_eq!(call(r#"{"tool_name":"t","parameters":"{\"a\":1}"}"#), named("t", r#"{"a":1}"#));
-    assert_eq!(call(r#"{"tool_name":"t","parameters":"a=1"}"#), Err(PARAMETERS_FORM));
-    assert_eq!(call(r#"{"tool_name":"t","parameters":[1]}"#), Err(PARAMETERS_FORM));
+    assert_eq!(call(r#"{"tool_name":"t","parameters":"a=1"}"#), Err(PARAMETERS_USAGE));
+    assert_eq!(call(r#"{"tool_name":"t","parameters":[1]}"#), Err(PARAMETERS_USAGE));
     let deep = format!(r#"{{\"a\":{}{}}}"#, "[".repeat(500), "]".repeat(500));
-    assert_eq!(call(&format!(r#"{{"tool_name":"t","parameters":"{deep}"}}"#)), Err(PARAMETERS_FORM));
+    assert_eq!(call(&format!(r#"{{"tool_name":"t","parameters":"{deep}"}}"#)), Err(PARAMETERS_USAGE));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn what_is_no_call_is_answered_with_the_form() {
     for arguments in
         ["{}", "5", r#"{"tool_name":""}"#, r#"{"tool_name":7,"parameters":{}}"#, r#"{"parameters":{"a":1}}"#]
     {
-        assert_eq!(call(arguments), Err(CALL_FORM), "{arguments}");
+        assert_eq!(call(arguments), Err(CALL_USAGE), "{arguments}");
     }
-    assert_eq!(read_call(None), Err(CALL_FORM));
+    assert_eq!(read_call(None), Err(CALL_USAGE));
 }

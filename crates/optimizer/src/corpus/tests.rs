@@ -15,15 +15,15 @@ fn described(name: &str, description: &str) -> Tool {
 fn found(view: &View, query: &str) -> Vec<String> {
     let options =
         SearchOptions { count: 10, semantic_ratio: 0.0, semantic_distance_max: 1.0, explain: false };
-    let hits = view.snapshot.index().engine.search(&Query::read(query), None, &view.visible, &options);
-    hits.iter().map(|hit| view.tool(hit.place).unwrap().name.to_string()).collect()
+    let hits = view.snapshot.index().engine.search(&Query::parse(query), None, &view.visible, &options);
+    hits.iter().map(|hit| view.tool(hit.index).unwrap().name.to_string()).collect()
 }
 
 #[tokio::test]
 async fn a_caller_finds_what_its_own_list_has_and_nothing_else() {
     let corpus = Corpus::new();
     let (all, few) = (list(&["read_file", "write_file", "send_mail"]), list(&["read_file"]));
-    corpus.keep_whole(all.clone()).await.unwrap();
+    corpus.index_all(all.clone()).await.unwrap();
     let narrow = corpus.view(&few).await.unwrap();
     assert_eq!(found(&narrow, "file mail"), ["read_file"]);
     let wide = corpus.view(&all).await.unwrap();
@@ -48,7 +48,7 @@ async fn an_unchanged_list_is_looked_through_once() {
     let corpus = Corpus::new();
     let all = list(&["read_file", "write_file"]);
     let (one, other) = (corpus.view(&all).await.unwrap(), corpus.view(&all).await.unwrap());
-    assert!(Arc::ptr_eq(&one.sight, &other.sight));
+    assert!(Arc::ptr_eq(&one.cached, &other.cached));
 }
 
 #[tokio::test]
@@ -57,24 +57,24 @@ async fn what_nobody_holds_any_more_is_forgotten() {
     for round in 0..20 {
         let names: Vec<String> = (0..10).map(|n| format!("tool_{round}_{n}")).collect();
         let all = list(&names.iter().map(String::as_str).collect::<Vec<_>>());
-        corpus.keep_whole(all.clone()).await.unwrap();
+        corpus.index_all(all.clone()).await.unwrap();
         assert_eq!(found(&corpus.view(&all).await.unwrap(), "tool").len(), 10);
     }
     assert!(corpus.snapshot().len() <= 20, "{} tools are kept of 10", corpus.snapshot().len());
-    assert!(corpus.state.lock().sights.len() <= 2);
+    assert!(corpus.state.lock().cached_views.len() <= 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn while_the_next_index_is_built_the_one_at_hand_answers() {
     let corpus = Corpus::new();
     let before = list(&["read_file"]);
-    corpus.keep_whole(before.clone()).await.unwrap();
-    let building = corpus.building.lock().await;
+    corpus.index_all(before.clone()).await.unwrap();
+    let building = corpus.build_lock.lock().await;
     let after = list(&["read_file", "write_file"]);
     let meanwhile = corpus.view(&after).await.unwrap();
     assert_eq!(found(&meanwhile, "file"), ["read_file"], "the new tool is not known yet");
     drop(building);
-    corpus.keep_whole(after.clone()).await.unwrap();
+    corpus.index_all(after.clone()).await.unwrap();
     assert_eq!(found(&corpus.view(&after).await.unwrap(), "file").len(), 2);
 }
 
@@ -89,11 +89,11 @@ async fn a_list_with_one_tool_twice_is_no_harm() {
 async fn what_another_makes_known_meanwhile_takes_nothing_away() {
     let corpus = Corpus::new();
     let (ours, theirs) = (list(&["read_file"]), list(&["send_mail"]));
-    let reading = corpus.read(&ours).await.unwrap();
-    corpus.know(ours.clone(), reading.contents.clone(), None).await.unwrap();
+    let reading = corpus.analyse(&ours).await.unwrap();
+    corpus.index_list(ours.clone(), reading.content_hashes.clone(), None).await.unwrap();
     // Before ours is remembered, the next snapshot is built for theirs.
     let theirs = corpus.view(&theirs).await.unwrap();
-    let sight = corpus.remember(&ours, reading);
-    assert_eq!(found(&View { list: ours, sight }, "file"), ["read_file"]);
+    let sight = corpus.cache_view(&ours, reading);
+    assert_eq!(found(&View { list: ours, cached: sight }, "file"), ["read_file"]);
     assert_eq!(found(&theirs, "mail"), ["send_mail"]);
 }

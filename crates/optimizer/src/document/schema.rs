@@ -16,28 +16,29 @@ const BYTES_MAX: usize = 16 * 1024;
 /// Calls `each` with every text of the schema that may say what the tool is for. A schema that is not valid JSON
 /// gives what stands before the fault.
 pub(super) fn each_text(schema: &Json, each: &mut dyn FnMut(&str)) {
-    let mut walk = Walk { each, bytes_left: BYTES_MAX };
+    let mut walk = TextCollector { on_text: each, bytes_left: BYTES_MAX };
     let mut reader = serde_json::Deserializer::from_str(schema.as_str());
     // What could be read has been told; the rest of a malformed schema has no words.
-    let _ = Place { walk: &mut walk, within: Within::Schema, depth: 0 }.deserialize(&mut reader);
+    let _ =
+        SchemaVisitor { collector: &mut walk, kind: ValueKind::Schema, depth: 0 }.deserialize(&mut reader);
 }
 
-struct Walk<'a> {
-    each: &'a mut dyn FnMut(&str),
+struct TextCollector<'a> {
+    on_text: &'a mut dyn FnMut(&str),
     bytes_left: usize,
 }
 
-impl Walk<'_> {
-    fn tell(&mut self, text: &str) {
-        let text = text::cut(text, self.bytes_left);
+impl TextCollector<'_> {
+    fn emit(&mut self, text: &str) {
+        let text = text::truncate(text, self.bytes_left);
         self.bytes_left -= text.len();
-        (self.each)(text);
+        (self.on_text)(text);
     }
 }
 
 /// What the value being read is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Within {
+enum ValueKind {
     /// A schema, or a list of schemas.
     Schema,
     /// An object whose members are schemas with names that people chose.
@@ -48,24 +49,24 @@ enum Within {
     Text,
 }
 
-struct Place<'a, 'b> {
-    walk: &'a mut Walk<'b>,
-    within: Within,
+struct SchemaVisitor<'a, 'b> {
+    collector: &'a mut TextCollector<'b>,
+    kind: ValueKind,
     depth: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Place<'_, '_> {
+impl<'de> DeserializeSeed<'de> for SchemaVisitor<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        if self.depth > DEPTH_MAX || self.walk.bytes_left == 0 {
+        if self.depth > DEPTH_MAX || self.collector.bytes_left == 0 {
             return deserializer.deserialize_ignored_any(IgnoredAny).map(drop);
         }
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Place<'_, '_> {
+impl<'de> Visitor<'de> for SchemaVisitor<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -73,32 +74,39 @@ impl<'de> Visitor<'de> for Place<'_, '_> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        if self.within == Within::Text {
-            self.walk.tell(text);
+        if self.kind == ValueKind::Text {
+            self.collector.emit(text);
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        let (within, depth) = (self.within, self.depth + 1);
-        while elements.next_element_seed(Place { walk: self.walk, within, depth })?.is_some() {}
+        let (within, depth) = (self.kind, self.depth + 1);
+        while elements
+            .next_element_seed(SchemaVisitor { collector: self.collector, kind: within, depth })?
+            .is_some()
+        {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let depth = self.depth + 1;
         while let Some(key) = members.next_key::<std::borrow::Cow<'de, str>>()? {
-            let within = match self.within {
-                Within::Schema => member_of_schema(&key),
-                Within::Named => {
-                    self.walk.tell(&key);
-                    Some(Within::Schema)
+            let within = match self.kind {
+                ValueKind::Schema => member_of_schema(&key),
+                ValueKind::Named => {
+                    self.collector.emit(&key);
+                    Some(ValueKind::Schema)
                 }
-                Within::Definitions => Some(Within::Schema),
-                Within::Text => None,
+                ValueKind::Definitions => Some(ValueKind::Schema),
+                ValueKind::Text => None,
             };
             match within {
-                Some(within) => members.next_value_seed(Place { walk: self.walk, within, depth })?,
+                Some(within) => members.next_value_seed(SchemaVisitor {
+                    collector: self.collector,
+                    kind: within,
+                    depth,
+                })?,
                 None => members.next_value::<IgnoredAny>().map(drop)?,
             }
         }
@@ -127,12 +135,12 @@ impl<'de> Visitor<'de> for Place<'_, '_> {
 }
 
 /// What stands under a keyword of JSON Schema 2020-12, as far as it has words.
-fn member_of_schema(key: &str) -> Option<Within> {
+fn member_of_schema(key: &str) -> Option<ValueKind> {
     match key {
-        "properties" => Some(Within::Named),
-        "$defs" | "definitions" => Some(Within::Definitions),
-        "description" | "title" | "enum" => Some(Within::Text),
-        "items" | "anyOf" | "oneOf" | "allOf" | "additionalProperties" => Some(Within::Schema),
+        "properties" => Some(ValueKind::Named),
+        "$defs" | "definitions" => Some(ValueKind::Definitions),
+        "description" | "title" | "enum" => Some(ValueKind::Text),
+        "items" | "anyOf" | "oneOf" | "allOf" | "additionalProperties" => Some(ValueKind::Schema),
         _ => None,
     }
 }

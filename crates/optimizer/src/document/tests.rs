@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
-use vmcp_domain::{BackendId, BackendToolName, Target, ToolHints, ToolName, ToolOverride};
+use vmcp_domain::{BackendId, BackendToolName, RoutingTarget, ToolHints, ToolName, ToolOverride};
 
 use super::*;
 
 fn tool(name: &str, description: Option<&str>, definition: &str) -> Tool {
     Tool {
         name: ToolName::from(name),
-        target: Target { backend: BackendId::from("b"), name: BackendToolName::from(name) },
+        target: RoutingTarget { backend: BackendId::from("b"), name: BackendToolName::from(name) },
         description: description.map(str::to_owned),
         hints: ToolHints::default(),
         definition: Arc::new(Json::parse(definition.to_owned()).unwrap().members().unwrap()),
@@ -16,7 +16,7 @@ fn tool(name: &str, description: Option<&str>, definition: &str) -> Tool {
 }
 
 fn read(name: &str, description: Option<&str>, definition: &str) -> String {
-    let document = Document::read(&tool(name, description, definition));
+    let document = Document::from_tool(&tool(name, description, definition));
     let entry = |(stem, counts): (&str, [u8; FIELDS])| {
         let fields = ["n", "t", "d", "p"].iter().zip(counts).filter(|(_, count)| *count > 0);
         format!("{stem}:{}", fields.map(|(field, count)| format!("{field}{count}")).collect::<String>())
@@ -56,7 +56,9 @@ fn nested_parameters_are_read_and_structure_is_not() {
 fn a_title_may_stand_in_the_annotations() {
     let mut one = tool("t", None, "{}");
     one.hints.title = Some("Weather".to_owned());
-    assert!(Document::read(&one).entries().any(|(stem, counts)| stem == "weath" && counts == [0, 1, 0, 0]));
+    assert!(
+        Document::from_tool(&one).entries().any(|(stem, counts)| stem == "weath" && counts == [0, 1, 0, 0])
+    );
 }
 
 #[test]
@@ -66,7 +68,7 @@ fn a_schema_beyond_all_measure_is_cut() {
     assert_eq!(read("t", None, &format!("{{\"inputSchema\":{deep}}}")), "t:n1");
     let words: Vec<String> = (0..20_000).map(|n| format!("\"word{n}\"")).collect();
     let wide = format!("{{\"inputSchema\":{{\"enum\":[{}]}}}}", words.join(","));
-    let document = Document::read(&tool("t", None, &wide));
+    let document = Document::from_tool(&tool("t", None, &wide));
     assert!(document.entries().count() < 4000 && document.bytes() < 100_000, "{}", document.bytes());
     let often = format!("{{\"inputSchema\":{{\"enum\":[\"{}\"]}}}}", "twin ".repeat(1000));
     assert_eq!(read("t", None, &often), "t:n1 twin:p255");

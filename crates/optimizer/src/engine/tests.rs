@@ -1,16 +1,16 @@
-use vmcp_domain::{BackendId, BackendToolName, Json, Target, Tool, ToolHints, ToolName, ToolOverride};
+use vmcp_domain::{BackendId, BackendToolName, Json, RoutingTarget, Tool, ToolHints, ToolName, ToolOverride};
 
 use super::*;
 
-const WORDS: SearchOptions =
+const LEXICAL: SearchOptions =
     SearchOptions { count: 8, semantic_ratio: 0.0, semantic_distance_max: 2.0, explain: true };
-const BOTH: SearchOptions = SearchOptions { semantic_ratio: 0.5, explain: false, ..WORDS };
+const HYBRID: SearchOptions = SearchOptions { semantic_ratio: 0.5, explain: false, ..LEXICAL };
 
-fn engine(vectors: &[Option<Arc<Packed>>]) -> Engine {
+fn engine(vectors: &[Option<Arc<PackedVector>>]) -> Engine {
     let document = |(name, description): (&str, &str)| {
-        Arc::new(Document::read(&Tool {
+        Arc::new(Document::from_tool(&Tool {
             name: ToolName::from(name),
-            target: Target { backend: BackendId::from("b"), name: BackendToolName::from(name) },
+            target: RoutingTarget { backend: BackendId::from("b"), name: BackendToolName::from(name) },
             description: Some(description.to_owned()),
             hints: ToolHints::default(),
             definition: Arc::new(Json::empty_object().members().unwrap()),
@@ -25,8 +25,8 @@ fn engine(vectors: &[Option<Arc<Packed>>]) -> Engine {
     Engine::build(&tools.map(document), vectors)
 }
 
-fn places(hits: &[Hit]) -> Vec<usize> {
-    hits.iter().map(|hit| hit.place).collect()
+fn indices(hits: &[Hit]) -> Vec<usize> {
+    hits.iter().map(|hit| hit.index).collect()
 }
 
 #[test]
@@ -38,40 +38,42 @@ fn it_is_shared_by_all_callers() {
 
 #[test]
 fn words_alone_decide_without_vectors() {
-    let hits = engine(&[]).search(&Query::read("city weather"), Some(&[1.0, 0.0]), &Mask::all(3), &BOTH);
-    assert_eq!(places(&hits), [0, 1]);
+    let hits = engine(&[]).search(&Query::parse("city weather"), Some(&[1.0, 0.0]), &Mask::all(3), &HYBRID);
+    assert_eq!(indices(&hits), [0, 1]);
     assert_eq!((hits[0].score, hits[0].semantic), (1.0, None));
     assert!(hits[0].lexical > hits[1].lexical && hits[0].matched.is_empty());
 }
 
 #[test]
 fn only_what_is_visible_is_found() {
-    let vectors = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]].map(|vector| Some(Arc::new(Packed::pack(&vector))));
+    let vectors =
+        [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]].map(|vector| Some(Arc::new(PackedVector::from_vector(&vector))));
     let mut visible = Mask::none(3);
-    visible.show(1);
+    visible.insert(1);
     let hits =
-        engine(&vectors).search(&Query::read("weather of the city"), Some(&[1.0, 0.0]), &visible, &BOTH);
-    assert_eq!(places(&hits), [1]);
-    let hits = engine(&vectors).search(&Query::read("city"), Some(&[1.0, 0.0]), &Mask::none(3), &BOTH);
+        engine(&vectors).search(&Query::parse("weather of the city"), Some(&[1.0, 0.0]), &visible, &HYBRID);
+    assert_eq!(indices(&hits), [1]);
+    let hits = engine(&vectors).search(&Query::parse("city"), Some(&[1.0, 0.0]), &Mask::none(3), &HYBRID);
     assert_eq!(hits, []);
 }
 
 #[test]
 fn meaning_finds_what_has_no_word_of_the_request() {
-    let vectors = [[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]].map(|vector| Some(Arc::new(Packed::pack(&vector))));
+    let vectors =
+        [[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]].map(|vector| Some(Arc::new(PackedVector::from_vector(&vector))));
     let engine = engine(&vectors);
-    let query = Query::read("contact somebody");
-    assert_eq!(engine.search(&query, None, &Mask::all(3), &BOTH), []);
-    let near = SearchOptions { semantic_distance_max: 0.5, ..BOTH };
+    let query = Query::parse("contact somebody");
+    assert_eq!(engine.search(&query, None, &Mask::all(3), &HYBRID), []);
+    let near = SearchOptions { semantic_distance_max: 0.5, ..HYBRID };
     let hits = engine.search(&query, Some(&[0.0, 1.0]), &Mask::all(3), &near);
-    assert_eq!(places(&hits), [2, 1]);
+    assert_eq!(indices(&hits), [2, 1]);
     assert!(hits.iter().all(|hit| hit.lexical == 0.0 && hit.semantic.is_some()));
-    assert_eq!(places(&engine.search(&query, Some(&[0.0, 1.0]), &Mask::all(3), &WORDS)), [0_usize; 0]);
+    assert_eq!(indices(&engine.search(&query, Some(&[0.0, 1.0]), &Mask::all(3), &LEXICAL)), [0_usize; 0]);
 }
 
 #[test]
 fn it_explains_when_asked() {
-    let hits = engine(&[]).search(&Query::read("news city"), None, &Mask::all(3), &WORDS);
-    let words: Vec<&str> = hits[0].matched.iter().map(|one| one.asked.as_str()).collect();
-    assert_eq!((hits[0].place, words), (1, vec!["news", "city"]));
+    let hits = engine(&[]).search(&Query::parse("news city"), None, &Mask::all(3), &LEXICAL);
+    let words: Vec<&str> = hits[0].matched.iter().map(|one| one.word.as_str()).collect();
+    assert_eq!((hits[0].index, words), (1, vec!["news", "city"]));
 }

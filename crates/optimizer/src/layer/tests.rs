@@ -3,12 +3,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vmcp_domain::{
-    BoxFuture, Caller, Foresight, Json, LimitScope, Prospect, RateLimit, Retry, Tool, ToolOverride,
+    Availability, AvailabilityCheck, BoxFuture, Caller, Json, LimitScope, RateLimit, Retry, Tool,
+    ToolOverride,
 };
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;
-use crate::observer::NoObserver;
+use crate::observer::NoopObserver;
 use crate::policy::{OptimizerPolicy, ResultCount, Schemas};
 
 fn described(backend: &str, own: &str, name: &str, description: &str) -> Tool {
@@ -33,9 +34,9 @@ struct Stack {
     gateway: SharedGateway,
 }
 
-fn stack_with(policy: OptimizerPolicy, foresight: Option<Arc<dyn Foresight>>) -> Stack {
+fn stack_with(policy: OptimizerPolicy, foresight: Option<Arc<dyn AvailabilityCheck>>) -> Stack {
     let inner = FakeGateway::new(catalogue());
-    let optimizer = Optimizer::start(policy, None, foresight, Arc::new(NoObserver));
+    let optimizer = Optimizer::start(policy, None, foresight, Arc::new(NoopObserver));
     Stack { gateway: Optimized::wrap(inner.clone(), optimizer), inner }
 }
 
@@ -44,17 +45,17 @@ fn stack(policy: OptimizerPolicy) -> Stack {
 }
 
 fn ctx() -> CallContext {
-    CallContext::bare(Caller::Anonymous, Origin::Client)
+    CallContext::bare(Caller::Anonymous, CallOrigin::Client)
 }
 
 fn request(name: &str, arguments: &Value) -> CallTool {
-    CallTool { arguments: Some(Json::encode(arguments).unwrap()), ..conformance::call(name) }
+    CallTool { arguments: Some(Json::encode(arguments).unwrap()), ..conformance::tool_call(name) }
 }
 
 async fn find(stack: &Stack, query: &str) -> Value {
     let asked = request(FIND_TOOL, &json!({"tool_description": query}));
     let reply = stack.gateway.call_tool(&ctx(), asked).await.unwrap();
-    assert!(!reply.failed);
+    assert!(!reply.is_error);
     reply.members.get("structuredContent").unwrap().decode().unwrap()
 }
 
@@ -75,7 +76,7 @@ async fn keeps_the_rules_of_the_seam() {
     let wrap = |inner| {
         let policy =
             OptimizerPolicy { pinned: vec!["plain".into(), "hang".into()], ..OptimizerPolicy::default() };
-        Optimized::wrap(inner, Optimizer::start(policy, None, None, Arc::new(NoObserver)))
+        Optimized::wrap(inner, Optimizer::start(policy, None, None, Arc::new(NoopObserver)))
     };
     conformance::check_decorator(&[FIND_TOOL, CALL_TOOL], wrap).await;
 }
@@ -125,14 +126,14 @@ async fn a_search_returns_what_fits_with_what_was_saved() {
     assert!(!names(&found).contains(&"mail_send"));
     assert_eq!(found["tools"][0]["inputSchema"], json!({"type": "object"}));
     let metrics = &found["token_metrics"];
-    let list: usize = catalogue().iter().map(|tool| vmcp_wire::offer::tool(tool).as_str().len()).sum();
+    let list: usize = catalogue().iter().map(|tool| vmcp_wire::offer::write_tool(tool).as_str().len()).sum();
     assert_eq!(metrics["baseline_tokens"], list / 4);
     let returned = metrics["returned_tokens"].as_u64().unwrap() as usize;
     assert!(returned < list / 4);
     let saved = metrics["savings_percent"].as_f64().unwrap();
     assert!((saved - 100.0 * (1.0 - returned as f64 / (list / 4) as f64)).abs() < 0.01);
     assert!(found["tools"][0].get("availability").is_none(), "nothing is said of what is usable");
-    assert_eq!(stack.inner.asked(), [] as [&str; 0], "a search calls nothing");
+    assert_eq!(stack.inner.requests(), [] as [&str; 0], "a search calls nothing");
 }
 
 #[tokio::test]
@@ -175,31 +176,31 @@ async fn a_call_goes_down_by_its_resolved_name_with_its_arguments_untouched() {
     let asked = CallTool {
         arguments: Some(Json::parse(arguments).unwrap()),
         continuation: vmcp_domain::Continuation { input_responses: None, request_state: Some("s".into()) },
-        ..conformance::call(CALL_TOOL)
+        ..conformance::tool_call(CALL_TOOL)
     };
     let reply = stack.gateway.call_tool(&ctx(), asked).await.unwrap();
-    assert_eq!(stack.inner.asked(), [r#"call mail_send {"z": 1.0,"a":[ ]} by Anonymous"#]);
-    assert_eq!(reply.members.get("asked").unwrap().to_text().unwrap(), stack.inner.asked()[0]);
+    assert_eq!(stack.inner.requests(), [r#"call mail_send {"z": 1.0,"a":[ ]} by Anonymous"#]);
+    assert_eq!(reply.members.get("asked").unwrap().decode_string().unwrap(), stack.inner.requests()[0]);
 }
 
 #[tokio::test]
 async fn a_tool_that_is_not_listed_can_still_be_called_by_its_name() {
     let stack = stack(OptimizerPolicy::default());
-    stack.gateway.call_tool(&ctx(), conformance::call("mail_send")).await.unwrap();
-    assert_eq!(stack.inner.asked().len(), 1);
+    stack.gateway.call_tool(&ctx(), conformance::tool_call("mail_send")).await.unwrap();
+    assert_eq!(stack.inner.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn a_near_miss_is_told_what_may_be_meant() {
     let stack = stack(OptimizerPolicy::default());
     let reply = call(&stack, json!({"tool_name": "create_issue", "parameters": {}})).await.unwrap();
-    assert!(reply.failed);
+    assert!(reply.is_error);
     assert_eq!(text(&reply), "tool \"create_issue\" not found; did you mean \"github_create_issue\"?");
     let reply = call(&stack, json!({"tool_name": "walk_the_dog", "parameters": {}})).await.unwrap();
     assert_eq!(text(&reply), "tool \"walk_the_dog\" not found; use find_tool to find one");
     let reply = call(&stack, json!({"tool_name": "call_tool", "parameters": {}})).await.unwrap();
     assert!(text(&reply).starts_with("call_tool does not call call_tool"), "{}", text(&reply));
-    assert_eq!(stack.inner.asked(), [] as [&str; 0]);
+    assert_eq!(stack.inner.requests(), [] as [&str; 0]);
 }
 
 #[tokio::test]
@@ -207,7 +208,7 @@ async fn a_backends_tool_of_the_same_name_is_reached_through_call_tool() {
     let stack = stack(OptimizerPolicy::default());
     stack.inner.set_tools(vec![tool("other", "find_tool", "find_tool")]);
     call(&stack, json!({"tool_name": "find_tool", "parameters": {}})).await.unwrap();
-    assert_eq!(stack.inner.asked().len(), 1);
+    assert_eq!(stack.inner.requests().len(), 1);
 }
 
 #[tokio::test]
@@ -215,18 +216,22 @@ async fn wrong_arguments_are_answered_with_the_form() {
     let stack = stack(OptimizerPolicy::default());
     for (name, arguments) in [(FIND_TOOL, json!({"q": 1})), (CALL_TOOL, json!({"tool_name": 5}))] {
         let reply = stack.gateway.call_tool(&ctx(), request(name, &arguments)).await.unwrap();
-        assert!(reply.failed && text(&reply).starts_with(name), "{}", text(&reply));
+        assert!(reply.is_error && text(&reply).starts_with(name), "{}", text(&reply));
     }
 }
 
 /// Says of the tools it is told of that they cannot be used.
-struct Fixed(Vec<(&'static str, Prospect)>, AtomicBool);
+struct FixedAvailability(Vec<(&'static str, Availability)>, AtomicBool);
 
-impl Foresight for Fixed {
-    fn prospects<'a>(&'a self, _ctx: &'a CallContext, tools: &'a [Tool]) -> BoxFuture<'a, Vec<Prospect>> {
+impl AvailabilityCheck for FixedAvailability {
+    fn check_availability<'a>(
+        &'a self,
+        _ctx: &'a CallContext,
+        tools: &'a [Tool],
+    ) -> BoxFuture<'a, Vec<Availability>> {
         let prospect = |tool: &Tool| {
             let known = self.0.iter().find(|(name, _)| *name == tool.name.as_str());
-            known.map_or(Prospect::Usable, |(_, prospect)| prospect.clone())
+            known.map_or(Availability::Available, |(_, prospect)| prospect.clone())
         };
         Box::pin(async move {
             if self.1.load(Ordering::Relaxed) {
@@ -237,13 +242,13 @@ impl Foresight for Fixed {
     }
 }
 
-fn limited(tool: &str, seconds: u64) -> Prospect {
-    Prospect::Limited(Box::new(RateLimit {
-        limited: vmcp_domain::Limited::Tool(tool.into()),
+fn limited(tool: &str, seconds: u64) -> Availability {
+    Availability::RateLimited(Box::new(RateLimit {
+        operation: vmcp_domain::LimitedOperation::Tool(tool.into()),
         rule: "tools[x].shared".into(),
         scope: LimitScope::Tool,
         retry: Retry::After(Duration::from_secs(seconds)),
-        resets: None,
+        resets_at: None,
         allowance: None,
     }))
 }
@@ -253,9 +258,9 @@ async fn a_result_says_what_cannot_be_used_now_and_when_it_can() {
     let known = vec![
         ("github_create_issue", limited("github_create_issue", 12)),
         ("github_list_issues", limited("github_list_issues", 7200)),
-        ("mail_send", Prospect::Unavailable),
+        ("mail_send", Availability::Unavailable),
     ];
-    let foresight = Arc::new(Fixed(known, AtomicBool::new(false)));
+    let foresight = Arc::new(FixedAvailability(known, AtomicBool::new(false)));
     let stack = stack_with(OptimizerPolicy::default(), Some(foresight));
     let found = find(&stack, "create issue, list issues, send mail, convert time").await;
     let availability = |name: &str| {
@@ -277,7 +282,8 @@ async fn a_result_says_what_cannot_be_used_now_and_when_it_can() {
 async fn of_two_tools_that_fit_as_well_the_usable_one_comes_first() {
     let twins =
         || vec![described("a", "paint", "a_paint", "Paints"), described("b", "paint", "b_paint", "Paints")];
-    let foresight = Arc::new(Fixed(vec![("a_paint", Prospect::Unavailable)], AtomicBool::new(false)));
+    let foresight =
+        Arc::new(FixedAvailability(vec![("a_paint", Availability::Unavailable)], AtomicBool::new(false)));
     let stack = stack_with(OptimizerPolicy::default(), Some(foresight));
     stack.inner.set_tools(twins());
     assert_eq!(names(&find(&stack, "paint").await), ["b_paint", "a_paint"]);
@@ -285,7 +291,7 @@ async fn of_two_tools_that_fit_as_well_the_usable_one_comes_first() {
 
 #[tokio::test(start_paused = true)]
 async fn foresight_that_hangs_does_not_hold_a_search_up() {
-    let foresight = Arc::new(Fixed(vec![], AtomicBool::new(true)));
+    let foresight = Arc::new(FixedAvailability(vec![], AtomicBool::new(true)));
     let stack = stack_with(OptimizerPolicy::default(), Some(foresight));
     assert_eq!(names(&find(&stack, "convert time").await)[0], "time_convert");
 }

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use ahash::AHashMap;
 
 use super::vocabulary::Vocabulary;
-use super::{Lexical, strength};
+use super::{LexicalIndex, strength};
 use crate::document::Document;
 
 /// A word of a document, before terms have their final numbers.
 struct Posting {
-    met: u32,
-    place: u32,
+    stem_id: u32,
+    document_index: u32,
     strength: u16,
 }
 
-impl Lexical {
+impl LexicalIndex {
     /// Indexes `documents`; the first is at place 0.
     pub(crate) fn build(documents: &[Arc<Document>]) -> Self {
         let mut numbers: AHashMap<&str, u32> = AHashMap::new();
@@ -28,12 +28,17 @@ impl Lexical {
                     stems.push(stem);
                     stems.len() as u32 - 1
                 });
-                postings.push(Posting { met, place: place as u32, strength: strength(counts, lengths) });
+                postings.push(Posting {
+                    stem_id: met,
+                    document_index: place as u32,
+                    strength: strength(counts, lengths),
+                });
             }
         }
-        let (order, terms) = alphabetical(&stems);
+        let (order, terms) = sort_stems(&stems);
         let vocabulary = Vocabulary::build(order.iter().filter_map(|&met| stems.get(met as usize).copied()));
-        let term = |posting: &Posting| terms.get(posting.met as usize).copied().unwrap_or_default() as usize;
+        let term =
+            |posting: &Posting| terms.get(posting.stem_id as usize).copied().unwrap_or_default() as usize;
         let mut starts = vec![0_u32; stems.len() + 1];
         for posting in &postings {
             starts[term(posting) + 1] += 1;
@@ -48,22 +53,22 @@ impl Lexical {
         // Documents come in order, so the places of each term ascend.
         for posting in &postings {
             let slot = &mut next[term(posting)];
-            places[*slot as usize] = posting.place;
+            places[*slot as usize] = posting.document_index;
             strengths[*slot as usize] = posting.strength;
             *slot += 1;
         }
         Self {
             vocabulary,
             starts: starts.into(),
-            places: places.into(),
+            document_indices: places.into(),
             strengths: strengths.into(),
-            documents: documents.len(),
+            document_count: documents.len(),
         }
     }
 }
 
 /// The numbers of `stems` in alphabetical order, and the place of each number in it.
-fn alphabetical(stems: &[&str]) -> (Vec<u32>, Vec<u32>) {
+fn sort_stems(stems: &[&str]) -> (Vec<u32>, Vec<u32>) {
     let mut order: Vec<u32> = (0..stems.len() as u32).collect();
     order.sort_unstable_by_key(|&met| stems.get(met as usize));
     let mut terms = vec![0; stems.len()];

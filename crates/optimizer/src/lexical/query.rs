@@ -15,35 +15,35 @@ pub struct Query {
 #[derive(Clone, Debug)]
 pub(super) struct Word {
     /// As it was asked, folded.
-    pub(super) asked: String,
+    pub(super) text: String,
     pub(super) stem: String,
 }
 
 impl Query {
     /// Reads a request. Every word counts once, however often it is said.
     #[must_use]
-    pub fn read(request: &str) -> Self {
-        let words = Self::words(request, true);
+    pub fn parse(request: &str) -> Self {
+        let words = Self::split(request, true);
         // A request of nothing but `who am I` may mean the tool of that name.
-        Self { words: if words.is_empty() { Self::words(request, false) } else { words } }
+        Self { words: if words.is_empty() { Self::split(request, false) } else { words } }
     }
 
-    fn words(request: &str, without_fillers: bool) -> Vec<Word> {
+    fn split(request: &str, without_fillers: bool) -> Vec<Word> {
         let mut words: Vec<Word> = Vec::new();
         text::each_word(request, |word| {
-            if words.len() == WORDS_MAX || without_fillers && text::is_filler(word) {
+            if words.len() == WORDS_MAX || without_fillers && text::is_stop_word(word) {
                 return;
             }
             let mut stem = String::new();
             text::append_stem(word, &mut stem);
             if words.iter().all(|other| other.stem != stem) {
-                words.push(Word { asked: word.to_owned(), stem });
+                words.push(Word { text: word.to_owned(), stem });
             }
         });
         words
     }
 
-    pub(super) fn each(&self) -> impl Iterator<Item = &Word> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Word> {
         self.words.iter()
     }
 

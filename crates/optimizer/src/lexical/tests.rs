@@ -1,16 +1,16 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use vmcp_domain::{BackendId, BackendToolName, Json, Target, Tool, ToolHints, ToolName, ToolOverride};
+use vmcp_domain::{BackendId, BackendToolName, Json, RoutingTarget, Tool, ToolHints, ToolName, ToolOverride};
 
 use super::*;
 use crate::document::Document;
 
 fn document(name: &str, description: &str) -> Arc<Document> {
     let definition = r#"{"inputSchema":{"type":"object"}}"#;
-    Arc::new(Document::read(&Tool {
+    Arc::new(Document::from_tool(&Tool {
         name: ToolName::from(name),
-        target: Target { backend: BackendId::from("b"), name: BackendToolName::from(name) },
+        target: RoutingTarget { backend: BackendId::from("b"), name: BackendToolName::from(name) },
         description: Some(description.to_owned()),
         hints: ToolHints::default(),
         definition: Arc::new(Json::parse(definition).unwrap().members().unwrap()),
@@ -28,9 +28,9 @@ fn catalogue() -> Vec<Arc<Document>> {
     ]
 }
 
-fn best(request: &str) -> Option<usize> {
+fn best_match(request: &str) -> Option<usize> {
     let documents = catalogue();
-    let scored = Lexical::build(&documents).score(&Query::read(request), &Mask::all(documents.len()));
+    let scored = LexicalIndex::build(&documents).score(&Query::parse(request), &Mask::all(documents.len()));
     let best = scored.scores.iter().enumerate().max_by(|one, other| one.1.total_cmp(other.1))?;
     (*best.1 > 0.0).then_some(best.0)
 }
@@ -50,56 +50,56 @@ fn requests_find_their_tools() {
         ("", None),
         ("zzzz qqqq", None),
     ] {
-        assert_eq!(best(request), expected, "{request}");
+        assert_eq!(best_match(request), expected, "{request}");
     }
 }
 
 #[test]
 fn a_name_counts_more_than_a_description() {
     let documents = [document("other", "Weather now"), document("weather", "Other now")];
-    let scored = Lexical::build(&documents).score(&Query::read("weather"), &Mask::all(2));
+    let scored = LexicalIndex::build(&documents).score(&Query::parse("weather"), &Mask::all(2));
     assert!(scored.scores[1] > scored.scores[0]);
 }
 
 #[test]
 fn a_word_counts_once_however_often_it_is_said() {
     let documents = catalogue();
-    let index = Lexical::build(&documents);
+    let index = LexicalIndex::build(&documents);
     let mask = Mask::all(documents.len());
-    let once = index.score(&Query::read("weather issue"), &mask);
-    let often = index.score(&Query::read("weather issue issues Issue issued"), &mask);
+    let once = index.score(&Query::parse("weather issue"), &mask);
+    let often = index.score(&Query::parse("weather issue issues Issue issued"), &mask);
     assert_eq!(once.scores, often.scores);
 }
 
 #[test]
 fn it_tells_which_words_matched_and_what_was_taken_for_them() {
     let documents = catalogue();
-    let index = Lexical::build(&documents);
-    let query = Query::read("wether forecast of the moon");
+    let index = LexicalIndex::build(&documents);
+    let query = Query::parse("wether forecast of the moon");
     let scored = index.score(&query, &Mask::all(documents.len()));
-    let matched = index.matched(&query, &scored, 2);
-    let told: Vec<_> = matched.iter().map(|one| (one.asked.as_str(), one.taken_for.as_deref())).collect();
+    let matched = index.matched_words(&query, &scored, 2);
+    let told: Vec<_> = matched.iter().map(|one| (one.word.as_str(), one.matched_stem.as_deref())).collect();
     assert_eq!(told, [("forecast", None), ("wether", Some("weath"))]);
-    assert!((matched.iter().map(|one| one.part).sum::<f32>() - 1.0).abs() < 1e-5);
-    assert_eq!(index.matched(&query, &scored, 0), []);
+    assert!((matched.iter().map(|one| one.share).sum::<f32>() - 1.0).abs() < 1e-5);
+    assert_eq!(index.matched_words(&query, &scored, 0), []);
 }
 
 #[test]
 fn only_so_many_words_and_guesses_cost_anything() {
     let documents = catalogue();
-    let index = Lexical::build(&documents);
+    let index = LexicalIndex::build(&documents);
     let unknown: String = (0..1000)
         .map(|n| format!("wea{}{} ", char::from(b'a' + (n % 26) as u8), "q".repeat(n % 30)))
         .collect();
-    let uses = index.uses(&Query::read(&unknown), &Mask::all(documents.len()));
+    let uses = index.match_terms(&Query::parse(&unknown), &Mask::all(documents.len()));
     assert!(uses.len() <= 2 * GUESSES_MAX, "{uses:?}");
     let many: String = (0..1000).map(|n| format!("word{n}x ")).collect();
-    assert_eq!(Query::read(&many).each().count(), 128);
+    assert_eq!(Query::parse(&many).iter().count(), 128);
 }
 
 #[test]
 fn an_empty_index_finds_nothing() {
-    let scored = Lexical::build(&[]).score(&Query::read("anything"), &Mask::all(0));
+    let scored = LexicalIndex::build(&[]).score(&Query::parse("anything"), &Mask::all(0));
     assert!(scored.scores.is_empty());
 }
 
@@ -132,15 +132,15 @@ proptest! {
         if slip < request.len() {
             request.remove(slip);
         }
-        let query = Query::read(&request);
+        let query = Query::parse(&request);
         let documents: Vec<_> = texts.iter().map(|(text, _)| document("t", text)).collect();
         let mut mask = Mask::none(documents.len());
         let seen = |(place, _): &(usize, &(String, bool))| texts[*place].1;
-        texts.iter().enumerate().filter(seen).for_each(|(place, _)| mask.show(place));
-        let among_all = Lexical::build(&documents).score(&query, &mask);
-        let alone: Vec<_> = mask.places().map(|place| documents[place].clone()).collect();
-        let alone = Lexical::build(&alone).score(&query, &Mask::all(alone.len()));
-        let shown: Vec<f32> = mask.places().map(|place| among_all.scores[place]).collect();
+        texts.iter().enumerate().filter(seen).for_each(|(place, _)| mask.insert(place));
+        let among_all = LexicalIndex::build(&documents).score(&query, &mask);
+        let alone: Vec<_> = mask.indices().map(|place| documents[place].clone()).collect();
+        let alone = LexicalIndex::build(&alone).score(&query, &Mask::all(alone.len()));
+        let shown: Vec<f32> = mask.indices().map(|place| among_all.scores[place]).collect();
         prop_assert_eq!(shown, alone.scores);
         prop_assert!((0..documents.len()).all(|place| mask.contains(place) || among_all.scores[place] == 0.0));
     }
@@ -149,14 +149,14 @@ proptest! {
     fn a_tool_is_found_by_its_own_words(texts in proptest::collection::vec(some_text(), 1..10), which in any::<proptest::sample::Index>()) {
         let documents: Vec<_> = texts.iter().map(|text| document("t", text)).collect();
         let place = which.index(texts.len());
-        let scored = Lexical::build(&documents).score(&Query::read(&texts[place]), &Mask::all(documents.len()));
+        let scored = LexicalIndex::build(&documents).score(&Query::parse(&texts[place]), &Mask::all(documents.len()));
         prop_assert!(scored.scores[place] > 0.0);
     }
 
     #[test]
     fn any_request_is_read(request in "\\PC{0,300}") {
         let documents = catalogue();
-        let scored = Lexical::build(&documents).score(&Query::read(&request), &Mask::all(documents.len()));
+        let scored = LexicalIndex::build(&documents).score(&Query::parse(&request), &Mask::all(documents.len()));
         prop_assert!(scored.scores.iter().all(|score| score.is_finite() && *score >= 0.0));
     }
 }

@@ -4,7 +4,7 @@
 /// A shorter word is not guessed at: too many others are near.
 const GUESSED_LENGTH_MIN: usize = 4;
 /// From this length on two slips are forgiven, below it one.
-const TWO_SLIPS_LENGTH_MIN: usize = 8;
+const TWO_TYPOS_LENGTH_MIN: usize = 8;
 /// A part of a word that is two words has at least so many letters.
 const PART_LENGTH_MIN: usize = 3;
 
@@ -36,7 +36,7 @@ impl Vocabulary {
     }
 
     /// The first term that does not sort before `stem`.
-    fn at_least(&self, stem: &str) -> usize {
+    fn lower_bound(&self, stem: &str) -> usize {
         let (mut low, mut high) = (0, self.ends.len());
         while low < high {
             let middle = low.midpoint(high);
@@ -51,7 +51,7 @@ impl Vocabulary {
 
     /// The term of a stem.
     pub(super) fn find(&self, stem: &str) -> Option<usize> {
-        Some(self.at_least(stem)).filter(|&term| term < self.ends.len() && self.stem(term) == stem)
+        Some(self.lower_bound(stem)).filter(|&term| term < self.ends.len() && self.stem(term) == stem)
     }
 
     /// The terms that `stem`, which none of the documents in question has, may mean, with their weights: a word that
@@ -61,22 +61,22 @@ impl Vocabulary {
         if stem.len() < GUESSED_LENGTH_MIN || !stem.bytes().all(|byte| byte.is_ascii_lowercase()) {
             return Vec::new();
         }
-        if let Some(longer) = self.longer(stem, &weigh) {
+        if let Some(longer) = self.find_by_prefix(stem, &weigh) {
             return vec![longer];
         }
-        let parts = self.parts(stem, &weigh);
-        if parts.is_empty() { self.misspelt(stem, &weigh).into_iter().collect() } else { parts }
+        let parts = self.find_compound_parts(stem, &weigh);
+        if parts.is_empty() { self.find_misspelt(stem, &weigh).into_iter().collect() } else { parts }
     }
 
     /// The most common word that begins with `stem`: the one of least weight.
-    fn longer(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Option<(usize, f32)> {
+    fn find_by_prefix(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Option<(usize, f32)> {
         let begins = |&term: &usize| self.stem(term).starts_with(stem);
-        let longer = (self.at_least(stem)..self.ends.len()).take_while(begins);
+        let longer = (self.lower_bound(stem)..self.ends.len()).take_while(begins);
         let weighed = longer.filter_map(|term| Some((term, weigh(term)?)));
         weighed.min_by(|one, other| one.1.total_cmp(&other.1))
     }
 
-    fn parts(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Vec<(usize, f32)> {
+    fn find_compound_parts(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Vec<(usize, f32)> {
         let known = |part: &str| {
             let term = self.find(part)?;
             Some((term, weigh(term)?))
@@ -89,16 +89,16 @@ impl Vocabulary {
     }
 
     /// The nearest word with the same first letter, of several the most common.
-    fn misspelt(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Option<(usize, f32)> {
-        let slips_max = if stem.len() < TWO_SLIPS_LENGTH_MIN { 1 } else { 2 };
+    fn find_misspelt(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Option<(usize, f32)> {
+        let slips_max = if stem.len() < TWO_TYPOS_LENGTH_MIN { 1 } else { 2 };
         let first = stem.get(..1)?;
-        let letters = letters(stem);
+        let letters = letter_mask(stem);
         let same = |&term: &usize| self.stem(term).starts_with(first);
-        let near = (self.at_least(first)..self.ends.len()).take_while(same).filter_map(|term| {
+        let near = (self.lower_bound(first)..self.ends.len()).take_while(same).filter_map(|term| {
             let other = self.stem(term);
             // Cheap tests come first: most words fail them.
             let lengths = other.len().abs_diff(stem.len()) <= slips_max;
-            if !lengths || (letters ^ self::letters(other)).count_ones() as usize > 2 * slips_max {
+            if !lengths || (letters ^ self::letter_mask(other)).count_ones() as usize > 2 * slips_max {
                 return None;
             }
             let slips = strsim::osa_distance(stem, other);
@@ -116,6 +116,6 @@ impl Vocabulary {
 }
 
 /// Which letters a word has: one bit each for a to z.
-fn letters(word: &str) -> u32 {
+fn letter_mask(word: &str) -> u32 {
     word.bytes().fold(0, |letters, byte| letters | 1 << (byte & 31))
 }

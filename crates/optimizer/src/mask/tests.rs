@@ -4,9 +4,9 @@ use super::*;
 fn what_is_shown_is_contained_and_counted_once() {
     let mut mask = Mask::none(130);
     for place in [0, 63, 64, 129, 129, 130, 1000] {
-        mask.show(place);
+        mask.insert(place);
     }
-    assert_eq!(mask.places().collect::<Vec<_>>(), [0, 63, 64, 129]);
+    assert_eq!(mask.indices().collect::<Vec<_>>(), [0, 63, 64, 129]);
     assert_eq!(mask.count(), 4);
     assert!(!mask.contains(1) && !mask.contains(130) && !mask.contains(100_000));
 }
@@ -14,7 +14,7 @@ fn what_is_shown_is_contained_and_counted_once() {
 #[test]
 fn all_are_all_and_none_are_none() {
     assert_eq!(Mask::all(65).count(), 65);
-    assert_eq!(Mask::all(65).places().count(), 65);
-    assert_eq!(Mask::none(65).places().count(), 0);
+    assert_eq!(Mask::all(65).indices().count(), 65);
+    assert_eq!(Mask::none(65).indices().count(), 0);
     assert_eq!(Mask::all(0), Mask::none(0));
 }

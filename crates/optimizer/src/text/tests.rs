@@ -40,7 +40,7 @@ fn names_of_every_spelling_come_apart() {
 #[test]
 fn a_name_is_spoken_without_its_joined_form() {
     let mut spoken = Vec::new();
-    each_spoken_word("GitHub_getURL", |word| spoken.push(word.to_owned()));
+    each_name_word("GitHub_getURL", |word| spoken.push(word.to_owned()));
     assert_eq!(spoken.join(" "), "git hub get url");
 }
 
@@ -95,10 +95,10 @@ fn words_that_only_look_alike_keep_apart() {
 
 #[test]
 fn fillers_are_sorted_and_name_no_tool() {
-    assert!(FILLERS.is_sorted());
-    assert_eq!(FILLERS.iter().map(|word| word.len()).max(), Some(FILLER_BYTES_MAX));
-    assert!(["please", "the", "2024"].into_iter().all(is_filler));
-    assert!(!["get", "find", "list", "s3", "search"].into_iter().any(is_filler));
+    assert!(STOP_WORDS.is_sorted());
+    assert_eq!(STOP_WORDS.iter().map(|word| word.len()).max(), Some(STOP_WORD_BYTES_MAX));
+    assert!(["please", "the", "2024"].into_iter().all(is_stop_word));
+    assert!(!["get", "find", "list", "s3", "search"].into_iter().any(is_stop_word));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn what_is_too_long_is_cut() {
     let mut count = 0;
     each_word(&text, |_| count += 1);
     assert!(count <= TEXT_BYTES_MAX / 5 + 1);
-    assert_eq!(cut("aé", 2), "a");
+    assert_eq!(truncate("aé", 2), "a");
 }
 
 proptest! {
@@ -126,7 +126,7 @@ proptest! {
         let capital = |part: &String| part[..1].to_uppercase() + &part[1..];
         let camel: String = parts.iter().map(capital).collect();
         let mut spoken = Vec::new();
-        each_spoken_word(&camel, |word| spoken.push(word.to_owned()));
+        each_name_word(&camel, |word| spoken.push(word.to_owned()));
         prop_assert_eq!(&spoken, &parts);
         prop_assert_eq!(words(&parts.join("_")), parts.join(" "));
         prop_assert_eq!(words(&parts.join("-")), parts.join(" "));

@@ -7,8 +7,8 @@ fn cosine(one: &[f32], other: &[f32]) -> f32 {
     dot(one, other) / (dot(one, one) * dot(other, other)).sqrt()
 }
 
-fn packed(vector: &[f32]) -> Option<Arc<Packed>> {
-    Some(Arc::new(Packed::pack(vector)))
+fn packed(vector: &[f32]) -> Option<Arc<PackedVector>> {
+    Some(Arc::new(PackedVector::from_vector(vector)))
 }
 
 proptest! {
@@ -25,8 +25,8 @@ proptest! {
 
     #[test]
     fn the_longest_vector_of_the_largest_lanes_does_not_overflow(sign in prop_oneof![Just(1.0_f32), Just(-1.0)]) {
-        let long = vec![sign; LANES_MAX];
-        let vectors = Vectors::build(&[packed(&vec![1.0; LANES_MAX])]);
+        let long = vec![sign; DIMENSION_MAX];
+        let vectors = Vectors::build(&[packed(&vec![1.0; DIMENSION_MAX])]);
         prop_assert!((vectors.similarities(&long, &Mask::all(1))[0].unwrap() - sign).abs() < 0.001);
     }
 }
@@ -43,7 +43,7 @@ fn hidden_and_missing_vectors_have_no_cosine() {
     let mut mask = Mask::all(5);
     assert_eq!(vectors.similarities(&[1.0, 0.0], &mask), [Some(1.0), None, Some(0.0), None, None]);
     mask = Mask::none(5);
-    mask.show(2);
+    mask.insert(2);
     assert_eq!(vectors.similarities(&[0.0, 2.0], &mask), [None, None, Some(1.0), None, None]);
 }
 
@@ -54,5 +54,5 @@ fn what_cannot_be_compared_gives_nothing() {
     assert_eq!(vectors.similarities(&[0.0, 0.0], &Mask::all(1)), []);
     assert_eq!(vectors.similarities(&[f32::NAN, f32::INFINITY], &Mask::all(1)), []);
     assert_eq!(Vectors::build(&[None]).similarities(&[1.0], &Mask::all(1)), []);
-    assert_eq!(Vectors::build(&[packed(&vec![1.0; LANES_MAX + 1])]).bytes(), 0);
+    assert_eq!(Vectors::build(&[packed(&vec![1.0; DIMENSION_MAX + 1])]).bytes(), 0);
 }

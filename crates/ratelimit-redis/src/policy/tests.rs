@@ -5,7 +5,7 @@ fn url(text: &str) -> ServerUrl {
 }
 
 fn single(text: &str) -> RedisPolicy {
-    RedisPolicy::new(Target::Single { url: url(text) }, "ns", "srv").unwrap()
+    RedisPolicy::new(StoreTarget::Single { url: url(text) }, "ns", "srv").unwrap()
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn urls_are_of_a_known_kind() {
 fn targets_are_consistent() {
     let cluster = |urls: &[&str]| {
         let urls = urls.iter().map(|text| url(text)).collect();
-        RedisPolicy::new(Target::Cluster { urls }, "ns", "srv").map(drop)
+        RedisPolicy::new(StoreTarget::Cluster { urls }, "ns", "srv").map(drop)
     };
     assert_eq!(cluster(&["redis://a", "redis://b"]), Ok(()));
     assert_eq!(cluster(&[]), Err(PolicyError::NoUrls));
@@ -32,9 +32,9 @@ fn targets_are_consistent() {
     assert_eq!(cluster(&["redis://a", "rediss://b"]), Err(PolicyError::MixedTls));
     assert_eq!(cluster(&["redis://:x@a", "redis://:y@b"]), Err(PolicyError::MixedCredentials));
     assert_eq!(cluster(&["redis://a/1", "redis://b/1"]), Err(PolicyError::ClusterDatabase));
-    let target = Target::Sentinel { urls: vec![url("redis://a")], master: String::new() };
+    let target = StoreTarget::Sentinel { urls: vec![url("redis://a")], master: String::new() };
     assert_eq!(RedisPolicy::new(target, "ns", "srv").map(drop), Err(PolicyError::NoMaster));
-    let target = Target::Cluster { urls: vec![url("redis://a")] };
+    let target = StoreTarget::Cluster { urls: vec![url("redis://a")] };
     let policy = RedisPolicy::new(target, "ns", "srv").unwrap();
     assert_eq!(policy.with_db(1).map(drop), Err(PolicyError::ClusterDatabase));
 }
@@ -42,7 +42,7 @@ fn targets_are_consistent() {
 #[test]
 fn parts_of_keys_leave_the_hash_tag_alone() {
     let named = |namespace, server| {
-        RedisPolicy::new(Target::Single { url: url("redis://h") }, namespace, server).map(drop)
+        RedisPolicy::new(StoreTarget::Single { url: url("redis://h") }, namespace, server).map(drop)
     };
     assert_eq!(named("a", "b:c"), Ok(()));
     assert_eq!(named("a:b", "c"), Err(PolicyError::Colon));
@@ -52,8 +52,8 @@ fn parts_of_keys_leave_the_hash_tag_alone() {
         let prefixed = single("redis://h").with_key_prefix(bad).map(drop);
         assert_eq!(prefixed, Err(PolicyError::KeyPart("the key prefix")), "{bad:?}");
     }
-    assert_eq!(single("redis://h").key_head(), "thv:rl:{ns:srv}:");
-    assert_eq!(single("redis://h").with_key_prefix("x:").unwrap().key_head(), "x:{ns:srv}:");
+    assert_eq!(single("redis://h").full_key_prefix(), "thv:rl:{ns:srv}:");
+    assert_eq!(single("redis://h").with_key_prefix("x:").unwrap().full_key_prefix(), "x:{ns:srv}:");
 }
 
 #[test]

@@ -11,33 +11,38 @@ fn bucket(key: &str, cost: u32) -> RemoteBucket {
         rate,
         cost,
         mode: Mode::Enforce,
-        trial: None,
-        home: None,
+        shadow_rule: None,
+        partition: None,
         period: None,
-        former: None,
+        legacy_keys: None,
     }
 }
 
-fn ask(keys: &[&str]) -> Ask {
-    Ask { buckets: keys.iter().map(|key| bucket(key, 1)).collect() }
+fn admit_request(keys: &[&str]) -> AdmitRequest {
+    AdmitRequest { buckets: keys.iter().map(|key| bucket(key, 1)).collect() }
 }
 
-fn left(levels: &[i64]) -> Grant {
+fn grant_with_levels(levels: &[i64]) -> AdmitGrant {
     let paid = levels.iter().map(|_| 0).collect();
-    Grant { granted: 0, now: Micros(5), levels: levels.iter().copied().collect(), paid }
+    AdmitGrant {
+        granted_count: 0,
+        now: Micros(5),
+        levels: levels.iter().copied().collect(),
+        paid_counts: paid,
+    }
 }
 
 /// A decision that was sent at `sent`, and whose answer came at `received`.
-fn decided(refusals: &Refusals, ask: &Ask, levels: &[i64], sent: u64, received: u64) {
-    let mark = refusals.sent(Micros(sent));
-    refusals.remember(ask, &left(levels), mark, Micros(received));
+fn insert_decision(refusals: &RefusalCache, ask: &AdmitRequest, levels: &[i64], sent: u64, received: u64) {
+    let mark = refusals.mark_sent(Micros(sent));
+    refusals.insert(ask, &grant_with_levels(levels), mark, Micros(received));
 }
 
 #[test]
 fn refuses_as_long_as_it_is_certain_and_no_longer() {
-    let (refusals, ask) = (Refusals::new(), ask(&["a", "b"]));
+    let (refusals, ask) = (RefusalCache::new(), admit_request(&["a", "b"]));
     // One token is 100000 units, of which one comes back in a microsecond.
-    decided(&refusals, &ask, &[1_000_000, 40_000], 1000, 1500);
+    insert_decision(&refusals, &ask, &[1_000_000, 40_000], 1000, 1500);
     let found = refusals.find(&ask, Micros(1500)).unwrap();
     assert!(!found.admitted);
     assert_eq!(found.pays.as_slice(), [false, false]);
@@ -52,56 +57,59 @@ fn refuses_as_long_as_it_is_certain_and_no_longer() {
 
 #[test]
 fn what_was_not_seen_is_asked_for() {
-    let refusals = Refusals::new();
-    decided(&refusals, &ask(&["a", "b"]), &[0, 500_000], 1000, 1500);
-    assert!(refusals.find(&ask(&["a"]), Micros(2000)).is_some(), "whatever else is asked with it");
-    assert!(refusals.find(&ask(&["b"]), Micros(2000)).is_none(), "it can pay");
-    assert!(refusals.find(&ask(&["a", "c"]), Micros(2000)).is_none(), "the wait for c is not known");
-    let mut other = ask(&["a"]);
+    let refusals = RefusalCache::new();
+    insert_decision(&refusals, &admit_request(&["a", "b"]), &[0, 500_000], 1000, 1500);
+    assert!(refusals.find(&admit_request(&["a"]), Micros(2000)).is_some(), "whatever else is asked with it");
+    assert!(refusals.find(&admit_request(&["b"]), Micros(2000)).is_none(), "it can pay");
+    assert!(
+        refusals.find(&admit_request(&["a", "c"]), Micros(2000)).is_none(),
+        "the wait for c is not known"
+    );
+    let mut other = admit_request(&["a"]);
     other.buckets[0].rate = Rate::new(20, Duration::from_secs(1), 10).unwrap();
     assert!(refusals.find(&other, Micros(2000)).is_none(), "another configuration");
-    let mut shadow = ask(&["a"]);
+    let mut shadow = admit_request(&["a"]);
     shadow.buckets[0].mode = Mode::Shadow;
     assert!(refusals.find(&shadow, Micros(2000)).is_none(), "it refuses nobody");
-    let dear = Ask { buckets: std::iter::once(bucket("b", 6)).collect() };
+    let dear = AdmitRequest { buckets: std::iter::once(bucket("b", 6)).collect() };
     assert!(refusals.find(&dear, Micros(2000)).is_some(), "too dear for what it holds");
 }
 
 #[test]
 fn readings_count_for_a_second() {
-    let (refusals, ask) = (Refusals::new(), ask(&["a"]));
-    decided(&refusals, &ask, &[-1_000_000], 1000, 1500);
+    let (refusals, ask) = (RefusalCache::new(), admit_request(&["a"]));
+    insert_decision(&refusals, &ask, &[-1_000_000], 1000, 1500);
     assert!(refusals.find(&ask, Micros(1_000_999)).is_some());
     assert!(refusals.find(&ask, Micros(1_001_000)).is_none());
 }
 
 #[test]
 fn what_is_given_back_is_not_overlooked() {
-    let (refusals, ask) = (Refusals::new(), ask(&["a"]));
-    decided(&refusals, &ask, &[0], 1000, 1500);
-    let under_way = refusals.sent(Micros(1600));
-    refusals.forget(&ask.buckets);
+    let (refusals, ask) = (RefusalCache::new(), admit_request(&["a"]));
+    insert_decision(&refusals, &ask, &[0], 1000, 1500);
+    let under_way = refusals.mark_sent(Micros(1600));
+    refusals.invalidate(&ask.buckets);
     assert!(refusals.find(&ask, Micros(1700)).is_none());
-    refusals.remember(&ask, &left(&[0]), under_way, Micros(1800));
+    refusals.insert(&ask, &grant_with_levels(&[0]), under_way, Micros(1800));
     assert!(refusals.find(&ask, Micros(1900)).is_none(), "it may have been read before");
-    decided(&refusals, &ask, &[0], 2000, 2100);
+    insert_decision(&refusals, &ask, &[0], 2000, 2100);
     assert!(refusals.find(&ask, Micros(2200)).is_some());
 }
 
 #[test]
 fn no_more_than_so_many_are_remembered() {
-    let refusals = Refusals::new();
+    let refusals = RefusalCache::new();
     for user in 0..100_000 {
-        decided(&refusals, &ask(&[&format!("user:{user}")]), &[0], 1000, 1500);
+        insert_decision(&refusals, &admit_request(&[&format!("user:{user}")]), &[0], 1000, 1500);
     }
     let kept: usize = refusals
         .shards
         .iter()
         .map(|shard| {
             let shard = shard.lock();
-            shard.young.len() + shard.old.len()
+            shard.current.len() + shard.previous.len()
         })
         .sum();
     assert!(kept <= 2 * SHARD_COUNT * SHARD_MAX, "{kept}");
-    assert!(refusals.find(&ask(&["user:99999"]), Micros(2000)).is_some());
+    assert!(refusals.find(&admit_request(&["user:99999"]), Micros(2000)).is_some());
 }

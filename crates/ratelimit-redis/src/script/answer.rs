@@ -2,32 +2,36 @@
 
 use redis::Value;
 use smallvec::SmallVec;
-use vmcp_ratelimit::{Ask, Micros, RemoteVerdict, Taken};
+use vmcp_ratelimit::{AdmitRequest, Micros, RemoteVerdict, TakeGrant};
 
-use super::cost;
+use super::cost_units;
 
 /// Reads the answer of [`super::Scripts::take`].
 #[must_use]
-pub fn read_taken(value: &Value) -> Option<Taken> {
+pub fn read_take_grant(value: &Value) -> Option<TakeGrant> {
     let Value::Array(values) = value else { return None };
     let [Value::Int(tokens), Value::Int(level), Value::Int(at)] = values.as_slice() else { return None };
-    Some(Taken { tokens: u64::try_from(*tokens).ok()?, level: *level, at: Micros(u64::try_from(*at).ok()?) })
+    Some(TakeGrant {
+        tokens: u64::try_from(*tokens).ok()?,
+        level: *level,
+        at: Micros(u64::try_from(*at).ok()?),
+    })
 }
 
 /// What one decision granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
+pub struct AdmitGrant {
     /// How many calls pass.
-    pub granted: u32,
+    pub granted_count: u32,
     /// The server's time.
     pub now: Micros,
     /// What each bucket holds after all of them, in units.
     pub levels: SmallVec<[i64; 4]>,
     /// For how many of them each bucket paid: all, except for a bucket in shadow mode that ran short.
-    pub paid: SmallVec<[u32; 4]>,
+    pub paid_counts: SmallVec<[u32; 4]>,
 }
 
-impl Grant {
+impl AdmitGrant {
     /// Reads the answer of [`super::Scripts::admit`] about `bucket_count` buckets.
     #[must_use]
     pub fn read(value: &Value, bucket_count: usize) -> Option<Self> {
@@ -42,32 +46,32 @@ impl Grant {
             return None;
         }
         let mut grant = Self {
-            granted: u32::try_from(number(granted)?).ok()?,
+            granted_count: u32::try_from(number(granted)?).ok()?,
             now: Micros(u64::try_from(number(now)?).ok()?),
             levels: SmallVec::new(),
-            paid: SmallVec::new(),
+            paid_counts: SmallVec::new(),
         };
         for pair in buckets.chunks_exact(2) {
             let [level, paid] = pair else { return None };
             grant.levels.push(number(level)?);
-            grant.paid.push(u32::try_from(number(paid)?).ok()?);
+            grant.paid_counts.push(u32::try_from(number(paid)?).ok()?);
         }
         Some(grant)
     }
 
     /// The verdict for one of the calls, by its place among those that asked together.
     #[must_use]
-    pub fn verdict(&self, ask: &Ask, place: u32) -> RemoteVerdict {
+    pub fn verdict(&self, ask: &AdmitRequest, place: u32) -> RemoteVerdict {
         let mut verdict = RemoteVerdict {
-            admitted: place < self.granted,
+            admitted: place < self.granted_count,
             levels: self.levels.clone(),
             pays: SmallVec::new(),
             at: self.now,
         };
-        for ((bucket, level), paid) in ask.buckets.iter().zip(&mut verdict.levels).zip(&self.paid) {
+        for ((bucket, level), paid) in ask.buckets.iter().zip(&mut verdict.levels).zip(&self.paid_counts) {
             // What later calls of the same decision paid is still there when this one looks.
             let later = paid.saturating_sub(place.saturating_add(1));
-            *level = level.saturating_add(cost(bucket).saturating_mul(i64::from(later)));
+            *level = level.saturating_add(cost_units(bucket).saturating_mul(i64::from(later)));
             verdict.pays.push(place < *paid);
         }
         verdict
@@ -75,7 +79,7 @@ impl Grant {
 
     /// For how many calls each bucket paid that nobody made, if only the first `used` were made.
     #[must_use]
-    pub fn unused(&self, used: u32) -> SmallVec<[u32; 4]> {
-        self.paid.iter().map(|paid| paid.saturating_sub(used)).collect()
+    pub fn unused_counts(&self, used: u32) -> SmallVec<[u32; 4]> {
+        self.paid_counts.iter().map(|paid| paid.saturating_sub(used)).collect()
     }
 }

@@ -4,32 +4,34 @@ use std::time::Duration;
 
 use redis::Value;
 use smallvec::SmallVec;
-use vmcp_ratelimit::{Ask, CallName, RemoteSlots, SlotAsk, SlotReport, SlotVerdict, policy::Mode};
+use vmcp_ratelimit::{
+    AdmitRequest, CallId, RemoteSlotLimit, SlotReport, SlotRequest, SlotVerdict, policy::Mode,
+};
 
-use super::answer::Grant;
-use super::{Call, Scripts, count, push_records};
+use super::answer::AdmitGrant;
+use super::{ScriptCall, Scripts, count_argument, push_records};
 
 impl Scripts {
     /// Asks for a slot for one call under every bound of an ask, and for what it pays to buckets of the same home.
     #[must_use]
-    pub fn enter<'a>(&'a self, ask: &'a SlotAsk, buckets: &'a Ask) -> Call<'a> {
-        let mut spec = Vec::with_capacity(31 + 33 * buckets.buckets.len() + 5 * ask.slots.len());
-        spec.extend_from_slice(&self.moment(None));
-        spec.extend_from_slice(&count(buckets.buckets.len()));
-        spec.extend_from_slice(&count(ask.slots.len()));
+    pub fn acquire<'a>(&'a self, ask: &'a SlotRequest, buckets: &'a AdmitRequest) -> ScriptCall<'a> {
+        let mut spec = Vec::with_capacity(31 + 33 * buckets.buckets.len() + 5 * ask.limits.len());
+        spec.extend_from_slice(&self.time_argument(None));
+        spec.extend_from_slice(&count_argument(buckets.buckets.len()));
+        spec.extend_from_slice(&count_argument(ask.limits.len()));
         spec.extend_from_slice(&millis(ask.lease).to_le_bytes());
         spec.extend_from_slice(&ask.call.0);
         push_records(&mut spec, buckets);
-        for slots in &ask.slots {
+        for slots in &ask.limits {
             spec.extend_from_slice(&slots.count_max.to_le_bytes());
             spec.push(u8::from(slots.mode == Mode::Enforce));
         }
-        let ended = ask.ended.iter().map(|ended| names(&[], ended));
+        let ended = ask.ended.iter().map(|ended| call_id_bytes(&[], ended));
         // Each bound has its list, also where the asker gives none.
-        let ended = ended.chain(std::iter::repeat(Vec::new())).take(ask.slots.len());
-        let mut call = self.call(&self.enter, buckets.buckets.iter(), spec);
-        call.home = ask.slots.first().and_then(|slots| slots.home.as_deref());
-        call.others = ask.slots.iter().map(|slots| &*slots.key).collect();
+        let ended = ended.chain(std::iter::repeat(Vec::new())).take(ask.limits.len());
+        let mut call = self.bucket_call(&self.acquire, buckets.buckets.iter(), spec);
+        call.partition = ask.limits.first().and_then(|slots| slots.partition.as_deref());
+        call.other_keys = ask.limits.iter().map(|slots| &*slots.key).collect();
         if call.args.len() == 1 {
             call.args.push(Vec::new());
         }
@@ -44,28 +46,28 @@ impl Scripts {
         home: Option<&'a str>,
         reports: &'a [SlotReport],
         lease: Duration,
-    ) -> Call<'a> {
+    ) -> ScriptCall<'a> {
         let said = reports.iter().map(|report| {
             let held = u32::try_from(report.held.len()).unwrap_or(u32::MAX).to_le_bytes();
-            let mut said = names(&held, &report.held);
-            said.extend_from_slice(&names(&[], &report.ended));
+            let mut said = call_id_bytes(&held, &report.held);
+            said.extend_from_slice(&call_id_bytes(&[], &report.ended));
             said
         });
-        Call {
-            home,
+        ScriptCall {
+            partition: home,
             keys: reports.iter().map(|report| &*report.key).collect(),
             args: std::iter::once(millis(lease).to_string().into_bytes()).chain(said).collect(),
-            ..self.on_others(&self.report)
+            ..self.other_call(&self.report)
         }
     }
 
     /// Asks how many calls hold a slot.
     #[must_use]
-    pub fn count<'a>(&'a self, slots: &'a [RemoteSlots]) -> Call<'a> {
-        Call {
-            home: slots.first().and_then(|slots| slots.home.as_deref()),
+    pub fn count<'a>(&'a self, slots: &'a [RemoteSlotLimit]) -> ScriptCall<'a> {
+        ScriptCall {
+            partition: slots.first().and_then(|slots| slots.partition.as_deref()),
             keys: slots.iter().map(|slots| &*slots.key).collect(),
-            ..self.on_others(&self.count)
+            ..self.other_call(&self.count)
         }
     }
 }
@@ -75,7 +77,7 @@ fn millis(lease: Duration) -> u32 {
     u32::try_from(lease.as_millis()).unwrap_or(u32::MAX).max(1)
 }
 
-fn names(before: &[u8], calls: &[CallName]) -> Vec<u8> {
+fn call_id_bytes(before: &[u8], calls: &[CallId]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(before.len() + 16 * calls.len());
     bytes.extend_from_slice(before);
     for call in calls {
@@ -84,11 +86,11 @@ fn names(before: &[u8], calls: &[CallName]) -> Vec<u8> {
     bytes
 }
 
-/// Reads the answer of [`Scripts::enter`] about so many buckets and so many bounds.
+/// Reads the answer of [`Scripts::acquire`] about so many buckets and so many bounds.
 #[must_use]
-pub fn read_entered(value: &Value, buckets: usize, count: usize) -> Option<(SlotVerdict, Grant)> {
+pub fn read_acquire(value: &Value, buckets: usize, count: usize) -> Option<(SlotVerdict, AdmitGrant)> {
     let Value::Array(values) = value else { return None };
-    let grant = Grant::from_values(values.get(1..3 + 2 * buckets)?, buckets)?;
+    let grant = AdmitGrant::from_values(values.get(1..3 + 2 * buckets)?, buckets)?;
     let numbers = numbers(value)?;
     let (admitted, bounds) = (numbers.first()?, numbers.get(3 + 2 * buckets..)?);
     if bounds.len() != 2 * count {
@@ -118,23 +120,23 @@ mod tests {
 
     use super::*;
 
-    fn slots(key: &str) -> RemoteSlots {
-        RemoteSlots { key: key.into(), count_max: 2, mode: Mode::Enforce, home: Some("ann".into()) }
+    fn slot_limit(key: &str) -> RemoteSlotLimit {
+        RemoteSlotLimit { key: key.into(), count_max: 2, mode: Mode::Enforce, partition: Some("ann".into()) }
     }
 
     #[test]
     fn a_question_carries_a_list_of_the_ended_for_every_bound() {
         let scripts = Scripts::new("p:{n:s}:".to_owned());
-        let ask = SlotAsk {
-            call: CallName([7; 16]),
+        let ask = SlotRequest {
+            call: CallId([7; 16]),
             lease: Duration::from_secs(15),
-            slots: [slots("a"), slots("b")].into_iter().collect(),
-            ended: std::iter::once(vec![CallName([1; 16]), CallName([2; 16])]).collect(),
+            limits: [slot_limit("a"), slot_limit("b")].into_iter().collect(),
+            ended: std::iter::once(vec![CallId([1; 16]), CallId([2; 16])]).collect(),
         };
-        let none = Ask { buckets: SmallVec::new() };
-        let call = scripts.enter(&ask, &none);
+        let none = AdmitRequest { buckets: SmallVec::new() };
+        let call = scripts.acquire(&ask, &none);
         assert_eq!(call.keys(), ["p:{n:s/ann}:2:a", "p:{n:s/ann}:2:b"]);
-        let lengths = |call: &Call<'_>| call.args().iter().map(Vec::len).collect::<Vec<_>>();
+        let lengths = |call: &ScriptCall<'_>| call.args().iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(lengths(&call), [31 + 2 * 5, 0, 32, 0]);
         let rate = Rate::new(10, Duration::from_secs(1), 10).unwrap();
         let home = Some("ann".into());
@@ -143,16 +145,16 @@ mod tests {
             rate,
             cost: 1,
             mode: Mode::Enforce,
-            trial: None,
-            home,
+            shadow_rule: None,
+            partition: home,
             period: None,
-            former: None,
+            legacy_keys: None,
         };
-        let buckets = Ask { buckets: std::iter::once(bucket).collect() };
-        let call = scripts.enter(&ask, &buckets);
+        let buckets = AdmitRequest { buckets: std::iter::once(bucket).collect() };
+        let call = scripts.acquire(&ask, &buckets);
         assert_eq!(call.keys(), ["p:{n:s/ann}:3:c", "p:{n:s/ann}:2:a", "p:{n:s/ann}:2:b"]);
         assert_eq!(lengths(&call), [31 + 33 + 2 * 5, 0, 32, 0]);
-        let report = SlotReport { key: "a".into(), held: vec![ask.call], ended: vec![CallName([1; 16])] };
+        let report = SlotReport { key: "a".into(), held: vec![ask.call], ended: vec![CallId([1; 16])] };
         let call = scripts.report(None, std::slice::from_ref(&report), ask.lease);
         assert_eq!(call.keys(), ["p:{n:s}:2:a"]);
         assert_eq!(call.args()[0], b"15000");
@@ -162,24 +164,24 @@ mod tests {
     #[test]
     fn answers_of_another_shape_are_none() {
         let numbers = |numbers: &[i64]| Value::Array(numbers.iter().copied().map(Value::Int).collect());
-        let (verdict, _) = read_entered(&numbers(&[1, 1, 77, 3, 1, 9, 0]), 0, 2).unwrap();
+        let (verdict, _) = read_acquire(&numbers(&[1, 1, 77, 3, 1, 9, 0]), 0, 2).unwrap();
         assert_eq!(
             (verdict.admitted, &verdict.counts[..], &verdict.holds[..]),
             (true, &[3, 9][..], &[true, false][..])
         );
-        let (verdict, grant) = read_entered(&numbers(&[0, 1, 77, 40, 0, 3, 0]), 1, 1).unwrap();
+        let (verdict, grant) = read_acquire(&numbers(&[0, 1, 77, 40, 0, 3, 0]), 1, 1).unwrap();
         assert_eq!(
             (verdict.admitted, &verdict.counts[..], &verdict.holds[..]),
             (false, &[3][..], &[false][..])
         );
         assert_eq!(
-            (grant.granted, grant.now, &grant.levels[..], &grant.paid[..]),
+            (grant.granted_count, grant.now, &grant.levels[..], &grant.paid_counts[..]),
             (1, Micros(77), &[40][..], &[0][..])
         );
-        assert!(read_entered(&numbers(&[1, 1, 77, 3]), 0, 1).is_none());
-        assert!(read_entered(&numbers(&[1, 1, 77, -3, 1]), 0, 1).is_none());
-        assert!(read_entered(&numbers(&[1]), 0, 0).is_none());
-        assert!(read_entered(&Value::Nil, 0, 0).is_none());
+        assert!(read_acquire(&numbers(&[1, 1, 77, 3]), 0, 1).is_none());
+        assert!(read_acquire(&numbers(&[1, 1, 77, -3, 1]), 0, 1).is_none());
+        assert!(read_acquire(&numbers(&[1]), 0, 0).is_none());
+        assert!(read_acquire(&Value::Nil, 0, 0).is_none());
         assert_eq!(read_counts(&numbers(&[4]), 1).as_deref(), Some(&[4][..]));
         assert!(read_counts(&numbers(&[4]), 2).is_none());
     }

@@ -5,19 +5,19 @@ use vmcp_ratelimit::{Micros, Rate};
 
 use super::*;
 
-fn ask() -> Ask {
+fn admit_request() -> AdmitRequest {
     let rate = Rate::new(10, Duration::from_secs(1), 10).unwrap();
     let bucket = |key: &str, mode| RemoteBucket {
         key: key.into(),
         rate,
         cost: 2,
         mode,
-        trial: None,
-        home: None,
+        shadow_rule: None,
+        partition: None,
         period: None,
-        former: None,
+        legacy_keys: None,
     };
-    Ask { buckets: [bucket("a", Mode::Enforce), bucket("b", Mode::Shadow)].into_iter().collect() }
+    AdmitRequest { buckets: [bucket("a", Mode::Enforce), bucket("b", Mode::Shadow)].into_iter().collect() }
 }
 
 fn units(tokens: i64) -> i64 {
@@ -27,7 +27,7 @@ fn units(tokens: i64) -> i64 {
 #[test]
 fn a_grant_for_several_is_a_verdict_for_each() {
     let answer = [3, 77, units(4), 3, units(1), 2].map(Value::Int).to_vec();
-    let grant = Grant::read(&Value::Array(answer), 2).unwrap();
+    let grant = AdmitGrant::read(&Value::Array(answer), 2).unwrap();
     assert_eq!(grant.now, Micros(77));
     let expected = [
         (true, [8, 3], [true, true]),
@@ -36,31 +36,31 @@ fn a_grant_for_several_is_a_verdict_for_each() {
         (false, [4, 1], [false, false]),
     ];
     for (place, (admitted, left, pays)) in (0..).zip(expected) {
-        let verdict = grant.verdict(&ask(), place);
+        let verdict = grant.verdict(&admit_request(), place);
         assert_eq!(verdict.admitted, admitted, "{place}");
         assert_eq!(verdict.levels.as_slice(), left.map(units), "{place}");
         assert_eq!(verdict.pays.as_slice(), pays, "{place}");
     }
-    assert_eq!(grant.unused(0).as_slice(), [3, 2]);
-    assert_eq!(grant.unused(2).as_slice(), [1, 0]);
-    assert_eq!(grant.unused(9).as_slice(), [0, 0]);
+    assert_eq!(grant.unused_counts(0).as_slice(), [3, 2]);
+    assert_eq!(grant.unused_counts(2).as_slice(), [1, 0]);
+    assert_eq!(grant.unused_counts(9).as_slice(), [0, 0]);
 }
 
 #[test]
 fn answers_of_another_shape_are_none() {
     let numbers = |numbers: &[i64]| Value::Array(numbers.iter().copied().map(Value::Int).collect());
-    assert!(Grant::read(&Value::Nil, 1).is_none());
-    assert!(Grant::read(&numbers(&[1]), 1).is_none());
-    assert!(Grant::read(&numbers(&[1, 2, 3]), 1).is_none());
-    assert!(Grant::read(&numbers(&[1, 2, 3, 4]), 2).is_none());
-    assert!(Grant::read(&numbers(&[-1, 2, 3, 4]), 1).is_none());
-    assert!(Grant::read(&numbers(&[1, 2, 3, 4]), 1).is_some());
+    assert!(AdmitGrant::read(&Value::Nil, 1).is_none());
+    assert!(AdmitGrant::read(&numbers(&[1]), 1).is_none());
+    assert!(AdmitGrant::read(&numbers(&[1, 2, 3]), 1).is_none());
+    assert!(AdmitGrant::read(&numbers(&[1, 2, 3, 4]), 2).is_none());
+    assert!(AdmitGrant::read(&numbers(&[-1, 2, 3, 4]), 1).is_none());
+    assert!(AdmitGrant::read(&numbers(&[1, 2, 3, 4]), 1).is_some());
 }
 
 #[test]
 fn a_call_names_its_keys_and_carries_one_argument() {
     let scripts = Scripts::new("p:{n:s}:".to_owned());
-    let ask = ask();
+    let ask = admit_request();
     let call = scripts.admit(&ask, 1, None);
     assert_eq!(call.keys(), ["p:{n:s}:3:a", "p:{n:s}:3:b"]);
     let words: Vec<Vec<u8>> = call
@@ -76,9 +76,9 @@ fn a_call_names_its_keys_and_carries_one_argument() {
     assert_eq!(words[1], scripts.admit.digest().as_bytes());
     assert_eq!(words[2], b"2");
     assert_eq!(words[5].len(), 11 + 2 * 33);
-    let change = Change { bucket: ask.buckets[1].clone(), tokens: -2, paid_at: Some(Micros(1)) };
+    let change = Adjustment { bucket: ask.buckets[1].clone(), tokens: -2, paid_at: Some(Micros(1)) };
     let changes = [change];
-    let call = scripts.change(&changes, None);
+    let call = scripts.adjust(&changes, None);
     assert_eq!(call.keys(), ["p:{n:s}:3:b"]);
     assert_eq!(call.args()[0].len(), 9 + 53);
 }

@@ -6,66 +6,66 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use vmcp_domain::BoxFuture;
 use vmcp_ratelimit::{
-    Ask, Clock as _, Connection, RemoteSlots, RemoteVerdict, SlotAsk, SlotReport, SlotStore, SlotVerdict,
-    StoreFailure,
+    AdmitRequest, Clock as _, RemoteSlotLimit, RemoteVerdict, SlotReport, SlotRequest, SlotStore,
+    SlotVerdict, StoreConnection, StoreFailure,
 };
 
-use super::{RedisStore, Shared};
-use crate::script::{Grant, read_counts, read_entered};
+use super::{RedisStore, StoreInner};
+use crate::script::{AdmitGrant, read_acquire, read_counts};
 
 /// What the server says to a call that asks for slots.
-type Answered = Result<(SlotVerdict, Grant), StoreFailure>;
+type AcquireResult = Result<(SlotVerdict, AdmitGrant), StoreFailure>;
 
-impl Shared {
-    async fn enter(self: Arc<Self>, ask: SlotAsk, buckets: Ask) -> Answered {
-        let sent = self.refusals.sent(self.clock.now());
-        let answer = self.server.ask(&self.server.scripts.enter(&ask, &buckets)).await?;
-        let read = read_entered(&answer, buckets.buckets.len(), ask.slots.len());
+impl StoreInner {
+    async fn acquire(self: Arc<Self>, ask: SlotRequest, buckets: AdmitRequest) -> AcquireResult {
+        let sent = self.refusal_cache.mark_sent(self.clock.now());
+        let answer = self.server.call(&self.server.scripts.acquire(&ask, &buckets)).await?;
+        let read = read_acquire(&answer, buckets.buckets.len(), ask.limits.len());
         let (verdict, grant) = read.ok_or(StoreFailure::Refused)?;
-        self.refusals.remember(&buckets, &grant, sent, self.clock.now());
+        self.refusal_cache.insert(&buckets, &grant, sent, self.clock.now());
         Ok((verdict, grant))
     }
 }
 
 /// A call that asks for slots. If it gives up, its question is still asked to the end, so that what was paid can be given back.
-struct Entering {
-    shared: Arc<Shared>,
-    buckets: Ask,
-    question: Option<BoxFuture<'static, Answered>>,
+struct AcquireGuard {
+    store: Arc<StoreInner>,
+    buckets: AdmitRequest,
+    acquisition: Option<BoxFuture<'static, AcquireResult>>,
 }
 
-impl Entering {
-    async fn answer(&mut self) -> Answered {
-        let Some(question) = &mut self.question else { return Err(StoreFailure::Timeout) };
+impl AcquireGuard {
+    async fn finish(&mut self) -> AcquireResult {
+        let Some(question) = &mut self.acquisition else { return Err(StoreFailure::Timeout) };
         let answer = question.await;
-        self.question = None;
+        self.acquisition = None;
         answer
     }
 }
 
-impl Drop for Entering {
+impl Drop for AcquireGuard {
     fn drop(&mut self) {
-        let Some(question) = self.question.take() else { return };
-        let (shared, buckets) = (self.shared.clone(), self.buckets.clone());
-        self.shared.runtime.spawn(async move {
+        let Some(question) = self.acquisition.take() else { return };
+        let (shared, buckets) = (self.store.clone(), self.buckets.clone());
+        self.store.runtime.spawn(async move {
             if let Ok((_, grant)) = question.await {
-                let _ = shared.give_back(&buckets, &grant.unused(0), grant.now).await;
+                let _ = shared.refund(&buckets, &grant.unused_counts(0), grant.now).await;
             }
         });
     }
 }
 
 impl SlotStore for RedisStore {
-    fn enter<'a>(
+    fn acquire<'a>(
         &'a self,
-        ask: &'a SlotAsk,
-        buckets: &'a Ask,
+        ask: &'a SlotRequest,
+        buckets: &'a AdmitRequest,
     ) -> BoxFuture<'a, Result<(SlotVerdict, RemoteVerdict), StoreFailure>> {
-        let (shared, ask, buckets) = (self.shared.clone(), ask.clone(), buckets.clone());
+        let (shared, ask, buckets) = (self.inner.clone(), ask.clone(), buckets.clone());
         Box::pin(async move {
-            let question = Box::pin(shared.clone().enter(ask, buckets.clone()));
-            let mut entering = Entering { shared, buckets, question: Some(question) };
-            let (verdict, grant) = entering.answer().await?;
+            let question = Box::pin(shared.clone().acquire(ask, buckets.clone()));
+            let mut entering = AcquireGuard { store: shared, buckets, acquisition: Some(question) };
+            let (verdict, grant) = entering.finish().await?;
             Ok((verdict, grant.verdict(&entering.buckets, 0)))
         })
     }
@@ -77,23 +77,23 @@ impl SlotStore for RedisStore {
         lease: Duration,
     ) -> BoxFuture<'a, Result<(), StoreFailure>> {
         Box::pin(async move {
-            let server = &self.shared.server;
-            server.ask(&server.scripts.report(home, reports, lease)).await.map(drop)
+            let server = &self.inner.server;
+            server.call(&server.scripts.report(home, reports, lease)).await.map(drop)
         })
     }
 
     fn count<'a>(
         &'a self,
-        slots: &'a [RemoteSlots],
+        slots: &'a [RemoteSlotLimit],
     ) -> BoxFuture<'a, Result<SmallVec<[u32; 2]>, StoreFailure>> {
         Box::pin(async move {
-            let server = &self.shared.server;
-            let answer = server.ask(&server.scripts.count(slots)).await?;
+            let server = &self.inner.server;
+            let answer = server.call(&server.scripts.count(slots)).await?;
             read_counts(&answer, slots.len()).ok_or(StoreFailure::Refused)
         })
     }
 
-    fn connection(&self) -> Connection {
-        self.shared.server.connection()
+    fn connection(&self) -> StoreConnection {
+        self.inner.server.store_connection()
     }
 }

@@ -10,10 +10,12 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use redis::aio::MultiplexedConnection;
 use smallvec::SmallVec;
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{Ask, BucketState, Change, Micros, Payment, Rate, RemoteBucket, RemoteVerdict};
-use vmcp_ratelimit_redis::script::{Grant, Scripts};
+use vmcp_ratelimit::{
+    Adjustment, AdmitRequest, BucketState, Micros, Payment, Rate, RemoteBucket, RemoteVerdict,
+};
+use vmcp_ratelimit_redis::script::{AdmitGrant, Scripts};
 
-use crate::server::{Kind, Server, debt, refund};
+use crate::server::{Server, ServerKind, debt, refund};
 
 crate::on_both!(engine_and_model_agree, the_largest_debts_are_exact);
 
@@ -36,7 +38,7 @@ impl Model {
         let Some((state, rate)) = self.states.get(&bucket.key) else {
             return BucketState::full(&bucket.rate, now);
         };
-        let present = state.at(rate, now);
+        let present = state.advanced_to(rate, now);
         if (rate.unit(), rate.capacity()) == (bucket.rate.unit(), bucket.rate.capacity()) {
             return present;
         }
@@ -45,17 +47,17 @@ impl Model {
         let missing = rate.capacity() - present.level.units;
         let missing =
             if rate.unit() == bucket.rate.unit() { missing } else { converted(missing, rate, &bucket.rate) };
-        let resized = BucketState { high_at: present.level.at, ..present };
-        resized.with_units((capacity - missing).max(-capacity)).at(&bucket.rate, now)
+        let resized = BucketState { above_half_at: present.level.at, ..present };
+        resized.with_units((capacity - missing).max(-capacity)).advanced_to(&bucket.rate, now)
     }
 
     fn level(&self, bucket: &RemoteBucket, now: Micros) -> i64 {
         self.state(bucket, now).level.units
     }
 
-    fn change(&mut self, bucket: &RemoteBucket, units: i64, paid_at: Micros, now: Micros) {
+    fn adjust(&mut self, bucket: &RemoteBucket, units: i64, paid_at: Micros, now: Micros) {
         let paid = Payment { units: Self::cost(bucket).min(bucket.rate.capacity()), at: paid_at };
-        let changed = self.state(bucket, now).changed(&bucket.rate, paid, units, now);
+        let changed = self.state(bucket, now).adjusted(&bucket.rate, paid, units, now);
         self.states.insert(bucket.key.clone(), (changed, bucket.rate));
     }
 
@@ -63,14 +65,14 @@ impl Model {
         bucket.rate.units(u64::from(bucket.cost))
     }
 
-    fn admit(&mut self, ask: &Ask, now: Micros) -> RemoteVerdict {
+    fn admit(&mut self, ask: &AdmitRequest, now: Micros) -> RemoteVerdict {
         let fits = |bucket: &RemoteBucket| self.level(bucket, now) >= Self::cost(bucket);
         let mut pays: SmallVec<[bool; 4]> = ask.buckets.iter().map(fits).collect();
         let short = ask.buckets.iter().zip(&pays).any(|(bucket, pays)| bucket.mode == Mode::Enforce && !pays);
         for (bucket, pays) in ask.buckets.iter().zip(&mut pays) {
             *pays &= !short;
             if *pays && bucket.cost > 0 {
-                self.change(bucket, -Self::cost(bucket), now, now);
+                self.adjust(bucket, -Self::cost(bucket), now, now);
             }
         }
         let levels = ask.buckets.iter().map(|bucket| self.level(bucket, now)).collect();
@@ -102,7 +104,7 @@ fn converted(units: i64, from: &Rate, to: &Rate) -> i64 {
 }
 
 #[derive(Clone, Debug)]
-enum Move {
+enum TimeStep {
     Forward(u64),
     Backward(u64),
     /// To the moment the first bucket could pay, and so many microseconds after or before.
@@ -110,7 +112,7 @@ enum Move {
 }
 
 #[derive(Clone, Debug)]
-enum Act {
+enum Operation {
     Admit(u16),
     /// Gives back what the last admitted call paid, or a part of it.
     Refund(u32),
@@ -145,58 +147,58 @@ fn bucket() -> impl Strategy<Value = (Rate, u32, Mode)> {
     (rate(), cost, mode)
 }
 
-fn step() -> impl Strategy<Value = (Move, Act)> {
+fn step() -> impl Strategy<Value = (TimeStep, Operation)> {
     let time = prop_oneof![
-        2 => Just(Move::Forward(0)),
-        3 => magnitude(40).prop_map(Move::Forward),
-        2 => magnitude(53).prop_map(Move::Forward),
-        2 => magnitude(40).prop_map(Move::Backward),
-        4 => (-1_i64..=1).prop_map(Move::ToWait),
+        2 => Just(TimeStep::Forward(0)),
+        3 => magnitude(40).prop_map(TimeStep::Forward),
+        2 => magnitude(53).prop_map(TimeStep::Forward),
+        2 => magnitude(40).prop_map(TimeStep::Backward),
+        4 => (-1_i64..=1).prop_map(TimeStep::ToWait),
     ];
     let act = prop_oneof![
-        8 => Just(Act::Admit(1)),
-        4 => (2_u16..20).prop_map(Act::Admit),
-        1 => Just(Act::Admit(0)),
-        3 => (1_u32..4).prop_map(Act::Refund),
-        2 => magnitude(34).prop_map(Act::Debt),
-        2 => magnitude(20).prop_map(Act::Resize),
+        8 => Just(Operation::Admit(1)),
+        4 => (2_u16..20).prop_map(Operation::Admit),
+        1 => Just(Operation::Admit(0)),
+        3 => (1_u32..4).prop_map(Operation::Refund),
+        2 => magnitude(34).prop_map(Operation::Debt),
+        2 => magnitude(20).prop_map(Operation::Resize),
     ];
     (time, act)
 }
 
-type Trace = (Vec<(Rate, u32, Mode)>, Vec<(Move, Act)>);
+type Trace = (Vec<(Rate, u32, Mode)>, Vec<(TimeStep, Operation)>);
 
 fn traces() -> impl Strategy<Value = Trace> {
     (prop::collection::vec(bucket(), 1..6), prop::collection::vec(step(), 1..60))
 }
 
-struct Player {
+struct Runner {
     connection: MultiplexedConnection,
     scripts: Scripts,
 }
 
-impl Player {
-    async fn play(&mut self, (buckets, steps): &Trace) -> Result<(), TestCaseError> {
+impl Runner {
+    async fn run(&mut self, (buckets, steps): &Trace) -> Result<(), TestCaseError> {
         let place = |(place, (rate, cost, mode)): (usize, &(Rate, u32, Mode))| RemoteBucket {
             key: format!("shared:{place}").into(),
             rate: *rate,
             cost: *cost,
             mode: *mode,
-            trial: None,
-            home: None,
+            shadow_rule: None,
+            partition: None,
             period: None,
-            former: None,
+            legacy_keys: None,
         };
-        let mut ask = Ask { buckets: buckets.iter().enumerate().map(place).collect() };
+        let mut ask = AdmitRequest { buckets: buckets.iter().enumerate().map(place).collect() };
         let (mut model, mut last) = (Model::default(), None);
         let mut now: u64 = 1 << 50;
         redis::cmd("FLUSHALL").query_async::<()>(&mut self.connection).await.unwrap();
         for (time, act) in steps {
             let first = &ask.buckets[0];
             now = match *time {
-                Move::Forward(by) => now.saturating_add(by),
-                Move::Backward(by) => now.saturating_sub(by),
-                Move::ToWait(off) => {
+                TimeStep::Forward(by) => now.saturating_add(by),
+                TimeStep::Backward(by) => now.saturating_sub(by),
+                TimeStep::ToWait(off) => {
                     let wait = first.rate.wait(model.level(first, Micros(now)), Model::cost(first));
                     now.saturating_add(wait).saturating_add_signed(off)
                 }
@@ -204,22 +206,22 @@ impl Player {
             .clamp(1, (1 << 53) - 1);
             let at = Micros(now);
             match *act {
-                Act::Admit(want) => last = self.admit(&ask, want, at, &mut model).await?.or(last),
-                Act::Refund(part) => {
+                Operation::Admit(want) => last = self.admit(&ask, want, at, &mut model).await?.or(last),
+                Operation::Refund(part) => {
                     let Some(verdict) = last.take() else { continue };
-                    self.give_back((&ask, &verdict), part, at, &mut model).await;
+                    self.refund((&ask, &verdict), part, at, &mut model).await;
                 }
-                Act::Resize(tokens) => {
-                    let period = first.rate.asked().1;
+                Operation::Resize(tokens) => {
+                    let period = first.rate.configured().1;
                     if let Ok(rate) = Rate::new(tokens, period, tokens) {
                         ask.buckets[0].rate = rate;
                         // What was paid in another size is not given back in this one.
                         last = None;
                     }
                 }
-                Act::Debt(tokens) => {
-                    self.call(&debt(first, tokens), at).await;
-                    model.change(first, -first.rate.units(tokens), at, at);
+                Operation::Debt(tokens) => {
+                    self.adjust(&debt(first, tokens), at).await;
+                    model.adjust(first, -first.rate.units(tokens), at, at);
                 }
             }
         }
@@ -227,9 +229,9 @@ impl Player {
     }
 
     /// Gives back `1 / part` of what a call has paid.
-    async fn give_back(
+    async fn refund(
         &self,
-        (ask, verdict): (&Ask, &RemoteVerdict),
+        (ask, verdict): (&AdmitRequest, &RemoteVerdict),
         part: u32,
         at: Micros,
         model: &mut Model,
@@ -240,30 +242,30 @@ impl Player {
         if changes.is_empty() {
             return;
         }
-        self.call(&changes, at).await;
-        for Change { bucket, tokens, .. } in &changes {
+        self.adjust(&changes, at).await;
+        for Adjustment { bucket, tokens, .. } in &changes {
             if model.states.contains_key(&bucket.key) {
-                model.change(bucket, bucket.rate.units(tokens.unsigned_abs()), verdict.at, at);
+                model.adjust(bucket, bucket.rate.units(tokens.unsigned_abs()), verdict.at, at);
             }
         }
     }
 
-    async fn call(&self, changes: &[Change], at: Micros) {
-        let command = self.scripts.change(changes, Some(at)).by_text();
+    async fn adjust(&self, changes: &[Adjustment], at: Micros) {
+        let command = self.scripts.adjust(changes, Some(at)).by_text();
         command.query_async::<i64>(&mut self.connection.clone()).await.unwrap();
     }
 
     /// One decision for `want` calls is as many decisions one after the other.
     async fn admit(
         &mut self,
-        ask: &Ask,
+        ask: &AdmitRequest,
         want: u16,
         at: Micros,
         model: &mut Model,
     ) -> Result<Option<RemoteVerdict>, TestCaseError> {
         let command = self.scripts.admit(ask, want, Some(at)).by_text();
         let value = command.query_async(&mut self.connection).await.unwrap();
-        let grant = Grant::read(&value, ask.buckets.len()).expect("an answer that can be read");
+        let grant = AdmitGrant::read(&value, ask.buckets.len()).expect("an answer that can be read");
         prop_assert_eq!(grant.now, at);
         if want == 0 {
             let levels: Vec<i64> = ask.buckets.iter().map(|bucket| model.level(bucket, at)).collect();
@@ -281,34 +283,34 @@ impl Player {
     }
 }
 
-async fn engine_and_model_agree(kind: Kind) {
+async fn engine_and_model_agree(kind: ServerKind) {
     agree(kind, 250).await;
 }
 
 /// A case is some twenty steps of some twenty decisions, and one of twenty steps changes a size.
-async fn engine_and_model_agree_in_a_million_decisions(kind: Kind) {
+async fn engine_and_model_agree_in_a_million_decisions(kind: ServerKind) {
     agree(kind, 6_000).await;
 }
 
-async fn agree(kind: Kind, cases: u32) {
+async fn agree(kind: ServerKind, cases: u32) {
     let server = Server::start(kind).await;
     let mut player =
-        Player { connection: server.connection().await, scripts: Scripts::new("t:{a:b}:".to_owned()) };
+        Runner { connection: server.connection().await, scripts: Scripts::new("t:{a:b}:".to_owned()) };
     let runtime = tokio::runtime::Handle::current();
     tokio::task::block_in_place(|| {
         let config = Config { cases, failure_persistence: None, ..Config::default() };
         let played = TestRunner::new(config).run(&traces(), |trace| {
             // The runner has its closure by shared reference; a clone of the connection is the same one.
             let mut player =
-                Player { connection: player.connection.clone(), scripts: player.scripts.clone() };
-            runtime.block_on(player.play(&trace))
+                Runner { connection: player.connection.clone(), scripts: player.scripts.clone() };
+            runtime.block_on(player.run(&trace))
         });
         played.unwrap();
     });
     // Refused a microsecond before the wait is over, admitted when it is.
     for (tokens, secs, burst) in [(1, 2_592_000, 1), (7, 3, 20), (1_000_000, 1, 5), (3, 1000, 3)] {
         let rate = Rate::new(tokens, Duration::from_secs(secs), burst).unwrap();
-        let ask = crate::server::ask(&[(&format!("edge:{tokens}"), rate)]);
+        let ask = crate::server::admit_request(&[(&format!("edge:{tokens}"), rate)]);
         let start = Micros(1 << 50);
         let mut model = Model::default();
         for _ in 0..=burst {
@@ -321,18 +323,18 @@ async fn agree(kind: Kind, cases: u32) {
 }
 
 /// Where a sum on the way would not fit into a double although what comes out does.
-async fn the_largest_debts_are_exact(kind: Kind) {
+async fn the_largest_debts_are_exact(kind: ServerKind) {
     let server = Server::start(kind).await;
     let mut player =
-        Player { connection: server.connection().await, scripts: Scripts::new("t:{a:b}:".to_owned()) };
+        Runner { connection: server.connection().await, scripts: Scripts::new("t:{a:b}:".to_owned()) };
     let start = Micros(1);
     for (place, tokens) in [7, 11, 1_000_003, 1_000_000_007].into_iter().enumerate() {
         let rate = Rate::new(tokens, Duration::from_micros(69_431 * 20_394_401), 6361).unwrap();
         for tokens in [6362, 9001, 12_721, 12_722] {
-            let ask = crate::server::ask(&[(&format!("debt:{place}:{tokens}"), rate)]);
+            let ask = crate::server::admit_request(&[(&format!("debt:{place}:{tokens}"), rate)]);
             let mut model = Model::default();
-            player.call(&debt(&ask.buckets[0], tokens), start).await;
-            model.change(&ask.buckets[0], -rate.units(tokens), start, start);
+            player.adjust(&debt(&ask.buckets[0], tokens), start).await;
+            model.adjust(&ask.buckets[0], -rate.units(tokens), start, start);
             let full = rate.wait(model.level(&ask.buckets[0], start), rate.capacity());
             for off in -5..=5 {
                 let at = start.plus(full.saturating_add_signed(off));

@@ -4,11 +4,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use vmcp_ratelimit::{RemoteSlots, RemoteStore as _, SlotReport, SlotStore as _};
-use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
+use vmcp_ratelimit::{RemoteSlotLimit, RemoteStore as _, SlotReport, SlotStore as _};
+use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 
-use crate::server::{Kind, admit, ask, available, eventually, fixed, free_ports, is_installed, tokens};
-use crate::slots::{bound, entry, take_slots};
+use crate::server::{
+    ServerKind, admit, admit_request, eventually, fixed_rate, free_ports, is_installed, tokens,
+    wait_available,
+};
+use crate::slots::{slot_limit, slot_request, take_slots};
 
 struct Node {
     port: u16,
@@ -45,7 +48,7 @@ impl Node {
         redis::Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.ok()
     }
 
-    async fn ask(&self, words: &[&str]) -> Option<String> {
+    async fn command(&self, words: &[&str]) -> Option<String> {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query_async(&mut self.connection().await?).await.ok()
@@ -56,7 +59,7 @@ async fn start(dir: &std::path::Path) -> Vec<Node> {
     let nodes: Vec<Node> =
         free_ports(12).chunks(2).map(|ports| Node::start(dir, (ports[0], ports[1]))).collect();
     for node in &nodes {
-        eventually("a node answers", async || node.ask(&["PING"]).await.is_some()).await;
+        eventually("a node answers", async || node.command(&["PING"]).await.is_some()).await;
     }
     let mut create = Command::new("redis-cli");
     create.args(["--cluster", "create"]).args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)));
@@ -65,8 +68,8 @@ async fn start(dir: &std::path::Path) -> Vec<Node> {
     assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
     for node in &nodes {
         eventually("the cluster is whole", async || {
-            let info = node.ask(&["CLUSTER", "INFO"]).await.unwrap_or_default();
-            let links = node.ask(&["INFO", "replication"]).await.unwrap_or_default();
+            let info = node.command(&["CLUSTER", "INFO"]).await.unwrap_or_default();
+            let links = node.command(&["INFO", "replication"]).await.unwrap_or_default();
             let replicated = links.contains("master_link_status:up")
                 || links.contains("connected_slaves:1") && links.contains("state=online");
             info.contains("cluster_state:ok") && replicated
@@ -77,12 +80,12 @@ async fn start(dir: &std::path::Path) -> Vec<Node> {
 }
 
 /// What a node holds of a key, and whether it is a master. `None` where it knows nothing of the key.
-async fn copy(node: &Node, key: &str) -> Option<(Vec<u8>, bool)> {
+async fn read_copy(node: &Node, key: &str) -> Option<(Vec<u8>, bool)> {
     let mut connection = node.connection().await?;
     // A replica answers for itself only when asked to.
     redis::cmd("READONLY").query_async::<()>(&mut connection).await.ok()?;
     let dump: Option<Vec<u8>> = redis::cmd("DUMP").arg(key).query_async(&mut connection).await.ok()?;
-    let role = node.ask(&["INFO", "replication"]).await?;
+    let role = node.command(&["INFO", "replication"]).await?;
     Some((dump?, role.contains("role:master")))
 }
 
@@ -90,7 +93,7 @@ async fn copy(node: &Node, key: &str) -> Option<(Vec<u8>, bool)> {
 async fn replicated(nodes: &[Node], key: &str) -> Option<u16> {
     let (mut master, mut replica) = (None, None);
     for node in nodes {
-        match copy(node, key).await {
+        match read_copy(node, key).await {
             Some((dump, true)) => master = Some((node.port, dump)),
             Some((dump, false)) => replica = Some(dump),
             None => {}
@@ -101,18 +104,20 @@ async fn replicated(nodes: &[Node], key: &str) -> Option<u16> {
 }
 
 /// The bounds of each user may stand elsewhere than those of everybody; each place decides in one slot of the cluster.
-async fn slots_have_homes(store: &RedisStore) {
+async fn check_slot_partitions(store: &RedisStore) {
     let lease = Duration::from_secs(60);
-    let everybody = [bound("slots:shared", 2), bound("slots:shared:tool:a", 2)];
+    let everybody = [slot_limit("slots:shared", 2), slot_limit("slots:shared:tool:a", 2)];
     for call in 1..=2 {
         eventually("an answer", async || {
-            take_slots(store, &entry(call, &everybody, lease)).await.is_ok_and(|verdict| verdict.admitted)
+            take_slots(store, &slot_request(call, &everybody, lease))
+                .await
+                .is_ok_and(|verdict| verdict.admitted)
         })
         .await;
     }
     for user in ["ann", "ben", "cyd", "dan"] {
-        let own = [RemoteSlots { home: Some(user.into()), ..bound("slots:user:x", 1) }];
-        let told = |call| entry(call, &own, lease);
+        let own = [RemoteSlotLimit { partition: Some(user.into()), ..slot_limit("slots:user:x", 1) }];
+        let told = |call| slot_request(call, &own, lease);
         eventually("an answer", async || {
             take_slots(store, &told(1)).await.is_ok_and(|verdict| verdict.admitted)
         })
@@ -125,26 +130,26 @@ async fn slots_have_homes(store: &RedisStore) {
         eventually("an answer", async || store.report(Some(user), &over, lease).await.is_ok()).await;
         eventually("an answer", async || store.count(&own).await.is_ok_and(|counts| counts[0] == 0)).await;
     }
-    let full = take_slots(store, &entry(3, &everybody, lease)).await;
+    let full = take_slots(store, &slot_request(3, &everybody, lease)).await;
     assert!(full.is_err() || full.is_ok_and(|verdict| !verdict.admitted));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_decides_in_one_slot_and_survives_a_failover() {
-    if !is_installed(Kind::Redis) {
+    if !is_installed(ServerKind::Redis) {
         return;
     }
     let dir = tempfile::Builder::new().prefix("vmcp-cluster-").tempdir().unwrap();
     let mut nodes = start(dir.path()).await;
     let urls = nodes.iter().map(|node| ServerUrl::parse(&node.url()).unwrap()).collect();
-    let policy = RedisPolicy::new(Target::Cluster { urls }, "ns", "srv").unwrap();
+    let policy = RedisPolicy::new(StoreTarget::Cluster { urls }, "ns", "srv").unwrap();
     let store = RedisStore::start(policy.with_deadline(Duration::from_secs(1)).unwrap());
-    available(&store).await;
-    let question = ask(&[
-        ("shared:0", fixed(1000)),
-        ("shared:tool:a", fixed(1000)),
-        ("user:0:ann", fixed(1000)),
-        ("user-tool:a:ann", fixed(30)),
+    wait_available(&store).await;
+    let question = admit_request(&[
+        ("shared:0", fixed_rate(1000)),
+        ("shared:tool:a", fixed_rate(1000)),
+        ("user:0:ann", fixed_rate(1000)),
+        ("user-tool:a:ann", fixed_rate(30)),
     ]);
     for left in (0..30).rev() {
         let verdict = admit(&store, &question).await;
@@ -152,7 +157,7 @@ async fn a_cluster_decides_in_one_slot_and_survives_a_failover() {
         assert_eq!(tokens(&question, &verdict.levels)[3], left);
     }
     assert!(!admit(&store, &question).await.admitted);
-    slots_have_homes(&store).await;
+    check_slot_partitions(&store).await;
     // A busy machine may have made the cluster fail over by itself before; what counts is what is held now.
     let key = "thv:rl:{ns:srv}:3:user-tool:a:ann";
     let mut master = None;
@@ -165,12 +170,12 @@ async fn a_cluster_decides_in_one_slot_and_survives_a_failover() {
     .await;
     nodes.retain(|node| Some(node.port) != master);
     // The replica takes over with what it has: the budget is not fresh.
-    let other = ask(&[("shared:0", fixed(1000)), ("user:0:ben", fixed(1000))]);
+    let other = admit_request(&[("shared:0", fixed_rate(1000)), ("user:0:ben", fixed_rate(1000))]);
     eventually("the replica has taken over", async || {
         store.admit(&other).await.is_ok_and(|verdict| verdict.admitted)
     })
     .await;
-    available(&store).await;
+    wait_available(&store).await;
     eventually("the bucket is still empty", async || {
         store.peek(&question).await.is_ok_and(|levels| tokens(&question, &levels)[3] == 0)
     })

@@ -4,20 +4,20 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
+use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 
-use crate::server::{Kind, Server, admit, ask, available, fixed};
+use crate::server::{Server, ServerKind, admit, admit_request, fixed_rate, wait_available};
 
 /// Names the server to the processes of [`three_processes`]; without it [`worker`] has nothing to do.
 const WORKER_URL: &str = "VMCP_RATELIMIT_WORKER_URL";
 
 crate::on_both!(three_replicas_share_exactly, three_processes_share_exactly);
 
-async fn three_replicas_share_exactly(kind: Kind) {
+async fn three_replicas_share_exactly(kind: ServerKind) {
     let server = Server::start(kind).await;
     let mut stores = Vec::new();
     for _ in 0..3 {
-        stores.push(Arc::new(server.patient().await));
+        stores.push(Arc::new(server.store_with_long_deadline().await));
     }
     let mut tasks = Vec::new();
     for place in 0..96_usize {
@@ -25,7 +25,7 @@ async fn three_replicas_share_exactly(kind: Kind) {
         // All share one bucket, and each of eight users has one of its own.
         let user = format!("user:0:{}", place % 8);
         tasks.push(tokio::spawn(async move {
-            let question = ask(&[("shared:0", fixed(777)), (&user, fixed(90))]);
+            let question = admit_request(&[("shared:0", fixed_rate(777)), (&user, fixed_rate(90))]);
             let mut admitted = 0;
             for _ in 0..30 {
                 admitted += u32::from(admit(&store, &question).await.admitted);
@@ -44,17 +44,17 @@ async fn three_replicas_share_exactly(kind: Kind) {
 }
 
 async fn work(url: &str) -> u32 {
-    let target = Target::Single { url: ServerUrl::parse(url).unwrap() };
+    let target = StoreTarget::Single { url: ServerUrl::parse(url).unwrap() };
     let policy =
         RedisPolicy::new(target, "ns", "srv").unwrap().with_deadline(Duration::from_secs(10)).unwrap();
     let store = Arc::new(RedisStore::start(policy));
-    available(&store).await;
+    wait_available(&store).await;
     let tasks: Vec<_> = (0..50_u32)
         .map(|place| {
             let store = store.clone();
             tokio::spawn(async move {
                 let own = format!("user:0:{}", place % 25);
-                let question = ask(&[("shared:0", fixed(1500)), (&own, fixed(1000))]);
+                let question = admit_request(&[("shared:0", fixed_rate(1500)), (&own, fixed_rate(1000))]);
                 let mut admitted = 0;
                 for _ in 0..40 {
                     admitted += u32::from(admit(&store, &question).await.admitted);
@@ -79,7 +79,7 @@ fn worker() {
     println!("admitted={};", runtime.block_on(work(&url)));
 }
 
-async fn three_processes_share_exactly(kind: Kind) {
+async fn three_processes_share_exactly(kind: ServerKind) {
     let server = Server::start(kind).await;
     let spawn = || {
         let mut command = Command::new(std::env::current_exe().unwrap());

@@ -5,10 +5,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{Ask, Micros, Rate, RemoteBucket};
-use vmcp_ratelimit_redis::script::{Grant, Scripts};
+use vmcp_ratelimit::{AdmitRequest, Micros, Rate, RemoteBucket};
+use vmcp_ratelimit_redis::script::{AdmitGrant, Scripts};
 
-use crate::server::{Kind, Server, bucket, debt};
+use crate::server::{Server, ServerKind, bucket, debt};
 
 crate::on_both!(a_change_of_rate_mints_nothing, a_change_of_rate_keeps_what_is_missing);
 
@@ -39,12 +39,12 @@ async fn peek(
     bucket: &RemoteBucket,
     at: u64,
 ) -> i64 {
-    let ask = Ask { buckets: std::iter::once(bucket.clone()).collect() };
+    let ask = AdmitRequest { buckets: std::iter::once(bucket.clone()).collect() };
     let command = scripts.admit(&ask, 0, Some(Micros(at))).by_text();
-    Grant::read(&command.query_async(connection).await.unwrap(), 1).unwrap().levels[0]
+    AdmitGrant::read(&command.query_async(connection).await.unwrap(), 1).unwrap().levels[0]
 }
 
-async fn a_change_of_rate_mints_nothing(kind: Kind) {
+async fn a_change_of_rate_mints_nothing(kind: ServerKind) {
     let server = Server::start(kind).await;
     let connection = server.connection().await;
     let scripts = Scripts::new("t:{a:b}:".to_owned());
@@ -56,7 +56,7 @@ async fn a_change_of_rate_mints_nothing(kind: Kind) {
             redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.unwrap();
             let before = bucket("x", old, 1, Mode::Enforce);
             let taken = 1 + taken % (2 * old.burst());
-            let command = scripts.change(&debt(&before, taken), Some(Micros(START))).by_text();
+            let command = scripts.adjust(&debt(&before, taken), Some(Micros(START))).by_text();
             command.query_async::<i64>(&mut connection).await.unwrap();
             let level = peek(&mut connection, &scripts, &before, START).await;
             let found =
@@ -76,7 +76,7 @@ async fn a_change_of_rate_mints_nothing(kind: Kind) {
     });
 }
 
-async fn a_change_of_rate_keeps_what_is_missing(kind: Kind) {
+async fn a_change_of_rate_keeps_what_is_missing(kind: ServerKind) {
     let server = Server::start(kind).await;
     let mut connection = server.connection().await;
     let scripts = Scripts::new("t:{a:b}:".to_owned());
@@ -84,7 +84,7 @@ async fn a_change_of_rate_keeps_what_is_missing(kind: Kind) {
         bucket("x", Rate::new(tokens, Duration::from_secs(60), burst).unwrap(), 1, Mode::Enforce)
     };
     let taken =
-        |bucket: &RemoteBucket, tokens| scripts.change(&debt(bucket, tokens), Some(Micros(START))).by_text();
+        |bucket: &RemoteBucket, tokens| scripts.adjust(&debt(bucket, tokens), Some(Micros(START))).by_text();
     taken(&minute(60, 60), 54).query_async::<i64>(&mut connection).await.unwrap();
     let mut holds = async |bucket: RemoteBucket, after: u64| {
         let level = peek(&mut connection, &scripts, &bucket, START + after).await;

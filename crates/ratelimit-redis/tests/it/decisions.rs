@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{Ask, Micros, Order, Rate, RemoteStore as _};
-use vmcp_ratelimit_redis::script::{Grant, Scripts, read_taken};
+use vmcp_ratelimit::{AdmitRequest, Micros, Rate, RemoteStore as _, TakeRequest};
+use vmcp_ratelimit_redis::script::{AdmitGrant, Scripts, read_take_grant};
 
-use crate::server::{Kind, Server, admit, ask, bucket, debt, eventually, fixed, tokens};
+use crate::server::{Server, ServerKind, admit, admit_request, bucket, debt, eventually, fixed_rate, tokens};
 
 crate::on_both!(
     spends_from_all_or_none,
@@ -25,7 +25,7 @@ crate::on_both!(
 /// Everything the server holds, with the time it is kept.
 async fn contents(server: &Server) -> Vec<(String, Vec<u8>, i64)> {
     let mut contents = Vec::new();
-    let mut keys: Vec<String> = server.say("KEYS *").await;
+    let mut keys: Vec<String> = server.command("KEYS *").await;
     keys.sort();
     for key in keys.into_iter().filter(|key| !key.contains(":2:")) {
         let value = server.run(redis::cmd("DUMP").arg(&key)).await;
@@ -35,10 +35,10 @@ async fn contents(server: &Server) -> Vec<(String, Vec<u8>, i64)> {
     contents
 }
 
-async fn spends_from_all_or_none(kind: Kind) {
+async fn spends_from_all_or_none(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = server.patient().await;
-    let both = ask(&[("shared:0", fixed(5)), ("user:0:ann", fixed(2))]);
+    let store = server.store_with_long_deadline().await;
+    let both = admit_request(&[("shared:0", fixed_rate(5)), ("user:0:ann", fixed_rate(2))]);
     for left in [[4, 1], [3, 0]] {
         let verdict = admit(&store, &both).await;
         assert!(verdict.admitted);
@@ -51,38 +51,38 @@ async fn spends_from_all_or_none(kind: Kind) {
         assert_eq!(verdict.pays.as_slice(), [false, false]);
         assert_eq!(tokens(&both, &verdict.levels), [3, 0]);
     }
-    let other = ask(&[("shared:0", fixed(5)), ("user:0:ben", fixed(2))]);
+    let other = admit_request(&[("shared:0", fixed_rate(5)), ("user:0:ben", fixed_rate(2))]);
     assert_eq!(tokens(&other, &store.peek(&other).await.unwrap()), [3, 2]);
     assert!(admit(&store, &other).await.admitted);
 }
 
-async fn a_refusal_writes_nothing(kind: Kind) {
+async fn a_refusal_writes_nothing(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let ann = ask(&[("shared:0", fixed(5)), ("user:0:ann", fixed(1))]);
-    let first = server.patient().await;
+    let ann = admit_request(&[("shared:0", fixed_rate(5)), ("user:0:ann", fixed_rate(1))]);
+    let first = server.store_with_long_deadline().await;
     assert!(admit(&first, &ann).await.admitted);
     let before = contents(&server).await;
     assert_eq!(before.len(), 2);
-    let sets = server.calls("set").await;
+    let sets = server.call_count("set").await;
     // Each store asks the server at least once: what another has learned it does not know.
     for _ in 0..3 {
-        let store = server.patient().await;
-        let asked = server.calls("evalsha").await;
+        let store = server.store_with_long_deadline().await;
+        let asked = server.call_count("evalsha").await;
         assert!(!admit(&store, &ann).await.admitted);
-        assert!(server.calls("evalsha").await > asked);
+        assert!(server.call_count("evalsha").await > asked);
         store.peek(&ann).await.unwrap();
         assert_eq!(contents(&server).await, before);
     }
-    assert_eq!(server.calls("set").await, sets);
+    assert_eq!(server.call_count("set").await, sets);
 }
 
-async fn shadow_never_refuses_and_pays_only_what_it_has(kind: Kind) {
+async fn shadow_never_refuses_and_pays_only_what_it_has(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = server.patient().await;
-    let mixed = Ask {
+    let store = server.store_with_long_deadline().await;
+    let mixed = AdmitRequest {
         buckets: [
-            bucket("shared:0", fixed(4), 1, Mode::Enforce),
-            bucket("shared:1", fixed(3), 2, Mode::Shadow),
+            bucket("shared:0", fixed_rate(4), 1, Mode::Enforce),
+            bucket("shared:1", fixed_rate(3), 2, Mode::Shadow),
         ]
         .into_iter()
         .collect(),
@@ -96,10 +96,10 @@ async fn shadow_never_refuses_and_pays_only_what_it_has(kind: Kind) {
     }
 }
 
-async fn buckets_disappear_when_full(kind: Kind) {
+async fn buckets_disappear_when_full(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = server.patient().await;
-    let quick = ask(&[("shared:0", Rate::new(10, Duration::from_secs(1), 10).unwrap())]);
+    let store = server.store_with_long_deadline().await;
+    let quick = admit_request(&[("shared:0", Rate::new(10, Duration::from_secs(1), 10).unwrap())]);
     let verdict = admit(&store, &quick).await;
     assert!(verdict.admitted);
     let key = "thv:rl:{ns:srv}:3:shared:0";
@@ -109,10 +109,10 @@ async fn buckets_disappear_when_full(kind: Kind) {
     assert_eq!(tokens(&quick, &store.peek(&quick).await.unwrap()), [10]);
 }
 
-async fn buckets_of_a_clock_that_went_back_are_kept(kind: Kind) {
+async fn buckets_of_a_clock_that_went_back_are_kept(kind: ServerKind) {
     let server = Server::start(kind).await;
     let scripts = Scripts::new("{x}:".to_owned());
-    let quick = ask(&[("shared:0", Rate::new(10, Duration::from_secs(1), 10).unwrap())]);
+    let quick = admit_request(&[("shared:0", Rate::new(10, Duration::from_secs(1), 10).unwrap())]);
     let hour = 3_600_000_000;
     for at in [2 * hour, hour] {
         server.run::<redis::Value>(&scripts.admit(&quick, 1, Some(Micros(at))).by_text()).await;
@@ -123,33 +123,33 @@ async fn buckets_of_a_clock_that_went_back_are_kept(kind: Kind) {
 }
 
 /// What the server's clock wrote before it was set back: a bucket in the future.
-async fn a_clock_that_was_set_back_earns_on(kind: Kind) {
+async fn a_clock_that_was_set_back_earns_on(kind: ServerKind) {
     let server = Server::start(kind).await;
     let scripts = Scripts::new("{x}:".to_owned());
-    let quick = ask(&[("shared:0", Rate::new(10, Duration::from_secs(1), 10).unwrap())]);
+    let quick = admit_request(&[("shared:0", Rate::new(10, Duration::from_secs(1), 10).unwrap())]);
     let now: (u64, u64) = server.run(&redis::cmd("TIME")).await;
     let ahead = Micros((now.0 + 3600) * 1_000_000);
     let bucket = &quick.buckets[0];
     let grant = async |want, at| {
         let answer = server.run::<redis::Value>(&scripts.admit(&quick, want, at).by_text()).await;
-        Grant::read(&answer, 1).unwrap()
+        AdmitGrant::read(&answer, 1).unwrap()
     };
     let spend = async || {
-        assert_eq!(grant(10, Some(ahead)).await.granted, 10);
-        assert_eq!(grant(1, None).await.granted, 0, "the step itself earns nothing");
+        assert_eq!(grant(10, Some(ahead)).await.granted_count, 10);
+        assert_eq!(grant(1, None).await.granted_count, 0, "the step itself earns nothing");
         tokio::time::sleep(Duration::from_millis(350)).await;
     };
     spend().await;
     let later = grant(10, None).await;
-    assert!(later.granted >= 3, "{later:?}");
+    assert!(later.granted_count >= 3, "{later:?}");
     // Other scripts go by the new time as well.
     server.run::<redis::Value>(redis::cmd("DEL").arg("{x}:shared:0")).await;
     spend().await;
-    let order = Order { least: 1, need: 3, want: 3, parts: 1 };
+    let order = TakeRequest { min_useful: 1, need: 3, want: 3, share_divisor: 1 };
     let taken = server.run::<redis::Value>(&scripts.take(bucket, order, None).by_text()).await;
-    assert_eq!(read_taken(&taken).unwrap().tokens, 3);
+    assert_eq!(read_take_grant(&taken).unwrap().tokens, 3);
     let step = async |at| {
-        server.run::<redis::Value>(&scripts.change(&debt(bucket, 10), at).by_text()).await;
+        server.run::<redis::Value>(&scripts.adjust(&debt(bucket, 10), at).by_text()).await;
     };
     server.run::<redis::Value>(redis::cmd("DEL").arg("{x}:shared:0")).await;
     step(Some(ahead)).await;
@@ -160,14 +160,14 @@ async fn a_clock_that_was_set_back_earns_on(kind: Kind) {
 }
 
 /// A value that no gateway wrote affects its own bucket alone, until that has filled.
-async fn a_broken_value_is_an_empty_bucket_and_fills(kind: Kind) {
+async fn a_broken_value_is_an_empty_bucket_and_fills(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = server.patient().await;
+    let store = server.store_with_long_deadline().await;
     let quick = Rate::new(10, Duration::from_secs(1), 10).unwrap();
-    let ann = ask(&[("shared:0", fixed(1000)), ("user:0:ann", quick)]);
-    let ben = ask(&[("shared:0", fixed(1000)), ("user:0:ben", quick)]);
+    let ann = admit_request(&[("shared:0", fixed_rate(1000)), ("user:0:ann", quick)]);
+    let ben = admit_request(&[("shared:0", fixed_rate(1000)), ("user:0:ben", quick)]);
     admit(&store, &ann).await;
-    let keys: Vec<String> = server.say("KEYS *user:0:ann").await;
+    let keys: Vec<String> = server.command("KEYS *user:0:ann").await;
     for broken in [&b""[..], b"abc", &[0; 25], &[0; 64]] {
         server.run::<redis::Value>(redis::cmd("SET").arg(&keys[0]).arg(broken)).await;
         assert!(!admit(&store, &ann).await.admitted, "{broken:?}");
@@ -180,9 +180,9 @@ async fn a_broken_value_is_an_empty_bucket_and_fills(kind: Kind) {
     assert!(store.is_available());
 }
 
-async fn the_reference_left_nothing_that_hurts(kind: Kind) {
+async fn the_reference_left_nothing_that_hurts(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = server.patient().await;
+    let store = server.store_with_long_deadline().await;
     let places = ["shared", "shared:tool:x", "user:ann", "user-tool:x:ann"];
     let hash = |key: String| {
         let mut command = redis::cmd("HSET");
@@ -191,14 +191,14 @@ async fn the_reference_left_nothing_that_hurts(kind: Kind) {
     };
     for place in places {
         server.run::<i64>(&hash(format!("thv:rl:{{ns:srv}}:{place}"))).await;
-        let same = ask(&[(place, fixed(2))]);
+        let same = admit_request(&[(place, fixed_rate(2))]);
         let verdict = admit(&store, &same).await;
         assert!(verdict.admitted, "{place}");
         assert_eq!(tokens(&same, &verdict.levels), [1]);
     }
     // A hash where a bucket belongs is an empty bucket, and the others of the call pay nothing.
     server.run::<i64>(&hash("thv:rl:{ns:srv}:3:shared:9".to_owned())).await;
-    let taken = ask(&[("shared:8", fixed(2)), ("shared:9", fixed(2))]);
+    let taken = admit_request(&[("shared:8", fixed_rate(2)), ("shared:9", fixed_rate(2))]);
     for _ in 0..2 {
         let verdict = admit(&store, &taken).await;
         assert!(!verdict.admitted);
@@ -207,33 +207,35 @@ async fn the_reference_left_nothing_that_hurts(kind: Kind) {
     assert_eq!(tokens(&taken, &store.peek(&taken).await.unwrap()), [2, 0]);
 }
 
-async fn keys_carry_prefix_tag_and_version(kind: Kind) {
+async fn keys_carry_prefix_tag_and_version(kind: ServerKind) {
     let server = Server::start(kind).await;
     let policy = server.policy().with_key_prefix("mine:").unwrap();
     let policy = policy.with_deadline(Duration::from_secs(10)).unwrap();
     let store = vmcp_ratelimit_redis::RedisStore::start(policy);
-    admit(&store, &ask(&[("shared:0", fixed(2)), ("user:0:0a1b", fixed(2))])).await;
-    let mut keys: Vec<String> = server.say("KEYS *").await;
+    admit(&store, &admit_request(&[("shared:0", fixed_rate(2)), ("user:0:0a1b", fixed_rate(2))])).await;
+    let mut keys: Vec<String> = server.command("KEYS *").await;
     keys.sort();
     let expected = ["2:replicas", "2:since", "3:shared:0", "3:user:0:0a1b"];
     assert_eq!(keys, expected.map(|key| format!("mine:{{ns:srv}}:{key}")));
 }
 
-async fn a_price_above_the_bucket_is_refused(kind: Kind) {
+async fn a_price_above_the_bucket_is_refused(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = server.patient().await;
-    let dear = Ask { buckets: std::iter::once(bucket("shared:0", fixed(3), 4, Mode::Enforce)).collect() };
+    let store = server.store_with_long_deadline().await;
+    let dear = AdmitRequest {
+        buckets: std::iter::once(bucket("shared:0", fixed_rate(3), 4, Mode::Enforce)).collect(),
+    };
     let verdict = admit(&store, &dear).await;
     assert!(!verdict.admitted);
-    assert_eq!(verdict.levels.as_slice(), [fixed(3).capacity()]);
+    assert_eq!(verdict.levels.as_slice(), [fixed_rate(3).capacity()]);
 }
 
 /// Refusals come from the server and from what is remembered; after the wait that either gives, the call passes.
-async fn waits_are_never_too_short(kind: Kind) {
+async fn waits_are_never_too_short(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = server.patient().await;
+    let store = server.store_with_long_deadline().await;
     let rate = Rate::new(20, Duration::from_secs(1), 1).unwrap();
-    let one = ask(&[("shared:0", rate)]);
+    let one = admit_request(&[("shared:0", rate)]);
     assert!(admit(&store, &one).await.admitted);
     for _ in 0..10 {
         let verdict = admit(&store, &one).await;

@@ -8,20 +8,22 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
-use vmcp_domain::{BackendId, BackendToolName, Members, Target as ToolTarget, Tool, ToolHints, ToolOverride};
+use vmcp_domain::{
+    BackendId, BackendToolName, Members, RoutingTarget as ToolTarget, Tool, ToolHints, ToolOverride,
+};
 use vmcp_ratelimit::lease::{LeasePlan, Leases};
 use vmcp_ratelimit::policy::{
     Anonymous, Consistency, LeasePolicy, LimitPolicy, Limits, MemoryBounds, Mode, Quota, WaitBounds,
 };
-use vmcp_ratelimit::{Order, Planner, Rate, RemoteStore as _, SystemClock};
-use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
+use vmcp_ratelimit::{Planner, Rate, RemoteStore as _, SystemClock, TakeRequest};
+use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 
-use crate::server::{Kind, PATIENCE, Server, available, bucket};
+use crate::server::{Server, ServerKind, TEST_TIMEOUT, bucket, wait_available};
 
 /// Names the server to the processes of a fleet; without it [`worker`] has nothing to do.
 const WORKER_URL: &str = "VMCP_LEASE_WORKER_URL";
 /// How a process behaves.
-const WORKER_HABIT: &str = "VMCP_LEASE_WORKER_HABIT";
+const WORKER_BEHAVIOR: &str = "VMCP_LEASE_WORKER_HABIT";
 const TOKENS: u64 = 2000;
 const LEASE: Duration = Duration::from_millis(200);
 /// What a bucket of `TOKENS` a second earns in a lease.
@@ -88,11 +90,11 @@ fn phase(now: u64) -> Phase {
 
 /// Calls as its habit says until it is told to end, and writes down when each was admitted.
 async fn work(url: &str, habit: &str) {
-    let target = Target::Single { url: ServerUrl::parse(url).unwrap() };
+    let target = StoreTarget::Single { url: ServerUrl::parse(url).unwrap() };
     let policy =
         RedisPolicy::new(target, "ns", "srv").unwrap().with_deadline(Duration::from_secs(2)).unwrap();
     let store = Arc::new(RedisStore::start(policy));
-    available(&store).await;
+    wait_available(&store).await;
     let (leases, plan) = leases(store, habit.contains("held-back"));
     let begun = machine_now();
     let mut written = String::new();
@@ -105,7 +107,7 @@ async fn work(url: &str, habit: &str) {
         };
         for _ in 0..calls {
             if let Ok(mut paid) = leases.admit(&plan).await {
-                paid.keep();
+                paid.commit();
                 written.push_str(&format!("@{};", machine_now()));
             }
         }
@@ -124,41 +126,41 @@ async fn work(url: &str, habit: &str) {
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the parent process says what to do")]
 fn worker() {
-    let (Ok(url), Ok(habit)) = (std::env::var(WORKER_URL), std::env::var(WORKER_HABIT)) else { return };
+    let (Ok(url), Ok(habit)) = (std::env::var(WORKER_URL), std::env::var(WORKER_BEHAVIOR)) else { return };
     tokio::runtime::Runtime::new().unwrap().block_on(work(&url, &habit));
 }
 
 fn spawn(server: &Server, habit: &str) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "leases::worker", "--nocapture"]).env(WORKER_URL, server.url());
-    command.env(WORKER_HABIT, habit).stdout(Stdio::piped()).spawn().unwrap()
+    command.env(WORKER_BEHAVIOR, habit).stdout(Stdio::piped()).spawn().unwrap()
 }
 
 /// When each call of a process was admitted, once the process has ended.
-async fn ended(mut process: Child) -> Vec<u64> {
+async fn admitted_until_end(mut process: Child) -> Vec<u64> {
     let said = tokio::task::spawn_blocking(move || {
         let mut said = Vec::new();
         process.stdout.take().unwrap().read_to_end(&mut said).unwrap();
         process.wait().unwrap();
         String::from_utf8_lossy(&said).into_owned()
     });
-    let said = tokio::time::timeout(PATIENCE, said).await.expect("a process hangs").unwrap();
+    let said = tokio::time::timeout(TEST_TIMEOUT, said).await.expect("a process hangs").unwrap();
     said.split('@').skip(1).filter_map(|part| part.split_once(';')?.0.parse().ok()).collect()
 }
 
-async fn all(fleet: Vec<Child>) -> Vec<u64> {
+async fn all_admitted(fleet: Vec<Child>) -> Vec<u64> {
     let mut admitted = Vec::new();
     for process in fleet {
-        admitted.extend(ended(process).await);
+        admitted.extend(admitted_until_end(process).await);
     }
     admitted.sort_unstable();
     assert!(admitted.len() > 2000, "only {} were admitted", admitted.len());
-    println!("{} admitted, {} over", admitted.len(), worst(&admitted));
+    println!("{} admitted, {} over", admitted.len(), worst_excess(&admitted));
     admitted
 }
 
 /// The most by which some window exceeds `TOKENS` and what was earned in it.
-fn worst(admitted: &[u64]) -> i64 {
+fn worst_excess(admitted: &[u64]) -> i64 {
     let first = admitted.first().copied().unwrap();
     let tokens = i64::try_from(TOKENS).unwrap();
     let earned = |at: u64| i64::try_from(at - first).unwrap() * tokens;
@@ -171,7 +173,7 @@ fn worst(admitted: &[u64]) -> i64 {
     worst.div_euclid(1_000_000) - tokens
 }
 
-async fn hoarding_stays_within_the_bound(kind: Kind) {
+async fn hoarding_stays_within_the_bound(kind: ServerKind) {
     let server = Server::start(kind).await;
     let begun = machine_now();
     let mut fleet: Vec<Child> = (0..8).map(|_| spawn(&server, "hoard")).collect();
@@ -183,36 +185,36 @@ async fn hoarding_stays_within_the_bound(kind: Kind) {
     signal(0, Signal::STOP);
     tokio::time::sleep(Duration::from_millis(600)).await;
     signal(0, Signal::CONT);
-    let admitted = all(fleet).await;
-    let over = worst(&admitted);
+    let admitted = all_admitted(fleet).await;
+    let over = worst_excess(&admitted);
     assert!(over <= i64::try_from(EXCESS).unwrap(), "{over} over");
     let earned = TOKENS + (admitted.last().unwrap() - begun) * TOKENS / 1_000_000;
     assert!(admitted.len() as u64 <= earned, "{} of {earned} over the long run", admitted.len());
 }
 
-async fn held_back_no_window_exceeds_the_limit(kind: Kind) {
+async fn held_back_no_window_exceeds_the_limit(kind: ServerKind) {
     let server = Server::start(kind).await;
     let fleet = (0..8).map(|_| spawn(&server, "hoard, held-back")).collect();
-    let over = worst(&all(fleet).await);
+    let over = worst_excess(&all_admitted(fleet).await);
     assert!(over <= 0, "{over} over");
 }
 
-async fn a_restarted_server_gives_one_burst_more_and_no_other(kind: Kind) {
+async fn a_restarted_server_gives_one_burst_more_and_no_other(kind: ServerKind) {
     let mut server = Server::start(kind).await;
     let fleet = (0..3).map(|_| spawn(&server, "hoard")).collect();
     tokio::time::sleep(Duration::from_millis(2500)).await;
     server.restart().await;
-    let over = worst(&all(fleet).await);
+    let over = worst_excess(&all_admitted(fleet).await);
     assert!(over <= i64::try_from(TOKENS + EXCESS).unwrap(), "{over} over");
 }
 
-async fn what_is_taken_is_gone_and_the_rest_is_shared_out(kind: Kind) {
+async fn what_is_taken_is_gone_and_the_rest_is_shared_out(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = server.patient().await;
+    let store = server.store_with_long_deadline().await;
     let slow = Rate::new(100, Duration::from_secs(86_400), 100).unwrap();
     let bucket = bucket("shared:0", slow, 1, Mode::Enforce);
     let take = async |least, need, want| {
-        let order = Order { least, need, want, parts: 4 };
+        let order = TakeRequest { min_useful: least, need, want, share_divisor: 4 };
         let taken = store.take(&bucket, order).await.unwrap();
         (taken.tokens, slow.tokens(taken.level))
     };
@@ -223,7 +225,7 @@ async fn what_is_taken_is_gone_and_the_rest_is_shared_out(kind: Kind) {
     assert_eq!(take(8, 40, 40).await, (32, 3), "whole calls");
     assert_eq!(take(1, 9, 9).await, (3, 0));
     assert_eq!(take(0, 0, 9).await, (0, 0));
-    let writes = server.calls("set").await;
+    let writes = server.call_count("set").await;
     assert_eq!(take(1, 1, 1).await, (0, 0));
-    assert_eq!(server.calls("set").await, writes, "nothing is written for nothing");
+    assert_eq!(server.call_count("set").await, writes, "nothing is written for nothing");
 }

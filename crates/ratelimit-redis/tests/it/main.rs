@@ -43,8 +43,8 @@ macro_rules! on_both {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         $($slow)*
         async fn $name() {
-            if crate::server::is_installed(crate::server::Kind::$kind) {
-                super::$name(crate::server::Kind::$kind).await;
+            if crate::server::is_installed(crate::server::ServerKind::$kind) {
+                super::$name(crate::server::ServerKind::$kind).await;
             }
         }
     };

@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{Ask, Change, Micros, Period, Rate, RemoteBucket, RemoteStore as _};
+use vmcp_ratelimit::{Adjustment, AdmitRequest, Micros, Period, Rate, RemoteBucket, RemoteStore as _};
 
-use crate::server::{Kind, Server, admit, tokens};
+use crate::server::{Server, ServerKind, admit, tokens};
 
 crate::on_both!(a_period_is_counted_exactly_and_kept_until_its_end, what_is_given_back_stays_in_its_period);
 
@@ -22,25 +22,25 @@ fn quota(calls: u64) -> RemoteBucket {
     let (start, end) = (Micros(now().0 - HOUR), now().plus(3 * HOUR));
     RemoteBucket {
         key: format!("user:day@UTC~0000.{}:ann", start.0 / 1_000_000).into(),
-        rate: Rate::in_period(calls, Duration::from_secs(86_400)).unwrap(),
+        rate: Rate::per_calendar_period(calls, Duration::from_secs(86_400)).unwrap(),
         cost: 1,
         mode: Mode::Enforce,
-        trial: None,
-        home: None,
+        shadow_rule: None,
+        partition: None,
         period: Some(Period { start, end }),
-        former: None,
+        legacy_keys: None,
     }
 }
 
-fn of(bucket: &RemoteBucket) -> Ask {
-    Ask { buckets: std::iter::once(bucket.clone()).collect() }
+fn one_bucket_request(bucket: &RemoteBucket) -> AdmitRequest {
+    AdmitRequest { buckets: std::iter::once(bucket.clone()).collect() }
 }
 
-async fn a_period_is_counted_exactly_and_kept_until_its_end(kind: Kind) {
+async fn a_period_is_counted_exactly_and_kept_until_its_end(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = server.patient().await;
+    let store = server.store_with_long_deadline().await;
     let bucket = quota(3);
-    let ask = of(&bucket);
+    let ask = one_bucket_request(&bucket);
     for left in [2, 1, 0] {
         let verdict = admit(&store, &ask).await;
         assert!(verdict.admitted);
@@ -48,31 +48,35 @@ async fn a_period_is_counted_exactly_and_kept_until_its_end(kind: Kind) {
     }
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(!admit(&store, &ask).await.admitted, "nothing is earned");
-    let another = server.patient().await;
+    let another = server.store_with_long_deadline().await;
     assert!(!admit(&another, &ask).await.admitted);
     // Another size in the same period: what is spent stays spent.
-    let larger = RemoteBucket { rate: Rate::in_period(5, Duration::from_secs(86_400)).unwrap(), ..bucket };
-    assert_eq!(tokens(&of(&larger), &another.peek(&of(&larger)).await.unwrap()), [2]);
-    let keys: Vec<String> = server.say("KEYS *day@UTC*").await;
+    let larger =
+        RemoteBucket { rate: Rate::per_calendar_period(5, Duration::from_secs(86_400)).unwrap(), ..bucket };
+    assert_eq!(
+        tokens(&one_bucket_request(&larger), &another.peek(&one_bucket_request(&larger)).await.unwrap()),
+        [2]
+    );
+    let keys: Vec<String> = server.command("KEYS *day@UTC*").await;
     let [key] = keys.as_slice() else { panic!("{keys:?}") };
-    let kept: u64 = server.say(&format!("PTTL {key}")).await;
+    let kept: u64 = server.command(&format!("PTTL {key}")).await;
     let (least, most) = (3 * 3_600_000, 28 * 3_600_000);
     assert!((least..most).contains(&kept), "kept for {kept} ms");
 }
 
-async fn what_is_given_back_stays_in_its_period(kind: Kind) {
+async fn what_is_given_back_stays_in_its_period(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = server.patient().await;
+    let store = server.store_with_long_deadline().await;
     let bucket = quota(3);
-    let ask = of(&bucket);
+    let ask = one_bucket_request(&bucket);
     let at = admit(&store, &ask).await.at;
     assert!(admit(&store, &ask).await.admitted);
-    let change = |tokens: i64| [Change { bucket: bucket.clone(), tokens, paid_at: Some(at) }];
-    store.change(&change(-1)).await.unwrap();
+    let change = |tokens: i64| [Adjustment { bucket: bucket.clone(), tokens, paid_at: Some(at) }];
+    store.adjust(&change(-1)).await.unwrap();
     assert_eq!(tokens(&ask, &store.peek(&ask).await.unwrap()), [2]);
-    store.change(&change(-9)).await.unwrap();
+    store.adjust(&change(-9)).await.unwrap();
     assert_eq!(tokens(&ask, &store.peek(&ask).await.unwrap()), [3], "never more than the quota");
-    store.change(&change(5)).await.unwrap();
+    store.adjust(&change(5)).await.unwrap();
     assert_eq!(store.peek(&ask).await.unwrap().as_slice(), [-2], "what a call turned out to cost is owed");
     assert!(!admit(&store, &ask).await.admitted);
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use vmcp_ratelimit::RemoteStore as _;
 use vmcp_ratelimit_redis::RedisStore;
 
-use crate::server::{Kind, Server, eventually};
+use crate::server::{Server, ServerKind, eventually};
 
 crate::on_both!(replicas_are_counted_while_they_live);
 
-async fn replicas_are_counted_while_they_live(kind: Kind) {
+async fn replicas_are_counted_while_they_live(kind: ServerKind) {
     let server = Server::start(kind).await;
     let start = || {
         let policy = server.policy().with_heartbeat(Duration::from_millis(100)).unwrap();

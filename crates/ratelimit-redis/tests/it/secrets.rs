@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use vmcp_ratelimit::RemoteStore as _;
-use vmcp_ratelimit_redis::{Password, RedisPolicy, RedisStore, ServerUrl, Target};
+use vmcp_ratelimit_redis::{Password, RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 
-use crate::server::{Kind, Server, admit, ask, available, eventually, fixed, tokens};
+use crate::server::{
+    Server, ServerKind, admit, admit_request, eventually, fixed_rate, tokens, wait_available,
+};
 
 crate::on_both!(a_user_with_little_leave_is_enough, a_wrong_password_is_a_failure);
 
@@ -18,38 +20,38 @@ fn policy(server: &Server, password: &str) -> RedisPolicy {
 /// Only what the crate's documentation says it needs.
 async fn restrict(server: &Server) {
     let leave = "+evalsha +eval +time +mget +set +zadd +zremrangebyscore +zcard +pexpire +select";
-    server.say::<()>(&format!("ACL SETUSER limiter on >s3cret ~thv:rl:* {leave}")).await;
+    server.command::<()>(&format!("ACL SETUSER limiter on >s3cret ~thv:rl:* {leave}")).await;
 }
 
-async fn a_user_with_little_leave_is_enough(kind: Kind) {
+async fn a_user_with_little_leave_is_enough(kind: ServerKind) {
     let server = Server::start(kind).await;
     restrict(&server).await;
     let store = RedisStore::start(policy(&server, "s3cret"));
-    available(&store).await;
-    let question = ask(&[("shared:0", fixed(2))]);
+    wait_available(&store).await;
+    let question = admit_request(&[("shared:0", fixed_rate(2))]);
     assert!(admit(&store, &question).await.admitted);
     assert_eq!(tokens(&question, &store.peek(&question).await.unwrap()), [1]);
-    let keys: i64 = server.say("DBSIZE").await;
+    let keys: i64 = server.command("DBSIZE").await;
     assert_eq!(keys, 0, "another database was named");
 }
 
-async fn a_wrong_password_is_a_failure(kind: Kind) {
+async fn a_wrong_password_is_a_failure(kind: ServerKind) {
     let server = Server::start(kind).await;
     restrict(&server).await;
     let store = RedisStore::start(policy(&server, "wrong"));
-    let question = ask(&[("shared:0", fixed(2))]);
+    let question = admit_request(&[("shared:0", fixed_rate(2))]);
     eventually("it is known", async || store.admit(&question).await.is_err()).await;
     assert!(!store.is_available());
     restrict(&server).await;
-    server.say::<()>("ACL SETUSER limiter >wrong").await;
-    available(&store).await;
+    server.command::<()>("ACL SETUSER limiter >wrong").await;
+    wait_available(&store).await;
     assert!(admit(&store, &question).await.admitted);
 }
 
 #[test]
 fn no_text_shows_a_password() {
     let url = ServerUrl::parse("redis://limiter:s3cret@example.test:6380/2").unwrap();
-    let policy = RedisPolicy::new(Target::Single { url }, "ns", "srv").unwrap();
+    let policy = RedisPolicy::new(StoreTarget::Single { url }, "ns", "srv").unwrap();
     let policy = policy.with_credentials(None, Some(Password::new("s3cret".to_owned())));
     let text = format!("{policy:?}");
     assert!(!text.contains("s3cret"), "{text}");

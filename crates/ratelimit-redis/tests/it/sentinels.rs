@@ -5,9 +5,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use vmcp_ratelimit::RemoteStore as _;
-use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
+use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 
-use crate::server::{Kind, admit, ask, available, eventually, fixed, free_ports, is_installed, tokens};
+use crate::server::{
+    ServerKind, admit, admit_request, eventually, fixed_rate, free_ports, is_installed, tokens,
+    wait_available,
+};
 
 struct Process(Child);
 
@@ -29,7 +32,7 @@ fn start(dir: &Path, port: u16, settings: &str, args: &[&str]) -> Process {
     Process(command.arg(&file).args(args).stdout(Stdio::null()).spawn().unwrap())
 }
 
-async fn say(port: u16, words: &str) -> Option<String> {
+async fn command(port: u16, words: &str) -> Option<String> {
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.ok()?;
     let mut words = words.split(' ');
@@ -44,7 +47,7 @@ async fn say(port: u16, words: &str) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_store_follows_the_master() {
-    if !is_installed(Kind::Redis) {
+    if !is_installed(ServerKind::Redis) {
         return;
     }
     let dir = tempfile::Builder::new().prefix("vmcp-sentinel-").tempdir().unwrap();
@@ -53,7 +56,7 @@ async fn the_store_follows_the_master() {
     let master = start(dir.path(), ports[0], quiet, &[]);
     let _replica = start(dir.path(), ports[1], &format!("{quiet}\nreplicaof 127.0.0.1 {}", ports[0]), &[]);
     eventually("the replica follows", async || {
-        say(ports[1], "INFO replication").await.is_some_and(|info| info.contains("master_link_status:up"))
+        command(ports[1], "INFO replication").await.is_some_and(|info| info.contains("master_link_status:up"))
     })
     .await;
     let watch = format!(
@@ -63,27 +66,27 @@ async fn the_store_follows_the_master() {
     );
     let _sentinel = start(dir.path(), ports[2], &watch, &["--sentinel"]);
     eventually("the sentinel knows the replica", async || {
-        let known = say(ports[2], "SENTINEL REPLICAS limits").await;
+        let known = command(ports[2], "SENTINEL REPLICAS limits").await;
         known.is_some_and(|known| known.contains(&ports[1].to_string()))
     })
     .await;
 
     let url = ServerUrl::parse(&format!("redis://127.0.0.1:{}", ports[2])).unwrap();
-    let target = Target::Sentinel { urls: vec![url], master: "limits".to_owned() };
+    let target = StoreTarget::Sentinel { urls: vec![url], master: "limits".to_owned() };
     let policy = RedisPolicy::new(target, "ns", "srv").unwrap();
     let store = RedisStore::start(policy.with_deadline(Duration::from_secs(1)).unwrap());
-    available(&store).await;
-    let question = ask(&[("shared:0", fixed(1000))]);
+    wait_available(&store).await;
+    let question = admit_request(&[("shared:0", fixed_rate(1000))]);
     for _ in 0..10 {
         assert!(admit(&store, &question).await.admitted);
     }
     eventually("the replica has it", async || {
-        say(ports[1], "EXISTS thv:rl:{ns:srv}:3:shared:0").await.is_some_and(|found| found == "int(1)")
+        command(ports[1], "EXISTS thv:rl:{ns:srv}:3:shared:0").await.is_some_and(|found| found == "int(1)")
     })
     .await;
     drop(master);
     eventually("the store rests", async || store.admit(&question).await.is_err()).await;
-    available(&store).await;
+    wait_available(&store).await;
     assert!(admit(&store, &question).await.admitted);
     let left = tokens(&question, &store.peek(&question).await.unwrap());
     assert!(left[0] < 1000, "{left:?}");

@@ -9,15 +9,17 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue};
 use rustix::process::{Pid, Signal, kill_process};
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{Ask, Change, Rate, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure};
-use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
+use vmcp_ratelimit::{
+    Adjustment, AdmitRequest, Rate, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure,
+};
+use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 use vmcp_testkit::skip::missing_program;
 
 /// Longer than anything takes on a busy machine; a test that waits this long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ServerKind {
     Redis,
     Valkey,
 }
@@ -41,7 +43,7 @@ fn folders(parent: &Path, begins: &str) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(fits).collect()
 }
 
-impl Kind {
+impl ServerKind {
     fn program(self) -> Option<PathBuf> {
         match self {
             Self::Redis => redis_program(),
@@ -51,12 +53,16 @@ impl Kind {
 }
 
 /// Whether a kind of server is installed. If not, the test that asks is reported as skipped.
-pub(crate) fn is_installed(kind: Kind) -> bool {
+pub(crate) fn is_installed(kind: ServerKind) -> bool {
     let found = kind.program().is_some();
     match kind {
         _ if found => {}
-        Kind::Redis => missing_program("redis-server", "run ./test, or install the package redis-server"),
-        Kind::Valkey => missing_program("valkey-server", "run ./test, or name one in VMCP_VALKEY_SERVER"),
+        ServerKind::Redis => {
+            missing_program("redis-server", "run ./test, or install the package redis-server")
+        }
+        ServerKind::Valkey => {
+            missing_program("valkey-server", "run ./test, or name one in VMCP_VALKEY_SERVER")
+        }
     }
     found
 }
@@ -84,12 +90,12 @@ fn valkey_program() -> Option<PathBuf> {
 }
 
 impl Server {
-    pub(crate) async fn start(kind: Kind) -> Self {
+    pub(crate) async fn start(kind: ServerKind) -> Self {
         Self::start_with(kind, &[]).await
     }
 
     /// Starts a server with further settings.
-    pub(crate) async fn start_with(kind: Kind, further: &[&str]) -> Self {
+    pub(crate) async fn start_with(kind: ServerKind, further: &[&str]) -> Self {
         let program = kind.program().expect("tests ask is_installed first");
         let dir = Arc::new(tempfile::Builder::new().prefix("vmcp-redis-").tempdir().unwrap());
         let mut args: Vec<String> = ["--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no"]
@@ -111,7 +117,7 @@ impl Server {
 
     async fn try_connect(&self) -> Option<MultiplexedConnection> {
         let client = redis::Client::open(self.url()).unwrap();
-        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(TEST_TIMEOUT));
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.ok()?;
         redis::cmd("PING").query_async::<String>(&mut connection).await.ok()?;
         Some(connection)
@@ -132,7 +138,7 @@ impl Server {
     }
 
     /// Runs one command given as words.
-    pub(crate) async fn say<T: FromRedisValue>(&self, words: &str) -> T {
+    pub(crate) async fn command<T: FromRedisValue>(&self, words: &str) -> T {
         let mut words = words.split(' ');
         let mut command = redis::cmd(words.next().unwrap());
         for word in words {
@@ -142,21 +148,21 @@ impl Server {
     }
 
     /// How often a command was called.
-    pub(crate) async fn calls(&self, command: &str) -> u64 {
-        let stats: String = self.say("INFO commandstats").await;
+    pub(crate) async fn call_count(&self, command: &str) -> u64 {
+        let stats: String = self.command("INFO commandstats").await;
         let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
         line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
     }
 
     pub(crate) fn policy(&self) -> RedisPolicy {
-        let target = Target::Single { url: ServerUrl::parse(&self.url()).unwrap() };
+        let target = StoreTarget::Single { url: ServerUrl::parse(&self.url()).unwrap() };
         RedisPolicy::new(target, "ns", "srv").unwrap()
     }
 
     /// A store that waits as long as a busy machine needs.
-    pub(crate) async fn patient(&self) -> RedisStore {
+    pub(crate) async fn store_with_long_deadline(&self) -> RedisStore {
         let store = RedisStore::start(self.policy().with_deadline(Duration::from_secs(10)).unwrap());
-        available(&store).await;
+        wait_available(&store).await;
         store
     }
 
@@ -200,64 +206,73 @@ impl Drop for Server {
 pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !holds().await {
-        assert!(start.elapsed() < PATIENCE, "in vain: {what}");
+        assert!(start.elapsed() < TEST_TIMEOUT, "in vain: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-pub(crate) async fn available(store: &RedisStore) {
+pub(crate) async fn wait_available(store: &RedisStore) {
     eventually("the store is available", async || store.is_available()).await;
 }
 
 /// So many tokens, of which none comes back while a test runs.
-pub(crate) fn fixed(tokens: u64) -> Rate {
+pub(crate) fn fixed_rate(tokens: u64) -> Rate {
     Rate::new(1, Duration::from_secs(86_400), tokens).unwrap()
 }
 
 pub(crate) fn bucket(key: &str, rate: Rate, cost: u32, mode: Mode) -> RemoteBucket {
-    RemoteBucket { key: key.into(), rate, cost, mode, trial: None, home: None, period: None, former: None }
+    RemoteBucket {
+        key: key.into(),
+        rate,
+        cost,
+        mode,
+        shadow_rule: None,
+        partition: None,
+        period: None,
+        legacy_keys: None,
+    }
 }
 
 /// Enforced buckets of one token a call.
-pub(crate) fn ask(buckets: &[(&str, Rate)]) -> Ask {
-    Ask { buckets: buckets.iter().map(|(key, rate)| bucket(key, *rate, 1, Mode::Enforce)).collect() }
+pub(crate) fn admit_request(buckets: &[(&str, Rate)]) -> AdmitRequest {
+    AdmitRequest { buckets: buckets.iter().map(|(key, rate)| bucket(key, *rate, 1, Mode::Enforce)).collect() }
 }
 
 /// What gives back the price of a call to the buckets that have paid it.
-pub(crate) fn refund(ask: &Ask, verdict: &RemoteVerdict) -> Vec<Change> {
+pub(crate) fn refund(ask: &AdmitRequest, verdict: &RemoteVerdict) -> Vec<Adjustment> {
     let paid = ask.buckets.iter().zip(&verdict.pays).filter(|(_, pays)| **pays);
     paid.map(|(bucket, _)| {
         let (tokens, bucket) = (-i64::from(bucket.cost), bucket.clone());
-        Change { bucket, tokens, paid_at: Some(verdict.at) }
+        Adjustment { bucket, tokens, paid_at: Some(verdict.at) }
     })
     .collect()
 }
 
 /// What charges tokens that were admitted elsewhere.
-pub(crate) fn debt(bucket: &RemoteBucket, tokens: u64) -> [Change; 1] {
+pub(crate) fn debt(bucket: &RemoteBucket, tokens: u64) -> [Adjustment; 1] {
     let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
-    [Change { bucket: bucket.clone(), tokens, paid_at: None }]
+    [Adjustment { bucket: bucket.clone(), tokens, paid_at: None }]
 }
 
 /// Whole tokens of each bucket.
-pub(crate) fn tokens(ask: &Ask, levels: &[i64]) -> Vec<u64> {
+pub(crate) fn tokens(ask: &AdmitRequest, levels: &[i64]) -> Vec<u64> {
     ask.buckets.iter().zip(levels).map(|(bucket, level)| bucket.rate.tokens(*level)).collect()
 }
 
 /// Asks until the store answers: what is tested is what it says, not how busy the machine is.
-pub(crate) async fn admit(store: &RedisStore, ask: &Ask) -> RemoteVerdict {
+pub(crate) async fn admit(store: &RedisStore, ask: &AdmitRequest) -> RemoteVerdict {
     let start = Instant::now();
     loop {
         match store.admit(ask).await {
             Ok(verdict) => return verdict,
-            Err(failure) => assert!(start.elapsed() < PATIENCE, "no answer: {failure}"),
+            Err(failure) => assert!(start.elapsed() < TEST_TIMEOUT, "no answer: {failure}"),
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 /// One attempt, which must end soon however the server behaves.
-pub(crate) async fn attempt(store: &RedisStore, ask: &Ask) -> Result<RemoteVerdict, StoreFailure> {
+pub(crate) async fn attempt(store: &RedisStore, ask: &AdmitRequest) -> Result<RemoteVerdict, StoreFailure> {
     let start = Instant::now();
     let outcome = store.admit(ask).await;
     assert!(start.elapsed() < Duration::from_secs(2), "a call waited {:?}", start.elapsed());

@@ -5,9 +5,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use vmcp_ratelimit::RemoteStore as _;
-use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target, Tls};
+use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget, Tls};
 
-use crate::server::{Kind, admit, ask, available, eventually, fixed, free_ports, is_installed};
+use crate::server::{
+    ServerKind, admit, admit_request, eventually, fixed_rate, free_ports, is_installed, wait_available,
+};
 
 const AUTHORITY: &[u8] = include_bytes!("certificates/authority.pem");
 const IDENTITY: (&[u8], &[u8]) =
@@ -33,7 +35,7 @@ fn start(port: u16) -> Server {
 
 fn store(port: u16, tls: Option<Tls>) -> RedisStore {
     let url = ServerUrl::parse(&format!("rediss://localhost:{port}")).unwrap();
-    let policy = RedisPolicy::new(Target::Single { url }, "ns", "srv").unwrap();
+    let policy = RedisPolicy::new(StoreTarget::Single { url }, "ns", "srv").unwrap();
     let policy = policy.with_deadline(Duration::from_secs(1)).unwrap();
     RedisStore::start(match tls {
         Some(tls) => policy.with_tls(tls).unwrap(),
@@ -43,14 +45,14 @@ fn store(port: u16, tls: Option<Tls>) -> RedisStore {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_who_trusts_and_is_trusted_gets_through() {
-    if !is_installed(Kind::Redis) {
+    if !is_installed(ServerKind::Redis) {
         return;
     }
     let port = free_ports(1)[0];
     let _server = start(port);
-    let question = ask(&[("shared:0", fixed(5))]);
+    let question = admit_request(&[("shared:0", fixed_rate(5))]);
     let trusting = store(port, Some(Tls::new(Some(AUTHORITY), Some(IDENTITY)).unwrap()));
-    available(&trusting).await;
+    wait_available(&trusting).await;
     assert!(admit(&trusting, &question).await.admitted);
     for tls in [None, Some(Tls::new(Some(AUTHORITY), None).unwrap())] {
         let stranger = store(port, tls);

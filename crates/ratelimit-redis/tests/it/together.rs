@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use vmcp_ratelimit::{RemoteStore as _, StoreFailure};
 use vmcp_ratelimit_redis::RedisStore;
 
-use crate::server::{Kind, Server, admit, ask, available, eventually, fixed, is_installed, tokens};
+use crate::server::{
+    Server, ServerKind, admit, admit_request, eventually, fixed_rate, is_installed, tokens, wait_available,
+};
 
 crate::on_both!(
     callers_of_one_question_share_a_call,
@@ -17,11 +19,11 @@ crate::on_both!(
     a_remembered_refusal_counts_for_every_price,
 );
 
-async fn callers_of_one_question_share_a_call(kind: Kind) {
+async fn callers_of_one_question_share_a_call(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = Arc::new(server.patient().await);
-    let question = Arc::new(ask(&[("shared:0", fixed(500)), ("user:0:ann", fixed(120))]));
-    let before = server.calls("evalsha").await;
+    let store = Arc::new(server.store_with_long_deadline().await);
+    let question = Arc::new(admit_request(&[("shared:0", fixed_rate(500)), ("user:0:ann", fixed_rate(120))]));
+    let before = server.call_count("evalsha").await;
     let tasks: Vec<_> = (0..200)
         .map(|_| {
             let (store, question) = (store.clone(), question.clone());
@@ -33,16 +35,16 @@ async fn callers_of_one_question_share_a_call(kind: Kind) {
         admitted += u32::from(task.await.unwrap());
     }
     assert_eq!(admitted, 120);
-    let calls = server.calls("evalsha").await - before;
+    let calls = server.call_count("evalsha").await - before;
     assert!(calls < 40, "{calls} calls for 200 callers");
     assert_eq!(tokens(&question, &store.peek(&question).await.unwrap()), [380, 0]);
 }
 
 /// What each is told is left is as if it had asked alone, one after the other.
-async fn the_line_is_served_in_order(kind: Kind) {
+async fn the_line_is_served_in_order(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = Arc::new(server.patient().await);
-    let question = ask(&[("shared:0", fixed(50))]);
+    let store = Arc::new(server.store_with_long_deadline().await);
+    let question = admit_request(&[("shared:0", fixed_rate(50))]);
     let mut left: Vec<(bool, u64)> = Vec::new();
     let line = async {
         let calls = (0..60).map(|_| store.admit(&question));
@@ -67,10 +69,10 @@ async fn the_line_is_served_in_order(kind: Kind) {
     assert_eq!(left, expected);
 }
 
-async fn those_who_give_up_pay_nothing_and_harm_nobody(kind: Kind) {
+async fn those_who_give_up_pay_nothing_and_harm_nobody(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = Arc::new(server.patient().await);
-    let question = Arc::new(ask(&[("shared:0", fixed(1000))]));
+    let store = Arc::new(server.store_with_long_deadline().await);
+    let question = Arc::new(admit_request(&[("shared:0", fixed_rate(1000))]));
     let mut admitted = 0;
     for round in 0..20 {
         let mut tasks = Vec::new();
@@ -98,12 +100,12 @@ async fn those_who_give_up_pay_nothing_and_harm_nobody(kind: Kind) {
     .await;
 }
 
-async fn a_flood_of_refusals_is_answered_here(kind: Kind) {
+async fn a_flood_of_refusals_is_answered_here(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = server.patient().await;
-    let question = ask(&[("shared:0", fixed(1000)), ("user:0:ann", fixed(1))]);
+    let store = server.store_with_long_deadline().await;
+    let question = admit_request(&[("shared:0", fixed_rate(1000)), ("user:0:ann", fixed_rate(1))]);
     assert!(admit(&store, &question).await.admitted);
-    let before = server.calls("evalsha").await;
+    let before = server.call_count("evalsha").await;
     let start = Instant::now();
     let wait = question.buckets[1].rate.wait(0, question.buckets[1].rate.units(1));
     for _ in 0..5000 {
@@ -115,16 +117,16 @@ async fn a_flood_of_refusals_is_answered_here(kind: Kind) {
         assert!(left <= wait && left + 60_000_000 > wait, "{left}");
         assert_eq!(tokens(&question, &verdict.levels), [999, 0]);
     }
-    let calls = server.calls("evalsha").await - before;
+    let calls = server.call_count("evalsha").await - before;
     // One a second, and the heartbeats.
     assert!(calls <= 5 + 3 * start.elapsed().as_secs(), "{calls} calls in {:?}", start.elapsed());
 }
 
-async fn a_remembered_refusal_counts_for_every_price(kind: Kind) {
+async fn a_remembered_refusal_counts_for_every_price(kind: ServerKind) {
     let server = Server::start(kind).await;
-    let store = server.patient().await;
+    let store = server.store_with_long_deadline().await;
     let dear = |cost| {
-        let mut question = ask(&[("shared:0", fixed(10))]);
+        let mut question = admit_request(&[("shared:0", fixed_rate(10))]);
         question.buckets[0].cost = cost;
         question
     };
@@ -139,16 +141,16 @@ async fn a_remembered_refusal_counts_for_every_price(kind: Kind) {
 
 #[tokio::test]
 async fn background_tasks_end_with_the_store() {
-    if !is_installed(Kind::Redis) {
+    if !is_installed(ServerKind::Redis) {
         return;
     }
-    let server = Server::start(Kind::Redis).await;
+    let server = Server::start(ServerKind::Redis).await;
     let metrics = tokio::runtime::Handle::current().metrics();
     let before = metrics.num_alive_tasks();
     let stores: Vec<RedisStore> = (0..5).map(|_| RedisStore::start(server.policy())).collect();
     for store in &stores {
-        available(store).await;
-        admit(store, &ask(&[("shared:0", fixed(100))])).await;
+        wait_available(store).await;
+        admit(store, &admit_request(&[("shared:0", fixed_rate(100))])).await;
     }
     assert!(metrics.num_alive_tasks() > before);
     drop(stores);
@@ -160,11 +162,11 @@ async fn background_tasks_end_with_the_store() {
 }
 
 /// More calls at once than the queue holds: those beyond it are told so, and no other call fails.
-async fn a_burst_is_no_failure_of_the_store(kind: Kind) {
+async fn a_burst_is_no_failure_of_the_store(kind: ServerKind) {
     const CALLS: usize = 6000;
     let server = Server::start(kind).await;
-    let store = Arc::new(server.patient().await);
-    let question = Arc::new(ask(&[("user:0:ann", fixed(5000))]));
+    let store = Arc::new(server.store_with_long_deadline().await);
+    let question = Arc::new(admit_request(&[("user:0:ann", fixed_rate(5000))]));
     let start = Arc::new(tokio::sync::Barrier::new(CALLS));
     let tasks: Vec<_> = (0..CALLS)
         .map(|_| {

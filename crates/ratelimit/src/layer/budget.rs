@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use vmcp_domain::{
-    Answer, CallContext, Gateway, Json, Members, PerList, ReadResource, Reply, Resource, ResourceList,
-    SharedGateway, forward,
+    CallContext, DerivedCache, Gateway, GatewayFuture, Json, Members, ReadResource, Reply, Resource,
+    ResourceList, SharedGateway, forward,
 };
 
 use crate::limiter::Limiter;
@@ -17,15 +17,15 @@ const URI: &str = "vmcp://limits";
 pub struct LimitsResource {
     inner: SharedGateway,
     limiter: Arc<Limiter>,
-    own: Resource,
-    lists: PerList<ResourceList, ResourceList>,
+    resource: Resource,
+    extended_lists: DerivedCache<ResourceList, ResourceList>,
 }
 
 impl LimitsResource {
     /// Puts the layer around `inner`. Where the policy does not ask for the resource it is left out.
     #[must_use]
     pub fn wrap(inner: SharedGateway, limiter: Arc<Limiter>) -> SharedGateway {
-        if !limiter.offers_resource() {
+        if !limiter.has_limits_resource() {
             return inner;
         }
         let mut definition = Members::new();
@@ -36,35 +36,37 @@ impl LimitsResource {
             ("description", "What is left of the rate limits on the tools you may call"),
             ("mimeType", "application/json"),
         ] {
-            definition.set(name, Json::string(text));
+            definition.insert(name, Json::string(text));
         }
         let own = Resource { uri: URI.into(), backend: "".into(), definition: Arc::new(definition) };
-        Arc::new(Self { inner, limiter, own, lists: PerList::default() })
+        Arc::new(Self { inner, limiter, resource: own, extended_lists: DerivedCache::default() })
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for LimitsResource {
-    fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>> {
+    fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ResourceList>> {
         Box::pin(async move {
             let list = self.inner.list_resources(ctx).await?;
-            Ok(self.lists.get(&list, || list.iter().chain([&self.own]).cloned().collect()))
+            Ok(self
+                .extended_lists
+                .get_or_derive(&list, || list.iter().chain([&self.resource]).cloned().collect()))
         })
     }
 
-    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> GatewayFuture<'a, Reply> {
         if request.uri.as_str() != URI {
             return self.inner.read_resource(ctx, request);
         }
         Box::pin(async move {
             let tools = self.inner.list_tools(ctx).await?;
-            let told = self.limiter.budget(&tools, ctx).await?;
+            let told = self.limiter.limits_summary(&tools, ctx).await?;
             let mut contents = Members::new();
-            contents.set("uri", Json::string(URI));
-            contents.set("mimeType", Json::string("application/json"));
-            contents.set("text", Json::string(told.as_str()));
+            contents.insert("uri", Json::string(URI));
+            contents.insert("mimeType", Json::string("application/json"));
+            contents.insert("text", Json::string(told.as_str()));
             let mut members = Members::new();
-            members.set("contents", Json::list(&[contents.to_json()]));
+            members.insert("contents", Json::array(&[contents.to_json()]));
             Ok(Reply::complete(members))
         })
     }

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use vmcp_domain::{
-    Answer, CallContext, Complete, Continuation, Error, Gateway, GetPrompt, Origin, PromptList, ReadResource,
-    Reply, ResourceList, SharedGateway, Stage, TemplateList, ToolList, forward,
+    CallContext, CallOrigin, Complete, Continuation, Error, Gateway, GatewayFuture, GetPrompt, PromptList,
+    ReadResource, Reply, ResourceList, ResultType, SharedGateway, TemplateList, ToolList, forward,
 };
 
-use crate::limiter::{Bound, Limiter, Permit, paid_name};
+use crate::limiter::{Limiter, Permit, ToolPlan, take_round_id};
 use crate::policy::Method;
 
 /// The layer that limits lists, reads, prompts and completions.
@@ -21,40 +21,45 @@ impl MethodsRateLimited {
     /// Puts the layer around `inner`. Without limits on methods it is left out.
     #[must_use]
     pub fn wrap(inner: SharedGateway, limiter: Arc<Limiter>) -> SharedGateway {
-        if limiter.limits_methods() { Arc::new(Self { inner, limiter }) } else { inner }
+        if limiter.has_method_limits() { Arc::new(Self { inner, limiter }) } else { inner }
     }
 
-    fn charged<'a, T: Send + 'a>(
+    fn call_limited<'a, T: Send + 'a>(
         &'a self,
         method: Method,
         ctx: &'a CallContext,
-        answer: Answer<'a, T>,
-    ) -> Answer<'a, T> {
-        Box::pin(async move { self.limiter.charged(method, ctx, answer).await })
+        answer: GatewayFuture<'a, T>,
+    ) -> GatewayFuture<'a, T> {
+        Box::pin(async move { self.limiter.call_limited(method, ctx, answer).await })
     }
 
     /// The same for a request that a backend works on, and that may take several rounds.
-    fn charged_round<'a>(&'a self, ctx: &'a CallContext, mut request: Request) -> Answer<'a, Reply> {
+    fn call_limited_round<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        mut request: MethodRequest,
+    ) -> GatewayFuture<'a, Reply> {
         let method = request.method();
         let continuation = request.continuation();
-        let name = continuation.and_then(|continuation| self.limiter.paid_name(method, ctx, continuation));
+        let name = continuation
+            .and_then(|continuation| self.limiter.take_method_round_id(method, ctx, continuation));
         Box::pin(async move {
-            let Some(bound) = self.limiter.asked_method(method, ctx) else {
-                return request.ask(&self.inner, ctx).await;
+            let Some(bound) = self.limiter.client_method_plan(method, ctx) else {
+                return request.send(&self.inner, ctx).await;
             };
-            self.limiter.charged_round((bound, name), ctx, (&self.inner, request)).await
+            self.limiter.call_limited_round((bound, name), ctx, (&self.inner, request)).await
         })
     }
 }
 
 /// What a backend works on.
-enum Request {
+enum MethodRequest {
     Read(ReadResource),
     Prompt(GetPrompt),
     Complete(Complete),
 }
 
-impl Request {
+impl MethodRequest {
     fn method(&self) -> Method {
         match self {
             Self::Read(_) => Method::ReadResource,
@@ -71,7 +76,7 @@ impl Request {
         }
     }
 
-    fn ask<'a>(self, inner: &'a SharedGateway, ctx: &'a CallContext) -> Answer<'a, Reply> {
+    fn send<'a>(self, inner: &'a SharedGateway, ctx: &'a CallContext) -> GatewayFuture<'a, Reply> {
         match self {
             Self::Read(request) => inner.read_resource(ctx, request),
             Self::Prompt(request) => inner.get_prompt(ctx, request),
@@ -85,73 +90,78 @@ impl Limiter {
     ///
     /// # Errors
     /// As a call of a tool; and whatever the request fails with.
-    pub async fn charged<'a, T>(
+    pub async fn call_limited<'a, T>(
         &'a self,
         method: Method,
         ctx: &'a CallContext,
-        answer: Answer<'a, T>,
+        answer: GatewayFuture<'a, T>,
     ) -> Result<T, Error> {
         // What the gateway asks on its own account, no client has asked for.
-        let Some(bound) = self.asked_method(method, ctx) else { return answer.await };
-        let bound = self.vary_call(bound, ctx, None, true)?;
+        let Some(bound) = self.client_method_plan(method, ctx) else { return answer.await };
+        let bound = self.plan_call(bound, ctx, None, true)?;
         let permit = self.admit(&bound, ctx).await?;
         let outcome = answer.await;
         if let Err(error) = &outcome {
-            self.refund_unread(permit, error).await;
+            self.refund_if_unread(permit, error).await;
         }
         outcome
     }
 
     /// Gives back what a request has paid, if its error says that it costs nothing.
-    async fn refund_unread(&self, permit: Permit<'_>, error: &Error) {
-        if let Some(reason) = self.refunds(error) {
+    async fn refund_if_unread(&self, permit: Permit<'_>, error: &Error) {
+        if let Some(reason) = self.refund_reason(error) {
             permit.refund(reason).await;
         }
     }
 
-    fn asked_method(&self, method: Method, ctx: &CallContext) -> Option<&Arc<Bound>> {
-        self.bound_method(method).filter(|_| ctx.origin != Origin::Gateway)
+    fn client_method_plan(&self, method: Method, ctx: &CallContext) -> Option<&Arc<ToolPlan>> {
+        self.method_plan(method).filter(|_| ctx.origin != CallOrigin::Gateway)
     }
 
     /// Takes our part of the state off a continuation, where the method is limited.
-    fn paid_name(&self, method: Method, ctx: &CallContext, continuation: &mut Continuation) -> Option<u128> {
-        self.asked_method(method, ctx).and_then(|_| paid_name(continuation))
+    fn take_method_round_id(
+        &self,
+        method: Method,
+        ctx: &CallContext,
+        continuation: &mut Continuation,
+    ) -> Option<u128> {
+        self.client_method_plan(method, ctx).and_then(|_| take_round_id(continuation))
     }
 
-    /// The same as [`Limiter::charged`] for a request that may take several rounds, of which the first pays. Bounds on calls in
+    /// The same as [`Limiter::call_limited`] for a request that may take several rounds, of which the first pays. Bounds on calls in
     /// flight hold for each round, and for as long as the backend may be working on it.
-    async fn charged_round(
+    async fn call_limited_round(
         self: &Arc<Self>,
-        (bound, name): (&Arc<Bound>, Option<u128>),
+        (bound, name): (&Arc<ToolPlan>, Option<u128>),
         ctx: &CallContext,
-        (inner, request): (&SharedGateway, Request),
+        (inner, request): (&SharedGateway, MethodRequest),
     ) -> Result<Reply, Error> {
-        let bound = self.vary_call(bound, ctx, None, true)?;
-        if let Some(round) = self.resume(name, &bound, ctx)
-            && let Some(prepaid) = round.take(&bound, ctx)
+        let bound = self.plan_call(bound, ctx, None, true)?;
+        if let Some(round) = self.resume_round(name, &bound, ctx)
+            && let Some(prepaid) = round.take_call(&bound, ctx)
         {
             let unpaid = Arc::new(bound.without_buckets());
             let mut permit = self.admit(&unpaid, ctx).await?;
             let spent = prepaid.spend();
-            let holding = permit.hold(self, &unpaid, ctx);
-            let mut outcome = request.ask(inner, holding.as_ref().unwrap_or(ctx)).await;
+            let holding = permit.hold_slots(self, &unpaid, ctx);
+            let mut outcome = request.send(inner, holding.as_ref().unwrap_or(ctx)).await;
             match &mut outcome {
-                Ok(reply) if reply.stage == Stage::InputRequired => {
-                    if let Some(paid) = spent.round() {
-                        self.suspend_paid(reply, paid);
+                Ok(reply) if reply.result_type == ResultType::InputRequired => {
+                    if let Some(paid) = spent.paid_round() {
+                        self.suspend_paid_round(reply, paid);
                     }
                 }
-                Err(error) if self.refunds(error).is_some() => spent.undo(),
+                Err(error) if self.refund_reason(error).is_some() => spent.return_call(),
                 Ok(_) | Err(_) => {}
             }
             return outcome;
         }
         let mut permit = self.admit(&bound, ctx).await?;
-        let holding = permit.hold(self, &bound, ctx);
-        let mut outcome = request.ask(inner, holding.as_ref().unwrap_or(ctx)).await;
+        let holding = permit.hold_slots(self, &bound, ctx);
+        let mut outcome = request.send(inner, holding.as_ref().unwrap_or(ctx)).await;
         match &mut outcome {
-            Ok(reply) => self.suspend(reply, ctx, &bound, &permit),
-            Err(error) => self.refund_unread(permit, error).await,
+            Ok(reply) => self.suspend_round(reply, ctx, &bound, &permit),
+            Err(error) => self.refund_if_unread(permit, error).await,
         }
         outcome
     }
@@ -159,32 +169,32 @@ impl Limiter {
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for MethodsRateLimited {
-    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
-        self.charged(Method::ListTools, ctx, self.inner.list_tools(ctx))
+    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ToolList>> {
+        self.call_limited(Method::ListTools, ctx, self.inner.list_tools(ctx))
     }
 
-    fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>> {
-        self.charged(Method::ListResources, ctx, self.inner.list_resources(ctx))
+    fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ResourceList>> {
+        self.call_limited(Method::ListResources, ctx, self.inner.list_resources(ctx))
     }
 
-    fn list_resource_templates<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<TemplateList>> {
-        self.charged(Method::ListTemplates, ctx, self.inner.list_resource_templates(ctx))
+    fn list_resource_templates<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<TemplateList>> {
+        self.call_limited(Method::ListTemplates, ctx, self.inner.list_resource_templates(ctx))
     }
 
-    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
-        self.charged_round(ctx, Request::Read(request))
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> GatewayFuture<'a, Reply> {
+        self.call_limited_round(ctx, MethodRequest::Read(request))
     }
 
-    fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
-        self.charged(Method::ListPrompts, ctx, self.inner.list_prompts(ctx))
+    fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<PromptList>> {
+        self.call_limited(Method::ListPrompts, ctx, self.inner.list_prompts(ctx))
     }
 
-    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
-        self.charged_round(ctx, Request::Prompt(request))
+    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> GatewayFuture<'a, Reply> {
+        self.call_limited_round(ctx, MethodRequest::Prompt(request))
     }
 
-    fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
-        self.charged_round(ctx, Request::Complete(request))
+    fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> GatewayFuture<'a, Reply> {
+        self.call_limited_round(ctx, MethodRequest::Complete(request))
     }
 
     forward!(call_tool, task);

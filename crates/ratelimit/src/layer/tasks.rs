@@ -6,40 +6,40 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use vmcp_domain::{
-    CallContext, Error, Json, Members, Origin, Reply, SharedGateway, SilentClient, TaskHandle, TaskRequest,
-    TaskVerb, WorkHold,
+    CallContext, CallOrigin, Error, Json, Members, Reply, SharedGateway, SilentClient, TaskHandle,
+    TaskOperation, TaskRequest, WorkHold,
 };
 
 /// How many tasks are followed at once. The places of further ones are free at once.
-const TASKS_MAX: usize = 10_000;
+const FOLLOWED_COUNT_MAX: usize = 10_000;
 /// How long nobody asks after a task, if the backend names no pause: at first, at least and at most. The pause grows by half
 /// each time.
-const PAUSE: Duration = Duration::from_secs(2);
-const PAUSE_MIN: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+const POLL_INTERVAL_MIN: Duration = Duration::from_millis(500);
+const POLL_INTERVAL_MAX: Duration = Duration::from_secs(30);
 /// A task is followed no longer, whatever the backend says.
-const FOLLOWED_MAX: Duration = Duration::from_secs(24 * 3600);
+const FOLLOW_DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The number of failures in a row after which the task counts as lost by its backend.
 const FAILURES_MAX: u32 = 5;
 
 /// How many tasks are followed.
-static FOLLOWED: AtomicUsize = AtomicUsize::new(0);
+static FOLLOWED_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// A task that a call has become.
-pub(super) struct Task {
+pub(super) struct FollowedTask {
     inner: SharedGateway,
     ctx: CallContext,
     handle: TaskHandle,
     hold: WorkHold,
-    pause: Duration,
-    ends: Instant,
+    poll_interval: Duration,
+    ends_at: Instant,
 }
 
-impl Task {
+impl FollowedTask {
     /// The task that `reply` tells of, for a call that was made in `ctx` and holds places; else nothing is to be done.
-    pub(super) fn of(inner: &SharedGateway, ctx: &CallContext, reply: &Reply) -> Option<Self> {
+    pub(super) fn from_reply(inner: &SharedGateway, ctx: &CallContext, reply: &Reply) -> Option<Self> {
         let hold = ctx.hold.clone().filter(|_| reply.is_task())?;
-        let handle = TaskHandle::parse(&reply.members.get("taskId")?.to_text()?)?;
+        let handle = TaskHandle::parse(&reply.members.get("taskId")?.decode_string()?)?;
         let millis = |name: &str| {
             let number: Option<u64> = reply.members.get(name).and_then(|value| value.decode().ok());
             number.map(Duration::from_millis)
@@ -47,27 +47,36 @@ impl Task {
         let (capabilities, key) = (ctx.client.capabilities().clone(), ctx.client.client_key());
         let ctx = CallContext {
             client: Arc::new(SilentClient { key, capabilities }),
-            origin: Origin::Gateway,
+            origin: CallOrigin::Gateway,
             deadline: None,
             meta: Members::new(),
             hold: None,
             reservation: None,
             ..ctx.clone()
         };
-        let pause = millis("pollIntervalMs").unwrap_or(PAUSE).clamp(PAUSE_MIN, PAUSE_MAX);
-        let kept = millis("ttlMs").unwrap_or(FOLLOWED_MAX).min(FOLLOWED_MAX);
-        Some(Self { inner: inner.clone(), ctx, handle, hold, pause, ends: Instant::now() + kept })
+        let pause =
+            millis("pollIntervalMs").unwrap_or(POLL_INTERVAL).clamp(POLL_INTERVAL_MIN, POLL_INTERVAL_MAX);
+        let kept = millis("ttlMs").unwrap_or(FOLLOW_DURATION_MAX).min(FOLLOW_DURATION_MAX);
+        Some(Self {
+            inner: inner.clone(),
+            ctx,
+            handle,
+            hold,
+            poll_interval: pause,
+            ends_at: Instant::now() + kept,
+        })
     }
 
     /// Holds the places until the task has ended, or the backend does not know it any more.
     pub(super) async fn follow(self) {
-        let Some(_followed) = Followed::begin() else { return };
-        let Self { inner, ctx, handle, hold, mut pause, ends } = self;
+        let Some(_followed) = FollowedCountGuard::acquire() else { return };
+        let Self { inner, ctx, handle, hold, poll_interval: mut pause, ends_at: ends } = self;
         let mut failures = 0;
         while Instant::now() < ends && failures < FAILURES_MAX {
             sleep_until((Instant::now() + pause).min(ends)).await;
-            pause = (pause + pause / 2).min(PAUSE_MAX);
-            let request = TaskRequest { verb: TaskVerb::Get, handle: handle.clone(), rest: Members::new() };
+            pause = (pause + pause / 2).min(POLL_INTERVAL_MAX);
+            let request =
+                TaskRequest { operation: TaskOperation::Get, handle: handle.clone(), extra: Members::new() };
             match inner.task(&ctx, request).await {
                 Ok(reply) if has_ended(&reply) => break,
                 Ok(_) => failures = 0,
@@ -80,22 +89,22 @@ impl Task {
 }
 
 fn has_ended(reply: &Reply) -> bool {
-    let status = reply.members.get("status").and_then(Json::to_text);
+    let status = reply.members.get("status").and_then(Json::decode_string);
     status.is_some_and(|status| matches!(&*status, "completed" | "failed" | "cancelled"))
 }
 
 /// One of the tasks that are followed.
-struct Followed;
+struct FollowedCountGuard;
 
-impl Followed {
-    fn begin() -> Option<Self> {
-        let below = |count: usize| (count < TASKS_MAX).then_some(count + 1);
-        FOLLOWED.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).ok().map(|_| Self)
+impl FollowedCountGuard {
+    fn acquire() -> Option<Self> {
+        let below = |count: usize| (count < FOLLOWED_COUNT_MAX).then_some(count + 1);
+        FOLLOWED_COUNT.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).ok().map(|_| Self)
     }
 }
 
-impl Drop for Followed {
+impl Drop for FollowedCountGuard {
     fn drop(&mut self) {
-        FOLLOWED.fetch_sub(1, Ordering::AcqRel);
+        FOLLOWED_COUNT.fetch_sub(1, Ordering::AcqRel);
     }
 }

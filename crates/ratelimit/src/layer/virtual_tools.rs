@@ -4,43 +4,47 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use vmcp_domain::{Answer, CallContext, CallTool, Gateway, Reply, SharedGateway, Tool, ToolName, forward};
+use vmcp_domain::{
+    CallContext, CallTool, Gateway, GatewayFuture, Reply, SharedGateway, Tool, ToolName, forward,
+};
 
-use super::settled_by;
-use crate::limiter::{Bound, Limiter, owed};
+use super::settlement_arguments;
+use crate::limiter::{Limiter, ToolPlan, compute_settlement};
 
 /// The layer that charges calls of virtual tools.
 pub struct VirtualRateLimited {
     inner: SharedGateway,
     limiter: Arc<Limiter>,
-    bound: HashMap<ToolName, Arc<Bound>>,
+    tool_plans: HashMap<ToolName, Arc<ToolPlan>>,
 }
 
 impl VirtualRateLimited {
     /// Puts the layer around `inner`, which offers `tools`. Without a rule that names one of them it is left out.
     #[must_use]
     pub fn wrap(inner: SharedGateway, limiter: Arc<Limiter>, tools: &[Tool]) -> SharedGateway {
-        let bound = limiter.bind_virtual(tools);
+        let bound = limiter.virtual_tool_plans(tools);
         if bound.is_empty() {
             return inner;
         }
-        Arc::new(Self { inner, limiter, bound })
+        Arc::new(Self { inner, limiter, tool_plans: bound })
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for VirtualRateLimited {
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
-        let Some(bound) = self.bound.get(&request.name) else { return self.inner.call_tool(ctx, request) };
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
+        let Some(bound) = self.tool_plans.get(&request.name) else {
+            return self.inner.call_tool(ctx, request);
+        };
         Box::pin(async move {
             // Nothing is given back for a call that was refused further inside: the virtual tool did its work.
-            let bound = self.limiter.vary_call(bound, ctx, request.arguments.as_ref(), false)?;
+            let bound = self.limiter.plan_call(bound, ctx, request.arguments.as_ref(), false)?;
             let mut permit = self.limiter.admit(&bound, ctx).await?;
-            let arguments = settled_by(&bound, &request);
-            let holding = permit.hold(&self.limiter, &bound, ctx);
+            let arguments = settlement_arguments(&bound, &request);
+            let holding = permit.hold_slots(&self.limiter, &bound, ctx);
             let outcome = self.inner.call_tool(holding.as_ref().unwrap_or(ctx), request).await;
             if let (Ok(reply), Some(arguments)) = (&outcome, arguments)
-                && let Some(owed) = owed(&bound, &ctx.caller, arguments.as_ref(), reply)
+                && let Some(owed) = compute_settlement(&bound, &ctx.caller, arguments.as_ref(), reply)
             {
                 permit.settle(&self.limiter, &owed);
             }

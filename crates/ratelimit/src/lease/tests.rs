@@ -40,7 +40,7 @@ impl Fleet {
         let clock = Arc::new(ManualClock::default());
         clock.set(Micros(1_000_000));
         let store = FakeStore::new(clock.clone());
-        let lease = policy.consistency.leases().unwrap();
+        let lease = policy.consistency.lease_policy().unwrap();
         let plan = Planner::new(policy).plan(&tool("a", "search", "search"));
         let replica = |_| {
             let leases = Leases::new(store.clone(), clock.clone(), lease, Some(count));
@@ -48,7 +48,7 @@ impl Fleet {
             (leases, plan)
         };
         let bucket = &plan.buckets[0];
-        let (rate, excess) = (bucket.rate, bucket.leased.unwrap());
+        let (rate, excess) = (bucket.rate, bucket.lease_excess.unwrap());
         Self { replicas: (0..count).map(replica).collect(), clock, store, excess, rate }
     }
 
@@ -57,7 +57,7 @@ impl Fleet {
         let (leases, plan) = &self.replicas[replica];
         match leases.admit(plan).await {
             Ok(mut paid) => {
-                paid.keep();
+                paid.commit();
                 true
             }
             Err(_) => false,
@@ -65,12 +65,12 @@ impl Fleet {
     }
 
     fn held(&self, replica: usize) -> u64 {
-        self.replicas[replica].1[0].reservoir.stock.lock().available(self.clock.now())
+        self.replicas[replica].1[0].leased_bucket.balance.lock().available(self.clock.now())
     }
 }
 
 /// The most by which some window of these admissions exceeds `burst` and what was earned in it, in tokens.
-fn worst(admitted: &[u64], burst: u64, per_second: u64) -> i64 {
+fn worst_excess(admitted: &[u64], burst: u64, per_second: u64) -> i64 {
     // Count minus earned, at each admission; a window is a rise from one to a later one.
     let height = |(count, at): (usize, &u64)| (count as i64) * 1_000_000 - (*at as i64) * per_second as i64;
     let mut lowest = i64::MAX;
@@ -85,14 +85,14 @@ fn worst(admitted: &[u64], burst: u64, per_second: u64) -> i64 {
 #[tokio::test]
 async fn a_fast_shared_bucket_is_leased_and_others_are_not() {
     let plan = |tokens| Planner::new(policy(tokens, false, Mode::Enforce)).plan(&tool("a", "s", "s"));
-    let leased = |tokens| plan(tokens).buckets.iter().map(|bucket| bucket.leased).collect::<Vec<_>>();
+    let leased = |tokens| plan(tokens).buckets.iter().map(|bucket| bucket.lease_excess).collect::<Vec<_>>();
     assert_eq!(leased(1000), [Some(100), None], "a user's own stays exact");
     assert_eq!(leased(70), [None, None], "what earns seven in a lease gains nothing by it");
     let held_back = Planner::new(policy(1000, true, Mode::Enforce)).plan(&tool("a", "s", "s"));
-    assert_eq!((held_back.buckets[0].rate.burst(), held_back.buckets[0].leased), (900, Some(0)));
+    assert_eq!((held_back.buckets[0].rate.burst(), held_back.buckets[0].lease_excess), (900, Some(0)));
     let lease = LeasePolicy { duration: Duration::from_secs(1), hold_back: true };
     let rate = Rate::new(1000, Duration::from_secs(1), 1000).unwrap();
-    assert!(!lease.covers(&rate, NonZeroU32::MIN), "nothing would be left of the burst");
+    assert!(!lease.is_leased(&rate, NonZeroU32::MIN), "nothing would be left of the burst");
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn few_questions_for_many_calls() {
             tokio::task::yield_now().await;
         }
     }
-    let asked = fleet.store.asked.load(std::sync::atomic::Ordering::SeqCst);
+    let asked = fleet.store.request_count.load(std::sync::atomic::Ordering::SeqCst);
     assert_eq!(admitted, 28_000, "nobody is refused below the limit");
     assert!(admitted / asked >= 50, "{admitted} calls, {asked} questions");
 }
@@ -147,19 +147,19 @@ async fn an_empty_bucket_says_for_how_long_and_is_left_alone() {
     let mut count = 0;
     let denied = loop {
         match leases.admit(plan).await {
-            Ok(mut paid) => paid.keep(),
+            Ok(mut paid) => paid.commit(),
             Err(denied) => break denied,
         }
         count += 1;
     };
     assert_eq!(count, 100, "down to the last token");
-    assert_eq!(denied, Denied::Short(0, Wait::Micros(10_000)));
-    let asked = fleet.store.asked.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(denied, LeaseError::InsufficientTokens(0, Wait::Micros(10_000)));
+    let asked = fleet.store.request_count.load(std::sync::atomic::Ordering::SeqCst);
     for _ in 0..100 {
         fleet.clock.advance(50);
         assert!(!fleet.call(0).await);
     }
-    assert_eq!(fleet.store.asked.load(std::sync::atomic::Ordering::SeqCst), asked);
+    assert_eq!(fleet.store.request_count.load(std::sync::atomic::Ordering::SeqCst), asked);
     fleet.clock.advance(5_000);
     assert!(fleet.call(0).await, "at the time that was told");
 }
@@ -170,7 +170,7 @@ async fn a_dear_call_is_not_starved_by_leftovers() {
     dear.server.per_user = None;
     dear.tools = vec![ToolRule {
         name: crate::pattern::Pattern::new("*"),
-        hint: None,
+        annotation: None,
         group: false,
         limits: Limits::default(),
         cost: NonZeroU32::new(300).unwrap().into(),
@@ -188,10 +188,10 @@ async fn a_dear_call_is_not_starved_by_leftovers() {
 #[tokio::test]
 async fn a_store_that_fails_is_told_of() {
     let fleet = Fleet::new(1, policy(1000, false, Mode::Enforce));
-    fleet.store.break_with(Some(StoreFailure::Unconnected));
+    fleet.store.set_failure(Some(StoreFailure::Disconnected));
     let (leases, plan) = &fleet.replicas[0];
-    assert!(matches!(leases.admit(plan).await, Err(Denied::Failed(StoreFailure::Unconnected))));
-    fleet.store.break_with(None);
+    assert!(matches!(leases.admit(plan).await, Err(LeaseError::StoreFailed(StoreFailure::Disconnected))));
+    fleet.store.set_failure(None);
     assert!(fleet.call(0).await);
 }
 
@@ -202,14 +202,14 @@ async fn a_bucket_in_shadow_mode_lets_pass_and_counts() {
     let mut unpaid = 0;
     for _ in 0..150 {
         let mut paid = leases.admit(plan).await.unwrap();
-        unpaid += paid.unpaid().count();
-        paid.keep();
+        unpaid += paid.unpaid_indices().count();
+        paid.commit();
     }
     assert_eq!(unpaid, 50);
 }
 
 #[derive(Clone, Debug)]
-enum Act {
+enum Step {
     /// Time passes.
     Wait(u64),
     /// One replica calls so often.
@@ -218,13 +218,13 @@ enum Act {
     Together(usize),
 }
 
-fn acts() -> impl Strategy<Value = Vec<Act>> {
+fn steps() -> impl Strategy<Value = Vec<Step>> {
     let act = prop_oneof![
-        3 => (0_u64..30_000).prop_map(Act::Wait),
-        2 => (60_000_u64..140_000).prop_map(Act::Wait),
-        1 => (0_u64..2_000_000).prop_map(Act::Wait),
-        4 => (0_usize..4, 0_usize..200).prop_map(|(replica, count)| Act::Burst(replica, count)),
-        2 => (0_usize..300).prop_map(Act::Together),
+        3 => (0_u64..30_000).prop_map(Step::Wait),
+        2 => (60_000_u64..140_000).prop_map(Step::Wait),
+        1 => (0_u64..2_000_000).prop_map(Step::Wait),
+        4 => (0_usize..4, 0_usize..200).prop_map(|(replica, count)| Step::Burst(replica, count)),
+        2 => (0_usize..300).prop_map(Step::Together),
     ];
     proptest::collection::vec(act, 10..60)
 }
@@ -233,12 +233,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_window_exceeds_the_bound_and_the_long_run_is_exact(acts in acts(), hold_back: bool) {
+    fn no_window_exceeds_the_bound_and_the_long_run_is_exact(acts in steps(), hold_back: bool) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let fleet = Fleet::new(4, policy(1000, hold_back, Mode::Enforce));
-        let admitted = runtime.block_on(play(&fleet, &acts));
+        let admitted = runtime.block_on(run_steps(&fleet, &acts));
         // What one exact bucket of the configured size would let pass in any window, and the bound on top of it.
-        let over = worst(&admitted, 1000, 1000);
+        let over = worst_excess(&admitted, 1000, 1000);
         let excess = i64::try_from(fleet.excess).unwrap();
         prop_assert!(over <= excess, "{over} over, {excess} allowed");
         let whole = admitted.last().map_or(0, |last| last - 1_000_000);
@@ -247,16 +247,16 @@ proptest! {
     }
 }
 
-async fn play(fleet: &Fleet, acts: &[Act]) -> Vec<u64> {
+async fn run_steps(fleet: &Fleet, acts: &[Step]) -> Vec<u64> {
     let mut admitted = Vec::new();
     for act in acts {
         let (replicas, count) = match act {
-            Act::Wait(micros) => {
+            Step::Wait(micros) => {
                 fleet.clock.advance(*micros);
                 continue;
             }
-            Act::Burst(replica, count) => (*replica..*replica + 1, *count),
-            Act::Together(count) => (0..4, *count),
+            Step::Burst(replica, count) => (*replica..*replica + 1, *count),
+            Step::Together(count) => (0..4, *count),
         };
         for turn in 0..count {
             for replica in replicas.clone() {

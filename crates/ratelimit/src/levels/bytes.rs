@@ -32,7 +32,7 @@ impl Writer {
     }
 
     pub(super) fn state(&mut self, state: &SavedState) {
-        let SavedState { bucket, units, period } = state;
+        let SavedState { bucket_index: bucket, units, period } = state;
         self.bytes(&bucket.to_le_bytes());
         self.bytes(&units.to_le_bytes());
         self.u64(period.0);
@@ -77,6 +77,6 @@ impl<'a> Reader<'a> {
     pub(super) fn state(&mut self) -> Option<SavedState> {
         let bucket = u32::from_le_bytes(self.array()?);
         let units = i64::from_le_bytes(self.array()?);
-        Some(SavedState { bucket, units, period: Micros(self.u64()?) })
+        Some(SavedState { bucket_index: bucket, units, period: Micros(self.u64()?) })
     }
 }

@@ -2,10 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn levels() -> Levels {
+fn levels() -> SavedLevels {
     let rate = |tokens| Rate::new(tokens, Duration::from_secs(60), tokens).unwrap();
-    let state = |bucket, units| SavedState { bucket, units, period: Micros(0) };
-    Levels {
+    let state = |bucket, units| SavedState { bucket_index: bucket, units, period: Micros(0) };
+    SavedLevels {
         secrets: fresh_secrets(),
         saved_at: Micros(1_795_975_200_000_000),
         buckets: vec![
@@ -13,7 +13,7 @@ fn levels() -> Levels {
             SavedBucket { key: "user:60s".into(), rate: rate(9), state: None },
             SavedBucket {
                 key: "user:day@Europe/Berlin~0000".into(),
-                rate: Rate::in_period(500, Duration::from_secs(86_400)).unwrap(),
+                rate: Rate::per_calendar_period(500, Duration::from_secs(86_400)).unwrap(),
                 state: None,
             },
         ],
@@ -28,7 +28,7 @@ fn levels() -> Levels {
 #[test]
 fn what_is_written_is_read() {
     let levels = levels();
-    assert_eq!(Levels::decode(&levels.encode()), Ok(levels));
+    assert_eq!(SavedLevels::decode(&levels.encode()), Ok(levels));
 }
 
 #[test]
@@ -46,8 +46,8 @@ fn what_another_program_has_saved_is_left() {
     let end = bytes.len() - CHECKSUM_BYTES;
     let checksum = Sha256::digest(&bytes[..end]);
     bytes[end..].copy_from_slice(&checksum);
-    assert_eq!(Levels::decode(&bytes), Err(LevelsError::Foreign));
-    assert_eq!(Levels::decode(b"something else"), Err(LevelsError::Format));
+    assert_eq!(SavedLevels::decode(&bytes), Err(SavedLevelsError::Foreign));
+    assert_eq!(SavedLevels::decode(b"something else"), Err(SavedLevelsError::Format));
 }
 
 proptest! {
@@ -55,20 +55,20 @@ proptest! {
     #[test]
     fn a_torn_text_is_refused(cut in any::<prop::sample::Index>(), place in any::<prop::sample::Index>(), bit in 0_u8..8) {
         let bytes = levels().encode();
-        prop_assert!(Levels::decode(&bytes[..cut.index(bytes.len())]).is_err());
+        prop_assert!(SavedLevels::decode(&bytes[..cut.index(bytes.len())]).is_err());
         let mut changed = bytes.clone();
         changed[place.index(bytes.len())] ^= 1 << bit;
-        prop_assert!(Levels::decode(&changed).is_err());
+        prop_assert!(SavedLevels::decode(&changed).is_err());
     }
 
     /// Whatever comes is read or refused, and no count makes it ask for memory.
     #[test]
     fn any_bytes_are_safe(mut bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        let _ = Levels::decode(&bytes);
+        let _ = SavedLevels::decode(&bytes);
         let mut text = MAGIC.to_vec();
         text.append(&mut bytes);
         let checksum = Sha256::digest(&text);
         text.extend_from_slice(&checksum);
-        let _ = Levels::decode(&text);
+        let _ = SavedLevels::decode(&text);
     }
 }

@@ -5,23 +5,23 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, ToolList, ToolName};
 
-use super::look::views;
-use super::{Arguments, Bound, BucketView, Limiter, Sharing, User};
+use super::look::bucket_views;
+use super::{Arguments, BucketView, LimitedUser, Limiter, Sharing, ToolPlan};
 use crate::clock::Micros;
 use crate::plan::{PlannedBucket, Variation};
-use crate::remote::{COST_OF_ANY_CALL, Change, Part, parts};
+use crate::remote::{Adjustment, COST_OF_ANY_CALL, StoreBatch, store_batches};
 use crate::waiting::needs;
 
 /// What is done to buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum OperatorAction {
     /// They are full again.
     Reset,
     /// They hold this number of tokens more, up to what they hold when full.
     Grant(u32),
 }
 
-impl Act {
+impl OperatorAction {
     /// In tokens.
     fn tokens(self, bucket: &PlannedBucket) -> i64 {
         match self {
@@ -33,7 +33,7 @@ impl Act {
 }
 
 /// No refund is too late for what an operator gives: the payment is always the newest.
-const ALWAYS: Micros = Micros(1 << 52);
+const NEWEST_PAYMENT: Micros = Micros(1 << 52);
 
 impl Limiter {
     /// Changes buckets of a tool: with a known caller those that are kept for that caller's name and claims, with an anonymous
@@ -42,66 +42,74 @@ impl Limiter {
     /// # Errors
     /// [`Error::UnknownTool`] when there is no such tool, [`Error::Denied`] when the caller lacks a claim that limits are kept
     /// for, [`Error::LimitsUnavailable`] when the store does not answer: then it is not known whether anything has changed.
-    pub async fn act(
+    pub async fn apply_action(
         &self,
         tools: &Arc<ToolList>,
         name: &ToolName,
         ctx: &CallContext,
-        act: Act,
+        act: OperatorAction,
     ) -> Result<Vec<BucketView>, Error> {
-        let bound = self.bound(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let bound = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
         let is_for_one = matches!(ctx.caller, Caller::Known(_));
         let (bound, user) = if is_for_one {
-            let bound = self.vary(&bound, ctx, Arguments::Unknown)?;
-            let user = self.user(&bound, ctx)?;
+            let bound = self.plan_variant(&bound, ctx, Arguments::Unknown)?;
+            let user = self.limited_user(&bound, ctx)?;
             (bound, user)
         } else {
-            (self.for_all(&bound), User::default())
+            (self.shared_bucket_plan(&bound), LimitedUser::default())
         };
         let chosen: SmallVec<[bool; 4]> =
-            bound.plan.buckets.iter().map(|bucket| bucket.is_of_one() == is_for_one).collect();
+            bound.plan.buckets.iter().map(|bucket| bucket.is_individual() == is_for_one).collect();
         // What is missing in other sizes of a bucket counts, too.
-        self.memory.adopt_sizes(&bound.plan, user.local);
+        self.memory.merge_sizes(&bound.plan, user.local);
         match &self.sharing {
-            None => self.memory.change(&bound.plan, user.local, (&chosen, ALWAYS), |bucket| {
+            None => self.memory.adjust(&bound.plan, user.local, (&chosen, NEWEST_PAYMENT), |bucket| {
                 bucket.rate.units(act.tokens(bucket).unsigned_abs())
             }),
-            Some(sharing) => self.act_on_store(sharing, &bound, &user, &chosen, act).await?,
+            Some(sharing) => self.apply_action_to_store(sharing, &bound, &user, &chosen, act).await?,
         }
-        if self.room.count() > 0 {
-            self.room.given_back(self.view(), &needs(&bound.plan, user.local, u64::MAX), true, false);
+        if self.wait_queues.count() > 0 {
+            self.wait_queues.notify_release(
+                self.wait_context(),
+                &needs(&bound.plan, user.local, u64::MAX),
+                true,
+                false,
+            );
         }
-        let views = views(&bound.plan, self.read(&bound, &user).await?).into_iter().zip(chosen);
+        let views =
+            bucket_views(&bound.plan, self.bucket_snapshots(&bound, &user).await?).into_iter().zip(chosen);
         Ok(views.filter(|(_, chosen)| *chosen).map(|(view, _)| view).collect())
     }
 
     /// The plan of buckets that all callers share, in their present periods.
-    fn for_all(&self, bound: &Arc<Bound>) -> Arc<Bound> {
-        let variation = Variation { periods: self.periods(bound), ..Variation::default() };
+    fn shared_bucket_plan(&self, bound: &Arc<ToolPlan>) -> Arc<ToolPlan> {
+        let variation = Variation { periods: self.current_periods(bound), ..Variation::default() };
         bound.variant((&self.planner, self.leases.as_deref()), variation, self.clock.now())
     }
 
-    async fn act_on_store(
+    async fn apply_action_to_store(
         &self,
         sharing: &Sharing,
-        bound: &Bound,
-        user: &User,
+        bound: &ToolPlan,
+        user: &LimitedUser,
         chosen: &[bool],
-        act: Act,
+        act: OperatorAction,
     ) -> Result<(), Error> {
-        for Part { places, ask } in parts(&bound.plan, self.cut(user, false)) {
-            let changes: Vec<Change> = places
+        for StoreBatch { indices: places, request: ask } in
+            store_batches(&bound.plan, self.plan_view(user, false))
+        {
+            let changes: Vec<Adjustment> = places
                 .iter()
                 .zip(ask.buckets)
                 .filter(|(place, _)| chosen.get(**place) == Some(&true))
                 .filter_map(|(place, mut bucket)| {
                     bucket.cost = COST_OF_ANY_CALL;
                     let tokens = -act.tokens(bound.plan.buckets.get(*place)?);
-                    Some(Change { bucket, tokens, paid_at: Some(ALWAYS) })
+                    Some(Adjustment { bucket, tokens, paid_at: Some(NEWEST_PAYMENT) })
                 })
                 .collect();
             if !changes.is_empty() {
-                sharing.store.change(&changes).await.map_err(|_| Error::LimitsUnavailable)?;
+                sharing.store.adjust(&changes).await.map_err(|_| Error::LimitsUnavailable)?;
             }
         }
         Ok(())

@@ -5,41 +5,43 @@ use std::time::Duration;
 
 use vmcp_domain::{CallContext, Caller, Error, LimitScope, RateLimit, Retry, ToolList, ToolName};
 
-use super::{Bound, Limiter};
-use crate::blocks::block_name;
+use super::{Limiter, ToolPlan};
+use crate::blocks::block_key;
 use crate::observer::DecisionEvent;
 use crate::remote::user_digest;
 
 /// The rule that refusals name.
 const RULE: &str = "blocked by an operator";
 /// A block that lasts longer is told as one without an end.
-const FORESEEABLE: Duration = Duration::from_secs(24 * 3600);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Limiter {
     /// The refusal of a call of a tool that is blocked for its caller, or for all.
-    pub(crate) fn blocked(&self, bound: &Bound, ctx: &CallContext) -> Option<Error> {
-        if !self.blocks.is_any() {
+    pub(crate) fn block_refusal(&self, bound: &ToolPlan, ctx: &CallContext) -> Option<Error> {
+        if !self.blocks.has_any() {
             return None;
         }
-        let target = &bound.asked.tool()?.target;
+        let target = &bound.request.tool()?.target;
         let own = match &ctx.caller {
-            Caller::Known(identity) => self.blocks.left(&block_name(Some(&user_digest(identity)), target)),
+            Caller::Known(identity) => {
+                self.blocks.remaining(&block_key(Some(&user_digest(identity)), target))
+            }
             Caller::Anonymous => None,
         };
-        let of_all = self.blocks.left(&block_name(None, target));
+        let of_all = self.blocks.remaining(&block_key(None, target));
         let scope = if own.is_some() { LimitScope::UserTool } else { LimitScope::Tool };
         let left = own.max(of_all)?;
         let refusal = RateLimit {
-            limited: bound.limited.clone(),
+            operation: bound.limited.clone(),
             rule: RULE.to_owned(),
             scope,
-            retry: if left > FORESEEABLE { Retry::Blocked } else { Retry::After(left) },
+            retry: if left > RETRY_AFTER_MAX { Retry::Blocked } else { Retry::After(left) },
             allowance: None,
-            resets: None,
+            resets_at: None,
         };
-        let mut event = DecisionEvent::begin(&bound.limited, self.clock.now());
+        let mut event = DecisionEvent::new(&bound.limited, self.clock.now());
         (event.scope, event.refusal) = (Some(scope), Some(&refusal));
-        self.observer.decided(&event);
+        self.observer.on_decision(&event);
         Some(Error::RateLimited(Box::new(refusal)))
     }
 
@@ -61,7 +63,7 @@ impl Limiter {
             Caller::Known(identity) => Some(user_digest(identity)),
             Caller::Anonymous => None,
         };
-        let block = block_name(user.as_deref(), &tool.target);
+        let block = block_key(user.as_deref(), &tool.target);
         match &self.sharing {
             Some(sharing) => sharing.store.block(&block, lasts).await.map_err(|_| Error::LimitsUnavailable),
             None => Ok(self.blocks.set(&block, lasts)),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Error, Json, Members, Tool, ToolName};
 
-use super::{Bound, Limiter, User};
-use crate::budget::describe;
+use super::{LimitedUser, Limiter, ToolPlan};
+use crate::budget::bucket_summary;
 use crate::plan::{Plan, PlannedBucket};
 use crate::policy::Mode;
 
@@ -17,7 +17,7 @@ const LIMITS_MAX: usize = 100;
 const NAMES_MAX: usize = 50;
 
 /// One limit and the tools it is on.
-struct Told<'a> {
+struct LimitSummary<'a> {
     bucket: PlannedBucket,
     tools: Vec<&'a ToolName>,
 }
@@ -25,8 +25,8 @@ struct Told<'a> {
 impl Limiter {
     /// Whether callers are offered a resource that tells what is left.
     #[must_use]
-    pub fn offers_resource(&self) -> bool {
-        self.planner.policy().hints.resource
+    pub fn has_limits_resource(&self) -> bool {
+        self.planner.policy().remaining_hints.resource
     }
 
     /// What is left of the limits on these tools: `{limits: [{rule, scope, remaining, capacity, fullInMs, tokens, periodMs,
@@ -35,23 +35,25 @@ impl Limiter {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub(crate) async fn budget(&self, tools: &[Tool], ctx: &CallContext) -> Result<Json, Error> {
-        let mut told: Vec<Told<'_>> = Vec::new();
+    pub(crate) async fn limits_summary(&self, tools: &[Tool], ctx: &CallContext) -> Result<Json, Error> {
+        let mut told: Vec<LimitSummary<'_>> = Vec::new();
         // Two plans name the same bucket by the same words.
         let mut places: HashMap<Arc<str>, usize> = HashMap::new();
         let mut more = false;
-        let mut user = User::default();
+        let mut user = LimitedUser::default();
         for tool in tools {
-            let is_this =
-                |bound: &&Arc<Bound>| bound.asked.tool().is_some_and(|known| known.target == tool.target);
-            let known = self.bindings.find(|binding| binding.plans.get(&tool.name).filter(is_this).cloned());
-            let bound =
-                known.unwrap_or_else(|| Arc::new(Bound::new(&self.planner, self.leases.as_deref(), tool)));
+            let is_this = |bound: &&Arc<ToolPlan>| {
+                bound.request.tool().is_some_and(|known| known.target == tool.target)
+            };
+            let known =
+                self.list_plans.find_map(|binding| binding.plans.get(&tool.name).filter(is_this).cloned());
+            let bound = known
+                .unwrap_or_else(|| Arc::new(ToolPlan::for_tool(&self.planner, self.leases.as_deref(), tool)));
             if bound.plan.is_empty() {
                 continue;
             }
-            let Ok(bound) = self.vary(&bound, ctx, super::Arguments::Unknown) else { continue };
-            match self.user(&bound, ctx) {
+            let Ok(bound) = self.plan_variant(&bound, ctx, super::Arguments::Unknown) else { continue };
+            match self.limited_user(&bound, ctx) {
                 Ok(known) if bound.plan.needs_user => user = known,
                 Ok(_) => {}
                 Err(_) => continue,
@@ -62,29 +64,33 @@ impl Limiter {
                     None if told.len() >= LIMITS_MAX => more = true,
                     None => {
                         places.insert(bucket.key.clone(), told.len());
-                        told.push(Told { bucket: bucket.clone(), tools: vec![&tool.name] });
+                        told.push(LimitSummary { bucket: bucket.clone(), tools: vec![&tool.name] });
                     }
                 }
             }
         }
         // Buckets of one place in a shared store stand side by side.
-        told.sort_by_key(|told| told.bucket.holder.is_per_user());
+        told.sort_by_key(|told| told.bucket.storage.is_per_user());
         let buckets: Vec<PlannedBucket> = told.iter().map(|told| told.bucket.clone()).collect();
-        let levels = self.levels(buckets, &user).await?;
-        let limits: Vec<Json> = told.iter().zip(levels).map(|(told, level)| told.describe(level)).collect();
+        let levels = self.bucket_levels(buckets, &user).await?;
+        let limits: Vec<Json> = told.iter().zip(levels).map(|(told, level)| told.to_json(level)).collect();
         let mut answer = Members::new();
-        answer.set("limits", Json::list(&limits));
-        answer.set("more", Json::boolean(more));
+        answer.insert("limits", Json::array(&limits));
+        answer.insert("more", Json::boolean(more));
         Ok(answer.to_json())
     }
 
     /// What each bucket holds now, in units.
-    async fn levels(&self, buckets: Vec<PlannedBucket>, user: &User) -> Result<Vec<i64>, Error> {
+    async fn bucket_levels(
+        &self,
+        buckets: Vec<PlannedBucket>,
+        user: &LimitedUser,
+    ) -> Result<Vec<i64>, Error> {
         let plan = |buckets: SmallVec<[PlannedBucket; 4]>| Plan {
             buckets,
             needs_user: true,
-            keeps_user: true,
-            tries_user: true,
+            needs_user_entry: true,
+            needs_shadow_user_entry: true,
             ..Plan::default()
         };
         let Some(sharing) = &self.sharing else {
@@ -100,16 +106,16 @@ impl Limiter {
     }
 }
 
-impl Told<'_> {
-    fn describe(&self, level: i64) -> Json {
+impl LimitSummary<'_> {
+    fn to_json(&self, level: i64) -> Json {
         let whole = |number: u128| Json::integer(i64::try_from(number).unwrap_or(i64::MAX));
-        let (tokens, period) = self.bucket.rate.asked();
+        let (tokens, period) = self.bucket.rate.configured();
         let names = self.tools.iter().take(NAMES_MAX).map(|name| Json::string(name.as_str()));
-        let mut told = describe(&self.bucket, level);
-        told.set("tokens", whole(tokens.into()));
-        told.set("periodMs", whole(period.as_millis()));
-        told.set("tools", Json::list(&names.collect::<Vec<_>>()));
-        told.set("toolCount", whole(self.tools.len() as u128));
+        let mut told = bucket_summary(&self.bucket, level);
+        told.insert("tokens", whole(tokens.into()));
+        told.insert("periodMs", whole(period.as_millis()));
+        told.insert("tools", Json::array(&names.collect::<Vec<_>>()));
+        told.insert("toolCount", whole(self.tools.len() as u128));
         told.to_json()
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vmcp_domain::{Caller, Error, LimitScope, Retry, Tool};
 
-use super::{Bound, Limiter, Permit};
+use super::{Limiter, Permit, ToolPlan};
 use crate::clock::{ManualClock, Micros};
 use crate::observer::NoObserver;
 use crate::plan::Planner;
@@ -20,18 +20,18 @@ pub struct Replay {
 }
 
 /// A tool of the record, with the limits it falls under.
-pub struct ReplayTool(Bound);
+pub struct ReplayTool(ToolPlan);
 
 /// A caller of the record, as the limits tell callers apart.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplayCaller(Option<UserKey>);
 
 /// Leave for one recorded call. Its place among the calls in flight is free again when this is dropped.
-pub struct ReplayPass<'a>(Permit<'a>);
+pub struct ReplayPermit<'a>(Permit<'a>);
 
 /// What the limits say to a recorded call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ruling {
+pub enum ReplayDecision {
     /// Nothing limits the tool.
     Unlimited,
     /// The call may go on.
@@ -49,16 +49,16 @@ pub enum Ruling {
         retry: Retry,
     },
     /// A limit per user refuses it, because its caller has no identity.
-    Unnamed,
+    Unidentified,
     /// There are more users than are told apart, and the policy is to refuse then.
-    Crowded,
+    UserTableFull,
 }
 
 impl ReplayTool {
     /// Whether calls of the tool count while they are in flight.
     #[must_use]
-    pub fn counts_in_flight(&self) -> bool {
-        !self.0.plan.slots.is_empty()
+    pub fn has_slot_limits(&self) -> bool {
+        !self.0.plan.slot_limits.is_empty()
     }
 }
 
@@ -75,7 +75,7 @@ impl Replay {
     /// some is enforced for all.
     #[must_use]
     pub fn tool(&self, tool: &Tool) -> ReplayTool {
-        let mut bound = Bound::new(&self.limiter.planner, None, tool);
+        let mut bound = ToolPlan::for_tool(&self.limiter.planner, None, tool);
         // Records hold none of these.
         let is_by_value = |scope| {
             use LimitScope::{Claim, ClaimTool, Value, ValueTool};
@@ -88,13 +88,13 @@ impl Replay {
     /// The caller, by identity or, where the policy says so, by address.
     #[must_use]
     pub fn caller(&self, caller: &Caller, peer: Option<IpAddr>) -> ReplayCaller {
-        ReplayCaller(self.limiter.who(caller, peer).and_then(|user| user.local))
+        ReplayCaller(self.limiter.find_user(caller, peer).and_then(|user| user.local))
     }
 
     /// Rules that fit none of these tools.
     #[must_use]
-    pub fn idle_rules(&self, tools: &[Tool]) -> Vec<&str> {
-        self.limiter.planner.unmatched(tools)
+    pub fn unmatched_rules(&self, tools: &[Tool]) -> Vec<&str> {
+        self.limiter.planner.unmatched_rules(tools)
     }
 
     /// Decides about one call at a moment.
@@ -104,43 +104,43 @@ impl Replay {
         tool: &'a ReplayTool,
         caller: ReplayCaller,
         at: Micros,
-    ) -> (Ruling, Option<ReplayPass<'a>>) {
+    ) -> (ReplayDecision, Option<ReplayPermit<'a>>) {
         let bound = &tool.0;
         if bound.plan.is_empty() {
-            return (Ruling::Unlimited, None);
+            return (ReplayDecision::Unlimited, None);
         }
-        if bound.plan.enforces_user() && caller.0.is_none() {
-            return (Ruling::Unnamed, None);
+        if bound.plan.has_enforced_per_user() && caller.0.is_none() {
+            return (ReplayDecision::Unidentified, None);
         }
         self.clock.set(at);
         let user = caller.0.filter(|_| bound.plan.needs_user);
-        match self.limiter.admit_here((bound, &bound.plan), user, at) {
+        match self.limiter.admit_local((bound, &bound.plan), user, at) {
             Ok(permit) => {
                 let would_refuse =
-                    permit.local.as_ref().map_or(0, |receipt| receipt.bill().would_refuse.len());
-                (Ruling::Admitted { would_refuse }, Some(ReplayPass(permit)))
+                    permit.local.as_ref().map_or(0, |receipt| receipt.charges().would_refuse.len());
+                (ReplayDecision::Admitted { would_refuse }, Some(ReplayPermit(permit)))
             }
             Err(denial) => {
                 let Error::RateLimited(limit) = denial.error else {
                     // In memory nothing but a full store refuses besides.
-                    return (Ruling::Crowded, None);
+                    return (ReplayDecision::UserTableFull, None);
                 };
-                (Ruling::Refused { rule: limit.rule, scope: limit.scope, retry: limit.retry }, None)
+                (ReplayDecision::Refused { rule: limit.rule, scope: limit.scope, retry: limit.retry }, None)
             }
         }
     }
 
     /// How long a call of the tool may wait for a rule, in microseconds; zero where it is refused at once.
     #[must_use]
-    pub fn patience(&self, tool: &ReplayTool, rule: &str) -> u64 {
+    pub fn wait_max(&self, tool: &ReplayTool, rule: &str) -> u64 {
         let plan = &tool.0.plan;
         let buckets = plan.buckets.iter().map(|bucket| (&bucket.rule, bucket.wait_max));
-        let slots = plan.slots.iter().map(|slots| (&slots.rule, slots.wait_max));
+        let slots = plan.slot_limits.iter().map(|slots| (&slots.rule, slots.wait_max));
         buckets.chain(slots).find(|(known, _)| &***known == rule).map_or(0, |(_, wait_max)| wait_max)
     }
 
     /// Gives back what a call has paid that never reached its backend.
-    pub fn refund(&self, pass: ReplayPass<'_>, at: Micros) {
+    pub fn refund(&self, pass: ReplayPermit<'_>, at: Micros) {
         self.clock.set(at);
         if let Some(receipt) = pass.0.local {
             receipt.refund();

@@ -4,24 +4,24 @@ use std::sync::Arc;
 
 use vmcp_domain::{ToolList, ToolName};
 
-use super::binding::Bound;
-use super::look::views;
-use super::{BucketView, Limiter, SlotsView};
-use crate::decide::BucketReading;
-use crate::plan::{Overridden, PlannedBucket, RulePrice};
-use crate::policy::{Method, Overrides, ValueOf};
+use super::binding::ToolPlan;
+use super::look::bucket_views;
+use super::{BucketView, Limiter, SlotLimitView};
+use crate::decide::BucketSnapshot;
+use crate::plan::{OverriddenLimit, PlannedBucket, RulePrice};
+use crate::policy::{Method, Overrides, ValueSource};
 
 /// Everything that limits one thing, for people to read.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct RulesView {
     /// How often, as buckets that are full.
     pub buckets: Vec<BucketView>,
     /// How many at once.
-    pub slots: Vec<SlotsView>,
+    pub slot_limits: Vec<SlotLimitView>,
     /// The limits that have other sizes for some callers, by the names of their rules.
     pub overrides: Vec<(String, Overrides)>,
     /// Of what limits have a bucket for each value.
-    pub values: Vec<ValueOf>,
+    pub value_sources: Vec<ValueSource>,
     /// The expressions that say what a call costs by what it asks for. The largest counts.
     pub prices: Vec<String>,
     /// Those that say what it turned out to cost.
@@ -31,19 +31,19 @@ pub struct Rules {
 impl Limiter {
     /// The rules a tool falls under; `None` when there is no such tool.
     #[must_use]
-    pub fn rules(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<Rules> {
-        Some(self.describe(self.bound(tools, name)?.as_ref()))
+    pub fn rules(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<RulesView> {
+        Some(self.rules_view(self.tool_plan(tools, name)?.as_ref()))
     }
 
     /// The rules of methods that call no tool, by the names of these, where there are any.
     #[must_use]
-    pub fn method_rules(&self) -> Vec<(&'static str, Rules)> {
-        let rules = |method: Method| Some((method.as_str(), self.describe(self.bound_method(method)?)));
+    pub fn method_rules(&self) -> Vec<(&'static str, RulesView)> {
+        let rules = |method: Method| Some((method.as_str(), self.rules_view(self.method_plan(method)?)));
         Method::ALL.into_iter().filter_map(rules).collect()
     }
 
-    fn describe(&self, bound: &Bound) -> Rules {
-        let full = |bucket: &PlannedBucket| BucketReading {
+    fn rules_view(&self, bound: &ToolPlan) -> RulesView {
+        let full = |bucket: &PlannedBucket| BucketSnapshot {
             rate: bucket.rate,
             level: bucket.rate.capacity(),
             cost: bucket.cost_units,
@@ -52,14 +52,14 @@ impl Limiter {
         };
         let plan = &bound.plan;
         let text = |prices: &[RulePrice]| prices.iter().map(|known| known.price.to_string()).collect();
-        let named = |one: &Overridden| (one.rule.to_string(), one.overrides.clone());
-        Rules {
-            buckets: views(plan, plan.buckets.iter().map(full).collect()),
-            slots: self.slot_views(bound),
-            overrides: plan.varies.overridden.iter().map(named).collect(),
-            values: plan.varies.values.iter().map(|needed| needed.of.clone()).collect(),
-            prices: text(&plan.varies.prices),
-            settlements: text(&plan.varies.settlements),
+        let named = |one: &OverriddenLimit| (one.rule.to_string(), one.overrides.clone());
+        RulesView {
+            buckets: bucket_views(plan, plan.buckets.iter().map(full).collect()),
+            slot_limits: self.slot_limit_views(bound),
+            overrides: plan.variation_inputs.overridden.iter().map(named).collect(),
+            value_sources: plan.variation_inputs.values.iter().map(|needed| needed.source.clone()).collect(),
+            prices: text(&plan.variation_inputs.prices),
+            settlements: text(&plan.variation_inputs.settlements),
         }
     }
 }

@@ -4,42 +4,52 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
-use vmcp_domain::{Caller, Json, Reply, Stage};
+use vmcp_domain::{Caller, Json, Reply, ResultType};
 
-use super::{Bound, Limiter, PaidPart, Permit, Sharing};
-use crate::plan::{Owed, PlannedBucket, RulePrice, UNPAYABLE};
-use crate::price::Priced;
-use crate::remote::{Change, RemoteBucket};
+use super::{Limiter, PaidBatch, Permit, Sharing, ToolPlan};
+use crate::plan::{PlannedBucket, RulePrice, Settlement, UNPAYABLE};
+use crate::price::PricedCall;
+use crate::remote::{Adjustment, RemoteBucket};
 use crate::waiting::{Needs, needs};
 
 /// What is still owed for a call that has ended with a result; `None` where nothing is. What is not done yet stays at its
 /// price, and so does a call whose final price cannot be computed.
-pub(crate) fn owed(bound: &Bound, caller: &Caller, arguments: Option<&Json>, reply: &Reply) -> Option<Owed> {
-    let tool = bound.asked.tool().filter(|_| reply.stage == Stage::Complete)?;
+pub(crate) fn compute_settlement(
+    bound: &ToolPlan,
+    caller: &Caller,
+    arguments: Option<&Json>,
+    reply: &Reply,
+) -> Option<Settlement> {
+    let tool = bound.request.tool().filter(|_| reply.result_type == ResultType::Complete)?;
     let buckets = &bound.plan.buckets;
     let more = |trial: Option<u32>| {
         // Nothing was paid that nobody can pay.
-        let pays = |bucket: &&PlannedBucket| bucket.trial == trial && bucket.cost != UNPAYABLE;
+        let pays = |bucket: &&PlannedBucket| bucket.shadow_rule == trial && bucket.cost != UNPAYABLE;
         let paid = buckets.iter().find(pays)?.cost.get();
-        Some(settled(bound, &Priced { tool, caller, arguments, after: Some((paid, reply)) }, trial))
+        Some(cost_difference(
+            bound,
+            &PricedCall { tool, caller, arguments, after: Some((paid, reply)) },
+            trial,
+        ))
     };
-    let mut owed = Owed::in_force(more(None).unwrap_or(0));
+    let mut owed = Settlement::new(more(None).unwrap_or(0));
     let mut known: SmallVec<[u32; 2]> = SmallVec::new();
-    for rule in buckets.iter().filter_map(|bucket| bucket.trial) {
+    for rule in buckets.iter().filter_map(|bucket| bucket.shadow_rule) {
         if !known.contains(&rule) {
             known.push(rule);
-            owed.add_trial(rule, more(Some(rule)).unwrap_or(0));
+            owed.add_shadow_rule(rule, more(Some(rule)).unwrap_or(0));
         }
     }
-    (!owed.is_nothing()).then_some(owed)
+    (!owed.is_zero()).then_some(owed)
 }
 
 /// How much more than was paid a call costs in the end, by the rules in force and, for its own buckets, by one on trial.
-fn settled(bound: &Bound, priced: &Priced<'_>, trial: Option<u32>) -> i64 {
+fn cost_difference(bound: &ToolPlan, priced: &PricedCall<'_>, trial: Option<u32>) -> i64 {
     let mut largest = None;
-    let counts = |settlement: &&RulePrice| settlement.trial.is_none() || settlement.trial == trial;
-    for RulePrice { price, .. } in bound.plan.varies.settlements.iter().filter(counts) {
-        match price.of(priced) {
+    let counts =
+        |settlement: &&RulePrice| settlement.shadow_rule.is_none() || settlement.shadow_rule == trial;
+    for RulePrice { price, .. } in bound.plan.variation_inputs.settlements.iter().filter(counts) {
+        match price.evaluate(priced) {
             Ok(cost) => largest = largest.max(Some(cost)),
             Err(error) => {
                 let tool = &priced.tool.name;
@@ -52,14 +62,14 @@ fn settled(bound: &Bound, priced: &Priced<'_>, trial: Option<u32>) -> i64 {
     largest.map_or(0, |largest| i64::from(largest) - i64::from(paid))
 }
 
-impl PaidPart {
+impl PaidBatch {
     /// The changes that charge more tokens to the buckets that paid.
-    pub(super) fn changes<'a>(
+    pub(super) fn adjustments<'a>(
         &'a self,
         tokens: impl Fn(&RemoteBucket) -> i64 + 'a,
-    ) -> impl Iterator<Item = Change> + 'a {
-        let paid = self.ask.buckets.iter().zip(&self.verdict.pays).filter(|(_, pays)| **pays);
-        paid.map(move |(bucket, _)| Change {
+    ) -> impl Iterator<Item = Adjustment> + 'a {
+        let paid = self.request.buckets.iter().zip(&self.verdict.pays).filter(|(_, pays)| **pays);
+        paid.map(move |(bucket, _)| Adjustment {
             tokens: tokens(bucket),
             bucket: bucket.clone(),
             paid_at: Some(self.verdict.at),
@@ -69,69 +79,70 @@ impl PaidPart {
 
 impl Permit<'_> {
     /// The changes that charge more tokens to the buckets that all replicas share.
-    pub(super) fn changes(&self, tokens: impl Fn(&RemoteBucket) -> i64) -> Vec<Change> {
-        let leased = self.leased.iter().flat_map(|paid| paid.changes(&tokens));
-        self.shared.iter().flat_map(|part| part.changes(&tokens)).chain(leased).collect()
+    pub(super) fn adjustments(&self, tokens: impl Fn(&RemoteBucket) -> i64) -> Vec<Adjustment> {
+        let leased = self.lease_payment.iter().flat_map(|paid| paid.adjustments(&tokens));
+        self.paid_batches.iter().flat_map(|part| part.adjustments(&tokens)).chain(leased).collect()
     }
 
     /// Charges the buckets that paid so much more, or gives as much back. The shared store is told later: no answer waits
     /// for it.
-    pub(crate) fn settle(self, limiter: &Arc<Limiter>, owed: &Owed) {
+    pub(crate) fn settle(self, limiter: &Arc<Limiter>, owed: &Settlement) {
         if let Some(receipt) = &self.local {
-            receipt.change(|bucket| -owed.of(bucket.trial));
+            receipt.adjust(|bucket| -owed.for_bucket(bucket.shadow_rule));
         }
-        if let Some(fallen) = &self.fallen {
-            limiter.change_fallen(fallen, Some(owed));
+        if let Some(fallen) = &self.fallback_charge {
+            limiter.adjust_fallback_charge(fallen, Some(owed));
         }
         if limiter.sharing.is_none() {
-            if owed.gives_back() {
-                self.bell.ring(true);
+            if owed.is_refund() {
+                self.release_notifier.notify(true);
             }
             return;
         }
-        let changes = self.changes(|bucket| owed.of(bucket.trial));
-        let told = owed.gives_back().then(|| needs(self.bell.plan, self.bell.user, u64::MAX));
-        limiter.change_later(changes, told);
+        let changes = self.adjustments(|bucket| owed.for_bucket(bucket.shadow_rule));
+        let told =
+            owed.is_refund().then(|| needs(self.release_notifier.plan, self.release_notifier.user, u64::MAX));
+        limiter.adjust_shared_later(changes, told);
     }
 }
 
 /// Settlements that the shared store has not been told of yet.
 #[derive(Debug, Default)]
-pub(super) struct Unsettled(AtomicUsize);
+pub(super) struct PendingSettlements(AtomicUsize);
 
-impl Unsettled {
+impl PendingSettlements {
     pub(super) fn is_empty(&self) -> bool {
         self.0.load(Ordering::Acquire) == 0
     }
 }
 
 /// One of them.
-struct Settling(Arc<Limiter>);
+struct PendingSettlement(Arc<Limiter>);
 
-impl Settling {
+impl PendingSettlement {
     fn begin(limiter: &Arc<Limiter>) -> Self {
-        limiter.unsettled.0.fetch_add(1, Ordering::AcqRel);
+        limiter.pending_settlements.0.fetch_add(1, Ordering::AcqRel);
         Self(limiter.clone())
     }
 }
 
-impl Drop for Settling {
+impl Drop for PendingSettlement {
     fn drop(&mut self) {
-        self.0.unsettled.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.pending_settlements.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Limiter {
     /// Tells the shared store of changes by a task of its own, and those who wait for what is given back.
-    pub(super) fn change_later(self: &Arc<Self>, changes: Vec<Change>, told: Option<Needs>) {
-        let settling = Settling::begin(self);
-        self.upkeep.spawn(async move {
+    pub(super) fn adjust_shared_later(self: &Arc<Self>, changes: Vec<Adjustment>, told: Option<Needs>) {
+        let settling = PendingSettlement::begin(self);
+        self.task_spawner.spawn(async move {
             let limiter = &settling.0;
             if let Some(sharing) = &limiter.sharing {
-                limiter.change_shared(sharing, changes).await;
+                limiter.adjust_shared(sharing, changes).await;
             }
             if let Some(needs) = told {
-                limiter.room.given_back(limiter.view(), &needs, true, false);
+                limiter.wait_queues.notify_release(limiter.wait_context(), &needs, true, false);
             }
         });
     }
@@ -139,16 +150,16 @@ impl Limiter {
     /// Changes what calls were charged in the shared store: those of one home together, all or nothing. What the store does not
     /// take stays as it was where it would be given back, since an outage never hands out budget; where it is owed, it is
     /// written back with what is admitted without the store.
-    pub(super) async fn change_shared(&self, sharing: &Sharing, changes: Vec<Change>) {
-        let mut left: Vec<Change> = changes.into_iter().filter(|change| change.tokens != 0).collect();
-        while let Some(home) = left.first().map(|change| change.bucket.home.clone()) {
-            let (these, others) = left.into_iter().partition(|change| change.bucket.home == home);
+    pub(super) async fn adjust_shared(&self, sharing: &Sharing, changes: Vec<Adjustment>) {
+        let mut left: Vec<Adjustment> = changes.into_iter().filter(|change| change.tokens != 0).collect();
+        while let Some(home) = left.first().map(|change| change.bucket.partition.clone()) {
+            let (these, others) = left.into_iter().partition(|change| change.bucket.partition == home);
             left = others;
-            let these: Vec<Change> = these;
-            if let Err(failure) = sharing.store.change(&these).await {
-                self.observer.store_failed(failure);
+            let these: Vec<Adjustment> = these;
+            if let Err(failure) = sharing.store.adjust(&these).await {
+                self.observer.on_store_failure(failure);
                 let owed = these.iter().filter(|change| change.tokens.is_positive());
-                self.debts.change(owed.map(|change| (&change.bucket, change.tokens)), &sharing.store);
+                self.debts.add(owed.map(|change| (&change.bucket, change.tokens)), &sharing.store);
             }
         }
     }

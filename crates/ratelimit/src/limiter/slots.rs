@@ -3,88 +3,95 @@
 
 use vmcp_domain::Error;
 
-use super::patient::{Denial, busy};
-use super::{Bound, Limiter, Sharing, User};
+use super::patient::{Refusal, slots_full_limit};
+use super::{LimitedUser, Limiter, Sharing, ToolPlan};
 use crate::observer::DecisionEvent;
 use crate::policy::Consistency;
-use crate::remote::{OnStoreFailure, SlotPart, slot_parts};
-use crate::slots::Slot;
-use crate::waiting::{HeldUp, Place, needs};
+use crate::remote::{OnStoreFailure, SlotBatch, slot_batches};
+use crate::slots::SlotGuard;
+use crate::waiting::{LimitIndex, WaitReason, needs};
 
 impl Sharing {
     /// How many replicas there are, as far as is known.
-    pub(super) fn count(&self) -> u32 {
+    pub(super) fn replica_count_or_one(&self) -> u32 {
         self.replica_count.or_else(|| self.store.replica_count()).unwrap_or(1).max(1)
     }
 
     /// Holds slots on trial without an answer of the store, and notes what the failure policy would have refused if they
     /// were enforced.
-    pub(super) fn hold_on_trial(&self, slot: &mut Slot, part: SlotPart) {
+    pub(super) fn hold_shadow_slots(&self, slot: &mut SlotGuard, part: SlotBatch) {
         let parts = [part];
         match self.on_failure {
             OnStoreFailure::Deny => {
-                slot.hold_anyway(&parts);
-                slot.miss(&parts);
+                slot.hold_unchecked(&parts);
+                slot.record_missed(&parts);
             }
-            OnStoreFailure::Allow => slot.hold_anyway(&parts),
+            OnStoreFailure::Allow => slot.hold_unchecked(&parts),
             // Only an enforced bound without room is an error.
-            OnStoreFailure::Local => drop(slot.hold_share(&parts, self.count())),
+            OnStoreFailure::Local => drop(slot.hold_share(&parts, self.replica_count_or_one())),
         }
     }
 }
 
 impl Limiter {
     /// Refuses a call for which this replica alone has too many in flight, without asking.
-    pub(super) fn refuse_full(&self, bound: &Bound, user: &User) -> Result<(), Denial> {
-        self.memory.full_slots(&bound.slots, user.local).map_or(Ok(()), |place| Err(full(bound, place)))
+    pub(super) fn check_local_slots(&self, bound: &ToolPlan, user: &LimitedUser) -> Result<(), Refusal> {
+        self.memory
+            .full_slot_limit(&bound.slots_only, user.local)
+            .map_or(Ok(()), |place| Err(slots_full_refusal(bound, place)))
     }
 
     /// The refusal by a bound that all replicas together have filled.
-    pub(super) fn full_elsewhere(&self, bound: &Bound, user: &User, place: usize) -> Denial {
-        if self.room.count() > 0 {
+    pub(super) fn shared_slots_refusal(&self, bound: &ToolPlan, user: &LimitedUser, place: usize) -> Refusal {
+        if self.wait_queues.count() > 0 {
             let needs = needs(&bound.plan, user.local, u64::MAX);
-            self.room.full_elsewhere(self.view(), &needs, place);
+            self.wait_queues.pause_full_slots(self.wait_context(), &needs, place);
         }
-        full(bound, place)
+        slots_full_refusal(bound, place)
     }
 
     /// Holds the slots of a call that continues without an answer of the store, or refuses the call, as the policy says.
-    pub(super) fn hold_without_store(
+    pub(super) fn hold_slots_without_store(
         &self,
         sharing: &Sharing,
-        bound: &Bound,
-        user: &User,
-        slot: &mut Slot,
+        bound: &ToolPlan,
+        user: &LimitedUser,
+        slot: &mut SlotGuard,
         event: &mut DecisionEvent<'_>,
-    ) -> Result<(), Denial> {
-        let is_enforced = bound.plan.enforces_slots();
-        let parts = self.slot_parts(bound, user);
+    ) -> Result<(), Refusal> {
+        let is_enforced = bound.plan.has_enforced_slot_limit();
+        let parts = self.slot_batches(bound, user);
         match sharing.on_failure {
             // What is only on trial refuses nobody, whether the store answers or not.
             OnStoreFailure::Deny if !is_enforced => {
-                event.all_would_refuse(bound);
-                slot.hold_anyway(&parts);
+                event.note_all_would_refuse(bound);
+                slot.hold_unchecked(&parts);
             }
             OnStoreFailure::Deny => return Err(Error::LimitsUnavailable.into()),
             OnStoreFailure::Allow => {
                 event.fail_open |= is_enforced;
-                slot.hold_anyway(&parts);
+                slot.hold_unchecked(&parts);
             }
             OnStoreFailure::Local => {
-                slot.hold_share(&parts, sharing.count()).map_err(|place| full(bound, place))?;
+                slot.hold_share(&parts, sharing.replica_count_or_one())
+                    .map_err(|place| slots_full_refusal(bound, place))?;
             }
         }
         Ok(())
     }
 
-    pub(super) fn slot_parts(&self, bound: &Bound, user: &User) -> smallvec::SmallVec<[SlotPart; 2]> {
+    pub(super) fn slot_batches(
+        &self,
+        bound: &ToolPlan,
+        user: &LimitedUser,
+    ) -> smallvec::SmallVec<[SlotBatch; 2]> {
         let split = matches!(self.planner.policy().consistency, Consistency::Split(_));
-        slot_parts(&bound.plan, user.shared.as_ref().map(|user| &*user.digest), split)
+        slot_batches(&bound.plan, user.shared.as_ref().map(|user| &*user.digest), split)
     }
 }
 
 /// The refusal by a bound that has no room.
-pub(super) fn full(bound: &Bound, place: usize) -> Denial {
-    let error = Error::RateLimited(Box::new(busy(bound, Place::Slots(place))));
-    Denial { error, held_up: HeldUp::BySlots(place) }
+pub(super) fn slots_full_refusal(bound: &ToolPlan, place: usize) -> Refusal {
+    let error = Error::RateLimited(Box::new(slots_full_limit(bound, LimitIndex::Slots(place))));
+    Refusal { error, wait_reason: WaitReason::Slots(place) }
 }

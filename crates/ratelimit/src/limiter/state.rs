@@ -8,7 +8,7 @@ use crate::remote::OnStoreFailure;
 
 /// How the limiter is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LimiterState {
+pub struct LimiterStatus {
     /// How many users are told apart in this process.
     pub user_count: usize,
     /// How many can be.
@@ -16,12 +16,12 @@ pub struct LimiterState {
     /// What happens to users beyond that.
     pub overflow: Overflow,
     /// The shared store, where there is one.
-    pub store: Option<StoreState>,
+    pub store: Option<StoreStatus>,
 }
 
 /// How the shared store is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoreState {
+pub struct StoreStatus {
     /// Whether it answers.
     pub is_available: bool,
     /// How many replicas there are, as far as is known.
@@ -32,25 +32,37 @@ pub struct StoreState {
 
 /// A rule that fits no tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct IdleRule {
+pub(super) struct UnmatchedRule {
     /// The name that it gives.
     pub(super) name: String,
     /// The advertised name that is meant, most likely.
-    pub(super) nearest: Option<String>,
+    pub(super) closest_tool: Option<String>,
 }
 
 impl Limiter {
+    /// Whether the shared store answers; `None` without one.
+    #[must_use]
+    pub fn is_store_available(&self) -> Option<bool> {
+        self.sharing.as_ref().map(|sharing| sharing.store.is_available())
+    }
+
+    /// How many users are told apart in this process.
+    #[must_use]
+    pub fn user_count(&self) -> usize {
+        self.memory.user_count()
+    }
+
     /// How the limiter is doing.
     #[must_use]
-    pub fn state(&self) -> LimiterState {
+    pub fn status(&self) -> LimiterStatus {
         let memory = self.planner.policy().memory;
-        LimiterState {
+        LimiterStatus {
             user_count: self.memory.user_count(),
             user_count_max: memory.user_count_max,
             overflow: memory.overflow,
-            store: self.sharing.as_ref().map(|sharing| StoreState {
+            store: self.sharing.as_ref().map(|sharing| StoreStatus {
                 is_available: sharing.store.is_available(),
-                replica_count: sharing.count(),
+                replica_count: sharing.replica_count_or_one(),
                 on_failure: sharing.on_failure,
             }),
         }
@@ -59,14 +71,15 @@ impl Limiter {
     /// What an operator should look at: rules that fit no tool of any list that callers have used, and a full table of users.
     #[must_use]
     pub fn findings(&self) -> Vec<String> {
-        let mut idle: Option<Vec<IdleRule>> = None;
+        let mut idle: Option<Vec<UnmatchedRule>> = None;
         // Callers see different tools: a rule that fits nothing on one list may fit on another.
-        self.bindings.each(|binding| {
-            let known = idle.get_or_insert_with(|| binding.idle.clone());
-            known.retain(|rule| binding.idle.iter().any(|other| other.name == rule.name));
+        self.list_plans.for_each(|binding| {
+            let known = idle.get_or_insert_with(|| binding.unmatched_rules.clone());
+            known.retain(|rule| binding.unmatched_rules.iter().any(|other| other.name == rule.name));
         });
-        let mut findings: Vec<String> = idle.unwrap_or_default().iter().map(IdleRule::to_string).collect();
-        let LimiterState { user_count, user_count_max, overflow, store } = self.state();
+        let mut findings: Vec<String> =
+            idle.unwrap_or_default().iter().map(UnmatchedRule::to_string).collect();
+        let LimiterStatus { user_count, user_count_max, overflow, store } = self.status();
         if user_count >= user_count_max {
             let outcome = match overflow {
                 Overflow::Share => "further users share one bucket of each limit",
@@ -76,7 +89,7 @@ impl Limiter {
                 "rateLimiting: {user_count} users are told apart, which is `memory.maxUsers`; {outcome}"
             ));
         }
-        if let Some(StoreState { is_available: false, on_failure, .. }) = store {
+        if let Some(StoreStatus { is_available: false, on_failure, .. }) = store {
             let outcome = match on_failure {
                 OnStoreFailure::Local => "this replica enforces its share of each limit",
                 OnStoreFailure::Allow => "calls are not limited",
@@ -98,10 +111,10 @@ impl Limiter {
     }
 }
 
-impl std::fmt::Display for IdleRule {
+impl std::fmt::Display for UnmatchedRule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "rateLimiting.tools: no tool fits `{}`", self.name)?;
-        match &self.nearest {
+        match &self.closest_tool {
             Some(nearest) => write!(f, "; is `{nearest}` meant?"),
             None => Ok(()),
         }
@@ -110,7 +123,7 @@ impl std::fmt::Display for IdleRule {
 
 /// The advertised tool that a rule means, most likely: the one that its backend offers under this name, with or without the
 /// backend in front, or else the one whose name begins most like it.
-pub(super) fn nearest<'a>(tools: &'a [Tool], rule: &str) -> Option<&'a str> {
+pub(super) fn closest_tool<'a>(tools: &'a [Tool], rule: &str) -> Option<&'a str> {
     let own = tools.iter().find(|tool| {
         let (backend, name) = (tool.target.backend.as_str(), tool.target.name.as_str());
         let rest = rule.strip_prefix(backend).and_then(|rest| rest.strip_prefix(['_', '-', '.', '/']));
@@ -131,9 +144,9 @@ mod tests {
     fn a_rule_by_a_former_name_leads_to_the_tool() {
         let tools = [tool("b", "delete_b", "b_delete_b"), tool("b", "search", "b_find_it")];
         for rule in ["b_search", "search", "b.search"] {
-            assert_eq!(nearest(&tools, rule), Some("b_find_it"), "{rule}");
+            assert_eq!(closest_tool(&tools, rule), Some("b_find_it"), "{rule}");
         }
-        assert_eq!(nearest(&tools, "b_del"), Some("b_delete_b"));
-        assert_eq!(nearest(&tools, "zzz"), None);
+        assert_eq!(closest_tool(&tools, "b_del"), Some("b_delete_b"));
+        assert_eq!(closest_tool(&tools, "zzz"), None);
     }
 }

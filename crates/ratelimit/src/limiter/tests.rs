@@ -5,6 +5,7 @@ mod outage;
 mod quotas;
 mod reports;
 mod restart;
+mod shared_store;
 mod sizes;
 mod trial;
 mod values;
@@ -15,7 +16,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use vmcp_domain::{
-    BoxFuture, CallContext, Caller, Identity, LimitScope, Members, Origin, RateLimit, Retry, SharedGateway,
+    BoxFuture, CallContext, CallOrigin, Caller, Identity, LimitScope, Members, RateLimit, Retry,
+    SharedGateway,
 };
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
@@ -28,7 +30,7 @@ use crate::policy::{
     Anonymous, Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
 use crate::rate::{BucketState, Payment, Rate};
-use crate::remote::{Change, Order, RemoteBucket, SLOT_LEASE, StoreFailure, Taken};
+use crate::remote::{Adjustment, RemoteBucket, SLOT_LEASE, StoreFailure, TakeGrant, TakeRequest};
 use crate::slots::tests::FakeSlots;
 
 pub(super) fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
@@ -52,7 +54,7 @@ pub(super) fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -
     let limits = Limits { shared, per_user, ..Limits::default() };
     ToolRule {
         name: Pattern::new(name),
-        hint: None,
+        annotation: None,
         group: false,
         limits,
         cost: crate::policy::Cost::default(),
@@ -61,30 +63,30 @@ pub(super) fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -
 
 pub(super) fn known(issuer: &str, subject: &str) -> CallContext {
     let identity = Identity { issuer: issuer.into(), subject: subject.into(), claims: Members::new() };
-    CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+    CallContext::bare(Caller::Known(Arc::new(identity)), CallOrigin::Client)
 }
 
-pub(super) struct Bench {
+pub(super) struct Harness {
     clock: Arc<ManualClock>,
     pub(super) inner: Arc<FakeGateway>,
     pub(super) gateway: SharedGateway,
     pub(super) limiter: Arc<Limiter>,
 }
 
-pub(super) fn bench(policy: LimitPolicy, sharing: Option<Sharing>) -> Bench {
-    bench_by(Arc::new(ManualClock::default()), policy, sharing)
+pub(super) fn harness(policy: LimitPolicy, sharing: Option<Sharing>) -> Harness {
+    harness_with_clock(Arc::new(ManualClock::default()), policy, sharing)
 }
 
-fn bench_by(clock: Arc<ManualClock>, policy: LimitPolicy, sharing: Option<Sharing>) -> Bench {
-    observed(clock, policy, sharing, Arc::new(NoObserver))
+fn harness_with_clock(clock: Arc<ManualClock>, policy: LimitPolicy, sharing: Option<Sharing>) -> Harness {
+    harness_with_observer(clock, policy, sharing, Arc::new(NoObserver))
 }
 
-fn observed(
+fn harness_with_observer(
     clock: Arc<ManualClock>,
     policy: LimitPolicy,
     sharing: Option<Sharing>,
     observer: Arc<dyn Observer>,
-) -> Bench {
+) -> Harness {
     clock.set(Micros(1_000_000));
     let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock.clone(), sharing, observer);
     let inner = FakeGateway::new(vec![
@@ -92,11 +94,11 @@ fn observed(
         tool("b", "search", "b_search"),
         tool("b", "hang", "hang"),
     ]);
-    Bench { clock, gateway: RateLimited::wrap(inner.clone(), limiter.clone()), inner, limiter }
+    Harness { clock, gateway: RateLimited::wrap(inner.clone(), limiter.clone()), inner, limiter }
 }
 
-async fn call(bench: &Bench, name: &str, ctx: &CallContext) -> Result<(), Error> {
-    bench.gateway.call_tool(ctx, conformance::call(name)).await.map(|_| ())
+async fn call(bench: &Harness, name: &str, ctx: &CallContext) -> Result<(), Error> {
+    bench.gateway.call_tool(ctx, conformance::tool_call(name)).await.map(|_| ())
 }
 
 fn refused(outcome: Result<(), Error>) -> RateLimit {
@@ -120,15 +122,17 @@ async fn keeps_the_rules_of_the_seam() {
 
 #[tokio::test]
 async fn the_tool_that_really_runs_is_charged() {
-    let bench =
-        bench(policy(Limits::default(), vec![rule("a_search", quota(1, 60), None)], Anonymous::Refuse), None);
+    let bench = harness(
+        policy(Limits::default(), vec![rule("a_search", quota(1, 60), None)], Anonymous::Refuse),
+        None,
+    );
     let ctx = known("i", "s");
     call(&bench, "a_search", &ctx).await.unwrap();
     let refusal = refused(call(&bench, "a_search", &ctx).await);
     assert_eq!(refusal.rule, "tools[a_search].shared");
     assert_eq!((refusal.scope, refusal.retry), (LimitScope::Tool, Retry::After(Duration::from_secs(60))));
     call(&bench, "b_search", &ctx).await.unwrap();
-    assert_eq!(bench.inner.asked().len(), 2, "a refused call reaches nothing");
+    assert_eq!(bench.inner.requests().len(), 2, "a refused call reaches nothing");
     // The same tool under another name, after a change of the catalogue: the same bucket.
     bench.inner.set_tools(vec![tool("a", "search", "a_search_v2"), tool("a", "search", "a_search")]);
     refused(call(&bench, "a_search", &ctx).await);
@@ -139,7 +143,7 @@ async fn the_tool_that_really_runs_is_charged() {
 #[tokio::test]
 async fn users_are_issuer_and_subject() {
     let server = Limits { per_user: quota(1, 60), ..Limits::default() };
-    let bench = bench(policy(server, vec![], Anonymous::Refuse), None);
+    let bench = harness(policy(server, vec![], Anonymous::Refuse), None);
     call(&bench, "a_search", &known("i", "s")).await.unwrap();
     refused(call(&bench, "b_search", &known("i", "s")).await);
     call(&bench, "a_search", &known("j", "s")).await.unwrap();
@@ -151,14 +155,14 @@ async fn users_are_issuer_and_subject() {
 #[tokio::test]
 async fn callers_without_identity_have_a_named_outcome() {
     let server = Limits { per_user: quota(1, 60), ..Limits::default() };
-    let nobody = CallContext::bare(Caller::Anonymous, Origin::Client);
-    let from = |address: &str| CallContext { peer: Some(address.parse().unwrap()), ..nobody.clone() };
-    let refuse = bench(policy(server.clone(), vec![], Anonymous::Refuse), None);
+    let nobody = CallContext::bare(Caller::Anonymous, CallOrigin::Client);
+    let from = |address: &str| CallContext { peer_address: Some(address.parse().unwrap()), ..nobody.clone() };
+    let refuse = harness(policy(server.clone(), vec![], Anonymous::Refuse), None);
     assert!(matches!(call(&refuse, "a_search", &nobody).await, Err(Error::Denied)));
-    let shared = bench(policy(server.clone(), vec![], Anonymous::Shared), None);
+    let shared = harness(policy(server.clone(), vec![], Anonymous::Shared), None);
     call(&shared, "a_search", &from("127.0.0.1")).await.unwrap();
     refused(call(&shared, "a_search", &from("127.0.0.2")).await);
-    let address = bench(policy(server, vec![], Anonymous::Address), None);
+    let address = harness(policy(server, vec![], Anonymous::Address), None);
     call(&address, "a_search", &from("127.0.0.1")).await.unwrap();
     call(&address, "a_search", &from("127.0.0.2")).await.unwrap();
     refused(call(&address, "a_search", &from("127.0.0.1")).await);
@@ -168,12 +172,12 @@ async fn callers_without_identity_have_a_named_outcome() {
 #[tokio::test]
 async fn what_never_happened_costs_nothing() {
     let server = Limits { shared: quota(1, 60), ..Limits::default() };
-    let bench = bench(policy(server, vec![], Anonymous::Refuse), None);
+    let bench = harness(policy(server, vec![], Anonymous::Refuse), None);
     let ctx = known("i", "s");
     assert!(matches!(call(&bench, "absent", &ctx).await, Err(Error::UnknownTool(_))));
     // Listed, but gone by the time it is called.
     let tools = bench.gateway.list_tools(&ctx).await.unwrap();
-    let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
+    let bound = bench.limiter.tool_plan(&tools, &"a_search".into()).unwrap();
     let permit = bench.limiter.admit(&bound, &ctx).await.unwrap();
     permit.refund("backend_unavailable").await;
     call(&bench, "a_search", &ctx).await.unwrap();
@@ -183,15 +187,17 @@ async fn what_never_happened_costs_nothing() {
 #[tokio::test]
 async fn a_dropped_call_leaves_the_calls_in_flight() {
     let concurrency = Concurrency { shared: NonZeroU32::new(1), per_user: None, mode: Mode::Enforce };
-    let bench = bench(policy(Limits { concurrency, ..Limits::default() }, vec![], Anonymous::Refuse), None);
-    let begun = bench.inner.moved.notified();
+    let bench = harness(policy(Limits { concurrency, ..Limits::default() }, vec![], Anonymous::Refuse), None);
+    let begun = bench.inner.hanging_changed.notified();
     let gateway = bench.gateway.clone();
     let hanging =
-        tokio::spawn(async move { gateway.call_tool(&known("i", "s"), conformance::call("hang")).await });
+        tokio::spawn(
+            async move { gateway.call_tool(&known("i", "s"), conformance::tool_call("hang")).await },
+        );
     begun.await;
     let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
     assert_eq!(refusal.retry, Retry::WhenReleased);
-    let dropped = bench.inner.moved.notified();
+    let dropped = bench.inner.hanging_changed.notified();
     hanging.abort();
     dropped.await;
     let _ = hanging.await;
@@ -201,7 +207,7 @@ async fn a_dropped_call_leaves_the_calls_in_flight() {
 #[tokio::test]
 async fn peeking_spends_nothing_and_names_what_binds() {
     let server = Limits { shared: quota(10, 10), per_user: quota(1, 60), ..Limits::default() };
-    let bench = bench(policy(server, vec![], Anonymous::Refuse), None);
+    let bench = harness(policy(server, vec![], Anonymous::Refuse), None);
     let ctx = known("i", "s");
     call(&bench, "a_search", &ctx).await.unwrap();
     let tools = bench.gateway.list_tools(&ctx).await.unwrap();
@@ -221,17 +227,26 @@ pub(crate) struct FakeStore {
     /// Calls in flight.
     pub(crate) slots: FakeSlots,
     /// How often it was asked for a decision.
-    pub(crate) asked: std::sync::atomic::AtomicUsize,
+    pub(crate) request_count: std::sync::atomic::AtomicUsize,
     levels: Mutex<HashMap<Arc<str>, BucketState>>,
-    broken: Mutex<Option<StoreFailure>>,
+    failure: Mutex<Option<StoreFailure>>,
     /// So many changes fail, although it answers otherwise.
     pub(crate) failing_changes: std::sync::atomic::AtomicU32,
     /// How many replicas share it.
     replicas: std::sync::atomic::AtomicU32,
     /// What was ordered of it.
-    pub(crate) orders: Mutex<Vec<Order>>,
+    pub(crate) take_requests: Mutex<Vec<TakeRequest>>,
     /// In whose places it was asked for decisions.
-    pub(crate) homes: Mutex<Vec<Option<Arc<str>>>>,
+    pub(crate) partitions: Mutex<Vec<Option<Arc<str>>>>,
+    /// Decisions about this partition fail, although it answers otherwise.
+    failing_partition: Mutex<Option<Option<Arc<str>>>>,
+    /// It says without a question what it decided last.
+    knows_refusals: std::sync::atomic::AtomicBool,
+    last_refusal: Mutex<Option<(AdmitRequest, RemoteVerdict)>>,
+    /// For how long keys have been what they are.
+    key_age: Mutex<Option<Duration>>,
+    /// How many buckets it was asked about that may have levels under former keys.
+    legacy_count: std::sync::atomic::AtomicUsize,
 }
 
 impl FakeStore {
@@ -239,34 +254,39 @@ impl FakeStore {
         Arc::new(Self {
             clock,
             slots: FakeSlots::default(),
-            asked: 0.into(),
+            request_count: 0.into(),
             levels: Mutex::default(),
-            broken: Mutex::default(),
+            failure: Mutex::default(),
             failing_changes: 0.into(),
             replicas: 2.into(),
-            orders: Mutex::default(),
-            homes: Mutex::default(),
+            take_requests: Mutex::default(),
+            partitions: Mutex::default(),
+            failing_partition: Mutex::default(),
+            knows_refusals: false.into(),
+            last_refusal: Mutex::default(),
+            key_age: Mutex::new(Some(Duration::MAX)),
+            legacy_count: 0.into(),
         })
     }
 
     pub(crate) fn level(&self, bucket: &RemoteBucket) -> i64 {
-        let now = bucket.time(self.clock.now());
+        let now = bucket.bucket_time(self.clock.now());
         let state = self.levels.lock().get(&bucket.key).copied();
         state.map_or(bucket.rate.capacity(), |state| bucket.rate.level_at(state.level, now))
     }
 
     /// Gives units to a bucket, or takes them; gives back no more than a payment allows.
-    fn add(&self, bucket: &RemoteBucket, units: i64, paid_at: Option<Micros>) {
-        let now = bucket.time(self.clock.now());
+    fn adjust_level(&self, bucket: &RemoteBucket, units: i64, paid_at: Option<Micros>) {
+        let now = bucket.bucket_time(self.clock.now());
         let mut levels = self.levels.lock();
         let held = levels.get(&bucket.key).copied().unwrap_or_else(|| BucketState::full(&bucket.rate, now));
         let cost = bucket.rate.units(u64::from(bucket.cost));
         let paid = Payment { units: cost, at: paid_at.unwrap_or_default() };
-        levels.insert(bucket.key.clone(), held.changed(&bucket.rate, paid, units, now));
+        levels.insert(bucket.key.clone(), held.adjusted(&bucket.rate, paid, units, now));
     }
 
     /// What a decision would say, without paying.
-    pub(crate) fn look(&self, ask: &Ask) -> RemoteVerdict {
+    pub(crate) fn preview(&self, ask: &AdmitRequest) -> RemoteVerdict {
         let pays = |bucket: &RemoteBucket| self.level(bucket) >= bucket.rate.units(u64::from(bucket.cost));
         let admitted = ask.buckets.iter().all(|bucket| bucket.mode == Mode::Shadow || pays(bucket));
         RemoteVerdict {
@@ -277,20 +297,20 @@ impl FakeStore {
         }
     }
 
-    pub(crate) fn decide(&self, ask: &Ask) -> RemoteVerdict {
-        let verdict = self.look(ask);
+    pub(crate) fn decide(&self, ask: &AdmitRequest) -> RemoteVerdict {
+        let verdict = self.preview(ask);
         for (bucket, _) in ask.buckets.iter().zip(&verdict.pays).filter(|(_, pays)| **pays) {
-            self.add(bucket, -bucket.rate.units(u64::from(bucket.cost)), None);
+            self.adjust_level(bucket, -bucket.rate.units(u64::from(bucket.cost)), None);
         }
-        RemoteVerdict { levels: self.look(ask).levels, ..verdict }
+        RemoteVerdict { levels: self.preview(ask).levels, ..verdict }
     }
 
-    pub(crate) fn break_with(&self, failure: Option<StoreFailure>) {
-        *self.broken.lock() = failure;
+    pub(crate) fn set_failure(&self, failure: Option<StoreFailure>) {
+        *self.failure.lock() = failure;
     }
 
-    pub(crate) fn answer<T>(&self, value: impl FnOnce() -> T) -> Result<T, StoreFailure> {
-        match *self.broken.lock() {
+    pub(crate) fn reply<T>(&self, value: impl FnOnce() -> T) -> Result<T, StoreFailure> {
+        match *self.failure.lock() {
             Some(failure) => Err(failure),
             None => Ok(value()),
         }
@@ -298,51 +318,73 @@ impl FakeStore {
 }
 
 impl RemoteStore for FakeStore {
-    fn admit<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>> {
+    fn admit<'a>(&'a self, ask: &'a AdmitRequest) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>> {
         Box::pin(async move {
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            self.homes.lock().extend(ask.buckets.iter().map(|bucket| bucket.home.clone()));
-            self.answer(|| self.decide(ask))
+            self.request_count.fetch_add(1, Ordering::SeqCst);
+            self.partitions.lock().extend(ask.buckets.iter().map(|bucket| bucket.partition.clone()));
+            let legacy = ask.buckets.iter().filter(|bucket| bucket.legacy_keys.is_some()).count();
+            self.legacy_count.fetch_add(legacy, Ordering::SeqCst);
+            let failing = self.failing_partition.lock().clone();
+            if failing.is_some_and(|failing| ask.buckets.iter().any(|bucket| bucket.partition == failing)) {
+                return Err(StoreFailure::Timeout);
+            }
+            self.reply(|| {
+                let verdict = self.decide(ask);
+                *self.last_refusal.lock() = (!verdict.admitted).then(|| (ask.clone(), verdict.clone()));
+                verdict
+            })
         })
     }
 
-    fn change<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), StoreFailure>> {
+    fn known_refusal(&self, ask: &AdmitRequest) -> Option<RemoteVerdict> {
+        let last = self.last_refusal.lock().clone().filter(|_| self.knows_refusals.load(Ordering::SeqCst));
+        last.filter(|(known, _)| known == ask).map(|(_, verdict)| verdict)
+    }
+
+    fn key_age(&self) -> Option<Duration> {
+        *self.key_age.lock()
+    }
+
+    fn adjust<'a>(&'a self, changes: &'a [Adjustment]) -> BoxFuture<'a, Result<(), StoreFailure>> {
         Box::pin(async move {
             let less = |left: u32| left.checked_sub(1);
             if self.failing_changes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
                 return Err(StoreFailure::Refused);
             }
-            self.answer(|| {
-                for Change { bucket, tokens, paid_at } in changes {
+            self.reply(|| {
+                for Adjustment { bucket, tokens, paid_at } in changes {
                     let size = bucket.rate.units(tokens.unsigned_abs());
-                    self.add(bucket, if *tokens > 0 { -size } else { size }, *paid_at);
+                    self.adjust_level(bucket, if *tokens > 0 { -size } else { size }, *paid_at);
                 }
             })
         })
     }
 
-    fn peek<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<smallvec::SmallVec<[i64; 4]>, StoreFailure>> {
-        Box::pin(async move { self.answer(|| ask.buckets.iter().map(|bucket| self.level(bucket)).collect()) })
+    fn peek<'a>(
+        &'a self,
+        ask: &'a AdmitRequest,
+    ) -> BoxFuture<'a, Result<smallvec::SmallVec<[i64; 4]>, StoreFailure>> {
+        Box::pin(async move { self.reply(|| ask.buckets.iter().map(|bucket| self.level(bucket)).collect()) })
     }
 
     fn take<'a>(
         &'a self,
         bucket: &'a RemoteBucket,
-        order: Order,
-    ) -> BoxFuture<'a, Result<Taken, StoreFailure>> {
+        order: TakeRequest,
+    ) -> BoxFuture<'a, Result<TakeGrant, StoreFailure>> {
         Box::pin(async move {
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            self.orders.lock().push(order);
-            self.answer(|| {
+            self.request_count.fetch_add(1, Ordering::SeqCst);
+            self.take_requests.lock().push(order);
+            self.reply(|| {
                 let held = bucket.rate.tokens(self.level(bucket));
                 let mut whole = held.min(order.need);
-                if whole < order.need && order.least > 1 {
-                    whole -= whole % order.least;
+                if whole < order.need && order.min_useful > 1 {
+                    whole -= whole % order.min_useful;
                 }
-                let tokens = whole.max((held / u64::from(order.parts)).min(order.want));
-                let tokens = if held < order.least { 0 } else { tokens };
-                self.add(bucket, -bucket.rate.units(tokens), None);
-                Taken { tokens, level: self.level(bucket), at: self.clock.now() }
+                let tokens = whole.max((held / u64::from(order.share_divisor)).min(order.want));
+                let tokens = if held < order.min_useful { 0 } else { tokens };
+                self.adjust_level(bucket, -bucket.rate.units(tokens), None);
+                TakeGrant { tokens, level: self.level(bucket), at: self.clock.now() }
             })
         })
     }
@@ -352,14 +394,14 @@ impl RemoteStore for FakeStore {
     }
 
     fn is_available(&self) -> bool {
-        self.broken.lock().is_none()
+        self.failure.lock().is_none()
     }
 }
 
 #[tokio::test]
 async fn the_busiest_callers_are_named() {
     let server = Limits { per_user: quota(2, 60), ..Limits::default() };
-    let bench = bench(policy(server, vec![], Anonymous::Refuse), None);
+    let bench = harness(policy(server, vec![], Anonymous::Refuse), None);
     for _ in 0..3 {
         let _ = call(&bench, "a_search", &known("i", "busy")).await;
     }
@@ -368,7 +410,7 @@ async fn the_busiest_callers_are_named() {
         .limiter
         .top_callers()
         .iter()
-        .map(|caller| (caller.identity.subject.clone(), caller.asked, caller.refused))
+        .map(|caller| (caller.identity.subject.clone(), caller.call_count, caller.refused_count))
         .collect();
     assert_eq!(top, [("busy".to_owned(), 3, 1), ("calm".to_owned(), 1, 0)]);
 }

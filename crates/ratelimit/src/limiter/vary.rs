@@ -6,15 +6,15 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, Json};
 
-use super::{Bound, Limiter};
+use super::{Limiter, ToolPlan};
 use crate::calendar::Period;
 use crate::observer::DecisionEvent;
 use crate::plan::{Costs, RulePrice, UNPAYABLE, Variation};
-use crate::price::Priced;
+use crate::price::PricedCall;
 
 /// Arguments of more bytes than this are not looked at for a call that is refused at any price: a price may take as long to
 /// compute as they are. What such a call is told to wait is for the least price, and may be too short for its own.
-const LONG_BYTES: usize = 8 << 10;
+const UNPRICED_BYTES_MAX: usize = 8 << 10;
 
 /// What is known of a call's arguments.
 #[derive(Clone, Copy, Debug)]
@@ -32,85 +32,88 @@ impl Limiter {
     /// # Errors
     /// [`Error::Denied`] for a caller without a claim that a limit is kept for, [`Error::InvalidRequest`] where the
     /// arguments leave the price open.
-    pub(crate) fn vary_call(
+    pub(crate) fn plan_call(
         &self,
-        bound: &Arc<Bound>,
+        bound: &Arc<ToolPlan>,
         ctx: &CallContext,
         arguments: Option<&Json>,
         may_be_paid: bool,
-    ) -> Result<Arc<Bound>, Error> {
-        let mut event = DecisionEvent::begin(&bound.limited, self.clock.now());
-        let varied = self.vary_unpriced(bound, ctx, Arguments::Sent(arguments)).and_then(|bound| {
-            let is_long = arguments.is_some_and(|arguments| arguments.as_str().len() > LONG_BYTES);
-            let is_priced = !bound.plan.varies.prices.is_empty();
-            let refusal =
-                if is_priced && is_long && !may_be_paid { self.refused_at_least(&bound, ctx) } else { None };
+    ) -> Result<Arc<ToolPlan>, Error> {
+        let mut event = DecisionEvent::new(&bound.limited, self.clock.now());
+        let varied = self.plan_unpriced_variant(bound, ctx, Arguments::Sent(arguments)).and_then(|bound| {
+            let is_long = arguments.is_some_and(|arguments| arguments.as_str().len() > UNPRICED_BYTES_MAX);
+            let is_priced = !bound.plan.variation_inputs.prices.is_empty();
+            let refusal = if is_priced && is_long && !may_be_paid {
+                self.minimum_price_refusal(&bound, ctx)
+            } else {
+                None
+            };
             match refusal {
                 Some(refusal) => Err(refusal),
-                None => priced(bound, &ctx.caller, Arguments::Sent(arguments)),
+                None => with_price(bound, &ctx.caller, Arguments::Sent(arguments)),
             }
         });
         if let Err(error) = &varied {
             if let Error::RateLimited(refusal) = error {
-                event.checked.extend(bound.plan.enforced_scopes());
+                event.checked_scopes.extend(bound.plan.enforced_scopes());
                 (event.scope, event.refusal) = (Some(refusal.scope), Some(&**refusal));
                 if let Caller::Known(identity) = &ctx.caller {
-                    self.top.count(self.key(identity), identity, true);
+                    self.top_callers.count(self.user_key(identity), identity, true);
                 }
             }
-            self.observer.decided(&event);
+            self.observer.on_decision(&event);
         }
         varied
     }
 
     /// The refusal of a call that its buckets cannot pay even if it costs no more than the rules say at least, as far as this
     /// process knows without asking.
-    fn refused_at_least(&self, bound: &Bound, ctx: &CallContext) -> Option<Error> {
-        let user = self.user(bound, ctx).ok()?;
-        if let Some(error) = self.hopeless(bound, &user) {
+    fn minimum_price_refusal(&self, bound: &ToolPlan, ctx: &CallContext) -> Option<Error> {
+        let user = self.limited_user(bound, ctx).ok()?;
+        if let Some(error) = self.futile_wait_refusal(bound, &user) {
             return Some(error);
         }
         let sharing = self.sharing.as_ref().filter(|_| !bound.plan.may_wait)?;
-        self.refuse_known(sharing, bound, &user).err().map(|denial| denial.error)
+        self.check_known_refusal(sharing, bound, &user).err().map(|denial| denial.error)
     }
 
     /// The plan of one call, whether it is made or not.
     ///
     /// # Errors
-    /// As [`Limiter::vary_call`].
-    pub(crate) fn vary(
+    /// As [`Limiter::plan_call`].
+    pub(crate) fn plan_variant(
         &self,
-        bound: &Arc<Bound>,
+        bound: &Arc<ToolPlan>,
         ctx: &CallContext,
         arguments: Arguments<'_>,
-    ) -> Result<Arc<Bound>, Error> {
-        priced(self.vary_unpriced(bound, ctx, arguments)?, &ctx.caller, arguments)
+    ) -> Result<Arc<ToolPlan>, Error> {
+        with_price(self.plan_unpriced_variant(bound, ctx, arguments)?, &ctx.caller, arguments)
     }
 
     /// The plan of a caller's calls at the least price.
-    fn vary_unpriced(
+    fn plan_unpriced_variant(
         &self,
-        bound: &Arc<Bound>,
+        bound: &Arc<ToolPlan>,
         ctx: &CallContext,
         arguments: Arguments<'_>,
-    ) -> Result<Arc<Bound>, Error> {
-        let varies = &bound.plan.varies;
+    ) -> Result<Arc<ToolPlan>, Error> {
+        let varies = &bound.plan.variation_inputs;
         if varies.is_empty() {
             return Ok(bound.clone());
         }
-        let place = self.place(ctx);
+        let place = self.percentile(ctx);
         let reached = varies.percents.iter().copied().take_while(|percent| *percent <= place);
-        let (values, sizes) = self.traits(bound, (ctx, arguments), place)?;
+        let (values, sizes) = self.caller_variation(bound, (ctx, arguments), place)?;
         let standing = reached.last().unwrap_or(0);
-        let periods = self.periods(bound);
-        let variation = Variation { costs: Costs::default(), values, sizes, standing, periods };
+        let periods = self.current_periods(bound);
+        let variation = Variation { costs: Costs::default(), values, sizes, percentile: standing, periods };
         let makers = (&*self.planner, self.leases.as_deref());
         Ok(bound.variant(makers, variation, self.clock.now()))
     }
 
     /// The present periods of quotas by the calendar.
-    pub(super) fn periods(&self, bound: &Bound) -> SmallVec<[Period; 1]> {
-        let calendars = &bound.plan.varies.calendars;
+    pub(super) fn current_periods(&self, bound: &ToolPlan) -> SmallVec<[Period; 1]> {
+        let calendars = &bound.plan.variation_inputs.calendars;
         if calendars.is_empty() {
             return SmallVec::new();
         }
@@ -120,26 +123,30 @@ impl Limiter {
 }
 
 /// The plan of a call at the price of its arguments.
-fn priced(bound: Arc<Bound>, caller: &Caller, arguments: Arguments<'_>) -> Result<Arc<Bound>, Error> {
-    Ok(match price(&bound, caller, arguments)? {
-        Some(costs) => Arc::new(bound.priced(costs)),
+fn with_price(
+    bound: Arc<ToolPlan>,
+    caller: &Caller,
+    arguments: Arguments<'_>,
+) -> Result<Arc<ToolPlan>, Error> {
+    Ok(match call_costs(&bound, caller, arguments)? {
+        Some(costs) => Arc::new(bound.with_costs(costs)),
         None => bound,
     })
 }
 
 /// What a call costs, where that is more than the rules say at least.
-fn price(bound: &Bound, caller: &Caller, arguments: Arguments<'_>) -> Result<Option<Costs>, Error> {
-    let (Arguments::Sent(arguments), Some(tool)) = (arguments, bound.asked.tool()) else { return Ok(None) };
-    let priced = Priced { tool, caller, arguments, after: None };
+fn call_costs(bound: &ToolPlan, caller: &Caller, arguments: Arguments<'_>) -> Result<Option<Costs>, Error> {
+    let (Arguments::Sent(arguments), Some(tool)) = (arguments, bound.request.tool()) else { return Ok(None) };
+    let priced = PricedCall { tool, caller, arguments, after: None };
     let mut costs = Costs::default();
-    for RulePrice { price, trial } in &bound.plan.varies.prices {
-        match (price.of(&priced), trial) {
+    for RulePrice { price, shadow_rule: trial } in &bound.plan.variation_inputs.prices {
+        match (price.evaluate(&priced), trial) {
             (Ok(cost), _) => {
                 if let Some(cost) = NonZeroU32::new(cost) {
                     costs.add(*trial, cost);
                 }
             }
-            (Err(error), None) if bound.plan.enforces() => {
+            (Err(error), None) if bound.plan.has_enforced() => {
                 // Nobody knows what the call would cost, so it is not made.
                 let tool = &tool.name;
                 tracing::info!(%tool, %price, error = error.for_log(), "refused: the price cannot be computed");
@@ -154,6 +161,10 @@ fn price(bound: &Bound, caller: &Caller, arguments: Arguments<'_>) -> Result<Opt
             }
         }
     }
-    let is_dearer = bound.plan.buckets.iter().any(|bucket| costs.of(bucket.trial, bucket.cost) > bucket.cost);
+    let is_dearer = bound
+        .plan
+        .buckets
+        .iter()
+        .any(|bucket| costs.for_bucket(bucket.shadow_rule, bucket.cost) > bucket.cost);
     Ok(is_dearer.then_some(costs))
 }

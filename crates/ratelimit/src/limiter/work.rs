@@ -5,36 +5,36 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use vmcp_domain::{CallContext, WorkHold};
 
-use super::patient::Bell;
-use super::{Bound, Limiter, Permit};
+use super::patient::ReleaseNotifier;
+use super::{Limiter, Permit, ToolPlan};
 use crate::memory::Receipt;
-use crate::slots::Slot;
+use crate::slots::SlotGuard;
 use crate::table::UserKey;
 
 /// The places of one call. They are free when this is dropped.
-struct InFlight {
+struct InFlightSlots {
     limiter: Arc<Limiter>,
-    bound: Arc<Bound>,
+    tool_plan: Arc<ToolPlan>,
     user: Option<UserKey>,
     /// For each bound of the plan: whether the call counts under it in this process.
-    here: SmallVec<[bool; 2]>,
-    slot: Option<Slot>,
-    shared: bool,
+    local_slots: SmallVec<[bool; 2]>,
+    slot_guard: Option<SlotGuard>,
+    has_shared_slots: bool,
 }
 
-impl Drop for InFlight {
+impl Drop for InFlightSlots {
     fn drop(&mut self) {
-        drop(self.slot.take());
-        let plan = &self.bound.plan;
-        self.limiter.memory.leave(plan, self.user, &self.here);
+        drop(self.slot_guard.take());
+        let plan = &self.tool_plan.plan;
+        self.limiter.memory.release_slots(plan, self.user, &self.local_slots);
         // Dropping it tells those who wait.
-        drop(Bell {
+        drop(ReleaseNotifier {
             limiter: &self.limiter,
             plan,
             user: self.user,
-            shared: self.shared,
-            admitted: true,
-            places: true,
+            has_shared_slots: self.has_shared_slots,
+            is_admitted: true,
+            holds_slots: true,
         });
     }
 }
@@ -42,24 +42,24 @@ impl Drop for InFlight {
 impl Permit<'_> {
     /// The context of the call that this is for: it carries the call's places among those in flight, which are free once all
     /// copies of it are gone. `None` for a call that has none.
-    pub(crate) fn hold(
+    pub(crate) fn hold_slots(
         &mut self,
         limiter: &Arc<Limiter>,
-        bound: &Arc<Bound>,
+        bound: &Arc<ToolPlan>,
         ctx: &CallContext,
     ) -> Option<CallContext> {
-        if bound.plan.slots.is_empty() {
+        if bound.plan.slot_limits.is_empty() {
             return None;
         }
-        let places = InFlight {
+        let places = InFlightSlots {
             limiter: limiter.clone(),
-            bound: bound.clone(),
+            tool_plan: bound.clone(),
             user: self.local.as_ref().and_then(Receipt::user),
-            here: self.local.as_mut().map(Receipt::take_places).unwrap_or_default(),
-            slot: self.slot.take(),
-            shared: self.bell.shared,
+            local_slots: self.local.as_mut().map(Receipt::take_slots).unwrap_or_default(),
+            slot_guard: self.slot_guard.take(),
+            has_shared_slots: self.release_notifier.has_shared_slots,
         };
-        self.bell.places = false;
+        self.release_notifier.holds_slots = false;
         // A call within another one keeps the places of both.
         let hold = WorkHold::new((places, ctx.hold.clone()));
         Some(CallContext { hold: Some(hold), ..ctx.clone() })

@@ -2,19 +2,19 @@
 
 use smallvec::SmallVec;
 
-use super::{MemoryStore, Receipt, give_back_shared, lock_shared};
-use crate::budget::Scarce;
+use super::{MemoryStore, Receipt, lock_shared, release_shared_slots};
+use crate::budget::LowBucket;
 use crate::clock::Micros;
-use crate::decide::Bill;
-use crate::plan::{Holder, Plan, PlannedBucket};
+use crate::decide::Charges;
+use crate::plan::{LevelStorage, Plan, PlannedBucket};
 use crate::policy::Mode;
 use crate::rate::{BucketState, Payment};
 use crate::table::UserKey;
 
 impl Receipt<'_> {
     /// The bucket that has least left, if it is little.
-    pub(crate) fn scarce(&self) -> Option<Scarce> {
-        self.scarce
+    pub(crate) fn low_bucket(&self) -> Option<LowBucket> {
+        self.low_bucket
     }
 
     /// Who has paid: the caller, or all callers together for whom there is no room.
@@ -29,30 +29,31 @@ impl Receipt<'_> {
 
     /// What was charged.
     #[must_use]
-    pub fn bill(&self) -> &Bill {
-        &self.bill
+    pub fn charges(&self) -> &Charges {
+        &self.charges
     }
 
     /// Gives the tokens back: the call never reached its backend.
     pub fn refund(self) {
-        self.give_back();
+        self.refund_tokens();
     }
 
     /// The same, and the call keeps its place among those in flight.
-    pub(crate) fn give_back(&self) {
-        self.store.change(self.plan, self.user, (&self.bill.pays, self.paid_at), |bucket| bucket.cost_units);
+    pub(crate) fn refund_tokens(&self) {
+        self.store
+            .adjust(self.plan, self.user, (&self.charges.pays, self.paid_at), |bucket| bucket.cost_units);
     }
 
     /// Gives tokens back to every bucket that paid, or takes as many more where they are less than none: the call turned
     /// out to cost less, or more. A bucket may be left in debt, by as much as it holds when full at most.
-    pub fn change(&self, tokens: impl Fn(&PlannedBucket) -> i64) {
+    pub fn adjust(&self, tokens: impl Fn(&PlannedBucket) -> i64) {
         let units = |bucket: &PlannedBucket| signed_units(bucket, tokens(bucket));
-        self.store.change(self.plan, self.user, (&self.bill.pays, self.paid_at), units);
+        self.store.adjust(self.plan, self.user, (&self.charges.pays, self.paid_at), units);
     }
 
     /// The places of the bounds in shadow mode that had no room.
-    pub(crate) fn missed(&self) -> impl Iterator<Item = usize> {
-        self.holds.iter().enumerate().filter(|(_, holds)| !**holds).map(|(place, _)| place)
+    pub(crate) fn missed_slot_limit_indices(&self) -> impl Iterator<Item = usize> {
+        self.slots_held.iter().enumerate().filter(|(_, holds)| !**holds).map(|(place, _)| place)
     }
 }
 
@@ -64,7 +65,7 @@ pub(crate) fn signed_units(bucket: &PlannedBucket, tokens: i64) -> i64 {
 impl MemoryStore {
     /// Gives units to each bucket of a plan that has paid at a moment, or takes them where the number is negative.
     /// No bucket gets more than it would hold in addition if the call had never paid.
-    pub(crate) fn change(
+    pub(crate) fn adjust(
         &self,
         plan: &Plan,
         user: Option<UserKey>,
@@ -72,32 +73,32 @@ impl MemoryStore {
         units: impl Fn(&PlannedBucket) -> i64,
     ) {
         let now = self.clock.now();
-        let mut seats = self.known(plan, user);
+        let mut seats = self.find_entries(plan, user);
         // A user who was swept out was full: what is given back is nothing new, and what is owed finds a place again.
         if plan.buckets.iter().any(|bucket| units(bucket).is_negative()) {
-            seats.in_force.settle();
-            seats.on_trial.settle();
+            seats.enforced.ensure_inserted();
+            seats.shadow.ensure_inserted();
         }
         let mut cells = lock_shared(plan);
         let mut next = cells.iter_mut();
         for (bucket, pays) in plan.buckets.iter().zip(pays) {
-            let cell = match &bucket.holder {
-                Holder::Shared(_) => next.next(),
-                Holder::User | Holder::UserOnTrial => None,
+            let cell = match &bucket.storage {
+                LevelStorage::Shared(_) => next.next(),
+                LevelStorage::User | LevelStorage::ShadowUser => None,
             };
             let units = units(bucket);
             if !pays || units == 0 {
                 continue;
             }
-            let now = bucket.time(now);
+            let now = bucket.bucket_time(now);
             // Several calls that were paid for together may be given back at once.
             let paid = Payment { units: bucket.cost_units.max(units), at: paid_at };
             let changed = |held: Option<BucketState>| {
                 let held = held.unwrap_or_else(|| BucketState::full(&bucket.rate, now));
-                held.changed(&bucket.rate, paid, units, now)
+                held.adjusted(&bucket.rate, paid, units, now)
             };
-            let on_trial = matches!(bucket.holder, Holder::UserOnTrial);
-            match (cell, seats.of_mut(on_trial).user_mut()) {
+            let on_trial = matches!(bucket.storage, LevelStorage::ShadowUser);
+            match (cell, seats.entry_mut(on_trial).record_mut()) {
                 (Some(cell), _) => **cell = Some(changed(**cell)),
                 (None, Some(user)) => {
                     let state = user.state(bucket.id);
@@ -113,30 +114,30 @@ impl MemoryStore {
 
 impl Receipt<'_> {
     /// Lets the call's places among the calls in flight go on without it: for each bound of the plan, whether the call counts
-    /// under it. They are to be given back with [`MemoryStore::leave`].
-    pub(crate) fn take_places(&mut self) -> SmallVec<[bool; 2]> {
-        std::mem::take(&mut self.holds)
+    /// under it. They are to be given back with [`MemoryStore::release_slots`].
+    pub(crate) fn take_slots(&mut self) -> SmallVec<[bool; 2]> {
+        std::mem::take(&mut self.slots_held)
     }
 }
 
 impl MemoryStore {
     /// Gives back the places of a call among the calls in flight; `holds` says for each bound of the plan whether the call
     /// counts under it.
-    pub(crate) fn leave(&self, plan: &Plan, user: Option<UserKey>, holds: &[bool]) {
+    pub(crate) fn release_slots(&self, plan: &Plan, user: Option<UserKey>, holds: &[bool]) {
         if !holds.contains(&true) {
             return;
         }
-        give_back_shared(plan, holds);
+        release_shared_slots(plan, holds);
         let own = |on_trial: bool| {
-            let slots = plan.slots.iter().zip(holds).filter(|(_, holds)| **holds);
-            let own = slots.map(|(slots, _)| slots).filter(|slots| slots.shared.is_none());
+            let slots = plan.slot_limits.iter().zip(holds).filter(|(_, holds)| **holds);
+            let own = slots.map(|(slots, _)| slots).filter(|slots| slots.shared_count.is_none());
             own.filter(move |slots| (slots.mode == Mode::Shadow) == on_trial)
         };
-        for (on_trial, users) in [(false, &self.users), (true, &self.trials)] {
+        for (on_trial, users) in [(false, &self.users), (true, &self.shadow_users)] {
             if own(on_trial).next().is_none() {
                 continue;
             }
-            if let Some(user) = users.known(user).user_mut() {
+            if let Some(user) = users.find_entry(user).record_mut() {
                 for slots in own(on_trial) {
                     user.set_in_flight(slots.id, user.in_flight(slots.id).saturating_sub(1));
                 }
@@ -147,6 +148,6 @@ impl MemoryStore {
 
 impl Drop for Receipt<'_> {
     fn drop(&mut self) {
-        self.store.leave(self.plan, self.user, &self.holds);
+        self.store.release_slots(self.plan, self.user, &self.slots_held);
     }
 }

@@ -23,15 +23,15 @@ fn quota(windows: &[(u64, u64)]) -> Option<Quota> {
     Some(Quota::new(windows.iter().map(rate).collect(), Mode::Enforce))
 }
 
-struct Bench {
+struct Harness {
     clock: Arc<ManualClock>,
     store: MemoryStore,
     planner: Arc<Planner>,
 }
 
-fn bench(policy: LimitPolicy) -> Bench {
+fn harness(policy: LimitPolicy) -> Harness {
     let (clock, planner) = (Arc::new(ManualClock::default()), Arc::new(Planner::new(policy)));
-    Bench { store: MemoryStore::new(planner.clone(), clock.clone()), clock, planner }
+    Harness { store: MemoryStore::new(planner.clone(), clock.clone()), clock, planner }
 }
 
 fn policy(server: Limits, tools: Vec<ToolRule>) -> LimitPolicy {
@@ -54,7 +54,7 @@ fn limits(shared: &[(u64, u64)], per_user: &[(u64, u64)]) -> Limits {
 fn rule(name: &str, limits: Limits, cost: u32) -> ToolRule {
     ToolRule {
         name: Pattern::new(name),
-        hint: None,
+        annotation: None,
         group: false,
         limits,
         cost: NonZeroU32::new(cost).unwrap().into(),
@@ -74,7 +74,7 @@ struct Model {
 impl Model {
     fn level(&self, bucket: &PlannedBucket, user: Option<UserKey>, now: u64) -> i128 {
         let cap = i128::from(bucket.rate.capacity());
-        let user = bucket.holder.is_per_user().then_some(user).flatten();
+        let user = bucket.storage.is_per_user().then_some(user).flatten();
         match self.levels.get(&(bucket.id.0, user)) {
             None => cap,
             Some((level, at)) => {
@@ -98,7 +98,7 @@ impl Model {
         if refusing.is_empty() {
             for bucket in &plan.buckets {
                 let left = self.level(bucket, user, now) - cost(bucket);
-                let key = (bucket.id.0, bucket.holder.is_per_user().then_some(user).flatten());
+                let key = (bucket.id.0, bucket.storage.is_per_user().then_some(user).flatten());
                 let at = self.levels.get(&key).map_or(now, |(_, at)| now.max(*at));
                 self.levels.insert(key, (left, at));
             }
@@ -128,7 +128,7 @@ proptest! {
         all in (windows(), windows(), 1_u32..4),
         steps in prop::collection::vec((0_usize..3, 1_u128..4, prop_oneof![0_i64..40, -30_i64..1, Just(1_i64 << 40)]), 1..200),
     ) {
-        let bench = bench(policy(limits(&server.0, &server.1), vec![
+        let bench = harness(policy(limits(&server.0, &server.1), vec![
             rule("one", limits(&one.0, &one.1), one.2),
             rule("*", limits(&all.0, &all.1), all.2),
         ]));
@@ -141,9 +141,9 @@ proptest! {
             let plan = &plans[which];
             let expected = model.admit(plan, user(who), now);
             match bench.store.admit(plan, user(who)) {
-                Claim::Admitted(_) => prop_assert!(expected.is_empty(), "the model refuses: {expected:?}"),
-                Claim::Refused(refused) => {
-                    let found: Vec<(usize, Option<u64>)> = refused.refusing.iter().map(|(place, wait)| (*place, match wait {
+                AdmitOutcome::Admitted(_) => prop_assert!(expected.is_empty(), "the model refuses: {expected:?}"),
+                AdmitOutcome::Refused(refused) => {
+                    let found: Vec<(usize, Option<u64>)> = refused.refusing_buckets.iter().map(|(place, wait)| (*place, match wait {
                         Wait::Micros(micros) => Some(*micros),
                         _ => None,
                     })).collect();
@@ -159,14 +159,14 @@ proptest! {
     /// In any stretch of time no bucket admits more than it holds when full plus what it earns in that time.
     #[test]
     fn no_window_holds_more_than_its_allowance(tokens in 1_u64..20, period in 1_u64..1000, gaps in prop::collection::vec(0_u64..40, 1..300)) {
-        let bench = bench(policy(limits(&[(tokens, period)], &[]), vec![]));
+        let bench = harness(policy(limits(&[(tokens, period)], &[]), vec![]));
         let plan = bench.planner.plan(&tool("b", "t", "t"));
         let mut admitted = Vec::new();
         let mut now = 0;
         for gap in gaps {
             now += gap;
             bench.clock.set(Micros(now));
-            if matches!(bench.store.admit(&plan, None), Claim::Admitted(_)) {
+            if matches!(bench.store.admit(&plan, None), AdmitOutcome::Admitted(_)) {
                 admitted.push(now);
             }
         }
@@ -191,7 +191,7 @@ proptest! {
         steps in prop::collection::vec((0_u64..12, any::<bool>(), 0_usize..8, 0_i64..7), 1..150),
     ) {
         let server = limits(&[(tokens, period)], &[]);
-        let bench = bench(policy(server, vec![rule("dear", limits(&[], &[]), 6)]));
+        let bench = harness(policy(server, vec![rule("dear", limits(&[], &[]), 6)]));
         let plans = ["cheap", "dear"].map(|name| bench.planner.plan(&tool("b", name, name)));
         let (mut open, mut kept) = (Vec::new(), Vec::new());
         let mut now = 0;
@@ -200,10 +200,10 @@ proptest! {
             bench.clock.set(Micros(now));
             let cost = if dear { 6 } else { 1 };
             match bench.store.admit(&plans[usize::from(dear)], user(1)) {
-                Claim::Admitted(receipt) => open.push((now, cost, receipt)),
+                AdmitOutcome::Admitted(receipt) => open.push((now, cost, receipt)),
                 _ if !open.is_empty() => {
                     let (begun, cost, receipt) = open.remove(which % open.len());
-                    receipt.change(|_| back.min(cost));
+                    receipt.adjust(|_| back.min(cost));
                     kept.push((begun, cost - back.min(cost)));
                 }
                 _ => {}
@@ -224,48 +224,48 @@ proptest! {
 
 #[test]
 fn refused_just_before_the_hint_and_admitted_at_it() {
-    let bench = bench(policy(limits(&[(10, 60_000_000)], &[(3, 7_000_000)]), vec![]));
+    let bench = harness(policy(limits(&[(10, 60_000_000)], &[(3, 7_000_000)]), vec![]));
     let plan = bench.planner.plan(&tool("b", "t", "t"));
     for _ in 0..3 {
-        assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Admitted(_)));
+        assert!(matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::Admitted(_)));
     }
-    let Claim::Refused(refused) = bench.store.admit(&plan, user(1)) else {
+    let AdmitOutcome::Refused(refused) = bench.store.admit(&plan, user(1)) else {
         panic!("the user's bucket is empty")
     };
     let Wait::Micros(wait) = refused.wait else { panic!() };
     assert_eq!(wait, 2_333_334, "a third of seven seconds, rounded up to the microsecond");
     bench.clock.set(Micros(wait - 1));
-    assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Refused(_)));
+    assert!(matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::Refused(_)));
     bench.clock.set(Micros(wait));
-    assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Admitted(_)));
+    assert!(matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::Admitted(_)));
 }
 
 #[test]
 fn a_refusal_spends_nothing_anywhere() {
-    let bench = bench(policy(limits(&[(100, 1_000_000)], &[(1, 60_000_000)]), vec![]));
+    let bench = harness(policy(limits(&[(100, 1_000_000)], &[(1, 60_000_000)]), vec![]));
     let plan = bench.planner.plan(&tool("b", "t", "t"));
-    assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Admitted(_)));
+    assert!(matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::Admitted(_)));
     let before = bench.store.peek(&plan, user(1));
     for _ in 0..1000 {
-        assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Refused(_)));
+        assert!(matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::Refused(_)));
     }
     assert_eq!(bench.store.peek(&plan, user(1)), before);
-    assert!(matches!(bench.store.admit(&plan, user(2)), Claim::Admitted(_)), "others are not drained");
+    assert!(matches!(bench.store.admit(&plan, user(2)), AdmitOutcome::Admitted(_)), "others are not drained");
 }
 
 #[test]
 fn a_refund_gives_back_exactly_what_was_paid() {
-    let bench = bench(policy(
+    let bench = harness(policy(
         limits(&[(5, 60_000_000)], &[(2, 60_000_000)]),
         vec![rule("t", limits(&[(4, 60_000_000)], &[]), 2)],
     ));
     let plan = bench.planner.plan(&tool("b", "t", "t"));
     let before = bench.store.peek(&plan, user(1));
-    let Claim::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!() };
+    let AdmitOutcome::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!() };
     assert_ne!(bench.store.peek(&plan, user(1)), before);
     receipt.refund();
     assert_eq!(bench.store.peek(&plan, user(1)), before);
-    let Claim::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!() };
+    let AdmitOutcome::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!() };
     bench.clock.advance(3_600_000_000);
     receipt.refund();
     let full: Vec<bool> =
@@ -277,11 +277,11 @@ fn a_refund_gives_back_exactly_what_was_paid() {
 fn shadow_rules_spend_their_own_state_only() {
     let mut shadow = limits(&[(1, 60_000_000)], &[]);
     shadow.shared.as_mut().unwrap().mode = Mode::Shadow;
-    let bench = bench(policy(limits(&[(3, 60_000_000)], &[]), vec![rule("t", shadow, 1)]));
+    let bench = harness(policy(limits(&[(3, 60_000_000)], &[]), vec![rule("t", shadow, 1)]));
     let plan = bench.planner.plan(&tool("b", "t", "t"));
     let outcomes: Vec<Option<usize>> = (0..4)
         .map(|_| match bench.store.admit(&plan, None) {
-            Claim::Admitted(receipt) => Some(receipt.bill().would_refuse.len()),
+            AdmitOutcome::Admitted(receipt) => Some(receipt.charges().would_refuse.len()),
             _ => None,
         })
         .collect();
@@ -292,30 +292,36 @@ fn shadow_rules_spend_their_own_state_only() {
 fn churn_stays_bounded_and_hands_out_no_fresh_budget() {
     let mut policy = policy(limits(&[], &[(2, 1_000_000_000)]), vec![]);
     policy.memory = MemoryBounds { user_count_max: 10_000, overflow: Overflow::Share };
-    let bench = bench(policy);
+    let bench = harness(policy);
     let plan = bench.planner.plan(&tool("b", "t", "t"));
     let debtor = user(1);
     for _ in 0..2 {
-        assert!(matches!(bench.store.admit(&plan, debtor), Claim::Admitted(_)));
+        assert!(matches!(bench.store.admit(&plan, debtor), AdmitOutcome::Admitted(_)));
     }
     for number in 2..100_000 {
         let _ = bench.store.admit(&plan, user(number));
         assert!(bench.store.user_count() <= 10_001);
     }
-    assert!(matches!(bench.store.admit(&plan, debtor), Claim::Refused(_)), "a user in debt is not forgotten");
+    assert!(
+        matches!(bench.store.admit(&plan, debtor), AdmitOutcome::Refused(_)),
+        "a user in debt is not forgotten"
+    );
     bench.clock.advance(2_000_000_000);
     for number in 200_000..300_000 {
         bench.clock.advance(1_000_000);
-        assert!(matches!(bench.store.admit(&plan, user(number)), Claim::Admitted(_)), "idle users make room");
+        assert!(
+            matches!(bench.store.admit(&plan, user(number)), AdmitOutcome::Admitted(_)),
+            "idle users make room"
+        );
     }
 }
 
 /// A user whose buckets were full is forgotten; what a call of that user turns out to cost is owed all the same.
 #[test]
 fn who_was_forgotten_still_owes() {
-    let bench = bench(policy(limits(&[], &[(10, 10_000_000)]), vec![]));
+    let bench = harness(policy(limits(&[], &[(10, 10_000_000)]), vec![]));
     let plan = bench.planner.plan(&tool("b", "t", "t"));
-    let Claim::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!() };
+    let AdmitOutcome::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!() };
     bench.clock.advance(100_000_000);
     for number in 2..5_000 {
         let _ = bench.store.admit(&plan, user(number));
@@ -323,9 +329,9 @@ fn who_was_forgotten_still_owes() {
     }
     let known = bench.store.user_count();
     assert!(known < 4_000, "most are forgotten");
-    receipt.change(|_| 0);
+    receipt.adjust(|_| 0);
     assert_eq!(bench.store.user_count(), known, "nothing changes");
-    receipt.change(|_| -3);
+    receipt.adjust(|_| -3);
     assert_eq!(bench.store.user_count(), known + 1);
     let reading = bench.store.peek(&plan, user(1))[0];
     assert_eq!(reading.rate.tokens(reading.level), 7);
@@ -333,7 +339,8 @@ fn who_was_forgotten_still_owes() {
 
 #[test]
 fn threads_never_admit_one_too_many() {
-    let bench = bench(policy(limits(&[(10_000, 1_000_000_000_000)], &[(3_000, 1_000_000_000_000)]), vec![]));
+    let bench =
+        harness(policy(limits(&[(10_000, 1_000_000_000_000)], &[(3_000, 1_000_000_000_000)]), vec![]));
     let plan = bench.planner.plan(&tool("b", "t", "t"));
     let admitted = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -342,8 +349,8 @@ fn threads_never_admit_one_too_many() {
             scope.spawn(move || {
                 for turn in 0..20_000_u128 {
                     match bench.store.admit(plan, user(1 + (thread + turn) % 5)) {
-                        Claim::Admitted(receipt) if turn % 7 == 0 => receipt.refund(),
-                        Claim::Admitted(_) => {
+                        AdmitOutcome::Admitted(receipt) if turn % 7 == 0 => receipt.refund(),
+                        AdmitOutcome::Admitted(_) => {
                             admitted.fetch_add(1, Ordering::Relaxed);
                         }
                         _ => {}
@@ -362,7 +369,7 @@ fn users_are_counted_and_measured() {
     let tried = |quota: Quota| Quota { mode: Mode::Shadow, ..quota };
     let only_tried = Limits { per_user: quota(&[(2, 1_000_000)]).map(tried), ..Limits::default() };
     let rules = vec![rule("search", limits(&[], &[(2, 1_000_000)]), 1), rule("tried", only_tried, 1)];
-    let bench = bench(policy(Limits::default(), rules));
+    let bench = harness(policy(Limits::default(), rules));
     let (search, tried) = (
         bench.planner.plan(&tool("a", "search", "search")),
         bench.planner.plan(&tool("a", "tried", "tried")),
@@ -388,12 +395,12 @@ fn an_unknown_caller_is_counted_by_rules_on_trial() {
         per_user: quota(&[(5, 1_000_000)]).map(tried),
         ..Limits::default()
     };
-    let bench = bench(policy(server, vec![]));
+    let bench = harness(policy(server, vec![]));
     let plan = bench.planner.plan(&tool("a", "search", "search"));
-    let Claim::Admitted(receipt) = bench.store.admit(&plan, None) else { panic!("it is on trial") };
-    assert_eq!(receipt.bill().would_refuse.as_slice(), [1]);
-    assert_eq!(receipt.bill().pays.as_slice(), [true, false]);
+    let AdmitOutcome::Admitted(receipt) = bench.store.admit(&plan, None) else { panic!("it is on trial") };
+    assert_eq!(receipt.charges().would_refuse.as_slice(), [1]);
+    assert_eq!(receipt.charges().pays.as_slice(), [true, false]);
     drop(receipt);
-    let Claim::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!("known") };
-    assert!(receipt.bill().would_refuse.is_empty());
+    let AdmitOutcome::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!("known") };
+    assert!(receipt.charges().would_refuse.is_empty());
 }

@@ -8,7 +8,7 @@ use crate::clock::Micros;
 use crate::plan::{BucketId, Plan, Planner};
 use crate::policy::Overflow;
 use crate::rate::BucketState;
-use crate::table::{Table, User, UserKey};
+use crate::table::{UserKey, UserRecord, UserTable};
 
 /// How many shards the users are spread over: enough that threads rarely meet.
 const SHARD_COUNT: usize = 64;
@@ -18,14 +18,14 @@ const SWEEP_STEP: usize = 4;
 const SWEEP_FULL: usize = 256;
 
 /// Users who are told apart.
-pub(super) struct Users {
-    shards: Vec<Mutex<Table>>,
+pub(super) struct ShardedUserTable {
+    shards: Vec<Mutex<UserTable>>,
     count: AtomicUsize,
 }
 
-impl Users {
+impl ShardedUserTable {
     pub(super) fn new() -> Self {
-        let shards = (0..SHARD_COUNT).map(|_| Mutex::new(Table::default())).collect();
+        let shards = (0..SHARD_COUNT).map(|_| Mutex::new(UserTable::default())).collect();
         Self { shards, count: AtomicUsize::new(0) }
     }
 
@@ -40,7 +40,7 @@ impl Users {
     }
 
     /// Looks at every user. Each shard is locked for as long as its users are looked at.
-    pub(super) fn each(
+    pub(super) fn for_each_user(
         &self,
         mut look: impl FnMut(UserKey, &mut dyn Iterator<Item = (BucketId, BucketState)>),
     ) {
@@ -52,53 +52,53 @@ impl Users {
     }
 
     /// A user's place, if the user is known; never makes one.
-    pub(super) fn known(&self, user: Option<UserKey>) -> Seat<'_> {
-        let mut seat = Seat::default();
-        self.find(&mut seat, user);
+    pub(super) fn find_entry(&self, user: Option<UserKey>) -> UserEntry<'_> {
+        let mut seat = UserEntry::default();
+        self.lock_entry(&mut seat, user);
         seat
     }
 
     /// Sets an empty seat to a user's place, or to leave to make one. Without room it is that of all users beyond the bound
     /// together, or stays empty where the policy is to refuse then.
     #[inline]
-    pub(super) fn seat<'a>(
+    pub(super) fn find_or_reserve<'a>(
         &'a self,
-        seat: &mut Seat<'a>,
+        seat: &mut UserEntry<'a>,
         user: Option<UserKey>,
         planner: &Planner,
         now: Micros,
     ) {
-        self.find(seat, user);
-        if seat.table.is_none() || seat.place.is_some() {
+        self.lock_entry(seat, user);
+        if seat.shard.is_none() || seat.index.is_some() {
             return;
         }
-        if seat.table.as_deref_mut().is_some_and(|table| self.has_room(table, planner, now)) {
+        if seat.shard.as_deref_mut().is_some_and(|table| self.make_room(table, planner, now)) {
             return;
         }
         // Unlocks the table, which may be the one of those beyond the bound, too.
-        *seat = Seat::default();
+        *seat = UserEntry::default();
         if planner.policy().memory.overflow == Overflow::Share {
-            self.find(seat, Some(UserKey::OVERFLOW));
+            self.lock_entry(seat, Some(UserKey::OVERFLOW));
         }
     }
 
     /// Seats are set where they are: a decision takes nanoseconds, and moving them is a part of it.
     #[inline]
-    fn find<'a>(&'a self, seat: &mut Seat<'a>, user: Option<UserKey>) {
+    fn lock_entry<'a>(&'a self, seat: &mut UserEntry<'a>, user: Option<UserKey>) {
         let Some(key) = user else { return };
         let table = self.shards[key.shard(SHARD_COUNT)].lock();
-        seat.place = table.find(key);
-        seat.table = Some(table);
+        seat.index = table.find(key);
+        seat.shard = Some(table);
         seat.key = user;
-        seat.users = Some(self);
+        seat.sharded_table = Some(self);
     }
 
     /// Makes room for one more user, sweeping a little. False when every place is taken by somebody in debt.
-    fn has_room(&self, table: &mut Table, planner: &Planner, now: Micros) -> bool {
+    fn make_room(&self, table: &mut UserTable, planner: &Planner, now: Micros) -> bool {
         let bound = planner.policy().memory.user_count_max;
-        let sweep = |table: &mut Table, step| {
+        let sweep = |table: &mut UserTable, step| {
             let forgotten =
-                table.sweep(step, &|id| planner.rate(id).map(|rate| (rate, planner.time(id, now))));
+                table.sweep(step, &|id| planner.rate(id).map(|rate| (rate, planner.bucket_time(id, now))));
             self.count.fetch_sub(forgotten, Ordering::Relaxed);
         };
         if table.len() > 16 {
@@ -113,31 +113,31 @@ impl Users {
 
 /// A user's place in the locked table; nobody's for a caller who is not told apart.
 #[derive(Default)]
-pub(super) struct Seat<'a> {
-    users: Option<&'a Users>,
+pub(super) struct UserEntry<'a> {
+    sharded_table: Option<&'a ShardedUserTable>,
     pub(super) key: Option<UserKey>,
-    table: Option<MutexGuard<'a, Table>>,
-    place: Option<usize>,
+    shard: Option<MutexGuard<'a, UserTable>>,
+    index: Option<usize>,
 }
 
-impl Seat<'_> {
+impl UserEntry<'_> {
     /// What is known of the user.
-    pub(super) fn user(&self) -> Option<&User> {
-        self.table.as_ref().zip(self.place).map(|(table, place)| table.at(place))
+    pub(super) fn record(&self) -> Option<&UserRecord> {
+        self.shard.as_ref().zip(self.index).map(|(table, place)| table.at(place))
     }
 
     /// The same, to change it.
-    pub(super) fn user_mut(&mut self) -> Option<&mut User> {
-        self.table.as_mut().zip(self.place).map(|(table, place)| table.at_mut(place))
+    pub(super) fn record_mut(&mut self) -> Option<&mut UserRecord> {
+        self.shard.as_mut().zip(self.index).map(|(table, place)| table.at_mut(place))
     }
 
     /// Makes the place if there is none.
     #[inline]
-    pub(super) fn settle(&mut self) {
+    pub(super) fn ensure_inserted(&mut self) {
         if let (Some(users), Some(key), Some(table), None) =
-            (self.users, self.key, self.table.as_mut(), self.place)
+            (self.sharded_table, self.key, self.shard.as_mut(), self.index)
         {
-            self.place = Some(table.insert(key));
+            self.index = Some(table.insert(key));
             users.count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -146,24 +146,25 @@ impl Seat<'_> {
 /// A caller's places: where limits in force are kept, and where those on trial are. A user who is only known to limits on
 /// trial takes no place from others.
 #[derive(Default)]
-pub(super) struct Seats<'a> {
-    pub(super) in_force: Seat<'a>,
-    pub(super) on_trial: Seat<'a>,
+pub(super) struct UserEntries<'a> {
+    pub(super) enforced: UserEntry<'a>,
+    pub(super) shadow: UserEntry<'a>,
 }
 
-impl<'a> Seats<'a> {
+impl<'a> UserEntries<'a> {
     /// Whether the plan keeps something for each user, and the caller is not told apart.
-    pub(super) fn lacks_user(&self, plan: &Plan) -> bool {
-        (plan.keeps_user && self.in_force.key.is_none()) || (plan.tries_user && self.on_trial.key.is_none())
+    pub(super) fn is_missing_user(&self, plan: &Plan) -> bool {
+        (plan.needs_user_entry && self.enforced.key.is_none())
+            || (plan.needs_shadow_user_entry && self.shadow.key.is_none())
     }
 
     /// The seat for what is on trial for everybody, or for the rest.
-    pub(super) fn of(&self, on_trial: bool) -> &Seat<'a> {
-        if on_trial { &self.on_trial } else { &self.in_force }
+    pub(super) fn entry(&self, on_trial: bool) -> &UserEntry<'a> {
+        if on_trial { &self.shadow } else { &self.enforced }
     }
 
     /// The same, to change it.
-    pub(super) fn of_mut(&mut self, on_trial: bool) -> &mut Seat<'a> {
-        if on_trial { &mut self.on_trial } else { &mut self.in_force }
+    pub(super) fn entry_mut(&mut self, on_trial: bool) -> &mut UserEntry<'a> {
+        if on_trial { &mut self.shadow } else { &mut self.enforced }
     }
 }

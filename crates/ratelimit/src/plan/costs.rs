@@ -17,66 +17,66 @@ pub struct RulePrice {
     /// The price.
     pub price: Arc<Price>,
     /// The place of its rule, if that is on trial: the price counts in the rule's own buckets alone.
-    pub trial: Option<u32>,
+    pub shadow_rule: Option<u32>,
 }
 
 /// What one call costs by the prices that look at it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Costs {
     /// By rules in force; `None` where they have no such price.
-    pub in_force: Option<NonZeroU32>,
+    pub enforced: Option<NonZeroU32>,
     /// By rules on trial, each by its place.
-    pub trials: SmallVec<[(u32, NonZeroU32); 1]>,
+    pub by_shadow_rule: SmallVec<[(u32, NonZeroU32); 1]>,
 }
 
 impl Costs {
     /// What a bucket is charged that costs `least` without looking at the call.
     #[must_use]
-    pub fn of(&self, trial: Option<u32>, least: NonZeroU32) -> NonZeroU32 {
-        let own = self.trials.iter().filter(|(rule, _)| Some(*rule) == trial).map(|(_, cost)| *cost);
-        own.chain(self.in_force).fold(least, NonZeroU32::max)
+    pub fn for_bucket(&self, trial: Option<u32>, least: NonZeroU32) -> NonZeroU32 {
+        let own = self.by_shadow_rule.iter().filter(|(rule, _)| Some(*rule) == trial).map(|(_, cost)| *cost);
+        own.chain(self.enforced).fold(least, NonZeroU32::max)
     }
 
     /// Adds what one price says.
     pub(crate) fn add(&mut self, trial: Option<u32>, cost: NonZeroU32) {
         match trial {
-            None => self.in_force = self.in_force.max(Some(cost)),
-            Some(rule) => self.trials.push((rule, cost)),
+            None => self.enforced = self.enforced.max(Some(cost)),
+            Some(rule) => self.by_shadow_rule.push((rule, cost)),
         }
     }
 }
 
 /// What a call turned out to cost more than was paid for it, in tokens; less than none where it cost less.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Owed {
-    in_force: i64,
-    trials: SmallVec<[(u32, i64); 1]>,
+pub(crate) struct Settlement {
+    enforced: i64,
+    by_shadow_rule: SmallVec<[(u32, i64); 1]>,
 }
 
-impl Owed {
+impl Settlement {
     /// For the buckets that rules in force price.
-    pub(crate) fn in_force(tokens: i64) -> Self {
-        Self { in_force: tokens, trials: SmallVec::new() }
+    pub(crate) fn new(tokens: i64) -> Self {
+        Self { enforced: tokens, by_shadow_rule: SmallVec::new() }
     }
 
     /// For the buckets of a rule on trial.
-    pub(crate) fn add_trial(&mut self, rule: u32, tokens: i64) {
-        self.trials.push((rule, tokens));
+    pub(crate) fn add_shadow_rule(&mut self, rule: u32, tokens: i64) {
+        self.by_shadow_rule.push((rule, tokens));
     }
 
     /// What one bucket is owed.
-    pub(crate) fn of(&self, trial: Option<u32>) -> i64 {
-        let own = self.trials.iter().find(|(rule, _)| Some(*rule) == trial);
-        own.map_or(self.in_force, |(_, tokens)| *tokens)
+    pub(crate) fn for_bucket(&self, trial: Option<u32>) -> i64 {
+        let own = self.by_shadow_rule.iter().find(|(rule, _)| Some(*rule) == trial);
+        own.map_or(self.enforced, |(_, tokens)| *tokens)
     }
 
     /// True when nothing is owed to any bucket.
-    pub(crate) fn is_nothing(&self) -> bool {
-        self.in_force == 0 && self.trials.iter().all(|(_, tokens)| *tokens == 0)
+    pub(crate) fn is_zero(&self) -> bool {
+        self.enforced == 0 && self.by_shadow_rule.iter().all(|(_, tokens)| *tokens == 0)
     }
 
     /// True when tokens are given back that others may wait for.
-    pub(crate) fn gives_back(&self) -> bool {
-        self.in_force < 0
+    pub(crate) fn is_refund(&self) -> bool {
+        self.enforced < 0
     }
 }

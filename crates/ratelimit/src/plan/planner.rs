@@ -12,29 +12,29 @@ use std::sync::atomic::AtomicU32;
 use parking_lot::{Mutex, RwLock};
 use vmcp_domain::{Tool, ToolName};
 
-use super::cells::Cells;
-use super::{Asked, BucketId, Plan, PlannedSlots, RulePrice, Variation};
+use super::cells::ValueBuckets;
+use super::{BucketId, LimitedRequest, Plan, PlannedSlotLimit, RulePrice, Variation};
 use crate::clock::Micros;
 use crate::policy::{Concurrency, LimitPolicy, Method, Mode, Price, Quota, ToolRule};
 use crate::rate::{BucketState, Rate};
-pub(crate) use saved::Definition;
-use saved::Restored;
-use subject::{Due, OF_SERVER, OF_TOOL, Subject, Whose};
+use saved::RestoredDefinitions;
+pub(crate) use saved::SavedDefinition;
+use subject::{BucketOwner, CallerQuota, LimitSubject, SERVER_SCOPES, TOOL_SCOPES};
 
 /// How many definitions are told apart. A backend that keeps renaming its tools makes a new one with every name, and
 /// none may be forgotten while somebody may be in debt under it; so beyond this, tools of a rule share its bucket.
-const BUCKET_COUNT_MAX: usize = 250_000;
+const DEFINITION_COUNT_MAX: usize = 250_000;
 
 #[derive(Debug, Default)]
-struct Registry {
+struct DefinitionRegistry {
     /// By what a bucket or a bound on calls in flight is called in a shared store, without users and values of claims.
-    ids: HashMap<Arc<str>, Entry>,
+    by_key: HashMap<Arc<str>, BucketDefinition>,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct BucketDefinition {
     id: BucketId,
-    level: Arc<Mutex<Option<BucketState>>>,
+    shared_state: Arc<Mutex<Option<BucketState>>>,
     in_flight: Arc<AtomicU32>,
 }
 
@@ -42,20 +42,20 @@ struct Entry {
 #[derive(Debug)]
 pub struct Planner {
     policy: LimitPolicy,
-    registry: Mutex<Registry>,
+    registry: Mutex<DefinitionRegistry>,
     /// How each bucket fills, by its identifier; `None` for bounds on calls in flight.
     rates: RwLock<Vec<Option<Rate>>>,
     /// The first moments of the newest periods of buckets by the calendar.
-    starts: RwLock<HashMap<BucketId, Micros>>,
+    period_starts: RwLock<HashMap<BucketId, Micros>>,
     /// The first moment of the newest period of any.
-    newest_period: RwLock<Micros>,
+    newest_period_start: RwLock<Micros>,
     /// Definitions of the last process.
-    restored: RwLock<Restored>,
-    bucket_count_max: usize,
+    restored_definitions: RwLock<RestoredDefinitions>,
+    definition_count_max: usize,
     /// The buckets of values of claims, arguments and headers.
-    cells: Mutex<Cells>,
+    value_buckets: Mutex<ValueBuckets>,
     /// The same of limits that are on trial for everybody: they take no places from others.
-    trial_cells: Mutex<Cells>,
+    shadow_value_buckets: Mutex<ValueBuckets>,
 }
 
 impl Planner {
@@ -66,12 +66,12 @@ impl Planner {
             policy,
             registry: Mutex::default(),
             rates: RwLock::default(),
-            starts: RwLock::default(),
-            newest_period: RwLock::default(),
-            restored: RwLock::default(),
-            bucket_count_max: BUCKET_COUNT_MAX,
-            cells: Mutex::default(),
-            trial_cells: Mutex::default(),
+            period_starts: RwLock::default(),
+            newest_period_start: RwLock::default(),
+            restored_definitions: RwLock::default(),
+            definition_count_max: DEFINITION_COUNT_MAX,
+            value_buckets: Mutex::default(),
+            shadow_value_buckets: Mutex::default(),
         }
     }
 
@@ -86,21 +86,21 @@ impl Planner {
         self.rates.read().get(usize::try_from(id.0).ok()?).copied().flatten()
     }
 
-    /// The time that a bucket goes by, see [`PlannedBucket::time`].
-    pub(crate) fn time(&self, id: BucketId, now: Micros) -> Micros {
+    /// The time that a bucket goes by, see [`crate::PlannedBucket::bucket_time`].
+    pub(crate) fn bucket_time(&self, id: BucketId, now: Micros) -> Micros {
         match self.rate(id) {
             Some(rate) if rate.is_by_calendar() => {
-                let start = self.starts.read().get(&id).copied();
-                start.unwrap_or_default().max(self.over_before(&rate))
+                let start = self.period_starts.read().get(&id).copied();
+                start.unwrap_or_default().max(self.periods_over_before(&rate))
             }
             _ => now,
         }
     }
 
-    fn cells(&self, mode: Mode) -> &Mutex<Cells> {
+    fn value_buckets(&self, mode: Mode) -> &Mutex<ValueBuckets> {
         match mode {
-            Mode::Enforce => &self.cells,
-            Mode::Shadow => &self.trial_cells,
+            Mode::Enforce => &self.value_buckets,
+            Mode::Shadow => &self.shadow_value_buckets,
         }
     }
 
@@ -112,155 +112,167 @@ impl Planner {
 
     /// The plan of one request, made now.
     #[must_use]
-    pub(crate) fn plan_for(&self, asked: &Asked, call: &Variation, now: Micros) -> Plan {
+    pub(crate) fn plan_request(&self, asked: &LimitedRequest, call: &Variation, now: Micros) -> Plan {
         match asked {
-            Asked::Tool(tool) => self.plan_tool(tool, call, now),
-            Asked::Method(method) => self.plan_method(*method, call, now),
+            LimitedRequest::Tool(tool) => self.plan_tool(tool, call, now),
+            LimitedRequest::Method(method) => self.plan_method(*method, call, now),
         }
     }
 
     fn plan_method(&self, method: Method, call: &Variation, now: Micros) -> Plan {
         let rules = self.policy.methods.iter().enumerate().filter(|(_, rule)| rule.method == method);
-        let subjects: Vec<Subject<'_>> = rules
-            .map(|(place, rule)| Subject {
+        let subjects: Vec<LimitSubject<'_>> = rules
+            .map(|(place, rule)| LimitSubject {
                 limits: &rule.limits,
                 // Behind the tools' rules.
                 rule: Some(self.policy.tools.len() + place),
                 name: format!("methods[{}].", method.as_str()),
-                namesakes: 0,
+                same_name_count: 0,
                 target: None,
                 cost: NonZeroU32::MIN,
                 cost_max: NonZeroU32::MIN,
-                trial: None,
-                scopes: OF_SERVER,
+                shadow_rule: None,
+                scopes: SERVER_SCOPES,
             })
             .collect();
         let mut plan = Plan::default();
-        self.fill(&mut plan, &subjects, call, now);
+        self.add_limits(&mut plan, &subjects, call, now);
         plan
     }
 
     fn plan_tool(&self, tool: &Tool, call: &Variation, now: Micros) -> Plan {
         let is_virtual = tool.target.is_virtual();
-        let fits = || self.policy.tools.iter().enumerate().filter(|(_, rule)| rule.fits(tool));
+        let fits = || self.policy.tools.iter().enumerate().filter(|(_, rule)| rule.matches(tool));
         // A rule on trial for this caller says what calls cost in its own buckets, and nowhere else.
         let trial = |(place, rule): (usize, &ToolRule)| {
-            (!rule.is_in_force(call.standing)).then(|| u32::try_from(place).unwrap_or(u32::MAX))
+            (!rule.is_enforced_at(call.percentile)).then(|| u32::try_from(place).unwrap_or(u32::MAX))
         };
         let largest = |rules: &mut dyn Iterator<Item = (usize, &ToolRule)>| {
-            rules.map(|(_, rule)| rule.cost.least).max().unwrap_or(NonZeroU32::MIN)
+            rules.map(|(_, rule)| rule.cost.minimum).max().unwrap_or(NonZeroU32::MIN)
         };
         let cost = largest(&mut fits().filter(|rule| trial(*rule).is_none()));
         // The lowest standing: there every percentage counts.
-        let cost_max = largest(&mut fits().filter(|(_, rule)| rule.is_in_force(0)));
-        let server = Subject {
+        let cost_max = largest(&mut fits().filter(|(_, rule)| rule.is_enforced_at(0)));
+        let server = LimitSubject {
             limits: &self.policy.server,
             rule: None,
             name: String::new(),
-            namesakes: 0,
+            same_name_count: 0,
             target: None,
             cost,
             cost_max,
-            trial: None,
-            scopes: OF_SERVER,
+            shadow_rule: None,
+            scopes: SERVER_SCOPES,
         };
-        let mut subjects: Vec<Subject<'_>> = (!is_virtual).then_some(server).into_iter().collect();
-        subjects.extend(fits().map(|(place, rule)| Subject {
-            limits: &rule.limits,
-            rule: Some(place),
-            name: format!("{}.", rule.title()),
-            namesakes:
-                fits().filter(|(other, known)| *other < place && known.title() == rule.title()).count(),
-            target: (!rule.group).then(|| tool.target.clone()),
-            cost: trial((place, rule)).map_or(cost, |_| cost.max(rule.cost.least)),
-            cost_max: if rule.is_in_force(0) { cost_max } else { cost_max.max(rule.cost.least) },
-            trial: trial((place, rule)),
-            scopes: OF_TOOL,
+        let mut subjects: Vec<LimitSubject<'_>> = (!is_virtual).then_some(server).into_iter().collect();
+        subjects.extend(fits().map(|(place, rule)| {
+            LimitSubject {
+                limits: &rule.limits,
+                rule: Some(place),
+                name: format!("{}.", rule.config_path()),
+                same_name_count: fits()
+                    .filter(|(other, known)| *other < place && known.config_path() == rule.config_path())
+                    .count(),
+                target: (!rule.group).then(|| tool.target.clone()),
+                cost: trial((place, rule)).map_or(cost, |_| cost.max(rule.cost.minimum)),
+                cost_max: if rule.is_enforced_at(0) { cost_max } else { cost_max.max(rule.cost.minimum) },
+                shadow_rule: trial((place, rule)),
+                scopes: TOOL_SCOPES,
+            }
         }));
         let mut plan = Plan::default();
         for (place, rule) in fits() {
-            let of = |price: &Arc<Price>| RulePrice { price: price.clone(), trial: trial((place, rule)) };
-            plan.varies.prices.extend(rule.cost.price.as_ref().map(of));
-            plan.varies.settlements.extend(rule.cost.settle.as_ref().map(of));
+            let of =
+                |price: &Arc<Price>| RulePrice { price: price.clone(), shadow_rule: trial((place, rule)) };
+            plan.variation_inputs.prices.extend(rule.cost.price.as_ref().map(of));
+            plan.variation_inputs.settlements.extend(rule.cost.settle.as_ref().map(of));
         }
-        self.fill(&mut plan, &subjects, call, now);
+        self.add_limits(&mut plan, &subjects, call, now);
         plan
     }
 
-    fn fill(&self, plan: &mut Plan, subjects: &[Subject<'_>], call: &Variation, now: Micros) {
+    fn add_limits(&self, plan: &mut Plan, subjects: &[LimitSubject<'_>], call: &Variation, now: Micros) {
         // A plan that is not for one caller has the common size.
         let mut sizes = call.sizes.iter().copied();
         let mut size = |quota: &Quota| if quota.overrides.is_empty() { None } else { sizes.next().flatten() };
         // From the wide to the narrow, and within each the server before its tools: the order of blame and of locks.
         for subject in subjects {
             if let Some(quota) = &subject.limits.shared {
-                plan.varies.note_calendars(quota);
-                self.add_quota(plan, subject, (call, now), &Due::new(Whose::Everybody, quota));
+                plan.variation_inputs.note_calendars(quota);
+                self.add_quota(plan, subject, (call, now), &CallerQuota::new(BucketOwner::Everybody, quota));
             }
             if let Some(quota) = &subject.limits.unreserved {
-                let due = Due { size: size(quota), ..Due::new(Whose::Unreserved, quota) };
-                plan.varies.note_overrides(quota, None, due.rule(subject));
-                plan.varies.note_calendars(quota);
+                let due = CallerQuota {
+                    size_index: size(quota),
+                    ..CallerQuota::new(BucketOwner::Unreserved, quota)
+                };
+                plan.variation_inputs.note_overrides(quota, None, due.rule(subject));
+                plan.variation_inputs.note_calendars(quota);
                 self.add_quota(plan, subject, (call, now), &due);
             }
-            self.add_slots(plan, subject, false);
+            self.add_slot_limit(plan, subject, false);
         }
         for subject in subjects {
             for (place, limit) in subject.limits.per_value.iter().enumerate() {
-                let number = plan.varies.need(limit);
-                let whose = Whose::Value(place, limit.of.kind());
-                let due = Due { of: Some(&limit.of), ..Due::new(whose, &limit.quota) };
-                plan.varies.note_overrides(&limit.quota, Some(number), due.rule(subject));
-                plan.varies.note_calendars(&limit.quota);
+                let number = plan.variation_inputs.require_value(limit);
+                let whose = BucketOwner::Value(place, limit.source.kind());
+                let due = CallerQuota {
+                    value_source: Some(&limit.source),
+                    ..CallerQuota::new(whose, &limit.quota)
+                };
+                plan.variation_inputs.note_overrides(&limit.quota, Some(number), due.rule(subject));
+                plan.variation_inputs.note_calendars(&limit.quota);
                 let first = plan.buckets.len();
                 match call.values.get(number) {
                     None => self.add_quota(plan, subject, (call, now), &due),
                     Some(values) => {
                         for value in values.iter().enumerate() {
-                            let due = Due { value: Some(value), size: size(&limit.quota), ..due };
+                            let due =
+                                CallerQuota { value: Some(value), size_index: size(&limit.quota), ..due };
                             self.add_quota(plan, subject, (call, now), &due);
                         }
                     }
                 }
                 // Values may share a bucket with others beyond the bound, which is locked in its own place.
-                plan.buckets[first..].sort_by_key(|bucket| (bucket.rank, bucket.id, bucket.whose));
+                plan.buckets[first..].sort_by_key(|bucket| (bucket.lock_rank, bucket.id, bucket.owner));
             }
         }
         for subject in subjects {
             if let Some(quota) = &subject.limits.per_user {
-                let due = Due { size: size(quota), ..Due::new(Whose::User, quota) };
-                plan.varies.note_overrides(quota, None, due.rule(subject));
-                plan.varies.note_calendars(quota);
+                let due =
+                    CallerQuota { size_index: size(quota), ..CallerQuota::new(BucketOwner::User, quota) };
+                plan.variation_inputs.note_overrides(quota, None, due.rule(subject));
+                plan.variation_inputs.note_calendars(quota);
                 self.add_quota(plan, subject, (call, now), &due);
             }
-            self.add_slots(plan, subject, true);
+            self.add_slot_limit(plan, subject, true);
         }
-        plan.varies.percents.sort_unstable();
-        plan.varies.percents.dedup();
+        plan.variation_inputs.percents.sort_unstable();
+        plan.variation_inputs.percents.dedup();
     }
 
     /// The plan of every tool of a list.
     #[must_use]
-    pub fn bind(&self, tools: &[Tool]) -> HashMap<ToolName, Arc<Plan>> {
+    pub fn plan_list(&self, tools: &[Tool]) -> HashMap<ToolName, Arc<Plan>> {
         tools.iter().map(|tool| (tool.name.clone(), Arc::new(self.plan(tool)))).collect()
     }
 
     /// Rules that fit none of these names.
     #[must_use]
-    pub fn unmatched<'a>(&'a self, tools: &[Tool]) -> Vec<&'a str> {
+    pub fn unmatched_rules<'a>(&'a self, tools: &[Tool]) -> Vec<&'a str> {
         // That no tool is destructive is no mistake of the operator's.
-        let rules = self.policy.tools.iter().filter(|rule| rule.hint.is_none());
+        let rules = self.policy.tools.iter().filter(|rule| rule.annotation.is_none());
         let idle = rules.filter(|rule| !tools.iter().any(|tool| rule.name.matches(tool.name.as_str())));
         idle.map(|rule| rule.name.as_str()).collect()
     }
 
-    fn add_slots(&self, plan: &mut Plan, subject: &Subject<'_>, per_user: bool) {
+    fn add_slot_limit(&self, plan: &mut Plan, subject: &LimitSubject<'_>, per_user: bool) {
         let Concurrency { shared, per_user: each, mode } = subject.limits.concurrency;
         let Some(count_max) = (if per_user { each } else { shared }) else { return };
-        let whose = if per_user { Whose::User } else { Whose::Everybody };
-        let key = |subject: &Subject<'_>| subject.slots_key(whose);
-        let entry = self.entry(subject, &key, None);
-        plan.slots.push(PlannedSlots {
+        let whose = if per_user { BucketOwner::User } else { BucketOwner::Everybody };
+        let key = |subject: &LimitSubject<'_>| subject.slot_limit_key(whose);
+        let entry = self.find_or_add_definition(subject, &key, None);
+        plan.slot_limits.push(PlannedSlotLimit {
             id: entry.id,
             key: key(subject),
             rule: format!("{}concurrency.{}", subject.name, if per_user { "perUser" } else { "shared" })
@@ -268,34 +280,34 @@ impl Planner {
             scope: subject.scope(whose),
             count_max,
             mode,
-            shared: (!per_user).then_some(entry.in_flight),
+            shared_count: (!per_user).then_some(entry.in_flight),
             wait_max: subject.wait_max(),
         });
         plan.may_wait |= subject.wait_max() > 0 && mode == Mode::Enforce;
         plan.needs_user |= per_user;
-        plan.keeps_user |= per_user && mode == Mode::Enforce;
-        plan.tries_user |= per_user && mode == Mode::Shadow;
+        plan.needs_user_entry |= per_user && mode == Mode::Enforce;
+        plan.needs_shadow_user_entry |= per_user && mode == Mode::Shadow;
     }
 
-    fn entry(
+    fn find_or_add_definition(
         &self,
-        subject: &Subject<'_>,
-        name: &dyn Fn(&Subject<'_>) -> Arc<str>,
+        subject: &LimitSubject<'_>,
+        name: &dyn Fn(&LimitSubject<'_>) -> Arc<str>,
         rate: Option<Rate>,
-    ) -> Entry {
+    ) -> BucketDefinition {
         let mut key = name(subject);
         let mut registry = self.registry.lock();
-        if registry.ids.len() >= self.bucket_count_max && !registry.ids.contains_key(&key) {
-            key = name(&subject.of_all_tools());
+        if registry.by_key.len() >= self.definition_count_max && !registry.by_key.contains_key(&key) {
+            key = name(&subject.for_all_tools());
         }
-        let Some(known) = registry.ids.get(&key).cloned() else {
-            return self.add(&mut registry, key, rate);
+        let Some(known) = registry.by_key.get(&key).cloned() else {
+            return self.add_definition(&mut registry, key, rate);
         };
         match (self.rate(known.id), rate) {
             // Within a process the first size of a bucket counts.
             (Some(old), Some(rate)) if old != rate && self.is_restored(known.id) => {
-                let entry = self.add(&mut registry, key, Some(rate));
-                Self::resized(&known, &old, &entry, &rate);
+                let entry = self.add_definition(&mut registry, key, Some(rate));
+                Self::carry_over_level(&known, &old, &entry, &rate);
                 entry
             }
             _ => known,
@@ -303,12 +315,17 @@ impl Planner {
     }
 
     /// A new definition; it takes the place of another one of that name.
-    fn add(&self, registry: &mut Registry, key: Arc<str>, rate: Option<Rate>) -> Entry {
+    fn add_definition(
+        &self,
+        registry: &mut DefinitionRegistry,
+        key: Arc<str>,
+        rate: Option<Rate>,
+    ) -> BucketDefinition {
         let mut rates = self.rates.write();
         let id = BucketId(u32::try_from(rates.len()).unwrap_or(u32::MAX));
         rates.push(rate);
-        let entry = Entry { id, level: Arc::default(), in_flight: Arc::default() };
-        registry.ids.insert(key, entry.clone());
+        let entry = BucketDefinition { id, shared_state: Arc::default(), in_flight: Arc::default() };
+        registry.by_key.insert(key, entry.clone());
         entry
     }
 }

@@ -9,7 +9,7 @@ use crate::rate::Rate;
 
 /// For whom a limit has another size.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum CallerSelector {
     /// The caller with this subject, of this issuer or of any.
     Subject {
         /// The subject; the name of an API key is one.
@@ -27,25 +27,25 @@ pub enum Who {
         value: Option<Arc<str>>,
     },
     /// Callers that no other override is for.
-    Rest,
+    Others,
 }
 
-impl Who {
+impl CallerSelector {
     /// How closely it names a caller: of several overrides that fit, the one with the largest number counts.
     #[must_use]
-    pub fn closeness(&self) -> u8 {
+    pub fn specificity(&self) -> u8 {
         match self {
             Self::Subject { issuer: Some(_), .. } => 5,
             Self::Subject { issuer: None, .. } => 4,
             Self::Group(_) => 3,
             Self::Claim { value: Some(_), .. } => 2,
             Self::Claim { value: None, .. } => 1,
-            Self::Rest => 0,
+            Self::Others => 0,
         }
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for CallerSelector {
     /// The same for the same callers, wherever the override is in a list. No two differ in how their parts are cut.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut part =
@@ -58,14 +58,14 @@ impl fmt::Display for Who {
             Self::Claim { claim, value } => {
                 part(Some("claim")).and_then(|()| part(Some(claim))).and_then(|()| part(value.as_deref()))
             }
-            Self::Rest => part(Some("rest")),
+            Self::Others => part(Some("rest")),
         }
     }
 }
 
 /// What a limit allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Size {
+pub enum LimitSize {
     /// These windows.
     Windows(Vec<Window>),
     /// No call.
@@ -78,9 +78,9 @@ pub enum Size {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
     /// Whom.
-    pub who: Who,
+    pub selector: CallerSelector,
     /// What.
-    pub size: Size,
+    pub size: LimitSize,
 }
 
 /// The overrides of one limit, those that name a caller most closely first.
@@ -91,7 +91,7 @@ impl Overrides {
     /// Of overrides that name a caller equally closely the first counts.
     #[must_use]
     pub fn new(mut overrides: Vec<Override>) -> Self {
-        overrides.sort_by_key(|one| std::cmp::Reverse(one.who.closeness()));
+        overrides.sort_by_key(|one| std::cmp::Reverse(one.selector.specificity()));
         Self(overrides.into())
     }
 
@@ -108,32 +108,32 @@ impl Overrides {
 
     /// The place of the first that fits.
     #[must_use]
-    pub fn find(&self, fits: impl Fn(&Who) -> bool) -> Option<u16> {
-        let place = self.0.iter().position(|one| fits(&one.who))?;
+    pub fn find(&self, fits: impl Fn(&CallerSelector) -> bool) -> Option<u16> {
+        let place = self.0.iter().position(|one| fits(&one.selector))?;
         u16::try_from(place).ok()
     }
 
     /// For whom the one at a place is.
     #[must_use]
-    pub fn who(&self, place: u16) -> Option<&Who> {
-        self.0.get(usize::from(place)).map(|one| &one.who)
+    pub fn selector(&self, place: u16) -> Option<&CallerSelector> {
+        self.0.get(usize::from(place)).map(|one| &one.selector)
     }
 
     /// The size at a place that [`Overrides::find`] returned; `windows` without one.
     #[must_use]
-    pub fn size<'a>(&'a self, place: Option<u16>, windows: &'a [Window]) -> SizeRef<'a> {
+    pub fn size<'a>(&'a self, place: Option<u16>, windows: &'a [Window]) -> LimitSizeRef<'a> {
         match place.and_then(|place| self.0.get(usize::from(place))).map(|one| &one.size) {
-            None => SizeRef::Windows(windows),
-            Some(Size::Windows(windows)) => SizeRef::Windows(windows),
-            Some(Size::Blocked) => SizeRef::Blocked,
-            Some(Size::Unlimited) => SizeRef::Unlimited,
+            None => LimitSizeRef::Windows(windows),
+            Some(LimitSize::Windows(windows)) => LimitSizeRef::Windows(windows),
+            Some(LimitSize::Blocked) => LimitSizeRef::Blocked,
+            Some(LimitSize::Unlimited) => LimitSizeRef::Unlimited,
         }
     }
 }
 
-/// [`Size`] of a limit and its overrides.
+/// [`LimitSize`] of a limit and its overrides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SizeRef<'a> {
+pub enum LimitSizeRef<'a> {
     /// These windows.
     Windows(&'a [Window]),
     /// No call.
@@ -142,7 +142,7 @@ pub enum SizeRef<'a> {
     Unlimited,
 }
 
-impl SizeRef<'_> {
+impl LimitSizeRef<'_> {
     /// Which allows more calls in the long run, and where that is equal, more at once.
     #[must_use]
     pub fn compare(&self, other: &Self) -> Ordering {
@@ -156,7 +156,7 @@ impl SizeRef<'_> {
                 let (Some(own), Some(others)) = (slowest(own), slowest(others)) else {
                     return Ordering::Equal;
                 };
-                in_the_long_run(own, others).then(own.burst().cmp(&others.burst()))
+                compare_long_run(own, others).then(own.burst().cmp(&others.burst()))
             }
             _ => number(self).cmp(&number(other)),
         }
@@ -164,11 +164,11 @@ impl SizeRef<'_> {
 }
 
 fn slowest(windows: &[Window]) -> Option<&Rate> {
-    windows.iter().map(|window| &window.rate).min_by(|one, other| in_the_long_run(one, other))
+    windows.iter().map(|window| &window.rate).min_by(|one, other| compare_long_run(one, other))
 }
 
-fn in_the_long_run(one: &Rate, other: &Rate) -> Ordering {
-    let product = |rate: &Rate, by: &Rate| u128::from(rate.asked().0) * by.asked().1.as_micros();
+fn compare_long_run(one: &Rate, other: &Rate) -> Ordering {
+    let product = |rate: &Rate, by: &Rate| u128::from(rate.configured().0) * by.configured().1.as_micros();
     product(one, other).cmp(&product(other, one))
 }
 
@@ -187,15 +187,20 @@ mod tests {
 
     #[test]
     fn the_closest_counts_and_the_first_of_equals() {
-        let group = |name: &str| Who::Group(name.into());
-        let subject =
-            |issuer: Option<&str>| Who::Subject { subject: "s".into(), issuer: issuer.map(Into::into) };
-        let of = |who: Who| Override { who, size: Size::Blocked };
-        let all = [Who::Rest, group("b"), group("a"), subject(None), subject(Some("i"))];
+        let group = |name: &str| CallerSelector::Group(name.into());
+        let subject = |issuer: Option<&str>| CallerSelector::Subject {
+            subject: "s".into(),
+            issuer: issuer.map(Into::into),
+        };
+        let of = |who: CallerSelector| Override { selector: who, size: LimitSize::Blocked };
+        let all = [CallerSelector::Others, group("b"), group("a"), subject(None), subject(Some("i"))];
         let overrides = Overrides::new(all.into_iter().map(of).collect());
-        let order: Vec<&Who> = overrides.iter().map(|one| &one.who).collect();
-        assert_eq!(order, [&subject(Some("i")), &subject(None), &group("b"), &group("a"), &Who::Rest]);
-        assert_eq!(overrides.find(|who| matches!(who, Who::Group(_))), Some(2));
+        let order: Vec<&CallerSelector> = overrides.iter().map(|one| &one.selector).collect();
+        assert_eq!(
+            order,
+            [&subject(Some("i")), &subject(None), &group("b"), &group("a"), &CallerSelector::Others]
+        );
+        assert_eq!(overrides.find(|who| matches!(who, CallerSelector::Group(_))), Some(2));
         assert_eq!(overrides.find(|_| false), None);
     }
 
@@ -204,11 +209,11 @@ mod tests {
         let (few, many, burst) =
             (windows(&[(10, 1), (100, 3600)]), windows(&[(200, 3600)]), windows(&[(4800, 86400)]));
         let sizes = [
-            SizeRef::Blocked,
-            SizeRef::Windows(&few),
-            SizeRef::Windows(&many),
-            SizeRef::Windows(&burst),
-            SizeRef::Unlimited,
+            LimitSizeRef::Blocked,
+            LimitSizeRef::Windows(&few),
+            LimitSizeRef::Windows(&many),
+            LimitSizeRef::Windows(&burst),
+            LimitSizeRef::Unlimited,
         ];
         for (place, size) in sizes.iter().enumerate() {
             for (other_place, other) in sizes.iter().enumerate() {

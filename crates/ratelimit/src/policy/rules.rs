@@ -14,7 +14,7 @@ pub struct ToolRule {
     /// The advertised names.
     pub name: Pattern,
     /// Only tools of which this is to be assumed.
-    pub hint: Option<Hint>,
+    pub annotation: Option<ToolAnnotation>,
     /// One bucket for all tools that fit, in place of one for each.
     pub group: bool,
     /// The limits.
@@ -27,7 +27,7 @@ pub struct ToolRule {
 #[derive(Clone, Debug)]
 pub struct Cost {
     /// The least.
-    pub least: NonZeroU32,
+    pub minimum: NonZeroU32,
     /// By what the call asks for.
     pub price: Option<Arc<Price>>,
     /// What the call turned out to cost, by its result: the difference is charged or given back when it has ended.
@@ -38,7 +38,7 @@ pub struct Cost {
 
 impl From<NonZeroU32> for Cost {
     fn from(least: NonZeroU32) -> Self {
-        Self { least, price: None, settle: None, mode: Mode::Enforce }
+        Self { minimum: least, price: None, settle: None, mode: Mode::Enforce }
     }
 }
 
@@ -114,8 +114,8 @@ impl Method {
 impl ToolRule {
     /// The rule as the configuration names it.
     #[must_use]
-    pub fn title(&self) -> String {
-        match self.hint {
+    pub fn config_path(&self) -> String {
+        match self.annotation {
             None => format!("tools[{}]", self.name),
             Some(hint) => format!("byAnnotation.{}", hint.as_str()),
         }
@@ -124,7 +124,7 @@ impl ToolRule {
     /// False when the rule is on trial for callers who stand at so many of a hundred: none of its limits refuses them. What
     /// it says of costs counts in its own buckets alone then.
     #[must_use]
-    pub fn is_in_force(&self, standing: u8) -> bool {
+    pub fn is_enforced_at(&self, standing: u8) -> bool {
         let Limits { concurrency, .. } = &self.limits;
         let counts_calls = concurrency.shared.is_some() || concurrency.per_user.is_some();
         if self.limits.quotas().next().is_none() && !counts_calls {
@@ -136,18 +136,18 @@ impl ToolRule {
 
     /// Whether the rule is for this tool.
     #[must_use]
-    pub fn fits(&self, tool: &Tool) -> bool {
+    pub fn matches(&self, tool: &Tool) -> bool {
         // A virtual tool is charged only where a rule names it; the calls it makes are charged as the calls they are.
         self.name.matches(tool.name.as_str())
             && (self.name.is_exact() || !tool.target.is_virtual())
-            && self.hint.is_none_or(|hint| hint.applies(tool))
+            && self.annotation.is_none_or(|hint| hint.matches(tool))
     }
 }
 
 /// What a tool's annotations let one assume of it. Where they say nothing, the specification's defaults hold, which are the
 /// careful ones (2025-11-25, `ToolAnnotations`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Hint {
+pub enum ToolAnnotation {
     /// It changes something: it does not say that it only reads.
     Writes,
     /// It may destroy something: it neither says that it only reads nor that it does not destroy.
@@ -156,7 +156,7 @@ pub enum Hint {
     OpenWorld,
 }
 
-impl Hint {
+impl ToolAnnotation {
     /// The key in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -167,7 +167,7 @@ impl Hint {
         }
     }
 
-    fn applies(self, tool: &Tool) -> bool {
+    fn matches(self, tool: &Tool) -> bool {
         // What the operator wrote stands in these already.
         let ToolHints { read_only, destructive, open_world, .. } = tool.hints;
         let writes = read_only != Some(true);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// Of what each value has a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ValueOf {
+pub enum ValueSource {
     /// A claim of the caller: its name in tokens of the issuer or in an API key's `claims`, or a path of names separated by
     /// dots.
     Claim(Arc<str>),
@@ -33,7 +33,7 @@ pub enum CallPart {
     Header(Arc<str>),
 }
 
-/// [`ValueOf`] without the names.
+/// [`ValueSource`] without the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ValueKind {
     /// A claim.
@@ -41,23 +41,23 @@ pub enum ValueKind {
     /// An argument, for listed values.
     Argument,
     /// An argument, for each caller.
-    ArgumentOfCaller,
+    ArgumentPerCaller,
     /// A header, for listed values.
     Header,
     /// A header, for each caller.
-    HeaderOfCaller,
+    HeaderPerCaller,
 }
 
-impl ValueOf {
+impl ValueSource {
     /// What it is.
     #[must_use]
     pub fn kind(&self) -> ValueKind {
         let Self::Call(CallValue { part, listed, .. }) = self else { return ValueKind::Claim };
         match (part, listed) {
             (CallPart::Argument(_), Some(_)) => ValueKind::Argument,
-            (CallPart::Argument(_), None) => ValueKind::ArgumentOfCaller,
+            (CallPart::Argument(_), None) => ValueKind::ArgumentPerCaller,
             (CallPart::Header(_), Some(_)) => ValueKind::Header,
-            (CallPart::Header(_), None) => ValueKind::HeaderOfCaller,
+            (CallPart::Header(_), None) => ValueKind::HeaderPerCaller,
         }
     }
 
@@ -72,12 +72,12 @@ impl ValueOf {
 
     /// The limit as the configuration names it.
     #[must_use]
-    pub fn title(&self) -> String {
+    pub fn config_path(&self) -> String {
         let name = self.name();
         match self.kind() {
             ValueKind::Claim => format!("perClaim[{name}]"),
-            ValueKind::Argument | ValueKind::ArgumentOfCaller => format!("perValue[argument {name}]"),
-            ValueKind::Header | ValueKind::HeaderOfCaller => format!("perValue[header {name}]"),
+            ValueKind::Argument | ValueKind::ArgumentPerCaller => format!("perValue[argument {name}]"),
+            ValueKind::Header | ValueKind::HeaderPerCaller => format!("perValue[header {name}]"),
         }
     }
 }
@@ -85,19 +85,19 @@ impl ValueOf {
 impl ValueKind {
     /// The word for it in names of buckets. No two kinds share one.
     #[must_use]
-    pub(crate) fn stem(self) -> &'static str {
+    pub(crate) fn key_stem(self) -> &'static str {
         match self {
             Self::Claim => "claim",
             Self::Argument => "argument",
-            Self::ArgumentOfCaller => "argument-user",
+            Self::ArgumentPerCaller => "argument-user",
             Self::Header => "header",
-            Self::HeaderOfCaller => "header-user",
+            Self::HeaderPerCaller => "header-user",
         }
     }
 
     /// Whether each caller has buckets of its own.
     #[must_use]
-    pub fn is_of_caller(self) -> bool {
-        matches!(self, Self::ArgumentOfCaller | Self::HeaderOfCaller)
+    pub fn is_per_caller(self) -> bool {
+        matches!(self, Self::ArgumentPerCaller | Self::HeaderPerCaller)
     }
 }

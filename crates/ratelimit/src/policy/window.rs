@@ -26,6 +26,9 @@ impl Window {
     /// # Errors
     /// As [`Rate::new`].
     pub fn by_calendar(calls: u64, calendar: Arc<Calendar>) -> Result<Self, RateError> {
-        Ok(Self { rate: Rate::in_period(calls, calendar.per().usual())?, calendar: Some(calendar) })
+        Ok(Self {
+            rate: Rate::per_calendar_period(calls, calendar.unit().typical_duration())?,
+            calendar: Some(calendar),
+        })
     }
 }

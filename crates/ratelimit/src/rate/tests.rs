@@ -43,7 +43,7 @@ proptest! {
         let mut pieces = start;
         for cut in cuts {
             let now = pieces.at.plus(cut);
-            pieces = pieces.moved(rate.level_at(pieces, now), now);
+            pieces = pieces.updated(rate.level_at(pieces, now), now);
         }
         prop_assert_eq!(pieces.units, rate.level_at(start, Micros(total)));
     }
@@ -53,7 +53,7 @@ proptest! {
         let level = Level { units: 0, at: Micros(1_000_000) };
         let now = Micros(1_000_000 - back);
         prop_assert_eq!(rate.level_at(level, now), 0);
-        prop_assert_eq!(level.moved(0, now).at, Micros(1_000_000));
+        prop_assert_eq!(level.updated(0, now).at, Micros(1_000_000));
     }
 }
 
@@ -83,7 +83,7 @@ fn slow_and_fast_rates_do_not_drift() {
                 units -= whole * rate.units(1);
                 earned += u64::try_from(whole).unwrap();
             }
-            level = level.moved(units, now);
+            level = level.updated(units, now);
         }
         let exact = u128::from(tokens) * u128::from(steps * stride) / period.as_micros();
         assert_eq!(u128::from(earned), exact, "{tokens} in {period:?}");

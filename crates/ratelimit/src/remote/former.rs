@@ -5,42 +5,44 @@ use super::SharedUser;
 use crate::plan::PlannedBucket;
 
 /// The most windows whose places are looked at.
-const PLACE_MAX: u8 = 7;
+const WINDOW_INDEX_MAX: u8 = 7;
 
 /// Former keys of one bucket, without what all keys begin with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FormerKeys {
+pub struct LegacyKeys {
     /// Keys of layout 2, which named a bucket by the place of its window; the likeliest first. The level at one
     /// of them is this bucket's if it was earned at the same rate.
-    pub by_place: Vec<String>,
+    pub by_window_index: Vec<String>,
     /// The limit has one window: the level at the first of these keys is this bucket's whatever its rate was.
     pub is_only_window: bool,
     /// The key of the reference, which holds a hash; `None` where it has no such limit.
     pub reference: Option<String>,
 }
 
-impl FormerKeys {
+impl LegacyKeys {
     /// The former keys of a bucket, for a caller. `has_home` says that the bucket has a place of its own in a cluster, where
     /// no key of the reference is.
-    pub(crate) fn of(bucket: &PlannedBucket, user: Option<&SharedUser>, has_home: bool) -> Self {
-        let (own, count) = (bucket.window.place, bucket.window.count);
-        let (stem, rest) =
-            bucket.key.split_at_checked(bucket.window.period_from.into()).unwrap_or((&bucket.key, ""));
+    pub(crate) fn for_bucket(bucket: &PlannedBucket, user: Option<&SharedUser>, has_home: bool) -> Self {
+        let (own, count) = (bucket.legacy_window.index, bucket.legacy_window.count);
+        let (stem, rest) = bucket
+            .key
+            .split_at_checked(bucket.legacy_window.period_offset.into())
+            .unwrap_or((&bucket.key, ""));
         let claim = rest.split_once(':').map_or(String::new(), |(_, claim)| format!(":{claim}"));
         let end = user
-            .filter(|_| bucket.holder.is_per_user())
+            .filter(|_| bucket.storage.is_per_user())
             .map_or(String::new(), |user| format!(":{}", user.digest));
-        let others = (0..=count.min(PLACE_MAX)).filter(|place| *place != own);
+        let others = (0..=count.min(WINDOW_INDEX_MAX)).filter(|place| *place != own);
         let by_place =
             std::iter::once(own).chain(others).map(|place| format!("{stem}{place}{claim}{end}")).collect();
         let reference =
-            (count == 1 && claim.is_empty() && !has_home).then(|| reference(bucket, user)).flatten();
-        Self { by_place, is_only_window: count == 1, reference }
+            (count == 1 && claim.is_empty() && !has_home).then(|| reference_key(bucket, user)).flatten();
+        Self { by_window_index: by_place, is_only_window: count == 1, reference }
     }
 }
 
 /// What the reference calls a bucket. It limits all calls, or one tool by the name that clients see.
-fn reference(bucket: &PlannedBucket, user: Option<&SharedUser>) -> Option<String> {
+fn reference_key(bucket: &PlannedBucket, user: Option<&SharedUser>) -> Option<String> {
     let name = match bucket.rule.strip_prefix("tools[") {
         Some(rule) => Some(rule.strip_suffix("].shared").or_else(|| rule.strip_suffix("].perUser"))?),
         None => (["shared", "perUser"].contains(&&*bucket.rule)).then_some(None)?,
@@ -48,7 +50,7 @@ fn reference(bucket: &PlannedBucket, user: Option<&SharedUser>) -> Option<String
     if name.is_some_and(|name| name.contains(['*', '?'])) {
         return None;
     }
-    match (bucket.holder.is_per_user(), name) {
+    match (bucket.storage.is_per_user(), name) {
         (false, None) => Some("shared".to_owned()),
         (false, Some(name)) => Some(format!("shared:tool:{name}")),
         (true, None) => Some(format!("user:{}", user?.subject.as_ref()?)),

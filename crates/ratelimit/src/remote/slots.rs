@@ -7,8 +7,8 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use vmcp_domain::BoxFuture;
 
-use super::{Ask, RemoteVerdict, StoreFailure};
-use crate::plan::{Plan, PlannedSlots};
+use super::{AdmitRequest, RemoteVerdict, StoreFailure};
+use crate::plan::{Plan, PlannedSlotLimit};
 use crate::policy::Mode;
 
 /// How long a slot is held after its call was last reported, if nothing else is said.
@@ -16,11 +16,11 @@ pub const SLOT_LEASE: Duration = Duration::from_secs(15);
 
 /// The name of one call in flight: no other call of any replica has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallName(pub [u8; 16]);
+pub struct CallId(pub [u8; 16]);
 
 /// One bound on calls in flight, as a shared store sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RemoteSlots {
+pub struct RemoteSlotLimit {
     /// What the bound belongs to, the same on every replica and free of the user's name.
     pub key: Arc<str>,
     /// How many calls may be in flight.
@@ -28,20 +28,20 @@ pub struct RemoteSlots {
     /// What a refusal does.
     pub mode: Mode,
     /// Whose place in a cluster it has; `None` for the one of all bounds of this gateway.
-    pub home: Option<Arc<str>>,
+    pub partition: Option<Arc<str>>,
 }
 
 /// Asks for a slot for one call, under bounds of one home.
 #[derive(Clone, Debug)]
-pub struct SlotAsk {
+pub struct SlotRequest {
     /// The call.
-    pub call: CallName,
+    pub call: CallId,
     /// How long it holds the slots if nothing more is heard of it.
     pub lease: Duration,
     /// The bounds.
-    pub slots: SmallVec<[RemoteSlots; 2]>,
+    pub limits: SmallVec<[RemoteSlotLimit; 2]>,
     /// For each bound, calls that have ended: their slots are free before anything is counted.
-    pub ended: SmallVec<[Vec<CallName>; 2]>,
+    pub ended: SmallVec<[Vec<CallId>; 2]>,
 }
 
 /// What the store found.
@@ -62,19 +62,19 @@ pub struct SlotReport {
     /// The bound.
     pub key: Arc<str>,
     /// Calls that are in flight: they hold their slots for another lease, or again if they had lost them.
-    pub held: Vec<CallName>,
+    pub held: Vec<CallId>,
     /// Calls that have ended.
-    pub ended: Vec<CallName>,
+    pub ended: Vec<CallId>,
 }
 
 /// A store of the slots that calls of several replicas hold. Every method answers within the store's own deadline.
 pub trait SlotStore: Send + Sync {
     /// Takes a slot under every bound that has room and pays every bucket of the same home, or takes and pays nothing if an
     /// enforced one has no room or cannot pay. Asked twice about one call it counts that call once.
-    fn enter<'a>(
+    fn acquire<'a>(
         &'a self,
-        ask: &'a SlotAsk,
-        buckets: &'a Ask,
+        ask: &'a SlotRequest,
+        buckets: &'a AdmitRequest,
     ) -> BoxFuture<'a, Result<(SlotVerdict, RemoteVerdict), StoreFailure>>;
     /// Hears what is held and what has ended, of bounds of one home.
     fn report<'a>(
@@ -86,69 +86,76 @@ pub trait SlotStore: Send + Sync {
     /// How many calls hold a slot under bounds of one home; takes none.
     fn count<'a>(
         &'a self,
-        slots: &'a [RemoteSlots],
+        slots: &'a [RemoteSlotLimit],
     ) -> BoxFuture<'a, Result<SmallVec<[u32; 2]>, StoreFailure>>;
     /// What is known of the connection.
-    fn connection(&self) -> Connection;
+    fn connection(&self) -> StoreConnection;
 }
 
 /// What is known of a connection to a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Connection {
+pub struct StoreConnection {
     /// Changes whenever the connection is made anew: what is behind it may have forgotten everything.
-    pub number: u64,
+    pub generation: u64,
     /// How long ago it was made, where there was none before although one was wanted. `None` for the first one of a
     /// process that found the store at once.
-    pub restored: Option<Duration>,
+    pub reconnected_for: Option<Duration>,
 }
 
 /// The bounds of a plan that have one home in a shared store, for one user.
 #[derive(Clone, Debug)]
-pub(crate) struct SlotPart {
+pub(crate) struct SlotBatch {
     /// Their places in the plan.
-    pub(crate) places: SmallVec<[usize; 2]>,
+    pub(crate) indices: SmallVec<[usize; 2]>,
     /// The bounds.
-    pub(crate) slots: SmallVec<[RemoteSlots; 2]>,
+    pub(crate) limits: SmallVec<[RemoteSlotLimit; 2]>,
 }
 
-impl SlotPart {
+impl SlotBatch {
     /// Whether none of the bounds refuses.
-    pub(crate) fn is_on_trial(&self) -> bool {
-        self.slots.iter().all(|slots| slots.mode == Mode::Shadow)
+    pub(crate) fn is_shadow_only(&self) -> bool {
+        self.limits.iter().all(|slots| slots.mode == Mode::Shadow)
     }
 }
 
 /// The questions about the bounds of a plan: those that can be answered together are one. `split` says that each
 /// user's bounds have a home of their own.
-pub(crate) fn slot_parts(plan: &Plan, user: Option<&str>, split: bool) -> SmallVec<[SlotPart; 2]> {
+pub(crate) fn slot_batches(plan: &Plan, user: Option<&str>, split: bool) -> SmallVec<[SlotBatch; 2]> {
     let own: Option<Arc<str>> = user.filter(|_| split).map(Into::into);
-    let mut parts: SmallVec<[SlotPart; 2]> = SmallVec::new();
-    for (place, planned) in plan.slots.iter().enumerate() {
+    let mut parts: SmallVec<[SlotBatch; 2]> = SmallVec::new();
+    for (place, planned) in plan.slot_limits.iter().enumerate() {
         // Without a user nobody can say which bound it is; only a rule on trial lets such a call pass.
-        if planned.shared.is_none() && user.is_none() {
+        if planned.shared_count.is_none() && user.is_none() {
             continue;
         }
-        let slots = remote_slots(planned, user, own.as_ref());
+        let slots = remote_slot_limit(planned, user, own.as_ref());
         // Shared bounds come first in a plan, so that those of one home stand side by side.
-        match parts.last_mut().filter(|part| part.slots.last().is_some_and(|last| last.home == slots.home)) {
+        match parts
+            .last_mut()
+            .filter(|part| part.limits.last().is_some_and(|last| last.partition == slots.partition))
+        {
             Some(part) => {
-                part.places.push(place);
-                part.slots.push(slots);
+                part.indices.push(place);
+                part.limits.push(slots);
             }
-            None => parts.push(SlotPart {
-                places: std::iter::once(place).collect(),
-                slots: std::iter::once(slots).collect(),
+            None => parts.push(SlotBatch {
+                indices: std::iter::once(place).collect(),
+                limits: std::iter::once(slots).collect(),
             }),
         }
     }
     parts
 }
 
-fn remote_slots(planned: &PlannedSlots, user: Option<&str>, home: Option<&Arc<str>>) -> RemoteSlots {
-    let own = user.filter(|_| planned.shared.is_none());
+fn remote_slot_limit(
+    planned: &PlannedSlotLimit,
+    user: Option<&str>,
+    home: Option<&Arc<str>>,
+) -> RemoteSlotLimit {
+    let own = user.filter(|_| planned.shared_count.is_none());
     let (key, home) = match own {
         Some(user) => (format!("{}:{user}", planned.key).into(), home.cloned()),
         None => (planned.key.clone(), None),
     };
-    RemoteSlots { key, count_max: planned.count_max.get(), mode: planned.mode, home }
+    RemoteSlotLimit { key, count_max: planned.count_max.get(), mode: planned.mode, partition: home }
 }

@@ -14,18 +14,18 @@ fn policy(tools: &[&str]) -> LoopPolicy {
     }
 }
 
-struct Bench {
+struct Harness {
     inner: Arc<FakeGateway>,
     outer: SharedGateway,
     clock: Arc<ManualClock>,
 }
 
-fn bench(tools: &[&str]) -> Bench {
+fn harness(tools: &[&str]) -> Harness {
     let inner = FakeGateway::new(vec![tool("fake", "plain", "plain"), tool("fake", "other", "other")]);
     let clock = Arc::new(ManualClock::default());
     clock.set(Micros(1));
     let outer = LoopBreaker::wrap(inner.clone(), policy(tools), clock.clone());
-    Bench { inner, outer, clock }
+    Harness { inner, outer, clock }
 }
 
 fn someone(subject: &str) -> CallContext {
@@ -33,14 +33,14 @@ fn someone(subject: &str) -> CallContext {
     CallContext { caller: Caller::Known(Arc::new(identity)), ..context() }
 }
 
-impl Bench {
+impl Harness {
     async fn call(&self, ctx: &CallContext, name: &str, arguments: &str) -> Result<Reply, Error> {
         let arguments = Some(Json::parse(arguments.to_owned()).unwrap());
-        self.outer.call_tool(ctx, CallTool { arguments, ..conformance::call(name) }).await
+        self.outer.call_tool(ctx, CallTool { arguments, ..conformance::tool_call(name) }).await
     }
 }
 
-fn looping(outcome: Result<Reply, Error>) -> Looping {
+fn looping(outcome: Result<Reply, Error>) -> RepeatedCall {
     match outcome {
         Err(Error::Looping(looping)) => *looping,
         other => panic!("{other:?}"),
@@ -55,7 +55,7 @@ async fn keeps_the_rules_of_the_seam() {
 
 #[tokio::test]
 async fn the_fourth_of_the_same_is_explained_and_not_made() {
-    let bench = bench(&["*"]);
+    let bench = harness(&["*"]);
     let ann = someone("ann");
     for _ in 0..3 {
         bench.call(&ann, "plain", r#"{"a":1}"#).await.unwrap();
@@ -64,7 +64,7 @@ async fn the_fourth_of_the_same_is_explained_and_not_made() {
     let told = looping(bench.call(&ann, "plain", r#"{"a":1}"#).await);
     assert_eq!((told.tool.as_str(), told.count), ("plain", 3));
     assert_eq!(told.retry_after, Duration::from_micros(WITHIN - WITHIN / 4));
-    assert_eq!(bench.inner.asked().len(), 3, "the call is not made");
+    assert_eq!(bench.inner.requests().len(), 3, "the call is not made");
     // Others, other arguments and other tools are other calls.
     bench.call(&someone("bob"), "plain", r#"{"a":1}"#).await.unwrap();
     bench.call(&ann, "plain", r#"{"a":2}"#).await.unwrap();
@@ -79,28 +79,28 @@ async fn the_fourth_of_the_same_is_explained_and_not_made() {
 
 #[tokio::test]
 async fn another_outcome_begins_anew() {
-    let bench = bench(&["*"]);
+    let bench = harness(&["*"]);
     let key = 7;
     let breaker = LoopBreaker {
         inner: bench.inner.clone(),
         policy: policy(&["*"]),
         clock: bench.clock.clone(),
         hashers: (RandomState::new(), RandomState::new()),
-        seen: Mutex::default(),
+        tracker: Mutex::default(),
     };
     let said = |text: &str| {
         let members = Json::parse(format!(r#"{{"said":"{text}","_meta":{{"n":{}}}}}"#, text.len()));
         Ok(Reply::complete(members.unwrap().members().unwrap()))
     };
-    let call = conformance::call("plain");
+    let call = conformance::tool_call("plain");
     for text in ["a", "a", "b", "a", "a"] {
         breaker.check(key, &call).unwrap();
-        breaker.note(key, &said(text));
+        breaker.record_outcome(key, &said(text));
     }
     // What says nothing about the call changes nothing.
-    breaker.note(key, &Err(Error::Overloaded));
+    breaker.record_outcome(key, &Err(Error::Overloaded));
     breaker.check(key, &call).unwrap();
-    breaker.note(key, &said("a"));
+    breaker.record_outcome(key, &said("a"));
     breaker.check(key, &call).unwrap_err();
     // A backend's own refusals are outcomes too.
     let refused = || {
@@ -109,14 +109,14 @@ async fn another_outcome_begins_anew() {
     };
     for _ in 0..3 {
         breaker.check(8, &call).unwrap();
-        breaker.note(8, &refused());
+        breaker.record_outcome(8, &refused());
     }
     breaker.check(8, &call).unwrap_err();
 }
 
 #[tokio::test]
 async fn only_what_is_watched_is_counted_and_memory_is_bounded() {
-    let bench = bench(&["other*"]);
+    let bench = harness(&["other*"]);
     for _ in 0..10 {
         bench.call(&context(), "plain", "{}").await.unwrap();
     }
@@ -147,7 +147,8 @@ async fn tools_that_say_that_they_change_something_are_watched_only_by_name() {
         let outer = LoopBreaker::wrap(inner.clone(), policy, Arc::new(ManualClock::default()));
         let mut count = 0;
         for _ in 0..8 {
-            count += usize::from(outer.call_tool(&someone("ann"), conformance::call(name)).await.is_ok());
+            count +=
+                usize::from(outer.call_tool(&someone("ann"), conformance::tool_call(name)).await.is_ok());
         }
         count
     };

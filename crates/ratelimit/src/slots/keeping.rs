@@ -7,87 +7,87 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::Slots;
-use super::registry::Batch;
+use super::SharedSlots;
+use super::registry::ReportBatch;
 use crate::clock::Micros;
 
 /// How many rounds there are in a lease. A call of which the store has heard less than a round ago is left for the next one, so
 /// that no call goes unheard for half a lease, and a report that fails can be made again many times.
-const ROUNDS: u32 = 5;
+const ROUNDS_PER_LEASE: u32 = 5;
 /// How often the store is tried after a failure, and its connection is looked at.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How many reports are under way at once.
 const REPORTS_MAX: usize = 16;
 
 /// What the task has seen.
 #[derive(Default)]
-struct Seen {
-    connection: Option<u64>,
+struct ReporterState {
+    connection_generation: Option<u64>,
     /// When everything that is due is reported next.
-    round: Micros,
+    next_round_at: Micros,
 }
 
 /// Looks after the slots until there are none.
-pub(super) async fn keep(slots: Weak<Slots>, wake: Arc<Notify>) {
-    let mut seen = Seen::default();
+pub(super) async fn run(slots: Weak<SharedSlots>, wake: Arc<Notify>) {
+    let mut seen = ReporterState::default();
     loop {
         let Some(slots) = slots.upgrade() else { return };
-        if !slots.tend(&mut seen).await {
+        if !slots.report_due(&mut seen).await {
             return;
         }
         drop(slots);
         // Either end is a reason to look again. What ends while the store is being told is told together.
-        let _ = tokio::time::timeout(LOOK_PAUSE, wake.notified()).await;
+        let _ = tokio::time::timeout(POLL_INTERVAL, wake.notified()).await;
     }
 }
 
-impl Slots {
+impl SharedSlots {
     /// Says what is to be said now. False when there is nothing left to look after.
-    async fn tend(self: &Arc<Self>, seen: &mut Seen) -> bool {
+    async fn report_due(self: &Arc<Self>, seen: &mut ReporterState) -> bool {
         let now = self.clock.now();
         let batches = {
             let mut registry = self.registry.lock();
-            registry.forget_ended(now, self.lease_micros());
-            if registry.is_over() {
+            registry.expire_ended(now, self.lease_micros());
+            if registry.stop_if_unused() {
                 return false;
             }
             if !self.store.is_available() {
                 // Nobody hears it, and what has only now begun need not be said if it is over by then.
-                seen.round = now;
+                seen.next_round_at = now;
                 return true;
             }
-            registry.batches(self.stale(seen, now))
+            registry.take_batches(self.stale_since(seen, now))
         };
-        if !self.send(batches).await {
-            seen.round = now;
+        if !self.send_reports(batches).await {
+            seen.next_round_at = now;
         }
         true
     }
 
     /// Of what the store has to hear that is in flight: of all since this moment.
-    fn stale(&self, seen: &mut Seen, now: Micros) -> Option<Micros> {
-        let pause = self.lease_micros() / u64::from(ROUNDS);
-        let connection = Some(self.store.connection().number);
-        if seen.connection.is_some_and(|known| Some(known) != connection) {
+    fn stale_since(&self, seen: &mut ReporterState, now: Micros) -> Option<Micros> {
+        let pause = self.lease_micros() / u64::from(ROUNDS_PER_LEASE);
+        let connection = Some(self.store.connection().generation);
+        if seen.connection_generation.is_some_and(|known| Some(known) != connection) {
             // A store that has come back empty counts nobody.
-            seen.round = now.plus(pause);
-            seen.connection = connection;
+            seen.next_round_at = now.plus(pause);
+            seen.connection_generation = connection;
             return Some(now);
         }
-        seen.connection = connection;
-        if now < seen.round {
+        seen.connection_generation = connection;
+        if now < seen.next_round_at {
             return None;
         }
-        seen.round = now.plus(pause);
+        seen.next_round_at = now.plus(pause);
         Some(Micros(now.0.saturating_sub(pause)))
     }
 
     /// Sends reports, several at a time. False when one was not answered.
-    async fn send(self: &Arc<Self>, mut batches: Vec<Batch>) -> bool {
+    async fn send_reports(self: &Arc<Self>, mut batches: Vec<ReportBatch>) -> bool {
         if batches.len() <= 1 {
             // At once: whoever comes next must not be faster than the release of the slot it is to have.
             return match batches.pop() {
-                Some(batch) => self.clone().report(batch).await,
+                Some(batch) => self.clone().send_report(batch).await,
                 None => true,
             };
         }
@@ -97,7 +97,7 @@ impl Slots {
             if sending.len() >= REPORTS_MAX {
                 all_heard &= sending.join_next().await.is_none_or(|heard| heard.unwrap_or(false));
             }
-            sending.spawn(self.clone().report(batch));
+            sending.spawn(self.clone().send_report(batch));
         }
         while let Some(heard) = sending.join_next().await {
             all_heard &= heard.unwrap_or(false);
@@ -105,12 +105,12 @@ impl Slots {
         all_heard
     }
 
-    async fn report(self: Arc<Self>, batch: Batch) -> bool {
+    async fn send_report(self: Arc<Self>, batch: ReportBatch) -> bool {
         let mut said = batch.clone();
         let sent = self.clock.now();
-        self.registry.lock().confirm(&mut said);
-        let outcome = self.store.report(said.home.as_deref(), &said.reports, self.lease).await;
-        if self.registry.lock().answered(&batch, outcome.is_ok(), sent) {
+        self.registry.lock().remove_ended(&mut said);
+        let outcome = self.store.report(said.partition.as_deref(), &said.reports, self.lease).await;
+        if self.registry.lock().apply_reply(&batch, outcome.is_ok(), sent) {
             self.wake.notify_one();
         }
         outcome.is_ok()

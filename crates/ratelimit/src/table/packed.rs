@@ -24,7 +24,7 @@ impl Packed {
 
     pub(super) fn new(state: BucketState) -> Self {
         let at = state.level.at.0.min(AT_MASK);
-        let high = state.high_at.0.min(at);
+        let high = state.above_half_at.0.min(at);
         if high == at {
             return Self { units: state.level.units, moments: at | (at & STEP_MASK) << AT_BITS };
         }
@@ -57,7 +57,7 @@ impl Packed {
         let present = at >> shift;
         // Of all moments with these last bits it is the latest one that is not in the future.
         let high = (present - (present.wrapping_sub(steps) & STEP_MASK).min(present)) << shift;
-        BucketState { level: Level { units: self.units, at: Micros(at) }, high_at: Micros(high) }
+        BucketState { level: Level { units: self.units, at: Micros(at) }, above_half_at: Micros(high) }
     }
 
     /// The level alone.
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn state(units: i64, at: u64, high_at: u64) -> BucketState {
-        BucketState { level: Level { units, at: Micros(at) }, high_at: Micros(high_at) }
+        BucketState { level: Level { units, at: Micros(at) }, above_half_at: Micros(high_at) }
     }
 
     proptest! {
@@ -91,8 +91,8 @@ mod tests {
             let kept = Packed::new(state).state();
             prop_assert_eq!(kept.level, state.level);
             prop_assert_eq!(Packed::new(state).level(), state.level);
-            prop_assert!(kept.high_at >= state.high_at, "never older than it is");
-            prop_assert!(kept.high_at.since(state.high_at) <= (at - state.high_at.0) / 31);
+            prop_assert!(kept.above_half_at >= state.above_half_at, "never older than it is");
+            prop_assert!(kept.above_half_at.since(state.above_half_at) <= (at - state.above_half_at.0) / 31);
         }
 
         /// However often a bucket changes, the moment when it was last well filled does not follow.
@@ -101,8 +101,8 @@ mod tests {
             let mut kept = state(0, start, start);
             for gap in gaps {
                 let at = kept.level.at.0 + gap;
-                kept = Packed::new(state(0, at, kept.high_at.0)).state();
-                prop_assert!(kept.high_at.0 >= start && kept.high_at.0 - start <= (at - start) / 15);
+                kept = Packed::new(state(0, at, kept.above_half_at.0)).state();
+                prop_assert!(kept.above_half_at.0 >= start && kept.above_half_at.0 - start <= (at - start) / 15);
             }
         }
     }

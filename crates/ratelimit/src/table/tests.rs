@@ -11,17 +11,17 @@ fn rate() -> Rate {
 
 #[test]
 fn a_user_is_one_cache_line() {
-    assert_eq!(size_of::<User>(), 64);
+    assert_eq!(size_of::<UserRecord>(), 64);
 }
 
 /// Memory beyond the cache line is taken for the third bucket and given back after it.
 #[test]
 fn two_buckets_of_a_user_are_inline() {
     let state = |units| BucketState::full(&rate(), Micros(7)).with_units(units);
-    let mut user = User::VACANT;
+    let mut user = UserRecord::VACANT;
     for id in [1, 2] {
         user.set_state(BucketId(id), state(id.into()));
-        assert!(user.more.is_none());
+        assert!(user.spilled.is_none());
     }
     for id in [3, 4] {
         user.set_state(BucketId(id), state(id.into()));
@@ -29,20 +29,20 @@ fn two_buckets_of_a_user_are_inline() {
     assert_eq!(user.take_state(BucketId(3)), Some(state(3)));
     assert_eq!([3, 4].map(|id| user.state(BucketId(id))), [None, Some(state(4))]);
     assert_eq!(user.take_state(BucketId(4)), Some(state(4)));
-    assert!(user.more.is_none());
+    assert!(user.spilled.is_none());
     assert_eq!([1, 2].map(|id| user.state(BucketId(id))), [1, 2].map(|units| Some(state(units))));
     user.set_in_flight(BucketId(1), 1);
     user.set_in_flight(BucketId(1), 0);
-    assert!(user.more.is_none());
+    assert!(user.spilled.is_none());
 }
 
 #[test]
 fn four_fifths_of_the_table_are_used_before_it_grows_by_half() {
-    let mut table = Table::default();
+    let mut table = UserTable::default();
     let mut sizes = Vec::new();
     for key in 1_u32..=33 {
         table.insert(UserKey::new(key.into()));
-        let size = table.places.len();
+        let size = table.records.len();
         if sizes.last().is_none_or(|(last, _)| *last != size) {
             sizes.push((size, key));
         }
@@ -53,7 +53,7 @@ fn four_fifths_of_the_table_are_used_before_it_grows_by_half() {
 /// Users that began at one home would be found by looking at all of them.
 #[test]
 fn hashes_spread_over_the_table() {
-    let mut table = Table::default();
+    let mut table = UserTable::default();
     let homes: Vec<usize> = (0_u128..4).map(|eighth| table.insert(UserKey::new(eighth << 126 | 1))).collect();
     assert_eq!(homes, [0, 2, 4, 6]);
 }
@@ -61,13 +61,13 @@ fn hashes_spread_over_the_table() {
 /// A sweep continues where the last one ended, and finds the one user that can be forgotten behind others that cannot.
 #[test]
 fn sweeps_come_round_the_table() {
-    let mut table = Table::default();
+    let mut table = UserTable::default();
     for key in 1_u128..=20 {
         let place = table.insert(UserKey::new(key << 100));
         table.at_mut(place).set_in_flight(BucketId(1), u32::from(key != 20));
     }
     let all = |_| Some((rate(), Micros(0)));
-    let forgotten: usize = (0..table.places.len()).map(|_| table.sweep(1, &all)).sum();
+    let forgotten: usize = (0..table.records.len()).map(|_| table.sweep(1, &all)).sum();
     assert_eq!((forgotten, table.len()), (1, 19));
     assert!(table.find(UserKey::new(20 << 100)).is_none());
 }
@@ -76,7 +76,7 @@ proptest! {
     /// The table agrees with a plain map through inserts, spending and sweeps; only full users are ever forgotten.
     #[test]
     fn agrees_with_a_map(steps in prop::collection::vec((0_u8..3, 1_u128..40, 0_u32..4, 0_u64..30), 1..300)) {
-        let (mut table, mut model) = (Table::default(), HashMap::<u128, HashMap<u32, BucketState>>::new());
+        let (mut table, mut model) = (UserTable::default(), HashMap::<u128, HashMap<u32, BucketState>>::new());
         let mut now = Micros(0);
         for (step, key, bucket, elapsed) in steps {
             now = now.plus(elapsed);
@@ -112,7 +112,7 @@ proptest! {
 
 #[test]
 fn calls_in_flight_keep_a_user() {
-    let mut table = Table::default();
+    let mut table = UserTable::default();
     let place = table.insert(UserKey::new(9));
     table.at_mut(place).set_in_flight(BucketId(1), 2);
     assert_eq!(table.sweep(100, &|_| Some((rate(), Micros(1_000_000)))), 0);

@@ -15,32 +15,32 @@ pub(crate) struct Ticket(pub(crate) u64);
 /// Who waits for one thing.
 #[derive(Debug, Default)]
 pub(super) struct FairQueue {
-    lines: HashMap<UserKey, Line>,
+    user_queues: HashMap<UserKey, UserQueue>,
     /// The first call of every line, by the mark at which it ends.
-    order: BTreeMap<(u64, Ticket), UserKey>,
+    by_finish: BTreeMap<(u64, Ticket), UserKey>,
     /// The highest mark that has been served.
-    mark: u64,
+    virtual_time: u64,
     /// The cost of all calls.
     cost: u64,
 }
 
 /// The waiting calls of one user.
 #[derive(Debug)]
-struct Line {
-    start: u64,
+struct UserQueue {
+    virtual_start: u64,
     cost: u64,
     calls: VecDeque<(Ticket, u32)>,
 }
 
-impl Line {
-    fn key(&self) -> Option<(u64, Ticket)> {
-        self.calls.front().map(|(ticket, cost)| (self.start + u64::from(*cost), *ticket))
+impl UserQueue {
+    fn finish_key(&self) -> Option<(u64, Ticket)> {
+        self.calls.front().map(|(ticket, cost)| (self.virtual_start + u64::from(*cost), *ticket))
     }
 }
 
 impl FairQueue {
     pub(super) fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.by_finish.is_empty()
     }
 
     /// The cost of everybody who waits.
@@ -50,18 +50,22 @@ impl FairQueue {
 
     /// Whose turn it is, and the cost.
     pub(super) fn first(&self) -> Option<(Ticket, u32)> {
-        let (key, user) = self.order.first_key_value()?;
-        let (_, cost) = self.lines.get(user)?.calls.front()?;
+        let (key, user) = self.by_finish.first_key_value()?;
+        let (_, cost) = self.user_queues.get(user)?.calls.front()?;
         Some((key.1, *cost))
     }
 
     /// Joins the user's line, by age. Whoever had a turn here that came to nothing gets its mark back.
     pub(super) fn push(&mut self, user: UserKey, ticket: Ticket, cost: u32, had_turn: bool) {
-        let mark = self.mark;
-        self.change(user, |line| {
-            let line = line.get_or_insert_with(|| Line { start: mark, cost: 0, calls: VecDeque::new() });
+        let mark = self.virtual_time;
+        self.update(user, |line| {
+            let line = line.get_or_insert_with(|| UserQueue {
+                virtual_start: mark,
+                cost: 0,
+                calls: VecDeque::new(),
+            });
             if had_turn {
-                line.start = line.start.saturating_sub(u64::from(cost));
+                line.virtual_start = line.virtual_start.saturating_sub(u64::from(cost));
             }
             let place =
                 line.calls.iter().rposition(|(other, _)| *other < ticket).map_or(0, |place| place + 1);
@@ -73,12 +77,12 @@ impl FairQueue {
 
     /// Takes out whose turn it is.
     pub(super) fn pop(&mut self) -> Option<(Ticket, u32)> {
-        let (key, user) = self.order.first_key_value().map(|(key, user)| (*key, *user))?;
-        self.mark = self.mark.max(key.0);
+        let (key, user) = self.by_finish.first_key_value().map(|(key, user)| (*key, *user))?;
+        self.virtual_time = self.virtual_time.max(key.0);
         let mut served = None;
-        self.change(user, |line| {
+        self.update(user, |line| {
             if let Some(line) = line {
-                line.start = key.0;
+                line.virtual_start = key.0;
                 served = line.calls.pop_front();
                 line.cost -= served.map_or(0, |(_, cost)| u64::from(cost));
             }
@@ -90,7 +94,7 @@ impl FairQueue {
     /// Takes out a call that leaves before its turn.
     pub(super) fn remove(&mut self, user: UserKey, ticket: Ticket) {
         let mut gone = None;
-        self.change(user, |line| {
+        self.update(user, |line| {
             if let Some(line) = line
                 && let Some(place) = line.calls.iter().position(|(other, _)| *other == ticket)
             {
@@ -103,42 +107,42 @@ impl FairQueue {
 
     /// The cost of what is served before a call of `user` that waits as `ticket`, or that comes now, if nobody else
     /// comes or leaves.
-    pub(super) fn ahead(&self, user: UserKey, ticket: Option<Ticket>, cost: u32) -> u64 {
-        let (start, own) = self.lines.get(&user).map_or((self.mark, 0), |line| {
+    pub(super) fn cost_ahead(&self, user: UserKey, ticket: Option<Ticket>, cost: u32) -> u64 {
+        let (start, own) = self.user_queues.get(&user).map_or((self.virtual_time, 0), |line| {
             let before = line.calls.iter().take_while(|(other, _)| Some(*other) != ticket);
-            (line.start, before.map(|(_, cost)| u64::from(*cost)).sum())
+            (line.virtual_start, before.map(|(_, cost)| u64::from(*cost)).sum())
         });
         let end = start + own + u64::from(cost);
-        let others = self.lines.iter().filter(|(other, _)| **other != user);
-        others.map(|(_, line)| line.served_until(end)).fold(own, u64::saturating_add)
+        let others = self.user_queues.iter().filter(|(other, _)| **other != user);
+        others.map(|(_, line)| line.cost_finished_by(end)).fold(own, u64::saturating_add)
     }
 
     /// Changes one line and keeps the order in step.
-    fn change(&mut self, user: UserKey, change: impl FnOnce(&mut Option<Line>)) {
-        let mut line = self.lines.remove(&user);
-        if let Some(key) = line.as_ref().and_then(Line::key) {
-            self.order.remove(&key);
+    fn update(&mut self, user: UserKey, change: impl FnOnce(&mut Option<UserQueue>)) {
+        let mut line = self.user_queues.remove(&user);
+        if let Some(key) = line.as_ref().and_then(UserQueue::finish_key) {
+            self.by_finish.remove(&key);
         }
         change(&mut line);
         if let Some(line) = line
-            && let Some(key) = line.key()
+            && let Some(key) = line.finish_key()
         {
-            self.order.insert(key, user);
-            self.lines.insert(user, line);
+            self.by_finish.insert(key, user);
+            self.user_queues.insert(user, line);
         }
     }
 }
 
-impl Line {
+impl UserQueue {
     /// The cost of this line's calls that end by a mark.
-    fn served_until(&self, end: u64) -> u64 {
-        if self.start.saturating_add(self.cost) <= end {
+    fn cost_finished_by(&self, end: u64) -> u64 {
+        if self.virtual_start.saturating_add(self.cost) <= end {
             return self.cost;
         }
         let mut served = 0;
         for (_, cost) in &self.calls {
             let next = served + u64::from(*cost);
-            if self.start + next > end {
+            if self.virtual_start + next > end {
                 break;
             }
             served = next;

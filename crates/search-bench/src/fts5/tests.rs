@@ -2,12 +2,15 @@ use super::*;
 
 #[test]
 fn the_reference_asks_for_a_phrase_when_a_common_word_stands_in_the_request() {
-    assert_eq!(expression("send mail", Asking::Reference), r#""send" OR "mail""#);
-    assert_eq!(expression("send Data  now", Asking::Reference), r#""send Data now""#);
-    assert_eq!(expression("weather", Asking::Reference), r#""weather""#);
-    assert_eq!(expression("send Data now", Asking::Dropping), r#""send" OR "now""#);
-    assert_eq!(expression("the \"key\" OR", Asking::Dropping), r#""the" OR """key""" OR "OR""#);
-    assert_eq!(expression("", Asking::Reference), "");
+    assert_eq!(match_expression("send mail", QueryMode::Reference), r#""send" OR "mail""#);
+    assert_eq!(match_expression("send Data  now", QueryMode::Reference), r#""send Data now""#);
+    assert_eq!(match_expression("weather", QueryMode::Reference), r#""weather""#);
+    assert_eq!(match_expression("send Data now", QueryMode::WithoutCommonWords), r#""send" OR "now""#);
+    assert_eq!(
+        match_expression("the \"key\" OR", QueryMode::WithoutCommonWords),
+        r#""the" OR """key""" OR "OR""#
+    );
+    assert_eq!(match_expression("", QueryMode::Reference), "");
 }
 
 #[test]
@@ -21,6 +24,6 @@ fn it_finds_by_stems_best_first() {
         tool("c", "one mail of many words here"),
     ])
     .unwrap();
-    assert_eq!(fts5.search("sending mail", Asking::Reference, 9).unwrap(), [1, 2]);
-    assert_eq!(fts5.search("", Asking::Dropping, 9).unwrap(), [0_usize; 0]);
+    assert_eq!(fts5.search("sending mail", QueryMode::Reference, 9).unwrap(), [1, 2]);
+    assert_eq!(fts5.search("", QueryMode::WithoutCommonWords, 9).unwrap(), [0_usize; 0]);
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use vmcp_domain::{
-    Answer, BackendToolName, CallContext, CallTool, Gateway, PerList, Reply, SharedGateway, Target, ToolList,
-    ToolName, forward,
+    BackendToolName, CallContext, CallTool, DerivedCache, Gateway, GatewayFuture, Reply, RoutingTarget,
+    SharedGateway, ToolList, ToolName, forward,
 };
 
-use super::overheard::Slip;
-use super::pending::{Asked, Pending};
+use super::overheard::DecisionCapture;
+use super::pending::{PendingRecord, RequestInfo};
 use super::requests::RECORDED;
 use super::{Audit, TOOL_CALL};
 
@@ -19,46 +19,50 @@ use super::{Audit, TOOL_CALL};
 pub(crate) struct AuditedCalls {
     inner: SharedGateway,
     audit: Arc<Audit>,
-    targets: PerList<ToolList, HashMap<ToolName, Target<BackendToolName>>>,
+    targets: DerivedCache<ToolList, HashMap<ToolName, RoutingTarget<BackendToolName>>>,
 }
 
 impl AuditedCalls {
     /// Puts the layer around `inner`.
     pub(crate) fn wrap(inner: SharedGateway, audit: Arc<Audit>) -> SharedGateway {
-        Arc::new(Self { inner, audit, targets: PerList::default() })
+        Arc::new(Self { inner, audit, targets: DerivedCache::default() })
     }
 
-    async fn target(&self, ctx: &CallContext, name: &ToolName) -> Option<Target<BackendToolName>> {
+    async fn find_target(
+        &self,
+        ctx: &CallContext,
+        name: &ToolName,
+    ) -> Option<RoutingTarget<BackendToolName>> {
         let tools = self.inner.list_tools(ctx).await.ok()?;
         let targets = || tools.iter().map(|tool| (tool.name.clone(), tool.target.clone())).collect();
-        self.targets.get(&tools, targets).get(name).cloned()
+        self.targets.get_or_derive(&tools, targets).get(name).cloned()
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for AuditedCalls {
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            if !self.audit.wants(TOOL_CALL, ctx) {
+            if !self.audit.should_record(TOOL_CALL, ctx) {
                 return self.inner.call_tool(ctx, request).await;
             }
             // A tool that does not exist comes to no limiter; its request is recorded as it was made.
-            let Some(target) = self.target(ctx, &request.name).await else {
+            let Some(target) = self.find_target(ctx, &request.name).await else {
                 return self.inner.call_tool(ctx, request).await;
             };
             let _ = RECORDED.try_with(|recorded| recorded.store(true, Ordering::Relaxed));
-            let asked = Asked {
+            let asked = RequestInfo {
                 kind: TOOL_CALL,
                 method: "tools/call",
-                noun: Some("tool"),
+                target_kind: Some("tool"),
                 name: Some(request.name.to_string()),
-                requested_tool: None,
+                requested_tool_name: None,
                 arguments: request.arguments.clone(),
             };
-            let slip = Arc::new(Slip::default());
-            let pending = Pending::call(&self.audit, ctx, asked, target, slip.clone());
-            let outcome = slip.accompany(self.inner.call_tool(ctx, request)).await;
-            pending.end(&outcome);
+            let slip = Arc::new(DecisionCapture::default());
+            let pending = PendingRecord::for_call(&self.audit, ctx, asked, target, slip.clone());
+            let outcome = slip.scope(self.inner.call_tool(ctx, request)).await;
+            pending.finish(&outcome);
             outcome
         })
     }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use vmcp_domain::{CallContext, Caller, Error, Identity, Members, Origin};
+use vmcp_domain::{CallContext, CallOrigin, Caller, Error, Identity, Members};
 
-use super::record::{Data, Extra, Metadata, Record, Target};
-use super::subject::{Source, Subjects, transport};
+use super::record::{Data, Extra, Metadata, Record, RecordTarget};
+use super::subject::{RecordSource, RecordSubjects, transport};
 use super::{Audit, LIMITS_CHANGED};
 
 /// The issuer of operators, who are known by a token of this machine alone.
@@ -38,20 +38,20 @@ impl Audit {
     pub(crate) fn limits_changed(&self, change: &LimitsChange<'_>, outcome: Result<(), &Error>) {
         let identity =
             Identity { issuer: OPERATOR.to_owned(), subject: "operator".to_owned(), claims: Members::new() };
-        let ctx = CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Operator);
-        if !self.wants(LIMITS_CHANGED, &ctx) {
+        let ctx = CallContext::bare(Caller::Known(Arc::new(identity)), CallOrigin::Operator);
+        if !self.should_record(LIMITS_CHANGED, &ctx) {
             return;
         }
-        let at = self.time.now();
+        let at = self.clock.now();
         let record = Record {
             audit_id: uuid::Uuid::new_v4(),
             kind: LIMITS_CHANGED,
-            logged_at: super::time::format(self.time.unix_us(at)),
+            logged_at: super::time::format(self.clock.unix_us(at)),
             outcome: if outcome.is_ok() { "success" } else { "failure" },
             component: &self.settings.component,
-            source: Source::of(&ctx),
-            subjects: Subjects::of(&ctx.caller),
-            target: Target {
+            source: RecordSource::of(&ctx),
+            subjects: RecordSubjects::of(&ctx.caller),
+            target: RecordTarget {
                 endpoint: &self.endpoint,
                 method: "limits",
                 kind: Some("tool"),
@@ -61,7 +61,7 @@ impl Audit {
                 extra: Extra {
                     duration_ms: 0,
                     duration_us: 0,
-                    time_us: self.time.unix_us(at),
+                    time_us: self.clock.unix_us(at),
                     transport: transport(&ctx),
                     backend_name: None,
                     backend_tool: None,

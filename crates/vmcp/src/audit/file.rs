@@ -12,11 +12,11 @@ pub(super) struct AuditFile {
     path: PathBuf,
     file: File,
     /// Which file it is, to notice another one under the same name; `None` for what is no regular file.
-    identity: Option<(u64, u64)>,
+    file_id: Option<(u64, u64)>,
     /// The last line has no end.
-    torn: bool,
+    has_torn_line: bool,
     /// There is no file under the name and none can be made.
-    stuck: bool,
+    reopen_failed: bool,
 }
 
 impl AuditFile {
@@ -28,26 +28,32 @@ impl AuditFile {
         // Other users of the machine must not read who called what.
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         let metadata = file.metadata()?;
-        let torn = metadata.is_file() && is_torn(path, metadata.len());
-        Ok(Self { path: path.to_owned(), file, identity: identity(&metadata), torn, stuck: false })
+        let torn = metadata.is_file() && ends_in_torn_line(path, metadata.len());
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            file_id: file_id(&metadata),
+            has_torn_line: torn,
+            reopen_failed: false,
+        })
     }
 
     /// Begins a new file when this one has been moved or removed. Where none can be made, this one serves as long as it has
     /// a name.
-    fn follow(&mut self) -> io::Result<()> {
-        let Some(identity_open) = self.identity else { return Ok(()) };
+    fn reopen_if_rotated(&mut self) -> io::Result<()> {
+        let Some(identity_open) = self.file_id else { return Ok(()) };
         let moved = match self.path.metadata() {
-            Ok(metadata) => identity(&metadata) != Some(identity_open),
+            Ok(metadata) => file_id(&metadata) != Some(identity_open),
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         if !moved {
-            self.stuck = false;
+            self.reopen_failed = false;
             return Ok(());
         }
         match Self::open(&self.path) {
             Ok(opened) => *self = opened,
             Err(error) if self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0) => {
-                if !std::mem::replace(&mut self.stuck, true) {
+                if !std::mem::replace(&mut self.reopen_failed, true) {
                     tracing::warn!(%error, "a new audit file cannot be made; records go on into the one that was moved");
                 }
             }
@@ -59,10 +65,10 @@ impl AuditFile {
 
 impl Write for AuditFile {
     fn write(&mut self, records: &[u8]) -> io::Result<usize> {
-        self.follow()?;
-        if self.torn {
+        self.reopen_if_rotated()?;
+        if self.has_torn_line {
             self.file.write_all(b"\n")?;
-            self.torn = false;
+            self.has_torn_line = false;
         }
         self.file.write(records)
     }
@@ -72,12 +78,12 @@ impl Write for AuditFile {
     }
 }
 
-fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
+fn file_id(metadata: &Metadata) -> Option<(u64, u64)> {
     metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
 }
 
 /// Whether the last line has no end. A file that may not be read is taken for whole.
-fn is_torn(path: &Path, size: u64) -> bool {
+fn ends_in_torn_line(path: &Path, size: u64) -> bool {
     let last = || -> io::Result<u8> {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(size.saturating_sub(1)))?;

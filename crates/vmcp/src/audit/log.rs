@@ -9,70 +9,76 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{LOST, Output, time};
+use super::{Output, RECORDS_LOST, time};
 use crate::metrics::AuditCounters;
 
 /// How many records wait to be written.
-const LINES_MAX: usize = 8192;
+const QUEUED_RECORDS_MAX: usize = 8192;
 /// How many bytes they may have together.
-const BYTES_MAX: usize = 64 << 20;
+const QUEUED_BYTES_MAX: usize = 64 << 20;
 /// How much is written at once.
-const BATCH: usize = 256 << 10;
+const BATCH_BYTES: usize = 256 << 10;
 /// How often the log complains.
-const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
-enum Entry {
-    Line(Vec<u8>),
+enum QueueEntry {
+    Record(Vec<u8>),
     /// Everything before has been written.
-    Mark(SyncSender<()>),
+    Flush(SyncSender<()>),
 }
 
 /// The queue.
-pub(super) struct Log {
-    queue: SyncSender<Entry>,
-    shared: Arc<Shared>,
+pub(super) struct RecordWriter {
+    queue: SyncSender<QueueEntry>,
+    state: Arc<QueueState>,
 }
 
-struct Shared {
-    waiting_bytes: AtomicUsize,
+struct QueueState {
+    queued_bytes: AtomicUsize,
     /// Records that are missing and of which no line tells yet.
-    untold: AtomicU64,
+    unreported: AtomicU64,
     counters: AuditCounters,
 }
 
-impl Shared {
-    fn lose(&self, count: u64) {
-        self.untold.fetch_add(count, Ordering::Relaxed);
+impl QueueState {
+    fn count_lost(&self, count: u64) {
+        self.unreported.fetch_add(count, Ordering::Relaxed);
         self.counters.lost.inc_by(count);
     }
 }
 
-impl Log {
+impl RecordWriter {
     /// Starts the thread that writes. It ends when the queue is dropped.
     pub(super) fn start(output: Output, counters: AuditCounters, component: String) -> Self {
-        let (queue, entries) = sync_channel(LINES_MAX);
-        let shared = Arc::new(Shared { waiting_bytes: 0.into(), untold: 0.into(), counters });
-        let writer =
-            Writer { output, shared: shared.clone(), component, torn: false, complained: None, missing: 0 };
+        let (queue, entries) = sync_channel(QUEUED_RECORDS_MAX);
+        let shared = Arc::new(QueueState { queued_bytes: 0.into(), unreported: 0.into(), counters });
+        let writer = WriterThread {
+            output,
+            state: shared.clone(),
+            component,
+            is_torn: false,
+            warned_at: None,
+            missing_since_warning: 0,
+        };
         std::thread::spawn(move || writer.run(&entries));
-        Self { queue, shared }
+        Self { queue, state: shared }
     }
 
     /// Takes one line, with its line break. Never blocks.
-    pub(super) fn line(&self, line: Vec<u8>) {
+    pub(super) fn enqueue(&self, line: Vec<u8>) {
         let size = line.len();
-        let waiting = self.shared.waiting_bytes.fetch_add(size, Ordering::Relaxed);
-        if waiting + size > BYTES_MAX || self.queue.try_send(Entry::Line(line)).is_err() {
-            self.shared.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
-            self.shared.lose(1);
+        let waiting = self.state.queued_bytes.fetch_add(size, Ordering::Relaxed);
+        if waiting + size > QUEUED_BYTES_MAX || self.queue.try_send(QueueEntry::Record(line)).is_err() {
+            self.state.queued_bytes.fetch_sub(size, Ordering::Relaxed);
+            self.state.count_lost(1);
         }
     }
 
     /// Waits until what was taken is written; false when that takes too long.
-    pub(super) fn finish(&self, wait: Duration) -> bool {
+    pub(super) fn flush(&self, wait: Duration) -> bool {
         let (mark, reached) = sync_channel(1);
         let deadline = Instant::now() + wait;
-        let mut entry = Entry::Mark(mark);
+        let mut entry = QueueEntry::Flush(mark);
         // There is no waiting for room with a deadline; the queue moves in steps of a batch.
         while let Err(back) = self.queue.try_send(entry) {
             entry = match back {
@@ -87,32 +93,32 @@ impl Log {
     }
 }
 
-struct Writer {
+struct WriterThread {
     output: Output,
-    shared: Arc<Shared>,
+    state: Arc<QueueState>,
     component: String,
     /// The last write broke off, perhaps within a line.
-    torn: bool,
-    complained: Option<Instant>,
+    is_torn: bool,
+    warned_at: Option<Instant>,
     /// Records that are missing since the last complaint.
-    missing: u64,
+    missing_since_warning: u64,
 }
 
-impl Writer {
-    fn run(mut self, entries: &Receiver<Entry>) {
+impl WriterThread {
+    fn run(mut self, entries: &Receiver<QueueEntry>) {
         let mut batch = Vec::new();
         while let Ok(first) = entries.recv() {
             let (mut next, mut count, mut marks) = (Some(first), 0, Vec::new());
             while let Some(entry) = next {
                 match entry {
-                    Entry::Line(line) => {
+                    QueueEntry::Record(line) => {
                         batch.extend_from_slice(&line);
-                        self.shared.waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
+                        self.state.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
                         count += 1;
                     }
-                    Entry::Mark(mark) => marks.push(mark),
+                    QueueEntry::Flush(mark) => marks.push(mark),
                 }
-                next = if batch.len() < BATCH { entries.try_recv().ok() } else { None };
+                next = if batch.len() < BATCH_BYTES { entries.try_recv().ok() } else { None };
             }
             self.write(&mut batch, count);
             for mark in marks {
@@ -122,43 +128,43 @@ impl Writer {
     }
 
     fn write(&mut self, batch: &mut Vec<u8>, count: u64) {
-        let missing = self.shared.untold.swap(0, Ordering::Relaxed);
+        let missing = self.state.unreported.swap(0, Ordering::Relaxed);
         if missing > 0 {
-            self.tell(batch, missing);
+            self.append_loss_note(batch, missing);
         }
-        let written = self.put(batch);
+        let written = self.write_batch(batch);
         batch.clear();
         if let Err(error) = &written {
-            self.torn = true;
+            self.is_torn = true;
             // What was told of others is lost too, so it is told again.
-            self.shared.untold.fetch_add(missing, Ordering::Relaxed);
-            self.shared.lose(count);
-            if self.may_complain() {
+            self.state.unreported.fetch_add(missing, Ordering::Relaxed);
+            self.state.count_lost(count);
+            if self.may_warn() {
                 tracing::warn!(%error, "audit records cannot be written");
             }
         } else {
-            self.torn = false;
-            self.shared.counters.written.inc_by(count);
-            self.missing += missing;
-            if self.missing > 0 && self.may_complain() {
-                tracing::warn!(count = self.missing, "audit records were lost");
-                self.missing = 0;
+            self.is_torn = false;
+            self.state.counters.written.inc_by(count);
+            self.missing_since_warning += missing;
+            if self.missing_since_warning > 0 && self.may_warn() {
+                tracing::warn!(count = self.missing_since_warning, "audit records were lost");
+                self.missing_since_warning = 0;
             }
         }
     }
 
-    fn put(&mut self, batch: &[u8]) -> std::io::Result<()> {
-        if self.torn {
+    fn write_batch(&mut self, batch: &[u8]) -> std::io::Result<()> {
+        if self.is_torn {
             self.output.write_all(b"\n")?;
         }
         self.output.write_all(batch)?;
         self.output.flush()
     }
 
-    fn tell(&self, batch: &mut Vec<u8>, missing: u64) {
+    fn append_loss_note(&self, batch: &mut Vec<u8>, missing: u64) {
         let now = crate::process::wall_time().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let note = json!({
-            "type": LOST,
+            "type": RECORDS_LOST,
             "logged_at": time::format(u64::try_from(now.as_micros()).unwrap_or(0)),
             "outcome": "error",
             "component": self.component,
@@ -168,10 +174,10 @@ impl Writer {
         batch.push(b'\n');
     }
 
-    fn may_complain(&mut self) -> bool {
-        let may = self.complained.is_none_or(|last| last.elapsed() >= COMPLAINT_EVERY);
+    fn may_warn(&mut self) -> bool {
+        let may = self.warned_at.is_none_or(|last| last.elapsed() >= WARNING_INTERVAL);
         if may {
-            self.complained = Some(Instant::now());
+            self.warned_at = Some(Instant::now());
         }
         may
     }
@@ -205,22 +211,22 @@ mod tests {
     fn a_full_queue_holds_nobody_up_and_says_what_is_missing() {
         let ((go, gone), (told, written), (enter, entered)) = (channel(), channel(), channel());
         let counters = AuditCounters::default();
-        let log = Log::start(Box::new(Slow(gone, told, enter)), counters.clone(), "c".to_owned());
-        log.line(b"{}\n".to_vec());
+        let log = RecordWriter::start(Box::new(Slow(gone, told, enter)), counters.clone(), "c".to_owned());
+        log.enqueue(b"{}\n".to_vec());
         // From here on nothing leaves the queue.
         entered.recv_timeout(Duration::from_secs(60)).unwrap();
-        for _ in 1..3 * LINES_MAX {
-            log.line(b"{}\n".to_vec());
+        for _ in 1..3 * QUEUED_RECORDS_MAX {
+            log.enqueue(b"{}\n".to_vec());
         }
         let lost = counters.lost.get();
-        assert!(lost >= LINES_MAX as u64, "{lost}");
-        assert!(!log.finish(Duration::from_millis(10)), "nothing is written yet");
+        assert!(lost >= QUEUED_RECORDS_MAX as u64, "{lost}");
+        assert!(!log.flush(Duration::from_millis(10)), "nothing is written yet");
         drop(go);
-        assert!(log.finish(Duration::from_secs(60)));
+        assert!(log.flush(Duration::from_secs(60)));
         let text: String = written.try_iter().collect();
         assert!(text.contains(r#""type":"vmcp_audit_lost""#), "{text}");
         assert_eq!(text.lines().filter(|line| *line == "{}").count() as u64, counters.written.get());
-        assert_eq!(counters.written.get() + lost, 3 * LINES_MAX as u64);
+        assert_eq!(counters.written.get() + lost, 3 * QUEUED_RECORDS_MAX as u64);
     }
 
     #[test]
@@ -228,14 +234,14 @@ mod tests {
         let ((go, gone), (told, written), (enter, entered)) = (channel(), channel(), channel());
         drop(entered);
         let counters = AuditCounters::default();
-        let log = Log::start(Box::new(Slow(gone, told, enter)), counters.clone(), "c".to_owned());
-        log.line(b"first\n".to_vec());
+        let log = RecordWriter::start(Box::new(Slow(gone, told, enter)), counters.clone(), "c".to_owned());
+        log.enqueue(b"first\n".to_vec());
         go.send(false).unwrap();
         // What is written after that passes, also the note about the loss if it comes before the next line.
         drop(go);
-        assert!(log.finish(Duration::from_secs(60)));
-        log.line(b"second\n".to_vec());
-        assert!(log.finish(Duration::from_secs(60)));
+        assert!(log.flush(Duration::from_secs(60)));
+        log.enqueue(b"second\n".to_vec());
+        assert!(log.flush(Duration::from_secs(60)));
         let text: String = written.try_iter().collect();
         assert!(text.starts_with('\n') && text.lines().any(|line| line == "second"), "{text}");
         assert!(text.contains(r#""count":1"#), "{text}");

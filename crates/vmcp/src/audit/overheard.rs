@@ -6,23 +6,23 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use vmcp_domain::RateLimit;
-use vmcp_ratelimit::{Clock, DecisionEvent, Micros, Observer, StoreFailure, WaitEnd};
+use vmcp_ratelimit::{Clock, DecisionEvent, Micros, Observer, StoreFailure, WaitOutcome};
 
 tokio::task_local! {
     /// The slip of the real call that is being made.
-    static SLIP: Arc<Slip>;
+    static CAPTURE: Arc<DecisionCapture>;
 }
 
 /// What the limiter said about one call.
 #[derive(Debug, Default)]
-pub(super) struct Slip {
-    verdict: OnceLock<Verdict>,
+pub(super) struct DecisionCapture {
+    decision: OnceLock<CapturedDecision>,
     refunded: AtomicBool,
 }
 
 /// The limiter's decision.
 #[derive(Clone, Debug)]
-pub(super) struct Verdict {
+pub(super) struct CapturedDecision {
     pub(super) at: Micros,
     pub(super) allowed: bool,
     pub(super) refusal: Option<RateLimit>,
@@ -31,14 +31,14 @@ pub(super) struct Verdict {
     pub(super) waited_us: u64,
 }
 
-impl Slip {
+impl DecisionCapture {
     /// Makes a call with this slip.
-    pub(super) async fn accompany<T>(self: &Arc<Self>, call: impl Future<Output = T>) -> T {
-        SLIP.scope(self.clone(), call).await
+    pub(super) async fn scope<T>(self: &Arc<Self>, call: impl Future<Output = T>) -> T {
+        CAPTURE.scope(self.clone(), call).await
     }
 
-    pub(super) fn verdict(&self) -> Option<&Verdict> {
-        self.verdict.get()
+    pub(super) fn decision(&self) -> Option<&CapturedDecision> {
+        self.decision.get()
     }
 
     pub(super) fn is_refunded(&self) -> bool {
@@ -47,24 +47,24 @@ impl Slip {
 }
 
 /// An observer that also writes on the slip.
-pub(crate) struct Overheard {
+pub(crate) struct CapturingObserver {
     inner: Arc<dyn Observer>,
     clock: Arc<dyn Clock>,
 }
 
-impl Overheard {
+impl CapturingObserver {
     /// Puts it in front of `inner`.
     pub(crate) fn wrap(inner: Arc<dyn Observer>, clock: Arc<dyn Clock>) -> Arc<dyn Observer> {
         Arc::new(Self { inner, clock })
     }
 }
 
-impl Observer for Overheard {
-    fn decided(&self, event: &DecisionEvent<'_>) {
-        self.inner.decided(event);
+impl Observer for CapturingObserver {
+    fn on_decision(&self, event: &DecisionEvent<'_>) {
+        self.inner.on_decision(event);
         // Without a slip it is a call of a virtual tool, which is recorded as its client asked for it.
-        let _ = SLIP.try_with(|slip| {
-            slip.verdict.get_or_init(|| Verdict {
+        let _ = CAPTURE.try_with(|slip| {
+            slip.decision.get_or_init(|| CapturedDecision {
                 at: event.at,
                 allowed: event.allowed,
                 refusal: event.refusal.cloned(),
@@ -75,20 +75,20 @@ impl Observer for Overheard {
         });
     }
 
-    fn store_failed(&self, failure: StoreFailure) {
-        self.inner.store_failed(failure);
+    fn on_store_failure(&self, failure: StoreFailure) {
+        self.inner.on_store_failure(failure);
     }
 
-    fn refunded(&self, reason: &'static str) {
-        self.inner.refunded(reason);
-        let _ = SLIP.try_with(|slip| slip.refunded.store(true, Ordering::Relaxed));
+    fn on_refund(&self, reason: &'static str) {
+        self.inner.on_refund(reason);
+        let _ = CAPTURE.try_with(|slip| slip.refunded.store(true, Ordering::Relaxed));
     }
 
-    fn wait_began(&self) {
-        self.inner.wait_began();
+    fn on_wait_start(&self) {
+        self.inner.on_wait_start();
     }
 
-    fn wait_ended(&self, end: WaitEnd, waited: Duration) {
-        self.inner.wait_ended(end, waited);
+    fn on_wait_end(&self, end: WaitOutcome, waited: Duration) {
+        self.inner.on_wait_end(end, waited);
     }
 }

@@ -5,8 +5,8 @@ use uuid::Uuid;
 use vmcp_domain::{Error, Json, RateLimit, Reply, Retry};
 
 use super::changes::LimitsChange;
-use super::overheard::Slip;
-use super::subject::{Actor, Source, Subjects};
+use super::overheard::DecisionCapture;
+use super::subject::{DelegationActor, RecordSource, RecordSubjects};
 
 /// A record.
 #[derive(Serialize)]
@@ -17,9 +17,9 @@ pub(super) struct Record<'a> {
     pub(super) logged_at: String,
     pub(super) outcome: &'static str,
     pub(super) component: &'a str,
-    pub(super) source: Source,
-    pub(super) subjects: Subjects<'a>,
-    pub(super) target: Target<'a>,
+    pub(super) source: RecordSource,
+    pub(super) subjects: RecordSubjects<'a>,
+    pub(super) target: RecordTarget<'a>,
     pub(super) metadata: Metadata<'a>,
     #[serde(skip_serializing_if = "Data::is_empty")]
     pub(super) data: Data,
@@ -27,7 +27,7 @@ pub(super) struct Record<'a> {
 
 /// What was asked for.
 #[derive(Serialize)]
-pub(super) struct Target<'a> {
+pub(super) struct RecordTarget<'a> {
     pub(super) endpoint: &'a str,
     pub(super) method: &'static str,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -64,19 +64,19 @@ pub(super) struct Extra<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) rate_limit: Option<Limited>,
+    pub(super) rate_limit: Option<RateLimitOutcome>,
     /// What an operator has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) limits_change: Option<&'a LimitsChange<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) delegation_chain: Vec<Actor>,
+    pub(super) delegation_chain: Vec<DelegationActor>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) delegation_truncated: bool,
 }
 
 /// What the limiter said. A call that nothing limits has none.
 #[derive(Serialize)]
-pub(super) struct Limited {
+pub(super) struct RateLimitOutcome {
     pub(super) decision: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rule: Option<String>,
@@ -91,10 +91,10 @@ pub(super) struct Limited {
     pub(super) refunded: bool,
 }
 
-impl Limited {
+impl RateLimitOutcome {
     /// From what the limiter said itself.
-    pub(super) fn overheard(slip: &Slip) -> Option<Self> {
-        let verdict = slip.verdict()?;
+    pub(super) fn from_capture(slip: &DecisionCapture) -> Option<Self> {
+        let verdict = slip.decision()?;
         let refusal = verdict.refusal.as_ref();
         Some(Self {
             decision: if verdict.allowed { "admitted" } else { "refused" },
@@ -102,17 +102,17 @@ impl Limited {
             fail_open: verdict.fail_open,
             waited_us: verdict.waited_us,
             refunded: slip.is_refunded(),
-            ..Self::refusal(refusal)
+            ..Self::from_refusal(refusal)
         })
     }
 
     /// From an answer that says so.
-    pub(super) fn answered(outcome: &Result<(), &Error>) -> Option<Self> {
+    pub(super) fn from_error(outcome: &Result<(), &Error>) -> Option<Self> {
         let Err(Error::RateLimited(refusal)) = outcome else { return None };
-        Some(Self::refusal(Some(refusal)))
+        Some(Self::from_refusal(Some(refusal)))
     }
 
-    fn refusal(refusal: Option<&RateLimit>) -> Self {
+    fn from_refusal(refusal: Option<&RateLimit>) -> Self {
         let retry = |refusal: &RateLimit| match refusal.retry {
             // Rounded up: a call made then is admitted.
             Retry::After(wait) => Some(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)),
@@ -135,9 +135,9 @@ impl Limited {
 #[derive(Default, Serialize)]
 pub(super) struct Data {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) request: Option<Piece>,
+    pub(super) request: Option<RecordedValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) response: Option<Piece>,
+    pub(super) response: Option<RecordedValue>,
 }
 
 impl Data {
@@ -149,20 +149,20 @@ impl Data {
 /// JSON as it was, or the beginning of its text.
 #[derive(Serialize)]
 #[serde(untagged)]
-pub(super) enum Piece {
+pub(super) enum RecordedValue {
     Whole(Json),
-    Cut(String),
+    Truncated(String),
 }
 
-impl Piece {
+impl RecordedValue {
     /// At most `bytes_max` of the value.
-    pub(super) fn of(value: &Json, bytes_max: usize) -> Option<Self> {
+    pub(super) fn truncated(value: &Json, bytes_max: usize) -> Option<Self> {
         let text = value.as_str();
         if text.len() <= bytes_max {
             return Some(Self::Whole(value.clone()));
         }
         let cut = &text[..text.floor_char_boundary(bytes_max)];
-        (!cut.is_empty()).then(|| Self::Cut(cut.to_owned()))
+        (!cut.is_empty()).then(|| Self::Truncated(cut.to_owned()))
     }
 }
 
@@ -174,13 +174,13 @@ pub(super) fn outcome(
 ) -> (&'static str, Option<&'static str>) {
     let answered = if detect { "application_error" } else { "success" };
     match outcome {
-        Ok(reply) if reply.failed => (answered, None),
+        Ok(reply) if reply.is_error => (answered, None),
         Ok(_) => ("success", None),
-        Err(error) => (failure(error, answered), Some(error.class())),
+        Err(error) => (failure_outcome(error, answered), Some(error.class())),
     }
 }
 
-fn failure(error: &Error, answered: &'static str) -> &'static str {
+fn failure_outcome(error: &Error, answered: &'static str) -> &'static str {
     match error {
         Error::Denied => "denied",
         Error::RateLimited(_) => "rate_limited",
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn data_is_cut_between_characters() {
         let value = Json::parse(r#"{"a":"äöü"}"#).unwrap();
-        let shown = |max| serde_json::to_string(&Piece::of(&value, max)).unwrap();
+        let shown = |max| serde_json::to_string(&RecordedValue::truncated(&value, max)).unwrap();
         assert_eq!(shown(14), r#"{"a":"äöü"}"#);
         assert_eq!(shown(9), r#""{\"a\":\"ä""#, "the tenth byte is the middle of a character");
         assert_eq!(shown(0), "null");

@@ -14,8 +14,8 @@ use vmcp_optimizer::VIRTUAL_NAMES;
 use vmcp_ratelimit::policy::{LimitPolicy, Limits};
 
 use super::format_time;
-use judged::{Count, Judged, judge};
-use recorded::Recorded;
+use judged::{CallCounts, SimulationResult, simulate};
+use recorded::RecordedCalls;
 
 /// How many tools and users are named.
 const TOP: usize = 10;
@@ -25,15 +25,15 @@ const TOP: usize = 10;
 /// # Errors
 /// If `audit` cannot be read. Lines that are no calls are counted in the report.
 pub fn report(audit: impl BufRead, policy: LimitPolicy, as_json: bool) -> std::io::Result<String> {
-    let recorded = Recorded::read(audit)?;
-    let notes = notes(&policy);
-    let judged = judge(&recorded, policy, |_, _| {});
+    let recorded = RecordedCalls::read(audit)?;
+    let notes = limitations(&policy);
+    let judged = simulate(&recorded, policy, |_, _| {});
     let write = if as_json { to_json } else { to_text };
     Ok(write(&recorded, &judged, &notes))
 }
 
 /// What the replay cannot know about these limits.
-fn notes(policy: &LimitPolicy) -> Vec<&'static str> {
+fn limitations(policy: &LimitPolicy) -> Vec<&'static str> {
     let all = || std::iter::once(&policy.server).chain(policy.tools.iter().map(|rule| &rule.limits));
     let in_flight =
         |limits: &Limits| limits.concurrency.shared.is_some() || limits.concurrency.per_user.is_some();
@@ -49,7 +49,7 @@ fn notes(policy: &LimitPolicy) -> Vec<&'static str> {
     if all().any(|limits| !limits.wait_max.is_zero()) {
         notes.push("nobody waits here: a call that `maxWait` would let wait counts as refused when it comes");
     }
-    if policy.tools.iter().any(|rule| rule.hint.is_some()) {
+    if policy.tools.iter().any(|rule| rule.annotation.is_some()) {
         notes.push(
             "annotations are not recorded: rules by annotation take every tool for one that says nothing",
         );
@@ -73,27 +73,27 @@ fn notes(policy: &LimitPolicy) -> Vec<&'static str> {
 }
 
 /// The places with the most refusals, and where these are equal the most calls.
-fn top(counts: &[Count]) -> Vec<(usize, Count)> {
-    let mut places: Vec<(usize, Count)> = counts.iter().copied().enumerate().collect();
+fn most_refused(counts: &[CallCounts]) -> Vec<(usize, CallCounts)> {
+    let mut places: Vec<(usize, CallCounts)> = counts.iter().copied().enumerate().collect();
     places.sort_by_key(|(place, count)| (Reverse((count.refused, count.calls)), *place));
     places.truncate(TOP);
     places
 }
 
-fn by_rule(judged: &Judged) -> Vec<(&str, u64)> {
+fn refusals_by_rule(judged: &SimulationResult) -> Vec<(&str, u64)> {
     let mut rules: Vec<(&str, u64)> =
         judged.by_rule.iter().map(|(rule, count)| (rule.as_str(), *count)).collect();
     rules.sort_by_key(|(rule, count)| (Reverse(*count), *rule));
     rules
 }
 
-fn period(recorded: &Recorded) -> Option<(String, String)> {
+fn period(recorded: &RecordedCalls) -> Option<(String, String)> {
     let (first, last) = (recorded.calls.first()?, recorded.calls.last()?);
-    Some((format_time(first.at), format_time(last.at)))
+    Some((format_time(first.time_us), format_time(last.time_us)))
 }
 
-fn to_json(recorded: &Recorded, judged: &Judged, notes: &[&str]) -> String {
-    let tools = top(&judged.by_tool).into_iter().filter_map(|(place, count)| {
+fn to_json(recorded: &RecordedCalls, judged: &SimulationResult, notes: &[&str]) -> String {
+    let tools = most_refused(&judged.by_tool).into_iter().filter_map(|(place, count)| {
         let tool = recorded.tools.get(place)?;
         Some(json!({
             "name": tool.name.as_str(),
@@ -103,7 +103,7 @@ fn to_json(recorded: &Recorded, judged: &Judged, notes: &[&str]) -> String {
             "refused": count.refused,
         }))
     });
-    let users = top(&judged.by_user).into_iter().filter_map(|(place, count)| {
+    let users = most_refused(&judged.by_user).into_iter().filter_map(|(place, count)| {
         let user = recorded.users.get(place)?;
         Some(json!({"user": user.label, "calls": count.calls, "refused": count.refused}))
     });
@@ -113,12 +113,12 @@ fn to_json(recorded: &Recorded, judged: &Judged, notes: &[&str]) -> String {
         "first": first,
         "last": last,
         "refused": judged.total.refused,
-        "refusedInLog": judged.were_refused,
+        "refusedInLog": judged.recorded_refused,
         "newlyRefused": judged.newly_refused,
         "newlyAdmitted": judged.newly_admitted,
-        "wouldWait": judged.may_wait,
+        "wouldWait": judged.would_wait,
         "wouldRefuseInShadow": judged.shadow_refused,
-        "rules": by_rule(judged)
+        "rules": refusals_by_rule(judged)
             .into_iter()
             .map(|(rule, count)| json!({"rule": rule, "refused": count}))
             .collect::<Value>(),
@@ -126,22 +126,22 @@ fn to_json(recorded: &Recorded, judged: &Judged, notes: &[&str]) -> String {
         "users": users.collect::<Value>(),
         "toolCount": recorded.tools.len(),
         "userCount": recorded.users.len(),
-        "idleRules": judged.idle_rules,
+        "idleRules": judged.unmatched_rules,
         "skipped": recorded
             .skipped
             .iter()
             .map(|skipped| {
-                json!({"reason": skipped.why.reason(), "count": skipped.count, "firstLine": skipped.first})
+                json!({"reason": skipped.reason.description(), "count": skipped.count, "firstLine": skipped.first_line})
             })
             .collect::<Value>(),
-        "lostRecords": recorded.lost,
+        "lostRecords": recorded.lost_count,
         "notes": notes,
     });
     format!("{report:#}\n")
 }
 
-fn to_text(recorded: &Recorded, judged: &Judged, notes: &[&str]) -> String {
-    let Judged { total, .. } = judged;
+fn to_text(recorded: &RecordedCalls, judged: &SimulationResult, notes: &[&str]) -> String {
+    let SimulationResult { total, .. } = judged;
     let mut out =
         format!("{} calls of {} tools by {} users", total.calls, recorded.tools.len(), recorded.users.len());
     if let Some((first, last)) = period(recorded) {
@@ -150,35 +150,39 @@ fn to_text(recorded: &Recorded, judged: &Judged, notes: &[&str]) -> String {
     out += &format!(
         "\nrefused by these limits: {} ({}); refused in the record: {}\nnewly refused: {}; newly admitted: {}\n",
         total.refused,
-        share(*total),
-        judged.were_refused,
+        percentage(*total),
+        judged.recorded_refused,
         judged.newly_refused,
         judged.newly_admitted
     );
-    if judged.may_wait > 0 {
-        out += &format!("of the refused, {} would wait first\n", judged.may_wait);
+    if judged.would_wait > 0 {
+        out += &format!("of the refused, {} would wait first\n", judged.would_wait);
     }
     if judged.shadow_refused > 0 {
         out += &format!("rules in shadow mode would have refused {} more\n", judged.shadow_refused);
     }
     if total.refused > 0 {
         out += "\nrefused by rule\n";
-        for (rule, count) in by_rule(judged) {
+        for (rule, count) in refusals_by_rule(judged) {
             out += &format!("  {count:>10}  {rule}\n");
         }
-        out += &table("tool", &judged.by_tool, |place| Some(recorded.tools.get(place)?.name.to_string()));
-        out += &table("user", &judged.by_user, |place| Some(recorded.users.get(place)?.label.clone()));
+        out +=
+            &count_table("tool", &judged.by_tool, |place| Some(recorded.tools.get(place)?.name.to_string()));
+        out += &count_table("user", &judged.by_user, |place| Some(recorded.users.get(place)?.label.clone()));
     }
     out += "\n";
-    for rule in &judged.idle_rules {
+    for rule in &judged.unmatched_rules {
         out += &format!("no recorded tool fits the rule `{rule}`\n");
     }
     for skipped in &recorded.skipped {
-        let (count, reason, first) = (skipped.count, skipped.why.reason(), skipped.first);
+        let (count, reason, first) = (skipped.count, skipped.reason.description(), skipped.first_line);
         out += &format!("skipped {count} lines: {reason}; the first is line {first}\n");
     }
-    if recorded.lost > 0 {
-        out += &format!("{} records are missing: the gateway could not write them in time\n", recorded.lost);
+    if recorded.lost_count > 0 {
+        out += &format!(
+            "{} records are missing: the gateway could not write them in time\n",
+            recorded.lost_count
+        );
     }
     for note in notes {
         out += &format!("note: {note}\n");
@@ -186,9 +190,9 @@ fn to_text(recorded: &Recorded, judged: &Judged, notes: &[&str]) -> String {
     out.trim_end().to_owned() + "\n"
 }
 
-fn table(what: &str, counts: &[Count], label: impl Fn(usize) -> Option<String>) -> String {
+fn count_table(what: &str, counts: &[CallCounts], label: impl Fn(usize) -> Option<String>) -> String {
     let mut out = format!("\nrefused by {what}, of all calls\n");
-    for (place, count) in top(counts).into_iter().filter(|(_, count)| count.refused > 0) {
+    for (place, count) in most_refused(counts).into_iter().filter(|(_, count)| count.refused > 0) {
         // Names come out of a file; nothing in them may move the cursor of a terminal.
         let label = label(place).unwrap_or_default().escape_debug().to_string();
         out += &format!("  {:>10}  of {:<10}  {label}\n", count.refused, count.calls);
@@ -197,7 +201,7 @@ fn table(what: &str, counts: &[Count], label: impl Fn(usize) -> Option<String>) 
 }
 
 /// A share in hundredths of a percent, without floating point.
-fn share(count: Count) -> String {
+fn percentage(count: CallCounts) -> String {
     let hundredths = count.refused.saturating_mul(10_000).checked_div(count.calls).unwrap_or(0);
     format!("{}.{:02} %", hundredths / 100, hundredths % 100)
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Complete, CompletionSubject, Gateway, GetPrompt, Json, PromptList,
-    ReadResource, Reply, ResourceList, SharedGateway, TaskRequest, TaskVerb, TemplateList, ToolList,
+    CallContext, CallTool, Complete, CompletionReference, Gateway, GatewayFuture, GetPrompt, Json,
+    PromptList, ReadResource, Reply, ResourceList, SharedGateway, TaskOperation, TaskRequest, TemplateList,
+    ToolList,
 };
 use vmcp_optimizer::{CALL_TOOL, VIRTUAL_NAMES};
 
-use super::pending::{Asked, Pending};
+use super::pending::{PendingRecord, RequestInfo};
 use super::{Audit, TOOL_CALL};
 
 tokio::task_local! {
@@ -32,30 +33,42 @@ impl AuditedRequests {
     }
 
     /// Records one request that is answered with a reply.
-    async fn recorded(&self, ctx: &CallContext, asked: Asked, answer: Answer<'_, Reply>) -> Outcome {
-        if !self.audit.wants(asked.kind, ctx) {
+    async fn record_reply(
+        &self,
+        ctx: &CallContext,
+        asked: RequestInfo,
+        answer: GatewayFuture<'_, Reply>,
+    ) -> Outcome {
+        if !self.audit.should_record(asked.kind, ctx) {
             return answer.await;
         }
-        let pending = Pending::request(&self.audit, ctx, asked, None);
+        let pending = PendingRecord::for_request(&self.audit, ctx, asked, None);
         let outcome = answer.await;
-        pending.end(&outcome);
+        pending.finish(&outcome);
         outcome
     }
 
     /// Records one list.
-    async fn listed<T>(
+    async fn record_list<T>(
         &self,
         ctx: &CallContext,
         (kind, method): (&'static str, &'static str),
-        answer: Answer<'_, T>,
+        answer: GatewayFuture<'_, T>,
     ) -> Result<T, vmcp_domain::Error> {
-        if !self.audit.wants(kind, ctx) {
+        if !self.audit.should_record(kind, ctx) {
             return answer.await;
         }
-        let asked = Asked { kind, method, noun: None, name: None, requested_tool: None, arguments: None };
-        let pending = Pending::request(&self.audit, ctx, asked, None);
+        let asked = RequestInfo {
+            kind,
+            method,
+            target_kind: None,
+            name: None,
+            requested_tool_name: None,
+            arguments: None,
+        };
+        let pending = PendingRecord::for_request(&self.audit, ctx, asked, None);
         let outcome = answer.await;
-        pending.listed(outcome.as_ref().map(|_| ()));
+        pending.finish_list(outcome.as_ref().map(|_| ()));
         outcome
     }
 }
@@ -64,106 +77,112 @@ type Outcome = Result<Reply, vmcp_domain::Error>;
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for AuditedRequests {
-    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
-        Box::pin(self.listed(ctx, ("mcp_tools_list", "tools/list"), self.inner.list_tools(ctx)))
+    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ToolList>> {
+        Box::pin(self.record_list(ctx, ("mcp_tools_list", "tools/list"), self.inner.list_tools(ctx)))
     }
 
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            if !self.audit.wants(TOOL_CALL, ctx) {
+            if !self.audit.should_record(TOOL_CALL, ctx) {
                 return self.inner.call_tool(ctx, request).await;
             }
             let name = request.name.as_str();
             let is_virtual = self.has_virtual && VIRTUAL_NAMES.contains(&name);
-            let asked = Asked {
+            let asked = RequestInfo {
                 kind: TOOL_CALL,
                 method: "tools/call",
-                noun: Some(if is_virtual { "virtual_tool" } else { "tool" }),
+                target_kind: Some(if is_virtual { "virtual_tool" } else { "tool" }),
                 name: Some(name.to_owned()),
-                requested_tool: (is_virtual && name == CALL_TOOL).then(|| wanted(&request)).flatten(),
+                requested_tool_name: (is_virtual && name == CALL_TOOL)
+                    .then(|| requested_tool_name(&request))
+                    .flatten(),
                 arguments: request.arguments.clone(),
             };
             let recorded = Arc::new(AtomicBool::new(false));
-            let pending = Pending::request(&self.audit, ctx, asked, Some(recorded.clone()));
+            let pending = PendingRecord::for_request(&self.audit, ctx, asked, Some(recorded.clone()));
             let outcome = RECORDED.scope(recorded, self.inner.call_tool(ctx, request)).await;
-            pending.end(&outcome);
+            pending.finish(&outcome);
             outcome
         })
     }
 
-    fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>> {
-        Box::pin(self.listed(ctx, ("mcp_resources_list", "resources/list"), self.inner.list_resources(ctx)))
+    fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ResourceList>> {
+        Box::pin(self.record_list(
+            ctx,
+            ("mcp_resources_list", "resources/list"),
+            self.inner.list_resources(ctx),
+        ))
     }
 
-    fn list_resource_templates<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<TemplateList>> {
+    fn list_resource_templates<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<TemplateList>> {
         let what = ("mcp_resource_templates_list", "resources/templates/list");
-        Box::pin(self.listed(ctx, what, self.inner.list_resource_templates(ctx)))
+        Box::pin(self.record_list(ctx, what, self.inner.list_resource_templates(ctx)))
     }
 
-    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
-        let asked = Asked {
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> GatewayFuture<'a, Reply> {
+        let asked = RequestInfo {
             kind: "mcp_resource_read",
             method: "resources/read",
-            noun: Some("resource"),
+            target_kind: Some("resource"),
             // The form that was judged and served, not the client's spelling of it.
             name: Some(request.uri.as_str().to_owned()),
-            requested_tool: None,
+            requested_tool_name: None,
             arguments: None,
         };
-        Box::pin(self.recorded(ctx, asked, self.inner.read_resource(ctx, request)))
+        Box::pin(self.record_reply(ctx, asked, self.inner.read_resource(ctx, request)))
     }
 
-    fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
-        Box::pin(self.listed(ctx, ("mcp_prompts_list", "prompts/list"), self.inner.list_prompts(ctx)))
+    fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<PromptList>> {
+        Box::pin(self.record_list(ctx, ("mcp_prompts_list", "prompts/list"), self.inner.list_prompts(ctx)))
     }
 
-    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
-        let asked = Asked {
+    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> GatewayFuture<'a, Reply> {
+        let asked = RequestInfo {
             kind: "mcp_prompt_get",
             method: "prompts/get",
-            noun: Some("prompt"),
+            target_kind: Some("prompt"),
             name: Some(request.name.to_string()),
-            requested_tool: None,
+            requested_tool_name: None,
             arguments: request.arguments.clone(),
         };
-        Box::pin(self.recorded(ctx, asked, self.inner.get_prompt(ctx, request)))
+        Box::pin(self.record_reply(ctx, asked, self.inner.get_prompt(ctx, request)))
     }
 
-    fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
-        let (noun, name) = match &request.subject {
-            CompletionSubject::Prompt(name) => ("prompt", name.to_string()),
-            CompletionSubject::Template(template) => ("resource", template.to_string()),
+    fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> GatewayFuture<'a, Reply> {
+        let (noun, name) = match &request.reference {
+            CompletionReference::Prompt(name) => ("prompt", name.to_string()),
+            CompletionReference::Template(template) => ("resource", template.to_string()),
         };
-        let asked = Asked {
+        let asked = RequestInfo {
             kind: "mcp_completion",
             method: "completion/complete",
-            noun: Some(noun),
+            target_kind: Some(noun),
             name: Some(name),
-            requested_tool: None,
-            arguments: self.audit.settings.request_data.then(|| request.rest.to_json()),
+            requested_tool_name: None,
+            arguments: self.audit.settings.request_data.then(|| request.extra.to_json()),
         };
-        Box::pin(self.recorded(ctx, asked, self.inner.complete(ctx, request)))
+        Box::pin(self.record_reply(ctx, asked, self.inner.complete(ctx, request)))
     }
 
-    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply> {
-        let method = match request.verb {
-            TaskVerb::Get => "tasks/get",
-            TaskVerb::Update => "tasks/update",
-            TaskVerb::Cancel => "tasks/cancel",
+    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> GatewayFuture<'a, Reply> {
+        let method = match request.operation {
+            TaskOperation::Get => "tasks/get",
+            TaskOperation::Update => "tasks/update",
+            TaskOperation::Cancel => "tasks/cancel",
         };
-        let asked = Asked {
+        let asked = RequestInfo {
             kind: "mcp_task",
             method,
-            noun: Some("tool"),
+            target_kind: Some("tool"),
             name: Some(request.handle.tool.to_string()),
-            requested_tool: None,
+            requested_tool_name: None,
             arguments: None,
         };
-        Box::pin(self.recorded(ctx, asked, self.inner.task(ctx, request)))
+        Box::pin(self.record_reply(ctx, asked, self.inner.task(ctx, request)))
     }
 }
 
 /// The tool that `call_tool` is asked for.
-fn wanted(request: &CallTool) -> Option<String> {
-    request.arguments.as_ref()?.members().ok()?.get("tool_name").and_then(Json::to_text)
+fn requested_tool_name(request: &CallTool) -> Option<String> {
+    request.arguments.as_ref()?.members().ok()?.get("tool_name").and_then(Json::decode_string)
 }

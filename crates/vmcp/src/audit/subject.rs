@@ -1,11 +1,11 @@
 //! Who asked: the caller, and on whose behalf where the token says so (RFC 8693, `act`). No token is ever looked at.
 
 use serde::Serialize;
-use vmcp_domain::{CallContext, Caller, Identity, Json, Members, Origin};
+use vmcp_domain::{CallContext, CallOrigin, Caller, Identity, Json, Members};
 
 /// The caller. Without `user_id` it is nobody in particular.
 #[derive(Serialize)]
-pub(super) struct Subjects<'a> {
+pub(super) struct RecordSubjects<'a> {
     user: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<&'a str>,
@@ -13,12 +13,12 @@ pub(super) struct Subjects<'a> {
     issuer: Option<&'a str>,
 }
 
-impl<'a> Subjects<'a> {
+impl<'a> RecordSubjects<'a> {
     pub(super) fn of(caller: &'a Caller) -> Self {
         match caller {
             Caller::Anonymous => Self { user: "anonymous".to_owned(), user_id: None, issuer: None },
             Caller::Known(identity) => Self {
-                user: display(identity),
+                user: display_name(identity),
                 user_id: Some(&identity.subject),
                 issuer: Some(&identity.issuer),
             },
@@ -27,9 +27,9 @@ impl<'a> Subjects<'a> {
 }
 
 /// The name for people.
-fn display(identity: &Identity) -> String {
+fn display_name(identity: &Identity) -> String {
     let claim =
-        |name: &str| identity.claims.get(name).and_then(Json::to_text).filter(|text| !text.is_empty());
+        |name: &str| identity.claims.get(name).and_then(Json::decode_string).filter(|text| !text.is_empty());
     ["name", "preferred_username", "email"]
         .into_iter()
         .find_map(claim)
@@ -38,15 +38,15 @@ fn display(identity: &Identity) -> String {
 
 /// Where the request came from.
 #[derive(Serialize)]
-pub(super) struct Source {
+pub(super) struct RecordSource {
     #[serde(rename = "type")]
     kind: &'static str,
     value: String,
 }
 
-impl Source {
+impl RecordSource {
     pub(super) fn of(ctx: &CallContext) -> Self {
-        match ctx.peer {
+        match ctx.peer_address {
             Some(address) => Self { kind: "network", value: address.to_string() },
             None => Self { kind: "local", value: transport(ctx).to_owned() },
         }
@@ -55,16 +55,16 @@ impl Source {
 
 /// By what the request came.
 pub(super) fn transport(ctx: &CallContext) -> &'static str {
-    match (ctx.origin, ctx.peer) {
-        (Origin::Operator, _) => "command-line",
-        (Origin::Client | Origin::CallTool | Origin::Gateway, Some(_)) => "streamable-http",
-        (Origin::Client | Origin::CallTool | Origin::Gateway, None) => "stdio",
+    match (ctx.origin, ctx.peer_address) {
+        (CallOrigin::Operator, _) => "command-line",
+        (CallOrigin::Client | CallOrigin::CallTool | CallOrigin::Gateway, Some(_)) => "streamable-http",
+        (CallOrigin::Client | CallOrigin::CallTool | CallOrigin::Gateway, None) => "stdio",
     }
 }
 
 /// One party that acts for another.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Actor {
+pub(super) struct DelegationActor {
     #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,7 @@ pub(super) struct Actor {
 }
 
 /// Who acts for the caller, the nearest first, and whether there were more than `depth_max`.
-pub(super) fn delegation(caller: &Caller, depth_max: usize) -> (Vec<Actor>, bool) {
+pub(super) fn delegation(caller: &Caller, depth_max: usize) -> (Vec<DelegationActor>, bool) {
     let mut chain = Vec::new();
     let first = |claims: &Members| claims.get("act").and_then(|act| act.members().ok());
     let mut next = caller.identity().and_then(|identity| first(&identity.claims));
@@ -80,8 +80,8 @@ pub(super) fn delegation(caller: &Caller, depth_max: usize) -> (Vec<Actor>, bool
         if chain.len() == depth_max {
             return (chain, true);
         }
-        let text = |name| actor.get(name).and_then(Json::to_text);
-        chain.push(Actor { sub: text("sub"), iss: text("iss") });
+        let text = |name| actor.get(name).and_then(Json::decode_string);
+        chain.push(DelegationActor { sub: text("sub"), iss: text("iss") });
         next = first(&actor);
     }
     (chain, false)
@@ -99,12 +99,15 @@ mod tests {
             r#"{"name": "Alice", "act": {"sub": "a", "iss": "i", "act": {"sub": "b", "act": {"sub": "c"}}}}"#;
         let claims = Json::parse(claims).unwrap().members().unwrap();
         let caller = Caller::Known(Arc::new(Identity { issuer: "i".into(), subject: "s".into(), claims }));
-        let actor = |sub: &str, iss: Option<&str>| Actor { sub: Some(sub.into()), iss: iss.map(Into::into) };
+        let actor = |sub: &str, iss: Option<&str>| DelegationActor {
+            sub: Some(sub.into()),
+            iss: iss.map(Into::into),
+        };
         assert_eq!(delegation(&caller, 2), (vec![actor("a", Some("i")), actor("b", None)], true));
         assert_eq!(delegation(&caller, 3).0.len(), 3);
         assert!(!delegation(&caller, 3).1);
         assert_eq!(delegation(&caller, 0), (vec![], true));
         assert_eq!(delegation(&Caller::Anonymous, 5), (vec![], false));
-        assert_eq!(Subjects::of(&caller).user, "Alice");
+        assert_eq!(RecordSubjects::of(&caller).user, "Alice");
     }
 }

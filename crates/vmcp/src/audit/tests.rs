@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Caller, Cause, Error, Gateway, Identity, Json, Members, Origin, Reply,
-    SharedGateway, forward,
+    CallContext, CallOrigin, CallTool, Caller, Cause, Error, Gateway, GatewayFuture, Identity, Json, Members,
+    Reply, SharedGateway, forward,
 };
 use vmcp_ratelimit::policy::{
     Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
@@ -16,9 +16,9 @@ use super::*;
 
 /// Text that a writer of the test has written.
 #[derive(Clone, Default)]
-pub(crate) struct Paper(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Paper {
+impl Write for SharedBuffer {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(text);
         Ok(text.len())
@@ -30,7 +30,7 @@ impl Write for Paper {
 }
 
 /// Records everything.
-pub(crate) fn everything() -> AuditSettings {
+pub(crate) fn full_settings() -> AuditSettings {
     AuditSettings {
         component: "vmcp-server".to_owned(),
         event_types: Vec::new(),
@@ -65,7 +65,7 @@ pub(crate) fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -
     let limits = Limits { shared, per_user, ..Limits::default() };
     ToolRule {
         name: Pattern::new(name),
-        hint: None,
+        annotation: None,
         group: false,
         limits,
         cost: vmcp_ratelimit::policy::Cost::default(),
@@ -73,14 +73,14 @@ pub(crate) fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -
 }
 
 /// Takes as long as the argument `us` says and then fails as `fail` says.
-struct Moody {
+struct ScriptedGateway {
     inner: SharedGateway,
     clock: Arc<ManualClock>,
 }
 
 #[deny(clippy::missing_trait_methods)]
-impl Gateway for Moody {
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+impl Gateway for ScriptedGateway {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
             let arguments: Value =
                 request.arguments.as_ref().map_or(Value::Null, |arguments| arguments.decode().unwrap());
@@ -92,7 +92,7 @@ impl Gateway for Moody {
                     was_read: false,
                 }),
                 Some("broken") => Err(Error::BackendFailed { backend: "a".into(), cause: Cause::default() }),
-                Some("tool") => Ok(Reply { failed: true, ..Reply::complete(Members::new()) }),
+                Some("tool") => Ok(Reply { is_error: true, ..Reply::complete(Members::new()) }),
                 _ => self.inner.call_tool(ctx, request).await,
             }
         })
@@ -111,17 +111,17 @@ impl Gateway for Moody {
 }
 
 /// A small stack that records, over a clock that stands still.
-pub(crate) struct Bench {
+pub(crate) struct AuditedStack {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) gateway: SharedGateway,
     audit: Arc<Audit>,
-    paper: Paper,
+    output: SharedBuffer,
 }
 
-impl Bench {
+impl AuditedStack {
     pub(crate) fn new(settings: AuditSettings, limits: Option<LimitPolicy>) -> Self {
         let clock = Arc::new(ManualClock::default());
-        let paper = Paper::default();
+        let paper = SharedBuffer::default();
         let audit = Audit::start(
             settings,
             Box::new(paper.clone()),
@@ -134,10 +134,10 @@ impl Bench {
             tool("b", "search", "b_search"),
             tool("b", "hang", "hang"),
         ]);
-        let gateway: SharedGateway = Arc::new(Moody { inner, clock: clock.clone() });
+        let gateway: SharedGateway = Arc::new(ScriptedGateway { inner, clock: clock.clone() });
         let gateway = match limits {
             Some(limits) => {
-                let observer = Overheard::wrap(Arc::new(NoObserver), clock.clone());
+                let observer = CapturingObserver::wrap(Arc::new(NoObserver), clock.clone());
                 let planner = Arc::new(Planner::new(limits));
                 RateLimited::wrap(gateway, Limiter::new(planner, clock.clone(), None, observer))
             }
@@ -145,22 +145,22 @@ impl Bench {
         };
         let gateway = AuditedCalls::wrap(gateway, audit.clone());
         let gateway = AuditedRequests::wrap(gateway, audit.clone(), false);
-        Self { clock, gateway, audit, paper }
+        Self { clock, gateway, audit, output: paper }
     }
 
     pub(crate) async fn call(&self, ctx: &CallContext, name: &str, arguments: Value) -> Result<Reply, Error> {
         let arguments = Json::parse(arguments.to_string()).unwrap();
-        let call = CallTool { arguments: Some(arguments), ..conformance::call(name) };
+        let call = CallTool { arguments: Some(arguments), ..conformance::tool_call(name) };
         self.gateway.call_tool(ctx, call).await
     }
 
-    pub(crate) fn text(&self) -> Vec<u8> {
-        self.audit.finish(Duration::from_secs(60));
-        self.paper.0.lock().unwrap().clone()
+    pub(crate) fn written(&self) -> Vec<u8> {
+        self.audit.flush(Duration::from_secs(60));
+        self.output.0.lock().unwrap().clone()
     }
 
     fn records(&self) -> Vec<Value> {
-        let text = self.text();
+        let text = self.written();
         text.split_inclusive(|byte| *byte == b'\n')
             .map(|line| serde_json::from_slice(line).unwrap())
             .collect()
@@ -169,19 +169,25 @@ impl Bench {
 
 pub(crate) fn known(issuer: &str, subject: &str) -> CallContext {
     let identity = Identity { issuer: issuer.into(), subject: subject.into(), claims: Members::new() };
-    CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+    CallContext::bare(Caller::Known(Arc::new(identity)), CallOrigin::Client)
 }
 
-fn nobody() -> CallContext {
-    let ctx = CallContext::bare(Caller::Anonymous, Origin::Client);
-    CallContext { peer: Some("10.0.0.1".parse().unwrap()), ..ctx }
+fn anonymous() -> CallContext {
+    let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Client);
+    CallContext { peer_address: Some("10.0.0.1".parse().unwrap()), ..ctx }
 }
 
 #[tokio::test]
 async fn keeps_the_rules_of_the_seam() {
     let audit = || {
         let clock = Arc::new(ManualClock::default());
-        Audit::start(everything(), Box::new(std::io::sink()), clock, AuditCounters::default(), String::new())
+        Audit::start(
+            full_settings(),
+            Box::new(std::io::sink()),
+            clock,
+            AuditCounters::default(),
+            String::new(),
+        )
     };
     conformance::check_decorator(&[], |inner| AuditedCalls::wrap(inner, audit())).await;
     conformance::check_decorator(&[], |inner| AuditedRequests::wrap(inner, audit(), true)).await;
@@ -189,8 +195,8 @@ async fn keeps_the_rules_of_the_seam() {
 
 #[tokio::test]
 async fn a_record_has_the_shape_that_users_know() {
-    let bench = Bench::new(everything(), None);
-    bench.call(&nobody(), "a_search", json!({"us": 2500})).await.unwrap();
+    let bench = AuditedStack::new(full_settings(), None);
+    bench.call(&anonymous(), "a_search", json!({"us": 2500})).await.unwrap();
     let mut records = bench.records();
     assert_eq!(records.len(), 1, "one line for one request");
     let record = &mut records[0];
@@ -217,7 +223,7 @@ async fn a_record_has_the_shape_that_users_know() {
 #[tokio::test]
 async fn every_end_has_its_outcome() {
     let limits = policy(Limits::default(), vec![rule("b_search", quota(1, 60), None)], Anonymous::Refuse);
-    let bench = Bench::new(everything(), Some(limits));
+    let bench = AuditedStack::new(full_settings(), Some(limits));
     let ctx = known("i", "s");
     let _ = bench.call(&ctx, "a_search", json!({"fail": "tool"})).await;
     let _ = bench.call(&ctx, "a_search", json!({"fail": "broken"})).await;
@@ -229,7 +235,7 @@ async fn every_end_has_its_outcome() {
     let gone = tokio::time::timeout(Duration::from_millis(10), bench.call(&ctx, "hang", json!({}))).await;
     assert!(gone.is_err());
     let _ = bench.gateway.list_tools(&ctx).await;
-    let _ = bench.gateway.list_tools(&CallContext { origin: Origin::Gateway, ..ctx.clone() }).await;
+    let _ = bench.gateway.list_tools(&CallContext { origin: CallOrigin::Gateway, ..ctx.clone() }).await;
     let records = bench.records();
     let brief: Vec<String> = records
         .iter()
@@ -270,9 +276,9 @@ async fn data_and_kinds_are_as_the_operator_wants_them() {
         response_data: true,
         data_bytes_max: 14,
         excluded_event_types: vec!["mcp_prompts_list".to_owned()],
-        ..everything()
+        ..full_settings()
     };
-    let bench = Bench::new(settings, None);
+    let bench = AuditedStack::new(settings, None);
     let mut ctx = known("i", "s");
     ctx.token = Some(vmcp_domain::Secret::new("t0psecret"));
     bench.call(&ctx, "a_search", json!({"q": "x"})).await.unwrap();

@@ -11,18 +11,18 @@ use vmcp_ratelimit::{Clock, Micros};
 
 /// The limiter's clock, with the time of day at which it began. It never steps, so the time between two records of a
 /// process is the time that the limiter saw between two calls.
-pub(super) struct Timepiece {
+pub(super) struct RecordClock {
     clock: Arc<dyn Clock>,
-    zero: u64,
+    started_unix_us: u64,
 }
 
-impl Timepiece {
+impl RecordClock {
     /// Reads the time of day once.
     pub(super) fn start(clock: Arc<dyn Clock>) -> Self {
         let wall = crate::process::wall_time().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
         let zero = wall.saturating_sub(clock.now().0);
-        Self { clock, zero }
+        Self { clock, started_unix_us: zero }
     }
 
     /// Now, by the limiter's clock.
@@ -32,18 +32,18 @@ impl Timepiece {
 
     /// A moment of that clock in microseconds since 1970.
     pub(super) fn unix_us(&self, moment: Micros) -> u64 {
-        self.zero.saturating_add(moment.0)
+        self.started_unix_us.saturating_add(moment.0)
     }
 }
 
 /// Six digits of a second, so that texts in the order of time are in the order of letters.
-const FORM: EncodedConfig =
+const FORMAT: EncodedConfig =
     Config::DEFAULT.set_time_precision(TimePrecision::Second { decimal_digits: NonZeroU8::new(6) }).encode();
 
 /// A moment as text. Years above 9999 have none.
 pub(crate) fn format(unix_us: u64) -> String {
     let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_us) * 1000);
-    moment.ok().and_then(|moment| moment.format(&Iso8601::<FORM>).ok()).unwrap_or_default()
+    moment.ok().and_then(|moment| moment.format(&Iso8601::<FORMAT>).ok()).unwrap_or_default()
 }
 
 /// The moment that a text says; `None` when it says none after 1970.

@@ -22,14 +22,14 @@ use std::time::Duration;
 
 use vmcp_edge::policy::EdgePolicy;
 
-use super::expand::Env;
+use super::expand::EnvLookup;
 use super::file::{
     Backend, File, GoDuration, LogLevel as FileLogLevel, Operational, SessionStorage, StorageProvider,
 };
-use super::report::{Problem, join};
+use super::report::{Problem, join_path};
 use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings};
 
-pub(super) use unbuilt::{UNBUILT, take_unbuilt};
+pub(super) use unbuilt::{UNSUPPORTED, remove_unsupported};
 
 /// What the conversion found, and what it may look at.
 pub(super) struct Findings<'a> {
@@ -38,35 +38,35 @@ pub(super) struct Findings<'a> {
     /// What has no effect.
     pub(super) warnings: Vec<Problem>,
     /// Looks a variable up, for keys that name one.
-    pub(super) env: Env<'a>,
+    pub(super) env: EnvLookup<'a>,
     /// The file means backends that are not in it, so nothing can be said about their names.
-    discovers: bool,
+    has_discovery: bool,
 }
 
 impl<'a> Findings<'a> {
     /// Nothing found yet.
-    pub(super) fn new(env: Env<'a>) -> Self {
-        Self { problems: Vec::new(), warnings: Vec::new(), env, discovers: false }
+    pub(super) fn new(env: EnvLookup<'a>) -> Self {
+        Self { problems: Vec::new(), warnings: Vec::new(), env, has_discovery: false }
     }
 
-    fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) -> &mut Problem {
-        self.add(Problem::new(path, message))
+    fn add_problem(&mut self, path: impl Into<String>, message: impl Into<String>) -> &mut Problem {
+        self.push(Problem::new(path, message))
     }
 
-    fn add(&mut self, problem: Problem) -> &mut Problem {
+    fn push(&mut self, problem: Problem) -> &mut Problem {
         self.problems.push(problem);
         let last = self.problems.len() - 1;
         &mut self.problems[last]
     }
 
-    fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    fn add_warning(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.warnings.push(Problem::new(path, message));
     }
 
     /// A duration that must be longer than nothing.
-    fn positive(&mut self, path: &str, duration: GoDuration) -> Option<Duration> {
+    fn require_positive(&mut self, path: &str, duration: GoDuration) -> Option<Duration> {
         if duration.0.is_zero() {
-            self.problem(path, "must be greater than zero").hint =
+            self.add_problem(path, "must be greater than zero").hint =
                 Some("leave the key out for the default".to_owned());
             return None;
         }
@@ -76,14 +76,14 @@ impl<'a> Findings<'a> {
     /// A name that should be that of a backend; a warning where it is not. ToolHive's groups come and go, so its files name
     /// backends that are not there. Backends without a name are reported elsewhere, and then
     /// nothing can be said about names that are missing.
-    fn backend(&mut self, path: &str, name: &str, known: &[String]) -> bool {
+    fn check_backend_name(&mut self, path: &str, name: &str, known: &[String]) -> bool {
         if known.iter().any(|known| known == name) {
             return true;
         }
-        if !self.discovers && !known.iter().any(String::is_empty) {
+        if !self.has_discovery && !known.iter().any(String::is_empty) {
             let problem = Problem::new(path, format!("no backend is called `{name}`, so this has no effect"));
-            let problem = Problem { names_absent: true, ..problem };
-            self.warnings.push(problem.nearest(name, known.iter().map(String::as_str)));
+            let problem = Problem { names_missing_backend: true, ..problem };
+            self.warnings.push(problem.with_nearest(name, known.iter().map(String::as_str)));
         }
         false
     }
@@ -117,13 +117,13 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         passthrough_headers,
         auth_server_config: _,
     } = file;
-    check_whole(&name, &metadata, (session_storage.as_ref(), rate_limiting.is_some()), findings);
-    no_backends(&backends, group_ref.as_deref(), findings);
+    check_file(&name, &metadata, (session_storage.as_ref(), rate_limiting.is_some()), findings);
+    check_has_backends(&backends, group_ref.as_deref(), findings);
     let Operational { log_level, timeouts, failure_handling } = operational.unwrap_or_default();
     let health = health::convert(failure_handling.unwrap_or_default(), findings);
     let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
     let has_one_identity = isolation::has_one_identity(incoming_auth.as_ref());
-    let callers = limits::Callers::of(incoming_auth.as_ref(), &passthrough_headers);
+    let callers = limits::KnownCallers::of(incoming_auth.as_ref(), &passthrough_headers);
     let whose = (state_folder, incoming_auth.as_ref(), &*name);
     let (admin, scrape_key) = admin::convert(admin, telemetry.as_ref(), whose, findings);
     let outgoing = (outgoing_auth.unwrap_or_default(), incoming::has_tokens(incoming_auth.as_ref()));
@@ -131,7 +131,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let aggregation = aggregation::convert(aggregation.unwrap_or_default(), &names, findings);
     let authz = incoming::authz(incoming_auth.as_ref(), (&name, &names), optimizer.is_some(), findings);
     let (listen, passthrough) = (listen.unwrap_or_default(), passthrough_headers);
-    let parts = edge::Parts { name: name.clone(), listen, incoming: incoming_auth, passthrough };
+    let parts = edge::EdgeSections { name: name.clone(), listen, incoming: incoming_auth, passthrough };
     let edge = edge::convert(parts, overrides, findings);
     let (backends, process_count_max) =
         isolation::convert(backends, isolation, (edge.as_ref(), has_one_identity), findings);
@@ -154,7 +154,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         health,
         authz,
         limits,
-        loops,
+        loop_breaker: loops,
         optimizer,
         audit,
         namespace: namespace(findings),
@@ -169,35 +169,35 @@ fn namespace(findings: &Findings<'_>) -> String {
 }
 
 /// What an empty section `optimizer` asks for.
-pub fn default_optimizer(env: Env<'_>) -> OptimizerSettings {
+pub fn default_optimizer(env: EnvLookup<'_>) -> OptimizerSettings {
     optimizer::convert(super::file::Optimizer::default(), &mut Findings::new(env))
 }
 
 /// What concerns the file as a whole.
-fn check_whole(
+fn check_file(
     name: &str,
     metadata: &BTreeMap<String, String>,
     (storage, limited): (Option<&SessionStorage>, bool),
     findings: &mut Findings<'_>,
 ) {
     if name.trim().is_empty() {
-        findings.problem("name", "must not be empty");
+        findings.add_problem("name", "must not be empty");
     }
     if !metadata.is_empty() {
-        findings.warn("metadata", "has no effect");
+        findings.add_warning("metadata", "has no effect");
     }
     if let Some(storage) = storage {
-        storage_warnings(storage.clone(), limited, findings);
+        warn_of_session_storage(storage.clone(), limited, findings);
     }
 }
 
-fn no_backends(backends: &[Backend], group: Option<&str>, findings: &mut Findings<'_>) {
+fn check_has_backends(backends: &[Backend], group: Option<&str>, findings: &mut Findings<'_>) {
     match group {
         _ if !backends.is_empty() => {}
         Some(group) => {
-            findings.discovers = true;
+            findings.has_discovery = true;
             findings
-                .problem(
+                .add_problem(
                     "groupRef",
                     format!(
                         "finding the servers of the ToolHive group `{group}` is not possible in this build"
@@ -205,11 +205,11 @@ fn no_backends(backends: &[Backend], group: Option<&str>, findings: &mut Finding
                 )
                 .hint = Some("list the servers under `backends`".to_owned());
         }
-        None => findings.warn("backends", "there are none, so clients will see no tools"),
+        None => findings.add_warning("backends", "there are none, so clients will see no tools"),
     }
 }
 
-fn storage_warnings(storage: SessionStorage, limited: bool, findings: &mut Findings<'_>) {
+fn warn_of_session_storage(storage: SessionStorage, limited: bool, findings: &mut Findings<'_>) {
     let SessionStorage { provider, address, db, key_prefix } = storage;
     if provider == StorageProvider::Redis {
         let what = if limited { "serves the limits only" } else { "has no effect" };
@@ -217,9 +217,9 @@ fn storage_warnings(storage: SessionStorage, limited: bool, findings: &mut Findi
             "{what}: sessions are kept in this process and end with it, so run one replica, or send each client to \
              the same one"
         );
-        findings.warn("sessionStorage.provider", text);
+        findings.add_warning("sessionStorage.provider", text);
         if key_prefix.is_some() {
-            findings.warn("sessionStorage.keyPrefix", "has no effect on limits");
+            findings.add_warning("sessionStorage.keyPrefix", "has no effect on limits");
         }
         return;
     }
@@ -227,7 +227,7 @@ fn storage_warnings(storage: SessionStorage, limited: bool, findings: &mut Findi
         [("address", address.is_some()), ("db", db.is_some()), ("keyPrefix", key_prefix.is_some())]
     {
         if set {
-            findings.warn(join("sessionStorage", key), "has no effect with `provider: memory`");
+            findings.add_warning(join_path("sessionStorage", key), "has no effect with `provider: memory`");
         }
     }
 }

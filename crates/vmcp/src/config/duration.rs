@@ -148,11 +148,12 @@ impl<'de> Deserialize<'de> for GoDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
-        enum Spelling {
+        enum DurationForm {
             Text(String),
             Map { duration: String },
         }
-        let (Spelling::Text(text) | Spelling::Map { duration: text }) = Spelling::deserialize(deserializer)?;
+        let (DurationForm::Text(text) | DurationForm::Map { duration: text }) =
+            DurationForm::deserialize(deserializer)?;
         parse(&text).map(Self).map_err(serde::de::Error::custom)
     }
 }

@@ -1,38 +1,38 @@
 //! References to the environment in texts of the config: `${NAME}`, `${env:NAME}` and `${NAME:-default}`;
 //! `$${` stands for the two characters `${`. Reads no variable itself: the environment is a function.
 
-use super::report::{Problem, item, join};
-use super::tree::{Kind, Node};
+use super::report::{Problem, item_path, join_path};
+use super::tree::{Node, NodeKind};
 
 /// Looks a variable up.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Puts the variables' values into every text of the tree, and reports those that are missing.
-pub(crate) fn tree(node: &mut Node, path: &str, env: Env<'_>, problems: &mut Vec<Problem>) {
+pub(crate) fn expand_tree(node: &mut Node, path: &str, env: EnvLookup<'_>, problems: &mut Vec<Problem>) {
     match &mut node.kind {
-        Kind::Text { text, expanded } => {
+        NodeKind::Text { text, is_expanded: expanded } => {
             if !text.contains("${") {
                 return;
             }
-            match expand(text, env) {
+            match expand_text(text, env) {
                 Ok((value, used)) => {
                     *text = value;
                     *expanded = used;
                 }
-                Err(error) => problems.push(Problem { line: Some(node.line), ..error.problem(path) }),
+                Err(error) => problems.push(Problem { line: Some(node.line), ..error.to_problem(path) }),
             }
         }
-        Kind::List(items) => {
+        NodeKind::List(items) => {
             for (index, node) in items.iter_mut().enumerate() {
-                tree(node, &item(path, index), env, problems);
+                expand_tree(node, &item_path(path, index), env, problems);
             }
         }
-        Kind::Map(entries) => {
+        NodeKind::Map(entries) => {
             for (key, _, node) in entries {
-                tree(node, &join(path, key), env, problems);
+                expand_tree(node, &join_path(path, key), env, problems);
             }
         }
-        Kind::Null | Kind::Bool(..) | Kind::Number(..) => {}
+        NodeKind::Null | NodeKind::Bool(..) | NodeKind::Number(..) => {}
     }
 }
 
@@ -42,45 +42,45 @@ pub(crate) enum ExpandError {
     /// The variable is not set.
     Missing(String),
     /// The brace is not closed.
-    Open,
+    Unclosed,
     /// What stands in the braces is not a variable's name.
-    NotAName(String),
+    InvalidName(String),
     /// The default of this variable is a reference itself.
-    Nested(String),
+    NestedDefault(String),
     /// An editor asks its user for this; nobody does so here.
-    Input(String),
+    EditorInput(String),
 }
 
 impl ExpandError {
     /// The problem it makes at `path`.
-    pub(crate) fn problem(&self, path: &str) -> Problem {
+    pub(crate) fn to_problem(&self, path: &str) -> Problem {
         match self {
             Self::Missing(name) => {
                 Problem::new(path, format!("the environment variable `{name}` is not set"))
-                    .hint("set it, or write `$${` for a `${` that is no reference")
+                    .with_hint("set it, or write `$${` for a `${` that is no reference")
             }
-            Self::Open => Problem::new(path, "a `${` has no closing `}`")
-                .hint("write `$${` for a `${` that is no reference"),
-            Self::NotAName(inside) => {
+            Self::Unclosed => Problem::new(path, "a `${` has no closing `}`")
+                .with_hint("write `$${` for a `${` that is no reference"),
+            Self::InvalidName(inside) => {
                 Problem::new(path, format!("`${{{inside}}}` does not name an environment variable"))
-                    .hint("write `$${` for a `${` that is no reference")
+                    .with_hint("write `$${` for a `${` that is no reference")
             }
-            Self::Nested(name) => Problem::new(
+            Self::NestedDefault(name) => Problem::new(
                 path,
                 format!("the default of `{name}` has a reference in it, which is not expanded"),
             )
-            .hint("use a default without `${`"),
-            Self::Input(inside) => Problem::new(
+            .with_hint("use a default without `${`"),
+            Self::EditorInput(inside) => Problem::new(
                 path,
                 format!("`${{{inside}}}` is asked of an editor's user, which is not possible here"),
             )
-            .hint("use `${NAME}` and set the variable `NAME`"),
+            .with_hint("use `${NAME}` and set the variable `NAME`"),
         }
     }
 }
 
 /// The text with every reference replaced, and whether there was one. Values are not looked into again.
-pub(crate) fn expand(text: &str, env: Env<'_>) -> Result<(String, bool), ExpandError> {
+pub(crate) fn expand_text(text: &str, env: EnvLookup<'_>) -> Result<(String, bool), ExpandError> {
     let mut out = String::with_capacity(text.len());
     let mut used = false;
     let mut rest = text;
@@ -94,8 +94,8 @@ pub(crate) fn expand(text: &str, env: Env<'_>) -> Result<(String, bool), ExpandE
             continue;
         }
         out.push_str(before);
-        let (inside, next) = inside.split_once('}').ok_or(ExpandError::Open)?;
-        out.push_str(&value(inside, env)?);
+        let (inside, next) = inside.split_once('}').ok_or(ExpandError::Unclosed)?;
+        out.push_str(&resolve_reference(inside, env)?);
         used = true;
         rest = next;
     }
@@ -103,13 +103,15 @@ pub(crate) fn expand(text: &str, env: Env<'_>) -> Result<(String, bool), ExpandE
     Ok((out, used))
 }
 
-fn value(inside: &str, env: Env<'_>) -> Result<String, ExpandError> {
+fn resolve_reference(inside: &str, env: EnvLookup<'_>) -> Result<String, ExpandError> {
     if inside.starts_with("input:") {
-        return Err(ExpandError::Input(inside.to_owned()));
+        return Err(ExpandError::EditorInput(inside.to_owned()));
     }
     let reference = inside.strip_prefix("env:").unwrap_or(inside);
     let (name, default) = match reference.split_once(":-") {
-        Some((name, default)) if default.contains("${") => return Err(ExpandError::Nested(name.to_owned())),
+        Some((name, default)) if default.contains("${") => {
+            return Err(ExpandError::NestedDefault(name.to_owned()));
+        }
         Some((name, default)) => (name, Some(default)),
         None => (reference, None),
     };
@@ -117,7 +119,7 @@ fn value(inside: &str, env: Env<'_>) -> Result<String, ExpandError> {
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !is_name {
-        return Err(ExpandError::NotAName(inside.to_owned()));
+        return Err(ExpandError::InvalidName(inside.to_owned()));
     }
     match (env(name), default) {
         // As in shells, `:-` also stands in for a variable that is set but empty.

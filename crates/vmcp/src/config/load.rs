@@ -6,25 +6,25 @@ use std::fs::File as Input;
 use std::io::Read;
 use std::path::Path;
 
-use super::check::{self, Checked};
+use super::check::{self, CheckResult};
 use super::convert::{self, Findings};
-use super::expand::{self, Env};
+use super::expand::{self, EnvLookup};
 use super::file::File;
-use super::report::{Problem, Report, follows};
+use super::report::{Problem, Report, is_consequence};
 use super::schema::schema;
 use super::settings::{Overrides, Settings};
-use super::tree::{self, FILE_BYTES_MAX, Kind};
+use super::tree::{self, FILE_BYTES_MAX, NodeKind};
 
 /// Loads the YAML config at `path`.
 ///
 /// # Errors
 /// Everything that is wrong with it, and what has no effect.
-pub fn load_file(path: &Path, env: Env<'_>, overrides: &Overrides) -> Result<Settings, Report> {
+pub fn load_file(path: &Path, env: EnvLookup<'_>, overrides: &Overrides) -> Result<Settings, Report> {
     let file = path.display().to_string();
-    match read(path) {
+    match read_file(path) {
         Ok(text) => {
             let loaded = load_text(&text, &file, env, overrides);
-            let Some(problem) = auth_server_beside(path) else { return loaded };
+            let Some(problem) = find_auth_server_file(path) else { return loaded };
             let mut report = match loaded {
                 Ok(settings) => Report { file, problems: Vec::new(), warnings: settings.warnings },
                 Err(report) => report,
@@ -37,7 +37,7 @@ pub fn load_file(path: &Path, env: Env<'_>, overrides: &Overrides) -> Result<Set
 }
 
 /// What ToolHive reads beside its configuration and this build does not have. Without it callers could not log in.
-fn auth_server_beside(path: &Path) -> Option<Problem> {
+fn find_auth_server_file(path: &Path) -> Option<Problem> {
     const AUTH_SERVER: &str = "authserver-config.yaml";
     let other = path.with_file_name(AUTH_SERVER);
     if path.file_name().is_some_and(|name| name == AUTH_SERVER) || !other.exists() {
@@ -46,13 +46,14 @@ fn auth_server_beside(path: &Path) -> Option<Problem> {
     let message =
         format!("`{AUTH_SERVER}` lies beside it, and this build does not have an authorization server yet");
     Some(
-        Problem::new("", message)
-            .hint("write `incomingAuth` with the issuer that callers log in to, and move that file away"),
+        Problem::new("", message).with_hint(
+            "write `incomingAuth` with the issuer that callers log in to, and move that file away",
+        ),
     )
 }
 
 /// Reads a file of bounded size.
-pub(super) fn read(path: &Path) -> Result<String, Problem> {
+pub(super) fn read_file(path: &Path) -> Result<String, Problem> {
     let unreadable = |error: std::io::Error| Problem::new("", format!("cannot be read: {error}"));
     let mut bytes = Vec::new();
     // One byte more than allowed shows that there are too many.
@@ -67,7 +68,12 @@ pub(super) fn read(path: &Path) -> Result<String, Problem> {
 }
 
 /// Loads the text of a YAML config; `file` stands before every message.
-pub fn load_text(text: &str, file: &str, env: Env<'_>, overrides: &Overrides) -> Result<Settings, Report> {
+pub fn load_text(
+    text: &str,
+    file: &str,
+    env: EnvLookup<'_>,
+    overrides: &Overrides,
+) -> Result<Settings, Report> {
     let mut report = Report { file: file.to_owned(), ..Report::default() };
     let mut root = match tree::parse(text) {
         Ok(root) => root,
@@ -76,8 +82,8 @@ pub fn load_text(text: &str, file: &str, env: Env<'_>, overrides: &Overrides) ->
             return Err(report);
         }
     };
-    if !matches!(root.kind, Kind::Map(_)) {
-        let message = if matches!(root.kind, Kind::Null) {
+    if !matches!(root.kind, NodeKind::Map(_)) {
+        let message = if matches!(root.kind, NodeKind::Null) {
             "the file is empty"
         } else {
             "the file must be a map, with keys such as `name` and `backends`"
@@ -85,8 +91,9 @@ pub fn load_text(text: &str, file: &str, env: Env<'_>, overrides: &Overrides) ->
         report.problems.push(Problem::new("", message));
         return Err(report);
     }
-    expand::tree(&mut root, "", env, &mut report.problems);
-    let Checked { value, problems, unknown, lines, meant } = check::check(&root, schema());
+    expand::expand_tree(&mut root, "", env, &mut report.problems);
+    let CheckResult { value, problems, unknown_keys: unknown, lines, intended_paths: meant } =
+        check::check(&root, schema());
     report.problems.extend(problems);
     report.problems.extend(unknown);
     let settings = match serde_json::from_value::<File>(value) {
@@ -119,7 +126,7 @@ fn add_findings(
     meant: &[String],
 ) {
     let shape: Vec<String> = report.problems.iter().map(|problem| problem.path.clone()).collect();
-    let follows = |problem: &Problem| meant.contains(&problem.path) || follows(&problem.path, &shape);
+    let follows = |problem: &Problem| meant.contains(&problem.path) || is_consequence(&problem.path, &shape);
     let locate = |problem: Problem| Problem {
         line: problem.line.or_else(|| line_of(&problem.path, lines)),
         ..problem

@@ -12,14 +12,14 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::convert::take_unbuilt;
+use super::convert::remove_unsupported;
 use super::load::load_text;
 use super::report::{Problem, Report};
 use super::settings::Overrides;
 use super::show::to_yaml;
-use super::starter::Carried;
+use super::starter::ImportedConfig;
 use kinds::{KeyRef, VirtualMcpServer};
-use objects::{Object, Objects, Unknown};
+use objects::{Object, Objects, UnknownKeys};
 
 /// The kind that a manifest is carried over for.
 const SERVER: &str = "VirtualMCPServer";
@@ -42,17 +42,18 @@ pub(super) fn is_manifest(text: &str) -> bool {
 /// # Errors
 /// What is wrong with the manifest, and each object that it refers to and does not have: a policy or a filter that is
 /// left out would allow what it forbids.
-pub(super) fn convert(text: &str, file: &str, name: Option<&str>) -> Result<Carried, Report> {
+pub(super) fn convert(text: &str, file: &str, name: Option<&str>) -> Result<ImportedConfig, Report> {
     let refused = |problems, warnings| Report { file: file.to_owned(), problems, warnings };
     let objects = Objects::read(text).map_err(|problems| refused(problems, Vec::new()))?;
     let server = chosen_server(&objects, name).map_err(|problem| refused(vec![problem], Vec::new()))?;
     let namespace = server.namespace.as_deref();
-    let mut conversion = Conversion { objects: &objects, server, namespace, findings: Findings::default() };
-    let root = conversion.root();
-    let Findings { problems, mut remarks, variables, .. } = conversion.findings;
+    let mut conversion =
+        Conversion { objects: &objects, server, namespace, findings: ImportFindings::default() };
+    let root = conversion.build_root();
+    let ImportFindings { problems, mut remarks, variables, .. } = conversion.findings;
     let Some(mut root) = root.filter(|_| problems.is_empty()) else { return Err(refused(problems, remarks)) };
     let scraped = root.get("telemetry").is_some_and(|section| section["enablePrometheusMetricsPath"] == true);
-    remarks.extend(take_unbuilt(&mut root).map_err(|problem| refused(vec![problem], Vec::new()))?);
+    remarks.extend(remove_unsupported(&mut root).map_err(|problem| refused(vec![problem], Vec::new()))?);
     if scraped && !root.contains_key("telemetry") {
         // What is left of it works.
         root.insert("telemetry".to_owned(), serde_json::json!({"enablePrometheusMetricsPath": true}));
@@ -62,14 +63,14 @@ pub(super) fn convert(text: &str, file: &str, name: Option<&str>) -> Result<Carr
     })?;
     let used = |variable: &Variable| variable.is_implicit || yaml.contains(&variable.name);
     let variables: Vec<Variable> = variables.into_iter().filter(used).collect();
-    let text = format!("{}{yaml}", head(&server.name, file, &remarks, &variables));
+    let text = format!("{}{yaml}", header_comment(&server.name, file, &remarks, &variables));
     remarks.extend(variables.iter().map(Variable::remark));
     let set = |_: &str| Some("set-before-the-start".to_owned());
     let unserved = match load_text(&text, "", &set, &Overrides::default()) {
         Ok(_) => Vec::new(),
         Err(report) => report.problems,
     };
-    Ok(Carried { text, remarks, unserved })
+    Ok(ImportedConfig { text, remarks, blocking_problems: unserved })
 }
 
 fn chosen_server<'a>(objects: &'a Objects, name: Option<&str>) -> Result<&'a Object, Problem> {
@@ -80,23 +81,23 @@ fn chosen_server<'a>(objects: &'a Objects, name: Option<&str>) -> Result<&'a Obj
     match (&*chosen.collect::<Vec<_>>(), &*servers) {
         ([server], _) => Ok(server),
         (_, []) => Err(Problem::new("", "has no `VirtualMCPServer`")
-            .hint("add it, with the objects that it refers to and the servers of its group")),
+            .with_hint("add it, with the objects that it refers to and the servers of its group")),
         _ => {
             let names: Vec<_> = servers.iter().map(|server| format!("`{}`", server.full_name())).collect();
             let message = format!("has these virtual servers: {}", names.join(", "));
-            Err(Problem::new("", message).hint("choose one with `--server NAME`"))
+            Err(Problem::new("", message).with_hint("choose one with `--server NAME`"))
         }
     }
 }
 
 /// What is found on the way.
 #[derive(Default)]
-struct Findings {
+struct ImportFindings {
     problems: Vec<Problem>,
     remarks: Vec<Problem>,
     variables: Vec<Variable>,
     /// Backends at addresses of the cluster.
-    in_cluster: Vec<String>,
+    cluster_backends: Vec<String>,
 }
 
 /// A variable of the environment that has to be set.
@@ -120,17 +121,17 @@ struct Conversion<'a> {
     /// The virtual server.
     server: &'a Object,
     namespace: Option<&'a str>,
-    findings: Findings,
+    findings: ImportFindings,
 }
 
 impl<'a> Conversion<'a> {
     /// The configuration.
-    fn root(&mut self) -> Option<Map<String, Value>> {
-        let spec: VirtualMcpServer = self.server.spec(Unknown::Told, &mut self.findings)?;
-        self.tell_of_deployment(&spec);
+    fn build_root(&mut self) -> Option<Map<String, Value>> {
+        let spec: VirtualMcpServer = self.server.parse_spec(UnknownKeys::Report, &mut self.findings)?;
+        self.report_deployment_keys(&spec);
         if let Some(namespace) = self.namespace {
             let value = format!("`{namespace}`, the namespace in keys and metrics of limits");
-            self.implicit_variable("VMCP_NAMESPACE", value);
+            self.add_implicit_variable("VMCP_NAMESPACE", value);
         }
         let mut config = spec.config.unwrap_or_default();
         let group = spec.group_ref.name;
@@ -138,11 +139,11 @@ impl<'a> Conversion<'a> {
         root.insert("name".to_owned(), self.server.name.clone().into());
         root.insert("groupRef".to_owned(), group.clone().into());
         let server = spec.auth_server_config.as_ref();
-        root.insert("incomingAuth".to_owned(), self.incoming(spec.incoming_auth, server));
-        let mut strategies = self.written_strategies(spec.outgoing_auth);
-        let backends = self.backends(&group, config.remove("backends"), &mut strategies);
-        self.tell_of_cluster_addresses();
-        Self::rest_of_strategies(&mut strategies);
+        root.insert("incomingAuth".to_owned(), self.convert_incoming_auth(spec.incoming_auth, server));
+        let mut strategies = self.inline_strategies(spec.outgoing_auth);
+        let backends = self.group_backends(&group, config.remove("backends"), &mut strategies);
+        self.report_cluster_addresses();
+        Self::add_unassigned_strategies(&mut strategies);
         root.extend(strategies.section().map(|section| ("outgoingAuth".to_owned(), section)));
         root.insert("aggregation".to_owned(), self.aggregation(config.remove("aggregation")));
         let tools = self.composite_tools(config.remove("compositeTools"), config.remove("compositeToolRefs"));
@@ -153,7 +154,7 @@ impl<'a> Conversion<'a> {
         root.extend(optimizer.map(|section| ("optimizer".to_owned(), section)));
         if config.remove("telemetry").is_some() {
             let message = "is not read by ToolHive's operator, and is left out; `telemetryConfigRef` counts";
-            self.remark(&self.server.path("spec.config.telemetry"), message);
+            self.add_remark(&self.server.path("spec.config.telemetry"), message);
         }
         let telemetry = spec.telemetry_config_ref.and_then(|reference| self.telemetry(&reference));
         root.extend(telemetry.map(|section| ("telemetry".to_owned(), section)));
@@ -163,7 +164,7 @@ impl<'a> Conversion<'a> {
             if config.remove(key).is_some() {
                 let message =
                     format!("is not read by ToolHive's operator, and is left out; `spec.{key}` counts");
-                self.remark(&self.server.path(&format!("spec.config.{key}")), message);
+                self.add_remark(&self.server.path(&format!("spec.config.{key}")), message);
             }
         }
         let storage = spec.session_storage.map(|storage| self.session_storage(storage));
@@ -182,7 +183,7 @@ impl<'a> Conversion<'a> {
     }
 
     /// Tells of the keys that say how the server is deployed.
-    fn tell_of_deployment(&mut self, spec: &VirtualMcpServer) {
+    fn report_deployment_keys(&mut self, spec: &VirtualMcpServer) {
         let keys = [
             ("serviceType", &spec.service_type),
             ("sessionAffinity", &spec.session_affinity),
@@ -193,17 +194,17 @@ impl<'a> Conversion<'a> {
         ];
         for (key, _) in keys.into_iter().filter(|(_, value)| value.is_some()) {
             let message = "says how the server is deployed, which a configuration does not: left out";
-            self.remark(&self.server.path(&format!("spec.{key}")), message);
+            self.add_remark(&self.server.path(&format!("spec.{key}")), message);
         }
     }
 
-    fn find(&mut self, kind: &str, name: &str, at: &str) -> Option<&'a Object> {
+    fn find_object(&mut self, kind: &str, name: &str, at: &str) -> Option<&'a Object> {
         let found = self.objects.find(kind, name, self.namespace);
         if found.is_none() {
             let at = if at.starts_with("spec.") { self.server.path(at) } else { at.to_owned() };
             let namespace = self.namespace.map(|name| format!(" -n {name}")).unwrap_or_default();
             let problem = Problem::new(at, format!("refers to {kind} `{name}`, which is not in the file"))
-                .hint(format!(
+                .with_hint(format!(
                     "add what `kubectl get {} {name}{namespace} -o yaml` prints",
                     kind.to_lowercase()
                 ));
@@ -215,30 +216,30 @@ impl<'a> Conversion<'a> {
     }
 
     /// The object that is referred to at `at`, and its `spec`. One that is not there is a problem.
-    fn referred<S: DeserializeOwned + JsonSchema>(
+    fn resolve_reference<S: DeserializeOwned + JsonSchema>(
         &mut self,
         kind: &str,
         name: &str,
         at: &str,
     ) -> Option<(S, &'a Object)> {
-        let object = self.find(kind, name, at)?;
-        if let Some(reason) = object.invalid() {
-            self.problem_at(format!("{kind} {name}"), &format!("is not valid in the cluster: {reason}"));
+        let object = self.find_object(kind, name, at)?;
+        if let Some(reason) = object.invalid_reason() {
+            self.add_problem_at(format!("{kind} {name}"), &format!("is not valid in the cluster: {reason}"));
             return None;
         }
-        Some((object.spec(Unknown::Told, &mut self.findings)?, object))
+        Some((object.parse_spec(UnknownKeys::Report, &mut self.findings)?, object))
     }
 
-    fn problem(&mut self, key: &str, message: &str) {
-        self.problem_at(self.server.path(key), message);
+    fn add_problem(&mut self, key: &str, message: &str) {
+        self.add_problem_at(self.server.path(key), message);
     }
 
-    fn problem_at(&mut self, path: String, message: &str) {
+    fn add_problem_at(&mut self, path: String, message: &str) {
         self.findings.problems.push(Problem::new(path, message));
     }
 
     /// Tells something once.
-    fn remark(&mut self, path: &str, message: impl Into<String>) {
+    fn add_remark(&mut self, path: &str, message: impl Into<String>) {
         let remark = Problem::new(path, message);
         if !self.findings.remarks.contains(&remark) {
             self.findings.remarks.push(remark);
@@ -246,7 +247,7 @@ impl<'a> Conversion<'a> {
     }
 
     /// The name of a variable for a key of a `Secret`. Two keys never share one.
-    fn variable(&mut self, name: String, reference: &KeyRef) -> String {
+    fn variable_for_secret(&mut self, name: String, reference: &KeyRef) -> String {
         let key = reference.key.as_deref().unwrap_or_default();
         let value = format!("key `{key}` of Secret `{}`", reference.name);
         let names = std::iter::once(name.clone()).chain((2..).map(|number| format!("{name}_{number}")));
@@ -265,12 +266,12 @@ impl<'a> Conversion<'a> {
     }
 
     /// A variable that is read although no key names it.
-    fn implicit_variable(&mut self, name: &str, value: String) {
+    fn add_implicit_variable(&mut self, name: &str, value: String) {
         self.findings.variables.push(Variable { name: name.to_owned(), value, is_implicit: true });
     }
 
     /// The host name of a service of the virtual server's namespace.
-    fn service(&self, name: &str) -> String {
+    fn service_host(&self, name: &str) -> String {
         format!("{name}.{}.svc.cluster.local", self.namespace.unwrap_or("default"))
     }
 }
@@ -283,10 +284,10 @@ fn variable_name(beginning: &str, name: &str) -> String {
 }
 
 /// A section without the members that say nothing.
-fn without_nothing(section: Value) -> Value {
+fn without_empty(section: Value) -> Value {
     match section {
         Value::Object(entries) => {
-            let entries = entries.into_iter().map(|(key, value)| (key, without_nothing(value)));
+            let entries = entries.into_iter().map(|(key, value)| (key, without_empty(value)));
             let says_something = |value: &Value| match value {
                 Value::Null => false,
                 Value::Array(items) => !items.is_empty(),
@@ -295,13 +296,13 @@ fn without_nothing(section: Value) -> Value {
             };
             Value::Object(entries.filter(|(_, value)| says_something(value)).collect())
         }
-        Value::Array(items) => items.into_iter().map(without_nothing).collect(),
+        Value::Array(items) => items.into_iter().map(without_empty).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => section,
     }
 }
 
 /// The comment that the file begins with.
-fn head(name: &str, file: &str, remarks: &[Problem], variables: &[Variable]) -> String {
+fn header_comment(name: &str, file: &str, remarks: &[Problem], variables: &[Variable]) -> String {
     let mut head = format!("# The VirtualMCPServer {name}");
     if !file.is_empty() && !file.contains(char::is_control) {
         head.push_str(&format!(", carried over from {file}"));

@@ -8,19 +8,19 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::convert::{self, Findings};
-use super::expand::{self, Env};
+use super::expand::{self, EnvLookup};
 use super::file::{Backend, BackendTransport, File};
-use super::load::read;
-use super::report::{Problem, Report, follows, item, join, nearest};
+use super::load::read_file;
+use super::report::{Problem, Report, is_consequence, item_path, join_path, nearest_name};
 use super::settings::{Overrides, Settings};
 
 /// Loads the `mcpServers` JSON at `path`. Only clashing names get a prefix.
 ///
 /// # Errors
 /// Everything that is wrong with it, and what has no effect.
-pub fn load_mcp_json(path: &Path, env: Env<'_>, overrides: &Overrides) -> Result<Settings, Report> {
+pub fn load_mcp_json(path: &Path, env: EnvLookup<'_>, overrides: &Overrides) -> Result<Settings, Report> {
     let file = path.display().to_string();
-    match read(path) {
+    match read_file(path) {
         Ok(text) => load_text(&text, &file, env, overrides),
         Err(problem) => Err(Report { file, problems: vec![problem], warnings: Vec::new() }),
     }
@@ -30,7 +30,7 @@ pub fn load_mcp_json(path: &Path, env: Env<'_>, overrides: &Overrides) -> Result
 pub(super) fn load_text(
     text: &str,
     file: &str,
-    env: Env<'_>,
+    env: EnvLookup<'_>,
     overrides: &Overrides,
 ) -> Result<Settings, Report> {
     let Servers { backends, paths, mut problems, mut warnings } = parse(text, Some(env));
@@ -44,7 +44,7 @@ pub(super) fn load_text(
     let rename = |problem: Problem| Problem { path: server_path(&problem.path, &paths), ..problem };
     let wrong: Vec<String> = problems.iter().map(|problem| problem.path.clone()).collect();
     let more = findings.problems.into_iter().map(rename);
-    problems.extend(more.filter(|problem| !follows(&problem.path, &wrong)));
+    problems.extend(more.filter(|problem| !is_consequence(&problem.path, &wrong)));
     warnings.extend(findings.warnings.into_iter().map(rename));
     match settings {
         Some(mut settings) if problems.is_empty() => {
@@ -79,7 +79,7 @@ pub(super) struct Servers {
 }
 
 /// Reads the servers; references stay as they are when there is no environment to look them up in.
-pub(super) fn parse(text: &str, env: Option<Env<'_>>) -> Servers {
+pub(super) fn parse(text: &str, env: Option<EnvLookup<'_>>) -> Servers {
     let mut out = Servers::default();
     let root: Value = match serde_json::from_str(&without_comments(text)) {
         Ok(root) => root,
@@ -98,19 +98,20 @@ pub(super) fn parse(text: &str, env: Option<Env<'_>>) -> Servers {
     let Some((key, Value::Object(servers))) = found else {
         let mut problem = Problem::new("", "has no map `mcpServers` (or `servers`)");
         let keys = || root.as_object().into_iter().flat_map(Map::keys).map(String::as_str);
-        let near = keys().find(|key| nearest(key, ["mcpServers"]).is_some());
-        if let Some(other) = near.or_else(|| keys().find(|key| OTHER_LISTS.contains(key))) {
-            problem = problem.hint(format!("`{other}` should be `mcpServers`, a map of servers by name"));
+        let near = keys().find(|key| nearest_name(key, ["mcpServers"]).is_some());
+        if let Some(other) = near.or_else(|| keys().find(|key| FOREIGN_LIST_KEYS.contains(key))) {
+            problem =
+                problem.with_hint(format!("`{other}` should be `mcpServers`, a map of servers by name"));
         }
         out.problems.push(problem);
         return out;
     };
-    let mut names = server_names::Names::reserving(servers.keys());
+    let mut names = server_names::AssignedNames::reserve(servers.keys());
     for (name, server) in servers {
-        let mut reader = Reader { path: join(key, name), env, out: &mut out };
-        if let Some(mut backend) = reader.server(name, server) {
+        let mut reader = ServerReader { path: join_path(key, name), env, out: &mut out };
+        if let Some(mut backend) = reader.read_server(name, server) {
             let path = reader.path;
-            backend.name = names.clean(name);
+            backend.name = names.assign(name);
             if backend.name != *name {
                 let message = format!(
                     "is called `{}` here: clients refuse tool names that begin with it",
@@ -126,9 +127,10 @@ pub(super) fn parse(text: &str, env: Option<Env<'_>>) -> Servers {
 }
 
 /// What other clients call the map of servers.
-const OTHER_LISTS: [&str; 5] = ["mcp", "context_servers", "amp.mcpServers", "mcp.servers", "extensions"];
+const FOREIGN_LIST_KEYS: [&str; 5] =
+    ["mcp", "context_servers", "amp.mcpServers", "mcp.servers", "extensions"];
 /// What other clients call a server's members, and what they are called here.
-const OTHER_WORDS: [(&str, &str); 6] = [
+const FOREIGN_MEMBER_NAMES: [(&str, &str); 6] = [
     ("serverUrl", "url"),
     ("httpUrl", "url"),
     ("uri", "url"),
@@ -138,7 +140,7 @@ const OTHER_WORDS: [(&str, &str); 6] = [
 ];
 
 /// True for a server that somebody switched off, in the words of the clients that know how.
-fn is_off(entries: &Map<String, Value>) -> bool {
+fn is_disabled(entries: &Map<String, Value>) -> bool {
     let is = |key: &str, word: bool| match entries.get(key) {
         Some(Value::Bool(flag)) => *flag == word,
         Some(Value::String(text)) => text.parse() == Ok(word),
@@ -147,19 +149,19 @@ fn is_off(entries: &Map<String, Value>) -> bool {
     is("disabled", true) || ["enabled", "isActive", "active"].iter().any(|key| is(key, false))
 }
 
-struct Reader<'a, 'e> {
+struct ServerReader<'a, 'e> {
     path: String,
-    env: Option<Env<'e>>,
+    env: Option<EnvLookup<'e>>,
     out: &'a mut Servers,
 }
 
-impl Reader<'_, '_> {
-    fn server(&mut self, name: &str, server: &Value) -> Option<Backend> {
+impl ServerReader<'_, '_> {
+    fn read_server(&mut self, name: &str, server: &Value) -> Option<Backend> {
         let Value::Object(entries) = server else {
             self.problem("", "must be a map");
             return None;
         };
-        if is_off(entries) {
+        if is_disabled(entries) {
             self.out.warnings.push(Problem::new(&self.path, "is disabled and left out"));
             return None;
         }
@@ -167,24 +169,24 @@ impl Reader<'_, '_> {
         // Some clients write every member that they know.
         for (key, value) in entries.iter().filter(|(_, value)| !value.is_null()) {
             match key.as_str() {
-                "command" => backend.command = self.text(key, value),
-                "args" => backend.args = self.list(key, value),
-                "env" => backend.env = self.map(key, value),
-                "cwd" => backend.cwd = self.text(key, value),
-                "url" => backend.url = self.text(key, value),
-                "headers" => backend.headers = self.map(key, value),
-                "type" | "transport" => backend.transport = self.transport(key, value),
+                "command" => backend.command = self.read_text(key, value),
+                "args" => backend.args = self.read_list(key, value),
+                "env" => backend.env = self.read_map(key, value),
+                "cwd" => backend.cwd = self.read_text(key, value),
+                "url" => backend.url = self.read_text(key, value),
+                "headers" => backend.headers = self.read_map(key, value),
+                "type" | "transport" => backend.transport = self.read_transport(key, value),
                 "disabled" | "enabled" | "isActive" | "active" => {}
                 _ => {
-                    let path = join(&self.path, key);
+                    let path = join_path(&self.path, key);
                     let warning = Problem::new(path, "is not known here and has no effect");
-                    if let Some((_, right)) = OTHER_WORDS.iter().find(|(other, _)| other == key) {
-                        let needs = Problem::new(join(&self.path, key), "is another client's word");
-                        self.out.problems.push(needs.hint(format!("it should be `{right}`")));
+                    if let Some((_, right)) = FOREIGN_MEMBER_NAMES.iter().find(|(other, _)| other == key) {
+                        let needs = Problem::new(join_path(&self.path, key), "is another client's word");
+                        self.out.problems.push(needs.with_hint(format!("it should be `{right}`")));
                         continue;
                     }
                     let known = ["command", "args", "env", "cwd", "url", "headers", "type", "disabled"];
-                    self.out.warnings.push(warning.nearest(key, known));
+                    self.out.warnings.push(warning.with_nearest(key, known));
                 }
             }
         }
@@ -196,7 +198,7 @@ impl Reader<'_, '_> {
         self.out.problems.push(Problem::new(path, message));
     }
 
-    fn transport(&mut self, key: &str, value: &Value) -> Option<BackendTransport> {
+    fn read_transport(&mut self, key: &str, value: &Value) -> Option<BackendTransport> {
         let word = value.as_str().map(|word| word.to_ascii_lowercase().replace(['-', '_'], ""));
         match word.as_deref() {
             Some("stdio" | "local") => Some(BackendTransport::Stdio),
@@ -211,7 +213,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn text(&mut self, key: &str, value: &Value) -> Option<String> {
+    fn read_text(&mut self, key: &str, value: &Value) -> Option<String> {
         let text = match value {
             Value::String(text) => text.clone(),
             Value::Number(_) | Value::Bool(_) => value.to_string(),
@@ -222,32 +224,34 @@ impl Reader<'_, '_> {
             }
         };
         let Some(env) = self.env else { return Some(text) };
-        match expand::expand(&text, env) {
+        match expand::expand_text(&text, env) {
             Ok((text, _)) => Some(text),
             Err(error) => {
-                let problem = error.problem(&format!("{}.{key}", self.path));
+                let problem = error.to_problem(&format!("{}.{key}", self.path));
                 self.out.problems.push(problem);
                 Some(text)
             }
         }
     }
 
-    fn list(&mut self, key: &str, value: &Value) -> Vec<String> {
+    fn read_list(&mut self, key: &str, value: &Value) -> Vec<String> {
         let Value::Array(values) = value else {
             self.problem(key, "must be a list");
             return Vec::new();
         };
         let texts = values.iter().enumerate();
-        texts.filter_map(|(index, value)| self.text(&item(key, index), value)).collect()
+        texts.filter_map(|(index, value)| self.read_text(&item_path(key, index), value)).collect()
     }
 
-    fn map<M: FromIterator<(String, String)>>(&mut self, key: &str, value: &Value) -> M {
+    fn read_map<M: FromIterator<(String, String)>>(&mut self, key: &str, value: &Value) -> M {
         let Value::Object(entries) = value else {
             self.problem(key, "must be a map");
             return M::from_iter([]);
         };
         let texts = entries.iter();
-        texts.filter_map(|(name, value)| Some((name.clone(), self.text(&join(key, name), value)?))).collect()
+        texts
+            .filter_map(|(name, value)| Some((name.clone(), self.read_text(&join_path(key, name), value)?)))
+            .collect()
     }
 }
 
@@ -260,10 +264,10 @@ fn without_comments(text: &str) -> String {
         let end = match rest {
             [b'"', ..] => {
                 comma = None;
-                at + string_len(rest)
+                at + string_literal_length(rest)
             }
-            [b'/', b'/', ..] => blank(&mut bytes, at, |rest| rest.iter().position(|b| *b == b'\n')),
-            [b'/', b'*', ..] => blank(&mut bytes, at, |rest| {
+            [b'/', b'/', ..] => blank_out(&mut bytes, at, |rest| rest.iter().position(|b| *b == b'\n')),
+            [b'/', b'*', ..] => blank_out(&mut bytes, at, |rest| {
                 rest.windows(2).skip(2).position(|two| two == b"*/").map(|end| end + 4)
             }),
             [b']' | b'}', ..] => {
@@ -290,7 +294,7 @@ fn without_comments(text: &str) -> String {
 }
 
 /// The length of the string literal that `bytes` begins with.
-fn string_len(bytes: &[u8]) -> usize {
+fn string_literal_length(bytes: &[u8]) -> usize {
     let mut at = 1;
     while let Some(byte) = bytes.get(at) {
         match byte {
@@ -303,7 +307,7 @@ fn string_len(bytes: &[u8]) -> usize {
 }
 
 /// Overwrites what stands from `at` up to where `len` says, except line breaks.
-fn blank(bytes: &mut [u8], at: usize, len: impl Fn(&[u8]) -> Option<usize>) -> usize {
+fn blank_out(bytes: &mut [u8], at: usize, len: impl Fn(&[u8]) -> Option<usize>) -> usize {
     let rest = &mut bytes[at..];
     let len = len(rest).unwrap_or(rest.len());
     for byte in &mut rest[..len] {

@@ -15,24 +15,30 @@ pub struct Problem {
     /// What to do about it.
     pub hint: Option<String>,
     /// It names a backend that is not there. `/status` tells of it as a finding.
-    pub names_absent: bool,
+    pub names_missing_backend: bool,
 }
 
 impl Problem {
     /// A problem without hint; its line is found by its path later.
     pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), line: None, message: message.into(), hint: None, names_absent: false }
+        Self {
+            path: path.into(),
+            line: None,
+            message: message.into(),
+            hint: None,
+            names_missing_backend: false,
+        }
     }
 
     /// Adds what to do about it.
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// Adds the nearest of `known` names, if one is near.
-    pub(crate) fn nearest<'a>(mut self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
-        if let Some(near) = nearest(name, known) {
+    pub(crate) fn with_nearest<'a>(mut self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        if let Some(near) = nearest_name(name, known) {
             self.hint = Some(format!("did you mean `{near}`?"));
         }
         self
@@ -65,7 +71,7 @@ pub struct Report {
 
 impl Report {
     /// `problem` as one line, after the file's path and the line.
-    pub fn line(file: &str, problem: &Problem, kind: &str) -> String {
+    pub fn format_line(file: &str, problem: &Problem, kind: &str) -> String {
         match problem.line {
             Some(line) => format!("{file}:{line}: {kind}{problem}"),
             None => format!("{file}: {kind}{problem}"),
@@ -81,7 +87,7 @@ impl fmt::Display for Report {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            f.write_str(&Self::line(&self.file, problem, kind))?;
+            f.write_str(&Self::format_line(&self.file, problem, kind))?;
         }
         Ok(())
     }
@@ -90,7 +96,7 @@ impl fmt::Display for Report {
 impl std::error::Error for Report {}
 
 /// The known name nearest to a mistyped one, unless none is near. The beginning of a name is near to it.
-pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest_name<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     let length = name.chars().count();
     let bound = (length / 3).clamp(1, 4);
@@ -109,7 +115,7 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 
 /// Whether a problem at `path` only follows from one of those at `wrong`: it lies within, or concerns the map
 /// right around.
-pub(crate) fn follows(path: &str, wrong: &[String]) -> bool {
+pub(crate) fn is_consequence(path: &str, wrong: &[String]) -> bool {
     wrong.iter().any(|wrong| {
         let around = wrong.rfind(['.', '[']).map_or("", |end| &wrong[..end]);
         let within = path
@@ -120,7 +126,7 @@ pub(crate) fn follows(path: &str, wrong: &[String]) -> bool {
 }
 
 /// The path of `key` within `path`; keys that are not plain words are quoted.
-pub(crate) fn join(path: &str, key: &str) -> String {
+pub(crate) fn join_path(path: &str, key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || "_-".contains(c));
     match (path, plain) {
         ("", true) => key.to_owned(),
@@ -130,6 +136,6 @@ pub(crate) fn join(path: &str, key: &str) -> String {
 }
 
 /// The path of the item at `index` within `path`.
-pub(crate) fn item(path: &str, index: usize) -> String {
+pub(crate) fn item_path(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }

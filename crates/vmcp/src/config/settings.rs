@@ -44,7 +44,7 @@ pub struct Settings {
     /// How often tools may be called; `None` without limits.
     pub limits: Option<LimitSettings>,
     /// When the same call with the same outcome is not made again.
-    pub loops: Option<LoopPolicy>,
+    pub loop_breaker: Option<LoopPolicy>,
     /// Two virtual tools in place of the list; `None` lists every tool.
     pub optimizer: Option<OptimizerSettings>,
     /// What is recorded about requests; `None` records nothing.
@@ -59,9 +59,9 @@ pub struct Settings {
 
 impl Settings {
     /// The same for commands that do not search: they leave nothing to compute vectors for.
-    pub fn without_vectors(mut self) -> Self {
+    pub fn without_embeddings(mut self) -> Self {
         if let Some(optimizer) = &mut self.optimizer {
-            optimizer.source = EmbeddingSource::Words;
+            optimizer.source = EmbeddingSource::LexicalOnly;
         }
         self
     }
@@ -73,12 +73,12 @@ pub struct AdminSettings {
     /// The address of the admin listener; `None` for no such listener.
     pub listen: Option<SocketAddr>,
     /// Anyone who reaches the client listener may read `/metrics` there.
-    pub metrics_are_open: bool,
+    pub is_metrics_public: bool,
     /// The folder of what outlives the process; `None` where neither the file nor the environment names one.
     pub state_folder: Option<PathBuf>,
     /// The folder is this gateway's own: the file, or a service manager, names it. Gateways of one name share the one that is
     /// used otherwise.
-    pub state_is_own: bool,
+    pub owns_state_folder: bool,
     /// Who vouches for callers, unless a command says otherwise: the issuer of tokens, or of API keys where there are no others.
     pub issuer: String,
 }
@@ -121,7 +121,7 @@ pub struct OptimizerSettings {
 #[derive(Clone, Debug)]
 pub enum EmbeddingSource {
     /// Nobody: words alone are compared.
-    Words,
+    LexicalOnly,
     /// The model within the binary.
     Builtin,
     /// The static vectors within the binary.

@@ -17,7 +17,7 @@ use vmcp_federation::policy::{
     AggregationPolicy, BreakerPolicy, ConflictPolicy, HealthPolicy, ToolPolicy, Visibility,
 };
 
-use super::convert::UNBUILT;
+use super::convert::UNSUPPORTED;
 use super::duration::format;
 use super::settings::Settings;
 
@@ -29,7 +29,7 @@ const REDACTED: &str = "[redacted]";
 /// # Errors
 /// When a text cannot be written as YAML.
 pub fn effective_yaml(settings: &Settings) -> Result<String, serde_saphyr::SerializeError> {
-    to_yaml(&effective(settings))
+    to_yaml(&effective_settings(settings))
 }
 
 /// `value` as YAML with a final line break.
@@ -43,10 +43,10 @@ pub(super) fn to_yaml(value: &Value) -> Result<String, serde_saphyr::SerializeEr
 
 /// The effective settings as JSON.
 pub fn effective_json(settings: &Settings) -> String {
-    format!("{:#}\n", effective(settings))
+    format!("{:#}\n", effective_settings(settings))
 }
 
-fn effective(settings: &Settings) -> Value {
+fn effective_settings(settings: &Settings) -> Value {
     let Settings {
         name,
         group,
@@ -58,7 +58,7 @@ fn effective(settings: &Settings) -> Value {
         health,
         authz,
         limits: quotas,
-        loops,
+        loop_breaker: loops,
         optimizer,
         audit,
         // Taken from the environment, so it is no setting of the file.
@@ -66,21 +66,21 @@ fn effective(settings: &Settings) -> Value {
         log_level,
         warnings: _,
     } = settings;
-    let off = UNBUILT.iter().map(|row| (row.path.to_owned(), Value::from("not in this build")));
+    let off = UNSUPPORTED.iter().map(|row| (row.path.to_owned(), Value::from("not in this build")));
     json!({
         "name": name,
         "groupRef": group,
-        "listen": listen(edge),
+        "listen": show_listen(edge),
         "admin": json!({
             "listen": admin.listen.map_or_else(|| "off".to_owned(), |address| address.to_string()),
             "scrapeKey": edge.scrape_key.as_ref().map(|_| REDACTED),
-            "metricsAreOpen": admin.metrics_are_open,
+            "metricsAreOpen": admin.is_metrics_public,
         }),
         "stateFolder": admin.state_folder.as_ref().map(|folder| folder.to_string_lossy().into_owned()),
-        "incomingAuth": incoming(&edge.incoming),
+        "incomingAuth": show_incoming(&edge.incoming),
         "authz": authz.as_ref().map(|policy| json!({"policies": policy.policy_count()})),
         "passthroughHeaders": edge.passthrough_headers,
-        "limits": bounds(edge),
+        "limits": show_bounds(edge),
         "rateLimiting": limits::show(quotas.as_ref(), edge),
         "loopBreaker": loops.as_ref().map(|policy| json!({
             "repeats": policy.repeats,
@@ -91,16 +91,16 @@ fn effective(settings: &Settings) -> Value {
         })),
         "optimizer": optimizer::show(optimizer.as_ref()),
         "audit": audit::show(audit.as_ref()),
-        "backends": backends.iter().map(backend).collect::<Value>(),
+        "backends": backends.iter().map(show_backend).collect::<Value>(),
         "isolation": isolation::show(settings),
-        "aggregation": aggregate(aggregation),
-        "health": watch(health),
+        "aggregation": show_aggregation(aggregation),
+        "health": show_health(health),
         "logLevel": log_level.as_str(),
         "features": off.collect::<Map<_, _>>(),
     })
 }
 
-fn listen(edge: &EdgePolicy) -> Value {
+fn show_listen(edge: &EdgePolicy) -> Value {
     json!({
         "host": edge.listen.ip().to_string(),
         "port": edge.listen.port(),
@@ -111,7 +111,7 @@ fn listen(edge: &EdgePolicy) -> Value {
     })
 }
 
-fn incoming(auth: &IncomingAuth) -> Value {
+fn show_incoming(auth: &IncomingAuth) -> Value {
     match auth {
         IncomingAuth::Anonymous => json!({"type": "anonymous"}),
         IncomingAuth::Local(identity) => json!({"type": "local", "user": identity.subject}),
@@ -127,7 +127,7 @@ fn incoming(auth: &IncomingAuth) -> Value {
     }
 }
 
-fn bounds(edge: &EdgePolicy) -> Value {
+fn show_bounds(edge: &EdgePolicy) -> Value {
     let limits = &edge.limits;
     json!({
         "bodyBytesMax": limits.body_bytes_max,
@@ -149,8 +149,9 @@ fn bounds(edge: &EdgePolicy) -> Value {
     })
 }
 
-fn backend(backend: &BackendPolicy) -> Value {
-    let BackendPolicy { id, transport, timeouts, headers, isolation, bounds: _, credentials } = backend;
+fn show_backend(backend: &BackendPolicy) -> Value {
+    let BackendPolicy { id, transport, timeouts, headers, isolation, caller_bounds: _, credentials } =
+        backend;
     let mut out = Map::new();
     out.insert("name".to_owned(), id.as_str().into());
     out.insert("transport".to_owned(), transport.as_str().into());
@@ -200,11 +201,11 @@ fn redact_args(args: &[String]) -> Value {
         let hidden = std::mem::take(&mut secret_follows) && !arg.starts_with("--");
         match arg.split_once('=') {
             _ if hidden => REDACTED.to_owned(),
-            Some((flag, value)) if flag.starts_with('-') => match names_secret(flag) {
+            Some((flag, value)) if flag.starts_with('-') => match is_secret_flag(flag) {
                 true => format!("{flag}={REDACTED}"),
                 false => format!("{flag}={}", redact_text(value)),
             },
-            None if arg.starts_with('-') && names_secret(arg) => {
+            None if arg.starts_with('-') && is_secret_flag(arg) => {
                 secret_follows = true;
                 arg.clone()
             }
@@ -214,7 +215,7 @@ fn redact_args(args: &[String]) -> Value {
     shown.collect()
 }
 
-fn names_secret(flag: &str) -> bool {
+fn is_secret_flag(flag: &str) -> bool {
     let flag = flag.to_ascii_lowercase();
     let words = ["token", "secret", "password", "passwd", "key", "credential", "auth", "header"];
     words.iter().any(|word| flag.contains(word))
@@ -224,19 +225,19 @@ fn names_secret(flag: &str) -> bool {
 fn redact_text(arg: &str) -> String {
     match arg.parse::<Uri>() {
         Ok(url) if url.scheme().is_some() => redact_url(&url),
-        _ if looks_secret(arg) => REDACTED.to_owned(),
+        _ if looks_like_secret(arg) => REDACTED.to_owned(),
         _ => arg.to_owned(),
     }
 }
 
 /// How long a run of letters and digits may be before it is taken for a secret.
-const PLAIN_RUN_MAX: usize = 19;
+const PLAIN_WORD_LENGTH_MAX: usize = 19;
 
 /// Whether some part of the text could be a key: too long, and too mixed, for a word. Rather too often than too
 /// seldom: what is hidden here is still in the file.
-fn looks_secret(text: &str) -> bool {
+fn looks_like_secret(text: &str) -> bool {
     text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_+.=".contains(c)).any(|run| {
-        run.len() > PLAIN_RUN_MAX
+        run.len() > PLAIN_WORD_LENGTH_MAX
             && run.contains(|c: char| c.is_ascii_digit())
             && run.contains(|c: char| c.is_ascii_alphabetic())
     })
@@ -252,12 +253,12 @@ fn redact_url(url: &Uri) -> String {
         None => (String::new(), authority),
     };
     let after = if url.query().is_some() { format!("?{REDACTED}") } else { String::new() };
-    let segments = url.path().split('/').map(|part| if looks_secret(part) { REDACTED } else { part });
+    let segments = url.path().split('/').map(|part| if looks_like_secret(part) { REDACTED } else { part });
     let path = segments.collect::<Vec<_>>().join("/");
     format!("{scheme}://{before}{host}{path}{after}")
 }
 
-fn aggregate(policy: &AggregationPolicy) -> Value {
+fn show_aggregation(policy: &AggregationPolicy) -> Value {
     let AggregationPolicy { conflicts, default_visibility, exclude_all_tools, backends } = policy;
     let (strategy, format, order) = match conflicts {
         ConflictPolicy::Prefix { format } => ("prefix", Some(format), None),
@@ -280,11 +281,11 @@ fn aggregate(policy: &AggregationPolicy) -> Value {
             Visibility::Hide => "deny",
         },
         "excludeAllTools": exclude_all_tools,
-        "tools": backends.iter().map(|(id, policy)| tools(id.as_str(), policy)).collect::<Value>(),
+        "tools": backends.iter().map(|(id, policy)| show_tools(id.as_str(), policy)).collect::<Value>(),
     })
 }
 
-fn tools(backend: &str, policy: &ToolPolicy) -> Value {
+fn show_tools(backend: &str, policy: &ToolPolicy) -> Value {
     let ToolPolicy { exclude_all, filter, renames, overrides } = policy;
     let mut changes: Map<String, Value> = Map::new();
     for (tool, name) in renames {
@@ -314,7 +315,7 @@ fn tools(backend: &str, policy: &ToolPolicy) -> Value {
     })
 }
 
-fn watch(health: &HealthPolicy) -> Value {
+fn show_health(health: &HealthPolicy) -> Value {
     let HealthPolicy { interval, timeout, unhealthy_threshold, breaker } = *health;
     let duration = |duration: Duration| Value::from(format(duration));
     json!({

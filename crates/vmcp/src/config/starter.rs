@@ -6,13 +6,13 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::file::Backend;
-use super::load::read;
+use super::load::read_file;
 use super::manifest;
 use super::mcp_json::{Servers, parse};
 use super::report::{Problem, Report};
 use super::show::to_yaml;
 
-const HEAD: &str = "\
+const HEADER: &str = "\
 # vmcp: one endpoint in front of many MCP servers.
 # Check this file with `vmcp validate --config FILE`, see what it comes to with `vmcp config show --config FILE`.
 # ${NAME} in a text is replaced by the environment variable NAME; $${ stands for ${ itself.
@@ -70,17 +70,17 @@ backends: []
 
 /// A commented config without servers.
 pub fn starter() -> String {
-    format!("{HEAD}{EXAMPLES}")
+    format!("{HEADER}{EXAMPLES}")
 }
 
 /// A config made of another file.
-pub struct Carried {
+pub struct ImportedConfig {
     /// The config.
     pub text: String,
     /// What could not be carried over, and what has to be done by hand.
     pub remarks: Vec<Problem>,
     /// Why the config cannot be served before something is done by hand.
-    pub unserved: Vec<Problem>,
+    pub blocking_problems: Vec<Problem>,
 }
 
 /// A config with what the file at `path` says: the servers of an `mcpServers` file, or a Kubernetes manifest with a
@@ -89,27 +89,27 @@ pub struct Carried {
 ///
 /// # Errors
 /// When the file cannot be read, or is not written as it should be.
-pub fn starter_from(path: &Path, server: Option<&str>) -> Result<Carried, Report> {
+pub fn starter_from(path: &Path, server: Option<&str>) -> Result<ImportedConfig, Report> {
     let file = path.display().to_string();
     let refused = |problems, warnings| Report { file: file.clone(), problems, warnings };
-    let text = read(path).map_err(|problem| refused(vec![problem], Vec::new()))?;
+    let text = read_file(path).map_err(|problem| refused(vec![problem], Vec::new()))?;
     if manifest::is_manifest(&text) {
         return manifest::convert(&text, &file, server);
     }
-    let (config, Servers { problems, warnings, .. }) = from_text(&text, &file);
+    let (config, Servers { problems, warnings, .. }) = import_mcp_json(&text, &file);
     match config {
-        Some(text) => Ok(Carried { text, remarks: warnings, unserved: Vec::new() }),
+        Some(text) => Ok(ImportedConfig { text, remarks: warnings, blocking_problems: Vec::new() }),
         None => Err(refused(problems, warnings)),
     }
 }
 
 /// The config with the servers of an `mcpServers` text, unless there are problems.
-pub(super) fn from_text(text: &str, file: &str) -> (Option<String>, Servers) {
+pub(super) fn import_mcp_json(text: &str, file: &str) -> (Option<String>, Servers) {
     let mut servers = parse(text, None);
     if !servers.problems.is_empty() {
         return (None, servers);
     }
-    let backends: Vec<Value> = servers.backends.iter().filter_map(as_value).collect();
+    let backends: Vec<Value> = servers.backends.iter().filter_map(to_config_value).collect();
     let mut root = Map::new();
     root.insert("backends".to_owned(), Value::Array(backends));
     let yaml = match to_yaml(&Value::Object(root)) {
@@ -127,11 +127,11 @@ pub(super) fn from_text(text: &str, file: &str) -> (Option<String>, Servers) {
     comment.push_str(
         ".\n# Values are copied as they stood. Put secrets into the environment and write ${NAME} in their place.\n",
     );
-    (Some(format!("{HEAD}{comment}{yaml}")), servers)
+    (Some(format!("{HEADER}{comment}{yaml}")), servers)
 }
 
 /// The backend as it is written in the file, without keys that say nothing.
-fn as_value(backend: &Backend) -> Option<Value> {
+fn to_config_value(backend: &Backend) -> Option<Value> {
     let Ok(Value::Object(entries)) = serde_json::to_value(backend) else {
         return None;
     };

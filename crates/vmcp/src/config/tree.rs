@@ -4,7 +4,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::Number;
+use serde_json::{Number, Value};
 use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy, Options, Spanned};
 
 use super::report::Problem;
@@ -18,12 +18,12 @@ pub(crate) struct Node {
     /// Counted from 1.
     pub(crate) line: u64,
     /// The value.
-    pub(crate) kind: Kind,
+    pub(crate) kind: NodeKind,
 }
 
 /// A value of the tree.
 #[derive(Clone, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum NodeKind {
     /// Nothing, or `null`.
     Null,
     /// A truth value and its spelling.
@@ -35,7 +35,7 @@ pub(crate) enum Kind {
         /// The text itself.
         text: String,
         /// Whether a reference to the environment made it.
-        expanded: bool,
+        is_expanded: bool,
     },
     /// A list.
     List(Vec<Node>),
@@ -76,7 +76,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, Problem> {
     Ok(root.into_node(text))
 }
 
-fn from_str(text: &str, options: Options) -> Result<Raw, Problem> {
+fn from_str(text: &str, options: Options) -> Result<RawNode, Problem> {
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let error = error.without_snippet();
         let whole = error.to_string();
@@ -104,7 +104,7 @@ fn from_str(text: &str, options: Options) -> Result<Raw, Problem> {
         Problem {
             line,
             ..if is_flow {
-                problem.hint("inside `{}` and `[]`, a text with `${NAME}` needs quotes")
+                problem.with_hint("inside `{}` and `[]`, a text with `${NAME}` needs quotes")
             } else {
                 problem
             }
@@ -118,18 +118,18 @@ fn has_bare_reference(text: &str, line: u64) -> bool {
     line.is_some_and(|line| line.contains("${"))
 }
 
-struct Raw(Spanned<RawKind>);
+struct RawNode(Spanned<RawKind>);
 
 enum RawKind {
     Null,
     Bool(bool),
     Number(Number),
     Text(String),
-    List(Vec<Raw>),
-    Map(Vec<(Spanned<String>, Raw)>),
+    List(Vec<RawNode>),
+    Map(Vec<(Spanned<String>, RawNode)>),
 }
 
-impl Raw {
+impl RawNode {
     fn into_node(self, source: &str) -> Node {
         let Self(Spanned { value, referenced, defined }) = self;
         let spelling = || {
@@ -141,17 +141,17 @@ impl Raw {
             range.and_then(|range| source.get(range)).map(|text| text.trim().to_owned())
         };
         let kind = match value {
-            RawKind::Null => Kind::Null,
-            RawKind::Bool(value) => Kind::Bool(value, spelling().unwrap_or_else(|| value.to_string())),
+            RawKind::Null => NodeKind::Null,
+            RawKind::Bool(value) => NodeKind::Bool(value, spelling().unwrap_or_else(|| value.to_string())),
             RawKind::Number(value) => {
                 let text = spelling().unwrap_or_else(|| value.to_string());
-                Kind::Number(value, text)
+                NodeKind::Number(value, text)
             }
-            RawKind::Text(text) => Kind::Text { text, expanded: false },
+            RawKind::Text(text) => NodeKind::Text { text, is_expanded: false },
             RawKind::List(items) => {
-                Kind::List(items.into_iter().map(|item| item.into_node(source)).collect())
+                NodeKind::List(items.into_iter().map(|item| item.into_node(source)).collect())
             }
-            RawKind::Map(entries) => Kind::Map(
+            RawKind::Map(entries) => NodeKind::Map(
                 entries
                     .into_iter()
                     .map(|(key, value)| (key.value, key.referenced.line(), value.into_node(source)))
@@ -162,7 +162,7 @@ impl Raw {
     }
 }
 
-impl<'de> Deserialize<'de> for Raw {
+impl<'de> Deserialize<'de> for RawNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Spanned::deserialize(deserializer).map(Self)
     }
@@ -244,5 +244,33 @@ impl<'de> Visitor<'de> for RawVisitor {
             entries.push(entry);
         }
         Ok(RawKind::Map(entries))
+    }
+}
+
+/// The node as JSON, where the schema leaves it free.
+pub(crate) fn to_json(node: &Node) -> Value {
+    match &node.kind {
+        NodeKind::Null => Value::Null,
+        NodeKind::Bool(value, _) => (*value).into(),
+        NodeKind::Number(number, _) => Value::Number(number.clone()),
+        NodeKind::Text { text, .. } => text.clone().into(),
+        NodeKind::List(nodes) => nodes.iter().map(to_json).collect(),
+        NodeKind::Map(entries) => entries.iter().map(|(key, _, node)| (key.clone(), to_json(node))).collect(),
+    }
+}
+
+/// What stands there, for messages. A value from the environment may be a secret and is not repeated.
+pub(crate) fn describe(node: &Node) -> String {
+    match &node.kind {
+        NodeKind::Null => "empty".to_owned(),
+        NodeKind::Text { is_expanded: true, .. } => "another value from the environment".to_owned(),
+        NodeKind::Text { text, .. } if text.chars().count() > 40 || text.contains('\n') => {
+            "a text".to_owned()
+        }
+        NodeKind::Text { text, .. } | NodeKind::Bool(_, text) | NodeKind::Number(_, text) => {
+            format!("`{text}`")
+        }
+        NodeKind::List(_) => "a list".to_owned(),
+        NodeKind::Map(_) => "a map".to_owned(),
     }
 }

@@ -45,7 +45,7 @@ impl Action {
 
 /// The counters of all backends.
 #[derive(Clone)]
-pub(super) struct BackendCalls {
+pub(super) struct BackendCallMetrics {
     discovered: Gauge,
     requests: Family<CallLabels, Counter>,
     errors: Family<CallLabels, Counter>,
@@ -75,15 +75,15 @@ pub(crate) struct CallSeries {
 }
 
 /// The counters of one backend.
-pub(crate) struct OneBackend {
-    all: BackendCalls,
+pub(crate) struct BackendCounters {
+    metrics: BackendCallMetrics,
     id: Arc<str>,
     url: Arc<str>,
     transport: &'static str,
     series: [SeriesTable<CallSeries>; Action::COUNT],
 }
 
-impl Default for BackendCalls {
+impl Default for BackendCallMetrics {
     fn default() -> Self {
         Self {
             discovered: Gauge::default(),
@@ -94,7 +94,7 @@ impl Default for BackendCalls {
     }
 }
 
-impl BackendCalls {
+impl BackendCallMetrics {
     /// Puts the counters on the page.
     pub(super) fn register(&self, registry: &mut Registry) {
         let Self { discovered, requests, errors, durations } = self.clone();
@@ -111,15 +111,15 @@ impl BackendCalls {
 
     /// The counters of one backend more. `url` is shown without a password and without its query; `transport` is the one
     /// that is configured.
-    pub(super) fn of(&self, id: &str, url: &str, transport: &'static str) -> OneBackend {
+    pub(super) fn for_backend(&self, id: &str, url: &str, transport: &'static str) -> BackendCounters {
         self.discovered.inc();
-        let (all, url) = (self.clone(), Arc::from(shown(url)));
-        OneBackend { all, id: Arc::from(id), url, transport, series: Default::default() }
+        let (all, url) = (self.clone(), Arc::from(redact_url(url)));
+        BackendCounters { metrics: all, id: Arc::from(id), url, transport, series: Default::default() }
     }
 }
 
 /// The address without what may be a secret.
-fn shown(url: &str) -> String {
+fn redact_url(url: &str) -> String {
     let bare = url.split(['?', '#']).next().unwrap_or(url);
     match bare.split_once("://") {
         Some((scheme, rest)) => {
@@ -131,7 +131,7 @@ fn shown(url: &str) -> String {
     }
 }
 
-impl OneBackend {
+impl BackendCounters {
     /// The series of an action on `name`.
     pub(crate) fn series(&self, action: Action, name: &str) -> Arc<CallSeries> {
         let [calls, reads, prompts, completions, lists] = &self.series;
@@ -168,9 +168,9 @@ impl OneBackend {
             gen_ai_prompt_name: only(Action::GetPrompt),
         };
         CallSeries {
-            requests: self.all.requests.get_or_create_owned(&labels),
-            errors: self.all.errors.get_or_create_owned(&labels),
-            durations: self.all.durations.get_or_create_owned(&labels),
+            requests: self.metrics.requests.get_or_create_owned(&labels),
+            errors: self.metrics.errors.get_or_create_owned(&labels),
+            durations: self.metrics.durations.get_or_create_owned(&labels),
         }
     }
 }
@@ -186,7 +186,7 @@ mod tests {
             ("http://host", "http://host"),
             ("", ""),
         ] {
-            assert_eq!(shown(url), expected);
+            assert_eq!(redact_url(url), expected);
         }
     }
 }

@@ -50,22 +50,22 @@ impl BackendMetrics {
                 self.health.get_or_create(&labels).set(i64::from(report.health() == health));
             }
             let labels = BackendLabels { backend: backend() };
-            let failing = report.failing.len() + usize::from(report.checks.failure.is_some());
-            self.failing_lists.get_or_create(&labels).set(number(failing));
-            self.tools.get_or_create(&labels).set(number(report.tool_count));
+            let failing = report.list_failures.len() + usize::from(report.checks.failure.is_some());
+            self.failing_lists.get_or_create(&labels).set(gauge_value(failing));
+            self.tools.get_or_create(&labels).set(gauge_value(report.tool_count));
         }
     }
 }
 
-fn number(count: usize) -> i64 {
+fn gauge_value(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use prometheus_client::encoding::text;
-    use vmcp_domain::{BackendState, BackendStatus, FailingList};
-    use vmcp_federation::Checks;
+    use vmcp_domain::{BackendState, BackendStatus, ListFailure};
+    use vmcp_federation::HealthChecks;
 
     use super::*;
 
@@ -81,15 +81,15 @@ mod tests {
                 auth_type: "unauthenticated",
                 isolation: "shared",
                 caller_connections: None,
-                starting: None,
+                startup: None,
             },
-            listed: true,
+            is_listed: true,
             tool_count: 3,
             resource_count: 0,
             prompt_count: 0,
             caller_count: None,
-            failing: Vec::new(),
-            checks: Checks::default(),
+            list_failures: Vec::new(),
+            checks: HealthChecks::default(),
             circuit: None,
         }
     }
@@ -104,8 +104,8 @@ mod tests {
             text::encode(&mut page, &registry).unwrap();
             page
         };
-        let list = FailingList { list: "prompts", class: "status", cause: "500".to_owned() };
-        let failing = page(&[BackendReport { failing: vec![list], ..report() }]);
+        let list = ListFailure { list: "prompts", class: "status", cause: "500".to_owned() };
+        let failing = page(&[BackendReport { list_failures: vec![list], ..report() }]);
         for line in [
             r#"vmcp_backend_health{backend="files",health="degraded"} 1"#,
             r#"vmcp_backend_health{backend="files",health="healthy"} 0"#,

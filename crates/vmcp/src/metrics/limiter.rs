@@ -6,7 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use vmcp_ratelimit::LimiterState;
+use vmcp_ratelimit::LimiterStatus;
 
 /// The gauges.
 #[derive(Default)]
@@ -43,7 +43,7 @@ impl LimiterGauges {
     }
 
     /// Takes over what is known.
-    pub(super) fn set(&self, state: &LimiterState) {
+    pub(super) fn set(&self, state: &LimiterStatus) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.users.set(number(state.user_count));
         self.users_max.set(number(state.user_count_max));

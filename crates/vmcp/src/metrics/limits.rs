@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use vmcp_domain::{LimitScope, Limited};
+use vmcp_domain::{LimitScope, LimitedOperation};
 use vmcp_ratelimit::{DecisionEvent, StoreFailure};
 
 /// Upper bounds of the durations of decisions, in seconds; they take microseconds in memory.
@@ -15,18 +15,18 @@ const SECONDS: [f64; 10] = [1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1,
 
 /// The counters.
 pub(super) struct LimitMetrics {
-    place: PlaceLabels,
+    server_labels: ServerLabels,
     decisions: Family<DecisionLabels, Counter>,
     /// Those of `decisions` that nearly every call counts in, by [`LimitScope`].
     allowed: [OnceLock<Counter>; 6],
     refused: Family<RuleLabels, Counter>,
     would_deny: Family<RuleLabels, Counter>,
     refunds: Family<ReasonLabels, Counter>,
-    fail_open: Family<PlaceLabels, Counter>,
+    fail_open: Family<ServerLabels, Counter>,
     store_errors: Family<StoreLabels, Counter>,
-    latency: Family<PlaceLabels, Histogram>,
+    latency: Family<ServerLabels, Histogram>,
     /// The one of `latency`.
-    latency_here: Histogram,
+    server_latency: Histogram,
 }
 
 /// Why a call was given back.
@@ -42,7 +42,7 @@ struct RuleLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct PlaceLabels {
+struct ServerLabels {
     namespace: String,
     server: String,
 }
@@ -66,9 +66,9 @@ struct StoreLabels {
 impl LimitMetrics {
     /// Counters at zero.
     pub(super) fn new(namespace: &str, server: &str) -> Self {
-        let place = PlaceLabels { namespace: namespace.to_owned(), server: server.to_owned() };
-        let latency = Family::<PlaceLabels, Histogram>::new_with_constructor(|| Histogram::new(SECONDS));
-        let fail_open = Family::<PlaceLabels, Counter>::default();
+        let place = ServerLabels { namespace: namespace.to_owned(), server: server.to_owned() };
+        let latency = Family::<ServerLabels, Histogram>::new_with_constructor(|| Histogram::new(SECONDS));
+        let fail_open = Family::<ServerLabels, Counter>::default();
         // So that the series begins at zero.
         drop(fail_open.get_or_create(&place));
         Self {
@@ -79,9 +79,9 @@ impl LimitMetrics {
             refunds: Family::default(),
             fail_open,
             store_errors: Family::default(),
-            latency_here: latency.get_or_create_owned(&place),
+            server_latency: latency.get_or_create_owned(&place),
             latency,
-            place,
+            server_labels: place,
         }
     }
 
@@ -125,30 +125,35 @@ impl LimitMetrics {
         );
     }
 
-    fn labels(&self, decision: &'static str, scope: Option<LimitScope>, limited: &Limited) -> DecisionLabels {
-        let (scope, operation) = scope.map_or(("none", "server"), words);
+    fn labels(
+        &self,
+        decision: &'static str,
+        scope: Option<LimitScope>,
+        limited: &LimitedOperation,
+    ) -> DecisionLabels {
+        let (scope, operation) = scope.map_or(("none", "server"), label_values);
         let operation_type = match limited {
-            Limited::Tool(_) => operation,
-            Limited::Method(name) => name,
+            LimitedOperation::Tool(_) => operation,
+            LimitedOperation::Method(name) => name,
         };
-        let PlaceLabels { namespace, server } = self.place.clone();
+        let ServerLabels { namespace, server } = self.server_labels.clone();
         DecisionLabels { namespace, server, decision, scope, operation_type }
     }
 
     /// Counts one decision.
     pub(super) fn decided(&self, event: &DecisionEvent<'_>) {
         if event.allowed {
-            for scope in &event.checked {
-                self.allow(*scope, event.limited);
+            for scope in &event.checked_scopes {
+                self.count_allowed(*scope, event.limited);
             }
         } else {
             self.decisions.get_or_create(&self.labels("rejected", event.scope, event.limited)).inc();
             let rule = event.refusal.map_or_else(String::new, |refusal| refusal.rule.clone());
             self.refused.get_or_create(&RuleLabels { rule }).inc();
         }
-        self.latency_here.observe(event.took.as_secs_f64());
+        self.server_latency.observe(event.decision_time.as_secs_f64());
         if event.fail_open {
-            self.fail_open.get_or_create(&self.place).inc();
+            self.fail_open.get_or_create(&self.server_labels).inc();
         }
         for rule in &event.would_refuse {
             self.would_deny.get_or_create(&RuleLabels { rule: rule.to_string() }).inc();
@@ -160,18 +165,18 @@ impl LimitMetrics {
         self.refunds.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    fn allow(&self, scope: LimitScope, limited: &Limited) {
+    fn count_allowed(&self, scope: LimitScope, limited: &LimitedOperation) {
         let make = || self.decisions.get_or_create_owned(&self.labels("allowed", Some(scope), limited));
         match (limited, self.allowed.get(scope as usize)) {
             // Without a look into the table, which all threads share.
-            (Limited::Tool(_), Some(known)) => known.get_or_init(make).inc(),
+            (LimitedOperation::Tool(_), Some(known)) => known.get_or_init(make).inc(),
             _ => make().inc(),
         };
     }
 
     /// Counts a decision that the store did not answer.
     pub(super) fn store_failed(&self, failure: StoreFailure) {
-        let PlaceLabels { namespace, server } = self.place.clone();
+        let ServerLabels { namespace, server } = self.server_labels.clone();
         self.store_errors
             .get_or_create(&StoreLabels { namespace, server, error_type: failure.label() })
             .inc();
@@ -179,7 +184,7 @@ impl LimitMetrics {
 }
 
 /// A scope in ToolHive's words, `scope` and `operation_type`; claims are ours.
-fn words(scope: LimitScope) -> (&'static str, &'static str) {
+fn label_values(scope: LimitScope) -> (&'static str, &'static str) {
     match scope {
         LimitScope::Server => ("shared", "server"),
         LimitScope::Tool => ("shared", "tool"),
@@ -206,17 +211,17 @@ mod tests {
         let metrics = LimitMetrics::new("ns", "gate");
         let mut registry = Registry::default();
         metrics.register(&mut registry);
-        let limited = Limited::Tool("search".into());
-        let mut event = DecisionEvent::begin(&limited, Micros(0));
+        let limited = LimitedOperation::Tool("search".into());
+        let mut event = DecisionEvent::new(&limited, Micros(0));
         event.allowed = true;
-        event.checked = [LimitScope::User, LimitScope::Tool].into_iter().collect();
+        event.checked_scopes = [LimitScope::User, LimitScope::Tool].into_iter().collect();
         metrics.decided(&event);
         metrics.decided(&event);
-        let mut event = DecisionEvent::begin(&limited, Micros(0));
+        let mut event = DecisionEvent::new(&limited, Micros(0));
         event.scope = Some(LimitScope::UserTool);
-        event.took = Duration::from_micros(3);
+        event.decision_time = Duration::from_micros(3);
         metrics.decided(&event);
-        metrics.decided(&DecisionEvent::begin(&limited, Micros(0)));
+        metrics.decided(&DecisionEvent::new(&limited, Micros(0)));
         let mut page = String::new();
         text::encode(&mut page, &registry).unwrap();
         for (decision, scope, operation, count) in [

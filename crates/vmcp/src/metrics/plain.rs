@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 /// The page in the older format.
-pub(super) fn of_openmetrics(page: &str) -> String {
+pub(super) fn from_openmetrics(page: &str) -> String {
     let counters: HashSet<&str> =
         page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
     let mut out = String::with_capacity(page.len());
@@ -46,7 +46,7 @@ mod tests {
         let plain = "# HELP a_total Things.\n# TYPE a_total counter\na_total{x=\"# TYPE a counter\"} 1\n\
                      # HELP b_seconds Time.\n# TYPE b_seconds histogram\n\
                      b_seconds_sum 1.0\n# TYPE g gauge\ng 2\n";
-        assert_eq!(of_openmetrics(page), plain);
+        assert_eq!(from_openmetrics(page), plain);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use vmcp_edge::{RequestObserver, RequestSeen};
+use vmcp_edge::{ObservedRequest, RequestObserver};
 use vmcp_wire::method;
 
 use super::MCP_SECONDS;
@@ -28,7 +28,7 @@ const UNKNOWN: &str = "unknown";
 type IsListed = dyn Fn(&str, &str) -> bool + Send + Sync;
 
 /// The series of each key, by the name that a request is about.
-type Tables = AHashMap<Key, Arc<SeriesTable<Series>>>;
+type Tables = AHashMap<SeriesKey, Arc<SeriesTable<Series>>>;
 
 /// The counters.
 pub(super) struct RequestMetrics {
@@ -37,7 +37,7 @@ pub(super) struct RequestMetrics {
     durations: Family<RequestLabels, Histogram>,
     tool_calls: Family<ToolLabels, Counter>,
     active: Family<ServerLabels, Gauge>,
-    here: OnceLock<Gauge>,
+    active_gauge: OnceLock<Gauge>,
     is_listed: OnceLock<Box<IsListed>>,
     tables: ArcSwap<Tables>,
 }
@@ -68,7 +68,7 @@ struct ServerLabels {
 
 /// What series are found by, besides the name that a request is about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
+struct SeriesKey {
     http_method: &'static str,
     status: u16,
     method: &'static str,
@@ -89,7 +89,7 @@ impl RequestMetrics {
             durations: Family::new_with_constructor(|| Histogram::new(MCP_SECONDS)),
             tool_calls: Family::default(),
             active: Family::default(),
-            here: OnceLock::new(),
+            active_gauge: OnceLock::new(),
             is_listed: OnceLock::new(),
             tables: ArcSwap::default(),
         }
@@ -113,19 +113,19 @@ impl RequestMetrics {
     }
 
     /// Says how names are told from what a client makes up. Until then none is known.
-    pub(super) fn know_names(&self, is_listed: Box<IsListed>) {
+    pub(super) fn set_name_check(&self, is_listed: Box<IsListed>) {
         let _ = self.is_listed.set(is_listed);
     }
 
-    fn active(&self) -> &Gauge {
-        self.here.get_or_init(|| {
+    fn active_requests(&self) -> &Gauge {
+        self.active_gauge.get_or_init(|| {
             let labels = ServerLabels { server: Arc::clone(&self.server), transport: TRANSPORT };
             self.active.get_or_create_owned(&labels)
         })
     }
 
     /// Counts with the series of a name, which is looked up, or created under a name that may be kept.
-    fn count(&self, key: Key, subject: &str, count: impl Fn(&Series)) {
+    fn count(&self, key: SeriesKey, subject: &str, count: impl Fn(&Series)) {
         if let Some(table) = self.tables.load().get(&key)
             && let Some(series) = table.load().get(subject)
         {
@@ -146,7 +146,7 @@ impl RequestMetrics {
     }
 
     /// The table of a key. There are few: as many as there are methods and statuses.
-    fn table(&self, key: Key) -> Arc<SeriesTable<Series>> {
+    fn table(&self, key: SeriesKey) -> Arc<SeriesTable<Series>> {
         if let Some(table) = self.tables.load().get(&key) {
             return Arc::clone(table);
         }
@@ -159,7 +159,7 @@ impl RequestMetrics {
         self.tables.load().get(&key).map_or(new, Arc::clone)
     }
 
-    fn create(&self, key: Key, name: &str) -> Series {
+    fn create(&self, key: SeriesKey, name: &str) -> Series {
         let status = if key.status >= 400 { "error" } else { "success" };
         let labels = RequestLabels {
             method: key.http_method,
@@ -181,20 +181,20 @@ impl RequestMetrics {
 }
 
 impl RequestObserver for RequestMetrics {
-    fn began(&self) {
-        self.active().inc();
+    fn on_start(&self) {
+        self.active_requests().inc();
     }
 
-    fn ended(&self, request: &RequestSeen<'_>) {
-        self.active().dec();
-        let key = Key {
+    fn on_end(&self, request: &ObservedRequest<'_>) {
+        self.active_requests().dec();
+        let key = SeriesKey {
             http_method: request.http_method,
             status: request.status,
             method: request.method.unwrap_or(UNKNOWN),
         };
         self.count(key, request.subject.unwrap_or_default(), |series| {
             series.requests.inc();
-            series.durations.observe(request.took.as_secs_f64());
+            series.durations.observe(request.duration.as_secs_f64());
             if let Some(tool_calls) = &series.tool_calls {
                 tool_calls.inc();
             }
@@ -217,27 +217,32 @@ mod tests {
         page
     }
 
-    fn call(subject: &str, status: u16) -> RequestSeen<'_> {
-        RequestSeen {
+    fn call(subject: &str, status: u16) -> ObservedRequest<'_> {
+        ObservedRequest {
             http_method: "POST",
             status,
             method: Some("tools/call"),
             subject: Some(subject),
-            took: Duration::from_millis(15),
+            duration: Duration::from_millis(15),
         }
     }
 
     #[test]
     fn a_name_that_nobody_lists_is_other() {
         let metrics = RequestMetrics::new("office");
-        metrics.know_names(Box::new(|method, name| (method, name) == ("tools/call", "echo")));
+        metrics.set_name_check(Box::new(|method, name| (method, name) == ("tools/call", "echo")));
         for (name, status) in [("echo", 200), ("echo", 200), ("made-up", 200), ("made-up-too", 403)] {
-            metrics.began();
-            metrics.ended(&call(name, status));
+            metrics.on_start();
+            metrics.on_end(&call(name, status));
         }
-        metrics.began();
-        metrics.ended(&RequestSeen { http_method: "DELETE", method: None, subject: None, ..call("", 200) });
-        metrics.began();
+        metrics.on_start();
+        metrics.on_end(&ObservedRequest {
+            http_method: "DELETE",
+            method: None,
+            subject: None,
+            ..call("", 200)
+        });
+        metrics.on_start();
         let page = page(&metrics);
         let with = |method, code, status, mcp, name| {
             format!(

@@ -7,7 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use vmcp_ratelimit::WaitEnd;
+use vmcp_ratelimit::WaitOutcome;
 
 /// Upper bounds of waits, in seconds: from the timer's grain to the longest that can be set.
 const SECONDS: [f64; 11] = [0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0];
@@ -47,7 +47,7 @@ impl WaitMetrics {
     }
 
     /// It waits no more.
-    pub(super) fn ended(&self, end: WaitEnd, waited: Duration) {
+    pub(super) fn ended(&self, end: WaitOutcome, waited: Duration) {
         self.queue.dec();
         self.waited.get_or_create(&EndLabels { end: end.label() }).observe(waited.as_secs_f64());
     }

@@ -5,12 +5,12 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
-use vmcp_ratelimit::{Levels, Limiter};
+use vmcp_ratelimit::{Limiter, SavedLevels};
 
 use crate::config::AdminSettings;
 
 /// The file's name in the state folder.
-const FILE: &str = "limits";
+const FILE_NAME: &str = "limits";
 /// A larger file is none of ours: it would hold more users than are told apart by default.
 const BYTES_MAX: u64 = 1 << 30;
 
@@ -19,15 +19,15 @@ pub(super) struct LevelsFile(PathBuf);
 
 impl LevelsFile {
     /// The file of a gateway that has a state folder of its own.
-    pub(super) fn of(admin: &AdminSettings) -> Option<Self> {
-        let folder = admin.state_folder.as_deref().filter(|_| admin.state_is_own)?;
-        Some(Self(folder.join(FILE)))
+    pub(super) fn for_settings(admin: &AdminSettings) -> Option<Self> {
+        let folder = admin.state_folder.as_deref().filter(|_| admin.owns_state_folder)?;
+        Some(Self(folder.join(FILE_NAME)))
     }
 
     /// What the last process has left; nothing where there was none, or what it left is of no use, which is told.
-    pub(super) fn read(&self) -> Option<Levels> {
+    pub(super) fn read(&self) -> Option<SavedLevels> {
         let path = self.0.display();
-        let bytes = match self.bytes() {
+        let bytes = match self.read_bytes() {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
@@ -35,7 +35,7 @@ impl LevelsFile {
                 return None;
             }
         };
-        match Levels::decode(&bytes) {
+        match SavedLevels::decode(&bytes) {
             Ok(levels) => Some(levels),
             Err(error) => {
                 tracing::error!(%path, %error, "limits begin anew: what was spent before is of no use");
@@ -44,7 +44,7 @@ impl LevelsFile {
         }
     }
 
-    fn bytes(&self) -> io::Result<Vec<u8>> {
+    fn read_bytes(&self) -> io::Result<Vec<u8>> {
         let mut file = File::open(&self.0)?;
         if file.metadata()?.len() > BYTES_MAX {
             return Err(io::Error::other("the file is larger than 1 GiB"));
@@ -58,13 +58,13 @@ impl LevelsFile {
     /// written.
     pub(super) fn write(&self, limiter: &Limiter) {
         let Some(levels) = limiter.save() else { return };
-        if let Err(error) = self.replace(&levels.encode()) {
+        if let Err(error) = self.replace_contents(&levels.encode()) {
             let path = self.0.display();
             tracing::error!(%path, %error, "the levels of limits cannot be saved: the next process begins anew; set `stateFolder`");
         }
     }
 
-    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+    fn replace_contents(&self, bytes: &[u8]) -> io::Result<()> {
         if let Some(folder) = self.0.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }

@@ -3,22 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vmcp_domain::{CallContext, Caller, Gateway as _, Origin};
+use vmcp_domain::{CallContext, CallOrigin, Caller, Gateway as _};
 use vmcp_federation::Federation;
-use vmcp_ratelimit::{Clock, Levels, Limiter, Observer, Planner, Sharing};
+use vmcp_ratelimit::{Clock, Limiter, Observer, Planner, SavedLevels, Sharing};
 use vmcp_ratelimit_redis::RedisStore;
 
 use super::levels::LevelsFile;
 use crate::config::LimitSettings;
 
 /// How long the start waits for the shared store of limits; it continues without the store after that.
-const STORE_PATIENCE: Duration = Duration::from_secs(2);
+const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the end waits for debts to be written back.
-const STORE_GRACE: Duration = Duration::from_secs(1);
+const STORE_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Binds the limits to the tools as soon as these are known, which also warns of rules that fit none.
-pub(super) async fn prepare(federation: Federation, limiter: Arc<Limiter>) {
-    let ctx = CallContext::bare(Caller::Anonymous, Origin::Gateway);
+pub(super) async fn prepare_plans(federation: Federation, limiter: Arc<Limiter>) {
+    let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Gateway);
     if let Ok(tools) = federation.list_tools(&ctx).await {
         let _ = limiter.prepare(&tools);
     }
@@ -26,7 +26,7 @@ pub(super) async fn prepare(federation: Federation, limiter: Arc<Limiter>) {
 
 /// The limiter of these settings, once it can decide. Backends are connecting meanwhile; no call is decided before this,
 /// on any path.
-pub(super) async fn limiter(
+pub(super) async fn start_limiter(
     settings: Option<LimitSettings>,
     levels: Option<&LevelsFile>,
     (clock, observer): (Arc<dyn Clock>, Arc<dyn Observer>),
@@ -46,23 +46,23 @@ pub(super) async fn limiter(
     let saved = levels.filter(|_| sharing.is_none()).and_then(LevelsFile::read);
     let limiter = match saved {
         None => Limiter::new(planner, clock, sharing, observer),
-        Some(levels) => restored(planner, clock, observer, &levels),
+        Some(levels) => restore_limiter(planner, clock, observer, &levels),
     };
-    if federation.tells_callers_apart() {
+    if federation.has_caller_backends() {
         limiter.expect_lists_to_differ();
     }
-    if !limiter.connected(STORE_PATIENCE).await {
+    if !limiter.wait_connected(STORE_CONNECT_TIMEOUT).await {
         tracing::warn!("the shared store does not answer; its failure policy applies until it does");
     }
     Some(limiter)
 }
 
 /// A limiter with the levels of the last process.
-fn restored(
+fn restore_limiter(
     planner: Arc<Planner>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
-    levels: &Levels,
+    levels: &SavedLevels,
 ) -> Arc<Limiter> {
     let age = levels.age(clock.time_of_day());
     let (limiter, left_out) = Limiter::restored(planner, clock, observer, levels);
@@ -81,15 +81,15 @@ fn restored(
 }
 
 /// Writes what is owed to the shared store of limits, or leaves the levels in memory to the next process.
-pub(super) async fn settle(limiter: Option<Arc<Limiter>>, levels: Option<LevelsFile>) {
+pub(super) async fn shut_down(limiter: Option<Arc<Limiter>>, levels: Option<LevelsFile>) {
     let Some(limiter) = limiter else { return };
     if let Some(levels) = levels {
         let limiter = limiter.clone();
         // Off the runtime's threads: it waits for a disk.
         let _ = tokio::task::spawn_blocking(move || levels.write(&limiter)).await;
     }
-    limiter.release(STORE_GRACE).await;
-    if !limiter.settled(STORE_GRACE).await {
+    limiter.return_leases(STORE_FLUSH_TIMEOUT).await;
+    if !limiter.wait_settled(STORE_FLUSH_TIMEOUT).await {
         tracing::warn!(
             "the shared store has not heard of all calls that were admitted without it or have ended"
         );

@@ -1,7 +1,7 @@
 use crate::{Additions, Position, RunningGateway};
 
 /// Every part of the configuration that makes a layer.
-const EVERYTHING: &str = r#"
+const ALL_LAYERS_CONFIG: &str = r#"
 name: whole
 backends:
   - {name: none, url: "http://127.0.0.1:1/mcp"}
@@ -17,7 +17,7 @@ rateLimiting:
   hints: {resource: true}
 "#;
 
-fn added(position: Position, name: &'static str) -> super::AddedLayer {
+fn passthrough_layer(position: Position, name: &'static str) -> super::AddedLayer {
     super::AddedLayer { position, name, wrap: Box::new(|inner| inner) }
 }
 
@@ -25,14 +25,14 @@ fn added(position: Position, name: &'static str) -> super::AddedLayer {
 #[tokio::test]
 async fn the_order_is_pinned() {
     let overrides = crate::config::Overrides { user: Some("ann".to_owned()), ..Default::default() };
-    let settings = crate::config::load_text(EVERYTHING, "test", &|_| None, &overrides).unwrap();
+    let settings = crate::config::load_text(ALL_LAYERS_CONFIG, "test", &|_| None, &overrides).unwrap();
     let layers = vec![
-        added(Position::Request, "requests-1"),
-        added(Position::Call, "calls-1"),
-        added(Position::Request, "requests-2"),
-        added(Position::Call, "calls-2"),
+        passthrough_layer(Position::Request, "requests-1"),
+        passthrough_layer(Position::Call, "calls-1"),
+        passthrough_layer(Position::Request, "requests-2"),
+        passthrough_layer(Position::Call, "calls-2"),
     ];
-    let additions = Additions { audit: Some(Box::new(std::io::sink())), layers, keeps_levels: false };
+    let additions = Additions { audit: Some(Box::new(std::io::sink())), layers, persists_levels: false };
     let gateway = RunningGateway::start(settings, additions).await;
     assert_eq!(
         gateway.layers(),

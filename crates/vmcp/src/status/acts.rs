@@ -6,11 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use vmcp_domain::{CallContext, Caller, Error, Gateway as _, Identity, Json, Members, Origin, ToolList};
-use vmcp_edge::Page;
-use vmcp_ratelimit::{Act, BLOCK_MAX, Limiter};
+use vmcp_domain::{CallContext, CallOrigin, Caller, Error, Gateway as _, Identity, Json, Members, ToolList};
+use vmcp_edge::AdminPage;
+use vmcp_ratelimit::{BLOCK_DURATION_MAX, Limiter, OperatorAction};
 
-use super::{Sources, bucket, page};
+use super::{StatusSources, bucket_json, json_page};
 use crate::audit::LimitsChange;
 
 /// Where limits are changed.
@@ -20,32 +20,32 @@ const BLOCK: &str = "/limits/block";
 const UNBLOCK: &str = "/limits/unblock";
 
 /// Who is refused.
-const TOKEN_REMEDY: &str = "this changes the gateway, so it needs the token of operators: `vmcp limits` reads it from the \
+const TOKEN_REQUIRED: &str = "this changes the gateway, so it needs the token of operators: `vmcp limits` reads it from the \
      state folder (`stateFolder`) of the user who runs the gateway";
 
 /// The body of a request.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Wanted {
+struct LimitChangeRequest {
     tool: String,
-    user: Option<User>,
+    user: Option<UserRef>,
     tokens: Option<u32>,
     seconds: Option<u64>,
 }
 
 /// What is to be done.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
-    Buckets(Act),
+enum RequestedChange {
+    Buckets(OperatorAction),
     /// For so long; `None` lifts the block.
     Block(Option<Duration>),
 }
 
-impl Change {
+impl RequestedChange {
     fn name(self) -> &'static str {
         match self {
-            Self::Buckets(Act::Reset) => "reset",
-            Self::Buckets(Act::Grant(_)) => "grant",
+            Self::Buckets(OperatorAction::Reset) => "reset",
+            Self::Buckets(OperatorAction::Grant(_)) => "grant",
             Self::Block(Some(_)) => "block",
             Self::Block(None) => "unblock",
         }
@@ -55,19 +55,19 @@ impl Change {
 /// Whose buckets are changed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct User {
+struct UserRef {
     issuer: String,
     subject: String,
     #[serde(default)]
     claims: serde_json::Map<String, Value>,
 }
 
-impl User {
+impl UserRef {
     fn caller(&self) -> Caller {
         let mut claims = Members::new();
         for (name, value) in &self.claims {
             if let Ok(value) = Json::encode(value) {
-                claims.set(name, value);
+                claims.insert(name, value);
             }
         }
         let (issuer, subject) = (self.issuer.clone(), self.subject.clone());
@@ -75,41 +75,54 @@ impl User {
     }
 }
 
-impl Sources {
+impl StatusSources {
     /// What comes of a request that changes something; `None` where there is no such request.
-    pub(super) async fn act(&self, path: &str, token: Option<&str>, body: Bytes) -> Option<Page> {
+    pub(super) async fn handle_change(
+        &self,
+        path: &str,
+        token: Option<&str>,
+        body: Bytes,
+    ) -> Option<AdminPage> {
         if ![RESET, GRANT, BLOCK, UNBLOCK].contains(&path) {
             return None;
         }
         let Some(known) = &self.operator else {
-            return Some(page(
+            return Some(json_page(
                 403,
                 &json!({"error": "this gateway has no state folder, so it takes no changes; set `stateFolder`"}),
             ));
         };
-        if !known.is(token) {
-            return Some(page(401, &json!({"error": TOKEN_REMEDY})));
+        if !known.matches(token) {
+            return Some(json_page(401, &json!({"error": TOKEN_REQUIRED})));
         }
         let Some(limiter) = &self.limiter else {
-            return Some(page(404, &json!({"error": "nothing is limited here"})));
+            return Some(json_page(404, &json!({"error": "nothing is limited here"})));
         };
-        let wanted: Wanted = match serde_json::from_slice(&body) {
+        let wanted: LimitChangeRequest = match serde_json::from_slice(&body) {
             Ok(wanted) => wanted,
             Err(error) => {
-                return Some(page(400, &json!({"error": format!("the body is no such request: {error}")})));
+                return Some(json_page(
+                    400,
+                    &json!({"error": format!("the body is no such request: {error}")}),
+                ));
             }
         };
-        Some(match change(path, &wanted) {
-            Ok(change) => self.change(limiter, &wanted, change).await,
-            Err(text) => page(400, &json!({"error": text})),
+        Some(match parse_change(path, &wanted) {
+            Ok(change) => self.apply_change(limiter, &wanted, change).await,
+            Err(text) => json_page(400, &json!({"error": text})),
         })
     }
 
-    async fn change(&self, limiter: &Limiter, wanted: &Wanted, change: Change) -> Page {
-        let caller = wanted.user.as_ref().map_or(Caller::Anonymous, User::caller);
-        let ctx = CallContext::bare(caller, Origin::Operator);
+    async fn apply_change(
+        &self,
+        limiter: &Limiter,
+        wanted: &LimitChangeRequest,
+        change: RequestedChange,
+    ) -> AdminPage {
+        let caller = wanted.user.as_ref().map_or(Caller::Anonymous, UserRef::caller);
+        let ctx = CallContext::bare(caller, CallOrigin::Operator);
         let outcome = match self.federation.list_tools(&ctx).await {
-            Ok(tools) => done(limiter, &tools, (&wanted.tool, &ctx), change).await,
+            Ok(tools) => execute(limiter, &tools, (&wanted.tool, &ctx), change).await,
             Err(error) => Err(error),
         };
         if let Some(audit) = &self.audit {
@@ -125,42 +138,44 @@ impl Sources {
             audit.limits_changed(&record, outcome.as_ref().map(|_| ()));
         }
         match outcome {
-            Ok(said) => page(200, &said),
+            Ok(said) => json_page(200, &said),
             Err(Error::UnknownTool(name)) => {
-                page(404, &json!({"error": Error::UnknownTool(name).to_string()}))
+                json_page(404, &json!({"error": Error::UnknownTool(name).to_string()}))
             }
             Err(Error::Denied) => {
                 let text = "limits are kept per claim, and the user has none; name its claims";
-                page(400, &json!({"error": text}))
+                json_page(400, &json!({"error": text}))
             }
-            Err(Error::Overloaded) => page(409, &json!({"error": "there are too many blocks; lift some"})),
-            Err(error) => page(503, &json!({"error": error.to_string()})),
+            Err(Error::Overloaded) => {
+                json_page(409, &json!({"error": "there are too many blocks; lift some"}))
+            }
+            Err(error) => json_page(503, &json!({"error": error.to_string()})),
         }
     }
 }
 
 /// Makes a change, and says what is there then.
-async fn done(
+async fn execute(
     limiter: &Limiter,
     tools: &Arc<ToolList>,
     (tool, ctx): (&str, &CallContext),
-    change: Change,
+    change: RequestedChange,
 ) -> Result<Value, Error> {
     let name = tool.into();
     match change {
-        Change::Buckets(act) => {
-            let views = limiter.act(tools, &name, ctx, act).await?;
-            Ok(json!({"tool": tool, "buckets": views.iter().map(bucket).collect::<Vec<_>>()}))
+        RequestedChange::Buckets(act) => {
+            let views = limiter.apply_action(tools, &name, ctx, act).await?;
+            Ok(json!({"tool": tool, "buckets": views.iter().map(bucket_json).collect::<Vec<_>>()}))
         }
-        Change::Block(lasts) => match limiter.block(tools, &name, ctx, lasts).await? {
+        RequestedChange::Block(lasts) => match limiter.block(tools, &name, ctx, lasts).await? {
             true => Ok(json!({"tool": tool, "blockedSeconds": lasts.map_or(0, |lasts| lasts.as_secs())})),
             false => Err(Error::Overloaded),
         },
     }
 }
 
-fn change(path: &str, wanted: &Wanted) -> Result<Change, &'static str> {
-    let Wanted { tokens, seconds, .. } = wanted;
+fn parse_change(path: &str, wanted: &LimitChangeRequest) -> Result<RequestedChange, &'static str> {
+    let LimitChangeRequest { tokens, seconds, .. } = wanted;
     if seconds.is_some() && path != BLOCK {
         return Err("`seconds` has no meaning here");
     }
@@ -168,13 +183,15 @@ fn change(path: &str, wanted: &Wanted) -> Result<Change, &'static str> {
         return Err("`tokens` has no meaning here");
     }
     match (path, tokens, seconds) {
-        (RESET, ..) => Ok(Change::Buckets(Act::Reset)),
-        (GRANT, Some(tokens), _) if *tokens > 0 => Ok(Change::Buckets(Act::Grant(*tokens))),
+        (RESET, ..) => Ok(RequestedChange::Buckets(OperatorAction::Reset)),
+        (GRANT, Some(tokens), _) if *tokens > 0 => {
+            Ok(RequestedChange::Buckets(OperatorAction::Grant(*tokens)))
+        }
         (GRANT, ..) => Err("`tokens` must say how many, 1 at least"),
         (BLOCK, _, Some(0)) => Err("`seconds` must be 1 at least"),
-        (BLOCK, _, seconds) => {
-            Ok(Change::Block(Some(seconds.map_or(BLOCK_MAX, Duration::from_secs).min(BLOCK_MAX))))
-        }
-        _ => Ok(Change::Block(None)),
+        (BLOCK, _, seconds) => Ok(RequestedChange::Block(Some(
+            seconds.map_or(BLOCK_DURATION_MAX, Duration::from_secs).min(BLOCK_DURATION_MAX),
+        ))),
+        _ => Ok(RequestedChange::Block(None)),
     }
 }

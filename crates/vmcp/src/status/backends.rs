@@ -5,14 +5,14 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
-use vmcp_domain::{ProtocolVersion, Starting};
+use vmcp_domain::{ProtocolVersion, StartupProgress};
 use vmcp_federation::{BackendReport, CircuitState, Health};
 
 /// What Go writes for a time that is not known.
-const NEVER: &str = "0001-01-01T00:00:00Z";
+const UNKNOWN_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// One row of `/status`. What a starting server writes is for readers on this machine.
-pub(super) fn row(report: &BackendReport, shows_lines: bool) -> Value {
+pub(super) fn status_row(report: &BackendReport, shows_lines: bool) -> Value {
     let status = &report.status;
     json!({
         "name": report.id.as_str(),
@@ -21,7 +21,7 @@ pub(super) fn row(report: &BackendReport, shows_lines: bool) -> Value {
         "transport": status.transport,
         "auth_type": status.auth_type,
         "mcp_revision": status.protocol.map(ProtocolVersion::as_str),
-        "listed": report.listed,
+        "listed": report.is_listed,
         "tools": report.tool_count,
         "resources": report.resource_count,
         "prompts": report.prompt_count,
@@ -29,15 +29,15 @@ pub(super) fn row(report: &BackendReport, shows_lines: bool) -> Value {
         "isolation": status.isolation,
         "caller_connections": status.caller_connections,
         "last_error": report.last_error(),
-        "failing_lists": report.failing.iter().map(|one| json!({"list": one.list, "class": one.class})).collect::<Vec<_>>(),
+        "failing_lists": report.list_failures.iter().map(|one| json!({"list": one.list, "class": one.class})).collect::<Vec<_>>(),
         "circuit": report.circuit.map(|circuit| circuit_state(circuit.state)),
-        "starting": status.starting.as_ref().map(|starting| describe(starting, shows_lines)),
+        "starting": status.startup.as_ref().map(|starting| describe_start(starting, shows_lines)),
         "reconnects": status.reconnect_count,
     })
 }
 
 /// What a backend does that is being started: `starting for 40 s: npm installs …`.
-fn describe(starting: &Starting, shows_lines: bool) -> String {
+fn describe_start(starting: &StartupProgress, shows_lines: bool) -> String {
     let seconds = starting.elapsed.as_secs();
     match starting.last_line.as_ref().filter(|_| shows_lines) {
         Some(line) => format!("starting for {seconds} s: {line}"),
@@ -54,22 +54,22 @@ fn circuit_state(state: CircuitState) -> &'static str {
 }
 
 /// How many backends have each health, under its name.
-pub(super) fn counts(reports: &[BackendReport]) -> Map<String, Value> {
+pub(super) fn health_counts(reports: &[BackendReport]) -> Map<String, Value> {
     Health::ALL
         .into_iter()
-        .map(|health| (health.as_str().to_owned(), count(reports, health).into()))
+        .map(|health| (health.as_str().to_owned(), count_with_health(reports, health).into()))
         .collect()
 }
 
-fn count(reports: &[BackendReport], health: Health) -> usize {
+fn count_with_health(reports: &[BackendReport], health: Health) -> usize {
     reports.iter().filter(|report| report.health() == health).count()
 }
 
 /// `/api/backends/health`.
 pub(super) fn health(reports: &[BackendReport]) -> Value {
-    let count = |health| count(reports, health);
+    let count = |health| count_with_health(reports, health);
     let backends: Map<String, Value> =
-        reports.iter().map(|report| (report.id.as_str().to_owned(), state(report))).collect();
+        reports.iter().map(|report| (report.id.as_str().to_owned(), health_row(report))).collect();
     json!({
         "monitoring_enabled": true,
         "summary": {
@@ -84,23 +84,23 @@ pub(super) fn health(reports: &[BackendReport]) -> Value {
     })
 }
 
-fn state(report: &BackendReport) -> Value {
+fn health_row(report: &BackendReport) -> Value {
     let is_working = matches!(report.health(), Health::Healthy | Health::Degraded);
     let circuit = report.circuit;
     json!({
         "Status": report.health().as_str(),
         "ConsecutiveFailures": report.checks.failures_in_a_row,
-        "LastCheckTime": date(report.checks.checked_at),
-        "LastErrorCategory": if is_working { "" } else { report.last_error().map_or("", category) },
-        "LastTransitionTime": date(report.checks.changed_at),
+        "LastCheckTime": format_time(report.checks.checked_at),
+        "LastErrorCategory": if is_working { "" } else { report.last_error().map_or("", error_category) },
+        "LastTransitionTime": format_time(report.checks.changed_at),
         "CircuitState": circuit.map_or("closed", |circuit| circuit_state(circuit.state)),
-        "CircuitLastChanged": date(circuit.and_then(|circuit| circuit.changed_at)),
+        "CircuitLastChanged": format_time(circuit.and_then(|circuit| circuit.changed_at)),
         "MCPRevision": report.status.protocol.map_or("", ProtocolVersion::as_str),
     })
 }
 
 /// A class of failures in ToolHive's words.
-fn category(class: &str) -> &'static str {
+fn error_category(class: &str) -> &'static str {
     match class {
         "auth" | "credential" => "authentication_failed",
         "timeout" => "timeout",
@@ -111,10 +111,10 @@ fn category(class: &str) -> &'static str {
 }
 
 /// The time of day of a moment. Where the clock was set since, it is what it would have been by the clock of now.
-fn date(moment: Option<Instant>) -> String {
+fn format_time(moment: Option<Instant>) -> String {
     let time = moment.and_then(|moment| crate::process::wall_time().checked_sub(moment.elapsed()));
     let text = time.and_then(|time| OffsetDateTime::from(time).format(&Rfc3339).ok());
-    text.unwrap_or_else(|| NEVER.to_owned())
+    text.unwrap_or_else(|| UNKNOWN_TIME.to_owned())
 }
 
 #[cfg(test)]
@@ -123,8 +123,8 @@ mod tests {
 
     #[test]
     fn times_are_as_go_writes_them() {
-        assert_eq!(date(None), "0001-01-01T00:00:00Z");
-        let now = date(Some(Instant::now()));
+        assert_eq!(format_time(None), "0001-01-01T00:00:00Z");
+        let now = format_time(Some(Instant::now()));
         assert!(now.starts_with("20") && now.ends_with('Z') && now.contains('T'), "{now}");
     }
 }

@@ -4,11 +4,11 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use vmcp::domain::{
-    CallContext, CallTool, Caller, Continuation, Error, Identity, Json, Members, Origin, Reply,
+    CallContext, CallOrigin, CallTool, Caller, Continuation, Error, Identity, Json, Members, Reply,
 };
 use vmcp::{Builder, CancellationToken, RunningGateway, StartError};
-use vmcp_e2e::gateway::{Backend, Names, config};
-use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::gateway::{Backend, NamePolicy, config};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};
 use vmcp_e2e::process::binary;
 
 /// Two calls of the tool that changes something, for ever.
@@ -19,12 +19,12 @@ const LIMIT: &str =
 fn configured(more: &str) -> String {
     let mut notes = Command::new(binary("vmcp").unwrap());
     notes.args(["demo-server", "notes"]);
-    config(Names::AsTheyAre, &[Backend::stdio("notes", &notes)], &format!("{LIMIT}{more}"))
+    config(NamePolicy::Unchanged, &[Backend::stdio("notes", &notes)], &format!("{LIMIT}{more}"))
 }
 
 fn ctx() -> CallContext {
     let identity = Identity { issuer: "test".into(), subject: "ann".into(), claims: Members::new() };
-    CallContext::bare(Caller::Known(identity.into()), Origin::Client)
+    CallContext::bare(Caller::Known(identity.into()), CallOrigin::Client)
 }
 
 async fn call(gateway: &RunningGateway, tool: &str, arguments: Value) -> Result<Reply, Error> {
@@ -32,7 +32,7 @@ async fn call(gateway: &RunningGateway, tool: &str, arguments: Value) -> Result<
         name: tool.into(),
         arguments: Some(Json::encode(&arguments).unwrap()),
         continuation: Continuation::default(),
-        rest: Members::new(),
+        extra: Members::new(),
     };
     gateway.gateway.call_tool(&ctx(), request).await
 }
@@ -50,11 +50,11 @@ async fn an_added_layer_applies_in_process_and_its_refusals_cost_nothing() {
         let refused = call(&gateway, "add_note", json!({"text": "no"})).await;
         assert!(matches!(refused, Err(Error::Denied)), "{refused:?}");
     }
-    assert!(!call(&gateway, "search", json!({"query": "no"})).await.unwrap().failed);
+    assert!(!call(&gateway, "search", json!({"query": "no"})).await.unwrap().is_error);
     std::fs::remove_file(&flag).unwrap();
     // The refused calls have spent nothing of the two that the limit allows.
     for _ in 0..2 {
-        assert!(!call(&gateway, "add_note", json!({"text": "yes"})).await.unwrap().failed);
+        assert!(!call(&gateway, "add_note", json!({"text": "yes"})).await.unwrap().is_error);
     }
     let limited = call(&gateway, "add_note", json!({"text": "yes"})).await;
     assert!(matches!(limited, Err(Error::RateLimited(_))), "{limited:?}");
@@ -62,7 +62,7 @@ async fn an_added_layer_applies_in_process_and_its_refusals_cost_nothing() {
 }
 
 /// What a client is told: true when the call was made and did not fail.
-fn made(url: &str, era: Era, tool: &str, arguments: &Value) -> bool {
+fn call_over_http(url: &str, era: ProtocolFamily, tool: &str, arguments: &Value) -> bool {
     let mut client = HttpClient::open(url, era).unwrap();
     let answer = client.ask("tools/call", json!({"name": tool, "arguments": arguments})).unwrap();
     let answer: Value = serde_json::from_str(&answer.text).unwrap();
@@ -84,10 +84,11 @@ async fn a_served_layer_sees_the_tool_that_really_runs() {
     let search = json!({"tool_name": "search", "parameters": {"query": "x"}});
     let outcomes = tokio::task::spawn_blocking(move || {
         std::fs::write(&flag, "").unwrap();
-        let frozen =
-            Era::ALL.map(|era| (made(&url, era, "call_tool", &add), made(&url, era, "call_tool", &search)));
+        let frozen = ProtocolFamily::ALL.map(|era| {
+            (call_over_http(&url, era, "call_tool", &add), call_over_http(&url, era, "call_tool", &search))
+        });
         std::fs::remove_file(&flag).unwrap();
-        let thawed = Era::ALL.map(|era| made(&url, era, "call_tool", &add));
+        let thawed = ProtocolFamily::ALL.map(|era| call_over_http(&url, era, "call_tool", &add));
         (frozen, thawed)
     });
     let (frozen, thawed) = outcomes.await.unwrap();

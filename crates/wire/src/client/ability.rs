@@ -3,7 +3,7 @@
 
 use vmcp_domain::{Json, Members, ProtocolVersion, QuestionKind};
 
-use super::answer::Introduction;
+use super::answer::InitializeInfo;
 
 /// The client capabilities declared once for a whole session, whoever will use it: everything that can be relayed.
 /// A question that the particular client cannot answer is answered with an error.
@@ -26,7 +26,7 @@ pub fn session_capabilities() -> Members {
 ///
 /// Of a session client only what backends may ask of it: the rest means something else there.
 #[must_use]
-pub fn relayable(declared: &Members, client: ProtocolVersion) -> Members {
+pub fn relayable_capabilities(declared: &Members, client: ProtocolVersion) -> Members {
     let mut kept = declared.clone();
     if client.has_sessions() {
         kept.retain(|key, _| {
@@ -40,7 +40,7 @@ pub fn relayable(declared: &Members, client: ProtocolVersion) -> Members {
 
 /// One of the things a backend may offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
+pub enum ServerCapability {
     /// Tools.
     Tools,
     /// Resources and templates.
@@ -51,8 +51,8 @@ pub enum Offer {
     Logging,
 }
 
-impl Offer {
-    fn member(self) -> &'static str {
+impl ServerCapability {
+    fn member_name(self) -> &'static str {
         match self {
             Self::Tools => "tools",
             Self::Resources => "resources",
@@ -62,33 +62,35 @@ impl Offer {
     }
 }
 
-impl Introduction {
+impl InitializeInfo {
     /// True when the backend declared `offer`.
     #[must_use]
-    pub fn offers(&self, offer: Offer) -> bool {
+    pub fn has_capability(&self, offer: ServerCapability) -> bool {
         self.capabilities
-            .get(offer.member())
+            .get(offer.member_name())
             .is_some_and(|declared| !declared.is_null() && declared.as_str() != "false")
     }
 
     /// True when the backend says that it tells when one of its lists changes.
     #[must_use]
-    pub fn tells_list_changes(&self) -> bool {
-        [Offer::Tools, Offer::Resources, Offer::Prompts].iter().any(|offer| {
-            self.capabilities
-                .get(offer.member())
-                .and_then(|declared| declared.members().ok())
-                .and_then(|declared| declared.get("listChanged").cloned())
-                .is_some_and(|flag| flag.as_str() == "true")
-        })
+    pub fn has_list_changed(&self) -> bool {
+        [ServerCapability::Tools, ServerCapability::Resources, ServerCapability::Prompts].iter().any(
+            |offer| {
+                self.capabilities
+                    .get(offer.member_name())
+                    .and_then(|declared| declared.members().ok())
+                    .and_then(|declared| declared.get("listChanged").cloned())
+                    .is_some_and(|flag| flag.as_str() == "true")
+            },
+        )
     }
 
     /// The introduction of a backend that has not said what it offers: everything may be asked for.
     #[must_use]
-    pub fn unknown(version: ProtocolVersion) -> Self {
-        let capabilities = [Offer::Tools, Offer::Resources, Offer::Prompts]
+    pub fn assume_all(version: ProtocolVersion) -> Self {
+        let capabilities = [ServerCapability::Tools, ServerCapability::Resources, ServerCapability::Prompts]
             .iter()
-            .map(|offer| (offer.member().to_owned(), Json::empty_object()));
+            .map(|offer| (offer.member_name().to_owned(), Json::empty_object()));
         Self { version, capabilities: capabilities.collect(), instructions: None }
     }
 }
@@ -107,24 +109,30 @@ mod tests {
             r#"{"roots":{"listChanged":true},"tasks":{},"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{},"a/b":{}}}"#,
         );
         assert_eq!(
-            relayable(&declared, ProtocolVersion::V2025_11_25).to_json().as_str(),
+            relayable_capabilities(&declared, ProtocolVersion::V2025_11_25).to_json().as_str(),
             r#"{"roots":{"listChanged":true},"elicitation":{}}"#
         );
         assert_eq!(
-            relayable(&declared, ProtocolVersion::V2026_07_28).to_json().as_str(),
+            relayable_capabilities(&declared, ProtocolVersion::V2026_07_28).to_json().as_str(),
             r#"{"roots":{"listChanged":true},"tasks":{},"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{},"a/b":{}}}"#
         );
     }
 
     #[test]
     fn offers_are_read() {
-        let introduction = Introduction {
+        let introduction = InitializeInfo {
             version: ProtocolVersion::V2025_11_25,
             capabilities: members(r#"{"tools":{"listChanged":true},"prompts":null,"logging":{}}"#),
             instructions: None,
         };
-        assert!(introduction.offers(Offer::Tools) && introduction.offers(Offer::Logging));
-        assert!(!introduction.offers(Offer::Prompts) && !introduction.offers(Offer::Resources));
-        assert!(introduction.tells_list_changes());
+        assert!(
+            introduction.has_capability(ServerCapability::Tools)
+                && introduction.has_capability(ServerCapability::Logging)
+        );
+        assert!(
+            !introduction.has_capability(ServerCapability::Prompts)
+                && !introduction.has_capability(ServerCapability::Resources)
+        );
+        assert!(introduction.has_list_changed());
     }
 }

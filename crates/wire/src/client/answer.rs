@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vmcp_domain::{
-    AskError, BackendUri, Json, LogLevel, Members, ProtocolVersion, Question, QuestionKind, Reply, Stage,
+    AskError, BackendUri, Json, LogLevel, Members, ProtocolVersion, Question, QuestionKind, Reply, ResultType,
 };
 
 use crate::code;
@@ -12,7 +12,7 @@ use crate::{meta, method};
 
 /// Why an answer of a backend is of no use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerFault {
+pub enum ResponseError {
     /// It lacks something the specification requires, or has it in another form.
     #[error("malformed answer: {0}")]
     Malformed(&'static str),
@@ -23,7 +23,7 @@ pub enum AnswerFault {
 
 /// What a backend says of itself when a connection begins.
 #[derive(Clone, Debug)]
-pub struct Introduction {
+pub struct InitializeInfo {
     /// The revision in use from now on.
     pub version: ProtocolVersion,
     /// What it can do.
@@ -36,48 +36,51 @@ pub struct Introduction {
 ///
 /// # Errors
 /// When it is malformed or names a revision that is not known.
-pub fn read_initialize(result: &Json) -> Result<Introduction, AnswerFault> {
-    let members = result.members().map_err(|_| AnswerFault::Malformed("the result is not an object"))?;
-    let date = members.get("protocolVersion").and_then(Json::to_text);
-    let date = date.ok_or(AnswerFault::Malformed("`protocolVersion` is missing"))?;
+pub fn read_initialize(result: &Json) -> Result<InitializeInfo, ResponseError> {
+    let members = result.members().map_err(|_| ResponseError::Malformed("the result is not an object"))?;
+    let date = members.get("protocolVersion").and_then(Json::decode_string);
+    let date = date.ok_or(ResponseError::Malformed("`protocolVersion` is missing"))?;
     let version = ProtocolVersion::parse(&date).filter(|version| version.has_sessions());
-    introduce(version.ok_or(AnswerFault::NoCommonVersion(date))?, &members)
+    read_info(version.ok_or(ResponseError::NoCommonVersion(date))?, &members)
 }
 
 /// Reads the result of `server/discover`.
 ///
 /// # Errors
 /// When it is malformed or does not offer 2026-07-28.
-pub fn read_discover(result: &Json) -> Result<Introduction, AnswerFault> {
-    let members = result.members().map_err(|_| AnswerFault::Malformed("the result is not an object"))?;
+pub fn read_discover(result: &Json) -> Result<InitializeInfo, ResponseError> {
+    let members = result.members().map_err(|_| ResponseError::Malformed("the result is not an object"))?;
     let versions = members.get("supportedVersions").and_then(|json| json.decode::<Vec<String>>().ok());
-    let versions = versions.ok_or(AnswerFault::Malformed("`supportedVersions` is missing"))?;
+    let versions = versions.ok_or(ResponseError::Malformed("`supportedVersions` is missing"))?;
     if !versions.iter().any(|date| date == ProtocolVersion::V2026_07_28.as_str()) {
-        return Err(AnswerFault::NoCommonVersion(versions.join(", ")));
+        return Err(ResponseError::NoCommonVersion(versions.join(", ")));
     }
-    introduce(ProtocolVersion::V2026_07_28, &members)
+    read_info(ProtocolVersion::V2026_07_28, &members)
 }
 
-fn introduce(version: ProtocolVersion, members: &Members) -> Result<Introduction, AnswerFault> {
+fn read_info(version: ProtocolVersion, members: &Members) -> Result<InitializeInfo, ResponseError> {
     let capabilities = members.get("capabilities").map(Json::members).transpose();
-    Ok(Introduction {
+    Ok(InitializeInfo {
         version,
         capabilities: capabilities
-            .map_err(|_| AnswerFault::Malformed("`capabilities` is not an object"))?
+            .map_err(|_| ResponseError::Malformed("`capabilities` is not an object"))?
             .unwrap_or_default(),
-        instructions: members.get("instructions").and_then(Json::to_text).filter(|text| !text.is_empty()),
+        instructions: members
+            .get("instructions")
+            .and_then(Json::decode_string)
+            .filter(|text| !text.is_empty()),
     })
 }
 
 /// True for an error that only a server of 2026-07-28 sends, whatever else it says.
 #[must_use]
-pub fn speaks_2026_07_28(error: &RpcError) -> bool {
+pub fn is_stateless_error(error: &RpcError) -> bool {
     matches!(error.code, code::HEADER_MISMATCH | code::MISSING_CAPABILITY | code::UNSUPPORTED_VERSION)
 }
 
 /// The revisions that an error names as supported, where it does (`UnsupportedProtocolVersionError`).
 #[must_use]
-pub fn supported_versions(error: &RpcError) -> Option<Vec<String>> {
+pub fn read_supported_versions(error: &RpcError) -> Option<Vec<String>> {
     error.data.as_ref()?.members().ok()?.get("supported")?.decode().ok()
 }
 
@@ -85,56 +88,57 @@ pub fn supported_versions(error: &RpcError) -> Option<Vec<String>> {
 ///
 /// # Errors
 /// When the items are missing or not an array.
-pub fn read_page(result: &Json, member: &str) -> Result<(Vec<Json>, Option<String>), AnswerFault> {
-    let members = result.members().map_err(|_| AnswerFault::Malformed("the result is not an object"))?;
-    let items = members.get(member).ok_or(AnswerFault::Malformed("the list is missing"))?;
+pub fn read_page(result: &Json, member: &str) -> Result<(Vec<Json>, Option<String>), ResponseError> {
+    let members = result.members().map_err(|_| ResponseError::Malformed("the result is not an object"))?;
+    let items = members.get(member).ok_or(ResponseError::Malformed("the list is missing"))?;
     // Servers written in Go say `null` for a list that is empty.
     let items = match items.as_str() {
         "null" => Vec::new(),
-        _ => items.elements().map_err(|_| AnswerFault::Malformed("the list is not an array"))?,
+        _ => items.elements().map_err(|_| ResponseError::Malformed("the list is not an array"))?,
     };
-    Ok((items, members.get("nextCursor").and_then(Json::to_text)))
+    Ok((items, members.get("nextCursor").and_then(Json::decode_string)))
 }
 
 /// Reads the result of a call, a read, a prompt or a completion.
 ///
 /// # Errors
 /// When it is not an object.
-pub fn read_reply(version: ProtocolVersion, result: &Json) -> Result<Reply, AnswerFault> {
-    let mut members = result.members().map_err(|_| AnswerFault::Malformed("the result is not an object"))?;
-    let meta = meta::take(&mut members).unwrap_or_default();
-    meta::put(&mut members, &meta.travelling);
+pub fn read_reply(version: ProtocolVersion, result: &Json) -> Result<Reply, ResponseError> {
+    let mut members =
+        result.members().map_err(|_| ResponseError::Malformed("the result is not an object"))?;
+    let meta = meta::extract(&mut members).unwrap_or_default();
+    meta::insert(&mut members, &meta.forwarded);
     if version.has_sessions() {
         // In 2026-07-28 a structured result may be null.
         members.retain(|_, value| !value.is_null());
     }
     let failed = members.get("isError").is_some_and(|json| json.as_str() == "true");
     if version.has_sessions() {
-        return Ok(Reply { members, failed, stage: Stage::Complete, fresh_for: None });
+        return Ok(Reply { members, is_error: failed, result_type: ResultType::Complete, ttl: None });
     }
-    let result_type = members.take("resultType");
+    let result_type = members.remove("resultType");
     let stage = match result_type.as_ref().map(Json::as_str) {
         // As nearly everybody spells it.
-        None | Some("\"complete\"") => Stage::Complete,
-        Some(_) => match result_type.and_then(|json| json.to_text()).as_deref() {
-            None | Some("complete") => Stage::Complete,
-            Some("input_required") => Stage::InputRequired,
-            Some(other) => Stage::Extension(other.to_owned()),
+        None | Some("\"complete\"") => ResultType::Complete,
+        Some(_) => match result_type.and_then(|json| json.decode_string()).as_deref() {
+            None | Some("complete") => ResultType::Complete,
+            Some("input_required") => ResultType::InputRequired,
+            Some(other) => ResultType::Extension(other.to_owned()),
         },
     };
     // A task's own `ttlMs` is how long it is kept, and no caching hint.
-    if matches!(stage, Stage::Extension(_)) || members.get("taskId").is_some() {
-        return Ok(Reply { members, failed, stage, fresh_for: None });
+    if matches!(stage, ResultType::Extension(_)) || members.get("taskId").is_some() {
+        return Ok(Reply { members, is_error: failed, result_type: stage, ttl: None });
     }
     let fresh_for =
-        members.take("ttlMs").and_then(|json| json.decode::<u64>().ok()).map(Duration::from_millis);
-    members.take("cacheScope");
-    Ok(Reply { members, failed, stage, fresh_for })
+        members.remove("ttlMs").and_then(|json| json.decode::<u64>().ok()).map(Duration::from_millis);
+    members.remove("cacheScope");
+    Ok(Reply { members, is_error: failed, result_type: stage, ttl: fresh_for })
 }
 
 /// Makes the result of a tool one that strict clients take: `content` is a list, and `isError` true or false.
-pub fn mend_tool_result(reply: &mut Reply) {
-    if reply.stage != Stage::Complete || reply.is_task() {
+pub fn sanitize_tool_result(reply: &mut Reply) {
+    if reply.result_type != ResultType::Complete || reply.is_task() {
         return;
     }
     let members = &mut reply.members;
@@ -142,33 +146,33 @@ pub fn mend_tool_result(reply: &mut Reply) {
         Some(content) if content.as_str().starts_with('[') => {}
         content => {
             let content = match content {
-                Some(object) if object.is_object() => Json::list(std::slice::from_ref(object)),
+                Some(object) if object.is_object() => Json::array(std::slice::from_ref(object)),
                 Some(text) if text.as_str().starts_with('"') => {
                     let block =
                         [("type".to_owned(), Json::string("text")), ("text".to_owned(), text.clone())];
-                    Json::list(&[block.into_iter().collect::<Members>().to_json()])
+                    Json::array(&[block.into_iter().collect::<Members>().to_json()])
                 }
-                Some(_) | None => Json::list(&[]),
+                Some(_) | None => Json::array(&[]),
             };
-            members.set("content", content);
+            members.insert("content", content);
         }
     }
     match members.get("isError").map(|flag| flag.as_str().trim_matches('"').to_ascii_lowercase()) {
         None => {}
         Some(flag) if matches!(flag.as_str(), "true" | "false") => {
-            reply.failed = flag == "true";
-            members.set("isError", Json::boolean(reply.failed));
+            reply.is_error = flag == "true";
+            members.insert("isError", Json::boolean(reply.is_error));
         }
         Some(flag) => {
-            reply.failed = !matches!(flag.as_str(), "" | "0" | "null" | "no");
-            members.set("isError", Json::boolean(reply.failed));
+            reply.is_error = !matches!(flag.as_str(), "" | "0" | "null" | "no");
+            members.insert("isError", Json::boolean(reply.is_error));
         }
     }
 }
 
 /// What a backend tells without being asked.
 #[derive(Clone, Debug)]
-pub enum BackendNotice {
+pub enum BackendNotification {
     /// Progress of a request of ours, under our token.
     Progress {
         /// Our token.
@@ -184,7 +188,7 @@ pub enum BackendNotice {
         params: Members,
     },
     /// The page of the elicitation with this identifier has been visited.
-    Visited(String),
+    ElicitationComplete(String),
     /// The list of tools changed.
     ToolsChanged,
     /// The list of resources or templates changed.
@@ -194,47 +198,54 @@ pub enum BackendNotice {
     /// The content of a resource changed.
     ResourceUpdated(BackendUri),
     /// The backend has taken up `subscriptions/listen`, which we sent under this number (2026-07-28).
-    Listening(u64),
+    ListenAcknowledged(u64),
     /// The backend has ended `subscriptions/listen`, which we sent under this number (2026-07-28).
-    ListeningEnded(u64),
+    ListenEnded(u64),
     /// Something else, or something malformed.
     Other,
 }
 
 /// Reads a notification of a backend.
 #[must_use]
-pub fn read_notice(name: &str, params: Option<&Json>) -> BackendNotice {
+pub fn read_notification(name: &str, params: Option<&Json>) -> BackendNotification {
     let mut members = params.and_then(|params| params.members().ok()).unwrap_or_default();
     match name {
-        method::TOOLS_CHANGED => BackendNotice::ToolsChanged,
-        method::RESOURCES_CHANGED => BackendNotice::ResourcesChanged,
-        method::PROMPTS_CHANGED => BackendNotice::PromptsChanged,
+        method::TOOLS_CHANGED => BackendNotification::ToolsChanged,
+        method::RESOURCES_CHANGED => BackendNotification::ResourcesChanged,
+        method::PROMPTS_CHANGED => BackendNotification::PromptsChanged,
         method::ELICITATION_COMPLETE => members
             .get("elicitationId")
-            .and_then(Json::to_text)
-            .map_or(BackendNotice::Other, BackendNotice::Visited),
+            .and_then(Json::decode_string)
+            .map_or(BackendNotification::Other, BackendNotification::ElicitationComplete),
         method::RESOURCE_UPDATED => members
             .get("uri")
-            .and_then(Json::to_text)
-            .map_or(BackendNotice::Other, |uri| BackendNotice::ResourceUpdated(uri.into())),
+            .and_then(Json::decode_string)
+            .map_or(BackendNotification::Other, |uri| BackendNotification::ResourceUpdated(uri.into())),
         method::PROGRESS => {
-            let token = members.take("progressToken").and_then(|json| json.as_str().parse().ok());
-            token.map_or(BackendNotice::Other, |token| BackendNotice::Progress { token, params: members })
+            let token = members.remove("progressToken").and_then(|json| json.as_str().parse().ok());
+            token.map_or(BackendNotification::Other, |token| BackendNotification::Progress {
+                token,
+                params: members,
+            })
         }
         method::LISTEN_ACKNOWLEDGED => members
             .get(meta::META)
             .and_then(|meta| meta.members().ok())
             .and_then(|meta| meta.get(meta::SUBSCRIPTION_ID)?.as_str().parse().ok())
-            .map_or(BackendNotice::Other, BackendNotice::Listening),
+            .map_or(BackendNotification::Other, BackendNotification::ListenAcknowledged),
         method::CANCELLED => members
             .get("requestId")
             .and_then(|id| id.as_str().parse().ok())
-            .map_or(BackendNotice::Other, BackendNotice::ListeningEnded),
+            .map_or(BackendNotification::Other, BackendNotification::ListenEnded),
         method::LOG_MESSAGE => {
-            let level = members.get("level").and_then(Json::to_text).as_deref().and_then(LogLevel::parse);
-            level.map_or(BackendNotice::Other, |level| BackendNotice::Log { level, params: members })
+            let level =
+                members.get("level").and_then(Json::decode_string).as_deref().and_then(LogLevel::parse);
+            level.map_or(BackendNotification::Other, |level| BackendNotification::Log {
+                level,
+                params: members,
+            })
         }
-        _ => BackendNotice::Other,
+        _ => BackendNotification::Other,
     }
 }
 
@@ -252,7 +263,7 @@ pub fn read_question(name: &str, params: Option<Json>) -> Option<Question> {
 
 /// The error that a backend's question is answered with when the client did not answer it.
 #[must_use]
-pub fn answer_question(error: &AskError) -> RpcError {
+pub fn question_error(error: &AskError) -> RpcError {
     match error {
         AskError::Unsupported(_) => RpcError::new(code::METHOD_NOT_FOUND, error.to_string()),
         AskError::Unreachable => RpcError::new(code::INTERNAL_ERROR, error.to_string()),

@@ -9,7 +9,7 @@ use crate::{header, member};
 
 /// One argument that is repeated as a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mirrored {
+pub struct MirroredArgument {
     /// The header's name, in lower case, with its prefix.
     pub header: String,
     /// The names of the properties that lead to the argument.
@@ -18,16 +18,16 @@ pub struct Mirrored {
 
 /// Why a tool definition is not to be offered over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MirrorFault {
+pub enum MirrorError {
     /// The annotation is not a header name.
     #[error("an `x-mcp-header` is not a valid header name")]
-    Name,
+    InvalidName,
     /// Two annotations name the same header.
     #[error("two `x-mcp-header` annotations name the same header")]
-    Twice,
+    Duplicate,
     /// The annotated parameter is not a string, an integer or a boolean.
     #[error("an `x-mcp-header` stands on a parameter that is not a string, an integer or a boolean")]
-    Kind,
+    UnsupportedType,
     /// The annotation cannot be reached by properties alone.
     #[error("an `x-mcp-header` stands where no property path leads")]
     Unreachable,
@@ -36,63 +36,63 @@ pub enum MirrorFault {
 const ANNOTATION: &str = "x-mcp-header";
 
 /// Members of a schema whose values are data, not schemas.
-const DATA: [&str; 6] = ["default", "const", "enum", "examples", "example", "required"];
+const DATA_KEYWORDS: [&str; 6] = ["default", "const", "enum", "examples", "example", "required"];
 /// Members of a schema whose values are maps of schemas.
-const MAPS: [&str; 4] = ["patternProperties", "$defs", "definitions", "dependentSchemas"];
+const SCHEMA_MAP_KEYWORDS: [&str; 4] = ["patternProperties", "$defs", "definitions", "dependentSchemas"];
 
 /// Reads which arguments of a tool are repeated as headers. Most definitions have none, which one search tells.
 ///
 /// # Errors
 /// When an annotation breaks the specification's rules; the tool must then be left out.
-pub fn read_mirrored(definition: &Members) -> Result<Vec<Mirrored>, MirrorFault> {
+pub fn read_mirrored_arguments(definition: &Members) -> Result<Vec<MirroredArgument>, MirrorError> {
     let Some(schema) = definition.get("inputSchema") else {
         return Ok(Vec::new());
     };
     if !schema.as_str().contains(ANNOTATION) {
         return Ok(Vec::new());
     }
-    let mut walk = Walk::default();
-    walk.schema(schema, Some(&mut Vec::new()))?;
-    Ok(walk.found)
+    let mut walk = SchemaWalker::default();
+    walk.visit_schema(schema, Some(&mut Vec::new()))?;
+    Ok(walk.arguments)
 }
 
 #[derive(Default)]
-struct Walk {
-    found: Vec<Mirrored>,
-    names: BTreeSet<String>,
+struct SchemaWalker {
+    arguments: Vec<MirroredArgument>,
+    header_names: BTreeSet<String>,
 }
 
-impl Walk {
+impl SchemaWalker {
     /// Looks through one schema; `path` leads to it, or is absent where properties alone do not lead.
-    fn schema(&mut self, schema: &Json, mut path: Option<&mut Vec<String>>) -> Result<(), MirrorFault> {
+    fn visit_schema(&mut self, schema: &Json, mut path: Option<&mut Vec<String>>) -> Result<(), MirrorError> {
         let Ok(members) = schema.members() else {
             return Ok(());
         };
         for (key, value) in members.iter() {
             match &*key {
-                ANNOTATION => self.annotation(&members, value, path.as_deref())?,
+                ANNOTATION => self.add_annotation(&members, value, path.as_deref())?,
                 "properties" => {
                     for (name, property) in value.members().unwrap_or_default().iter() {
                         match path.as_deref_mut() {
-                            None => self.schema(property, None)?,
+                            None => self.visit_schema(property, None)?,
                             Some(path) => {
                                 path.push(name.into_owned());
-                                self.schema(property, Some(path))?;
+                                self.visit_schema(property, Some(path))?;
                                 path.pop();
                             }
                         }
                     }
                 }
-                key if DATA.contains(&key) => {}
-                key if MAPS.contains(&key) => {
+                key if DATA_KEYWORDS.contains(&key) => {}
+                key if SCHEMA_MAP_KEYWORDS.contains(&key) => {
                     for (_, schema) in value.members().unwrap_or_default().iter() {
-                        self.schema(schema, None)?;
+                        self.visit_schema(schema, None)?;
                     }
                 }
-                _ if value.is_object() => self.schema(value, None)?,
+                _ if value.is_object() => self.visit_schema(value, None)?,
                 _ => {
                     for schema in value.elements().unwrap_or_default() {
-                        self.schema(&schema, None)?;
+                        self.visit_schema(&schema, None)?;
                     }
                 }
             }
@@ -100,26 +100,26 @@ impl Walk {
         Ok(())
     }
 
-    fn annotation(
+    fn add_annotation(
         &mut self,
         schema: &Members,
         name: &Json,
         path: Option<&Vec<String>>,
-    ) -> Result<(), MirrorFault> {
-        let path = path.filter(|path| !path.is_empty()).ok_or(MirrorFault::Unreachable)?;
-        let name = name.to_text().filter(|name| is_token(name)).ok_or(MirrorFault::Name)?;
+    ) -> Result<(), MirrorError> {
+        let path = path.filter(|path| !path.is_empty()).ok_or(MirrorError::Unreachable)?;
+        let name = name.decode_string().filter(|name| is_token(name)).ok_or(MirrorError::InvalidName)?;
         let kinds = schema.get("type").map_or_else(Vec::new, |kind| {
-            kind.to_text().map_or_else(|| kind.decode().unwrap_or_default(), |kind| vec![kind])
+            kind.decode_string().map_or_else(|| kind.decode().unwrap_or_default(), |kind| vec![kind])
         });
         let plain = |kind: &String| matches!(kind.as_str(), "string" | "integer" | "boolean" | "null");
         if kinds.is_empty() || !kinds.iter().all(plain) || kinds == ["null"] {
-            return Err(MirrorFault::Kind);
+            return Err(MirrorError::UnsupportedType);
         }
         let header = format!("{}{}", header::PARAM_PREFIX, name.to_ascii_lowercase());
-        if !self.names.insert(header.clone()) {
-            return Err(MirrorFault::Twice);
+        if !self.header_names.insert(header.clone()) {
+            return Err(MirrorError::Duplicate);
         }
-        self.found.push(Mirrored { header, path: path.clone() });
+        self.arguments.push(MirroredArgument { header, path: path.clone() });
         Ok(())
     }
 }
@@ -130,29 +130,29 @@ fn is_token(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-impl Mirrored {
+impl MirroredArgument {
     /// The header's value for one call, encoded. `None` when the arguments have no such value, `null` included.
     ///
     /// # Errors
     /// When a name on the way to the argument is given twice or in another letter case.
-    pub fn value(&self, arguments: &Json) -> Result<Option<String>, Ambiguity> {
-        let plain = member::at(arguments, &self.path)?.and_then(|value| plain(&value));
+    pub fn header_value(&self, arguments: &Json) -> Result<Option<String>, Ambiguity> {
+        let plain = member::value_at(arguments, &self.path)?.and_then(|value| to_header_text(&value));
         Ok(plain.map(|plain| header::encode(&plain).into_owned()))
     }
 }
 
 /// The text of a string, an integer or a boolean.
-fn plain(value: &Json) -> Option<String> {
+fn to_header_text(value: &Json) -> Option<String> {
     match value.as_str().bytes().next()? {
-        b'"' => value.to_text(),
+        b'"' => value.decode_string(),
         b't' | b'f' => Some(value.as_str().to_owned()),
-        b'-' | b'0'..=b'9' => integer(value.as_str()),
+        b'-' | b'0'..=b'9' => canonical_integer(value.as_str()),
         _ => None,
     }
 }
 
 /// The decimal form of a number without a fraction, however it is spelled (`42`, `42.0`, `4.2e1`).
-fn integer(spelled: &str) -> Option<String> {
+fn canonical_integer(spelled: &str) -> Option<String> {
     if spelled.parse::<i64>().is_ok() {
         return Some(spelled.to_owned());
     }
@@ -165,9 +165,9 @@ fn integer(spelled: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn read(schema: &str) -> Result<Vec<Mirrored>, MirrorFault> {
+    fn read(schema: &str) -> Result<Vec<MirroredArgument>, MirrorError> {
         let definition = Json::parse(format!(r#"{{"name":"t","inputSchema":{schema}}}"#)).unwrap();
-        read_mirrored(&definition.members().unwrap())
+        read_mirrored_arguments(&definition.members().unwrap())
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
             let arguments = Json::parse(arguments.to_owned()).unwrap();
             mirrored
                 .iter()
-                .filter_map(|one| Some(format!("{}={}", one.header, one.value(&arguments).unwrap()?)))
+                .filter_map(|one| Some(format!("{}={}", one.header, one.header_value(&arguments).unwrap()?)))
                 .collect::<Vec<_>>()
                 .join("; ")
         };
@@ -194,30 +194,30 @@ mod tests {
         assert_eq!(headers(r#"{"region":null,"in":{"n":null}}"#), "");
         assert_eq!(headers("[]"), "");
         let odd = Json::parse(r#"{"region":"a","Region":"b"}"#).unwrap();
-        assert!(mirrored.iter().any(|one| one.value(&odd).is_err()));
+        assert!(mirrored.iter().any(|one| one.header_value(&odd).is_err()));
     }
 
     #[test]
     fn rules_are_kept() {
         let property = |schema: &str| read(&format!(r#"{{"properties":{{"a":{schema}}}}}"#));
-        assert_eq!(property(r#"{"type":"string","x-mcp-header":""}"#), Err(MirrorFault::Name));
-        assert_eq!(property(r#"{"type":"string","x-mcp-header":"a b"}"#), Err(MirrorFault::Name));
-        assert_eq!(property(r#"{"type":"number","x-mcp-header":"A"}"#), Err(MirrorFault::Kind));
-        assert_eq!(property(r#"{"x-mcp-header":"A"}"#), Err(MirrorFault::Kind));
+        assert_eq!(property(r#"{"type":"string","x-mcp-header":""}"#), Err(MirrorError::InvalidName));
+        assert_eq!(property(r#"{"type":"string","x-mcp-header":"a b"}"#), Err(MirrorError::InvalidName));
+        assert_eq!(property(r#"{"type":"number","x-mcp-header":"A"}"#), Err(MirrorError::UnsupportedType));
+        assert_eq!(property(r#"{"x-mcp-header":"A"}"#), Err(MirrorError::UnsupportedType));
         assert_eq!(
             property(r#"{"type":"array","items":{"type":"string","x-mcp-header":"A"}}"#),
-            Err(MirrorFault::Unreachable)
+            Err(MirrorError::Unreachable)
         );
         assert_eq!(
             property(r#"{"anyOf":[{"type":"string","x-mcp-header":"A"}]}"#),
-            Err(MirrorFault::Unreachable)
+            Err(MirrorError::Unreachable)
         );
-        assert_eq!(read(r#"{"type":"string","x-mcp-header":"A"}"#), Err(MirrorFault::Unreachable));
+        assert_eq!(read(r#"{"type":"string","x-mcp-header":"A"}"#), Err(MirrorError::Unreachable));
         assert_eq!(
             read(
                 r#"{"properties":{"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"string","x-mcp-header":"a"}}}"#
             ),
-            Err(MirrorFault::Twice)
+            Err(MirrorError::Duplicate)
         );
     }
 }

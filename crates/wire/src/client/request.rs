@@ -12,15 +12,15 @@ use crate::meta;
 pub struct Dialect {
     /// The revision.
     pub version: ProtocolVersion,
-    date: Json,
-    info: Json,
+    version_json: Json,
+    client_info: Json,
 }
 
 /// What this hop adds to a request's `_meta`.
 #[derive(Clone, Debug, Default)]
-pub struct Hop {
+pub struct HopMeta {
     /// Members that travel from the client.
-    pub travelling: Members,
+    pub forwarded: Members,
     /// Our own token, when progress is wanted.
     pub progress_token: Option<u64>,
     /// The least severe log message wanted (2026-07-28).
@@ -34,23 +34,23 @@ impl Dialect {
     #[must_use]
     pub fn new(version: ProtocolVersion, name: &str, program_version: &str) -> Self {
         let date = Json::string(version.as_str());
-        Self { version, date, info: meta::implementation(name, program_version) }
+        Self { version, version_json: date, client_info: meta::implementation(name, program_version) }
     }
 
     /// The parameters of `initialize`; `capabilities` is what the gateway can relay to clients.
     #[must_use]
     pub fn initialize(&self, capabilities: &Members) -> Json {
         let mut params = Members::new();
-        params.set("protocolVersion", self.date.clone());
-        params.set("capabilities", capabilities.to_json());
-        params.set("clientInfo", self.info.clone());
+        params.insert("protocolVersion", self.version_json.clone());
+        params.insert("capabilities", capabilities.to_json());
+        params.insert("clientInfo", self.client_info.clone());
         params.to_json()
     }
 
     /// Parameters with nothing but what this hop adds (`server/discover`, `ping`).
     #[must_use]
-    pub fn bare(&self) -> Json {
-        self.seal(Members::new(), &Hop::default())
+    pub fn no_params(&self) -> Json {
+        self.add_hop_meta(Members::new(), &HopMeta::default())
     }
 
     /// The parameters of a list request, from a cursor on.
@@ -58,9 +58,9 @@ impl Dialect {
     pub fn list(&self, cursor: Option<&str>) -> Json {
         let mut params = Members::new();
         if let Some(cursor) = cursor {
-            params.set("cursor", Json::string(cursor));
+            params.insert("cursor", Json::string(cursor));
         }
-        self.seal(params, &Hop::default())
+        self.add_hop_meta(params, &HopMeta::default())
     }
 
     /// The parameters of `tools/call`.
@@ -71,9 +71,9 @@ impl Dialect {
         arguments: Option<Json>,
         continuation: Continuation,
         rest: Members,
-        hop: &Hop,
+        hop: &HopMeta,
     ) -> Json {
-        self.named(("name", name.as_str()), arguments, continuation, rest, hop)
+        self.item_params(("name", name.as_str()), arguments, continuation, rest, hop)
     }
 
     /// The parameters of `resources/read`.
@@ -83,9 +83,9 @@ impl Dialect {
         uri: &BackendUri,
         continuation: Continuation,
         rest: Members,
-        hop: &Hop,
+        hop: &HopMeta,
     ) -> Json {
-        self.named(("uri", uri.as_str()), None, continuation, rest, hop)
+        self.item_params(("uri", uri.as_str()), None, continuation, rest, hop)
     }
 
     /// The parameters of `prompts/get`.
@@ -96,35 +96,35 @@ impl Dialect {
         arguments: Option<Json>,
         continuation: Continuation,
         rest: Members,
-        hop: &Hop,
+        hop: &HopMeta,
     ) -> Json {
-        self.named(("name", name.as_str()), arguments, continuation, rest, hop)
+        self.item_params(("name", name.as_str()), arguments, continuation, rest, hop)
     }
 
     /// The parameters of `completion/complete` for a prompt argument.
     #[must_use]
-    pub fn complete_prompt(&self, name: &BackendPromptName, rest: Members, hop: &Hop) -> Json {
-        self.complete([("type", "ref/prompt"), ("name", name.as_str())], rest, hop)
+    pub fn complete_prompt(&self, name: &BackendPromptName, rest: Members, hop: &HopMeta) -> Json {
+        self.completion_params([("type", "ref/prompt"), ("name", name.as_str())], rest, hop)
     }
 
     /// The parameters of `completion/complete` for a template variable.
     #[must_use]
-    pub fn complete_template(&self, template: &UriTemplate, rest: Members, hop: &Hop) -> Json {
-        self.complete([("type", "ref/resource"), ("uri", template.as_str())], rest, hop)
+    pub fn complete_template(&self, template: &UriTemplate, rest: Members, hop: &HopMeta) -> Json {
+        self.completion_params([("type", "ref/resource"), ("uri", template.as_str())], rest, hop)
     }
 
     /// The parameters of `tasks/get`, `tasks/update` and `tasks/cancel` (tasks extension).
     #[must_use]
-    pub fn task(&self, id: &str, rest: Members, hop: &Hop) -> Json {
-        self.named(("taskId", id), None, Continuation::default(), rest, hop)
+    pub fn task(&self, id: &str, rest: Members, hop: &HopMeta) -> Json {
+        self.item_params(("taskId", id), None, Continuation::default(), rest, hop)
     }
 
     /// The parameters of `resources/subscribe` and `resources/unsubscribe` (session era).
     #[must_use]
     pub fn subscription(&self, uri: &BackendUri) -> Json {
         let mut params = Members::new();
-        params.set("uri", Json::string(uri.as_str()));
-        self.seal(params, &Hop::default())
+        params.insert("uri", Json::string(uri.as_str()));
+        self.add_hop_meta(params, &HopMeta::default())
     }
 
     /// The parameters of `subscriptions/listen` (2026-07-28): every list change, and these resources.
@@ -132,85 +132,85 @@ impl Dialect {
     pub fn listen(&self, resources: &[BackendUri]) -> Json {
         let mut filter = Members::new();
         for name in ["toolsListChanged", "promptsListChanged", "resourcesListChanged"] {
-            filter.set(name, Json::boolean(true));
+            filter.insert(name, Json::boolean(true));
         }
         if !resources.is_empty() {
             let uris: Vec<&str> = resources.iter().map(BackendUri::as_str).collect();
             if let Ok(uris) = Json::encode(&uris) {
-                filter.set("resourceSubscriptions", uris);
+                filter.insert("resourceSubscriptions", uris);
             }
         }
         let mut params = Members::new();
-        params.set("notifications", filter.to_json());
-        self.seal(params, &Hop::default())
+        params.insert("notifications", filter.to_json());
+        self.add_hop_meta(params, &HopMeta::default())
     }
 
     /// The parameters of `logging/setLevel` (session era).
     #[must_use]
     pub fn set_level(&self, level: LogLevel) -> Json {
         let mut params = Members::new();
-        params.set("level", Json::string(level.as_str()));
-        self.seal(params, &Hop::default())
+        params.insert("level", Json::string(level.as_str()));
+        self.add_hop_meta(params, &HopMeta::default())
     }
 
     /// The parameters of `notifications/cancelled` for a request of ours.
     #[must_use]
     pub fn cancelled(id: &crate::jsonrpc::Id, reason: &str) -> Members {
         let mut params = Members::new();
-        params.set("requestId", id.as_json().clone());
-        params.set("reason", Json::string(reason));
+        params.insert("requestId", id.as_json().clone());
+        params.insert("reason", Json::string(reason));
         params
     }
 
-    fn complete(&self, reference: [(&str, &str); 2], rest: Members, hop: &Hop) -> Json {
+    fn completion_params(&self, reference: [(&str, &str); 2], rest: Members, hop: &HopMeta) -> Json {
         let reference: Members =
             reference.into_iter().map(|(key, value)| (key.to_owned(), Json::string(value))).collect();
         let mut params = Members::new();
-        params.set("ref", reference.to_json());
-        params.append(rest);
-        self.seal(params, hop)
+        params.insert("ref", reference.to_json());
+        params.merge(rest);
+        self.add_hop_meta(params, hop)
     }
 
-    fn named(
+    fn item_params(
         &self,
         (member, name): (&str, &str),
         arguments: Option<Json>,
         continuation: Continuation,
         rest: Members,
-        hop: &Hop,
+        hop: &HopMeta,
     ) -> Json {
         let mut params = Members::new();
-        params.set(member, Json::string(name));
+        params.insert(member, Json::string(name));
         if let Some(arguments) = arguments {
-            params.set("arguments", arguments);
+            params.insert("arguments", arguments);
         }
-        params.append(rest);
+        params.merge(rest);
         if let Some(responses) = continuation.input_responses {
-            params.set("inputResponses", responses);
+            params.insert("inputResponses", responses);
         }
         if let Some(state) = continuation.request_state {
-            params.set("requestState", Json::string(&state));
+            params.insert("requestState", Json::string(&state));
         }
-        self.seal(params, hop)
+        self.add_hop_meta(params, hop)
     }
 
     /// Puts on what belongs to this hop.
-    fn seal(&self, mut params: Members, hop: &Hop) -> Json {
-        let mut meta = hop.travelling.clone();
+    fn add_hop_meta(&self, mut params: Members, hop: &HopMeta) -> Json {
+        let mut meta = hop.forwarded.clone();
         if self.version.has_sessions() {
             meta::strip_reserved(&mut meta);
         } else {
-            meta.set(meta::PROTOCOL_VERSION, self.date.clone());
-            meta.set(meta::CLIENT_INFO, self.info.clone());
-            meta.set(meta::CLIENT_CAPABILITIES, hop.capabilities.to_json());
+            meta.insert(meta::PROTOCOL_VERSION, self.version_json.clone());
+            meta.insert(meta::CLIENT_INFO, self.client_info.clone());
+            meta.insert(meta::CLIENT_CAPABILITIES, hop.capabilities.to_json());
             if let Some(level) = hop.log_level {
-                meta.set(meta::LOG_LEVEL, Json::string(level.as_str()));
+                meta.insert(meta::LOG_LEVEL, Json::string(level.as_str()));
             }
         }
         if let Some(token) = hop.progress_token {
-            meta.set(meta::PROGRESS_TOKEN, Json::integer(i64::try_from(token).unwrap_or(i64::MAX)));
+            meta.insert(meta::PROGRESS_TOKEN, Json::integer(i64::try_from(token).unwrap_or(i64::MAX)));
         }
-        meta::put(&mut params, &meta);
+        meta::insert(&mut params, &meta);
         params.to_json()
     }
 }

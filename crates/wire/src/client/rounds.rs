@@ -3,7 +3,7 @@
 
 use vmcp_domain::{Continuation, Json, Members, Question, QuestionKind, Reply};
 
-use super::answer::{AnswerFault, read_question};
+use super::answer::{ResponseError, read_question};
 use crate::code;
 use crate::jsonrpc::RpcError;
 
@@ -16,33 +16,36 @@ pub struct InputRequired {
     pub request_state: Option<String>,
 }
 
-/// Reads a reply of the stage [`vmcp_domain::Stage::InputRequired`].
+/// Reads a reply of the stage [`vmcp_domain::ResultType::InputRequired`].
 ///
 /// # Errors
 /// When the questions have another form than the specification's.
-pub fn read_input_required(reply: &Reply) -> Result<InputRequired, AnswerFault> {
+pub fn read_input_required(reply: &Reply) -> Result<InputRequired, ResponseError> {
     let requests = match reply.members.get("inputRequests") {
         None => Members::new(),
         Some(requests) => {
-            requests.members().map_err(|_| AnswerFault::Malformed("`inputRequests` is not an object"))?
+            requests.members().map_err(|_| ResponseError::Malformed("`inputRequests` is not an object"))?
         }
     };
     let mut questions = Vec::with_capacity(requests.len());
     for (key, request) in requests.iter() {
         let request =
-            request.members().map_err(|_| AnswerFault::Malformed("an input request is not an object"))?;
-        let method = request.get("method").and_then(Json::to_text).unwrap_or_default();
+            request.members().map_err(|_| ResponseError::Malformed("an input request is not an object"))?;
+        let method = request.get("method").and_then(Json::decode_string).unwrap_or_default();
         let question = read_question(&method, request.get("params").cloned())
-            .ok_or(AnswerFault::Malformed("an input request has an unknown method"))?;
+            .ok_or(ResponseError::Malformed("an input request has an unknown method"))?;
         questions.push((key.into_owned(), question));
     }
-    Ok(InputRequired { questions, request_state: reply.members.get("requestState").and_then(Json::to_text) })
+    Ok(InputRequired {
+        questions,
+        request_state: reply.members.get("requestState").and_then(Json::decode_string),
+    })
 }
 
 /// The pages a backend of 2025-11-25 wants the user to visit before it does what was asked
 /// (`URLElicitationRequiredError`), each as a question under a key of its own. `None` for any other error.
 #[must_use]
-pub fn read_visits(error: &RpcError) -> Option<Vec<(String, Question)>> {
+pub fn read_url_elicitations(error: &RpcError) -> Option<Vec<(String, Question)>> {
     if error.code != code::URL_ELICITATION_REQUIRED {
         return None;
     }
@@ -55,7 +58,7 @@ pub fn read_visits(error: &RpcError) -> Option<Vec<(String, Question)>> {
 
 /// What the retry carries.
 #[must_use]
-pub fn continuation(answers: Vec<(String, Json)>, request_state: Option<String>) -> Continuation {
+pub fn build_continuation(answers: Vec<(String, Json)>, request_state: Option<String>) -> Continuation {
     Continuation {
         input_responses: (!answers.is_empty()).then(|| answers.into_iter().collect::<Members>().to_json()),
         request_state,
@@ -64,7 +67,7 @@ pub fn continuation(answers: Vec<(String, Json)>, request_state: Option<String>)
 
 #[cfg(test)]
 mod tests {
-    use vmcp_domain::{ProtocolVersion, Stage};
+    use vmcp_domain::{ProtocolVersion, ResultType};
 
     use super::*;
     use crate::client::read_reply;
@@ -75,26 +78,26 @@ mod tests {
             r#"{"resultType":"input_required","inputRequests":{"a":{"method":"elicitation/create","params":{"z":1}},"b":{"method":"roots/list"}},"requestState":"s\n"}"#,
         );
         let reply = read_reply(ProtocolVersion::V2026_07_28, &result.unwrap()).unwrap();
-        assert_eq!(reply.stage, Stage::InputRequired);
+        assert_eq!(reply.result_type, ResultType::InputRequired);
         let wanted = read_input_required(&reply).unwrap();
         assert_eq!(wanted.questions[0].1.params.as_str(), r#"{"z":1}"#);
         assert_eq!(wanted.questions[1].1.kind, QuestionKind::Roots);
         assert_eq!(wanted.request_state.as_deref(), Some("s\n"));
-        let next = continuation(vec![("a".to_owned(), Json::integer(1))], None);
+        let next = build_continuation(vec![("a".to_owned(), Json::integer(1))], None);
         assert_eq!(next.input_responses.unwrap().as_str(), r#"{"a":1}"#);
-        assert!(continuation(Vec::new(), None).is_empty());
+        assert!(build_continuation(Vec::new(), None).is_empty());
     }
 
     #[test]
     fn visits_are_read_from_the_error_that_asks_for_them() {
         let mut error = RpcError::new(code::URL_ELICITATION_REQUIRED, "visit first");
-        assert!(read_visits(&error).is_none());
+        assert!(read_url_elicitations(&error).is_none());
         let data =
             r#"{"elicitations":[{"mode":"url","elicitationId":"e","url":"https://a/b","message":"m"}]}"#;
         error.data = Some(Json::parse(data).unwrap());
-        let visits = read_visits(&error).unwrap();
+        let visits = read_url_elicitations(&error).unwrap();
         assert_eq!((visits[0].0.as_str(), visits[0].1.kind), ("visit-0", QuestionKind::Elicitation));
         error.code = code::INTERNAL_ERROR;
-        assert!(read_visits(&error).is_none());
+        assert!(read_url_elicitations(&error).is_none());
     }
 }

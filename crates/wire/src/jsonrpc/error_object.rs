@@ -12,15 +12,15 @@ const SHOWN_BYTES_MAX: usize = 2000;
 /// it has.
 pub(super) fn read_error(json: &Json) -> RpcError {
     let Ok(members) = json.members() else {
-        return RpcError::new(code::INTERNAL_ERROR, words(json));
+        return RpcError::new(code::INTERNAL_ERROR, error_text(json));
     };
     let code = members.get("code").and_then(read_code).unwrap_or(code::INTERNAL_ERROR);
     let data = members.get("data").filter(|data| !data.is_null());
     let message = members.get("message").filter(|message| !message.is_null());
     let message = match (message, data) {
-        (Some(message), _) => words(message),
-        (None, Some(data)) => words(data),
-        (None, None) => words(json),
+        (Some(message), _) => error_text(message),
+        (None, Some(data)) => error_text(data),
+        (None, None) => error_text(json),
     };
     RpcError { code, message, data: data.cloned() }
 }
@@ -52,10 +52,12 @@ fn read_code(json: &Json) -> Option<i64> {
 }
 
 /// The text of a value: a string's own, else as JSON, bounded.
-fn words(json: &Json) -> String {
-    let text = json.to_text().unwrap_or_else(|| json.as_str().to_owned());
+fn error_text(json: &Json) -> String {
+    let text = json.decode_string().unwrap_or_else(|| json.as_str().to_owned());
     match text.char_indices().nth(SHOWN_BYTES_MAX) {
-        Some((end, _)) if json.to_text().is_none() => format!("{}…", text.get(..end).unwrap_or_default()),
+        Some((end, _)) if json.decode_string().is_none() => {
+            format!("{}…", text.get(..end).unwrap_or_default())
+        }
         _ => text,
     }
 }

@@ -14,14 +14,14 @@ use bytestring::ByteString;
 use serde_json::value::RawValue;
 use vmcp_domain::Json;
 
-use self::broken::broken;
+use self::broken::describe_invalid;
 use super::error_object::{has_code, is_empty_error, read_error};
-use super::{DEPTH_MAX, Id, Message, depth_within, number_by_value, usual};
+use super::{DEPTH_MAX, Id, Message, is_within_depth, parse_common, parse_number};
 use crate::method;
 
 /// How many places of one text are tried for the start of a message, and how long such a text may be: a log line before a
 /// message is short, and each try may read all of it.
-const STARTS_MAX: usize = 16;
+const MESSAGE_STARTS_MAX: usize = 16;
 const EMBEDDED_BYTES_MAX: usize = 4 << 20;
 /// How many messages of one text are read.
 const MESSAGES_MAX: usize = 10_000;
@@ -43,7 +43,7 @@ const LOG_MEMBERS: [&str; 11] = [
 
 /// A text that is no message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreadable {
+pub struct UnreadableMessage {
     /// The request of ours that it names and does not answer in a way that can be read.
     pub id: Option<u64>,
     /// The text was plainly meant as a message.
@@ -52,21 +52,23 @@ pub struct Unreadable {
     pub cause: String,
 }
 
-impl Unreadable {
-    fn is_no_message(&self) -> bool {
+impl UnreadableMessage {
+    fn is_irrelevant(&self) -> bool {
         self.id.is_none() && !self.is_message
     }
 }
 
 /// Reads the messages in what a backend wrote as one: a line, an event, or a body. `each` gets every one of them, and
 /// what cannot be read; at least one of either.
-pub fn hear(bytes: Bytes, mut each: impl FnMut(Result<Message, Unreadable>)) {
+pub fn parse_lenient(bytes: Bytes, mut each: impl FnMut(Result<Message, UnreadableMessage>)) {
     let text = decode(bytes);
     // As nearly everybody writes it.
-    match usual(&text) {
-        Some(Message::Request { method, .. }) if method::is_of_clients(&method) => each(Err(of_client())),
+    match parse_common(&text) {
+        Some(Message::Request { method, .. }) if method::is_client_request(&method) => {
+            each(Err(client_request()))
+        }
         Some(message) => each(Ok(message)),
-        None => hear_unusual(&text, &mut each),
+        None => parse_irregular(&text, &mut each),
     }
 }
 
@@ -80,15 +82,15 @@ fn decode(bytes: Bytes) -> ByteString {
     }
 }
 
-fn hear_unusual(text: &ByteString, each: &mut impl FnMut(Result<Message, Unreadable>)) {
-    if !depth_within(text.as_bytes(), DEPTH_MAX) {
+fn parse_irregular(text: &ByteString, each: &mut impl FnMut(Result<Message, UnreadableMessage>)) {
+    if !is_within_depth(text.as_bytes(), DEPTH_MAX) {
         let cause = format!("the message is nested deeper than {DEPTH_MAX} levels");
-        return each(Err(broken(text, cause)));
+        return each(Err(describe_invalid(text, cause)));
     }
     let mut rest = text.slice_ref(text.trim_ascii());
     let mut heard = 0_usize;
     while let Some((value, after)) = first_value(&rest) {
-        heard += hear_value(&value, each);
+        heard += parse_value(&value, each);
         // A log line may follow a message; another message may too.
         let after = after.slice_ref(after.trim_ascii_start());
         if heard >= MESSAGES_MAX || !after.starts_with(['{', '[']) {
@@ -96,18 +98,18 @@ fn hear_unusual(text: &ByteString, each: &mut impl FnMut(Result<Message, Unreada
         }
         rest = after;
     }
-    if heard > 0 && broken(&rest, String::new()).is_no_message() {
+    if heard > 0 && describe_invalid(&rest, String::new()).is_irrelevant() {
         return;
     }
-    if let Some((value, _)) = embedded(&rest) {
-        hear_value(&value, each);
+    if let Some((value, _)) = find_embedded(&rest) {
+        parse_value(&value, each);
         return;
     }
     let cause = match serde_json::from_str::<&RawValue>(&rest) {
         Err(error) => format!("it is not valid JSON: {error}"),
         Ok(_) => "it is not a JSON-RPC message".to_owned(),
     };
-    each(Err(broken(&rest, cause)));
+    each(Err(describe_invalid(&rest, cause)));
 }
 
 /// The JSON value that the text begins with, and what follows it.
@@ -121,15 +123,15 @@ fn first_value(text: &ByteString) -> Option<(Json, ByteString)> {
         let rest = text.get(values.byte_offset()..).unwrap_or_default();
         Some((value, text.slice_ref(rest)))
     };
-    first(text).or_else(|| first(&without_nan(text)?))
+    first(text).or_else(|| first(&replace_nan(text)?))
 }
 
 /// The first message with something else before it. Servers also log what they receive, so that requests of ours are none.
-fn embedded(text: &ByteString) -> Option<(Json, ByteString)> {
+fn find_embedded(text: &ByteString) -> Option<(Json, ByteString)> {
     if text.len() > EMBEDDED_BYTES_MAX {
         return None;
     }
-    let starts = text.match_indices('{').map(|(place, _)| place).take(STARTS_MAX);
+    let starts = text.match_indices('{').map(|(place, _)| place).take(MESSAGE_STARTS_MAX);
     for start in starts {
         let rest = text.slice_ref(text.get(start..).unwrap_or_default());
         if let Some((value, after)) = first_value(&rest)
@@ -143,7 +145,7 @@ fn embedded(text: &ByteString) -> Option<(Json, ByteString)> {
 }
 
 /// The text with `null` for `NaN`, `Infinity` and `-Infinity`, where it has some outside of strings.
-fn without_nan(text: &str) -> Option<ByteString> {
+fn replace_nan(text: &str) -> Option<ByteString> {
     const WORDS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
     if !WORDS.iter().any(|word| text.contains(word)) {
         return None;
@@ -171,7 +173,7 @@ fn without_nan(text: &str) -> Option<ByteString> {
 }
 
 /// Reads a value that is one message, or a batch of them. Returns how many there were.
-fn hear_value(value: &Json, each: &mut impl FnMut(Result<Message, Unreadable>)) -> usize {
+fn parse_value(value: &Json, each: &mut impl FnMut(Result<Message, UnreadableMessage>)) -> usize {
     if value.is_object() {
         each(read_object(value));
         return 1;
@@ -181,48 +183,48 @@ fn hear_value(value: &Json, each: &mut impl FnMut(Result<Message, Unreadable>)) 
         each(read_object(element));
     }
     if elements.is_empty() {
-        each(Err(no_message()));
+        each(Err(not_a_message()));
     }
     elements.len().max(1)
 }
 
 /// The members of an envelope; `null` is absence.
 #[derive(Default)]
-struct Envelope {
-    is_marked: bool,
-    id: Member,
-    method: Member,
-    params: Member,
-    result: Member,
-    error: Member,
+struct LenientEnvelope {
+    has_jsonrpc: bool,
+    id: EnvelopeMember,
+    method: EnvelopeMember,
+    params: EnvelopeMember,
+    result: EnvelopeMember,
+    error: EnvelopeMember,
     /// It has members that the lines of a log have.
-    is_like_a_log: bool,
+    has_log_members: bool,
 }
 
 /// A member of an envelope.
 #[derive(Default)]
-struct Member {
+struct EnvelopeMember {
     value: Option<Json>,
     null: Option<Json>,
-    is_doubled: bool,
+    is_duplicate: bool,
 }
 
-impl Member {
-    fn take(&mut self, json: Json) {
-        self.is_doubled |= self.null.is_some() || self.value.is_some();
+impl EnvelopeMember {
+    fn set(&mut self, json: Json) {
+        self.is_duplicate |= self.null.is_some() || self.value.is_some();
         let place = if json.is_null() { &mut self.null } else { &mut self.value };
         *place = Some(json);
     }
 }
 
-impl Envelope {
+impl LenientEnvelope {
     fn read(value: &Json) -> Self {
         let mut envelope = Self::default();
         value.visit_members(|literal, part| {
             let name = serde_json::from_str::<String>(literal).unwrap_or_default();
             let member = match name.as_str() {
                 "jsonrpc" => {
-                    envelope.is_marked = true;
+                    envelope.has_jsonrpc = true;
                     return;
                 }
                 "id" => &mut envelope.id,
@@ -231,58 +233,58 @@ impl Envelope {
                 "result" => &mut envelope.result,
                 "error" => &mut envelope.error,
                 other => {
-                    envelope.is_like_a_log |= LOG_MEMBERS.contains(&other);
+                    envelope.has_log_members |= LOG_MEMBERS.contains(&other);
                     return;
                 }
             };
-            member.take(part.to_json());
+            member.set(part.to_json());
         });
         envelope
     }
 
-    fn is_doubled(&self) -> bool {
-        [&self.id, &self.method, &self.params, &self.result, &self.error].iter().any(|one| one.is_doubled)
+    fn has_duplicate(&self) -> bool {
+        [&self.id, &self.method, &self.params, &self.result, &self.error].iter().any(|one| one.is_duplicate)
     }
 
     /// False for a line of a log that was written as JSON. What it calls an error is a text mostly, and it may well name
     /// the request that it is about.
-    fn may_be_answer(&self) -> bool {
-        self.is_marked
-            || !self.is_like_a_log
+    fn can_be_response(&self) -> bool {
+        self.has_jsonrpc
+            || !self.has_log_members
             || self.result.value.as_ref().is_some_and(Json::is_object)
             || self.error.value.as_ref().is_some_and(has_code)
     }
 
-    fn unreadable(&self, cause: &str) -> Unreadable {
+    fn unreadable(&self, cause: &str) -> UnreadableMessage {
         // A request of the backend has a number of its own.
         let id = self.id.value.as_ref().filter(|_| self.method.value.is_none());
-        Unreadable {
-            id: id.and_then(|id| number_by_value(id.as_str())),
-            is_message: self.is_marked,
+        UnreadableMessage {
+            id: id.and_then(|id| parse_number(id.as_str())),
+            is_message: self.has_jsonrpc,
             cause: cause.to_owned(),
         }
     }
 }
 
-fn no_message() -> Unreadable {
-    Unreadable { id: None, is_message: false, cause: "it is not a JSON-RPC message".to_owned() }
+fn not_a_message() -> UnreadableMessage {
+    UnreadableMessage { id: None, is_message: false, cause: "it is not a JSON-RPC message".to_owned() }
 }
 
 /// A server logs what it receives. An answer would be logged as well, and taken for that of the request.
-fn of_client() -> Unreadable {
-    Unreadable { cause: "it is a request of a client".to_owned(), ..no_message() }
+fn client_request() -> UnreadableMessage {
+    UnreadableMessage { cause: "it is a request of a client".to_owned(), ..not_a_message() }
 }
 
-fn read_object(value: &Json) -> Result<Message, Unreadable> {
+fn read_object(value: &Json) -> Result<Message, UnreadableMessage> {
     if !value.is_object() {
-        return Err(no_message());
+        return Err(not_a_message());
     }
-    let envelope = Envelope::read(value);
+    let envelope = LenientEnvelope::read(value);
     let method = envelope.method.value.as_ref();
-    if method.is_none() && !envelope.may_be_answer() {
-        return Err(no_message());
+    if method.is_none() && !envelope.can_be_response() {
+        return Err(not_a_message());
     }
-    if envelope.is_doubled() {
+    if envelope.has_duplicate() {
         return Err(envelope.unreadable("a member of the message is given twice"));
     }
     let answer = |outcome| {
@@ -293,7 +295,7 @@ fn read_object(value: &Json) -> Result<Message, Unreadable> {
         // Some servers repeat the method in the answer, and some write an empty error beside each result.
         (_, Some(result), error) if error.as_ref().is_none_or(is_empty_error) => answer(Ok(result.clone())),
         (_, _, Some(error)) => answer(Err(read_error(error))),
-        (Some(method), _, None) => read_question(&envelope, method),
+        (Some(method), _, None) => read_backend_message(&envelope, method),
         (None, _, None) => match &envelope.result.null {
             Some(null) => answer(Ok(null.clone())),
             None => Err(envelope.unreadable("it has no `method`, `result` or `error`")),
@@ -302,10 +304,10 @@ fn read_object(value: &Json) -> Result<Message, Unreadable> {
 }
 
 /// A request or a notification of the backend.
-fn read_question(envelope: &Envelope, method: &Json) -> Result<Message, Unreadable> {
-    let method = method.to_text().ok_or_else(|| envelope.unreadable("`method` is no text"))?;
-    if method::is_of_clients(&method) {
-        return Err(of_client());
+fn read_backend_message(envelope: &LenientEnvelope, method: &Json) -> Result<Message, UnreadableMessage> {
+    let method = method.decode_string().ok_or_else(|| envelope.unreadable("`method` is no text"))?;
+    if method::is_client_request(&method) {
+        return Err(client_request());
     }
     let (method, params) = (ByteString::from(method), envelope.params.value.clone());
     match envelope.id.value.clone().map(Id::from_json) {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn read(text: &str) -> Result<Message, ParseFault> {
+fn read(text: &str) -> Result<Message, ParseError> {
     parse(&ByteString::from(text))
 }
 
@@ -67,7 +67,7 @@ fn depth_is_bounded_without_recursion() {
         "[".repeat(100_000),
         "]".repeat(100_000)
     );
-    assert_eq!(read(&deep).unwrap_err(), ParseFault::TooDeep);
+    assert_eq!(read(&deep).unwrap_err(), ParseError::TooDeep);
     let brackets_in_text =
         format!(r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":{{"a":"{}\""}}}}"#, "[".repeat(1000));
     assert!(read(&brackets_in_text).is_ok());
@@ -76,7 +76,7 @@ fn depth_is_bounded_without_recursion() {
 #[test]
 fn writes_what_it_reads() {
     let id = Id::from_json(Json::parse(r#""x\"1""#).unwrap()).unwrap();
-    let bytes = error(
+    let bytes = write_error(
         Some(&id),
         &RpcError {
             code: 429,
@@ -89,11 +89,11 @@ fn writes_what_it_reads() {
         r#"{"jsonrpc":"2.0","id":"x\"1","error":{"code":429,"message":"slow \"down\"","data":{"a":1}}}"#
     );
     assert_eq!(
-        String::from_utf8(error(None, &RpcError::new(-32700, "m"))).unwrap(),
+        String::from_utf8(write_error(None, &RpcError::new(-32700, "m"))).unwrap(),
         r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"m"}}"#
     );
     assert_eq!(
-        String::from_utf8(notification("n", &Members::new())).unwrap(),
+        String::from_utf8(write_notification("n", &Members::new())).unwrap(),
         r#"{"jsonrpc":"2.0","method":"n"}"#
     );
 }
@@ -131,9 +131,9 @@ fn the_usual_forms_are_read_as_by_the_parser_for_all() {
         "",
     ];
     for text in texts.map(ByteString::from) {
-        assert_eq!(format!("{:?}", parse(&text)), format!("{:?}", parse_any(&text)), "{text}");
+        assert_eq!(format!("{:?}", parse(&text)), format!("{:?}", parse_general(&text)), "{text}");
     }
-    assert!(usual(&texts[0].into()).is_some() && usual(&texts[4].into()).is_some());
+    assert!(parse_common(&texts[0].into()).is_some() && parse_common(&texts[4].into()).is_some());
 }
 
 /// What is read of a client's text: its kind, or the code of the refusal.

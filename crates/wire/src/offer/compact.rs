@@ -7,7 +7,7 @@ use vmcp_domain::{Json, Tool};
 const DEPTH_MAX: usize = 16;
 
 /// The words of a schema that say what form a value has. Everything else is about it: texts, examples, defaults.
-const KEPT: [&str; 22] = [
+const STRUCTURAL_KEYWORDS: [&str; 22] = [
     "type",
     "properties",
     "required",
@@ -43,24 +43,24 @@ pub fn compact_tool(tool: &Tool) -> Json {
     let schema = tool.definition.get("inputSchema").and_then(|json| json.decode::<Value>().ok());
     whole.insert(
         "inputSchema".to_owned(),
-        schema.as_ref().map_or(Value::Null, |schema| cut(schema, DEPTH_MAX)),
+        schema.as_ref().map_or(Value::Null, |schema| prune_schema(schema, DEPTH_MAX)),
     );
     Json::encode(&whole).unwrap_or_else(|_| Json::empty_object())
 }
 
 /// A schema without what is only about it. The members of `properties` and the like are names, so all of them stay.
-fn cut(schema: &Value, depth: usize) -> Value {
+fn prune_schema(schema: &Value, depth: usize) -> Value {
     let Value::Object(members) = schema else { return schema.clone() };
     if depth == 0 {
         return Value::Object(Map::new());
     }
-    let kept = members.iter().filter(|(word, _)| KEPT.contains(&word.as_str()));
+    let kept = members.iter().filter(|(word, _)| STRUCTURAL_KEYWORDS.contains(&word.as_str()));
     let cut_one = |(word, value): (&String, &Value)| {
         let value = match word.as_str() {
-            "properties" | "$defs" | "definitions" => each(value, depth - 1),
-            "items" | "not" => cut(value, depth - 1),
+            "properties" | "$defs" | "definitions" => prune_named(value, depth - 1),
+            "items" | "not" => prune_schema(value, depth - 1),
             "anyOf" | "oneOf" | "allOf" | "prefixItems" => match value {
-                Value::Array(many) => many.iter().map(|one| cut(one, depth - 1)).collect(),
+                Value::Array(many) => many.iter().map(|one| prune_schema(one, depth - 1)).collect(),
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
                     value.clone()
                 }
@@ -72,7 +72,7 @@ fn cut(schema: &Value, depth: usize) -> Value {
     Value::Object(kept.map(cut_one).collect())
 }
 
-fn each(named: &Value, depth: usize) -> Value {
+fn prune_named(named: &Value, depth: usize) -> Value {
     let Value::Object(members) = named else { return named.clone() };
-    Value::Object(members.iter().map(|(name, schema)| (name.clone(), cut(schema, depth))).collect())
+    Value::Object(members.iter().map(|(name, schema)| (name.clone(), prune_schema(schema, depth))).collect())
 }

@@ -7,9 +7,9 @@ use crate::{meta, method};
 
 /// Which rules a request is read by.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Speaks {
+pub enum ProtocolFamily {
     /// The session era; the version is the header's, if it had one.
-    Session(Option<ProtocolVersion>),
+    Sessions(Option<ProtocolVersion>),
     /// 2026-07-28.
     Stateless,
     /// A version nobody here knows.
@@ -22,21 +22,22 @@ pub enum Speaks {
 /// `initialize` opens the session era, unless it is no handshake at all but carries the header of 2026-07-28,
 /// where the method does not exist; an explicit header wins over stray `_meta` keys.
 #[must_use]
-pub fn speaks(header: Option<&str>, method: &str, params: Option<&Json>) -> Speaks {
+pub fn detect_protocol(header: Option<&str>, method: &str, params: Option<&Json>) -> ProtocolFamily {
     if method == method::INITIALIZE {
-        let stateless = header == Some(ProtocolVersion::V2026_07_28.as_str()) && !names_version(params);
-        return if stateless { Speaks::Stateless } else { Speaks::Session(None) };
+        let stateless =
+            header == Some(ProtocolVersion::V2026_07_28.as_str()) && !has_protocol_version(params);
+        return if stateless { ProtocolFamily::Stateless } else { ProtocolFamily::Sessions(None) };
     }
     match header.map(|date| (date, ProtocolVersion::parse(date))) {
-        Some((_, Some(version))) if version.has_sessions() => Speaks::Session(Some(version)),
-        Some((_, Some(_))) => Speaks::Stateless,
-        Some((date, None)) => Speaks::Unknown(date.to_owned()),
-        None if has_request_meta(params) => Speaks::Stateless,
-        None => Speaks::Session(None),
+        Some((_, Some(version))) if version.has_sessions() => ProtocolFamily::Sessions(Some(version)),
+        Some((_, Some(_))) => ProtocolFamily::Stateless,
+        Some((date, None)) => ProtocolFamily::Unknown(date.to_owned()),
+        None if has_request_meta(params) => ProtocolFamily::Stateless,
+        None => ProtocolFamily::Sessions(None),
     }
 }
 
-fn names_version(params: Option<&Json>) -> bool {
+fn has_protocol_version(params: Option<&Json>) -> bool {
     params
         .and_then(|params| params.members().ok())
         .is_some_and(|params| params.get("protocolVersion").is_some())
@@ -62,6 +63,6 @@ fn has_request_meta(params: Option<&Json>) -> bool {
 
 /// The revision a body of 2026-07-28 names for itself, if it names one.
 #[must_use]
-pub fn named_version(params: Option<&Json>) -> Option<String> {
-    request_meta(params)?.members().ok()?.get(meta::PROTOCOL_VERSION)?.to_text()
+pub fn meta_version(params: Option<&Json>) -> Option<String> {
+    request_meta(params)?.members().ok()?.get(meta::PROTOCOL_VERSION)?.decode_string()
 }

@@ -7,7 +7,7 @@ use crate::method;
 
 /// What a client tells without asking.
 #[derive(Clone, Debug)]
-pub enum ClientNotice {
+pub enum ClientNotification {
     /// The handshake is over.
     Initialized,
     /// A request is taken back.
@@ -20,18 +20,18 @@ pub enum ClientNotice {
     Other,
 }
 
-/// Reads a notification of a client. What is malformed counts as [`ClientNotice::Other`] and is ignored.
+/// Reads a notification of a client. What is malformed counts as [`ClientNotification::Other`] and is ignored.
 #[must_use]
-pub fn read_notice(name: &str, params: Option<&Json>) -> ClientNotice {
+pub fn read_notification(name: &str, params: Option<&Json>) -> ClientNotification {
     let members = params.and_then(|params| params.members().ok()).unwrap_or_default();
     match name {
-        method::INITIALIZED => ClientNotice::Initialized,
+        method::INITIALIZED => ClientNotification::Initialized,
         method::CANCELLED => members
             .get("requestId")
             .and_then(|json| Id::from_json(json.clone()))
-            .map_or(ClientNotice::Other, ClientNotice::Cancelled),
-        method::ROOTS_CHANGED => ClientNotice::RootsChanged,
-        method::PROGRESS => ClientNotice::Progress(members),
-        _ => ClientNotice::Other,
+            .map_or(ClientNotification::Other, ClientNotification::Cancelled),
+        method::ROOTS_CHANGED => ClientNotification::RootsChanged,
+        method::PROGRESS => ClientNotification::Progress(members),
+        _ => ClientNotification::Other,
     }
 }

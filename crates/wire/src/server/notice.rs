@@ -11,14 +11,14 @@ use crate::{meta, method};
 #[must_use]
 pub fn progress(token: &Json, params: &Members) -> Vec<u8> {
     let mut all = params.clone();
-    all.set(meta::PROGRESS_TOKEN, token.clone());
-    jsonrpc::notification(method::PROGRESS, &all)
+    all.insert(meta::PROGRESS_TOKEN, token.clone());
+    jsonrpc::write_notification(method::PROGRESS, &all)
 }
 
 /// A log message.
 #[must_use]
 pub fn log_message(params: &Members) -> Vec<u8> {
-    jsonrpc::notification(method::LOG_MESSAGE, params)
+    jsonrpc::write_notification(method::LOG_MESSAGE, params)
 }
 
 /// A change of the offer; `subscription` is the `subscriptions/listen` request it belongs to (2026-07-28).
@@ -26,7 +26,7 @@ pub fn log_message(params: &Members) -> Vec<u8> {
 pub fn change(change: &Change, subscription: Option<&Id>) -> Vec<u8> {
     let mut params = Members::new();
     if let Some(id) = subscription {
-        meta::put(&mut params, &tag(id));
+        meta::insert(&mut params, &subscription_meta(id));
     }
     let method = match change {
         Change::Tools => method::TOOLS_CHANGED,
@@ -34,11 +34,11 @@ pub fn change(change: &Change, subscription: Option<&Id>) -> Vec<u8> {
         Change::Prompts => method::PROMPTS_CHANGED,
         Change::Resource(uri) => {
             // As the client or the backend spells it.
-            params.set("uri", Json::string(uri.given()));
+            params.insert("uri", Json::string(uri.original()));
             method::RESOURCE_UPDATED
         }
     };
-    jsonrpc::notification(method, &params)
+    jsonrpc::write_notification(method, &params)
 }
 
 /// The first message of a `subscriptions/listen` stream: which of the changes asked for will be told.
@@ -51,59 +51,59 @@ pub fn acknowledged(id: &Id, honoured: &ListenFilter) -> Vec<u8> {
         ("resourcesListChanged", honoured.resources_list_changed),
     ];
     for (name, _) in flags.iter().filter(|(_, wanted)| *wanted) {
-        kinds.set(name, Json::boolean(true));
+        kinds.insert(name, Json::boolean(true));
     }
     if !honoured.resource_subscriptions.is_empty()
         && let Ok(uris) = Json::encode(&honoured.resource_subscriptions)
     {
-        kinds.set("resourceSubscriptions", uris);
+        kinds.insert("resourceSubscriptions", uris);
     }
     let mut params = Members::new();
-    meta::put(&mut params, &tag(id));
-    params.set("notifications", kinds.to_json());
-    jsonrpc::notification(method::LISTEN_ACKNOWLEDGED, &params)
+    meta::insert(&mut params, &subscription_meta(id));
+    params.insert("notifications", kinds.to_json());
+    jsonrpc::write_notification(method::LISTEN_ACKNOWLEDGED, &params)
 }
 
 /// A question to a client of the session era.
 #[must_use]
 pub fn question(id: &Id, question: &Question) -> Vec<u8> {
-    let method = method::of_question(question.kind);
-    match identified(id, question) {
-        Some(params) => jsonrpc::request(id, method, &params),
-        None => jsonrpc::request(id, method, &question.params),
+    let method = method::question_method(question.kind);
+    match with_elicitation_id(id, question) {
+        Some(params) => jsonrpc::write_request(id, method, &params),
+        None => jsonrpc::write_request(id, method, &question.params),
     }
 }
 
 /// The parameters with the identifier that 2025-11-25 requires for visits of a page (Elicitation, "URL Mode") and
 /// 2026-07-28 has done away with; `None` where nothing is missing.
-fn identified(id: &Id, question: &Question) -> Option<Json> {
+fn with_elicitation_id(id: &Id, question: &Question) -> Option<Json> {
     if question.kind != QuestionKind::Elicitation {
         return None;
     }
     let mut params = question.params.members().ok()?;
-    let visits = params.get("mode").and_then(Json::to_text).as_deref() == Some("url");
+    let visits = params.get("mode").and_then(Json::decode_string).as_deref() == Some("url");
     if !visits || params.get("elicitationId").is_some() {
         return None;
     }
-    params.set("elicitationId", Json::string(&format!("question-{}", id.as_json().as_str())));
+    params.insert("elicitationId", Json::string(&format!("question-{}", id.as_json().as_str())));
     Some(params.to_json())
 }
 
 /// A page that the client was sent to has been visited (session era).
 #[must_use]
 pub fn elicitation_complete(params: &Members) -> Vec<u8> {
-    jsonrpc::notification(method::ELICITATION_COMPLETE, params)
+    jsonrpc::write_notification(method::ELICITATION_COMPLETE, params)
 }
 
 /// Takes a question back.
 #[must_use]
 pub fn cancelled(id: &Id) -> Vec<u8> {
     let mut params = Members::new();
-    params.set("requestId", id.as_json().clone());
-    jsonrpc::notification(method::CANCELLED, &params)
+    params.insert("requestId", id.as_json().clone());
+    jsonrpc::write_notification(method::CANCELLED, &params)
 }
 
-fn tag(id: &Id) -> Members {
+fn subscription_meta(id: &Id) -> Members {
     [(meta::SUBSCRIPTION_ID.to_owned(), id.as_json().clone())].into_iter().collect()
 }
 

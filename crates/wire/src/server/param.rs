@@ -6,11 +6,11 @@ use vmcp_domain::{Json, Members};
 use crate::code;
 use crate::header;
 use crate::jsonrpc::RpcError;
-use crate::member::at;
+use crate::member::value_at;
 
 const ANNOTATION: &str = "x-mcp-header";
 /// A chain of `properties` longer than this is not followed.
-const STEPS_MAX: usize = 16;
+const PATH_LENGTH_MAX: usize = 16;
 
 /// One argument that is repeated as a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct ParamHeader {
 /// The arguments that a tool with this input schema wants repeated. Annotations the specification does not allow
 /// are left out.
 #[must_use]
-pub fn param_headers(input_schema: &Json) -> Vec<ParamHeader> {
+pub fn find_param_headers(input_schema: &Json) -> Vec<ParamHeader> {
     let mut found = Vec::new();
     if input_schema.as_str().contains(ANNOTATION)
         && let Ok(schema) = input_schema.members()
@@ -38,7 +38,7 @@ fn collect(schema: &Members, path: &mut Vec<String>, found: &mut Vec<ParamHeader
     let Some(Ok(properties)) = schema.get("properties").map(Json::members) else {
         return;
     };
-    if path.len() >= STEPS_MAX {
+    if path.len() >= PATH_LENGTH_MAX {
         return;
     }
     for (name, property) in properties.iter() {
@@ -49,9 +49,9 @@ fn collect(schema: &Members, path: &mut Vec<String>, found: &mut Vec<ParamHeader
             continue;
         };
         path.push(name.into_owned());
-        let kind = property.get("type").and_then(Json::to_text);
+        let kind = property.get("type").and_then(Json::decode_string);
         let primitive = matches!(kind.as_deref(), Some("string" | "integer" | "boolean"));
-        if let Some(annotation) = property.get(ANNOTATION).and_then(Json::to_text)
+        if let Some(annotation) = property.get(ANNOTATION).and_then(Json::decode_string)
             && primitive
             && is_token(&annotation)
         {
@@ -74,7 +74,7 @@ fn is_token(name: &str) -> bool {
 ///
 /// # Errors
 /// The error to answer with, when a header is missing, malformed or says something else than the argument.
-pub fn check_params<'a>(
+pub fn check_param_headers<'a>(
     rules: &[ParamHeader],
     arguments: Option<&Json>,
     find: impl Fn(&str) -> Option<&'a [u8]>,
@@ -83,11 +83,14 @@ pub fn check_params<'a>(
         let found = find(&rule.header);
         let refuse = |what: &str| {
             let text = format!("Header mismatch: the {} header {what}", rule.header);
-            let data =
-                header::mismatch(&rule.header, found.and_then(|found| std::str::from_utf8(found).ok()), None);
+            let data = header::mismatch_data(
+                &rule.header,
+                found.and_then(|found| std::str::from_utf8(found).ok()),
+                None,
+            );
             Err(RpcError { data: Some(data), ..RpcError::new(code::HEADER_MISMATCH, text) })
         };
-        let value = match arguments.map(|arguments| at(arguments, &rule.path)) {
+        let value = match arguments.map(|arguments| value_at(arguments, &rule.path)) {
             Some(Err(fault)) => return refuse(&format!("has no one argument to match: {fault}")),
             Some(Ok(value)) => value,
             None => None,
@@ -98,7 +101,9 @@ pub fn check_params<'a>(
             (Some(_), None) => return refuse("is required"),
             (Some(value), Some(found)) => match header::decode(found) {
                 None => return refuse("has invalid characters"),
-                Some(found) if !same(&value, &found) => return refuse("does not match the argument"),
+                Some(found) if !is_same_value(&value, &found) => {
+                    return refuse("does not match the argument");
+                }
                 Some(_) => {}
             },
         }
@@ -106,10 +111,10 @@ pub fn check_params<'a>(
     Ok(())
 }
 
-fn same(value: &Json, found: &str) -> bool {
+fn is_same_value(value: &Json, found: &str) -> bool {
     let literal = value.as_str();
     match literal.as_bytes().first() {
-        Some(b'"') => value.to_text().is_some_and(|text| text == found),
+        Some(b'"') => value.decode_string().is_some_and(|text| text == found),
         Some(b'-' | b'0'..=b'9') => {
             literal == found
                 || match (literal.parse::<f64>(), found.trim().parse::<f64>()) {
@@ -133,14 +138,14 @@ mod tests {
             "ratio":{"type":"number","x-mcp-header":"Ratio"},
             "list":{"type":"array","items":{"type":"string","x-mcp-header":"Item"}},
             "bad":{"type":"string","x-mcp-header":"no good"}}}"#;
-        param_headers(&Json::parse(schema).unwrap())
+        find_param_headers(&Json::parse(schema).unwrap())
     }
 
     #[test]
     fn only_allowed_annotations_count() {
         let headers: Vec<_> = rules().into_iter().map(|rule| rule.header).collect();
         assert_eq!(headers, ["mcp-param-region", "mcp-param-count", "mcp-param-flag"]);
-        assert!(param_headers(&Json::parse(r#"{"type":"object"}"#).unwrap()).is_empty());
+        assert!(find_param_headers(&Json::parse(r#"{"type":"object"}"#).unwrap()).is_empty());
     }
 
     /// Arguments, headers, and whether they agree.
@@ -171,7 +176,7 @@ mod tests {
                 let found = headers.iter().find(|(header, _)| *header == name);
                 found.map(|(_, value)| value.as_bytes())
             };
-            let checked = check_params(&rules(), Some(&arguments), find);
+            let checked = check_param_headers(&rules(), Some(&arguments), find);
             assert_eq!(checked.is_ok(), fits, "{arguments:?} {headers:?}");
         }
     }

@@ -2,39 +2,39 @@
 //! HTTP statuses and JSON-RPC errors. When to turn a message away is the edge's.
 
 use crate::code;
-use crate::header::HeaderFault;
-use crate::jsonrpc::{ParseFault, RpcError};
+use crate::header::HeaderError;
+use crate::jsonrpc::{ParseError, RpcError};
 
 /// Why a message is turned away.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The body is not one message.
     #[error(transparent)]
-    Parse(#[from] ParseFault),
+    Parse(#[from] ParseError),
     /// The body is not UTF-8.
     #[error("the body is not UTF-8")]
-    NotText,
+    NotUtf8,
     /// A header is missing, malformed or disagrees with the body.
     #[error(transparent)]
-    Header(#[from] HeaderFault),
+    Header(#[from] HeaderError),
     /// The `Host` is not one this listener answers to.
     #[error("Invalid Host header")]
-    Host,
+    InvalidHost,
     /// The `Origin` is not one that may call from a browser.
     #[error("Invalid Origin header")]
-    Origin,
+    InvalidOrigin,
     /// There is nothing under this path.
     #[error("Not Found")]
-    Path,
+    NotFound,
     /// The path does not take this HTTP method.
     #[error("Method Not Allowed")]
-    Method,
+    MethodNotAllowed,
     /// The client takes no form the answer could have.
     #[error("Not Acceptable: the client must accept {0}")]
     NotAcceptable(&'static str),
     /// The body is not declared as JSON.
     #[error("Unsupported Media Type: Content-Type must be application/json")]
-    MediaType,
+    UnsupportedMediaType,
     /// The body is too large.
     #[error("the body is larger than {0} bytes")]
     BodyTooLarge(usize),
@@ -43,7 +43,7 @@ pub enum Refusal {
     BodyTooSlow,
     /// The body broke off.
     #[error("the body could not be read")]
-    BodyBroken,
+    BodyUnreadable,
     /// A session is needed and none was named.
     #[error("Bad Request: the Mcp-Session-Id header is required")]
     SessionRequired,
@@ -70,7 +70,7 @@ pub enum Refusal {
     Overloaded,
     /// An answer to a question that was never asked.
     #[error("the message is an answer, but nothing was asked")]
-    UnexpectedAnswer,
+    UnexpectedResponse,
     /// A fault of the gateway itself.
     #[error("internal error")]
     Internal,
@@ -82,18 +82,19 @@ impl Refusal {
     pub fn answer(&self) -> (u16, RpcError) {
         let (status, code) = match self {
             Self::Parse(fault) => (400, fault.code()),
-            Self::NotText => (400, code::PARSE_ERROR),
+            Self::NotUtf8 => (400, code::PARSE_ERROR),
             Self::Header(_) => (400, code::HEADER_MISMATCH),
-            Self::Host | Self::Origin => (403, code::INVALID_REQUEST),
-            Self::Path | Self::SessionUnknown => (404, code::INVALID_REQUEST),
-            Self::Method => (405, code::INVALID_REQUEST),
+            Self::InvalidHost | Self::InvalidOrigin => (403, code::INVALID_REQUEST),
+            Self::NotFound | Self::SessionUnknown => (404, code::INVALID_REQUEST),
+            Self::MethodNotAllowed => (405, code::INVALID_REQUEST),
             Self::NotAcceptable(_) => (406, code::INVALID_REQUEST),
             Self::BodyTooSlow => (408, code::INVALID_REQUEST),
             Self::BodyTooLarge(_) => (413, code::INVALID_REQUEST),
-            Self::MediaType => (415, code::INVALID_REQUEST),
-            Self::BodyBroken | Self::SessionRequired | Self::NotInitialized | Self::UnexpectedAnswer => {
-                (400, code::INVALID_REQUEST)
-            }
+            Self::UnsupportedMediaType => (415, code::INVALID_REQUEST),
+            Self::BodyUnreadable
+            | Self::SessionRequired
+            | Self::NotInitialized
+            | Self::UnexpectedResponse => (400, code::INVALID_REQUEST),
             Self::StreamsFull | Self::CallerSessionsFull | Self::CallerRequestsFull => {
                 (429, code::INTERNAL_ERROR)
             }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use vmcp_domain::{
-    CallTool, Complete, CompletionSubject, Continuation, GetPrompt, Json, LogLevel, Members, ProtocolVersion,
-    ReadResource, ResourceUri, TaskVerb,
+    CallTool, Complete, CompletionReference, Continuation, GetPrompt, Json, LogLevel, Members,
+    ProtocolVersion, ReadResource, ResourceUri, TaskOperation,
 };
 
 use super::spelling;
@@ -39,7 +39,7 @@ pub enum ClientRequest {
     /// Complete an argument.
     Complete(Complete),
     /// Something of a task, by the identifier the client knows it by (tasks extension).
-    Task(TaskVerb, String, Members),
+    Task(TaskOperation, String, Members),
     /// Send log messages from this severity up.
     SetLogLevel(LogLevel),
     /// Tell of changes of a resource.
@@ -79,7 +79,7 @@ pub struct ListenFilter {
 
 /// What a request's `_meta` says to this hop, and what travels on.
 #[derive(Clone, Debug, Default)]
-pub struct RequestHead {
+pub struct RequestMeta {
     /// The revision named in the body (2026-07-28).
     pub version: Option<String>,
     /// What the client can do (2026-07-28; the session knows it in the session era).
@@ -89,12 +89,12 @@ pub struct RequestHead {
     /// The token progress is reported under.
     pub progress_token: Option<Json>,
     /// The members that travel.
-    pub travelling: Members,
+    pub forwarded: Members,
 }
 
 /// Why a request is not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RequestFault {
+pub enum RequestError {
     /// The method does not exist in this revision.
     #[error("method `{0}` not found")]
     UnknownMethod(String),
@@ -103,13 +103,13 @@ pub enum RequestFault {
     InvalidParams(String),
     /// What every request carries is missing or wrong: `params` as a whole, or `_meta`.
     #[error("{0}")]
-    InvalidHead(String),
+    InvalidEnvelope(String),
     /// The revision is not served.
     #[error("Unsupported protocol version")]
     UnsupportedVersion(String),
 }
 
-impl RequestFault {
+impl RequestError {
     /// The HTTP status and the error the fault is answered with.
     #[must_use]
     pub fn answer(&self, version: ProtocolVersion) -> (u16, RpcError) {
@@ -120,12 +120,12 @@ impl RequestFault {
             }
             Self::InvalidParams(_) => (200, RpcError::new(code::INVALID_PARAMS, self.to_string())),
             // 2026-07-28, Basic Protocol, "Per-request protocol fields".
-            Self::InvalidHead(_) => {
+            Self::InvalidEnvelope(_) => {
                 (if stateless { 400 } else { 200 }, RpcError::new(code::INVALID_PARAMS, self.to_string()))
             }
             Self::UnsupportedVersion(requested) => {
                 let supported: Vec<&str> =
-                    super::answered_versions().iter().map(|version| version.as_str()).collect();
+                    super::supported_versions().iter().map(|version| version.as_str()).collect();
                 let data: Members = [
                     (
                         "supported".to_owned(),
@@ -144,12 +144,12 @@ impl RequestFault {
 }
 
 /// The fault of a member that cannot be taken apart.
-fn no_object(name: &str) -> RequestFault {
+fn not_an_object(name: &str) -> RequestError {
     invalid(format!("`{name}` must be an object of at most {} members", Json::MEMBERS_MAX))
 }
 
-fn invalid(text: impl Into<String>) -> RequestFault {
-    RequestFault::InvalidParams(text.into())
+fn invalid(text: impl Into<String>) -> RequestError {
+    RequestError::InvalidParams(text.into())
 }
 
 /// Reads a request of a client that speaks `version`.
@@ -160,34 +160,34 @@ pub fn read_request(
     version: ProtocolVersion,
     name: &str,
     params: Option<&Json>,
-) -> Result<(ClientRequest, RequestHead), RequestFault> {
+) -> Result<(ClientRequest, RequestMeta), RequestError> {
     let (mut params, head) = read_envelope(version, params).map_err(|fault| match fault {
-        RequestFault::InvalidParams(text) => RequestFault::InvalidHead(text),
-        RequestFault::UnknownMethod(_)
-        | RequestFault::InvalidHead(_)
-        | RequestFault::UnsupportedVersion(_) => fault,
+        RequestError::InvalidParams(text) => RequestError::InvalidEnvelope(text),
+        RequestError::UnknownMethod(_)
+        | RequestError::InvalidEnvelope(_)
+        | RequestError::UnsupportedVersion(_) => fault,
     })?;
     let request = match name {
-        method::TOOLS_LIST => ClientRequest::ListTools(cursor(&params)?),
+        method::TOOLS_LIST => ClientRequest::ListTools(optional_cursor(&params)?),
         method::TOOLS_CALL => ClientRequest::CallTool(read_call(params)?),
-        method::RESOURCES_LIST => ClientRequest::ListResources(cursor(&params)?),
-        method::TEMPLATES_LIST => ClientRequest::ListResourceTemplates(cursor(&params)?),
+        method::RESOURCES_LIST => ClientRequest::ListResources(optional_cursor(&params)?),
+        method::TEMPLATES_LIST => ClientRequest::ListResourceTemplates(optional_cursor(&params)?),
         method::RESOURCES_READ => {
-            let uri = text(&mut params, "uri")?.into();
+            let uri = required_text(&mut params, "uri")?.into();
             let continuation = read_continuation(&mut params)?;
-            ClientRequest::ReadResource(ReadResource { uri, continuation, rest: params })
+            ClientRequest::ReadResource(ReadResource { uri, continuation, extra: params })
         }
-        method::PROMPTS_LIST => ClientRequest::ListPrompts(cursor(&params)?),
+        method::PROMPTS_LIST => ClientRequest::ListPrompts(optional_cursor(&params)?),
         method::PROMPTS_GET => {
-            let name = text(&mut params, "name")?.into();
-            let arguments = object(&mut params, "arguments")?;
+            let name = required_text(&mut params, "name")?.into();
+            let arguments = optional_object(&mut params, "arguments")?;
             let continuation = read_continuation(&mut params)?;
-            ClientRequest::GetPrompt(GetPrompt { name, arguments, continuation, rest: params })
+            ClientRequest::GetPrompt(GetPrompt { name, arguments, continuation, extra: params })
         }
         method::COMPLETE => ClientRequest::Complete(read_complete(params)?),
         method::PING => ClientRequest::Ping,
         method::DISCOVER => ClientRequest::Discover,
-        _ => return read_era_request(version, name, params).map(|request| (request, head)),
+        _ => return read_version_request(version, name, params).map(|request| (request, head)),
     };
     Ok((request, head))
 }
@@ -196,76 +196,78 @@ pub fn read_request(
 fn read_envelope(
     version: ProtocolVersion,
     params: Option<&Json>,
-) -> Result<(Members, RequestHead), RequestFault> {
+) -> Result<(Members, RequestMeta), RequestError> {
     let mut params = match params {
         None => Members::new(),
         Some(params) if params.is_null() => Members::new(),
-        Some(params) => params.members().map_err(|_| no_object("params"))?,
+        Some(params) => params.members().map_err(|_| not_an_object("params"))?,
     };
     spelling::check("params", &params, spelling::PARAMS)?;
     // Some clients write `null` for what is absent. A backend never sees it.
     params.retain(|name, value| !(value.is_null() && spelling::PARAMS.contains(&name)));
-    let head = read_head(&mut params)?;
+    let head = read_meta(&mut params)?;
     if !version.has_sessions() {
-        check_head(&head)?;
+        check_meta(&head)?;
     }
     Ok((params, head))
 }
 
 /// Methods that exist in one era only.
-fn read_era_request(
+fn read_version_request(
     version: ProtocolVersion,
     name: &str,
     mut params: Members,
-) -> Result<ClientRequest, RequestFault> {
+) -> Result<ClientRequest, RequestError> {
     match (name, version.has_sessions()) {
         (method::INITIALIZE, true) => {
-            let version = text(&mut params, "protocolVersion")?;
+            let version = required_text(&mut params, "protocolVersion")?;
             spelling::check_member("clientInfo", &params, spelling::CLIENT_INFO)?;
-            let capabilities = params.take("capabilities").map(|json| json.members()).transpose();
-            let capabilities = capabilities.map_err(|_| no_object("capabilities"))?.unwrap_or_default();
+            let capabilities = params.remove("capabilities").map(|json| json.members()).transpose();
+            let capabilities = capabilities.map_err(|_| not_an_object("capabilities"))?.unwrap_or_default();
             Ok(ClientRequest::Initialize(Initialize {
                 version,
                 capabilities,
-                client_info: params.take("clientInfo"),
+                client_info: params.remove("clientInfo"),
             }))
         }
         (method::SET_LEVEL, true) => {
-            let level = text(&mut params, "level")?;
+            let level = required_text(&mut params, "level")?;
             let level =
                 LogLevel::parse(&level).ok_or_else(|| invalid(format!("`level` must not be \"{level}\"")))?;
             Ok(ClientRequest::SetLogLevel(level))
         }
-        (method::RESOURCES_SUBSCRIBE, true) => Ok(ClientRequest::Subscribe(text(&mut params, "uri")?.into())),
-        (method::RESOURCES_UNSUBSCRIBE, true) => {
-            Ok(ClientRequest::Unsubscribe(text(&mut params, "uri")?.into()))
+        (method::RESOURCES_SUBSCRIBE, true) => {
+            Ok(ClientRequest::Subscribe(required_text(&mut params, "uri")?.into()))
         }
-        (method::TASKS_GET, false) => task(TaskVerb::Get, params),
-        (method::TASKS_UPDATE, false) => task(TaskVerb::Update, params),
-        (method::TASKS_CANCEL, false) => task(TaskVerb::Cancel, params),
+        (method::RESOURCES_UNSUBSCRIBE, true) => {
+            Ok(ClientRequest::Unsubscribe(required_text(&mut params, "uri")?.into()))
+        }
+        (method::TASKS_GET, false) => read_task(TaskOperation::Get, params),
+        (method::TASKS_UPDATE, false) => read_task(TaskOperation::Update, params),
+        (method::TASKS_CANCEL, false) => read_task(TaskOperation::Cancel, params),
         (method::LISTEN, false) => {
             let filter =
-                params.take("notifications").ok_or_else(|| invalid("`notifications` is required"))?;
-            let mut filter = filter.members().map_err(|_| no_object("notifications"))?;
+                params.remove("notifications").ok_or_else(|| invalid("`notifications` is required"))?;
+            let mut filter = filter.members().map_err(|_| not_an_object("notifications"))?;
             filter.retain(|_, value| !value.is_null());
             let filter =
                 filter.to_json().decode().map_err(|error| invalid(format!("`notifications`: {error}")))?;
             Ok(ClientRequest::Listen(filter))
         }
-        _ => Err(RequestFault::UnknownMethod(name.to_owned())),
+        _ => Err(RequestError::UnknownMethod(name.to_owned())),
     }
 }
 
-fn task(verb: TaskVerb, mut params: Members) -> Result<ClientRequest, RequestFault> {
-    let id = text(&mut params, "taskId")?;
-    if verb == TaskVerb::Update && !params.get("inputResponses").is_some_and(Json::is_object) {
+fn read_task(verb: TaskOperation, mut params: Members) -> Result<ClientRequest, RequestError> {
+    let id = required_text(&mut params, "taskId")?;
+    if verb == TaskOperation::Update && !params.get("inputResponses").is_some_and(Json::is_object) {
         return Err(invalid("`inputResponses` is required and must be an object"));
     }
     Ok(ClientRequest::Task(verb, id, params))
 }
 
-fn read_head(params: &mut Members) -> Result<RequestHead, RequestFault> {
-    let meta = meta::take_whole(params).map_err(|fault| invalid(fault.to_string()))?;
+fn read_meta(params: &mut Members) -> Result<RequestMeta, RequestError> {
+    let meta = meta::extract_members(params).map_err(|fault| invalid(fault.to_string()))?;
     spelling::check(meta::META, &meta, spelling::META)?;
     let mut meta = meta::Meta::split(meta);
     meta.hop.retain(|_, value| !value.is_null());
@@ -273,27 +275,31 @@ fn read_head(params: &mut Members) -> Result<RequestHead, RequestFault> {
     spelling::check_member(meta::CLIENT_INFO, hop, spelling::CLIENT_INFO)?;
     let capabilities = match hop.get(meta::CLIENT_CAPABILITIES) {
         None => None,
-        Some(json) => Some(json.members().map_err(|_| no_object(meta::CLIENT_CAPABILITIES))?),
+        Some(json) => Some(json.members().map_err(|_| not_an_object(meta::CLIENT_CAPABILITIES))?),
     };
     let progress_token = hop.get(meta::PROGRESS_TOKEN).cloned();
     if progress_token.as_ref().is_some_and(|token| Id::from_json(token.clone()).is_none()) {
         return Err(invalid("`progressToken` must be a string or a number"));
     }
-    Ok(RequestHead {
-        version: hop.get(meta::PROTOCOL_VERSION).and_then(Json::to_text),
+    Ok(RequestMeta {
+        version: hop.get(meta::PROTOCOL_VERSION).and_then(Json::decode_string),
         capabilities,
-        log_level: hop.get(meta::LOG_LEVEL).and_then(Json::to_text).as_deref().and_then(LogLevel::parse),
+        log_level: hop
+            .get(meta::LOG_LEVEL)
+            .and_then(Json::decode_string)
+            .as_deref()
+            .and_then(LogLevel::parse),
         progress_token,
-        travelling: meta.travelling,
+        forwarded: meta.forwarded,
     })
 }
 
 /// What every request of 2026-07-28 has to carry in its body.
-fn check_head(head: &RequestHead) -> Result<(), RequestFault> {
+fn check_meta(head: &RequestMeta) -> Result<(), RequestError> {
     match &head.version {
         None => return Err(invalid(format!("`_meta` must have `{}`", meta::PROTOCOL_VERSION))),
         Some(date) if ProtocolVersion::parse(date).is_none_or(ProtocolVersion::has_sessions) => {
-            return Err(RequestFault::UnsupportedVersion(date.clone()));
+            return Err(RequestError::UnsupportedVersion(date.clone()));
         }
         Some(_) => {}
     }
@@ -303,24 +309,24 @@ fn check_head(head: &RequestHead) -> Result<(), RequestFault> {
     Ok(())
 }
 
-fn read_call(mut params: Members) -> Result<CallTool, RequestFault> {
+fn read_call(mut params: Members) -> Result<CallTool, RequestError> {
     Ok(CallTool {
-        name: text(&mut params, "name")?.into(),
-        arguments: object(&mut params, "arguments")?,
+        name: required_text(&mut params, "name")?.into(),
+        arguments: optional_object(&mut params, "arguments")?,
         continuation: read_continuation(&mut params)?,
-        rest: params,
+        extra: params,
     })
 }
 
-fn read_continuation(params: &mut Members) -> Result<Continuation, RequestFault> {
-    let request_state = match params.take("requestState") {
+fn read_continuation(params: &mut Members) -> Result<Continuation, RequestError> {
+    let request_state = match params.remove("requestState") {
         None => None,
-        Some(json) => Some(json.to_text().ok_or_else(|| invalid("`requestState` must be a string"))?),
+        Some(json) => Some(json.decode_string().ok_or_else(|| invalid("`requestState` must be a string"))?),
     };
-    Ok(Continuation { input_responses: object(params, "inputResponses")?, request_state })
+    Ok(Continuation { input_responses: optional_object(params, "inputResponses")?, request_state })
 }
 
-fn read_complete(mut params: Members) -> Result<Complete, RequestFault> {
+fn read_complete(mut params: Members) -> Result<Complete, RequestError> {
     #[derive(Deserialize)]
     struct Reference<'a> {
         #[serde(rename = "type", borrow)]
@@ -333,11 +339,11 @@ fn read_complete(mut params: Members) -> Result<Complete, RequestFault> {
     for (holder, known) in spelling::COMPLETION {
         spelling::check_member(holder, &params, known)?;
     }
-    let json = params.take("ref").ok_or_else(|| invalid("`ref` is required"))?;
+    let json = params.remove("ref").ok_or_else(|| invalid("`ref` is required"))?;
     let reference: Reference<'_> = json.decode().map_err(|error| invalid(format!("`ref`: {error}")))?;
     let subject = match (&*reference.kind, reference.name, reference.uri) {
-        ("ref/prompt", Some(name), _) => CompletionSubject::Prompt(name.into_owned().into()),
-        ("ref/resource", _, Some(uri)) => CompletionSubject::Template(uri.into_owned().into()),
+        ("ref/prompt", Some(name), _) => CompletionReference::Prompt(name.into_owned().into()),
+        ("ref/resource", _, Some(uri)) => CompletionReference::Template(uri.into_owned().into()),
         _ => {
             return Err(invalid("`ref` must be a `ref/prompt` with `name` or a `ref/resource` with `uri`"));
         }
@@ -345,18 +351,18 @@ fn read_complete(mut params: Members) -> Result<Complete, RequestFault> {
     if !params.get("argument").is_some_and(Json::is_object) {
         return Err(invalid("`argument` is required and must be an object"));
     }
-    Ok(Complete { subject, rest: params })
+    Ok(Complete { reference: subject, extra: params })
 }
 
-fn text(params: &mut Members, name: &str) -> Result<String, RequestFault> {
+fn required_text(params: &mut Members, name: &str) -> Result<String, RequestError> {
     params
-        .take(name)
-        .and_then(|json| json.to_text())
+        .remove(name)
+        .and_then(|json| json.decode_string())
         .ok_or_else(|| invalid(format!("`{name}` is required and must be a string")))
 }
 
-fn object(params: &mut Members, name: &str) -> Result<Option<Json>, RequestFault> {
-    match params.take(name) {
+fn optional_object(params: &mut Members, name: &str) -> Result<Option<Json>, RequestError> {
+    match params.remove(name) {
         None => Ok(None),
         Some(json) if json.is_null() => Ok(None),
         Some(json) if json.is_object() => Ok(Some(json)),
@@ -364,11 +370,11 @@ fn object(params: &mut Members, name: &str) -> Result<Option<Json>, RequestFault
     }
 }
 
-fn cursor(params: &Members) -> Result<Option<String>, RequestFault> {
+fn optional_cursor(params: &Members) -> Result<Option<String>, RequestError> {
     match params.get("cursor") {
         None => Ok(None),
         // An empty cursor comes from a field that was never set.
         Some(json) if json.is_null() || json.as_str() == "\"\"" => Ok(None),
-        Some(json) => json.to_text().map(Some).ok_or_else(|| invalid("`cursor` must be a string")),
+        Some(json) => json.decode_string().map(Some).ok_or_else(|| invalid("`cursor` must be a string")),
     }
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytestring::ByteString;
-use vmcp_domain::{Json, Members, Overview, ProtocolVersion, Reply, Stage, TASKS_EXTENSION};
+use vmcp_domain::{Json, Members, Overview, ProtocolVersion, Reply, ResultType, TASKS_EXTENSION};
 
 use crate::{meta, method};
 
 /// The revisions that are answered, newest first.
 #[must_use]
-pub fn answered_versions() -> &'static [ProtocolVersion] {
+pub fn supported_versions() -> &'static [ProtocolVersion] {
     &[
         ProtocolVersion::V2026_07_28,
         ProtocolVersion::V2025_11_25,
@@ -58,40 +58,40 @@ impl ListKind {
 
 /// Whether a result carries caching hints (2026-07-28, Caching, "Cacheable Results").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResultKind {
+pub enum Cacheability {
     /// `resources/read`: it does.
     Cacheable,
     /// Anything else that is one backend's reply: it does not.
-    Plain,
+    NotCacheable,
 }
 
 /// From this size on a value of a reply is sent as it came, and not copied into the message.
-pub const LARGE_BYTES: usize = 32 << 10;
+pub const LARGE_VALUE_BYTES: usize = 32 << 10;
 
 /// The type of a result that is the last word.
 const COMPLETE: &str = "complete";
 
 /// The gateway's own name and version, ready to be written.
 #[derive(Clone, Debug)]
-pub struct Face {
-    info: Json,
-    complete: Json,
+pub struct ResultWriter {
+    server_info: Json,
+    complete_type: Json,
 }
 
-impl Face {
+impl ResultWriter {
     /// A face with this name and version.
     #[must_use]
     pub fn new(name: &str, version: &str) -> Self {
-        Self { info: meta::implementation(name, version), complete: Json::string(COMPLETE) }
+        Self { server_info: meta::implementation(name, version), complete_type: Json::string(COMPLETE) }
     }
 
-    /// Appends the result object of a reply. A value of [`LARGE_BYTES`] or more is left out, so that it can be sent as it
+    /// Appends the result object of a reply. A value of [`LARGE_VALUE_BYTES`] or more is left out, so that it can be sent as it
     /// is: then it is returned, with its place in `out`.
     pub fn write_reply(
         &self,
         out: &mut Vec<u8>,
         version: ProtocolVersion,
-        kind: ResultKind,
+        kind: Cacheability,
         reply: Reply,
     ) -> Option<(usize, ByteString)> {
         let mut members = reply.members;
@@ -99,19 +99,19 @@ impl Face {
             // A backend of 2026-07-28 may give structured results that are no objects; strict clients of a session refuse
             // the whole result for it, and its content says the same.
             if members.get("structuredContent").is_some_and(|content| !content.is_object()) {
-                members.take("structuredContent");
+                members.remove("structuredContent");
             }
             return write_object(out, &members);
         }
-        let stage = match &reply.stage {
-            Stage::Complete => COMPLETE,
-            Stage::InputRequired => "input_required",
-            Stage::Extension(name) => name,
+        let stage = match &reply.result_type {
+            ResultType::Complete => COMPLETE,
+            ResultType::InputRequired => "input_required",
+            ResultType::Extension(name) => name,
         };
-        if kind == ResultKind::Cacheable && reply.stage == Stage::Complete {
-            put_cache_hints(&mut members, reply.fresh_for.unwrap_or_default());
+        if kind == Cacheability::Cacheable && reply.result_type == ResultType::Complete {
+            put_cache_hints(&mut members, reply.ttl.unwrap_or_default());
         }
-        self.seal(stage, &mut members);
+        self.add_hop_members(stage, &mut members);
         write_object(out, &members)
     }
 
@@ -126,12 +126,12 @@ impl Face {
     ) {
         let mut members = Members::new();
         if let Some(next) = next {
-            members.set("nextCursor", Json::string(next));
+            members.insert("nextCursor", Json::string(next));
         }
         if !version.has_sessions() {
-            members.set("resultType", self.complete.clone());
+            members.insert("resultType", self.complete_type.clone());
             put_cache_hints(&mut members, Duration::ZERO);
-            self.sign(&mut members);
+            self.add_server_info(&mut members);
         }
         out.extend_from_slice(b"{\"");
         out.extend_from_slice(kind.member().as_bytes());
@@ -155,18 +155,18 @@ impl Face {
         if version.has_sessions() {
             out.extend_from_slice(b"{}");
         } else {
-            self.finish(out, COMPLETE, Members::new());
+            self.write_members(out, COMPLETE, Members::new());
         }
     }
 
     /// Appends the result of `initialize`.
     pub fn write_initialize(&self, out: &mut Vec<u8>, version: ProtocolVersion, overview: &Overview) {
         let mut members = Members::new();
-        members.set("protocolVersion", Json::string(version.as_str()));
-        members.set("capabilities", capabilities(overview, true).to_json());
-        members.set("serverInfo", self.info.clone());
+        members.insert("protocolVersion", Json::string(version.as_str()));
+        members.insert("capabilities", capabilities(overview, true).to_json());
+        members.insert("serverInfo", self.server_info.clone());
         if let Some(instructions) = &overview.instructions {
-            members.set("instructions", Json::string(instructions));
+            members.insert("instructions", Json::string(instructions));
         }
         out.extend_from_slice(members.to_json().as_str().as_bytes());
     }
@@ -174,59 +174,59 @@ impl Face {
     /// Appends the result of `server/discover`.
     pub fn write_discover(&self, out: &mut Vec<u8>, overview: &Overview) {
         let mut members = Members::new();
-        let versions: Vec<&str> = answered_versions().iter().map(|version| version.as_str()).collect();
+        let versions: Vec<&str> = supported_versions().iter().map(|version| version.as_str()).collect();
         if let Ok(versions) = Json::encode(&versions) {
-            members.set("supportedVersions", versions);
+            members.insert("supportedVersions", versions);
         }
-        members.set("capabilities", capabilities(overview, false).to_json());
+        members.insert("capabilities", capabilities(overview, false).to_json());
         if let Some(instructions) = &overview.instructions {
-            members.set("instructions", Json::string(instructions));
+            members.insert("instructions", Json::string(instructions));
         }
         put_cache_hints(&mut members, Duration::ZERO);
-        self.finish(out, COMPLETE, members);
+        self.write_members(out, COMPLETE, members);
     }
 
     /// Appends the result that ends a `subscriptions/listen` stream in good order.
     pub fn write_listen_end(&self, out: &mut Vec<u8>, subscription: &Json) {
         let mut members = Members::new();
         let hop = [(meta::SUBSCRIPTION_ID.to_owned(), subscription.clone())].into_iter().collect::<Members>();
-        meta::put(&mut members, &hop);
-        self.finish(out, COMPLETE, members);
+        meta::insert(&mut members, &hop);
+        self.write_members(out, COMPLETE, members);
     }
 
-    fn finish(&self, out: &mut Vec<u8>, result_type: &str, mut members: Members) {
-        self.seal(result_type, &mut members);
+    fn write_members(&self, out: &mut Vec<u8>, result_type: &str, mut members: Members) {
+        self.add_hop_members(result_type, &mut members);
         out.push(b'{');
         members.write_pairs(out);
         out.push(b'}');
     }
 
-    fn seal(&self, result_type: &str, members: &mut Members) {
-        self.sign(members);
+    fn add_hop_members(&self, result_type: &str, members: &mut Members) {
+        self.add_server_info(members);
         let result_type =
-            if result_type == COMPLETE { self.complete.clone() } else { Json::string(result_type) };
-        members.set("resultType", result_type);
+            if result_type == COMPLETE { self.complete_type.clone() } else { Json::string(result_type) };
+        members.insert("resultType", result_type);
     }
 
     /// Puts `serverInfo` into `_meta`, beside what travels there.
-    fn sign(&self, members: &mut Members) {
+    fn add_server_info(&self, members: &mut Members) {
         let mut meta = members.get(meta::META).and_then(|json| json.members().ok()).unwrap_or_default();
-        meta.set(meta::SERVER_INFO, self.info.clone());
-        meta::put(members, &meta);
+        meta.insert(meta::SERVER_INFO, self.server_info.clone());
+        meta::insert(members, &meta);
     }
 }
 
 fn write_object(out: &mut Vec<u8>, members: &Members) -> Option<(usize, ByteString)> {
     out.push(b'{');
-    let apart = members.write_pairs_around(out, LARGE_BYTES);
+    let apart = members.write_pairs_without_large(out, LARGE_VALUE_BYTES);
     out.push(b'}');
     apart
 }
 
 fn put_cache_hints(members: &mut Members, fresh_for: Duration) {
-    members.set("ttlMs", Json::integer(i64::try_from(fresh_for.as_millis()).unwrap_or(i64::MAX)));
+    members.insert("ttlMs", Json::integer(i64::try_from(fresh_for.as_millis()).unwrap_or(i64::MAX)));
     // Whatever identity shapes must not be shared between callers, and any list may come to be shaped by it.
-    members.set("cacheScope", Json::string("private"));
+    members.insert("cacheScope", Json::string("private"));
 }
 
 fn capabilities(overview: &Overview, sessions: bool) -> Members {
@@ -234,20 +234,20 @@ fn capabilities(overview: &Overview, sessions: bool) -> Members {
         names.iter().map(|name| ((*name).to_owned(), Json::boolean(true))).collect::<Members>().to_json()
     };
     let mut capabilities = Members::new();
-    capabilities.set("tools", flag(&["listChanged"]));
+    capabilities.insert("tools", flag(&["listChanged"]));
     let resources: &[&str] =
         if overview.subscriptions { &["subscribe", "listChanged"] } else { &["listChanged"] };
-    capabilities.set("resources", flag(resources));
-    capabilities.set("prompts", flag(&["listChanged"]));
+    capabilities.insert("resources", flag(resources));
+    capabilities.insert("prompts", flag(&["listChanged"]));
     if overview.completions {
-        capabilities.set("completions", Json::empty_object());
+        capabilities.insert("completions", Json::empty_object());
     }
     if overview.tasks && !sessions {
         let tasks: Members = [(TASKS_EXTENSION.to_owned(), Json::empty_object())].into_iter().collect();
-        capabilities.set("extensions", tasks.to_json());
+        capabilities.insert("extensions", tasks.to_json());
     }
     if overview.logging || sessions {
-        capabilities.set("logging", Json::empty_object());
+        capabilities.insert("logging", Json::empty_object());
     }
     capabilities
 }
@@ -255,13 +255,13 @@ fn capabilities(overview: &Overview, sessions: bool) -> Members {
 /// One whole message as bytes: the result under its identifier.
 #[must_use]
 pub fn write_message(id: &crate::jsonrpc::Id, size_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    crate::jsonrpc::result(id, size_hint, write)
+    crate::jsonrpc::write_result(id, size_hint, write)
 }
 
 /// The start of a message that carries a result: the result value follows, then `}`.
 #[must_use]
-pub fn open_message(id: &crate::jsonrpc::Id) -> Vec<u8> {
-    let mut start = crate::jsonrpc::result(id, 0, |_| {});
+pub fn start_message(id: &crate::jsonrpc::Id) -> Vec<u8> {
+    let mut start = crate::jsonrpc::write_result(id, 0, |_| {});
     start.pop();
     start
 }

@@ -1,9 +1,9 @@
 //! Multi round-trip requests as the gateway starts them itself, for questions of backends of the session era
 //! (2026-07-28, Multi Round-Trip Requests). Which call a state belongs to is the edge's to know.
 
-use vmcp_domain::{Continuation, Json, Members, Question, Reply, Stage};
+use vmcp_domain::{Continuation, Json, Members, Question, Reply, ResultType};
 
-use super::{ClientRequest, RequestFault};
+use super::{ClientRequest, RequestError};
 use crate::{meta, method};
 
 /// The result that asks the client for input: the questions under their keys, and the state it has to bring back, if
@@ -13,27 +13,28 @@ pub fn input_required<'a>(
     questions: impl IntoIterator<Item = (String, &'a Question)>,
     state: Option<&str>,
 ) -> Reply {
-    let requests: Members = questions.into_iter().map(|(key, question)| (key, request(question))).collect();
+    let requests: Members =
+        questions.into_iter().map(|(key, question)| (key, input_request(question))).collect();
     let mut members = Members::new();
-    members.set("inputRequests", requests.to_json());
+    members.insert("inputRequests", requests.to_json());
     if let Some(state) = state {
-        members.set("requestState", Json::string(state));
+        members.insert("requestState", Json::string(state));
     }
-    Reply { stage: Stage::InputRequired, ..Reply::complete(members) }
+    Reply { result_type: ResultType::InputRequired, ..Reply::complete(members) }
 }
 
-fn request(question: &Question) -> Json {
+fn input_request(question: &Question) -> Json {
     let mut request = Members::new();
-    request.set("method", Json::string(method::of_question(question.kind)));
+    request.insert("method", Json::string(method::question_method(question.kind)));
     if let Ok(mut params) = question.params.members() {
         // What belongs to the hop it came over, and the identifier that went with the notification it was for.
-        let meta = meta::take(&mut params).unwrap_or_default();
-        let mut travelling = meta.travelling;
+        let meta = meta::extract(&mut params).unwrap_or_default();
+        let mut travelling = meta.forwarded;
         meta::strip_reserved(&mut travelling);
-        meta::put(&mut params, &travelling);
-        params.take("elicitationId");
+        meta::insert(&mut params, &travelling);
+        params.remove("elicitationId");
         if !params.is_empty() {
-            request.set("params", params.to_json());
+            request.insert("params", params.to_json());
         }
     }
     request.to_json()
@@ -43,8 +44,8 @@ fn request(question: &Question) -> Json {
 ///
 /// # Errors
 /// When one of them is not an object.
-pub fn read_input_responses(responses: Option<&Json>) -> Result<Members, RequestFault> {
-    let wrong = |text: String| RequestFault::InvalidParams(text);
+pub fn read_input_responses(responses: Option<&Json>) -> Result<Members, RequestError> {
+    let wrong = |text: String| RequestError::InvalidParams(text);
     let Some(responses) = responses else { return Ok(Members::new()) };
     let answers = responses.members().map_err(|_| {
         wrong(format!("`inputResponses` must be an object of at most {} members", Json::MEMBERS_MAX))
@@ -60,7 +61,7 @@ pub fn read_input_responses(responses: Option<&Json>) -> Result<Members, Request
 /// What requests have in common that may take several rounds (2026-07-28, Multi Round-Trip Requests, "Supported
 /// Requests").
 #[derive(Clone, Copy, Debug)]
-pub struct InRounds<'a> {
+pub struct MultiRoundRequest<'a> {
     /// The method.
     pub method: &'static str,
     /// The tool, the prompt, or the resource.
@@ -68,7 +69,7 @@ pub struct InRounds<'a> {
     /// The arguments, where there are any.
     pub arguments: Option<&'a Json>,
     /// Further parameters that are passed on.
-    pub rest: &'a Members,
+    pub extra: &'a Members,
     /// What an earlier round has left.
     pub continuation: &'a Continuation,
 }
@@ -76,20 +77,24 @@ pub struct InRounds<'a> {
 impl ClientRequest {
     /// The request as one that may take several rounds, if it may.
     #[must_use]
-    pub fn in_rounds(&self) -> Option<InRounds<'_>> {
+    pub fn as_multi_round(&self) -> Option<MultiRoundRequest<'_>> {
         let (method, subject, arguments, rest, continuation) = match self {
             Self::CallTool(call) => (
                 method::TOOLS_CALL,
                 call.name.as_str(),
                 call.arguments.as_ref(),
-                &call.rest,
+                &call.extra,
                 &call.continuation,
             ),
-            Self::GetPrompt(get) => {
-                (method::PROMPTS_GET, get.name.as_str(), get.arguments.as_ref(), &get.rest, &get.continuation)
-            }
+            Self::GetPrompt(get) => (
+                method::PROMPTS_GET,
+                get.name.as_str(),
+                get.arguments.as_ref(),
+                &get.extra,
+                &get.continuation,
+            ),
             Self::ReadResource(read) => {
-                (method::RESOURCES_READ, read.uri.given(), None, &read.rest, &read.continuation)
+                (method::RESOURCES_READ, read.uri.original(), None, &read.extra, &read.continuation)
             }
             Self::Initialize(_)
             | Self::Ping
@@ -105,17 +110,17 @@ impl ClientRequest {
             | Self::Unsubscribe(_)
             | Self::Listen(_) => return None,
         };
-        Some(InRounds { method, subject, arguments, rest, continuation })
+        Some(MultiRoundRequest { method, subject, arguments, extra: rest, continuation })
     }
 }
 
 /// The body's value that the `Mcp-Name` header repeats, for requests that need the header.
 #[must_use]
-pub fn name_header(request: &ClientRequest) -> Option<&str> {
+pub fn mcp_name_value(request: &ClientRequest) -> Option<&str> {
     if let ClientRequest::Task(_, id, _) = request {
         return Some(id);
     }
-    request.in_rounds().map(|request| request.subject)
+    request.as_multi_round().map(|request| request.subject)
 }
 
 #[cfg(test)]
@@ -134,7 +139,7 @@ mod tests {
         );
         let roots = question(QuestionKind::Roots, "{}");
         let reply = input_required([("1".to_owned(), &url), ("2".to_owned(), &roots)], Some("state"));
-        assert_eq!(reply.stage, Stage::InputRequired);
+        assert_eq!(reply.result_type, ResultType::InputRequired);
         assert_eq!(
             reply.members.to_json().as_str(),
             r#"{"inputRequests":{"1":{"method":"elicitation/create","params":{"mode":"url","url":"https://a/b","message":"m","_meta":{"x":2}}},"2":{"method":"roots/list"}},"requestState":"state"}"#

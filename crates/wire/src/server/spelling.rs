@@ -3,7 +3,7 @@
 
 use vmcp_domain::{Ambiguity, Json, Members};
 
-use super::request::RequestFault;
+use super::request::RequestError;
 use crate::{meta, trace};
 
 /// Members of `params`, over all methods.
@@ -35,8 +35,8 @@ pub(super) const META: &[&str] = &[
     meta::SERVER_INFO,
     meta::SUBSCRIPTION_ID,
     meta::PROGRESS_TOKEN,
-    trace::PARENT,
-    trace::STATE,
+    trace::TRACEPARENT,
+    trace::TRACESTATE,
     trace::BAGGAGE,
 ];
 /// Members of `clientInfo`.
@@ -50,16 +50,16 @@ pub(super) const COMPLETION: [(&str, &[&str]); 3] =
 ///
 /// # Errors
 /// The sentence to answer with.
-pub(super) fn check(holder: &str, members: &Members, known: &[&str]) -> Result<(), RequestFault> {
-    let refused = |fault: Ambiguity| RequestFault::InvalidParams(format!("in `{holder}`: {fault}"));
-    members.check_spelling(known).map_err(refused)
+pub(super) fn check(holder: &str, members: &Members, known: &[&str]) -> Result<(), RequestError> {
+    let refused = |fault: Ambiguity| RequestError::InvalidParams(format!("in `{holder}`: {fault}"));
+    members.check_member_names(known).map_err(refused)
 }
 
 /// The same for a member that may hold an object.
 ///
 /// # Errors
 /// The sentence to answer with.
-pub(super) fn check_member(holder: &str, within: &Members, known: &[&str]) -> Result<(), RequestFault> {
+pub(super) fn check_member(holder: &str, within: &Members, known: &[&str]) -> Result<(), RequestError> {
     match within.get(holder).map(Json::members) {
         Some(Ok(members)) => check(holder, &members, known),
         Some(Err(_)) | None => Ok(()),

@@ -5,31 +5,31 @@ use std::time::Duration;
 
 use expect_test::expect_file;
 use vmcp_domain::{
-    Capability, Cause, Error, LimitScope, Limited, Looping, ProtocolVersion, QuestionKind, RateLimit,
-    RelayedError, Retry,
+    Capability, Cause, Error, LimitScope, LimitedOperation, ProtocolVersion, QuestionKind, RateLimit,
+    RelayedError, RepeatedCall, Retry,
 };
-use vmcp_wire::fault::{Answer, Body, LimitAnswer, LimitShape, Verb, answer_with};
+use vmcp_wire::fault::{Answer, AnswerBody, LimitAnswer, LimitShape, RequestKind, answer_with};
 use vmcp_wire::jsonrpc;
 
 fn limit(scope: LimitScope, retry: Retry) -> Error {
     Error::RateLimited(Box::new(RateLimit {
-        limited: Limited::Tool("search".into()),
+        operation: LimitedOperation::Tool("search".into()),
         rule: "tools[search].perUser".to_owned(),
         scope,
         retry,
         allowance: Some((10, Duration::from_secs(60))),
-        resets: None,
+        resets_at: None,
     }))
 }
 
 fn quota() -> Error {
     Error::RateLimited(Box::new(RateLimit {
-        limited: Limited::Tool("search".into()),
+        operation: LimitedOperation::Tool("search".into()),
         rule: "perUser".to_owned(),
         scope: LimitScope::User,
         retry: Retry::After(Duration::from_secs(3600)),
         allowance: Some((500, Duration::from_secs(86_400))),
-        resets: Some("2026-11-30 00:00 (Europe/Berlin)".to_owned()),
+        resets_at: Some("2026-11-30 00:00 (Europe/Berlin)".to_owned()),
     }))
 }
 
@@ -58,7 +58,7 @@ fn errors() -> Vec<Error> {
         Error::UnknownResource("file:///x".into()),
         Error::UnknownPrompt("review".into()),
         Error::InvalidRequest("`cursor` must be a string".to_owned()),
-        Error::Looping(Box::new(Looping {
+        Error::Looping(Box::new(RepeatedCall {
             tool: "search".into(),
             count: 5,
             retry_after: Duration::from_millis(59_500),
@@ -116,13 +116,13 @@ fn errors() -> Vec<Error> {
 
 fn line(answer: &Answer) -> String {
     let body = match &answer.body {
-        Body::Error(error) => {
-            let text = String::from_utf8(jsonrpc::error(None, error)).unwrap();
+        AnswerBody::Error(error) => {
+            let text = String::from_utf8(jsonrpc::write_error(None, error)).unwrap();
             let object =
                 text.strip_prefix(r#"{"jsonrpc":"2.0","error":"#).and_then(|rest| rest.strip_suffix('}'));
             format!("error {}", object.unwrap())
         }
-        Body::ToolResult(members) => format!("result {}", members.to_json().as_str()),
+        AnswerBody::ToolResult(members) => format!("result {}", members.to_json().as_str()),
     };
     let headers: Vec<String> =
         answer.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
@@ -142,7 +142,7 @@ fn every_error_has_its_answer() {
         for (label, version) in
             [("session", ProtocolVersion::V2025_11_25), ("2026-07-28", ProtocolVersion::V2026_07_28)]
         {
-            for (verb_label, verb) in [("tools/call", Verb::CallTool), ("other", Verb::Other)] {
+            for (verb_label, verb) in [("tools/call", RequestKind::CallTool), ("other", RequestKind::Other)] {
                 let answer = answer_with(&error, version, verb, LimitAnswer::DEFAULT);
                 let text = line(&answer);
                 assert!(!text.contains("10.0.0.1"), "a private cause reached the client: {text}");
@@ -156,7 +156,8 @@ fn every_error_has_its_answer() {
             [("session", ProtocolVersion::V2025_11_25), ("2026-07-28", ProtocolVersion::V2026_07_28)]
         {
             let error = limit(LimitScope::UserTool, Retry::After(Duration::from_micros(5_000_001)));
-            let answer = answer_with(&error, version, Verb::CallTool, LimitAnswer { shape, code: -32029 });
+            let answer =
+                answer_with(&error, version, RequestKind::CallTool, LimitAnswer { shape, code: -32029 });
             table += &format!("  {:<12} {label:<10} {}\n", format!("{shape:?}"), line(&answer));
         }
     }

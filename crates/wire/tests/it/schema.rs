@@ -4,18 +4,18 @@ use bytestring::ByteString;
 use serde_json::{Value, json};
 use vmcp_domain::{Json, Overview, ProtocolVersion, Question, QuestionKind, Reply};
 use vmcp_wire::jsonrpc::{self, Message};
-use vmcp_wire::server::{Face, ListKind, ResultKind, input_required, read_request};
+use vmcp_wire::server::{Cacheability, ListKind, ResultWriter, input_required, read_request};
 
 use crate::spec::{check, examples};
 
 /// Nothing here is large enough to be sent apart.
-fn small<T: std::fmt::Debug>(apart: Option<T>) {
+fn assert_not_apart<T: std::fmt::Debug>(apart: Option<T>) {
     assert!(apart.is_none(), "{apart:?}");
 }
 
 #[test]
 fn results_are_valid_in_both_eras() {
-    let face = Face::new("vmcp", "1");
+    let face = ResultWriter::new("vmcp", "1");
     let overview = Overview {
         instructions: Some("use it".to_owned()),
         completions: true,
@@ -33,16 +33,16 @@ fn results_are_valid_in_both_eras() {
         [("2025-11-25", ProtocolVersion::V2025_11_25), ("2026-07-28", ProtocolVersion::V2026_07_28)]
     {
         check(revision, "CallToolResult", |out| {
-            small(face.write_reply(out, version, ResultKind::Plain, called.clone()))
+            assert_not_apart(face.write_reply(out, version, Cacheability::NotCacheable, called.clone()))
         });
         check(revision, "ReadResourceResult", |out| {
-            small(face.write_reply(out, version, ResultKind::Cacheable, read.clone()));
+            assert_not_apart(face.write_reply(out, version, Cacheability::Cacheable, read.clone()));
         });
         check(revision, "GetPromptResult", |out| {
-            small(face.write_reply(out, version, ResultKind::Plain, prompt.clone()))
+            assert_not_apart(face.write_reply(out, version, Cacheability::NotCacheable, prompt.clone()))
         });
         check(revision, "CompleteResult", |out| {
-            small(face.write_reply(out, version, ResultKind::Plain, complete.clone()))
+            assert_not_apart(face.write_reply(out, version, Cacheability::NotCacheable, complete.clone()))
         });
         for (kind, definition) in [
             (ListKind::Tools, "ListToolsResult"),
@@ -63,7 +63,7 @@ fn results_are_valid_in_both_eras() {
 /// Questions of a session backend, as a client of 2026-07-28 is asked them.
 #[test]
 fn results_that_ask_for_input_are_valid() {
-    let face = Face::new("vmcp", "1");
+    let face = ResultWriter::new("vmcp", "1");
     let question = |kind, params: &str| Question { kind, params: Json::parse(params.to_owned()).unwrap() };
     let asked = [
         question(
@@ -84,7 +84,12 @@ fn results_that_ask_for_input_are_valid() {
     for state in [None, Some("state")] {
         let reply = input_required(questions(), state);
         check("2026-07-28", "InputRequiredResult", |out| {
-            small(face.write_reply(out, ProtocolVersion::V2026_07_28, ResultKind::Plain, reply.clone()));
+            assert_not_apart(face.write_reply(
+                out,
+                ProtocolVersion::V2026_07_28,
+                Cacheability::NotCacheable,
+                reply.clone(),
+            ));
         });
     }
     for (question, definition) in
@@ -102,9 +107,9 @@ fn errors_are_valid_answers() {
     let mut error = jsonrpc::RpcError::new(-32602, "no");
     error.data = Some(Json::parse("{}").unwrap());
     let id = jsonrpc::Id::number(1);
-    check("2026-07-28", "JSONRPCErrorResponse", |out| out.extend(jsonrpc::error(Some(&id), &error)));
-    check("2026-07-28", "JSONRPCErrorResponse", |out| out.extend(jsonrpc::error(None, &error)));
-    check("2025-11-25", "JSONRPCErrorResponse", |out| out.extend(jsonrpc::error(Some(&id), &error)));
+    check("2026-07-28", "JSONRPCErrorResponse", |out| out.extend(jsonrpc::write_error(Some(&id), &error)));
+    check("2026-07-28", "JSONRPCErrorResponse", |out| out.extend(jsonrpc::write_error(None, &error)));
+    check("2025-11-25", "JSONRPCErrorResponse", |out| out.extend(jsonrpc::write_error(Some(&id), &error)));
 }
 
 /// Example requests are understood.

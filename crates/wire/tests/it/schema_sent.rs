@@ -2,11 +2,11 @@
 //! clients, requests and notifications to backends.
 
 use vmcp_domain::{
-    Change, Continuation, Json, LogLevel, Members, ProtocolVersion, Question, QuestionKind, Stage,
+    Change, Continuation, Json, LogLevel, Members, ProtocolVersion, Question, QuestionKind, ResultType,
 };
 use vmcp_wire::client::{
-    BackendNotice, Dialect, Hop, read_discover, read_input_required, read_notice, read_page, read_reply,
-    session_capabilities,
+    BackendNotification, Dialect, HopMeta, read_discover, read_input_required, read_notification, read_page,
+    read_reply, session_capabilities,
 };
 use vmcp_wire::jsonrpc::{self, Id, Message};
 use vmcp_wire::method;
@@ -80,10 +80,10 @@ fn questions_to_session_clients_are_valid() {
 }
 
 /// A hop that adds everything it can.
-fn hop(version: ProtocolVersion) -> Hop {
+fn hop(version: ProtocolVersion) -> HopMeta {
     let stateless = !version.has_sessions();
-    Hop {
-        travelling: members(
+    HopMeta {
+        forwarded: members(
             r#"{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01","a.b/c":1}"#,
         ),
         progress_token: Some(3),
@@ -143,11 +143,11 @@ fn requests_to_backends_are_valid() {
             (method::PROMPTS_LIST, list, "ListPromptsRequest"),
         ];
         if stateless {
-            sent.push((method::DISCOVER, dialect.bare(), "DiscoverRequest"));
+            sent.push((method::DISCOVER, dialect.no_params(), "DiscoverRequest"));
             sent.push((method::LISTEN, dialect.listen(&["file:///a".into()]), "SubscriptionsListenRequest"));
         } else {
             sent.push((method::INITIALIZE, dialect.initialize(&session_capabilities()), "InitializeRequest"));
-            sent.push((method::PING, dialect.bare(), "PingRequest"));
+            sent.push((method::PING, dialect.no_params(), "PingRequest"));
             sent.push((method::SET_LEVEL, dialect.set_level(LogLevel::Info), "SetLevelRequest"));
             sent.push((method::RESOURCES_SUBSCRIBE, dialect.subscription(&"a:b".into()), "SubscribeRequest"));
             sent.push((
@@ -157,14 +157,14 @@ fn requests_to_backends_are_valid() {
             ));
         }
         for (name, params, definition) in &sent {
-            check(revision, definition, |out| out.extend(jsonrpc::request(&id, name, params)));
+            check(revision, definition, |out| out.extend(jsonrpc::write_request(&id, name, params)));
         }
         check(revision, "CancelledNotification", |out| {
-            out.extend(jsonrpc::notification(method::CANCELLED, &Dialect::cancelled(&id, "no need")));
+            out.extend(jsonrpc::write_notification(method::CANCELLED, &Dialect::cancelled(&id, "no need")));
         });
     }
     check(OLD, "InitializedNotification", |out| {
-        out.extend(jsonrpc::notification(method::INITIALIZED, &Members::new()));
+        out.extend(jsonrpc::write_notification(method::INITIALIZED, &Members::new()));
     });
 }
 
@@ -174,20 +174,20 @@ fn example_notifications_are_understood() {
     for (kind, fits) in [
         (
             "ProgressNotification",
-            (|notice| matches!(notice, BackendNotice::Progress { .. } | BackendNotice::Other))
-                as fn(&BackendNotice) -> bool,
+            (|notice| matches!(notice, BackendNotification::Progress { .. } | BackendNotification::Other))
+                as fn(&BackendNotification) -> bool,
         ),
-        ("LoggingMessageNotification", |notice| matches!(notice, BackendNotice::Log { .. })),
-        ("ToolListChangedNotification", |notice| matches!(notice, BackendNotice::ToolsChanged)),
-        ("ResourceListChangedNotification", |notice| matches!(notice, BackendNotice::ResourcesChanged)),
-        ("PromptListChangedNotification", |notice| matches!(notice, BackendNotice::PromptsChanged)),
-        ("ResourceUpdatedNotification", |notice| matches!(notice, BackendNotice::ResourceUpdated(_))),
+        ("LoggingMessageNotification", |notice| matches!(notice, BackendNotification::Log { .. })),
+        ("ToolListChangedNotification", |notice| matches!(notice, BackendNotification::ToolsChanged)),
+        ("ResourceListChangedNotification", |notice| matches!(notice, BackendNotification::ResourcesChanged)),
+        ("PromptListChangedNotification", |notice| matches!(notice, BackendNotification::PromptsChanged)),
+        ("ResourceUpdatedNotification", |notice| matches!(notice, BackendNotification::ResourceUpdated(_))),
     ] {
         for example in examples(kind) {
             let Ok(Message::Notification { method, params }) = jsonrpc::parse(&example.text.into()) else {
                 panic!("{} is no notification", example.origin)
             };
-            let notice = read_notice(&method, params.as_ref());
+            let notice = read_notification(&method, params.as_ref());
             assert!(fits(&notice), "{}: {notice:?}", example.origin);
         }
     }
@@ -204,12 +204,12 @@ fn example_results_are_understood() {
         "ListPromptsResult" => read_page(result, "prompts").map(drop),
         "InputRequiredResult" => read_reply(ProtocolVersion::V2026_07_28, result)
             .and_then(|reply| {
-                assert_eq!(reply.stage, Stage::InputRequired);
+                assert_eq!(reply.result_type, ResultType::InputRequired);
                 read_input_required(&reply)
             })
             .map(drop),
         _ => read_reply(ProtocolVersion::V2026_07_28, result)
-            .map(|reply| assert_eq!(reply.stage, Stage::Complete)),
+            .map(|reply| assert_eq!(reply.result_type, ResultType::Complete)),
     };
     for kind in [
         "CallToolResult",

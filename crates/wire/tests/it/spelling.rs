@@ -1,8 +1,8 @@
 //! What is read of a request is what a backend that ignores letter case reads of the request that is sent on.
 
 use proptest::prelude::*;
-use vmcp_domain::{CompletionSubject, Json, ProtocolVersion};
-use vmcp_wire::client::{Dialect, Hop};
+use vmcp_domain::{CompletionReference, Json, ProtocolVersion};
+use vmcp_wire::client::{Dialect, HopMeta};
 use vmcp_wire::server::{ClientRequest, read_request};
 
 /// Spellings of the members that decide what runs, and some that decide nothing.
@@ -36,7 +36,7 @@ const METHODS: [&str; 4] = ["tools/call", "resources/read", "prompts/get", "comp
 
 /// The value of a member that means something under `name`; `number` tells values apart.
 fn value(name: &str, number: usize) -> String {
-    match Json::parse(format!("\"{name}\"")).unwrap().to_text().unwrap().to_lowercase().as_str() {
+    match Json::parse(format!("\"{name}\"")).unwrap().decode_string().unwrap().to_lowercase().as_str() {
         "argument\u{17f}" | "arguments" => format!(r#"{{"path":"{number}"}}"#),
         "ref" => format!(r#"{{"type":"ref/prompt","name":"{number}"}}"#),
         "_meta" => r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#.to_owned(),
@@ -46,7 +46,7 @@ fn value(name: &str, number: usize) -> String {
 }
 
 /// The last member that a reader which ignores letter case takes for `name`. It folds in a way of its own.
-fn blind(object: &Json, name: &str) -> Option<Json> {
+fn last_ignoring_case(object: &Json, name: &str) -> Option<Json> {
     let folded = |text: &str| -> String {
         text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
     };
@@ -57,28 +57,28 @@ fn blind(object: &Json, name: &str) -> Option<Json> {
 /// The parameters that are sent to a backend, and the name and arguments that were judged.
 fn sent(request: ClientRequest, version: ProtocolVersion) -> Option<(Json, String, Option<Json>)> {
     let dialect = Dialect::new(version, "vmcp", "1");
-    let hop = Hop::default();
+    let hop = HopMeta::default();
     Some(match request {
         ClientRequest::CallTool(call) => {
             let name = call.name.as_str().to_owned();
             let arguments = call.arguments.clone();
             let to = name.as_str().into();
-            (dialect.call_tool(&to, call.arguments, call.continuation, call.rest, &hop), name, arguments)
+            (dialect.call_tool(&to, call.arguments, call.continuation, call.extra, &hop), name, arguments)
         }
         ClientRequest::ReadResource(read) => {
             let uri = read.uri.as_str().to_owned();
-            (dialect.read_resource(&read.uri.as_str().into(), read.continuation, read.rest, &hop), uri, None)
+            (dialect.read_resource(&read.uri.as_str().into(), read.continuation, read.extra, &hop), uri, None)
         }
         ClientRequest::GetPrompt(get) => {
             let name = get.name.as_str().to_owned();
             let arguments = get.arguments.clone();
             let to = name.as_str().into();
-            (dialect.get_prompt(&to, get.arguments, get.continuation, get.rest, &hop), name, arguments)
+            (dialect.get_prompt(&to, get.arguments, get.continuation, get.extra, &hop), name, arguments)
         }
         ClientRequest::Complete(complete) => {
-            let CompletionSubject::Prompt(name) = complete.subject else { return None };
+            let CompletionReference::Prompt(name) = complete.reference else { return None };
             let name = name.as_str().to_owned();
-            (dialect.complete_prompt(&name.as_str().into(), complete.rest, &hop), name, None)
+            (dialect.complete_prompt(&name.as_str().into(), complete.extra, &hop), name, None)
         }
         _ => return None,
     })
@@ -111,13 +111,13 @@ proptest! {
         for backend in [ProtocolVersion::V2025_11_25, ProtocolVersion::V2026_07_28] {
             let Some((sent, judged, arguments)) = sent(request.clone(), backend) else { continue };
             let ran = match method {
-                "resources/read" => blind(&sent, "uri"),
-                "completion/complete" => blind(&sent, "ref").and_then(|inner| blind(&inner, "name")),
-                _ => blind(&sent, "name"),
+                "resources/read" => last_ignoring_case(&sent, "uri"),
+                "completion/complete" => last_ignoring_case(&sent, "ref").and_then(|inner| last_ignoring_case(&inner, "name")),
+                _ => last_ignoring_case(&sent, "name"),
             };
-            prop_assert_eq!(ran.and_then(|ran| ran.to_text()), Some(judged), "{:?}", sent);
+            prop_assert_eq!(ran.and_then(|ran| ran.decode_string()), Some(judged), "{:?}", sent);
             if needed.contains(&"arguments") {
-                prop_assert_eq!(blind(&sent, "arguments"), arguments);
+                prop_assert_eq!(last_ignoring_case(&sent, "arguments"), arguments);
             }
         }
     }

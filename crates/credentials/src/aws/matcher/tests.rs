@@ -3,13 +3,15 @@ use vmcp_expression::EXPRESSION_BYTES_MAX;
 
 use super::*;
 
-fn caller(claims: &str) -> Identity {
+fn identity_with(claims: &str) -> Identity {
     let claims = Json::parse(claims.to_owned()).unwrap().members().unwrap();
     Identity { issuer: "https://issuer".to_owned(), subject: "ann".to_owned(), claims }
 }
 
-fn fits(expression: &str, claims: &str) -> bool {
-    Matcher::compile(expression).unwrap().fits(&Claims::of(&caller(claims)).unwrap())
+fn is_match(expression: &str, claims: &str) -> bool {
+    CelMatcher::compile(expression)
+        .unwrap()
+        .is_match(&CelClaims::from_identity(&identity_with(claims)).unwrap())
 }
 
 #[test]
@@ -40,7 +42,7 @@ fn expressions_of_the_reference_work() {
         (&many, r#"{"groups":["g39"]}"#, true),
         (&nested, r#"{"groups":["a"]}"#, true),
     ] {
-        assert_eq!(fits(expression, claims), expected, "{expression} over {claims}");
+        assert_eq!(is_match(expression, claims), expected, "{expression} over {claims}");
     }
 }
 
@@ -67,27 +69,27 @@ fn what_could_take_long_or_means_nothing_is_refused() {
         &deep_lists,
         &long,
     ] {
-        assert!(Matcher::compile(expression).is_err(), "{expression}");
+        assert!(CelMatcher::compile(expression).is_err(), "{expression}");
     }
 }
 
 #[test]
 fn the_largest_claims_are_matched_soon() {
     let groups: Vec<String> = (0..2000).map(|number| format!("g{number:04}")).collect();
-    let claims = caller(&format!(r#"{{"groups":{}}}"#, serde_json::to_string(&groups).unwrap()));
+    let claims = identity_with(&format!(r#"{{"groups":{}}}"#, serde_json::to_string(&groups).unwrap()));
     let matcher =
-        Matcher::compile(r#"claims.groups.exists(g, g.startsWith("x") || g.endsWith("x"))"#).unwrap();
+        CelMatcher::compile(r#"claims.groups.exists(g, g.startsWith("x") || g.endsWith("x"))"#).unwrap();
     let started = std::time::Instant::now();
-    assert!(!matcher.fits(&Claims::of(&claims).unwrap()));
+    assert!(!matcher.is_match(&CelClaims::from_identity(&claims).unwrap()));
     println!("2,000 groups against two endings: {:?}", started.elapsed());
-    let small = caller(r#"{"groups":["a","b","c"],"email":"ann@example.com","level":3}"#);
-    let usual = Matcher::compile(r#"claims["sub"] == "bob" && "c" in claims["groups"]"#).unwrap();
+    let small = identity_with(r#"{"groups":["a","b","c"],"email":"ann@example.com","level":3}"#);
+    let usual = CelMatcher::compile(r#"claims["sub"] == "bob" && "c" in claims["groups"]"#).unwrap();
     let started = std::time::Instant::now();
     for _time in 0..1000 {
-        assert!(!usual.fits(&Claims::of(&small).unwrap()));
+        assert!(!usual.is_match(&CelClaims::from_identity(&small).unwrap()));
     }
     println!("a usual matcher, claims read: {:?}", started.elapsed() / 1000);
     let more: Vec<String> = (0..3000).map(|number| format!("g{number:04}")).collect();
-    let claims = caller(&format!(r#"{{"groups":{}}}"#, serde_json::to_string(&more).unwrap()));
-    assert!(matches!(Claims::of(&claims), Err(CredentialError::Claim { .. })));
+    let claims = identity_with(&format!(r#"{{"groups":{}}}"#, serde_json::to_string(&more).unwrap()));
+    assert!(matches!(CelClaims::from_identity(&claims), Err(CredentialError::Claim { .. })));
 }

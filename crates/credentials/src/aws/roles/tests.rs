@@ -6,33 +6,33 @@ fn arn(name: &str) -> String {
     format!("arn:aws:iam::123456789012:role/{name}")
 }
 
-fn claim(value: &str, role: &str, priority: Option<i64>) -> RoleMapping {
-    RoleMapping { who: RoleMatch::Claim(value.to_owned()), role_arn: arn(role), priority }
+fn claim_mapping(value: &str, role: &str, priority: Option<i64>) -> RoleMapping {
+    RoleMapping { condition: RoleMatch::Claim(value.to_owned()), role_arn: arn(role), priority }
 }
 
-fn cel(text: &str, role: &str, priority: Option<i64>) -> RoleMapping {
-    RoleMapping { who: RoleMatch::Cel(text.to_owned()), role_arn: arn(role), priority }
+fn cel_mapping(text: &str, role: &str, priority: Option<i64>) -> RoleMapping {
+    RoleMapping { condition: RoleMatch::Cel(text.to_owned()), role_arn: arn(role), priority }
 }
 
-fn caller(claims: &str) -> Identity {
+fn identity_with(claims: &str) -> Identity {
     let claims = Json::parse(claims).unwrap().members().unwrap();
     Identity { issuer: "https://issuer".to_owned(), subject: "ann".to_owned(), claims }
 }
 
-fn chosen(roles: &Roles, claims: &str) -> Option<String> {
-    let chosen = roles.choose(&caller(claims));
+fn selected(roles: &Roles, claims: &str) -> Option<String> {
+    let chosen = roles.select_role(&identity_with(claims));
     chosen.ok().map(|arn| arn.rsplit_once('/').unwrap().1.to_owned())
 }
 
 #[test]
 fn the_smallest_priority_wins_and_none_is_the_largest() {
     let mappings = vec![
-        claim("staff", "last", None),
-        claim("staff", "later", None),
-        claim("staff", "ten", Some(10)),
-        claim("staff", "max", Some(i64::MAX)),
-        claim("admins", "minus", Some(-1)),
-        cel(r#""staff" in claims["groups"]"#, "also-ten", Some(10)),
+        claim_mapping("staff", "last", None),
+        claim_mapping("staff", "later", None),
+        claim_mapping("staff", "ten", Some(10)),
+        claim_mapping("staff", "max", Some(i64::MAX)),
+        claim_mapping("admins", "minus", Some(-1)),
+        cel_mapping(r#""staff" in claims["groups"]"#, "also-ten", Some(10)),
     ];
     let roles = Roles::new(None, mappings, Some(&arn("fallback"))).unwrap();
     for (claims, expected) in [
@@ -45,26 +45,29 @@ fn the_smallest_priority_wins_and_none_is_the_largest() {
         (r#"{"groups":{"admins":true}}"#, "fallback"),
         ("{}", "fallback"),
     ] {
-        assert_eq!(chosen(&roles, claims).as_deref(), Some(expected), "{claims}");
+        assert_eq!(selected(&roles, claims).as_deref(), Some(expected), "{claims}");
     }
-    let equal = vec![claim("staff", "first", None), claim("staff", "second", None)];
+    let equal = vec![claim_mapping("staff", "first", None), claim_mapping("staff", "second", None)];
     let roles = Roles::new(None, equal, None).unwrap();
-    assert_eq!(chosen(&roles, r#"{"groups":["staff"]}"#).as_deref(), Some("first"));
+    assert_eq!(selected(&roles, r#"{"groups":["staff"]}"#).as_deref(), Some("first"));
 }
 
 #[test]
 fn without_a_fallback_nobody_else_gets_a_role() {
-    let roles = Roles::new(Some("team"), vec![claim("staff", "r", None)], None).unwrap();
-    assert_eq!(chosen(&roles, r#"{"team":["staff"]}"#).as_deref(), Some("r"));
-    assert_eq!(roles.choose(&caller(r#"{"groups":["staff"]}"#)).unwrap_err(), CredentialError::NoRole);
+    let roles = Roles::new(Some("team"), vec![claim_mapping("staff", "r", None)], None).unwrap();
+    assert_eq!(selected(&roles, r#"{"team":["staff"]}"#).as_deref(), Some("r"));
+    assert_eq!(
+        roles.select_role(&identity_with(r#"{"groups":["staff"]}"#)).unwrap_err(),
+        CredentialError::NoRole
+    );
 }
 
 #[test]
 fn a_matcher_that_fails_does_not_fit() {
     let mappings = vec![
-        cel(r#"claims["level"] > 3"#, "high", None),
-        cel(r#"claims["name"]"#, "text", None),
-        cel(r#"claims.groups.exists(g, g.startsWith("adm"))"#, "admin", None),
+        cel_mapping(r#"claims["level"] > 3"#, "high", None),
+        cel_mapping(r#"claims["name"]"#, "text", None),
+        cel_mapping(r#"claims.groups.exists(g, g.startsWith("adm"))"#, "admin", None),
     ];
     let roles = Roles::new(None, mappings, Some(&arn("fallback"))).unwrap();
     for (claims, expected) in [
@@ -74,7 +77,7 @@ fn a_matcher_that_fails_does_not_fit() {
         (r#"{"name":"true"}"#, "fallback"),
         (r#"{"level":2,"groups":["x","admins"]}"#, "admin"),
     ] {
-        assert_eq!(chosen(&roles, claims).as_deref(), Some(expected), "{claims}");
+        assert_eq!(selected(&roles, claims).as_deref(), Some(expected), "{claims}");
     }
 }
 
@@ -84,10 +87,13 @@ fn impossible_roles_cannot_be_built() {
         Roles::new(None, mappings, fallback).unwrap_err().field().to_owned()
     };
     assert_eq!(field(vec![], None), "roleMappings");
-    assert_eq!(field(vec![claim("a", "r", None), claim("", "r", None)], None), "roleMappings[1].claim");
-    assert_eq!(field(vec![cel("claims[", "r", None)], None), "roleMappings[0].matcher");
-    assert_eq!(field(vec![claim("a", "", None)], None), "roleMappings[0].roleArn");
-    assert_eq!(field(vec![claim("a", "r", None); 257], None), "roleMappings");
+    assert_eq!(
+        field(vec![claim_mapping("a", "r", None), claim_mapping("", "r", None)], None),
+        "roleMappings[1].claim"
+    );
+    assert_eq!(field(vec![cel_mapping("claims[", "r", None)], None), "roleMappings[0].matcher");
+    assert_eq!(field(vec![claim_mapping("a", "", None)], None), "roleMappings[0].roleArn");
+    assert_eq!(field(vec![claim_mapping("a", "r", None); 257], None), "roleMappings");
     for wrong in [
         "",
         "role",

@@ -25,7 +25,7 @@ fn signed(
         pairs.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
     let method = Method::from_bytes(method.as_bytes()).unwrap();
     let headers: HeaderMap = pairs.collect();
-    let request = Outgoing { method: &method, uri: &uri, headers: &headers, body: body.as_bytes() };
+    let request = RequestView { method: &method, uri: &uri, headers: &headers, body: body.as_bytes() };
     sign(&request, &keys, "us-east-1", "service", NOW)
 }
 
@@ -118,13 +118,13 @@ fn what_cannot_be_signed_is_not_sent() {
     let keys = Credentials::new(ID, SECRET, None, None, "test");
     let (method, headers) = (Method::POST, HeaderMap::new());
     let relative = Uri::from_static("/mcp");
-    let request = Outgoing { method: &method, uri: &relative, headers: &headers, body: b"" };
+    let request = RequestView { method: &method, uri: &relative, headers: &headers, body: b"" };
     let error = sign(&request, &keys, "us-east-1", "service", NOW).unwrap_err();
     assert!(matches!(error, CredentialError::Unsignable(_)));
     let mut opaque = HeaderMap::new();
     opaque.insert("x-name", HeaderValue::from_bytes(b"\xff").unwrap());
     let uri = Uri::from_static("https://example.amazonaws.com/");
-    let request = Outgoing { method: &method, uri: &uri, headers: &opaque, body: b"" };
+    let request = RequestView { method: &method, uri: &uri, headers: &opaque, body: b"" };
     assert!(matches!(
         sign(&request, &keys, "us-east-1", "service", NOW),
         Err(CredentialError::Unsignable(_))

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::soon;
+use super::within_timeout;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Client {
@@ -18,13 +18,13 @@ pub(crate) struct Client {
 }
 
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct RawResponse {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
-impl Answer {
+impl RawResponse {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
@@ -64,7 +64,7 @@ pub(crate) fn initialize(version: &str, capabilities: Value) -> Value {
     )
 }
 
-const PLAIN: [(&str, &str); 2] =
+const DEFAULT_HEADERS: [(&str, &str); 2] =
     [("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
 
 impl Client {
@@ -88,14 +88,14 @@ impl Client {
         let host = self.address.to_string();
         let mut usual = vec![("host", &*host)];
         if method == Method::POST {
-            usual.extend(PLAIN);
+            usual.extend(DEFAULT_HEADERS);
         }
         usual.retain(|(name, _)| headers.iter().all(|(given, _)| given != name));
         for (name, value) in usual.iter().chain(headers).filter(|(_, value)| !value.is_empty()) {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body.into())).unwrap();
-        soon(sender.send_request(request)).await.unwrap()
+        within_timeout(sender.send_request(request)).await.unwrap()
     }
 
     pub(crate) async fn send(
@@ -104,17 +104,17 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
-    ) -> Answer {
+    ) -> RawResponse {
         let (parts, body) = self.open(method, path, headers, body).await.into_parts();
-        let body = soon(body.collect()).await.unwrap().to_bytes();
-        Answer {
+        let body = within_timeout(body.collect()).await.unwrap().to_bytes();
+        RawResponse {
             status: parts.status.as_u16(),
             headers: parts.headers,
             body: String::from_utf8(body.to_vec()).unwrap(),
         }
     }
 
-    pub(crate) async fn post(&self, headers: &[(&str, &str)], message: &Value) -> Answer {
+    pub(crate) async fn post(&self, headers: &[(&str, &str)], message: &Value) -> RawResponse {
         self.send(Method::POST, "/mcp", headers, message.to_string()).await
     }
 
@@ -131,13 +131,13 @@ impl Client {
     }
 
     /// Posts a request of 2026-07-28 with the headers it needs.
-    pub(crate) async fn ask(&self, message: &Value) -> Answer {
-        let (message, headers) = dress(message);
+    pub(crate) async fn ask(&self, message: &Value) -> RawResponse {
+        let (message, headers) = with_meta_and_headers(message);
         self.post(&borrowed(&headers), &message).await
     }
 
     pub(crate) async fn ask_stream(&self, message: &Value) -> Events {
-        let (message, headers) = dress(message);
+        let (message, headers) = with_meta_and_headers(message);
         self.stream(&borrowed(&headers), &message).await
     }
 
@@ -154,7 +154,7 @@ fn borrowed<'a>(headers: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a
 }
 
 /// Puts `_meta` and headers on.
-fn dress(message: &Value) -> (Value, Vec<(&'static str, String)>) {
+fn with_meta_and_headers(message: &Value) -> (Value, Vec<(&'static str, String)>) {
     let mut message = message.clone();
     let params = &mut message["params"];
     let mut all = meta();
@@ -204,7 +204,7 @@ impl Events {
                 self.text = rest.to_owned();
                 return Some(block);
             }
-            let frame = soon(self.body.frame()).await?.ok()?;
+            let frame = within_timeout(self.body.frame()).await?.ok()?;
             let data = frame.into_data().unwrap_or_default();
             self.text.push_str(std::str::from_utf8(&data).unwrap());
         }

@@ -4,29 +4,29 @@ use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::{Semaphore, mpsc};
 use vmcp_domain::{
-    Answer, AskError, CallContext, CallTool, Caller, Change, ChangeListener, Complete, Directory, Error,
-    Gateway, GetPrompt, Json, LogLevel, Members, Overview, Prompt, PromptList, Question, QuestionKind,
-    ReadResource, Reply, Resource, ResourceList, ResourceTemplate, ResourceUri, Stage, Target, TaskHandle,
-    TaskRequest, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
+    AskError, CallContext, CallTool, Caller, Change, ChangeListener, Complete, Error, Gateway, GatewayFuture,
+    GatewayInfo, GetPrompt, Json, LogLevel, Members, Overview, Prompt, PromptList, Question, QuestionKind,
+    ReadResource, Reply, Resource, ResourceList, ResourceTemplate, ResourceUri, ResultType, RoutingTarget,
+    TaskHandle, TaskRequest, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
 };
 
 /// What the stack notices.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum ScriptedEvent {
     /// A call came in.
     Started(String),
     /// A call ended before it was answered.
     Dropped(String),
 }
 
-pub(crate) struct Fake {
+pub(crate) struct ScriptedGateway {
     pub(crate) tools: Mutex<Arc<ToolList>>,
     resources: Arc<ResourceList>,
     templates: Arc<TemplateList>,
     prompts: Arc<PromptList>,
     listeners: Mutex<Vec<Weak<dyn ChangeListener>>>,
-    heard: mpsc::UnboundedSender<Heard>,
-    hears: tokio::sync::Mutex<mpsc::UnboundedReceiver<Heard>>,
+    event_sender: mpsc::UnboundedSender<ScriptedEvent>,
+    event_receiver: tokio::sync::Mutex<mpsc::UnboundedReceiver<ScriptedEvent>>,
     /// Calls of `gate` go on as permits are added.
     pub(crate) gate: Semaphore,
     /// The context of the last call, as far as it can be looked at.
@@ -40,7 +40,7 @@ pub(crate) fn members(text: &str) -> Members {
 fn tool(name: &str, schema: &str) -> Tool {
     Tool {
         name: name.into(),
-        target: Target { backend: "b".into(), name: name.into() },
+        target: RoutingTarget { backend: "b".into(), name: name.into() },
         description: None,
         hints: ToolHints::default(),
         definition: Arc::new(members(&format!(
@@ -50,7 +50,7 @@ fn tool(name: &str, schema: &str) -> Tool {
     }
 }
 
-impl Fake {
+impl ScriptedGateway {
     pub(crate) fn new() -> Arc<Self> {
         let (heard, hears) = mpsc::unbounded_channel();
         let plain = r#"{"type":"object"}"#;
@@ -75,41 +75,41 @@ impl Fake {
             }]),
             prompts: Arc::new(vec![Prompt {
                 name: "hello".into(),
-                target: Target { backend: "b".into(), name: "hello".into() },
+                target: RoutingTarget { backend: "b".into(), name: "hello".into() },
                 definition: Arc::new(members(r#"{"name":"hello"}"#)),
             }]),
             listeners: Mutex::default(),
-            heard,
-            hears: tokio::sync::Mutex::new(hears),
+            event_sender: heard,
+            event_receiver: tokio::sync::Mutex::new(hears),
             gate: Semaphore::new(0),
             last: Mutex::default(),
         })
     }
 
     /// The next thing the stack noticed.
-    pub(crate) async fn heard(&self) -> Heard {
-        let mut hears = self.hears.lock().await;
-        super::soon(hears.recv()).await.unwrap()
+    pub(crate) async fn next_event(&self) -> ScriptedEvent {
+        let mut hears = self.event_receiver.lock().await;
+        super::within_timeout(hears.recv()).await.unwrap()
     }
 
     /// Tells of a change.
-    pub(crate) fn change(&self, change: &Change) {
+    pub(crate) fn announce(&self, change: &Change) {
         for listener in self.listeners.lock().unwrap().iter().filter_map(Weak::upgrade) {
-            listener.changed(change, vmcp_domain::Audience::Everyone);
+            listener.on_change(change, vmcp_domain::ChangeAudience::Everyone);
         }
     }
 
     async fn call(&self, ctx: &CallContext, call: CallTool) -> Result<Reply, Error> {
         let name = call.name.as_str().to_owned();
         *self.last.lock().unwrap() = Some(ctx.clone());
-        self.heard.send(Heard::Started(name.clone())).unwrap();
-        let mut watch = Watch(Some((name.clone(), self.heard.clone())));
-        let reply = self.act(ctx, &name, call.arguments).await;
+        self.event_sender.send(ScriptedEvent::Started(name.clone())).unwrap();
+        let mut watch = DropReporter(Some((name.clone(), self.event_sender.clone())));
+        let reply = self.run_tool(ctx, &name, call.arguments).await;
         watch.0 = None;
         reply
     }
 
-    async fn act(&self, ctx: &CallContext, name: &str, arguments: Option<Json>) -> Result<Reply, Error> {
+    async fn run_tool(&self, ctx: &CallContext, name: &str, arguments: Option<Json>) -> Result<Reply, Error> {
         let arguments = arguments.unwrap_or_else(Json::empty_object);
         match name {
             "echo" | "region" => {}
@@ -128,11 +128,7 @@ impl Fake {
             "ask-both" => {
                 let (form, roots) =
                     tokio::join!(ask(ctx, QuestionKind::Elicitation), ask(ctx, QuestionKind::Roots));
-                let said = |reply: &Reply| reply.members.get("said").unwrap().clone();
-                let both = [("form", said(&form)), ("roots", said(&roots))];
-                return Ok(Reply::complete(
-                    both.map(|(key, value)| (key.to_owned(), value)).into_iter().collect(),
-                ));
+                return Ok(both_answers(("form", &form), ("roots", &roots)));
             }
             "ask-hang" => {
                 ask(ctx, QuestionKind::Elicitation).await;
@@ -143,18 +139,17 @@ impl Fake {
                 let first = ask(ctx, QuestionKind::Elicitation).await;
                 ctx.client.progress(members(r#"{"progress":1}"#));
                 let second = ask(ctx, QuestionKind::Elicitation).await;
-                let said = |reply: &Reply| reply.members.get("said").unwrap().clone();
-                let both = [("first", said(&first)), ("second", said(&second))];
-                return Ok(Reply::complete(
-                    both.map(|(key, value)| (key.to_owned(), value)).into_iter().collect(),
-                ));
+                return Ok(both_answers(("first", &first), ("second", &second)));
             }
-            "visit" => ctx.client.visited(members(r#"{"elicitationId":"e"}"#)),
+            "visit" => ctx.client.elicitation_complete(members(r#"{"elicitationId":"e"}"#)),
             "task" => {
                 let handle = TaskHandle { backend: "b".into(), tool: "task".into(), id: "7".to_owned() };
                 let mut task = members(r#"{"status":"working"}"#);
-                task.set("taskId", Json::string(&handle.to_text()));
-                return Ok(Reply { stage: Stage::Extension("task".to_owned()), ..Reply::complete(task) });
+                task.insert("taskId", Json::string(&handle.to_text()));
+                return Ok(Reply {
+                    result_type: ResultType::Extension("task".to_owned()),
+                    ..Reply::complete(task)
+                });
             }
             "flood" => {
                 for step in 0..100_000 {
@@ -180,6 +175,12 @@ impl Fake {
     }
 }
 
+/// A reply with what a client answered to two questions.
+fn both_answers(one: (&str, &Reply), other: (&str, &Reply)) -> Reply {
+    let answer = |(key, reply): (&str, &Reply)| (key.to_owned(), reply.members.get("said").unwrap().clone());
+    Reply::complete([one, other].map(answer).into_iter().collect())
+}
+
 async fn ask(ctx: &CallContext, kind: QuestionKind) -> Reply {
     let question = Question { kind, params: Json::parse(r#"{"message":"sure?"}"#).unwrap() };
     let said = match ctx.client.ask(question).await {
@@ -192,7 +193,7 @@ async fn ask(ctx: &CallContext, kind: QuestionKind) -> Reply {
 }
 
 fn failure(arguments: &Json) -> Error {
-    let kind = arguments.members().unwrap().get("kind").and_then(Json::to_text).unwrap_or_default();
+    let kind = arguments.members().unwrap().get("kind").and_then(Json::decode_string).unwrap_or_default();
     match &*kind {
         "denied" => Error::Denied,
         "unavailable" => Error::BackendUnavailable {
@@ -204,35 +205,35 @@ fn failure(arguments: &Json) -> Error {
     }
 }
 
-struct Watch(Option<(String, mpsc::UnboundedSender<Heard>)>);
+struct DropReporter(Option<(String, mpsc::UnboundedSender<ScriptedEvent>)>);
 
-impl Drop for Watch {
+impl Drop for DropReporter {
     fn drop(&mut self) {
         if let Some((name, heard)) = self.0.take() {
-            let _ = heard.send(Heard::Dropped(name));
+            let _ = heard.send(ScriptedEvent::Dropped(name));
         }
     }
 }
 
-impl Gateway for Fake {
-    fn list_tools<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
+impl Gateway for ScriptedGateway {
+    fn list_tools<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ToolList>> {
         let tools = self.tools.lock().unwrap().clone();
         Box::pin(async move { Ok(tools) })
     }
 
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         Box::pin(self.call(ctx, request))
     }
 
-    fn list_resources<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>> {
+    fn list_resources<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ResourceList>> {
         Box::pin(async { Ok(self.resources.clone()) })
     }
 
-    fn list_resource_templates<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<TemplateList>> {
+    fn list_resource_templates<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, Arc<TemplateList>> {
         Box::pin(async { Ok(self.templates.clone()) })
     }
 
-    fn read_resource<'a>(&'a self, _ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
+    fn read_resource<'a>(&'a self, _ctx: &'a CallContext, request: ReadResource) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
             if request.uri.as_str() == "file:///none" {
                 return Err(Error::UnknownResource(request.uri));
@@ -241,11 +242,11 @@ impl Gateway for Fake {
         })
     }
 
-    fn list_prompts<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
+    fn list_prompts<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, Arc<PromptList>> {
         Box::pin(async { Ok(self.prompts.clone()) })
     }
 
-    fn get_prompt<'a>(&'a self, _ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
+    fn get_prompt<'a>(&'a self, _ctx: &'a CallContext, request: GetPrompt) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
             if request.name.as_str() == "hello" {
                 Ok(Reply::complete(members(r#"{"messages":[]}"#)))
@@ -255,15 +256,15 @@ impl Gateway for Fake {
         })
     }
 
-    fn complete<'a>(&'a self, _ctx: &'a CallContext, _request: Complete) -> Answer<'a, Reply> {
+    fn complete<'a>(&'a self, _ctx: &'a CallContext, _request: Complete) -> GatewayFuture<'a, Reply> {
         Box::pin(async { Ok(Reply::complete(members(r#"{"completion":{"values":["a"],"total":1}}"#))) })
     }
 
-    fn task<'a>(&'a self, _ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply> {
+    fn task<'a>(&'a self, _ctx: &'a CallContext, request: TaskRequest) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            let TaskRequest { verb, handle, rest } = request;
+            let TaskRequest { operation: verb, handle, extra: rest } = request;
             let mut said = members(r#"{"taskId":"7","status":"completed"}"#);
-            said.set(
+            said.insert(
                 "asked",
                 Json::string(&format!("{verb:?} {} {}", handle.to_text(), rest.to_json().as_str())),
             );
@@ -272,7 +273,7 @@ impl Gateway for Fake {
     }
 }
 
-impl Directory for Fake {
+impl GatewayInfo for ScriptedGateway {
     fn overview(&self, _caller: &Caller) -> Overview {
         Overview {
             instructions: Some("Be kind.".to_owned()),
@@ -283,24 +284,28 @@ impl Directory for Fake {
         }
     }
 
-    fn watch(&self, listener: Weak<dyn ChangeListener>) {
+    fn add_listener(&self, listener: Weak<dyn ChangeListener>) {
         self.listeners.lock().unwrap().push(listener);
     }
 
-    fn may_listen<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, ()> {
+    fn admit_listen<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn follow<'a>(&'a self, _ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, vmcp_domain::Following> {
+    fn subscribe<'a>(
+        &'a self,
+        _ctx: &'a CallContext,
+        uri: ResourceUri,
+    ) -> GatewayFuture<'a, vmcp_domain::SubscriptionGuard> {
         Box::pin(async move {
             if uri.as_str().starts_with("none:") {
                 return Err(Error::UnknownResource(uri));
             }
-            Ok(Box::new(()) as vmcp_domain::Following)
+            Ok(Box::new(()) as vmcp_domain::SubscriptionGuard)
         })
     }
 
-    fn may_watch(&self, _caller: &Caller, uri: &ResourceUri) -> bool {
+    fn can_subscribe(&self, _caller: &Caller, uri: &ResourceUri) -> bool {
         !uri.as_str().starts_with("hidden:")
     }
 }

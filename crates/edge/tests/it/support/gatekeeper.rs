@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use vmcp_domain::{
-    Admission, Authenticator, BoxFuture, Caller, Challenge, Identity, Json, ProtectedResource, TokenFault,
-    Unauthorized,
+    Authentication, Authenticator, BoxFuture, Caller, Challenge, Identity, InvalidTokenReason, Json,
+    ProtectedResource, Unauthorized,
 };
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 
 use super::policy;
 
-pub(crate) struct Gatekeeper {
+pub(crate) struct FakeAuthenticator {
     pub(crate) challenge: Challenge,
-    pub(crate) asked: AtomicUsize,
+    pub(crate) request_count: AtomicUsize,
 }
 
-impl Gatekeeper {
+impl FakeAuthenticator {
     pub(crate) fn new() -> Arc<Self> {
         let scopes = vec!["mcp".to_owned(), "tools".to_owned()];
         let challenge = Challenge {
@@ -30,20 +30,20 @@ impl Gatekeeper {
                 name: Some("vmcp".to_owned()),
             }),
         };
-        Arc::new(Self { challenge, asked: AtomicUsize::new(0) })
+        Arc::new(Self { challenge, request_count: AtomicUsize::new(0) })
     }
 
     pub(crate) fn policy(self: Arc<Self>) -> EdgePolicy {
         EdgePolicy { incoming: IncomingAuth::Bearer(self), ..policy() }
     }
 
-    fn judge(&self, authorization: Option<&[u8]>) -> Result<Admission, Unauthorized> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+    fn check(&self, authorization: Option<&[u8]>) -> Result<Authentication, Unauthorized> {
+        self.request_count.fetch_add(1, Ordering::SeqCst);
         let value = std::str::from_utf8(authorization.ok_or(Unauthorized::Missing)?).unwrap();
         let token = value.strip_prefix("Bearer ").ok_or(Unauthorized::Malformed)?;
         let (issuer, subject, valid_for) = match token {
-            "expired" => return Err(Unauthorized::InvalidToken(TokenFault::Expired)),
-            "forged" => return Err(Unauthorized::InvalidToken(TokenFault::Signature)),
+            "expired" => return Err(Unauthorized::InvalidToken(InvalidTokenReason::Expired)),
+            "forged" => return Err(Unauthorized::InvalidToken(InvalidTokenReason::Signature)),
             "narrow" => {
                 return Err(Unauthorized::InsufficientScope {
                     required: self.challenge.scopes.clone().into(),
@@ -57,17 +57,17 @@ impl Gatekeeper {
         };
         let claims = [("token".to_owned(), Json::string(token))].into_iter().collect();
         let identity = Identity { issuer: issuer.to_owned(), subject: subject.to_owned(), claims };
-        Ok(Admission { caller: Caller::Known(Arc::new(identity)), token: None, valid_for })
+        Ok(Authentication { caller: Caller::Known(Arc::new(identity)), token: None, valid_for })
     }
 }
 
-impl Authenticator for Gatekeeper {
+impl Authenticator for FakeAuthenticator {
     fn authenticate<'a>(
         &'a self,
         authorization: Option<&'a [u8]>,
         _address: Option<std::net::IpAddr>,
-    ) -> BoxFuture<'a, Result<Admission, Unauthorized>> {
-        Box::pin(async move { self.judge(authorization) })
+    ) -> BoxFuture<'a, Result<Authentication, Unauthorized>> {
+        Box::pin(async move { self.check(authorization) })
     }
 
     fn challenge(&self) -> &Challenge {

@@ -6,16 +6,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 
-use super::check::print;
-use super::running::Running;
-use super::{claim, pairs};
+use super::check::print_buckets;
+use super::running::AdminClient;
+use super::{parse_claim_value, parse_claims};
 use crate::cli::{LimitsSubject, RunningSource};
 use crate::terminal;
 
 /// Fills buckets again.
 pub(super) async fn reset(subject: &LimitsSubject, running: &RunningSource) -> anyhow::Result<ExitCode> {
-    let answer = act("/limits/reset", subject, &json!({}), running).await?;
-    changed(subject, &answer)
+    let answer = post_change("/limits/reset", subject, &json!({}), running).await?;
+    print_changed_buckets(subject, &answer)
 }
 
 /// Gives tokens back.
@@ -24,8 +24,8 @@ pub(super) async fn grant(
     tokens: u32,
     running: &RunningSource,
 ) -> anyhow::Result<ExitCode> {
-    let answer = act("/limits/grant", subject, &json!({"tokens": tokens}), running).await?;
-    changed(subject, &answer)
+    let answer = post_change("/limits/grant", subject, &json!({"tokens": tokens}), running).await?;
+    print_changed_buckets(subject, &answer)
 }
 
 /// Blocks a tool.
@@ -37,31 +37,31 @@ pub(super) async fn block(
     // Part of a second is a second: a block is never shorter than asked for.
     let seconds = lasts.map(|lasts| lasts.as_secs() + u64::from(lasts.subsec_nanos() > 0));
     let more = seconds.map_or(json!({}), |seconds| json!({"seconds": seconds}));
-    act("/limits/block", subject, &more, running).await?;
+    post_change("/limits/block", subject, &more, running).await?;
     let lasts = lasts.map_or("until the block is lifted".to_owned(), |lasts| format!("for {lasts:?}"));
-    terminal::print(&format!("`{}` is blocked for {} {lasts}\n", subject.tool, whom(subject)))?;
+    terminal::print(&format!("`{}` is blocked for {} {lasts}\n", subject.tool, describe_user(subject)))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Lifts a block.
 pub(super) async fn unblock(subject: &LimitsSubject, running: &RunningSource) -> anyhow::Result<ExitCode> {
-    act("/limits/unblock", subject, &json!({}), running).await?;
-    terminal::print(&format!("`{}` is not blocked for {}\n", subject.tool, whom(subject)))?;
+    post_change("/limits/unblock", subject, &json!({}), running).await?;
+    terminal::print(&format!("`{}` is not blocked for {}\n", subject.tool, describe_user(subject)))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn whom(subject: &LimitsSubject) -> String {
+fn describe_user(subject: &LimitsSubject) -> String {
     subject.user.as_ref().map_or("all users".to_owned(), |user| format!("user {user}"))
 }
 
 /// Asks for a change; `more` is what the request has besides the tool and the user.
-async fn act(
+async fn post_change(
     path: &str,
     subject: &LimitsSubject,
     more: &Value,
     running: &RunningSource,
 ) -> anyhow::Result<Value> {
-    let (running, settings) = Running::find(running, true)?;
+    let (running, settings) = AdminClient::from_args(running, true)?;
     let LimitsSubject { tool, user, issuer, claims } = subject;
     let mut body = more.clone();
     body["tool"] = tool.as_str().into();
@@ -70,8 +70,8 @@ async fn act(
         let issuer = issuer
             .context("name who vouches for the user with --issuer, or the configuration with --config")?;
         let mut said = Map::new();
-        for (name, value) in pairs(claims)? {
-            said.insert(name.to_owned(), serde_json::from_str(claim(value).as_str())?);
+        for (name, value) in parse_claims(claims)? {
+            said.insert(name.to_owned(), serde_json::from_str(parse_claim_value(value).as_str())?);
         }
         body["user"] = json!({"issuer": issuer, "subject": user, "claims": said});
     }
@@ -79,19 +79,19 @@ async fn act(
 }
 
 /// Prints the buckets that were changed.
-fn changed(subject: &LimitsSubject, answer: &Value) -> anyhow::Result<ExitCode> {
+fn print_changed_buckets(subject: &LimitsSubject, answer: &Value) -> anyhow::Result<ExitCode> {
     let buckets = answer["buckets"].as_array().cloned().unwrap_or_default();
     if buckets.is_empty() {
         let whose = if subject.user.is_some() { "kept for single users" } else { "shared by all users" };
         terminal::print(&format!("no bucket of `{}` is {whose}, so nothing was changed\n", subject.tool))?;
         return Ok(ExitCode::SUCCESS);
     }
-    print(&buckets, &[], false)
+    print_buckets(&buckets, &[], false)
 }
 
 /// Who calls limited tools most.
 pub(super) async fn top(running: &RunningSource) -> anyhow::Result<ExitCode> {
-    let (running, _) = Running::find(running, false)?;
+    let (running, _) = AdminClient::from_args(running, false)?;
     let answer = running.get("/limits").await?;
     let rows = answer["topCallers"].as_array().cloned().unwrap_or_default();
     let mut out = format!("{:>10} {:>10}  user\n", "calls", "refused");

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::Value;
-use vmcp::bucket;
-use vmcp_domain::{CallContext, Error, Origin};
-use vmcp_ratelimit::SlotsView;
+use vmcp::bucket_json;
+use vmcp_domain::{CallContext, CallOrigin, Error};
+use vmcp_ratelimit::SlotLimitView;
 
-use super::running::{Running, encode};
-use super::{caller, open, pairs, waits};
+use super::running::{AdminClient, encode};
+use super::{caller, describe_wait, parse_claims, start_gateway};
 use crate::cli::{LimitsSubject, Source};
 use crate::commands;
 use crate::terminal;
@@ -18,7 +18,7 @@ use crate::terminal;
 /// How long a bucket may take to be seen over the network.
 const STORE_WAIT: Duration = Duration::from_secs(3);
 /// Who vouches for users where no configuration says it.
-const ISSUER: &str = "local";
+const DEFAULT_ISSUER: &str = "local";
 
 /// Shows what is kept in Redis, or in the memory of the gateway at `url`.
 pub(super) async fn run(
@@ -27,13 +27,13 @@ pub(super) async fn run(
     url: Option<&str>,
 ) -> anyhow::Result<ExitCode> {
     let LimitsSubject { tool, user, issuer, claims } = subject;
-    let claims = pairs(claims)?;
+    let claims = parse_claims(claims)?;
     let has_source = source.config.is_some() || source.mcp_json.is_some();
     let settings = has_source.then(|| commands::load(source, commands::overrides(source))).transpose()?;
     let issuer = issuer.clone().or_else(|| settings.map(|settings| settings.admin.issuer));
-    let user = user.clone().map(|user| (issuer.unwrap_or_else(|| ISSUER.to_owned()), user));
+    let user = user.clone().map(|user| (issuer.unwrap_or_else(|| DEFAULT_ISSUER.to_owned()), user));
     let Some(url) = url else {
-        let ctx = CallContext::bare(caller(user, &claims), Origin::Operator);
+        let ctx = CallContext::bare(caller(user, &claims), CallOrigin::Operator);
         return check_store(tool, ctx, source).await;
     };
     let mut path = format!("/limits/{}", encode(tool));
@@ -43,20 +43,20 @@ pub(super) async fn run(
             path += &format!("/{}/{}", encode(name), encode(value));
         }
     }
-    let answer = Running::at(url)?.get(&path).await?;
-    print(answer["buckets"].as_array().map(Vec::as_slice).unwrap_or_default(), &[], user.is_some())
+    let answer = AdminClient::new(url)?.get(&path).await?;
+    print_buckets(answer["buckets"].as_array().map(Vec::as_slice).unwrap_or_default(), &[], user.is_some())
 }
 
 async fn check_store(tool: &str, ctx: CallContext, source: &Source) -> anyhow::Result<ExitCode> {
-    let (gateway, limiter, tools, _) = open(source, true).await?;
-    if limiter.store_available().is_none() {
+    let (gateway, limiter, tools, _) = start_gateway(source, true).await?;
+    if limiter.is_store_available().is_none() {
         gateway.stop().await;
         anyhow::bail!("these limits are kept in the memory of the gateway that runs; name it with --url");
     }
     let name = tool.into();
     let look = async || {
         let buckets = limiter.peek(&tools, &name, &ctx).await?;
-        Ok((buckets, limiter.in_flight(&tools, &name, &ctx).await?))
+        Ok((buckets, limiter.slot_limits_with_counts(&tools, &name, &ctx).await?))
     };
     let views = async {
         loop {
@@ -71,26 +71,30 @@ async fn check_store(tool: &str, ctx: CallContext, source: &Source) -> anyhow::R
     gateway.stop().await;
     let (buckets, slots) = views.context("the store does not answer")??;
     let is_known = matches!(ctx.caller, vmcp_domain::Caller::Known(_));
-    print(&buckets.iter().map(bucket).collect::<Vec<_>>(), &slots, is_known)
+    print_buckets(&buckets.iter().map(bucket_json).collect::<Vec<_>>(), &slots, is_known)
 }
 
 /// Prints buckets, a line each. `names_user` says that they were asked for in the name of a user.
-pub(super) fn print(buckets: &[Value], slots: &[SlotsView], names_user: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn print_buckets(
+    buckets: &[Value],
+    slots: &[SlotLimitView],
+    names_user: bool,
+) -> anyhow::Result<ExitCode> {
     let longest = buckets
         .iter()
         .filter(|bucket| bucket["mode"] == "enforce" && bucket["waitMs"] != 0)
         .max_by_key(|bucket| bucket["waitMs"].as_u64().unwrap_or(u64::MAX));
     let mut out = String::new();
     for bucket in buckets {
-        out += &line(bucket, longest == Some(bucket));
+        out += &bucket_line(bucket, longest == Some(bucket));
     }
     for view in slots {
-        let SlotsView { rule, count_max, in_flight, wait_max, .. } = view;
+        let SlotLimitView { rule, count_max, in_flight, wait_max, .. } = view;
         let free = in_flight.is_none_or(|count| count < *count_max);
         out += &format!(
             "{rule:<32} {:>6} of {count_max:<6} in flight at all replicas{}{}\n",
             in_flight.unwrap_or(0),
-            waits(*wait_max),
+            describe_wait(*wait_max),
             if free { "" } else { "  <- binds" }
         );
     }
@@ -107,7 +111,7 @@ pub(super) fn print(buckets: &[Value], slots: &[SlotsView], names_user: bool) ->
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(bucket: &Value, binds: bool) -> String {
+fn bucket_line(bucket: &Value, binds: bool) -> String {
     let wait = match bucket["waitMs"].as_u64() {
         Some(0) => "can pay now".to_owned(),
         Some(millis) => format!("can pay in {:?}", Duration::from_millis(millis)),
@@ -122,7 +126,7 @@ fn line(bucket: &Value, binds: bool) -> String {
         "{:<32} {level:>6} of {:<6} {wait}{period}{}{}{}\n",
         bucket["rule"].as_str().unwrap_or_default(),
         bucket["capacity"],
-        waits(Duration::from_millis(bucket["maxWaitMs"].as_u64().unwrap_or(0))),
+        describe_wait(Duration::from_millis(bucket["maxWaitMs"].as_u64().unwrap_or(0))),
         if bucket["mode"] == "shadow" { ", counted only" } else { "" },
         if binds { "  <- binds" } else { "" }
     )

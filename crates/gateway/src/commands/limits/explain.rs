@@ -4,10 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use vmcp_domain::{Error, LimitScope};
-use vmcp_ratelimit::policy::{Mode, Override, Size, ValueKind, ValueOf, Who, Window};
-use vmcp_ratelimit::{BucketView, Rules, SlotsView};
+use vmcp_ratelimit::policy::{CallerSelector, LimitSize, Mode, Override, ValueKind, ValueSource, Window};
+use vmcp_ratelimit::{BucketView, RulesView, SlotLimitView};
 
-use super::{open, waits};
+use super::{describe_wait, start_gateway};
 use crate::cli::Source;
 use crate::commands;
 use crate::terminal;
@@ -17,12 +17,13 @@ const NAMED_COUNT_MAX: usize = 8;
 
 /// Prints the rules with the tools that they fit, or the rules that one tool falls under.
 pub(super) async fn run(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode> {
-    let (gateway, limiter, tools, lease) = open(source, false).await?;
-    let mut groups = Groups::default();
+    let (gateway, limiter, tools, lease) = start_gateway(source, false).await?;
+    let mut groups = RuleGroups::default();
     let (mut unlimited, mut known) = (Vec::new(), false);
     for one in tools.iter().filter(|one| tool.is_none_or(|name| one.name.as_str() == name)) {
         known = true;
-        let parts = limiter.rules(&tools, &one.name).map(|rules| parts(&rules, lease)).unwrap_or_default();
+        let parts =
+            limiter.rules(&tools, &one.name).map(|rules| describe_rules(&rules, lease)).unwrap_or_default();
         if parts.is_empty() {
             unlimited.push(one.name.to_string());
         }
@@ -31,7 +32,7 @@ pub(super) async fn run(tool: Option<&str>, source: &Source) -> anyhow::Result<E
         }
     }
     for (name, rules) in limiter.method_rules().into_iter().filter(|_| tool.is_none()) {
-        for part in parts(&rules, lease) {
+        for part in describe_rules(&rules, lease) {
             groups.add(part, name);
         }
     }
@@ -47,11 +48,11 @@ pub(super) async fn run(tool: Option<&str>, source: &Source) -> anyhow::Result<E
     };
     if !unlimited.is_empty() {
         out += &match tool {
-            None => format!("not limited\n  {}\n", named(&unlimited)),
+            None => format!("not limited\n  {}\n", join_names(&unlimited)),
             Some(_) => "  not limited\n".to_owned(),
         };
     }
-    let is_missing = commands::report_absent(&gateway);
+    let is_missing = commands::report_missing_backends(&gateway);
     let listed = if is_missing { " of the backends that are listed" } else { "" };
     for rule in limiter.prepare(&tools) {
         out += &format!("no tool{listed} fits the rule `{rule}`\n");
@@ -67,14 +68,14 @@ pub(super) async fn run(tool: Option<&str>, source: &Source) -> anyhow::Result<E
 }
 
 /// What a rule says of one tool: its name, and lines without their indentation.
-type Part = (String, Vec<String>);
+type RuleText = (String, Vec<String>);
 
 /// Rules with the tools of which they say the same.
 #[derive(Default)]
-struct Groups(Vec<(Part, Vec<String>)>);
+struct RuleGroups(Vec<(RuleText, Vec<String>)>);
 
-impl Groups {
-    fn add(&mut self, part: Part, on: &str) {
+impl RuleGroups {
+    fn add(&mut self, part: RuleText, on: &str) {
         match self.0.iter_mut().find(|(known, _)| *known == part) {
             Some((_, tools)) => tools.push(on.to_owned()),
             None => self.0.push((part, vec![on.to_owned()])),
@@ -82,16 +83,16 @@ impl Groups {
     }
 
     fn print(&self) -> String {
-        let group = |((rule, lines), tools): &(Part, Vec<String>)| {
+        let group = |((rule, lines), tools): &(RuleText, Vec<String>)| {
             let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
-            format!("{rule}\n{lines}  on {}\n", named(tools))
+            format!("{rule}\n{lines}  on {}\n", join_names(tools))
         };
         self.0.iter().map(group).collect()
     }
 
     /// The same for one tool, which need not be named.
     fn print_alone(&self) -> String {
-        let group = |((rule, lines), _): &(Part, Vec<String>)| {
+        let group = |((rule, lines), _): &(RuleText, Vec<String>)| {
             let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
             format!("  {rule}\n{lines}")
         };
@@ -99,7 +100,7 @@ impl Groups {
     }
 }
 
-fn named(tools: &[String]) -> String {
+fn join_names(tools: &[String]) -> String {
     let shown = tools.iter().take(NAMED_COUNT_MAX).cloned().collect::<Vec<_>>().join(", ");
     match tools.len().saturating_sub(NAMED_COUNT_MAX) {
         0 => shown,
@@ -108,21 +109,22 @@ fn named(tools: &[String]) -> String {
 }
 
 /// What limits one thing, rule by rule.
-fn parts(rules: &Rules, lease: Option<Duration>) -> Vec<Part> {
-    let Rules { buckets, slots, overrides, values, prices, settlements } = rules;
-    let mut parts: Vec<Part> = Vec::new();
+fn describe_rules(rules: &RulesView, lease: Option<Duration>) -> Vec<RuleText> {
+    let RulesView { buckets, slot_limits: slots, overrides, value_sources: values, prices, settlements } =
+        rules;
+    let mut parts: Vec<RuleText> = Vec::new();
     let mut add = |rule: &str, lines: Vec<String>| match parts.iter_mut().find(|(known, _)| known == rule) {
         Some((_, known)) => known.extend(lines),
         None => parts.push((rule.to_owned(), lines)),
     };
     for view in buckets {
-        add(&view.rule, bucket(view, &whom(view, values), !prices.is_empty()));
+        add(&view.rule, describe_bucket(view, &describe_bucket_scope(view, values), !prices.is_empty()));
     }
     for (rule, overrides) in overrides {
-        add(rule, overrides.iter().map(overridden).collect());
+        add(rule, overrides.iter().map(describe_override).collect());
     }
     for view in slots {
-        add(&view.rule, vec![at_once(view, lease)]);
+        add(&view.rule, vec![describe_concurrency(view, lease)]);
     }
     for text in prices {
         add("cost", vec![format!("a call costs `{text}`")]);
@@ -134,7 +136,7 @@ fn parts(rules: &Rules, lease: Option<Duration>) -> Vec<Part> {
 }
 
 /// A bucket, and what it lets pass in the worst case.
-fn bucket(view: &BucketView, whom: &str, is_priced: bool) -> Vec<String> {
+fn describe_bucket(view: &BucketView, whom: &str, is_priced: bool) -> Vec<String> {
     let cost = match (view.cost, is_priced) {
         (1, _) => String::new(),
         (cost, false) => format!(", {cost} for one call"),
@@ -154,43 +156,43 @@ fn bucket(view: &BucketView, whom: &str, is_priced: bool) -> Vec<String> {
             format!("all of them at once, so at most {twice} around a reset; then none until the next"),
         ];
     }
-    let waits = waits(view.wait_max);
+    let waits = describe_wait(view.wait_max);
     let mut lines = vec![
         format!("{tokens} in {period:?} {whom}{cost}{shadow}{waits}"),
         format!("{} at once, and at most {most} in any {period:?}", view.capacity),
     ];
-    lines.extend(leases(view));
+    lines.extend(describe_lease(view));
     lines
 }
 
 /// What some callers are allowed.
-fn overridden(one: &Override) -> String {
-    let Override { who, size } = one;
+fn describe_override(one: &Override) -> String {
+    let Override { selector: who, size } = one;
     let who = match who {
-        Who::Subject { subject, issuer: None } => format!("subject {subject}"),
-        Who::Subject { subject, issuer: Some(issuer) } => format!("subject {subject} of {issuer}"),
-        Who::Group(group) => format!("group {group}"),
-        Who::Claim { claim, value: Some(value) } => format!("{claim} {value}"),
-        Who::Claim { claim, value: None } => format!("any {claim}"),
-        Who::Rest => "all others".to_owned(),
+        CallerSelector::Subject { subject, issuer: None } => format!("subject {subject}"),
+        CallerSelector::Subject { subject, issuer: Some(issuer) } => format!("subject {subject} of {issuer}"),
+        CallerSelector::Group(group) => format!("group {group}"),
+        CallerSelector::Claim { claim, value: Some(value) } => format!("{claim} {value}"),
+        CallerSelector::Claim { claim, value: None } => format!("any {claim}"),
+        CallerSelector::Others => "all others".to_owned(),
     };
     let window = |window: &Window| {
-        let (tokens, period) = window.rate.asked();
+        let (tokens, period) = window.rate.configured();
         match &window.calendar {
             Some(calendar) => format!("{tokens} in each {calendar}"),
             None => format!("{tokens} in {period:?}, {} at once", window.rate.burst()),
         }
     };
     let size = match size {
-        Size::Windows(windows) => windows.iter().map(window).collect::<Vec<_>>().join(" and "),
-        Size::Blocked => "no call".to_owned(),
-        Size::Unlimited => "not limited".to_owned(),
+        LimitSize::Windows(windows) => windows.iter().map(window).collect::<Vec<_>>().join(" and "),
+        LimitSize::Blocked => "no call".to_owned(),
+        LimitSize::Unlimited => "not limited".to_owned(),
     };
     format!("but {who}: {size}")
 }
 
 /// A bound on calls in flight, and for whom it counts: all replicas together where slots are leased from a shared store.
-fn at_once(view: &SlotsView, lease: Option<Duration>) -> String {
+fn describe_concurrency(view: &SlotLimitView, lease: Option<Duration>) -> String {
     let fleet = lease.map_or(String::new(), |lease| {
         format!(", at all replicas; what a killed one held is free after {lease:?}")
     });
@@ -198,15 +200,15 @@ fn at_once(view: &SlotsView, lease: Option<Duration>) -> String {
     format!(
         "{} in flight at once {}{fleet}{shadow}{}",
         view.count_max,
-        of_all(view.scope),
-        waits(view.wait_max)
+        describe_scope(view.scope),
+        describe_wait(view.wait_max)
     )
 }
 
 /// What taking tokens ahead means for a bucket.
-fn leases(view: &BucketView) -> Option<String> {
+fn describe_lease(view: &BucketView) -> Option<String> {
     let (tokens, period) = view.allowance;
-    Some(match view.leased? {
+    Some(match view.lease_excess? {
         0 => format!(
             "leased, and held back: the bucket holds {} for it, and no stretch of time sees more than the limit",
             view.capacity
@@ -220,20 +222,20 @@ fn leases(view: &BucketView) -> Option<String> {
 }
 
 /// For whom a bucket is.
-fn whom(view: &BucketView, values: &[ValueOf]) -> String {
-    let of = values.iter().find(|of| view.rule.ends_with(&of.title()));
-    match of.map(ValueOf::kind) {
+fn describe_bucket_scope(view: &BucketView, values: &[ValueSource]) -> String {
+    let of = values.iter().find(|of| view.rule.ends_with(&of.config_path()));
+    match of.map(ValueSource::kind) {
         None if view.rule.ends_with("shared.unreserved") => "for all callers that have no part reserved",
-        None => of_all(view.scope),
+        None => describe_scope(view.scope),
         Some(ValueKind::Claim) => "for each value of the claim",
-        Some(kind) if kind.is_of_caller() => "for each value of each caller",
+        Some(kind) if kind.is_per_caller() => "for each value of each caller",
         Some(_) => "for each listed value, and for all others together",
     }
     .to_owned()
 }
 
 /// The same where only callers are told apart.
-fn of_all(scope: LimitScope) -> &'static str {
+fn describe_scope(scope: LimitScope) -> &'static str {
     match scope {
         LimitScope::Server | LimitScope::Tool => "for all callers together",
         LimitScope::Claim | LimitScope::ClaimTool | LimitScope::Value | LimitScope::ValueTool => {

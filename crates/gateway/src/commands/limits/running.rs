@@ -15,14 +15,14 @@ use crate::cli::RunningSource;
 use crate::commands;
 
 /// Its address, and the token of operators where it is known.
-pub(super) struct Running {
+pub(super) struct AdminClient {
     authority: String,
     token: Option<String>,
 }
 
-impl Running {
+impl AdminClient {
     /// The gateway at an address.
-    pub(super) fn at(url: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(url: &str) -> anyhow::Result<Self> {
         let base: http::Uri =
             url.parse().context("--url must be the gateway's admin listener, as http://127.0.0.1:4484")?;
         let authority = base.authority().context("--url has no host")?.to_string();
@@ -31,7 +31,7 @@ impl Running {
 
     /// The gateway that a configuration, or the command line, leads to; and the configuration, if one is named. The token is
     /// only read where `with_token` says so.
-    pub(super) fn find(
+    pub(super) fn from_args(
         running: &RunningSource,
         with_token: bool,
     ) -> anyhow::Result<(Self, Option<Settings>)> {
@@ -39,7 +39,7 @@ impl Running {
         let has_source = source.config.is_some() || source.mcp_json.is_some();
         let settings = has_source.then(|| commands::load(source, commands::overrides(source))).transpose()?;
         let found = match (url, &settings) {
-            (Some(url), _) => Self::at(url)?,
+            (Some(url), _) => Self::new(url)?,
             (None, Some(settings)) => {
                 let address =
                     settings.admin.listen.context("`admin.listen` is off, so no change can be asked for")?;
@@ -59,14 +59,14 @@ impl Running {
     }
 
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask(Method::GET, path, Bytes::new()).await
+        self.send(Method::GET, path, Bytes::new()).await
     }
 
     pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        self.ask(Method::POST, path, body.to_string().into()).await
+        self.send(Method::POST, path, body.to_string().into()).await
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Value> {
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Value> {
         let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.authority));
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Signer, soon};
+use super::{Signer, within_timeout};
 
 pub(crate) const DISCOVERY: &str = "/.well-known/openid-configuration";
 pub(crate) const JWKS: &str = "/keys";
@@ -30,17 +30,17 @@ pub(crate) enum Reply {
     Json(Value),
     Status(u16),
     /// What would be fine, if it were not for the status.
-    Spoilt(u16, Value),
+    JsonWithStatus(u16, Value),
     Redirect(String),
     /// Nothing, for ever.
-    Silence,
+    NoResponse,
     /// A JSON object of this many bytes.
     Large(usize),
 }
 
 /// One question.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     pub(crate) path: String,
     pub(crate) authorization: String,
     pub(crate) body: String,
@@ -48,7 +48,7 @@ pub(crate) struct Asked {
 
 struct State {
     replies: Mutex<HashMap<String, Reply>>,
-    asked: watch::Sender<Vec<Asked>>,
+    requests: watch::Sender<Vec<ReceivedRequest>>,
 }
 
 /// The provider. It ends with the test's runtime.
@@ -82,9 +82,9 @@ impl Idp {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let issuer = format!("{scheme}://{}", listener.local_addr().unwrap());
-        let state = Arc::new(State { replies: Mutex::default(), asked: watch::Sender::new(Vec::new()) });
+        let state = Arc::new(State { replies: Mutex::default(), requests: watch::Sender::new(Vec::new()) });
         let idp = Self { issuer, state };
-        idp.set(DISCOVERY, Reply::Json(idp.discovery()));
+        idp.set_reply(DISCOVERY, Reply::Json(idp.discovery()));
         idp.publish(&[Signer::issuer()]);
         let state = idp.state.clone();
         tokio::spawn(async move {
@@ -119,61 +119,62 @@ impl Idp {
         })
     }
 
-    pub(crate) fn set(&self, path: &str, reply: Reply) {
+    pub(crate) fn set_reply(&self, path: &str, reply: Reply) {
         self.state.replies.lock().unwrap().insert(path.to_owned(), reply);
     }
 
     pub(crate) fn publish(&self, signers: &[&Signer]) {
         let keys: Vec<Value> = signers.iter().map(|signer| signer.jwk()).collect();
-        self.set(JWKS, Reply::Json(json!({"keys": keys})));
+        self.set_reply(JWKS, Reply::Json(json!({"keys": keys})));
     }
 
     /// How often `path` was asked for.
     pub(crate) fn count(&self, path: &str) -> usize {
-        self.asked(path).len()
+        self.requests_to(path).len()
     }
 
     /// Every question to `path`.
-    pub(crate) fn asked(&self, path: &str) -> Vec<Asked> {
-        self.state.asked.borrow().iter().filter(|asked| asked.path == path).cloned().collect()
+    pub(crate) fn requests_to(&self, path: &str) -> Vec<ReceivedRequest> {
+        self.state.requests.borrow().iter().filter(|asked| asked.path == path).cloned().collect()
     }
 
     /// Waits until `path` was asked for so often.
-    pub(crate) async fn until(&self, path: &str, count: usize) {
-        let mut asked = self.state.asked.subscribe();
-        let enough = |all: &Vec<Asked>| all.iter().filter(|asked| asked.path == path).count() >= count;
-        soon(asked.wait_for(enough)).await.unwrap();
+    pub(crate) async fn wait_for_requests(&self, path: &str, count: usize) {
+        let mut asked = self.state.requests.subscribe();
+        let enough =
+            |all: &Vec<ReceivedRequest>| all.iter().filter(|asked| asked.path == path).count() >= count;
+        within_timeout(asked.wait_for(enough)).await.unwrap();
     }
 }
 
 async fn serve(state: Arc<State>, stream: impl AsyncRead + AsyncWrite + Unpin) {
-    let service = service_fn(move |request| answer(state.clone(), request));
+    let service = service_fn(move |request| handle(state.clone(), request));
     let http = hyper::server::conn::http1::Builder::new();
     // A client that hangs up is no fault.
     http.serve_connection(TokioIo::new(stream), service).await.ok();
 }
 
-async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn handle(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let header = head.headers.get("authorization");
-    let asked = Asked {
+    let asked = ReceivedRequest {
         path: head.uri.path().to_owned(),
         authorization: header.map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default(),
         body: String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap(),
     };
     let reply = state.replies.lock().unwrap().get(&asked.path).cloned();
-    state.asked.send_modify(|all| all.push(asked));
+    state.requests.send_modify(|all| all.push(asked));
     let response = Response::builder();
     let response = match reply.unwrap_or(Reply::Status(404)) {
         Reply::Json(value) => response.body(value.to_string().into()),
         Reply::Status(status) => response.status(status).body(Full::default()),
-        Reply::Spoilt(status, value) => response.status(status).body(value.to_string().into()),
+        Reply::JsonWithStatus(status, value) => response.status(status).body(value.to_string().into()),
         Reply::Redirect(to) => response.status(302).header("location", to).body(Full::default()),
         Reply::Large(size) => {
             let text = format!(r#"{{"keys":[],"x":"{}"}}"#, "x".repeat(size));
             response.body(text.into())
         }
-        Reply::Silence => std::future::pending().await,
+        Reply::NoResponse => std::future::pending().await,
     };
     Ok(response.unwrap())
 }

@@ -10,21 +10,22 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Caller, Gateway, Identity, Members, Origin, Reply, SharedGateway, forward,
+    CallContext, CallOrigin, CallTool, Caller, Gateway, GatewayFuture, Identity, Members, Reply,
+    SharedGateway, forward,
 };
 use vmcp_ratelimit::policy::{
     Anonymous, Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, WaitBounds,
 };
 use vmcp_ratelimit::{Limiter, NoObserver, OnStoreFailure, Planner, RateLimited, Sharing, SystemClock};
-use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
+use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
-use crate::server::{Kind, PATIENCE, Server, available};
+use crate::server::{Server, ServerKind, TEST_TIMEOUT, wait_available};
 
 /// Names the server to the processes of a fleet; without it [`worker`] has nothing to do.
 const WORKER_URL: &str = "VMCP_SLOT_WORKER_URL";
 /// How a process behaves.
-const WORKER_HABIT: &str = "VMCP_SLOT_WORKER_HABIT";
+const WORKER_BEHAVIOR: &str = "VMCP_SLOT_WORKER_HABIT";
 /// How many calls may be in flight, in the whole fleet.
 pub(super) const COUNT_MAX: usize = 4;
 pub(super) const LEASE: Duration = Duration::from_secs(2);
@@ -38,39 +39,39 @@ pub(super) fn machine_now() -> u64 {
 }
 
 /// Stands where the backends are, and writes down which calls reach them and when they are over.
-struct Witness {
+struct RecordingGateway {
     inner: SharedGateway,
-    stay: Duration,
+    call_duration: Duration,
 }
 
-struct InFlight;
+struct InFlightRecord;
 
-impl InFlight {
+impl InFlightRecord {
     fn begin() -> Self {
-        write_down('+');
+        record_event('+');
         Self
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlightRecord {
     fn drop(&mut self) {
-        write_down('-');
+        record_event('-');
     }
 }
 
 /// One write for one line, so that what a killed process did is known.
-fn write_down(what: char) {
+fn record_event(what: char) {
     let line = format!("@{what}{};\n", machine_now());
     let mut out = std::io::stdout().lock();
     out.write_all(line.as_bytes()).and_then(|()| out.flush()).unwrap();
 }
 
 #[deny(clippy::missing_trait_methods)]
-impl Gateway for Witness {
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+impl Gateway for RecordingGateway {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            let _in_flight = InFlight::begin();
-            tokio::time::sleep(self.stay).await;
+            let _in_flight = InFlightRecord::begin();
+            tokio::time::sleep(self.call_duration).await;
             self.inner.call_tool(ctx, request).await
         })
     }
@@ -93,12 +94,12 @@ async fn work(url: &str, habit: &str) {
         let found = habit.split(' ').find_map(|part| part.strip_prefix(&format!("{name}=")));
         found.map_or(0, |text| text.parse::<u64>().unwrap())
     };
-    let target = Target::Single { url: ServerUrl::parse(url).unwrap() };
+    let target = StoreTarget::Single { url: ServerUrl::parse(url).unwrap() };
     let deadline = Duration::from_millis(200);
     let policy = RedisPolicy::new(target, "ns", "srv").unwrap().with_deadline(deadline).unwrap();
     let policy = policy.with_heartbeat(Duration::from_millis(100)).unwrap();
     let store = Arc::new(RedisStore::start(policy));
-    available(&store).await;
+    wait_available(&store).await;
     let shared = u32::try_from(COUNT_MAX).unwrap().try_into().unwrap();
     let concurrency = Concurrency { shared: Some(shared), per_user: None, mode: Mode::Enforce };
     let wait_max = Duration::from_millis(number("wait"));
@@ -115,16 +116,16 @@ async fn work(url: &str, habit: &str) {
     let planner = Arc::new(Planner::new(policy));
     let limiter = Limiter::new(planner, Arc::new(SystemClock::start()), Some(sharing), Arc::new(NoObserver));
     let inner = FakeGateway::new(vec![tool("backend", "tool", "tool")]);
-    let witness = Arc::new(Witness { inner, stay: Duration::from_millis(number("stay")) });
+    let witness = Arc::new(RecordingGateway { inner, call_duration: Duration::from_millis(number("stay")) });
     let gateway = RateLimited::wrap(witness, limiter.clone());
     let (begun, run) = (std::time::Instant::now(), Duration::from_millis(number("run")));
     let callers = (0..number("callers")).map(|caller| {
         let gateway = gateway.clone();
         let identity = Identity { issuer: "i".into(), subject: caller.to_string(), claims: Members::new() };
-        let ctx = CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client);
+        let ctx = CallContext::bare(Caller::Known(Arc::new(identity)), CallOrigin::Client);
         tokio::spawn(async move {
             while begun.elapsed() < run {
-                let answered = gateway.call_tool(&ctx, conformance::call("tool")).await.is_ok();
+                let answered = gateway.call_tool(&ctx, conformance::tool_call("tool")).await.is_ok();
                 // The way to a client and back; one that was refused is in no hurry.
                 tokio::time::sleep(Duration::from_millis(if answered { 2 } else { 5 })).await;
             }
@@ -133,14 +134,14 @@ async fn work(url: &str, habit: &str) {
     for caller in callers.collect::<Vec<_>>() {
         caller.await.unwrap();
     }
-    assert!(limiter.settled(Duration::from_secs(1)).await, "what is held is given back at the end");
+    assert!(limiter.wait_settled(Duration::from_secs(1)).await, "what is held is given back at the end");
 }
 
 /// One of the processes of a fleet; a test by itself only in name.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the parent process says what to do")]
 fn worker() {
-    let (Ok(url), Ok(habit)) = (std::env::var(WORKER_URL), std::env::var(WORKER_HABIT)) else { return };
+    let (Ok(url), Ok(habit)) = (std::env::var(WORKER_URL), std::env::var(WORKER_BEHAVIOR)) else { return };
     tokio::runtime::Runtime::new().unwrap().block_on(work(&url, &habit));
 }
 
@@ -156,20 +157,20 @@ pub(super) struct Event {
 /// Processes over one server.
 pub(super) struct Fleet {
     workers: Vec<Child>,
-    told: (Sender<Event>, Receiver<Event>),
-    pub(super) seen: Vec<Event>,
+    channel: (Sender<Event>, Receiver<Event>),
+    pub(super) events: Vec<Event>,
 }
 
 impl Fleet {
     pub(super) fn new() -> Self {
-        Self { workers: Vec::new(), told: channel(), seen: Vec::new() }
+        Self { workers: Vec::new(), channel: channel(), events: Vec::new() }
     }
 
     pub(super) fn spawn(&mut self, server: &Server, habit: &str) -> usize {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "slots::fleet::worker", "--nocapture"]).env(WORKER_URL, server.url());
-        let mut child = command.env(WORKER_HABIT, habit).stdout(Stdio::piped()).spawn().unwrap();
-        let (out, tell, worker) = (child.stdout.take().unwrap(), self.told.0.clone(), self.workers.len());
+        let mut child = command.env(WORKER_BEHAVIOR, habit).stdout(Stdio::piped()).spawn().unwrap();
+        let (out, tell, worker) = (child.stdout.take().unwrap(), self.channel.0.clone(), self.workers.len());
         std::thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
                 let Some(said) = line.split('@').nth(1).and_then(|said| said.strip_suffix(';')) else {
@@ -194,49 +195,49 @@ impl Fleet {
         self.workers[worker].wait().unwrap();
         // What it wrote is read to its end.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        self.look();
+        self.drain_events();
         (before, machine_now())
     }
 
-    fn look(&mut self) {
-        self.seen.extend(self.told.1.try_iter());
+    fn drain_events(&mut self) {
+        self.events.extend(self.channel.1.try_iter());
     }
 
     /// Waits until calls of every process have begun.
-    pub(super) async fn begun(&mut self) {
+    pub(super) async fn wait_begun(&mut self) {
         let start = std::time::Instant::now();
-        while !(0..self.workers.len()).all(|worker| self.seen.iter().any(|event| event.worker == worker)) {
-            assert!(start.elapsed() < PATIENCE, "a process does nothing");
+        while !(0..self.workers.len()).all(|worker| self.events.iter().any(|event| event.worker == worker)) {
+            assert!(start.elapsed() < TEST_TIMEOUT, "a process does nothing");
             tokio::time::sleep(Duration::from_millis(5)).await;
-            self.look();
+            self.drain_events();
         }
     }
 
     /// Waits until a process has as many calls in flight.
-    pub(super) async fn holds(&mut self, worker: usize, count: usize) {
+    pub(super) async fn wait_in_flight(&mut self, worker: usize, count: usize) {
         let start = std::time::Instant::now();
         loop {
-            self.look();
-            let own = self.seen.iter().filter(|event| event.worker == worker);
+            self.drain_events();
+            let own = self.events.iter().filter(|event| event.worker == worker);
             let held = own.map(|event| if event.begins { 1 } else { -1 }).sum::<i64>();
             if usize::try_from(held) == Ok(count) {
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "process {worker} has {held} calls in flight");
+            assert!(start.elapsed() < TEST_TIMEOUT, "process {worker} has {held} calls in flight");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// Everything that was written down, once all processes have ended.
-    pub(super) async fn ended(mut self) -> Vec<Event> {
+    pub(super) async fn wait_ended(mut self) -> Vec<Event> {
         let start = std::time::Instant::now();
         while self.workers.iter_mut().any(|worker| worker.try_wait().unwrap().is_none()) {
-            assert!(start.elapsed() < PATIENCE, "a process hangs");
+            assert!(start.elapsed() < TEST_TIMEOUT, "a process hangs");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
-        self.look();
-        let mut seen = std::mem::take(&mut self.seen);
+        self.drain_events();
+        let mut seen = std::mem::take(&mut self.events);
         seen.sort_unstable();
         seen
     }
@@ -262,51 +263,54 @@ pub(super) fn in_flight(events: &[Event]) -> Vec<(Event, usize)> {
 }
 
 /// The most calls that were in flight at some moment of a stretch of time.
-pub(super) fn most(events: &[Event], from: u64, until: u64) -> usize {
+pub(super) fn in_flight_max(events: &[Event], from: u64, until: u64) -> usize {
     let counted = in_flight(events);
     let before = counted.iter().rev().find(|(event, _)| event.at < from).map_or(0, |(_, count)| *count);
     let within = counted.iter().filter(|(event, _)| (from..until).contains(&event.at));
     within.map(|(_, count)| *count).max().unwrap_or(0).max(before)
 }
 
-async fn a_killed_replica_s_slots_come_back_within_the_lease(kind: Kind) {
+async fn a_killed_replica_s_slots_come_back_within_the_lease(kind: ServerKind) {
     let server = Server::start(kind).await;
     let mut fleet = Fleet::new();
     // One holds half of all slots with calls that do not end; the others would take more than there is.
     let doomed = fleet.spawn(&server, "callers=2 stay=60000 run=60000");
-    fleet.holds(doomed, 2).await;
+    fleet.wait_in_flight(doomed, 2).await;
     for _ in 0..2 {
         fleet.spawn(&server, "callers=6 stay=15 run=10000");
     }
     // Several leases long, so that only what is reported can still be held.
     tokio::time::sleep(Duration::from_millis(5000)).await;
     let (before, after) = fleet.kill(doomed).await;
-    let mut events = fleet.ended().await;
+    let mut events = fleet.wait_ended().await;
     // Its calls were in flight until it was dead.
     events.extend([0, 1].map(|_| Event { at: after, begins: false, worker: doomed }));
     events.sort_unstable();
-    println!("{} calls, at most {} at once", events.len() / 2, most(&events, 0, u64::MAX));
+    println!("{} calls, at most {} at once", events.len() / 2, in_flight_max(&events, 0, u64::MAX));
     assert!(events.len() > 150, "only {} events", events.len());
-    assert_eq!(most(&events, 0, u64::MAX), COUNT_MAX, "never above the bound, and up to it");
+    assert_eq!(in_flight_max(&events, 0, u64::MAX), COUNT_MAX, "never above the bound, and up to it");
     let lease = u64::try_from(LEASE.as_micros()).unwrap();
     let others: Vec<Event> = events.iter().copied().filter(|event| event.worker != doomed).collect();
     // The last report may have been half a lease ago, not longer.
-    assert!(most(&others, 0, before + lease / 4) <= COUNT_MAX - 2, "they were the dead one's for a while");
+    assert!(
+        in_flight_max(&others, 0, before + lease / 4) <= COUNT_MAX - 2,
+        "they were the dead one's for a while"
+    );
     let back = in_flight(&others).into_iter().find(|(_, count)| *count > COUNT_MAX - 2).unwrap().0.at;
     println!("back after {} ms", (back - before) / 1000);
     assert!(back <= after + lease + 300_000, "back after {} ms", (back - after) / 1000);
-    assert_eq!(most(&others, after + lease, u64::MAX), COUNT_MAX);
+    assert_eq!(in_flight_max(&others, after + lease, u64::MAX), COUNT_MAX);
 }
 
-async fn replicas_that_wait_take_turns(kind: Kind) {
+async fn replicas_that_wait_take_turns(kind: ServerKind) {
     let server = Server::start(kind).await;
     let mut fleet = Fleet::new();
     // Each of them alone could use every slot all the time.
     for _ in 0..3 {
         fleet.spawn(&server, "callers=12 stay=300 wait=20000 run=9000");
     }
-    let events = fleet.ended().await;
-    assert_eq!(most(&events, 0, u64::MAX), COUNT_MAX);
+    let events = fleet.wait_ended().await;
+    assert_eq!(in_flight_max(&events, 0, u64::MAX), COUNT_MAX);
     // At the end each serves who still waits.
     let end = events[0].at + 8_500_000;
     let own = |event: &&Event, worker| event.begins && event.worker == worker && event.at < end;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::fleet::{COUNT_MAX, Event, Fleet, LEASE, in_flight, machine_now, most};
-use crate::server::{Kind, Server};
+use super::fleet::{COUNT_MAX, Event, Fleet, LEASE, in_flight, in_flight_max, machine_now};
+use crate::server::{Server, ServerKind};
 
 crate::on_both!(slow:
     a_replica_that_stood_still_admits_nobody_on_top,
@@ -14,7 +14,7 @@ crate::on_both!(slow:
 );
 
 /// Everybody who was admitted after a moment found room, counting all that was in flight.
-fn nobody_on_top(events: &[Event], after: u64) {
+fn check_no_admission_above_limit(events: &[Event], after: u64) {
     let late = in_flight(events).into_iter().filter(|(event, _)| event.begins && event.at > after);
     for (event, count) in late {
         assert!(
@@ -26,11 +26,11 @@ fn nobody_on_top(events: &[Event], after: u64) {
     }
 }
 
-async fn a_replica_that_stood_still_admits_nobody_on_top(kind: Kind) {
+async fn a_replica_that_stood_still_admits_nobody_on_top(kind: ServerKind) {
     let server = Server::start(kind).await;
     let mut fleet = Fleet::new();
     let still = fleet.spawn(&server, "callers=3 stay=9000 run=8000");
-    fleet.holds(still, 3).await;
+    fleet.wait_in_flight(still, 3).await;
     let others = [0, 1].map(|_| fleet.spawn(&server, "callers=4 stay=700 run=12000"));
     tokio::time::sleep(Duration::from_millis(300)).await;
     let stopped = machine_now();
@@ -38,29 +38,32 @@ async fn a_replica_that_stood_still_admits_nobody_on_top(kind: Kind) {
     tokio::time::sleep(LEASE * 2).await;
     fleet.signal(still, Signal::CONT);
     let resumed = machine_now();
-    let events = fleet.ended().await;
+    let events = fleet.wait_ended().await;
     // While it stood still its slots were given to others, and no more than these.
     let moving: Vec<Event> = events.iter().copied().filter(|event| others.contains(&event.worker)).collect();
-    assert_eq!(most(&moving, stopped, resumed), COUNT_MAX, "its slots were of use to others");
+    assert_eq!(in_flight_max(&moving, stopped, resumed), COUNT_MAX, "its slots were of use to others");
     assert!(
-        most(&events, 0, u64::MAX) > COUNT_MAX,
+        in_flight_max(&events, 0, u64::MAX) > COUNT_MAX,
         "what it had begun still ran, so the test tests something"
     );
-    nobody_on_top(&events, resumed + 500_000);
-    nobody_on_top(&events.iter().copied().filter(|event| event.at < stopped).collect::<Vec<_>>(), 0);
+    check_no_admission_above_limit(&events, resumed + 500_000);
+    check_no_admission_above_limit(
+        &events.iter().copied().filter(|event| event.at < stopped).collect::<Vec<_>>(),
+        0,
+    );
 }
 
-async fn a_server_that_forgot_everything_is_told_first(kind: Kind) {
+async fn a_server_that_forgot_everything_is_told_first(kind: ServerKind) {
     let mut server = Server::start(kind).await;
     let mut fleet = Fleet::new();
     let holder = fleet.spawn(&server, "callers=4 stay=6000 run=5000");
-    fleet.holds(holder, 4).await;
+    fleet.wait_in_flight(holder, 4).await;
     let begun = machine_now();
     let others = [0, 1].map(|_| fleet.spawn(&server, "callers=4 stay=300 run=6500"));
     tokio::time::sleep(Duration::from_millis(700)).await;
     server.restart().await;
-    let events = fleet.ended().await;
-    assert_eq!(most(&events, 0, u64::MAX), COUNT_MAX, "nobody is admitted before it has been told");
+    let events = fleet.wait_ended().await;
+    assert_eq!(in_flight_max(&events, 0, u64::MAX), COUNT_MAX, "nobody is admitted before it has been told");
     let on_top = |event: &&Event| {
         event.begins && others.contains(&event.worker) && (begun..begun + 5_500_000).contains(&event.at)
     };
@@ -69,13 +72,13 @@ async fn a_server_that_forgot_everything_is_told_first(kind: Kind) {
     assert!(events.iter().any(|event| event.begins && event.at > held_until), "until they end");
 }
 
-async fn a_server_that_hangs_lets_nobody_in(kind: Kind) {
+async fn a_server_that_hangs_lets_nobody_in(kind: ServerKind) {
     let server = Server::start(kind).await;
     let mut fleet = Fleet::new();
     for _ in 0..3 {
         fleet.spawn(&server, "callers=4 stay=20 run=4000");
     }
-    fleet.begun().await;
+    fleet.wait_begun().await;
     let mut pauses = Vec::new();
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(400)).await;
@@ -85,8 +88,8 @@ async fn a_server_that_hangs_lets_nobody_in(kind: Kind) {
         pauses.push((stopped + 50_000, machine_now()));
         server.signal(Signal::CONT);
     }
-    let events = fleet.ended().await;
-    assert!(most(&events, 0, u64::MAX) <= COUNT_MAX);
+    let events = fleet.wait_ended().await;
+    assert!(in_flight_max(&events, 0, u64::MAX) <= COUNT_MAX);
     for (from, until) in pauses {
         let begun = events.iter().filter(|event| event.begins && (from..until).contains(&event.at));
         assert_eq!(begun.count(), 0, "admission is the server's word");

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use vmcp_domain::{Caller, Continuation, Identity, Origin};
+use vmcp_domain::{CallOrigin, Caller, Continuation, Identity};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;
@@ -10,8 +10,8 @@ use crate::observer::NoObserver;
 use crate::pattern::Pattern;
 use crate::plan::Planner;
 use crate::policy::{
-    Anonymous, Cost, Hints, LimitPolicy, Limits, Lists, MissingValue, Mode, Quota, ToolRule, ValueOf,
-    ValueQuota,
+    Anonymous, Cost, LimitPolicy, Limits, ListHandling, MissingValue, Mode, Quota, RemainingHints, ToolRule,
+    ValueQuota, ValueSource,
 };
 use crate::rate::Rate;
 
@@ -21,14 +21,14 @@ fn quota(tokens: u64, mode: Mode) -> Quota {
 
 fn policy() -> LimitPolicy {
     let per_value = ValueQuota {
-        of: ValueOf::Claim("team".into()),
-        lists: Lists::Each,
+        source: ValueSource::Claim("team".into()),
+        list_handling: ListHandling::Each,
         missing: MissingValue::Refuse,
         quota: quota(50, Mode::Enforce),
     };
     let rule = |name: &str, limits| ToolRule {
         name: Pattern::new(name),
-        hint: None,
+        annotation: None,
         group: false,
         limits,
         cost: Cost::default(),
@@ -44,7 +44,7 @@ fn policy() -> LimitPolicy {
             rule("a_read", Limits { shared: Some(quota(1, Mode::Shadow)), ..Limits::default() }),
         ],
         anonymous: Anonymous::Refuse,
-        hints: Hints { resource: true, ..Hints::default() },
+        remaining_hints: RemainingHints { resource: true, ..RemainingHints::default() },
         ..LimitPolicy::default()
     }
 }
@@ -63,15 +63,15 @@ fn gateway(policy: LimitPolicy) -> SharedGateway {
 fn caller(claims: &str) -> CallContext {
     let claims = Json::parse(claims.to_owned()).unwrap().members().unwrap();
     let identity = Identity { issuer: "i".into(), subject: "ann".into(), claims };
-    CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+    CallContext::bare(Caller::Known(Arc::new(identity)), CallOrigin::Client)
 }
 
-async fn told(gateway: &SharedGateway, ctx: &CallContext) -> String {
+async fn read_limits(gateway: &SharedGateway, ctx: &CallContext) -> String {
     let uri = URI.into();
-    let request = ReadResource { uri, continuation: Continuation::default(), rest: Members::new() };
+    let request = ReadResource { uri, continuation: Continuation::default(), extra: Members::new() };
     let reply = gateway.read_resource(ctx, request).await.unwrap();
     let contents = reply.members.get("contents").unwrap().elements().unwrap();
-    let text = contents[0].members().unwrap().get("text").unwrap().to_text().unwrap();
+    let text = contents[0].members().unwrap().get("text").unwrap().decode_string().unwrap();
     let limits = Json::parse(text).unwrap().members().unwrap().get("limits").unwrap().elements().unwrap();
     let line = |limit: &Json| {
         let limit = limit.members().unwrap();
@@ -83,8 +83,10 @@ async fn told(gateway: &SharedGateway, ctx: &CallContext) -> String {
 
 #[tokio::test]
 async fn keeps_the_rules_of_the_seam() {
-    let policy =
-        LimitPolicy { hints: Hints { resource: true, ..Hints::default() }, ..LimitPolicy::default() };
+    let policy = LimitPolicy {
+        remaining_hints: RemainingHints { resource: true, ..RemainingHints::default() },
+        ..LimitPolicy::default()
+    };
     let clock = Arc::new(ManualClock::default());
     let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock, None, Arc::new(NoObserver));
     conformance::check_decorator_offering(&[], 1, |inner| LimitsResource::wrap(inner, limiter.clone())).await;
@@ -94,25 +96,25 @@ async fn keeps_the_rules_of_the_seam() {
 async fn a_caller_is_told_of_the_limits_on_what_it_may_call() {
     let gateway = gateway(policy());
     let ctx = caller(r#"{"team":"red"}"#);
-    let before = told(&gateway, &ctx).await;
+    let before = read_limits(&gateway, &ctx).await;
     assert!(before.contains("\"shared\" 100 of 100"), "also of tools that nobody has called yet: {before}");
     for name in ["a_search", "a_search", "a_read"] {
-        gateway.call_tool(&ctx, conformance::call(name)).await.unwrap();
+        gateway.call_tool(&ctx, conformance::tool_call(name)).await.unwrap();
     }
     assert_eq!(
-        told(&gateway, &ctx).await,
+        read_limits(&gateway, &ctx).await,
         "\"shared\" 97 of 100 for [\"a_search\",\"a_read\"]\n\
          \"tools[a_search].perClaim[team]\" 48 of 50 for [\"a_search\"]\n\
          \"perUser\" 7 of 10 for [\"a_search\",\"a_read\"]\n"
     );
-    let teamless = told(&gateway, &caller("{}")).await;
+    let teamless = read_limits(&gateway, &caller("{}")).await;
     assert!(!teamless.contains("a_search"), "what it may not call is not told of: {teamless}");
-    let nobody = CallContext::bare(Caller::Anonymous, Origin::Client);
-    assert_eq!(told(&gateway, &nobody).await, "");
+    let nobody = CallContext::bare(Caller::Anonymous, CallOrigin::Client);
+    assert_eq!(read_limits(&gateway, &nobody).await, "");
 }
 
 #[tokio::test]
 async fn the_resource_is_offered_only_where_it_is_wanted() {
-    let gateway = gateway(LimitPolicy { hints: Hints::default(), ..policy() });
+    let gateway = gateway(LimitPolicy { remaining_hints: RemainingHints::default(), ..policy() });
     assert_eq!(gateway.list_resources(&caller("{}")).await.unwrap().len(), 1);
 }

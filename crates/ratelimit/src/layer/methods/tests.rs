@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use vmcp_domain::{Caller, Continuation, LimitScope, Members, Origin, Retry};
+use vmcp_domain::{CallOrigin, Caller, Continuation, LimitScope, Members, Retry};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;
@@ -24,11 +24,11 @@ fn limiter(methods: &[(Method, u64)], server: Option<u64>) -> Arc<Limiter> {
 }
 
 fn read(uri: &str) -> ReadResource {
-    ReadResource { uri: uri.into(), continuation: Continuation::default(), rest: Members::new() }
+    ReadResource { uri: uri.into(), continuation: Continuation::default(), extra: Members::new() }
 }
 
 fn ctx() -> CallContext {
-    CallContext::bare(Caller::Anonymous, Origin::Client)
+    CallContext::bare(Caller::Anonymous, CallOrigin::Client)
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn each_method_has_its_own_bucket_and_the_others_are_free() {
     for _time in 0..5 {
         gateway.list_prompts(&ctx).await.unwrap();
         // Calls are charged further inside, by limits of their own.
-        gateway.call_tool(&ctx, conformance::call("a_search")).await.unwrap();
+        gateway.call_tool(&ctx, conformance::tool_call("a_search")).await.unwrap();
     }
 }
 
@@ -70,12 +70,12 @@ async fn what_reached_no_backend_costs_nothing() {
     let ctx = ctx();
     for _time in 0..3 {
         let missing = Box::pin(std::future::ready(Err::<(), _>(Error::UnknownResource("a:b".into()))));
-        let outcome = limiter.charged(Method::Subscribe, &ctx, missing).await;
+        let outcome = limiter.call_limited(Method::Subscribe, &ctx, missing).await;
         assert!(matches!(outcome, Err(Error::UnknownResource(_))));
     }
     let there = || Box::pin(std::future::ready(Ok(())));
-    limiter.charged(Method::Subscribe, &ctx, there()).await.unwrap();
-    limiter.charged(Method::Subscribe, &ctx, there()).await.unwrap_err();
+    limiter.call_limited(Method::Subscribe, &ctx, there()).await.unwrap();
+    limiter.call_limited(Method::Subscribe, &ctx, there()).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn what_the_gateway_asks_itself_is_free() {
     let gateway =
         MethodsRateLimited::wrap(FakeGateway::new(vec![]), limiter(&[(Method::ListTools, 1)], None));
     for _time in 0..3 {
-        let own = CallContext { origin: Origin::Gateway, ..ctx() };
+        let own = CallContext { origin: CallOrigin::Gateway, ..ctx() };
         gateway.list_tools(&own).await.unwrap();
     }
     gateway.list_tools(&ctx()).await.unwrap();
@@ -98,29 +98,29 @@ async fn without_limits_on_methods_there_is_no_layer() {
 }
 
 /// A backend that works on what its client does not wait for any more.
-struct Stubborn {
+struct LingeringBackend {
     inner: SharedGateway,
-    works: parking_lot::Mutex<Vec<vmcp_domain::WorkHold>>,
+    work_holds: parking_lot::Mutex<Vec<vmcp_domain::WorkHold>>,
 }
 
-impl Stubborn {
-    fn never<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Reply> {
-        self.works.lock().extend(ctx.hold.clone());
+impl LingeringBackend {
+    fn never_answer<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Reply> {
+        self.work_holds.lock().extend(ctx.hold.clone());
         Box::pin(std::future::pending())
     }
 }
 
-impl Gateway for Stubborn {
-    fn read_resource<'a>(&'a self, ctx: &'a CallContext, _: ReadResource) -> Answer<'a, Reply> {
-        self.never(ctx)
+impl Gateway for LingeringBackend {
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, _: ReadResource) -> GatewayFuture<'a, Reply> {
+        self.never_answer(ctx)
     }
 
-    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, _: GetPrompt) -> Answer<'a, Reply> {
-        self.never(ctx)
+    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, _: GetPrompt) -> GatewayFuture<'a, Reply> {
+        self.never_answer(ctx)
     }
 
-    fn complete<'a>(&'a self, ctx: &'a CallContext, _: Complete) -> Answer<'a, Reply> {
-        self.never(ctx)
+    fn complete<'a>(&'a self, ctx: &'a CallContext, _: Complete) -> GatewayFuture<'a, Reply> {
+        self.never_answer(ctx)
     }
 
     forward!(call_tool, list_tools, list_resources, list_resource_templates, list_prompts, task);
@@ -137,14 +137,14 @@ async fn a_request_counts_for_as_long_as_its_backend_works() {
     let planner = Arc::new(Planner::new(policy));
     let limiter = Limiter::new(planner, Arc::new(ManualClock::default()), None, Arc::new(NoObserver));
     let inner = FakeGateway::new(vec![]);
-    let backend = Arc::new(Stubborn { inner, works: parking_lot::Mutex::default() });
+    let backend = Arc::new(LingeringBackend { inner, work_holds: parking_lot::Mutex::default() });
     let gateway = MethodsRateLimited::wrap(backend.clone(), limiter);
     let ctx = ctx();
     let prompt = || GetPrompt {
         name: "p".into(),
         arguments: None,
         continuation: Continuation::default(),
-        rest: Members::new(),
+        extra: Members::new(),
     };
     for kind in 0..2 {
         let ask = || match kind {
@@ -155,9 +155,9 @@ async fn a_request_counts_for_as_long_as_its_backend_works() {
         assert!(left.is_err(), "the backend works");
         let Err(Error::RateLimited(refusal)) = ask().await else { panic!("it still works") };
         assert_eq!(refusal.retry, Retry::WhenReleased);
-        backend.works.lock().clear();
+        backend.work_holds.lock().clear();
         let next = tokio::time::timeout(Duration::from_millis(20), ask()).await;
         assert!(next.is_err(), "the place is free, and taken again");
-        backend.works.lock().clear();
+        backend.work_holds.lock().clear();
     }
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use vmcp_domain::{Caller, Origin, Target};
+use vmcp_domain::{CallOrigin, Caller, RoutingTarget};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;
@@ -22,7 +22,7 @@ fn once_a_minute() -> Limits {
 fn limiter(server: Limits, rules: &[&str]) -> Arc<Limiter> {
     let rule = |name: &&str| ToolRule {
         name: Pattern::new(*name),
-        hint: None,
+        annotation: None,
         group: false,
         limits: once_a_minute(),
         cost: Cost::default(),
@@ -42,7 +42,7 @@ fn limiter(server: Limits, rules: &[&str]) -> Arc<Limiter> {
 }
 
 fn find_tool() -> Tool {
-    Tool { target: Target::of_virtual("find_tool".into()), ..tool("", "find_tool", "find_tool") }
+    Tool { target: RoutingTarget::for_virtual("find_tool".into()), ..tool("", "find_tool", "find_tool") }
 }
 
 fn wrapped(limiter: &Arc<Limiter>) -> (Arc<FakeGateway>, SharedGateway) {
@@ -51,10 +51,10 @@ fn wrapped(limiter: &Arc<Limiter>) -> (Arc<FakeGateway>, SharedGateway) {
 }
 
 async fn outcomes(gateway: &SharedGateway, name: &str) -> Vec<bool> {
-    let ctx = CallContext::bare(Caller::Anonymous, Origin::Client);
+    let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Client);
     let mut outcomes = Vec::new();
     for _ in 0..2 {
-        outcomes.push(gateway.call_tool(&ctx, conformance::call(name)).await.is_ok());
+        outcomes.push(gateway.call_tool(&ctx, conformance::tool_call(name)).await.is_ok());
     }
     outcomes
 }

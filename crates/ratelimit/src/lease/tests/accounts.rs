@@ -1,8 +1,8 @@
 //! What was taken and paid, bucket by bucket: what callers are told, charged and given back comes from here.
 
-use super::stock::{Stock, Terms};
+use super::stock::{LeaseBalance, LeaseTerms};
 use super::*;
-use crate::remote::{Order, Taken};
+use crate::remote::{TakeGrant, TakeRequest};
 
 /// Two leased buckets, of all tools and of one: what the one earns in a second, and the other.
 fn two(server: u64, tool: u64, mode: Mode) -> LimitPolicy {
@@ -10,7 +10,7 @@ fn two(server: u64, tool: u64, mode: Mode) -> LimitPolicy {
         |tokens, mode| Some(Quota::new(vec![Rate::new(tokens, Duration::from_secs(1), 200).unwrap()], mode));
     let rule = ToolRule {
         name: crate::pattern::Pattern::new("*"),
-        hint: None,
+        annotation: None,
         group: false,
         limits: Limits { shared: quota(tool, mode), ..Limits::default() },
         cost: NonZeroU32::MIN.into(),
@@ -20,7 +20,7 @@ fn two(server: u64, tool: u64, mode: Mode) -> LimitPolicy {
 }
 
 /// Calls until one is refused, and what the last of a hundred refusals says.
-async fn refusal(fleet: &Fleet) -> Denied {
+async fn refusal(fleet: &Fleet) -> LeaseError {
     let (leases, plan) = &fleet.replicas[0];
     while fleet.call(0).await {}
     for _ in 0..99 {
@@ -34,11 +34,11 @@ async fn a_call_knows_what_it_has_paid_and_when() {
     let fleet = Fleet::new(1, two(1000, 1000, Mode::Enforce));
     let (leases, plan) = &fleet.replicas[0];
     let paid = leases.admit(plan).await.unwrap();
-    assert_eq!(paid.paid_places().collect::<Vec<_>>(), [0, 1]);
-    assert_eq!(paid.unpaid().count(), 0);
+    assert_eq!(paid.paid_indices().collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(paid.unpaid_indices().count(), 0);
     assert_eq!(paid.taken_at().collect::<Vec<_>>(), [Micros(1_000_000); 2]);
     let changes: Vec<(u32, i64, Option<Micros>)> =
-        paid.changes(|_| 3).map(|change| (change.bucket.cost, change.tokens, change.paid_at)).collect();
+        paid.adjustments(|_| 3).map(|change| (change.bucket.cost, change.tokens, change.paid_at)).collect();
     assert_eq!(changes, [(1, 3, Some(Micros(1_000_000))); 2]);
 }
 
@@ -52,9 +52,9 @@ async fn a_bucket_on_trial_that_cannot_pay_is_charged_nothing() {
     fleet.clock.advance(2_000);
     let (leases, plan) = &fleet.replicas[0];
     let paid = leases.admit(plan).await.unwrap();
-    assert_eq!(paid.paid_places().collect::<Vec<_>>(), [0]);
-    assert_eq!(paid.unpaid().collect::<Vec<_>>(), [1]);
-    assert_eq!((paid.taken_at().count(), paid.changes(|_| 1).count()), (1, 1));
+    assert_eq!(paid.paid_indices().collect::<Vec<_>>(), [0]);
+    assert_eq!(paid.unpaid_indices().collect::<Vec<_>>(), [1]);
+    assert_eq!((paid.taken_at().count(), paid.adjustments(|_| 1).count()), (1, 1));
 }
 
 #[tokio::test]
@@ -68,7 +68,11 @@ async fn the_longest_wait_of_several_buckets_is_told() {
         (80, 80, 0, 12_500),
     ] {
         let fleet = Fleet::new(1, two(server, tool, Mode::Enforce));
-        assert_eq!(refusal(&fleet).await, Denied::Short(place, Wait::Micros(wait)), "{server} {tool}");
+        assert_eq!(
+            refusal(&fleet).await,
+            LeaseError::InsufficientTokens(place, Wait::Micros(wait)),
+            "{server} {tool}"
+        );
     }
 }
 
@@ -77,7 +81,7 @@ async fn each_replica_takes_a_part_of_what_there_is() {
     let parts = |count: Option<u32>| {
         let fleet = Fleet::new(1, policy(1000, false, Mode::Enforce));
         let lease = LeasePolicy { duration: DURATION, hold_back: false };
-        Leases::new(fleet.store, fleet.clock, lease, count).parts()
+        Leases::new(fleet.store, fleet.clock, lease, count).share_divisor()
     };
     // The store knows of two.
     assert_eq!((parts(Some(3)), parts(Some(0)), parts(None)), (6, 2, 4));
@@ -87,11 +91,11 @@ async fn each_replica_takes_a_part_of_what_there_is() {
 async fn the_level_is_what_the_store_has_told() {
     let fleet = Fleet::new(1, policy(1000, false, Mode::Enforce));
     let (leases, plan) = &fleet.replicas[0];
-    assert!(leases.levels(plan).is_empty(), "nothing has been heard");
+    assert!(leases.observed_levels(plan).is_empty(), "nothing has been heard");
     assert!(fleet.call(0).await);
-    assert_eq!(leases.levels(plan).as_slice(), [(0, fleet.rate.units(999))]);
+    assert_eq!(leases.observed_levels(plan).as_slice(), [(0, fleet.rate.units(999))]);
     fleet.clock.advance(500);
-    assert_eq!(leases.levels(plan).as_slice(), [(0, fleet.rate.units(999) + 500)]);
+    assert_eq!(leases.observed_levels(plan).as_slice(), [(0, fleet.rate.units(999) + 500)]);
 }
 
 /// A call that does not wait any more is not ordered for.
@@ -103,7 +107,7 @@ async fn only_what_waits_is_needed() {
         // What was taken ahead meanwhile is dropped.
         fleet.clock.advance(200_000);
     }
-    let needs: Vec<u64> = fleet.store.orders.lock().iter().map(|order| order.need).collect();
+    let needs: Vec<u64> = fleet.store.take_requests.lock().iter().map(|order| order.need).collect();
     assert!(!needs.is_empty() && needs.iter().all(|need| *need <= 1), "{needs:?}");
 }
 
@@ -112,13 +116,13 @@ async fn only_what_waits_is_needed() {
 #[tokio::test]
 async fn no_more_is_taken_ahead_than_half_a_lease_earns() {
     let fleet = Fleet::new(1, policy(3000, false, Mode::Enforce));
-    let mut stock = fleet.replicas[0].1[0].reservoir.stock.lock();
-    stock.join(100_000);
+    let mut stock = fleet.replicas[0].1[0].leased_bucket.balance.lock();
+    stock.add_waiting(100_000);
     for turn in 0..12 {
-        let _ = stock.order(Micros(turn), 2);
+        let _ = stock.begin_take(Micros(turn), 2);
     }
-    stock.leave(100_000);
-    assert_eq!(stock.order(Micros(12), 2).want, 75, "half of it, as nobody waits any more");
+    stock.remove_waiting(100_000);
+    assert_eq!(stock.begin_take(Micros(12), 2).want, 75, "half of it, as nobody waits any more");
 }
 
 #[tokio::test]
@@ -133,13 +137,13 @@ async fn all_that_was_taken_is_accounted_for() {
     }
     let (leases, _) = &fleet.replicas[0];
     let counts = leases.counts();
-    let orders = fleet.store.orders.lock().len() as u64;
-    assert_eq!((counts.questions, counts.spent), (orders, 300));
+    let orders = fleet.store.take_requests.lock().len() as u64;
+    assert_eq!((counts.take_requests, counts.spent), (orders, 300));
     assert_eq!(counts.taken, counts.spent + counts.held, "nothing is dropped in so short a time");
     assert!(counts.held > 0, "{counts:?}");
-    let bucket = fleet.replicas[0].1[0].reservoir.bucket.clone();
+    let bucket = fleet.replicas[0].1[0].leased_bucket.remote.clone();
     let before = fleet.store.level(&bucket);
-    leases.give_back().await;
+    leases.return_all().await;
     let given = fleet.store.level(&bucket) - before;
     // All of what was held, less what the bucket has earned since it was taken.
     let held = fleet.rate.units(counts.held);
@@ -149,18 +153,18 @@ async fn all_that_was_taken_is_accounted_for() {
 
 #[test]
 fn tokens_of_two_orders_live_as_long_as_the_older_ones() {
-    let mut stock = Stock::new(100, 50);
+    let mut stock = LeaseBalance::new(100, 50);
     let mut take = |tokens: u64, at: u64| {
-        let order = stock.order(Micros(at), 2);
-        let taken = Taken { tokens, level: 0, at: Micros(at + 1_000) };
-        stock.arrived(order, Ok(taken), Micros(at + 100), Micros(at));
+        let order = stock.begin_take(Micros(at), 2);
+        let taken = TakeGrant { tokens, level: 0, at: Micros(at + 1_000) };
+        stock.finish_take(order, Ok(taken), Micros(at + 100), Micros(at));
     };
     take(5, 10);
     take(5, 60);
     let terms = stock.spend(7, Micros(61)).unwrap();
-    assert_eq!(terms, Terms { until: Micros(110), taken_at: Micros(1_010) });
+    assert_eq!(terms, LeaseTerms { expires_at: Micros(110), taken_at: Micros(1_010) });
     assert_eq!(stock.available(Micros(61)), 3);
-    assert_eq!(stock.order(Micros(61), 2).parts, 2);
-    let Order { least, need, .. } = stock.order(Micros(61), 2);
+    assert_eq!(stock.begin_take(Micros(61), 2).share_divisor, 2);
+    let TakeRequest { min_useful: least, need, .. } = stock.begin_take(Micros(61), 2);
     assert_eq!((least, need), (0, 0), "nobody waits");
 }

@@ -12,7 +12,7 @@ use vmcp_domain::Retry;
 
 use super::*;
 use crate::policy::{Concurrency, Limits, WaitBounds};
-use bench::{Bench, Heard, quota, rule, seconds, virtual_tool};
+use bench::{Harness, ProgressClient, quota, rule, seconds, virtual_tool};
 
 /// One bucket for everybody, and how long calls wait for it.
 fn shared(tokens: u64, period: u64, wait: u64) -> Limits {
@@ -21,7 +21,7 @@ fn shared(tokens: u64, period: u64, wait: u64) -> Limits {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_waits_exactly_as_long_as_it_must() {
-    let bench = Bench::new(shared(1, 10, 10), vec![]);
+    let bench = Harness::new(shared(1, 10, 10), vec![]);
     assert_eq!(bench.call("a", "t").await, Ok(seconds(0)));
     tokio::time::sleep(seconds(4)).await;
     assert_eq!(bench.call("b", "t").await, Ok(seconds(6)));
@@ -30,7 +30,7 @@ async fn a_call_waits_exactly_as_long_as_it_must() {
 
 #[tokio::test(start_paused = true)]
 async fn what_would_come_too_late_is_refused_at_once() {
-    let bench = Bench::new(shared(1, 10, 25), vec![]);
+    let bench = Harness::new(shared(1, 10, 25), vec![]);
     bench.call("a", "t").await.unwrap();
     let (b, c) = (bench.start("b", "t").await, bench.start("c", "t").await);
     let begun = tokio::time::Instant::now();
@@ -38,17 +38,17 @@ async fn what_would_come_too_late_is_refused_at_once() {
     assert_eq!(bench.call("d", "t").await, Err(Retry::After(seconds(30))));
     assert_eq!(begun.elapsed(), Duration::ZERO);
     assert_eq!((b.await.unwrap(), c.await.unwrap()), (Ok(seconds(10)), Ok(seconds(20))));
-    let nobody = Bench::new(shared(1, 10, 9), vec![]);
+    let nobody = Harness::new(shared(1, 10, 9), vec![]);
     nobody.call("a", "t").await.unwrap();
     assert_eq!(nobody.call("b", "t").await, Err(Retry::After(seconds(10))), "with nobody before it");
-    let without = Bench::new(shared(1, 10, 0), vec![]);
+    let without = Harness::new(shared(1, 10, 0), vec![]);
     without.call("a", "t").await.unwrap();
     assert_eq!(without.call("b", "t").await, Err(Retry::After(seconds(10))), "where nobody waits");
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_leaves_takes_nothing_and_makes_room() {
-    let bench = Bench::new(shared(1, 10, 60), vec![]);
+    let bench = Harness::new(shared(1, 10, 60), vec![]);
     bench.call("a", "t").await.unwrap();
     let leaves = bench.start("b", "t").await;
     let stays = bench.start("c", "t").await;
@@ -58,13 +58,13 @@ async fn who_leaves_takes_nothing_and_makes_room() {
     assert!(leaves.await.unwrap_err().is_cancelled());
     assert_eq!(bench.limiter.waiting_count(), 1);
     assert_eq!(stays.await.unwrap(), Ok(seconds(10)), "the token that the other was to have");
-    assert_eq!(bench.heard.ends(), [WaitEnd::Cancelled, WaitEnd::Admitted]);
+    assert_eq!(bench.wait_outcomes.outcomes(), [WaitOutcome::Cancelled, WaitOutcome::Admitted]);
     assert_eq!(bench.call("d", "t").await, Ok(seconds(10)), "no other token was spent");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_user_waits_in_order_and_nobody_overtakes() {
-    let bench = Bench::new(shared(1, 1, 60), vec![]);
+    let bench = Harness::new(shared(1, 1, 60), vec![]);
     bench.call("a", "t").await.unwrap();
     let mut waiting = Vec::new();
     for _ in 0..5 {
@@ -81,7 +81,7 @@ async fn a_user_waits_in_order_and_nobody_overtakes() {
 #[tokio::test(start_paused = true)]
 async fn an_empty_tool_holds_up_no_other() {
     let tools = vec![rule("t", 1, shared(1, 60, 120))];
-    let bench = Bench::new(shared(2, 1, 60), tools);
+    let bench = Harness::new(shared(2, 1, 60), tools);
     bench.call("a", "t").await.unwrap();
     let mut stuck = Vec::new();
     for user in ["b", "c"] {
@@ -100,7 +100,7 @@ async fn an_empty_tool_holds_up_no_other() {
 async fn the_strictest_rule_counts_and_all_pay_or_none() {
     // The tool waits as long as it takes, the user not at all.
     let tool = Limits { per_user: quota(1, 60), wait_max: seconds(0), ..Limits::default() };
-    let bench = Bench::new(shared(1, 10, 60), vec![rule("t", 1, tool)]);
+    let bench = Harness::new(shared(1, 10, 60), vec![rule("t", 1, tool)]);
     bench.call("a", "t").await.unwrap();
     assert_eq!(bench.call("a", "t").await, Err(Retry::After(seconds(60))));
     let other = bench.start("b", "t").await;
@@ -118,7 +118,7 @@ async fn a_call_in_flight_can_be_waited_for() {
         Concurrency { shared: None, per_user: NonZeroU32::new(1), mode: Mode::Enforce },
     ] {
         let limits = Limits { concurrency, wait_max: seconds(30), ..Limits::default() };
-        let bench = Bench::new(limits, vec![]);
+        let bench = Harness::new(limits, vec![]);
         let running = bench.start("a", "hang").await;
         let next = bench.start("a", "t").await;
         let second = bench.start("a", "hang").await;
@@ -127,7 +127,7 @@ async fn a_call_in_flight_can_be_waited_for() {
         running.abort();
         assert_eq!(next.await.unwrap(), Ok(seconds(7)), "as soon as the other ends");
         tokio::time::sleep(seconds(1)).await;
-        assert_eq!(bench.inner.hanging(), 1, "and the one after it, at once");
+        assert_eq!(bench.inner.hanging_count(), 1, "and the one after it, at once");
         // Nobody ends now: the wait does.
         let begun = tokio::time::Instant::now();
         assert_eq!(bench.call("a", "t").await, Err(Retry::WhenReleased));
@@ -141,7 +141,7 @@ async fn a_call_in_flight_can_be_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn the_room_is_bounded_for_each_and_for_all() {
     let bounds = WaitBounds { count_max: 3, per_user_count_max: 2 };
-    let bench = Bench::bounded(shared(1, 1, 60), vec![], bounds);
+    let bench = Harness::with_wait_bounds(shared(1, 1, 60), vec![], bounds);
     bench.call("a", "t").await.unwrap();
     let mut waiting = vec![bench.start("a", "t").await, bench.start("a", "t").await];
     assert_eq!(bench.call("a", "t").await, Err(Retry::After(seconds(3))), "a user has two");
@@ -156,7 +156,7 @@ async fn the_room_is_bounded_for_each_and_for_all() {
 
 #[tokio::test(start_paused = true)]
 async fn a_callers_own_deadline_is_the_shorter_bound() {
-    let bench = Bench::new(shared(1, 10, 60), vec![]);
+    let bench = Harness::new(shared(1, 10, 60), vec![]);
     bench.call("a", "t").await.unwrap();
     let mut ctx = bench.context("b");
     ctx.deadline = Some(Instant::now() + seconds(5));
@@ -165,9 +165,9 @@ async fn a_callers_own_deadline_is_the_shorter_bound() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refund_lets_the_next_go_early() {
-    let bench = Bench::new(shared(1, 100, 200), vec![]);
+    let bench = Harness::new(shared(1, 100, 200), vec![]);
     let tools = bench.gateway.list_tools(&bench.context("a")).await.unwrap();
-    let bound = bench.limiter.bound(&tools, &"t".into()).unwrap();
+    let bound = bench.limiter.tool_plan(&tools, &"t".into()).unwrap();
     let ctx = bench.context("a");
     let permit = bench.limiter.admit(&bound, &ctx).await.unwrap();
     let waiting = bench.start("b", "t").await;
@@ -179,11 +179,11 @@ async fn a_refund_lets_the_next_go_early() {
 #[tokio::test(start_paused = true)]
 async fn what_can_be_waited_for_is_foreseen_to_pass() {
     for (wait, foreseen) in [(10, None), (9, Some(Retry::After(seconds(10))))] {
-        let bench = Bench::new(shared(1, 10, wait), vec![]);
+        let bench = Harness::new(shared(1, 10, wait), vec![]);
         bench.call("a", "t").await.unwrap();
         let ctx = bench.context("b");
         let tools = bench.gateway.list_tools(&ctx).await.unwrap();
-        let limit = bench.limiter.foresee(&tools, &"t".into(), &ctx).await.unwrap();
+        let limit = bench.limiter.check_availability(&tools, &"t".into(), &ctx).await.unwrap();
         assert_eq!(limit.map(|limit| limit.retry), foreseen);
     }
 }
@@ -191,7 +191,7 @@ async fn what_can_be_waited_for_is_foreseen_to_pass() {
 #[tokio::test(start_paused = true)]
 async fn a_call_for_a_virtual_tool_and_then_for_a_real_one_is_told_in_order() {
     let tools = vec![rule("call_tool", 1, shared(1, 4, 60))];
-    let bench = Bench::new(shared(1, 12, 60), tools);
+    let bench = Harness::new(shared(1, 12, 60), tools);
     let outer = crate::layer::VirtualRateLimited::wrap(
         bench.gateway.clone(),
         bench.limiter.clone(),
@@ -199,14 +199,14 @@ async fn a_call_for_a_virtual_tool_and_then_for_a_real_one_is_told_in_order() {
     );
     bench.call("a", "t").await.unwrap();
     let mut ctx = bench.context("b");
-    let client = Heard::wanting_progress();
+    let client = ProgressClient::wanting_progress();
     ctx.client = client.clone();
     // What the virtual layer offers is no tool of the inner one here, so the two waits are made one after the other.
     for _ in 0..2 {
-        let _ = outer.call_tool(&ctx, vmcp_testkit::conformance::call("call_tool")).await;
+        let _ = outer.call_tool(&ctx, vmcp_testkit::conformance::tool_call("call_tool")).await;
     }
     assert_eq!(bench.call_as(&ctx, "t").await, Ok(seconds(8)));
-    let told = client.told();
+    let told = client.progress_messages();
     let rules: Vec<&str> = told.iter().filter_map(|(_, message)| message.split([' ', ',']).nth(4)).collect();
     assert_eq!(rules[..2], ["tools[call_tool].shared"; 2]);
     assert_eq!(rules[2..], ["shared"; 3]);
@@ -215,18 +215,18 @@ async fn a_call_for_a_virtual_tool_and_then_for_a_real_one_is_told_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_asked_hears_how_its_call_waits() {
-    let bench = Bench::new(shared(1, 20, 60), vec![]);
+    let bench = Harness::new(shared(1, 20, 60), vec![]);
     bench.call("a", "t").await.unwrap();
     let mut ctx = bench.context("b");
-    let client = Heard::wanting_progress();
+    let client = ProgressClient::wanting_progress();
     ctx.client = client.clone();
     assert_eq!(bench.call_as(&ctx, "t").await, Ok(seconds(20)));
-    let told = client.told();
+    let told = client.progress_messages();
     let messages: Vec<&str> = told.iter().map(|(_, message)| message.as_str()).collect();
     let about = |left: u64| format!("waiting for rate limit shared, about {left} s");
     assert_eq!(messages, [about(19), about(17), about(14), about(10), about(5)]);
     assert!(told.windows(2).all(|pair| pair[0].0 < pair[1].0), "{told:?}");
     assert!(told.iter().all(|(value, _)| *value < 0.0), "below whatever the backend reports: {told:?}");
     assert!(bench.call("c", "t").await.is_ok(), "who did not ask is told nothing");
-    assert_eq!(client.told().len(), 5);
+    assert_eq!(client.progress_messages().len(), 5);
 }

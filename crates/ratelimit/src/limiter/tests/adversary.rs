@@ -7,13 +7,13 @@ mod policies;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use vmcp_domain::{Answer, CallTool, Cause, Gateway, Json, Reply, Tool, ToolList, forward};
+use vmcp_domain::{CallTool, Cause, Gateway, GatewayFuture, Json, Reply, Tool, ToolList, forward};
 
 use super::*;
-use crate::levels::Levels;
-use crate::observer::{DecisionEvent, Observer, WaitEnd};
-use model::{Model, Paid, Terms};
-use policies::{Dice, other_policy, policy_of};
+use crate::levels::SavedLevels;
+use crate::observer::{DecisionEvent, Observer, WaitOutcome};
+use model::{CallPrices, Model, ModelPayment};
+use policies::{SeededRng, random_policy, vary_policy};
 
 /// How many decisions one policy sees.
 const DECISIONS: usize = 500;
@@ -21,25 +21,25 @@ const DECISIONS: usize = 500;
 const OPEN_MAX: usize = 12;
 
 /// How a call ends at its backend.
-enum End {
+enum CallEnd {
     Done,
     NeverLeft,
 }
 
 /// A backend whose calls end when the test says so.
-struct Held {
+struct HeldGateway {
     inner: SharedGateway,
-    begun: mpsc::UnboundedSender<oneshot::Sender<End>>,
+    begun: mpsc::UnboundedSender<oneshot::Sender<CallEnd>>,
 }
 
-impl Gateway for Held {
-    fn call_tool<'a>(&'a self, _ctx: &'a CallContext, _request: CallTool) -> Answer<'a, Reply> {
+impl Gateway for HeldGateway {
+    fn call_tool<'a>(&'a self, _ctx: &'a CallContext, _request: CallTool) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
             let (end, ended) = oneshot::channel();
             let _ = self.begun.send(end);
-            match ended.await.unwrap_or(End::Done) {
-                End::Done => Ok(Reply::complete(Members::new())),
-                End::NeverLeft => {
+            match ended.await.unwrap_or(CallEnd::Done) {
+                CallEnd::Done => Ok(Reply::complete(Members::new())),
+                CallEnd::NeverLeft => {
                     let (backend, cause) = ("a".into(), Cause::default());
                     Err(Error::BackendUnavailable { backend, cause, was_read: false })
                 }
@@ -61,47 +61,47 @@ impl Gateway for Held {
 
 /// What the limiter told of its last decision.
 #[derive(Default)]
-struct Told(Mutex<Vec<String>>);
+struct ObservedRules(Mutex<Vec<String>>);
 
-impl Observer for Told {
-    fn decided(&self, event: &DecisionEvent<'_>) {
+impl Observer for ObservedRules {
+    fn on_decision(&self, event: &DecisionEvent<'_>) {
         let mut rules: Vec<String> = event.would_refuse.iter().map(|rule| rule.to_string()).collect();
         rules.sort();
         *self.0.lock() = if event.allowed { rules } else { Vec::new() };
     }
 
-    fn store_failed(&self, _failure: StoreFailure) {}
+    fn on_store_failure(&self, _failure: StoreFailure) {}
 
-    fn refunded(&self, _reason: &'static str) {}
+    fn on_refund(&self, _reason: &'static str) {}
 
-    fn wait_began(&self) {}
+    fn on_wait_start(&self) {}
 
-    fn wait_ended(&self, _end: WaitEnd, _waited: Duration) {}
+    fn on_wait_end(&self, _end: WaitOutcome, _waited: Duration) {}
 }
 
 /// A call under way.
-struct Open {
-    end: oneshot::Sender<End>,
+struct OpenCall {
+    end: oneshot::Sender<CallEnd>,
     call: JoinHandle<Result<Reply, Error>>,
-    paid: Vec<Paid>,
+    paid: Vec<ModelPayment>,
     /// What it settles for, if a rule settles it.
     settles: u32,
     tool: usize,
 }
 
 struct Run {
-    dice: Dice,
+    rng: SeededRng,
     clock: Arc<ManualClock>,
     store: Option<Arc<FakeStore>>,
     gateway: SharedGateway,
     limiter: Arc<Limiter>,
-    told: Arc<Told>,
+    observed_rules: Arc<ObservedRules>,
     /// What all configurations of the run are made of.
     policy: LimitPolicy,
-    begun: mpsc::UnboundedReceiver<oneshot::Sender<End>>,
+    begun_calls: mpsc::UnboundedReceiver<oneshot::Sender<CallEnd>>,
     tools: Vec<Tool>,
     model: Model,
-    open: Vec<Open>,
+    open_calls: Vec<OpenCall>,
     decisions: usize,
     /// What has happened, for the one who looks at a failure.
     history: Vec<String>,
@@ -120,15 +120,15 @@ impl Drop for Run {
 fn serve(
     tools: &[Tool],
     limiter: &Arc<Limiter>,
-) -> (SharedGateway, mpsc::UnboundedReceiver<oneshot::Sender<End>>) {
+) -> (SharedGateway, mpsc::UnboundedReceiver<oneshot::Sender<CallEnd>>) {
     let (sender, begun) = mpsc::unbounded_channel();
-    let held = Held { inner: FakeGateway::new(tools.to_vec()), begun: sender };
+    let held = HeldGateway { inner: FakeGateway::new(tools.to_vec()), begun: sender };
     (RateLimited::wrap(Arc::new(held), limiter.clone()), begun)
 }
 
 impl Run {
-    fn new(mut dice: Dice) -> Self {
-        let policy = policy_of(&mut dice);
+    fn new(mut dice: SeededRng) -> Self {
+        let policy = random_policy(&mut dice);
         let clock = Arc::new(ManualClock::default());
         clock.set(Micros(1_000_000));
         let store = dice.one_in(2).then(|| FakeStore::new(clock.clone()));
@@ -138,7 +138,7 @@ impl Run {
             replica_count: None,
             slot_lease: SLOT_LEASE,
         });
-        let told = Arc::new(Told::default());
+        let told = Arc::new(ObservedRules::default());
         let limiter =
             Limiter::new(Arc::new(Planner::new(policy.clone())), clock.clone(), sharing, told.clone());
         let tools =
@@ -146,17 +146,17 @@ impl Run {
         let (gateway, begun) = serve(&tools, &limiter);
         let model = Model::new(&policy, &tools, store.is_none());
         Self {
-            dice,
+            rng: dice,
             clock,
             store,
             gateway,
             limiter,
-            told,
+            observed_rules: told,
             policy,
-            begun,
+            begun_calls: begun,
             tools,
             model,
-            open: Vec::new(),
+            open_calls: Vec::new(),
             decisions: 0,
             history: Vec::new(),
         }
@@ -164,37 +164,38 @@ impl Run {
 
     async fn step(&mut self) {
         let now = self.clock.now().0;
-        let forward = match self.dice.roll(8) {
+        let forward = match self.rng.below(8) {
             0 | 1 => 0,
-            2..=4 => self.dice.roll(30),
-            5 | 6 => self.dice.roll(2_000),
-            _ => self.dice.roll(300_000),
+            2..=4 => self.rng.below(30),
+            5 | 6 => self.rng.below(2_000),
+            _ => self.rng.below(300_000),
         };
-        let back = if self.dice.one_in(40) { self.dice.roll(5_000) } else { 0 };
+        let back = if self.rng.one_in(40) { self.rng.below(5_000) } else { 0 };
         self.clock.set(Micros((now + forward).saturating_sub(back)));
-        if self.store.is_none() && self.dice.one_in(100) {
+        if self.store.is_none() && self.rng.one_in(100) {
             self.restart();
         }
-        if !self.open.is_empty() && (self.open.len() >= OPEN_MAX || self.dice.one_in(3)) {
-            let which = usize::try_from(self.dice.roll(self.open.len() as u64)).unwrap();
-            let open = self.open.swap_remove(which);
-            self.end(open).await;
+        if !self.open_calls.is_empty() && (self.open_calls.len() >= OPEN_MAX || self.rng.one_in(3)) {
+            let which = usize::try_from(self.rng.below(self.open_calls.len() as u64)).unwrap();
+            let open = self.open_calls.swap_remove(which);
+            self.end_call(open).await;
         } else {
-            self.begin().await;
+            self.begin_call().await;
         }
     }
 
     /// Another process takes over, with another configuration. Calls that are open end with the old one, and stay charged.
     fn restart(&mut self) {
-        let levels = Levels::decode(&self.limiter.save().unwrap().encode()).unwrap();
-        let policy = other_policy(&mut self.dice, &self.policy);
+        let levels = SavedLevels::decode(&self.limiter.save().unwrap().encode()).unwrap();
+        let policy = vary_policy(&mut self.rng, &self.policy);
         let planner = Arc::new(Planner::new(policy.clone()));
-        let (limiter, left_out) = Limiter::restored(planner, self.clock.clone(), self.told.clone(), &levels);
+        let (limiter, left_out) =
+            Limiter::restored(planner, self.clock.clone(), self.observed_rules.clone(), &levels);
         assert_eq!(left_out, 0);
-        for open in self.open.drain(..) {
+        for open in self.open_calls.drain(..) {
             open.call.abort();
         }
-        (self.gateway, self.begun) = serve(&self.tools, &limiter);
+        (self.gateway, self.begun_calls) = serve(&self.tools, &limiter);
         self.limiter = limiter;
         let now = self.clock.now().0;
         self.model.restart(&policy, now);
@@ -205,37 +206,39 @@ impl Run {
     }
 
     /// One call, until it is refused or its backend has it.
-    async fn begin(&mut self) {
-        let which = usize::try_from(self.dice.roll(self.tools.len() as u64)).unwrap();
-        let user = format!("u{}", self.dice.roll(3));
-        let terms = Terms {
-            price: u32::try_from(self.dice.roll(9)).unwrap(),
-            settles: u32::try_from(self.dice.roll(12)).unwrap(),
+    async fn begin_call(&mut self) {
+        let which = usize::try_from(self.rng.below(self.tools.len() as u64)).unwrap();
+        let user = format!("u{}", self.rng.below(3));
+        let terms = CallPrices {
+            price: u32::try_from(self.rng.below(9)).unwrap(),
+            settles: u32::try_from(self.rng.below(12)).unwrap(),
         };
-        self.told.0.lock().clear();
-        let is_broken = self.store.is_some() && self.dice.one_in(30);
+        self.observed_rules.0.lock().clear();
+        let is_broken = self.store.is_some() && self.rng.one_in(30);
         if let Some(store) = &self.store {
-            store.break_with(is_broken.then_some(StoreFailure::Timeout));
+            store.set_failure(is_broken.then_some(StoreFailure::Timeout));
         }
         let arguments = Json::parse(format!(r#"{{"n":{},"s":{}}}"#, terms.price, terms.settles)).unwrap();
-        let call =
-            CallTool { arguments: Some(arguments), ..conformance::call(self.tools[which].name.as_str()) };
+        let call = CallTool {
+            arguments: Some(arguments),
+            ..conformance::tool_call(self.tools[which].name.as_str())
+        };
         let (gateway, ctx) = (self.gateway.clone(), known("i", &user));
         let mut call = tokio::spawn(async move { gateway.call_tool(&ctx, call).await });
         self.decisions += 1;
         let now = self.clock.now().0;
         let (end, refusal) = tokio::select! {
-            end = self.begun.recv() => (Some(end.unwrap()), None),
+            end = self.begun_calls.recv() => (Some(end.unwrap()), None),
             outcome = &mut call => (None, Some(outcome.unwrap().unwrap_err())),
         };
         if is_broken {
             if let Some(store) = &self.store {
-                store.break_with(None);
+                store.set_failure(None);
             }
-            let has_enforced = self.model.enforces(which);
+            let has_enforced = self.model.has_enforced(which);
             assert_eq!(end.is_none(), has_enforced, "without the store limits refuse, and trials do not");
             if let Some(end) = end {
-                end.send(End::Done).unwrap_or_else(|_| panic!("it waits"));
+                end.send(CallEnd::Done).unwrap_or_else(|_| panic!("it waits"));
                 call.await.unwrap().unwrap();
             }
             return;
@@ -244,29 +247,29 @@ impl Run {
         let case = format!("{which} {user} {terms:?} at {now}: {decided:?}, {refusal:?}");
         self.history.push(case.clone());
         assert_eq!(end.is_some(), decided.admitted, "{case}");
-        assert_eq!(*self.told.0.lock(), decided.would_refuse, "{case}");
+        assert_eq!(*self.observed_rules.0.lock(), decided.would_refuse, "{case}");
         if let Some(end) = end {
             let (paid, settles) = (decided.paid, terms.settles);
-            self.open.push(Open { end, call, paid, settles, tool: which });
+            self.open_calls.push(OpenCall { end, call, paid, settles, tool: which });
         }
         self.check_levels(which, &user, now).await;
     }
 
-    async fn end(&mut self, open: Open) {
+    async fn end_call(&mut self, open: OpenCall) {
         let now = self.clock.now().0;
-        let Open { end, call, paid, settles, tool } = open;
-        let never_left = self.dice.one_in(3);
+        let OpenCall { end, call, paid, settles, tool } = open;
+        let never_left = self.rng.one_in(3);
         self.history.push(format!("end at {now}, never left {never_left}, settles for {settles}: {paid:?}"));
         if never_left {
-            self.model.give_back(&paid, now);
-            end.send(End::NeverLeft).unwrap_or_else(|_| panic!("it waits"));
+            self.model.refund(&paid, now);
+            end.send(CallEnd::NeverLeft).unwrap_or_else(|_| panic!("it waits"));
             call.await.unwrap().unwrap_err();
         } else {
             self.model.settle(tool, &paid, settles, now);
-            end.send(End::Done).unwrap_or_else(|_| panic!("it waits"));
+            end.send(CallEnd::Done).unwrap_or_else(|_| panic!("it waits"));
             call.await.unwrap().unwrap();
         }
-        while !self.limiter.settled(Duration::ZERO).await {
+        while !self.limiter.wait_settled(Duration::ZERO).await {
             tokio::task::yield_now().await;
         }
     }
@@ -285,7 +288,7 @@ async fn attack(seed: u64, decisions: usize) {
     let mut made = 0;
     let mut round = 0_u64;
     while made < decisions {
-        let mut run = Run::new(Dice(seed ^ round.wrapping_mul(0x2545_f491_4f6c_dd1d)));
+        let mut run = Run::new(SeededRng(seed ^ round.wrapping_mul(0x2545_f491_4f6c_dd1d)));
         while run.decisions < DECISIONS {
             run.step().await;
         }

@@ -1,11 +1,11 @@
 //! What is owed to the shared store after an outage: all of it, once, and told when it is settled.
 
-use super::outage::{admitted, shared_bench};
+use super::outage::{count_admitted, shared_harness};
 use super::*;
 use crate::fallback::Debts;
 
 /// What the shared bucket of the bench lacks in the store, in tokens.
-async fn missing(bench: &Bench) -> u64 {
+async fn missing(bench: &Harness) -> u64 {
     let ctx = known("i", "observer");
     let tools = bench.gateway.list_tools(&ctx).await.unwrap();
     let views = bench.limiter.peek(&tools, &"a_search".into(), &ctx).await.unwrap();
@@ -14,31 +14,31 @@ async fn missing(bench: &Bench) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn one_call_is_written_back_and_waited_for() {
-    let (bench, store) = shared_bench(OnStoreFailure::Local);
-    assert!(bench.limiter.settled(Duration::ZERO).await, "nothing is owed yet");
-    store.break_with(Some(StoreFailure::Unconnected));
-    assert_eq!(admitted(&bench, 1).await, 1);
-    assert!(!bench.limiter.settled(Duration::from_secs(5)).await, "the store is away");
-    store.break_with(None);
-    assert!(bench.limiter.settled(Duration::from_secs(5)).await);
+    let (bench, store) = shared_harness(OnStoreFailure::Local);
+    assert!(bench.limiter.wait_settled(Duration::ZERO).await, "nothing is owed yet");
+    store.set_failure(Some(StoreFailure::Disconnected));
+    assert_eq!(count_admitted(&bench, 1).await, 1);
+    assert!(!bench.limiter.wait_settled(Duration::from_secs(5)).await, "the store is away");
+    store.set_failure(None);
+    assert!(bench.limiter.wait_settled(Duration::from_secs(5)).await);
     assert_eq!(missing(&bench).await, 1);
     // And again: the task that writes has ended, and another one begins.
-    store.break_with(Some(StoreFailure::Unconnected));
-    assert_eq!(admitted(&bench, 2).await, 2);
-    assert!(!bench.limiter.settled(Duration::from_secs(1)).await);
-    store.break_with(None);
-    assert!(bench.limiter.settled(Duration::from_secs(5)).await);
+    store.set_failure(Some(StoreFailure::Disconnected));
+    assert_eq!(count_admitted(&bench, 2).await, 2);
+    assert!(!bench.limiter.wait_settled(Duration::from_secs(1)).await);
+    store.set_failure(None);
+    assert!(bench.limiter.wait_settled(Duration::from_secs(5)).await);
     assert_eq!(missing(&bench).await, 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_written_is_owed_still() {
-    let (bench, store) = shared_bench(OnStoreFailure::Local);
-    store.break_with(Some(StoreFailure::Unconnected));
-    assert_eq!(admitted(&bench, 3).await, 3);
+    let (bench, store) = shared_harness(OnStoreFailure::Local);
+    store.set_failure(Some(StoreFailure::Disconnected));
+    assert_eq!(count_admitted(&bench, 3).await, 3);
     store.failing_changes.store(2, Ordering::SeqCst);
-    store.break_with(None);
-    assert!(bench.limiter.settled(Duration::from_secs(5)).await);
+    store.set_failure(None);
+    assert!(bench.limiter.wait_settled(Duration::from_secs(5)).await);
     assert_eq!((missing(&bench).await, store.failing_changes.load(Ordering::SeqCst)), (3, 0));
 }
 
@@ -46,7 +46,7 @@ async fn what_could_not_be_written_is_owed_still() {
 async fn debts_are_bounded() {
     let store: Arc<dyn RemoteStore> = {
         let store = FakeStore::new(Arc::new(ManualClock::default()));
-        store.break_with(Some(StoreFailure::Unconnected));
+        store.set_failure(Some(StoreFailure::Disconnected));
         store
     };
     let debts = Debts::new();
@@ -55,14 +55,14 @@ async fn debts_are_bounded() {
         rate: Rate::new(10, Duration::from_secs(1), 10).unwrap(),
         cost: 1,
         mode: Mode::Enforce,
-        trial: None,
-        home: None,
+        shadow_rule: None,
+        partition: None,
         period: None,
-        former: None,
+        legacy_keys: None,
     };
     let all: Vec<RemoteBucket> = (0..100_001).map(bucket).collect();
-    debts.change(all.iter().map(|bucket| (bucket, 1)), &store);
+    debts.add(all.iter().map(|bucket| (bucket, 1)), &store);
     assert_eq!(debts.count(), 100_000);
-    debts.change(all.iter().map(|bucket| (bucket, 1)), &store);
+    debts.add(all.iter().map(|bucket| (bucket, 1)), &store);
     assert_eq!(debts.count(), 100_000, "known ones are owed more");
 }

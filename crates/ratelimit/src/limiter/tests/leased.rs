@@ -6,10 +6,10 @@ use super::*;
 use crate::policy::{Consistency, LeasePolicy};
 use crate::remote::user_digest;
 
-fn leased(
+fn leased_harness(
     consistency: fn(LeasePolicy) -> Consistency,
     on_failure: OnStoreFailure,
-) -> (Bench, Arc<FakeStore>) {
+) -> (Harness, Arc<FakeStore>) {
     let server = Limits { shared: quota(1000, 1), per_user: quota(3, 60), ..Limits::default() };
     let lease = LeasePolicy { duration: Duration::from_millis(100), hold_back: false };
     let policy = LimitPolicy { consistency: consistency(lease), ..policy(server, vec![], Anonymous::Refuse) };
@@ -21,11 +21,11 @@ fn leased(
     let limiter =
         Limiter::new(Arc::new(Planner::new(policy)), clock.clone(), Some(sharing), Arc::new(NoObserver));
     let inner = FakeGateway::new(vec![tool("a", "search", "a_search")]);
-    (Bench { clock, gateway: RateLimited::wrap(inner.clone(), limiter.clone()), inner, limiter }, store)
+    (Harness { clock, gateway: RateLimited::wrap(inner.clone(), limiter.clone()), inner, limiter }, store)
 }
 
 /// Tokens that the shared bucket does not hold and nobody has spent.
-async fn idle(bench: &Bench, spent: u64) -> u64 {
+async fn idle(bench: &Harness, spent: u64) -> u64 {
     let ctx = known("i", "observer");
     let tools = bench.gateway.list_tools(&ctx).await.unwrap();
     let views = bench.limiter.peek(&tools, &"a_search".into(), &ctx).await.unwrap();
@@ -35,16 +35,16 @@ async fn idle(bench: &Bench, spent: u64) -> u64 {
 #[tokio::test]
 async fn a_refusal_by_the_store_costs_nothing_of_what_is_held_here() {
     for consistency in [Consistency::Lease, Consistency::Split] {
-        let (bench, store) = leased(consistency, OnStoreFailure::Deny);
+        let (bench, store) = leased_harness(consistency, OnStoreFailure::Deny);
         let ctx = known("i", "s");
         for _ in 0..3 {
             call(&bench, "a_search", &ctx).await.unwrap();
         }
-        let asked = store.asked.load(Ordering::SeqCst);
+        let asked = store.request_count.load(Ordering::SeqCst);
         for _ in 0..100 {
             assert_eq!(refused(call(&bench, "a_search", &ctx).await).rule, "perUser");
         }
-        let questions = store.asked.load(Ordering::SeqCst) - asked;
+        let questions = store.request_count.load(Ordering::SeqCst) - asked;
         assert!(questions <= 102, "what is put back serves the next: {questions}");
         // What is taken ahead is at most what half a lease earns, however many were refused.
         assert!(idle(&bench, 3).await <= 50);
@@ -54,11 +54,11 @@ async fn a_refusal_by_the_store_costs_nothing_of_what_is_held_here() {
 #[tokio::test]
 async fn each_user_has_a_place_of_its_own_only_where_users_are_split() {
     for (consistency, split) in [(Consistency::Lease as fn(_) -> _, false), (Consistency::Split, true)] {
-        let (bench, store) = leased(consistency, OnStoreFailure::Deny);
+        let (bench, store) = leased_harness(consistency, OnStoreFailure::Deny);
         call(&bench, "a_search", &known("i", "s")).await.unwrap();
         let digest =
             user_digest(&Identity { issuer: "i".into(), subject: "s".into(), claims: Members::new() });
-        let homes = store.homes.lock().clone();
+        let homes = store.partitions.lock().clone();
         let own = homes.iter().filter(|home| home.as_deref() == Some(&*digest)).count();
         assert_eq!(own > 0, split, "{homes:?}");
     }
@@ -66,10 +66,10 @@ async fn each_user_has_a_place_of_its_own_only_where_users_are_split() {
 
 #[tokio::test]
 async fn a_call_that_never_happened_is_given_back_to_the_store() {
-    let (bench, _store) = leased(Consistency::Lease, OnStoreFailure::Deny);
+    let (bench, _store) = leased_harness(Consistency::Lease, OnStoreFailure::Deny);
     let ctx = known("i", "s");
     let tools = bench.gateway.list_tools(&ctx).await.unwrap();
-    let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
+    let bound = bench.limiter.tool_plan(&tools, &"a_search".into()).unwrap();
     for _ in 0..10 {
         bench.limiter.admit(&bound, &ctx).await.unwrap().refund("backend_unavailable").await;
     }
@@ -82,9 +82,9 @@ async fn a_call_that_never_happened_is_given_back_to_the_store() {
 
 #[tokio::test]
 async fn without_the_store_a_replica_keeps_to_its_share() {
-    let (bench, store) = leased(Consistency::Lease, OnStoreFailure::Local);
+    let (bench, store) = leased_harness(Consistency::Lease, OnStoreFailure::Local);
     call(&bench, "a_search", &known("i", "s")).await.unwrap();
-    store.break_with(Some(StoreFailure::Unconnected));
+    store.set_failure(Some(StoreFailure::Disconnected));
     let mut count = 0;
     for user in 0..1000 {
         count += usize::from(call(&bench, "a_search", &known("i", &user.to_string())).await.is_ok());
@@ -94,7 +94,7 @@ async fn without_the_store_a_replica_keeps_to_its_share() {
 
 #[tokio::test]
 async fn a_refusal_by_a_leased_bucket_says_when_to_come_back() {
-    let (bench, _store) = leased(Consistency::Lease, OnStoreFailure::Deny);
+    let (bench, _store) = leased_harness(Consistency::Lease, OnStoreFailure::Deny);
     let mut count = 0;
     let refusal = loop {
         match call(&bench, "a_search", &known("i", &count.to_string())).await {
@@ -115,7 +115,7 @@ async fn a_dear_call_pays_and_is_given_back_its_price() {
     let lease = LeasePolicy { duration: Duration::from_millis(100), hold_back: false };
     let server = Limits { shared: quota(1000, 1), ..Limits::default() };
     let cost = crate::policy::Cost {
-        price: Some(Arc::new(crate::policy::Price::before("args.n").unwrap())),
+        price: Some(Arc::new(crate::policy::Price::new_before_call("args.n").unwrap())),
         ..crate::policy::Cost::default()
     };
     let rules = vec![ToolRule { cost, ..rule("a_search", None, None) }];
@@ -125,19 +125,19 @@ async fn a_dear_call_pays_and_is_given_back_its_price() {
     let store = FakeStore::new(clock.clone());
     let (on_failure, replica_count) = (OnStoreFailure::Deny, Some(2));
     let sharing = Sharing { store: store.clone(), on_failure, replica_count, slot_lease: SLOT_LEASE };
-    let bench = bench_by(clock, policy, Some(sharing));
+    let bench = harness_with_clock(clock, policy, Some(sharing));
     let ctx = known("i", "s");
     let tools = bench.gateway.list_tools(&ctx).await.unwrap();
-    let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
+    let bound = bench.limiter.tool_plan(&tools, &"a_search".into()).unwrap();
     let arguments = vmcp_domain::Json::parse(r#"{"n": 7}"#.to_owned()).unwrap();
-    let dear = bench.limiter.vary_call(&bound, &ctx, Some(&arguments), false).unwrap();
+    let dear = bench.limiter.plan_call(&bound, &ctx, Some(&arguments), false).unwrap();
     let permit = bench.limiter.admit(&dear, &ctx).await.unwrap();
-    let spent = |bench: &Bench| bench.limiter.leased().unwrap().spent;
+    let spent = |bench: &Harness| bench.limiter.lease_counts().unwrap().spent;
     assert_eq!(spent(&bench), 7);
     permit.refund("backend_unavailable").await;
     // All that was taken is dropped at the end of the lease, and what was given back is there at once.
     bench.clock.advance(1);
     let missing = idle(&bench, 0).await;
-    let held = bench.limiter.leased().unwrap().held;
+    let held = bench.limiter.lease_counts().unwrap().held;
     assert_eq!(missing, held, "only what is still held here is missing in the store");
 }

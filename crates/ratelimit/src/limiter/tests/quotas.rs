@@ -4,15 +4,18 @@ use proptest::prelude::*;
 use vmcp_domain::Json;
 
 use super::*;
-use crate::calendar::{Calendar, Per};
-use crate::policy::{Lists, MissingValue, Override, Overrides, Size, ValueOf, ValueQuota, Who, Window};
+use crate::calendar::{Calendar, PeriodUnit};
+use crate::policy::{
+    CallerSelector, LimitSize, ListHandling, MissingValue, Override, Overrides, ValueQuota, ValueSource,
+    Window,
+};
 
 /// 2026-11-29, 18:00 UTC.
 const EVENING: u64 = 1_795_975_200_000_000;
 const HOUR: u64 = 3_600_000_000;
 
 fn daily(calls: u64) -> Window {
-    let calendar = Calendar::new(Per::Day, "Europe/Berlin", "00:00").unwrap();
+    let calendar = Calendar::new(PeriodUnit::Day, "Europe/Berlin", "00:00").unwrap();
     Window::by_calendar(calls, Arc::new(calendar)).unwrap()
 }
 
@@ -20,24 +23,24 @@ fn day_quota(calls: u64) -> Quota {
     Quota { windows: vec![daily(calls)], ..quota(1, 1).unwrap() }
 }
 
-fn at_evening(limits: Limits, sharing: Option<Sharing>, clock: Arc<ManualClock>) -> Bench {
-    let bench = bench_by(clock, policy(limits, vec![], Anonymous::Shared), sharing);
+fn harness_at_evening(limits: Limits, sharing: Option<Sharing>, clock: Arc<ManualClock>) -> Harness {
+    let bench = harness_with_clock(clock, policy(limits, vec![], Anonymous::Shared), sharing);
     bench.clock.set(Micros(EVENING));
     bench
 }
 
-fn here(limits: Limits) -> Bench {
-    at_evening(limits, None, Arc::new(ManualClock::default()))
+fn local_harness(limits: Limits) -> Harness {
+    harness_at_evening(limits, None, Arc::new(ManualClock::default()))
 }
 
-fn shared(limits: Limits, on_failure: OnStoreFailure) -> (Bench, Arc<FakeStore>) {
+fn shared_harness(limits: Limits, on_failure: OnStoreFailure) -> (Harness, Arc<FakeStore>) {
     let clock = Arc::new(ManualClock::default());
     let store = FakeStore::new(clock.clone());
     let sharing = Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
-    (at_evening(limits, Some(sharing), clock), store)
+    (harness_at_evening(limits, Some(sharing), clock), store)
 }
 
-async fn passed(bench: &Bench, subject: &str, attempts: usize) -> usize {
+async fn count_admitted(bench: &Harness, subject: &str, attempts: usize) -> usize {
     let mut count = 0;
     for _ in 0..attempts {
         count += usize::from(call(bench, "a_search", &known("i", subject)).await.is_ok());
@@ -48,19 +51,19 @@ async fn passed(bench: &Bench, subject: &str, attempts: usize) -> usize {
 #[tokio::test]
 async fn a_day_has_its_calls_and_the_next_day_has_all_again() {
     let limits = || Limits { per_user: Some(day_quota(5)), ..Limits::default() };
-    for bench in [here(limits()), shared(limits(), OnStoreFailure::Deny).0] {
-        assert_eq!(passed(&bench, "s", 8).await, 5);
-        assert_eq!(passed(&bench, "t", 2).await, 2);
+    for bench in [local_harness(limits()), shared_harness(limits(), OnStoreFailure::Deny).0] {
+        assert_eq!(count_admitted(&bench, "s", 8).await, 5);
+        assert_eq!(count_admitted(&bench, "t", 2).await, 2);
         // In Berlin it is 19:00.
         let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
         assert_eq!(refusal.retry, Retry::After(Duration::from_secs(5 * 3600)));
-        assert_eq!(refusal.resets.as_deref(), Some("2026-11-30 00:00 (Europe/Berlin)"));
+        assert_eq!(refusal.resets_at.as_deref(), Some("2026-11-30 00:00 (Europe/Berlin)"));
         assert!(refusal.to_string().contains("before 2026-11-30 00:00 (Europe/Berlin)"), "{refusal}");
         bench.clock.advance(5 * HOUR - 1);
-        assert_eq!(passed(&bench, "s", 1).await, 0);
+        assert_eq!(count_admitted(&bench, "s", 1).await, 0);
         bench.clock.advance(1);
-        assert_eq!(passed(&bench, "s", 8).await, 5);
-        assert_eq!(passed(&bench, "t", 8).await, 5);
+        assert_eq!(count_admitted(&bench, "s", 8).await, 5);
+        assert_eq!(count_admitted(&bench, "t", 8).await, 5);
     }
 }
 
@@ -68,12 +71,15 @@ async fn a_day_has_its_calls_and_the_next_day_has_all_again() {
 async fn the_longest_wait_counts_beside_a_bucket() {
     let hourly = Rate::new(2, Duration::from_secs(3600), 2).unwrap();
     let windows = vec![hourly.into(), daily(3)];
-    let bench = here(Limits { shared: Some(Quota { windows, ..quota(1, 1).unwrap() }), ..Limits::default() });
-    assert_eq!(passed(&bench, "s", 4).await, 2);
+    let bench = local_harness(Limits {
+        shared: Some(Quota { windows, ..quota(1, 1).unwrap() }),
+        ..Limits::default()
+    });
+    assert_eq!(count_admitted(&bench, "s", 4).await, 2);
     let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
-    assert_eq!((refusal.retry, refusal.resets), (Retry::After(Duration::from_secs(1800)), None));
+    assert_eq!((refusal.retry, refusal.resets_at), (Retry::After(Duration::from_secs(1800)), None));
     bench.clock.advance(HOUR);
-    assert_eq!(passed(&bench, "s", 4).await, 1, "the third of the day");
+    assert_eq!(count_admitted(&bench, "s", 4).await, 1, "the third of the day");
     let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
     assert_eq!(refusal.retry, Retry::After(Duration::from_secs(4 * 3600)));
 }
@@ -81,61 +87,61 @@ async fn the_longest_wait_counts_beside_a_bucket() {
 #[tokio::test]
 async fn what_a_day_gives_back_is_not_the_next_days() {
     let limits = Limits { per_user: Some(day_quota(2)), ..Limits::default() };
-    let bench = here(limits);
+    let bench = local_harness(limits);
     let ctx = known("i", "s");
     let tools = bench.gateway.list_tools(&ctx).await.unwrap();
-    let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
-    let today = bench.limiter.vary_call(&bound, &ctx, None, false).unwrap();
+    let bound = bench.limiter.tool_plan(&tools, &"a_search".into()).unwrap();
+    let today = bench.limiter.plan_call(&bound, &ctx, None, false).unwrap();
     let permit = bench.limiter.admit(&today, &ctx).await.unwrap();
     let other = bench.limiter.admit(&today, &ctx).await.unwrap();
     permit.refund("failed").await;
-    assert_eq!(passed(&bench, "s", 3).await, 1);
+    assert_eq!(count_admitted(&bench, "s", 3).await, 1);
     bench.clock.advance(5 * HOUR);
-    assert_eq!(passed(&bench, "s", 3).await, 2);
+    assert_eq!(count_admitted(&bench, "s", 3).await, 2);
     other.refund("failed").await;
-    assert_eq!(passed(&bench, "s", 3).await, 0);
+    assert_eq!(count_admitted(&bench, "s", 3).await, 0);
 }
 
 #[tokio::test]
 async fn a_clock_that_is_set_back_over_a_reset_hands_out_no_day_twice() {
-    let bench = here(Limits { per_user: Some(day_quota(3)), ..Limits::default() });
+    let bench = local_harness(Limits { per_user: Some(day_quota(3)), ..Limits::default() });
     bench.clock.advance(5 * HOUR);
-    assert_eq!(passed(&bench, "s", 9).await, 3);
+    assert_eq!(count_admitted(&bench, "s", 9).await, 3);
     bench.clock.set(Micros(EVENING));
-    assert_eq!(passed(&bench, "s", 9).await, 0);
+    assert_eq!(count_admitted(&bench, "s", 9).await, 0);
     bench.clock.advance(5 * HOUR);
-    assert_eq!(passed(&bench, "s", 9).await, 0);
+    assert_eq!(count_admitted(&bench, "s", 9).await, 0);
     bench.clock.advance(24 * HOUR);
-    assert_eq!(passed(&bench, "s", 9).await, 3);
+    assert_eq!(count_admitted(&bench, "s", 9).await, 3);
 }
 
 #[tokio::test]
 async fn a_replica_by_itself_keeps_to_its_share_of_the_day() {
     let limits = Limits { shared: Some(day_quota(10)), ..Limits::default() };
-    let (bench, store) = shared(limits, OnStoreFailure::Local);
-    assert_eq!(passed(&bench, "s", 4).await, 4);
-    store.break_with(Some(StoreFailure::Timeout));
-    assert_eq!(passed(&bench, "s", 20).await, 3, "half of the six that are left");
+    let (bench, store) = shared_harness(limits, OnStoreFailure::Local);
+    assert_eq!(count_admitted(&bench, "s", 4).await, 4);
+    store.set_failure(Some(StoreFailure::Timeout));
+    assert_eq!(count_admitted(&bench, "s", 20).await, 3, "half of the six that are left");
     bench.clock.advance(5 * HOUR);
-    assert_eq!(passed(&bench, "s", 20).await, 5, "half of the next day");
+    assert_eq!(count_admitted(&bench, "s", 20).await, 5, "half of the next day");
 }
 
 #[tokio::test]
 async fn values_of_claims_and_overrides_have_quotas() {
-    let size = Size::Windows(vec![daily(3)]);
-    let who = Who::Claim { claim: "team".into(), value: Some("red".into()) };
-    let overrides = Overrides::new(vec![Override { who, size }]);
+    let size = LimitSize::Windows(vec![daily(3)]);
+    let who = CallerSelector::Claim { claim: "team".into(), value: Some("red".into()) };
+    let overrides = Overrides::new(vec![Override { selector: who, size }]);
     let limit = ValueQuota {
-        of: ValueOf::Claim("team".into()),
+        source: ValueSource::Claim("team".into()),
         missing: MissingValue::Refuse,
-        lists: Lists::Each,
+        list_handling: ListHandling::Each,
         quota: Quota { overrides, ..day_quota(1) },
     };
-    let bench = here(Limits { per_value: vec![limit], ..Limits::default() });
+    let bench = local_harness(Limits { per_value: vec![limit], ..Limits::default() });
     let team = |name: &str| {
         let claims = Json::parse(format!(r#"{{"team": "{name}"}}"#)).unwrap().members().unwrap();
         let identity = Identity { issuer: "i".into(), subject: "s".into(), claims };
-        CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+        CallContext::bare(Caller::Known(Arc::new(identity)), CallOrigin::Client)
     };
     for _ in 0..2 {
         for (name, expected) in [("red", 3), ("blue", 1)] {
@@ -154,7 +160,7 @@ async fn values_of_claims_and_overrides_have_quotas() {
 async fn a_day_that_is_over_keeps_nobody() {
     let memory = MemoryBounds { user_count_max: 2000, overflow: crate::policy::Overflow::Refuse };
     let limits = Limits { per_user: Some(day_quota(2)), ..Limits::default() };
-    let bench = bench(LimitPolicy { memory, ..policy(limits, vec![], Anonymous::Refuse) }, None);
+    let bench = harness(LimitPolicy { memory, ..policy(limits, vec![], Anonymous::Refuse) }, None);
     bench.clock.set(Micros(EVENING));
     for number in 0..2000 {
         call(&bench, "a_search", &known("i", &number.to_string())).await.unwrap();
@@ -173,7 +179,7 @@ async fn a_tool_that_is_gone_keeps_nobody() {
     let memory = MemoryBounds { user_count_max: 2000, overflow: crate::policy::Overflow::Refuse };
     let limited = |name: &str| rule(name, None, Some(day_quota(2)));
     let rules = vec![limited("a_search"), limited("b_search")];
-    let bench = bench(LimitPolicy { memory, ..policy(Limits::default(), rules, Anonymous::Refuse) }, None);
+    let bench = harness(LimitPolicy { memory, ..policy(Limits::default(), rules, Anonymous::Refuse) }, None);
     bench.clock.set(Micros(EVENING));
     for number in 0..2000 {
         call(&bench, "a_search", &known("i", &number.to_string())).await.unwrap();
@@ -197,17 +203,17 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let limits = Limits { shared: Some(day_quota(calls)), ..Limits::default() };
-            let bench = if with_store { shared(limits, OnStoreFailure::Deny).0 } else { here(limits) };
-            let calendar = Calendar::new(Per::Day, "Europe/Berlin", "00:00").unwrap();
+            let bench = if with_store { shared_harness(limits, OnStoreFailure::Deny).0 } else { local_harness(limits) };
+            let calendar = Calendar::new(PeriodUnit::Day, "Europe/Berlin", "00:00").unwrap();
             let ctx = known("i", "s");
             let tools = bench.gateway.list_tools(&ctx).await.unwrap();
-            let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
-            let mut plans: Vec<(usize, Arc<crate::limiter::Bound>)> = Vec::new();
+            let bound = bench.limiter.tool_plan(&tools, &"a_search".into()).unwrap();
+            let mut plans: Vec<(usize, Arc<crate::limiter::ToolPlan>)> = Vec::new();
             let mut spent: HashMap<u64, u64> = HashMap::new();
             for (number, (elapsed, gives_back)) in steps.iter().enumerate() {
                 bench.clock.advance(*elapsed);
                 let day = calendar.period(bench.clock.now()).start.0;
-                let plan = bench.limiter.vary_call(&bound, &ctx, None, false).unwrap();
+                let plan = bench.limiter.plan_call(&bound, &ctx, None, false).unwrap();
                 plans.push((number, plan.clone()));
                 let admitted = bench.limiter.admit(&plan, &ctx).await;
                 let used = spent.entry(day).or_default();

@@ -1,7 +1,7 @@
 //! What the observer is told of decisions that are made without the store.
 
 use super::*;
-use crate::observer::{DecisionEvent, WaitEnd};
+use crate::observer::{DecisionEvent, WaitOutcome};
 
 /// A decision, as far as it concerns an operator during an outage.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl Reports {
 }
 
 impl Observer for Reports {
-    fn decided(&self, event: &DecisionEvent<'_>) {
+    fn on_decision(&self, event: &DecisionEvent<'_>) {
         self.0.lock().push(Report {
             allowed: event.allowed,
             fail_open: event.fail_open,
@@ -29,22 +29,22 @@ impl Observer for Reports {
         });
     }
 
-    fn store_failed(&self, _failure: StoreFailure) {}
+    fn on_store_failure(&self, _failure: StoreFailure) {}
 
-    fn refunded(&self, _reason: &'static str) {}
+    fn on_refund(&self, _reason: &'static str) {}
 
-    fn wait_began(&self) {}
+    fn on_wait_start(&self) {}
 
-    fn wait_ended(&self, _end: WaitEnd, _waited: Duration) {}
+    fn on_wait_end(&self, _end: WaitOutcome, _waited: Duration) {}
 }
 
-fn reporting(server: Limits, on_failure: OnStoreFailure) -> (Bench, Arc<FakeStore>, Arc<Reports>) {
+fn reporting_harness(server: Limits, on_failure: OnStoreFailure) -> (Harness, Arc<FakeStore>, Arc<Reports>) {
     let clock = Arc::new(ManualClock::default());
     let store = FakeStore::new(clock.clone());
     let sharing = Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
     let reports = Arc::new(Reports::default());
     let policy = policy(server, vec![], Anonymous::Refuse);
-    (observed(clock, policy, Some(sharing), reports.clone()), store, reports)
+    (harness_with_observer(clock, policy, Some(sharing), reports.clone()), store, reports)
 }
 
 fn two_in_flight(mode: Mode) -> Concurrency {
@@ -52,11 +52,13 @@ fn two_in_flight(mode: Mode) -> Concurrency {
 }
 
 /// A call that stays in flight, and one beside it.
-async fn two_calls(bench: &Bench) {
+async fn two_calls(bench: &Harness) {
     let gateway = bench.gateway.clone();
-    let begun = bench.inner.moved.notified();
+    let begun = bench.inner.hanging_changed.notified();
     let in_flight =
-        tokio::spawn(async move { gateway.call_tool(&known("i", "s"), conformance::call("hang")).await });
+        tokio::spawn(
+            async move { gateway.call_tool(&known("i", "s"), conformance::tool_call("hang")).await },
+        );
     begun.await;
     let _ = call(bench, "a_search", &known("i", "s")).await;
     in_flight.abort();
@@ -81,8 +83,8 @@ async fn slots_on_trial_are_reported_while_the_store_is_not_asked() {
             shared: quota(10, 10_000),
             ..Limits::default()
         };
-        let (bench, store, reports) = reporting(limits, on_failure);
-        store.forget();
+        let (bench, store, reports) = reporting_harness(limits, on_failure);
+        store.reconnect_empty();
         two_calls(&bench).await;
         let expected =
             expected.map(|full| report(true, false, if full { &["concurrency.shared"] } else { &[] }));
@@ -99,9 +101,39 @@ async fn an_outage_is_reported_as_the_policy_decides() {
         (Mode::Shadow, OnStoreFailure::Allow, report(true, false, &[])),
     ] {
         let limits = Limits { concurrency: two_in_flight(mode), ..Limits::default() };
-        let (bench, store, reports) = reporting(limits, on_failure);
-        store.break_with(Some(StoreFailure::Timeout));
+        let (bench, store, reports) = reporting_harness(limits, on_failure);
+        store.set_failure(Some(StoreFailure::Timeout));
         let _ = call(&bench, "a_search", &known("i", "s")).await;
         assert_eq!(reports.take(), [expected], "{mode:?}, {on_failure:?}");
+    }
+}
+
+/// Buckets are reported like slots.
+#[tokio::test]
+async fn buckets_are_reported_as_the_policy_decides() {
+    for (mode, on_failure, expected) in [
+        (Mode::Enforce, OnStoreFailure::Allow, [report(true, true, &[]), report(true, true, &[])]),
+        (Mode::Shadow, OnStoreFailure::Allow, [report(true, false, &[]), report(true, false, &[])]),
+        (
+            Mode::Shadow,
+            OnStoreFailure::Deny,
+            [report(true, false, &["shared"]), report(true, false, &["shared"])],
+        ),
+        // Each of two replicas has one of the two tokens.
+        (Mode::Shadow, OnStoreFailure::Local, [report(true, false, &[]), report(true, false, &["shared"])]),
+    ] {
+        let shared = quota(2, 60).map(|quota| Quota { mode, ..quota });
+        let limits = Limits { shared, per_user: quota(50, 60), ..Limits::default() };
+        let limits = if mode == Mode::Shadow && on_failure != OnStoreFailure::Local {
+            Limits { per_user: None, ..limits }
+        } else {
+            limits
+        };
+        let (bench, store, reports) = reporting_harness(limits, on_failure);
+        store.set_failure(Some(StoreFailure::Timeout));
+        for _ in 0..2 {
+            call(&bench, "a_search", &known("i", "s")).await.unwrap();
+        }
+        assert_eq!(reports.take(), expected, "{mode:?}, {on_failure:?}");
     }
 }

@@ -4,39 +4,40 @@ use vmcp_domain::Json;
 
 use super::*;
 use crate::policy::{
-    Lists, MissingValue, Overflow, Override, Overrides, Size, ValueOf, ValueQuota, Who, Window,
+    CallerSelector, LimitSize, ListHandling, MissingValue, Overflow, Override, Overrides, ValueQuota,
+    ValueSource, Window,
 };
 
 fn windows(tokens: u64) -> Vec<Window> {
     quota(tokens, 3600).unwrap().windows
 }
 
-fn with(tokens: u64, overrides: Vec<(Who, Size)>) -> Quota {
-    let overrides = overrides.into_iter().map(|(who, size)| Override { who, size }).collect();
+fn with(tokens: u64, overrides: Vec<(CallerSelector, LimitSize)>) -> Quota {
+    let overrides = overrides.into_iter().map(|(who, size)| Override { selector: who, size }).collect();
     Quota { overrides: Overrides::new(overrides), ..quota(tokens, 3600).unwrap() }
 }
 
 fn caller(subject: &str, claims: &str) -> CallContext {
     let claims = Json::parse(claims.to_owned()).unwrap().members().unwrap();
     let identity = Identity { issuer: "i".into(), subject: subject.into(), claims };
-    CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+    CallContext::bare(Caller::Known(Arc::new(identity)), CallOrigin::Client)
 }
 
-fn subject(name: &str, issuer: Option<&str>) -> Who {
-    Who::Subject { subject: name.into(), issuer: issuer.map(Into::into) }
+fn subject(name: &str, issuer: Option<&str>) -> CallerSelector {
+    CallerSelector::Subject { subject: name.into(), issuer: issuer.map(Into::into) }
 }
 
-fn claim(name: &str, value: Option<&str>) -> Who {
-    Who::Claim { claim: name.into(), value: value.map(Into::into) }
+fn claim(name: &str, value: Option<&str>) -> CallerSelector {
+    CallerSelector::Claim { claim: name.into(), value: value.map(Into::into) }
 }
 
-fn per_user(quota: Quota) -> Bench {
+fn per_user(quota: Quota) -> Harness {
     let limits = Limits { per_user: Some(quota), ..Limits::default() };
-    bench(policy(limits, vec![], Anonymous::Shared), None)
+    harness(policy(limits, vec![], Anonymous::Shared), None)
 }
 
 /// How many of sixty calls pass.
-async fn passed(bench: &Bench, ctx: &CallContext) -> usize {
+async fn count_admitted(bench: &Harness, ctx: &CallContext) -> usize {
     let mut count = 0;
     for _ in 0..60 {
         count += usize::from(call(bench, "a_search", ctx).await.is_ok());
@@ -49,14 +50,14 @@ async fn the_override_that_names_a_caller_most_closely_counts() {
     let bench = per_user(with(
         5,
         vec![
-            (Who::Rest, Size::Windows(windows(2))),
-            (claim("plan", None), Size::Windows(windows(3))),
-            (claim("plan", Some("gold")), Size::Windows(windows(4))),
-            (claim("realm_access.roles", Some("admin")), Size::Unlimited),
-            (Who::Group("staff".into()), Size::Windows(windows(6))),
-            (subject("ada", None), Size::Windows(windows(7))),
-            (subject("ada", Some("j")), Size::Windows(windows(8))),
-            (subject("eve", Some("i")), Size::Blocked),
+            (CallerSelector::Others, LimitSize::Windows(windows(2))),
+            (claim("plan", None), LimitSize::Windows(windows(3))),
+            (claim("plan", Some("gold")), LimitSize::Windows(windows(4))),
+            (claim("realm_access.roles", Some("admin")), LimitSize::Unlimited),
+            (CallerSelector::Group("staff".into()), LimitSize::Windows(windows(6))),
+            (subject("ada", None), LimitSize::Windows(windows(7))),
+            (subject("ada", Some("j")), LimitSize::Windows(windows(8))),
+            (subject("eve", Some("i")), LimitSize::Blocked),
         ],
     ));
     for (name, claims, expected) in [
@@ -68,90 +69,108 @@ async fn the_override_that_names_a_caller_most_closely_counts() {
         ("guy", "{}", 2),
         ("eve", r#"{"groups": ["staff"]}"#, 0),
     ] {
-        assert_eq!(passed(&bench, &caller(name, claims)).await, expected, "{name}");
+        assert_eq!(count_admitted(&bench, &caller(name, claims)).await, expected, "{name}");
     }
-    assert_eq!(passed(&bench, &CallContext::bare(Caller::Anonymous, Origin::Client)).await, 2);
+    assert_eq!(count_admitted(&bench, &CallContext::bare(Caller::Anonymous, CallOrigin::Client)).await, 2);
     let refusal = refused(call(&bench, "a_search", &caller("eve", "{}")).await);
     assert_eq!((&*refusal.rule, refusal.retry), ("perUser", Retry::Blocked));
 }
 
 #[tokio::test]
 async fn what_is_spent_stays_spent_when_another_override_counts() {
-    let bench = per_user(with(5, vec![(claim("plan", Some("gold")), Size::Windows(windows(9)))]));
+    let bench = per_user(with(5, vec![(claim("plan", Some("gold")), LimitSize::Windows(windows(9)))]));
     let (plain, gold) = (caller("ada", "{}"), caller("ada", r#"{"plan": "gold"}"#));
-    assert_eq!(passed(&bench, &plain).await, 5);
-    assert_eq!(passed(&bench, &gold).await, 4, "nine less the five that are spent");
-    assert_eq!(passed(&bench, &plain).await, 0);
+    assert_eq!(count_admitted(&bench, &plain).await, 5);
+    assert_eq!(count_admitted(&bench, &gold).await, 4, "nine less the five that are spent");
+    assert_eq!(count_admitted(&bench, &plain).await, 0);
     let tools = bench.gateway.list_tools(&gold).await.unwrap();
     let views = bench.limiter.peek(&tools, &"a_search".into(), &gold).await.unwrap();
     assert_eq!((views[0].level, views[0].capacity), (0, 9));
     bench.clock.advance(3_600_000_000);
-    assert_eq!(passed(&bench, &gold).await, 9);
-    assert_eq!(passed(&bench, &plain).await, 0);
+    assert_eq!(count_admitted(&bench, &gold).await, 9);
+    assert_eq!(count_admitted(&bench, &plain).await, 0);
 }
 
 /// What an operator gives back counts for what was spent in another size, too.
 #[tokio::test]
 async fn a_reset_fills_a_bucket_in_whatever_size_it_was_spent_from() {
-    let bench = per_user(with(5, vec![(claim("plan", Some("gold")), Size::Windows(windows(9)))]));
+    let bench = per_user(with(5, vec![(claim("plan", Some("gold")), LimitSize::Windows(windows(9)))]));
     let (plain, gold) = (caller("ada", "{}"), caller("ada", r#"{"plan": "gold"}"#));
-    assert_eq!(passed(&bench, &plain).await, 5);
+    assert_eq!(count_admitted(&bench, &plain).await, 5);
     let tools = bench.gateway.list_tools(&gold).await.unwrap();
-    let views = bench.limiter.act(&tools, &"a_search".into(), &gold, Act::Grant(2)).await.unwrap();
+    let views = bench
+        .limiter
+        .apply_action(&tools, &"a_search".into(), &gold, OperatorAction::Grant(2))
+        .await
+        .unwrap();
     assert_eq!((views[0].level, views[0].capacity), (6, 9), "nine less five, and two more");
-    let views = bench.limiter.act(&tools, &"a_search".into(), &gold, Act::Reset).await.unwrap();
+    let views =
+        bench.limiter.apply_action(&tools, &"a_search".into(), &gold, OperatorAction::Reset).await.unwrap();
     assert_eq!(views[0].level, 9);
-    assert_eq!(passed(&bench, &gold).await, 9);
+    assert_eq!(count_admitted(&bench, &gold).await, 9);
 }
 
 /// A call that is refused moves nothing: no size in between makes up for what was spent.
 #[tokio::test]
 async fn changing_between_sizes_hands_out_nothing() {
     let sizes = vec![
-        (claim("plan", Some("gold")), Size::Windows(windows(50))),
-        (claim("plan", Some("off")), Size::Blocked),
+        (claim("plan", Some("gold")), LimitSize::Windows(windows(50))),
+        (claim("plan", Some("off")), LimitSize::Blocked),
     ];
     let bench = per_user(with(5, sizes));
     let (plain, gold) = (caller("ada", "{}"), caller("ada", r#"{"plan": "gold"}"#));
     let off = caller("ada", r#"{"plan": "off"}"#);
-    assert_eq!(passed(&bench, &gold).await, 50);
+    assert_eq!(count_admitted(&bench, &gold).await, 50);
     for _ in 0..3 {
         for ctx in [&plain, &off, &gold] {
-            assert_eq!(passed(&bench, ctx).await, 0);
+            assert_eq!(count_admitted(&bench, ctx).await, 0);
             let tools = bench.gateway.list_tools(ctx).await.unwrap();
             let _ = bench.limiter.peek(&tools, &"a_search".into(), ctx).await.unwrap();
         }
     }
     bench.clock.advance(3_600_000_000);
-    assert_eq!(passed(&bench, &gold).await, 50);
+    assert_eq!(count_admitted(&bench, &gold).await, 50);
 }
 
 #[tokio::test]
 async fn an_override_on_trial_refuses_nobody() {
-    let sizes =
-        vec![(subject("eve", None), Size::Blocked), (subject("ada", None), Size::Windows(windows(1)))];
+    let sizes = vec![
+        (subject("eve", None), LimitSize::Blocked),
+        (subject("ada", None), LimitSize::Windows(windows(1))),
+    ];
     let bench = per_user(Quota { mode: Mode::Shadow, ..with(5, sizes) });
     for name in ["eve", "ada", "bob"] {
-        assert_eq!(passed(&bench, &caller(name, "{}")).await, 60, "{name}");
+        assert_eq!(count_admitted(&bench, &caller(name, "{}")).await, 60, "{name}");
     }
 }
 
-fn per_value(name: &str, lists: Lists, quota: Quota) -> Limits {
-    let limit = ValueQuota { of: ValueOf::Claim(name.into()), missing: MissingValue::Refuse, lists, quota };
+fn per_value(name: &str, lists: ListHandling, quota: Quota) -> Limits {
+    let limit = ValueQuota {
+        source: ValueSource::Claim(name.into()),
+        missing: MissingValue::Refuse,
+        list_handling: lists,
+        quota,
+    };
     Limits { per_value: vec![limit], ..Limits::default() }
 }
 
 #[tokio::test]
 async fn each_value_of_a_list_has_its_bucket() {
-    let sizes = vec![(claim("teams", Some("red")), Size::Windows(windows(3)))];
-    let bench =
-        bench(policy(per_value("teams", Lists::Each, with(5, sizes)), vec![], Anonymous::Refuse), None);
+    let sizes = vec![(claim("teams", Some("red")), LimitSize::Windows(windows(3)))];
+    let bench = harness(
+        policy(per_value("teams", ListHandling::Each, with(5, sizes)), vec![], Anonymous::Refuse),
+        None,
+    );
     let both = caller("ada", r#"{"teams": ["red", "blue", "red"]}"#);
-    assert_eq!(passed(&bench, &both).await, 3, "red is the smaller one");
-    assert_eq!(passed(&bench, &caller("bob", r#"{"teams": "blue"}"#)).await, 2, "each call has paid both");
-    assert_eq!(passed(&bench, &caller("cy", r#"{"teams": ["red", "green"]}"#)).await, 0);
+    assert_eq!(count_admitted(&bench, &both).await, 3, "red is the smaller one");
     assert_eq!(
-        passed(&bench, &caller("dan", r#"{"teams": ["green"]}"#)).await,
+        count_admitted(&bench, &caller("bob", r#"{"teams": "blue"}"#)).await,
+        2,
+        "each call has paid both"
+    );
+    assert_eq!(count_admitted(&bench, &caller("cy", r#"{"teams": ["red", "green"]}"#)).await, 0);
+    assert_eq!(
+        count_admitted(&bench, &caller("dan", r#"{"teams": ["green"]}"#)).await,
         5,
         "nothing was taken of green"
     );
@@ -164,27 +183,27 @@ async fn each_value_of_a_list_has_its_bucket() {
 #[tokio::test]
 async fn of_a_list_the_value_that_is_allowed_most_counts() {
     let sizes = vec![
-        (claim("plans", Some("gold")), Size::Windows(windows(9))),
-        (claim("plans", Some("off")), Size::Blocked),
+        (claim("plans", Some("gold")), LimitSize::Windows(windows(9))),
+        (claim("plans", Some("off")), LimitSize::Blocked),
     ];
-    let limits = per_value("plans", Lists::Largest, with(2, sizes));
-    let bench = bench(policy(limits, vec![], Anonymous::Refuse), None);
-    assert_eq!(passed(&bench, &caller("ada", r#"{"plans": ["off", "tin", "gold"]}"#)).await, 9);
+    let limits = per_value("plans", ListHandling::Largest, with(2, sizes));
+    let bench = harness(policy(limits, vec![], Anonymous::Refuse), None);
+    assert_eq!(count_admitted(&bench, &caller("ada", r#"{"plans": ["off", "tin", "gold"]}"#)).await, 9);
     assert_eq!(
-        passed(&bench, &caller("bob", r#"{"plans": ["gold", "zinc"]}"#)).await,
+        count_admitted(&bench, &caller("bob", r#"{"plans": ["gold", "zinc"]}"#)).await,
         0,
         "gold is one bucket"
     );
-    assert_eq!(passed(&bench, &caller("cy", r#"{"plans": ["off", "tin"]}"#)).await, 2);
-    assert_eq!(passed(&bench, &caller("dan", r#"{"plans": ["off"]}"#)).await, 0);
+    assert_eq!(count_admitted(&bench, &caller("cy", r#"{"plans": ["off", "tin"]}"#)).await, 2);
+    assert_eq!(count_admitted(&bench, &caller("dan", r#"{"plans": ["off"]}"#)).await, 0);
 }
 
 /// Beyond the bound on values several of one call share what others share, and never one bucket twice.
 #[tokio::test]
 async fn values_beyond_the_bound_are_locked_in_one_order() {
-    let limits = per_value("teams", Lists::Each, quota(100_000, 3600).unwrap());
+    let limits = per_value("teams", ListHandling::Each, quota(100_000, 3600).unwrap());
     let memory = MemoryBounds { user_count_max: 3, overflow: Overflow::Share };
-    let bench = Arc::new(bench(LimitPolicy { memory, ..policy(limits, vec![], Anonymous::Refuse) }, None));
+    let bench = Arc::new(harness(LimitPolicy { memory, ..policy(limits, vec![], Anonymous::Refuse) }, None));
     let calls = (0..4).map(|thread| {
         let bench = bench.clone();
         std::thread::spawn(move || {

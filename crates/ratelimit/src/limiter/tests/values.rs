@@ -4,17 +4,18 @@ use vmcp_domain::Json;
 
 use super::*;
 use crate::policy::{
-    CallPart, CallValue, Lists, MissingValue, Override, Overrides, Size, ValueOf, ValueQuota, Who,
+    CallPart, CallValue, CallerSelector, LimitSize, ListHandling, MissingValue, Override, Overrides,
+    ValueQuota, ValueSource,
 };
 
 fn caller(subject: &str, claims: &str) -> CallContext {
     let claims = Json::parse(claims.to_owned()).unwrap().members().unwrap();
     let identity = Identity { issuer: "i".into(), subject: subject.into(), claims };
-    CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+    CallContext::bare(Caller::Known(Arc::new(identity)), CallOrigin::Client)
 }
 
 fn anonymous() -> CallContext {
-    CallContext::bare(Caller::Anonymous, Origin::Client)
+    CallContext::bare(Caller::Anonymous, CallOrigin::Client)
 }
 
 fn argument(listed: Option<&[&str]>) -> CallValue {
@@ -23,8 +24,9 @@ fn argument(listed: Option<&[&str]>) -> CallValue {
 }
 
 fn limits(value: CallValue, quota: Quota) -> Limits {
-    let of = ValueOf::Call(value);
-    let limit = ValueQuota { of, missing: MissingValue::Shared, lists: Lists::Missing, quota };
+    let of = ValueSource::Call(value);
+    let limit =
+        ValueQuota { source: of, missing: MissingValue::Shared, list_handling: ListHandling::Missing, quota };
     Limits { per_value: vec![limit], ..Limits::default() }
 }
 
@@ -32,73 +34,76 @@ fn by(value: CallValue, tokens: u64) -> Limits {
     limits(value, quota(tokens, 3600).unwrap())
 }
 
-async fn ask(bench: &Bench, ctx: &CallContext, arguments: &str) -> Result<(), Error> {
-    let mut request = conformance::call("a_search");
+async fn call_with(bench: &Harness, ctx: &CallContext, arguments: &str) -> Result<(), Error> {
+    let mut request = conformance::tool_call("a_search");
     request.arguments = Some(Json::parse(arguments.to_owned()).unwrap());
     bench.gateway.call_tool(ctx, request).await.map(|_| ())
 }
 
 /// How many of twenty calls pass.
-async fn passed(bench: &Bench, ctx: &CallContext, repo: &str) -> usize {
+async fn count_admitted(bench: &Harness, ctx: &CallContext, repo: &str) -> usize {
     let mut count = 0;
     for _ in 0..20 {
-        count += usize::from(ask(bench, ctx, &format!(r#"{{"repo": {repo}}}"#)).await.is_ok());
+        count += usize::from(call_with(bench, ctx, &format!(r#"{{"repo": {repo}}}"#)).await.is_ok());
     }
     count
 }
 
 #[tokio::test]
 async fn each_caller_has_a_bucket_for_each_value() {
-    let bench = bench(policy(by(argument(None), 3), vec![], Anonymous::Refuse), None);
+    let bench = harness(policy(by(argument(None), 3), vec![], Anonymous::Refuse), None);
     let (ada, bob) = (caller("ada", "{}"), caller("bob", "{}"));
-    assert_eq!(passed(&bench, &ada, r#""x""#).await, 3);
-    assert_eq!(passed(&bench, &ada, r#""y""#).await, 3, "another value");
-    assert_eq!(passed(&bench, &bob, r#""x""#).await, 3, "another caller");
-    assert_eq!(passed(&bench, &ada, "7").await, 3);
-    assert_eq!(passed(&bench, &ada, "7.0").await, 0, "the same number");
-    assert_eq!(passed(&bench, &ada, "null").await, 3);
+    assert_eq!(count_admitted(&bench, &ada, r#""x""#).await, 3);
+    assert_eq!(count_admitted(&bench, &ada, r#""y""#).await, 3, "another value");
+    assert_eq!(count_admitted(&bench, &bob, r#""x""#).await, 3, "another caller");
+    assert_eq!(count_admitted(&bench, &ada, "7").await, 3);
+    assert_eq!(count_admitted(&bench, &ada, "7.0").await, 0, "the same number");
+    assert_eq!(count_admitted(&bench, &ada, "null").await, 3);
     for none in ["[]", "{}", r#"{"a": 1}"#] {
-        assert_eq!(passed(&bench, &ada, none).await, 0, "no value is one bucket: {none}");
+        assert_eq!(count_admitted(&bench, &ada, none).await, 0, "no value is one bucket: {none}");
     }
-    let refusal = refused(ask(&bench, &ada, r#"{"repo": "x"}"#).await);
+    let refusal = refused(call_with(&bench, &ada, r#"{"repo": "x"}"#).await);
     assert_eq!((&*refusal.rule, refusal.scope), ("perValue[argument repo]", LimitScope::Value));
-    assert!(matches!(ask(&bench, &anonymous(), r#"{"repo": "x"}"#).await, Err(Error::Denied)));
+    assert!(matches!(call_with(&bench, &anonymous(), r#"{"repo": "x"}"#).await, Err(Error::Denied)));
 }
 
 /// One who is not verified makes up no buckets.
 #[tokio::test]
 async fn a_caller_without_identity_has_one_bucket_for_all_values() {
-    let bench = bench(policy(by(argument(None), 3), vec![], Anonymous::Shared), None);
-    assert_eq!(passed(&bench, &anonymous(), r#""x""#).await, 3);
-    assert_eq!(passed(&bench, &anonymous(), r#""y""#).await, 0);
+    let bench = harness(policy(by(argument(None), 3), vec![], Anonymous::Shared), None);
+    assert_eq!(count_admitted(&bench, &anonymous(), r#""x""#).await, 3);
+    assert_eq!(count_admitted(&bench, &anonymous(), r#""y""#).await, 0);
 }
 
 #[tokio::test]
 async fn listed_values_count_for_all_callers_and_the_others_share_one() {
     let value = CallValue { ignore_case: true, ..argument(Some(&["x", "y"])) };
-    let bench = bench(policy(by(value, 3), vec![], Anonymous::Refuse), None);
-    assert_eq!(passed(&bench, &caller("ada", "{}"), r#""x""#).await, 3);
-    assert_eq!(passed(&bench, &caller("bob", "{}"), r#""X""#).await, 0);
-    assert_eq!(passed(&bench, &anonymous(), r#""y""#).await, 3, "no identity is needed");
-    assert_eq!(passed(&bench, &anonymous(), r#""z""#).await, 3);
-    assert_eq!(passed(&bench, &anonymous(), r#""made up""#).await, 0);
+    let bench = harness(policy(by(value, 3), vec![], Anonymous::Refuse), None);
+    assert_eq!(count_admitted(&bench, &caller("ada", "{}"), r#""x""#).await, 3);
+    assert_eq!(count_admitted(&bench, &caller("bob", "{}"), r#""X""#).await, 0);
+    assert_eq!(count_admitted(&bench, &anonymous(), r#""y""#).await, 3, "no identity is needed");
+    assert_eq!(count_admitted(&bench, &anonymous(), r#""z""#).await, 3);
+    assert_eq!(count_admitted(&bench, &anonymous(), r#""made up""#).await, 0);
 }
 
 #[tokio::test]
 async fn some_values_have_other_sizes() {
-    let who = Who::Claim { claim: "repo".into(), value: Some("x".into()) };
-    let overrides = Overrides::new(vec![Override { who, size: Size::Unlimited }]);
+    let who = CallerSelector::Claim { claim: "repo".into(), value: Some("x".into()) };
+    let overrides = Overrides::new(vec![Override { selector: who, size: LimitSize::Unlimited }]);
     let quota = Quota { overrides, ..quota(3, 3600).unwrap() };
-    let bench = bench(policy(limits(argument(None), quota), vec![], Anonymous::Refuse), None);
+    let bench = harness(policy(limits(argument(None), quota), vec![], Anonymous::Refuse), None);
     let ada = caller("ada", "{}");
-    assert_eq!((passed(&bench, &ada, r#""x""#).await, passed(&bench, &ada, r#""y""#).await), (20, 3));
+    assert_eq!(
+        (count_admitted(&bench, &ada, r#""x""#).await, count_admitted(&bench, &ada, r#""y""#).await),
+        (20, 3)
+    );
 }
 
 #[tokio::test]
 async fn what_the_backend_may_read_otherwise_is_refused() {
-    let bench = bench(policy(by(argument(None), 3), vec![], Anonymous::Refuse), None);
+    let bench = harness(policy(by(argument(None), 3), vec![], Anonymous::Refuse), None);
     for arguments in [r#"{"repo": "x", "repo": "y"}"#, r#"{"REPO": "x"}"#] {
-        let outcome = ask(&bench, &caller("ada", "{}"), arguments).await;
+        let outcome = call_with(&bench, &caller("ada", "{}"), arguments).await;
         assert!(matches!(outcome, Err(Error::InvalidRequest(_))), "{arguments}: {outcome:?}");
     }
 }
@@ -106,10 +111,10 @@ async fn what_the_backend_may_read_otherwise_is_refused() {
 #[tokio::test]
 async fn on_trial_nothing_is_refused() {
     let quota = Quota { mode: Mode::Shadow, ..quota(3, 3600).unwrap() };
-    let bench = bench(policy(limits(argument(None), quota), vec![], Anonymous::Refuse), None);
+    let bench = harness(policy(limits(argument(None), quota), vec![], Anonymous::Refuse), None);
     for ctx in [caller("ada", "{}"), anonymous()] {
-        assert_eq!(passed(&bench, &ctx, r#""x""#).await, 20);
-        ask(&bench, &ctx, r#"{"repo": "x", "repo": "y"}"#).await.unwrap();
+        assert_eq!(count_admitted(&bench, &ctx, r#""x""#).await, 20);
+        call_with(&bench, &ctx, r#"{"repo": "x", "repo": "y"}"#).await.unwrap();
     }
 }
 
@@ -117,7 +122,7 @@ async fn on_trial_nothing_is_refused() {
 #[tokio::test]
 async fn what_no_call_has_said_is_not_shown() {
     let server = Limits { shared: quota(9, 60), ..by(argument(None), 3) };
-    let bench = bench(policy(server, vec![], Anonymous::Refuse), None);
+    let bench = harness(policy(server, vec![], Anonymous::Refuse), None);
     let ada = caller("ada", "{}");
     let tools = bench.gateway.list_tools(&ada).await.unwrap();
     let views = bench.limiter.peek(&tools, &"a_search".into(), &ada).await.unwrap();
@@ -125,47 +130,47 @@ async fn what_no_call_has_said_is_not_shown() {
 }
 
 fn reserved(all: u64, others: u64) -> Limits {
-    let exempt = Override { who: Who::Group("oncall".into()), size: Size::Unlimited };
+    let exempt = Override { selector: CallerSelector::Group("oncall".into()), size: LimitSize::Unlimited };
     let unreserved = Quota { overrides: Overrides::new(vec![exempt]), ..quota(others, 3600).unwrap() };
     Limits { shared: quota(all, 3600), unreserved: Some(unreserved), ..Limits::default() }
 }
 
 #[tokio::test]
 async fn what_is_reserved_is_left_for_those_it_is_for() {
-    let bench = bench(policy(reserved(10, 8), vec![], Anonymous::Refuse), None);
+    let bench = harness(policy(reserved(10, 8), vec![], Anonymous::Refuse), None);
     let (other, oncall) = (caller("ada", "{}"), caller("bob", r#"{"groups": ["oncall"]}"#));
-    assert_eq!(passed(&bench, &other, "1").await, 8);
-    let refusal = refused(ask(&bench, &other, "{}").await);
+    assert_eq!(count_admitted(&bench, &other, "1").await, 8);
+    let refusal = refused(call_with(&bench, &other, "{}").await);
     assert_eq!((&*refusal.rule, refusal.scope), ("shared.unreserved", LimitScope::Server));
-    assert_eq!(passed(&bench, &oncall, "1").await, 2);
-    let refusal = refused(ask(&bench, &oncall, "{}").await);
+    assert_eq!(count_admitted(&bench, &oncall, "1").await, 2);
+    let refusal = refused(call_with(&bench, &oncall, "{}").await);
     assert_eq!(&*refusal.rule, "shared");
 }
 
 #[tokio::test]
 async fn those_for_whom_a_part_is_reserved_may_use_all() {
-    let bench = bench(policy(reserved(10, 8), vec![], Anonymous::Refuse), None);
-    assert_eq!(passed(&bench, &caller("bob", r#"{"groups": ["oncall"]}"#), "1").await, 10);
-    assert_eq!(passed(&bench, &caller("ada", "{}"), "1").await, 0);
+    let bench = harness(policy(reserved(10, 8), vec![], Anonymous::Refuse), None);
+    assert_eq!(count_admitted(&bench, &caller("bob", r#"{"groups": ["oncall"]}"#), "1").await, 10);
+    assert_eq!(count_admitted(&bench, &caller("ada", "{}"), "1").await, 0);
 }
 
 /// Those who wait for the part that is left to them do not hold up those for whom a part is reserved.
 #[tokio::test(start_paused = true)]
 async fn a_queue_of_others_does_not_hold_up_those_a_part_is_reserved_for() {
     let limits = Limits { wait_max: Duration::from_secs(3600), ..reserved(10, 8) };
-    let bench = Arc::new(bench(policy(limits, vec![], Anonymous::Refuse), None));
+    let bench = Arc::new(harness(policy(limits, vec![], Anonymous::Refuse), None));
     let (other, oncall) = (caller("ada", "{}"), caller("bob", r#"{"groups": ["oncall"]}"#));
     for _ in 0..8 {
-        ask(&bench, &other, "{}").await.unwrap();
+        call_with(&bench, &other, "{}").await.unwrap();
     }
     let waiting = {
         let (bench, other) = (bench.clone(), other.clone());
-        tokio::spawn(async move { ask(&bench, &other, "{}").await })
+        tokio::spawn(async move { call_with(&bench, &other, "{}").await })
     };
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished(), "it waits");
     for _ in 0..2 {
-        let call = tokio::time::timeout(Duration::from_millis(100), ask(&bench, &oncall, "{}"));
+        let call = tokio::time::timeout(Duration::from_millis(100), call_with(&bench, &oncall, "{}"));
         call.await.expect("held up by the others").unwrap();
     }
     waiting.abort();

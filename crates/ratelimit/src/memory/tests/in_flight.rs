@@ -9,16 +9,22 @@ fn calls_in_flight_are_bounded_and_released() {
         concurrency: Concurrency { shared: two, per_user: NonZeroU32::new(1), mode: Mode::Enforce },
         ..Limits::default()
     };
-    let bench = bench(policy(server, vec![]));
+    let bench = harness(policy(server, vec![]));
     let plan = bench.planner.plan(&tool("b", "t", "t"));
-    let Claim::Admitted(first) = bench.store.admit(&plan, user(1)) else { panic!() };
-    assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Busy(1)), "the user has one in flight");
-    let Claim::Admitted(second) = bench.store.admit(&plan, user(2)) else { panic!() };
-    assert!(matches!(bench.store.admit(&plan, user(3)), Claim::Busy(0)), "two are in flight altogether");
+    let AdmitOutcome::Admitted(first) = bench.store.admit(&plan, user(1)) else { panic!() };
+    assert!(
+        matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::SlotsFull(1)),
+        "the user has one in flight"
+    );
+    let AdmitOutcome::Admitted(second) = bench.store.admit(&plan, user(2)) else { panic!() };
+    assert!(
+        matches!(bench.store.admit(&plan, user(3)), AdmitOutcome::SlotsFull(0)),
+        "two are in flight altogether"
+    );
     drop(first);
-    let Claim::Admitted(third) = bench.store.admit(&plan, user(3)) else { panic!() };
+    let AdmitOutcome::Admitted(third) = bench.store.admit(&plan, user(3)) else { panic!() };
     drop((second, third));
-    assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Admitted(_)));
+    assert!(matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::Admitted(_)));
 }
 
 /// Each bound of a user counts for itself: one that is full on trial is not held, the other is.
@@ -29,14 +35,14 @@ fn only_bounds_with_room_are_held() {
         rule(name, Limits { concurrency: concurrency(count, mode), ..Limits::default() }, 1)
     };
     let bench =
-        bench(policy(Limits::default(), vec![on("search", 3, Mode::Enforce), on("s*", 1, Mode::Shadow)]));
+        harness(policy(Limits::default(), vec![on("search", 3, Mode::Enforce), on("s*", 1, Mode::Shadow)]));
     let plan = bench.planner.plan(&tool("a", "search", "search"));
-    let in_flight = |place: usize| bench.store.in_flight(user(1).unwrap(), plan.slots[place].id);
+    let in_flight = |place: usize| bench.store.in_flight(user(1).unwrap(), plan.slot_limits[place].id);
     let first = bench.store.admit(&plan, user(1));
     let second = bench.store.admit(&plan, user(1));
     assert_eq!((in_flight(0), in_flight(1)), (2, 1));
-    let missed = |claim: &Claim<'_>| match claim {
-        Claim::Admitted(receipt) => receipt.missed().collect::<Vec<_>>(),
+    let missed = |claim: &AdmitOutcome<'_>| match claim {
+        AdmitOutcome::Admitted(receipt) => receipt.missed_slot_limit_indices().collect::<Vec<_>>(),
         other => panic!("{other:?}"),
     };
     assert_eq!((missed(&first), missed(&second)), (vec![], vec![1]), "the one on trial would have refused");
@@ -53,12 +59,12 @@ fn a_full_bound_on_trial_is_named_by_its_place() {
         let concurrency = Concurrency { shared: NonZeroU32::new(count), per_user: None, mode };
         Limits { concurrency, ..Limits::default() }
     };
-    let bench = bench(policy(shared(1, Mode::Shadow), vec![rule("t", shared(5, Mode::Enforce), 1)]));
+    let bench = harness(policy(shared(1, Mode::Shadow), vec![rule("t", shared(5, Mode::Enforce), 1)]));
     let plan = bench.planner.plan(&tool("b", "t", "t"));
     let first = bench.store.admit(&plan, None);
-    let Claim::Admitted(second) = bench.store.admit(&plan, None) else { panic!() };
-    assert_eq!(second.missed().collect::<Vec<_>>(), [0]);
+    let AdmitOutcome::Admitted(second) = bench.store.admit(&plan, None) else { panic!() };
+    assert_eq!(second.missed_slot_limit_indices().collect::<Vec<_>>(), [0]);
     drop((first, second));
-    let Claim::Admitted(third) = bench.store.admit(&plan, None) else { panic!() };
-    assert_eq!(third.missed().count(), 0, "both have given back what they held");
+    let AdmitOutcome::Admitted(third) = bench.store.admit(&plan, None) else { panic!() };
+    assert_eq!(third.missed_slot_limit_indices().count(), 0, "both have given back what they held");
 }

@@ -7,8 +7,10 @@ use vmcp_domain::LimitScope;
 
 use super::*;
 use crate::pattern::Pattern;
-use crate::plan::{Holder, PlannedBucket};
-use crate::policy::{Anonymous, Consistency, Hint, Limits, MemoryBounds, Quota, ToolRule, WaitBounds};
+use crate::plan::{LevelStorage, PlannedBucket};
+use crate::policy::{
+    Anonymous, Consistency, Limits, MemoryBounds, Quota, ToolAnnotation, ToolRule, WaitBounds,
+};
 
 fn quota(tokens: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(60), tokens).unwrap();
@@ -18,7 +20,7 @@ fn quota(tokens: u64) -> Option<Quota> {
 fn rule(name: &str, group: bool, cost: u32) -> ToolRule {
     ToolRule {
         name: Pattern::new(name),
-        hint: None,
+        annotation: None,
         group,
         limits: Limits { shared: quota(5), per_user: quota(2), ..Limits::default() },
         cost: NonZeroU32::new(cost).unwrap().into(),
@@ -79,7 +81,7 @@ fn a_group_shares_one_bucket() {
     let (read, write) =
         (planner.plan(&tool("b", "read", "db_read")), planner.plan(&tool("b", "write", "db_write")));
     assert_eq!(shape(&read), shape(&write));
-    assert_eq!(planner.unmatched(&[tool("b", "x", "x")]), ["db_*"]);
+    assert_eq!(planner.unmatched_rules(&[tool("b", "x", "x")]), ["db_*"]);
 }
 
 #[test]
@@ -91,7 +93,7 @@ fn common_buckets_are_locked_in_one_order() {
     let ids = |plan: &Plan| -> Vec<u32> {
         plan.buckets
             .iter()
-            .filter(|bucket| matches!(bucket.holder, Holder::Shared(_)))
+            .filter(|bucket| matches!(bucket.storage, LevelStorage::Shared(_)))
             .map(|bucket| bucket.id.0)
             .collect()
     };
@@ -105,7 +107,7 @@ fn common_buckets_are_locked_in_one_order() {
 
 #[test]
 fn a_backend_that_keeps_renaming_its_tools_runs_out_of_fresh_buckets() {
-    let planner = Planner { bucket_count_max: 6, ..planner(vec![rule("*", false, 1)]) };
+    let planner = Planner { definition_count_max: 6, ..planner(vec![rule("*", false, 1)]) };
     let ids = |name: &str| -> Vec<u32> {
         planner.plan(&tool("b", name, name)).buckets.iter().map(|bucket| bucket.id.0).collect()
     };
@@ -116,9 +118,13 @@ fn a_backend_that_keeps_renaming_its_tools_runs_out_of_fresh_buckets() {
 
 #[test]
 fn annotations_bring_rules_and_take_no_other_away() {
-    let by = |hint| ToolRule { hint: Some(hint), ..rule("*", false, 1) };
-    let planner =
-        planner(vec![rule("search", false, 1), by(Hint::Writes), by(Hint::Destructive), by(Hint::OpenWorld)]);
+    let by = |hint| ToolRule { annotation: Some(hint), ..rule("*", false, 1) };
+    let planner = planner(vec![
+        rule("search", false, 1),
+        by(ToolAnnotation::Writes),
+        by(ToolAnnotation::Destructive),
+        by(ToolAnnotation::OpenWorld),
+    ]);
     let rules = |hints: ToolHints| {
         let mut tool = tool("b", "search", "search");
         tool.hints = hints;
@@ -141,5 +147,5 @@ fn annotations_bring_rules_and_take_no_other_away() {
     let stated =
         ToolHints { read_only: Some(false), destructive: Some(true), open_world: Some(true), ..none() };
     assert_eq!(rules(stated), all);
-    assert_eq!(planner.unmatched(&[]), ["search"]);
+    assert_eq!(planner.unmatched_rules(&[]), ["search"]);
 }

@@ -15,7 +15,7 @@ fn events() -> impl Strategy<Value = Vec<(i64, u64)>> {
 fn run(rate: &Rate, mut state: BucketState, now: &mut u64, events: &[(i64, u64)]) -> BucketState {
     for (spent, passed) in events {
         *now += passed;
-        state = state.at(rate, Micros(*now));
+        state = state.advanced_to(rate, Micros(*now));
         state = state.with_units(state.level.units - rate.units(1) * spent);
     }
     state
@@ -32,7 +32,7 @@ proptest! {
     ) {
         let rate = Rate::new(tokens, Duration::from_micros(period), tokens).unwrap();
         let mut now = 1_000;
-        let state = run(&rate, BucketState::full(&rate, Micros(now)), &mut now, &before).at(&rate, Micros(now));
+        let state = run(&rate, BucketState::full(&rate, Micros(now)), &mut now, &before).advanced_to(&rate, Micros(now));
         let (paid, back) = (rate.units(1) * paid, rate.units(1) * back.min(paid));
         let payment = Payment { units: paid, at: Micros(now) };
         let start = now;
@@ -40,7 +40,7 @@ proptest! {
         let with = run(&rate, state.with_units(state.level.units - paid), &mut now, &after);
         let mut again = start;
         let without = run(&rate, state.with_units(state.level.units - paid + back), &mut again, &after);
-        let (with, without) = (with.at(&rate, Micros(now)), without.at(&rate, Micros(now)));
+        let (with, without) = (with.advanced_to(&rate, Micros(now)), without.advanced_to(&rate, Micros(now)));
         let given = with.refundable(&rate, payment, back);
         prop_assert!(given >= 0);
         prop_assert!(given <= without.level.units - with.level.units, "{given} of {}", without.level.units - with.level.units);
@@ -59,13 +59,13 @@ fn a_saturated_bucket_gets_all_back_however_long_the_call_took() {
     let mut now = second(1).plus(400_000);
     let payment = Payment { units: rate.units(4), at: now };
     while now < second(3_600) {
-        state = state.at(&rate, now);
+        state = state.advanced_to(&rate, now);
         state = state.with_units(state.level.units - rate.units(4));
         now = now.plus(400_000);
     }
     assert_eq!(state.refundable(&rate, payment, rate.units(4)), rate.units(4));
     // Once it was full, nothing is missing for a call that paid before.
-    let later = state.at(&rate, second(3_700)).with_units(0).at(&rate, second(3_700));
+    let later = state.advanced_to(&rate, second(3_700)).with_units(0).advanced_to(&rate, second(3_700));
     assert_eq!(later.refundable(&rate, payment, rate.units(4)), 0);
 }
 
@@ -75,15 +75,15 @@ fn a_change_stays_between_full_and_the_deepest_debt() {
     let now = Micros(1_000);
     let payment = Payment { units: rate.units(1), at: now };
     let full = BucketState::full(&rate, now);
-    assert_eq!(full.changed(&rate, payment, rate.units(1), now).level.units, rate.capacity());
-    assert_eq!(full.changed(&rate, payment, -rate.units(100), now).level.units, -rate.capacity());
-    assert_eq!(full.changed(&rate, payment, -rate.units(2), now).level.units, rate.units(3));
+    assert_eq!(full.adjusted(&rate, payment, rate.units(1), now).level.units, rate.capacity());
+    assert_eq!(full.adjusted(&rate, payment, -rate.units(100), now).level.units, -rate.capacity());
+    assert_eq!(full.adjusted(&rate, payment, -rate.units(2), now).level.units, rate.units(3));
 }
 
 #[test]
 fn a_bucket_that_holds_exactly_half_is_not_well_filled() {
     let rate = Rate::new(10, Duration::from_micros(10), 10).unwrap();
-    let low = BucketState { level: Level { units: 3, at: Micros(0) }, high_at: Micros(0) };
-    assert_eq!(low.at(&rate, Micros(2)).high_at, Micros(0), "it holds five of ten");
-    assert_eq!(low.at(&rate, Micros(3)).high_at, Micros(3));
+    let low = BucketState { level: Level { units: 3, at: Micros(0) }, above_half_at: Micros(0) };
+    assert_eq!(low.advanced_to(&rate, Micros(2)).above_half_at, Micros(0), "it holds five of ten");
+    assert_eq!(low.advanced_to(&rate, Micros(3)).above_half_at, Micros(3));
 }

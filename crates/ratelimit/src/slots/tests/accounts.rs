@@ -2,32 +2,32 @@
 
 use tokio::time::sleep;
 
-use super::bounds::{LEASE, fleet, parts};
+use super::bounds::{LEASE, fleet, slot_batch};
 use super::*;
 
 /// Two bounds of which the first is on trial.
-fn tried(first: (&str, u32), second: (&str, u32)) -> Vec<SlotPart> {
-    let mut both = parts(&[first, second]);
-    both[0].slots[0].mode = Mode::Shadow;
+fn shadow_and_enforced_batches(first: (&str, u32), second: (&str, u32)) -> Vec<SlotBatch> {
+    let mut both = slot_batch(&[first, second]);
+    both[0].limits[0].mode = Mode::Shadow;
     both
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_bound_on_trial_is_missed_and_the_others_are_held() {
     let (replicas, store) = fleet(1);
-    let both = tried(("s", 1), ("t", 5));
-    let first = replicas[0].take(&both).await.ok().unwrap();
-    assert_eq!(first.missed().count(), 0);
-    let second = replicas[0].take(&both).await.ok().unwrap();
-    assert_eq!(second.missed().collect::<Vec<_>>(), [0]);
+    let both = shadow_and_enforced_batches(("s", 1), ("t", 5));
+    let first = replicas[0].acquire_all(&both).await.ok().unwrap();
+    assert_eq!(first.missed_indices().count(), 0);
+    let second = replicas[0].acquire_all(&both).await.ok().unwrap();
+    assert_eq!(second.missed_indices().collect::<Vec<_>>(), [0]);
     assert_eq!((store.in_flight("s"), store.in_flight("t")), (1, 2));
     drop(second);
     sleep(Duration::from_millis(5)).await;
     assert_eq!((store.in_flight("s"), store.in_flight("t")), (1, 1), "it held one of them");
-    let mut other_way = parts(&[("t", 5), ("s", 1)]);
-    other_way[0].slots[1].mode = Mode::Shadow;
-    let third = replicas[0].take(&other_way).await.ok().unwrap();
-    assert_eq!(third.missed().collect::<Vec<_>>(), [1]);
+    let mut other_way = slot_batch(&[("t", 5), ("s", 1)]);
+    other_way[0].limits[1].mode = Mode::Shadow;
+    let third = replicas[0].acquire_all(&other_way).await.ok().unwrap();
+    assert_eq!(third.missed_indices().collect::<Vec<_>>(), [1]);
     drop((first, third));
     sleep(Duration::from_millis(5)).await;
     assert_eq!((store.in_flight("s"), store.in_flight("t"), replicas[0].count()), (0, 0, 0));
@@ -36,23 +36,23 @@ async fn a_full_bound_on_trial_is_missed_and_the_others_are_held() {
 #[tokio::test(start_paused = true)]
 async fn what_would_have_been_refused_is_noted_by_place() {
     let (replicas, _store) = fleet(1);
-    let mut slot = replicas[0].begin();
-    let mut elsewhere = parts(&[("u", 1)]);
-    elsewhere[0].places[0] = 7;
-    let both = tried(("s", 1), ("t", 5));
-    slot.miss(&elsewhere);
-    slot.miss(&both);
-    assert_eq!(slot.missed().collect::<Vec<_>>(), [7, 0, 1]);
+    let mut slot = replicas[0].begin_call();
+    let mut elsewhere = slot_batch(&[("u", 1)]);
+    elsewhere[0].indices[0] = 7;
+    let both = shadow_and_enforced_batches(("s", 1), ("t", 5));
+    slot.record_missed(&elsewhere);
+    slot.record_missed(&both);
+    assert_eq!(slot.missed_indices().collect::<Vec<_>>(), [7, 0, 1]);
     // By itself the replica has room for it under both.
     slot.hold_share(&both, 1).unwrap();
-    assert_eq!(slot.missed().collect::<Vec<_>>(), [7]);
+    assert_eq!(slot.missed_indices().collect::<Vec<_>>(), [7]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_goes_on_without_the_store_gives_back_all_that_it_holds() {
     let (replicas, store) = fleet(1);
-    let mut slot = replicas[0].begin();
-    slot.hold_anyway(&parts(&[("s", 5), ("t", 5)]));
+    let mut slot = replicas[0].begin_call();
+    slot.hold_unchecked(&slot_batch(&[("s", 5), ("t", 5)]));
     assert_eq!(replicas[0].count(), 1);
     sleep(LEASE).await;
     assert_eq!((store.in_flight("s"), store.in_flight("t")), (1, 1), "the store has heard of it");
@@ -65,23 +65,23 @@ async fn a_call_that_goes_on_without_the_store_gives_back_all_that_it_holds() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_call_has_nothing_to_tell() {
     let (replicas, _store) = fleet(1);
-    let one = parts(&[("s", 1)]);
-    let _first = replicas[0].take(&one).await.ok().unwrap();
-    assert!(replicas[0].take(&one).await.is_err());
-    assert!(replicas[0].are_settled());
+    let one = slot_batch(&[("s", 1)]);
+    let _first = replicas[0].acquire_all(&one).await.ok().unwrap();
+    assert!(replicas[0].acquire_all(&one).await.is_err());
+    assert!(replicas[0].is_settled());
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_question_takes_along_is_told() {
     let (replicas, store) = fleet(1);
-    let one = parts(&[("s", 1)]);
-    let first = replicas[0].take(&one).await.ok().unwrap();
-    store.break_with(Some(StoreFailure::Timeout));
+    let one = slot_batch(&[("s", 1)]);
+    let first = replicas[0].acquire_all(&one).await.ok().unwrap();
+    store.set_failure(Some(StoreFailure::Timeout));
     drop(first);
     sleep(Duration::from_millis(5)).await;
-    assert!(!replicas[0].are_settled());
-    store.break_with(None);
-    let second = replicas[0].take(&one).await;
+    assert!(!replicas[0].is_settled());
+    store.set_failure(None);
+    let second = replicas[0].acquire_all(&one).await;
     assert!(second.is_ok(), "the question has freed the place");
-    assert!(replicas[0].are_settled());
+    assert!(replicas[0].is_settled());
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::pattern::Pattern;
 use crate::plan::{Plan, Planner};
 use crate::policy::{Concurrency, LimitPolicy, Limits, ToolRule};
-use crate::remote::slot_parts;
+use crate::remote::slot_batches;
 
 fn plan(name: &str, group: bool) -> Plan {
     let concurrency =
@@ -16,7 +16,7 @@ fn plan(name: &str, group: bool) -> Plan {
     let limits = Limits { concurrency, ..Limits::default() };
     let rule = ToolRule {
         name: Pattern::new("t*"),
-        hint: None,
+        annotation: None,
         group,
         limits: limits.clone(),
         cost: NonZeroU32::MIN.into(),
@@ -25,34 +25,37 @@ fn plan(name: &str, group: bool) -> Plan {
     Planner::new(policy).plan(&tool("b", name, name))
 }
 
-fn asked(plan: &Plan, split: bool) -> Vec<Vec<(String, Option<String>, u32)>> {
-    let parts = slot_parts(plan, Some("ann"), split);
-    let one = |slots: &RemoteSlots| {
-        (slots.key.to_string(), slots.home.as_deref().map(str::to_owned), slots.count_max)
+fn described_batches(plan: &Plan, split: bool) -> Vec<Vec<(String, Option<String>, u32)>> {
+    let parts = slot_batches(plan, Some("ann"), split);
+    let one = |slots: &RemoteSlotLimit| {
+        (slots.key.to_string(), slots.partition.as_deref().map(str::to_owned), slots.count_max)
     };
-    parts.iter().map(|part| part.slots.iter().map(one).collect()).collect()
+    parts.iter().map(|part| part.limits.iter().map(one).collect()).collect()
 }
 
 #[test]
 fn bounds_of_one_home_are_one_question() {
     let keys = |split| -> Vec<Vec<String>> {
-        let asked = asked(&plan("t1", false), split);
+        let asked = described_batches(&plan("t1", false), split);
         asked.iter().map(|part| part.iter().map(|(key, ..)| key.clone()).collect()).collect()
     };
     let shared = ["slots:shared", "slots:shared:tool:10:tools[t*].:1:b:2:t1"];
     let own = ["slots:user:ann", "slots:user-tool:10:tools[t*].:1:b:2:t1:ann"];
     assert_eq!(keys(false), [[shared[0], shared[1], own[0], own[1]].map(str::to_owned)]);
     assert_eq!(keys(true), [shared.map(str::to_owned), own.map(str::to_owned)]);
-    let homes: Vec<_> =
-        asked(&plan("t1", false), true).concat().into_iter().map(|(_, home, max)| (home, max)).collect();
+    let homes: Vec<_> = described_batches(&plan("t1", false), true)
+        .concat()
+        .into_iter()
+        .map(|(_, home, max)| (home, max))
+        .collect();
     let ann = Some("ann".to_owned());
     assert_eq!(homes, [(None, 8), (None, 8), (ann.clone(), 2), (ann, 2)]);
-    assert_eq!(slot_parts(&plan("t1", false), Some("ann"), true)[1].places[..], [2, 3]);
+    assert_eq!(slot_batches(&plan("t1", false), Some("ann"), true)[1].indices[..], [2, 3]);
 }
 
 #[test]
 fn tools_have_bounds_of_their_own_and_a_group_has_one() {
-    let tool_key = |name, group| asked(&plan(name, group), false)[0][1].0.clone();
+    let tool_key = |name, group| described_batches(&plan(name, group), false)[0][1].0.clone();
     assert_ne!(tool_key("t1", false), tool_key("t2", false));
     assert_eq!(tool_key("t1", true), tool_key("t2", true));
 }

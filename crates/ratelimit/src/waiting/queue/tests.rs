@@ -7,7 +7,7 @@ fn user(number: u64) -> UserKey {
 }
 
 /// Serves everybody and tells who, in order.
-fn served(queue: &mut FairQueue) -> Vec<u64> {
+fn drain_tickets(queue: &mut FairQueue) -> Vec<u64> {
     std::iter::from_fn(|| queue.pop()).map(|(ticket, _)| ticket.0).collect()
 }
 
@@ -20,7 +20,7 @@ fn users_take_turns_and_each_line_keeps_its_order() {
     queue.push(user(2), Ticket(10), 1, false);
     queue.push(user(3), Ticket(11), 1, false);
     queue.push(user(2), Ticket(12), 1, false);
-    assert_eq!(served(&mut queue), [0, 10, 11, 1, 12, 2, 3, 4]);
+    assert_eq!(drain_tickets(&mut queue), [0, 10, 11, 1, 12, 2, 3, 4]);
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn a_dear_call_counts_as_many_cheap_ones() {
         queue.push(user(2), Ticket(ticket), 1, false);
     }
     // A mark that two reach together goes to the older call.
-    assert_eq!(served(&mut queue), [2, 3, 0, 4, 5, 6, 1, 7]);
+    assert_eq!(drain_tickets(&mut queue), [2, 3, 0, 4, 5, 6, 1, 7]);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn who_comes_late_saves_up_nothing() {
     queue.push(user(2), Ticket(200), 1, false);
     queue.push(user(2), Ticket(201), 1, false);
     queue.push(user(2), Ticket(202), 1, false);
-    assert_eq!(&served(&mut queue)[..6], [50, 200, 51, 201, 52, 202]);
+    assert_eq!(&drain_tickets(&mut queue)[..6], [50, 200, 51, 201, 52, 202]);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_turn_that_came_to_nothing_is_given_back() {
     }
     assert_eq!(queue.pop(), Some((Ticket(0), 1)));
     queue.push(user(1), Ticket(0), 1, true);
-    assert_eq!(served(&mut queue), [0, 10, 1, 11, 2, 12]);
+    assert_eq!(drain_tickets(&mut queue), [0, 10, 1, 11, 2, 12]);
 }
 
 proptest! {
@@ -89,7 +89,7 @@ proptest! {
         prop_assert_eq!(queue.cost(), waiting.iter().map(|(_, _, cost)| u64::from(*cost)).sum::<u64>());
         let told: HashMap<Ticket, u64> = waiting
             .iter()
-            .map(|(owner, ticket, cost)| (*ticket, queue.ahead(*owner, Some(*ticket), *cost)))
+            .map(|(owner, ticket, cost)| (*ticket, queue.cost_ahead(*owner, Some(*ticket), *cost)))
             .collect();
         let dearest = waiting.iter().map(|(_, _, cost)| u64::from(*cost)).max().unwrap_or(0);
         let mut got: HashMap<UserKey, u64> = HashMap::new();
@@ -104,6 +104,6 @@ proptest! {
             waiting.retain(|(_, other, _)| *other != ticket);
         }
         prop_assert!(waiting.is_empty());
-        prop_assert!(queue.is_empty() && queue.lines.is_empty() && queue.cost() == 0);
+        prop_assert!(queue.is_empty() && queue.user_queues.is_empty() && queue.cost() == 0);
     }
 }

@@ -8,25 +8,25 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use vmcp_domain::{Caller, Identity, Members, Target, Tool, ToolHints, ToolOverride};
+use vmcp_domain::{Caller, Identity, Members, RoutingTarget, Tool, ToolHints, ToolOverride};
 use vmcp_optimizer::VIRTUAL_NAMES;
 
-use crate::audit::{LOST, TOOL_CALL, parse_time};
+use crate::audit::{RECORDS_LOST, TOOL_CALL, parse_time};
 
 /// The longest line that is read: twice the most data that is recorded, escaped, and some.
 const LINE_MAX: u64 = 16 << 20;
 
 /// One call that came to the limiter.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Call {
+pub(crate) struct RecordedCall {
     /// When, in microseconds since 1970.
-    pub(crate) at: u64,
+    pub(crate) time_us: u64,
     /// For how long it was in flight, in microseconds.
-    pub(crate) lasted: u64,
+    pub(crate) duration_us: u64,
     /// Its place among the tools.
-    pub(crate) tool: u32,
+    pub(crate) tool_index: u32,
     /// Its place among the callers.
-    pub(crate) user: u32,
+    pub(crate) user_index: u32,
     /// It was refused then.
     pub(crate) was_refused: bool,
     /// What it had paid was given back.
@@ -35,7 +35,7 @@ pub(crate) struct Call {
 
 /// A caller of the record.
 #[derive(Clone, Debug)]
-pub(crate) struct User {
+pub(crate) struct RecordedUser {
     /// The name in reports, as it stands in the record.
     pub(crate) label: String,
     pub(crate) caller: Caller,
@@ -44,7 +44,7 @@ pub(crate) struct User {
 
 /// Why a line is no call to be replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Skip {
+pub(crate) enum SkipReason {
     NotJson,
     TooLong,
     NoTime,
@@ -54,7 +54,7 @@ pub(crate) enum Skip {
     NeverCharged,
 }
 
-impl Skip {
+impl SkipReason {
     const ALL: [Self; 7] = [
         Self::NotJson,
         Self::TooLong,
@@ -66,7 +66,7 @@ impl Skip {
     ];
 
     /// The reason in words.
-    pub(crate) fn reason(self) -> &'static str {
+    pub(crate) fn description(self) -> &'static str {
         match self {
             Self::NotJson => "no JSON object of an audit record",
             Self::TooLong => "longer than 16 MiB",
@@ -82,27 +82,27 @@ impl Skip {
 /// Lines that were passed over for one reason.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Skipped {
-    pub(crate) why: Skip,
+    pub(crate) reason: SkipReason,
     pub(crate) count: u64,
     /// The first such line, counted from one.
-    pub(crate) first: u64,
+    pub(crate) first_line: u64,
 }
 
 /// Everything that was recorded.
 #[derive(Default)]
-pub(crate) struct Recorded {
-    pub(crate) calls: Vec<Call>,
+pub(crate) struct RecordedCalls {
+    pub(crate) calls: Vec<RecordedCall>,
     pub(crate) tools: Vec<Tool>,
-    pub(crate) users: Vec<User>,
+    pub(crate) users: Vec<RecordedUser>,
     pub(crate) skipped: Vec<Skipped>,
     /// Records that the writer could not write, by its own notes.
-    pub(crate) lost: u64,
-    tool_places: HashMap<Box<str>, u32>,
-    user_places: HashMap<Box<str>, u32>,
-    key: String,
+    pub(crate) lost_count: u64,
+    tool_indices: HashMap<Box<str>, u32>,
+    user_indices: HashMap<Box<str>, u32>,
+    key_buffer: String,
 }
 
-impl Recorded {
+impl RecordedCalls {
     /// Reads to the end, and puts the calls into the order of time.
     ///
     /// # Errors
@@ -119,68 +119,72 @@ impl Recorded {
             number += 1;
             if line.last() != Some(&b'\n') && size as u64 == LINE_MAX {
                 input.skip_until(b'\n')?;
-                all.skip(Skip::TooLong, number);
+                all.count_skipped(SkipReason::TooLong, number);
             } else if !line.trim_ascii().is_empty()
-                && let Err(why) = all.take(&line)
+                && let Err(why) = all.read_record(&line)
             {
-                all.skip(why, number);
+                all.count_skipped(why, number);
             }
         }
         // At the same microsecond whoever was admitted came first: a refusal spends nothing, so this is an order in which
         // the recorded decisions could have been made.
-        all.calls.sort_by_key(|call| (call.at, call.was_refused));
-        all.skipped.sort_by_key(|skipped| Skip::ALL.iter().position(|why| *why == skipped.why));
+        all.calls.sort_by_key(|call| (call.time_us, call.was_refused));
+        all.skipped.sort_by_key(|skipped| SkipReason::ALL.iter().position(|why| *why == skipped.reason));
         Ok(all)
     }
 
-    fn skip(&mut self, why: Skip, number: u64) {
-        match self.skipped.iter_mut().find(|skipped| skipped.why == why) {
+    fn count_skipped(&mut self, why: SkipReason, number: u64) {
+        match self.skipped.iter_mut().find(|skipped| skipped.reason == why) {
             Some(skipped) => skipped.count += 1,
-            None => self.skipped.push(Skipped { why, count: 1, first: number }),
+            None => self.skipped.push(Skipped { reason: why, count: 1, first_line: number }),
         }
     }
 
-    fn take(&mut self, line: &[u8]) -> Result<(), Skip> {
-        let record: Record<'_> = serde_json::from_slice(line).map_err(|_| Skip::NotJson)?;
+    fn read_record(&mut self, line: &[u8]) -> Result<(), SkipReason> {
+        let record: Record<'_> = serde_json::from_slice(line).map_err(|_| SkipReason::NotJson)?;
         let extra = record.metadata.unwrap_or_default().extra.unwrap_or_default();
-        match record.kind.as_ref().map(Text::as_str) {
+        match record.kind.as_ref().map(BorrowedText::as_str) {
             Some(TOOL_CALL) => {}
-            Some(LOST) => {
-                self.lost = self.lost.saturating_add(extra.count.unwrap_or(0));
+            Some(RECORDS_LOST) => {
+                self.lost_count = self.lost_count.saturating_add(extra.count.unwrap_or(0));
                 return Ok(());
             }
-            Some(_) => return Err(Skip::OtherRequest),
-            None => return Err(Skip::NotJson),
+            Some(_) => return Err(SkipReason::OtherRequest),
+            None => return Err(SkipReason::NotJson),
         }
         let target = record.target.unwrap_or_default();
-        let name =
-            target.name.as_ref().map(Text::as_str).filter(|name| !name.is_empty()).ok_or(Skip::NoTool)?;
-        let outcome = record.outcome.as_ref().map_or("", Text::as_str);
+        let name = target
+            .name
+            .as_ref()
+            .map(BorrowedText::as_str)
+            .filter(|name| !name.is_empty())
+            .ok_or(SkipReason::NoTool)?;
+        let outcome = record.outcome.as_ref().map_or("", BorrowedText::as_str);
         let limit = extra.rate_limit.unwrap_or_default();
-        let backend = extra.backend_name.as_ref().map(Text::as_str).filter(|name| !name.is_empty());
+        let backend = extra.backend_name.as_ref().map(BorrowedText::as_str).filter(|name| !name.is_empty());
         if backend.is_none() {
             if target.kind.is_some_and(|kind| kind.as_str() == "virtual_tool")
                 || VIRTUAL_NAMES.contains(&name)
             {
-                return Err(Skip::VirtualTool);
+                return Err(SkipReason::VirtualTool);
             }
             // The reference names the backend of some calls only, and has no time in microseconds.
             if extra.time_us.is_some() || outcome == "denied" {
-                return Err(Skip::NeverCharged);
+                return Err(SkipReason::NeverCharged);
             }
         }
         let logged = || record.logged_at.as_ref().and_then(|text| parse_time(text.as_str()));
-        let at = extra.time_us.or_else(logged).ok_or(Skip::NoTime)?;
-        let own = extra.backend_tool.as_ref().map_or(name, Text::as_str);
-        let tool = self.tool(name, backend.unwrap_or("unknown"), own);
-        let user = self.user(&record.subjects.unwrap_or_default(), &record.source.unwrap_or_default());
+        let at = extra.time_us.or_else(logged).ok_or(SkipReason::NoTime)?;
+        let own = extra.backend_tool.as_ref().map_or(name, BorrowedText::as_str);
+        let tool = self.tool_index(name, backend.unwrap_or("unknown"), own);
+        let user = self.user_index(&record.subjects.unwrap_or_default(), &record.source.unwrap_or_default());
         let lasted = extra.duration_us.unwrap_or_else(|| extra.duration_ms.unwrap_or(0).saturating_mul(1000));
-        let decision = limit.decision.as_ref().map(Text::as_str);
-        self.calls.push(Call {
-            at,
-            lasted: lasted.saturating_sub(limit.waited_us.unwrap_or(0)),
-            tool,
-            user,
+        let decision = limit.decision.as_ref().map(BorrowedText::as_str);
+        self.calls.push(RecordedCall {
+            time_us: at,
+            duration_us: lasted.saturating_sub(limit.waited_us.unwrap_or(0)),
+            tool_index: tool,
+            user_index: user,
             was_refused: decision == Some("refused") || outcome == "rate_limited",
             refunded: limit.refunded.unwrap_or(false),
         });
@@ -188,36 +192,37 @@ impl Recorded {
     }
 
     /// The place of a tool, which is a new one where it is first met.
-    fn tool(&mut self, name: &str, backend: &str, own: &str) -> u32 {
-        spell(&mut self.key, &[name, backend, own]);
-        if let Some(place) = self.tool_places.get(&*self.key) {
+    fn tool_index(&mut self, name: &str, backend: &str, own: &str) -> u32 {
+        write_key(&mut self.key_buffer, &[name, backend, own]);
+        if let Some(place) = self.tool_indices.get(&*self.key_buffer) {
             return *place;
         }
         let place = u32::try_from(self.tools.len()).unwrap_or(u32::MAX);
         self.tools.push(Tool {
             name: name.into(),
-            target: Target { backend: backend.into(), name: own.into() },
+            target: RoutingTarget { backend: backend.into(), name: own.into() },
             description: None,
             hints: ToolHints::default(),
             definition: Arc::default(),
             overrides: ToolOverride::default(),
         });
-        self.tool_places.insert(self.key.as_str().into(), place);
+        self.tool_indices.insert(self.key_buffer.as_str().into(), place);
         place
     }
 
     /// The place of a caller.
-    fn user(&mut self, subjects: &Subjects<'_>, source: &Source<'_>) -> u32 {
-        let subject = subjects.user_id.as_ref().map(Text::as_str).filter(|subject| !subject.is_empty());
+    fn user_index(&mut self, subjects: &Subjects<'_>, source: &Source<'_>) -> u32 {
+        let subject =
+            subjects.user_id.as_ref().map(BorrowedText::as_str).filter(|subject| !subject.is_empty());
         // No real issuer is empty to the limiter, and the reference names none.
-        let issuer = subjects.issuer.as_ref().map(Text::as_str).filter(|issuer| !issuer.is_empty());
+        let issuer = subjects.issuer.as_ref().map(BorrowedText::as_str).filter(|issuer| !issuer.is_empty());
         let issuer = issuer.unwrap_or("unknown");
-        let address = source.value.as_ref().map_or("", Text::as_str);
+        let address = source.value.as_ref().map_or("", BorrowedText::as_str);
         match subject {
-            Some(subject) => spell(&mut self.key, &[issuer, subject]),
-            None => spell(&mut self.key, &[address]),
+            Some(subject) => write_key(&mut self.key_buffer, &[issuer, subject]),
+            None => write_key(&mut self.key_buffer, &[address]),
         }
-        if let Some(place) = self.user_places.get(&*self.key) {
+        if let Some(place) = self.user_indices.get(&*self.key_buffer) {
             return *place;
         }
         let place = u32::try_from(self.users.len()).unwrap_or(u32::MAX);
@@ -229,24 +234,26 @@ impl Recorded {
                     subject: subject.to_owned(),
                     claims: Members::new(),
                 };
-                User {
+                RecordedUser {
                     label: format!("{subject} ({issuer})"),
                     caller: Caller::Known(identity.into()),
                     peer: None,
                 }
             }
             (None, Some(address)) => {
-                User { label: format!("anonymous from {address}"), caller: Caller::Anonymous, peer }
+                RecordedUser { label: format!("anonymous from {address}"), caller: Caller::Anonymous, peer }
             }
-            (None, None) => User { label: "anonymous".to_owned(), caller: Caller::Anonymous, peer: None },
+            (None, None) => {
+                RecordedUser { label: "anonymous".to_owned(), caller: Caller::Anonymous, peer: None }
+            }
         });
-        self.user_places.insert(self.key.as_str().into(), place);
+        self.user_indices.insert(self.key_buffer.as_str().into(), place);
         place
     }
 }
 
 /// Writes parts so that no two lists of parts come to the same text.
-fn spell(key: &mut String, parts: &[&str]) {
+fn write_key(key: &mut String, parts: &[&str]) {
     key.clear();
     for part in parts {
         // Writing into a string does not fail.
@@ -256,9 +263,9 @@ fn spell(key: &mut String, parts: &[&str]) {
 
 /// Text borrowed from the line wherever it holds no escapes.
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl Text<'_> {
+impl BorrowedText<'_> {
     fn as_str(&self) -> &str {
         &self.0
     }
@@ -267,33 +274,33 @@ impl Text<'_> {
 #[derive(Deserialize)]
 struct Record<'a> {
     #[serde(rename = "type", borrow)]
-    kind: Option<Text<'a>>,
-    logged_at: Option<Text<'a>>,
-    outcome: Option<Text<'a>>,
+    kind: Option<BorrowedText<'a>>,
+    logged_at: Option<BorrowedText<'a>>,
+    outcome: Option<BorrowedText<'a>>,
     source: Option<Source<'a>>,
     subjects: Option<Subjects<'a>>,
-    target: Option<Called<'a>>,
+    target: Option<RecordTarget<'a>>,
     metadata: Option<Metadata<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 struct Source<'a> {
     #[serde(borrow)]
-    value: Option<Text<'a>>,
+    value: Option<BorrowedText<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 struct Subjects<'a> {
     #[serde(borrow)]
-    user_id: Option<Text<'a>>,
-    issuer: Option<Text<'a>>,
+    user_id: Option<BorrowedText<'a>>,
+    issuer: Option<BorrowedText<'a>>,
 }
 
 #[derive(Default, Deserialize)]
-struct Called<'a> {
+struct RecordTarget<'a> {
     #[serde(rename = "type", borrow)]
-    kind: Option<Text<'a>>,
-    name: Option<Text<'a>>,
+    kind: Option<BorrowedText<'a>>,
+    name: Option<BorrowedText<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -308,17 +315,17 @@ struct Extra<'a> {
     duration_us: Option<u64>,
     duration_ms: Option<u64>,
     #[serde(borrow)]
-    backend_name: Option<Text<'a>>,
-    backend_tool: Option<Text<'a>>,
-    rate_limit: Option<Limit<'a>>,
+    backend_name: Option<BorrowedText<'a>>,
+    backend_tool: Option<BorrowedText<'a>>,
+    rate_limit: Option<RateLimitOutcome<'a>>,
     /// How many records are missing, in a note of the writer.
     count: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
-struct Limit<'a> {
+struct RateLimitOutcome<'a> {
     #[serde(borrow)]
-    decision: Option<Text<'a>>,
+    decision: Option<BorrowedText<'a>>,
     refunded: Option<bool>,
     waited_us: Option<u64>,
 }

@@ -28,28 +28,38 @@ pub(super) fn convert(
     let listen = match listen.as_deref() {
         None => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))),
         Some("off") => None,
-        Some(text) => address(text, findings),
+        Some(text) => parse_address(text, findings),
     };
     if listen.is_some_and(|address| !address.ip().is_loopback()) {
-        findings.warn("admin.listen", "is not a loopback address, and the pages there ask for no credential");
+        findings.add_warning(
+            "admin.listen",
+            "is not a loopback address, and the pages there ask for no credential",
+        );
     }
     let is_short = scrape_key.as_ref().is_some_and(|key| key.len() < KEY_BYTES_MIN);
     if is_short {
-        findings.problem("admin.scrapeKey", format!("must be at least {KEY_BYTES_MIN} characters"));
+        findings.add_problem("admin.scrapeKey", format!("must be at least {KEY_BYTES_MIN} characters"));
     }
     let metrics_are_open = telemetry.is_some_and(|telemetry| {
         telemetry.enable_prometheus_metrics_path == Some(true)
             && telemetry.metrics_on_transport_port != Some(false)
     });
     if telemetry.is_some_and(|telemetry| telemetry.prometheus_port.is_some()) {
-        findings.warn("telemetry.prometheusPort", "has no effect; `/metrics` is on `admin.listen` too");
+        findings
+            .add_warning("telemetry.prometheusPort", "has no effect; `/metrics` is on `admin.listen` too");
     }
     if let Some(telemetry) = telemetry {
-        tell_of_idle_keys(telemetry, findings);
+        warn_of_unused_keys(telemetry, findings);
     }
     let (state_folder, state_is_own) = state_folder(folder, name, findings);
     let issuer = caller_issuer(incoming);
-    let settings = AdminSettings { listen, metrics_are_open, state_folder, state_is_own, issuer };
+    let settings = AdminSettings {
+        listen,
+        is_metrics_public: metrics_are_open,
+        state_folder,
+        owns_state_folder: state_is_own,
+        issuer,
+    };
     (settings, scrape_key.map(Secret::new))
 }
 
@@ -58,7 +68,7 @@ pub(super) fn convert(
 fn state_folder(file: Option<String>, name: &str, findings: &mut Findings<'_>) -> (Option<PathBuf>, bool) {
     if let Some(folder) = file {
         if folder.trim().is_empty() {
-            findings.problem("stateFolder", "must not be empty");
+            findings.add_problem("stateFolder", "must not be empty");
         }
         return (Some(folder.into()), true);
     }
@@ -74,7 +84,7 @@ fn state_folder(file: Option<String>, name: &str, findings: &mut Findings<'_>) -
 }
 
 /// Tells of keys of `telemetry` that speak of traces or of a collector alone.
-fn tell_of_idle_keys(telemetry: &Telemetry, findings: &mut Findings<'_>) {
+fn warn_of_unused_keys(telemetry: &Telemetry, findings: &mut Findings<'_>) {
     let keys = [
         ("serviceName", telemetry.service_name.is_some()),
         ("serviceVersion", telemetry.service_version.is_some()),
@@ -83,16 +93,18 @@ fn tell_of_idle_keys(telemetry: &Telemetry, findings: &mut Findings<'_>) {
         ("environmentVariables", !telemetry.environment_variables.is_empty()),
     ];
     for (key, _) in keys.into_iter().filter(|(_, is_there)| *is_there) {
-        findings
-            .warn(format!("telemetry.{key}"), "has no effect: this build does not have traces and OTLP yet");
+        findings.add_warning(
+            format!("telemetry.{key}"),
+            "has no effect: this build does not have traces and OTLP yet",
+        );
     }
 }
 
-fn address(text: &str, findings: &mut Findings<'_>) -> Option<SocketAddr> {
+fn parse_address(text: &str, findings: &mut Findings<'_>) -> Option<SocketAddr> {
     let split = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     let Some((host, port)) = split else {
         let problem = Problem::new("admin.listen", format!("`{text}` is not an address"));
-        findings.add(problem.hint("write it like `127.0.0.1:4484`, or `off` for no such listener"));
+        findings.push(problem.with_hint("write it like `127.0.0.1:4484`, or `off` for no such listener"));
         return None;
     };
     parse_host(host, "admin.listen", findings).map(|host| SocketAddr::new(host, port))

@@ -10,9 +10,9 @@ use crate::config::file::{
     Aggregation, ConflictResolution, ConflictResolutionConfig, ToolAnnotations, ToolOverride, ToolVisibility,
     WorkloadTools,
 };
-use crate::config::report::{item, join};
+use crate::config::report::{item_path, join_path};
 
-const DETAILS: &str = "aggregation.conflictResolutionConfig";
+const CONFLICT_CONFIG_PATH: &str = "aggregation.conflictResolutionConfig";
 
 /// Makes federation's policy; `None` when the conflict policy cannot be made.
 pub(super) fn convert(
@@ -30,12 +30,12 @@ pub(super) fn convert(
     let strategy = conflict_resolution.unwrap_or(ConflictResolution::Auto);
     let details = conflict_resolution_config.unwrap_or_default();
     if strategy == ConflictResolution::Manual && tools.is_empty() {
-        findings.problem("aggregation.tools", "`conflictResolution: manual` needs overrides here").hint =
+        findings.add_problem("aggregation.tools", "`conflictResolution: manual` needs overrides here").hint =
             Some("without any, use `conflictResolution: auto`".to_owned());
     }
     let deny = default_tool_visibility == Some(ToolVisibility::Deny);
     if deny && strategy == ConflictResolution::Priority {
-        shown_winners(&details.priority_order, &tools, findings);
+        check_priority_winners(&details.priority_order, &tools, findings);
     }
     let conflicts = convert_conflicts(strategy, details, names, findings);
     Some(AggregationPolicy {
@@ -47,12 +47,12 @@ pub(super) fn convert(
 }
 
 /// A backend that wins a name and is then hidden would take the tool away from everybody.
-fn shown_winners(order: &[String], tools: &[WorkloadTools], findings: &mut Findings<'_>) {
+fn check_priority_winners(order: &[String], tools: &[WorkloadTools], findings: &mut Findings<'_>) {
     for (index, winner) in order.iter().enumerate() {
         if !tools.iter().any(|tools| tools.workload == *winner) {
             findings
-                .problem(
-                    item(&format!("{DETAILS}.priorityOrder"), index),
+                .add_problem(
+                    item_path(&format!("{CONFLICT_CONFIG_PATH}.priorityOrder"), index),
                     format!("`{winner}` would win clashing names and then be hidden by `defaultToolVisibility: deny`"),
                 )
                 .hint = Some(format!("give `{winner}` an entry in `aggregation.tools`, or take it off this list"));
@@ -67,17 +67,17 @@ fn convert_conflicts(
     findings: &mut Findings<'_>,
 ) -> Option<ConflictPolicy> {
     let ConflictResolutionConfig { prefix_format, priority_order } = details;
-    let format_path = format!("{DETAILS}.prefixFormat");
-    let order_path = format!("{DETAILS}.priorityOrder");
+    let format_path = format!("{CONFLICT_CONFIG_PATH}.prefixFormat");
+    let order_path = format!("{CONFLICT_CONFIG_PATH}.priorityOrder");
     if prefix_format.is_some() && strategy == ConflictResolution::Manual {
-        findings.warn(&format_path, "has no effect with `conflictResolution: manual`");
+        findings.add_warning(&format_path, "has no effect with `conflictResolution: manual`");
     }
     if !priority_order.is_empty() && strategy != ConflictResolution::Priority {
-        findings.warn(&order_path, "has an effect only with `conflictResolution: priority`");
+        findings.add_warning(&order_path, "has an effect only with `conflictResolution: priority`");
     }
     let format = prefix_format.map_or_else(PrefixFormat::default, PrefixFormat::new);
-    if !format.names_backend() && names.len() > 1 && strategy != ConflictResolution::Manual {
-        findings.warn(
+    if !format.has_backend_placeholder() && names.len() > 1 && strategy != ConflictResolution::Manual {
+        findings.add_warning(
             &format_path,
             "does not contain `{workload}`: tools of one name at two backends clash, and only the first is listed",
         );
@@ -88,16 +88,16 @@ fn convert_conflicts(
         ConflictResolution::Manual => ConflictPolicy::Manual,
         ConflictResolution::Priority => {
             if priority_order.is_empty() {
-                findings.problem(
+                findings.add_problem(
                     &order_path,
                     "`conflictResolution: priority` needs backends here, the strongest first",
                 );
             }
             let mut seen = BTreeSet::new();
             for (index, name) in priority_order.iter().enumerate() {
-                let path = item(&order_path, index);
-                if findings.backend(&path, name, names) && !seen.insert(name) {
-                    findings.problem(path, format!("`{name}` stands twice in this list"));
+                let path = item_path(&order_path, index);
+                if findings.check_backend_name(&path, name, names) && !seen.insert(name) {
+                    findings.add_problem(path, format!("`{name}` stands twice in this list"));
                 }
             }
             ConflictPolicy::Priority {
@@ -115,7 +115,7 @@ fn convert_tools(
 ) -> BTreeMap<BackendId, ToolPolicy> {
     let mut policies = BTreeMap::new();
     for (index, tools) in tools.into_iter().enumerate() {
-        let path = item("aggregation.tools", index);
+        let path = item_path("aggregation.tools", index);
         let WorkloadTools {
             workload,
             // Refused together with everything else that only the Kubernetes operator can resolve.
@@ -124,14 +124,14 @@ fn convert_tools(
             overrides,
             exclude_all,
         } = tools;
-        findings.backend(&join(&path, "workload"), &workload, names);
+        findings.check_backend_name(&join_path(&path, "workload"), &workload, names);
         let exclude_all = exclude_all.unwrap_or(false);
-        let filter = convert_filter(filter, exclude_all, &overrides, &join(&path, "filter"), findings);
-        let (renames, overrides) = convert_overrides(overrides, &join(&path, "overrides"), findings);
+        let filter = convert_filter(filter, exclude_all, &overrides, &join_path(&path, "filter"), findings);
+        let (renames, overrides) = convert_overrides(overrides, &join_path(&path, "overrides"), findings);
         let policy = ToolPolicy { exclude_all, filter, renames, overrides };
         if policies.insert(BackendId::from(workload.as_str()), policy).is_some() {
-            findings.problem(
-                join(&path, "workload"),
+            findings.add_problem(
+                join_path(&path, "workload"),
                 format!("`{workload}` has an entry already; there may be one for each backend"),
             );
         }
@@ -149,19 +149,19 @@ fn convert_filter(
     let filter = filter?;
     if filter.is_empty() {
         // The reference takes an empty list for none at all.
-        findings.warn(path, "an empty list shows every tool; `excludeAll: true` hides them");
+        findings.add_warning(path, "an empty list shows every tool; `excludeAll: true` hides them");
         return None;
     }
     if exclude_all {
-        findings.warn(path, "has no effect with `excludeAll: true`, which hides every tool");
+        findings.add_warning(path, "has no effect with `excludeAll: true`, which hides every tool");
     }
     for (index, name) in filter.iter().enumerate() {
         let new_name = overrides.get(name).and_then(|change| change.name.as_ref());
         if let Some(new_name) = new_name
             && new_name != name
         {
-            findings.warn(
-                item(path, index),
+            findings.add_warning(
+                item_path(path, index),
                 format!("`{name}` is called `{new_name}` by `overrides`, and filters go by the new name"),
             );
         }
@@ -169,27 +169,28 @@ fn convert_filter(
     Some(filter.into_iter().map(ToolName::from).collect())
 }
 
-type Overrides = (BTreeMap<BackendToolName, ToolName>, BTreeMap<BackendToolName, Override>);
+type RenamesAndOverrides = (BTreeMap<BackendToolName, ToolName>, BTreeMap<BackendToolName, Override>);
 
 fn convert_overrides(
     changes: BTreeMap<String, ToolOverride>,
     path: &str,
     findings: &mut Findings<'_>,
-) -> Overrides {
-    let (mut renames, mut overrides) = Overrides::default();
+) -> RenamesAndOverrides {
+    let (mut renames, mut overrides) = RenamesAndOverrides::default();
     let mut taken: BTreeMap<String, String> = BTreeMap::new();
     for (tool, change) in changes {
-        let path = join(path, &tool);
+        let path = join_path(path, &tool);
         let ToolOverride { name, description, annotations } = change;
         let annotations =
             annotations.map(convert_annotations).filter(|hints| *hints != HintOverride::default());
         if name.is_none() && description.is_none() && annotations.is_none() {
-            findings.problem(&path, "changes nothing").hint =
+            findings.add_problem(&path, "changes nothing").hint =
                 Some("set `name`, `description` or `annotations`".to_owned());
         }
         if let Some(name) = name {
             if let Some(other) = taken.insert(name.clone(), tool.clone()) {
-                findings.problem(join(&path, "name"), format!("`{other}` is called `{name}` already"));
+                findings
+                    .add_problem(join_path(&path, "name"), format!("`{other}` is called `{name}` already"));
             }
             renames.insert(BackendToolName::from(tool.as_str()), ToolName::from(name));
         }

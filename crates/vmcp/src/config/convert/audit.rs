@@ -1,9 +1,9 @@
 //! `audit`: from the file to what is recorded.
 
 use super::Findings;
-use crate::audit::KINDS;
+use crate::audit::RECORD_KINDS;
 use crate::config::file::Audit;
-use crate::config::report::item;
+use crate::config::report::item_path;
 use crate::config::settings::AuditSettings;
 
 const PATH: &str = "audit";
@@ -29,26 +29,29 @@ pub(super) fn convert(file: Option<Audit>, flag: bool, findings: &mut Findings<'
         log_file,
     } = file.unwrap_or_default();
     for (key, kinds) in [("eventTypes", &event_types), ("excludeEventTypes", &exclude_event_types)] {
-        for (index, kind) in kinds.iter().enumerate().filter(|(_, kind)| !KINDS.contains(&kind.as_str())) {
-            let message = format!("no record is of the kind `{kind}`; there are {}", KINDS.join(", "));
-            findings.warn(item(&format!("{PATH}.{key}"), index), message);
+        for (index, kind) in
+            kinds.iter().enumerate().filter(|(_, kind)| !RECORD_KINDS.contains(&kind.as_str()))
+        {
+            let message = format!("no record is of the kind `{kind}`; there are {}", RECORD_KINDS.join(", "));
+            findings.add_warning(item_path(&format!("{PATH}.{key}"), index), message);
         }
     }
-    if !event_types.is_empty() && !event_types.iter().any(|kind| KINDS.contains(&kind.as_str())) {
+    if !event_types.is_empty() && !event_types.iter().any(|kind| RECORD_KINDS.contains(&kind.as_str())) {
         findings
-            .problem(
+            .add_problem(
                 format!("{PATH}.eventTypes"),
                 "names no kind of record there is, so nothing would be recorded",
             )
-            .hint = Some(format!("name some of {}, or leave the key out for all", KINDS.join(", ")));
+            .hint = Some(format!("name some of {}, or leave the key out for all", RECORD_KINDS.join(", ")));
     }
     let data_bytes = max_data_size.unwrap_or(DATA_BYTES);
     if data_bytes > DATA_BYTES_MAX {
-        findings.problem(format!("{PATH}.maxDataSize"), format!("must be at most {DATA_BYTES_MAX}")).hint =
-            Some("records wait in memory to be written".to_owned());
+        findings
+            .add_problem(format!("{PATH}.maxDataSize"), format!("must be at most {DATA_BYTES_MAX}"))
+            .hint = Some("records wait in memory to be written".to_owned());
     }
     if log_file.as_ref().is_some_and(|file| file.trim().is_empty()) {
-        findings.problem(format!("{PATH}.logFile"), "must not be empty").hint =
+        findings.add_problem(format!("{PATH}.logFile"), "must not be empty").hint =
             Some("leave the key out for standard output".to_owned());
     }
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);

@@ -11,30 +11,31 @@ use vmcp_backends::policy::{
 use vmcp_domain::BackendId;
 
 use super::Findings;
-use super::isolation::Written;
-use super::outgoing::{Outgoing, Proof, header_name_of, header_value_of};
+use super::isolation::ConvertedBackend;
+use super::outgoing::{Outgoing, OutgoingCredential, header_name_of, header_value_of};
 use super::stdio::StdioKeys;
 use crate::config::file::{Backend, BackendKind, BackendTransport, CallTimeouts, GoDuration, OutgoingAuth};
-use crate::config::report::{item, join};
+use crate::config::report::{item_path, join_path};
 
 /// How long calls may take, by `operational.timeouts`.
-struct CallTimes {
+struct CallTimeoutSettings {
     default: Duration,
     max: Duration,
     backends: BTreeMap<String, Duration>,
 }
 
-impl CallTimes {
+impl CallTimeoutSettings {
     fn convert(file: CallTimeouts, names: &[String], findings: &mut Findings<'_>) -> Self {
         let CallTimeouts { default, max, per_workload } = file;
         let path = "operational.timeouts";
-        let default = default.and_then(|default| findings.positive(&join(path, "default"), default));
-        let max = max.and_then(|max| findings.positive(&join(path, "max"), max));
+        let default =
+            default.and_then(|default| findings.require_positive(&join_path(path, "default"), default));
+        let max = max.and_then(|max| findings.require_positive(&join_path(path, "max"), max));
         let mut backends = BTreeMap::new();
         for (name, timeout) in per_workload {
-            let path = join(&join(path, "perWorkload"), &name);
-            findings.backend(&path, &name, names);
-            if let Some(timeout) = findings.positive(&path, timeout) {
+            let path = join_path(&join_path(path, "perWorkload"), &name);
+            findings.check_backend_name(&path, &name, names);
+            if let Some(timeout) = findings.require_positive(&path, timeout) {
                 backends.insert(name, timeout);
             }
         }
@@ -45,22 +46,26 @@ impl CallTimes {
         }
     }
 
-    fn of(
+    fn for_backend(
         &self,
         name: &str,
         (own, start): (Option<GoDuration>, Option<GoDuration>),
         path: &str,
         findings: &mut Findings<'_>,
     ) -> Timeouts {
-        let start = start.and_then(|start| findings.positive(&join(path, "startTimeout"), start));
-        let path = &join(path, "timeout");
+        let start =
+            start.and_then(|start| findings.require_positive(&join_path(path, "startTimeout"), start));
+        let path = &join_path(path, "timeout");
         let shared = self.backends.get(name).copied();
         if own.is_some() && shared.is_some() {
             findings
-                .problem(path, format!("`operational.timeouts.perWorkload` has a timeout for `{name}` too"))
+                .add_problem(
+                    path,
+                    format!("`operational.timeouts.perWorkload` has a timeout for `{name}` too"),
+                )
                 .hint = Some("keep one of them".to_owned());
         }
-        let own = own.and_then(|own| findings.positive(path, own));
+        let own = own.and_then(|own| findings.require_positive(path, own));
         Timeouts {
             connect: start.unwrap_or(Timeouts::DEFAULT.connect),
             start: start.unwrap_or(Timeouts::DEFAULT.start),
@@ -77,34 +82,34 @@ pub(super) fn convert_all(
     timeouts: CallTimeouts,
     (outgoing, has_tokens): (OutgoingAuth, bool),
     findings: &mut Findings<'_>,
-) -> Vec<Written> {
-    let calls = CallTimes::convert(timeouts, names, findings);
+) -> Vec<ConvertedBackend> {
+    let calls = CallTimeoutSettings::convert(timeouts, names, findings);
     let mut outgoing = Outgoing::convert(outgoing, names, has_tokens, findings);
     let written = convert(backends, &calls, &mut outgoing, findings);
-    outgoing.finish(findings);
+    outgoing.warn_if_default_unused(findings);
     written
 }
 
 /// Makes the policies of all backends; those that are wrong are left out and reported.
 fn convert(
     backends: Vec<Backend>,
-    calls: &CallTimes,
+    calls: &CallTimeoutSettings,
     outgoing: &mut Outgoing,
     findings: &mut Findings<'_>,
-) -> Vec<Written> {
+) -> Vec<ConvertedBackend> {
     let mut seen = BTreeSet::new();
     let mut policies = Vec::with_capacity(backends.len());
     for (index, backend) in backends.into_iter().enumerate() {
-        let path = item("backends", index);
+        let path = item_path("backends", index);
         check_name(&backend.name, &path, findings);
         if !backend.name.is_empty() && !seen.insert(backend.name.clone()) {
             let message = format!("another backend is called `{}` already", backend.name);
-            findings.problem(join(&path, "name"), message);
+            findings.add_problem(join_path(&path, "name"), message);
             continue;
         }
         let isolation = backend.isolation;
         let policy = convert_one(backend, &path, calls, outgoing, findings);
-        policies.extend(policy.map(|policy| Written { policy, path, isolation }));
+        policies.extend(policy.map(|policy| ConvertedBackend { policy, path, isolation }));
     }
     policies
 }
@@ -113,16 +118,18 @@ fn convert(
 const NAME_BYTES_MAX: usize = 64;
 
 fn check_name(name: &str, path: &str, findings: &mut Findings<'_>) {
-    let path = join(path, "name");
+    let path = join_path(path, "name");
     if name.trim().is_empty() {
-        findings.problem(path, "must not be empty");
+        findings.add_problem(path, "must not be empty");
     } else if name.chars().any(char::is_control) {
-        findings.problem(path, "must not contain control characters");
+        findings.add_problem(path, "must not contain control characters");
     } else if name.len() > NAME_BYTES_MAX {
-        findings
-            .problem(path, format!("must not be longer than {NAME_BYTES_MAX} bytes, but has {}", name.len()));
+        findings.add_problem(
+            path,
+            format!("must not be longer than {NAME_BYTES_MAX} bytes, but has {}", name.len()),
+        );
     } else if !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
-        findings.warn(
+        findings.add_warning(
             path,
             "clients may refuse tool names that begin with it; letters, digits, `-`, `_` and `.` are safe",
         );
@@ -132,7 +139,7 @@ fn check_name(name: &str, path: &str, findings: &mut Findings<'_>) {
 fn convert_one(
     backend: Backend,
     path: &str,
-    calls: &CallTimes,
+    calls: &CallTimeoutSettings,
     outgoing: &mut Outgoing,
     findings: &mut Findings<'_>,
 ) -> Option<BackendPolicy> {
@@ -154,29 +161,30 @@ fn convert_one(
         isolation: _,
     } = backend;
     if !metadata.is_empty() {
-        findings.warn(join(path, "metadata"), "has no effect");
+        findings.add_warning(join_path(path, "metadata"), "has no effect");
     }
-    let timeouts = calls.of(&name, (timeout, start_timeout), path, findings);
+    let timeouts = calls.for_backend(&name, (timeout, start_timeout), path, findings);
     let http = HttpKeys { url, kind, ca_bundle_path, headers };
     let stdio = StdioKeys { command, args, env, inherit_env, cwd };
     let is_open = transport.is_none();
-    let (transport, (headers, credentials)) = match choose(transport, &http, &stdio, path, findings)? {
-        BackendTransport::Stdio => {
-            outgoing.stdio(&name, findings);
-            (Transport::Stdio(stdio.convert(path, findings)?), (Vec::new(), None))
-        }
-        chosen @ (BackendTransport::StreamableHttp | BackendTransport::Sse) => {
-            let (policy, shown) = http.convert(&name, path, outgoing, findings);
-            let policy = HttpPolicy { may_be_sse: is_open, ..policy? };
-            let transport = match chosen {
-                BackendTransport::Sse => Transport::Sse(policy),
-                BackendTransport::StreamableHttp | BackendTransport::Stdio => {
-                    Transport::StreamableHttp(policy)
-                }
-            };
-            (transport, shown)
-        }
-    };
+    let (transport, (headers, credentials)) =
+        match choose_transport(transport, &http, &stdio, path, findings)? {
+            BackendTransport::Stdio => {
+                outgoing.reject_for_stdio(&name, findings);
+                (Transport::Stdio(stdio.convert(path, findings)?), (Vec::new(), None))
+            }
+            chosen @ (BackendTransport::StreamableHttp | BackendTransport::Sse) => {
+                let (policy, shown) = http.convert(&name, path, outgoing, findings);
+                let policy = HttpPolicy { may_be_sse: is_open, ..policy? };
+                let transport = match chosen {
+                    BackendTransport::Sse => Transport::Sse(policy),
+                    BackendTransport::StreamableHttp | BackendTransport::Stdio => {
+                        Transport::StreamableHttp(policy)
+                    }
+                };
+                (transport, shown)
+            }
+        };
     Some(BackendPolicy {
         id: BackendId::from(name),
         transport,
@@ -184,16 +192,16 @@ fn convert_one(
         headers,
         // Completed when it is known who callers are.
         isolation: Isolation::Shared,
-        bounds: CallerBounds::DEFAULT,
+        caller_bounds: CallerBounds::DEFAULT,
         credentials,
     })
 }
 
 /// The headers an HTTP backend is always shown, and the credential of each request's caller.
-type Shown = (Vec<(String, Secret)>, Option<Credentials>);
+type BackendAuthentication = (Vec<(String, Secret)>, Option<Credentials>);
 
 /// The transport that the keys ask for, if they ask for one and not for two.
-fn choose(
+fn choose_transport(
     written: Option<BackendTransport>,
     http: &HttpKeys,
     stdio: &StdioKeys,
@@ -207,12 +215,13 @@ fn choose(
                 Some(BackendTransport::Sse | BackendTransport::StreamableHttp) => ("url", "is required"),
                 None => ("", "needs `url`, or `command` for a stdio server"),
             };
-            let path = if key.is_empty() { path.to_owned() } else { join(path, key) };
-            findings.problem(path, is);
+            let path = if key.is_empty() { path.to_owned() } else { join_path(path, key) };
+            findings.add_problem(path, is);
             return None;
         }
         (None, true, true) => {
-            findings.problem(path, "has both `url` and `command`").hint = Some("keep one of them".to_owned());
+            findings.add_problem(path, "has both `url` and `command`").hint =
+                Some("keep one of them".to_owned());
             return None;
         }
         (Some(written), _, _) => written,
@@ -224,7 +233,7 @@ fn choose(
         BackendTransport::Sse | BackendTransport::StreamableHttp => (stdio.keys(), "a server with a `url`"),
     };
     for key in foreign {
-        findings.problem(join(path, key), format!("has no effect on {name}"));
+        findings.add_problem(join_path(path, key), format!("has no effect on {name}"));
     }
     let complete = match chosen {
         BackendTransport::Stdio => stdio.command.is_some(),
@@ -237,7 +246,8 @@ fn choose(
                 ("url", "a server with a `command` is `stdio`")
             }
         };
-        findings.problem(join(path, key), "is required with this `transport`").hint = Some(hint.to_owned());
+        findings.add_problem(join_path(path, key), "is required with this `transport`").hint =
+            Some(hint.to_owned());
         return None;
     }
     Some(chosen)
@@ -267,7 +277,7 @@ impl HttpKeys {
         path: &str,
         outgoing: &mut Outgoing,
         findings: &mut Findings<'_>,
-    ) -> (Option<HttpPolicy>, Shown) {
+    ) -> (Option<HttpPolicy>, BackendAuthentication) {
         let Self {
             url,
             // The reference's mark for servers it does not run; none are run for it here.
@@ -276,17 +286,17 @@ impl HttpKeys {
             headers,
         } = self;
         let ca_bundle =
-            ca_bundle_path.and_then(|file| ca_bundle(file, &join(path, "caBundlePath"), findings));
-        let url = url.and_then(|url| parse_url(&url, &join(path, "url"), findings));
+            ca_bundle_path.and_then(|file| ca_bundle(file, &join_path(path, "caBundlePath"), findings));
+        let url = url.and_then(|url| parse_url(&url, &join_path(path, "url"), findings));
         let mut out: Vec<(String, Secret)> = Vec::new();
-        let headers_path = join(path, "headers");
+        let headers_path = join_path(path, "headers");
         for (header, value) in headers {
-            let path = join(&headers_path, &header);
+            let path = join_path(&headers_path, &header);
             let name = header_name_of(&header, &path, findings);
             let value = header_value_of(value, &path, findings);
             if let (Some(name), Some(value)) = (name, value) {
                 if out.iter().any(|(other, _)| *other == name) {
-                    findings.problem(path, format!("the header `{name}` stands twice"));
+                    findings.add_problem(path, format!("the header `{name}` stands twice"));
                 }
                 out.push((name, value));
             }
@@ -294,17 +304,17 @@ impl HttpKeys {
         let mut twice = |header: &str, path: &str| {
             if out.iter().any(|(other, _)| *other == header) {
                 let message = format!("`backends[].headers` sets `{header}` for `{name}` too");
-                findings.problem(path, message).hint = Some("keep one of them".to_owned());
+                findings.add_problem(path, message).hint = Some("keep one of them".to_owned());
             }
         };
         let mut credentials = None;
-        match outgoing.http(name) {
+        match outgoing.credential_for_http(name) {
             None => {}
-            Some(Proof::Header(header)) => {
+            Some(OutgoingCredential::Header(header)) => {
                 twice(&header.name, &header.path);
                 out.push((header.name, header.value));
             }
-            Some(Proof::Exchanged(exchanged, path)) => {
+            Some(OutgoingCredential::Exchanged(exchanged, path)) => {
                 twice("authorization", &path);
                 credentials = Some(exchanged);
             }
@@ -318,28 +328,28 @@ fn parse_url(url: &str, path: &str, findings: &mut Findings<'_>) -> Option<Uri> 
     // A fragment is never sent, and `Uri` would drop it without a word.
     let parsed = url.parse::<Uri>().ok().filter(|_| !url.contains('#'));
     let Some(uri) = parsed else {
-        findings.problem(path, "is not a URL").hint =
+        findings.add_problem(path, "is not a URL").hint =
             Some("write it like `https://host:port/mcp`".to_owned());
         return None;
     };
     match (uri.scheme_str(), uri.authority()) {
         (Some("http" | "https"), Some(authority)) if !authority.host().is_empty() => {
             if authority.as_str().contains('@') {
-                findings.problem(path, "must not carry a user or password").hint =
+                findings.add_problem(path, "must not carry a user or password").hint =
                     Some("send them as a header: `headers`, or `outgoingAuth`".to_owned());
                 return None;
             }
             Some(uri)
         }
         (Some(scheme), Some(_)) => {
-            findings.problem(
+            findings.add_problem(
                 path,
                 format!("must begin with `http://` or `https://`, but begins with `{scheme}://`"),
             );
             None
         }
         _ => {
-            findings.problem(path, "must begin with `http://` or `https://`");
+            findings.add_problem(path, "must begin with `http://` or `https://`");
             None
         }
     }
@@ -349,12 +359,13 @@ fn ca_bundle(file: String, path: &str, findings: &mut Findings<'_>) -> Option<Pa
     let file = PathBuf::from(file);
     let climbs = file.components().any(|part| part == std::path::Component::ParentDir);
     if !file.is_absolute() || climbs || file.as_os_str().as_encoded_bytes().contains(&0) {
-        findings.problem(path, "must be an absolute path without `..`");
+        findings.add_problem(path, "must be an absolute path without `..`");
         return None;
     }
     // The file may be mounted later, so this is no error.
     if let Err(reason) = vmcp_backends::check_ca_bundle(&file) {
-        findings.warn(path, format!("does not work as it is now, and neither will the backend: {reason}"));
+        findings
+            .add_warning(path, format!("does not work as it is now, and neither will the backend: {reason}"));
     }
     Some(file)
 }

@@ -6,7 +6,7 @@ use vmcp_edge::policy::EdgeLimits;
 
 use super::Findings;
 use crate::config::file::{GoDuration, ListenBounds};
-use crate::config::report::join;
+use crate::config::report::join_path;
 
 const PATH: &str = "listen.bounds";
 /// A request's head has to have room for a token, and HTTP/1 needs a buffer of this size.
@@ -23,7 +23,7 @@ pub(super) fn convert(file: ListenBounds, findings: &mut Findings<'_>) -> EdgeLi
         None => default,
         Some(value) if value < min => {
             let message = format!("must be {min} or more, but is {value}");
-            findings.problem(join(PATH, key), message).hint =
+            findings.add_problem(join_path(PATH, key), message).hint =
                 Some("leave the key out for the default".to_owned());
             default
         }
@@ -67,7 +67,7 @@ pub(super) fn convert(file: ListenBounds, findings: &mut Findings<'_>) -> EdgeLi
         ..default
     };
     let mut time = |key: &str, value: Option<GoDuration>, bound: &mut Duration| {
-        if let Some(value) = value.and_then(|value| findings.positive(&join(PATH, key), value)) {
+        if let Some(value) = value.and_then(|value| findings.require_positive(&join_path(PATH, key), value)) {
             *bound = value;
         }
     };

@@ -6,10 +6,10 @@ use http::HeaderName;
 use ipnet::IpNet;
 use vmcp_edge::policy::{EdgePolicy, ServerInfo};
 
-use super::outgoing::is_own;
+use super::outgoing::is_gateway_header;
 use super::{Findings, bounds, incoming};
 use crate::config::file::{IncomingAuth, Listen};
-use crate::config::report::{Problem, item};
+use crate::config::report::{Problem, item_path};
 use crate::config::settings::Overrides;
 
 /// The port listened on, the reference's.
@@ -19,11 +19,11 @@ pub(in crate::config) const PORT: u16 = 4483;
 const ENDPOINT: &str = "/mcp";
 
 /// Paths the gateway answers itself.
-const OWN_PATHS: [&str; 8] =
+const RESERVED_PATHS: [&str; 8] =
     ["/health", "/ping", "/readyz", "/status", "/metrics", "/limits", "/api", "/.well-known"];
 
 /// What of the file concerns the edge.
-pub(super) struct Parts {
+pub(super) struct EdgeSections {
     pub(super) name: String,
     pub(super) listen: Listen,
     pub(super) incoming: Option<IncomingAuth>,
@@ -32,11 +32,11 @@ pub(super) struct Parts {
 
 /// Makes the edge's policy; `None` when there is no address or no way to know callers.
 pub(super) fn convert(
-    parts: Parts,
+    parts: EdgeSections,
     overrides: &Overrides,
     findings: &mut Findings<'_>,
 ) -> Option<EdgePolicy> {
-    let Parts { name, listen, incoming, passthrough } = parts;
+    let EdgeSections { name, listen, incoming, passthrough } = parts;
     let Listen { host, port, path, allowed_origins, allowed_hosts, trusted_proxies, bounds } = listen;
     let (host, host_path) = match &overrides.host {
         Some(host) => (Some(host.clone()), "--host"),
@@ -46,7 +46,7 @@ pub(super) fn convert(
         Some(host) => parse_host(&host, host_path, findings),
         None => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
     };
-    let listens = incoming::Listens::on(address, host_path);
+    let listens = incoming::ListenScope::for_address(address, host_path);
     let incoming = incoming::convert(incoming.as_ref(), &name, &listens, overrides, findings);
     let mut limits = bounds::convert(bounds.unwrap_or_default(), findings);
     // Zero asks for the default, as the reference's flag does.
@@ -79,7 +79,7 @@ pub(super) fn parse_host(host: &str, path: &str, findings: &mut Findings<'_>) ->
         Err(_) => {
             let message = format!("`{host}` is not an IP address or `localhost`");
             let hint = "use `0.0.0.0` to listen on every address; the port stands on its own";
-            findings.add(Problem::new(path, message).hint(hint));
+            findings.push(Problem::new(path, message).with_hint(hint));
             None
         }
     }
@@ -89,11 +89,12 @@ fn convert_path(path: Option<String>, findings: &mut Findings<'_>) -> String {
     let path = path.unwrap_or_else(|| ENDPOINT.to_owned());
     let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
     if !path.starts_with('/') {
-        findings.problem("listen.path", format!("must start with `/`, but is `{path}`"));
+        findings.add_problem("listen.path", format!("must start with `/`, but is `{path}`"));
     } else if !path.chars().all(plain) || path.contains("//") {
-        findings.problem("listen.path", "must be made of letters, digits, `-`, `_`, `.`, `~` and single `/`");
-    } else if OWN_PATHS.iter().any(|own| path == *own || path.starts_with(&format!("{own}/"))) {
-        findings.problem("listen.path", format!("`{path}` is answered by the gateway itself"));
+        findings
+            .add_problem("listen.path", "must be made of letters, digits, `-`, `_`, `.`, `~` and single `/`");
+    } else if RESERVED_PATHS.iter().any(|own| path == *own || path.starts_with(&format!("{own}/"))) {
+        findings.add_problem("listen.path", format!("`{path}` is answered by the gateway itself"));
     }
     path
 }
@@ -103,10 +104,11 @@ fn convert_origins(origins: Vec<String>, findings: &mut Findings<'_>) -> Vec<Str
         let host = origin.split_once("://").map(|(_, host)| host);
         let fine = origin == "*" || host.is_some_and(|host| is_host(host, true));
         if !fine {
-            let path = item("listen.allowedOrigins", index);
+            let path = item_path("listen.allowedOrigins", index);
             let message = format!("`{origin}` is not an origin");
-            findings.add(
-                Problem::new(path, message).hint("write it like `https://app.example.com`, or `*` for any"),
+            findings.push(
+                Problem::new(path, message)
+                    .with_hint("write it like `https://app.example.com`, or `*` for any"),
             );
         }
     }
@@ -116,10 +118,11 @@ fn convert_origins(origins: Vec<String>, findings: &mut Findings<'_>) -> Vec<Str
 fn convert_hosts(hosts: Vec<String>, findings: &mut Findings<'_>) -> Vec<String> {
     for (index, host) in hosts.iter().enumerate() {
         if !is_host(host, false) {
-            let path = item("listen.allowedHosts", index);
+            let path = item_path("listen.allowedHosts", index);
             let message = format!("`{host}` is not a host name");
-            findings.add(
-                Problem::new(path, message).hint("write it like `mcp.example.com`, without scheme and port"),
+            findings.push(
+                Problem::new(path, message)
+                    .with_hint("write it like `mcp.example.com`, without scheme and port"),
             );
         }
     }
@@ -136,7 +139,7 @@ fn is_host(host: &str, port_allowed: bool) -> bool {
 /// Headers that would let a client speak for somebody else if they were passed on, besides those the gateway
 /// writes itself.
 fn is_restricted(name: &str) -> bool {
-    is_own(name)
+    is_gateway_header(name)
         || name.starts_with("x-forwarded-")
         || matches!(name, "authorization" | "cookie" | "forwarded" | "x-real-ip")
 }
@@ -144,16 +147,16 @@ fn is_restricted(name: &str) -> bool {
 fn convert_passthrough(names: Vec<String>, findings: &mut Findings<'_>) -> Vec<String> {
     let mut out: Vec<String> = Vec::with_capacity(names.len());
     for (index, name) in names.into_iter().enumerate() {
-        let path = item("passthroughHeaders", index);
+        let path = item_path("passthroughHeaders", index);
         match HeaderName::from_bytes(name.as_bytes()) {
             Err(_) => {
-                findings.problem(path, format!("`{name}` is not a header name"));
+                findings.add_problem(path, format!("`{name}` is not a header name"));
             }
             Ok(parsed) if is_restricted(parsed.as_str()) => {
-                findings.problem(path, format!("the header `{parsed}` must not be passed on"));
+                findings.add_problem(path, format!("the header `{parsed}` must not be passed on"));
             }
             Ok(parsed) if out.iter().any(|other| other == parsed.as_str()) => {
-                findings.warn(path, format!("the header `{parsed}` stands twice"));
+                findings.add_warning(path, format!("the header `{parsed}` stands twice"));
             }
             Ok(parsed) => out.push(parsed.as_str().to_owned()),
         }
@@ -168,9 +171,9 @@ fn convert_proxies(proxies: Vec<String>, findings: &mut Findings<'_>) -> Vec<IpN
         match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
             Ok(net) => nets.push(net),
             Err(_) => {
-                let path = item("listen.trustedProxies", index);
+                let path = item_path("listen.trustedProxies", index);
                 let problem = Problem::new(path, format!("`{text}` is no address and no network"));
-                findings.add(problem.hint("write it as `10.0.0.1` or `10.0.0.0/8`"));
+                findings.push(problem.with_hint("write it as `10.0.0.1` or `10.0.0.0/8`"));
             }
         }
     }

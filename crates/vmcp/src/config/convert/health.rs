@@ -22,17 +22,17 @@ pub(super) fn convert(file: FailureHandling, findings: &mut Findings<'_>) -> Hea
     let default = HealthPolicy::DEFAULT;
     let path = |key: &str| format!("{PATH}.{key}");
     let interval = health_check_interval
-        .and_then(|interval| findings.positive(&path("healthCheckInterval"), interval))
+        .and_then(|interval| findings.require_positive(&path("healthCheckInterval"), interval))
         .unwrap_or(default.interval);
     let timeout = match health_check_timeout {
-        Some(timeout) => findings.positive(&path("healthCheckTimeout"), timeout),
+        Some(timeout) => findings.require_positive(&path("healthCheckTimeout"), timeout),
         None => None,
     };
     if let Some(timeout) = timeout
         && timeout >= interval
     {
         let (timeout, interval) = (format(timeout), format(interval));
-        findings.problem(
+        findings.add_problem(
             path("healthCheckTimeout"),
             format!(
                 "must be shorter than `healthCheckInterval`, but {timeout} is not shorter than {interval}"
@@ -40,11 +40,11 @@ pub(super) fn convert(file: FailureHandling, findings: &mut Findings<'_>) -> Hea
         );
     }
     if let Some(interval) = status_reporting_interval {
-        findings.positive(&path("statusReportingInterval"), interval);
-        findings.warn(path("statusReportingInterval"), "has no effect outside Kubernetes");
+        findings.require_positive(&path("statusReportingInterval"), interval);
+        findings.add_warning(path("statusReportingInterval"), "has no effect outside Kubernetes");
     }
     if partial_failure_mode.is_some() {
-        findings.warn(
+        findings.add_warning(
             path("partialFailureMode"),
             "has no effect: a backend that fails is left out, and the others are served",
         );
@@ -70,17 +70,18 @@ fn convert_breaker(file: CircuitBreaker, findings: &mut Findings<'_>) -> Option<
         &path("failureThreshold"),
         findings,
     );
-    let timeout =
-        timeout.and_then(|timeout| findings.positive(&path("timeout"), timeout)).unwrap_or(default.timeout);
+    let timeout = timeout
+        .and_then(|timeout| findings.require_positive(&path("timeout"), timeout))
+        .unwrap_or(default.timeout);
     if timeout < Duration::from_secs(1) {
-        findings.problem(path("timeout"), format!("must be at least 1s, but is {}", format(timeout)));
+        findings.add_problem(path("timeout"), format!("must be at least 1s, but is {}", format(timeout)));
     }
     (enabled == Some(true)).then_some(BreakerPolicy { failure_threshold, timeout })
 }
 
 fn at_least_one(number: u32, path: &str, findings: &mut Findings<'_>) -> u32 {
     if number == 0 {
-        findings.problem(path, "must be at least 1").hint =
+        findings.add_problem(path, "must be at least 1").hint =
             Some("leave the key out for the default".to_owned());
     }
     number.max(1)

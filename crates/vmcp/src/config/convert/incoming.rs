@@ -7,13 +7,13 @@ use std::sync::Arc;
 use vmcp_authz::{AuthzPolicy, PolicySource};
 use vmcp_domain::{Identity, Json, Members};
 use vmcp_edge::policy::IncomingAuth as Incoming;
-use vmcp_identity::policy::{Flaw, OidcPolicy, OidcSettings, Secret};
+use vmcp_identity::policy::{OidcPolicy, OidcSettings, Secret, SettingError};
 use vmcp_identity::{API_KEY_ISSUER, BearerAuthenticator, SetupError, SystemClock};
 use vmcp_optimizer::VIRTUAL_NAMES;
 
 use super::Findings;
 use crate::config::file::{ApiKey, Authz, AuthzKind, IncomingAuth, IncomingKind, Oidc};
-use crate::config::report::{Problem, item, join};
+use crate::config::report::{Problem, item_path, join_path};
 use crate::config::settings::Overrides;
 
 const PATH: &str = "incomingAuth";
@@ -37,17 +37,17 @@ pub(super) fn caller_issuer(auth: Option<&IncomingAuth>) -> String {
 const SECRET_VARIABLE: &str = "TOOLHIVE_OIDC_CLIENT_SECRET";
 
 /// Where the gateway listens, as far as it matters here.
-pub(super) struct Listens<'a> {
+pub(super) struct ListenScope<'a> {
     /// Only this machine can reach it.
-    pub(super) loopback: bool,
+    pub(super) is_loopback_only: bool,
     /// The key that says so.
     pub(super) path: &'a str,
 }
 
-impl<'a> Listens<'a> {
+impl<'a> ListenScope<'a> {
     /// On this address; one that is wrong is reported elsewhere.
-    pub(super) fn on(address: Option<IpAddr>, path: &'a str) -> Self {
-        Self { loopback: address.is_none_or(|address| address.is_loopback()), path }
+    pub(super) fn for_address(address: Option<IpAddr>, path: &'a str) -> Self {
+        Self { is_loopback_only: address.is_none_or(|address| address.is_loopback()), path }
     }
 }
 
@@ -55,57 +55,61 @@ impl<'a> Listens<'a> {
 pub(super) fn convert(
     file: Option<&IncomingAuth>,
     name: &str,
-    listens: &Listens<'_>,
+    listens: &ListenScope<'_>,
     overrides: &Overrides,
     findings: &mut Findings<'_>,
 ) -> Option<Incoming> {
     let Some(auth) = file else {
-        if !listens.loopback {
+        if !listens.is_loopback_only {
             let message = "listening beyond this machine needs `incomingAuth`";
             let hint = "write `incomingAuth: {type: anonymous}` if anybody may call";
-            findings.add(Problem::new(listens.path, message).hint(hint));
+            findings.push(Problem::new(listens.path, message).with_hint(hint));
             return None;
         }
         return Some(Incoming::Anonymous);
     };
     let IncomingAuth { kind, oidc, api_keys, authz: _ } = auth;
     if oidc.is_some() && *kind != IncomingKind::Oidc {
-        findings.warn("incomingAuth.oidc", "has no effect without `type: oidc`");
+        findings.add_warning("incomingAuth.oidc", "has no effect without `type: oidc`");
     }
     match kind {
         IncomingKind::Anonymous | IncomingKind::Local => {
             if !api_keys.is_empty() {
                 let message = "cannot be asked for where nobody presents one";
-                findings.problem("incomingAuth.apiKeys", message).hint =
+                findings.add_problem("incomingAuth.apiKeys", message).hint =
                     Some("use `type: apiKey`, or `type: oidc`".to_owned());
             }
             if *kind == IncomingKind::Anonymous {
                 Some(Incoming::Anonymous)
             } else {
-                local(listens, overrides, findings)
+                local_auth(listens, overrides, findings)
             }
         }
-        IncomingKind::ApiKey => bearer(name, None, api_keys, findings),
+        IncomingKind::ApiKey => bearer_auth(name, None, api_keys, findings),
         IncomingKind::Oidc => {
             let Some(oidc) = oidc else {
-                findings.problem("incomingAuth.oidc", "is missing").hint =
+                findings.add_problem("incomingAuth.oidc", "is missing").hint =
                     Some("name the issuer and the audience".to_owned());
                 return None;
             };
-            let policy = issuer(oidc.clone(), findings)?;
-            bearer(name, Some(policy), api_keys, findings)
+            let policy = oidc_policy(oidc.clone(), findings)?;
+            bearer_auth(name, Some(policy), api_keys, findings)
         }
     }
 }
 
-fn local(listens: &Listens<'_>, overrides: &Overrides, findings: &mut Findings<'_>) -> Option<Incoming> {
+fn local_auth(
+    listens: &ListenScope<'_>,
+    overrides: &Overrides,
+    findings: &mut Findings<'_>,
+) -> Option<Incoming> {
     let Some(user) = &overrides.user else {
-        findings.problem("incomingAuth.type", "the name of the user who runs the gateway is not known");
+        findings.add_problem("incomingAuth.type", "the name of the user who runs the gateway is not known");
         return None;
     };
-    if !listens.loopback {
+    if !listens.is_loopback_only {
         let message = format!("whoever reaches the port is taken for the user `{user}`");
-        findings.warn("incomingAuth.type", message);
+        findings.add_warning("incomingAuth.type", message);
     }
     Some(Incoming::Local(Arc::new(Identity {
         issuer: LOCAL.to_owned(),
@@ -114,7 +118,7 @@ fn local(listens: &Listens<'_>, overrides: &Overrides, findings: &mut Findings<'
     })))
 }
 
-fn issuer(file: Oidc, findings: &mut Findings<'_>) -> Option<OidcPolicy> {
+fn oidc_policy(file: Oidc, findings: &mut Findings<'_>) -> Option<OidcPolicy> {
     let Oidc {
         issuer,
         audience,
@@ -140,16 +144,16 @@ fn issuer(file: Oidc, findings: &mut Findings<'_>) -> Option<OidcPolicy> {
                     ("incomingAuth.oidc.clientSecretEnv", format!("the variable `{variable}` is not set"));
                 // Signed tokens are checked without it.
                 if introspection_url.is_some() {
-                    findings.problem(path, unset);
+                    findings.add_problem(path, unset);
                 } else {
-                    findings.warn(path, format!("{unset}; opaque tokens would need it"));
+                    findings.add_warning(path, format!("{unset}; opaque tokens would need it"));
                 }
             }
             secret
         }
     };
     if ca_bundle_path.as_ref().is_some_and(|path| !Path::new(path).is_absolute()) {
-        findings.problem("incomingAuth.oidc.caBundlePath", "must be an absolute path");
+        findings.add_problem("incomingAuth.oidc.caBundlePath", "must be an absolute path");
     }
     let defaults = OidcSettings::new(issuer, audience);
     let settings = OidcSettings {
@@ -172,7 +176,7 @@ fn issuer(file: Oidc, findings: &mut Findings<'_>) -> Option<OidcPolicy> {
         Ok(policy) => Some(policy),
         Err(flaws) => {
             for flaw in flaws {
-                findings.problem(key_of(&flaw), flaw.message);
+                findings.add_problem(config_key_of(&flaw), flaw.message);
             }
             None
         }
@@ -180,7 +184,7 @@ fn issuer(file: Oidc, findings: &mut Findings<'_>) -> Option<OidcPolicy> {
 }
 
 /// The key of the file that a setting of the crate comes from.
-fn key_of(flaw: &Flaw) -> String {
+fn config_key_of(flaw: &SettingError) -> String {
     let key = match flaw.setting {
         "audiences" => "audience",
         "jwks_url" => "jwksUrl",
@@ -193,28 +197,35 @@ fn key_of(flaw: &Flaw) -> String {
     format!("{PATH}.oidc.{key}")
 }
 
-fn bearer(
+fn bearer_auth(
     name: &str,
     policy: Option<OidcPolicy>,
     keys: &[ApiKey],
     findings: &mut Findings<'_>,
 ) -> Option<Incoming> {
     let keys: Vec<vmcp_identity::ApiKey> = keys.iter().map(api_key).collect();
-    match BearerAuthenticator::new(name, policy, keys, Arc::new(SystemClock::new(crate::process::unix_s))) {
+    match BearerAuthenticator::new(
+        name,
+        policy,
+        keys,
+        Arc::new(SystemClock::new(crate::process::unix_seconds)),
+    ) {
         Ok(authenticator) => Some(Incoming::Bearer(Arc::new(authenticator))),
         Err(error) => {
             let (key, text) = match error {
-                SetupError::Nobody => ("apiKeys", "there are none, so that nobody could call".to_owned()),
+                SetupError::NoCredentials => {
+                    ("apiKeys", "there are none, so that nobody could call".to_owned())
+                }
                 SetupError::ApiKeys(flaws) => {
                     for flaw in flaws {
-                        findings.problem(join(PATH, "apiKeys"), flaw.message);
+                        findings.add_problem(join_path(PATH, "apiKeys"), flaw.message);
                     }
                     return None;
                 }
                 SetupError::CaBundle(text) => ("oidc.caBundlePath", format!("cannot be used: {text}")),
                 SetupError::Tls(text) => ("oidc", format!("there is no TLS: {text}")),
             };
-            findings.problem(format!("{PATH}.{key}"), text);
+            findings.add_problem(format!("{PATH}.{key}"), text);
             None
         }
     }
@@ -241,11 +252,11 @@ fn warn_of_shared_names(auth: &IncomingAuth, policies: &[String], findings: &mut
         let named = format!("Client::{}", Json::string(&key.name).as_str());
         for (index, policy) in policies.iter().enumerate() {
             if policy.contains(&named) && !policy.contains("claim_iss") {
-                let path = item(&format!("{PATH}.authz.policies"), index);
+                let path = item_path(&format!("{PATH}.authz.policies"), index);
                 let message =
                     format!("`{named}` is the API key and every user of the issuer with this subject");
                 let hint = "add `when { principal.claim_iss == \"vmcp:api-key\" }`, or the issuer's";
-                findings.warnings.push(Problem::new(path, message).hint(hint));
+                findings.warnings.push(Problem::new(path, message).with_hint(hint));
             }
         }
     }
@@ -270,14 +281,14 @@ pub(super) fn authz(
     let path = |key: &str| format!("{PATH}.authz.{key}");
     if *kind == AuthzKind::None {
         if !policies.is_empty() {
-            findings.problem(path("policies"), "would not be asked with `type: none`").hint =
+            findings.add_problem(path("policies"), "would not be asked with `type: none`").hint =
                 Some("use `type: cedar`, or leave the policies out".to_owned());
         }
         return None;
     }
     if primary_upstream_provider.is_some() {
         let message = "names a provider of an embedded authorization server, which this build does not have";
-        findings.problem(path("primaryUpstreamProvider"), message).hint = Some("leave it out".to_owned());
+        findings.add_problem(path("primaryUpstreamProvider"), message).hint = Some("leave it out".to_owned());
     }
     warn_of_shared_names(file?, policies, findings);
     let source = PolicySource {
@@ -288,10 +299,10 @@ pub(super) fn authz(
         group_claim_name: group_claim_name.clone(),
         role_claim_name: role_claim_name.clone(),
         group_entity_type: group_entity_type.clone(),
-        unasked_tools: if has_virtual { VIRTUAL_NAMES.map(str::to_owned).to_vec() } else { Vec::new() },
+        exempt_tools: if has_virtual { VIRTUAL_NAMES.map(str::to_owned).to_vec() } else { Vec::new() },
     };
     let told = |problem: &vmcp_authz::AuthzProblem| {
-        let (place, rest) = problem.place.split_once(' ').unwrap_or((&problem.place, ""));
+        let (place, rest) = problem.location.split_once(' ').unwrap_or((&problem.location, ""));
         let key = match place.split_once('[') {
             Some(("entities", number)) => format!("entitiesJson[{number}"),
             Some(_) | None if place == "entities" => "entitiesJson".to_owned(),
@@ -301,7 +312,7 @@ pub(super) fn authz(
             if rest.is_empty() { problem.message.clone() } else { format!("{rest}: {}", problem.message) };
         let found = Problem::new(path(&key), text);
         match &problem.hint {
-            Some(hint) => found.hint(hint),
+            Some(hint) => found.with_hint(hint),
             None => found,
         }
     };

@@ -5,10 +5,10 @@ use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 
 use super::Findings;
 use crate::config::file::{self, IncomingAuth as FileAuth, IncomingKind};
-use crate::config::report::join;
+use crate::config::report::join_path;
 
 /// A backend's policy and what its entry says about isolation.
-pub(super) struct Written {
+pub(super) struct ConvertedBackend {
     pub(super) policy: BackendPolicy,
     /// Where the entry stands in the file.
     pub(super) path: String,
@@ -22,25 +22,26 @@ pub(super) fn has_one_identity(auth: Option<&FileAuth>) -> bool {
 
 /// Completes the policies. Returns the most processes of all stdio backends together, too.
 pub(super) fn convert(
-    backends: Vec<Written>,
+    backends: Vec<ConvertedBackend>,
     file: Option<file::IsolationBounds>,
     (edge, has_one_identity): (Option<&EdgePolicy>, bool),
     findings: &mut Findings<'_>,
 ) -> (Vec<BackendPolicy>, usize) {
-    let (bounds, process_count_max) = bounds(file.unwrap_or_default(), findings);
+    let (bounds, process_count_max) = convert_bounds(file.unwrap_or_default(), findings);
     let sessions_apart = edge.is_some_and(|edge| !edge.listen.ip().is_loopback());
     let callers_differ = edge.is_some_and(|edge| match edge.incoming {
         IncomingAuth::Anonymous => sessions_apart,
         IncomingAuth::Local(_) => false,
         IncomingAuth::Bearer(_) => !has_one_identity,
     });
-    let complete = |Written { mut policy, path, isolation }: Written| {
-        policy.bounds = bounds;
-        let path = join(&path, "isolation");
+    let complete = |ConvertedBackend { mut policy, path, isolation }: ConvertedBackend| {
+        policy.caller_bounds = bounds;
+        let path = join_path(&path, "isolation");
         let is_stdio = matches!(policy.transport, Transport::Stdio(_));
         policy.isolation = match isolation {
             Some(_) if policy.credentials.is_some() => {
-                findings.warn(path, "has no effect: each caller's requests carry a credential of its own");
+                findings
+                    .add_warning(path, "has no effect: each caller's requests carry a credential of its own");
                 Isolation::Shared
             }
             Some(file::Isolation::Shared) => Isolation::Shared,
@@ -49,7 +50,7 @@ pub(super) fn convert(
             None if policy.credentials.is_some() => Isolation::Shared,
             None if is_stdio => {
                 if callers_differ {
-                    findings.warn(path, SHARED_PROCESS);
+                    findings.add_warning(path, SHARED_PROCESS_WARNING);
                 }
                 Isolation::Shared
             }
@@ -63,11 +64,11 @@ pub(super) fn convert(
 }
 
 /// What is said until the operator has chosen.
-const SHARED_PROCESS: &str = "is not written: all callers share one process, so what the server keeps for one (a login, an opened \
+const SHARED_PROCESS_WARNING: &str = "is not written: all callers share one process, so what the server keeps for one (a login, an opened \
      project, a browser, a transaction) is the next one's too; write `perCaller` for such a server, or `shared` if it \
      keeps nothing";
 
-fn bounds(file: file::IsolationBounds, findings: &mut Findings<'_>) -> (CallerBounds, usize) {
+fn convert_bounds(file: file::IsolationBounds, findings: &mut Findings<'_>) -> (CallerBounds, usize) {
     let file::IsolationBounds {
         max_processes,
         max_connections,
@@ -78,7 +79,7 @@ fn bounds(file: file::IsolationBounds, findings: &mut Findings<'_>) -> (CallerBo
     let mut count = |key: &str, value: Option<u32>, default: usize| match value {
         None => default,
         Some(0) => {
-            findings.problem(join("isolation", key), "must be greater than zero").hint =
+            findings.add_problem(join_path("isolation", key), "must be greater than zero").hint =
                 Some("leave the key out for the default".to_owned());
             default
         }
@@ -88,13 +89,13 @@ fn bounds(file: file::IsolationBounds, findings: &mut Findings<'_>) -> (CallerBo
     let process_count_max = count("maxProcesses", max_processes, ProcessPolicy::COUNT_MAX);
     let connections_max = count("maxConnections", max_connections, default.connections_max);
     let per_caller_max = count("maxConnectionsPerCaller", max_connections_per_caller, default.per_caller_max);
-    let idle = idle_timeout.and_then(|time| findings.positive("isolation.idleTimeout", time));
-    let wait = wait.and_then(|time| findings.positive("isolation.wait", time));
+    let idle = idle_timeout.and_then(|time| findings.require_positive("isolation.idleTimeout", time));
+    let wait = wait.and_then(|time| findings.require_positive("isolation.wait", time));
     let bounds = CallerBounds {
         connections_max,
         per_caller_max,
-        idle_wait: idle.unwrap_or(default.idle_wait),
-        wait: wait.unwrap_or(default.wait),
+        idle_timeout: idle.unwrap_or(default.idle_timeout),
+        acquire_timeout: wait.unwrap_or(default.acquire_timeout),
     };
     (bounds, process_count_max)
 }
@@ -108,6 +109,6 @@ fn check_processes(policies: &[BackendPolicy], count_max: usize, findings: &mut 
             "must be greater than {}, the number of stdio backends: each has a process of its own besides those of callers",
             stdio().count()
         );
-        findings.problem("isolation.maxProcesses", message);
+        findings.add_problem("isolation.maxProcesses", message);
     }
 }

@@ -16,7 +16,7 @@ mod waiting;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vmcp_ratelimit::policy::{Anonymous, Hints, LimitPolicy, Limits, MemoryBounds, Overflow};
+use vmcp_ratelimit::policy::{Anonymous, LimitPolicy, Limits, MemoryBounds, Overflow, RemainingHints};
 use vmcp_ratelimit::{OnStoreFailure, RefundOn};
 use vmcp_wire::fault::{LimitAnswer, LimitShape};
 
@@ -33,7 +33,7 @@ use quota::{per_user_quota, shared_quota};
 const PATH: &str = "rateLimiting";
 
 /// What is known of callers before any comes.
-pub(super) struct Callers {
+pub(super) struct KnownCallers {
     are_anonymous: bool,
     /// The claims that hold groups, besides the usual ones.
     group_claims: Vec<Arc<str>>,
@@ -43,7 +43,7 @@ pub(super) struct Callers {
     headers: Vec<String>,
 }
 
-impl Callers {
+impl KnownCallers {
     /// Those that are let in.
     pub(super) fn of(incoming: Option<&IncomingAuth>, headers: &[String]) -> Self {
         let group_claim = incoming.and_then(|auth| auth.authz.as_ref()?.group_claim_name.as_deref());
@@ -63,11 +63,11 @@ pub(super) fn convert(
     file: RateLimiting,
     server_name: &str,
     session: Option<&SessionStorage>,
-    callers: Callers,
+    callers: KnownCallers,
     findings: &mut Findings<'_>,
 ) -> (LimitSettings, LimitAnswer) {
-    if is_nothing(&file) {
-        limits_nothing(findings);
+    if has_no_limits(&file) {
+        report_no_limits(findings);
     }
     let RateLimiting {
         shared,
@@ -95,45 +95,45 @@ pub(super) fn convert(
         code,
     } = file;
     let mode = mode.unwrap_or(LimitMode::Enforce);
-    let wait_max = waiting::longest(max_wait, PATH, findings);
-    let written = Written { shared, per_user, per_claim, per_value, concurrency };
+    let wait_max = waiting::convert_max_wait(max_wait, PATH, findings);
+    let written = WrittenLimits { shared, per_user, per_claim, per_value, concurrency };
     let server = written.convert(PATH, (mode, wait_max.unwrap_or_default()), findings);
     let defaults = rules::Defaults { mode, wait_max: server.wait_max, server: &server };
     let tools = rules::convert(tools, by_annotation, defaults, findings);
     let methods = methods::convert(methods.unwrap_or_default(), defaults, findings);
-    let chosen = choose(store, session, redis_file.as_ref());
+    let chosen = choose_store(store, session, redis_file.as_ref());
     let policy = LimitPolicy {
         server,
         tools,
         methods,
-        anonymous: nobody(anonymous),
-        memory: bounds(memory.unwrap_or_default(), findings),
-        waiting: waiting::bounds(waiting.unwrap_or_default(), findings),
-        hints: told(hints.unwrap_or_default(), findings),
+        anonymous: convert_anonymous(anonymous),
+        memory: convert_memory(memory.unwrap_or_default(), findings),
+        waiting: waiting::convert_bounds(waiting.unwrap_or_default(), findings),
+        remaining_hints: convert_hints(hints.unwrap_or_default(), findings),
         consistency: lease::consistency(consistency, lease_file, chosen == LimitStore::Redis, findings),
-        refund_on: refund_on.into_iter().map(refund).collect(),
+        refund_on: refund_on.into_iter().map(convert_refund).collect(),
         group_claims: callers.group_claims.clone(),
     };
-    check_off(mode, &policy, findings);
+    warn_if_off(mode, &policy, findings);
     lease::check(&policy, findings);
     waiting::check(&policy, max_wait.is_some(), waiting.is_some(), findings);
     check_callers(&policy, anonymous.is_some(), &callers, findings);
     let mut redis = match chosen {
         LimitStore::Memory => {
-            without_effect(on_store_failure.is_some(), redis_file.is_some(), findings);
+            warn_of_unused_store_keys(on_store_failure.is_some(), redis_file.is_some(), findings);
             None
         }
         LimitStore::Redis => {
-            Some(redis::shared_store(redis_file.unwrap_or_default(), session, server_name, findings))
+            Some(redis::convert_redis(redis_file.unwrap_or_default(), session, server_name, findings))
         }
     };
-    slots::lease(concurrency_lease, &policy, redis.as_mut(), findings);
-    let settings = LimitSettings { policy, redis, on_failure: without_store(on_store_failure) };
-    (settings, answers(answer, code, findings))
+    slots::apply_slot_lease(concurrency_lease, &policy, redis.as_mut(), findings);
+    let settings = LimitSettings { policy, redis, on_failure: convert_store_failure(on_store_failure) };
+    (settings, convert_answer(answer, code, findings))
 }
 
 /// What a rule limits.
-struct Written {
+struct WrittenLimits {
     shared: Option<RateLimitBucket>,
     per_user: Option<RateLimitBucket>,
     per_claim: Vec<ClaimRateLimit>,
@@ -141,7 +141,7 @@ struct Written {
     concurrency: Option<ConcurrencyLimit>,
 }
 
-impl Written {
+impl WrittenLimits {
     /// The limits of the rule at `path`.
     fn convert(
         self,
@@ -154,21 +154,22 @@ impl Written {
         let per_user = per_user_quota(per_user, &format!("{path}.perUser"), mode, findings);
         let mut values = claims::convert(per_claim, path, mode, findings);
         values.extend(values::convert(per_value, path, mode, findings));
-        let concurrency = slots::bounds(concurrency, &format!("{path}.concurrency"), mode, findings);
+        let concurrency =
+            slots::convert_concurrency(concurrency, &format!("{path}.concurrency"), mode, findings);
         Limits { shared, unreserved, per_user, per_value: values, concurrency, wait_max }
     }
 }
 
 /// Warns about the keys of a shared store that are written although limits are kept in memory.
-fn without_effect(on_store_failure: bool, redis: bool, findings: &mut Findings<'_>) {
+fn warn_of_unused_store_keys(on_store_failure: bool, redis: bool, findings: &mut Findings<'_>) {
     for (_, key) in
         [(on_store_failure, "onStoreFailure"), (redis, "redis")].iter().filter(|(written, _)| *written)
     {
-        findings.warn(format!("{PATH}.{key}"), "has no effect with the memory store");
+        findings.add_warning(format!("{PATH}.{key}"), "has no effect with the memory store");
     }
 }
 
-fn refund(failure: RefundFailure) -> RefundOn {
+fn convert_refund(failure: RefundFailure) -> RefundOn {
     match failure {
         RefundFailure::Busy => RefundOn::Busy,
         RefundFailure::Unauthorized => RefundOn::Unauthorized,
@@ -178,7 +179,7 @@ fn refund(failure: RefundFailure) -> RefundOn {
 }
 
 /// Whether the section has no limit at all, whatever else it says.
-fn is_nothing(file: &RateLimiting) -> bool {
+fn has_no_limits(file: &RateLimiting) -> bool {
     let RateLimiting { shared, per_user, per_claim, per_value, tools, by_annotation, methods, .. } = file;
     let has_buckets = shared.is_some() || per_user.is_some();
     let has_values = !per_claim.is_empty() || !per_value.is_empty();
@@ -186,29 +187,29 @@ fn is_nothing(file: &RateLimiting) -> bool {
     !has_buckets && !has_values && !has_rules && file.concurrency.is_none()
 }
 
-fn limits_nothing(findings: &mut Findings<'_>) {
-    findings.problem(PATH, "limits nothing").hint = Some(
+fn report_no_limits(findings: &mut Findings<'_>) {
+    findings.add_problem(PATH, "limits nothing").hint = Some(
         "write `shared`, `perUser`, `perClaim`, `perValue`, `tools`, `methods` or `concurrency`, or remove the section"
             .to_owned(),
     );
 }
 
 /// Limits that are all off are as if they were not written.
-fn check_off(mode: LimitMode, policy: &LimitPolicy, findings: &mut Findings<'_>) {
+fn warn_if_off(mode: LimitMode, policy: &LimitPolicy, findings: &mut Findings<'_>) {
     if mode == LimitMode::Off && policy.limits().all(Limits::is_empty) {
-        findings.warn(format!("{PATH}.mode"), "is off, and nothing is limited");
+        findings.add_warning(format!("{PATH}.mode"), "is off, and nothing is limited");
     }
 }
 
 /// Limits that tell callers apart need callers that can be told apart, and overrides need those that they name.
-fn check_callers(policy: &LimitPolicy, decided: bool, callers: &Callers, findings: &mut Findings<'_>) {
+fn check_callers(policy: &LimitPolicy, decided: bool, callers: &KnownCallers, findings: &mut Findings<'_>) {
     overrides::check(policy, callers, findings);
     values::check(policy, callers, findings);
     if !callers.are_anonymous {
         return;
     }
     if policy.has_per_user() && !decided {
-        findings.problem(format!("{PATH}.perUser"), "limits each user, but no caller has an identity").hint = Some(
+        findings.add_problem(format!("{PATH}.perUser"), "limits each user, but no caller has an identity").hint = Some(
             "say with `rateLimiting.anonymous` whether all callers are one user (`shared`), each address is one \
              (`address`) or they are refused (`refuse`)"
                 .to_owned(),
@@ -216,13 +217,14 @@ fn check_callers(policy: &LimitPolicy, decided: bool, callers: &Callers, finding
     }
     if policy.limits().any(|limits| limits.unreserved.is_some()) {
         let text = "keeps a part of a bucket for some callers with `reserved`, but no caller has an identity";
-        findings.problem(PATH, text).hint = Some("let callers authenticate, or remove `reserved`".to_owned());
+        findings.add_problem(PATH, text).hint =
+            Some("let callers authenticate, or remove `reserved`".to_owned());
     }
     claims::check_anonymous(policy, findings);
 }
 
 /// What limits per user do with callers that have no identity.
-fn nobody(anonymous: Option<AnonymousUser>) -> Anonymous {
+fn convert_anonymous(anonymous: Option<AnonymousUser>) -> Anonymous {
     match anonymous {
         Some(AnonymousUser::Shared) => Anonymous::Shared,
         Some(AnonymousUser::Address) => Anonymous::Address,
@@ -230,7 +232,7 @@ fn nobody(anonymous: Option<AnonymousUser>) -> Anonymous {
     }
 }
 
-fn without_store(policy: Option<StoreFailurePolicy>) -> OnStoreFailure {
+fn convert_store_failure(policy: Option<StoreFailurePolicy>) -> OnStoreFailure {
     match policy {
         Some(StoreFailurePolicy::Local) | None => OnStoreFailure::Local,
         Some(StoreFailurePolicy::Allow) => OnStoreFailure::Allow,
@@ -239,7 +241,7 @@ fn without_store(policy: Option<StoreFailurePolicy>) -> OnStoreFailure {
 }
 
 /// Redis when it is asked for, or when sessions are kept there, as in the reference.
-fn choose(
+fn choose_store(
     store: Option<LimitStore>,
     session: Option<&SessionStorage>,
     redis: Option<&LimitRedis>,
@@ -253,22 +255,22 @@ fn choose(
 }
 
 /// When callers are told how much is left.
-fn told(file: LimitHints, findings: &mut Findings<'_>) -> Hints {
+fn convert_hints(file: LimitHints, findings: &mut Findings<'_>) -> RemainingHints {
     let LimitHints { below_percent, resource } = file;
-    let default = Hints::default();
+    let default = RemainingHints::default();
     if below_percent.is_some_and(|percent| percent > 100) {
-        findings.problem(format!("{PATH}.hints.belowPercent"), "must be from 0 to 100");
+        findings.add_problem(format!("{PATH}.hints.belowPercent"), "must be from 0 to 100");
     }
-    Hints {
+    RemainingHints {
         below_percent: below_percent.unwrap_or(default.below_percent).min(100),
         resource: resource.unwrap_or(default.resource),
     }
 }
 
-fn bounds(file: LimitMemory, findings: &mut Findings<'_>) -> MemoryBounds {
+fn convert_memory(file: LimitMemory, findings: &mut Findings<'_>) -> MemoryBounds {
     let LimitMemory { max_users, overflow } = file;
     if max_users == Some(0) {
-        findings.problem(format!("{PATH}.memory.maxUsers"), "must be at least 1");
+        findings.add_problem(format!("{PATH}.memory.maxUsers"), "must be at least 1");
     }
     let default = MemoryBounds::default();
     MemoryBounds {
@@ -282,20 +284,24 @@ fn bounds(file: LimitMemory, findings: &mut Findings<'_>) -> MemoryBounds {
     }
 }
 
-fn answers(shape: Option<LimitAnswerShape>, code: Option<i64>, findings: &mut Findings<'_>) -> LimitAnswer {
+fn convert_answer(
+    shape: Option<LimitAnswerShape>,
+    code: Option<i64>,
+    findings: &mut Findings<'_>,
+) -> LimitAnswer {
     let code = code.unwrap_or(vmcp_wire::code::RATE_LIMITED);
     if code == 0 {
-        findings.problem(format!("{PATH}.code"), "must not be 0").hint =
+        findings.add_problem(format!("{PATH}.code"), "must not be 0").hint =
             Some("leave it out for 429".to_owned());
     }
-    if code == vmcp_wire::code::RATE_LIMITED_SEED {
-        findings.warn(
+    if code == vmcp_wire::code::RATE_LIMITED_LEGACY {
+        findings.add_warning(
             format!("{PATH}.code"),
             "is sent in the session era only; 2026-07-28 forbids it, and 429 is sent there",
         );
     } else if vmcp_wire::code::is_forbidden_in_2026_07_28(code) {
         let message = format!("{code} is kept by the specification of 2026-07-28 for itself");
-        findings.add(Problem::new(format!("{PATH}.code"), message).hint("leave it out for 429"));
+        findings.push(Problem::new(format!("{PATH}.code"), message).with_hint("leave it out for 429"));
     }
     let shape = match shape {
         Some(LimitAnswerShape::Auto) | None => LimitShape::Auto,

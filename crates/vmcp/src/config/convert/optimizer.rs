@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use vmcp_embedding_service::{PolicyError as ServiceError, Provider, Secret, ServicePolicy};
-use vmcp_optimizer::policy::{Distance, OptimizerPolicy, PolicyError, ResultCount, Schemas, Share};
+use vmcp_optimizer::policy::{Distance, OptimizerPolicy, PolicyError, Ratio, ResultCount, Schemas};
 
 use super::Findings;
 use crate::config::file::{EmbeddingProvider, GoDuration, Optimizer, ReturnSchemas};
-use crate::config::report::item;
+use crate::config::report::item_path;
 use crate::config::settings::{EmbeddingSource, OptimizerSettings};
 
 const PATH: &str = "optimizer";
@@ -49,7 +49,7 @@ pub(super) fn convert(file: Optimizer, findings: &mut Findings<'_>) -> Optimizer
         model: embedding_model,
         headers: embedding_headers,
     };
-    let source = source(provider, keys, findings);
+    let source = embedding_source(provider, keys, findings);
     if provider == EmbeddingProvider::None {
         let set = [
             ("hybridSearchSemanticRatio", hybrid_search_semantic_ratio.is_some()),
@@ -57,20 +57,22 @@ pub(super) fn convert(file: Optimizer, findings: &mut Findings<'_>) -> Optimizer
             ("embeddingCache", embedding_cache.is_some()),
         ];
         for (key, _) in set.into_iter().filter(|(_, set)| *set) {
-            findings.warn(path(key), "has no effect with `embeddingProvider: none`");
+            findings.add_warning(key_path(key), "has no effect with `embeddingProvider: none`");
         }
     }
     if find_tool_description.as_ref().is_some_and(|text| text.trim().is_empty()) {
-        findings.problem(path("findToolDescription"), "must not be empty").hint =
+        findings.add_problem(key_path("findToolDescription"), "must not be empty").hint =
             Some("leave the key out for the built-in text".to_owned());
     }
     check_pinned(&pinned_tools, findings);
     let count = max_tools_to_return.map(ResultCount::new);
-    let distance = number(semantic_distance_threshold, "semanticDistanceThreshold", Distance::new, findings);
-    let weight = number(hybrid_search_semantic_ratio, "hybridSearchSemanticRatio", Share::new, findings);
+    let distance =
+        parse_number(semantic_distance_threshold, "semanticDistanceThreshold", Distance::new, findings);
+    let weight =
+        parse_number(hybrid_search_semantic_ratio, "hybridSearchSemanticRatio", Ratio::new, findings);
     let default = OptimizerPolicy::default();
     let policy = OptimizerPolicy {
-        result_count: told(count, "maxToolsToReturn", findings).unwrap_or_default(),
+        result_count: report_error(count, "maxToolsToReturn", findings).unwrap_or_default(),
         semantic_weight: weight.unwrap_or(default_weight(provider)),
         distance_max: distance.unwrap_or_default(),
         pinned: pinned_tools.into_iter().map(Into::into).collect(),
@@ -81,34 +83,38 @@ pub(super) fn convert(file: Optimizer, findings: &mut Findings<'_>) -> Optimizer
             Some(ReturnSchemas::Full) | None => Schemas::Full,
         },
     };
-    OptimizerSettings { policy, source, cache: cache(provider, embedding_cache, findings) }
+    OptimizerSettings { policy, source, cache: cache_folder(provider, embedding_cache, findings) }
 }
 
-fn path(key: &str) -> String {
+fn key_path(key: &str) -> String {
     format!("{PATH}.{key}")
 }
 
 /// What was measured to be best (docs/search.md).
-fn default_weight(provider: EmbeddingProvider) -> Share {
+fn default_weight(provider: EmbeddingProvider) -> Ratio {
     match provider {
-        EmbeddingProvider::Tei | EmbeddingProvider::Openai | EmbeddingProvider::Builtin => Share::MODEL,
-        EmbeddingProvider::Static => Share::STATIC,
-        EmbeddingProvider::None => Share::NONE,
+        EmbeddingProvider::Tei | EmbeddingProvider::Openai | EmbeddingProvider::Builtin => Ratio::MODEL,
+        EmbeddingProvider::Static => Ratio::STATIC,
+        EmbeddingProvider::None => Ratio::NONE,
     }
 }
 
-fn told<T>(outcome: Option<Result<T, PolicyError>>, key: &str, findings: &mut Findings<'_>) -> Option<T> {
+fn report_error<T>(
+    outcome: Option<Result<T, PolicyError>>,
+    key: &str,
+    findings: &mut Findings<'_>,
+) -> Option<T> {
     match outcome? {
         Ok(value) => Some(value),
         Err(error) => {
-            findings.problem(path(key), error.to_string());
+            findings.add_problem(key_path(key), error.to_string());
             None
         }
     }
 }
 
 /// A number that the reference writes as text.
-fn number<T>(
+fn parse_number<T>(
     text: Option<String>,
     key: &str,
     build: impl FnOnce(f32) -> Result<T, PolicyError>,
@@ -116,34 +122,43 @@ fn number<T>(
 ) -> Option<T> {
     let text = text?;
     let Ok(number) = text.trim().parse::<f32>() else {
-        findings.problem(path(key), format!("is not a number: `{text}`"));
+        findings.add_problem(key_path(key), format!("is not a number: `{text}`"));
         return None;
     };
-    told(Some(build(number)), key, findings)
+    report_error(Some(build(number)), key, findings)
 }
 
 fn check_pinned(names: &[String], findings: &mut Findings<'_>) {
     for (index, name) in names.iter().enumerate() {
-        let place = item(&path("pinnedTools"), index);
+        let place = item_path(&key_path("pinnedTools"), index);
         if name.trim().is_empty() {
-            findings.problem(place, "must not be empty");
+            findings.add_problem(place, "must not be empty");
         } else if names.iter().take(index).any(|earlier| earlier == name) {
-            findings.problem(place, format!("`{name}` is pinned twice"));
+            findings.add_problem(place, format!("`{name}` is pinned twice"));
         }
     }
 }
 
-fn source(provider: EmbeddingProvider, keys: ServiceKeys, findings: &mut Findings<'_>) -> EmbeddingSource {
+fn embedding_source(
+    provider: EmbeddingProvider,
+    keys: ServiceKeys,
+    findings: &mut Findings<'_>,
+) -> EmbeddingSource {
     let (name, within) = match provider {
-        EmbeddingProvider::Tei | EmbeddingProvider::Openai => return service(provider, keys, findings),
+        EmbeddingProvider::Tei | EmbeddingProvider::Openai => {
+            return service_source(provider, keys, findings);
+        }
         EmbeddingProvider::Builtin => ("builtin", EmbeddingSource::Builtin),
         EmbeddingProvider::Static => ("static", EmbeddingSource::Static),
-        EmbeddingProvider::None => ("none", EmbeddingSource::Words),
+        EmbeddingProvider::None => ("none", EmbeddingSource::LexicalOnly),
     };
     let ServiceKeys { url, timeout, model, headers } = keys;
     if url.is_some() {
         findings
-            .problem(path("embeddingService"), format!("cannot be used with `embeddingProvider: {name}`"))
+            .add_problem(
+                key_path("embeddingService"),
+                format!("cannot be used with `embeddingProvider: {name}`"),
+            )
             .hint = Some("use `tei` or `openai`, or leave the address out".to_owned());
     }
     let set = [
@@ -152,32 +167,37 @@ fn source(provider: EmbeddingProvider, keys: ServiceKeys, findings: &mut Finding
         ("embeddingHeaders", !headers.is_empty()),
     ];
     for (key, _) in set.into_iter().filter(|(_, set)| *set) {
-        findings.warn(path(key), format!("has no effect with `embeddingProvider: {name}`"));
+        findings.add_warning(key_path(key), format!("has no effect with `embeddingProvider: {name}`"));
     }
     within
 }
 
-fn service(provider: EmbeddingProvider, keys: ServiceKeys, findings: &mut Findings<'_>) -> EmbeddingSource {
+fn service_source(
+    provider: EmbeddingProvider,
+    keys: ServiceKeys,
+    findings: &mut Findings<'_>,
+) -> EmbeddingSource {
     let ServiceKeys { url, timeout, model, headers } = keys;
     let speaks = if provider == EmbeddingProvider::Openai {
         let Some(model) = model else {
-            findings.problem(path("embeddingModel"), "is missing").hint =
+            findings.add_problem(key_path("embeddingModel"), "is missing").hint =
                 Some("name the model as the service knows it".to_owned());
-            return EmbeddingSource::Words;
+            return EmbeddingSource::LexicalOnly;
         };
         Provider::OpenAi { model }
     } else {
         if model.is_some() {
-            findings.warn(path("embeddingModel"), "has no effect with `tei`, which serves one model");
+            findings
+                .add_warning(key_path("embeddingModel"), "has no effect with `tei`, which serves one model");
         }
         Provider::Tei
     };
     let Some(url) = url else {
-        findings.problem(path("embeddingService"), "is missing").hint = Some(
+        findings.add_problem(key_path("embeddingService"), "is missing").hint = Some(
             "give the service's address, or `embeddingProvider: builtin` for the model within the binary"
                 .to_owned(),
         );
-        return EmbeddingSource::Words;
+        return EmbeddingSource::LexicalOnly;
     };
     let key = (provider == EmbeddingProvider::Openai).then(|| (findings.env)(KEY_VARIABLE)).flatten();
     let built = ServicePolicy::new(&url, speaks)
@@ -194,23 +214,25 @@ fn service(provider: EmbeddingProvider, keys: ServiceKeys, findings: &mut Findin
         });
     match built {
         Ok(policy) => {
-            if policy.shows_secrets() {
-                findings
-                    .warn(path("embeddingService"), "sends a key or headers over a connection without TLS");
+            if policy.exposes_secrets() {
+                findings.add_warning(
+                    key_path("embeddingService"),
+                    "sends a key or headers over a connection without TLS",
+                );
             }
             EmbeddingSource::Service(Box::new(policy))
         }
         Err(error) => {
             let text = error.to_string();
             let text = text.split_once(": ").map_or(text.as_str(), |(_, rest)| rest);
-            findings.problem(path(key_of(&error)), text);
-            EmbeddingSource::Words
+            findings.add_problem(key_path(config_key_of(&error)), text);
+            EmbeddingSource::LexicalOnly
         }
     }
 }
 
 /// Which key a service's policy complains about.
-fn key_of(error: &ServiceError) -> &'static str {
+fn config_key_of(error: &ServiceError) -> &'static str {
     match error {
         ServiceError::Url
         | ServiceError::UrlCredentials
@@ -229,7 +251,7 @@ fn key_of(error: &ServiceError) -> &'static str {
 }
 
 /// Where vectors are kept. The user's cache folder is where the XDG base directories say.
-fn cache(
+fn cache_folder(
     provider: EmbeddingProvider,
     folder: Option<String>,
     findings: &mut Findings<'_>,
@@ -238,7 +260,7 @@ fn cache(
         _ if provider == EmbeddingProvider::None => None,
         Some(folder) if folder.is_empty() => None,
         Some(folder) if folder.starts_with('~') => {
-            findings.problem(path("embeddingCache"), "`~` is not expanded").hint =
+            findings.add_problem(key_path("embeddingCache"), "`~` is not expanded").hint =
                 Some("write `${HOME}` in its place".to_owned());
             None
         }

@@ -8,28 +8,28 @@ use http::{HeaderName, HeaderValue};
 use vmcp_backends::policy::{Credentials, Secret};
 use vmcp_credentials::Strategy;
 
-use self::exchange::Desk;
+use self::exchange::ExchangeBuilder;
 use super::Findings;
 use crate::config::file::{AuthSource, AuthStrategy, HeaderInjection, OutgoingAuth, StrategyKind};
-use crate::config::report::{Problem, join};
+use crate::config::report::{Problem, join_path};
 
 /// What each backend is shown, by its strategy.
 pub(super) struct Outgoing {
-    default: Option<Proof>,
-    default_is_used: bool,
-    backends: BTreeMap<String, Option<Proof>>,
+    default: Option<OutgoingCredential>,
+    is_default_used: bool,
+    backends: BTreeMap<String, Option<OutgoingCredential>>,
 }
 
 /// What a backend is shown.
 #[derive(Clone)]
-pub(super) enum Proof {
+pub(super) enum OutgoingCredential {
     /// The same header with every request.
     Header(Header),
     /// A credential of the caller's; the path is that of the section that asks for it.
     Exchanged(Credentials, String),
 }
 
-impl Proof {
+impl OutgoingCredential {
     fn path(&self) -> &str {
         match self {
             Self::Header(header) => &header.path,
@@ -57,15 +57,15 @@ impl Outgoing {
         let OutgoingAuth { source, default, backends } = file;
         if source == Some(AuthSource::Discovered) {
             let message = "reading strategies from Kubernetes objects is not possible in this build";
-            findings.add(Problem::new("outgoingAuth.source", message).hint("use `inline`"));
+            findings.push(Problem::new("outgoingAuth.source", message).with_hint("use `inline`"));
         }
-        let mut strategies = Strategies { has_tokens, desk: Desk::default() };
+        let mut strategies = StrategyConverter { has_tokens, exchange_builder: ExchangeBuilder::default() };
         let default =
             default.and_then(|strategy| strategies.convert(strategy, "outgoingAuth.default", findings));
-        let mut outgoing = Self { default, default_is_used: false, backends: BTreeMap::new() };
+        let mut outgoing = Self { default, is_default_used: false, backends: BTreeMap::new() };
         for (name, strategy) in backends {
-            let path = join("outgoingAuth.backends", &name);
-            findings.backend(&path, &name, names);
+            let path = join_path("outgoingAuth.backends", &name);
+            findings.check_backend_name(&path, &name, names);
             let proof = strategies.convert(strategy, &path, findings);
             outgoing.backends.insert(name, proof);
         }
@@ -73,64 +73,70 @@ impl Outgoing {
     }
 
     /// What an HTTP backend is shown: by its own strategy, else the default's.
-    pub(super) fn http(&mut self, name: &str) -> Option<Proof> {
+    pub(super) fn credential_for_http(&mut self, name: &str) -> Option<OutgoingCredential> {
         match self.backends.remove(name) {
             Some(own) => own,
             None => {
-                self.default_is_used = true;
+                self.is_default_used = true;
                 self.default.clone()
             }
         }
     }
 
     /// Says so when the default fits no backend.
-    pub(super) fn finish(self, findings: &mut Findings<'_>) {
-        if let Some(proof) = self.default.filter(|_| !self.default_is_used) {
-            findings.warn(proof.path(), "has no effect: no HTTP backend is without a strategy of its own");
+    pub(super) fn warn_if_default_unused(self, findings: &mut Findings<'_>) {
+        if let Some(proof) = self.default.filter(|_| !self.is_default_used) {
+            findings
+                .add_warning(proof.path(), "has no effect: no HTTP backend is without a strategy of its own");
         }
     }
 
     /// A stdio backend has no headers, so a strategy of its own would have no effect.
-    pub(super) fn stdio(&mut self, name: &str, findings: &mut Findings<'_>) {
+    pub(super) fn reject_for_stdio(&mut self, name: &str, findings: &mut Findings<'_>) {
         if let Some(Some(proof)) = self.backends.remove(name) {
-            let problem =
-                findings.problem(proof.path(), format!("`{name}` is a stdio server and takes no headers"));
+            let problem = findings
+                .add_problem(proof.path(), format!("`{name}` is a stdio server and takes no headers"));
             problem.hint = Some("pass the secret in its `env`".to_owned());
         }
     }
 }
 
 /// Makes what is shown of the strategies of one file.
-struct Strategies {
+struct StrategyConverter {
     has_tokens: bool,
-    desk: Desk,
+    exchange_builder: ExchangeBuilder,
 }
 
-impl Strategies {
-    fn convert(&mut self, file: AuthStrategy, path: &str, findings: &mut Findings<'_>) -> Option<Proof> {
+impl StrategyConverter {
+    fn convert(
+        &mut self,
+        file: AuthStrategy,
+        path: &str,
+        findings: &mut Findings<'_>,
+    ) -> Option<OutgoingCredential> {
         let kind = file.kind;
-        let strategy = match read(file, path, findings)? {
-            Read::Header(header) => return Some(Proof::Header(header)),
-            Read::Exchange(strategy) => strategy,
+        let strategy = match parse_strategy(file, path, findings)? {
+            ParsedStrategy::Header(header) => return Some(OutgoingCredential::Header(header)),
+            ParsedStrategy::Exchange(strategy) => strategy,
         };
         if !self.has_tokens {
             let message = format!("`{}` exchanges the callers' tokens, and callers show none", kind.as_str());
-            findings.problem(join(path, "type"), message).hint =
+            findings.add_problem(join_path(path, "type"), message).hint =
                 Some("write `incomingAuth` with `type: oidc`".to_owned());
             return None;
         }
-        let credentials = self.desk.build(*strategy, path, findings)?;
-        Some(Proof::Exchanged(credentials, path.to_owned()))
+        let credentials = self.exchange_builder.build(*strategy, path, findings)?;
+        Some(OutgoingCredential::Exchanged(credentials, path.to_owned()))
     }
 }
 
 /// A strategy as it was read.
-enum Read {
+enum ParsedStrategy {
     Header(Header),
     Exchange(Box<Strategy>),
 }
 
-fn read(file: AuthStrategy, path: &str, findings: &mut Findings<'_>) -> Option<Read> {
+fn parse_strategy(file: AuthStrategy, path: &str, findings: &mut Findings<'_>) -> Option<ParsedStrategy> {
     let AuthStrategy { kind, header_injection, token_exchange, upstream_inject, aws_sts, obo, xaa } = file;
     for (key, owner, set) in [
         ("headerInjection", StrategyKind::HeaderInjection, header_injection.is_some()),
@@ -143,45 +149,46 @@ fn read(file: AuthStrategy, path: &str, findings: &mut Findings<'_>) -> Option<R
         if set && owner != kind {
             let message = format!("has no effect with `type: {}`", kind.as_str());
             let hint = format!("remove it, or write `type: {}`", owner.as_str());
-            findings.add(Problem::new(join(path, key), message).hint(hint));
+            findings.push(Problem::new(join_path(path, key), message).with_hint(hint));
         }
     }
     match kind {
         StrategyKind::Unauthenticated => None,
         StrategyKind::HeaderInjection => {
-            let (injection, path) = required(header_injection, "headerInjection", kind, path, findings)?;
-            convert_injection(injection, path, findings).map(Read::Header)
+            let (injection, path) =
+                require_section(header_injection, "headerInjection", kind, path, findings)?;
+            convert_injection(injection, path, findings).map(ParsedStrategy::Header)
         }
         StrategyKind::TokenExchange => {
-            let (file, path) = required(token_exchange, "tokenExchange", kind, path, findings)?;
-            exchange::token_exchange(file, &path, findings).map(Box::new).map(Read::Exchange)
+            let (file, path) = require_section(token_exchange, "tokenExchange", kind, path, findings)?;
+            exchange::token_exchange(file, &path, findings).map(Box::new).map(ParsedStrategy::Exchange)
         }
         StrategyKind::AwsSts => {
-            let (file, path) = required(aws_sts, "awsSts", kind, path, findings)?;
-            exchange::aws_sts(file, &path, findings).map(Box::new).map(Read::Exchange)
+            let (file, path) = require_section(aws_sts, "awsSts", kind, path, findings)?;
+            exchange::aws_sts(file, &path, findings).map(Box::new).map(ParsedStrategy::Exchange)
         }
         StrategyKind::Xaa => {
-            let (file, path) = required(xaa, "xaa", kind, path, findings)?;
-            exchange::xaa(file, &path, findings).map(Box::new).map(Read::Exchange)
+            let (file, path) = require_section(xaa, "xaa", kind, path, findings)?;
+            exchange::xaa(file, &path, findings).map(Box::new).map(ParsedStrategy::Exchange)
         }
         StrategyKind::UpstreamInject | StrategyKind::Obo => {
-            exchange::sourceless(kind, path, findings);
+            exchange::report_unsupported(kind, path, findings);
             None
         }
     }
 }
 
 /// The section that a strategy needs, with its path.
-fn required<T>(
+fn require_section<T>(
     section: Option<T>,
     key: &str,
     kind: StrategyKind,
     path: &str,
     findings: &mut Findings<'_>,
 ) -> Option<(T, String)> {
-    let path = join(path, key);
+    let path = join_path(path, key);
     if section.is_none() {
-        findings.problem(path.as_str(), format!("is required with `type: {}`", kind.as_str()));
+        findings.add_problem(path.as_str(), format!("is required with `type: {}`", kind.as_str()));
     }
     section.map(|section| (section, path))
 }
@@ -190,33 +197,33 @@ fn convert_injection(file: HeaderInjection, path: String, findings: &mut Finding
     let HeaderInjection { header_name, header_value, header_value_env } = file;
     let (value, value_path) = match (header_value, header_value_env) {
         (Some(_), Some(_)) => {
-            findings.problem(path, "only one of `headerValue` and `headerValueEnv` may be set");
+            findings.add_problem(path, "only one of `headerValue` and `headerValueEnv` may be set");
             return None;
         }
         (None, None) => {
-            findings.problem(path, "needs `headerValue` or `headerValueEnv`");
+            findings.add_problem(path, "needs `headerValue` or `headerValueEnv`");
             return None;
         }
-        (Some(value), None) => (value, join(&path, "headerValue")),
+        (Some(value), None) => (value, join_path(&path, "headerValue")),
         (None, Some(variable)) => {
-            let value_path = join(&path, "headerValueEnv");
+            let value_path = join_path(&path, "headerValueEnv");
             match (findings.env)(&variable).filter(|value| !value.is_empty()) {
                 Some(value) => (value, value_path),
                 None => {
                     let message = format!("the environment variable `{variable}` is not set or empty");
-                    findings.problem(value_path, message);
+                    findings.add_problem(value_path, message);
                     return None;
                 }
             }
         }
     };
-    let name = header_name_of(&header_name, &join(&path, "headerName"), findings);
+    let name = header_name_of(&header_name, &join_path(&path, "headerName"), findings);
     let value = header_value_of(value, &value_path, findings);
     Some(Header { name: name?, value: value?, path })
 }
 
 /// Headers that the transport writes itself, or that change how a message is read or routed.
-const OWN: [&str; 15] = [
+const GATEWAY_HEADERS: [&str; 15] = [
     "accept",
     "connection",
     "content-length",
@@ -235,18 +242,18 @@ const OWN: [&str; 15] = [
 ];
 
 /// Whether the gateway writes this header itself. All that begin with `mcp-` belong to the protocol.
-pub(super) fn is_own(name: &str) -> bool {
-    OWN.contains(&name) || name.starts_with("mcp-")
+pub(super) fn is_gateway_header(name: &str) -> bool {
+    GATEWAY_HEADERS.contains(&name) || name.starts_with("mcp-")
 }
 
 /// A header's name in lower case, if it may be set for a backend.
 pub(super) fn header_name_of(name: &str, path: &str, findings: &mut Findings<'_>) -> Option<String> {
     let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
-        findings.problem(path, format!("`{name}` is not a header name"));
+        findings.add_problem(path, format!("`{name}` is not a header name"));
         return None;
     };
-    if is_own(parsed.as_str()) {
-        findings.problem(path, format!("the header `{parsed}` is written by the gateway itself"));
+    if is_gateway_header(parsed.as_str()) {
+        findings.add_problem(path, format!("the header `{parsed}` is written by the gateway itself"));
         return None;
     }
     Some(parsed.as_str().to_owned())
@@ -255,11 +262,11 @@ pub(super) fn header_name_of(name: &str, path: &str, findings: &mut Findings<'_>
 /// A header's value; it may be a secret, so messages do not repeat it.
 pub(super) fn header_value_of(value: String, path: &str, findings: &mut Findings<'_>) -> Option<Secret> {
     if value.is_empty() {
-        findings.problem(path, "must not be empty");
+        findings.add_problem(path, "must not be empty");
         return None;
     }
     if value.trim() != value || HeaderValue::from_str(&value).is_err() {
-        findings.problem(
+        findings.add_problem(
             path,
             "cannot be sent as a header: it has a line break or another control character, or a blank at an end",
         );

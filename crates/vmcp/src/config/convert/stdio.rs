@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use vmcp_backends::policy::{Secret, StdioPolicy};
 
 use super::Findings;
-use crate::config::report::{item, join};
+use crate::config::report::{item_path, join_path};
 
 /// The keys of a backend that is a process.
 pub(super) struct StdioKeys {
@@ -36,30 +36,31 @@ impl StdioKeys {
         let command = command?;
         let before = findings.problems.len();
         if command.trim().is_empty() || command.contains('\0') {
-            findings.problem(join(path, "command"), "must name a program");
+            findings.add_problem(join_path(path, "command"), "must name a program");
         } else if args.is_empty() && command.contains(char::is_whitespace) && !command.contains(['/', '\\']) {
-            findings.problem(join(path, "command"), format!("`{command}` is a whole command line")).hint =
-                Some("write the program here and its arguments under `args`".to_owned());
+            findings
+                .add_problem(join_path(path, "command"), format!("`{command}` is a whole command line"))
+                .hint = Some("write the program here and its arguments under `args`".to_owned());
         }
         for (index, arg) in args.iter().enumerate() {
             if arg.contains('\0') {
-                findings.problem(item(&join(path, "args"), index), "must not contain NUL");
+                findings.add_problem(item_path(&join_path(path, "args"), index), "must not contain NUL");
             }
         }
-        let env_path = join(path, "env");
+        let env_path = join_path(path, "env");
         for (name, value) in &env {
             if name.is_empty() || name.contains(['=', '\0']) {
-                findings.problem(join(&env_path, name), "is not a variable's name");
+                findings.add_problem(join_path(&env_path, name), "is not a variable's name");
             } else if value.contains('\0') {
-                findings.problem(join(&env_path, name), "must not contain NUL");
+                findings.add_problem(join_path(&env_path, name), "must not contain NUL");
             }
         }
         for (index, name) in inherit_env.iter().enumerate() {
             let fine = |name: &str| !name.contains(['=', '\0', '*', '$']) && name.trim() == name;
             if name.is_empty() || !fine(name.strip_suffix('*').unwrap_or(name)) {
                 findings
-                    .problem(
-                        item(&join(path, "inheritEnv"), index),
+                    .add_problem(
+                        item_path(&join_path(path, "inheritEnv"), index),
                         format!("`{name}` is not a variable's name"),
                     )
                     .hint =
@@ -67,7 +68,7 @@ impl StdioKeys {
             }
         }
         if cwd.as_ref().is_some_and(|cwd| cwd.is_empty() || cwd.contains('\0')) {
-            findings.problem(join(path, "cwd"), "must name a folder");
+            findings.add_problem(join_path(path, "cwd"), "must name a folder");
         }
         (findings.problems.len() == before).then(|| StdioPolicy {
             command,

@@ -6,51 +6,51 @@ use serde_json::{Map, Value};
 
 use super::Findings;
 use crate::config::file::{File, Telemetry};
-use crate::config::report::{Problem, item};
+use crate::config::report::{Problem, item_path};
 
 /// A feature this build does not have.
-pub(in crate::config) struct Unbuilt {
+pub(in crate::config) struct UnsupportedFeature {
     /// The key that asks for it.
     pub(in crate::config) path: &'static str,
     /// What it is called in a sentence.
     pub(in crate::config) feature: &'static str,
-    asked_for: fn(&File) -> bool,
+    is_requested: fn(&File) -> bool,
     remedy: &'static str,
 }
 
 const REMOVE: &str = "remove the section";
 
 /// Every feature this build does not have.
-pub(in crate::config) const UNBUILT: &[Unbuilt] = &[
-    Unbuilt {
+pub(in crate::config) const UNSUPPORTED: &[UnsupportedFeature] = &[
+    UnsupportedFeature {
         path: "compositeTools",
         feature: "composite tools",
-        asked_for: |file| !file.composite_tools.is_empty(),
+        is_requested: |file| !file.composite_tools.is_empty(),
         remedy: REMOVE,
     },
-    Unbuilt {
+    UnsupportedFeature {
         path: "telemetry",
         feature: "traces and OTLP",
-        asked_for: |file| file.telemetry.as_ref().is_some_and(sends_something),
+        is_requested: |file| file.telemetry.as_ref().is_some_and(exports_telemetry),
         remedy: REMOVE,
     },
-    Unbuilt {
+    UnsupportedFeature {
         path: "codeMode",
         feature: "code mode",
-        asked_for: |file| file.code_mode.as_ref().is_some_and(|mode| mode.enabled == Some(true)),
+        is_requested: |file| file.code_mode.as_ref().is_some_and(|mode| mode.enabled == Some(true)),
         remedy: REMOVE,
     },
-    Unbuilt {
+    UnsupportedFeature {
         path: "authServerConfig",
         feature: "an authorization server",
-        asked_for: |file| file.auth_server_config.is_some(),
+        is_requested: |file| file.auth_server_config.is_some(),
         remedy: "write `incomingAuth` with the issuer that callers log in to, and remove the section",
     },
 ];
 
 /// True unless the section only asks for `/metrics`. With a collector, traces and metrics are on where nothing else is
 /// written; without one, metrics are those of `/metrics`.
-fn sends_something(telemetry: &Telemetry) -> bool {
+fn exports_telemetry(telemetry: &Telemetry) -> bool {
     let has_collector = telemetry.endpoint.is_some();
     telemetry.tracing_enabled.unwrap_or(has_collector)
         || (has_collector && telemetry.metrics_enabled.unwrap_or(true))
@@ -60,34 +60,37 @@ fn sends_something(telemetry: &Telemetry) -> bool {
 ///
 /// # Errors
 /// When the configuration has not the shape of a file.
-pub(in crate::config) fn take_unbuilt(root: &mut Map<String, Value>) -> Result<Vec<Problem>, Problem> {
+pub(in crate::config) fn remove_unsupported(root: &mut Map<String, Value>) -> Result<Vec<Problem>, Problem> {
     let file: File = serde_json::from_value(Value::Object(root.clone()))
         .map_err(|error| Problem::new("", error.to_string()))?;
-    let asked_for = UNBUILT.iter().filter(|row| (row.asked_for)(&file));
+    let asked_for = UNSUPPORTED.iter().filter(|row| (row.is_requested)(&file));
     let taken = asked_for.filter(|row| root.shift_remove(row.path).is_some());
-    let message = |row: &Unbuilt| format!("this build does not have {} yet: left out", row.feature);
+    let message =
+        |row: &UnsupportedFeature| format!("this build does not have {} yet: left out", row.feature);
     Ok(taken.map(|row| Problem::new(row.path, message(row))).collect())
 }
 
 /// Refuses what the table names, and what only the Kubernetes operator can resolve.
 pub(super) fn refuse(file: &File, findings: &mut Findings<'_>) {
-    for row in UNBUILT {
-        if (row.asked_for)(file) {
+    for row in UNSUPPORTED {
+        if (row.is_requested)(file) {
             let message = format!("this build does not have {} yet", row.feature);
-            findings.add(Problem::new(row.path, message).hint(row.remedy));
+            findings.push(Problem::new(row.path, message).with_hint(row.remedy));
         }
     }
     if !file.composite_tool_refs.is_empty() {
         let message = "names Kubernetes objects, which are not read here";
-        findings
-            .add(Problem::new("compositeToolRefs", message).hint("write the tools under `compositeTools`"));
+        findings.push(
+            Problem::new("compositeToolRefs", message).with_hint("write the tools under `compositeTools`"),
+        );
     }
     let tools = file.aggregation.iter().flat_map(|aggregation| &aggregation.tools);
     for (index, tool) in tools.enumerate() {
         if tool.tool_config_ref.is_some() {
-            let path = format!("{}.toolConfigRef", item("aggregation.tools", index));
+            let path = format!("{}.toolConfigRef", item_path("aggregation.tools", index));
             let message = "names a Kubernetes object, which is not read here";
-            findings.add(Problem::new(path, message).hint("write `filter` and `overrides` in its place"));
+            findings
+                .push(Problem::new(path, message).with_hint("write `filter` and `overrides` in its place"));
         }
     }
 }

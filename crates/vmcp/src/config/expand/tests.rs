@@ -1,4 +1,4 @@
-use super::{ExpandError, expand};
+use super::{ExpandError, expand_text};
 
 fn env(name: &str) -> Option<String> {
     match name {
@@ -24,7 +24,7 @@ fn replaces_references() {
         ("${GONE:-a:-b}", "a:-b", true),
         ("${GONE:-}", "", true),
     ] {
-        assert_eq!(expand(text, &env), Ok((value.to_owned(), used)), "{text}");
+        assert_eq!(expand_text(text, &env), Ok((value.to_owned(), used)), "{text}");
     }
 }
 
@@ -33,12 +33,12 @@ fn refuses_what_it_cannot_follow() {
     for (text, error) in [
         ("${GONE}", ExpandError::Missing("GONE".into())),
         ("${env:GONE}", ExpandError::Missing("GONE".into())),
-        ("${TOKEN", ExpandError::Open),
-        ("${}", ExpandError::NotAName(String::new())),
-        ("${1X}", ExpandError::NotAName("1X".into())),
-        ("${a b}", ExpandError::NotAName("a b".into())),
-        ("${input:key}", ExpandError::Input("input:key".into())),
+        ("${TOKEN", ExpandError::Unclosed),
+        ("${}", ExpandError::InvalidName(String::new())),
+        ("${1X}", ExpandError::InvalidName("1X".into())),
+        ("${a b}", ExpandError::InvalidName("a b".into())),
+        ("${input:key}", ExpandError::EditorInput("input:key".into())),
     ] {
-        assert_eq!(expand(text, &env), Err(error), "{text}");
+        assert_eq!(expand_text(text, &env), Err(error), "{text}");
     }
 }

@@ -6,7 +6,7 @@ use super::kinds::{
     AuthzConfig, CaBundleRef, CedarDocument, CedarOptions, IncomingAuth, InlineOidc, McpAuthzConfig,
     McpOidcConfig, OidcRef, ServiceAccountOidc,
 };
-use super::{Conversion, without_nothing};
+use super::{Conversion, without_empty};
 
 /// The only language of policies that ToolHive and this gateway have in common.
 const CEDAR: &str = "cedarv1";
@@ -22,26 +22,30 @@ const CLIENT_SECRET: &str = "VMCP_OIDC_CLIENT_SECRET";
 
 impl Conversion<'_> {
     /// The section `incomingAuth`.
-    pub(super) fn incoming(&mut self, auth: IncomingAuth, server: Option<&Map<String, Value>>) -> Value {
+    pub(super) fn convert_incoming_auth(
+        &mut self,
+        auth: IncomingAuth,
+        server: Option<&Map<String, Value>>,
+    ) -> Value {
         const AT: &str = "spec.incomingAuth";
         let oidc = match (&*auth.kind, auth.oidc_config_ref) {
             ("anonymous", _) => Value::Null,
-            ("oidc", Some(reference)) => self.oidc(&reference),
+            ("oidc", Some(reference)) => self.convert_oidc(&reference),
             ("oidc", None) => {
-                self.problem(AT, "with `type: oidc` needs `oidcConfigRef`");
+                self.add_problem(AT, "with `type: oidc` needs `oidcConfigRef`");
                 Value::Null
             }
             _ => {
-                self.problem(&format!("{AT}.type"), "must be one of `anonymous`, `oidc`");
+                self.add_problem(&format!("{AT}.type"), "must be one of `anonymous`, `oidc`");
                 Value::Null
             }
         };
         let mut authz = match (auth.authz_config, auth.authz_config_ref) {
             (None, None) => Value::Null,
-            (Some(config), None) => self.authz(config),
-            (None, Some(reference)) => self.shared_authz(&reference.name),
+            (Some(config), None) => self.convert_authz(config),
+            (None, Some(reference)) => self.convert_shared_authz(&reference.name),
             (Some(_), Some(_)) => {
-                self.problem(AT, "has `authzConfig` and `authzConfigRef`, and only one can be meant");
+                self.add_problem(AT, "has `authzConfig` and `authzConfigRef`, and only one can be meant");
                 Value::Null
             }
         };
@@ -49,44 +53,46 @@ impl Conversion<'_> {
         if let (Some(provider), Some(authz)) = (server.and_then(primary_provider), authz.as_object_mut()) {
             authz.insert("primaryUpstreamProvider".to_owned(), provider);
         }
-        without_nothing(json!({"type": auth.kind, "oidc": oidc, "authz": authz}))
+        without_empty(json!({"type": auth.kind, "oidc": oidc, "authz": authz}))
     }
 
-    fn oidc(&mut self, reference: &OidcRef) -> Value {
+    fn convert_oidc(&mut self, reference: &OidcRef) -> Value {
         const AT: &str = "spec.incomingAuth.oidcConfigRef";
-        let Some((config, object)) = self.referred::<McpOidcConfig>("MCPOIDCConfig", &reference.name, AT)
+        let Some((config, object)) =
+            self.resolve_reference::<McpOidcConfig>("MCPOIDCConfig", &reference.name, AT)
         else {
             return Value::Null;
         };
         let mut oidc = match (&*config.kind, config.inline) {
-            ("inline", Some(inline)) => self.inline_oidc(inline),
+            ("inline", Some(inline)) => self.convert_inline_oidc(inline),
             ("kubernetesServiceAccount", _) => {
                 let cluster = config.kubernetes_service_account.unwrap_or_default();
                 if cluster.use_cluster_auth != Some(false) {
                     let message = "fetches keys with the token of the pod's service account, which this build \
                                    cannot do: unless the cluster serves its keys to anybody, tokens are refused";
-                    self.remark(&object.path("spec.kubernetesServiceAccount.useClusterAuth"), message);
+                    self.add_remark(&object.path("spec.kubernetesServiceAccount.useClusterAuth"), message);
                 }
-                cluster_oidc(&cluster)
+                cluster_oidc_section(&cluster)
             }
             _ => {
                 let message = "must be `inline` or `kubernetesServiceAccount`, with the section of that name";
-                self.problem_at(object.path("spec.type"), message);
+                self.add_problem_at(object.path("spec.type"), message);
                 return Value::Null;
             }
         };
         oidc["audience"] = reference.audience.clone().into();
         oidc["scopes"] = reference.scopes.clone().into();
-        let own = || format!("http://{}:4483", self.service(&self.server.name));
+        let own = || format!("http://{}:4483", self.service_host(&self.server.name));
         oidc["resource"] = reference.resource_url.clone().unwrap_or_else(own).into();
         oidc
     }
 
-    fn inline_oidc(&mut self, oidc: InlineOidc) -> Value {
-        let secret = oidc.client_secret_ref.map(|key| self.variable(CLIENT_SECRET.to_owned(), &key));
+    fn convert_inline_oidc(&mut self, oidc: InlineOidc) -> Value {
+        let secret =
+            oidc.client_secret_ref.map(|key| self.variable_for_secret(CLIENT_SECRET.to_owned(), &key));
         if oidc.jwks_auth_token_path.is_some() {
             let message = "`jwksAuthTokenPath` is not carried over: keys are fetched without a token";
-            self.remark("MCPOIDCConfig", message);
+            self.add_remark("MCPOIDCConfig", message);
         }
         json!({
             "issuer": oidc.issuer,
@@ -111,11 +117,11 @@ impl Conversion<'_> {
         let key = map.key.unwrap_or_else(|| "ca.crt".to_owned());
         let path = format!("{}/{key}", folder(&map.name));
         let message = format!("is read from {path}: put key `{key}` there, or change the path");
-        self.remark(&format!("ConfigMap {}", map.name), message);
+        self.add_remark(&format!("ConfigMap {}", map.name), message);
         Some(path)
     }
 
-    fn authz(&mut self, config: AuthzConfig) -> Value {
+    fn convert_authz(&mut self, config: AuthzConfig) -> Value {
         const AT: &str = "spec.incomingAuth.authzConfig";
         let mut authz = match (&*config.kind, config.inline, config.config_map) {
             ("inline", Some(inline), _) => json!({
@@ -125,16 +131,16 @@ impl Conversion<'_> {
                 "primaryUpstreamProvider": inline.primary_upstream_provider,
             }),
             ("configMap", _, Some(map)) => {
-                let Some(object) = self.find("ConfigMap", &map.name, AT) else { return Value::Null };
+                let Some(object) = self.find_object("ConfigMap", &map.name, AT) else { return Value::Null };
                 let key = map.key.as_deref().unwrap_or(AUTHZ_KEY);
-                let Some(document) = object.data::<CedarDocument>(key, &mut self.findings) else {
+                let Some(document) = object.parse_data::<CedarDocument>(key, &mut self.findings) else {
                     return Value::Null;
                 };
                 self.expect_cedar(&document.kind, object.path(&format!("data.{key}.type")));
-                cedar(document.cedar)
+                cedar_section(document.cedar)
             }
             _ => {
-                self.problem(
+                self.add_problem(
                     AT,
                     "must have `type: inline` or `type: configMap`, with the section of that name",
                 );
@@ -154,25 +160,29 @@ impl Conversion<'_> {
         authz
     }
 
-    fn shared_authz(&mut self, name: &str) -> Value {
+    fn convert_shared_authz(&mut self, name: &str) -> Value {
         const AT: &str = "spec.incomingAuth.authzConfigRef";
         if let Some(object) = self.objects.find("MCPAuthzConfig", name, self.namespace) {
-            let kind = object.text(&["spec", "type"]).unwrap_or(CEDAR);
+            let kind = object.text_at_keys(&["spec", "type"]).unwrap_or(CEDAR);
             if kind != CEDAR {
                 self.expect_cedar(kind, object.path("spec.type"));
                 return Value::Null;
             }
         }
-        let Some((config, object)) = self.referred::<McpAuthzConfig>("MCPAuthzConfig", name, AT) else {
+        let Some((config, object)) = self.resolve_reference::<McpAuthzConfig>("MCPAuthzConfig", name, AT)
+        else {
             return Value::Null;
         };
         self.expect_cedar(&config.kind, object.path("spec.type"));
-        cedar(config.config)
+        cedar_section(config.config)
     }
 
     fn expect_cedar(&mut self, kind: &str, path: String) {
         if kind != CEDAR {
-            self.problem_at(path, "must be `cedarv1`, the only language of policies for a virtual server");
+            self.add_problem_at(
+                path,
+                "must be `cedarv1`, the only language of policies for a virtual server",
+            );
         }
     }
 }
@@ -185,7 +195,7 @@ fn primary_provider(server: &Map<String, Value>) -> Option<Value> {
     Some(if name.is_empty() { "default" } else { name }.into())
 }
 
-fn cedar(options: CedarOptions) -> Value {
+fn cedar_section(options: CedarOptions) -> Value {
     json!({
         "type": "cedar",
         "policies": options.policies,
@@ -197,7 +207,7 @@ fn cedar(options: CedarOptions) -> Value {
 }
 
 /// The issuer that the cluster is.
-fn cluster_oidc(cluster: &ServiceAccountOidc) -> Value {
+fn cluster_oidc_section(cluster: &ServiceAccountOidc) -> Value {
     let own = cluster.use_cluster_auth != Some(false);
     json!({
         "issuer": cluster.issuer.as_deref().unwrap_or(CLUSTER_ISSUER),

@@ -6,16 +6,16 @@ use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Findings;
-use crate::config::check::{self, Checked};
+use super::ImportFindings;
+use crate::config::check::{self, CheckResult};
 use crate::config::report::Problem;
 use crate::config::schema::schema;
-use crate::config::tree::{self, Kind, Node};
+use crate::config::tree::{self, Node, NodeKind};
 
 /// The group of ToolHive's kinds.
 const GROUP: &str = "toolhive.stacklok.dev/";
 /// Kinds all of whose keys say who may do what.
-const PROTECTING: [&str; 5] =
+const SECURITY_KINDS: [&str; 5] =
     ["ConfigMap", "MCPAuthzConfig", "MCPExternalAuthConfig", "MCPOIDCConfig", "MCPToolConfig"];
 
 /// The objects of a manifest.
@@ -27,17 +27,17 @@ pub(super) struct Object {
     pub(super) name: String,
     pub(super) namespace: Option<String>,
     /// The lines of the file before its document.
-    lines_before: u64,
+    line_offset: u64,
     node: Node,
 }
 
 /// What is done about keys that the type of a kind does not have.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unknown {
+pub(super) enum UnknownKeys {
     /// They are told: nothing else would act on them.
-    Told,
+    Report,
     /// They are passed over: ToolHive's operator goes on acting on them.
-    Passed,
+    Ignore,
 }
 
 impl Objects {
@@ -50,7 +50,7 @@ impl Objects {
         for (lines_before, document) in documents(text) {
             match tree::parse(&document) {
                 Ok(node) => collect(node, lines_before, &mut objects),
-                Err(problem) => problems.push(moved(problem, Some(lines_before))),
+                Err(problem) => problems.push(offset_line(problem, Some(lines_before))),
             }
         }
         for (place, object) in objects.iter().enumerate() {
@@ -61,7 +61,7 @@ impl Objects {
             if objects.iter().take(place).any(is_same) {
                 let (path, line) = (format!("{} {}", object.kind, object.name), object.node.line);
                 let problem = Problem { line: Some(line), ..Problem::new(path, "is in the file twice") };
-                problems.push(moved(problem, Some(object.lines_before)));
+                problems.push(offset_line(problem, Some(object.line_offset)));
             }
         }
         if problems.is_empty() { Ok(Self(objects)) } else { Err(problems) }
@@ -86,12 +86,12 @@ impl Object {
     }
 
     /// Why the cluster has found it invalid, if it has.
-    pub(super) fn invalid(&self) -> Option<String> {
-        let status = entry(&self.node, "status")?;
+    pub(super) fn invalid_reason(&self) -> Option<String> {
+        let status = get_entry(&self.node, "status")?;
         if let Some(phase @ ("Failed" | "Pending")) = text_at(status, "phase") {
             return Some(format!("`status.phase` is `{phase}`"));
         }
-        let Kind::List(conditions) = &entry(status, "conditions")?.kind else { return None };
+        let NodeKind::List(conditions) = &get_entry(status, "conditions")?.kind else { return None };
         let is_invalid = |condition: &&Node| {
             text_at(condition, "type") == Some("Valid") && text_at(condition, "status") == Some("False")
         };
@@ -116,34 +116,34 @@ impl Object {
     }
 
     /// The text at `keys`.
-    pub(super) fn text(&self, keys: &[&str]) -> Option<&str> {
+    pub(super) fn text_at_keys(&self, keys: &[&str]) -> Option<&str> {
         let (last, keys) = keys.split_last()?;
-        text_at(keys.iter().try_fold(&self.node, |node, key| entry(node, key))?, last)
+        text_at(keys.iter().try_fold(&self.node, |node, key| get_entry(node, key))?, last)
     }
 
     /// The `spec`, as the type of its kind. What does not fit is told, and then there is none.
-    pub(super) fn spec<S: DeserializeOwned + JsonSchema>(
+    pub(super) fn parse_spec<S: DeserializeOwned + JsonSchema>(
         &self,
-        unknown: Unknown,
-        findings: &mut Findings,
+        unknown: UnknownKeys,
+        findings: &mut ImportFindings,
     ) -> Option<S> {
-        let empty = Node { line: self.node.line, kind: Kind::Map(Vec::new()) };
-        let mut spec = entry(&self.node, "spec").unwrap_or(&empty).clone();
+        let empty = Node { line: self.node.line, kind: NodeKind::Map(Vec::new()) };
+        let mut spec = get_entry(&self.node, "spec").unwrap_or(&empty).clone();
         if self.kind == super::SERVER {
-            name_config(&mut spec, &self.name);
+            set_config_name(&mut spec, &self.name);
         }
-        self.fit(&spec, "spec", Some(self.lines_before), unknown, findings)
+        self.parse_as(&spec, "spec", Some(self.line_offset), unknown, findings)
     }
 
     /// A node of it, as a type. What does not fit is told, and then there is none. `lines_before` is `None` for a node that
     /// has no place in the file.
-    fn fit<S: DeserializeOwned + JsonSchema>(
+    fn parse_as<S: DeserializeOwned + JsonSchema>(
         &self,
         node: &Node,
         at: &str,
         lines_before: Option<u64>,
-        unknown: Unknown,
-        findings: &mut Findings,
+        unknown: UnknownKeys,
+        findings: &mut ImportFindings,
     ) -> Option<S> {
         let schema: Value =
             SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<S>().into();
@@ -151,17 +151,17 @@ impl Object {
         let place = |problem: Problem| {
             let dot = if problem.path.is_empty() || problem.path.starts_with('[') { "" } else { "." };
             let path = self.path(&format!("{at}{dot}{}", problem.path));
-            Problem { path, ..moved(problem, lines_before) }
+            Problem { path, ..offset_line(problem, lines_before) }
         };
-        let Checked { value, problems, unknown: others, .. } = checked;
-        if unknown == Unknown::Told {
-            others.into_iter().map(place).for_each(|problem| self.tell_unknown(problem, findings));
+        let CheckResult { value, problems, unknown_keys: others, .. } = checked;
+        if unknown == UnknownKeys::Report {
+            others.into_iter().map(place).for_each(|problem| self.report_unknown_key(problem, findings));
         }
         if !problems.is_empty() {
             findings.problems.extend(problems.into_iter().map(place));
             return None;
         }
-        match serde_json::from_value(escaped(value)) {
+        match serde_json::from_value(escape_references(value)) {
             Ok(spec) => Some(spec),
             // The check leaves only what fits the type, so this tells of a gap in the check.
             Err(error) => {
@@ -173,13 +173,13 @@ impl Object {
 
     /// Tells of a key that the type of its kind does not have. The cluster refuses such a key; here, what only describes
     /// something is left out, and what may have been meant to protect something is a problem.
-    fn tell_unknown(&self, problem: Problem, findings: &mut Findings) {
+    fn report_unknown_key(&self, problem: Problem, findings: &mut ImportFindings) {
         let key = problem.path.strip_prefix(&self.path("spec."));
         let belongs =
             key.filter(|key| self.kind == super::SERVER && schema()["properties"].get(key).is_some());
         let is_meant =
             belongs.is_some() || problem.hint.as_deref().is_some_and(|hint| hint.starts_with("did"));
-        let protects = PROTECTING.contains(&&*self.kind)
+        let protects = SECURITY_KINDS.contains(&&*self.kind)
             || key.is_some_and(|key| key.starts_with("incomingAuth.") || key.starts_with("outgoingAuth."));
         let hint = belongs.map(|key| format!("write it as `spec.config.{key}`")).or(problem.hint);
         if is_meant || protects {
@@ -192,18 +192,18 @@ impl Object {
     }
 
     /// The text at `data.KEY` of a `ConfigMap`, read as YAML, as a type.
-    pub(super) fn data<S: DeserializeOwned + JsonSchema>(
+    pub(super) fn parse_data<S: DeserializeOwned + JsonSchema>(
         &self,
         key: &str,
-        findings: &mut Findings,
+        findings: &mut ImportFindings,
     ) -> Option<S> {
         let at = format!("data.{key}");
-        let Some(text) = self.text(&["data", key]) else {
+        let Some(text) = self.text_at_keys(&["data", key]) else {
             findings.problems.push(Problem::new(self.path(&at), "is missing"));
             return None;
         };
         match tree::parse(text) {
-            Ok(node) => self.fit(&node, &at, None, Unknown::Told, findings),
+            Ok(node) => self.parse_as(&node, &at, None, UnknownKeys::Report, findings),
             Err(problem) => {
                 findings.problems.push(Problem { path: self.path(&at), line: None, ..problem });
                 None
@@ -233,14 +233,16 @@ fn documents(text: &str) -> Vec<(u64, String)> {
 
 /// Adds the object of a document, or the items of a list.
 fn collect(node: Node, lines_before: u64, objects: &mut Vec<Object>) {
-    let scalar = |node: &Node, key: &str| match &entry(node, key)?.kind {
-        Kind::Text { text, .. } | Kind::Number(_, text) | Kind::Bool(_, text) => Some(text.clone()),
-        Kind::Null | Kind::List(_) | Kind::Map(_) => None,
+    let scalar = |node: &Node, key: &str| match &get_entry(node, key)?.kind {
+        NodeKind::Text { text, .. } | NodeKind::Number(_, text) | NodeKind::Bool(_, text) => {
+            Some(text.clone())
+        }
+        NodeKind::Null | NodeKind::List(_) | NodeKind::Map(_) => None,
     };
     let (Some(kind), Some(version)) = (scalar(&node, "kind"), scalar(&node, "apiVersion")) else { return };
-    if let Kind::Map(entries) = &node.kind
+    if let NodeKind::Map(entries) = &node.kind
         && kind.ends_with("List")
-        && let Some((_, _, Node { kind: Kind::List(items), .. })) =
+        && let Some((_, _, Node { kind: NodeKind::List(items), .. })) =
             entries.iter().find(|(key, ..)| key == "items")
     {
         for item in items {
@@ -253,46 +255,48 @@ fn collect(node: Node, lines_before: u64, objects: &mut Vec<Object>) {
     if !is_known {
         return;
     }
-    let metadata = entry(&node, "metadata");
+    let metadata = get_entry(&node, "metadata");
     let name = metadata.and_then(|metadata| scalar(metadata, "name")).unwrap_or_default();
     let namespace = metadata.and_then(|metadata| scalar(metadata, "namespace"));
-    objects.push(Object { kind, name, namespace, lines_before, node });
+    objects.push(Object { kind, name, namespace, line_offset: lines_before, node });
 }
 
 fn text_at<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
-    match &entry(node, key)?.kind {
-        Kind::Text { text, .. } | Kind::Bool(_, text) => Some(text),
-        Kind::Null | Kind::Number(..) | Kind::List(_) | Kind::Map(_) => None,
+    match &get_entry(node, key)?.kind {
+        NodeKind::Text { text, .. } | NodeKind::Bool(_, text) => Some(text),
+        NodeKind::Null | NodeKind::Number(..) | NodeKind::List(_) | NodeKind::Map(_) => None,
     }
 }
 
-fn entry<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
-    let Kind::Map(entries) = &node.kind else { return None };
+fn get_entry<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
+    let NodeKind::Map(entries) = &node.kind else { return None };
     entries.iter().find(|(name, ..)| name == key).map(|(.., node)| node)
 }
 
 /// Gives the configuration within a `spec` the object's name, which is what counts.
-fn name_config(spec: &mut Node, name: &str) {
-    let Kind::Map(entries) = &mut spec.kind else { return };
+fn set_config_name(spec: &mut Node, name: &str) {
+    let NodeKind::Map(entries) = &mut spec.kind else { return };
     let Some((_, line, config)) = entries.iter_mut().find(|(key, ..)| key == "config") else { return };
-    if let Kind::Map(entries) = &mut config.kind {
+    if let NodeKind::Map(entries) = &mut config.kind {
         entries.retain(|(key, ..)| key != "name");
-        let text = Kind::Text { text: name.to_owned(), expanded: false };
+        let text = NodeKind::Text { text: name.to_owned(), is_expanded: false };
         entries.insert(0, ("name".to_owned(), *line, Node { line: *line, kind: text }));
     }
 }
 
 /// The problem of a document at its line in the file.
-fn moved(problem: Problem, lines_before: Option<u64>) -> Problem {
+fn offset_line(problem: Problem, lines_before: Option<u64>) -> Problem {
     Problem { line: problem.line.zip(lines_before).map(|(line, before)| line + before), ..problem }
 }
 
 /// The value with each `${` as `$${`: manifests have no references to the environment, and files do.
-fn escaped(value: Value) -> Value {
+fn escape_references(value: Value) -> Value {
     match value {
         Value::String(text) => text.replace("${", "$${").into(),
-        Value::Array(items) => items.into_iter().map(escaped).collect(),
-        Value::Object(entries) => entries.into_iter().map(|(key, value)| (key, escaped(value))).collect(),
+        Value::Array(items) => items.into_iter().map(escape_references).collect(),
+        Value::Object(entries) => {
+            entries.into_iter().map(|(key, value)| (key, escape_references(value))).collect()
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => value,
     }
 }

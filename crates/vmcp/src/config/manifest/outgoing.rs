@@ -8,88 +8,89 @@ use serde_json::{Map, Value, json};
 use super::kinds::{
     AwsSts, BackendAuth, ExternalAuthConfig, HeaderInjection, OutgoingAuth, TokenExchange, Xaa,
 };
-use super::objects::Unknown;
-use super::{Conversion, variable_name, without_nothing};
+use super::objects::UnknownKeys;
+use super::{Conversion, variable_name, without_empty};
 
 /// The strategies of the backends, as they are found.
 #[derive(Default)]
 pub(super) struct Strategies {
     /// A backend's own object counts more than what the virtual server says for it.
-    own_first: bool,
+    prefers_backend_object: bool,
     /// For backends without one of their own.
     default: Option<Value>,
     /// What the virtual server itself says, by backend. `None` leaves it to the backend's own object.
-    written: BTreeMap<String, Option<Value>>,
+    inline: BTreeMap<String, Option<Value>>,
     backends: Map<String, Value>,
 }
 
 /// Why a backend cannot be reached as its objects say. It has been told.
-pub(super) struct Unusable;
+pub(super) struct UnusableStrategy;
 
 impl Strategies {
     /// True where the virtual server says all strategies, and lists all backends, by itself.
     pub(super) fn is_inline(&self) -> bool {
-        !self.own_first
+        !self.prefers_backend_object
     }
 
     /// The section `outgoingAuth`, unless nothing is said.
     pub(super) fn section(self) -> Option<Value> {
         let Self { default, backends, .. } = self;
         (default.is_some() || !backends.is_empty())
-            .then(|| without_nothing(json!({"source": "inline", "default": default, "backends": backends})))
+            .then(|| without_empty(json!({"source": "inline", "default": default, "backends": backends})))
     }
 }
 
 impl Conversion<'_> {
     /// What the virtual server itself says of strategies.
-    pub(super) fn written_strategies(&mut self, auth: Option<OutgoingAuth>) -> Strategies {
+    pub(super) fn inline_strategies(&mut self, auth: Option<OutgoingAuth>) -> Strategies {
         let source = auth.as_ref().and_then(|auth| auth.source.as_deref());
         // As the virtual server has it: discovered strategies count first, unless all are written.
-        let mut strategies = Strategies { own_first: source != Some("inline"), ..Strategies::default() };
+        let mut strategies =
+            Strategies { prefers_backend_object: source != Some("inline"), ..Strategies::default() };
         let Some(auth) = auth else { return strategies };
         if let Some(default) = auth.default {
-            strategies.default = self.written_strategy(&default, "spec.outgoingAuth.default");
+            strategies.default = self.inline_strategy(&default, "spec.outgoingAuth.default");
         }
         for (name, backend) in auth.backends {
-            let strategy = self.written_strategy(&backend, &format!("spec.outgoingAuth.backends.{name}"));
-            strategies.written.insert(name, strategy);
+            let strategy = self.inline_strategy(&backend, &format!("spec.outgoingAuth.backends.{name}"));
+            strategies.inline.insert(name, strategy);
         }
         strategies
     }
 
-    fn written_strategy(&mut self, auth: &BackendAuth, at: &str) -> Option<Value> {
+    fn inline_strategy(&mut self, auth: &BackendAuth, at: &str) -> Option<Value> {
         match (&*auth.kind, &auth.external_auth_config_ref) {
             ("discovered", _) => None,
             ("externalAuthConfigRef", Some(reference)) => {
                 let before = self.findings.problems.len();
-                let strategy = self.strategy(&reference.name, at);
+                let strategy = self.strategy_of_object(&reference.name, at);
                 if strategy.is_err() && self.findings.problems.len() == before {
                     // A default or an override that is left out would send requests without the credential.
-                    self.problem(at, "cannot be carried over; the warnings say why");
+                    self.add_problem(at, "cannot be carried over; the warnings say why");
                 }
                 strategy.ok()
             }
             _ => {
                 let message =
                     "must have `type: discovered`, or `type: externalAuthConfigRef` and that reference";
-                self.problem(at, message);
+                self.add_problem(at, message);
                 None
             }
         }
     }
 
     /// Gives a backend its strategy: the one that its own object names, or the one that the virtual server writes for it.
-    pub(super) fn give_strategy(
+    pub(super) fn assign_strategy(
         &mut self,
         strategies: &mut Strategies,
         backend: &str,
         own: Option<&str>,
         at: &str,
-    ) -> Result<(), Unusable> {
-        let strategy = match (strategies.written.remove(backend), own) {
+    ) -> Result<(), UnusableStrategy> {
+        let strategy = match (strategies.inline.remove(backend), own) {
             (Some(Some(written)), None) => written,
-            (Some(Some(written)), Some(_)) if !strategies.own_first => written,
-            (_, Some(own)) => self.strategy(own, at)?,
+            (Some(Some(written)), Some(_)) if !strategies.prefers_backend_object => written,
+            (_, Some(own)) => self.strategy_of_object(own, at)?,
             // Not the default: the server is to be reached without a credential.
             (Some(None), None) => json!({"type": "unauthenticated"}),
             (None, None) => return Ok(()),
@@ -99,59 +100,60 @@ impl Conversion<'_> {
     }
 
     /// Strategies that are written for servers that the file does not have.
-    pub(super) fn rest_of_strategies(strategies: &mut Strategies) {
-        for (name, strategy) in std::mem::take(&mut strategies.written) {
+    pub(super) fn add_unassigned_strategies(strategies: &mut Strategies) {
+        for (name, strategy) in std::mem::take(&mut strategies.inline) {
             strategies.backends.extend(strategy.map(|strategy| (name, strategy)));
         }
     }
 
     /// The strategy of an `MCPExternalAuthConfig`.
-    fn strategy(&mut self, name: &str, at: &str) -> Result<Value, Unusable> {
+    fn strategy_of_object(&mut self, name: &str, at: &str) -> Result<Value, UnusableStrategy> {
         const KIND: &str = "MCPExternalAuthConfig";
-        let object = self.find(KIND, name, at).ok_or(Unusable)?;
-        if let Some(reason) = object.invalid() {
-            self.remark(&format!("{KIND} {name}"), format!("is not valid in the cluster: {reason}"));
-            return Err(Unusable);
+        let object = self.find_object(KIND, name, at).ok_or(UnusableStrategy)?;
+        if let Some(reason) = object.invalid_reason() {
+            self.add_remark(&format!("{KIND} {name}"), format!("is not valid in the cluster: {reason}"));
+            return Err(UnusableStrategy);
         }
-        let config: ExternalAuthConfig = object.spec(Unknown::Told, &mut self.findings).ok_or(Unusable)?;
+        let config: ExternalAuthConfig =
+            object.parse_spec(UnknownKeys::Report, &mut self.findings).ok_or(UnusableStrategy)?;
         let ExternalAuthConfig { kind, token_exchange, header_injection, .. } = config;
         let ExternalAuthConfig { aws_sts, xaa, .. } = config;
         let strategy = match &*kind {
             "unauthenticated" => Some(json!({"type": "unauthenticated"})),
             "tokenExchange" => token_exchange.map(|section| self.token_exchange(section, name)),
             "headerInjection" => header_injection.map(|section| self.header_injection(section, name)),
-            "awsSts" => aws_sts.map(aws),
+            "awsSts" => aws_sts.map(aws_sts_section),
             "xaa" => xaa.map(|section| self.xaa(section, name)),
             "bearerToken" | "embeddedAuthServer" | "obo" => {
                 let message = format!("a virtual server cannot use `{kind}`, here as in ToolHive");
-                self.remark(&object.path("spec.type"), message);
-                return Err(Unusable);
+                self.add_remark(&object.path("spec.type"), message);
+                return Err(UnusableStrategy);
             }
             "upstreamInject" => {
                 let message =
                     "`upstreamInject` needs an authorization server, which this build does not have yet";
-                self.remark(&object.path("spec.type"), message);
-                return Err(Unusable);
+                self.add_remark(&object.path("spec.type"), message);
+                return Err(UnusableStrategy);
             }
             _ => {
-                self.problem_at(object.path("spec.type"), "is not known");
-                return Err(Unusable);
+                self.add_problem_at(object.path("spec.type"), "is not known");
+                return Err(UnusableStrategy);
             }
         };
-        strategy.map(without_nothing).ok_or_else(|| {
-            self.problem_at(object.path(&format!("spec.{kind}")), "is required");
-            Unusable
+        strategy.map(without_empty).ok_or_else(|| {
+            self.add_problem_at(object.path(&format!("spec.{kind}")), "is required");
+            UnusableStrategy
         })
     }
 
     fn token_exchange(&mut self, section: TokenExchange, name: &str) -> Value {
         if section.external_token_header_name.is_some() {
             let path = format!("MCPExternalAuthConfig {name} spec.tokenExchange.externalTokenHeaderName");
-            self.remark(&path, "has no effect behind a virtual server, and is left out");
+            self.add_remark(&path, "has no effect behind a virtual server, and is left out");
         }
-        let secret = section
-            .client_secret_ref
-            .map(|key| self.variable(variable_name("TOOLHIVE_TOKEN_EXCHANGE_CLIENT_SECRET", name), &key));
+        let secret = section.client_secret_ref.map(|key| {
+            self.variable_for_secret(variable_name("TOOLHIVE_TOKEN_EXCHANGE_CLIENT_SECRET", name), &key)
+        });
         let kind = section.subject_token_type.map(|kind| match &*kind {
             "access_token" | "id_token" | "jwt" => format!("urn:ietf:params:oauth:token-type:{kind}"),
             _ => kind,
@@ -169,7 +171,7 @@ impl Conversion<'_> {
 
     fn header_injection(&mut self, section: HeaderInjection, name: &str) -> Value {
         let variable = variable_name("TOOLHIVE_HEADER_INJECTION_VALUE", name);
-        let variable = self.variable(variable, &section.value_secret_ref);
+        let variable = self.variable_for_secret(variable, &section.value_secret_ref);
         let header = json!({"headerName": section.header_name, "headerValueEnv": variable});
         json!({"type": "header_injection", "headerInjection": header})
     }
@@ -177,10 +179,10 @@ impl Conversion<'_> {
     fn xaa(&mut self, section: Xaa, name: &str) -> Value {
         let idp_secret = section
             .idp_client_secret_ref
-            .map(|key| self.variable(variable_name("TOOLHIVE_XAA_IDP_CLIENT_SECRET", name), &key));
-        let target_secret = section
-            .target_client_secret_ref
-            .map(|key| self.variable(variable_name("TOOLHIVE_XAA_TARGET_CLIENT_SECRET", name), &key));
+            .map(|key| self.variable_for_secret(variable_name("TOOLHIVE_XAA_IDP_CLIENT_SECRET", name), &key));
+        let target_secret = section.target_client_secret_ref.map(|key| {
+            self.variable_for_secret(variable_name("TOOLHIVE_XAA_TARGET_CLIENT_SECRET", name), &key)
+        });
         json!({"type": "xaa", "xaa": {
             "idpTokenUrl": section.idp_token_url,
             "idpClientId": section.idp_client_id,
@@ -198,7 +200,7 @@ impl Conversion<'_> {
     }
 }
 
-fn aws(section: AwsSts) -> Value {
+fn aws_sts_section(section: AwsSts) -> Value {
     json!({"type": "aws_sts", "awsSts": {
         "region": section.region,
         "service": section.service,

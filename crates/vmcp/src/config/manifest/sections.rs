@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::kinds::{
     CompositeToolDefinition, EmbeddingServer, SessionStorage, TelemetryConfig, TelemetryRef, ToolConfig,
 };
-use super::objects::Unknown;
-use super::{Conversion, without_nothing};
+use super::objects::UnknownKeys;
+use super::{Conversion, without_empty};
 use crate::config::file::NameRef;
 
 /// The variable that ToolHive's operator sets.
@@ -30,19 +30,21 @@ impl Conversion<'_> {
         }
         if let Some(Value::Array(tools)) = section.get_mut("tools") {
             for (place, tool) in tools.iter_mut().enumerate() {
-                self.tool_config(place, tool);
+                self.merge_tool_config(place, tool);
             }
         }
         Value::Object(section)
     }
 
     /// Puts what an `MCPToolConfig` says into an entry of `aggregation.tools`. What the entry says itself counts more.
-    fn tool_config(&mut self, place: usize, tool: &mut Value) {
+    fn merge_tool_config(&mut self, place: usize, tool: &mut Value) {
         let Some(tool) = tool.as_object_mut() else { return };
         let Some(reference) = tool.remove("toolConfigRef") else { return };
         let name = reference["name"].as_str().unwrap_or_default();
         let at = format!("spec.config.aggregation.tools[{place}].toolConfigRef");
-        let Some((config, _)) = self.referred::<ToolConfig>("MCPToolConfig", name, &at) else { return };
+        let Some((config, _)) = self.resolve_reference::<ToolConfig>("MCPToolConfig", name, &at) else {
+            return;
+        };
         let has_filter =
             tool.get("filter").and_then(Value::as_array).is_some_and(|filter| !filter.is_empty());
         if !has_filter && !config.tools_filter.is_empty() {
@@ -71,7 +73,7 @@ impl Conversion<'_> {
         for reference in references.iter().filter_map(Value::as_array).flatten() {
             const KIND: &str = "VirtualMCPCompositeToolDefinition";
             let name = reference["name"].as_str().unwrap_or_default();
-            let definition = self.referred(KIND, name, "spec.config.compositeToolRefs");
+            let definition = self.resolve_reference(KIND, name, "spec.config.compositeToolRefs");
             tools.extend(definition.map(|(CompositeToolDefinition(tool), _)| Value::Object(tool)));
         }
         tools
@@ -81,11 +83,11 @@ impl Conversion<'_> {
     pub(super) fn optimizer(&mut self, written: Option<Value>, server: Option<NameRef>) -> Option<Value> {
         let Some(NameRef { name }) = server else { return written };
         const AT: &str = "spec.embeddingServerRef";
-        let object = self.find("EmbeddingServer", &name, AT)?;
-        let spec: EmbeddingServer = object.spec(Unknown::Passed, &mut self.findings)?;
-        let url = match object.text(&["status", "url"]) {
+        let object = self.find_object("EmbeddingServer", &name, AT)?;
+        let spec: EmbeddingServer = object.parse_spec(UnknownKeys::Ignore, &mut self.findings)?;
+        let url = match object.text_at_keys(&["status", "url"]) {
             Some(url) => url.to_owned(),
-            None => format!("http://{}:{}", self.service(&name), spec.port.unwrap_or(8080)),
+            None => format!("http://{}:{}", self.service_host(&name), spec.port.unwrap_or(8080)),
         };
         let mut section = written.unwrap_or_else(|| json!({}));
         section["embeddingService"] = url.into();
@@ -96,9 +98,9 @@ impl Conversion<'_> {
     pub(super) fn session_storage(&mut self, storage: SessionStorage) -> Value {
         if let Some(key) = storage.password_ref {
             let key = format!("key `{}` of Secret `{}`", key.key.unwrap_or_default(), key.name);
-            self.implicit_variable(REDIS_PASSWORD, key);
+            self.add_implicit_variable(REDIS_PASSWORD, key);
         }
-        without_nothing(json!({
+        without_empty(json!({
             "provider": storage.provider,
             "address": storage.address,
             "db": storage.db,
@@ -121,7 +123,8 @@ impl Conversion<'_> {
     /// The section `telemetry`, from the `MCPTelemetryConfig` that the virtual server refers to.
     pub(super) fn telemetry(&mut self, reference: &TelemetryRef) -> Option<Value> {
         const AT: &str = "spec.telemetryConfigRef";
-        let (config, _) = self.referred::<TelemetryConfig>("MCPTelemetryConfig", &reference.name, AT)?;
+        let (config, _) =
+            self.resolve_reference::<TelemetryConfig>("MCPTelemetryConfig", &reference.name, AT)?;
         let mut section = json!({
             "serviceName": reference.service_name.as_deref().unwrap_or(&self.server.name),
             "enablePrometheusMetricsPath": config.prometheus.and_then(|switch| switch.enabled),
@@ -131,7 +134,7 @@ impl Conversion<'_> {
                 collector.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
             for header in collector.sensitive_headers {
                 let variable = super::variable_name("TOOLHIVE_OTEL_HEADER", &header.name);
-                let variable = self.variable(variable, &header.secret_key_ref);
+                let variable = self.variable_for_secret(variable, &header.secret_key_ref);
                 headers.insert(header.name, format!("${{{variable}}}").into());
             }
             let endpoint = collector.endpoint.map(|endpoint| {
@@ -151,6 +154,6 @@ impl Conversion<'_> {
             section["caCertPath"] =
                 self.ca_bundle(collector.ca_bundle_ref, |map| format!("{CA_FOLDER}/{map}")).into();
         }
-        Some(without_nothing(section))
+        Some(without_empty(section))
     }
 }

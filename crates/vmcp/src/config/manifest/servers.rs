@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::kinds::{ServerEntry, Workload};
-use super::objects::{Object, Unknown};
+use super::objects::{Object, UnknownKeys};
 use super::outgoing::Strategies;
-use super::{Conversion, variable_name, without_nothing};
+use super::{Conversion, variable_name, without_empty};
 use crate::config::file::NameRef;
 
 /// Where ToolHive's operator mounts the authorities of entries.
@@ -13,7 +13,7 @@ const CA_FOLDER: &str = "/etc/toolhive/ca-bundles";
 
 impl Conversion<'_> {
     /// The backends: those that `config` lists, and the servers of the group in the file.
-    pub(super) fn backends(
+    pub(super) fn group_backends(
         &mut self,
         group: &str,
         listed: Option<Value>,
@@ -22,7 +22,7 @@ impl Conversion<'_> {
         if let Some(Value::Array(backends)) = listed.filter(|_| !strategies.is_inline()) {
             // As the virtual server has it: then these are all.
             let message = "are the only backends; the servers of the group are left out";
-            self.remark(&self.server.path("spec.config.backends"), message);
+            self.add_remark(&self.server.path("spec.config.backends"), message);
             return backends;
         }
         let mut backends = Vec::new();
@@ -31,26 +31,31 @@ impl Conversion<'_> {
             let own = objects.of_kind(kind).filter(|object| object.is_in(self.namespace));
             for object in own.collect::<Vec<_>>() {
                 let backend = match kind {
-                    "MCPServerEntry" => self.entry(object, group, strategies),
-                    _ => self.workload(object, group, strategies),
+                    "MCPServerEntry" => self.entry_backend(object, group, strategies),
+                    _ => self.workload_backend(object, group, strategies),
                 };
                 backends.extend(backend);
             }
         }
         if backends.is_empty() {
             let message = format!("no server of group `{group}` is in the file: add them under `backends`");
-            self.remark("backends", message);
+            self.add_remark("backends", message);
         }
         backends
     }
 
     /// A server that ToolHive's operator goes on running, at the address of its service.
-    fn workload(&mut self, object: &Object, group: &str, strategies: &mut Strategies) -> Option<Value> {
-        let spec: Workload = object.spec(Unknown::Passed, &mut self.findings)?;
+    fn workload_backend(
+        &mut self,
+        object: &Object,
+        group: &str,
+        strategies: &mut Strategies,
+    ) -> Option<Value> {
+        let spec: Workload = object.parse_spec(UnknownKeys::Ignore, &mut self.findings)?;
         if !is_member(spec.group_ref.as_ref(), group) {
             return None;
         }
-        self.strategy_of(object, spec.external_auth_config_ref.as_ref(), strategies)?;
+        self.assign_object_strategy(object, spec.external_auth_config_ref.as_ref(), strategies)?;
         let is_proxy = object.kind == "MCPRemoteProxy";
         let transport = match (spec.transport.as_deref(), spec.proxy_mode.as_deref()) {
             (Some("sse"), _) => "sse",
@@ -62,40 +67,42 @@ impl Conversion<'_> {
             (false, "sse") => (format!("mcp-{}-proxy", object.name), "/sse"),
             (false, _) => (format!("mcp-{}-proxy", object.name), "/mcp"),
         };
-        let url = match object.text(&["status", "url"]) {
+        let url = match object.text_at_keys(&["status", "url"]) {
             // The fragment names the server and is not part of the address.
             Some(url) => url.split('#').next().unwrap_or(url).to_owned(),
-            None => format!("http://{}:{}{path}", self.service(&service), spec.proxy_port.unwrap_or(8080)),
+            None => {
+                format!("http://{}:{}{path}", self.service_host(&service), spec.proxy_port.unwrap_or(8080))
+            }
         };
         if url.contains(".svc.") {
-            self.findings.in_cluster.push(object.name.clone());
+            self.findings.cluster_backends.push(object.name.clone());
         }
         Some(json!({"name": object.name, "url": url, "transport": transport}))
     }
 
     /// Tells of the backends whose addresses exist within the cluster only.
-    pub(super) fn tell_of_cluster_addresses(&mut self) {
-        let names = std::mem::take(&mut self.findings.in_cluster);
+    pub(super) fn report_cluster_addresses(&mut self) {
+        let names = std::mem::take(&mut self.findings.cluster_backends);
         if !names.is_empty() {
             let message = format!(
                 "of {} are addresses within the cluster; change them to serve elsewhere",
                 names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
             );
-            self.remark("backends[].url", message);
+            self.add_remark("backends[].url", message);
         }
     }
 
-    fn entry(&mut self, object: &Object, group: &str, strategies: &mut Strategies) -> Option<Value> {
-        let spec: ServerEntry = object.spec(Unknown::Told, &mut self.findings)?;
+    fn entry_backend(&mut self, object: &Object, group: &str, strategies: &mut Strategies) -> Option<Value> {
+        let spec: ServerEntry = object.parse_spec(UnknownKeys::Report, &mut self.findings)?;
         if !is_member(spec.group_ref.as_ref(), group) {
             return None;
         }
-        if let Some(reason) = object.invalid() {
+        if let Some(reason) = object.invalid_reason() {
             let message = format!("is left out, as in ToolHive: {reason}");
-            self.remark(&format!("{} {}", object.kind, object.name), message);
+            self.add_remark(&format!("{} {}", object.kind, object.name), message);
             return None;
         }
-        self.strategy_of(object, spec.external_auth_config_ref.as_ref(), strategies)?;
+        self.assign_object_strategy(object, spec.external_auth_config_ref.as_ref(), strategies)?;
         let mut headers = Map::new();
         if let Some(forward) = spec.header_forward {
             headers
@@ -103,12 +110,12 @@ impl Conversion<'_> {
             for header in forward.add_headers_from_secret {
                 let variable = variable_name("TOOLHIVE_SECRET_HEADER_FORWARD", &header.header_name);
                 let variable = variable_name(&variable, &object.name);
-                let variable = self.variable(variable, &header.value_secret_ref);
+                let variable = self.variable_for_secret(variable, &header.value_secret_ref);
                 headers.insert(header.header_name, format!("${{{variable}}}").into());
             }
         }
         let folder = |_: &str| format!("{CA_FOLDER}/{}", object.name);
-        Some(without_nothing(json!({
+        Some(without_empty(json!({
             "name": object.name,
             "url": spec.remote_url,
             "transport": spec.transport,
@@ -120,7 +127,7 @@ impl Conversion<'_> {
 
     /// Gives the server its strategy. A server that cannot have it is left out: without its credential, requests would be
     /// refused, or worse, taken for somebody else's.
-    fn strategy_of(
+    fn assign_object_strategy(
         &mut self,
         object: &Object,
         own: Option<&NameRef>,
@@ -128,11 +135,11 @@ impl Conversion<'_> {
     ) -> Option<()> {
         let own = own.map(|reference| &*reference.name);
         let at = object.path("spec.externalAuthConfigRef");
-        if self.give_strategy(strategies, &object.name, own, &at).is_ok() {
+        if self.assign_strategy(strategies, &object.name, own, &at).is_ok() {
             return Some(());
         }
         let message = "is left out: the gateway cannot prove itself to it as the object says";
-        self.remark(&format!("{} {}", object.kind, object.name), message);
+        self.add_remark(&format!("{} {}", object.kind, object.name), message);
         None
     }
 }

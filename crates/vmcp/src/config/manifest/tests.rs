@@ -4,24 +4,25 @@ use std::fmt::Write as _;
 
 use super::*;
 
-const WHOLE: &str = include_str!("../../../tests/config/manifest.yaml");
+const MANIFEST: &str = include_str!("../../../tests/config/manifest.yaml");
 
 #[test]
 fn a_manifest_becomes_a_configuration() {
-    let Carried { text, remarks, unserved } = convert(WHOLE, "manifest.yaml", None).unwrap();
+    let ImportedConfig { text, remarks, blocking_problems: unserved } =
+        convert(MANIFEST, "manifest.yaml", None).unwrap();
     assert_eq!(unserved, []);
     assert!(!text.contains("never-copied"), "{text}");
     let mut page = text;
     page.push_str("# ---- what is told\n");
     for remark in remarks {
-        writeln!(page, "# {}", Report::line("manifest.yaml", &remark, "")).unwrap();
+        writeln!(page, "# {}", Report::format_line("manifest.yaml", &remark, "")).unwrap();
     }
     expect_test::expect_file!["../../../tests/config/manifest.carried.yaml"].assert_eq(&page);
 }
 
 #[test]
 fn a_dollar_and_a_brace_stay_what_they_are() {
-    let text = convert(WHOLE, "", None).unwrap().text;
+    let text = convert(MANIFEST, "", None).unwrap().text;
     let set = |_: &str| Some("value".to_owned());
     let settings = load_text(&text, "", &set, &Overrides::default()).unwrap();
     let search = settings.backends.iter().find(|backend| backend.id.as_str() == "search").unwrap();
@@ -45,7 +46,7 @@ fn server(rest: &str) -> String {
 fn a_small_manifest_has_the_defaults_of_a_virtual_server() {
     let carried = convert(&server("  incomingAuth: {type: anonymous}"), "", None).unwrap();
     assert_eq!(carried.remarks, []);
-    assert_eq!(carried.unserved, []);
+    assert_eq!(carried.blocking_problems, []);
     let settings = load_text(&carried.text, "", &|_| None, &Overrides::default()).unwrap();
     assert_eq!((&*settings.name, settings.group.as_deref()), ("v", Some("g")));
     assert!(carried.text.contains("conflictResolution: prefix"), "{}", carried.text);
@@ -201,7 +202,7 @@ fn policies_that_read_a_providers_claims_are_not_served_without_it() {
     );
     let carried = convert(&text, "", None).unwrap();
     assert!(carried.text.contains("primaryUpstreamProvider: corporate"), "{}", carried.text);
-    assert!(!carried.unserved.is_empty());
+    assert!(!carried.blocking_problems.is_empty());
 }
 
 #[test]

@@ -7,24 +7,25 @@ use std::collections::BTreeSet;
 const CHARS_MAX: usize = 32;
 
 /// The names given so far.
-pub(super) struct Names(BTreeSet<String>);
+pub(super) struct AssignedNames(BTreeSet<String>);
 
-impl Names {
+impl AssignedNames {
     /// Keeps the names that are fit as they are for the servers that have them.
-    pub(super) fn reserving<'a>(all: impl Iterator<Item = &'a String>) -> Self {
-        Self(all.filter(|name| keeps(name)).cloned().collect())
+    pub(super) fn reserve<'a>(all: impl Iterator<Item = &'a String>) -> Self {
+        Self(all.filter(|name| is_usable(name)).cloned().collect())
     }
 
     /// The name that a server gets: its own where that is fit, else its last part, else all of it, shortened, with a number
     /// if another has it.
-    pub(super) fn clean(&mut self, name: &str) -> String {
-        if keeps(name) {
+    pub(super) fn assign(&mut self, name: &str) -> String {
+        if is_usable(name) {
             return name.to_owned();
         }
         let last = name.rsplit('/').find(|part| !part.trim().is_empty()).unwrap_or(name);
-        let free = [fit(last), fit(name)].into_iter().find(|one| !one.is_empty() && !self.0.contains(one));
+        let free =
+            [sanitize(last), sanitize(name)].into_iter().find(|one| !one.is_empty() && !self.0.contains(one));
         let chosen = free.unwrap_or_else(|| {
-            let base = fit(name);
+            let base = sanitize(name);
             let base = if base.is_empty() { "server" } else { &base };
             let mut numbered = (2..).map(|number| format!("{base}_{number}"));
             // Every number is tried until one is free.
@@ -40,17 +41,17 @@ fn is_safe(c: char) -> bool {
 }
 
 /// True for a name that stays as it is.
-fn keeps(name: &str) -> bool {
-    is_fit(name) && name.chars().count() <= CHARS_MAX
+fn is_usable(name: &str) -> bool {
+    has_safe_chars(name) && name.chars().count() <= CHARS_MAX
 }
 
-fn is_fit(name: &str) -> bool {
+fn has_safe_chars(name: &str) -> bool {
     !name.is_empty() && name.chars().all(is_safe)
 }
 
 /// The name with `_` for each run of characters that are not safe.
-fn fit(name: &str) -> String {
-    if is_fit(name) {
+fn sanitize(name: &str) -> String {
+    if has_safe_chars(name) {
         return name.chars().take(CHARS_MAX).collect();
     }
     let mut fit = String::with_capacity(name.len());
@@ -71,7 +72,7 @@ mod tests {
     #[test]
     fn names_become_fit_and_stay_apart() {
         let taken = ["a.b-c_d".to_owned(), "jira".to_owned()];
-        let mut names = Names::reserving(taken.iter());
+        let mut names = AssignedNames::reserve(taken.iter());
         for (name, expected) in [
             ("@early/jira", "early_jira"),
             ("jira", "jira"),
@@ -88,7 +89,7 @@ mod tests {
             ("", "server_4"),
             (&"x".repeat(80), &"x".repeat(32)),
         ] {
-            assert_eq!(names.clean(name), expected, "{name}");
+            assert_eq!(names.assign(name), expected, "{name}");
         }
     }
 }

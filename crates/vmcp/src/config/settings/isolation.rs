@@ -7,7 +7,7 @@ use super::Settings;
 impl Settings {
     /// How many processes of stdio backends there are at most.
     #[must_use]
-    pub fn process_worst_case(&self) -> usize {
+    pub fn process_count_worst_case(&self) -> usize {
         let stdio = || self.backends.iter().filter(|one| matches!(one.transport, Transport::Stdio(_)));
         if stdio().any(|backend| backend.isolation != Isolation::Shared) {
             self.process_count_max.max(stdio().count())
@@ -18,7 +18,7 @@ impl Settings {
 
     /// Which callers share a connection, a line for each backend that keeps state for its callers.
     #[must_use]
-    pub fn isolation_lines(&self) -> Vec<String> {
+    pub fn describe_isolation(&self) -> Vec<String> {
         let line = |backend: &BackendPolicy| {
             let (id, isolation) = (&backend.id, backend.isolation.as_str());
             let is_stdio = matches!(backend.transport, Transport::Stdio(_));

@@ -8,14 +8,15 @@ use crate::config::settings::Settings;
 
 /// The section `isolation`.
 pub(super) fn show(settings: &Settings) -> Value {
-    let bounds = settings.backends.first().map_or(CallerBounds::DEFAULT, |backend| backend.bounds);
-    let CallerBounds { connections_max, per_caller_max, idle_wait, wait } = bounds;
+    let bounds = settings.backends.first().map_or(CallerBounds::DEFAULT, |backend| backend.caller_bounds);
+    let CallerBounds { connections_max, per_caller_max, idle_timeout: idle_wait, acquire_timeout: wait } =
+        bounds;
     json!({
         "maxProcesses": settings.process_count_max,
         "maxConnections": connections_max,
         "maxConnectionsPerCaller": per_caller_max,
         "idleTimeout": format(idle_wait),
         "wait": format(wait),
-        "worstCaseProcesses": settings.process_worst_case(),
+        "worstCaseProcesses": settings.process_count_worst_case(),
     })
 }

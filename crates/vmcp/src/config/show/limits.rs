@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use vmcp_edge::policy::EdgePolicy;
 use vmcp_ratelimit::OnStoreFailure;
 use vmcp_ratelimit::policy::{
-    Anonymous, CallPart, CallValue, Concurrency, Consistency, LimitPolicy, Limits, Lists, MissingValue, Mode,
-    Overflow, Override, Quota, Size, ToolRule, ValueOf, ValueQuota, WaitBounds, Who, Window,
+    Anonymous, CallPart, CallValue, CallerSelector, Concurrency, Consistency, LimitPolicy, LimitSize, Limits,
+    ListHandling, MissingValue, Mode, Overflow, Override, Quota, ToolRule, ValueQuota, ValueSource,
+    WaitBounds, Window,
 };
 use vmcp_wire::fault::LimitShape;
 
@@ -23,16 +24,16 @@ pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value
         memory,
         waiting,
         consistency,
-        hints,
+        remaining_hints: hints,
         refund_on,
         // As `incomingAuth.authz` shows it.
         group_claims: _,
     } = policy;
     let WaitBounds { count_max, per_user_count_max } = waiting;
     json!({
-        "server": limits(server),
-        "tools": tools.iter().map(rule).collect::<Value>(),
-        "methods": methods.iter().map(|rule| (rule.method.as_str().to_owned(), limits(&rule.limits))).collect::<Value>(),
+        "server": show_limits(server),
+        "tools": tools.iter().map(show_rule).collect::<Value>(),
+        "methods": methods.iter().map(|rule| (rule.method.as_str().to_owned(), show_limits(&rule.limits))).collect::<Value>(),
         "anonymous": match anonymous {
             Anonymous::Shared => "shared",
             Anonymous::Address => "address",
@@ -52,12 +53,12 @@ pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value
             Consistency::Lease(_) => "lease",
             Consistency::Split(_) => "split",
         },
-        "lease": consistency.leases().map(|lease| {
+        "lease": consistency.lease_policy().map(|lease| {
             json!({"duration": format(lease.duration), "holdBack": lease.hold_back})
         }),
         "refundOn": refund_on.iter().map(|refund| refund.as_str()).collect::<Vec<_>>(),
         "hints": {"belowPercent": hints.below_percent, "resource": hints.resource},
-        "redis": redis.as_ref().map(store),
+        "redis": redis.as_ref().map(show_redis),
         "concurrencyLease": redis.as_ref().map(|redis| format(redis.slot_lease)),
         "onStoreFailure": redis.as_ref().map(|_| match on_failure {
             OnStoreFailure::Local => "local",
@@ -74,84 +75,87 @@ pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value
     })
 }
 
-fn rule(rule: &ToolRule) -> Value {
-    let ToolRule { name, hint, group, limits: own, cost } = rule;
-    let mut shown = limits(own);
+fn show_rule(rule: &ToolRule) -> Value {
+    let ToolRule { name, annotation: hint, group, limits: own, cost } = rule;
+    let mut shown = show_limits(own);
     shown["name"] = name.as_str().into();
     if let Some(hint) = hint {
         shown["annotation"] = hint.as_str().into();
     }
     shown["group"] = (*group).into();
     shown["cost"] =
-        cost.price.as_ref().map_or_else(|| cost.least.get().into(), |price| price.to_string().into());
+        cost.price.as_ref().map_or_else(|| cost.minimum.get().into(), |price| price.to_string().into());
     if let Some(settle) = &cost.settle {
         shown["settle"] = settle.to_string().into();
     }
     shown
 }
 
-fn limits(limits: &Limits) -> Value {
+fn show_limits(limits: &Limits) -> Value {
     let Limits { shared, unreserved, per_user, per_value, concurrency, wait_max } = limits;
     let Concurrency { shared: all, per_user: each, mode: how } = concurrency;
     let mut shown = json!({
-        "shared": shared.as_ref().map(quota),
-        "perUser": per_user.as_ref().map(quota),
+        "shared": shared.as_ref().map(show_quota),
+        "perUser": per_user.as_ref().map(show_quota),
         "maxWait": format(*wait_max),
     });
     if let Some(unreserved) = unreserved {
-        shown["unreserved"] = quota(unreserved);
+        shown["unreserved"] = show_quota(unreserved);
     }
     let kept = |of_claims: bool| {
-        per_value.iter().filter(move |limit| matches!(limit.of, ValueOf::Claim(_)) == of_claims)
+        per_value.iter().filter(move |limit| matches!(limit.source, ValueSource::Claim(_)) == of_claims)
     };
     for (key, of_claims) in [("perClaim", true), ("perValue", false)] {
         if kept(of_claims).next().is_some() {
-            shown[key] = kept(of_claims).map(value).collect();
+            shown[key] = kept(of_claims).map(show_value_quota).collect();
         }
     }
     if all.is_some() || each.is_some() {
         shown["concurrency"] = json!({
             "shared": all.map(std::num::NonZeroU32::get),
             "perUser": each.map(std::num::NonZeroU32::get),
-            "mode": mode(*how),
+            "mode": mode_name(*how),
         });
     }
     shown
 }
 
-fn quota(quota: &Quota) -> Value {
-    let mut shown =
-        json!({"windows": quota.windows.iter().map(window).collect::<Value>(), "mode": mode(quota.mode)});
+fn show_quota(quota: &Quota) -> Value {
+    let mut shown = json!({"windows": quota.windows.iter().map(show_window).collect::<Value>(), "mode": mode_name(quota.mode)});
     if let Some(percent) = quota.percent {
         shown["enforcePercent"] = percent.get().into();
     }
     if !quota.overrides.is_empty() {
-        shown["overrides"] = quota.overrides.iter().map(overridden).collect();
+        shown["overrides"] = quota.overrides.iter().map(show_override).collect();
     }
     shown
 }
 
-fn overridden(one: &Override) -> Value {
-    let Override { who, size } = one;
+fn show_override(one: &Override) -> Value {
+    let Override { selector: who, size } = one;
     let mut shown = match who {
-        Who::Subject { subject, issuer: None } => json!({"subject": **subject}),
-        Who::Subject { subject, issuer: Some(issuer) } => json!({"subject": **subject, "issuer": **issuer}),
-        Who::Group(group) => json!({"group": **group}),
-        Who::Claim { claim, value } => json!({"claim": **claim, "value": value.as_deref().unwrap_or("*")}),
-        Who::Rest => json!({"subject": "*"}),
+        CallerSelector::Subject { subject, issuer: None } => json!({"subject": **subject}),
+        CallerSelector::Subject { subject, issuer: Some(issuer) } => {
+            json!({"subject": **subject, "issuer": **issuer})
+        }
+        CallerSelector::Group(group) => json!({"group": **group}),
+        CallerSelector::Claim { claim, value } => {
+            json!({"claim": **claim, "value": value.as_deref().unwrap_or("*")})
+        }
+        CallerSelector::Others => json!({"subject": "*"}),
     };
     match size {
-        Size::Windows(windows) => shown["windows"] = windows.iter().map(window).collect(),
-        Size::Blocked => shown["maxTokens"] = 0.into(),
-        Size::Unlimited => shown["unlimited"] = true.into(),
+        LimitSize::Windows(windows) => shown["windows"] = windows.iter().map(show_window).collect(),
+        LimitSize::Blocked => shown["maxTokens"] = 0.into(),
+        LimitSize::Unlimited => shown["unlimited"] = true.into(),
     }
     shown
 }
 
-fn value(limit: &ValueQuota) -> Value {
-    let ValueQuota { of, missing, lists, quota: own } = limit;
-    let mut shown = quota(own);
-    let ValueOf::Call(CallValue { part, listed, ignore_case }) = of else {
+fn show_value_quota(limit: &ValueQuota) -> Value {
+    let ValueQuota { source: of, missing, list_handling: lists, quota: own } = limit;
+    let mut shown = show_quota(own);
+    let ValueSource::Call(CallValue { part, listed, ignore_case }) = of else {
         shown["claim"] = of.name().into();
         shown["missing"] = match missing {
             MissingValue::Refuse => "refuse",
@@ -159,9 +163,9 @@ fn value(limit: &ValueQuota) -> Value {
         }
         .into();
         shown["lists"] = match lists {
-            Lists::Missing => "missing",
-            Lists::Each => "each",
-            Lists::Largest => "largest",
+            ListHandling::Missing => "missing",
+            ListHandling::Each => "each",
+            ListHandling::Largest => "largest",
         }
         .into();
         return shown;
@@ -178,11 +182,11 @@ fn value(limit: &ValueQuota) -> Value {
     shown
 }
 
-fn window(window: &Window) -> Value {
+fn show_window(window: &Window) -> Value {
     let Window { rate, calendar } = window;
-    let (tokens, period) = rate.asked();
+    let (tokens, period) = rate.configured();
     if let Some(calendar) = calendar {
-        let (per, zone) = (calendar.per().as_str(), calendar.zone());
+        let (per, zone) = (calendar.unit().as_str(), calendar.zone());
         return json!({"quota": {"calls": tokens, "per": per, "timeZone": zone, "resetsAt": calendar.resets_at()}});
     }
     let mut shown = json!({"maxTokens": tokens, "refillPeriod": format(period)});
@@ -192,14 +196,14 @@ fn window(window: &Window) -> Value {
     shown
 }
 
-fn mode(mode: Mode) -> &'static str {
+fn mode_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Enforce => "enforce",
         Mode::Shadow => "shadow",
     }
 }
 
-fn store(redis: &RedisSettings) -> Value {
+fn show_redis(redis: &RedisSettings) -> Value {
     let RedisSettings {
         target,
         username,
@@ -214,10 +218,10 @@ fn store(redis: &RedisSettings) -> Value {
     } = redis;
     json!({
         "target": match target {
-            RedisTarget::Single { url } => json!({"url": bare(url)}),
-            RedisTarget::Cluster { urls } => json!({"cluster": urls.iter().map(|url| bare(url)).collect::<Vec<_>>()}),
+            RedisTarget::Single { url } => json!({"url": redact_credentials(url)}),
+            RedisTarget::Cluster { urls } => json!({"cluster": urls.iter().map(|url| redact_credentials(url)).collect::<Vec<_>>()}),
             RedisTarget::Sentinel { urls, master } => {
-                json!({"sentinels": urls.iter().map(|url| bare(url)).collect::<Vec<_>>(), "master": master})
+                json!({"sentinels": urls.iter().map(|url| redact_credentials(url)).collect::<Vec<_>>(), "master": master})
             }
         },
         "username": username,
@@ -231,7 +235,7 @@ fn store(redis: &RedisSettings) -> Value {
 }
 
 /// A URL without user and password.
-fn bare(url: &str) -> String {
+fn redact_credentials(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://[redacted]@{rest}"),
         _ => url.to_owned(),

@@ -19,10 +19,10 @@ pub(super) fn show(settings: Option<&OptimizerSettings>) -> Value {
     } = policy;
     json!({
         "embeddings": match source {
-            EmbeddingSource::Words => json!("none"),
+            EmbeddingSource::LexicalOnly => json!("none"),
             EmbeddingSource::Builtin => json!("builtin"),
             EmbeddingSource::Static => json!("static"),
-            EmbeddingSource::Service(policy) => json!({"service": policy.shown()}),
+            EmbeddingSource::Service(policy) => json!({"service": policy.describe()}),
         },
         "embeddingCache": cache.as_ref().map(|folder| folder.to_string_lossy()),
         "maxToolsToReturn": result_count.get(),

@@ -107,7 +107,7 @@ fn both_spellings_of_durations() {
             "{REFERENCE}rateLimiting: {{shared: {{maxTokens: 5, refillPeriod: {spelling}}}}}\n"
         ));
         let quota = settings.limits.unwrap().policy.server.shared.unwrap();
-        assert_eq!(quota.windows[0].rate.asked(), (5, seconds(60)), "{spelling}");
+        assert_eq!(quota.windows[0].rate.configured(), (5, seconds(60)), "{spelling}");
     }
 }
 
@@ -227,11 +227,11 @@ fn callers_that_can_differ_are_kept_apart_where_a_backend_may_have_sessions() {
         assert_eq!(isolation, [Isolation::Shared, Isolation::Automatic { sessions_apart }], "{text}");
         let warned = settings.warnings.iter().any(|warning| warning.path == "backends[0].isolation");
         assert_eq!(warned, warns, "{text}: {:?}", settings.warnings);
-        assert_eq!(settings.process_worst_case(), 1);
+        assert_eq!(settings.process_count_worst_case(), 1);
         let written = text.replace("command: c", "command: c, isolation: perCaller");
         let settings = load(&written);
         assert_eq!(settings.warnings, []);
-        assert_eq!(settings.process_worst_case(), 64);
+        assert_eq!(settings.process_count_worst_case(), 64);
     }
 }
 
@@ -306,7 +306,7 @@ rateLimiting: {waiting: {maxCalls: 5}, shared: {maxTokens: 5, refillPeriod: 1m}}
 fn an_empty_loop_breaker_watches_every_tool() {
     let loops = |section: &str| {
         let text = format!("{{name: a, backends: [{{name: b, command: c}}], loopBreaker: {section}}}");
-        load(&text).loops.unwrap()
+        load(&text).loop_breaker.unwrap()
     };
     let default = loops("{}");
     assert_eq!((default.repeats.get(), default.within.as_secs()), (5, 60));

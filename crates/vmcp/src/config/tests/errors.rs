@@ -7,7 +7,7 @@ mod shape;
 use std::fmt::Write as _;
 
 use access::ACCESS;
-use meaning::{JSON, MEANING, UNBUILT};
+use meaning::{JSON, SEMANTICS, UNSUPPORTED};
 use shape::SHAPE;
 
 use super::{env, load_with, overrides};
@@ -18,7 +18,7 @@ fn every_wrong_config_gets_its_message() {
     let mut page = String::from(
         "Wrong configs and the messages they get. Written by a test; UPDATE_EXPECT=1 writes it anew.\n",
     );
-    for (title, text) in SHAPE.iter().chain(MEANING).chain(ACCESS).chain(UNBUILT) {
+    for (title, text) in SHAPE.iter().chain(SEMANTICS).chain(ACCESS).chain(UNSUPPORTED) {
         let text = text.trim_matches('\n');
         let report = load_with(text, &overrides()).err();
         write_case(&mut page, title, text, report);

@@ -4,9 +4,9 @@ use super::{env, load_with, overrides};
 use crate::config::{effective_json, effective_yaml, mcp_json};
 
 /// A small generator (xorshift), seeded so that a failure can be repeated.
-struct Random(u64);
+struct TestRng(u64);
 
-impl Random {
+impl TestRng {
     fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -42,7 +42,7 @@ const SNIPPETS: [&str; 24] = [
     "| \n",
 ];
 
-fn mutate(text: &str, random: &mut Random) -> String {
+fn mutate(text: &str, random: &mut TestRng) -> String {
     let mut chars: Vec<char> = text.chars().collect();
     for _ in 0..=random.below(3) {
         let from = random.below(chars.len());
@@ -75,7 +75,7 @@ fn mutate(text: &str, random: &mut Random) -> String {
 #[test]
 fn mutated_configs_are_answered() {
     let source = include_str!("../../../tests/config/full.yaml");
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = TestRng(0x9e37_79b9_7f4a_7c15);
     let mut accepted = 0;
     for _ in 0..1500 {
         let text = mutate(source, &mut random);
@@ -95,7 +95,7 @@ fn mutated_configs_are_answered() {
 fn mutated_json_is_answered() {
     let source = r#"{"mcpServers": {"a": {"command": "x", "args": ["${TOKEN}", "b"], "env": {"A": "b"}},
 "b": {"url": "https://h/p", "headers": {"A": "b"}, "type": "http"}}, /* c */ "inputs": [],} // end"#;
-    let mut random = Random(7);
+    let mut random = TestRng(7);
     for _ in 0..1500 {
         let text = mutate(source, &mut random);
         if let Err(report) = mcp_json::load_text(&text, "mcp.json", &env, &overrides()) {

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{env, load, load_with, overrides};
-use crate::config::{Carried, effective_json, effective_yaml, mcp_json, schema_text, starter, starter_from};
+use crate::config::{
+    ImportedConfig, effective_json, effective_yaml, mcp_json, schema_text, starter, starter_from,
+};
 
 #[test]
 fn the_starter_loads_as_it_is() {
@@ -57,7 +59,8 @@ fn carried_over_servers_come_to_the_same_settings() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mcp.json");
     std::fs::write(&file, SERVERS).unwrap();
-    let Carried { text: yaml, remarks: warnings, unserved } = starter_from(&file, None).unwrap();
+    let ImportedConfig { text: yaml, remarks: warnings, blocking_problems: unserved } =
+        starter_from(&file, None).unwrap();
     assert_eq!(unserved, []);
     assert!(yaml.contains("${env:TOKEN}"), "references are carried over as they are: {yaml}");
     assert_eq!(warnings.len(), 2, "{warnings:?}");

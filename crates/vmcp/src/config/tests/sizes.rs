@@ -1,6 +1,6 @@
 //! `overrides`, `burst` and claims that are lists, as they are read.
 
-use vmcp_ratelimit::policy::{Lists, Size};
+use vmcp_ratelimit::policy::{LimitSize, ListHandling};
 
 use super::{load, seconds};
 
@@ -30,30 +30,30 @@ rateLimiting:
     );
     let policy = settings.limits.unwrap().policy;
     let quota = policy.server.per_user.unwrap();
-    assert_eq!((quota.windows[0].rate.asked(), quota.windows[0].rate.burst()), ((5, seconds(60)), 2));
-    let shown: Vec<String> = quota.overrides.iter().map(|one| format!("{:?}", one.who)).collect();
+    assert_eq!((quota.windows[0].rate.configured(), quota.windows[0].rate.burst()), ((5, seconds(60)), 2));
+    let shown: Vec<String> = quota.overrides.iter().map(|one| format!("{:?}", one.selector)).collect();
     assert_eq!(
         shown,
         [
             "Subject { subject: \"ada\", issuer: None }",
             "Group(\"staff\")",
             "Claim { claim: \"level\", value: Some(\"3\") }",
-            "Rest"
+            "Others"
         ]
     );
-    let sizes: Vec<&Size> = quota.overrides.iter().map(|one| &one.size).collect();
-    assert_eq!((sizes[0], sizes[3]), (&Size::Unlimited, &Size::Blocked));
-    let Size::Windows(windows) = sizes[1] else { panic!("{sizes:?}") };
-    assert_eq!((windows[0].rate.asked(), windows[0].rate.burst()), ((8, seconds(3600)), 20));
-    let Size::Windows(windows) = sizes[2] else { panic!("{sizes:?}") };
+    let sizes: Vec<&LimitSize> = quota.overrides.iter().map(|one| &one.size).collect();
+    assert_eq!((sizes[0], sizes[3]), (&LimitSize::Unlimited, &LimitSize::Blocked));
+    let LimitSize::Windows(windows) = sizes[1] else { panic!("{sizes:?}") };
+    assert_eq!((windows[0].rate.configured(), windows[0].rate.burst()), ((8, seconds(3600)), 20));
+    let LimitSize::Windows(windows) = sizes[2] else { panic!("{sizes:?}") };
     assert_eq!(
-        (windows[0].rate.asked(), windows[0].rate.burst()),
+        (windows[0].rate.configured(), windows[0].rate.burst()),
         ((9, seconds(60)), 9),
         "the period is that of all"
     );
     assert_eq!(policy.group_claims, [std::sync::Arc::from("teams")]);
     let roles = &policy.server.per_value[0];
-    assert_eq!((roles.lists, roles.quota.overrides.iter().count()), (Lists::Largest, 1));
+    assert_eq!((roles.list_handling, roles.quota.overrides.iter().count()), (ListHandling::Largest, 1));
 }
 
 #[test]
@@ -76,7 +76,7 @@ rateLimiting:
     let shown = |quota: &vmcp_ratelimit::policy::Quota| -> Vec<String> {
         let windows = quota.all_windows().map(|window| {
             let calendar = window.calendar.as_ref().map_or("-".to_owned(), |calendar| calendar.to_string());
-            format!("{} {calendar}", window.rate.asked().0)
+            format!("{} {calendar}", window.rate.configured().0)
         });
         windows.collect()
     };

@@ -1,12 +1,12 @@
 //! What can be said about a text that is no JSON: whose answer it was meant to be.
 
-use super::Unreadable;
-use crate::jsonrpc::{after_string, number_by_value};
+use super::UnreadableMessage;
+use crate::jsonrpc::{parse_number, string_end};
 
 /// What is said about a text that cannot be read. It is about a request of ours where it begins like an answer, or has one
 /// in it, and names no method. Anything else may be a line of a log.
-pub(super) fn broken(text: &str, cause: String) -> Unreadable {
-    let nothing = |cause| Unreadable { id: None, is_message: false, cause };
+pub(super) fn describe_invalid(text: &str, cause: String) -> UnreadableMessage {
+    let nothing = |cause| UnreadableMessage { id: None, is_message: false, cause };
     let Some(start) = text.find('{') else { return nothing(cause) };
     let is_first =
         text.get(..start).is_some_and(|before| before.trim_ascii_start().trim_matches('[').is_empty());
@@ -14,30 +14,30 @@ pub(super) fn broken(text: &str, cause: String) -> Unreadable {
     let is_marked = object.contains("\"jsonrpc\"");
     let has_outcome = object.contains("\"result\"") || object.contains("\"error\"");
     let may_be_answer = if is_first { is_marked || has_outcome } else { is_marked && has_outcome };
-    let found = outer_members(object);
+    let found = scan_outer_members(object);
     if !may_be_answer || found.has_method {
         return nothing(cause);
     }
-    let id = found.id.or_else(|| id_at_end(object));
-    Unreadable { id, is_message: is_first && is_marked, cause }
+    let id = found.id.or_else(|| trailing_id(object));
+    UnreadableMessage { id, is_message: is_first && is_marked, cause }
 }
 
 /// What is found of the outermost object of a text that is no JSON, as far as its start can be followed.
 #[derive(Default)]
-struct Found {
+struct OuterMembers {
     id: Option<u64>,
     has_method: bool,
 }
 
-fn outer_members(text: &str) -> Found {
-    let mut found = Found::default();
+fn scan_outer_members(text: &str) -> OuterMembers {
+    let mut found = OuterMembers::default();
     let (mut depth, mut place) = (0_usize, 0_usize);
     let bytes = text.as_bytes();
     while let Some(byte) = bytes.get(place) {
         place += 1;
         match byte {
             b'"' => {
-                let end = after_string(bytes, place);
+                let end = string_end(bytes, place);
                 let name = end.checked_sub(1).and_then(|last| text.get(place..last));
                 place = end;
                 let after = text.get(end..).unwrap_or_default().trim_ascii_start();
@@ -62,18 +62,18 @@ fn outer_members(text: &str) -> Found {
 
 fn leading_number(text: &str) -> Option<u64> {
     match text.strip_prefix('"') {
-        Some(inside) => number_by_value(inside.split('"').next()?),
+        Some(inside) => parse_number(inside.split('"').next()?),
         None => {
             let is_number = |char: char| char.is_ascii_digit() || matches!(char, '.' | 'e' | 'E' | '+' | '-');
-            number_by_value(text.split(|char| !is_number(char)).next()?)
+            parse_number(text.split(|char| !is_number(char)).next()?)
         }
     }
 }
 
-fn id_at_end(text: &str) -> Option<u64> {
+fn trailing_id(text: &str) -> Option<u64> {
     let text = text.trim_ascii_end().strip_suffix('}')?;
     let (before, value) = text.rsplit_once(':')?;
     let name = before.trim_ascii_end();
     let is_member = name.strip_suffix("\"id\"")?.trim_ascii_end().ends_with([',', '{']);
-    if is_member { number_by_value(value.trim_ascii()) } else { None }
+    if is_member { parse_number(value.trim_ascii()) } else { None }
 }

@@ -3,16 +3,16 @@ use proptest::prelude::*;
 use super::*;
 use crate::jsonrpc::RpcError;
 
-fn heard(bytes: &[u8]) -> Vec<Result<Message, Unreadable>> {
+fn parse_all(bytes: &[u8]) -> Vec<Result<Message, UnreadableMessage>> {
     let mut found = Vec::new();
-    hear(Bytes::copy_from_slice(bytes), |message| found.push(message));
+    parse_lenient(Bytes::copy_from_slice(bytes), |message| found.push(message));
     found
 }
 
 /// What the call numbered 7 is told by the bytes: its result or error, that it ended, or nothing.
 fn told(bytes: &[u8]) -> String {
     let mut told = Vec::new();
-    for message in heard(bytes) {
+    for message in parse_all(bytes) {
         match message {
             Ok(Message::Response { id, outcome }) if id.as_ref().and_then(Id::as_number) == Some(7) => {
                 told.push(match outcome {
@@ -23,9 +23,9 @@ fn told(bytes: &[u8]) -> String {
             Ok(Message::Response { .. }) => told.push("another's answer".to_owned()),
             Ok(Message::Request { method, .. }) => told.push(format!("request {method}")),
             Ok(Message::Notification { method, .. }) => told.push(format!("notification {method}")),
-            Err(Unreadable { id: Some(7), .. }) => told.push("ended".to_owned()),
-            Err(Unreadable { id: Some(_), .. }) => told.push("another ended".to_owned()),
-            Err(Unreadable { id: None, is_message, .. }) => {
+            Err(UnreadableMessage { id: Some(7), .. }) => told.push("ended".to_owned()),
+            Err(UnreadableMessage { id: Some(_), .. }) => told.push("another ended".to_owned()),
+            Err(UnreadableMessage { id: None, is_message, .. }) => {
                 told.push(if is_message { "a broken message" } else { "no message" }.to_owned());
             }
         }
@@ -59,7 +59,7 @@ fn bytes_that_are_not_utf8_are_replaced() {
 fn the_usual_form_shares_its_bytes() {
     let bytes = Bytes::from_static(br#"{"jsonrpc":"2.0","id":7,"result":{"a":1}}"#);
     let place = bytes.as_ptr_range();
-    hear(bytes, |message| {
+    parse_lenient(bytes, |message| {
         let Ok(Message::Response { outcome: Ok(result), .. }) = message else { panic!("an answer") };
         assert!(place.contains(&result.as_str().as_ptr()));
     });
@@ -75,12 +75,12 @@ fn deep_nesting_ends_the_call() {
 #[test]
 fn hostile_texts_are_given_up_soon() {
     let braces = "x".to_owned() + &"{\"a\":NaN,".repeat(2_000_000);
-    let found = heard(braces.as_bytes());
+    let found = parse_all(braces.as_bytes());
     assert!(matches!(found.as_slice(), [Err(_)]));
     let spaces = "{\"a\":1}".repeat(9_000) + &" ".repeat(20_000_000);
-    assert_eq!(heard(spaces.as_bytes()).len(), 9_000);
+    assert_eq!(parse_all(spaces.as_bytes()).len(), 9_000);
     let doubled = format!("{{{}{}\"x\":1}}", "\"id\":1,".repeat(500_000), "\"method\":1,".repeat(500_000));
-    assert!(matches!(heard(doubled.as_bytes()).as_slice(), [Err(_)]));
+    assert!(matches!(parse_all(doubled.as_bytes()).as_slice(), [Err(_)]));
     let nans = format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":[{}", "NaN,".repeat(2_000_000));
     assert_eq!(told(nans.as_bytes()), "ended");
 }
@@ -98,7 +98,7 @@ fn the_identifier_is_found_by_the_outermost_member_or_the_end() {
         ("no object", None),
     ] {
         let marked = text.replacen('{', r#"{"jsonrpc":"2.0","#, 1);
-        assert_eq!(broken(&marked, String::new()).id, expected, "{text}");
+        assert_eq!(describe_invalid(&marked, String::new()).id, expected, "{text}");
     }
 }
 
@@ -142,19 +142,19 @@ fn envelope() -> impl Strategy<Value = (String, (usize, usize))> {
 proptest! {
     #[test]
     fn an_answer_is_read_or_ends_its_call((text, expected) in envelope()) {
-        let found = heard(text.as_bytes());
+        let found = parse_all(text.as_bytes());
         let answers = found.iter().filter(|message| matches!(
             message,
             Ok(Message::Response { id: Some(id), .. }) if id.as_number() == Some(7)
         ));
-        let ends = found.iter().filter(|message| matches!(message, Err(Unreadable { id: Some(7), .. })));
+        let ends = found.iter().filter(|message| matches!(message, Err(UnreadableMessage { id: Some(7), .. })));
         prop_assert_eq!((answers.count(), ends.count()), expected, "{}", text);
     }
 
     /// Whatever comes, something is said about it, and nothing is taken for an answer to a call that it does not name.
     #[test]
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let found = heard(&bytes);
+        let found = parse_all(&bytes);
         prop_assert!(!found.is_empty());
         let answers = found.iter().any(|message| matches!(message, Ok(Message::Response { id: Some(_), .. })));
         prop_assert!(!answers);

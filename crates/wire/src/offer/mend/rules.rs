@@ -3,17 +3,17 @@
 
 /// The form that a member must have.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Form {
+pub(super) enum MemberForm {
     Text,
     /// A text that is more than white space.
     Name,
     /// A point in time with its zone (RFC 3339).
     Time,
-    Flag,
+    Boolean,
     /// A number from 0 to 1.
-    Share,
+    UnitInterval,
     /// A whole number of 64 bits.
-    Whole,
+    Integer,
     Object,
     /// A JSON Schema whose type is `object`.
     ObjectSchema,
@@ -30,75 +30,75 @@ pub(super) enum Form {
 }
 
 /// A member, its form, and whether it must be there.
-pub(super) type Rule = (&'static str, Form, bool);
+pub(super) type Rule = (&'static str, MemberForm, bool);
 
 pub(super) const ICON: &[Rule] = &[
-    ("src", Form::Name, true),
-    ("mimeType", Form::Text, false),
-    ("sizes", Form::Texts, false),
-    ("theme", Form::OneOf(&["light", "dark"]), false),
+    ("src", MemberForm::Name, true),
+    ("mimeType", MemberForm::Text, false),
+    ("sizes", MemberForm::Texts, false),
+    ("theme", MemberForm::OneOf(&["light", "dark"]), false),
 ];
 pub(super) const TOOL_ANNOTATIONS: &[Rule] = &[
-    ("title", Form::Text, false),
-    ("readOnlyHint", Form::Flag, false),
-    ("destructiveHint", Form::Flag, false),
-    ("idempotentHint", Form::Flag, false),
-    ("openWorldHint", Form::Flag, false),
+    ("title", MemberForm::Text, false),
+    ("readOnlyHint", MemberForm::Boolean, false),
+    ("destructiveHint", MemberForm::Boolean, false),
+    ("idempotentHint", MemberForm::Boolean, false),
+    ("openWorldHint", MemberForm::Boolean, false),
 ];
 pub(super) const ANNOTATIONS: &[Rule] = &[
-    ("audience", Form::OneOfTexts(&["user", "assistant"]), false),
-    ("priority", Form::Share, false),
-    ("lastModified", Form::Time, false),
+    ("audience", MemberForm::OneOfTexts(&["user", "assistant"]), false),
+    ("priority", MemberForm::UnitInterval, false),
+    ("lastModified", MemberForm::Time, false),
 ];
 pub(super) const EXECUTION: &[Rule] =
-    &[("taskSupport", Form::OneOf(&["forbidden", "optional", "required"]), false)];
+    &[("taskSupport", MemberForm::OneOf(&["forbidden", "optional", "required"]), false)];
 pub(super) const ARGUMENT: &[Rule] = &[
-    ("name", Form::Name, true),
-    ("title", Form::Text, false),
-    ("description", Form::Text, false),
-    ("required", Form::Flag, false),
+    ("name", MemberForm::Name, true),
+    ("title", MemberForm::Text, false),
+    ("description", MemberForm::Text, false),
+    ("required", MemberForm::Boolean, false),
 ];
 
 /// The members of a tool but for its output schema.
 pub(super) const TOOL: &[Rule] = &[
-    ("name", Form::Name, true),
-    ("title", Form::Text, false),
-    ("description", Form::Text, false),
-    ("inputSchema", Form::ObjectSchema, true),
-    ("annotations", Form::Record(TOOL_ANNOTATIONS), false),
-    ("execution", Form::Record(EXECUTION), false),
-    ("icons", Form::List(ICON), false),
-    ("_meta", Form::Object, false),
+    ("name", MemberForm::Name, true),
+    ("title", MemberForm::Text, false),
+    ("description", MemberForm::Text, false),
+    ("inputSchema", MemberForm::ObjectSchema, true),
+    ("annotations", MemberForm::Record(TOOL_ANNOTATIONS), false),
+    ("execution", MemberForm::Record(EXECUTION), false),
+    ("icons", MemberForm::List(ICON), false),
+    ("_meta", MemberForm::Object, false),
 ];
 /// With sessions structured results are objects; in 2026-07-28 they are anything.
-pub(super) const SESSION_OUTPUT: &[Rule] = &[("outputSchema", Form::ObjectSchema, false)];
-pub(super) const OUTPUT: &[Rule] = &[("outputSchema", Form::Object, false)];
+pub(super) const SESSION_OUTPUT: &[Rule] = &[("outputSchema", MemberForm::ObjectSchema, false)];
+pub(super) const OUTPUT: &[Rule] = &[("outputSchema", MemberForm::Object, false)];
 pub(super) const PROMPT: &[Rule] = &[
-    ("name", Form::Name, true),
-    ("title", Form::Text, false),
-    ("description", Form::Text, false),
-    ("arguments", Form::List(ARGUMENT), false),
-    ("icons", Form::List(ICON), false),
-    ("_meta", Form::Object, false),
+    ("name", MemberForm::Name, true),
+    ("title", MemberForm::Text, false),
+    ("description", MemberForm::Text, false),
+    ("arguments", MemberForm::List(ARGUMENT), false),
+    ("icons", MemberForm::List(ICON), false),
+    ("_meta", MemberForm::Object, false),
 ];
 pub(super) const RESOURCE: &[Rule] = &[
-    ("uri", Form::Name, true),
-    ("name", Form::Name, true),
-    ("title", Form::Text, false),
-    ("description", Form::Text, false),
-    ("mimeType", Form::Text, false),
-    ("size", Form::Whole, false),
-    ("annotations", Form::Record(ANNOTATIONS), false),
-    ("icons", Form::List(ICON), false),
-    ("_meta", Form::Object, false),
+    ("uri", MemberForm::Name, true),
+    ("name", MemberForm::Name, true),
+    ("title", MemberForm::Text, false),
+    ("description", MemberForm::Text, false),
+    ("mimeType", MemberForm::Text, false),
+    ("size", MemberForm::Integer, false),
+    ("annotations", MemberForm::Record(ANNOTATIONS), false),
+    ("icons", MemberForm::List(ICON), false),
+    ("_meta", MemberForm::Object, false),
 ];
 pub(super) const TEMPLATE: &[Rule] = &[
-    ("uriTemplate", Form::Name, true),
-    ("name", Form::Name, true),
-    ("title", Form::Text, false),
-    ("description", Form::Text, false),
-    ("mimeType", Form::Text, false),
-    ("annotations", Form::Record(ANNOTATIONS), false),
-    ("icons", Form::List(ICON), false),
-    ("_meta", Form::Object, false),
+    ("uriTemplate", MemberForm::Name, true),
+    ("name", MemberForm::Name, true),
+    ("title", MemberForm::Text, false),
+    ("description", MemberForm::Text, false),
+    ("mimeType", MemberForm::Text, false),
+    ("annotations", MemberForm::Record(ANNOTATIONS), false),
+    ("icons", MemberForm::List(ICON), false),
+    ("_meta", MemberForm::Object, false),
 ];

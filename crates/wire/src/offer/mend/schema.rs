@@ -3,10 +3,14 @@
 use serde_json::Value;
 use vmcp_domain::{Json, Members};
 
-use super::changes::Changes;
+use super::changes::Adjustments;
 
 /// A schema of type `object`, as every client demands one of arguments.
-pub(super) fn object(value: &Json, path: &str, changes: &mut Changes) -> Result<Option<Json>, String> {
+pub(super) fn fit_object_schema(
+    value: &Json,
+    path: &str,
+    changes: &mut Adjustments,
+) -> Result<Option<Json>, String> {
     let mut members = value.members().map_err(|_| format!("`{path}` is not an object"))?;
     let before = members.clone();
     let has_object_type = match members.get("type").filter(|kind| !kind.is_null()) {
@@ -18,12 +22,12 @@ pub(super) fn object(value: &Json, path: &str, changes: &mut Changes) -> Result<
         },
     };
     if !has_object_type {
-        members.set("type", Json::string("object"));
+        members.insert("type", Json::string("object"));
         changes.push(format!("`{path}` got `type: object`"));
     }
     for name in ["properties", "required", "$defs", "$schema"] {
         if members.get(name).is_some_and(Json::is_null) {
-            members.take(name);
+            members.remove(name);
         }
     }
     for (name, is_fit) in [
@@ -31,20 +35,20 @@ pub(super) fn object(value: &Json, path: &str, changes: &mut Changes) -> Result<
         ("$schema", |text: &Json| text.as_str().starts_with('"')),
     ] {
         if members.get(name).is_some_and(|value| !is_fit(value)) {
-            members.take(name);
+            members.remove(name);
             changes.push(format!("`{path}.{name}` is of another type; it is left out"));
         }
     }
     // Both mean the same, and the first has cost clients in Java the whole list.
     if members.get("additionalProperties").is_some_and(|any| any.as_str() == "{}") {
-        members.set("additionalProperties", Json::boolean(true));
+        members.insert("additionalProperties", Json::boolean(true));
     }
     if let Some(properties) = members.get("properties").cloned() {
-        match mended_properties(&properties, path, changes) {
+        match fit_properties(&properties, path, changes) {
             Some(None) => {}
-            Some(Some(properties)) => members.set("properties", properties),
+            Some(Some(properties)) => members.insert("properties", properties),
             None => {
-                members.take("properties");
+                members.remove("properties");
                 changes.push(format!("`{path}.properties` is not an object; it is left out"));
             }
         }
@@ -54,7 +58,7 @@ pub(super) fn object(value: &Json, path: &str, changes: &mut Changes) -> Result<
     {
         let elements = required.elements().unwrap_or_default();
         let texts: Vec<Json> = elements.into_iter().filter(|one| one.as_str().starts_with('"')).collect();
-        members.set("required", Json::list(&texts));
+        members.insert("required", Json::array(&texts));
         changes.push(format!("`{path}.required` is not a list of names; what is no name is left out"));
     }
     Ok((members != before).then(|| members.to_json()))
@@ -66,7 +70,7 @@ pub(super) fn object(value: &Json, path: &str, changes: &mut Changes) -> Result<
     clippy::option_option,
     reason = "no properties, none that changed, and changed ones are three things"
 )]
-fn mended_properties(properties: &Json, path: &str, changes: &mut Changes) -> Option<Option<Json>> {
+fn fit_properties(properties: &Json, path: &str, changes: &mut Adjustments) -> Option<Option<Json>> {
     let before = properties.members().ok()?;
     if before.iter().all(|(_, value)| value.is_object()) {
         return Some(None);

@@ -3,7 +3,7 @@
 use vmcp_domain::Json;
 
 /// Half an emoji in a text is lawful JSON by its grammar, and refused by many readers: it becomes U+FFFD.
-pub(super) fn without_lone_surrogates(json: &Json) -> Json {
+pub(super) fn replace_lone_surrogates(json: &Json) -> Json {
     let text = json.as_str();
     if !text.contains("\\u") {
         return json.clone();

@@ -3,20 +3,20 @@ use serde_json::Value;
 
 use super::*;
 
-type Mend = fn(&Json) -> Result<Mended, String>;
+type Sanitizer = fn(&Json) -> Result<Sanitized, String>;
 
-fn tool(json: &Json) -> Result<Mended, String> {
+fn tool(json: &Json) -> Result<Sanitized, String> {
     super::tool(json, ProtocolVersion::V2026_07_28)
 }
 
-fn session_tool(json: &Json) -> Result<Mended, String> {
+fn session_tool(json: &Json) -> Result<Sanitized, String> {
     super::tool(json, ProtocolVersion::V2025_06_18)
 }
 
-fn mended(mend: Mend, text: &str) -> String {
+fn sanitized_text(mend: Sanitizer, text: &str) -> String {
     match mend(&Json::parse(text.to_owned()).unwrap()) {
-        Ok(Mended { members, changes }) => {
-            let changes = changes.told().map_or_else(String::new, |told| format!(" # {told}"));
+        Ok(Sanitized { members, adjustments: changes }) => {
+            let changes = changes.summary().map_or_else(String::new, |told| format!(" # {told}"));
             format!("{}{changes}", members.to_json().as_str())
         }
         Err(reason) => format!("left out: {reason}"),
@@ -25,7 +25,7 @@ fn mended(mend: Mend, text: &str) -> String {
 
 #[test]
 fn what_is_fit_stays_byte_for_byte() {
-    let fit: [(Mend, &str); 6] = [
+    let fit: [(Sanitizer, &str); 6] = [
         (
             tool,
             r#"{"name":"a","inputSchema":{"type":"object" , "properties":{"x":{"type":["string","null"],"default":null}}}}"#,
@@ -46,7 +46,7 @@ fn what_is_fit_stays_byte_for_byte() {
         (template, r#"{"uriTemplate":"a:{b}","name":"n","description":"\ud83d\ude00 \"\\u\\"}"#),
     ];
     for (mend, text) in fit {
-        assert_eq!(mended(mend, text), text);
+        assert_eq!(sanitized_text(mend, text), text);
     }
 }
 
@@ -112,7 +112,7 @@ fn odd_tools_are_mended() {
         ),
     ] {
         let text = format!(r#"{{"name":"a",{more}}}"#);
-        assert_eq!(mended(tool, &text), format!(r#"{{"name":"a",{expected}"#));
+        assert_eq!(sanitized_text(tool, &text), format!(r#"{{"name":"a",{expected}"#));
     }
 }
 
@@ -127,7 +127,7 @@ fn tools_that_cannot_be_mended_are_left_out() {
         (r#"{"name":"a","inputSchema":{"type":["string"]}}"#, "`inputSchema.type` is not `object`"),
         ("[]", "not an object"),
     ] {
-        assert_eq!(mended(tool, text), format!("left out: {reason}"));
+        assert_eq!(sanitized_text(tool, text), format!("left out: {reason}"));
     }
 }
 
@@ -144,7 +144,7 @@ fn with_sessions_structured_results_are_objects() {
     ] {
         let text = format!(r#"{{"name":"a","inputSchema":{{"type":"object"}},"outputSchema":{schema}}}"#);
         assert_eq!(
-            mended(session_tool, &text),
+            sanitized_text(session_tool, &text),
             format!(r#"{{"name":"a","inputSchema":{{"type":"object"}}{expected}"#)
         );
     }
@@ -152,7 +152,7 @@ fn with_sessions_structured_results_are_objects() {
 
 #[test]
 fn odd_prompts_and_resources_are_mended_or_left_out() {
-    let cases: [(Mend, &str, &str); 8] = [
+    let cases: [(Sanitizer, &str, &str); 8] = [
         (prompt, r#"{"name":"p","title":null,"arguments":null}"#, r#"{"name":"p"}"#),
         (
             prompt,
@@ -175,7 +175,7 @@ fn odd_prompts_and_resources_are_mended_or_left_out() {
         (template, r#"{"uriTemplate":"a:{b}","name":null}"#, r#"{"uriTemplate":"a:{b}","name":"a:{b}"}"#),
     ];
     for (mend, text, expected) in cases {
-        assert_eq!(mended(mend, text), expected);
+        assert_eq!(sanitized_text(mend, text), expected);
     }
 }
 
@@ -193,14 +193,14 @@ fn what_readers_demand_is_made_so() {
             "session tool" => session_tool,
             "prompt" => prompt,
             "resource" => resource,
-            "template" => template as Mend,
+            "template" => template as Sanitizer,
             other => panic!("{other}"),
         };
         let (item, expected) = case.rsplit_once(" => ").expect(line);
         let json = Json::parse(item.to_owned()).unwrap();
         match (mend(&json), expected) {
-            (Ok(Mended { members, changes }), "the same") => {
-                assert_eq!((members.to_json().as_str(), changes.told()), (item, None), "{line}");
+            (Ok(Sanitized { members, adjustments: changes }), "the same") => {
+                assert_eq!((members.to_json().as_str(), changes.summary()), (item, None), "{line}");
             }
             (Ok(mended), expected) => assert_eq!(mended.members.to_json().as_str(), expected, "{line}"),
             (Err(reason), expected) => {
@@ -218,7 +218,7 @@ fn what_readers_demand_is_made_so() {
 fn hostile_items_are_mended_soon_and_told_in_short() {
     let icons = "1,".repeat(500_000);
     let text = format!(r#"{{"name":"a","inputSchema":{{"type":"object"}},"icons":[{icons}1]}}"#);
-    let told = tool(&Json::parse(text).unwrap()).unwrap().changes.told().unwrap();
+    let told = tool(&Json::parse(text).unwrap()).unwrap().adjustments.summary().unwrap();
     assert!(told.len() < 1000 && told.ends_with("; and 499993 more"), "{told}");
     let properties: Vec<String> = (0..9_990).map(|number| format!(r#""p{number}":true"#)).collect();
     let text = format!(
@@ -226,7 +226,7 @@ fn hostile_items_are_mended_soon_and_told_in_short() {
         properties.join(",")
     );
     for _ in 0..100 {
-        assert!(tool(&Json::parse(text.clone()).unwrap()).unwrap().changes.told().is_none());
+        assert!(tool(&Json::parse(text.clone()).unwrap()).unwrap().adjustments.summary().is_none());
     }
     let deep = format!(
         r#"{{"name":"a","inputSchema":{{"type":"object","x":{}1{}}}}}"#,
@@ -303,16 +303,16 @@ proptest! {
             "name": "a", "inputSchema": schema, "title": title, "annotations": annotations, "icons": icons, "_meta": meta,
         }).to_string();
         let json = Json::parse(text.clone()).unwrap();
-        if let Ok(Mended { members, changes }) = tool(&json) {
+        if let Ok(Sanitized { members, adjustments }) = tool(&json) {
             let written: Value = members.to_json().decode().unwrap();
             prop_assert!(is_fit(&written), "{} became {}", text, written);
             // Once mended there is nothing left to mend.
             let again = tool(&members.to_json()).unwrap();
             prop_assert_eq!(again.members.to_json(), members.to_json());
-            prop_assert!(again.changes.told().is_none());
+            prop_assert!(again.adjustments.summary().is_none());
             if is_fit(&serde_json::from_str(&text).unwrap()) {
                 prop_assert_eq!(members.to_json(), Json::parse(text).unwrap());
-                prop_assert!(changes.told().is_none());
+                prop_assert!(adjustments.summary().is_none());
             }
         }
     }

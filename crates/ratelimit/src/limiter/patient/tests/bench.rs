@@ -6,15 +6,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use vmcp_domain::{
-    AskError, BoxFuture, CallContext, Caller, ClientCapabilities, ClientPort, Error, Identity, Json,
-    LogLevel, Members, Origin, Question, Retry, SharedGateway, Target, Tool,
+    AskError, BoxFuture, CallContext, CallOrigin, Caller, ClientCapabilities, ClientPort, Error, Identity,
+    Json, LogLevel, Members, Question, Retry, RoutingTarget, SharedGateway, Tool,
 };
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use crate::clock::{Clock, Micros};
 use crate::layer::RateLimited;
 use crate::limiter::{Limiter, Sharing};
-use crate::observer::{DecisionEvent, Observer, WaitEnd};
+use crate::observer::{DecisionEvent, Observer, WaitOutcome};
 use crate::pattern::Pattern;
 use crate::plan::Planner;
 use crate::policy::{
@@ -54,7 +54,7 @@ pub(super) fn quota(tokens: u64, period: u64) -> Option<Quota> {
 pub(super) fn rule(name: &str, cost: u32, limits: Limits) -> ToolRule {
     ToolRule {
         name: Pattern::new(name),
-        hint: None,
+        annotation: None,
         group: false,
         limits,
         cost: std::num::NonZeroU32::new(cost).unwrap().into(),
@@ -63,29 +63,29 @@ pub(super) fn rule(name: &str, cost: u32, limits: Limits) -> ToolRule {
 
 /// A tool that the gateway makes up itself.
 pub(super) fn virtual_tool(name: &str) -> Tool {
-    Tool { target: Target::of_virtual(name.into()), ..tool("", name, name) }
+    Tool { target: RoutingTarget::for_virtual(name.into()), ..tool("", name, name) }
 }
 
 /// How a call went: how long it waited, or when it may come again.
-pub(super) type Went = Result<Duration, Retry>;
+pub(super) type CallResult = Result<Duration, Retry>;
 
-pub(super) struct Bench {
+pub(super) struct Harness {
     pub(super) inner: Arc<FakeGateway>,
     pub(super) gateway: SharedGateway,
     pub(super) limiter: Arc<Limiter>,
-    pub(super) heard: Arc<Ends>,
+    pub(super) wait_outcomes: Arc<WaitOutcomes>,
 }
 
-impl Bench {
+impl Harness {
     pub(super) fn new(server: Limits, tools: Vec<ToolRule>) -> Self {
-        Self::bounded(server, tools, WaitBounds::default())
+        Self::with_wait_bounds(server, tools, WaitBounds::default())
     }
 
-    pub(super) fn bounded(server: Limits, tools: Vec<ToolRule>, waiting: WaitBounds) -> Self {
-        Self::shared((server, tools, waiting), PausedClock::new(), None)
+    pub(super) fn with_wait_bounds(server: Limits, tools: Vec<ToolRule>, waiting: WaitBounds) -> Self {
+        Self::with_sharing((server, tools, waiting), PausedClock::new(), None)
     }
 
-    pub(super) fn shared(
+    pub(super) fn with_sharing(
         (server, tools, waiting): (Limits, Vec<ToolRule>, WaitBounds),
         clock: Arc<PausedClock>,
         sharing: Option<Sharing>,
@@ -100,38 +100,43 @@ impl Bench {
             consistency: Consistency::Exact,
             ..LimitPolicy::default()
         };
-        let heard = Arc::new(Ends::default());
+        let heard = Arc::new(WaitOutcomes::default());
         let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock, sharing, heard.clone());
         let named = |name: &str| tool("backend", name, name);
         let inner = FakeGateway::new(vec![named("t"), named("u"), named("v"), named("hang")]);
-        Self { gateway: RateLimited::wrap(inner.clone(), limiter.clone()), inner, limiter, heard }
+        Self {
+            gateway: RateLimited::wrap(inner.clone(), limiter.clone()),
+            inner,
+            limiter,
+            wait_outcomes: heard,
+        }
     }
 
     pub(super) fn context(&self, user: &str) -> CallContext {
         let identity = Identity { issuer: "i".into(), subject: user.into(), claims: Members::new() };
-        CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+        CallContext::bare(Caller::Known(Arc::new(identity)), CallOrigin::Client)
     }
 
-    pub(super) async fn call(&self, user: &str, tool: &str) -> Went {
+    pub(super) async fn call(&self, user: &str, tool: &str) -> CallResult {
         self.call_as(&self.context(user), tool).await
     }
 
-    pub(super) async fn call_as(&self, ctx: &CallContext, tool: &str) -> Went {
-        went(&self.gateway, ctx, tool).await
+    pub(super) async fn call_as(&self, ctx: &CallContext, tool: &str) -> CallResult {
+        run_call(&self.gateway, ctx, tool).await
     }
 
     /// Starts a call and lets it come as far as it can.
-    pub(super) async fn start(&self, user: &str, tool: &str) -> JoinHandle<Went> {
+    pub(super) async fn start(&self, user: &str, tool: &str) -> JoinHandle<CallResult> {
         let (gateway, ctx, tool) = (self.gateway.clone(), self.context(user), tool.to_owned());
-        let call = tokio::spawn(async move { went(&gateway, &ctx, &tool).await });
+        let call = tokio::spawn(async move { run_call(&gateway, &ctx, &tool).await });
         tokio::task::yield_now().await;
         call
     }
 }
 
-async fn went(gateway: &SharedGateway, ctx: &CallContext, tool: &str) -> Went {
+async fn run_call(gateway: &SharedGateway, ctx: &CallContext, tool: &str) -> CallResult {
     let begun = tokio::time::Instant::now();
-    match gateway.call_tool(ctx, conformance::call(tool)).await {
+    match gateway.call_tool(ctx, conformance::tool_call(tool)).await {
         Ok(_) => Ok(begun.elapsed()),
         Err(Error::RateLimited(refusal)) => Err(refusal.retry),
         Err(error) => panic!("not a refusal by a limit: {error:?}"),
@@ -140,57 +145,57 @@ async fn went(gateway: &SharedGateway, ctx: &CallContext, tool: &str) -> Went {
 
 /// How waits ended. What began must have ended by the end of a test.
 #[derive(Default)]
-pub(super) struct Ends {
+pub(super) struct WaitOutcomes {
     began: Mutex<usize>,
-    ended: Mutex<Vec<WaitEnd>>,
+    ended: Mutex<Vec<WaitOutcome>>,
 }
 
-impl Ends {
-    pub(super) fn ends(&self) -> Vec<WaitEnd> {
+impl WaitOutcomes {
+    pub(super) fn outcomes(&self) -> Vec<WaitOutcome> {
         let ended = self.ended.lock().clone();
         assert_eq!(*self.began.lock(), ended.len(), "some still wait");
         ended
     }
 }
 
-impl Observer for Ends {
-    fn decided(&self, _event: &DecisionEvent<'_>) {}
+impl Observer for WaitOutcomes {
+    fn on_decision(&self, _event: &DecisionEvent<'_>) {}
 
-    fn store_failed(&self, _failure: StoreFailure) {}
+    fn on_store_failure(&self, _failure: StoreFailure) {}
 
-    fn refunded(&self, _reason: &'static str) {}
+    fn on_refund(&self, _reason: &'static str) {}
 
-    fn wait_began(&self) {
+    fn on_wait_start(&self) {
         *self.began.lock() += 1;
     }
 
-    fn wait_ended(&self, end: WaitEnd, _waited: Duration) {
+    fn on_wait_end(&self, end: WaitOutcome, _waited: Duration) {
         self.ended.lock().push(end);
     }
 }
 
 /// A client that wants progress and remembers it.
 #[derive(Debug, Default)]
-pub(super) struct Heard(Mutex<Vec<(f64, String)>>, ClientCapabilities);
+pub(super) struct ProgressClient(Mutex<Vec<(f64, String)>>, ClientCapabilities);
 
-impl Heard {
+impl ProgressClient {
     pub(super) fn wanting_progress() -> Arc<Self> {
         Arc::default()
     }
 
-    pub(super) fn told(&self) -> Vec<(f64, String)> {
+    pub(super) fn progress_messages(&self) -> Vec<(f64, String)> {
         self.0.lock().clone()
     }
 }
 
-impl ClientPort for Heard {
+impl ClientPort for ProgressClient {
     fn wants_progress(&self) -> bool {
         true
     }
 
     fn progress(&self, params: Members) {
         let value = params.get("progress").unwrap().decode().unwrap();
-        let message = params.get("message").and_then(Json::to_text).unwrap();
+        let message = params.get("message").and_then(Json::decode_string).unwrap();
         assert_eq!(params.len(), 2, "no total, so that no bar ends");
         self.0.lock().push((value, message));
     }
@@ -201,7 +206,7 @@ impl ClientPort for Heard {
 
     fn log(&self, _level: LogLevel, _params: Members) {}
 
-    fn visited(&self, _params: Members) {}
+    fn elicitation_complete(&self, _params: Members) {}
 
     fn capabilities(&self) -> &ClientCapabilities {
         &self.1

@@ -8,15 +8,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
-use super::bench::{Bench, quota, rule, seconds};
+use super::bench::{Harness, quota, rule, seconds};
 use super::shared;
 use crate::policy::{Concurrency, Limits, Mode};
 
 /// Admissions with their moments, in milliseconds.
-type Log = Arc<Mutex<Vec<(u64, u64)>>>;
+type AdmissionLog = Arc<Mutex<Vec<(u64, u64)>>>;
 
 /// Over every stretch between two admissions, what was admitted is within burst and refill.
-fn holds(log: &Log, burst: u64, per_second: u64) -> bool {
+fn is_within_limit(log: &AdmissionLog, burst: u64, per_second: u64) -> bool {
     let mut log = log.lock().clone();
     log.sort_unstable();
     // The level the bucket must have had; earning is in thousandths of a token.
@@ -35,9 +35,9 @@ fn holds(log: &Log, burst: u64, per_second: u64) -> bool {
 async fn a_thousand_callers_wait_their_share_whatever_one_of_them_sends() {
     const CALLERS: u64 = 1000;
     const RATE: u64 = 100;
-    let bench = Arc::new(Bench::new(shared(RATE, 1, 60), vec![]));
+    let bench = Arc::new(Harness::new(shared(RATE, 1, 60), vec![]));
     let begun = tokio::time::Instant::now();
-    let log = Log::default();
+    let log = AdmissionLog::default();
     let mut tasks = Vec::new();
     // A hundred at a time, against one of each of the others. They come first.
     for _ in 0..200 {
@@ -76,7 +76,7 @@ async fn a_thousand_callers_wait_their_share_whatever_one_of_them_sends() {
     let share = seconds(CALLERS / RATE);
     assert!(longest <= share + Duration::from_millis(20), "{longest:?} of {share:?}");
     assert!(longest >= share - Duration::from_secs(1), "there was contention: {longest:?}");
-    assert!(holds(&log, RATE, RATE));
+    assert!(is_within_limit(&log, RATE, RATE));
     assert_eq!(bench.limiter.waiting_count(), 0);
 }
 
@@ -84,7 +84,7 @@ async fn a_thousand_callers_wait_their_share_whatever_one_of_them_sends() {
 async fn a_dear_call_gets_as_many_tokens_as_cheap_ones() {
     let server = shared(10, 1, 600);
     let tools = vec![rule("t", 10, Limits { shared: quota(10_000, 1), ..Limits::default() })];
-    let bench = Arc::new(Bench::new(server, tools));
+    let bench = Arc::new(Harness::new(server, tools));
     bench.call("a", "t").await.unwrap();
     let mut tasks = Vec::new();
     for (user, tool, calls) in [("dear", "t", 5), ("cheap", "u", 50)] {
@@ -106,7 +106,7 @@ async fn a_dear_call_gets_as_many_tokens_as_cheap_ones() {
 #[tokio::test(start_paused = true)]
 async fn two_scarce_buckets_starve_nobody() {
     // Everybody wants the server's tokens, half want a tool's too, which are scarcer still.
-    let bench = Arc::new(Bench::new(shared(10, 1, 3600), vec![rule("t", 1, shared(1, 1, 3600))]));
+    let bench = Arc::new(Harness::new(shared(10, 1, 3600), vec![rule("t", 1, shared(1, 1, 3600))]));
     let mut tasks = Vec::new();
     for caller in 0..20_u32 {
         let bench = bench.clone();
@@ -143,9 +143,9 @@ proptest! {
             let tools = vec![rule("t", 2, shared(4, 2, 5)), rule("u", 1, Limits {
                 per_user: quota(1, 1), wait_max: seconds(3), ..Limits::default()
             })];
-            let bench = Arc::new(Bench::new(shared(6, 2, 4), tools));
+            let bench = Arc::new(Harness::new(shared(6, 2, 4), tools));
             let begun = tokio::time::Instant::now();
-            let (server, tool) = (Log::default(), Log::default());
+            let (server, tool) = (AdmissionLog::default(), AdmissionLog::default());
             let tasks: Vec<_> = calls.into_iter().map(|(user, which, at, patience)| {
                 let (bench, server, tool) = (bench.clone(), server.clone(), tool.clone());
                 tokio::spawn(async move {
@@ -166,9 +166,9 @@ proptest! {
             for task in tasks {
                 task.await.unwrap();
             }
-            assert!(holds(&server, 6, 3), "{server:?}");
-            assert!(holds(&tool, 4, 2), "{tool:?}");
-            bench.heard.ends();
+            assert!(is_within_limit(&server, 6, 3), "{server:?}");
+            assert!(is_within_limit(&tool, 4, 2), "{tool:?}");
+            bench.wait_outcomes.outcomes();
             assert_eq!(bench.limiter.waiting_count(), 0);
             tokio::time::sleep(seconds(60)).await;
             for _ in 0..6 {
@@ -199,14 +199,14 @@ async fn nobody_is_forgotten_and_nothing_is_given_twice_on_many_threads() {
     let concurrency =
         Concurrency { shared: NonZeroU32::new(3), per_user: NonZeroU32::new(2), mode: Mode::Enforce };
     let server = Limits { concurrency, per_user: quota(100, 1), ..shared(300, 1, 60) };
-    let bench = Arc::new(Bench::new(server, vec![]));
+    let bench = Arc::new(Harness::new(server, vec![]));
     let (running, begun) = (Arc::new(AtomicUsize::new(0)), tokio::time::Instant::now());
     let call = |user: u32| {
         let (bench, running) = (bench.clone(), running.clone());
         tokio::spawn(async move {
             let ctx = bench.context(&user.to_string());
             let tools = bench.gateway.list_tools(&ctx).await.unwrap();
-            let bound = bench.limiter.bound(&tools, &"t".into()).unwrap();
+            let bound = bench.limiter.tool_plan(&tools, &"t".into()).unwrap();
             let _permit = bench.limiter.admit(&bound, &ctx).await.unwrap();
             // Counted out before the permit goes, also where the call is aborted in between.
             let _running = Running::begin(running);

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use vmcp_domain::{Error, Retry};
 use vmcp_testkit::conformance;
 
-use super::bench::{Bench, PausedClock, Went, quota, seconds};
+use super::bench::{CallResult, Harness, PausedClock, quota, seconds};
 use crate::limiter::Sharing;
 use crate::limiter::tests::FakeStore;
 use crate::policy::{Concurrency, Limits, Mode, WaitBounds};
@@ -25,25 +25,29 @@ fn limits(shared: u32, per_user: Option<u32>, wait: u64) -> Limits {
     Limits { concurrency, wait_max: seconds(wait), ..Limits::default() }
 }
 
-fn fleet(count: u32, limits: &Limits, on_failure: OnStoreFailure) -> (Vec<Arc<Bench>>, Arc<FakeStore>) {
+fn fleet(count: u32, limits: &Limits, on_failure: OnStoreFailure) -> (Vec<Arc<Harness>>, Arc<FakeStore>) {
     let clock = PausedClock::new();
     let store = FakeStore::new(clock.clone());
     let replicas = (0..count).map(|_| {
         let sharing =
             Sharing { store: store.clone(), on_failure, replica_count: Some(count), slot_lease: SLOT_LEASE };
-        Arc::new(Bench::shared((limits.clone(), vec![], WaitBounds::default()), clock.clone(), Some(sharing)))
+        Arc::new(Harness::with_sharing(
+            (limits.clone(), vec![], WaitBounds::default()),
+            clock.clone(),
+            Some(sharing),
+        ))
     });
     (replicas.collect(), store)
 }
 
 /// A call that is in flight until it is ended.
-async fn hang(bench: &Bench, user: &str) -> JoinHandle<Went> {
+async fn start_hanging(bench: &Harness, user: &str) -> JoinHandle<CallResult> {
     let call = bench.start(user, "hang").await;
     sleep(Duration::from_millis(1)).await;
     call
 }
 
-async fn end(call: JoinHandle<Went>) {
+async fn abort_call(call: JoinHandle<CallResult>) {
     call.abort();
     let _ = call.await;
     sleep(Duration::from_millis(2)).await;
@@ -52,31 +56,31 @@ async fn end(call: JoinHandle<Went>) {
 #[tokio::test(start_paused = true)]
 async fn a_bound_is_the_fleet_s() {
     let (replicas, store) = fleet(3, &limits(2, Some(1), 0), OnStoreFailure::Deny);
-    let ann = hang(&replicas[0], "ann").await;
+    let ann = start_hanging(&replicas[0], "ann").await;
     assert_eq!(replicas[1].call("ann", "t").await, Err(Retry::WhenReleased), "hers");
-    let ben = hang(&replicas[1], "ben").await;
+    let ben = start_hanging(&replicas[1], "ben").await;
     assert_eq!(replicas[2].call("cyd", "t").await, Err(Retry::WhenReleased), "everybody's");
     assert_eq!(store.in_flight(""), 4, "a refusal holds nothing");
     // For much longer than a lease.
     sleep(SLOT_LEASE * 5).await;
     assert_eq!(replicas[2].call("cyd", "t").await, Err(Retry::WhenReleased));
-    end(ann).await;
+    abort_call(ann).await;
     assert_eq!(replicas[2].call("cyd", "t").await, Ok(Duration::ZERO));
-    end(ben).await;
+    abort_call(ben).await;
     assert_eq!(store.in_flight(""), 0);
-    assert!(replicas[1].limiter.settled(Duration::ZERO).await);
+    assert!(replicas[1].limiter.wait_settled(Duration::ZERO).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_has_a_slot_and_its_tokens_or_neither() {
     let limits = Limits { shared: quota(2, 60), ..limits(1, None, 0) };
     let (replicas, store) = fleet(2, &limits, OnStoreFailure::Deny);
-    let ann = hang(&replicas[0], "ann").await;
+    let ann = start_hanging(&replicas[0], "ann").await;
     assert_eq!(replicas[1].call("ben", "t").await, Err(Retry::WhenReleased));
-    end(ann).await;
+    abort_call(ann).await;
     assert_eq!(replicas[1].call("ben", "t").await, Ok(Duration::ZERO), "without a slot no token was paid");
     assert!(matches!(replicas[1].call("ben", "t").await, Err(Retry::After(_))));
-    assert_eq!(store.asked.load(Ordering::SeqCst), 0, "slots and tokens are one question");
+    assert_eq!(store.request_count.load(Ordering::SeqCst), 0, "slots and tokens are one question");
     sleep(Duration::from_millis(2)).await;
     assert_eq!(store.in_flight(""), 0, "without tokens no slot is kept");
 }
@@ -84,46 +88,46 @@ async fn a_call_has_a_slot_and_its_tokens_or_neither() {
 #[tokio::test(start_paused = true)]
 async fn what_is_full_here_is_not_asked_for() {
     let (replicas, store) = fleet(2, &limits(1, None, 0), OnStoreFailure::Deny);
-    let ann = hang(&replicas[0], "ann").await;
+    let ann = start_hanging(&replicas[0], "ann").await;
     for _ in 0..5 {
         assert_eq!(replicas[0].call("ben", "t").await, Err(Retry::WhenReleased));
     }
-    assert_eq!(store.slots.asked.load(Ordering::SeqCst), 1);
-    end(ann).await;
+    assert_eq!(store.slots.acquire_count.load(Ordering::SeqCst), 1);
+    abort_call(ann).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_the_store_the_policy_decides() {
     let outage = Some(StoreFailure::Timeout);
     let (allow, store) = fleet(2, &limits(2, None, 0), OnStoreFailure::Allow);
-    store.break_with(outage);
-    let held = [hang(&allow[0], "a").await, hang(&allow[0], "b").await];
+    store.set_failure(outage);
+    let held = [start_hanging(&allow[0], "a").await, start_hanging(&allow[0], "b").await];
     assert_eq!(allow[0].call("c", "t").await, Err(Retry::WhenReleased), "it has all of them itself");
     assert_eq!(allow[1].call("c", "t").await, Ok(Duration::ZERO));
     drop(held);
 
     let (deny, store) = fleet(2, &limits(2, None, 0), OnStoreFailure::Deny);
-    store.break_with(outage);
-    let refusal = deny[0].gateway.call_tool(&deny[0].context("a"), conformance::call("t")).await;
+    store.set_failure(outage);
+    let refusal = deny[0].gateway.call_tool(&deny[0].context("a"), conformance::tool_call("t")).await;
     assert!(matches!(refusal, Err(Error::LimitsUnavailable)));
 
     let (local, store) = fleet(2, &limits(4, None, 0), OnStoreFailure::Local);
-    let held = hang(&local[0], "a").await;
-    store.break_with(outage);
-    let alone = hang(&local[0], "b").await;
+    let held = start_hanging(&local[0], "a").await;
+    store.set_failure(outage);
+    let alone = start_hanging(&local[0], "b").await;
     assert_eq!(
         local[0].call("c", "t").await,
         Err(Retry::WhenReleased),
         "half of four, with what it held before"
     );
-    let other = [hang(&local[1], "a").await, hang(&local[1], "b").await];
+    let other = [start_hanging(&local[1], "a").await, start_hanging(&local[1], "b").await];
     assert_eq!(local[1].call("c", "t").await, Err(Retry::WhenReleased));
     // The store hears of everybody as soon as it is back.
-    store.break_with(None);
+    store.set_failure(None);
     sleep(Duration::from_millis(200)).await;
     assert_eq!(store.in_flight(""), 4);
     assert_eq!(local[0].call("c", "t").await, Err(Retry::WhenReleased));
-    end(alone).await;
+    abort_call(alone).await;
     assert_eq!(local[1].call("c", "t").await, Ok(Duration::ZERO));
     drop((held, other));
 }
@@ -131,7 +135,7 @@ async fn without_the_store_the_policy_decides() {
 #[tokio::test(start_paused = true)]
 async fn a_slot_that_another_replica_gives_back_is_noticed() {
     let (replicas, store) = fleet(2, &limits(1, None, 60), OnStoreFailure::Deny);
-    let ann = hang(&replicas[0], "ann").await;
+    let ann = start_hanging(&replicas[0], "ann").await;
     let waiting: Vec<_> = [
         replicas[1].start("ben", "t").await,
         replicas[1].start("cyd", "t").await,
@@ -140,9 +144,9 @@ async fn a_slot_that_another_replica_gives_back_is_noticed() {
     .into();
     sleep(seconds(10)).await;
     // Whoever is first in a queue looks, again and again but not too often.
-    let asked = store.slots.asked.load(Ordering::SeqCst);
+    let asked = store.slots.acquire_count.load(Ordering::SeqCst);
     assert!((100..500).contains(&asked), "{asked} times in ten seconds");
-    end(ann).await;
+    abort_call(ann).await;
     let freed = Instant::now();
     for call in waiting {
         call.await.unwrap().unwrap();
@@ -153,7 +157,7 @@ async fn a_slot_that_another_replica_gives_back_is_noticed() {
 #[tokio::test(start_paused = true)]
 async fn a_slot_is_passed_on_here_without_a_pause() {
     let (replicas, _store) = fleet(2, &limits(1, None, 60), OnStoreFailure::Deny);
-    let ann = hang(&replicas[0], "ann").await;
+    let ann = start_hanging(&replicas[0], "ann").await;
     let ben = replicas[0].start("ben", "t").await;
     sleep(seconds(1)).await;
     ann.abort();
@@ -173,7 +177,7 @@ async fn replicas_with_queues_take_turns() {
             tokio::spawn(async move {
                 let ctx = bench.context("ann");
                 let tools = bench.gateway.list_tools(&ctx).await.unwrap();
-                let bound = bench.limiter.bound(&tools, &"t".into()).unwrap();
+                let bound = bench.limiter.tool_plan(&tools, &"t".into()).unwrap();
                 loop {
                     let _permit = bench.limiter.admit(&bound, &ctx).await.unwrap();
                     sleep(seconds(1)).await;
@@ -192,13 +196,13 @@ async fn replicas_with_queues_take_turns() {
 #[tokio::test(start_paused = true)]
 async fn who_leaves_the_queue_for_a_shared_slot_holds_nothing() {
     let (replicas, store) = fleet(2, &limits(1, None, 60), OnStoreFailure::Deny);
-    let ann = hang(&replicas[0], "ann").await;
+    let ann = start_hanging(&replicas[0], "ann").await;
     let ben = replicas[1].start("ben", "t").await;
     sleep(seconds(1)).await;
-    end(ben).await;
-    let asked = store.slots.asked.load(Ordering::SeqCst);
+    abort_call(ben).await;
+    let asked = store.slots.acquire_count.load(Ordering::SeqCst);
     sleep(seconds(1)).await;
-    assert_eq!(store.slots.asked.load(Ordering::SeqCst), asked);
-    end(ann).await;
+    assert_eq!(store.slots.acquire_count.load(Ordering::SeqCst), asked);
+    abort_call(ann).await;
     assert_eq!(store.in_flight(""), 0);
 }

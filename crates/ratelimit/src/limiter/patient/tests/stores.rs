@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vmcp_domain::Retry;
 
-use super::bench::{Bench, PausedClock, seconds};
+use super::bench::{Harness, PausedClock, seconds};
 use super::shared;
 use crate::limiter::Sharing;
 use crate::limiter::tests::FakeStore;
@@ -14,7 +14,7 @@ use crate::policy::WaitBounds;
 use crate::remote::{OnStoreFailure, SLOT_LEASE};
 
 /// So many replicas over one store, with a bucket of a token a second.
-fn fleet(count: usize, wait: u64) -> (Vec<Arc<Bench>>, Arc<FakeStore>) {
+fn fleet(count: usize, wait: u64) -> (Vec<Arc<Harness>>, Arc<FakeStore>) {
     let clock = PausedClock::new();
     let store = FakeStore::new(clock.clone());
     let replicas = (0..count).map(|_| {
@@ -25,7 +25,7 @@ fn fleet(count: usize, wait: u64) -> (Vec<Arc<Bench>>, Arc<FakeStore>) {
             slot_lease: SLOT_LEASE,
         };
         let policy = (shared(1, 1, wait), vec![], WaitBounds::default());
-        Arc::new(Bench::shared(policy, clock.clone(), Some(sharing)))
+        Arc::new(Harness::with_sharing(policy, clock.clone(), Some(sharing)))
     });
     (replicas.collect(), store)
 }
@@ -41,11 +41,15 @@ async fn a_queue_does_not_hammer_the_store() {
         }
     }
     // One to be admitted, one to be refused; whoever comes while others wait need not ask to know.
-    assert_eq!(store.asked.load(Ordering::SeqCst), 2);
+    assert_eq!(store.request_count.load(Ordering::SeqCst), 2);
     for call in waiting {
         call.await.unwrap().unwrap();
     }
-    assert_eq!(store.asked.load(Ordering::SeqCst), 42, "then each asks once, when its token is there");
+    assert_eq!(
+        store.request_count.load(Ordering::SeqCst),
+        42,
+        "then each asks once, when its token is there"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +69,7 @@ async fn replicas_share_what_comes_and_ask_in_bounds() {
     assert!(took >= seconds(29), "thirty calls, of which one found a token: {took:?}");
     assert!(took <= seconds(31), "no token was left lying: {took:?}");
     // For each token every replica asks: one gets it, the others are told when the next is there.
-    let asked = store.asked.load(Ordering::SeqCst);
+    let asked = store.request_count.load(Ordering::SeqCst);
     assert!(asked <= 30 * 3 + 6, "{asked} asked");
 }
 
@@ -88,8 +92,8 @@ async fn who_leaves_a_shared_queue_has_asked_for_nothing() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     leaves.abort();
     let _ = leaves.await;
-    let before = store.asked.load(Ordering::SeqCst);
+    let before = store.request_count.load(Ordering::SeqCst);
     tokio::time::sleep(seconds(10)).await;
-    assert_eq!(store.asked.load(Ordering::SeqCst), before);
+    assert_eq!(store.request_count.load(Ordering::SeqCst), before);
     assert_eq!(replicas[0].call("c", "t").await, Ok(Duration::ZERO));
 }

@@ -7,13 +7,13 @@ use vmcp_domain::Tool;
 use crate::clock::Micros;
 use crate::policy::{LimitPolicy, Limits, Mode, Quota};
 use crate::rate::{BucketState, Level, Rate};
-use crate::table::as_kept;
+use crate::table::round_trip_packed;
 
 /// A rule as the model knows it.
 pub(super) struct Rule {
     name: String,
-    on_trial: bool,
-    least: u32,
+    is_shadow: bool,
+    min: u32,
     is_priced: bool,
     settles: bool,
 }
@@ -39,7 +39,7 @@ struct Window {
 
 /// What a call says of its price.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
+pub(super) struct CallPrices {
     pub(super) price: u32,
     pub(super) settles: u32,
 }
@@ -52,13 +52,13 @@ struct State {
     /// In units of its own size: that of the configuration in which it changed last.
     level: i128,
     at: u64,
-    high_at: u64,
+    above_half_at: u64,
     size: Size,
 }
 
 /// What a call has paid to one bucket.
 #[derive(Debug)]
-pub(super) struct Paid {
+pub(super) struct ModelPayment {
     key: Key,
     cost: u32,
     at: u64,
@@ -67,10 +67,10 @@ pub(super) struct Paid {
 }
 
 #[derive(Debug)]
-pub(super) struct Decided {
+pub(super) struct ModelDecision {
     pub(super) admitted: bool,
     pub(super) would_refuse: Vec<String>,
-    pub(super) paid: Vec<Paid>,
+    pub(super) paid: Vec<ModelPayment>,
 }
 
 pub(super) struct Model {
@@ -81,12 +81,12 @@ pub(super) struct Model {
     /// Whether users' buckets are in the table of the memory store, which rounds moments.
     in_memory: bool,
     /// What stays charged of each call, in units, with the moment when it paid; and other changes, with nothing.
-    kept: HashMap<Key, Vec<(u64, i128)>>,
+    charges: HashMap<Key, Vec<(u64, i128)>>,
 }
 
 impl Window {
     fn of(limit: &str, rule: Option<usize>, per_user: bool, rate: &Rate) -> Self {
-        let (tokens, period) = rate.asked();
+        let (tokens, period) = rate.configured();
         let period = u64::try_from(period.as_micros()).unwrap();
         let common = (1..=tokens.min(period)).rev().find(|by| tokens % by == 0 && period % by == 0).unwrap();
         let (refill, unit) = (i128::from(tokens / common), i128::from(period / common));
@@ -97,17 +97,17 @@ impl Window {
 
 impl Size {
     fn full(self, now: u64) -> State {
-        State { level: self.capacity, at: now, high_at: now, size: self }
+        State { level: self.capacity, at: now, above_half_at: now, size: self }
     }
 }
 
 impl State {
-    fn settled(self, now: u64) -> Self {
+    fn advanced_to(self, now: u64) -> Self {
         let Size { refill, capacity, .. } = self.size;
         let earned = i128::from(now.saturating_sub(self.at)) * refill;
         let (level, at) = ((self.level + earned).min(capacity), self.at.max(now));
-        let high_at = if level > capacity / 2 { at } else { self.high_at };
-        Self { level, at, high_at, ..self }
+        let high_at = if level > capacity / 2 { at } else { self.above_half_at };
+        Self { level, at, above_half_at: high_at, ..self }
     }
 
     /// The same bucket in another size: it lacks as many tokens, rounded up.
@@ -117,14 +117,14 @@ impl State {
         }
         let missing = (self.size.capacity - self.level) * size.unit;
         let missing = (missing + self.size.unit - 1).div_euclid(self.size.unit);
-        Self { level: size.capacity - missing, high_at: self.at, size, ..self }
+        Self { level: size.capacity - missing, above_half_at: self.at, size, ..self }
     }
 
     /// The most of `units` that a call may get back that has paid `paid` at a moment.
     fn refundable(self, (paid, paid_at): (i128, u64), units: i128) -> i128 {
         let Size { refill, capacity, .. } = self.size;
         let since_paid = paid - i128::from(self.at.saturating_sub(paid_at)) * refill;
-        let below_half = if paid_at > self.high_at { capacity - capacity / 2 } else { 0 };
+        let below_half = if paid_at > self.above_half_at { capacity - capacity / 2 } else { 0 };
         units.min(since_paid.max(below_half)).max(0)
     }
 }
@@ -132,8 +132,8 @@ impl State {
 fn read(policy: &LimitPolicy) -> (Vec<Rule>, Vec<Window>) {
     let rule = |rule: &crate::policy::ToolRule| Rule {
         name: rule.name.as_str().to_owned(),
-        on_trial: rule.cost.mode == Mode::Shadow,
-        least: rule.cost.least.get(),
+        is_shadow: rule.cost.mode == Mode::Shadow,
+        min: rule.cost.minimum.get(),
         is_priced: rule.cost.price.is_some(),
         settles: rule.cost.settle.is_some(),
     };
@@ -162,24 +162,24 @@ impl Model {
     pub(super) fn new(policy: &LimitPolicy, tools: &[Tool], in_memory: bool) -> Self {
         let names = tools.iter().map(|tool| tool.name.as_str().to_owned()).collect();
         let (rules, windows) = read(policy);
-        Self { rules, windows, names, states: HashMap::new(), in_memory, kept: HashMap::new() }
+        Self { rules, windows, names, states: HashMap::new(), in_memory, charges: HashMap::new() }
     }
 
     /// The next process takes over with another configuration. What limits on trial for all callers have counted of users is not
     /// kept.
     pub(super) fn restart(&mut self, policy: &LimitPolicy, now: u64) {
         self.check_windows();
-        self.kept.clear();
+        self.charges.clear();
         let on_trial: Vec<&str> = (0..self.windows.len())
-            .filter(|place| self.windows[*place].per_user && self.on_trial(*place))
+            .filter(|place| self.windows[*place].per_user && self.is_shadow(*place))
             .map(|place| &*self.windows[place].name)
             .collect();
         self.states.retain(|(name, _, _), _| !on_trial.contains(&&**name));
         (self.rules, self.windows) = read(policy);
         for (key, state) in &mut self.states {
-            let State { level, size, .. } = state.settled(now);
+            let State { level, size, .. } = state.advanced_to(now);
             let level = level.max(-size.capacity);
-            *state = State { level, at: now, high_at: now, size };
+            *state = State { level, at: now, above_half_at: now, size };
             let shared = self.windows.iter().find(|window| window.name == key.0 && !window.per_user);
             // A user's bucket is changed when it is next paid from.
             if let Some(window) = shared {
@@ -190,18 +190,18 @@ impl Model {
     }
 
     /// The windows that a tool falls under, in the order in which they are told.
-    fn of_tool(&self, tool: usize) -> Vec<usize> {
+    fn windows_of_tool(&self, tool: usize) -> Vec<usize> {
         let name = &self.names[tool];
         let covers = |window: &Window| window.rule.is_none_or(|rule| fits(&self.rules[rule].name, name));
         (0..self.windows.len()).filter(|place| covers(&self.windows[*place])).collect()
     }
 
-    fn on_trial(&self, window: usize) -> bool {
-        self.windows[window].rule.is_some_and(|rule| self.rules[rule].on_trial)
+    fn is_shadow(&self, window: usize) -> bool {
+        self.windows[window].rule.is_some_and(|rule| self.rules[rule].is_shadow)
     }
 
-    pub(super) fn enforces(&self, tool: usize) -> bool {
-        self.of_tool(tool).into_iter().any(|window| !self.on_trial(window))
+    pub(super) fn has_enforced(&self, tool: usize) -> bool {
+        self.windows_of_tool(tool).into_iter().any(|window| !self.is_shadow(window))
     }
 
     fn key(&self, window: usize, tool: usize, user: &str) -> Key {
@@ -215,34 +215,37 @@ impl Model {
 
     fn state(&self, key: &Key, now: u64) -> State {
         let size = self.window(key).size;
-        self.states.get(key).copied().unwrap_or_else(|| size.full(now)).settled(now).resized(size)
+        self.states.get(key).copied().unwrap_or_else(|| size.full(now)).advanced_to(now).resized(size)
     }
 
-    fn keep(&mut self, key: &Key, mut state: State) {
+    fn store_state(&mut self, key: &Key, mut state: State) {
         if self.in_memory && self.window(key).per_user {
             let level = Level { units: 0, at: Micros(state.at) };
-            state.high_at = as_kept(BucketState { level, high_at: Micros(state.high_at) }).high_at.0;
+            state.above_half_at =
+                round_trip_packed(BucketState { level, above_half_at: Micros(state.above_half_at) })
+                    .above_half_at
+                    .0;
         }
         self.states.insert(key.clone(), state);
     }
 
     /// What one call costs in a bucket: the largest of the rules in force, and of the bucket's own rule on trial.
-    fn cost(&self, window: usize, tool: usize, terms: Terms) -> u32 {
+    fn cost(&self, window: usize, tool: usize, terms: CallPrices) -> u32 {
         let own = self.windows[window].rule;
         let counts = |place: usize, rule: &Rule| {
-            fits(&rule.name, &self.names[tool]) && (!rule.on_trial || own == Some(place))
+            fits(&rule.name, &self.names[tool]) && (!rule.is_shadow || own == Some(place))
         };
         let costs = self.rules.iter().enumerate().filter(|(place, rule)| counts(*place, rule));
-        costs.map(|(_, rule)| rule.least.max(if rule.is_priced { terms.price } else { 0 })).max().unwrap_or(1)
+        costs.map(|(_, rule)| rule.min.max(if rule.is_priced { terms.price } else { 0 })).max().unwrap_or(1)
     }
 
-    pub(super) fn decide(&mut self, tool: usize, user: &str, terms: Terms, now: u64) -> Decided {
-        let mut decided = Decided { admitted: true, would_refuse: Vec::new(), paid: Vec::new() };
+    pub(super) fn decide(&mut self, tool: usize, user: &str, terms: CallPrices, now: u64) -> ModelDecision {
+        let mut decided = ModelDecision { admitted: true, would_refuse: Vec::new(), paid: Vec::new() };
         let mut paying = Vec::new();
-        for window in self.of_tool(tool) {
+        for window in self.windows_of_tool(tool) {
             let (key, cost) = (self.key(window, tool, user), self.cost(window, tool, terms));
             let short = self.state(&key, now).level < self.windows[window].size.unit * i128::from(cost);
-            match (short, self.on_trial(window)) {
+            match (short, self.is_shadow(window)) {
                 (false, _) => paying.push((key, cost)),
                 (true, false) => decided.admitted = false,
                 (true, true) => decided.would_refuse.push(self.windows[window].limit.clone()),
@@ -257,35 +260,35 @@ impl Model {
         for (key, cost) in paying {
             let state = self.state(&key, now);
             let units = state.size.unit * i128::from(cost);
-            self.keep(&key, State { level: state.level - units, ..state });
-            let kept = self.kept.entry(key.clone()).or_default();
+            self.store_state(&key, State { level: state.level - units, ..state });
+            let kept = self.charges.entry(key.clone()).or_default();
             kept.push((now, units));
-            decided.paid.push(Paid { key, cost, at: now, logged: kept.len() - 1 });
+            decided.paid.push(ModelPayment { key, cost, at: now, logged: kept.len() - 1 });
         }
         decided
     }
 
     /// The call never left: all that it has paid comes back, as far as it may.
-    pub(super) fn give_back(&mut self, paid: &[Paid], now: u64) {
+    pub(super) fn refund(&mut self, paid: &[ModelPayment], now: u64) {
         for paid in paid {
-            self.change(paid, -i128::from(paid.cost), now);
+            self.adjust(paid, -i128::from(paid.cost), now);
         }
     }
 
     /// The call turned out to cost `settles`, where a rule says so: one in force for all buckets, one on trial for its own.
-    pub(super) fn settle(&mut self, tool: usize, paid: &[Paid], settles: u32, now: u64) {
+    pub(super) fn settle(&mut self, tool: usize, paid: &[ModelPayment], settles: u32, now: u64) {
         for paid in paid {
             let own = self.window(&paid.key).rule;
             let counts = |(place, rule): (usize, &Rule)| {
-                rule.settles && fits(&rule.name, &self.names[tool]) && (!rule.on_trial || own == Some(place))
+                rule.settles && fits(&rule.name, &self.names[tool]) && (!rule.is_shadow || own == Some(place))
             };
             if self.rules.iter().enumerate().any(counts) {
-                self.change(paid, i128::from(settles) - i128::from(paid.cost), now);
+                self.adjust(paid, i128::from(settles) - i128::from(paid.cost), now);
             }
         }
     }
 
-    fn change(&mut self, paid: &Paid, more: i128, now: u64) {
+    fn adjust(&mut self, paid: &ModelPayment, more: i128, now: u64) {
         if more == 0 {
             return;
         }
@@ -297,8 +300,8 @@ impl Model {
         let (units, cost) = (more * unit, i128::from(paid.cost) * unit);
         let change = if units < 0 { state.refundable((cost, paid.at), -units) } else { -units };
         let level = (state.level + change).clamp(state.level.min(-capacity), capacity);
-        self.keep(&paid.key, State { level, ..state });
-        let kept = self.kept.get_mut(&paid.key).unwrap();
+        self.store_state(&paid.key, State { level, ..state });
+        let kept = self.charges.get_mut(&paid.key).unwrap();
         kept[paid.logged].1 = cost + units.min(0);
         kept.push((now, 0));
     }
@@ -310,16 +313,16 @@ impl Model {
             let level = state.level.max(0) / state.size.unit;
             (self.windows[window].limit.clone(), u64::try_from(level).unwrap())
         };
-        self.of_tool(tool).into_iter().map(level).collect()
+        self.windows_of_tool(tool).into_iter().map(level).collect()
     }
 
     /// What stays charged could all have been paid when it was: so no stretch of time saw more than a bucket holds and earns.
     pub(super) fn check_windows(&self) {
-        for (key, kept) in &self.kept {
+        for (key, kept) in &self.charges {
             let window = self.window(key);
             let mut state = window.size.full(0);
             for (at, units) in kept {
-                state = state.settled(*at);
+                state = state.advanced_to(*at);
                 state.level -= units;
                 assert!(state.level >= 0, "{}: {} too many at {at}", window.limit, -state.level);
             }

@@ -22,20 +22,26 @@ pub(super) fn convert(
         Some(CallCost::Tokens(tokens)) => match NonZeroU32::new(tokens) {
             Some(tokens) => cost = tokens.into(),
             None => {
-                findings.problem(format!("{path}.cost"), "must be at least 1");
+                findings.add_problem(format!("{path}.cost"), "must be at least 1");
             }
         },
         Some(CallCost::Expression(text)) => {
-            cost.price =
-                expression(&text, Price::before, &format!("{path}.cost"), "`1 + size(args.items)`", findings);
+            cost.price = expression(
+                &text,
+                Price::new_before_call,
+                &format!("{path}.cost"),
+                "`1 + size(args.items)`",
+                findings,
+            );
         }
     }
     if settle.is_none() && settle_max.is_some() {
-        findings.problem(format!("{path}.settleMax"), "has no effect without `settle`");
+        findings.add_problem(format!("{path}.settleMax"), "has no effect without `settle`");
     }
     if let Some(text) = settle {
         let example = "`double(result.bytes) / 1000.0`";
-        let after = |text: &str| Ok(Price::after(text)?.at_most(settle_max.unwrap_or(u32::MAX)));
+        let after =
+            |text: &str| Ok(Price::new_after_call(text)?.with_tokens_max(settle_max.unwrap_or(u32::MAX)));
         cost.settle = expression(&text, after, &format!("{path}.settle"), example, findings);
     }
     if mode != LimitMode::Enforce {
@@ -54,7 +60,7 @@ fn expression(
     match compile(text) {
         Ok(price) => Some(Arc::new(price)),
         Err(error) => {
-            findings.problem(path, error).hint =
+            findings.add_problem(path, error).hint =
                 Some(format!("write a number or an expression, such as {example}"));
             None
         }
@@ -69,7 +75,7 @@ pub(super) fn check(
     path: &str,
     findings: &mut Findings<'_>,
 ) {
-    let least = u64::from(cost.least.get());
+    let least = u64::from(cost.minimum.get());
     let of_all = server.quotas().filter(|quota| quota.enforced_percent() > 0);
     let of_all = of_all.filter(|_| cost.mode == Mode::Enforce);
     let own = (limits.quotas().collect::<Vec<_>>(), "the bucket");
@@ -86,6 +92,6 @@ pub(super) fn check(
             _ => continue,
         };
         let message = format!("one call costs {least} but {which} holds {held}, so {whose}");
-        findings.problem(format!("{path}.cost"), message);
+        findings.add_problem(format!("{path}.cost"), message);
     }
 }

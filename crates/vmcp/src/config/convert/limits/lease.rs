@@ -19,7 +19,7 @@ pub(super) fn consistency(
     let duration = duration.map_or(LEASE, |duration| duration.0);
     if !(LEASE_MIN..=LEASE_MAX).contains(&duration) {
         let message = format!("must be from {} to {}", format(LEASE_MIN), format(LEASE_MAX));
-        findings.problem(format!("{PATH}.lease.duration"), message).hint = Some(
+        findings.add_problem(format!("{PATH}.lease.duration"), message).hint = Some(
             "a lease must be long against the way to Redis, and what a killed replica holds is lost for that long"
                 .to_owned(),
         );
@@ -31,10 +31,11 @@ pub(super) fn consistency(
         Some(LimitConsistency::Split) => Consistency::Split(policy),
     };
     if file.is_some() && consistency == Consistency::Exact {
-        findings.warn(format!("{PATH}.lease"), "has no effect without `consistency: lease` or `split`");
+        findings
+            .add_warning(format!("{PATH}.lease"), "has no effect without `consistency: lease` or `split`");
     }
     if consistency != Consistency::Exact && !is_shared {
-        findings.warn(
+        findings.add_warning(
             format!("{PATH}.consistency"),
             "has no effect with the memory store, which is exact and asks nobody",
         );
@@ -45,14 +46,18 @@ pub(super) fn consistency(
 
 /// Leases that lease nothing are a mistake somebody should hear of.
 pub(super) fn check(policy: &LimitPolicy, findings: &mut Findings<'_>) {
-    let Some(lease) = policy.consistency.leases() else { return };
-    let rules = policy.tools.iter().map(|rule| (&rule.limits, rule.cost.least));
+    let Some(lease) = policy.consistency.lease_policy() else { return };
+    let rules = policy.tools.iter().map(|rule| (&rule.limits, rule.cost.minimum));
     let mut all = std::iter::once((&policy.server, std::num::NonZeroU32::MIN)).chain(rules);
     let covered = all.any(|(limits, cost)| {
-        limits.shared.iter().flat_map(|quota| &quota.windows).any(|window| lease.covers(&window.rate, cost))
+        limits
+            .shared
+            .iter()
+            .flat_map(|quota| &quota.windows)
+            .any(|window| lease.is_leased(&window.rate, cost))
     });
     if !covered {
-        findings.warn(
+        findings.add_warning(
             format!("{PATH}.consistency"),
             format!(
                 "no shared bucket earns 8 tokens or more in {} and holds twice as many as it earns then, so all stay exact",

@@ -3,7 +3,7 @@
 use vmcp_ratelimit::policy::{Method, MethodRule};
 
 use super::rules::Defaults;
-use super::{PATH, Written, waiting};
+use super::{PATH, WrittenLimits, waiting};
 use crate::config::convert::Findings;
 use crate::config::file::{MethodRateLimit, MethodRateLimits};
 
@@ -49,16 +49,16 @@ fn rule(
     let MethodRateLimit { shared, per_user, per_claim, concurrency, mode: own, max_wait } = file;
     let mode = own.unwrap_or(mode);
     if shared.is_none() && per_user.is_none() && per_claim.is_empty() && concurrency.is_none() {
-        findings.problem(&*path, "limits nothing").hint =
+        findings.add_problem(&*path, "limits nothing").hint =
             Some("write `shared`, `perUser`, `perClaim` or `concurrency`".to_owned());
     }
     if concurrency.is_some() && matches!(method, Method::Subscribe | Method::Listen) {
         let message = "cannot be enforced: what is asked for here lasts longer than the request";
-        findings.problem(format!("{path}.concurrency"), message).hint =
+        findings.add_problem(format!("{path}.concurrency"), message).hint =
             Some("limit how often it is asked for".to_owned());
     }
-    let written = Written { shared, per_user, per_claim, per_value: Vec::new(), concurrency };
-    let wait_max = waiting::longest(max_wait, &path, findings).unwrap_or(wait_max);
+    let written = WrittenLimits { shared, per_user, per_claim, per_value: Vec::new(), concurrency };
+    let wait_max = waiting::convert_max_wait(max_wait, &path, findings).unwrap_or(wait_max);
     let limits = written.convert(&path, (mode, wait_max), findings);
     waiting::check_rule(&limits, &path, max_wait.is_some(), findings);
     MethodRule { method, limits }

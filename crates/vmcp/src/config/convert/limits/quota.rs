@@ -4,13 +4,13 @@ use std::num::NonZeroU8;
 use std::sync::Arc;
 
 use vmcp_ratelimit::policy::{Mode, Overrides, Quota, Window};
-use vmcp_ratelimit::{Calendar, CalendarError, Per, Rate, RateError};
+use vmcp_ratelimit::{Calendar, CalendarError, PeriodUnit, Rate, RateError};
 
 use super::{overrides, reserved};
 use crate::config::convert::Findings;
 use crate::config::duration::format;
 use crate::config::file::{CallQuota, GoDuration, LimitMode, QuotaPeriod, RateLimitBucket, RateLimitWindow};
-use crate::config::report::item;
+use crate::config::report::item_path;
 
 /// A limit for all callers together, and the part of it that all of them may use where some of it is reserved.
 pub(super) fn shared_quota(
@@ -22,14 +22,14 @@ pub(super) fn shared_quota(
     let Some(mut bucket) = bucket else { return (None, None) };
     if !bucket.overrides.is_empty() {
         findings
-            .problem(format!("{path}.overrides"), "has no meaning where all callers share one bucket")
+            .add_problem(format!("{path}.overrides"), "has no meaning where all callers share one bucket")
             .hint =
             Some("write it in `perUser` or `perClaim`, or keep a part of it for some: `reserved`".to_owned());
     }
     let reserved = bucket.reserved.take();
-    let shared = sized(bucket, Overrides::default(), path, inherited, findings);
+    let shared = quota_with_overrides(bucket, Overrides::default(), path, inherited, findings);
     let unreserved = shared.as_ref().zip(reserved).and_then(|(shared, reserved)| {
-        reserved::unreserved(shared, reserved, &format!("{path}.reserved"), findings)
+        reserved::unreserved_quota(shared, reserved, &format!("{path}.reserved"), findings)
     });
     (shared, unreserved)
 }
@@ -45,11 +45,11 @@ pub(super) fn per_user_quota(
     let written = std::mem::take(&mut bucket.overrides);
     let period = bucket.refill_period.filter(|_| bucket.windows.is_empty());
     let overrides = overrides::per_user(written, period, path, findings);
-    sized(bucket, overrides, path, inherited, findings)
+    quota_with_overrides(bucket, overrides, path, inherited, findings)
 }
 
 /// A limit that has these sizes for some.
-pub(super) fn sized(
+pub(super) fn quota_with_overrides(
     bucket: RateLimitBucket,
     overrides: Overrides,
     path: &str,
@@ -68,8 +68,9 @@ pub(super) fn sized(
         enforce_percent,
     } = bucket;
     if reserved.is_some() {
-        findings.problem(format!("{path}.reserved"), "has no meaning where callers share no bucket").hint =
-            Some("write it in `shared`".to_owned());
+        findings
+            .add_problem(format!("{path}.reserved"), "has no meaning where callers share no bucket")
+            .hint = Some("write it in `shared`".to_owned());
     }
     let windows = self::windows((max_tokens, refill_period, burst), (windows, quota), path, findings);
     let mode = match mode.unwrap_or(inherited) {
@@ -94,46 +95,46 @@ pub(super) fn windows(
             rates.extend(rate(RateLimitWindow { max_tokens, refill_period, burst }, path, findings));
         }
         (Some(_), None) => {
-            findings.problem(format!("{path}.refillPeriod"), "is required with `maxTokens`");
+            findings.add_problem(format!("{path}.refillPeriod"), "is required with `maxTokens`");
         }
         (None, Some(_)) => {
-            findings.problem(format!("{path}.maxTokens"), "is required with `refillPeriod`");
+            findings.add_problem(format!("{path}.maxTokens"), "is required with `refillPeriod`");
         }
         (None, None) if burst.is_some() => {
-            findings.problem(format!("{path}.maxTokens"), "is required with `burst`");
+            findings.add_problem(format!("{path}.maxTokens"), "is required with `burst`");
         }
         (None, None) if windows.is_empty() && quota.is_none() => {
-            findings.problem(path, "needs `maxTokens` and `refillPeriod`, `windows` or `quota`");
+            findings.add_problem(path, "needs `maxTokens` and `refillPeriod`, `windows` or `quota`");
         }
         (None, None) => {}
     }
     for (index, window) in windows.into_iter().enumerate() {
-        rates.extend(rate(window, &item(&format!("{path}.windows"), index), findings));
+        rates.extend(rate(window, &item_path(&format!("{path}.windows"), index), findings));
     }
     check_periods(&rates, path, findings);
-    let quota = quota.and_then(|quota| by_calendar(quota, &format!("{path}.quota"), findings));
+    let quota = quota.and_then(|quota| calendar_window(quota, &format!("{path}.quota"), findings));
     rates.into_iter().map(Window::from).chain(quota).collect()
 }
 
 /// A quota for a period of the calendar.
-fn by_calendar(file: CallQuota, path: &str, findings: &mut Findings<'_>) -> Option<Window> {
+fn calendar_window(file: CallQuota, path: &str, findings: &mut Findings<'_>) -> Option<Window> {
     let CallQuota { calls, per, time_zone, resets_at } = file;
     let per = match per {
-        QuotaPeriod::Hour => Per::Hour,
-        QuotaPeriod::Day => Per::Day,
-        QuotaPeriod::Week => Per::Week,
-        QuotaPeriod::Month => Per::Month,
+        QuotaPeriod::Hour => PeriodUnit::Hour,
+        QuotaPeriod::Day => PeriodUnit::Day,
+        QuotaPeriod::Week => PeriodUnit::Week,
+        QuotaPeriod::Month => PeriodUnit::Month,
     };
     let (zone, resets_at) = (time_zone.as_deref().unwrap_or("UTC"), resets_at.as_deref().unwrap_or("00:00"));
     let calendar = match Calendar::new(per, zone, resets_at) {
         Ok(calendar) => calendar,
         Err(error @ CalendarError::Zone) => {
-            findings.problem(format!("{path}.timeZone"), format!("`{zone}` {error}")).hint =
+            findings.add_problem(format!("{path}.timeZone"), format!("`{zone}` {error}")).hint =
                 Some("write a name such as `Europe/Berlin`, or leave it out for UTC".to_owned());
             return None;
         }
         Err(error @ (CalendarError::Time | CalendarError::Hour)) => {
-            findings.problem(format!("{path}.resetsAt"), format!("`{resets_at}` {error}")).hint =
+            findings.add_problem(format!("{path}.resetsAt"), format!("`{resets_at}` {error}")).hint =
                 Some("write hours and minutes, such as `06:00`".to_owned());
             return None;
         }
@@ -141,7 +142,7 @@ fn by_calendar(file: CallQuota, path: &str, findings: &mut Findings<'_>) -> Opti
     match Window::by_calendar(calls, Arc::new(calendar)) {
         Ok(window) => Some(window),
         Err(error) => {
-            findings.problem(format!("{path}.calls"), error.to_string());
+            findings.add_problem(format!("{path}.calls"), error.to_string());
             None
         }
     }
@@ -149,11 +150,12 @@ fn by_calendar(file: CallQuota, path: &str, findings: &mut Findings<'_>) -> Opti
 
 /// A window is known by its period: its level is found again when its size or the order of windows changes.
 fn check_periods(rates: &[Rate], path: &str, findings: &mut Findings<'_>) {
-    let period = |rate: &Rate| rate.asked().1;
+    let period = |rate: &Rate| rate.configured().1;
     for (index, rate) in rates.iter().enumerate() {
         if rates.iter().take(index).any(|earlier| period(earlier) == period(rate)) {
             let text = format!("two windows have the period {}", format(period(rate)));
-            findings.problem(path, text).hint = Some("keep the smaller one, which refuses first".to_owned());
+            findings.add_problem(path, text).hint =
+                Some("keep the smaller one, which refuses first".to_owned());
         }
     }
 }
@@ -163,10 +165,10 @@ fn percent(file: Option<u8>, mode: Mode, path: &str, findings: &mut Findings<'_>
     let percent = file?;
     let path = format!("{path}.enforcePercent");
     if !(1..=100).contains(&percent) {
-        findings.problem(path, "must be from 1 to 100").hint =
+        findings.add_problem(path, "must be from 1 to 100").hint =
             Some("`mode: shadow` enforces a limit for nobody".to_owned());
     } else if mode == Mode::Shadow {
-        findings.warn(path, "has no effect in shadow mode, which enforces the limit for nobody");
+        findings.add_warning(path, "has no effect in shadow mode, which enforces the limit for nobody");
     }
     NonZeroU8::new(percent).filter(|percent| percent.get() < 100)
 }
@@ -175,7 +177,7 @@ fn rate(window: RateLimitWindow, path: &str, findings: &mut Findings<'_>) -> Opt
     let RateLimitWindow { max_tokens, refill_period, burst } = window;
     let held = burst.unwrap_or(max_tokens);
     if burst == Some(0) {
-        findings.problem(format!("{path}.burst"), "must be at least 1, or no call could pass");
+        findings.add_problem(format!("{path}.burst"), "must be at least 1, or no call could pass");
         return None;
     }
     match Rate::new(max_tokens, refill_period.0, held) {
@@ -192,7 +194,7 @@ fn rate(window: RateLimitWindow, path: &str, findings: &mut Findings<'_>) -> Opt
                     error.to_string()
                 }
             };
-            findings.problem(format!("{path}.{key}"), text);
+            findings.add_problem(format!("{path}.{key}"), text);
             None
         }
     }

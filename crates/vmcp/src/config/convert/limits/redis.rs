@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vmcp_backends::policy::Secret;
 use vmcp_ratelimit::DECISION_DEADLINE;
-use vmcp_ratelimit_redis::{Password, PolicyError, RedisPolicy, ServerUrl, Target, Tls};
+use vmcp_ratelimit_redis::{Password, PolicyError, RedisPolicy, ServerUrl, StoreTarget, Tls};
 
 use super::PATH;
 use crate::config::convert::{Findings, namespace};
@@ -18,7 +18,7 @@ const PASSWORD_ENV: &str = "THV_SESSION_REDIS_PASSWORD";
 const KEY_PREFIX: &str = "thv:rl:";
 
 /// Makes the store's settings.
-pub(super) fn shared_store(
+pub(super) fn convert_redis(
     file: LimitRedis,
     session: Option<&SessionStorage>,
     server: &str,
@@ -47,7 +47,7 @@ pub(super) fn shared_store(
         (None, false, true, _) => RedisTarget::Cluster { urls: cluster },
         (None, true, false, _) => {
             if master.is_none() {
-                findings.problem(format!("{path}.master"), "is required with `sentinels`");
+                findings.add_problem(format!("{path}.master"), "is required with `sentinels`");
             }
             RedisTarget::Sentinel { urls: sentinels, master: master.unwrap_or_default() }
         }
@@ -55,19 +55,19 @@ pub(super) fn shared_store(
             RedisTarget::Single { url: format!("redis://{address}/{}", db.unwrap_or(0)) }
         }
         (None, true, true, None) => {
-            findings.problem(&path, "there is no Redis to keep the limits in").hint = Some(
+            findings.add_problem(&path, "there is no Redis to keep the limits in").hint = Some(
                 "write `rateLimiting.redis.url` or `sessionStorage.address`, or use `store: memory`"
                     .to_owned(),
             );
             RedisTarget::Single { url: String::new() }
         }
         _ => {
-            findings.problem(&path, "needs exactly one of `url`, `cluster` and `sentinels`");
+            findings.add_problem(&path, "needs exactly one of `url`, `cluster` and `sentinels`");
             RedisTarget::Single { url: String::new() }
         }
     };
     if replicas == Some(0) {
-        findings.problem(format!("{path}.replicas"), "must be at least 1");
+        findings.add_problem(format!("{path}.replicas"), "must be at least 1");
     }
     let mut settings = RedisSettings {
         target,
@@ -77,7 +77,7 @@ pub(super) fn shared_store(
         key_prefix: key_prefix.unwrap_or_else(|| KEY_PREFIX.to_owned()),
         namespace: namespace(findings),
         deadline: deadline
-            .and_then(|deadline| findings.positive(&format!("{path}.deadline"), deadline))
+            .and_then(|deadline| findings.require_positive(&format!("{path}.deadline"), deadline))
             .inspect(|deadline| check_deadline(*deadline, &path, findings))
             .unwrap_or(DECISION_DEADLINE)
             .max(Duration::from_millis(1)),
@@ -89,7 +89,7 @@ pub(super) fn shared_store(
         match redis_policy(&settings, server) {
             Ok(policy) => settings.policy = Some(policy),
             Err((of_name, text)) => {
-                findings.problem(if of_name { "name" } else { &path }, text);
+                findings.add_problem(if of_name { "name" } else { &path }, text);
             }
         }
     }
@@ -101,7 +101,7 @@ fn check_deadline(deadline: Duration, path: &str, findings: &mut Findings<'_>) {
     if deadline > Duration::from_secs(1) {
         let message =
             "is long: while Redis does not answer, calls wait for it before `onStoreFailure` decides";
-        findings.warn(format!("{path}.deadline"), message);
+        findings.add_warning(format!("{path}.deadline"), message);
     }
 }
 
@@ -111,10 +111,10 @@ fn redis_policy(settings: &RedisSettings, server: &str) -> Result<RedisPolicy, (
         |error: PolicyError| (error == PolicyError::KeyPart("the gateway's `name`"), error.to_string());
     let parse = |urls: &[String]| urls.iter().map(|url| ServerUrl::parse(url)).collect::<Result<Vec<_>, _>>();
     let target = match &settings.target {
-        RedisTarget::Single { url } => Target::Single { url: ServerUrl::parse(url).map_err(text)? },
-        RedisTarget::Cluster { urls } => Target::Cluster { urls: parse(urls).map_err(text)? },
+        RedisTarget::Single { url } => StoreTarget::Single { url: ServerUrl::parse(url).map_err(text)? },
+        RedisTarget::Cluster { urls } => StoreTarget::Cluster { urls: parse(urls).map_err(text)? },
         RedisTarget::Sentinel { urls, master } => {
-            Target::Sentinel { urls: parse(urls).map_err(text)?, master: master.clone() }
+            StoreTarget::Sentinel { urls: parse(urls).map_err(text)?, master: master.clone() }
         }
     };
     let password = settings.password.as_ref().map(|password| Password::new(password.expose().to_owned()));
@@ -136,20 +136,22 @@ fn password(env: Option<String>, file: Option<String>, findings: &mut Findings<'
     let path = format!("{PATH}.redis");
     match (env, file) {
         (Some(_), Some(_)) => {
-            findings.problem(format!("{path}.passwordFile"), "cannot be used together with `passwordEnv`");
+            findings
+                .add_problem(format!("{path}.passwordFile"), "cannot be used together with `passwordEnv`");
             None
         }
         (Some(name), None) => {
             let value = (findings.env)(&name);
             if value.is_none() {
-                findings.problem(format!("{path}.passwordEnv"), format!("the variable `{name}` is not set"));
+                findings
+                    .add_problem(format!("{path}.passwordEnv"), format!("the variable `{name}` is not set"));
             }
             value.map(Secret::new)
         }
         (None, Some(file)) => match std::fs::read_to_string(&file) {
             Ok(text) => Some(Secret::new(text.trim_end_matches(['\r', '\n']))),
             Err(error) => {
-                findings.problem(format!("{path}.passwordFile"), format!("cannot be read: {error}"));
+                findings.add_problem(format!("{path}.passwordFile"), format!("cannot be read: {error}"));
                 None
             }
         },

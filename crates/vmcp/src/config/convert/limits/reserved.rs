@@ -2,15 +2,15 @@
 //! which those who are named are exempt.
 
 use vmcp_ratelimit::Rate;
-use vmcp_ratelimit::policy::{Override, Overrides, Quota, Size, Window};
+use vmcp_ratelimit::policy::{LimitSize, Override, Overrides, Quota, Window};
 
 use super::overrides;
 use crate::config::convert::Findings;
 use crate::config::file::{NamedCallers, RateLimitOverride, ReservedShare};
-use crate::config::report::item;
+use crate::config::report::item_path;
 
 /// What callers may use for whom nothing is reserved.
-pub(super) fn unreserved(
+pub(super) fn unreserved_quota(
     shared: &Quota,
     reserved: ReservedShare,
     path: &str,
@@ -18,11 +18,11 @@ pub(super) fn unreserved(
 ) -> Option<Quota> {
     let ReservedShare { percent, callers } = reserved;
     if !(1..=99).contains(&percent) {
-        findings.problem(format!("{path}.percent"), "must be from 1 to 99");
+        findings.add_problem(format!("{path}.percent"), "must be from 1 to 99");
         return None;
     }
     if callers.is_empty() {
-        findings.problem(format!("{path}.for"), "names no caller").hint =
+        findings.add_problem(format!("{path}.for"), "names no caller").hint =
             Some("write a list of `subject`, `apiKey`, `group`, or `claim` with `value`".to_owned());
     }
     let mut exempt = Vec::new();
@@ -37,20 +37,20 @@ pub(super) fn unreserved(
             value,
             ..RateLimitOverride::default()
         };
-        let path = item(&format!("{path}.for"), index);
-        if named.subject.as_deref() == Some(overrides::REST) {
-            findings.problem(&path, "names all callers, for whom nothing need be reserved");
+        let path = item_path(&format!("{path}.for"), index);
+        if named.subject.as_deref() == Some(overrides::ANY_OTHER) {
+            findings.add_problem(&path, "names all callers, for whom nothing need be reserved");
             continue;
         }
-        let who = overrides::caller(&named, &path, findings);
-        exempt.extend(who.map(|who| Override { who, size: Size::Unlimited }));
+        let who = overrides::parse_caller(&named, &path, findings);
+        exempt.extend(who.map(|who| Override { selector: who, size: LimitSize::Unlimited }));
     }
     let mut windows = Vec::with_capacity(shared.windows.len());
     for window in &shared.windows {
-        let Some(window) = rest(window, percent) else {
-            let (tokens, _) = window.rate.asked();
+        let Some(window) = remaining_window(window, percent) else {
+            let (tokens, _) = window.rate.configured();
             let text = format!("leaves other callers nothing that can be counted of {tokens} tokens");
-            findings.problem(format!("{path}.percent"), text);
+            findings.add_problem(format!("{path}.percent"), text);
             return None;
         };
         windows.push(window);
@@ -59,12 +59,12 @@ pub(super) fn unreserved(
 }
 
 /// What is left of a window; at least the reserved part is taken off it.
-fn rest(window: &Window, percent: u8) -> Option<Window> {
+fn remaining_window(window: &Window, percent: u8) -> Option<Window> {
     let Window { rate, calendar } = window;
     let left = |tokens: u64| tokens * u64::from(100 - percent) / 100;
-    let (tokens, period) = rate.asked();
+    let (tokens, period) = rate.configured();
     let rate = match calendar {
-        Some(_) => Rate::in_period(left(tokens), period),
+        Some(_) => Rate::per_calendar_period(left(tokens), period),
         None => Rate::new(left(tokens), period, left(rate.burst())),
     };
     Some(Window { rate: rate.ok()?, calendar: calendar.clone() })

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use vmcp_ratelimit::Pattern;
-use vmcp_ratelimit::policy::{Hint, Limits, ToolRule};
+use vmcp_ratelimit::policy::{Limits, ToolAnnotation, ToolRule};
 
-use super::{PATH, Written, cost, waiting};
+use super::{PATH, WrittenLimits, cost, waiting};
 use crate::config::convert::Findings;
 use crate::config::file::{AnnotationRateLimit, AnnotationRateLimits, LimitMode, ToolRateLimit};
-use crate::config::report::item;
+use crate::config::report::item_path;
 
 /// What holds for every rule that does not say otherwise, and what rules share.
 #[derive(Clone, Copy)]
@@ -30,22 +30,27 @@ pub(super) fn convert(
     let mut names = std::collections::HashSet::new();
     let mut rules = Vec::new();
     for (index, tool) in tools.into_iter().enumerate() {
-        let path = item(&format!("{PATH}.tools"), index);
+        let path = item_path(&format!("{PATH}.tools"), index);
         if tool.name.trim().is_empty() {
-            findings.problem(format!("{path}.name"), "must not be empty");
+            findings.add_problem(format!("{path}.name"), "must not be empty");
         }
         if !names.insert(tool.name.clone()) {
-            findings.problem(format!("{path}.name"), format!("`{}` has a rule already", tool.name)).hint =
-                Some("put both limits into one rule".to_owned());
+            findings
+                .add_problem(format!("{path}.name"), format!("`{}` has a rule already", tool.name))
+                .hint = Some("put both limits into one rule".to_owned());
         }
         check_name(&tool.name, &path, findings);
         if tool.group == Some(true) && !tool.name.contains('*') {
-            findings.warn(format!("{path}.group"), "has no effect on a rule for one tool");
+            findings.add_warning(format!("{path}.group"), "has no effect on a rule for one tool");
         }
         rules.extend(rule(tool, None, &path, defaults, findings));
     }
     let AnnotationRateLimits { writes, destructive, open_world } = by_annotation.unwrap_or_default();
-    let hints = [(Hint::Writes, writes), (Hint::Destructive, destructive), (Hint::OpenWorld, open_world)];
+    let hints = [
+        (ToolAnnotation::Writes, writes),
+        (ToolAnnotation::Destructive, destructive),
+        (ToolAnnotation::OpenWorld, open_world),
+    ];
     for (hint, limit) in hints {
         let Some(limit) = limit else { continue };
         let AnnotationRateLimit {
@@ -85,7 +90,7 @@ pub(super) fn convert(
 /// One rule; `None` for one that is off, which is as if it were not written.
 fn rule(
     file: ToolRateLimit,
-    hint: Option<Hint>,
+    hint: Option<ToolAnnotation>,
     path: &str,
     Defaults { mode, wait_max, server }: Defaults<'_>,
     findings: &mut Findings<'_>,
@@ -110,21 +115,21 @@ fn rule(
     let limits_something = limits_something || !per_value.is_empty();
     // A rule may also only say what calls cost in the buckets of others.
     if !limits_something && cost.is_none() && settle.is_none() {
-        findings.problem(path, "limits nothing").hint =
+        findings.add_problem(path, "limits nothing").hint =
             Some("write `shared`, `perUser`, `perClaim`, `perValue`, `concurrency` or `cost`".to_owned());
     }
-    let written = Written { shared, per_user, per_claim, per_value, concurrency };
-    let wait_max = waiting::longest(max_wait, path, findings).unwrap_or(wait_max);
+    let written = WrittenLimits { shared, per_user, per_claim, per_value, concurrency };
+    let wait_max = waiting::convert_max_wait(max_wait, path, findings).unwrap_or(wait_max);
     let rule = ToolRule {
         limits: written.convert(path, (mode, wait_max), findings),
         name: Pattern::new(name),
-        hint,
+        annotation: hint,
         group: group == Some(true),
         cost: cost::convert(cost, (settle, settle_max), path, mode, findings),
     };
     cost::check(&rule.cost, (&rule.limits, server), path, findings);
     waiting::check_rule(&rule.limits, path, max_wait.is_some(), findings);
-    let limits_nothing = rule.limits.quotas().next().is_none() && !counts_calls(&rule.limits);
+    let limits_nothing = rule.limits.quotas().next().is_none() && !has_concurrency_limit(&rule.limits);
     (mode != LimitMode::Off || !limits_nothing).then_some(rule)
 }
 
@@ -132,10 +137,10 @@ fn rule(
 fn check_name(name: &str, path: &str, findings: &mut Findings<'_>) {
     if let Some(odd) = name.chars().find(|c| "^$?[](){}|+\\".contains(*c)) {
         let message = format!("`{odd}` matches only itself here; only `*` matches other characters");
-        findings.warn(format!("{path}.name"), message);
+        findings.add_warning(format!("{path}.name"), message);
     }
 }
 
-fn counts_calls(limits: &Limits) -> bool {
+fn has_concurrency_limit(limits: &Limits) -> bool {
     limits.concurrency.shared.is_some() || limits.concurrency.per_user.is_some()
 }

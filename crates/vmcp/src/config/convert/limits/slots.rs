@@ -18,7 +18,7 @@ const LEASE_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 const DEADLINES_MIN: u32 = 8;
 
 /// How many calls may be in flight.
-pub(super) fn bounds(
+pub(super) fn convert_concurrency(
     file: Option<ConcurrencyLimit>,
     path: &str,
     mode: LimitMode,
@@ -26,11 +26,11 @@ pub(super) fn bounds(
 ) -> Concurrency {
     let Some(ConcurrencyLimit { shared, per_user }) = file else { return Concurrency::default() };
     if shared.is_none() && per_user.is_none() {
-        findings.problem(path, "needs `shared` or `perUser`");
+        findings.add_problem(path, "needs `shared` or `perUser`");
     }
     let mut count = |count: Option<u32>, key: &str| {
         if count == Some(0) {
-            findings.problem(format!("{path}.{key}"), "must be at least 1; leave it out for no bound");
+            findings.add_problem(format!("{path}.{key}"), "must be at least 1; leave it out for no bound");
         }
         count.and_then(NonZeroU32::new)
     };
@@ -43,7 +43,7 @@ pub(super) fn bounds(
 }
 
 /// Takes over how long slots are held in Redis.
-pub(super) fn lease(
+pub(super) fn apply_slot_lease(
     file: Option<GoDuration>,
     policy: &LimitPolicy,
     redis: Option<&mut RedisSettings>,
@@ -59,11 +59,14 @@ pub(super) fn lease(
             .chain(policy.tools.iter().map(|rule| &rule.limits))
             .any(bounds_calls)
     {
-        findings.warn(&path, "has no effect without `concurrency`");
+        findings.add_warning(&path, "has no effect without `concurrency`");
     }
     let Some(redis) = redis else {
         if file.is_some() {
-            findings.warn(&path, "has no effect with the memory store, where each process counts for itself");
+            findings.add_warning(
+                &path,
+                "has no effect with the memory store, where each process counts for itself",
+            );
         }
         return;
     };
@@ -75,7 +78,7 @@ pub(super) fn lease(
     let (shortest, longest) = (LEASE_BOUNDS.0.max(least), LEASE_BOUNDS.1);
     if !(shortest..=longest).contains(&lease) {
         let message = format!("must be from {} to {}", format(shortest), format(longest));
-        findings.problem(&path, message).hint = Some(
+        findings.add_problem(&path, message).hint = Some(
             "it must be long against `redis.deadline`, and what a killed replica held is free only after it"
                 .to_owned(),
         );

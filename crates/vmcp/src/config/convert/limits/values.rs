@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use vmcp_ratelimit::policy::{CallPart, CallValue, LimitPolicy, Lists, MissingValue, ValueOf, ValueQuota};
+use vmcp_ratelimit::policy::{
+    CallPart, CallValue, LimitPolicy, ListHandling, MissingValue, ValueQuota, ValueSource,
+};
 
-use super::quota::sized;
-use super::{Callers, PATH, overrides};
+use super::quota::quota_with_overrides;
+use super::{KnownCallers, PATH, overrides};
 use crate::config::convert::Findings;
 use crate::config::file::{ClaimText, LimitMode, RateLimitBucket, ValueRateLimit};
-use crate::config::report::item;
+use crate::config::report::item_path;
 
 /// The limits of a rule at `path`.
 pub(super) fn convert(
@@ -19,7 +21,7 @@ pub(super) fn convert(
 ) -> Vec<ValueQuota> {
     let mut limits: Vec<ValueQuota> = Vec::new();
     for (index, limit) in file.into_iter().enumerate() {
-        let path = item(&format!("{path}.perValue"), index);
+        let path = item_path(&format!("{path}.perValue"), index);
         let ValueRateLimit {
             argument,
             header,
@@ -35,10 +37,11 @@ pub(super) fn convert(
             enforce_percent,
         } = limit;
         let ignore_case = ignore_case == Some(true);
-        let Some(part) = part(argument, header, &path, findings) else { continue };
-        let of = ValueOf::Call(CallValue { part, listed: listed(values, ignore_case), ignore_case });
-        if limits.iter().any(|known| known.of.title() == of.title()) {
-            findings.problem(&path, format!("`{}` has a limit here already", of.name())).hint =
+        let Some(part) = call_part(argument, header, &path, findings) else { continue };
+        let of =
+            ValueSource::Call(CallValue { part, listed: listed_values(values, ignore_case), ignore_case });
+        if limits.iter().any(|known| known.source.config_path() == of.config_path()) {
+            findings.add_problem(&path, format!("`{}` has a limit here already", of.name())).hint =
                 Some("put both into one, as `windows`".to_owned());
         }
         let period = refill_period.filter(|_| windows.is_empty());
@@ -53,14 +56,19 @@ pub(super) fn convert(
             enforce_percent,
             ..RateLimitBucket::default()
         };
-        let Some(quota) = sized(bucket, sizes, &path, mode, findings) else { continue };
-        limits.push(ValueQuota { of, missing: MissingValue::Shared, lists: Lists::Missing, quota });
+        let Some(quota) = quota_with_overrides(bucket, sizes, &path, mode, findings) else { continue };
+        limits.push(ValueQuota {
+            source: of,
+            missing: MissingValue::Shared,
+            list_handling: ListHandling::Missing,
+            quota,
+        });
     }
     limits
 }
 
 /// Which part of a call.
-fn part(
+fn call_part(
     argument: Option<String>,
     header: Option<String>,
     path: &str,
@@ -72,23 +80,23 @@ fn part(
             CallPart::Header(header.to_ascii_lowercase().into())
         }
         (Some(_), Some(_)) => {
-            findings.problem(path, "names an argument and a header").hint =
+            findings.add_problem(path, "names an argument and a header").hint =
                 Some("write a limit for each".to_owned());
             return None;
         }
         (Some(_), None) | (None, Some(_)) => {
-            findings.problem(path, "names an argument or header by an empty text");
+            findings.add_problem(path, "names an argument or header by an empty text");
             return None;
         }
         (None, None) => {
-            findings.problem(path, "needs `argument` or `header`");
+            findings.add_problem(path, "needs `argument` or `header`");
             return None;
         }
     };
     Some(part)
 }
 
-fn listed(values: Vec<ClaimText>, ignore_case: bool) -> Option<Arc<[Arc<str>]>> {
+fn listed_values(values: Vec<ClaimText>, ignore_case: bool) -> Option<Arc<[Arc<str>]>> {
     let text = |value: ClaimText| {
         let text = value.into_text();
         Arc::from(if ignore_case { text.to_lowercase() } else { text })
@@ -98,19 +106,19 @@ fn listed(values: Vec<ClaimText>, ignore_case: bool) -> Option<Arc<[Arc<str>]>> 
 
 /// Callers choose what their calls say: it counts only for callers who are verified, or for values that are listed. And only
 /// headers that the gateway passes on are known.
-pub(super) fn check(policy: &LimitPolicy, callers: &Callers, findings: &mut Findings<'_>) {
+pub(super) fn check(policy: &LimitPolicy, callers: &KnownCallers, findings: &mut Findings<'_>) {
     for limit in policy.limits().flat_map(|limits| &limits.per_value) {
-        let ValueOf::Call(value) = &limit.of else { continue };
-        let title = limit.of.title();
+        let ValueSource::Call(value) = &limit.source else { continue };
+        let title = limit.source.config_path();
         if callers.are_anonymous && value.listed.is_none() {
             let text = format!("`{title}` keeps buckets for each caller, but no caller has an identity");
-            findings.problem(PATH, text).hint =
+            findings.add_problem(PATH, text).hint =
                 Some("list the `values` that have a bucket, or let callers authenticate".to_owned());
         }
         if let CallPart::Header(name) = &value.part
             && !callers.headers.iter().any(|known| known.eq_ignore_ascii_case(name))
         {
-            findings.problem(PATH, format!("`{title}` counts by a header that is not passed on")).hint =
+            findings.add_problem(PATH, format!("`{title}` counts by a header that is not passed on")).hint =
                 Some(format!("add `{name}` to `passthroughHeaders`"));
         }
     }

@@ -10,41 +10,45 @@ use crate::config::duration::format;
 use crate::config::file::{GoDuration, LimitWaiting};
 
 /// The longest that a call may be made to wait: no client waits longer, and what waits is kept in memory.
-const LONGEST: Duration = Duration::from_secs(3600);
+const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// A `maxWait` below `path`.
-pub(super) fn longest(file: Option<GoDuration>, path: &str, findings: &mut Findings<'_>) -> Option<Duration> {
+pub(super) fn convert_max_wait(
+    file: Option<GoDuration>,
+    path: &str,
+    findings: &mut Findings<'_>,
+) -> Option<Duration> {
     let GoDuration(wait) = file?;
-    if wait > LONGEST {
+    if wait > WAIT_MAX {
         let message = format!("{} is too long for a call to wait", format(wait));
-        findings.problem(format!("{path}.maxWait"), message).hint =
-            Some(format!("at most {}; clients give up long before", format(LONGEST)));
-        return Some(LONGEST);
+        findings.add_problem(format!("{path}.maxWait"), message).hint =
+            Some(format!("at most {}; clients give up long before", format(WAIT_MAX)));
+        return Some(WAIT_MAX);
     }
     if !wait.is_zero() && wait < Duration::from_millis(1) {
-        findings.problem(format!("{path}.maxWait"), "must be 0s or at least 1ms");
+        findings.add_problem(format!("{path}.maxWait"), "must be 0s or at least 1ms");
     }
     Some(wait)
 }
 
 /// A rule that never refuses is never waited for.
 pub(super) fn check_rule(limits: &Limits, path: &str, is_written: bool, findings: &mut Findings<'_>) {
-    if is_written && !limits.wait_max.is_zero() && !enforces(limits) {
-        findings.warn(format!("{path}.maxWait"), "has no effect on a rule that refuses nothing");
+    if is_written && !limits.wait_max.is_zero() && !has_enforced_limit(limits) {
+        findings.add_warning(format!("{path}.maxWait"), "has no effect on a rule that refuses nothing");
     }
 }
 
 /// The same for the whole section.
 pub(super) fn check(policy: &LimitPolicy, waits: bool, bounded: bool, findings: &mut Findings<'_>) {
-    if waits && !policy.server.wait_max.is_zero() && !policy.limits().any(enforces) {
-        findings.warn(format!("{PATH}.maxWait"), "has no effect where nothing is refused");
+    if waits && !policy.server.wait_max.is_zero() && !policy.limits().any(has_enforced_limit) {
+        findings.add_warning(format!("{PATH}.maxWait"), "has no effect where nothing is refused");
     }
     if bounded && !policy.limits().any(|limits| !limits.wait_max.is_zero()) {
-        findings.warn(format!("{PATH}.waiting"), "has no effect without `maxWait`");
+        findings.add_warning(format!("{PATH}.waiting"), "has no effect without `maxWait`");
     }
 }
 
-fn enforces(limits: &Limits) -> bool {
+fn has_enforced_limit(limits: &Limits) -> bool {
     let concurrency = &limits.concurrency;
     let refuses = |quota: &Quota| quota.mode == Mode::Enforce;
     let bounds_calls = concurrency.shared.is_some() || concurrency.per_user.is_some();
@@ -52,12 +56,12 @@ fn enforces(limits: &Limits) -> bool {
 }
 
 /// How many calls may wait.
-pub(super) fn bounds(file: LimitWaiting, findings: &mut Findings<'_>) -> WaitBounds {
+pub(super) fn convert_bounds(file: LimitWaiting, findings: &mut Findings<'_>) -> WaitBounds {
     let LimitWaiting { max_calls, max_per_user } = file;
     let default = WaitBounds::default();
     let mut count = |count: Option<u64>, key: &str, default: usize| {
         if count == Some(0) {
-            findings.problem(
+            findings.add_problem(
                 format!("{PATH}.waiting.{key}"),
                 "must be at least 1; leave out `maxWait` to refuse at once",
             );

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use vmcp_backends::policy::{Credentials, Secret};
 use vmcp_credentials::{
-    AwsStsPolicy, ClientAccount, Exchanges, PolicyError, RoleMapping, RoleMatch, Roles, Strategy,
+    AwsStsPolicy, ExchangeContext, OAuthClient, PolicyError, RoleMapping, RoleMatch, Roles, Strategy,
     SystemClock, TokenExchangePolicy, TokenUrl, XaaPolicy,
 };
 
 use super::super::Findings;
 use crate::config::file::{AwsSts, RoleMapping as FileMapping, StrategyKind, TokenExchange, Xaa};
-use crate::config::report::join;
+use crate::config::report::join_path;
 
 /// What all strategies of one configuration share; made when the first of them asks.
 #[derive(Default)]
-pub(super) struct Desk(Option<Arc<Exchanges>>);
+pub(super) struct ExchangeBuilder(Option<Arc<ExchangeContext>>);
 
-impl Desk {
+impl ExchangeBuilder {
     /// The source of a strategy's credentials; `path` is its section's.
     pub(super) fn build(
         &mut self,
@@ -26,16 +26,16 @@ impl Desk {
     ) -> Option<Credentials> {
         let exchanges = match &self.0 {
             Some(exchanges) => exchanges,
-            None => match Exchanges::new(Arc::new(SystemClock::start(crate::process::wall_time))) {
+            None => match ExchangeContext::new(Arc::new(SystemClock::start(crate::process::wall_time))) {
                 Ok(exchanges) => self.0.insert(exchanges),
                 Err(error) => {
-                    findings.problem(path, format!("no TLS towards token endpoints: {error}"));
+                    findings.add_problem(path, format!("no TLS towards token endpoints: {error}"));
                     return None;
                 }
             },
         };
         let built = strategy.build(exchanges);
-        built.map_err(|error| report(&error, path, findings)).ok().map(Credentials)
+        built.map_err(|error| report_policy_error(&error, path, findings)).ok().map(Credentials)
     }
 }
 
@@ -57,19 +57,23 @@ pub(super) fn token_exchange(
     } = file;
     let before = findings.problems.len();
     refuse_upstream(subject_provider_name.as_deref(), "subjectProviderName", path, findings);
-    let keys = Keys { id: "clientId", secret: "clientSecret", variable: "clientSecretEnv" };
+    let keys = AccountKeys { id: "clientId", secret: "clientSecret", variable: "clientSecretEnv" };
     let account = account(&keys, (client_id, client_secret, client_secret_env), path, findings);
-    let policy = TokenUrl::read("tokenUrl", &token_url, false)
+    let policy = TokenUrl::parse("tokenUrl", &token_url, false)
         .and_then(|url| {
             let policy = TokenExchangePolicy::new(url).with_scopes(scopes)?;
-            let policy = optional(policy, audience.as_deref(), TokenExchangePolicy::with_audience)?;
-            optional(policy, subject_token_type.as_deref(), TokenExchangePolicy::with_subject_token_type)
+            let policy = apply_optional(policy, audience.as_deref(), TokenExchangePolicy::with_audience)?;
+            apply_optional(
+                policy,
+                subject_token_type.as_deref(),
+                TokenExchangePolicy::with_subject_token_type,
+            )
         })
-        .map_err(|error| report(&error, path, findings))
+        .map_err(|error| report_policy_error(&error, path, findings))
         .ok();
     let policy = policy.filter(|_| findings.problems.len() == before)?;
     Some(Strategy::TokenExchange(match account {
-        Some(account) => policy.with_account(account),
+        Some(account) => policy.with_client(account),
         None => policy,
     }))
 }
@@ -94,32 +98,33 @@ pub(super) fn xaa(file: Xaa, path: &str, findings: &mut Findings<'_>) -> Option<
     } = file;
     let before = findings.problems.len();
     refuse_upstream(subject_provider_name.as_deref(), "subjectProviderName", path, findings);
-    let keys = Keys { id: "idpClientId", secret: "idpClientSecret", variable: "idpClientSecretEnv" };
+    let keys = AccountKeys { id: "idpClientId", secret: "idpClientSecret", variable: "idpClientSecretEnv" };
     let idp = account(&keys, (idp_client_id, idp_client_secret, idp_client_secret_env), path, findings);
-    let keys = Keys { id: "targetClientId", secret: "targetClientSecret", variable: "targetClientSecretEnv" };
+    let keys =
+        AccountKeys { id: "targetClientId", secret: "targetClientSecret", variable: "targetClientSecretEnv" };
     let given = (target_client_id, target_client_secret, target_client_secret_env);
     let target = account(&keys, given, path, findings);
     let insecure = insecure_target_token_url == Some(true);
-    let policy = TokenUrl::read("idpTokenUrl", &idp_token_url, false)
+    let policy = TokenUrl::parse("idpTokenUrl", &idp_token_url, false)
         .and_then(|idp_url| {
-            let target_url = TokenUrl::read("targetTokenUrl", &target_token_url, insecure)?;
-            if target_url.shows_tokens() {
+            let target_url = TokenUrl::parse("targetTokenUrl", &target_token_url, insecure)?;
+            if target_url.is_cleartext() {
                 let text =
                     "tokens and secrets travel readable: the address is neither https nor on this machine";
-                findings.warn(join(path, "targetTokenUrl"), text);
+                findings.add_warning(join_path(path, "targetTokenUrl"), text);
             }
             let policy = XaaPolicy::new(idp_url, target_url, &target_audience)?.with_scopes(scopes)?;
-            let policy = optional(policy, target_resource.as_deref(), XaaPolicy::with_resource)?;
-            optional(policy, subject_token_type.as_deref(), XaaPolicy::with_subject_token_type)
+            let policy = apply_optional(policy, target_resource.as_deref(), XaaPolicy::with_resource)?;
+            apply_optional(policy, subject_token_type.as_deref(), XaaPolicy::with_subject_token_type)
         })
-        .map_err(|error| report(&error, path, findings))
+        .map_err(|error| report_policy_error(&error, path, findings))
         .ok();
     let mut policy = policy.filter(|_| findings.problems.len() == before)?;
     if let Some(account) = idp {
-        policy = policy.with_idp_account(account);
+        policy = policy.with_idp_client(account);
     }
     if let Some(account) = target {
-        policy = policy.with_target_account(account);
+        policy = policy.with_target_client(account);
     }
     Some(Strategy::Xaa(policy))
 }
@@ -148,12 +153,12 @@ pub(super) fn aws_sts(file: AwsSts, path: &str, findings: &mut Findings<'_>) -> 
     let policy =
         Roles::new(role_claim.as_deref(), mappings, fallback_role_arn.as_deref()).and_then(|roles| {
             let policy = AwsStsPolicy::new(&region, roles)?;
-            let policy = optional(policy, service.as_deref(), AwsStsPolicy::with_service)?;
+            let policy = apply_optional(policy, service.as_deref(), AwsStsPolicy::with_service)?;
             let policy =
-                optional(policy, session_name_claim.as_deref(), AwsStsPolicy::with_session_name_claim)?;
-            optional(policy, session_duration, AwsStsPolicy::with_session_seconds)
+                apply_optional(policy, session_name_claim.as_deref(), AwsStsPolicy::with_session_name_claim)?;
+            apply_optional(policy, session_duration, AwsStsPolicy::with_session_seconds)
         });
-    policy.map_err(|error| report(&error, path, findings)).ok().map(Strategy::AwsSts)
+    policy.map_err(|error| report_policy_error(&error, path, findings)).ok().map(Strategy::AwsSts)
 }
 
 fn role_mapping(file: FileMapping, path: &str, findings: &mut Findings<'_>) -> Option<RoleMapping> {
@@ -162,21 +167,21 @@ fn role_mapping(file: FileMapping, path: &str, findings: &mut Findings<'_>) -> O
         (Some(claim), None) => RoleMatch::Claim(claim),
         (None, Some(matcher)) => RoleMatch::Cel(matcher),
         (Some(_), Some(_)) | (None, None) => {
-            findings.problem(path, "needs `claim` or `matcher`, and not both");
+            findings.add_problem(path, "needs `claim` or `matcher`, and not both");
             return None;
         }
     };
-    Some(RoleMapping { who, role_arn, priority })
+    Some(RoleMapping { condition: who, role_arn, priority })
 }
 
 /// Why a strategy cannot be had, for the two whose tokens have no source here.
-pub(super) fn sourceless(kind: StrategyKind, path: &str, findings: &mut Findings<'_>) {
+pub(super) fn report_unsupported(kind: StrategyKind, path: &str, findings: &mut Findings<'_>) {
     let strategy = if kind == StrategyKind::Obo { Strategy::Obo } else { Strategy::UpstreamInject };
     // Neither asks for exchanges.
-    let _ = Desk::default().build(strategy, path, findings);
+    let _ = ExchangeBuilder::default().build(strategy, path, findings);
 }
 
-fn optional<P, V>(
+fn apply_optional<P, V>(
     policy: P,
     value: Option<V>,
     with: impl FnOnce(P, V) -> Result<P, PolicyError>,
@@ -189,12 +194,12 @@ fn optional<P, V>(
 
 fn refuse_upstream(name: Option<&str>, key: &'static str, path: &str, findings: &mut Findings<'_>) {
     if name.is_some_and(|name| !name.is_empty()) {
-        report(&PolicyError::no_upstream(key), path, findings);
+        report_policy_error(&PolicyError::no_upstream(key), path, findings);
     }
 }
 
 /// The keys of one account in the file.
-struct Keys {
+struct AccountKeys {
     id: &'static str,
     secret: &'static str,
     variable: &'static str,
@@ -202,15 +207,15 @@ struct Keys {
 
 /// The gateway's account at an issuer; a secret comes from the file or from a variable.
 fn account(
-    keys: &Keys,
+    keys: &AccountKeys,
     (id, secret, variable): (Option<String>, Option<String>, Option<String>),
     path: &str,
     findings: &mut Findings<'_>,
-) -> Option<ClientAccount> {
+) -> Option<OAuthClient> {
     let secret = match (secret, variable) {
         (Some(_), Some(_)) => {
             let message = format!("only one of `{}` and `{}` may be set", keys.secret, keys.variable);
-            findings.problem(path, message);
+            findings.add_problem(path, message);
             return None;
         }
         (Some(secret), None) => Some(secret),
@@ -219,22 +224,22 @@ fn account(
             Some(value) => Some(value),
             None => {
                 let message = format!("the environment variable `{variable}` is not set or empty");
-                findings.problem(join(path, keys.variable), message);
+                findings.add_problem(join_path(path, keys.variable), message);
                 return None;
             }
         },
     };
     let Some(id) = id else {
         if secret.is_some() {
-            findings.problem(join(path, keys.id), "is required with a client secret");
+            findings.add_problem(join_path(path, keys.id), "is required with a client secret");
         }
         return None;
     };
     let secret = secret.map(Secret::new);
-    let account = ClientAccount::new(keys.id, &id, keys.secret, secret.as_ref());
-    account.map_err(|error| report(&error, path, findings)).ok()
+    let account = OAuthClient::new(keys.id, &id, keys.secret, secret.as_ref());
+    account.map_err(|error| report_policy_error(&error, path, findings)).ok()
 }
 
-fn report(error: &PolicyError, path: &str, findings: &mut Findings<'_>) {
-    findings.problem(join(path, error.field()), error.why());
+fn report_policy_error(error: &PolicyError, path: &str, findings: &mut Findings<'_>) {
+    findings.add_problem(join_path(path, error.field()), error.why());
 }

@@ -1,7 +1,7 @@
 //! Configs that are well formed and cannot be served.
 
 /// What is well formed and makes no sense.
-pub(super) const MEANING: &[(&str, &str)] = &[
+pub(super) const SEMANTICS: &[(&str, &str)] = &[
     (
         "the smallest file lacks a name",
         "backends: [{name: b, command: c}]",
@@ -576,7 +576,7 @@ rateLimiting:
 ];
 
 /// What the reference has and this build has not.
-pub(super) const UNBUILT: &[(&str, &str)] = &[
+pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     (
         "features that are not built",
         "

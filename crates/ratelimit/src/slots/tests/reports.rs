@@ -1,0 +1,63 @@
+//! When the store hears of calls in flight.
+
+use tokio::time::{Instant, sleep};
+
+use super::bounds::{LEASE, fleet, slot_batch};
+use super::*;
+
+/// One batch of one limit in a partition of its own.
+fn partitioned(name: &str) -> Vec<SlotBatch> {
+    let mut batches = slot_batch(&[(name, 9)]);
+    batches[0].limits[0].partition = Some(name.into());
+    batches
+}
+
+fn report_count(store: &FakeStore) -> usize {
+    store.slots.reported.lock().len()
+}
+
+/// A fifth of the lease is 800 ms.
+#[tokio::test(start_paused = true)]
+async fn a_call_in_flight_is_reported_five_times_in_a_lease() {
+    let (replicas, store) = fleet(1);
+    let _slot = replicas[0].acquire_all(&slot_batch(&[("s", 9)])).await.ok().unwrap();
+    sleep(LEASE * 4 + Duration::from_millis(50)).await;
+    assert_eq!(report_count(&store), 21, "one at the start");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_of_several_partitions_are_sent_side_by_side() {
+    let (replicas, store) = fleet(1);
+    let mut held = Vec::new();
+    for number in 0..40 {
+        held.push(replicas[0].acquire_all(&partitioned(&format!("user{number}"))).await.ok().unwrap());
+    }
+    *store.slots.report_delay.lock() = Duration::from_millis(50);
+    drop(held);
+    let begun = Instant::now();
+    while !replicas[0].is_settled() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // Sixteen at once: three turns.
+    assert!((150..200).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+}
+
+/// A report that fails is made again at the next look, a tenth of a second later, and not in the next round.
+#[tokio::test(start_paused = true)]
+async fn reports_that_fail_are_made_again_soon() {
+    for partitions in [2, 40] {
+        let (replicas, store) = fleet(1);
+        let mut held = Vec::new();
+        for number in 0..partitions {
+            held.push(replicas[0].acquire_all(&partitioned(&format!("user{number}"))).await.ok().unwrap());
+        }
+        sleep(Duration::from_millis(50)).await;
+        // The round begins at 800 ms, and every report in it fails.
+        *store.slots.loses_answers.lock() = true;
+        sleep(Duration::from_millis(790)).await;
+        *store.slots.loses_answers.lock() = false;
+        let before = report_count(&store);
+        sleep(Duration::from_millis(150)).await;
+        assert_eq!(report_count(&store) - before, partitions);
+    }
+}
