@@ -1,7 +1,14 @@
 //! A connection that has begun: the link, the revision spoken on it, and what the backend said it offers.
 
+pub(crate) mod call_serializer;
 mod cancelled_calls;
-mod turns;
+pub(crate) mod close_signal;
+pub(crate) mod event_sender;
+pub(crate) mod inventory;
+pub(crate) mod link;
+pub(crate) mod pending_requests;
+pub(crate) mod pending_url_elicitations;
+pub(crate) mod server_request;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,13 +24,13 @@ use vmcp_wire::client::{Dialect, InitializeInfo, MirroredArgument, ServerCapabil
 use vmcp_wire::method;
 
 pub(crate) use self::cancelled_calls::CancelledCalls;
-pub(crate) use self::turns::CallSerializer;
 use crate::ClientInfo;
+pub(crate) use crate::connection::call_serializer::CallSerializer;
+use crate::connection::close_signal::CloseReason;
+use crate::connection::link::{Link, McpRequest};
+use crate::connection::pending_requests::Purpose;
 use crate::failure::{Failure, FailureClass};
-use crate::flights::Purpose;
-use crate::life::CloseReason;
-use crate::link::{Link, McpRequest};
-use crate::standing::ListenState;
+use crate::lifecycle::subscription_streams::ListenState;
 use crate::sync::UnpoisonedMutex;
 
 /// Which arguments of which tools are repeated as headers.

@@ -3,46 +3,18 @@
 //!
 //! What messages look like is `vmcp-wire`'s; which backend a request goes to is `vmcp-federation`'s.
 
-mod arriving;
-mod backoff;
-mod bearing;
-mod body;
-mod calls;
-mod child;
+mod backend;
+mod call;
+mod call_hold;
 mod connection;
-mod connector;
-mod duplex;
-mod ears;
-mod endpoint;
 mod failure;
-mod flights;
-mod held;
 mod http;
-mod inventory;
 mod large_buffer;
-mod life;
-mod lines;
-mod link;
-mod pace;
-mod patience;
-mod pause;
-mod per_caller;
-mod plain;
+mod lifecycle;
 pub mod policy;
-mod probe;
-mod question;
-mod redirect;
-mod refusal;
-mod remote;
-mod signs;
-mod sse;
-mod standing;
-mod stdio;
-mod streamable;
-mod supervisor;
 mod sync;
-mod tls;
-mod visits;
+mod time_budget;
+mod transport;
 
 use std::fmt;
 use std::sync::Arc;
@@ -53,13 +25,13 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{Backend, BackendId};
 
-use crate::per_caller::ProcessSlots;
+use crate::backend::RemoteBackend;
+use crate::lifecycle::per_caller::ProcessSlots;
+use crate::lifecycle::supervisor::SupervisedConnection;
 use crate::policy::{BackendPolicy, ProcessPolicy, Transport};
-use crate::remote::RemoteBackend;
-use crate::supervisor::SupervisedConnection;
 
-pub use crate::child::{Environment, Launcher, adopt_orphans, exec_child_if_requested};
-pub use crate::tls::check_ca_bundle;
+pub use crate::http::tls::check_ca_bundle;
+pub use crate::transport::child::{Environment, Launcher, adopt_orphans, exec_child_if_requested};
 
 /// How the gateway introduces itself to backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,14 +84,14 @@ impl Backends {
                     .then(|| room.acquire_unconditionally());
                 let running = Arc::clone(&shared);
                 tasks.spawn(async move {
-                    supervisor::run(running).await;
+                    lifecycle::supervisor::run(running).await;
                     drop(place);
                 });
                 let backend: Arc<dyn Backend> = Arc::new(RemoteBackend::new(Arc::clone(&shared)));
                 (shared, backend)
             })
             .collect();
-        let reaping = tokio::spawn(child::reap_orphans()).abort_handle();
+        let reaping = tokio::spawn(transport::child::reap_orphans()).abort_handle();
         Self { backends, tasks, reaper_task: reaping }
     }
 
@@ -146,7 +118,7 @@ impl Backends {
         if timeout(grace + SHUTDOWN_MARGIN, self.tasks.wait()).await.is_err() {
             tracing::warn!("some backends did not end in time");
         }
-        child::kill_orphans();
+        transport::child::kill_orphans();
     }
 }
 

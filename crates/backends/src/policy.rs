@@ -10,7 +10,7 @@ use std::time::Duration;
 use vmcp_credentials::CredentialSource;
 use vmcp_domain::BackendId;
 
-use crate::child::{Environment, Launcher};
+use crate::transport::child::{Environment, Launcher};
 pub use vmcp_domain::Secret;
 
 /// Everything the transports need to know about one backend.

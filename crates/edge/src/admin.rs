@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use vmcp_domain::BoxFuture;
 
-use crate::body::ResponseBody;
+use crate::http::body::ResponseBody;
 
 pub use listener::AdminListener;
 
@@ -89,7 +89,7 @@ const PROXY_HEADERS: [&str; 8] = [
 pub(crate) fn is_direct(parts: &Parts, peer: IpAddr) -> bool {
     peer.to_canonical().is_loopback()
         && !is_forwarded(&parts.headers)
-        && crate::guard::is_for_loopback(&parts.headers, &parts.uri)
+        && crate::http::guard::is_for_loopback(&parts.headers, &parts.uri)
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {

@@ -26,18 +26,18 @@ use vmcp_wire::server::{
 
 use self::lines::{LineReader, ReadLine};
 use self::output::write_messages;
-use crate::changes::ChangeStream;
-use crate::dialogue::RoundOutput;
-use crate::dispatch::{self, RequestJob};
-use crate::edge::EdgeState;
-use crate::entrance::AuthenticatedPeer;
-use crate::flight::{InFlightGuard, InFlightRequests};
-use crate::listen::{self, ListenStream};
+use crate::http::authentication::AuthenticatedPeer;
+use crate::http::response::Answer;
 use crate::policy::EdgePolicy;
-use crate::port::{Delivery, LogLevelSource, MessageSender, RequestClientPort};
-use crate::reply::Answer;
-use crate::session::{self, Session, SessionTable};
-use crate::{rounds, stateless};
+use crate::request::changes::ChangeStream;
+use crate::request::client_port::{Delivery, LogLevelSource, MessageSender, RequestClientPort};
+use crate::request::dispatch::{self, RequestJob};
+use crate::request::in_flight::{InFlightGuard, InFlightRequests};
+use crate::sessions::{self, Session, SessionTable};
+use crate::state::EdgeState;
+use crate::v2026_07_28::listen::{self, ListenStream};
+use crate::v2026_07_28::round_state::RoundOutput;
+use crate::v2026_07_28::{handler, rounds};
 
 /// How many messages wait for a client that reads slowly.
 const UNWRITTEN_MESSAGES_MAX: usize = 64;
@@ -246,7 +246,7 @@ impl StdioServer {
     }
 
     fn initialize(&mut self, id: &Id, params: Option<&Json>) -> Answer {
-        let client = match session::read_initialize(self.caller.clone(), params) {
+        let client = match sessions::read_initialize(self.caller.clone(), params) {
             Ok(client) => client,
             Err(fault) => return error_answer(id, ProtocolVersion::NEWEST_WITH_SESSIONS, &fault),
         };
@@ -263,7 +263,7 @@ impl StdioServer {
             send_changes(feed, None, &out, &stopping).await;
             None
         });
-        session::initialize_answer(&self.edge, id, &session)
+        sessions::initialize_answer(&self.edge, id, &session)
     }
 
     fn start_request(
@@ -282,7 +282,7 @@ impl StdioServer {
         let outlet = Some(MessageSender::Channel(self.out.clone(), Arc::clone(&answered)));
         let (port, dialogue) = match &session {
             None => {
-                let (port, dialogue) = stateless::client_port(&head, outlet);
+                let (port, dialogue) = handler::client_port(&head, outlet);
                 (port, Some(dialogue))
             }
             Some(session) => {

@@ -1,7 +1,11 @@
 //! The merged offer at one moment: an immutable snapshot made from every backend's inventory.
 //! A pure function of the policy and the inventories; who refreshes them is `refresh`'s.
 
+pub(crate) mod conflict;
+pub(crate) mod finding;
+pub(crate) mod listed_names;
 mod merge;
+pub(crate) mod overview;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -13,7 +17,7 @@ use vmcp_domain::{
 };
 
 use self::merge::{merge_prompts, merge_resources, merge_tools};
-use crate::finding::Finding;
+use crate::catalogue::finding::Finding;
 use crate::policy::AggregationPolicy;
 
 /// One backend's share: what it offered last, and whether it is there to serve it.

@@ -15,18 +15,18 @@ use vmcp_domain::{
     ReadResource, Reply, ResourceList, TaskHandle, TaskRequest, TemplateList, ToolList,
 };
 
-use crate::breaker::CircuitBreaker;
+use crate::catalogue::finding::Finding;
+use crate::catalogue::listed_names::{ListedNames, NameKind};
+use crate::catalogue::overview::{ItemFilter, overview};
 use crate::catalogue::{BackendListing, Catalogue};
-use crate::finding::Finding;
-use crate::follow::SubscriptionTable;
-use crate::listed::{ListedNames, NameKind};
-use crate::overview::{ItemFilter, overview};
-use crate::own_lists::CallerLists;
-use crate::personal::CallerViews;
+use crate::health::circuit_breaker::CircuitBreaker;
+use crate::health::refresh;
+use crate::health::report::BackendReport;
+use crate::per_caller::caller_lists::CallerLists;
+use crate::per_caller::caller_views::CallerViews;
 use crate::policy::{AggregationPolicy, HealthPolicy};
-use crate::refresh;
-use crate::report::BackendReport;
-use crate::shared::{BackendEntry, FederationState};
+use crate::state::{BackendEntry, FederationState};
+use crate::subscriptions::SubscriptionTable;
 use crate::task;
 
 /// Many backends behind the one seam.

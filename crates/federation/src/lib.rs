@@ -3,29 +3,21 @@
 //! It resolves what a client names to the backend and the name that really stand behind it.
 //! How a backend is reached is `vmcp-backends`'; who may call and how often is for the layers above.
 
-mod breaker;
 mod catalogue;
-mod checks;
-mod conflict;
 mod exposure;
 mod federation;
-mod finding;
-mod follow;
-mod listed;
-mod overview;
-mod own_lists;
-mod personal;
+mod health;
+mod per_caller;
 pub mod policy;
-mod refresh;
-mod report;
-mod shared;
+mod state;
+mod subscriptions;
 mod task;
 
-pub use breaker::{CircuitReport, CircuitState};
-pub use checks::{CheckFailure, HealthChecks};
+pub use crate::catalogue::finding::Finding;
+pub use crate::catalogue::listed_names::NameKind;
+pub use crate::catalogue::overview::{CatalogueItem, ItemFilter};
+pub use crate::health::circuit_breaker::{CircuitReport, CircuitState};
+pub use crate::health::health_checks::{CheckFailure, HealthChecks};
+pub use crate::health::report::{BackendReport, Health};
 pub use exposure::Exposed;
 pub use federation::Federation;
-pub use finding::Finding;
-pub use listed::NameKind;
-pub use overview::{CatalogueItem, ItemFilter};
-pub use report::{BackendReport, Health};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vmcp_domain::{BackendId, BackendToolName, Inventory, ToolName, ToolOverride};
 
-use crate::finding::Finding;
+use crate::catalogue::finding::Finding;
 
 /// How several backends become one list.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! The decorator: one real call, one charge, whoever composed it and whatever name led to it.
 
-mod budget;
+pub(crate) mod limits_resource;
 mod methods;
 mod tasks;
 mod virtual_tools;
@@ -12,8 +12,8 @@ use vmcp_domain::{
     SharedGateway, forward,
 };
 
+pub use crate::layer::limits_resource::LimitsResource;
 use crate::limiter::{Limiter, PrepaidCall, ReservedCalls, ToolPlan, compute_settlement, take_round_id};
-pub use budget::LimitsResource;
 pub use methods::MethodsRateLimited;
 pub use virtual_tools::VirtualRateLimited;
 

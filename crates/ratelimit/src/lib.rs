@@ -6,58 +6,42 @@
 
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "tests name the one case they expect"))]
 
-mod blocks;
-mod budget;
-mod calendar;
-mod call_values;
-mod claims;
+mod bucket;
 mod clock;
-mod decide;
-mod fallback;
 mod layer;
-pub mod lease;
-mod levels;
 mod limiter;
-mod memory;
-mod observer;
-mod pattern;
 mod plan;
-pub mod policy;
-mod price;
-mod rate;
-mod refund;
-mod remote;
+mod queue;
 mod repeats;
-mod slots;
-mod table;
-mod top;
-mod upkeep;
-mod waiting;
+mod shared;
+mod task_spawner;
 
-pub use blocks::{BLOCK_COUNT_MAX, BLOCK_DURATION_MAX, Blocks};
-pub use calendar::{Calendar, CalendarError, Period, PeriodUnit};
-pub use clock::{Clock, ManualClock, Micros, SystemClock};
-pub use decide::{BucketRefusal, BucketSnapshot, Charges, Wait};
-pub use layer::{LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
-pub use levels::{SavedLevels, SavedLevelsError};
-pub use limiter::{
-    BucketView, Limiter, LimiterStatus, OperatorAction, Replay, ReplayCaller, ReplayDecision, ReplayPermit,
-    ReplayTool, Reserver, RulesView, Sharing, SlotLimitView, StoreStatus,
-};
-pub use memory::{AdmitOutcome, MemoryStore, Receipt};
-pub use observer::{DecisionEvent, NoObserver, Observer, WaitOutcome};
-pub use pattern::Pattern;
-pub use plan::{
-    BucketId, BucketValue, BucketValues, Costs, LevelStorage, OverriddenLimit, Plan, PlannedBucket,
-    PlannedSlotLimit, Planner, RequiredValue, RulePrice, Variation, VariationInputs,
-};
-pub use rate::{BucketState, Level, Payment, Rate, RateError};
-pub use refund::RefundOn;
-pub use remote::{
+pub use crate::bucket::calendar::{Calendar, CalendarError, Period, PeriodUnit};
+pub use crate::bucket::decide::{BucketRefusal, BucketSnapshot, Charges, Wait};
+pub use crate::bucket::memory_store::{AdmitOutcome, MemoryStore, Receipt};
+pub use crate::bucket::rate::{BucketState, Level, Payment, Rate, RateError};
+pub use crate::bucket::saved_levels::{SavedLevels, SavedLevelsError};
+pub use crate::bucket::user_table::UserKey;
+pub use crate::limiter::inspect::top_callers::TopCaller;
+pub use crate::limiter::observer::{DecisionEvent, NoObserver, Observer, WaitOutcome};
+pub use crate::plan::pattern::Pattern;
+pub use crate::plan::policy;
+pub use crate::plan::policy::refund::RefundOn;
+pub use crate::shared::blocks::{BLOCK_COUNT_MAX, BLOCK_DURATION_MAX, Blocks};
+pub use crate::shared::lease;
+pub use crate::shared::store::{
     Adjustment, AdmitRequest, COST_OF_ANY_CALL, CallId, DECISION_DEADLINE, LegacyKeys, OnStoreFailure,
     RemoteBucket, RemoteSlotLimit, RemoteStore, RemoteVerdict, SLOT_LEASE, SlotReport, SlotRequest,
     SlotStore, SlotVerdict, StoreConnection, StoreFailure, TakeGrant, TakeRequest, user_digest,
 };
+pub use clock::{Clock, ManualClock, Micros, SystemClock};
+pub use layer::{LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
+pub use limiter::{
+    BucketView, Limiter, LimiterStatus, OperatorAction, Replay, ReplayCaller, ReplayDecision, ReplayPermit,
+    ReplayTool, Reserver, RulesView, Sharing, SlotLimitView, StoreStatus,
+};
+pub use plan::{
+    BucketId, BucketValue, BucketValues, Costs, LevelStorage, OverriddenLimit, Plan, PlannedBucket,
+    PlannedSlotLimit, Planner, RequiredValue, RulePrice, Variation, VariationInputs,
+};
 pub use repeats::{LoopBreaker, LoopPolicy};
-pub use table::UserKey;
-pub use top::TopCaller;

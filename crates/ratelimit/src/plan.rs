@@ -1,10 +1,15 @@
 //! Which buckets a call of a tool is charged to. Rules name advertised tools; the buckets belong to the tool that
 //! really runs, so that every name and every road that leads to it spends from the same ones.
 
-mod cells;
+pub(crate) mod call_values;
+pub(crate) mod claims;
 mod costs;
+pub(crate) mod pattern;
 mod planner;
-mod varies;
+pub mod policy;
+pub(crate) mod price;
+pub(crate) mod value_buckets;
+pub(crate) mod variation;
 
 use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::Arc;
@@ -14,17 +19,19 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use vmcp_domain::{LimitScope, LimitedOperation, Tool};
 
-use crate::calendar::{Calendar, Period};
+use crate::bucket::calendar::{Calendar, Period};
+use crate::bucket::decide::BucketSnapshot;
+use crate::bucket::rate::{BucketState, Rate};
+use crate::bucket::user_table::UserKey;
 use crate::clock::{Clock, Micros};
-use crate::decide::BucketSnapshot;
-use crate::policy::{Method, Mode};
-use crate::rate::{BucketState, Rate};
-use crate::table::UserKey;
+use crate::plan::policy::{Method, Mode};
+pub use crate::plan::variation::{
+    BucketValue, BucketValues, OverriddenLimit, RequiredValue, Variation, VariationInputs,
+};
 pub use costs::{Costs, RulePrice};
 pub(crate) use costs::{Settlement, UNPAYABLE};
 pub use planner::Planner;
 pub(crate) use planner::SavedDefinition;
-pub use varies::{BucketValue, BucketValues, OverriddenLimit, RequiredValue, Variation, VariationInputs};
 
 /// Names one bucket definition for the life of the process: the same rule on the same tool has the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

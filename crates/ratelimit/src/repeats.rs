@@ -15,7 +15,7 @@ use vmcp_domain::{
 };
 
 use crate::clock::{Clock, Micros};
-use crate::pattern::Pattern;
+use crate::plan::pattern::Pattern;
 
 /// The most calls that are told apart. Beyond it further calls are let through uncounted.
 const CALLS_MAX: usize = 100_000;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::flights::Requester;
+use crate::connection::pending_requests::Requester;
 
 /// How long the backend may go on with a cancelled call, for all that is known, unless it answers before.
 const REMEMBERED_FOR: Duration = Duration::from_mins(2);

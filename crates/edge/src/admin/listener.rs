@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use vmcp_wire::server::Refusal;
 
 use super::{AccessLevel, AdminPage, AdminPages, page_for, respond};
-use crate::body::ResponseBody;
-use crate::{guard, reply};
+use crate::http::body::ResponseBody;
+use crate::http::{guard, response};
 
 /// How many connections are served at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -107,10 +107,10 @@ async fn serve(
 ) -> Response<ResponseBody> {
     let host_fits = !is_loopback || guard::is_for_loopback(request.headers(), request.uri());
     if !host_fits {
-        return reply::refusal_response(&Refusal::InvalidHost, None);
+        return response::refusal_response(&Refusal::InvalidHost, None);
     }
     if request.headers().contains_key(http::header::ORIGIN) {
-        return reply::refusal_response(&Refusal::InvalidOrigin, None);
+        return response::refusal_response(&Refusal::InvalidOrigin, None);
     }
     let method = request.method().clone();
     let page = match method {
@@ -121,15 +121,15 @@ async fn serve(
             let path = request.uri().path().to_owned();
             let done = handle_post(pages, request).await;
             if done.is_none() && pages.page(&path, AccessLevel::Operator, "").is_some() {
-                return reply::method_not_allowed("GET, HEAD");
+                return response::method_not_allowed("GET, HEAD");
             }
             done
         }
-        _ => return reply::method_not_allowed("GET, HEAD, POST"),
+        _ => return response::method_not_allowed("GET, HEAD, POST"),
     };
     match page {
         Some(page) => respond(page, &method),
-        None => reply::refusal_response(&Refusal::NotFound, None),
+        None => response::refusal_response(&Refusal::NotFound, None),
     }
 }
 

@@ -8,8 +8,8 @@ use vmcp_domain::{
 };
 
 use super::{BackendListing, UnavailableNames};
-use crate::conflict::{NameClaim, drop_invalid_name, resolve_names};
-use crate::finding::{Finding, check_name};
+use crate::catalogue::conflict::{NameClaim, drop_invalid_name, resolve_names};
+use crate::catalogue::finding::{Finding, check_name};
 use crate::policy::{AggregationPolicy, ConflictPolicy, PrefixFormat};
 
 /// The resources of parts in their order. The reference gives a resource that several backends offer to the first of them

@@ -1,7 +1,7 @@
 use vmcp_domain::{Json, OfferedPrompt, OfferedTool, ToolHints, ToolOverride};
 
 use super::*;
-use crate::overview::{CatalogueItem, ItemFilter};
+use crate::catalogue::overview::{CatalogueItem, ItemFilter};
 use crate::policy::ToolPolicy;
 use crate::policy::{ConflictPolicy, PrefixFormat};
 
@@ -87,7 +87,7 @@ fn operators_are_told_of_names_that_trouble_clients() {
 }
 
 fn instructions(policy: &AggregationPolicy, parts: &[BackendListing]) -> String {
-    crate::overview::overview(policy, &Catalogue::build(policy, parts), None).instructions.unwrap()
+    crate::catalogue::overview::overview(policy, &Catalogue::build(policy, parts), None).instructions.unwrap()
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_backend_of_which_a_caller_sees_nothing_says_nothing() {
     let parts = [listing("a", &["t"], &[]), listing("b", &["u"], &["p"]), listing("c", &[], &[])];
     let catalogue = Catalogue::build(&AggregationPolicy::default(), &parts);
     let told = |policy: &AggregationPolicy, permits: Option<ItemFilter<'_>>| {
-        crate::overview::overview(policy, &catalogue, permits).instructions
+        crate::catalogue::overview::overview(policy, &catalogue, permits).instructions
     };
     let open = AggregationPolicy::default();
     assert_eq!(told(&open, None).as_deref(), Some("# a\n\nuse a\n\n# b\n\nuse b\n\n# c\n\nuse c"));

@@ -4,7 +4,7 @@ use vmcp_domain::{BackendEvent, BackendState, Continuation, ListFailure, Malform
 use vmcp_testkit::{FakeBackend, conformance, context, watch_changes};
 
 use super::*;
-use crate::report::Health;
+use crate::health::report::Health;
 
 fn start(backends: &[&Arc<FakeBackend>]) -> Federation {
     let backends = backends.iter().map(|backend| (*backend).clone() as Arc<dyn Backend>).collect();

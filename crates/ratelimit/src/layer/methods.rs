@@ -9,7 +9,7 @@ use vmcp_domain::{
 };
 
 use crate::limiter::{Limiter, Permit, ToolPlan, take_round_id};
-use crate::policy::Method;
+use crate::plan::policy::Method;
 
 /// The layer that limits lists, reads, prompts and completions.
 pub struct MethodsRateLimited {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use vmcp_domain::{Caller, Error, LimitScope, Retry, Tool};
 
 use super::{Limiter, Permit, ToolPlan};
+use crate::bucket::user_table::UserKey;
 use crate::clock::{ManualClock, Micros};
-use crate::observer::NoObserver;
+use crate::limiter::observer::NoObserver;
 use crate::plan::Planner;
-use crate::policy::LimitPolicy;
-use crate::table::UserKey;
+use crate::plan::policy::LimitPolicy;
 
 /// A limiter for recorded calls.
 pub struct Replay {

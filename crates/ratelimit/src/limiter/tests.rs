@@ -5,11 +5,11 @@ mod outage;
 mod quotas;
 mod reports;
 mod restart;
+pub(crate) mod shadow;
 mod shared_store;
 mod sizes;
-mod trial;
 mod values;
-mod varied;
+pub(crate) mod variation;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -22,16 +22,16 @@ use vmcp_domain::{
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;
+use crate::bucket::rate::{BucketState, Payment, Rate};
 use crate::clock::{ManualClock, Micros};
 use crate::layer::RateLimited;
-use crate::observer::{NoObserver, Observer};
-use crate::pattern::Pattern;
-use crate::policy::{
+use crate::limiter::observer::{NoObserver, Observer};
+use crate::plan::pattern::Pattern;
+use crate::plan::policy::{
     Anonymous, Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
-use crate::rate::{BucketState, Payment, Rate};
-use crate::remote::{Adjustment, RemoteBucket, SLOT_LEASE, StoreFailure, TakeGrant, TakeRequest};
-use crate::slots::tests::FakeSlots;
+use crate::shared::slots::tests::FakeSlots;
+use crate::shared::store::{Adjustment, RemoteBucket, SLOT_LEASE, StoreFailure, TakeGrant, TakeRequest};
 
 pub(super) fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(seconds), tokens).unwrap();
@@ -57,7 +57,7 @@ pub(super) fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -
         annotation: None,
         group: false,
         limits,
-        cost: crate::policy::Cost::default(),
+        cost: crate::plan::policy::Cost::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::policy::Price;
+use crate::plan::policy::Price;
 
 /// More tokens than any bucket holds: the price of what a rule on trial would refuse whatever is left.
 pub(crate) const UNPAYABLE: NonZeroU32 = NonZeroU32::MAX;

@@ -1,8 +1,8 @@
 //! Making plans out of rules, and remembering which bucket is which.
 
 mod buckets;
-mod saved;
-mod subject;
+pub(crate) mod limit_subject;
+pub(crate) mod restored_definitions;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -12,14 +12,16 @@ use std::sync::atomic::AtomicU32;
 use parking_lot::{Mutex, RwLock};
 use vmcp_domain::{Tool, ToolName};
 
-use super::cells::ValueBuckets;
 use super::{BucketId, LimitedRequest, Plan, PlannedSlotLimit, RulePrice, Variation};
+use crate::bucket::rate::{BucketState, Rate};
 use crate::clock::Micros;
-use crate::policy::{Concurrency, LimitPolicy, Method, Mode, Price, Quota, ToolRule};
-use crate::rate::{BucketState, Rate};
-use saved::RestoredDefinitions;
-pub(crate) use saved::SavedDefinition;
-use subject::{BucketOwner, CallerQuota, LimitSubject, SERVER_SCOPES, TOOL_SCOPES};
+use crate::plan::planner::limit_subject::{
+    BucketOwner, CallerQuota, LimitSubject, SERVER_SCOPES, TOOL_SCOPES,
+};
+use crate::plan::planner::restored_definitions::RestoredDefinitions;
+pub(crate) use crate::plan::planner::restored_definitions::SavedDefinition;
+use crate::plan::policy::{Concurrency, LimitPolicy, Method, Mode, Price, Quota, ToolRule};
+use crate::plan::value_buckets::ValueBuckets;
 
 /// How many definitions are told apart. A backend that keeps renaming its tools makes a new one with every name, and
 /// none may be forgotten while somebody may be in debt under it; so beyond this, tools of a rule share its bucket.

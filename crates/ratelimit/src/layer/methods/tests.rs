@@ -4,11 +4,11 @@ use vmcp_domain::{CallOrigin, Caller, Continuation, LimitScope, Members, Retry};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;
+use crate::bucket::rate::Rate;
 use crate::clock::ManualClock;
-use crate::observer::NoObserver;
+use crate::limiter::observer::NoObserver;
 use crate::plan::Planner;
-use crate::policy::{Concurrency, LimitPolicy, Limits, MethodRule, Mode, Quota};
-use crate::rate::Rate;
+use crate::plan::policy::{Concurrency, LimitPolicy, Limits, MethodRule, Mode, Quota};
 
 fn limits(tokens: u64) -> Limits {
     let rate = Rate::new(tokens, Duration::from_secs(60), tokens).unwrap();

@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use vmcp_domain::{CallTool, Cause, Gateway, GatewayFuture, Json, Reply, Tool, ToolList, forward};
 
 use super::*;
-use crate::levels::SavedLevels;
-use crate::observer::{DecisionEvent, Observer, WaitOutcome};
+use crate::bucket::saved_levels::SavedLevels;
+use crate::limiter::observer::{DecisionEvent, Observer, WaitOutcome};
 use model::{CallPrices, Model, ModelPayment};
 use policies::{SeededRng, random_policy, vary_policy};
 

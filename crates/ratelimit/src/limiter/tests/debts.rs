@@ -2,7 +2,7 @@
 
 use super::outage::{count_admitted, shared_harness};
 use super::*;
-use crate::fallback::Debts;
+use crate::shared::fallback::Debts;
 
 /// What the shared bucket of the bench lacks in the store, in tokens.
 async fn missing(bench: &Harness) -> u64 {

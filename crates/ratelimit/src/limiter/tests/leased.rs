@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::policy::{Consistency, LeasePolicy};
-use crate::remote::user_digest;
+use crate::plan::policy::{Consistency, LeasePolicy};
+use crate::shared::store::user_digest;
 
 fn leased_harness(
     consistency: fn(LeasePolicy) -> Consistency,
@@ -114,9 +114,9 @@ async fn a_refusal_by_a_leased_bucket_says_when_to_come_back() {
 async fn a_dear_call_pays_and_is_given_back_its_price() {
     let lease = LeasePolicy { duration: Duration::from_millis(100), hold_back: false };
     let server = Limits { shared: quota(1000, 1), ..Limits::default() };
-    let cost = crate::policy::Cost {
-        price: Some(Arc::new(crate::policy::Price::new_before_call("args.n").unwrap())),
-        ..crate::policy::Cost::default()
+    let cost = crate::plan::policy::Cost {
+        price: Some(Arc::new(crate::plan::policy::Price::new_before_call("args.n").unwrap())),
+        ..crate::plan::policy::Cost::default()
     };
     let rules = vec![ToolRule { cost, ..rule("a_search", None, None) }];
     let policy =

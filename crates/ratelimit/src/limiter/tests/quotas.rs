@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use vmcp_domain::Json;
 
 use super::*;
-use crate::calendar::{Calendar, PeriodUnit};
-use crate::policy::{
+use crate::bucket::calendar::{Calendar, PeriodUnit};
+use crate::plan::policy::{
     CallerSelector, LimitSize, ListHandling, MissingValue, Override, Overrides, ValueQuota, ValueSource,
     Window,
 };
@@ -158,7 +158,7 @@ async fn values_of_claims_and_overrides_have_quotas() {
 /// Users who have spent something on a day are forgotten to make room when it is over.
 #[tokio::test]
 async fn a_day_that_is_over_keeps_nobody() {
-    let memory = MemoryBounds { user_count_max: 2000, overflow: crate::policy::Overflow::Refuse };
+    let memory = MemoryBounds { user_count_max: 2000, overflow: crate::plan::policy::Overflow::Refuse };
     let limits = Limits { per_user: Some(day_quota(2)), ..Limits::default() };
     let bench = harness(LimitPolicy { memory, ..policy(limits, vec![], Anonymous::Refuse) }, None);
     bench.clock.set(Micros(EVENING));
@@ -176,7 +176,7 @@ async fn a_day_that_is_over_keeps_nobody() {
 /// Users of a tool that is never called again are forgotten, too.
 #[tokio::test]
 async fn a_tool_that_is_gone_keeps_nobody() {
-    let memory = MemoryBounds { user_count_max: 2000, overflow: crate::policy::Overflow::Refuse };
+    let memory = MemoryBounds { user_count_max: 2000, overflow: crate::plan::policy::Overflow::Refuse };
     let limited = |name: &str| rule(name, None, Some(day_quota(2)));
     let rules = vec![limited("a_search"), limited("b_search")];
     let bench = harness(LimitPolicy { memory, ..policy(Limits::default(), rules, Anonymous::Refuse) }, None);

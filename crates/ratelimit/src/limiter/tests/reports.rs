@@ -1,7 +1,7 @@
 //! What the observer is told of decisions that are made without the store.
 
 use super::*;
-use crate::observer::{DecisionEvent, WaitOutcome};
+use crate::limiter::observer::{DecisionEvent, WaitOutcome};
 
 /// A decision, as far as it concerns an operator during an outage.
 #[derive(Debug, PartialEq, Eq)]

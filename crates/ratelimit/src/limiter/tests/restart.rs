@@ -3,9 +3,9 @@
 use vmcp_domain::Json;
 
 use super::*;
-use crate::calendar::{Calendar, PeriodUnit};
-use crate::levels::SavedLevels;
-use crate::policy::{
+use crate::bucket::calendar::{Calendar, PeriodUnit};
+use crate::bucket::saved_levels::SavedLevels;
+use crate::plan::policy::{
     CallerSelector, LimitSize, ListHandling, MissingValue, Overflow, Override, Overrides, ValueQuota,
     ValueSource, Window,
 };

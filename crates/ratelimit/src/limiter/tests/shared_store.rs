@@ -1,7 +1,7 @@
 //! Payments to the shared store: what is given back, what is asked, and what a failure of one part means for the others.
 
 use super::*;
-use crate::policy::{CallerSelector, LeasePolicy, LimitSize, Override, Overrides, RemainingHints};
+use crate::plan::policy::{CallerSelector, LeasePolicy, LimitSize, Override, Overrides, RemainingHints};
 
 fn shared_harness(policy: LimitPolicy, on_failure: OnStoreFailure) -> (Harness, Arc<FakeStore>) {
     let clock = Arc::new(ManualClock::default());

@@ -3,7 +3,7 @@
 use vmcp_domain::Json;
 
 use super::*;
-use crate::policy::{
+use crate::plan::policy::{
     CallerSelector, LimitSize, ListHandling, MissingValue, Overflow, Override, Overrides, ValueQuota,
     ValueSource, Window,
 };

@@ -3,7 +3,7 @@
 use vmcp_domain::Json;
 
 use super::*;
-use crate::policy::{
+use crate::plan::policy::{
     CallPart, CallValue, CallerSelector, LimitSize, ListHandling, MissingValue, Override, Overrides,
     ValueQuota, ValueSource,
 };

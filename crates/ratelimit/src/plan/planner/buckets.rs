@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::saved::SIZE_SEPARATOR;
-use super::subject::{BucketOwner, CallerQuota, LimitSubject, lock_rank, period_key_part, value_bucket_key};
 use super::{BucketDefinition, Planner};
-use crate::calendar::{Calendar, Period};
+use crate::bucket::calendar::{Calendar, Period};
+use crate::bucket::rate::Rate;
+use crate::bucket::user_table::UserKey;
 use crate::clock::Micros;
+use crate::plan::planner::limit_subject::{
+    BucketOwner, CallerQuota, LimitSubject, lock_rank, period_key_part, value_bucket_key,
+};
+use crate::plan::planner::restored_definitions::SIZE_SEPARATOR;
+use crate::plan::policy::{LeasePolicy, Mode, Window};
 use crate::plan::{
     BucketId, CalendarPeriod, LegacyWindow, LevelStorage, Plan, PlannedBucket, UNPAYABLE, Variation,
     VariationInputs,
 };
-use crate::policy::{LeasePolicy, Mode, Window};
-use crate::rate::Rate;
-use crate::table::UserKey;
 
 impl Planner {
     /// Adds what a limit is for one caller: a bucket for each window, or none where an override exempts the caller.

@@ -6,11 +6,11 @@ use vmcp_testkit::tool;
 use vmcp_domain::LimitScope;
 
 use super::*;
-use crate::pattern::Pattern;
-use crate::plan::{LevelStorage, PlannedBucket};
-use crate::policy::{
+use crate::plan::pattern::Pattern;
+use crate::plan::policy::{
     Anonymous, Consistency, Limits, MemoryBounds, Quota, ToolAnnotation, ToolRule, WaitBounds,
 };
+use crate::plan::{LevelStorage, PlannedBucket};
 
 fn quota(tokens: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(60), tokens).unwrap();

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use vmcp_domain::Tool;
 
+use crate::bucket::rate::{BucketState, Level, Rate};
+use crate::bucket::user_table::round_trip_packed;
 use crate::clock::Micros;
-use crate::policy::{LimitPolicy, Limits, Mode, Quota};
-use crate::rate::{BucketState, Level, Rate};
-use crate::table::round_trip_packed;
+use crate::plan::policy::{LimitPolicy, Limits, Mode, Quota};
 
 /// A rule as the model knows it.
 pub(super) struct Rule {
@@ -130,7 +130,7 @@ impl State {
 }
 
 fn read(policy: &LimitPolicy) -> (Vec<Rule>, Vec<Window>) {
-    let rule = |rule: &crate::policy::ToolRule| Rule {
+    let rule = |rule: &crate::plan::policy::ToolRule| Rule {
         name: rule.name.as_str().to_owned(),
         is_shadow: rule.cost.mode == Mode::Shadow,
         min: rule.cost.minimum.get(),

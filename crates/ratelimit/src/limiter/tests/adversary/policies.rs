@@ -1,7 +1,7 @@
 //! The configurations of a run, by a seed.
 
 use super::*;
-use crate::policy::{Cost, Price};
+use crate::plan::policy::{Cost, Price};
 
 /// Numbers by a seed (SplitMix64).
 pub(super) struct SeededRng(pub(super) u64);

@@ -1,0 +1,336 @@
+//! A backend as the seam knows it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::timeout;
+use vmcp_domain::{
+    Backend, BackendId, BackendListener, BackendPromptName, BackendState, BackendStatus, BackendToolName,
+    BackendUri, CallContext, CallerScope, Continuation, Error, GatewayFuture, Inventory, IsolationScope,
+    Json, Members, Reply, TaskOperation, UriTemplate,
+};
+use vmcp_wire::method;
+
+use crate::call::{BackendRequest, execute};
+use crate::connection::Connection;
+use crate::connection::close_signal::CloseReason;
+use crate::connection::inventory;
+use crate::connection::link::McpRequest;
+use crate::connection::pending_requests::Purpose;
+use crate::failure::{Failure, FailureClass};
+use crate::lifecycle::per_caller::{CallerConnections, ConnectionRef, Grouping};
+use crate::lifecycle::subscription_streams::ListenState;
+use crate::lifecycle::supervisor::{Phase, SupervisedConnection, deny_caller, wait_until_ready};
+use crate::policy::Isolation;
+
+/// The most resources subscribed to at one backend.
+const SUBSCRIPTIONS_MAX: usize = 10_000;
+/// How much longer than one request a whole inventory may take.
+const INVENTORY_TIMEOUT_FACTOR: u32 = 10;
+
+/// The backend.
+pub(crate) struct RemoteBackend {
+    main: Arc<SupervisedConnection>,
+    /// Where callers have connections of their own; `shared` is then for requests that belong to no caller.
+    caller_connections: Option<Arc<CallerConnections>>,
+}
+
+impl RemoteBackend {
+    /// Must be called on a tokio runtime.
+    pub(crate) fn new(shared: Arc<SupervisedConnection>) -> Self {
+        let grouping = match (&shared.policy.credentials, shared.policy.isolation) {
+            (Some(credentials), _) => Some(Grouping::Credentials(credentials.clone())),
+            (None, Isolation::Shared) => None,
+            (None, isolation) => Some(Grouping::Isolation(isolation)),
+        };
+        let callers = grouping.map(|grouping| CallerConnections::start(&shared, grouping));
+        Self { main: shared, caller_connections: callers }
+    }
+
+    /// The connection that a caller's requests take.
+    async fn acquire_connection(&self, ctx: &CallContext) -> Result<ConnectionRef, Error> {
+        match &self.caller_connections {
+            None => Ok(ConnectionRef::main(&self.main)),
+            Some(callers) => callers.get_or_open(ctx).await.map_err(|failure| self.connection_error(failure)),
+        }
+    }
+
+    fn connection_error(&self, failure: Failure) -> Error {
+        if let Failure::NotSent(FailureClass::Auth, cause) = &failure {
+            return deny_caller(self.id(), cause);
+        }
+        failure.into_error(self.id())
+    }
+
+    fn timeout_error(&self, after: Duration) -> Error {
+        Error::BackendTimedOut { backend: self.id().clone(), after }
+    }
+
+    fn call_timeout(&self) -> Duration {
+        self.main.policy.timeouts.call
+    }
+
+    async fn execute_request(
+        &self,
+        ctx: &CallContext,
+        asked: BackendRequest,
+        continuation: Continuation,
+    ) -> Result<Reply, Error> {
+        let connection = self.acquire_connection(ctx).await?;
+        execute(&connection, ctx, asked, continuation).await
+    }
+
+    async fn update_subscription(
+        &self,
+        name: &'static str,
+        line: &SupervisedConnection,
+        uri: &BackendUri,
+    ) -> Result<(), Error> {
+        let changed = timeout(self.call_timeout(), line.change_subscription(name, uri)).await;
+        let changed = changed.map_err(|_| self.timeout_error(self.call_timeout()))?;
+        changed.map_err(|failure| line.to_error(failure))
+    }
+}
+
+impl SupervisedConnection {
+    async fn fetch_inventory(&self) -> Result<Inventory, Failure> {
+        let wait = self.policy.timeouts.call;
+        let connection = wait_until_ready(self).await?;
+        match inventory::fetch(&connection, wait, &self.last_lists).await {
+            Err(Failure::StaleConnection(..)) => {
+                let connection = wait_until_ready(self).await?;
+                inventory::fetch(&connection, wait, &self.last_lists).await
+            }
+            taken => taken,
+        }
+    }
+
+    /// Adds to what is wanted. False when that would be too much.
+    fn add_subscription(&self, uri: &BackendUri) -> bool {
+        let mut room = true;
+        self.subscriptions.send_if_modified(|wanted| {
+            room = wanted.contains(uri) || wanted.len() < SUBSCRIPTIONS_MAX;
+            if !room || wanted.contains(uri) {
+                return false;
+            }
+            Arc::<BTreeSet<_>>::make_mut(wanted).insert(uri.clone());
+            true
+        });
+        room
+    }
+
+    fn remove_subscription(&self, uri: &BackendUri) {
+        self.subscriptions.send_if_modified(|wanted| {
+            wanted.contains(uri) && Arc::<BTreeSet<_>>::make_mut(wanted).remove(uri)
+        });
+    }
+
+    async fn change_subscription(&self, name: &'static str, uri: &BackendUri) -> Result<(), Failure> {
+        let connection = wait_until_ready(self).await?;
+        if connection.has_session() {
+            let request = McpRequest::maintenance(name, connection.dialect.subscription(uri));
+            connection.exchange(Purpose::Maintenance, |_| request).await.map(drop)
+        } else {
+            self.wait_for_listen_state(&connection, uri, name == method::RESOURCES_SUBSCRIBE).await
+        }
+    }
+
+    /// In 2026-07-28 the open stream is replaced by one that covers what is wanted now.
+    async fn wait_for_listen_state(
+        &self,
+        connection: &Connection,
+        uri: &BackendUri,
+        wanted: bool,
+    ) -> Result<(), Failure> {
+        let mut listening = connection.listen_state.subscribe();
+        let settled = listening.wait_for(|listening| match listening {
+            ListenState::Opening => false,
+            ListenState::Open(covered) => covered.contains(uri) == wanted,
+            ListenState::Refused => true,
+        });
+        match settled.await.as_deref() {
+            Ok(ListenState::Refused) if wanted => Err(Failure::indeterminate(
+                FailureClass::Protocol,
+                "the backend does not tell of changed resources",
+            )),
+            Ok(_) => Ok(()),
+            Err(_) => Err(Failure::indeterminate(FailureClass::Exited, "the connection ended")),
+        }
+    }
+}
+
+impl Backend for RemoteBackend {
+    fn id(&self) -> &BackendId {
+        &self.main.policy.id
+    }
+
+    fn status(&self) -> BackendStatus {
+        let (state, protocol) = match &*self.main.phase.borrow() {
+            Phase::Connecting => (BackendState::Connecting, None),
+            Phase::Ready(connection) => (BackendState::Ready, Some(connection.dialect.version)),
+            // It is there, and wants to see a caller's credential.
+            Phase::Unavailable(FailureClass::Auth) if self.main.is_gateway_probe() => {
+                (BackendState::Ready, None)
+            }
+            Phase::Unavailable(_) => (BackendState::Unavailable, None),
+            Phase::Stopped => (BackendState::Stopped, None),
+        };
+        let record = self.main.record.lock();
+        BackendStatus {
+            state,
+            transport: self.main.transport_name(),
+            protocol,
+            last_error: record.last_error.map(FailureClass::as_str),
+            reconnect_count: record.connect_count.saturating_sub(1),
+            auth_type: self.main.policy.auth_type(),
+            isolation: self.caller_connections.as_ref().map_or("shared", |callers| callers.isolation()),
+            caller_connections: self.caller_connections.as_ref().map(|callers| callers.count()),
+            startup: self.main.starting(),
+        }
+    }
+
+    fn set_listener(&self, listener: Weak<dyn BackendListener>) {
+        self.main.event_sender.set_listener(listener);
+    }
+
+    fn reconnect(&self) -> bool {
+        if let Phase::Ready(connection) = &*self.main.phase.borrow() {
+            // A server that does one thing at a time answers no check while it works.
+            if connection.link.pending_requests().has_calls() {
+                return false;
+            }
+            connection.link.close_signal().close(CloseReason::Failed(FailureClass::HealthCheck));
+        }
+        true
+    }
+
+    fn has_caller_credentials(&self) -> bool {
+        self.caller_connections.as_ref().is_some_and(|callers| callers.is_personal())
+    }
+
+    fn has_caller_connections(&self) -> bool {
+        self.caller_connections.as_ref().is_some_and(|callers| !callers.is_personal())
+    }
+
+    fn context_for(&self, scope: CallerScope) -> Option<CallContext> {
+        self.caller_connections.as_ref()?.context_of(scope)
+    }
+
+    fn scope(&self, ctx: &CallContext) -> Result<IsolationScope, Error> {
+        match &self.caller_connections {
+            None => Ok(IsolationScope::Shared),
+            Some(callers) => callers.scope(ctx).map_err(|failure| self.connection_error(failure)),
+        }
+    }
+
+    fn fetch_inventory<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Inventory> {
+        Box::pin(async move {
+            // A caller's lists do not open a connection of its own; without one they are everybody's.
+            let line = match &self.caller_connections {
+                Some(callers) if !callers.is_personal() => {
+                    callers.acquire_existing(ctx).unwrap_or_else(|| ConnectionRef::main(&self.main))
+                }
+                Some(_) | None => self.acquire_connection(ctx).await?,
+            };
+            let wait = self.call_timeout() * INVENTORY_TIMEOUT_FACTOR;
+            let taken = timeout(wait, line.fetch_inventory()).await.map_err(|_| self.timeout_error(wait))?;
+            taken.map_err(|failure| line.to_error(failure))
+        })
+    }
+
+    fn call_tool<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        name: BackendToolName,
+        arguments: Option<Json>,
+        continuation: Continuation,
+        rest: Members,
+    ) -> GatewayFuture<'a, Reply> {
+        let asked = BackendRequest::Tool(name, arguments, rest);
+        Box::pin(self.execute_request(ctx, asked, continuation))
+    }
+
+    fn read_resource<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        uri: BackendUri,
+        continuation: Continuation,
+        rest: Members,
+    ) -> GatewayFuture<'a, Reply> {
+        let asked = BackendRequest::Resource(uri, rest);
+        Box::pin(self.execute_request(ctx, asked, continuation))
+    }
+
+    fn get_prompt<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        name: BackendPromptName,
+        arguments: Option<Json>,
+        continuation: Continuation,
+        rest: Members,
+    ) -> GatewayFuture<'a, Reply> {
+        let asked = BackendRequest::Prompt(name, arguments, rest);
+        Box::pin(self.execute_request(ctx, asked, continuation))
+    }
+
+    fn complete_prompt<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        name: BackendPromptName,
+        rest: Members,
+    ) -> GatewayFuture<'a, Reply> {
+        let asked = BackendRequest::CompletePromptArgument(name, rest);
+        Box::pin(self.execute_request(ctx, asked, Continuation::default()))
+    }
+
+    fn complete_template<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        template: UriTemplate,
+        rest: Members,
+    ) -> GatewayFuture<'a, Reply> {
+        let asked = BackendRequest::CompleteTemplateVariable(template, rest);
+        Box::pin(self.execute_request(ctx, asked, Continuation::default()))
+    }
+
+    fn task<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        verb: TaskOperation,
+        id: String,
+        rest: Members,
+    ) -> GatewayFuture<'a, Reply> {
+        Box::pin(self.execute_request(ctx, BackendRequest::Task(verb, id, rest), Continuation::default()))
+    }
+
+    fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> GatewayFuture<'a, ()> {
+        Box::pin(async move {
+            let line = self.acquire_connection(ctx).await?;
+            if !line.add_subscription(&uri) {
+                return Err(Error::Overloaded);
+            }
+            let subscribed = self.update_subscription(method::RESOURCES_SUBSCRIBE, &line, &uri).await;
+            if subscribed.is_err() {
+                line.remove_subscription(&uri);
+            }
+            subscribed
+        })
+    }
+
+    fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> GatewayFuture<'a, ()> {
+        Box::pin(async move {
+            let line = match &self.caller_connections {
+                None => ConnectionRef::main(&self.main),
+                Some(callers) => match (callers.acquire_existing(ctx), callers.scope(ctx)) {
+                    (Some(line), _) => line,
+                    (None, Ok(IsolationScope::Shared)) => ConnectionRef::main(&self.main),
+                    // A connection that has ended has taken its subscriptions with it.
+                    (None, _) => return Ok(()),
+                },
+            };
+            line.remove_subscription(&uri);
+            self.update_subscription(method::RESOURCES_UNSUBSCRIBE, &line, &uri).await
+        })
+    }
+}

@@ -1,0 +1,54 @@
+//! Calls whose caller has left while the backend may still be working on them. Where the limits count calls in flight, such a
+//! call counts until the backend has answered after all, its connection has ended, or the time of the call is over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::runtime::Handle;
+use vmcp_domain::WorkHold;
+
+use crate::time_budget::TimeBudget;
+
+/// Whether the backend may have got any part of a request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SentFlag(Arc<AtomicBool>);
+
+impl SentFlag {
+    /// From now on it may have.
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What is kept for one call while the backend works on it.
+#[derive(Clone, Debug)]
+pub(crate) struct CallHold {
+    hold: WorkHold,
+    time_budget: Arc<TimeBudget>,
+    /// Whether the backend may have got any of the request.
+    pub(crate) sent_flag: SentFlag,
+}
+
+impl CallHold {
+    pub(crate) fn new(hold: WorkHold, patience: Arc<TimeBudget>) -> Self {
+        Self { hold, time_budget: patience, sent_flag: SentFlag::default() }
+    }
+
+    /// Keeps the hold until `end` or until the time of the call is over. Without a runtime it is let go at once.
+    pub(crate) fn keep_until(self, end: impl Future<Output = ()> + Send + 'static) {
+        let Self { hold, time_budget: patience, .. } = self;
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::select! {
+                    () = end => {}
+                    () = patience.wait_until_expired() => {}
+                }
+                drop(hold);
+            });
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Everything a backend offers: all pages of all lists, within bounds, whatever the backend does.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use vmcp_domain::{
+    BackendId, Inventory, Json, ListFailure, MalformedItem, OfferedPrompt, OfferedResource, OfferedTemplate,
+    OfferedTool, ProtocolVersion,
+};
+use vmcp_wire::client::{ServerCapability, read_mirrored_arguments, read_page};
+use vmcp_wire::offer::{self, ReadItem};
+use vmcp_wire::{code, method};
+
+use crate::connection::link::McpRequest;
+use crate::connection::pending_requests::Purpose;
+use crate::connection::{Connection, MirroredArguments};
+use crate::failure::{Failure, FailureClass};
+use crate::sync::UnpoisonedMutex;
+
+/// The most pages taken of one list.
+const PAGES_MAX: usize = 1000;
+/// The most items taken of one list.
+const ITEMS_MAX: usize = 100_000;
+
+/// The longest wait for one page of a list beside the tools. It is shorter than a health check may take by default (10 s),
+/// so that one such list does not make the backend unhealthy.
+const OTHER_PAGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reads an item of a list of a server of this revision; the error is why it cannot be listed.
+type ParseItem<T> = fn(&Json, ProtocolVersion) -> Result<ReadItem<T>, String>;
+
+/// One list of a backend.
+struct ListSpec {
+    method: &'static str,
+    member: &'static str,
+    offer: ServerCapability,
+}
+
+const TOOLS: ListSpec =
+    ListSpec { method: method::TOOLS_LIST, member: "tools", offer: ServerCapability::Tools };
+const RESOURCES: ListSpec =
+    ListSpec { method: method::RESOURCES_LIST, member: "resources", offer: ServerCapability::Resources };
+const TEMPLATES: ListSpec = ListSpec {
+    method: method::TEMPLATES_LIST,
+    member: "resourceTemplates",
+    offer: ServerCapability::Resources,
+};
+const PROMPTS: ListSpec =
+    ListSpec { method: method::PROMPTS_LIST, member: "prompts", offer: ServerCapability::Prompts };
+
+/// The lists as they were last read to their end.
+#[derive(Default)]
+pub(crate) struct LastLists {
+    tools: UnpoisonedMutex<LastList<OfferedTool>>,
+    resources: UnpoisonedMutex<LastList<OfferedResource>>,
+    templates: UnpoisonedMutex<LastList<OfferedTemplate>>,
+    prompts: UnpoisonedMutex<LastList<OfferedPrompt>>,
+}
+
+struct LastList<T> {
+    list_items: ListItems<T>,
+    /// The last attempt to read it failed.
+    is_failing: bool,
+}
+
+impl<T> Default for LastList<T> {
+    fn default() -> Self {
+        Self { list_items: ListItems::default(), is_failing: false }
+    }
+}
+
+/// What was read of a list.
+#[derive(Clone)]
+struct ListItems<T> {
+    items: Vec<T>,
+    remarks: Vec<MalformedItem>,
+}
+
+impl<T> Default for ListItems<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), remarks: Vec::new() }
+    }
+}
+
+/// Asks for everything. Each page may take `page_wait`.
+///
+/// # Errors
+/// When the connection fails, when no page of the tools can be read, or when the backend offers no tools and none of its
+/// other lists can be read. Any other list that fails is as it was, or as far as it was read.
+pub(crate) async fn fetch(
+    connection: &Connection,
+    page_wait: Duration,
+    last: &LastLists,
+) -> Result<Inventory, Failure> {
+    let other_wait = page_wait.min(OTHER_PAGE_TIMEOUT);
+    let (tools, resources, templates, prompts) = futures_util::join!(
+        Box::pin(fetch_tools(connection, page_wait)),
+        Box::pin(fetch_list(connection, &RESOURCES, |json, _| offer::read_resource(json), other_wait)),
+        Box::pin(fetch_list(connection, &TEMPLATES, |json, _| offer::read_template(json), other_wait)),
+        Box::pin(fetch_list(connection, &PROMPTS, |json, _| offer::read_prompt(json), other_wait)),
+    );
+    let offers_tools = connection.initialize_info.has_capability(ServerCapability::Tools);
+    let mut settling = InventoryBuilder {
+        connection,
+        has_readable_list: offers_tools,
+        failure: None,
+        inventory: Inventory::default(),
+    };
+    let tools = settling.resolve_list(&TOOLS, tools, &last.tools)?;
+    let resources = settling.resolve_list(&RESOURCES, resources, &last.resources)?;
+    let templates = settling.resolve_list(&TEMPLATES, templates, &last.templates)?;
+    let prompts = settling.resolve_list(&PROMPTS, prompts, &last.prompts)?;
+    match settling.failure {
+        Some(failure) if !settling.has_readable_list => return Err(failure),
+        Some(_) | None => {}
+    }
+    let introduction = &connection.initialize_info;
+    Ok(Inventory {
+        tools,
+        resources,
+        templates,
+        prompts,
+        instructions: introduction.instructions.clone(),
+        capabilities: introduction.capabilities.clone(),
+        ..settling.inventory
+    })
+}
+
+/// A list as far as it could be read, and why not further.
+type ListOutcome<T> = Result<ListItems<T>, (ListItems<T>, Failure)>;
+
+/// What comes of the lists, one after the other.
+struct InventoryBuilder<'a> {
+    connection: &'a Connection,
+    /// Some list that the backend offers can be read.
+    has_readable_list: bool,
+    /// Why one of them cannot.
+    failure: Option<Failure>,
+    /// Remarks and failing lists.
+    inventory: Inventory,
+}
+
+impl InventoryBuilder<'_> {
+    /// The list as it was read. Where only the list is at fault: as it was when it was last read to its end, else as far as
+    /// it was read now.
+    fn resolve_list<T: Clone>(
+        &mut self,
+        list: &ListSpec,
+        outcome: ListOutcome<T>,
+        last: &UnpoisonedMutex<LastList<T>>,
+    ) -> Result<Vec<T>, Failure> {
+        let mut last = last.lock();
+        let taken = match outcome {
+            Ok(taken) => {
+                self.has_readable_list |= self.connection.initialize_info.has_capability(list.offer);
+                *last = LastList { list_items: taken.clone(), is_failing: false };
+                taken
+            }
+            // Without its tools a backend is not listed; that is the federation's to say.
+            Err((taken, failure))
+                if !failure.is_connection_usable()
+                    || (list.offer == ServerCapability::Tools && taken.items.is_empty()) =>
+            {
+                return Err(failure);
+            }
+            Err((taken, failure)) => {
+                let taken = if last.list_items.items.is_empty() { taken } else { last.list_items.clone() };
+                self.record_failure(list, &failure, std::mem::replace(&mut last.is_failing, true));
+                self.has_readable_list |= !taken.items.is_empty();
+                self.failure = Some(failure);
+                taken
+            }
+        };
+        self.inventory.malformed_items.extend(taken.remarks);
+        Ok(taken.items)
+    }
+
+    fn record_failure(&mut self, list: &ListSpec, failure: &Failure, is_known: bool) {
+        let (class, cause) = (failure.class().as_str(), failure.to_string());
+        // Once, and not at every health check.
+        if !is_known {
+            let backend = &self.connection.backend;
+            tracing::warn!(%backend, list = list.member, class, cause, "a list cannot be read; it stays as it was");
+        }
+        self.inventory.list_failures.push(ListFailure { list: list.member, class, cause });
+    }
+}
+
+/// Asks for the tools, and takes note of which arguments are repeated as headers.
+async fn fetch_tools(connection: &Connection, page_wait: Duration) -> ListOutcome<OfferedTool> {
+    let outcome = fetch_list(connection, &TOOLS, offer::read_tool, page_wait).await;
+    if !connection.mirrors_arguments {
+        return outcome;
+    }
+    // Tools on pages that could not be read are offered as they were, with their headers.
+    let mut mirrors = if outcome.is_ok() {
+        MirroredArguments::new()
+    } else {
+        MirroredArguments::clone(&connection.mirrored_arguments())
+    };
+    let mut keep = |taken: ListItems<OfferedTool>| {
+        let ListItems { mut items, mut remarks } = taken;
+        items.retain(|tool| match read_mirrored_arguments(&tool.definition) {
+            Ok(mirrored) => {
+                if !mirrored.is_empty() {
+                    mirrors.insert(tool.name.clone(), mirrored);
+                }
+                true
+            }
+            Err(fault) => {
+                let (item, text) = (tool.name.to_string(), fault.to_string());
+                remarks.push(MalformedItem { list: TOOLS.member, item, is_omitted: true, text });
+                false
+            }
+        });
+        ListItems { items, remarks }
+    };
+    let outcome = match outcome {
+        Ok(taken) => Ok(keep(taken)),
+        Err((taken, failure)) => Err((keep(taken), failure)),
+    };
+    connection.set_mirrored_arguments(mirrors);
+    outcome
+}
+
+/// Looks at the tools again for the sake of the arguments that are repeated as headers.
+pub(crate) async fn refresh_mirrored_arguments(
+    connection: &Connection,
+    page_wait: Duration,
+) -> Result<(), Failure> {
+    fetch_tools(connection, page_wait).await.map(drop).map_err(|(_, failure)| failure)
+}
+
+async fn fetch_list<T>(
+    connection: &Connection,
+    list: &ListSpec,
+    read: ParseItem<T>,
+    page_wait: Duration,
+) -> ListOutcome<T> {
+    if !connection.initialize_info.has_capability(list.offer) {
+        return Ok(ListItems::default());
+    }
+    let mut taking = ListReader::new(connection, list, read);
+    let mut cursor: Option<String> = None;
+    for _ in 0..PAGES_MAX {
+        let page = match fetch_page(connection, list, cursor.as_deref(), page_wait).await {
+            Ok(Some(page)) => page,
+            Ok(None) => return Ok(taking.list_items),
+            Err(failure) => return Err((taking.list_items, failure)),
+        };
+        match taking.add_page(cursor.as_deref(), page) {
+            Some(next) => cursor = Some(next),
+            None => return Ok(taking.list_items),
+        }
+    }
+    tracing::warn!(
+        backend = %connection.backend, list = list.member, pages_max = PAGES_MAX,
+        "the list has more pages than are taken"
+    );
+    Ok(taking.list_items)
+}
+
+/// One page: its items, and the cursor of the next. `None` where there is no such list.
+async fn fetch_page(
+    connection: &Connection,
+    list: &ListSpec,
+    cursor: Option<&str>,
+    page_wait: Duration,
+) -> Result<Option<Page>, Failure> {
+    let params = connection.dialect.list(cursor);
+    let page = connection.exchange(Purpose::Maintenance, |_| McpRequest::maintenance(list.method, params));
+    let late = || {
+        let seconds = page_wait.as_secs_f64();
+        Failure::indeterminate(FailureClass::Timeout, format_args!("no page of the list within {seconds} s"))
+    };
+    let page = match timeout(page_wait, page).await.map_err(|_| late())? {
+        // A backend may declare resources and have no templates, say.
+        Err(Failure::Refused(error)) if error.code == code::METHOD_NOT_FOUND => return Ok(None),
+        page => page?,
+    };
+    let page = read_page(&page, list.member)
+        .map_err(|fault| Failure::indeterminate(FailureClass::Protocol, fault))?;
+    Ok(Some(page))
+}
+
+/// The items of a page, and the cursor of the next.
+type Page = (Vec<Json>, Option<String>);
+
+/// A list being put together.
+struct ListReader<'a, T> {
+    backend: &'a BackendId,
+    version: ProtocolVersion,
+    list: &'a ListSpec,
+    parse: ParseItem<T>,
+    list_items: ListItems<T>,
+    item_index: usize,
+    first_page: Vec<Json>,
+    cursors: HashSet<String>,
+}
+
+impl<'a, T> ListReader<'a, T> {
+    fn new(connection: &'a Connection, list: &'a ListSpec, read: ParseItem<T>) -> Self {
+        Self {
+            backend: &connection.backend,
+            version: connection.dialect.version,
+            list,
+            parse: read,
+            list_items: ListItems::default(),
+            item_index: 0,
+            first_page: Vec::new(),
+            cursors: HashSet::new(),
+        }
+    }
+
+    /// Takes the page that `cursor` led to. Answers with the cursor of the page to ask for next.
+    fn add_page(&mut self, cursor: Option<&str>, (items, next): Page) -> Option<String> {
+        // An empty cursor is a cursor like any other, but some servers mean the end by it and answer it with the
+        // first page.
+        if cursor == Some("") && items == self.first_page {
+            return None;
+        }
+        for item in &items {
+            if self.list_items.items.len() >= ITEMS_MAX {
+                self.warn_of_list("the list has more items than are taken");
+                return None;
+            }
+            match (self.parse)(item, self.version) {
+                Ok(ReadItem { item: read, adjustments: changes }) => {
+                    if let Some(changes) = changes.summary() {
+                        self.add_remark(item, false, changes);
+                    }
+                    self.list_items.items.push(read);
+                }
+                Err(reason) => self.add_remark(item, true, reason),
+            }
+            self.item_index += 1;
+        }
+        if cursor.is_none() {
+            self.first_page = items;
+        }
+        let next = next?;
+        if self.cursors.insert(next.clone()) {
+            return Some(next);
+        }
+        if !next.is_empty() {
+            self.warn_of_list("the list leads back to a page already taken");
+        }
+        None
+    }
+
+    fn add_remark(&mut self, item: &Json, is_left_out: bool, text: String) {
+        /// The more a list is at fault, the less each fault says.
+        const REMARKS_MAX: usize = 100;
+        /// How much of a name is shown.
+        const NAME_CHARS_MAX: usize = 128;
+        if self.list_items.remarks.len() >= REMARKS_MAX {
+            return;
+        }
+        let item = match offer::item_name(item) {
+            Some(name) => name.chars().take(NAME_CHARS_MAX).collect(),
+            None => format!("number {}", self.item_index + 1),
+        };
+        self.list_items.remarks.push(MalformedItem {
+            list: self.list.member,
+            item,
+            is_omitted: is_left_out,
+            text,
+        });
+    }
+
+    fn warn_of_list(&self, what: &str) {
+        tracing::warn!(backend = %self.backend, list = self.list.member, position = self.item_index, "{what}");
+    }
+}

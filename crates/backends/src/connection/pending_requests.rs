@@ -1,0 +1,389 @@
+//! The requests under way on one connection: who waits for which answer, and who hears what the backend says
+//! meanwhile. Identifiers are our own numbers, never used twice on a connection, so no answer reaches a stranger.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{OwnedMutexGuard, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use vmcp_domain::{BackendEvent, CallContext, Caller, ClientKey, ClientPort, Json, QuestionKind};
+use vmcp_wire::client::BackendNotification;
+
+use crate::connection::event_sender::EventSender;
+use crate::connection::pending_url_elicitations::PendingUrlElicitations;
+use crate::connection::{CallSerializer, CancelledCalls};
+use crate::failure::Failure;
+use crate::sync::UnpoisonedMutex;
+
+/// The most requests under way at one backend.
+pub(crate) const PENDING_REQUESTS_MAX: usize = 4096;
+
+/// The first identifier on a connection. Servers number their own questions and the lines of their logs from 0 or 1; none
+/// of those is to be taken for one of ours.
+const FIRST_ID: u64 = 1_000_000;
+
+/// What an answer brings.
+pub(crate) type RequestOutcome = Result<Json, Failure>;
+
+/// Whom a request is for.
+#[derive(Clone, Debug)]
+pub(crate) enum Purpose {
+    /// A client's call.
+    Call(Arc<dyn ClientPort>, Requester),
+    /// The gateway's own upkeep.
+    Maintenance,
+    /// A `subscriptions/listen`; the channel turns true when the backend has taken it up.
+    Listen(watch::Sender<bool>),
+}
+
+/// Whose call it is, as far as that is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Requester {
+    /// The client, where its requests belong together.
+    pub(crate) client: Option<ClientKey>,
+    /// Who it is.
+    pub(crate) caller: Caller,
+    /// Where the request came from; `None` where no network is in between.
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl Requester {
+    pub(crate) fn from_context(ctx: &CallContext, client: &dyn ClientPort) -> Self {
+        Self { client: client.client_key(), caller: ctx.caller.clone(), address: ctx.peer_address }
+    }
+
+    /// True when both are certainly one client's. Requests without a session are so by their identity; without one they
+    /// are where they come from this machine.
+    pub(crate) fn is_same_client(&self, other: &Self) -> bool {
+        match (&self.client, &other.client) {
+            (Some(one), Some(other)) => one == other,
+            (Some(_), None) | (None, Some(_)) => false,
+            (None, None) => match (self.caller.identity(), other.caller.identity()) {
+                (Some(one), Some(other)) => one.is_same_user(other),
+                (Some(_), None) | (None, Some(_)) => false,
+                (None, None) => {
+                    let is_local = |asker: &Self| asker.address.is_none_or(|address| address.is_loopback());
+                    is_local(self) && is_local(other)
+                }
+            },
+        }
+    }
+}
+
+#[derive(Debug)]
+struct PendingRequest {
+    purpose: Purpose,
+    response_sender: Option<oneshot::Sender<RequestOutcome>>,
+    /// The answer has come, though its asker may not have looked yet: what the backend says now is not about it.
+    is_answered: bool,
+    /// Tells who asks its client that nobody waits any more. Few do, so it is made for the first.
+    cancellation: Option<CancellationToken>,
+}
+
+/// Whom a question of a backend is for.
+#[derive(Debug)]
+pub(crate) enum Addressee {
+    /// A client, as long as its call is not gone.
+    Client(Arc<dyn ClientPort>, CancellationToken),
+    /// No call is under way.
+    Nobody,
+    /// Several calls are under way.
+    Ambiguous,
+}
+
+/// The table of one connection.
+#[derive(Debug)]
+pub(crate) struct PendingRequests {
+    next_id: AtomicU64,
+    table: UnpoisonedMutex<RequestTable>,
+    event_sender: Arc<EventSender>,
+    call_serializer: CallSerializer,
+    url_elicitations: PendingUrlElicitations,
+}
+
+#[derive(Debug, Default)]
+struct RequestTable {
+    requests: HashMap<u64, PendingRequest>,
+    cancelled: CancelledCalls,
+    /// Cancelled calls whose answer is still awaited, to learn when the backend has ended them.
+    end_waiters: HashMap<u64, oneshot::Sender<()>>,
+}
+
+impl RequestTable {
+    /// The newest call and its client, where every call that the backend may still be working on is of that client.
+    /// A client that cannot be asked counts: the backend does not know that.
+    fn find_only_client(&mut self) -> Result<(u64, Arc<dyn ClientPort>), Addressee> {
+        let mut calls = self.requests.iter().filter_map(|(id, flight)| match &flight.purpose {
+            Purpose::Call(client, asker) if !flight.is_answered => Some((*id, client, asker)),
+            Purpose::Call(..) | Purpose::Maintenance | Purpose::Listen(_) => None,
+        });
+        let Some((mut newest, mut client, asker)) = calls.next() else { return Err(Addressee::Nobody) };
+        for (id, other, of_other) in calls {
+            if asker.client.is_none() || of_other.client != asker.client {
+                return Err(Addressee::Ambiguous);
+            }
+            // A person is most likely still looking at what was begun last.
+            if id > newest {
+                (newest, client) = (id, other);
+            }
+        }
+        let client = Arc::clone(client);
+        if self.cancelled.are_all_from(asker) { Ok((newest, client)) } else { Err(Addressee::Ambiguous) }
+    }
+}
+
+impl PendingRequests {
+    pub(crate) fn new(ears: Arc<EventSender>) -> Arc<Self> {
+        Arc::new(Self {
+            next_id: AtomicU64::new(FIRST_ID),
+            table: UnpoisonedMutex::default(),
+            event_sender: ears,
+            call_serializer: CallSerializer::default(),
+            url_elicitations: PendingUrlElicitations::default(),
+        })
+    }
+
+    /// Enters a request. It is under way until its ticket is dropped.
+    pub(crate) fn register(self: &Arc<Self>, purpose: Purpose) -> Result<RequestHandle, Failure> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let mut table = self.table.lock();
+        if table.requests.len() >= PENDING_REQUESTS_MAX {
+            return Err(Failure::Overloaded);
+        }
+        table.requests.insert(
+            id,
+            PendingRequest { purpose, response_sender: None, is_answered: false, cancellation: None },
+        );
+        Ok(RequestHandle { id, is_finished: false, pending_requests: Arc::clone(self) })
+    }
+
+    /// Delivers an answer that came over a shared channel. False when nobody waited for it.
+    pub(crate) fn complete(&self, id: Option<u64>, outcome: RequestOutcome) -> bool {
+        let waiting = id.and_then(|id| {
+            let mut table = self.table.lock();
+            table.cancelled.remove(id);
+            // Letting go of it tells.
+            drop(table.end_waiters.remove(&id));
+            let flight = table.requests.get_mut(&id)?;
+            let waiting = flight.response_sender.take();
+            flight.is_answered |= waiting.is_some();
+            waiting
+        });
+        match waiting {
+            // The asker may have gone in this very moment.
+            Some(waiting) => {
+                drop(waiting.send(outcome));
+                true
+            }
+            None => {
+                tracing::debug!(backend = %self.event_sender.backend(), id, "dropped an answer that nobody waits for");
+                false
+            }
+        }
+    }
+
+    /// Waits until the backend has answered a request that nobody waits for any more, or will not. To be called before the
+    /// request's ticket is dropped.
+    pub(crate) fn wait_for_end(&self, id: u64) -> impl Future<Output = ()> + Send + 'static {
+        let (told, end) = oneshot::channel();
+        let mut table = self.table.lock();
+        // Without a flight the answer has come, or is not wanted.
+        if table.requests.get(&id).is_some_and(|flight| !flight.is_answered) {
+            table.end_waiters.retain(|_, told| !told.is_closed());
+            table.end_waiters.insert(id, told);
+        }
+        async move {
+            let _ = end.await;
+        }
+    }
+
+    /// Tells everybody who waits for an answer that none will come.
+    pub(crate) fn abort_all(&self) {
+        let mut table = self.table.lock();
+        table.end_waiters.clear();
+        for flight in table.requests.values_mut() {
+            flight.response_sender = None;
+        }
+    }
+
+    /// Ends the only waiting request, when there is only one: what came is certainly about it. False when there is not.
+    pub(crate) fn complete_only(&self, failure: Failure) -> bool {
+        let only = {
+            let table = self.table.lock();
+            let mut waiting = table.requests.iter().filter(|(_, flight)| flight.response_sender.is_some());
+            match (waiting.next(), waiting.next()) {
+                (Some((id, _)), None) => Some(*id),
+                _ => None,
+            }
+        };
+        only.is_some_and(|id| self.complete(Some(id), Err(failure)))
+    }
+
+    /// True while the request is under way.
+    pub(crate) fn contains(&self, id: u64) -> bool {
+        self.table.lock().requests.contains_key(&id)
+    }
+
+    /// True while a client's call waits for its answer.
+    pub(crate) fn has_calls(&self) -> bool {
+        let waits =
+            |flight: &PendingRequest| matches!(flight.purpose, Purpose::Call(..)) && !flight.is_answered;
+        self.table.lock().requests.values().any(waits)
+    }
+
+    /// Hands a notification to whom it concerns. `own` is the request on whose own stream it came, if any.
+    pub(crate) fn dispatch_notice(&self, notice: BackendNotification, own: Option<u64>) {
+        match notice {
+            BackendNotification::Progress { token, params } => {
+                if let Some(client) = self.find_client(token) {
+                    client.progress(params);
+                }
+            }
+            BackendNotification::Log { level, params } => {
+                let client = match own {
+                    Some(id) => self.find_client(id),
+                    None => self.table.lock().find_only_client().ok().map(|(_, client)| client),
+                };
+                if let Some(client) =
+                    client.filter(|client| client.log_level().is_some_and(|least| level >= least))
+                {
+                    client.log(level, params);
+                }
+            }
+            BackendNotification::ToolsChanged => self.event_sender.send(BackendEvent::ToolsChanged),
+            BackendNotification::ResourcesChanged => self.event_sender.send(BackendEvent::ResourcesChanged),
+            BackendNotification::PromptsChanged => self.event_sender.send(BackendEvent::PromptsChanged),
+            BackendNotification::ResourceUpdated(uri) => {
+                self.event_sender.send(BackendEvent::ResourceUpdated(uri))
+            }
+            BackendNotification::ListenAcknowledged(id) => {
+                if let Some(taken) = self.find_listen_sender(id) {
+                    taken.send_replace(true);
+                }
+            }
+            BackendNotification::ListenEnded(id) => {
+                if self.find_listen_sender(id).is_some()
+                    && let Some(flight) = self.table.lock().requests.get_mut(&id)
+                {
+                    flight.response_sender = None;
+                }
+            }
+            BackendNotification::ElicitationComplete(id) => self.url_elicitations.complete(&id),
+            BackendNotification::Other => {}
+        }
+    }
+
+    /// Whom a question of the backend is for: the client of the request on whose stream it came, else the one client
+    /// that everything is for on which the backend may still be working. Where there are several, nothing tells which
+    /// one is meant; from then on the calls of one user that may be asked take turns for a while.
+    pub(crate) fn find_addressee(&self, own: Option<u64>) -> Addressee {
+        let mut table = self.table.lock();
+        let (id, client) = match own {
+            None => match table.find_only_client() {
+                Ok(found) => found,
+                Err(addressee) => {
+                    if matches!(addressee, Addressee::Ambiguous) && self.call_serializer.activate() {
+                        tracing::warn!(
+                            backend = %self.event_sender.backend(),
+                            "a question of the backend was refused: calls of several clients share its connection, and \
+                             nothing tells whose call it is about; `isolation: perCaller` gives each its own connection"
+                        );
+                    }
+                    return addressee;
+                }
+            },
+            Some(own) => match table.requests.get(&own) {
+                Some(PendingRequest { purpose: Purpose::Call(client, _), is_answered: false, .. }) => {
+                    (own, Arc::clone(client))
+                }
+                _ => return Addressee::Nobody,
+            },
+        };
+        let gone =
+            table.requests.get_mut(&id).map(|flight| flight.cancellation.get_or_insert_default().clone());
+        Addressee::Client(client, gone.unwrap_or_default())
+    }
+
+    /// The pages that clients were sent to.
+    pub(crate) fn url_elicitations(&self) -> &PendingUrlElicitations {
+        &self.url_elicitations
+    }
+
+    /// Waits until it is this call's turn, where calls of one user whose client can be asked take turns.
+    pub(crate) async fn wait_for_turn(
+        &self,
+        caller: &Caller,
+        client: &dyn ClientPort,
+    ) -> Option<OwnedMutexGuard<()>> {
+        if !self.call_serializer.is_active() {
+            return None;
+        }
+        let kinds = [QuestionKind::Elicitation, QuestionKind::Sampling, QuestionKind::Roots];
+        if !kinds.iter().any(|kind| client.capabilities().supports(*kind)) {
+            return None;
+        }
+        self.call_serializer.acquire(caller, || client.client_key()).await
+    }
+
+    fn find_client(&self, id: u64) -> Option<Arc<dyn ClientPort>> {
+        match &self.table.lock().requests.get(&id).filter(|flight| !flight.is_answered)?.purpose {
+            Purpose::Call(client, _) => Some(Arc::clone(client)),
+            Purpose::Maintenance | Purpose::Listen(_) => None,
+        }
+    }
+
+    fn find_listen_sender(&self, id: u64) -> Option<watch::Sender<bool>> {
+        match &self.table.lock().requests.get(&id)?.purpose {
+            Purpose::Listen(taken) => Some(taken.clone()),
+            Purpose::Call(..) | Purpose::Maintenance => None,
+        }
+    }
+}
+
+/// One request's place in the table.
+#[derive(Debug)]
+pub(crate) struct RequestHandle {
+    id: u64,
+    is_finished: bool,
+    pending_requests: Arc<PendingRequests>,
+}
+
+impl RequestHandle {
+    /// The request's identifier, which is its progress token too.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Where the answer arrives, for links whose answers share a channel. The channel closes when none will come.
+    pub(crate) fn response_receiver(&self) -> oneshot::Receiver<RequestOutcome> {
+        let (sender, receiver) = oneshot::channel();
+        if let Some(flight) = self.pending_requests.table.lock().requests.get_mut(&self.id) {
+            flight.response_sender = Some(sender);
+        }
+        receiver
+    }
+
+    /// The backend has certainly ended with the request, or never began it.
+    pub(crate) fn finish(mut self) {
+        self.is_finished = true;
+    }
+}
+
+impl Drop for RequestHandle {
+    fn drop(&mut self) {
+        let mut table = self.pending_requests.table.lock();
+        let Some(flight) = table.requests.remove(&self.id) else { return };
+        if let Purpose::Call(_, asker) = &flight.purpose
+            && !self.is_finished
+            && !flight.is_answered
+        {
+            table.cancelled.add(self.id, asker.clone());
+        }
+        drop(table);
+        if let Some(gone) = flight.cancellation {
+            gone.cancel();
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Requests of a backend to us: `ping`, and questions to the client of the call they belong to.
+
+use vmcp_domain::{AskError, Json, Question};
+use vmcp_wire::client::{question_error, read_question};
+use vmcp_wire::jsonrpc::{self, Id, RpcError};
+use vmcp_wire::{code, method};
+
+use crate::connection::pending_requests::{Addressee, PendingRequests};
+
+/// The most questions of one connection that are open at a time.
+pub(crate) const SERVER_REQUESTS_MAX: usize = 64;
+
+/// A request of a backend, and whom it is for as things stood when it came.
+#[derive(Debug)]
+pub(crate) enum ServerRequest {
+    /// Are you there?
+    Ping,
+    /// A question.
+    Question(Question, Addressee),
+    /// Something that is not known here.
+    Unknown,
+}
+
+impl ServerRequest {
+    /// Reads a request that came on the stream of `own`, or on one that belongs to no request.
+    pub(crate) fn read(
+        name: &str,
+        params: Option<Json>,
+        flights: &PendingRequests,
+        own: Option<u64>,
+    ) -> Self {
+        if name == method::PING {
+            return Self::Ping;
+        }
+        match read_question(name, params) {
+            Some(question) => {
+                let addressee = flights.find_addressee(own);
+                if let Addressee::Client(client, _) = &addressee {
+                    flights.url_elicitations().register(&question, client);
+                }
+                Self::Question(question, addressee)
+            }
+            None => Self::Unknown,
+        }
+    }
+
+    /// The answer, as a message. Waits for the client at most until its call is gone.
+    pub(crate) async fn reply(self, id: Id) -> Vec<u8> {
+        let (question, addressee) = match self {
+            Self::Ping => return jsonrpc::write_result(&id, 2, |out| out.extend_from_slice(b"{}")),
+            Self::Unknown => {
+                let error = RpcError::new(code::METHOD_NOT_FOUND, "method not found");
+                return jsonrpc::write_error(Some(&id), &error);
+            }
+            Self::Question(question, addressee) => (question, addressee),
+        };
+        let answer = match addressee {
+            Addressee::Nobody => Err(AskError::Unreachable),
+            Addressee::Ambiguous => {
+                let text = "calls of several clients may be under way, and nothing tells which of them this question is about";
+                return jsonrpc::write_error(Some(&id), &RpcError::new(code::INTERNAL_ERROR, text));
+            }
+            Addressee::Client(client, gone) => tokio::select! {
+                answer = client.ask(question) => answer,
+                () = gone.cancelled() => Err(AskError::Unreachable),
+            },
+        };
+        match answer {
+            Ok(result) => jsonrpc::write_result(&id, result.as_str().len(), |out| {
+                out.extend_from_slice(result.as_str().as_bytes());
+            }),
+            Err(error) => jsonrpc::write_error(Some(&id), &question_error(&error)),
+        }
+    }
+}
+
+/// The answer to a request that comes while too many others are open.
+pub(crate) fn too_many_requests_error(id: &Id) -> Vec<u8> {
+    jsonrpc::write_error(Some(id), &RpcError::new(code::INTERNAL_ERROR, "too many questions at a time"))
+}

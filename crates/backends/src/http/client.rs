@@ -1,0 +1,388 @@
+//! The HTTP client of one backend: pooled connections, the operator's headers on every request, redirects on the
+//! same origin only. What the messages mean is the transports'.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::rt::Executor;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioTimer;
+use tokio::runtime::Handle;
+use vmcp_credentials::CredentialHeaders;
+
+use crate::call_hold::SentFlag;
+use crate::failure::{Failure, FailureClass, error_chain};
+use crate::http::content_coding;
+use crate::http::http1::Http1Client;
+use crate::http::redirect::{self, REDIRECTS_MAX};
+use crate::http::request_credentials::RequestCredentials;
+use crate::http::response_body::ResponseBody;
+use crate::http::tls;
+use crate::policy::{HttpPolicy, Secret};
+
+/// Connections that many threads share are kept where the client was made, in place of where somebody first needed them:
+/// a thread that computes for one call would hold up everybody's.
+#[derive(Clone, Debug)]
+struct RuntimeExecutor(Handle);
+
+impl<F> Executor<F> for RuntimeExecutor
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, work: F) {
+        self.0.spawn(work);
+    }
+}
+
+/// The most idle connections kept to one backend.
+const IDLE_MAX: usize = 256;
+/// How long a plain connection is kept idle. Common servers hang up after 5 seconds (Node, uvicorn); hanging up
+/// first avoids the moment in which a request meets a closing connection. Reconnecting without TLS is cheap.
+const IDLE_TIMEOUT_PLAIN: Duration = Duration::from_secs(4);
+/// How long a TLS connection is kept idle: below the 60 seconds of common proxies.
+const IDLE_TIMEOUT_TLS: Duration = Duration::from_secs(50);
+
+/// Headers that a passed-through client header never sets: they belong to this hop, or are credentials.
+const RESERVED_HEADERS: [&str; 22] = [
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "last-event-id",
+    "origin",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-for",
+    "x-forwarded-host",
+];
+
+/// What goes out in one HTTP request.
+#[derive(Clone, Debug)]
+pub(crate) struct OutboundRequest {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    /// What every request of the kind carries. It counts more than `headers`.
+    pub(crate) base_headers: Arc<HeaderMap>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// Set as soon as the backend may have got any of it.
+    pub(crate) sent_flag: SentFlag,
+}
+
+impl OutboundRequest {
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.base_headers.get(name).or_else(|| self.headers.get(name))
+    }
+
+    /// All headers.
+    fn merged_headers(&self) -> HeaderMap {
+        let mut all = self.headers.clone();
+        overwrite_headers(&mut all, &self.base_headers);
+        all
+    }
+}
+
+/// Puts `more` in place of what is called the same.
+pub(crate) fn overwrite_headers(headers: &mut HeaderMap, more: &HeaderMap) {
+    for (name, value) in more {
+        headers.insert(name.clone(), value.clone());
+    }
+}
+
+/// The client.
+#[derive(Debug)]
+pub(crate) struct HttpClient {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// For everything that goes over no TLS.
+    http1: Option<Http1Client>,
+    headers: HeaderMap,
+    credentials: Option<Arc<RequestCredentials>>,
+}
+
+impl HttpClient {
+    /// A client for one backend, with nothing connected yet.
+    pub(crate) fn new(
+        policy: &HttpPolicy,
+        headers: &[(String, Secret)],
+        bearing: Option<Arc<RequestCredentials>>,
+        connect_wait: Duration,
+        user_agent: &str,
+    ) -> Result<Self, Failure> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(Duration::from_secs(60)));
+        tcp.set_connect_timeout(Some(connect_wait));
+        let secure = policy.url.scheme_str() == Some("https");
+        let tls =
+            if secure { tls::config(policy.ca_bundle.as_deref())? } else { tls::config_without_roots()? };
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .enable_http2()
+            .wrap_connector(tcp.clone());
+        let idle_wait = if secure { IDLE_TIMEOUT_TLS } else { IDLE_TIMEOUT_PLAIN };
+        let plain = Http1Client::new(&policy.url, &tcp, idle_wait);
+        let client = Client::builder(RuntimeExecutor(Handle::current()))
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(idle_wait)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .http2_adaptive_window(true)
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .build(connector);
+        let mut own = HeaderMap::new();
+        set_header(&mut own, "user-agent", user_agent);
+        own.extend(parse_configured_headers(headers)?);
+        Ok(Self { client, http1: plain, headers: own, credentials: bearing })
+    }
+
+    /// The headers that every request has to carry, whatever else it says.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Sends, following redirects that stay on the origin. Answers with the response's head and the address that
+    /// gave it; the body has not been read.
+    pub(crate) async fn send(
+        &self,
+        mut outbound: OutboundRequest,
+    ) -> Result<(Response<ResponseBody>, Uri), Failure> {
+        for _ in 0..=REDIRECTS_MAX {
+            let response = self.send_authorized(&outbound).await?;
+            if response.status().is_redirection() && outbound.method == Method::POST {
+                reject_method_change(&response)?;
+            }
+            if !is_redirect_followed(response.status(), &outbound.method) {
+                return Ok((content_coding::decode_response(response).await?, outbound.uri));
+            }
+            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            let target = location.and_then(|location| redirect::resolve_same_origin(&outbound.uri, location));
+            let Some(target) = target else {
+                let place = redirect::redact(location.unwrap_or_default());
+                let cause = format!("it redirects to {place}, another origin, which is not followed");
+                return Err(Failure::not_sent(FailureClass::Redirect, cause));
+            };
+            outbound.uri = target;
+        }
+        Err(Failure::not_sent(FailureClass::Redirect, "too many redirects"))
+    }
+
+    /// Sends once with the credential, and once more with another when the backend does not take the kept one: a 401
+    /// says that nothing was done, and so does AWS's 403 for a credential that has ended.
+    async fn send_authorized(&self, outbound: &OutboundRequest) -> Result<Response<ResponseBody>, Failure> {
+        match &self.credentials {
+            None => self.send_once(outbound, None).await,
+            Some(bearing) => Box::pin(self.send_with_credentials(bearing, outbound)).await,
+        }
+    }
+
+    async fn send_with_credentials(
+        &self,
+        bearing: &RequestCredentials,
+        outbound: &OutboundRequest,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let applied = bearing.headers_for(outbound).await?;
+        let response = self.send_once(outbound, applied.as_ref()).await?;
+        let refused = is_credential_refused(response.status(), response.headers());
+        if !refused || !applied.is_some_and(|applied| bearing.invalidate(&applied)) {
+            return Ok(response);
+        }
+        let applied = bearing.headers_for(outbound).await?;
+        self.send_once(outbound, applied.as_ref()).await
+    }
+
+    async fn send_once(
+        &self,
+        outbound: &OutboundRequest,
+        applied: Option<&CredentialHeaders>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        if let Some(plain) = self.http1.as_ref().filter(|plain| plain.is_same_origin(&outbound.uri)) {
+            let Some(applied) = applied else {
+                return plain.send(outbound).await;
+            };
+            let mut headers = outbound.merged_headers();
+            applied.apply_to(&mut headers);
+            let bearing = OutboundRequest { headers, base_headers: Arc::default(), ..outbound.clone() };
+            return Box::pin(plain.send(&bearing)).await;
+        }
+        let mut request = http::Request::new(Full::new(outbound.body.clone()));
+        *request.method_mut() = outbound.method.clone();
+        *request.uri_mut() = outbound.uri.clone();
+        *request.headers_mut() = outbound.merged_headers();
+        if let Some(applied) = applied {
+            applied.apply_to(request.headers_mut());
+        }
+        // Over TLS nobody says when the first byte leaves.
+        outbound.sent_flag.set();
+        let response = self.client.request(request).await.map_err(|error| {
+            if error.is_connect() {
+                Failure::not_sent(FailureClass::Connect, error_chain(&error))
+            } else {
+                Failure::indeterminate(FailureClass::Exited, error_chain(&error))
+            }
+        })?;
+        Ok(response.map(ResponseBody::from_tls))
+    }
+}
+
+/// True for an answer that refuses the credential, and not what it is used for.
+fn is_credential_refused(status: StatusCode, headers: &HeaderMap) -> bool {
+    let kind = headers.get("x-amzn-errortype").and_then(|kind| kind.to_str().ok());
+    match status {
+        StatusCode::UNAUTHORIZED => true,
+        StatusCode::FORBIDDEN => kind.is_some_and(|kind| kind.starts_with("ExpiredToken")),
+        _ => false,
+    }
+}
+
+/// Refuses a redirect by which a POST becomes a GET, and says where it leads: a final slash is missing, mostly.
+fn reject_method_change<B>(response: &Response<B>) -> Result<(), Failure> {
+    let status = response.status();
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    match (status, location) {
+        (StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER, Some(location)) => {
+            let (code, place) = (status.as_u16(), redirect::redact(location));
+            let cause =
+                format!("it answers {code} and redirects to {place}; write that address as its `url`");
+            Err(Failure::not_sent(FailureClass::Redirect, cause))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// 307 and 308 keep the method; the others turn a POST into a GET, which would lose the message.
+fn is_redirect_followed(status: StatusCode, method: &Method) -> bool {
+    match status {
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => *method == Method::GET,
+        _ => false,
+    }
+}
+
+fn parse_configured_headers(headers: &[(String, Secret)]) -> Result<HeaderMap, Failure> {
+    let mut map = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let name = HeaderName::try_from(name.as_str());
+        let value = HeaderValue::try_from(value.expose());
+        let (Ok(name), Ok(mut value)) = (name, value) else {
+            return Err(Failure::not_sent(FailureClass::Settings, "a configured header cannot be sent"));
+        };
+        value.set_sensitive(true);
+        map.append(name, value);
+    }
+    Ok(map)
+}
+
+/// The client's headers that the operator chose to pass on, without those that belong to this hop.
+pub(crate) fn filter_passthrough_headers(headers: &[(String, String)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name = name.to_ascii_lowercase();
+        if RESERVED_HEADERS.binary_search(&name.as_str()).is_ok() || name.starts_with("mcp-") {
+            continue;
+        }
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            map.append(name, value);
+        }
+    }
+    map
+}
+
+/// Puts a header of the protocol, whose value is plain text by construction; one that is not is left out.
+pub(crate) fn set_header(headers: &mut HeaderMap, name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+        headers.insert(name, value);
+    }
+}
+
+/// What a response carries, by its content type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ContentKind {
+    /// Server-sent events.
+    Events,
+    /// One message, as far as the server says so or says nothing.
+    Message,
+}
+
+/// What the response carries, by its content type.
+pub(crate) fn content_kind<B>(response: &Response<B>) -> ContentKind {
+    if media_type(response.headers()).eq_ignore_ascii_case("text/event-stream") {
+        ContentKind::Events
+    } else {
+        ContentKind::Message
+    }
+}
+
+/// The content type for a message to the operator.
+pub(crate) fn describe_content_type(headers: &HeaderMap) -> String {
+    match media_type(headers) {
+        "" => "no content type".to_owned(),
+        kind => {
+            let kind: String = kind.chars().filter(char::is_ascii_graphic).take(64).collect();
+            format!("content type `{kind}`")
+        }
+    }
+}
+
+fn media_type(headers: &HeaderMap) -> &str {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_and_hop_headers_are_not_passed_on() {
+        assert!(RESERVED_HEADERS.is_sorted());
+        let headers = ["authorization", "Cookie", "host", "mcp-session-id", "x-tenant"]
+            .map(|name| (name.to_owned(), "v".to_owned()));
+        let passed = filter_passthrough_headers(&headers);
+        assert_eq!(passed.len(), 1);
+        assert_eq!(passed.get("x-tenant").unwrap(), "v");
+    }
+
+    #[test]
+    fn an_ended_credential_is_told_from_a_refused_call() {
+        let told = |status, kind: Option<&'static str>| {
+            let headers =
+                kind.map(|kind| (HeaderName::from_static("x-amzn-errortype"), kind.parse().unwrap()));
+            is_credential_refused(status, &headers.into_iter().collect())
+        };
+        assert!(told(StatusCode::UNAUTHORIZED, None));
+        assert!(told(StatusCode::FORBIDDEN, Some("ExpiredTokenException:http://internal.amazon.com/")));
+        assert!(!told(StatusCode::FORBIDDEN, Some("AccessDeniedException")));
+        assert!(!told(StatusCode::FORBIDDEN, None));
+        assert!(!told(StatusCode::OK, Some("ExpiredToken")));
+    }
+
+    #[test]
+    fn a_post_is_never_turned_into_a_get() {
+        assert!(is_redirect_followed(StatusCode::TEMPORARY_REDIRECT, &Method::POST));
+        assert!(!is_redirect_followed(StatusCode::FOUND, &Method::POST));
+        assert!(is_redirect_followed(StatusCode::FOUND, &Method::GET));
+        assert!(!is_redirect_followed(StatusCode::NOT_MODIFIED, &Method::GET));
+    }
+}

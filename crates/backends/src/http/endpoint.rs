@@ -1,0 +1,141 @@
+//! One MCP endpoint over HTTP: where messages are posted, with the headers that every request to it carries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Response, Uri};
+use tokio::time::timeout;
+use vmcp_domain::ProtocolVersion;
+use vmcp_wire::header;
+
+use crate::call_hold::SentFlag;
+use crate::failure::Failure;
+use crate::http::client::{HttpClient, OutboundRequest, overwrite_headers, set_header};
+use crate::http::response_body::ResponseBody;
+use crate::http::response_reader::{self, ERROR_BODY_BYTES_MAX};
+
+/// How long a message that nobody waits for may take (an answer to a question, a cancellation, a farewell).
+pub(crate) const ONE_WAY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Without it any content coding may come (RFC 9110, section 12.5.3).
+const ACCEPT_IDENTITY: (HeaderName, &str) = (ACCEPT_ENCODING, "identity");
+
+/// The endpoint.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    http: Arc<HttpClient>,
+    uri: Uri,
+    post_headers: Arc<HeaderMap>,
+    get_headers: Arc<HeaderMap>,
+    delete_headers: Arc<HeaderMap>,
+}
+
+impl Endpoint {
+    /// An endpoint spoken to in `version`, once that is known, within `session`, if there is one.
+    pub(crate) fn new(
+        http: &Arc<HttpClient>,
+        uri: Uri,
+        version: Option<ProtocolVersion>,
+        session: Option<&HeaderValue>,
+    ) -> Self {
+        let mut headers = HeaderMap::new();
+        // 2025-06-18 brought the header; before, nobody expects it.
+        if let Some(version) = version.filter(|version| *version >= ProtocolVersion::V2025_06_18) {
+            set_header(&mut headers, header::PROTOCOL_VERSION, version.as_str());
+        }
+        if let Some(session) = session {
+            let mut session = session.clone();
+            session.set_sensitive(true);
+            headers.insert(header::SESSION_ID, session);
+        }
+        let with = |own: &[(HeaderName, &'static str)]| {
+            let own = own.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+            let mut all: HeaderMap = own.collect();
+            overwrite_headers(&mut all, &headers);
+            overwrite_headers(&mut all, http.headers());
+            Arc::new(all)
+        };
+        let json = "application/json";
+        Self {
+            post_headers: with(&[
+                (CONTENT_TYPE, json),
+                (ACCEPT, "application/json, text/event-stream"),
+                ACCEPT_IDENTITY,
+            ]),
+            get_headers: with(&[(ACCEPT, "text/event-stream"), ACCEPT_IDENTITY]),
+            delete_headers: with(&[]),
+            http: Arc::clone(http),
+            uri,
+        }
+    }
+
+    /// Posts a message. `more` are headers of this message; they never replace those of the endpoint.
+    pub(crate) async fn post(
+        &self,
+        message: Bytes,
+        more: HeaderMap,
+    ) -> Result<(Response<ResponseBody>, Uri), Failure> {
+        self.send((Method::POST, &self.post_headers), more, message, SentFlag::default()).await
+    }
+
+    /// The same, and sets `left` as soon as the backend may have got any of it.
+    pub(crate) async fn post_tracked(
+        &self,
+        message: Bytes,
+        more: HeaderMap,
+        left: SentFlag,
+    ) -> Result<(Response<ResponseBody>, Uri), Failure> {
+        self.send((Method::POST, &self.post_headers), more, message, left).await
+    }
+
+    /// Posts a message that has no answer, and reads what comes back to its end, so that the connection is kept.
+    pub(crate) async fn post_one_way(&self, message: Vec<u8>) -> Result<http::StatusCode, Failure> {
+        let posting = async {
+            let (response, _) = self.post(message.into(), HeaderMap::new()).await?;
+            let status = response.status();
+            // A server may answer with a stream that never ends; what was said does not matter.
+            let _ = response_reader::read_whole(response.into_body(), ERROR_BODY_BYTES_MAX).await;
+            Ok(status)
+        };
+        let late = || Failure::indeterminate(crate::failure::FailureClass::Timeout, "no answer in time");
+        timeout(ONE_WAY_TIMEOUT, posting).await.map_err(|_| late())?
+    }
+
+    /// Opens a stream of events, from where `last_id` left off.
+    pub(crate) async fn get(&self, last_id: Option<&str>) -> Result<(Response<ResponseBody>, Uri), Failure> {
+        let mut headers = HeaderMap::new();
+        if let Some(id) = last_id {
+            set_header(&mut headers, header::LAST_EVENT_ID, id);
+        }
+        self.send((Method::GET, &self.get_headers), headers, Bytes::new(), SentFlag::default()).await
+    }
+
+    /// Ends the session.
+    pub(crate) async fn delete(&self) -> Result<(), Failure> {
+        self.send((Method::DELETE, &self.delete_headers), HeaderMap::new(), Bytes::new(), SentFlag::default())
+            .await
+            .map(drop)
+    }
+
+    async fn send(
+        &self,
+        (method, fixed): (Method, &Arc<HeaderMap>),
+        headers: HeaderMap,
+        body: Bytes,
+        left: SentFlag,
+    ) -> Result<(Response<ResponseBody>, Uri), Failure> {
+        let fixed = Arc::clone(fixed);
+        self.http
+            .send(OutboundRequest {
+                method,
+                uri: self.uri.clone(),
+                base_headers: fixed,
+                headers,
+                body,
+                sent_flag: left,
+            })
+            .await
+    }
+}

@@ -1,0 +1,166 @@
+//! The heads of requests and responses as bytes (RFC 9112).
+
+use std::io::Write as _;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Response, StatusCode, Version};
+
+use crate::http::client::{ContentKind, OutboundRequest, content_kind};
+
+/// The longest head that is read.
+const HEAD_BYTES_MAX: usize = 256 << 10;
+/// The most headers of one response.
+const HEADERS_MAX: usize = 100;
+
+/// Where the body of a response ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyFraming {
+    /// After so many bytes. All of them are wanted at once, if they are one message.
+    ContentLength { remaining: u64, buffer_whole: bool },
+    /// With the last chunk.
+    Chunked,
+    /// With the connection.
+    UntilClose,
+}
+
+/// The head of a response.
+#[derive(Debug)]
+pub(super) struct ResponseHead {
+    pub(super) response: Response<()>,
+    pub(super) framing: BodyFraming,
+    /// The connection is good for another request afterwards.
+    pub(super) keep_alive: bool,
+}
+
+/// The head of a request, with room for so many bytes more.
+pub(super) fn encode_request_head(outbound: &OutboundRequest, room: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512 + room);
+    let path = outbound.uri.path_and_query().map_or("/", |path| path.as_str());
+    for part in [outbound.method.as_str(), " ", path, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    if outbound.header(&HOST).is_none() {
+        out.extend_from_slice(b"host: ");
+        out.extend_from_slice(outbound.uri.host().unwrap_or_default().as_bytes());
+        // The port that everybody expects is not said.
+        if let Some(port) = outbound.uri.port_u16().filter(|port| *port != 80) {
+            // Writing into memory does not fail.
+            let _ = write!(out, ":{port}");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    let own = outbound.headers.iter().filter(|(name, _)| !outbound.base_headers.contains_key(*name));
+    for (name, value) in outbound.base_headers.iter().chain(own) {
+        // How long the body is and how it is sent is said here alone.
+        if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
+            continue;
+        }
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+    if !outbound.body.is_empty() || outbound.method == Method::POST {
+        let _ = write!(out, "content-length: {}\r\n", outbound.body.len());
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// Takes the head of a response off what has been read; `None` when it is not all there yet.
+pub(super) fn parse_response_head(input: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut parsed = httparse::Response::new(&mut headers);
+        let end = match parsed.parse(input) {
+            Ok(httparse::Status::Complete(end)) => end,
+            Ok(httparse::Status::Partial) if input.len() > HEAD_BYTES_MAX => {
+                return Err("the head of the answer is too long".to_owned());
+            }
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(error) => return Err(format!("the answer is not HTTP/1: {error}")),
+        };
+        let code = parsed.code.unwrap_or_default();
+        let status = StatusCode::from_u16(code).map_err(|_| format!("the answer has the status {code}"))?;
+        let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+        if status.is_informational() {
+            if status == StatusCode::SWITCHING_PROTOCOLS {
+                return Err("the answer wants to go on in another protocol".to_owned());
+            }
+            input.advance(end);
+            continue;
+        }
+        // Where names and values stand, so that the values can share the buffer once it is split.
+        let base = input.as_ptr().addr();
+        let places: Vec<(HeaderName, usize, usize)> = parsed
+            .headers
+            .iter()
+            .map(|header| {
+                let name = HeaderName::from_bytes(header.name.as_bytes());
+                let start = header.value.as_ptr().addr().saturating_sub(base);
+                name.map(|name| (name, start, header.value.len()))
+            })
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.to_string())?;
+        let head = input.split_to(end).freeze();
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        *response.version_mut() = version;
+        let headers = response.headers_mut();
+        headers.reserve(places.len());
+        for (name, start, length) in places {
+            let value = if length == 0 { Bytes::new() } else { head.slice(start..start + length) };
+            headers.append(name, HeaderValue::from_maybe_shared(value).map_err(|error| error.to_string())?);
+        }
+        return with_framing(response).map(Some);
+    }
+}
+
+/// RFC 9112 section 6.3, as far as it concerns answers to POST, GET and DELETE.
+fn with_framing(response: Response<()>) -> Result<ResponseHead, String> {
+    let headers = response.headers();
+    let at_once = content_kind(&response) == ContentKind::Message;
+    let length = if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        BodyFraming::ContentLength { remaining: 0, buffer_whole: at_once }
+    } else if headers.contains_key(TRANSFER_ENCODING) {
+        if response.version() == Version::HTTP_10 {
+            return Err("an answer of HTTP/1.0 has a transfer coding".to_owned());
+        }
+        let last = headers.get_all(TRANSFER_ENCODING).iter().next_back();
+        let last = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
+        if last.is_some_and(|coding| coding.trim().eq_ignore_ascii_case("chunked")) {
+            BodyFraming::Chunked
+        } else {
+            BodyFraming::UntilClose
+        }
+    } else {
+        match parse_content_length(headers)? {
+            Some(left) => BodyFraming::ContentLength { remaining: left, buffer_whole: at_once },
+            None => BodyFraming::UntilClose,
+        }
+    };
+    let says = |wanted: &str| {
+        let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case(wanted))
+    };
+    let kept = if response.version() == Version::HTTP_10 { says("keep-alive") } else { !says("close") };
+    // Who announces a length and chunks may be understood differently by somebody in between.
+    let clear = !(headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH));
+    let keeps = kept && clear && length != BodyFraming::UntilClose;
+    Ok(ResponseHead { response, framing: length, keep_alive: keeps })
+}
+
+/// The length that a response announces. Two that differ are none.
+fn parse_content_length(headers: &HeaderMap) -> Result<Option<u64>, String> {
+    let mut found = None;
+    for value in headers.get_all(CONTENT_LENGTH) {
+        let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let length = digits.and_then(|text| text.parse::<u64>().ok());
+        let length = length.ok_or_else(|| "the answer announces no proper length".to_owned())?;
+        if found.is_some_and(|found| found != length) {
+            return Err("the answer announces two lengths".to_owned());
+        }
+        found = Some(length);
+    }
+    Ok(found)
+}

@@ -1,0 +1,114 @@
+//! Whose credential the requests on one line carry: it is put on each request as that is sent, and taken off again
+//! when the backend refuses it. How credentials are got is `vmcp-credentials`'.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use vmcp_credentials::{CredentialError, CredentialHeaders, RequestView, Subject};
+use vmcp_domain::{CallContext, Identity, Secret};
+
+use crate::failure::{Failure, FailureClass};
+use crate::http::client::OutboundRequest;
+use crate::policy::Credentials;
+use crate::sync::UnpoisonedMutex;
+
+/// A caller and the token that proves who it is.
+#[derive(Clone, Debug)]
+pub(crate) struct AuthenticatedCaller {
+    identity: Arc<Identity>,
+    token: Secret,
+}
+
+impl AuthenticatedCaller {
+    /// The caller of a request, if it has shown a token.
+    pub(crate) fn from_context(ctx: &CallContext) -> Option<Self> {
+        match (&ctx.caller, &ctx.token) {
+            (vmcp_domain::Caller::Known(identity), Some(token)) => {
+                Some(Self { identity: Arc::clone(identity), token: token.clone() })
+            }
+            (vmcp_domain::Caller::Known(_) | vmcp_domain::Caller::Anonymous, _) => None,
+        }
+    }
+
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject { identity: &self.identity, token: &self.token }
+    }
+}
+
+/// Puts credentials on requests.
+#[derive(Debug)]
+pub(crate) struct RequestCredentials {
+    source: Credentials,
+    /// On whose behalf; `None` for what the gateway asks on its own account.
+    caller: Option<UnpoisonedMutex<AuthenticatedCaller>>,
+}
+
+impl RequestCredentials {
+    /// For what the gateway asks on its own account, and never for a client's request.
+    pub(crate) fn for_gateway(credentials: Credentials) -> Self {
+        Self { source: credentials, caller: None }
+    }
+
+    /// On behalf of a caller.
+    pub(crate) fn for_caller(credentials: Credentials, caller: AuthenticatedCaller) -> Self {
+        Self { source: credentials, caller: Some(UnpoisonedMutex::new(caller)) }
+    }
+
+    /// Takes the caller's newest token. True when it is another than before.
+    pub(crate) fn update_caller(&self, newest: AuthenticatedCaller) -> bool {
+        let Some(caller) = &self.caller else {
+            return false;
+        };
+        let mut caller = caller.lock();
+        let has_changed = caller.token != newest.token;
+        *caller = newest;
+        has_changed
+    }
+
+    /// The headers for one request. What the gateway asks on its own account goes without any where its issuer gives
+    /// it none: being turned away by the backend is a sign of life, too.
+    pub(crate) async fn headers_for(
+        &self,
+        outbound: &OutboundRequest,
+    ) -> Result<Option<CredentialHeaders>, Failure> {
+        let mut signed = HeaderMap::new();
+        if let Some(kind) = outbound.header(&CONTENT_TYPE) {
+            signed.insert(CONTENT_TYPE, kind.clone());
+        }
+        let (method, uri, body) = (&outbound.method, &outbound.uri, &outbound.body);
+        let request_view = RequestView { method, uri, headers: &signed, body };
+        let source = &self.source.0;
+        let caller = self.caller.as_ref().map(|holder| holder.lock().clone());
+        let credential_headers = match &caller {
+            Some(holder) => source.headers_for_caller(Some(&holder.subject()), &request_view).await,
+            None => match source.headers_for_gateway(&request_view).await {
+                Err(error @ (CredentialError::Refused { .. } | CredentialError::Misconfigured { .. })) => {
+                    tracing::debug!(%error, "the gateway has no credential of its own for a look at a backend");
+                    return Ok(None);
+                }
+                probed => probed,
+            },
+        };
+        credential_headers.map(Some).map_err(|error| to_failure(&error))
+    }
+
+    /// The backend refused these headers. True when asking once more with others makes sense.
+    pub(crate) fn invalidate(&self, credential_headers: &CredentialHeaders) -> bool {
+        self.source.0.invalidate(credential_headers)
+    }
+}
+
+/// What a missing credential means: it is the caller's own, or the token endpoint's.
+pub(crate) fn to_failure(error: &CredentialError) -> Failure {
+    let class = match error {
+        CredentialError::NeedsCaller(_)
+        | CredentialError::NoRole
+        | CredentialError::Claim { .. }
+        | CredentialError::Refused { .. } => FailureClass::Auth,
+        CredentialError::Unavailable { .. }
+        | CredentialError::Misconfigured { .. }
+        | CredentialError::Unsignable(_) => FailureClass::Credential,
+    };
+    Failure::not_sent(class, error)
+}

@@ -1,0 +1,10 @@
+//! How connections to a backend begin, are kept alive, are shared between callers, and end.
+
+pub(crate) mod backoff;
+pub(crate) mod connector;
+pub(crate) mod per_caller;
+pub(crate) mod probe;
+pub(crate) mod readiness;
+pub(crate) mod resubscribe;
+pub(crate) mod subscription_streams;
+pub(crate) mod supervisor;

@@ -1,0 +1,343 @@
+//! Connections to a backend that belong to single callers, because the backend sees each caller by a credential of its
+//! own, or keeps state that callers must not share. A connection is made by its caller's first request and ended when
+//! nobody has used it for a while. Which requests share one is `key`'s.
+
+mod key;
+pub(crate) mod open;
+pub(crate) mod process_slots;
+mod spare;
+pub(crate) mod start_rate_limiter;
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+use vmcp_domain::{BackendEvent, CallContext, CallOrigin, Caller, CallerScope, IsolationScope, SilentClient};
+
+pub(crate) use self::key::ConnectionKey;
+use self::key::Owner;
+use self::spare::SpareProcess;
+use crate::failure::{Failure, FailureClass};
+use crate::http::request_credentials::{self, AuthenticatedCaller};
+pub(crate) use crate::lifecycle::per_caller::process_slots::ProcessSlots;
+use crate::lifecycle::per_caller::start_rate_limiter::StartRateLimiter;
+use crate::lifecycle::supervisor::{Phase, SupervisedConnection, wait_until_ready};
+use crate::policy::{CallerBounds, Credentials, Isolation, Transport};
+use crate::sync::UnpoisonedMutex;
+
+/// How often connections that have been idle too long, or whose client has ended, are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How fast processes are started: at once, and how far apart after that.
+const PROCESS_BURST: u32 = 8;
+const PROCESS_INTERVAL: Duration = Duration::from_millis(250);
+/// The same for connections over HTTP.
+const HTTP_BURST: u32 = 100;
+const HTTP_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What tells callers apart.
+pub(crate) enum Grouping {
+    /// Each request carries a credential on behalf of its caller.
+    Credentials(Credentials),
+    /// The backend keeps state.
+    Isolation(Isolation),
+}
+
+/// The connections of single callers to one backend.
+pub(crate) struct CallerConnections {
+    /// The backend's own connection, for requests that belong to no caller.
+    main: Arc<SupervisedConnection>,
+    grouping: Grouping,
+    bounds: CallerBounds,
+    connections: UnpoisonedMutex<HashMap<ConnectionKey, CallerConnection>>,
+    /// The room for processes, where each connection is one.
+    process_slots: Option<Arc<ProcessSlots>>,
+    spare: UnpoisonedMutex<Option<SpareProcess>>,
+    spare_taken: Notify,
+    start_limiter: StartRateLimiter,
+    slot_freed: Arc<Notify>,
+    /// Where connections live: who asks for one may be on a thread that ends before its session is ended.
+    runtime: Handle,
+}
+
+struct CallerConnection {
+    supervised: Arc<SupervisedConnection>,
+    scope: CallerScope,
+    owner: Owner,
+    usage: Arc<ConnectionUsage>,
+}
+
+/// The requests that use a connection now.
+struct ConnectionUsage {
+    in_use: AtomicU32,
+    slot_freed: Arc<Notify>,
+    /// When the last request that used it ended.
+    released_at: UnpoisonedMutex<Instant>,
+}
+
+impl CallerConnection {
+    fn is_idle(&self) -> bool {
+        self.usage.in_use.load(Ordering::Relaxed) == 0 && self.supervised.subscriptions.borrow().is_empty()
+    }
+
+    /// Since when nobody has used it.
+    fn idle_since(&self) -> Instant {
+        *self.usage.released_at.lock()
+    }
+
+    fn acquire(&mut self) -> ConnectionRef {
+        self.usage.in_use.fetch_add(1, Ordering::Relaxed);
+        ConnectionRef { supervised: Arc::clone(&self.supervised), usage: Some(Arc::clone(&self.usage)) }
+    }
+}
+
+/// A connection in use: it is not ended as long as this is held.
+pub(crate) struct ConnectionRef {
+    supervised: Arc<SupervisedConnection>,
+    usage: Option<Arc<ConnectionUsage>>,
+}
+
+impl ConnectionRef {
+    /// The backend's own connection, which does not end.
+    pub(crate) fn main(shared: &Arc<SupervisedConnection>) -> Self {
+        Self { supervised: Arc::clone(shared), usage: None }
+    }
+}
+
+impl Deref for ConnectionRef {
+    type Target = SupervisedConnection;
+
+    fn deref(&self) -> &SupervisedConnection {
+        &self.supervised
+    }
+}
+
+impl Drop for ConnectionRef {
+    fn drop(&mut self) {
+        if let Some(users) = &self.usage
+            && users.in_use.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            *users.released_at.lock() = Instant::now();
+            users.slot_freed.notify_waiters();
+        }
+    }
+}
+
+impl CallerConnections {
+    /// The connections to the backend whose own one is `main`. Idle ones are ended by a task that ends with it.
+    pub(crate) fn start(main: &Arc<SupervisedConnection>, grouping: Grouping) -> Arc<Self> {
+        let is_process = matches!(main.policy.transport, Transport::Stdio(_));
+        let (burst, interval) =
+            if is_process { (PROCESS_BURST, PROCESS_INTERVAL) } else { (HTTP_BURST, HTTP_INTERVAL) };
+        let connections = Arc::new(Self {
+            main: Arc::clone(main),
+            grouping,
+            bounds: main.policy.caller_bounds,
+            connections: UnpoisonedMutex::default(),
+            process_slots: is_process.then(|| Arc::clone(&main.process_slots)),
+            spare: UnpoisonedMutex::default(),
+            spare_taken: Notify::new(),
+            start_limiter: StartRateLimiter::new(burst, interval),
+            slot_freed: Arc::default(),
+            runtime: Handle::current(),
+        });
+        if let Some(room) = &connections.process_slots {
+            room.register(Arc::downgrade(&connections));
+            main.tasks.spawn(spare::maintain_spare(Arc::downgrade(&connections), main.stop.clone()));
+        }
+        let (sweeping, stop) = (Arc::downgrade(&connections), main.stop.clone());
+        main.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = sleep(SWEEP_INTERVAL) => {}
+                    () = stop.cancelled() => return,
+                }
+                let Some(connections) = sweeping.upgrade() else { return };
+                connections.sweep();
+            }
+        });
+        connections
+    }
+
+    /// True when what the backend offers depends on who asks, and there is nothing to offer to nobody.
+    pub(crate) fn is_personal(&self) -> bool {
+        matches!(self.grouping, Grouping::Credentials(_))
+    }
+
+    /// Which callers share a connection now.
+    pub(crate) fn isolation(&self) -> &'static str {
+        match self.grouping {
+            Grouping::Credentials(_) => Isolation::PerCaller.as_str(),
+            // A backend that keeps no sessions has nothing to keep apart.
+            Grouping::Isolation(_) if self.is_stateless() => Isolation::Shared.as_str(),
+            Grouping::Isolation(Isolation::Automatic { .. }) => Isolation::PerCaller.as_str(),
+            Grouping::Isolation(isolation) => isolation.as_str(),
+        }
+    }
+
+    /// True when the backend is known to keep no state for a connection.
+    fn is_stateless(&self) -> bool {
+        matches!(&*self.main.phase.borrow(), Phase::Ready(main) if !main.link.is_stateful())
+    }
+
+    /// How many callers have a connection of their own.
+    pub(crate) fn count(&self) -> usize {
+        self.connections.lock().len()
+    }
+
+    /// Whose connection a request takes; `None` for the backend's own.
+    fn resolve_key(
+        &self,
+        ctx: &CallContext,
+    ) -> Result<Option<(ConnectionKey, Option<AuthenticatedCaller>)>, Failure> {
+        match &self.grouping {
+            Grouping::Isolation(isolation) => {
+                Ok(ConnectionKey::for_request(*isolation, ctx).map(|key| (key, None)))
+            }
+            Grouping::Credentials(credentials) => {
+                let holder = AuthenticatedCaller::from_context(ctx);
+                let subject = holder.as_ref().map(AuthenticatedCaller::subject);
+                let scope = credentials
+                    .0
+                    .scope(subject.as_ref())
+                    .map_err(|error| request_credentials::to_failure(&error))?;
+                match (scope, holder) {
+                    (IsolationScope::Caller(scope), Some(holder)) => {
+                        Ok(Some((ConnectionKey::Credential(scope), Some(holder))))
+                    }
+                    (IsolationScope::Caller(_) | IsolationScope::Shared, _) => {
+                        Err(Failure::not_sent(FailureClass::Auth, "there is no credential for this caller"))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Which other callers' requests take the same connection.
+    pub(crate) fn scope(&self, ctx: &CallContext) -> Result<IsolationScope, Failure> {
+        if !self.is_personal() && self.is_stateless() {
+            return Ok(IsolationScope::Shared);
+        }
+        Ok(self
+            .resolve_key(ctx)?
+            .map_or(IsolationScope::Shared, |(key, _)| IsolationScope::Caller(key.scope())))
+    }
+
+    /// A context to ask the backend on behalf of a caller who has a connection of its own.
+    pub(crate) fn context_of(&self, scope: CallerScope) -> Option<CallContext> {
+        let table = self.connections.lock();
+        let (key, _) = table.iter().find(|(_, connection)| connection.scope == scope)?;
+        let caller = match key {
+            ConnectionKey::User(user) => Caller::Known(Arc::clone(&user.0)),
+            ConnectionKey::Client(_) | ConnectionKey::Credential(_) => Caller::Anonymous,
+        };
+        let mut ctx = CallContext::bare(caller, CallOrigin::Gateway);
+        if let ConnectionKey::Client(client) = key {
+            ctx.client = Arc::new(SilentClient::for_client(client.clone()));
+        }
+        Some(ctx)
+    }
+
+    /// The caller's connection, if there is one; the credential it carries stays as it is.
+    pub(crate) fn acquire_existing(&self, ctx: &CallContext) -> Option<ConnectionRef> {
+        let (key, _) = self.resolve_key(ctx).ok()??;
+        self.connections.lock().get_mut(&key).map(CallerConnection::acquire)
+    }
+
+    /// The connection of a request, made if there is none. Waits a short time where there is no room.
+    ///
+    /// # Errors
+    /// [`Failure::ConnectionsFull`] when no room came free in time.
+    pub(crate) async fn get_or_open(&self, ctx: &CallContext) -> Result<ConnectionRef, Failure> {
+        let Some((key, holder)) = self.resolve_key(ctx)? else { return Ok(ConnectionRef::main(&self.main)) };
+        if self.main.stop.is_cancelled() {
+            return Err(Failure::not_sent(FailureClass::Exited, "stopped"));
+        }
+        let may_be_stateless = !self.is_personal() && self.process_slots.is_none();
+        if may_be_stateless && self.is_stateless() {
+            return Ok(ConnectionRef::main(&self.main));
+        }
+        if let Some(found) = self.find_and_update(&key, holder.clone()) {
+            return Ok(found);
+        }
+        if may_be_stateless && !self.is_stateful().await? {
+            return Ok(ConnectionRef::main(&self.main));
+        }
+        Box::pin(self.open(key, holder, Owner::from_context(ctx))).await
+    }
+
+    async fn is_stateful(&self) -> Result<bool, Failure> {
+        if let Phase::Ready(main) = &*self.main.phase.borrow() {
+            return Ok(main.link.is_stateful());
+        }
+        Ok(wait_until_ready(&self.main).await?.link.is_stateful())
+    }
+
+    fn find_and_update(
+        &self,
+        key: &ConnectionKey,
+        holder: Option<AuthenticatedCaller>,
+    ) -> Option<ConnectionRef> {
+        let found = self.connections.lock().get_mut(key).map(CallerConnection::acquire)?;
+        found.supervised.update_caller(holder);
+        Some(found)
+    }
+
+    /// Since when the connection has been idle that would give way next.
+    fn oldest_idle_since(&self) -> Option<Instant> {
+        let table = self.connections.lock();
+        table.values().filter(|connection| connection.is_idle()).map(CallerConnection::idle_since).min()
+    }
+
+    /// Ends the connection used longest ago, if one is not in use.
+    fn close_oldest_idle(&self) -> bool {
+        let ended = remove_oldest(&mut self.connections.lock(), |_| true);
+        close(ended)
+    }
+
+    fn close_spare(&self) -> bool {
+        self.spare.lock().take().is_some_and(|spare| {
+            spare.stop();
+            true
+        })
+    }
+
+    /// Ends the connections that have not been used for a while, and those whose client has ended.
+    fn sweep(&self) {
+        let now = Instant::now();
+        let ended: Vec<CallerConnection> = {
+            let mut table = self.connections.lock();
+            let is_over = |key: &ConnectionKey, connection: &CallerConnection| {
+                let idle = now.duration_since(connection.idle_since());
+                key.has_ended() || (connection.is_idle() && idle >= self.bounds.idle_timeout)
+            };
+            table.extract_if(|key, connection| is_over(key, connection)).map(|(_, ended)| ended).collect()
+        };
+        for connection in ended {
+            close(Some(connection));
+        }
+    }
+}
+
+/// Takes out the connection used longest ago of those that are not in use and fit.
+fn remove_oldest(
+    table: &mut HashMap<ConnectionKey, CallerConnection>,
+    fits: impl Fn(&CallerConnection) -> bool,
+) -> Option<CallerConnection> {
+    let free = table.iter().filter(|(_, connection)| connection.is_idle() && fits(connection));
+    let oldest = free.min_by_key(|(_, connection)| connection.idle_since()).map(|(key, _)| key.clone());
+    oldest.and_then(|key| table.remove(&key))
+}
+
+/// Ends a connection. To be called without the lock on the table, because the end is told to listeners. False when
+/// there is none.
+fn close(connection: Option<CallerConnection>) -> bool {
+    let Some(connection) = connection else { return false };
+    connection.supervised.stop.cancel();
+    connection.supervised.event_sender.send(BackendEvent::Disconnected);
+    true
+}

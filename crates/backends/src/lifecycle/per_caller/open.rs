@@ -1,0 +1,176 @@
+//! Making a caller's connection: within the bounds of the backend, of its owner, of all processes, and of how fast they
+//! may be started.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use vmcp_domain::CallerScope;
+
+use super::key::Owner;
+use super::spare::SpareProcess;
+use super::{
+    CallerConnection, CallerConnections, ConnectionKey, ConnectionRef, ConnectionUsage, Grouping, close,
+    remove_oldest,
+};
+use crate::failure::Failure;
+use crate::http::request_credentials::{AuthenticatedCaller, RequestCredentials};
+use crate::lifecycle::per_caller::process_slots::ProcessSlot;
+use crate::lifecycle::supervisor::{self, SupervisedConnection};
+use crate::sync::UnpoisonedMutex;
+
+/// How often a caller that waits for room looks again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// How long an ended process may take to be gone.
+const PROCESS_EXIT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What came of looking for a connection.
+enum OpenAttempt {
+    Connection(ConnectionRef),
+    /// There is no room now; look again after this time at the latest.
+    NoRoom(Duration),
+}
+
+impl CallerConnections {
+    /// Makes the connection of a caller that has none, waiting a short time for room.
+    pub(super) async fn open(
+        &self,
+        key: ConnectionKey,
+        holder: Option<AuthenticatedCaller>,
+        owner: Owner,
+    ) -> Result<ConnectionRef, Failure> {
+        let deadline = Instant::now() + self.bounds.acquire_timeout;
+        let mut evicted: Option<Instant> = None;
+        loop {
+            let freed = self.slot_freed.notified();
+            let wait = match self.try_open(&key, holder.as_ref(), &owner, &mut evicted) {
+                OpenAttempt::Connection(connection) => return Ok(connection),
+                OpenAttempt::NoRoom(wait) => wait,
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                tracing::warn!(backend = %self.main.policy.id, "no room for another caller's connection");
+                return Err(Failure::ConnectionsFull);
+            }
+            tokio::select! {
+                () = freed => {}
+                () = sleep(wait.min(RETRY_INTERVAL).min(left)) => {}
+            }
+        }
+    }
+
+    fn try_open(
+        &self,
+        key: &ConnectionKey,
+        holder: Option<&AuthenticatedCaller>,
+        owner: &Owner,
+        evicted: &mut Option<Instant>,
+    ) -> OpenAttempt {
+        if let Some(found) = self.find_and_update(key, holder.cloned()) {
+            return OpenAttempt::Connection(found);
+        }
+        if !self.ensure_capacity(owner) {
+            return OpenAttempt::NoRoom(RETRY_INTERVAL);
+        }
+        let spare = self.take_spare();
+        let place = match (&self.process_slots, &spare) {
+            (Some(room), None) => match room.try_acquire() {
+                Some(place) => Some(place),
+                None => {
+                    // The room is free once the process has really ended; until then no other need end for this caller.
+                    if evicted.is_none_or(|evicted| evicted.elapsed() >= PROCESS_EXIT_TIMEOUT)
+                        && room.evict_idle()
+                    {
+                        *evicted = Some(Instant::now());
+                    }
+                    return OpenAttempt::NoRoom(RETRY_INTERVAL);
+                }
+            },
+            (Some(_), Some(_)) | (None, _) => None,
+        };
+        if spare.is_none()
+            && let Err(wait) = self.start_limiter.try_take()
+        {
+            return OpenAttempt::NoRoom(wait);
+        }
+        self.spare_taken.notify_one();
+        OpenAttempt::Connection(self.insert(key, holder, owner, (spare, place)))
+    }
+
+    /// True when there is room for a connection of this owner; ends one that is not in use where that makes it.
+    fn ensure_capacity(&self, owner: &Owner) -> bool {
+        let mut table = self.connections.lock();
+        let own = table.values().filter(|connection| connection.owner == *owner).count();
+        let is_own = |connection: &CallerConnection| connection.owner == *owner;
+        let ended = if own >= self.bounds.per_caller_max {
+            remove_oldest(&mut table, is_own)
+        } else if table.len() >= self.bounds.connections_max {
+            remove_oldest(&mut table, |_| true)
+        } else {
+            return true;
+        };
+        drop(table);
+        close(ended)
+    }
+
+    fn insert(
+        &self,
+        key: &ConnectionKey,
+        holder: Option<&AuthenticatedCaller>,
+        owner: &Owner,
+        (spare, place): (Option<SpareProcess>, Option<ProcessSlot>),
+    ) -> ConnectionRef {
+        let scope = key.scope();
+        let mut table = self.connections.lock();
+        if let Some(found) = table.get_mut(key) {
+            // Another request of the same caller was faster.
+            if let Some(spare) = spare {
+                self.return_spare(spare);
+            }
+            return found.acquire();
+        }
+        let shared = match spare {
+            Some(spare) => spare.assign_to(scope),
+            None => self.start_connection(self.credentials_for(holder), OnceLock::from(scope), place),
+        };
+        let users = Arc::new(ConnectionUsage {
+            in_use: AtomicU32::new(0),
+            slot_freed: Arc::clone(&self.slot_freed),
+            released_at: UnpoisonedMutex::new(Instant::now()),
+        });
+        let mut connection =
+            CallerConnection { supervised: shared, scope, owner: owner.clone(), usage: users };
+        let taken = connection.acquire();
+        table.insert(key.clone(), connection);
+        taken
+    }
+
+    fn credentials_for(&self, holder: Option<&AuthenticatedCaller>) -> Option<Arc<RequestCredentials>> {
+        match (&self.grouping, holder) {
+            (Grouping::Credentials(credentials), Some(holder)) => {
+                Some(Arc::new(RequestCredentials::for_caller(credentials.clone(), holder.clone())))
+            }
+            (Grouping::Credentials(_) | Grouping::Isolation(_), _) => None,
+        }
+    }
+
+    /// Begins to make a connection, which holds `place` until its process has ended.
+    pub(super) fn start_connection(
+        &self,
+        bearing: Option<Arc<RequestCredentials>>,
+        scope: OnceLock<CallerScope>,
+        place: Option<ProcessSlot>,
+    ) -> Arc<SupervisedConnection> {
+        let shared = self.main.for_caller(scope, bearing);
+        let running = Arc::clone(&shared);
+        self.main.tasks.spawn_on(
+            async move {
+                supervisor::run(running).await;
+                drop(place);
+            },
+            &self.runtime,
+        );
+        shared
+    }
+}

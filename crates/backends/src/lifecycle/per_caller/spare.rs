@@ -1,0 +1,91 @@
+//! A process that is started and connected before any caller needs it, so that a new caller's first call is quick.
+
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use vmcp_domain::CallerScope;
+
+use super::CallerConnections;
+use crate::lifecycle::supervisor::{Phase, SupervisedConnection};
+
+/// How often it is looked whether there is a spare process and whether it works.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The process, which belongs to no caller yet.
+pub(super) struct SpareProcess(Arc<SupervisedConnection>);
+
+impl SpareProcess {
+    /// Makes it one caller's.
+    pub(super) fn assign_to(self, scope: CallerScope) -> Arc<SupervisedConnection> {
+        self.0.assign_caller(scope);
+        self.0
+    }
+
+    fn is_broken(&self) -> bool {
+        matches!(&*self.0.phase.borrow(), Phase::Unavailable(_) | Phase::Stopped)
+    }
+
+    pub(super) fn stop(self) {
+        self.0.stop.cancel();
+    }
+}
+
+/// Keeps a spare process as long as there is room for one and the backend works.
+pub(super) async fn maintain_spare(connections: Weak<CallerConnections>, stop: CancellationToken) {
+    loop {
+        let Some(strong) = connections.upgrade() else { return };
+        let wait = strong.start_spare_if_needed().unwrap_or(CHECK_INTERVAL);
+        tokio::select! {
+            () = strong.spare_taken.notified(), if wait == CHECK_INTERVAL => {}
+            () = sleep(wait) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+impl CallerConnections {
+    /// Keeps a spare process that was not needed after all, unless there is another by now.
+    pub(super) fn return_spare(&self, spare: SpareProcess) {
+        let mut kept = self.spare.lock();
+        if kept.is_some() {
+            spare.stop();
+        } else {
+            *kept = Some(spare);
+        }
+    }
+
+    /// The spare process, if there is one that works.
+    pub(super) fn take_spare(&self) -> Option<SpareProcess> {
+        let spare = self.spare.lock().take()?;
+        if spare.is_broken() {
+            spare.stop();
+            return None;
+        }
+        Some(spare)
+    }
+
+    /// Starts a spare process where there is room. Says when to try again where starts are too fast.
+    fn start_spare_if_needed(&self) -> Option<Duration> {
+        // A backend that does not work is not started twice.
+        if !matches!(&*self.main.phase.borrow(), Phase::Ready(_)) {
+            return None;
+        }
+        let mut spare = self.spare.lock();
+        if let Some(broken) = spare.take_if(|spare| spare.is_broken()) {
+            broken.stop();
+            return None;
+        }
+        if spare.is_some() {
+            return None;
+        }
+        if let Err(wait) = self.start_limiter.try_take() {
+            return Some(wait);
+        }
+        if let Some(place) = self.process_slots.as_ref().and_then(|room| room.try_acquire()) {
+            *spare = Some(SpareProcess(self.start_connection(None, OnceLock::new(), Some(place))));
+        }
+        None
+    }
+}

@@ -1,0 +1,103 @@
+//! The beginning over a shared channel (stdio, HTTP+SSE). A server that starts slowly reads its input late, so the
+//! probe is not given up when `initialize` is sent after it: whichever is answered decides.
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use vmcp_domain::Json;
+use vmcp_wire::client::{InitializeInfo, read_initialize};
+use vmcp_wire::method;
+
+use super::{discover_request, handshake_failure, initialize_request, parse_discover_outcome};
+use crate::ClientInfo;
+use crate::connection::link::{Link, McpRequest};
+use crate::connection::pending_requests::{Purpose, RequestHandle};
+use crate::failure::Failure;
+use crate::transport::duplex::DuplexLink;
+
+/// How long the probe may stay unanswered once the backend has given a sign of life.
+const ACTIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long it may stay unanswered while there is none: some servers install themselves first.
+const SILENT_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long the handshake may stay unanswered when the probe has been answered after all.
+const LATE_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Finds out the revision and shakes hands. `alive` is cancelled at the backend's first sign of life.
+pub(crate) async fn negotiate(
+    link: &DuplexLink,
+    identity: &ClientInfo,
+    alive: &CancellationToken,
+    connect_wait: Duration,
+) -> Result<InitializeInfo, Failure> {
+    let ticket = link.pending_requests().register(Purpose::Maintenance)?;
+    let mut probe = link.exchange(&ticket, discover_request(identity));
+    let early = tokio::select! {
+        outcome = &mut probe => Some(outcome),
+        () = wait_for_probe(alive, connect_wait) => None,
+    };
+    let Some(outcome) = early else {
+        return probe_and_handshake(link, identity, probe).await;
+    };
+    match (parse_discover_outcome(&outcome), outcome) {
+        (Some(introduction), _) => {
+            link.set_version(introduction.version);
+            Ok(introduction)
+        }
+        (None, Ok(_) | Err(Failure::Refused(_))) => handshake(link, identity).await,
+        (None, Err(failure)) => Err(failure),
+    }
+}
+
+async fn wait_for_probe(alive: &CancellationToken, connect_wait: Duration) {
+    let half = connect_wait / 2;
+    let silent = timeout(SILENT_TIMEOUT.min(half), alive.cancelled()).await;
+    if silent.is_ok() {
+        sleep(ACTIVE_TIMEOUT.min(half)).await;
+    }
+}
+
+/// Waits for the probe and the handshake together.
+async fn probe_and_handshake(
+    link: &DuplexLink,
+    identity: &ClientInfo,
+    mut probe: impl Future<Output = Result<Json, Failure>> + Unpin,
+) -> Result<InitializeInfo, Failure> {
+    let mut handshake = Box::pin(handshake(link, identity));
+    let outcome = tokio::select! {
+        outcome = &mut probe => outcome,
+        shaken = &mut handshake => match shaken {
+            Err(Failure::Refused(error)) => {
+                // No handshake there. The probe is still on its way, or has no answer.
+                let outcome = probe.await;
+                let introduction = parse_discover_outcome(&outcome).ok_or(Failure::Refused(error))?;
+                link.set_version(introduction.version);
+                return Ok(introduction);
+            }
+            shaken => return shaken,
+        },
+    };
+    let Some(introduction) = parse_discover_outcome(&outcome) else {
+        return handshake.await;
+    };
+    // A server of both eras has been asked for the session era, and answers so.
+    match timeout(LATE_HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(shaken)) => Ok(shaken),
+        Ok(Err(Failure::Refused(_))) | Err(_) => {
+            link.set_version(introduction.version);
+            Ok(introduction)
+        }
+        Ok(Err(failure)) => Err(failure),
+    }
+}
+
+/// Shakes hands: `initialize`, its answer, `notifications/initialized`.
+pub(crate) async fn handshake(link: &DuplexLink, identity: &ClientInfo) -> Result<InitializeInfo, Failure> {
+    let ticket: RequestHandle = link.pending_requests().register(Purpose::Maintenance)?;
+    let request: McpRequest = initialize_request(identity);
+    let result = link.exchange(&ticket, request).await?;
+    let introduction = read_initialize(&result).map_err(|fault| handshake_failure(&fault))?;
+    link.set_version(introduction.version);
+    link.send_notification(method::INITIALIZED).await?;
+    Ok(introduction)
+}

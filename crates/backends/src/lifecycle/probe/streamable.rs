@@ -1,0 +1,151 @@
+//! The beginning over streamable HTTP: `server/discover` posted as 2026-07-28 has it, else `initialize`.
+
+use std::time::Duration;
+
+use http::header::HeaderValue;
+use http::{Response, StatusCode, Uri};
+use tokio::time::timeout;
+use vmcp_domain::ProtocolVersion;
+use vmcp_wire::client::{InitializeInfo, read_initialize};
+use vmcp_wire::{header, method};
+
+use super::{discover_request, handshake_failure, initialize_request, parse_discover_outcome};
+use crate::ClientInfo;
+use crate::connection::link::McpRequest;
+use crate::connection::pending_requests::Purpose;
+use crate::failure::{Failure, FailureClass};
+use crate::http::response_body::ResponseBody;
+use crate::transport::error_response;
+use crate::transport::streamable::{StreamableContext, StreamableHttpLink};
+
+/// How long the probe may stay unanswered: some servers of the session era open a stream for it and say nothing.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Finds out the revision and shakes hands where there is a handshake.
+pub(crate) async fn negotiate(
+    base: &StreamableContext,
+    uri: &Uri,
+    identity: &ClientInfo,
+    connect_wait: Duration,
+) -> Result<(StreamableHttpLink, InitializeInfo), Failure> {
+    let stateless = Some(ProtocolVersion::V2026_07_28);
+    let link = StreamableHttpLink::new(base, uri.clone(), stateless, None);
+    let probe =
+        timeout(PROBE_TIMEOUT.min(connect_wait / 2), post_and_read(base, &link, discover_request(identity)));
+    match probe.await {
+        Ok(Ok(answered)) => {
+            if let Some(introduction) = parse_discover_outcome(&answered.outcome) {
+                let link = StreamableHttpLink::new(base, answered.uri, stateless, None);
+                return Ok((link, introduction));
+            }
+            if is_inconclusive(answered.status) {
+                return answered
+                    .outcome
+                    .and(Err(Failure::indeterminate(FailureClass::Status, answered.status)));
+            }
+        }
+        Ok(Err(
+            failure @ (Failure::NotSent(..) | Failure::Overloaded | Failure::Busy(..) | Failure::Paused(_)),
+        )) => {
+            return Err(failure);
+        }
+        // Hung up or silent: what a server of the session era may do with a message it does not expect.
+        Ok(Err(_)) | Err(_) => {}
+    }
+    handshake(base, uri, identity).await
+}
+
+/// True when a failed handshake may mean that the server speaks HTTP+SSE (2025-11-25, Transports, "Backwards
+/// Compatibility"): its address does not take messages.
+pub(crate) fn may_be_sse(failure: &Failure) -> bool {
+    match failure {
+        Failure::Indeterminate(FailureClass::Status, cause) => {
+            ["400", "404", "405", "406", "415"].iter().any(|status| cause.starts_with(status))
+        }
+        Failure::Refused(_) | Failure::Indeterminate(FailureClass::Protocol, _) => true,
+        Failure::StaleConnection(..)
+        | Failure::NotSent(..)
+        | Failure::Indeterminate(..)
+        | Failure::Overloaded
+        | Failure::ConnectionsFull
+        | Failure::Busy(..)
+        | Failure::Paused(_) => false,
+    }
+}
+
+/// True for a status that says something about credentials or the moment, nothing about the revision.
+fn is_inconclusive(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+/// The handshake of a backend that has sessions.
+pub(crate) async fn handshake(
+    base: &StreamableContext,
+    uri: &Uri,
+    identity: &ClientInfo,
+) -> Result<(StreamableHttpLink, InitializeInfo), Failure> {
+    let link = StreamableHttpLink::new(base, uri.clone(), None, None);
+    let answered = post_and_read(base, &link, initialize_request(identity)).await?;
+    let introduction = read_initialize(&answered.outcome?).map_err(|fault| handshake_failure(&fault))?;
+    let link = StreamableHttpLink::new(base, answered.uri, Some(introduction.version), answered.session);
+    match link.send_notification(method::INITIALIZED).await {
+        Err(failure @ Failure::NotSent(..)) => return Err(failure),
+        Ok(status) if status.is_success() => {}
+        outcome => {
+            tracing::debug!(?outcome, "the backend did not take the end of the handshake as it should")
+        }
+    }
+    Ok((link, introduction))
+}
+
+struct ProbeResponse {
+    status: StatusCode,
+    uri: Uri,
+    session: Option<HeaderValue>,
+    outcome: Result<vmcp_domain::Json, Failure>,
+}
+
+async fn post_and_read(
+    base: &StreamableContext,
+    link: &StreamableHttpLink,
+    request: McpRequest,
+) -> Result<ProbeResponse, Failure> {
+    let ticket = base.pending_requests.register(Purpose::Maintenance)?;
+    let (response, uri) = link.post_request(ticket.id(), request).await?;
+    let status = response.status();
+    let session = response.headers().get(header::SESSION_ID).cloned();
+    Ok(ProbeResponse { status, uri, session, outcome: read_outcome(link, ticket.id(), response).await })
+}
+
+async fn read_outcome(
+    link: &StreamableHttpLink,
+    id: u64,
+    response: Response<ResponseBody>,
+) -> Result<vmcp_domain::Json, Failure> {
+    if response.status().is_success() {
+        return link.read_outcome(id, response, false).await;
+    }
+    let failure = error_response::read_error_response(link, id, response).await.failure;
+    // Nothing has been agreed that could have been forgotten.
+    Err(match failure {
+        Failure::StaleConnection(_, Some(error)) => Failure::Refused(error),
+        Failure::Refused(_)
+        | Failure::StaleConnection(..)
+        | Failure::NotSent(..)
+        | Failure::Indeterminate(..)
+        | Failure::Overloaded
+        | Failure::ConnectionsFull
+        | Failure::Busy(..)
+        | Failure::Paused(_) => failure,
+    })
+}

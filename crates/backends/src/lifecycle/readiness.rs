@@ -1,0 +1,45 @@
+//! Waiting for a backend's connection.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+
+use crate::connection::Connection;
+use crate::connection::close_signal::CloseReason;
+use crate::failure::{Failure, FailureClass};
+use crate::lifecycle::supervisor::{Phase, SupervisedConnection};
+
+/// Waits for the backend to be ready. A backend being connected is waited for; one that is not reachable is not.
+pub(crate) async fn wait_until_ready(shared: &SupervisedConnection) -> Result<Arc<Connection>, Failure> {
+    if let Phase::Ready(connection) = &*shared.phase.borrow()
+        && connection.link.close_signal().reason().is_none()
+    {
+        return Ok(Arc::clone(connection));
+    }
+    Box::pin(wait_for_phase(shared)).await
+}
+
+async fn wait_for_phase(shared: &SupervisedConnection) -> Result<Arc<Connection>, Failure> {
+    let mut phase = shared.phase.subscribe();
+    let waiting = async {
+        loop {
+            match &*phase.borrow_and_update() {
+                Phase::Ready(connection) => match connection.link.close_signal().reason() {
+                    None => return Ok(Arc::clone(connection)),
+                    Some(CloseReason::Failed(class)) => {
+                        return Err(Failure::not_sent(class, "the connection has just ended"));
+                    }
+                    Some(CloseReason::SessionLost(_)) => {}
+                },
+                Phase::Connecting => {}
+                Phase::Unavailable(class) => return Err(Failure::not_sent(*class, "not connected")),
+                Phase::Stopped => return Err(Failure::not_sent(FailureClass::Exited, "stopped")),
+            }
+            if phase.changed().await.is_err() {
+                return Err(Failure::not_sent(FailureClass::Exited, "stopped"));
+            }
+        }
+    };
+    let late = || Failure::not_sent(FailureClass::Timeout, "still being connected");
+    timeout(shared.policy.timeouts.connect, waiting).await.map_err(|_| late())?
+}

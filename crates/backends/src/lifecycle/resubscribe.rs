@@ -1,0 +1,36 @@
+//! Subscriptions of a new session, after the one that knew of them has gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use tokio::time::timeout;
+use vmcp_domain::BackendUri;
+use vmcp_wire::method;
+
+use crate::connection::Connection;
+use crate::connection::link::McpRequest;
+use crate::connection::pending_requests::Purpose;
+use crate::lifecycle::subscription_streams::ResourceSubscriptions;
+
+/// How many subscriptions are renewed at a time.
+const RESUBSCRIBES_MAX: usize = 8;
+/// How long renewing all of them may take.
+const RESUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Subscribes again to everything that is wanted, after the session that knew of it has gone.
+pub(super) async fn resubscribe_all(connection: Arc<Connection>, wanted: ResourceSubscriptions) {
+    let subscribing = stream::iter(wanted.iter().cloned()).for_each_concurrent(RESUBSCRIBES_MAX, |uri: BackendUri| {
+        let connection = Arc::clone(&connection);
+        async move {
+            let params = connection.dialect.subscription(&uri);
+            let request = McpRequest::maintenance(method::RESOURCES_SUBSCRIBE, params);
+            if let Err(failure) = connection.exchange(Purpose::Maintenance, |_| request).await {
+                tracing::warn!(backend = %connection.backend, %failure, "a subscription could not be renewed");
+            }
+        }
+    });
+    if timeout(RESUBSCRIBE_TIMEOUT, subscribing).await.is_err() {
+        tracing::warn!(backend = %connection.backend, "not every subscription could be renewed in time");
+    }
+}

@@ -1,0 +1,208 @@
+//! Streams that stand open for as long as a connection lives, so that the backend can tell what changes:
+//! the GET stream of the session era, and `subscriptions/listen` of 2026-07-28. A backend that offers neither is fine.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use http::StatusCode;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use vmcp_domain::{BackendEvent, BackendUri, BoxFuture};
+use vmcp_wire::client::{ServerCapability, read_notification};
+use vmcp_wire::jsonrpc::Message;
+use vmcp_wire::method;
+
+use crate::connection::Connection;
+use crate::connection::close_signal::CloseReason;
+use crate::connection::event_sender::EventSender;
+use crate::connection::link::McpRequest;
+use crate::connection::pending_requests::Purpose;
+use crate::connection::server_request::{SERVER_REQUESTS_MAX, ServerRequest};
+use crate::failure::{Failure, FailureClass};
+use crate::http::client::{ContentKind, content_kind};
+use crate::http::endpoint::Endpoint;
+use crate::http::response_reader::{EventReader, for_each_message};
+use crate::lifecycle::backoff::Backoff;
+
+/// A stream that stood this long is opened again without delay.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// The shortest time between two openings of a stream.
+const REOPEN_DELAY_MIN: Duration = Duration::from_secs(1);
+
+/// The resources whose changes are wanted.
+pub(crate) type ResourceSubscriptions = Arc<BTreeSet<BackendUri>>;
+
+/// What `subscriptions/listen` covers.
+#[derive(Clone, Debug)]
+pub(crate) enum ListenState {
+    /// Nothing has been agreed yet.
+    Opening,
+    /// The list changes, and these resources.
+    Open(ResourceSubscriptions),
+    /// Nothing: the backend does not offer it.
+    Refused,
+}
+
+/// Keeps the GET stream of the session era open until the connection ends.
+pub(crate) async fn run_get_stream(connection: Arc<Connection>, endpoint: Arc<Endpoint>) {
+    let mut backoff = Backoff::for_streams();
+    let (mut last_id, mut stood) = (None, false);
+    loop {
+        let opened = Instant::now();
+        match endpoint.get(last_id.as_deref()).await {
+            Ok((response, _))
+                if response.status().is_success() && content_kind(&response) == ContentKind::Events =>
+            {
+                stood = true;
+                let mut events = EventReader::new(response.into_body(), true);
+                handle_unsolicited(&connection, &endpoint, &mut events).await;
+                last_id = events.last_event_id;
+            }
+            // A stream that stood before is refused because its session is gone.
+            Ok((response, _))
+                if stood && matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) =>
+            {
+                connection.link.close_signal().close(CloseReason::SessionLost(FailureClass::Status));
+                return;
+            }
+            // 405 is how the stream is declined; others say the same in their own way.
+            Ok((response, _)) if !is_transient(response.status()) => return,
+            Ok(_) => {}
+            Err(failure) => connection.close_on_failure(&failure),
+        }
+        if opened.elapsed() >= STABLE_AFTER {
+            backoff.reset();
+        }
+        sleep(backoff.next_delay().max(REOPEN_DELAY_MIN)).await;
+    }
+}
+
+fn is_transient(status: StatusCode) -> bool {
+    status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+        || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// Hears everything on a stream that belongs to no request.
+async fn handle_unsolicited(connection: &Connection, endpoint: &Arc<Endpoint>, events: &mut EventReader) {
+    let flights = connection.link.pending_requests();
+    let mut replies: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
+    loop {
+        let event = tokio::select! {
+            event = events.next_event() => event,
+            Some(()) = replies.next(), if !replies.is_empty() => continue,
+        };
+        let Ok(Some(event)) = event else {
+            return;
+        };
+        for_each_message(event, |message| match message {
+            Ok(Message::Notification { method, params }) => {
+                flights.dispatch_notice(read_notification(&method, params.as_ref()), None);
+            }
+            Ok(Message::Request { id, method, params }) => {
+                let inquiry = ServerRequest::read(&method, params, flights, None);
+                if replies.len() >= SERVER_REQUESTS_MAX {
+                    tracing::debug!(backend = %connection.backend, "dropped a request: too many are open");
+                    return;
+                }
+                replies.push(Box::pin(async move {
+                    let reply = inquiry.reply(id).await;
+                    if let Err(failure) = endpoint.post_one_way(reply).await {
+                        tracing::debug!(%failure, "an answer to the backend was not taken");
+                    }
+                }));
+            }
+            Ok(Message::Response { .. }) => {}
+            Err(unreadable) => {
+                let why = unreadable.cause;
+                tracing::debug!(backend = %connection.backend, why, "skipped an event that is no message");
+            }
+        });
+    }
+}
+
+/// Keeps `subscriptions/listen` open, for the list changes and the resources wanted, until the connection ends.
+pub(crate) async fn run_listen_stream(
+    connection: Arc<Connection>,
+    ears: Arc<EventSender>,
+    mut wanted: watch::Receiver<ResourceSubscriptions>,
+) {
+    let mut backoff = Backoff::for_streams();
+    let mut gap = false;
+    loop {
+        let resources = Arc::clone(&wanted.borrow_and_update());
+        if resources.is_empty() && !connection.initialize_info.has_list_changed() {
+            connection.listen_state.send_replace(ListenState::Open(resources));
+            if wanted.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let opened = Instant::now();
+        let outcome = tokio::select! {
+            outcome = listen_once(&connection, &resources, gap.then_some(&*ears)) => outcome,
+            changed = wanted.changed() => match changed {
+                // The stream is replaced without a gap worth mentioning.
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+        };
+        gap = true;
+        let refused = matches!(outcome, Err(Failure::Refused(_)));
+        connection.listen_state.send_replace(if refused {
+            ListenState::Refused
+        } else {
+            ListenState::Opening
+        });
+        if opened.elapsed() >= STABLE_AFTER {
+            backoff.reset();
+        }
+        let wait = backoff.next_delay().max(REOPEN_DELAY_MIN);
+        tokio::select! {
+            () = sleep(wait), if !refused => {}
+            changed = wanted.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// One stream, from its opening to its end. Everything that may have changed while none was open is told to `gap`.
+async fn listen_once(
+    connection: &Connection,
+    resources: &ResourceSubscriptions,
+    gap: Option<&EventSender>,
+) -> Result<(), Failure> {
+    let uris: Vec<BackendUri> = resources.iter().cloned().collect();
+    let (taken, mut acknowledged) = watch::channel(false);
+    let request = McpRequest {
+        is_long_lived: true,
+        ..McpRequest::maintenance(method::LISTEN, connection.dialect.listen(&uris))
+    };
+    let mut stream = Box::pin(connection.exchange(Purpose::Listen(taken), |_| request));
+    // Nothing of the channel may be held while waiting for the stream.
+    let taken_up = async { acknowledged.wait_for(|taken| *taken).await.is_ok() };
+    let taken_up = tokio::select! {
+        outcome = &mut stream => return outcome.map(drop),
+        taken_up = taken_up => taken_up,
+    };
+    if !taken_up {
+        return stream.await.map(drop);
+    }
+    connection.listen_state.send_replace(ListenState::Open(Arc::clone(resources)));
+    if let Some(ears) = gap {
+        announce_all_changes(connection, ears);
+    }
+    stream.await.map(drop)
+}
+
+fn announce_all_changes(connection: &Connection, ears: &EventSender) {
+    for (offer, event) in [
+        (ServerCapability::Tools, BackendEvent::ToolsChanged),
+        (ServerCapability::Resources, BackendEvent::ResourcesChanged),
+        (ServerCapability::Prompts, BackendEvent::PromptsChanged),
+    ] {
+        if connection.initialize_info.has_capability(offer) {
+            ears.send(event);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The process behind a stdio backend: started as the leader of its own process group, its standard error read
+//! into the log, and ended with everything it started.
+
+mod environment;
+mod launcher;
+mod orphans;
+mod program;
+pub(crate) mod spawner;
+mod stderr;
+
+use std::ffi::{OsStr, OsString};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout};
+
+pub use self::environment::Environment;
+pub use self::launcher::{Launcher, exec_child_if_requested};
+pub use self::orphans::adopt_orphans;
+pub(crate) use self::orphans::{kill_all as kill_orphans, reap_periodically as reap_orphans};
+use crate::connection::close_signal::CloseReason;
+use crate::failure::{Failure, FailureClass};
+use crate::policy::{ProcessPolicy, StdioPolicy};
+use crate::transport::duplex::DuplexLink;
+use crate::transport::stdio::{self, LOST_CONNECTION_GRACE, StdioContext};
+
+/// A process that ends this early has most likely not found what it needs.
+const EARLY_EXIT: Duration = Duration::from_secs(2);
+
+/// Starts the process and opens the link to it.
+pub(crate) async fn start(
+    policy: &StdioPolicy,
+    processes: &ProcessPolicy,
+    context: &StdioContext,
+) -> Result<Arc<DuplexLink>, Failure> {
+    let command =
+        build_command(policy, processes).map_err(|error| Failure::not_sent(FailureClass::Spawn, error))?;
+    let spawned = spawner::spawn(command).await;
+    let mut child = spawned.map_err(|error| Failure::not_sent(FailureClass::Spawn, error))?;
+    let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (Some(stdin), Some(stdout), Some(stderr)) = streams else {
+        return Err(Failure::not_sent(FailureClass::Spawn, "the process has no streams"));
+    };
+    let backend = context.event_sender.backend().clone();
+    tracing::debug!(%backend, pid = child.id(), "started the backend's process");
+    let link = stdio::open(stdout, stdin, context);
+    context.tasks.spawn(stderr::log_lines(stderr, backend, context.clone()));
+    context.tasks.spawn(watch_process(child, context.clone()));
+    Ok(link)
+}
+
+/// The command that becomes the backend's process.
+fn build_command(policy: &StdioPolicy, processes: &ProcessPolicy) -> std::io::Result<Command> {
+    let inherited = processes.environment.inherited(&policy.inherit_env);
+    let mut variables: Vec<(&OsStr, &OsStr)> = inherited.collect();
+    variables.extend(policy.env.iter().map(|(name, value)| (name.as_ref(), value.expose().as_ref())));
+    let path = variables.iter().rev().find(|(name, _)| *name == "PATH").map(|(_, value)| *value);
+    let program = program::find_program(&policy.command, policy.cwd.as_deref(), path)?;
+    let name = OsString::from(&policy.command);
+    let mut command = match &processes.launcher {
+        Some(launcher) => launcher.command(&program, &name),
+        None => {
+            let mut command = std::process::Command::new(&program);
+            std::os::unix::process::CommandExt::arg0(&mut command, &name);
+            command
+        }
+    };
+    command.args(&policy.args).env_clear().envs(variables);
+    if let Some(folder) = &policy.cwd {
+        command.current_dir(folder);
+    }
+    let mut command = Command::from(command);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+/// Waits for the process to end, or ends it.
+async fn watch_process(mut child: Child, context: StdioContext) {
+    let (id, began) = (child.id(), Instant::now());
+    let group = id.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let closed = context.close_signal.token();
+    let alone = tokio::select! {
+        status = child.wait() => Some(status),
+        () = context.closing.cancelled() => None,
+        () = closed.cancelled() => None,
+    };
+    let backend = context.event_sender.backend();
+    match alone {
+        Some(status) => {
+            let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            if began.elapsed() < EARLY_EXIT {
+                tracing::warn!(
+                    %backend, status,
+                    "the backend's process ended right after its start; if it needs variables of the gateway's \
+                     environment, name them in `inheritEnv`"
+                );
+            } else {
+                tracing::warn!(%backend, status, "the backend's process ended");
+            }
+            // What it wrote last is still being read.
+            let _ = timeout(LOST_CONNECTION_GRACE, closed.cancelled()).await;
+        }
+        None => stop_process(&mut child, group, &context).await,
+    }
+    // Whatever the process started and left behind.
+    signal_group(group, Signal::KILL);
+    orphans::untrack(id);
+    orphans::reap();
+    context.close_signal.close(CloseReason::Failed(FailureClass::Exited));
+    context.closed.cancel();
+}
+
+/// Ends the process within its grace: by the end of its input, which is closed by now, then by SIGTERM, then by force.
+async fn stop_process(child: &mut Child, group: Option<Pid>, context: &StdioContext) {
+    let grace = *context.grace.lock();
+    let exit_grace = grace / 2;
+    if timeout(exit_grace, child.wait()).await.is_ok() {
+        return;
+    }
+    signal_group(group, Signal::TERM);
+    if timeout(grace - exit_grace, child.wait()).await.is_ok() {
+        return;
+    }
+    tracing::warn!(backend = %context.event_sender.backend(), "the backend's process ignores SIGTERM; killing it");
+    signal_group(group, Signal::KILL);
+    let _ = child.wait().await;
+}
+
+fn signal_group(group: Option<Pid>, signal_group: Signal) {
+    if let Some(group) = group {
+        // No such group: everything has ended.
+        let _ = kill_process_group(group, signal_group);
+    }
+}

@@ -1,0 +1,259 @@
+//! A link over one channel that all requests share: stdio, and HTTP+SSE. Answers find their request by identifier;
+//! how bytes go out is the transport's [`MessageSink`], and what comes in is given to [`DuplexLink::handle_message`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+use vmcp_domain::{BackendId, BoxFuture, Json, Members, ProtocolVersion};
+use vmcp_wire::client::{Dialect, read_notification};
+use vmcp_wire::jsonrpc::{self, Id, Message, UnreadableMessage};
+use vmcp_wire::method;
+
+use crate::call_hold::CallHold;
+use crate::connection::close_signal::{CloseReason, CloseSignal};
+use crate::connection::event_sender::EventSender;
+use crate::connection::link::{Link, McpRequest};
+use crate::connection::pending_requests::{PendingRequests, RequestHandle};
+use crate::connection::server_request::{self, SERVER_REQUESTS_MAX, ServerRequest};
+use crate::failure::{Failure, FailureClass};
+
+/// One message on its way out.
+#[derive(Clone, Debug)]
+pub(crate) struct OutgoingMessage {
+    /// The message.
+    pub(crate) bytes: Vec<u8>,
+    /// The request it is, if it is one: a request that nobody waits for any more need not be sent.
+    pub(crate) id: Option<u64>,
+    /// Further headers, for transports that have headers.
+    pub(crate) headers: HeaderMap,
+}
+
+impl OutgoingMessage {
+    pub(crate) fn without_headers(bytes: Vec<u8>) -> Self {
+        Self { bytes, id: None, headers: HeaderMap::new() }
+    }
+}
+
+/// How messages go out.
+pub(crate) trait MessageSink: Send + Sync {
+    /// Sends, waiting for room.
+    fn send(&self, message: OutgoingMessage) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Sends if that is possible at once, else forgets it.
+    fn try_send(&self, message: Vec<u8>);
+    /// Ends the channel in good order.
+    fn close(&self, grace: Duration) -> BoxFuture<'_, ()>;
+}
+
+/// The link.
+pub(crate) struct DuplexLink {
+    backend: BackendId,
+    pending_requests: Arc<PendingRequests>,
+    close_signal: Arc<CloseSignal>,
+    sink: Arc<dyn MessageSink>,
+    tasks: TaskTracker,
+    server_request_permits: Arc<Semaphore>,
+    accepts_requests: AtomicBool,
+}
+
+impl DuplexLink {
+    pub(crate) fn new(
+        ears: &Arc<EventSender>,
+        life: Arc<CloseSignal>,
+        flights: Arc<PendingRequests>,
+        outbox: Arc<dyn MessageSink>,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            backend: ears.backend().clone(),
+            pending_requests: flights,
+            close_signal: life,
+            sink: outbox,
+            tasks,
+            server_request_permits: Arc::new(Semaphore::new(SERVER_REQUESTS_MAX)),
+            accepts_requests: AtomicBool::new(true),
+        })
+    }
+
+    /// Fixes the revision: in 2026-07-28 backends send no requests, and clients no answers.
+    pub(crate) fn set_version(&self, version: ProtocolVersion) {
+        self.accepts_requests.store(version.has_sessions(), Ordering::Relaxed);
+    }
+
+    /// Sends a notification.
+    pub(crate) async fn send_notification(&self, name: &'static str) -> Result<(), Failure> {
+        let message = jsonrpc::write_notification(name, &Members::new());
+        self.sink.send(OutgoingMessage::without_headers(message)).await
+    }
+
+    /// Takes a message of the backend. True for an answer that somebody waited for.
+    pub(crate) fn handle_message(&self, message: Message) -> bool {
+        match message {
+            Message::Response { id, outcome } => {
+                let id = id.and_then(|id| id.as_number());
+                return self.pending_requests.complete(id, outcome.map_err(Failure::Refused));
+            }
+            Message::Notification { method, params } => {
+                self.pending_requests.dispatch_notice(read_notification(&method, params.as_ref()), None);
+            }
+            Message::Request { id, method, params } => self.answer_server_request(id, &method, params),
+        }
+        false
+    }
+
+    /// Takes something that is no message. True where a request ends with it.
+    pub(crate) fn handle_unreadable(&self, unreadable: &UnreadableMessage) -> bool {
+        let failure =
+            Failure::indeterminate(FailureClass::Protocol, format_args!("the answer: {}", unreadable.cause));
+        match unreadable.id {
+            Some(id) => self.pending_requests.complete(Some(id), Err(failure)),
+            None if unreadable.is_message => self.pending_requests.complete_only(failure),
+            None => false,
+        }
+    }
+
+    /// Tells everybody who waits that no answer will come.
+    pub(crate) fn abort_pending(&self) {
+        self.pending_requests.abort_all();
+    }
+
+    /// A message was larger than allowed: it is the answer to the only request that waits, if there is only one.
+    pub(crate) fn handle_too_large(&self) {
+        self.pending_requests.complete_only(Failure::indeterminate(
+            FailureClass::TooLarge,
+            "the answer is larger than allowed",
+        ));
+    }
+
+    pub(crate) fn backend(&self) -> &BackendId {
+        &self.backend
+    }
+
+    fn answer_server_request(&self, id: Id, name: &str, params: Option<Json>) {
+        if !self.accepts_requests.load(Ordering::Relaxed) {
+            tracing::debug!(backend = %self.backend, "ignored a request that this revision does not allow");
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.server_request_permits).try_acquire_owned() else {
+            self.sink.try_send(server_request::too_many_requests_error(&id));
+            return;
+        };
+        let inquiry = ServerRequest::read(name, params, &self.pending_requests, None);
+        let (outbox, ended) = (Arc::clone(&self.sink), self.close_signal.token());
+        self.tasks.spawn(async move {
+            let _permit = permit;
+            let answering = async {
+                let reply = inquiry.reply(id).await;
+                outbox.send(OutgoingMessage::without_headers(reply)).await
+            };
+            tokio::select! {
+                // A link that cannot send is told so by its own tasks.
+                _ = answering => {}
+                () = ended.cancelled() => {}
+            }
+        });
+    }
+
+    async fn exchange_cancellable(
+        &self,
+        ticket: &RequestHandle,
+        request: McpRequest,
+    ) -> Result<Json, Failure> {
+        let answer = ticket.response_receiver();
+        if let Some(loss) = self.close_signal.reason() {
+            return Err(closed_failure(loss));
+        }
+        let id = Id::number(ticket.id());
+        let bytes = jsonrpc::write_request(&id, request.method, &request.params);
+        // 2025-11-25, Cancellation: `initialize` must not be cancelled.
+        let handshake = matches!(request.method, method::INITIALIZE | method::DISCOVER);
+        let held = request.hold;
+        let mut cancel = CancelOnDrop {
+            duplex: self,
+            id: Some(id).filter(|_| !handshake),
+            request_id: ticket.id(),
+            hold: held,
+        };
+        let message = OutgoingMessage { bytes, id: Some(ticket.id()), headers: request.headers };
+        if let Err(failure) = self.sink.send(message).await {
+            cancel.id = None;
+            return Err(failure);
+        }
+        let outcome = answer.await;
+        cancel.id = None;
+        match outcome {
+            Ok(outcome) => outcome,
+            Err(_) => Err(match self.close_signal.reason() {
+                Some(CloseReason::Failed(class) | CloseReason::SessionLost(class)) => {
+                    Failure::indeterminate(class, "the connection ended before the answer")
+                }
+                None => Failure::indeterminate(FailureClass::TooLarge, "the answer could not be taken"),
+            }),
+        }
+    }
+}
+
+fn closed_failure(loss: CloseReason) -> Failure {
+    match loss {
+        CloseReason::Failed(class) => Failure::not_sent(class, "the connection has ended"),
+        CloseReason::SessionLost(class) => Failure::StaleConnection(class, None),
+    }
+}
+
+/// Takes a request back when its future is dropped before the answer.
+struct CancelOnDrop<'a> {
+    duplex: &'a DuplexLink,
+    id: Option<Id>,
+    request_id: u64,
+    hold: Option<CallHold>,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = &self.id {
+            let params = Dialect::cancelled(id, "no longer wanted");
+            self.duplex.sink.try_send(jsonrpc::write_notification(method::CANCELLED, &params));
+            if let Some(held) = self.hold.take() {
+                let (answered, lost) = (
+                    self.duplex.pending_requests.wait_for_end(self.request_id),
+                    self.duplex.close_signal.token(),
+                );
+                held.keep_until(async move {
+                    tokio::select! {
+                        () = answered => {}
+                        () = lost.cancelled() => {}
+                    }
+                });
+            }
+        }
+    }
+}
+
+impl Link for DuplexLink {
+    fn pending_requests(&self) -> &Arc<PendingRequests> {
+        &self.pending_requests
+    }
+
+    fn close_signal(&self) -> &CloseSignal {
+        &self.close_signal
+    }
+
+    fn is_stateful(&self) -> bool {
+        true
+    }
+
+    fn exchange<'a>(
+        &'a self,
+        ticket: &'a RequestHandle,
+        request: McpRequest,
+    ) -> BoxFuture<'a, Result<Json, Failure>> {
+        Box::pin(self.exchange_cancellable(ticket, request))
+    }
+
+    fn close(&self, grace: Duration) -> BoxFuture<'_, ()> {
+        self.sink.close(grace)
+    }
+}

@@ -1,0 +1,286 @@
+//! What an HTTP error of a streamable backend means: an answer of the backend itself, a session or revision it no
+//! longer knows, refused credentials, or a plain failure.
+
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use tokio::time::timeout;
+use vmcp_domain::{Json, Members};
+use vmcp_wire::client::{is_stateless_error, read_discover};
+use vmcp_wire::code;
+use vmcp_wire::jsonrpc::{self, Message, RpcError};
+use vmcp_wire::method;
+
+use crate::connection::close_signal::CloseReason;
+use crate::connection::link::{Link, McpRequest};
+use crate::connection::pending_requests::Purpose;
+use crate::failure::{Failure, FailureClass};
+use crate::http::response_body::ResponseBody;
+use crate::http::response_reader::{self, ERROR_BODY_BYTES_MAX};
+use crate::http::retry_after;
+use crate::transport::streamable::StreamableHttpLink;
+
+/// The code that SDKs answer with to a session they do not know. No revision of the specification defines it.
+const SESSION_NOT_FOUND: i64 = -32001;
+
+/// How long the backend has to say whether it still knows the session. The caller waits for that beside its own answer.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A request that failed, and how its response looked.
+pub(crate) struct ErrorResponse {
+    status: StatusCode,
+    /// The error in the response is addressed to the request, so that the backend has read it.
+    is_addressed: bool,
+    /// What it comes to.
+    pub(crate) failure: Failure,
+}
+
+/// A failure after a response of success, or without any.
+impl From<Failure> for ErrorResponse {
+    fn from(failure: Failure) -> Self {
+        Self { status: StatusCode::OK, is_addressed: true, failure }
+    }
+}
+
+/// Reads an unsuccessful response to request `id`.
+pub(crate) async fn read_error_response(
+    link: &StreamableHttpLink,
+    id: u64,
+    response: Response<ResponseBody>,
+) -> ErrorResponse {
+    let status = response.status();
+    let pause =
+        retry_after::from_headers(response.headers()).filter(|_| status == StatusCode::TOO_MANY_REQUESTS);
+    let said = read_addressed_error(id, response).await;
+    let is_own = said.as_ref().is_some_and(|said| said.is_addressed);
+    let failure = match pause {
+        Some(pause) => Failure::Busy(pause, said.map(|said| said.error)),
+        None => classify(link, status, said),
+    };
+    ErrorResponse { status, is_addressed: is_own, failure }
+}
+
+fn classify(link: &StreamableHttpLink, status: StatusCode, said: Option<AddressedError>) -> Failure {
+    if let Some(said) = &said
+        && said.is_addressed
+        && !is_connection_error(link, status, &said.error)
+    {
+        return Failure::Refused(said.error.clone());
+    }
+    let error = said.map(|said| said.error);
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::not_sent(FailureClass::Auth, status),
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND if link.is_stateless() => match error {
+            Some(error) if is_stateless_error(&error) && error.code != code::UNSUPPORTED_VERSION => {
+                Failure::Refused(error)
+            }
+            error => Failure::StaleConnection(FailureClass::Protocol, error),
+        },
+        StatusCode::TOO_MANY_REQUESTS => {
+            error.map_or_else(|| Failure::not_sent(FailureClass::Status, status), Failure::Refused)
+        }
+        status => status_failure(status, error),
+    }
+}
+
+fn status_failure(status: StatusCode, error: Option<RpcError>) -> Failure {
+    error.map_or_else(|| Failure::indeterminate(FailureClass::Status, status), Failure::Refused)
+}
+
+/// True for errors that are about the connection although they are addressed to the request.
+fn is_connection_error(link: &StreamableHttpLink, status: StatusCode, error: &RpcError) -> bool {
+    status == StatusCode::BAD_REQUEST && link.is_stateless() && error.code == code::UNSUPPORTED_VERSION
+}
+
+/// A JSON-RPC error in the body, and whether it is addressed to our request.
+struct AddressedError {
+    error: RpcError,
+    is_addressed: bool,
+}
+
+async fn read_addressed_error(id: u64, response: Response<ResponseBody>) -> Option<AddressedError> {
+    let bytes = response_reader::read_whole(response.into_body(), ERROR_BODY_BYTES_MAX).await.ok()?;
+    let mut said = None;
+    jsonrpc::parse_lenient(bytes, |message| {
+        if let Ok(Message::Response { id: of, outcome: Err(error) }) = message {
+            let own = of.is_some_and(|of| of.as_number() == Some(id));
+            said.get_or_insert(AddressedError { error, is_addressed: own });
+        }
+    });
+    said
+}
+
+/// What an error in a session may say about the session itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LossSuspicion {
+    /// Nothing.
+    None,
+    /// It may be gone, and the request was refused unread if it is.
+    NotProcessed,
+    /// It may be gone, and the request may have happened.
+    MaybeProcessed,
+}
+
+/// True for an error that has to do with a session.
+fn is_about_session(error: &RpcError) -> bool {
+    error.code == SESSION_NOT_FOUND || error.message.to_ascii_lowercase().contains("session")
+}
+
+/// True for an error that says that there is no such session. An error in the course of a call may speak of a session too:
+/// that a process has ended, say, or a browser. Some SDKs give a request that timed out the code -32001.
+fn is_session_unknown(error: &RpcError) -> bool {
+    const UNKNOWN_SESSION_PHRASES: [&str; 9] = [
+        "not found",
+        "unknown",
+        "invalid",
+        "no valid",
+        "no such",
+        "expired",
+        "not exist",
+        "unrecognized",
+        "not recognized",
+    ];
+    let message = error.message.to_ascii_lowercase();
+    if error.code == SESSION_NOT_FOUND {
+        return !message.contains("time");
+    }
+    message.contains("session") && UNKNOWN_SESSION_PHRASES.iter().any(|word| message.contains(word))
+}
+
+/// Servers say in many ways that they no longer know a session: by the status that the specification has for it, by
+/// others, by -32001, or in words.
+fn suspect_session_loss(method: &str, refusal: &ErrorResponse, error: Option<&RpcError>) -> LossSuspicion {
+    let status = refusal.status;
+    match (status, error) {
+        (_, Some(error)) if is_session_unknown(error) => LossSuspicion::NotProcessed,
+        (status, Some(error)) if is_about_session(error) => {
+            if status.is_client_error() {
+                LossSuspicion::NotProcessed
+            } else {
+                LossSuspicion::MaybeProcessed
+            }
+        }
+        // No server lacks the methods that its own lists lead to.
+        (StatusCode::NOT_FOUND, Some(error)) if error.code == code::METHOD_NOT_FOUND => {
+            let is_listed =
+                [method::TOOLS_CALL, method::TOOLS_LIST, method::RESOURCES_READ, method::PROMPTS_GET];
+            if is_listed.contains(&method) { LossSuspicion::NotProcessed } else { LossSuspicion::None }
+        }
+        // Some servers give every error of a call a status of 400 or 404.
+        (_, Some(_)) if refusal.is_addressed => LossSuspicion::None,
+        (StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::BAD_REQUEST, _) => {
+            LossSuspicion::NotProcessed
+        }
+        (StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY, None) => LossSuspicion::NotProcessed,
+        (status, None) if status.is_server_error() => LossSuspicion::MaybeProcessed,
+        (_, Some(_) | None) => LossSuspicion::None,
+    }
+}
+
+/// What a failed request in a session comes to, once the backend has been asked whether it still knows the session.
+/// A new session is begun where it does not; the request is made again only if it certainly did not happen.
+pub(crate) async fn confirm_session(
+    link: &StreamableHttpLink,
+    method: &str,
+    refusal: ErrorResponse,
+) -> Failure {
+    let error = match &refusal.failure {
+        Failure::Refused(error) => Some(error),
+        Failure::Indeterminate(FailureClass::Status, _) => None,
+        Failure::StaleConnection(..)
+        | Failure::NotSent(..)
+        | Failure::Indeterminate(..)
+        | Failure::Overloaded
+        | Failure::ConnectionsFull
+        | Failure::Paused(_)
+        | Failure::Busy(..) => return refusal.failure,
+    };
+    let suspicion = suspect_session_loss(method, &refusal, error);
+    // Even the specification's own 404 is asked about: some servers answer so to a single request, and a new session
+    // would cost every caller the state of the old one.
+    if suspicion == LossSuspicion::None || !is_session_forgotten(link, refusal.status, error).await {
+        return refusal.failure;
+    }
+    match (suspicion, refusal.failure) {
+        (LossSuspicion::NotProcessed, Failure::Refused(error)) => {
+            Failure::StaleConnection(FailureClass::Status, Some(error))
+        }
+        (LossSuspicion::NotProcessed, _) => Failure::StaleConnection(FailureClass::Status, None),
+        (LossSuspicion::MaybeProcessed | LossSuspicion::None, failure) => {
+            link.close_signal().close(CloseReason::SessionLost(FailureClass::Status));
+            failure
+        }
+    }
+}
+
+/// True when the response to ping `id` says that there is no such session. A server without `ping` may give its own error
+/// the same status.
+pub(crate) async fn is_session_denied(id: u64, response: Response<ResponseBody>) -> bool {
+    let is_not_found = response.status() == StatusCode::NOT_FOUND;
+    match read_addressed_error(id, response).await {
+        Some(said) if said.is_addressed => is_not_found && is_about_session(&said.error),
+        Some(_) | None => is_not_found,
+    }
+}
+
+/// What a refusal without sessions comes to that may mean another revision: the backend is asked whether it still speaks
+/// this one. `params` are those of the request. Some servers answer so to a single request.
+pub(crate) async fn confirm_revision(
+    link: &StreamableHttpLink,
+    params: &Json,
+    refusal: ErrorResponse,
+) -> Failure {
+    let Failure::StaleConnection(class, error) = refusal.failure else { return refusal.failure };
+    let is_spoken = timeout(CONFIRM_TIMEOUT, is_revision_spoken(link, params)).await.unwrap_or(false);
+    if is_spoken { status_failure(refusal.status, error) } else { Failure::StaleConnection(class, error) }
+}
+
+/// True when the backend introduces itself as it did when the connection began.
+async fn is_revision_spoken(link: &StreamableHttpLink, params: &Json) -> bool {
+    let Ok(ticket) = link.pending_requests().register(Purpose::Maintenance) else { return false };
+    let meta = params.members().ok().and_then(|mut params| params.remove("_meta"));
+    let params: Members = meta.into_iter().map(|meta| ("_meta".to_owned(), meta)).collect();
+    let request = McpRequest::maintenance(method::DISCOVER, params.to_json());
+    match link.post_request(ticket.id(), request).await {
+        Ok((response, _)) if response.status().is_success() => {
+            let found = link.read_outcome(ticket.id(), response, false).await;
+            found.is_ok_and(|found| read_discover(&found).is_ok())
+        }
+        Ok(_) | Err(_) => false,
+    }
+}
+
+/// Asks the backend whether it still knows the session. Silence says nothing.
+async fn is_session_forgotten(
+    link: &StreamableHttpLink,
+    status: StatusCode,
+    error: Option<&RpcError>,
+) -> bool {
+    timeout(CONFIRM_TIMEOUT, is_ping_refused(link, status, error)).await.unwrap_or(false)
+}
+
+/// True when a ping is refused because of its session: in words, or like the request by a status and no error of its own.
+async fn is_ping_refused(link: &StreamableHttpLink, status: StatusCode, error: Option<&RpcError>) -> bool {
+    let Ok(ticket) = link.pending_requests().register(Purpose::Maintenance) else {
+        return false;
+    };
+    let request = McpRequest::maintenance(method::PING, Json::empty_object());
+    let Ok((response, _)) = link.post_request(ticket.id(), request).await else { return false };
+    let found = response.status();
+    if found.is_success() {
+        let outcome = link.read_outcome(ticket.id(), response, false).await;
+        return matches!(outcome, Err(Failure::Refused(error)) if is_about_session(&error));
+    }
+    match read_addressed_error(ticket.id(), response).await {
+        Some(said) if is_about_session(&said.error) => true,
+        // A server without `ping` knows the session; one that says the same to every request does not.
+        Some(AddressedError { error: ping, .. }) if ping.code == code::METHOD_NOT_FOUND => {
+            error.is_some_and(|error| error.code == ping.code && error.message == ping.message)
+        }
+        Some(said) if said.is_addressed => false,
+        Some(_) | None => {
+            found == status
+                || matches!(found, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::GONE)
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! MCP over a pair of byte streams, one message a line: what is written and read, within bounds.
+//! The process behind the streams is `child`'s.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use vmcp_domain::{BackendId, BoxFuture};
+use vmcp_wire::jsonrpc;
+
+use crate::connection::close_signal::{CloseReason, CloseSignal};
+use crate::connection::event_sender::EventSender;
+use crate::connection::pending_requests::PendingRequests;
+use crate::failure::{Failure, FailureClass};
+use crate::policy::RESPONSE_BYTES_MAX;
+use crate::sync::UnpoisonedMutex;
+use crate::transport::duplex::{DuplexLink, MessageSink, OutgoingMessage};
+use crate::transport::line_reader::{Line, LineReader};
+use crate::transport::read_throttle::ReadThrottle;
+use crate::transport::startup_activity::{ActivityReader, StartupActivity};
+
+/// Messages that wait to be written. More wait in their callers, each until its own deadline.
+const QUEUE_MAX: usize = 64;
+/// How much may come before the first message: a build tool or an installer may say a lot. After more than that the
+/// backend counts as no MCP server.
+const BANNER_BYTES_MAX: usize = 1 << 20;
+
+/// How long a backend that lost its connection may take to end by itself.
+pub(crate) const LOST_CONNECTION_GRACE: Duration = Duration::from_secs(2);
+/// How long the last messages may take to write.
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long ending the connection may take beyond the grace given.
+const CLOSE_MARGIN: Duration = Duration::from_millis(250);
+
+/// What the tasks of one stdio connection share.
+#[derive(Clone)]
+pub(crate) struct StdioContext {
+    /// Who hears unasked messages.
+    pub(crate) event_sender: Arc<EventSender>,
+    /// The connection's end.
+    pub(crate) close_signal: Arc<CloseSignal>,
+    /// Cancelled when the gateway ends the connection; standard input is closed then.
+    pub(crate) closing: CancellationToken,
+    /// Cancelled at the first byte the backend says on any stream.
+    pub(crate) first_output: CancellationToken,
+    /// Signs of life while the backend is being started.
+    pub(crate) startup_activity: Arc<StartupActivity>,
+    /// Cancelled when everything of the connection has ended.
+    pub(crate) closed: CancellationToken,
+    /// Where tasks run.
+    pub(crate) tasks: TaskTracker,
+    /// How long one write may take.
+    pub(crate) write_timeout: Duration,
+    /// How long the backend may take to end once its input is closed.
+    pub(crate) grace: Arc<UnpoisonedMutex<Duration>>,
+}
+
+impl StdioContext {
+    pub(crate) fn new(
+        ears: &Arc<EventSender>,
+        tasks: &TaskTracker,
+        signs: &Arc<StartupActivity>,
+        write_wait: Duration,
+    ) -> Self {
+        Self {
+            event_sender: Arc::clone(ears),
+            close_signal: Arc::default(),
+            closing: CancellationToken::new(),
+            first_output: CancellationToken::new(),
+            startup_activity: Arc::clone(signs),
+            closed: CancellationToken::new(),
+            tasks: tasks.clone(),
+            write_timeout: write_wait,
+            grace: Arc::new(UnpoisonedMutex::new(LOST_CONNECTION_GRACE)),
+        }
+    }
+
+    /// The stream, with what is read noticed as a sign of life.
+    pub(crate) fn track_activity<R>(&self, reader: R) -> ActivityReader<R> {
+        ActivityReader {
+            reader,
+            startup_activity: Arc::clone(&self.startup_activity),
+            first_output: self.first_output.clone(),
+        }
+    }
+
+    fn backend(&self) -> &BackendId {
+        self.event_sender.backend()
+    }
+}
+
+/// Begins to read and write.
+pub(crate) fn open<R, W>(reader: R, writer: W, wiring: &StdioContext) -> Arc<DuplexLink>
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    let flights = PendingRequests::new(Arc::clone(&wiring.event_sender));
+    let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+    let outbox = Arc::new(StdioSink { queue, context: wiring.clone() });
+    let duplex = DuplexLink::new(
+        &wiring.event_sender,
+        Arc::clone(&wiring.close_signal),
+        Arc::clone(&flights),
+        outbox,
+        wiring.tasks.clone(),
+    );
+    wiring.tasks.spawn(write_loop(writer, waiting, flights, wiring.clone()));
+    wiring.tasks.spawn(read_loop(reader, Arc::clone(&duplex), wiring.clone()));
+    duplex
+}
+
+struct StdioSink {
+    queue: mpsc::Sender<OutgoingMessage>,
+    context: StdioContext,
+}
+
+impl MessageSink for StdioSink {
+    fn send(&self, message: OutgoingMessage) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let sent = self.queue.send(message).await;
+            sent.map_err(|_| Failure::not_sent(FailureClass::Exited, "the connection has ended"))
+        })
+    }
+
+    fn try_send(&self, message: Vec<u8>) {
+        if self.queue.try_send(OutgoingMessage::without_headers(message)).is_err() {
+            tracing::debug!(backend = %self.context.backend(), "dropped a message: no room");
+        }
+    }
+
+    fn close(&self, grace: Duration) -> BoxFuture<'_, ()> {
+        *self.context.grace.lock() = grace;
+        self.context.closing.cancel();
+        Box::pin(async move {
+            // The child's keeper kills after its own bounds; this one only keeps shutdown finite.
+            let _ = timeout(grace + CLOSE_MARGIN, self.context.closed.cancelled()).await;
+        })
+    }
+}
+
+async fn write_loop<W: AsyncWrite + Unpin>(
+    mut writer: W,
+    mut queue: mpsc::Receiver<OutgoingMessage>,
+    flights: Arc<PendingRequests>,
+    wiring: StdioContext,
+) {
+    let ended = wiring.close_signal.token();
+    loop {
+        let message = tokio::select! {
+            message = queue.recv() => message,
+            () = wiring.closing.cancelled() => None,
+            () = ended.cancelled() => None,
+        };
+        let Some(mut message) = message else {
+            write_queued(&mut writer, queue).await;
+            return;
+        };
+        if message.id.is_some_and(|id| !flights.contains(id)) {
+            continue;
+        }
+        message.bytes.push(b'\n');
+        let writing = async {
+            writer.write_all(&message.bytes).await?;
+            writer.flush().await
+        };
+        let written = tokio::select! {
+            written = timeout(wiring.write_timeout, writing) => written,
+            () = wiring.closing.cancelled() => return,
+            () = ended.cancelled() => return,
+        };
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => {
+                // The reader sees the end as well, after whatever is still said; a backend that closed its input
+                // only is of no use either.
+                let _ = timeout(LOST_CONNECTION_GRACE, ended.cancelled()).await;
+                wiring.close_signal.close(CloseReason::Failed(FailureClass::Exited));
+                return;
+            }
+            Err(_) => {
+                tracing::warn!(backend = %wiring.backend(), "the backend does not read its input; giving it up");
+                wiring.close_signal.close(CloseReason::Failed(FailureClass::Timeout));
+                return;
+            }
+        }
+    }
+}
+
+/// Writes what was already to be written when the connection is ended: cancellations, mostly.
+async fn write_queued<W: AsyncWrite + Unpin>(writer: &mut W, mut queue: mpsc::Receiver<OutgoingMessage>) {
+    let writing = async {
+        while let Ok(mut message) = queue.try_recv() {
+            message.bytes.push(b'\n');
+            if writer.write_all(&message.bytes).await.is_err() {
+                return;
+            }
+        }
+        // An end that cannot be written is seen by the reader.
+        let _ = writer.flush().await;
+    };
+    let _ = timeout(FINAL_WRITE_TIMEOUT, writing).await;
+}
+
+async fn read_loop<R: AsyncRead + Unpin>(reader: R, duplex: Arc<DuplexLink>, wiring: StdioContext) {
+    let mut lines = LineReader::new(wiring.track_activity(reader), RESPONSE_BYTES_MAX);
+    let (mut banner, mut pace) = (Banner::default(), ReadThrottle::new());
+    let ended = wiring.close_signal.token();
+    let class = loop {
+        let line = tokio::select! {
+            line = lines.next_line() => line,
+            () = ended.cancelled() => break FailureClass::Exited,
+        };
+        match line {
+            Err(_) | Ok(None) => break FailureClass::Exited,
+            Ok(Some(Line::Truncated(_))) => {
+                tracing::warn!(
+                    backend = %wiring.backend(),
+                    bytes_max = RESPONSE_BYTES_MAX,
+                    "skipped a message that is larger than allowed"
+                );
+                duplex.handle_too_large();
+            }
+            Ok(Some(Line::Complete(line))) => {
+                let bytes = line.len();
+                let is_answer = handle_line(&line, &duplex, &mut banner, &wiring.startup_activity);
+                if banner.is_too_long() {
+                    break FailureClass::Protocol;
+                }
+                if !is_answer {
+                    pace.record(bytes).await;
+                }
+            }
+        }
+    };
+    wiring.close_signal.close(CloseReason::Failed(class));
+    duplex.abort_pending();
+}
+
+/// Takes the messages of one line. True for an answer that somebody waited for.
+fn handle_line(line: &Bytes, duplex: &DuplexLink, banner: &mut Banner, signs: &StartupActivity) -> bool {
+    if line.trim_ascii().is_empty() {
+        return false;
+    }
+    let (mut is_answer, mut why) = (false, None);
+    jsonrpc::parse_lenient(line.clone(), |message| match message {
+        Ok(message) => {
+            banner.has_ended = true;
+            is_answer |= duplex.handle_message(message);
+        }
+        Err(unreadable) => {
+            is_answer |= duplex.handle_unreadable(&unreadable);
+            why.get_or_insert(unreadable.cause);
+        }
+    });
+    // A line is counted once, however much of it is no message.
+    if let Some(why) = why {
+        if let Some(text) = printable_prefix(line) {
+            signs.record_line(&text);
+        }
+        banner.record_line(duplex.backend(), line, &why);
+    }
+    is_answer
+}
+
+/// The start of a line that is plainly a log line. Anything that may be a piece of a message is not shown.
+fn printable_prefix(line: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(line.get(..480).unwrap_or(line));
+    let text = text.trim_start();
+    let first = text.chars().next()?;
+    first.is_alphabetic().then(|| text.chars().take(120).filter(|char| !char.is_control()).collect())
+}
+
+/// What a backend writes to standard output that is no message: an installer's words before the first one, mostly.
+#[derive(Default)]
+struct Banner {
+    line_count: u64,
+    byte_count: usize,
+    /// A message has come.
+    has_ended: bool,
+}
+
+impl Banner {
+    /// Counts and reports a line.
+    fn record_line(&mut self, backend: &BackendId, line: &[u8], why: &str) {
+        self.line_count += 1;
+        self.byte_count += line.len();
+        if self.line_count <= 5 || self.line_count.is_power_of_two() {
+            let (lines, says) = (self.line_count, printable_prefix(line));
+            tracing::warn!(
+                %backend, lines, why, says,
+                "the backend wrote a line to standard output that is no message"
+            );
+        }
+    }
+
+    fn is_too_long(&self) -> bool {
+        !self.has_ended && self.byte_count > BANNER_BYTES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,393 @@
+//! The link over streamable HTTP: every request is its own exchange, answered with one message or with a stream of
+//! events that ends in the answer. Sources: 2026-07-28, Streamable HTTP; 2025-11-25, Transports.
+
+pub(crate) mod background;
+mod held_exchange;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Response, StatusCode, Uri};
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
+use vmcp_domain::{BoxFuture, Json, Members, ProtocolVersion};
+use vmcp_wire::client::{BackendNotification, Dialect, read_notification};
+use vmcp_wire::jsonrpc::{self, Id, Message};
+use vmcp_wire::{header, method, sse};
+
+use self::held_exchange::HeldExchange;
+use crate::connection::close_signal::{CloseReason, CloseSignal};
+use crate::connection::link::{Link, McpRequest};
+use crate::connection::pending_requests::{PendingRequests, Purpose, RequestHandle};
+use crate::connection::server_request::{self, SERVER_REQUESTS_MAX, ServerRequest};
+use crate::failure::{Failure, FailureClass};
+use crate::http::client::{ContentKind, HttpClient, content_kind};
+use crate::http::endpoint::{Endpoint, ONE_WAY_TIMEOUT};
+use crate::http::response_body::ResponseBody;
+use crate::http::response_reader::{self, EventReader, is_response_to};
+use crate::transport::error_response::{self, ErrorResponse};
+use crate::transport::streamable::background::{BackgroundTasks, LivenessCheckGuard};
+
+const METHOD: HeaderName = HeaderName::from_static(header::METHOD);
+const NAME: HeaderName = HeaderName::from_static(header::NAME);
+/// How often a broken stream is taken up again, and after which wait.
+const RESUMES_MAX: usize = 3;
+const RESUME_DELAY: Duration = Duration::from_secs(1);
+
+/// What all links to one backend share.
+#[derive(Clone)]
+pub(crate) struct StreamableContext {
+    pub(crate) http: Arc<HttpClient>,
+    pub(crate) pending_requests: Arc<PendingRequests>,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// The link.
+#[derive(Clone)]
+pub(crate) struct StreamableHttpLink {
+    endpoint: Arc<Endpoint>,
+    version: Option<ProtocolVersion>,
+    session: Option<HeaderValue>,
+    pending_requests: Arc<PendingRequests>,
+    close_signal: Arc<CloseSignal>,
+    is_liveness_checked: Arc<AtomicBool>,
+    background: BackgroundTasks,
+}
+
+impl StreamableHttpLink {
+    /// A link spoken in `version`, once that is known, within `session`, if there is one.
+    pub(crate) fn new(
+        base: &StreamableContext,
+        uri: Uri,
+        version: Option<ProtocolVersion>,
+        session: Option<HeaderValue>,
+    ) -> Self {
+        Self {
+            endpoint: Arc::new(Endpoint::new(&base.http, uri, version, session.as_ref())),
+            version,
+            session,
+            pending_requests: Arc::clone(&base.pending_requests),
+            close_signal: Arc::default(),
+            is_liveness_checked: Arc::default(),
+            background: BackgroundTasks::new(base.tasks.clone()),
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// True when the link belongs to a session that can be forgotten.
+    pub(crate) fn has_session(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// True while it is the revision with neither handshake nor session.
+    pub(crate) fn is_stateless(&self) -> bool {
+        self.version.is_some_and(|version| !version.has_sessions())
+    }
+
+    /// Sends a notification.
+    pub(crate) async fn send_notification(&self, name: &'static str) -> Result<StatusCode, Failure> {
+        self.endpoint.post_one_way(jsonrpc::write_notification(name, &Members::new())).await
+    }
+
+    /// Posts a request and waits for the head of the response, whatever its status.
+    pub(crate) async fn post_request(
+        &self,
+        id: u64,
+        request: McpRequest,
+    ) -> Result<(Response<ResponseBody>, Uri), Failure> {
+        let mut headers = request.headers;
+        if self.is_stateless() {
+            headers.insert(METHOD, HeaderValue::from_static(request.method));
+            if let Some(Ok(name)) = request.name.map(|name| HeaderValue::try_from(&*header::encode(&name))) {
+                headers.insert(NAME, name);
+            }
+        }
+        let message = Bytes::from(jsonrpc::write_request(&Id::number(id), request.method, &request.params));
+        if !request.is_idempotent {
+            let left = request.hold.map(|held| held.sent_flag).unwrap_or_default();
+            return self.endpoint.post_tracked(message, headers, left).await;
+        }
+        match self.endpoint.post(message.clone(), headers.clone()).await {
+            // A kept connection may close in the very moment it is used. Asking again is safe where asking twice is.
+            Err(Failure::Indeterminate(FailureClass::Exited, _)) => {
+                self.endpoint.post(message, headers).await
+            }
+            first => first,
+        }
+    }
+
+    /// Reads the outcome from a response of success.
+    pub(crate) async fn read_outcome(
+        &self,
+        id: u64,
+        response: Response<ResponseBody>,
+        endless: bool,
+    ) -> Result<Json, Failure> {
+        let (carries, body) = response_reader::detect_content(response).await?;
+        match carries {
+            ContentKind::Events => {
+                let events = EventReader::new(body, endless);
+                Box::pin(self.read_event_stream(id, events, endless)).await
+            }
+            ContentKind::Message => response_reader::read_outcome(body, id).await,
+        }
+    }
+
+    async fn exchange_cancellable(
+        &self,
+        ticket: &RequestHandle,
+        request: McpRequest,
+    ) -> Result<Json, Failure> {
+        let id = ticket.id();
+        // In 2026-07-28 closing the response is the cancellation, and dropping it closes it.
+        let cancels = !self.is_stateless() && request.method != method::INITIALIZE;
+        let mut cancel = CancelOnDrop { link: self, id: Some(id).filter(|_| cancels) };
+        let outcome = match request.hold.clone() {
+            None => self.exchange_once(id, request).await,
+            Some(held) => {
+                let link = self.clone();
+                let work = Box::pin(async move { link.exchange_once(id, request).await });
+                HeldExchange { exchange: Some(work), hold: held, continues_after_drop: cancels }
+                    .outcome()
+                    .await
+            }
+        };
+        cancel.id = None;
+        if matches!(outcome, Err(Failure::Indeterminate(FailureClass::Exited, _))) {
+            self.check_liveness();
+        }
+        outcome
+    }
+
+    async fn exchange_once(&self, id: u64, request: McpRequest) -> Result<Json, Failure> {
+        let endless = request.is_long_lived;
+        let method = request.method;
+        let params = request.params.clone();
+        let outcome: Result<Json, ErrorResponse> = async {
+            let (response, _) = self.post_request(id, request).await?;
+            if response.status().is_success() {
+                Ok(self.read_outcome(id, response, endless).await?)
+            } else {
+                Err(Box::pin(error_response::read_error_response(self, id, response)).await)
+            }
+        }
+        .await;
+        match outcome {
+            Err(refusal) if self.has_session() => {
+                Err(Box::pin(error_response::confirm_session(self, method, refusal)).await)
+            }
+            Err(refusal) => Err(Box::pin(error_response::confirm_revision(self, &params, refusal)).await),
+            outcome => outcome.map_err(|refusal| refusal.failure),
+        }
+    }
+
+    /// Finds out in the background whether the backend is still there, after it hung up on somebody.
+    fn check_liveness(&self) {
+        if self.is_liveness_checked.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let doubt = LivenessCheckGuard(Arc::clone(&self.is_liveness_checked));
+        let (endpoint, life) = (Arc::clone(&self.endpoint), Arc::clone(&self.close_signal));
+        let (flights, in_session) = (Arc::clone(&self.pending_requests), self.has_session());
+        self.background.spawn_bounded(async move {
+            let _doubt = doubt;
+            if let Ok(ticket) = flights.register(Purpose::Maintenance) {
+                let ping =
+                    jsonrpc::write_request(&Id::number(ticket.id()), method::PING, &Json::empty_object());
+                let asking = async {
+                    match endpoint.post(ping.into(), HeaderMap::new()).await {
+                        Err(Failure::NotSent(class, _)) => life.close(CloseReason::Failed(class)),
+                        Err(_) => {}
+                        // Any answer is a sign of life, a refusal too: 2026-07-28 has no ping.
+                        Ok((response, _)) => {
+                            if error_response::is_session_denied(ticket.id(), response).await && in_session {
+                                life.close(CloseReason::SessionLost(FailureClass::Status));
+                            }
+                        }
+                    }
+                };
+                // Silence says nothing.
+                let _ = timeout(ONE_WAY_TIMEOUT, asking).await;
+            }
+        });
+    }
+
+    /// Follows the stream of one request to its answer.
+    async fn read_event_stream(
+        &self,
+        id: u64,
+        mut events: EventReader,
+        endless: bool,
+    ) -> Result<Json, Failure> {
+        let mut replies = FuturesUnordered::new();
+        let mut resumes = 0;
+        loop {
+            let event = tokio::select! {
+                event = events.next_event() => event,
+                Some(()) = replies.next(), if !replies.is_empty() => continue,
+            };
+            match event {
+                Ok(Some(event)) => {
+                    let heard = self.handle_event(id, event);
+                    for asked in heard.server_requests {
+                        if replies.len() < SERVER_REQUESTS_MAX {
+                            replies.push(self.answer_server_request(id, asked));
+                        } else {
+                            self.background.post_message(
+                                &self.endpoint,
+                                server_request::too_many_requests_error(&asked.id),
+                            );
+                        }
+                    }
+                    if let Some(outcome) = heard.outcome {
+                        self.background.drain_body(events.into_body());
+                        return outcome;
+                    }
+                }
+                Ok(None) | Err(Failure::Indeterminate(FailureClass::Exited, _))
+                    if !endless
+                        && !self.is_stateless()
+                        && resumes < RESUMES_MAX
+                        && events.last_event_id.is_some() =>
+                {
+                    resumes += 1;
+                    sleep(RESUME_DELAY).await;
+                    events = self.resume_stream(events.last_event_id.take()).await?;
+                }
+                Ok(None) => {
+                    return Err(Failure::indeterminate(
+                        FailureClass::Exited,
+                        "the stream ended before the answer",
+                    ));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Takes the messages of one event.
+    fn handle_event(&self, id: u64, event: sse::Event) -> EventEffects {
+        let mut heard = EventEffects::default();
+        response_reader::for_each_message(event, |message| match message {
+            Ok(Message::Response { id: of, outcome })
+                if is_response_to(of.as_ref(), id, outcome.is_err()) =>
+            {
+                heard.outcome.get_or_insert(outcome.map_err(Failure::Refused));
+            }
+            Ok(Message::Response { .. }) => {
+                tracing::debug!("dropped an answer that belongs to another request");
+            }
+            Ok(Message::Notification { method, params }) => {
+                let notice = read_notification(&method, params.as_ref());
+                let is_end = matches!(notice, BackendNotification::ListenEnded(ended) if ended == id);
+                if is_end && self.is_stateless() {
+                    let end = Failure::indeterminate(FailureClass::Exited, "the backend ended the stream");
+                    heard.outcome.get_or_insert(Err(end));
+                } else {
+                    self.pending_requests.dispatch_notice(notice, Some(id));
+                }
+            }
+            // 2026-07-28 allows no requests of the server, and no answers of the client.
+            Ok(Message::Request { .. }) if self.is_stateless() => {}
+            Ok(Message::Request { id, method, params }) => {
+                heard.server_requests.push(RawServerRequest { id, method: method.to_string(), params });
+            }
+            Err(unreadable) if unreadable.id == Some(id) || unreadable.is_message => {
+                heard
+                    .outcome
+                    .get_or_insert(Err(Failure::indeterminate(FailureClass::Protocol, unreadable.cause)));
+            }
+            Err(unreadable) => tracing::debug!(why = unreadable.cause, "skipped an event that is no message"),
+        });
+        heard
+    }
+
+    fn answer_server_request(&self, own: u64, asked: RawServerRequest) -> BoxFuture<'_, ()> {
+        let inquiry = ServerRequest::read(&asked.method, asked.params, &self.pending_requests, Some(own));
+        Box::pin(async move {
+            let reply = inquiry.reply(asked.id).await;
+            if let Err(failure) = self.endpoint.post_one_way(reply).await {
+                tracing::debug!(%failure, "an answer to the backend's question was not taken");
+            }
+        })
+    }
+
+    async fn resume_stream(&self, last_id: Option<String>) -> Result<EventReader, Failure> {
+        let (response, _) = self.endpoint.get(last_id.as_deref()).await?;
+        if response.status().is_success() && content_kind(&response) == ContentKind::Events {
+            let mut events = EventReader::new(response.into_body(), false);
+            events.last_event_id = last_id;
+            Ok(events)
+        } else {
+            Err(Failure::indeterminate(FailureClass::Exited, "the stream broke off before the answer"))
+        }
+    }
+}
+
+/// What an event means for the request on whose stream it came.
+#[derive(Default)]
+struct EventEffects {
+    outcome: Option<Result<Json, Failure>>,
+    server_requests: Vec<RawServerRequest>,
+}
+
+/// A request of the backend.
+struct RawServerRequest {
+    id: Id,
+    method: String,
+    params: Option<Json>,
+}
+
+/// Takes a request back when its future is dropped early: with sessions, closing the response says nothing (2025-11-25).
+struct CancelOnDrop<'a> {
+    link: &'a StreamableHttpLink,
+    id: Option<u64>,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let params = Dialect::cancelled(&Id::number(id), "no longer wanted");
+            let message = jsonrpc::write_notification(method::CANCELLED, &params);
+            self.link.background.post_message(&self.link.endpoint, message);
+        }
+    }
+}
+
+impl Link for StreamableHttpLink {
+    fn pending_requests(&self) -> &Arc<PendingRequests> {
+        &self.pending_requests
+    }
+
+    fn close_signal(&self) -> &CloseSignal {
+        &self.close_signal
+    }
+
+    fn is_stateful(&self) -> bool {
+        self.has_session()
+    }
+
+    fn exchange<'a>(
+        &'a self,
+        ticket: &'a RequestHandle,
+        request: McpRequest,
+    ) -> BoxFuture<'a, Result<Json, Failure>> {
+        Box::pin(self.exchange_cancellable(ticket, request))
+    }
+
+    fn close(&self, grace: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if self.has_session() {
+                // The server may refuse to end sessions (405); it will forget ours in time.
+                let _ = timeout(grace.min(ONE_WAY_TIMEOUT), self.endpoint.delete()).await;
+            }
+        })
+    }
+}

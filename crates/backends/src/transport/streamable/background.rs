@@ -1,0 +1,87 @@
+//! Background work of a link: cancellations, and the ends of streams.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http_body::Body;
+use http_body_util::BodyExt;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::http::endpoint::Endpoint;
+use crate::http::response_body::ResponseBody;
+
+/// The most messages under way in the background, and the most ends of streams.
+const BACKGROUND_TASKS_MAX: usize = 256;
+/// How long the end of a stream is waited for after its answer, so that its connection can serve again.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Background work, bounded in number and time.
+#[derive(Clone)]
+pub(super) struct BackgroundTasks {
+    tasks: TaskTracker,
+    runtime: Handle,
+    message_permits: Arc<Semaphore>,
+    drain_permits: Arc<Semaphore>,
+}
+
+impl BackgroundTasks {
+    /// Of the present runtime; what belongs to a thread's own connection is among `tasks`.
+    pub(super) fn new(tasks: TaskTracker) -> Self {
+        Self {
+            tasks,
+            runtime: Handle::current(),
+            message_permits: Arc::new(Semaphore::new(BACKGROUND_TASKS_MAX)),
+            drain_permits: Arc::new(Semaphore::new(BACKGROUND_TASKS_MAX)),
+        }
+    }
+
+    pub(super) fn post_message(&self, endpoint: &Arc<Endpoint>, message: Vec<u8>) {
+        let endpoint = Arc::clone(endpoint);
+        self.spawn_bounded(async move {
+            if let Err(failure) = endpoint.post_one_way(message).await {
+                tracing::debug!(%failure, "a message was not taken");
+            }
+        });
+    }
+
+    /// Reads the end of a stream, so that its connection is not closed with it. That is the present thread's, as the
+    /// connection is.
+    pub(super) fn drain_body(&self, mut rest: ResponseBody) {
+        if rest.is_decoded()
+            || rest.is_end_stream()
+            || matches!(rest.frame().now_or_never(), Some(None | Some(Err(_))))
+        {
+            return;
+        }
+        if let Ok(permit) = Arc::clone(&self.drain_permits).try_acquire_owned() {
+            self.tasks.spawn(async move {
+                let _permit = permit;
+                let _ = timeout(DRAIN_TIMEOUT, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
+            });
+        }
+    }
+
+    pub(super) fn spawn_bounded(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Ok(permit) = Arc::clone(&self.message_permits).try_acquire_owned() {
+            let work = async move {
+                let _permit = permit;
+                work.await;
+            };
+            self.tasks.spawn_on(work, &self.runtime);
+        }
+    }
+}
+
+/// A liveness check that is running. Dropping it allows the next one.
+pub(super) struct LivenessCheckGuard(pub(super) Arc<AtomicBool>);
+
+impl Drop for LivenessCheckGuard {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,265 @@
+//! The HTTP listener: connections are accepted, bounded and timed out here, and ended in good order at shutdown.
+//! What is said on them is answered elsewhere.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use vmcp_domain::{GatewayInfo, SharedGateway};
+
+use crate::admin::AdminPages;
+use crate::connection::head_timer::HeadTimer;
+use crate::connection::stall_timeout::StallTimeout;
+use crate::connection::worker_threads::WorkerThreads;
+use crate::http::request_observer::RequestObserver;
+use crate::http::router::{self, Router};
+use crate::policy::{EdgeLimits, EdgePolicy};
+use crate::request::admission::AddressLimiter;
+use crate::request::slots::STREAM_COUNT_MAX;
+use crate::state::EdgeState;
+
+/// How many connections wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// How many connections there may be besides those that requests and streams need.
+const SPARE_CONNECTION_COUNT: usize = 1024;
+/// HTTP/1 needs a buffer of at least this size.
+const HEAD_BYTES_MIN: usize = 8 << 10;
+/// How long accepting pauses when the system has no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often the log tells of that.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How many requests one HTTP/2 connection may have open.
+const CONCURRENT_STREAMS_MAX: u32 = 256;
+
+/// The client edge over HTTP, both protocol eras on one listener.
+pub struct HttpEdge {
+    router: Router,
+    listener: TcpListener,
+    address: SocketAddr,
+    threads: usize,
+}
+
+impl std::fmt::Debug for HttpEdge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpEdge").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl HttpEdge {
+    /// Takes the address of `policy.listen`; clients may connect, and are answered once [`Self::serve`] runs.
+    /// To be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// When the address cannot be taken.
+    pub fn bind(
+        policy: EdgePolicy,
+        gateway: SharedGateway,
+        directory: Arc<dyn GatewayInfo>,
+        extra: Option<Arc<dyn AdminPages>>,
+    ) -> io::Result<Self> {
+        let socket = if policy.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(policy.listen)?;
+        let listener = socket.listen(BACKLOG)?;
+        let address = listener.local_addr()?;
+        let edge = EdgeState::new(policy, gateway, directory);
+        Ok(Self {
+            router: Router { edge, admin_pages: extra, observer: None },
+            listener,
+            address,
+            threads: 0,
+        })
+    }
+
+    /// Tells `observer` of each request to the MCP endpoint.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn RequestObserver>) -> Self {
+        self.router.observer = Some(observer);
+        self
+    }
+
+    /// Serves connections on so many threads of its own, in place of the runtime that [`Self::serve`] runs on.
+    #[must_use]
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// The address that is listened on, with the port the system chose if none was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers clients until `shutdown`. Then no connection is accepted any more, idle ones and streams of changes
+    /// are ended, and calls may finish within their part of the policy's grace; what still runs after that is dropped.
+    /// Returns when the end began.
+    ///
+    /// # Errors
+    /// When its threads cannot be started. Trouble with a connection ends that connection only.
+    pub async fn serve(self, shutdown: CancellationToken) -> io::Result<Instant> {
+        let Self { router: site, listener, threads, .. } = self;
+        let site = Arc::new(site);
+        let edge = Arc::clone(&site.edge);
+        let limits = edge.policy.limits;
+        let count = limits.request_count_max.saturating_add(STREAM_COUNT_MAX + SPARE_CONNECTION_COUNT);
+        let mut server = Server {
+            http: http_builder(&edge.policy),
+            graceful: GracefulShutdown::new(),
+            connections: JoinSet::new(),
+            connection_permits: Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))),
+            address_limiter: AddressLimiter::new(limits.connections_per_address_max),
+            threads: WorkerThreads::start(threads)?,
+            router: site,
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = server.accept(&listener) => {}
+            () = sweep(&edge) => {}
+        }
+        let began = Instant::now();
+        drop(listener);
+        edge.stopping.cancel();
+        edge.sessions.close_questions();
+        edge.pending_calls.close_questions();
+        edge.call_tracker.close();
+        let Server { graceful, mut connections, threads: _threads, .. } = server;
+        let finished = async {
+            graceful.shutdown().await;
+            while connections.join_next().await.is_some() {}
+            edge.call_tracker.wait().await;
+        };
+        if tokio::time::timeout(limits.calls_grace(), finished).await.is_err() {
+            tracing::warn!("calls still running at the end of the grace period are dropped");
+        }
+        edge.abort.cancel();
+        edge.sessions.clear();
+        connections.shutdown().await;
+        edge.call_tracker.wait().await;
+        Ok(began)
+    }
+}
+
+struct Server {
+    router: Arc<Router>,
+    http: auto::Builder<TokioExecutor>,
+    graceful: GracefulShutdown,
+    /// Ended from outside: a connection that asked at every turn whether it may go on would share what it asks with all.
+    connections: JoinSet<()>,
+    connection_permits: Arc<Semaphore>,
+    address_limiter: Arc<AddressLimiter>,
+    threads: WorkerThreads,
+}
+
+impl Server {
+    /// Accepts connections for ever. A full house accepts no more until somebody leaves.
+    async fn accept(&mut self, listener: &TcpListener) {
+        let all_room = Arc::clone(&self.connection_permits);
+        let accept = async || {
+            let room = Arc::clone(&all_room).acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((listener.accept().await?, room))
+        };
+        let mut told: Option<Instant> = None;
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept() => accepted,
+                Some(_ended) = self.connections.join_next() => continue,
+            };
+            match accepted {
+                Ok(((stream, peer), room)) => self.spawn_connection(stream, peer.ip().to_canonical(), room),
+                Err(error) => {
+                    if told.is_none_or(|told| told.elapsed() >= ACCEPT_LOG_INTERVAL) {
+                        tracing::warn!(%error, "connections cannot be accepted; trying again");
+                        told = Some(Instant::now());
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn spawn_connection(&mut self, stream: TcpStream, peer: IpAddr, room: OwnedSemaphorePermit) {
+        let is_proxy = self.router.edge.policy.trusted_proxies.iter().any(|network| network.contains(&peer));
+        let address = if is_proxy { None } else { self.address_limiter.acquire(peer) };
+        if address.is_none() && !is_proxy {
+            tracing::warn!(
+                %peer,
+                connections_max = self.router.edge.policy.limits.connections_per_address_max,
+                "an address has as many connections as it may have; another was closed"
+            );
+            return;
+        }
+        // Without this an event waits for the client to acknowledge the one before.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        let EdgeLimits { head_timeout, write_stall_max, .. } = self.router.edge.policy.limits;
+        let (site, mut http) = (Arc::clone(&self.router), self.http.clone());
+        http.http1().timer(HeadTimer::default());
+        let watcher = self.graceful.watcher();
+        let place = self.threads.assign();
+        let handle = place.as_ref().map_or_else(Handle::current, |(handle, _)| handle.clone());
+        let moves = place.is_some();
+        let serving = async move {
+            let _place = place;
+            // From now on its own thread hears what happens on it.
+            let stream = if moves { reregister_stream(stream) } else { Ok(stream) };
+            let stream = match stream {
+                Ok(stream) => TokioIo::new(StallTimeout::new(stream, head_timeout, write_stall_max)),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be given to its thread");
+                    return;
+                }
+            };
+            let service =
+                service_fn(move |request: Request<Incoming>| router::serve(Arc::clone(&site), peer, request));
+            let connection = watcher.watch(http.serve_connection(stream, service).into_owned());
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            drop((room, address));
+        };
+        self.connections.spawn_on(serving, &handle);
+    }
+}
+
+/// A stream as the runtime of the present thread knows it.
+fn reregister_stream(stream: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.into_std()?)
+}
+
+fn http_builder(policy: &EdgePolicy) -> auto::Builder<TokioExecutor> {
+    let limits = &policy.limits;
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.head_bytes_max.max(HEAD_BYTES_MIN));
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.keep_alive)
+        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
+        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX));
+    http
+}
+
+/// Ends idle sessions, and answers that nobody takes, from time to time, for ever.
+async fn sweep(edge: &EdgeState) {
+    let mut ticks = tokio::time::interval(edge.sessions.sweep_interval());
+    loop {
+        ticks.tick().await;
+        edge.sessions.sweep();
+        edge.stall_guard.sweep();
+    }
+}

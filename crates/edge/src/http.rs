@@ -1,0 +1,14 @@
+//! HTTP towards clients: routing, authentication, bodies, event streams and responses.
+
+pub(crate) mod authentication;
+pub(crate) mod body;
+pub(crate) mod client_address;
+pub(crate) mod cors;
+pub(crate) mod event_buffer;
+pub(crate) mod event_stream;
+pub(crate) mod guard;
+pub(crate) mod post;
+pub(crate) mod protocol_headers;
+pub(crate) mod request_observer;
+pub(crate) mod response;
+pub(crate) mod router;

@@ -1,0 +1,282 @@
+//! Who comes in: the credential of each HTTP request is shown to the authenticator before anything else of the request
+//! is read, and whoever is not recognised is told what to come back with (RFC 6750, RFC 9728). Which credentials are
+//! good is the authenticator's to say.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use tokio::time::Instant;
+use vmcp_domain::{
+    Authentication, Authenticator, Caller, Challenge, InvalidTokenReason, Json, Members, ProtectedResource,
+    Secret, Unauthorized, accounting_address,
+};
+
+use crate::admin::{self, AdminPage};
+use crate::http::body::ResponseBody;
+use crate::policy::IncomingAuth;
+use crate::state::EdgeState;
+
+/// Where the metadata of the protected resource stands (RFC 9728 section 3).
+pub(crate) const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
+/// The scheme of a bearer credential.
+const BEARER: &[u8] = b"Bearer ";
+/// No credential is thought about for longer.
+const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(15);
+/// No stream is planned to be open for longer.
+const STREAM_LIFETIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Who makes one request.
+#[derive(Clone, Debug)]
+pub(crate) struct AuthenticatedPeer {
+    pub(crate) caller: Caller,
+    /// The caller's own token, for issuers that exchange it.
+    pub(crate) token: Option<Secret>,
+    /// When the credential ends. A stream that waits for news ends with it.
+    pub(crate) expires_at: Option<Instant>,
+    /// The address the request came from, as far as it can be believed; none where there is no network in between.
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl AuthenticatedPeer {
+    /// Somebody who is known without showing a credential.
+    pub(crate) fn without_credential(caller: Caller) -> Self {
+        Self { caller, token: None, expires_at: None, address: None }
+    }
+}
+
+/// The head of a request, and who makes it.
+pub(crate) struct AuthenticatedHead {
+    pub(crate) parts: Parts,
+    pub(crate) peer: AuthenticatedPeer,
+}
+
+impl EdgeState {
+    /// Finds out who makes a request that came from `socket`. The header that says so goes no further than this.
+    pub(crate) async fn authenticate(
+        &self,
+        mut parts: Parts,
+        socket: IpAddr,
+    ) -> Result<AuthenticatedHead, Response<ResponseBody>> {
+        let address =
+            crate::http::client_address::client_address(socket, &parts.headers, &self.policy.trusted_proxies);
+        let mut entrant = match &self.policy.incoming {
+            IncomingAuth::Anonymous => AuthenticatedPeer::without_credential(Caller::Anonymous),
+            IncomingAuth::Local(identity) => {
+                AuthenticatedPeer::without_credential(Caller::Known(identity.clone()))
+            }
+            IncomingAuth::Bearer(authenticator) => {
+                let recognised = Box::pin(check_credential(&**authenticator, &parts.headers, address)).await;
+                let admission =
+                    recognised.map_err(|fault| unauthorized_response(&fault, authenticator.challenge()))?;
+                parts.headers.remove(header::AUTHORIZATION);
+                let until = admission
+                    .valid_for
+                    .and_then(|left| Instant::now().checked_add(left.min(STREAM_LIFETIME_MAX)));
+                AuthenticatedPeer {
+                    token: admission.token,
+                    expires_at: until,
+                    ..AuthenticatedPeer::without_credential(admission.caller)
+                }
+            }
+        };
+        entrant.address = Some(address);
+        Ok(AuthenticatedHead { parts, peer: entrant })
+    }
+
+    /// Whether a request for a page shows the scrape key, or a credential of a caller.
+    pub(crate) async fn has_credential(&self, headers: &HeaderMap, socket: IpAddr) -> bool {
+        let Some(shown) = headers.get(header::AUTHORIZATION) else { return false };
+        let bearer = shown.as_bytes().split_at_checked(BEARER.len());
+        let key = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BEARER)).map(|(_, key)| key);
+        if let (Some(key), Some(expected)) = (key, &self.policy.scrape_key) {
+            // Digests, so that the time of comparing says nothing about the key.
+            let digest = |text: &[u8]| ring::digest::digest(&ring::digest::SHA256, text);
+            if digest(key.trim_ascii()).as_ref() == digest(expected.expose().as_bytes()).as_ref() {
+                return true;
+            }
+        }
+        match &self.policy.incoming {
+            IncomingAuth::Bearer(authenticator) => {
+                let address = crate::http::client_address::client_address(
+                    socket,
+                    headers,
+                    &self.policy.trusted_proxies,
+                );
+                Box::pin(check_credential(&**authenticator, headers, address)).await.is_ok()
+            }
+            IncomingAuth::Anonymous | IncomingAuth::Local(_) => false,
+        }
+    }
+
+    /// Who speaks over the standard streams of this process; `None` when callers have to show a credential, which
+    /// they cannot do there.
+    pub(crate) fn local_caller(&self) -> Option<Caller> {
+        match &self.policy.incoming {
+            IncomingAuth::Anonymous => Some(Caller::Anonymous),
+            IncomingAuth::Local(identity) => Some(Caller::Known(identity.clone())),
+            IncomingAuth::Bearer(_) => None,
+        }
+    }
+}
+
+async fn check_credential(
+    authenticator: &dyn Authenticator,
+    headers: &HeaderMap,
+    address: IpAddr,
+) -> Result<Authentication, Unauthorized> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let authorization = match (values.next(), values.next()) {
+        // Two could be read differently by two parties.
+        (Some(_), Some(_)) => return Err(Unauthorized::Malformed),
+        (first, _) => first.map(HeaderValue::as_bytes),
+    };
+    let recognised = authenticator.authenticate(authorization, Some(accounting_address(address)));
+    tokio::time::timeout(AUTHENTICATION_TIMEOUT, recognised).await.unwrap_or(Err(Unauthorized::Unavailable))
+}
+
+/// The error code for the client (RFC 6750 section 3.1); `None` where the trouble is not the client's.
+fn error_code(fault: &Unauthorized) -> Option<&'static str> {
+    match fault {
+        Unauthorized::Missing | Unauthorized::Malformed => Some("invalid_request"),
+        Unauthorized::InvalidToken(_) => Some("invalid_token"),
+        Unauthorized::InsufficientScope { .. } => Some("insufficient_scope"),
+        Unauthorized::Unavailable => None,
+    }
+}
+
+/// One sentence for the client. It tells apart only what the client can act on.
+fn error_description(fault: &Unauthorized) -> &'static str {
+    match fault {
+        Unauthorized::Missing => "an access token is required",
+        Unauthorized::Malformed => "the Authorization header must be one bearer token",
+        Unauthorized::InvalidToken(InvalidTokenReason::Expired) => "the access token has expired",
+        Unauthorized::InvalidToken(_) => "the access token is not valid here",
+        Unauthorized::InsufficientScope { .. } => "the access token lacks a required scope",
+        Unauthorized::Unavailable => "authentication service temporarily unavailable",
+    }
+}
+
+/// Tells a client what to come back with.
+fn unauthorized_response(fault: &Unauthorized, challenge: &Challenge) -> Response<ResponseBody> {
+    tracing::debug!(class = fault.class(), "a caller was not recognised");
+    let status = match fault {
+        Unauthorized::Missing | Unauthorized::Malformed | Unauthorized::InvalidToken(_) => {
+            StatusCode::UNAUTHORIZED
+        }
+        Unauthorized::InsufficientScope { .. } => StatusCode::FORBIDDEN,
+        Unauthorized::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let (kind, body) = match error_code(fault) {
+        Some(code) => {
+            let members = [("error", code), ("error_description", error_description(fault))];
+            ("application/json", text_members(&members).to_json().as_str().to_owned())
+        }
+        None => ("text/plain; charset=utf-8", error_description(fault).to_owned()),
+    };
+    let mut response = Response::new(ResponseBody::whole(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    match error_code(fault) {
+        Some(code) => {
+            let value = HeaderValue::try_from(www_authenticate(fault, code, challenge));
+            let value = value.unwrap_or(HeaderValue::from_static("Bearer"));
+            headers.insert(header::WWW_AUTHENTICATE, value);
+        }
+        None => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+    }
+    response
+}
+
+/// The value of `WWW-Authenticate`.
+fn www_authenticate(fault: &Unauthorized, code: &str, challenge: &Challenge) -> String {
+    let scopes = match fault {
+        Unauthorized::InsufficientScope { required } => required,
+        Unauthorized::Missing
+        | Unauthorized::Malformed
+        | Unauthorized::InvalidToken(_)
+        | Unauthorized::Unavailable => &*challenge.scopes,
+    };
+    let metadata = challenge.resource.as_ref().map(|resource| metadata_url(&resource.resource));
+    let scopes = (!scopes.is_empty()).then(|| scopes.join(" "));
+    let parameters = [
+        ("realm", Some(challenge.realm.clone())),
+        ("resource_metadata", metadata),
+        ("scope", scopes),
+        ("error", Some(code.to_owned())),
+        ("error_description", Some(error_description(fault).to_owned())),
+    ];
+    let written: Vec<String> = parameters
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name}=\"{}\"", escape_quoted(&value?))))
+        .collect();
+    format!("Bearer {}", written.join(", "))
+}
+
+/// The inside of a quoted string (RFC 9110 section 5.6.4).
+fn escape_quoted(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+/// Where the metadata of `resource` stands: the well-known path goes between host and path.
+fn metadata_url(resource: &str) -> String {
+    let (origin, path) = split_origin(resource);
+    format!("{origin}{METADATA_PATH}{path}")
+}
+
+/// The origin of a URL, and its path without a slash at the end.
+fn split_origin(url: &str) -> (&str, &str) {
+    let host = url.find("://").map_or(0, |place| place + 3);
+    let path = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |place| host + place);
+    let (origin, path) = url.split_at(path);
+    (origin, path.trim_end_matches('/'))
+}
+
+/// Answers for the paths of the metadata document, open to everybody: at its root, under the path the endpoint has
+/// here, and under the one that clients know.
+pub(crate) fn metadata_response(edge: &EdgeState, path: &str, method: &Method) -> Response<ResponseBody> {
+    let resource = match &edge.policy.incoming {
+        IncomingAuth::Anonymous | IncomingAuth::Local(_) => None,
+        IncomingAuth::Bearer(authenticator) => authenticator.challenge().resource.as_ref(),
+    };
+    let asked = path.strip_prefix(METADATA_PATH).unwrap_or_default().trim_end_matches('/');
+    let own = edge.policy.path.trim_end_matches('/');
+    let found = resource
+        .filter(|resource| asked.is_empty() || asked == own || asked == split_origin(&resource.resource).1);
+    let (status, members) = match found {
+        Some(resource) => (StatusCode::OK, metadata_document(resource)),
+        None => {
+            let text = "no protected resource is described here";
+            (StatusCode::NOT_FOUND, text_members(&[("error", "not_found"), ("error_description", text)]))
+        }
+    };
+    let body = members.to_json().as_str().to_owned().into();
+    admin::respond(AdminPage { status: status.as_u16(), content_type: "application/json", body }, method)
+}
+
+/// The document of RFC 9728 section 2.
+fn metadata_document(resource: &ProtectedResource) -> Members {
+    let list = |texts: &[String]| Json::encode(texts).unwrap_or_else(|_| Json::empty_object());
+    let mut members = text_members(&[("resource", &resource.resource)]);
+    members.insert("authorization_servers", list(&resource.authorization_servers));
+    members.insert("bearer_methods_supported", list(&["header".to_owned()]));
+    if !resource.scopes.is_empty() {
+        members.insert("scopes_supported", list(&resource.scopes));
+    }
+    if let Some(name) = &resource.name {
+        members.insert("resource_name", Json::string(name));
+    }
+    members
+}
+
+fn text_members(pairs: &[(&str, &str)]) -> Members {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), Json::string(value))).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! Browsers of other origins (Fetch Standard, "CORS protocol"): which may read answers, and what they may send. Whether an
+//! origin may call at all is `guard`'s to say, before anything here.
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+use crate::http::body::ResponseBody;
+use crate::http::response;
+
+/// Headers that a client of the protocol sends, besides those that begin with [`PROTOCOL_PREFIX`].
+const REQUEST_HEADERS: [&str; 7] =
+    ["accept", "authorization", "baggage", "content-type", "last-event-id", "traceparent", "tracestate"];
+/// Headers of the protocol: session, version, method, name and mirrored arguments.
+const PROTOCOL_PREFIX: &str = "mcp-";
+/// What a client has to read besides the headers that every browser shows it.
+const EXPOSED_HEADERS: &str = "Mcp-Session-Id, MCP-Protocol-Version, WWW-Authenticate, Retry-After";
+/// How long a browser need not ask again, in seconds.
+const MAX_AGE_SECONDS: &str = "7200";
+/// Asks for a server on the user's own network (Private Network Access).
+const REQUEST_PRIVATE_NETWORK: &str = "access-control-request-private-network";
+const ALLOW_PRIVATE_NETWORK: &str = "access-control-allow-private-network";
+
+/// The one origin that a request comes from, if it names one.
+pub(crate) fn origin(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut named = headers.get_all(header::ORIGIN).iter();
+    let origin = named.next().cloned();
+    origin.filter(|_| named.next().is_none())
+}
+
+/// True for the question that a browser asks before a request.
+pub(crate) fn is_preflight(parts: &Parts) -> bool {
+    parts.method == Method::OPTIONS
+        && parts.headers.contains_key(header::ORIGIN)
+        && parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Answers such a question. `methods` are those of the path; `passed` are further headers that clients may send.
+pub(crate) fn preflight(parts: &Parts, methods: &'static str, passed: &[String]) -> Response<ResponseBody> {
+    let mut response = response::empty_response(StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE_SECONDS));
+    if let Some(allowed) = allowed_headers(&parts.headers, passed) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    }
+    if parts.headers.contains_key(REQUEST_PRIVATE_NETWORK) {
+        headers.insert(HeaderName::from_static(ALLOW_PRIVATE_NETWORK), HeaderValue::from_static("true"));
+    }
+    const PREFLIGHT_VARY: &str = "access-control-request-method, access-control-request-headers";
+    headers.insert(header::VARY, HeaderValue::from_static(PREFLIGHT_VARY));
+    response
+}
+
+/// Of the headers that are asked for, those that may be sent.
+fn allowed_headers(asked: &HeaderMap, passed: &[String]) -> Option<HeaderValue> {
+    let asked = asked.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
+    let names = asked.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let names: Vec<String> = names
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| {
+            name.starts_with(PROTOCOL_PREFIX)
+                || REQUEST_HEADERS.contains(&name.as_str())
+                || passed.contains(name)
+        })
+        .collect();
+    HeaderValue::from_str(&names.join(", ")).ok().filter(|_| !names.is_empty())
+}
+
+/// Lets a page of `origin` read an answer.
+pub(crate) fn allow_origin(response: &mut Response<ResponseBody>, origin: HeaderValue) {
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+}
+
+/// Lets every page read a public document.
+pub(crate) fn allow_any_origin(response: &mut Response<ResponseBody>) {
+    let any = HeaderValue::from_static("*");
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
+}

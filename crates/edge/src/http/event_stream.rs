@@ -1,0 +1,285 @@
+//! Responses that start undecided: plain JSON when the answer is all there is to say, a stream of events as soon as
+//! something has to be said before it. Also the reader that sends a stream's messages as events, whoever writes them.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use vmcp_domain::BoxFuture;
+use vmcp_wire::jsonrpc::Id;
+use vmcp_wire::server::notice;
+use vmcp_wire::sse;
+
+use crate::http::body::{EventBytes, ResponseBody};
+use crate::http::event_buffer::{EventBuffer, ReadPosition, ReadResult};
+use crate::http::guard::Accepts;
+use crate::http::response::{self, Answer};
+use crate::request::answer_memory::UNCOUNTED_BYTES_MAX;
+use crate::request::changes::ChangeStream;
+use crate::sessions::Session;
+use crate::state::EdgeState;
+
+/// A call on its way. `None` is a call that the client took back: nothing is answered.
+pub(crate) type AnswerFuture = BoxFuture<'static, Option<Answer>>;
+
+/// Works on `call` and answers in the form that fits. Dropping this future drops the call.
+pub(crate) async fn respond(
+    edge: &Arc<EdgeState>,
+    mut call: AnswerFuture,
+    spool: Arc<EventBuffer>,
+    accepts: Accepts,
+    session: Option<Arc<Session>>,
+) -> Response<ResponseBody> {
+    let decided = if accepts.json {
+        tokio::select! {
+            biased;
+            answer = &mut call => Some(answer),
+            () = wait_for_first_message(&spool), if accepts.events => None,
+        }
+    } else {
+        None
+    };
+    match decided {
+        // What was said before the answer, in the same breath, has to be sent before it.
+        Some(answer) if accepts.events && spool.has_pending() => {
+            let call = Box::pin(std::future::ready(answer));
+            response::event_stream_response(spawn_stream(edge, call, spool, session))
+        }
+        Some(Some(answer)) => response::json_response(answer),
+        // Taken back: there is nothing to say, and nobody listens.
+        Some(None) => response::empty_response(StatusCode::ACCEPTED),
+        None => response::event_stream_response(spawn_stream(edge, call, spool, session)),
+    }
+}
+
+async fn wait_for_first_message(spool: &EventBuffer) {
+    while !spool.has_pending() {
+        spool.wait().await;
+    }
+}
+
+/// Goes on with `call` on a task of its own, so that its stream may outlive the connection in the session era.
+fn spawn_stream(
+    edge: &Arc<EdgeState>,
+    call: AnswerFuture,
+    spool: Arc<EventBuffer>,
+    session: Option<Arc<Session>>,
+) -> EventBytes {
+    let kill = edge.abort.clone();
+    let writer = Arc::clone(&spool);
+    let task = edge.call_tracker.spawn(async move {
+        let answer = tokio::select! {
+            answer = call => answer,
+            () = kill.cancelled() => None,
+        };
+        writer.end(answer.map(|answer| answer.message.into_bytes()));
+    });
+    let task = task.abort_handle();
+    let hold = match session {
+        Some(session) => {
+            session.add_stream(&spool, Some(task));
+            OnDisconnect::DetachStream(session)
+        }
+        None => OnDisconnect::AbortCall(task),
+    };
+    EventStream::new(edge, spool, 0, hold).into_events()
+}
+
+/// What a reader does when its connection ends.
+pub(crate) enum OnDisconnect {
+    /// Nothing.
+    Ignore,
+    /// Ends the call: the client that hung up took it back.
+    AbortCall(AbortHandle),
+    /// Leaves the stream to its session, where the client may come back to it.
+    DetachStream(Arc<Session>),
+}
+
+/// When a stream without an end of its own ends, and what is said last.
+struct StreamEnd {
+    stopping: CancellationToken,
+    expires_at: Option<Instant>,
+    end_message: Option<Bytes>,
+}
+
+impl StreamEnd {
+    fn is_due(&self) -> bool {
+        self.expires_at.is_some_and(|until| Instant::now() >= until)
+    }
+}
+
+/// Sends one stream's messages as events.
+pub(crate) struct EventStream {
+    buffer: Arc<EventBuffer>,
+    position: ReadPosition,
+    keep_alive: Duration,
+    changes: Option<(ChangeStream, Option<Id>)>,
+    end: Option<StreamEnd>,
+    on_disconnect: OnDisconnect,
+    /// Room that is given back when the stream ends.
+    guard: Option<Box<dyn Any + Send>>,
+    is_finished: bool,
+    is_replaced: bool,
+}
+
+impl EventStream {
+    /// A reader of `spool` from `place` on.
+    pub(crate) fn new(edge: &EdgeState, spool: Arc<EventBuffer>, place: u64, hold: OnDisconnect) -> Self {
+        let position = spool.attach(place);
+        Self {
+            buffer: spool,
+            position,
+            keep_alive: edge.policy.limits.keep_alive,
+            changes: None,
+            end: None,
+            on_disconnect: hold,
+            guard: None,
+            is_finished: false,
+            is_replaced: false,
+        }
+    }
+
+    /// Tells changes too, tagged with the subscription they belong to.
+    pub(crate) fn with_changes(mut self, feed: ChangeStream, subscription: Option<Id>) -> Self {
+        self.changes = Some((feed, subscription));
+        self
+    }
+
+    /// Ends the stream when `stopping` says so or when `until` comes, with a last message if there is one.
+    pub(crate) fn ending_at(
+        mut self,
+        stopping: CancellationToken,
+        until: Option<Instant>,
+        last: Option<Bytes>,
+    ) -> Self {
+        self.end = Some(StreamEnd { stopping, expires_at: until, end_message: last });
+        self
+    }
+
+    /// Gives `room` back when the stream ends.
+    pub(crate) fn with_guard(mut self, room: impl Send + 'static) -> Self {
+        self.guard = Some(Box::new(room));
+        self
+    }
+
+    pub(crate) fn into_events(self) -> EventBytes {
+        Box::pin(futures_util::stream::unfold(self, |mut reader| async move {
+            let bytes = reader.next().await?;
+            Some((bytes, reader))
+        }))
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            // A stream that always has something to say never comes to wait.
+            if self.end.as_ref().is_some_and(StreamEnd::is_due) {
+                self.finish();
+            }
+            match self.buffer.next(&mut self.position) {
+                ReadResult::Message(place, message) => return Some(self.event(place, message)),
+                ReadResult::End => {
+                    self.is_finished = true;
+                    return None;
+                }
+                ReadResult::TakenOver => {
+                    self.is_replaced = true;
+                    return None;
+                }
+                ReadResult::Nothing => {}
+            }
+            if let Some((feed, subscription)) = &mut self.changes {
+                let changes = feed.take_changes();
+                for change in &changes {
+                    self.buffer.push(notice::change(change, subscription.as_ref()).into());
+                }
+                if !changes.is_empty() {
+                    continue;
+                }
+            }
+            if self.wait().await {
+                return Some(Bytes::from_static(sse::KEEP_ALIVE));
+            }
+        }
+    }
+
+    /// Waits for something to do; true when nothing came up for so long that the stream needs a sign of life.
+    async fn wait(&mut self) -> bool {
+        let changed = async {
+            match &mut self.changes {
+                Some((feed, _)) => feed.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let over = async {
+            match &self.end {
+                Some(StreamEnd { stopping, expires_at: Some(until), .. }) => tokio::select! {
+                    () = stopping.cancelled() => {}
+                    () = tokio::time::sleep_until(*until) => {}
+                },
+                Some(StreamEnd { stopping, expires_at: None, .. }) => stopping.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.buffer.wait() => false,
+            () = changed => false,
+            () = over => {
+                self.finish();
+                false
+            }
+            () = tokio::time::sleep(self.keep_alive) => true,
+        }
+    }
+
+    /// Says what is said last.
+    fn finish(&mut self) {
+        let last = self.end.take().and_then(|farewell| farewell.end_message);
+        self.buffer.end(last);
+    }
+
+    fn event(&self, place: u64, message: Bytes) -> Bytes {
+        let bytes = match &self.on_disconnect {
+            // 2026-07-28 has no event identifiers.
+            OnDisconnect::Ignore | OnDisconnect::AbortCall(_) => sse::write_event(&message, None),
+            OnDisconnect::DetachStream(_) => {
+                sse::write_event(&message, Some(&format!("{}-{place}", self.buffer.number)))
+            }
+        };
+        if message.len() <= UNCOUNTED_BYTES_MAX {
+            return bytes.into();
+        }
+        // The message holds the room of its answer, which is not free before the event has been sent.
+        Bytes::from_owner(GuardedEvent { bytes, _message: message })
+    }
+}
+
+/// An event and the message that it was made of.
+struct GuardedEvent {
+    bytes: Vec<u8>,
+    _message: Bytes,
+}
+
+impl AsRef<[u8]> for GuardedEvent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        if self.is_replaced {
+            return;
+        }
+        match &self.on_disconnect {
+            OnDisconnect::Ignore => {}
+            OnDisconnect::AbortCall(task) => task.abort(),
+            OnDisconnect::DetachStream(session) if self.is_finished => session.remove_stream(&self.buffer),
+            OnDisconnect::DetachStream(session) => session.detach_stream(&self.buffer),
+        }
+    }
+}

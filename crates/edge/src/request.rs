@@ -1,0 +1,11 @@
+//! What requests of all protocol versions and transports share: admission, dispatch, the way back to the client.
+
+pub(crate) mod admission;
+pub(crate) mod answer_memory;
+pub(crate) mod changes;
+pub(crate) mod client_port;
+pub(crate) mod dispatch;
+pub(crate) mod in_flight;
+pub(crate) mod list_pages;
+pub(crate) mod param_headers;
+pub(crate) mod slots;

@@ -1,0 +1,365 @@
+//! Changes of the offer on their way to clients. Nothing queues here: list changes are counted, changed resources are
+//! marked once, so a storm of changes costs a client at most one notification per thing it has not been told yet.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::{Notify, watch};
+use vmcp_domain::{
+    Caller, Change, ChangeAudience, ChangeListener, ClientKey, GatewayInfo, ResourceUri, SubscriptionGuard,
+    User,
+};
+
+use crate::sessions::Session;
+
+/// How many resources all clients together may watch.
+const WATCHED_RESOURCES_MAX: usize = 100_000;
+/// How many resources one client may watch.
+pub(crate) const WATCHED_PER_CLIENT_MAX: usize = 256;
+/// The longest URI that can be watched, in bytes.
+const WATCHED_URI_BYTES_MAX: usize = 4096;
+
+/// How often each list has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ListVersions {
+    tools: u64,
+    resources: u64,
+    prompts: u64,
+}
+
+/// Which list changes somebody wants to hear of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListChangeFilter {
+    pub(crate) tools: bool,
+    pub(crate) resources: bool,
+    pub(crate) prompts: bool,
+}
+
+impl ListChangeFilter {
+    pub(crate) const ALL: Self = Self { tools: true, resources: true, prompts: true };
+}
+
+impl ListVersions {
+    fn increment(&mut self, list: &Change) {
+        match list {
+            Change::Tools => self.tools += 1,
+            Change::Resources => self.resources += 1,
+            Change::Prompts => self.prompts += 1,
+            Change::Resource(_) => {}
+        }
+    }
+
+    /// The changes between `self` and `now`, of those `wanted`; `self` catches up.
+    pub(crate) fn advance_to(&mut self, now: Self, wanted: ListChangeFilter) -> Vec<Change> {
+        let before = std::mem::replace(self, now);
+        let changed = [
+            (wanted.tools && before.tools != now.tools, Change::Tools),
+            (wanted.resources && before.resources != now.resources, Change::Resources),
+            (wanted.prompts && before.prompts != now.prompts, Change::Prompts),
+        ];
+        changed.into_iter().filter_map(|(changed, change)| changed.then_some(change)).collect()
+    }
+}
+
+/// Hears of every change and knows who wants to be told.
+#[derive(Debug)]
+pub(crate) struct ChangeDispatcher {
+    list_versions: watch::Sender<ListVersions>,
+    watched_resources: Mutex<WatchedResources>,
+    /// The clients of each user, for changes of what only that user sees so.
+    users: Mutex<HashMap<User, Vec<Weak<PendingChanges>>>>,
+    /// The clients that have a session, for changes of what only one client sees so.
+    clients: Mutex<HashMap<ClientKey, Weak<PendingChanges>>>,
+}
+
+#[derive(Debug, Default)]
+struct WatchedResources {
+    watchers_by_uri: HashMap<ResourceUri, Vec<Weak<PendingChanges>>>,
+    count: usize,
+}
+
+impl ChangeDispatcher {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            list_versions: watch::Sender::new(ListVersions::default()),
+            watched_resources: Mutex::default(),
+            users: Mutex::default(),
+            clients: Mutex::default(),
+        })
+    }
+
+    /// How often each list has changed up to now.
+    pub(crate) fn list_versions(&self) -> ListVersions {
+        *self.list_versions.borrow()
+    }
+
+    fn watched_resources(&self) -> MutexGuard<'_, WatchedResources> {
+        self.watched_resources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn users(&self) -> MutexGuard<'_, HashMap<User, Vec<Weak<PendingChanges>>>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<ClientKey, Weak<PendingChanges>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pending_changes_of(&self, user: &User) -> Vec<Arc<PendingChanges>> {
+        let users = self.users();
+        let inboxes = users.get(user).into_iter().flatten();
+        inboxes.filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl ChangeListener for ChangeDispatcher {
+    fn on_change(&self, change: &Change, audience: ChangeAudience<'_>) {
+        let inboxes: Vec<Arc<PendingChanges>> = match (audience, change) {
+            (ChangeAudience::User(user), _) => self.pending_changes_of(user),
+            (ChangeAudience::Client(client), _) => {
+                self.clients().get(client).and_then(Weak::upgrade).into_iter().collect()
+            }
+            (ChangeAudience::Everyone, Change::Tools | Change::Resources | Change::Prompts) => {
+                return self.list_versions.send_modify(|counts| counts.increment(change));
+            }
+            (ChangeAudience::Everyone, Change::Resource(uri)) => {
+                let watched = self.watched_resources();
+                let watchers = uri.with_parents().filter_map(|uri| watched.watchers_by_uri.get(&uri));
+                watchers.flatten().filter_map(Weak::upgrade).collect()
+            }
+        };
+        for inbox in inboxes {
+            inbox.mark_changed(change);
+        }
+    }
+}
+
+/// The resources one client watches, and what has changed since it was last told: of these, and of the lists where
+/// its user alone sees them so.
+#[derive(Debug)]
+pub(crate) struct PendingChanges {
+    dispatcher: Arc<ChangeDispatcher>,
+    this: Weak<Self>,
+    caller: Caller,
+    user: Option<User>,
+    client: Option<ClientKey>,
+    state: Mutex<PendingState>,
+    notify: Notify,
+}
+
+#[derive(Debug, Default)]
+struct PendingState {
+    /// With what keeps each followed at its backend.
+    watched: BTreeMap<ResourceUri, SubscriptionGuard>,
+    changed: BTreeSet<ResourceUri>,
+    list_versions: ListVersions,
+}
+
+impl PendingChanges {
+    /// Of a client that has a session where `client` is given.
+    pub(crate) fn new(
+        changes: &Arc<ChangeDispatcher>,
+        caller: &Caller,
+        client: Option<ClientKey>,
+    ) -> Arc<Self> {
+        let inbox = Arc::new_cyclic(|this| Self {
+            dispatcher: Arc::clone(changes),
+            this: this.clone(),
+            caller: caller.clone(),
+            user: caller.user(),
+            client,
+            state: Mutex::default(),
+            notify: Notify::new(),
+        });
+        if let Some(user) = &inbox.user {
+            changes.users().entry(user.clone()).or_default().push(inbox.this.clone());
+        }
+        if let Some(client) = &inbox.client {
+            changes.clients().insert(client.clone(), inbox.this.clone());
+        }
+        inbox
+    }
+
+    fn state(&self) -> MutexGuard<'_, PendingState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the client watches a resource.
+    pub(crate) fn is_watching(&self, uri: &ResourceUri) -> bool {
+        self.state().watched.contains_key(uri)
+    }
+
+    /// Watches a resource, which is followed as long as that. False when there is no room for another.
+    pub(crate) fn watch(&self, uri: ResourceUri, following: SubscriptionGuard) -> bool {
+        if uri.as_str().len() > WATCHED_URI_BYTES_MAX {
+            return false;
+        }
+        {
+            let mut uris = self.state();
+            if uris.watched.contains_key(&uri) {
+                return true;
+            }
+            if uris.watched.len() >= WATCHED_PER_CLIENT_MAX {
+                return false;
+            }
+            uris.watched.insert(uri.clone(), following);
+        }
+        let mut watched = self.dispatcher.watched_resources();
+        if watched.count >= WATCHED_RESOURCES_MAX {
+            drop(watched);
+            self.state().watched.remove(&uri);
+            return false;
+        }
+        watched.count += 1;
+        watched.watchers_by_uri.entry(uri).or_default().push(self.this.clone());
+        true
+    }
+
+    /// Stops watching a resource.
+    pub(crate) fn unwatch(&self, uri: &ResourceUri) {
+        let was_watched = {
+            let mut uris = self.state();
+            uris.changed.remove(uri);
+            uris.watched.remove(uri)
+        };
+        if was_watched.is_some() {
+            self.unregister(std::iter::once(uri));
+        }
+    }
+
+    fn unregister<'a>(&self, uris: impl Iterator<Item = &'a ResourceUri>) {
+        let mut watched = self.dispatcher.watched_resources();
+        for uri in uris {
+            let Some(watchers) = watched.watchers_by_uri.get_mut(uri) else {
+                continue;
+            };
+            watchers.retain(|watcher| !Weak::ptr_eq(watcher, &self.this));
+            if watchers.is_empty() {
+                watched.watchers_by_uri.remove(uri);
+            }
+            watched.count -= 1;
+        }
+    }
+
+    fn mark_changed(&self, change: &Change) {
+        let mut uris = self.state();
+        match change {
+            Change::Resource(uri) if !uri.with_parents().any(|uri| uris.watched.contains_key(&uri)) => return,
+            Change::Resource(uri) => drop(uris.changed.insert(uri.clone())),
+            Change::Tools | Change::Resources | Change::Prompts => uris.list_versions.increment(change),
+        }
+        drop(uris);
+        self.notify.notify_one();
+    }
+
+    /// The lists that changed for this user alone, and the resources that changed: in the client's own spelling where it
+    /// watches just these.
+    fn take_pending(&self) -> (ListVersions, Vec<ResourceUri>) {
+        let mut uris = self.state();
+        let changed = std::mem::take(&mut uris.changed);
+        let as_watched = |uri: ResourceUri| match uris.watched.get_key_value(&uri) {
+            Some((watched, _)) => watched.clone(),
+            None => uri,
+        };
+        let changed = changed.into_iter().map(as_watched).collect();
+        (std::mem::take(&mut uris.list_versions), changed)
+    }
+}
+
+impl Drop for PendingChanges {
+    fn drop(&mut self) {
+        if let Some(user) = &self.user {
+            let mut users = self.dispatcher.users();
+            if let Some(inboxes) = users.get_mut(user) {
+                inboxes.retain(|inbox| !Weak::ptr_eq(inbox, &self.this));
+                if inboxes.is_empty() {
+                    users.remove(user);
+                }
+            }
+        }
+        if let Some(client) = &self.client {
+            self.dispatcher.clients().remove(client);
+        }
+        let watched = std::mem::take(&mut self.state().watched);
+        self.unregister(watched.keys());
+    }
+}
+
+/// Who remembers what a client has been told of the lists.
+enum SeenVersions {
+    /// The stream itself.
+    Stream(ListVersions, ListChangeFilter),
+    /// The session, which may have several streams.
+    Session(Arc<Session>),
+}
+
+/// The changes one stream is to tell of.
+pub(crate) struct ChangeStream {
+    gateway_info: Arc<dyn GatewayInfo>,
+    lists: watch::Receiver<ListVersions>,
+    pending: Arc<PendingChanges>,
+    seen: SeenVersions,
+}
+
+impl ChangeStream {
+    /// The changes from now on that one stream wants.
+    pub(crate) fn for_stream(
+        changes: &Arc<ChangeDispatcher>,
+        directory: &Arc<dyn GatewayInfo>,
+        inbox: Arc<PendingChanges>,
+        wanted: ListChangeFilter,
+    ) -> Self {
+        let lists = changes.list_versions.subscribe();
+        let told = SeenVersions::Stream(*lists.borrow(), wanted);
+        Self { gateway_info: Arc::clone(directory), lists, pending: inbox, seen: told }
+    }
+
+    /// The changes a session has not been told of.
+    pub(crate) fn for_session(
+        changes: &Arc<ChangeDispatcher>,
+        directory: &Arc<dyn GatewayInfo>,
+        session: &Arc<Session>,
+    ) -> Self {
+        let mut lists = changes.list_versions.subscribe();
+        lists.mark_changed();
+        let inbox = session.pending_changes(changes);
+        Self {
+            gateway_info: Arc::clone(directory),
+            lists,
+            pending: inbox,
+            seen: SeenVersions::Session(Arc::clone(session)),
+        }
+    }
+
+    /// What there is to tell now.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        let now = *self.lists.borrow_and_update();
+        let (own, resources) = self.pending.take_pending();
+        let (mut changes, wanted) = match &mut self.seen {
+            SeenVersions::Stream(told, wanted) => (told.advance_to(now, *wanted), *wanted),
+            SeenVersions::Session(session) => (session.take_list_changes(now), ListChangeFilter::ALL),
+        };
+        for change in ListVersions::default().advance_to(own, wanted) {
+            if !changes.contains(&change) {
+                changes.push(change);
+            }
+        }
+        // A client that watches a whole is told of its parts, but only of those that it may read.
+        let readable = |uri: &ResourceUri| self.gateway_info.can_subscribe(&self.pending.caller, uri);
+        changes.extend(resources.into_iter().filter(readable).map(Change::Resource));
+        changes
+    }
+
+    /// Waits until there may be something to tell.
+    pub(crate) async fn changed(&mut self) {
+        tokio::select! {
+            () = self.pending.notify.notified() => {}
+            changed = self.lists.changed() => if changed.is_err() {
+                std::future::pending::<()>().await;
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! The way back to the client during one request, as the domain's `ClientPort`: what is said goes into the request's
+//! stream; what is asked waits for the answer that the client posts under the same session, or brings with the next round.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use vmcp_domain::{
+    AskError, BoxFuture, ClientCapabilities, ClientKey, ClientPort, Json, LogLevel, Members, Question,
+};
+use vmcp_wire::jsonrpc::Id;
+use vmcp_wire::server::notice;
+
+use crate::http::event_buffer::EventBuffer;
+use crate::sessions::Session;
+use crate::v2026_07_28::round_state::{RoundOutput, RoundState};
+
+/// Where messages to a client go.
+#[derive(Clone, Debug)]
+pub(crate) enum MessageSender {
+    /// Into one HTTP response.
+    Stream(Arc<EventBuffer>),
+    /// Into the one channel of a process, until the request is answered.
+    Channel(mpsc::Sender<Bytes>, Arc<AtomicBool>),
+}
+
+impl MessageSender {
+    /// Sends what may be lost.
+    pub(crate) fn send_lossy(&self, message: Bytes) {
+        match self {
+            Self::Stream(spool) => {
+                spool.push_lossy(message);
+            }
+            Self::Channel(_, answered) if answered.load(Ordering::Acquire) => {}
+            Self::Channel(channel, _) => {
+                // A full channel is a slow client; what may be lost is.
+                let _ = channel.try_send(message);
+            }
+        }
+    }
+
+    /// Sends what must arrive. False when there is no client any more.
+    pub(crate) async fn send(&self, message: Bytes) -> bool {
+        match self {
+            Self::Stream(spool) => spool.push(message),
+            Self::Channel(_, answered) if answered.load(Ordering::Acquire) => false,
+            Self::Channel(channel, _) => channel.send(message).await.is_ok(),
+        }
+    }
+}
+
+/// Which log messages the client wants.
+#[derive(Debug)]
+pub(crate) enum LogLevelSource {
+    /// As the request says (2026-07-28).
+    Request(Option<LogLevel>),
+    /// As the session says.
+    Session,
+}
+
+/// The way back to the client during one request.
+pub(crate) struct RequestClientPort {
+    /// Which log messages the client wants.
+    pub(crate) log_level_source: LogLevelSource,
+    /// What the client can be asked.
+    pub(crate) capabilities: Arc<ClientCapabilities>,
+    /// How messages and questions reach the client.
+    pub(crate) delivery: Delivery,
+}
+
+/// How messages and questions reach a client.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    /// Messages during the request, questions as requests under the session.
+    Session(RoundOutput, Arc<Session>),
+    /// Messages during each round, questions by ending a round.
+    Rounds(Arc<RoundState>),
+}
+
+impl RequestClientPort {
+    fn output(&self) -> Option<RoundOutput> {
+        match &self.delivery {
+            Delivery::Session(route, _) => Some(route.clone()),
+            Delivery::Rounds(dialogue) => dialogue.output(),
+        }
+    }
+
+    fn sender(&self) -> Option<MessageSender> {
+        self.output()?.sender
+    }
+}
+
+impl fmt::Debug for RequestClientPort {
+    /// Names no client and no payload.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port").field("logs", &self.log_level_source).finish_non_exhaustive()
+    }
+}
+
+impl ClientPort for RequestClientPort {
+    fn wants_progress(&self) -> bool {
+        self.output().is_some_and(|route| route.progress_token.is_some() && route.sender.is_some())
+    }
+
+    fn progress(&self, params: Members) {
+        if let Some(RoundOutput { progress_token: Some(token), sender: Some(outlet) }) = self.output() {
+            outlet.send_lossy(notice::progress(&token, &params).into());
+        }
+    }
+
+    fn log_level(&self) -> Option<LogLevel> {
+        self.sender()?;
+        match (&self.log_level_source, &self.delivery) {
+            (LogLevelSource::Request(level), _) => *level,
+            (LogLevelSource::Session, Delivery::Session(_, session)) => Some(session.log_level()),
+            (LogLevelSource::Session, Delivery::Rounds(_)) => None,
+        }
+    }
+
+    fn log(&self, level: LogLevel, params: Members) {
+        let wanted = self.log_level().is_some_and(|least| level >= least);
+        if let Some(outlet) = self.sender().filter(|_| wanted) {
+            outlet.send_lossy(notice::log_message(&params).into());
+        }
+    }
+
+    fn elicitation_complete(&self, params: Members) {
+        if let Delivery::Session(route, session) = &self.delivery {
+            let message: Bytes = notice::elicitation_complete(&params).into();
+            // The request may have been answered long ago; the session's own stream outlives it.
+            match session.standalone_sender().or_else(|| route.sender.clone()) {
+                Some(MessageSender::Channel(channel, _)) => drop(channel.try_send(message)),
+                Some(outlet) => outlet.send_lossy(message),
+                None => tracing::debug!("a client that holds no stream is not told of a visited page"),
+            }
+        }
+    }
+
+    fn capabilities(&self) -> &ClientCapabilities {
+        &self.capabilities
+    }
+
+    fn client_key(&self) -> Option<ClientKey> {
+        match &self.delivery {
+            Delivery::Session(_, session) => Some(session.client_key()),
+            Delivery::Rounds(_) => None,
+        }
+    }
+
+    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
+        Box::pin(async move {
+            if !self.capabilities.supports_question(&question) {
+                return Err(AskError::Unsupported(question.kind));
+            }
+            let (route, session) = match &self.delivery {
+                Delivery::Session(route, session) => (route, session),
+                Delivery::Rounds(dialogue) => return dialogue.ask(question).await,
+            };
+            let outlet = route.sender.clone().or_else(|| session.standalone_sender());
+            let outlet = outlet.ok_or(AskError::Unreachable)?;
+            let (serial, answer) = session.questions.open().ok_or(AskError::Unreachable)?;
+            let asked = QuestionGuard { session, serial, sender: &outlet };
+            let message = notice::question(&Id::number(serial), &question);
+            if !outlet.send(message.into()).await {
+                return Err(AskError::Unreachable);
+            }
+            let outcome = answer.await;
+            drop(asked);
+            match outcome {
+                Ok(Ok(result)) => Ok(result),
+                Ok(Err(error)) => {
+                    Err(AskError::Refused { code: error.code, message: error.message, data: error.data })
+                }
+                Err(_) => Err(AskError::Unreachable),
+            }
+        })
+    }
+}
+
+/// A question that has been asked. When nobody waits for its answer any more, the client is told.
+struct QuestionGuard<'a> {
+    session: &'a Session,
+    serial: u64,
+    sender: &'a MessageSender,
+}
+
+impl Drop for QuestionGuard<'_> {
+    fn drop(&mut self) {
+        if self.session.questions.close(self.serial) {
+            self.sender.send_lossy(notice::cancelled(&Id::number(self.serial)).into());
+        }
+    }
+}

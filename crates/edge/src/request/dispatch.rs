@@ -1,0 +1,354 @@
+//! From a request to its answer, the same for every edge and revision: the stack is asked, and what it says is written.
+//! How the answer travels, and what belongs to one transport only, is left to the edges.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use vmcp_domain::{
+    BoxFuture, CallContext, CallOrigin, CallTool, Caller, Error, Prompt, ProtocolVersion, Reply, Resource,
+    ResourceTemplate, Tool,
+};
+use vmcp_wire::fault::{self, AnswerBody, RequestKind};
+use vmcp_wire::jsonrpc::Id;
+use vmcp_wire::offer;
+use vmcp_wire::server::{
+    Cacheability, ClientRequest, LARGE_VALUE_BYTES, ListKind, Refusal, RequestError, start_message,
+    write_message,
+};
+
+use crate::http::response::{Answer, MessageBytes};
+use crate::request::list_pages::ListFormat;
+use crate::request::slots::RequestSlot;
+use crate::sessions::Session;
+use crate::state::EdgeState;
+use crate::v2026_07_28::tasks;
+
+/// One request, ready to be worked on.
+pub(crate) struct RequestJob {
+    pub(crate) edge: Arc<EdgeState>,
+    pub(crate) ctx: CallContext,
+    /// The session it belongs to, where there is one.
+    pub(crate) session: Option<Arc<Session>>,
+    pub(crate) id: Id,
+    pub(crate) request: ClientRequest,
+    /// Headers that may repeat arguments (2026-07-28 over HTTP).
+    pub(crate) param_headers: Option<http::HeaderMap>,
+    /// Room among the requests in work, held until it is done.
+    pub(crate) slot: RequestSlot,
+}
+
+/// What came of a request for which the stack was asked, before it is written for whoever asked last.
+#[derive(Debug)]
+pub(crate) enum DispatchOutcome {
+    /// A prompt, or the questions of a round.
+    Prompt(Result<Reply, Error>),
+    /// What a tool call came to; a limited one may be answered as a result.
+    ToolCall(Result<Reply, Error>),
+    /// A resource that was read.
+    Resource(Result<Reply, Error>),
+    /// A request that has no rounds, or a call that is not one, answered under the identifier it came with.
+    Written(Answer),
+    /// Something went wrong in here.
+    Failed,
+}
+
+impl DispatchOutcome {
+    /// The answer under an identifier.
+    pub(crate) fn into_answer(self, edge: &EdgeState, id: &Id, protocol: ProtocolVersion) -> Answer {
+        let answers = AnswerWriter { edge, protocol, id };
+        match self {
+            Self::Prompt(reply) => answers.write_reply(reply, Cacheability::NotCacheable, RequestKind::Other),
+            Self::ToolCall(reply) => {
+                answers.write_reply(reply, Cacheability::NotCacheable, RequestKind::CallTool)
+            }
+            Self::Resource(reply) => answers.write_reply(reply, Cacheability::Cacheable, RequestKind::Other),
+            Self::Written(answer) => answer,
+            Self::Failed => Answer::refusal(&Refusal::Internal, Some(id)),
+        }
+    }
+}
+
+/// A request being worked on.
+pub(crate) type RequestFuture = BoxFuture<'static, DispatchOutcome>;
+
+/// Works on a request. A panic on the way ends this request only.
+pub(crate) fn run(task: RequestJob) -> RequestFuture {
+    let method = method_name(&task.request);
+    Box::pin(async move {
+        AssertUnwindSafe(serve(task)).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(method, "a request panicked");
+            DispatchOutcome::Failed
+        })
+    })
+}
+
+/// Works on a request to its end.
+pub(crate) async fn run_to_answer(task: RequestJob) -> Answer {
+    let (edge, id, protocol) = (Arc::clone(&task.edge), task.id.clone(), task.ctx.protocol);
+    run(task).await.into_answer(&edge, &id, protocol)
+}
+
+async fn serve(task: RequestJob) -> DispatchOutcome {
+    let RequestJob { edge, ctx, session, id, request, param_headers: params, slot: _room } = task;
+    let method = method_name(&request);
+    let answers = AnswerWriter { edge: &edge, protocol: ctx.protocol, id: &id };
+    DispatchOutcome::Written(match request {
+        ClientRequest::CallTool(call) => {
+            if let Some(refused) = answers.check_param_headers(&ctx, &call, params).await {
+                return DispatchOutcome::Written(refused);
+            }
+            return DispatchOutcome::ToolCall(tasks::call_tool(&edge, &ctx, call).await);
+        }
+        ClientRequest::ReadResource(read) => {
+            return DispatchOutcome::Resource(edge.gateway.read_resource(&ctx, read).await);
+        }
+        ClientRequest::GetPrompt(get) => {
+            return DispatchOutcome::Prompt(edge.gateway.get_prompt(&ctx, get).await);
+        }
+        ClientRequest::Ping => answers.write_empty(),
+        ClientRequest::Discover => answers.write_discover(&ctx.caller),
+        ClientRequest::ListTools(cursor) => {
+            let list = edge.gateway.list_tools(&ctx).await;
+            answers.write_page(list, &TOOLS, cursor)
+        }
+        ClientRequest::ListResources(cursor) => {
+            let list = edge.gateway.list_resources(&ctx).await;
+            answers.write_page(list, &RESOURCES, cursor)
+        }
+        ClientRequest::ListResourceTemplates(cursor) => {
+            let list = edge.gateway.list_resource_templates(&ctx).await;
+            answers.write_page(list, &TEMPLATES, cursor)
+        }
+        ClientRequest::ListPrompts(cursor) => {
+            let list = edge.gateway.list_prompts(&ctx).await;
+            answers.write_page(list, &PROMPTS, cursor)
+        }
+        ClientRequest::Complete(complete) => {
+            let reply = edge.gateway.complete(&ctx, complete).await;
+            answers.write_reply(reply, Cacheability::NotCacheable, RequestKind::Other)
+        }
+        ClientRequest::Task(verb, id, rest) => {
+            let reply = tasks::request_task(&edge, &ctx, verb, &id, rest).await;
+            answers.write_reply(reply, Cacheability::NotCacheable, RequestKind::Other)
+        }
+        ClientRequest::SetLogLevel(level) => {
+            answers.with_session(session, method, |session| session.set_log_level(level))
+        }
+        // Nobody is told whether such a resource exists.
+        ClientRequest::Subscribe(uri) if !edge.gateway_info.can_subscribe(&ctx.caller, &uri) => {
+            answers.write_error(&Error::Denied, RequestKind::Other)
+        }
+        ClientRequest::Subscribe(uri) => match &session {
+            None => answers.unknown_method(method),
+            Some(within) if within.pending_changes(&edge.changes).is_watching(&uri) => answers.write_empty(),
+            Some(within) => match edge.gateway_info.subscribe(&ctx, uri.clone()).await {
+                Err(error) => answers.write_error(&error, RequestKind::Other),
+                Ok(following) => {
+                    if within.pending_changes(&edge.changes).watch(uri, following) {
+                        answers.write_empty()
+                    } else {
+                        let text = "no room for another subscription".to_owned();
+                        answers.write_error(&Error::InvalidRequest(text), RequestKind::Other)
+                    }
+                }
+            },
+        },
+        ClientRequest::Unsubscribe(uri) => answers
+            .with_session(session, method, |session| session.pending_changes(&edge.changes).unwatch(&uri)),
+        ClientRequest::Initialize(_) | ClientRequest::Listen(_) => answers.unknown_method(method),
+    })
+}
+
+const TOOLS: ListFormat<Tool> = ListFormat {
+    kind: ListKind::Tools,
+    key: |tool| tool.name.as_str(),
+    write: offer::write_tool_for_version,
+};
+const RESOURCES: ListFormat<Resource> = ListFormat {
+    kind: ListKind::Resources,
+    key: |resource| resource.uri.as_str(),
+    write: |resource, _| offer::write_resource(resource),
+};
+const TEMPLATES: ListFormat<ResourceTemplate> = ListFormat {
+    kind: ListKind::Templates,
+    key: |template| template.template.as_str(),
+    write: |template, _| offer::write_template(template),
+};
+const PROMPTS: ListFormat<Prompt> = ListFormat {
+    kind: ListKind::Prompts,
+    key: |prompt| prompt.name.as_str(),
+    write: |prompt, _| offer::write_prompt(prompt),
+};
+
+/// Writes the answers of one request.
+pub(crate) struct AnswerWriter<'a> {
+    pub(crate) edge: &'a EdgeState,
+    pub(crate) protocol: ProtocolVersion,
+    pub(crate) id: &'a Id,
+}
+
+impl AnswerWriter<'_> {
+    /// The answer to a call whose headers say something else than its body. The list is looked at for the headers' sake; the
+    /// client has not asked for it. Headers that cannot be held against it are not let through.
+    async fn check_param_headers(
+        &self,
+        ctx: &CallContext,
+        call: &CallTool,
+        headers: Option<http::HeaderMap>,
+    ) -> Option<Answer> {
+        let headers = headers?;
+        let own = CallContext { origin: CallOrigin::Gateway, ..ctx.clone() };
+        let tools = match self.edge.gateway.list_tools(&own).await {
+            Ok(tools) => tools,
+            Err(error) => return Some(self.write_error(&error, RequestKind::CallTool)),
+        };
+        let error = self.edge.param_headers.check(&tools, call, &headers).err()?;
+        Some(Answer::error(400, Some(self.id), &error))
+    }
+
+    fn write_empty(&self) -> Answer {
+        empty_result(self.edge, self.protocol, self.id)
+    }
+
+    fn write_discover(&self, caller: &Caller) -> Answer {
+        let overview = self.edge.gateway_info.overview(caller);
+        let write = |out: &mut Vec<u8>| self.edge.result_writer.write_discover(out, &overview);
+        Answer::result(MessageBytes::whole(write_message(self.id, 1024, write)))
+    }
+
+    fn write_page<T: Send + Sync + 'static>(
+        &self,
+        list: Result<Arc<Vec<T>>, Error>,
+        form: &ListFormat<T>,
+        cursor: Option<String>,
+    ) -> Answer {
+        let cut = (cursor, self.edge.policy.limits.page_items_max);
+        let page = list.and_then(|list| {
+            self.edge.list_pages.get_or_write(&self.edge.result_writer, &list, form, self.protocol, cut)
+        });
+        match page {
+            Ok(page) => Answer::result(MessageBytes::wrap_shared(start_message(self.id), page, b"}")),
+            Err(error) => self.write_error(&error, RequestKind::Other),
+        }
+    }
+
+    fn write_reply(&self, reply: Result<Reply, Error>, kind: Cacheability, verb: RequestKind) -> Answer {
+        match reply {
+            Ok(reply) => Answer::result(self.write_message_bytes(reply, kind)),
+            Err(error) => self.write_error(&error, verb),
+        }
+    }
+
+    fn write_message_bytes(&self, reply: Reply, kind: Cacheability) -> MessageBytes {
+        let sizes = reply.members.iter().map(|(key, value)| (key.len() + 4, value.as_str().len()));
+        let size: usize =
+            sizes.map(|(key, value)| if value < LARGE_VALUE_BYTES { key + value } else { key }).sum();
+        let mut apart = None;
+        let write =
+            |out: &mut Vec<u8>| apart = self.edge.result_writer.write_reply(out, self.protocol, kind, reply);
+        let written = write_message(self.id, size + 192, write);
+        match apart {
+            None => MessageBytes::whole(written),
+            Some((place, value)) => MessageBytes::with_shared_at(written.into(), place, value.into_bytes()),
+        }
+    }
+
+    pub(crate) fn write_error(&self, error: &Error, verb: RequestKind) -> Answer {
+        log_error(error);
+        let limit = self.edge.policy.limit_answer;
+        let fault::Answer { status, headers, body } = fault::answer_with(error, self.protocol, verb, limit);
+        match body {
+            AnswerBody::Error(error) => Answer { headers, ..Answer::error(status, Some(self.id), &error) },
+            AnswerBody::ToolResult(members) => {
+                let reply = Reply::complete(members);
+                Answer {
+                    status,
+                    headers,
+                    message: self.write_message_bytes(reply, Cacheability::NotCacheable),
+                }
+            }
+        }
+    }
+
+    /// Does what belongs to a session.
+    fn with_session(
+        &self,
+        session: Option<Arc<Session>>,
+        method: &str,
+        act: impl FnOnce(&Session),
+    ) -> Answer {
+        match session {
+            None => self.unknown_method(method),
+            Some(session) => {
+                act(&session);
+                self.write_empty()
+            }
+        }
+    }
+
+    fn unknown_method(&self, method: &str) -> Answer {
+        let fault = RequestError::UnknownMethod(method.to_owned());
+        let (status, error) = fault.answer(self.protocol);
+        Answer::error(status, Some(self.id), &error)
+    }
+}
+
+/// The empty result.
+pub(crate) fn empty_result(edge: &EdgeState, protocol: ProtocolVersion, id: &Id) -> Answer {
+    let write = |out: &mut Vec<u8>| edge.result_writer.write_empty(out, protocol);
+    Answer::result(MessageBytes::whole(write_message(id, 128, write)))
+}
+
+/// Says in the log what went wrong, without a word of what was asked or answered.
+fn log_error(error: &Error) {
+    let class = error.class();
+    match error {
+        Error::BackendUnavailable { backend, cause, .. }
+        | Error::BackendUnauthorized { backend, cause }
+        | Error::BackendFailed { backend, cause } => {
+            tracing::warn!(class, %backend, cause = cause.for_log(), "a request failed");
+        }
+        Error::Internal(cause) => tracing::warn!(class, cause = cause.for_log(), "a request failed"),
+        Error::Denied
+        | Error::RateLimited(_)
+        | Error::Looping(_)
+        | Error::LimitsUnavailable
+        | Error::UnknownTool(_)
+        | Error::UnknownResource(_)
+        | Error::UnknownPrompt(_)
+        | Error::InvalidRequest(_)
+        | Error::UnknownTask
+        | Error::MissingCapability(_)
+        | Error::BackendBusy { .. }
+        | Error::BackendFull { .. }
+        | Error::BackendRefused { .. }
+        | Error::BackendTimedOut { .. }
+        | Error::DeadlineExceeded
+        | Error::Cancelled
+        | Error::Overloaded => tracing::debug!(class, "a request failed"),
+    }
+}
+
+/// The method a request came under.
+fn method_name(request: &ClientRequest) -> &'static str {
+    use vmcp_wire::method;
+    match request {
+        ClientRequest::Initialize(_) => method::INITIALIZE,
+        ClientRequest::Ping => method::PING,
+        ClientRequest::Discover => method::DISCOVER,
+        ClientRequest::ListTools(_) => method::TOOLS_LIST,
+        ClientRequest::CallTool(_) => method::TOOLS_CALL,
+        ClientRequest::ListResources(_) => method::RESOURCES_LIST,
+        ClientRequest::ListResourceTemplates(_) => method::TEMPLATES_LIST,
+        ClientRequest::ReadResource(_) => method::RESOURCES_READ,
+        ClientRequest::ListPrompts(_) => method::PROMPTS_LIST,
+        ClientRequest::GetPrompt(_) => method::PROMPTS_GET,
+        ClientRequest::Complete(_) => method::COMPLETE,
+        ClientRequest::Task(verb, ..) => method::task_method(*verb),
+        ClientRequest::SetLogLevel(_) => method::SET_LEVEL,
+        ClientRequest::Subscribe(_) => method::RESOURCES_SUBSCRIBE,
+        ClientRequest::Unsubscribe(_) => method::RESOURCES_UNSUBSCRIBE,
+        ClientRequest::Listen(_) => method::LISTEN,
+    }
+}

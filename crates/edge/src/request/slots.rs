@@ -1,0 +1,158 @@
+//! Bounds on open streams of changes and on requests in work, over all clients and for each caller, so that one caller
+//! cannot take the room of the others.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use vmcp_domain::Caller;
+use vmcp_wire::server::Refusal;
+
+use crate::request::admission::{CallerCountSketch, CallerHash, CallerPermit};
+
+/// How many streams of changes may be open at once, over all clients.
+pub(crate) const STREAM_COUNT_MAX: usize = 10_000;
+/// How many of them one caller may hold.
+pub(crate) const STREAMS_PER_CALLER_MAX: usize = 1_000;
+
+/// Room for requests in work. A request without room is refused and never waits, so counters are enough.
+#[derive(Debug)]
+pub(crate) struct RequestSlots {
+    slots_left: AtomicUsize,
+    caller_counts: Arc<CallerCountSketch>,
+}
+
+/// One request's room, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct RequestSlot {
+    slots: Arc<RequestSlots>,
+    caller_permit: CallerPermit,
+}
+
+impl RequestSlot {
+    /// Whose request it is.
+    pub(crate) fn caller(&self) -> CallerHash {
+        self.caller_permit.caller()
+    }
+}
+
+impl RequestSlots {
+    /// Room for `count` requests, and for `per_caller` of one caller.
+    pub(crate) fn new(count: usize, per_caller: usize) -> Arc<Self> {
+        Arc::new(Self {
+            slots_left: AtomicUsize::new(count),
+            caller_counts: CallerCountSketch::new(per_caller),
+        })
+    }
+
+    pub(crate) fn acquire(self: &Arc<Self>, caller: CallerHash) -> Result<RequestSlot, Refusal> {
+        let place = self.caller_counts.acquire(caller, 1).ok_or(Refusal::CallerRequestsFull)?;
+        let taken =
+            self.slots_left.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |left| left.checked_sub(1));
+        taken.map_err(|_| Refusal::Overloaded)?;
+        Ok(RequestSlot { slots: Arc::clone(self), caller_permit: place })
+    }
+}
+
+impl Drop for RequestSlot {
+    fn drop(&mut self) {
+        self.slots.slots_left.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// The streams that are open.
+#[derive(Debug, Default)]
+pub(crate) struct StreamSlots(Mutex<StreamCounts>);
+
+#[derive(Debug, Default)]
+struct StreamCounts {
+    total: usize,
+    by_caller: HashMap<CallerHash, usize>,
+}
+
+impl StreamSlots {
+    fn lock(&self) -> MutexGuard<'_, StreamCounts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Room for one more stream of `caller`, to be held while it is open.
+    pub(crate) fn acquire(
+        self: &Arc<Self>,
+        caller: &Caller,
+        address: Option<IpAddr>,
+    ) -> Result<StreamSlot, Refusal> {
+        let caller = CallerHash::of(caller, address);
+        let mut taken = self.lock();
+        if taken.total >= STREAM_COUNT_MAX {
+            return Err(Refusal::Overloaded);
+        }
+        let own = taken.by_caller.entry(caller).or_default();
+        if *own >= STREAMS_PER_CALLER_MAX {
+            return Err(Refusal::StreamsFull);
+        }
+        *own += 1;
+        taken.total += 1;
+        drop(taken);
+        Ok(StreamSlot { slots: Arc::clone(self), caller })
+    }
+}
+
+/// The place of one stream; dropping it gives the place back.
+#[derive(Debug)]
+pub(crate) struct StreamSlot {
+    slots: Arc<StreamSlots>,
+    caller: CallerHash,
+}
+
+impl Drop for StreamSlot {
+    fn drop(&mut self) {
+        let mut taken = self.slots.lock();
+        taken.total = taken.total.saturating_sub(1);
+        if let Some(own) = taken.by_caller.get_mut(&self.caller) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                taken.by_caller.remove(&self.caller);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([192, 0, 2, last]))
+    }
+
+    #[test]
+    fn each_has_its_share_and_all_together_have_an_end() {
+        let room = Arc::new(StreamSlots::default());
+        let mut held = Vec::new();
+        for last in 0..10 {
+            for _ in 0..STREAMS_PER_CALLER_MAX {
+                held.push(room.acquire(&Caller::Anonymous, address(last)).unwrap());
+            }
+            let refused = room.acquire(&Caller::Anonymous, address(last)).unwrap_err();
+            assert_eq!(refused, if last < 9 { Refusal::StreamsFull } else { Refusal::Overloaded });
+        }
+        assert_eq!(room.acquire(&Caller::Anonymous, address(10)).unwrap_err(), Refusal::Overloaded);
+        held.pop();
+        assert!(room.acquire(&Caller::Anonymous, address(10)).is_ok());
+        held.clear();
+        let taken = room.lock();
+        assert_eq!((taken.total, taken.by_caller.len()), (0, 0));
+    }
+    #[test]
+    fn the_addresses_of_one_network_share_a_bound() {
+        let room = Arc::new(StreamSlots::default());
+        let host = |last: u16| Some(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]));
+        let held: Vec<_> =
+            (0..1_000).map(|last| room.acquire(&Caller::Anonymous, host(last)).unwrap()).collect();
+        assert_eq!(held.len(), STREAMS_PER_CALLER_MAX);
+        assert_eq!(room.acquire(&Caller::Anonymous, host(2_000)).unwrap_err(), Refusal::StreamsFull);
+        let other = Some(IpAddr::from([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1]));
+        assert!(room.acquire(&Caller::Anonymous, other).is_ok());
+    }
+}

@@ -1,0 +1,258 @@
+//! A client's session, as the revisions up to 2025-11-25 have it. An idle one is a few hundred bytes and no task:
+//! streams, subscriptions and requests take room only while there are any. Who may use it is the table's to say.
+
+pub(crate) mod requests;
+pub(crate) mod session_table;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use vmcp_domain::{Caller, Change, ClientCapabilities, ClientHandle, ClientKey, LogLevel, ProtocolVersion};
+
+use crate::http::event_buffer::EventBuffer;
+use crate::request::admission::CallerHash;
+use crate::request::changes::{ChangeDispatcher, ListChangeFilter, ListVersions, PendingChanges};
+use crate::request::client_port::MessageSender;
+use crate::request::in_flight::{InFlightRequests, PendingQuestions};
+pub(crate) use crate::sessions::requests::{
+    close_session, initialize_answer, open_session, open_standalone_stream, read_initialize,
+    serve_notification, serve_request, serve_response,
+};
+pub(crate) use crate::sessions::session_table::{SessionGuard, SessionTable};
+
+/// How many streams without a connection a session may have.
+const DETACHED_STREAMS_MAX: usize = 4;
+/// How long a stream without a connection waits for the client to come back, in milliseconds.
+const DETACHED_STREAM_MS_MAX: u64 = 60_000;
+
+/// Who opens a session, and how it wants to be spoken to.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionClient {
+    pub(crate) caller: Caller,
+    pub(crate) version: ProtocolVersion,
+    pub(crate) capabilities: ClientCapabilities,
+}
+
+/// One session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    key: u128,
+    /// Whose it is, for the bound on one caller's sessions.
+    owner: CallerHash,
+    pub(crate) caller: Caller,
+    pub(crate) version: ProtocolVersion,
+    pub(crate) capabilities: Arc<ClientCapabilities>,
+    /// When the table was made; times are told from there.
+    epoch: Instant,
+    /// When it was last used, in milliseconds.
+    last_used_ms: AtomicU64,
+    /// How many requests and streams are using it.
+    active_uses: AtomicU32,
+    log_level: AtomicU8,
+    pub(crate) in_flight: Arc<InFlightRequests>,
+    pub(crate) questions: PendingQuestions,
+    state: Mutex<SessionState>,
+}
+
+#[derive(Debug, Default)]
+struct SessionState {
+    is_ended: bool,
+    /// Made for the first request, and gone with the session.
+    client_handle: Option<ClientHandle>,
+    last_stream_number: u64,
+    seen_versions: ListVersions,
+    pending_changes: Option<Arc<PendingChanges>>,
+    streams: VecDeque<SessionStream>,
+}
+
+/// A stream of the session, connected or waiting for its client.
+#[derive(Debug)]
+struct SessionStream {
+    buffer: Arc<EventBuffer>,
+    /// The call that writes it; a standalone stream has none.
+    task: Option<AbortHandle>,
+    detached_at_ms: Option<u64>,
+}
+
+impl SessionStream {
+    fn end(&self) {
+        self.buffer.end(None);
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Session {
+    pub(crate) fn new(
+        (key, owner): (u128, CallerHash),
+        client: SessionClient,
+        told: ListVersions,
+        epoch: Instant,
+    ) -> Self {
+        let SessionClient { caller, version, capabilities } = client;
+        Self {
+            key,
+            owner,
+            epoch,
+            caller,
+            version,
+            capabilities: Arc::new(capabilities),
+            last_used_ms: AtomicU64::new(ms_since(epoch)),
+            active_uses: AtomicU32::new(0),
+            log_level: AtomicU8::new(level_index(LogLevel::Info)),
+            in_flight: Arc::default(),
+            questions: PendingQuestions::default(),
+            state: Mutex::new(SessionState { seen_versions: told, ..SessionState::default() }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, SessionState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stands for the client of this session.
+    pub(crate) fn client_key(&self) -> ClientKey {
+        let mut state = self.state();
+        if state.is_ended {
+            return ClientHandle::default().key();
+        }
+        state.client_handle.get_or_insert_default().key()
+    }
+
+    /// The least severe log message the client wants.
+    pub(crate) fn log_level(&self) -> LogLevel {
+        let index = usize::from(self.log_level.load(Ordering::Relaxed));
+        LogLevel::ALL.get(index).copied().unwrap_or(LogLevel::Info)
+    }
+
+    /// Sets the least severe log message the client wants.
+    pub(crate) fn set_log_level(&self, level: LogLevel) {
+        self.log_level.store(level_index(level), Ordering::Relaxed);
+    }
+
+    /// The resources the client watches.
+    pub(crate) fn pending_changes(&self, changes: &Arc<ChangeDispatcher>) -> Arc<PendingChanges> {
+        let mut state = self.state();
+        let client = state.client_handle.get_or_insert_default().key();
+        let inbox = state
+            .pending_changes
+            .get_or_insert_with(|| PendingChanges::new(changes, &self.caller, Some(client)));
+        Arc::clone(inbox)
+    }
+
+    /// The list changes the client has not been told of; it counts as told now.
+    pub(crate) fn take_list_changes(&self, now: ListVersions) -> Vec<Change> {
+        self.state().seen_versions.advance_to(now, ListChangeFilter::ALL)
+    }
+
+    /// A new stream that the client can come back to.
+    pub(crate) fn new_stream(&self) -> Arc<EventBuffer> {
+        let mut state = self.state();
+        state.last_stream_number += 1;
+        Arc::new(EventBuffer::resumable(state.last_stream_number))
+    }
+
+    /// Remembers a stream for a client that may come back to it.
+    pub(crate) fn add_stream(&self, spool: &Arc<EventBuffer>, task: Option<AbortHandle>) {
+        let stream = SessionStream { buffer: Arc::clone(spool), task, detached_at_ms: None };
+        let mut state = self.state();
+        if state.is_ended {
+            stream.end();
+        } else {
+            state.streams.push_back(stream);
+        }
+    }
+
+    /// Forgets a stream that has come to its end.
+    pub(crate) fn remove_stream(&self, spool: &Arc<EventBuffer>) {
+        let mut state = self.state();
+        state.streams.retain(|stream| !Arc::ptr_eq(&stream.buffer, spool));
+        state.streams.shrink_to_fit();
+    }
+
+    /// The connection of a stream is gone; the client may come back to it for a while.
+    pub(crate) fn detach_stream(&self, spool: &Arc<EventBuffer>) {
+        let now = ms_since(self.epoch);
+        let mut state = self.state();
+        for stream in &mut state.streams {
+            if Arc::ptr_eq(&stream.buffer, spool) {
+                stream.detached_at_ms = Some(now);
+            }
+        }
+        let left = state.streams.iter().filter(|stream| stream.detached_at_ms.is_some());
+        if left.count() > DETACHED_STREAMS_MAX
+            && let Some(oldest) = state.streams.iter().position(|stream| stream.detached_at_ms.is_some())
+            && let Some(stream) = state.streams.remove(oldest)
+        {
+            stream.end();
+        }
+    }
+
+    /// Finds the stream an event came from, for a client that comes back to it.
+    pub(crate) fn resume_stream(&self, event_id: &str) -> Option<(Arc<EventBuffer>, u64, bool)> {
+        let (number, place) = event_id.split_once('-')?;
+        let (number, place): (u64, u64) = (number.parse().ok()?, place.parse().ok()?);
+        let mut state = self.state();
+        let stream = state.streams.iter_mut().find(|stream| stream.buffer.number == number)?;
+        stream.detached_at_ms = None;
+        Some((Arc::clone(&stream.buffer), place.saturating_add(1), stream.task.is_none()))
+    }
+
+    /// A stream the client holds open besides its requests, to ask it something.
+    pub(crate) fn standalone_sender(&self) -> Option<MessageSender> {
+        let state = self.state();
+        let stream =
+            state.streams.iter().find(|stream| stream.task.is_none() && stream.detached_at_ms.is_none())?;
+        Some(MessageSender::Stream(Arc::clone(&stream.buffer)))
+    }
+
+    fn has_detached_streams(&self) -> bool {
+        self.state().streams.iter().any(|stream| stream.detached_at_ms.is_some())
+    }
+
+    /// Lets go of streams whose client did not come back.
+    fn sweep(&self, now_ms: u64) {
+        let mut state = self.state();
+        state.streams.retain(|stream| {
+            let stays = stream
+                .detached_at_ms
+                .is_none_or(|left| now_ms.saturating_sub(left) <= DETACHED_STREAM_MS_MAX);
+            if !stays {
+                stream.end();
+            }
+            stays
+        });
+    }
+
+    /// Ends everything that belongs to the session.
+    pub(crate) fn end(&self) {
+        let streams = {
+            let mut state = self.state();
+            state.is_ended = true;
+            state.pending_changes = None;
+            state.client_handle = None;
+            std::mem::take(&mut state.streams)
+        };
+        self.in_flight.cancel_all();
+        self.questions.close_all();
+        for stream in streams {
+            stream.end();
+        }
+    }
+}
+
+fn ms_since(epoch: Instant) -> u64 {
+    u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn level_index(level: LogLevel) -> u8 {
+    let place = LogLevel::ALL.iter().position(|each| *each == level);
+    place.and_then(|place| u8::try_from(place).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

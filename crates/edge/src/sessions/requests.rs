@@ -1,0 +1,249 @@
+//! The session era over HTTP: the handshake, requests, notifications and answers under a session, the standalone
+//! stream, and the end. Which revision a message speaks has been found out before.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::Abortable;
+use http::{HeaderValue, Response, StatusCode};
+use vmcp_domain::{Caller, ClientCapabilities, Json, ProtocolVersion};
+use vmcp_wire::header;
+use vmcp_wire::jsonrpc::Id;
+use vmcp_wire::method;
+use vmcp_wire::server::{
+    ClientNotification, ClientRequest, Refusal, RequestError, read_notification, read_request,
+    supported_versions, write_message,
+};
+
+use super::{Session, SessionClient, SessionGuard};
+use crate::http::authentication::AuthenticatedHead;
+use crate::http::body::ResponseBody;
+use crate::http::event_stream::{self, EventStream, OnDisconnect};
+use crate::http::guard::Accepts;
+use crate::http::request_observer::ObservedMessage;
+use crate::http::response::{self, Answer, MessageBytes};
+use crate::request::admission::CallerHash;
+use crate::request::changes::ChangeStream;
+use crate::request::client_port::{Delivery, LogLevelSource, MessageSender, RequestClientPort};
+use crate::request::dispatch::{self, RequestJob};
+use crate::state::EdgeState;
+use crate::v2026_07_28::round_state::RoundOutput;
+
+/// The largest set of capabilities kept with a session, in bytes.
+const CAPABILITIES_BYTES_MAX: usize = 16 << 10;
+
+/// The client that `initialize` introduces; its version is the one both sides will speak.
+pub(crate) fn read_initialize(caller: Caller, params: Option<&Json>) -> Result<SessionClient, RequestError> {
+    let read = read_request(ProtocolVersion::NEWEST_WITH_SESSIONS, method::INITIALIZE, params)?;
+    let (ClientRequest::Initialize(initialize), _) = read else {
+        return Err(RequestError::UnknownMethod(method::INITIALIZE.to_owned()));
+    };
+    let asked = ProtocolVersion::parse(&initialize.version)
+        .filter(|version| version.has_sessions() && supported_versions().contains(version));
+    // Copied, so that a session does not keep the whole request in memory.
+    let declared = initialize.capabilities.to_json();
+    if declared.as_str().len() > CAPABILITIES_BYTES_MAX {
+        let text = format!("`capabilities` must not exceed {CAPABILITIES_BYTES_MAX} bytes");
+        return Err(RequestError::InvalidParams(text));
+    }
+    Ok(SessionClient {
+        caller,
+        version: asked.unwrap_or(ProtocolVersion::NEWEST_WITH_SESSIONS),
+        capabilities: ClientCapabilities { declared: declared.members().unwrap_or_default() },
+    })
+}
+
+/// Writes the answer to `initialize`.
+pub(crate) fn initialize_answer(edge: &EdgeState, id: &Id, session: &Session) -> Answer {
+    let (version, overview) = (session.version, edge.gateway_info.overview(&session.caller));
+    let write = |out: &mut Vec<u8>| edge.result_writer.write_initialize(out, version, &overview);
+    Answer::result(MessageBytes::whole(write_message(id, 1024, write)))
+}
+
+/// Answers `initialize`: a session is opened.
+pub(crate) fn open_session(
+    edge: &Arc<EdgeState>,
+    head: &AuthenticatedHead,
+    accepts: Accepts,
+    id: &Id,
+    params: Option<&Json>,
+) -> Response<ResponseBody> {
+    let newest = ProtocolVersion::NEWEST_WITH_SESSIONS;
+    let client = match read_initialize(head.peer.caller.clone(), params) {
+        Ok(client) => client,
+        Err(fault) => {
+            let (status, error) = fault.answer(newest);
+            return response::json_response(Answer::error(status, Some(id), &error));
+        }
+    };
+    let version = client.version;
+    let owner = CallerHash::of(&head.peer.caller, head.peer.address);
+    let session = match edge.sessions.open(client, owner, edge.changes.list_versions()) {
+        Ok(session) => session,
+        Err(refusal) => return response::refusal_response(&refusal, Some(id)),
+    };
+    tracing::debug!(session = %session.short_id(), %version, "a session was opened");
+    let answer = initialize_answer(edge, id, &session);
+    let mut response = if accepts.json {
+        response::json_response(answer)
+    } else {
+        let event = vmcp_wire::sse::write_event(&answer.message.into_bytes(), None);
+        let once = futures_util::stream::once(std::future::ready(Bytes::from(event)));
+        response::event_stream_response(Box::pin(once))
+    };
+    if let Ok(name) = HeaderValue::from_str(&session.id()) {
+        response.headers_mut().insert(header::SESSION_ID, name);
+    }
+    response
+}
+
+/// Finds the session a message belongs to.
+pub(crate) fn find_session(edge: &EdgeState, head: &AuthenticatedHead) -> Result<SessionGuard, Refusal> {
+    let name = head.parts.headers.get(header::SESSION_ID).ok_or(Refusal::SessionRequired)?;
+    edge.sessions.find(name.as_bytes(), &head.peer.caller)
+}
+
+/// Answers one request under a session.
+pub(crate) async fn serve_request(
+    edge: &Arc<EdgeState>,
+    head: AuthenticatedHead,
+    accepts: Accepts,
+    id: Id,
+    (name, params): (&str, Option<&Json>),
+    asked: &mut ObservedMessage,
+) -> Response<ResponseBody> {
+    let admitted = find_session(edge, &head).and_then(|visit| Ok((visit, edge.admit(&head.peer)?)));
+    let AuthenticatedHead { parts, peer: entrant } = head;
+    let (visit, permit) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => return response::refusal_response(&refusal, Some(&id)),
+    };
+    let session = Arc::clone(&visit.session);
+    let (request, head) = match read_request(session.version, name, params) {
+        Ok(read) => read,
+        Err(fault) => {
+            let (status, error) = fault.answer(session.version);
+            return response::json_response(Answer::error(status, Some(&id), &error));
+        }
+    };
+    asked.set_subject(&request);
+    let spool = session.new_stream();
+    let outlet = accepts.events.then(|| MessageSender::Stream(Arc::clone(&spool)));
+    let route = RoundOutput { progress_token: head.progress_token.clone(), sender: outlet };
+    let port = RequestClientPort {
+        log_level_source: LogLevelSource::Session,
+        capabilities: Arc::clone(&session.capabilities),
+        delivery: Delivery::Session(route, Arc::clone(&session)),
+    };
+    // The session's caller by name, with what this request's credential says of it.
+    let ctx = edge.call_context(entrant, session.version, head, Some(&parts), Arc::new(port));
+    let (registration, landing) = session.in_flight.insert(id.clone());
+    let (within, params) = (Some(Arc::clone(&session)), None);
+    let task = RequestJob {
+        edge: Arc::clone(edge),
+        ctx,
+        session: within,
+        id,
+        request,
+        param_headers: params,
+        slot: permit,
+    };
+    let (caller, edge_of_call, id) = (task.slot.caller(), Arc::clone(edge), task.id.clone());
+    let call = Box::pin(async move {
+        let answer = Abortable::new(Box::pin(dispatch::run_to_answer(task)), registration).await;
+        drop((landing, visit));
+        answer.ok().map(|answer| edge_of_call.answer_memory.charge(caller, &id, answer))
+    });
+    event_stream::respond(edge, call, spool, accepts, Some(session)).await
+}
+
+/// Hears a notification under a session.
+pub(crate) fn serve_notification(
+    edge: &EdgeState,
+    head: &AuthenticatedHead,
+    name: &str,
+    params: Option<&Json>,
+) -> Response<ResponseBody> {
+    match find_session(edge, head) {
+        Ok(visit) => {
+            handle_notification(&visit.session, name, params);
+            response::empty_response(StatusCode::ACCEPTED)
+        }
+        Err(refusal) => response::refusal_response(&refusal, None),
+    }
+}
+
+/// Does what a notification asks for.
+pub(crate) fn handle_notification(session: &Session, name: &str, params: Option<&Json>) {
+    match read_notification(name, params) {
+        ClientNotification::Cancelled(id) => session.in_flight.cancel(&id),
+        ClientNotification::Initialized
+        | ClientNotification::RootsChanged
+        | ClientNotification::Progress(_)
+        | ClientNotification::Other => {}
+    }
+}
+
+/// Takes the answer to a question of ours.
+pub(crate) fn serve_response(
+    edge: &EdgeState,
+    head: &AuthenticatedHead,
+    id: Option<&Id>,
+    outcome: crate::request::in_flight::QuestionResult,
+) -> Response<ResponseBody> {
+    let visit = match find_session(edge, head) {
+        Ok(visit) => visit,
+        Err(Refusal::SessionRequired) => {
+            return response::refusal_response(&Refusal::UnexpectedResponse, None);
+        }
+        Err(refusal) => return response::refusal_response(&refusal, None),
+    };
+    // An answer that nobody waits for any more is taken and dropped: the client could not know.
+    let waited = id.is_some_and(|id| visit.session.questions.answer(id, outcome));
+    if !waited {
+        tracing::debug!(session = %visit.session.short_id(), "an answer nobody waits for");
+    }
+    response::empty_response(StatusCode::ACCEPTED)
+}
+
+/// Answers GET: the stream on which the gateway speaks unasked.
+pub(crate) fn open_standalone_stream(
+    edge: &Arc<EdgeState>,
+    head: &AuthenticatedHead,
+) -> Response<ResponseBody> {
+    let room = || edge.admit_stream(&head.peer.caller, head.peer.address);
+    let admitted = find_session(edge, head).and_then(|visit| Ok((visit, room()?)));
+    let (visit, permit) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => return response::refusal_response(&refusal, None),
+    };
+    let session = Arc::clone(&visit.session);
+    let last_event = head.parts.headers.get(header::LAST_EVENT_ID).and_then(|id| id.to_str().ok());
+    let (spool, place, standalone) = match last_event.and_then(|id| session.resume_stream(id)) {
+        Some(resumed) => resumed,
+        None => {
+            let spool = session.new_stream();
+            session.add_stream(&spool, None);
+            (spool, 0, true)
+        }
+    };
+    let mut reader = EventStream::new(edge, spool, place, OnDisconnect::DetachStream(Arc::clone(&session)))
+        .with_guard((permit, visit));
+    if standalone {
+        reader = reader
+            .with_changes(ChangeStream::for_session(&edge.changes, &edge.gateway_info, &session), None)
+            .ending_at(edge.stopping.clone(), head.peer.expires_at, None);
+    }
+    response::event_stream_response(reader.into_events())
+}
+
+/// Answers DELETE: the session is ended.
+pub(crate) fn close_session(edge: &EdgeState, head: &AuthenticatedHead) -> Response<ResponseBody> {
+    match find_session(edge, head) {
+        Ok(visit) => {
+            edge.sessions.close(&visit.session);
+            response::empty_response(StatusCode::OK)
+        }
+        Err(refusal) => response::refusal_response(&refusal, None),
+    }
+}

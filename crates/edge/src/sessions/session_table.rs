@@ -1,0 +1,273 @@
+//! All sessions: opened, found, swept, ended. The table is bounded, a session belongs to who opened it, and its name
+//! cannot be guessed.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use vmcp_domain::Caller;
+use vmcp_wire::server::Refusal;
+
+use super::{Session, SessionClient, ms_since};
+use crate::policy::EdgeLimits;
+use crate::request::admission::{CallerHash, CallerTotals};
+use crate::request::changes::ListVersions;
+
+/// A session idle for less than this is never ended to make room for another, in milliseconds.
+const EVICTION_IDLE_MS_MIN: u64 = 60_000;
+/// How often a full table is searched for sessions to end, in milliseconds.
+pub(super) const EVICTION_SEARCH_INTERVAL_MS: u64 = 1_000;
+/// How many callers whose sessions are all in use are remembered.
+const BUSY_CALLERS_REMEMBERED_MAX: usize = 1_000;
+
+/// Every session there is.
+#[derive(Debug)]
+pub(crate) struct SessionTable {
+    sessions: RwLock<HashMap<u128, Arc<Session>>>,
+    count_max: usize,
+    per_caller_max: u32,
+    callers: CallerTotals,
+    idle_ms_max: u64,
+    epoch: Instant,
+    /// A full table is not searched again before this time.
+    search_after_ms: AtomicU64,
+    /// The same for the sessions of callers whose sessions are all in use.
+    caller_search_after_ms: Mutex<HashMap<CallerHash, u64>>,
+}
+
+/// Somebody using a session: as long as this is held the session is not idle.
+#[derive(Debug)]
+pub(crate) struct SessionGuard {
+    pub(crate) session: Arc<Session>,
+}
+
+impl SessionGuard {
+    fn new(session: &Arc<Session>) -> Self {
+        session.active_uses.fetch_add(1, Ordering::Relaxed);
+        session.touch();
+        Self { session: Arc::clone(session) }
+    }
+}
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        self.session.touch();
+        self.session.active_uses.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Session {
+    fn touch(&self) {
+        self.last_used_ms.store(ms_since(self.epoch), Ordering::Relaxed);
+    }
+
+    /// For how long nobody has used it, in milliseconds.
+    fn idle_ms(&self, now_ms: u64) -> u64 {
+        if self.active_uses.load(Ordering::Relaxed) > 0 {
+            return 0;
+        }
+        now_ms.saturating_sub(self.last_used_ms.load(Ordering::Relaxed))
+    }
+
+    /// The name the client knows it by.
+    pub(crate) fn id(&self) -> String {
+        format!("{:032x}", self.key)
+    }
+
+    /// The start of its name: enough to follow it in a log, too little to use it.
+    pub(crate) fn short_id(&self) -> String {
+        format!("{:08x}…", self.key >> 96)
+    }
+}
+
+impl SessionTable {
+    pub(crate) fn new(limits: &EdgeLimits) -> Self {
+        Self {
+            sessions: RwLock::default(),
+            count_max: limits.session_count_max,
+            per_caller_max: u32::try_from(limits.sessions_per_caller_max).unwrap_or(u32::MAX),
+            callers: CallerTotals::default(),
+            idle_ms_max: u64::try_from(limits.session_idle_max.as_millis()).unwrap_or(u64::MAX),
+            epoch: Instant::now(),
+            search_after_ms: AtomicU64::new(0),
+            caller_search_after_ms: Mutex::default(),
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<u128, Arc<Session>>> {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<u128, Arc<Session>>> {
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session outside the table, for a channel that has only one.
+    pub(crate) fn unlisted(client: SessionClient, told: ListVersions) -> Session {
+        let owner = CallerHash::of(&client.caller, None);
+        Session::new((0, owner), client, told, Instant::now())
+    }
+
+    /// Opens a session. Of a caller that has as many as one may, the session that has been idle longest gives way.
+    pub(crate) fn open(
+        &self,
+        client: SessionClient,
+        owner: CallerHash,
+        told: ListVersions,
+    ) -> Result<Arc<Session>, Refusal> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|error| {
+            tracing::error!(%error, "no random bytes for a session");
+            Refusal::Internal
+        })?;
+        let key = u128::from_ne_bytes(bytes);
+        let mut sessions = self.write();
+        let mut evicted = Vec::new();
+        if self.callers.count_of(owner) >= self.per_caller_max {
+            evicted = self.evict_idle_of(owner, &mut sessions);
+        }
+        if sessions.len() >= self.count_max {
+            evicted.extend(self.evict_idle(&mut sessions));
+        }
+        evicted.iter().for_each(|session| self.callers.remove(session.owner));
+        let opened = if self.callers.count_of(owner) >= self.per_caller_max {
+            Err(Refusal::CallerSessionsFull)
+        } else if sessions.len() >= self.count_max {
+            Err(Refusal::SessionsFull)
+        } else {
+            let session = Arc::new(Session::new((key, owner), client, told, self.epoch));
+            sessions.insert(key, Arc::clone(&session));
+            self.callers.add(owner);
+            Ok(session)
+        };
+        drop(sessions);
+        for session in evicted {
+            session.end();
+        }
+        opened
+    }
+
+    /// Takes the sessions out that have been idle longest: one in a thousand at a time, so that a full table is not
+    /// searched for every newcomer.
+    fn evict_idle(&self, sessions: &mut HashMap<u128, Arc<Session>>) -> Vec<Arc<Session>> {
+        let now = ms_since(self.epoch);
+        if now < self.search_after_ms.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let mut idle: Vec<(u64, u128)> = sessions
+            .values()
+            .map(|session| (session.idle_ms(now), session.key))
+            .filter(|(idle_ms, _)| *idle_ms > EVICTION_IDLE_MS_MIN)
+            .collect();
+        if idle.is_empty() {
+            self.search_after_ms.store(now + EVICTION_SEARCH_INTERVAL_MS, Ordering::Relaxed);
+            return Vec::new();
+        }
+        let count = (self.count_max / 1000).clamp(1, idle.len());
+        idle.select_nth_unstable_by(count - 1, |left, right| right.cmp(left));
+        let longest = idle.iter().take(count);
+        longest.filter_map(|(_, key)| sessions.remove(key)).collect()
+    }
+
+    /// Takes out a tenth of one caller's sessions, those that have been idle longest, so that a caller that keeps opening
+    /// sessions does not have the table searched for each.
+    fn evict_idle_of(
+        &self,
+        owner: CallerHash,
+        sessions: &mut HashMap<u128, Arc<Session>>,
+    ) -> Vec<Arc<Session>> {
+        let now = ms_since(self.epoch);
+        let mut search_after = self.caller_search_after_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        if search_after.get(&owner).is_some_and(|after| now < *after) {
+            return Vec::new();
+        }
+        let own = sessions.values().filter(|session| session.owner == owner);
+        let unused = own.filter(|session| session.active_uses.load(Ordering::Relaxed) == 0);
+        let mut unused: Vec<(u64, u128)> =
+            unused.map(|session| (session.idle_ms(now), session.key)).collect();
+        if unused.is_empty() {
+            if search_after.len() >= BUSY_CALLERS_REMEMBERED_MAX {
+                search_after.clear();
+            }
+            search_after.insert(owner, now + EVICTION_SEARCH_INTERVAL_MS);
+            return Vec::new();
+        }
+        unused.sort_unstable_by(|left, right| right.cmp(left));
+        let count = usize::try_from(self.per_caller_max / 10).unwrap_or_default().max(1);
+        unused.iter().take(count).filter_map(|(_, key)| sessions.remove(key)).collect()
+    }
+
+    /// Finds the session called `name` for `caller`. Another caller who knows the name is told that there is no such
+    /// session. It stays open for its owner: a name that has leaked must not let others end it.
+    pub(crate) fn find(&self, name: &[u8], caller: &Caller) -> Result<SessionGuard, Refusal> {
+        let key = parse_session_id(name).ok_or(Refusal::SessionUnknown)?;
+        let session = self.read().get(&key).cloned().ok_or(Refusal::SessionUnknown)?;
+        if !session.caller.is_same(caller) {
+            tracing::warn!(session = %session.short_id(), "another caller tried to use a session and is refused");
+            return Err(Refusal::SessionUnknown);
+        }
+        if session.idle_ms(ms_since(self.epoch)) > self.idle_ms_max {
+            self.close(&session);
+            return Err(Refusal::SessionUnknown);
+        }
+        Ok(SessionGuard::new(&session))
+    }
+
+    /// Ends a session.
+    pub(crate) fn close(&self, session: &Session) {
+        let removed = self.write().remove(&session.key);
+        if removed.is_some() {
+            self.callers.remove(session.owner);
+            session.end();
+        }
+    }
+
+    /// Ends sessions that have been idle too long, and lets go of streams whose clients did not come back.
+    pub(crate) fn sweep(&self) {
+        let now = ms_since(self.epoch);
+        let (mut idle, mut kept) = (Vec::new(), Vec::new());
+        for session in self.read().values() {
+            if session.idle_ms(now) > self.idle_ms_max {
+                idle.push(Arc::clone(session));
+            } else if session.has_detached_streams() {
+                kept.push(Arc::clone(session));
+            }
+        }
+        for session in kept {
+            session.sweep(now);
+        }
+        for session in idle {
+            self.close(&session);
+        }
+    }
+
+    /// Gives up every question that waits for an answer: no client can answer any more.
+    pub(crate) fn close_questions(&self) {
+        for session in self.read().values() {
+            session.questions.close_all();
+        }
+    }
+
+    /// Ends every session.
+    pub(crate) fn clear(&self) {
+        let all: Vec<_> = self.write().drain().map(|(_, session)| session).collect();
+        for session in all {
+            self.callers.remove(session.owner);
+            session.end();
+        }
+    }
+
+    /// How often the table wants to be swept.
+    pub(crate) fn sweep_interval(&self) -> Duration {
+        Duration::from_millis((self.idle_ms_max / 4).clamp(50, 15_000))
+    }
+}
+
+fn parse_session_id(name: &[u8]) -> Option<u128> {
+    if name.len() != 32 || !name.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    u128::from_str_radix(std::str::from_utf8(name).ok()?, 16).ok()
+}

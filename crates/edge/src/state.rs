@@ -1,0 +1,150 @@
+//! What all requests share: the settings, the stack behind the seam, the bounds, and what is going on.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::request::Parts;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use vmcp_domain::{
+    CallContext, CallOrigin, Caller, ChangeListener, ClientPort, GatewayInfo, Members, ProtocolVersion,
+    SharedGateway,
+};
+use vmcp_wire::server::{Refusal, RequestMeta, ResultWriter};
+use vmcp_wire::trace;
+
+use crate::http::authentication::AuthenticatedPeer;
+use crate::http::body::BodyReader;
+use crate::http::body::stall_guard::StallGuard;
+use crate::http::guard::HostGuard;
+use crate::policy::EdgePolicy;
+use crate::request::admission::CallerHash;
+use crate::request::answer_memory::AnswerMemory;
+use crate::request::changes::ChangeDispatcher;
+use crate::request::list_pages::ListPages;
+use crate::request::param_headers::ParamHeaderRules;
+use crate::request::slots::{RequestSlot, RequestSlots, StreamSlot, StreamSlots};
+use crate::sessions::SessionTable;
+use crate::v2026_07_28::pending_calls::PendingCalls;
+use crate::v2026_07_28::tasks::TaskIds;
+
+/// The edge's own state, one per listener.
+pub(crate) struct EdgeState {
+    pub(crate) policy: EdgePolicy,
+    pub(crate) gateway: SharedGateway,
+    pub(crate) gateway_info: Arc<dyn GatewayInfo>,
+    pub(crate) result_writer: ResultWriter,
+    pub(crate) guard: HostGuard,
+    pub(crate) body_reader: BodyReader,
+    pub(crate) list_pages: ListPages,
+    pub(crate) param_headers: ParamHeaderRules,
+    pub(crate) sessions: SessionTable,
+    pub(crate) pending_calls: PendingCalls,
+    pub(crate) task_ids: TaskIds,
+    pub(crate) changes: Arc<ChangeDispatcher>,
+    pub(crate) answer_memory: Arc<AnswerMemory>,
+    pub(crate) stall_guard: StallGuard,
+    request_slots: Arc<RequestSlots>,
+    stream_slots: Arc<StreamSlots>,
+    empty_headers: Arc<[(String, String)]>,
+    /// Shutdown has begun: streams without an end of their own end.
+    pub(crate) stopping: CancellationToken,
+    /// Patience is over: whatever still runs ends.
+    pub(crate) abort: CancellationToken,
+    /// Calls that run on tasks of their own.
+    pub(crate) call_tracker: TaskTracker,
+}
+
+impl EdgeState {
+    pub(crate) fn new(
+        policy: EdgePolicy,
+        gateway: SharedGateway,
+        directory: Arc<dyn GatewayInfo>,
+    ) -> Arc<Self> {
+        let changes = ChangeDispatcher::new();
+        let listener: Arc<dyn ChangeListener> = changes.clone();
+        directory.add_listener(Arc::downgrade(&listener));
+        let limits = policy.limits;
+        Arc::new(Self {
+            result_writer: ResultWriter::new(&policy.server.name, &policy.server.version),
+            guard: HostGuard::new(&policy),
+            body_reader: BodyReader::new(limits.body_bytes_max, limits.body_timeout),
+            list_pages: ListPages::default(),
+            param_headers: ParamHeaderRules::default(),
+            sessions: SessionTable::new(&limits),
+            pending_calls: PendingCalls::new(),
+            task_ids: TaskIds::new(),
+            changes,
+            answer_memory: AnswerMemory::new(limits.answer_bytes_max, limits.answer_bytes_per_caller_max),
+            stall_guard: StallGuard::new(limits.write_stall_max),
+            request_slots: RequestSlots::new(limits.request_count_max.max(1), limits.requests_per_caller_max),
+            stream_slots: Arc::default(),
+            empty_headers: Arc::from([]),
+            stopping: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            call_tracker: TaskTracker::new(),
+            policy,
+            gateway,
+            gateway_info: directory,
+        })
+    }
+
+    /// Room for one more request of a caller, to be held while it is worked on.
+    pub(crate) fn admit(&self, entrant: &AuthenticatedPeer) -> Result<RequestSlot, Refusal> {
+        self.request_slots.acquire(CallerHash::of(&entrant.caller, entrant.address))
+    }
+
+    /// Room for one more stream of changes, to be held while it is open.
+    pub(crate) fn admit_stream(
+        &self,
+        caller: &Caller,
+        address: Option<IpAddr>,
+    ) -> Result<StreamSlot, Refusal> {
+        self.stream_slots.acquire(caller, address)
+    }
+
+    /// The facts of one request, for the stack.
+    pub(crate) fn call_context(
+        &self,
+        entrant: AuthenticatedPeer,
+        protocol: ProtocolVersion,
+        head: RequestMeta,
+        parts: Option<&Parts>,
+        client: Arc<dyn ClientPort>,
+    ) -> CallContext {
+        CallContext {
+            caller: entrant.caller,
+            token: entrant.token,
+            protocol,
+            deadline: None,
+            meta: with_trace_context(head.forwarded, parts.map(|parts| &parts.headers)),
+            peer_address: entrant.address,
+            passthrough_headers: self.passthrough_headers(parts.map(|parts| &parts.headers)),
+            client,
+            origin: CallOrigin::Client,
+            reservation: None,
+            hold: None,
+        }
+    }
+
+    fn passthrough_headers(&self, headers: Option<&HeaderMap>) -> Arc<[(String, String)]> {
+        let names = &self.policy.passthrough_headers;
+        let (Some(headers), false) = (headers, names.is_empty()) else {
+            return Arc::clone(&self.empty_headers);
+        };
+        names
+            .iter()
+            .flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)))
+            .filter_map(|(name, value)| Some((name.clone(), value.to_str().ok()?.to_owned())))
+            .collect()
+    }
+}
+
+/// The travelling `_meta` with the trace context of the request's headers, unless it has one of its own.
+fn with_trace_context(mut travelling: Members, headers: Option<&HeaderMap>) -> Members {
+    if let Some(headers) = headers {
+        trace::from_headers(&mut travelling, |name| headers.get(name)?.to_str().ok());
+    }
+    travelling
+}

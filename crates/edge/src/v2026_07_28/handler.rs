@@ -1,0 +1,133 @@
+//! Requests of 2026-07-28 over HTTP: everything stands in the request, and the headers have to repeat parts of it
+//! truthfully (Streamable HTTP, "Request Metadata"). Sessions are never looked at.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Response};
+use vmcp_domain::{ClientCapabilities, Json, ProtocolVersion};
+use vmcp_wire::header::{self, HeaderError};
+use vmcp_wire::jsonrpc::Id;
+use vmcp_wire::method;
+use vmcp_wire::server::{ClientRequest, Refusal, RequestError, RequestMeta, mcp_name_value, read_request};
+
+use crate::http::authentication::AuthenticatedHead;
+use crate::http::body::ResponseBody;
+use crate::http::event_buffer::EventBuffer;
+use crate::http::event_stream;
+use crate::http::guard::Accepts;
+use crate::http::protocol_headers;
+use crate::http::request_observer::ObservedMessage;
+use crate::http::response::{self, Answer};
+use crate::request::client_port::{Delivery, LogLevelSource, MessageSender, RequestClientPort};
+use crate::request::dispatch::{self, RequestJob};
+use crate::state::EdgeState;
+use crate::v2026_07_28::listen;
+use crate::v2026_07_28::round_state::{RoundOutput, RoundState};
+use crate::v2026_07_28::rounds;
+
+const VERSION: ProtocolVersion = ProtocolVersion::V2026_07_28;
+
+/// Answers one request.
+pub(crate) async fn serve(
+    edge: &Arc<EdgeState>,
+    head: AuthenticatedHead,
+    accepts: Accepts,
+    id: Id,
+    (name, params): (&str, Option<&Json>),
+    asked: &mut ObservedMessage,
+) -> Response<ResponseBody> {
+    let AuthenticatedHead { parts, peer: entrant } = head;
+    let (request, head) = match read_checked(&parts.headers, name, params) {
+        Ok(read) => read,
+        Err(ReadError::Header(fault)) => {
+            return response::refusal_response(&Refusal::Header(fault), Some(&id));
+        }
+        // Without `_meta` it is not a request of this revision. The Go SDK asks so, and ends its client on a refusal.
+        Err(ReadError::Request(RequestError::InvalidEnvelope(_))) if name == method::PING => {
+            return response::json_response(dispatch::empty_result(edge, VERSION, &id));
+        }
+        Err(ReadError::Request(fault)) => {
+            let (status, error) = fault.answer(VERSION);
+            return response::json_response(Answer::error(status, Some(&id), &error));
+        }
+    };
+    asked.set_subject(&request);
+    if let ClientRequest::Listen(filter) = request {
+        return Box::pin(listen::open_stream(edge, accepts, &id, (filter, head), &entrant)).await;
+    }
+    let permit = match edge.admit(&entrant) {
+        Ok(permit) => permit,
+        Err(refusal) => return response::refusal_response(&refusal, Some(&id)),
+    };
+    let spool = Arc::new(EventBuffer::non_resumable());
+    let outlet = accepts.events.then(|| MessageSender::Stream(Arc::clone(&spool)));
+    let (port, dialogue) = client_port(&head, outlet);
+    let ctx = edge.call_context(entrant, VERSION, head, Some(&parts), Arc::new(port));
+    let params = Some(parts.headers);
+    let task = RequestJob {
+        edge: Arc::clone(edge),
+        ctx,
+        session: None,
+        id,
+        request,
+        param_headers: params,
+        slot: permit,
+    };
+    let (caller, edge_of_call, id) = (task.slot.caller(), Arc::clone(edge), task.id.clone());
+    let call = Box::pin(async move {
+        let answer = rounds::run(task, dialogue).await;
+        Some(edge_of_call.answer_memory.charge(caller, &id, answer))
+    });
+    event_stream::respond(edge, call, spool, accepts, None).await
+}
+
+/// The way back to a client of this revision, and what is said on it.
+pub(crate) fn client_port(
+    head: &RequestMeta,
+    outlet: Option<MessageSender>,
+) -> (RequestClientPort, Arc<RoundState>) {
+    let route = RoundOutput { progress_token: head.progress_token.clone(), sender: outlet };
+    let dialogue = Arc::new(RoundState::new(route));
+    let declared = head.capabilities.clone().unwrap_or_default();
+    let port = RequestClientPort {
+        log_level_source: LogLevelSource::Request(head.log_level),
+        capabilities: Arc::new(ClientCapabilities { declared }),
+        delivery: Delivery::Rounds(Arc::clone(&dialogue)),
+    };
+    (port, dialogue)
+}
+
+enum ReadError {
+    Header(HeaderError),
+    Request(RequestError),
+}
+
+fn read_checked(
+    headers: &HeaderMap,
+    name: &str,
+    params: Option<&Json>,
+) -> Result<(ClientRequest, RequestMeta), ReadError> {
+    let said = protocol_headers::PROTOCOL_VERSION.single_value(headers).map_err(ReadError::Header)?;
+    let missing = ReadError::Header(HeaderError::Missing(header::PROTOCOL_VERSION));
+    let said = said.ok_or(missing)?;
+    protocol_headers::METHOD.check(headers, name).map_err(ReadError::Header)?;
+    let (request, head) = read_request(VERSION, name, params).map_err(|fault| match &fault {
+        RequestError::UnsupportedVersion(date) => {
+            match header::check(header::PROTOCOL_VERSION, Some(said), date) {
+                Ok(()) => ReadError::Request(fault),
+                Err(fault) => ReadError::Header(fault),
+            }
+        }
+        RequestError::UnknownMethod(_)
+        | RequestError::InvalidParams(_)
+        | RequestError::InvalidEnvelope(_) => ReadError::Request(fault),
+    })?;
+    // The method went with the handshake, and the conformance suite demands its refusal.
+    if name == method::PING {
+        return Err(ReadError::Request(RequestError::UnknownMethod(name.to_owned())));
+    }
+    if let Some(expected) = mcp_name_value(&request) {
+        protocol_headers::NAME.check(headers, expected).map_err(ReadError::Header)?;
+    }
+    Ok((request, head))
+}

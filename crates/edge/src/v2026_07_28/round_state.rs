@@ -1,0 +1,169 @@
+//! What a call and its client of 2026-07-28 say to each other over the rounds of one request: the questions that wait
+//! for answers, where messages of the present round go, and what came of the call. When a round ends, and which request
+//! is the next, is `rounds`'.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+use vmcp_domain::{AskError, Json, Members, Question};
+
+use crate::request::client_port::MessageSender;
+use crate::request::dispatch::DispatchOutcome;
+
+/// How many questions of one call may wait at a time.
+const QUESTIONS_MAX: usize = 32;
+
+/// Where the messages of one round go.
+#[derive(Clone, Debug)]
+pub(crate) struct RoundOutput {
+    /// The token the client wants progress under.
+    pub(crate) progress_token: Option<Json>,
+    /// The way, if there is one.
+    pub(crate) sender: Option<MessageSender>,
+}
+
+/// One call's conversation with its client.
+#[derive(Debug)]
+pub(crate) struct RoundState {
+    state: Mutex<RoundInner>,
+    notify: Notify,
+}
+
+#[derive(Debug)]
+struct RoundInner {
+    serial: u64,
+    questions: Vec<OpenQuestion>,
+    /// `None` between two rounds.
+    output: Option<RoundOutput>,
+    outcome: Option<DispatchOutcome>,
+    is_closed: bool,
+}
+
+#[derive(Debug)]
+struct OpenQuestion {
+    serial: u64,
+    question: Question,
+    answer_sender: oneshot::Sender<Json>,
+}
+
+/// How a round goes on.
+#[derive(Debug)]
+pub(crate) enum RoundResult {
+    /// The call is done.
+    Done(DispatchOutcome),
+    /// The call waits for answers to these.
+    Questions(Vec<(String, Question)>),
+}
+
+impl RoundState {
+    /// Begins with the first round.
+    pub(crate) fn new(route: RoundOutput) -> Self {
+        let state = RoundInner {
+            serial: 0,
+            questions: Vec::new(),
+            output: Some(route),
+            outcome: None,
+            is_closed: false,
+        };
+        Self { state: Mutex::new(state), notify: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, RoundInner> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where messages go now.
+    pub(crate) fn output(&self) -> Option<RoundOutput> {
+        self.state().output.clone()
+    }
+
+    /// Ends a round: what is said before the next goes nowhere.
+    pub(crate) fn end_round(&self) {
+        self.state().output = None;
+    }
+
+    /// Begins the next round, with the client's answers.
+    pub(crate) fn begin_round(&self, route: Option<RoundOutput>, answers: &Members) {
+        let mut state = self.state();
+        state.output = route;
+        let open = std::mem::take(&mut state.questions);
+        for one in open {
+            match answers.get(&one.serial.to_string()) {
+                // Whoever asked may have gone meanwhile.
+                Some(answer) => drop(one.answer_sender.send(answer.clone())),
+                None => state.questions.push(one),
+            }
+        }
+    }
+
+    /// Asks, and waits for the answer of a later round.
+    pub(crate) async fn ask(&self, question: Question) -> Result<Json, AskError> {
+        let (serial, answer) = {
+            let mut state = self.state();
+            if state.is_closed || state.questions.len() >= QUESTIONS_MAX {
+                return Err(AskError::Unreachable);
+            }
+            let (sender, receiver) = oneshot::channel();
+            state.serial += 1;
+            let serial = state.serial;
+            state.questions.push(OpenQuestion { serial, question, answer_sender: sender });
+            (serial, receiver)
+        };
+        self.notify.notify_one();
+        let _withdraws = WithdrawOnDrop { round_state: self, serial };
+        answer.await.map_err(|_| AskError::Unreachable)
+    }
+
+    /// Refuses what is asked now and later.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.is_closed = true;
+        state.questions = Vec::new();
+    }
+
+    /// The call is done.
+    pub(crate) fn finish(&self, said: DispatchOutcome) {
+        self.state().outcome = Some(said);
+        self.notify.notify_one();
+    }
+
+    /// Waits until the call asks something.
+    pub(crate) async fn wait_for_question(&self) {
+        loop {
+            if !self.state().questions.is_empty() {
+                return;
+            }
+            self.notify.notified().await;
+        }
+    }
+
+    /// Waits until the call is done or asks something.
+    pub(crate) async fn wait_for_result(&self) -> RoundResult {
+        loop {
+            {
+                let mut state = self.state();
+                if let Some(said) = state.outcome.take() {
+                    return RoundResult::Done(said);
+                }
+                if !state.questions.is_empty() {
+                    let asks =
+                        state.questions.iter().map(|open| (open.serial.to_string(), open.question.clone()));
+                    return RoundResult::Questions(asks.collect());
+                }
+            }
+            self.notify.notified().await;
+        }
+    }
+}
+
+/// Takes a question back that nobody waits for any more.
+struct WithdrawOnDrop<'a> {
+    round_state: &'a RoundState,
+    serial: u64,
+}
+
+impl Drop for WithdrawOnDrop<'_> {
+    fn drop(&mut self) {
+        self.round_state.state().questions.retain(|open| open.serial != self.serial);
+    }
+}

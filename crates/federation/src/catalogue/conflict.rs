@@ -1,0 +1,139 @@
+//! Who gets which name: the pure decision over all claims at once. The outcome depends on the configuration and on
+//! the claims alone, never on the order in which backends answered.
+
+use std::collections::{BTreeMap, HashMap};
+
+use vmcp_domain::{BackendId, is_usable_name};
+
+use crate::catalogue::finding::Finding;
+use crate::policy::ConflictPolicy;
+
+/// One backend's wish to offer something under a name.
+#[derive(Clone, Debug)]
+pub(crate) struct NameClaim<'a> {
+    /// The backend.
+    pub backend: &'a BackendId,
+    /// The name, after the operator's rename and before any prefix.
+    pub name: &'a str,
+    /// Whether clients are to see it. What they do not see never costs a visible claim its name.
+    pub visible: bool,
+}
+
+/// The name each claim gets, in the order of the claims, which is the order of the configuration.
+/// `None` is a claim that gets none.
+pub(crate) fn resolve_names(
+    policy: &ConflictPolicy,
+    claims: &[NameClaim<'_>],
+    findings: &mut Vec<Finding>,
+) -> Vec<Option<String>> {
+    let claims = drop_duplicates(claims, findings);
+    let mut wishes: Vec<Option<String>> = propose_names(policy, &claims, findings);
+    for (claim, wish) in claims.iter().zip(&mut wishes) {
+        if let Some(claim) = claim {
+            drop_invalid_name(wish, claim.backend, findings);
+        }
+    }
+    let mut holders: HashMap<String, BackendId> = HashMap::new();
+    let mut settle = |visible: bool, wishes: &mut Vec<Option<String>>| {
+        for (claim, wish) in claims.iter().zip(wishes.iter_mut()) {
+            let (Some(claim), Some(name)) = (claim, wish.as_ref()) else {
+                continue;
+            };
+            if claim.visible != visible {
+                continue;
+            }
+            if let Some(holder) = holders.get(name) {
+                findings.push(Finding::Shadowed {
+                    name: name.clone(),
+                    backend: claim.backend.clone(),
+                    by: holder.clone(),
+                });
+                *wish = None;
+            } else {
+                holders.insert(name.clone(), claim.backend.clone());
+            }
+        }
+    };
+    settle(true, &mut wishes);
+    settle(false, &mut wishes);
+    wishes
+}
+
+/// Takes back a name that clients cannot be given.
+pub(crate) fn drop_invalid_name(wish: &mut Option<String>, backend: &BackendId, findings: &mut Vec<Finding>) {
+    if let Some(name) = wish.take_if(|name| !is_usable_name(name)) {
+        findings.push(Finding::InvalidName { name, backend: backend.clone() });
+    }
+}
+
+/// A backend that lists a name twice has one claim to it.
+fn drop_duplicates<'a, 'b>(
+    claims: &'b [NameClaim<'a>],
+    findings: &mut Vec<Finding>,
+) -> Vec<Option<&'b NameClaim<'a>>> {
+    let mut seen = std::collections::HashSet::new();
+    let keep = |claim: &'b NameClaim<'a>| {
+        if seen.insert((claim.backend, claim.name)) {
+            return Some(claim);
+        }
+        findings.push(Finding::Duplicate { name: claim.name.to_owned(), backend: claim.backend.clone() });
+        None
+    };
+    claims.iter().map(keep).collect()
+}
+
+fn propose_names(
+    policy: &ConflictPolicy,
+    claims: &[Option<&NameClaim<'_>>],
+    findings: &mut Vec<Finding>,
+) -> Vec<Option<String>> {
+    let rivals = visible_claimants(claims);
+    let contested = |claim: &NameClaim<'_>| {
+        let others = rivals.get(claim.name).map_or(0, Vec::len);
+        if claim.visible { others > 1 } else { others > 0 }
+    };
+    if let ConflictPolicy::Manual = policy {
+        for (name, backends) in rivals.iter().filter(|(_, backends)| backends.len() > 1) {
+            findings.push(Finding::Unresolved {
+                name: (*name).to_owned(),
+                backends: backends.iter().map(|backend| (*backend).clone()).collect(),
+            });
+        }
+    }
+    let mut decide = |claim: &NameClaim<'_>| match policy {
+        ConflictPolicy::Prefix { format } => Some(format.apply(claim.backend, claim.name)),
+        ConflictPolicy::Auto { format } if contested(claim) => Some(format.apply(claim.backend, claim.name)),
+        ConflictPolicy::Auto { .. } => Some(claim.name.to_owned()),
+        ConflictPolicy::Manual => (!contested(claim)).then(|| claim.name.to_owned()),
+        ConflictPolicy::Priority { .. } if !contested(claim) => Some(claim.name.to_owned()),
+        ConflictPolicy::Priority { order, format } => {
+            let claimants = rivals.get(claim.name).map(Vec::as_slice).unwrap_or_default();
+            match order.iter().find(|backend| claimants.contains(backend)) {
+                None => Some(format.apply(claim.backend, claim.name)),
+                Some(_) if !claim.visible => Some(format.apply(claim.backend, claim.name)),
+                Some(winner) if winner == claim.backend => Some(claim.name.to_owned()),
+                Some(winner) => {
+                    findings.push(Finding::Shadowed {
+                        name: claim.name.to_owned(),
+                        backend: claim.backend.clone(),
+                        by: winner.clone(),
+                    });
+                    None
+                }
+            }
+        }
+    };
+    claims.iter().map(|claim| claim.and_then(&mut decide)).collect()
+}
+
+/// For each name, the backends with a visible claim to it, in the order of the configuration.
+fn visible_claimants<'a>(claims: &[Option<&NameClaim<'a>>]) -> BTreeMap<&'a str, Vec<&'a BackendId>> {
+    let mut rivals: BTreeMap<&str, Vec<&BackendId>> = BTreeMap::new();
+    for claim in claims.iter().flatten().filter(|claim| claim.visible) {
+        rivals.entry(claim.name).or_default().push(claim.backend);
+    }
+    rivals
+}
+
+#[cfg(test)]
+mod tests;

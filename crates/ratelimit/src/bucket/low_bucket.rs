@@ -1,0 +1,73 @@
+//! What callers are told of what is left.
+
+use vmcp_domain::{Json, Members};
+
+use crate::plan::policy::Mode;
+use crate::plan::{Plan, PlannedBucket};
+
+/// The member of a result's `_meta` that says how much is left.
+const META_KEY: &str = "vmcp/limits";
+
+/// A bucket that has little left after a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LowBucket {
+    /// Its place in the plan.
+    index: usize,
+    /// What it holds, in units.
+    level: i64,
+}
+
+impl LowBucket {
+    /// Of the enforced buckets that hold less than so many hundredths of their capacity, the one that holds the smallest
+    /// part of it. `levels` are what the buckets of the plan hold after the call, in its order.
+    pub(crate) fn find(plan: &Plan, levels: impl Iterator<Item = i64>, below_percent: u8) -> Option<Self> {
+        if below_percent == 0 {
+            return None;
+        }
+        let mut scarcest: Option<(Self, i64)> = None;
+        for (place, (bucket, level)) in plan.buckets.iter().zip(levels).enumerate() {
+            // Capacities stay below 2^53, so that a hundred times as much is exact.
+            let capacity = bucket.rate.capacity();
+            if bucket.mode != Mode::Enforce || level * 100 >= capacity * i64::from(below_percent) {
+                continue;
+            }
+            let scarcer = |(other, full): &(Self, i64)| {
+                i128::from(level) * i128::from(*full) < i128::from(other.level) * i128::from(capacity)
+            };
+            if scarcest.as_ref().is_none_or(scarcer) {
+                scarcest = Some((Self { index: place, level }, capacity));
+            }
+        }
+        scarcest.map(|(scarce, _)| scarce)
+    }
+
+    /// Writes into a result how much is left.
+    pub(crate) fn write_meta(&self, plan: &Plan, result: &mut Members) {
+        let Some(bucket) = plan.buckets.get(self.index) else { return };
+        let mut meta = match result.get("_meta").map(Json::members) {
+            None => Members::new(),
+            Some(Ok(meta)) => meta,
+            // What a backend sent here is no object; it is not ours to replace.
+            Some(Err(_)) => return,
+        };
+        meta.insert(META_KEY, bucket_summary(bucket, self.level).to_json());
+        result.insert("_meta", meta.to_json());
+    }
+}
+
+/// A bucket as callers are told of it. Whole tokens, rounded down; milliseconds, rounded up.
+pub(crate) fn bucket_summary(bucket: &PlannedBucket, level: i64) -> Members {
+    let whole = |number: u64| Json::integer(i64::try_from(number).unwrap_or(i64::MAX));
+    let mut told = Members::new();
+    told.insert("rule", Json::string(&bucket.rule));
+    told.insert("scope", Json::string(bucket.scope.as_str()));
+    told.insert("remaining", whole(bucket.rate.tokens(level)));
+    told.insert("capacity", whole(bucket.rate.burst()));
+    match &bucket.calendar_period {
+        Some(resets) => told.insert("resetsAt", Json::string(&resets.local_end())),
+        None => {
+            told.insert("fullInMs", whole(bucket.rate.wait(level, bucket.rate.capacity()).div_ceil(1000)))
+        }
+    }
+    told
+}

@@ -1,0 +1,372 @@
+//! The in-memory store: decides and spends in one step, under locks held for nanoseconds.
+//!
+//! Lock order: the user's shard, then the shared buckets in the order of the plan. Nothing is spent before
+//! everything is known to pay, so there is nothing to roll back.
+
+mod receipt;
+pub(crate) mod save_restore;
+pub(crate) mod size_merge;
+pub(crate) mod user_entries;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+use smallvec::SmallVec;
+
+use crate::bucket::decide::{BucketRefusal, BucketSnapshot, Charges, bucket_refusal};
+use crate::bucket::low_bucket::LowBucket;
+use crate::bucket::memory_store::user_entries::{ShardedUserTable, UserEntries};
+use crate::bucket::rate::BucketState;
+use crate::bucket::user_table::{UserKey, UserRecord};
+use crate::clock::{Clock, Micros};
+use crate::plan::policy::Mode;
+use crate::plan::{BucketId, LevelStorage, Plan, PlannedBucket, Planner};
+pub(crate) use receipt::signed_units;
+
+/// Levels of every bucket, in this process.
+pub struct MemoryStore {
+    planner: Arc<Planner>,
+    clock: Arc<dyn Clock>,
+    users: ShardedUserTable,
+    /// Users as limits see them that are on trial for everybody.
+    shadow_users: ShardedUserTable,
+}
+
+/// What a decision found, besides yes or no.
+#[derive(Debug)]
+pub enum AdmitOutcome<'a> {
+    /// The call may go on; it has paid.
+    Admitted(Receipt<'a>),
+    /// A bucket cannot pay.
+    Refused(Box<BucketRefusal>),
+    /// Too many calls are in flight; the place is that of the bound in the plan.
+    SlotsFull(usize),
+    /// The store cannot tell more users apart, and is set to refuse then.
+    UserTableFull,
+}
+
+/// What an admitted call has paid and holds. Dropping it gives back its place among the calls in flight; the tokens
+/// stay spent unless [`Receipt::refund`] is called.
+#[derive(Debug)]
+pub struct Receipt<'a> {
+    store: &'a MemoryStore,
+    plan: &'a Plan,
+    user: Option<UserKey>,
+    charges: Charges,
+    paid_at: Micros,
+    slots_held: SmallVec<[bool; 2]>,
+    low_bucket: Option<LowBucket>,
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryStore").field("user_count", &self.user_count()).finish_non_exhaustive()
+    }
+}
+
+impl MemoryStore {
+    /// An empty store for the buckets of `planner`.
+    #[must_use]
+    pub fn new(planner: Arc<Planner>, clock: Arc<dyn Clock>) -> Self {
+        Self { planner, clock, users: ShardedUserTable::new(), shadow_users: ShardedUserTable::new() }
+    }
+
+    /// How many users are told apart now.
+    #[must_use]
+    pub fn user_count(&self) -> usize {
+        self.users.count()
+    }
+
+    /// Bytes the users' tables take.
+    #[must_use]
+    pub fn user_bytes(&self) -> usize {
+        self.users.bytes() + self.shadow_users.bytes()
+    }
+
+    /// Asks for a call and pays for it. `user` must be there when the plan needs one.
+    #[must_use]
+    pub fn admit<'a>(&'a self, plan: &'a Plan, user: Option<UserKey>) -> AdmitOutcome<'a> {
+        self.admit_at(plan, user, self.clock.now())
+    }
+
+    /// The same at a moment that the caller has read from the clock, so that it knows when the decision was made.
+    pub(crate) fn admit_at<'a>(
+        &'a self,
+        plan: &'a Plan,
+        user: Option<UserKey>,
+        now: Micros,
+    ) -> AdmitOutcome<'a> {
+        // What follows is filled where it is: moving it would be a good part of a decision.
+        let mut seats = UserEntries::default();
+        self.reserve_entries(&mut seats, plan, user, now);
+        // Rules on trial do not refuse for want of room.
+        if seats.enforced.key.is_none() && plan.has_enforced_per_user() {
+            return AdmitOutcome::UserTableFull;
+        }
+        let mut cells = lock_shared(plan);
+        let mut levels = BucketLevels::new();
+        self.read_levels(&mut levels, (plan, &cells, &seats), now);
+        if seats.is_missing_user(plan) {
+            empty_buckets_without_user(plan, &seats, &mut levels);
+        }
+        let asked = plan.buckets.iter().zip(&levels);
+        let mut bill = Charges::default();
+        if !bill.try_charge(asked.map(|(bucket, level)| (*level, bucket.cost_units, bucket.mode))) {
+            return AdmitOutcome::Refused(bucket_refusal(self.snapshots(plan, &levels)));
+        }
+        // After the buckets: a call that cannot pay takes no slot from others, not even for a moment.
+        let mut holds = SmallVec::new();
+        if let Err(place) = take_slots(plan, &seats, &mut holds) {
+            return AdmitOutcome::SlotsFull(place);
+        }
+        seats.enforced.ensure_inserted();
+        seats.shadow.ensure_inserted();
+        self.spend(plan, (&mut cells, &mut seats), (&levels, &bill), now);
+        for (slots, _) in plan
+            .slot_limits
+            .iter()
+            .zip(&holds)
+            .filter(|(slots, holds)| slots.shared_count.is_none() && **holds)
+        {
+            if let Some(user) = seats.entry_mut(slots.mode == Mode::Shadow).record_mut() {
+                user.set_in_flight(slots.id, user.in_flight(slots.id) + 1);
+            }
+        }
+        let after = plan.buckets.iter().zip(&levels);
+        let after = after.map(|(bucket, level)| level.saturating_sub(bucket.cost_units));
+        let scarce = LowBucket::find(plan, after, self.planner.policy().remaining_hints.below_percent);
+        let user = seats.enforced.key.or(seats.shadow.key);
+        AdmitOutcome::Admitted(Receipt {
+            store: self,
+            plan,
+            user,
+            charges: bill,
+            paid_at: now,
+            slots_held: holds,
+            low_bucket: scarce,
+        })
+    }
+
+    /// What every bucket of a plan holds for a user, in the order of the plan. Spends nothing.
+    #[must_use]
+    pub fn peek(&self, plan: &Plan, user: Option<UserKey>) -> Vec<BucketSnapshot> {
+        let now = self.clock.now();
+        let seats = self.find_entries(plan, user);
+        let cells = lock_shared(plan);
+        let mut levels = BucketLevels::new();
+        self.read_levels(&mut levels, (plan, &cells, &seats), now);
+        self.snapshots(plan, &levels).collect()
+    }
+
+    /// The place of an enforced bound that has no room for one more call of a user; takes nothing.
+    pub(crate) fn full_slot_limit(&self, plan: &Plan, user: Option<UserKey>) -> Option<usize> {
+        plan.slot_limits.iter().position(|slots| {
+            let in_flight = match (&slots.shared_count, user) {
+                (Some(counter), _) => counter.load(Ordering::Acquire),
+                (None, Some(user)) => self.in_flight(user, slots.id),
+                (None, None) => 0,
+            };
+            slots.mode == Mode::Enforce && in_flight >= slots.count_max.get()
+        })
+    }
+
+    /// How many calls of a user are in flight under a bound that is kept for each.
+    pub(crate) fn in_flight(&self, user: UserKey, id: BucketId) -> u32 {
+        let in_force = self.users.find_entry(Some(user)).record().map_or(0, |user| user.in_flight(id));
+        in_force.max(self.shadow_users.find_entry(Some(user)).record().map_or(0, |user| user.in_flight(id)))
+    }
+
+    /// Lowers what every bucket of a plan holds for a user to `levels`, in units and in the order of the plan; what
+    /// holds less already stays. A user for whom there is no room is left out.
+    pub(crate) fn lower_levels(&self, plan: &Plan, user: Option<UserKey>, levels: &[i64]) {
+        let now = self.clock.now();
+        let mut seats = UserEntries::default();
+        self.reserve_entries(&mut seats, plan, user, now);
+        seats.enforced.ensure_inserted();
+        seats.shadow.ensure_inserted();
+        size_merge::merge_sizes(plan, &mut seats, &self.planner, now);
+        let mut cells = lock_shared(plan);
+        let mut next = cells.iter_mut();
+        for (bucket, units) in plan.buckets.iter().zip(levels) {
+            let now = bucket.bucket_time(now);
+            let lower = |held: Option<BucketState>| {
+                let held = held.map_or_else(
+                    || BucketState::full(&bucket.rate, now),
+                    |held| held.advanced_to(&bucket.rate, now),
+                );
+                held.with_units(held.level.units.min(*units))
+            };
+            let user = match &bucket.storage {
+                LevelStorage::Shared(_) => {
+                    if let Some(cell) = next.next() {
+                        **cell = Some(lower(**cell));
+                    }
+                    continue;
+                }
+                LevelStorage::User => seats.enforced.record_mut(),
+                LevelStorage::ShadowUser => seats.shadow.record_mut(),
+            };
+            if let Some(user) = user {
+                user.set_state(bucket.id, lower(user.state(bucket.id)));
+            }
+        }
+    }
+
+    fn snapshots<'a>(
+        &'a self,
+        plan: &'a Plan,
+        levels: &'a [i64],
+    ) -> impl Iterator<Item = BucketSnapshot> + 'a {
+        let buckets = plan.buckets.iter().zip(levels);
+        buckets.map(|(bucket, level)| bucket.snapshot(*level, &*self.clock))
+    }
+
+    /// What every bucket holds now, in units. One that no caller has spent from is full.
+    fn read_levels(
+        &self,
+        levels: &mut BucketLevels,
+        (plan, cells, seats): (&Plan, &SharedBucketGuards<'_>, &UserEntries<'_>),
+        now: Micros,
+    ) {
+        let (in_force, on_trial) = (seats.enforced.record(), seats.shadow.record());
+        let of_user = |user: Option<&UserRecord>, bucket: &PlannedBucket| {
+            if bucket.other_sizes.is_empty() {
+                return user?.level(bucket.id);
+            }
+            size_merge::merged_state(user?, bucket, &self.planner, bucket.bucket_time(now))
+                .map(|state| state.level)
+        };
+        let mut cells = cells.iter();
+        for bucket in &plan.buckets {
+            let level = match &bucket.storage {
+                LevelStorage::Shared(_) => cells.next().and_then(|cell| **cell).map(|state| state.level),
+                LevelStorage::User => of_user(in_force, bucket),
+                LevelStorage::ShadowUser => of_user(on_trial, bucket),
+            };
+            let present = |level| bucket.rate.level_at(level, bucket.bucket_time(now));
+            levels.push(level.map_or_else(|| bucket.rate.capacity(), present));
+        }
+    }
+
+    /// Every bucket that the bill says pays.
+    fn spend(
+        &self,
+        plan: &Plan,
+        (cells, seats): (&mut SharedBucketGuards<'_>, &mut UserEntries<'_>),
+        (levels, bill): (&[i64], &Charges),
+        now: Micros,
+    ) {
+        let mut cells = cells.iter_mut();
+        let UserEntries { enforced: in_force, shadow: on_trial } = seats;
+        let (mut in_force, mut on_trial) = (in_force.record_mut(), on_trial.record_mut());
+        for ((bucket, level), pays) in plan.buckets.iter().zip(levels).zip(&bill.pays) {
+            let units = (*level, level - bucket.cost_units);
+            let user = match &bucket.storage {
+                LevelStorage::Shared(_) => {
+                    if let Some(cell) = cells.next().filter(|_| *pays) {
+                        let now = bucket.bucket_time(now);
+                        let held = cell.get_or_insert_with(|| BucketState::full(&bucket.rate, now));
+                        held.spend(&bucket.rate, units, now);
+                    }
+                    continue;
+                }
+                LevelStorage::User => &mut in_force,
+                LevelStorage::ShadowUser => &mut on_trial,
+            };
+            if let Some(user) = user.as_deref_mut().filter(|_| *pays) {
+                size_merge::merge_size(user, bucket, &self.planner, now);
+                user.spend(bucket.id, &bucket.rate, units, bucket.bucket_time(now));
+            }
+        }
+    }
+
+    /// Brings what a user has spent in other sizes of buckets into those of a plan.
+    pub(crate) fn merge_sizes(&self, plan: &Plan, user: Option<UserKey>) {
+        size_merge::merge_sizes(plan, &mut self.find_entries(plan, user), &self.planner, self.clock.now());
+    }
+
+    /// The caller's places, if the caller is known; never makes one.
+    fn find_entries(&self, plan: &Plan, user: Option<UserKey>) -> UserEntries<'_> {
+        UserEntries {
+            enforced: self.users.find_entry(user.filter(|_| plan.needs_user_entry)),
+            shadow: self.shadow_users.find_entry(user.filter(|_| plan.needs_shadow_user_entry)),
+        }
+    }
+
+    /// Sets empty seats to the caller's places, or to leave to make them.
+    fn reserve_entries<'a>(
+        &'a self,
+        seats: &mut UserEntries<'a>,
+        plan: &Plan,
+        user: Option<UserKey>,
+        now: Micros,
+    ) {
+        if plan.needs_user_entry {
+            self.users.find_or_reserve(&mut seats.enforced, user, &self.planner, now);
+        }
+        if plan.needs_shadow_user_entry {
+            self.shadow_users.find_or_reserve(&mut seats.shadow, user, &self.planner, now);
+        }
+    }
+}
+
+/// What each bucket of a plan holds, in units.
+type BucketLevels = SmallVec<[i64; 8]>;
+
+type SharedBucketGuards<'a> = SmallVec<[MutexGuard<'a, Option<BucketState>>; 4]>;
+
+fn lock_shared(plan: &Plan) -> SharedBucketGuards<'_> {
+    let shared = plan.buckets.iter().filter_map(|bucket| match &bucket.storage {
+        LevelStorage::Shared(cell) => Some(cell.lock()),
+        LevelStorage::User | LevelStorage::ShadowUser => None,
+    });
+    shared.collect()
+}
+
+/// A user who is not told apart has no buckets: those of rules on trial would refuse.
+fn empty_buckets_without_user(plan: &Plan, seats: &UserEntries<'_>, levels: &mut [i64]) {
+    for (bucket, level) in plan.buckets.iter().zip(levels) {
+        let seat = match bucket.storage {
+            LevelStorage::Shared(_) => continue,
+            LevelStorage::User => &seats.enforced,
+            LevelStorage::ShadowUser => &seats.shadow,
+        };
+        if seat.key.is_none() {
+            *level = -bucket.rate.capacity();
+        }
+    }
+}
+
+/// Takes a place under every bound that has room. Shared counters are raised at once, since no lock protects them;
+/// a user's own stand behind the lock that is already held, and are raised when the call is admitted.
+fn take_slots(plan: &Plan, seats: &UserEntries<'_>, holds: &mut SmallVec<[bool; 2]>) -> Result<(), usize> {
+    for (place, slots) in plan.slot_limits.iter().enumerate() {
+        let below = |count: u32| (count < slots.count_max.get()).then(|| count + 1);
+        let room = match &slots.shared_count {
+            Some(counter) => counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).is_ok(),
+            None => {
+                let seat = seats.entry(slots.mode == Mode::Shadow);
+                let count = seat.record().map_or(0, |user| user.in_flight(slots.id));
+                seat.key.is_some() && below(count).is_some()
+            }
+        };
+        if !room && slots.mode == Mode::Enforce {
+            release_shared_slots(plan, holds);
+            return Err(place);
+        }
+        holds.push(room);
+    }
+    Ok(())
+}
+
+fn release_shared_slots(plan: &Plan, holds: &[bool]) {
+    for (slots, _) in plan.slot_limits.iter().zip(holds).filter(|(_, holds)| **holds) {
+        if let Some(counter) = &slots.shared_count {
+            let _ = counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

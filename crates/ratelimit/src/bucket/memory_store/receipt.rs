@@ -1,0 +1,153 @@
+//! What an admitted call has paid: giving it back, charging more, and freeing its place among the calls in flight.
+
+use smallvec::SmallVec;
+
+use super::{MemoryStore, Receipt, lock_shared, release_shared_slots};
+use crate::bucket::decide::Charges;
+use crate::bucket::low_bucket::LowBucket;
+use crate::bucket::rate::{BucketState, Payment};
+use crate::bucket::user_table::UserKey;
+use crate::clock::Micros;
+use crate::plan::policy::Mode;
+use crate::plan::{LevelStorage, Plan, PlannedBucket};
+
+impl Receipt<'_> {
+    /// The bucket that has least left, if it is little.
+    pub(crate) fn low_bucket(&self) -> Option<LowBucket> {
+        self.low_bucket
+    }
+
+    /// Who has paid: the caller, or all callers together for whom there is no room.
+    pub(crate) fn user(&self) -> Option<UserKey> {
+        self.user
+    }
+
+    /// When it has paid.
+    pub(crate) fn paid_at(&self) -> Micros {
+        self.paid_at
+    }
+
+    /// What was charged.
+    #[must_use]
+    pub fn charges(&self) -> &Charges {
+        &self.charges
+    }
+
+    /// Gives the tokens back: the call never reached its backend.
+    pub fn refund(self) {
+        self.refund_tokens();
+    }
+
+    /// The same, and the call keeps its place among those in flight.
+    pub(crate) fn refund_tokens(&self) {
+        self.store
+            .adjust(self.plan, self.user, (&self.charges.pays, self.paid_at), |bucket| bucket.cost_units);
+    }
+
+    /// Gives tokens back to every bucket that paid, or takes as many more where they are less than none: the call turned
+    /// out to cost less, or more. A bucket may be left in debt, by as much as it holds when full at most.
+    pub fn adjust(&self, tokens: impl Fn(&PlannedBucket) -> i64) {
+        let units = |bucket: &PlannedBucket| signed_units(bucket, tokens(bucket));
+        self.store.adjust(self.plan, self.user, (&self.charges.pays, self.paid_at), units);
+    }
+
+    /// The places of the bounds in shadow mode that had no room.
+    pub(crate) fn missed_slot_limit_indices(&self) -> impl Iterator<Item = usize> {
+        self.slots_held.iter().enumerate().filter(|(_, holds)| !**holds).map(|(place, _)| place)
+    }
+}
+
+/// So many tokens of a bucket in units.
+pub(crate) fn signed_units(bucket: &PlannedBucket, tokens: i64) -> i64 {
+    bucket.rate.units(tokens.unsigned_abs()).saturating_mul(tokens.signum())
+}
+
+impl MemoryStore {
+    /// Gives units to each bucket of a plan that has paid at a moment, or takes them where the number is negative.
+    /// No bucket gets more than it would hold in addition if the call had never paid.
+    pub(crate) fn adjust(
+        &self,
+        plan: &Plan,
+        user: Option<UserKey>,
+        (pays, paid_at): (&[bool], Micros),
+        units: impl Fn(&PlannedBucket) -> i64,
+    ) {
+        let now = self.clock.now();
+        let mut seats = self.find_entries(plan, user);
+        // A user who was swept out was full: what is given back is nothing new, and what is owed finds a place again.
+        if plan.buckets.iter().any(|bucket| units(bucket).is_negative()) {
+            seats.enforced.ensure_inserted();
+            seats.shadow.ensure_inserted();
+        }
+        let mut cells = lock_shared(plan);
+        let mut next = cells.iter_mut();
+        for (bucket, pays) in plan.buckets.iter().zip(pays) {
+            let cell = match &bucket.storage {
+                LevelStorage::Shared(_) => next.next(),
+                LevelStorage::User | LevelStorage::ShadowUser => None,
+            };
+            let units = units(bucket);
+            if !pays || units == 0 {
+                continue;
+            }
+            let now = bucket.bucket_time(now);
+            // Several calls that were paid for together may be given back at once.
+            let paid = Payment { units: bucket.cost_units.max(units), at: paid_at };
+            let changed = |held: Option<BucketState>| {
+                let held = held.unwrap_or_else(|| BucketState::full(&bucket.rate, now));
+                held.adjusted(&bucket.rate, paid, units, now)
+            };
+            let on_trial = matches!(bucket.storage, LevelStorage::ShadowUser);
+            match (cell, seats.entry_mut(on_trial).record_mut()) {
+                (Some(cell), _) => **cell = Some(changed(**cell)),
+                (None, Some(user)) => {
+                    let state = user.state(bucket.id);
+                    if state.is_some() || units.is_negative() {
+                        user.set_state(bucket.id, changed(state));
+                    }
+                }
+                (None, None) => {}
+            }
+        }
+    }
+}
+
+impl Receipt<'_> {
+    /// Lets the call's places among the calls in flight go on without it: for each bound of the plan, whether the call counts
+    /// under it. They are to be given back with [`MemoryStore::release_slots`].
+    pub(crate) fn take_slots(&mut self) -> SmallVec<[bool; 2]> {
+        std::mem::take(&mut self.slots_held)
+    }
+}
+
+impl MemoryStore {
+    /// Gives back the places of a call among the calls in flight; `holds` says for each bound of the plan whether the call
+    /// counts under it.
+    pub(crate) fn release_slots(&self, plan: &Plan, user: Option<UserKey>, holds: &[bool]) {
+        if !holds.contains(&true) {
+            return;
+        }
+        release_shared_slots(plan, holds);
+        let own = |on_trial: bool| {
+            let slots = plan.slot_limits.iter().zip(holds).filter(|(_, holds)| **holds);
+            let own = slots.map(|(slots, _)| slots).filter(|slots| slots.shared_count.is_none());
+            own.filter(move |slots| (slots.mode == Mode::Shadow) == on_trial)
+        };
+        for (on_trial, users) in [(false, &self.users), (true, &self.shadow_users)] {
+            if own(on_trial).next().is_none() {
+                continue;
+            }
+            if let Some(user) = users.find_entry(user).record_mut() {
+                for slots in own(on_trial) {
+                    user.set_in_flight(slots.id, user.in_flight(slots.id).saturating_sub(1));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Receipt<'_> {
+    fn drop(&mut self) {
+        self.store.release_slots(self.plan, self.user, &self.slots_held);
+    }
+}

@@ -1,0 +1,114 @@
+//! The state of a bucket in 16 bytes, so that a user stays in one cache line.
+
+use crate::bucket::rate::{BucketState, Level, Rate};
+use crate::clock::Micros;
+
+/// Bits of the moment in microseconds: 142 years.
+const AT_BITS: u32 = 52;
+const AT_MASK: u64 = (1 << AT_BITS) - 1;
+/// Bits of the other moment, in steps that are as long as its age needs.
+const STEP_BITS: u32 = 6;
+const STEP_MASK: u64 = (1 << STEP_BITS) - 1;
+
+/// The state of a bucket. The moment when it was last well filled is rounded up to a step, which is a 31st of its age at most. A
+/// moment that is rounded stays where it is until steps become longer, so that many changes do not move it on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packed {
+    units: i64,
+    /// The moment of the level; above it the last bits of the other moment in steps, and how long a step is.
+    moments: u64,
+}
+
+impl Packed {
+    pub(super) const NONE: Self = Self { units: 0, moments: 0 };
+
+    pub(super) fn new(state: BucketState) -> Self {
+        let at = state.level.at.0.min(AT_MASK);
+        let high = state.above_half_at.0.min(at);
+        if high == at {
+            return Self { units: state.level.units, moments: at | (at & STEP_MASK) << AT_BITS };
+        }
+        let mut shift = (u64::BITS - (at - high).leading_zeros()).saturating_sub(STEP_BITS);
+        let mut step = rounded_up(high, shift);
+        if (at >> shift) - step > STEP_MASK {
+            shift += 1;
+            step = rounded_up(high, shift);
+        }
+        let steps = step & STEP_MASK | u64::from(shift) << STEP_BITS;
+        Self { units: state.level.units, moments: at | steps << AT_BITS }
+    }
+
+    /// The bucket pays: see [`BucketState::spend`].
+    #[inline]
+    pub(super) fn spend(&mut self, rate: &Rate, (before, after): (i64, i64), now: Micros) {
+        if before > rate.half() {
+            let at = (self.moments & AT_MASK).max(now.0.min(AT_MASK));
+            *self = Self { units: after, moments: at | (at & STEP_MASK) << AT_BITS };
+            return;
+        }
+        let mut state = self.state();
+        state.spend(rate, (before, after), now);
+        *self = Self::new(state);
+    }
+
+    pub(super) fn state(self) -> BucketState {
+        let (at, steps) = (self.moments & AT_MASK, self.moments >> AT_BITS);
+        let shift = steps >> STEP_BITS;
+        let present = at >> shift;
+        // Of all moments with these last bits it is the latest one that is not in the future.
+        let high = (present - (present.wrapping_sub(steps) & STEP_MASK).min(present)) << shift;
+        BucketState { level: Level { units: self.units, at: Micros(at) }, above_half_at: Micros(high) }
+    }
+
+    /// The level alone.
+    #[inline]
+    pub(super) fn level(self) -> Level {
+        Level { units: self.units, at: Micros(self.moments & AT_MASK) }
+    }
+}
+
+/// A moment in steps of two to the power of `shift` microseconds, rounded up.
+fn rounded_up(moment: u64, shift: u32) -> u64 {
+    (moment + ((1 << shift) - 1)) >> shift
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn state(units: i64, at: u64, high_at: u64) -> BucketState {
+        BucketState { level: Level { units, at: Micros(at) }, above_half_at: Micros(high_at) }
+    }
+
+    proptest! {
+        #[test]
+        fn a_state_is_kept_but_for_a_part_of_an_age(
+            units in -(1_i64 << 53)..(1 << 53), at in 0_u64..1 << 52, bits in 0_u32..53, noise in any::<u64>(),
+        ) {
+            let state = state(units, at, at.saturating_sub(noise & ((1 << bits) - 1)));
+            let kept = Packed::new(state).state();
+            prop_assert_eq!(kept.level, state.level);
+            prop_assert_eq!(Packed::new(state).level(), state.level);
+            prop_assert!(kept.above_half_at >= state.above_half_at, "never older than it is");
+            prop_assert!(kept.above_half_at.since(state.above_half_at) <= (at - state.above_half_at.0) / 31);
+        }
+
+        /// However often a bucket changes, the moment when it was last well filled does not follow.
+        #[test]
+        fn many_changes_do_not_move_it_on(start in 0_u64..1 << 50, gaps in prop::collection::vec(0_u64..1_000_000, 1..400)) {
+            let mut kept = state(0, start, start);
+            for gap in gaps {
+                let at = kept.level.at.0 + gap;
+                kept = Packed::new(state(0, at, kept.above_half_at.0)).state();
+                prop_assert!(kept.above_half_at.0 >= start && kept.above_half_at.0 - start <= (at - start) / 15);
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_moment_is_far() {
+        assert_eq!(Packed::new(state(1, u64::MAX, 0)).level().at, Micros((1 << 52) - 1));
+    }
+}

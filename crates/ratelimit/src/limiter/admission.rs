@@ -1,0 +1,346 @@
+//! Asking for a call, and waiting for what it lacks where the rules say so. What waits for what, and who is next, is
+//! `waiting`'s; here it meets the stores.
+
+pub(crate) mod fallback_admission;
+pub(crate) mod in_flight;
+pub(crate) mod refusal;
+pub(crate) mod settlement;
+pub(crate) mod shadow;
+pub(crate) mod shared_admission;
+pub(crate) mod slot_admission;
+
+use std::time::Instant;
+
+use vmcp_domain::{CallContext, Caller, Error, LimitScope, RateLimit, Retry};
+
+use super::{LimitedUser, Limiter, Permit, ToolPlan, levels_or_full};
+use crate::bucket::decide::{BucketSnapshot, Wait};
+use crate::bucket::user_table::UserKey;
+use crate::clock::Micros;
+use crate::limiter::admission::refusal::bucket_rate_limit;
+use crate::limiter::observer::{DecisionEvent, Observer, WaitOutcome};
+use crate::limiter::tool_plan::caller::{address_identity, synthetic_identity};
+use crate::plan::Plan;
+use crate::plan::policy::{Anonymous, Mode};
+use crate::queue::{LimitIndex, Needs, NextStep, WaitContext, WaitProgress, WaitReason, needs};
+
+/// How long nobody asks a shared store again, in microseconds, after a refusal that was not expected: another replica
+/// was faster. So a queue asks at most a hundred times a second in vain.
+const SHARED_RETRY_PAUSE: u64 = 10_000;
+
+/// A refusal, and whether waiting helps.
+pub(super) struct Refusal {
+    pub(super) error: Error,
+    pub(super) wait_reason: WaitReason,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { error, wait_reason: WaitReason::Futile }
+    }
+}
+
+impl Refusal {
+    /// A refusal by buckets of a plan that hold `levels`, in units.
+    pub(super) fn by_buckets(error: Error, plan: &Plan, levels: &[i64]) -> Self {
+        if !plan.may_wait {
+            return error.into();
+        }
+        let reading = |(bucket, level): (&crate::plan::PlannedBucket, &i64)| BucketSnapshot {
+            rate: bucket.rate,
+            level: *level,
+            cost: bucket.cost_units,
+            mode: bucket.mode,
+            // Nobody waits for it.
+            resets_in: None,
+        };
+        Self {
+            error,
+            wait_reason: WaitReason::Buckets(plan.buckets.iter().zip(levels).map(reading).collect()),
+        }
+    }
+}
+
+impl Refusal {
+    /// A refusal by one bucket of which this replica takes tokens ahead.
+    pub(super) fn by_lease(bound: &ToolPlan, place: usize, wait: Wait) -> Self {
+        let error = Error::RateLimited(Box::new(bucket_rate_limit(bound, &bound.plan, place, wait)));
+        let Some(bucket) = bound.plan.buckets.get(place) else { return error.into() };
+        let missing = match wait {
+            Wait::None => 0,
+            Wait::Micros(micros) => {
+                i64::try_from(micros.saturating_mul(bucket.rate.refill())).unwrap_or(i64::MAX)
+            }
+            Wait::UntilReleased | Wait::Never => i64::MAX,
+        };
+        // The level that stands for this wait.
+        let level = bucket.cost_units.saturating_sub(missing);
+        Self::by_buckets(error, &bound.plan, &levels_or_full(&bound.plan, &[place], &[level]))
+    }
+}
+
+/// Tells when the call that holds it is over: its place among the calls in flight is free.
+pub(super) struct ReleaseNotifier<'a> {
+    pub(super) limiter: &'a Limiter,
+    pub(super) plan: &'a Plan,
+    pub(super) user: Option<UserKey>,
+    /// It holds slots that others of several replicas wait for, too.
+    pub(super) has_shared_slots: bool,
+    /// The call was admitted: before that it has nothing that others could wait for.
+    pub(super) is_admitted: bool,
+    /// It holds its places among the calls in flight.
+    pub(super) holds_slots: bool,
+}
+
+impl ReleaseNotifier<'_> {
+    /// Tells what was given back.
+    pub(super) fn notify(&self, tokens: bool) {
+        let places = self.holds_slots && !self.plan.slot_limits.is_empty();
+        if self.is_admitted && self.limiter.wait_queues.count() > 0 && (tokens || places) {
+            let needs = needs(self.plan, self.user, u64::MAX);
+            self.limiter.wait_queues.notify_release(
+                self.limiter.wait_context(),
+                &needs,
+                tokens,
+                self.has_shared_slots,
+            );
+        }
+    }
+}
+
+impl Drop for ReleaseNotifier<'_> {
+    fn drop(&mut self) {
+        self.notify(false);
+    }
+}
+
+/// One call's waiting, for the observer. Dropped without an end it was cancelled.
+struct WaitRecord<'a> {
+    observer: &'a dyn Observer,
+    begun: Instant,
+    outcome: WaitOutcome,
+}
+
+impl<'a> WaitRecord<'a> {
+    fn begin(observer: &'a dyn Observer) -> Self {
+        observer.on_wait_start();
+        Self { observer, begun: Instant::now(), outcome: WaitOutcome::Cancelled }
+    }
+}
+
+impl Drop for WaitRecord<'_> {
+    fn drop(&mut self) {
+        self.observer.on_wait_end(self.outcome, self.begun.elapsed());
+    }
+}
+
+impl Limiter {
+    /// Asks for one call and pays for it, waiting where a rule says so.
+    ///
+    /// # Errors
+    /// [`Error::RateLimited`] when a limit refuses, [`Error::Denied`] for an unidentified caller where limits are per
+    /// user, [`Error::LimitsUnavailable`] when the store does not answer and the policy is to refuse then.
+    pub(crate) async fn admit<'a>(
+        &'a self,
+        bound: &'a ToolPlan,
+        ctx: &CallContext,
+    ) -> Result<Permit<'a>, Error> {
+        let mut event = DecisionEvent::new(&bound.limited, self.clock.now());
+        event.checked_scopes.extend(bound.plan.enforced_scopes());
+        let user = self.limited_user(bound, ctx);
+        let outcome = match &user {
+            Err(error) => Err(error.clone()),
+            Ok(user) if bound.plan.may_wait => self.admit_or_wait(bound, ctx, user, &mut event).await,
+            Ok(user) => {
+                let now = event.at;
+                self.admit_once(bound, user, now, &mut event).await.map_err(|denial| denial.error)
+            }
+        };
+        match &outcome {
+            Ok(permit) => {
+                event.allowed = true;
+                if let Ok(user) = &user {
+                    event.note_shadow_refusals(bound, user, permit);
+                }
+            }
+            Err(Error::RateLimited(refusal)) => {
+                event.scope = Some(refusal.scope);
+                event.refusal = Some(refusal);
+            }
+            Err(_) => {}
+        }
+        self.observer.on_decision(&event);
+        if let Caller::Known(identity) = &ctx.caller {
+            self.top_callers.count(self.user_key(identity), identity, !event.allowed);
+        }
+        outcome
+    }
+
+    /// How many calls wait for a limit.
+    #[must_use]
+    pub fn waiting_count(&self) -> usize {
+        self.wait_queues.count()
+    }
+
+    /// Asks the store once, at this moment.
+    async fn admit_once<'a>(
+        &'a self,
+        bound: &'a ToolPlan,
+        user: &LimitedUser,
+        now: Micros,
+        event: &mut DecisionEvent<'_>,
+    ) -> Result<Permit<'a>, Refusal> {
+        let begun = Instant::now();
+        let outcome = match &self.sharing {
+            None => self.admit_local((bound, &bound.plan), user.local, now),
+            // On its own memory, so that calls that need no store carry none of it.
+            Some(sharing) => Box::pin(self.admit_shared(sharing, bound, user, now, event)).await,
+        };
+        event.decision_time += begun.elapsed();
+        outcome
+    }
+
+    async fn admit_or_wait<'a>(
+        &'a self,
+        bound: &'a ToolPlan,
+        ctx: &CallContext,
+        user: &LimitedUser,
+        event: &mut DecisionEvent<'_>,
+    ) -> Result<Permit<'a>, Error> {
+        let remaining = ctx.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let patience = remaining.map_or(u64::MAX, |left| u64::try_from(left.as_micros()).unwrap_or(u64::MAX));
+        let needs = || needs(&bound.plan, user.local, patience);
+        if self.wait_queues.count() > 0 {
+            let needs = needs();
+            if self.wait_queues.is_contended(&needs) {
+                return match self.futile_wait_refusal(bound, user) {
+                    Some(error) => Err(error),
+                    None => Box::pin(self.wait_and_admit((bound, user, needs), ctx, None, event)).await,
+                };
+            }
+        }
+        let now = event.at;
+        match self.admit_once(bound, user, now, event).await {
+            Ok(permit) => Ok(permit),
+            Err(Refusal { error, wait_reason: WaitReason::Futile }) => Err(error),
+            Err(denial) => {
+                Box::pin(self.wait_and_admit((bound, user, needs()), ctx, Some(denial), event)).await
+            }
+        }
+    }
+
+    /// The refusal of a call that need not even queue: something that it needs will not be there in time, whoever is
+    /// before it. Buckets that are shared are not asked for that.
+    pub(super) fn futile_wait_refusal(&self, bound: &ToolPlan, user: &LimitedUser) -> Option<Error> {
+        let plan = &bound.plan;
+        let wait = |reading: &BucketSnapshot| match (&self.sharing, reading.mode) {
+            (_, Mode::Shadow) => Wait::None,
+            (None, Mode::Enforce) => reading.wait(),
+            (Some(_), Mode::Enforce) if reading.cost > reading.rate.capacity() => Wait::Never,
+            (Some(_), Mode::Enforce) => Wait::None,
+        };
+        let waits: Vec<Wait> = self.memory.peek(plan, user.local).iter().map(wait).collect();
+        let too_long =
+            plan.buckets.iter().zip(&waits).any(|(bucket, wait)| *wait > Wait::Micros(bucket.wait_max));
+        let (place, wait) = waits.into_iter().enumerate().rev().max_by_key(|(_, wait)| *wait)?;
+        too_long.then(|| Error::RateLimited(Box::new(bucket_rate_limit(bound, plan, place, wait))))
+    }
+
+    async fn wait_and_admit<'a>(
+        &'a self,
+        (bound, user, needs): (&'a ToolPlan, &LimitedUser, Needs),
+        ctx: &CallContext,
+        mut denial: Option<Refusal>,
+        event: &mut DecisionEvent<'_>,
+    ) -> Result<Permit<'a>, Error> {
+        let who = user.local.unwrap_or_else(|| self.fairness_key(ctx));
+        let mut guest = match self.wait_queues.enqueue(self.wait_context(), who, needs) {
+            Ok(guest) => guest,
+            Err((place, wait)) => {
+                return Err(denial.map_or_else(|| too_late_error(bound, place, wait), |known| known.error));
+            }
+        };
+        let mut waited: Option<WaitRecord<'_>> = None;
+        let mut telling = WaitProgress::new(&*ctx.client, self.clock.now());
+        let outcome = loop {
+            if let Some(denial) = denial.take()
+                && !guest.requeue(&denial.wait_reason)
+            {
+                break Err(denial.error);
+            }
+            match guest.next_step() {
+                NextStep::AskStore => match self.admit_once(bound, user, self.clock.now(), event).await {
+                    Ok(permit) => {
+                        guest.mark_admitted();
+                        break Ok(permit);
+                    }
+                    Err(refused) => denial = Some(refused),
+                },
+                NextStep::GiveUp(place, wait) => break Err(too_late_error(bound, place, wait)),
+                NextStep::Wait(place, until) => {
+                    waited.get_or_insert_with(|| WaitRecord::begin(&*self.observer));
+                    let rule = || rule_at(bound, place).0;
+                    telling.report_if_due(self.clock.now(), &rule(), || guest.forecast());
+                    guest.sleep_until(telling.next_report_at().map_or(until, |next| next.min(until))).await;
+                }
+            }
+        };
+        if let Some(waited) = &mut waited {
+            waited.outcome = if outcome.is_ok() { WaitOutcome::Admitted } else { WaitOutcome::Refused };
+        }
+        outcome
+    }
+
+    /// Whose turn a call takes where users are not told apart otherwise.
+    pub(super) fn fairness_key(&self, ctx: &CallContext) -> UserKey {
+        match (&ctx.caller, self.planner.policy().anonymous, ctx.peer_address) {
+            (Caller::Known(identity), ..) => self.user_key(identity),
+            (Caller::Anonymous, Anonymous::Address, Some(address)) => {
+                self.user_key(&address_identity(address))
+            }
+            (Caller::Anonymous, ..) => self.user_key(&synthetic_identity("")),
+        }
+    }
+
+    pub(super) fn wait_context(&self) -> WaitContext<'_> {
+        let pause = if self.sharing.is_some() { SHARED_RETRY_PAUSE } else { 0 };
+        WaitContext { clock: &*self.clock, memory: &self.memory, retry_pause: pause }
+    }
+}
+
+/// The rule at a place, and for whom it counts.
+fn rule_at(bound: &ToolPlan, place: LimitIndex) -> (String, LimitScope) {
+    let found = match place {
+        LimitIndex::Bucket(place) => bound.plan.buckets.get(place).map(|bucket| (&bucket.rule, bucket.scope)),
+        LimitIndex::Slots(place) => bound.plan.slot_limits.get(place).map(|slots| (&slots.rule, slots.scope)),
+    };
+    found.map_or((String::new(), LimitScope::Server), |(rule, scope)| (rule.to_string(), scope))
+}
+
+/// The refusal of a call whose turn does not come in time.
+fn too_late_error(bound: &ToolPlan, place: LimitIndex, wait: Option<u64>) -> Error {
+    let limit = match place {
+        LimitIndex::Bucket(place) => {
+            let wait = wait.map_or(Wait::UntilReleased, Wait::Micros);
+            bucket_rate_limit(bound, &bound.plan, place, wait)
+        }
+        LimitIndex::Slots(_) => slots_full_limit(bound, place),
+    };
+    Error::RateLimited(Box::new(limit))
+}
+
+/// The refusal by a bound on calls in flight.
+pub(super) fn slots_full_limit(bound: &ToolPlan, place: LimitIndex) -> RateLimit {
+    let (rule, scope) = rule_at(bound, place);
+    RateLimit {
+        operation: bound.limited.clone(),
+        rule,
+        scope,
+        retry: Retry::WhenReleased,
+        allowance: None,
+        resets_at: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

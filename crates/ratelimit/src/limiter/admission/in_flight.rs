@@ -1,0 +1,67 @@
+//! Places among the calls in flight that are held for as long as a backend may be working.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use vmcp_domain::{CallContext, WorkHold};
+
+use crate::bucket::memory_store::Receipt;
+use crate::bucket::user_table::UserKey;
+use crate::limiter::admission::ReleaseNotifier;
+use crate::limiter::{Limiter, Permit, ToolPlan};
+use crate::shared::slots::SlotGuard;
+
+/// The places of one call. They are free when this is dropped.
+struct InFlightSlots {
+    limiter: Arc<Limiter>,
+    tool_plan: Arc<ToolPlan>,
+    user: Option<UserKey>,
+    /// For each bound of the plan: whether the call counts under it in this process.
+    local_slots: SmallVec<[bool; 2]>,
+    slot_guard: Option<SlotGuard>,
+    has_shared_slots: bool,
+}
+
+impl Drop for InFlightSlots {
+    fn drop(&mut self) {
+        drop(self.slot_guard.take());
+        let plan = &self.tool_plan.plan;
+        self.limiter.memory.release_slots(plan, self.user, &self.local_slots);
+        // Dropping it tells those who wait.
+        drop(ReleaseNotifier {
+            limiter: &self.limiter,
+            plan,
+            user: self.user,
+            has_shared_slots: self.has_shared_slots,
+            is_admitted: true,
+            holds_slots: true,
+        });
+    }
+}
+
+impl Permit<'_> {
+    /// The context of the call that this is for: it carries the call's places among those in flight, which are free once all
+    /// copies of it are gone. `None` for a call that has none.
+    pub(crate) fn hold_slots(
+        &mut self,
+        limiter: &Arc<Limiter>,
+        bound: &Arc<ToolPlan>,
+        ctx: &CallContext,
+    ) -> Option<CallContext> {
+        if bound.plan.slot_limits.is_empty() {
+            return None;
+        }
+        let places = InFlightSlots {
+            limiter: limiter.clone(),
+            tool_plan: bound.clone(),
+            user: self.local.as_ref().and_then(Receipt::user),
+            local_slots: self.local.as_mut().map(Receipt::take_slots).unwrap_or_default(),
+            slot_guard: self.slot_guard.take(),
+            has_shared_slots: self.release_notifier.has_shared_slots,
+        };
+        self.release_notifier.holds_slots = false;
+        // A call within another one keeps the places of both.
+        let hold = WorkHold::new((places, ctx.hold.clone()));
+        Some(CallContext { hold: Some(hold), ..ctx.clone() })
+    }
+}

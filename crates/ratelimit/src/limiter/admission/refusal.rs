@@ -1,0 +1,67 @@
+//! Refusals as errors: which rule binds, and for how long.
+
+use std::time::Duration;
+
+use vmcp_domain::{Error, LimitScope, RateLimit, Retry};
+
+use crate::bucket::decide::Wait;
+use crate::clock::Clock;
+use crate::limiter::ToolPlan;
+use crate::plan::Plan;
+use crate::plan::policy::Mode;
+
+/// The refusal by one bucket of a plan.
+pub(in crate::limiter) fn rate_limited_error(
+    bound: &ToolPlan,
+    plan: &Plan,
+    place: usize,
+    wait: Wait,
+) -> Error {
+    Error::RateLimited(Box::new(bucket_rate_limit(bound, plan, place, wait)))
+}
+
+/// What the bucket at `place` says to a call that it lets wait.
+pub(in crate::limiter) fn bucket_rate_limit(
+    bound: &ToolPlan,
+    plan: &Plan,
+    place: usize,
+    wait: Wait,
+) -> RateLimit {
+    let bucket = plan.buckets.get(place);
+    RateLimit {
+        operation: bound.limited.clone(),
+        rule: bucket.map(|bucket| bucket.rule.to_string()).unwrap_or_default(),
+        scope: bucket.map_or(LimitScope::Server, |bucket| bucket.scope),
+        retry: match wait {
+            Wait::None => Retry::After(Duration::ZERO),
+            // It was not asked when its period ends.
+            Wait::Micros(u64::MAX) => {
+                let period =
+                    bucket.and_then(|bucket| bucket.calendar_period.as_ref()).map(|resets| resets.period);
+                let longest = period.map_or(u64::MAX, |period| period.end.since(period.start));
+                Retry::After(Duration::from_micros(longest))
+            }
+            Wait::Micros(micros) => Retry::After(Duration::from_micros(micros)),
+            Wait::UntilReleased => Retry::WhenReleased,
+            Wait::Never if bucket.is_some_and(|bucket| bucket.is_blocked) => Retry::Blocked,
+            Wait::Never => Retry::Never,
+        },
+        resets_at: bucket.and_then(|bucket| bucket.calendar_period.as_ref()).map(|resets| resets.local_end()),
+        allowance: bucket.map(|bucket| bucket.rate.configured()),
+    }
+}
+
+/// The refusal of a shared store: the longest wait over all buckets that refuse.
+pub(in crate::limiter) fn shared_rate_limited_error(
+    bound: &ToolPlan,
+    levels: &[i64],
+    clock: &dyn Clock,
+) -> Error {
+    let waits = bound.plan.buckets.iter().zip(levels).enumerate().map(|(place, (bucket, level))| {
+        let reading = bucket.snapshot(*level, clock);
+        (place, if bucket.mode == Mode::Enforce { reading.wait() } else { Wait::None })
+    });
+    let waits: Vec<(usize, Wait)> = waits.collect();
+    let (place, wait) = waits.into_iter().rev().max_by_key(|(_, wait)| *wait).unwrap_or((0, Wait::Never));
+    rate_limited_error(bound, &bound.plan, place, wait)
+}

@@ -1,0 +1,170 @@
+//! What a call turned out to cost: the difference to what was paid for it is charged or given back when it has ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use smallvec::SmallVec;
+use vmcp_domain::{Caller, Json, Reply, ResultType};
+
+use crate::limiter::{Limiter, PaidBatch, Permit, Sharing, ToolPlan};
+use crate::plan::price::PricedCall;
+use crate::plan::{PlannedBucket, RulePrice, Settlement, UNPAYABLE};
+use crate::queue::{Needs, needs};
+use crate::shared::store::{Adjustment, RemoteBucket};
+
+/// What is still owed for a call that has ended with a result; `None` where nothing is. What is not done yet stays at its
+/// price, and so does a call whose final price cannot be computed.
+pub(crate) fn compute_settlement(
+    bound: &ToolPlan,
+    caller: &Caller,
+    arguments: Option<&Json>,
+    reply: &Reply,
+) -> Option<Settlement> {
+    let tool = bound.request.tool().filter(|_| reply.result_type == ResultType::Complete)?;
+    let buckets = &bound.plan.buckets;
+    let more = |trial: Option<u32>| {
+        // Nothing was paid that nobody can pay.
+        let pays = |bucket: &&PlannedBucket| bucket.shadow_rule == trial && bucket.cost != UNPAYABLE;
+        let paid = buckets.iter().find(pays)?.cost.get();
+        Some(cost_difference(
+            bound,
+            &PricedCall { tool, caller, arguments, after: Some((paid, reply)) },
+            trial,
+        ))
+    };
+    let mut owed = Settlement::new(more(None).unwrap_or(0));
+    let mut known: SmallVec<[u32; 2]> = SmallVec::new();
+    for rule in buckets.iter().filter_map(|bucket| bucket.shadow_rule) {
+        if !known.contains(&rule) {
+            known.push(rule);
+            owed.add_shadow_rule(rule, more(Some(rule)).unwrap_or(0));
+        }
+    }
+    (!owed.is_zero()).then_some(owed)
+}
+
+/// How much more than was paid a call costs in the end, by the rules in force and, for its own buckets, by one on trial.
+fn cost_difference(bound: &ToolPlan, priced: &PricedCall<'_>, trial: Option<u32>) -> i64 {
+    let mut largest = None;
+    let counts =
+        |settlement: &&RulePrice| settlement.shadow_rule.is_none() || settlement.shadow_rule == trial;
+    for RulePrice { price, .. } in bound.plan.variation_inputs.settlements.iter().filter(counts) {
+        match price.evaluate(priced) {
+            Ok(cost) => largest = largest.max(Some(cost)),
+            Err(error) => {
+                let tool = &priced.tool.name;
+                tracing::warn!(%tool, %price, error = error.for_log(), "a call stays at the price it was made for");
+                return 0;
+            }
+        }
+    }
+    let paid = priced.after.map_or(0, |(paid, _)| paid);
+    largest.map_or(0, |largest| i64::from(largest) - i64::from(paid))
+}
+
+impl PaidBatch {
+    /// The changes that charge more tokens to the buckets that paid.
+    pub(in crate::limiter) fn adjustments<'a>(
+        &'a self,
+        tokens: impl Fn(&RemoteBucket) -> i64 + 'a,
+    ) -> impl Iterator<Item = Adjustment> + 'a {
+        let paid = self.request.buckets.iter().zip(&self.verdict.pays).filter(|(_, pays)| **pays);
+        paid.map(move |(bucket, _)| Adjustment {
+            tokens: tokens(bucket),
+            bucket: bucket.clone(),
+            paid_at: Some(self.verdict.at),
+        })
+    }
+}
+
+impl Permit<'_> {
+    /// The changes that charge more tokens to the buckets that all replicas share.
+    pub(in crate::limiter) fn adjustments(&self, tokens: impl Fn(&RemoteBucket) -> i64) -> Vec<Adjustment> {
+        let leased = self.lease_payment.iter().flat_map(|paid| paid.adjustments(&tokens));
+        self.paid_batches.iter().flat_map(|part| part.adjustments(&tokens)).chain(leased).collect()
+    }
+
+    /// Charges the buckets that paid so much more, or gives as much back. The shared store is told later: no answer waits
+    /// for it.
+    pub(crate) fn settle(self, limiter: &Arc<Limiter>, owed: &Settlement) {
+        if let Some(receipt) = &self.local {
+            receipt.adjust(|bucket| -owed.for_bucket(bucket.shadow_rule));
+        }
+        if let Some(fallen) = &self.fallback_charge {
+            limiter.adjust_fallback_charge(fallen, Some(owed));
+        }
+        if limiter.sharing.is_none() {
+            if owed.is_refund() {
+                self.release_notifier.notify(true);
+            }
+            return;
+        }
+        let changes = self.adjustments(|bucket| owed.for_bucket(bucket.shadow_rule));
+        let told =
+            owed.is_refund().then(|| needs(self.release_notifier.plan, self.release_notifier.user, u64::MAX));
+        limiter.adjust_shared_later(changes, told);
+    }
+}
+
+/// Settlements that the shared store has not been told of yet.
+#[derive(Debug, Default)]
+pub(in crate::limiter) struct PendingSettlements(AtomicUsize);
+
+impl PendingSettlements {
+    pub(in crate::limiter) fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
+/// One of them.
+struct PendingSettlement(Arc<Limiter>);
+
+impl PendingSettlement {
+    fn begin(limiter: &Arc<Limiter>) -> Self {
+        limiter.pending_settlements.0.fetch_add(1, Ordering::AcqRel);
+        Self(limiter.clone())
+    }
+}
+
+impl Drop for PendingSettlement {
+    fn drop(&mut self) {
+        self.0.pending_settlements.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Limiter {
+    /// Tells the shared store of changes by a task of its own, and those who wait for what is given back.
+    pub(in crate::limiter) fn adjust_shared_later(
+        self: &Arc<Self>,
+        changes: Vec<Adjustment>,
+        told: Option<Needs>,
+    ) {
+        let settling = PendingSettlement::begin(self);
+        self.task_spawner.spawn(async move {
+            let limiter = &settling.0;
+            if let Some(sharing) = &limiter.sharing {
+                limiter.adjust_shared(sharing, changes).await;
+            }
+            if let Some(needs) = told {
+                limiter.wait_queues.notify_release(limiter.wait_context(), &needs, true, false);
+            }
+        });
+    }
+
+    /// Changes what calls were charged in the shared store: those of one home together, all or nothing. What the store does not
+    /// take stays as it was where it would be given back, since an outage never hands out budget; where it is owed, it is
+    /// written back with what is admitted without the store.
+    pub(in crate::limiter) async fn adjust_shared(&self, sharing: &Sharing, changes: Vec<Adjustment>) {
+        let mut left: Vec<Adjustment> = changes.into_iter().filter(|change| change.tokens != 0).collect();
+        while let Some(home) = left.first().map(|change| change.bucket.partition.clone()) {
+            let (these, others) = left.into_iter().partition(|change| change.bucket.partition == home);
+            left = others;
+            let these: Vec<Adjustment> = these;
+            if let Err(failure) = sharing.store.adjust(&these).await {
+                self.observer.on_store_failure(failure);
+                let owed = these.iter().filter(|change| change.tokens.is_positive());
+                self.debts.add(owed.map(|change| (&change.bucket, change.tokens)), &sharing.store);
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Rules on trial: they refuse nobody, and what each would have refused is told by its name.
+
+use std::sync::Arc;
+
+use crate::limiter::observer::DecisionEvent;
+use crate::limiter::{LimitedUser, Permit, ToolPlan};
+use crate::plan::policy::Mode;
+use crate::plan::{PlannedBucket, PlannedSlotLimit};
+
+impl DecisionEvent<'_> {
+    fn note_would_refuse(&mut self, rule: &Arc<str>) {
+        if !self.would_refuse.contains(rule) {
+            self.would_refuse.push(rule.clone());
+        }
+    }
+
+    /// Tells of every rule on trial: what is asked of them could not be asked.
+    pub(in crate::limiter) fn note_all_would_refuse(&mut self, bound: &ToolPlan) {
+        shadow_rules(bound, |_| true, |_| true).for_each(|rule| self.note_would_refuse(rule));
+    }
+
+    /// Tells of the rules on trial that would have refused a call that goes on.
+    pub(in crate::limiter) fn note_shadow_refusals(
+        &mut self,
+        bound: &ToolPlan,
+        user: &LimitedUser,
+        permit: &Permit<'_>,
+    ) {
+        let (buckets, slots) = (&bound.plan.buckets, &bound.plan.slot_limits);
+        let of_buckets = permit.unpaid_bucket_indices();
+        of_buckets
+            .filter_map(|place| buckets.get(place))
+            .for_each(|bucket| self.note_would_refuse(&bucket.rule));
+        let of_slots = permit.missed_slot_limit_indices();
+        of_slots.filter_map(|place| slots.get(place)).for_each(|slots| self.note_would_refuse(&slots.rule));
+        if bound.plan.needs_user && user.local.is_none() {
+            let own = |bucket: &PlannedBucket| bucket.storage.is_per_user();
+            shadow_rules(bound, own, |slots| slots.shared_count.is_none())
+                .for_each(|rule| self.note_would_refuse(rule));
+        }
+    }
+}
+
+/// The names of rules on trial.
+fn shadow_rules<'a>(
+    bound: &'a ToolPlan,
+    of_bucket: impl Fn(&PlannedBucket) -> bool + 'a,
+    of_slots: impl Fn(&PlannedSlotLimit) -> bool + 'a,
+) -> impl Iterator<Item = &'a Arc<str>> {
+    let buckets = bound.plan.buckets.iter();
+    let buckets = buckets.filter(move |bucket| bucket.mode == Mode::Shadow && of_bucket(bucket));
+    let slots = bound.plan.slot_limits.iter();
+    let slots = slots.filter(move |slots| slots.mode == Mode::Shadow && of_slots(slots));
+    buckets.map(|bucket| &bucket.rule).chain(slots.map(|slots| &slots.rule))
+}
+
+impl Permit<'_> {
+    /// The places of buckets in shadow mode that could not pay, wherever they are kept.
+    fn unpaid_bucket_indices(&self) -> impl Iterator<Item = usize> {
+        let local = self.local.iter().flat_map(|receipt| receipt.charges().would_refuse.iter().copied());
+        let leased = self.lease_payment.iter().flat_map(|paid| paid.unpaid_indices());
+        let shared = self.paid_batches.iter().flat_map(|part| {
+            let pays = part.indices.iter().zip(&part.verdict.pays);
+            pays.filter(|(_, pays)| !**pays).map(|(place, _)| *place)
+        });
+        let fallen = self.fallback_charge.iter().flat_map(|fallen| fallen.unpaid_indices());
+        local.chain(leased).chain(shared).chain(fallen).chain(self.shadow_unasked.iter().copied())
+    }
+
+    /// The places of bounds in shadow mode that had no room.
+    fn missed_slot_limit_indices(&self) -> impl Iterator<Item = usize> {
+        let local = self.local.iter().flat_map(|receipt| receipt.missed_slot_limit_indices());
+        local.chain(self.slot_guard.iter().flat_map(|slot| slot.missed_indices()))
+    }
+}

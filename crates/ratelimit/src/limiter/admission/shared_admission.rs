@@ -1,0 +1,301 @@
+//! Paying where replicas share buckets: out of what is held here, by the store, or by this replica's share of every limit
+//! while the store is away.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use vmcp_domain::Error;
+
+use super::refusal::shared_rate_limited_error;
+use crate::clock::{Clock, Micros};
+use crate::limiter::admission::Refusal;
+use crate::limiter::observer::DecisionEvent;
+use crate::limiter::{LimitedUser, Limiter, PaidBatch, Permit, Sharing, ToolPlan};
+use crate::plan::Plan;
+use crate::plan::policy::{Consistency, Mode};
+use crate::shared::lease::LeaseError;
+use crate::shared::slots::{AcquireOutcome, SharedSlots};
+use crate::shared::store::{
+    AdmitRequest, OnStoreFailure, PlanView, RemoteVerdict, SlotBatch, StoreBatch, StoreFailure, store_batches,
+};
+
+/// What is asked of the store in one exchange: the bounds and buckets of one home.
+struct StoreExchange {
+    slot_batch: Option<SlotBatch>,
+    indices: SmallVec<[usize; 4]>,
+    request: AdmitRequest,
+}
+
+impl StoreExchange {
+    fn partition(&self) -> Option<&Arc<str>> {
+        let bucket = self.request.buckets.first().map(|bucket| &bucket.partition);
+        let slots = self.slot_batch.iter().flat_map(|part| part.limits.first()).map(|slots| &slots.partition);
+        bucket.or(slots.into_iter().next()).and_then(Option::as_ref)
+    }
+
+    /// Whether nothing of it refuses.
+    fn is_shadow_only(&self) -> bool {
+        self.request.buckets.iter().all(|bucket| bucket.mode == Mode::Shadow)
+            && self.slot_batch.as_ref().is_none_or(SlotBatch::is_shadow_only)
+    }
+}
+
+impl Limiter {
+    pub(in crate::limiter) async fn admit_shared<'a>(
+        &'a self,
+        sharing: &'a Sharing,
+        bound: &'a ToolPlan,
+        user: &LimitedUser,
+        now: Micros,
+        event: &mut DecisionEvent<'_>,
+    ) -> Result<Permit<'a>, Refusal> {
+        let mut permit = self.unpaid_permit(bound, user.local);
+        permit.release_notifier.has_shared_slots =
+            !bound.plan.slot_limits.is_empty() && sharing.replica_count_or_one() > 1;
+        if !bound.plan.slot_limits.is_empty() {
+            self.check_local_slots(bound, user)?;
+            self.check_known_refusal(sharing, bound, user)?;
+            permit.slot_guard = self.shared_slots.as_ref().map(SharedSlots::begin_call);
+        }
+        match self.pay_shared(sharing, bound, user, &mut permit).await {
+            Ok(()) => {
+                if let Some(paid) = &mut permit.lease_payment {
+                    paid.commit();
+                }
+            }
+            Err(PayError::Refused(denial)) => {
+                self.refund_shared(sharing, &permit).await;
+                return Err(denial);
+            }
+            Err(PayError::StoreFailed(failure)) => {
+                self.observer.on_store_failure(failure);
+                // What was paid already stays paid: the store that would have to be asked does not answer.
+                permit.lease_payment = None;
+                permit.paid_batches.clear();
+                if let Some(slot) = &mut permit.slot_guard {
+                    self.hold_slots_without_store(sharing, bound, user, slot, event)?;
+                }
+                if !bound.plan.buckets.is_empty() {
+                    permit.fallback_charge =
+                        self.decide_without_store(sharing, bound, user, event)?.map(Box::new);
+                }
+            }
+        }
+        // What this replica has in flight itself, which others here see without asking.
+        match self.admit_local((bound, &bound.slots_only), user.local, now) {
+            Ok(mut here) => permit.local = here.local.take(),
+            Err(denial) => {
+                self.refund_shared(sharing, &permit).await;
+                return Err(denial);
+            }
+        }
+        (permit.release_notifier.is_admitted, permit.release_notifier.holds_slots) = (true, true);
+        Ok(permit)
+    }
+
+    /// Gives back what a call has paid to the store that is refused all the same.
+    async fn refund_shared(&self, sharing: &Sharing, permit: &Permit<'_>) {
+        let paid =
+            permit.paid_batches.iter().flat_map(|part| part.adjustments(|bucket| -i64::from(bucket.cost)));
+        self.adjust_shared(sharing, paid.collect()).await;
+    }
+
+    /// Refuses a call that is certain to lack tokens before it asks. Spends nothing.
+    pub(in crate::limiter) fn check_known_refusal(
+        &self,
+        sharing: &Sharing,
+        bound: &ToolPlan,
+        user: &LimitedUser,
+    ) -> Result<(), Refusal> {
+        for StoreBatch { indices: places, request: ask } in
+            store_batches(&bound.plan, self.plan_view(user, true))
+        {
+            if let Some(verdict) = sharing.store.known_refusal(&ask) {
+                return Err(shared_bucket_refusal(
+                    bound,
+                    &levels_or_full(&bound.plan, &places, &verdict.levels),
+                    &*self.clock,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The questions about a plan. The caller's own buckets come first: what others share is taken from nobody for a call that
+    /// these refuse.
+    fn store_exchanges(&self, bound: &ToolPlan, user: &LimitedUser) -> SmallVec<[StoreExchange; 2]> {
+        let of_buckets = |StoreBatch { indices: places, request: ask }: StoreBatch| StoreExchange {
+            slot_batch: None,
+            indices: places,
+            request: ask,
+        };
+        let mut questions: SmallVec<[StoreExchange; 2]> =
+            store_batches(&bound.plan, self.plan_view(user, true)).into_iter().map(of_buckets).collect();
+        for part in self.slot_batches(bound, user) {
+            let home = part.limits.first().and_then(|slots| slots.partition.clone());
+            match questions.iter_mut().find(|question| question.partition() == home.as_ref()) {
+                Some(question) => question.slot_batch = Some(part),
+                None => questions.push(StoreExchange {
+                    slot_batch: Some(part),
+                    indices: SmallVec::new(),
+                    request: AdmitRequest { buckets: SmallVec::new() },
+                }),
+            }
+        }
+        questions.sort_by_key(|question| question.partition().is_none());
+        questions
+    }
+
+    /// Pays all shared buckets and takes all slots, first the buckets of which tokens are held here: what is not spent then is put
+    /// back at once.
+    async fn pay_shared<'a>(
+        &'a self,
+        sharing: &'a Sharing,
+        bound: &'a ToolPlan,
+        user: &LimitedUser,
+        permit: &mut Permit<'a>,
+    ) -> Result<(), PayError> {
+        let begun = self.clock.now();
+        if let Some(leases) = self.leases.as_ref().filter(|_| !bound.lease_plan.is_empty()) {
+            match leases.admit(&bound.lease_plan).await {
+                Ok(paid) => permit.lease_payment = Some(paid),
+                Err(LeaseError::StoreFailed(failure)) => return Err(PayError::StoreFailed(failure)),
+                Err(LeaseError::InsufficientTokens(place, wait)) => {
+                    return Err(PayError::Refused(Refusal::by_lease(bound, place, wait)));
+                }
+            }
+        }
+        for question in self.store_exchanges(bound, user) {
+            let verdict = match self.run_exchange(sharing, bound, user, &question, permit).await {
+                Ok(verdict) => verdict,
+                // What is on trial does not send a call that has paid otherwise to the policy for failures.
+                Err(PayError::StoreFailed(failure))
+                    if bound.plan.has_enforced() && question.is_shadow_only() =>
+                {
+                    self.observer.on_store_failure(failure);
+                    if let (Some(slot), Some(part)) = (&mut permit.slot_guard, question.slot_batch) {
+                        sharing.hold_shadow_slots(slot, part);
+                    }
+                    if sharing.on_failure == OnStoreFailure::Deny {
+                        permit.shadow_unasked.extend(question.indices);
+                    }
+                    continue;
+                }
+                // This replica's own queue is no failure of the store, and opens no way around the limits.
+                Err(PayError::StoreFailed(StoreFailure::Overloaded)) if bound.plan.has_enforced() => {
+                    return Err(PayError::Refused(Error::Overloaded.into()));
+                }
+                Err(unpaid) => return Err(unpaid),
+            };
+            let StoreExchange { indices: places, request: ask, .. } = question;
+            let levels = levels_or_full(&bound.plan, &places, &verdict.levels);
+            self.observe_levels(sharing, bound, user.local, &levels);
+            permit.record_levels(&places, &levels);
+            if !verdict.admitted {
+                return Err(PayError::Refused(shared_bucket_refusal(bound, &levels, &*self.clock)));
+            }
+            if !ask.buckets.is_empty() {
+                permit.paid_batches.push(PaidBatch { indices: places, request: ask, verdict });
+            }
+        }
+        match &self.shared_slots {
+            Some(slots) if bound.plan.has_enforced_slot_limit() => {
+                slots.check_still_valid(begun).map_err(PayError::StoreFailed)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts one question to the store. A verdict that does not admit is one about buckets.
+    async fn run_exchange(
+        &self,
+        sharing: &Sharing,
+        bound: &ToolPlan,
+        user: &LimitedUser,
+        question: &StoreExchange,
+        permit: &mut Permit<'_>,
+    ) -> Result<RemoteVerdict, PayError> {
+        let (Some(slots), Some(slot), Some(part)) =
+            (&self.shared_slots, &mut permit.slot_guard, &question.slot_batch)
+        else {
+            return sharing.store.admit(&question.request).await.map_err(PayError::StoreFailed);
+        };
+        match slots.acquire(slot, part, &question.request).await {
+            Ok(AcquireOutcome::Admitted(verdict) | AcquireOutcome::InsufficientTokens(verdict)) => {
+                Ok(verdict)
+            }
+            Ok(AcquireOutcome::SlotsFull(place)) => {
+                Err(PayError::Refused(self.shared_slots_refusal(bound, user, place)))
+            }
+            // Nothing was sent. A store that may have forgotten its slots still answers for the buckets.
+            Err(StoreFailure::CircuitOpen) if part.is_shadow_only() => {
+                sharing.hold_shadow_slots(slot, part.clone());
+                if question.request.buckets.is_empty() {
+                    return Ok(RemoteVerdict::empty());
+                }
+                sharing.store.admit(&question.request).await.map_err(PayError::StoreFailed)
+            }
+            Err(failure) => Err(PayError::StoreFailed(failure)),
+        }
+    }
+
+    /// How plans are asked about.
+    pub(in crate::limiter) fn plan_view<'u>(
+        &self,
+        user: &'u LimitedUser,
+        without_leased: bool,
+    ) -> PlanView<'u> {
+        let split = matches!(self.planner.policy().consistency, Consistency::Split(_));
+        PlanView {
+            user: user.shared.as_ref(),
+            split_by_user: split,
+            without_leased: without_leased && self.leases.is_some(),
+            has_legacy_keys: self.sharing.as_ref().is_some_and(|sharing| self.has_legacy_keys(sharing)),
+        }
+    }
+
+    /// Whether buckets may have levels under former keys.
+    pub(in crate::limiter) fn has_legacy_keys(&self, sharing: &Sharing) -> bool {
+        sharing.store.key_age().is_none_or(|age| age < self.debt_recovery_max)
+    }
+}
+
+impl Permit<'_> {
+    /// Notes what the store said of some buckets of the plan; of the others `levels` says that they are full.
+    fn record_levels(&mut self, places: &[usize], levels: &SmallVec<[i64; 4]>) {
+        let known = self.known_levels.get_or_insert_with(|| levels.clone());
+        for place in places {
+            if let (Some(known), Some(level)) = (known.get_mut(*place), levels.get(*place)) {
+                *known = *level;
+            }
+        }
+    }
+}
+
+/// The refusal by buckets that hold so much.
+fn shared_bucket_refusal(bound: &ToolPlan, levels: &[i64], clock: &dyn Clock) -> Refusal {
+    Refusal::by_buckets(shared_rate_limited_error(bound, levels, clock), &bound.plan, levels)
+}
+
+/// Why the shared buckets of a call are not paid.
+enum PayError {
+    /// One of them cannot pay.
+    Refused(Refusal),
+    /// The store does not answer.
+    StoreFailed(StoreFailure),
+}
+
+/// What every bucket of a plan holds, where only some are known: of the others nobody has said that they are not full.
+pub(in crate::limiter) fn levels_or_full(
+    plan: &Plan,
+    places: &[usize],
+    levels: &[i64],
+) -> SmallVec<[i64; 4]> {
+    let mut all: SmallVec<[i64; 4]> = plan.buckets.iter().map(|bucket| bucket.rate.capacity()).collect();
+    for (place, level) in places.iter().zip(levels) {
+        if let Some(known) = all.get_mut(*place) {
+            *known = *level;
+        }
+    }
+    all
+}

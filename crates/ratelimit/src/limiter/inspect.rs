@@ -1,0 +1,291 @@
+//! Looking without spending: which rules a tool falls under, and what its buckets hold.
+
+pub(crate) mod limits_summary;
+pub(crate) mod rule_views;
+pub(crate) mod status;
+pub(crate) mod top_callers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use vmcp_domain::{CallContext, Error, LimitScope, RateLimit, ToolList, ToolName};
+
+use super::{Arguments, LimitedUser, Limiter, Sharing, ToolPlan, levels_or_full};
+use crate::bucket::decide::{BucketSnapshot, Wait};
+use crate::limiter::admission::refusal::bucket_rate_limit;
+use crate::limiter::inspect::top_callers::TopCaller;
+use crate::plan::policy::Mode;
+use crate::plan::{Plan, PlannedBucket, PlannedSlotLimit};
+use crate::shared::lease::LeaseCounts;
+use crate::shared::store::{StoreBatch, store_batches};
+
+/// What one bucket holds for one caller, for people to read.
+#[derive(Clone, Debug)]
+pub struct BucketView {
+    /// The rule as the configuration names it.
+    pub rule: String,
+    /// For whom it counts.
+    pub scope: LimitScope,
+    /// Tokens in so long a time.
+    pub allowance: (u64, Duration),
+    /// Tokens it holds when full.
+    pub capacity: u64,
+    /// Whole tokens it holds now.
+    pub level: u64,
+    /// Whole tokens that it lacks before it is empty, rounded up; zero unless it is in debt.
+    pub debt: u64,
+    /// What a call costs.
+    pub cost: u64,
+    /// How long it cannot pay for a call.
+    pub wait: Wait,
+    /// Whether it refuses or only counts.
+    pub mode: Mode,
+    /// For how many callers in a hundred it refuses; `None` for all.
+    pub percent: Option<u8>,
+    /// How long a call waits for it before it is refused.
+    pub wait_max: Duration,
+    /// The period of a quota by the calendar, as `day (Europe/Berlin, from 00:00)`.
+    pub period: Option<String>,
+    /// By how many tokens any window may exceed it because replicas take tokens ahead; `None` where they do not.
+    pub lease_excess: Option<u64>,
+}
+
+/// One bound on calls in flight, for people to read.
+#[derive(Clone, Debug)]
+pub struct SlotLimitView {
+    /// The rule as the configuration names it.
+    pub rule: String,
+    /// For whom it counts.
+    pub scope: LimitScope,
+    /// The bound.
+    pub count_max: u32,
+    /// Whether it refuses or only counts.
+    pub mode: Mode,
+    /// How long a call waits for it before it is refused.
+    pub wait_max: Duration,
+    /// For how long replicas hold slots of it that nothing is heard of; `None` where this process counts by itself.
+    pub lease: Option<Duration>,
+    /// How many calls are in flight under it, where that was asked.
+    pub in_flight: Option<u32>,
+}
+
+impl Limiter {
+    /// What every bucket of a tool holds for a caller. Spends nothing.
+    ///
+    /// # Errors
+    /// As [`Error::UnknownTool`] when there is no such tool, or when the store does not answer.
+    pub async fn peek(
+        &self,
+        tools: &Arc<ToolList>,
+        name: &ToolName,
+        ctx: &CallContext,
+    ) -> Result<Vec<BucketView>, Error> {
+        let bound = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let bound = self.plan_variant(&bound, ctx, Arguments::Unknown)?;
+        let user = self.limited_user(&bound, ctx)?;
+        Ok(bucket_views(&bound.plan, self.bucket_snapshots(&bound, &user).await?))
+    }
+
+    /// What a call would be told now by the limits it falls under, or `None` when they would let it pass, if need be
+    /// after the wait that they allow. Calls in flight and queues are left out: that changes with every call that ends. Spends nothing.
+    ///
+    /// # Errors
+    /// As [`Limiter::peek`].
+    pub async fn check_availability(
+        &self,
+        tools: &Arc<ToolList>,
+        name: &ToolName,
+        ctx: &CallContext,
+    ) -> Result<Option<RateLimit>, Error> {
+        let bound = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let bound = self.plan_variant(&bound, ctx, Arguments::Unknown)?;
+        if bound.plan.buckets.is_empty() {
+            return Ok(None);
+        }
+        let user = self.limited_user(&bound, ctx)?;
+        let readings = self.bucket_snapshots(&bound, &user).await?;
+        let enforced =
+            |(bucket, reading): (&PlannedBucket, &BucketSnapshot)| match (reading.mode, reading.wait()) {
+                (Mode::Shadow, _) => Wait::None,
+                (Mode::Enforce, Wait::Micros(wait)) if wait <= bucket.wait_max => Wait::None,
+                (Mode::Enforce, wait) => wait,
+            };
+        let waits: Vec<Wait> = bound.plan.buckets.iter().zip(&readings).map(enforced).collect();
+        let waits = waits.into_iter().enumerate();
+        let longest = waits.rev().max_by_key(|(_, wait)| *wait).filter(|(_, wait)| *wait != Wait::None);
+        Ok(longest.map(|(place, wait)| bucket_rate_limit(&bound, &bound.plan, place, wait)))
+    }
+
+    /// What every bucket of a plan holds for a user, in this process or in the shared store.
+    pub(super) async fn bucket_snapshots(
+        &self,
+        bound: &ToolPlan,
+        user: &LimitedUser,
+    ) -> Result<Vec<BucketSnapshot>, Error> {
+        let Some(sharing) = &self.sharing else {
+            return Ok(self.memory.peek(&bound.plan, user.local));
+        };
+        let levels = self.peek_shared(sharing, &bound.plan, user).await?;
+        let reading = |(bucket, level): (&PlannedBucket, i64)| bucket.snapshot(level, &*self.clock);
+        Ok(bound.plan.buckets.iter().zip(levels).map(reading).collect())
+    }
+
+    /// What every bucket of a plan holds in the shared store, in units.
+    pub(super) async fn peek_shared(
+        &self,
+        sharing: &Sharing,
+        plan: &Plan,
+        user: &LimitedUser,
+    ) -> Result<SmallVec<[i64; 4]>, Error> {
+        let mut levels = levels_or_full(plan, &[], &[]);
+        for StoreBatch { indices: places, request: ask } in store_batches(plan, self.plan_view(user, false)) {
+            let said = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
+            for (place, level) in places.iter().zip(said) {
+                if let Some(known) = levels.get_mut(*place) {
+                    *known = level;
+                }
+            }
+        }
+        Ok(levels)
+    }
+
+    /// The same for buckets that are kept in this process, of the tools the limiter has last seen. `None` when the
+    /// tool is not among them, its caller is nobody to the limits, or the buckets are shared.
+    #[must_use]
+    pub fn peek_local(&self, name: &ToolName, ctx: &CallContext) -> Option<Vec<BucketView>> {
+        let bound = self.list_plans.find_map(|binding| binding.plans.get(name).cloned())?;
+        let bound = self.plan_variant(&bound, ctx, Arguments::Unknown).ok()?;
+        let user = self.limited_user(&bound, ctx).ok()?;
+        self.sharing.is_none().then(|| bucket_views(&bound.plan, self.memory.peek(&bound.plan, user.local)))
+    }
+
+    /// Waits until the shared store answers, `patience` at most, and returns whether it does. A process that decides
+    /// before it has ever reached the store would hand out a budget of its own, so it asks for this first.
+    pub async fn wait_connected(&self, patience: Duration) -> bool {
+        let Some(sharing) = &self.sharing else { return true };
+        wait_until(patience, || sharing.store.is_available()).await
+    }
+
+    /// Waits until everything that was admitted without the store has been written back, and until the store has heard
+    /// of every call that has ended; `patience` at most. Returns whether it has. For the end of a process: what it still
+    /// owes then is lost, and what it still holds is free after a lease.
+    pub async fn wait_settled(&self, patience: Duration) -> bool {
+        let slots_settled = || self.shared_slots.as_ref().is_none_or(|slots| slots.is_settled());
+        let settled = || self.pending_settlements.is_empty() && self.debts.is_settled() && slots_settled();
+        wait_until(patience, settled).await
+    }
+
+    /// Gives back what this replica has taken ahead, `patience` at most. For the end of a process, when no more calls are
+    /// made.
+    pub async fn return_leases(&self, patience: Duration) {
+        if let Some(leases) = &self.leases {
+            // What is not taken back in time is lost, as at the end of its lease.
+            let _ = tokio::time::timeout(patience, leases.return_all()).await;
+        }
+    }
+
+    /// What this replica has taken ahead; `None` where it takes nothing.
+    #[must_use]
+    pub fn lease_counts(&self) -> Option<LeaseCounts> {
+        self.leases.as_ref().map(|leases| leases.counts())
+    }
+
+    /// How many calls of this replica hold slots that all replicas share, or ask for them; `None` where each process counts
+    /// its calls in flight by itself.
+    #[must_use]
+    pub fn slots_held(&self) -> Option<usize> {
+        self.shared_slots.as_ref().map(|slots| slots.count())
+    }
+
+    /// Who has called limited tools most, the busiest first.
+    #[must_use]
+    pub fn top_callers(&self) -> Vec<TopCaller> {
+        self.top_callers.list()
+    }
+
+    /// The bounds on calls in flight that a tool falls under.
+    #[must_use]
+    pub fn slot_limits(&self, tools: &Arc<ToolList>, name: &ToolName) -> Vec<SlotLimitView> {
+        self.tool_plan(tools, name).map_or_else(Vec::new, |bound| self.slot_limit_views(&bound))
+    }
+
+    pub(super) fn slot_limit_views(&self, bound: &ToolPlan) -> Vec<SlotLimitView> {
+        let lease = self.sharing.as_ref().map(|sharing| sharing.slot_lease);
+        let view = |slots: &PlannedSlotLimit| SlotLimitView {
+            rule: slots.rule.to_string(),
+            scope: slots.scope,
+            count_max: slots.count_max.get(),
+            mode: slots.mode,
+            wait_max: Duration::from_micros(slots.wait_max),
+            lease,
+            in_flight: None,
+        };
+        bound.plan.slot_limits.iter().map(view).collect()
+    }
+
+    /// The same with how many calls of all replicas are in flight, for one caller. Takes no slot.
+    ///
+    /// # Errors
+    /// As [`Limiter::peek`].
+    pub async fn slot_limits_with_counts(
+        &self,
+        tools: &Arc<ToolList>,
+        name: &ToolName,
+        ctx: &CallContext,
+    ) -> Result<Vec<SlotLimitView>, Error> {
+        let bound = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let user = self.limited_user(&bound, ctx)?;
+        let mut views = self.slot_limits(tools, name);
+        let Some(sharing) = &self.sharing else { return Ok(views) };
+        for part in self.slot_batches(&bound, &user) {
+            let counts = sharing.store.count(&part.limits).await.map_err(|_| Error::LimitsUnavailable)?;
+            for (place, count) in part.indices.iter().zip(counts) {
+                if let Some(view) = views.get_mut(*place) {
+                    view.in_flight = Some(count);
+                }
+            }
+        }
+        Ok(views)
+    }
+
+    /// Prepares for a list of tools, so that the first call need not, and returns the rules that fit none of them.
+    #[must_use]
+    pub fn prepare(&self, tools: &Arc<ToolList>) -> Vec<String> {
+        if let Some(first) = tools.first() {
+            let _ = self.tool_plan(tools, &first.name);
+        }
+        self.unmatched_rules(tools).into_iter().map(|rule| rule.name).collect()
+    }
+}
+
+pub(super) fn bucket_views(plan: &Plan, readings: Vec<BucketSnapshot>) -> Vec<BucketView> {
+    let view = |(bucket, reading): (&PlannedBucket, BucketSnapshot)| BucketView {
+        rule: bucket.rule.to_string(),
+        scope: bucket.scope,
+        allowance: bucket.rate.configured(),
+        capacity: bucket.rate.burst(),
+        level: bucket.rate.tokens(reading.level),
+        debt: u64::try_from(-reading.level).unwrap_or(0).div_ceil(bucket.rate.unit()),
+        cost: u64::from(bucket.cost.get()),
+        wait: reading.wait(),
+        mode: bucket.mode,
+        percent: bucket.percent.map(std::num::NonZeroU8::get),
+        wait_max: Duration::from_micros(bucket.wait_max),
+        period: bucket.calendar_period.as_ref().map(|resets| resets.calendar.to_string()),
+        lease_excess: bucket.lease_excess,
+    };
+    plan.buckets.iter().zip(readings).map(view).collect()
+}
+
+/// How often a state is looked at that nobody announces.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+async fn wait_until(patience: Duration, done: impl Fn() -> bool) -> bool {
+    let looking = async {
+        while !done() {
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    };
+    tokio::time::timeout(patience, looking).await.is_ok()
+}

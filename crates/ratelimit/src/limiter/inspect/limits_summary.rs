@@ -1,0 +1,123 @@
+//! What is left of the limits on a caller's tools, for the caller.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use vmcp_domain::{CallContext, Error, Json, Members, Tool, ToolName};
+
+use crate::bucket::low_bucket::bucket_summary;
+use crate::limiter::{LimitedUser, Limiter, ToolPlan};
+use crate::plan::policy::Mode;
+use crate::plan::{Plan, PlannedBucket};
+
+/// How many limits are told of. More than a model can make use of.
+const LIMITS_MAX: usize = 100;
+/// How many tools are named with one limit.
+const NAMES_MAX: usize = 50;
+
+/// One limit and the tools it is on.
+struct LimitSummary<'a> {
+    bucket: PlannedBucket,
+    tools: Vec<&'a ToolName>,
+}
+
+impl Limiter {
+    /// Whether callers are offered a resource that tells what is left.
+    #[must_use]
+    pub fn has_limits_resource(&self) -> bool {
+        self.planner.policy().remaining_hints.resource
+    }
+
+    /// What is left of the limits on these tools: `{limits: [{rule, scope, remaining, capacity, fullInMs, tokens, periodMs,
+    /// tools, toolCount}], more}`. Spends nothing. Limits in shadow mode are left out, and so are tools that the caller may
+    /// not call for want of a claim or an identity.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) async fn limits_summary(&self, tools: &[Tool], ctx: &CallContext) -> Result<Json, Error> {
+        let mut told: Vec<LimitSummary<'_>> = Vec::new();
+        // Two plans name the same bucket by the same words.
+        let mut places: HashMap<Arc<str>, usize> = HashMap::new();
+        let mut more = false;
+        let mut user = LimitedUser::default();
+        for tool in tools {
+            let is_this = |bound: &&Arc<ToolPlan>| {
+                bound.request.tool().is_some_and(|known| known.target == tool.target)
+            };
+            let known =
+                self.list_plans.find_map(|binding| binding.plans.get(&tool.name).filter(is_this).cloned());
+            let bound = known
+                .unwrap_or_else(|| Arc::new(ToolPlan::for_tool(&self.planner, self.leases.as_deref(), tool)));
+            if bound.plan.is_empty() {
+                continue;
+            }
+            let Ok(bound) = self.plan_variant(&bound, ctx, crate::limiter::Arguments::Unknown) else {
+                continue;
+            };
+            match self.limited_user(&bound, ctx) {
+                Ok(known) if bound.plan.needs_user => user = known,
+                Ok(_) => {}
+                Err(_) => continue,
+            }
+            for bucket in bound.plan.buckets.iter().filter(|bucket| bucket.mode == Mode::Enforce) {
+                match places.get(&bucket.key) {
+                    Some(place) => told[*place].tools.push(&tool.name),
+                    None if told.len() >= LIMITS_MAX => more = true,
+                    None => {
+                        places.insert(bucket.key.clone(), told.len());
+                        told.push(LimitSummary { bucket: bucket.clone(), tools: vec![&tool.name] });
+                    }
+                }
+            }
+        }
+        // Buckets of one place in a shared store stand side by side.
+        told.sort_by_key(|told| told.bucket.storage.is_per_user());
+        let buckets: Vec<PlannedBucket> = told.iter().map(|told| told.bucket.clone()).collect();
+        let levels = self.bucket_levels(buckets, &user).await?;
+        let limits: Vec<Json> = told.iter().zip(levels).map(|(told, level)| told.to_json(level)).collect();
+        let mut answer = Members::new();
+        answer.insert("limits", Json::array(&limits));
+        answer.insert("more", Json::boolean(more));
+        Ok(answer.to_json())
+    }
+
+    /// What each bucket holds now, in units.
+    async fn bucket_levels(
+        &self,
+        buckets: Vec<PlannedBucket>,
+        user: &LimitedUser,
+    ) -> Result<Vec<i64>, Error> {
+        let plan = |buckets: SmallVec<[PlannedBucket; 4]>| Plan {
+            buckets,
+            needs_user: true,
+            needs_user_entry: true,
+            needs_shadow_user_entry: true,
+            ..Plan::default()
+        };
+        let Some(sharing) = &self.sharing else {
+            // One at a time: together they are in no plan's order, in which alone they may be locked.
+            let level = |bucket: PlannedBucket| {
+                let full = bucket.rate.capacity();
+                let plan = plan(std::iter::once(bucket).collect());
+                self.memory.peek(&plan, user.local).first().map_or(full, |reading| reading.level)
+            };
+            return Ok(buckets.into_iter().map(level).collect());
+        };
+        Ok(self.peek_shared(sharing, &plan(buckets.into()), user).await?.into_vec())
+    }
+}
+
+impl LimitSummary<'_> {
+    fn to_json(&self, level: i64) -> Json {
+        let whole = |number: u128| Json::integer(i64::try_from(number).unwrap_or(i64::MAX));
+        let (tokens, period) = self.bucket.rate.configured();
+        let names = self.tools.iter().take(NAMES_MAX).map(|name| Json::string(name.as_str()));
+        let mut told = bucket_summary(&self.bucket, level);
+        told.insert("tokens", whole(tokens.into()));
+        told.insert("periodMs", whole(period.as_millis()));
+        told.insert("tools", Json::array(&names.collect::<Vec<_>>()));
+        told.insert("toolCount", whole(self.tools.len() as u128));
+        told.to_json()
+    }
+}

@@ -1,0 +1,104 @@
+//! Who calls limited tools most: a bounded sketch for operators. With more users than places, the least busy place is
+//! taken over and its count kept as the newcomer's possible error (the space-saving algorithm), so nobody who is
+//! among the busiest is missing and no count is too low.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use vmcp_domain::Identity;
+
+use crate::bucket::user_table::UserKey;
+
+/// How many users are kept.
+const TRACKED_COUNT_MAX: usize = 64;
+
+/// One of the busiest users.
+#[derive(Clone, Debug)]
+pub struct TopCaller {
+    /// The user.
+    pub identity: Arc<Identity>,
+    /// Calls asked for, at most this many.
+    pub call_count: u64,
+    /// How much of `asked` may belong to users who had the place before.
+    pub count_error: u64,
+    /// Calls that were refused since the user has had the place.
+    pub refused_count: u64,
+}
+
+/// The busiest users.
+#[derive(Debug, Default)]
+pub(crate) struct TopCallers(Mutex<Vec<(UserKey, TopCaller)>>);
+
+impl TopCallers {
+    /// Counts one call of a user.
+    pub(crate) fn count(&self, key: UserKey, identity: &Arc<Identity>, refused: bool) {
+        let mut places = self.0.lock();
+        let place = match places.iter().position(|(known, _)| *known == key) {
+            Some(place) => place,
+            None if places.len() < TRACKED_COUNT_MAX => {
+                places.push((
+                    key,
+                    TopCaller { identity: identity.clone(), call_count: 0, count_error: 0, refused_count: 0 },
+                ));
+                places.len() - 1
+            }
+            None => {
+                let least = places.iter().enumerate().min_by_key(|(_, (_, caller))| caller.call_count);
+                let Some((place, asked)) = least.map(|(place, (_, caller))| (place, caller.call_count))
+                else {
+                    return;
+                };
+                places[place] = (
+                    key,
+                    TopCaller {
+                        identity: identity.clone(),
+                        call_count: asked,
+                        count_error: asked,
+                        refused_count: 0,
+                    },
+                );
+                place
+            }
+        };
+        let caller = &mut places[place].1;
+        caller.call_count += 1;
+        caller.refused_count += u64::from(refused);
+    }
+
+    /// The users kept, the busiest first.
+    pub(crate) fn list(&self) -> Vec<TopCaller> {
+        let mut callers: Vec<TopCaller> = self.0.lock().iter().map(|(_, caller)| caller.clone()).collect();
+        callers.sort_by_key(|caller| std::cmp::Reverse(caller.call_count));
+        callers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vmcp_domain::Members;
+
+    use super::*;
+
+    #[test]
+    fn the_busiest_are_never_missing() {
+        let top = TopCallers::default();
+        let identity = |subject: u64| {
+            Arc::new(Identity { issuer: "i".into(), subject: subject.to_string(), claims: Members::new() })
+        };
+        for turn in 0..10_000_u64 {
+            top.count(UserKey::new(7), &identity(7), turn % 2 == 0);
+            let passing = 1000 + turn;
+            top.count(UserKey::new(passing.into()), &identity(passing), false);
+        }
+        let list = top.list();
+        assert_eq!(list.len(), TRACKED_COUNT_MAX);
+        assert_eq!(
+            (list[0].identity.subject.as_str(), list[0].call_count, list[0].refused_count),
+            ("7", 10_000, 5_000)
+        );
+        assert!(
+            list[1].call_count - list[1].count_error <= 2,
+            "a passing user is told by its possible error"
+        );
+    }
+}

@@ -1,0 +1,78 @@
+//! Calls of tools that an operator has blocked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmcp_domain::{CallContext, Caller, Error, LimitScope, RateLimit, Retry, ToolList, ToolName};
+
+use crate::limiter::observer::DecisionEvent;
+use crate::limiter::{Limiter, ToolPlan};
+use crate::shared::blocks::block_key;
+use crate::shared::store::user_digest;
+
+/// The rule that refusals name.
+const RULE: &str = "blocked by an operator";
+/// A block that lasts longer is told as one without an end.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+
+impl Limiter {
+    /// The refusal of a call of a tool that is blocked for its caller, or for all.
+    pub(crate) fn block_refusal(&self, bound: &ToolPlan, ctx: &CallContext) -> Option<Error> {
+        if !self.blocks.has_any() {
+            return None;
+        }
+        let target = &bound.request.tool()?.target;
+        let own = match &ctx.caller {
+            Caller::Known(identity) => {
+                self.blocks.remaining(&block_key(Some(&user_digest(identity)), target))
+            }
+            Caller::Anonymous => None,
+        };
+        let of_all = self.blocks.remaining(&block_key(None, target));
+        let scope = if own.is_some() { LimitScope::UserTool } else { LimitScope::Tool };
+        let left = own.max(of_all)?;
+        let refusal = RateLimit {
+            operation: bound.limited.clone(),
+            rule: RULE.to_owned(),
+            scope,
+            retry: if left > RETRY_AFTER_MAX { Retry::Blocked } else { Retry::After(left) },
+            allowance: None,
+            resets_at: None,
+        };
+        let mut event = DecisionEvent::new(&bound.limited, self.clock.now());
+        (event.scope, event.refusal) = (Some(scope), Some(&refusal));
+        self.observer.on_decision(&event);
+        Some(Error::RateLimited(Box::new(refusal)))
+    }
+
+    /// Blocks a tool for so long, for the caller of `ctx` or, where that is anonymous, for all; or lifts such a block. False
+    /// when there are too many blocks.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTool`] when there is no such tool, [`Error::LimitsUnavailable`] when the store does not answer.
+    pub async fn block(
+        &self,
+        tools: &Arc<ToolList>,
+        name: &ToolName,
+        ctx: &CallContext,
+        lasts: Option<Duration>,
+    ) -> Result<bool, Error> {
+        let tool = tools.iter().find(|tool| tool.name == *name);
+        let tool = tool.ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let user = match &ctx.caller {
+            Caller::Known(identity) => Some(user_digest(identity)),
+            Caller::Anonymous => None,
+        };
+        let block = block_key(user.as_deref(), &tool.target);
+        match &self.sharing {
+            Some(sharing) => sharing.store.block(&block, lasts).await.map_err(|_| Error::LimitsUnavailable),
+            None => Ok(self.blocks.set(&block, lasts)),
+        }
+    }
+
+    /// How many blocks there are.
+    #[must_use]
+    pub fn block_count(&self) -> usize {
+        self.blocks.count()
+    }
+}

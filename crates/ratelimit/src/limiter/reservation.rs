@@ -1,0 +1,396 @@
+//! Budget for several calls at once: one decision over all their buckets, which pay for all of them or for none.
+
+pub(crate) mod rounds;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use vmcp_domain::{CallContext, CallTool, Error, GatewayFuture, Reservation, ReserveBudget, SharedGateway};
+
+use super::{Arguments, LimitedUser, Limiter, Permit, ToolPlan};
+use crate::bucket::memory_store::{Receipt, signed_units};
+use crate::bucket::user_table::UserKey;
+use crate::clock::Micros;
+use crate::limiter::tool_plan::is_same_bucket;
+use crate::plan::{PlannedBucket, Settlement};
+use crate::queue::needs;
+use crate::shared::store::{Adjustment, OnStoreFailure, RemoteBucket, StoreBatch, store_batches};
+
+/// The most calls of one reservation.
+const CALLS_MAX: usize = 1000;
+/// The most buckets that these may fall under: what one decision of the shared store takes without holding others up.
+const BUCKETS_MAX: usize = 256;
+
+/// Grants budget for calls of the tools that a gateway lists.
+pub struct Reserver {
+    inner: SharedGateway,
+    limiter: Arc<Limiter>,
+}
+
+/// Calls that are paid for and not made yet.
+pub(crate) struct ReservedCalls {
+    pub(super) limiter: Arc<Limiter>,
+    /// Who may spend it.
+    caller_key: UserKey,
+    user: LimitedUser,
+    /// When it was paid for: by the clock of the shared store, or of this process where there is none.
+    paid_at: Option<Micros>,
+    /// Whether what is left over is given back; not what a backend has already read.
+    refunds_unused: bool,
+    groups: Mutex<Vec<ReservedGroup>>,
+}
+
+/// What a call has paid that waits for its next round.
+#[derive(Clone)]
+pub(crate) struct PaidRound {
+    caller_key: UserKey,
+    user: LimitedUser,
+    paid_at: Option<Micros>,
+    tool_plan: Arc<ToolPlan>,
+    pays: SmallVec<[bool; 4]>,
+}
+
+impl PaidRound {
+    /// Whether it was paid by this caller for a call like this.
+    pub(super) fn is_for(&self, caller: UserKey, bound: &ToolPlan) -> bool {
+        self.caller_key == caller && self.tool_plan.is_charged_like(bound)
+    }
+}
+
+/// Calls that are alike.
+struct ReservedGroup {
+    tool_plan: Arc<ToolPlan>,
+    /// For each bucket of the plan: whether it has paid.
+    pays: SmallVec<[bool; 4]>,
+    remaining: u32,
+}
+
+/// What is charged to calls that are paid for.
+enum ReservationCharge {
+    /// They turned out to cost something else.
+    Settled(Settlement),
+    /// So many were not made.
+    Unused(u32),
+}
+
+impl ReservationCharge {
+    /// In tokens, for a bucket at which one call costs `cost`.
+    fn tokens_for(&self, trial: Option<u32>, cost: u32) -> i64 {
+        match self {
+            Self::Settled(owed) => owed.for_bucket(trial),
+            Self::Unused(count) => -i64::from(cost).saturating_mul(i64::from(*count)),
+        }
+    }
+
+    /// What was paid for them together at a bucket at which one costs `cost`.
+    fn paid_tokens(&self, cost: u32) -> u32 {
+        match self {
+            Self::Settled(_) => cost,
+            Self::Unused(count) => cost.saturating_mul(*count),
+        }
+    }
+
+    fn is_refund(&self) -> bool {
+        match self {
+            Self::Settled(owed) => owed.is_refund(),
+            Self::Unused(_) => true,
+        }
+    }
+}
+
+/// One call that is paid for. Unless it is spent, it goes back where it came from.
+pub(crate) struct PrepaidCall<'a> {
+    reserved: &'a ReservedCalls,
+    index: usize,
+    is_spent: bool,
+}
+
+/// One call that was made.
+pub(crate) struct SpentCall<'a> {
+    reserved: &'a ReservedCalls,
+    index: usize,
+}
+
+impl Reserver {
+    /// Grants budget out of `limiter` for the tools that `inner` lists: the gateway that the limiter stands around.
+    #[must_use]
+    pub fn new(inner: SharedGateway, limiter: Arc<Limiter>) -> Self {
+        Self { inner, limiter }
+    }
+}
+
+impl ReserveBudget for Reserver {
+    fn reserve<'a>(&'a self, ctx: &'a CallContext, calls: &'a [CallTool]) -> GatewayFuture<'a, Reservation> {
+        Box::pin(async move {
+            if calls.len() > CALLS_MAX {
+                let text = format!("at most {CALLS_MAX} calls can be reserved at once, not {}", calls.len());
+                return Err(Error::InvalidRequest(text));
+            }
+            let tools = self.inner.list_tools(ctx).await?;
+            let mut wanted: Vec<(Arc<ToolPlan>, u32)> = Vec::new();
+            for call in calls {
+                let bound = self.limiter.tool_plan(&tools, &call.name);
+                let bound = bound.ok_or_else(|| Error::UnknownTool(call.name.clone()))?;
+                let bound =
+                    self.limiter.plan_variant(&bound, ctx, Arguments::Sent(call.arguments.as_ref()))?;
+                if bound.plan.buckets.is_empty() {
+                    continue;
+                }
+                match wanted.iter_mut().find(|(known, _)| known.is_charged_like(&bound)) {
+                    Some((_, count)) => *count += 1,
+                    None => wanted.push((bound, 1)),
+                }
+            }
+            self.limiter.reserve(wanted, ctx).await.map(Reservation::new)
+        })
+    }
+}
+
+impl Limiter {
+    async fn reserve(
+        self: &Arc<Self>,
+        wanted: Vec<(Arc<ToolPlan>, u32)>,
+        ctx: &CallContext,
+    ) -> Result<ReservedCalls, Error> {
+        let (limiter, caller) = (self.clone(), self.fairness_key(ctx));
+        let Some(all) = ToolPlan::combined(&wanted) else {
+            let (user, entries) = (LimitedUser::default(), Mutex::default());
+            return Ok(ReservedCalls {
+                limiter,
+                caller_key: caller,
+                user,
+                paid_at: None,
+                refunds_unused: true,
+                groups: entries,
+            });
+        };
+        if all.plan.buckets.len() > BUCKETS_MAX {
+            let text = format!("the calls fall under more than {BUCKETS_MAX} limits; reserve fewer at once");
+            return Err(Error::InvalidRequest(text));
+        }
+        let mut user = self.limited_user(&all, ctx)?;
+        let permit = self.admit(&all, ctx).await?;
+        let unasked = permit.paid_batches.is_empty();
+        if self.sharing.as_ref().is_some_and(|sharing| unasked && sharing.on_failure != OnStoreFailure::Allow)
+        {
+            // The store does not answer, and this replica's share is for calls as they come.
+            return Err(Error::LimitsUnavailable);
+        }
+        if let Some(receipt) = permit.local.as_ref().filter(|_| self.sharing.is_none()) {
+            // Who has paid is given back to: that is all users beyond the bound together, where there is no room.
+            user.local = receipt.user();
+        }
+        let paid = self.paid_buckets(&all, &permit);
+        let paid_at = self.paid_at(&permit);
+        // The tokens stay spent: what is not used is given back call by call.
+        drop(permit);
+        let pays = |bucket: &PlannedBucket| {
+            let place = all.plan.buckets.iter().position(|known| is_same_bucket(known, bucket));
+            place.and_then(|place| paid.get(place).copied()).unwrap_or(false)
+        };
+        let entry = |(bound, left): (Arc<ToolPlan>, u32)| {
+            let pays = bound.plan.buckets.iter().map(pays).collect();
+            ReservedGroup { pays, remaining: left, tool_plan: bound }
+        };
+        let entries = Mutex::new(wanted.into_iter().map(entry).collect());
+        Ok(ReservedCalls {
+            limiter,
+            caller_key: caller,
+            user,
+            paid_at,
+            refunds_unused: true,
+            groups: entries,
+        })
+    }
+
+    /// Which buckets of the plan have paid.
+    fn paid_buckets(&self, all: &ToolPlan, permit: &Permit<'_>) -> Vec<bool> {
+        let mut paid = vec![false; all.plan.buckets.len()];
+        if self.sharing.is_none() {
+            let pays = permit.local.iter().flat_map(|receipt| receipt.charges().pays.iter());
+            paid.iter_mut().zip(pays).for_each(|(paid, pays)| *paid = *pays);
+            return paid;
+        }
+        // Where the store did not answer nothing was paid there, so nothing will be given back.
+        for part in &permit.paid_batches {
+            for (place, pays) in part.indices.iter().zip(&part.verdict.pays) {
+                if let Some(paid) = paid.get_mut(*place) {
+                    *paid = *pays;
+                }
+            }
+        }
+        for place in permit.lease_payment.iter().flat_map(|leased| leased.paid_indices()) {
+            if let Some(paid) = paid.get_mut(place) {
+                *paid = true;
+            }
+        }
+        paid
+    }
+
+    /// When it has paid: by the clock of the shared store, or of this process where there is none.
+    fn paid_at(&self, permit: &Permit<'_>) -> Option<Micros> {
+        match &self.sharing {
+            None => permit.local.as_ref().map(Receipt::paid_at),
+            Some(_) => {
+                let leased = permit.lease_payment.iter().flat_map(|leased| leased.taken_at());
+                permit.paid_batches.iter().map(|part| part.verdict.at).chain(leased).min()
+            }
+        }
+    }
+
+    /// What a call has paid that waits for its next round.
+    pub(super) fn paid_round(
+        &self,
+        ctx: &CallContext,
+        bound: &Arc<ToolPlan>,
+        permit: &Permit<'_>,
+    ) -> PaidRound {
+        let mut user = self.limited_user(bound, ctx).unwrap_or_default();
+        if let Some(receipt) = permit.local.as_ref().filter(|_| self.sharing.is_none()) {
+            user.local = receipt.user();
+        }
+        PaidRound {
+            caller_key: self.fairness_key(ctx),
+            user,
+            paid_at: self.paid_at(permit),
+            tool_plan: bound.clone(),
+            pays: self.paid_buckets(bound, permit).into(),
+        }
+    }
+
+    /// What the buckets of a plan that have paid are called in the shared store.
+    fn paying_buckets(&self, bound: &ToolPlan, user: &LimitedUser, pays: &[bool]) -> Vec<RemoteBucket> {
+        let paid = |StoreBatch { indices: places, request: ask }: StoreBatch| {
+            let buckets = places.into_iter().zip(ask.buckets);
+            buckets.filter(|(place, _)| pays.get(*place) == Some(&true)).map(|(_, bucket)| bucket)
+        };
+        store_batches(&bound.plan, self.plan_view(user, false)).into_iter().flat_map(paid).collect()
+    }
+}
+
+impl ReservedCalls {
+    /// Charges tokens to the buckets that have paid, or gives as many back where they are less than none. The shared store is
+    /// told later.
+    fn apply_charge(&self, bound: &ToolPlan, pays: &[bool], charge: &ReservationCharge) {
+        let Self { limiter, user, paid_at, .. } = self;
+        let told = charge.is_refund().then(|| needs(&bound.plan, user.local, u64::MAX));
+        if limiter.sharing.is_some() {
+            let change = |bucket: RemoteBucket| Adjustment {
+                tokens: charge.tokens_for(bucket.shadow_rule, bucket.cost),
+                bucket: RemoteBucket { cost: charge.paid_tokens(bucket.cost), ..bucket },
+                paid_at: *paid_at,
+            };
+            let changes = limiter.paying_buckets(bound, user, pays).into_iter().map(change).collect();
+            limiter.adjust_shared_later(changes, told);
+            return;
+        }
+        let units = |bucket: &PlannedBucket| {
+            signed_units(bucket, -charge.tokens_for(bucket.shadow_rule, bucket.cost.get()))
+        };
+        limiter.memory.adjust(&bound.plan, user.local, (pays, paid_at.unwrap_or_default()), units);
+        if let Some(needs) = told.filter(|_| limiter.wait_queues.count() > 0) {
+            limiter.wait_queues.notify_release(limiter.wait_context(), &needs, true, false);
+        }
+    }
+}
+
+impl ReservedCalls {
+    /// What a call has paid in its first round, for the next one.
+    pub(super) fn for_round(limiter: &Arc<Limiter>, paid: PaidRound) -> Self {
+        let PaidRound { caller_key: caller, user, paid_at, tool_plan: bound, pays } = paid;
+        let entries = Mutex::new(vec![ReservedGroup { tool_plan: bound, pays, remaining: 1 }]);
+        Self {
+            limiter: limiter.clone(),
+            caller_key: caller,
+            user,
+            paid_at,
+            refunds_unused: false,
+            groups: entries,
+        }
+    }
+
+    /// One call like this of the caller who asked for the budget, if it is paid for.
+    pub(crate) fn take_call(&self, bound: &ToolPlan, ctx: &CallContext) -> Option<PrepaidCall<'_>> {
+        if self.limiter.fairness_key(ctx) != self.caller_key {
+            return None;
+        }
+        let mut entries = self.groups.lock();
+        let (place, entry) = entries
+            .iter_mut()
+            .enumerate()
+            .find(|(_, entry)| entry.remaining > 0 && entry.tool_plan.is_charged_like(bound))?;
+        entry.remaining -= 1;
+        Some(PrepaidCall { reserved: self, index: place, is_spent: false })
+    }
+
+    /// Whether a call is left that is paid for and was not made.
+    pub(super) fn has_remaining(&self) -> bool {
+        self.groups.lock().iter().any(|entry| entry.remaining > 0)
+    }
+
+    fn return_call(&self, place: usize) {
+        if let Some(entry) = self.groups.lock().get_mut(place) {
+            entry.remaining += 1;
+        }
+    }
+}
+
+impl<'a> PrepaidCall<'a> {
+    /// The call is made.
+    pub(crate) fn spend(mut self) -> SpentCall<'a> {
+        self.is_spent = true;
+        SpentCall { reserved: self.reserved, index: self.index }
+    }
+}
+
+impl SpentCall<'_> {
+    /// Charges what the call turned out to cost more, or gives back what it cost less.
+    pub(crate) fn settle(self, owed: Settlement) {
+        let (bound, pays) = {
+            let entries = self.reserved.groups.lock();
+            let Some(entry) = entries.get(self.index) else { return };
+            (entry.tool_plan.clone(), entry.pays.clone())
+        };
+        self.reserved.apply_charge(&bound, &pays, &ReservationCharge::Settled(owed));
+    }
+
+    /// What was paid for the call, which waits for its next round; `None` for one that is not known any more.
+    pub(crate) fn paid_round(self) -> Option<PaidRound> {
+        let ReservedCalls { caller_key: caller, user, paid_at, groups: entries, .. } = self.reserved;
+        let entries = entries.lock();
+        let ReservedGroup { tool_plan: bound, pays, .. } = entries.get(self.index)?;
+        let (bound, pays) = (bound.clone(), pays.clone());
+        Some(PaidRound { caller_key: *caller, user: user.clone(), paid_at: *paid_at, tool_plan: bound, pays })
+    }
+
+    /// The call certainly did not reach its backend.
+    pub(crate) fn return_call(self) {
+        self.reserved.return_call(self.index);
+    }
+}
+
+impl Drop for PrepaidCall<'_> {
+    fn drop(&mut self) {
+        if !self.is_spent {
+            self.reserved.return_call(self.index);
+        }
+    }
+}
+
+impl Drop for ReservedCalls {
+    fn drop(&mut self) {
+        let left: Vec<ReservedGroup> =
+            std::mem::take(self.groups.get_mut()).into_iter().filter(|entry| entry.remaining > 0).collect();
+        if left.is_empty() || !self.refunds_unused {
+            return;
+        }
+        for ReservedGroup { tool_plan: bound, pays, remaining: left } in left {
+            self.apply_charge(&bound, &pays, &ReservationCharge::Unused(left));
+        }
+        self.limiter.observer.on_refund("unused");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Calls in several rounds (2026-07-28, Multi Round-Trip Requests): one call, one charge. A reply that wants input gets a
+//! `requestState` of ours around the backend's own, which names what was paid. It is good once, for the caller who paid and for a call
+//! that costs the same; whatever else a client sends along is a new call, and so is what another replica has given out.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use vmcp_domain::{CallContext, Continuation, Json, Reply, ResultType};
+
+use crate::clock::Micros;
+use crate::limiter::reservation::{PaidRound, PrepaidCall, ReservedCalls};
+use crate::limiter::{Limiter, Permit, ToolPlan};
+
+/// What our states begin with.
+const STATE_PREFIX: &str = "vmcp-paid.";
+/// How long a round may take its client: a person may be asked.
+const ROUND_AGE_MAX: u64 = 3_600 * 1_000_000;
+/// How many calls wait for their next round at most. Beyond that the oldest is forgotten, and its next round is a new call.
+const OPEN_ROUND_COUNT_MAX: usize = 10_000;
+
+/// The calls that wait for their next round.
+#[derive(Default)]
+pub(crate) struct OpenRounds {
+    table: Mutex<OpenRoundTable>,
+    hashers: (RandomState, RandomState),
+    next_number: AtomicU64,
+}
+
+#[derive(Default)]
+struct OpenRoundTable {
+    by_id: HashMap<u128, (Micros, PaidRound)>,
+    /// In the order in which they were left, with the moment; also names that are gone by now.
+    insertion_order: VecDeque<(Micros, u128)>,
+}
+
+/// A later round of a call that has paid. Unless it is made, its state is good for another try.
+pub(crate) struct ResumedRound {
+    id: u128,
+    paid: PaidRound,
+    reserved: ReservedCalls,
+}
+
+impl OpenRoundTable {
+    fn insert(&mut self, name: u128, paid: PaidRound, now: Micros) {
+        while let Some((at, oldest)) = self.insertion_order.front().copied()
+            && (self.by_id.len() >= OPEN_ROUND_COUNT_MAX
+                || is_expired(at, now)
+                || !self.by_id.contains_key(&oldest))
+        {
+            self.by_id.remove(&oldest);
+            self.insertion_order.pop_front();
+        }
+        if self.insertion_order.len() > 2 * self.by_id.len() + OPEN_ROUND_COUNT_MAX {
+            self.insertion_order.retain(|(_, name)| self.by_id.contains_key(name));
+        }
+        self.by_id.insert(name, (now, paid));
+        self.insertion_order.push_back((now, name));
+    }
+
+    /// Takes out what was paid under a name, if it was paid for this and is not over.
+    fn take(
+        &mut self,
+        name: u128,
+        now: Micros,
+        is_for: impl FnOnce(&PaidRound) -> bool,
+    ) -> Option<PaidRound> {
+        let fits = self.by_id.get(&name).is_some_and(|(at, paid)| !is_expired(*at, now) && is_for(paid));
+        if fits { self.by_id.remove(&name).map(|(_, paid)| paid) } else { None }
+    }
+}
+
+fn is_expired(at: Micros, now: Micros) -> bool {
+    now.since(at) > ROUND_AGE_MAX
+}
+
+impl ResumedRound {
+    /// What was paid for the call.
+    pub(crate) fn take_call(&self, bound: &ToolPlan, ctx: &CallContext) -> Option<PrepaidCall<'_>> {
+        self.reserved.take_call(bound, ctx)
+    }
+}
+
+impl Drop for ResumedRound {
+    fn drop(&mut self) {
+        if self.reserved.has_remaining() {
+            let limiter = &self.reserved.limiter;
+            limiter.open_rounds.table.lock().insert(self.id, self.paid.clone(), limiter.clock.now());
+        }
+    }
+}
+
+/// Takes our part of the state off a continuation, which names what was paid.
+pub(crate) fn take_round_id(continuation: &mut Continuation) -> Option<u128> {
+    let (name, state) = parse_state(continuation.request_state.as_deref()?)?;
+    continuation.request_state = state;
+    Some(name)
+}
+
+impl Limiter {
+    /// The later round of a call like this of this caller that has paid under a name. Nobody else can use the name up.
+    pub(crate) fn resume_round(
+        self: &Arc<Self>,
+        name: Option<u128>,
+        bound: &ToolPlan,
+        ctx: &CallContext,
+    ) -> Option<ResumedRound> {
+        let (name, caller) = (name?, self.fairness_key(ctx));
+        let now = self.clock.now();
+        let paid = self.open_rounds.table.lock().take(name, now, |paid| paid.is_for(caller, bound))?;
+        let reserved = ReservedCalls::for_round(self, paid.clone());
+        Some(ResumedRound { id: name, paid, reserved })
+    }
+
+    /// Remembers what a call has paid that wants input, if it does.
+    pub(crate) fn suspend_round(
+        &self,
+        reply: &mut Reply,
+        ctx: &CallContext,
+        bound: &Arc<ToolPlan>,
+        permit: &Permit<'_>,
+    ) {
+        if reply.result_type == ResultType::InputRequired {
+            let paid = self.paid_round(ctx, bound, permit);
+            self.suspend_paid_round(reply, paid);
+        }
+    }
+
+    /// The same for a call of which it is known what it has paid.
+    pub(crate) fn suspend_paid_round(&self, reply: &mut Reply, paid: PaidRound) {
+        let count = self.open_rounds.next_number.fetch_add(1, Ordering::Relaxed);
+        let half = |hasher: &RandomState| u128::from(hasher.hash_one(count));
+        let name = half(&self.open_rounds.hashers.0) << 64 | half(&self.open_rounds.hashers.1);
+        self.open_rounds.table.lock().insert(name, paid, self.clock.now());
+        let state = reply.members.get("requestState").and_then(Json::decode_string);
+        let has_state = if state.is_some() { 's' } else { '-' };
+        let state = format!("{STATE_PREFIX}{name:032x}{has_state}{}", state.unwrap_or_default());
+        reply.members.insert("requestState", Json::string(&state));
+    }
+}
+
+/// The name of what was paid, and the backend's own state.
+fn parse_state(state: &str) -> Option<(u128, Option<String>)> {
+    let (name, rest) = state.strip_prefix(STATE_PREFIX)?.split_at_checked(32)?;
+    let name = u128::from_str_radix(name, 16).ok()?;
+    match rest.split_at_checked(1)? {
+        ("s", state) => Some((name, Some(state.to_owned()))),
+        ("-", "") => Some((name, None)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! Budget for several calls at once, by the layer that calls pass.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use vmcp_domain::{Cause, Gateway, GatewayFuture, LimitScope, RateLimit, Reply, Retry, forward};
+use vmcp_testkit::conformance;
+
+use super::*;
+use crate::limiter::tests::{Harness, harness, known, policy, quota, rule};
+use crate::plan::policy::{Anonymous, Cost, Limits, Price, ToolRule};
+
+fn limits() -> crate::plan::policy::LimitPolicy {
+    let server = Limits { shared: quota(10, 60), per_user: quota(6, 60), ..Limits::default() };
+    policy(server, vec![rule("a_search", quota(4, 60), None)], Anonymous::Refuse)
+}
+
+fn calls(names: &[&str]) -> Vec<CallTool> {
+    names.iter().map(|name| conformance::tool_call(name)).collect()
+}
+
+async fn reserve(bench: &Harness, names: &[&str]) -> Result<CallContext, Error> {
+    let reserver = Reserver::new(bench.inner.clone(), bench.limiter.clone());
+    let ctx = known("i", "s");
+    let reservation = reserver.reserve(&ctx, &calls(names)).await?;
+    Ok(CallContext { reservation: Some(reservation), ..ctx })
+}
+
+async fn call(bench: &Harness, ctx: &CallContext, name: &str) -> Result<(), Error> {
+    bench.gateway.call_tool(ctx, conformance::tool_call(name)).await.map(drop)
+}
+
+/// What is left: for everybody, of the tool, and of the user.
+async fn remaining(bench: &Harness) -> Vec<u64> {
+    let tools = bench.gateway.list_tools(&known("i", "s")).await.unwrap();
+    let views = bench.limiter.peek(&tools, &"a_search".into(), &known("i", "s")).await.unwrap();
+    views.iter().map(|view| view.level).collect()
+}
+
+fn refused(outcome: Result<CallContext, Error>) -> RateLimit {
+    match outcome {
+        Err(Error::RateLimited(refusal)) => *refusal,
+        other => panic!("not a refusal by a limit: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn all_calls_are_paid_at_once_and_none_of_them_again() {
+    let bench = harness(limits(), None);
+    let ctx = reserve(&bench, &["a_search", "b_search", "a_search"]).await.unwrap();
+    assert_eq!(remaining(&bench).await, [7, 2, 3]);
+    // In any order, and one more than was reserved.
+    for name in ["b_search", "a_search", "a_search", "a_search"] {
+        call(&bench, &ctx, name).await.unwrap();
+    }
+    assert_eq!(remaining(&bench).await, [6, 1, 2], "only the fourth is paid on its own");
+    drop(ctx);
+    tokio::task::yield_now().await;
+    assert_eq!(remaining(&bench).await, [6, 1, 2], "nothing was left over");
+}
+
+#[tokio::test]
+async fn what_is_not_there_for_all_is_spent_by_none() {
+    let bench = harness(limits(), None);
+    let refusal = refused(reserve(&bench, &["a_search"; 5]).await);
+    assert_eq!((refusal.scope, refusal.retry), (LimitScope::Tool, Retry::Never));
+    let held = reserve(&bench, &["a_search"; 4]).await.unwrap();
+    // Six for the user, of which two are left; one of the tool's comes back every fifteen seconds, of the user's every ten.
+    let refusal = refused(reserve(&bench, &["a_search", "b_search", "b_search"]).await);
+    assert_eq!((refusal.scope, refusal.retry), (LimitScope::Tool, Retry::After(Duration::from_secs(15))));
+    assert_eq!(remaining(&bench).await, [6, 0, 2]);
+    assert!(matches!(reserve(&bench, &["b_search", "gone"]).await, Err(Error::UnknownTool(_))));
+    assert!(matches!(reserve(&bench, &["b_search"; 1001]).await, Err(Error::InvalidRequest(_))));
+    assert_eq!(remaining(&bench).await, [6, 0, 2]);
+    drop(held);
+    tokio::task::yield_now().await;
+    assert_eq!(remaining(&bench).await, [10, 4, 6], "what nobody used is given back");
+}
+
+/// A backend that is away for so many calls.
+struct UnavailableBackend {
+    inner: SharedGateway,
+    failing_calls: AtomicUsize,
+}
+
+impl Gateway for UnavailableBackend {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
+        let less = |left: usize| left.checked_sub(1);
+        if self.failing_calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_err() {
+            return self.inner.call_tool(ctx, request);
+        }
+        let (backend, cause) = ("a".into(), Cause::new("away"));
+        Box::pin(std::future::ready(Err(Error::BackendUnavailable { backend, cause, was_read: false })))
+    }
+
+    forward!(
+        list_tools,
+        list_resources,
+        list_resource_templates,
+        read_resource,
+        list_prompts,
+        get_prompt,
+        complete,
+        task
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_did_not_happen_goes_back_into_the_reservation() {
+    let mut bench = harness(limits(), None);
+    let ctx = reserve(&bench, &["a_search"; 4]).await.unwrap();
+    let away = Arc::new(UnavailableBackend { inner: bench.inner.clone(), failing_calls: 3.into() });
+    bench.gateway = crate::layer::RateLimited::wrap(away, bench.limiter.clone());
+    for _time in 0..3 {
+        assert!(matches!(call(&bench, &ctx, "a_search").await, Err(Error::BackendUnavailable { .. })));
+    }
+    for _time in 0..4 {
+        call(&bench, &ctx, "a_search").await.unwrap();
+    }
+    assert!(matches!(call(&bench, &ctx, "a_search").await, Err(Error::RateLimited(_))));
+}
+
+#[tokio::test]
+async fn a_call_that_is_taken_back_on_the_way_stays_paid() {
+    let bench = harness(
+        policy(Limits { shared: quota(2, 60), ..Limits::default() }, vec![], Anonymous::Refuse),
+        None,
+    );
+    let ctx = reserve(&bench, &["hang"]).await.unwrap();
+    let (gateway, held) = (bench.gateway.clone(), ctx.clone());
+    let task = tokio::spawn(async move { gateway.call_tool(&held, conformance::tool_call("hang")).await });
+    while bench.inner.hanging_count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    task.abort();
+    let _ = task.await;
+    drop(ctx);
+    tokio::task::yield_now().await;
+    let tools = bench.gateway.list_tools(&known("i", "s")).await.unwrap();
+    let views = bench.limiter.peek(&tools, &"hang".into(), &known("i", "s")).await.unwrap();
+    assert_eq!(views[0].level, 1);
+}
+
+#[tokio::test]
+async fn a_reserved_call_is_settled_like_any_other() {
+    let cost = Cost { settle: Some(Arc::new(Price::new_after_call("3").unwrap())), ..Cost::default() };
+    let dear = ToolRule { cost, ..rule("a_search", quota(4, 60), None) };
+    let bench = harness(policy(Limits::default(), vec![dear], Anonymous::Refuse), None);
+    let ctx = reserve(&bench, &["a_search"]).await.unwrap();
+    assert_eq!(remaining(&bench).await, [3]);
+    call(&bench, &ctx, "a_search").await.unwrap();
+    assert_eq!(remaining(&bench).await, [1]);
+}
+
+#[tokio::test]
+async fn another_user_does_not_spend_it() {
+    let bench = harness(limits(), None);
+    let ctx = reserve(&bench, &["b_search"]).await.unwrap();
+    let other = CallContext { reservation: ctx.reservation.clone(), ..known("i", "other") };
+    call(&bench, &other, "b_search").await.unwrap();
+    assert_eq!(remaining(&bench).await[0], 8, "both have paid");
+}

@@ -1,0 +1,143 @@
+//! Who a caller is to limits that tell callers apart by more than their names: the values of claims, the overrides that
+//! are for the caller, and whether the caller is among those on whom a limit is tried out.
+
+use std::net::IpAddr;
+
+use sha2::Digest;
+use smallvec::SmallVec;
+use vmcp_domain::{CallContext, Caller, Error, Identity, accounting_address};
+
+use super::values::{ValueWithText, selects_value};
+use crate::bucket::user_table::UserKey;
+use crate::limiter::{Arguments, LimitedUser, Limiter, Sharing, ToolPlan};
+use crate::plan::claims::{claim_value, is_in_group};
+use crate::plan::policy::{Anonymous, CallerSelector};
+use crate::plan::{BucketValues, OverriddenLimit};
+use crate::shared::store::{SharedUser, user_digest};
+
+/// What [`crate::plan::Variation`] keeps of a caller: the values of claims, and the places of sizes.
+type CallerVariation = (SmallVec<[BucketValues; 1]>, SmallVec<[Option<u16>; 2]>);
+
+impl Limiter {
+    /// Who the caller is to the limits; refuses a caller without identity where the policy says so.
+    pub(in crate::limiter) fn limited_user(
+        &self,
+        bound: &ToolPlan,
+        ctx: &CallContext,
+    ) -> Result<LimitedUser, Error> {
+        if !bound.plan.needs_user {
+            return Ok(LimitedUser::default());
+        }
+        match self.find_user(&ctx.caller, ctx.peer_address) {
+            Some(user) => Ok(user),
+            None if bound.plan.has_enforced_per_user() => Err(Error::Denied),
+            // Rules on trial refuse nobody.
+            None => Ok(LimitedUser::default()),
+        }
+    }
+
+    /// Who a caller is to the limits; nobody for a caller without identity where the policy says so.
+    pub(in crate::limiter) fn find_user(&self, caller: &Caller, peer: Option<IpAddr>) -> Option<LimitedUser> {
+        let identity = match (caller, self.planner.policy().anonymous) {
+            (Caller::Known(identity), _) => return Some(self.user_from_identity(identity)),
+            (Caller::Anonymous, Anonymous::Refuse) => return None,
+            (Caller::Anonymous, Anonymous::Shared) => "",
+            (Caller::Anonymous, Anonymous::Address) => {
+                return peer.map(|address| self.user_from_identity(&address_identity(address)));
+            }
+        };
+        Some(self.user_from_identity(&synthetic_identity(identity)))
+    }
+
+    fn user_from_identity(&self, identity: &Identity) -> LimitedUser {
+        let shared = |sharing: &Sharing| SharedUser {
+            digest: user_digest(identity),
+            subject: self.has_legacy_keys(sharing).then(|| identity.subject.clone()),
+        };
+        LimitedUser { local: Some(self.user_key(identity)), shared: self.sharing.as_ref().map(shared) }
+    }
+
+    pub(in crate::limiter) fn user_key(&self, identity: &Identity) -> UserKey {
+        let parts = (&identity.issuer, &identity.subject);
+        let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));
+        UserKey::new(u128::from(high) << 64 | u128::from(low))
+    }
+
+    /// What a caller's claims and name, and what the call says, make of the limits.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] for a caller without a claim or an identity that a limit in force is kept for.
+    pub(in crate::limiter) fn caller_variation(
+        &self,
+        bound: &ToolPlan,
+        (ctx, arguments): (&CallContext, Arguments<'_>),
+        place: u8,
+    ) -> Result<CallerVariation, Error> {
+        let varies = &bound.plan.variation_inputs;
+        let told: Result<Vec<Vec<ValueWithText>>, Error> = varies
+            .values
+            .iter()
+            .map(|needed| self.required_values(bound, (ctx, arguments), needed, place))
+            .collect();
+        let told = told?;
+        let mut sizes = SmallVec::new();
+        for OverriddenLimit { overrides, value_index: value, rule: _ } in &varies.overridden {
+            match value.and_then(|value| told.get(value)) {
+                None => sizes.push(overrides.find(|who| self.is_selected(&ctx.caller, who))),
+                Some(values) => {
+                    let of =
+                        |(text, _): &ValueWithText| overrides.find(|who| selects_value(text.as_deref(), who));
+                    sizes.extend(values.iter().map(of));
+                }
+            }
+        }
+        let values = |told: Vec<ValueWithText>| told.into_iter().map(|(_, value)| value).collect();
+        Ok((told.into_iter().map(values).collect(), sizes))
+    }
+
+    /// Whether an override of a limit per user names a caller.
+    fn is_selected(&self, caller: &Caller, who: &CallerSelector) -> bool {
+        let Caller::Known(identity) = caller else { return matches!(who, CallerSelector::Others) };
+        match who {
+            CallerSelector::Others => true,
+            CallerSelector::Subject { subject, issuer } => {
+                *identity.subject == **subject
+                    && issuer.as_ref().is_none_or(|issuer| *identity.issuer == **issuer)
+            }
+            CallerSelector::Group(group) => is_in_group(identity, &self.planner.policy().group_claims, group),
+            CallerSelector::Claim { claim, value } => {
+                let said = claim_value(identity, claim);
+                said.values().iter().any(|text| value.as_ref().is_none_or(|value| **text == **value))
+            }
+        }
+    }
+
+    /// Where a caller stands among a hundred: always at the same place, on every replica. A caller who cannot be told from
+    /// others is at the first, where every percentage counts.
+    pub(in crate::limiter) fn percentile(&self, ctx: &CallContext) -> u8 {
+        match (&ctx.caller, self.planner.policy().anonymous, ctx.peer_address) {
+            (Caller::Known(identity), ..) => identity_percentile(identity),
+            (Caller::Anonymous, Anonymous::Address, Some(address)) => {
+                identity_percentile(&address_identity(address))
+            }
+            (Caller::Anonymous, ..) => 0,
+        }
+    }
+}
+
+/// The identity of a caller who is known by an address alone.
+pub(in crate::limiter) fn address_identity(address: IpAddr) -> Identity {
+    synthetic_identity(&accounting_address(address).to_string())
+}
+
+/// A user made of something that is no identity; no issuer is empty, so it never meets a real one.
+pub(in crate::limiter) fn synthetic_identity(subject: &str) -> Identity {
+    Identity { issuer: String::new(), subject: subject.to_owned(), claims: vmcp_domain::Members::new() }
+}
+
+/// Evenly spread over 0 to 99.
+fn identity_percentile(identity: &Identity) -> u8 {
+    let digest = sha2::Sha256::digest(user_digest(identity).as_bytes());
+    let number = digest.iter().take(4).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+    u8::try_from((number * 100) >> 32).unwrap_or(99)
+}

@@ -1,0 +1,201 @@
+//! The values by which limits tell calls apart besides their callers: of claims, of arguments and of headers.
+
+use std::sync::Arc;
+
+use vmcp_domain::{Ambiguity, CallContext, Caller, Error, Identity};
+
+use crate::bucket::user_table::UserKey;
+use crate::limiter::tool_plan::caller::synthetic_identity;
+use crate::limiter::{Arguments, Limiter, ToolPlan};
+use crate::plan::claims::{ClaimValue, claim_value};
+use crate::plan::policy::{
+    CallValue, CallerSelector, LimitSizeRef, ListHandling, MissingValue, Quota, ValueSource,
+};
+use crate::plan::{BucketValue, RequiredValue};
+use crate::shared::store::user_digest;
+
+/// The most values of a list that are charged at once, each in its own bucket. A caller with more is one without the claim.
+const CHARGED_VALUE_COUNT_MAX: usize = 16;
+
+/// One value with its text; no text for callers and calls without one.
+pub(in crate::limiter) type ValueWithText = (Option<String>, BucketValue);
+
+impl Limiter {
+    /// The values that a call is charged for, in the order of their keys; none where it is not known what the call says.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] for a caller without a claim or an identity that a limit in force is kept for,
+    /// [`Error::InvalidRequest`] where an argument leaves open which value it has.
+    pub(in crate::limiter) fn required_values(
+        &self,
+        bound: &ToolPlan,
+        (ctx, arguments): (&CallContext, Arguments<'_>),
+        needed: &RequiredValue,
+        place: u8,
+    ) -> Result<Vec<ValueWithText>, Error> {
+        match (&needed.source, arguments) {
+            (ValueSource::Claim(claim), _) => self.claim_values(bound, &ctx.caller, (needed, claim), place),
+            (ValueSource::Call(_), Arguments::Unknown) => Ok(Vec::new()),
+            (ValueSource::Call(value), Arguments::Sent(arguments)) => {
+                match crate::plan::call_values::call_value_text(value, arguments, &ctx.passthrough_headers) {
+                    Ok(text) => self.call_part_value(bound, ctx, (needed, value, text), place),
+                    Err(fault) => self.ambiguous_value(bound, needed, place, &fault),
+                }
+                .map(|told| vec![told])
+            }
+        }
+    }
+
+    /// The value of a part of a call. Callers choose it: without a list of values it counts for its caller alone.
+    fn call_part_value(
+        &self,
+        bound: &ToolPlan,
+        ctx: &CallContext,
+        (needed, value, text): (&RequiredValue, &CallValue, Option<String>),
+        place: u8,
+    ) -> Result<ValueWithText, Error> {
+        let kind = needed.source.kind().key_stem();
+        if let Some(listed) = &value.listed {
+            let text = text.filter(|text| listed.iter().any(|one| **one == **text));
+            let kept = self.bucket_value(&(kind, needed.source.name(), &text), text.as_deref(), None);
+            return Ok((text, kept));
+        }
+        let owner = self.find_user(&ctx.caller, ctx.peer_address);
+        let Some(user) = owner.as_ref().and_then(|user| user.local) else {
+            if self.is_value_enforced(bound, needed, place, "the caller has no identity") {
+                return Err(Error::Denied);
+            }
+            return Ok(self.refused_in_shadow(needed));
+        };
+        // Who is not verified makes up no buckets.
+        let text = text.filter(|_| matches!(ctx.caller, Caller::Known(_)));
+        let parts = (kind, needed.source.name(), &text, user.number());
+        let digest = owner.and_then(|user| user.shared).map(|shared| shared.digest);
+        let kept = self.bucket_value(&parts, text.as_deref(), digest.as_deref());
+        Ok((text, BucketValue { chosen_by: Some(user), ..kept }))
+    }
+
+    /// The values that count of what a caller's claim says.
+    fn claim_values(
+        &self,
+        bound: &ToolPlan,
+        caller: &Caller,
+        (needed, claim): (&RequiredValue, &Arc<str>),
+        place: u8,
+    ) -> Result<Vec<ValueWithText>, Error> {
+        let texts = match caller {
+            Caller::Known(identity) => charged_texts(
+                claim_value(identity, claim),
+                needed.list_handling,
+                needed.largest_quota.as_ref(),
+            ),
+            Caller::Anonymous => Vec::new(),
+        };
+        let kept = |text: Option<&str>| self.bucket_value(&(&**claim, text), text, None);
+        if texts.is_empty() {
+            let lacks = "the caller lacks the claim";
+            let is_refused = needed.missing == MissingValue::Refuse;
+            if is_refused && self.is_value_enforced(bound, needed, place, lacks) {
+                return Err(Error::Denied);
+            }
+            return Ok(vec![(None, BucketValue { is_refused, ..kept(None) })]);
+        }
+        let told = |text: String| {
+            let kept = kept(Some(&text));
+            (Some(text), kept)
+        };
+        let mut told: Vec<ValueWithText> = texts.into_iter().map(told).collect();
+        // The order in which their buckets are locked.
+        told.sort_by_key(|(_, kept)| kept.key);
+        Ok(told)
+    }
+
+    /// The value of an argument or header that the backend may read otherwise.
+    fn ambiguous_value(
+        &self,
+        bound: &ToolPlan,
+        needed: &RequiredValue,
+        place: u8,
+        fault: &Ambiguity,
+    ) -> Result<ValueWithText, Error> {
+        if self.is_value_enforced(bound, needed, place, "an argument or header has no one value") {
+            let rule = needed.source.config_path();
+            return Err(Error::InvalidRequest(format!("{fault}, and `{rule}` counts by it")));
+        }
+        Ok(self.refused_in_shadow(needed))
+    }
+
+    /// Whether a limit refuses this caller; logs that it does, or would have.
+    fn is_value_enforced(&self, bound: &ToolPlan, needed: &RequiredValue, place: u8, reason: &str) -> bool {
+        let rule = needed.source.config_path();
+        let is_in_force = place < needed.enforced_percent;
+        let would = if is_in_force { "" } else { "a rule in shadow mode would have " };
+        tracing::info!(asked = %bound.limited, rule, "{would}refused: {reason}");
+        is_in_force
+    }
+
+    /// The value of a call that a limit on trial would have refused for want of one.
+    fn refused_in_shadow(&self, needed: &RequiredValue) -> ValueWithText {
+        let parts = (needed.source.kind().key_stem(), needed.source.name(), None::<&str>);
+        (None, BucketValue { is_refused: true, ..self.bucket_value(&parts, None, None) })
+    }
+
+    /// What keeps a value apart: in this process by `parts`, in a shared store by its text, of the caller with this digest or
+    /// of all callers.
+    fn bucket_value(
+        &self,
+        parts: &impl std::hash::Hash,
+        text: Option<&str>,
+        caller: Option<&str>,
+    ) -> BucketValue {
+        // One byte more tells a missing value from an empty one.
+        let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));
+        let key = UserKey::new(u128::from(high) << 64 | u128::from(low));
+        let of_caller = caller.unwrap_or_default();
+        let digest = match (&self.sharing, text) {
+            (None, _) => Arc::from(""),
+            (Some(_), None) => Arc::from(caller.unwrap_or("none")),
+            (Some(_), Some(text)) => {
+                user_digest(&Identity { subject: text.to_owned(), ..identity_from_issuer(of_caller) }).into()
+            }
+        };
+        BucketValue { key, digest, chosen_by: None, is_refused: false }
+    }
+}
+
+fn identity_from_issuer(issuer: &str) -> Identity {
+    Identity { issuer: issuer.to_owned(), ..synthetic_identity("") }
+}
+
+/// Whether an override of a limit for each value names one.
+pub(in crate::limiter) fn selects_value(text: Option<&str>, who: &CallerSelector) -> bool {
+    match who {
+        CallerSelector::Others | CallerSelector::Claim { value: None, .. } => true,
+        CallerSelector::Claim { value: Some(value), .. } => text == Some(&**value),
+        CallerSelector::Subject { .. } | CallerSelector::Group(_) => false,
+    }
+}
+
+/// The values that are charged: the only one, or of a list each or the one that a limit allows most.
+fn charged_texts(said: ClaimValue, lists: ListHandling, largest_of: Option<&Quota>) -> Vec<String> {
+    let mut texts = match (said, lists) {
+        (ClaimValue::Missing, _) | (ClaimValue::List(_), ListHandling::Missing) => return Vec::new(),
+        (ClaimValue::One(text), _) => return vec![text],
+        (ClaimValue::List(texts), ListHandling::Each | ListHandling::Largest) => texts,
+    };
+    texts.sort_unstable();
+    texts.dedup();
+    match largest_of {
+        Some(quota) => most_allowed(texts, quota).into_iter().collect(),
+        None if texts.len() > CHARGED_VALUE_COUNT_MAX => Vec::new(),
+        None => texts,
+    }
+}
+
+/// The value that a limit allows most; of several the last in the order of texts, as tokens list values in any order.
+fn most_allowed(texts: Vec<String>, quota: &Quota) -> Option<String> {
+    let size = |text: &String| -> LimitSizeRef<'_> {
+        quota.overrides.size(quota.overrides.find(|who| selects_value(Some(text), who)), &quota.windows)
+    };
+    texts.into_iter().max_by(|one, other| size(one).compare(&size(other)))
+}

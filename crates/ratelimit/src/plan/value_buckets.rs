@@ -1,0 +1,241 @@
+//! The buckets of values of claims, arguments and headers: one for each definition and value, made when a call first needs it
+//! and forgotten when it is full again.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::BucketId;
+use crate::bucket::rate::{BucketState, Rate};
+use crate::bucket::user_table::UserKey;
+use crate::clock::Micros;
+
+type SharedBucket = Arc<Mutex<Option<BucketState>>>;
+
+/// The bucket of a value.
+#[derive(Debug)]
+struct ValueBucket {
+    rate: Rate,
+    shared_bucket: SharedBucket,
+    /// The caller who chose the value, where it has the bucket for that caller alone.
+    chosen_by: Option<UserKey>,
+}
+
+impl ValueBucket {
+    /// Whether it must be known: it is in a plan, or not full.
+    fn is_needed(&self, time: Micros) -> bool {
+        let full = |state: BucketState| self.rate.level_at(state.level, time) >= self.rate.capacity();
+        Arc::strong_count(&self.shared_bucket) > 1 || !self.shared_bucket.lock().is_none_or(full)
+    }
+}
+
+/// The buckets of values that one caller has chosen.
+#[derive(Debug, Default)]
+struct ChosenBuckets {
+    keys: HashSet<(BucketId, UserKey)>,
+    swept_at: Micros,
+}
+
+/// Every bucket of a value in this process.
+#[derive(Debug, Default)]
+pub(super) struct ValueBuckets {
+    buckets: HashMap<(BucketId, UserKey), ValueBucket>,
+    /// Those that each caller has chosen.
+    by_chooser: HashMap<UserKey, ChosenBuckets>,
+    /// How many there may be before the full ones are looked for again.
+    sweep_threshold: usize,
+    swept_at: Micros,
+}
+
+/// Fewer than this are not worth looking through.
+const SWEEP_THRESHOLD_MIN: usize = 1024;
+/// How long nothing is looked through again where all places are taken, in microseconds.
+const SWEEP_INTERVAL_MIN: u64 = 1_000_000;
+/// How many buckets there are for values that one caller chooses. Beyond that the caller's further values share one of each
+/// definition, so that a caller who makes up values takes no places from others.
+const CHOSEN_COUNT_MAX: usize = 1000;
+
+impl ValueBuckets {
+    /// The bucket of one value that a caller may have chosen, and the key under which it is kept. Beyond `most` the values that
+    /// come share a bucket of each definition: none is forgotten that is in debt. The values of one caller do not share one, by
+    /// their `place`: no call locks a bucket twice.
+    pub(super) fn get_or_insert(
+        &mut self,
+        (id, value, owner): (BucketId, UserKey, Option<UserKey>),
+        (place, most): (usize, usize),
+        rate: &Rate,
+        (now, time): (Micros, &dyn Fn(BucketId) -> Micros),
+    ) -> (UserKey, SharedBucket) {
+        if let Some(kept) = self.buckets.get(&(id, value)) {
+            return (value, kept.shared_bucket.clone());
+        }
+        let many = self.buckets.len() >= self.sweep_threshold.max(SWEEP_THRESHOLD_MIN);
+        if many || (self.buckets.len() >= most && now.since(self.swept_at) >= SWEEP_INTERVAL_MIN) {
+            self.sweep(time);
+            self.swept_at = now;
+            self.sweep_threshold = self.buckets.len() * 2;
+        }
+        let (key, owner) = match owner {
+            _ if self.buckets.len() >= most => (UserKey::overflow(place), None),
+            Some(owner) if self.has_chosen_max(owner, now, time) => (owner, None),
+            _ => (value, owner),
+        };
+        let cell = match self.buckets.entry((id, key)) {
+            Entry::Occupied(known) => known.get().shared_bucket.clone(),
+            Entry::Vacant(free) => {
+                if let Some(owner) = owner {
+                    self.by_chooser.entry(owner).or_default().keys.insert((id, key));
+                }
+                free.insert(ValueBucket {
+                    rate: *rate,
+                    shared_bucket: SharedBucket::default(),
+                    chosen_by: owner,
+                })
+                .shared_bucket
+                .clone()
+            }
+        };
+        (key, cell)
+    }
+
+    /// Looks at every bucket that a caller has spent from.
+    pub(super) fn for_each(&self, mut look: impl FnMut(BucketId, UserKey, BucketState)) {
+        for ((id, key), kept) in &self.buckets {
+            if let Some(state) = *kept.shared_bucket.lock() {
+                look(*id, *key, state);
+            }
+        }
+    }
+
+    /// Takes over a bucket.
+    pub(super) fn restore(&mut self, key: (BucketId, UserKey), rate: Rate, state: BucketState) {
+        self.buckets.insert(
+            key,
+            ValueBucket { rate, shared_bucket: Arc::new(Mutex::new(Some(state))), chosen_by: None },
+        );
+    }
+
+    /// What is left in the bucket of a value in the size that it had in the last process.
+    pub(super) fn remove(&mut self, key: (BucketId, UserKey)) -> Option<BucketState> {
+        let kept = self.buckets.remove(&key)?;
+        self.remove_chosen(kept.chosen_by, key);
+        *kept.shared_bucket.lock()
+    }
+
+    /// Forgets what is full and in nobody's plan.
+    fn sweep(&mut self, time: &dyn Fn(BucketId) -> Micros) {
+        let mut forgotten = Vec::new();
+        self.buckets.retain(|key, kept| {
+            let stays = kept.is_needed(time(key.0));
+            forgotten.extend((!stays).then_some((kept.chosen_by, *key)));
+            stays
+        });
+        for (owner, key) in forgotten {
+            self.remove_chosen(owner, key);
+        }
+    }
+
+    /// Whether a caller has chosen as many values as may be. Only that caller's are looked through: a caller who makes up values
+    /// must not make others wait.
+    fn has_chosen_max(&mut self, owner: UserKey, now: Micros, time: &dyn Fn(BucketId) -> Micros) -> bool {
+        let Some(owned) = self.by_chooser.get_mut(&owner) else { return false };
+        if owned.keys.len() >= CHOSEN_COUNT_MAX && now.since(owned.swept_at) >= SWEEP_INTERVAL_MIN {
+            owned.swept_at = now;
+            let known = &mut self.buckets;
+            owned.keys.retain(|key| {
+                let stays = known.get(key).is_some_and(|kept| kept.is_needed(time(key.0)));
+                if !stays {
+                    known.remove(key);
+                }
+                stays
+            });
+        }
+        owned.keys.len() >= CHOSEN_COUNT_MAX
+    }
+
+    /// A bucket of this caller's is forgotten.
+    fn remove_chosen(&mut self, owner: Option<UserKey>, key: (BucketId, UserKey)) {
+        let Some(owner) = owner else { return };
+        if let Some(owned) = self.by_chooser.get_mut(&owner) {
+            owned.keys.remove(&key);
+            if owned.keys.is_empty() {
+                self.by_chooser.remove(&owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn rate() -> Rate {
+        Rate::new(10, Duration::from_secs(10), 10).unwrap()
+    }
+
+    fn insert_bucket(
+        cells: &mut ValueBuckets,
+        key: (BucketId, UserKey),
+        now: Micros,
+        most: usize,
+    ) -> SharedBucket {
+        cells.get_or_insert((key.0, key.1, None), (0, most), &rate(), (now, &|_| now)).1
+    }
+
+    #[test]
+    fn a_value_in_debt_is_never_forgotten_and_full_ones_make_room() {
+        let (mut cells, rate) = (ValueBuckets::default(), rate());
+        let key = |number: u128| (BucketId(0), UserKey::new(number));
+        let spent = BucketState::full(&rate, Micros(0)).with_units(0);
+        *insert_bucket(&mut cells, key(1), Micros(0), 2000).lock() = Some(spent);
+        for number in 2..5000 {
+            drop(insert_bucket(&mut cells, key(number), Micros(1), 2000));
+        }
+        assert_eq!(*insert_bucket(&mut cells, key(1), Micros(1), 2000).lock(), Some(spent));
+        assert!(cells.buckets.len() <= 2000);
+        // Once it is full again it need not be known.
+        for number in 5000..10_000 {
+            drop(insert_bucket(&mut cells, key(number), Micros(20_000_000), 2000));
+        }
+        assert_eq!(*insert_bucket(&mut cells, key(1), Micros(20_000_000), 2000).lock(), None);
+    }
+
+    #[test]
+    fn beyond_the_bound_values_share_a_bucket() {
+        let mut cells = ValueBuckets::default();
+        let held: Vec<SharedBucket> = (2..=4)
+            .map(|number| insert_bucket(&mut cells, (BucketId(0), UserKey::new(number)), Micros(0), 1))
+            .collect();
+        assert!(!Arc::ptr_eq(&held[0], &held[1]) && Arc::ptr_eq(&held[1], &held[2]));
+    }
+
+    #[test]
+    fn a_caller_who_makes_up_values_takes_no_places_from_others() {
+        let mut cells = ValueBuckets::default();
+        let owner = |number: u128| Some(UserKey::new(number << 64));
+        let mut cell = |value: u128, owner: Option<UserKey>, now: u64| {
+            let (key, cell) = cells.get_or_insert(
+                (BucketId(0), UserKey::new(value), owner),
+                (0, usize::MAX),
+                &rate(),
+                (Micros(now), &|_| Micros(now)),
+            );
+            *cell.lock() = Some(BucketState::full(&rate(), Micros(now)).with_units(0));
+            key
+        };
+        for value in 0..CHOSEN_COUNT_MAX as u128 {
+            assert_eq!(cell(10 + value, owner(1), 0), UserKey::new(10 + value));
+        }
+        let beyond = cell(5000, owner(1), 1);
+        assert_eq!(beyond, UserKey::new(1 << 64));
+        assert_eq!(cell(5001, owner(1), 2), beyond, "further values share one");
+        assert_eq!(cell(10, owner(1), 2), UserKey::new(10), "those that are known keep theirs");
+        assert_eq!(cell(6000, owner(2), 2), UserKey::new(6000), "another caller is not concerned");
+        // What is full again makes room.
+        assert_eq!(cell(7000, owner(1), 20_000_000), UserKey::new(7000));
+    }
+}

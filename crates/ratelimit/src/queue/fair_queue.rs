@@ -1,0 +1,155 @@
+//! A queue that is fair between users, weighted by cost. No clock, no locks, no tokens: only whose turn it is.
+//!
+//! Every user has a line, first come, first served. A line carries the mark it has been served up to; the next call of
+//! it ends at that mark plus its cost, and the call that ends earliest is next. A user who comes new begins where the
+//! queue stands, so a long line costs its owner and nobody else.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::bucket::user_table::UserKey;
+
+/// One waiting call, numbered in the order of arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// Who waits for one thing.
+#[derive(Debug, Default)]
+pub(super) struct FairQueue {
+    user_queues: HashMap<UserKey, UserQueue>,
+    /// The first call of every line, by the mark at which it ends.
+    by_finish: BTreeMap<(u64, Ticket), UserKey>,
+    /// The highest mark that has been served.
+    virtual_time: u64,
+    /// The cost of all calls.
+    cost: u64,
+}
+
+/// The waiting calls of one user.
+#[derive(Debug)]
+struct UserQueue {
+    virtual_start: u64,
+    cost: u64,
+    calls: VecDeque<(Ticket, u32)>,
+}
+
+impl UserQueue {
+    fn finish_key(&self) -> Option<(u64, Ticket)> {
+        self.calls.front().map(|(ticket, cost)| (self.virtual_start + u64::from(*cost), *ticket))
+    }
+}
+
+impl FairQueue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_finish.is_empty()
+    }
+
+    /// The cost of everybody who waits.
+    pub(super) fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    /// Whose turn it is, and the cost.
+    pub(super) fn first(&self) -> Option<(Ticket, u32)> {
+        let (key, user) = self.by_finish.first_key_value()?;
+        let (_, cost) = self.user_queues.get(user)?.calls.front()?;
+        Some((key.1, *cost))
+    }
+
+    /// Joins the user's line, by age. Whoever had a turn here that came to nothing gets its mark back.
+    pub(super) fn push(&mut self, user: UserKey, ticket: Ticket, cost: u32, had_turn: bool) {
+        let mark = self.virtual_time;
+        self.update(user, |line| {
+            let line = line.get_or_insert_with(|| UserQueue {
+                virtual_start: mark,
+                cost: 0,
+                calls: VecDeque::new(),
+            });
+            if had_turn {
+                line.virtual_start = line.virtual_start.saturating_sub(u64::from(cost));
+            }
+            let place =
+                line.calls.iter().rposition(|(other, _)| *other < ticket).map_or(0, |place| place + 1);
+            line.calls.insert(place, (ticket, cost));
+            line.cost += u64::from(cost);
+        });
+        self.cost += u64::from(cost);
+    }
+
+    /// Takes out whose turn it is.
+    pub(super) fn pop(&mut self) -> Option<(Ticket, u32)> {
+        let (key, user) = self.by_finish.first_key_value().map(|(key, user)| (*key, *user))?;
+        self.virtual_time = self.virtual_time.max(key.0);
+        let mut served = None;
+        self.update(user, |line| {
+            if let Some(line) = line {
+                line.virtual_start = key.0;
+                served = line.calls.pop_front();
+                line.cost -= served.map_or(0, |(_, cost)| u64::from(cost));
+            }
+        });
+        self.cost -= served.map_or(0, |(_, cost)| u64::from(cost));
+        served
+    }
+
+    /// Takes out a call that leaves before its turn.
+    pub(super) fn remove(&mut self, user: UserKey, ticket: Ticket) {
+        let mut gone = None;
+        self.update(user, |line| {
+            if let Some(line) = line
+                && let Some(place) = line.calls.iter().position(|(other, _)| *other == ticket)
+            {
+                gone = line.calls.remove(place);
+                line.cost -= gone.map_or(0, |(_, cost)| u64::from(cost));
+            }
+        });
+        self.cost -= gone.map_or(0, |(_, cost)| u64::from(cost));
+    }
+
+    /// The cost of what is served before a call of `user` that waits as `ticket`, or that comes now, if nobody else
+    /// comes or leaves.
+    pub(super) fn cost_ahead(&self, user: UserKey, ticket: Option<Ticket>, cost: u32) -> u64 {
+        let (start, own) = self.user_queues.get(&user).map_or((self.virtual_time, 0), |line| {
+            let before = line.calls.iter().take_while(|(other, _)| Some(*other) != ticket);
+            (line.virtual_start, before.map(|(_, cost)| u64::from(*cost)).sum())
+        });
+        let end = start + own + u64::from(cost);
+        let others = self.user_queues.iter().filter(|(other, _)| **other != user);
+        others.map(|(_, line)| line.cost_finished_by(end)).fold(own, u64::saturating_add)
+    }
+
+    /// Changes one line and keeps the order in step.
+    fn update(&mut self, user: UserKey, change: impl FnOnce(&mut Option<UserQueue>)) {
+        let mut line = self.user_queues.remove(&user);
+        if let Some(key) = line.as_ref().and_then(UserQueue::finish_key) {
+            self.by_finish.remove(&key);
+        }
+        change(&mut line);
+        if let Some(line) = line
+            && let Some(key) = line.finish_key()
+        {
+            self.by_finish.insert(key, user);
+            self.user_queues.insert(user, line);
+        }
+    }
+}
+
+impl UserQueue {
+    /// The cost of this line's calls that end by a mark.
+    fn cost_finished_by(&self, end: u64) -> u64 {
+        if self.virtual_start.saturating_add(self.cost) <= end {
+            return self.cost;
+        }
+        let mut served = 0;
+        for (_, cost) in &self.calls {
+            let next = served + u64::from(*cost);
+            if self.virtual_start + next > end {
+                break;
+            }
+            served = next;
+        }
+        served
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+//! Limits that replicas share: the contract of the store, leases, slots, and what a replica does without the store.
+
+pub(crate) mod blocks;
+pub(crate) mod fallback;
+pub mod lease;
+pub(crate) mod slots;
+pub(crate) mod store;

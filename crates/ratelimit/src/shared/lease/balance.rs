@@ -1,0 +1,279 @@
+//! What is held of one bucket: when tokens expire, when to ask for more and for how many. No clock, no store.
+
+use crate::bucket::decide::Wait;
+use crate::bucket::rate::{Level, Rate};
+use crate::clock::Micros;
+use crate::shared::store::{StoreFailure, TakeGrant, TakeRequest};
+
+/// Tokens that were taken together.
+#[derive(Clone, Copy, Debug, Default)]
+struct LeasedTokens {
+    tokens: u64,
+    terms: LeaseTerms,
+}
+
+/// Until when tokens may be spent, and when they were taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LeaseTerms {
+    /// By the clock of this replica.
+    pub(super) expires_at: Micros,
+    /// By the clock of the store.
+    pub(super) taken_at: Micros,
+}
+
+impl LeaseTerms {
+    /// What holds for tokens of both.
+    fn stricter_of(self, other: Self) -> Self {
+        Self {
+            expires_at: self.expires_at.min(other.expires_at),
+            taken_at: self.taken_at.min(other.taken_at),
+        }
+    }
+}
+
+impl LeasedTokens {
+    fn live_at(self, now: Micros) -> u64 {
+        if now < self.terms.expires_at { self.tokens } else { 0 }
+    }
+}
+
+/// What a call lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shortfall {
+    /// Nothing.
+    Nothing,
+    /// Tokens that the bucket does not have.
+    Wait(Wait),
+    /// Tokens that it may have: the order of this turn, or of the next, says.
+    PendingTake(u64),
+}
+
+/// What is held of one bucket.
+#[derive(Debug)]
+pub(super) struct LeaseBalance {
+    /// The older ones, which are spent first, and the newer ones.
+    held: [LeasedTokens; 2],
+    duration: u64,
+    /// The most that is held, unless calls wait for more.
+    held_max: u64,
+    /// Tokens spent since the last order.
+    spent_since_take: u64,
+    /// Tokens spent in all.
+    spent_total: u64,
+    /// The last order.
+    last_take_at: Micros,
+    /// Tokens spent in three quarters of a lease, smoothed: what is taken when half of them are left is spent in time.
+    spend_estimate: u64,
+    /// What callers who wait lack, together, and the smallest price among them.
+    waiting_cost: u64,
+    waiting_cost_min: u64,
+    is_take_pending: bool,
+    /// Counts answers.
+    take_count: u64,
+    failure: Option<StoreFailure>,
+    /// The bucket was found short: nobody asks again before this.
+    no_retry_until: Micros,
+    /// It gave less than was wanted: no more is taken ahead before this.
+    no_prefetch_until: Micros,
+    /// What the bucket held when it was last heard of.
+    level: Option<Level>,
+}
+
+impl LeaseBalance {
+    pub(super) fn new(duration: u64, most: u64) -> Self {
+        Self {
+            held: [LeasedTokens::default(); 2],
+            duration,
+            held_max: most,
+            spent_since_take: 0,
+            spent_total: 0,
+            last_take_at: Micros(0),
+            spend_estimate: 0,
+            waiting_cost: 0,
+            waiting_cost_min: u64::MAX,
+            is_take_pending: false,
+            take_count: 0,
+            failure: None,
+            no_retry_until: Micros(0),
+            no_prefetch_until: Micros(0),
+            level: None,
+        }
+    }
+
+    /// Tokens that may be spent.
+    pub(super) fn available(&self, now: Micros) -> u64 {
+        self.held.iter().fold(0, |sum, lot| sum.saturating_add(lot.live_at(now)))
+    }
+
+    /// Spends, the oldest first. Returns the terms that hold for all that was spent; `None` if there is too little.
+    pub(super) fn spend(&mut self, cost: u64, now: Micros) -> Option<LeaseTerms> {
+        if self.available(now) < cost {
+            return None;
+        }
+        let (mut missing, mut terms) = (cost, None);
+        for lot in &mut self.held {
+            let part = lot.live_at(now).min(missing);
+            if part > 0 {
+                lot.tokens -= part;
+                missing -= part;
+                terms = Some(terms.map_or(lot.terms, |terms: LeaseTerms| terms.stricter_of(lot.terms)));
+            }
+        }
+        self.spent_since_take = self.spent_since_take.saturating_add(cost);
+        self.spent_total = self.spent_total.saturating_add(cost);
+        terms
+    }
+
+    /// Takes back what was spent for a call that is not made. It never lives longer for that.
+    pub(super) fn restore(&mut self, cost: u64, terms: LeaseTerms, now: Micros) {
+        self.spent_since_take = self.spent_since_take.saturating_sub(cost);
+        self.spent_total = self.spent_total.saturating_sub(cost);
+        if now >= terms.expires_at {
+            return;
+        }
+        let [old, _] = &mut self.held;
+        *old = match old.live_at(now) {
+            0 => LeasedTokens { tokens: cost, terms },
+            held => LeasedTokens { tokens: held.saturating_add(cost), terms: old.terms.stricter_of(terms) },
+        };
+    }
+
+    /// Lets go of all that may still be spent, and says how much that was and when it was taken.
+    pub(super) fn drain(&mut self, now: Micros) -> (u64, Micros) {
+        let held = self.available(now);
+        let live = self.held.iter().filter(|lot| lot.live_at(now) > 0);
+        let taken_at = live.map(|lot| lot.terms.taken_at).min().unwrap_or_default();
+        self.held = [LeasedTokens::default(); 2];
+        (held, taken_at)
+    }
+
+    pub(super) fn spent_total(&self) -> u64 {
+        self.spent_total
+    }
+
+    pub(super) fn is_take_pending(&self) -> bool {
+        self.is_take_pending
+    }
+
+    pub(super) fn take_count(&self) -> u64 {
+        self.take_count
+    }
+
+    pub(super) fn level(&self) -> Option<Level> {
+        self.level
+    }
+
+    /// A call begins to wait.
+    pub(super) fn add_waiting(&mut self, cost: u64) {
+        self.waiting_cost = self.waiting_cost.saturating_add(cost);
+        self.waiting_cost_min = self.waiting_cost_min.min(cost);
+    }
+
+    /// A call waits no more.
+    pub(super) fn remove_waiting(&mut self, cost: u64) {
+        self.waiting_cost = self.waiting_cost.saturating_sub(cost);
+        if self.waiting_cost == 0 {
+            self.waiting_cost_min = u64::MAX;
+        }
+    }
+
+    /// True when more is to be taken ahead: less than half of the pace is left.
+    pub(super) fn is_running_low(&self, now: Micros) -> bool {
+        let target = self.spend_estimate.min(self.held_max);
+        !self.is_take_pending
+            && target >= 2
+            && now >= self.no_prefetch_until
+            && self.available(now) < target.div_ceil(2)
+    }
+
+    /// What a call of this price lacks.
+    pub(super) fn shortfall(&self, cost: u64, now: Micros, rate: &Rate) -> Shortfall {
+        let held = self.available(now);
+        if held >= cost {
+            return Shortfall::Nothing;
+        }
+        if cost > rate.burst() {
+            return Shortfall::Wait(Wait::Never);
+        }
+        if self.is_take_pending || now >= self.no_retry_until {
+            return Shortfall::PendingTake(self.take_count);
+        }
+        let level = self.level.map_or(0, |level| rate.level_at(level, now));
+        let own = rate.wait(level, rate.units(cost.saturating_sub(held)));
+        Shortfall::Wait(Wait::Micros(own.max(self.no_retry_until.since(now))))
+    }
+
+    /// Asks for what calls wait for, and for the pace besides.
+    pub(super) fn begin_take(&mut self, now: Micros, parts: u32) -> TakeRequest {
+        let held = self.available(now);
+        let demand = self.spent_since_take.saturating_add(self.waiting_cost.saturating_sub(held));
+        // Two calls at the same moment are no pace.
+        let elapsed = now.since(self.last_take_at).max(self.duration / 16).max(1);
+        let seen = u128::from(demand) * u128::from(self.duration / 4 * 3) / u128::from(elapsed);
+        let seen = u64::try_from(seen).unwrap_or(u64::MAX).min(self.held_max);
+        self.spend_estimate = (self.spend_estimate + seen).div_ceil(2);
+        (self.spent_since_take, self.last_take_at, self.is_take_pending) = (0, now, true);
+        let need = self.waiting_cost.saturating_sub(held);
+        let least = if self.waiting_cost == 0 { 0 } else { self.waiting_cost_min.saturating_sub(held) };
+        TakeRequest {
+            min_useful: least,
+            need,
+            want: need.max(self.spend_estimate.min(self.held_max).saturating_sub(held)),
+            share_divisor: parts,
+        }
+    }
+
+    /// The answer to an order: tokens that may be spent until `until`, or none.
+    pub(super) fn finish_take(
+        &mut self,
+        order: TakeRequest,
+        outcome: Result<TakeGrant, StoreFailure>,
+        until: Micros,
+        now: Micros,
+    ) {
+        self.is_take_pending = false;
+        self.take_count += 1;
+        match outcome {
+            Err(failure) => self.failure = Some(failure),
+            Ok(TakeGrant { tokens, level, at }) => {
+                self.failure = None;
+                self.level = Some(Level { units: level, at: now });
+                // Between a tenth of a lease and half of one, so that nothing is lost at the brim meanwhile.
+                let pause = (self.duration / 10).clamp(5_000, 20_000).min(self.duration / 2);
+                if tokens < order.need {
+                    self.no_retry_until = now.plus(pause);
+                }
+                if tokens < order.want {
+                    self.no_prefetch_until = now.plus(pause);
+                }
+                self.add(tokens, LeaseTerms { expires_at: until, taken_at: at }, now);
+            }
+        }
+    }
+
+    /// The answer to an order will never come.
+    pub(super) fn abort_take(&mut self) {
+        self.is_take_pending = false;
+        self.take_count += 1;
+        self.failure = Some(StoreFailure::Timeout);
+    }
+
+    /// Why the order of a turn brought nothing.
+    pub(super) fn failure_since(&self, turn: u64) -> Option<StoreFailure> {
+        self.failure.filter(|_| self.take_count > turn)
+    }
+
+    fn add(&mut self, tokens: u64, terms: LeaseTerms, now: Micros) {
+        if tokens == 0 {
+            return;
+        }
+        let [old, new] = &mut self.held;
+        if old.live_at(now) == 0 {
+            *old = std::mem::take(new);
+        }
+        *new = match new.live_at(now) {
+            0 => LeasedTokens { tokens, terms },
+            held => LeasedTokens { tokens: held.saturating_add(tokens), terms: new.terms.stricter_of(terms) },
+        };
+    }
+}

@@ -1,0 +1,269 @@
+//! Which calls of this replica hold slots, what the store has heard of them, and what it is to hear next. No clock, no
+//! store and no tasks.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::clock::Micros;
+use crate::shared::store::{CallId, RemoteSlotLimit, SlotReport};
+
+/// How many names one report holds: a server is busy with it for well under a millisecond.
+const CALL_IDS_PER_REPORT_MAX: usize = 256;
+
+/// Whose place in a cluster bounds have.
+type Partition = Option<Arc<str>>;
+
+/// Everything this replica holds.
+#[derive(Default)]
+pub(super) struct SlotRegistry {
+    /// By the bound's key. None is empty.
+    bounds: HashMap<Arc<str>, SlotLimitState>,
+    /// Bounds under which calls have ended, so that not all must be looked through when one has.
+    limits_with_ended: HashSet<Arc<str>>,
+    /// How many calls have slots or ask for them.
+    call_count: usize,
+    /// How many ended calls the store has not heard of, those included that are just being told.
+    unreported_count: usize,
+    /// Whether a task looks after it.
+    has_reporter: bool,
+}
+
+#[derive(Default)]
+struct SlotLimitState {
+    partition: Partition,
+    held: HashMap<CallId, HeldSlot>,
+    /// Calls that the store may still count.
+    ended: Vec<EndedCall>,
+    /// Calls that ended while a report of them was under way. It must arrive first, or it would take their slots again.
+    ended_during_report: HashMap<CallId, Micros>,
+}
+
+#[derive(Clone, Copy)]
+struct HeldSlot {
+    /// When the last report was sent that the store has confirmed.
+    confirmed_at: Option<Micros>,
+    /// A report may have reached the store.
+    may_be_reported: bool,
+    /// A report is under way.
+    is_report_pending: bool,
+}
+
+/// A call that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EndedCall {
+    pub(super) call: CallId,
+    pub(super) at: Micros,
+}
+
+/// What is to be said of the bounds of one home at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ReportBatch {
+    pub(super) partition: Partition,
+    pub(super) reports: Vec<SlotReport>,
+    /// When each of the ended calls ended, in the order of the reports.
+    ended_at: Vec<Micros>,
+}
+
+impl SlotLimitState {
+    fn is_unused(&self) -> bool {
+        self.held.is_empty() && self.ended.is_empty() && self.ended_during_report.is_empty()
+    }
+}
+
+impl SlotRegistry {
+    /// A call asks for slots. True when a task must be started that looks after them.
+    pub(super) fn begin_call(&mut self) -> bool {
+        self.call_count += 1;
+        !std::mem::replace(&mut self.has_reporter, true)
+    }
+
+    /// True when there is nothing to look after: the task ends then.
+    pub(super) fn stop_if_unused(&mut self) -> bool {
+        self.has_reporter = self.call_count > 0 || !self.bounds.is_empty();
+        !self.has_reporter
+    }
+
+    /// How many calls have slots or ask for them.
+    pub(super) fn call_count(&self) -> usize {
+        self.call_count
+    }
+
+    /// How many ended calls the store has not heard of.
+    pub(super) fn unreported_count(&self) -> usize {
+        self.unreported_count
+    }
+
+    /// A call holds a slot; `heard` is when the store was asked that gave it.
+    pub(super) fn hold(&mut self, slots: &RemoteSlotLimit, call: CallId, heard: Option<Micros>) {
+        let bound = self.bounds.entry(slots.key.clone()).or_default();
+        bound.partition.clone_from(&slots.partition);
+        bound.held.entry(call).or_insert(HeldSlot {
+            confirmed_at: heard,
+            may_be_reported: heard.is_some(),
+            is_report_pending: false,
+        });
+    }
+
+    /// How many calls other than this one hold a slot.
+    pub(super) fn count_others(&self, key: &str, call: CallId) -> usize {
+        self.bounds.get(key).map_or(0, |bound| bound.held.len() - usize::from(bound.held.contains_key(&call)))
+    }
+
+    /// A call is over. For each of its bounds the flag says whether the store may count it without any report. Returns
+    /// whether there is something to tell the store.
+    pub(super) fn end_call(&mut self, call: CallId, bounds: &[(RemoteSlotLimit, bool)], at: Micros) -> bool {
+        self.call_count = self.call_count.saturating_sub(1);
+        let mut tells = false;
+        for (slots, asked) in bounds {
+            let bound = self.bounds.entry(slots.key.clone()).or_default();
+            bound.partition.clone_from(&slots.partition);
+            match bound.held.remove(&call) {
+                Some(held) if held.is_report_pending => {
+                    bound.ended_during_report.insert(call, at);
+                    self.unreported_count += 1;
+                }
+                held if *asked || held.is_some_and(|held| held.may_be_reported) => {
+                    bound.ended.push(EndedCall { call, at });
+                    self.limits_with_ended.insert(slots.key.clone());
+                    self.unreported_count += 1;
+                    tells = true;
+                }
+                _ => {}
+            }
+            self.prune(&slots.key);
+        }
+        tells
+    }
+
+    /// Calls that have ended under a bound, for somebody who tells the store.
+    pub(super) fn take_ended(&mut self, key: &Arc<str>, count_max: usize) -> Vec<EndedCall> {
+        let Some(bound) = self.bounds.get_mut(key) else { return Vec::new() };
+        let ended = bound.ended.drain(..bound.ended.len().min(count_max)).collect();
+        self.prune(key);
+        ended
+    }
+
+    /// The store may not have been told after all.
+    pub(super) fn restore_ended(&mut self, slots: &RemoteSlotLimit, ended: Vec<EndedCall>) {
+        let bound = self.bounds.entry(slots.key.clone()).or_default();
+        bound.partition.clone_from(&slots.partition);
+        bound.ended.extend(ended);
+        self.limits_with_ended.insert(slots.key.clone());
+    }
+
+    /// The store has heard of so many calls that have ended.
+    pub(super) fn mark_reported(&mut self, count: usize) {
+        self.unreported_count = self.unreported_count.saturating_sub(count);
+    }
+
+    /// Forgets calls whose leases are over by now, so long ago did they end.
+    pub(super) fn expire_ended(&mut self, now: Micros, lease: u64) {
+        let keys: Vec<Arc<str>> = self.limits_with_ended.iter().cloned().collect();
+        for key in keys {
+            let Some(bound) = self.bounds.get_mut(&key) else { continue };
+            let count = bound.ended.len();
+            bound.ended.retain(|ended| now.since(ended.at) < lease);
+            self.unreported_count = self.unreported_count.saturating_sub(count - bound.ended.len());
+            if bound.ended.is_empty() {
+                self.limits_with_ended.remove(&key);
+            }
+            self.prune(&key);
+        }
+    }
+
+    /// What the store is to hear now: every call that has ended and, where `stale` says so, every call in flight of which
+    /// it has not heard since that moment.
+    pub(super) fn take_batches(&mut self, stale: Option<Micros>) -> Vec<ReportBatch> {
+        let mut full = Vec::new();
+        let mut open: HashMap<Partition, (ReportBatch, usize)> = HashMap::new();
+        let leaving = std::mem::take(&mut self.limits_with_ended);
+        let keys: Vec<Arc<str>> = if stale.is_some() {
+            self.bounds.keys().cloned().collect()
+        } else {
+            leaving.into_iter().collect()
+        };
+        for key in keys {
+            let Some(bound) = self.bounds.get_mut(&key) else { continue };
+            let due = |held: &HeldSlot| {
+                let silent = |stale| held.confirmed_at.is_none_or(|heard| heard <= stale);
+                !held.is_report_pending && stale.is_some_and(silent)
+            };
+            let mut held: Vec<CallId> = Vec::new();
+            for (call, state) in bound.held.iter_mut().filter(|(_, state)| due(state)) {
+                (state.is_report_pending, state.may_be_reported) = (true, true);
+                held.push(*call);
+            }
+            let mut ended = std::mem::take(&mut bound.ended);
+            while !held.is_empty() || !ended.is_empty() {
+                let (batch, names) = open.entry(bound.partition.clone()).or_insert_with(|| {
+                    (ReportBatch { partition: bound.partition.clone(), ..ReportBatch::default() }, 0)
+                });
+                let room = CALL_IDS_PER_REPORT_MAX - *names;
+                let left: Vec<EndedCall> = ended.drain(..ended.len().min(room)).collect();
+                let kept: Vec<CallId> = held.drain(..held.len().min(room - left.len())).collect();
+                *names += left.len() + kept.len();
+                batch.ended_at.extend(left.iter().map(|ended| ended.at));
+                let ended = left.iter().map(|ended| ended.call).collect();
+                batch.reports.push(SlotReport { key: key.clone(), held: kept, ended });
+                if *names == CALL_IDS_PER_REPORT_MAX {
+                    full.extend(open.remove(&bound.partition).map(|(batch, _)| batch));
+                }
+            }
+        }
+        full.extend(open.into_values().map(|(batch, _)| batch));
+        full
+    }
+
+    /// Takes out of a batch that is about to be sent what has ended since it was made. What is left of it is under way.
+    pub(super) fn remove_ended(&mut self, batch: &mut ReportBatch) {
+        for report in &mut batch.reports {
+            let Some(bound) = self.bounds.get_mut(&report.key) else { continue };
+            report.held.retain(|call| !bound.ended_during_report.contains_key(call));
+        }
+    }
+
+    /// The store's answer to a batch that was sent at a moment, or that there was none. Returns whether calls have ended
+    /// meanwhile that the store can be told of now.
+    pub(super) fn apply_reply(&mut self, whole: &ReportBatch, confirmed: bool, sent: Micros) -> bool {
+        let mut moments = whole.ended_at.iter();
+        let mut more = false;
+        for report in &whole.reports {
+            let bound = self.bounds.entry(report.key.clone()).or_default();
+            bound.partition.clone_from(&whole.partition);
+            for call in &report.held {
+                match bound.held.get_mut(call) {
+                    Some(held) => {
+                        held.is_report_pending = false;
+                        if confirmed {
+                            held.confirmed_at = Some(sent);
+                        }
+                    }
+                    None => {
+                        if let Some(at) = bound.ended_during_report.remove(call) {
+                            bound.ended.push(EndedCall { call: *call, at });
+                            more = true;
+                        }
+                    }
+                }
+            }
+            let ended = report.ended.iter().zip(&mut moments);
+            let ended: Vec<EndedCall> = ended.map(|(call, at)| EndedCall { call: *call, at: *at }).collect();
+            if confirmed {
+                self.unreported_count = self.unreported_count.saturating_sub(ended.len());
+            } else {
+                bound.ended.extend(ended);
+            }
+            if !bound.ended.is_empty() {
+                self.limits_with_ended.insert(report.key.clone());
+            }
+            self.prune(&report.key);
+        }
+        more
+    }
+
+    fn prune(&mut self, key: &Arc<str>) {
+        if self.bounds.get(key).is_some_and(SlotLimitState::is_unused) {
+            self.bounds.remove(key);
+        }
+    }
+}
