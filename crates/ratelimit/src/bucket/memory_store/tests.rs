@@ -1,4 +1,5 @@
 mod in_flight;
+mod user_room;
 
 use std::num::NonZeroU32;
 use std::time::Duration;

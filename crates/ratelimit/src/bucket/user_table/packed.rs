@@ -107,6 +107,19 @@ mod tests {
         }
     }
 
+    /// The short way of a bucket that holds much gives what the long way gives.
+    #[test]
+    fn paying_is_the_same_in_both_forms() {
+        let rate = Rate::new(10, std::time::Duration::from_secs(10), 10).unwrap();
+        for before in [rate.half() - 1, rate.half(), rate.half() + 1, rate.capacity()] {
+            let kept = state(before, 5_000_000, 1_000_000);
+            let (mut packed, mut whole) = (Packed::new(kept), Packed::new(kept).state());
+            packed.spend(&rate, (before, before - rate.unit().cast_signed()), Micros(6_000_000));
+            whole.spend(&rate, (before, before - rate.unit().cast_signed()), Micros(6_000_000));
+            assert_eq!(packed.state(), Packed::new(whole).state(), "{before}");
+        }
+    }
+
     #[test]
     fn the_last_moment_is_far() {
         assert_eq!(Packed::new(state(1, u64::MAX, 0)).level().at, Micros((1 << 52) - 1));

@@ -1,0 +1,41 @@
+//! How users who are idle make room for others.
+
+use super::*;
+
+const HOUR: u64 = 3_600_000_000;
+
+/// A store in which each call of a user keeps that user for an hour.
+fn hourly(memory: MemoryBounds) -> (Harness, Plan) {
+    let limits = LimitPolicy { memory, ..policy(limits(&[], &[(1, HOUR)]), vec![]) };
+    let bench = harness(limits);
+    let plan = bench.planner.plan(&tool("a", "t", "t"));
+    (bench, plan)
+}
+
+fn count_admitted(bench: &Harness, plan: &Plan, users: std::ops::Range<u128>) -> usize {
+    let admitted =
+        |number: &u128| matches!(bench.store.admit(plan, user(*number)), AdmitOutcome::Admitted(_));
+    users.filter(admitted).count()
+}
+
+#[test]
+fn idle_users_are_swept_a_few_at_a_time() {
+    let (bench, plan) = hourly(MemoryBounds::default());
+    assert_eq!(count_admitted(&bench, &plan, 0..3000), 3000);
+    assert_eq!(bench.store.user_count(), 3000);
+    bench.clock.advance(HOUR);
+    assert_eq!(count_admitted(&bench, &plan, 10_000..13_000), 3000);
+    assert!((3000..4200).contains(&bench.store.user_count()), "{}", bench.store.user_count());
+}
+
+/// A full table refuses users only while those in it are not idle. Idle ones are found in the shard of the user who comes.
+#[test]
+fn a_full_table_makes_room_where_users_are_idle() {
+    let (bench, plan) = hourly(MemoryBounds { user_count_max: 300, overflow: Overflow::Refuse });
+    assert_eq!(count_admitted(&bench, &plan, 0..400), 300);
+    assert_eq!(bench.store.user_count(), 300);
+    bench.clock.advance(HOUR);
+    let admitted = count_admitted(&bench, &plan, 1000..1300);
+    assert!(admitted > 250, "{admitted}");
+    assert!(bench.store.user_count() <= 300);
+}
