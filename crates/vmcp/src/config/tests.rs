@@ -1,10 +1,11 @@
-//! The config as a whole: what loads, what it comes to, and the message everything else gets.
+//! Tests of the config as a whole: which configs load, with which settings, and the messages of all others.
 
 mod accepted;
 mod errors;
 mod mutation;
 mod printed;
 mod reference;
+mod reference_page;
 mod sizes;
 
 use std::time::Duration;
