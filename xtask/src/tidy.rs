@@ -1,8 +1,10 @@
-//! `cargo xtask tidy`: the rules of ARCHITECTURE.md that a program can check. Each failure names
-//! the place and says what to do. Also a test, so that nobody has to remember it.
+//! `cargo xtask tidy`: the rules of ARCHITECTURE.md that a program can check. Each failure names its location
+//! and says what to do. The check also runs as a test.
 
 mod arrows;
+mod cycles;
 mod lines;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,9 +14,9 @@ use vmcp_e2e::process;
 
 use crate::root;
 
-/// A file of the tree that is text.
+/// A text file of the tree.
 struct File {
-    /// Its path below the root, with `/`.
+    /// The path below the root, with `/` as separator.
     path: String,
     text: String,
 }
@@ -33,18 +35,19 @@ fn failures(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut failures = arrows::check(root)?;
     failures.extend(crates_are_named(root)?);
     failures.extend(lines::check(&files));
+    failures.extend(words::check(&files));
+    failures.extend(cycles::check(&files));
     Ok(failures)
 }
 
-/// Every file that is, or would be, under version control, if it is text.
+/// Returns every text file that is under version control or would be added.
 fn files(root: &Path) -> anyhow::Result<Vec<File>> {
     let mut git = Command::new("git");
     git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(root);
     let listed = process::run(&mut git).context("tidy needs the git checkout it stands in")?;
     let mut files = Vec::new();
     for path in listed.split('\0').filter(|path| !path.is_empty()) {
-        // A file that is gone from the folder but not yet from the index is none of our business,
-        // and one that is not UTF-8 is no text.
+        // A file that is deleted but still in the index is skipped, and so is one that is not UTF-8.
         if let Ok(text) = std::fs::read_to_string(root.join(path)) {
             files.push(File { path: path.to_owned(), text });
         }
@@ -52,7 +55,7 @@ fn files(root: &Path) -> anyhow::Result<Vec<File>> {
     Ok(files)
 }
 
-/// ARCHITECTURE.md is the map: a crate that is not on it cannot be found.
+/// Every crate must be named in ARCHITECTURE.md, so that readers find it.
 fn crates_are_named(root: &Path) -> anyhow::Result<Vec<String>> {
     let Ok(map) = std::fs::read_to_string(root.join("ARCHITECTURE.md")) else {
         return Ok(vec!["ARCHITECTURE.md is missing; write the map of the crates".to_owned()]);

@@ -1,4 +1,4 @@
-//! Which crate may depend on which: the star of ARCHITECTURE.md, as a table.
+//! The allowed dependencies between crates: the star of ARCHITECTURE.md as a table.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use vmcp_e2e::process;
 /// Crates that only tests and tools may use.
 const TOOLS: [&str; 5] = ["vmcp-testkit", "vmcp-fixtures", "vmcp-search-bench", "vmcp-e2e", "xtask"];
 
-/// What the domain must not know: it has no I/O, no runtime and no protocol.
+/// Crates that the domain may not use: it has no I/O, no async runtime and no protocol.
 const NOT_IN_DOMAIN: [&str; 10] = [
     "axum",
     "futures-util",
@@ -24,20 +24,21 @@ const NOT_IN_DOMAIN: [&str; 10] = [
     "tokio-util",
 ];
 
-/// Our own crates that a crate may depend on. A crate that does not stand here is a layer.
+/// The workspace crates that a crate may depend on. A crate without an entry is a layer.
 fn allowed_dependencies(from: &str) -> AllowedDependencies {
     match from {
         "vmcp-domain" | "vmcp-expression" | "vmcp-fixtures" => AllowedDependencies::Only(&[]),
         "vmcp-wire" | "vmcp-testkit" => AllowedDependencies::Only(&["vmcp-domain"]),
         "vmcp-edge" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-wire"]),
-        // Credentials are put on each request as it is sent; getting them needs no transport towards backends.
+        // Credentials are added to each request when it is sent. Fetching them needs no transport towards
+        // backends.
         "vmcp-backends" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-wire", "vmcp-credentials"]),
-        // What operators write about roles and prices is the same language.
+        // Operators write role matchers and prices in the same expression language.
         "vmcp-credentials" | "vmcp-ratelimit" => {
             AllowedDependencies::Only(&["vmcp-domain", "vmcp-expression"])
         }
         "vmcp-ratelimit-redis" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-ratelimit"]),
-        // It makes tools and results of its own, and only `wire` knows how these look.
+        // The optimizer makes tools and results of its own, and only `wire` knows their form.
         "vmcp-optimizer" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-wire"]),
         "vmcp-embedding" | "vmcp-embedding-service" => {
             AllowedDependencies::Only(&["vmcp-domain", "vmcp-optimizer"])
@@ -46,7 +47,7 @@ fn allowed_dependencies(from: &str) -> AllowedDependencies {
             AllowedDependencies::Only(&["vmcp-domain", "vmcp-optimizer", "vmcp-embedding"])
         }
         "vmcp" | "vmcp-gateway" | "vmcp-operator" => AllowedDependencies::Product,
-        // It reports skipped tests.
+        // The end-to-end tests report skipped tests.
         "vmcp-e2e" => AllowedDependencies::Only(&["vmcp-testkit"]),
         "xtask" => AllowedDependencies::Only(&["vmcp-e2e"]),
         _layer => AllowedDependencies::Only(&["vmcp-domain"]),
@@ -55,7 +56,7 @@ fn allowed_dependencies(from: &str) -> AllowedDependencies {
 
 enum AllowedDependencies {
     Only(&'static [&'static str]),
-    /// Everything but tools.
+    /// Every crate except those in [`TOOLS`].
     Product,
 }
 
@@ -76,7 +77,7 @@ struct Dependency {
     kind: Option<String>,
 }
 
-/// Checks every normal and build dependency; those of tests are free.
+/// Checks every normal and build dependency. Dev-dependencies are not restricted.
 pub(super) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut cargo = Command::new("cargo");
     cargo.args(["metadata", "--format-version", "1", "--no-deps"]).current_dir(root);
@@ -89,7 +90,7 @@ pub(super) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     Ok(failures)
 }
 
-/// The complaint about a dependency, if it is none that the star allows.
+/// Returns the failure message if the star does not allow the dependency.
 pub(super) fn forbidden_reason(from: &str, to: &str) -> Option<String> {
     if from == "vmcp-domain" && NOT_IN_DOMAIN.contains(&to) {
         return Some(format!(

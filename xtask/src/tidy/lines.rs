@@ -1,22 +1,22 @@
-//! What a file may say, line by line, and how long it may be.
+//! Rules for the lines of a file and for its length.
 
 use super::File;
 
-/// Longer files are two files.
+/// The maximum length of a Rust file in lines. Longer files must be split.
 const LINES_MAX: usize = 400;
 
-/// Names that say nothing about what stands behind them.
+/// Names that do not describe the content of a module or type.
 const VAGUE_NAMES: [&str; 7] = ["common", "helper", "helpers", "manager", "misc", "util", "utils"];
 const VAGUE_SUFFIXES: [&str; 3] = ["Helper", "Manager", "Utils"];
 
-/// Marks of unfinished work. Written in pieces, so that this file does not complain about itself.
+/// Marks of unfinished work. They are written in pieces, so that this file passes its own check.
 const UNFINISHED: [&str; 4] =
     [concat!("to", "do!"), concat!("unimple", "mented!"), concat!("FIX", "ME"), concat!("X", "XX")];
 
-/// Paths that exist on one machine.
+/// Paths that exist on one machine only.
 const MACHINE_PATHS: [&str; 2] = [concat!("/wo", "rk/"), concat!("/ro", "ot/")];
 
-/// Hosts of package registries: which registry is used is the user's own configuration.
+/// Hosts of package registries. The choice of a registry belongs to the user's configuration.
 const REGISTRIES: [&str; 5] = [
     concat!("registry.npm", "js.org"),
     concat!("py", "pi.org"),
@@ -28,7 +28,7 @@ const REGISTRIES: [&str; 5] = [
 pub(super) fn check(files: &[File]) -> Vec<String> {
     let mut failures = Vec::new();
     for file in files {
-        // Recorded data says what it says, and the lock file names its registry by itself.
+        // Recorded data is not edited, and cargo itself writes the registry's host into the lock file.
         if file.path == "Cargo.lock" || file.path.starts_with("tests-e2e/catalogues/") {
             continue;
         }
@@ -57,7 +57,7 @@ fn check_any_file(file: &File, failures: &mut Vec<String>) {
     }
 }
 
-/// An absolute path, not the end of a longer one.
+/// Whether `path` occurs in the line as an absolute path and not as the end of a longer one.
 fn is_standalone(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(start, _)| {
         let before = line.get(..start).and_then(|before| before.chars().next_back());
@@ -100,7 +100,7 @@ fn is_empty_name(name: &str) -> bool {
     VAGUE_NAMES.contains(&name) || VAGUE_SUFFIXES.iter().any(|ending| name.ends_with(ending))
 }
 
-/// The name of a module or type that a line declares.
+/// Returns the name of a module or type that a line declares.
 fn declared(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub"));
     let kind = words.next()?;
@@ -110,7 +110,8 @@ fn declared(line: &str) -> Option<&str> {
     })
 }
 
-/// Every implementation of the seam says something about every method, now and when it grows.
+/// Every implementation of `Gateway` must be explicit about every method, also about methods that are added
+/// later.
 fn gateways(path: &str, lines: &[&str], failures: &mut Vec<String>) {
     for (number, line) in (1..).zip(lines) {
         let line = line.trim_start();
