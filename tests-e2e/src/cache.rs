@@ -1,14 +1,14 @@
-//! Where `./test` has installed the servers and clients nobody here wrote. Nothing is installed
-//! from here, and nothing is skipped: what is missing fails with the sentence that says what to do.
+//! Paths of the third-party servers and clients that `./test` has installed. This module installs nothing and
+//! skips nothing: an error names the missing item and the command that installs it.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-/// What every run installs, and what one group installs beside it.
+/// The lists of what every run installs, and of what the group `mutants` installs in addition.
 const PINS: [&str; 2] = [include_str!("../pins.txt"), include_str!("../pins-mutants.txt")];
 
-/// The folder all of it stands in.
+/// The folder of the cache.
 pub fn root() -> anyhow::Result<PathBuf> {
     let named = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let user = || named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")));
@@ -16,10 +16,10 @@ pub fn root() -> anyhow::Result<PathBuf> {
     root.context("neither VMCP_TEST_CACHE nor HOME is set")
 }
 
-/// The folder of one line of `pins.txt` or `pins-mutants.txt`, by its kind and name.
+/// Returns the folder of one line of `pins.txt` or `pins-mutants.txt`, by its kind and name.
 ///
 /// # Errors
-/// If `./test` has not installed it.
+/// If the lists have no such line, or `./test` has not installed it.
 pub fn installed(kind: &str, name: &str) -> anyhow::Result<PathBuf> {
     let wanted = |line: &&str| line.split_whitespace().take(2).eq([kind, name]);
     let line = PINS.iter().flat_map(|pins| pins.lines()).find(wanted);
@@ -31,19 +31,19 @@ pub fn installed(kind: &str, name: &str) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// The name of the folder of a line; `./test` derives the same.
+/// The folder name of a line. `./test` derives the same name.
 fn folder_name(line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
     let keep = |c: char| c.is_ascii_alphanumeric() || ".@=_-".contains(c);
     words.join(" ").chars().map(|c| if keep(c) { c } else { '+' }).collect()
 }
 
-/// The Python of a venv.
+/// The Python interpreter of a venv.
 pub fn python(name: &str) -> anyhow::Result<PathBuf> {
     Ok(installed("venv", name)?.join("bin/python"))
 }
 
-/// The newer Node.js of the cache: the system's may be too old for some packages.
+/// The Node.js of the cache. The system's may be too old for some packages.
 pub fn node() -> anyhow::Result<PathBuf> {
     let lib = installed("venv", "node")?.join("lib");
     let mut versions = std::fs::read_dir(&lib).with_context(|| lib.display().to_string())?;
@@ -65,7 +65,7 @@ pub fn go() -> anyhow::Result<PathBuf> {
     found.with_context(|| format!("no go in {}; remove that folder and run ./test", lib.display()))
 }
 
-/// A file of an installed npm package: the entry to run with [`node`].
+/// A file of an installed npm package, to run with [`node`].
 pub fn npm(name: &str, file: &str) -> anyhow::Result<PathBuf> {
     let path = installed("npm", name)?.join("node_modules").join(file);
     if !path.exists() {
@@ -74,7 +74,7 @@ pub fn npm(name: &str, file: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// A file of this package's own folder.
+/// A file in this package's folder.
 pub fn project_file(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
 }

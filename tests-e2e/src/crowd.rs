@@ -1,6 +1,7 @@
-//! A crowd: eight clients at eight backends, both eras on both sides, stdio and HTTP, with questions, progress and
-//! cancellations under way at the same time. Everything that is said names whom it is for, and each client fails when it
-//! hears anything else. In the end the gateway must have no more threads, files and memory than after the warm-up.
+//! The isolation stress test: eight clients and eight backends, in both protocol families on both sides, over
+//! stdio and HTTP. Questions, progress and cancellations are in flight at the same time. Every message names
+//! its recipient, and a client fails when it receives a message for another recipient. At the end the gateway
+//! may not have more threads, files or memory than after the warm-up.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,14 +17,15 @@ use crate::wait;
 
 const CLIENTS: usize = 8;
 const BACKENDS: usize = 8;
-/// The pause after each call, so that the ports of this machine last.
+/// The pause after each call, which prevents that the machine runs out of ports.
 const CALL_PAUSE: Duration = Duration::from_millis(5);
-/// The warm-up, as a part of the whole time.
+/// The warm-up takes this fraction of the duration.
 const WARM_UP_FRACTION: u32 = 5;
-/// How much more memory than after the warm-up is still the same: the allocator keeps what it has, in pieces.
+/// By how many bytes the memory may exceed its value after the warm-up. The allocator does not return freed
+/// memory at once.
 const MEMORY_SLACK: u64 = 16 << 20;
 
-/// What a client does, each on a thread of its own.
+/// The role of a client; each runs on its own thread.
 #[derive(Clone, Copy, Debug)]
 enum Role {
     AnswerQuestions,
@@ -31,33 +33,34 @@ enum Role {
     CancelCalls,
 }
 
-/// What the gateway's process holds.
+/// The resource usage of the gateway's process.
 #[derive(Clone, Copy, Debug)]
 pub struct ResourceUsage {
     /// Resident memory in bytes.
     pub resident_bytes: u64,
-    /// Threads.
+    /// Number of threads.
     pub threads: u64,
-    /// Open files and sockets.
+    /// Number of open files and sockets.
     pub files: u64,
 }
 
-/// What was done, and what the gateway held before and after.
+/// The counts of a run, and the resource usage before and after.
 #[derive(Debug)]
 pub struct StressReport {
     /// Questions answered.
     pub answered: u64,
-    /// Questions that could have been for several clients and were refused, on shared channels of session backends.
+    /// Questions refused because they could be for several clients, on shared connections of backends with
+    /// sessions.
     pub ambiguous: u64,
-    /// Calls followed to their end.
+    /// Calls whose progress was followed to their end.
     pub followed: u64,
-    /// Progress messages heard.
+    /// Progress messages received.
     pub progress_messages: u64,
-    /// Calls taken back, as their backends confirmed.
+    /// Calls cancelled, as their backends confirmed.
     pub cancelled: u64,
-    /// After the warm-up.
+    /// Resource usage after the warm-up.
     pub before: ResourceUsage,
-    /// In the end.
+    /// Resource usage at the end.
     pub after: ResourceUsage,
 }
 
@@ -91,10 +94,10 @@ struct Counts {
     cancelled: AtomicU64,
 }
 
-/// Lets the crowd in for so long.
+/// Runs the stress test for the duration `time`, after the warm-up.
 ///
 /// # Errors
-/// When a client hears what is somebody else's, a call goes wrong, or something is left over in the end.
+/// When a client receives a message for another client, a call fails, or resources have leaked.
 pub fn run(time: Duration) -> anyhow::Result<StressReport> {
     let mut running = Vec::new();
     let mut backends = Vec::new();
@@ -116,7 +119,8 @@ pub fn run(time: Duration) -> anyhow::Result<StressReport> {
         HttpClient::open_with_capabilities(&gateway.url, era, json!({"elicitation": {}}))
     });
     let clients = clients.collect::<anyhow::Result<Vec<_>>>()?;
-    // Asked about cancellations: it can be asked nothing, so its calls wait for nobody's turn.
+    // The observer asks the backends about cancelled calls. It declares no elicitation, so the gateway does
+    // not serialise its calls with those of other clients.
     let observer = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
     let pid = gateway.process.child().id();
     let counts = Counts::default();
@@ -152,7 +156,7 @@ pub fn run(time: Duration) -> anyhow::Result<StressReport> {
     Ok(figures)
 }
 
-/// Reads what a process holds.
+/// Reads the resource usage of a process.
 fn resource_usage(pid: u32) -> anyhow::Result<ResourceUsage> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let number = |name: &str| -> anyhow::Result<u64> {
@@ -167,7 +171,7 @@ fn resource_usage(pid: u32) -> anyhow::Result<ResourceUsage> {
     })
 }
 
-/// Waits until a process holds no more than it did. Kept connections and spare threads go after a while.
+/// Waits until a process uses no more than before. Idle connections and spare threads end after a while.
 fn wait_for_rest(pid: u32, before: ResourceUsage) -> anyhow::Result<ResourceUsage> {
     let limit = Duration::from_secs(120);
     let mut last = before;
@@ -185,12 +189,12 @@ struct StressRun<'a> {
     clients: &'a [HttpClient],
     observer: &'a HttpClient,
     counts: &'a Counts,
-    /// How many siblings have been made: each has identifiers of its own.
+    /// The number of created clients, from which each derives its request identifiers.
     serial: u64,
 }
 
 impl StressRun<'_> {
-    /// Everybody does everything at once for so long.
+    /// Runs all roles of all clients concurrently for the duration `time`.
     fn run_for(&mut self, time: Duration) -> anyhow::Result<()> {
         let stop = AtomicBool::new(false);
         let end = Instant::now() + time;
@@ -237,7 +241,7 @@ impl StressRun<'_> {
         })
     }
 
-    /// No backend works on a call that its client has left.
+    /// Checks that no backend still runs a call that its client has cancelled.
     fn check_no_pending_calls(&self) -> anyhow::Result<()> {
         for backend in 0..BACKENDS {
             let told = call_state(&mut self.observer.clone(), backend, "nobody")?;
@@ -251,7 +255,7 @@ fn call_state(observer: &mut HttpClient, backend: usize, who: &str) -> anyhow::R
     Ok(text_of(&observer.call(&format!("b{backend}_told"), json!({"who": who}))?))
 }
 
-/// One client at one kind of deed.
+/// One client in one role.
 struct StressClient<'a> {
     client: HttpClient,
     observer: HttpClient,
@@ -271,7 +275,7 @@ impl StressClient<'_> {
         }
     }
 
-    /// Sends a call and gives its answer; what is said before it is handed to `hears`.
+    /// Sends a call and returns its response. Earlier messages are passed to `hears`.
     fn exchange(
         &mut self,
         params: Value,
@@ -326,7 +330,8 @@ impl StressClient<'_> {
                 self.counts.answered.fetch_add(1, Ordering::Relaxed);
                 return Ok(());
             }
-            // On the one channel of a session backend it may be unclear whom a question is for.
+            // A backend with sessions has one shared connection over stdio, so the gateway may be unable to
+            // attribute a question.
             let shared = backend.is_multiple_of(4);
             ensure!(
                 shared && message.to_string().contains("calls of several clients may be under way"),
@@ -373,7 +378,7 @@ impl StressClient<'_> {
             trouble.map_or(Ok(()), Err)
         };
         until("waiting")?;
-        // Leaving a stream means nothing in the session era; there it is said.
+        // In versions with sessions, closing the stream does not cancel a call; the notification does.
         if self.era == ProtocolFamily::Sessions {
             let id = self.client.last_id();
             self.client.notify("notifications/cancelled", json!({"requestId": id}))?;

@@ -1,4 +1,4 @@
-//! The real `vmcp` in front of some backends, ready to be called.
+//! Starts the real `vmcp` with a generated configuration of backends.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use crate::process::{Process, binary};
 use crate::{http, wait};
 
-/// One backend of a generated config file.
+/// One backend of a generated configuration file.
 pub struct Backend {
-    /// Its name, which is also its prefix.
+    /// The name, which is also the prefix of its tools.
     pub name: String,
     kind: BackendKind,
     extra: String,
@@ -41,7 +41,7 @@ impl Backend {
         }
     }
 
-    /// A backend that the gateway starts itself, with the program and arguments of `command`.
+    /// A backend that the gateway starts itself, with the program, arguments and environment of `command`.
     pub fn stdio(name: impl Into<String>, command: &Command) -> Self {
         let text = |word: &std::ffi::OsStr| word.to_string_lossy().into_owned();
         let env = command.get_envs().filter_map(|(key, value)| Some((text(key), text(value?))));
@@ -53,7 +53,7 @@ impl Backend {
         Self { name: name.into(), kind, extra: String::new() }
     }
 
-    /// The same with further settings, as they stand in a config file: `timeout: 2s`.
+    /// Adds settings in the syntax of the configuration file, such as `timeout: 2s`.
     #[must_use]
     pub fn with(mut self, settings: &str) -> Self {
         self.extra.push_str(&format!(", {settings}"));
@@ -61,7 +61,7 @@ impl Backend {
     }
 
     fn yaml(&self) -> String {
-        // Strings are written as JSON, which YAML contains.
+        // Strings are written as JSON, which is valid YAML.
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let name = quoted(&self.name);
         match &self.kind {
@@ -84,16 +84,16 @@ impl Backend {
     }
 }
 
-/// How names of several backends are kept apart.
+/// How names of several backends are made unique.
 #[derive(Clone, Copy)]
 pub enum NamePolicy {
-    /// Every name gets its backend's name in front.
+    /// Every name has its backend's name as a prefix.
     Prefixed,
-    /// As the backends spell them, as long as they do not collide.
+    /// Names are as the backends spell them, unless they collide.
     Unchanged,
 }
 
-/// The config file of a gateway in front of `backends`; `extra` is appended as it is.
+/// Generates the configuration of a gateway in front of `backends`; `extra` is appended unchanged.
 #[must_use]
 pub fn config(names: NamePolicy, backends: &[Backend], extra: &str) -> String {
     let resolution = match names {
@@ -114,31 +114,31 @@ pub fn config(names: NamePolicy, backends: &[Backend], extra: &str) -> String {
 
 /// A running gateway.
 pub struct Gateway {
-    /// The process, for what it says and to kill it.
+    /// The process, whose output can be read and which can be killed.
     pub process: Process,
-    /// Its endpoint.
+    /// The URL of its MCP endpoint.
     pub url: String,
-    // Kept so that the config file stays while the process may read it.
+    // The folder must exist while the process may read the configuration file.
     _folder: tempfile::TempDir,
 }
 
 impl Gateway {
-    /// Starts `vmcp serve` with this config and waits until it is ready.
+    /// Starts `vmcp serve` with this configuration and waits until it is ready.
     pub fn start(config: &str) -> anyhow::Result<Self> {
         Self::start_binary(&binary("vmcp")?, config)
     }
 
-    /// As [`Gateway::start`], with a certain binary.
+    /// As [`Gateway::start`], with the binary at `vmcp`.
     pub fn start_binary(vmcp: &Path, config: &str) -> anyhow::Result<Self> {
         Self::start_command(Command::new(vmcp), config)
     }
 
-    /// As [`Gateway::start`], with a command that runs the binary with the arguments that are added to it.
+    /// As [`Gateway::start`], with a command that runs the binary and to which the arguments are appended.
     pub fn start_command(mut command: Command, config: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("vmcp.yaml");
         std::fs::write(&file, config)?;
-        // Nothing of a test is left in the folder of its user.
+        // A test must not leave files in the user's state folder.
         command.env("XDG_STATE_HOME", folder.path());
         command.arg("serve").arg("--config").arg(&file).args(["--port", "0"]);
         let mut process = Process::start(&mut command)?;

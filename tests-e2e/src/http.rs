@@ -1,5 +1,5 @@
-//! HTTP/1.1 by hand, one connection per request: enough to talk to the gateway and to fixtures,
-//! and to hang up in the middle of an answer on purpose.
+//! A hand-written HTTP/1.1 client with one connection for each request. It suffices for the gateway and the
+//! fixtures, and it can disconnect in the middle of a response on purpose.
 
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::wait::TIMEOUT;
 
-/// The head of an answer, and its body as a stream.
+/// The head of a response, and its body as a stream.
 pub struct Response {
     /// The status code.
     pub status: u16,
@@ -22,7 +22,7 @@ struct Body {
     framing: BodyFraming,
 }
 
-/// What is left of a body.
+/// The framing of the unread part of a body.
 enum BodyFraming {
     Bytes(u64),
     Chunks,
@@ -31,17 +31,17 @@ enum BodyFraming {
     Nothing,
 }
 
-/// Sends a GET.
+/// Sends a GET request and waits for the head of its response.
 pub fn get(url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response> {
     send("GET", url, headers, &[])
 }
 
-/// Sends a request and waits for the head of its answer. Every read waits at most [`TIMEOUT`].
+/// Sends a request and waits for the head of its response. Every read has the time-out [`TIMEOUT`].
 pub fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> anyhow::Result<Response> {
     begin(method, url, headers, body)?.response()
 }
 
-/// Sends a request and waits for nothing.
+/// Sends a request without waiting for its response.
 pub fn begin(
     method: &str,
     url: &str,
@@ -64,11 +64,11 @@ pub fn begin(
     Ok(PendingResponse(socket))
 }
 
-/// A request that is on its way. Dropping it hangs up.
+/// A request without a response yet. Dropping it closes the connection.
 pub struct PendingResponse(TcpStream);
 
 impl PendingResponse {
-    /// Waits for the head of the answer.
+    /// Waits for the head of the response.
     pub fn response(self) -> anyhow::Result<Response> {
         read_head(self.0)
     }
@@ -107,20 +107,20 @@ fn read_line(from: &mut impl BufRead) -> anyhow::Result<String> {
 }
 
 impl Response {
-    /// A header by its name in lower case.
+    /// The value of a header, by its name in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The whole body as text.
+    /// Reads the whole body as text.
     pub fn text(mut self) -> anyhow::Result<String> {
         let mut bytes = Vec::new();
         self.body.read_to_end(&mut bytes)?;
         Ok(String::from_utf8(bytes)?)
     }
 
-    /// The messages of the body: one if it is JSON, each event's data if it is a stream.
+    /// The messages of the body: one message if it is JSON, one for each event if it is an event stream.
     pub fn messages(self) -> anyhow::Result<MessageStream> {
         let stream = self.header("content-type").is_some_and(|media| media.starts_with("text/event-stream"));
         Ok(MessageStream {
@@ -132,7 +132,7 @@ impl Response {
     }
 }
 
-/// The messages of an answer, as they come in.
+/// The messages of a response, in the order of their arrival. Dropping it closes the connection.
 pub struct MessageStream {
     /// The status code.
     pub status: u16,
@@ -142,7 +142,7 @@ pub struct MessageStream {
 }
 
 impl MessageStream {
-    /// The next message; `None` at the end.
+    /// Waits for the next message; `None` at the end.
     pub fn next_message(&mut self) -> anyhow::Result<Option<String>> {
         if !self.is_event_stream {
             let mut text = String::new();

@@ -1,5 +1,5 @@
-//! A real identity provider of one test: npm's `oidc-provider`, on a port of its own. Tokens come from its own code;
-//! what takes a person or a key ceremony elsewhere is done at once (`servers/identity_provider.mjs`).
+//! A real identity provider for one test: npm's `oidc-provider` on its own port. It issues the tokens itself.
+//! Interactive steps and key generation are replaced by commands (`servers/identity_provider.mjs`).
 
 use std::process::Command;
 
@@ -9,25 +9,25 @@ use serde_json::{Value, json};
 use crate::process::Process;
 use crate::{cache, http};
 
-/// The client that may have tokens for itself, and its secret.
+/// The client that may use the client credentials grant: identifier and secret.
 pub const MACHINE: (&str, &str) = ("machine", "machine-secret");
-/// The client that may ask about tokens and exchange them, and its secret.
+/// The client that may introspect and exchange tokens: identifier and secret.
 pub const GATEWAY: (&str, &str) = ("gateway", "gateway-secret");
 
 /// A running provider.
 pub struct IdentityProvider {
-    /// The process, for what it says and to kill it.
+    /// The process, whose output can be read and which can be killed.
     pub process: Process,
-    /// Its issuer identifier, which is also its address.
+    /// The issuer identifier, which is also the address.
     pub issuer: String,
 }
 
-/// Which kind of token.
+/// The format of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Signed, of type `at+jwt`.
     Signed,
-    /// Opaque: only the provider can tell about it.
+    /// Opaque: only the provider can resolve it.
     Opaque,
 }
 
@@ -35,7 +35,7 @@ impl IdentityProvider {
     /// Starts a provider and waits until it answers.
     ///
     /// # Errors
-    /// If `./test` has not installed it.
+    /// If `./test` has not installed it, or if it does not start.
     pub fn start() -> anyhow::Result<Self> {
         let folder = cache::installed("npm", "oidc-provider")?;
         let mut command = Command::new(cache::node()?);
@@ -47,13 +47,13 @@ impl IdentityProvider {
         Ok(Self { process, issuer })
     }
 
-    /// A token of the user `subject` for `resource`, good for an hour.
+    /// Issues a token of the user `subject` for `resource`, valid for an hour.
     pub fn user_token(&self, format: Format, subject: &str, resource: &str) -> anyhow::Result<String> {
         self.token(format, json!({"sub": subject, "resource": resource}))
     }
 
-    /// A token made to measure: `sub`, `resource`, and as wanted `scope` (`mcp tools`), `seconds` (3600) and further
-    /// `claims`.
+    /// Issues a token with these properties: `sub`, `resource`, and optionally `scope` (default `mcp tools`),
+    /// `seconds` (default 3600) and further `claims`.
     pub fn token(&self, format: Format, mut wanted: Value) -> anyhow::Result<String> {
         let format = match format {
             Format::Signed => "jwt",
@@ -63,7 +63,7 @@ impl IdentityProvider {
         string_member(&self.command("token", &wanted)?, "access_token")
     }
 
-    /// A token that [`MACHINE`] is given for itself, by the client credentials grant.
+    /// Issues a token for [`MACHINE`] itself, by the client credentials grant.
     pub fn machine_token(&self, resource: &str, scope: &str) -> anyhow::Result<String> {
         let form = format!(
             "grant_type=client_credentials&client_id={}&client_secret={}&resource={resource}&scope={scope}",
@@ -72,19 +72,20 @@ impl IdentityProvider {
         string_member(&self.post_form("/token", &form)?, "access_token")
     }
 
-    /// Takes a token back. Signed tokens cannot be taken back before they end.
+    /// Revokes a token. Revoking a signed token has no effect before it expires.
     pub fn revoke(&self, token: &str) -> anyhow::Result<()> {
         let form = format!("token={token}&client_id={}&client_secret={}", MACHINE.0, MACHINE.1);
         self.post_form("/token/revocation", &form).map(drop)
     }
 
-    /// What the provider says about a token when [`GATEWAY`] asks.
+    /// Introspects a token as the client [`GATEWAY`].
     pub fn introspect(&self, token: &str) -> anyhow::Result<Value> {
         let form = format!("token={token}&client_id={}&client_secret={}", GATEWAY.0, GATEWAY.1);
         self.post_form("/token/introspection", &form)
     }
 
-    /// Signs with a new key from now on, and gives its name. The old keys stay published if `keep_old`.
+    /// Signs with a new key from now on, and returns its key identifier. With `keep_old` the old keys stay
+    /// published.
     pub fn rotate_keys(&self, keep_old: bool) -> anyhow::Result<String> {
         string_member(&self.command("rotate", &json!({"keep": keep_old}))?, "kid")
     }
@@ -94,17 +95,17 @@ impl IdentityProvider {
         self.command("outage", &json!({"status": status})).map(drop)
     }
 
-    /// Exchanges no tokens of these users from now on.
+    /// Refuses token exchanges for these users from now on.
     pub fn refuse_exchanges(&self, subjects: &[&str]) -> anyhow::Result<()> {
         self.command("exchange", &json!({"refuse": subjects})).map(drop)
     }
 
-    /// The tokens given in exchange up to now.
+    /// All tokens that the provider has issued in exchange.
     pub fn exchanged(&self) -> anyhow::Result<Vec<String>> {
         Ok(serde_json::from_value(self.command("exchanged", &json!({}))?)?)
     }
 
-    /// How often a path was asked for.
+    /// How often a path was requested.
     pub fn count(&self, path: &str) -> anyhow::Result<u64> {
         Ok(self.command("counts", &json!({}))?[path].as_u64().unwrap_or_default())
     }

@@ -1,8 +1,9 @@
-//! What the end-to-end tests stand on: the installed servers and clients of the cache, child
-//! processes that never outlive a test, and a small MCP client of our own to compare with.
+//! The support code of the end-to-end tests: the installed servers and clients of the cache, child processes
+//! that never outlive a test, and a small MCP client for comparisons.
 //!
-//! Blocking and without a runtime on purpose: a test reads from top to bottom, and waiting is
-//! polling with a deadline.
+//! The code is blocking and needs no runtime, so that a test reads from top to bottom; waiting is polling
+//! with a deadline. Functions return [`anyhow::Result`]: an error fails the test, and it names the program,
+//! request or wait that has failed.
 
 pub mod cache;
 pub mod crowd;

@@ -1,5 +1,5 @@
-//! A small MCP client of our own, both eras, over HTTP and stdio. It does as little as the protocol
-//! allows, so that what it receives is what was sent.
+//! A small MCP client for both protocol families, over HTTP and stdio. It does only what the protocol
+//! requires, so that tests see responses exactly as they were sent.
 
 mod http_client;
 mod stdio_client;
@@ -10,20 +10,20 @@ pub use stdio_client::StdioClient;
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 
-/// The two ways of speaking.
+/// The two protocol families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtocolFamily {
-    /// 2025-11-25: `initialize`, sessions.
+    /// 2025-11-25: `initialize` and sessions.
     Sessions,
-    /// 2026-07-28: everything in the request.
+    /// 2026-07-28: each request carries everything.
     Stateless,
 }
 
 impl ProtocolFamily {
-    /// Both, for loops.
+    /// Both families, for loops.
     pub const ALL: [Self; 2] = [Self::Sessions, Self::Stateless];
 
-    /// Its newest protocol version.
+    /// The family's newest protocol version.
     #[must_use]
     pub fn version(self) -> &'static str {
         match self {
@@ -33,12 +33,12 @@ impl ProtocolFamily {
     }
 }
 
-/// Anything that takes requests and gives results.
+/// A client that sends requests and returns results.
 pub trait Client {
-    /// Sends a request and waits for its whole answer: a message with `result` or `error`.
+    /// Sends a request and waits for its response: a message with `result` or `error`.
     fn ask(&mut self, method: &str, params: Value) -> anyhow::Result<Answer>;
 
-    /// The result of a request; an error of the protocol is an error.
+    /// Sends a request and returns its result. A JSON-RPC error becomes an error.
     fn request(&mut self, method: &str, params: Value) -> anyhow::Result<Value> {
         let answer = self.ask(method, params)?;
         let mut message: Value = serde_json::from_str(&answer.text)?;
@@ -46,7 +46,7 @@ pub trait Client {
         result.with_context(|| format!("{method} was refused: {}", answer.text))
     }
 
-    /// Every tool, page by page.
+    /// Lists all tools, page by page.
     fn list_tools(&mut self) -> anyhow::Result<Vec<Value>> {
         let mut tools = Vec::new();
         let mut params = json!({});
@@ -68,15 +68,15 @@ pub trait Client {
     }
 }
 
-/// An answer as it came in.
+/// A response as it was received.
 pub struct Answer {
-    /// The HTTP status; 200 where there is none.
+    /// The HTTP status; 200 over stdio.
     pub status: u16,
     /// The message, byte for byte.
     pub text: String,
 }
 
-/// Adds what a request of the stateless era carries; leaves others alone.
+/// Adds the members of `_meta` that a request of 2026-07-28 must carry. Other requests stay unchanged.
 fn add_stateless_meta(era: ProtocolFamily, offers: &Value, mut params: Value) -> Value {
     if era == ProtocolFamily::Sessions {
         return params;
@@ -103,7 +103,7 @@ fn initialize_params(offers: &Value) -> Value {
     })
 }
 
-/// Fills in a form with its own defaults, as a person who presses Enter would.
+/// Fills in a form with its defaults, like a person who presses Enter.
 #[must_use]
 pub fn defaults_of(form: &Value) -> Value {
     let fields = form["requestedSchema"]["properties"].as_object();
@@ -114,8 +114,8 @@ pub fn defaults_of(form: &Value) -> Value {
     json!({"action": "accept", "content": filled.collect::<Map<_, _>>()})
 }
 
-/// Takes away what belongs to one hop and not to the answer: who answered, how long it may be
-/// kept, and what kind of result it is.
+/// Removes the members that belong to one hop and not to the answer: server information, caching hints, and
+/// the type of the result.
 #[must_use]
 pub fn without_hop_fields(mut result: Value) -> Value {
     if let Some(fields) = result.as_object_mut() {
@@ -132,7 +132,7 @@ pub fn without_hop_fields(mut result: Value) -> Value {
     result
 }
 
-/// All text blocks of a tool result.
+/// Joins all text blocks of a tool result.
 #[must_use]
 pub fn text_of(result: &Value) -> String {
     let blocks = result.get("content").and_then(Value::as_array);
@@ -140,14 +140,14 @@ pub fn text_of(result: &Value) -> String {
     texts.collect::<Vec<_>>().join("\n")
 }
 
-/// The names of a list of tools.
+/// The names in a list of tools.
 #[must_use]
 pub fn names(tools: &[Value]) -> Vec<String> {
     let name = |tool: &Value| tool.get("name").and_then(Value::as_str).map(str::to_owned);
     tools.iter().filter_map(name).collect()
 }
 
-/// An object of one member.
+/// An object with one member.
 fn single_member(name: &str, value: Value) -> Value {
     Value::Object(Map::from_iter([(name.to_owned(), value)]))
 }

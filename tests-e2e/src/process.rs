@@ -1,5 +1,5 @@
-//! Child processes that end with the test, however it ends: each leads its own process group, and
-//! the group is killed when the handle is dropped, panics included.
+//! Child processes that end with the test. Each leads its own process group, and the group is killed when the
+//! handle is dropped, also on a panic.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
@@ -13,7 +13,7 @@ use rustix::process::{Pid, kill_process, kill_process_group};
 
 use crate::wait;
 
-/// A running child, with everything it says collected.
+/// A running child process, whose output is collected.
 pub struct Process {
     child: Child,
     output_lines: Arc<Mutex<Vec<String>>>,
@@ -21,12 +21,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` with no input.
+    /// Starts `command` without input and collects its output.
     pub fn start(command: &mut Command) -> anyhow::Result<Self> {
         Self::start_with(command, Stdio::null(), true)
     }
 
-    /// Starts `command` with piped input and output; output is the caller's, only stderr is collected.
+    /// Starts `command` with piped input and output. The caller reads the output; only stderr is collected.
     pub fn start_piped(command: &mut Command) -> anyhow::Result<Self> {
         Self::start_with(command, Stdio::piped(), false)
     }
@@ -45,13 +45,13 @@ impl Process {
         Ok(Self { child, output_lines: said, name })
     }
 
-    /// Everything said so far, line by line.
+    /// All output so far, line by line.
     #[must_use]
     pub fn output(&self) -> String {
         self.output_lines.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
 
-    /// Waits for a line from which `find` can take something.
+    /// Waits for a line for which `find` returns a value.
     pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> anyhow::Result<T> {
         let found = wait::until(what, || {
             let gone = self.child.try_wait().ok().flatten();
@@ -65,13 +65,13 @@ impl Process {
         found.with_context(failed)?.with_context(failed)
     }
 
-    /// The URL in a line that names one: both fixtures and the gateway say where they listen.
+    /// Waits for a line with a URL. Fixtures and the gateway print the address on which they listen.
     pub fn wait_for_url(&mut self) -> anyhow::Result<String> {
         self.wait_for_url_not_in("")
     }
 
-    /// As [`Process::wait_for_url`], passing over the URLs that stand in `others`: a gateway may
-    /// speak of its backends before it speaks of itself.
+    /// As [`Process::wait_for_url`], but skips the URLs that `others` contains. A gateway may print the
+    /// addresses of its backends before its own.
     pub fn wait_for_url_not_in(&mut self, others: &str) -> anyhow::Result<String> {
         self.wait_for("a line that says where it listens", |line| {
             let start = line.find("http://127.0.0.1:")?;
@@ -89,32 +89,32 @@ impl Process {
         wait::until(&format!("{name} ends"), || self.child.try_wait().ok().flatten())
     }
 
-    /// How the process has ended, if it has.
+    /// The exit status of the process, if it has ended.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// The process as the standard library sees it, for its pipes.
+    /// The standard library's handle of the process, for its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// Asks the process to end, and waits until it has.
+    /// Sends SIGTERM and waits until the process has ended.
     pub fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         self.wait()
     }
 
-    /// Sends a signal to the process alone, not to what it has started.
+    /// Sends a signal to the process, not to its group.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process")?;
         Ok(kill_process(process, signal)?)
     }
 
-    /// Kills the process and everything it has started.
+    /// Kills the process and its process group.
     pub fn kill(&mut self) {
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // A group that is gone already is what was wanted.
+            // An error means that the group has already ended.
             kill_process_group(group, Signal::KILL).ok();
         }
         self.child.wait().ok();
@@ -124,7 +124,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        // The test harness shows this only for tests that fail.
+        // The test harness prints this only for failed tests.
         if std::thread::panicking() {
             println!("--- {} said:\n{}", self.name, self.output());
         }
@@ -144,7 +144,7 @@ fn collect_lines(from: impl Read + Send + 'static, said: &Arc<Mutex<Vec<String>>
     });
 }
 
-/// Runs a command to its end and gives its standard output; fails with both outputs if it fails.
+/// Runs a command to its end and returns its standard output. An error contains both outputs.
 pub fn run(command: &mut Command) -> anyhow::Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -153,7 +153,7 @@ pub fn run(command: &mut Command) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The binaries under test, built once: `vmcp` and `vmcp-fixture`.
+/// Returns the path of a binary under test, `vmcp` or `vmcp-fixture`, and builds both once.
 ///
 /// `VMCP_BIN` names another `vmcp` to test, for instance a released one.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
@@ -168,20 +168,21 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     Ok(profile_folder()?.join(name))
 }
 
-/// The folder that binaries of this profile stand in: the one this very program was built into.
+/// The folder of this build profile's binaries, which is also the folder of this program.
 pub fn profile_folder() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let found = own.ancestors().find(|folder| folder.ends_with("debug") || folder.ends_with("release"));
     Ok(found.context("this program does not stand in a target folder")?.to_owned())
 }
 
-/// What `cargo xtask ci` builds before the tests, so that in a full run this finds it done.
+/// The arguments of cargo. `cargo xtask ci` builds the same before the tests, so that tests find the binaries
+/// built.
 pub const BUILD: [&str; 5] = ["build", "--workspace", "--exclude", "xtask", "--bins"];
 
 fn build() -> anyhow::Result<()> {
     let profile = profile_folder()?;
     let mut cargo = Command::new("cargo");
-    // A given `vmcp` may be tested from a tree whose own does not build.
+    // With `VMCP_BIN`, the tree's own `vmcp` is not built, because it may not compile.
     match std::env::var_os("VMCP_BIN") {
         None => cargo.args(BUILD),
         Some(_) => cargo.args(["build", "--package", "vmcp-fixtures", "--bins"]),
@@ -193,7 +194,7 @@ fn build() -> anyhow::Result<()> {
     run(cargo.current_dir(crate::cache::project_file(".."))).map(drop)
 }
 
-/// A command that runs `vmcp-fixture` with these words.
+/// A command that runs `vmcp-fixture` with these arguments.
 pub fn fixture(words: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(binary("vmcp-fixture")?);
     command.args(words);

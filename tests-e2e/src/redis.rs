@@ -1,4 +1,4 @@
-//! A real Redis server of one test, on a socket in a folder of its own.
+//! A real Redis server for one test, on a Unix socket in a temporary folder.
 
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -10,24 +10,24 @@ use vmcp_testkit::skip::missing_program;
 use crate::process::Process;
 use crate::wait;
 
-/// A running server, and where it is.
+/// A running server with its folder.
 pub struct Redis {
     process: Process,
     folder: tempfile::TempDir,
 }
 
 impl Redis {
-    /// Starts a server and waits until it takes connections.
+    /// Starts a server and waits until it accepts connections.
     pub fn start() -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let process = run(&folder)?;
         Ok(Self { process, folder })
     }
 
-    /// Starts a server for a test; `None` if Redis is not installed, which is reported as a skipped test.
+    /// Starts a server for a test. Returns `None` if Redis is not installed, and reports the test as skipped.
     ///
     /// # Errors
-    /// If it is installed and does not start.
+    /// If Redis is installed and does not start.
     pub fn for_test() -> anyhow::Result<Option<Self>> {
         if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
             missing_program("redis-server", "run ./test, or install the package redis-server");
@@ -36,16 +36,16 @@ impl Redis {
         Self::start().map(Some)
     }
 
-    /// Its address, as a configuration names it.
+    /// The address in the syntax of a configuration.
     #[must_use]
     pub fn url(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 
-    /// Every key it holds.
+    /// Every key in the store.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When the server does not answer.
     pub fn keys(&self) -> anyhow::Result<Vec<String>> {
         let mut command = Command::new("redis-cli");
         let output = command.arg("-s").arg(self.socket()).args(["--raw", "KEYS", "*"]).output()?;
@@ -53,12 +53,12 @@ impl Redis {
         Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
     }
 
-    /// Kills it: what it held is gone.
+    /// Kills the server; its data is lost.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Starts it again, empty, at the same address.
+    /// Starts the server again, empty, at the same address.
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.process.kill();
         self.process = run(&self.folder)?;

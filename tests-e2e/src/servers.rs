@@ -1,5 +1,5 @@
-//! The published servers behind the gateway: how each is started, and the folders they work in, which are always the
-//! same so that answers can be compared.
+//! The published servers behind the gateway: their commands and their working folders. The content of the
+//! folders is always the same, so that answers can be compared.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use crate::{cache, http, wait};
 /// The servers that the gateway starts itself.
 pub const SERVER_NAMES: [&str; 5] = ["everything", "files", "memory", "time", "git"];
 
-/// Makes the folders the servers work in, always the same, so that answers can be compared.
+/// Creates the servers' working folders with fixed content, so that answers can be compared.
 pub fn prepare_folders(scratch: &Path) -> anyhow::Result<()> {
     const DOT: &[u8] = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR";
     fs::remove_dir_all(scratch).ok();
@@ -37,9 +37,9 @@ pub fn prepare_folders(scratch: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One author and one moment, so that commits get the same names each time.
+/// A fixed author and time give commits the same hashes in each run.
 fn with_git_settings(command: &mut Command) -> &mut Command {
-    // The spelling that both git and the library of mcp-server-git take.
+    // Both git and the library of mcp-server-git accept this format of a time.
     let moment = "1767323045 +0000";
     for role in ["AUTHOR", "COMMITTER"] {
         command
@@ -57,7 +57,7 @@ pub fn npm(package: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// The command of a server that is a child.
+/// The command of a server that runs as a child process.
 pub fn server(name: &str, scratch: &Path) -> anyhow::Result<Command> {
     let folder = scratch.join(name);
     let mut command = match name {
@@ -76,8 +76,8 @@ pub fn server(name: &str, scratch: &Path) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// server-everything over streamable HTTP. It cannot choose a port itself, so one is looked for;
-/// should another process take that port first, the next is tried.
+/// Starts server-everything over streamable HTTP. It cannot choose a port itself, so a free port is passed to
+/// it. If another process takes that port first, the next attempt uses another one.
 pub fn everything_over_http() -> anyhow::Result<(Process, String)> {
     for _ in 0..3 {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();

@@ -1,5 +1,5 @@
-//! Clients of five official SDKs, each of which refuses a whole list or a whole answer for one thing that it does not
-//! take: what they see of a server behind the gateway.
+//! Clients of five official SDKs, and the results that they report of a server behind the gateway. Each of
+//! these SDKs refuses a whole list or a whole answer for a single invalid item.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -22,13 +22,13 @@ pub enum SdkClient {
     Python,
     /// Go.
     Go,
-    /// Go, version 1.7: the one that ToolHive has, which ends itself on refusals that newer ones outlive.
+    /// Go, version 1.7, which ToolHive uses. Some refusals end its client, while newer versions survive them.
     Go17,
     /// Rust.
     Rust,
 }
 
-/// What a client saw.
+/// The report of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ClientReport {
     /// The names of the tools.
@@ -37,24 +37,24 @@ pub struct ClientReport {
     pub prompts: Vec<String>,
     /// The addresses of the resources.
     pub resources: Vec<String>,
-    /// What each tool said.
+    /// The answer of each tool, by its name.
     pub answers: BTreeMap<String, String>,
 }
 
-/// What became of one operation.
+/// The outcome of one operation.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RefusalOutcome {
-    /// What the client said.
+    /// The answer or the error of the operation.
     pub said: String,
     /// The client could list tools afterwards, on the same connection.
     pub lives: bool,
 }
 
 impl SdkClient {
-    /// All of them in their newest versions.
+    /// All SDKs in their newest versions.
     pub const ALL: [Self; 5] = [Self::TypeScript1, Self::TypeScript2, Self::Python, Self::Go, Self::Rust];
 
-    /// Its name for people.
+    /// The name for people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -67,7 +67,7 @@ impl SdkClient {
         }
     }
 
-    /// The revisions that it speaks.
+    /// The protocol versions that its client is tested with.
     #[must_use]
     pub fn revisions(self) -> &'static [&'static str] {
         match self {
@@ -77,8 +77,7 @@ impl SdkClient {
         }
     }
 
-    /// Tries operations that are refused, each on a connection of its own: what was said, and whether the client could go
-    /// on. `operations` is JSON.
+    /// Tries operations that the gateway refuses, each on a separate connection. `operations` is a JSON list.
     ///
     /// # Errors
     /// When the client cannot be run.
@@ -120,7 +119,7 @@ impl SdkClient {
     /// Lists everything at `url` and calls each tool.
     ///
     /// # Errors
-    /// What the SDK refuses, in its own words.
+    /// When the SDK refuses a list or an answer; the error contains the SDK's output.
     pub fn inspect(self, url: &str) -> anyhow::Result<ClientReport> {
         let mut command = match self {
             Self::TypeScript1 => typescript("strict_typescript.mjs", "sdk", &["1", url])?,
@@ -142,7 +141,7 @@ impl SdkClient {
     }
 }
 
-/// A script with an SDK for TypeScript.
+/// The command of a script with an SDK for TypeScript.
 fn typescript(script: &str, package: &str, arguments: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(cache::node()?);
     command.arg(cache::project_file(&format!("clients/{script}")));
@@ -150,7 +149,8 @@ fn typescript(script: &str, package: &str, arguments: &[&str]) -> anyhow::Result
     Ok(command)
 }
 
-/// The Go client, built once for each run of a test program; Go's own cache makes it quick.
+/// The path of the Go client. It is built once for each run of a test program; Go's build cache makes that
+/// quick.
 fn go_client(client: SdkClient) -> anyhow::Result<std::path::PathBuf> {
     type Built = OnceLock<Result<std::path::PathBuf, String>>;
     static NEWEST: Built = OnceLock::new();
@@ -180,7 +180,8 @@ fn build(is_older: bool) -> anyhow::Result<std::path::PathBuf> {
         .env_remove("GOROOT");
     run(&mut command).context("the Go client cannot be built")?;
     ensure!(program.exists(), "{} was not built", program.display());
-    // Whoever runs it has it open; the name would only gather in the cache.
+    // Renaming is safe: a process that runs the old file keeps it open. Without it, files would accumulate in
+    // the cache.
     let kept = cache.join(name);
     std::fs::rename(&program, &kept)?;
     Ok(kept)

@@ -1,21 +1,21 @@
-//! Waiting by polling, always with a deadline.
+//! Waiting by polling with a deadline.
 
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-/// How long a process may take to start, or a change to arrive, before a test fails. Generous:
-/// it is only waited for in full when something is broken.
+/// Time-out for the start of a process or the arrival of a change. It is generous, because a test waits for
+/// all of it only when something is broken.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Polls until `probe` gives a value. Fails with `what` after [`TIMEOUT`].
+/// Polls until `probe` returns a value. After [`TIMEOUT`] it fails with `what`.
 pub fn until<T>(what: &str, probe: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
     until_within(TIMEOUT, what, probe)
 }
 
-/// As [`until`], with a limit of its own.
+/// As [`until`], with its own time-out.
 pub fn until_within<T>(
     limit: Duration,
     what: &str,

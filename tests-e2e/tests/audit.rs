@@ -1,4 +1,5 @@
-//! Audit records of the real gateway, and the same calls before limits again: what was refused is refused.
+//! Audit records of the real gateway, and a replay of the recorded calls against limits: the same calls are
+//! refused.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +21,7 @@ fn call(client: &mut HttpClient, tool: &str, arguments: Value) -> anyhow::Result
     Ok(answer.get("error").is_none() && answer["result"]["isError"] != true)
 }
 
-/// The records of calls, as soon as there are so many.
+/// Waits until the file has `count` records of calls, and returns them.
 fn call_records(file: &Path, count: usize) -> anyhow::Result<Vec<Value>> {
     let read = || {
         let text = std::fs::read_to_string(file).ok()?;
@@ -68,7 +69,7 @@ fn what_was_recorded_is_refused_again_by_the_same_limits() -> anyhow::Result<()>
     let mut made = 0;
     for turn in 0..40 {
         for client in &mut clients {
-            // Every other call by way of `call_tool`; the record names the tool that really ran.
+            // Half of the calls use `call_tool`; the record must name the tool that was run.
             let arguments = json!({"text": "x"});
             let passed = if turn % 2 == 0 {
                 call(client, "lab_echo", arguments)?
@@ -79,7 +80,7 @@ fn what_was_recorded_is_refused_again_by_the_same_limits() -> anyhow::Result<()>
             refused += u64::from(!passed);
         }
         if turn == 20 {
-            // Time for some tokens to come back.
+            // The pause refills some tokens.
             std::thread::sleep(std::time::Duration::from_millis(700));
         }
     }
@@ -97,7 +98,7 @@ fn what_was_recorded_is_refused_again_by_the_same_limits() -> anyhow::Result<()>
 
     let report = replay(&audit, &same)?;
     ensure!(number(&report, "calls")? == made && number(&report, "refusedInLog")? == refused, "{report:#}");
-    // Neither more nor fewer: these are the same calls.
+    // The replay has the same calls and limits, so its decisions must be the same.
     ensure!(number(&report, "newlyRefused")? == 0 && number(&report, "newlyAdmitted")? == 0, "{report:#}");
 
     let wider = configured(&extra("{shared: {maxTokens: 100000, refillPeriod: 1s}}"))?;

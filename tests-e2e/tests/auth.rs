@@ -1,5 +1,5 @@
-//! Who asks, and what they may do, at the real gateway: tokens of an identity provider that nobody here wrote, keys of
-//! machines, Cedar policies, and limits that tell users apart, on both eras and behind `call_tool`.
+//! Authentication and authorization at the real gateway: tokens of a third-party identity provider, API keys,
+//! Cedar policies, and limits per user. In both protocol families, and through `call_tool`.
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, names};
 use vmcp_e2e::process::fixture;
 
 const RESOURCE: &str = "http://127.0.0.1:4483/mcp";
-/// A key of the form that `vmcp auth new-key` makes.
+/// A key in the format of `vmcp auth new-key`.
 const KEY: &str = "vmcp_Y3JhbmtzLWFuZC1nZWFycy1vZi10aGUtZW5naW5lLTE";
 
 fn configured(provider: &IdentityProvider, authz: &str, extra: &str) -> anyhow::Result<String> {
@@ -30,7 +30,7 @@ fn call(client: &mut HttpClient, tool: &str, arguments: Value) -> anyhow::Result
     Ok(serde_json::from_str(&answer.text)?)
 }
 
-/// How a call ended, in a word.
+/// The outcome of a call: `ok`, `failed`, or the code of the error.
 fn outcome(answer: &Value) -> String {
     let code =
         answer["error"]["code"].as_i64().or_else(|| answer["result"]["structuredContent"]["code"].as_i64());
@@ -47,7 +47,7 @@ fn limits_tell_users_apart_by_issuer_and_subject() -> anyhow::Result<()> {
     let limits = "rateLimiting: {perUser: {maxTokens: 2, refillPeriod: 1000h}}\n";
     let gateway = Gateway::start(&configured(&provider, "", limits)?)?;
     let mut spent = Vec::new();
-    // The machine is called `alice`, too, but somebody else vouches for it.
+    // The API key has the subject `alice` too, but another issuer.
     let alice = provider.user_token(Format::Signed, "alice", RESOURCE)?;
     let bob = provider.user_token(Format::Signed, "bob", RESOURCE)?;
     for (who, token) in [("alice", &*alice), ("bob", &bob), ("the machine alice", KEY)] {
@@ -82,7 +82,8 @@ const POLICIES: &str = r#"  authz:
       - 'forbid(principal, action == Action::"call_tool", resource == Tool::"lab_echo") when { context has arg_text && context.arg_text == "secret" };'
 "#;
 
-/// Caller by tool by decision: what is listed, and how calls end, directly and through `call_tool`.
+/// Expected decisions by caller and tool: the listed tools, and the outcome of calls, direct and through
+/// `call_tool`.
 const TABLE: &str = "\
 alice lists lab_echo
 alice lab_echo ok ok

@@ -1,4 +1,5 @@
-//! What one caller fills, another does not feel: sessions, requests in work, answers that nobody reads.
+//! Bounds per caller: one caller's sessions, requests in flight and unread answers do not affect another
+//! caller.
 
 use anyhow::ensure;
 use serde_json::{Value, json};
@@ -46,7 +47,7 @@ fn one_callers_requests_do_not_keep_another_waiting() -> anyhow::Result<()> {
     let slow = json!({"name": "sleep", "arguments": {"ms": 4000}});
     let held =
         (0..5).map(|_| eve.start_request("tools/call", slow.clone())).collect::<anyhow::Result<Vec<_>>>()?;
-    // Taken in the order in which they came.
+    // The pause lets the first requests reach the gateway before the next one.
     std::thread::sleep(std::time::Duration::from_millis(500));
     let (status, refused) = echo(&mut eve, 1)?;
     ensure!(status == 429, "{status} {refused}");
@@ -66,7 +67,7 @@ fn one_callers_unread_answers_do_not_take_anothers_room() -> anyhow::Result<()> 
     const LARGE: usize = 7 << 20;
     let gateway = gateway("maxAnswerBytes: 60000000, maxAnswerBytesPerCaller: 16000000")?;
     let mut eve = HttpClient::open_with_token(&gateway.url, ProtocolFamily::Stateless, EVE)?;
-    // An answer has the text twice, and more than the system's buffers take stays in the gateway.
+    // The answer contains the text twice. What exceeds the system's socket buffers stays in the gateway.
     let arguments = json!({"text": "x".repeat(LARGE)});
     let unread = eve.start_request("tools/call", json!({"name": "echo", "arguments": arguments}))?;
     let dropped = vmcp_e2e::wait::until("another answer finds no room", || {

@@ -1,5 +1,5 @@
-//! Large real catalogues through the gateway: every field of every definition arrives as the
-//! backend has spelled it, byte for byte, except the name.
+//! Large recorded catalogues through the gateway: every field of every definition arrives byte for byte in
+//! the backend's spelling, except the name.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, text_of};
 use vmcp_e2e::process::{Process, fixture};
 
-/// A definition as it is spelled: the raw text of each member.
+/// A definition in its original spelling: the raw text of each member.
 type Definition = BTreeMap<String, Box<RawValue>>;
 
 #[derive(Deserialize)]
@@ -33,7 +33,7 @@ fn name_of(definition: &Definition) -> anyhow::Result<String> {
     Ok(serde_json::from_str(name.get())?)
 }
 
-/// The catalogues by their names.
+/// The catalogue files by their names.
 fn recorded() -> anyhow::Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(cache::project_file("catalogues"))? {
@@ -48,7 +48,7 @@ fn recorded() -> anyhow::Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-/// Everything the gateway lists, page by page, still spelled as it came.
+/// Everything that the gateway lists, page by page, in its original spelling.
 fn listed(client: &mut HttpClient) -> anyhow::Result<BTreeMap<String, Definition>> {
     let mut all = BTreeMap::new();
     let mut params = json!({});

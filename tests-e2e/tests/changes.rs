@@ -1,5 +1,5 @@
-//! A backend whose list of tools changes: clients of both eras hear of it and see the new tool,
-//! whatever the backend's transport and era.
+//! A backend whose list of tools changes: clients of both protocol families receive a notification and can
+//! call the new tool, for every transport and protocol family of the backend.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, names, text_of};
 use vmcp_e2e::process::{Process, fixture};
 use vmcp_e2e::wait;
 
-/// Backends by name, and the processes behind them.
+/// The backends, and the processes of those that the gateway does not start.
 fn backends() -> anyhow::Result<(Vec<Backend>, Vec<Process>)> {
     let mut backends = Vec::new();
     let mut running = Vec::new();
@@ -29,7 +29,7 @@ fn backends() -> anyhow::Result<(Vec<Backend>, Vec<Process>)> {
     Ok((backends, running))
 }
 
-/// The stream on which a client hears of changes.
+/// Opens the stream on which a client receives notifications of changes.
 fn open_change_stream(client: &mut HttpClient, era: ProtocolFamily) -> anyhow::Result<MessageStream> {
     if era == ProtocolFamily::Sessions {
         return client.listen();
@@ -61,7 +61,8 @@ fn clients_of_both_versions_are_told_of_new_tools_and_can_call_them() -> anyhow:
         for prefix in &prefixes {
             let mut client = HttpClient::open(&gateway.url, era)?;
             let mut stream = open_change_stream(&mut client, era)?;
-            // A second client acts, so that nobody hears only of their own doings.
+            // A second client causes the change, so that the first receives a notification that it did not
+            // cause.
             HttpClient::open(&gateway.url, era)?.call(&format!("{prefix}_grow"), json!({}))?;
             let heard = expect_tools_changed(&mut stream);
             heard.with_context(|| format!("{era:?}, {prefix}; {}", gateway.process.output()))?;

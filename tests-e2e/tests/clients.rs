@@ -1,5 +1,5 @@
-//! Clients nobody here wrote, in front of the real gateway: each lists and calls on each era it
-//! speaks. The scripts stand in `clients/`; what they run on is installed by `./test`.
+//! Third-party clients in front of the real gateway. Each client lists and calls in each protocol family that
+//! it supports. The scripts are in `clients/`; `./test` installs their runtimes.
 
 use std::process::Command;
 
@@ -12,8 +12,8 @@ use vmcp_e2e::{cache, process::Process};
 
 const TEXT: &str = "hello from a client";
 
-/// A gateway in front of one backend per era and transport, so that every client era meets every
-/// backend era.
+/// A gateway in front of one backend for each protocol family and transport, so that every family of a client
+/// is combined with every family of a backend.
 struct ClientTest {
     gateway: Gateway,
     _fixtures: Vec<Process>,
@@ -42,8 +42,8 @@ impl ClientTest {
         Ok(Self { gateway, _fixtures: fixtures })
     }
 
-    /// Runs a script once per era and backend; it prints the version it speaks, the tools it sees
-    /// and the text a tool has answered.
+    /// Runs a script once for each protocol family and backend. The script prints the protocol version, the
+    /// listed tools, and the text of a tool's answer.
     fn check(
         &self,
         eras: &[ProtocolFamily],
@@ -132,13 +132,13 @@ fn the_inspector_lists_and_calls() -> anyhow::Result<()> {
         command
             .arg(cache::npm("inspector", "@modelcontextprotocol/inspector/clients/launcher/build/index.js")?);
         command.args(["--cli", &scene.gateway.url, "--transport", "http", "--protocol-era", era]);
-        // It keeps notes in the home folder, which is not ours to write to.
+        // The inspector writes files into the home folder, so it receives a temporary one.
         command.args(["--format", "json", "--quiet"]).args(words).env("HOME", home.path());
         let told = run(&mut command)
             .with_context(|| format!("the gateway said:\n{}", scene.gateway.process.output()))?;
         serde_json::from_str(&told).with_context(|| told.clone())
     };
-    // These two fail rather than fall back to the other era.
+    // With these two settings the inspector does not fall back to the other protocol family.
     for era in ["legacy", "modern"] {
         let listed = inspect(era, &["--method", "tools/list"])?;
         let tools = listed["result"]["tools"].as_array().cloned().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Eight clients at eight backends in both eras, each of whom must only ever hear its own. The same for minutes:
-//! `cargo xtask crowd`.
+//! Isolation stress test: eight clients and eight backends in both protocol families, where each client may
+//! receive only its own messages. `cargo xtask crowd` runs the same for minutes.
 
 use std::time::Duration;
 

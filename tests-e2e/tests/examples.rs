@@ -1,11 +1,11 @@
-//! The examples of the page on rate limits are configurations as they are.
+//! The examples in the page on rate limits are valid parts of a configuration.
 
 use std::process::Command;
 
 use anyhow::ensure;
 use vmcp_e2e::process::{binary, fixture};
 
-/// What an example needs besides: a name, a backend, and callers that are known.
+/// Adds the rest of a configuration to an example: a name, a backend, and authentication.
 fn around(example: &str) -> anyhow::Result<String> {
     let fixture = fixture(&["echo"])?;
     let program = fixture.get_program().to_string_lossy().into_owned();

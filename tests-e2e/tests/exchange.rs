@@ -1,5 +1,5 @@
-//! Credentials of the callers' own towards a backend, end to end: a gateway that exchanges tokens at an identity provider
-//! nobody here wrote, in front of an MCP server that takes tokens for itself only and shows each user something else.
+//! Token exchange end to end: a gateway exchanges callers' tokens at a third-party identity provider. Its
+//! backend accepts only tokens for itself and lists different tools to each user.
 
 use std::thread;
 
@@ -10,10 +10,10 @@ use vmcp_e2e::identity::{Format, GATEWAY, IdentityProvider};
 use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, names};
 use vmcp_e2e::process::fixture;
 
-/// Whom callers' tokens are for, and whom those of the backend.
+/// The audience of callers' tokens, and the audience of tokens for the backend.
 const FRONT: &str = "http://front.example/mcp";
 const BACK: &str = "http://back.example/mcp";
-/// A key of the form that `vmcp auth new-key` makes.
+/// A key in the format of `vmcp auth new-key`.
 const KEY: &str = "vmcp_Y3JhbmtzLWFuZC1nZWFycy1vZi10aGUtZW5naW5lLTE";
 
 fn oidc(provider: &IdentityProvider, audience: &str, more: &str) -> String {
@@ -24,7 +24,7 @@ fn oidc(provider: &IdentityProvider, audience: &str, more: &str) -> String {
     )
 }
 
-/// A protected server: alice may do anything there, others may only echo.
+/// The protected backend: alice may do everything there, others may only call echo.
 fn protected(provider: &IdentityProvider) -> anyhow::Result<Gateway> {
     let policies = "  authz:\n    type: cedar\n    policies:\n      \
          - 'permit(principal == Client::\"alice\", action, resource);'\n      \
@@ -34,7 +34,8 @@ fn protected(provider: &IdentityProvider) -> anyhow::Result<Gateway> {
     Gateway::start(&text.replace("incomingAuth: {type: anonymous}\n", &incoming))
 }
 
-/// The gateway under test: `open` as it is, `own` with each caller's own credential.
+/// The gateway under test: the backend `open` needs no credentials, the backend `own` receives each caller's
+/// exchanged token.
 fn exchanging(provider: &IdentityProvider, back: &Gateway, extra: &str) -> anyhow::Result<Gateway> {
     let backends = [Backend::stdio("open", &fixture(&["echo"])?), Backend::http("own", &back.url)];
     let text = config(NamePolicy::Prefixed, &backends, extra);
@@ -48,7 +49,7 @@ fn exchanging(provider: &IdentityProvider, back: &Gateway, extra: &str) -> anyho
     Gateway::start(&text.replace("outgoingAuth: {source: inline}\n", &exchange))
 }
 
-/// How a call ended, in a word.
+/// The outcome of a call: its text, `failed`, or the code of the error.
 fn outcome(client: &mut HttpClient, tool: &str) -> anyhow::Result<String> {
     let answer = client.ask("tools/call", json!({"name": tool, "arguments": {"text": "x"}}))?;
     let answer: Value = serde_json::from_str(&answer.text)?;
@@ -59,7 +60,7 @@ fn outcome(client: &mut HttpClient, tool: &str) -> anyhow::Result<String> {
     })
 }
 
-/// What each caller is shown of `own`, and how calls of its tools end.
+/// Expected results for each caller: the listed tools of `own`, and the outcome of calls.
 const TABLE: &str = "\
 alice: own_crash own_echo own_grow own_sleep own_whoami; echo x, whoami 0
 bob: own_echo; echo x, whoami -32602
@@ -95,7 +96,7 @@ fn each_user_sees_and_calls_what_the_exchanged_token_is_good_for() -> anyhow::Re
         }
         ensure!(table == TABLE, "{era:?}:\n{table}\n{}", front.process.output());
     }
-    // Neither what callers showed nor what it was exchanged for stands in what either gateway wrote.
+    // Neither the callers' tokens nor the exchanged tokens may be in the output of either gateway.
     let exchanged = provider.exchanged()?;
     ensure!(exchanged.len() == 2, "one exchange for alice, one for bob: {}", exchanged.len());
     let said = front.process.output() + &back.process.output();
@@ -103,7 +104,7 @@ fn each_user_sees_and_calls_what_the_exchanged_token_is_good_for() -> anyhow::Re
     for secret in shown.chain(&exchanged).map(String::as_str).chain([GATEWAY.1]) {
         ensure!(!said.contains(secret), "a credential stands in the log");
     }
-    // A token for the front is no token for the back, and the other way round.
+    // A token for one gateway is not valid at the other.
     for (gateway, token) in [(&back, &callers[0].1), (&front, &exchanged[0])] {
         ensure!(HttpClient::open_with_token(&gateway.url, ProtocolFamily::Sessions, token).is_err());
     }
@@ -134,7 +135,7 @@ fn ten_thousand_calls_of_ten_users_are_ten_exchanges() -> anyhow::Result<()> {
     for caller in callers {
         caller.join().map_err(|_| anyhow::anyhow!("a caller panicked"))??;
     }
-    // The tokens live an hour, so each user needs one.
+    // The tokens are valid for an hour, so each user needs exactly one exchange.
     let exchanged = provider.exchanged()?.len();
     ensure!(exchanged == USERS, "{exchanged} exchanges for {} calls of {USERS} users", USERS * CALLS);
     Ok(())

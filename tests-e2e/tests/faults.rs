@@ -1,5 +1,4 @@
-//! What goes wrong behind and in front of the gateway: it answers in time, says so, and everything
-//! else goes on.
+//! Faults of backends and clients: the gateway answers in time with an error, and all other calls continue.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,10 +10,10 @@ use vmcp_e2e::mcp::{Answer, Client as _, HttpClient, ProtocolFamily, names, text
 use vmcp_e2e::process::{Process, fixture};
 use vmcp_e2e::{cache, wait};
 
-/// How long an answer may take that a fault has become.
+/// The maximum duration until a fault is reported to the client.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A backend that nothing is wrong with, beside the ones under test.
+/// A backend without faults, next to the ones under test.
 fn healthy_backend() -> anyhow::Result<Backend> {
     Ok(Backend::stdio("calm", &fixture(&["echo", "--instance", "calm"])?))
 }
@@ -38,7 +37,7 @@ fn ask(client: &mut HttpClient, tool: &str, arguments: Value) -> anyhow::Result<
     Ok(answer)
 }
 
-/// The call failed, and its answer is well formed: an error, or a result marked as one.
+/// Whether the call failed. Its answer must be well formed: an error, or a result with `isError`.
 fn failed(answer: &Answer) -> anyhow::Result<bool> {
     let message: Value = serde_json::from_str(&answer.text).with_context(|| answer.text.clone())?;
     let error = message["error"]["code"].is_i64() && message["error"]["message"].is_string();
@@ -186,7 +185,7 @@ fn a_list_without_an_end_ends() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The backends that a call is cancelled at: each transport and era.
+/// The backends at which a call is cancelled: each transport in each protocol family.
 fn sleepers(journal: &Path) -> anyhow::Result<(Vec<Backend>, Vec<Process>)> {
     let journal = journal.to_string_lossy();
     let mut backends = Vec::new();
@@ -229,7 +228,7 @@ fn a_client_that_leaves_during_a_call_cancels_it_at_the_backend() -> anyhow::Res
             let waiting =
                 client.start_request("tools/call", json!({"name": tool, "arguments": arguments}))?;
             noted("start", &key)?;
-            // Leaving a stream means nothing in the session era; there it is said.
+            // In versions with sessions, closing the stream does not cancel a call; the notification does.
             if era == ProtocolFamily::Sessions {
                 let id = client.last_id();
                 client.notify("notifications/cancelled", json!({"requestId": id, "reason": "enough"}))?;
@@ -270,7 +269,7 @@ fn a_thousand_calls_at_once_get_their_own_answers() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A call whose answer nobody else's could be taken for.
+/// Makes a call with a unique answer and checks that exactly this answer arrives.
 fn own_answer(mut client: HttpClient, number: usize, backend: usize) -> anyhow::Result<()> {
     let text = format!("call {number}");
     let result = client.call(&format!("b{backend}_echo"), json!({"text": text, "number": number}))?;

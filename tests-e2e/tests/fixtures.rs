@@ -1,5 +1,4 @@
-//! The fixtures keep their own promises: what they do without a gateway is what the other tests
-//! expect to see through it.
+//! The fixtures without a gateway behave as the other tests expect of them.
 
 use std::process::Command;
 
@@ -150,7 +149,7 @@ fn the_older_transport_names_where_to_post() -> anyhow::Result<()> {
 #[test]
 fn children_die_with_their_handle() -> anyhow::Result<()> {
     let mut parent = Command::new("sh");
-    // The child of the child is in the same group, so it goes as well.
+    // The child's child is in the same process group, so it is killed too.
     parent.args(["-c", "sleep 600 & echo child $!; wait"]);
     let mut process = Process::start(&mut parent)?;
     let grandchild =

@@ -1,5 +1,5 @@
-//! The crate that recognises callers, against an identity provider that nobody here wrote: signed and opaque tokens,
-//! new keys, tokens taken back, an outage. Without a gateway in between.
+//! The crate `vmcp-identity` against a third-party identity provider, without a gateway: signed and opaque
+//! tokens, key rotation, revocation, and an outage.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +24,8 @@ const RESOURCE: &str = "http://127.0.0.1:4483/mcp";
 const KEYS: &str = "/jwks";
 const INTROSPECTION: &str = "/token/introspection";
 
-/// The machine's clock, which a test may set ahead as far as memory is concerned. Tokens see the true time.
+/// A clock whose uptime a test can advance, which expires cached keys and tokens. The time of day, which
+/// validates tokens, is real.
 struct AheadClock(AtomicU64);
 
 impl Clock for AheadClock {
@@ -64,7 +65,7 @@ impl AuthenticatorTest {
         Ok(Self { runtime, provider, clock, authenticator })
     }
 
-    /// Who it is, or the class of the refusal.
+    /// The caller's identity, or the class of the refusal.
     fn ask(&self, token: &str) -> Result<Arc<Identity>, &'static str> {
         let header = format!("Bearer {token}");
         let admission = self.runtime.block_on(self.authenticator.authenticate(Some(header.as_bytes()), None));

@@ -1,5 +1,5 @@
-//! Calls in flight, bounded over three real gateways: the backends themselves write down, into one file in the order in which
-//! it happens, what begins and ends.
+//! Limits on calls in flight across three real gateways. The backends write the start and end of each call
+//! into one file, in the order of the events.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,11 +13,11 @@ use vmcp_e2e::process::{Process, binary, fixture, run};
 use vmcp_e2e::redis::Redis;
 use vmcp_e2e::wait;
 
-/// How many calls may be in flight.
+/// The limit on calls in flight.
 const COUNT_MAX: usize = 3;
 const LEASE: Duration = Duration::from_secs(3);
 
-/// A gateway's configuration; each has a backend of its own, and all write into one journal.
+/// The configuration of a gateway. Each has its own backend, and all backends write into one journal.
 fn configured(redis: &Redis, journal: &Path, place: usize) -> anyhow::Result<String> {
     let words = ["echo", "--instance", &place.to_string(), "--journal", &journal.to_string_lossy()];
     let limits = format!(
@@ -37,8 +37,9 @@ fn is_refused(answer: &Value) -> bool {
     answer["error"]["code"] == 429 || answer["result"]["structuredContent"]["code"] == 429
 }
 
-/// The most calls that were in flight at once. The line `killed` ends all calls of a killed gateway's backend. The
-/// backend may still write that they ended, because it outlives its gateway for a moment.
+/// Returns the maximum number of concurrent calls and the number of started calls. The line `killed` ends all
+/// calls of a killed gateway's backend. The backend may still write that they ended, because it outlives its
+/// gateway for a moment.
 fn max_in_flight(journal: &Path) -> anyhow::Result<(usize, usize)> {
     let text = std::fs::read_to_string(journal)?;
     let (mut running, mut killed, mut most, mut begun) = (Vec::new(), None, 0, 0);
@@ -65,7 +66,7 @@ fn max_in_flight(journal: &Path) -> anyhow::Result<(usize, usize)> {
     Ok((most, begun))
 }
 
-/// Calls on a gateway, one after the other, until a moment. Refused calls are made again.
+/// Calls at a gateway one after the other until a moment. Refused calls are repeated.
 fn keep_calling(gateway: &Gateway, era: ProtocolFamily, until: Instant) -> anyhow::Result<()> {
     let mut client = HttpClient::open(&gateway.url, era)?;
     while Instant::now() < until {
@@ -78,7 +79,7 @@ fn keep_calling(gateway: &Gateway, era: ProtocolFamily, until: Instant) -> anyho
     Ok(())
 }
 
-/// What the operator is told.
+/// Runs `vmcp limits` with these arguments and returns its output.
 fn run_vmcp(words: &[&str], text: &str) -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("vmcp.yaml");
@@ -96,7 +97,7 @@ fn a_fleet_stays_below_the_bound_while_a_gateway_is_killed() -> anyhow::Result<(
     let mut gateways = (0..3)
         .map(|place| Gateway::start(&configured(&redis, &journal, place)?))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    // One holds two of three with calls that do not end.
+    // The first gateway holds two of three slots with calls that do not end.
     let doomed: Vec<_> = ProtocolFamily::ALL
         .map(|era| {
             let mut client = HttpClient::open(&gateways[0].url, era)?;
@@ -127,15 +128,16 @@ fn a_fleet_stays_below_the_bound_while_a_gateway_is_killed() -> anyhow::Result<(
         std::thread::sleep(killed.saturating_duration_since(Instant::now()));
         let (before, _) = max_in_flight(&journal)?;
         ensure!(before == COUNT_MAX, "{before} at most in flight");
-        // The gateway with its backend: this is the end of all it had in flight.
+        // Kills the gateway with its backend, which ends all its calls in flight.
         drop(dead);
         let mut file = std::fs::File::options().append(true).open(&journal)?;
         std::io::Write::write_all(&mut file, b"killed 0 sleep\n")?;
-        // The lease, and what a busy machine takes besides.
+        // The duration of a lease, with slack for a busy machine.
         let back = wait::until_within(LEASE + Duration::from_secs(6), "its slots are back", || {
             let journal = std::fs::read_to_string(&journal).ok()?;
             let (mut running, mut is_dead) = (0_i64, false);
-            // Calls of the living gateways, with one that began before the kill: two at once use a slot of the dead one.
+            // Only calls of the running gateways after the kill count, and a call that began before it. Two
+            // concurrent calls use a slot of the killed gateway.
             let mut of_the_living =
                 journal.lines().filter(|line| !line.contains(" 0 ") || line.starts_with("killed"));
             of_the_living.find(|line| {
@@ -158,18 +160,18 @@ fn a_fleet_stays_below_the_bound_while_a_gateway_is_killed() -> anyhow::Result<(
     let (most, begun) = max_in_flight(&journal)?;
     ensure!(most == COUNT_MAX, "{most} in flight");
     ensure!(begun > 100, "only {begun} calls");
-    // Nothing is held any more: everybody has said so.
+    // All gateways have reported the end of their calls, so no slot is held.
     wait::until("all slots are free", || {
         run_vmcp(&["check", "sleep"], &text).ok().filter(|said| said.contains(" 0 of 3 "))
     })?;
     Ok(())
 }
 
-/// How long a call may take in the tests below.
+/// The time-out of a call in the tests below.
 const TIME: Duration = Duration::from_secs(4);
 const ONE_AT_ONCE: &str = "rateLimiting: {concurrency: {shared: 1}}\n";
 
-/// Calls until a call is not refused, and says how long that took and whether any was refused before.
+/// Calls until a call is admitted. Returns the duration, and whether a call was refused before.
 fn until_admitted(
     client: &mut HttpClient,
     tool: &str,
@@ -186,7 +188,7 @@ fn until_admitted(
     Ok((begun.elapsed(), refused))
 }
 
-/// A backend that stops at a cancellation says nothing more about the call, so that its place is free when its time is over.
+/// After a cancellation the backend sends no response, so the slot is free when the call's time-out is over.
 #[test]
 fn a_call_whose_client_has_left_counts_while_the_backend_may_work() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
@@ -212,7 +214,8 @@ fn a_call_whose_client_has_left_counts_while_the_backend_may_work() -> anyhow::R
             let (_, refused) = until_admitted(&mut other, "sleep", &json!({"ms": 0}))?;
             let freed = begun.elapsed();
             ensure!(freed < TIME + Duration::from_secs(5), "{era:?}: {freed:?}");
-            // Over HTTP in a session the end of the response tells that the backend has stopped.
+            // Over HTTP with a session, the end of the response shows that the backend has stopped, so the
+            // slot may be free at once.
             let is_told = is_http && era != ProtocolFamily::Stateless;
             ensure!(refused || is_told, "{era:?}: {freed:?}");
         }
@@ -234,7 +237,7 @@ fn a_task_counts_until_it_has_ended() -> anyhow::Result<()> {
     let begun = Instant::now();
     let task = client.request("tools/call", call)?;
     ensure!(task["resultType"] == "task", "{task}");
-    // Nobody asks after it.
+    // The client does not ask for the task's state.
     let (_, refused) = until_admitted(&mut client, "greet", &json!({"name": "you"}))?;
     ensure!(refused && begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
     let call = json!({"name": "slow_compute", "arguments": {"seconds": 600}});

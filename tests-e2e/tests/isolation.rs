@@ -1,4 +1,5 @@
-//! Two users at one server that keeps state, the official server-everything: nothing of one reaches the other.
+//! Isolation of two users at a server with state, the official server-everything: no data of one user reaches
+//! the other.
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use vmcp_e2e::servers::{everything_over_http, npm};
 const ANN: &str = "vmcp_YW5uLWFubi1hbm4tYW5uLWFubi1hbm4tYW5uLWFubi1h";
 const BOB: &str = "vmcp_Ym9iLWJvYi1ib2ItYm9iLWJvYi1ib2ItYm9iLWJvYi1i";
 
-/// A gateway that tells two users apart by their keys.
+/// A gateway that distinguishes two users by their API keys.
 fn gateway(backend: Backend) -> anyhow::Result<Gateway> {
     let key =
         |name: &str, key: &str| format!("{{name: {name}, hash: \"{}\"}}", vmcp_identity::hash_api_key(key));
@@ -39,7 +40,7 @@ fn what_one_user_stores_at_a_server_with_sessions_another_cannot_read() -> anyho
         let list = bob.ask("resources/list", json!({}))?.text;
         ensure!(!list.contains("ann-secret"), "bob's list has it");
     }
-    // Ann reads it in either era: her calls have one session at the server.
+    // Ann can read it in both protocol families, because her calls share one session at the server.
     for era in ProtocolFamily::ALL {
         let mut ann = HttpClient::open_with_token(&gateway.url, era, ANN)?;
         let answer = read(&mut ann, URI)?;
@@ -48,7 +49,8 @@ fn what_one_user_stores_at_a_server_with_sessions_another_cannot_read() -> anyho
     Ok(())
 }
 
-/// Ann, who can be asked nothing, makes the server ask while bob, who can be asked everything, is inside a call.
+/// Ann, who has declared no capabilities, makes the server ask while bob, who has declared all, has a call in
+/// flight.
 fn questions_reach_nobody_else(more: &str, asked: bool) -> anyhow::Result<()> {
     let mut command = npm("everything")?;
     command.arg("stdio");
@@ -83,7 +85,7 @@ fn questions_reach_nobody_else(more: &str, asked: bool) -> anyhow::Result<()> {
     for word in ["ANNS SECRET", "sampling/createMessage", "elicitation/create"] {
         ensure!(!said.contains(word), "bob's stream has {word}: {said}");
     }
-    // Alone, a user who can be asked is.
+    // A user who has declared the capability receives the question when no other user has a call in flight.
     let mut ann =
         HttpClient::open_with_capabilities_and_token(&gateway.url, ProtocolFamily::Sessions, offers, ANN)?;
     let answer = ann.ask("tools/call", json!({"name": "trigger-elicitation-request", "arguments": {}}))?;

@@ -1,5 +1,5 @@
-//! Limits on every road, over a real Redis: one real call of a backend's tool is one charge, whoever made it and
-//! however it came in.
+//! Limits on every path, with a real Redis: each real call of a backend's tool is charged once, for every
+//! client and every path.
 
 use std::cell::RefCell;
 use std::process::Command;
@@ -15,10 +15,10 @@ use vmcp_e2e::process::{binary, fixture};
 use vmcp_e2e::redis::Redis;
 use vmcp_e2e::wait;
 
-/// Two tools in place of the list; the others can still be called by their names.
+/// Replaces the list by two tools. The other tools can still be called by name.
 const OPTIMIZER: &str = "optimizer: {embeddingProvider: none}\n";
 
-/// The one limited tool, and one that is not.
+/// The limited tool, and a tool without a limit.
 const LIMITED: &str = "echo";
 const FREE: &str = "whoami";
 
@@ -30,16 +30,17 @@ fn limits(tokens: u64, period: &str, redis: &Redis, more: &str) -> String {
     )
 }
 
-/// A config with one echo backend of its own behind every gateway that is started with it.
+/// A configuration with one echo backend. Every gateway that is started with it has its own process of the
+/// backend.
 fn configured(extra: &str) -> anyhow::Result<String> {
     let backend = Backend::stdio("echo", &fixture(&["echo"])?);
     Ok(config(NamePolicy::Unchanged, &[backend], extra))
 }
 
-/// What a caller sees of one call: the answer as a message of the protocol.
+/// Makes a call on one path and returns the answer as a JSON-RPC message.
 type Call = Box<dyn FnMut(&str) -> anyhow::Result<Value>>;
 
-/// Every road that leads to a backend's tool. A new one is added here, or it is not limited.
+/// Every path to a backend's tool. A new path must be added here, so that the tests cover its limits.
 fn routes(gateway: &Gateway, file: &std::path::Path) -> anyhow::Result<Vec<(&'static str, Call)>> {
     let mut roads: Vec<(&'static str, Call)> = Vec::new();
     for (name, era) in
@@ -88,7 +89,8 @@ fn ask_by_name(client: &mut impl Client, tool: &str) -> anyhow::Result<Value> {
     Ok(serde_json::from_str(&answer.text)?)
 }
 
-/// The command prints a refusal for people; it is given the shape of the others here.
+/// Calls a tool with the command line, which prints a refusal as text, and returns it in the form of the
+/// other paths.
 fn shell(file: &std::path::Path, tool: &str, arguments: &str) -> anyhow::Result<Value> {
     let mut command = Command::new(binary("vmcp")?);
     command.args(["call", tool, arguments, "--json", "--config"]).arg(file);
@@ -101,7 +103,7 @@ fn shell(file: &std::path::Path, tool: &str, arguments: &str) -> anyhow::Result<
     Ok(json!({"error": {"code": 429, "message": said.trim(), "data": {"retryAfterSeconds": 1}}}))
 }
 
-/// The code, the message and the retry time of a refusal, in whatever shape it came; `None` for an answer.
+/// The code, the message and the retry time of a refusal in any form; `None` for an answer.
 fn refusal(message: &Value) -> Option<(i64, String, u64)> {
     let limit = match (message.get("error"), &message["result"]["isError"]) {
         (Some(error), _) => error,
@@ -115,7 +117,7 @@ fn refusal(message: &Value) -> Option<(i64, String, u64)> {
 #[test]
 fn every_route_spends_from_one_bucket_and_is_refused_alike() -> anyhow::Result<()> {
     let Some(redis) = Redis::for_test()? else { return Ok(()) };
-    // As many tokens as there are roads, and none again while the test runs.
+    // One token for each path, and no refill while the test runs.
     let text = configured(&limits(10, "10000h", &redis, OPTIMIZER))?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("vmcp.yaml");
@@ -138,7 +140,7 @@ fn every_route_spends_from_one_bucket_and_is_refused_alike() -> anyhow::Result<(
     Ok(())
 }
 
-/// Calls the limited tool from several threads on every gateway until `stop`, and counts what is admitted.
+/// Calls the limited tool from several threads on every gateway until `stop`, and counts the admitted calls.
 fn count_admitted(gateways: &[Gateway], stop: Instant) -> anyhow::Result<usize> {
     let admitted = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -177,8 +179,8 @@ fn a_fleet_admits_exactly_the_allowance() -> anyhow::Result<()> {
     let begun = Instant::now();
     let admitted = count_admitted(&gateways, begun + Duration::from_secs(30))?;
     let took = begun.elapsed();
-    // Twenty a second beside the first hundred. The store's clock runs from the first call to the last, both within
-    // what is measured here.
+    // The bucket refills twenty tokens a second in addition to the first hundred. The store's clock runs from
+    // the first call to the last, and both are inside of the measured time.
     let most = 100.0 + 20.0 * took.as_secs_f64();
     let least = 100.0 + 20.0 * 29.0;
     ensure!((least..=most).contains(&(admitted as f64)), "{admitted} admitted in {took:?}, at most {most}");
@@ -189,14 +191,15 @@ fn a_fleet_admits_exactly_the_allowance() -> anyhow::Result<()> {
 #[ignore = "slow: ./test --group fleets"]
 fn leases_admit_no_more_than_the_limit_over_the_whole_run_and_are_explained() -> anyhow::Result<()> {
     let Some(redis) = Redis::for_test()? else { return Ok(()) };
-    // As slow as a leased bucket can be, so that three gateways in debug code are faster than the limit.
+    // The slowest refill that permits a leased bucket, so that three gateways in debug code are faster than
+    // the limit.
     let more = "  consistency: split\n  lease: {duration: 200ms}\n";
     let text = configured(&limits(100, "1s", &redis, more))?;
     let gateways = (0..3).map(|_| Gateway::start(&text)).collect::<anyhow::Result<Vec<_>>>()?;
     let begun = Instant::now();
     let admitted = count_admitted(&gateways, begun + Duration::from_secs(10))?;
     let took = begun.elapsed().as_secs_f64();
-    // Over the whole run not one more than an exact bucket gives.
+    // Over the whole run, leases admit no more than an exact bucket.
     ensure!((admitted as f64) <= 100.0 + 100.0 * took, "{admitted} admitted in {took} s");
     ensure!(admitted >= 800, "{admitted} admitted in {took} s");
     let explained = explain(&text)?;
@@ -204,7 +207,7 @@ fn leases_admit_no_more_than_the_limit_over_the_whole_run_and_are_explained() ->
     Ok(())
 }
 
-/// What the operator is told about a configuration.
+/// Runs `vmcp limits explain` on a configuration and returns its output.
 fn explain(text: &str) -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("vmcp.yaml");
@@ -213,7 +216,7 @@ fn explain(text: &str) -> anyhow::Result<String> {
     Ok(String::from_utf8(said.stdout)?)
 }
 
-/// A call on each gateway, with how long the slowest took.
+/// Makes a call on each gateway. Returns the number of admitted calls, the longest duration, and the answers.
 fn call_each(clients: &mut [HttpClient]) -> anyhow::Result<(usize, Duration, Vec<Value>)> {
     let (mut admitted, mut slowest, mut answers) = (0, Duration::ZERO, Vec::new());
     for client in clients {
@@ -238,7 +241,7 @@ fn each_policy_holds_while_redis_is_away_and_ends_by_itself() -> anyhow::Result<
             .iter()
             .map(|one| HttpClient::open(&one.url, ProtocolFamily::Stateless))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        // Before anything is spent, so that each replica's share is half of a full bucket.
+        // The store fails before anything is spent, so each replica's share is half of a full bucket.
         redis.kill();
         let (mut admitted, mut slowest) = (0, Duration::ZERO);
         for _ in 0..15 {
@@ -250,10 +253,12 @@ fn each_policy_holds_while_redis_is_away_and_ends_by_itself() -> anyhow::Result<
             }
         }
         ensure!(admitted == expected, "{policy}: {admitted} of 30 calls passed");
-        // Generous, for a busy machine: without a deadline a client library waits for many seconds.
+        // The limit is generous for a busy machine. Without a deadline, a client library waits for many
+        // seconds.
         ensure!(slowest < Duration::from_secs(2), "{policy}: a call waited {slowest:?}");
         redis.restart()?;
-        // The empty store has ten tokens; with `local` they are owed. Either way it decides again, by itself.
+        // The empty store has ten tokens; with `local` the gateways write back their spending as debt. In
+        // each case the store must decide again without a restart of the gateways.
         wait::until("the store decides again", || {
             let (_, _, answers) = call_each(&mut clients).ok()?;
             answers.iter().all(|answer| refusal(answer).is_some()).then_some(())
@@ -287,7 +292,8 @@ fn a_looping_call_is_explained_on_every_route_and_costs_nothing() -> anyhow::Res
             ensure!(result["isError"] == true && text.contains("3 times in a row"), "{answer}");
         }
     }
-    // Of four tokens three are spent: other arguments may take the last one, and then it is the limit that refuses.
+    // Three of four tokens are spent. A call with other arguments takes the last one, and then the limit
+    // refuses.
     let other = json!({"name": LIMITED, "arguments": {"text": "other"}});
     ensure!(stateless.request("tools/call", other.clone())?["isError"] != true);
     let limited = stateless.ask("tools/call", other)?;

@@ -1,5 +1,5 @@
-//! What operators change in a gateway that runs: buckets that are reset or given tokens, by the token of the state folder
-//! alone, and recorded.
+//! Changes by operators at a running gateway: buckets are reset or granted tokens, blocks are set and lifted.
+//! Only the token of the state folder permits them, and each is recorded.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -52,7 +52,7 @@ impl OperatorTest {
         Ok(count)
     }
 
-    /// What `vmcp limits` says: its output, or its error.
+    /// Runs `vmcp limits` and returns its output, or its error output if it fails.
     fn limits(&self, words: &[&str]) -> anyhow::Result<Result<String, String>> {
         let file = self.folder.path().join("vmcp.yaml");
         let output =
@@ -75,12 +75,12 @@ fn check(store: &str) -> anyhow::Result<()> {
     let said = setting.run_limits(&["reset", "echo", "--user", "ada"])?;
     ensure!(said.contains("3 of 3"), "{said}");
     ensure!(setting.count_passed("echo", 5)? == 3);
-    // A quota of the calendar, and the bucket beside it.
+    // A calendar quota, and the bucket next to it.
     setting.run_limits(&["reset", "whoami", "--user", "ada"])?;
     ensure!(setting.count_passed("whoami", 5)? == 2);
     setting.run_limits(&["reset", "whoami", "--user", "ada"])?;
     ensure!(setting.count_passed("whoami", 5)? == 2);
-    // Without a user, what all share.
+    // Without a user, the shared buckets are reset.
     let said = setting.run_limits(&["reset", "echo"])?;
     ensure!(said.contains("shared") && said.contains("50 of 50") && !said.contains("perUser"), "{said}");
     let said = setting.run_limits(&["top"])?;
@@ -115,7 +115,7 @@ fn an_operator_changes_limits_in_redis() -> anyhow::Result<()> {
     check(&format!("  redis: {{url: \"{}\"}}\n", redis.url()))
 }
 
-/// A gateway that is stopped in good order leaves what was spent to the next one; a file that is torn is told.
+/// A gateway that is shut down cleanly saves the levels for the next one. A damaged file is reported.
 #[test]
 fn a_restart_gives_no_user_a_fresh_budget() -> anyhow::Result<()> {
     let mut setting = OperatorTest::start("")?;
@@ -136,7 +136,7 @@ fn a_restart_gives_no_user_a_fresh_budget() -> anyhow::Result<()> {
     ensure!(setting.count_passed("echo", 5)? == 0, "after a restart");
     setting.run_limits(&["grant", "echo", "--user", "ada", "--tokens", "1"])?;
     ensure!(setting.count_passed("echo", 5)? == 1);
-    // It is killed: the last levels that were saved count.
+    // After a kill, the last saved levels apply.
     setting.gateway.process.kill();
     setting.gateway = Gateway::start(&text)?;
     ensure!(setting.count_passed("echo", 5)? == 0, "after a kill");
@@ -164,7 +164,7 @@ fn blocks(store: &str) -> anyhow::Result<()> {
     let status = http::get(&format!("{}/status", admin(&setting)?), &[])?.text()?;
     ensure!(status.contains("operators have blocked 1"), "{status}");
     if !store.is_empty() {
-        // Another replica hears of it with its next heartbeat, and one that comes later at once.
+        // A running replica learns of the change with its next heartbeat, a new replica when it starts.
         let text = std::fs::read_to_string(setting.folder.path().join("vmcp.yaml"))?;
         let other = OperatorTest { gateway: Gateway::start(&text)?, folder: tempfile::tempdir()? };
         ensure!(other.count_passed("echo", 1)? == 0, "at a replica that comes later");
@@ -196,7 +196,7 @@ fn admin(setting: &OperatorTest) -> anyhow::Result<String> {
     Ok(format!("http://{}", address.context("an admin listener")?))
 }
 
-/// Neither a page in a browser nor another user of the machine changes anything.
+/// Neither a web page in a browser nor another user of the machine can change limits.
 #[test]
 fn only_the_token_of_the_state_folder_changes_limits() -> anyhow::Result<()> {
     let setting = OperatorTest::start("")?;
@@ -226,7 +226,7 @@ fn only_the_token_of_the_state_folder_changes_limits() -> anyhow::Result<()> {
         post(&[("authorization", good)], &format!("\"{}\"", "x".repeat(100_000)))? == 413,
         "a large body"
     );
-    // On the client listener there is no such request.
+    // The client listener does not have this endpoint.
     let clients = setting.gateway.url.replace("/mcp", "/limits/reset");
     let status = http::send("POST", &clients, &[("authorization", good)], body.as_bytes())?.status;
     ensure!([401, 403, 404, 405].contains(&status), "on the client listener: {status}");

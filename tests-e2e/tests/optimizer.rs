@@ -1,5 +1,5 @@
-//! `find_tool` and `call_tool` as clients of both eras meet them: what is listed, what is found, what a limited tool says,
-//! and that everything a tool can do comes through `call_tool` unchanged.
+//! `find_tool` and `call_tool` for clients of both protocol families: the list, the search results, the
+//! refusal of a limited tool, and that every feature of a tool works unchanged through `call_tool`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +10,7 @@ use vmcp_e2e::mcp::{Client, HttpClient, ProtocolFamily, names, text_of, without_
 use vmcp_e2e::process::{Process, fixture};
 use vmcp_e2e::{http, wait};
 
-/// One echo backend under a prefix, with words alone to search by.
+/// One echo backend with a prefix, searched by words only.
 fn configured(extra: &str) -> anyhow::Result<String> {
     let backend = Backend::stdio("lab", &fixture(&["echo"])?);
     Ok(config(NamePolicy::Prefixed, &[backend], &format!("optimizer: {{embeddingProvider: none}}\n{extra}")))
@@ -37,7 +37,7 @@ fn direct(client: &mut impl Client, tool: &str, arguments: Value) -> anyhow::Res
     Ok(serde_json::from_str(&answer.text)?)
 }
 
-/// The limit's data of a refusal in the form of the era.
+/// The data of the limit in a refusal, in the form of the protocol family.
 fn refusal(message: &Value, era: ProtocolFamily) -> Option<Value> {
     let limit = match era {
         ProtocolFamily::Sessions => message["result"].get("structuredContent")?,
@@ -203,7 +203,7 @@ fn a_near_miss_and_wrong_arguments_are_told_what_is_right() -> anyhow::Result<()
     Ok(())
 }
 
-/// How many tools and how many vectors `/status` tells of.
+/// The numbers of tools and of vectors in `/status`.
 fn indexed(gateway: &Gateway) -> anyhow::Result<(u64, u64)> {
     let page = http::get(&gateway.url.replace("/mcp", "/status"), &[])?.text()?;
     let page: Value = serde_json::from_str(&page)?;
@@ -230,7 +230,7 @@ fn the_model_within_the_binary_finds_by_meaning_and_remembers() -> anyhow::Resul
         vectorised(&gateway)?;
         for era in ProtocolFamily::ALL {
             let mut client = HttpClient::open(&gateway.url, era)?;
-            // No word of it stands in any definition.
+            // No word of the query is in any definition.
             let found = names(&find(&mut client, "take a nap")?);
             ensure!(found.first().is_some_and(|name| name == "lab_sleep"), "{round}, {era:?}: {found:?}");
         }
@@ -242,7 +242,7 @@ fn the_model_within_the_binary_finds_by_meaning_and_remembers() -> anyhow::Resul
 
 #[test]
 fn a_dead_embedding_service_leaves_search_by_words() -> anyhow::Result<()> {
-    // Nobody listens there: the port is free until somebody takes it.
+    // No process listens on this port: it was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let backend = Backend::stdio("lab", &fixture(&["echo"])?);
     let extra =

@@ -1,4 +1,4 @@
-//! Pages for operators: on the client listener by who asks, on the admin listener all of them.
+//! Pages for operators: the client listener serves them by caller, the admin listener serves all of them.
 
 use std::net::TcpListener;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! Limits beyond counting calls, at the real gateway with a real Redis: prices by arguments, costs by results, limits of
-//! teams, limits on methods, and what callers are told is left.
+//! Limits beyond counting calls, at the real gateway with a real Redis: prices by arguments, costs by
+//! results, limits of teams, limits on methods, and the remaining tokens that callers are shown.
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn ask(client: &mut HttpClient, method: &str, params: Value) -> anyhow::Result<V
     Ok(serde_json::from_str(&client.ask(method, params)?.text)?)
 }
 
-/// One call of the echo tool, straight or through `call_tool`.
+/// One call of the echo tool, directly or through `call_tool`.
 fn echo(client: &mut HttpClient, text: &str, by_name: bool) -> anyhow::Result<Value> {
     let arguments = json!({"text": text});
     let params = if by_name {
@@ -33,7 +33,7 @@ fn echo(client: &mut HttpClient, text: &str, by_name: bool) -> anyhow::Result<Va
     ask(client, "tools/call", params)
 }
 
-/// The code of a refusal, in whatever form its era has it.
+/// The code of a refusal, in the form of either protocol family.
 fn code(answer: &Value) -> Option<i64> {
     answer["error"]["code"].as_i64().or_else(|| answer["result"]["structuredContent"]["code"].as_i64())
 }
@@ -75,7 +75,7 @@ fn a_call_costs_what_it_asks_for_on_every_route_and_over_redis() -> anyhow::Resu
     Ok(())
 }
 
-/// What the only limit holds now, as the resource tells it.
+/// The remaining tokens of the only limit, as the limits resource shows them.
 fn remaining(client: &mut HttpClient) -> Option<u64> {
     let answer = client.request("resources/read", json!({"uri": "vmcp://limits"})).ok()?;
     let told: Value = serde_json::from_str(answer["contents"][0]["text"].as_str()?).ok()?;
@@ -86,7 +86,8 @@ fn remaining(client: &mut HttpClient) -> Option<u64> {
 fn a_call_is_settled_by_its_result() -> anyhow::Result<()> {
     let Some(redis) = Redis::for_test()? else { return Ok(()) };
     for store in [String::new(), format!("  redis: {{url: \"{}\", deadline: 1s}}\n", redis.url())] {
-        // The text of the result is the text of the call, so that it costs as many tokens as that has characters.
+        // The text of the result equals the text of the call, so the call costs as many tokens as the text
+        // has characters.
         let limits = format!(
             "rateLimiting:\n  tools: [{{name: echo, cost: 5, settle: 'size(result.content[0].text)', shared: {{maxTokens: 20, \
              refillPeriod: 10000h}}}}]\n  hints: {{belowPercent: 100, resource: true}}\n{store}"
@@ -94,12 +95,12 @@ fn a_call_is_settled_by_its_result() -> anyhow::Result<()> {
         let gateway = open(&limits)?;
         let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
         let mut told = Vec::new();
-        // With Redis a call is settled after its answer.
+        // With Redis a call is settled after its answer was sent.
         for (text, settled) in [("a", 19), ("aaaaaaaaaa", 9), ("aaaaaaaaaaaa", 0)] {
             told.push(left(&echo(&mut client, text, false)?));
             wait::until("the call is settled", || remaining(&mut client).filter(|left| *left == settled))?;
         }
-        // Each is told what is left before it is settled: 20 - 5, 19 - 5, 9 - 5.
+        // Each answer shows the remaining tokens before the settlement: 20 - 5, 19 - 5, 9 - 5.
         ensure!(told == [Some(15), Some(14), Some(4)], "{told:?}");
         let refused = echo(&mut client, "a", false)?;
         ensure!(code(&refused) == Some(429), "three are owed: {refused}");
@@ -175,7 +176,7 @@ fn methods_have_limits_and_a_resource_tells_what_is_left() -> anyhow::Result<()>
         let refused = ask(&mut client, "tools/list", json!({}))?;
         ensure!(code(&refused) == Some(429), "{refused}");
         ensure!(refused["error"]["data"]["rule"] == "methods[tools/list].shared", "{refused}");
-        // What the gateway asks for itself is not counted.
+        // Requests that the gateway itself makes are not counted.
         let answer = echo(&mut client, "x", true)?;
         ensure!(code(&answer).is_none(), "{answer}");
     }

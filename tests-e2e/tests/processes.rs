@@ -1,4 +1,4 @@
-//! The processes of stdio backends as the real binary starts them: what they are given, and that none outlives the
+//! Processes of stdio backends, as the real binary starts them: their environment, and that none outlives the
 //! gateway.
 
 use std::os::unix::process::CommandExt as _;
@@ -13,8 +13,9 @@ use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, text_of};
 use vmcp_e2e::process::{Signal, binary};
 use vmcp_e2e::wait;
 
-/// A server in shell. Its tool `told` answers with the names of its variables and its bound on open files. It writes
-/// its process identifier into the file `$1`, and goes on after the end of its input.
+/// A server as a shell script. Its tool `told` returns the names of its environment variables and its limit
+/// on open files. The script appends its process identifier to the file `$1`, and keeps running after the end
+/// of its input.
 const SERVER: &str = r#"
 trap '' TERM HUP
 echo $$ >> "$1"
@@ -32,7 +33,7 @@ done
 sleep 100
 "#;
 
-/// The server, which first runs `before`, as a backend.
+/// The server as a backend; it runs `before` first.
 fn server(folder: &Path, before: &str) -> Backend {
     let mut command = Command::new("sh");
     command.arg("-c").arg(SERVER.replace("BEFORE", before)).arg("server").arg(pids(folder)).env("OWN", "1");
@@ -43,12 +44,12 @@ fn pids(folder: &Path) -> std::path::PathBuf {
     folder.join("pids")
 }
 
-/// The processes of the file that still run.
+/// The process identifiers in the file whose processes still run.
 fn living_pids(folder: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(pids(folder)).unwrap_or_default();
     let runs = |pid: &&str| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // A zombie has ended; it is only not waited for by whoever inherited it.
+        // A zombie has ended; only its new parent has not yet waited for it.
         stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
     };
     text.split_ascii_whitespace().filter(runs).map(str::to_owned).collect()

@@ -1,6 +1,6 @@
-//! Servers nobody here wrote, as children of the real binary and all behind one endpoint: every
-//! tool is listed as the server itself lists it, and every tool's answer is the one the server
-//! gives directly. The calls stand in `calls.json`.
+//! Third-party servers as child processes of the real binary, all behind one endpoint. Every tool is listed
+//! as the server itself lists it, and every tool's answer is the one that the server gives directly. The
+//! calls are in `calls.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,7 +14,7 @@ use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::mcp::{Client, HttpClient, ProtocolFamily, StdioClient, names, without_hop_fields};
 use vmcp_e2e::servers::{SERVER_NAMES, everything_over_http, prepare_folders, server};
 
-/// The server it reaches over HTTP.
+/// The server that is reached over HTTP.
 const REMOTE: &str = "remote";
 
 /// How two answers are compared.
@@ -23,7 +23,7 @@ const REMOTE: &str = "remote";
 enum Compare {
     #[default]
     Same,
-    /// The same members and types: the values are times, or name the process that answers.
+    /// The same members and types. The values are times, or identify the process that answers.
     Shape,
 }
 
@@ -52,7 +52,7 @@ impl From<CallSpec> for Call {
     }
 }
 
-/// The calls of each server, in order: later ones see what earlier ones did.
+/// The calls of each server in their order; later calls depend on the effects of earlier ones.
 fn calls(scratch: &Path) -> anyhow::Result<BTreeMap<String, Vec<Call>>> {
     let text = fs::read_to_string(cache::project_file("calls.json"))?;
     let mut all: BTreeMap<String, Vec<Call>> = BTreeMap::new();
@@ -67,14 +67,14 @@ fn calls(scratch: &Path) -> anyhow::Result<BTreeMap<String, Vec<Call>>> {
     Ok(all)
 }
 
-/// What a server gives: its tools by name, and the answer to each call.
+/// The observed behaviour of a server: its tools by name, and the answer to each call.
 #[derive(Default)]
 struct Observed {
     tools: BTreeMap<String, Value>,
     answers: Vec<Value>,
 }
 
-/// Calls everything in order. An error of the protocol is an answer, too.
+/// Makes all calls in order. A JSON-RPC error is an answer too.
 fn run_calls(client: &mut dyn Client, prefix: &str, calls: &[Call]) -> anyhow::Result<Observed> {
     let mut seen = Observed::default();
     for mut tool in client.list_tools()? {
@@ -96,7 +96,7 @@ fn run_calls(client: &mut dyn Client, prefix: &str, calls: &[Call]) -> anyhow::R
     Ok(seen)
 }
 
-/// Types instead of values.
+/// Replaces values by the names of their types.
 fn shape(value: &Value) -> Value {
     match value {
         Value::Object(members) => members.iter().map(|(key, value)| (key.clone(), shape(value))).collect(),
@@ -128,12 +128,12 @@ fn compare(server: &str, calls: &[Call], direct: &Observed, through: &Observed) 
     Ok(())
 }
 
-/// The newest era a child speaks, which is the one the gateway speaks with it.
+/// The newest protocol family of a child process, which the gateway uses with it.
 fn family_of(server: &str) -> ProtocolFamily {
     if matches!(server, "time" | "git") { ProtocolFamily::Stateless } else { ProtocolFamily::Sessions }
 }
 
-/// What every server gives without a gateway.
+/// The behaviour of every server without a gateway.
 fn directly(
     scratch: &Path,
     calls: &BTreeMap<String, Vec<Call>>,
@@ -162,7 +162,7 @@ fn gateway(scratch: &Path, remote: &str) -> anyhow::Result<Gateway> {
 #[test]
 fn every_tool_of_every_server_answers_as_it_does_directly() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    // Some servers resolve links before they compare paths.
+    // Some servers resolve symbolic links before they compare paths.
     let scratch: PathBuf = folder.path().canonicalize()?.join("scratch");
     let calls = calls(&scratch)?;
     let (_remote, url) = everything_over_http()?;

@@ -1,5 +1,5 @@
-//! One call that takes several rounds of 2026-07-28 is one charge: the first round pays, and a state that was used or
-//! made up pays again.
+//! A call of several rounds (2026-07-28) is charged once: the first round pays. A state that was used before
+//! or is forged pays again.
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use vmcp_e2e::process::{Process, fixture};
 const TOOL: &str = "test_input_required_result_multi_round";
 const PROMPT: &str = "test_input_required_result_prompt";
 
-/// The parameters of a first request, by the path that it takes.
+/// The method and parameters of a first request, one for each path.
 type FirstRequest = (&'static str, Value);
 
 fn paths() -> [FirstRequest; 3] {
@@ -22,7 +22,7 @@ fn paths() -> [FirstRequest; 3] {
     ]
 }
 
-/// The parameters of the next round, if the answer asks for one.
+/// The parameters of the next round, if the answer asks for input.
 fn next(answer: &Value, first: &Value) -> Option<Value> {
     if answer["resultType"] != "input_required" {
         return None;

@@ -1,5 +1,5 @@
-//! Sizes by who, in memory and in Redis: API keys, claims and groups have their own, one is blocked, one is exempt, and a
-//! caller whose claims change keeps what was spent.
+//! Limits that depend on the caller, in memory and in Redis: API keys, claims and groups have their own
+//! sizes, one caller is blocked, and one is exempt. A caller whose claims change keeps the spent tokens.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ fn key(name: &str) -> String {
     format!("vmcp_{name:x<43}")
 }
 
-/// Three keys, and limits whose store is named by `store`.
+/// A configuration with three API keys, and limits with the store in `store`.
 fn configured(claims: &str, store: &str) -> anyhow::Result<String> {
     let entry = |name: &str, claims: &str| {
         format!("{{name: {name}, hash: \"{}\", claims: {claims}}}", vmcp_identity::hash_api_key(&key(name)))
@@ -38,7 +38,7 @@ fn configured(claims: &str, store: &str) -> anyhow::Result<String> {
     Ok(text.replace("incomingAuth: {type: anonymous}\n", &incoming))
 }
 
-/// How many of eight calls pass, and what the last one was told.
+/// How many of eight calls are admitted, and the last answer.
 fn count_passed(gateway: &Gateway, name: &str, tool: &str) -> anyhow::Result<(usize, String)> {
     let mut client = HttpClient::open_with_token(&gateway.url, ProtocolFamily::Sessions, &key(name))?;
     let (mut count, mut last) = (0, String::new());
@@ -77,14 +77,14 @@ fn a_claim_that_changes_gives_no_fresh_budget() -> anyhow::Result<()> {
     let Some(redis) = Redis::for_test()? else { return Ok(()) };
     let store = format!("  redis: {{url: \"{}\"}}\n", redis.url());
     check(&store)?;
-    // Another gateway of the fleet knows the caller by other claims.
+    // Another gateway of the fleet has other claims for the same caller.
     let gateway = Gateway::start(&configured("{plan: gold}", &store)?)?;
     let (count, last) = count_passed(&gateway, "ada", "echo")?;
     ensure!(count == 3, "five less the two that are spent: {count}: {last}");
     Ok(())
 }
 
-/// The reset of a month is far enough for a test, and named.
+/// A month's reset is far enough away for a test, and the refusal names it.
 #[test]
 fn a_quota_is_counted_by_all_replicas_and_names_its_reset() -> anyhow::Result<()> {
     let Some(redis) = Redis::for_test()? else { return Ok(()) };

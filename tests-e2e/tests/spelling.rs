@@ -1,4 +1,5 @@
-//! What is judged, limited and recorded is what a backend runs that ignores letter case and normalises addresses.
+//! Policies, limits and records apply to what a backend runs, even if the backend ignores letter case and
+//! normalises addresses.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +11,7 @@ use vmcp_e2e::mcp::{Client, HttpClient, ProtocolFamily, StdioClient};
 use vmcp_e2e::process::{binary, fixture};
 use vmcp_e2e::wait;
 
-/// `echo`, `open` and what lies under `wiki` may be used; what is called secret may not.
+/// `echo`, `open` and everything under `wiki` are permitted; everything named secret is not.
 const POLICIES: &str = r#"
   authz:
     type: cedar
@@ -32,7 +33,7 @@ fn configured(folder: &Path, more: &str) -> anyhow::Result<String> {
     Ok(text.replace("incomingAuth: {type: anonymous}\n", &format!("incomingAuth:\n  type: local{POLICIES}")))
 }
 
-/// Every way for a client to send a request that is written out.
+/// One client for each transport and protocol family, all of which send requests unchanged.
 fn clients(gateway: &Gateway, file: &Path) -> anyhow::Result<Vec<(String, Box<dyn Client>)>> {
     let mut clients: Vec<(String, Box<dyn Client>)> = Vec::new();
     for era in ProtocolFamily::ALL {
@@ -44,7 +45,7 @@ fn clients(gateway: &Gateway, file: &Path) -> anyhow::Result<Vec<(String, Box<dy
     Ok(clients)
 }
 
-/// Requests that name one thing and mean another.
+/// Requests whose additional members a lenient backend would prefer over the checked ones.
 fn smuggled(by_name: bool) -> Vec<(&'static str, Value)> {
     let call = |arguments: Value| match by_name {
         false => json!({"name": "echo", "arguments": arguments}),
@@ -90,7 +91,7 @@ fn no_letter_case_leads_past_policies_prices_and_records() -> anyhow::Result<()>
         let file = folder.path().join("vmcp.yaml");
         std::fs::write(&file, &text)?;
         let gateway = Gateway::start(&text)?;
-        // Kept until the records are there: a client that is dropped ends its process.
+        // The clients must live until the records are written: dropping a stdio client ends its process.
         let mut clients = clients(&gateway, &file)?;
         for (client_name, client) in &mut clients {
             for (method, params) in smuggled(by_name) {
@@ -108,7 +109,7 @@ fn no_letter_case_leads_past_policies_prices_and_records() -> anyhow::Result<()>
             let answer = client.ask("tools/call", json!({"name": name, "arguments": arguments}))?.text;
             ensure!(answer.contains("ran echo with /ok"), "{client_name}: what is meant runs: {answer}");
         }
-        // Nothing that was refused has been recorded as a call that ran: four clients have made one call each.
+        // No refused request may be recorded as a successful call: four clients have made one call each.
         let ran = || -> anyhow::Result<Vec<String>> {
             let records = std::fs::read_to_string(folder.path().join("audit.log"))?;
             let ran =
@@ -122,7 +123,7 @@ fn no_letter_case_leads_past_policies_prices_and_records() -> anyhow::Result<()>
     Ok(())
 }
 
-/// Other spellings of an address, by rules that servers undo.
+/// Other spellings of an address, made by rules that servers reverse.
 fn spellings(address: &str, seed: u64) -> Vec<String> {
     let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -172,10 +173,11 @@ fn no_spelling_of_an_address_leads_past_policies_and_records() -> anyhow::Result
     let file = folder.path().join("vmcp.yaml");
     std::fs::write(&file, &text)?;
     let gateway = Gateway::start(&text)?;
-    // Kept until the records are there: a client that is dropped ends its process.
+    // The clients must live until the records are written: dropping a stdio client ends its process.
     let mut clients = clients(&gateway, &file)?;
     for (seed, (client_name, client)) in (1..).zip(&mut clients) {
-        // Over HTTP an address with control characters does not fit into the header `Mcp-Name`; that is no answer either.
+        // Over HTTP, an address with control characters does not fit into the header `Mcp-Name`. That counts
+        // as no answer.
         let mut read = |uri: &str| {
             let answer = client.ask("resources/read", json!({"uri": uri}));
             answer.map_or_else(|error| error.to_string(), |answer| answer.text)
@@ -185,7 +187,7 @@ fn no_spelling_of_an_address_leads_past_policies_and_records() -> anyhow::Result
                 let answer = read(&uri);
                 ensure!(!answer.contains("SECRET"), "{client_name}: {uri:?}: {answer}");
             }
-            // From below a path that is permitted, as an attacker begins.
+            // A path that begins below a permitted one, as an attacker would write it.
             for uri in
                 ["https://corp.example/wiki/../hr/salaries", "https://corp.example/wiki/%2e%2e/hr/salaries"]
             {
@@ -207,7 +209,7 @@ fn no_spelling_of_an_address_leads_past_policies_and_records() -> anyhow::Result
             .filter(|record| record["type"] == "mcp_resource_read" && record["outcome"] == "success")
             .collect())
     };
-    // Four clients have read each of three permitted spellings of two addresses.
+    // Four clients have read three permitted spellings of two addresses each.
     wait::until("the reads are recorded", || read().ok().filter(|read| read.len() >= 12))?;
     let read = read()?;
     ensure!(read.len() == 12, "{read:#?}");

@@ -1,5 +1,5 @@
-//! The strictest official clients in front of a server whose every list and every answer is odd: nothing odd costs them
-//! anything but itself.
+//! The strictest official clients in front of a server whose every list and every answer is invalid in some
+//! way. Only items that cannot be repaired are missing; everything else works.
 
 use anyhow::{Context as _, ensure};
 use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};

@@ -1,5 +1,5 @@
-//! Calls that go on as tasks at two backends whose identifiers are the same, over every transport of 2026-07-28 and
-//! through `call_tool`: each task is followed to its own end.
+//! Calls that continue as tasks at two backends with equal task identifiers, over every transport of
+//! 2026-07-28 and through `call_tool`. Each task is followed to its own end.
 
 use anyhow::ensure;
 use serde_json::{Value, json};
@@ -56,7 +56,8 @@ fn tasks_of_two_backends_are_told_apart() -> anyhow::Result<()> {
         client.request("tasks/cancel", json!({"taskId": begun["taskId"]}))?;
         let task = client.request("tasks/get", json!({"taskId": begun["taskId"]}))?;
         ensure!(task["status"] == "cancelled", "{task}");
-        // A client that follows no tasks gets the answer at once, or is told what it takes; a session has no word for it.
+        // A client without the tasks capability is refused with the required capabilities. A client with a
+        // session receives a failed result, since its version has no tasks.
         let mut other = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
         let refused = other.ask("tools/call", call("child_confirm_delete"))?;
         ensure!(refused.status == 400 && refused.text.contains("requiredCapabilities"), "{}", refused.text);

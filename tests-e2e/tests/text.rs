@@ -1,4 +1,5 @@
-//! Text of backends that would control a terminal or forge lines: what a person reads of it.
+//! Text of backends that contains terminal control characters or forged lines, and the output that a person
+//! reads.
 
 use std::process::{Command, Output};
 
@@ -7,7 +8,7 @@ use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::process::{binary, fixture};
 use vmcp_e2e::wait;
 
-/// Characters that change what a terminal shows.
+/// Characters that change the display of a terminal.
 fn controls(text: &str) -> Vec<char> {
     let directs = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().filter(|c| (c.is_control() && !matches!(c, '\n' | '\t')) || directs(*c)).collect()

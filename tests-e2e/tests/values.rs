@@ -1,4 +1,4 @@
-//! Limits by what calls say, and a share of a bucket that is reserved, in memory and by two replicas over Redis.
+//! Limits by the values of calls, and a reserved share of a bucket, in memory and with two replicas on Redis.
 
 use std::process::Command;
 
@@ -29,7 +29,7 @@ fn configured(store: &str) -> anyhow::Result<String> {
     Ok(text.replace("incomingAuth: {type: anonymous}\n", &incoming))
 }
 
-/// How many of eight calls pass, and what the last one was told.
+/// How many of eight calls are admitted, and the last answer.
 fn count_passed(
     gateway: &Gateway,
     name: &str,
@@ -47,7 +47,7 @@ fn count_passed(
     Ok((count, last))
 }
 
-/// What passes at the first gateway, and after that nothing at the second.
+/// Checks the admitted calls at the first gateway, and that the second gateway then admits none.
 fn check(first: &Gateway, second: Option<&Gateway>) -> anyhow::Result<()> {
     let (x, y) = (json!({"text": "x"}), json!({"text": "y"}));
     let seven = json!({"ms": 7});
@@ -84,7 +84,7 @@ fn replicas_tell_them_apart_together() -> anyhow::Result<()> {
     let text = configured(&format!("  redis: {{url: \"{}\"}}\n", redis.url()))?;
     let (first, second) = (Gateway::start(&text)?, Gateway::start(&text)?);
     check(&first, Some(&second))?;
-    // No value of an argument is a name of a key.
+    // A key's name must not contain the value of an argument.
     let keys = redis.keys()?;
     ensure!(keys.iter().any(|key| key.contains("argument-user-tool")), "{keys:?}");
     Ok(())

@@ -1,5 +1,5 @@
-//! Calls that wait for a limit, over real connections: what clients hear meanwhile, and that the wait is not part of the
-//! call's own time.
+//! Calls that wait for a limit, over real connections: the progress messages that clients receive, and that
+//! the wait does not count towards the call's time-out.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use vmcp_e2e::process::{fixture, run};
 use vmcp_e2e::redis::Redis;
 use vmcp_e2e::{http, wait};
 
-/// A token every four seconds, for whoever waits for it.
+/// One token every four seconds, and calls may wait for it.
 const LIMITS: &str =
     "rateLimiting:\n  maxWait: 30s\n  tools: [{name: LIMITED, shared: {maxTokens: 1, refillPeriod: 4s}}]\n";
 
@@ -21,7 +21,7 @@ fn gateway(backend: Backend, limited: &str) -> anyhow::Result<Gateway> {
     Gateway::start(&config(NamePolicy::Unchanged, &[backend], &LIMITS.replace("LIMITED", limited)))
 }
 
-/// Runs a client of an SDK, which calls a tool that reports progress of its own, twice.
+/// Runs a client of an SDK, which calls a tool with its own progress messages twice.
 fn check(script: impl Fn(&str, &str, &str) -> anyhow::Result<Command>) -> anyhow::Result<()> {
     let tool = "test_tool_with_progress";
     for era in ProtocolFamily::ALL {
@@ -40,7 +40,7 @@ fn check(script: impl Fn(&str, &str, &str) -> anyhow::Result<Command>) -> anyhow
         );
         let (waiting, own): (Vec<&Value>, Vec<&Value>) =
             told.iter().partition(|one| one[0].as_f64().is_some_and(|value| value < 0.0));
-        // After a second and after three, of nearly four.
+        // The messages come after one and after three seconds of almost four.
         ensure!((1..=2).contains(&waiting.len()), "{era:?}: {seen}");
         let rule = format!("waiting for rate limit tools[{tool}].shared, about ");
         let names_it = |one: &&Value| one[2].as_str().is_some_and(|message| message.starts_with(&rule));
@@ -77,7 +77,7 @@ fn the_typescript_client_hears_how_its_call_waits() -> anyhow::Result<()> {
 #[test]
 fn a_wait_is_not_part_of_the_calls_own_time() -> anyhow::Result<()> {
     for era in ProtocolFamily::ALL {
-        // The backend gets a second for a call; the wait takes nearly four.
+        // The backend has a time-out of one second for a call; the wait takes almost four.
         let backend = Backend::stdio("echo", &fixture(&["echo"])?).with("timeout: 1s");
         let gateway = gateway(backend, "echo")?;
         let mut client = HttpClient::open(&gateway.url, era)?;
@@ -128,7 +128,7 @@ fn a_client_that_leaves_the_queue_takes_no_token() -> anyhow::Result<()> {
     until(0)?;
     client.call("echo", json!({"text": "stays"}))?;
     let waited = begun.elapsed();
-    // Had the other taken the next token, this call would have had the one after it.
+    // If the cancelled call had taken the next token, this call would have waited for the one after it.
     ensure!(waited < Duration::from_millis(7500), "{waited:?}");
     Ok(())
 }
@@ -157,7 +157,7 @@ fn replicas_wait_for_one_bucket() -> anyhow::Result<()> {
         caller.join().map_err(|_| anyhow::anyhow!("a caller panicked"))??;
     }
     let took = begun.elapsed();
-    // Twelve calls, of which the first finds a token.
+    // Twelve calls, the first of which finds a token.
     ensure!(took >= Duration::from_millis(5500), "more than the limit allows: {took:?}");
     ensure!(took <= Duration::from_secs(9), "tokens were left lying: {took:?}");
     Ok(())
@@ -197,7 +197,8 @@ fn a_greedy_caller_delays_nobody_but_itself() -> anyhow::Result<()> {
     let modest = joined(modest)?;
     let greedy = greedy.into_iter().map(joined).sum::<anyhow::Result<usize>>()?;
     let most = 10.0 + 10.0 * begun.elapsed().as_secs_f64();
-    // One call at a time against thirty: half of sixty tokens, where first come, first served would give it two.
+    // One caller with one call at a time against thirty: a fair share is half of sixty tokens, while first
+    // come, first served would give it two.
     ensure!(modest >= 20, "{modest} against {greedy}");
     ensure!((greedy + modest) as f64 <= most, "{greedy} and {modest} of {most}");
     Ok(())

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: what the gateway costs, and what its parts do. Shared machines are noisy, so rounds of every
-//! contender are interleaved and only ratios of medians are claimed.
+//! `cargo xtask bench`: measures the cost of the gateway and of its parts. Shared machines are noisy, so the
+//! rounds of all contenders are interleaved, and only ratios of medians are reported.
 
 mod calls;
 mod chart;
@@ -29,24 +29,24 @@ use vmcp_e2e::cache;
 pub(crate) use self::suite::BenchOptions;
 use crate::{root, target};
 
-/// Which bench to run.
+/// The bench to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Bench {
-    /// Calls and lists through the gateway, against the backend itself and against nginx.
+    /// Calls and lists through the gateway, against direct calls to the backend and against nginx.
     Calls,
-    /// Decisions of the limiter.
+    /// Decisions of the rate limiter.
     Limits,
-    /// Limits before a million recorded calls.
+    /// The replay of a million recorded calls against a configuration of rate limits.
     Replay,
-    /// What an idle session of a client takes in memory, a hundred thousand at once.
+    /// Memory of an idle client session, measured with 100,000 open sessions.
     Sessions,
-    /// What it costs to keep callers apart at a backend that keeps state.
+    /// The cost of separate connections per caller at a backend with state.
     Isolation,
-    /// What `find_tool` and `call_tool` save in definitions and cost in turns.
+    /// The tokens that `find_tool` and `call_tool` save in definitions, and the turns that they cost.
     Tokens,
-    /// How much of what is wanted the tool search finds; writes docs/search.md.
+    /// The recall of the tool search; writes docs/search.md.
     Retrieval,
-    /// What a tool search costs among ten thousand tools; writes docs/search.md.
+    /// The latency of the tool search in ten thousand tools; writes docs/search.md.
     Search,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn run(bench: Bench, manner: BenchOptions) -> anyhow::Result<()> {
             cargo(&["run", "--quiet", "--release", "-p", "vmcp-ratelimit-redis", "--example", "bench"])?;
             cargo(&["run", "--quiet", "--release", "-p", "vmcp-ratelimit-redis", "--example", "leases"])
         }
-        // A load generator that is not optimised measures itself.
+        // A load generator without optimisation would measure itself.
         Bench::Calls if cfg!(debug_assertions) => run_released(&manner.to_args("bench")),
         Bench::Calls => suite::run(manner),
         Bench::Replay => replay::run(),
@@ -73,7 +73,7 @@ pub(crate) fn run(bench: Bench, manner: BenchOptions) -> anyhow::Result<()> {
     }
 }
 
-/// Calls one tool at an address and prints what came of it.
+/// Calls one tool at an address and prints the measured rate and latencies.
 pub(crate) fn load(address: &str, tool: &str, connections: usize, seconds: u64) -> anyhow::Result<()> {
     let target = shot::Target::new(address, shot::ProtocolFamily::Stateless);
     let shots = [shot::Request::call(tool, "gateway", 120)];
@@ -88,10 +88,11 @@ pub(crate) fn load(address: &str, tool: &str, connections: usize, seconds: u64) 
     Ok(())
 }
 
-/// Labelled requests nobody here wrote (Apache-2.0).
+/// Labelled requests from outside this project (Apache-2.0).
 const BFCL: &str = "bfcl-eval==2026.3.23";
 
-/// The folder of BFCL's data. Installs the package into the cache, without what it needs to run, if it is not there.
+/// Returns the folder of BFCL's data. If it is missing, installs the package into the cache, without its
+/// dependencies.
 fn bfcl_data() -> anyhow::Result<PathBuf> {
     let folder = cache::root()?.join(BFCL);
     let data = folder.join("bfcl_eval/data");
@@ -111,7 +112,7 @@ fn run_search_bench(words: &[&str]) -> anyhow::Result<()> {
     cargo(&[&tool[..], words].concat())
 }
 
-/// Runs this very program, optimised, with these words.
+/// Builds this program in release mode and runs it with these arguments.
 pub(crate) fn run_released(words: &[&str]) -> anyhow::Result<()> {
     cargo(&ground::BUILD)?;
     let status = Command::new(target()?.join("release/xtask")).args(words).status()?;
@@ -126,7 +127,7 @@ pub(crate) fn cargo(words: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A server of the bench; killed when it is dropped.
+/// A server process of a bench; it is killed on drop.
 struct Server {
     child: Child,
     address: String,
@@ -143,7 +144,7 @@ impl Server {
             let line = line?;
             if let Some((_, rest)) = line.split_once("serving http://") {
                 let address = rest.trim_end_matches("/mcp").to_owned();
-                // Read on, or the server blocks once the pipe is full.
+                // The pipe must be drained, or the server blocks once the pipe is full.
                 std::thread::spawn(move || lines.for_each(drop));
                 return Ok(Self { child, address });
             }
@@ -154,7 +155,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Nothing of the bench outlives it; a server that is gone already is fine.
+        // No process may outlive the bench. An error means that the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

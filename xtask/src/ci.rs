@@ -1,5 +1,5 @@
-//! `cargo xtask ci`, which `./test` calls: the usual tests, the slow groups, or both. Each step is timed. The first
-//! failure ends the run. The table of times and the list of skipped tests are printed either way.
+//! `cargo xtask ci`, which `./test` runs: the usual tests, the slow groups, or both. Each step is timed. The
+//! first failure ends the run. The table of times and the list of skipped tests are printed in either case.
 
 mod groups;
 mod skipped;
@@ -15,11 +15,11 @@ use crate::{conformance, root, tidy};
 pub(crate) use groups::{Group, part_of_commit};
 use skipped::SkippedTests;
 
-/// Which tests are run.
+/// The tests to run.
 pub(crate) enum Selection {
     /// The usual tests.
     Usual,
-    /// The usual tests and one slow group, which the hash of the checked-out commit chooses.
+    /// The usual tests and one slow group, which the hash of the checked-out commit selects.
     Commit,
     /// One slow group.
     Group(Group),
@@ -27,16 +27,16 @@ pub(crate) enum Selection {
     All,
 }
 
-/// A step by its name. What it starts gets the environment of the run.
+/// A step with its name. The processes that it starts receive the environment of the run.
 type Step = (&'static str, fn(&Environment) -> anyhow::Result<()>);
 
-/// What every command of a run is started with.
+/// The environment of every command of a run.
 struct Environment {
     skipped: SkippedTests,
 }
 
-/// Cheap steps come first, so that a simple mistake is reported early. The binaries are built before the tests that
-/// start them, so that no test waits for the compiler.
+/// The steps of the usual tests. Cheap steps come first, so that a simple mistake is reported early. The
+/// binaries are built before the tests that start them, so that no test waits for the compiler.
 const USUAL: [Step; 8] = [
     ("format", |run| run.run_cargo(&["fmt", "--all", "--", "--check"])),
     ("tidy", |_| tidy::run()),
@@ -101,7 +101,7 @@ impl Environment {
         Ok(())
     }
 
-    /// Licences, duplicate and banned crates, and sources, by the rules of `deny.toml`.
+    /// Checks licences, duplicate and banned crates, and sources, by the rules of `deny.toml`.
     fn run_deny(&self) -> anyhow::Result<()> {
         let program = cache::installed("cargo", "deny")?.join("bin/cargo-deny");
         let mut command = Command::new(program);

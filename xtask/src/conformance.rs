@@ -1,6 +1,6 @@
-//! `cargo xtask conformance`: the official suite as a client, the gateway in the middle, the
-//! fixture behind. The result is a table in `docs/conformance.md`, with what the suite says about
-//! the fixture alone beside it: what fails there cannot pass through a gateway.
+//! `cargo xtask conformance`: the official suite as the client, the gateway in the middle, the fixture as the
+//! backend. The result is a table in `docs/conformance.md`. Next to it is the suite's result for the fixture
+//! alone: a scenario that fails there cannot pass through a gateway.
 
 pub(crate) mod client;
 mod outcome;
@@ -20,8 +20,8 @@ const TABLE: &str = "docs/conformance.md";
 
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     match run_once(check) {
-        // Some scenarios wait half a second for something to arrive; a machine that builds beside
-        // it may miss that. What is really wrong is wrong twice.
+        // Some scenarios wait half a second for a message, and a machine under load may miss that. A real
+        // fault fails twice.
         Err(error) if check => {
             println!("not as expected, so once more: {error:#}\n");
             run_once(check)
@@ -35,10 +35,11 @@ fn run_once(check: bool) -> anyhow::Result<()> {
     let mut through = Vec::new();
     let mut towards = Vec::new();
     for era in VERSIONS {
-        // A fixture of its own for each run: some scenarios change its lists.
+        // Each run has its own fixture, because some scenarios change its lists.
         direct.push(with_fixtures(|url, tasks| {
             let mut results = suite::run(url, era)?;
-            // What calls that go on as tasks need, the official SDK does not have yet.
+            // The official SDK does not support everything that calls with tasks need, so these scenarios use
+            // another fixture.
             if results.scenarios.keys().any(|scenario| scenario.starts_with("tasks-")) {
                 let others = suite::run(tasks, era)?.scenarios.into_iter();
                 results.scenarios.extend(others.filter(|(scenario, _)| scenario.starts_with("tasks-")));
@@ -71,7 +72,7 @@ fn run_once(check: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The lines of two tables that stand in one of them only.
+/// The lines that are in only one of the two tables.
 fn difference(old: &str, new: &str) -> String {
     let only = |these: &str, those: &str, mark: &str| {
         let missing = these.lines().filter(|line| !those.lines().any(|other| other == *line));
@@ -86,7 +87,7 @@ fn with_fixtures(run: impl FnOnce(&str, &str) -> anyhow::Result<Results>) -> any
     run(&official.wait_for_url()?, &tasks.wait_for_url()?)
 }
 
-/// Fails for what fails unexpectedly, and for what is expected to fail but does not.
+/// Fails on unexpected failures, and on expected failures that pass.
 fn check_results<'a>(all: impl Iterator<Item = &'a Results>, expected: &str) -> anyhow::Result<()> {
     let expected = ExpectedFailures::parse(expected).context(EXPECTED)?;
     let mut complaints = Vec::new();

@@ -1,4 +1,5 @@
-//! The project's chores, in Rust, so that a person and CI run the same ones: `cargo xtask ci`.
+//! The project's maintenance tasks as a Rust program, so that a person and CI run the same ones: `cargo xtask
+//! ci`.
 
 mod bench;
 mod ci;
@@ -22,7 +23,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-/// The project's chores.
+/// The project's maintenance tasks.
 #[derive(Parser)]
 #[command(name = "xtask")]
 struct Cli {
@@ -32,79 +33,85 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// What must pass: format, tidy, licences, clippy, tests, docs, conformance. `./test` installs what this needs.
+    /// Runs everything that must pass: format, tidy, licences, clippy, tests, docs, conformance. `./test`
+    /// installs what this needs.
     Ci {
-        /// Also every slow group.
+        /// Also runs every slow group.
         #[arg(long, conflicts_with_all = ["commit", "group"])]
         all: bool,
-        /// Also the slow group that the hash of the checked-out commit chooses.
+        /// Also runs the slow group that the hash of the checked-out commit selects.
         #[arg(long, conflicts_with = "group")]
         commit: bool,
-        /// One slow group alone.
+        /// Runs only this slow group.
         #[arg(long, value_enum)]
         group: Option<ci::Group>,
     },
-    /// The rules of ARCHITECTURE.md that a program can check.
+    /// Checks the rules of ARCHITECTURE.md that a program can check.
     Tidy,
-    /// Measures, against a yardstick in the same run.
+    /// Measures performance against a reference in the same run.
     Bench {
-        /// What.
+        /// The bench to run.
         #[arg(value_enum, default_value = "calls")]
         bench: bench::Bench,
-        /// Of the calls, fewer cells and shorter rounds: under two minutes.
+        /// For the bench of calls: fewer cells and shorter rounds, under two minutes.
         #[arg(long)]
         quick: bool,
-        /// Of the calls, writes docs/benchmarks.md and its charts.
+        /// For the bench of calls: writes docs/benchmarks.md and its charts.
         #[arg(long)]
         write: bool,
-        /// Of the calls, also by the binary that `cargo xtask release` has built.
+        /// For the bench of calls: also measures the binary that `cargo xtask release` has built.
         #[arg(long)]
         released: bool,
     },
-    /// Builds the gateway with a profile of itself at work: what is to be given to others. Needs nginx, Redis and
-    /// llvm-profdata, and a quarter of an hour.
+    /// Builds the gateway with profile-guided optimisation, for distribution. Needs nginx, Redis and
+    /// llvm-profdata, and takes a quarter of an hour.
     Release,
-    /// Calls a tool of `vmcp-fixture fast` as fast as answers come, at an address that serves already: for profilers.
+    /// Calls a tool of `vmcp-fixture fast` at an address that already serves, as fast as responses arrive.
+    /// For profilers.
     Load {
         /// Host and port.
         address: String,
-        /// The tool.
+        /// The tool to call.
         #[arg(long, default_value = "json_200")]
         tool: String,
-        /// Connections at once.
+        /// Concurrent connections.
         #[arg(long, default_value_t = 64)]
         connections: usize,
-        /// For how long.
+        /// Duration in seconds.
         #[arg(long, default_value_t = 10)]
         seconds: u64,
     },
-    /// Eight clients, eight backends, both eras: questions, progress and cancellations at the same time, and nothing left over.
+    /// Isolation stress test: eight clients and eight backends in both protocol families send questions,
+    /// progress and cancellations at the same time. No message may reach another client, and no resource may
+    /// leak.
     Crowd {
-        /// For how long.
+        /// Duration in minutes.
         #[arg(long, default_value_t = 5)]
         minutes: u64,
     },
-    /// Mixed calls in both eras while backends die and return: no wrong answer, and nothing that grows.
+    /// Mixed calls in both protocol families while backends stop and restart. No answer may be wrong, and
+    /// memory, files and threads may not grow.
     Soak {
-        /// For how long.
+        /// Duration in minutes.
         #[arg(long, default_value_t = 10)]
         minutes: u64,
     },
     /// Copies the specification's JSON Schemas into the tree, without annotations.
     Spec {
-        /// The folder with one folder per revision.
+        /// The folder with one folder for each revision.
         from: PathBuf,
     },
-    /// Changes the limiter's code in one place at a time, and demands that a unit test fails for each change: hours for all.
+    /// Mutates the limiter's code, one change at a time, and requires that a unit test fails for each. All
+    /// changes take hours.
     Mutants {
-        /// One part out of several, as `0/24`.
+        /// One part out of several, for example `0/24`.
         #[arg(long, conflicts_with = "file")]
         part: Option<String>,
-        /// One file.
+        /// Only the changes in this file.
         #[arg(long)]
         file: Option<String>,
     },
-    /// Derives the models inside the binary anew from the original weights. Needs Debian 12, Python and some minutes.
+    /// Derives the embedded models again from the original weights. Needs Debian 12, Python and some minutes.
     Model,
     /// Runs the official conformance suite through the gateway and writes docs/conformance.md.
     Conformance {
@@ -118,16 +125,16 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Puts servers that are odd in one way each in front of strict clients and writes docs/odd-servers.md.
+    /// Runs strict clients against servers that each deviate in one way, and writes docs/odd-servers.md.
     Odd {
         /// Writes nothing; fails if docs/odd-servers.md would change.
         #[arg(long)]
         check: bool,
     },
-    /// Holds every configuration in a checkout of ToolHive against `vmcp validate` and writes
+    /// Checks every configuration in a checkout of ToolHive with `vmcp validate` and writes
     /// docs/reference-configurations.md.
     Reference {
-        /// The checkout.
+        /// The folder of the checkout.
         directory: PathBuf,
     },
     /// Tries refusals with clients of the official SDKs and writes docs/refusals.md.
@@ -136,10 +143,10 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// What the suite starts in its client scenarios; not for people.
+    /// The client that the suite starts in its client scenarios; not for people.
     #[command(hide = true)]
     ConformanceClient {
-        /// The server of the scenario.
+        /// The address of the scenario's server.
         url: String,
     },
 }
@@ -182,14 +189,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// The root of the tree, wherever the chore is started.
+/// The root of the tree, independent of the current folder.
 fn root() -> PathBuf {
     let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     root.pop();
     root
 }
 
-/// Cargo's folder for what it builds.
+/// Cargo's target directory.
 fn target() -> anyhow::Result<PathBuf> {
     let output = Command::new("cargo").args(["metadata", "--format-version", "1", "--no-deps"]).output()?;
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;

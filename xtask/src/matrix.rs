@@ -1,8 +1,9 @@
-//! `cargo xtask matrix`: every feature of the protocol between clients and servers of two official SDKs, of both eras and
-//! over both transports, with the gateway in between. The result is a table in `docs/protocol-matrix.md`.
+//! `cargo xtask matrix`: every feature of the protocol between clients and servers of two official SDKs, in
+//! both protocol families and over both transports, with the gateway in between. The result is a table in
+//! `docs/protocol-matrix.md`.
 //!
-//! The servers and clients stand in `tests-e2e/servers` and `tests-e2e/clients`; each client tries every feature and says
-//! what works.
+//! The servers and clients are in `tests-e2e/servers` and `tests-e2e/clients`. Each client tries every
+//! feature and reports which ones work.
 
 mod report;
 
@@ -23,12 +24,12 @@ use vmcp_e2e::{cache, wait};
 use crate::root;
 
 const TABLE: &str = "docs/protocol-matrix.md";
-/// How long one client may take for everything.
+/// Time-out of one client for all features.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(300);
-/// How many gateways run at a time.
+/// How many gateways run in parallel.
 const PARALLEL_GATEWAYS: usize = 2;
 
-/// An era, as the programs name it.
+/// A protocol family with its spelling in arguments of the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum ProtocolFamily {
     Sessions,
@@ -45,7 +46,7 @@ impl ProtocolFamily {
         }
     }
 
-    /// A server of both eras is spoken to in the newer one.
+    /// A server of both families is used in the newer one.
     fn server_arg(self) -> &'static str {
         match self {
             Self::Sessions => "session",
@@ -61,7 +62,7 @@ impl ProtocolFamily {
     }
 }
 
-/// An SDK.
+/// An SDK with a matrix client and server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Sdk {
     Python,
@@ -78,7 +79,7 @@ impl Sdk {
         }
     }
 
-    /// The program `tests-e2e/{folder}/matrix_{role}`, ready for its own arguments.
+    /// Returns the command of the program `tests-e2e/{role}s/matrix_{role}`, without its own arguments.
     fn program(self, role: &str) -> anyhow::Result<Command> {
         let file = |ending: &str| cache::project_file(&format!("{role}s/matrix_{role}.{ending}"));
         Ok(match self {
@@ -96,7 +97,7 @@ impl Sdk {
     }
 }
 
-/// How something is reached.
+/// The transport to the gateway or to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Transport {
     Http,
@@ -114,7 +115,7 @@ impl Transport {
     }
 }
 
-/// One side of a run.
+/// One side of a run: the client or the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Side {
     family: ProtocolFamily,
@@ -133,7 +134,7 @@ impl Side {
     }
 }
 
-/// What one client says about one feature.
+/// The result that one client reports for one feature.
 #[derive(Debug, Deserialize)]
 struct FeatureResult {
     feature: String,
@@ -141,13 +142,13 @@ struct FeatureResult {
     detail: String,
 }
 
-/// What all runs say: by feature, then by client and server.
+/// The results of all runs, by client and server.
 type MatrixResults = BTreeMap<(Side, Side), Vec<FeatureResult>>;
 
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let findings = match run_all() {
         Ok(findings) if report::unexpected_failures(&findings).is_empty() || !check => findings,
-        // A machine that builds beside it may be too slow for some wait. What is really wrong is wrong twice.
+        // A machine under load may be too slow for one of the waits. A real fault fails twice.
         first => {
             if let Err(error) = &first {
                 println!("not as expected, so once more: {error:#}\n");
@@ -187,7 +188,7 @@ fn run_all() -> anyhow::Result<MatrixResults> {
     findings.into_inner().map_err(|_| anyhow::anyhow!("a lane panicked"))
 }
 
-/// Every client in front of one server.
+/// Runs every client against one server.
 fn run_clients(server: Side) -> anyhow::Result<Vec<(Side, Vec<FeatureResult>)>> {
     let mut command = server.sdk.program("server")?;
     let word = server.family.server_arg();
@@ -201,8 +202,8 @@ fn run_clients(server: Side) -> anyhow::Result<Vec<(Side, Vec<FeatureResult>)>> 
         }
         Transport::Stdio => (None, Backend::stdio("matrix", command.args(["stdio", word]))),
     };
-    // One client after the other cancels a call. On a shared connection that leaves questions to the next client unclear for
-    // two minutes, so each session has its own.
+    // Each client cancels a call in its turn. On a shared connection, the gateway could not attribute
+    // questions to the next client for two minutes, so each session has its own connection.
     let text = config(NamePolicy::Unchanged, &[backend.with("isolation: perSession")], "");
     let gateway = Gateway::start(&text)?;
     let folder = tempfile::tempdir()?;
@@ -227,7 +228,7 @@ fn run_clients(server: Side) -> anyhow::Result<Vec<(Side, Vec<FeatureResult>)>> 
     Ok(done)
 }
 
-/// What the clients take for a gateway that they start themselves.
+/// The argument of a client that starts the gateway itself: the binary and its configuration file.
 fn stdio_target(config: &Path) -> anyhow::Result<String> {
     Ok(format!("{}::{}", process::binary("vmcp")?.display(), config.display()))
 }

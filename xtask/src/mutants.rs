@@ -1,5 +1,5 @@
-//! Changes the limiter's code in one place at a time, and demands that a unit test fails for each change. Survivors that are
-//! equivalent to the original are listed in `.cargo/mutants.toml`.
+//! Mutation tests of the limiter: changes its code, one change at a time, and requires that a unit test fails
+//! for each change. Changes that are equivalent to the original are listed in `.cargo/mutants.toml`.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -9,19 +9,21 @@ use vmcp_e2e::cache;
 
 use crate::{ci, root, target};
 
-/// In how many parts the group of tests is cut, so that one takes a quarter of an hour on two cores.
+/// Into how many parts the changes are divided. One part takes a quarter of an hour on two cores.
 const PARTS: usize = 8;
-/// What cargo-mutants ends with when a changed program did not end, which is noticed as well as a failure.
+/// The exit code of cargo-mutants if the only failures are time-outs. A changed program that does not end
+/// counts as detected.
 const ONLY_TIMEOUTS: i32 = 3;
 
-/// Tries the part that the checked-out commit chooses.
+/// Tries the part that the checked-out commit selects.
 pub(crate) fn run_part_of_commit() -> anyhow::Result<()> {
     let part = format!("{}/{PARTS}", ci::part_of_commit(&ci::head()?, PARTS)?);
     println!("This commit's part of the changes: {part}");
     run(Some(&part), None)
 }
 
-/// Tries the changes of one part out of several, as `1/24`, or of one file; all without either.
+/// Tries the changes of one part out of several, for example `1/24`, or of one file. Without both, tries all
+/// changes.
 pub(crate) fn run(part: Option<&str>, file: Option<&str>) -> anyhow::Result<()> {
     install()?;
     let output = target()?.join("mutants-report");
@@ -37,9 +39,11 @@ pub(crate) fn run(part: Option<&str>, file: Option<&str>) -> anyhow::Result<()> 
         "--output",
     ]);
     command.arg(&output).args(part.iter().flat_map(|part| ["--shard", part]));
-    // A change is named by its file first. `--file` would add to those of the configuration.
+    // The name of a change begins with its file. `--file` would add files to those of the configuration, not
+    // restrict them.
     command.args(file.iter().flat_map(|file| ["--re", file]));
-    // A change is built in seconds only where the rest is kept, which CI turns off for what is built once.
+    // Only an incremental build takes seconds for a change. CI disables incremental compilation for
+    // everything else.
     let status = command.env("PATH", path()?).env("CARGO_INCREMENTAL", "1").current_dir(root()).status();
     let status = status.context("cargo does not start")?;
     ensure!(
@@ -50,7 +54,7 @@ pub(crate) fn run(part: Option<&str>, file: Option<&str>) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The programs are installed for this chore alone: it takes minutes to compile them.
+/// Installs the programs. `./test` does not install them by default, because compiling them takes minutes.
 fn install() -> anyhow::Result<()> {
     let status = Command::new("bash").args(["test", "--install", "mutants"]).current_dir(root()).status();
     let status = status.context("bash does not start")?;
@@ -58,7 +62,7 @@ fn install() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Cargo finds its own commands there.
+/// Returns `PATH` with the folders of the programs, in which cargo finds its subcommands.
 fn path() -> anyhow::Result<OsString> {
     let mut folders = vec![
         cache::installed("cargo", "mutants")?.join("bin"),

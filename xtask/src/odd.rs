@@ -1,5 +1,5 @@
-//! `cargo xtask odd`: servers that are odd in one way each, in front of the strictest official clients, with the gateway in
-//! between. The result is a table in `docs/odd-servers.md`.
+//! `cargo xtask odd`: the strictest official clients against servers that each deviate in one way, with the
+//! gateway in between. The result is a table in `docs/odd-servers.md`.
 
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ name begins with `lost` cannot; it is left out, and a finding says so.
 
 ";
 
-/// One way to be odd: a form of a tool, or a spelling of answers.
+/// One deviation: an unusual form of a tool, or an unusual spelling of responses.
 struct Oddity {
     name: String,
     args: [String; 2],

@@ -1,5 +1,5 @@
-//! The slow group `packages`: what a user gets who takes the crates from a registry or installs the binary from the
-//! tree.
+//! The slow group `packages`: tests what a user receives who takes the crates from a registry or installs the
+//! binary from the tree.
 
 use std::process::Command;
 
@@ -8,14 +8,14 @@ use vmcp_e2e::process;
 
 use crate::{root, target};
 
-/// Packages every crate that is published and compiles it from its package alone.
+/// Packages every published crate and compiles it from its package alone.
 pub(crate) fn dry_run() -> anyhow::Result<()> {
-    // A package lacks the workspace's profile, so nothing compiled before is of use. With a folder that ends with the
-    // check and without debug information, the check needs a tenth of the disk.
+    // Packages are compiled without the workspace's profile, so artefacts of earlier builds cannot be reused.
+    // A temporary target directory without debug information needs a tenth of the disk space.
     let folder = tempfile::Builder::new().prefix("packages-").tempdir_in(target()?)?;
     let mut cargo = Command::new("cargo");
     cargo.env("CARGO_PROFILE_DEV_DEBUG", "false").env("CARGO_INCREMENTAL", "0");
-    // The tree of a person who tests is seldom clean. CI runs on a fresh clone.
+    // A developer's working tree is seldom clean. CI runs on a fresh clone.
     cargo.args(["publish", "--workspace", "--dry-run", "--allow-dirty", "--locked", "--target-dir"]);
     cargo.arg(folder.path()).current_dir(root());
     let status = cargo.status().context("cargo does not start")?;
@@ -23,7 +23,7 @@ pub(crate) fn dry_run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs the binary into a folder of its own, as the README says, and runs its demo.
+/// Installs the binary into a temporary folder, as the README says, and runs its demo.
 pub(crate) fn install() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let mut cargo = Command::new("cargo");

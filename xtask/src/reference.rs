@@ -1,6 +1,6 @@
-//! `cargo xtask reference DIRECTORY`: holds every configuration of a virtual MCP server in a checkout of ToolHive against
-//! `vmcp validate`, and every manifest of one against `vmcp init --from`, and writes docs/reference-configurations.md. The
-//! inputs stay where they are.
+//! `cargo xtask reference DIRECTORY`: checks every configuration of a virtual MCP server in a checkout of
+//! ToolHive with `vmcp validate`, and every manifest of one with `vmcp init --from`. Writes
+//! docs/reference-configurations.md. The inputs are not copied into the tree.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -35,14 +35,14 @@ the first sentence that refuses it. Most are parts of a whole: they name objects
 | --- | --- | --- |
 ";
 
-/// Keys that a configuration has at its root, and hardly anything else.
+/// Root keys that identify a configuration of a virtual MCP server.
 const ROOT_KEYS: [&str; 5] =
     ["groupRef:", "incomingAuth:", "outgoingAuth:", "aggregation:", "compositeTools:"];
 
-/// What is added to files that name none.
+/// Appended to texts that have no backends, so that the rest can be checked.
 const BACKENDS: &str = "backends: [{name: placeholder, url: 'http://127.0.0.1:8080/mcp'}]\n";
 
-/// A text that looks like a configuration, and where it begins.
+/// A text that looks like a configuration or a manifest, with its file and its first line.
 struct FoundText {
     file: String,
     line: usize,
@@ -74,7 +74,7 @@ pub(crate) fn run(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The texts below a folder that are meant.
+/// Finds the texts below a folder for which `is_meant` is true, sorted by file and line.
 fn find_texts(directory: &Path, is_meant: fn(&str) -> bool) -> anyhow::Result<Vec<FoundText>> {
     let mut found = Vec::new();
     collect(directory, directory, is_meant, &mut found)?;
@@ -82,7 +82,7 @@ fn find_texts(directory: &Path, is_meant: fn(&str) -> bool) -> anyhow::Result<Ve
     Ok(found)
 }
 
-/// The rows of the table of manifests, how many are carried over, and how many there are.
+/// Returns the rows of the table of manifests, how many were imported, and how many there are.
 fn manifests(directory: &Path) -> anyhow::Result<(String, usize, usize)> {
     let found = find_texts(directory, is_manifest)?;
     let (mut rows, mut carried) = (String::new(), 0);
@@ -96,7 +96,7 @@ fn manifests(directory: &Path) -> anyhow::Result<(String, usize, usize)> {
     Ok((rows, carried, found.len()))
 }
 
-/// What `vmcp init` says of a manifest, and the file that it writes.
+/// Returns the result that `vmcp init` reports for a manifest, and the file that it writes, if it writes one.
 fn import_manifest(text: &str) -> anyhow::Result<(String, Option<String>)> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("manifest.yaml");
@@ -137,7 +137,7 @@ fn collect(
             continue;
         }
         let name = path.strip_prefix(top).unwrap_or(&path).display().to_string();
-        // Not text, or not readable: no configuration.
+        // A file that is unreadable or not UTF-8 is not a configuration.
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
         let texts = match path.extension().and_then(|end| end.to_str()) {
             Some("yaml" | "yml") => vec![(1, text)],
@@ -151,7 +151,7 @@ fn collect(
     Ok(())
 }
 
-/// The texts between two marks, each with the line that it begins on.
+/// Returns the texts between two markers, each with the line on which it begins.
 fn texts_between(text: &str, begin: &str, end: &str) -> Vec<(usize, String)> {
     let (mut found, mut place) = (Vec::new(), 0);
     while let Some(start) = text.get(place..).and_then(|rest| rest.find(begin)) {
@@ -164,13 +164,15 @@ fn texts_between(text: &str, begin: &str, end: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// True for a text with a name and a key of its own at the root that is no object of Kubernetes.
+/// Whether a text is a configuration: it has a name and one of [`ROOT_KEYS`] at its root, and is not a
+/// Kubernetes object.
 fn is_configuration(text: &str) -> bool {
     let has = |key: &str| text.lines().any(|line| line.starts_with(key));
     has("name:") && ROOT_KEYS.into_iter().any(has) && !has("kind:") && !has("apiVersion:")
 }
 
-/// True for a text with an object of a virtual server. Parts of programs and of charts are none.
+/// Whether a text is a manifest of a virtual server. Templates of charts and fragments without `spec` are
+/// not.
 fn is_manifest(text: &str) -> bool {
     let has = |key: &str| text.lines().any(|line| line.trim_end() == key);
     has("kind: VirtualMCPServer")
@@ -178,7 +180,7 @@ fn is_manifest(text: &str) -> bool {
         && !text.contains(".Values")
 }
 
-/// What `vmcp validate` says of a text.
+/// Returns the result that `vmcp validate` reports for a text.
 fn validate(text: &str) -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("vmcp.yaml");
@@ -188,7 +190,7 @@ fn validate(text: &str) -> anyhow::Result<String> {
     for variable in variables(text) {
         command.env(variable, "a-value-for-the-check");
     }
-    // A carried-over file names the others within texts.
+    // An imported file also names variables inside of texts, as `${NAME}`.
     for variable in text.split("${").skip(1).filter_map(|rest| rest.split_once('}')) {
         command.env(variable.0, "a-value-for-the-check");
     }
@@ -208,7 +210,7 @@ fn validate(text: &str) -> anyhow::Result<String> {
     })
 }
 
-/// The variables that a configuration names.
+/// The environment variables that a configuration names in keys that end with `Env`.
 fn variables(text: &str) -> BTreeSet<String> {
     let named = text.lines().filter_map(|line| {
         let (key, value) = line.split_once(':')?;

@@ -1,5 +1,6 @@
-//! `cargo xtask refusals`: clients of the official SDKs in front of a gateway that refuses them, in each revision. The
-//! result is a table in `docs/refusals.md`: which refusal a client outlives, and which ends it.
+//! `cargo xtask refusals`: clients of the official SDKs, in each revision, in front of a gateway that refuses
+//! their requests. The result is a table in `docs/refusals.md`: which refusals a client survives, and which
+//! end it.
 
 use std::fmt::Write as _;
 
@@ -24,13 +25,13 @@ client goes on. **ends**: the client cannot be used any more. **-**: the operati
 
 ";
 
-/// A limit on one of the servers' tools.
+/// A rate limit on one tool.
 const LIMIT: &str = "
 rateLimiting:
   tools:
     - {name: whoami, shared: {maxTokens: 1, refillPeriod: 1h}}
 ";
-/// Policies against another. Under them, what nobody offers is denied too.
+/// Policies that deny another tool. With policies, a tool that no backend offers is denied too.
 const POLICIES: &str = r#"
 incomingAuth:
   type: anonymous
@@ -48,7 +49,7 @@ struct Column {
     found: Vec<RefusalOutcome>,
 }
 
-/// Writes the table, or only holds it against the one that is there.
+/// Writes the table, or with `check` only compares it with the existing one.
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let operations = std::fs::read_to_string(cache::project_file("refusals.json"))?;
     let operations: Vec<Value> = serde_json::from_str(&operations)?;
@@ -73,8 +74,8 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What became of each operation: of those that ask for policies in front of a gateway that has some, of the others in
-/// front of one without.
+/// Returns the outcome of each operation. Operations that ask for policies run against a gateway with
+/// policies, the others against one without.
 fn try_operations(
     client: SdkClient,
     revision: &str,
@@ -87,7 +88,7 @@ fn try_operations(
         });
         let places: Vec<usize> = places.collect();
         let meant: Vec<&Value> = places.iter().filter_map(|place| operations.get(*place)).collect();
-        // Anew for each: limits are used up, and a server has ended.
+        // Each run needs a new gateway: the operations use up limits and end a server.
         let gateway = gateway(with_policies)?;
         let said = client
             .run_operations(&gateway.url, &serde_json::to_string(&meant)?, revision)

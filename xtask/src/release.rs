@@ -1,5 +1,6 @@
-//! `cargo xtask release`: the gateway compiled with a profile of itself at work (profile-guided optimisation): first a
-//! binary that counts, then calls by every road of the bench, then the binary that is laid out by what was counted.
+//! `cargo xtask release`: builds the gateway with profile-guided optimisation. First an instrumented binary
+//! is built, then it serves calls on the routes of the bench, then the final binary is compiled with the
+//! collected profile.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,23 +14,24 @@ use crate::bench::load::send;
 use crate::bench::shot::{ProtocolFamily, Request, Target};
 use crate::target;
 
-/// What is called while counting, and the least its answers have: small answers more than large ones.
+/// The tools that are called for the profile, each with the minimum length of its response body in bytes.
+/// Small responses are more frequent than large ones.
 const WORKLOAD: [(&str, usize); 4] =
     [("json_200", 120), ("sse_200", 120), ("json_10k", 10_000), ("sse_10k", 10_000)];
-/// With so many connections.
+/// The numbers of connections of each call.
 const CONNECTIONS: [usize; 2] = [1, 64];
-/// For so long each.
+/// The duration of each combination.
 const DURATION: Duration = Duration::from_millis(700);
-/// What to say when the counts cannot be merged.
+/// The message when the profile cannot be merged.
 const PROFDATA_MISSING: &str =
     "llvm-profdata is needed: `rustup component add llvm-tools`, or on Debian the package llvm-19";
 
-/// Where the binary is put, below cargo's own folder.
+/// The path of the binary, below cargo's target directory.
 pub(crate) fn output_path() -> anyhow::Result<PathBuf> {
     Ok(target()?.join("released/vmcp"))
 }
 
-/// Builds it.
+/// Builds the optimised binary and prints its path.
 pub(crate) fn run() -> anyhow::Result<()> {
     let begun = Instant::now();
     ensure!(!profdata_programs()?.is_empty(), "{PROFDATA_MISSING}");
@@ -48,8 +50,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds the gateway with one more flag of the compiler. With `--target`, so that programs that run while compiling,
-/// and macros, are left as they are.
+/// Builds the gateway with an additional compiler flag. `--target` keeps the flag away from build scripts and
+/// procedural macros.
 fn build(flag: &str) -> anyhow::Result<PathBuf> {
     let host = host()?;
     let folder = target()?.join("guided");
@@ -60,8 +62,8 @@ fn build(flag: &str) -> anyhow::Result<PathBuf> {
     Ok(folder.join(host).join("release/vmcp"))
 }
 
-/// Calls by every road but the two that lead past the gateway, and ends the gateways in good order: what they have
-/// counted is written when they end.
+/// Calls on every route except the two that bypass the gateway, then shuts the gateways down cleanly, because
+/// an instrumented process writes its profile when it exits.
 fn run_workload(programs: &Programs, folder: &Path) -> anyhow::Result<()> {
     let ground = BenchEnv::start(programs, folder)?;
     let roads = || ground.routes.iter().filter(|road| ![DIRECT, NGINX].contains(&road.name));
@@ -86,8 +88,8 @@ fn host() -> anyhow::Result<String> {
     Ok(host.context("rustc names no host")?.to_owned())
 }
 
-/// Merges the counts. Only some versions of the program for it know the form that this compiler writes, so each that is
-/// there is tried: the toolchain's own, then those installed, the newest first.
+/// Merges the profiles. Only some versions of llvm-profdata read the format that this compiler writes, so all
+/// available ones are tried: first the toolchain's own, then the installed ones, newest first.
 fn merge(counted: &Path, merged: &Path) -> anyhow::Result<()> {
     let mut failures = String::new();
     for program in profdata_programs()? {

@@ -1,5 +1,6 @@
-//! `cargo xtask soak`: mixed calls in both eras through two gateways for some minutes, while backends die and come back.
-//! Every answer is held against its request, and the gateways may grow in nothing: memory, files, threads.
+//! `cargo xtask soak`: mixed calls in both protocol families through two gateways for some minutes, while
+//! backends stop and restart. Every answer is checked against its request. Memory, open files and threads of
+//! the gateways may not grow.
 
 mod calls;
 
@@ -20,29 +21,30 @@ use crate::bench::{lists, run_released};
 
 /// Callers at each gateway.
 const CALLERS: usize = 8;
-/// In how many parts, each of which ends with a look at the gateways.
+/// The number of phases. The resource usage is measured after each phase.
 const PHASES: u32 = 4;
-/// How long the gateways have to themselves before they are looked at: kept connections have been closed by then.
+/// How long the gateways are idle before a measurement. Idle connections have been closed by then.
 const SETTLE_TIME: Duration = Duration::from_secs(6);
-/// How often they are looked at, each time after some small calls. An allocator gives back what it has too much of when
-/// it is used, not when it rests, so the least of the looks counts.
+/// How often the resource usage is measured, each time after some small calls. An allocator releases memory
+/// when it is used, not when it is idle, so the lowest measurement counts.
 const MEASUREMENTS: usize = 3;
 const SMALL_CALLS: Duration = Duration::from_secs(2);
-/// How long a mortal backend lives, and is gone.
+/// How long a restartable backend runs, and how long it is stopped.
 const UPTIME: Duration = Duration::from_millis(2_500);
 const DOWNTIME: Duration = Duration::from_millis(1_200);
-/// How much memory may differ between two looks, whatever is resident: what allocators keep is not given back at once.
+/// By how many bytes memory may grow between two measurements, independent of its size. Allocators do not
+/// return freed memory at once.
 const MEMORY_SLACK: u64 = 6 << 20;
-/// The same as a share of what was resident first: one part in so many.
+/// The same bound as a share of the earlier memory: one tenth. The larger of the two bounds applies.
 const MEMORY_SHARE: u64 = 10;
-/// How many files more or less may be open: a backend may be on its way back.
+/// By how many the open files may grow: a backend may be reconnecting.
 const FILES_SLACK: usize = 16;
 
-/// What was done, over all callers.
+/// Counts of requests over all callers.
 #[derive(Debug, Default)]
 pub(crate) struct CallCounts {
     pub(crate) answered: AtomicU64,
-    /// Errors that say that a backend is away.
+    /// Errors because a backend was stopped.
     pub(crate) unavailable: AtomicU64,
     pub(crate) lists: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -50,7 +52,7 @@ pub(crate) struct CallCounts {
     pub(crate) sessions: AtomicU64,
 }
 
-/// What a gateway takes.
+/// The resource usage of a gateway: resident memory in bytes, open files, threads.
 #[derive(Clone, Copy, Debug)]
 struct ResourceUsage {
     memory: u64,
@@ -80,7 +82,7 @@ impl ResourceUsage {
         }
     }
 
-    /// Fails if there is more now than there was.
+    /// Fails if the usage has grown since `before` by more than the slack.
     fn check_growth(self, before: Self) -> anyhow::Result<()> {
         let memory_max = before.memory + (before.memory / MEMORY_SHARE).max(MEMORY_SLACK);
         ensure!(self.memory <= memory_max, "resident memory grew: {before:?}, then {self:?}");
@@ -90,7 +92,7 @@ impl ResourceUsage {
     }
 }
 
-/// Soaks for so many minutes and prints what was done.
+/// Runs the soak test for `minutes` and prints the counts.
 pub(crate) fn run(minutes: u64) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         return run_released(&["soak", "--minutes", &minutes.to_string()]);
@@ -162,8 +164,8 @@ fn gateways(
     Ok(gateways)
 }
 
-/// So many parts, with a look after each. What is there after the last is held against the most of those before: an
-/// allocator reaches what it keeps once, and what leaks grows on.
+/// Runs the phases and measures after each one. The last measurement is compared with the highest before it:
+/// an allocator reaches its working size once, and a leak continues to grow.
 fn run_phases(
     mut gateways: Vec<Gateway>,
     lasting: Duration,
@@ -206,7 +208,8 @@ fn measure(
     Ok(least)
 }
 
-/// Calls at every gateway for so long, `small` ones alone if wanted. The first wrong answer ends it.
+/// Runs callers at every gateway for the duration `lasting`; with `small`, without large responses. The first
+/// wrong answer ends the run.
 fn run_callers(
     addresses: &[String],
     lasting: Duration,
@@ -232,7 +235,7 @@ fn run_callers(
     })
 }
 
-/// A backend that dies and comes back at the same address.
+/// A backend that stops and restarts at the same address.
 struct RestartableBackend {
     program: std::path::PathBuf,
     port: String,
@@ -249,7 +252,7 @@ impl RestartableBackend {
         Ok(Self { program, port, url, process })
     }
 
-    /// Gives how often it died.
+    /// Restarts the backend until `stop` is set. Returns how often it was killed.
     fn restart_until(mut self, stop: &AtomicBool) -> anyhow::Result<usize> {
         let mut deaths = 0;
         while !stop.load(Ordering::Relaxed) {

@@ -1,5 +1,5 @@
-//! `cargo xtask spec`: copies the specification's JSON Schemas into the tree, without their annotations. Tests of
-//! `vmcp-wire` validate messages against the copies, so a plain clone needs nothing beside it.
+//! `cargo xtask spec`: copies the specification's JSON Schemas into the tree, without their annotations.
+//! Tests of `vmcp-wire` validate messages against the copies, so that a plain clone needs no other files.
 
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,13 @@ use crate::root;
 const REVISIONS: [&str; 2] = ["2025-11-25", "2026-07-28"];
 /// Keywords of JSON Schema that only annotate (Draft 2020-12 Validation, section 9).
 const ANNOTATIONS: [&str; 4] = ["$comment", "description", "examples", "title"];
-/// Keywords whose value maps names to schemas: a key there is a name, whatever it spells.
+/// Keywords whose value maps names to schemas. A key in such a map is a name, even if it is spelled like a
+/// keyword.
 const MAPS: [&str; 5] = ["$defs", "definitions", "dependentSchemas", "patternProperties", "properties"];
-/// Keywords whose value is data of the described kind and no schema.
+/// Keywords whose value is an instance, not a schema.
 const DATA: [&str; 3] = ["const", "default", "enum"];
 
-/// Writes the copies. `from` holds one folder per revision with a `schema.json`.
+/// Writes the copies. `from` has one folder for each revision, with a `schema.json`.
 pub(crate) fn run(from: &Path) -> anyhow::Result<()> {
     for revision in REVISIONS {
         let text = read_stripped(&from.join(revision).join("schema.json"))?;
@@ -32,7 +33,7 @@ fn copies_folder() -> PathBuf {
     root().join("crates/wire/tests/spec")
 }
 
-/// The text of a schema file without annotations.
+/// Reads a schema file and returns its text without annotations.
 fn read_stripped(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let mut schema: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;

@@ -1,17 +1,20 @@
-//! Addresses that policies and declared entities name in another spelling than the normal form, which decisions are asked
-//! about. Each spelling names the same resource, so what is said of one holds for all.
+//! Spellings of URIs in policies and declared entities that differ from the normal form.
+//!
+//! Decisions use the normal form. Each spelling names the same resource, so a policy about one applies to
+//! all.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 use vmcp_domain::ResourceUri;
 
-/// The further spellings of addresses, by normal form.
+/// The other spellings of URIs, by normal form.
 #[derive(Debug, Default)]
 pub(crate) struct UriAliases(HashMap<String, Vec<String>>);
 
 impl UriAliases {
-    /// Adds every text of a policy's syntax tree that is such a spelling: entities, and what `uri` is compared with.
+    /// Adds every text of a policy's syntax tree that is such a spelling: entity ids, and texts compared with
+    /// `uri`.
     pub(crate) fn add_texts(&mut self, tree: &Value) {
         match tree {
             Value::String(text) => self.add(text),
@@ -21,7 +24,7 @@ impl UriAliases {
         }
     }
 
-    /// Adds a text if it is such a spelling.
+    /// Adds the text if it is a URI that is not in its normal form.
     pub(crate) fn add(&mut self, text: &str) {
         if !text.contains(':') {
             return;
@@ -36,7 +39,7 @@ impl UriAliases {
         }
     }
 
-    /// The other spellings of an address in its normal form.
+    /// The other spellings of a URI that is in its normal form.
     pub(crate) fn spellings_of(&self, normal: &str) -> &[String] {
         self.0.get(normal).map_or(&[], Vec::as_slice)
     }

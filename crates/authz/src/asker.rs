@@ -1,10 +1,11 @@
-//! The caller as policies see it: `Client::"<subject>"` with its claims, below its groups and roles.
+//! The caller as policies see it: `Client::"<subject>"` with its claims, as a member of its groups and roles.
 //!
-//! The subject alone names the entity, as in ToolHive's policies; who vouches for it stands beside it as `claim_iss`.
-//! Subject and issuer come from the identity, whatever the claims say.
+//! The subject alone identifies the entity, as in ToolHive's policies; the issuer is the attribute
+//! `claim_iss`. Subject and issuer come from the authenticated identity, whatever the claims contain.
 //!
-//! Groups that a token has but does not say, or says in a form that cannot be read, are unknown. Such a caller belongs to
-//! none of them where policies permit, and to each of them where policies forbid.
+//! Groups are unknown when the token has them but does not list them, or lists them in an unreadable form.
+//! For permitting policies such a caller belongs to none of the unknown groups, and for forbidding policies
+//! to every one of them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -17,11 +18,11 @@ use crate::policy::AuthzPolicy;
 use crate::value::to_cedar;
 use crate::words::{ANONYMOUS, ANONYMOUS_CLAIMS, CLAIM_PREFIX, GROUP_CLAIMS};
 
-/// One caller, ready for any number of decisions by the policies that recognised it.
+/// One resolved caller, usable for any number of decisions by the policies that resolved it.
 #[derive(Clone)]
 pub struct Principal {
     attributes: Result<PrincipalAttributes, PrincipalError>,
-    /// The same caller as a member of every group that policies name, where the groups are unknown.
+    /// The same caller as a member of every group that policies name. Set only where the groups are unknown.
     worst_case: Option<Box<PrincipalAttributes>>,
 }
 
@@ -46,46 +47,46 @@ impl Principal {
         self.attributes.as_ref().map_err(|unknown| *unknown)
     }
 
-    /// What holds of the caller in the worst case, where its groups are unknown.
+    /// The attributes in the worst case; `None` when all groups are known.
     pub(crate) fn worst_case(&self) -> Option<&PrincipalAttributes> {
         self.worst_case.as_deref()
     }
 }
 
 impl fmt::Debug for Principal {
-    /// Names nobody: claims are personal data and do not belong into logs.
+    /// Omits subject and claims: they are personal data and do not belong in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Asker").field("recognised", &self.attributes.is_ok()).finish_non_exhaustive()
+        f.debug_struct("Principal").field("recognised", &self.attributes.is_ok()).finish_non_exhaustive()
     }
 }
 
-/// What policies are told of the caller.
+/// What Cedar receives about the caller.
 #[derive(Clone)]
 pub(crate) struct PrincipalAttributes {
     pub(crate) uid: EntityUid,
-    /// Groups, roles and everything above them, as far as some policy could ask for them.
+    /// Groups, roles and all their ancestors, as far as a policy can name them.
     pub(crate) ancestors: Vec<EntityUid>,
     pub(crate) entity: Entity,
-    /// The caller's entity with everything declared that can be got to from it.
+    /// The caller's entity with all declared entities that it reaches.
     pub(crate) entities: Entities,
     /// The claims that some policy reads from the context.
     pub(crate) context: Context,
-    /// Declared entities that can be got to from the caller's declared attributes.
+    /// Declared entities that the caller's declared attributes reach.
     pub(crate) reachable: HashSet<EntityUid>,
-    /// The caller may belong to groups that its token does not say.
+    /// The caller may belong to groups that its token does not list.
     pub(crate) has_unknown_groups: bool,
 }
 
-/// Which groups a caller is taken to belong to.
+/// The groups that a caller is assumed to belong to.
 #[derive(Clone, Copy)]
 enum GroupMembership {
-    /// Those that its claims say.
+    /// The groups in its claims.
     FromClaims,
-    /// Also every one that policies name.
+    /// The groups in its claims, and every group that policies name.
     AllNamed,
 }
 
-/// Why a caller cannot be made out. Nothing is allowed then.
+/// Why a caller cannot be resolved. Every request of such a caller is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PrincipalError {
     #[error("the caller has no subject")]
@@ -97,7 +98,8 @@ pub(crate) enum PrincipalError {
 }
 
 impl PrincipalAttributes {
-    /// `fixed` claims win over `claims`, and the subject over both.
+    /// Builds the attributes. `fixed` claims replace `claims` of the same name, and the subject replaces
+    /// both.
     fn build(
         policy: &AuthzPolicy,
         subject: &str,
@@ -160,7 +162,8 @@ impl Claims<'_> {
             if !policy.referenced_names.reads_context_member(&name) {
                 continue;
             }
-            // The last of several claims of one name counts, also when it is one that does not exist for policies.
+            // The last of several claims of one name counts, even when it is a value that policies do not
+            // see.
             read.remove(&name);
             let value: Value = value.decode().map_err(|_| PrincipalError::UnreadableClaim)?;
             if let Some(value) = to_cedar(&value, 0) {
@@ -170,7 +173,8 @@ impl Claims<'_> {
         Ok(read)
     }
 
-    /// Groups and roles with everything above them, as far as a policy could ask for it; and whether there may be more.
+    /// Groups and roles with all their ancestors, as far as a policy can name them, and whether there may be
+    /// more.
     fn ancestors(
         &self,
         policy: &AuthzPolicy,
@@ -183,7 +187,8 @@ impl Claims<'_> {
             let said = self.read_list(claim)?;
             unknown |= said.is_incomplete;
             names.extend(said.texts);
-            // A claim that holds a list is the one that counts; the reference passes over everything else.
+            // The search ends at the first claim that holds a list. ToolHive skips claims of any other shape;
+            // here a single text counts as a group, and the search continues.
             if said.is_list {
                 break;
             }
@@ -214,16 +219,16 @@ impl Claims<'_> {
         Ok((above.into_iter().collect(), unknown))
     }
 
-    /// Microsoft Entra leaves the groups of a user with more than 200 out of the token and says where to ask for them
-    /// (OpenID Connect Core 1.0, section 5.6.2, distributed claims).
+    /// Whether the token refers to groups elsewhere. Microsoft Entra omits the groups of a user with more
+    /// than 200, and names the source instead (OpenID Connect Core 1.0, section 5.6.2, distributed claims).
     fn has_distributed_groups(&self) -> bool {
         let elsewhere = self.0.get("_claim_names").and_then(|names| names.members().ok());
         elsewhere.is_some_and(|names| GROUP_CLAIMS.iter().any(|claim| names.get(claim).is_some()))
             || self.0.get("hasgroups").is_some_and(|value| *value == Json::boolean(true))
     }
 
-    /// The texts that a claim lists; one text is a list of one. A claim of exactly this name goes before a path of names
-    /// separated by dots.
+    /// The texts in a claim; a single text is a list of one. A claim of exactly this name takes precedence
+    /// over a path of names separated by dots.
     fn read_list(&self, claim: &str) -> Result<ClaimTexts, PrincipalError> {
         let found = match self.0.get(claim) {
             Some(value) => Some(value.decode::<Value>().map_err(|_| PrincipalError::InvalidGroups)?),
@@ -256,12 +261,12 @@ impl Claims<'_> {
     }
 }
 
-/// What one claim says of groups.
+/// The groups that one claim contains.
 #[derive(Debug, Default)]
 struct ClaimTexts {
     texts: Vec<String>,
-    /// It is a list, be it an empty one.
+    /// The claim is a list, possibly empty.
     is_list: bool,
-    /// It holds something that is no text, so there may be groups that cannot be read.
+    /// The claim contains something that is no text, so the caller may belong to groups that cannot be read.
     is_incomplete: bool,
 }

@@ -1,7 +1,8 @@
-//! What is kept of callers between requests: who they are to the policies, and what they may see.
+//! Caches between requests: the resolved principal of each caller, and the list views that callers may see.
 //!
-//! An unchanged list seen by an unchanged caller is the same `Arc`, and callers who may see the same share one.
-//! Everything here can be forgotten and found out again, so the bounds cost time and never change an answer.
+//! An unchanged list seen by an unchanged caller is the same `Arc`. Callers who may see the same items share
+//! one view. Every entry can be evicted and computed again, so the bounds cost time and never change a
+//! decision.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -14,14 +15,15 @@ use vmcp_domain::{Caller, Prompt, Resource, ResourceTemplate, Tool};
 use crate::asker::Principal;
 use crate::policy::AuthzPolicy;
 
-/// How many callers are remembered. Who is asked about longest ago is forgotten first.
+/// Maximum number of cached callers. The least recently used caller is evicted first.
 pub(crate) const CALLER_COUNT_MAX: usize = 1024;
-/// How many different sides of one list are remembered.
+/// Maximum number of different views that are cached for one list.
 const VIEW_COUNT_MAX: usize = 1024;
-/// How many lists of one kind are remembered; more than one only where the inside shows callers different lists.
+/// Maximum number of lists of one kind that are cached. There is more than one only where the inner gateway
+/// returns different lists to different callers.
 const LIST_COUNT_MAX: usize = 4;
 
-/// One remembered caller.
+/// One cached caller, with the view that it last saw of each kind of list.
 #[derive(Debug)]
 pub(crate) struct CachedPrincipal {
     pub(crate) principal: Principal,
@@ -31,7 +33,7 @@ pub(crate) struct CachedPrincipal {
     pub(crate) prompts: LastView<Prompt>,
 }
 
-/// The remembered callers.
+/// The cached callers, least recently used evicted first.
 #[derive(Debug)]
 pub(crate) struct PrincipalCache {
     hasher: ahash::RandomState,
@@ -40,7 +42,7 @@ pub(crate) struct PrincipalCache {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// Counts look-ups, to tell who was asked about longest ago.
+    /// Counts look-ups, to find the least recently used entry.
     use_counter: u64,
     entries: ahash::HashMap<u64, CacheEntry>,
 }
@@ -59,7 +61,7 @@ impl Default for PrincipalCache {
 }
 
 impl PrincipalCache {
-    /// The caller, found out now or remembered.
+    /// The principal of the caller, from the cache or resolved now.
     pub(crate) fn get_or_resolve(&self, policy: &AuthzPolicy, caller: &Caller) -> Arc<CachedPrincipal> {
         let key = self.key(caller);
         if let Some(known) = self.table.lock().find(key, caller) {
@@ -75,7 +77,7 @@ impl PrincipalCache {
         self.table.lock().insert(key, caller.clone(), known)
     }
 
-    /// A hash of everything that tells callers apart. Equal hashes are settled by comparing.
+    /// A hash of everything that distinguishes callers. Equal hashes are resolved by comparing the callers.
     fn key(&self, caller: &Caller) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         if let Some(identity) = caller.identity() {
@@ -101,7 +103,8 @@ impl Table {
         Some(place.principal.clone())
     }
 
-    /// Remembers `known`, unless somebody else was faster; then theirs counts, so that lists stay the same.
+    /// Inserts `known`, unless another request inserted the same caller meanwhile. The earlier entry wins, so
+    /// that the caller keeps the same list views.
     fn insert(&mut self, key: u64, caller: Caller, known: Arc<CachedPrincipal>) -> Arc<CachedPrincipal> {
         if let Some(known) = self.find(key, &caller) {
             return known;
@@ -118,7 +121,7 @@ impl Table {
     }
 }
 
-/// What a caller saw last of one kind of list. Keeps neither list alive.
+/// The view that a caller last saw of one kind of list. Holds weak pointers, so it keeps neither list alive.
 #[derive(Debug)]
 pub(crate) struct LastView<T>(ArcSwapOption<CachedView<T>>);
 
@@ -135,7 +138,8 @@ impl<T> Default for LastView<T> {
 }
 
 impl<T> LastView<T> {
-    /// The side of `whole` that was seen last. A weak pointer keeps its address from being used again.
+    /// The view of `whole` that was seen last, if it still exists. The weak pointer prevents reuse of the
+    /// address, so comparing addresses is enough.
     fn view_of(&self, whole: &Arc<Vec<T>>) -> Option<Arc<Vec<T>>> {
         let seen = self.0.load();
         let side = seen.as_ref()?;
@@ -143,7 +147,7 @@ impl<T> LastView<T> {
     }
 }
 
-/// The lists of one kind, each with the sides of it that some caller sees.
+/// The lists of one kind, each with the views of it that some caller sees.
 #[derive(Debug)]
 pub(crate) struct ViewCache<T> {
     lists: Mutex<Vec<ListViews<T>>>,
@@ -151,9 +155,9 @@ pub(crate) struct ViewCache<T> {
 
 #[derive(Debug)]
 struct ListViews<T> {
-    /// A weak pointer keeps its address from being used again.
+    /// The weak pointer prevents reuse of the address, so comparing addresses is enough.
     full: Weak<Vec<T>>,
-    /// By which items are on it, a bit each.
+    /// The views by their bit sets: one bit an item, set when the item is visible.
     views: HashMap<Box<[u64]>, Arc<Vec<T>>, ahash::RandomState>,
 }
 
@@ -164,7 +168,8 @@ impl<T> Default for ViewCache<T> {
 }
 
 impl<T: Clone> ViewCache<T> {
-    /// What of `whole` is shown to a caller who saw `seen` last. `shows` is asked only when that does not tell.
+    /// The view of `whole` for a caller that last saw `seen`. `shows` runs only when `seen` is no view of
+    /// `whole`.
     pub(crate) fn view(
         &self,
         whole: Arc<Vec<T>>,
@@ -194,7 +199,7 @@ impl<T: Clone> ViewCache<T> {
         let place = match kept.iter().position(known) {
             Some(place) => place,
             None => {
-                // The inside has replaced the lists that are gone.
+                // A strong count of zero means that the inner gateway has replaced the list.
                 kept.retain(|sides| sides.full.strong_count() > 0);
                 if kept.len() >= LIST_COUNT_MAX {
                     kept.remove(0);
@@ -211,7 +216,7 @@ impl<T: Clone> ViewCache<T> {
     }
 }
 
-/// The items whose bits are set.
+/// The items that have their bit set in `bits`.
 fn select<T: Clone>(whole: &Arc<Vec<T>>, bits: &[u64]) -> Arc<Vec<T>> {
     let items = whole.chunks(64).zip(bits).flat_map(|(items, bits)| {
         items

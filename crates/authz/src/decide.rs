@@ -1,5 +1,5 @@
-//! The pure decision: may this caller do this, by which policies. An error of any policy that applies denies, as does
-//! everything that cannot be made out.
+//! The pure decision: whether the caller is allowed, and by which policies. An evaluation error of any policy
+//! that applies denies the request, and so does a caller or a request that cannot be read.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,35 +15,37 @@ use crate::policy::AuthzPolicy;
 use crate::value::to_cedar;
 use crate::words::{ARGUMENT_PREFIX, AccessRequest, HINT_ATTRIBUTES, PRESENT_SUFFIX, hint_values};
 
-/// What was decided, and why.
+/// The outcome of a decision, with its reasons.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether the caller may.
+    /// Whether the request is allowed.
     pub allowed: bool,
-    /// The numbers of the policies that decided: those that permit, or those that forbid, or none when none applies.
+    /// The numbers of the policies that decided: those that forbid, or else those that permit. Empty when no
+    /// policy applies, and when a failure alone denied the request.
     pub policy_numbers: Vec<usize>,
-    /// What went wrong. Anything here denies.
+    /// Evaluation failures. Any failure denies the request.
     pub failures: Vec<Failure>,
 }
 
-/// Something that could not be evaluated.
+/// One thing that could not be evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The policy, by its number; `None` when it is the request itself that cannot be made out.
+    /// The number of the failed policy; `None` when the caller or the request itself cannot be read.
     pub policy_number: Option<usize>,
-    /// What went wrong, for the operator. May name the caller and what was asked for, but no value of a claim or
-    /// an argument.
+    /// The error, for the operator. May name the caller and the item, but no value of a claim or an argument.
     pub message: String,
 }
 
 impl Decision {
-    /// True when a policy forbids, or something could not be evaluated; false where only no policy permits.
+    /// True when a policy forbids or something could not be evaluated. False when the only reason is that no
+    /// policy permits.
     #[must_use]
     pub fn forbids(&self) -> bool {
         !self.allowed && (!self.policy_numbers.is_empty() || !self.failures.is_empty())
     }
 
-    /// What holds of a thing that has two names: a failure or a policy that forbids counts, else one that permits.
+    /// Combines the decisions for two names of one item. A failure or a forbidding policy wins, then a
+    /// permitting policy.
     fn combine(self, other: Self) -> Self {
         if self.forbids() || (self.allowed && !other.forbids()) { self } else { other }
     }
@@ -54,14 +56,14 @@ impl Decision {
     }
 }
 
-/// Why a caller is denied whose groups are unknown.
+/// The failure message when the caller's groups are unknown and a policy forbids the request to a group.
 pub(crate) const GROUPS_UNKNOWN: &str =
     "a policy forbids this to a group, and the caller's groups cannot be read from its token";
 
-/// The item that is asked for.
+/// The item of the request.
 struct Item {
     uid: EntityUid,
-    /// What it belongs to, besides the server.
+    /// The entities that it belongs to, without the server.
     ancestors: Vec<EntityUid>,
 }
 
@@ -78,7 +80,7 @@ impl AuthzPolicy {
         Item { uid, ancestors: above }
     }
 
-    /// Whether more of the tool than its name makes a difference: its annotations, or its backend.
+    /// Whether the decision depends on the tool's backend or annotations, and not on its name alone.
     pub(crate) fn needs_tool_details(&self, asker: &Principal, ask: &AccessRequest<'_>) -> bool {
         if self.references_backends {
             return true;
@@ -89,8 +91,8 @@ impl AuthzPolicy {
         self.index.leaves(ask.action(), (&item.uid, &item.ancestors), caller).any(|leaf| leaf.reads_hints)
     }
 
-    /// Whether the caller may do what it asks for. Pure: the same question has the same answer. An address is to be asked
-    /// about in its normal form; policies may name it in any spelling.
+    /// Whether the caller is allowed. Pure: the same input gives the same decision. A URI must be in its
+    /// normal form; policies may spell it in any form.
     #[must_use]
     pub fn decide_for(&self, asker: &Principal, ask: &AccessRequest<'_>) -> Decision {
         let decision = self.decide_spelling(asker, ask);
@@ -134,7 +136,7 @@ impl AuthzPolicy {
         tally.decision()
     }
 
-    /// What Cedar is to be told, as far as the policies of `leaves` can look at it.
+    /// Builds the Cedar request, with only the data that the policies of `leaves` can read.
     fn cedar_request<'f>(
         &self,
         facts: &'f PrincipalAttributes,
@@ -166,7 +168,8 @@ impl AuthzPolicy {
         Ok(CedarRequest { request, entities })
     }
 
-    /// The caller, the action, what is asked for, and what is declared, each as far as a policy can get to it.
+    /// The entities of the caller, the action and the item, and the declared entities, each only if a policy
+    /// can reach it.
     fn entities<'f>(
         &self,
         facts: &'f PrincipalAttributes,
@@ -183,7 +186,8 @@ impl AuthzPolicy {
         let (beyond_item, beyond_action) = (reach_of(&item.uid), reach_of(action));
         let (item_counts, action_counts) =
             (leaves.iter().any(|leaf| leaf.reads_item), leaves.iter().any(|leaf| leaf.reads_action));
-        // Declared entities can lead back to the request's own, so with one of them all are needed.
+        // A declared entity can refer back to the request's own entities, so with one declared entity all
+        // three are needed.
         let entangled = !facts.reachable.is_empty()
             || leaves.iter().any(|leaf| !leaf.reachable.is_empty())
             || item_counts && !beyond_item.is_empty()
@@ -213,8 +217,8 @@ impl AuthzPolicy {
             .map_err(|error| error.to_string())
     }
 
-    /// The entity of what is asked for: declared facts first, then hints, arguments and the fixed attributes, each
-    /// winning over what came before.
+    /// The entity of the item. Later attributes replace earlier ones: declared attributes, hints, arguments,
+    /// fixed attributes.
     fn item_entity(
         &self,
         ask: &AccessRequest<'_>,
@@ -254,9 +258,11 @@ impl AuthzPolicy {
             .map_err(|error| error.to_string())
     }
 
-    /// Arguments under their attribute names: scalars as values, anything else by its presence. Only those that some
-    /// policy reads. One that is given twice, in another letter case, or cannot be read, might mean something else to
-    /// the backend than to the policy, so it is an error.
+    /// The arguments under their attribute names. A scalar becomes its value; any other value becomes a
+    /// `_present` marker. Arguments that no policy reads are left out.
+    ///
+    /// It is an error when an argument is given twice, is spelled in another letter case, or cannot be read.
+    /// The backend might interpret it differently from the policy.
     fn arguments(&self, arguments: &Json) -> Result<BTreeMap<String, RestrictedExpression>, String> {
         let members = arguments.members().map_err(|_| "the arguments are no object".to_owned())?;
         let mut found: BTreeMap<String, &Json> = BTreeMap::new();
@@ -281,7 +287,8 @@ impl AuthzPolicy {
             let value = value.ok_or_else(|| format!("argument `{name}` cannot be expressed in Cedar"))?;
             read.insert(format!("{ARGUMENT_PREFIX}{name}"), value);
         }
-        // A marker wins over an argument of its name: it tells of something that is really there.
+        // A marker replaces an argument of the same name, because the marker describes an argument that was
+        // really sent.
         read.extend(present.into_iter().map(|name| (name, RestrictedExpression::new_bool(true))));
         Ok(read)
     }
@@ -293,7 +300,8 @@ struct CedarRequest<'f> {
 }
 
 impl CedarRequest<'_> {
-    /// Policies of one leaf do not know of those of another, so what each finds is put together afterwards.
+    /// Evaluates the conditional policies of each leaf. Leaves are evaluated separately, and `tally` merges
+    /// the results.
     fn evaluate(&self, authorizer: &Authorizer, leaves: &[&Leaf], tally: &mut Tally) {
         for leaf in leaves.iter().filter(|leaf| leaf.has_conditional) {
             let response = authorizer.is_authorized(&self.request, &leaf.conditional, &self.entities);
@@ -330,7 +338,7 @@ impl Tally {
         forbids.sort_unstable();
         failures.sort_by_key(|failure| failure.policy_number);
         let allowed = failures.is_empty() && forbids.is_empty() && !permits.is_empty();
-        // A permit that is outweighed by a failure decided nothing.
+        // With a failure, no permitting policy decided anything.
         let policies = match (forbids.is_empty(), failures.is_empty()) {
             (false, _) => forbids,
             (true, true) => permits,

@@ -1,4 +1,5 @@
-//! A decision for people: which policies decided, as they were written, and what went wrong.
+//! A decision with its reasons, for operators: the policies that decided, as written, and the evaluation
+//! errors.
 
 use std::fmt;
 
@@ -8,41 +9,43 @@ use crate::decide::Decision;
 use crate::policy::AuthzPolicy;
 use crate::words::AccessRequest;
 
-/// What a policy does when it applies.
+/// The effect of a policy that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// It permits.
+    /// The policy permits the request, unless another policy forbids it.
     Permit,
-    /// It forbids, whatever others permit.
+    /// The policy forbids the request, whatever other policies permit.
     Forbid,
 }
 
-/// One policy as it was written.
+/// One policy as the operator wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExplainedPolicy {
-    /// Where it stands: `policies[2]`.
+    /// Where the policy was read from, for example `policies[2]`.
     pub location: String,
-    /// Its `@id(…)`, if it has one.
+    /// The value of its `@id(…)` annotation, if it has one.
     pub id: Option<String>,
-    /// The first line of it that says something.
+    /// The first line of its text that is neither empty, a comment nor an annotation.
     pub first_line: String,
-    /// What it does.
+    /// Whether the policy permits or forbids.
     pub effect: Effect,
 }
 
 /// A decision with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// Whether the caller may.
+    /// Whether the request is allowed.
     pub allowed: bool,
-    /// The policies that decided; none when no policy applies, or when something went wrong.
+    /// The policies that decided. Empty when no policy applies, and when an evaluation error alone caused the
+    /// denial.
     pub policies: Vec<ExplainedPolicy>,
-    /// What went wrong, by the policy's place, or `request`. Anything here denies.
+    /// Evaluation errors: the location of the policy (or `request`) and the message. Any error denies the
+    /// request.
     pub errors: Vec<(String, String)>,
 }
 
 impl AuthzPolicy {
-    /// Decides, and says why.
+    /// Decides like [`AuthzPolicy::decide`], and returns the reasons with the outcome.
     #[must_use]
     pub fn explain(&self, caller: &Caller, ask: &AccessRequest<'_>) -> Explanation {
         let Decision { allowed, policy_numbers: policies, failures } = self.decide(caller, ask);
@@ -60,7 +63,7 @@ impl AuthzPolicy {
         }
     }
 
-    /// The policy of this number, as decisions tell it.
+    /// The policy with this number, as in [`Decision::policy_numbers`]; `None` when there is no such policy.
     #[must_use]
     pub fn explained_policy(&self, number: usize) -> Option<ExplainedPolicy> {
         let record = self.records.get(number)?;

@@ -1,4 +1,4 @@
-//! Puts the pure decision together with what is remembered between requests. Holds nothing that leads to a backend.
+//! Combines the pure decision with the caches between requests. Holds no reference to a backend.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::names::ToolIndex;
 use crate::policy::AuthzPolicy;
 use crate::words::AccessRequest;
 
-/// The policies and everything that is remembered.
+/// The policies and all caches.
 #[derive(Debug)]
 pub(crate) struct Guard {
     policy: Arc<AuthzPolicy>,
@@ -40,12 +40,12 @@ impl Guard {
         }
     }
 
-    /// The caller of a request.
+    /// The principal of the caller of a request.
     pub(crate) fn resolve_principal(&self, ctx: &CallContext) -> Arc<CachedPrincipal> {
         self.principals.get_or_resolve(&self.policy, &ctx.caller)
     }
 
-    /// Refuses what the caller may not do.
+    /// Refuses a request that the caller may not make, and logs the refusal.
     pub(crate) fn check(&self, known: &CachedPrincipal, ask: &AccessRequest<'_>) -> Result<(), Error> {
         let decision = self.policy.decide_for(&known.principal, ask);
         if decision.allowed {
@@ -55,18 +55,18 @@ impl Guard {
         Err(Error::Denied)
     }
 
-    /// The refusal of an address that nothing the caller sees leads to.
+    /// The error for a URI that no list or template visible to the caller contains. Logs the refusal.
     pub(crate) fn refuse_unlisted(&self, ask: &AccessRequest<'_>) -> Error {
         self.denial_log.log_unlisted(ask);
         Error::Denied
     }
 
-    /// Whether more of a tool than its name makes a difference to the decision.
+    /// Whether the decision depends on more of the tool than its name.
     pub(crate) fn needs_tool_details(&self, known: &CachedPrincipal, ask: &AccessRequest<'_>) -> bool {
         self.policy.needs_tool_details(&known.principal, ask)
     }
 
-    /// The backend and the annotations of the tool, if `tools` has it.
+    /// The backend and the annotations of the tool; `None` if `tools` does not contain it.
     pub(crate) fn find(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<(BackendId, ToolHints)> {
         self.tool_index.find(tools, name)
     }
@@ -93,7 +93,8 @@ impl Guard {
         })
     }
 
-    /// The templates that the caller may read, each taken as a resource whose URI is the template.
+    /// The templates that the caller may read. Each is decided as a resource with the URI template as its
+    /// URI.
     pub(crate) fn templates(&self, ctx: &CallContext, whole: Arc<TemplateList>) -> Arc<TemplateList> {
         let known = self.resolve_principal(ctx);
         self.templates.view(whole, &known.templates, |template| {
@@ -109,7 +110,7 @@ impl Guard {
         })
     }
 
-    /// Whether the caller may do something; what is denied is not logged.
+    /// Whether the caller is allowed. Used to filter lists, so a denial is not logged; a failure is.
     pub(crate) fn is_permitted(&self, known: &CachedPrincipal, ask: &AccessRequest<'_>) -> bool {
         let decision = self.policy.decide_for(&known.principal, ask);
         if !decision.failures.is_empty() {

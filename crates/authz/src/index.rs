@@ -1,6 +1,8 @@
-//! Which policies could apply to a request, found by their scopes: by action when the policies are loaded, then by what
-//! is asked for and by who asks. A decision touches only those; how many policies there are about other things does
-//! not matter. The scopes are fully decided here, so a policy without conditions needs no evaluation at all.
+//! Index of the policies by their scopes: by action at load time, then by resource and by principal.
+//!
+//! A decision touches only the policies with a scope that matches the request. So the number of policies
+//! about other items does not affect its cost. The index decides the scopes completely, so a policy without
+//! conditions needs no evaluation.
 
 use ahash::HashMap;
 use cedar_policy::{
@@ -12,10 +14,10 @@ use crate::scan::PolicyReads;
 use crate::words::{Action, EntityTypes};
 use crate::world::EntityStore;
 
-/// The number of a policy among all.
+/// The index of a policy among all policies.
 pub(crate) type PolicyNumber = usize;
 
-/// A scope constraint on one entity, with its type checked away.
+/// A scope constraint on one entity. The type check is already applied: a scope of the wrong type is `Never`.
 enum Scope {
     Any,
     Same(EntityUid),
@@ -23,7 +25,7 @@ enum Scope {
     Never,
 }
 
-/// Things found by one entity: for any, for exactly this one, or for all that belong to one.
+/// Values by an entity scope: for any entity, for exactly one entity, or for all entities that belong to one.
 #[derive(Debug, Default)]
 struct ByScope<T> {
     any: T,
@@ -41,7 +43,7 @@ impl<T: Default> ByScope<T> {
         }
     }
 
-    /// What there is for `uid`, which belongs to `above`.
+    /// The values that match `uid`, which belongs to the entities in `above`.
     fn matching<'s>(&'s self, uid: &'s EntityUid, above: &'s [EntityUid]) -> impl Iterator<Item = &'s T> {
         let above = if self.within.is_empty() { &[] } else { above };
         let within = std::iter::once(uid).chain(above).filter_map(|uid| self.within.get(uid));
@@ -53,10 +55,10 @@ impl<T: Default> ByScope<T> {
     }
 }
 
-/// Policies with the same scope, as far as the index goes.
+/// Policies with the same scope, as far as the index distinguishes scopes.
 #[derive(Debug, Default)]
 pub(crate) struct Leaf {
-    /// Policies without conditions.
+    /// Policies without conditions, by effect.
     pub(crate) permits: Vec<PolicyNumber>,
     pub(crate) forbids: Vec<PolicyNumber>,
     /// Policies with conditions.
@@ -65,10 +67,10 @@ pub(crate) struct Leaf {
     pub(crate) reads_arguments: bool,
     pub(crate) reads_hints: bool,
     pub(crate) reads_context: bool,
-    /// What Cedar has to be told of the action and of what is asked for, besides their names.
+    /// Whether Cedar needs the entity of the action, or of the item, and not only its name.
     pub(crate) reads_action: bool,
     pub(crate) reads_item: bool,
-    /// Declared entities that the conditions can get to.
+    /// Declared entities that the conditions can reach.
     pub(crate) reachable: Vec<EntityUid>,
 }
 
@@ -85,7 +87,7 @@ impl Leaf {
             numbers.push(number);
             return;
         }
-        // Numbers are unique, so the only reason for a refusal cannot be met; if it were, all requests would fail.
+        // `add` only fails on a duplicate id, and numbers are unique, so no policy is lost here.
         self.has_conditional |= self.conditional.add(written.policy.clone()).is_ok();
         self.reads_arguments |= reads.reads_arguments();
         self.reads_hints |= reads.reads_hints();
@@ -105,14 +107,15 @@ impl Leaf {
     }
 }
 
-/// All policies, by action, by what is asked for, and by who asks.
+/// All policies, by action, by resource and by principal.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     actions: [ByScope<ByScope<Leaf>>; 3],
 }
 
 impl Index {
-    /// `reads` belongs to `written`, one for one. `server` is what every item belongs to, with all above it.
+    /// Builds the index. `reads[i]` belongs to `written[i]`. `server` holds the entities that every item
+    /// belongs to: the server and its ancestors.
     pub(crate) fn build(
         written: &[ParsedPolicy],
         reads: &[PolicyReads],
@@ -140,7 +143,7 @@ impl Index {
         index
     }
 
-    /// The leaves that hold policies for the request.
+    /// The non-empty leaves with scopes that match the request.
     pub(crate) fn leaves<'i>(
         &'i self,
         verb: Action,
@@ -154,7 +157,7 @@ impl Index {
     }
 }
 
-/// Whether the policy's scope takes in the action.
+/// Whether the policy's scope includes the action.
 pub(crate) fn covers_action(policy: &Policy, action: &EntityUid, world: &EntityStore) -> bool {
     let within = |uid: &EntityUid| uid == action || world.ancestors(action).any(|above| above == uid);
     match policy.action_constraint() {

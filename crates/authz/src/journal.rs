@@ -1,4 +1,4 @@
-//! Writes down refusals and failures. Callers are never named, nor are values of claims or arguments.
+//! Logs refusals and evaluation failures. The log never contains callers, or values of claims or arguments.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -6,7 +6,7 @@ use crate::decide::{Decision, GROUPS_UNKNOWN};
 use crate::policy::AuthzPolicy;
 use crate::words::AccessRequest;
 
-/// Remembers which policies have failed before, so that the log is not filled with one policy's mistake.
+/// Remembers which policies have failed before, so that one faulty policy does not fill the log.
 #[derive(Debug)]
 pub(crate) struct DenialLog {
     has_failed: Vec<AtomicBool>,
@@ -19,7 +19,8 @@ impl DenialLog {
         Self { has_failed: failed, has_logged_unknown_groups: AtomicBool::new(false) }
     }
 
-    /// A policy could not be evaluated: a warning the first time.
+    /// Logs each failure in `decision`. The first failure of a policy is a warning, and so is the first
+    /// denial because of unknown groups; others are debug events.
     pub(crate) fn log_failures(&self, policy: &AuthzPolicy, ask: &AccessRequest<'_>, decision: &Decision) {
         for failure in &decision.failures {
             let first = failure.message == GROUPS_UNKNOWN
@@ -58,7 +59,7 @@ impl DenialLog {
         }
     }
 
-    /// A request was refused because no list or template that the caller sees names its address.
+    /// Logs a request that was refused because no list or template that the caller sees contains its URI.
     pub(crate) fn log_unlisted(&self, ask: &AccessRequest<'_>) {
         tracing::info!(
             action = ask.action().name(),
@@ -67,7 +68,7 @@ impl DenialLog {
         );
     }
 
-    /// A request was refused.
+    /// Logs a refused request at info level, and its failures as [`Self::log_failures`] does.
     pub(crate) fn log_denial(&self, policy: &AuthzPolicy, ask: &AccessRequest<'_>, decision: &Decision) {
         self.log_failures(policy, ask, decision);
         let by = decision.policy_numbers.first().and_then(|number| policy.records.get(*number));

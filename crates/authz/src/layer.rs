@@ -1,5 +1,5 @@
-//! The decorator: lists show what the caller may use, and everything else is refused before the inside hears of it.
-//! What is denied and what does not exist cannot be told apart.
+//! The gateway decorator. Lists contain only what the caller may use. Every other request is checked before
+//! the inner gateway receives it. A denied item and a missing item give the same error.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::guard::Guard;
 use crate::policy::AuthzPolicy;
 use crate::words::AccessRequest;
 
-/// The layer that asks the policies.
+/// The decorator that checks every request against the policies.
 pub struct Authorized {
     inner: SharedGateway,
     guard: Guard,
 }
 
 impl Authorized {
-    /// Puts the layer around `inner`.
+    /// Wraps `inner` in the authorization check.
     #[must_use]
     pub fn wrap(inner: SharedGateway, policy: Arc<AuthzPolicy>) -> SharedGateway {
         Arc::new(Self { inner, guard: Guard::new(policy) })
@@ -28,7 +28,8 @@ impl Authorized {
 }
 
 impl Authorized {
-    /// Refuses an address that the caller may not read, or that nothing the caller sees leads to.
+    /// Refuses a URI that the caller may not read, or that no list or template visible to the caller
+    /// contains.
     async fn check_uri(&self, ctx: &CallContext, uri: &ResourceUri) -> Result<(), Error> {
         let known = self.guard.resolve_principal(ctx);
         let ask = AccessRequest::ReadResource { uri: uri.as_str() };
@@ -41,12 +42,13 @@ impl Authorized {
     }
 }
 
-/// Whether something in `offer`, which shows what the caller may use, leads to an address. What a list names is judged by
-/// its name; an address that only fits a template, also by what a careless server takes it for: `permits` is asked for
-/// each of these readings.
+/// Whether a list or template in `offer` contains the URI. `offer` must show only what the caller may use.
+///
+/// A URI in the resource list is decided by its name. A URI that only matches a template must also pass
+/// `permits` for every interpretation that a careless server might give it.
 ///
 /// # Errors
-/// Those of the lists.
+/// The errors of listing the resources or the templates.
 pub async fn is_uri_offered<G: Gateway + ?Sized>(
     offer: &G,
     ctx: &CallContext,
@@ -61,7 +63,7 @@ pub async fn is_uri_offered<G: Gateway + ?Sized>(
     Ok(fits && uri.interpretations().all(|reading| permits(&reading)))
 }
 
-/// What does not exist answers as what is denied.
+/// Replaces "unknown tool, resource or prompt" by "denied", so that clients cannot distinguish them.
 fn mask_not_found(outcome: Result<Reply, Error>) -> Result<Reply, Error> {
     match outcome {
         Err(Error::UnknownTool(_) | Error::UnknownResource(_) | Error::UnknownPrompt(_)) => {
@@ -89,7 +91,8 @@ impl Gateway for Authorized {
             };
             if self.guard.needs_tool_details(&known, &ask(None, None)) {
                 let tools = self.inner.list_tools(ctx).await?;
-                // Without its backend and annotations a tool that does not exist would be judged as no tool that does is.
+                // A missing tool has neither backend nor annotations. A decision without them could differ
+                // from that of every existing tool, and so reveal that the tool is missing.
                 let (backend, hints) = self.guard.find(&tools, &request.name).ok_or(Error::Denied)?;
                 self.guard.check(&known, &ask(Some(backend.as_str()), Some(&hints)))?;
             } else {
@@ -141,7 +144,7 @@ impl Gateway for Authorized {
         })
     }
 
-    /// The arguments were judged when the call was made; here it counts that the caller may still see the tool.
+    /// Requires that the caller may still see the tool of the task. The arguments were checked at the call.
     fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
             let tools = self.guard.tools(ctx, self.inner.list_tools(ctx).await?);

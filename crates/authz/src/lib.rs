@@ -1,9 +1,11 @@
-//! May this caller do this: Cedar policies as ToolHive writes them, the pure decision, and the decorator that filters
-//! lists and refuses calls.
+//! Authorization by Cedar policies written as for ToolHive: the pure decision, and the gateway decorator that
+//! filters lists and refuses calls.
 //!
-//! A caller is `Client::"<subject>"`. Policies that name a subject take in everybody so called, whoever vouches for
-//! them: where several issuers are trusted, a policy tells them apart by `principal.claim_iss`.
-//! Who the caller is, is for others to find out; how a refusal looks to a client is `vmcp-wire`'s.
+//! A caller is the entity `Client::"<subject>"`. A policy that names a subject applies to every caller with
+//! that subject, whatever its issuer. Where several issuers are trusted, a policy distinguishes them by
+//! `principal.claim_iss`.
+//!
+//! Authentication happens elsewhere. `vmcp-wire` writes the refusal that the client receives.
 
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "tests name the one case they expect"))]
 

@@ -1,5 +1,6 @@
-//! Policies that parse but cannot do what was meant: scopes that never match, and attributes that never exist.
-//! Each is a warning, because ToolHive takes such policies too, and they do nothing there either.
+//! Warnings about policies that parse but cannot have the intended effect: scopes that never match, and
+//! attributes that never exist. They are no errors, because ToolHive accepts such policies too, and they have
+//! no effect there either.
 
 use cedar_policy::{
     ActionConstraint, EntityTypeName, EntityUid, Policy, PrincipalConstraint, ResourceConstraint,
@@ -16,14 +17,14 @@ use crate::words::{
 };
 use crate::world::EntityStore;
 
-/// What policies are held against.
+/// The configuration that policies are checked against.
 pub(crate) struct LintInput<'a> {
     pub(crate) types: &'a EntityTypes,
     pub(crate) entities: &'a EntityStore,
     pub(crate) server: &'a [EntityUid],
-    /// What tools belong to besides.
+    /// The backends' names: each tool belongs to its backend, in addition to the gateway's server.
     pub(crate) backend_names: &'a [String],
-    /// Tools that no policy is asked about.
+    /// Tools that are never checked against the policies.
     pub(crate) exempt_tools: &'a [String],
     pub(crate) warnings: &'a mut Vec<AuthzProblem>,
 }
@@ -71,7 +72,7 @@ pub(crate) fn check_policies(written: &[ParsedPolicy], reads: &[PolicyReads], mu
     check_stale_groups(&mut lint);
 }
 
-/// Actions that are never asked for.
+/// Reports actions that no request has.
 fn check_action(
     policy: &Policy,
     verbs: &[Action],
@@ -125,7 +126,7 @@ fn all_actions() -> String {
     format!("the actions are {}", names.join(", "))
 }
 
-/// Principals that no caller is or belongs to.
+/// Reports principals that no caller is or belongs to.
 fn check_principal(policy: &Policy, types: &EntityTypes, world: &EntityStore) -> Option<(String, String)> {
     let hint = || {
         format!("callers are `Client::\"<subject>\"`, and their groups `{}::\"<group>\"`", types.group_type())
@@ -153,7 +154,7 @@ fn check_principal(policy: &Policy, types: &EntityTypes, world: &EntityStore) ->
     }
 }
 
-/// Resources that nothing on offer is or belongs to.
+/// Reports resources that no item is or belongs to.
 fn check_resource(
     policy: &Policy,
     verbs: &[Action],
@@ -206,7 +207,7 @@ fn names_group(policy: &Policy, types: &EntityTypes) -> bool {
     policy.entity_literals().iter().any(|uid| uid.type_name() == types.group_type())
 }
 
-/// Tools that are offered to everybody, whatever policies say.
+/// Reports tools that every caller may use, whatever the policies say.
 fn check_exempt_tool(policy: &Policy, types: &EntityTypes, names: &[String]) -> Option<(String, String)> {
     let ResourceConstraint::Eq(uid) = policy.resource_constraint() else { return None };
     let is_tool = uid.type_name() == types.item_type(Action::CallTool);
@@ -215,7 +216,7 @@ fn check_exempt_tool(policy: &Policy, types: &EntityTypes, names: &[String]) -> 
     unasked.then(|| (format!("{uid} is offered to everybody"), hint))
 }
 
-/// Attributes that nothing ever has.
+/// Reports attributes that never exist.
 fn check_attribute(access: &Access, types: &EntityTypes, world: &EntityStore) -> Option<(String, String)> {
     let Access { variable: of, attribute: name, is_has: _ } = access;
     let of = of.as_deref()?;
@@ -248,7 +249,7 @@ fn check_attribute(access: &Access, types: &EntityTypes, world: &EntityStore) ->
     (!exists).then(|| (format!("`{of}.{name}` never exists, and reading it is an error, which denies"), hint))
 }
 
-/// Arguments that are read without asking whether they are there, which they are not when lists are filtered.
+/// Reports arguments that are read without a preceding `has`. They are missing when lists are filtered.
 fn check_unguarded_argument(access: &Access, all: &[&Access]) -> Option<(String, String)> {
     let Access { variable: of, attribute: name, is_has: asks } = access;
     let of = of.as_deref()?;
@@ -262,7 +263,7 @@ fn check_unguarded_argument(access: &Access, all: &[&Access]) -> Option<(String,
     Some((message, format!("ask first: `{of} has {name} && …`, or `!({of} has {name}) || …`")))
 }
 
-/// Claims and arguments compared with whole numbers, which they never are.
+/// Reports claims and arguments that are compared with whole numbers. Claims and arguments are decimals.
 fn check_number_comparisons(node: Option<&Value>, say: &mut impl FnMut((String, String))) {
     const COMPARISONS: [&str; 6] = ["==", "!=", "<", "<=", ">", ">="];
     let Some(node) = node else { return };
@@ -291,7 +292,7 @@ fn check_number_comparisons(node: Option<&Value>, say: &mut impl FnMut((String, 
     }
 }
 
-/// Declared groups of the usual type, while groups are of another.
+/// Reports declared groups of the default type when another group type is configured.
 fn check_stale_groups(lint: &mut LintInput<'_>) {
     let usual = crate::words::DEFAULT_GROUP_TYPE;
     if lint.types.group_type().to_string() == usual {

@@ -1,4 +1,5 @@
-//! Reads policy texts: one record a policy, and every mistake with its place. What the policies mean is left to others.
+//! Parses policy texts: one record for each policy, and one problem with its location for each mistake. The
+//! meaning of the policies is left to `index`, `scan` and `lint`.
 
 use std::str::FromStr;
 
@@ -8,17 +9,17 @@ use serde_json::Value;
 
 use crate::problem::AuthzProblem;
 
-/// One policy as it was written.
+/// One parsed policy.
 #[derive(Clone, Debug)]
 pub(crate) struct ParsedPolicy {
-    /// The policy; its own id is its number among all.
+    /// The policy. Its Cedar id is its number among all policies.
     pub(crate) policy: Policy,
-    /// Its syntax tree as JSON.
+    /// The policy's syntax tree as JSON.
     pub(crate) tree: Value,
     pub(crate) record: PolicyRecord,
 }
 
-/// How a policy is shown to people.
+/// The description of a policy for operators.
 #[derive(Clone, Debug)]
 pub(crate) struct PolicyRecord {
     pub(crate) location: String,
@@ -27,7 +28,7 @@ pub(crate) struct PolicyRecord {
     pub(crate) first_line: String,
 }
 
-/// All policies of all texts, in order; what cannot be read is a problem.
+/// All policies of all texts, in order. A text that cannot be parsed adds problems.
 pub(crate) fn read_policies(texts: &[String], problems: &mut Vec<AuthzProblem>) -> Vec<ParsedPolicy> {
     if texts.is_empty() {
         problems.push(
@@ -53,7 +54,7 @@ fn read_set(set: &PolicySet, place: &str, written: &mut Vec<ParsedPolicy>, probl
                 .with_hint("name the principal or resource"),
         );
     }
-    // The parser numbers the policies of a text; the set keeps them in no order.
+    // The parser numbers the policies of a text, but the set does not preserve their order.
     let number =
         |policy: &&Policy| policy.id().to_string().trim_start_matches("policy").parse::<usize>().ok();
     let mut policies: Vec<&Policy> = set.policies().collect();
@@ -80,7 +81,7 @@ fn read_set(set: &PolicySet, place: &str, written: &mut Vec<ParsedPolicy>, probl
     }
 }
 
-/// The line the policy begins on, without annotations before it.
+/// The line on which the policy begins, without the annotations before it.
 fn first_line(policy: &Policy) -> String {
     let text = policy.to_cedar().unwrap_or_default();
     let word = if policy.effect() == Effect::Permit { "permit" } else { "forbid" };
@@ -106,7 +107,7 @@ fn report_parse_errors(errors: &ParseErrors, text: &str, place: &str, problems: 
     }
 }
 
-/// What to write in place of spellings that are seen in the wild.
+/// What to write instead of common misspellings.
 fn spelling_hint(text: &str) -> Option<&'static str> {
     let dense: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     if dense.contains("::[") {

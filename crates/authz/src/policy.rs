@@ -1,5 +1,7 @@
-//! The validated policies of one gateway. What can be built here parses, and every declared entity is sound; policies
-//! that parse but cannot do what was meant are warnings.
+//! The validated policies of one gateway.
+//!
+//! Policies that were built here parse, and every declared entity is valid. Policies that parse but cannot
+//! have the intended effect give warnings.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,28 +20,29 @@ use crate::scan::{PolicyReads, ReferencedNames};
 use crate::words::{AccessRequest, Action, DEFAULT_GROUP_TYPE, EntityTypes};
 use crate::world::EntityStore;
 
-/// What an operator wrote.
+/// The authorization settings as the operator wrote them.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySource {
-    /// Cedar texts, each with one policy or several.
+    /// Cedar texts, each with one or more policies.
     pub policies: Vec<String>,
-    /// A JSON array of entities in Cedar's form; empty text for none.
+    /// A JSON array of entities in Cedar's form; the empty text means none.
     pub entities_json: String,
-    /// The gateway's name: everything it offers belongs to `MCP::"<name>"`.
+    /// The gateway's name: everything that it offers belongs to `MCP::"<name>"`.
     pub server_name: String,
-    /// The backends' names: the tools of each belong to `MCP::"<backend>"` besides.
+    /// The backends' names: the tools of each also belong to `MCP::"<backend>"`.
     pub backend_names: Vec<String>,
-    /// The claim that holds groups, or a path to it with dots; goes before `groups`, `roles` and `cognito:groups`.
+    /// The claim that holds groups, or a dotted path to it. Takes precedence over `groups`, `roles` and
+    /// `cognito:groups`.
     pub group_claim_name: Option<String>,
-    /// The claim that holds roles, or a path to it with dots. Roles are groups that come from another claim.
+    /// The claim that holds roles, or a dotted path to it. Roles are groups that come from another claim.
     pub role_claim_name: Option<String>,
-    /// Tools that are offered outside the layer, so that no policy is asked about them.
+    /// Tools that are offered outside this decorator, so that policies do not apply to them.
     pub exempt_tools: Vec<String>,
-    /// The entity type of groups and roles, a plain Cedar identifier; `THVGroup` where left out.
+    /// The entity type of groups and roles, a plain Cedar identifier; the default is `THVGroup`.
     pub group_entity_type: Option<String>,
 }
 
-/// Policies that are ready to decide.
+/// Validated policies, ready to decide.
 #[derive(Debug)]
 pub struct AuthzPolicy {
     pub(crate) types: EntityTypes,
@@ -48,26 +51,26 @@ pub struct AuthzPolicy {
     pub(crate) aliases: UriAliases,
     pub(crate) index: Index,
     pub(crate) records: Vec<PolicyRecord>,
-    /// What every item belongs to: the server, and what that is declared to belong to.
+    /// The entities that every item belongs to: the server and its declared ancestors.
     pub(crate) server_ancestors: Vec<EntityUid>,
-    /// Some policy or declaration speaks of another server: a backend.
+    /// Some policy or declaration names a server other than this gateway, that is, a backend.
     pub(crate) references_backends: bool,
     pub(crate) actions: [Entity; 3],
-    /// Every entity that the right side of an `in` can come to, besides the request's own.
+    /// Every entity that the right side of an `in` can evaluate to, except the request's own entities.
     pub(crate) referenced_entities: HashSet<EntityUid>,
     pub(crate) group_claim: Option<String>,
     pub(crate) role_claim: Option<String>,
     pub(crate) authorizer: Authorizer,
-    /// How often something was denied because the caller's groups are unknown.
+    /// How many decisions denied because the caller's groups are unknown.
     pub(crate) groups_unknown: AtomicU64,
     warnings: Vec<AuthzProblem>,
 }
 
 impl AuthzPolicy {
-    /// Reads and checks everything.
+    /// Parses and validates the settings.
     ///
     /// # Errors
-    /// All problems there are, each with its place.
+    /// All problems that were found, each with its location.
     pub fn build(source: &PolicySource) -> Result<Self, Vec<AuthzProblem>> {
         let PolicySource {
             policies,
@@ -139,32 +142,32 @@ impl AuthzPolicy {
         })
     }
 
-    /// How many policies there are.
+    /// The number of policies.
     #[must_use]
     pub fn policy_count(&self) -> usize {
         self.records.len()
     }
 
-    /// How many decisions have denied because a policy forbids something to a group and the caller's groups could not be
-    /// read from its token. Lists count each item that they leave out for this reason.
+    /// How many decisions denied because a policy forbids something to a group and the caller's groups could
+    /// not be read from its token. A list counts each item that it leaves out for this reason.
     #[must_use]
     pub fn groups_unknown_count(&self) -> u64 {
         self.groups_unknown.load(Ordering::Relaxed)
     }
 
-    /// Policies and declarations that are in order but cannot do what was meant.
+    /// Policies and declarations that are valid but cannot have the intended effect.
     #[must_use]
     pub fn warnings(&self) -> &[AuthzProblem] {
         &self.warnings
     }
 
-    /// Whether `caller` may do what it asks for. Pure: the same question has the same answer.
+    /// Whether `caller` is allowed. Pure: the same input gives the same decision.
     #[must_use]
     pub fn decide(&self, caller: &Caller, ask: &AccessRequest<'_>) -> Decision {
         self.decide_for(&self.resolve_principal(caller), ask)
     }
 
-    /// Finds out once what the policies can know of a caller, for several decisions.
+    /// Resolves once what the policies can read of a caller, for use in several decisions.
     #[must_use]
     pub fn resolve_principal(&self, caller: &Caller) -> Principal {
         Principal::new(self, caller)
@@ -178,7 +181,7 @@ fn check_server_name(server_name: &str, problems: &mut Vec<AuthzProblem>) {
     }
 }
 
-/// Whether a policy or a declaration speaks of a server other than this gateway.
+/// Whether a policy or a declaration names a server other than this gateway.
 fn references_backends(
     written: &[ParsedPolicy],
     world: &EntityStore,
@@ -191,7 +194,7 @@ fn references_backends(
     all.any(|uid| types.is_server(&uid) && !server.contains(&uid))
 }
 
-/// The entity of an action: its name as `operation`, over what is declared.
+/// The entity of an action: the declared attributes, with `operation` set to the action's name.
 fn action_entity(verb: Action, types: &EntityTypes, world: &EntityStore) -> Option<Entity> {
     let uid = types.action(verb);
     let declared = world.get(uid).cloned();

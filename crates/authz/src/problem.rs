@@ -1,15 +1,15 @@
-//! What is wrong, or doubtful, about written policies: where, what, and what to write instead.
+//! Errors and warnings about policies: the location, the message, and what to write instead.
 
 use std::fmt;
 
-/// One thing an operator should look at.
+/// One error or warning that an operator should look at.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct AuthzProblem {
-    /// Where it stands: `policies[2]`, `policies[2] line 3 column 7`, `entities[0]`, `groupEntityType`.
+    /// The location: `policies[2]`, `policies[2] line 3 column 7`, `entities[0]`, `groupEntityType`.
     pub location: String,
-    /// What is wrong.
+    /// The message: what is wrong.
     pub message: String,
-    /// What to write instead, where that can be said.
+    /// What to write instead, if known.
     pub hint: Option<String>,
 }
 

@@ -1,5 +1,7 @@
-//! What a policy looks at, found in its syntax tree once, so that a decision gathers only what some policy reads.
-//! Cedar reaches attributes by literal names only, so what no policy names makes no difference.
+//! What a policy reads, found once in its syntax tree, so that a decision collects only what some policy
+//! reads.
+//!
+//! Cedar reaches attributes by literal names only, so data that no policy names cannot affect a decision.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,15 +16,15 @@ pub(crate) struct Access {
     /// `principal`, `action`, `resource` or `context`, where `x` is one of these.
     pub(crate) variable: Option<String>,
     pub(crate) attribute: String,
-    /// `has`, which is no error when there is nothing.
+    /// The access is `has`, which is no error when the attribute is missing.
     pub(crate) is_has: bool,
 }
 
-/// What one policy, or several, look at.
+/// What one policy reads, or several after [`Self::merge`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PolicyReads {
     pub(crate) accesses: HashSet<Access>,
-    /// `context` as a whole, so that all of it counts.
+    /// A policy uses `context` as a whole, so all its members matter.
     pub(crate) whole_context: bool,
     pub(crate) context: bool,
     pub(crate) principal: bool,
@@ -65,7 +67,7 @@ impl PolicyReads {
         self.resource |= name == Some("resource");
     }
 
-    /// Notes `{"left": …, "attr": …}`; false for anything else.
+    /// Records the access `{"left": …, "attr": …}`; false for a node of any other shape.
     fn note_access(&mut self, node: &Value, asks: bool) -> bool {
         let (Some(left), Some(names)) = (node.get("left"), node.get("attr")) else { return false };
         let of = left.get("Var").and_then(Value::as_str);
@@ -73,7 +75,7 @@ impl PolicyReads {
             Some(_) => self.note_variable(of),
             None => self.walk(left),
         }
-        // `has a.b.c` looks at `a` of the left side, and then further.
+        // `has a.b.c` reads `a` of the left side, then `b` of the result, then `c`.
         let path: Vec<&str> = match names {
             Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
@@ -97,12 +99,12 @@ impl PolicyReads {
         self.resource |= resource;
     }
 
-    /// True when the call's arguments matter.
+    /// Whether a decision needs the call's arguments.
     pub(crate) fn reads_arguments(&self) -> bool {
         self.whole_context || self.accesses.iter().any(|access| access.attribute.starts_with(ARGUMENT_PREFIX))
     }
 
-    /// True when the tool's annotations matter.
+    /// Whether a decision needs the tool's annotations.
     pub(crate) fn reads_hints(&self) -> bool {
         self.accesses.iter().any(|access| HINT_ATTRIBUTES.contains(&access.attribute.as_str()))
     }
@@ -135,28 +137,28 @@ pub(crate) struct ReferencedNames {
     attributes: HashSet<String>,
     arguments: HashSet<String>,
     present: HashSet<String>,
-    /// The arguments that are read, by what a reader that ignores letter case makes of their names.
+    /// The arguments that policies read, by their case-folded names.
     folded: HashMap<String, String>,
     /// Some policy reads the context as a whole.
     reads_whole_context: bool,
 }
 
 impl ReferencedNames {
-    /// Whether the attribute of an entity may be read.
+    /// Whether some policy reads an entity attribute of this name.
     pub(crate) fn reads_attribute(&self, name: &str) -> bool {
         self.attributes.contains(name)
     }
 
-    /// Whether the member of the context may be read.
+    /// Whether some policy reads this member of the context.
     pub(crate) fn reads_context_member(&self, name: &str) -> bool {
         self.reads_whole_context || self.attributes.contains(name)
     }
 
-    /// Whether anything is made of the argument `name`.
+    /// Whether some policy reads the argument `name`.
     ///
     /// # Errors
-    /// The argument that is read, where `name` differs from it only in letter case: the backend may take one for the
-    /// other.
+    /// The argument that a policy reads, when `name` differs from it only in letter case: the backend may
+    /// treat them as the same argument.
     pub(crate) fn reads_argument(&self, name: &str) -> Result<bool, &str> {
         if self.reads_whole_context || self.arguments.contains(name) || self.present.contains(name) {
             return Ok(true);

@@ -1,12 +1,15 @@
-//! JSON values as Cedar values. Every number becomes a decimal, whatever way it is spelled, and lists and objects
-//! become sets and records, down to a bounded depth. `null` has no counterpart and does not exist for policies.
+//! Conversion of JSON values to Cedar values.
+//!
+//! Every number becomes a decimal, however it is spelled. Lists become sets and objects become records, down
+//! to a bounded depth. `null` has no counterpart in Cedar, so policies do not see it.
 
 use cedar_policy::RestrictedExpression;
 use serde_json::Value;
 
 use crate::words::CLAIM_DEPTH_MAX;
 
-/// The value, or `None` where Cedar has none: `null`, a number out of range, what nests too deep.
+/// The Cedar value. `None` for `null`, for a number out of range, and for nesting deeper than
+/// [`CLAIM_DEPTH_MAX`].
 pub(crate) fn to_cedar(value: &Value, depth: usize) -> Option<RestrictedExpression> {
     if depth > CLAIM_DEPTH_MAX {
         return None;
@@ -28,8 +31,8 @@ pub(crate) fn to_cedar(value: &Value, depth: usize) -> Option<RestrictedExpressi
     }
 }
 
-/// A number as Cedar's `decimal` spells it: four places, what lies beyond is cut off. `None` out of its range.
-/// Beyond fifteen digits the result is as inexact as doubles are, which is how ToolHive has it too.
+/// A number as Cedar's `decimal` spells it: four decimal places, further digits truncated. `None` when out of
+/// range. Beyond fifteen digits the result is as inexact as a double is, which is ToolHive's behaviour too.
 pub(crate) fn format_decimal(number: f64) -> Option<String> {
     const BOUND: f64 = 9_223_372_036_854_775_808.0;
     let scaled = number * 10_000.0;

@@ -1,5 +1,5 @@
-//! The words that policies are written in: entity types, actions and attribute names, each said once. They are
-//! ToolHive's, so that its policies mean the same here.
+//! The vocabulary of policies: entity types, actions and attribute names. They are ToolHive's, so that its
+//! policies have the same meaning here.
 
 use cedar_policy::{EntityId, EntityTypeName, EntityUid};
 use vmcp_domain::{Json, ToolHints};
@@ -7,20 +7,20 @@ use vmcp_domain::{Json, ToolHints};
 pub(crate) const CLIENT_TYPE: &str = "Client";
 pub(crate) const ACTION_TYPE: &str = "Action";
 pub(crate) const SERVER_TYPE: &str = "MCP";
-/// The type of groups and roles where the operator names none.
+/// The type of groups and roles when the operator configures none.
 pub(crate) const DEFAULT_GROUP_TYPE: &str = "THVGroup";
 /// The subject of callers without an identity.
 pub(crate) const ANONYMOUS: &str = "anonymous";
-/// Claims of callers without an identity, besides the subject.
+/// Further claims of callers without an identity, in addition to the subject.
 pub(crate) const ANONYMOUS_CLAIMS: [(&str, &str); 4] = [
     ("iss", "toolhive-local"),
     ("aud", "toolhive"),
     ("email", "anonymous@localhost"),
     ("name", "Anonymous User"),
 ];
-/// Claims that hold groups where the operator names none, or the one he names is absent.
+/// Claims that hold groups when the operator configures none, or when the configured claim is no list.
 pub(crate) const GROUP_CLAIMS: [&str; 3] = ["groups", "roles", "cognito:groups"];
-/// How deep lists and objects in a claim may nest; what lies deeper does not exist for policies.
+/// Maximum nesting of lists and objects in a claim or an argument. Policies do not see deeper values.
 pub(crate) const CLAIM_DEPTH_MAX: usize = 10;
 
 pub(crate) const CLAIM_PREFIX: &str = "claim_";
@@ -28,15 +28,16 @@ pub(crate) const ARGUMENT_PREFIX: &str = "arg_";
 pub(crate) const PRESENT_SUFFIX: &str = "_present";
 pub(crate) const HINT_ATTRIBUTES: [&str; 4] =
     ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"];
-/// Attributes of every item besides its hints and arguments.
+/// Attributes of every item, in addition to its hints and arguments.
 pub(crate) const ITEM_ATTRIBUTES: [&str; 4] = ["name", "operation", "feature", "uri"];
 
-/// The values of [`HINT_ATTRIBUTES`], in their order.
+/// The values of [`HINT_ATTRIBUTES`], in the same order.
 pub(crate) fn hint_values(hints: &ToolHints) -> [Option<bool>; 4] {
     [hints.read_only, hints.destructive, hints.idempotent, hints.open_world]
 }
 
-/// What policies are asked about. Lists have no action of their own: a list shows what may be called, got or read.
+/// The actions of policies. Lists have no action of their own: a list contains what may be called, got or
+/// read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     CallTool,
@@ -47,7 +48,7 @@ pub(crate) enum Action {
 impl Action {
     pub(crate) const ALL: [Self; 3] = [Self::CallTool, Self::GetPrompt, Self::ReadResource];
 
-    /// The one of three that belongs to the action, in the order of [`Action::ALL`].
+    /// The element that belongs to the action, in the order of [`Action::ALL`].
     pub(crate) fn select<T>(self, all: &[T; 3]) -> &T {
         let [tool, prompt, resource] = all;
         match self {
@@ -57,7 +58,7 @@ impl Action {
         }
     }
 
-    /// The action's name.
+    /// The id of the action's entity.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::CallTool => "call_tool",
@@ -66,7 +67,7 @@ impl Action {
         }
     }
 
-    /// The entity type of what it is done to.
+    /// The entity type of the item that the action applies to.
     pub(crate) fn item_type(self) -> &'static str {
         match self {
             Self::CallTool => "Tool",
@@ -75,7 +76,7 @@ impl Action {
         }
     }
 
-    /// The attributes `operation` and `feature`.
+    /// The values of the item's attributes `operation` and `feature`.
     pub(crate) fn operation_and_feature(self) -> (&'static str, &'static str) {
         match self {
             Self::CallTool => ("call", "tool"),
@@ -85,26 +86,27 @@ impl Action {
     }
 }
 
-/// What a caller wants to do.
+/// The request that a decision is about.
 #[derive(Clone, Copy, Debug)]
 pub enum AccessRequest<'a> {
-    /// Call a tool, or see it listed (then without arguments).
+    /// Call a tool, or list it (then without arguments).
     CallTool {
         /// The advertised name.
         name: &'a str,
-        /// The backend that offers it, where the tool is known.
+        /// The backend that offers the tool; `None` when the tool is not looked up.
         backend: Option<&'a str>,
-        /// The annotations in force, where the tool is known.
+        /// The effective annotations of the tool; `None` when the tool is not looked up.
         hints: Option<&'a ToolHints>,
-        /// The arguments object, if any was sent.
+        /// The arguments object, if the client sent one.
         arguments: Option<&'a Json>,
     },
-    /// Get a prompt, see it listed, or complete one of its arguments.
+    /// Get a prompt, list it, or complete one of its arguments.
     GetPrompt {
         /// The advertised name.
         name: &'a str,
     },
-    /// Read a resource, see it listed, or see or complete a template, whose URI template then stands for the URI.
+    /// Read a resource or list it; list a template or complete it. For a template, the URI template is used
+    /// as the URI.
     ReadResource {
         /// The URI, or the URI template.
         uri: &'a str,
@@ -135,7 +137,7 @@ impl AccessRequest<'_> {
     }
 }
 
-/// Names entities of a few types without parsing each type's name again.
+/// Builds entity ids of the fixed types, which are parsed once.
 #[derive(Clone, Debug)]
 pub(crate) struct EntityTypes {
     client: EntityTypeName,
@@ -171,7 +173,7 @@ impl EntityTypes {
         *uid.type_name() == self.server
     }
 
-    /// A server by its name: this gateway, or a backend.
+    /// The entity of a server by its name: this gateway or a backend.
     pub(crate) fn server(&self, name: &str) -> EntityUid {
         EntityUid::from_type_name_and_id(self.server.clone(), EntityId::new(name))
     }
@@ -200,7 +202,7 @@ impl EntityTypes {
         verb.select(&self.actions)
     }
 
-    /// True for the entities that are made anew for every request.
+    /// True for the entities that are created for each request.
     pub(crate) fn is_request_entity(&self, uid: &EntityUid) -> bool {
         uid.type_name() == &self.client || self.items.contains(uid.type_name()) || self.actions.contains(uid)
     }

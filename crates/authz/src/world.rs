@@ -1,8 +1,8 @@
-//! The entities an operator declares: groups and what they belong to, attributes of tools and clients.
+//! The entities that an operator declares: groups and their parents, attributes of tools and clients.
 //!
-//! Declared facts about entities that are made anew for every request (clients, tools, prompts, resources, actions)
-//! lie under the request's own, which win. Hierarchies are closed once, here, so that a decision takes along only
-//! the few entities that its policies can reach.
+//! The gateway creates some entities for each request: clients, tools, prompts, resources and actions.
+//! Attributes from the request replace declared attributes of the same entity. The transitive closures are
+//! computed once at load time, so a decision includes only the few entities that its policies can reach.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,22 +19,22 @@ type Attributes = HashMap<String, RestrictedExpression>;
 pub(crate) struct DeclaredEntity {
     pub(crate) attributes: Attributes,
     pub(crate) tags: Attributes,
-    /// Parents and everything above them.
+    /// Parents and all their ancestors.
     pub(crate) ancestors: HashSet<EntityUid>,
-    /// Declared entities that can be reached from its attributes and tags.
+    /// Declared entities that its attributes and tags reach, transitively.
     pub(crate) reachable: HashSet<EntityUid>,
     references: HashSet<EntityUid>,
     entity: Entity,
 }
 
-/// Everything that is declared.
+/// All declared entities.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EntityStore {
     entities: ahash::HashMap<EntityUid, DeclaredEntity>,
 }
 
 impl EntityStore {
-    /// Reads the JSON text; every mistake is a problem, every declaration without effect a warning.
+    /// Reads the JSON text. Every mistake becomes a problem, and every declaration without effect a warning.
     pub(crate) fn read(
         text: &str,
         types: &EntityTypes,
@@ -69,7 +69,8 @@ impl EntityStore {
         world
     }
 
-    /// Closes hierarchies and reach.
+    /// Computes the transitive closure of parents and references for every entity. A cycle of parents is a
+    /// problem.
     fn close_hierarchies(&mut self, problems: &mut Vec<AuthzProblem>) {
         let mut uids: Vec<EntityUid> = self.entities.keys().cloned().collect();
         uids.sort();
@@ -101,7 +102,8 @@ impl EntityStore {
         }
     }
 
-    /// Everything that can be got to from `start` by `next`, without the start itself unless it is come back to.
+    /// Everything that `next` reaches from `start`. Contains an entity of `start` only if a cycle leads back
+    /// to it.
     fn transitive_closure<'w>(
         &'w self,
         start: &[EntityUid],
@@ -125,12 +127,13 @@ impl EntityStore {
         self.entities.get(uid)
     }
 
-    /// Everything above `uid`, without `uid` itself.
+    /// All ancestors of `uid`. `uid` itself is not among them, because a cycle of parents is a problem at
+    /// load time.
     pub(crate) fn ancestors(&self, uid: &EntityUid) -> impl Iterator<Item = &EntityUid> {
         self.entities.get(uid).into_iter().flat_map(|declared| &declared.ancestors)
     }
 
-    /// The declared entities among `uids`, and those that can be got to from their attributes.
+    /// The declared entities among `uids`, and those that their attributes reach.
     pub(crate) fn reachable_from(&self, uids: impl IntoIterator<Item = EntityUid>) -> HashSet<EntityUid> {
         let mut found = HashSet::new();
         for uid in uids {
@@ -143,12 +146,12 @@ impl EntityStore {
         found
     }
 
-    /// The entity as Cedar wants it, with everything above it as its parents.
+    /// The entity in Cedar's form, with all its ancestors as its parents.
     pub(crate) fn cedar_entity(&self, uid: &EntityUid) -> Option<&Entity> {
         self.entities.get(uid).map(|declared| &declared.entity)
     }
 
-    /// Every entity that is named anywhere: declared, above one, or referred to.
+    /// Every entity that the declarations name: declared, ancestor or referred to. May repeat an entity.
     pub(crate) fn all_named(&self) -> impl Iterator<Item = &EntityUid> {
         self.entities.iter().flat_map(|(uid, declared)| {
             std::iter::once(uid).chain(&declared.ancestors).chain(&declared.references)
@@ -184,7 +187,8 @@ fn read_entity(element: Value, place: &str) -> Result<(EntityUid, DeclaredEntity
     let mut refers = HashSet::new();
     find_references(&attrs, &mut refers);
     find_references(&tags, &mut refers);
-    // Cedar reads the tags as attributes of the same entity, because only attributes can be taken out again.
+    // The tags are parsed as attributes of the same entity, because Cedar can return parsed attributes but no
+    // parsed tags.
     let build = |attrs: Value, parents: Value| {
         let whole = json!({ "uid": uid.clone(), "attrs": attrs, "parents": parents });
         Entity::from_json_value(whole, None).map_err(|error| wrong(with_sources(&error)))
@@ -198,7 +202,7 @@ fn read_entity(element: Value, place: &str) -> Result<(EntityUid, DeclaredEntity
     ))
 }
 
-/// A number that is no 64-bit integer.
+/// The first number that is no 64-bit integer.
 fn find_fraction(value: &Value) -> Option<&Number> {
     match value {
         Value::Number(number) => (!number.is_i64()).then_some(number),
@@ -208,7 +212,7 @@ fn find_fraction(value: &Value) -> Option<&Number> {
     }
 }
 
-/// The error and what lies behind it, in one line.
+/// The error and its sources, in one line.
 fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -222,7 +226,7 @@ fn with_sources(error: &dyn std::error::Error) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Every `{"__entity": {"type": …, "id": …}}` in a value.
+/// Collects every `{"__entity": {"type": …, "id": …}}` in a value.
 fn find_references(value: &Value, found: &mut HashSet<EntityUid>) {
     match value {
         Value::Array(elements) => elements.iter().for_each(|element| find_references(element, found)),
@@ -238,7 +242,8 @@ fn find_references(value: &Value, found: &mut HashSet<EntityUid>) {
     }
 }
 
-/// Takes out attributes whose names are the request's alone: a declared claim would stand in for one that is missing.
+/// Removes declared attributes with names that are reserved for the request, and adds a warning for each.
+/// Otherwise a declared claim would replace a claim that the token lacks.
 fn drop_request_attributes(
     uid: &EntityUid,
     declared: &mut DeclaredEntity,

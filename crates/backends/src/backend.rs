@@ -1,4 +1,5 @@
-//! A backend as the seam knows it.
+//! `RemoteBackend` implements the `Backend` trait of `vmcp-domain`. It selects the connection of each request
+//! and manages resource subscriptions; `call` executes the request on that connection.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
@@ -24,20 +25,21 @@ use crate::lifecycle::subscription_streams::ListenState;
 use crate::lifecycle::supervisor::{Phase, SupervisedConnection, deny_caller, wait_until_ready};
 use crate::policy::Isolation;
 
-/// The most resources subscribed to at one backend.
+/// Maximum number of resource subscriptions of one connection.
 const SUBSCRIPTIONS_MAX: usize = 10_000;
-/// How much longer than one request a whole inventory may take.
+/// Factor by which the time-out of a whole inventory exceeds the time-out of one request.
 const INVENTORY_TIMEOUT_FACTOR: u32 = 10;
 
-/// The backend.
+/// A configured backend with its connections.
 pub(crate) struct RemoteBackend {
     main: Arc<SupervisedConnection>,
-    /// Where callers have connections of their own; `shared` is then for requests that belong to no caller.
+    /// Connections of single callers; `None` if all callers share `main`. If it is set, `main` serves the
+    /// requests that `CallerConnections` assigns to no single caller.
     caller_connections: Option<Arc<CallerConnections>>,
 }
 
 impl RemoteBackend {
-    /// Must be called on a tokio runtime.
+    /// Must run on a tokio runtime, because `CallerConnections::start` spawns tasks.
     pub(crate) fn new(shared: Arc<SupervisedConnection>) -> Self {
         let grouping = match (&shared.policy.credentials, shared.policy.isolation) {
             (Some(credentials), _) => Some(Grouping::Credentials(credentials.clone())),
@@ -48,7 +50,7 @@ impl RemoteBackend {
         Self { main: shared, caller_connections: callers }
     }
 
-    /// The connection that a caller's requests take.
+    /// The connection that serves a request of this caller; it is opened if needed.
     async fn acquire_connection(&self, ctx: &CallContext) -> Result<ConnectionRef, Error> {
         match &self.caller_connections {
             None => Ok(ConnectionRef::main(&self.main)),
@@ -106,7 +108,7 @@ impl SupervisedConnection {
         }
     }
 
-    /// Adds to what is wanted. False when that would be too much.
+    /// Adds `uri` to the subscriptions. Returns false if there are already `SUBSCRIPTIONS_MAX` others.
     fn add_subscription(&self, uri: &BackendUri) -> bool {
         let mut room = true;
         self.subscriptions.send_if_modified(|wanted| {
@@ -136,7 +138,8 @@ impl SupervisedConnection {
         }
     }
 
-    /// In 2026-07-28 the open stream is replaced by one that covers what is wanted now.
+    /// Waits until the listen stream reflects a changed subscription. In 2026-07-28 `run_listen_stream`
+    /// replaces the open stream by one that covers the current subscriptions.
     async fn wait_for_listen_state(
         &self,
         connection: &Connection,
@@ -169,7 +172,8 @@ impl Backend for RemoteBackend {
         let (state, protocol) = match &*self.main.phase.borrow() {
             Phase::Connecting => (BackendState::Connecting, None),
             Phase::Ready(connection) => (BackendState::Ready, Some(connection.dialect.version)),
-            // It is there, and wants to see a caller's credential.
+            // The backend is reachable. It only refuses the gateway's own connection, because it requires a
+            // caller's credential.
             Phase::Unavailable(FailureClass::Auth) if self.main.is_gateway_probe() => {
                 (BackendState::Ready, None)
             }
@@ -196,7 +200,7 @@ impl Backend for RemoteBackend {
 
     fn reconnect(&self) -> bool {
         if let Phase::Ready(connection) = &*self.main.phase.borrow() {
-            // A server that does one thing at a time answers no check while it works.
+            // A server that handles one request at a time does not answer a health check during a call.
             if connection.link.pending_requests().has_calls() {
                 return false;
             }
@@ -226,7 +230,8 @@ impl Backend for RemoteBackend {
 
     fn fetch_inventory<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Inventory> {
         Box::pin(async move {
-            // A caller's lists do not open a connection of its own; without one they are everybody's.
+            // Fetching a caller's lists does not open a connection for it. Without one, the lists of the
+            // shared connection apply: they are the same for all callers.
             let line = match &self.caller_connections {
                 Some(callers) if !callers.is_personal() => {
                     callers.acquire_existing(ctx).unwrap_or_else(|| ConnectionRef::main(&self.main))
@@ -325,7 +330,7 @@ impl Backend for RemoteBackend {
                 Some(callers) => match (callers.acquire_existing(ctx), callers.scope(ctx)) {
                     (Some(line), _) => line,
                     (None, Ok(IsolationScope::Shared)) => ConnectionRef::main(&self.main),
-                    // A connection that has ended has taken its subscriptions with it.
+                    // The subscriptions of a connection end when it closes.
                     (None, _) => return Ok(()),
                 },
             };

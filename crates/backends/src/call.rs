@@ -1,5 +1,5 @@
-//! One call of a client, from the seam to the wire: waiting for the connection, sending once, sending again only where
-//! the backend certainly did nothing, and driving the rounds of a backend that wants input.
+//! One call of a client: waits for the connection, sends the request, and repeats it only where the backend
+//! certainly did nothing. It also drives the rounds of a backend that requires input.
 
 use std::sync::Arc;
 
@@ -26,10 +26,10 @@ use crate::http::client::{filter_passthrough_headers, set_header};
 use crate::lifecycle::supervisor::{SupervisedConnection, wait_until_ready};
 use crate::time_budget::{TimeBudget, TimedClientPort};
 
-/// The most rounds driven for one call.
+/// Maximum number of rounds driven for one call.
 const ROUNDS_MAX: usize = 10;
 
-/// What a client asks of a backend.
+/// A client's request to a backend.
 #[derive(Clone, Debug)]
 pub(crate) enum BackendRequest {
     Tool(BackendToolName, Option<Json>, Members),
@@ -80,7 +80,7 @@ impl BackendRequest {
     }
 }
 
-/// One call under way.
+/// One call in progress.
 struct Call<'a> {
     supervised: &'a SupervisedConnection,
     ctx: &'a CallContext,
@@ -89,7 +89,10 @@ struct Call<'a> {
     time_budget: Arc<TimeBudget>,
 }
 
-/// Does what is asked, within the call's time.
+/// Executes a request within the call's time budget.
+///
+/// # Errors
+/// The backend's failure, or the time-out error of the budget once that has expired.
 pub(crate) async fn execute(
     supervised: &SupervisedConnection,
     ctx: &CallContext,
@@ -100,7 +103,7 @@ pub(crate) async fn execute(
     let time_budget = TimeBudget::new(timeouts.call, timeouts.call_max, ctx.deadline);
     let client = TimedClientPort::new(Arc::clone(&ctx.client), Arc::clone(&time_budget));
     let call = Call { supervised, ctx, request, client, time_budget: Arc::clone(&time_budget) };
-    // Dropping the work takes the request back at the backend.
+    // Dropping the `drive_rounds` future cancels the request at the backend.
     let reply = tokio::select! {
         biased;
         reply = Box::pin(call.drive_rounds(continuation)) => reply,
@@ -110,8 +113,10 @@ pub(crate) async fn execute(
 }
 
 impl Call<'_> {
-    /// Names what the client lacks when a call failed for want of it. Of the session era a backend cannot know what the
-    /// client behind the gateway can do; one that asks in vain and goes on without is none the worse.
+    /// Replaces the result of a failed call with `MissingCapability` if the backend asked for a capability
+    /// that the client lacks. This applies to clients of 2026-07-28 only. A backend with sessions cannot see
+    /// the capabilities of the client behind the gateway. A call that succeeds without the answer keeps its
+    /// reply.
     fn explain_missing_capability(&self, reply: Result<Reply, Error>) -> Result<Reply, Error> {
         let failed = match &reply {
             Ok(reply) => reply.is_error,
@@ -123,8 +128,9 @@ impl Call<'_> {
         }
     }
 
-    /// Asks until there is a reply for the client. A client of 2026-07-28 goes the rounds itself; for one of the
-    /// session era they are gone here.
+    /// Sends the request until there is a reply for the client. A client of 2026-07-28 receives
+    /// `input_required` replies and drives the rounds itself. For a client with sessions, this function
+    /// drives the rounds.
     async fn drive_rounds(&self, mut continuation: Continuation) -> Result<Reply, Error> {
         let drives = self.ctx.protocol.has_sessions();
         for _ in 0..ROUNDS_MAX {
@@ -138,7 +144,7 @@ impl Call<'_> {
         Err(self.backend_failed("it wants input again and again"))
     }
 
-    /// Asks the client everything that the backend wants to know.
+    /// Asks the client all questions of an `input_required` reply concurrently.
     async fn collect_answers(&self, reply: &Reply) -> Result<Continuation, Error> {
         let wanted = read_input_required(reply).map_err(|fault| self.backend_failed(fault))?;
         let mut asking: FuturesUnordered<_> = wanted
@@ -168,7 +174,8 @@ impl Call<'_> {
         Error::BackendFailed { backend: self.supervised.policy.id.clone(), cause: Cause::new(cause) }
     }
 
-    /// Asks once; and once more when the backend refused the request unread.
+    /// Sends the request, and repeats it once if the backend refused it unread. A header mismatch also leads
+    /// to a repetition if the tool's mirrored arguments have changed.
     async fn send_with_retry(&self, continuation: Continuation) -> Result<Reply, Failure> {
         if let Some(remaining) = self.supervised.retry_after.remaining() {
             return Err(Failure::Paused(remaining));
@@ -205,8 +212,9 @@ impl Call<'_> {
 
     async fn send_once(&self, connection: &Connection, continuation: Continuation) -> Result<Reply, Failure> {
         if connection.has_session() && continuation.request_state.is_some() {
-            // A state that no backend of the session era can have given, and the edge does not know: it was made by
-            // another replica, or before a restart. Calling again might do something a second time.
+            // A backend with sessions never issues a `requestState`, and the edge does not know this one.
+            // Another replica issued it, or this replica before a restart. Calling again might repeat a side
+            // effect.
             let text = "the request that `requestState` belongs to is not known here; begin it again";
             return Err(Failure::Refused(RpcError::new(code::INVALID_PARAMS, text)));
         }
@@ -214,7 +222,8 @@ impl Call<'_> {
             let text = "the backend knows no tasks any more";
             return Err(Failure::Refused(RpcError::new(code::INVALID_PARAMS, text)));
         }
-        // The answers are to questions that were no questions to a backend of the session era.
+        // A backend with sessions asks no questions by `input_required`, so the answers to such questions are
+        // dropped.
         let continuation = if connection.has_session() { Continuation::default() } else { continuation };
         connection.lower_log_level(self.client.log_level()).await;
         let client: Arc<dyn ClientPort> = Arc::<TimedClientPort>::clone(&self.client);
@@ -234,12 +243,13 @@ impl Call<'_> {
             && let Some(url_elicitations) = read_url_elicitations(error)
         {
             if self.ctx.protocol.has_sessions() {
-                // The client is sent there by the error itself.
+                // The error itself sends the client to the page.
                 url_elicitations.iter().for_each(|(_, question)| {
                     connection.link.pending_requests().url_elicitations().register(question, &client)
                 });
             } else if url_elicitations.iter().all(|(_, question)| self.client.can_be_asked(question)) {
-                // The error that 2025-11-25 has for it does not exist in 2026-07-28, which asks.
+                // The error that 2025-11-25 defines for this does not exist in 2026-07-28, which uses
+                // `input_required`.
                 return Ok(input_required(
                     url_elicitations.iter().map(|(key, question)| (key.clone(), question)),
                     None,
@@ -284,17 +294,18 @@ impl Call<'_> {
             name: self.request.name().map(str::to_owned),
             params: self.request.build_params(&connection.dialect, continuation, &hop),
             headers,
-            // A tool may do something every time it is called.
+            // A tool call may have side effects each time.
             is_idempotent: !matches!(self.request, BackendRequest::Tool(..)),
             is_long_lived: false,
             hold: self.ctx.hold.clone().map(|hold| CallHold::new(hold, Arc::clone(&self.time_budget))),
         }
     }
 
-    /// The arguments that the backend wants repeated as headers, by the headers' names.
+    /// The arguments that the backend wants repeated as headers, as pairs of header name and value.
     ///
     /// # Errors
-    /// When an argument is given in two ways, so that header and argument may differ for the backend.
+    /// [`Ambiguity`] if a name on the path to an argument occurs twice or in another letter case. The backend
+    /// could then read a header and an argument that differ.
     fn mirrored_headers(&self, connection: &Connection) -> Result<Vec<(String, String)>, Ambiguity> {
         let mut headers = Vec::new();
         let BackendRequest::Tool(name, Some(arguments), _) = &self.request else {

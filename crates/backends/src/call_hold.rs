@@ -1,5 +1,6 @@
-//! Calls whose caller has left while the backend may still be working on them. Where the limits count calls in flight, such a
-//! call counts until the backend has answered after all, its connection has ended, or the time of the call is over.
+//! Holds of calls that were dropped while the backend may still be working on them. Where the limits count
+//! in-flight calls, such a call counts until the backend has answered, its connection has closed, or its time
+//! budget has expired.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +10,12 @@ use vmcp_domain::WorkHold;
 
 use crate::time_budget::TimeBudget;
 
-/// Whether the backend may have got any part of a request.
+/// Whether the backend may have received any part of a request. Clones share the flag.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SentFlag(Arc<AtomicBool>);
 
 impl SentFlag {
-    /// From now on it may have.
+    /// Records that the backend may have received part of the request.
     pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -24,12 +25,12 @@ impl SentFlag {
     }
 }
 
-/// What is kept for one call while the backend works on it.
+/// The hold of one call, kept while the backend works on it.
 #[derive(Clone, Debug)]
 pub(crate) struct CallHold {
     hold: WorkHold,
     time_budget: Arc<TimeBudget>,
-    /// Whether the backend may have got any of the request.
+    /// Whether the backend may have received any part of the request.
     pub(crate) sent_flag: SentFlag,
 }
 
@@ -38,7 +39,8 @@ impl CallHold {
         Self { hold, time_budget: patience, sent_flag: SentFlag::default() }
     }
 
-    /// Keeps the hold until `end` or until the time of the call is over. Without a runtime it is let go at once.
+    /// Keeps the hold until `end` resolves or the time budget expires. Outside a tokio runtime the hold is
+    /// released at once.
     pub(crate) fn keep_until(self, end: impl Future<Output = ()> + Send + 'static) {
         let Self { hold, time_budget: patience, .. } = self;
         if let Ok(runtime) = Handle::try_current() {

@@ -1,4 +1,5 @@
-//! A connection that has begun: the link, the revision spoken on it, and what the backend said it offers.
+//! An established connection: its link, its protocol version, and what the backend declared at the start.
+//! `transport` implements the links; `lifecycle` opens connections and replaces closed ones.
 
 pub(crate) mod call_serializer;
 mod cancelled_calls;
@@ -33,21 +34,21 @@ use crate::failure::{Failure, FailureClass};
 use crate::lifecycle::subscription_streams::ListenState;
 use crate::sync::UnpoisonedMutex;
 
-/// Which arguments of which tools are repeated as headers.
+/// The arguments that are repeated as headers, by tool name.
 pub(crate) type MirroredArguments = HashMap<BackendToolName, Vec<MirroredArgument>>;
 
-/// No level has been set.
+/// Value of `Connection::log_level` before any level has been set. It is above every level.
 const LOG_LEVEL_UNSET: u8 = u8::MAX;
 
-/// The connection.
+/// An established connection to a backend.
 pub(crate) struct Connection {
     pub(crate) backend: BackendId,
     pub(crate) link: Arc<dyn Link>,
     pub(crate) dialect: Dialect,
     pub(crate) initialize_info: InitializeInfo,
-    /// True when tool arguments are repeated as headers (2026-07-28 over HTTP).
+    /// True if tool arguments are repeated as headers (2026-07-28 over HTTP).
     pub(crate) mirrors_arguments: bool,
-    /// What `subscriptions/listen` covers (2026-07-28).
+    /// What the open `subscriptions/listen` stream covers (2026-07-28).
     pub(crate) listen_state: watch::Sender<ListenState>,
     mirrored_arguments: UnpoisonedMutex<Arc<MirroredArguments>>,
     log_level: AtomicU8,
@@ -78,7 +79,7 @@ impl Connection {
         }
     }
 
-    /// Runs what stands open for as long as the connection lives.
+    /// Runs a task, such as a long-lived stream, until it finishes or the connection closes.
     pub(crate) fn spawn_tracked(&self, work: impl Future<Output = ()> + Send + 'static) {
         let (retired, ended) = (self.closing.clone(), self.link.close_signal().token());
         self.stream_tasks.spawn(async move {
@@ -90,7 +91,8 @@ impl Connection {
         });
     }
 
-    /// Ends the connection in good order, within `grace`: first what stands open, then the link.
+    /// Closes the connection gracefully: first the tracked tasks, at most for `grace`, then the link, with
+    /// the same `grace`.
     pub(crate) async fn close(&self, grace: Duration) {
         self.closing.cancel();
         self.stream_tasks.close();
@@ -101,12 +103,13 @@ impl Connection {
         self.link.close_signal().close(CloseReason::Failed(FailureClass::Exited));
     }
 
-    /// True when the backend keeps a session for this connection.
+    /// True if the protocol version has sessions (before 2026-07-28).
     pub(crate) fn has_session(&self) -> bool {
         self.dialect.version.has_sessions()
     }
 
-    /// Makes one request and waits for its outcome. What the outcome says about the connection is noted.
+    /// Sends one request and waits for its outcome. Closes the connection if the outcome shows that it is
+    /// unusable.
     pub(crate) async fn exchange(
         &self,
         purpose: Purpose,
@@ -117,14 +120,14 @@ impl Connection {
         if let Err(failure) = &outcome {
             self.close_on_failure(failure);
         }
-        // A backend that broke off without an answer may still be working on the request.
+        // After an indeterminate failure the backend may still be working on the request.
         if !matches!(outcome, Err(Failure::Indeterminate(..))) {
             ticket.finish();
         }
         outcome
     }
 
-    /// Ends the connection when a failure says that it is of no further use.
+    /// Closes the connection if the failure shows that it is unusable.
     pub(crate) fn close_on_failure(&self, failure: &Failure) {
         match failure {
             Failure::StaleConnection(class, _) => {
@@ -143,8 +146,9 @@ impl Connection {
         }
     }
 
-    /// Makes sure that the backend sends log messages of `wanted` and above, where levels are set for a session.
-    /// The level of a connection only ever falls: other clients share it, and what is too much is dropped here.
+    /// Requests log messages of level `wanted` and above, in versions that set the level for a session. The
+    /// level of a connection is only lowered, because other clients share the connection. `dispatch_notice`
+    /// drops messages below a client's own level.
     pub(crate) async fn lower_log_level(&self, wanted: Option<LogLevel>) {
         let Some(level) = wanted
             .filter(|_| self.has_session() && self.initialize_info.has_capability(ServerCapability::Logging))
@@ -166,12 +170,12 @@ impl Connection {
         }
     }
 
-    /// Which arguments are repeated as headers, as of the last time tools were listed.
+    /// The arguments that are repeated as headers, as of the last `tools/list`.
     pub(crate) fn mirrored_arguments(&self) -> Arc<MirroredArguments> {
         Arc::clone(&self.mirrored_arguments.lock())
     }
 
-    /// Takes note of the tools listed.
+    /// Replaces the mirrored arguments after a `tools/list`.
     pub(crate) fn set_mirrored_arguments(&self, mirrors: MirroredArguments) {
         *self.mirrored_arguments.lock() = Arc::new(mirrors);
     }

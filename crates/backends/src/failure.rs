@@ -1,5 +1,6 @@
-//! Why an exchange with a backend brought no result, told apart by the one question a caller has:
-//! may the call have happened? The public error names no address; what is known goes into its cause.
+//! Why an exchange with a backend brought no result. The variants distinguish whether the call may have been
+//! executed, because a caller needs to know that. The public error contains no address; details go into its
+//! cause.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,22 +9,22 @@ use std::time::Duration;
 use vmcp_domain::{BackendId, Cause, Error, RelayedError};
 use vmcp_wire::jsonrpc::RpcError;
 
-/// The kind of a failure, as `/status` shows it: a label of bounded variety.
+/// The class of a failure, as `/status` shows it: a label with few distinct values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureClass {
-    /// No connection could be made.
+    /// No connection could be established.
     Connect,
-    /// No answer in time.
+    /// No answer within the time-out.
     Timeout,
-    /// What came back is not MCP.
+    /// The response is not valid MCP.
     Protocol,
-    /// The backend refused the credentials shown, or there are none for this caller.
+    /// The backend refused the credentials, or there are none for this caller.
     Auth,
-    /// No credential could be got: the token endpoint does not answer, or does not fit the settings.
+    /// No credential could be obtained: the token endpoint does not answer, or does not match the settings.
     Credential,
     /// The backend answered with an HTTP error of its own.
     Status,
-    /// It sent the gateway somewhere it does not follow.
+    /// The backend redirected to an address that the gateway does not follow.
     Redirect,
     /// The process could not be started.
     Spawn,
@@ -31,9 +32,9 @@ pub(crate) enum FailureClass {
     Exited,
     /// An answer was larger than allowed.
     TooLarge,
-    /// Its health checks kept failing, so its connection was ended.
+    /// The connection was closed because health checks kept failing.
     HealthCheck,
-    /// Its settings cannot be used (an authority file that cannot be read, say).
+    /// The settings of the backend cannot be used, for example an unreadable file of CA certificates.
     Settings,
 }
 
@@ -56,25 +57,26 @@ impl FailureClass {
     }
 }
 
-/// Why there is no result.
+/// Why a request has no result.
 #[derive(Clone, Debug)]
 pub(crate) enum Failure {
     /// The backend answered with an error.
     Refused(RpcError),
-    /// The request was refused unread because the connection is no longer known there. A new one is to be made,
-    /// and the request may be sent again. What the backend said stands with it, if it said anything.
+    /// The backend refused the request unread, because it no longer knows the connection. After a reconnect
+    /// the request may be sent again. Contains the backend's error, if it sent one.
     StaleConnection(FailureClass, Option<RpcError>),
-    /// The request certainly did not happen.
+    /// The request was certainly not executed.
     NotSent(FailureClass, String),
-    /// The request may have happened.
+    /// The request may have been executed.
     Indeterminate(FailureClass, String),
-    /// Too much is under way at this backend already; nothing was sent.
+    /// Too many requests are in flight at this backend; nothing was sent.
     Overloaded,
-    /// There is no room for another caller's connection; nothing was sent.
+    /// No slot is free for another caller's connection; nothing was sent.
     ConnectionsFull,
-    /// The backend wants to be left alone for so long, and did nothing. What it said stands with it, if it said anything.
+    /// The backend did nothing and requested a pause with `Retry-After`. Contains the pause, and the
+    /// backend's error if it sent one.
     Busy(Duration, Option<RpcError>),
-    /// It has said so before, and nothing was sent.
+    /// A pause that the backend requested before is not over; nothing was sent. Contains the remaining time.
     Paused(Duration),
 }
 
@@ -87,8 +89,9 @@ impl Failure {
         Self::Indeterminate(class, cause.to_string())
     }
 
-    /// One request failed, which says nothing about others on the connection: it was refused, also for lack of a scope or
-    /// because it came too soon, or its answer is late, malformed, too large or an HTTP error.
+    /// True if only this request failed and the connection can serve others. The request was refused, also
+    /// for lack of a scope or because it came too soon. Or its answer is late, malformed, too large or an
+    /// HTTP error.
     pub(crate) fn is_connection_usable(&self) -> bool {
         use FailureClass::{Auth, Protocol, Status, Timeout, TooLarge};
         matches!(
@@ -113,7 +116,7 @@ impl Failure {
         }
     }
 
-    /// What the caller of the seam is told.
+    /// Converts the failure into the public error of the `Backend` trait.
     pub(crate) fn into_error(self, backend: &BackendId) -> Error {
         let backend = backend.clone();
         match self {
@@ -135,7 +138,7 @@ impl Failure {
             Self::NotSent(class, cause) => Error::BackendUnavailable {
                 backend,
                 cause: Cause::new(format_args!("{}: {cause}", class.as_str())),
-                // It answered with a status that says that it did nothing.
+                // The backend answered with a status that says that it did nothing.
                 was_read: matches!(class, FailureClass::Status | FailureClass::Redirect),
             },
             Self::Indeterminate(class, cause) => Error::BackendFailed {
@@ -163,7 +166,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An error with its sources in one line: HTTP libraries put the telling part last.
+/// An error with its sources in one line, because HTTP libraries put the most specific cause last.
 pub(crate) fn error_chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,4 +1,5 @@
-//! HTTP towards backends: the client, its connections, and what a request carries.
+//! HTTP towards backends: the client, its connections, and what a request carries. The MCP transports that
+//! use it are in `transport`.
 
 pub(crate) mod client;
 pub(crate) mod content_coding;

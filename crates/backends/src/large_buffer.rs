@@ -1,27 +1,28 @@
-//! Memory of large answers, which the system gets back as soon as the answer is gone. The allocator keeps what it has freed
-//! for later, so a burst of large answers would stay in the process for good.
+//! Memory for large answers that returns to the system as soon as the answer is dropped. The allocator keeps
+//! freed memory, so a burst of large answers would permanently enlarge the process.
 
 use std::io;
 
 use bytes::Bytes;
 use memmap2::MmapMut;
 
-/// From this size on answers are kept here. Mapping costs more than the allocator does, so smaller ones are not.
+/// Minimum size of an answer that is stored here. Mapping costs more than the allocator does, so smaller
+/// answers are not.
 pub(crate) const LARGE_BYTES: usize = 8 << 20;
 
-/// A growing buffer in memory of its own.
+/// A growing buffer in its own memory mapping.
 pub(crate) struct LargeBuffer {
     map: MmapMut,
     len: usize,
 }
 
 impl LargeBuffer {
-    /// A buffer with room for `bytes`. Memory is only taken for what is written.
+    /// Creates a buffer with capacity for `bytes` bytes. Memory is only used for what is written.
     pub(crate) fn new(bytes: usize) -> io::Result<Self> {
         Ok(Self { map: MmapMut::map_anon(bytes.max(1))?, len: 0 })
     }
 
-    /// Appends, growing where that is needed.
+    /// Appends `data`, and grows the mapping if needed.
     pub(crate) fn extend(&mut self, data: &[u8]) -> io::Result<()> {
         let end = self.len + data.len();
         if end > self.map.len() {
@@ -42,7 +43,7 @@ impl LargeBuffer {
         self.len
     }
 
-    /// What has been written. The memory goes back when the last slice of it is dropped.
+    /// The written bytes. The memory returns to the system when the last slice of it is dropped.
     pub(crate) fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
     }

@@ -1,7 +1,8 @@
-//! Transports towards backends: stdio children, streamable HTTP and HTTP+SSE, each on both protocol eras
-//! where the era exists. Connections are made once, kept, and remade; many clients share them.
+//! Transports towards backends: stdio processes, streamable HTTP and HTTP+SSE. Stdio and streamable HTTP
+//! support versions with sessions and 2026-07-28; HTTP+SSE has sessions only. Connections are opened once,
+//! kept, and reopened when they close; many clients share them.
 //!
-//! What messages look like is `vmcp-wire`'s; which backend a request goes to is `vmcp-federation`'s.
+//! `vmcp-wire` defines what messages look like; `vmcp-federation` decides which backend a request goes to.
 
 mod backend;
 mod call;
@@ -36,20 +37,21 @@ pub use crate::transport::child::{Environment, Launcher, adopt_orphans, exec_chi
 /// How the gateway introduces itself to backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientInfo {
-    /// Its name.
+    /// The name of the gateway.
     pub name: String,
-    /// Its program version.
+    /// The version of the gateway's program.
     pub version: String,
 }
 
-/// How long shutdown may take beyond the grace given: a process that ignores SIGTERM is killed within this time.
+/// How long shutdown may take beyond the given grace: a process that ignores SIGTERM is killed within this
+/// time.
 const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
 
-/// Every backend of a gateway, each kept connected by its own supervisor until [`Backends::shutdown`].
+/// All backends of a gateway. A supervisor keeps each of them connected until [`Backends::shutdown`].
 pub struct Backends {
     backends: Vec<(Arc<SupervisedConnection>, Arc<dyn Backend>)>,
     tasks: TaskTracker,
-    /// Takes processes that children left behind off the system's table once they have ended.
+    /// Reaps processes that children left behind once they have ended.
     reaper_task: AbortHandle,
 }
 
@@ -61,7 +63,7 @@ impl fmt::Debug for Backends {
 }
 
 impl Backends {
-    /// Begins to connect to every backend. Returns at once; each can be used at once.
+    /// Starts to connect to every backend. Returns at once; every backend can be used immediately.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -79,7 +81,7 @@ impl Backends {
                     Arc::clone(&room),
                     tasks.clone(),
                 );
-                // Its place outlives every task of the backend.
+                // The slot is held until the supervisor of the backend has ended.
                 let place = matches!(shared.policy.transport, Transport::Stdio(_))
                     .then(|| room.acquire_unconditionally());
                 let running = Arc::clone(&shared);
@@ -95,20 +97,20 @@ impl Backends {
         Self { backends, tasks, reaper_task: reaping }
     }
 
-    /// Every backend, in the order of their policies.
+    /// All backends, in the order of their policies.
     pub fn all(&self) -> impl Iterator<Item = &Arc<dyn Backend>> {
         self.backends.iter().map(|(_, backend)| backend)
     }
 
-    /// The backend called `id`.
+    /// The backend with the identifier `id`; `None` if there is none.
     #[must_use]
     pub fn get(&self, id: &BackendId) -> Option<&Arc<dyn Backend>> {
         self.all().find(|backend| backend.id() == id)
     }
 
-    /// Ends every connection within `grace`: processes are asked to end by closing their input, then by SIGTERM, and
-    /// are killed with everything they started when they do not; HTTP sessions are ended. Returns when all of that is
-    /// done.
+    /// Closes every connection within `grace`. Processes are stopped by closing their input, then by SIGTERM;
+    /// processes that do not stop are killed with everything that they started. HTTP sessions are ended.
+    /// Returns when all of that is done, or a short time after `grace` if backends do not end in time.
     pub async fn shutdown(&self, grace: Duration) {
         for (shared, _) in &self.backends {
             *shared.grace.lock() = grace;
@@ -123,7 +125,7 @@ impl Backends {
 }
 
 impl Drop for Backends {
-    /// Ends what was not shut down; nobody waits for it.
+    /// Stops the backends that were not shut down, without waiting for them.
     fn drop(&mut self) {
         for (shared, _) in &self.backends {
             shared.stop.cancel();

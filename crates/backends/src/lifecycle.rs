@@ -1,4 +1,4 @@
-//! How connections to a backend begin, are kept alive, are shared between callers, and end.
+//! How connections to a backend are opened, kept alive, shared between callers, and closed.
 
 pub(crate) mod backoff;
 pub(crate) mod connector;

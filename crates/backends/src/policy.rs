@@ -1,5 +1,5 @@
-//! The validated settings of one backend: how it is reached, and the bounds of every exchange with it.
-//! Built by `vmcp` from the config file.
+//! The validated settings of one backend: how it is reached, and the limits of every exchange with it. `vmcp`
+//! builds them from the configuration file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,28 +13,28 @@ use vmcp_domain::BackendId;
 use crate::transport::child::{Environment, Launcher};
 pub use vmcp_domain::Secret;
 
-/// Everything the transports need to know about one backend.
+/// Everything that the transports need to know about one backend.
 #[derive(Clone, Debug)]
 pub struct BackendPolicy {
     /// The backend's name.
     pub id: BackendId,
-    /// How it is reached.
+    /// How the backend is reached.
     pub transport: Transport,
-    /// How long each step may take.
+    /// The time-outs of each step.
     pub timeouts: Timeouts,
-    /// Headers sent with every HTTP request to it, names in lower case.
+    /// Headers sent with every HTTP request to the backend, with names in lower case.
     pub headers: Vec<(String, Secret)>,
-    /// Which callers share a connection where the backend keeps state. Has no effect with `credentials`.
+    /// Which callers share a connection if the backend keeps state. Has no effect with `credentials`.
     pub isolation: Isolation,
-    /// The bounds of connections that belong to single callers.
+    /// The limits of connections that belong to single callers.
     pub caller_bounds: CallerBounds,
-    /// The credential each HTTP request to it carries on behalf of its caller, if any does. Callers of different scopes
-    /// then share neither connections nor sessions.
+    /// The source of the credential that each HTTP request carries on behalf of its caller; `None` if
+    /// requests carry none. Callers of different scopes then share neither connections nor sessions.
     pub credentials: Option<Credentials>,
 }
 
 impl BackendPolicy {
-    /// What proves the gateway or its caller to the backend, in the words of `outgoingAuth`.
+    /// How the gateway or its caller authenticates to the backend, in the terms of `outgoingAuth`.
     #[must_use]
     pub fn auth_type(&self) -> &'static str {
         match &self.credentials {
@@ -48,22 +48,23 @@ impl BackendPolicy {
 /// Which callers share a connection to a backend that keeps state: a stdio process, or an HTTP session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
-    /// All of them.
+    /// All callers.
     #[default]
     Shared,
-    /// Those of one identity; without an identity, those of one session.
+    /// The callers of one identity; without an identity, those of one session.
     PerCaller,
-    /// Those of one session; without a session, those of one identity.
+    /// The callers of one session; without a session, those of one identity.
     PerSession,
-    /// Those of one identity; without an identity those of one session where `sessions_apart`, else all.
+    /// The callers of one identity. Without an identity, those of one session if `sessions_apart`, otherwise
+    /// all.
     Automatic {
-        /// Sessions without identity may belong to different people.
+        /// Sessions without an identity may belong to different people.
         sessions_apart: bool,
     },
 }
 
 impl Isolation {
-    /// Its name in config and `/status`.
+    /// The name in the configuration and in `/status`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -75,16 +76,16 @@ impl Isolation {
     }
 }
 
-/// The bounds of connections to one backend that belong to single callers.
+/// The limits of connections to one backend that belong to single callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallerBounds {
-    /// The most of them. The one idle for longest gives way.
+    /// Maximum number of connections. The longest idle one is evicted for a new one.
     pub connections_max: usize,
-    /// The most of one caller: a user, or an address where callers have no identity.
+    /// Maximum number of connections of one caller: a user, or an address if callers have no identity.
     pub per_caller_max: usize,
-    /// How long one may be idle.
+    /// How long a connection may be idle before it is closed.
     pub idle_timeout: Duration,
-    /// How long a caller waits where there is no room.
+    /// How long a caller waits for a free slot.
     pub acquire_timeout: Duration,
 }
 
@@ -104,7 +105,7 @@ impl Default for CallerBounds {
     }
 }
 
-/// Where the credentials of a backend's requests come from.
+/// The source of the credentials for a backend's requests.
 #[derive(Clone)]
 pub struct Credentials(pub Arc<dyn CredentialSource>);
 
@@ -117,7 +118,7 @@ impl fmt::Debug for Credentials {
 /// How a backend is reached.
 #[derive(Clone, Debug)]
 pub enum Transport {
-    /// A child process, spoken to over its standard streams.
+    /// A child process, over its standard streams.
     Stdio(StdioPolicy),
     /// Streamable HTTP (2025-03-26 and later).
     StreamableHttp(HttpPolicy),
@@ -126,7 +127,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// The transport's name in config and `/status`.
+    /// The transport's name in the configuration and in `/status`.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -142,31 +143,32 @@ impl Transport {
 pub struct StdioPolicy {
     /// The program: a path, or a name looked up in `PATH`.
     pub command: String,
-    /// Its arguments.
+    /// The arguments of the program.
     pub args: Vec<String>,
-    /// Its own variables, values kept out of logs.
+    /// Environment variables set for the process. Their values are kept out of logs.
     pub env: BTreeMap<String, Secret>,
-    /// Variables of the gateway's environment that it gets besides the usual ones, by name. A name that ends in `*`
-    /// names all that begin so.
+    /// Names of variables of the gateway's environment that the process inherits in addition to the standard
+    /// ones. A name that ends in `*` matches all names with that prefix.
     pub inherit_env: Vec<String>,
-    /// The folder it runs in; the gateway's own if left out.
+    /// The working directory; the gateway's own if `None`.
     pub cwd: Option<PathBuf>,
 }
 
-/// How child processes are started, for all backends alike.
+/// How child processes are started, for all backends.
 #[derive(Clone, Debug)]
 pub struct ProcessPolicy {
-    /// The gateway's environment, of which children get what they need.
+    /// The gateway's environment, from which children inherit what they need.
     pub environment: Environment,
-    /// The program that starts children so that they end with the gateway. Without one a child whose gateway is killed
-    /// only sees the end of its standard input.
+    /// The program that starts children so that they end with the gateway. If `None`, a child of a killed
+    /// gateway only notices the end of its standard input.
     pub launcher: Option<Launcher>,
-    /// The most processes of all stdio backends together. Each backend's own runs in any case.
+    /// Maximum number of processes of all stdio backends together. Each backend's own process runs in any
+    /// case.
     pub count_max: usize,
 }
 
 impl ProcessPolicy {
-    /// How many processes there may be by default.
+    /// The default of `count_max`.
     pub const COUNT_MAX: usize = 64;
 }
 
@@ -179,30 +181,32 @@ impl Default for ProcessPolicy {
 /// How an HTTP backend is reached.
 #[derive(Clone, Debug)]
 pub struct HttpPolicy {
-    /// The endpoint, `http` or `https`, with its path.
+    /// The address of the endpoint, `http` or `https`, with its path.
     pub url: http::Uri,
-    /// A PEM file of authorities trusted in place of the system's.
+    /// A PEM file of CA certificates that are trusted instead of the system's.
     pub ca_bundle: Option<PathBuf>,
-    /// HTTP+SSE is tried where the server refuses streamable HTTP: the operator has not said which it speaks.
+    /// Whether HTTP+SSE is tried if the server refuses streamable HTTP. True if the operator has not
+    /// configured which of them the server speaks.
     pub may_be_sse: bool,
 }
 
-/// How long each step may take.
+/// The time-outs of each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Opening the connection and finding out the protocol version. A process has so long after each sign of life.
+    /// Opening the connection and finding out the protocol version. For a process, each output restarts this
+    /// time-out.
     pub connect: Duration,
-    /// How long a process may take to start while it gives signs of life: an installer writes what it does.
+    /// Maximum time for a process to start while it writes output: an installer reports what it does.
     pub start: Duration,
-    /// One request, from sending to the end of the answer. Reported progress allows as much again.
+    /// One request, from sending to the end of the answer. Each reported progress restarts this time-out.
     pub call: Duration,
-    /// One request at most, whatever progress is reported.
+    /// Maximum time of one request, whatever progress is reported.
     pub call_max: Duration,
 }
 
 impl Timeouts {
-    /// 30 seconds to connect and to answer, as the reference has it; 5 minutes to start, and 10 for a call that reports
-    /// progress.
+    /// 30 seconds to connect and to answer, as in the reference implementation; 5 minutes to start, and 10
+    /// minutes for a call that reports progress.
     pub const DEFAULT: Self = Self {
         connect: Duration::from_secs(30),
         start: Duration::from_mins(5),
@@ -217,5 +221,5 @@ impl Default for Timeouts {
     }
 }
 
-/// The largest answer taken from a backend, in bytes (100 MiB, the reference's bound).
+/// Maximum size of an answer from a backend, in bytes (100 MiB, as in the reference implementation).
 pub const RESPONSE_BYTES_MAX: usize = 100 << 20;

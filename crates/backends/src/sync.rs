@@ -1,5 +1,5 @@
-//! A mutex for short, panic-free critical sections. It is never held across an await, and a panic elsewhere
-//! does not make its content unusable.
+//! A mutex for short, panic-free critical sections. It is never held across an await. A panic elsewhere does
+//! not make its content unusable.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,5 +1,5 @@
-//! How long a call may take. The bound is on the backend: while the client is being asked something the clock
-//! stands still, because a person may be typing. The context's own deadline is never moved.
+//! How long a call may take. The limit applies to the backend: while the client is asked a question the
+//! budget is paused, because a person may be typing. The deadline of the call context is never extended.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,15 +13,15 @@ use vmcp_domain::{
 
 use crate::sync::UnpoisonedMutex;
 
-/// The longest a client may think about one question.
+/// Maximum time for a client to answer one question.
 const QUESTION_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
-/// The clock of one call.
+/// The time budget of one call.
 #[derive(Debug)]
 pub(crate) struct TimeBudget {
     deadline: Option<Instant>,
     call_timeout: Duration,
-    /// Progress puts the end off until this much of the call's own time has passed.
+    /// Maximum time of the call, excluding pauses, however often progress extends the budget.
     call_timeout_max: Duration,
     state: UnpoisonedMutex<BudgetState>,
     changed: Notify,
@@ -36,7 +36,8 @@ struct BudgetState {
 }
 
 impl TimeBudget {
-    /// Runs from now for `allowed`, with progress for `longest`, never beyond `deadline`.
+    /// Starts a budget of `allowed` from now. Progress extends it up to `longest`. It never exceeds
+    /// `deadline`.
     pub(crate) fn new(
         allowed: Duration,
         longest: Duration,
@@ -57,10 +58,11 @@ impl TimeBudget {
         })
     }
 
-    /// Waits until there is no more time.
+    /// Waits until the budget has expired.
     pub(crate) async fn wait_until_expired(&self) {
         loop {
-            // Pauses only put the end off, so nobody has to tell of one before the end as it is now.
+            // A pause only postpones the expiry, so no notification of it is needed before the current
+            // expiry.
             let due = self.state.lock().expires_at;
             sleep_until(earlier(due, self.deadline)).await;
             let changed = self.changed.notified();
@@ -78,14 +80,15 @@ impl TimeBudget {
         }
     }
 
-    /// The backend has reported progress: it has as much time again.
+    /// Extends the budget after a progress report: the backend has the call time-out again, up to the
+    /// maximum.
     fn extend(&self) {
         let mut clock = self.state.lock();
         let longest = clock.started_at + self.call_timeout_max;
         clock.expires_at = clock.expires_at.max((Instant::now() + self.call_timeout).min(longest));
     }
 
-    /// What is told when the time has passed.
+    /// The error for an expired budget.
     pub(crate) fn timeout_error(&self, backend: &BackendId) -> Error {
         if self.deadline.is_some_and(|hard| hard <= Instant::now()) {
             return Error::DeadlineExceeded;
@@ -119,10 +122,10 @@ impl TimeBudget {
     }
 }
 
-/// What the clock shows at a moment.
+/// The status of the budget at a moment.
 enum BudgetStatus {
     Running,
-    /// The client is being asked.
+    /// The client is being asked a question.
     Paused,
     Expired,
 }
@@ -131,7 +134,7 @@ fn earlier(one: Instant, other: Option<Instant>) -> Instant {
     other.map_or(one, |other| one.min(other))
 }
 
-/// While it lives the clock stands still.
+/// Pauses the budget until it is dropped.
 struct PauseGuard(Arc<TimeBudget>);
 
 impl Drop for PauseGuard {
@@ -148,12 +151,12 @@ impl Drop for PauseGuard {
     }
 }
 
-/// The client of one call, with the call's clock held while it is asked.
+/// The client of one call. While it is asked a question, the call's time budget is paused.
 #[derive(Debug)]
 pub(crate) struct TimedClientPort {
     inner: Arc<dyn ClientPort>,
     time_budget: Arc<TimeBudget>,
-    /// What the client was asked and had not declared, first.
+    /// The first kind of question that the client was asked without having declared the capability.
     missing_capability: OnceLock<QuestionKind>,
 }
 
@@ -162,7 +165,8 @@ impl TimedClientPort {
         Arc::new(Self { inner, time_budget: patience, missing_capability: OnceLock::new() })
     }
 
-    /// Whether the client declared what a question needs. If not, that is what it lacked.
+    /// True if the client declared the capability that a question needs. If not, the capability is recorded
+    /// as missing.
     pub(crate) fn can_be_asked(&self, question: &Question) -> bool {
         let can = self.inner.capabilities().supports_question(question);
         if !can {
@@ -171,7 +175,7 @@ impl TimedClientPort {
         can
     }
 
-    /// The capability that a question needed and the client has not.
+    /// The capability that a question needed and the client lacks.
     pub(crate) fn missing_capability(&self) -> Option<QuestionKind> {
         self.missing_capability.get().copied()
     }

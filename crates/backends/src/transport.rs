@@ -1,4 +1,5 @@
-//! How messages reach a backend: standard streams of a child process, streamable HTTP, HTTP with server-sent events.
+//! How messages reach a backend: standard streams of a child process, streamable HTTP, HTTP with server-sent
+//! events.
 
 pub(crate) mod child;
 pub(crate) mod duplex;

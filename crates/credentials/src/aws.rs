@@ -1,4 +1,5 @@
-//! Requests signed with keys of an AWS role that the caller's token is exchanged for (AssumeRoleWithWebIdentity).
+//! Requests that are signed with the keys of an AWS role, for which the caller's token is exchanged
+//! (AssumeRoleWithWebIdentity).
 
 mod matcher;
 mod policy;
@@ -28,7 +29,7 @@ pub struct AwsStsSource {
 }
 
 impl AwsStsSource {
-    /// A source under `policy`.
+    /// Builds a source with these settings.
     #[must_use]
     pub fn new(policy: AwsStsPolicy, exchanges: Arc<ExchangeContext>) -> Self {
         let fingerprint = policy.fingerprint();
@@ -40,7 +41,8 @@ impl AwsStsSource {
         caller: &Subject<'_>,
         request: &RequestView<'_>,
     ) -> Result<CredentialHeaders, CredentialError> {
-        // Chosen for every request: the claims behind an opaque token may change while the token stays.
+        // The role is selected for every request: the claims of an opaque token may change while the token
+        // stays the same.
         let role = self.policy.roles.select_role(caller.identity)?;
         let session = self.policy.session_name(caller.identity)?;
         let asked = [role.as_ref(), &session];
@@ -83,7 +85,7 @@ impl CredentialSource for AwsStsSource {
         &'a self,
         _request: &'a RequestView<'a>,
     ) -> BoxFuture<'a, Result<CredentialHeaders, CredentialError>> {
-        // There is no account of the gateway's own.
+        // The gateway has no account of its own at AWS.
         Box::pin(std::future::ready(Ok(CredentialHeaders::uncached(Vec::new()))))
     }
 

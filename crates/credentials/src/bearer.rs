@@ -1,5 +1,5 @@
-//! Bearer tokens that are got once for each caller and kept: what token exchange and cross-app access share. How a token
-//! is got is each [`Grant`]'s.
+//! Bearer tokens that are obtained once per caller and cached: the common part of token exchange and
+//! cross-app access. Each [`Grant`] defines how a token is obtained.
 
 use std::sync::Arc;
 
@@ -13,27 +13,27 @@ use crate::exchanges::ExchangeContext;
 use crate::scope;
 use crate::source::{CredentialHeaders, CredentialSource, RequestView, Subject};
 
-/// The subject of what the gateway gets on its own account: no token has this digest.
+/// The cache subject of the gateway's own tokens. No token has this digest.
 const GATEWAY_SUBJECT: [u8; 32] = [0; 32];
 
-/// A fresh value of `Authorization`, or why there is none.
+/// A new `Authorization` value, or the reason why there is none.
 pub(crate) type GrantOutcome = Result<FetchedCredential<HeaderValue>, FetchFailure>;
 
-/// A way of getting tokens.
+/// A way to obtain tokens.
 pub(crate) trait Grant: Send + Sync + 'static {
-    /// The strategy's name in the config file.
+    /// The strategy's name in the configuration file.
     const NAME: &'static str;
 
-    /// Tells two grants apart whose tokens are not the same.
+    /// A digest that differs between grants with different tokens.
     fn fingerprint(&self) -> [u8; 32];
-    /// Where tokens come from, for errors.
+    /// The host and port of the token endpoint, for errors.
     fn authority(&self) -> &Arc<str>;
-    /// Whether the gateway can get a token for itself.
+    /// True when the gateway can obtain a token for itself.
     fn has_gateway_account(&self) -> bool;
-    /// Gets a token for the caller whose own is `token`.
+    /// Obtains a token for the caller whose own token is `token`.
     fn fetch(&self, exchanges: &ExchangeContext, token: &Secret)
     -> impl Future<Output = GrantOutcome> + Send;
-    /// Gets a token for the gateway itself.
+    /// Obtains a token for the gateway itself.
     fn fetch_for_gateway(&self, exchanges: &ExchangeContext) -> impl Future<Output = GrantOutcome> + Send;
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct BearerSource<G> {
 }
 
 impl<G: Grant> BearerSource<G> {
-    /// A source of what `grant` gets.
+    /// Builds a source of the tokens of `grant`.
     pub(crate) fn new(grant: G, exchanges: Arc<ExchangeContext>) -> Self {
         let fingerprint = grant.fingerprint();
         Self { grant: Arc::new(grant), exchange_context: exchanges, fingerprint }

@@ -1,7 +1,8 @@
-//! Credentials that were asked for and are still good: bounded, and one exchange per key however many wait for it.
+//! Caches credentials until shortly before they expire. The cache is bounded, and concurrent requests for one
+//! key share one exchange.
 //!
-//! An exchange runs as a task of its own, so that a request that goes away takes nothing from the others. What a kept
-//! value is and how it is fetched is the strategies'.
+//! An exchange runs as its own task, so that a cancelled request does not affect the others. The strategies
+//! decide what a value is and how it is fetched.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -16,42 +17,44 @@ use tokio::sync::watch;
 use crate::clock::{Clock, DualInstant};
 use crate::error::{CredentialError, FetchFailure};
 
-/// The most entries kept; the one used longest ago gives way.
+/// The most entries; the least recently used one is evicted.
 const ENTRIES_MAX: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
-/// The most bytes all kept credentials may take.
+/// The most bytes of all cached credentials.
 const BYTES_MAX: usize = 64 << 20;
-/// The most exchanges under way with one endpoint, and with all; more than that is a flood, and refused.
+/// The most exchanges in flight, per endpoint and over all. More are refused as overload.
 const IN_FLIGHT_PER_ENDPOINT_MAX: usize = 1024;
 const IN_FLIGHT_MAX: usize = 4096;
-/// How long a credential is good when its issuer does not say.
+/// The lifetime of a credential when its issuer does not state one.
 const LIFETIME_DEFAULT: Duration = Duration::from_mins(5);
-/// No credential is kept longer, whatever its issuer says.
+/// The longest time for which a credential is cached, whatever its issuer states.
 const LIFETIME_MAX: Duration = Duration::from_hours(24);
-/// A credential is renewed this long before its end, or a tenth of its life when that is less.
+/// A credential is renewed this long before its end, or after nine tenths of its lifetime if that is later.
 const RENEWAL_MARGIN_MAX: Duration = Duration::from_mins(1);
-/// How long a refusal is remembered.
+/// How long a refusal is cached.
 const REFUSAL_TTL: Duration = Duration::from_secs(1);
-/// A credential that replaced a refused one is not dropped again before this time: the backend refuses them all.
+/// A credential that replaced a rejected one is not dropped again before this age, because the backend then
+/// rejects all of them.
 const REPLACEMENT_AGE_MIN: Duration = Duration::from_secs(30);
 
-/// What a credential is kept under: the strategy with all that is asked for, and the SHA-256 of the caller's token.
+/// The key of a credential: a digest of the strategy with all request parameters, and the SHA-256 of the
+/// caller's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CacheKey {
     pub(crate) strategy: [u8; 32],
     pub(crate) subject: [u8; 32],
 }
 
-/// A credential as it was fetched.
+/// A fetched credential.
 #[derive(Clone, Debug)]
 pub(crate) struct FetchedCredential<V> {
     pub(crate) value: V,
-    /// How long it is good, counted from when it was asked for; `None` when its issuer does not say.
+    /// The lifetime, counted from the start of the request; `None` when the issuer does not state it.
     pub(crate) lifetime: Option<Duration>,
-    /// How much memory it takes.
+    /// The credential's size in memory.
     pub(crate) bytes: usize,
 }
 
-/// Which fetched credential a request used.
+/// Identifies the fetched credential that a request used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CredentialVersion {
     key: CacheKey,
@@ -81,7 +84,7 @@ enum CacheEntry<V> {
         error: CredentialError,
         expires_at: DualInstant,
     },
-    /// A backend refused what was here.
+    /// A backend rejected the credential that was here.
     Invalidated,
 }
 
@@ -91,7 +94,7 @@ struct CachedCredential<V> {
     cached_at: DualInstant,
     expires_at: DualInstant,
     bytes: usize,
-    /// It replaced one that a backend refused.
+    /// It replaced a credential that a backend rejected.
     is_replacement: bool,
 }
 
@@ -117,7 +120,8 @@ impl<V: Clone + Send + Sync + 'static> CredentialCache<V> {
         Self(Arc::new(CacheInner { clock, table: Mutex::new(table) }))
     }
 
-    /// The credential under `key`, fetched by `fetch` unless it is kept or on its way. `place` is named in errors.
+    /// Returns the credential under `key`. It calls `fetch` unless the credential is cached or a fetch is in
+    /// flight. Errors name the endpoint `place`.
     pub(crate) async fn get<F, W>(&self, key: CacheKey, place: &Arc<str>, fetch: F) -> FetchOutcome<V>
     where
         F: FnOnce() -> W,
@@ -170,7 +174,7 @@ impl<V: Clone + Send + Sync + 'static> CredentialCache<V> {
         CacheLookup::InFlight(outcome)
     }
 
-    /// Drops a credential that a backend refused. True when there is or will be a newer one.
+    /// Drops a credential that a backend rejected. True when there is or will be a newer one.
     pub(crate) fn invalidate(&self, receipt: &CredentialVersion) -> bool {
         let now = DualInstant::now(&*self.0.clock);
         let mut table = self.0.table.lock();
@@ -182,7 +186,7 @@ impl<V: Clone + Send + Sync + 'static> CredentialCache<V> {
                 table.insert(receipt.key, CacheEntry::Invalidated);
                 true
             }
-            // Given out once and not kept, or dropped by another request: the next one is another.
+            // The credential was never cached, or another request dropped it: the next one is newer.
             Some(CacheEntry::Valid(_) | CacheEntry::Invalidated) | None => true,
             Some(CacheEntry::Refused { expires_at: until, .. }) => until.is_past(now),
         }
@@ -227,7 +231,7 @@ impl<V: Clone> CacheTable<V> {
 
     fn insert(&mut self, key: CacheKey, slot: CacheEntry<V>) {
         self.bytes += slot.bytes();
-        // Gives back the slot that was there, or the one used longest ago.
+        // Returns the entry that was replaced, or the least recently used one.
         if let Some((_, gone)) = self.entries.push(key, slot) {
             self.bytes -= gone.bytes();
         }
@@ -248,7 +252,7 @@ impl<V> CacheEntry<V> {
     }
 }
 
-/// The end of an exchange. Dropped without landing, it wakes all who wait with a broken channel.
+/// Completes an exchange. If it is dropped before that, the waiting requests get a closed channel.
 struct FetchCompletion<V: Clone> {
     shared: Arc<CacheInner<V>>,
     version: CredentialVersion,
@@ -289,7 +293,7 @@ impl<V: Clone> FetchCompletion<V> {
                 Err(failure.error)
             }
         };
-        // Who comes from here on finds the slot; who came before is told.
+        // Later requests find the entry; earlier ones are notified by the sender.
         table.in_flight.remove(&self.version.key);
         drop(table);
         self.sender.send_replace(Some(outcome));
@@ -306,7 +310,7 @@ impl<V: Clone> Drop for FetchCompletion<V> {
     }
 }
 
-/// How long a credential is kept: until shortly before its end.
+/// How long a credential is cached: until shortly before its end.
 fn cache_duration(lifetime: Option<Duration>) -> Duration {
     let lifetime = lifetime.unwrap_or(LIFETIME_DEFAULT).min(LIFETIME_MAX);
     lifetime.saturating_sub(RENEWAL_MARGIN_MAX.min(lifetime / 10))

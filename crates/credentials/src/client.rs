@@ -1,4 +1,4 @@
-//! One form posted to a token endpoint and its whole answer, within bounds.
+//! Posts one form to a token endpoint and reads the response, within time and size limits.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -19,29 +19,29 @@ use crate::endpoint::TokenUrl;
 use crate::error::FetchFailure;
 use crate::tls;
 
-/// How long one request may take, waiting for its turn and reading the answer included.
+/// The time-out of one request, including the wait for a permit and the response body.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// An endpoint that does not take a connection within this time is away.
+/// The time-out of a TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest answer taken.
+/// The largest response body, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
-/// The most idle connections kept per endpoint, and for how long.
+/// The most idle connections per endpoint, and their idle time-out.
 const IDLE_MAX: usize = 8;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What an endpoint answered.
+/// The response of an endpoint.
 pub(crate) struct TokenReply {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
 }
 
-/// The client of all token endpoints.
+/// The HTTP client for all token endpoints.
 pub(crate) struct TokenClient {
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl TokenClient {
-    /// A client with nothing connected yet.
+    /// Builds a client without open connections.
     pub(crate) fn new() -> Result<Self, rustls::Error> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -62,7 +62,7 @@ impl TokenClient {
         Ok(Self { pool })
     }
 
-    /// Posts a form. Redirects are not followed: they would take the caller's token elsewhere.
+    /// Posts a form. Redirects are not followed, because they would send the caller's token elsewhere.
     pub(crate) async fn post(
         &self,
         url: &TokenUrl,
@@ -130,7 +130,7 @@ async fn read_body(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
     Ok(Some(whole.freeze()))
 }
 
-/// An error with its sources in one line: HTTP libraries put the telling part last.
+/// The error with its sources in one line. HTTP libraries put the informative part last.
 fn error_chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

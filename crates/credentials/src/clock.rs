@@ -1,17 +1,18 @@
-//! Time as an argument: a monotonic clock for what is kept, the time of day for what AWS dates.
+//! Time as an argument: a monotonic clock for cached values, and the time of day for AWS's dates.
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// Something that tells the time.
+/// A monotonic clock and a wall clock.
 pub trait Clock: Send + Sync {
-    /// Since some fixed moment. Never goes backward.
+    /// The time since a fixed moment. It never goes back.
     fn elapsed(&self) -> Duration;
 
-    /// Since 1970-01-01 UTC. May jump when the machine's time is set.
+    /// The time since 1970-01-01 UTC. It may jump when the machine's time is set.
     fn since_epoch(&self) -> Duration;
 }
 
-/// A moment by both clocks. The monotonic clock does not run while a machine is suspended; the other clock may be set.
+/// A moment by both clocks. The monotonic clock stops while the machine is suspended, and the wall clock may
+/// be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DualInstant {
     elapsed: Duration,
@@ -19,29 +20,30 @@ pub(crate) struct DualInstant {
 }
 
 impl DualInstant {
-    /// Now.
+    /// The current moment.
     pub(crate) fn now(clock: &dyn Clock) -> Self {
         Self { elapsed: clock.elapsed(), since_epoch: clock.since_epoch() }
     }
 
-    /// The moment after so long.
+    /// The moment after this duration.
     pub(crate) fn after(self, time: Duration) -> Self {
         let later = |clock: Duration| clock.saturating_add(time);
         Self { elapsed: later(self.elapsed), since_epoch: later(self.since_epoch) }
     }
 
-    /// True when either clock says that this moment is over: what is good until then must not be used any more.
+    /// True when either clock has reached this moment. A value that is valid until then must not be used any
+    /// more.
     pub(crate) fn is_past(self, now: Self) -> bool {
         now.elapsed >= self.elapsed || now.since_epoch >= self.since_epoch
     }
 
-    /// How long ago it was, by the monotonic clock.
+    /// The age at `now`, by the monotonic clock.
     pub(crate) fn age(self, now: Self) -> Duration {
         now.elapsed.saturating_sub(self.elapsed)
     }
 }
 
-/// The machine's clocks.
+/// The system's clocks.
 #[derive(Clone, Debug)]
 pub struct SystemClock {
     start: Instant,
@@ -49,7 +51,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// A clock that starts now and asks `wall` for the time of day: the program reads that in one place only.
+    /// Starts a clock. `wall` reads the time of day, so that the program reads it in one place only.
     #[must_use]
     pub fn start(wall: fn() -> SystemTime) -> Self {
         Self { start: Instant::now(), wall_clock: wall }

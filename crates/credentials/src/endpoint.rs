@@ -1,4 +1,5 @@
-//! The address of a token endpoint. One that would show tokens to the network cannot be built by accident.
+//! [`TokenUrl`]: the URL of a token endpoint. A URL that would send tokens in cleartext cannot be built by
+//! accident.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,11 +11,11 @@ use tokio::sync::Semaphore;
 
 use crate::error::PolicyError;
 
-/// The most requests under way to one endpoint: after a restart every caller needs a token, and the issuer is to
-/// survive it, while one that hangs must not take the turns of others.
+/// The most requests in flight to one endpoint. After a restart every caller needs a token, and the issuer
+/// must survive that. The limit is per endpoint, so that one that hangs takes no permits from others.
 const REQUESTS_MAX: usize = 64;
 
-/// Where tokens are asked for: `https`, or `http` on this machine, or `http` because the operator insists.
+/// The URL of a token endpoint: `https`, or `http` on this machine, or `http` when the operator allows it.
 #[derive(Clone)]
 pub struct TokenUrl {
     uri: Uri,
@@ -23,10 +24,10 @@ pub struct TokenUrl {
 }
 
 impl TokenUrl {
-    /// Reads the address that stands under `field`. `insecure` allows `http` towards other machines.
+    /// Parses the URL from the setting `field`. `insecure` allows `http` to other machines.
     ///
     /// # Errors
-    /// When it is no absolute `http` or `https` address, has a user, password or fragment, or lacks TLS.
+    /// When it is not an absolute `http` or `https` URL, has a user, password or fragment, or lacks TLS.
     pub fn parse(field: &'static str, url: &str, insecure: bool) -> Result<Self, PolicyError> {
         let wrong = |why: &'static str| Err(PolicyError::new(field, why));
         if url.contains('#') {
@@ -53,7 +54,7 @@ impl TokenUrl {
         Ok(Self { uri, authority: place, request_permits: Arc::new(Semaphore::new(REQUESTS_MAX)) })
     }
 
-    /// True when tokens travel to another machine without TLS: worth a warning.
+    /// True when tokens are sent to another machine without TLS, which deserves a warning.
     #[must_use]
     pub fn is_cleartext(&self) -> bool {
         self.uri.scheme() == Some(&Scheme::HTTP) && !self.uri.host().is_some_and(is_loopback)
@@ -63,7 +64,7 @@ impl TokenUrl {
         &self.uri
     }
 
-    /// One permit for each request that may be under way.
+    /// One permit per request in flight.
     pub(crate) fn request_permits(&self) -> &Semaphore {
         &self.request_permits
     }
@@ -74,7 +75,7 @@ impl TokenUrl {
     }
 }
 
-/// Without the query, which may hold credentials.
+/// Omits the query, which may contain credentials.
 impl fmt::Debug for TokenUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.authority, self.uri.path())

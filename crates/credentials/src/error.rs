@@ -1,10 +1,10 @@
-//! What can be wrong with settings, and with getting a credential. No text here contains anything that was sent to or
-//! came from a token endpoint, apart from error codes that are known beforehand.
+//! Errors of settings and of getting a credential. No text contains anything that was sent to or received
+//! from a token endpoint, except well-known error codes.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// A setting that cannot be: which, and why. Repeats no secret and no URL.
+/// An invalid setting and the reason. It repeats no secret and no URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {why}")]
 pub struct PolicyError {
@@ -17,7 +17,8 @@ impl PolicyError {
         Self { field: field.into(), why: why.into() }
     }
 
-    /// The error of `subjectProviderName` and its like: there are no logins at upstream providers to take tokens from.
+    /// The error for `subjectProviderName` and similar settings: the gateway keeps no logins at upstream
+    /// providers to take tokens from.
     #[must_use]
     pub fn no_upstream(field: &'static str) -> Self {
         Self::new(
@@ -27,70 +28,72 @@ impl PolicyError {
         )
     }
 
-    /// The key, relative to its strategy's section, as the config file spells it: `roleMappings[2].matcher`.
+    /// The key, relative to the strategy's section, in the spelling of the configuration file:
+    /// `roleMappings[2].matcher`.
     #[must_use]
     pub fn field(&self) -> &str {
         &self.field
     }
 
-    /// What is wrong with it and what would be right.
+    /// What is wrong with the setting, and what would be valid.
     #[must_use]
     pub fn why(&self) -> &str {
         &self.why
     }
 }
 
-/// Why there is no credential for a request. For the log; a client learns at most that the backend cannot be used.
+/// Why there is no credential for a request. The text is for the log. A client learns at most that the
+/// backend is not available.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
     /// The strategy acts on behalf of a caller, and the request has none.
     #[error("the strategy {0} acts for an authenticated caller, and the request has none")]
     NeedsCaller(&'static str),
-    /// No role mapping fits the caller, and there is no fallback role.
+    /// No role mapping matches the caller, and there is no fallback role.
     #[error("no AWS role is mapped to the caller's claims, and there is no fallback")]
     NoRole,
-    /// A claim that the strategy needs is missing or cannot be used.
+    /// A claim that the strategy needs is missing or unusable.
     #[error("the caller's claim {claim:?} {why}")]
     Claim {
-        /// The claim's name, as the operator configured it.
+        /// The claim's name in the configuration.
         claim: Arc<str>,
-        /// What is wrong with it.
+        /// What is wrong with the claim.
         why: &'static str,
     },
-    /// The token endpoint cannot be reached, is overloaded or did not answer in time: trying later may help.
+    /// The token endpoint is unreachable, overloaded or timed out. A later attempt may succeed.
     #[error("{authority}: {why}")]
     Unavailable {
         /// Host and port of the token endpoint.
         authority: Arc<str>,
-        /// What happened.
+        /// The failure.
         why: Arc<str>,
     },
-    /// The token endpoint does not give this caller a credential.
+    /// The token endpoint refuses a credential for this caller.
     #[error("{authority} refuses the exchange ({})", code.unwrap_or("without a known error code"))]
     Refused {
         /// Host and port of the token endpoint.
         authority: Arc<str>,
-        /// The error code of OAuth or AWS, when it is a known one.
+        /// The error code of OAuth or AWS, if it is a known one.
         code: Option<&'static str>,
     },
-    /// The settings do not fit the token endpoint; nothing but changing one or the other helps.
+    /// The settings do not match the token endpoint. Only a change of one or the other helps.
     #[error("{authority}: {why}")]
     Misconfigured {
         /// Host and port of the token endpoint.
         authority: Arc<str>,
-        /// What does not fit.
+        /// What does not match.
         why: Arc<str>,
     },
-    /// The request cannot be signed as it is.
+    /// The request cannot be signed in this form.
     #[error("the request cannot be signed: {0}")]
     Unsignable(&'static str),
 }
 
-/// Why an exchange failed, and whether that is worth remembering for a moment.
+/// Why an exchange failed, and whether the failure is cached for a moment.
 #[derive(Clone, Debug)]
 pub(crate) struct FetchFailure {
     pub(crate) error: CredentialError,
-    /// The endpoint answered 4xx: the same request a moment later gets the same answer.
+    /// The endpoint answered 4xx: the same request would get the same answer a moment later.
     pub(crate) is_cacheable: bool,
 }
 

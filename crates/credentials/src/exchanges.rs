@@ -1,4 +1,5 @@
-//! What all strategies that exchange share: the way to token endpoints, the kept credentials, the clock.
+//! [`ExchangeContext`]: what all exchanging strategies share: the client for token endpoints, the cached
+//! credentials and the clock.
 
 use std::sync::Arc;
 
@@ -9,19 +10,20 @@ use crate::cache::CredentialCache;
 use crate::client::TokenClient;
 use crate::clock::Clock;
 
-/// Made once per process and given to every strategy that exchanges, so that backends which ask for the same token
-/// of the same issuer share it.
+/// Created once per process and given to every exchanging strategy, so that backends that request the same
+/// token from the same issuer share it.
 pub struct ExchangeContext {
     pub(crate) client: TokenClient,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Whole values of `Authorization`.
+    /// Complete `Authorization` values.
     pub(crate) token_cache: CredentialCache<HeaderValue>,
     /// Keys of AWS roles.
     pub(crate) aws_cache: CredentialCache<Credentials>,
 }
 
 impl ExchangeContext {
-    /// Nothing connected and nothing kept yet. Exchanges run on the Tokio runtime of whoever asks first.
+    /// Builds a context with no open connections and empty caches. Exchanges run on the Tokio runtime of the
+    /// request that starts them.
     ///
     /// # Errors
     /// When TLS cannot be set up.

@@ -1,4 +1,4 @@
-//! Credentials that are the same for every caller: none, and a header the operator wrote.
+//! Credentials that are the same for every caller: none, and a header that the operator configured.
 
 use std::future::ready;
 
@@ -11,7 +11,7 @@ use crate::source::{CredentialHeaders, CredentialSource, RequestView, Subject};
 
 const VALUE_BYTES_MAX: usize = 16 << 10;
 
-/// Headers that the transport writes itself, or that change how a message is read or routed.
+/// Headers that the transport writes itself, or that change how a message is parsed or routed.
 const RESERVED_HEADERS: [&str; 17] = [
     "accept",
     "connection",
@@ -32,7 +32,7 @@ const RESERVED_HEADERS: [&str; 17] = [
     "upgrade",
 ];
 
-/// The same headers for everyone, or none.
+/// The same headers for every caller, or none.
 #[derive(Clone, Debug)]
 pub struct FixedHeaders {
     strategy: &'static str,
@@ -40,16 +40,16 @@ pub struct FixedHeaders {
 }
 
 impl FixedHeaders {
-    /// Nothing is sent.
+    /// Sends no headers.
     #[must_use]
     pub fn none() -> Self {
         Self { strategy: "unauthenticated", headers: Vec::new() }
     }
 
-    /// The header `name` with a secret value.
+    /// Sends the header `name` with a secret value.
     ///
     /// # Errors
-    /// When it cannot be sent, or the transport writes it itself.
+    /// When the header cannot be sent, or the transport writes it itself.
     pub fn with_header(name: &str, value: &Secret) -> Result<Self, PolicyError> {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             return Err(PolicyError::new("headerName", "must be letters, digits and hyphens only"));

@@ -1,5 +1,5 @@
-//! OAuth token requests and their answers (RFC 6749, RFC 8693): what is sent for a client, and what of an answer is
-//! believed.
+//! OAuth token requests and responses (RFC 6749, RFC 8693): what the gateway sends, and which responses it
+//! accepts.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::endpoint::TokenUrl;
 use crate::error::{FetchFailure, PolicyError};
 use crate::words;
 
-/// The longest token taken: servers refuse longer headers.
+/// The longest accepted token, in bytes. Servers reject longer headers.
 pub(crate) const TOKEN_BYTES_MAX: usize = 16 << 10;
 
-/// Error codes that say the settings are wrong, whoever calls.
+/// Error codes that mean wrong settings, independent of the caller.
 const MISCONFIGURATION_CODES: [&str; 4] =
     ["invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_target"];
-/// Error codes that say something about the caller or the token (RFC 6749, RFC 8693, OpenID Connect).
+/// Error codes about the caller or the token (RFC 6749, RFC 8693, OpenID Connect).
 const CALLER_CODES: [&str; 9] = [
     "invalid_grant",
     "invalid_request",
@@ -35,18 +35,18 @@ const CALLER_CODES: [&str; 9] = [
     "invalid_token",
 ];
 
-/// The gateway's account at an issuer.
+/// The gateway's client account at an issuer.
 #[derive(Clone, Debug)]
 pub struct OAuthClient {
     id: String,
     secret: Option<Secret>,
-    /// `client_secret_basic`, made once.
+    /// The prepared header value for `client_secret_basic`.
     basic_auth: Option<HeaderValue>,
 }
 
 impl OAuthClient {
-    /// An account with a secret (`client_secret_basic`) or without (`none`: only the id is named).
-    /// `id_field` and `secret_field` are named in errors.
+    /// Builds an account with a secret (`client_secret_basic`) or without one (`none`: only the id is sent).
+    /// Errors name the settings `id_field` and `secret_field`.
     ///
     /// # Errors
     /// When the id or the secret is empty or cannot be sent.
@@ -72,27 +72,28 @@ impl OAuthClient {
         &self.id
     }
 
-    /// True when the gateway can ask for tokens on its own account.
+    /// True when the gateway can request tokens for its own account.
     pub(crate) fn has_secret(&self) -> bool {
         self.secret.is_some()
     }
 }
 
-/// RFC 6749 section 2.3.1: id and secret are form-encoded before they are joined.
+/// The `Authorization` value of RFC 6749, section 2.3.1: id and secret are form-encoded before they are
+/// joined.
 fn basic_auth(id: &str, secret: &str) -> Option<HeaderValue> {
     let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
     let joined = STANDARD.encode(format!("{}:{}", encoded(id), encoded(secret)));
     sensitive_value(&format!("Basic {joined}"))
 }
 
-/// A header value that no log shows.
+/// A header value that is marked as sensitive, so that no log shows it.
 pub(crate) fn sensitive_value(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-/// The form of a request. Parameters without a value are left out.
+/// Builds a request form. Parameters without a value are left out.
 pub(crate) fn build_form(account: Option<&OAuthClient>, pairs: &[(&str, Option<&str>)]) -> String {
     let mut form = Serializer::new(String::new());
     for (name, value) in pairs {
@@ -106,7 +107,7 @@ pub(crate) fn build_form(account: Option<&OAuthClient>, pairs: &[(&str, Option<&
     form.finish()
 }
 
-/// A token as it was granted.
+/// A granted token.
 pub(crate) struct TokenResponse {
     pub(crate) token: Secret,
     pub(crate) token_type: String,
@@ -114,7 +115,7 @@ pub(crate) struct TokenResponse {
     pub(crate) lifetime: Option<Duration>,
 }
 
-/// Asks for a token and reads the answer.
+/// Requests a token and parses the response.
 pub(crate) async fn request_token(
     client: &TokenClient,
     url: &TokenUrl,
@@ -139,7 +140,7 @@ fn parse_token_response(url: &TokenUrl, reply: &TokenReply) -> Result<TokenRespo
         expires_in: Option<Value>,
     }
     let wrong = |why: &'static str| FetchFailure::misconfigured(url.authority(), why);
-    // The parser's own words may repeat a part of the token.
+    // The parser's own error text may repeat a part of the token.
     let body: Body = serde_json::from_slice(&reply.body).map_err(|_| {
         wrong("what it answered is no token response (JSON with access_token and token_type)")
     })?;
@@ -159,7 +160,7 @@ fn parse_token_response(url: &TokenUrl, reply: &TokenReply) -> Result<TokenRespo
     })
 }
 
-/// Seconds as issuers write them: a number, and with some a string of digits.
+/// Parses seconds: a number or, with some issuers, a string of digits.
 fn parse_seconds(value: &Value) -> Option<Duration> {
     let seconds = match value {
         Value::Number(number) => match number.as_u64() {
@@ -171,11 +172,11 @@ fn parse_seconds(value: &Value) -> Option<Duration> {
         }
         Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => return None,
     };
-    // A century is as good as any larger number, which a duration might not hold.
+    // The maximum is a century, because a larger number might not fit into a `Duration`.
     (seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(3.2e9)))
 }
 
-/// What an answer that is no grant says.
+/// Classifies a response that is not a grant.
 fn classify_error(url: &TokenUrl, reply: &TokenReply) -> FetchFailure {
     #[derive(Deserialize)]
     struct Body {
@@ -204,9 +205,9 @@ fn classify_error(url: &TokenUrl, reply: &TokenReply) -> FetchFailure {
     FetchFailure { is_cacheable: status.is_client_error(), ..failure }
 }
 
-/// The value of `Authorization` for a bearer token.
+/// Builds the `Authorization` value for a bearer token.
 ///
-/// The caller's own token must not come out of an exchange, even when an issuer hands it back.
+/// The caller's own token must not come out of an exchange, even when an issuer returns it.
 pub(crate) fn bearer_header(
     url: &TokenUrl,
     granted: &TokenResponse,
@@ -221,7 +222,7 @@ pub(crate) fn bearer_header(
     value.ok_or_else(|| wrong("the token it answered cannot be sent in a header"))
 }
 
-/// That what was granted contains nothing of what was given.
+/// Checks that the granted token contains none of the tokens that were sent.
 pub(crate) fn check_not_echoed(
     url: &TokenUrl,
     token: &Secret,

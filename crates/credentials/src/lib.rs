@@ -1,10 +1,10 @@
-//! Which credential a request to a backend carries, and for whom.
+//! Provides the credential that a request to a backend carries.
 //!
-//! A [`CredentialSource`] turns the caller into headers: fixed ones, a token exchanged for the caller's own, or a
-//! signature made with keys of an AWS role. The caller's own token is an input of exchanges and never an output.
-//! Exchanged credentials are kept in memory, shared between backends that ask for the same, and fetched once however
-//! many requests wait for them. Connections, and what to do after a 401, are `vmcp-backends`'; reading keys and the
-//! environment is `vmcp`'s.
+//! A [`CredentialSource`] turns the caller into headers: fixed ones, a token that the caller's own is
+//! exchanged for, or a signature made with the keys of an AWS role. The caller's own token is an input of
+//! exchanges and never an output. Exchanged credentials are cached in memory, shared between backends with
+//! the same settings, and fetched once for all requests that wait for them. `vmcp-backends` opens connections
+//! and handles a 401. `vmcp` reads configuration keys and the environment.
 
 mod aws;
 mod bearer;

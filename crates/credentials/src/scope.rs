@@ -1,12 +1,12 @@
-//! Digests that tell scopes and settings apart.
+//! Digests that identify isolation scopes and settings.
 
 use sha2::{Digest as _, Sha256};
 use vmcp_domain::{CallerScope, Identity, IsolationScope, Json};
 
-/// Claims that bound what a token may do: what an issuer grants in exchange depends on them.
+/// Claims that limit what a token may do. What an issuer grants in exchange depends on them.
 const SCOPE_CLAIMS: [&str; 7] = ["act", "aud", "authorization_details", "azp", "client_id", "scope", "scp"];
 
-/// The scope of a caller under one strategy; `detail` is what else the strategy derives from the claims.
+/// The scope of a caller under one strategy. `detail` is what else the strategy derives from the claims.
 pub(crate) fn caller_scope(strategy: &[u8; 32], identity: &Identity, detail: &[&str]) -> IsolationScope {
     let mut hash = Sha256::new_with_prefix(strategy);
     hash_part(&mut hash, &identity.issuer);
@@ -31,7 +31,7 @@ pub(crate) fn caller_scope(strategy: &[u8; 32], identity: &Identity, detail: &[&
     IsolationScope::Caller(CallerScope::new(hash.finalize().into()))
 }
 
-/// A digest of a strategy's settings: equal settings may share what was exchanged.
+/// A digest of a strategy's settings. Equal settings may share exchanged credentials.
 pub(crate) fn fingerprint(parts: &[&str]) -> [u8; 32] {
     let mut hash = Sha256::new();
     parts.iter().for_each(|part| hash_part(&mut hash, part));
@@ -45,13 +45,13 @@ pub(crate) fn fingerprint_with(settings: &[u8; 32], parts: &[&str]) -> [u8; 32] 
     hash.finalize().into()
 }
 
-/// With its length, so that no two lists of parts read the same.
+/// Hashes the length first, so that no two lists of parts have the same hash input.
 fn hash_part(hash: &mut Sha256, part: &str) {
     hash.update(part.len().to_le_bytes());
     hash.update(part);
 }
 
-/// The members of claims that are sets: order and repetition mean nothing there.
+/// The sorted members of claims that are sets, in which order and repetition have no meaning.
 fn sorted_values(claim: &str, value: &Json) -> Option<Vec<String>> {
     let mut words = match (claim, value.decode_string()) {
         ("aud", Some(one)) => vec![one],

@@ -1,4 +1,4 @@
-//! The seam: who asks, what is about to be sent, and the headers it gets.
+//! The [`CredentialSource`] trait, its inputs and its results.
 
 use std::fmt;
 
@@ -8,10 +8,11 @@ use vmcp_domain::{BoxFuture, Identity, IsolationScope, Secret};
 use crate::cache::CredentialVersion;
 use crate::error::CredentialError;
 
-/// The caller on whose behalf a request is made: the identity and the token it was read from, both already verified.
+/// The caller on whose behalf a request is made: the identity, and the token it came from. Both are already
+/// verified.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// Who calls.
+    /// The caller's identity.
     pub identity: &'a Identity,
     /// The caller's own token. It goes to token endpoints and never to a backend.
     pub token: &'a Secret,
@@ -20,17 +21,18 @@ pub struct Subject<'a> {
 /// A request to a backend, as it will be sent.
 #[derive(Clone, Copy)]
 pub struct RequestView<'a> {
-    /// Its method.
+    /// The HTTP method.
     pub method: &'a Method,
-    /// Its absolute URI, encoded as on the wire.
+    /// The absolute URI, encoded as on the wire.
     pub uri: &'a Uri,
-    /// The headers a signature covers, besides `host`: they must be sent exactly so. Others are added afterwards.
+    /// The headers that a signature covers, in addition to `host`. They must be sent unchanged. Others are
+    /// added afterwards.
     pub headers: &'a HeaderMap,
-    /// Its whole body.
+    /// The whole body.
     pub body: &'a [u8],
 }
 
-/// The headers that prove the gateway to a backend; their values are marked as sensitive.
+/// The headers that authenticate the gateway at a backend. Their values are marked as sensitive.
 pub struct CredentialHeaders {
     headers: Vec<(HeaderName, HeaderValue)>,
     version: Option<CredentialVersion>,
@@ -49,13 +51,13 @@ impl CredentialHeaders {
         self.version.as_ref()
     }
 
-    /// The headers; at most one of each name.
+    /// The headers; at most one per name.
     #[must_use]
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.headers
     }
 
-    /// Sets the headers, each in place of any of its name.
+    /// Sets the headers and replaces existing ones of the same names.
     pub fn apply_to(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
@@ -64,46 +66,49 @@ impl CredentialHeaders {
 }
 
 impl fmt::Debug for CredentialHeaders {
-    /// Names the headers without their values.
+    /// Shows the names of the headers without their values.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.headers.iter().map(|(name, _)| name)).finish()
     }
 }
 
-/// Where the credentials of one backend come from.
+/// The source of one backend's credentials.
 pub trait CredentialSource: Send + Sync {
-    /// The strategy's name, as the config file spells it.
+    /// The strategy's name in the configuration file.
     fn name(&self) -> &'static str;
 
-    /// Which other callers' connections, sessions and catalogues this caller may share. Waits for nothing.
+    /// Which other callers' connections, sessions and catalogues this caller may share. It does not block.
     ///
     /// # Errors
-    /// When the strategy cannot serve this caller, or needs one.
+    /// When the strategy cannot serve this caller, or requires a caller.
     fn scope(&self, caller: Option<&Subject<'_>>) -> Result<IsolationScope, CredentialError>;
 
-    /// The headers for one request of a caller. Takes microseconds when the credential is kept, else one or two
-    /// requests to token endpoints of at most 10 seconds each. Dropping the future does not stop an exchange that
-    /// others wait for.
+    /// Returns the headers for one request of a caller. A cached credential takes microseconds. Otherwise it
+    /// takes one or two requests to token endpoints of at most 10 seconds each. Dropping the future does not
+    /// stop an exchange that other requests wait for.
     ///
     /// # Errors
-    /// When there is no credential. The request must then not be sent: without a credential it is another request.
+    /// When there is no credential. The request must then not be sent, because without a credential it means
+    /// something else.
     fn headers_for_caller<'a>(
         &'a self,
         caller: Option<&'a Subject<'a>>,
         request: &'a RequestView<'a>,
     ) -> BoxFuture<'a, Result<CredentialHeaders, CredentialError>>;
 
-    /// The headers for a check the gateway makes on its own account, for nobody. Never to be used for a client's
-    /// request, not even an anonymous one: it may carry rights of the gateway's own. May have no headers at all.
+    /// Returns the headers for a health check of the gateway itself. They must never be used for a client's
+    /// request, not even an anonymous one, because they may carry rights of the gateway's own account. There
+    /// may be no headers.
     ///
     /// # Errors
-    /// When the gateway has an account of its own for this and gets no credential.
+    /// When the gateway has its own account for this and gets no credential.
     fn headers_for_gateway<'a>(
         &'a self,
         request: &'a RequestView<'a>,
     ) -> BoxFuture<'a, Result<CredentialHeaders, CredentialError>>;
 
-    /// The backend answered 401 to these headers: drops the credential they were made of, once, however many requests
-    /// report it. True when another `apply` gives a newer credential, so that trying the request once more makes sense.
+    /// Reports that the backend answered 401 to these headers. It drops the credential they came from, once
+    /// for any number of reports. True when another call returns a newer credential, so that one retry makes
+    /// sense.
     fn invalidate(&self, applied: &CredentialHeaders) -> bool;
 }

@@ -1,4 +1,4 @@
-//! The strategies of the config file as one type, each with its own settings.
+//! The credential strategies of the configuration file as one type, each with its settings.
 
 use std::sync::Arc;
 
@@ -10,27 +10,27 @@ use crate::source::CredentialSource;
 use crate::token_exchange::TokenExchangePolicy;
 use crate::xaa::XaaPolicy;
 
-/// How the gateway proves itself to one backend (`outgoingAuth` of the config file).
+/// How the gateway authenticates at one backend (`outgoingAuth` in the configuration file).
 #[derive(Clone, Debug)]
 pub enum Strategy {
-    /// Not at all.
+    /// No credential.
     Unauthenticated,
-    /// With a fixed header.
+    /// A fixed header.
     HeaderInjection(FixedHeaders),
-    /// With a token exchanged for the caller's.
+    /// A token that the caller's token is exchanged for.
     TokenExchange(TokenExchangePolicy),
-    /// With a token got in two steps from the caller's ID token.
+    /// A token obtained in two steps from the caller's ID token.
     Xaa(XaaPolicy),
-    /// With a signature made with keys of an AWS role.
+    /// A signature made with the keys of an AWS role.
     AwsSts(AwsStsPolicy),
-    /// With a token of the caller's login at an upstream provider.
+    /// A token of the caller's login at an upstream provider. Not supported.
     UpstreamInject,
-    /// With a token got on behalf of the caller from Microsoft Entra.
+    /// A token obtained on behalf of the caller from Microsoft Entra. Not supported.
     Obo,
 }
 
 impl Strategy {
-    /// True when the strategy needs [`ExchangeContext`].
+    /// True when the strategy uses [`ExchangeContext`].
     #[must_use]
     pub fn needs_exchange(&self) -> bool {
         match self {
@@ -39,10 +39,10 @@ impl Strategy {
         }
     }
 
-    /// The source of one backend's credentials.
+    /// Builds the source of one backend's credentials.
     ///
     /// # Errors
-    /// For the two strategies whose tokens have no source in this gateway.
+    /// For `UpstreamInject` and `Obo`, because this gateway has no source for their tokens.
     pub fn build(self, exchanges: &Arc<ExchangeContext>) -> Result<Arc<dyn CredentialSource>, PolicyError> {
         let shared = || Arc::clone(exchanges);
         Ok(match self {

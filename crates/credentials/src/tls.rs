@@ -1,11 +1,12 @@
-//! TLS towards token endpoints: 1.2 or later through rustls, trusting the system's authorities.
+//! TLS to token endpoints: version 1.2 or later through rustls, with the system's certificate authorities.
 
 use std::sync::Arc;
 
 use rustls::crypto::ring;
 use rustls::{ClientConfig, Error, RootCertStore, version};
 
-/// The client's side of TLS. Without authorities it trusts nobody, and only endpoints without TLS can be reached.
+/// Builds the client configuration. Without authorities it trusts no endpoint, and only endpoints without TLS
+/// are reachable.
 pub(crate) fn config() -> Result<ClientConfig, Error> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])?

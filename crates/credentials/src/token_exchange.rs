@@ -1,4 +1,4 @@
-//! The caller's token exchanged for one that the backend accepts (RFC 8693).
+//! Exchanges the caller's token for one that the backend accepts (RFC 8693).
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub struct TokenExchangePolicy {
 }
 
 impl TokenExchangePolicy {
-    /// An exchange at `url` (`tokenUrl`) that names no client and asks for nothing in particular.
+    /// Builds an exchange at `url` (`tokenUrl`) without a client, audience, scopes or resource.
     #[must_use]
     pub fn new(url: TokenUrl) -> Self {
         Self {
@@ -45,14 +45,14 @@ impl TokenExchangePolicy {
         }
     }
 
-    /// Asks as this client (`clientId`, `clientSecret`). With a secret, the gateway's own checks ask for a token of
-    /// their own (`client_credentials`).
+    /// Authenticates as this client (`clientId`, `clientSecret`). With a secret, the gateway's own health
+    /// checks get a token too (`client_credentials`).
     #[must_use]
     pub fn with_client(self, account: OAuthClient) -> Self {
         Self { client: Some(account), ..self }
     }
 
-    /// Asks for a token for this audience (`audience`).
+    /// Requests a token for this audience (`audience`).
     ///
     /// # Errors
     /// When it is empty, too long or has control characters.
@@ -60,26 +60,27 @@ impl TokenExchangePolicy {
         Ok(Self { audience: Some(words::check_text("audience", audience)?), ..self })
     }
 
-    /// Asks for these scopes (`scopes`); none means the issuer's default.
+    /// Requests these scopes (`scopes`); none means the issuer's default.
     ///
     /// # Errors
-    /// When one is no scope (RFC 6749 section 3.3), or there are more than 64.
+    /// When one is not a valid scope (RFC 6749, section 3.3), or there are more than 64.
     pub fn with_scopes(self, scopes: impl IntoIterator<Item = String>) -> Result<Self, PolicyError> {
         Ok(Self { scopes: words::parse_scopes("scopes", scopes)?, ..self })
     }
 
-    /// Asks for a token for this resource (RFC 8707).
+    /// Requests a token for this resource (RFC 8707).
     ///
     /// # Errors
-    /// When it is no absolute URI without fragment.
+    /// When it is not an absolute URI without a fragment.
     pub fn with_resource(self, uri: &str) -> Result<Self, PolicyError> {
         Ok(Self { resource: Some(words::check_resource("resource", uri)?), ..self })
     }
 
-    /// What the caller's token is (`subjectTokenType`): `access_token`, `id_token`, `jwt`, or the URN of one of them.
+    /// Sets the type of the caller's token (`subjectTokenType`): `access_token`, `id_token`, `jwt`, or the
+    /// URN of one of them.
     ///
     /// # Errors
-    /// When it is another.
+    /// When it is another type.
     pub fn with_subject_token_type(self, name: &str) -> Result<Self, PolicyError> {
         let subject_type = match name {
             "access_token" | TOKEN_TYPE_ACCESS => TOKEN_TYPE_ACCESS,
@@ -93,7 +94,7 @@ impl TokenExchangePolicy {
         Ok(Self { subject_token_type: subject_type, ..self })
     }
 
-    /// The source of one backend's exchanged tokens.
+    /// Builds the source of one backend's exchanged tokens.
     #[must_use]
     pub fn into_source(self, exchanges: Arc<ExchangeContext>) -> impl CredentialSource + use<> {
         let scopes = join_scopes(&self.scopes);
@@ -150,7 +151,7 @@ impl Grant for TokenExchangeGrant {
             ],
         );
         let granted = grant::request_token(&exchanges.client, url, account.as_ref(), form).await?;
-        // RFC 8693 section 2.2.1 requires it; a JWT is a usual form of an access token.
+        // RFC 8693, section 2.2.1, requires this member. A JWT is a common form of an access token.
         if !matches!(granted.issued_token_type.as_deref(), Some(TOKEN_TYPE_ACCESS | TOKEN_TYPE_JWT)) {
             let why = "what it issued is no access token (issued_token_type)";
             return Err(FetchFailure::misconfigured(url.authority(), why));
@@ -172,7 +173,8 @@ impl Grant for TokenExchangeGrant {
     }
 }
 
-/// A token for the gateway's own account (RFC 6749 section 4.4), for an audience, a resource and scopes.
+/// Requests a token for the gateway's own account (RFC 6749, section 4.4), for an audience, a resource and
+/// scopes.
 pub(crate) async fn request_client_credentials(
     exchanges: &ExchangeContext,
     url: &TokenUrl,

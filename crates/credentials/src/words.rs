@@ -1,11 +1,11 @@
-//! What settings that are sent as text may look like.
+//! Validation of settings that are sent as text.
 
 use crate::error::PolicyError;
 
 const TEXT_CHARS_MAX: usize = 2048;
 const SCOPES_MAX: usize = 64;
 
-/// Plain text of some length: ids, audiences.
+/// Checks a text of limited length without control characters: ids and audiences.
 pub(crate) fn check_text(field: &'static str, text: &str) -> Result<String, PolicyError> {
     let chars = text.chars().count();
     if chars == 0 || chars > TEXT_CHARS_MAX || text.contains(char::is_control) {
@@ -15,7 +15,8 @@ pub(crate) fn check_text(field: &'static str, text: &str) -> Result<String, Poli
     Ok(text.to_owned())
 }
 
-/// Scopes (RFC 6749 section 3.3), in an order of our own: it means nothing, and equal sets are to be equal.
+/// Validates scopes (RFC 6749, section 3.3) and sorts them, because their order has no meaning and equal sets
+/// must be equal.
 pub(crate) fn parse_scopes(
     field: &'static str,
     scopes: impl IntoIterator<Item = String>,
@@ -38,7 +39,7 @@ pub(crate) fn parse_scopes(
     Ok(taken)
 }
 
-/// A resource (RFC 8707 section 2): an absolute URI without fragment.
+/// Checks a resource (RFC 8707, section 2): an absolute URI without a fragment.
 pub(crate) fn check_resource(field: &'static str, uri: &str) -> Result<String, PolicyError> {
     let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())

@@ -1,7 +1,8 @@
-//! Cross-app access (draft-ietf-oauth-identity-assertion-authz-grant): the identity provider exchanges the caller's ID
-//! token for an assertion (ID-JAG), and the target's authorization server takes that as a grant (RFC 7523).
+//! Cross-app access (draft-ietf-oauth-identity-assertion-authz-grant): the identity provider exchanges the
+//! caller's ID token for an assertion (ID-JAG), and the target's authorisation server accepts that as a grant
+//! (RFC 7523).
 //!
-//! Only the access token of the second step is kept and sent.
+//! Only the access token of the second step is cached and sent.
 
 use std::sync::Arc;
 
@@ -38,8 +39,8 @@ pub struct XaaPolicy {
 }
 
 impl XaaPolicy {
-    /// From the identity provider's token endpoint (`idpTokenUrl`) to the target's (`targetTokenUrl`), whose issuer
-    /// is `audience` (`targetAudience`).
+    /// Builds settings from the identity provider's token endpoint (`idpTokenUrl`) and the target's
+    /// (`targetTokenUrl`). `audience` (`targetAudience`) is the target's issuer.
     ///
     /// # Errors
     /// When the audience is empty, too long or has control characters.
@@ -57,45 +58,46 @@ impl XaaPolicy {
         })
     }
 
-    /// Asks the identity provider as this client (`idpClientId`, `idpClientSecret`).
+    /// Authenticates at the identity provider as this client (`idpClientId`, `idpClientSecret`).
     #[must_use]
     pub fn with_idp_client(self, account: OAuthClient) -> Self {
         Self { idp_client: Some(account), ..self }
     }
 
-    /// Asks the target as this client (`targetClientId`, `targetClientSecret`). With a secret, the gateway's own
-    /// checks ask for a token of their own (`client_credentials`). Most targets insist on a client.
+    /// Authenticates at the target as this client (`targetClientId`, `targetClientSecret`). With a secret,
+    /// the gateway's own health checks get a token too (`client_credentials`). Most targets require a client.
     #[must_use]
     pub fn with_target_client(self, account: OAuthClient) -> Self {
         Self { target_client: Some(account), ..self }
     }
 
-    /// Asks for a token for this resource (`targetResource`); the assertion must then name it.
+    /// Requests a token for this resource (`targetResource`). The assertion must then name it.
     ///
     /// # Errors
-    /// When it is no absolute URI without fragment.
+    /// When it is not an absolute URI without a fragment.
     pub fn with_resource(self, uri: &str) -> Result<Self, PolicyError> {
         Ok(Self { resource: Some(words::check_resource("targetResource", uri)?), ..self })
     }
 
-    /// Asks for these scopes (`scopes`); none means the default of the two.
+    /// Requests these scopes (`scopes`); none means the defaults of both servers.
     ///
     /// # Errors
-    /// When one is no scope (RFC 6749 section 3.3), or there are more than 64.
+    /// When one is not a valid scope (RFC 6749, section 3.3), or there are more than 64.
     pub fn with_scopes(self, scopes: impl IntoIterator<Item = String>) -> Result<Self, PolicyError> {
         Ok(Self { scopes: words::parse_scopes("scopes", scopes)?, ..self })
     }
 
-    /// What the caller's token is (`subjectTokenType`): only `id_token`, which is also the default.
+    /// Sets the type of the caller's token (`subjectTokenType`). Only `id_token` is possible, which is also
+    /// the default.
     ///
     /// # Errors
-    /// When it is another.
+    /// When it is another type.
     pub fn with_subject_token_type(self, name: &str) -> Result<Self, PolicyError> {
         let fits = matches!(name, "id_token" | TOKEN_TYPE_ID);
         fits.then_some(self).ok_or_else(|| PolicyError::new("subjectTokenType", "must be id_token"))
     }
 
-    /// The source of one backend's tokens.
+    /// Builds the source of one backend's tokens.
     #[must_use]
     pub fn into_source(self, exchanges: Arc<ExchangeContext>) -> impl CredentialSource + use<> {
         let scopes = join_scopes(&self.scopes);
@@ -132,7 +134,7 @@ impl CrossAppGrant {
         if granted.issued_token_type.as_deref() != Some(TOKEN_TYPE_ID_JAG) {
             return wrong("what it issued is no ID-JAG (issued_token_type)");
         }
-        // An assertion is no bearer token, and says so.
+        // An assertion is not a bearer token, and its `token_type` must say so.
         if !granted.token_type.eq_ignore_ascii_case("N_A") {
             return wrong("the assertion it issued is not of token_type N_A");
         }
@@ -201,8 +203,8 @@ impl Grant for CrossAppGrant {
     }
 }
 
-/// Whether an assertion is for this target and no other. Its signature is the target's to verify: this only keeps an
-/// assertion that was made for somebody else from being shown to the target.
+/// True when an assertion is for this target and no other. The target verifies its signature. This check only
+/// prevents that an assertion for another target is sent to this one.
 fn is_assertion_for(assertion: &str, audience: &str, resource: Option<&str>) -> bool {
     let claims = || {
         let mut parts = assertion.split('.');

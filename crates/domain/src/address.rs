@@ -1,5 +1,5 @@
-//! Addresses of resources. Policies, visibility, limits, subscriptions and routing decide on one normal form, so that no
-//! other spelling of an address leads past them.
+//! URIs of resources. Policies, visibility, limits, subscriptions and routing all compare one normal form, so
+//! that no other spelling of a URI bypasses them.
 
 mod normal;
 mod template;
@@ -12,43 +12,45 @@ use std::sync::Arc;
 
 pub use template::UriTemplate;
 
-/// The address of a resource.
+/// The URI of a resource.
 ///
-/// Two addresses are equal when their normal forms are (WHATWG URL; RFC 3986, section 6.2.2): the scheme and, where the
-/// scheme is one of the web's, the host in lower case, no default port, no dot segments, percent-encoding only where it
-/// is needed. The spelling that was given stays known, to tell it back.
+/// Two URIs are equal when their normal forms are (WHATWG URL; RFC 3986, section 6.2.2). The normal form has
+/// the scheme in lower case, and the host too for web schemes. It has no default port and no dot segments,
+/// and percent-encodes only what needs it. The original spelling is kept, to be echoed to the client.
 ///
-/// An address that two readers could take for different resources, such as one with control characters, backslashes or
-/// encoded slashes, has no normal form. It is equal to itself only, and [`is_ambiguous`](Self::is_ambiguous).
+/// A URI that two readers could take for different resources has no normal form, for example one with control
+/// characters, backslashes or encoded slashes. It equals only the identical text, and
+/// [`is_ambiguous`](Self::is_ambiguous) is true.
 #[derive(Clone)]
 pub struct ResourceUri {
     normalized: Arc<str>,
     original: Arc<str>,
-    /// There is no normal form; `normal` is then as given.
+    /// There is no normal form. `normalized` then holds the original spelling.
     is_ambiguous: bool,
 }
 
 impl ResourceUri {
-    /// The normal form.
+    /// The normal form, or the original spelling of an ambiguous URI.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.normalized
     }
 
-    /// The spelling that was given.
+    /// The original spelling.
     #[must_use]
     pub fn original(&self) -> &str {
         &self.original
     }
 
-    /// Whether the address has no normal form. It then leads to a resource only if a list names exactly this spelling.
+    /// True when the URI has no normal form. It then leads to a resource only when a list contains exactly
+    /// this spelling.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         self.is_ambiguous
     }
 
-    /// The normal form, and what careless readers may take it for: without its fragment, without slashes at its end, and
-    /// with the host in lower case. A caller must be permitted to read each of them.
+    /// The normal form, and what careless readers may take it for: the URI without its fragment, without
+    /// trailing slashes, and with the host in lower case. A caller must have permission to read each of them.
     pub fn interpretations(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let whole = self.as_str();
         let bare = whole.split_once('#').map_or(whole, |(bare, _)| bare);
@@ -69,8 +71,8 @@ impl ResourceUri {
         std::iter::once(Cow::Borrowed(whole)).chain(further.flatten()).chain(lowered.map(Cow::Owned))
     }
 
-    /// This address and every one it is a part of by its path, the longest first: a server may tell that a part of a
-    /// resource has changed to clients that follow the whole (Resources, "Subscriptions").
+    /// This URI and every prefix of its path, the longest first. A server may notify clients that follow a
+    /// whole resource that a part of it changed (Resources, "Subscriptions").
     pub fn with_parents(&self) -> impl Iterator<Item = Self> + '_ {
         let text = self.as_str();
         let path = text.find("://").map_or_else(|| text.find(':').map_or(0, |end| end + 1), |end| end + 3);
@@ -94,7 +96,7 @@ impl From<String> for ResourceUri {
     fn from(given: String) -> Self {
         let normal = normal::normal_form(&given);
         let is_ambiguous = normal.is_none();
-        // Most addresses are normal already and are kept once.
+        // Most URIs are already normal, so one shared copy serves for both.
         let other = normal.filter(|normal| *normal != given);
         let given: Arc<str> = given.into();
         Self { normalized: other.map_or_else(|| given.clone(), Into::into), original: given, is_ambiguous }

@@ -1,4 +1,5 @@
-//! What a transport offers to federation: one MCP server behind the gateway, connected or not.
+//! The [`Backend`] trait, which transports implement for federation, and what a backend offers and reports. A
+//! backend is one MCP server behind the gateway, connected or not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,98 +17,100 @@ use crate::version::ProtocolVersion;
 /// A tool as its backend offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferedTool {
-    /// Its name.
+    /// The tool's name at the backend.
     pub name: BackendToolName,
-    /// Its description.
+    /// The description, if it has one.
     pub description: Option<String>,
-    /// Its annotations.
+    /// The tool's annotations.
     pub hints: ToolHints,
-    /// The whole definition as sent.
+    /// The whole definition as the backend sent it.
     pub definition: Arc<Members>,
 }
 
 /// A resource as its backend offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferedResource {
-    /// Its address, as the backend spells it.
+    /// The resource's URI, as the backend spells it.
     pub uri: BackendUri,
-    /// The whole definition as sent.
+    /// The whole definition as the backend sent it.
     pub definition: Arc<Members>,
 }
 
 /// A resource template as its backend offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferedTemplate {
-    /// Its URI template.
+    /// The URI template (RFC 6570).
     pub template: UriTemplate,
-    /// The whole definition as sent.
+    /// The whole definition as the backend sent it.
     pub definition: Arc<Members>,
 }
 
 /// A prompt as its backend offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferedPrompt {
-    /// Its name.
+    /// The prompt's name at the backend.
     pub name: BackendPromptName,
-    /// The whole definition as sent.
+    /// The whole definition as the backend sent it.
     pub definition: Arc<Members>,
 }
 
-/// Everything one backend offers at one moment.
+/// A snapshot of everything one backend offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// Its tools, in its order.
+    /// The tools, in the backend's order.
     pub tools: Vec<OfferedTool>,
-    /// Its resources, in its order.
+    /// The resources, in the backend's order.
     pub resources: Vec<OfferedResource>,
-    /// Its resource templates, in its order.
+    /// The resource templates, in the backend's order.
     pub templates: Vec<OfferedTemplate>,
-    /// Its prompts, in its order.
+    /// The prompts, in the backend's order.
     pub prompts: Vec<OfferedPrompt>,
-    /// Its instructions for models.
+    /// The backend's instructions for models.
     pub instructions: Option<String>,
-    /// The capabilities it declared.
+    /// The capabilities object that the backend declared.
     pub capabilities: Members,
-    /// What was mended or left out, in order.
+    /// The items that were repaired or omitted, in list order.
     pub malformed_items: Vec<MalformedItem>,
-    /// The lists that could not be read, or not wholly; they are as they were last read, or as far as they were read.
+    /// The lists that could not be read to their end. Such a list holds the items of the last complete read,
+    /// or else those read before the failure.
     pub list_failures: Vec<ListFailure>,
 }
 
-/// Something that a backend lists in a form that clients refuse.
+/// An item of a backend's list whose form clients reject.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MalformedItem {
     /// The list: `tools`, `resources`, `resourceTemplates` or `prompts`.
     pub list: &'static str,
-    /// The item's name, or its place in the list.
+    /// The item's name, or its index in the list.
     pub item: String,
-    /// The item is not offered; else it is, mended.
+    /// True when the item is omitted from the catalogue, false when it is offered after repair.
     pub is_omitted: bool,
-    /// What is wrong with it.
+    /// What is wrong with the item.
     pub text: String,
 }
 
-/// A list that cannot be read.
+/// A list that could not be read to its end.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListFailure {
     /// The list: `tools`, `resources`, `resourceTemplates` or `prompts`.
     pub list: &'static str,
     /// The class of the failure, as in [`BackendStatus::last_error`].
     pub class: &'static str,
-    /// What went wrong. May name what the backend said, so it is for the operator only.
+    /// What went wrong. It may quote the backend's own text, so it is for the operator only.
     pub cause: String,
 }
 
-/// How a backend is doing.
+/// The state of a backend's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BackendState {
-    /// No connection has been tried yet, or one is being made.
+    /// No connection attempt has ended yet, or one is in progress.
     Connecting,
-    /// It answers.
+    /// The backend answers. When the backend requires the credentials of callers, its refusal of the
+    /// gateway's probe also counts as an answer.
     Ready,
-    /// It does not answer; connecting is tried again from time to time.
+    /// The backend is not reachable. The gateway retries with back-off.
     Unavailable,
-    /// The gateway is ending its connection.
+    /// The gateway has closed the connection and opens no other.
     Stopped,
 }
 
@@ -124,92 +127,116 @@ impl BackendState {
     }
 }
 
-/// What an operator may know about a backend's connection.
+/// What an operator may see of a backend's connection.
 #[derive(Clone, Debug)]
 pub struct BackendStatus {
-    /// How it is doing.
+    /// The state of the connection.
     pub state: BackendState,
-    /// How it is reached: `stdio`, `streamable-http` or `sse`.
+    /// The transport: `stdio`, `streamable-http` or `sse`.
     pub transport: &'static str,
-    /// The revision in use, once known.
+    /// The negotiated protocol version, once known.
     pub protocol: Option<ProtocolVersion>,
     /// The class of the last failure (`connect`, `timeout`, `protocol`, `exited`, …), never its text.
     pub last_error: Option<&'static str>,
-    /// How often the connection has been made anew.
+    /// How often the connection has been re-established.
     pub reconnect_count: u64,
-    /// What proves the gateway or its caller to it: `unauthenticated`, `header_injection`, or the name of a strategy.
+    /// How requests are authenticated at the backend: `unauthenticated`, `header_injection`, or the name of a
+    /// credential strategy.
     pub auth_type: &'static str,
     /// Which callers share a connection now, as the configuration spells it.
     pub isolation: &'static str,
-    /// How many connections belong to single callers; `None` where all callers share one.
+    /// The number of connections that belong to single callers; `None` when all callers share one.
     pub caller_connections: Option<usize>,
-    /// What it has been doing since its first connection was begun, while that is not ready.
+    /// The progress of the first connection attempt, until the backend is ready.
     pub startup: Option<StartupProgress>,
 }
 
-/// A backend that is being started.
+/// A backend that is starting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartupProgress {
-    /// For how long.
+    /// The time since its first connection attempt began.
     pub elapsed: Duration,
-    /// What it said last on its standard error or output, where it has any: one line, shortened, without controls.
+    /// The last line of the backend's standard error or output, if its transport has one: shortened, without
+    /// control characters.
     pub last_line: Option<String>,
 }
 
-/// What a backend tells about itself unasked.
+/// An event that a backend reports without being asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendEvent {
-    /// It has been connected, for the first time or again; its whole offer may differ.
+    /// The backend has connected, for the first time or again. Its whole inventory may have changed.
     Connected,
-    /// It is gone; what it offered cannot be used.
+    /// The connection has ended. What the backend offered cannot be used.
     Disconnected,
-    /// Its list of tools changed.
+    /// The list of tools changed.
     ToolsChanged,
-    /// Its list of resources or templates changed.
+    /// The list of resources or resource templates changed.
     ResourcesChanged,
-    /// Its list of prompts changed.
+    /// The list of prompts changed.
     PromptsChanged,
-    /// The content of one of its resources changed.
+    /// The content of one resource changed.
     ResourceUpdated(BackendUri),
 }
 
-/// Hears what backends tell unasked. Called on the transport's own task, so it must not block.
+/// Receives the events of backends. It is called on the transport's own task, so it must not block.
 pub trait BackendListener: Send + Sync {
-    /// `backend` told `event` on a connection of `scope`.
+    /// Reports one event of `backend`, received on a connection of `scope`.
     fn on_event(&self, backend: &BackendId, scope: IsolationScope, event: BackendEvent);
 }
 
-/// One MCP server behind the gateway. The connection is made, kept and remade inside.
+/// One MCP server behind the gateway. The implementation opens the connection, keeps it and reconnects.
 ///
-/// Every call answers [`crate::Error::BackendUnavailable`] at once when there is no connection, and waits at most
-/// for the backend's own time-out or the context's deadline, whichever is shorter. Dropping a returned future
-/// cancels the request at the backend.
+/// Requests wait for a connection that is being opened, at most for the connect time-out. They fail at once
+/// with [`BackendUnavailable`](crate::Error::BackendUnavailable) when the backend is not reachable.
+///
+/// A tool call, read, prompt, completion or task request waits for its answer at most until the backend's own
+/// time-out ([`BackendTimedOut`](crate::Error::BackendTimedOut)) or the context's deadline
+/// ([`DeadlineExceeded`](crate::Error::DeadlineExceeded)), whichever is first. Progress notifications and
+/// questions to the client extend the time-out, never the deadline. Dropping a returned future cancels the
+/// request at the backend.
+///
+/// # Errors
+/// Every request can also return [`BackendBusy`](crate::Error::BackendBusy),
+/// [`BackendFull`](crate::Error::BackendFull), [`BackendFailed`](crate::Error::BackendFailed),
+/// [`BackendUnauthorized`](crate::Error::BackendUnauthorized) and [`Overloaded`](crate::Error::Overloaded).
+/// For an unknown name the backend's own JSON-RPC error is relayed as
+/// [`BackendRefused`](crate::Error::BackendRefused). [`Denied`](crate::Error::Denied) means that there is no
+/// credential for this caller that the backend accepts.
 pub trait Backend: Send + Sync {
-    /// Its configured name.
+    /// The backend's configured name.
     fn id(&self) -> &BackendId;
-    /// How its connection is doing.
+    /// The state of its connection, for operators and health checks.
     fn status(&self) -> BackendStatus;
-    /// Tells `listener` of its events, from now on. One listener; a second call replaces the first.
+    /// Notifies `listener` of the backend's later events. There is one listener; a second call replaces the
+    /// first.
     fn set_listener(&self, listener: std::sync::Weak<dyn BackendListener>);
-    /// Ends its connection because its checks keep failing, so that a new one is made. False while a call is
-    /// under way on it, which it may yet answer; nothing has happened then. Nothing happens without a connection.
+    /// Closes the connection because its health checks keep failing, so that a new one is opened. Returns
+    /// false and does nothing while a call is in flight on the connection, because the backend may still
+    /// answer it. Without a connection it does nothing and returns true.
     fn reconnect(&self) -> bool;
-    /// True when requests carry a credential of the caller's own, so that what it offers depends on who asks. Its
-    /// [`Self::status`] then tells of the gateway's own look at it, and not of any caller's connection.
+    /// True when requests carry the caller's own credential, so that the inventory depends on the caller.
+    /// [`Self::status`] then describes the gateway's own probe connection, not that of any caller.
     fn has_caller_credentials(&self) -> bool;
-    /// True when a caller's requests may take a connection of its own, so that its lists may come to differ from those
-    /// that everyone sees.
+    /// True when a caller's requests may use a connection of their own without a credential of the caller's,
+    /// so that the caller's lists may come to differ from the shared ones.
     fn has_caller_connections(&self) -> bool;
-    /// A context to ask on behalf of a caller that has a connection of its own, by the scope that it told something on.
+    /// Builds a context for maintenance requests on the connection with this scope, on which an event
+    /// arrived. `None` when that connection no longer exists.
     fn context_for(&self, scope: CallerScope) -> Option<CallContext>;
-    /// Which other callers' requests take the same connection as this one's.
+    /// Which other callers' requests use the same connection as this caller's.
     ///
     /// # Errors
-    /// [`crate::Error::Denied`] when there is no credential for this caller, or the backend needs one.
+    /// [`crate::Error::Denied`] when there is no credential for this caller.
     fn scope(&self, ctx: &CallContext) -> Result<IsolationScope, crate::error::Error>;
-    /// Asks for everything it offers this caller, all pages of all lists.
+    /// Fetches the complete inventory that the backend offers this caller: all pages of all lists. It does
+    /// not open a connection for a caller unless requests carry the caller's credential. It may take several
+    /// times the time-out of one request.
+    ///
+    /// # Errors
+    /// When the list of tools cannot be read at all, or none of the lists of a backend without tools. Any
+    /// other failing list is reported in [`Inventory::list_failures`].
     fn fetch_inventory<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Inventory>;
-    /// Calls one of its tools. `rest` are further parameters to pass on.
+    /// Calls a tool of this backend. `rest` holds further request parameters, which are forwarded.
     fn call_tool<'a>(
         &'a self,
         ctx: &'a CallContext,
@@ -218,7 +245,7 @@ pub trait Backend: Send + Sync {
         continuation: Continuation,
         rest: Members,
     ) -> GatewayFuture<'a, Reply>;
-    /// Reads one of its resources.
+    /// Reads a resource of this backend. `rest` holds further request parameters, which are forwarded.
     fn read_resource<'a>(
         &'a self,
         ctx: &'a CallContext,
@@ -226,7 +253,7 @@ pub trait Backend: Send + Sync {
         continuation: Continuation,
         rest: Members,
     ) -> GatewayFuture<'a, Reply>;
-    /// Fills in one of its prompts.
+    /// Fills in a prompt of this backend. `rest` holds further request parameters, which are forwarded.
     fn get_prompt<'a>(
         &'a self,
         ctx: &'a CallContext,
@@ -235,22 +262,23 @@ pub trait Backend: Send + Sync {
         continuation: Continuation,
         rest: Members,
     ) -> GatewayFuture<'a, Reply>;
-    /// Completes a prompt argument. `rest` are the parameters besides the reference.
+    /// Completes an argument of a prompt. `rest` holds the request parameters without the reference.
     fn complete_prompt<'a>(
         &'a self,
         ctx: &'a CallContext,
         name: BackendPromptName,
         rest: Members,
     ) -> GatewayFuture<'a, Reply>;
-    /// Completes a variable of a resource template.
+    /// Completes a variable of a resource template. `rest` holds the request parameters without the
+    /// reference.
     fn complete_template<'a>(
         &'a self,
         ctx: &'a CallContext,
         template: UriTemplate,
         rest: Members,
     ) -> GatewayFuture<'a, Reply>;
-    /// Asks about one of its tasks, answers the task's questions, or lets it go. `rest` are the parameters besides
-    /// the task's identifier `id`, which is the backend's own.
+    /// Gets, updates or cancels a task of this backend. `id` is the backend's own task identifier. `rest`
+    /// holds the request parameters without it.
     fn task<'a>(
         &'a self,
         ctx: &'a CallContext,
@@ -258,8 +286,13 @@ pub trait Backend: Send + Sync {
         id: String,
         rest: Members,
     ) -> GatewayFuture<'a, Reply>;
-    /// Asks to be told when a resource changes. Asking twice is the same as asking once.
+    /// Subscribes to changes of a resource. A second subscription to the same resource has no further effect.
+    ///
+    /// # Errors
+    /// [`crate::Error::Overloaded`] at the maximum of subscriptions, and [`crate::Error::BackendFailed`] when
+    /// the backend sends no notifications for changed resources.
     fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> GatewayFuture<'a, ()>;
-    /// Takes a subscription back.
+    /// Ends a subscription. When the subscription was on a caller's own connection that has ended, there is
+    /// nothing to do.
     fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> GatewayFuture<'a, ()>;
 }

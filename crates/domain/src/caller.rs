@@ -1,4 +1,5 @@
-//! Who asks. Identity is an argument of every call; nothing reads it from ambient state.
+//! The party that makes a request. Identity is an argument of every call and is never read from ambient
+//! state.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -10,14 +11,14 @@ use crate::json::Members;
 /// The party that made a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// Nobody in particular: no credential was asked for or given. Not a user.
+    /// An unauthenticated party: no credential was required or presented. It is not a user.
     Anonymous,
     /// An authenticated party.
     Known(Arc<Identity>),
 }
 
 impl Caller {
-    /// The identity, when there is one.
+    /// The identity; `None` for an anonymous caller.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         match self {
@@ -35,7 +36,8 @@ impl Caller {
         }
     }
 
-    /// True when both are the same user, or both anonymous. Claims may differ from one credential to the next.
+    /// True when both are the same user, or both are anonymous. Claims may differ from one credential to the
+    /// next.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -49,9 +51,9 @@ impl Caller {
 /// An authenticated user: the issuer and the subject together, never the subject alone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Who vouches for the subject (an issuer URL, or `local` for an operating-system user).
+    /// The issuer: its URL, or `local` for an operating-system user.
     pub issuer: String,
-    /// The user as the issuer names it.
+    /// The user's identifier at the issuer.
     pub subject: String,
     /// Further claims as the issuer made them.
     pub claims: Members,
@@ -65,7 +67,7 @@ impl Identity {
     }
 }
 
-/// A user as a key in tables: equal where issuer and subject are, whatever the claims. Cheap to copy.
+/// A user as a key in tables: equal when issuer and subject are, whatever the claims. It is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct User(pub Arc<Identity>);
 
@@ -93,7 +95,7 @@ impl Hash for User {
 }
 
 impl fmt::Debug for Identity {
-    /// Names no claim: claims are personal data and do not belong into logs.
+    /// Omits the claims: they are personal data and do not belong in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
             .field("issuer", &self.issuer)

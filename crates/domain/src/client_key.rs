@@ -1,10 +1,12 @@
-//! Which requests come from one client, told without naming it, and whether that client is still there.
+//! Identifies requests of the same client without naming the client, and reports whether that client still
+//! exists.
 
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-/// Held by whatever stands for one client, such as a session, for as long as the client may make requests.
+/// The owner's handle of a client. It is held by whatever represents the client, such as a session, for as
+/// long as the client may make requests.
 #[derive(Debug)]
 pub struct ClientHandle {
     number: u64,
@@ -26,7 +28,7 @@ impl Default for ClientHandle {
     }
 }
 
-/// Stands for one client. Equal keys belong to the same client, and no later client of this process gets an equal one.
+/// The key of one client. Equal keys belong to the same client. A key is never reused within a process.
 #[derive(Clone, Debug)]
 pub struct ClientKey {
     number: u64,
@@ -40,7 +42,7 @@ impl ClientKey {
         self.number
     }
 
-    /// True once the client has ended, so that it makes no further requests.
+    /// True once the client's handle was dropped, after which it makes no further requests.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.alive.strong_count() == 0

@@ -1,5 +1,5 @@
-//! The way back to the client that made a request: progress, log messages, and questions
-//! (elicitation, sampling, roots). The edge makes one per request and puts it into the context.
+//! The channel back to the client that made a request: progress, log messages and questions (elicitation,
+//! sampling, roots). The edge creates one per request and puts it into the context.
 
 use std::fmt;
 
@@ -7,7 +7,8 @@ use crate::client_key::ClientKey;
 use crate::gateway::BoxFuture;
 use crate::json::{Json, Members};
 
-/// Severity of a log message, least severe first (RFC 5424, as the specification's logging section).
+/// The severity of a log message, least severe first (RFC 5424, which the specification's logging section
+/// uses).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the eight names are RFC 5424's own")]
 pub enum LogLevel {
@@ -49,14 +50,14 @@ impl LogLevel {
         }
     }
 
-    /// The level called `name`.
+    /// The level called `name`, if there is one.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|level| level.as_str() == name)
     }
 }
 
-/// What the client said it can do when a backend asks it something.
+/// The capabilities that the client declared for questions of a backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientCapabilities {
     /// The capabilities object as the client sent it.
@@ -64,21 +65,21 @@ pub struct ClientCapabilities {
 }
 
 impl ClientCapabilities {
-    /// True when the client declared the capability that `kind` of question needs.
+    /// True when the client declared the capability for questions of this kind.
     #[must_use]
     pub fn supports(&self, kind: QuestionKind) -> bool {
         self.declared.get(kind.capability()).is_some_and(Json::is_object)
     }
 
-    /// True when the client declared that calls may go on as tasks.
+    /// True when the client declared that it can follow calls that continue as tasks.
     #[must_use]
     pub fn supports_tasks(&self) -> bool {
         let extensions = self.declared.get("extensions").map(Json::members);
         matches!(extensions, Some(Ok(named)) if named.get(TASKS_EXTENSION).is_some_and(Json::is_object))
     }
 
-    /// True when the client declared everything that this question needs: the mode of an elicitation, tools for
-    /// sampling (Elicitation, "Capabilities"; Sampling, "Capabilities").
+    /// True when the client declared everything that this question needs: the mode of an elicitation, and
+    /// tools for sampling (Elicitation, "Capabilities"; Sampling, "Capabilities").
     #[must_use]
     pub fn supports_question(&self, question: &Question) -> bool {
         let declared = self.declared.get(question.kind.capability()).map(Json::members);
@@ -88,7 +89,7 @@ impl ClientCapabilities {
         match question.kind {
             QuestionKind::Elicitation => {
                 let mode = asks("mode").and_then(|mode| mode.decode_string());
-                // A client that names no mode knows forms, which were all there was at first.
+                // A client that declares no mode supports forms, which were the only mode at first.
                 if mode.as_deref() == Some("url") { has("url") } else { has("form") || !has("url") }
             }
             QuestionKind::Sampling => {
@@ -100,7 +101,7 @@ impl ClientCapabilities {
     }
 }
 
-/// What a backend may ask of a client.
+/// The kinds of questions that a backend may ask a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum QuestionKind {
     /// Ask the user for information.
@@ -112,7 +113,7 @@ pub enum QuestionKind {
 }
 
 impl QuestionKind {
-    /// The client capability the question needs.
+    /// The client capability that the question needs.
     #[must_use]
     pub fn capability(self) -> &'static str {
         match self {
@@ -123,15 +124,15 @@ impl QuestionKind {
     }
 }
 
-/// The extension by which a call may go on as a task (SEP-2663).
+/// The extension by which a call may continue as a task (SEP-2663).
 pub const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
 
-/// Something that a client has to declare before it is met with it.
+/// Something that a client must have declared before the gateway uses it with the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Capability {
-    /// Answering questions of this kind.
+    /// The client answers questions of this kind.
     Question(QuestionKind),
-    /// Following calls that go on as tasks.
+    /// The client follows calls that continue as tasks.
     Tasks,
 }
 
@@ -150,10 +151,10 @@ impl fmt::Display for Capability {
     }
 }
 
-/// One question of a backend to the client, parameters untouched.
+/// One question of a backend to the client.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// What is asked.
+    /// The kind of question.
     pub kind: QuestionKind,
     /// The parameters as the backend sent them.
     pub params: Json,
@@ -165,7 +166,7 @@ pub enum AskError {
     /// The client did not declare the capability.
     #[error("the client does not support {}", .0.capability())]
     Unsupported(QuestionKind),
-    /// There is no way to reach the client during this request.
+    /// The client cannot be reached during this request.
     #[error("the client cannot be asked during this request")]
     Unreachable,
     /// The client answered with an error of its own.
@@ -173,50 +174,55 @@ pub enum AskError {
     Refused {
         /// The client's error code.
         code: i64,
-        /// The client's message.
+        /// The client's error message.
         message: String,
-        /// The client's data.
+        /// The client's error data.
         data: Option<Json>,
     },
 }
 
-/// The way back to the client during one request.
+/// The channel back to the client during one request.
 ///
-/// Progress and log messages are dropped when the client did not ask for them; a caller need not check first,
-/// but may, to save work. Asking waits for the client's answer and is cancelled by dropping the future.
+/// Progress and log messages are dropped when the client did not ask for them. A caller need not check first,
+/// but may do so to save work.
 pub trait ClientPort: Send + Sync + fmt::Debug {
-    /// True when the client asked for progress of this request.
+    /// True when the client asked for progress notifications of this request.
     fn wants_progress(&self) -> bool;
-    /// Reports progress. `params` are the notification's parameters without the progress token.
+    /// Sends a progress notification. `params` are its parameters without the progress token.
     fn progress(&self, params: Members);
-    /// The least severe log message the client wants, or `None` for no log messages at all.
+    /// The least severe level of log messages that the client wants, or `None` for no log messages.
     fn log_level(&self) -> Option<LogLevel>;
-    /// Hands on a log message. `params` are the notification's parameters as the backend sent them.
+    /// Forwards a log message. `params` are the notification's parameters as the backend sent them.
     fn log(&self, level: LogLevel, params: Members);
-    /// Tells that a page the client was sent to has been visited; dropped where its protocol has no word for that.
-    /// `params` are the notification's parameters. May be said after the request has been answered.
+    /// Notifies the client that the user has visited a URL that an elicitation sent the user to. It is
+    /// dropped when the client's protocol version has no such notification. `params` are the notification's
+    /// parameters. It may come after the request was answered.
     fn elicitation_complete(&self, params: Members);
-    /// What the client can be asked.
+    /// The capabilities that the client declared.
     fn capabilities(&self) -> &ClientCapabilities;
-    /// The same for all requests of one client that can be asked over any of them; `None` where nothing tells which
-    /// requests come from one client.
+    /// Identifies the client. Requests with the same key belong to one client, and a question may be sent
+    /// over any of them. `None` when it is unknown which requests come from one client.
     fn client_key(&self) -> Option<ClientKey>;
-    /// Asks the client and waits for the result object it answers with.
+    /// Asks the client and waits for the result object. Dropping the future withdraws the question.
+    ///
+    /// # Errors
+    /// [`AskError::Unsupported`] when the client did not declare the capability, [`AskError::Unreachable`]
+    /// when there is no channel to it, and [`AskError::Refused`] when it answers with an error.
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>>;
 }
 
-/// A client that hears nothing and answers nothing: for requests that no client made, and for those that the gateway makes on
-/// behalf of one client.
+/// A client that receives nothing and answers nothing: for requests that no client made, and for those that
+/// the gateway makes on behalf of a client.
 #[derive(Clone, Debug, Default)]
 pub struct SilentClient {
-    /// The client on whose behalf requests are made, if there is one.
+    /// The client on behalf of which the request is made, if there is one.
     pub key: Option<ClientKey>,
-    /// What that client can do.
+    /// The capabilities of that client.
     pub capabilities: ClientCapabilities,
 }
 
 impl SilentClient {
-    /// On behalf of a client of which nothing more is known.
+    /// Builds the port for maintenance on behalf of a client, with no capabilities.
     #[must_use]
     pub fn for_client(key: ClientKey) -> Self {
         Self { key: Some(key), capabilities: ClientCapabilities::default() }

@@ -1,4 +1,4 @@
-//! The facts of one request, handed down the stack as a plain argument.
+//! [`CallContext`]: the facts of one request, which every layer passes on as a plain argument.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -12,11 +12,12 @@ use crate::secret::Secret;
 use crate::version::ProtocolVersion;
 use crate::work_hold::WorkHold;
 
-/// The prefix behind which a translator writes whole IPv4 addresses (RFC 6052, section 2.1).
+/// The well-known prefix under which translators embed IPv4 addresses (RFC 6052, section 2.1).
 const TRANSLATED_IPV4: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
 
-/// The address by which callers without an identity are told apart. A host on IPv6 commonly has a network of 64 bits to
-/// itself, so only these count. An IPv4 address that is written as an IPv6 address counts as the IPv4 address.
+/// The address by which limits and slots count callers without an identity. An IPv6 host commonly has a
+/// 64-bit network of its own, so only the first 64 bits count. An IPv4 address that is embedded in an IPv6
+/// address counts as the IPv4 address.
 #[must_use]
 pub fn accounting_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -32,52 +33,54 @@ pub fn accounting_address(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Who composed a call: the client itself, or one of the gateway's own virtual tools for it.
+/// Who composed a call: the client itself, the operator, or the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CallOrigin {
     /// The client called the tool by its name.
     Client,
-    /// The client called it through the virtual tool `call_tool`.
+    /// The client called the tool through the virtual tool `call_tool`.
     CallTool,
-    /// The operator called it from the command line.
+    /// An operator made the request, on the command line or through the status interface.
     Operator,
-    /// The gateway itself, for its own upkeep.
+    /// The gateway made the request for its own maintenance, for example to refresh a list.
     Gateway,
 }
 
-/// Everything a layer may know about a request besides the request itself.
+/// Everything a layer may know about a request apart from the request itself.
 ///
-/// Cancellation has no field: a request is cancelled by dropping its future, and every layer
-/// and transport passes that on by dropping what it waits for.
+/// Cancellation has no field. Dropping the request's future cancels it. Every layer and transport passes the
+/// cancellation on by dropping the future it awaits.
 #[derive(Clone, Debug)]
 pub struct CallContext {
-    /// Who asks.
+    /// The party that made the request.
     pub caller: Caller,
-    /// The caller's own token, where the caller was recognised by one that an issuer can exchange. It is for token
-    /// endpoints and never for a backend.
+    /// The caller's own token, when the caller presented one that an issuer can exchange. It is for token
+    /// endpoints and must never be sent to a backend.
     pub token: Option<Secret>,
-    /// The revision the client speaks.
+    /// The protocol version that the client speaks.
     pub protocol: ProtocolVersion,
-    /// When the answer is of no use any more. `None` leaves the bound to the backend's own time-out.
+    /// The time after which the answer is of no use. With `None` only the backend's own time-out applies.
     pub deadline: Option<Instant>,
-    /// The request's `_meta` members that are meant to travel: everything but the keys that belong to one hop.
+    /// The request's `_meta` members that are forwarded end to end: all but the keys that belong to one hop.
     pub meta: Members,
-    /// The address the request came from, where it came over a network.
+    /// The address the request came from; `None` when it did not arrive over a network.
     pub peer_address: Option<IpAddr>,
-    /// Client request headers that the operator chose to pass to backends, names in lower case.
+    /// Client request headers that the operator configured for forwarding to backends. Names are in lower
+    /// case.
     pub passthrough_headers: Arc<[(String, String)]>,
-    /// The way back to the client.
+    /// The channel back to the client.
     pub client: Arc<dyn ClientPort>,
     /// Who composed the call.
     pub origin: CallOrigin,
-    /// Budget that whoever composes several calls has asked for ahead.
+    /// Rate-limit budget reserved in advance by a layer that composes several calls. The call spends it.
     pub reservation: Option<Reservation>,
-    /// What is kept while the backend may be working on the call.
+    /// Kept alive until the backend has finished its work on the call, even after cancellation.
     pub hold: Option<WorkHold>,
 }
 
 impl CallContext {
-    /// A context with nothing in it but the caller and the origin: no deadline, no `_meta`, no way back.
+    /// Builds a context with only a caller and an origin: version 2026-07-28, no deadline, no `_meta`, and a
+    /// client that answers no questions.
     #[must_use]
     pub fn bare(caller: Caller, origin: CallOrigin) -> Self {
         Self {

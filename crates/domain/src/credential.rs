@@ -1,5 +1,5 @@
-//! What a client presents to be recognised, and what comes of it. An edge holds an [`Authenticator`] and hands it one
-//! header value; how credentials are checked is the authenticator's, how a refusal looks on the wire the edge's.
+//! The [`Authenticator`] trait and its results. An edge passes one header value to the authenticator, which
+//! checks the credential. The edge writes the refusal to the wire.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,86 +9,86 @@ use crate::caller::Caller;
 use crate::gateway::BoxFuture;
 use crate::secret::Secret;
 
-/// Recognises callers by what they present.
+/// Authenticates callers by the credential that they present.
 pub trait Authenticator: Send + Sync {
-    /// Who presents `authorization`, the value of the request's one `Authorization` header, if it has one. `address` is
-    /// where the request came from: what one address asks for is bounded.
+    /// Authenticates the value of the request's single `Authorization` header, if it has one. `address` is
+    /// the request's origin; the number of identity-provider requests per address is limited.
     ///
-    /// Waits at most for the identity provider's own deadline. The same credential gets the same shared identity as
-    /// long as it is remembered. Dropping the future is safe at any point.
+    /// It waits at most until the identity provider's own time-out. While a credential is cached, it yields
+    /// the same shared identity. Dropping the future is safe at any point.
     ///
     /// # Errors
-    /// [`Unauthorized`], never with a part of the credential in it.
+    /// [`Unauthorized`], which never contains a part of the credential.
     fn authenticate<'a>(
         &'a self,
         authorization: Option<&'a [u8]>,
         address: Option<IpAddr>,
     ) -> BoxFuture<'a, Result<Authentication, Unauthorized>>;
 
-    /// What a client is told that has to come back with another credential.
+    /// What a client learns when it has to present another credential.
     fn challenge(&self) -> &Challenge;
 }
 
-/// A caller who was recognised.
+/// An authenticated caller.
 #[derive(Clone, Debug)]
 pub struct Authentication {
-    /// Who it is.
+    /// The authenticated party.
     pub caller: Caller,
-    /// The token that was presented, where an issuer can exchange it for others; an API key is none.
+    /// The presented token, when an issuer can exchange it for others. `None` for an API key.
     pub token: Option<Secret>,
-    /// For how long from now the credential stands; `None` when it has no end. A stream does not outlive it.
+    /// How long from now the credential remains valid; `None` when it does not expire. A stream ends with it.
     pub valid_for: Option<Duration>,
 }
 
-/// What a client is told that has to come back with another credential (RFC 6750 section 3).
+/// The contents of a `WWW-Authenticate` challenge (RFC 6750 section 3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Challenge {
-    /// The name of what is protected, usually the issuer's URL.
+    /// The realm of the protected resource, usually the issuer's URL.
     pub realm: String,
-    /// The scopes every token needs.
+    /// The scopes that every token needs.
     pub scopes: Vec<String>,
-    /// What the metadata document says, when there is one.
+    /// The contents of the metadata document, if one is published.
     pub resource: Option<ProtectedResource>,
 }
 
-/// What RFC 9728 publishes about a protected resource.
+/// The protected resource metadata of RFC 9728.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProtectedResource {
     /// The URL of the MCP endpoint as clients know it.
     pub resource: String,
-    /// The issuers whose tokens are taken.
+    /// The issuers that tokens are accepted from.
     pub authorization_servers: Vec<String>,
-    /// The scopes every token needs.
+    /// The scopes that every token needs.
     pub scopes: Vec<String>,
-    /// Its name for people.
+    /// The display name.
     pub name: Option<String>,
 }
 
-/// Why a caller was not recognised, named by what the client can do.
+/// Why a caller was not authenticated, grouped by what the client can do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unauthorized {
-    /// Nothing was presented.
+    /// The request has no credential.
     #[error("no credential was presented")]
     Missing,
-    /// What was presented is no bearer credential.
+    /// The header value is not a bearer credential.
     #[error("what was presented is no bearer credential")]
     Malformed,
-    /// The credential is not good, or no longer.
+    /// The credential is invalid or no longer valid.
     #[error("the credential is refused: {0}")]
     InvalidToken(InvalidTokenReason),
-    /// The credential is good and does not reach far enough.
+    /// The credential is valid but lacks a required scope.
     #[error("the credential lacks a scope")]
     InsufficientScope {
-        /// Every scope it needs.
+        /// All required scopes.
         required: Arc<[String]>,
     },
-    /// Whoever has to be asked about the credential does not answer.
+    /// The identity provider that must be asked about the credential does not answer.
     #[error("the credential cannot be checked at present")]
     Unavailable,
 }
 
 impl Unauthorized {
-    /// The class for logs and metrics, out of a fixed set.
+    /// The class for logs and metrics, from a fixed set.
     #[must_use]
     pub fn class(&self) -> &'static str {
         match self {
@@ -101,46 +101,46 @@ impl Unauthorized {
     }
 }
 
-/// What is wrong with a credential. For logs and metrics; a client learns no more than
-/// that its credential is not good, or has expired.
+/// What is wrong with a credential, for logs and metrics. A client learns only that its credential is invalid
+/// or has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InvalidTokenReason {
-    /// It is larger than a token may be.
+    /// It is larger than the maximum for a token.
     TooLarge,
-    /// It has not the shape of any kind of credential that is taken here.
+    /// It does not have the form of any accepted kind of credential.
     Shape,
-    /// Its header cannot be read, or names something critical that is not understood.
+    /// Its header cannot be parsed, or contains a critical extension that is not understood.
     Header,
-    /// It is signed in a way that is not taken.
+    /// It is signed with an algorithm that is not accepted.
     Algorithm,
-    /// It is a token of another kind: an ID token, say.
+    /// It is a token of another kind, for example an ID token.
     Kind,
-    /// No key of the issuer's fits it.
+    /// No key of the issuer matches it.
     UnknownKey,
-    /// The signature is not the issuer's.
+    /// The signature is not valid under the issuer's key.
     Signature,
-    /// A claim is missing, twice there, or has the wrong form.
+    /// A claim is missing, duplicated, or malformed.
     Claims,
-    /// It comes from somebody else.
+    /// Another issuer issued it.
     Issuer,
-    /// It is meant for somebody else.
+    /// It is for another audience.
     Audience,
-    /// It names nobody.
+    /// It has no subject.
     Subject,
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// Its time has not come.
+    /// It is not valid yet.
     Premature,
-    /// It belongs to a key whose possession cannot be proved here.
+    /// It is bound to a key (`cnf`), and proof of possession is not supported here.
     SenderConstrained,
-    /// The issuer says it is not, or no longer, good.
+    /// The issuer's introspection says it is not active.
     Inactive,
-    /// No such API key.
+    /// No such API key is configured.
     UnknownApiKey,
 }
 
 impl InvalidTokenReason {
-    /// The fault's name in logs and metrics.
+    /// The reason's name in logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,5 +1,5 @@
-//! Everything that can go wrong with a request, named by what the receiver can do about it.
-//! How each is answered on the wire is `vmcp-wire`'s table.
+//! Every way a request can fail, named by what the receiver can do about it. `vmcp-wire` defines how each
+//! error is answered on the wire.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use crate::json::Json;
 use crate::limit::{RateLimit, RepeatedCall};
 use crate::name::{BackendId, PromptName, ToolName};
 
-/// The private side of an error: for the log, never for a client.
+/// The internal cause of an error. It goes to the log and never to a client.
 #[derive(Clone, Default)]
 pub struct Cause(Option<Arc<str>>);
 
 impl Cause {
-    /// A cause in words.
+    /// A cause with this text.
     pub fn new(text: impl fmt::Display) -> Self {
         Self(Some(text.to_string().into()))
     }
 
-    /// The words, for the log.
+    /// The text for the log, or a placeholder when no cause was recorded.
     #[must_use]
     pub fn for_log(&self) -> &str {
         self.0.as_deref().unwrap_or("no cause recorded")
@@ -34,131 +34,140 @@ impl fmt::Debug for Cause {
     }
 }
 
-/// A backend's own JSON-RPC error, passed on as it came.
+/// A backend's own JSON-RPC error, relayed unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayedError {
-    /// The backend's code.
+    /// The backend's error code.
     pub code: i64,
-    /// The backend's message, meant for the client.
+    /// The backend's error message, meant for the client.
     pub message: String,
-    /// The backend's data, meant for the client.
+    /// The backend's error data, meant for the client.
     pub data: Option<Json>,
 }
 
-/// Why a request was not answered with a result.
+/// Why a request got no result.
 ///
-/// A tool that ran and failed is not an error: it is a [`crate::Reply`] marked as failed.
-/// The text of each variant is for the client and names no address and no internal.
+/// A tool that ran and failed is not an error: it is a [`crate::Reply`] with
+/// [`is_error`](crate::Reply::is_error) set. The text of each variant is for the client, so it contains no
+/// address and no internal detail.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The caller may not do this.
+    /// Policy denies the request, or there is no credential for this caller at the backend. With an
+    /// authorisation layer it also means that the item does not exist.
     #[error("denied by policy")]
     Denied,
-    /// A limit refuses the call for now; nothing was spent and nothing happened.
+    /// A rate limit refuses the call for now. Nothing was charged and the call did not happen.
     #[error("{0}")]
     RateLimited(Box<RateLimit>),
-    /// The same call has had the same outcome too often in a row; it was not made again.
+    /// The same call had the same outcome too often in a row, so it was not made again.
     #[error("{0}")]
     Looping(Box<RepeatedCall>),
-    /// Limits apply but cannot be checked now, and the operator chose to refuse then; nothing happened.
+    /// Limits apply but cannot be checked now, and the operator configured refusal for this case. The call
+    /// did not happen.
     #[error("limits cannot be checked right now; try again in a few seconds")]
     LimitsUnavailable,
-    /// No tool of this name is visible to the caller.
+    /// The caller sees no tool of this name.
     #[error("tool \"{0}\" not found")]
     UnknownTool(ToolName),
-    /// No resource of this URI is visible to the caller.
+    /// The caller sees no resource of this URI.
     #[error("resource \"{0}\" not found")]
     UnknownResource(ResourceUri),
-    /// No prompt of this name is visible to the caller.
+    /// The caller sees no prompt of this name.
     #[error("prompt \"{0}\" not found")]
     UnknownPrompt(PromptName),
-    /// No task of this identifier is the caller's.
+    /// The task does not exist, or it belongs to a tool that the caller does not see.
     #[error("no such task, or none of yours")]
     UnknownTask,
-    /// The request itself is wrong; the text says where.
+    /// The request itself is invalid. The text says which part.
     #[error("{0}")]
     InvalidRequest(String),
-    /// The client has not declared what the request needs: it cannot answer what the backend asks, or follow a task.
+    /// The client has not declared a capability that the request needs: to answer a question of the backend,
+    /// or to follow a task.
     #[error("this request needs the client capability `{0}`")]
     MissingCapability(Capability),
-    /// The backend cannot be reached now; the call did not happen.
+    /// The backend is not reachable now, its circuit is open, or it rejected the request. The call did not
+    /// happen.
     #[error("backend `{backend}` is unavailable; try again later")]
     BackendUnavailable {
-        /// Which one.
+        /// The backend's configured name.
         backend: BackendId,
-        /// Why, for the log.
+        /// The reason, for the log.
         cause: Cause,
-        /// It has read the request, and refused it.
+        /// True when the backend read the request and rejected it. By default a limit refunds the call only
+        /// when this is false.
         was_read: bool,
     },
-    /// The backend wants to be left alone for a while; the call did not happen.
+    /// The backend asked for a pause (`Retry-After`). The call did not happen.
     #[error("backend `{backend}` asks to be called less; try again in {} seconds", retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0)))]
     BackendBusy {
-        /// Which one.
+        /// The backend's configured name.
         backend: BackendId,
-        /// The time after which it may be called again.
+        /// The time after which the backend may be called again.
         retry_after: Duration,
-        /// It has read the request, and said so to it; else it has said so before, and nothing was sent.
+        /// True when the backend read this request and answered it with the pause. False when an earlier
+        /// answer set the pause, so that this request was not sent.
         was_read: bool,
     },
-    /// The backend has as many connections of single callers as it may have; the call did not happen.
+    /// The backend has reached its maximum of connections for single callers. The call did not happen.
     #[error("no connection to backend `{backend}` is free for another caller; try again in a few seconds")]
     BackendFull {
-        /// Which one.
+        /// The backend's configured name.
         backend: BackendId,
     },
-    /// The backend was reached and broke: the call may or may not have happened.
+    /// The backend was reached and failed. The call may or may not have happened.
     #[error("backend `{backend}` failed to answer")]
     BackendFailed {
-        /// Which one.
+        /// The backend's configured name.
         backend: BackendId,
-        /// How, for the log.
+        /// The failure, for the log.
         cause: Cause,
     },
-    /// The backend answered with an error of its own.
+    /// The backend answered with a JSON-RPC error.
     #[error("{}", error.message)]
     BackendRefused {
-        /// Which one.
+        /// The backend's configured name.
         backend: BackendId,
-        /// What it said.
+        /// The backend's error.
         error: RelayedError,
     },
-    /// The backend wants a credential that it was not shown, or does not take the one it was shown; nothing happened.
+    /// The backend requires a credential that was not sent, or rejects the one that was sent. The call did
+    /// not happen.
     #[error(
         "backend `{backend}` refuses the gateway's credentials, or was shown none; its operator has to set them"
     )]
     BackendUnauthorized {
-        /// Which one.
+        /// The backend's configured name.
         backend: BackendId,
-        /// What it answered, for the log.
+        /// The backend's answer, for the log.
         cause: Cause,
     },
-    /// The backend did not answer within its time: the call may or may not have happened.
+    /// The backend did not answer within its time-out. The call may or may not have happened.
     #[error(
         "backend `{backend}` did not answer within {}; `timeout` of the backend or `operational.timeouts` allows more",
         format_seconds(*after)
     )]
     BackendTimedOut {
-        /// Which one.
+        /// The backend's configured name.
         backend: BackendId,
-        /// After how long the gateway stopped waiting.
+        /// How long the gateway waited.
         after: Duration,
     },
-    /// No answer came within the time that the request had.
+    /// The deadline of the request passed before an answer came. The call may or may not have happened.
     #[error("no answer in time")]
     DeadlineExceeded,
-    /// The client took the request back.
+    /// The client cancelled the request.
     #[error("cancelled")]
     Cancelled,
-    /// The gateway has too much to do; nothing happened.
+    /// The gateway is at one of its own maxima, for example of in-flight calls. The call did not happen.
     #[error("the gateway is overloaded; try again later")]
     Overloaded,
-    /// A fault of the gateway itself.
+    /// A fault of the gateway itself. The cause goes to the log.
     #[error("internal error")]
     Internal(Cause),
 }
 
-/// A duration as people say it.
+/// Formats a duration in seconds: with one decimal place below a minute when it has a fraction, else in whole
+/// seconds.
 fn format_seconds(duration: Duration) -> String {
     if duration.subsec_millis() == 0 || duration.as_secs() >= 60 {
         format!("{} s", duration.as_secs())
@@ -168,7 +177,7 @@ fn format_seconds(duration: Duration) -> String {
 }
 
 impl Error {
-    /// The error's class: a label of bounded variety for metrics, logs and `/status`.
+    /// The error's class: a label from a fixed set, for metrics, logs and `/status`.
     #[must_use]
     pub fn class(&self) -> &'static str {
         match self {
@@ -196,7 +205,7 @@ impl Error {
         }
     }
 
-    /// The private side, where there is one, for the log.
+    /// The internal cause for the log, for the variants that carry one.
     #[must_use]
     pub fn cause(&self) -> Option<&Cause> {
         match self {

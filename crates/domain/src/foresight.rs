@@ -1,26 +1,26 @@
-//! Whether a tool can be used now, for layers that advise before a call is made. Advice only: what is true when the
-//! call comes is decided then.
+//! Predicts whether a tool can be called now, for layers that advise before a call. The prediction is not
+//! binding: the call itself is decided when it is made.
 
 use crate::context::CallContext;
 use crate::gateway::BoxFuture;
 use crate::item::Tool;
 use crate::limit::RateLimit;
 
-/// What a call of a tool would meet now.
+/// The predicted outcome of calling a tool now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Availability {
-    /// Nothing is known that speaks against it.
+    /// Nothing known would prevent the call.
     Available,
-    /// A limit would refuse it.
+    /// A limit would refuse the call.
     RateLimited(Box<RateLimit>),
-    /// Its backend cannot be reached.
+    /// The tool's backend is not reachable.
     Unavailable,
 }
 
-/// Says what calls would meet. Spends nothing and reaches no backend.
+/// Predicts the outcome of calls. It spends no budget and contacts no backend.
 pub trait AvailabilityCheck: Send + Sync {
-    /// What a call of each of `tools` would meet, in their order. Whatever cannot be found out quickly is
-    /// [`Availability::Available`]; the answer has as many elements as `tools`.
+    /// Predicts a call of each of `tools`. The result has one element per tool, in the same order. What
+    /// cannot be determined quickly is [`Availability::Available`].
     fn check_availability<'a>(
         &'a self,
         ctx: &'a CallContext,

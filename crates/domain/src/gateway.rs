@@ -1,4 +1,5 @@
-//! The seam: one trait that federation implements and every layer wraps.
+//! The central trait [`Gateway`], which federation implements and every layer wraps, and [`GatewayInfo`],
+//! which edges use to introduce the gateway and to follow changes.
 
 use std::any::Any;
 use std::future::Future;
@@ -11,45 +12,87 @@ use crate::item::{PromptList, ResourceList, TemplateList, ToolList};
 use crate::message::{CallTool, Complete, GetPrompt, ReadResource, Reply, TaskRequest};
 use crate::scope::ChangeAudience;
 
-/// A boxed future that may move between threads.
+/// A boxed future that is `Send`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-/// What every method of the seam returns.
+/// The future that every method of [`Gateway`] and [`Backend`](crate::Backend) returns.
 pub type GatewayFuture<'a, T> = BoxFuture<'a, Result<T, Error>>;
-/// The stack, or any part of it.
+/// A shared stack of layers, or any part of it.
 pub type SharedGateway = Arc<dyn Gateway>;
 
-/// One MCP server as its callers see it, whatever stands behind.
+/// One MCP server as its callers see it. Federation implements it over the backends, and each layer wraps an
+/// inner `Gateway`.
 ///
-/// A layer holds `inner` and nothing else that leads to a backend; it may narrow what a caller sees,
-/// refuse, or add virtual tools made of inner calls only. No method has a default body, so a layer says
-/// something about every method. Dropping a returned future cancels the request, through to the backend.
+/// A layer holds `inner` and no other path to a backend. It may hide items from a caller, refuse a request,
+/// or add virtual tools that are composed of inner calls only. No method has a default body, so that every
+/// layer decides about every method.
 ///
-/// Lists come whole; cutting them into pages is the edge's. An unchanged list is the same `Arc`.
+/// Dropping a returned future cancels the request, at the backend too.
+///
+/// Lists are complete: the edge splits them into pages. An unchanged list is the same `Arc`, so a layer can
+/// cache what it derives from a list by pointer (see [`DerivedCache`](crate::DerivedCache)).
+///
+/// # Errors
+/// Layers refuse a request with [`Error::Denied`], [`Error::RateLimited`], [`Error::LimitsUnavailable`] or
+/// [`Error::Overloaded`]. Methods that call a backend also return the `Backend…` variants,
+/// [`Error::DeadlineExceeded`] and [`Error::MissingCapability`].
+///
+/// An item that the caller may not see is reported exactly as an item that does not exist. The authorisation
+/// layer reports [`Error::Denied`] for both, instead of the `Unknown…` variant named at each method. When a
+/// backend that may offer the item cannot be listed with this caller's credential, its error is returned.
 pub trait Gateway: Send + Sync {
-    /// The tools this caller may see.
+    /// Returns the tools that this caller may see. Waits until every backend has answered or failed for the
+    /// first time after start.
     fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ToolList>>;
-    /// Calls a tool by its advertised name.
+    /// Calls a tool by its advertised name. A tool that ran and failed is an `Ok` reply with
+    /// [`Reply::is_error`] set. The reply may ask for input or start a task, see
+    /// [`ResultType`](crate::ResultType).
+    ///
+    /// # Errors
+    /// [`Error::UnknownTool`] when the caller sees no tool of this name, and [`Error::BackendUnavailable`]
+    /// when the tool is withdrawn because its backend is away. [`Error::Looping`] when the same call had the
+    /// same result too often.
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply>;
-    /// The resources this caller may see.
+    /// Returns the resources that this caller may see, as [`list_tools`](Self::list_tools) does.
     fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ResourceList>>;
-    /// The resource templates this caller may see.
+    /// Returns the resource templates that this caller may see, as [`list_tools`](Self::list_tools) does.
     fn list_resource_templates<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<TemplateList>>;
-    /// Reads a resource.
+    /// Reads a resource. A URI that no list names goes to the first backend with a matching template, else to
+    /// the only backend that offers resources. An ambiguous URI
+    /// ([`ResourceUri::is_ambiguous`](crate::ResourceUri::is_ambiguous)) must be listed.
+    ///
+    /// # Errors
+    /// [`Error::UnknownResource`] when the URI leads to no backend, or the caller may not see the resource.
     fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> GatewayFuture<'a, Reply>;
-    /// The prompts this caller may see.
+    /// Returns the prompts that this caller may see, as [`list_tools`](Self::list_tools) does.
     fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<PromptList>>;
     /// Fills in a prompt by its advertised name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPrompt`] when the caller sees no prompt of this name, and
+    /// [`Error::BackendUnavailable`] when the prompt is withdrawn because its backend is away.
     fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> GatewayFuture<'a, Reply>;
     /// Completes an argument of a prompt or a variable of a resource template.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPrompt`] or [`Error::UnknownResource`] when the caller sees no such prompt or
+    /// template. A template must be named exactly as it is listed; a listed resource may be named by its
+    /// normal form.
     fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> GatewayFuture<'a, Reply>;
-    /// Asks about a task, answers its questions, or lets it go. Whoever may not see the tool it came from has no
-    /// such task.
+    /// Gets, updates or cancels a task (tasks extension, SEP-2663). The caller must still see the tool that
+    /// started the task.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTask`] when the caller does not see that tool, or when the tool's name now belongs to
+    /// another backend.
     fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> GatewayFuture<'a, Reply>;
 }
 
-/// Conveniences over the seam. Nobody overrides them.
+/// Convenience methods on every [`Gateway`]. The blanket implementation leaves nothing to override.
 pub trait GatewayExt: Gateway {
-    /// The tool advertised as `name`, if this caller may see it.
+    /// Returns the tool advertised as `name`, or `None` when this caller does not see it.
+    ///
+    /// # Errors
+    /// Those of [`Gateway::list_tools`].
     fn find_tool<'a>(
         &'a self,
         ctx: &'a CallContext,
@@ -64,61 +107,63 @@ pub trait GatewayExt: Gateway {
 
 impl<G: Gateway + ?Sized> GatewayExt for G {}
 
-/// What changed about the offer.
+/// What changed in the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// The list of tools.
+    /// The list of tools changed.
     Tools,
-    /// The list of resources or templates.
+    /// The list of resources or of resource templates changed.
     Resources,
-    /// The list of prompts.
+    /// The list of prompts changed.
     Prompts,
-    /// The content of one resource.
+    /// The content of one resource changed.
     Resource(crate::address::ResourceUri),
 }
 
-/// Hears of changes. Called from the party that noticed, so it must not block.
+/// Receives change notifications. It is called on the task that noticed the change, so it must not block.
 pub trait ChangeListener: Send + Sync {
-    /// Something about the offer changed, for some of the clients or for all.
+    /// Reports one change. `audience` says which clients it concerns.
     fn on_change(&self, change: &Change, audience: ChangeAudience<'_>);
 }
 
-/// What the whole offers, besides its lists.
+/// What the gateway as a whole supports, apart from its lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overview {
-    /// The backends' instructions, joined and bounded.
+    /// The backends' instructions, joined under one heading per backend and truncated to a maximum length.
     pub instructions: Option<String>,
-    /// Some backend completes arguments.
+    /// At least one backend completes arguments.
     pub completions: bool,
-    /// Some backend sends log messages.
+    /// At least one backend sends log messages.
     pub logging: bool,
-    /// Some backend can tell when a resource changes.
+    /// At least one backend sends a notification when a resource changes.
     pub subscriptions: bool,
-    /// Some backend may go on with a call as a task.
+    /// At least one backend may continue a call as a task.
     pub tasks: bool,
 }
 
-/// Keeps a resource followed as long as it is held.
+/// Keeps a subscription to a resource alive. Dropping it ends the subscription.
 pub type SubscriptionGuard = Box<dyn Any + Send + Sync>;
 
-/// What an edge needs to introduce the gateway to a client and to tell it of changes.
+/// What an edge needs to introduce the gateway to a client and to notify the client of changes.
 pub trait GatewayInfo: Send + Sync {
-    /// What is on offer now, as far as a caller may know: a backend of which the caller sees nothing adds nothing.
+    /// What the gateway supports now. A backend of which the caller sees no item contributes nothing.
     fn overview(&self, caller: &crate::caller::Caller) -> Overview;
-    /// Tells `listener` of every change from now on, as long as it is alive.
+    /// Notifies `listener` of every later change until it is dropped. There may be several listeners.
     fn add_listener(&self, listener: std::sync::Weak<dyn ChangeListener>);
-    /// Whether a caller may be told when a resource changes: whoever may not read it may not.
+    /// Whether the caller may be notified of changes of this resource. False when the caller may not read it.
     fn can_subscribe(&self, caller: &crate::caller::Caller, uri: &crate::address::ResourceUri) -> bool;
-    /// Asks leave to open a stream of changes (`subscriptions/listen` of 2026-07-28).
+    /// Asks for permission to open a stream of change notifications (`subscriptions/listen` of 2026-07-28).
     ///
     /// # Errors
-    /// When there are limits on that and one refuses.
+    /// [`Error::RateLimited`] and the other refusals of limits, when limits apply to this method and one
+    /// refuses.
     fn admit_listen<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, ()>;
-    /// Asks the backend that serves a resource to tell when it changes, for as long as the outcome is held. However
-    /// many follow one resource, the backend is asked once.
+    /// Subscribes to changes of a resource at the backend that serves it, until the returned guard is
+    /// dropped. Subscribers that share a connection share one subscription at the backend.
     ///
     /// # Errors
-    /// [`Error::UnknownResource`] when no backend serves it, and whatever the backend answers.
+    /// [`Error::UnknownResource`] when no backend serves it or the caller may not see it, the refusals of
+    /// limits, and the errors of [`Backend::subscribe`](crate::Backend::subscribe).
     fn subscribe<'a>(
         &'a self,
         ctx: &'a CallContext,
@@ -126,10 +171,10 @@ pub trait GatewayInfo: Send + Sync {
     ) -> GatewayFuture<'a, SubscriptionGuard>;
 }
 
-/// Writes the methods of [`Gateway`] that a layer passes through untouched, each named.
+/// Writes the methods of [`Gateway`] that a layer forwards unchanged to `self.inner`. Each must be named.
 ///
-/// This is no default: a method that is not named is missing, and the lint `missing_trait_methods`
-/// has nothing to hide behind. `forward!(self.inner; list_prompts, get_prompt)`.
+/// This replaces default bodies: a method that is not named is missing, so the lint `missing_trait_methods`
+/// still reports it. Example: `forward!(list_prompts, get_prompt);`.
 #[macro_export]
 macro_rules! forward {
     ($($method:ident),+ $(,)?) => { $($crate::forward!(@one $method);)+ };

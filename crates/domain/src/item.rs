@@ -1,5 +1,5 @@
-//! What the gateway offers: tools, resources, templates and prompts, each with the place it really lives.
-//! Definitions are kept as the backend sent them; what the operator changed stands beside them.
+//! What the gateway offers: tools, resources, templates and prompts, each with its backend. Definitions are
+//! kept as the backend sent them, and the operator's overrides are stored separately.
 
 use std::sync::Arc;
 
@@ -7,53 +7,54 @@ use crate::address::{ResourceUri, UriTemplate};
 use crate::json::Members;
 use crate::name::{BackendId, BackendPromptName, BackendToolName, PromptName, ToolName};
 
-/// Where something advertised really lives.
+/// The backend and the original name of an advertised item.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RoutingTarget<N> {
     /// The backend that offers it.
     pub backend: BackendId,
-    /// Its name there.
+    /// Its name at that backend.
     pub name: N,
 }
 
 impl<N> RoutingTarget<N> {
-    /// The place of what the gateway makes up itself: no backend, whose name is empty.
+    /// The target of an item that the gateway itself provides: a backend with an empty name.
     #[must_use]
     pub fn for_virtual(name: N) -> Self {
         Self { backend: BackendId::from(""), name }
     }
 
-    /// True for what the gateway makes up itself.
+    /// True for an item that the gateway itself provides.
     #[must_use]
     pub fn is_virtual(&self) -> bool {
         self.backend.as_str().is_empty()
     }
 }
 
-/// A tool's own claims about its behaviour (`annotations`). Untrusted: they may only tighten a policy.
+/// A tool's own statements about its behaviour (`annotations`). They are untrusted: a policy may use them
+/// only to become stricter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ToolHints {
-    /// A title for people.
+    /// A title for display.
     pub title: Option<String>,
-    /// The tool changes nothing.
+    /// The tool does not modify anything.
     pub read_only: Option<bool>,
-    /// The tool may destroy something.
+    /// The tool may destroy or overwrite something.
     pub destructive: Option<bool>,
-    /// Calling twice is the same as calling once.
+    /// A second identical call has no further effect.
     pub idempotent: Option<bool>,
-    /// The tool reaches beyond its own server.
+    /// The tool interacts with systems outside its own server.
     pub open_world: Option<bool>,
 }
 
-/// Annotations an operator sets in place of the tool's own; those left out stay.
+/// Annotations that an operator sets instead of the tool's own. Absent ones keep the tool's value.
 pub type HintOverride = ToolHints;
 
-/// What an operator changed about a tool, besides its name.
+/// An operator's changes to a tool, apart from its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ToolOverride {
-    /// A description in place of the tool's own.
+    /// The description that replaces the tool's own.
     pub description: Option<String>,
-    /// Annotations in place of the tool's own.
+    /// The annotations that replace the tool's own.
     pub annotations: Option<HintOverride>,
 }
 
@@ -62,22 +63,22 @@ pub struct ToolOverride {
 pub struct Tool {
     /// The advertised name.
     pub name: ToolName,
-    /// Where it really lives.
+    /// The backend that offers it, and its name there.
     pub target: RoutingTarget<BackendToolName>,
-    /// The description in force, the operator's if there is one.
+    /// The effective description: the operator's, else the tool's own.
     pub description: Option<String>,
-    /// The annotations in force.
+    /// The effective annotations.
     pub hints: ToolHints,
-    /// The definition as the backend sent it, its own name included.
+    /// The definition as the backend sent it, with its original name.
     pub definition: Arc<Members>,
-    /// What of the definition is to be replaced, besides the name.
+    /// What replaces parts of the definition, apart from the name.
     pub overrides: ToolOverride,
 }
 
 /// A resource as clients see it.
 #[derive(Clone, Debug)]
 pub struct Resource {
-    /// Its address.
+    /// The resource's URI.
     pub uri: ResourceUri,
     /// The backend that offers it.
     pub backend: BackendId,
@@ -101,13 +102,13 @@ pub struct ResourceTemplate {
 pub struct Prompt {
     /// The advertised name.
     pub name: PromptName,
-    /// Where it really lives.
+    /// The backend that offers it, and its name there.
     pub target: RoutingTarget<BackendPromptName>,
-    /// The definition as the backend sent it, its own name included.
+    /// The definition as the backend sent it, with its original name.
     pub definition: Arc<Members>,
 }
 
-/// Tools in the order clients see them. Shared and immutable, so a list may be told from another by its address.
+/// Tools in the order clients see them. A list is shared and immutable, so its address identifies it.
 pub type ToolList = Vec<Tool>;
 /// Resources in the order clients see them.
 pub type ResourceList = Vec<Resource>;

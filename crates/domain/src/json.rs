@@ -1,6 +1,5 @@
-//! JSON that travels raw: text that has been validated once and is shared, sliced and re-assembled
-//! without ever becoming a tree. Key order, number spellings and unknown members survive.
-//! What the members of an MCP message mean is left to `vmcp-wire`.
+//! Raw JSON text that is validated once, then shared, sliced and re-assembled without a tree. Key order,
+//! number spellings and unknown members survive. `vmcp-wire` defines what the members of MCP messages mean.
 
 mod fold;
 mod parts;
@@ -17,44 +16,44 @@ use serde_json::value::RawValue;
 
 pub use fold::{Ambiguity, eq_ignore_case, fold_case};
 
-/// How many members an object may have that is taken apart: each takes some sixty bytes, and a byte of text makes one.
+/// The most members of an object that is split: each takes about 60 bytes, and 5 bytes of text make one.
 const MEMBERS_MAX: usize = 10_000;
-/// How many members most objects of messages have at most, a few that are added later included.
+/// The initial capacity for members: enough for most objects and a few later additions.
 const TYPICAL_MEMBER_COUNT: usize = 6;
 
-/// One validated JSON value as text. Cloning shares the bytes.
+/// One validated JSON value as text. A clone shares the bytes.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Json(ByteString);
 
-/// Why a text is not the JSON that was asked for.
+/// Why a text is not the expected JSON.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct JsonError(#[from] serde_json::Error);
 
 impl Json {
-    /// How many members an object may have that [`Json::members`] takes apart.
+    /// The most members of an object that [`Json::members`] accepts.
     pub const MEMBERS_MAX: usize = MEMBERS_MAX;
 
-    /// Validates `text` as exactly one JSON value (surrounding white space is dropped).
+    /// Validates `text` as exactly one JSON value. Surrounding white space is dropped.
     ///
     /// # Errors
-    /// When the text is not one JSON value.
+    /// When the text is not exactly one JSON value; the error says where.
     pub fn parse(text: impl Into<ByteString>) -> Result<Self, JsonError> {
         let text = text.into();
         let raw: &RawValue = serde_json::from_str(&text)?;
         Ok(Self(text.slice_ref(raw.get())))
     }
 
-    /// Takes `text` over if it is one JSON value nested no deeper than `depth_max` (surrounding white space is dropped).
-    /// Faster than [`Json::parse`], which can say what is wrong.
+    /// Validates `text` as one JSON value nested at most `depth_max` deep. Surrounding white space is
+    /// dropped. This is faster than [`Json::parse`], but it cannot say what is wrong.
     #[must_use]
     pub fn validate(text: &ByteString, depth_max: usize) -> Option<Self> {
         valid::is_json(text, depth_max).then(|| Self(text.slice_ref(text.trim_ascii())))
     }
 
-    /// Takes over a raw value that serde has already validated, sharing the bytes of `parent`.
+    /// Wraps a raw value that serde has validated, and shares the bytes of `parent`.
     ///
-    /// `raw` must have been borrowed from `parent`; a foreign value is copied instead.
+    /// `raw` should be borrowed from `parent`. A value from elsewhere is copied.
     #[must_use]
     pub fn slice_of(parent: &ByteString, raw: &RawValue) -> Self {
         let (outer, inner) = (parent.as_bytes().as_ptr_range(), raw.get().as_bytes().as_ptr_range());
@@ -65,21 +64,21 @@ impl Json {
         }
     }
 
-    /// Writes `value` as JSON.
+    /// Serialises `value` as JSON.
     ///
     /// # Errors
-    /// When the value has a form JSON cannot carry (a map with keys that are not strings, say).
+    /// When JSON cannot represent the value, for example a map with keys that are not strings.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, JsonError> {
         Ok(Self(ByteString::from(serde_json::to_string(value)?)))
     }
 
-    /// The JSON string literal of `text`.
+    /// Builds the JSON string literal of `text`, with escapes where needed.
     #[must_use]
     pub fn string(text: &str) -> Self {
         if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
             return Self::encode(text).unwrap_or_else(|_| Self(ByteString::from_static("\"\"")));
         }
-        // No room to spare: a text that fills its memory is shared without an allocation for who shares it.
+        // With the exact capacity the buffer is shared without another allocation.
         let mut literal = String::with_capacity(text.len() + 2);
         literal.push('"');
         literal.push_str(text);
@@ -87,59 +86,59 @@ impl Json {
         Self(ByteString::from(literal))
     }
 
-    /// The JSON number of `value`.
+    /// Builds a JSON number.
     #[must_use]
     pub fn integer(value: i64) -> Self {
         let count = value.unsigned_abs().checked_ilog10().map_or(1, |log| log as usize + 1);
         let mut digits = String::with_capacity(count + usize::from(value < 0));
-        // Writing into memory does not fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(digits, "{value}");
         Self(ByteString::from(digits))
     }
 
-    /// `true` or `false`.
+    /// Builds `true` or `false`.
     #[must_use]
     pub fn boolean(value: bool) -> Self {
         Self(ByteString::from_static(if value { "true" } else { "false" }))
     }
 
-    /// The JSON array of `items`.
+    /// Builds the JSON array of `items`.
     #[must_use]
     pub fn array(items: &[Self]) -> Self {
         let items: Vec<&str> = items.iter().map(Self::as_str).collect();
         Self(ByteString::from(format!("[{}]", items.join(","))))
     }
 
-    /// `{}`.
+    /// Builds `{}`.
     #[must_use]
     pub fn empty_object() -> Self {
         Self(ByteString::from_static("{}"))
     }
 
-    /// The text of the value.
+    /// The value as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The text of the value with its shared buffer.
+    /// The value as text, with its shared buffer.
     #[must_use]
     pub fn text(&self) -> &ByteString {
         &self.0
     }
 
-    /// Reads the value into a type, borrowing from the text where the type allows.
+    /// Deserialises the value, borrowing from the text where the type allows.
     ///
     /// # Errors
-    /// When the value does not have the type's form.
+    /// When the value does not have the form of `T`.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T, JsonError> {
         Ok(serde_json::from_str(&self.0)?)
     }
 
-    /// The members of the object, in order, values untouched.
+    /// The members of the object in order, values unchanged.
     ///
     /// # Errors
-    /// When the value is not an object.
+    /// When the value is not an object, or it has more than [`Json::MEMBERS_MAX`] members.
     pub fn members(&self) -> Result<Members, JsonError> {
         let slice = |place: Range<usize>| Self(self.0.slice_ref(self.0.get(place).unwrap_or_default()));
         let (mut members, mut count) = (Vec::new(), 0_usize);
@@ -164,15 +163,15 @@ impl Json {
         Ok(Members(members))
     }
 
-    /// Shows the name of each member, as the literal that it is, and its value to `each`, in order. False when the value is
-    /// not an object.
+    /// Calls `each` with the name (as its JSON literal) and the value of every member, in order. Returns
+    /// false when the value is not an object.
     pub fn visit_members<'a>(&'a self, mut each: impl FnMut(&'a str, JsonSlice<'a>)) -> bool {
         let text = |place| self.0.get(place).unwrap_or_default();
         let each = |key, value| each(text(key), JsonSlice { whole: &self.0, text: text(value) });
         parts::visit_member_ranges(&self.0, each).is_some()
     }
 
-    /// The elements of the array, values untouched.
+    /// The elements of the array, values unchanged.
     ///
     /// # Errors
     /// When the value is not an array.
@@ -193,7 +192,7 @@ impl Json {
         &*self.0 == "null"
     }
 
-    /// The text of a JSON string, or `None` for any other value.
+    /// The decoded text of a JSON string, or `None` for any other value.
     #[must_use]
     pub fn decode_string(&self) -> Option<String> {
         let inside = self.0.strip_prefix('"')?.strip_suffix('"')?;
@@ -201,7 +200,7 @@ impl Json {
     }
 }
 
-/// A value inside of another.
+/// A value inside another value, which borrows from it.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonSlice<'a> {
     whole: &'a ByteString,
@@ -209,20 +208,21 @@ pub struct JsonSlice<'a> {
 }
 
 impl<'a> JsonSlice<'a> {
-    /// Its text.
+    /// The value as text.
     #[must_use]
     pub fn as_str(self) -> &'a str {
         self.text
     }
 
-    /// The inside of a string that has no escapes, sharing the bytes of the whole; `None` for anything else.
+    /// The content of a string without escapes, sharing the bytes of the whole value. `None` for anything
+    /// else.
     #[must_use]
     pub fn plain_text(self) -> Option<ByteString> {
         let inside = self.text.strip_prefix('"')?.strip_suffix('"')?;
         (!inside.contains('\\')).then(|| self.whole.slice_ref(inside))
     }
 
-    /// The value, sharing the bytes of the whole.
+    /// The value as [`Json`], sharing the bytes of the whole value.
     #[must_use]
     pub fn to_json(self) -> Json {
         Json(self.whole.slice_ref(self.text))
@@ -249,32 +249,33 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
-/// The members of one JSON object, in the order they came, keys and values as raw text.
+/// The members of one JSON object in their original order, keys and values as raw text.
 ///
-/// A key that occurs twice is kept twice, so that what came in goes out; [`Members::get`] finds the last,
-/// which is what common parsers take, and [`Members::insert`] leaves exactly one.
+/// A key that occurs twice is kept twice, so that what arrives is also sent. [`Members::get`] returns the
+/// last, as common parsers do, and [`Members::insert`] leaves exactly one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members(Vec<(Json, Json)>);
 
 impl Members {
-    /// No members.
+    /// Builds an empty object.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The value under `name`.
+    /// The value of the last member called `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Json> {
         self.0.iter().rev().find(|(key, _)| is_key(key, name)).map(|(_, value)| value)
     }
 
-    /// Removes every member called `name` and returns the last one's value.
+    /// Removes every member called `name` and returns the value of the last one.
     pub fn remove(&mut self, name: &str) -> Option<Json> {
         self.0.extract_if(.., |(key, _)| is_key(key, name)).last().map(|(_, value)| value)
     }
 
-    /// Puts `value` under `name`, in the place of the first member so called, else at the end.
+    /// Sets `name` to `value`, at the index of the first member of this name, else at the end. Other members
+    /// of this name are removed.
     pub fn insert(&mut self, name: &str, value: Json) {
         let Some(place) = self.0.iter().position(|(key, _)| is_key(key, name)) else {
             self.0.push((Json::string(name), value));
@@ -291,14 +292,15 @@ impl Members {
         }
     }
 
-    /// Appends all of `more`; a member of `self` whose name `more` has gives way. Looks through `more` once for every
-    /// member of `self`, so `self` is to be the small one: both may be a peer's.
+    /// Appends all of `more` and removes the members of `self` that `more` has too. It searches `more` once
+    /// for every member of `self`, so `self` should be the smaller one: a peer may choose the size of both.
     pub fn merge(&mut self, more: Self) {
         self.0.retain(|(key, _)| more.get(&decode_key(key)).is_none());
         self.0.extend(more.0);
     }
 
-    /// Takes out the members for which `leaves` holds, in order; it is given the decoded key and the value.
+    /// Removes and returns the members for which `leaves` holds, in order. `leaves` receives the decoded key
+    /// and the value.
     #[must_use]
     pub fn extract_if(&mut self, mut leaves: impl FnMut(&str, &Json) -> bool) -> Self {
         let leaving = self.0.iter().filter(|(key, value)| leaves(&decode_key(key), value)).count();
@@ -309,7 +311,7 @@ impl Members {
         }
     }
 
-    /// Keeps the members for which `keep` holds; it is given the decoded key and the value.
+    /// Keeps the members for which `keep` holds. `keep` receives the decoded key and the value.
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &Json) -> bool) {
         self.0.retain(|(key, value)| keep(&decode_key(key), value));
     }
@@ -319,27 +321,27 @@ impl Members {
         self.0.iter().map(|(key, value)| (decode_key(key), value))
     }
 
-    /// How many members there are.
+    /// The number of members, duplicates included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// True when there are none.
+    /// True when there are no members.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Appends the members to `out` as `"key":value` pairs separated by commas, without braces.
-    /// Returns whether anything was written.
+    /// Appends the members to `out` as comma-separated `"key":value` pairs without braces. Returns whether it
+    /// wrote anything.
     pub fn write_pairs(&self, out: &mut Vec<u8>) -> bool {
         self.write_pairs_without_large(out, usize::MAX);
         !self.0.is_empty()
     }
 
-    /// As [`Members::write_pairs`], but the first value of at least `large` bytes is left out, so that it can be sent as
-    /// it is. Returns where in `out` it belongs, and its text.
+    /// Like [`Members::write_pairs`], but leaves out the first value of at least `large` bytes, so that it
+    /// can be sent without a copy. Returns the offset in `out` where that value belongs, and its text.
     pub fn write_pairs_without_large(&self, out: &mut Vec<u8>, large: usize) -> Option<(usize, ByteString)> {
         let mut apart = None;
         for (index, (key, value)) in self.0.iter().enumerate() {
@@ -357,11 +359,11 @@ impl Members {
         apart
     }
 
-    /// The object as text.
+    /// The object as JSON text.
     #[must_use]
     pub fn to_json(&self) -> Json {
         let pairs: usize = self.0.iter().map(|(key, value)| key.0.len() + 1 + value.0.len()).sum();
-        // As much as it takes and no more, as in `Json::string`.
+        // The exact capacity, for the same reason as in `Json::string`.
         let mut out = Vec::with_capacity(2 + pairs + self.0.len().saturating_sub(1));
         out.push(b'{');
         self.write_pairs(&mut out);

@@ -1,9 +1,10 @@
-//! The words of vmcp and the seam between its parts.
+//! The domain types of vmcp and the traits that its crates meet at.
 //!
-//! Everything a layer may know about MCP stands here: names, requests, replies, the caller, the
-//! [`Gateway`] seam that every layer implements, the [`Backend`] contract that transports implement,
-//! and the [`ClientPort`] that leads back to the client. No I/O, no async runtime, no clock:
-//! how messages look on the wire is `vmcp-wire`'s, how they travel is `vmcp-edge`'s and `vmcp-backends`'.
+//! This crate defines everything a layer may know about MCP: names, requests, replies and the caller. It
+//! defines three traits: [`Gateway`], which federation and every layer implement; [`Backend`], which
+//! transports implement; and [`ClientPort`], the channel back to the client. It does no I/O and has no async
+//! runtime and no clock. `vmcp-wire` defines how messages look on the wire. `vmcp-edge` and `vmcp-backends`
+//! transport them.
 
 mod address;
 mod backend;

@@ -1,24 +1,24 @@
-//! Refusals by limits: which rule, for whom, and when the call may be made again.
+//! Refusals by rate limits: which rule refused, whose calls it counts, and when the call may be retried.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::name::ToolName;
 
-/// For whom a limit counts.
+/// The scope of a limit: the calls that it counts together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LimitScope {
-    /// Everybody, over all tools.
+    /// All callers, over all tools.
     Server,
-    /// Everybody, for one tool or one group of tools.
+    /// All callers, for one tool or one group of tools.
     Tool,
-    /// Everybody with the same value of a claim, such as a team, over all tools.
+    /// All callers with the same value of a claim, such as a team, over all tools.
     Claim,
-    /// The same for one tool or one group of tools.
+    /// All callers with the same value of a claim, for one tool or one group of tools.
     ClaimTool,
-    /// Calls with the same value of an argument or header, over all tools.
+    /// All calls with the same value of an argument or header, over all tools.
     Value,
-    /// The same for one tool or one group of tools.
+    /// All calls with the same value of an argument or header, for one tool or one group of tools.
     ValueTool,
     /// One user, over all tools.
     User,
@@ -43,20 +43,20 @@ impl LimitScope {
     }
 }
 
-/// When a limited call may be made again.
+/// When a refused call may be retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// After this time, exact to the microsecond, if no other caller spends in between.
+    /// After this time, exact to the microsecond, if no other caller spends in the meantime.
     After(Duration),
-    /// When a call that is running has ended; nobody can say when.
+    /// When one of the in-flight calls ends, which cannot be predicted.
     WhenReleased,
-    /// Never: one call costs more than the limit holds.
+    /// Never: one call costs more than the bucket's capacity.
     Never,
-    /// Never: the limit allows its caller no call.
+    /// Never: the limit allows this caller no call.
     Blocked,
 }
 
-/// What a limit is on.
+/// The operation that a limit applies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LimitedOperation {
     /// Calls of a tool.
@@ -74,25 +74,28 @@ impl fmt::Display for LimitedOperation {
     }
 }
 
-/// A refusal by a limit. Names no user.
+/// A refusal by a rate limit. It names no user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// The tool that was to be called, or what else was asked.
+    /// The tool call or the method that was refused.
     pub operation: LimitedOperation,
-    /// The rule that takes longest to give way, as the configuration names it.
+    /// The name of the rule in the configuration. When several rules refuse, it is the one with the longest
+    /// wait.
     pub rule: String,
-    /// For whom it counts.
+    /// The scope of the rule: the calls that it counts together.
     pub scope: LimitScope,
-    /// When the call may be made again.
+    /// When the call may be retried.
     pub retry: Retry,
-    /// What the rule allows: so many calls in so long a time.
+    /// The allowance of the rule: this number of calls in this period.
     pub allowance: Option<(u64, Duration)>,
-    /// When the rule begins anew, by the clock of the place whose days it counts; `None` for one that fills evenly.
+    /// For a calendar limit, when the next period begins, in the limit's time zone. `None` for a token
+    /// bucket, which refills continuously.
     pub resets_at: Option<String>,
 }
 
 impl RateLimit {
-    /// The time after which to try again, for forms that need one: a second where nobody can say, none for never.
+    /// The retry delay for formats that require one: one second when it cannot be predicted, `None` for
+    /// never.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self.retry {
@@ -102,7 +105,7 @@ impl RateLimit {
         }
     }
 
-    /// The same in whole seconds, rounded up and never zero.
+    /// The retry delay in whole seconds, rounded up and never zero.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
         self.retry_after()
@@ -111,19 +114,19 @@ impl RateLimit {
     }
 }
 
-/// A call that repeats itself.
+/// A refusal because the same call was repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepeatedCall {
-    /// The tool that was to be called.
+    /// The tool of the refused call.
     pub tool: ToolName,
-    /// How often in a row the call had the same outcome.
+    /// How many times in a row the call had the same outcome.
     pub count: u32,
-    /// The time after which it is made again.
+    /// The time after which the call is made again.
     pub retry_after: Duration,
 }
 
 impl fmt::Display for RepeatedCall {
-    /// A sentence a model can act on.
+    /// Writes a sentence that a model can act on.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tool, count, retry_after } = self;
         let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
@@ -137,7 +140,7 @@ impl fmt::Display for RepeatedCall {
 }
 
 impl fmt::Display for RateLimit {
-    /// A sentence a model can act on.
+    /// Writes a sentence that a model can act on.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rule = &self.rule;
         let what = match (&self.operation, self.scope) {

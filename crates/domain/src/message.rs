@@ -1,5 +1,6 @@
-//! Requests and replies as they cross the seam. Payloads are raw JSON; members that belong to one hop
-//! (`resultType`, reserved `_meta` keys, caching hints) have been taken off by `vmcp-wire` and are put on again there.
+//! Requests and replies as they cross [`Gateway`](crate::Gateway). Payloads are raw JSON. `vmcp-wire` removes
+//! the members that belong to one hop (`resultType`, reserved `_meta` keys, caching hints) and writes them
+//! again.
 
 use std::time::Duration;
 
@@ -7,10 +8,10 @@ use crate::address::{ResourceUri, UriTemplate};
 use crate::json::{Json, Members};
 use crate::name::{BackendId, PromptName, ToolName};
 
-/// What a client adds when it retries a request that needed input (2026-07-28, multi round-trip requests).
+/// What a client adds when it retries a request that required input (2026-07-28, multi round-trip requests).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Continuation {
-    /// The client's answers, keyed as the questions were.
+    /// The client's answers, under the keys of the questions.
     pub input_responses: Option<Json>,
     /// The opaque state of the earlier round, as text.
     pub request_state: Option<String>,
@@ -24,81 +25,82 @@ impl Continuation {
     }
 }
 
-/// `tools/call`.
+/// The parameters of `tools/call`.
 #[derive(Clone, Debug)]
 pub struct CallTool {
-    /// The advertised name.
+    /// The advertised name of the tool.
     pub name: ToolName,
-    /// The arguments object, if any was sent.
+    /// The arguments object, if the client sent one.
     pub arguments: Option<Json>,
-    /// Answers of an earlier round.
+    /// The client's answers and the state of an earlier round.
     pub continuation: Continuation,
-    /// Further parameters that the gateway does not know, to be passed on.
+    /// Further parameters that the gateway does not know; they are forwarded.
     pub extra: Members,
 }
 
-/// `resources/read`.
+/// The parameters of `resources/read`.
 #[derive(Clone, Debug)]
 pub struct ReadResource {
     /// The resource to read.
     pub uri: ResourceUri,
-    /// Answers of an earlier round.
+    /// The client's answers and the state of an earlier round.
     pub continuation: Continuation,
-    /// Further parameters that the gateway does not know, to be passed on.
+    /// Further parameters that the gateway does not know; they are forwarded.
     pub extra: Members,
 }
 
-/// `prompts/get`.
+/// The parameters of `prompts/get`.
 #[derive(Clone, Debug)]
 pub struct GetPrompt {
-    /// The advertised name.
+    /// The advertised name of the prompt.
     pub name: PromptName,
-    /// The arguments object, if any was sent.
+    /// The arguments object, if the client sent one.
     pub arguments: Option<Json>,
-    /// Answers of an earlier round.
+    /// The client's answers and the state of an earlier round.
     pub continuation: Continuation,
-    /// Further parameters that the gateway does not know, to be passed on.
+    /// Further parameters that the gateway does not know; they are forwarded.
     pub extra: Members,
 }
 
-/// What a completion is asked for.
+/// What a completion refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CompletionReference {
     /// An argument of a prompt.
     Prompt(PromptName),
-    /// A variable of a resource template, by its URI template.
+    /// A variable of a resource template, which is named by its text.
     Template(UriTemplate),
 }
 
-/// `completion/complete`.
+/// The parameters of `completion/complete`.
 #[derive(Clone, Debug)]
 pub struct Complete {
-    /// What is being completed.
+    /// The prompt or template that is completed.
     pub reference: CompletionReference,
-    /// Every parameter but the reference and `_meta`, as sent.
+    /// All parameters but the reference and `_meta`, as sent.
     pub extra: Members,
 }
 
-/// A task that a backend made of a tool call, as the gateway tells it from others (tasks extension, SEP-2663).
+/// Identifies a task that a backend made of a tool call (tasks extension, SEP-2663). Task identifiers of
+/// different backends may collide, so the handle adds the backend and the tool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TaskHandle {
-    /// The backend that works on it.
+    /// The backend that runs the task.
     pub backend: BackendId,
     /// The advertised name of the tool that was called.
     pub tool: ToolName,
-    /// The backend's own identifier.
+    /// The backend's own task identifier.
     pub id: String,
 }
 
 impl TaskHandle {
-    /// The handle as text that [`TaskHandle::parse`] reads.
+    /// Encodes the handle as text that [`TaskHandle::parse`] reads.
     #[must_use]
     pub fn to_text(&self) -> String {
         let parts = [self.backend.as_str(), self.tool.as_str(), &self.id];
         Json::encode(&parts).unwrap_or_else(|_| Json::empty_object()).as_str().to_owned()
     }
 
-    /// The handle that `text` stands for; `None` when it is none.
+    /// Decodes a handle; `None` when `text` is no handle.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let [backend, tool, id]: [String; 3] = Json::parse(text.to_owned()).ok()?.decode().ok()?;
@@ -106,39 +108,39 @@ impl TaskHandle {
     }
 }
 
-/// What is wanted of a task.
+/// An operation on a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaskOperation {
-    /// `tasks/get`: how far it has come.
+    /// `tasks/get`: returns the task's state.
     Get,
-    /// `tasks/update`: the answers it asked for.
+    /// `tasks/update`: sends the answers that the task asked for.
     Update,
-    /// `tasks/cancel`: it need not go on.
+    /// `tasks/cancel`: the backend may stop the task.
     Cancel,
 }
 
-/// `tasks/get`, `tasks/update` or `tasks/cancel`.
+/// The parameters of `tasks/get`, `tasks/update` or `tasks/cancel`.
 #[derive(Clone, Debug)]
 pub struct TaskRequest {
-    /// What is wanted.
+    /// The operation.
     pub operation: TaskOperation,
-    /// Of which task.
+    /// The task.
     pub handle: TaskHandle,
-    /// Every parameter but the identifier and `_meta`, as sent.
+    /// All parameters but the identifier and `_meta`, as sent.
     pub extra: Members,
 }
 
 /// The result type of a call that became a task.
 pub const TASK_RESULT_TYPE: &str = "task";
 
-/// How far a reply has come.
+/// The `resultType` of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResultType {
-    /// The request is done.
+    /// The request is complete.
     Complete,
-    /// The request needs input from the client and is to be retried with it (2026-07-28 only).
+    /// The request needs input from the client, which is to retry it with that input (2026-07-28 only).
     InputRequired,
-    /// A result type of an extension, passed on by name.
+    /// A result type of an extension, relayed by name.
     Extension(String),
 }
 
@@ -147,22 +149,23 @@ pub enum ResultType {
 pub struct Reply {
     /// The result's members, without those that belong to one hop.
     pub members: Members,
-    /// True for a tool that ran and failed (the result says so itself; this saves looking).
+    /// True for a tool that ran and failed. The result says so itself in `isError`; this field saves the
+    /// lookup.
     pub is_error: bool,
-    /// How far the request has come.
+    /// The type of the result.
     pub result_type: ResultType,
-    /// How long the backend says the result stays fresh, where it said so.
+    /// How long the result stays fresh, when the backend says so.
     pub ttl: Option<Duration>,
 }
 
 impl Reply {
-    /// A finished, successful reply.
+    /// A complete, successful reply.
     #[must_use]
     pub fn complete(members: Members) -> Self {
         Self { members, is_error: false, result_type: ResultType::Complete, ttl: None }
     }
 
-    /// True when the backend goes on with the call as a task.
+    /// True when the backend continues the call as a task.
     #[must_use]
     pub fn is_task(&self) -> bool {
         matches!(&self.result_type, ResultType::Extension(name) if name == TASK_RESULT_TYPE)

@@ -1,4 +1,4 @@
-//! Names as different types, so that the name a client sees is never taken for the name a backend knows.
+//! Names as distinct types, so that the name a client sees is never confused with the name a backend uses.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Takes over a name as it was written.
+            /// Wraps a name as it is written.
             pub fn new(name: impl Into<Arc<str>>) -> Self {
                 Self(name.into())
             }
@@ -59,22 +59,22 @@ name! {
     BackendId
 }
 name! {
-    /// A tool as clients see it, after overrides and conflict resolution.
+    /// The name of a tool as clients see it, after overrides and conflict resolution.
     ToolName
 }
 name! {
-    /// A tool as its backend knows it.
+    /// The name of a tool at its backend.
     BackendToolName
 }
 name! {
-    /// A prompt as clients see it.
+    /// The name of a prompt as clients see it.
     PromptName
 }
 name! {
-    /// A prompt as its backend knows it.
+    /// The name of a prompt at its backend.
     BackendPromptName
 }
 name! {
-    /// The address of a resource as its backend spells it.
+    /// The URI of a resource as its backend spells it.
     BackendUri
 }

@@ -1,19 +1,20 @@
-//! What a layer derives from lists and keeps as long as these stay the same.
+//! [`DerivedCache`]: values that a layer derives from lists and caches while those lists exist.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 
-/// How many lists are remembered. Callers who see different things have different lists.
+/// The most lists in the cache. Callers who see different items have different lists.
 const LISTS_MAX: usize = 256;
 
-/// Something made of a list, once for each list: an unchanged list is the same `Arc`, and so is what was made of it.
-/// What was made of a list that is gone is forgotten; it must not hold the list itself.
+/// Caches one value per list. An unchanged list is the same `Arc`, so the list's address is the key. Entries
+/// of dropped lists are removed when another list is added. A value must not hold its list, or that entry
+/// would never be removed.
 #[derive(Debug)]
 pub struct DerivedCache<L, V> {
-    /// The newest last. A weak pointer keeps its address from being used again.
+    /// The newest entry is last. The weak pointer keeps the list's address from being reused.
     entries: ArcSwap<Vec<(Weak<L>, Arc<V>)>>,
-    /// Held while another is added.
+    /// Held while an entry is added.
     insert_lock: Mutex<()>,
 }
 
@@ -24,13 +25,14 @@ impl<L, V> Default for DerivedCache<L, V> {
 }
 
 impl<L, V> DerivedCache<L, V> {
-    /// What was made of `list`, or is made now. Two who ask at once may both make it, and get the same.
+    /// Returns the value derived from `list`, and derives it when it is missing. Two concurrent callers may
+    /// both run `make`, but both get the same value.
     pub fn get_or_derive(&self, list: &Arc<L>, make: impl FnOnce() -> V) -> Arc<V> {
         self.with(list, make, Arc::clone)
     }
 
-    /// As [`Self::get_or_derive`], for who wants only a look. Those who look at once do not get into each other's way: not even
-    /// what they count is shared.
+    /// Like [`Self::get_or_derive`], but lends the value. Concurrent readers do not contend, because no
+    /// shared reference count changes.
     pub fn with<T>(&self, list: &Arc<L>, make: impl FnOnce() -> V, look: impl FnOnce(&Arc<V>) -> T) -> T {
         if let Some(value) = find_entry(&self.entries.load(), list) {
             return look(value);
@@ -51,13 +53,14 @@ impl<L, V> DerivedCache<L, V> {
         look(&value)
     }
 
-    /// Looks at everything that was made of lists that are still there, the newest first.
+    /// Calls `look` with the value of every list that still exists, the newest first.
     pub fn for_each(&self, mut look: impl FnMut(&V)) {
         let made = self.entries.load();
         made.iter().rev().filter(|(list, _)| list.strong_count() > 0).for_each(|(_, value)| look(value));
     }
 
-    /// The first that `seek` finds in what was made, of the newest list first.
+    /// Returns the first result of `seek` over all cached values, the newest first. The value of a dropped
+    /// list may be among them until another list is added.
     pub fn find_map<T>(&self, seek: impl Fn(&V) -> Option<T>) -> Option<T> {
         self.entries.load().iter().rev().find_map(|(_, value)| seek(value))
     }

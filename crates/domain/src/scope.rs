@@ -1,27 +1,28 @@
-//! Who may share a backend's connections, sessions and catalogue with whom, and who is told of what changes there.
+//! Which callers may share a backend's connections, sessions and lists, and which clients are notified of
+//! changes there.
 
 use std::fmt;
 
 use crate::caller::User;
 use crate::client_key::ClientKey;
 
-/// Callers of equal scope look the same to a backend; those of different scopes must share no connection, no session
-/// and no catalogue.
+/// Callers of equal scope look the same to a backend. Callers of different scopes must not share a
+/// connection, a session or a catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IsolationScope {
-    /// Every request carries the same credential, whoever calls.
+    /// Every request carries the same credential, independent of the caller.
     Shared,
-    /// The credential depends on the caller.
+    /// The credential or the connection depends on the caller.
     Caller(CallerScope),
 }
 
-/// A digest of what makes a caller's rights at a backend.
+/// A digest of everything that determines a caller's rights at a backend.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CallerScope([u8; 32]);
 
 impl CallerScope {
-    /// The scope known by this digest, which covers issuer and subject among other things: a scope never belongs to two
-    /// users.
+    /// Wraps a digest. It must cover issuer and subject among other things, so that two users never have the
+    /// same scope.
     #[must_use]
     pub fn new(digest: [u8; 32]) -> Self {
         Self(digest)
@@ -35,13 +36,13 @@ impl fmt::Debug for CallerScope {
     }
 }
 
-/// Whom a change concerns.
+/// The clients that a change concerns.
 #[derive(Clone, Copy, Debug)]
 pub enum ChangeAudience<'a> {
-    /// Every client.
+    /// All clients.
     Everyone,
-    /// The clients of one user: the change is of something that only this user sees so.
+    /// The clients of one user, because the changed item is visible in this form to that user only.
     User(&'a User),
-    /// One client alone.
+    /// A single client.
     Client(&'a ClientKey),
 }

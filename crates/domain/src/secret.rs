@@ -1,4 +1,5 @@
-//! Texts that must not be seen: passwords, keys, tokens. Where they come from and go to is their holders'.
+//! [`Secret`]: passwords, keys and tokens, which must not be printed. Their owners decide where they come
+//! from and where they go.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -6,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-/// Text that is never printed and is wiped from memory with its last holder. Clones share it.
+/// Text that is never printed and that is wiped from memory with its last clone. Clones share it.
 #[derive(Clone)]
 pub struct Secret(Arc<SecretInner>);
 
@@ -16,18 +17,19 @@ struct SecretInner {
 }
 
 impl Secret {
-    /// Takes over a secret.
+    /// Takes ownership of a secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(Arc::new(SecretInner { text: Zeroizing::new(text.into()), digest: OnceLock::new() }))
     }
 
-    /// The text itself, for the one place that has to write it.
+    /// The text itself, for the code that has to send or write it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0.text
     }
 
-    /// The SHA-256 of the text, computed once: what a secret is known by where it must not be kept.
+    /// The SHA-256 digest of the text, computed once. It identifies a secret where the text itself must not
+    /// be stored.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         *self.0.digest.get_or_init(|| Sha256::digest(self.0.text.as_bytes()).into())
@@ -35,7 +37,7 @@ impl Secret {
 }
 
 impl PartialEq for Secret {
-    /// By their digests, so that comparing takes no longer the more two secrets have in common.
+    /// Compares digests, so that the time does not depend on the length of the common prefix.
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || self.digest() == other.digest()
     }

@@ -1,14 +1,14 @@
-//! Text from elsewhere that a person reads: on a terminal, in a log, as a name.
+//! Checks and escapes text from untrusted sources that people read in a terminal, in a log, or as a name.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The longest name of a tool or a prompt. MCP advises 128 characters at most (2025-11-25, server/tools, tool names); a
-/// prefix may have been added to those.
+/// The longest name of a tool or a prompt, in characters. MCP recommends at most 128 (2025-11-25,
+/// server/tools, tool names), and the gateway may have added a prefix.
 const NAME_CHARS_MAX: usize = 256;
 
-/// Whether a character controls the terminal or reorders the text around it: C0 but for the line break and the tab, DEL,
-/// C1, line and paragraph separators, and the direction marks of Unicode (UAX #9).
+/// True when a character controls the terminal or reorders the text around it: C0 except line feed and tab,
+/// DEL, C1, line and paragraph separators, and Unicode's direction marks (UAX #9).
 #[must_use]
 pub fn is_control(c: char) -> bool {
     let direction =
@@ -16,8 +16,8 @@ pub fn is_control(c: char) -> bool {
     direction || matches!(c, '\u{2028}' | '\u{2029}') || (c.is_control() && !matches!(c, '\n' | '\t'))
 }
 
-/// The text with every control character in the form `\u001b`, which JSON strings understand as well. Line breaks and
-/// tabs stay.
+/// Replaces every control character with the form `\u001b`, which is also valid in a JSON string. Line feeds
+/// and tabs stay.
 #[must_use]
 pub fn escape_controls(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t')) || !text.contains(is_control) {
@@ -26,7 +26,7 @@ pub fn escape_controls(text: &str) -> Cow<'_, str> {
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if is_control(c) {
-            // Writing into a string does not fail.
+            // Writing to a `String` cannot fail.
             let _ = write!(escaped, "\\u{:04x}", u32::from(c));
         } else {
             escaped.push(c);
@@ -35,8 +35,9 @@ pub fn escape_controls(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Whether clients can be given this name of a tool or a prompt: 1 to 256 characters without controls but the tab,
-/// characters of no width and tags (U+E0000 to U+E007F). Clients refuse a whole list for one such name.
+/// True when clients accept this name of a tool or a prompt: 1 to 256 characters, without controls other than
+/// the tab, zero-width characters and tag characters (U+E0000 to U+E007F). Clients reject a whole list
+/// because of one invalid name.
 #[must_use]
 pub fn is_usable_name(name: &str) -> bool {
     let invisible = |c| {

@@ -1,20 +1,21 @@
-//! What is kept while a backend may be working on a call, also when nobody waits for the answer any more.
+//! [`WorkHold`]: a resource that is held while a backend may be working on a call, even when no caller waits
+//! for the answer any more.
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-/// Something that is to be kept until a backend's work on a call has ended, such as a place among the calls in flight. It
-/// travels in the context of the call. A transport that has passed on a cancellation keeps a clone until the backend has
-/// answered after all, its connection has ended, or the time of the call is over.
+/// Something that must be held until a backend's work on a call has ended, such as a slot for in-flight
+/// calls. It travels in the call's context. A transport that has forwarded a cancellation keeps a clone until
+/// the backend has answered after all, the connection has ended, or the call's time-out has passed.
 #[derive(Clone)]
 pub struct WorkHold {
-    /// Never looked at: it does its work when it is dropped.
+    /// It is never read: it acts when it is dropped.
     _inner: Arc<dyn Any + Send + Sync>,
 }
 
 impl WorkHold {
-    /// Keeps this.
+    /// Holds a value until the last clone is dropped.
     pub fn new(kept: impl Any + Send + Sync) -> Self {
         Self { _inner: Arc::new(kept) }
     }

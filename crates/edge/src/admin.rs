@@ -1,5 +1,6 @@
-//! Pages for operators: their content is the gateway's, how they are served and to whom is here. The client listener
-//! serves some of them; the admin listener, which is not for clients, serves all.
+//! HTTP pages for operators: access levels and how a page is served. The gateway supplies the content through
+//! [`AdminPages`]. The client listener serves some pages; the admin listener, which is not for clients,
+//! serves all.
 
 mod listener;
 
@@ -14,40 +15,42 @@ use crate::http::body::ResponseBody;
 
 pub use listener::AdminListener;
 
-/// One page, ready to be sent.
+/// One page: the status, the content type and the body of an HTTP response.
 #[derive(Clone, Debug)]
 pub struct AdminPage {
-    /// The HTTP status.
+    /// The HTTP status code.
     pub status: u16,
-    /// The media type of the body.
+    /// The value of `Content-Type`.
     pub content_type: &'static str,
-    /// The body.
+    /// The response body, not encoded.
     pub body: Bytes,
 }
 
-/// Who asks for a page. Each may see at least what those before it may.
+/// What the requester of a page has proven. The order matters: each level may see at least what the levels
+/// before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AccessLevel {
-    /// Anyone who reaches the client listener.
+    /// Any peer that reaches the client listener.
     Anyone,
-    /// A caller with a credential, or a collector of metrics with the scrape key, at the client listener.
+    /// A peer of the client listener that shows a caller's credential or the scrape key of a metrics
+    /// collector.
     Credential,
-    /// A process of this machine at the client listener, without a proxy in between.
+    /// A process on this machine that reaches the client listener without a proxy in between.
     Local,
-    /// Whoever reaches the admin listener.
+    /// Any peer that reaches the admin listener.
     Operator,
 }
 
-/// The pages under the paths beside the MCP endpoint (`/health`, `/readyz`, `/status`, …).
+/// The pages at paths other than the MCP endpoint (`/health`, `/readyz`, `/status`, …).
 ///
-/// Asked on the request's own task, so it must not block.
+/// The methods run on the task of the request, so an implementation must not block.
 pub trait AdminPages: Send + Sync {
-    /// The page under `path`, if there is one. What `reader` may not see is a page that says so. `accept` is what the request
-    /// says of content types, empty where it says nothing.
+    /// The page at `path`, or `None` if there is none. If `reader` may not see the page, the returned page
+    /// says so. `accept` is the request's `Accept` header, empty if the header is absent.
     fn page(&self, path: &str, reader: AccessLevel, accept: &str) -> Option<AdminPage>;
 
-    /// What comes of a request at the admin listener that changes something; `None` where there is no such request.
-    /// `token` is the bearer token that it carries.
+    /// The result of a POST at the admin listener; `None` if no action exists at `path`. `token` is the
+    /// bearer token of the request.
     fn handle_post<'a>(
         &'a self,
         path: &'a str,
@@ -56,13 +59,13 @@ pub trait AdminPages: Send + Sync {
     ) -> BoxFuture<'a, Option<AdminPage>>;
 }
 
-/// What a request says of content types, as far as it is text.
+/// The `Accept` headers of a request, joined with commas. Values that are not text are left out.
 fn accept_header(headers: &HeaderMap) -> String {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     values.collect::<Vec<_>>().join(",")
 }
 
-/// The page that a request asks for, if there is one.
+/// The page that a request asks for, or `None` if there is none.
 pub(crate) fn page_for(
     pages: &dyn AdminPages,
     path: &str,
@@ -72,7 +75,8 @@ pub(crate) fn page_for(
     pages.page(path, reader, &accept_header(headers))
 }
 
-/// Headers by which proxies say that they stand in between.
+/// Headers that a proxy adds to a request it forwards. Headers that begin with `x-forwarded-` are checked
+/// separately.
 const PROXY_HEADERS: [&str; 8] = [
     "forwarded",
     "via",
@@ -84,8 +88,8 @@ const PROXY_HEADERS: [&str; 8] = [
     "x-original-forwarded-for",
 ];
 
-/// True for a request from this machine that no proxy has passed on: the peer is a loopback address, no header speaks of
-/// forwarding, and the host that is asked for is this machine's.
+/// True if the request comes from this machine and no proxy forwarded it. The peer must be a loopback
+/// address, no header may indicate forwarding, and the requested host must be a loopback name.
 pub(crate) fn is_direct(parts: &Parts, peer: IpAddr) -> bool {
     peer.to_canonical().is_loopback()
         && !is_forwarded(&parts.headers)
@@ -99,7 +103,7 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The response that carries `page`.
+/// The response for `page`. A response to HEAD has the length of the body but no body.
 pub(crate) fn respond(page: AdminPage, method: &Method) -> Response<ResponseBody> {
     let length = page.body.len();
     let body = if *method == Method::HEAD { ResponseBody::empty() } else { ResponseBody::whole(page.body) };

@@ -1,4 +1,5 @@
-//! Connections of clients: listening, the worker threads, time limits of heads, and stalled peers.
+//! Connections of clients: the listener, its worker threads, the time-out for request heads, and the time-out
+//! for stalled peers. `http` answers the requests.
 
 pub(crate) mod head_timer;
 pub(crate) mod listener;

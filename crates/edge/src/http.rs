@@ -1,4 +1,5 @@
-//! HTTP towards clients: routing, authentication, bodies, event streams and responses.
+//! HTTP towards clients: routing, guards, authentication, bodies, event streams and responses. `connection`
+//! owns the listener; `sessions` and `v2026_07_28` implement the protocol versions.
 
 pub(crate) mod authentication;
 pub(crate) mod body;

@@ -1,8 +1,8 @@
-//! Transports towards clients: HTTP for both protocol eras on one listener, and stdio; sessions live here and
-//! nowhere else.
+//! Transports towards clients: HTTP, with versions with sessions and 2026-07-28 on one listener, and stdio.
+//! Sessions exist only in this crate.
 //!
-//! It turns bytes into calls on the [`vmcp_domain::Gateway`] seam and answers back into bytes. It knows no layer:
-//! what is allowed, limited or merged is decided behind the seam.
+//! This crate converts bytes into calls on the [`vmcp_domain::Gateway`] trait, and the results back into
+//! bytes. The layers behind that trait decide what is allowed, limited or merged.
 
 mod admin;
 mod connection;

@@ -1,4 +1,4 @@
-//! The validated settings of the client edge. Built by `vmcp` from the command line and the config file.
+//! The validated settings of the client edge. `vmcp` builds them from the command line and the config file.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,50 +9,53 @@ use ipnet::IpNet;
 use vmcp_domain::{Authenticator, Identity, Secret};
 use vmcp_wire::fault::LimitAnswer;
 
-/// Everything the client edge needs to know.
+/// The settings of the client edge.
 #[derive(Clone, Debug)]
 pub struct EdgePolicy {
-    /// The name and version the gateway introduces itself with.
+    /// The name and version that the gateway reports to clients.
     pub server: ServerInfo,
-    /// Where HTTP is served.
+    /// The address of the HTTP listener.
     pub listen: SocketAddr,
-    /// The path of the MCP endpoint, with its leading slash.
+    /// The path of the MCP endpoint, with a leading slash.
     pub path: String,
-    /// Who callers are.
+    /// How callers are identified.
     pub incoming: IncomingAuth,
-    /// Origins that browsers may call from, besides loopback ones on a loopback listener. `*` allows any.
+    /// Origins that browsers may call from, in addition to loopback origins on a loopback listener. `*`
+    /// allows any origin.
     pub allowed_origins: Vec<String>,
-    /// Host names the listener answers to, besides loopback ones. Empty on a non-loopback listener: any.
+    /// Host names that the listener accepts, in addition to loopback names. On a non-loopback listener, an
+    /// empty list allows any host.
     pub allowed_hosts: Vec<String>,
     /// Client request headers that are passed to backends, in lower case.
     pub passthrough_headers: Vec<String>,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Networks of trusted proxies: the edge reads their `X-Forwarded-For` header.
     pub trusted_proxies: Vec<IpNet>,
-    /// The key by which collectors of metrics may read pages of the client listener.
+    /// The bearer key with which metrics collectors may read pages of the client listener.
     pub scrape_key: Option<Secret>,
-    /// How a limited call is answered.
+    /// How a rate-limited call is answered.
     pub limit_answer: LimitAnswer,
-    /// The bounds of what a client may take.
+    /// The limits on what clients may use.
     pub limits: EdgeLimits,
 }
 
-/// How the gateway introduces itself.
+/// The name and version that the gateway reports to clients.
 #[derive(Clone, Debug)]
 pub struct ServerInfo {
-    /// Its configured name.
+    /// The configured name.
     pub name: String,
-    /// Its version.
+    /// The version of the gateway.
     pub version: String,
 }
 
-/// Who callers are.
+/// How callers are identified.
 #[derive(Clone)]
 pub enum IncomingAuth {
-    /// Nobody in particular.
+    /// All callers are anonymous.
     Anonymous,
-    /// The operating-system user who runs the gateway.
+    /// All callers are the operating-system user who runs the gateway.
     Local(Arc<Identity>),
-    /// Whoever the bearer credential of each request says. Over HTTP only: standard streams have no headers.
+    /// The bearer credential of each request identifies the caller. Only for HTTP, because stdio has no
+    /// headers.
     Bearer(Arc<dyn Authenticator>),
 }
 
@@ -66,51 +69,55 @@ impl fmt::Debug for IncomingAuth {
     }
 }
 
-/// The bounds of what a client may take.
+/// The limits on what clients may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EdgeLimits {
-    /// The largest request body, in bytes.
+    /// The largest request body, in bytes. The default is 8 MiB. Also the longest line over stdio.
     pub body_bytes_max: usize,
-    /// The largest request head, in bytes.
+    /// The largest request head, in bytes. The default is 64 KiB, the minimum 8 KiB.
     pub head_bytes_max: usize,
-    /// How long a client may take to send a request head.
+    /// The time-out for receiving a request head. The default is 10 seconds.
     pub head_timeout: Duration,
-    /// How long a client may take to send a request body.
+    /// The time-out for receiving a request body. The default is 30 seconds.
     pub body_timeout: Duration,
-    /// How many items stand on one page of a list.
+    /// The maximum number of items on one list page. The default is 1000.
     pub page_items_max: usize,
-    /// How many sessions there may be at once.
+    /// The maximum number of open sessions. The default is 100 000.
     pub session_count_max: usize,
-    /// How long a session may lie idle.
+    /// The time after which an idle session ends. The default is 30 minutes.
     pub session_idle_max: Duration,
-    /// How many of them one caller may have.
+    /// The maximum number of open sessions of one caller. The default is 1000.
     pub sessions_per_caller_max: usize,
-    /// How many requests may be in work at once, over all clients.
+    /// The maximum number of in-flight requests of all clients. The default is 10 000.
     pub request_count_max: usize,
-    /// How many of them may be of one caller.
+    /// The maximum number of in-flight requests of one caller. The default is 1000.
     pub requests_per_caller_max: usize,
-    /// How many connections one address may have. Peers in `trusted_proxies` may have any number.
+    /// The maximum number of connections of one client address. The default is 4096. Peers in
+    /// `trusted_proxies` are exempt.
     pub connections_per_address_max: usize,
-    /// The most bytes of large answers that wait for their clients to read them, over all clients.
+    /// The maximum size of large answers that clients have not read yet, in bytes, over all clients. The
+    /// default is 1 GiB.
     pub answer_bytes_max: usize,
-    /// The same for one caller.
+    /// The maximum size of large answers that one caller has not read yet, in bytes. The default is 256 MiB.
     pub answer_bytes_per_caller_max: usize,
-    /// How long a client may take nothing of what is sent to it.
+    /// How long a write to a client may make no progress. The default is 60 seconds.
     pub write_stall_max: Duration,
-    /// How long an idle stream may be silent before a comment is sent to keep it open.
+    /// How long a stream may be silent before a keep-alive comment is sent. The default is 30 seconds.
     pub keep_alive: Duration,
-    /// How long shutdown takes at most, from the first signal to the end of the last backend.
+    /// The longest duration of shutdown, from the first signal to the end of the last backend. The default is
+    /// 10 seconds.
     pub shutdown_grace: Duration,
 }
 
 impl EdgeLimits {
-    /// How much of the shutdown's time is for calls to finish. The rest is for the backends.
+    /// The part of the shutdown grace in which in-flight calls may finish: three quarters. The rest is for
+    /// stopping the backends.
     #[must_use]
     pub fn calls_grace(&self) -> Duration {
         self.shutdown_grace * 3 / 4
     }
 
-    /// The reference's bounds where it has them.
+    /// The default limits. They are those of the reference implementation where it has them.
     pub const DEFAULT: Self = Self {
         body_bytes_max: 8 << 20,
         head_bytes_max: 64 << 10,

@@ -1,4 +1,5 @@
-//! What requests of all protocol versions and transports share: admission, dispatch, the way back to the client.
+//! Request handling shared by all protocol versions and transports: admission, dispatch, list pages, and
+//! messages to the client.
 
 pub(crate) mod admission;
 pub(crate) mod answer_memory;

@@ -1,5 +1,6 @@
-//! A client's session, as the revisions up to 2025-11-25 have it. An idle one is a few hundred bytes and no task:
-//! streams, subscriptions and requests take room only while there are any. Who may use it is the table's to say.
+//! A client's session, in the versions up to 2025-11-25. An idle session takes a few hundred bytes and no
+//! task. Streams, subscriptions and requests take memory only while they exist. `session_table` decides who
+//! may use a session.
 
 pub(crate) mod requests;
 pub(crate) mod session_table;
@@ -23,12 +24,12 @@ pub(crate) use crate::sessions::requests::{
 };
 pub(crate) use crate::sessions::session_table::{SessionGuard, SessionTable};
 
-/// How many streams without a connection a session may have.
+/// The maximum number of streams of a session that have no connection.
 const DETACHED_STREAMS_MAX: usize = 4;
-/// How long a stream without a connection waits for the client to come back, in milliseconds.
+/// How long a stream without a connection waits for the client to resume it, in milliseconds.
 const DETACHED_STREAM_MS_MAX: u64 = 60_000;
 
-/// Who opens a session, and how it wants to be spoken to.
+/// The client that opens a session, with the negotiated version and its capabilities.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionClient {
     pub(crate) caller: Caller,
@@ -40,16 +41,16 @@ pub(crate) struct SessionClient {
 #[derive(Debug)]
 pub(crate) struct Session {
     key: u128,
-    /// Whose it is, for the bound on one caller's sessions.
+    /// The caller that the session counts for, in the limit of sessions per caller.
     owner: CallerHash,
     pub(crate) caller: Caller,
     pub(crate) version: ProtocolVersion,
     pub(crate) capabilities: Arc<ClientCapabilities>,
-    /// When the table was made; times are told from there.
+    /// When the session table was created. Times in milliseconds are relative to it.
     epoch: Instant,
-    /// When it was last used, in milliseconds.
+    /// When the session was last used, in milliseconds since `epoch`.
     last_used_ms: AtomicU64,
-    /// How many requests and streams are using it.
+    /// The number of requests and streams that use the session now.
     active_uses: AtomicU32,
     log_level: AtomicU8,
     pub(crate) in_flight: Arc<InFlightRequests>,
@@ -60,7 +61,7 @@ pub(crate) struct Session {
 #[derive(Debug, Default)]
 struct SessionState {
     is_ended: bool,
-    /// Made for the first request, and gone with the session.
+    /// Created on first use and dropped when the session ends.
     client_handle: Option<ClientHandle>,
     last_stream_number: u64,
     seen_versions: ListVersions,
@@ -68,11 +69,11 @@ struct SessionState {
     streams: VecDeque<SessionStream>,
 }
 
-/// A stream of the session, connected or waiting for its client.
+/// A stream of the session, either connected or waiting to be resumed.
 #[derive(Debug)]
 struct SessionStream {
     buffer: Arc<EventBuffer>,
-    /// The call that writes it; a standalone stream has none.
+    /// The task of the call that writes the stream; `None` for a standalone stream.
     task: Option<AbortHandle>,
     detached_at_ms: Option<u64>,
 }
@@ -114,7 +115,8 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stands for the client of this session.
+    /// The key that identifies the client of this session. After the end of the session, a new key that no
+    /// other client has.
     pub(crate) fn client_key(&self) -> ClientKey {
         let mut state = self.state();
         if state.is_ended {
@@ -123,18 +125,18 @@ impl Session {
         state.client_handle.get_or_insert_default().key()
     }
 
-    /// The least severe log message the client wants.
+    /// The minimum level of log messages that the client wants.
     pub(crate) fn log_level(&self) -> LogLevel {
         let index = usize::from(self.log_level.load(Ordering::Relaxed));
         LogLevel::ALL.get(index).copied().unwrap_or(LogLevel::Info)
     }
 
-    /// Sets the least severe log message the client wants.
+    /// Sets the minimum level of log messages that the client wants.
     pub(crate) fn set_log_level(&self, level: LogLevel) {
         self.log_level.store(level_index(level), Ordering::Relaxed);
     }
 
-    /// The resources the client watches.
+    /// The watched resources and pending changes of the client, created on first use.
     pub(crate) fn pending_changes(&self, changes: &Arc<ChangeDispatcher>) -> Arc<PendingChanges> {
         let mut state = self.state();
         let client = state.client_handle.get_or_insert_default().key();
@@ -144,19 +146,20 @@ impl Session {
         Arc::clone(inbox)
     }
 
-    /// The list changes the client has not been told of; it counts as told now.
+    /// Takes the list changes that the client has not been notified of.
     pub(crate) fn take_list_changes(&self, now: ListVersions) -> Vec<Change> {
         self.state().seen_versions.advance_to(now, ListChangeFilter::ALL)
     }
 
-    /// A new stream that the client can come back to.
+    /// Creates the buffer of a stream that the client can resume.
     pub(crate) fn new_stream(&self) -> Arc<EventBuffer> {
         let mut state = self.state();
         state.last_stream_number += 1;
         Arc::new(EventBuffer::resumable(state.last_stream_number))
     }
 
-    /// Remembers a stream for a client that may come back to it.
+    /// Adds a stream, so that the client can resume it. `task` is the call that writes it. If the session has
+    /// ended, the stream ends at once.
     pub(crate) fn add_stream(&self, spool: &Arc<EventBuffer>, task: Option<AbortHandle>) {
         let stream = SessionStream { buffer: Arc::clone(spool), task, detached_at_ms: None };
         let mut state = self.state();
@@ -167,14 +170,15 @@ impl Session {
         }
     }
 
-    /// Forgets a stream that has come to its end.
+    /// Removes a stream that has ended.
     pub(crate) fn remove_stream(&self, spool: &Arc<EventBuffer>) {
         let mut state = self.state();
         state.streams.retain(|stream| !Arc::ptr_eq(&stream.buffer, spool));
         state.streams.shrink_to_fit();
     }
 
-    /// The connection of a stream is gone; the client may come back to it for a while.
+    /// Records that the connection of a stream is gone, so that the client can resume it for a while. If too
+    /// many streams have no connection, the oldest of them ends.
     pub(crate) fn detach_stream(&self, spool: &Arc<EventBuffer>) {
         let now = ms_since(self.epoch);
         let mut state = self.state();
@@ -192,7 +196,8 @@ impl Session {
         }
     }
 
-    /// Finds the stream an event came from, for a client that comes back to it.
+    /// Finds the stream of the event `event_id`, for a client that resumes it. Returns the buffer, the index
+    /// of the next event, and whether the stream is standalone.
     pub(crate) fn resume_stream(&self, event_id: &str) -> Option<(Arc<EventBuffer>, u64, bool)> {
         let (number, place) = event_id.split_once('-')?;
         let (number, place): (u64, u64) = (number.parse().ok()?, place.parse().ok()?);
@@ -202,7 +207,7 @@ impl Session {
         Some((Arc::clone(&stream.buffer), place.saturating_add(1), stream.task.is_none()))
     }
 
-    /// A stream the client holds open besides its requests, to ask it something.
+    /// A sender for a connected standalone stream, which can carry a question outside a request.
     pub(crate) fn standalone_sender(&self) -> Option<MessageSender> {
         let state = self.state();
         let stream =
@@ -214,7 +219,7 @@ impl Session {
         self.state().streams.iter().any(|stream| stream.detached_at_ms.is_some())
     }
 
-    /// Lets go of streams whose client did not come back.
+    /// Ends streams that the client did not resume in time.
     fn sweep(&self, now_ms: u64) {
         let mut state = self.state();
         state.streams.retain(|stream| {
@@ -228,7 +233,7 @@ impl Session {
         });
     }
 
-    /// Ends everything that belongs to the session.
+    /// Ends the session: its requests, unanswered questions, subscriptions and streams.
     pub(crate) fn end(&self) {
         let streams = {
             let mut state = self.state();

@@ -1,4 +1,5 @@
-//! What all requests share: the settings, the stack behind the seam, the bounds, and what is going on.
+//! The state that all requests of a listener share: the settings, the gateway, the limits, and the in-flight
+//! calls.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::sessions::SessionTable;
 use crate::v2026_07_28::pending_calls::PendingCalls;
 use crate::v2026_07_28::tasks::TaskIds;
 
-/// The edge's own state, one per listener.
+/// The state of one listener or of one stdio client.
 pub(crate) struct EdgeState {
     pub(crate) policy: EdgePolicy,
     pub(crate) gateway: SharedGateway,
@@ -48,11 +49,11 @@ pub(crate) struct EdgeState {
     request_slots: Arc<RequestSlots>,
     stream_slots: Arc<StreamSlots>,
     empty_headers: Arc<[(String, String)]>,
-    /// Shutdown has begun: streams without an end of their own end.
+    /// Cancelled when shutdown begins. Streams of changes end then.
     pub(crate) stopping: CancellationToken,
-    /// Patience is over: whatever still runs ends.
+    /// Cancelled at the end of the grace period. In-flight calls are dropped then.
     pub(crate) abort: CancellationToken,
-    /// Calls that run on tasks of their own.
+    /// The calls that run on their own tasks.
     pub(crate) call_tracker: TaskTracker,
 }
 
@@ -90,12 +91,12 @@ impl EdgeState {
         })
     }
 
-    /// Room for one more request of a caller, to be held while it is worked on.
+    /// Acquires the slot of one more in-flight request.
     pub(crate) fn admit(&self, entrant: &AuthenticatedPeer) -> Result<RequestSlot, Refusal> {
         self.request_slots.acquire(CallerHash::of(&entrant.caller, entrant.address))
     }
 
-    /// Room for one more stream of changes, to be held while it is open.
+    /// Acquires the slot of one more stream of changes.
     pub(crate) fn admit_stream(
         &self,
         caller: &Caller,
@@ -104,7 +105,7 @@ impl EdgeState {
         self.stream_slots.acquire(caller, address)
     }
 
-    /// The facts of one request, for the stack.
+    /// Builds the context of one request for the gateway.
     pub(crate) fn call_context(
         &self,
         entrant: AuthenticatedPeer,
@@ -141,7 +142,7 @@ impl EdgeState {
     }
 }
 
-/// The travelling `_meta` with the trace context of the request's headers, unless it has one of its own.
+/// Adds the trace context of the request's headers to `_meta`, unless `_meta` contains its own.
 fn with_trace_context(mut travelling: Members, headers: Option<&HeaderMap>) -> Members {
     if let Some(headers) = headers {
         trace::from_headers(&mut travelling, |name| headers.get(name)?.to_str().ok());

@@ -1,5 +1,5 @@
-//! The client edge over the standard streams of a process: one message per line, both eras on one channel.
-//! Requests are worked on side by side; all messages leave through one writer.
+//! The client edge over stdio: one message per line, versions with sessions and 2026-07-28 on one channel.
+//! Requests run concurrently; one writer sends all messages.
 
 mod lines;
 mod output;
@@ -39,37 +39,38 @@ use crate::v2026_07_28::listen::{self, ListenStream};
 use crate::v2026_07_28::round_state::RoundOutput;
 use crate::v2026_07_28::{handler, rounds};
 
-/// How many messages wait for a client that reads slowly.
+/// The length of the output queue, in messages.
 const UNWRITTEN_MESSAGES_MAX: usize = 64;
-/// How long one message may wait to be written to a client that has closed its end of the input.
+/// How long one message may wait to be written once the client has closed the input.
 const HANGUP_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the last messages may take to be written.
+/// How long the writer may take for the last messages.
 const FINAL_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What ends a client served over streams, besides the end of its input.
+/// The signals that end a stdio client, other than the end of its input.
 #[derive(Clone, Debug, Default)]
 pub struct StopSignals {
-    /// The gateway is to end.
+    /// Cancelled when the gateway must shut down.
     pub shutdown: CancellationToken,
-    /// The client has closed its end of the input, though not all of it has been read. Never cancelled where that cannot be
-    /// known.
+    /// Cancelled when the client has closed the input, even if unread input remains. Never cancelled where
+    /// this cannot be detected.
     pub hangup: CancellationToken,
 }
 
-/// How reading came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadEnd {
-    /// The input ended, or the gateway is to end.
+    /// The input or the output ended, or the gateway shuts down.
     Ended,
-    /// The client has gone and has not read what it asked for.
+    /// The client is gone without having read its answers.
     ClientGone,
 }
 
-/// Serves one client over a pair of streams until its input ends, it stops reading, or `ends.shutdown`; then calls in
-/// flight may finish within their part of the policy's grace. Returns when the end began.
+/// Serves one client over a pair of streams until its input ends, it stops reading, or `ends.shutdown` is
+/// cancelled. Then in-flight calls may finish within [`crate::policy::EdgeLimits::calls_grace`]. Returns the
+/// time at which shutdown began.
 ///
 /// # Errors
-/// When the input cannot be read, or when the policy wants callers to show a credential.
+///
+/// If the input cannot be read, or if the policy requires a credential from callers.
 pub async fn serve_stdio<R, W>(
     policy: EdgePolicy,
     gateway: SharedGateway,
@@ -118,7 +119,7 @@ where
         edge.abort.cancel();
         edge.call_tracker.wait().await;
     }
-    // The writer ends when the last sender is gone.
+    // The writer ends when the last sender is dropped.
     drop(desk);
     let abort = writer.abort_handle();
     if tokio::time::timeout(FINAL_WRITE_TIMEOUT, writer).await.is_err() {
@@ -127,17 +128,16 @@ where
     read.map(|_| began)
 }
 
-/// An answer that takes no work.
 type ImmediateAnswer = Box<Answer>;
 
-/// Where the client's messages arrive.
+/// Handles the messages of the client.
 struct StdioServer {
     edge: Arc<EdgeState>,
     caller: Caller,
     out: mpsc::Sender<Bytes>,
     session: Option<Arc<Session>>,
     in_flight: Arc<InFlightRequests>,
-    /// Room for requests that are not answered, or whose answer has not been written.
+    /// Limits the requests that still wait for their answer to be written.
     unanswered_permits: Arc<Semaphore>,
 }
 
@@ -156,8 +156,8 @@ impl StdioServer {
             if line == ReadLine::EndOfStream {
                 return Ok(ReadEnd::Ended);
             }
-            // A client that does not read its answers must not keep the gateway from ending. Its end of the input cannot be
-            // read before the lines in front of it.
+            // A client that does not read its answers must not prevent shutdown. The end of its input cannot
+            // be read before the lines in front of it, so `hangup` reports it.
             let stuck = async {
                 ends.hangup.cancelled().await;
                 tokio::time::sleep(HANGUP_WRITE_TIMEOUT).await;
@@ -185,7 +185,6 @@ impl StdioServer {
         }
     }
 
-    /// Room for one more request whose answer has not been written.
     fn acquire_permit(&self) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
         Arc::clone(&self.unanswered_permits)
             .try_acquire_owned()
@@ -194,7 +193,7 @@ impl StdioServer {
     }
 
     async fn send(&self, answer: Answer) {
-        // A client that stopped reading ends the loop above.
+        // If the client stopped reading, the loop in `run` ends.
         let _ = self.out.send(answer.message.into_bytes()).await;
     }
 
@@ -219,7 +218,7 @@ impl StdioServer {
         }
     }
 
-    /// Sets a request going; what can be answered at once is returned as the error.
+    /// Starts a request. An answer that needs no execution is returned as the error.
     fn handle_request(&mut self, id: &Id, name: &str, params: Option<&Json>) -> Result<(), ImmediateAnswer> {
         let era = detect_protocol(None, name, params);
         if era == ProtocolFamily::Stateless {
@@ -258,7 +257,7 @@ impl StdioServer {
         let (registration, landing) = session.in_flight.insert(id.clone());
         let out = self.out.clone();
         let stopping = self.edge.stopping.clone();
-        // One for each handshake, and each ends the one before.
+        // Each handshake starts one such task and ends the previous one.
         self.spawn_request((registration, landing, None), async move {
             send_changes(feed, None, &out, &stopping).await;
             None
@@ -342,7 +341,7 @@ impl StdioServer {
         Ok(())
     }
 
-    /// Works on a request on a task of its own; its answer is written unless the client took the request back.
+    /// Runs a request on its own task. Its answer is written unless the client cancelled the request.
     fn spawn_request(
         &self,
         (registration, landing, unfinished): (AbortRegistration, InFlightGuard, Option<OwnedSemaphorePermit>),
@@ -381,7 +380,7 @@ fn error_answer(id: &Id, version: ProtocolVersion, fault: &RequestError) -> Answ
     Answer::error(status, Some(id), &error)
 }
 
-/// Tells the client of changes until `stopping`.
+/// Sends change notifications until `stopping` is cancelled.
 async fn send_changes(
     mut feed: ChangeStream,
     subscription: Option<&Id>,

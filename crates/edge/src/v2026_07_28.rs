@@ -1,4 +1,5 @@
-//! Requests of protocol version 2026-07-28, which has no sessions: rounds, sealed state, streams of changes, tasks.
+//! Requests of protocol version 2026-07-28, which has no sessions: rounds, sealed states, streams of changes,
+//! and tasks.
 
 pub(crate) mod handler;
 pub(crate) mod listen;

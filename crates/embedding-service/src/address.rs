@@ -1,4 +1,4 @@
-//! Where a service is: its base address, and the addresses of its endpoints below it.
+//! The base address of a service, and the addresses of its endpoints.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use http::uri::{Authority, Scheme};
 
 use crate::policy::PolicyError;
 
-/// A base address without user, password and fragment, its path without a slash at the end.
+/// A base address without user, password and fragment. Its path has no trailing slash.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct EndpointAddress {
     scheme: Scheme,
@@ -18,7 +18,7 @@ pub(crate) struct EndpointAddress {
 }
 
 impl EndpointAddress {
-    /// Reads a base address. One that names the endpoint itself is taken as what its endpoint is below.
+    /// Parses a base address. An address that ends in `/embeddings` or `/embed` is reduced to its base.
     pub(crate) fn parse(url: &str) -> Result<Self, PolicyError> {
         if url.contains('#') {
             return Err(PolicyError::UrlFragment);
@@ -59,12 +59,12 @@ impl EndpointAddress {
         self.authority.as_str()
     }
 
-    /// Host, port and path: what tells the service from others, without its parameters.
+    /// Host, port and path: they identify the service without its query parameters.
     pub(crate) fn authority_and_path(&self) -> String {
         format!("{}{}", self.authority, self.path)
     }
 
-    /// The address of an endpoint, `path` beginning with a slash.
+    /// The address of an endpoint; `path` begins with a slash. The query of the base address is appended.
     pub(crate) fn endpoint(&self, path: &str) -> Option<Uri> {
         let query = self.query.as_ref().map_or(String::new(), |query| format!("?{query}"));
         Uri::builder()
@@ -75,8 +75,9 @@ impl EndpointAddress {
             .ok()
     }
 
-    /// Where embeddings may be below the base, the likeliest first. A base that ends in a version, or has parameters,
-    /// is complete. Below a bare host some servers keep an endpoint of another form at `/embeddings`.
+    /// Candidate paths of the embeddings endpoint, the most likely first. A base with a version suffix or a
+    /// query is complete. For a bare host, `/v1/embeddings` comes first, because some servers have an
+    /// endpoint of another format at `/embeddings`.
     pub(crate) fn openai_endpoints(&self) -> Vec<&'static str> {
         let last = self.path.rsplit('/').next().unwrap_or_default();
         let digits = last.strip_prefix('v').unwrap_or_default();
@@ -91,7 +92,7 @@ impl EndpointAddress {
     }
 }
 
-/// Without the query: some services take credentials there.
+/// Omits the query, because some services receive credentials there.
 impl fmt::Debug for EndpointAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.scheme, self.authority_and_path())

@@ -1,5 +1,5 @@
-//! Which texts go out together: as many as a service takes at once, in number and in bytes, and fewer where that
-//! takes it too long.
+//! Splits texts into batches, within the service's limits for the number of texts and their bytes. The number
+//! adapts to the service's response times.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// What stands for a text without any: services refuse the empty one.
+/// Sent instead of a blank text, because services refuse an empty one.
 const BLANK_PLACEHOLDER: &str = "-";
 
-/// A text as it goes out: never blank, and cut to `bytes_max` between characters.
+/// The text that is sent: never blank, and truncated to `bytes_max` at a character boundary.
 pub(crate) fn prepare_text(text: &str, bytes_max: usize) -> Cow<'_, str> {
     if text.trim().is_empty() {
         return Cow::Borrowed(BLANK_PLACEHOLDER);
@@ -18,7 +18,8 @@ pub(crate) fn prepare_text(text: &str, bytes_max: usize) -> Cow<'_, str> {
     Cow::Borrowed(&text[..text.floor_char_boundary(bytes_max)])
 }
 
-/// Cuts the texts into batches of so many texts and bytes at most. A larger text goes alone.
+/// Splits the texts into batches of at most `count_max` texts and `bytes_max` bytes. A larger text is a batch
+/// of its own.
 pub(crate) fn split_batches(texts: &[Cow<'_, str>], count_max: usize, bytes_max: usize) -> Vec<Range<usize>> {
     let mut batches = Vec::new();
     let (mut start, mut bytes) = (0, 0);
@@ -36,7 +37,7 @@ pub(crate) fn split_batches(texts: &[Cow<'_, str>], count_max: usize, bytes_max:
     batches
 }
 
-/// How many texts go out at once.
+/// The adaptive number of texts in a batch.
 #[derive(Debug)]
 pub(crate) struct BatchSize {
     state: Mutex<BatchSizeState>,
@@ -44,11 +45,11 @@ pub(crate) struct BatchSize {
 
 #[derive(Debug)]
 struct BatchSizeState {
-    /// So many go out.
+    /// The current batch size.
     current: usize,
-    /// So many the service says it takes.
+    /// The maximum that the service reports.
     server_max: usize,
-    /// So many were not too large, as far as is known.
+    /// An upper bound after a batch was too large; `usize::MAX` until then.
     ceiling: usize,
 }
 
@@ -61,7 +62,8 @@ impl BatchSize {
         self.state.lock().current
     }
 
-    /// Takes the service's own word for the most. What was learned about its pace stays.
+    /// Sets the maximum that the service reports. A smaller size that was learned from time-outs or refusals
+    /// stays.
     pub(crate) fn set_server_max(&self, max: usize) {
         let mut state = self.state.lock();
         let at_most = state.current == state.server_max;
@@ -69,14 +71,15 @@ impl BatchSize {
         state.server_max = max;
     }
 
-    /// So many took too long. True when there will be fewer next time.
+    /// A batch of `count` texts timed out. Returns true if the next batches are smaller.
     pub(crate) fn shrink(&self, count: usize) -> bool {
         let mut state = self.state.lock();
         state.current = state.current.min((count / 2).max(1));
         count > 1
     }
 
-    /// So many were too large, and always will be. True when there will be fewer next time.
+    /// A batch of `count` texts was too large, which is permanent. Returns true if the next batches are
+    /// smaller.
     pub(crate) fn set_ceiling(&self, count: usize) -> bool {
         {
             let mut state = self.state.lock();
@@ -85,7 +88,8 @@ impl BatchSize {
         self.shrink(count)
     }
 
-    /// So many took that long of the time they had. What comes back in a quarter of it leaves room for twice as many.
+    /// A batch of `count` texts took `took` of the allowed `wait`. If that is less than a quarter, the size
+    /// doubles.
     pub(crate) fn record_duration(&self, count: usize, took: Duration, wait: Duration) {
         let mut state = self.state.lock();
         if count == state.current && took < wait / 4 {

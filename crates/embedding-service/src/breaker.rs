@@ -1,17 +1,17 @@
-//! When a service is left alone: after some failures in a row nobody waits for it, until one request in between
-//! finds it well.
+//! The circuit breaker of a service. It opens after several failures in a row; then requests fail at once.
+//! After the back-off one trial request at a time is let through, and its success closes the circuit.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// So many failures in a row, and the service rests.
+/// The number of failures in a row after which the circuit opens.
 const FAILURES_MAX: u32 = 3;
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_mins(1);
 
-/// Counts failures in a row.
+/// The circuit breaker; counts failures in a row.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     state: Mutex<BreakerState>,
@@ -20,13 +20,13 @@ pub(crate) struct Breaker {
 #[derive(Debug)]
 struct BreakerState {
     failures: u32,
-    /// Until when nobody asks; `None` while all is well.
+    /// When the back-off ends; `None` while the circuit is closed.
     open_until: Option<Instant>,
-    /// How long the next rest is.
+    /// The duration of the next back-off.
     backoff: Duration,
-    /// Somebody is finding out whether it is over.
+    /// A trial request is in flight.
     is_trial_running: bool,
-    /// The last failure, for those who are turned away.
+    /// The last failure, for the message to refused requests.
     last_error: String,
 }
 
@@ -42,7 +42,8 @@ impl Breaker {
         Self { state: Mutex::new(state) }
     }
 
-    /// Lets a request through, or says why not. After a rest one at a time is let through.
+    /// Admits a request, or returns why the circuit is open. After the back-off, admits one trial request at
+    /// a time.
     pub(crate) fn admit(&self) -> Result<BreakerPermit<'_>, String> {
         let mut state = self.state.lock();
         let Some(until) = state.open_until else {
@@ -66,7 +67,7 @@ impl Breaker {
     }
 }
 
-/// A request that was let through. Dropped without a verdict, it says nothing about the service.
+/// The permit of an admitted request. Dropped without a recorded outcome, it does not change the circuit.
 #[derive(Debug)]
 pub(crate) struct BreakerPermit<'a> {
     breaker: &'a Breaker,
@@ -74,14 +75,15 @@ pub(crate) struct BreakerPermit<'a> {
 }
 
 impl BreakerPermit<'_> {
-    /// The service is well.
+    /// Records a success and closes the circuit.
     pub(crate) fn record_success(self) {
         let mut state = self.breaker.state.lock();
         (state.failures, state.open_until, state.backoff) = (0, None, BACKOFF_MIN);
         state.last_error.clear();
     }
 
-    /// The service is not well. `pause` is how long it asks to be left alone, which it then is, within reason.
+    /// Records a failure. `pause` is the service's `Retry-After`; it opens the circuit for that time, at most
+    /// [`BACKOFF_MAX`].
     pub(crate) fn record_failure(self, text: &str, pause: Option<Duration>) {
         let mut state = self.breaker.state.lock();
         state.failures = state.failures.saturating_add(1);

@@ -1,4 +1,5 @@
-//! One HTTP request to a service and its whole answer, within bounds. Trying again is `exchange`'s.
+//! Sends one HTTP request to a service and reads the whole response, within limits. Retries are left to
+//! `exchange`.
 
 use std::time::Duration;
 
@@ -18,38 +19,40 @@ use crate::failure::{FailureKind, ServiceFailure, error_chain};
 use crate::policy::ServicePolicy;
 use crate::tls;
 
-/// A service that does not take a connection within this time is away.
+/// Time-out for a connection to the service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most idle connections kept.
+/// Maximum number of idle connections in the pool.
 const IDLE_MAX: usize = 16;
-/// How long they are kept: below the 5 seconds after which common servers hang up, and the minute of proxies.
+/// How long a connection stays idle in the pool. Plain: less than the 5 seconds after which common servers
+/// close it. TLS: less than the one minute of common proxies.
 const IDLE_TIMEOUT_PLAIN: Duration = Duration::from_secs(4);
 const IDLE_TIMEOUT_TLS: Duration = Duration::from_secs(50);
-/// How much of an error's body is read to find the word for it.
+/// How many bytes of an error response are read to find its error code.
 const ERROR_BYTES_MAX: usize = 16 << 10;
-/// The longest such word.
+/// Maximum length of an error code, in bytes.
 const ERROR_CODE_BYTES_MAX: usize = 48;
-/// The most that is set aside for a body because of its announced length.
+/// Maximum memory that is allocated in advance for an announced content length.
 const RESERVED_MAX: usize = 1 << 20;
 
-/// What is asked of a service.
+/// A request to a service.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceCall {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) body: Bytes,
-    /// The largest answer taken.
+    /// Maximum size of the response, in bytes.
     pub(crate) response_bytes_max: usize,
 }
 
 impl ServiceCall {
-    /// The request's method and path, for the log. A query may hold credentials.
+    /// The method and the path of the request, for the log. The query is omitted, because it may hold
+    /// credentials.
     pub(crate) fn log_name(&self) -> String {
         format!("{} {}", self.method, self.uri.path())
     }
 }
 
-/// The client of one service.
+/// The HTTP client of one service, with its connection pool.
 pub(crate) struct Client {
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
     headers: HeaderMap,
@@ -57,7 +60,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client with nothing connected yet.
+    /// Creates a client. It does not connect yet.
     pub(crate) fn new(policy: &ServicePolicy) -> Result<Self, rustls::Error> {
         let secure = policy.address.is_https();
         let mut tcp = HttpConnector::new();
@@ -93,7 +96,8 @@ impl Client {
         &self.host
     }
 
-    /// Sends, and reads the whole answer. Redirects are not followed: they would take the key elsewhere.
+    /// Sends the request once and reads the whole response. Redirects are not followed, because they would
+    /// send the API key to another host.
     pub(crate) async fn send_once(&self, ask: &ServiceCall) -> Result<Bytes, ServiceFailure> {
         let mut request = http::Request::new(Full::new(ask.body.clone()));
         *request.method_mut() = ask.method.clone();
@@ -134,7 +138,8 @@ impl Client {
         ServiceFailure { retry_after: pause, ..ServiceFailure::new(FailureKind::Status(status), text) }
     }
 
-    /// True when the word is part of what we sent, or the other way round: some services repeat keys.
+    /// True when the error code contains a secret header value that was sent, or is part of one: some
+    /// services echo keys.
     fn is_echoed_secret(&self, word: &str) -> bool {
         let secrets = self.headers.values().filter(|value| value.is_sensitive());
         let mut texts = secrets.map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -145,7 +150,7 @@ impl Client {
     }
 }
 
-/// Reads a whole body; `None` when it is larger than that.
+/// Reads a whole body; `None` when it is larger than `bytes_max`.
 async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Option<Bytes>, hyper::Error> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > bytes_max {
@@ -164,14 +169,16 @@ async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Option<Bytes>
     Ok(Some(whole.freeze()))
 }
 
-/// How long the service asks to be left alone, if it says so in time units. A date would need a clock to compare.
+/// The delay in `retry-after-ms` or `Retry-After`, if it is a number. A date is ignored, because comparing it
+/// needs synchronised clocks.
 fn parse_retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
     let exact = number("retry-after-ms").map(|millis| Duration::from_millis(millis.into()));
     exact.or_else(|| number(RETRY_AFTER.as_str()).map(|seconds| Duration::from_secs(seconds.into())))
 }
 
-/// The service's own word for an error, as OpenAI and TEI spell it. Its sentences may repeat what was sent.
+/// The service's error code, as OpenAI and TEI write it. Error messages are not used, because they may repeat
+/// what was sent.
 fn parse_error_code(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Body {

@@ -1,4 +1,4 @@
-//! A request to a service with its deadline, and one more try when the first failure may pass.
+//! A request to a service with a deadline, and one retry after a transient failure.
 
 use std::time::Duration;
 
@@ -8,10 +8,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::client::{Client, ServiceCall};
 use crate::failure::{FailureKind, ServiceFailure};
 
-/// How long to wait before the second try when the service does not say.
+/// The delay before the retry when the service specifies none.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
-/// Asks within `wait`, both tries and the time between them included.
+/// Sends the request, and retries once after a transient failure. `wait` bounds both attempts and the delay
+/// together.
 pub(crate) async fn send_with_retry(
     client: &Client,
     ask: &ServiceCall,
@@ -38,10 +39,10 @@ pub(crate) async fn send_with_retry(
     timeout_at(deadline, client.send_once(ask)).await.map_err(late)?
 }
 
-/// Between half of the pause and the pause, so that replicas do not knock at the same moment.
+/// Between half of the delay and the whole delay, so that replicas do not retry at the same moment.
 fn jittered_delay() -> Duration {
     let mut byte = [0_u8];
-    // Without randomness the pause is merely without jitter.
+    // Without randomness the delay has no jitter.
     let share = getrandom::fill(&mut byte).map_or(u32::from(u8::MAX), |()| u32::from(byte[0]));
     RETRY_DELAY / 2 + RETRY_DELAY / 2 * share / 255
 }

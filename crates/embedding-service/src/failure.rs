@@ -1,5 +1,5 @@
-//! What goes wrong between us and a service, and what that means for the one who asked. The text is for the log: it
-//! names the host and the status, and nothing that was sent.
+//! Failures of a service, and the errors that the caller receives for them. The text is for the log: it
+//! contains the host and the status, and nothing that was sent.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -10,26 +10,26 @@ use vmcp_optimizer::EmbedError;
 /// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureKind {
-    /// No answer in time.
+    /// No response in time.
     TimedOut,
-    /// No connection, or one that broke.
+    /// No connection, or a broken one.
     Connection,
-    /// An answer that is not 200.
+    /// A response with a status other than 200.
     Status(StatusCode),
-    /// An answer that is not what was asked for.
+    /// A response that cannot be interpreted.
     Malformed,
-    /// Vectors of two models.
+    /// The responses contain vectors of different models.
     ModelChanged,
 }
 
-/// A failure.
+/// A failed request to a service, or a failed exchange of several requests.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceFailure {
     pub(crate) kind: FailureKind,
     pub(crate) text: String,
-    /// How long the service asks to be left alone.
+    /// The delay in the service's `Retry-After`.
     pub(crate) retry_after: Option<Duration>,
-    /// The same texts go out in smaller batches next time.
+    /// The batch size was reduced, so a retry sends the same texts in smaller batches.
     pub(crate) retry_smaller: bool,
 }
 
@@ -48,33 +48,33 @@ impl ServiceFailure {
         }
     }
 
-    /// True when the same request may well succeed a moment later.
+    /// True when the same request may succeed shortly after.
     pub(crate) fn is_transient(&self) -> bool {
         self.kind == FailureKind::Connection
             || self.status().is_some_and(|status| matches!(status.as_u16(), 429 | 503))
     }
 
-    /// True when there is nothing at the address.
+    /// True when the address has no such endpoint.
     pub(crate) fn is_missing(&self) -> bool {
         self.status().is_some_and(|status| matches!(status.as_u16(), 404 | 405 | 501))
     }
 
-    /// True when the request is too large, whatever time it has.
+    /// True when the request is too large, whatever its time-out.
     pub(crate) fn is_too_large(&self) -> bool {
         self.status() == Some(StatusCode::PAYLOAD_TOO_LARGE)
     }
 
-    /// True when it says something about the texts, and nothing about the service.
+    /// True when the failure concerns the texts and not the service.
     pub(crate) fn is_about_texts(&self) -> bool {
         self.status().is_some_and(|status| matches!(status.as_u16(), 400 | 413 | 422))
     }
 
-    /// What the caller is told.
+    /// The error for the caller: unavailable if a later attempt may succeed, else refused.
     pub(crate) fn into_error(self) -> EmbedError {
         let away = match self.kind {
             FailureKind::TimedOut | FailureKind::Connection | FailureKind::ModelChanged => true,
             FailureKind::Malformed => false,
-            // 424 is TEI's word for an inference that failed.
+            // TEI returns 424 when an inference failed.
             FailureKind::Status(status) => match status.as_u16() {
                 408 | 424 | 425 | 429 => true,
                 501 | 505 => false,
@@ -90,7 +90,7 @@ impl ServiceFailure {
     }
 }
 
-/// An error with its sources in one line: HTTP libraries put the telling part last.
+/// The error and its sources in one line: HTTP libraries put the relevant part last.
 pub(crate) fn error_chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,9 +1,9 @@
-//! Embedding services over HTTP, behind the optimizer's `Embedder`: Text Embeddings Inference (TEI), and everything
-//! that speaks as OpenAI does.
+//! Embedding services over HTTP, as implementations of the optimizer's `Embedder`: Text Embeddings Inference
+//! (TEI), and services with OpenAI's API.
 //!
-//! A service is somebody else's machine: it is slow, limits rates, restarts with another model. What it says is
-//! checked before anybody compares it, and while it is away callers hear so at once. What the vectors are for, and
-//! what is searched without them, is the optimizer's.
+//! A service is a remote dependency: it may be slow, limit its rate, or restart with another model. Its
+//! vectors are checked before they are compared. While its circuit is open, callers fail at once. Using the
+//! vectors, and searching without them, is left to the optimizer.
 
 mod address;
 mod batch;

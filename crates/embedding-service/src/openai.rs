@@ -1,4 +1,4 @@
-//! What services that speak as OpenAI does are asked and answer.
+//! The request and the response bodies of OpenAI's embeddings API.
 
 use std::borrow::Cow;
 
@@ -7,16 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::tei::error_location;
 
-/// OpenAI takes 2048. Fewer keep the answer within its bound, for models of many dimensions, and within the
-/// time-out of a model that runs on a processor.
+/// Texts in a batch. OpenAI accepts 2048. A smaller number keeps the response within its size limit for
+/// models of many dimensions, and within the time-out for a model that runs on a CPU.
 pub(crate) const BATCH_SIZE: usize = 256;
-/// OpenAI takes 8192 tokens of a text, and refuses the batch if one has more. A token is a byte at least.
+/// Maximum length of a text, in bytes. OpenAI accepts 8192 tokens of a text, and refuses the batch if one
+/// text has more. A token is at least one byte.
 pub(crate) const TEXT_BYTES_MAX: usize = 8192;
-/// OpenAI takes 300 000 tokens at once.
+/// Maximum bytes of a batch. OpenAI accepts 300,000 tokens in one request.
 pub(crate) const BATCH_BYTES_MAX: usize = 288 << 10;
 const MODEL_CHARS_MAX: usize = 512;
 
-/// What came back.
+/// A parsed response.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct EmbeddingsResponse {
     /// The model that the service names.
@@ -35,7 +36,7 @@ pub(crate) fn write_request(model: &str, texts: &[Cow<'_, str>]) -> Result<Bytes
     serde_json::to_vec(&Body { model, input: texts, encoding_format: "float" }).map(Bytes::from)
 }
 
-/// Reads the answer for `count` texts and puts it in their order. The error says what is off.
+/// Parses the response for `count` texts and orders the vectors by index. The error describes the defect.
 pub(crate) fn parse_response(body: &[u8], count: usize) -> Result<EmbeddingsResponse, String> {
     #[derive(Deserialize)]
     struct Body {

@@ -1,6 +1,6 @@
-//! The validated settings of one embedding service. Impossible values cannot be built.
+//! The validated settings of one embedding service. Invalid values cannot be constructed.
 //!
-//! Built by `vmcp` from the config file; the API key's variable is read there.
+//! `vmcp` builds it from the configuration file, and reads the environment variable of the API key.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,18 +11,19 @@ pub use vmcp_domain::Secret;
 
 use crate::address::EndpointAddress;
 
-/// How long one request may take, its retry included: the reference's default.
+/// The default time-out of one request, its retry included; as in the reference implementation.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// An answer that takes longer than this is none.
+/// The longest time-out that can be configured.
 const TIMEOUT_MAX: Duration = Duration::from_mins(10);
-/// How long the vector of a query may take: a person waits, and there is a search without it.
+/// The default time-out for the vector of a query. It is short, because a user waits, and a search works
+/// without it.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 const HEADERS_MAX: usize = 32;
 const HEADER_CHARS_MAX: usize = 8192;
 const MODEL_CHARS_MAX: usize = 256;
 const KEY_CHARS_MAX: usize = 8192;
 
-/// Headers that are made here, or belong to one hop.
+/// Headers that the client sets itself, or that belong to one hop.
 const RESERVED_HEADERS: [HeaderName; 11] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
@@ -37,68 +38,68 @@ const RESERVED_HEADERS: [HeaderName; 11] = [
     header::UPGRADE,
 ];
 
-/// Why settings are refused. No message repeats a URL, a key or a header's value.
+/// Why settings are invalid. No message contains a URL, a key or a header's value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// Not the address of a service.
+    /// The URL is not the address of a service.
     #[error(
         "url: must be the base address of the service, such as http://embeddings:8080 or https://host/v1"
     )]
     Url,
-    /// A user or password in the address.
+    /// The URL contains a user or a password.
     #[error("url: must not carry a user or password; an API key is set apart, in OPENAI_API_KEY")]
     UrlCredentials,
-    /// A part of the address that is never sent.
+    /// The URL contains a fragment, which is never sent.
     #[error("url: must not contain #; leave out what begins there")]
     UrlFragment,
-    /// TEI has no parameters.
+    /// The URL has a query, and the provider is TEI, which uses none.
     #[error("url: must not contain ? with provider tei; leave out what begins there")]
     UrlQuery,
-    /// No model, or no name of one.
+    /// The model's name is missing or invalid.
     #[error(
         "model: must be the model's name as the service knows it, 1 to {MODEL_CHARS_MAX} printable characters"
     )]
     Model,
-    /// No time at all, or too much.
+    /// The time-out is zero or too long.
     #[error("timeout: must be longer than zero and at most {TIMEOUT_MAX:?}")]
     Timeout,
-    /// No time at all, or too much.
+    /// The time-out for queries is zero or too long.
     #[error("query timeout: must be longer than zero and at most {TIMEOUT_MAX:?}")]
     QueryTimeout,
-    /// More headers than the reference takes.
+    /// There are more headers than the reference implementation accepts.
     #[error("headers: at most {HEADERS_MAX}; leave some out")]
     Headers,
-    /// TEI is never sent any.
+    /// Headers are set, and the provider is TEI, which never receives any.
     #[error("headers: have an effect with provider openai only; leave them out or change the provider")]
     HeadersUnused,
-    /// Not the name of a header.
+    /// A header's name is invalid.
     #[error("headers: a name must be letters, digits and hyphens only")]
     HeaderName,
-    /// A header that stands there twice.
+    /// A header occurs twice.
     #[error("headers: {0} stands there twice; leave one out")]
     HeaderTwice(HeaderName),
-    /// A header that is made here.
+    /// A header is one that the client sets itself.
     #[error("headers: {0} is set by the gateway; leave it out (an API key belongs in OPENAI_API_KEY)")]
     HeaderOwn(HeaderName),
-    /// An impossible value.
+    /// A header's value is invalid.
     #[error(
         "headers: the value of {0} must be 1 to {HEADER_CHARS_MAX} characters without control characters"
     )]
     HeaderValue(HeaderName),
-    /// An impossible key.
+    /// The API key is invalid.
     #[error("api key: must be visible ASCII characters without spaces; look for a line break at its end")]
     ApiKey,
-    /// TEI is never sent one.
+    /// An API key is set, and the provider is TEI, which never receives one.
     #[error("api key: has an effect with provider openai only; leave it out or change the provider")]
     ApiKeyUnused,
 }
 
-/// What the service speaks.
+/// The protocol of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Provider {
     /// Text Embeddings Inference: `GET /info` and `POST /embed`.
     Tei,
-    /// OpenAI's `POST /embeddings`, as many gateways and model servers offer it.
+    /// OpenAI's `POST /embeddings`, which many gateways and model servers offer.
     OpenAi {
         /// The model's name as the service knows it.
         model: String,
@@ -112,7 +113,7 @@ pub(crate) enum Endpoints {
     OpenAi { model: String, routes: Vec<Uri> },
 }
 
-/// Without the addresses: their queries may hold credentials.
+/// Omits the addresses, because their queries may hold credentials.
 impl fmt::Debug for Endpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -122,7 +123,7 @@ impl fmt::Debug for Endpoints {
     }
 }
 
-/// Everything that is known about one service.
+/// The settings of one service.
 #[derive(Clone, Debug)]
 pub struct ServicePolicy {
     pub(crate) address: EndpointAddress,
@@ -136,11 +137,12 @@ pub struct ServicePolicy {
 }
 
 impl ServicePolicy {
-    /// The service at `url`, `http` or `https`. For `openai` the reference posts to `url` + `/embeddings`, so its
-    /// base addresses end in `/v1`; here one without is as good: what is missing is found out with the first request.
+    /// The service at `url`, `http` or `https`. With `openai`, the reference implementation posts to `url` +
+    /// `/embeddings`, so its base addresses end in `/v1`. Here the `/v1` may be missing; the first request
+    /// determines the path.
     ///
     /// # Errors
-    /// When the address or the model is impossible.
+    /// The address or the model's name is invalid.
     pub fn new(url: &str, provider: Provider) -> Result<Self, PolicyError> {
         let address = EndpointAddress::parse(url)?;
         let endpoint = |path: &str| address.endpoint(path).ok_or(PolicyError::Url);
@@ -163,29 +165,30 @@ impl ServicePolicy {
         })
     }
 
-    /// Gives each request this long, its retry included, instead of 30 seconds.
+    /// Sets the time-out of each request, its retry included. The default is 30 seconds.
     ///
     /// # Errors
-    /// When it is zero or more than ten minutes.
+    /// The time-out is zero or more than ten minutes.
     pub fn with_timeout(self, timeout: Duration) -> Result<Self, PolicyError> {
         is_valid_timeout(timeout).then_some(Self { timeout, ..self }).ok_or(PolicyError::Timeout)
     }
 
-    /// Gives the vector of a query this long, all requests for it included, instead of 2 seconds. The time-out of a
-    /// request counts for queries too if it is shorter.
+    /// Sets the time-out for the vector of a query, all its requests included. The default is 2 seconds. A
+    /// shorter time-out of requests applies to queries too.
     ///
     /// # Errors
-    /// When it is zero or more than ten minutes.
+    /// The time-out is zero or more than ten minutes.
     pub fn with_query_timeout(self, query_timeout: Duration) -> Result<Self, PolicyError> {
         is_valid_timeout(query_timeout)
             .then_some(Self { query_timeout, ..self })
             .ok_or(PolicyError::QueryTimeout)
     }
 
-    /// Sends these headers with every request, in place of any given before.
+    /// Sends these headers with every request, instead of those set before.
     ///
     /// # Errors
-    /// When there are more than 32, one cannot be sent or is not the operator's to set, or the provider is TEI.
+    /// There are more than 32 headers, a header cannot be sent or is reserved for the client, or the provider
+    /// is TEI.
     pub fn with_headers(
         self,
         headers: impl IntoIterator<Item = (String, Secret)>,
@@ -221,7 +224,7 @@ impl ServicePolicy {
     /// Sends this key as a bearer token.
     ///
     /// # Errors
-    /// When it cannot be sent, or the provider is TEI: a key for one service is not shown to another.
+    /// The key cannot be sent, or the provider is TEI: a key for one service must not be sent to another.
     pub fn with_api_key(self, key: &Secret) -> Result<Self, PolicyError> {
         if self.is_tei() {
             return Err(PolicyError::ApiKeyUnused);
@@ -234,7 +237,7 @@ impl ServicePolicy {
         Ok(Self { authorization: Some(authorization), ..self })
     }
 
-    /// True when an API key or header goes to another machine without TLS: worth a warning.
+    /// True when an API key or a header is sent to another machine without TLS, which deserves a warning.
     #[must_use]
     pub fn exposes_secrets(&self) -> bool {
         let secret = self.authorization.is_some() || !self.headers.is_empty();
@@ -245,7 +248,7 @@ impl ServicePolicy {
         matches!(self.endpoints, Endpoints::Tei { .. })
     }
 
-    /// The service as an operator may see it: what it speaks, and where it is.
+    /// The service as an operator may see it: its protocol, host and port.
     #[must_use]
     pub fn describe(&self) -> String {
         let speaks = match &self.endpoints {
@@ -255,7 +258,7 @@ impl ServicePolicy {
         format!("{speaks} at {}", self.address.authority())
     }
 
-    /// How long the vector of a query may take.
+    /// The shorter of the two time-outs, which bounds the vector of a query.
     pub(crate) fn effective_query_timeout(&self) -> Duration {
         self.query_timeout.min(self.timeout)
     }

@@ -1,4 +1,4 @@
-//! What is said to a service in its own protocol: who are you, and what are the vectors of these texts.
+//! Exchanges requests with a service in its protocol: for its model, and for the vectors of texts.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -17,24 +17,25 @@ use crate::tei::ServerInfo;
 use crate::vectors::{self, CheckedVectors, DIMENSION_MAX};
 use crate::{openai, tei};
 
-/// The largest answer taken, whatever was asked.
+/// Maximum size of any response, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// What an answer holds besides numbers, and the largest `GET /info`.
+/// Allowance for the parts of a response other than numbers; also the maximum size of the response to `GET
+/// /info`.
 const OVERHEAD_BYTES_MAX: usize = 64 << 10;
-/// The largest answer that is read in between: a millisecond's work.
+/// The largest response that is parsed on the async thread: about a millisecond of work.
 const INLINE_PARSE_BYTES_MAX: usize = 128 << 10;
-/// The longest spelling of one number, with its comma.
+/// Maximum length of one number with its comma, in bytes.
 const NUMBER_BYTES_MAX: usize = 24;
 
 /// The vectors of one batch.
 #[derive(Debug)]
 pub(crate) struct BatchEmbeddings {
-    /// The model that the service names with them, if it does.
+    /// The model that the response names, if any.
     pub(crate) model: Option<String>,
     pub(crate) checked: CheckedVectors,
 }
 
-/// One service, spoken to in its protocol.
+/// One service with its protocol.
 pub(crate) struct Protocol {
     client: Client,
     state: ProtocolState,
@@ -45,15 +46,15 @@ enum ProtocolState {
     Tei {
         info: Uri,
         embed: Uri,
-        /// Names a server that has no `/info`.
+        /// Identifies a server that has no `/info`: its host, port and path.
         server_name: String,
-        /// What the server last said about itself.
+        /// The last response to `GET /info`.
         server_info: Mutex<Option<ServerInfo>>,
     },
     OpenAi {
         model: String,
         routes: Vec<Uri>,
-        /// Which of the routes is the one, once it has answered.
+        /// The index of the route that works, after its first success.
         working_route: OnceLock<usize>,
     },
 }
@@ -93,16 +94,16 @@ impl Protocol {
         self.client.host()
     }
 
-    /// The largest text, and the most bytes of text in a batch.
+    /// Maximum bytes of one text, and of all texts in a batch.
     pub(crate) fn text_byte_limits(&self) -> (usize, usize) {
         match self.state {
-            // The server cuts texts where its model ends.
+            // The server truncates texts to the length that its model supports.
             ProtocolState::Tei { .. } => (tei::BATCH_BYTES_MAX, tei::BATCH_BYTES_MAX),
             ProtocolState::OpenAi { .. } => (openai::TEXT_BYTES_MAX, openai::BATCH_BYTES_MAX),
         }
     }
 
-    /// What the server last said about itself.
+    /// The last response to `GET /info`; `None` for OpenAI.
     pub(crate) fn server_info(&self) -> Option<ServerInfo> {
         match &self.state {
             ProtocolState::Tei { server_info: known, .. } => known.lock().clone(),
@@ -110,7 +111,8 @@ impl Protocol {
         }
     }
 
-    /// What the server says about itself; `None` when its protocol has no word for that, or it does not know it.
+    /// Asks the server for its model and limits. `None` when the protocol has no such request, or the server
+    /// does not implement it.
     pub(crate) async fn identify(&self, wait: Duration) -> Result<Option<ServerInfo>, ServiceFailure> {
         let ProtocolState::Tei { info: uri, server_info: known, .. } = &self.state else {
             return Ok(None);
@@ -129,7 +131,7 @@ impl Protocol {
         Ok(info)
     }
 
-    /// Names the model, and what else the vectors depend on.
+    /// Identifies the model and all else that the vectors depend on.
     pub(crate) fn model_identity(&self, info: Option<&ServerInfo>, dimension: usize) -> Arc<str> {
         match (&self.state, info) {
             (ProtocolState::Tei { .. }, Some(info)) => Arc::clone(&info.model),
@@ -162,7 +164,8 @@ impl Protocol {
         Ok(part)
     }
 
-    /// Posts to where embeddings are, or to where they may be, one after the other.
+    /// Posts to the known route, or tries the candidates one after the other until one exists. Returns the
+    /// response and the index of the route.
     async fn post(
         &self,
         body: Bytes,
@@ -213,7 +216,7 @@ fn read_openai(answer: &[u8], count: usize) -> Result<BatchEmbeddings, String> {
     Ok(BatchEmbeddings { model, checked: vectors::check_vectors(vectors, count)? })
 }
 
-/// Reads here, or where a large answer delays nobody else.
+/// Parses a small response here, and a large one on a blocking thread so that it does not delay other tasks.
 async fn parse_off_thread(
     large: bool,
     read: impl FnOnce() -> Result<BatchEmbeddings, String> + Send + 'static,

@@ -1,6 +1,7 @@
-//! One embedding service: batches out, checked vectors in, and the name of the model that made them.
+//! One embedding service: sends batches, checks the vectors, and determines the model that computed them.
 //!
-//! Documents go out two requests at a time and may take their time; queries do not wait behind them.
+//! At most two requests for documents are in flight at once, and they may take long. Queries do not wait
+//! behind them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,12 +21,12 @@ use crate::policy::ServicePolicy;
 use crate::protocol::{BatchEmbeddings, Protocol};
 use crate::tei::ServerInfo;
 
-/// How many requests for documents are under way at once, whoever wants them.
+/// Maximum number of requests for documents in flight, over all callers.
 const DOCUMENT_REQUESTS_MAX: usize = 2;
-/// How many queries are under way at once; more wait for their turn within their time.
+/// Maximum number of query requests in flight; further ones wait within their time-out.
 const QUERIES_MAX: usize = 32;
 
-/// Why a service cannot even be tried.
+/// Why a service cannot be started.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StartError {
     /// TLS cannot be set up: the system's certificate store is empty, as in a bare container image.
@@ -33,7 +34,7 @@ pub enum StartError {
     Tls(#[from] rustls::Error),
 }
 
-/// An embedding service. Nothing is sent before somebody asks.
+/// An embedding service. It sends nothing before the first call of [`Embedder::embed`].
 pub struct Service {
     protocol: Protocol,
     policy: ServicePolicy,
@@ -43,10 +44,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// Makes ready to ask the service. Needs no runtime and connects to nothing.
+    /// Prepares the client. Needs no runtime and opens no connection.
     ///
     /// # Errors
-    /// When TLS towards it cannot be set up.
+    /// TLS cannot be set up.
     pub fn start(policy: ServicePolicy) -> Result<Arc<Self>, StartError> {
         Ok(Arc::new(Self {
             protocol: Protocol::new(&policy)?,
@@ -90,7 +91,7 @@ impl Service {
         }
     }
 
-    /// Once more if the model changed in between.
+    /// Embeds the texts, and tries once more if the model changed meanwhile.
     async fn embed_stable(
         &self,
         purpose: Purpose,
@@ -110,7 +111,7 @@ impl Service {
         texts: &[Cow<'_, str>],
     ) -> Result<Embeddings, ServiceFailure> {
         let wait = self.timeout_for(purpose);
-        // A person waits for a query: what was known before it is asked for after it only.
+        // A user waits for a query, so the known model is used and only checked afterwards.
         let known = self.protocol.server_info().filter(|_| purpose == Purpose::Query);
         let before = match known {
             Some(known) => Some(known),
@@ -140,7 +141,7 @@ impl Service {
             Purpose::Document => &self.documents,
             Purpose::Query => &self.queries,
         };
-        // It is never closed, and whoever holds a place gives it back within its own time.
+        // The semaphore is never closed, and each holder releases its permit within its own time-out.
         let _slot = slots.acquire().await;
         let start = Instant::now();
         let mut outcome = self.protocol.embed(texts, wait).await;
@@ -160,7 +161,7 @@ impl Service {
         outcome
     }
 
-    /// All vectors in one list, if they can be compared.
+    /// Joins the vectors of all batches. It is a failure if they are of different models or dimensions.
     fn join_batches(
         &self,
         parts: Vec<BatchEmbeddings>,

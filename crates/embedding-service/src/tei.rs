@@ -1,4 +1,4 @@
-//! What Text Embeddings Inference is asked and answers.
+//! The request and the response bodies of Text Embeddings Inference.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,24 +6,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// The server's default.
+/// The server's default for the number of texts in a request.
 pub(crate) const BATCH_SIZE: usize = 32;
-/// However much the server takes at once, an answer must fit.
+/// Upper bound of the batch size, whatever the server accepts, so that a response stays within its size
+/// limit.
 const BATCH_SIZE_MAX: usize = 256;
-/// Below the server's default bound of 2 MB, escapes included.
+/// Less than the server's default limit of 2 MB, JSON escapes included.
 pub(crate) const BATCH_BYTES_MAX: usize = 1 << 20;
 const MODEL_CHARS_MAX: usize = 512;
 
-/// What the server says about itself.
+/// What the server reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerInfo {
-    /// Names model and revision.
+    /// The model and its revision.
     pub(crate) model: Arc<str>,
-    /// How many texts it takes at once.
+    /// How many texts the server accepts in one request.
     pub(crate) batch_size_max: usize,
 }
 
-/// Reads the answer to `GET /info`. The error says what is off.
+/// Parses the response to `GET /info`. The error describes the defect.
 pub(crate) fn parse_info(body: &[u8]) -> Result<ServerInfo, String> {
     #[derive(Deserialize)]
     struct Body {
@@ -42,7 +43,7 @@ pub(crate) fn parse_info(body: &[u8]) -> Result<ServerInfo, String> {
     Ok(ServerInfo { model: model.into(), batch_size_max: batch })
 }
 
-/// Writes the body of `POST /embed`. Texts that are too long for the model are cut there.
+/// Writes the body of `POST /embed`. The server truncates texts that are too long for the model.
 pub(crate) fn write_request(texts: &[Cow<'_, str>]) -> Result<Bytes, serde_json::Error> {
     #[derive(Serialize)]
     struct Body<'a> {
@@ -53,12 +54,12 @@ pub(crate) fn write_request(texts: &[Cow<'_, str>]) -> Result<Bytes, serde_json:
     serde_json::to_vec(&Body { inputs: texts, normalize: true, truncate: true }).map(Bytes::from)
 }
 
-/// Reads its answer. The error says what is off.
+/// Parses the response to `POST /embed`. The error describes the defect.
 pub(crate) fn parse_response(body: &[u8]) -> Result<Vec<Vec<f32>>, String> {
     serde_json::from_slice(body).map_err(|error| format!("not a list of vectors: {}", error_location(&error)))
 }
 
-/// Where a body stops making sense, without repeating any of it.
+/// The kind and the position of a JSON error, without any of the body's content.
 pub(crate) fn error_location(error: &serde_json::Error) -> String {
     format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column())
 }

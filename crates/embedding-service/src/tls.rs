@@ -1,11 +1,11 @@
-//! TLS towards a service: 1.2 or later through rustls, trusting the system's authorities.
+//! TLS to a service: version 1.2 or later through rustls, with the system's certificate authorities.
 
 use std::sync::Arc;
 
 use rustls::crypto::ring;
 use rustls::{ClientConfig, Error, RootCertStore, version};
 
-/// The client's side of TLS. A service without TLS is reached by a client that trusts nobody.
+/// The TLS configuration of the client. For a service without TLS it contains no certificate authority.
 pub(crate) fn config(secure: bool) -> Result<ClientConfig, Error> {
     let roots = if secure { system_roots()? } else { RootCertStore::empty() };
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -1,16 +1,17 @@
-//! The check of what a service calls vectors. One that is off would make every comparison with it meaningless.
+//! Checks the vectors of a service. An invalid vector would make every comparison with it meaningless.
 
-/// The most numbers in one vector. Models in use have up to 8192.
+/// Maximum dimension of a vector. Models in use have up to 8192.
 pub(crate) const DIMENSION_MAX: usize = 16_384;
 
-/// Vectors of unit length and one dimension.
+/// Vectors of unit length and of one dimension.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CheckedVectors {
     pub(crate) vectors: Vec<Vec<f32>>,
     pub(crate) dimension: usize,
 }
 
-/// Checks the vectors of `count` texts, at least one, and brings them to unit length. The error says what is off.
+/// Checks the vectors of `count` texts, at least one, and normalises them to unit length. The error describes
+/// the defect.
 pub(crate) fn check_vectors(mut vectors: Vec<Vec<f32>>, count: usize) -> Result<CheckedVectors, String> {
     if vectors.len() != count {
         return Err(format!("{} vectors for {count} texts", vectors.len()));
@@ -23,7 +24,7 @@ pub(crate) fn check_vectors(mut vectors: Vec<Vec<f32>>, count: usize) -> Result<
         if vector.len() != dimension {
             return Err(format!("vectors of {dimension} and of {} numbers", vector.len()));
         }
-        // Squares of f32 neither overflow nor vanish in f64.
+        // Squares of f32 neither overflow nor underflow in f64.
         let length = vector.iter().map(|number| f64::from(*number).powi(2)).sum::<f64>().sqrt();
         if !length.is_finite() {
             return Err("a vector with an infinite number".to_owned());

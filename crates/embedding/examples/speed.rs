@@ -1,6 +1,6 @@
-//! What embedding costs on this machine, one thread: medians of processor time.
+//! The cost of embedding on this machine, on one thread: medians of processor time.
 //!
-//! `cargo run --release -p vmcp-embedding --example speed`
+//! Run with `cargo run --release -p vmcp-embedding --example speed`.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -39,7 +39,8 @@ fn main() {
     println!("memory at the end: {}", memory());
 }
 
-/// Microseconds of this thread's processor time of one run: the clock on the wall measures whoever else computes here.
+/// The median processor time of this thread for one run, in microseconds. Wall-clock time would include the
+/// load of other processes.
 fn median<T>(runs: usize, mut run: impl FnMut() -> T) -> f64 {
     let now = || {
         let now = clock_gettime(ClockId::ThreadCPUTime);
@@ -56,7 +57,8 @@ fn median<T>(runs: usize, mut run: impl FnMut() -> T) -> f64 {
     times[runs / 2]
 }
 
-/// What the process has in memory, as the kernel counts it; most of it is the model's pages of the binary itself.
+/// The resident memory of the process, as the kernel counts it. Most of it is the pages of the binary with
+/// the model.
 fn memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let lines = status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("RssAnon"));

@@ -1,7 +1,8 @@
-//! Keeps what an embedder has computed: documents on disk and in memory, queries in memory.
+//! A cache in front of an embedder: documents on disk and in memory, queries in memory.
 //!
-//! A document's vector is known by its text's digest and the model's identity, so a catalogue is embedded once and not
-//! at every start. Which model there is, is learned from its answers: vectors of another model are never given out.
+//! A document's vector is identified by the digest of its text and by the model's identity, so a catalogue is
+//! embedded once and not at every start. The model is learned from the embedder's responses; vectors of
+//! another model are never returned.
 
 mod recent;
 mod record;
@@ -21,19 +22,19 @@ use self::recent::QueryCache;
 use self::record::{Digest, digest};
 use self::store::DocumentStore;
 
-/// Queries kept. With 384 dimensions some 2 MB.
+/// Maximum number of cached queries; about 2 MB with 384 dimensions.
 const QUERIES_MAX: usize = 1_024;
 
-/// Documents kept. With 384 dimensions 420 bytes each, in memory as on disk.
+/// Maximum number of cached documents. With 384 dimensions each takes about 420 bytes, in memory and on disk.
 const DOCUMENTS_MAX: usize = 200_000;
 
-/// How often a model may change while it is asked.
+/// How many attempts are made to embed documents while the model changes.
 const MODEL_CHANGES_MAX: usize = 3;
 
-/// An embedder that does not compute twice.
+/// An embedder that caches the vectors of another one.
 ///
-/// Vectors of documents are kept as signed bytes and a scale, and given out as they are kept, the first time too; the
-/// cosine to what was computed is above 0.9995. Vectors of queries are kept as they are.
+/// Vectors of documents are stored as signed bytes and a scale. The first response also contains the stored
+/// form; its cosine to the computed vector is above 0.9995. Vectors of queries are stored unchanged.
 pub struct Cached {
     inner: Arc<dyn Embedder>,
     model: Mutex<Option<Arc<str>>>,
@@ -42,12 +43,12 @@ pub struct Cached {
 }
 
 impl Cached {
-    /// What `inner` computes, kept in memory and in `folder`, if there is one. Other processes may use the same
-    /// folder at the same time. What cannot be understood in its files is dropped, and a file that cannot be read or
-    /// written later on costs a warning and nothing else.
+    /// Caches what `inner` computes, in memory and in `folder` if given. Other processes may use the same
+    /// folder at the same time. Unreadable records in its files are dropped. A later read or write error of a
+    /// file is only logged.
     ///
     /// # Errors
-    /// When the folder is not there and cannot be made.
+    /// The folder does not exist and cannot be created.
     pub fn open(inner: Arc<dyn Embedder>, folder: Option<&Path>) -> io::Result<Self> {
         Self::open_with_limits(inner, folder, DOCUMENTS_MAX, QUERIES_MAX)
     }
@@ -59,7 +60,7 @@ impl Cached {
         queries_max: usize,
     ) -> io::Result<Self> {
         if let Some(folder) = folder {
-            // The vectors tell what the texts of the tools are about.
+            // Private to the user, because the vectors reveal what the texts of the tools are about.
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         Ok(Self {
@@ -95,13 +96,14 @@ impl Cached {
             if let Some(vectors) = known.into_iter().collect() {
                 return Ok(Embeddings { model, vectors });
             }
-            // More texts than are kept, or another build has pushed some out meanwhile: these are not for keeping.
+            // The request has more texts than the store holds, or another request has evicted some meanwhile.
+            // All are computed again, without caching.
             return self.inner.embed(Purpose::Document, texts).await;
         }
         Err(EmbedError::Unavailable("its model changes all the time".to_owned()))
     }
 
-    /// The model, as its last answer named it. Without any, it is asked for the first text.
+    /// The model of the last response. If there was none yet, embeds the first text to learn it.
     async fn current_model(&self, texts: &[String], digests: &[Digest]) -> Result<Arc<str>, EmbedError> {
         let known = self.model.lock().clone();
         if let Some(known) = known {
@@ -115,8 +117,8 @@ impl Cached {
         Ok(model)
     }
 
-    /// Computes what is not known yet, batch by batch, so that giving up keeps what is done. False if the model has
-    /// become another one.
+    /// Computes the missing vectors batch by batch, so that a cancelled request keeps the batches that are
+    /// done. Returns false when a response names another model.
     async fn compute_missing(
         &self,
         model: &Arc<str>,
@@ -154,7 +156,7 @@ impl Cached {
         self.with_store(move |store| store.insert_all(&embedded.model, &digests, &embedded.vectors)).await
     }
 
-    /// Uses the store on a thread that may wait for a disk.
+    /// Uses the store on a blocking thread, because it may wait for the disk.
     async fn with_store<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut DocumentStore) -> T + Send + 'static,

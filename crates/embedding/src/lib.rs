@@ -1,9 +1,9 @@
-//! Texts to vectors with models inside the binary: nothing is downloaded, and no text leaves the process.
+//! Embedding models inside the binary: nothing is downloaded, and no text leaves the process.
 //!
-//! [`MiniLm`] is a sentence model of 13 MB that takes milliseconds; [`StaticVectors`] of 7 MB takes microseconds and
-//! knows no word order; [`Cached`] keeps what an embedder has computed,
-//! in memory and on disk. What is made of the vectors is the optimizer's, whose [`Embedder`] all of them implement.
-//! Where the models come from stands in `assets/PROVENANCE.md`.
+//! [`MiniLm`] is a sentence model of 13 MB that takes milliseconds. [`StaticVectors`], of 7 MB, takes
+//! microseconds and ignores word order. [`Cached`] caches the vectors of an embedder in memory and on disk.
+//! All of them implement the optimizer's [`Embedder`]; using the vectors is the optimizer's task.
+//! `assets/PROVENANCE.md` documents the origin of the models.
 
 mod cached;
 mod minilm;
@@ -19,7 +19,7 @@ pub use static_vectors::StaticVectors;
 pub use vmcp_optimizer::{EmbedError, Embedder, Embeddings, Purpose};
 pub use wordpiece::tokenize;
 
-/// What vectors of a model are known by: its name and the first 8 digits of its asset's digest.
+/// The identity of a model: its name and the first 8 digits of its asset's digest.
 fn model_identity(name: &str, digest: &str) -> String {
     let digits: String = digest.chars().take(8).collect();
     format!("{name}@{digits}")

@@ -1,7 +1,7 @@
-//! all-MiniLM-L6-v2 in 4 bits, inside the binary: texts to vectors of 384 dimensions.
+//! all-MiniLM-L6-v2 with 4-bit weights, inside the binary: texts to vectors of 384 dimensions.
 //!
-//! The weights are used where they lie; a text costs a few milliseconds of one core. What a text's pieces are is
-//! `wordpiece`'s; keeping vectors is [`Cached`](crate::Cached)'s.
+//! The weights are used in place, without copying; a text costs a few milliseconds of one core. Splitting
+//! texts into pieces is left to `wordpiece`, and caching to [`Cached`](crate::Cached).
 
 mod activations;
 mod asset;
@@ -28,14 +28,15 @@ use crate::wordpiece::tokenize;
 /// SHA-256 of the asset, in hexadecimal.
 const DIGEST: &str = include_str!("../assets/minilm-q4.sha256");
 
-/// Texts of a round: enough to share the unpacking of weights, and a round is over within a few tens of milliseconds.
+/// Texts of a round: enough to share the unpacking of weights, and few enough to end within a few tens of
+/// milliseconds.
 const BATCH: usize = 8;
 
-/// Tokens that go through the network at once, unless one text alone has more. Bounds what a round takes to about
-/// 5 MB.
+/// Maximum number of tokens that pass the network together; no text has more. Bounds the memory of a round to
+/// about 5 MB.
 const TOKENS_MAX: usize = 512;
 
-/// The sentence model all-MiniLM-L6-v2 with 4-bit weights. Cheap to make and to clone.
+/// The sentence model all-MiniLM-L6-v2 with 4-bit weights. Cheap to create and to clone.
 #[derive(Clone, Debug)]
 pub struct MiniLm {
     model: Arc<str>,
@@ -46,14 +47,14 @@ impl MiniLm {
     /// The dimension of its vectors.
     pub const DIMENSION: usize = shape::WIDTH;
 
-    /// The model of this binary.
+    /// The model in this binary.
     #[must_use]
     pub fn new() -> Self {
         Self { model: crate::model_identity("minilm-l6-v2-q4", DIGEST).into(), slots: ComputeSlots::new() }
     }
 
-    /// The vectors of `texts`, each of unit length, computed on this thread. Of a text, the first 254 word pieces
-    /// count.
+    /// The vectors of `texts`, each of unit length, computed on this thread. Only the first 254 word pieces
+    /// of a text are used.
     #[must_use]
     pub fn vectors(&self, texts: &[String]) -> Vec<Vec<f32>> {
         self.vectors_by(encode_fast, texts)

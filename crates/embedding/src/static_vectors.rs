@@ -1,9 +1,9 @@
-//! A vector for each word piece, the mean of which tells texts apart much as the sentence model does: for where a
-//! millisecond is too long.
+//! A vector for each word piece. The mean of a text's vectors distinguishes texts in a similar way to the
+//! sentence model. It is meant for cases where a millisecond is too long.
 //!
-//! The vectors lie in the binary in 4 bits. They were fitted to the sentence model's vectors of short descriptions, less
-//! what all of these have in common: words that say little are short, words that decide are long, word order counts for
-//! nothing. They cannot be compared with the sentence model's.
+//! The vectors are stored in the binary in 4 bits. They were fitted to the sentence model's vectors of short
+//! descriptions, minus the mean of these. Vectors of words with little meaning are short, vectors of decisive
+//! words are long, and word order is ignored. They cannot be compared with the sentence model's vectors.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ static VECTORS: &[u8; PIECE_COUNT * VECTOR_BYTES] = include_bytes!("../assets/st
 /// SHA-256 of the asset, in hexadecimal.
 const DIGEST: &str = include_str!("../assets/static-q4.sha256");
 
-/// Pieces of a text that count, with the marks at its ends.
+/// Maximum number of pieces of a text that are used, including the markers at both ends.
 const PIECES_MAX: usize = 512;
 
-/// Texts of a round: a few milliseconds.
+/// Texts of a round, which takes a few milliseconds.
 const BATCH: usize = 64;
 
-/// Static vectors of word pieces, averaged. Cheap to make and to clone.
+/// Static vectors of word pieces, averaged. Cheap to create and to clone.
 #[derive(Clone, Debug)]
 pub struct StaticVectors {
     model: Arc<str>,
@@ -37,14 +37,14 @@ impl StaticVectors {
     /// The dimension of its vectors.
     pub const DIMENSION: usize = WIDTH;
 
-    /// The model of this binary.
+    /// The model in this binary.
     #[must_use]
     pub fn new() -> Self {
         Self { model: crate::model_identity("static-q4", DIGEST).into(), slots: ComputeSlots::new() }
     }
 
-    /// The vectors of `texts`, each of unit length, computed on this thread. Of a text, the first 510 word pieces
-    /// count.
+    /// The vectors of `texts`, each of unit length, computed on this thread. Only the first 510 word pieces
+    /// of a text are used.
     #[must_use]
     pub fn vectors(&self, texts: &[String]) -> Vec<Vec<f32>> {
         texts.iter().map(|text| embed_text(text)).collect()
@@ -61,7 +61,7 @@ fn embed_text(text: &str) -> Vec<f32> {
     }
     let mut length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
     if length == 0.0 {
-        // A text without any piece lies where the unknown does, for every vector has a direction.
+        // A text without pieces gets the vector of the unknown word, because every vector needs a direction.
         words.add(UNK, &mut sum);
         length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
     }

@@ -1,7 +1,9 @@
-//! Who computes when: rounds of texts on the runtime's threads for blocking work, queries ahead of documents.
+//! Limits concurrent computation. Rounds of texts run on the runtime's blocking threads, with separate limits
+//! for documents and queries.
 //!
-//! Documents get half of the processors and one at least, queries as many as there are, so that neither a long build
-//! nor a rush of queries takes all the threads. A caller that leaves gives up what has not begun.
+//! Documents may use half of the processors, but at least one; queries may use as many as there are. So
+//! neither a long build nor a burst of queries occupies all threads. A cancelled caller drops the rounds that
+//! have not begun.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use vmcp_optimizer::{EmbedError, Embeddings, Purpose};
 
-/// Turns at the processors. Clones share them.
+/// Semaphores for computation. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct ComputeSlots {
     documents: Arc<Semaphore>,
@@ -25,7 +27,8 @@ impl ComputeSlots {
         }
     }
 
-    /// The vectors of `texts` by `model`, `round` of them at a time. Between two rounds others have their turn.
+    /// The vectors of `texts` by `model`, computed in rounds of `round` texts. Other callers can run between
+    /// two rounds.
     pub(crate) async fn embed(
         &self,
         (model, round): (&Arc<str>, usize),
@@ -44,8 +47,8 @@ impl ComputeSlots {
             let texts = texts.to_vec();
             let vectors = vectors.clone();
             let done = tokio::task::spawn_blocking(move || {
-                // Held by the work, not by the caller: a caller that leaves does not make room for another round
-                // while this one still computes.
+                // The work holds the permit, not the caller. Otherwise a cancelled caller would free the slot
+                // for another round while this one still computes.
                 let _turn = turn;
                 vectors(&texts)
             });

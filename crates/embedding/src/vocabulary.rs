@@ -1,51 +1,52 @@
-//! The 30,522 word pieces of BERT's uncased English vocabulary, and how the longest piece at a place is found.
+//! The 30,522 word pieces of BERT's uncased English vocabulary, with a search for the longest matching piece.
 //!
-//! The list is the model's own, one piece a line, the line's number its identifier. Splitting texts into words is
-//! `wordpiece`'s.
+//! The list is the model's own: one piece a line, and the line number is its identifier. Splitting texts into
+//! words is left to `wordpiece`.
 
 use std::sync::OnceLock;
 
 /// The list as the model's authors published it.
 const LIST: &str = include_str!("../assets/vocab.txt");
 
-/// How many pieces there are.
+/// The number of pieces.
 pub(crate) const PIECE_COUNT: usize = 30_522;
 
-/// What stands for a word of which some part is unknown.
+/// The identifier for a word of which some part is unknown.
 pub(crate) const UNK: u16 = 100;
-/// What every text begins with.
+/// The identifier that begins every text.
 pub(crate) const CLS: u16 = 101;
-/// What every text ends with.
+/// The identifier that ends every text.
 pub(crate) const SEP: u16 = 102;
 
-/// What marks a piece that goes on within a word.
+/// The prefix of a piece that continues a word.
 const CONTINUATION_PREFIX: &str = "##";
 
-/// A slot without a piece. No piece has this identifier.
+/// An empty slot. No piece has this identifier.
 const EMPTY: u16 = u16::MAX;
 
-/// Twice the number of pieces: most look-ups end at the first slot.
+/// More than twice the number of pieces, so that most look-ups end at the first slot.
 const SLOTS: usize = 1 << 16;
 
-/// Whether a piece begins a word or goes on in one. The same letters are two different pieces.
+/// Whether a piece begins a word or continues one. The same letters in both positions are two different
+/// pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PiecePosition {
     Start,
     Continuation,
 }
 
-/// A table of the pieces by their letters, built at first use and shared.
+/// A hash table of the pieces by their letters, built at first use and shared.
 pub(crate) struct Vocabulary {
-    /// Where the letters of a piece start and end in the list.
+    /// The start of each piece's letters in the list, and their length in bytes.
     spans: Vec<(u32, u8)>,
-    /// Identifiers by hash, with the next free slot for whoever comes second.
+    /// Identifiers by hash. A collision uses the next free slot (linear probing).
     slots: Vec<u16>,
-    /// How many bytes the longest piece has.
+    /// The length of the longest piece, in bytes.
     longest_bytes: usize,
 }
 
 impl Vocabulary {
-    /// The one table of the process.
+    /// The table that the whole process shares.
     pub(crate) fn get() -> &'static Self {
         static SHARED: OnceLock<Vocabulary> = OnceLock::new();
         SHARED.get_or_init(Self::build)
@@ -73,9 +74,9 @@ impl Vocabulary {
         built
     }
 
-    /// The longest piece that `rest` starts with: its identifier and its length in bytes.
+    /// The longest piece that is a prefix of `rest`: its identifier and its length in bytes.
     pub(crate) fn longest_prefix(&self, position: PiecePosition, rest: &str) -> Option<(u16, usize)> {
-        // All prefixes' hashes come out of one pass; then the longest that is a piece wins.
+        // One pass computes the hashes of all prefixes; then the longest prefix that is a piece is chosen.
         let mut hashes = [0_u32; 64];
         let reach = rest.len().min(self.longest_bytes).min(hashes.len());
         let mut hash = fnv_seed(position);
@@ -106,7 +107,7 @@ impl Vocabulary {
         }
     }
 
-    /// Whether the letters that start here stand behind the mark of a piece that goes on.
+    /// Whether the letters at `start` follow the prefix of a continuing piece.
     fn position(&self, start: usize) -> PiecePosition {
         let before =
             start.checked_sub(CONTINUATION_PREFIX.len()).map(|before| &LIST.as_bytes()[before..start]);

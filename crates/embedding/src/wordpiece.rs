@@ -1,9 +1,11 @@
-//! BERT's uncased tokeniser: a text becomes the identifiers of word pieces.
+//! BERT's uncased tokeniser: converts a text to the identifiers of word pieces.
 //!
-//! The rules and their order are those of the model's own tokeniser: control characters go, ideographs stand alone,
-//! accents go, capitals become small, words end at white space and punctuation, and each word is taken apart by the
-//! longest piece that fits. One rule differs on purpose: "[SEP]" and its like in a text are plain letters, for whoever
-//! wrote a tool's description must not be able to end it early.
+//! The rules and their order are those of the model's own tokeniser. Control characters are removed,
+//! ideographs become words of their own, accents are removed, capitals become lower case, and words end at
+//! white space and punctuation. Each word is split by the longest matching piece.
+//!
+//! One rule differs on purpose: "[SEP]" and similar markers in a text are plain letters, so that the author
+//! of a tool's description cannot end the text early.
 
 use icu_normalizer::DecomposingNormalizerBorrowed;
 use icu_properties::CodePointMapData;
@@ -11,14 +13,15 @@ use icu_properties::props::GeneralCategory as Category;
 
 use crate::vocabulary::{CLS, PiecePosition, SEP, UNK, Vocabulary};
 
-/// How many characters of a text are read. Far more than the pieces of any text make, unless it is mostly blank.
+/// Maximum number of characters of a text that are read. That yields far more pieces than any model uses,
+/// unless the text is mostly white space.
 const CHARS_MAX: usize = 65_536;
 
-/// A word of more characters is unknown as a whole, as in the model's own tokeniser.
+/// A longer word, in characters, is unknown as a whole, as in the model's own tokeniser.
 const WORD_CHARS_MAX: usize = 100;
 
-/// The identifiers of a text's word pieces between the two that mark its begin and end, at most `pieces_max` with
-/// these and never fewer than these two.
+/// The identifiers of a text's word pieces, between the two markers of its begin and end. Returns at most
+/// `pieces_max` identifiers including the markers, and always both markers.
 #[must_use]
 pub fn tokenize(text: &str, pieces_max: usize) -> Vec<u16> {
     let mut splitter = Tokenizer {
@@ -46,7 +49,7 @@ struct Tokenizer {
     word: String,
     word_chars: usize,
     pieces: Vec<u16>,
-    /// How many pieces there may be before the one that marks the end.
+    /// Maximum number of pieces before the end marker.
     pieces_max: usize,
 }
 
@@ -87,7 +90,7 @@ impl Tokenizer {
         self.word_chars = 0;
     }
 
-    /// Appends the pieces of the word. False if some part of it is no piece.
+    /// Appends the pieces of the word. Returns false if some part of it is no piece.
     fn split_word(&mut self) -> bool {
         let mut rest = self.word.as_str();
         let mut position = PiecePosition::Start;
@@ -129,13 +132,13 @@ fn is_punctuation(c: char) -> bool {
     )
 }
 
-/// An ideograph between blanks, and any other character as it is.
+/// An ideograph with a space on each side; any other character unchanged.
 fn surround_ideograph(c: char) -> impl Iterator<Item = char> {
     let blank = is_ideograph(c).then_some(' ');
     blank.into_iter().chain([c]).chain(blank)
 }
 
-/// The blocks that the model's tokeniser takes for ideographs.
+/// The blocks that the model's tokeniser treats as ideographs.
 fn is_ideograph(c: char) -> bool {
     matches!(
         u32::from(c),

@@ -1,14 +1,15 @@
-//! What an expression may say: no unknown names, and nothing that could take long.
+//! Checks what an expression may contain: no unknown names, and nothing that could take long to evaluate.
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
 
 use crate::LoopScope;
 
-/// The deepest nesting: evaluating takes stack with each level.
+/// Maximum nesting depth, because evaluation uses stack for each level.
 const DEPTH_MAX: usize = 48;
-/// What an expression may name besides its variables: types, and the variables of the loop around it.
+/// The type names that an expression may use, in addition to its variables and the variables of the enclosing
+/// loop.
 const TYPES: [&str; 9] = ["bool", "bytes", "double", "int", "list", "map", "string", "type", "uint"];
-/// The functions there are, besides operators. A misspelt one would make an expression that always fails.
+/// The available functions, without operators. An expression with an unknown function would always fail.
 const FUNCTIONS: [&str; 12] = [
     "bool",
     "bytes",
@@ -30,21 +31,22 @@ struct Checker {
     references: References,
 }
 
-/// What an expression asks for.
+/// The variables and members that an expression uses.
 #[derive(Debug, Default)]
 pub(crate) struct References {
-    /// Variables of which it may ask for anything.
+    /// Variables that the expression uses as a whole, so that it may read any of their members.
     pub(crate) whole_variables: Vec<&'static str>,
-    /// Members of variables.
+    /// Members of variables that the expression reads by name.
     pub(crate) members: Vec<(&'static str, String)>,
-    /// Every name by which it may reach a member of anything: those after a dot, in brackets and before `in`.
+    /// Every name by which it may read a member of anything: those after a dot, in brackets and before `in`.
     pub(crate) member_names: Vec<String>,
-    /// Whether it has a loop.
+    /// Whether the expression contains a loop.
     pub(crate) has_loop: bool,
 }
 
-/// Refuses unknown names, and what could take long: depth, loops in loops, loops that build lists, patterns that are
-/// not written out. Returns what is asked for.
+/// Refuses unknown names and expressions that could take long: too deep nesting, nested loops, loops that
+/// build lists, regular expressions that are not literals or are inside a loop. Returns what the expression
+/// uses.
 pub(crate) fn check(
     expression: &IdedExpr,
     names: &'static [&'static str],
@@ -131,7 +133,7 @@ impl Checker {
     }
 }
 
-/// The name of a member that `x.name`, `x["name"]` or `"name" in x` writes out.
+/// The literal member name in `x.name`, `x["name"]` or `"name" in x`.
 fn member_name(expression: &Expr) -> Option<String> {
     if let Expr::Select(select) = expression {
         return Some(select.field.clone());
@@ -150,7 +152,7 @@ fn member_name(expression: &Expr) -> Option<String> {
 
 fn check_call(call: &CallExpr, in_loop: bool) -> Result<(), String> {
     let name = call.func_name.as_str();
-    // Operators are functions whose names cannot be written.
+    // Operators are functions with names that cannot be written in an expression.
     if !name.starts_with(['_', '@', '!', '-']) && !FUNCTIONS.contains(&name) {
         return Err(format!("calls {name}, which is no function here; there are {}", FUNCTIONS.join(", ")));
     }
@@ -158,7 +160,7 @@ fn check_call(call: &CallExpr, in_loop: bool) -> Result<(), String> {
     if name == "matches" && !call.args.last().is_some_and(is_written) {
         return Err("the pattern of matches must be written out".to_owned());
     }
-    // The interpreter compiles the pattern each time round.
+    // The interpreter would compile the regular expression in every iteration.
     if name == "matches" && in_loop {
         return Err("has matches inside a loop; use startsWith, endsWith or contains there".to_owned());
     }

@@ -1,4 +1,4 @@
-//! What expressions are evaluated over.
+//! The data that expressions are evaluated over.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,19 +6,19 @@ use std::sync::Arc;
 use cel::Value;
 use cel::objects::{Key, Map};
 
-/// A value as CEL sees it.
+/// A CEL value.
 #[derive(Clone, Debug)]
 pub struct Data(pub(crate) Value);
 
 impl Data {
-    /// The value that a JSON text stands for; `None` when it is none, or nested too deeply.
+    /// Parses a JSON text; `None` when it is invalid or nested too deeply.
     #[must_use]
     pub fn parse(json: &str) -> Option<Self> {
         serde_json::from_str::<serde_json::Value>(json).ok().map(Self::from)
     }
 
-    /// The same for data of which only what is there counts: a member that is `null` is not there, and a number without a
-    /// fraction is whole however it is written.
+    /// Parses a JSON text for data in which `null` means absent: members that are `null` are removed. A
+    /// number without a fraction becomes an integer, however it is written.
     #[must_use]
     pub fn parse_without_nulls(json: &str) -> Option<Self> {
         let mut value = serde_json::from_str(json).ok()?;
@@ -27,7 +27,7 @@ impl Data {
     }
 }
 
-/// Nested no deeper than the parser allows.
+/// The recursion is bounded, because the parser limits the nesting.
 fn remove_nulls(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::Object(members) => {
@@ -44,16 +44,16 @@ fn remove_nulls(value: &mut serde_json::Value) {
     }
 }
 
-/// A number without a fraction, as far as such numbers are exact.
+/// The integer value of a number without a fraction, up to 2^53, where such numbers are exact.
 fn exact_integer(number: f64) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    // Whole and in range, so that nothing is cut off.
+    // The number is whole and in range, so the conversion is exact.
     #[allow(clippy::cast_possible_truncation, reason = "checked to be whole and small enough")]
     (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
 }
 
 impl From<serde_json::Value> for Data {
-    /// Whole numbers are CEL's `int`, as they are in expressions.
+    /// Integers become CEL's `int`, as literals in expressions do. Integers above `i64::MAX` become `uint`.
     fn from(json: serde_json::Value) -> Self {
         Self(to_cel_value(json))
     }

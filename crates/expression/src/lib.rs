@@ -1,5 +1,7 @@
-//! CEL expressions that operators write over data that callers send: short ones without loops inside loops, which can
-//! neither take long nor name what is not there. What is wrong with one is said when it is compiled.
+//! CEL expressions of operators, evaluated over data that callers send.
+//!
+//! Expressions are short and have no nested loops, so they can neither take long nor name what does not
+//! exist. An invalid expression is reported when it is compiled.
 
 mod check;
 mod data;
@@ -12,9 +14,9 @@ use cel::{Context, Env, Program, Value};
 use check::References;
 pub use data::Data;
 
-/// The longest expression, in bytes.
+/// Maximum length of an expression, in bytes.
 pub const EXPRESSION_BYTES_MAX: usize = 2048;
-/// Enough for the parser's own bound of depth.
+/// The stack of the compiling thread: enough for the parser's own depth limit.
 const COMPILE_STACK_BYTES: usize = 64 << 20;
 
 /// A compiled expression.
@@ -30,25 +32,25 @@ impl std::fmt::Debug for Expression {
     }
 }
 
-/// What loops (`all`, `exists`) may look at.
+/// What the body of a loop (`all`, `exists`) may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoopScope {
-    /// What they go through and nothing else, so that an expression takes time in proportion to its data.
+    /// Only the items of the loop, so that evaluation time is proportional to the data.
     OwnItems,
-    /// Anything, for data that are small.
+    /// Any variable; for small data.
     AnyVariable,
 }
 
-/// What an expression comes to.
+/// The result of an expression.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ExpressionValue {
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
-    /// A whole number.
+    /// An integer.
     Int(i128),
-    /// Another number.
+    /// A number with a fraction.
     Float(f64),
-    /// Something else.
+    /// A value of any other type.
     Other,
 }
 
@@ -56,7 +58,8 @@ impl Expression {
     /// Compiles an expression over the variables `names`.
     ///
     /// # Errors
-    /// A sentence without a subject that says what is wrong: it is no CEL, names something else, or could take long.
+    /// A sentence without a subject that describes the mistake: the text is no CEL, uses an unknown name, or
+    /// could take long to evaluate.
     pub fn compile(text: &str, names: &'static [&'static str], loops: LoopScope) -> Result<Self, String> {
         if text.trim().is_empty() || text.len() > EXPRESSION_BYTES_MAX {
             return Err(format!("must be 1 to {EXPRESSION_BYTES_MAX} bytes of CEL"));
@@ -66,47 +69,49 @@ impl Expression {
         Ok(Self { program, env, references: used })
     }
 
-    /// Whether the expression asks for a variable.
+    /// Whether the expression uses a variable.
     #[must_use]
     pub fn uses_variable(&self, name: &str) -> bool {
         self.references.whole_variables.contains(&name)
             || self.references.members.iter().any(|(root, _)| *root == name)
     }
 
-    /// Whether the expression may ask for a member of a variable.
+    /// Whether the expression may read a member of a variable.
     #[must_use]
     pub fn uses_member(&self, name: &str, member: &str) -> bool {
         self.references.whole_variables.contains(&name)
             || self.references.members.iter().any(|(root, known)| *root == name && known == member)
     }
 
-    /// The members of a variable that the expression asks for by name; of a variable that it asks for as a whole, none is named.
+    /// The members of a variable that the expression reads by name. A use of the variable as a whole adds
+    /// none.
     pub fn members_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.references.members.iter().filter(move |(root, _)| *root == name).map(|(_, member)| &**member)
     }
 
-    /// Whether it goes through data item by item.
+    /// Whether the expression contains a loop.
     #[must_use]
     pub fn has_loop(&self) -> bool {
         self.references.has_loop
     }
 
-    /// Whether it comes to the same whatever the variables hold.
+    /// Whether the expression uses no variable, so that its result is always the same.
     #[must_use]
     pub fn is_constant(&self) -> bool {
         self.references.whole_variables.is_empty() && self.references.members.is_empty()
     }
 
-    /// The names by which the expression may reach members of its variables, at any depth.
+    /// The names by which the expression may read members of its variables, at any depth.
     #[must_use]
     pub fn member_names(&self) -> &[String] {
         &self.references.member_names
     }
 
-    /// What the expression comes to over these variables.
+    /// Evaluates the expression over these variables.
     ///
     /// # Errors
-    /// When it asks for a member that is not there, or for something that its operators cannot do.
+    /// The expression reads a member that does not exist, or applies an operator to a value that does not
+    /// support it.
     pub fn evaluate<'a>(
         &self,
         variables: impl IntoIterator<Item = (&'a str, Data)>,
@@ -130,7 +135,8 @@ impl Expression {
     }
 }
 
-/// Compiles on a stack of its own: the parser descends further than the usual one reaches.
+/// Compiles on a separate thread with a large stack, because the parser recurses deeper than the usual stack
+/// allows.
 fn compile_on_large_stack(
     env: &Arc<Env>,
     text: &str,

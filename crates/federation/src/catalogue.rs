@@ -1,5 +1,6 @@
-//! The merged offer at one moment: an immutable snapshot made from every backend's inventory.
-//! A pure function of the policy and the inventories; who refreshes them is `refresh`'s.
+//! The catalogue: an immutable snapshot of the items of all backends, merged from their inventories. It is a
+//! pure function of the policy and the inventories. The module [`refresh`](crate::health::refresh) fetches
+//! the inventories.
 
 pub(crate) mod conflict;
 pub(crate) mod finding;
@@ -20,26 +21,26 @@ use self::merge::{merge_prompts, merge_resources, merge_tools};
 use crate::catalogue::finding::Finding;
 use crate::policy::AggregationPolicy;
 
-/// One backend's share: what it offered last, and whether it is there to serve it.
+/// The last inventory of one backend, and whether the backend is available to serve it.
 #[derive(Clone, Debug)]
 pub(crate) struct BackendListing {
-    /// The backend.
+    /// The backend's name.
     pub backend: BackendId,
-    /// What it offered last.
+    /// The last inventory that was fetched.
     pub inventory: Arc<Inventory>,
-    /// A backend that is away keeps its claims to names, so that no name moves to another backend behind a
-    /// client's back, but nothing of it is listed.
+    /// False for a backend that was withdrawn. Its items are not listed but its names stay reserved. A name
+    /// therefore never moves to another backend without the client's knowledge.
     pub is_available: bool,
 }
 
-/// The merged offer. Lists that did not change since the last snapshot are the same `Arc`.
+/// The merged lists. A list that did not change since the last snapshot is the same `Arc`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Catalogue {
     pub tools: Arc<ToolList>,
     pub resources: Arc<ResourceList>,
     pub templates: Arc<TemplateList>,
     pub prompts: Arc<PromptList>,
-    /// The backends that are present, with all that they offer.
+    /// The available backends with their complete inventories, in the order of the configuration.
     pub available: Vec<(BackendId, Arc<Inventory>)>,
     pub findings: Vec<Finding>,
     tool_indices: AHashMap<ToolName, usize>,
@@ -49,7 +50,7 @@ pub(crate) struct Catalogue {
     unavailable: UnavailableNames,
 }
 
-/// The names that backends have which are away, as clients knew them.
+/// The names of items of unavailable backends, as clients knew them.
 #[derive(Clone, Debug, Default)]
 struct UnavailableNames {
     tools: AHashMap<ToolName, BackendId>,
@@ -57,7 +58,7 @@ struct UnavailableNames {
 }
 
 impl Catalogue {
-    /// Merges the parts, which stand in the order of the configuration.
+    /// Merges the listings in `parts`, which are in the order of the configuration.
     pub(crate) fn build(policy: &AggregationPolicy, parts: &[BackendListing]) -> Self {
         let mut findings = Vec::new();
         let mut absent = UnavailableNames::default();
@@ -112,7 +113,8 @@ impl Catalogue {
         }
     }
 
-    /// Keeps the lists of `earlier` that are equal to this one's, and says which are not.
+    /// Reuses the `Arc` of each list that is equal to the one of `earlier`, and returns the lists that
+    /// changed.
     pub(crate) fn reuse_unchanged(&mut self, earlier: &Self) -> Vec<Change> {
         let equal = self.equal_lists(earlier);
         if equal.tools {
@@ -130,7 +132,7 @@ impl Catalogue {
         equal.changes()
     }
 
-    /// The lists that are not as they were.
+    /// The lists that differ from those of `earlier`.
     pub(crate) fn changes_since(&self, earlier: &Self) -> Vec<Change> {
         self.equal_lists(earlier).changes()
     }
@@ -150,34 +152,36 @@ impl Catalogue {
         }
     }
 
-    /// The tool advertised under a name.
+    /// The tool that is advertised under this name.
     pub(crate) fn tool(&self, name: &ToolName) -> Option<&Tool> {
         self.tool_indices.get(name).and_then(|place| self.tools.get(*place))
     }
 
-    /// The backend that has a tool of this name and is away.
+    /// The unavailable backend that has a tool of this name.
     pub(crate) fn unavailable_tool(&self, name: &ToolName) -> Option<&BackendId> {
         self.unavailable.tools.get(name)
     }
 
-    /// The backend that has a prompt of this name and is away.
+    /// The unavailable backend that has a prompt of this name.
     pub(crate) fn unavailable_prompt(&self, name: &PromptName) -> Option<&BackendId> {
         self.unavailable.prompts.get(name)
     }
 
-    /// The prompt advertised under a name.
+    /// The prompt that is advertised under this name.
     pub(crate) fn prompt(&self, name: &PromptName) -> Option<&Prompt> {
         self.prompt_indices.get(name).and_then(|place| self.prompts.get(*place))
     }
 
-    /// The backend that serves an address: the one that lists it, else the first whose template fits, else the only one
-    /// that serves resources at all (tools may hand out links to resources that no list names). An ambiguous address is
-    /// served only where a list names exactly this spelling.
+    /// The backend that serves a resource: the one that lists it, else the first with a matching template,
+    /// else the only available backend with the `resources` capability. The last case exists because tools
+    /// may return links to resources that no list contains. An ambiguous URI is served only if a list
+    /// contains exactly this spelling.
     pub(crate) fn resource_backend(&self, uri: &ResourceUri) -> Option<&BackendId> {
         self.resolve_resource(uri).map(|(backend, _)| backend)
     }
 
-    /// The same, with the spelling that is sent to the backend: its own of a listed resource, else the normal form.
+    /// Like [`Self::resource_backend`], and also returns the spelling that is sent to the backend: the
+    /// backend's own spelling of a listed resource, else the normal form.
     pub(crate) fn resolve_resource(&self, uri: &ResourceUri) -> Option<(&BackendId, BackendUri)> {
         if let Some(resource) = self.find_listed(uri) {
             return Some((&resource.backend, resource.uri.original().into()));
@@ -198,8 +202,8 @@ impl Catalogue {
         self.resource_indices.get(uri).and_then(|place| self.resources.get(*place))
     }
 
-    /// The backend that offers a template, by the template's own text. A listed resource may be named too, in its normal
-    /// form only, which is what policies were asked about.
+    /// The backend that offers a template, by the template's own text. A listed resource is also accepted,
+    /// but only in its normal form, because policies have checked that form.
     pub(crate) fn resolve_template(&self, template: &UriTemplate) -> Option<(&BackendId, UriTemplate)> {
         if let Some(offered) = self.templates.iter().find(|one| one.template == *template) {
             return Some((&offered.backend, template.clone()));

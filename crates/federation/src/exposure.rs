@@ -1,5 +1,5 @@
-//! What clients may see of the tools: hides and refuses what the operator did not advertise.
-//! Below this layer hidden tools exist, so that an operator's own workflows can use them; above it they do not.
+//! The layer that hides the tools that the operator does not advertise, and refuses calls to them. Layers
+//! below it still see hidden tools, so that an operator's own workflows can use them.
 
 use std::sync::Arc;
 
@@ -11,28 +11,28 @@ use vmcp_domain::{
 
 use crate::policy::AggregationPolicy;
 
-/// The layer that hides tools.
+/// A gateway layer that removes hidden tools from the list and refuses calls to them and to their tasks.
 pub struct Exposed {
     inner: SharedGateway,
     policy: Arc<AggregationPolicy>,
     visible_tools: DerivedCache<ToolList, VisibleTools>,
 }
 
-/// The visible part of one list.
+/// The visible tools of one tool list.
 struct VisibleTools {
-    /// `None` when that is the whole.
+    /// The visible tools. `None` when the whole list is visible, so that the list is not copied.
     tools: Option<Arc<ToolList>>,
     names: AHashSet<ToolName>,
 }
 
 impl Exposed {
-    /// Puts the layer around `inner`.
+    /// Wraps `inner` in this layer, with the visibility rules of `policy`.
     #[must_use]
     pub fn wrap(inner: SharedGateway, policy: Arc<AggregationPolicy>) -> SharedGateway {
         Arc::new(Self { inner, policy, visible_tools: DerivedCache::default() })
     }
 
-    /// Looks at what is visible of the list.
+    /// Applies `look` to the caller's whole tool list and to its visible part, which is cached for each list.
     async fn with_visible<T>(
         &self,
         ctx: &CallContext,
@@ -46,7 +46,7 @@ impl Exposed {
         self.with_visible(ctx, |_, view| view.names.contains(name)).await
     }
 
-    /// Whether a tool exists that is not shown.
+    /// Whether a tool of this name exists in the whole list but is not visible.
     async fn is_hidden(&self, ctx: &CallContext, name: &ToolName) -> Result<bool, Error> {
         let hides = |whole: &Arc<ToolList>, view: &VisibleTools| {
             !view.names.contains(name) && view.tools.is_some() && whole.iter().any(|tool| tool.name == *name)
@@ -80,7 +80,8 @@ impl Gateway for Exposed {
 
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            // What does not exist at all is for the inside to explain: its backend may be away.
+            // `inner` handles a name that is not in the list, because it can report that the tool's backend
+            // is unavailable.
             if self.is_hidden(ctx, &request.name).await? {
                 return Err(Error::UnknownTool(request.name));
             }

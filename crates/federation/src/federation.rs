@@ -1,5 +1,5 @@
-//! The innermost part of the stack: resolves names and hands requests to the backend that really serves them.
-//! Keeping the catalogue fresh is `refresh`'s.
+//! The innermost gateway: resolves names and sends each request to the backend that serves it. The module
+//! [`refresh`] keeps the catalogue up to date.
 
 mod info;
 
@@ -29,18 +29,19 @@ use crate::state::{BackendEntry, FederationState};
 use crate::subscriptions::SubscriptionTable;
 use crate::task;
 
-/// Many backends behind the one seam.
+/// A gateway over many backends.
 ///
-/// Requests that come before every backend has answered or failed for the first time wait for that, within
-/// 15 seconds, so that a client that connects at once does not see half a list.
+/// Requests wait until every backend has answered or failed for the first time, at most 15 seconds from the
+/// start. A client that connects at once therefore does not receive a partial list.
 #[derive(Clone)]
 pub struct Federation {
     state: Arc<FederationState>,
 }
 
 impl Federation {
-    /// Federates `backends`, which stand in the order of the configuration, and keeps their catalogue fresh until
-    /// the last clone is dropped. Must be called on a tokio runtime.
+    /// Federates `backends`, which are in the order of the configuration, and keeps their catalogue up to
+    /// date until the last clone is dropped. It must be called within a Tokio runtime, because it spawns
+    /// tasks.
     #[must_use]
     pub fn start(policy: AggregationPolicy, health: HealthPolicy, backends: Vec<Arc<dyn Backend>>) -> Self {
         let count = backends.len();
@@ -87,14 +88,15 @@ impl Federation {
         Self { state: shared }
     }
 
-    /// Waits until every backend has answered or failed for the first time.
+    /// Waits until every backend with shared lists has answered or failed for the first time, at most 15
+    /// seconds from the start.
     pub async fn wait_for_discovery(&self) {
         let mut unsettled = self.state.undiscovered.subscribe();
-        // The sender lives in `shared`, so waiting cannot fail.
+        // The sender lives in `self.state`, so the channel cannot close while this waits.
         let _ = unsettled.wait_for(|count| *count == 0).await;
     }
 
-    /// How every backend is doing, in the order of the configuration.
+    /// The state of every backend, in the order of the configuration.
     #[must_use]
     pub fn reports(&self) -> Vec<BackendReport> {
         let parts = self.state.listings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,31 +122,36 @@ impl Federation {
         self.state.backends.iter().zip(parts.iter()).enumerate().map(report).collect()
     }
 
-    /// What there is to say about the merged offer now.
+    /// The findings about the shared catalogue as it is now, sorted.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         self.state.catalogue.load().findings.clone()
     }
 
-    /// True for a name that has been on offer to some caller since the start. Only so many names are remembered.
+    /// True when a catalogue of some caller has listed this name since the start. Only the first 10,000 names
+    /// of each kind are remembered.
     #[must_use]
     pub fn has_listed(&self, kind: NameKind, name: &str) -> bool {
         self.state.listed_names.contains(kind, name)
     }
 
-    /// What is on offer now of backends that show some item and, where `permits` is given, one that it permits.
+    /// Joins the instructions and capabilities of the backends of which some item is visible. With `permits`,
+    /// only backends of which it permits a visible item count. Without it, backends that have no items at all
+    /// count too.
     #[must_use]
     pub fn overview_for(&self, permits: Option<ItemFilter<'_>>) -> Overview {
         let mut overview = overview(&self.state.policy, &self.state.catalogue.load(), permits);
         if !self.state.caller_views.is_empty() {
-            // What a caller's own backends can do is found out when the caller first asks for something.
+            // The capabilities of backends with callers' credentials are unknown until the caller's first
+            // request, so the overview declares all of them.
             (overview.completions, overview.logging, overview.subscriptions) = (true, true, true);
             overview.tasks = true;
         }
         overview
     }
 
-    /// Whether calls to a backend can be tried now: it is connected and its breaker is not open.
+    /// Whether a call to this backend can be tried now: the backend is ready and its shared circuit admits a
+    /// call. False for an unknown backend.
     #[must_use]
     pub fn is_reachable(&self, id: &BackendId) -> bool {
         let member = self.state.backend_indices.get(id).and_then(|place| self.state.backends.get(*place));
@@ -162,16 +169,17 @@ impl Federation {
         }
     }
 
-    /// Looks at a caller's catalogue.
+    /// Applies `look` to the caller's catalogue.
     async fn inspect_catalogue<T>(&self, ctx: &CallContext, look: impl FnOnce(&Catalogue) -> T) -> T {
         if self.has_single_catalogue() {
-            // Without counting who looks: many do at once.
+            // `load` avoids an update of the reference count, which concurrent requests would contend for.
             return look(&self.state.catalogue.load());
         }
         look(&*Box::pin(self.wait_for_catalogue(ctx)).await)
     }
 
-    /// True when the catalogue that everyone sees is everybody's whole one, and need not be waited for.
+    /// True when all callers see the shared catalogue and discovery has ended: no backend uses callers'
+    /// credentials, and no caller's lists differ.
     fn has_single_catalogue(&self) -> bool {
         self.state.is_discovered() && self.state.caller_views.is_empty() && self.state.caller_lists.is_empty()
     }
@@ -192,7 +200,8 @@ impl Federation {
         self.state.caller_views.catalogue(&self.state, ctx).await
     }
 
-    /// Why something that a caller does not see may exist all the same.
+    /// The error for an item that is not in the caller's catalogue although it may exist, because a backend
+    /// could not be listed for this caller. `offers` checks an inventory of such a backend for the item.
     fn missing_error(
         &self,
         ctx: &CallContext,
@@ -201,20 +210,24 @@ impl Federation {
         self.state.caller_views.missing_error(&self.state, ctx, offers)
     }
 
-    /// Says that the backend of something is away, where it is.
+    /// The error for an item of an unavailable backend, if `find` finds that backend in the shared catalogue.
     fn unavailable_error(&self, find: impl FnOnce(&Catalogue) -> Option<BackendId>) -> Option<Error> {
         let backend = find(&self.state.catalogue.load())?;
         let cause = Cause::new("withdrawn from the lists until it returns");
         Some(Error::BackendUnavailable { backend, cause, was_read: false })
     }
 
-    /// True when some backend offers different callers different things, so that no one list is everybody's.
+    /// True when some backend uses the callers' own credentials, so that its lists depend on the caller.
     #[must_use]
     pub fn has_caller_backends(&self) -> bool {
         !self.state.caller_views.is_empty()
     }
 
-    /// Makes one call to a backend, if its breaker lets calls through.
+    /// Makes one call to a backend, if its circuit breaker admits the call.
+    ///
+    /// # Errors
+    /// [`Error::BackendUnavailable`] while the circuit is open, [`Error::Internal`] for an unknown backend,
+    /// and the errors of `call`.
     async fn call_backend<'a>(
         &'a self,
         ctx: &CallContext,
@@ -225,7 +238,8 @@ impl Federation {
         let unknown = || Cause::new(format_args!("the catalogue names unknown backend `{id}`"));
         let member = member.ok_or_else(|| Error::Internal(unknown()))?;
         let Some(breaker) = &member.breaker else { return call(&*member.backend).await };
-        // Where the scope fails, the call fails before it reaches the backend.
+        // Without a scope there is no credential for this caller, so the call fails before it reaches the
+        // backend and the breaker must not count it.
         let Ok(scope) = member.backend.scope(ctx) else { return call(&*member.backend).await };
         let Some(pass) = breaker.admit(scope, Instant::now()) else {
             return Err(Error::BackendUnavailable {
@@ -243,7 +257,8 @@ impl Federation {
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for Federation {
     fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ToolList>> {
-        // Asked several times for each call.
+        // The layers above list the tools several times for each call, so the common case needs no async
+        // block.
         if self.has_single_catalogue() {
             return Box::pin(std::future::ready(Ok(Arc::clone(&self.state.catalogue.load().tools))));
         }
@@ -261,7 +276,7 @@ impl Gateway for Federation {
                         .tools
                         .iter()
                         .map(|tool| self.state.policy.unprefixed_name(backend, &tool.name));
-                    // A name that clashes has a prefix.
+                    // A name that clashes has a prefix, so only the end of the requested name is compared.
                     names.any(|name| request.name.as_str().ends_with(name.as_str()))
                 });
                 let absent = || self.unavailable_error(|all| all.unavailable_tool(&request.name).cloned());
@@ -360,7 +375,7 @@ impl Gateway for Federation {
         Box::pin(async move {
             let TaskHandle { backend, tool, id } = request.handle;
             let catalogue = self.catalogue(ctx).await;
-            // A name may have come to mean another backend's tool since.
+            // Since the task began, the name may have become that of another backend's tool.
             let same = catalogue.tool(&tool).is_some_and(|tool| tool.target.backend == backend);
             drop(catalogue);
             if !same {

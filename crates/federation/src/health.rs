@@ -1,4 +1,5 @@
-//! How backends are doing: health checks, refreshes of their lists, circuit breakers, and what is reported of them.
+//! The health of backends: periodic refreshes of their lists, which are also the health checks, circuit
+//! breakers, and the report for operators.
 
 pub(crate) mod circuit_breaker;
 pub(crate) mod health_checks;

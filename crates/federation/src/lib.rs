@@ -1,7 +1,9 @@
-//! Many backends seen as one: discovery, the catalogue, name conflicts, routing and exposure.
+//! Federates many backends into one gateway: discovery, the merged catalogue, name conflicts, routing and
+//! exposure.
 //!
-//! It resolves what a client names to the backend and the name that really stand behind it.
-//! How a backend is reached is `vmcp-backends`'; who may call and how often is for the layers above.
+//! This crate resolves the name in a client's request to a backend and to the backend's own name of the item.
+//! The crate `vmcp-backends` opens the connections to backends. Authorisation and rate limits belong to the
+//! layers above.
 
 mod catalogue;
 mod exposure;

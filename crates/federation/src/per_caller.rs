@@ -1,4 +1,5 @@
-//! Lists that differ between callers: views of backends with the callers' own credentials, and lists of isolated connections.
+//! Lists that differ between callers: views of backends that use the callers' own credentials, and lists
+//! received on the callers' own connections.
 
 pub(crate) mod caller_lists;
 pub(crate) mod caller_views;

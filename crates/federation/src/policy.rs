@@ -1,5 +1,5 @@
-//! The validated settings of federation: how clashing names are resolved, which tools are shown, and how
-//! they are renamed. Built by `vmcp` from the config file.
+//! The validated settings of federation: how name conflicts are resolved, which tools are visible, and how
+//! tools are renamed. The crate `vmcp` builds them from the config file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,16 +9,16 @@ use vmcp_domain::{BackendId, BackendToolName, Inventory, ToolName, ToolOverride}
 
 use crate::catalogue::finding::Finding;
 
-/// How several backends become one list.
+/// How the lists of several backends are merged into one.
 #[derive(Clone, Debug)]
 pub struct AggregationPolicy {
-    /// What happens when two backends offer the same name.
+    /// How a name that several backends offer is resolved.
     pub conflicts: ConflictPolicy,
-    /// Whether backends without a [`ToolPolicy`] show their tools.
+    /// Whether the tools of backends without an entry in `backends` are visible.
     pub default_visibility: Visibility,
-    /// Hides every tool of every backend from clients.
+    /// Hides every tool of every backend from clients. It overrides all other visibility settings.
     pub exclude_all_tools: bool,
-    /// What is set for single backends.
+    /// The settings of single backends, by the backend's name.
     pub backends: BTreeMap<BackendId, ToolPolicy>,
 }
 
@@ -33,33 +33,38 @@ impl Default for AggregationPolicy {
     }
 }
 
-/// What happens when names clash.
+/// How a name that several backends offer is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConflictPolicy {
-    /// Every tool and prompt gets its backend's prefix.
+    /// Every tool and every prompt gets its backend's prefix, whether its name clashes or not.
     Prefix {
-        /// How the prefix looks.
+        /// The format of the prefix.
         format: PrefixFormat,
     },
-    /// The backend listed first keeps a clashing name; the others' tools of that name are dropped.
-    /// Tools that clash only among unlisted backends get a prefix.
+    /// The backend that comes first in `order` keeps a clashing tool name. The tools of that name at other
+    /// backends are dropped, or get a prefix if they are hidden. Tools that clash only among unlisted
+    /// backends get a prefix.
+    ///
+    /// Prompts differ: each listed backend keeps its prompt names and each unlisted one gets a prefix. No
+    /// backend gets a prompt name that is still claimed twice after that.
     Priority {
-        /// Backends, the strongest first.
+        /// The names of backends, the highest priority first.
         order: Vec<BackendId>,
-        /// How the prefix looks where one is needed.
+        /// The format of the prefix, where one is needed.
         format: PrefixFormat,
     },
-    /// A clash that no override resolves is an error.
+    /// No backend gets a clashing tool name. [`Finding::Unresolved`] reports the clash until overrides rename
+    /// all but one of the tools. Every prompt gets the default prefix.
     Manual,
     /// Only names that clash get a prefix.
     Auto {
-        /// How the prefix looks.
+        /// The format of the prefix.
         format: PrefixFormat,
     },
 }
 
-/// How a name is made from a backend and a tool: the placeholder `{workload}` becomes the backend's name,
-/// and the tool's own name follows.
+/// The prefix that is put before a tool's or a prompt's name. The placeholder `{workload}` is replaced by the
+/// backend's name. The default is `{workload}_`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrefixFormat(String);
 
@@ -70,18 +75,19 @@ impl Default for PrefixFormat {
 }
 
 impl PrefixFormat {
-    /// Takes over a format. Without the placeholder `{workload}` every backend gets the same prefix.
+    /// Creates a format from its text. Without the placeholder `{workload}` every backend gets the same
+    /// prefix.
     pub fn new(format: impl Into<String>) -> Self {
         Self(format.into())
     }
 
-    /// True when backends get different prefixes.
+    /// True when the format contains `{workload}`, so that different backends get different prefixes.
     #[must_use]
     pub fn has_backend_placeholder(&self) -> bool {
         self.0.contains("{workload}")
     }
 
-    /// The name of `tool` with the prefix of `backend`.
+    /// Returns the name `tool` with the prefix of `backend`.
     #[must_use]
     pub fn apply(&self, backend: &BackendId, tool: &str) -> String {
         let mut name = self.0.replace("{workload}", backend.as_str());
@@ -96,23 +102,23 @@ impl fmt::Display for PrefixFormat {
     }
 }
 
-/// Whether something is shown to clients when nothing more particular is said.
+/// Whether tools are visible to clients by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visibility {
-    /// Shown.
+    /// The tools are listed and can be called.
     Show,
-    /// Hidden, and refused when called directly.
+    /// The tools are not listed, and a direct call is refused.
     Hide,
 }
 
-/// What is set for the tools of one backend.
+/// The settings for the tools of one backend.
 #[derive(Clone, Debug, Default)]
 pub struct ToolPolicy {
-    /// Hides all of them.
+    /// Hides all tools of the backend. It overrides `filter`.
     pub exclude_all: bool,
-    /// Shows only these, by their name after overrides and before any prefix. `None` shows all.
+    /// The visible tools, by their name after renames and before any prefix. `None` shows all.
     pub filter: Option<BTreeSet<ToolName>>,
-    /// New names, by the backend's own name of the tool. Applied before conflicts are resolved.
+    /// New tool names, by the backend's own name of the tool. They apply before conflicts are resolved.
     pub renames: BTreeMap<BackendToolName, ToolName>,
     /// New descriptions and annotations, by the backend's own name of the tool.
     pub overrides: BTreeMap<BackendToolName, ToolOverride>,
@@ -126,7 +132,8 @@ impl AggregationPolicy {
         renamed.cloned().unwrap_or_else(|| ToolName::from(tool.as_str()))
     }
 
-    /// Whether clients may see and call a tool, by its name after renames and before any prefix.
+    /// Whether clients may see and call the tool `name` of `backend`. `name` is the name after renames and
+    /// before any prefix.
     #[must_use]
     pub fn is_visible(&self, backend: &BackendId, name: &ToolName) -> bool {
         if self.exclude_all_tools {
@@ -139,7 +146,7 @@ impl AggregationPolicy {
         }
     }
 
-    /// Names in the configuration that the backend does not offer.
+    /// Finds tool names in the configuration of `backend` that its `inventory` does not contain.
     pub(crate) fn unknown_tools(&self, backend: &BackendId, inventory: &Inventory) -> Vec<Finding> {
         let Some(policy) = self.backends.get(backend) else {
             return Vec::new();
@@ -158,22 +165,22 @@ impl AggregationPolicy {
     }
 }
 
-/// How backends are watched: each is asked for its whole offer from time to time, which also finds changes that a
-/// backend does not announce.
+/// The settings of health checks. A check fetches a backend's complete inventory, which also finds changes
+/// that the backend does not announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthPolicy {
-    /// How often each is asked.
+    /// The time between two checks of one backend.
     pub interval: Duration,
-    /// How long one check may take; less than the interval.
+    /// The time-out of one check. It is less than the interval.
     pub timeout: Duration,
-    /// How many failed checks in a row take a backend out of the lists; at least 1.
+    /// The number of consecutive failed checks after which a backend is removed from the lists; at least 1.
     pub unhealthy_threshold: u32,
-    /// When to stop calling a backend that keeps failing. `None` never does.
+    /// When the circuit breaker opens. `None` turns circuit breakers off.
     pub breaker: Option<BreakerPolicy>,
 }
 
 impl HealthPolicy {
-    /// The reference's defaults.
+    /// The defaults of the reference implementation: no circuit breaker.
     pub const DEFAULT: Self = Self {
         interval: Duration::from_secs(30),
         timeout: Duration::from_secs(10),
@@ -182,16 +189,16 @@ impl HealthPolicy {
     };
 }
 
-/// When to stop calling a backend that keeps failing.
+/// When the circuit breaker of a backend opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerPolicy {
-    /// How many failures in a row open it; at least 1.
+    /// The number of consecutive failures that open the circuit; at least 1.
     pub failure_threshold: u32,
-    /// How long it stays open before one call is tried; at least a second.
+    /// How long the circuit stays open before one trial call is let through; at least one second.
     pub timeout: Duration,
 }
 
 impl BreakerPolicy {
-    /// The reference's defaults, once it is turned on.
+    /// The defaults of the reference implementation, used when the breaker is turned on.
     pub const DEFAULT: Self = Self { failure_threshold: 5, timeout: Duration::from_secs(60) };
 }

@@ -1,4 +1,6 @@
-//! What the seam, the workers and the backends' events share: the parts, the catalogue made of them, and who is told.
+//! The state that [`Federation`](crate::federation::Federation), the refresh workers and the backends' events
+//! share. It holds the listings of all backends and publishes the catalogue built from them. It also passes
+//! changes on to listeners.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,10 +24,10 @@ use crate::per_caller::caller_views::CallerViews;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 use crate::subscriptions::SubscriptionTable;
 
-/// How many findings one change of the catalogue may write to the log.
+/// The maximum number of findings that one change of the catalogue writes to the log.
 const FINDINGS_LOGGED_MAX: usize = 100;
 
-/// State that the seam, the workers and the backends' events share.
+/// The state of one federation. Indices into `backends` and `listings` follow the order of the configuration.
 pub(crate) struct FederationState {
     pub(crate) weak_self: Weak<Self>,
     pub(crate) policy: AggregationPolicy,
@@ -34,34 +36,36 @@ pub(crate) struct FederationState {
     pub(crate) backend_indices: HashMap<BackendId, usize>,
     pub(crate) listings: Mutex<Vec<Option<BackendListing>>>,
     pub(crate) catalogue: ArcSwap<Catalogue>,
-    /// What single callers see of backends that tell callers apart.
+    /// The views of single callers on backends that use the callers' own credentials.
     pub(crate) caller_views: CallerViews,
-    /// What single callers see otherwise than everyone.
+    /// The lists of single callers that differ from the shared ones, on connections of their own.
     pub(crate) caller_lists: CallerLists,
-    /// Every name that some caller has been offered since the start.
+    /// The names that any caller's catalogue has listed since the start, up to a maximum.
     pub(crate) listed_names: ListedNames,
-    /// The resources that clients follow.
+    /// The subscriptions of clients to resources.
     pub(crate) subscriptions: SubscriptionTable,
     pub(crate) listeners: Mutex<Vec<Weak<dyn ChangeListener>>>,
-    /// How many backends have not yet answered or failed for the first time.
+    /// The number of backends with shared lists that have neither answered nor failed for the first time. It
+    /// is set to 0 when the time-out of discovery has passed.
     pub(crate) undiscovered: watch::Sender<usize>,
-    /// Seen to be none. It never grows again.
+    /// True once `undiscovered` has been seen at 0. The count never increases, so later requests need not
+    /// lock it.
     pub(crate) discovered: AtomicBool,
-    /// How many backends are asked for their inventory at once.
+    /// The slots for concurrent inventory fetches.
     pub(crate) discovery_slots: Semaphore,
 }
 
-/// One backend and the signal that something about it changed.
+/// One backend with the signal that wakes its refresh worker, its circuit breaker and its health checks.
 pub(crate) struct BackendEntry {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) refresh_signal: Notify,
     pub(crate) breaker: Option<CircuitBreaker>,
-    /// How the looks at its offer went.
+    /// The results of its health checks.
     pub(crate) checks: Mutex<HealthChecks>,
 }
 
 impl BackendEntry {
-    /// Takes note of how a look at its offer ended.
+    /// Records the result of a health check that ended now. `None` means success.
     pub(crate) fn record_check(&self, failure: Option<CheckFailure>) {
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         checks.record(failure, Instant::now());
@@ -69,10 +73,11 @@ impl BackendEntry {
 }
 
 impl FederationState {
-    /// Records what a backend offers now, or that it offers nothing any more, and publishes the new catalogue.
+    /// Applies `update` to the listing of the backend at `place`, publishes the new catalogue and notifies
+    /// listeners of the lists that changed.
     pub(crate) fn update_listing(&self, place: usize, update: impl FnOnce(&mut Option<BackendListing>)) {
         let changes = {
-            // Held while building, so that two workers cannot publish out of order.
+            // The lock is held while the catalogue is built, so that two workers cannot publish out of order.
             let mut parts = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(slot) = parts.get_mut(place) else { return };
             update(slot);
@@ -92,7 +97,8 @@ impl FederationState {
         }
     }
 
-    /// True when every backend has answered or failed once.
+    /// True when discovery has ended: every backend with shared lists has answered or failed once, or the
+    /// time-out has passed.
     pub(crate) fn is_discovered(&self) -> bool {
         if self.discovered.load(Ordering::Acquire) {
             return true;
@@ -104,12 +110,13 @@ impl FederationState {
         settled
     }
 
-    /// What everyone sees.
+    /// The shared catalogue, for callers without lists of their own.
     pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
         self.catalogue.load_full()
     }
 
-    /// The catalogue of the parts that everyone sees and of `own`, which stand at places where everyone sees none.
+    /// Builds a catalogue from the shared listings and one caller's `own`. A listing in `own` replaces the
+    /// shared one at the same index.
     pub(crate) fn merge(&self, own: &[(usize, BackendListing)]) -> Catalogue {
         let mut parts = self.listings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (place, part) in own {
@@ -135,8 +142,9 @@ impl FederationState {
     }
 }
 
-/// Says what there is to say that was not said `before`. Both are in order. One backend may give rise to as many
-/// findings as it has tools, so the log names the first and counts the rest; the status page has them all.
+/// Logs the findings that are not among those of `before`. Both slices are sorted. One backend can cause as
+/// many findings as it has tools, so the log contains only the first [`FINDINGS_LOGGED_MAX`] and the number
+/// of the others. The status page shows all.
 fn log_findings(findings: &[Finding], before: &[Finding]) {
     let mut news = findings.iter().filter(|finding| before.binary_search(finding).is_err());
     for finding in news.by_ref().take(FINDINGS_LOGGED_MAX) {
@@ -149,7 +157,7 @@ fn log_findings(findings: &[Finding], before: &[Finding]) {
 }
 
 impl Drop for FederationState {
-    /// Lets the workers see that nobody is left to work for.
+    /// Wakes the refresh workers, so that they see that the federation was dropped and end.
     fn drop(&mut self) {
         for member in &self.backends {
             member.refresh_signal.notify_one();
@@ -161,7 +169,8 @@ impl BackendListener for FederationState {
     fn on_event(&self, backend: &BackendId, scope: IsolationScope, event: BackendEvent) {
         let place = self.backend_indices.get(backend).copied();
         if let Some(place) = place.filter(|place| self.caller_views.contains(*place)) {
-            // What the gateway sees on its own account concerns nobody.
+            // Events on the gateway's own connection do not concern callers: these backends have no shared
+            // listing.
             if let (IsolationScope::Caller(scope), Some(shared)) = (scope, self.weak_self.upgrade()) {
                 self.caller_views.on_event(&shared, place, scope, &event);
             }
@@ -174,7 +183,8 @@ impl BackendListener for FederationState {
             return;
         }
         if let BackendEvent::ResourceUpdated(uri) = event {
-            // Only the backend that serves the resource, or a whole that it is a part of, may speak for it.
+            // Only the backend that serves the resource, or one with a subscription to it or to a parent of
+            // it, may announce its changes.
             let uri = ResourceUri::from(uri.as_str());
             let serves = self.catalogue.load().resource_backend(&uri) == Some(backend);
             if serves || place.is_some_and(|place| self.subscriptions.has_subscriber(place, scope, &uri)) {

@@ -1,5 +1,5 @@
-//! Resources that clients follow: one subscription at the backend for each, however many follow it, and none when the
-//! last has gone.
+//! Subscriptions to resources. All subscribers of the same scope share one subscription at the backend, which
+//! ends when the last subscriber is dropped.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,24 +11,25 @@ use vmcp_domain::{
     SubscriptionGuard,
 };
 
-/// What is followed: at which backend, as whom, and which resource.
+/// The backend's index, the scope of the connection, and the resource.
 type SubscriptionKey = (usize, IsolationScope, ResourceUri);
 
-/// Everything that is followed.
+/// All current subscriptions.
 #[derive(Default)]
 pub(crate) struct SubscriptionTable(Arc<Mutex<HashMap<SubscriptionKey, Arc<SubscriptionState>>>>);
 
 struct SubscriptionState {
     subscribers: AtomicUsize,
-    /// Whether the backend has been asked. Held while it is asked or told otherwise, so that the two keep their order.
+    /// Whether the subscription exists at the backend. The lock is held during the request to subscribe or to
+    /// unsubscribe, so that the two requests keep their order.
     is_subscribed: tokio::sync::Mutex<bool>,
 }
 
-/// One follower.
+/// The guard of one subscriber. Dropping the last guard of a key unsubscribes at the backend.
 struct Subscriber {
     table: Arc<Mutex<HashMap<SubscriptionKey, Arc<SubscriptionState>>>>,
     key: SubscriptionKey,
-    /// What the backend was asked to tell of.
+    /// The URI that was sent to the backend, in the backend's own spelling.
     backend_uri: BackendUri,
     state: Arc<SubscriptionState>,
     backend: Arc<dyn Backend>,
@@ -42,7 +43,11 @@ fn lock(
 }
 
 impl SubscriptionTable {
-    /// Follows a resource of the backend at `place` on behalf of a caller.
+    /// Subscribes a caller to a resource of the backend at index `place`. `spelling` is the resource's URI as
+    /// the backend knows it.
+    ///
+    /// # Errors
+    /// The errors of [`Backend::scope`] and [`Backend::subscribe`].
     pub(crate) async fn subscribe(
         &self,
         place: usize,
@@ -69,7 +74,7 @@ impl SubscriptionTable {
         if let Some(client) = ctx.client.client_key() {
             own.client = Arc::new(SilentClient::for_client(client));
         }
-        // From here on dropping it undoes what has been done.
+        // From here on, dropping `follower` releases the entry and the subscription at the backend.
         let (table, backend) = (self.0.clone(), backend.clone());
         let follower = Subscriber { table, key, backend_uri: spelling, state: slot, backend, ctx: own };
         let mut asked = follower.state.is_subscribed.lock().await;
@@ -81,7 +86,8 @@ impl SubscriptionTable {
         Ok(Box::new(follower))
     }
 
-    /// True when somebody follows this resource of a backend, or one that it is a part of.
+    /// True when a caller of this scope subscribes to the resource `uri` of the backend at `place`, or to a
+    /// parent of it.
     pub(crate) fn has_subscriber(&self, place: usize, scope: IsolationScope, uri: &ResourceUri) -> bool {
         let table = lock(&self.0);
         uri.with_parents().any(|uri| table.contains_key(&(place, scope, uri)))
@@ -97,7 +103,7 @@ impl Drop for Subscriber {
         let (backend, ctx, spelling) = (self.backend.clone(), self.ctx.clone(), self.backend_uri.clone());
         let leaving = async move {
             let mut asked = slot.is_subscribed.lock().await;
-            // Somebody may have come meanwhile.
+            // A new subscriber may have taken this entry while the lock was awaited.
             if slot.subscribers.load(Ordering::Acquire) > 0 {
                 return;
             }
@@ -113,7 +119,7 @@ impl Drop for Subscriber {
                 table.remove(&key);
             }
         };
-        // Outside a runtime the process is ending, and the backends with it.
+        // Outside a runtime the process is ending, and the connections to the backends end with it.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(leaving);
         }

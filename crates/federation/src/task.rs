@@ -1,15 +1,16 @@
-//! Calls that backends go on with as tasks (tasks extension, SEP-2663): on the way out a task's identifier says whose
-//! task it is, since backends give out identifiers that mean nothing to each other.
+//! Tool calls that a backend continues as tasks (tasks extension, SEP-2663). A backend's task identifiers are
+//! unique only at that backend, so clients receive an identifier that also contains the backend and the tool.
 
 use vmcp_domain::{BackendId, CallContext, Cause, Error, Json, Reply, TaskHandle, ToolName};
 
-/// The member that names a task.
+/// The member of a reply that contains the task's identifier.
 const TASK_ID: &str = "taskId";
 
-/// The reply with the identifier that leads back to `backend`.
+/// Replaces the backend's task identifier in `reply` by one that leads back to `backend` and `tool`.
 ///
 /// # Errors
-/// [`Error::BackendFailed`] when the client never said that it follows tasks, or the identifier is missing.
+/// [`Error::BackendFailed`] when the client did not declare support for tasks, or the reply has no `taskId`
+/// string.
 pub(crate) fn with_task_handle(
     ctx: &CallContext,
     backend: BackendId,

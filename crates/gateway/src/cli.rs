@@ -1,4 +1,5 @@
-//! The command line: what can be asked for, spelled once. What each command does stands in its own file.
+//! The grammar of the command line: commands, arguments, flags and their help texts. `commands` implements
+//! the commands.
 
 mod limits;
 
@@ -17,27 +18,27 @@ pub(crate) use limits::{LimitsCommand, LimitsSubject, RunningSource};
 pub(crate) struct Cli {
     #[command(flatten)]
     shared: GlobalArgs,
-    /// How log lines look; human on a terminal, JSON elsewhere, if left out.
+    /// Set the format of log lines [default: human on a terminal, JSON elsewhere].
     #[arg(long, global = true, value_enum)]
     pub(crate) log_format: Option<LogFormat>,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// How log lines look.
+/// The formats of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people.
+    /// Text lines for people.
     Human,
-    /// One JSON object a line.
+    /// One JSON object on each line.
     Json,
 }
 
-/// How findings about a configuration are printed.
+/// The formats of findings about a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FindingsFormat {
-    /// Lines for people.
+    /// Text lines for people.
     Text,
     /// One JSON object for programs.
     Json,
@@ -52,7 +53,8 @@ pub(crate) enum Command {
         source: Source,
         #[command(flatten)]
         listen: Listen,
-        /// Write audit records, as the section `audit` of the configuration says; to standard output without one.
+        /// Write audit records as the `audit` section of the configuration says, or to standard output if
+        /// there is no such section.
         #[arg(long)]
         enable_audit: bool,
     },
@@ -61,27 +63,27 @@ pub(crate) enum Command {
         #[command(flatten)]
         source: Source,
     },
-    /// Check a configuration: everything `serve` would refuse, all at once.
+    /// Check a configuration and report everything that `serve` would refuse, all at once.
     Validate {
         #[command(flatten)]
         source: Source,
-        /// How the findings are printed: lines on standard error, or one JSON object on standard output.
+        /// Set the format of the findings: lines on standard error, or one JSON object on standard output.
         #[arg(long, value_enum, default_value = "text")]
         format: FindingsFormat,
-        /// Refuse what has a warning, such as a backend that is named and not there.
+        /// Refuse a configuration with warnings, such as a reference to a backend that does not exist.
         #[arg(long)]
         strict: bool,
     },
     /// Write a commented starter configuration.
     Init {
-        /// Carry over the servers of an `mcpServers` JSON file, or a Kubernetes manifest with a `VirtualMCPServer` and the
-        /// objects that it refers to.
+        /// Convert the servers of an `mcpServers` JSON file, or a Kubernetes manifest with a
+        /// `VirtualMCPServer` and the objects that it refers to.
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
-        /// Which `VirtualMCPServer` of a manifest with several is meant.
+        /// Select a `VirtualMCPServer` by name, if the manifest has several.
         #[arg(long, value_name = "NAME", requires = "from")]
         server: Option<String>,
-        /// Where to write; standard output if left out. An existing file is never overwritten.
+        /// Write to this file instead of standard output. An existing file is never overwritten.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
@@ -93,20 +95,20 @@ pub(crate) enum Command {
         #[arg(long)]
         once: bool,
     },
-    /// List the tools a configuration offers, with the backend each comes from.
+    /// List the tools that a configuration offers, with the backend of each.
     Tools {
         #[command(flatten)]
         source: Source,
         /// Print JSON.
         #[arg(long)]
         json: bool,
-        /// Also list tools that are hidden from clients.
+        /// Also list the tools that are hidden from clients.
         #[arg(long)]
         all: bool,
     },
     /// Find tools by what they do, as clients find them with `find_tool`.
     Find {
-        /// What the tool should do.
+        /// Describe what the tool should do.
         query: String,
         #[command(flatten)]
         source: Source,
@@ -116,9 +118,9 @@ pub(crate) enum Command {
     },
     /// Call one tool and print its result.
     Call {
-        /// The tool, by the name clients see.
+        /// Name the tool as clients see it.
         tool: String,
-        /// The arguments, as a JSON object.
+        /// Pass these arguments, as a JSON object.
         #[arg(default_value = "{}", value_name = "JSON")]
         arguments: String,
         #[command(flatten)]
@@ -127,86 +129,86 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show which limits a tool falls under, and what is left of them.
+    /// Show which limits apply to a tool and what is left of them, and change them in a running gateway.
     Limits {
         #[command(subcommand)]
         command: LimitsCommand,
     },
-    /// Credentials of callers.
+    /// Create credentials for callers.
     Auth {
         #[command(subcommand)]
         command: AuthCommand,
     },
-    /// What callers may do.
+    /// Check what callers may do.
     Authz {
         #[command(subcommand)]
         command: AuthzCommand,
     },
-    /// Show what is configured, or what can be.
+    /// Show the effective settings, or the schema of the configuration.
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
     /// Print the version.
     Version,
-    /// Print the completion script of a shell.
+    /// Print the completion script for a shell.
     Completions {
-        /// Which shell.
+        /// Select the shell.
         shell: clap_complete::Shell,
     },
     /// Serve one of the demo's built-in servers, on standard input and output or over HTTP.
     #[command(hide = true)]
     DemoServer {
-        /// Which one.
+        /// Select the server: `notes` or `glossary`.
         name: String,
-        /// Serve over HTTP on this port of the loopback address; 0 takes any free one.
+        /// Serve over HTTP on this port of the loopback address; 0 takes any free port.
         #[arg(long, value_name = "PORT")]
         http: Option<u16>,
     },
 }
 
-/// Commands about credentials.
+/// The commands of `vmcp auth`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuthCommand {
-    /// Make a key for a machine. It is printed once; the configuration gets its hash.
+    /// Create an API key for a machine. The key is printed once; the configuration gets its hash.
     NewKey {
-        /// Who will present it: the subject of the caller.
+        /// Name the machine that presents the key. The name becomes the subject of the caller.
         name: String,
     },
 }
 
-/// Commands about policies.
+/// The commands of `vmcp authz`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuthzCommand {
-    /// Say whether a caller may do something, and which policies decide.
+    /// Report whether a caller may do something, and which policies decide.
     Explain(ExplainArgs),
 }
 
-/// What is asked of the policies.
+/// The request for which `vmcp authz explain` evaluates the policies.
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
-    /// What is to be done.
+    /// Select the action.
     #[arg(value_enum)]
     pub(crate) action: Action,
-    /// The tool, the prompt, or the URI of the resource.
+    /// Name the tool or the prompt, or give the URI of the resource.
     pub(crate) name: String,
-    /// The caller, as the issuer names it; nobody in particular if left out.
+    /// Name the caller as its issuer does [default: an anonymous caller].
     #[arg(long)]
     pub(crate) user: Option<String>,
-    /// Who vouches for the caller.
+    /// Name the issuer of the caller.
     #[arg(long, default_value = "local", requires = "user")]
     pub(crate) issuer: String,
-    /// The caller's claims, as a JSON object.
+    /// Set the claims of the caller, as a JSON object.
     #[arg(long, value_name = "JSON", requires = "user")]
     pub(crate) claims: Option<String>,
-    /// The arguments of the call, as a JSON object.
+    /// Set the arguments of the call, as a JSON object.
     #[arg(long, value_name = "JSON")]
     pub(crate) arguments: Option<String>,
     #[command(flatten)]
     pub(crate) source: Source,
 }
 
-/// What policies are asked about, by the names they use.
+/// The actions under their names in policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum Action {
@@ -215,14 +217,14 @@ pub(crate) enum Action {
     ReadResource,
 }
 
-/// Commands about the configuration.
+/// The commands of `vmcp config`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Print the effective settings, secrets left out.
+    /// Print the effective settings, without secrets.
     Show {
         #[command(flatten)]
         source: Source,
-        /// Print JSON in place of YAML.
+        /// Print JSON instead of YAML.
         #[arg(long)]
         json: bool,
     },
@@ -230,10 +232,10 @@ pub(crate) enum ConfigCommand {
     Schema,
 }
 
-/// What may be written before the command as well as after it.
+/// The flags that are accepted both before and after the command.
 #[derive(Args, Debug)]
 struct GlobalArgs {
-    /// The configuration file (YAML), for commands that take one.
+    /// Read this configuration file (YAML), for commands that take one.
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Log at the level `debug`, for commands that take a configuration.
@@ -241,31 +243,31 @@ struct GlobalArgs {
     debug: bool,
 }
 
-/// What a command that takes a configuration adds to [`GlobalArgs`].
+/// The flags of commands that take a configuration, in addition to [`GlobalArgs`].
 #[derive(Args, Debug)]
 struct SourceArgs {
-    /// The `mcpServers` JSON file of a desktop client, instead of a configuration file.
+    /// Read the `mcpServers` JSON file of a desktop client instead of a configuration file.
     #[arg(long, value_name = "FILE")]
     mcp_json: Option<PathBuf>,
 }
 
-/// Where the configuration comes from.
+/// The source of the configuration, from [`GlobalArgs`] and [`SourceArgs`].
 #[derive(Debug)]
 pub(crate) struct Source {
     /// The configuration file (YAML).
     pub(crate) config: Option<PathBuf>,
-    /// The `mcpServers` JSON file of a desktop client, instead of a configuration file.
+    /// The `mcpServers` JSON file of a desktop client, which replaces the configuration file.
     pub(crate) mcp_json: Option<PathBuf>,
-    /// Log at the level `debug`.
+    /// Whether to log at the level `debug`.
     pub(crate) debug: bool,
 }
 
-/// Derived arguments cannot read what is shared with the commands above them.
+/// Implemented by hand, because a derived `Args` cannot read the global flags of the parent command.
 impl FromArgMatches for Source {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let GlobalArgs { config, debug } = GlobalArgs::from_arg_matches(matches)?;
         let SourceArgs { mcp_json } = SourceArgs::from_arg_matches(matches)?;
-        // A conflict declared to clap is not seen where `--config` stands before the command.
+        // clap does not detect a declared conflict if `--config` precedes the command, so it is checked here.
         if config.is_some() && mcp_json.is_some() {
             let text = "`--config` cannot be used with `--mcp-json`; name one file\n";
             return Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, text));
@@ -289,22 +291,22 @@ impl Args for Source {
     }
 }
 
-/// Where to listen.
+/// The address and the sessions of the HTTP listener.
 #[derive(Args, Debug)]
 pub(crate) struct Listen {
-    /// The address to listen on [default: 127.0.0.1].
+    /// Listen on this address [default: 127.0.0.1].
     #[arg(long)]
     pub(crate) host: Option<String>,
-    /// The port to listen on; 0 takes any free one [default: 4483].
+    /// Listen on this port; 0 takes any free port [default: 4483].
     #[arg(long)]
     pub(crate) port: Option<u16>,
-    /// How long a session may lie idle, as `30m`; 0 keeps the default [default: 30m].
+    /// Set how long a session may be idle, for example `30m`; 0 keeps the default [default: 30m].
     #[arg(long, value_name = "DURATION", value_parser = session_ttl)]
     pub(crate) session_ttl: Option<Duration>,
 }
 
 impl Listen {
-    /// What the command line sets over the file.
+    /// The values that the command line overrides in the configuration.
     pub(crate) fn overrides(&self, source: Option<&Source>) -> Overrides {
         Overrides {
             host: self.host.clone(),

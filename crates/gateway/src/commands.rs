@@ -1,4 +1,4 @@
-//! What each command does. What they share: loading the configuration and saying what is wrong with it.
+//! Implements the commands, and what they share: loading the configuration and reporting its problems.
 
 pub(crate) mod auth;
 pub(crate) mod call;
@@ -15,15 +15,16 @@ use vmcp::RunningGateway;
 use vmcp::config::{LogLevel, Overrides, Report, Settings, load_file, load_mcp_json};
 use vmcp::process::{environment, user};
 
-/// Something was wrong with the command line or the configuration.
+/// The exit code for an error in the configuration, and for a warning with `--strict`. clap uses the same
+/// code for errors in the command line.
 pub(crate) const EXIT_CONFIG_ERROR: u8 = 2;
 
-/// What a source alone sets over the file.
+/// The overrides of a command that has no listener flags.
 pub(crate) fn overrides(source: &Source) -> Overrides {
     Overrides { debug: source.debug, ..Overrides::default() }
 }
 
-/// Loads the configuration; warnings go to standard error.
+/// Loads the configuration and prints its warnings on standard error.
 pub(crate) fn load(source: &Source, overrides: Overrides) -> anyhow::Result<Settings> {
     let (file, loaded) = read_settings(source, overrides)?;
     let settings = loaded?;
@@ -33,7 +34,7 @@ pub(crate) fn load(source: &Source, overrides: Overrides) -> anyhow::Result<Sett
     Ok(settings)
 }
 
-/// Reads the configuration and says nothing. Answers with its path besides.
+/// Reads the configuration without printing anything. Also returns the path of its file.
 pub(crate) fn read_settings(
     source: &Source,
     mut overrides: Overrides,
@@ -47,12 +48,13 @@ pub(crate) fn read_settings(
     Ok((path.display().to_string(), loaded))
 }
 
-/// The log level of a command whose output is its answer: only trouble, unless asked for more.
+/// The log level of a command that prints a result: errors only, unless `--debug` is given.
 pub(crate) fn command_log_level(settings: &Settings, source: &Source) -> LogLevel {
     if source.debug { settings.log_level } else { LogLevel::Error }
 }
 
-/// Says on standard error which backends are missing and what is odd about the rest.
+/// Prints on standard error which backends are not listed, and the findings about the others. Returns whether
+/// any backend is not listed.
 pub(crate) fn report_missing_backends(gateway: &RunningGateway) -> bool {
     let mut missing = false;
     for report in gateway.federation.reports().iter().filter(|report| !report.is_listed) {
@@ -64,7 +66,7 @@ pub(crate) fn report_missing_backends(gateway: &RunningGateway) -> bool {
         ));
     }
     for finding in gateway.federation.findings() {
-        // Names of tools may hold line breaks.
+        // Names of tools may contain line breaks.
         terminal::print_error(format_args!("vmcp: {}", finding.to_string().replace('\n', "\\n")));
     }
     missing

@@ -1,6 +1,6 @@
-//! `vmcp demo`: the product running on nothing but its own binary. Two small MCP servers are built in, one started
-//! as a child process over stdio, one served over HTTP; the tour talks to the gateway's own HTTP endpoint as any
-//! client would.
+//! `vmcp demo`: runs the gateway without any other program. Two small MCP servers are built in: one is a
+//! child process on stdio, one is served over HTTP. The tour sends requests to the gateway's own HTTP
+//! endpoint, as any client would.
 
 mod builtin;
 mod tour;
@@ -27,10 +27,10 @@ use crate::commands::serve::shutdown_on_signal;
 use vmcp::config::{AdminSettings, LimitSettings, LogLevel, Settings};
 use vmcp::{Additions, CancellationToken, Listener, RunningGateway, StopSignals};
 
-/// The port the demo listens on when nothing else is said and it is free.
+/// The default port of the demo. If it is in use, the demo takes a free one.
 const PORT: u16 = 4483;
 
-/// Runs the demo until a signal, or until the tour is over.
+/// Runs the demo until a stop signal, or until the tour ends if `once`.
 pub(crate) async fn run(listen: Listen, once: bool) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown_on_signal()?;
     let glossary = serve_glossary(shutdown.clone()).await?;
@@ -52,7 +52,7 @@ pub(crate) async fn run(listen: Listen, once: bool) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves one built-in server on standard input and output: what the demo starts as a child.
+/// Serves one built-in server on standard input and output. The demo starts this as a child process.
 pub(crate) async fn serve_stdio(name: String) -> anyhow::Result<ExitCode> {
     let server = builtin::by_name(&name).with_context(|| format!("there is no built-in server `{name}`"))?;
     let policy = edge_policy(&name, ([127, 0, 0, 1], 0).into());
@@ -62,7 +62,7 @@ pub(crate) async fn serve_stdio(name: String) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves one built-in server over HTTP: a backend that costs next to nothing, for measuring.
+/// Serves one built-in server over HTTP, as a backend with almost no cost of its own for measurements.
 pub(crate) async fn serve_http(name: String, port: u16) -> anyhow::Result<ExitCode> {
     let server = builtin::by_name(&name).with_context(|| format!("there is no built-in server `{name}`"))?;
     let policy = edge_policy(&name, ([127, 0, 0, 1], port).into());
@@ -72,7 +72,7 @@ pub(crate) async fn serve_http(name: String, port: u16) -> anyhow::Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts the HTTP one of the built-in servers on a free port and returns its endpoint.
+/// Serves the built-in `glossary` server over HTTP on a free port and returns its endpoint.
 async fn serve_glossary(shutdown: CancellationToken) -> anyhow::Result<String> {
     let server = builtin::glossary();
     let policy = edge_policy("glossary", ([127, 0, 0, 1], 0).into());
@@ -82,7 +82,8 @@ async fn serve_glossary(shutdown: CancellationToken) -> anyhow::Result<String> {
     Ok(endpoint)
 }
 
-/// Binds the gateway's own endpoint; a taken default port is no reason to fail.
+/// Binds the gateway's own endpoint. If the address is in use and `may_move`, it takes a free port instead of
+/// failing.
 fn bind(gateway: &RunningGateway, may_move: bool) -> anyhow::Result<Listener> {
     let wanted = gateway.edge.listen;
     let bound = match gateway.bind() {
@@ -150,7 +151,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
     })
 }
 
-/// Two calls of `define` a minute, for everybody together: enough to be met by the tour.
+/// Allows two calls of `define` a minute for all callers together, so that the tour runs into the limit.
 fn limits() -> anyhow::Result<LimitSettings> {
     let rate = Rate::new(2, Duration::from_secs(60), 2)?;
     let shared = Some(Quota::new(vec![rate], Mode::Enforce));
@@ -189,5 +190,5 @@ fn edge_policy(name: &str, listen: std::net::SocketAddr) -> EdgePolicy {
     }
 }
 
-/// A built-in server, as the edges take it.
+/// A built-in server, in the type that the edges take.
 pub(crate) type BuiltIn = Arc<builtin::Server>;

@@ -1,8 +1,8 @@
-//! Log output: on standard error, human on a terminal and JSON elsewhere. Log lines name backends, tools and error
-//! classes, never arguments, results, tokens or header values.
+//! Log output on standard error: text on a terminal and JSON elsewhere. Log lines name backends, tools and
+//! error classes, but never arguments, results, tokens or header values.
 //!
-//! Lines are written by a thread of their own: a client that starts the gateway and never reads its standard error
-//! must not bring requests to a halt. What does not fit into the queue is counted and lost.
+//! A separate thread writes the lines: a client that starts the gateway and never reads its standard error
+//! must not block requests. Lines that do not fit in the queue are dropped and counted.
 
 mod fields;
 mod sampler;
@@ -27,17 +27,17 @@ use crate::logs::sampler::{CallsiteBudgets, Sampler};
 use vmcp::config::LogLevel;
 use vmcp::process::environment;
 
-/// How many lines wait to be written.
+/// The most lines that wait to be written.
 const QUEUED_LINES_MAX: usize = 4096;
-/// How long the end of the program waits for them.
+/// How long the program waits for queued lines before it ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Where this process's log goes.
+/// The log output of this process.
 static OUTPUT: OnceLock<Output> = OnceLock::new();
-/// What this process has left out of its log.
+/// The sampler's counts of the lines that it dropped in this process.
 static DROPPED_LINES: OnceLock<Arc<CallsiteBudgets>> = OnceLock::new();
 
-/// Starts logging. `VMCP_LOG` (or `RUST_LOG`) takes the place of `level` when set.
+/// Starts logging. `VMCP_LOG`, or `RUST_LOG` if that is not set, overrides `level` if it is a valid filter.
 pub(crate) fn start(level: LogLevel, format: Option<LogFormat>) {
     let chosen = environment("VMCP_LOG").or_else(|| environment("RUST_LOG"));
     let filter = chosen.and_then(|text| EnvFilter::try_new(text).ok());
@@ -51,7 +51,7 @@ pub(crate) fn start(level: LogLevel, format: Option<LogFormat>) {
     let builder = tracing_subscriber::fmt().with_writer(output);
     match filter {
         Some(filter) => install_subscriber(human, coloured, builder.with_env_filter(filter)),
-        // A level alone costs less for each span than a filter that could say more.
+        // A plain level costs less for each span than an `EnvFilter`.
         None => install_subscriber(human, coloured, builder.with_max_level(max_level(level))),
     }
 }
@@ -77,7 +77,7 @@ where
 {
     let sampler = Sampler::start();
     DROPPED_LINES.get_or_init(|| sampler.budgets());
-    // A second start (tests) keeps the first.
+    // If logging has already been started (in tests), the first subscriber stays installed.
     let _ = if human {
         let builder = builder.with_ansi(coloured).with_target(false);
         builder.fmt_fields(fields::HumanFields).finish().with(sampler).try_init()
@@ -87,7 +87,7 @@ where
     };
 }
 
-/// Waits for the last lines to be written, but not for ever.
+/// Waits until the queued lines are written, for at most [`FLUSH_TIMEOUT`].
 pub(crate) fn flush() {
     if let Some(statements) = DROPPED_LINES.get() {
         statements.report_dropped();
@@ -99,16 +99,16 @@ pub(crate) fn flush() {
 
 enum Entry {
     Line(Vec<u8>),
-    /// Everything before has been written.
+    /// Signals that all earlier entries have been written.
     Flush(SyncSender<()>),
 }
 
-/// A queue of lines in front of something that may be slow.
+/// A bounded queue of lines in front of a writer that may be slow.
 #[derive(Clone)]
 struct Output {
     queue: SyncSender<Entry>,
     lost_count: Arc<AtomicU64>,
-    /// The lines have colours.
+    /// Whether the lines contain colour sequences.
     has_colours: bool,
 }
 
@@ -121,8 +121,8 @@ impl Output {
         Self { queue, lost_count: lost, has_colours: false }
     }
 
-    /// One event as one line that holds no control characters but for the colours: what backends and clients say must
-    /// not pass for another line, nor change what a terminal shows.
+    /// Converts one event to one line without control characters other than colour sequences. Text from
+    /// backends and clients must not look like another log line and must not control the terminal.
     fn escape_event(&self, event: &[u8]) -> Vec<u8> {
         let text = String::from_utf8_lossy(event);
         let line = text.trim_end_matches('\n').replace('\n', "\\n");
@@ -135,22 +135,22 @@ impl Output {
 
     fn flush_within(&self, wait: Duration) {
         let (mark, reached) = sync_channel(1);
-        // A full queue is one that nobody reads from.
+        // If the queue is full, standard error is not being read, so waiting would not help.
         if self.queue.try_send(Entry::Flush(mark)).is_ok() {
             let _ = reached.recv_timeout(wait);
         }
     }
 }
 
-/// The line with every control character escaped but for the sequences that set a colour: only the formatter writes those,
-/// since values are escaped before ([`fields::HumanFields`]).
+/// Escapes every control character except the sequences that set a colour. Only the formatter writes those
+/// sequences, because values are escaped earlier ([`fields::HumanFields`]).
 fn escape_outside_colours(line: &str) -> String {
     let mut safe = String::with_capacity(line.len());
     let mut rest = line;
     while let Some(start) = rest.find("\x1b[") {
         let sequence = &rest[start + 2..];
         let length = sequence.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
-        // Up to and with the `m`, or with the escape character alone.
+        // The end is after the `m` of a colour sequence, or after the escape character of any other sequence.
         let colour = sequence[length..].starts_with('m');
         let end = if colour { start + 2 + length + 1 } else { start + 1 };
         safe += &escape_controls(&rest[..start]);
@@ -162,7 +162,7 @@ fn escape_outside_colours(line: &str) -> String {
 
 fn write_all(mut writer: impl Write, entries: &Receiver<Entry>, lost: &AtomicU64) {
     while let Ok(entry) = entries.recv() {
-        // Who closed standard error wants no log.
+        // A write error is ignored: if standard error is closed, there is no reader of the log.
         let _ = match entry {
             Entry::Line(line) => writer.write_all(&line),
             Entry::Flush(mark) => {
@@ -186,7 +186,7 @@ impl<'a> MakeWriter<'a> for Output {
 }
 
 impl Write for Output {
-    /// Takes one event whole, as the subscriber writes them.
+    /// Queues one event. The subscriber writes each event in a single call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let safe = self.escape_event(line);
         if self.queue.try_send(Entry::Line(safe)).is_err() {
@@ -207,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what is written.
+    /// Collects what is written.
     #[derive(Clone, Default)]
     pub(super) struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(line, "\x1b[32m INFO\x1b[0m it says \\u001b[2J\\u001b[1;x\\u001b\n");
     }
 
-    /// Takes a line when it is told to.
+    /// A writer that waits for a message before each write.
     struct Slow(Receiver<()>, Sender<String>);
 
     impl Write for Slow {

@@ -1,4 +1,4 @@
-//! The binary `vmcp`: reads the command line and runs the command.
+//! The binary `vmcp`: parses the command line and runs the command.
 
 mod cli;
 mod commands;
@@ -14,11 +14,11 @@ use vmcp::config::{LogLevel, Overrides, Report};
 
 use crate::cli::{AuthCommand, AuthzCommand, Cli, Command, FindingsFormat};
 
-/// What one call allocates is often freed on another thread, where the system's allocator takes locks.
+/// Memory of one call is often freed on another thread. The system's allocator takes locks in that case.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Something went wrong while running.
+/// The exit code for an error at run time.
 const EXIT_RUNTIME_ERROR: u8 = 1;
 
 fn main() -> ExitCode {
@@ -116,7 +116,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn on_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(work);
-    // A blocked read of standard input must not keep the process from ending.
+    // A blocked read of standard input must not keep the process alive.
     runtime.shutdown_background();
     outcome
 }

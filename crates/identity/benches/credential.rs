@@ -1,5 +1,5 @@
-//! What recognising a caller costs: with a token seen before, with one that is new, with an API key. The provider is
-//! a thread that answers two documents; nothing of it is measured.
+//! Measures authentication with a cached token, a new token and an API key. The identity provider is a thread
+//! that serves two documents; its time is not measured.
 
 use std::hint::black_box;
 use std::io::{Read as _, Write as _};
@@ -60,7 +60,7 @@ fn main() -> Result<(), BoxError> {
             (0..NEW_TOKENS).map(|number| token(name, &issuer, number, sign)).collect();
         let tokens = tokens?;
         let bytes = tokens.first().map_or(0, Vec::len);
-        // The first fetches the keys.
+        // The first token makes the authenticator fetch the keys.
         let warm = token(name, &issuer, NEW_TOKENS, sign)?;
         runtime.block_on(admit(&authenticator, &warm))?;
         let new = measure(NEW_TOKENS, &mut || {
@@ -118,7 +118,7 @@ fn curve_key() -> Result<(Value, Sign), BoxError> {
     Ok((jwk, Box::new(sign)))
 }
 
-/// A header value with a token of usual size.
+/// A header value with a token of typical size.
 fn token(algorithm: &str, issuer: &str, number: u32, sign: &Sign) -> Result<Vec<u8>, BoxError> {
     let header = json!({"alg": algorithm, "kid": algorithm, "typ": "at+jwt"});
     let claims = json!({

@@ -1,5 +1,5 @@
-//! API keys for machines: long random texts, of which the gateway keeps only the SHA-256. A slow hash, as passwords
-//! need it, would gain nothing: 256 random bits cannot be guessed, however fast guessing is.
+//! API keys for machines: long random texts of which the gateway stores only the SHA-256. A slow hash, as
+//! passwords need it, would add nothing: 256 random bits cannot be guessed at any speed.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,46 +13,46 @@ use crate::cache::{self, Digest};
 use crate::jwt::VerifiedCaller;
 use crate::policy::{Secret, SettingError};
 
-/// The issuer of the callers that API keys name.
+/// The issuer of callers that present an API key.
 pub const API_KEY_ISSUER: &str = "vmcp:api-key";
-/// What every key begins with, so that one that has leaked is found by those who look for such things.
+/// The prefix of every key, by which secret scanners find a leaked one.
 pub(crate) const KEY_PREFIX: &str = "vmcp_";
-/// What every hash begins with.
+/// The prefix of every hash.
 const HASH_PREFIX: &str = "sha256:";
-/// The most keys there may be: each is compared with.
+/// The most keys. Each request with a key is compared with all of them.
 const KEYS_MAX: usize = 1000;
 /// The longest name, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 
-/// One key as an operator writes it.
+/// One key as an operator configures it.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
-    /// Who presents it: the subject of the caller.
+    /// The name of the client: the subject of the caller.
     pub name: String,
-    /// Its hash, `sha256:` and 64 hexadecimal digits. The key itself is nowhere.
+    /// The hash: `sha256:` and 64 hexadecimal digits. The key itself is stored nowhere.
     pub hash: String,
-    /// Its scopes, for authorization: they become the claim `scope`. The scopes an issuer's tokens need do not
-    /// concern keys.
+    /// Scopes for authorisation, which become the claim `scope`. The scopes that an issuer's tokens need do
+    /// not apply to keys.
     pub scopes: Vec<String>,
-    /// Further claims, for authorization.
+    /// Further claims, for authorisation.
     pub claims: Members,
-    /// When it ends, in seconds since 1970; without an end if left out.
+    /// When the key expires, in seconds since 1970; `None` for never.
     pub expires_unix_s: Option<u64>,
 }
 
-/// A key that was just made.
+/// A newly generated key.
 #[derive(Clone, Debug)]
 pub struct NewApiKey {
-    /// The key, to be handed over and forgotten.
+    /// The key, to be handed to the client and then forgotten.
     pub key: Secret,
-    /// Its hash, for the settings.
+    /// The key's hash, for the settings.
     pub hash: String,
 }
 
-/// Makes a key of 32 random bytes.
+/// Generates a key of 32 random bytes.
 ///
 /// # Errors
-/// When the system has no random bytes.
+/// When the operating system provides no random bytes.
 pub fn new_api_key() -> std::io::Result<NewApiKey> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
@@ -61,18 +61,18 @@ pub fn new_api_key() -> std::io::Result<NewApiKey> {
     Ok(NewApiKey { key: Secret::new(key), hash })
 }
 
-/// The hash under which a key stands in the settings.
+/// The hash of a key, in the form for the settings.
 #[must_use]
 pub fn hash_api_key(key: &str) -> String {
     let mut text = HASH_PREFIX.to_owned();
     for byte in cache::digest(key) {
-        // Writing to a string cannot fail.
+        // Writing to a `String` cannot fail.
         write!(text, "{byte:02x}").ok();
     }
     text
 }
 
-/// A hash in pieces that are quickly compared.
+/// A hash as words, which are fast to compare.
 type HashWords = [u64; 4];
 
 fn to_words(digest: &Digest) -> HashWords {
@@ -83,7 +83,7 @@ fn to_words(digest: &Digest) -> HashWords {
     words
 }
 
-/// Every key there is.
+/// All configured keys.
 #[derive(Debug)]
 pub(crate) struct ApiKeys(Vec<ApiKeyEntry>);
 
@@ -94,7 +94,7 @@ struct ApiKeyEntry {
 }
 
 impl ApiKeys {
-    /// Validates the keys of the settings.
+    /// Validates the configured keys and reports every error.
     pub(crate) fn new(keys: Vec<ApiKey>) -> Result<Self, Vec<SettingError>> {
         let mut flaws = Vec::new();
         if keys.len() > KEYS_MAX {
@@ -129,11 +129,11 @@ impl ApiKeys {
         self.0.is_empty()
     }
 
-    /// Whose key it is.
+    /// The caller that the key belongs to.
     pub(crate) fn verify(&self, key: &str, now_s: u64) -> Result<VerifiedCaller, Unauthorized> {
         let presented = to_words(&cache::digest(key));
         let mut found = None;
-        // Every entry is looked at, so that the time taken says nothing of how close a guess was.
+        // Every entry is compared, so that the time does not reveal how close a guess was.
         for entry in &self.0 {
             if bool::from(entry.digest.ct_eq(&presented)) {
                 found = Some(&entry.verified);

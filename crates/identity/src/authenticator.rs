@@ -1,4 +1,4 @@
-//! One credential, one answer: which kind it is, and who can tell about it. Each kind is checked elsewhere.
+//! [`BearerAuthenticator`]: determines the kind of a credential and passes it to the verifier for that kind.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,24 +18,24 @@ use crate::key_store::KeyStore;
 use crate::policy::{Introspection, OidcPolicy, SettingError};
 use crate::tls;
 
-/// Why callers cannot be recognised with these settings.
+/// Why an authenticator cannot be built from these settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// There is neither an issuer nor an API key: nobody could ever be recognised.
+    /// There is neither an issuer nor an API key, so no caller could ever be authenticated.
     #[error("there is neither an issuer nor an API key, so that nobody could call")]
     NoCredentials,
-    /// The API keys have flaws.
+    /// The configured API keys are invalid.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     ApiKeys(Vec<SettingError>),
-    /// The authorities cannot be read.
+    /// The certificate authorities cannot be read.
     #[error("`ca_bundle` cannot be used: {0}")]
     CaBundle(String),
-    /// TLS cannot be had.
+    /// TLS cannot be set up.
     #[error("no TLS: {0}")]
     Tls(String),
 }
 
-/// Recognises callers by bearer tokens: signed ones, opaque ones, API keys.
+/// Authenticates callers by bearer tokens: signed tokens, opaque tokens and API keys.
 pub struct BearerAuthenticator {
     oidc: Option<OidcVerifier>,
     api_keys: ApiKeys,
@@ -56,11 +56,12 @@ impl std::fmt::Debug for BearerAuthenticator {
 }
 
 impl BearerAuthenticator {
-    /// An authenticator for tokens of one issuer, for API keys, or for both. `name` is the server's, for people.
-    /// Nothing is fetched yet.
+    /// Builds an authenticator for the tokens of one issuer, for API keys, or for both. `name` is the
+    /// server's display name. Nothing is fetched yet.
     ///
     /// # Errors
-    /// When nobody could be recognised, when the API keys have flaws, or when the authorities cannot be read.
+    /// When there is neither an issuer nor an API key, when an API key is invalid, or when the certificate
+    /// authorities cannot be read.
     pub fn new(
         name: &str,
         oidc: Option<OidcPolicy>,
@@ -76,11 +77,11 @@ impl BearerAuthenticator {
         Ok(Self { oidc, api_keys, clock, challenge })
     }
 
-    /// Fetches what is needed of the issuer, so that the first caller need not wait for it. Callers can be
-    /// recognised without it.
+    /// Fetches the issuer's keys in advance, so that the first caller need not wait. It is optional.
     ///
     /// # Errors
-    /// [`Unauthorized::Unavailable`] when the issuer does not answer; it is asked again when the first caller comes.
+    /// [`Unauthorized::Unavailable`] when the issuer does not answer. The first caller then triggers another
+    /// attempt.
     pub async fn warm_up(&self) -> Result<(), Unauthorized> {
         match &self.oidc {
             Some(oidc) => oidc.key_store.current().await.map(drop),

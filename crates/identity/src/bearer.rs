@@ -1,9 +1,9 @@
-//! The `Authorization` header: one bearer token or nothing (RFC 6750 section 2.1). Tokens in bodies and query strings
-//! are never looked for.
+//! Parses the `Authorization` header: exactly one bearer token (RFC 6750, section 2.1). Tokens in bodies and
+//! query strings are ignored.
 
 use vmcp_domain::{InvalidTokenReason, Unauthorized};
 
-/// The largest credential that is looked at, in bytes.
+/// The largest accepted credential, in bytes.
 pub(crate) const TOKEN_BYTES_MAX: usize = 16 << 10;
 
 /// The token of a header value.
@@ -21,12 +21,12 @@ pub(crate) fn parse(authorization: Option<&[u8]>) -> Result<&str, Unauthorized> 
     Ok(token)
 }
 
-/// `b64token` of RFC 6750.
+/// True for a `b64token` of RFC 6750.
 fn is_b64token(text: &str) -> bool {
     let body = text.trim_end_matches('=');
     let fits =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
-    // Without a way out in the middle, which lets the compiler look at many bytes at once.
+    // There is no early exit, so that the compiler can check many bytes at once.
     !body.is_empty() && body.bytes().fold(true, |fine, byte| fine & fits(byte))
 }
 

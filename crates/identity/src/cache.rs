@@ -1,26 +1,26 @@
-//! What has been found out about credentials lately, under the hash of each, so that the second time costs a hash and
-//! a look. Bounded in number and in time; credentials themselves are not kept.
+//! The results of recent verifications by the credential's hash, so that a repeated credential costs a hash
+//! and a lookup. The cache is limited in entries and time. It does not store the credentials themselves.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// How many credentials are remembered, over all.
+/// The most credentials in all shards.
 pub(crate) const CREDENTIALS_MAX: usize = 10_000;
-/// Locks, so that requests seldom wait for one another.
+/// The number of shards, each with its own lock, so that requests seldom wait for each other.
 const SHARDS: usize = 16;
 
 /// The SHA-256 of a credential.
 pub(crate) type Digest = [u8; 32];
 
-/// The hash that a credential is known by.
+/// The hash that identifies a credential.
 pub(crate) fn digest(credential: &str) -> Digest {
     let hash = ring::digest::digest(&ring::digest::SHA256, credential.as_bytes());
     hash.as_ref().try_into().unwrap_or_default()
 }
 
-/// The times of one moment, and which keys are current.
+/// The current times and the current generation of the issuer's keys.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
     pub(crate) uptime: Duration,
@@ -28,16 +28,16 @@ pub(crate) struct Now {
     pub(crate) generation: u64,
 }
 
-/// For how long something stands.
+/// How long an entry is valid.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Validity {
-    /// Forgotten at this uptime.
+    /// The entry is dropped at this uptime.
     pub(crate) forget_at: Duration,
-    /// No longer true at this wall time.
+    /// The credential expires at this wall time.
     pub(crate) expires_unix_s: Option<u64>,
 }
 
-/// Remembers a value for each credential.
+/// Caches one value per credential.
 #[derive(Debug)]
 pub(crate) struct TokenCache<V>(Vec<Mutex<Shard<V>>>);
 
@@ -63,13 +63,14 @@ impl<V: Clone> TokenCache<V> {
         Self((0..SHARDS).map(|_| Mutex::default()).collect())
     }
 
-    /// What is known of a credential.
+    /// The valid value for a credential.
     pub(crate) fn get(&self, digest: &Digest, now: Now) -> Option<V> {
         let shard = self.shard(digest)?.lock();
         shard.get(digest).filter(|entry| entry.is_valid(now)).map(|entry| entry.value.clone())
     }
 
-    /// Remembers a value, unless another was faster: then that one is given, so that all hold the same.
+    /// Inserts a value, unless a valid one exists. Returns the cached value, so that all requests share the
+    /// same one.
     pub(crate) fn get_or_insert(&self, digest: Digest, value: V, standing: Validity, now: Now) -> V {
         let Some(shard) = self.shard(&digest) else {
             return value;
@@ -88,7 +89,7 @@ impl<V: Clone> TokenCache<V> {
         value
     }
 
-    /// Remembers a value, whatever is known already.
+    /// Inserts a value and replaces an existing one.
     pub(crate) fn replace(&self, digest: Digest, value: V, standing: Validity, now: Now) {
         if let Some(shard) = self.shard(&digest) {
             shard.lock().remove(&digest);
@@ -106,7 +107,7 @@ impl<V: Clone> TokenCache<V> {
     }
 }
 
-/// Takes out what no longer stands, and if all of it does, what would be forgotten first.
+/// Removes the invalid entries. If there are none, removes the one that would be dropped first.
 fn evict<V>(shard: &mut Shard<V>, now: Now) {
     let before = shard.len();
     shard.retain(|_, entry| entry.is_valid(now));

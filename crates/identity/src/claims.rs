@@ -1,42 +1,42 @@
-//! What a token says, held against the issuer's settings. Pure: the time is an argument. Whether the issuer said it
-//! at all has been found out before.
+//! Validates a token's claims against the issuer's settings. It is pure: the time is an argument. The
+//! signature or the introspection has been verified before.
 
 use serde_json::Number;
 use vmcp_domain::{Identity, InvalidTokenReason, Json, Members};
 
 use crate::policy::OidcPolicy;
 
-/// Claims that only ID tokens have (OpenID Connect Core sections 2 and 3.3.2.11).
+/// Claims that only ID tokens have (OpenID Connect Core, sections 2 and 3.3.2.11).
 const ID_TOKEN_CLAIMS: [&str; 3] = ["at_hash", "c_hash", "s_hash"];
-/// What Keycloak writes into the claim `typ` of tokens that are not for resource servers.
+/// Values of Keycloak's claim `typ` for tokens that are not for resource servers.
 const NON_ACCESS_TYPES: [&str; 4] = ["ID", "Refresh", "Offline", "Logout"];
-/// What the claim `token_use` says of tokens for resource servers.
+/// Values of the claim `token_use` for resource servers.
 const ACCESS_TOKEN_USES: [&str; 2] = ["access", "access_token"];
 /// The longest subject, in bytes.
 const SUBJECT_BYTES_MAX: usize = 1024;
 
-/// Where the claims come from.
+/// The source of the claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClaimsSource {
-    /// A signed token whose header says that it is an access token (RFC 9068).
+    /// A signed token whose header declares an access token (RFC 9068).
     AccessToken,
-    /// A signed token whose header does not say what it is.
+    /// A signed token whose header does not declare its kind.
     SignedToken,
-    /// The issuer's answer about an opaque token: it comes from the issuer and about a live token, so that who made
-    /// it and until when need not be said.
+    /// The issuer's introspection response. It comes from the issuer and concerns an active token, so `iss`
+    /// and `exp` may be missing.
     Introspection,
 }
 
-/// A token that is good.
+/// A valid token.
 #[derive(Clone, Debug)]
 pub(crate) struct ValidClaims {
     pub(crate) identity: Identity,
-    /// Until when, in seconds since 1970, the tolerance included.
+    /// When the token expires, in seconds since 1970, leeway included.
     pub(crate) expires_unix_s: Option<u64>,
     pub(crate) has_required_scopes: bool,
 }
 
-/// Holds `claims` against the settings.
+/// Validates `claims` against the settings.
 pub(crate) fn validate(
     claims: Members,
     source: ClaimsSource,
@@ -52,13 +52,13 @@ pub(crate) fn validate(
         return Err(InvalidTokenReason::Audience);
     }
     let until_s = check_times(&claims, source, policy.leeway_s, now_s)?;
-    // Proof of possession is not checked here, and a stolen token must not be worth more than its owner agreed to
-    // (RFC 8705 section 3, RFC 9449 section 7.2).
+    // Proof of possession is not checked here, and a stolen token must not be worth more than its owner
+    // agreed to (RFC 8705 section 3, RFC 9449 section 7.2).
     if claims.get("cnf").is_some_and(|cnf| !cnf.is_null()) {
         return Err(InvalidTokenReason::SenderConstrained);
     }
     let subject = claims.get("sub").and_then(Json::decode_string).unwrap_or_default();
-    // A subject stands in logs and in keys of stores, where a line break would be something else.
+    // A subject appears in logs and in store keys, where a line feed would have another meaning.
     if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX || subject.contains(char::is_control) {
         return Err(InvalidTokenReason::Subject);
     }
@@ -70,15 +70,15 @@ pub(crate) fn validate(
     Ok(ValidClaims { identity, expires_unix_s: until_s, has_required_scopes: has_scopes })
 }
 
-/// Two parties could read a claim that stands twice differently.
+/// True when a claim occurs twice: two parties could read it differently.
 fn has_duplicates(claims: &Members) -> bool {
     let mut names: Vec<_> = claims.iter().map(|(name, _)| name).collect();
     names.sort_unstable();
     names.windows(2).any(|pair| pair.first() == pair.last())
 }
 
-/// Refuses a token that is not for resource servers, as far as issuers say so: Keycloak in `typ`, Amazon Cognito and Ory
-/// Hydra in `token_use`.
+/// Rejects a token that is not for resource servers, as far as issuers declare it: Keycloak in `typ`, Amazon
+/// Cognito and Ory Hydra in `token_use`.
 fn check_kind(claims: &Members, source: ClaimsSource) -> Result<(), InvalidTokenReason> {
     let named = claims.get("typ").and_then(Json::decode_string).unwrap_or_default();
     let is_id_token =
@@ -127,7 +127,7 @@ fn check_times(
     if now_s >= until_s { Err(InvalidTokenReason::Expired) } else { Ok(Some(until_s)) }
 }
 
-/// `NumericDate` of RFC 7519: seconds, whole or not.
+/// Parses a `NumericDate` of RFC 7519: seconds, with or without a fraction.
 fn parse_numeric_date(claims: &Members, name: &str) -> Result<Option<u64>, InvalidTokenReason> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
@@ -146,7 +146,7 @@ fn parse_numeric_date(claims: &Members, name: &str) -> Result<Option<u64>, Inval
     Ok(Some(seconds))
 }
 
-/// Whether the claim, one text or a list of texts, names one of `wanted`.
+/// True when the claim, a text or a list of texts, contains one of `wanted`.
 fn has_any_of(claims: &Members, name: &str, wanted: &[String]) -> Result<bool, InvalidTokenReason> {
     let Some(value) = claims.get(name) else {
         return Ok(false);
@@ -158,7 +158,7 @@ fn has_any_of(claims: &Members, name: &str, wanted: &[String]) -> Result<bool, I
     Ok(named.iter().any(|name| wanted.contains(name)))
 }
 
-/// The scopes a token was given: `scope` of RFC 8693, or `scp` as some issuers write it.
+/// The granted scopes: `scope` of RFC 8693, or `scp` as some issuers write it.
 fn granted_scopes(claims: &Members) -> Vec<String> {
     let mut granted = Vec::new();
     for value in ["scope", "scp"].iter().filter_map(|name| claims.get(name)) {

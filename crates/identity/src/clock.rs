@@ -1,17 +1,17 @@
-//! Time as an argument. Tokens live by wall time; how long something is remembered is told by a clock that never
-//! goes back. Who reads the wall clock is the gateway's choice.
+//! Time as an argument. Tokens expire by wall time. Cache lifetimes use a clock that never goes back. The
+//! gateway decides how the wall clock is read.
 
 use std::time::{Duration, Instant};
 
-/// Tells both times.
+/// A wall clock and a monotonic clock.
 pub trait Clock: Send + Sync {
     /// Seconds since 1970 by the wall clock.
     fn unix_s(&self) -> u64;
-    /// How long it is since some fixed moment. Never goes back.
+    /// The time since a fixed moment. It never goes back.
     fn uptime(&self) -> Duration;
 }
 
-/// The machine's clocks.
+/// The system's clocks.
 #[derive(Debug)]
 pub struct SystemClock {
     unix_s: fn() -> u64,
@@ -19,7 +19,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// The machine's clocks, with the wall clock read by `unix_s`, in seconds since 1970.
+    /// Builds the system's clocks. `unix_s` reads the wall clock, in seconds since 1970.
     #[must_use]
     pub fn new(unix_s: fn() -> u64) -> Self {
         Self { unix_s, start: Instant::now() }

@@ -1,5 +1,5 @@
-//! Where the issuer's keys and its introspection are: OpenID Connect Discovery first, then RFC 8414. The document
-//! must name the very issuer it was asked for, and what it names is held to the same rules as a configured address.
+//! Finds the issuer's key set and introspection endpoint: OpenID Connect Discovery first, then RFC 8414. The
+//! document must name exactly the configured issuer. Its URLs must satisfy the same rules as configured ones.
 
 use http::Uri;
 use vmcp_domain::{Json, Members};
@@ -7,16 +7,16 @@ use vmcp_domain::{Json, Members};
 use crate::fetch::{FetchError, Fetcher};
 use crate::policy::{OidcPolicy, parse_endpoint};
 
-/// What the issuer says about itself.
+/// The relevant part of the issuer's metadata.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metadata {
     pub(crate) jwks_uri: Option<Uri>,
     pub(crate) introspection_uri: Option<Uri>,
-    /// Introspection takes the client's secret in the form only.
+    /// The introspection endpoint accepts the client secret only in the form.
     pub(crate) is_secret_in_form: bool,
 }
 
-/// Asks the issuer about itself.
+/// Fetches the issuer's metadata.
 pub(crate) async fn discover(fetcher: &Fetcher, policy: &OidcPolicy) -> Result<Metadata, FetchError> {
     let mut last = FetchError::NotJson;
     for uri in metadata_urls(&policy.issuer) {
@@ -28,7 +28,7 @@ pub(crate) async fn discover(fetcher: &Fetcher, policy: &OidcPolicy) -> Result<M
     Err(last)
 }
 
-/// The places where the document may stand.
+/// The URLs at which the metadata document may be found.
 fn metadata_urls(issuer: &str) -> Vec<Uri> {
     let base = issuer.trim_end_matches('/');
     let start = base.find("://").map_or(0, |place| place + 3);

@@ -1,5 +1,5 @@
-//! Asks the issuer for documents: bounded in time and size, within reach only, and redirects are answers like any
-//! other, not followed. What the documents say is read elsewhere.
+//! The HTTP client for the issuer's documents. Requests are limited in time and size and go to allowed
+//! addresses only. Redirects are not followed. Other modules interpret the documents.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use vmcp_domain::Json;
 
 use crate::guard::{AddressError, AddressPolicy, GuardedResolver};
 
-/// How long one exchange may take, from connecting to the last byte.
+/// The time-out of one exchange, from connecting to the last byte.
 pub(crate) const EXCHANGE_MAX: Duration = Duration::from_secs(5);
 /// The largest document, in bytes.
 const DOCUMENT_BYTES_MAX: usize = 64 << 10;
-/// How long a connection is kept idle: shorter than common servers keep it.
+/// The idle time-out of a pooled connection. It is shorter than that of common servers.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Why there is no document. The text is for the log.
@@ -43,20 +43,20 @@ pub(crate) enum FetchError {
     Invalid(&'static str),
 }
 
-/// A form to be posted, and the `Authorization` header to go with it.
+/// A form to post, and the `Authorization` header for it.
 pub(crate) struct Form {
     pub(crate) body: String,
     pub(crate) authorization: Option<HeaderValue>,
 }
 
-/// The HTTP client towards one issuer.
+/// The HTTP client for one issuer.
 pub(crate) struct Fetcher {
     client: Client<HttpsConnector<HttpConnector<GuardedResolver>>, Full<Bytes>>,
     address_policy: AddressPolicy,
 }
 
 impl Fetcher {
-    /// A client with nothing connected yet.
+    /// Builds a client without open connections.
     pub(crate) fn new(tls: rustls::ClientConfig, reach: AddressPolicy) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(GuardedResolver::new(reach));
         tcp.enforce_http(false);
@@ -77,12 +77,12 @@ impl Fetcher {
         Self { client, address_policy: reach }
     }
 
-    /// The JSON object at `uri`.
+    /// Fetches the JSON object at `uri`.
     pub(crate) async fn get(&self, uri: &Uri) -> Result<Json, FetchError> {
         self.exchange(uri, Request::get(uri), Bytes::new()).await
     }
 
-    /// The JSON object that `form` is answered with.
+    /// Posts `form` and returns the JSON object of the response.
     pub(crate) async fn post(&self, uri: &Uri, form: Form) -> Result<Json, FetchError> {
         let mut request = Request::builder()
             .method(Method::POST)
@@ -100,7 +100,7 @@ impl Fetcher {
         request: http::request::Builder,
         body: Bytes,
     ) -> Result<Json, FetchError> {
-        // An address needs no resolving, so the resolver never sees it.
+        // A literal address needs no resolving, so the resolver would not check it.
         self.address_policy.check_host(uri.host().unwrap_or_default())?;
         let request = request
             .header(ACCEPT, "application/json")
@@ -127,7 +127,7 @@ impl Fetcher {
     }
 }
 
-/// An error with its causes: the outermost of this client says little.
+/// The error with its causes; the outermost error of this client says little.
 fn error_chain(error: &hyper_util::client::legacy::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

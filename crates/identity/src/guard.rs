@@ -1,6 +1,6 @@
-//! Keeps requests of the gateway's own off addresses that are nobody's business from outside: what a document on the
-//! network names must not lead into the network behind. Names are resolved here and the connection is made to exactly
-//! the addresses that were looked at, so a name that changes its mind in between gains nothing.
+//! Keeps the gateway's own requests away from internal addresses: a URL in a document from the network must
+//! not lead into the internal network (SSRF). Names are resolved here, and the connection goes to exactly the
+//! checked addresses, so a name that resolves differently later gains nothing.
 
 use std::future::Future;
 use std::io;
@@ -13,32 +13,32 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 use vmcp_domain::BoxFuture;
 
-/// How many addresses of one name are tried.
+/// The most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
 
-/// How far requests may reach.
+/// Which addresses requests may connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressPolicy {
     /// Only addresses of the public internet.
     Public,
-    /// Private, link-local and loopback addresses too.
+    /// Also private, link-local and loopback addresses.
     Anywhere,
 }
 
-/// Why an address is not connected to.
+/// Why an address is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
-    /// It is not an address of the public internet.
+    /// The address is not one of the public internet.
     #[error("`{0}` is on a private address, which is not allowed")]
     Private(String),
 }
 
 impl AddressPolicy {
-    /// Looks at a host that is written as an address, or is the name of this machine; nothing is resolved for it.
-    /// Other names pass: they are looked at when they are resolved.
+    /// Checks a host that is a literal address or a name of this machine, without resolving it. Other names
+    /// pass: the resolver checks them.
     ///
     /// # Errors
-    /// When the address is out of reach.
+    /// When the address is not allowed.
     pub fn check_host(self, host: &str) -> Result<(), AddressError> {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if self == Self::Public && is_localhost(bare) {
@@ -58,14 +58,14 @@ impl AddressPolicy {
     }
 }
 
-/// The names that mean this machine everywhere (RFC 6761 section 6.3).
+/// True for names that always mean this machine (RFC 6761, section 6.3).
 pub(crate) fn is_localhost(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     host == "localhost" || host.ends_with(".localhost")
 }
 
-/// True for addresses of the public internet; false for everything the registries of special addresses name
-/// (RFC 6890 and its successors), also when it is wrapped into IPv6.
+/// True for addresses of the public internet. False for all special-purpose addresses (RFC 6890 and its
+/// successors), also when they are embedded in IPv6.
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
     match address {
@@ -100,24 +100,24 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(w, x, y, z))
     };
     match [a, b, c, d, e, f] {
-        // IPv4 written as IPv6, and the translation prefix of RFC 6052.
+        // IPv4-mapped addresses, and the translation prefix of RFC 6052.
         [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => embedded(g, h),
-        // 6to4 carries its IPv4 address in front.
+        // 6to4 embeds its IPv4 address after the prefix.
         [0x2002, high, low, ..] => embedded(high, low),
         // Protocol assignments (Teredo and others) and documentation.
         [0x2001, assigned, ..] if assigned < 0x0200 => false,
         [0x2001, 0x0db8, ..] => false,
         [0x3fff, documentation, ..] if documentation < 0x1000 => false,
-        // What is left of global unicast.
+        // The rest of global unicast.
         _ => (0x2000..0x4000).contains(&a),
     }
 }
 
-/// How names become addresses.
+/// A DNS lookup.
 pub(crate) type DnsLookup =
     Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
-/// Resolves names for an HTTP client and lets through only what is within reach.
+/// A resolver for an HTTP client that returns only allowed addresses.
 #[derive(Clone)]
 pub(crate) struct GuardedResolver {
     address_policy: AddressPolicy,
@@ -125,7 +125,7 @@ pub(crate) struct GuardedResolver {
 }
 
 impl GuardedResolver {
-    /// Resolves as the system does.
+    /// Builds a resolver that uses the system's lookup.
     pub(crate) fn new(reach: AddressPolicy) -> Self {
         let lookup: DnsLookup =
             Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }));
@@ -137,7 +137,8 @@ impl GuardedResolver {
         Self { address_policy: reach, lookup }
     }
 
-    /// The addresses of `name`. One that is out of reach spoils them all: such a name is up to something.
+    /// Resolves `name`. One disallowed address rejects the whole name, because such a name looks like an
+    /// attack.
     async fn resolve(self, name: String) -> io::Result<Vec<SocketAddr>> {
         let mut found = (self.lookup)(name.clone()).await?;
         if found.iter().any(|address| !self.address_policy.is_allowed(address.ip())) {

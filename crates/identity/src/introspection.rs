@@ -1,5 +1,5 @@
-//! Opaque tokens: the issuer is asked (RFC 7662), once for any number of requests that come with the same token
-//! meanwhile. Its answer, good or bad, is remembered for a short while; that it gave none is not.
+//! Opaque tokens: the issuer introspects them (RFC 7662), once for all concurrent requests with the same
+//! token. Its positive or negative answer is cached for a short time. A failure to answer is not cached.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -23,22 +23,21 @@ use crate::key_store::KeyStore;
 use crate::policy::{IntrospectionClient, OidcPolicy};
 use crate::question_queue::{IntrospectionQueue, WAITING_MAX};
 
-/// A token the issuer called good is taken for so long before it is asked again: that is how late its revocation is
-/// noticed.
+/// How long an active token is accepted before it is introspected again. A revocation is noticed this late.
 pub(crate) const ACTIVE_TTL: Duration = Duration::from_secs(60);
-/// A token the issuer called bad is refused for so long before it is asked again.
+/// How long an inactive token is rejected before it is introspected again.
 const INACTIVE_TTL: Duration = Duration::from_secs(10);
-/// A token that was good is remembered as such for so long, so that it is asked about before unknown ones.
+/// How long a token counts as known good, which gives it priority over unknown tokens.
 const KNOWN_GOOD_TTL: Duration = Duration::from_mins(10);
-/// After an issuer gave no answer it is left alone for so long.
+/// The pause after an issuer failed to answer.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 type Verification = Result<VerifiedCaller, Unauthorized>;
 
-/// Asks one issuer about tokens.
+/// Introspects the tokens of one issuer.
 pub(crate) struct Introspector {
     policy: Arc<OidcPolicy>,
-    /// Where to ask; by discovery if it is not configured.
+    /// The introspection endpoint; `None` when discovery finds it.
     endpoint: Option<Uri>,
     client: IntrospectionClient,
     key_store: Arc<KeyStore>,
@@ -46,21 +45,21 @@ pub(crate) struct Introspector {
     clock: Arc<dyn Clock>,
     scopes: Arc<[String]>,
     cache: TokenCache<Verification>,
-    /// The tokens that were good lately.
+    /// The tokens that were active recently.
     known_good: TokenCache<()>,
     queue: IntrospectionQueue,
     pending: Mutex<PendingIntrospections>,
 }
 
-/// The questions that wait for an answer.
+/// The pending introspection requests.
 #[derive(Default)]
 struct PendingIntrospections {
     requests: HashMap<Digest, Arc<OnceCell<Verification>>>,
-    /// Nothing is asked before this uptime.
+    /// No request is sent before this uptime.
     paused_until: Duration,
 }
 
-/// What an introspector is made of.
+/// The parts of an introspector.
 pub(crate) struct IntrospectorParts {
     pub(crate) policy: Arc<OidcPolicy>,
     pub(crate) endpoint: Option<Uri>,
@@ -91,7 +90,7 @@ impl Introspector {
         }
     }
 
-    /// Who the token is about, which came from `address`.
+    /// Verifies a token that came from `address`, and returns its caller.
     pub(crate) async fn verify(&self, token: &str, address: Option<IpAddr>) -> Verification {
         let digest = cache::digest(token);
         if let Some(known) = self.cache.get(&digest, self.now()) {
@@ -99,13 +98,13 @@ impl Introspector {
         }
         let is_known = self.known_good.get(&digest, self.now()).is_some();
         let question = self.join_or_start(digest, is_known)?;
-        // If the request that asks leaves, the next in the queue asks anew.
+        // If the leading request is cancelled, the next one in the queue introspects again.
         let outcome =
             question.cell.get_or_init(|| self.introspect_in_turn(token, digest, (address, is_known))).await;
         outcome.clone()
     }
 
-    /// Joins the question about a token, or opens it.
+    /// Joins the pending introspection of a token, or starts one.
     fn join_or_start(
         &self,
         digest: Digest,
@@ -196,7 +195,7 @@ impl Introspector {
     }
 }
 
-/// A question somebody waits for. The last one to leave takes it off the list.
+/// A request that waits for an introspection. The last one to leave removes the pending entry.
 struct PendingIntrospection<'a> {
     introspector: &'a Introspector,
     digest: Digest,
@@ -206,17 +205,18 @@ struct PendingIntrospection<'a> {
 impl Drop for PendingIntrospection<'_> {
     fn drop(&mut self) {
         let mut open = self.introspector.pending.lock();
-        // Given back under the lock, so that of two who leave at once the second sees that it is the last.
+        // Released under the lock, so that of two requests that leave at once, the second sees that it is the
+        // last.
         self.cell = Arc::default();
         let listed = open.requests.get(&self.digest);
-        // With an answer, whoever comes next finds it in the cache.
+        // After an answer, later requests find it in the cache.
         if listed.is_some_and(|cell| cell.initialized() || Arc::strong_count(cell) == 1) {
             open.requests.remove(&self.digest);
         }
     }
 }
 
-/// The question, with the client's own credentials as RFC 6749 section 2.3.1 has them.
+/// Builds the introspection request with the gateway's client credentials (RFC 6749, section 2.3.1).
 fn build_form(token: &str, client: &IntrospectionClient, secret_in_form: bool) -> Result<Form, FetchError> {
     let mut body = format!("token={}&token_type_hint=access_token", form_encode(token));
     let mut authorization = None;
@@ -240,14 +240,14 @@ fn build_form(token: &str, client: &IntrospectionClient, secret_in_form: bool) -
     Ok(Form { body, authorization })
 }
 
-/// `application/x-www-form-urlencoded`, everything but the plainest letters escaped.
+/// Encodes `application/x-www-form-urlencoded`; everything but unreserved characters is escaped.
 fn form_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            // Writing to a string cannot fail.
+            // Writing to a `String` cannot fail.
             write!(out, "%{byte:02X}").ok();
         }
     }

@@ -1,5 +1,5 @@
-//! Signed tokens: JWTs of the issuer, checked here without asking anybody. What has been checked once is remembered
-//! until the token ends, its keys change, or five minutes are over.
+//! Signed tokens: JWTs of the issuer, which are verified locally. A successful verification is cached until
+//! the token expires, the issuer's keys change, or five minutes have passed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::clock::Clock;
 use crate::key_store::{IssuerSnapshot, KeyStore};
 use crate::policy::OidcPolicy;
 
-/// A token that was good is taken without another look for at most so long.
+/// The longest time for which a verified token is accepted without another verification.
 const CACHE_TTL_MAX: Duration = Duration::from_secs(300);
 
-/// Somebody recognised, and until when, in seconds since 1970.
+/// An authenticated caller, and the end of the credential in seconds since 1970.
 #[derive(Clone, Debug)]
 pub(crate) struct VerifiedCaller {
     pub(crate) identity: Arc<Identity>,
@@ -27,7 +27,7 @@ pub(crate) struct VerifiedCaller {
 }
 
 impl VerifiedCaller {
-    /// As the edge wants it.
+    /// Converts to the form that the edge uses.
     pub(crate) fn into_admission(self, now_s: u64, token: Option<Secret>) -> vmcp_domain::Authentication {
         vmcp_domain::Authentication {
             caller: Caller::Known(self.identity),
@@ -37,7 +37,7 @@ impl VerifiedCaller {
     }
 }
 
-/// Checks signed tokens of one issuer.
+/// Verifies the signed tokens of one issuer.
 pub(crate) struct TokenVerifier {
     policy: Arc<OidcPolicy>,
     key_store: Arc<KeyStore>,
@@ -58,7 +58,7 @@ impl TokenVerifier {
         Self { policy, key_store: keys, clock, scopes, cache: TokenCache::new() }
     }
 
-    /// Who the token is about.
+    /// Verifies a token and returns its caller.
     pub(crate) async fn verify(&self, token: &str) -> Result<VerifiedCaller, Unauthorized> {
         let digest = cache::digest(token);
         let mut snapshot = self.key_store.current().await?;
@@ -92,7 +92,7 @@ impl TokenVerifier {
     }
 }
 
-/// A token taken apart, not yet believed.
+/// A token that is split but not yet verified.
 struct ParsedToken<'a> {
     header: Header,
     claims_source: ClaimsSource,
@@ -101,12 +101,12 @@ struct ParsedToken<'a> {
     signature: &'a str,
 }
 
-/// Takes a token apart and looks at what its header says. Nothing here asks the issuer, so a header that can never
-/// be taken costs it nothing.
+/// Splits a token and checks its header. No request goes to the issuer here, so an unacceptable header costs
+/// the issuer nothing.
 fn parse_token<'a>(token: &'a str, policy: &OidcPolicy) -> Result<ParsedToken<'a>, InvalidTokenReason> {
     let (message, signature) = token.rsplit_once('.').ok_or(InvalidTokenReason::Shape)?;
     let (head, payload) = message.split_once('.').ok_or(InvalidTokenReason::Shape)?;
-    // An algorithm that the library does not know, `none` above all, fails here.
+    // An algorithm that the library does not know, such as `none`, fails here.
     let header = decode_header(token).map_err(|_| classify_header_error(head))?;
     if header.crit.is_some() || header.enc.is_some() || header.zip.is_some() {
         return Err(InvalidTokenReason::Header);
@@ -118,7 +118,7 @@ fn parse_token<'a>(token: &'a str, policy: &OidcPolicy) -> Result<ParsedToken<'a
     Ok(ParsedToken { header, claims_source: source, message, payload, signature })
 }
 
-/// Tells a header that cannot be read from one that names an algorithm nobody knows.
+/// Distinguishes an unreadable header from an unknown algorithm.
 fn classify_header_error(head: &str) -> InvalidTokenReason {
     let algorithm = decode_object(head).and_then(|header| header.get("alg")?.decode_string());
     let is_known = |name: String| name.parse::<jsonwebtoken::Algorithm>().is_ok();
@@ -129,7 +129,8 @@ fn classify_header_error(head: &str) -> InvalidTokenReason {
     }
 }
 
-/// What the header says the token is. Kinds that are no access tokens (`dpop+jwt`, `logout+jwt`, …) are refused.
+/// The kind of token that the header declares. Kinds that are not access tokens (`dpop+jwt`, `logout+jwt`, …)
+/// are rejected.
 fn claims_source(kind: Option<&str>) -> Result<ClaimsSource, InvalidTokenReason> {
     let kind = kind.unwrap_or("jwt").to_ascii_lowercase();
     match kind.strip_prefix("application/").unwrap_or(&kind) {
@@ -145,7 +146,7 @@ fn decode_object(part: &str) -> Option<Members> {
 }
 
 impl ParsedToken<'_> {
-    /// The claims, if the signature is that of `key`.
+    /// Returns the claims when the signature is valid under `key`.
     fn verify_signature(&self, key: &DecodingKey) -> Result<Members, InvalidTokenReason> {
         let verified = crypto::verify(self.signature, self.message.as_bytes(), key, self.header.alg);
         if !verified.unwrap_or(false) {

@@ -1,5 +1,5 @@
-//! The issuer's signing keys, read out of its key set (RFC 7517) and found for a token. What is no public signing key
-//! is passed over; what a token says of keys of its own is never looked at.
+//! The issuer's signing keys, parsed from its key set (RFC 7517), and the search for the key of a token.
+//! Entries that are not public signing keys are skipped. Keys inside a token are never used.
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Header};
@@ -8,28 +8,28 @@ use vmcp_domain::{InvalidTokenReason, Json};
 
 use crate::fetch::FetchError;
 
-/// The most keys a set may have.
+/// The most keys of a set.
 const KEYS_MAX: usize = 100;
 
-/// The keys of one moment.
+/// A snapshot of the issuer's keys.
 #[derive(Debug, Default)]
 pub(crate) struct KeySet {
     keys: Vec<SigningKey>,
-    /// What the set was read from, to tell whether it has changed.
+    /// The digest of the text that the set was parsed from; detects changes.
     digest: Option<digest::Digest>,
 }
 
 #[derive(Debug)]
 struct SigningKey {
     id: Option<String>,
-    /// The only algorithm it is for, where the set says so.
+    /// The only algorithm that the key is for, when the set says so.
     algorithm: Option<Algorithm>,
     curve: Option<EllipticCurve>,
     key: DecodingKey,
 }
 
 impl KeySet {
-    /// Reads the document at `jwks_uri`.
+    /// Parses the document at `jwks_uri`.
     pub(crate) fn parse(document: &Json) -> Result<Self, FetchError> {
         let bad = |_| FetchError::Invalid("it has no list of keys");
         let members = document.members().map_err(bad)?;
@@ -42,19 +42,19 @@ impl KeySet {
         Ok(Self { keys: entries.iter().filter_map(parse_key).collect(), digest: Some(digest) })
     }
 
-    /// How many keys there are.
+    /// The number of usable keys.
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// True when both were read from the same text.
+    /// True when both were parsed from the same text.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let bytes = |set: &Self| set.digest.as_ref().map(|digest| digest.as_ref().to_vec());
         bytes(self) == bytes(other)
     }
 
-    /// The key a token with this header was signed with. A token that names no key is checked only if there is no
-    /// choice.
+    /// Finds the key that a token with this header was signed with. A token without a `kid` is accepted only
+    /// when exactly one key fits.
     pub(crate) fn find(&self, header: &Header) -> Result<&DecodingKey, InvalidTokenReason> {
         let named = |key: &&SigningKey| header.kid.is_none() || key.id == header.kid;
         let mut found = self.keys.iter().filter(named).filter(|key| key.is_for(header.alg));
@@ -93,14 +93,14 @@ fn parse_key(entry: &Json) -> Option<SigningKey> {
     let verifies = operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify));
     let algorithm = match jwk.common.key_algorithm {
         None => None,
-        // An algorithm that is not known here cannot be the one of a token that is taken.
+        // An unknown algorithm is never accepted for tokens, so its key is not needed.
         Some(named) => Some(named.to_string().parse::<Algorithm>().ok()?),
     };
     let curve = match &jwk.algorithm {
         AlgorithmParameters::EllipticCurve(parameters) => Some(parameters.curve.clone()),
         AlgorithmParameters::OctetKeyPair(parameters) => Some(parameters.curve.clone()),
         AlgorithmParameters::RSA(_) => None,
-        // Shared secrets, and whatever else there may be, sign nothing that is taken here.
+        // Shared secrets and unknown key types never sign an accepted token.
         AlgorithmParameters::OctetKey(_) | AlgorithmParameters::Other(_) | _ => return None,
     };
     let key = DecodingKey::from_jwk(&jwk).ok()?;

@@ -1,12 +1,13 @@
-//! The issuer's keys as they are now: fetched when first needed, fetched again by age and for keys nobody has heard
-//! of, by one task at a time. While the issuer is away the last keys serve on for a bounded time.
+//! Caches the issuer's keys. They are fetched when first needed, and again by age and for unknown key
+//! identifiers, by one task at a time. While the issuer does not answer, the last keys are used for a limited
+//! time.
 //!
 //! | Age of the keys | What happens |
 //! | --- | --- |
-//! | up to 4 minutes | they serve |
-//! | up to 5 minutes | they serve, and are fetched again meanwhile |
-//! | up to 1 hour | they are fetched first; they serve on only if that fails |
-//! | more | nobody is admitted until they have been fetched |
+//! | up to 4 minutes | they are used |
+//! | up to 5 minutes | they are used, and refreshed in the background |
+//! | up to 1 hour | they are refreshed first, and used only if that fails |
+//! | more | no token is accepted until they have been fetched |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,26 +24,26 @@ use crate::fetch::{FetchError, Fetcher};
 use crate::key_set::KeySet;
 use crate::policy::{Introspection, OidcPolicy};
 
-/// Keys up to this age are taken without a thought.
+/// Keys up to this age are used without a refresh.
 const FRESH_AGE_MAX: Duration = Duration::from_secs(240);
-/// A key that the issuer has withdrawn is taken for at most so long, as long as the issuer answers.
+/// The longest time for which a withdrawn key is accepted while the issuer answers.
 pub(crate) const REFRESH_AGE_MAX: Duration = Duration::from_secs(300);
-/// Keys older than this are not taken, whatever the issuer does.
+/// Keys older than this are never used.
 pub(crate) const STALE_AGE_MAX: Duration = Duration::from_secs(3600);
-/// Fetching for keys that tokens name, which they do at will, begins at most so often; so does fetching that is not
-/// waited for.
+/// The shortest interval between refreshes for unknown key identifiers, which clients choose freely. It also
+/// applies to background refreshes.
 pub(crate) const REFETCH_INTERVAL_MIN: Duration = Duration::from_secs(30);
-/// Without any usable keys fetching is tried this often.
+/// The shortest interval between refreshes while no usable keys exist.
 const RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
-/// How long one refresh may take, and how long a request waits for one.
+/// The time-out of one refresh, and of a request that waits for one.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is known of the issuer at one moment.
+/// A snapshot of what is known about the issuer.
 #[derive(Debug)]
 pub(crate) struct IssuerSnapshot {
     pub(crate) keys: KeySet,
     pub(crate) metadata: Metadata,
-    /// Goes up when the keys change.
+    /// Increases when the keys change.
     pub(crate) generation: u64,
     /// When it was fetched, by the clock's uptime.
     fetched_at: Duration,
@@ -61,20 +62,20 @@ struct KeyStoreInner {
 
 #[derive(Default)]
 struct RefreshState {
-    /// Hears when the refresh under way is over.
+    /// Notifies when the running refresh has ended.
     running: Option<watch::Receiver<()>>,
     last_for_age: Option<Duration>,
     last_for_unknown_key: Option<Duration>,
     has_failed: bool,
 }
 
-/// Why keys are fetched. One reason does not use up the other's turn, so that a key that is new shortly after the
-/// start is found at once.
+/// Why keys are fetched. Each reason has its own interval, so that a key that is new shortly after the start
+/// is found at once.
 #[derive(Clone, Copy)]
 enum RefreshReason {
-    /// There are none, or they are old.
+    /// There are no keys, or they are too old.
     Age,
-    /// A token named one that is not there.
+    /// A token named an unknown key.
     UnknownKey,
 }
 
@@ -90,7 +91,7 @@ impl KeyStore {
         }))
     }
 
-    /// What is known of the issuer, as fresh as it has to be.
+    /// Returns a snapshot that is fresh enough, by the table above.
     pub(crate) async fn current(&self) -> Result<Arc<IssuerSnapshot>, Unauthorized> {
         let Some(snapshot) = self.0.current.load_full() else {
             self.0.wait_for_refresh(RefreshReason::Age, RETRY_INTERVAL_MIN).await;
@@ -101,7 +102,7 @@ impl KeyStore {
             return Ok(snapshot);
         }
         if age <= REFRESH_AGE_MAX || (age <= STALE_AGE_MAX && self.0.refresh_state.lock().has_failed) {
-            // Not waited for: the issuer may be away.
+            // The refresh is not awaited, because the issuer may be down.
             drop(self.0.start_refresh(RefreshReason::Age, REFETCH_INTERVAL_MIN));
             return Ok(snapshot);
         }
@@ -110,7 +111,7 @@ impl KeyStore {
         if self.0.age(&latest) <= STALE_AGE_MAX { Ok(latest) } else { Err(Unauthorized::Unavailable) }
     }
 
-    /// What is known of the issuer after a token named a key that `seen` does not have.
+    /// Returns a snapshot after a token named a key that `seen` does not have.
     pub(crate) async fn refreshed_after(&self, seen: &Arc<IssuerSnapshot>) -> Arc<IssuerSnapshot> {
         let latest = self.0.current.load_full();
         match latest {
@@ -128,11 +129,11 @@ impl KeyStoreInner {
         self.clock.uptime().saturating_sub(snapshot.fetched_at)
     }
 
-    /// Waits for the refresh under way, or for one that is begun, if the last for this reason did not begin
-    /// within `pause`.
+    /// Waits for the running refresh. Without one it starts a refresh, unless the last one for this reason
+    /// started less than `pause` ago.
     async fn wait_for_refresh(self: &Arc<Self>, reason: RefreshReason, pause: Duration) {
         if let Some(mut running) = self.start_refresh(reason, pause) {
-            // Its task drops the other end when it is over, however that comes about.
+            // The task drops the sender when it ends for any reason.
             let over = async { while running.changed().await.is_ok() {} };
             tokio::time::timeout(REFRESH_TIMEOUT, over).await.ok();
         }
@@ -158,10 +159,10 @@ impl KeyStoreInner {
         *last = Some(now);
         let (over, running) = watch::channel(());
         desk.running = Some(running.clone());
-        // A task that cannot be begun gives up at once, and then needs the desk itself.
+        // A task that cannot be spawned is dropped at once, and its `drop` takes this lock.
         drop(desk);
         let work = RefreshTask { store: Arc::clone(self), done_sender: Some(over), has_failed: true };
-        // On a task of its own: the request that happened to come first may leave, and others wait for it too.
+        // A separate task: the request that starts it may be cancelled, and others wait for it too.
         tokio::spawn(work.run());
         Some(running)
     }
@@ -197,7 +198,7 @@ impl KeyStoreInner {
     }
 }
 
-/// One refresh. Whatever becomes of its task, the desk is free again afterwards.
+/// One refresh. Its `drop` always clears the running state.
 struct RefreshTask {
     store: Arc<KeyStoreInner>,
     done_sender: Option<watch::Sender<()>>,

@@ -1,8 +1,8 @@
-//! Turns what a client presents into a caller: signed tokens of an OpenID Connect issuer, opaque tokens that the
-//! issuer is asked about, and API keys for machines.
+//! Authenticates callers by bearer credentials: signed tokens of an OpenID Connect issuer, opaque tokens that
+//! the issuer introspects, and API keys for machines.
 //!
-//! It answers one question, [`vmcp_domain::Authenticator::authenticate`]. How a refusal looks on the wire is the
-//! edge's; what a caller may do is decided by the layers behind it. Where settings come from is the gateway's.
+//! The crate's entry point is [`vmcp_domain::Authenticator::authenticate`]. The edge writes refusals to the
+//! wire, and later layers decide what a caller may do. The gateway supplies the settings.
 
 mod api_key;
 mod authenticator;

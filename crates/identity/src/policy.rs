@@ -1,4 +1,5 @@
-//! The validated settings of one issuer. Impossible values cannot be built; every flaw of the settings is told at once.
+//! The validated settings of one issuer. Invalid values cannot be constructed. All errors of the settings are
+//! reported together.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,44 +10,46 @@ pub use vmcp_domain::Secret;
 
 use crate::guard::{AddressPolicy, is_localhost};
 
-/// The largest tolerance towards other people's clocks.
+/// The largest leeway for clock differences.
 pub const LEEWAY_MAX: Duration = Duration::from_secs(60);
-/// The most audiences, scopes or algorithms that are taken.
+/// The most audiences, scopes or algorithms.
 const ENTRIES_MAX: usize = 64;
 
 /// One issuer's settings as an operator writes them.
 #[derive(Clone, Debug)]
 pub struct OidcSettings {
-    /// The issuer's URL, to the letter as it stands in tokens.
+    /// The issuer's URL, exactly as it appears in tokens.
     pub issuer: String,
-    /// What tokens must be meant for; one of these is enough.
+    /// The accepted audiences. A token needs one of them.
     pub audiences: Vec<String>,
-    /// Where the signing keys are. Left out: found by discovery.
+    /// The URL of the signing keys; `None` to use discovery.
     pub jwks_url: Option<String>,
-    /// Where opaque tokens are asked about (RFC 7662). Left out: found by discovery, if there is a client secret.
+    /// The URL of the introspection endpoint (RFC 7662). With `None` discovery finds it, if there is a client
+    /// secret.
     pub introspection_url: Option<String>,
-    /// The client that the gateway is at the issuer, for introspection.
+    /// The gateway's client identifier at the issuer, for introspection.
     pub client_id: Option<String>,
-    /// Its secret.
+    /// The secret of that client.
     pub client_secret: Option<Secret>,
     /// Scopes that every token must have.
     pub required_scopes: Vec<String>,
-    /// The signature algorithms that are taken, by their names in RFC 7518. Empty: every asymmetric one.
+    /// The accepted signature algorithms, by their names in RFC 7518. Empty accepts every asymmetric one.
     pub algorithms: Vec<String>,
-    /// The tolerance towards other people's clocks, at most [`LEEWAY_MAX`].
+    /// The leeway for clock differences, at most [`LEEWAY_MAX`].
     pub leeway: Duration,
     /// Allows the issuer and its documents on private, link-local and loopback addresses.
     pub allow_private_addresses: bool,
-    /// Allows them without TLS on hosts other than this machine.
+    /// Allows plain HTTP to hosts other than this machine.
     pub allow_http: bool,
-    /// A PEM file of authorities trusted in place of the system's.
+    /// A PEM file of certificate authorities that replace the system's.
     pub ca_bundle: Option<PathBuf>,
     /// The URL of the MCP endpoint as clients know it, for the metadata document of RFC 9728.
     pub resource: Option<String>,
 }
 
 impl OidcSettings {
-    /// Settings for tokens of `issuer` that are meant for `audience`, everything else left out.
+    /// Settings for tokens of `issuer` for `audience`, with defaults for everything else: 30 seconds of
+    /// leeway.
     pub fn new(issuer: impl Into<String>, audience: impl Into<String>) -> Self {
         Self {
             issuer: issuer.into(),
@@ -98,16 +101,16 @@ pub struct OidcPolicy {
     pub(crate) resource: Option<String>,
 }
 
-/// Whether opaque tokens are asked about, and how.
+/// Whether opaque tokens are accepted, and how they are introspected.
 #[derive(Clone, Debug)]
 pub(crate) enum Introspection {
-    /// They are not taken.
+    /// Opaque tokens are rejected.
     Disabled,
-    /// At this address, or where discovery says.
+    /// Opaque tokens are introspected at this URL, or at the one that discovery finds.
     Enabled(Option<Uri>, IntrospectionClient),
 }
 
-/// Who asks about opaque tokens.
+/// The gateway's client for introspection requests.
 #[derive(Clone, Debug)]
 pub(crate) struct IntrospectionClient {
     pub(crate) id: Option<String>,
@@ -118,7 +121,7 @@ impl OidcPolicy {
     /// Validates settings.
     ///
     /// # Errors
-    /// Every flaw there is.
+    /// All invalid settings.
     pub fn new(settings: OidcSettings) -> Result<Self, Vec<SettingError>> {
         let OidcSettings {
             issuer,
@@ -193,7 +196,7 @@ impl OidcPolicy {
     }
 }
 
-/// An address the gateway may ask: `https`, or `http` where that is allowed.
+/// Parses a URL that the gateway may connect to: `https`, or `http` where that is allowed.
 pub(crate) fn parse_endpoint(text: &str, allow_http: bool, reach: AddressPolicy) -> Result<Uri, String> {
     let uri: Uri = text.parse().map_err(|_| "is not a URL".to_owned())?;
     let host = uri.host().unwrap_or_default();
@@ -226,7 +229,7 @@ fn check_resource(text: &str) -> Option<&'static str> {
     text.contains(['#', '?', '"', '\\']).then_some("must have neither query nor fragment")
 }
 
-/// `scope-token` of RFC 6749.
+/// True for a `scope-token` of RFC 6749.
 fn is_scope(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
 }
@@ -245,7 +248,7 @@ fn check_names(
     }
 }
 
-/// Every algorithm whose signatures anybody can check and only the issuer can make.
+/// The algorithms whose signatures anyone can verify but only the issuer can create.
 const ASYMMETRIC_ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::RS384,
@@ -266,7 +269,7 @@ fn parse_algorithms(names: &[String], flaws: &mut Vec<SettingError>) -> Vec<Algo
     for name in names.iter().take(ENTRIES_MAX) {
         match name.parse::<Algorithm>() {
             Ok(algorithm) if algorithm.family() != AlgorithmFamily::Hmac => algorithms.push(algorithm),
-            // With a shared secret, whoever can check a token can make one; `none` is no signature.
+            // With a shared secret, every verifier could also create tokens. `none` is not a signature.
             Ok(_) | Err(_) => {
                 let message = format!("knows no asymmetric algorithm `{name}`");
                 flaws.push(SettingError::new("algorithms", message));

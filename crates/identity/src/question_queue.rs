@@ -1,6 +1,6 @@
-//! The queue of questions to an issuer about tokens it has not been asked about lately. So many are asked at once, more
-//! wait a short time, and so few of one address that made-up tokens do not lock out everybody else. Tokens that were good
-//! a short while ago have places of their own.
+//! The queue for introspection requests about tokens that are not in the cache. It limits concurrent
+//! requests, waiting requests, and waiting requests per address, so that invented tokens do not lock out
+//! other callers. Tokens that were active recently have slots of their own.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,16 +10,17 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-/// How many questions are asked at once: about tokens that nothing is known of, and about those that were good lately.
+/// The most concurrent requests: for unknown tokens, and the additional slots for tokens that were active
+/// recently.
 const UNKNOWN_CONCURRENT_MAX: usize = 48;
 const KNOWN_CONCURRENT_MAX: usize = 16;
-/// How many questions are asked or wait, over all and for one address.
+/// The most requests in progress or waiting: over all, and per address.
 pub(crate) const WAITING_MAX: usize = 2048;
 const WAITING_PER_ADDRESS_MAX: usize = 256;
-/// How long a question waits for its turn.
+/// How long a request waits for a slot.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The queue.
+/// The queue of one issuer.
 #[derive(Debug)]
 pub(crate) struct IntrospectionQueue {
     unknown_slots: Semaphore,
@@ -27,7 +28,7 @@ pub(crate) struct IntrospectionQueue {
     count_by_address: Mutex<HashMap<Option<IpAddr>, usize>>,
 }
 
-/// The turn of one question, until it is dropped.
+/// The slot of one request, held until it is dropped.
 pub(crate) struct QueuePermit<'a> {
     _permit: SemaphorePermit<'a>,
     _waiting: WaitingCount<'a>,
@@ -48,10 +49,10 @@ impl IntrospectionQueue {
         }
     }
 
-    /// Waits for the turn of a question that `address` gave rise to. `None` when its turn does not come in time, or too
-    /// many questions of the address wait already.
+    /// Waits for a slot for a request from `address`. `None` when no slot becomes free in time, or when too
+    /// many requests of the address are waiting.
     pub(crate) async fn acquire(&self, address: Option<IpAddr>, is_known: bool) -> Option<QueuePermit<'_>> {
-        // A token that was good lately is nobody's invention, so its address is not held against it.
+        // A token that was active recently was not invented, so it does not count against its address.
         let waiting =
             if is_known { WaitingCount { queue: self, address: None } } else { self.count_waiting(address)? };
         // The semaphores are never closed.

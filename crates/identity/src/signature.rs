@@ -1,5 +1,5 @@
-//! Signatures of tokens, checked by `ring` through the provider seam of `jsonwebtoken`, so that one library does the
-//! cryptography of TLS and tokens. The gateway signs nothing.
+//! Verifies token signatures with `ring` through the provider interface of `jsonwebtoken`, so that one
+//! library does the cryptography of TLS and tokens. The gateway signs nothing.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
@@ -15,9 +15,9 @@ use ring::signature::{
 static PROVIDER: CryptoProvider =
     CryptoProvider { signer_factory, verifier_factory, key_utils: KeyUtils::new_unimplemented() };
 
-/// Makes `jsonwebtoken` check signatures with `ring`. Further calls change nothing.
+/// Makes `jsonwebtoken` verify signatures with `ring`. Further calls have no effect.
 pub(crate) fn install_provider() {
-    // A provider that is there already was put there by this function: the program has no other user of the library.
+    // An installed provider came from this function, because the program has no other user of the library.
     PROVIDER.install_default().ok();
 }
 
@@ -63,7 +63,7 @@ impl Verifier<Vec<u8>> for RingVerifier {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
         let verified = match (&self.method, self.key.kind()) {
             (VerificationMethod::Rsa(parameters), DecodingKeyKind::RsaModulusExponent { n, e }) => {
-                // `ring` takes numbers without leading zeros, and some issuers write them with one.
+                // `ring` requires numbers without leading zeros, but some issuers write one.
                 RsaPublicKeyComponents { n: trim_leading_zeros(n), e: trim_leading_zeros(e) }
                     .verify(parameters, message, signature)
             }

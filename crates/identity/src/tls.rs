@@ -1,4 +1,5 @@
-//! TLS towards the issuer: 1.2 or later through rustls, the system's authorities or the operator's own.
+//! TLS to the issuer: version 1.2 or later through rustls, with the system's certificate authorities or the
+//! operator's own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use rustls_pki_types::pem::PemObject;
 
 use crate::authenticator::SetupError;
 
-/// The client's side of TLS, trusting the authorities in `ca_bundle`, or the system's if there is none.
+/// Builds the client configuration. It trusts the authorities in `ca_bundle`, or the system's without one.
 pub(crate) fn config(ca_bundle: Option<&Path>) -> Result<ClientConfig, SetupError> {
     let roots = match ca_bundle {
         Some(path) => read_bundle(path)?,

@@ -1,12 +1,13 @@
-//! Puts what can be used now before what cannot, among tools that fit about as well.
+//! Orders tools with similar scores so that available tools come before unavailable ones.
 
 use vmcp_domain::Availability;
 
-/// Two tools fit about as well when their scores differ by no more than this part of the best one.
+/// Two tools are similar when their scores differ by at most this fraction of the best score.
 const SIMILAR_SCORE_RATIO: f32 = 0.05;
 
-/// Orders tools that stand from best to worst so that one that cannot be used now lets usable ones pass that fit about
-/// as well. Returns the places in the new order. `scores` and `prospects` are of equal length.
+/// Orders tools by availability. The input is sorted from best to worst; an unavailable tool moves behind
+/// available tools of similar score. Returns the indices in the new order. `scores` and `prospects` have
+/// equal length.
 pub(crate) fn order_by_availability(scores: &[f32], prospects: &[Availability]) -> Vec<usize> {
     let step = scores.first().copied().unwrap_or(0.0).max(0.0) * SIMILAR_SCORE_RATIO;
     let weigh = |place: &usize| {

@@ -1,4 +1,4 @@
-//! The result of `find_tool`: tools, what speaks against using one now, and what was saved by not listing them all.
+//! The result of `find_tool`: the tools, their availability, and the tokens saved by not listing all tools.
 
 use std::time::Duration;
 
@@ -10,31 +10,33 @@ use vmcp_wire::{offer, reply};
 use crate::optimizer::{SearchResult, SearchResults};
 use crate::policy::Schemas;
 
-/// How many bytes of JSON are taken for one token, as in the reference.
+/// Bytes of JSON that count as one token, as in the reference implementation.
 const TOKEN_BYTES: usize = 4;
-/// A limit that gives way later than this is a quota that is used up rather than a brake.
+/// A longer retry delay is reported as `over_quota`, a shorter one as `throttled`.
 const THROTTLED_WAIT_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// The most that one tool takes of a result, and all together, in bytes. Some servers describe a tool in megabytes.
+/// Maximum size of one tool in a result, and of all tools together, in bytes. Some servers describe a tool in
+/// megabytes.
 const TOOL_BYTES_MAX: usize = 16 << 10;
 const RESULT_BYTES_MAX: usize = 64 << 10;
-/// How much of a description is left of a tool that takes more than that.
+/// How many characters of the description remain in a tool that exceeds its limit.
 const SHORT_DESCRIPTION_CHARS: usize = 1000;
 const SHORTEST_DESCRIPTION_CHARS: usize = 200;
 
-/// What the list would have cost and what the result costs, in tokens of four bytes of JSON.
+/// The cost of the whole list and of the result, in tokens of four bytes of JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TokenMetrics {
-    /// The whole list.
+    /// Tokens of the whole list.
     pub baseline_tokens: usize,
-    /// The tools returned.
+    /// Tokens of the returned tools.
     pub returned_tokens: usize,
-    /// What is saved, in percent of the whole list; below zero when the result is the longer one.
+    /// The saving in percent of the whole list, rounded to two decimals. Negative when the result is longer
+    /// than the list.
     pub savings_percent: f64,
 }
 
 impl TokenMetrics {
-    /// What `returned_bytes` of a list of `list_bytes` come to.
+    /// The metrics for a result of `returned_bytes` bytes instead of a list of `list_bytes` bytes.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "no list has 2^52 tokens")]
     pub fn of(list_bytes: usize, returned_bytes: usize) -> Self {
@@ -59,7 +61,7 @@ struct AvailabilityNote {
     message: String,
 }
 
-/// Writes the result.
+/// Writes the result of `find_tool` as a tool result with structured content.
 pub(crate) fn write_result(
     found: &SearchResults,
     schemas: Schemas,
@@ -97,7 +99,8 @@ fn tool_entry(finding: &SearchResult, schemas: Schemas) -> Result<Json, vmcp_dom
     Ok(members.to_json())
 }
 
-/// The entry if it takes no more than `bytes_max`; else with a part of its description and of its schema, and a note.
+/// Returns the entry if it has at most `bytes_max` bytes. Otherwise shortens description and schema and adds
+/// a note.
 fn shorten(entry: Json, finding: &SearchResult, bytes_max: usize) -> Result<Json, vmcp_domain::JsonError> {
     if entry.as_str().len() <= bytes_max {
         return Ok(entry);
@@ -134,7 +137,7 @@ fn shorten(entry: Json, finding: &SearchResult, bytes_max: usize) -> Result<Json
         return Ok(with_schema);
     }
     let without = short(None, SHORT_DESCRIPTION_CHARS);
-    // A tool that is found is named, however little room is left.
+    // The result names every tool that was found, even when no space is left for it.
     Ok(if without.as_str().len() <= bytes_max { without } else { short(None, SHORTEST_DESCRIPTION_CHARS) })
 }
 

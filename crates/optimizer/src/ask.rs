@@ -1,27 +1,29 @@
-//! What a client asks of the two virtual tools, read from their arguments. Models write arguments, so what can only
-//! mean one thing is taken as meant, and everything else is answered with a sentence that says how to write it.
+//! Reads the arguments of the two virtual tools.
+//!
+//! Models write these arguments. An unambiguous deviation from the schema is accepted; any other deviation is
+//! answered with a sentence that says how to write the arguments.
 
 use vmcp_domain::{Json, Members};
 use vmcp_wire::jsonrpc;
 
-/// The longest search, in bytes; what is beyond it is cut off.
+/// Maximum length of a query, in bytes; the rest is cut off.
 const QUERY_BYTES_MAX: usize = 4096;
-/// The most keywords of one search.
+/// Maximum number of keywords of one query; further keywords are ignored.
 const KEYWORD_COUNT_MAX: usize = 64;
 
-/// A search.
+/// The arguments of `find_tool`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FindArguments {
-    /// What is to be done, in words, and keywords.
+    /// The description of the task, followed by the keywords.
     pub(crate) query: String,
 }
 
-/// A call by name.
+/// The arguments of `call_tool`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallArguments {
-    /// The tool's name.
+    /// The name of the tool to call.
     pub(crate) name: String,
-    /// Its arguments, untouched.
+    /// The tool's arguments, unchanged.
     pub(crate) arguments: Json,
 }
 
@@ -62,7 +64,7 @@ fn keywords(members: &Members) -> Result<Vec<String>, UsageError> {
     each.iter().map(|keyword| keyword.decode_string().ok_or(FIND_USAGE)).collect()
 }
 
-/// Reads the arguments of `call_tool`. A name that stands among the parameters is taken from there.
+/// Reads the arguments of `call_tool`. A `tool_name` inside `parameters` is accepted too.
 pub(crate) fn read_call(arguments: Option<&Json>) -> Result<CallArguments, UsageError> {
     let members = arguments.and_then(|json| json.members().ok()).ok_or(CALL_USAGE)?;
     let parameters = match members.get("parameters") {
@@ -85,13 +87,13 @@ fn tool_name_in(members: &Members) -> Option<String> {
     members.get("tool_name").and_then(Json::decode_string).filter(|name| !name.is_empty())
 }
 
-/// An object, or a text that holds one: some models write their arguments as text.
+/// Reads an object, or a text that contains one, because some models write their arguments as text.
 fn parse_object(json: &Json) -> Result<Json, UsageError> {
     if json.is_object() {
         return Ok(json.clone());
     }
     let text = json.decode_string().ok_or(PARAMETERS_USAGE)?;
-    // A text is no way past the bound that every message is held to.
+    // The depth limit of messages also applies to JSON inside a text.
     if !jsonrpc::is_within_depth(text.as_bytes(), jsonrpc::DEPTH_MAX) {
         return Err(PARAMETERS_USAGE);
     }

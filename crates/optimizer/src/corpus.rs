@@ -1,8 +1,9 @@
-//! What is searched: one immutable snapshot of every tool that is known, shared by all callers, and for each list that
-//! some caller was given the part of the snapshot it stands for. A caller finds what its own list has and nothing else.
+//! The search corpus: one immutable snapshot of every known tool, shared by all callers, and a view of the
+//! snapshot for each list that a caller received. A caller finds only the tools of its own list.
 //!
-//! A tool is known by its content, so a definition that two callers see is analysed once, and two that differ are kept
-//! apart. Vectors are added to a snapshot as they become known (`vectorise`); until then words alone are compared.
+//! A tool is identified by its content. A definition that two callers see is analysed once, and two
+//! definitions that differ are separate documents. Vectors are added to a snapshot as they become known
+//! (`vectorise`); until then only words are compared.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -18,37 +19,38 @@ use vmcp_wire::offer;
 use crate::mask::Mask;
 use crate::snapshot::{ContentHash, IndexedTool, Snapshot};
 
-/// How many lists are remembered.
+/// Maximum number of cached views.
 const VIEW_COUNT_MAX: usize = 256;
-/// How many tools are kept that no list at hand needs.
+/// A new snapshot takes over the tools of other live lists until it has more tools than this. Duplicates
+/// count.
 const DOCUMENT_COUNT_MAX: usize = 100_000;
-/// How long a search waits for tools that have just appeared; then it does without them.
+/// How long a search waits for new tools to be indexed; after that it searches without them.
 const BUILD_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How many words of a search are held against names.
+/// How many words of a query are compared with tool names.
 const NAME_WORDS_MAX: usize = 8;
 
-/// One list as a part of a snapshot.
+/// One list, with its view of a snapshot.
 pub(crate) struct View {
     list: Arc<ToolList>,
     cached: Arc<CachedView>,
 }
 
-/// What is remembered of a view: it must not hold the list, which is gone once nobody else has it.
+/// The cached part of a view. It does not hold the list, so that the list is freed with its last other user.
 pub(crate) struct CachedView {
     pub(crate) snapshot: Arc<Snapshot>,
-    /// Which documents stand for tools of the list.
+    /// The documents that belong to tools of the list.
     pub(crate) visible: Mask,
-    /// The list's place of each document; `u32::MAX` for none.
+    /// The list index of each document; `u32::MAX` when the list does not contain it.
     tool_indices: Vec<u32>,
     analysis: ListAnalysis,
 }
 
-/// What is read of a list once, whatever snapshot it is part of.
+/// The analysis of a list. It does not depend on the snapshot.
 #[derive(Clone)]
 struct ListAnalysis {
     content_hashes: Arc<[ContentHash]>,
-    /// How long the whole list is as JSON.
+    /// The length of the whole list as JSON, in bytes.
     list_bytes: usize,
 }
 
@@ -61,18 +63,18 @@ impl std::ops::Deref for View {
 }
 
 impl View {
-    /// The tool that a document stands for.
+    /// The tool of a document; `None` when the list does not contain it.
     pub(crate) fn tool(&self, document: usize) -> Option<&Tool> {
         self.list.get(usize::try_from(*self.tool_indices.get(document)?).ok()?)
     }
 
-    /// How long the whole list is as JSON, in bytes.
+    /// The length of the whole list as JSON, in bytes.
     pub(crate) fn list_bytes(&self) -> usize {
         self.cached.analysis.list_bytes
     }
 
-    /// The document of the first tool whose whole name stands in a search. Only words that look like names are tried: plain
-    /// words are what tools are found by otherwise.
+    /// The document of the first tool that the query contains by its whole name. Only words that look like
+    /// identifiers are compared, because the ordinary search already covers plain words.
     pub(crate) fn find_named_tool(&self, query: &str) -> Option<usize> {
         let looks = |word: &&str| {
             word.len() > 2 && word.contains(|c: char| c == '_' || c == '-' || c == '.' || c.is_ascii_digit())
@@ -88,33 +90,33 @@ impl View {
     }
 }
 
-/// True for what is remembered of this very list: a weak pointer keeps its address from being used again.
+/// True when the cache entry belongs to this list. The weak pointer prevents reuse of the address.
 fn is_same_list(known: &Weak<ToolList>, list: &Arc<ToolList>) -> bool {
     std::ptr::eq(known.as_ptr(), Arc::as_ptr(list))
 }
 
-/// The snapshot and the views of it.
+/// The current snapshot and the cached views.
 pub(crate) struct Corpus {
     state: Mutex<State>,
-    /// Held by whoever builds the next snapshot.
+    /// Held while the next snapshot is built.
     build_lock: tokio::sync::Mutex<()>,
-    /// Tells of every new snapshot.
+    /// Publishes every new snapshot.
     snapshots: watch::Sender<Arc<Snapshot>>,
     hashers: (RandomState, RandomState),
 }
 
 struct State {
     snapshot: Arc<Snapshot>,
-    /// The most recently used last.
+    /// The most recently used view is last.
     cached_views: Vec<(Weak<ToolList>, Arc<CachedView>)>,
-    /// What is being made known for lists of which nothing is remembered yet: the next snapshot must not be without it.
+    /// Contents being indexed for lists without a cached view. A snapshot built meanwhile must keep them.
     pending: Vec<(Weak<ToolList>, Weak<[ContentHash]>)>,
-    /// The tools of everybody, where the gateway gave them.
+    /// The contents of the list that all callers share, from the last [`Corpus::index_all`].
     shared_contents: Arc<[ContentHash]>,
 }
 
 impl Corpus {
-    /// Nothing yet.
+    /// A corpus without tools.
     pub(crate) fn new() -> Arc<Self> {
         let nothing = Arc::new(Snapshot::empty());
         Arc::new(Self {
@@ -130,17 +132,18 @@ impl Corpus {
         })
     }
 
-    /// What is searched now.
+    /// The current snapshot.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.state.lock().snapshot.clone()
     }
 
-    /// Tells of the snapshot now and of every later one.
+    /// A receiver of the current snapshot and of every later one.
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.subscribe()
     }
 
-    /// Makes all of `list` known, and forgets what neither it nor a list at hand has.
+    /// Indexes all of `list`, the list that all callers share, and drops documents that neither it nor a live
+    /// list needs.
     pub(crate) async fn index_all(self: &Arc<Self>, list: Arc<ToolList>) -> Result<(), Error> {
         let reading = self.analyse(&list).await?;
         self.state.lock().shared_contents = reading.content_hashes.clone();
@@ -149,7 +152,8 @@ impl Corpus {
         Ok(())
     }
 
-    /// The view of a list. Waits for tools that are not known yet, but not long if there is something to search.
+    /// The view of a list. Waits until unknown tools are indexed, but at most [`BUILD_TIMEOUT`] if there are
+    /// indexed tools.
     pub(crate) async fn view(self: &Arc<Self>, list: &Arc<ToolList>) -> Result<View, Error> {
         let view = |sight| View { list: list.clone(), cached: sight };
         if let Some(sight) = self.find_cached_view(list) {
@@ -169,7 +173,7 @@ impl Corpus {
         Ok(view(self.cache_view(list, reading)))
     }
 
-    /// Reads a list away from the runtime's threads: ten thousand definitions are megabytes.
+    /// Analyses a list on a blocking thread, because ten thousand definitions are megabytes.
     async fn analyse(self: &Arc<Self>, list: &Arc<ToolList>) -> Result<ListAnalysis, Error> {
         let (corpus, list) = (self.clone(), list.clone());
         let reading = tokio::task::spawn_blocking(move || ListAnalysis {
@@ -202,7 +206,7 @@ impl Corpus {
         }
         let sight = Arc::new(CachedView { snapshot, visible, tool_indices: tools, analysis: reading });
         let mut state = self.state.lock();
-        // A list that nobody holds will not be asked about again.
+        // A list that is no longer held cannot be searched again.
         state.cached_views.retain(|(earlier, _)| !is_same_list(earlier, list) && earlier.strong_count() > 0);
         if state.cached_views.len() >= VIEW_COUNT_MAX {
             state.cached_views.remove(0);
@@ -211,8 +215,9 @@ impl Corpus {
         sight
     }
 
-    /// Builds a snapshot that has all of `list`, as every later one has as long as `contents` are held. With `patience` the
-    /// answer may come before it is done.
+    /// Builds a snapshot that contains all of `list`. Later snapshots keep these tools as long as `contents`
+    /// is held, within [`DOCUMENT_COUNT_MAX`]. With `patience`, the function may return before the build
+    /// ends.
     async fn index_list(
         self: &Arc<Self>,
         list: Arc<ToolList>,
@@ -226,7 +231,8 @@ impl Corpus {
         }
         let corpus = self.clone();
         let building = tokio::spawn(async move {
-            // Whoever comes meanwhile waits here, and then mostly finds that nothing is left to do.
+            // Concurrent builds queue here. Often the earlier build has already done the work of the later
+            // one.
             let _alone = corpus.build_lock.lock().await;
             let worker = corpus.clone();
             tokio::task::spawn_blocking(move || worker.build(&list, &contents)).await
@@ -265,7 +271,7 @@ impl Corpus {
             return;
         }
         let tools: HashMap<ContentHash, &Tool> = contents.iter().copied().zip(list).collect();
-        // What is wanted by another list and not known is being made known by whoever was given that list.
+        // An unknown tool of another list is indexed by the build for that list.
         let entry = |content: ContentHash| {
             let known = earlier.entry(content);
             known.or_else(|| tools.get(&content).map(|tool| IndexedTool::read(content, tool)))
@@ -281,7 +287,8 @@ impl Corpus {
             tool.name.as_str().hash(&mut state);
             tool.target.hash(&mut state);
             tool.description.hash(&mut state);
-            // Overridden annotations are not searched, but they are part of what is returned, which comes from the list.
+            // Overridden annotations are not searched. The result contains them, because it takes the tool
+            // from the list.
             for (name, value) in tool.definition.iter() {
                 name.hash(&mut state);
                 value.as_str().hash(&mut state);
@@ -292,7 +299,7 @@ impl Corpus {
     }
 }
 
-/// The work on the index was broken off, which only a panic does.
+/// The build task failed, which happens only on a panic or at shutdown of the runtime.
 fn build_error(error: &tokio::task::JoinError) -> Error {
     Error::Internal(Cause::new(format_args!("search index: {error}")))
 }

@@ -1,5 +1,7 @@
-//! The text of a tool: which fields it has, which of their words are searched, and what of it a model embeds.
-//! A [`Document`] depends on its tool alone, so that it is made once and shared by every index the tool stands in.
+//! The searchable text of a tool: its fields, their words, and the text that a model embeds.
+//!
+//! A [`Document`] depends on its tool only, so it is built once and shared by every index that contains the
+//! tool.
 
 mod schema;
 
@@ -7,42 +9,42 @@ use vmcp_domain::{Json, Tool};
 
 use crate::text;
 
-/// Where a word stands.
+/// The field in which a word occurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     /// The advertised name.
     Name,
-    /// The title for people.
+    /// The display title.
     Title,
-    /// What it says it does.
+    /// The effective description.
     Description,
-    /// Names and descriptions of its parameters.
+    /// Names and descriptions of the parameters.
     Parameters,
 }
 
-/// How many fields there are.
+/// The number of fields.
 pub(crate) const FIELDS: usize = 4;
 
-/// A tool's words, counted per field. Made of one tool, for any number of indexes.
+/// The words of one tool, counted for each field. Any number of indexes can share it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Document {
-    /// All different stems, sorted, one after the other.
+    /// All distinct stems, sorted and concatenated.
     stems: Box<str>,
     entries: Box<[Entry]>,
-    /// How many words each field has.
+    /// The number of words in each field.
     lengths: [u16; FIELDS],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
-    /// Where the stem ends; it begins where the one before ends.
+    /// The end of the stem in `stems`; it begins where the previous stem ends.
     end: u32,
-    /// How often it stands in each field.
+    /// How often the stem occurs in each field.
     counts: [u8; FIELDS],
 }
 
 impl Document {
-    /// The words of `tool`: of its advertised name, title, description in force and input schema.
+    /// The document of `tool`: its advertised name, title, effective description and input schema.
     #[must_use]
     pub fn from_tool(tool: &Tool) -> Self {
         let mut counter = WordCounter::new();
@@ -60,7 +62,7 @@ impl Document {
         counter.finish()
     }
 
-    /// Every different stem with how often it stands in each field, sorted by stem.
+    /// Every distinct stem and how often it occurs in each field, sorted by stem.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, [u8; FIELDS])> {
         let mut start = 0;
         self.entries.iter().map(move |entry| {
@@ -71,20 +73,20 @@ impl Document {
         })
     }
 
-    /// How many words each field has.
+    /// The number of words in each field.
     pub(crate) fn lengths(&self) -> [u16; FIELDS] {
         self.lengths
     }
 
-    /// How much memory it takes, in bytes.
+    /// The memory that it occupies, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.stems.len() + size_of_val(&*self.entries)
     }
 }
 
-/// What of `tool` is embedded: `name in words: description`, without line breaks. Parameters stay out: they cost a
-/// model more than they tell it.
+/// The text of `tool` that is embedded: the words of its name, a colon and the description, without line
+/// breaks. Parameters are left out, because they cost a model more than they improve the vector.
 #[must_use]
 pub fn embedding_text(tool: &Tool) -> String {
     let mut text = String::new();
@@ -107,9 +109,9 @@ pub fn embedding_text(tool: &Tool) -> String {
 
 /// Collects the words of one tool.
 struct WordCounter {
-    /// Stems as they come.
+    /// The stems in the order of their occurrence, concatenated.
     stems: String,
-    /// Where each begins and ends, and its field.
+    /// The start, the end and the field of each stem.
     found: Vec<(u32, u32, Field)>,
     lengths: [u16; FIELDS],
 }
@@ -121,7 +123,8 @@ impl WordCounter {
 
     fn add(&mut self, field: Field, text: &str) {
         text::each_word(text, |word| {
-            // A name may consist of nothing else: `whoami` does not, `who` does.
+            // Stop words count in a name, because a name may consist of them alone: `who` does, `whoami` does
+            // not.
             if field != Field::Name && text::is_stop_word(word) {
                 return;
             }

@@ -1,46 +1,49 @@
-//! The contract of whoever turns texts into vectors: a model within the binary, or a service.
+//! The interface of an embedding model, which turns texts into vectors: a model within the binary, or a
+//! service.
 
 use std::sync::Arc;
 
 use vmcp_domain::BoxFuture;
 
-/// What a text is embedded for. Some models tell the two apart.
+/// The purpose of an embedding. Some models embed documents and queries differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// It is to be found.
+    /// The text is a document to be found.
     Document,
-    /// It asks.
+    /// The text is a query.
     Query,
 }
 
-/// The vectors of some texts.
+/// The vectors of a batch of texts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embeddings {
-    /// Names the model and everything else the vectors depend on. Vectors of different models cannot be compared.
+    /// Identifies the model and all else that the vectors depend on. Vectors of different models cannot be
+    /// compared.
     pub model: Arc<str>,
-    /// One vector for each text, in their order, each of unit length and all of the same dimension.
+    /// One vector for each text, in the same order. Each has unit length, and all have the same dimension.
     pub vectors: Vec<Vec<f32>>,
 }
 
 /// Why there are no vectors, for the log.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum EmbedError {
-    /// No answer in time, no connection, or an answer that says to come back later.
+    /// A temporary failure: a time-out, no connection, or a response that asks to retry later.
     #[error("the embedding service does not answer: {0}")]
     Unavailable(String),
-    /// An answer that will be the same next time: wrong credentials, an unknown model, a malformed body.
+    /// A permanent failure, which a retry would repeat: wrong credentials, an unknown model, a malformed
+    /// body.
     #[error("the embedding service refuses: {0}")]
     Refused(String),
 }
 
-/// Turns texts into vectors. Dropping the future gives up.
+/// Turns texts into vectors. Dropping the future cancels the request.
 pub trait Embedder: Send + Sync {
-    /// How many texts are best given at once, at most.
+    /// The largest batch of texts that the embedder handles in one round.
     fn batch_size(&self) -> usize;
-    /// The vectors of `texts`. A caller need not keep to [`Embedder::batch_size`]; more texts take more rounds.
+    /// Embeds `texts`. More texts than [`Embedder::batch_size`] are allowed and take several rounds.
     ///
     /// # Errors
-    /// As [`EmbedError`]; then there is no vector of any text.
+    /// [`EmbedError`]; then there is no vector for any text.
     fn embed<'a>(
         &'a self,
         purpose: Purpose,

@@ -1,5 +1,7 @@
-//! The search without the layer: an immutable index of tools that all callers share, and what is asked of it.
-//! Which tools a caller may find is told with each search; making vectors and keeping an index fresh is the layer's.
+//! The search engine: an immutable index of tools that all callers share, and the search in it.
+//!
+//! Each search says which tools the caller may find. Computing vectors and keeping an index current is the
+//! task of `vectorise` and `corpus`.
 
 use std::sync::Arc;
 
@@ -9,58 +11,65 @@ use crate::lexical::{LexicalIndex, MatchedWord, Query};
 use crate::mask::Mask;
 use crate::vectors::{PackedVector, Vectors};
 
-/// An index of tools by words and, as far as there are vectors, by meaning. Never changes; another list of tools is
-/// another index, made of the same documents and packed vectors as far as the tools are the same.
+/// An immutable index of tools by words and, for tools with a vector, by meaning.
+///
+/// Another list of tools needs another index, which can share the documents and packed vectors of equal
+/// tools.
 #[derive(Debug)]
 pub struct Engine {
     lexical: Arc<LexicalIndex>,
     vectors: Vectors,
 }
 
-/// How to search.
+/// The parameters of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SearchOptions {
-    /// How many tools are wanted at most.
+    /// Maximum number of results.
     pub count: usize,
-    /// How much meaning counts against words: 0 is words alone, 1 is meaning alone where there are vectors.
+    /// The weight of meaning against words: 0 is words alone, 1 is meaning alone where there are vectors.
     pub semantic_ratio: f32,
-    /// The largest cosine distance, 0 to 2, at which a tool is found by its meaning alone.
+    /// The largest cosine distance, 0 to 2, at which meaning alone makes a match.
     pub semantic_distance_max: f32,
-    /// Whether to tell which words of the request each tool has.
+    /// Whether each hit lists the words of the query that it contains.
     pub explain: bool,
 }
 
 /// A tool that was found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hit {
-    /// Which one: the number of its document in the order the index was given.
+    /// The index of its document in the order in which the index was built.
     pub index: usize,
-    /// How well it fits, 0 to 1, which the best hit has. Not comparable between requests.
+    /// The score relative to the best hit: 0 to 1, and 1 for the best. Not comparable between queries.
     pub score: f32,
-    /// What its words are worth: a sum without an upper bound, 0 if it has no word of the request.
+    /// The lexical score: a sum without an upper bound, 0 if the tool contains no word of the query.
     pub lexical: f32,
-    /// The cosine between the meaning of the request and the tool's, -1 to 1, if both have a vector.
+    /// The cosine between the vectors of the query and of the tool, -1 to 1; `None` unless both have a
+    /// vector.
     pub semantic: Option<f32>,
-    /// The words of the request it has, those that count most first. Empty unless asked for.
+    /// The words of the query that the tool contains, by falling share. Empty unless
+    /// [`SearchOptions::explain`] is set.
     pub matched: Vec<MatchedWord>,
 }
 
 impl Engine {
-    /// Indexes `documents`. `vectors` are theirs, in the same order; those it does not reach have none.
+    /// Indexes `documents`. `vectors` are their vectors in the same order; documents beyond its end have
+    /// none.
     #[must_use]
     pub fn build(documents: &[Arc<Document>], vectors: &[Option<Arc<PackedVector>>]) -> Self {
         Self { lexical: Arc::new(LexicalIndex::build(documents)), vectors: Vectors::build(vectors) }
     }
 
-    /// The same index with these vectors in place of its own.
+    /// The same index with these vectors instead of its own.
     #[must_use]
     pub fn with_vectors(&self, vectors: &[Option<Arc<PackedVector>>]) -> Self {
         Self { lexical: self.lexical.clone(), vectors: Vectors::build(vectors) }
     }
 
-    /// The best of the tools that `visible` lets through, best first; equals in the order of their places. As many as
-    /// `options` want come back as long as so many match. `meaning` is the vector of the request by the model of the
-    /// tools' vectors; without it words alone decide.
+    /// The best matching tools within `visible`, best first; equal scores are ordered by index. Returns
+    /// [`SearchOptions::count`] tools if that many match.
+    ///
+    /// `meaning` is the vector of the query, by the model of the tools' vectors. Without it only words are
+    /// compared.
     #[must_use]
     pub fn search(
         &self,
@@ -91,7 +100,7 @@ impl Engine {
         found.into_iter().map(hit).collect()
     }
 
-    /// How much memory the index takes, in bytes, without the documents it was made of.
+    /// The memory of the index in bytes, without the documents that it was built from.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.lexical.bytes() + self.vectors.bytes()

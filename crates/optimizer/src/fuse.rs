@@ -1,32 +1,34 @@
-//! One order out of two: what tools say and what they mean. Pure; scores in, order out.
+//! Fuses the lexical and the semantic scores into one ranking. Pure: scores in, ranking out.
 
-/// What decides how two orders become one.
+/// The parameters of the fusion.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct FusionOptions {
-    /// How much meaning counts against words, 0 to 1.
+    /// The weight of meaning against words, 0 to 1.
     pub(crate) semantic_ratio: f32,
     /// The largest cosine distance, 0 to 2, at which meaning alone makes a match.
     pub(crate) distance_max: f32,
 }
 
-/// A document that matches, with a score from 0 to 1, which the best one has.
+/// A matching document with its score, 0 to 1; the best document has 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Fused {
     pub(crate) index: usize,
     pub(crate) score: f32,
 }
 
-/// A lexical score that counts as much as the nearest meaning. An amount and not the best score of the request: where
-/// only a common word matches, that match is weak even if there is no better one. Chosen so that a ratio of a half is
-/// best, on two labelled sets together.
+/// The lexical score that counts as much as the nearest meaning.
+///
+/// This is a constant and not the best score of the query: a match of only a common word stays weak even if
+/// it is the best one. The value is chosen so that a ratio of 0.5 is best, on two labelled sets together.
 const LEXICAL_SCALE: f32 = 10.0;
 
-/// The best `count` documents, best first; equals stay in the order of their places. A document matches if a word of
-/// the request stands in it or its meaning is near enough, and `count` come back as long as so many match.
+/// The best `count` documents, best first; equal scores are ordered by index. A document matches if it
+/// contains a word of the query or if its meaning is near enough. `count` documents are returned if that many
+/// match.
 ///
-/// `lexical` has a score of every document, 0 for none; `similar` a cosine for those that can be compared and may be
-/// empty. Cosines are stretched to 0 to 1 before they are weighed: each model has its own usual range. A document
-/// without a vector is taken to mean as much as it says.
+/// `lexical` has a score for every document, 0 for no match. `similar` has a cosine for each document that
+/// can be compared, and may be empty. Cosines are rescaled to 0 to 1 before weighting, because each model has
+/// its own usual range. For a document without a vector the lexical score also replaces the semantic one.
 pub(crate) fn fuse(lexical: &[f32], similar: &[Option<f32>], mix: FusionOptions, count: usize) -> Vec<Fused> {
     let ratio = if similar.iter().any(Option::is_some) { mix.semantic_ratio.clamp(0.0, 1.0) } else { 0.0 };
     let known = || similar.iter().flatten().copied();

@@ -1,5 +1,7 @@
-//! The decorator: lists the two virtual tools and what is pinned, and passes everything else on. Tools that are not
-//! listed can still be called by their names, by whoever may call them without this layer.
+//! The gateway decorator: lists the two virtual tools and the pinned tools, and forwards everything else.
+//!
+//! Tools that are not listed can still be called by their names, by every caller who could call them without
+//! this layer.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,19 +17,19 @@ use crate::observer::{CallEvent, CallOutcome, FindEvent};
 use crate::optimizer::Optimizer;
 use crate::{answer, ask, suggest};
 
-/// How much of a name that fits no tool is said back.
+/// Maximum length of an unknown tool name that is repeated in an error, in bytes.
 const ECHOED_NAME_BYTES_MAX: usize = 200;
 
-/// The layer that offers the virtual tools.
+/// The decorator that offers the virtual tools.
 pub struct Optimized {
     inner: SharedGateway,
     optimizer: Arc<Optimizer>,
-    /// What is listed in place of a list.
+    /// The advertised list for each list of the inner gateway.
     advertised_lists: DerivedCache<ToolList, ToolList>,
 }
 
 impl Optimized {
-    /// Puts the layer around `inner`.
+    /// Wraps `inner` in the optimizer.
     #[must_use]
     pub fn wrap(inner: SharedGateway, optimizer: Arc<Optimizer>) -> SharedGateway {
         Arc::new(Self { inner, optimizer, advertised_lists: DerivedCache::default() })
@@ -43,7 +45,7 @@ impl Optimized {
         let mut tools = menu::with_description(policy.find_description.as_deref(), summary.as_deref());
         let made = tools.len();
         let pinned = list.iter().filter(|tool| policy.pinned.contains(&tool.name));
-        // A backend's tool of the same name is reached through `call_tool` only.
+        // A backend's tool with the name of a virtual tool can be called through `call_tool` only.
         tools.extend(pinned.filter(|tool| !VIRTUAL_NAMES.contains(&tool.name.as_str())).cloned());
         tracing::debug!(
             tools = list.len(),
@@ -105,8 +107,8 @@ impl Optimized {
         }
     }
 
-    /// A model that mistook a name can mend that itself, so it is told in a result. Only names this caller may see are
-    /// suggested.
+    /// The result for an unknown tool name. It is a tool result and no error, so that the model can correct
+    /// the name itself. Only names that this caller may see are suggested.
     async fn not_found(&self, ctx: &CallContext, name: &str) -> Result<Reply, Error> {
         let list = self.inner.list_tools(ctx).await?;
         let meant = suggest::nearest(name, list.iter().map(|tool| tool.name.as_str()));

@@ -1,6 +1,8 @@
-//! The index of words: which tool says what, and how much that counts for a request (BM25 over weighted fields).
-//! Immutable and shared by all callers. How common a word is gets counted among the tools a caller may see, and usual
-//! lengths are fixed, so that what is hidden from a caller does not move the caller's results.
+//! The lexical index: which tool contains which word, scored by BM25 over weighted fields. Immutable and
+//! shared by all callers.
+//!
+//! Document frequencies are counted among the tools that the caller may see, and the typical field lengths
+//! are fixed. So tools that are hidden from a caller do not affect the caller's results.
 
 mod build;
 mod query;
@@ -12,57 +14,59 @@ use crate::mask::Mask;
 pub use query::Query;
 use vocabulary::Vocabulary;
 
-/// How much a word counts in each field, in the order of [`Field`]. Chosen on two labelled sets together, round.
+/// The weight of a word in each field, in the order of [`Field`]. Rounded values, chosen on two labelled sets
+/// together.
 const WEIGHTS: [f32; FIELDS] = [2.0, 1.0, 1.0, 0.5];
-/// How many words a field usually has; in a longer one each counts less.
+/// The typical number of words of each field; in a longer field each word counts less.
 const TYPICAL_LENGTHS: [f32; FIELDS] = [3.0, 3.0, 20.0, 30.0];
-/// How much length counts, 0 to 1.
+/// The influence of the field length, 0 to 1 (`b` of BM25).
 const LENGTH_WEIGHT: f32 = 0.5;
-/// The weighted count of a word at which it reaches half of what it could.
+/// The weighted count at which a word reaches half of its maximum strength (`k1` of BM25).
 const SATURATION: f32 = 1.0;
-/// The strength that a posting could reach.
+/// The upper bound of a posting's strength.
 const STRENGTH_MAX: f32 = 65535.0;
-/// What a guessed word counts against one that was found.
+/// The weight of a guessed term relative to an exact one.
 const GUESS_WEIGHT: f32 = 0.5;
-/// For so many words of a request another is guessed; guessing looks through a part of the vocabulary.
+/// Maximum number of words of a query for which a term is guessed, because a guess scans a part of the
+/// vocabulary.
 const GUESSES_MAX: usize = 8;
 
-/// The index of words of some documents. A document's place is its number in the order they were given.
+/// The inverted index of a set of documents. A document is identified by its index in the order of building.
 #[derive(Debug)]
 pub(crate) struct LexicalIndex {
     vocabulary: Vocabulary,
-    /// Where the postings of each term begin, and at last where they all end.
+    /// The start of the postings of each term, and finally the end of all postings.
     starts: Box<[u32]>,
     /// The documents of each term, ascending.
     document_indices: Box<[u32]>,
-    /// How strongly the term stands in each of them.
+    /// The strength of the term in each of these documents.
     strengths: Box<[u16]>,
     document_count: usize,
 }
 
-/// A word of a request that a tool has.
+/// A word of the query that a tool contains.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MatchedWord {
-    /// The word as it was asked, folded.
+    /// The word of the query, case-folded.
     pub word: String,
-    /// The stem that was taken for it, if no tool has the word itself.
+    /// The stem that was guessed instead, if no visible tool contains the word itself.
     pub matched_stem: Option<String>,
-    /// How much of the tool's lexical score it makes, 0 to 1.
+    /// The word's share of the tool's lexical score, 0 to 1.
     pub share: f32,
 }
 
-/// What the words of a request are worth.
+/// The lexical scores of a query.
 #[derive(Debug)]
 pub(crate) struct LexicalScores {
-    /// One score per document; 0 where no word stands, and where the mask lets nothing through.
+    /// One score for each document; 0 where no word matches, and for documents outside the mask.
     pub(crate) scores: Vec<f32>,
     term_matches: Vec<TermMatch>,
 }
 
-/// A term that a word of the request led to.
+/// A term that a word of the query matched.
 #[derive(Clone, Copy, Debug)]
 struct TermMatch {
-    /// Which word of the request.
+    /// The index of the word in the query.
     word_index: usize,
     term: usize,
     weight: f32,
@@ -70,7 +74,7 @@ struct TermMatch {
 }
 
 impl LexicalIndex {
-    /// Scores every document that `mask` lets through.
+    /// Scores every document in `mask`.
     pub(crate) fn score(&self, query: &Query, mask: &Mask) -> LexicalScores {
         let uses = self.match_terms(query, mask);
         let mut scores = vec![0.0; self.document_count];
@@ -87,12 +91,12 @@ impl LexicalIndex {
         LexicalScores { scores, term_matches: uses }
     }
 
-    /// The terms a request leads to among the documents that `mask` lets through.
+    /// The terms that the query matches among the documents in `mask`.
     fn match_terms(&self, query: &Query, mask: &Mask) -> Vec<TermMatch> {
         let visible = mask.count() as f32;
         let rarity = |term| {
             let having = self.postings(term).filter(|&(place, _)| mask.contains(place)).count() as f32;
-            // A rare word says more about what is meant than a common one.
+            // Inverse document frequency: a rare word identifies a tool better than a common one.
             (having > 0.0).then(|| (1.0 + (visible - having + 0.5) / (having + 0.5)).ln())
         };
         let mut uses = Vec::new();
@@ -116,7 +120,7 @@ impl LexicalIndex {
         uses
     }
 
-    /// Which words of the request the document at `place` has, those that count most first.
+    /// The words of the query that the document with index `place` contains, by falling share.
     pub(crate) fn matched_words(
         &self,
         query: &Query,
@@ -157,7 +161,7 @@ impl LexicalIndex {
         self.strengths.get(range)?.get(at).copied()
     }
 
-    /// How much memory it takes, in bytes.
+    /// The memory that the index occupies, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.vocabulary.bytes()
             + size_of_val(&*self.starts)
@@ -166,14 +170,15 @@ impl LexicalIndex {
     }
 }
 
-/// How strongly a word stands in a document, up to [`STRENGTH_MAX`], by its counts and the lengths of the fields.
+/// The strength of a word in a document, 1 to [`STRENGTH_MAX`], from its counts and the lengths of the
+/// fields.
 fn strength(counts: [u8; FIELDS], lengths: [u16; FIELDS]) -> u16 {
     let field = |((&count, &length), (&weight, &usual)): ((&u8, &u16), (&f32, &f32))| {
         weight * f32::from(count) / (1.0 - LENGTH_WEIGHT + LENGTH_WEIGHT * f32::from(length) / usual)
     };
     let weights = WEIGHTS.iter().zip(&TYPICAL_LENGTHS);
     let sum: f32 = counts.iter().zip(&lengths).zip(weights).map(field).sum();
-    // At least 1, or a word that stands there would count as one that does not.
+    // At least 1, because a strength of 0 would count as no match.
     (sum / (sum + SATURATION) * STRENGTH_MAX).max(1.0) as u16
 }
 

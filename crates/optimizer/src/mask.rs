@@ -1,6 +1,6 @@
-//! Which documents of an index may be found: one bit each.
+//! A bit set of the documents of an index that may be found.
 
-/// A set of places.
+/// A set of document indices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
     bits: Box<[u64]>,
@@ -9,13 +9,13 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// None of so many documents.
+    /// The empty set, for an index of `documents` documents.
     #[must_use]
     pub fn none(documents: usize) -> Self {
         Self { bits: vec![0; documents.div_ceil(64)].into(), document_count: documents, count: 0 }
     }
 
-    /// All of so many documents.
+    /// The set of all documents, for an index of `documents` documents.
     #[must_use]
     pub fn all(documents: usize) -> Self {
         let mut mask = Self::none(documents);
@@ -23,7 +23,7 @@ impl Mask {
         mask
     }
 
-    /// Lets the document at `place` be found. There is none beyond the number the mask was made for.
+    /// Adds the document with index `place`. An index beyond the number of documents is ignored.
     pub fn insert(&mut self, place: usize) {
         if place < self.document_count
             && let Some(bits) = self.bits.get_mut(place / 64)
@@ -34,19 +34,19 @@ impl Mask {
         }
     }
 
-    /// True if the document at `place` may be found.
+    /// True if the set contains the document with index `place`.
     #[must_use]
     pub fn contains(&self, place: usize) -> bool {
         self.bits.get(place / 64).is_some_and(|bits| bits >> (place % 64) & 1 == 1)
     }
 
-    /// How many documents may be found.
+    /// The number of documents in the set.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The places that may be found, ascending.
+    /// The indices in the set, ascending.
     pub fn indices(&self) -> impl Iterator<Item = usize> {
         (0..self.document_count).filter(|&place| self.contains(place))
     }

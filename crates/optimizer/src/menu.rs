@@ -1,5 +1,5 @@
-//! What clients see in place of the list: the two virtual tools, and what the description of `find_tool` says about the
-//! servers behind it. Pinned tools and their order are the layer's.
+//! What clients see instead of the list: the two virtual tools, and the summary of the servers in the
+//! description of `find_tool`. Pinned tools and their order are left to `layer`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -14,12 +14,12 @@ pub const FIND_TOOL: &str = "find_tool";
 /// The name of the virtual tool that calls.
 pub const CALL_TOOL: &str = "call_tool";
 
-/// The names of both.
+/// The names of both virtual tools.
 pub const VIRTUAL_NAMES: [&str; 2] = [FIND_TOOL, CALL_TOOL];
 
-/// How many servers the summary names.
+/// Maximum number of servers in the summary.
 const SERVER_COUNT_MAX: usize = 40;
-/// How many words it says about each.
+/// Maximum number of words about each server.
 const WORD_COUNT: usize = 6;
 
 const FIND_DEFINITION: &str = r#"{
@@ -42,7 +42,7 @@ const CALL_DEFINITION: &str = r#"{
 "required":["tool_name","parameters"]},
 "annotations":{"title":"Call a tool"}}"#;
 
-/// The virtual tools, as an operator who changed nothing sees them.
+/// The virtual tools with their built-in descriptions.
 #[must_use]
 pub fn virtual_tools() -> Vec<Tool> {
     [FIND_DEFINITION, CALL_DEFINITION].into_iter().filter_map(parse_definition).collect()
@@ -63,7 +63,8 @@ fn parse_definition(definition: &str) -> Option<Tool> {
     })
 }
 
-/// The virtual tools, with the operator's own text about `find_tool` and with what the servers are about.
+/// The virtual tools, with the operator's description of `find_tool` if there is one, and with the summary of
+/// the servers.
 pub(crate) fn with_description(own_text: Option<&str>, summary: Option<&str>) -> Vec<Tool> {
     let mut tools = virtual_tools();
     if let Some(find) = tools.iter_mut().find(|tool| tool.name.as_str() == FIND_TOOL) {
@@ -78,8 +79,8 @@ pub(crate) fn with_description(own_text: Option<&str>, summary: Option<&str>) ->
     tools
 }
 
-/// What each server is about: how many tools it has, and the words in their names that tell it from others. `None` when
-/// there is nothing to tell.
+/// The summary of the servers: for each the number of its tools, and the words in their names that
+/// distinguish it from other servers. `None` when there is no server.
 pub(crate) fn summarise(tools: &[Tool]) -> Option<String> {
     let mut servers: BTreeMap<&str, (usize, HashMap<String, usize>)> = BTreeMap::new();
     for tool in tools {
@@ -115,15 +116,16 @@ pub(crate) fn summarise(tools: &[Tool]) -> Option<String> {
     Some(summary)
 }
 
-/// The words that occur in many of a server's names and in few of other servers', the most telling first. A word that
-/// the server's own name has, and one that is another's plural, tell nothing more.
+/// The words that occur in many of a server's tool names and in few of other servers', the most distinctive
+/// first. Words within the server's own name, and the plural or singular of a word that is already chosen,
+/// are left out.
 fn distinctive_words<'a>(
     server: &str,
     words: &'a HashMap<String, usize>,
     spread: &HashMap<&str, usize>,
 ) -> Vec<&'a str> {
     let weigh = |(word, count): &(&String, &usize)| {
-        // In parts of a thousand, so that weights are ordered without rounding.
+        // In thousandths, so that integer division keeps weights comparable.
         *count * 1000 / spread.get(word.as_str()).copied().unwrap_or(1).max(1)
     };
     let long = words.iter().filter(|(word, _)| {

@@ -1,46 +1,46 @@
-//! What the optimizer tells about its work, for metrics. Calls made through `call_tool` are real calls, so the layers
-//! below tell about them too.
+//! Events of the optimizer, for metrics. Calls made through `call_tool` are ordinary calls, so the inner
+//! layers report them too.
 
 use std::time::Duration;
 
 use vmcp_domain::ToolName;
 
-/// How a search went.
+/// A finished search.
 #[derive(Clone, Copy, Debug)]
 pub struct FindEvent {
-    /// How long it took.
+    /// How long the search took.
     pub took: Duration,
     /// How many tools it returned; `None` when it failed.
     pub result_count: Option<usize>,
     /// How much smaller the result was than the whole list, in percent.
     pub savings_percent: f64,
-    /// Whether meaning was compared, not words alone.
+    /// Whether vectors were compared, and not words alone.
     pub semantic: bool,
 }
 
-/// How a call through `call_tool` went.
+/// A finished call through `call_tool`.
 #[derive(Clone, Copy, Debug)]
 pub struct CallEvent<'a> {
-    /// The tool that was named.
+    /// The tool that the client named.
     pub tool: &'a ToolName,
-    /// How long it took.
+    /// How long the call took.
     pub took: Duration,
-    /// How it ended.
+    /// The outcome of the call.
     pub outcome: CallOutcome,
 }
 
-/// How a call through `call_tool` ended.
+/// The outcome of a call through `call_tool`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
-    /// The tool answered, even if with a failure of its own.
+    /// The tool responded, possibly with a tool error.
     Answered,
     /// The caller sees no tool of that name.
     NotFound,
-    /// It was refused or broke on the way.
+    /// The call was refused or failed.
     Failed,
 }
 
-/// Hears of searches and calls. Called on the request's path, so it must not block.
+/// Receives the events of searches and calls. Called on the request's path, so it must not block.
 pub trait Observer: Send + Sync {
     /// A search ended.
     fn found(&self, event: &FindEvent);
@@ -48,7 +48,7 @@ pub trait Observer: Send + Sync {
     fn called(&self, event: &CallEvent<'_>);
 }
 
-/// Hears nothing.
+/// Ignores all events.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoopObserver;
 

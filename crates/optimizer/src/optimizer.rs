@@ -1,5 +1,5 @@
-//! The optimizer itself: what is searched, who turns texts into vectors, and the one search that the virtual tool and
-//! the command line share. The decorator in `layer` asks it.
+//! The optimizer: the search that the virtual tool and the command line share. It combines the corpus, the
+//! embedder and the availability check. The decorator in `layer` calls it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,32 +18,32 @@ use crate::snapshot::Index;
 use crate::suggest;
 use crate::vectorise::BackgroundEmbedding;
 
-/// How many tools beyond those returned are looked at, for usable ones that fit about as well.
+/// How many tools beyond the result count are considered, to find available ones with similar scores.
 const EXTRA_CANDIDATES: usize = 8;
-/// How long finding out about limits and backends may hold a search up.
+/// Time-out of the availability check during a search.
 const AVAILABILITY_TIMEOUT: Duration = Duration::from_millis(50);
-/// How long the vector of a search may take; after that words alone are compared.
+/// Time-out for the vector of a query; after that only words are compared.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Finds tools.
+/// Searches tools.
 pub struct Optimizer {
     pub(crate) policy: OptimizerPolicy,
     pub(crate) observer: Arc<dyn Observer>,
     corpus: Arc<Corpus>,
     background_embedding: Option<BackgroundEmbedding>,
     availability: Option<Arc<dyn AvailabilityCheck>>,
-    /// Pinned tools that are not on offer.
+    /// Pinned tools that are not offered.
     missing_pinned: Mutex<Vec<ToolName>>,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Clone, Debug)]
 pub struct SearchResults {
-    /// The tools, the best first.
+    /// The tools, best first.
     pub tools: Vec<SearchResult>,
-    /// Whether meaning was compared, not words alone.
+    /// Whether vectors were compared, and not words alone.
     pub semantic: bool,
-    /// How long the whole list of this caller is as JSON, in bytes.
+    /// The length of this caller's whole list as JSON, in bytes.
     pub list_bytes: usize,
 }
 
@@ -52,26 +52,26 @@ pub struct SearchResults {
 pub struct SearchResult {
     /// The tool.
     pub tool: Tool,
-    /// Whether it can be used now.
+    /// Whether the tool can be used now.
     pub availability: Availability,
-    /// Why it was found.
+    /// The scores of the tool, and the words that matched.
     pub hit: Hit,
 }
 
-/// What an operator may know about the search.
+/// The state of the search index, for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptimizerStatus {
-    /// How many tools are searched, over all callers.
+    /// The number of indexed tools, over all callers.
     pub tool_count: usize,
     /// How many of them have a vector.
     pub vector_count: usize,
-    /// Whose vectors these are, once some are known.
+    /// The model of the vectors; `None` before the first vector.
     pub model: Option<Arc<str>>,
-    /// How much memory the index takes, in bytes.
+    /// The memory that the index occupies, in bytes.
     pub bytes: usize,
 }
 
-/// Whoever writes a tool's whole name means that tool, whatever its words are worth.
+/// Moves the tool that the query names to the top, whatever its scores are.
 fn rank_named_first(hits: &mut Vec<Hit>, place: usize) {
     let found = hits.iter().position(|hit| hit.index == place).map(|at| hits.remove(at));
     let hit =
@@ -80,7 +80,7 @@ fn rank_named_first(hits: &mut Vec<Hit>, place: usize) {
 }
 
 impl Optimizer {
-    /// An optimizer. Without an embedder it compares words alone. Must be called on a tokio runtime.
+    /// Starts an optimizer. Without an embedder it compares words alone. Must be called on a tokio runtime.
     #[must_use]
     pub fn start(
         policy: OptimizerPolicy,
@@ -100,7 +100,8 @@ impl Optimizer {
         })
     }
 
-    /// Prepares for the tools of everybody, so that no caller has to wait for it. To be called when they change.
+    /// Indexes the tools that all callers share, so that no search has to wait for it. Call it whenever they
+    /// change.
     pub async fn prepare(&self, tools: Arc<ToolList>) {
         self.check_pinned(&tools);
         if let Err(error) = self.corpus.index_all(tools).await {
@@ -111,7 +112,7 @@ impl Optimizer {
         }
     }
 
-    /// Says which pinned tools are not there, each time that changes.
+    /// Logs the pinned tools that are not offered, each time that the set changes.
     fn check_pinned(&self, tools: &ToolList) {
         let there = |name: &ToolName| tools.iter().any(|tool| tool.name == *name);
         let absent: Vec<ToolName> = self.policy.pinned.iter().filter(|name| !there(name)).cloned().collect();
@@ -123,7 +124,7 @@ impl Optimizer {
         *known = absent;
     }
 
-    /// How the search is doing.
+    /// The state of the search index.
     #[must_use]
     pub fn status(&self) -> OptimizerStatus {
         let snapshot = self.corpus.snapshot();
@@ -131,18 +132,18 @@ impl Optimizer {
         OptimizerStatus { tool_count: snapshot.len(), vector_count, model, bytes: snapshot.bytes() }
     }
 
-    /// Waits until the vectors of every known tool have been computed, or computing them has failed once.
+    /// Waits until the vectors of every known tool are computed, or until computing them has failed once.
     pub async fn wait_until_embedded(&self) {
         if let Some(vectorising) = &self.background_embedding {
             vectorising.wait_for_snapshot(&self.corpus.snapshot()).await;
         }
     }
 
-    /// Finds the tools of `list`, which is what this caller may see, that fit `query` best. With `explain` it is told
-    /// which words of the query each has.
+    /// Finds the tools of `list` that fit `query` best. `list` must be what this caller may see. With
+    /// `explain` each hit lists the words of the query that it contains.
     ///
     /// # Errors
-    /// When the index cannot be built, which is a fault of the gateway.
+    /// The index cannot be built, which is an internal fault of the gateway.
     pub async fn find(
         &self,
         ctx: &CallContext,
@@ -151,7 +152,7 @@ impl Optimizer {
         explain: bool,
     ) -> Result<SearchResults, Error> {
         let view = self.corpus.view(list).await?;
-        // One index for the whole search: what it compares is by one model.
+        // One index for the whole search, so that all its vectors are by one model.
         let index = view.snapshot.index();
         let meaning = self.embed_query(&index, query).await;
         let options = SearchOptions {

@@ -1,26 +1,26 @@
-//! The validated settings of the optimizer. A value that makes no sense cannot be built.
+//! The validated settings of the optimizer. A value out of range cannot be constructed.
 
 use vmcp_domain::ToolName;
 
-/// The most tools one search may return.
+/// The most tools that one search may return.
 const RESULT_COUNT_MAX: u8 = 50;
-/// How many tools one search returns by default, as the reference.
+/// How many tools one search returns by default, as in the reference implementation.
 const RESULT_COUNT: u8 = 8;
 
-/// Everything the optimizer needs to know.
+/// The settings of the optimizer.
 #[derive(Clone, Debug)]
 pub struct OptimizerPolicy {
-    /// How many tools one search returns, when that many match.
+    /// How many tools one search returns, if that many match.
     pub result_count: ResultCount,
-    /// How much meaning counts against words.
+    /// The weight of meaning against words.
     pub semantic_weight: Ratio,
-    /// How far in meaning a tool without a word in common may lie.
+    /// The largest cosine distance at which a tool without a common word is found.
     pub distance_max: Distance,
-    /// Tools that stay listed, by the names clients see.
+    /// Tools that stay in the list, by their advertised names.
     pub pinned: Vec<ToolName>,
-    /// What clients read about `find_tool`, in place of the built-in text.
+    /// The description of `find_tool`; `None` for the built-in text.
     pub find_description: Option<String>,
-    /// Whether the description of `find_tool` ends with what each server is about.
+    /// Whether the description of `find_tool` ends with a summary of the servers.
     pub server_summary: bool,
     /// How much of a tool's definition a search returns.
     pub schemas: Schemas,
@@ -43,23 +43,24 @@ impl Default for OptimizerPolicy {
 /// How much of a tool's definition a search returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Schemas {
-    /// All of it, as a list would show it.
+    /// The whole definition, as in a list.
     #[default]
     Full,
-    /// Name, description, and of the input schema what a call needs: types, enumerations, what is required.
+    /// The name, the description, and what a call needs of the input schema: types, enumerations, required
+    /// members.
     Compact,
 }
 
-/// Why a setting makes no sense, in a sentence for the operator.
+/// Why a setting is invalid, as a sentence for the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// So many tools cannot be returned.
+    /// The number of tools is out of range.
     #[error("must be 1 to {RESULT_COUNT_MAX}")]
     ResultCount,
-    /// This is no share.
+    /// The share is out of range.
     #[error("must be 0.0 to 1.0")]
     Ratio,
-    /// This is no cosine distance.
+    /// The cosine distance is out of range.
     #[error("must be 0.0 to 2.0")]
     Distance,
 }
@@ -69,10 +70,10 @@ pub enum PolicyError {
 pub struct ResultCount(u8);
 
 impl ResultCount {
-    /// So many.
+    /// A count of `count` tools.
     ///
     /// # Errors
-    /// When it is 0 or more than 50.
+    /// `count` is 0 or more than 50.
     pub fn new(count: u32) -> Result<Self, PolicyError> {
         match u8::try_from(count) {
             Ok(count @ 1..=RESULT_COUNT_MAX) => Ok(Self(count)),
@@ -80,7 +81,7 @@ impl ResultCount {
         }
     }
 
-    /// The number.
+    /// The number of tools.
     #[must_use]
     pub fn get(self) -> usize {
         usize::from(self.0)
@@ -93,27 +94,27 @@ impl Default for ResultCount {
     }
 }
 
-/// A part of a whole: 0 to 1.
+/// A fraction, 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ratio(f32);
 
 impl Ratio {
-    /// Nothing of it.
+    /// The fraction 0.
     pub const NONE: Self = Self(0.0);
-    /// How much the meaning that a language model sees counts against words; measured in docs/search.md.
+    /// The default weight of meaning with a language model; measured in docs/search.md.
     pub const MODEL: Self = Self(0.5);
-    /// The same for static vectors.
+    /// The default weight of meaning with static vectors; measured in docs/search.md.
     pub const STATIC: Self = Self(0.3);
 
-    /// This part.
+    /// A fraction of `share`.
     ///
     /// # Errors
-    /// When it is less than 0, more than 1 or no number.
+    /// `share` is less than 0, more than 1 or not a number.
     pub fn new(share: f32) -> Result<Self, PolicyError> {
         if (0.0..=1.0).contains(&share) { Ok(Self(share)) } else { Err(PolicyError::Ratio) }
     }
 
-    /// The number.
+    /// The fraction as a number.
     #[must_use]
     pub fn get(self) -> f32 {
         self.0
@@ -125,15 +126,15 @@ impl Ratio {
 pub struct Distance(f32);
 
 impl Distance {
-    /// This distance.
+    /// A distance of `distance`.
     ///
     /// # Errors
-    /// When it is less than 0, more than 2 or no number.
+    /// `distance` is less than 0, more than 2 or not a number.
     pub fn new(distance: f32) -> Result<Self, PolicyError> {
         if (0.0..=2.0).contains(&distance) { Ok(Self(distance)) } else { Err(PolicyError::Distance) }
     }
 
-    /// The number.
+    /// The distance as a number.
     #[must_use]
     pub fn get(self) -> f32 {
         self.0

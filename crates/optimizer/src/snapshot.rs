@@ -1,5 +1,5 @@
-//! One immutable snapshot of what is searched: the tools' documents, the index over them, and the vectors that are known
-//! so far. Places of tools never change within a snapshot; only vectors are added.
+//! One immutable snapshot of the corpus: the documents of the tools, the index over them, and the vectors
+//! known so far. Within a snapshot the index of a tool never changes; only vectors are added.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,28 +13,28 @@ use crate::document::{Document, embedding_text};
 use crate::engine::Engine;
 use crate::vectors::PackedVector;
 
-/// Names a tool by its content.
+/// Identifies a tool by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ContentHash(u128);
 
 impl ContentHash {
-    /// The name made of two hashes.
+    /// The hash composed of two 64-bit hashes.
     pub(crate) fn new(high: u64, low: u64) -> Self {
         Self(u128::from(high) << 64 | u128::from(low))
     }
 }
 
-/// One tool as it is searched.
+/// One tool with its searchable data.
 #[derive(Clone)]
 pub(crate) struct IndexedTool {
     hash: ContentHash,
     document: Arc<Document>,
-    /// What is turned into a vector.
+    /// The text that is embedded.
     text: Arc<str>,
 }
 
 impl IndexedTool {
-    /// Reads a tool.
+    /// Extracts the searchable data of a tool.
     pub(crate) fn read(content: ContentHash, tool: &Tool) -> Self {
         Self {
             hash: content,
@@ -44,35 +44,35 @@ impl IndexedTool {
     }
 }
 
-/// Every tool that is known, ready to be searched.
+/// Every known tool, ready to be searched.
 pub(crate) struct Snapshot {
-    /// Grows from one snapshot to the next.
+    /// Higher in every new snapshot.
     pub(crate) generation: u64,
     entries: Vec<IndexedTool>,
     indices: HashMap<ContentHash, usize>,
-    /// Replaced when vectors are put to use.
+    /// Replaced when new vectors are published.
     index: ArcSwap<Index>,
-    /// The vectors that are known, whether or not they are put to use yet.
+    /// The known vectors, published or not.
     vectors: Mutex<KnownVectors>,
 }
 
-/// The index, and whose vectors it holds: vectors of another model cannot be compared with these.
+/// The search index and the model of its vectors. Vectors of another model cannot be compared with them.
 pub(crate) struct Index {
     pub(crate) engine: Engine,
     /// `None` without vectors.
     pub(crate) model: Option<Arc<str>>,
 }
 
-/// The vectors that are known, all by one model.
+/// The known vectors, all by one model.
 #[derive(Clone, Default)]
 struct KnownVectors {
     model: Option<Arc<str>>,
-    /// By place.
+    /// By the index of the tool.
     by_index: Vec<Option<Arc<PackedVector>>>,
 }
 
 impl Snapshot {
-    /// A snapshot without any tool.
+    /// A snapshot without tools.
     pub(crate) fn empty() -> Self {
         Self {
             generation: 0,
@@ -83,7 +83,7 @@ impl Snapshot {
         }
     }
 
-    /// A snapshot of these tools. The vectors that an earlier one knows are taken along.
+    /// A snapshot of these tools. Takes over the vectors that `earlier` knows.
     pub(crate) fn build(entries: Vec<IndexedTool>, earlier: &Self) -> Self {
         static GENERATION: AtomicU64 = AtomicU64::new(0);
         let documents: Vec<Arc<Document>> = entries.iter().map(|entry| entry.document.clone()).collect();
@@ -101,39 +101,40 @@ impl Snapshot {
         }
     }
 
-    /// The index as it stands.
+    /// The published index.
     pub(crate) fn index(&self) -> Arc<Index> {
         self.index.load_full()
     }
 
-    /// How many tools there are.
+    /// The number of tools.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// The place of a tool.
+    /// The index of a tool; `None` if the snapshot does not contain it.
     pub(crate) fn index_of(&self, content: ContentHash) -> Option<usize> {
         self.indices.get(&content).copied()
     }
 
-    /// The tool, for the next snapshot.
+    /// The tool's data, for the next snapshot.
     pub(crate) fn entry(&self, content: ContentHash) -> Option<IndexedTool> {
         self.entries.get(self.index_of(content)?).cloned()
     }
 
-    /// What is turned into the vector of the tool at `place`.
+    /// The embedding text of the tool with index `place`.
     pub(crate) fn embedding_text_of(&self, place: usize) -> String {
         self.entries.get(place).map(|entry| entry.text.to_string()).unwrap_or_default()
     }
 
-    /// The places of tools whose vectors are not known.
+    /// The indices of the tools without a known vector.
     pub(crate) fn indices_without_vector(&self) -> Vec<usize> {
         let known = self.vectors.lock();
         known.by_index.iter().enumerate().filter(|(_, row)| row.is_none()).map(|(place, _)| place).collect()
     }
 
-    /// Keeps the vectors of the tools at `places`, which are used once published. Says whether they are by the model of
-    /// those known before; else these are all that is known, and nothing of the others is used any more.
+    /// Stores the vectors of the tools with indices `places`; searches use them once published. Returns
+    /// whether `model` is the model of the vectors known before. If not, all other vectors are dropped at
+    /// once, and the change is published.
     pub(crate) fn insert_vectors(&self, model: &Arc<str>, places: &[usize], vectors: &[Vec<f32>]) -> bool {
         let mut known = self.vectors.lock();
         let same = known.model.as_ref().is_none_or(|known| known == model);
@@ -153,14 +154,14 @@ impl Snapshot {
         same
     }
 
-    /// Puts the vectors that are kept to use.
+    /// Publishes the known vectors to searches.
     pub(crate) fn publish_vectors(&self) {
         let known = self.vectors.lock();
         let engine = self.index.load().engine.with_vectors(&known.by_index);
         self.index.store(Arc::new(Index { engine, model: known.model.clone() }));
     }
 
-    /// Forgets every vector.
+    /// Drops every vector.
     pub(crate) fn clear_vectors(&self) {
         let mut known = self.vectors.lock();
         known.model = None;
@@ -169,13 +170,13 @@ impl Snapshot {
         self.publish_vectors();
     }
 
-    /// Whose vectors are known, and how many.
+    /// The model of the known vectors, and their number.
     pub(crate) fn vector_stats(&self) -> (Option<Arc<str>>, usize) {
         let known = self.vectors.lock();
         (known.model.clone(), known.by_index.iter().flatten().count())
     }
 
-    /// How much memory the index and what belongs to it takes, in bytes, texts of tools included.
+    /// The memory of the index, the documents and the embedding texts, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let entries = self
             .entries

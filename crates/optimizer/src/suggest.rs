@@ -1,12 +1,13 @@
-//! Which tool was meant by a name that fits none.
+//! Suggests a tool for a name that no tool has.
 
-/// How alike two names must be, from 0 to 1.
+/// Minimum similarity of two names, 0 to 1.
 const SIMILARITY_MIN: f64 = 0.6;
-/// The longest name that is looked at; no real one is longer, and comparing costs the product of the lengths.
+/// Maximum length of a compared name, in bytes. No real name is longer, and the comparison costs the product
+/// of the lengths.
 const NAME_BYTES_MAX: usize = 200;
 
-/// The name most like `asked` among `names`, if one is like enough. A name that only lacks its server's prefix, or has one
-/// too many, counts as most alike.
+/// The name in `names` that is most similar to `asked`; `None` if none is similar enough. A name that only
+/// lacks its server's prefix, or has an additional one, counts as most similar.
 pub(crate) fn nearest<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if asked.is_empty() || asked.len() > NAME_BYTES_MAX {
         return None;
@@ -15,7 +16,7 @@ pub(crate) fn nearest<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> 
     let likeness = |name: &str| {
         let name = simplify(name);
         if name.ends_with(&plain) || plain.ends_with(&name) {
-            // Among several with the same ending, the one that adds least.
+            // Among several names with the same ending, the one that adds least is best.
             let (short, long) = (name.len().min(plain.len()), name.len().max(plain.len()));
             return 1.0 + ratio(short, long);
         }
@@ -34,7 +35,7 @@ fn ratio(short: usize, long: usize) -> f64 {
     short as f64 / long as f64
 }
 
-/// A name without the spelling that models get wrong: case and separators.
+/// The name without differences that models often make: letter case and separators.
 fn simplify(name: &str) -> String {
     let letters = name.chars().map(|letter| if letter.is_alphanumeric() { letter } else { '_' });
     letters.flat_map(char::to_lowercase).collect()

@@ -1,31 +1,35 @@
-//! Words: what a text is made of for searching. Splits prose and identifiers of every spelling, folds case and accents,
-//! cuts unspaced scripts into pairs of characters, and knows which words say nothing about what is asked for.
-//! Which words a tool has is [`crate::document`]'s, what they weigh is [`crate::lexical`]'s.
+//! Splits texts into words for searching. It handles prose and identifiers of every spelling, folds case and
+//! accents, splits scripts without spaces into pairs of characters, and knows the stop words.
+//!
+//! Which words a tool has is left to [`crate::document`], and their weights to [`crate::lexical`].
 
 mod stem;
 
 pub(crate) use stem::append_stem;
 
-/// Of a text no more than so many bytes are read; what a tool is for stands at the beginning.
+/// Maximum length of a text that is read, in bytes; the purpose of a tool is described at the beginning.
 pub(crate) const TEXT_BYTES_MAX: usize = 8 * 1024;
-/// A longer word is an encoded something and is left out.
+/// A longer word, in bytes, is encoded data and is ignored.
 const WORD_BYTES_MAX: usize = 48;
-/// An identifier of more parts than this is found by its parts alone.
+/// An identifier with more parts than this is indexed by its parts only.
 const JOINED_PARTS_MAX: usize = 3;
 
-/// The longest beginning of `text` that has at most `bytes_max` bytes.
+/// The longest prefix of `text` that has at most `bytes_max` bytes.
 pub(crate) fn truncate(text: &str, bytes_max: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
 }
 
-/// Calls `each` with every word of the beginning of `text`, in order: lower case, without accents, not stemmed.
+/// Calls `each` with every word of the first [`TEXT_BYTES_MAX`] bytes of `text`, in order: lower case,
+/// without accents, not stemmed.
 ///
-/// A word whose case shows parts (`getUser`, `HTTPServer`, `GitHub`) comes as its parts, and joined if they are few.
+/// A word with parts marked by letter case (`getUser`, `HTTPServer`, `GitHub`) yields its parts, and the
+/// joined word if it has few parts.
 pub(crate) fn each_word(text: &str, each: impl FnMut(&str)) {
     each_word_of(text, true, each);
 }
 
-/// As [`each_word`], but a word whose case shows parts comes as its parts only: the name as a person would say it.
+/// As [`each_word`], but a word with parts marked by letter case yields its parts only, as a person would say
+/// the name.
 pub(crate) fn each_name_word(name: &str, each: impl FnMut(&str)) {
     each_word_of(name, false, each);
 }
@@ -54,9 +58,9 @@ fn each_word_of(text: &str, joined: bool, mut each: impl FnMut(&str)) {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Script {
-    /// Words stand apart.
+    /// A script that separates words by spaces.
     Spaced,
-    /// Words follow each other without a gap.
+    /// A script without spaces between words.
     Unspaced,
     /// Not part of a word.
     None,
@@ -84,7 +88,7 @@ impl Script {
     }
 }
 
-/// Every two neighbours of a run without gaps, or the one character it has.
+/// Calls `each` with every two adjacent characters of a run, or with its only character.
 fn each_pair(run: &str, each: &mut impl FnMut(&str)) {
     let mut starts = run.char_indices().map(|(at, _)| at).chain([run.len()]);
     let (mut first, mut second) = (starts.next().unwrap_or(0), starts.next().unwrap_or(run.len()));
@@ -99,7 +103,7 @@ fn each_pair(run: &str, each: &mut impl FnMut(&str)) {
     }
 }
 
-/// The parts of a run of letters and digits, and the run itself if it has a few.
+/// Calls `each` with the parts of a run of letters and digits, and with the run itself if it has few parts.
 fn each_part(run: &str, joined: bool, word: &mut String, each: &mut impl FnMut(&str)) {
     let mut parts = 0;
     let mut start = 0;
@@ -108,7 +112,7 @@ fn each_part(run: &str, joined: bool, word: &mut String, each: &mut impl FnMut(&
         let whole = start == 0 && end == run.len();
         start = end;
         parts += 1;
-        // The single letters of `eBay` and `OAuth` say nothing alone.
+        // The single letters of `eBay` and `OAuth` have no meaning alone.
         if (whole || !joined || part.len() > 1) && fold_case(part, word) {
             each(word);
         }
@@ -118,8 +122,8 @@ fn each_part(run: &str, joined: bool, word: &mut String, each: &mut impl FnMut(&
     }
 }
 
-/// Where the parts of a run end: before a capital after a small letter or digit, and before the last capital of several
-/// when a word of small letters follows (`HTTP|Server`, but `PDFs`, `IPv6`).
+/// The ends of the parts of a run: before a capital after a small letter or digit, and before the last of
+/// several capitals when at least two small letters follow (`HTTP|Server`, but `PDFs`, `IPv6`).
 fn part_ends(run: &str) -> impl Iterator<Item = usize> {
     let mut before = ' ';
     let inner = run.char_indices().filter_map(move |(at, c)| {
@@ -134,7 +138,7 @@ fn part_ends(run: &str) -> impl Iterator<Item = usize> {
     inner.chain([run.len()])
 }
 
-/// Writes the folded form of `part` into `word`; false if it is no word to search by.
+/// Writes the case-folded form of `part` into `word`; false if the part is too long to be a word.
 fn fold_case(part: &str, word: &mut String) -> bool {
     word.clear();
     if part.len() > WORD_BYTES_MAX {
@@ -148,7 +152,7 @@ fn fold_case(part: &str, word: &mut String) -> bool {
     true
 }
 
-/// The letter of Latin scripts that people type when they leave the accent out.
+/// The base letter that people type instead of an accented Latin letter.
 fn without_accent(c: char) -> char {
     match c {
         'à'..='å' | 'ā' | 'ă' | 'ą' => 'a',
@@ -170,18 +174,18 @@ fn without_accent(c: char) -> char {
     }
 }
 
-/// True for a word that says nothing about which tool is meant: a number is a value, and words such as `please` stand
-/// in any request.
+/// True for a word that does not help to identify a tool: a number is a value, and words such as `please`
+/// occur in any query.
 pub(crate) fn is_stop_word(word: &str) -> bool {
     word.bytes().all(|byte| byte.is_ascii_digit())
         || word.len() <= STOP_WORD_BYTES_MAX && STOP_WORDS.binary_search(&word).is_ok()
 }
 
-/// The longest of [`STOP_WORDS`].
+/// The length of the longest of [`STOP_WORDS`], in bytes.
 const STOP_WORD_BYTES_MAX: usize = 7;
 
-/// Function words of English and the words of asking, sorted. Words that also name tools (`get`, `find`, `list`) stay
-/// out: how common they are in a catalogue decides what they weigh.
+/// Function words of English and the words of requests, sorted. Words that also name tools (`get`, `find`,
+/// `list`) are no stop words: their frequency in the catalogue determines their weight.
 const STOP_WORDS: [&str; 138] = [
     "a", "about", "after", "all", "also", "am", "an", "and", "any", "are", "as", "at", "be", "because",
     "been", "before", "being", "both", "but", "by", "can", "could", "did", "do", "does", "doing", "don",

@@ -1,5 +1,5 @@
-//! Computes the vectors of tools in the background and adds them to the snapshot as they come, while words alone are
-//! compared. What fails is tried again, ever more rarely.
+//! Computes the vectors of tools in the background and adds them to the snapshot. Until then only words are
+//! compared. A failure is retried with exponential back-off.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,13 +11,13 @@ use crate::corpus::Corpus;
 use crate::embed::{EmbedError, Embedder, Embeddings, Purpose};
 use crate::snapshot::Snapshot;
 
-/// How long after a failure it is tried again; doubles up to the maximum.
+/// The delay before the first retry; it doubles up to the maximum.
 const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(300);
-/// How many vectors are computed before those at hand are put to use.
+/// How many vectors are computed before they are published to searches.
 const PUBLISH_BATCH: usize = 512;
 
-/// The background work, which ends when this is dropped.
+/// The background task. Dropping this value aborts the task.
 pub(crate) struct BackgroundEmbedding {
     embedder: Arc<dyn Embedder>,
     shared: Arc<EmbeddingState>,
@@ -25,11 +25,11 @@ pub(crate) struct BackgroundEmbedding {
 }
 
 struct EmbeddingState {
-    /// The last snapshot for which nothing is left to do, or for which the last try has failed.
+    /// The generation of the last snapshot that is complete, or for which the last attempt failed.
     completed_generation: watch::Sender<u64>,
-    /// The last search had to do without a vector.
+    /// The last query got no vector, because embedding failed or timed out.
     is_failing: AtomicBool,
-    /// Another model answers: everything is to be computed anew.
+    /// Notified when another model has answered, so that all vectors must be computed again.
     model_changed: Notify,
 }
 
@@ -40,7 +40,7 @@ impl Drop for BackgroundEmbedding {
 }
 
 impl BackgroundEmbedding {
-    /// Begins.
+    /// Starts the background task.
     pub(crate) fn start(embedder: Arc<dyn Embedder>, corpus: &Arc<Corpus>) -> Self {
         let shared = Arc::new(EmbeddingState {
             completed_generation: watch::Sender::new(0),
@@ -51,14 +51,14 @@ impl BackgroundEmbedding {
         Self { embedder, shared, worker: tokio::spawn(worker.run()).abort_handle() }
     }
 
-    /// Waits until nothing is left to do for a snapshot, or a try has failed.
+    /// Waits until the snapshot is complete, or until an attempt has failed.
     pub(crate) async fn wait_for_snapshot(&self, snapshot: &Snapshot) {
         // The sender lives as long as `self`, so waiting cannot fail.
         let _ =
             self.shared.completed_generation.subscribe().wait_for(|done| *done >= snapshot.generation).await;
     }
 
-    /// The vector of a search, by `model`; `None` when there is none in time, or another model answers.
+    /// The vector of a query by `model`; `None` on failure, after `patience`, or when another model answers.
     pub(crate) async fn embed_query(&self, model: &str, text: &str, patience: Duration) -> Option<Vec<f32>> {
         let texts = [text.to_owned()];
         let embedding = self.embedder.embed(Purpose::Query, &texts);
@@ -79,7 +79,8 @@ impl BackgroundEmbedding {
         }
     }
 
-    /// Says once that searches do without vectors: clients decide how many searches there are.
+    /// Logs once that searches run without vectors. Clients determine how many searches there are, so logging
+    /// each one would let them fill the log.
     fn warn_fallback(&self, why: &dyn std::fmt::Display) -> Option<Vec<f32>> {
         if !self.shared.is_failing.swap(true, Ordering::Relaxed) {
             tracing::warn!(%why, "searching by words alone until there are vectors again");
@@ -94,11 +95,11 @@ struct Worker {
     snapshots: watch::Receiver<Arc<Snapshot>>,
 }
 
-/// How far a try came.
+/// The outcome of an attempt to embed all tools of a snapshot.
 enum Progress {
     /// Every tool has a vector.
     Complete,
-    /// There is a newer snapshot, or another model.
+    /// There is a newer snapshot, or another model has answered.
     Restart,
 }
 

@@ -1,47 +1,48 @@
-//! What tools mean, as vectors: eight bits a lane, compared by their angle.
-//! Where vectors come from is [`crate::Embedder`]'s.
+//! The vectors of tools, quantised to eight bits a component and compared by cosine. Computing them is left
+//! to [`crate::Embedder`].
 
 use std::sync::Arc;
 
 use crate::mask::Mask;
 
-/// How many lanes a vector may have; more could overflow a sum.
+/// Maximum dimension of a vector; more components could overflow the sum of a dot product.
 pub const DIMENSION_MAX: usize = 8192;
-/// A lane of a document is at most this.
+/// Maximum absolute value of a component of a document.
 const DOCUMENT_COMPONENT_MAX: f32 = 127.0;
-/// A lane of a request is at most this: it is kept once, so it may be finer.
+/// Maximum absolute value of a component of a query. There is only one query vector, so it may be more
+/// precise.
 const QUERY_COMPONENT_MAX: f32 = 2047.0;
 
-/// The vector of one text in a quarter of its memory. Its length is forgotten; only its direction counts.
+/// A vector in a quarter of its memory. Its length is not kept, because only the direction matters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PackedVector {
     components: Box<[i8]>,
-    /// What makes the lanes a vector of unit length; 0 if all lanes are 0.
+    /// The factor that gives the components unit length; 0 if all components are 0.
     scale: f32,
 }
 
 impl PackedVector {
-    /// Packs a vector. Lanes that are no numbers count as 0.
+    /// Packs a vector. Components that are not finite count as 0.
     #[must_use]
     pub fn from_vector(vector: &[f32]) -> Self {
         let (lanes, scale) = quantise(vector, DOCUMENT_COMPONENT_MAX, |lane| lane as i8);
         Self { components: lanes, scale }
     }
 
-    /// How many lanes it has.
+    /// The number of components.
     #[must_use]
     pub fn dimension(&self) -> usize {
         self.components.len()
     }
 
-    /// How much memory it takes, in bytes.
+    /// The memory that it occupies, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.components.len()
     }
 }
 
-/// Whole lanes of at most `most`, and the factor that gives them unit length.
+/// Integer components of at most `most` in absolute value, and the factor that gives them unit length.
 fn quantise<T>(vector: &[f32], most: f32, whole: impl Fn(f32) -> T) -> (Box<[T]>, f32) {
     let number = |lane: f32| if lane.is_finite() { lane } else { 0.0 };
     let largest = vector.iter().fold(0.0_f32, |largest, &lane| largest.max(number(lane).abs()));
@@ -51,18 +52,18 @@ fn quantise<T>(vector: &[f32], most: f32, whole: impl Fn(f32) -> T) -> (Box<[T]>
     (rounded().map(whole).collect(), if length > 0.0 { length.recip() } else { 0.0 })
 }
 
-/// The vectors of an index, in one piece of memory.
+/// The vectors of an index, in one allocation.
 #[derive(Debug)]
 pub(crate) struct Vectors {
     dimension: usize,
     components: Box<[i8]>,
-    /// One per document; 0 for a document without a vector.
+    /// One for each document; 0 for a document without a vector.
     scales: Box<[f32]>,
 }
 
 impl Vectors {
-    /// Lays vectors together, one place per document. The first vector says how many lanes there are; a vector that
-    /// has another number, of another model it must be, is left out.
+    /// Concatenates the vectors, one row for each document. The first vector determines the dimension. A
+    /// vector of another dimension must be of another model and is left out.
     pub(crate) fn build(vectors: &[Option<Arc<PackedVector>>]) -> Self {
         let dimension = vectors.iter().flatten().map(|packed| packed.dimension()).next().unwrap_or(0);
         let dimension = if dimension <= DIMENSION_MAX { dimension } else { 0 };
@@ -86,8 +87,8 @@ impl Vectors {
         Self { dimension, components: lanes.into(), scales: scales.into() }
     }
 
-    /// The cosine, -1 to 1, between the request and every document that `mask` lets through and that has a vector.
-    /// Empty if no document can be compared with a request of so many lanes.
+    /// The cosine, -1 to 1, between the query and every document that has a vector and is in `mask`. Empty if
+    /// no document can be compared with the query: another dimension, or a zero vector.
     pub(crate) fn similarities(&self, request: &[f32], mask: &Mask) -> Vec<Option<f32>> {
         let (request, request_scale) = quantise(request, QUERY_COMPONENT_MAX, |lane| lane as i16);
         if self.dimension == 0 || request.len() != self.dimension || request_scale == 0.0 {
@@ -101,20 +102,20 @@ impl Vectors {
         rows.map(compare).collect()
     }
 
-    /// How much memory it takes, in bytes.
+    /// The memory that it occupies, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.components) + size_of_val(&*self.scales)
     }
 }
 
-/// A sum that cannot overflow: [`DIMENSION_MAX`] lanes of 127 times 2047 stay below 2^31.
+/// The dot product. It cannot overflow: [`DIMENSION_MAX`] products of 127 and 2047 sum to less than 2^31.
 fn dot(document: &[i8], request: &[i16]) -> i32 {
     let product = |(one, &other): (i16, &i16)| i32::from(one) * i32::from(other);
     let (blocks, rest) = document.as_chunks::<64>();
     let (request_blocks, request_rest) = request.as_chunks::<64>();
     let mut sum = 0;
     for (block, request) in blocks.iter().zip(request_blocks) {
-        // Lanes of equal width are what processors multiply and add in one step.
+        // Processors multiply and add components of equal width in one instruction.
         let wide = block.map(i16::from);
         sum += wide.into_iter().zip(request).map(product).sum::<i32>();
     }

@@ -1,5 +1,6 @@
-//! Decisions a second through the store against `redis-benchmark` with the very same script call, on the same server,
-//! in turns, and what a decision and a refusal cost the server. Trust ratios, not absolutes.
+//! Decisions a second through the store, compared with `redis-benchmark` on the same script call and the same
+//! server, in alternating rounds. Also the server's CPU time for a decision and for a refusal. Trust ratios,
+//! not absolute numbers.
 //!
 //! `cargo run --release -p vmcp-ratelimit-redis --example bench [TASKS [SECONDS [SERVER-PROGRAM]]]`
 
@@ -16,7 +17,7 @@ use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// How many users are told apart: enough that hardly ever two ask the same.
+/// The number of users: enough that two equal requests at once are rare.
 const USERS: u64 = 100_000;
 const ROUNDS: usize = 5;
 
@@ -44,15 +45,15 @@ impl Server {
         Ok(Self { child, socket })
     }
 
-    /// Nanoseconds the server's main thread has been on a processor.
+    /// Nanoseconds of CPU time that the server's main thread has used.
     fn cpu_nanos(&self) -> Outcome<f64> {
         let id = self.child.id();
         let text = std::fs::read_to_string(format!("/proc/{id}/task/{id}/schedstat"))?;
         Ok(text.split(' ').next().unwrap_or_default().parse()?)
     }
 
-    /// Calls one script with the same arguments, from so many connections. Returns calls a second and microseconds of
-    /// the server for each.
+    /// Calls one script with the same arguments over a number of connections. Returns the calls a second, and
+    /// the server's microseconds for each.
     fn benchmark(&self, call: &BenchmarkCall, connections: usize, count: u64) -> Outcome<(f64, f64)> {
         let mut command = Command::new("redis-benchmark");
         command.arg("-s").arg(&self.socket);
@@ -71,7 +72,8 @@ struct BenchmarkCall {
     arg: String,
 }
 
-/// `redis-benchmark` cannot send zero bytes, so its script has the argument inside and gets another one as long.
+/// `redis-benchmark` cannot send zero bytes, so its script contains the argument and receives another one of
+/// equal length.
 async fn benchmark_call(server: &Server, scripts: &Scripts, ask: &AdmitRequest) -> Outcome<BenchmarkCall> {
     let call = scripts.admit(ask, 1, None);
     let keys = call.keys().into_iter().map(|key| key.replace("RAND", "__rand_int__")).collect();
@@ -104,7 +106,7 @@ fn four_bucket_request(user: &str, rate: Rate) -> AdmitRequest {
     AdmitRequest { buckets: buckets.into_iter().collect() }
 }
 
-/// As many tasks as there are connections elsewhere, each for another user at every call.
+/// Runs `tasks` tasks, as many as `redis-benchmark` has connections; each call is for another user.
 async fn through_store(
     server: &Server,
     store: &Arc<RedisStore>,
@@ -163,7 +165,7 @@ async fn main() -> Outcome<()> {
     }
     let plenty = Rate::new(100_000, Duration::from_secs(1), 1_000_000)?;
     let one = Rate::new(1, Duration::from_secs(86_400), 1)?;
-    // The script is known from here on, and the bucket of the refusals is empty.
+    // From here on the server has the script, and the bucket of the refusals is empty.
     store.admit(&four_bucket_request("warm", plenty)).await?;
     let mut short = four_bucket_request("RAND", plenty);
     if let Some(bucket) = short.buckets.first_mut() {

@@ -1,5 +1,6 @@
-//! What leases save and cost: calls admitted for each question to a real Redis at seven tenths of a limit, and a decision
-//! out of what is held here against one of the memory store, in turns. Trust ratios, not absolutes.
+//! What leases save and cost: the calls admitted for each request to a real Redis at seven tenths of a limit;
+//! and a decision from leased tokens compared with one of the memory store, in alternating rounds. Trust
+//! ratios, not absolute numbers.
 //!
 //! `cargo run --release -p vmcp-ratelimit-redis --example leases`
 
@@ -23,7 +24,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const ROUNDS: usize = 15;
 const DECISIONS: u32 = 200_000;
-/// The limit of the fleet, and what it is offered of it.
+/// The limit of the fleet in calls a second, and the rate that it is offered.
 const LIMIT: u64 = 20_000;
 const OFFERED_RATE: f64 = 0.7 * LIMIT as f64;
 
@@ -90,7 +91,7 @@ async fn replica(
     Ok((leases, plan))
 }
 
-/// How many scripts the server has run.
+/// The number of scripts that the server has run.
 async fn script_call_count(url: &str) -> Outcome<u64> {
     let client = redis::Client::open(url)?;
     let mut connection = client.get_multiplexed_async_connection().await?;
@@ -99,7 +100,7 @@ async fn script_call_count(url: &str) -> Outcome<u64> {
     Ok(line.split(',').next().unwrap_or("0").parse()?)
 }
 
-/// So many replicas at seven tenths of the limit: calls admitted, refused and questions asked.
+/// Runs a fleet at seven tenths of the limit: calls admitted, calls refused and requests sent.
 async fn fleet(url: &str, count: u32) -> Outcome<(u64, u64, u64)> {
     let plan = plan(&*planner(LIMIT, false)?);
     let mut replicas = Vec::new();
@@ -143,7 +144,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Nanoseconds of a decision over two shared buckets: in memory, and out of what is held of leases.
+/// Nanoseconds of a decision over two shared buckets: in memory, and from leased tokens.
 async fn decisions(url: &str) -> Outcome<(f64, f64)> {
     let planner = planner(100_000_000, true)?;
     let plan = plan(&planner);

@@ -1,8 +1,9 @@
-//! When the store is given time: after a few failures in a row nobody asks it but the keeper, until it answers again.
+//! The circuit breaker: after a few failures in a row it opens, and only the keeper asks the store until it
+//! answers again.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// So many failures in a row, and the store rests.
+/// The number of failures in a row that opens the circuit.
 const FAILURES_MAX: u32 = 3;
 
 /// Counts failures in a row.
@@ -12,24 +13,24 @@ pub(crate) struct Breaker {
 }
 
 impl Breaker {
-    /// True while the store is given time.
+    /// True while the circuit is open.
     pub(crate) fn is_open(&self) -> bool {
         self.failures.load(Ordering::Relaxed) >= FAILURES_MAX
     }
 
-    /// True when the last thing noted was an answer.
+    /// True when the last recorded outcome was a success.
     pub(crate) fn is_clear(&self) -> bool {
         self.failures.load(Ordering::Relaxed) == 0
     }
 
-    /// Notes a failure. True when it is the one that opens the breaker.
+    /// Records a failure. True when it is the one that opens the circuit.
     pub(crate) fn record_failure(&self) -> bool {
         let count = |failures: u32| Some(failures.saturating_add(1));
         let before = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
         before.unwrap_or(u32::MAX).saturating_add(1) == FAILURES_MAX
     }
 
-    /// Notes an answer, which closes the breaker.
+    /// Records a success, which closes the circuit.
     pub(crate) fn record_success(&self) {
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! Calls that ask the same question at the same moment: while one is on its way, the others queue and are answered by
-//! one following decision for all of them, first come, first served.
+//! Coalescing of equal requests: while one is in flight, equal requests queue behind it. One following
+//! decision then answers all that wait, in the order of arrival.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,30 +11,30 @@ use vmcp_ratelimit::{AdmitRequest, RemoteVerdict, StoreFailure};
 
 use crate::script::WANT_MAX;
 
-/// What somebody who queues is told.
+/// The result that each waiting caller receives.
 pub(crate) type AdmitResult = Result<RemoteVerdict, StoreFailure>;
 type ResultSender = oneshot::Sender<AdmitResult>;
 
-/// How many may queue behind one question: sixteen times as many as one decision answers.
+/// The most callers that wait for one request: sixteen times as many as one decision answers.
 const QUEUE_MAX: usize = 4096;
 const SHARD_COUNT: usize = 16;
 
-/// A question that is on its way, and who waits for the next one.
+/// The requests in flight, and the callers that wait for the next decision.
 type Shard = HashMap<Arc<AdmitRequest>, VecDeque<ResultSender>, RandomState>;
 
-/// All questions that are on their way.
+/// All requests in flight.
 pub(crate) struct Coalescer {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
 }
 
-/// What to do with a question.
+/// The role of a caller that asks for a decision.
 pub(crate) enum Role {
-    /// Nobody asks it: ask. [`Coalescer::leave`] must follow.
+    /// No equal request is in flight: send it. [`Coalescer::leave`] must follow.
     Leader(Arc<AdmitRequest>),
-    /// Somebody asks it: the answer comes here.
+    /// An equal request is in flight: the result arrives on this channel.
     Follower(oneshot::Receiver<AdmitResult>),
-    /// Too many wait already.
+    /// Too many callers wait already.
     Full,
 }
 
@@ -43,7 +43,7 @@ impl Coalescer {
         Self { shards: (0..SHARD_COUNT).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
     }
 
-    /// Joins those who ask this.
+    /// Joins the callers of an equal request, or becomes their leader.
     pub(crate) fn join(&self, ask: &AdmitRequest) -> Role {
         let mut shard = self.shard(ask).lock();
         let Some(queue) = shard.get_mut(ask) else {
@@ -52,7 +52,7 @@ impl Coalescer {
             return Role::Leader(ask);
         };
         if queue.len() >= QUEUE_MAX {
-            // Those who gave up take no room.
+            // Cancelled callers take no capacity.
             queue.retain(|waiter| !waiter.is_closed());
         }
         if queue.len() >= QUEUE_MAX {
@@ -63,7 +63,7 @@ impl Coalescer {
         Role::Follower(answer)
     }
 
-    /// The leader is done. True when others wait, who then need a driver.
+    /// The leader is done. True when other callers wait, who then need a driver.
     #[must_use]
     pub(crate) fn leave(&self, ask: &AdmitRequest) -> bool {
         let mut shard = self.shard(ask).lock();
@@ -74,7 +74,8 @@ impl Coalescer {
         waits
     }
 
-    /// The next to be answered together, in the order they came. `None` when nobody waits: the question is over.
+    /// The next callers to be answered together, in the order of arrival. `None` when no caller waits: the
+    /// request is then removed.
     pub(crate) fn next_batch(&self, ask: &AdmitRequest) -> Option<Vec<ResultSender>> {
         let mut shard = self.shard(ask).lock();
         let mut batch = Vec::new();
@@ -94,7 +95,7 @@ impl Coalescer {
         Some(batch)
     }
 
-    /// Gives up a question: whoever waits is told so.
+    /// Removes a request; the callers that wait for it receive a failure.
     pub(crate) fn abandon(&self, ask: &AdmitRequest) {
         self.shard(ask).lock().remove(ask);
     }
@@ -119,7 +120,7 @@ mod tests {
             answers.push(answer);
         }
         assert!(matches!(flights.join(&ask), Role::Full));
-        // Whoever gives up makes room, and is passed over.
+        // A cancelled caller frees its capacity and is skipped.
         answers.drain(..3);
         assert!(matches!(flights.join(&ask), Role::Follower(_)));
         assert!(flights.leave(&shared));

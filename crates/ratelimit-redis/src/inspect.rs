@@ -1,9 +1,9 @@
-//! What the server says of itself that an operator should know: a server that evicts buckets gives out fresh budgets.
+//! Warnings for operators about the server's settings: a server that evicts buckets grants fresh budgets.
 
-/// The oldest version whose scripts do what ours need.
+/// The oldest server version that the scripts are tested with, as major and minor.
 const VERSION_MIN: (u32, u32) = (6, 2);
 
-/// What to warn of, from the text of `INFO server` and `INFO memory`. What it does not say is not warned of.
+/// The warnings for the text of `INFO server` and `INFO memory`. A field that is missing causes no warning.
 pub(crate) fn warnings(info: &str) -> Vec<String> {
     let field =
         |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
@@ -17,7 +17,7 @@ pub(crate) fn warnings(info: &str) -> Vec<String> {
              bucket is a full one; set maxmemory-policy noeviction"
         ));
     }
-    // Valkey gives the version of Redis it is compatible with under the old name.
+    // Valkey reports the version of Redis that it is compatible with in this field.
     if let Some(text) = field("redis_version") {
         let mut parts = text.split('.').map_while(|part| part.parse::<u32>().ok());
         let version = (parts.next(), parts.next());

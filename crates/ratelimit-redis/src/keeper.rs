@@ -1,5 +1,6 @@
-//! The background task that keeps the connection: connects with growing pauses, says every second that this
-//! replica lives, and asks five times a second while the store rests. It ends when the store is dropped.
+//! The background task that keeps the connection: it reconnects with back-off, sends the heartbeats of this
+//! replica, by default every second, and probes the store five times a second while the circuit is open. It
+//! ends when the store is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,19 +14,20 @@ use crate::inspect;
 use crate::link::{CONNECT_MAX, ClassifiedError, ServerConnection};
 use crate::server::{ConnectionState, Server, log_error, within_deadline};
 
-/// How often a resting store is asked.
+/// The pause between probes while the circuit is open.
 const PROBE_PAUSE: Duration = Duration::from_millis(200);
-/// The first and the longest pause between attempts to connect: a store that is back is found within a second.
+/// The first and the longest pause between attempts to connect: a store that is back is found within a
+/// second.
 const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(300));
-/// After so many unanswered heartbeats in a row a new connection is tried: the old one may lead nowhere.
+/// After this many unanswered heartbeats in a row a new connection is opened: the old one may be dead.
 const MISSED_HEARTBEAT_COUNT_MAX: u32 = 3;
-/// A replica is counted for so many heartbeats after its last.
+/// A replica counts as alive for this many heartbeats after its last one.
 const HEARTBEATS_UNTIL_GONE: u32 = 10;
-/// After so many heartbeats the server is asked again for settings that would give out fresh budgets: they can be changed while
-/// it runs.
+/// After this many heartbeats the server is asked again for settings that would grant fresh budgets: they can
+/// be changed while it runs.
 const INSPECT_EVERY_HEARTBEATS: u32 = 10;
 
-/// Keeps the connection until it is aborted.
+/// Keeps the connection until the task is aborted.
 pub(crate) async fn run(server: Arc<Server>) {
     let replica = generate_replica_id();
     let mut pause = RECONNECT_PAUSES.0;
@@ -55,9 +57,9 @@ pub(crate) async fn run(server: Arc<Server>) {
     }
 }
 
-/// A connection over which a write has just worked.
+/// Opens a connection, and checks with a heartbeat that a write works over it.
 async fn connect(server: &Server, generation: u64, replica: &str) -> Result<ServerConnection, StoreFailure> {
-    // Cluster and sentinels are asked one after the other, each within the bound of one attempt.
+    // Servers of a cluster and sentinels are tried one after the other, each within the limit of one attempt.
     let opened = timeout(4 * CONNECT_MAX, Box::pin(ServerConnection::open(&server.policy, generation))).await;
     let link = match opened {
         Ok(Ok(link)) => link,
@@ -71,7 +73,7 @@ async fn connect(server: &Server, generation: u64, replica: &str) -> Result<Serv
     Ok(link)
 }
 
-/// Says that this replica lives, and learns how many do.
+/// Sends the heartbeat of this replica, and records what the server replies.
 async fn send_heartbeat(server: &Server, link: &ServerConnection, replica: &str) -> Result<(), StoreFailure> {
     let silence = server.policy.heartbeat() * HEARTBEATS_UNTIL_GONE;
     let call = server.scripts.heartbeat(replica, silence.as_millis().max(1));
@@ -86,7 +88,8 @@ async fn send_heartbeat(server: &Server, link: &ServerConnection, replica: &str)
         server.replica_count.store(u32::try_from(count).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
         let now = Instant::now();
         let noted = server.server_time.record(time, now);
-        // An answer may be as late as the deadline, and no bucket earns what is not certain.
+        // A reply may be as late as the deadline, and a bucket must earn only for time that has certainly
+        // passed.
         let made_up = server.server_time.lag(now).saturating_sub(server.policy.deadline());
         server.scripts.set_step_back(u64::try_from(made_up.as_micros()).unwrap_or(u64::MAX));
         if let Some(step) = noted {
@@ -100,15 +103,15 @@ async fn send_heartbeat(server: &Server, link: &ServerConnection, replica: &str)
     Ok(())
 }
 
-/// What the server says to a heartbeat.
+/// The server's reply to a heartbeat.
 struct HeartbeatReply {
-    /// How many replicas live.
+    /// The number of replicas that are alive.
     replica_count: i64,
-    /// The server's time.
+    /// The server's time since the Unix epoch.
     server_time: Duration,
-    /// For how long keys have been as they are.
+    /// How long buckets have been kept under their present keys.
     key_age: Duration,
-    /// What operators have blocked, and for how long still.
+    /// What operators have blocked, and for how much longer.
     blocks: Vec<(String, Duration)>,
 }
 
@@ -130,7 +133,7 @@ fn parse_heartbeat_reply(answer: &Value) -> Option<HeartbeatReply> {
     Some(HeartbeatReply { replica_count: *count, server_time: time, key_age: millis((*age).max(0))?, blocks })
 }
 
-/// Watches over a connection until it is of no use.
+/// Sends heartbeats over a connection until it is broken or too many of them are unanswered.
 async fn monitor(server: &Server, link: &ServerConnection, replica: &str) {
     let (mut silent, mut beats) = (0, 0);
     let mut failed = false;
@@ -139,7 +142,7 @@ async fn monitor(server: &Server, link: &ServerConnection, replica: &str) {
         let pause = if failed || server.breaker.is_open() { PROBE_PAUSE.min(pause) } else { pause };
         tokio::select! {
             () = sleep(pause) => {}
-            // The breaker has opened or the link has broken: either changes what is done next.
+            // The circuit has opened or the connection is broken: either changes the next step.
             () = server.wake.notified() => continue,
         }
         match send_heartbeat(server, link, replica).await {
@@ -164,7 +167,7 @@ async fn monitor(server: &Server, link: &ServerConnection, replica: &str) {
     }
 }
 
-/// Warns of settings that would give out fresh budgets, once for as long as they stay.
+/// Warns of settings that would grant fresh budgets, once for as long as they stay.
 async fn inspect_server(server: &Server, link: &ServerConnection) {
     let answer = timeout(CONNECT_MAX, server.send(link, &server.scripts.inspect())).await;
     let Ok(Ok(Value::BulkString(text))) = answer else { return };
@@ -178,10 +181,11 @@ async fn inspect_server(server: &Server, link: &ServerConnection) {
     }
 }
 
-/// A name nobody else has.
+/// A random identifier of this replica.
 fn generate_replica_id() -> String {
     let mut bytes = [0_u8; 16];
-    // Without randomness two replicas may count as one; then a share is too large, which is bounded.
+    // Without randomness two replicas may have the same identifier and count as one. A replica's share of a
+    // limit is then too large, by a bounded amount.
     if getrandom::fill(&mut bytes).is_err() {
         return std::process::id().to_string();
     }

@@ -1,5 +1,5 @@
-//! The connection to the server, cluster or master of the sentinels, and what its errors mean. Retries inside the
-//! client library are kept short or off: a decision has its own deadline.
+//! The connection to the server, the cluster or the master of the sentinels, and the meaning of its errors.
+//! Retries inside the client library are kept short or off, because a decision has its own deadline.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use vmcp_ratelimit::StoreFailure;
 
 use crate::policy::{RedisPolicy, StoreTarget, tcp_settings};
 
-/// How long one attempt to connect may take: five round trips with TLS and a login.
+/// The time-out of one attempt to connect: enough for five round trips with TLS and a login.
 pub(crate) const CONNECT_MAX: Duration = Duration::from_millis(500);
-/// Requests that may wait inside the client library for the socket to take them.
+/// The most requests that wait inside the client library for the socket to accept them.
 const PIPELINE_MAX: usize = 1024;
 
 #[derive(Clone)]
@@ -26,19 +26,19 @@ enum RedisConnection {
     Cluster(ClusterConnection),
 }
 
-/// One connection, shared by everybody.
+/// One connection, shared by all callers.
 #[derive(Clone)]
 pub(crate) struct ServerConnection {
-    /// Which attempt made it.
+    /// The number of the attempt that opened it.
     pub(crate) generation: u64,
     connection: RedisConnection,
 }
 
-/// What an error of the client library means for us.
+/// The meaning of a client library error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClassifiedError {
     pub(crate) failure: StoreFailure,
-    /// Whether the link is of no use any more.
+    /// Whether the connection can no longer be used.
     pub(crate) is_connection_broken: bool,
 }
 
@@ -47,7 +47,7 @@ impl ServerConnection {
     pub(crate) async fn open(policy: &RedisPolicy, generation: u64) -> RedisResult<Self> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_MAX))
-            // Every caller has a shorter one of its own.
+            // Every caller has a shorter deadline of its own.
             .set_response_timeout(None)
             .set_pipeline_buffer_size(PIPELINE_MAX);
         let wire = match policy.target() {
@@ -64,7 +64,7 @@ impl ServerConnection {
         Ok(Self { generation, connection: wire })
     }
 
-    /// Sends one command. Dropping the future forgets the answer, not the command.
+    /// Sends one command. Dropping the future discards the reply; the command may still be executed.
     pub(crate) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         match &self.connection {
             RedisConnection::Direct(connection) => command.query_async(&mut connection.clone()).await,
@@ -72,19 +72,19 @@ impl ServerConnection {
         }
     }
 
-    /// What an error of this link means.
+    /// The meaning of an error on this connection.
     pub(crate) fn classify(&self, error: &RedisError) -> ClassifiedError {
         let fault = ClassifiedError::classify(error);
         match self.connection {
             RedisConnection::Direct(_) => fault,
-            // A cluster's connection mends itself, server by server; only the keeper gives it up.
+            // A cluster connection reconnects to its servers itself; only the keeper replaces it.
             RedisConnection::Cluster(_) => ClassifiedError { is_connection_broken: false, ..fault },
         }
     }
 }
 
 impl ClassifiedError {
-    /// What an error means. The server's text is never passed on: it may quote keys.
+    /// The meaning of an error. The server's text is never passed on, because it may quote keys.
     pub(crate) fn classify(error: &RedisError) -> Self {
         if error.is_timeout() {
             return Self { failure: StoreFailure::Timeout, is_connection_broken: false };
@@ -92,12 +92,12 @@ impl ClassifiedError {
         let kind = error.kind();
         let lost = matches!(kind, ErrorKind::Io | ErrorKind::Parse | ErrorKind::ClusterConnectionNotFound);
         let failure = if lost { StoreFailure::Disconnected } else { StoreFailure::Refused };
-        // A server that has become a replica stays one: a new connection may lead to the new master.
+        // A server that has become a replica stays one: a new connection may reach the new master.
         Self { failure, is_connection_broken: lost || kind == ErrorKind::Server(ServerErrorKind::ReadOnly) }
     }
 }
 
-/// The server forgot the script.
+/// Whether the error says that the server does not have the script.
 pub(crate) fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }

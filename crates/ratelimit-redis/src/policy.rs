@@ -1,5 +1,5 @@
-//! The validated settings of the shared store: where it is, who we are to it, under which keys, and how long a
-//! decision may take. Built by `vmcp` from the config file; files and variables are read there.
+//! The validated settings of the shared store: its address, the credentials, the keys, and the deadline of a
+//! decision. `vmcp` builds them from the configuration, and reads files and environment variables itself.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,74 +10,76 @@ use redis::{
 };
 use vmcp_ratelimit::DECISION_DEADLINE;
 
-/// The reference's prefix.
+/// The key prefix of the reference implementation.
 const KEY_PREFIX: &str = "thv:rl:";
-/// How often a replica says that it lives.
+/// The default interval of heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// A decision that takes longer than this helps nobody.
+/// The longest deadline of a decision: a slower decision is useless to the caller.
 const DEADLINE_MAX: Duration = Duration::from_secs(10);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
 
-/// Why settings are refused. No message repeats a URL or a password.
+/// Why settings are rejected. No message repeats a URL or a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// Not the URL of a server.
+    /// The text is not the URL of a server.
     #[error("must be a URL such as redis://host:6379/0, rediss://host:6379 or unix:///path/to/socket")]
     Url,
-    /// The certificate would not be checked.
+    /// The server's certificate would not be verified.
     #[error(
         "#insecure turns off the check of the server's certificate; trust its authority with a CA bundle instead"
     )]
     Insecure,
-    /// Nobody to ask.
+    /// There is no URL.
     #[error("needs at least one URL")]
     NoUrls,
-    /// Servers of a cluster and sentinels are found over the network.
+    /// A unix socket where the servers of a cluster or of sentinels must be found over the network.
     #[error("a unix socket reaches one server only, not a cluster and not sentinels")]
     Socket,
-    /// Some servers with TLS and some without.
+    /// Some URLs use TLS and some do not.
     #[error("either all URLs must be rediss:// or none")]
     MixedTls,
-    /// URLs that name different users or passwords.
+    /// The URLs have different users, passwords or databases.
     #[error("all URLs must carry the same user, password and database")]
     MixedCredentials,
-    /// Sentinels know masters by name.
+    /// The master's name is missing, by which sentinels find it.
     #[error("needs the name the sentinels have for the master")]
     NoMaster,
-    /// A cluster has one database.
+    /// A database other than 0 in a cluster, which has only that one.
     #[error("a cluster has only database 0")]
     ClusterDatabase,
-    /// Not a database.
+    /// The database number is negative.
     #[error("must be a database number, 0 or more")]
     Database,
-    /// TLS settings without TLS.
+    /// TLS settings without a TLS URL.
     #[error("TLS settings have no effect unless the URL is rediss://")]
     UnusedTls,
-    /// Not a certificate or key.
+    /// The text is not a PEM certificate or key.
     #[error("must be PEM: certificates, and for a client of its own a certificate chain and its key")]
     Pem,
-    /// It would change which part of a key is hashed, or run into its neighbour.
+    /// The text would change which part of a key is hashed, or could make two keys equal. The field names the
+    /// setting.
     #[error(
         "{0} becomes part of the keys, so it must not be empty or contain braces, white space or control characters"
     )]
     KeyPart(&'static str),
-    /// `a:b` + `c` and `a` + `b:c` would be one.
+    /// A colon in the namespace: `a:b` + `c` and `a` + `b:c` would be the same key.
     #[error("must not contain a colon")]
     Colon,
-    /// No time at all, or too much.
+    /// The duration is zero or too long; the field is the maximum.
     #[error("must be longer than zero and at most {0:?}")]
     Duration(Duration),
 }
 
-/// The URL of one server. Its user and password are kept out of logs.
+/// The URL of one server. Its user and password do not appear in logs.
 #[derive(Clone)]
 pub struct ServerUrl(pub(crate) ConnectionInfo);
 
 impl ServerUrl {
-    /// Reads a URL: `redis://`, `rediss://` (TLS), `unix://`, each with user, password and database if needed.
+    /// Parses a URL: `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database if needed.
     ///
     /// # Errors
-    /// When it is none of these.
+    /// [`PolicyError::Url`] when it is none of these, [`PolicyError::Insecure`] when it turns off the
+    /// certificate check, and [`PolicyError::Database`] when its database number is negative.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let info = text.into_connection_info().map_err(|_| PolicyError::Url)?;
         if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
@@ -109,24 +111,24 @@ impl fmt::Debug for ServerUrl {
     }
 }
 
-/// Where the store is.
+/// The location of the store.
 #[derive(Clone, Debug)]
 pub enum StoreTarget {
     /// One server.
     Single {
-        /// Its URL.
+        /// The URL of the server.
         url: ServerUrl,
     },
     /// A cluster.
     Cluster {
-        /// Some of its servers; the others are found through them.
+        /// Some servers of the cluster; the others are discovered through them.
         urls: Vec<ServerUrl>,
     },
-    /// The master that sentinels point to. A user and password in a URL are the sentinels' own.
+    /// The master that sentinels report. A user and password in a URL are those of the sentinels.
     Sentinel {
-        /// The sentinels.
+        /// The URLs of the sentinels.
         urls: Vec<ServerUrl>,
-        /// The name they have for the master.
+        /// The name that the sentinels have for the master.
         master: String,
     },
 }
@@ -158,12 +160,12 @@ impl StoreTarget {
     }
 }
 
-/// A password, kept out of logs.
+/// A password, which does not appear in logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
 impl Password {
-    /// Takes a password.
+    /// Wraps a password.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)
@@ -176,15 +178,16 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Whom a TLS connection trusts and who we are on it.
+/// The trusted authorities and the client identity of a TLS connection.
 #[derive(Clone, Debug)]
 pub struct Tls(pub(crate) TlsCertificates);
 
 impl Tls {
-    /// Takes PEM text: the authorities trusted in place of the system's, and our own certificate chain and key.
+    /// Takes PEM text: the authorities trusted instead of the system's, and the client's certificate chain
+    /// and key.
     ///
     /// # Errors
-    /// When one of them cannot be read.
+    /// [`PolicyError::Pem`] when one of them cannot be parsed.
     pub fn new(ca_bundle: Option<&[u8]>, identity: Option<(&[u8], &[u8])>) -> Result<Self, PolicyError> {
         let certificates = TlsCertificates {
             client_tls: identity.map(|(certificate, key)| ClientTlsConfig {
@@ -193,7 +196,7 @@ impl Tls {
             }),
             root_cert: ca_bundle.map(<[u8]>::to_vec),
         };
-        // Building a client reads the PEM text; it connects to nothing.
+        // Building a client parses the PEM text; it does not connect.
         let client = redis::Client::build_with_tls("rediss://localhost", certificates.clone());
         let holds = |text: &[u8]| text.windows(10).any(|part| part == b"-----BEGIN");
         if client.is_err() || ca_bundle.is_some_and(|text| !holds(text)) {
@@ -203,7 +206,7 @@ impl Tls {
     }
 }
 
-/// Everything the store needs to know.
+/// The settings of the store.
 #[derive(Clone, Debug)]
 pub struct RedisPolicy {
     target: StoreTarget,
@@ -219,10 +222,12 @@ pub struct RedisPolicy {
 }
 
 impl RedisPolicy {
-    /// The store at `target`, with the keys of one gateway: all replicas of it name the same `namespace` and `server`.
+    /// The store at `target`, with the keys of one gateway: all its replicas use the same `namespace` and
+    /// `server`.
     ///
     /// # Errors
-    /// When the target or a name is impossible.
+    /// The errors of an invalid target; [`PolicyError::KeyPart`] or [`PolicyError::Colon`] for an invalid
+    /// name.
     pub fn new(target: StoreTarget, namespace: &str, server: &str) -> Result<Self, PolicyError> {
         target.check()?;
         let namespace = checked_key_part("the namespace", namespace)?;
@@ -249,10 +254,10 @@ impl RedisPolicy {
         Self { username, password, ..self }
     }
 
-    /// Trusts these authorities and shows this identity.
+    /// Trusts these authorities and presents this identity.
     ///
     /// # Errors
-    /// When the URLs are not `rediss://`.
+    /// [`PolicyError::UnusedTls`] when the URLs are not `rediss://`.
     pub fn with_tls(self, tls: Tls) -> Result<Self, PolicyError> {
         if !self.is_tls() {
             return Err(PolicyError::UnusedTls);
@@ -263,7 +268,7 @@ impl RedisPolicy {
     /// Uses this database, whatever the URL says.
     ///
     /// # Errors
-    /// When a cluster is asked for another than 0.
+    /// [`PolicyError::ClusterDatabase`] for a database of a cluster other than 0.
     pub fn with_db(self, db: u32) -> Result<Self, PolicyError> {
         if db != 0 && matches!(self.target, StoreTarget::Cluster { .. }) {
             return Err(PolicyError::ClusterDatabase);
@@ -271,45 +276,47 @@ impl RedisPolicy {
         Ok(Self { db: Some(db), ..self })
     }
 
-    /// Begins keys with this instead of `thv:rl:`.
+    /// Begins keys with this prefix instead of `thv:rl:`.
     ///
     /// # Errors
-    /// When it contains what a key part must not.
+    /// [`PolicyError::KeyPart`] when it contains what a part of a key must not.
     pub fn with_key_prefix(self, prefix: &str) -> Result<Self, PolicyError> {
         Ok(Self { key_prefix: checked_key_part("the key prefix", prefix)?, ..self })
     }
 
-    /// Gives each decision this long instead of 50 milliseconds.
+    /// Sets the deadline of each decision; the default is [`DECISION_DEADLINE`], 50 milliseconds.
     ///
     /// # Errors
-    /// When it is zero or more than ten seconds.
+    /// [`PolicyError::Duration`] when it is zero or more than ten seconds.
     pub fn with_deadline(self, deadline: Duration) -> Result<Self, PolicyError> {
         Ok(Self { deadline: checked_duration(deadline, DEADLINE_MAX)?, ..self })
     }
 
-    /// Says this often that the replica lives, instead of every two seconds. After five times this long without a
-    /// sign, a replica is no longer counted.
+    /// Sets the interval of heartbeats; the default is one second. A replica that sends none for ten times
+    /// this interval is no longer counted.
     ///
     /// # Errors
-    /// When it is zero or more than a minute.
+    /// [`PolicyError::Duration`] when it is zero or more than a minute.
     pub fn with_heartbeat(self, heartbeat: Duration) -> Result<Self, PolicyError> {
         Ok(Self { heartbeat: checked_duration(heartbeat, HEARTBEAT_MAX)?, ..self })
     }
 
-    /// How long one decision may take.
+    /// The deadline of one decision.
     #[must_use]
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// How often the replica says that it lives.
+    /// The interval of heartbeats.
     #[must_use]
     pub fn heartbeat(&self) -> Duration {
         self.heartbeat
     }
 
-    /// What every key begins with. The part in braces is the hash tag: all buckets of a call are in one slot. The `2`
-    /// is the version of the values; the reference's buckets have no such segment and are never taken for ours.
+    /// The prefix of every key. The part in braces is the hash tag: all keys with the same tag are in one
+    /// hash slot. The scripts add the partition, if there is one, to the tag and append a key version such as
+    /// `3:`. The reference's buckets have no such segment, so their keys are never equal to keys of this
+    /// store.
     #[must_use]
     pub fn full_key_prefix(&self) -> String {
         format!("{}{{{}:{}}}:", self.key_prefix, self.namespace, self.server)
@@ -327,7 +334,7 @@ impl RedisPolicy {
         self.target.urls().iter().any(ServerUrl::is_tls)
     }
 
-    /// The URLs of the servers themselves, with who we are to them.
+    /// The connection settings of the servers themselves, with the credentials.
     pub(crate) fn servers(&self) -> Vec<ConnectionInfo> {
         let own = |url: &ServerUrl| {
             let settings = self.apply_credentials(url.0.redis_settings().clone());
@@ -336,7 +343,7 @@ impl RedisPolicy {
         self.target.urls().iter().map(own).collect()
     }
 
-    /// Who we are to the servers that hold the buckets.
+    /// Sets the credentials for the servers that hold the buckets.
     pub(crate) fn apply_credentials(&self, mut settings: RedisConnectionInfo) -> RedisConnectionInfo {
         if let Some(username) = &self.username {
             settings = settings.set_username(username);
@@ -351,7 +358,7 @@ impl RedisPolicy {
     }
 }
 
-/// Small messages at once: a decision is one small message each way.
+/// Sends small messages at once (`TCP_NODELAY`): a decision is one small message each way.
 pub(crate) fn tcp_settings() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }

@@ -1,9 +1,10 @@
-//! What is known to be refused without asking. After a decision that left a bucket short, what its buckets held is
-//! remembered; until time alone could have filled the short one, the next call is refused here.
+//! A cache of refusals that are certain without asking the server. After a decision that left a bucket short,
+//! the levels of its buckets are remembered. Until time alone could have filled the short bucket, the next
+//! call is refused here.
 //!
-//! Two bounds of one level make that exact: the time before sending is no later than the server's moment, so earning
-//! from then on is never too little to refuse by; the time of the answer is no earlier, so a wait counted from what
-//! was earned since then is never too short.
+//! Two bounds of one level make that exact. The time before sending is no later than the server's moment, so
+//! the refill from then on is never too small to refuse by. The time of the reply is no earlier than the
+//! server's moment, so a wait that is computed from the refill since then is never too short.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,13 +17,14 @@ use vmcp_ratelimit::{AdmitRequest, Level, Micros, Rate, RemoteBucket, RemoteVerd
 
 use crate::script::AdmitGrant;
 
-/// How long a reading counts: refunds of other replicas may add tokens that we do not hear of.
+/// How long a snapshot is valid, in microseconds: refunds of other replicas may add tokens that this one does
+/// not see.
 const VALID_FOR: u64 = 1_000_000;
 const SHARD_COUNT: usize = 16;
-/// How many buckets one shard remembers, twice.
+/// The most buckets in each of a shard's two generations.
 const SHARD_MAX: usize = 1024;
 
-/// What a bucket held.
+/// The level of a bucket in one decision.
 #[derive(Clone, Copy, Debug)]
 struct LevelSnapshot {
     rate: Rate,
@@ -31,7 +33,7 @@ struct LevelSnapshot {
     received_at: Micros,
 }
 
-/// Readings in two generations: the older one goes when the younger is full or a second old.
+/// Snapshots in two generations: the older one is dropped when the younger one is full or a second old.
 #[derive(Debug, Default)]
 struct Shard {
     current: HashMap<Arc<str>, LevelSnapshot, RandomState>,
@@ -39,18 +41,18 @@ struct Shard {
     rotated_at: Micros,
 }
 
-/// The buckets that are known to be short, and those that were asked with them.
+/// The buckets that are known to be short, and those that were part of the same request.
 #[derive(Debug)]
 pub(crate) struct RefusalCache {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
-    /// When the newest reading stops to count.
+    /// When the newest snapshot expires.
     newest_expires_at: AtomicU64,
-    /// Counts what makes readings wrong.
+    /// Counts the changes that make snapshots wrong.
     epoch: AtomicU64,
 }
 
-/// When a decision was asked.
+/// The moment and epoch in which a decision was requested.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SentMark {
     at: Micros,
@@ -68,13 +70,13 @@ impl RefusalCache {
         }
     }
 
-    /// Marks the moment before a decision is asked.
+    /// Marks the moment before a decision is requested.
     pub(crate) fn mark_sent(&self, now: Micros) -> SentMark {
         SentMark { at: now, epoch: self.epoch.load(Ordering::Acquire) }
     }
 
-    /// The verdict, if it is certain: some enforced bucket cannot pay yet, and of the others it is known what they
-    /// held, so that the wait is the longest of all.
+    /// The verdict, if it is certain: some enforced bucket cannot pay yet, and the levels of all other
+    /// buckets are known, so that the wait is the longest of all.
     pub(crate) fn find(&self, ask: &AdmitRequest, now: Micros) -> Option<RemoteVerdict> {
         if now.0 >= self.newest_expires_at.load(Ordering::Acquire) {
             return None;
@@ -85,7 +87,7 @@ impl RefusalCache {
             let reading = self.snapshot(bucket, now)?;
             let LevelSnapshot { rate, level, sent_at: sent, received_at: received } = reading;
             let cost = rate.units(u64::from(bucket.cost));
-            // The clock shows whole microseconds, so either bound gives one away.
+            // The clock shows whole microseconds, so each bound allows for one more.
             let held = |read: Micros, now: Micros| {
                 rate.level_at(Level { units: level, at: bucket.bucket_time(read) }, bucket.bucket_time(now))
             };
@@ -94,11 +96,11 @@ impl RefusalCache {
             levels.push(least);
         }
         let pays = ask.buckets.iter().map(|_| false).collect();
-        // Nothing was paid, so that nobody asks when.
+        // Nothing was paid, so the time of the payment is never used.
         short.then_some(RemoteVerdict { admitted: false, levels, pays, at: Micros::default() })
     }
 
-    /// Remembers what a decision left, if the next one like it would be refused.
+    /// Remembers the levels after a decision, if the next equal request would be refused.
     pub(crate) fn insert(&self, ask: &AdmitRequest, grant: &AdmitGrant, sent: SentMark, now: Micros) {
         let short = |(bucket, level): (&RemoteBucket, &i64)| {
             bucket.mode == Mode::Enforce && *level < bucket.rate.units(u64::from(bucket.cost))
@@ -110,8 +112,8 @@ impl RefusalCache {
             let reading =
                 LevelSnapshot { rate: bucket.rate, level: *level, sent_at: sent.at, received_at: now };
             let mut shard = self.shard(&bucket.key).lock();
-            // What was given back meanwhile may or may not be in the reading. Looked at under the lock, so that
-            // whoever gives back after this finds the reading and removes it.
+            // A refund during the decision may or may not be in the snapshot. The epoch is checked under the
+            // lock, so that a refund after this check finds the snapshot and removes it.
             if sent.epoch != self.epoch.load(Ordering::Acquire) {
                 return;
             }
@@ -124,8 +126,8 @@ impl RefusalCache {
         self.newest_expires_at.fetch_max(sent.at.plus(VALID_FOR).0, Ordering::AcqRel);
     }
 
-    /// Forgets buckets whose level changes by more than time and decisions. Called before and after such a change,
-    /// since nobody here knows when the server makes it.
+    /// Removes buckets whose level changes by more than time and decisions. It is called before and after
+    /// such a change, because the moment of the change on the server is unknown here.
     pub(crate) fn invalidate<'a>(&self, buckets: impl IntoIterator<Item = &'a RemoteBucket>) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         for bucket in buckets {

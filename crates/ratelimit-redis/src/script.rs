@@ -1,6 +1,6 @@
-//! The calls of the server's scripts, as bytes: what a decision asks, and what the answer says.
-//! The arithmetic is the scripts' own and the same as [`vmcp_ratelimit::Rate`]'s; public for benches and for tests
-//! that speak to a server themselves.
+//! The calls of the server's scripts, as bytes: the arguments of a decision, and its reply. The arithmetic is
+//! in the scripts and is the same as that of [`vmcp_ratelimit::Rate`]. The module is public for benches and
+//! for tests that connect to a server themselves.
 
 mod answer;
 mod slots;
@@ -19,20 +19,21 @@ use vmcp_ratelimit::{
 pub use answer::{AdmitGrant, read_take_grant};
 pub use slots::{read_acquire, read_counts};
 
-/// What keys of buckets begin with: how they are named and what is stored there. A version that changes either changes it.
+/// The version in the keys of buckets: how they are named and what they store. A release that changes either
+/// changes it.
 const BUCKET_KEY_VERSION: &str = "3:";
-/// The same of everything else, and of buckets of layout 2.
+/// The same for all other keys, and for buckets of layout 2.
 const OTHER_KEY_VERSION: &str = "2:";
-/// How long the time is kept since which keys are as they are, once no replica lives any more.
+/// How long the age of the present keys is remembered after the last replica has ended, in milliseconds.
 const KEY_AGE_RETENTION_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// The most calls one decision can grant.
+/// The most calls that one decision can grant.
 pub const WANT_MAX: u16 = 256;
 
-/// The longest step back of a server's clock that is made up for, in microseconds: a year.
+/// The longest step back of a server's clock that is compensated, in microseconds: a year.
 const STEP_BACK_MAX: u64 = 365 * 24 * 3600 * 1_000_000;
 
-/// A script the server keeps and is then called by its digest.
+/// A script that the server caches and that is then called by its digest.
 #[derive(Clone, Debug)]
 pub struct Script {
     text: &'static str,
@@ -44,42 +45,42 @@ impl Script {
         Self { text, digest: redis::Script::new(text).get_hash().to_owned() }
     }
 
-    /// The script.
+    /// The text of the script.
     #[must_use]
     pub fn text(&self) -> &'static str {
         self.text
     }
 
-    /// What `EVALSHA` calls it.
+    /// The digest that `EVALSHA` takes.
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
     }
 }
 
-/// All scripts, and what the keys begin with.
+/// All scripts, and the prefix of the keys.
 #[derive(Clone, Debug)]
 pub struct Scripts {
-    /// Checks and spends.
+    /// Checks buckets and spends.
     pub admit: Script,
-    /// Refunds and debts.
+    /// Refunds and charges debts.
     pub adjust: Script,
-    /// Takes tokens ahead.
+    /// Takes tokens for a lease.
     pub take: Script,
-    /// Takes a slot among the calls in flight.
+    /// Takes slots for a call in flight.
     pub acquire: Script,
-    /// Which calls are in flight, and which have ended.
+    /// Reports which calls are in flight and which have ended.
     pub report: Script,
-    /// How many calls are in flight.
+    /// Counts the calls in flight.
     pub count: Script,
-    /// A replica's heartbeat.
+    /// Sends a replica's heartbeat.
     pub heartbeat: Script,
-    /// What the server says of itself.
+    /// Reads the server's version and settings.
     pub inspect: Script,
-    /// A block of an operator.
+    /// Sets or lifts a block by an operator.
     pub block: Script,
     key_prefix: String,
-    /// By how many microseconds the server's clock was set back lately.
+    /// By how many microseconds the server's clock was set back recently.
     step_back: Arc<AtomicU64>,
 }
 
@@ -88,12 +89,12 @@ pub struct Scripts {
 pub struct ScriptCall<'a> {
     script: &'a Script,
     key_prefix: &'a str,
-    /// What keys begin with behind that.
+    /// The version that follows the prefix in `keys`.
     key_version: &'static str,
-    /// Whose place the keys have; all of one call have the same.
+    /// The partition of the keys; all keys of one call have the same.
     partition: Option<&'a str>,
     keys: SmallVec<[&'a str; 4]>,
-    /// Keys of what is no bucket, behind those of buckets.
+    /// The keys of other things than buckets, after those of buckets.
     other_keys: SmallVec<[&'a str; 2]>,
     legacy_keys: SmallVec<[&'a LegacyKeys; 0]>,
     args: SmallVec<[Vec<u8>; 2]>,
@@ -106,7 +107,7 @@ impl ScriptCall<'_> {
         self.command("EVALSHA", self.script.digest())
     }
 
-    /// The command that brings the script along: the server keeps it from then on.
+    /// The command that sends the text of the script: the server caches it from then on.
     #[must_use]
     pub fn by_text(&self) -> Cmd {
         self.command("EVAL", self.script.text())
@@ -132,7 +133,7 @@ impl ScriptCall<'_> {
         command
     }
 
-    /// The keys, whole, without former ones.
+    /// The full keys, without those of former versions.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         let (head, version) = (self.partition_key_prefix(), self.key_version);
@@ -140,7 +141,7 @@ impl ScriptCall<'_> {
         keys.chain(self.other_keys.iter().map(|key| format!("{head}{OTHER_KEY_VERSION}{key}"))).collect()
     }
 
-    /// The former keys of all buckets, with what each begins with behind the head of all keys.
+    /// The former keys of all buckets, each with the version that precedes it.
     fn all_legacy_keys(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.legacy_keys.iter().flat_map(|former| {
             let by_place = former.by_window_index.iter().map(|key| (OTHER_KEY_VERSION, &**key));
@@ -148,7 +149,7 @@ impl ScriptCall<'_> {
         })
     }
 
-    /// What the keys begin with. The part in braces says which place of a cluster they have.
+    /// The prefix of the keys. The part in braces determines the hash slot of a cluster.
     fn partition_key_prefix(&self) -> String {
         let mut head = String::with_capacity(self.key_prefix.len() + 128);
         match (self.key_prefix.rsplit_once('}'), self.partition) {
@@ -170,7 +171,7 @@ impl ScriptCall<'_> {
 }
 
 impl Scripts {
-    /// The scripts on keys that begin with `key_head`, and with a version behind it.
+    /// The scripts on keys that begin with `key_head`, followed by a version.
     #[must_use]
     pub fn new(key_head: String) -> Self {
         Self {
@@ -197,7 +198,7 @@ impl Scripts {
         }
     }
 
-    /// Asks for up to `want` calls; for none, to see what the buckets hold. `at` is a time of the caller's own
+    /// Asks for up to `want` calls; zero only reads the levels of the buckets. `at` is a time of the caller's
     /// instead of the server's: for tests.
     #[must_use]
     pub fn admit<'a>(&'a self, ask: &'a AdmitRequest, want: u16, at: Option<Micros>) -> ScriptCall<'a> {
@@ -209,7 +210,7 @@ impl Scripts {
         self.bucket_call(&self.admit, ask.buckets.iter(), spec)
     }
 
-    /// Charges buckets of one home more, or gives back.
+    /// Charges more tokens to buckets of one partition, or refunds them.
     #[must_use]
     pub fn adjust<'a>(&'a self, changes: &'a [Adjustment], at: Option<Micros>) -> ScriptCall<'a> {
         let mut spec = Vec::with_capacity(9 + 53 * changes.len());
@@ -221,7 +222,7 @@ impl Scripts {
         self.bucket_call(&self.adjust, changes.iter().map(|change| &change.bucket), spec)
     }
 
-    /// Takes tokens ahead of the calls that will spend them.
+    /// Takes tokens ahead of the calls that will spend them (a lease).
     #[must_use]
     pub fn take<'a>(
         &'a self,
@@ -251,7 +252,7 @@ impl Scripts {
         }
     }
 
-    /// Blocks something for so long, or lifts the block.
+    /// Blocks a name for the duration `lasts`, or lifts the block where that is `None`.
     pub(crate) fn block<'a>(&'a self, name: &str, lasts: Option<Duration>) -> ScriptCall<'a> {
         let millis = lasts.map_or(0, |lasts| lasts.min(BLOCK_DURATION_MAX).as_millis().max(1));
         let args = [
@@ -300,7 +301,7 @@ impl Scripts {
         call
     }
 
-    /// A call about what is no bucket.
+    /// A call that names no bucket.
     fn other_call<'a>(&'a self, script: &'a Script) -> ScriptCall<'a> {
         ScriptCall {
             script,
@@ -314,20 +315,21 @@ impl Scripts {
         }
     }
 
-    /// The time of a call: the caller's own, or zero for the server's; less than that by what is known of a step back of its
-    /// clock.
+    /// The time of a call: the caller's own, or zero for the server's. After a step back of the server's
+    /// clock it is the negative of that step instead of zero.
     fn time_argument(&self, at: Option<Micros>) -> [u8; 7] {
         let step = || self.step_back.load(Ordering::Relaxed).cast_signed().saturating_neg().cast_unsigned();
         le_bytes_7(at.map_or_else(step, |at| at.0))
     }
 
-    /// Notes by how many microseconds the server's clock was set back lately.
+    /// Records by how many microseconds the server's clock was set back recently.
     pub(crate) fn set_step_back(&self, micros: u64) {
         self.step_back.store(micros.min(STEP_BACK_MAX), Ordering::Relaxed);
     }
 }
 
-/// The price in units. A price the bucket can never hold stays one, and small enough to be exact in the script.
+/// The price in units. A price above the capacity becomes capacity plus one unit, which no bucket can pay and
+/// which is exact in the script.
 fn cost_units(bucket: &RemoteBucket) -> i64 {
     bucket.rate.units(u64::from(bucket.cost)).min(bucket.rate.capacity() + 1)
 }
@@ -338,12 +340,12 @@ fn le_bytes_7(value: u64) -> [u8; 7] {
     [a, b, c, d, e, f, g]
 }
 
-/// How many buckets a call is about: a plan has far fewer.
+/// The number of buckets of a call: a plan has far fewer than the maximum.
 fn count_argument(buckets: usize) -> [u8; 2] {
     u16::try_from(buckets).unwrap_or(u16::MAX).to_le_bytes()
 }
 
-/// How many former keys a bucket has, and what they are; see `stored` in the scripts.
+/// The number and kind of a bucket's former keys; see `stored` in the scripts.
 fn legacy_key_flags(former: &LegacyKeys) -> u8 {
     let by_place = u8::try_from(former.by_window_index.len().min(15)).unwrap_or(15);
     by_place | u8::from(former.is_only_window) << 4 | u8::from(former.reference.is_some()) << 5
@@ -356,7 +358,7 @@ fn push_rate(spec: &mut Vec<u8>, bucket: &RemoteBucket) {
     spec.extend_from_slice(&le_bytes_7(bucket.rate.capacity().unsigned_abs()));
 }
 
-/// When the period of a bucket is over that earns nothing in it; zero for others.
+/// When the period of a calendar quota ends, which refills nothing within it; zero for other buckets.
 fn push_end(spec: &mut Vec<u8>, bucket: &RemoteBucket) {
     spec.extend_from_slice(&le_bytes_7(bucket.period.map_or(0, |period| period.end.0)));
 }
@@ -371,7 +373,8 @@ fn push_records(spec: &mut Vec<u8>, ask: &AdmitRequest) {
     }
 }
 
-/// A change in two parts, neither larger than the capacity: together they lead from full to the deepest debt.
+/// A change in two parts, neither larger than the capacity: together they reach from full to the deepest
+/// debt.
 fn push_adjustment(spec: &mut Vec<u8>, Adjustment { bucket, tokens, paid_at }: &Adjustment) {
     let capacity = bucket.rate.capacity();
     let size = bucket.rate.units(tokens.unsigned_abs());
@@ -384,7 +387,7 @@ fn push_adjustment(spec: &mut Vec<u8>, Adjustment { bucket, tokens, paid_at }: &
     // The deepest debt is as large as the bucket.
     let paid = if bucket.cost == COST_OF_ANY_CALL { 2 * capacity } else { cost_units(bucket).min(capacity) };
     spec.extend_from_slice(&le_bytes_7(paid.unsigned_abs()));
-    // A payment at the beginning of time gives nothing back.
+    // Without a time the payment counts as made at time zero, so that nothing of it is refunded.
     spec.extend_from_slice(&le_bytes_7(paid_at.map_or(0, |at| at.0)));
     push_end(spec, bucket);
 }

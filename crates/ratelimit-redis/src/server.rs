@@ -1,4 +1,5 @@
-//! Asking the server: one deadline over everything, the breaker, and what each answer says about the link.
+//! Requests to the server: one deadline over everything, the circuit breaker, and the state of the
+//! connection.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,25 +18,25 @@ use crate::policy::RedisPolicy;
 use crate::script::{ScriptCall, Scripts};
 use crate::server_time::ServerTime;
 
-/// In how many parts a deadline is waited for.
+/// The number of slices in which a deadline is waited for.
 const SLICES: u32 = 5;
-/// So late a timer fires in a process that is not busy.
+/// How late a timer fires at most in a process that is not busy.
 const TIMER_LATENESS: Duration = Duration::from_millis(2);
-/// The number of deadlines after which a busy process stops waiting.
+/// The multiple of the deadline after which even a busy process stops waiting.
 const DEADLINE_FACTOR_MAX: u32 = 10;
 
-/// What is known of the connection.
+/// The state of the connection.
 #[derive(Clone)]
 pub(crate) enum ConnectionState {
-    /// An attempt is under way that has not failed yet.
+    /// An attempt to connect is in progress and has not failed yet.
     Connecting,
-    /// The server takes writes.
+    /// The server accepts writes.
     Up(ServerConnection),
     /// The last attempt failed.
     Down(StoreFailure),
 }
 
-/// An age that may not be known yet. Each call reads it.
+/// The age of the keys, which may not be known yet. Each call reads it.
 pub(crate) struct KeyAge {
     /// In milliseconds; [`u64::MAX`] while it is not known.
     millis: AtomicU64,
@@ -60,27 +61,27 @@ impl KeyAge {
     }
 }
 
-/// The server as everybody shares it.
+/// The server, as all callers share it.
 pub(crate) struct Server {
     pub(crate) policy: RedisPolicy,
     pub(crate) scripts: Scripts,
     pub(crate) breaker: Breaker,
-    /// How many replicas live; zero while that is not known.
+    /// The number of replicas that are alive; zero while that is not known.
     pub(crate) replica_count: AtomicU32,
-    /// For how long buckets have been kept under their present keys.
+    /// How long buckets have been kept under their present keys.
     pub(crate) key_age: KeyAge,
-    /// What its clock showed last.
+    /// The last time that the server's clock showed.
     pub(crate) server_time: ServerTime,
-    /// What an operator should change in its settings.
+    /// The warnings about the server's settings for operators.
     pub(crate) warnings: Mutex<Vec<String>>,
     /// What operators have blocked.
     pub(crate) blocks: Arc<Blocks>,
     /// Wakes the keeper.
     pub(crate) wake: Notify,
     state: watch::Sender<ConnectionState>,
-    /// The newest link that is of no use any more.
+    /// The newest generation of connections that is broken.
     broken_generation: AtomicU64,
-    /// The newest link that was up, by the attempt that made it, and when.
+    /// The newest connection that was up: its generation, and when it was opened.
     last_connected: Mutex<Option<(u64, Instant)>>,
 }
 
@@ -107,7 +108,7 @@ impl Server {
         !self.breaker.is_open() && matches!(*self.state.borrow(), ConnectionState::Up(_))
     }
 
-    /// The link that is up, or the last one that was.
+    /// The connection that is up, or the last one that was.
     pub(crate) fn store_connection(&self) -> StoreConnection {
         let linked = self.last_connected.lock();
         let restored = linked.as_ref().filter(|(generation, _)| *generation > 1);
@@ -124,12 +125,12 @@ impl Server {
         self.state.send_replace(state);
     }
 
-    /// True when this link, or a newer one, was found to be of no use.
+    /// True when this connection, or a newer one, is broken.
     pub(crate) fn is_broken(&self, link: &ServerConnection) -> bool {
         self.broken_generation.load(Ordering::Acquire) >= link.generation
     }
 
-    /// Makes one call within the deadline. While the store rests, answers at once.
+    /// Makes one call within the deadline. While the circuit is open, it fails at once.
     pub(crate) async fn call(&self, call: &ScriptCall<'_>) -> Result<Value, StoreFailure> {
         if self.breaker.is_open() {
             return Err(StoreFailure::CircuitOpen);
@@ -141,7 +142,7 @@ impl Server {
         outcome
     }
 
-    /// Notes how an exchange ended.
+    /// Records how a request ended.
     pub(crate) fn record_outcome(&self, failure: Option<&StoreFailure>) {
         match failure {
             None => self.breaker.record_success(),
@@ -154,8 +155,8 @@ impl Server {
         }
     }
 
-    /// Sends a call over a link. A script the server forgot is brought along by the second attempt; nothing else is
-    /// tried twice, since a call whose answer is lost may have been carried out.
+    /// Sends a call over a connection. If the server does not have the script, a second attempt sends its
+    /// text. Nothing else is retried, because a call without a reply may have been executed.
     pub(crate) async fn send(
         &self,
         link: &ServerConnection,
@@ -177,7 +178,7 @@ impl Server {
         })
     }
 
-    /// The link, which is waited for while the first attempt is under way.
+    /// The connection, which is waited for while the first attempt to connect is in progress.
     async fn wait_for_connection(&self) -> Result<ServerConnection, StoreFailure> {
         let now = self.state.borrow().clone();
         let settled = match now {
@@ -196,10 +197,11 @@ impl Server {
     }
 }
 
-/// Waits for an answer until a deadline. `None` when there is none.
+/// Waits for a reply until a deadline. `None` when there is none.
 ///
-/// A process that is busy may send late, and may find the deadline past before it has read an answer that is there. It is then
-/// woken late, and of that time only as much counts as it wanted to wait.
+/// A busy process may send late, and may see the deadline pass before it has read a reply that has arrived.
+/// The process is then woken late. Of each slice, only the time that it wanted to wait counts, plus the
+/// lateness of a timer.
 pub(crate) async fn within_deadline<T>(deadline: Duration, answer: impl Future<Output = T>) -> Option<T> {
     let mut answer = pin!(answer);
     let start = Instant::now();
@@ -215,7 +217,7 @@ pub(crate) async fn within_deadline<T>(deadline: Duration, answer: impl Future<O
     None
 }
 
-/// Logs an error, aloud when it is the first of many. The server's own text may quote keys; its first word does not.
+/// Logs an error, as a warning if `aloud`. The server's text may quote keys; its error code does not.
 pub(crate) fn log_error(error: &RedisError, aloud: bool) {
     let (kind, code) = (error.category(), error.code());
     if aloud {
@@ -238,7 +240,7 @@ mod tests {
     async fn a_process_that_is_busy_still_reads_the_answer() {
         let (send, answer) = oneshot::channel();
         let busy = tokio::spawn(async move {
-            // Keeps the only thread for longer than the deadline.
+            // Blocks the only thread for longer than the deadline.
             let (_held, never) = std::sync::mpsc::channel::<()>();
             let _ = never.recv_timeout(2 * DEADLINE);
             sleep(DEADLINE / 10).await;

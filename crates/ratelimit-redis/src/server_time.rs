@@ -1,14 +1,14 @@
-//! Whether the clock of the server was set back, as far as a replica can see it in the heartbeats' answers.
+//! Detects that the server's clock was set back, as far as a replica can see it in the replies to heartbeats.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// What an answer may come late, and what two clocks may drift apart between two answers.
+/// How late a reply may be, and how far two clocks may drift apart between two replies.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
-/// What the server's clock showed last, and when this replica was told.
+/// The last time that the server's clock showed, and when this replica received it.
 #[derive(Debug, Default)]
 pub(crate) struct ServerTime {
     last: Mutex<Option<(Duration, Instant)>>,
@@ -17,8 +17,8 @@ pub(crate) struct ServerTime {
 }
 
 impl ServerTime {
-    /// Notes the server's time since the epoch. Says by how much its clock was set back since the last time, once for each
-    /// step; `None` where it was not, or by less than a second.
+    /// Records the server's time since the Unix epoch. Returns by how much its clock was set back since the
+    /// last time, once for each step; `None` where it was not set back by more than a second.
     pub(crate) fn record(&self, time: Duration, now: Instant) -> Option<Duration> {
         let (last, at) = self.last.lock().replace((time, now))?;
         let step = (last + now.duration_since(at)).checked_sub(time).filter(|step| *step > TOLERANCE)?;

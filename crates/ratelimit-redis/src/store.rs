@@ -1,4 +1,4 @@
-//! The store itself: decisions, alone or together, and everything else a replica asks of the server.
+//! The store: decisions, alone or coalesced, and all other requests of a replica to the server.
 
 mod slots;
 
@@ -33,7 +33,7 @@ struct StoreInner {
     server: Arc<Server>,
     coalescer: Coalescer,
     refusal_cache: RefusalCache,
-    /// Only measures how much time has passed here.
+    /// Only measures elapsed time here.
     clock: SystemClock,
     runtime: Handle,
 }
@@ -47,14 +47,15 @@ impl std::fmt::Debug for RedisStore {
 }
 
 impl RedisStore {
-    /// Starts a store and returns at once, whether the server answers or not: connecting is the background's.
+    /// Starts a store and returns at once, whether the server answers or not: a background task connects.
     ///
     /// # Panics
     /// Outside a tokio runtime with timers and sockets.
     #[must_use]
     pub fn start(policy: RedisPolicy) -> Self {
         if policy.is_tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
-            // The client library takes the process's own; somebody else may have been faster, which is as good.
+            // The client library uses the provider of the process. If another thread has installed one in the
+            // meantime, that one is as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let server = Arc::new(Server::new(policy));
@@ -98,8 +99,8 @@ impl StoreInner {
                 grant.map(|grant| grant.verdict(&lead.request, 0))
             }
             Role::Follower(answer) => {
-                // No deadline of its own: each question has one, and after three that fail nobody is asked. The time in
-                // this queue says nothing about the store.
+                // A follower has no deadline of its own: each request has one, and after three failures the
+                // circuit opens. The time in this queue says nothing about the store.
                 let mut follow = FollowerGuard { store: self, request: ask, receiver: answer };
                 (&mut follow.receiver).await.unwrap_or(Err(StoreFailure::Timeout))
             }
@@ -107,7 +108,7 @@ impl StoreInner {
         }
     }
 
-    /// The decision of a caller who asks for itself.
+    /// The decision of a leader, for its own call alone.
     async fn decide_as_leader(self: Arc<Self>, ask: Arc<AdmitRequest>) -> Result<AdmitGrant, StoreFailure> {
         self.decide(&ask, 1).await
     }
@@ -121,7 +122,7 @@ impl StoreInner {
         Ok(grant)
     }
 
-    /// Answers everybody who waits for a question, until nobody does.
+    /// Answers all callers that wait for a request, until none waits.
     async fn drive(self: Arc<Self>, ask: Arc<AdmitRequest>) {
         let mut pilot = DriverGuard { store: &self, request: &ask, is_done: false };
         while let Some(waiters) = self.coalescer.next_batch(&ask) {
@@ -135,11 +136,11 @@ impl StoreInner {
                 Ok(grant) => {
                     let mut place = 0;
                     for waiter in waiters {
-                        // Whoever has given up takes nobody's place.
+                        // A cancelled caller uses up none of the granted calls.
                         place += u32::from(waiter.send(Ok(grant.verdict(&ask, place))).is_ok());
                     }
                     if place < grant.granted_count {
-                        // Tokens that cannot be given back are lost, which is the safe side.
+                        // Tokens that cannot be refunded are lost, which is the safe side.
                         let _ = self.refund(&ask, &grant.unused_counts(place), grant.now).await;
                     }
                 }
@@ -148,7 +149,7 @@ impl StoreInner {
         pilot.is_done = true;
     }
 
-    /// Gives back what a number of calls have paid to each bucket.
+    /// Refunds what a number of calls have paid to each bucket.
     async fn refund(&self, ask: &AdmitRequest, counts: &[u32], paid_at: Micros) -> Result<(), StoreFailure> {
         let paid = ask.buckets.iter().zip(counts).filter(|(_, count)| **count > 0);
         let change = |(bucket, count): (&RemoteBucket, &u32)| {
@@ -175,8 +176,8 @@ impl StoreInner {
     }
 }
 
-/// A caller who asks for itself. If it gives up, its question is still asked to the end, so that what was paid can be
-/// given back; and those who wait meanwhile get a driver.
+/// A leader. If it is cancelled, its request still runs to the end, so that what was paid can be refunded;
+/// and the callers that wait meanwhile get a driver.
 struct LeaderGuard {
     store: Arc<StoreInner>,
     request: Arc<AdmitRequest>,
@@ -210,7 +211,7 @@ impl Drop for LeaderGuard {
     }
 }
 
-/// A caller who waits for an answer. If it gives up when the answer has already been sent, what was paid is given back.
+/// A follower. If it is cancelled when the result has already been sent, what was paid is refunded.
 struct FollowerGuard<'a> {
     store: &'a Arc<StoreInner>,
     request: &'a AdmitRequest,
@@ -230,7 +231,7 @@ impl Drop for FollowerGuard<'_> {
     }
 }
 
-/// A driver. If it is ended early, nobody waits for it.
+/// A driver. If it is cancelled early, the callers that wait for it receive a failure.
 struct DriverGuard<'a> {
     store: &'a StoreInner,
     request: &'a AdmitRequest,
@@ -303,7 +304,7 @@ impl RemoteStore for RedisStore {
             let server = &self.inner.server;
             let answer = server.call(&server.scripts.block(name, lasts)).await?;
             let is_set = answer == redis::Value::Int(1);
-            // This replica does not wait for its next heartbeat.
+            // This replica applies the block at once, before its next heartbeat.
             Ok(is_set && server.blocks.set(name, lasts))
         })
     }

@@ -1,5 +1,5 @@
-//! What one decision costs, held against one keyed check of `governor` in the same run: shared machines are noisy, so
-//! only ratios count. Rounds of the two are interleaved, and medians are compared.
+//! The cost of one decision, compared with one keyed check of `governor` in the same run: shared machines are
+//! noisy, so only ratios count. Rounds of the two are interleaved, and their medians are compared.
 //!
 //! `cargo xtask bench limits`, or `cargo bench -p vmcp-ratelimit`.
 
@@ -32,7 +32,7 @@ fn quota(tokens: u64, period: Duration) -> Option<Quota> {
     Some(Quota::new(vec![Rate::new(tokens, period, tokens).unwrap()], Mode::Enforce))
 }
 
-/// Four buckets: server, tool, user, user and tool.
+/// A store with four buckets: server, tool, user, user and tool.
 fn store_with_four_buckets(tokens: u64, period: Duration, users: usize) -> (MemoryStore, Plan) {
     let limits =
         || Limits { shared: quota(tokens, period), per_user: quota(tokens, period), ..Limits::default() };
@@ -66,7 +66,7 @@ fn store_with_four_buckets(tokens: u64, period: Duration, users: usize) -> (Memo
 }
 
 fn key(number: u64) -> UserKey {
-    // Keys are hashes in the product; a multiplication stands in for one.
+    // Keys are hashes in the product; a multiplication replaces the hash here.
     let mixed = u128::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     UserKey::new(mixed)
 }
@@ -85,7 +85,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Compares a decision over four buckets with one keyed check of the yardstick, for so many users.
+/// Compares a decision over four buckets with one keyed check of `governor`, for this number of users.
 fn compare(users: u64, count: u64) {
     let (store, plan) =
         store_with_four_buckets(PLENTY, Duration::from_secs(1), usize::try_from(users).unwrap());
@@ -96,7 +96,7 @@ fn compare(users: u64, count: u64) {
         let _ = black_box(store.admit(&plan, Some(key(user))));
         let _ = black_box(yardstick.check_key(&user));
     }
-    // A fixed stride that visits every user and keeps no two neighbours together.
+    // A fixed stride that visits every user, and no two neighbours in a row.
     let pick = |turn: u64| turn.wrapping_mul(7_368_787) % users;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -115,7 +115,7 @@ fn compare(users: u64, count: u64) {
     drop(names);
 }
 
-/// A decision that is refused at once by a bucket everybody shares.
+/// A decision that is refused at once by a bucket that all users share.
 fn refusals() {
     let (store, plan) = store_with_four_buckets(1, Duration::from_secs(3600), 8);
     let _ = store.admit(&plan, Some(key(0)));
@@ -152,7 +152,7 @@ fn contended() {
 
 fn memory() {
     let users = 1_000_000_u64;
-    // So slow that nobody's buckets fill again, or idle users would be swept out while others come.
+    // Buckets refill so slowly that none is full again: idle users would be evicted while others come.
     let (store, plan) =
         store_with_four_buckets(PLENTY, Duration::from_secs(100_000_000), usize::try_from(users).unwrap());
     for user in 0..users {
@@ -163,11 +163,11 @@ fn memory() {
     println!("          {each} bytes a user with two buckets, at {users} users");
 }
 
-/// Ten million users through a store of one million: bounded, and a user in debt stays in debt.
+/// Ten million users through a store of one million: memory stays bounded, and a user in debt stays in debt.
 fn churn() {
     let bound = 1_000_000;
     let (store, plan) = store_with_four_buckets(2, Duration::from_secs(1_000_000), bound);
-    // Only what counts for single users is of interest here; the shared buckets would be empty at once.
+    // Only the buckets of single users matter here; the shared buckets would be empty at once.
     let plan = Plan {
         buckets: plan
             .buckets

@@ -1,4 +1,4 @@
-//! Token buckets in this process: the arithmetic, the decision, and where levels are kept.
+//! Token buckets in this process: the arithmetic, the decision, and the storage of levels.
 
 pub(crate) mod calendar;
 pub(crate) mod decide;

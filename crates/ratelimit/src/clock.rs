@@ -1,35 +1,36 @@
-//! Time as an argument. Decisions take microseconds; only [`SystemClock`] reads a clock.
+//! Time as an argument, in microseconds. Only [`SystemClock`] reads a clock of the system.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-/// Microseconds since some fixed moment.
+/// Microseconds since the origin of a clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(pub u64);
 
 impl Micros {
-    /// The time from `earlier` to this moment; zero when `earlier` is later.
+    /// Microseconds from `earlier` to this moment; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The moment `micros` later.
+    /// The moment `micros` later, saturated.
     #[must_use]
     pub fn plus(self, micros: u64) -> Self {
         Self(self.0.saturating_add(micros))
     }
 }
 
-/// Something that tells the time.
+/// A source of time.
 pub trait Clock: Send + Sync {
-    /// Now. Never goes backward by itself, but decisions stay safe when it does.
+    /// The present moment. It should not go backward, but decisions stay safe if it does.
     fn now(&self) -> Micros;
-    /// The time of day in microseconds since 1970 UTC, for quotas by the calendar alone. It may jump.
+    /// The time of day in microseconds since 1970 UTC. It may jump, so only calendar quotas and saved levels
+    /// use it.
     fn time_of_day(&self) -> Micros;
 }
 
-/// The machine's monotonic clock, from the moment it is made.
+/// The machine's monotonic clock, counted from the moment it is made.
 #[derive(Clone, Debug)]
 pub struct SystemClock {
     clock: quanta::Clock,
@@ -59,17 +60,17 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved: for tests and for replaying recorded calls.
+/// A clock that changes only when it is set: for tests and for the replay of recorded calls.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// Moves to a moment, forward or backward.
+    /// Sets the clock to a moment, forward or backward.
     pub fn set(&self, now: Micros) {
         self.0.store(now.0, Ordering::SeqCst);
     }
 
-    /// Moves forward.
+    /// Moves the clock forward.
     pub fn advance(&self, micros: u64) {
         self.0.fetch_add(micros, Ordering::SeqCst);
     }

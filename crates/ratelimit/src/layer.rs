@@ -1,4 +1,5 @@
-//! The decorator: one real call, one charge, whoever composed it and whatever name led to it.
+//! The decorator that charges tool calls: each call that reaches a backend is charged once, whatever composed
+//! it and whatever tool name led to it.
 
 pub(crate) mod limits_resource;
 mod methods;
@@ -17,28 +18,29 @@ use crate::limiter::{Limiter, PrepaidCall, ReservedCalls, ToolPlan, compute_sett
 pub use methods::MethodsRateLimited;
 pub use virtual_tools::VirtualRateLimited;
 
-/// The layer that charges calls.
+/// The layer that charges calls of tools.
 pub struct RateLimited {
     inner: SharedGateway,
     limiter: Arc<Limiter>,
 }
 
 impl RateLimited {
-    /// Puts the layer around `inner`. State is the limiter's, so wrapping twice shares it.
+    /// Wraps `inner` in the layer. The limiter holds the state, so two layers over one limiter share it.
     #[must_use]
     pub fn wrap(inner: SharedGateway, limiter: Arc<Limiter>) -> SharedGateway {
         Arc::new(Self { inner, limiter })
     }
 }
 
-/// The arguments of a call whose price its result has a say in.
+/// A copy of the call's arguments, if a rule settles the call by its result.
 #[allow(clippy::option_option, reason = "a call without arguments may be settled, too")]
 fn settlement_arguments(bound: &ToolPlan, request: &CallTool) -> Option<Option<Json>> {
     (!bound.plan.variation_inputs.settlements.is_empty()).then(|| request.arguments.clone())
 }
 
 impl RateLimited {
-    /// Makes a call that holds places among the calls in flight. If it becomes a task, it holds them until that has ended.
+    /// Makes a call that holds slots. If the call becomes a task, its slots are held until the task has
+    /// ended.
     async fn call_holding_slots(&self, ctx: &CallContext, request: CallTool) -> Result<Reply, Error> {
         let outcome = self.inner.call_tool(ctx, request).await;
         let task =
@@ -49,7 +51,7 @@ impl RateLimited {
         outcome
     }
 
-    /// Makes a call that was paid for ahead. Bounds on calls in flight hold for it as for any other.
+    /// Makes a prepaid call. Limits on calls in flight apply to it as to any other call.
     async fn call_prepaid(
         &self,
         bound: &Arc<ToolPlan>,
@@ -60,7 +62,7 @@ impl RateLimited {
         let unpaid = Arc::new(bound.without_buckets());
         let mut permit = self.limiter.admit(&unpaid, ctx).await?;
         let arguments = settlement_arguments(bound, &request);
-        // From here on the call may have happened, even if nobody waits for its end.
+        // From here on the call may have happened, even if the caller is cancelled before it ends.
         let spent = prepaid.spend();
         let holding = permit.hold_slots(&self.limiter, &unpaid, ctx);
         let mut outcome = self.call_holding_slots(holding.as_ref().unwrap_or(ctx), request).await;
@@ -89,7 +91,8 @@ impl Gateway for RateLimited {
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, mut request: CallTool) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
             let tools = self.inner.list_tools(ctx).await?;
-            // A tool that does not exist is charged to nobody; the inside says that it does not exist.
+            // A call of a tool that does not exist is not charged; the inner gateway reports that it does not
+            // exist.
             let bound = self.limiter.tool_plan(&tools, &request.name);
             if let Some(refusal) = bound.as_ref().and_then(|bound| self.limiter.block_refusal(bound, ctx)) {
                 return Err(refusal);
@@ -119,7 +122,7 @@ impl Gateway for RateLimited {
             };
             match &mut outcome {
                 Ok(reply) => {
-                    // Before anything of ours is in the result.
+                    // Before this layer adds anything of its own to the result.
                     let owed = arguments.and_then(|arguments| {
                         compute_settlement(&bound, &ctx.caller, arguments.as_ref(), reply)
                     });
@@ -149,7 +152,7 @@ impl Gateway for RateLimited {
         list_prompts,
         get_prompt,
         complete,
-        // The call that became a task is paid for.
+        // The call that became a task is paid for already.
         task,
     );
 }

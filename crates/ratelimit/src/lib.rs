@@ -1,8 +1,9 @@
-//! How often may they: quotas, the pure decision, the in-memory store, and the decorator that charges real calls.
+//! Rate limits on tool calls and other requests: token buckets, slots (bounds on in-flight calls), the pure
+//! decision, the in-memory store, and the gateway decorators that charge real calls.
 //!
-//! A call is charged by the tool that really runs and the caller who really asks. All buckets of a call are checked
-//! together and spent together or not at all. How a refusal looks to a client is `vmcp-wire`'s; sharing buckets
-//! between replicas is `vmcp-ratelimit-redis`'s.
+//! A call is charged by the tool that really runs and by the authenticated caller. All buckets of a call are
+//! checked together, and either all of them are spent from or none. `vmcp-wire` decides how a refusal looks
+//! to a client; `vmcp-ratelimit-redis` implements the store that replicas share.
 
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "tests name the one case they expect"))]
 

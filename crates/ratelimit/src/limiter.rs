@@ -1,5 +1,5 @@
-//! The limiter: which plan a call falls under, who the caller is to it, and what store decides.
-//! The decorator in `layer` asks it; nothing else spends.
+//! The limiter: it finds the plan of a call, identifies the caller for the limits, and chooses the store that
+//! decides. The decorators in `layer` call it; no other code spends tokens.
 
 pub(crate) mod admission;
 pub(crate) mod inspect;
@@ -57,33 +57,33 @@ pub(crate) use crate::limiter::tool_plan::ToolPlan;
 pub(crate) use crate::limiter::tool_plan::variation::Arguments;
 pub use replay::{Replay, ReplayCaller, ReplayDecision, ReplayPermit, ReplayTool};
 
-/// Decides about calls.
+/// Decides whether calls are admitted, and charges them.
 pub struct Limiter {
     planner: Arc<Planner>,
     memory: MemoryStore,
     clock: Arc<dyn Clock>,
     sharing: Option<Sharing>,
-    /// What is taken ahead out of the shared store, where that is allowed.
+    /// Tokens that this replica has leased from the shared store, where the policy allows leases.
     leases: Option<Arc<Leases>>,
-    /// Which calls hold slots in the shared store.
+    /// The calls of this replica that hold slots in the shared store.
     shared_slots: Option<Arc<SharedSlots>>,
     debts: Arc<Debts>,
     /// Calls that wait for their next round.
     open_rounds: OpenRounds,
     pending_settlements: PendingSettlements,
     task_spawner: TaskSpawner,
-    /// The longest time that any bucket takes to fill out of the deepest debt.
+    /// The longest time that any bucket takes to fill from the deepest debt.
     debt_recovery_max: Duration,
     fallback: OnceLock<Arc<Fallback>>,
     list_plans: DerivedCache<ToolList, ListPlans>,
     lists_differ: AtomicBool,
-    /// The virtual tools that another layer charges for.
+    /// The names of virtual tools, which another layer charges.
     virtual_names: ArcSwap<Vec<ToolName>>,
     method_plans: HashMap<Method, Arc<ToolPlan>>,
     hashers: (RandomState, RandomState),
-    /// What operators have blocked.
+    /// The tools and callers that operators have blocked.
     blocks: Arc<Blocks>,
-    /// What tells callers apart by: see [`SavedLevels`].
+    /// The secrets of the hashes that distinguish callers; see [`SavedLevels`].
     secrets: Secrets,
     observer: Arc<dyn Observer>,
     top_callers: TopCallers,
@@ -92,42 +92,43 @@ pub struct Limiter {
 
 /// How buckets are shared with other replicas.
 pub struct Sharing {
-    /// The store.
+    /// The shared store.
     pub store: Arc<dyn RemoteStore>,
-    /// What happens when it does not answer.
+    /// What happens to calls when the store does not answer.
     pub on_failure: OnStoreFailure,
-    /// How many replicas there are, where the operator says so; else the store is asked.
+    /// The number of replicas, where the operator configures it; otherwise the store reports it.
     pub replica_count: Option<u32>,
-    /// How long a call holds its place among the calls in flight when nothing is heard of its replica any more.
+    /// How long a call keeps its slot after the last report of its replica.
     pub slot_lease: Duration,
 }
 
-/// Leave to make one call, paid for.
+/// The permission to make one call, paid for.
 pub(crate) struct Permit<'a> {
     limiter: &'a Limiter,
     local: Option<Receipt<'a>>,
     lease_payment: Option<LeasePayment<'a>>,
     paid_batches: Vec<PaidBatch>,
-    /// The places of buckets on trial that would have refused because the store did not answer.
+    /// The indexes of buckets in shadow mode that would have refused because the store did not answer.
     shadow_unasked: SmallVec<[usize; 2]>,
-    /// What the shared store says that the buckets hold after the call, in the order of the plan.
+    /// The levels in units that the shared store reports after the call, in the order of the plan.
     known_levels: Option<SmallVec<[i64; 4]>>,
     slot_guard: Option<SlotGuard>,
-    /// What was admitted out of this replica's share, since the store did not answer.
+    /// What was charged to this replica's share because the store did not answer.
     fallback_charge: Option<Box<FallbackCharge>>,
-    /// Rings when the rest of the permit is gone: fields are dropped in their order.
+    /// Notifies waiting calls when the rest of the permit has been dropped: fields are dropped in their
+    /// order.
     release_notifier: ReleaseNotifier<'a>,
 }
 
-/// What the shared store was asked, and has said.
+/// One request to the shared store, with its verdict.
 struct PaidBatch {
-    /// The buckets' places in the plan.
+    /// The indexes of the buckets in the plan.
     indices: SmallVec<[usize; 4]>,
     request: AdmitRequest,
     verdict: RemoteVerdict,
 }
 
-/// The caller as the stores tell callers apart.
+/// The caller, as the stores distinguish callers.
 #[derive(Clone, Debug, Default)]
 struct LimitedUser {
     local: Option<UserKey>,
@@ -135,7 +136,7 @@ struct LimitedUser {
 }
 
 impl Limiter {
-    /// A limiter that keeps its buckets in this process, or shares them when `sharing` says how.
+    /// A limiter that keeps its buckets in this process, or shares them as `sharing` says.
     #[must_use]
     pub fn new(
         planner: Arc<Planner>,
@@ -146,8 +147,8 @@ impl Limiter {
         Self::with_secrets(planner, clock, sharing, observer, fresh_secrets())
     }
 
-    /// A limiter that keeps its buckets in this process, with the levels that the last process has saved. Returns besides for
-    /// how many users there is no room.
+    /// A limiter that keeps its buckets in this process, with the levels that the previous process saved.
+    /// Also returns the number of saved users that did not fit into the user table.
     #[must_use]
     pub fn restored(
         planner: Arc<Planner>,
@@ -160,7 +161,7 @@ impl Limiter {
         (limiter, left_out)
     }
 
-    /// The levels of this process for the next one; `None` where they are kept in a shared store.
+    /// The levels of this process for the next one; `None` where a shared store keeps them.
     #[must_use]
     pub fn save(&self) -> Option<SavedLevels> {
         self.sharing.is_none().then(|| self.memory.save(self.secrets))
@@ -242,12 +243,13 @@ impl Limiter {
         self.list_plans.with(tools, bind, |binding| binding.plans.get(name).cloned())
     }
 
-    /// Says that callers see different tools, so that a rule which fits nothing on one list may fit on another.
+    /// Declares that callers see different tools: a rule that matches no tool of one list may match on
+    /// another list.
     pub fn expect_lists_to_differ(&self) {
         self.lists_differ.store(true, Ordering::Relaxed);
     }
 
-    /// Rules that fit none of these tools and no virtual one.
+    /// Rules that match none of these tools and no virtual tool.
     fn unmatched_rules(&self, tools: &[Tool]) -> Vec<UnmatchedRule> {
         let made = self.virtual_names.load();
         let mut idle = self.planner.unmatched_rules(tools);
@@ -260,8 +262,8 @@ impl Limiter {
         .collect()
     }
 
-    /// The plans of virtual tools that some rule names. What they are called is remembered, so that such a rule is
-    /// not taken for one that fits nothing.
+    /// The plans of virtual tools that some rule names. The names of all these tools are remembered, so that
+    /// such a rule is not reported as one that matches no tool.
     pub(crate) fn virtual_tool_plans(&self, tools: &[Tool]) -> HashMap<ToolName, Arc<ToolPlan>> {
         self.virtual_names.rcu(|names| {
             let more = tools.iter().map(|tool| tool.name.clone());
@@ -273,28 +275,28 @@ impl Limiter {
         bound.filter(|(_, bound)| !bound.plan.is_empty()).collect()
     }
 
-    /// Why a call that ended so is given back, if it is.
+    /// The reason for a refund after this error; `None` if the call stays charged.
     pub(crate) fn refund_reason(&self, error: &Error) -> Option<&'static str> {
         refund_reason(error, &self.planner.policy().refund_on)
     }
 
-    /// The plan of a method, where it is limited.
+    /// The plan of a method, where the method is limited.
     pub(crate) fn method_plan(&self, method: Method) -> Option<&Arc<ToolPlan>> {
         self.method_plans.get(&method)
     }
 
-    /// Begins a task that may outlive the call that it is for.
+    /// Starts a background task that may outlive the call that it belongs to.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.task_spawner.spawn(task);
     }
 
-    /// Whether there are limits on methods that call no tool.
+    /// Whether there are limits on methods other than `tools/call`.
     #[must_use]
     pub fn has_method_limits(&self) -> bool {
         !self.method_plans.is_empty()
     }
 
-    /// Leave for a call that holds nothing and has paid nothing yet.
+    /// A permit that holds no slots and has paid nothing yet.
     fn unpaid_permit<'a>(&'a self, bound: &'a ToolPlan, user: Option<UserKey>) -> Permit<'a> {
         Permit {
             limiter: self,
@@ -343,8 +345,8 @@ impl Limiter {
 }
 
 impl Permit<'_> {
-    /// The bucket that has least left, if it is little. What this replica has taken ahead is not looked at: the rest of it is
-    /// elsewhere.
+    /// The bucket with the least left, if that is below the configured threshold. Leased tokens are left out:
+    /// most of what their bucket holds is in the shared store.
     pub(crate) fn low_bucket(&self, bound: &ToolPlan) -> Option<LowBucket> {
         if self.limiter.sharing.is_none() {
             return self.local.as_ref().and_then(Receipt::low_bucket);
@@ -354,7 +356,7 @@ impl Permit<'_> {
         LowBucket::find(&bound.plan, known.iter().copied(), below)
     }
 
-    /// Gives back what was paid, for a reason that is counted.
+    /// Refunds what was paid, and counts the refund under a reason.
     pub(crate) async fn refund(self, reason: &'static str) {
         if let Some(fallen) = &self.fallback_charge {
             self.limiter.adjust_fallback_charge(fallen, None);
@@ -363,7 +365,7 @@ impl Permit<'_> {
             receipt.refund_tokens();
         }
         if let Some(sharing) = &self.limiter.sharing {
-            // Not into what is held here, where it might be spent later than a lease allows.
+            // Not into the lease balance of this replica, where it might be spent later than a lease allows.
             let changes = self.adjustments(|bucket| -i64::from(bucket.cost));
             self.limiter.adjust_shared(sharing, changes).await;
         }

@@ -1,5 +1,6 @@
-//! Which buckets a call of a tool is charged to. Rules name advertised tools; the buckets belong to the tool that
-//! really runs, so that every name and every road that leads to it spends from the same ones.
+//! Plans: which buckets and slot limits a call of a tool is charged to. Rules name advertised tools, but the
+//! buckets belong to the tool that really runs. So every name and every path that leads to a tool spends from
+//! the same buckets.
 
 pub(crate) mod call_values;
 pub(crate) mod claims;
@@ -33,97 +34,102 @@ pub(crate) use costs::{Settlement, UNPAYABLE};
 pub use planner::Planner;
 pub(crate) use planner::SavedDefinition;
 
-/// Names one bucket definition for the life of the process: the same rule on the same tool has the same one.
+/// Identifies one bucket definition for the lifetime of the process: the same rule on the same tool always
+/// has the same identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BucketId(pub u32);
 
-/// Where a bucket's level is kept.
+/// Where the level of a bucket is stored.
 #[derive(Clone, Debug)]
 pub enum LevelStorage {
-    /// One level for everybody; `None` until it is first spent from.
+    /// One level for all callers; `None` until a call first spends from it.
     Shared(Arc<Mutex<Option<BucketState>>>),
-    /// One level for each user, in the users' table.
+    /// One level per user, in the user table.
     User,
-    /// The same of a limit that is on trial for everybody, in a table of its own.
+    /// One level per user, for a limit in shadow mode for all callers. It has a user table of its own.
     ShadowUser,
 }
 
 impl LevelStorage {
-    /// True for a level of each user.
+    /// True for a level per user.
     #[must_use]
     pub fn is_per_user(&self) -> bool {
         matches!(self, Self::User | Self::ShadowUser)
     }
 }
 
-/// From the wide to the narrow, then by rule, by claim and by window.
+/// The lock order of buckets: from wide to narrow scope, then by rule, by claim and by window.
 pub(crate) type LockRank = (u8, u32, u32, u32);
 
-/// Which window of a limit a bucket is of. Key layout 2 named buckets by it; see [`crate::LegacyKeys`].
+/// Which window of a limit a bucket belongs to. Key layout 2 named buckets by it; see [`crate::LegacyKeys`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LegacyWindow {
-    /// Its place among the windows of the limit.
+    /// Its index among the windows of the limit.
     pub(crate) index: u8,
-    /// How many there are.
+    /// The number of windows of the limit.
     pub(crate) count: u8,
-    /// Where the period begins in the bucket's key, in bytes.
+    /// The byte offset of the period in the bucket's key.
     pub(crate) period_offset: u16,
 }
 
 /// One bucket that a call is charged to.
 #[derive(Clone, Debug)]
 pub struct PlannedBucket {
-    /// Which definition.
+    /// The bucket definition.
     pub id: BucketId,
-    /// Its place in the order in which buckets are locked; the identifier comes after it.
+    /// Its rank in the order in which buckets are locked. Buckets of equal rank are ordered by identifier.
     pub(crate) lock_rank: LockRank,
-    /// What it belongs to, in words that are the same on every replica; a user's part is added for per-user buckets.
+    /// The key of the bucket, the same on every replica. A user's digest is appended for per-user buckets.
     pub key: Arc<str>,
-    /// Which window of its limit it is of.
+    /// The window of the limit that the bucket belongs to.
     pub(crate) legacy_window: LegacyWindow,
     /// The rule as the configuration names it.
     pub rule: Arc<str>,
-    /// For whom it counts.
+    /// The scope of the limit.
     pub scope: LimitScope,
-    /// How it fills.
+    /// The refill rate and the capacity.
     pub rate: Rate,
     /// What a call costs, in tokens.
     pub cost: NonZeroU32,
-    /// The same in units.
+    /// What a call costs, in units.
     pub cost_units: i64,
-    /// What a refusal does.
+    /// Whether the bucket refuses a call that it cannot pay, or is in shadow mode.
     pub mode: Mode,
-    /// Where its level is kept.
+    /// Where its level is stored.
     pub storage: LevelStorage,
-    /// The place of its rule, if that is on trial: the rule's price counts in this bucket besides those in force.
+    /// The index of its rule, if that is in shadow mode. The rule's price then counts in this bucket, in
+    /// addition to the prices of enforced rules.
     pub shadow_rule: Option<u32>,
-    /// For how many callers in a hundred it is enforced; `None` for all.
+    /// The percentage of callers that it is enforced for; `None` for all.
     pub percent: Option<NonZeroU8>,
-    /// Whose claim it is for; `None` for buckets that are for everybody or for the user.
+    /// The key of the claim, argument or header value that the bucket is for; `None` for a bucket of all
+    /// callers or of a user.
     pub owner: Option<UserKey>,
-    /// The same user's bucket in the sizes that overrides give it, which are kept apart in this process.
+    /// The definitions of the same user's bucket in the other sizes that overrides give it. Each size has a
+    /// level of its own in this process.
     pub(crate) other_sizes: SmallVec<[BucketId; 2]>,
-    /// An override allows the caller no call at all.
+    /// Whether an override blocks every call of the caller.
     pub is_blocked: bool,
-    /// The period that it counts, for a quota by the calendar.
+    /// The current period, for a calendar quota.
     pub calendar_period: Option<CalendarPeriod>,
-    /// How long a call waits for it, in microseconds, before it is refused.
+    /// The longest time that a call waits for the bucket before it is refused, in microseconds.
     pub wait_max: u64,
-    /// How many tokens a window may hold in excess where replicas take tokens of it ahead; `None` where they do not.
+    /// By how many tokens a window may exceed the limit because replicas lease tokens of this bucket; `None`
+    /// if it is not leased.
     pub lease_excess: Option<u64>,
 }
 
-/// The period of a bucket that earns nothing in it, and is full again in the next.
+/// The current period of a calendar quota. The bucket earns nothing within it, and is full again in the next.
 #[derive(Clone, Debug)]
 pub struct CalendarPeriod {
-    /// The period; of no length in a plan that is not for one call.
+    /// The period; empty in a plan that is not for one call.
     pub period: Period,
     /// How periods are counted.
     pub calendar: Arc<Calendar>,
 }
 
 impl CalendarPeriod {
-    /// When it is full again, as people where the period is counted write it.
+    /// When the quota is full again, as local time in its time zone.
     #[must_use]
     pub fn local_end(&self) -> String {
         self.calendar.format_local(self.period.end)
@@ -131,17 +137,18 @@ impl CalendarPeriod {
 }
 
 impl PlannedBucket {
-    /// Whether it is kept for one user or one value of a claim.
+    /// Whether the bucket belongs to one user or one value of a claim, argument or header.
     pub(crate) fn is_individual(&self) -> bool {
         !matches!(self.scope, LimitScope::Server | LimitScope::Tool)
     }
 
-    /// The time that it goes by: `now`, or the first moment of its period.
+    /// The time at which to compute the level: `now`, or the start of the current calendar period.
     pub(crate) fn bucket_time(&self, now: Micros) -> Micros {
         self.calendar_period.as_ref().map_or(now, |resets| resets.period.start)
     }
 
-    /// What it holds before a call, in units. The clock tells how long a period still lasts.
+    /// The state of the bucket before a call, given its level in units. The clock gives the time until a
+    /// calendar period ends.
     pub(crate) fn snapshot(&self, level: i64, clock: &dyn Clock) -> BucketSnapshot {
         let lasts = |resets: &CalendarPeriod| resets.period.end.since(clock.time_of_day());
         BucketSnapshot {
@@ -154,60 +161,63 @@ impl PlannedBucket {
     }
 }
 
-/// One bound on calls in flight.
+/// One slot limit: a bound on the number of in-flight calls.
 #[derive(Clone, Debug)]
 pub struct PlannedSlotLimit {
-    /// Which definition.
+    /// The definition.
     pub id: BucketId,
-    /// What it belongs to, in words that are the same on every replica; a user's part is added for per-user bounds.
+    /// The key of the limit, the same on every replica. A user's digest is appended for per-user limits.
     pub key: Arc<str>,
     /// The rule as the configuration names it.
     pub rule: Arc<str>,
-    /// For whom it counts.
+    /// The scope of the limit.
     pub scope: LimitScope,
-    /// The bound.
+    /// The largest number of calls in flight.
     pub count_max: NonZeroU32,
-    /// What a refusal does.
+    /// Whether the limit refuses a call when it is full, or is in shadow mode.
     pub mode: Mode,
-    /// The counter of a shared bound; `None` for one that is kept for each user.
+    /// The counter of a limit that all callers share; `None` for a per-user limit.
     pub shared_count: Option<Arc<AtomicU32>>,
-    /// How long a call waits for it, in microseconds, before it is refused.
+    /// The longest time that a call waits for a slot before it is refused, in microseconds.
     pub wait_max: u64,
 }
 
-/// Everything a call of one tool is charged to.
+/// Everything that a call of one tool is charged to.
 ///
-/// The order is that of blame (server, tool, user, user and tool) and, among shared buckets, the order in which
-/// they are locked: any two plans list the buckets they have in common in the same order.
+/// The order decides which limit a refusal names: server, tool, user, then user and tool. Among shared
+/// buckets it is also the lock order: any two plans list the buckets that they have in common in the same
+/// order.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// The buckets.
     pub buckets: SmallVec<[PlannedBucket; 4]>,
-    /// The bounds on calls in flight.
+    /// The slot limits: bounds on in-flight calls.
     pub slot_limits: SmallVec<[PlannedSlotLimit; 2]>,
-    /// Whether the caller must be told apart from others.
+    /// Whether the plan needs the identity of the caller.
     pub needs_user: bool,
-    /// Whether some limit that is kept for each user is not only on trial.
+    /// Whether a per-user limit is enforced for at least some callers, so that the user needs an entry in the
+    /// user table.
     pub needs_user_entry: bool,
-    /// Whether some limit that is kept for each user is on trial for everybody.
+    /// Whether a per-user limit is in shadow mode for all callers, so that the user needs an entry in the
+    /// shadow user table.
     pub needs_shadow_user_entry: bool,
-    /// Whether a call may wait for any of it.
+    /// Whether a call may wait for any of the limits.
     pub may_wait: bool,
-    /// What makes calls of the tool differ.
+    /// What makes calls of the tool differ to the limits.
     pub variation_inputs: VariationInputs,
 }
 
-/// What is asked.
+/// The request that is limited.
 #[derive(Clone, Debug)]
 pub(crate) enum LimitedRequest {
     /// A call of a tool.
     Tool(Box<Tool>),
-    /// Something else.
+    /// A request of another method.
     Method(Method),
 }
 
 impl LimitedRequest {
-    /// What the limits on it are called after.
+    /// The operation that a refusal names.
     pub(crate) fn limited(&self) -> LimitedOperation {
         match self {
             Self::Tool(tool) => LimitedOperation::Tool(tool.name.clone()),
@@ -225,19 +235,19 @@ impl LimitedRequest {
 }
 
 impl Plan {
-    /// Whether any of it refuses.
+    /// Whether any bucket or slot limit is enforced.
     #[must_use]
     pub fn has_enforced(&self) -> bool {
         let slots = self.slot_limits.iter().map(|slots| slots.mode);
         self.buckets.iter().map(|bucket| bucket.mode).chain(slots).any(|mode| mode == Mode::Enforce)
     }
 
-    /// Whether a bound on calls in flight refuses.
+    /// Whether any slot limit is enforced.
     pub(crate) fn has_enforced_slot_limit(&self) -> bool {
         self.slot_limits.iter().any(|slots| slots.mode == Mode::Enforce)
     }
 
-    /// Whether any of it refuses by what it knows of the caller.
+    /// Whether any per-user bucket or per-user slot limit is enforced.
     #[must_use]
     pub fn has_enforced_per_user(&self) -> bool {
         let is_own = |bucket: &&PlannedBucket| bucket.storage.is_per_user();
@@ -251,12 +261,12 @@ impl Plan {
             .any(|mode| mode == Mode::Enforce)
     }
 
-    /// For whom each bucket counts that may refuse.
+    /// The scope of each enforced bucket.
     pub(crate) fn enforced_scopes(&self) -> impl Iterator<Item = LimitScope> {
         self.buckets.iter().filter(|bucket| bucket.mode == Mode::Enforce).map(|bucket| bucket.scope)
     }
 
-    /// True when nothing limits the tool.
+    /// True if nothing limits the request.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.buckets.is_empty() && self.slot_limits.is_empty()

@@ -1,8 +1,8 @@
-//! The waiting room: calls that a limit holds up, where its rule says to wait in place of being refused.
+//! Wait queues: calls that a limit holds up, where its rule says to wait instead of refusing.
 //!
-//! Who may go on is `hall`'s to say, whose turn it is in one queue `queue`'s. A call that waits is one task with one
-//! timer: only the first of a queue watches the time of its bucket, everybody else sleeps until told. Leaving is
-//! dropping.
+//! `scheduler` decides which call may continue; `fair_queue` decides the order within one queue. A waiting
+//! call is one task with one timer. Only the first call of a queue watches the time of its bucket; all others
+//! sleep until they are notified. A call leaves its queue when its [`Waiter`] is dropped.
 
 pub(crate) mod fair_queue;
 mod progress;
@@ -30,41 +30,42 @@ pub(crate) use crate::queue::scheduler::Needs;
 use crate::queue::scheduler::{LimitKey, Need, Now, QueueState, Scheduler, Supply};
 pub(crate) use progress::WaitProgress;
 
-/// Everybody who waits in this process.
+/// All calls that wait in this process.
 pub(crate) struct WaitQueues {
     scheduler: Mutex<Scheduler>,
     count: AtomicUsize,
     bounds: WaitBounds,
 }
 
-/// What holds a call up.
+/// Why a call cannot be admitted now.
 #[derive(Debug)]
 pub(crate) enum WaitReason {
-    /// Something that waiting does not help against.
+    /// A reason that waiting cannot remove.
     Futile,
-    /// Calls in flight, by the bound's place in the plan.
+    /// A limit on calls in flight has no free slot; its index in the plan.
     Slots(usize),
-    /// What the plan's buckets hold, in its order.
+    /// The buckets cannot pay; a snapshot of each bucket of the plan, in the plan's order.
     Buckets(Box<[BucketSnapshot]>),
 }
 
-/// The thing of a plan that a call waits for.
+/// The limit of a plan that a call waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LimitIndex {
-    /// A bucket, by its place.
+    /// A bucket, by its index in the plan.
     Bucket(usize),
-    /// A bound on calls in flight, by its place.
+    /// A limit on calls in flight, by its index in the plan.
     Slots(usize),
 }
 
 /// What a waiting call does next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NextStep {
-    /// Asks the store.
+    /// It asks the store.
     AskStore,
-    /// Waits for this, until then at most, or until the bell rings.
+    /// It waits for this limit until the given moment at the latest, or until it is notified.
     Wait(LimitIndex, Micros),
-    /// Gives up: this would take too long, so many microseconds if somebody can say.
+    /// It gives up: this limit would take too long. The expected wait in microseconds, where it can be
+    /// estimated.
     GiveUp(LimitIndex, Option<u64>),
 }
 
@@ -77,7 +78,8 @@ impl LimitIndex {
     }
 }
 
-/// Everything enforced that a call of a plan needs. It waits for none of it longer than `patience`, in microseconds.
+/// Every enforced limit that a call of a plan needs. The call waits for none of them longer than `patience`
+/// microseconds.
 pub(crate) fn needs(plan: &Plan, user: Option<UserKey>, patience: u64) -> Needs {
     let full = |rate: &Rate| Supply::Tokens(*rate, Level::full(rate, Micros(0)));
     let buckets = plan.buckets.iter().enumerate().filter(|(_, bucket)| bucket.mode == Mode::Enforce);
@@ -106,7 +108,8 @@ pub(crate) fn needs(plan: &Plan, user: Option<UserKey>, patience: u64) -> Needs 
     needs
 }
 
-/// Calls in flight before tokens of the same scope: whoever waits for a call to end holds back no tokens meanwhile.
+/// The order in which limits are passed, narrow scopes first. Within one scope calls in flight come before
+/// tokens: a call that waits for another call to end reserves no tokens meanwhile.
 fn scope_width(scope: LimitScope) -> u8 {
     match scope {
         LimitScope::UserTool => 0,
@@ -125,17 +128,18 @@ impl WaitQueues {
         Self { scheduler: Mutex::default(), count: AtomicUsize::new(0), bounds }
     }
 
-    /// How many calls wait.
+    /// The number of calls that wait.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
 
-    /// True when others wait for something that these needs name.
+    /// True when other calls wait for a limit that these needs name.
     pub(crate) fn is_contended(&self, needs: &Needs) -> bool {
         self.scheduler.lock().is_contended(needs)
     }
 
-    /// Takes a call in. Without room the error says what it would have waited for, and how long.
+    /// Takes a call into the wait queues. When they are full, the error has the limit that the call would
+    /// have waited longest for, and the expected wait in microseconds.
     pub(crate) fn enqueue<'a>(
         &'a self,
         view: WaitContext<'a>,
@@ -161,20 +165,21 @@ impl WaitQueues {
         })
     }
 
-    /// Other replicas have all slots of the bound at this place of the plan that these needs are of.
+    /// Other replicas hold all slots of this limit: pauses its queue. `place` is its index in the plan of
+    /// these needs.
     pub(crate) fn pause_full_slots(&self, view: WaitContext<'_>, needs: &Needs, place: usize) {
         let Some(need) = needs.iter().find(|need| LimitIndex::of_need(need) == LimitIndex::Slots(place))
         else {
             return;
         };
         let now = view.clock.now();
-        // Not every replica pauses equally, so that they do not ask in step.
+        // The pause varies by time, so that replicas do not ask the store in step.
         let pause = view.retry_pause + now.0 % (view.retry_pause + 1);
         self.scheduler.lock().pause_full_slots(need.limit_key, pause, now);
     }
 
-    /// A call with these needs has given something back: its place among the calls in flight, and tokens too if it says
-    /// so. `shared` says that it held slots of which other replicas know.
+    /// A call with these needs has released something: its slots, and its tokens if `tokens` is true.
+    /// `shared` is true when it held slots that other replicas share.
     pub(crate) fn notify_release(&self, view: WaitContext<'_>, needs: &Needs, tokens: bool, shared: bool) {
         let mut hall = self.scheduler.lock();
         if shared {
@@ -184,13 +189,13 @@ impl WaitQueues {
     }
 }
 
-/// How the room sees time and calls in flight.
+/// The clock and the counters of calls in flight that the wait queues read.
 #[derive(Clone, Copy)]
 pub(crate) struct WaitContext<'a> {
     pub(crate) clock: &'a dyn Clock,
     pub(crate) memory: &'a MemoryStore,
-    /// After a refusal that nobody here expected, because others spend from the same buckets, nobody asks again for
-    /// so many microseconds.
+    /// The pause of a queue in microseconds after an unexpected refusal, when other replicas spend from the
+    /// same buckets. No call of the queue asks the store again before it ends.
     pub(crate) retry_pause: u64,
 }
 
@@ -201,7 +206,8 @@ impl WaitContext<'_> {
     }
 }
 
-/// One call in the room. Dropping it leaves, and takes nothing along.
+/// One waiting call. Dropping it removes the call from the wait queues; what was granted to it and not spent
+/// is available again.
 pub(crate) struct Waiter<'a> {
     wait_queues: &'a WaitQueues,
     context: WaitContext<'a>,
@@ -213,7 +219,8 @@ pub(crate) struct Waiter<'a> {
 }
 
 impl Waiter<'_> {
-    /// The store has refused the call. False when what it needs would come too late.
+    /// Queues the call again after the store refused it. False when a limit that it needs would come too
+    /// late.
     #[must_use]
     pub(crate) fn requeue(&mut self, held_up: &WaitReason) -> bool {
         let now = self.context.clock.now();
@@ -247,14 +254,14 @@ impl Waiter<'_> {
                 return false;
             }
             short.push(place);
-            // The first of equals is the narrowest.
+            // Of equal waits the first one counts: needs are sorted, so it is the narrowest.
             if longest.is_none_or(|(_, other)| wait > other) {
                 longest = Some((place, wait));
             }
         }
         let Some((need, _)) = longest else { return false };
         let levels = if matches!(held_up, WaitReason::Buckets(_)) { levels } else { SmallVec::new() };
-        // Not everybody pauses equally, so that replicas do not ask in step.
+        // The pause varies by ticket, so that replicas do not ask the store in step.
         let pause = self.context.retry_pause
             + self.ticket.0.wrapping_mul(0x9e37_79b9) % (self.context.retry_pause + 1);
         let mut hall = self.wait_queues.scheduler.lock();
@@ -262,7 +269,7 @@ impl Waiter<'_> {
         true
     }
 
-    /// What to do now.
+    /// What the call does now.
     pub(crate) fn next_step(&mut self) -> NextStep {
         let (standing, now) = {
             let mut hall = self.wait_queues.scheduler.lock();
@@ -282,20 +289,20 @@ impl Waiter<'_> {
         }
     }
 
-    /// How long until the call's turn, in microseconds, as things stand; `None` where nobody can say.
+    /// The expected time until the call's turn, in microseconds; `None` where it cannot be estimated.
     pub(crate) fn forecast(&self) -> Option<u64> {
         let hall = self.wait_queues.scheduler.lock();
         self.context.with_now(|present| hall.forecast(self.ticket, present))
     }
 
-    /// Sleeps until then, or until the bell rings.
+    /// Sleeps until this moment, or until the call is notified.
     pub(crate) async fn sleep_until(&self, until: Micros) {
         let pause = Duration::from_micros(until.since(self.context.clock.now()));
-        // Either end is a reason to look again.
+        // A time-out and a notification both mean the same: check again.
         let _ = tokio::time::timeout(pause, self.wake.notified()).await;
     }
 
-    /// The call has paid.
+    /// Marks that the call has paid, and leaves the queue.
     pub(crate) fn mark_admitted(mut self) {
         self.is_admitted = true;
     }

@@ -1,6 +1,6 @@
-//! Calls that repeat themselves: the same caller, tool and arguments with the same outcome, again and again. From a certain
-//! count on the call is not made, and the caller is told so. Agents that do not notice by themselves burn budgets this
-//! way; nothing is charged for what is not called.
+//! The loop breaker: detects calls that repeat with the same caller, tool, arguments and outcome. From a
+//! configured count on the call is not made, and the caller gets an error that says so. Agents that do not
+//! notice such a loop burn budgets; a call that is not made is not charged.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
@@ -17,27 +17,28 @@ use vmcp_domain::{
 use crate::clock::{Clock, Micros};
 use crate::plan::pattern::Pattern;
 
-/// The most calls that are told apart. Beyond it further calls are let through uncounted.
+/// The largest number of different calls that are tracked. Beyond it further calls pass uncounted.
 const CALLS_MAX: usize = 100_000;
 
-/// When a call repeats itself.
+/// When a call counts as a loop.
 #[derive(Clone, Debug)]
 pub struct LoopPolicy {
-    /// How often in a row a call may have the same outcome.
+    /// How many times in a row a call may have the same outcome.
     pub repeats: NonZeroU32,
-    /// For how long after the last such call it is not made again; older outcomes count for nothing.
+    /// How long after its last outcome such a call is not made again. After that one call passes. If it has
+    /// the same outcome, the next pause begins.
     pub within: Duration,
-    /// The advertised tools that are watched. `None` for all but those that say that they change something: the second press
-    /// of a key has the same outcome as the first, and is meant.
+    /// The advertised tools that are watched. `None` watches all tools except those annotated as not
+    /// read-only: pressing a key twice has the same outcome both times, and is intended.
     pub tools: Option<Vec<Pattern>>,
 }
 
-/// The layer that breaks loops.
+/// The gateway layer that breaks loops.
 pub struct LoopBreaker {
     inner: SharedGateway,
     policy: LoopPolicy,
     clock: Arc<dyn Clock>,
-    /// Keyed by digests with a secret of this process: no argument and no subject is kept.
+    /// Calls are keyed by digests under a secret of this process, so no argument and no subject is stored.
     hashers: (RandomState, RandomState),
     tracker: Mutex<RepeatTracker>,
 }
@@ -48,7 +49,7 @@ struct RepeatTracker {
     swept_at: Micros,
 }
 
-/// Outcomes in a row that were the same.
+/// A run of equal outcomes.
 #[derive(Clone, Copy)]
 struct Streak {
     outcome: u64,
@@ -57,7 +58,7 @@ struct Streak {
 }
 
 impl LoopBreaker {
-    /// Puts the layer around `inner`.
+    /// Wraps `inner` in this layer.
     #[must_use]
     pub fn wrap(inner: SharedGateway, policy: LoopPolicy, clock: Arc<dyn Clock>) -> SharedGateway {
         let hashers = (RandomState::new(), RandomState::new());
@@ -72,8 +73,8 @@ impl LoopBreaker {
         u64::try_from(self.policy.within.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// What tells this call from others; `None` for one that is not watched. A later round of a call is no call of its
-    /// own.
+    /// The key of a call; `None` if the call is not watched. A later round of a call (one with a
+    /// continuation) is not a call of its own.
     fn call_key(&self, ctx: &CallContext, call: &CallTool) -> Option<u128> {
         let fits = |pattern: &Pattern| pattern.matches(call.name.as_str());
         let is_watched = self.policy.tools.as_ref().is_none_or(|tools| tools.iter().any(fits));
@@ -81,7 +82,8 @@ impl LoopBreaker {
             return None;
         }
         let who = ctx.caller.identity().map(|identity| (&identity.issuer, &identity.subject));
-        // Callers without a name are told apart by address, so that one does not end another's loop or start it.
+        // Callers without identity are distinguished by address, so that one caller neither ends nor starts
+        // the loop of another.
         let from = if who.is_none() { ctx.peer_address.map(accounting_address) } else { None };
         let arguments = call.arguments.as_ref().map(vmcp_domain::Json::as_str);
         let parts = (who, from, call.name.as_str(), arguments);
@@ -100,8 +102,8 @@ impl LoopBreaker {
         Err(Error::Looping(Box::new(RepeatedCall { tool: call.name.clone(), count: run.count, retry_after })))
     }
 
-    /// Whether a tool says that it changes something, where such tools are not watched. Only asked of a call that would not be
-    /// made, so that others are as fast as without.
+    /// Whether a tool is exempt because it is annotated as not read-only. This is checked only for a call
+    /// that would not be made, so it costs other calls nothing.
     async fn is_exempt(&self, ctx: &CallContext, call: &CallTool) -> bool {
         if self.policy.tools.is_some() {
             return false;
@@ -111,7 +113,8 @@ impl LoopBreaker {
         tool.is_some_and(|tool| tool.hints.read_only == Some(false))
     }
 
-    /// Counts an outcome. What says nothing about the call itself (a limit, a backend that is away) is passed over.
+    /// Counts an outcome. An error that says nothing about the call itself (a limit, an unavailable backend)
+    /// is ignored.
     fn record_outcome(&self, key: u128, outcome: &Result<Reply, Error>) {
         let mut hasher = self.hashers.0.build_hasher();
         match outcome {
@@ -131,7 +134,7 @@ impl LoopBreaker {
         }
         let full = seen.streaks.len() >= CALLS_MAX;
         match seen.streaks.get_mut(&key) {
-            // After a pause too: a call that is made again and has the same outcome still repeats itself.
+            // After a pause too: a call that is made again and has the same outcome is still a loop.
             Some(run) if run.outcome == outcome => {
                 run.count = run.count.saturating_add(1);
                 run.last_at = now;

@@ -1,4 +1,5 @@
-//! Limits that replicas share: the contract of the store, leases, slots, and what a replica does without the store.
+//! Limits that replicas share: the contract of the store, leases, slots, blocks, and the fallback without the
+//! store.
 
 pub(crate) mod blocks;
 pub(crate) mod fallback;

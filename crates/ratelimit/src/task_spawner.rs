@@ -1,5 +1,5 @@
-//! Where the limiter's own tasks run: on the runtime that it was made on. A call may come from a runtime that ends before the
-//! process does, and what the store is owed then must not end with it.
+//! Spawns the limiter's background tasks on the runtime on which the limiter was made. A call may come from a
+//! runtime that ends before the process does, and debts to the store must not end with that runtime.
 
 use std::future::Future;
 
@@ -10,15 +10,16 @@ use tokio::runtime::Handle;
 pub(crate) struct TaskSpawner(Option<Handle>);
 
 impl TaskSpawner {
-    /// The present runtime. Made outside of any, tasks run where they are begun.
+    /// The current runtime. If this is called outside of a runtime, each task runs on the runtime from which
+    /// it is spawned.
     pub(crate) fn current() -> Self {
         Self(Handle::try_current().ok())
     }
 
-    /// Begins a task.
+    /// Spawns a task.
     ///
     /// # Panics
-    /// When it was made outside of a runtime and is used outside of one.
+    /// If neither `current` nor this function was called inside a runtime.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         match &self.0 {
             Some(runtime) => drop(runtime.spawn(task)),

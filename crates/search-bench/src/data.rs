@@ -1,4 +1,4 @@
-//! The labelled sets: tools, requests, and which tools answer them.
+//! The labelled sets: tools, requests, and the tools that answer each request.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -9,21 +9,21 @@ use serde::Deserialize;
 use serde_json::Value;
 use vmcp_domain::{BackendId, BackendToolName, Json, RoutingTarget, Tool, ToolHints, ToolName, ToolOverride};
 
-/// Tools and what people ask of them.
+/// A set of tools, and requests with known answers.
 pub(crate) struct LabelledSet {
     pub(crate) name: String,
     pub(crate) tools: Vec<Tool>,
     pub(crate) requests: Vec<Request>,
 }
 
-/// A request with the names of the tools that answer it. A name may be carried by several tools.
+/// A request with the names of the tools that answer it. Several tools may have the same name.
 pub(crate) struct Request {
     pub(crate) text: String,
     pub(crate) relevant: BTreeSet<String>,
 }
 
-/// The files of `bfcl-eval` that hold functions and single requests. Left out are `parallel` and `live_parallel`:
-/// their requests repeat one function each, with the functions of the files that are here.
+/// The files of `bfcl-eval` with functions and single requests. `parallel` and `live_parallel` are left out:
+/// each of their requests repeats one function, and the functions are in the files listed here.
 const BFCL: [&str; 11] = [
     "irrelevance",
     "live_irrelevance",
@@ -57,7 +57,8 @@ struct BfclAnswer {
     ground_truth: Vec<HashMap<String, Value>>,
 }
 
-/// BFCL: all functions of its files in one pool, the first of each name, and the requests that have an answer.
+/// BFCL: all functions of its files in one pool (the first of each name), and the requests that have an
+/// answer.
 pub(crate) fn bfcl(folder: &Path) -> anyhow::Result<LabelledSet> {
     let (mut tools, mut seen, mut requests) = (Vec::new(), BTreeSet::new(), Vec::new());
     for part in BFCL {
@@ -109,8 +110,8 @@ struct LiveTask {
     metadata: HashMap<String, String>,
 }
 
-/// LiveMCPBench: the tools of its servers, and its tasks with the tools an annotator used. Five labels name
-/// no tool and count as not found.
+/// LiveMCPBench: the tools of its servers, and its tasks with the tools that an annotator used. Five labels
+/// name no existing tool and count as not found.
 pub(crate) fn live_mcp_bench(folder: &Path) -> anyhow::Result<LabelledSet> {
     let servers: Vec<LiveServer> = read_json(&folder.join("tools.json"))?;
     let mut tools = Vec::new();
@@ -141,7 +142,7 @@ struct CustomRequest {
     tools: BTreeSet<String>,
 }
 
-/// A set of one's own: `{"tools": [definitions], "requests": [{"text": …, "tools": [names]}]}`.
+/// Reads a custom set: `{"tools": [definitions], "requests": [{"text": …, "tools": [names]}]}`.
 pub(crate) fn custom_set(file: &Path) -> anyhow::Result<LabelledSet> {
     let set: CustomSet = read_json(file)?;
     let definition = |one: &Value| {
@@ -159,13 +160,13 @@ pub(crate) fn custom_set(file: &Path) -> anyhow::Result<LabelledSet> {
     })
 }
 
-/// Reads a whole file.
+/// Reads a whole JSON file.
 pub(crate) fn read_json<T: for<'a> Deserialize<'a>>(file: &Path) -> anyhow::Result<T> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     serde_json::from_str(&text).with_context(|| file.display().to_string())
 }
 
-/// A tool as the gateway would list it.
+/// Builds a tool as the gateway would list it.
 pub(crate) fn tool(
     name: &str,
     description: Option<&str>,

@@ -1,18 +1,20 @@
-//! The yardstick: SQLite's FTS5 with the Porter stemmer over name and description, asked as the reference asks it.
+//! The baseline: SQLite's FTS5 with the Porter stemmer over name and description, queried as the reference
+//! does.
 
 use rusqlite::{Connection, params};
 use vmcp_domain::Tool;
 
-/// How a request becomes an FTS5 expression.
+/// How a request is converted to an FTS5 expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueryMode {
-    /// As the reference does: the whole request is one phrase if any of its common words stands in it.
+    /// As the reference does: the whole request is one phrase if it contains a common word or is a single
+    /// word. Otherwise its words are alternatives.
     Reference,
-    /// The common words are dropped and the others are alternatives.
+    /// Common words are dropped, and the other words are alternatives.
     WithoutCommonWords,
 }
 
-/// Words that the reference takes for too common.
+/// The words that the reference treats as common.
 const COMMON: [&str; 23] = [
     "column",
     "content",
@@ -61,7 +63,7 @@ impl Fts5 {
         Ok(Self(connection))
     }
 
-    /// The places of the best tools, best first.
+    /// The indices of the best tools, best first.
     pub(crate) fn search(
         &self,
         request: &str,

@@ -1,5 +1,5 @@
-//! What the tool search finds and what it costs, measured on labelled requests. Started by `cargo xtask bench retrieval`
-//! and `cargo xtask bench search`, which also fetch the data; never part of the product.
+//! Measures the quality and the cost of the tool search on labelled requests. Run by `cargo xtask bench
+//! retrieval` and `cargo xtask bench search`, which also fetch the data; never part of the product.
 
 mod data;
 mod fts5;
@@ -19,7 +19,7 @@ struct Cli {
     /// The folder with `livemcpbench` and `catalogues`.
     #[arg(long)]
     data: PathBuf,
-    /// A page whose table between the command's markers is replaced.
+    /// A page; the table between the command's markers in it is replaced.
     #[arg(long)]
     page: Option<PathBuf>,
     #[command(subcommand)]
@@ -28,16 +28,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// How much of what is wanted is found.
+    /// Measures how many of the wanted tools are found.
     Retrieval {
         /// The folder `bfcl_eval/data` of the Python package bfcl-eval.
         #[arg(long)]
         bfcl: PathBuf,
-        /// A labelled set of your own: `{"tools": [definitions], "requests": [{"text": …, "tools": [names]}]}`.
+        /// A custom labelled set: `{"tools": [definitions], "requests": [{"text": …, "tools": [names]}]}`.
         #[arg(long)]
         own: Vec<PathBuf>,
     },
-    /// What a search costs among ten thousand tools.
+    /// Measures the cost of a search among ten thousand tools.
     Search,
 }
 
@@ -57,7 +57,7 @@ fn main() -> anyhow::Result<()> {
     cli.page.map_or(Ok(()), |page| write(&page, name, &table))
 }
 
-/// Puts `table` between the markers of `name`.
+/// Writes `table` between the markers of `name` in the page.
 fn write(page: &Path, name: &str, table: &str) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
     let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));

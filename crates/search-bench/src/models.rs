@@ -1,12 +1,12 @@
-//! The models that contend.
+//! The embedding models that are compared.
 
 use vmcp_embedding::{MiniLm, StaticVectors};
 
 /// A model within the binary.
 pub(crate) struct Model {
-    /// What the table calls it.
+    /// The model's name in the table.
     pub(crate) name: &'static str,
-    /// How much its meaning counts against words where both are asked.
+    /// The weights of meaning to measure for the combined search.
     pub(crate) ratios: &'static [f32],
     embed: fn(&[String]) -> Vec<Vec<f32>>,
 }

@@ -1,4 +1,4 @@
-//! How much of what is wanted is found: every contender over every labelled set, as one table.
+//! Measures how many of the wanted tools are found: every contender on every labelled set, as one table.
 
 use std::sync::Arc;
 
@@ -8,15 +8,15 @@ use crate::data::LabelledSet;
 use crate::fts5::{Fts5, QueryMode};
 use crate::models::MODELS;
 
-/// How far a list of results is read.
+/// Maximum number of results that are evaluated.
 const DEPTH: usize = 1000;
-/// How many tools the reference shows.
+/// How many tools the reference returns.
 const RESULT_COUNT: usize = 8;
 
-/// How well a set's requests are answered.
+/// The quality of the results on one set.
 #[derive(Clone, Copy, Default)]
 struct Quality {
-    /// The mean share of the wanted tools among the first 1, 5 and 8.
+    /// The mean share of the wanted tools among the first 1, 5 and 8 results.
     recall: [f64; 3],
     /// The mean of 1 / the rank of the first wanted tool.
     reciprocal_rank: f64,
@@ -101,7 +101,7 @@ fn indices(hits: Vec<vmcp_optimizer::Hit>) -> Vec<usize> {
     hits.into_iter().map(|hit| hit.index).collect()
 }
 
-/// Asks every request of `set`; `search` is given its number and its text.
+/// Runs every request of `set`. `search` receives the request's index and its text.
 fn measure_quality(
     set: &LabelledSet,
     mut search: impl FnMut(usize, &str) -> anyhow::Result<Vec<usize>>,

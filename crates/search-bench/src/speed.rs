@@ -1,5 +1,6 @@
-//! What a search costs among ten thousand tools, against FTS5 in the same run. Shared machines are noisy, so rounds of
-//! every contender are interleaved and only ratios of medians are claimed.
+//! Measures the cost of a search among ten thousand tools, compared with FTS5 in the same run. Shared
+//! machines are noisy, so the rounds of all contenders are interleaved, and only ratios of medians are
+//! reported as results.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,16 +15,16 @@ use crate::data::{self, LabelledSet};
 use crate::fts5::{Fts5, QueryMode};
 use crate::models::MODELS;
 
-/// How many tools there are.
+/// The number of tools.
 const TOOLS: usize = 10_000;
-/// How often every request is asked of every contender.
+/// How often each contender runs every request.
 const ROUNDS: usize = 5;
 /// How many tools a search returns.
 const RESULT_COUNT: usize = 8;
-/// The lanes of the vectors.
+/// The dimension of the vectors.
 const DIMENSION: usize = 384;
 
-/// Asks the same requests of every contender and prints what it took.
+/// Runs the same requests with every contender and returns the tables of costs.
 pub(crate) fn speed_table(shared: &Path) -> anyhow::Result<String> {
     let live = data::live_mcp_bench(&shared.join("livemcpbench"))?;
     let tools = catalogue(shared, &live)?;
@@ -67,7 +68,7 @@ pub(crate) fn speed_table(shared: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The shortest of a few processor times: what the work takes when nothing else runs.
+/// The shortest processor time of [`ROUNDS`] runs, which is closest to the cost on an idle machine.
 fn fastest_cpu_time<T>(mut work: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<Duration> {
     let mut best = Duration::MAX;
     for _ in 0..ROUNDS {
@@ -79,7 +80,7 @@ fn fastest_cpu_time<T>(mut work: impl FnMut() -> anyhow::Result<T>) -> anyhow::R
     Ok(best)
 }
 
-/// How long this thread has been running; exact to a few milliseconds.
+/// The processor time of this thread; accurate to a few milliseconds.
 fn thread_cpu_time() -> anyhow::Result<Duration> {
     let text =
         std::fs::read_to_string("/proc/thread-self/schedstat").context("times are read on Linux only")?;
@@ -87,7 +88,7 @@ fn thread_cpu_time() -> anyhow::Result<Duration> {
     Ok(Duration::from_nanos(nanoseconds.parse()?))
 }
 
-/// The times of each contender, and their table.
+/// The table of search times of all contenders.
 fn query_table(requests: &[String], engine: &Engine, both: &Engine, fts5: &Fts5) -> anyhow::Result<String> {
     let all = Mask::all(TOOLS);
     let mut tenth = Mask::none(TOOLS);
@@ -137,7 +138,7 @@ fn query_table(requests: &[String], engine: &Engine, both: &Engine, fts5: &Fts5)
             }
         }
     }
-    // What was found is used, or the compiler could leave the search out.
+    // The results are used, because otherwise the compiler could remove the search.
     anyhow::ensure!(found > 0, "nothing was found");
     let mut text =
         "\n| a search | median | 99th of 100 | median to FTS5's |\n| --- | --- | --- | --- |\n".to_owned();
@@ -152,7 +153,8 @@ fn query_table(requests: &[String], engine: &Engine, both: &Engine, fts5: &Fts5)
     Ok(text)
 }
 
-/// Ten thousand tools made of real ones: each copy is of another backend, with its own name and its own object.
+/// Ten thousand tools made of real ones: each copy belongs to another backend, with its own name and its own
+/// object.
 fn catalogue(shared: &Path, live: &LabelledSet) -> anyhow::Result<Vec<Tool>> {
     let mut real: Vec<(String, String, Value)> = Vec::new();
     for file in std::fs::read_dir(shared.join("catalogues"))? {
@@ -181,7 +183,7 @@ fn catalogue(shared: &Path, live: &LabelledSet) -> anyhow::Result<Vec<Tool>> {
     made.collect()
 }
 
-/// Tasks of the labelled set, and short requests in the words of tools.
+/// The tasks of the labelled set, and short requests made of the words of tools.
 fn requests(live: &LabelledSet, tools: &[Tool]) -> Vec<String> {
     let short = tools.iter().step_by(TOOLS / 400).enumerate().filter_map(|(at, tool)| {
         let words: Vec<&str> = tool.description.as_deref()?.split_whitespace().take(2 + at % 9).collect();
@@ -190,7 +192,7 @@ fn requests(live: &LabelledSet, tools: &[Tool]) -> Vec<String> {
     live.requests.iter().map(|request| request.text.clone()).chain(short).collect()
 }
 
-/// A word that nobody uses, another for each number.
+/// An artificial word, distinct for each number.
 fn pseudoword(number: usize) -> String {
     const SYLLABLES: [&str; 16] =
         ["ba", "co", "du", "fe", "gi", "ho", "ka", "le", "mi", "no", "pu", "ra", "so", "ti", "vu", "ze"];
@@ -198,7 +200,8 @@ fn pseudoword(number: usize) -> String {
     [syllable(0), syllable(4), syllable(8), "r"].concat()
 }
 
-/// A direction of no meaning, another for each seed: what vectors cost does not depend on what they say.
+/// A vector of random direction, distinct for each seed. The cost does not depend on the content of the
+/// vectors.
 fn pseudorandom_vector(seed: usize) -> Vec<f32> {
     let mut state = seed as u64 + 1;
     let mut lane = || {
@@ -208,7 +211,7 @@ fn pseudorandom_vector(seed: usize) -> Vec<f32> {
     (0..DIMENSION).map(|_| lane()).collect()
 }
 
-/// The memory this process has in use, in bytes.
+/// The resident memory of this process, in bytes.
 fn resident_bytes() -> anyhow::Result<usize> {
     let status = std::fs::read_to_string("/proc/self/status").context("memory is read on Linux only")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;

@@ -1,4 +1,4 @@
-//! Changes that a directory tells its listeners, written down.
+//! Records the changes that a gateway announces to its listeners.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ impl ChangeListener for ChangeRecorder {
             Change::Resource(uri) => format!("{uri} for {audience}"),
             Change::Tools | Change::Resources | Change::Prompts => format!("{change:?} for {audience}"),
         };
-        // A test that is about to end reads no further.
+        // The receiver is dropped when a test ends; the error is ignored.
         let _ = self.0.send(line);
     }
 }
 
-/// What changes from now on, one line each: what and for whom, such as `Tools for ann`. Ends when the listener is
-/// dropped.
+/// Records all changes from now on, one line for each: the change and its audience, such as `Tools for ann`.
+/// The recording ends when the returned listener is dropped.
 pub fn watch_changes(
     directory: &dyn GatewayInfo,
 ) -> (Arc<dyn ChangeListener>, mpsc::UnboundedReceiver<String>) {

@@ -1,5 +1,5 @@
-//! What every decorator of the seam owes: what it does not change passes untouched, it never lists or reaches what
-//! the inside would not, and dropping a call drops the inner call.
+//! The rules that every decorator of `Gateway` must follow: it passes on unchanged what it does not handle,
+//! it never lists or calls what the inner gateway would not, and dropping its call drops the inner call.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use vmcp_domain::{
 
 use crate::fake_gateway::{FakeGateway, context, tool};
 
-/// A call of `name` without anything else.
+/// A call of the tool `name` with fixed arguments.
 #[must_use]
 pub fn tool_call(name: &str) -> CallTool {
     CallTool {
@@ -22,26 +22,27 @@ pub fn tool_call(name: &str) -> CallTool {
     }
 }
 
-/// Asks about a task that came of a call of `tool`.
+/// A request for the state of a task that a call of `tool` has started.
 #[must_use]
 pub fn task_request(tool: &str) -> TaskRequest {
     let handle = TaskHandle { backend: "fake".into(), tool: tool.into(), id: "1".to_owned() };
     TaskRequest { operation: TaskOperation::Get, handle, extra: Members::new() }
 }
 
-/// Runs the suite on the decorator that `wrap` puts around a fake. `virtual_tools` are the names it adds itself.
-/// The tools of the fake are `plain` and `hang` of backend `fake`; the decorator must let both through.
+/// Checks the decorator that `wrap` puts around a fake gateway. `virtual_tools` are the names of tools that
+/// the decorator adds. The fake has the tools `plain` and `hang` of the backend `fake`, and the decorator
+/// must let both through.
 ///
 /// # Panics
-/// When the decorator breaks one of the rules.
+/// If the decorator violates one of the rules.
 pub async fn check_decorator(virtual_tools: &[&str], wrap: impl Fn(SharedGateway) -> SharedGateway) {
     check_decorator_offering(virtual_tools, 0, wrap).await;
 }
 
-/// The same for a decorator that adds so many resources of its own.
+/// As [`check_decorator`], for a decorator that adds `virtual_resource_count` resources.
 ///
 /// # Panics
-/// When the decorator breaks one of the rules.
+/// If the decorator violates one of the rules.
 pub async fn check_decorator_offering(
     virtual_tools: &[&str],
     virtual_resource_count: usize,

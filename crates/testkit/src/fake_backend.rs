@@ -1,4 +1,4 @@
-//! A backend whose inventory and state a test sets by hand.
+//! A fake backend with an inventory and a state that the test sets.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,27 +12,28 @@ use vmcp_domain::{
     ToolHints, UriTemplate,
 };
 
-/// Answers every request with a line that names the backend and what was asked.
+/// A fake backend. It answers every request with a line that names the backend and the request.
 pub struct FakeBackend {
     id: BackendId,
     state: Mutex<BackendState>,
     inventory: Mutex<Inventory>,
     listener: Mutex<Option<Weak<dyn BackendListener>>>,
-    /// The tools of each caller by subject, where it tells callers apart; the others are not let in.
+    /// The inventory of each known caller by subject, if the backend distinguishes callers. Unknown callers
+    /// are denied.
     callers: Option<Mutex<HashMap<String, Inventory>>>,
-    /// Gives each known caller a connection of its own.
+    /// Known callers have their own connections (`isolation`), and unknown callers are not denied.
     isolates: bool,
-    /// What it was asked to follow, and to follow no more.
+    /// The log of subscriptions; see [`FakeBackend::subscription_log`].
     subscription_log: Mutex<Vec<String>>,
-    /// How often it was asked for its inventory.
+    /// How often the inventory was requested.
     inventory_requests: AtomicUsize,
-    /// How often its connection was ended because of failing checks.
+    /// How often a reconnect was requested because of failed health checks.
     reconnect_requests: AtomicUsize,
     inventory_fails: AtomicBool,
 }
 
 impl FakeBackend {
-    /// A connected backend that offers nothing yet.
+    /// A connected backend with an empty inventory.
     #[must_use]
     pub fn new(id: &str) -> Arc<Self> {
         Arc::new(Self {
@@ -49,30 +50,31 @@ impl FakeBackend {
         })
     }
 
-    /// How often it was asked for its inventory.
+    /// How often the inventory was requested.
     #[must_use]
     pub fn inventory_count(&self) -> usize {
         self.inventory_requests.load(Ordering::Relaxed)
     }
 
-    /// From now on it cannot say what it offers, or can again.
+    /// Makes requests for the inventory fail from now on, or succeed again.
     pub fn fail_inventory(&self, fails: bool) {
         self.inventory_fails.store(fails, Ordering::Relaxed);
     }
 
-    /// What of its offer was mended or left out, and which of its lists fail.
+    /// Sets the repaired or omitted items of the inventory, and the lists that fail.
     pub fn set_faults(&self, remarks: Vec<MalformedItem>, failing: Vec<ListFailure>) {
         let mut inventory = self.inventory.lock().unwrap();
         (inventory.malformed_items, inventory.list_failures) = (remarks, failing);
     }
 
-    /// How often its connection was ended because of failing checks.
+    /// How often a reconnect was requested because of failed health checks.
     #[must_use]
     pub fn reconnect_count(&self) -> usize {
         self.reconnect_requests.load(Ordering::Relaxed)
     }
 
-    /// A connected backend that tells callers apart and lets nobody in yet.
+    /// A connected backend that distinguishes callers and denies all of them until
+    /// [`FakeBackend::set_tools_of`].
     #[must_use]
     pub fn personal(id: &str) -> Arc<Self> {
         let backend = Self::new(id);
@@ -81,8 +83,8 @@ impl FakeBackend {
         Arc::new(own)
     }
 
-    /// A connected backend that gives each known caller a connection of its own, on which it offers what everyone sees
-    /// unless the caller's own tools are set.
+    /// A connected backend that gives each known caller its own connection. A caller sees the shared
+    /// inventory unless the caller's own tools are set.
     #[must_use]
     pub fn isolating(id: &str, tools: &[&str]) -> Arc<Self> {
         let mut own = Arc::into_inner(Self::personal(id)).unwrap();
@@ -91,7 +93,7 @@ impl FakeBackend {
         Arc::new(own)
     }
 
-    /// Lets a caller in, who sees these tools; `None` shuts it out.
+    /// Admits the caller with these tools; `None` denies the caller.
     pub fn set_tools_of(&self, subject: &str, tools: Option<&[&str]>) {
         let inventory = tools.map(|tools| Inventory {
             tools: tools.iter().map(|name| self.tool_offer(name)).collect(),
@@ -104,13 +106,13 @@ impl FakeBackend {
         };
     }
 
-    /// Every subscription up to now: `+uri` for one that was asked for, `-uri` for one that was taken back.
+    /// All subscription requests so far: `+uri` for a subscribe request, `-uri` for an unsubscribe request.
     #[must_use]
     pub fn subscription_log(&self) -> Vec<String> {
         self.subscription_log.lock().unwrap().clone()
     }
 
-    /// The scope of a caller.
+    /// The isolation scope of the caller with this subject.
     #[must_use]
     pub fn scope_of(subject: &str) -> IsolationScope {
         let mut digest = [0; 32];
@@ -128,7 +130,7 @@ impl FakeBackend {
         backend
     }
 
-    /// Replaces its tools, without telling anyone.
+    /// Replaces the tools without an event.
     pub fn set_tools(&self, tools: &[&str]) {
         self.inventory.lock().unwrap().tools = tools.iter().map(|name| self.tool_offer(name)).collect();
     }
@@ -143,7 +145,7 @@ impl FakeBackend {
         }
     }
 
-    /// Replaces its resources and templates, and declares that it serves them.
+    /// Replaces the resources and templates, and declares the capability `resources`.
     pub fn set_resources(&self, uris: &[&str], templates: &[&str]) {
         let mut inventory = self.inventory.lock().unwrap();
         inventory.capabilities.insert("resources", Json::empty_object());
@@ -163,7 +165,7 @@ impl FakeBackend {
             .collect();
     }
 
-    /// Replaces its prompts.
+    /// Replaces the prompts.
     pub fn set_prompts(&self, names: &[&str]) {
         self.inventory.lock().unwrap().prompts = names
             .iter()
@@ -174,7 +176,7 @@ impl FakeBackend {
             .collect();
     }
 
-    /// Changes its state and tells the listener of it.
+    /// Changes the state and emits the event for it.
     pub fn set_state(&self, state: BackendState) {
         *self.state.lock().unwrap() = state;
         self.emit(if state == BackendState::Ready {
@@ -184,12 +186,12 @@ impl FakeBackend {
         });
     }
 
-    /// Tells the listener something.
+    /// Emits an event in the shared scope.
     pub fn emit(&self, event: BackendEvent) {
         self.emit_in_scope(IsolationScope::Shared, event);
     }
 
-    /// Tells the listener something on the line of one scope.
+    /// Emits an event in one isolation scope.
     pub fn emit_in_scope(&self, scope: IsolationScope, event: BackendEvent) {
         let listener = self.listener.lock().unwrap().clone();
         if let Some(listener) = listener.and_then(|listener| listener.upgrade()) {
@@ -259,7 +261,7 @@ impl Backend for FakeBackend {
     }
 
     fn context_for(&self, scope: CallerScope) -> Option<CallContext> {
-        // The scope is made of the subject.
+        // The scope is derived from the subject, so the subject is found by comparison.
         let issuer = "https://issuer".to_owned();
         let subjects: Vec<String> = self.callers.as_ref()?.lock().unwrap().keys().cloned().collect();
         let subject =
@@ -283,7 +285,7 @@ impl Backend for FakeBackend {
         self.inventory_requests.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             if *self.state.lock().unwrap() == BackendState::Connecting {
-                // Real ones wait for the connection, for as long as connecting may take.
+                // A real backend waits for its connection, up to its connect time-out.
                 std::future::pending::<()>().await;
             }
             self.check_ready()?;

@@ -1,4 +1,4 @@
-//! A gateway whose lists are given and whose answers say what was asked.
+//! A fake gateway with lists that the test sets, whose replies repeat the request.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,13 +10,13 @@ use vmcp_domain::{
     RoutingTarget, TaskRequest, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
 };
 
-/// A context of nobody in particular.
+/// The context of a call by an anonymous client.
 #[must_use]
 pub fn context() -> CallContext {
     CallContext::bare(Caller::Anonymous, CallOrigin::Client)
 }
 
-/// A tool of `backend` advertised as `name`, which the backend knows as `own`.
+/// A tool of `backend` that is advertised as `name` and that the backend calls `own`.
 #[must_use]
 pub fn tool(backend: &str, own: &str, name: &str) -> Tool {
     let definition = format!(r#"{{"name":"{own}","inputSchema":{{"type":"object"}}}}"#);
@@ -30,7 +30,7 @@ pub fn tool(backend: &str, own: &str, name: &str) -> Tool {
     }
 }
 
-/// Records what reaches it. A call of the tool named `hang` never ends by itself.
+/// A fake gateway that records requests. A call of the tool `hang` never ends, so it must be dropped.
 #[derive(Debug, Default)]
 pub struct FakeGateway {
     tools: Mutex<Arc<ToolList>>,
@@ -39,7 +39,7 @@ pub struct FakeGateway {
     prompts: Arc<PromptList>,
     requests: Mutex<Vec<String>>,
     hanging_count: AtomicUsize,
-    /// Told whenever a hanging call begins or is dropped.
+    /// Notified whenever a hanging call begins or is dropped.
     pub hanging_changed: Notify,
 }
 
@@ -74,13 +74,13 @@ impl FakeGateway {
         *self.tools.lock().unwrap() = Arc::new(tools);
     }
 
-    /// What was asked so far, one line each, lists left out.
+    /// The requests so far, one line for each. List requests are not recorded.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 
-    /// How many calls hang now.
+    /// How many hanging calls are in flight.
     #[must_use]
     pub fn hanging_count(&self) -> usize {
         self.hanging_count.load(Ordering::SeqCst)

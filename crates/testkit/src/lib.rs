@@ -1,7 +1,7 @@
-//! Fakes of the two contracts that tests stand on, and the suite every decorator has to pass.
-//! Dev-dependency only; nothing of it is in the product.
+//! Fakes of the two contracts `Gateway` and `Backend`, and the conformance suite for decorators.
+//! Dev-dependency only; no product crate depends on it.
 
-// A test helper that fails is a test that fails.
+// A test helper reports a failure by a panic, which fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate exists to fail tests")]
 
 mod changes;

@@ -1,5 +1,5 @@
-//! A program of one's own around vmcp: a change freeze. While the file `frozen` exists, only tools that say of
-//! themselves that they are read-only may be called, whatever path a call takes.
+//! An embedding program that adds a change freeze to vmcp. While the file `frozen` exists, only tools that
+//! declare themselves read-only may be called, on every path that a call can take.
 //!
 //! `cargo run --example embed -- vmcp.yaml`, then `touch frozen`.
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use vmcp::domain::{CallContext, CallTool, Error, Gateway, GatewayFuture, Reply, SharedGateway, forward};
 use vmcp::{Builder, CancellationToken, Position};
 
-/// The layer. It holds `inner` and nothing else that leads to a tool.
+/// The layer. `inner` is its only access to tools.
 struct FreezeLayer {
     inner: SharedGateway,
     /// Calls are frozen while this file exists.
@@ -24,12 +24,13 @@ impl FreezeLayer {
         }
         let tools = self.inner.list_tools(ctx).await?;
         let tool = tools.iter().find(|tool| tool.name == request.name);
-        // A tool that says nothing about itself may change something.
+        // A tool without the read-only hint may change something.
         Ok(tool.is_some_and(|tool| tool.hints.read_only == Some(true)))
     }
 }
 
-// A method that a later version adds to the trait must be decided on here too.
+// Makes a method that a later version adds to the trait a compile error here, so that the layer must decide
+// about it.
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for FreezeLayer {
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
@@ -41,7 +42,7 @@ impl Gateway for FreezeLayer {
         })
     }
 
-    // Everything else passes through untouched, each method by name.
+    // All other methods pass through unchanged, each listed by name.
     forward!(
         list_tools,
         list_resources,
@@ -54,7 +55,7 @@ impl Gateway for FreezeLayer {
     );
 }
 
-/// A gateway with the layer around every real call.
+/// Adds the layer around every real call.
 pub fn with_freeze(builder: Builder, flag: PathBuf) -> Builder {
     builder.layer(Position::Call, "freeze", |inner| Arc::new(FreezeLayer { inner, flag }))
 }

@@ -1,6 +1,6 @@
-//! Audit records: one JSON line for each request, in the shape that users of ToolHive know. What really reached the
-//! limiter is recorded right there, as the call it is (`calls`); everything else as its client asked for it
-//! (`requests`). A thread of its own writes (`log`), so that no request waits for a disk.
+//! Audit records: one JSON line for each request, in the shape of ToolHive's audit events. `calls` records
+//! each real call where it reaches the limiter. `requests` records everything else as the client requested
+//! it. `log` writes on its own thread, so that no request waits for a disk.
 
 mod calls;
 mod changes;
@@ -36,13 +36,14 @@ use file::AuditFile;
 use log::RecordWriter;
 use time::RecordClock;
 
-/// A call of a tool.
+/// The kind of record for a tool call.
 pub(crate) const TOOL_CALL: &str = "mcp_tool_call";
-/// A note that records are missing here, with their count.
+/// The kind of record that reports how many records are missing at this point.
 pub(crate) const RECORDS_LOST: &str = "vmcp_audit_lost";
-/// An operator has changed limits by hand.
+/// The kind of record for a change of limits by an operator.
 pub(crate) const LIMITS_CHANGED: &str = "vmcp_limits_changed";
-/// Every kind of record there is.
+/// All kinds of record that `audit.eventTypes` can select. [`RECORDS_LOST`] is not among them: it is always
+/// written.
 pub(crate) const RECORD_KINDS: [&str; 10] = [
     TOOL_CALL,
     "mcp_tools_list",
@@ -56,13 +57,14 @@ pub(crate) const RECORD_KINDS: [&str; 10] = [
     LIMITS_CHANGED,
 ];
 
-/// Where records go.
+/// The output of audit records.
 pub type Output = Box<dyn Write + Send>;
 
-/// Opens what these settings name. `None` without a file, unless standard output is free.
+/// Opens the output that `settings` name. Without a file it is standard output if `stdout_is_free`, and
+/// `None` otherwise.
 ///
 /// # Errors
-/// When the file cannot be opened; the text names the key and the file.
+/// If the file cannot be opened. The text names the key and the file.
 pub fn open(settings: &AuditSettings, stdout_is_free: bool) -> io::Result<Option<Output>> {
     let Some(path) = &settings.file else {
         return Ok(stdout_is_free.then(|| Box::new(io::stdout()) as Output));
@@ -77,7 +79,7 @@ pub fn open(settings: &AuditSettings, stdout_is_free: bool) -> io::Result<Option
     Ok(Some(Box::new(file)))
 }
 
-/// Makes records and hands them to the writer.
+/// Creates records and hands them to the writer.
 pub(crate) struct Audit {
     settings: AuditSettings,
     writer: RecordWriter,
@@ -86,7 +88,8 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// Starts the writer. The clock must be the limiter's, so that a record says when the limiter decided.
+    /// Starts the writer. `clock` must be the limiter's clock, so that a record has the time that the limiter
+    /// saw. `endpoint` is the path of the MCP endpoint in records.
     pub(crate) fn start(
         settings: AuditSettings,
         output: Output,
@@ -99,23 +102,24 @@ impl Audit {
         Arc::new(Self { settings, writer: log, clock: time, endpoint })
     }
 
-    /// Waits for the last records to be written, but not for ever.
+    /// Waits until the queued records are written, for at most `wait`. Logs a warning after a time-out.
     pub(crate) fn flush(&self, wait: Duration) {
         if !self.writer.flush(wait) {
             tracing::warn!("the last audit records could not be written in time");
         }
     }
 
-    /// Hands a record to the writer.
+    /// Serialises a record and hands it to the writer.
     fn write(&self, record: &record::Record<'_>) {
-        // A record is made of texts and numbers, and writing those into memory does not fail.
+        // A record contains only strings and numbers, and serialising those into memory cannot fail.
         if let Ok(mut line) = serde_json::to_vec(record) {
             line.push(b'\n');
             self.writer.enqueue(line);
         }
     }
 
-    /// Whether such requests are recorded. What the gateway asks for its own upkeep is nobody's request.
+    /// Returns whether the settings select requests of `kind`. Requests that the gateway makes for itself are
+    /// never recorded, because no client made them.
     fn should_record(&self, kind: &str, ctx: &CallContext) -> bool {
         let named = |names: &[String]| names.iter().any(|name| name == kind);
         let AuditSettings { event_types, excluded_event_types, .. } = &self.settings;

@@ -1,4 +1,5 @@
-//! Counts what becomes of credentials at the door. Who is let in is the authenticator's to say.
+//! Counts the outcomes of authentication on the client listener, by class. The wrapped authenticator decides
+//! which credentials it accepts.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,14 +9,15 @@ use vmcp_edge::policy::IncomingAuth;
 
 use crate::metrics::Metrics;
 
-/// An authenticator whose outcomes are counted.
+/// Wraps an authenticator and counts each outcome.
 pub(crate) struct CountedAuthenticator {
     inner: Arc<dyn Authenticator>,
     metrics: Arc<Metrics>,
 }
 
 impl CountedAuthenticator {
-    /// Counts the outcomes of the authenticator, where callers present credentials.
+    /// Wraps the authenticator of `incoming` if callers present a bearer token. Other kinds of `incoming`
+    /// have no authenticator and stay unchanged.
     pub(crate) fn wrap_in(incoming: &mut IncomingAuth, metrics: &Arc<Metrics>) {
         if let IncomingAuth::Bearer(inner) = incoming {
             let counted = Self { inner: inner.clone(), metrics: metrics.clone() };

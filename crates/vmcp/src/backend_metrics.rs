@@ -1,4 +1,5 @@
-//! Counts requests to a backend. What they come to is the backend's to say.
+//! Counts requests to each backend, their errors and their durations. The wrapped backend produces the
+//! outcomes.
 
 use std::sync::{Arc, Weak};
 
@@ -12,7 +13,7 @@ use vmcp_domain::{
 
 use crate::metrics::{Action, BackendCounters, CallSeries, Metrics};
 
-/// The counters of each backend, in their order.
+/// The counters of each backend, in the order of `policies`.
 pub(crate) fn backend_counters(policies: &[BackendPolicy], metrics: &Metrics) -> Vec<BackendCounters> {
     let of = |policy: &BackendPolicy| {
         let url = match &policy.transport {
@@ -24,14 +25,14 @@ pub(crate) fn backend_counters(policies: &[BackendPolicy], metrics: &Metrics) ->
     policies.iter().map(of).collect()
 }
 
-/// A backend whose requests are counted.
+/// Wraps a backend and counts the requests to it.
 pub(crate) struct CountedBackend {
     inner: Arc<dyn Backend>,
     counters: BackendCounters,
 }
 
 impl CountedBackend {
-    /// Counts the requests to `inner`.
+    /// Wraps `inner`, whose requests are then counted in `counters`.
     pub(crate) fn wrap(inner: Arc<dyn Backend>, counters: BackendCounters) -> Arc<dyn Backend> {
         Arc::new(Self { inner, counters })
     }
@@ -53,7 +54,8 @@ impl CountedBackend {
     }
 }
 
-/// Counts the end of a request. One that is dropped before it is answered has failed.
+/// Records the duration of a request when it is dropped, and counts an error unless the request succeeded. A
+/// request that is dropped before its answer counts as failed.
 struct RequestTimer {
     series: Arc<CallSeries>,
     started_at: Instant,
@@ -125,7 +127,7 @@ impl Backend for CountedBackend {
         continuation: Continuation,
         rest: Members,
     ) -> GatewayFuture<'a, Reply> {
-        // A template may lead to any number of addresses.
+        // One resource template can produce any number of URIs, so the URI is no label.
         let answer = self.inner.read_resource(ctx, uri, continuation, rest);
         self.count(Action::ReadResource, "", answer)
     }

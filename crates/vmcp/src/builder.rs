@@ -1,4 +1,4 @@
-//! From a configuration to a running gateway: what a program that embeds vmcp begins with.
+//! Builds a running gateway from a configuration. A program that embeds vmcp starts here.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use crate::process;
 use crate::running::{Additions, RunningGateway};
 use crate::stack::{AddedLayer, Position};
 
-/// Collects what a gateway is made of.
+/// Collects the configuration and the additions of a gateway.
 ///
-/// The configuration is the one that `vmcp serve` reads. References to variables (`${NAME}`) are resolved from the
-/// environment of the process, unless [`environment`](Self::environment) names another source.
+/// The configuration is the one that `vmcp serve` reads. References to variables (`${NAME}`) are resolved
+/// from the environment of the process, unless [`environment`](Self::environment) names another source.
 #[must_use = "nothing runs before `start`"]
 pub struct Builder {
     source: Source,
@@ -30,14 +30,13 @@ enum Source {
     Yaml(String),
 }
 
-/// Why a gateway does not start.
+/// The reason why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration is refused. The report names every problem with its line.
     #[error("{0}")]
     Config(#[from] Report),
-    /// The configuration asks for audit records, and there is nowhere to write them: it names no file, and the program
-    /// has given no output.
+    /// The configuration asks for audit records but names no file, and the program has given no output.
     #[error("`audit` names no `logFile`; name one, or give the builder an output with `audit_output`")]
     NoAuditOutput,
     /// The file for audit records cannot be opened.
@@ -46,12 +45,13 @@ pub enum StartError {
 }
 
 impl Builder {
-    /// Takes the configuration from a YAML file.
+    /// Reads the configuration from a YAML file. [`settings`](Self::settings) and [`start`](Self::start) open
+    /// the file.
     pub fn from_file(path: impl Into<PathBuf>) -> Self {
         Self::from(Source::File(path.into()))
     }
 
-    /// Takes the text of a YAML configuration.
+    /// Uses `text` as a YAML configuration.
     pub fn from_yaml(text: impl Into<String>) -> Self {
         Self::from(Source::Yaml(text.into()))
     }
@@ -66,23 +66,25 @@ impl Builder {
         }
     }
 
-    /// Looks variables up with `lookup`, not in the environment of the process.
+    /// Looks variables up with `lookup` instead of in the environment of the process.
     pub fn environment(mut self, lookup: impl Fn(&str) -> Option<String> + Send + 'static) -> Self {
         self.environment = Box::new(lookup);
         self
     }
 
-    /// Listens on this port, whatever the configuration says. 0 takes a free one.
+    /// Listens on this port and ignores the port of the configuration. 0 takes a free port.
     pub fn port(mut self, port: u16) -> Self {
         self.overrides.port = Some(port);
         self
     }
 
-    /// Adds a layer. `wrap` gets the part of the stack inside it and returns the layer around that part; `name` is
-    /// shown in `/status`. Layers at one position are wrapped in the order in which they are added.
+    /// Adds a layer. `wrap` receives the part of the stack inside the layer and returns that part with the
+    /// layer around it. `/status` shows `name`. Layers at the same position are wrapped in the order in which
+    /// they are added, so the last one added is the outermost.
     ///
-    /// A layer narrows or refuses. It must not call anything but `inner`, and it implements every method of
-    /// [`Gateway`](vmcp_domain::Gateway); [`forward!`](vmcp_domain::forward) writes those that it passes through.
+    /// A layer may narrow lists and refuse requests. It must not call anything but `inner`, and it implements
+    /// every method of [`Gateway`](vmcp_domain::Gateway). [`forward!`](vmcp_domain::forward) writes the
+    /// methods that it passes through.
     pub fn layer(
         mut self,
         position: Position,
@@ -102,7 +104,7 @@ impl Builder {
     /// Reads the configuration without starting anything.
     ///
     /// # Errors
-    /// Every problem of the configuration at once, with lines.
+    /// If the configuration is refused. The report lists all problems at once, with their lines.
     pub fn settings(&self) -> Result<Settings, Report> {
         match &self.source {
             Source::File(path) => config::load_file(path, &*self.environment, &self.overrides),
@@ -112,12 +114,12 @@ impl Builder {
         }
     }
 
-    /// Reads the configuration, starts connecting to every backend, and builds the stack. Warnings about the
-    /// configuration are logged. Must be called within a Tokio runtime.
+    /// Reads the configuration, starts connecting to every backend, and builds the stack. Logs the warnings
+    /// about the configuration. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// If the configuration is refused, or audit records cannot be written. A backend that cannot be reached is no
-    /// error: its tools appear when it is there.
+    /// If the configuration is refused, or the audit records have no output that can be opened. A backend
+    /// that cannot be reached is no error: its tools appear when it answers.
     pub async fn start(self) -> Result<RunningGateway, StartError> {
         let settings = self.settings()?;
         for warning in &settings.warnings {

@@ -1,6 +1,7 @@
-//! Configuration: from a YAML file, or the `mcpServers` JSON of desktop clients, to the validated [`Settings`]
-//! that the rest of the gateway is built from. Reads files and, through a function, the environment; opens
-//! nothing and starts nothing. All that is wrong with a file is reported at once.
+//! Configuration: reads a YAML file, or the `mcpServers` JSON of desktop clients, into the validated
+//! [`Settings`] that the rest of the gateway is built from. It reads files and, through a function,
+//! environment variables; it opens no connection and starts nothing. Every problem of a file is reported at
+//! once.
 
 mod check;
 mod convert;

@@ -1,5 +1,6 @@
-//! What the edges need besides the stack: what the gateway offers, and which changes a caller is told of, within what the
-//! policies let the caller know. These requests pass no layer, so they are limited and judged here.
+//! Implements `GatewayInfo`, which the edges need in addition to the stack: the gateway's capabilities, and
+//! the changes that a caller may be notified of. Both are limited to what the policies let the caller see.
+//! These requests pass through no layer of the stack, so rate limits and policies are applied here.
 
 use std::sync::{Arc, Weak};
 
@@ -12,17 +13,17 @@ use vmcp_federation::{CatalogueItem, Federation};
 use vmcp_ratelimit::Limiter;
 use vmcp_ratelimit::policy::Method;
 
-/// What the edges are told of the whole: the federation's offer, within what the policies let a caller know.
+/// The federation's capabilities and change notifications, filtered by the policies for each caller.
 pub(crate) struct AuthorizedInfo {
     pub(crate) federation: Federation,
-    /// What each caller may use.
+    /// The part of the stack that lists what each caller may use.
     pub(crate) authorized: SharedGateway,
     pub(crate) authz: Option<Arc<AuthzPolicy>>,
     pub(crate) limiter: Option<Arc<Limiter>>,
 }
 
 impl AuthorizedInfo {
-    /// These requests pass no layer, so they meet their limits here.
+    /// Applies the limits of `method` to `answer`, because these requests pass through no layer of the stack.
     fn rate_limited<'a, T: Send + 'a>(
         &'a self,
         method: Method,
@@ -35,7 +36,8 @@ impl AuthorizedInfo {
         }
     }
 
-    /// Whether something that the caller sees leads to an address, as the layer of policies has it for reads.
+    /// Returns whether something that the caller may see leads to `uri`. Uses the same rules as the policy
+    /// layer uses for `resources/read`.
     async fn is_uri_offered(&self, ctx: &CallContext, uri: &ResourceUri) -> Result<bool, Error> {
         let Some(policy) = &self.authz else { return Ok(true) };
         let asker = policy.resolve_principal(&ctx.caller);

@@ -1,7 +1,7 @@
 //! vmcp as a library: one MCP endpoint in front of many MCP servers.
 //!
-//! [`Builder`] takes a configuration, and layers of the program's own, and starts a [`RunningGateway`]. That can be
-//! called in process, served over HTTP, or served on a pair of streams.
+//! [`Builder`] takes a configuration and optional layers of the embedding program, and starts a [`RunningGateway`].
+//! The gateway can be called in process, served over HTTP, or served on a pair of streams.
 //!
 //! ```
 //! use vmcp::{Builder, domain::{CallContext, Caller, CallOrigin}};
@@ -16,8 +16,8 @@
 //! # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
 //! ```
 //!
-//! `examples/embed.rs` adds a layer that refuses calls outside working hours. The binary `vmcp` is this crate behind a
-//! command line.
+//! `examples/embed.rs` adds a layer that refuses calls of tools that may change something while a file exists. The
+//! binary `vmcp` is this crate with a command line.
 
 pub mod audit;
 mod auth_metrics;
@@ -40,6 +40,6 @@ pub use running::{Additions, Listener, RunningGateway};
 pub use stack::{AddedLayer, Position};
 pub use status::bucket_json;
 pub use tokio_util::sync::CancellationToken;
-/// The words of the seam: what a layer implements and what a caller passes in.
+/// The domain types: the `Gateway` trait that a layer implements, and the types that a caller passes to it.
 pub use vmcp_domain as domain;
 pub use vmcp_edge::StopSignals;

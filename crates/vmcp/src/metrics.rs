@@ -1,5 +1,5 @@
-//! Counters for `/metrics`, the reference's names where it has them. No label holds a user, a URI or anything else
-//! that a client can make up without bound.
+//! Counters for `/metrics`, under ToolHive's names where ToolHive has the same series. No label holds a user,
+//! a URI or any other value that a client could invent without bound.
 
 mod audit;
 mod backend_calls;
@@ -35,22 +35,23 @@ use optimizer::OptimizerMetrics;
 use requests::RequestMetrics;
 use waiting::WaitMetrics;
 
-/// Upper bounds of duration buckets, in seconds: from one table look-up to a slow tool.
+/// Upper bounds of the duration buckets, in seconds: from one table look-up to a slow tool.
 const SECONDS: [f64; 12] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
 
-/// The same of the series with the reference's names: the buckets that OpenTelemetry's conventions for MCP suggest.
+/// Upper bounds of the duration buckets of the series with ToolHive's names, in seconds. OpenTelemetry's
+/// semantic conventions for MCP suggest these buckets.
 const MCP_SECONDS: [f64; 14] =
     [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 
-/// What most requests are, and how they end.
+/// The labels `method` and `outcome` of most requests.
 const COMMON_CASE: (&str, &str) = ("tools/call", "ok");
 
-/// Every counter of the process.
+/// Every counter of the process, and the registry that `/metrics` encodes.
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     durations: Family<MethodLabels, Histogram>,
-    /// Those of [`COMMON_CASE`].
+    /// The series of [`COMMON_CASE`], once one request has been counted.
     common_case: OnceLock<(Counter, Histogram)>,
     limits: LimitMetrics,
     limiter: LimiterGauges,
@@ -81,7 +82,8 @@ struct MethodLabels {
 }
 
 impl Metrics {
-    /// Counters at zero.
+    /// Registers all series, with counters at zero. `namespace` and `server` are labels of the series of the
+    /// limiter, and `server` of the series of HTTP requests.
     pub(crate) fn new(namespace: &str, server: &str) -> Arc<Self> {
         let mut registry = Registry::default();
         let metrics = Self {
@@ -128,7 +130,7 @@ impl Metrics {
         Arc::new(Self { registry, ..metrics })
     }
 
-    /// Counts one request.
+    /// Counts one request by method and outcome, and records its duration.
     pub(crate) fn count_request(&self, method: &'static str, outcome: &'static str, took: Duration) {
         let requests = || self.requests.get_or_create_owned(&RequestLabels { method, outcome });
         let durations = || self.durations.get_or_create_owned(&MethodLabels { method });
@@ -137,7 +139,7 @@ impl Metrics {
             duration.observe(took.as_secs_f64());
         };
         if (method, outcome) == COMMON_CASE {
-            // Without a look into the tables, which all threads share.
+            // Skips the look-up in the label tables, which all threads share.
             let (counter, duration) = self.common_case.get_or_init(|| (requests(), durations()));
             count(counter, duration);
         } else {
@@ -145,32 +147,33 @@ impl Metrics {
         }
     }
 
-    /// Says how names are told from what a client makes up: by the method that they were sent with.
+    /// Sets the check that separates listed names from names that a client invented. `is_listed` receives the
+    /// MCP method and the name.
     pub(crate) fn set_name_check(&self, is_listed: impl Fn(&str, &str) -> bool + Send + Sync + 'static) {
         self.http.set_name_check(Box::new(is_listed));
     }
 
-    /// The counters of a backend.
+    /// Creates the counters of a backend.
     pub(crate) fn backend_counters(&self, id: &str, url: &str, transport: &'static str) -> BackendCounters {
         self.backend_calls.for_backend(id, url, transport)
     }
 
-    /// Takes over what the policies have counted.
+    /// Sets the counter to the number that the policies have counted.
     pub(crate) fn set_groups_unknown(&self, count: u64) {
         self.groups_unknown.inner().store(count, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Takes over how the limiter is doing.
+    /// Sets the limiter's gauges, just before the page is encoded.
     pub(crate) fn set_limiter(&self, state: &LimiterStatus) {
         self.limiter.set(state);
     }
 
-    /// Takes over how the backends are doing.
+    /// Sets the gauges of the backends, just before the page is encoded.
     pub(crate) fn set_backends(&self, reports: &[BackendReport]) {
         self.backends.set(reports);
     }
 
-    /// Counts what became of one credential, by a class out of a fixed set.
+    /// Counts the outcome of one authentication. `outcome` is a class from a fixed set.
     pub(crate) fn count_authentication(&self, outcome: &'static str) {
         self.authentications.get_or_create(&OutcomeLabels { outcome }).inc();
     }
@@ -180,10 +183,11 @@ impl Metrics {
         self.audit.clone()
     }
 
-    /// The page and its content type: OpenMetrics, or the older text format where `accept` asks for that alone.
+    /// Encodes the page and returns its content type and text. The format is OpenMetrics, or the older
+    /// Prometheus text format if `accept` names only that one.
     pub(crate) fn page(&self, accept: &str) -> (&'static str, String) {
         let mut page = String::new();
-        // Writing into a string does not fail.
+        // Writing into a string cannot fail.
         let _ = text::encode(&mut page, &self.registry);
         if plain::is_wanted(accept) {
             ("text/plain; version=0.0.4; charset=utf-8", plain::from_openmetrics(&page))
@@ -207,7 +211,7 @@ impl Observer for Metrics {
     fn on_decision(&self, event: &DecisionEvent<'_>) {
         let scope = event.scope.map_or("", LimitScope::as_str);
         self.limits.decided(event);
-        // All at once: each time something is recorded the span is looked up.
+        // Records all fields in one call, because every call looks the span up.
         tracing::record_all!(
             tracing::Span::current(),
             rate_limit.decision = if event.allowed { "allowed" } else { "rejected" },

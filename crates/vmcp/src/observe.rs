@@ -1,5 +1,5 @@
-//! The outermost layer: one log event for each request that reaches a backend, with its outcome and duration.
-//! Names of tools and prompts are logged; arguments, results and URIs are not.
+//! The outermost layer: counts and logs one event for each request except lists, with its outcome and
+//! duration. It logs the names of tools and prompts, but no arguments, results or URIs.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,20 +13,21 @@ use tracing::Instrument as _;
 
 use crate::metrics::Metrics;
 
-/// The layer that logs.
+/// The layer that counts and logs requests.
 pub(crate) struct Observed {
     inner: SharedGateway,
     metrics: Arc<Metrics>,
 }
 
 impl Observed {
-    /// Puts the layer around `inner`.
+    /// Wraps `inner` in the layer.
     pub(crate) fn wrap(inner: SharedGateway, metrics: Arc<Metrics>) -> SharedGateway {
         Arc::new(Self { inner, metrics })
     }
 }
 
-/// Logs one request when it ends, or when it is dropped before.
+/// Counts and logs one request when it ends. A request that is dropped before its end is logged as
+/// `cancelled`.
 struct RequestRecord<'a> {
     metrics: &'a Metrics,
     method: &'static str,
@@ -44,7 +45,8 @@ impl<'a> RequestRecord<'a> {
         self.is_ended = true;
         match outcome {
             Ok(reply) => self.log(if reply.is_error { "failed" } else { "ok" }),
-            // Why is told once, by whoever answers: the edge, or the command.
+            // Only the class of the error is logged here. The edge or the command that answers logs the
+            // cause, once.
             Err(error) => self.log(error.class()),
         }
     }
@@ -70,11 +72,12 @@ impl Gateway for Observed {
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
             let record = RequestRecord::begin(&self.metrics, "tools/call", request.name.as_str());
-            // The limiter fills in what it decided, under the reference's names.
+            // The limiter fills in its decision, under ToolHive's field names.
             let span = tracing::info_span!(
                 "tools/call",
                 tool = %request.name,
-                // The tool that really ran, where a virtual one was asked.
+                // The real tool that ran if the client called a virtual tool. The optimizer's observer fills
+                // it in.
                 resolved_tool = tracing::field::Empty,
                 rate_limit.decision = tracing::field::Empty,
                 rate_limit.rejected_by = tracing::field::Empty,

@@ -1,5 +1,5 @@
-//! The token by which operators of this machine change what a running gateway does, until operators can log in. It is in a
-//! file that only the gateway's own user may read.
+//! The operator token: it authorizes local operators to change a running gateway, until operators can log in.
+//! The token is stored in a file that only the gateway's own user may read.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 
 use vmcp_identity::{hash_api_key, new_api_key};
 
-/// The file's name in the state folder.
+/// The name of the token file in the state folder.
 const FILE_NAME: &str = "operator-token";
-/// Longer files are none of ours.
+/// The most bytes that are read from the token file. A token is much shorter.
 const BYTES_MAX: u64 = 1024;
 
-/// The file in a state folder.
+/// The path of the token file in a state folder.
 #[must_use]
 pub fn token_file(state_folder: &Path) -> PathBuf {
     state_folder.join(FILE_NAME)
 }
 
-/// Reads the token, for a command.
+/// Reads the operator token for a command.
 ///
 /// # Errors
-/// If the file cannot be read; the text says what to do.
+/// If the file cannot be opened, with a text that says what to do, or if it cannot be read.
 pub fn read_token(file: &Path) -> io::Result<String> {
     let explain = |error: io::Error| {
         let text = format!(
@@ -40,7 +40,8 @@ fn read_trimmed(file: &mut File) -> io::Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// Makes a token. The file appears whole, and one that another process has made meanwhile stays.
+/// Creates a token file. The hard link makes the file appear with its whole content, and keeps a file that
+/// another process has created in the meantime.
 fn create_token(path: &Path) -> io::Result<()> {
     let new = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -54,17 +55,18 @@ fn create_token(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What a gateway keeps of its token.
+/// The digest of the operator token. The gateway does not keep the token itself.
 #[derive(Clone)]
 pub(crate) struct OperatorToken {
     hash: String,
 }
 
 impl OperatorToken {
-    /// Reads the token of an earlier process, or makes one.
+    /// Reads the token file, and creates it if it does not exist.
     ///
     /// # Errors
-    /// If the file cannot be read or written, or others than the gateway's user may read it.
+    /// If the file cannot be read or written, is empty, belongs to another user, or may be read by other
+    /// users.
     pub(crate) fn open(state_folder: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(state_folder)?;
         let path = token_file(state_folder);
@@ -86,7 +88,8 @@ impl OperatorToken {
         Ok(Self { hash: hash_api_key(&token) })
     }
 
-    /// The same; a token that cannot be kept is told in the log, and none is there then.
+    /// Like [`open`](Self::open), but logs a warning and returns `None` if the token file cannot be used.
+    /// Without a token the gateway accepts no changes.
     pub(crate) fn open_or_warn(state_folder: Option<&Path>) -> Option<Self> {
         let folder = state_folder?;
         let told = |error: &io::Error| {
@@ -96,7 +99,8 @@ impl OperatorToken {
         Self::open(folder).inspect_err(told).ok()
     }
 
-    /// Whether a request carries the token. Digests are compared, so the time that it takes tells nothing.
+    /// Returns whether a request carries the token. It compares digests, so the duration of the comparison
+    /// reveals nothing about the token.
     pub(crate) fn matches(&self, token: Option<&str>) -> bool {
         token.is_some_and(|token| hash_api_key(token) == self.hash)
     }

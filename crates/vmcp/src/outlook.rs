@@ -1,5 +1,5 @@
-//! Tells the optimizer what a call would meet: an unreachable backend, a limit of this caller. It asks the parts that
-//! will decide when the call comes, and spends nothing.
+//! Reports to the optimizer what a call would meet: an unreachable backend, or a limit for this caller. It
+//! asks the federation and the limiter, which decide when the call is made, and it spends no tokens.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use vmcp_domain::{Availability, AvailabilityCheck, BoxFuture, CallContext, Gatew
 use vmcp_federation::Federation;
 use vmcp_ratelimit::Limiter;
 
-/// What is known of backends and limits.
+/// The sources of availability: the federation and the limiter.
 pub(crate) struct AvailabilityProbe {
     federation: Federation,
     limiter: Option<Arc<Limiter>>,
 }
 
 impl AvailabilityProbe {
-    /// Asks these.
+    /// Creates a probe of these parts.
     pub(crate) fn new(federation: Federation, limiter: Option<Arc<Limiter>>) -> Arc<Self> {
         Arc::new(Self { federation, limiter })
     }
@@ -32,7 +32,8 @@ impl AvailabilityProbe {
         let Some((limiter, tools)) = limits else { return Availability::Available };
         match limiter.check_availability(tools, &tool.name, ctx).await {
             Ok(Some(limit)) => Availability::RateLimited(Box::new(limit)),
-            // What cannot be found out is found out by the call.
+            // If the limiter cannot answer, the tool counts as available. The call itself then shows the
+            // outcome.
             Ok(None) | Err(_) => Availability::Available,
         }
     }
@@ -46,7 +47,7 @@ impl AvailabilityCheck for AvailabilityProbe {
     ) -> BoxFuture<'a, Vec<Availability>> {
         Box::pin(async move {
             let limits = match &self.limiter {
-                // The limiter's plans belong to the innermost list.
+                // The limiter binds its plans to the federation's list, not to the filtered list in `tools`.
                 Some(limiter) => self.federation.list_tools(ctx).await.ok().map(|whole| (&**limiter, whole)),
                 None => None,
             };

@@ -1,5 +1,5 @@
-//! What is read from the process and its system: environment variables, the user, and the time of day. Nothing else in
-//! the product reads the environment or the time of day.
+//! What the gateway reads from the process and the operating system: environment variables, the user, and the
+//! time of day. No other module of the product reads the environment or the time of day.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -10,40 +10,42 @@ pub use vmcp_backends::adopt_orphans;
 use vmcp_backends::policy::ProcessPolicy;
 use vmcp_backends::{Environment, Launcher, exec_child_if_requested};
 
-/// How children are started, once [`prepare`] has been called.
+/// How child processes are started. Set by [`prepare`].
 static LAUNCHER: OnceLock<Launcher> = OnceLock::new();
 
-/// Prepares this process for backends that are child processes. To be called first in `main`, with the arguments of
-/// the process, before any thread is started. From then on children end with this process, however it ends, and its
-/// soft bound on open files is the hard one. `Some` tells that this process was started in order to become a child
-/// and could not: `main` has to return that code.
+/// Prepares this process for backends that are child processes. Call it first in `main`, with the arguments
+/// of the process, before any thread is started.
 ///
-/// Without this call a child whose gateway is killed only sees the end of its standard input.
+/// After this call, child processes end with this process, however it ends. The soft limit on open files is
+/// raised to the hard limit. `Some` means that this process was started to become a child and could not:
+/// `main` must return that code.
+///
+/// Without this call, a child process only sees the end of its standard input when its gateway is killed.
 #[must_use]
 pub fn prepare(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     if let Some(code) = exec_child_if_requested(args) {
         return Some(code);
     }
-    // A system that does not say where the program is leaves children to be started directly.
+    // If the system does not report the path of the program, child processes are started directly.
     if let Ok(launcher) = Launcher::of_this_program(raise_open_files_limit()) {
         let _ = LAUNCHER.set(launcher);
     }
     None
 }
 
-/// Raises the soft bound on open files to the hard one. Returns the bound before, which children get back: a program
-/// that uses `select` fails with descriptors beyond 1024.
+/// Raises the soft limit on open files to the hard limit and returns the previous soft limit. Child processes
+/// get the previous limit back, because a program that uses `select` fails with descriptors beyond 1024.
 fn raise_open_files_limit() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let mut raised = getrlimit(Resource::Nofile);
     raised.current = raised.maximum;
-    // A system that refuses leaves the bound as it is.
+    // If the system refuses, the limit stays unchanged.
     let _ = setrlimit(Resource::Nofile, raised);
     limit.current
 }
 
-/// How this process starts children.
+/// How this process starts child processes. `count_max` is the most processes of all stdio backends together.
 pub(crate) fn process_policy(count_max: usize) -> ProcessPolicy {
     #[allow(clippy::disallowed_methods, reason = "this is the one place")]
     let variables = std::env::vars_os();
@@ -57,8 +59,8 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// The operating-system user who runs the gateway. Services are often started without the usual variables; the user is
-/// then named by number.
+/// The name of the operating-system user who runs the gateway: `USER`, or `LOGNAME`. Services are often
+/// started without these variables; the name is then `uid-` and the number of the user.
 #[must_use]
 pub fn user() -> String {
     environment("USER")
@@ -66,13 +68,13 @@ pub fn user() -> String {
         .unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()))
 }
 
-/// The time of day: tokens and keys say in it when they end, and signatures when they were made.
+/// The time of day. Tokens and keys carry it as their expiry, and signatures as the time of signing.
 pub(crate) fn wall_time() -> SystemTime {
     #[allow(clippy::disallowed_methods, reason = "this is the one place")]
     SystemTime::now()
 }
 
-/// The same in seconds since 1970.
+/// The time of day in seconds since 1970.
 pub(crate) fn unix_seconds() -> u64 {
     wall_time().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

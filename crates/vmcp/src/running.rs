@@ -1,5 +1,5 @@
-//! Builds the running gateway from its settings: backends, federation, the stack, the pages. Settings are taken apart
-//! here and nowhere else.
+//! Builds the running gateway from its settings: backends, federation, the stack, the status pages. Only this
+//! module destructures `Settings`.
 
 mod levels;
 mod limits;
@@ -36,41 +36,44 @@ use crate::stack::{self, AddedLayer, Stack};
 use crate::status::{GatewaySummary, StatusPages, StatusSources};
 use levels::LevelsFile;
 
-/// How long backends get to end by themselves: at most, and when calls have used up the time for the shutdown.
+/// How long backends may take to end without being killed. The minimum applies if in-flight calls have used
+/// up the shutdown grace period.
 const BACKEND_GRACE_MAX: Duration = Duration::from_secs(5);
 const BACKEND_GRACE_MIN: Duration = Duration::from_millis(500);
 
-/// How long the end waits for audit records to be written.
+/// How long shutdown waits for audit records to be written.
 const AUDIT_GRACE: Duration = Duration::from_millis(500);
 
-/// What a program adds to a configuration.
+/// What an embedding program adds to a configuration.
 #[derive(Default)]
 pub struct Additions {
-    /// Where audit records go. Without it none are written, whatever the settings say.
+    /// The output of audit records. `None` writes no records, whatever the settings say.
     pub audit: Option<Output>,
-    /// Layers of its own.
+    /// The program's own layers.
     pub layers: Vec<AddedLayer>,
-    /// Takes over the levels of limits that the last process has left in the state folder, and leaves its own there when it
-    /// is stopped, if the folder is its own. For the one process that serves a configuration.
+    /// Restores the limit levels that the previous process has saved in the state folder, and saves them
+    /// again on [`RunningGateway::stop`], if this gateway owns the state folder. Set it only in the one
+    /// process that serves a configuration. Default: false.
     pub persists_levels: bool,
 }
 
-/// A gateway that is connected to its backends. It can be called in process through [`gateway`](Self::gateway), and
-/// served with [`bind`](Self::bind) or [`serve_stdio`](Self::serve_stdio).
+/// A gateway that is connected to its backends. It can be called in process through
+/// [`gateway`](Self::gateway), and served with [`bind`](Self::bind) or [`serve_stdio`](Self::serve_stdio).
 ///
-/// End it with [`stop`](Self::stop): dropping it leaves what is owed to a shared store of limits unwritten.
+/// End it with [`stop`](Self::stop). If it is dropped instead, debts to a shared store of limits are not
+/// written.
 pub struct RunningGateway {
-    /// The whole stack: what a client is served with.
+    /// The whole stack, which serves clients.
     pub gateway: SharedGateway,
-    /// The part of the stack that shows which tools are advertised, before any policy.
+    /// The part of the stack that lists the advertised tools, before any policy.
     pub exposed: SharedGateway,
-    /// The part of the stack that shows what each caller may use, before the search replaces the list.
+    /// The part of the stack that lists what each caller may use, before the optimizer replaces the list.
     pub authorized: SharedGateway,
-    /// The innermost part: reports about backends, and the whole catalogue.
+    /// The innermost part: the reports about backends, and the whole catalogue.
     pub federation: Federation,
-    /// Counts calls; `None` if nothing is limited.
+    /// The rate limiter. `None` if nothing is limited.
     pub limiter: Option<Arc<Limiter>>,
-    /// Searches tools; `None` if clients get the whole list.
+    /// The tool search. `None` if clients get the whole list.
     pub optimizer: Option<Arc<Optimizer>>,
     authz: Option<Arc<AuthzPolicy>>,
     audit: Option<Arc<Audit>>,
@@ -78,21 +81,22 @@ pub struct RunningGateway {
     metrics: Arc<Metrics>,
     /// The settings of the client edge.
     pub edge: EdgePolicy,
-    /// The settings of the pages for operators.
+    /// The settings of the status pages.
     pub admin: AdminSettings,
 
     summary: GatewaySummary,
     backends: Backends,
-    /// Where the levels of limits are left.
+    /// The file for the levels of limits. `None` if they are not saved.
     levels_file: Option<LevelsFile>,
-    /// When the end began, once it has.
+    /// The start of the shutdown, once it has started.
     shutdown_started: Arc<OnceLock<Instant>>,
-    /// Keeps the search index up to date as long as it lives.
+    /// Keeps the search index up to date while the gateway runs.
     _index_updater: Option<Arc<IndexUpdater>>,
 }
 
 impl RunningGateway {
-    /// Starts connecting to every backend and builds the stack over them.
+    /// Starts connecting to every backend and builds the stack over them. Must be called within a Tokio
+    /// runtime.
     pub async fn start(settings: Settings, additions: Additions) -> Self {
         let Additions { audit: output, layers: added, persists_levels: keeps_levels } = additions;
         let processes_max = settings.process_count_worst_case();
@@ -138,7 +142,8 @@ impl RunningGateway {
             added,
         };
         let Stack { gateway, exposed, authorized: offer, layers } = stack::build(federation.clone(), parts);
-        // Not before the stack is complete: it tells the limiter which tools are virtual, and rules for these fit nothing else.
+        // This must run after the stack is complete. The stack reports to the limiter which tools are
+        // virtual. Without that, the limiter would warn that rules for virtual tools match no tool.
         if let Some(limiter) = limiter.clone() {
             tokio::spawn(limits::prepare_plans(federation.clone(), limiter));
         }
@@ -165,13 +170,13 @@ impl RunningGateway {
         }
     }
 
-    /// The names of the layers from inside to outside, as `/status` shows them.
+    /// The names of the layers from the innermost to the outermost, as `/status` shows them.
     #[must_use]
     pub fn layers(&self) -> &[&'static str] {
         &self.layers
     }
 
-    /// The caller that requests of the operator, such as those of the command line, are made for.
+    /// The caller for requests that an operator makes, for example on the command line.
     #[must_use]
     pub fn operator_caller(&self) -> Caller {
         match &self.edge.incoming {
@@ -182,8 +187,7 @@ impl RunningGateway {
         }
     }
 
-    /// Opens the HTTP listener that the configuration names. Requests are answered once
-    /// [`Listener::serve`] runs.
+    /// Opens the HTTP listener at the configured address. [`Listener::serve`] answers the requests.
     ///
     /// # Errors
     /// If the address cannot be bound.
@@ -191,7 +195,7 @@ impl RunningGateway {
         self.bind_to(self.edge.listen)
     }
 
-    /// The same at another address.
+    /// Opens the HTTP listener at `address` instead of the configured address.
     ///
     /// # Errors
     /// If the address cannot be bound.
@@ -204,7 +208,7 @@ impl RunningGateway {
         Ok(Listener { edge, path, shutdown_started: self.shutdown_started.clone() })
     }
 
-    /// Opens the admin listener, unless the configuration switches it off.
+    /// Opens the admin listener. Returns `None` if the configuration switches it off.
     ///
     /// # Errors
     /// If the address cannot be bound.
@@ -214,8 +218,8 @@ impl RunningGateway {
         AdminListener::bind(address, self.status_pages(operator)).map(Some)
     }
 
-    /// Serves one client on a pair of streams, as a program that a client starts does on standard input and output.
-    /// Ends with the input or when `ends` say so.
+    /// Serves one client on a pair of streams, such as standard input and output of a process that a client
+    /// starts. Ends when the input ends or when `ends` signals a stop.
     ///
     /// # Errors
     /// If a stream fails.
@@ -232,7 +236,7 @@ impl RunningGateway {
         Ok(())
     }
 
-    /// What the edges need to introduce the gateway.
+    /// The information about the gateway that the edges need in addition to the stack.
     fn gateway_info(&self) -> Arc<dyn GatewayInfo> {
         Arc::new(AuthorizedInfo {
             federation: self.federation.clone(),
@@ -242,7 +246,7 @@ impl RunningGateway {
         })
     }
 
-    /// The pages for operators.
+    /// The status pages. `operator` is the token that changes need; with `None` the pages accept no changes.
     fn status_pages(&self, operator: Option<OperatorToken>) -> Arc<StatusPages> {
         StatusPages::new(StatusSources {
             summary: self.summary.clone(),
@@ -258,21 +262,22 @@ impl RunningGateway {
         })
     }
 
-    /// Ends every backend's connection and process within what is left of the grace period. What is owed to the shared
-    /// store and the audit records are written meanwhile.
+    /// Closes the connection and ends the process of every backend, within the rest of the grace period.
+    /// Meanwhile the debts to the shared store are written, or the levels of limits are saved. The audit
+    /// records are written last.
     pub async fn stop(self) {
         let began = self.shutdown_started.get().copied().unwrap_or_else(Instant::now);
         let left = self.edge.limits.shutdown_grace.saturating_sub(began.elapsed() + AUDIT_GRACE * 2);
         let grace = left.clamp(BACKEND_GRACE_MIN, BACKEND_GRACE_MAX);
         tokio::join!(limits::shut_down(self.limiter, self.levels_file), self.backends.shutdown(grace));
         if let Some(audit) = self.audit {
-            // Off the runtime's threads: it waits for a disk.
+            // Runs on the blocking pool, because it waits for a disk.
             let _ = tokio::task::spawn_blocking(move || audit.flush(AUDIT_GRACE)).await;
         }
     }
 }
 
-/// An HTTP listener that is bound.
+/// A bound HTTP listener.
 pub struct Listener {
     edge: HttpEdge,
     path: String,
@@ -280,7 +285,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The address it is bound to.
+    /// The address to which the listener is bound.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.edge.local_addr()
@@ -292,15 +297,16 @@ impl Listener {
         format!("http://{}{}", self.local_addr(), self.path)
     }
 
-    /// Serves each connection on one of `threads` threads, each with a runtime of its own, and not on the runtime that
-    /// calls [`serve`](Self::serve). One for each core is fastest.
+    /// Serves connections on `threads` threads, each with its own runtime, instead of on the runtime that
+    /// calls [`serve`](Self::serve). One thread for each core is fastest.
     #[must_use]
     pub fn on_threads(self, threads: usize) -> Self {
         Self { edge: self.edge.with_threads(threads), ..self }
     }
 
-    /// Answers requests until `shutdown` is cancelled, and then until calls under way have ended, for at most three
-    /// quarters of the grace period. The rest is for [`RunningGateway::stop`].
+    /// Answers requests until `shutdown` is cancelled. Then it waits until in-flight calls have ended, for at
+    /// most three quarters of the grace period. The rest of the grace period is left for
+    /// [`RunningGateway::stop`].
     ///
     /// # Errors
     /// If the listener fails.
@@ -311,7 +317,7 @@ impl Listener {
     }
 }
 
-/// Starts the backends, and counts the requests to each.
+/// Starts the backends and counts the requests to each of them.
 fn start_backends(
     policies: Vec<BackendPolicy>,
     edge: &EdgePolicy,
@@ -325,7 +331,8 @@ fn start_backends(
     (backends, counted)
 }
 
-/// Tells names that have been on offer from what a client makes up: by the method and the name.
+/// The check that separates listed names from names that a client invented. Its arguments are the MCP method
+/// and the name.
 fn listed_name_check(federation: Federation, has_virtual: bool) -> impl Fn(&str, &str) -> bool + Send + Sync {
     move |method, name| match method {
         "tools/call" => {
@@ -337,12 +344,12 @@ fn listed_name_check(federation: Federation, has_virtual: bool) -> impl Fn(&str,
     }
 }
 
-/// What backends are told about the gateway.
+/// The client name and version that the gateway sends to backends.
 fn gateway_identity(edge: &EdgePolicy) -> ClientInfo {
     ClientInfo { name: edge.server.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
-/// The writer of audit records.
+/// Starts the writer of audit records.
 fn start_audit(
     (settings, output): (AuditSettings, Output),
     clock: &Arc<dyn Clock>,
@@ -352,7 +359,7 @@ fn start_audit(
     Audit::start(settings, output, clock.clone(), metrics.audit_counters(), edge.path.clone())
 }
 
-/// What hears the limiter's decisions: metrics, and the audit records where there are any.
+/// The observer of the limiter's decisions: the metrics, and the audit records if they are enabled.
 fn limit_observer(metrics: &Arc<Metrics>, audited: Option<&Arc<dyn Clock>>) -> Arc<dyn Observer> {
     match audited {
         Some(clock) => CapturingObserver::wrap(metrics.clone(), clock.clone()),

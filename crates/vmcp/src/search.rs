@@ -1,4 +1,4 @@
-//! Puts the optimizer together from its settings, and keeps its index up to date with what is on offer.
+//! Starts the optimizer from its settings, and keeps its index up to date with the advertised tools.
 
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -15,7 +15,8 @@ use vmcp_optimizer::{Embedder, Observer, Optimizer};
 
 use crate::config::{EmbeddingSource, OptimizerSettings};
 
-/// The optimizer of these settings.
+/// Starts the optimizer with the configured embedder. If the embedding service cannot be used, it compares
+/// words alone.
 pub(crate) fn start(
     settings: OptimizerSettings,
     outlook: Arc<dyn AvailabilityCheck>,
@@ -25,7 +26,7 @@ pub(crate) fn start(
     let embedder: Option<Arc<dyn Embedder>> = match source {
         EmbeddingSource::LexicalOnly => None,
         EmbeddingSource::Builtin => Some(with_cache(Arc::new(MiniLm::new()), cache.as_deref())),
-        // A vector takes less time to compute than to read.
+        // No folder: computing a static vector takes less time than reading it.
         EmbeddingSource::Static => Some(with_cache(Arc::new(StaticVectors::new()), None)),
         EmbeddingSource::Service(policy) => match Service::start(*policy) {
             Ok(service) => Some(with_cache(service, cache.as_deref())),
@@ -38,7 +39,8 @@ pub(crate) fn start(
     Optimizer::start(policy, embedder, Some(outlook), observer)
 }
 
-/// With a memory. A folder that cannot be used costs time at the next start and nothing else.
+/// Wraps `embedder` in a cache of vectors. If the folder cannot be used, the cache is in memory only, and the
+/// next start computes the vectors again.
 fn with_cache(embedder: Arc<dyn Embedder>, folder: Option<&Path>) -> Arc<dyn Embedder> {
     let opened = Cached::open(embedder.clone(), folder).or_else(|error| {
         tracing::warn!(%error, "vectors are not kept: the folder `optimizer.embeddingCache` cannot be used");
@@ -50,14 +52,14 @@ fn with_cache(embedder: Arc<dyn Embedder>, folder: Option<&Path>) -> Arc<dyn Emb
     }
 }
 
-/// Tells the optimizer what is on offer, now and after every change, until it is dropped.
+/// Updates the optimizer's index with the advertised tools, now and after every change, until it is dropped.
 pub(crate) struct IndexUpdater {
     tools_changed: Arc<Notify>,
     worker: tokio::task::AbortHandle,
 }
 
 impl IndexUpdater {
-    /// Begins.
+    /// Starts the task that updates the index, and listens for changes of the federation.
     pub(crate) fn start(
         optimizer: Arc<Optimizer>,
         federation: &Federation,
@@ -68,7 +70,7 @@ impl IndexUpdater {
         let worker = tokio::spawn(async move {
             let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Gateway);
             loop {
-                // What changes while the index is built is seen in the next round.
+                // A change during the update leaves a notification, so the next round sees it.
                 if let Ok(tools) = offer.list_tools(&ctx).await {
                     optimizer.prepare(tools).await;
                 }
@@ -84,7 +86,8 @@ impl IndexUpdater {
 
 impl ChangeListener for IndexUpdater {
     fn on_change(&self, change: &Change, audience: ChangeAudience<'_>) {
-        // What is indexed beforehand is what everyone sees; lists of single callers are indexed when they search.
+        // Only the tools that everyone sees are indexed in advance. The list of a single caller is indexed
+        // when the caller searches.
         match (change, audience) {
             (_, ChangeAudience::User(_) | ChangeAudience::Client(_)) => {}
             (Change::Tools, ChangeAudience::Everyone) => self.tools_changed.notify_one(),

@@ -1,4 +1,4 @@
-//! The stack, spelled once, from inside to outside. A test pins the order.
+//! Builds the stack of layers, from the innermost to the outermost. A test checks the order.
 
 use std::sync::Arc;
 
@@ -16,19 +16,19 @@ use crate::audit::{Audit, AuditedCalls, AuditedRequests};
 use crate::metrics::Metrics;
 use crate::observe::Observed;
 
-/// The stack, and the part of it that has no virtual tools.
+/// The stack, and two of its inner parts that have no virtual tools.
 pub(crate) struct Stack {
-    /// The whole.
+    /// The whole stack.
     pub(crate) gateway: SharedGateway,
-    /// What is advertised, to whomever.
+    /// The part that lists the advertised tools, before any policy.
     pub(crate) exposed: SharedGateway,
-    /// What each caller may use, before any layer offers something else in its place.
+    /// The part that lists what each caller may use, before any layer replaces the list.
     pub(crate) authorized: SharedGateway,
-    /// The layers that stand, from inside to outside.
+    /// The names of the layers that are in use, from the innermost to the outermost.
     pub(crate) layers: Vec<&'static str>,
 }
 
-/// What stands in the stack besides federation. What is `None` is left out.
+/// The parts of the stack around federation. A part that is `None` has no layer.
 pub(crate) struct StackParts {
     pub(crate) policy: AggregationPolicy,
     pub(crate) authz: Option<Arc<AuthzPolicy>>,
@@ -43,22 +43,24 @@ pub(crate) struct StackParts {
 /// The position of a layer that the embedding program adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// Around each real call of a tool, by the tool's advertised name, whatever path the call took: directly, through
-    /// `call_tool`, or from a layer that composes calls. Outside the limits, so a call that is refused here costs
-    /// nothing; inside exposure and policies, so it also sees tools that are hidden from clients.
+    /// Around each call of a real tool, by the advertised name of the tool. It sees every call, whether a
+    /// client made it directly, through `call_tool`, or a layer composed it. It is outside the limits, so a
+    /// call that is refused here spends no tokens. It is inside exposure and policies, so it also sees tools
+    /// that are hidden from clients.
     Call,
-    /// Around each request as its client made it: a call of `call_tool` is still that. Outside policies and search,
-    /// inside the audit records, which therefore say what was refused here.
+    /// Around each request as the client made it. A call of `call_tool` is still a call of `call_tool` here.
+    /// It is outside policies and search. It is inside the audit records, so they record what was refused
+    /// here.
     Request,
 }
 
 /// A layer of the embedding program.
 pub struct AddedLayer {
-    /// Its position.
+    /// The position in the stack.
     pub position: Position,
-    /// What `/status` calls it.
+    /// The name in `/status`.
     pub name: &'static str,
-    /// Puts it around the part of the stack that is inside it.
+    /// Wraps the part of the stack that is inside the layer.
     pub wrap: Box<dyn FnOnce(SharedGateway) -> SharedGateway + Send>,
 }
 
@@ -81,59 +83,69 @@ impl StackBuilder {
     }
 }
 
-/// Builds the stack over a federation, from inside to outside. A layer that has nothing to do is left out.
+/// Builds the stack over a federation, from the innermost to the outermost. A layer that has nothing to do is
+/// left out.
 pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     let StackParts { policy, authz, limiter, loops, optimizer, audit, metrics, added } = parts;
     let has_virtual = optimizer.is_some();
     let (around_calls, around_requests): (Vec<_>, Vec<_>) =
         added.into_iter().partition(|layer| layer.position == Position::Call);
-    // Innermost: resolves the advertised name to a backend and its own name for the tool, and calls it.
+    // Innermost: resolves the advertised name to a backend and to the backend's own name for the tool, and
+    // calls it.
     let mut stack = StackBuilder { gateway: Arc::new(federation), layers: vec!["federation"] };
-    // Right above: every path to a backend leads through here, so every real call is charged once, by the tool that
-    // runs and the caller who asks, whatever layer above composed it.
+    // Directly outside federation, so every path to a backend passes through it. Every real call is charged
+    // once, by the tool that runs and the caller of the request, whichever outer layer composed it.
     if let Some(limiter) = limiter.clone() {
         stack.wrap("ratelimit", |inner| RateLimited::wrap(inner, limiter));
     }
-    // Right around the limiter, to hear what it says about each real call, whoever composed it: what was charged can be
-    // charged again from the records.
+    // Directly outside the limiter, to record the limiter's decision about each real call, whichever layer
+    // composed it. A replay can then charge the same calls again from the records.
     if let Some(audit) = audit.clone() {
         stack.wrap("audit-calls", |inner| AuditedCalls::wrap(inner, audit));
     }
-    // Outside the limiter: what is not called costs nothing. Inside whatever composes calls, so that no path is left out.
+    // Outside the limiter, because a call that is not made must spend no tokens. Inside every layer that
+    // composes calls, so that it sees every path.
     if let Some(policy) = loops {
         stack.wrap("loopbreaker", |inner| LoopBreaker::wrap(inner, policy, Arc::new(SystemClock::start())));
     }
     stack.wrap_added(around_calls);
-    // Above federation, so that the operator's own workflows below it may use tools hidden from clients.
+    // Above federation, so that the operator's own workflows below it may use tools that are hidden from
+    // clients.
     stack.wrap("exposure", |inner| Exposed::wrap(inner, Arc::new(policy)));
     let exposed = stack.gateway.clone();
-    // Outside the limiter: a denied call spends nothing, and does not learn that there is a limit.
+    // Outside the limiter: a denied call spends no tokens, and its caller does not learn that there is a
+    // limit.
     if let Some(policy) = authz {
         stack.wrap("authz", |inner| Authorized::wrap(inner, policy));
     }
     let offer = stack.gateway.clone();
-    // Right outside what narrows the tools: it tells each caller what is left of the limits on those that it may use.
+    // Directly outside the layers that narrow the tools: it reports to each caller what is left of the limits
+    // of the tools that this caller may use.
     if let Some(limiter) = limiter.clone().filter(|limiter| limiter.has_limits_resource()) {
         stack.wrap("limits-resource", |inner| LimitsResource::wrap(inner, limiter));
     }
-    // Above everything that narrows what a caller sees: it searches what its caller may list, and nothing else.
+    // Outside every layer that narrows what a caller sees: it searches only the tools that its caller may
+    // list.
     if let Some(optimizer) = optimizer {
         stack.wrap("optimizer", |inner| Optimized::wrap(inner, optimizer));
     }
-    // Around the layers with virtual tools: a call of one is charged only where a rule names it, before its work.
+    // Around the layers with virtual tools. A call of a virtual tool is charged only if a rule names the
+    // tool, before the tool does its work.
     if let Some(limiter) = limiter.clone().filter(|_| has_virtual) {
         stack.wrap("ratelimit-virtual", |inner| VirtualRateLimited::wrap(inner, limiter, &virtual_tools()));
     }
-    // Outside whatever asks for lists on its own account: counts what clients ask besides calls of tools.
+    // Outside every layer that requests lists for itself: it counts the requests of clients other than tool
+    // calls.
     if let Some(limiter) = limiter.filter(|limiter| limiter.has_method_limits()) {
         stack.wrap("ratelimit-methods", |inner| MethodsRateLimited::wrap(inner, limiter));
     }
     stack.wrap_added(around_requests);
-    // Around everything that answers: records what never came to the limiter, as its client asked for it.
+    // Around every layer that answers: it records the requests that never reached the limiter, as the client
+    // made them.
     if let Some(audit) = audit {
         stack.wrap("audit", |inner| AuditedRequests::wrap(inner, audit, has_virtual));
     }
-    // Outermost: sees each request as the client made it, whatever became of it inside.
+    // Outermost: it sees each request as the client made it, and the outcome of all inner layers.
     stack.wrap("observe", |inner| Observed::wrap(inner, metrics));
     let StackBuilder { gateway, layers } = stack;
     Stack { gateway, exposed, authorized: offer, layers }

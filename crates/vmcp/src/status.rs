@@ -1,6 +1,11 @@
-//! The pages for operators: `/health` (the process lives), `/readyz` (every backend has answered or failed once), `/status`
-//! (how each backend is doing), `/metrics`, and `/limits` (who calls most, and what is left for whom). They name no URL,
-//! no command and no error text. Who may read which is decided here; who asks is the edge's to find out.
+//! The status pages for operators. `/health` says that the process is alive. `/readyz` says whether every
+//! backend has answered or failed once. `/status` and `/api/backends/health` show the state of each backend.
+//! `/metrics` has the counters. `/limits` shows the callers with the most calls, and `/limits/TOOL` the
+//! levels of a tool's buckets for one caller.
+//!
+//! The pages show no URL, no command and no error text, except that `/metrics` names the URL of each backend
+//! without user info and query. This module decides which reader may see which page. The edge determines the
+//! reader's access level.
 
 mod acts;
 mod backends;
@@ -24,51 +29,51 @@ use crate::config::Problem;
 use crate::metrics::Metrics;
 use crate::operator::OperatorToken;
 
-/// Serves the pages.
+/// Serves the status pages.
 pub(crate) struct StatusPages {
     sources: StatusSources,
     ready: Arc<AtomicBool>,
 }
 
-/// What the pages tell about.
+/// The parts of the gateway that the pages report about.
 pub(crate) struct StatusSources {
-    /// The gateway.
+    /// The settings of the gateway as a whole.
     pub(crate) summary: GatewaySummary,
-    /// The backends and what they offer.
+    /// The backends and their catalogue.
     pub(crate) federation: Federation,
-    /// What counts calls.
+    /// The rate limiter. `None` if nothing is limited.
     pub(crate) limiter: Option<Arc<Limiter>>,
-    /// What searches.
+    /// The tool search. `None` if it is not configured.
     pub(crate) optimizer: Option<Arc<Optimizer>>,
-    /// The layers of the stack.
+    /// The names of the layers, from the innermost to the outermost.
     pub(crate) layers: Vec<&'static str>,
-    /// The counters.
+    /// The counters of `/metrics`.
     pub(crate) metrics: Arc<Metrics>,
-    /// What callers may do.
+    /// The authorization policies. `None` if there are none.
     pub(crate) authz: Option<Arc<AuthzPolicy>>,
-    /// Anyone may read `/metrics`.
+    /// Whether everyone may read `/metrics`.
     pub(crate) is_metrics_public: bool,
-    /// What changes need; `None` where none are taken.
+    /// The token that changes need. `None` if no changes are accepted.
     pub(crate) operator: Option<OperatorToken>,
-    /// Where changes are recorded.
+    /// Records changes. `None` if there are no audit records.
     pub(crate) audit: Option<Arc<Audit>>,
 }
 
-/// What the configuration says of the gateway as a whole.
+/// The settings of the gateway as a whole that `/status` shows.
 #[derive(Clone)]
 pub(crate) struct GatewaySummary {
-    /// Its name.
+    /// The configured name of the gateway.
     pub(crate) name: String,
-    /// The group its backends belong to.
+    /// The group to which its backends belong.
     pub(crate) group: Option<String>,
-    /// The most processes of stdio backends.
+    /// The most processes of stdio backends at a time.
     pub(crate) process_count_max: usize,
-    /// What the configuration was warned of.
+    /// The warnings about the configuration.
     pub(crate) warnings: Vec<Problem>,
 }
 
 impl StatusPages {
-    /// Pages over a federation. Readiness is watched from now on.
+    /// Creates the pages and starts a task that waits for readiness.
     pub(crate) fn new(sources: StatusSources) -> Arc<Self> {
         let ready = Arc::new(AtomicBool::new(false));
         let (settled, flag) = (sources.federation.clone(), ready.clone());
@@ -79,8 +84,9 @@ impl StatusPages {
         Arc::new(Self { sources, ready })
     }
 
-    /// Ready once every backend has answered or failed. A backend that fails later leaves the tools of the others, so that
-    /// the gateway stays ready; the counts say how much of it works.
+    /// The gateway is ready once every backend has answered or failed. It stays ready if a backend fails
+    /// later, because the tools of the other backends still work. The counts show how many backends have each
+    /// health.
     fn readiness_page(&self, sees_state: bool) -> AdminPage {
         let backends = sees_state.then(|| backends::health_counts(&self.sources.federation.reports()));
         if self.ready.load(Ordering::Acquire) {
@@ -105,7 +111,7 @@ impl StatusPages {
         AdminPage { status: 200, content_type, body: Bytes::from(text) }
     }
 
-    /// Who has called limited tools most.
+    /// The callers with the most calls of limited tools.
     fn top_callers_page(&self) -> Option<AdminPage> {
         let limiter = self.sources.limiter.as_ref()?;
         let callers = limiter.top_callers();
@@ -121,8 +127,9 @@ impl StatusPages {
         Some(json_page(200, &json!({"topCallers": rows.collect::<Vec<_>>()})))
     }
 
-    /// What a tool's buckets hold for one caller: `/limits/TOOL`, or `/limits/TOOL/ISSUER/USER`, followed by `/CLAIM/VALUE`
-    /// for each claim, percent-encoded.
+    /// The levels of a tool's buckets for one caller. The path is `/limits/TOOL`, or
+    /// `/limits/TOOL/ISSUER/USER`, followed by `/CLAIM/VALUE` for each claim. The segments are
+    /// percent-encoded.
     fn limits_page(&self, rest: &str) -> Option<AdminPage> {
         let limiter = self.sources.limiter.as_ref()?;
         let mut parts = rest.split('/').map(percent_decode);
@@ -157,7 +164,7 @@ impl StatusPages {
         let reports = federation.reports();
         let healthy = reports.iter().all(|report| report.health() == Health::Healthy);
         let findings = federation.findings();
-        // They name tools, which policies may hide from a caller with a credential.
+        // Findings name tools, which policies may hide from a caller with a credential.
         let names_tools = reader >= AccessLevel::Local;
         let absent = warnings.iter().filter(|warning| warning.names_missing_backend);
         let of_limits = limiter.as_ref().map(|limiter| limiter.findings()).unwrap_or_default();
@@ -173,7 +180,7 @@ impl StatusPages {
             "layers": layers,
             "backends": reports.iter().map(|report| backends::status_row(report, names_tools)).collect::<Vec<_>>(),
             "processes_max": processes_max,
-            // They name users and paths of the configuration.
+            // Warnings name users and paths of the configuration.
             "warnings": if names_tools { warnings.iter().map(ToString::to_string).collect() } else { Vec::new() },
             "warning_count": warnings.len(),
             "findings": told,
@@ -187,7 +194,7 @@ impl StatusPages {
     }
 }
 
-/// How the limiter is doing.
+/// The state of the limiter.
 fn limiter_json(limiter: &Limiter) -> Value {
     let LimiterStatus { user_count, user_count_max, overflow: _, store } = limiter.status();
     let policy = store.map(|store| match store.on_failure {
@@ -203,7 +210,7 @@ fn limiter_json(limiter: &Limiter) -> Value {
         "users": user_count,
         "users_max": user_count_max,
         "waiting": limiter.waiting_count(),
-        // Of bounds on calls in flight that count for all replicas.
+        // Slots of concurrency limits that are shared by all replicas.
         "slots_held": limiter.slots_held(),
         "leases": limiter.lease_counts().map(|LeaseCounts { take_requests, taken, spent, held }| json!({
             "questions": take_requests, "taken": taken, "spent": spent, "held": held
@@ -211,7 +218,8 @@ fn limiter_json(limiter: &Limiter) -> Value {
     })
 }
 
-/// Names and values in turns. A value is JSON if it is a list or an object, and a text otherwise.
+/// Parses alternating names and values. A value that starts like a list or an object is JSON if it parses;
+/// any other value is a string.
 fn parse_claims(mut parts: impl Iterator<Item = Option<String>>) -> Option<Members> {
     let mut claims = Members::new();
     while let Some(name) = parts.next() {
@@ -222,7 +230,9 @@ fn parse_claims(mut parts: impl Iterator<Item = Option<String>>) -> Option<Membe
     Some(claims)
 }
 
-/// One bucket, as `vmcp limits check` reads it back.
+/// The JSON of one bucket in the answers of the admin listener. `vmcp limits check` reads it. Members in `Ms`
+/// are milliseconds. `waitMs` is 0 if a call can be charged now, and `null` if it can never be charged or
+/// must wait for a release.
 pub fn bucket_json(view: &BucketView) -> Value {
     let BucketView {
         rule,
@@ -264,7 +274,8 @@ pub fn bucket_json(view: &BucketView) -> Value {
     })
 }
 
-/// One percent-decoded part of a path.
+/// Percent-decodes one segment of a path. Returns `None` if an escape is incomplete or the result is not
+/// UTF-8.
 fn percent_decode(part: &str) -> Option<String> {
     let mut out = Vec::with_capacity(part.len());
     let mut bytes = part.bytes();
@@ -284,15 +295,15 @@ fn json_page(status: u16, body: &Value) -> AdminPage {
     AdminPage { status, content_type: "application/json", body: Bytes::from(body.to_string()) }
 }
 
-/// What a page says that its reader may not see. `remedy` says where it can be read.
+/// The page for a reader who may not see the requested page. `remedy` says where the page can be read.
 fn forbidden_page(remedy: &str) -> AdminPage {
     json_page(403, &json!({"error": remedy}))
 }
 
-/// Where pages are that show the state of the gateway.
+/// Says who may read the pages that show the state of the gateway.
 const STATE_PAGE_FORBIDDEN: &str = "this page is for processes of this machine without a proxy in between, callers with a credential, and \
      `admin.scrapeKey`; it is also on the admin listener (`admin.listen`)";
-/// Where pages are that name users or their limits.
+/// Says where to read the pages that name users or their limits.
 const USERS_PAGE_FORBIDDEN: &str =
     "this page names users, so it is on the admin listener only (`admin.listen`)";
 

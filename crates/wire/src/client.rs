@@ -1,4 +1,4 @@
-//! The side that faces backends: requests written for one protocol version, answers read back.
+//! The backend-facing side: writes requests for one protocol version and parses the responses.
 
 mod ability;
 mod answer;

@@ -1,31 +1,32 @@
-//! Cursors of list pages: opaque, without state, bound to one verb, at most 512 characters.
-//! A cursor names the place after which to go on and a digest of the item there, so that a list that
-//! changed in between is resumed after the same item if it still exists.
+//! Cursors of list pages: opaque, stateless, bound to one list, at most 512 characters. A cursor contains the
+//! index at which to continue and a digest of the item before it. If the list has changed in the meantime,
+//! the next page still starts after the same item if that exists.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// The longest cursor accepted, in characters.
+/// The longest accepted cursor, in characters.
 pub const CURSOR_CHARS_MAX: usize = 512;
 
-/// A cursor that was not made by us, or not for this verb.
+/// The cursor was not made by the gateway, or not for this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid cursor")]
 pub struct InvalidCursor;
 
-/// One page of a list: which items stand on it, and the cursor that continues it.
+/// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRange {
-    /// The items' places.
+    /// The indices of the page's items.
     pub range: std::ops::Range<usize>,
     /// The cursor of the next page, if there is one.
     pub next_cursor: Option<String>,
 }
 
-/// Cuts the page that follows `cursor` out of a list of `count` items; `key` names an item by its place.
+/// Returns the page that follows `cursor` in a list of `count` items. `key` returns an item's key by its
+/// index, and `verb` names the list.
 ///
 /// # Errors
-/// When the cursor is not one of ours for `verb`.
+/// When the cursor was not made by the gateway for `verb`.
 pub fn paginate<'a>(
     verb: &str,
     cursor: Option<&str>,
@@ -70,7 +71,7 @@ fn decode(verb: &str, cursor: &str) -> Result<(usize, u64), InvalidCursor> {
     ))
 }
 
-/// FNV-1a: a digest that is the same in every process and version, which the standard hasher does not promise.
+/// FNV-1a, a digest that is the same in every process and version. The standard hasher does not promise that.
 fn fnv1a(key: &str) -> u64 {
     key.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

@@ -1,4 +1,4 @@
-//! How every error is answered: one table per protocol version. The printed table is kept in
+//! How every error is answered: one table per protocol version. The printed table is in
 //! `crates/wire/tests/error_table.txt` and is the wire contract.
 
 use vmcp_domain::{Capability, Error, Json, Members, ProtocolVersion, RateLimit, RelayedError, ResourceUri};
@@ -6,27 +6,27 @@ use vmcp_domain::{Capability, Error, Json, Members, ProtocolVersion, RateLimit, 
 use crate::code;
 use crate::jsonrpc::RpcError;
 
-/// What was asked, as far as the answer's form depends on it.
+/// What was requested, as far as the form of the answer depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
     /// `tools/call`.
     CallTool,
-    /// Everything else.
+    /// All other methods.
     Other,
 }
 
-/// The answer to a request that failed.
+/// The answer to a failed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The HTTP status, where there is one.
+    /// The HTTP status, on transports that have one.
     pub status: u16,
-    /// Further HTTP headers, names in lower case.
+    /// Additional HTTP headers, names in lower case.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: AnswerBody,
 }
 
-/// The body of a failed request's answer.
+/// The body of the answer to a failed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnswerBody {
     /// A JSON-RPC error.
@@ -35,42 +35,43 @@ pub enum AnswerBody {
     ToolResult(Members),
 }
 
-/// How a limited call is answered.
+/// How a rate-limited call is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitAnswer {
-    /// The form.
+    /// The form of the answer.
     pub shape: LimitShape,
-    /// The code, in every form.
+    /// The error code, in every form.
     pub code: i64,
 }
 
 impl LimitAnswer {
-    /// The reference's answers.
+    /// The answers of the reference implementation.
     pub const DEFAULT: Self = Self { shape: LimitShape::Auto, code: code::RATE_LIMITED };
 }
 
-/// The form in which a limited call is answered.
+/// The form in which a rate-limited call is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LimitShape {
-    /// What the reference sends: a failed tool result in the session era, a JSON-RPC error with HTTP 200 in
-    /// 2026-07-28.
+    /// What the reference implementation sends: a failed tool result with sessions, a JSON-RPC error with
+    /// HTTP 200 in 2026-07-28.
     #[default]
     Auto,
     /// A failed tool result.
     ToolError,
-    /// A JSON-RPC error.
+    /// A JSON-RPC error with HTTP 200.
     JsonRpcError,
     /// A JSON-RPC error with HTTP 429, `Retry-After`, `RateLimit` and `RateLimit-Policy`.
     Http429,
 }
 
-/// The answer to `error` for a client that speaks `version` and asked `verb`, limited calls in the reference's form.
+/// The answer to `error` for a client that speaks `version` and sent a request of kind `verb`. Rate-limited
+/// calls are answered as by the reference implementation.
 #[must_use]
 pub fn answer(error: &Error, version: ProtocolVersion, verb: RequestKind) -> Answer {
     answer_with(error, version, verb, LimitAnswer::DEFAULT)
 }
 
-/// The answer to `error` for a client that speaks `version` and asked `verb`.
+/// The answer to `error` for a client that speaks `version` and sent a request of kind `verb`.
 #[must_use]
 pub fn answer_with(error: &Error, version: ProtocolVersion, verb: RequestKind, limit: LimitAnswer) -> Answer {
     if let Error::RateLimited(refusal) = error {
@@ -79,8 +80,8 @@ pub fn answer_with(error: &Error, version: ProtocolVersion, verb: RequestKind, l
     if version.has_sessions() { with_sessions(error, verb) } else { v2026_07_28(error, verb) }
 }
 
-/// The message of a limited call, as ToolHive's programs compare it. What it means is in `data.detail`, and in the text of a
-/// failed tool result.
+/// The message of a rate-limited call, which ToolHive's programs compare literally. The explanation is in
+/// `data.detail`, and in the text of a failed tool result.
 const RATE_LIMITED_MESSAGE: &str = "Rate limit exceeded";
 
 fn rate_limited_answer(
@@ -90,7 +91,8 @@ fn rate_limited_answer(
     limit: LimitAnswer,
 ) -> Answer {
     let text = refusal.to_string();
-    // One code serves both eras; where the newer one forbids it, the reference's takes its place.
+    // One configured code serves all versions. Where 2026-07-28 forbids it, the reference implementation's
+    // code replaces it.
     let forbidden = !version.has_sessions() && code::is_forbidden_in_2026_07_28(limit.code);
     let code = if forbidden { code::RATE_LIMITED } else { limit.code };
     let mut data = Members::new();
@@ -132,7 +134,7 @@ fn rate_limited_answer(
 /// `Retry-After` (RFC 9110, whole seconds) and the two fields of draft-ietf-httpapi-ratelimit-headers-10.
 fn limit_headers(refusal: &RateLimit) -> Vec<(&'static str, String)> {
     let mut headers = Vec::new();
-    // A structured-field string: printable ASCII, quotes and backslashes escaped.
+    // A structured-field string: printable ASCII, with quotes and backslashes escaped.
     let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '_' };
     let name: String =
         refusal.rule.chars().map(plain).collect::<String>().replace('\\', "\\\\").replace('"', "\\\"");
@@ -161,7 +163,7 @@ fn with_sessions(error: &Error, verb: RequestKind) -> Answer {
             with_data(rpc_error(200, code::RESOURCE_NOT_FOUND, text), uri_data(uri))
         }
         Error::BackendRefused { error, .. } => relayed_error(error, error.code),
-        // A model can act on a result; a JSON-RPC error often never reaches it.
+        // A model can act on a result, but a JSON-RPC error often never reaches it.
         Error::Looping(_)
         | Error::MissingCapability(_)
         | Error::BackendUnavailable { .. }
@@ -195,8 +197,8 @@ fn v2026_07_28(error: &Error, verb: RequestKind) -> Answer {
             RequestKind::Other,
             LimitAnswer::DEFAULT,
         ),
-        // The specification asks for a status of 400 for some codes only, and this is none of them. The Go SDK (1.7.0) ends
-        // its client on any such status.
+        // The specification requires a status of 400 only for other codes. The Go SDK (1.7.0) ends its client
+        // on any such status.
         Error::UnknownTool(_) | Error::UnknownPrompt(_) | Error::UnknownTask | Error::InvalidRequest(_) => {
             rpc_error(200, code::INVALID_PARAMS, text)
         }
@@ -211,7 +213,7 @@ fn v2026_07_28(error: &Error, verb: RequestKind) -> Answer {
             with_data(rpc_error(400, code::MISSING_CAPABILITY, text), data.to_json())
         }
         Error::BackendRefused { error, .. } => {
-            // The session era's own codes mean nothing here, and reserved ones must not be sent.
+            // The codes of versions with sessions have no meaning here, and reserved ones must not be sent.
             let code = match error.code {
                 code::RESOURCE_NOT_FOUND => code::INVALID_PARAMS,
                 other if code::is_forbidden_in_2026_07_28(other) => code::INTERNAL_ERROR,
@@ -223,7 +225,7 @@ fn v2026_07_28(error: &Error, verb: RequestKind) -> Answer {
             }
             answer
         }
-        // Only a model can leave the circle, so it has to hear of it.
+        // Only a model can stop the repetition, so the answer must reach it.
         Error::Looping(_) if verb == RequestKind::CallTool => Answer {
             status: 200,
             headers: Vec::new(),
@@ -248,7 +250,7 @@ fn uri_data(uri: &ResourceUri) -> Json {
     single_member("uri", Json::string(uri.as_str())).to_json()
 }
 
-/// An object of one member.
+/// Builds an object with one member.
 fn single_member(name: &str, value: Json) -> Members {
     [(name.to_owned(), value)].into_iter().collect()
 }

@@ -1,5 +1,5 @@
-//! HTTP headers that repeat parts of the body (2026-07-28, Streamable HTTP, "Request Metadata"), and those of the
-//! session era. Values are compared after decoding; a mismatch is refused.
+//! HTTP headers that repeat parts of the body (2026-07-28, Streamable HTTP, "Request Metadata"), and those of
+//! versions with sessions. Values are compared after decoding, and a mismatch is rejected.
 
 use std::borrow::Cow;
 
@@ -7,17 +7,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use vmcp_domain::{Json, Members};
 
-/// The revision a request speaks.
+/// The protocol version of the request.
 pub const PROTOCOL_VERSION: &str = "mcp-protocol-version";
-/// The method, repeated (2026-07-28).
+/// Repeats the method (2026-07-28).
 pub const METHOD: &str = "mcp-method";
-/// The tool, prompt or resource, repeated (2026-07-28).
+/// Repeats the name of the tool or prompt, or the resource URI (2026-07-28).
 pub const NAME: &str = "mcp-name";
-/// The session (2025-11-25 and older).
+/// The session identifier (2025-11-25 and older).
 pub const SESSION_ID: &str = "mcp-session-id";
-/// Where a stream broke off (2025-11-25 and older).
+/// The last event that the client received before its stream ended (2025-11-25 and older).
 pub const LAST_EVENT_ID: &str = "last-event-id";
-/// The start of headers that repeat arguments (2026-07-28).
+/// The prefix of headers that repeat arguments (2026-07-28).
 pub const PARAM_PREFIX: &str = "mcp-param-";
 
 const SENTINEL_START: &str = "=?base64?";
@@ -26,26 +26,27 @@ const SENTINEL_END: &str = "?=";
 /// What is wrong with a header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// It has to be there.
+    /// A required header is missing.
     #[error("Header mismatch: the {0} header is required")]
     Missing(&'static str),
-    /// It has bytes that a header value must not have, or a broken base64 form.
+    /// The value has bytes that are illegal in a header, or an invalid base64 form.
     #[error("Header mismatch: the {0} header has invalid characters")]
     Malformed(&'static str),
-    /// It says something else than the body.
+    /// The value does not match the body.
     #[error("Header mismatch: {header} header value '{found}' does not match body value '{expected}'")]
     Mismatch {
-        /// Which header.
+        /// The header's name.
         header: &'static str,
-        /// What it says.
+        /// The value in the header.
         found: String,
-        /// What the body says.
+        /// The value in the body.
         expected: String,
     },
 }
 
 impl HeaderError {
-    /// The members that ToolHive's vMCP gives with its error: `header`, and what is known of `headerValue` and `bodyValue`.
+    /// The error data in the form that ToolHive's vMCP uses: `header`, and `headerValue` and `bodyValue` as
+    /// far as they are known.
     pub(crate) fn data(&self) -> Json {
         match self {
             Self::Missing(header) | Self::Malformed(header) => mismatch_data(header, None, None),
@@ -54,7 +55,7 @@ impl HeaderError {
     }
 }
 
-/// What a header and the body say of one thing.
+/// Error data with the value of a header and the value of the body.
 pub(crate) fn mismatch_data(header: &str, header_value: Option<&str>, body_value: Option<&str>) -> Json {
     let values = [("header", Some(header)), ("headerValue", header_value), ("bodyValue", body_value)];
     let members =
@@ -62,7 +63,7 @@ pub(crate) fn mismatch_data(header: &str, header_value: Option<&str>, body_value
     members.collect::<Members>().to_json()
 }
 
-/// Writes a value so that it survives as a header: as it is when it is plain, else in the base64 form.
+/// Encodes a value for a header: unchanged when it is plain, else in the base64 form.
 #[must_use]
 pub fn encode(value: &str) -> Cow<'_, str> {
     let safe = value.bytes().all(|byte| byte == b'\t' || (0x20..=0x7e).contains(&byte))
@@ -75,7 +76,7 @@ pub fn encode(value: &str) -> Cow<'_, str> {
     }
 }
 
-/// Reads a header value back. `None` when it has invalid bytes or a broken base64 form.
+/// Decodes a header value. `None` when it has invalid bytes or an invalid base64 form.
 #[must_use]
 pub fn decode(value: &[u8]) -> Option<Cow<'_, str>> {
     let text = std::str::from_utf8(value).ok()?;
@@ -88,10 +89,10 @@ pub fn decode(value: &[u8]) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Holds one required header against the body's value.
+/// Compares one required header with the body's value.
 ///
 /// # Errors
-/// When the header is missing, malformed or says something else.
+/// When the header is missing, malformed or different.
 pub fn check(header: &'static str, found: Option<&[u8]>, expected: &str) -> Result<(), HeaderError> {
     let found = decode(found.ok_or(HeaderError::Missing(header))?).ok_or(HeaderError::Malformed(header))?;
     if found == expected {

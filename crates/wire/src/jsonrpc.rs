@@ -1,4 +1,4 @@
-//! The JSON-RPC 2.0 envelope: one message in, one message out, parameters and results untouched.
+//! The JSON-RPC 2.0 envelope: parses and writes one message, and leaves parameters and results untouched.
 
 mod error_object;
 mod lenient;
@@ -13,21 +13,21 @@ use vmcp_domain::{Json, JsonSlice, Members};
 use self::error_object::read_error;
 pub use self::lenient::{UnreadableMessage, parse_lenient};
 
-/// The deepest nesting of arrays and objects taken from a peer.
+/// The deepest nesting of arrays and objects that is accepted from a peer.
 pub const DEPTH_MAX: usize = 128;
 
-/// The identifier of a request: a string or a number, kept as it was spelled.
+/// The identifier of a request: a string or a number, in its original spelling.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Id(Json);
 
 impl Id {
-    /// A number of our own.
+    /// Builds a numeric identifier for a request of the gateway.
     #[must_use]
     pub fn number(value: u64) -> Self {
         Self(Json::integer(i64::try_from(value).unwrap_or(i64::MAX)))
     }
 
-    /// Takes over a value that is a string or a number.
+    /// Wraps a JSON value that is a string or a number; `None` for another value.
     #[must_use]
     pub fn from_json(json: Json) -> Option<Self> {
         let first = json.as_str().bytes().next()?;
@@ -40,16 +40,16 @@ impl Id {
         &self.0
     }
 
-    /// The number, for identifiers that we made, however the peer spells it.
+    /// The number of an identifier that the gateway made, whatever spelling the peer uses.
     #[must_use]
     pub fn as_number(&self) -> Option<u64> {
         parse_number(self.0.as_str())
     }
 }
 
-/// A number of ours in a peer's spelling: `7`, `"7"`, `7.0` and `7e0` are the same.
+/// Parses a number of the gateway in a peer's spelling: `7`, `"7"`, `7.0` and `7e0` are equal.
 pub(crate) fn parse_number(text: &str) -> Option<u64> {
-    /// From here on fractions are no longer exact.
+    /// From this value on an `f64` no longer represents every integer.
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     if let Ok(number) = text.parse() {
         return Some(number);
@@ -70,16 +70,16 @@ pub(crate) fn parse_number(text: &str) -> Option<u64> {
 /// A JSON-RPC error object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RpcError {
-    /// The code.
+    /// The error code.
     pub code: i64,
-    /// The message.
+    /// The error message.
     pub message: String,
-    /// Further data.
+    /// Additional data.
     pub data: Option<Json>,
 }
 
 impl RpcError {
-    /// An error without data.
+    /// Builds an error without data.
     pub fn new(code: i64, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), data: None }
     }
@@ -88,23 +88,23 @@ impl RpcError {
 /// One message of a peer.
 #[derive(Clone, Debug)]
 pub enum Message {
-    /// A request, to be answered under its identifier.
+    /// A request, which is answered under its identifier.
     Request {
-        /// Its identifier.
+        /// The request's identifier.
         id: Id,
-        /// Its method.
+        /// The method name.
         method: ByteString,
-        /// Its parameters.
+        /// The parameters, if any.
         params: Option<Json>,
     },
-    /// A notification, never answered.
+    /// A notification, which is never answered.
     Notification {
-        /// Its method.
+        /// The method name.
         method: ByteString,
-        /// Its parameters.
+        /// The parameters, if any.
         params: Option<Json>,
     },
-    /// The answer to a request of ours.
+    /// The response to a request of the gateway.
     Response {
         /// The request's identifier; absent when the peer could not read it.
         id: Option<Id>,
@@ -116,22 +116,22 @@ pub enum Message {
 /// Why a text is not one message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// Not JSON at all.
+    /// The text is not JSON.
     #[error("the body is not valid JSON: {0}")]
     NotJson(String),
-    /// Nested deeper than [`DEPTH_MAX`].
+    /// The text is nested deeper than [`DEPTH_MAX`].
     #[error("the body is nested deeper than {DEPTH_MAX} levels")]
     TooDeep,
-    /// An array of messages; batches are not part of the protocol since 2025-06-18.
+    /// The text is an array of messages. Batches are not part of the protocol since 2025-06-18.
     #[error("batches of messages are not supported; send one message per request")]
     Batch,
-    /// JSON, but not a message.
+    /// The text is JSON, but not a message.
     #[error("the body is not a JSON-RPC 2.0 message: {0}")]
     InvalidMessage(&'static str),
 }
 
 impl ParseError {
-    /// The code the fault is answered with.
+    /// The JSON-RPC code of the answer.
     #[must_use]
     pub fn code(&self) -> i64 {
         match self {
@@ -141,7 +141,7 @@ impl ParseError {
     }
 }
 
-/// Borrows where it can; a bare `Option<Cow>` field would always copy.
+/// Borrows where possible; a bare `Option<Cow>` field would always copy.
 #[derive(Deserialize)]
 struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -161,26 +161,26 @@ struct Envelope<'a> {
     error: Option<&'a RawValue>,
 }
 
-/// Tells `null` from absent: serde would read both as `None`.
+/// Distinguishes `null` from an absent member: serde would read both as `None`.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Reads one message of a client. A byte order mark before it, `null` for `params`, and `null` beside a result or an error
-/// are taken as absent; [`parse_lenient`] is for backends, and takes more.
+/// Parses one message of a client. A leading byte order mark is ignored. `null` for `params`, and `null` next
+/// to a result or an error, count as absent. [`parse_lenient`] is for backends and accepts more.
 ///
 /// # Errors
 /// When the text is not one JSON-RPC 2.0 message; see [`ParseError`].
 pub fn parse(text: &ByteString) -> Result<Message, ParseError> {
     let text = &text.slice_ref(text.trim_start_matches('\u{feff}'));
-    // The usual forms are read in two passes at the speed of memory; anything else by a parser that can say what is wrong.
+    // The common forms take two fast passes. Everything else goes to a parser that can report the error.
     match parse_common(text) {
         Some(message) => Ok(message),
         None => parse_general(text),
     }
 }
 
-/// A request, a notification or a result whose envelope has nothing unusual.
+/// Parses a message whose envelope has nothing unusual; `None` for all others.
 fn parse_common(text: &ByteString) -> Option<Message> {
     let json = Json::validate(text, DEPTH_MAX)?;
     let (mut version, mut id, mut method, mut params, mut result) = (None, None, None, None, None);
@@ -193,7 +193,7 @@ fn parse_common(text: &ByteString) -> Option<Message> {
             "\"params\"" => &mut params,
             "\"result\"" => &mut result,
             _ => {
-                // An escape may spell one of these names in another way.
+                // An escaped name may spell one of the known names differently.
                 plain &= name != "\"error\"" && !name.contains('\\');
                 return;
             }
@@ -266,11 +266,12 @@ fn parse_general(text: &ByteString) -> Result<Message, ParseError> {
             None => return Err(ParseError::InvalidMessage("it has no `method`, `result` or `error`")),
         },
     };
-    // A peer that could not read our identifier answers with `null` or none.
+    // A peer that could not read the gateway's identifier answers with `null` or without one.
     Ok(Message::Response { id: id.and_then(Result::ok), outcome })
 }
 
-/// True when brackets outside strings never nest deeper than `depth_max`. One pass, no recursion, no allocation.
+/// True when brackets outside strings never nest deeper than `depth_max`. One pass without recursion or
+/// allocation.
 #[must_use]
 pub fn is_within_depth(text: &[u8], depth_max: usize) -> bool {
     let (mut depth, mut place) = (0_usize, 0);
@@ -291,24 +292,26 @@ pub fn is_within_depth(text: &[u8], depth_max: usize) -> bool {
     true
 }
 
-/// Where the string whose inside begins at `place` has ended; the end of the text if it does not.
+/// The offset after the string whose content begins at `place`, or the text's length when the string does not
+/// end.
 fn string_end(text: &[u8], mut place: usize) -> usize {
     while let Some(found) = text.get(place..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
         place += found + 1;
         if text.get(place - 1) == Some(&b'"') {
             return place;
         }
-        // Whatever is escaped ends nothing.
+        // An escaped character never ends the string.
         place += 1;
     }
     text.len()
 }
 
-/// A request as bytes. `method` is one of the protocol's, which need no escapes; a peer's cannot be one.
+/// Writes a request. `method` is one of the protocol's names, which need no escapes; a peer's name cannot be
+/// `'static`.
 #[must_use]
 pub fn write_request(id: &Id, method: &'static str, params: &Json) -> Vec<u8> {
     const FRAME: &str = r#"{"jsonrpc":"2.0","id":,"method":"","params":}"#;
-    // As long as it gets: nothing has to be moved, nor counted, when it is shared.
+    // The exact size avoids a reallocation, and sharing the buffer then costs none either.
     let texts = id.0.as_str().len() + method.len() + params.as_str().len();
     let mut out = Vec::with_capacity(FRAME.len() + texts);
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
@@ -317,7 +320,7 @@ pub fn write_request(id: &Id, method: &'static str, params: &Json) -> Vec<u8> {
     out
 }
 
-/// A notification as bytes.
+/// Writes a notification. Empty parameters are left out.
 #[must_use]
 pub fn write_notification(method: &'static str, params: &Members) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
@@ -340,7 +343,7 @@ fn write_method(out: &mut Vec<u8>, method: &'static str, params: &Json) {
     out.push(b'}');
 }
 
-/// A result as bytes; `write` appends the result value.
+/// Writes a result message; `write` appends the result value.
 #[must_use]
 pub fn write_result(id: &Id, size_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + size_hint);
@@ -352,7 +355,7 @@ pub fn write_result(id: &Id, size_hint: usize, write: impl FnOnce(&mut Vec<u8>))
     out
 }
 
-/// An error answer as bytes. Without an identifier the member is left out, as the specification has it.
+/// Writes an error response. Without an identifier the member is left out, as the specification requires.
 #[must_use]
 pub fn write_error(id: Option<&Id>, error: &RpcError) -> Vec<u8> {
     let mut out = Vec::with_capacity(128 + error.message.len());

@@ -1,8 +1,8 @@
-//! MCP as bytes: the JSON-RPC envelope, what each protocol version adds to it, and the one table that says
+//! MCP as bytes: the JSON-RPC envelope, the differences between protocol versions, and one table that says
 //! how every error is answered.
 //!
-//! Only this crate knows JSON-RPC, MCP member names and error codes. It does no I/O: `vmcp-edge` moves the bytes of
-//! clients ([`server`]), `vmcp-backends` those of backends ([`client`]).
+//! Only this crate knows JSON-RPC, MCP member names and error codes. It does no I/O: `vmcp-edge` sends and
+//! receives the bytes of clients ([`server`]), and `vmcp-backends` those of backends ([`client`]).
 
 pub mod client;
 pub mod code;

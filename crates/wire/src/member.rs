@@ -1,11 +1,12 @@
-//! Arguments that are reached by a path of property names.
+//! Access to arguments by a path of property names.
 
 use vmcp_domain::{Ambiguity, Json};
 
-/// The value at `path`; `null` counts as none, as the specification has it.
+/// The value at `path`. `null` counts as absent, as the specification requires.
 ///
 /// # Errors
-/// When a step is given twice or in another letter case, so that the backend may read another value.
+/// When a member on the path occurs twice or in another letter case, because the backend may then read
+/// another value.
 pub(crate) fn value_at(arguments: &Json, path: &[String]) -> Result<Option<Json>, Ambiguity> {
     let mut value = arguments.clone();
     for step in path {

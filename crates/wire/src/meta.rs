@@ -1,23 +1,23 @@
-//! `_meta`: which keys belong to one hop and are rewritten there, and which travel.
-//! Source: 2026-07-28, Overview, "`_meta`".
+//! `_meta`: which keys belong to one hop and are rewritten there, and which are forwarded. Source:
+//! 2026-07-28, Overview, "`_meta`".
 
 use vmcp_domain::{Json, Members};
 
-/// The member's own name.
+/// The name of the member itself.
 pub const META: &str = "_meta";
-/// The revision a request speaks.
+/// The protocol version of a request.
 pub const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-/// Who the client is.
+/// The client's name and version.
 pub const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
-/// What the client can do.
+/// The client's capabilities.
 pub const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
-/// The least severe log message the client wants.
+/// The least severe log message that the client wants.
 pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
-/// Who the server is.
+/// The server's name and version.
 pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
-/// Which subscription a notification belongs to.
+/// The subscription that a notification belongs to.
 pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
-/// Asks for progress.
+/// The token under which the client wants progress notifications.
 pub const PROGRESS_TOKEN: &str = "progressToken";
 
 /// The keys that are rewritten at every hop.
@@ -31,33 +31,33 @@ const HOP_KEYS: [&str; 7] = [
     PROGRESS_TOKEN,
 ];
 
-/// The namespace the specification keeps for itself.
+/// The namespace that the specification reserves.
 const RESERVED_PREFIX: &str = "io.modelcontextprotocol/";
 
-/// A `_meta` object taken apart.
+/// A `_meta` object, split.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
-    /// Members of this hop only, under their own names.
+    /// Members for this hop only, under their full names.
     pub hop: Members,
-    /// Members that travel on.
+    /// Members that are forwarded.
     pub forwarded: Members,
 }
 
-/// `_meta` is there but not an object.
+/// `_meta` exists but is not an object, or has too many members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`_meta` must be an object of at most {} members", Json::MEMBERS_MAX)]
 pub struct NotAnObject;
 
-/// Takes `_meta` out of parameters or of a result and splits it. Something that is not an object counts as empty
-/// and is reported as `Err`.
+/// Removes `_meta` from parameters or from a result, and splits it. Without `_meta` both parts are empty.
 ///
 /// # Errors
-/// When `_meta` is there but not an object; nothing of it is kept.
+/// When `_meta` exists but is not an object. It is removed all the same.
 pub fn extract(members: &mut Members) -> Result<Meta, NotAnObject> {
     Ok(Meta::split(extract_members(members)?))
 }
 
-/// Takes `_meta` out of parameters or of a result without splitting it. Without `_meta` there are no members.
+/// Removes `_meta` from parameters or from a result without splitting it. Without `_meta` there are no
+/// members.
 ///
 /// # Errors
 /// As [`extract`].
@@ -69,25 +69,27 @@ impl Meta {
     /// Splits the members of a `_meta` object.
     #[must_use]
     pub fn split(mut travelling: Members) -> Self {
-        // One pass: a peer may send a million members, and looking for each among the others would take minutes.
+        // One pass: a peer may send very many members, and a search for each among the others would take
+        // minutes.
         let hop = travelling.extract_if(|key, _| HOP_KEYS.contains(&key));
         Self { hop, forwarded: travelling }
     }
 }
 
-/// Removes the keys that mean nothing to a peer of the session era: everything in the reserved namespace.
+/// Removes the keys that have no meaning to a peer of a version with sessions: everything in the reserved
+/// namespace.
 pub fn strip_reserved(meta: &mut Members) {
     meta.retain(|key, _| !key.starts_with(RESERVED_PREFIX));
 }
 
-/// Puts `_meta` onto parameters or a result, unless there is nothing to put.
+/// Sets `_meta` of parameters or of a result, unless it is empty.
 pub fn insert(members: &mut Members, meta: &Members) {
     if !meta.is_empty() {
         members.insert(META, meta.to_json());
     }
 }
 
-/// The `{"name":…,"version":…}` object both `clientInfo` and `serverInfo` are.
+/// Builds the `{"name":…,"version":…}` object for `clientInfo` and `serverInfo`.
 #[must_use]
 pub fn implementation(name: &str, version: &str) -> Json {
     [("name".to_owned(), Json::string(name)), ("version".to_owned(), Json::string(version))]
@@ -127,7 +129,7 @@ mod tests {
         let begun = Instant::now();
         assert_eq!(extracted(&object(Json::MEMBERS_MAX)).forwarded.len(), Json::MEMBERS_MAX);
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-        // More are not taken apart.
+        // An object with more members is rejected.
         let params = Json::parse(format!("{{\"_meta\":{}}}", object(Json::MEMBERS_MAX + 1))).unwrap();
         assert_eq!(extract(&mut params.members().unwrap()), Err(NotAnObject));
     }

@@ -1,4 +1,4 @@
-//! Method names, as the specification writes them.
+//! Method names, as the specification spells them.
 
 use vmcp_domain::{QuestionKind, TaskOperation};
 
@@ -45,7 +45,7 @@ pub const SAMPLING: &str = "sampling/createMessage";
 /// `roots/list`.
 pub const ROOTS: &str = "roots/list";
 
-/// The method a question is asked by.
+/// The method of a question.
 #[must_use]
 pub fn question_method(kind: QuestionKind) -> &'static str {
     match kind {
@@ -55,7 +55,7 @@ pub fn question_method(kind: QuestionKind) -> &'static str {
     }
 }
 
-/// The method that wants `verb` of a task.
+/// The method of a task operation.
 #[must_use]
 pub fn task_method(verb: TaskOperation) -> &'static str {
     match verb {
@@ -65,13 +65,14 @@ pub fn task_method(verb: TaskOperation) -> &'static str {
     }
 }
 
-/// The constant of that name: what may be kept and counted of a name that a client has sent.
+/// The constant that equals `name`, if there is one. A client's own text must not be stored or used as a
+/// label, because it is unbounded.
 #[must_use]
 pub fn lookup(name: &str) -> Option<&'static str> {
     CLIENT_METHODS.iter().copied().find(|known| *known == name)
 }
 
-/// What clients send, the most frequent first.
+/// The methods that clients send, the most frequent first.
 const CLIENT_METHODS: [&str; 22] = [
     TOOLS_CALL,
     TOOLS_LIST,
@@ -97,7 +98,7 @@ const CLIENT_METHODS: [&str; 22] = [
     ROOTS_CHANGED,
 ];
 
-/// True for requests that clients make of servers and never the other way round.
+/// True for requests that only clients send, and servers never.
 #[must_use]
 pub fn is_client_request(method: &str) -> bool {
     matches!(

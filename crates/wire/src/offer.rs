@@ -1,5 +1,6 @@
-//! Tools, resources, templates and prompts as they stand in lists: read from backends, written for clients.
-//! Only the name and what the operator overrides are replaced; what strict clients refuse is mended.
+//! The items of lists (tools, resources, templates and prompts): parsed from backends and written for
+//! clients. Only the name and the operator's overrides are replaced. What strict clients would reject is
+//! repaired.
 
 mod compact;
 mod mend;
@@ -16,20 +17,20 @@ use self::mend::Sanitized;
 pub use compact::compact_tool;
 pub use mend::Adjustments;
 
-/// Something that a backend lists, read and mended.
+/// A parsed and repaired list item of a backend.
 #[derive(Debug)]
 pub struct ReadItem<T> {
     /// The item.
     pub item: T,
-    /// What was changed about it, for the operator.
+    /// What was repaired, for the operator.
     pub adjustments: Adjustments,
 }
 
-/// Reads a tool definition of a server of this revision.
+/// Parses the tool definition of a server that speaks `version`.
 ///
 /// # Errors
-/// The reason why it cannot be listed: clients check what they are sent, and one such tool would cost them the tools of
-/// every other backend.
+/// The reason why the tool cannot be listed. Clients validate whole lists, so one invalid tool would make a
+/// client reject the tools of every other backend.
 pub fn read_tool(json: &Json, version: ProtocolVersion) -> Result<ReadItem<OfferedTool>, String> {
     let Sanitized { members: definition, adjustments: changes } = mend::tool(json, version)?;
     let item = OfferedTool {
@@ -41,20 +42,20 @@ pub fn read_tool(json: &Json, version: ProtocolVersion) -> Result<ReadItem<Offer
     Ok(ReadItem { item, adjustments: changes })
 }
 
-/// Reads a resource definition.
+/// Parses a resource definition.
 ///
 /// # Errors
-/// The reason why it cannot be listed.
+/// The reason why the resource cannot be listed.
 pub fn read_resource(json: &Json) -> Result<ReadItem<OfferedResource>, String> {
     let Sanitized { members: definition, adjustments: changes } = mend::resource(json)?;
     let uri = required_text(&definition, "uri")?.into();
     Ok(ReadItem { item: OfferedResource { uri, definition: Arc::new(definition) }, adjustments: changes })
 }
 
-/// Reads a resource template definition.
+/// Parses a resource template definition.
 ///
 /// # Errors
-/// The reason why it cannot be listed.
+/// The reason why the template cannot be listed.
 pub fn read_template(json: &Json) -> Result<ReadItem<OfferedTemplate>, String> {
     let Sanitized { members: definition, adjustments: changes } = mend::template(json)?;
     let template = required_text(&definition, "uriTemplate")?.into();
@@ -64,10 +65,10 @@ pub fn read_template(json: &Json) -> Result<ReadItem<OfferedTemplate>, String> {
     })
 }
 
-/// Reads a prompt definition.
+/// Parses a prompt definition.
 ///
 /// # Errors
-/// The reason why it cannot be listed.
+/// The reason why the prompt cannot be listed.
 pub fn read_prompt(json: &Json) -> Result<ReadItem<OfferedPrompt>, String> {
     let Sanitized { members: definition, adjustments: changes } = mend::prompt(json)?;
     let name = required_text(&definition, "name")?.into();
@@ -79,14 +80,14 @@ fn required_text(definition: &Members, name: &str) -> Result<String, String> {
     text.ok_or_else(|| format!("`{name}` is empty"))
 }
 
-/// The name that an item gives itself, for messages about one that cannot be read.
+/// The name, URI or template that an item states, for messages about an item that cannot be parsed.
 #[must_use]
 pub fn item_name(json: &Json) -> Option<String> {
     let members = json.members().ok()?;
     ["name", "uri", "uriTemplate"].iter().find_map(|name| members.get(name)?.decode_string())
 }
 
-/// Reads hints one by one: one that cannot be read says nothing about the others.
+/// Parses hints one by one, so that one malformed hint does not affect the others.
 fn read_hints(annotations: &Json) -> ToolHints {
     let members = annotations.members().unwrap_or_default();
     let flag = |name: &str| match members.get(name).map(Json::as_str) {
@@ -103,8 +104,8 @@ fn read_hints(annotations: &Json) -> ToolHints {
     }
 }
 
-/// Writes a tool as clients of a revision see it: with sessions, structured results are objects, and an output schema that
-/// says otherwise costs strict clients the whole list.
+/// Writes a tool for clients of one version. With sessions, structured results must be objects, and strict
+/// clients reject the whole list because of an output schema of another type. Such a schema is left out.
 #[must_use]
 pub fn write_tool_for_version(advertised: &Tool, version: ProtocolVersion) -> Json {
     let is_object = |schema: &Json| {
@@ -121,7 +122,7 @@ pub fn write_tool_for_version(advertised: &Tool, version: ProtocolVersion) -> Js
     write_tool(&Tool { definition: Arc::new(definition), ..advertised.clone() })
 }
 
-/// Writes a tool as clients see it.
+/// Writes a tool as clients see it: with its advertised name and the operator's overrides.
 #[must_use]
 pub fn write_tool(tool: &Tool) -> Json {
     let mut definition = (*tool.definition).clone();

@@ -1,4 +1,4 @@
-//! Results that the gateway makes itself, in the form a client reads: for virtual tools and built-in servers.
+//! Results that the gateway builds itself, for virtual tools and built-in servers.
 
 use vmcp_domain::{Json, Members, Reply, ResultType};
 
@@ -10,13 +10,14 @@ fn text_content(text: &str) -> Members {
     [("content".to_owned(), content)].into_iter().collect()
 }
 
-/// A tool result with one block of text.
+/// Builds a tool result with one text block.
 #[must_use]
 pub fn text(text: &str) -> Reply {
     Reply::complete(text_content(text))
 }
 
-/// A tool result that is one JSON value, as structured content and, for clients that do not read that, as text.
+/// Builds a tool result with one JSON value: as structured content, and as text for clients that ignore
+/// structured content.
 #[must_use]
 pub fn structured(value: Json) -> Reply {
     let mut members = text_content(value.as_str());
@@ -24,7 +25,7 @@ pub fn structured(value: Json) -> Reply {
     Reply::complete(members)
 }
 
-/// A tool result that says in words what went wrong, marked as failed so that a model can act on it.
+/// Builds a failed tool result with an explanation that a model can act on.
 #[must_use]
 pub fn failure(text: &str) -> Reply {
     let mut members = text_content(text);
@@ -32,7 +33,7 @@ pub fn failure(text: &str) -> Reply {
     Reply { members, is_error: true, result_type: ResultType::Complete, ttl: None }
 }
 
-/// The blocks of text of a tool result, joined by line breaks, for people at a terminal.
+/// Joins the text blocks of a tool result with line feeds, for display in a terminal.
 #[must_use]
 pub fn to_text(reply: &Reply) -> String {
     let blocks = reply.members.get("content").and_then(|json| json.elements().ok()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The side that faces clients: which revision a request speaks, what it asks, and how results are written.
+//! The client-facing side: detects a request's protocol version, parses the request, and writes results.
 
 mod era;
 mod heard;

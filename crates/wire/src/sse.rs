@@ -1,28 +1,28 @@
-//! Server-sent events: reading a stream piece by piece within bounds, and writing events.
-//! Source: the HTML standard's "Server-sent events", §9.2.
+//! Server-sent events: an incremental, bounded decoder and a writer. Source: the HTML standard, "Server-sent
+//! events", §9.2.
 
 use bytestring::ByteString;
 
 /// One event of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
-    /// Its type; empty means `message`.
+    /// The event type; empty means `message`.
     pub kind: String,
-    /// Its data, lines joined.
+    /// The data, lines joined by line feeds.
     pub data: String,
-    /// Its identifier, if it set one.
+    /// The event identifier, if the event has one.
     pub id: Option<String>,
 }
 
-/// Why a stream is given up.
+/// Why a stream is abandoned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SseError {
-    /// One event is larger than allowed.
+    /// One event exceeds the maximum size, in bytes.
     #[error("an event is larger than {0} bytes")]
     EventTooLarge(usize),
 }
 
-/// Reads events out of bytes as they arrive.
+/// Decodes events from bytes as they arrive.
 #[derive(Debug)]
 pub struct Decoder {
     line: Vec<u8>,
@@ -35,7 +35,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder that refuses events above a size.
+    /// Builds a decoder that rejects events of more than this many bytes.
     #[must_use]
     pub fn new(event_bytes_max: usize) -> Self {
         Self {
@@ -49,10 +49,10 @@ impl Decoder {
         }
     }
 
-    /// Takes the next bytes and appends the events they complete to `events`.
+    /// Consumes the next bytes and appends the completed events to `events`.
     ///
     /// # Errors
-    /// When an event is too large; the stream is of no further use then.
+    /// When an event is too large. The decoder cannot continue the stream then.
     pub fn push(&mut self, mut bytes: &[u8], events: &mut Vec<Event>) -> Result<(), SseError> {
         while !bytes.is_empty() {
             if self.after_cr {
@@ -82,7 +82,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// The event that the stream ended in the middle of, as far as it came.
+    /// Returns the incomplete event at the end of the stream, as far as it was received.
     pub fn finish(&mut self) -> Option<Event> {
         let mut events = Vec::new();
         if !self.line.is_empty() {
@@ -92,7 +92,7 @@ impl Decoder {
         events.pop()
     }
 
-    /// Takes a line that is whole. What is not UTF-8 becomes U+FFFD, as the standard has it.
+    /// Processes a complete line. Invalid UTF-8 becomes U+FFFD, as the standard requires.
     fn end_line(&mut self, events: &mut Vec<Event>) {
         let line = std::mem::take(&mut self.line);
         let line = String::from_utf8_lossy(&line);
@@ -119,14 +119,13 @@ impl Decoder {
             }
             "event" => value.clone_into(&mut self.event.kind),
             "id" if !value.contains('\0') => self.event.id = Some(value.to_owned()),
-            // Comments, `retry` and fields nobody has defined.
+            // Comments, `retry` and undefined fields.
             _ => {}
         }
     }
 }
 
-/// One event as bytes. `data` is one JSON message, which never contains a bare line ending once written by us;
-/// payloads of peers may, so every line gets its own `data:` field.
+/// Writes one event. A message of a peer may contain line ends, so every line gets its own `data:` field.
 #[must_use]
 pub fn write_event(data: &[u8], id: Option<&str>) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len() + 48);
@@ -145,7 +144,7 @@ pub fn write_event(data: &[u8], id: Option<&str>) -> Vec<u8> {
     out
 }
 
-/// A comment that keeps a silent stream open.
+/// A comment that keeps an idle stream open.
 pub const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
 /// The data of an event as shared text, for the parser.

@@ -1,20 +1,21 @@
-//! Trace context: in `_meta` on the way between MCP peers, in headers on the way over HTTP. Both are the same three
-//! values. Sources: 2026-07-28, Overview, "OpenTelemetry trace context"; W3C Trace Context; W3C Baggage.
+//! Trace context: in `_meta` between MCP peers, in headers over HTTP, with the same three values. Sources:
+//! 2026-07-28, Overview, "OpenTelemetry trace context"; W3C Trace Context; W3C Baggage.
 
 use vmcp_domain::{Json, Members};
 
-/// The parent span, without which the other two mean nothing here.
+/// The parent span. Without it the other two are ignored.
 pub(crate) const TRACEPARENT: &str = "traceparent";
-/// What systems of tracing add to it.
+/// Data that tracing systems add.
 pub(crate) const TRACESTATE: &str = "tracestate";
-/// What applications add to it.
+/// Data that applications add.
 pub(crate) const BAGGAGE: &str = "baggage";
-/// The header and `_meta` names that go with the parent.
+/// The header and `_meta` names that accompany the parent.
 const COMPANIONS: [&str; 2] = [TRACESTATE, BAGGAGE];
-/// The longest value that is carried between `_meta` and a header, in bytes (W3C Baggage, "Limits").
+/// The longest value that is copied between `_meta` and a header, in bytes (W3C Baggage, "Limits").
 const VALUE_BYTES_MAX: usize = 8192;
 
-/// Puts a request's trace headers into its travelling `_meta`. What the body says counts more: then nothing is added.
+/// Copies a request's trace headers into its forwarded `_meta`. A `traceparent` in the body has precedence:
+/// then nothing is copied.
 pub fn from_headers<'a>(travelling: &mut Members, header: impl Fn(&str) -> Option<&'a str>) {
     let Some(parent) = header(TRACEPARENT).filter(|parent| is_traceparent(parent)) else { return };
     if travelling.get(TRACEPARENT).is_some() {
@@ -28,7 +29,7 @@ pub fn from_headers<'a>(travelling: &mut Members, header: impl Fn(&str) -> Optio
     }
 }
 
-/// The headers that repeat the trace context in `travelling`; none where there is no valid parent.
+/// The headers that repeat the trace context in `travelling`; empty without a valid parent.
 pub fn to_headers(travelling: &Members) -> Vec<(&'static str, String)> {
     let text = |name| travelling.get(name).and_then(Json::decode_string);
     let Some(parent) = text(TRACEPARENT).filter(|parent| is_traceparent(parent)) else { return Vec::new() };
@@ -39,7 +40,8 @@ pub fn to_headers(travelling: &Members) -> Vec<(&'static str, String)> {
     std::iter::once((TRACEPARENT, parent)).chain(companions).collect()
 }
 
-/// True for a parent of the form the W3C gives it: version, trace, span and flags in lower-case hex, none all zero.
+/// True for a `traceparent` of the W3C form: version, trace, span and flags in lower-case hex, where trace
+/// and span are not all zero.
 fn is_traceparent(text: &str) -> bool {
     let mut parts = text.split('-');
     let mut hex = |length: usize| {
@@ -49,7 +51,7 @@ fn is_traceparent(text: &str) -> bool {
     };
     let (version, trace, span, flags) = (hex(2), hex(32), hex(16), hex(2));
     let named = |part: Option<&str>| part.is_some_and(|part| part.bytes().any(|byte| byte != b'0'));
-    // Version 00 ends here; later ones may say more.
+    // Version 00 has exactly four fields; later versions may have more.
     let known = version.is_some_and(|version| version != "ff") && flags.is_some();
     known && named(trace) && named(span) && (version != Some("00") || parts.next().is_none())
 }

@@ -1,4 +1,4 @@
-//! Streamable HTTP of both eras.
+//! A client over streamable HTTP for both protocol families.
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
@@ -18,13 +18,13 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// Opens a session, if the era has sessions. The client offers nothing.
+    /// Opens a session if the family has sessions. The client declares no capabilities.
     pub fn open(url: &str, era: ProtocolFamily) -> anyhow::Result<Self> {
         Self::open_with_capabilities(url, era, json!({}))
     }
 
-    /// As [`HttpClient::open`], with capabilities. A client that offers elicitation answers every
-    /// form with its defaults.
+    /// As [`HttpClient::open`], with capabilities. A client that declares elicitation answers every form with
+    /// its defaults.
     pub fn open_with_capabilities(url: &str, era: ProtocolFamily, offers: Value) -> anyhow::Result<Self> {
         let url = url.to_owned();
         Self { url, family: era, capabilities: offers, session: None, authorization: None, last_id: 0 }
@@ -50,7 +50,7 @@ impl HttpClient {
         Self { url, family: era, capabilities: offers, session: None, authorization, last_id: 0 }.initialize()
     }
 
-    /// Presents another token from now on.
+    /// Uses another bearer token from now on.
     pub fn set_token(&mut self, token: &str) {
         self.authorization = Some(format!("Bearer {token}"));
     }
@@ -72,7 +72,7 @@ impl HttpClient {
         Ok(())
     }
 
-    /// Sends a request and waits for nothing; dropping what is returned hangs up.
+    /// Sends a request without waiting for its response. Dropping the returned value closes the connection.
     pub fn start_request(&mut self, method: &str, params: Value) -> anyhow::Result<http::PendingResponse> {
         self.last_id += 1;
         let params = add_stateless_meta(self.family, &self.capabilities, params);
@@ -80,7 +80,7 @@ impl HttpClient {
         self.post(method, &params, &message)
     }
 
-    /// Sends a request and gives the stream of what comes back, for callers that listen.
+    /// Sends a request and returns the stream of its messages.
     pub fn send_request(&mut self, method: &str, params: Value) -> anyhow::Result<MessageStream> {
         let response = self.start_request(method, params)?.response()?;
         if let Some(session) = response.header("mcp-session-id") {
@@ -89,13 +89,13 @@ impl HttpClient {
         response.messages()
     }
 
-    /// The id of the last request.
+    /// The identifier of the last request.
     #[must_use]
     pub fn last_id(&self) -> u64 {
         self.last_id
     }
 
-    /// Another client of the same session, with ids of its own.
+    /// Another client of the same session, with separate request identifiers.
     #[must_use]
     pub fn share_session(&self, number: u64) -> Self {
         Self { last_id: number * 1_000_000, ..self.clone() }
@@ -123,7 +123,7 @@ impl HttpClient {
         Ok(())
     }
 
-    /// Answers a request of the server.
+    /// Answers a request of the server, or refuses it if the client has not declared elicitation.
     fn answer_question(&self, id: &Value, asked: &Value, params: &Value) -> anyhow::Result<()> {
         let answer = if asked == "elicitation/create" && self.capabilities.get("elicitation").is_some() {
             json!({"jsonrpc": "2.0", "id": id, "result": defaults_of(params)})

@@ -1,4 +1,4 @@
-//! One message per line, to a child process.
+//! A client over stdio: one message per line, to a child process.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{ChildStdin, Command};
@@ -21,7 +21,7 @@ pub struct StdioClient {
 }
 
 impl StdioClient {
-    /// Starts the server and opens the connection, if the era opens connections.
+    /// Starts the server, and performs the handshake if the family has one.
     pub fn start(command: &mut Command, era: ProtocolFamily) -> anyhow::Result<Self> {
         let mut process = Process::start_piped(command)?;
         let input = process.child().stdin.take().context("stdin is piped")?;
@@ -47,7 +47,7 @@ impl StdioClient {
         Ok(self.input.flush()?)
     }
 
-    /// Refuses a request of the server: this client offers nothing.
+    /// Refuses a request of the server, because this client declares no capabilities.
     fn refuse(&mut self, id: &Value) -> anyhow::Result<()> {
         let mut refusal = single_member("id", id.clone());
         refusal["jsonrpc"] = json!("2.0");
@@ -70,7 +70,7 @@ impl Client for StdioClient {
                     bail!("{method}: it is gone. {}", self.process.output())
                 }
             };
-            // Some servers print before they speak.
+            // Some servers print other lines before their first message.
             let Ok(message) = serde_json::from_str::<Value>(&text) else {
                 continue;
             };

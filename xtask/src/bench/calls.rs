@@ -1,4 +1,5 @@
-//! `tools/call` by every road, at several numbers of connections, sizes and forms of answers.
+//! Benchmark of `tools/call` on every route, at several numbers of connections, response sizes and response
+//! forms.
 
 use std::fmt::Write as _;
 
@@ -10,14 +11,14 @@ use super::load::{Sample, send};
 use super::rounds::{Rounds, Series, interleave};
 use super::shot::ProtocolFamily;
 
-/// What is measured.
+/// What is measured: numbers of connections, tools, and rounds.
 pub(crate) struct Plan {
     pub(crate) connections: &'static [usize],
     pub(crate) tools: &'static [(&'static str, usize)],
     pub(crate) rounds: Rounds,
 }
 
-/// Tools of the fast backend with the least their answers have.
+/// Tools of the fast backend, each with the minimum length of its response body in bytes.
 pub(crate) const TOOLS: [(&str, usize); 6] = [
     ("json_200", 120),
     ("json_10k", 10_000),
@@ -27,7 +28,7 @@ pub(crate) const TOOLS: [(&str, usize); 6] = [
     ("sse_1m", 1_000_000),
 ];
 
-/// One tool at one number of connections.
+/// Results for one tool at one number of connections.
 pub(crate) struct Cell {
     tool: &'static str,
     connections: usize,
@@ -78,7 +79,7 @@ fn median_of(sample: &Sample) -> f64 {
     sample.median_us
 }
 
-/// How a tool is called in a heading.
+/// The title of a tool in a heading, such as its form and size.
 fn tool_title(tool: &str) -> String {
     let (form, size) = tool.split_once('_').unwrap_or((tool, ""));
     let size = match size {
@@ -91,7 +92,7 @@ fn tool_title(tool: &str) -> String {
     format!("{size} as {form}")
 }
 
-/// The tables: calls per second with their spread and the ratio to nginx, and what is added to the median.
+/// Formats the tables: calls per second with spread and ratio to nginx, and the latency added to the median.
 pub(crate) fn tables(cells: &[Cell]) -> String {
     let mut text = String::new();
     let mut tools: Vec<&str> = cells.iter().map(|cell| cell.tool).collect();
@@ -140,7 +141,7 @@ fn latency_entry(cell: &Cell, name: &str) -> String {
     )
 }
 
-/// What the targets are held against, in one sentence each.
+/// Compares the results with the targets, one sentence for each target.
 pub(crate) fn verdicts(cells: &[Cell]) -> String {
     verdicts_on(cells, LIMITED, "") + &verdicts_on(cells, RELEASED, ", as released")
 }
@@ -175,7 +176,7 @@ fn verdicts_on(cells: &[Cell], road: &str, what: &str) -> String {
     text
 }
 
-/// The chart: for each size, the share of nginx's calls per second that each road reaches.
+/// Draws the chart: for each response size, each route's calls per second as a share of nginx's.
 pub(crate) fn drawing(cells: &[Cell]) -> String {
     let mut panels = Vec::new();
     let mut tools: Vec<&str> =
@@ -195,7 +196,8 @@ pub(crate) fn drawing(cells: &[Cell]) -> String {
     chart::bars("Calls per second, nginx = 1", &names, &panels)
 }
 
-/// Both eras towards clients and backends, by the bare gateway, against the same without it.
+/// Compares all combinations of protocol families towards clients and backends. The bare gateway is compared
+/// with direct calls.
 pub(crate) fn compare_protocols(
     programs: &super::ground::Programs,
     rounds: Rounds,

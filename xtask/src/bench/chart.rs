@@ -1,9 +1,10 @@
-//! Charts as SVG, written by hand: bars side by side, and lines over a logarithmic axis. Colours are readable on white and
-//! on black, and every chart says its numbers in the table beside it.
+//! Charts as SVG, written by hand: grouped bars, and lines over a logarithmic axis. Colours are readable on
+//! white and on black. The values of every chart are also in the table next to it.
 
 use std::fmt::Write as _;
 
-/// One colour per contender, told apart by people who see no red or no green (Okabe and Ito).
+/// One colour for each contender. The palette is distinguishable with red-green colour blindness (Okabe and
+/// Ito).
 const COLOURS: [&str; 8] =
     ["#999999", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#f0e442"];
 const WIDTH: f64 = 900.0;
@@ -18,7 +19,7 @@ pub(crate) struct Panel {
     pub(crate) groups: Vec<Group>,
 }
 
-/// Bars that stand together.
+/// Adjacent bars that share a label.
 pub(crate) struct Group {
     pub(crate) label: String,
     pub(crate) bars: Vec<f64>,
@@ -27,7 +28,7 @@ pub(crate) struct Group {
 /// One line of a line chart.
 pub(crate) struct Line {
     pub(crate) name: String,
-    /// Where, and how much.
+    /// Points as (x, y).
     pub(crate) points: Vec<(f64, f64)>,
 }
 
@@ -57,7 +58,7 @@ fn legend(names: &[&str], from: f64, out: &mut String) {
     }
 }
 
-/// A round number a little above `value`.
+/// Rounds `value` up to a round number for the end of an axis.
 fn axis_maximum(value: f64) -> f64 {
     let magnitude = 10_f64.powf(value.max(1e-9).log10().floor());
     let steps = [1.0, 1.25, 1.5, 2.0, 2.5, 4.0, 5.0, 7.5, 10.0];
@@ -84,7 +85,7 @@ fn number(value: f64) -> String {
     if value >= 10.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
-/// A bar chart: one panel under the other.
+/// Draws a bar chart with its panels below each other.
 pub(crate) fn bars(title: &str, names: &[&str], panels: &[Panel]) -> String {
     let legend_height = LEGEND_LINE * names.len().div_ceil(2) as f64 + 20.0;
     let height = TOP + PANEL_HEIGHT * panels.len() as f64 + legend_height;
@@ -128,7 +129,7 @@ pub(crate) fn bars(title: &str, names: &[&str], panels: &[Panel]) -> String {
     out + "</svg>\n"
 }
 
-/// A line chart over a logarithmic horizontal axis.
+/// Draws a line chart with a logarithmic horizontal axis.
 pub(crate) fn lines(title: &str, lines: &[Line]) -> String {
     let names: Vec<&str> = lines.iter().map(|line| line.name.as_str()).collect();
     let legend_height = LEGEND_LINE * names.len().div_ceil(2) as f64 + 20.0;
@@ -177,7 +178,7 @@ mod tests {
         let group = || Group { label: "1".to_owned(), bars: vec![1.0, 0.5] };
         let panels = [Panel { title: "t".to_owned(), groups: vec![group(), group()] }];
         let drawn = bars("title", &["a", "b"], &panels);
-        // Four bars, two keys of the legend, the ground.
+        // Four bars, two keys of the legend, and the background.
         assert_eq!(drawn.matches("<rect").count(), 7);
         assert!(drawn.ends_with("</svg>\n"));
     }

@@ -1,41 +1,42 @@
-//! One kept HTTP/1.1 connection: a request is written as it is, and as much of its answer is kept as is looked at.
+//! One keep-alive HTTP/1.1 connection. A request is sent as it is given; of a response body only the bytes
+//! that are checked are stored.
 
 use anyhow::{Context as _, bail, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// How much is read at a time.
+/// Size of the read buffer in bytes.
 const BUFFER_BYTES: usize = 128 << 10;
-/// How much of a body is kept at its beginning.
+/// How many bytes of a body are stored, from its beginning.
 const BODY_START_BYTES_MAX: usize = 512;
 
-/// The connection.
+/// A keep-alive HTTP/1.1 connection with its read buffer.
 pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
-    /// What has been read and not yet looked at.
+    /// Start of the bytes in the buffer that have been read and not yet parsed.
     unread_start: usize,
     unread_end: usize,
-    /// Keeps whole bodies.
+    /// Stores whole bodies instead of their first bytes.
     pub(crate) keeps_whole_body: bool,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// The session it names.
+    /// The session identifier from the header `Mcp-Session-Id`.
     pub(crate) session: Option<String>,
-    /// How long the body is.
+    /// Length of the body in bytes.
     pub(crate) body_length: usize,
-    /// The body, or its beginning.
+    /// The body, or its first bytes.
     pub(crate) body_start: Vec<u8>,
 }
 
 struct Head {
     status: u16,
     session: Option<String>,
-    /// `None` is a body in chunks.
+    /// The length of the body; `None` for a chunked body.
     length: Option<usize>,
 }
 
@@ -50,12 +51,12 @@ impl Connection {
         }
     }
 
-    /// Sends a request.
+    /// Sends a request without reading its response.
     pub(crate) async fn send(&mut self, request: &[u8]) -> anyhow::Result<()> {
         Ok(self.stream.write_all(request).await?)
     }
 
-    /// Sends a request and reads its answer to the end.
+    /// Sends a request and reads its response to the end.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Response> {
         self.send(request).await?;
         let head = loop {
@@ -104,7 +105,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads so many bytes of the body.
+    /// Reads `size` bytes of the body.
     async fn read_body(&mut self, mut size: usize, answer: &mut Response) -> anyhow::Result<()> {
         answer.body_length += size;
         while size > 0 {

@@ -1,5 +1,5 @@
-//! The ground of the benches: the backends, the gateways and the other servers that are measured, all on this machine,
-//! all ended when the bench ends.
+//! The environment of the benches: the backends, the gateways and the other servers that are measured. All
+//! run on this machine and end when the bench ends.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,20 +15,21 @@ use super::nginx::Nginx;
 use super::shot::{ProtocolFamily, Request, Target};
 use crate::target;
 
-/// The programs that are measured, built as they are released.
+/// The programs that are measured, built in release mode.
 pub(crate) struct Programs {
     pub(crate) vmcp: PathBuf,
     pub(crate) fixture: PathBuf,
-    /// Another gateway, to be measured beside.
+    /// The binary of `cargo xtask release`, measured in addition.
     pub(crate) released: Option<PathBuf>,
 }
 
-/// This very program among them, so that all of it is compiled with one set of features and nothing twice.
+/// The arguments of cargo that build the measured programs. They include this program, so that everything is
+/// compiled with one set of features and nothing is compiled twice.
 pub(crate) const BUILD: [&str; 9] =
     ["build", "--quiet", "--release", "-p", "vmcp-gateway", "-p", "vmcp-fixtures", "-p", "xtask"];
 
 impl Programs {
-    /// Builds them.
+    /// Builds the programs. `VMCP_BIN` names another gateway to measure.
     pub(crate) fn build() -> anyhow::Result<Self> {
         cargo(&BUILD)?;
         let folder = target()?.join("release");
@@ -36,13 +37,13 @@ impl Programs {
         Ok(Self { vmcp, fixture: folder.join("vmcp-fixture"), released: None })
     }
 
-    /// A gateway with this config.
+    /// Starts a gateway with this configuration.
     pub(crate) fn gateway(&self, config: &str) -> anyhow::Result<Gateway> {
         Gateway::start_binary(&self.vmcp, config)
     }
 }
 
-/// The fast backend.
+/// A running fast backend.
 pub(crate) struct BenchServer {
     _process: Process,
     /// Host and port.
@@ -50,7 +51,7 @@ pub(crate) struct BenchServer {
 }
 
 impl BenchServer {
-    /// Starts one with so many tools.
+    /// Starts a fast backend with `tools` tools.
     pub(crate) fn start(programs: &Programs, tools: usize, era: &str) -> anyhow::Result<Self> {
         let mut command = Command::new(&programs.fixture);
         command.args(["fast", "--tools", &tools.to_string(), "--era", era]);
@@ -59,42 +60,42 @@ impl BenchServer {
         Ok(Self { _process: process, address })
     }
 
-    /// The same server as so many backends of a gateway. It answers on any path.
+    /// Returns this server as `count` backends of a gateway. It answers on any path.
     pub(crate) fn backends(&self, count: usize) -> Vec<Backend> {
         let url = |number| format!("http://{}/{number}/mcp", self.address);
         (0..count).map(|number| Backend::http(format!("b{number}"), url(number))).collect()
     }
 }
 
-/// Host and port of a URL.
+/// Returns host and port of a URL.
 pub(crate) fn authority(url: &str) -> anyhow::Result<String> {
     let rest = url.strip_prefix("http://").with_context(|| format!("{url} is no http URL"))?;
     Ok(rest.split('/').next().unwrap_or_default().to_owned())
 }
 
-/// One way to a tool.
+/// One route to a tool: direct, through nginx, or through a gateway.
 pub(crate) struct Route {
     pub(crate) name: &'static str,
     pub(crate) target: Target,
-    /// The tool is reached through `call_tool`.
+    /// The tool is called through `call_tool`.
     uses_call_tool: bool,
     gateway: Option<Gateway>,
 }
 
 impl Route {
-    /// A call by this road.
+    /// Builds a call on this route.
     pub(crate) fn call(&self, tool: &str, length_min: usize) -> Request {
         let call = if self.uses_call_tool { Request::call_through } else { Request::call };
         call(tool, "gateway", length_min)
     }
 
-    /// Ends the gateway of the road in good order, if it has one.
+    /// Shuts the gateway of the route down cleanly, if it has one.
     pub(crate) fn shut_down(self) -> anyhow::Result<()> {
         self.gateway.map_or(Ok(()), |mut gateway| gateway.process.terminate().map(drop))
     }
 }
 
-/// Everything that calls are measured on.
+/// All servers that calls are measured on.
 pub(crate) struct BenchEnv {
     pub(crate) routes: Vec<Route>,
     _backend: BenchServer,
@@ -103,25 +104,25 @@ pub(crate) struct BenchEnv {
     _provider: IdentityProvider,
 }
 
-/// The name of the road that all others are held against.
+/// Name of the route that all others are compared with.
 pub(crate) const DIRECT: &str = "direct";
-/// The road by the other proxy.
+/// Name of the route through nginx.
 pub(crate) const NGINX: &str = "nginx";
-/// The gateway with nothing but federation.
+/// The gateway with federation and no other layer configured.
 pub(crate) const BARE: &str = "vmcp";
-/// The gateway as most will run it.
+/// The gateway in the most common configuration.
 pub(crate) const LIMITED: &str = "vmcp, four limits in memory";
 
 /// The same gateway, as `cargo xtask release` builds it.
 pub(crate) const RELEASED: &str = "vmcp as released, four limits in memory";
 
-/// What the tokens of the bench are meant for.
+/// The audience and resource of the bench's tokens.
 const RESOURCE: &str = "http://127.0.0.1:4483/mcp";
-/// High enough never to refuse.
+/// A limit high enough that no call is refused.
 const LIMIT: &str = "{maxTokens: 1000000, refillPeriod: 1s}";
 
 impl BenchEnv {
-    /// Starts all of it.
+    /// Starts all servers.
     pub(crate) fn start(programs: &Programs, folder: &Path) -> anyhow::Result<Self> {
         let backend = BenchServer::start(programs, 6, "both")?;
         let nginx = Nginx::start(&backend.address, folder)?;
@@ -177,7 +178,7 @@ impl BenchEnv {
     }
 }
 
-/// The gateway whose tools are reached through `call_tool`.
+/// The gateway whose tools are called through `call_tool`.
 const BY_CALL_TOOL: &str = "vmcp, by `call_tool`";
 
 impl Route {
@@ -187,7 +188,7 @@ impl Route {
     }
 }
 
-/// Limits on the server, the tools, each user, and each user with each tool.
+/// Rate limits on the server, each tool, each user, and each user with each tool.
 pub(crate) fn four_limits() -> String {
     let tool = |name: &str| format!("{{name: {name}, shared: {LIMIT}, perUser: {LIMIT}}}");
     let tools: Vec<String> =
@@ -195,7 +196,7 @@ pub(crate) fn four_limits() -> String {
     format!("rateLimiting:\n  shared: {LIMIT}\n  perUser: {LIMIT}\n  tools: [{}]\n", tools.join(", "))
 }
 
-/// A caller known by a signed token, and a hundred and one policies, one of which lets her call.
+/// A caller with a signed token, and 101 policies, one of which permits the call.
 fn policies(issuer: &str) -> String {
     let mut text = format!(
         "incomingAuth:\n  type: oidc\n  oidc: {{issuer: \"{issuer}\", audience: \"{RESOURCE}\", scopes: [mcp], \

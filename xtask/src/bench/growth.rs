@@ -1,5 +1,5 @@
-//! Cost as it grows: what a call takes with more tools, backends, sessions and limits. Flat or logarithmic is what is
-//! wanted; the chart shows it.
+//! Cost of a call with a growing number of tools, backends, sessions and limits. The cost should be constant
+//! or logarithmic; the chart shows it.
 
 use std::fmt::Write as _;
 
@@ -13,16 +13,16 @@ use super::rounds::{Rounds, interleave};
 use super::shot::{ProtocolFamily, Request, Target};
 use super::{lists, sessions};
 
-/// Connections at once.
+/// Concurrent connections.
 const CONNECTIONS: usize = 8;
 
-/// What was measured, as a table and as lines of a chart.
+/// The results, as a table and as lines of a chart.
 pub(crate) struct Growth {
     pub(crate) table: String,
     pub(crate) lines: Vec<Line>,
 }
 
-/// Measures all four, each over all its sizes in turns.
+/// Measures all four dimensions. The sizes of one dimension are interleaved.
 pub(crate) fn measure(programs: &Programs, rounds: Rounds, quick: bool) -> anyhow::Result<Growth> {
     let sizes = |all: &[usize]| -> Vec<usize> {
         if quick { all.first().into_iter().chain(all.last()).copied().collect() } else { all.to_vec() }
@@ -117,7 +117,7 @@ impl SizedGateway {
 }
 
 impl Growth {
-    /// Measures gateways of growing size in turns.
+    /// Measures gateways of growing size in interleaved rounds and adds the results.
     fn add(
         &mut self,
         of: &'static str,
@@ -130,7 +130,8 @@ impl Growth {
             let one = grown.get(place).context("a gateway")?;
             send(&one.target, std::slice::from_ref(&one.request), CONNECTIONS, rounds.duration)
         })?;
-        // All connections share the time, so this is what one call takes of the machine.
+        // All connections share the machine, so the inverse of the rate is the machine time of one call in
+        // microseconds.
         let each = |sample: &Sample| 1e6 / sample.rate;
         let mut points = Vec::new();
         for (size, own) in sizes.iter().zip(&series) {

@@ -1,6 +1,7 @@
-//! `cargo xtask bench isolation`: what it costs to keep callers apart at a backend that keeps state. A number of callers
-//! make two calls each, one caller after the other, with one shared connection, with one for each caller, and with one for
-//! each call, made directly, as a gateway without kept connections does.
+//! `cargo xtask bench isolation`: the cost of separate connections per caller at a backend with state. Each
+//! caller makes two calls, one caller after the other. Measured are one shared connection, one connection for
+//! each caller, and one connection for each call. The last case calls the backend directly, like a gateway
+//! that keeps no connections.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,19 +15,19 @@ use vmcp_e2e::process::{Process, run as run_command};
 
 use super::{Server, cargo, target};
 
-/// How many callers there are.
+/// Numbers of callers.
 const CALLERS: [usize; 3] = [1, 100, 1000];
-/// How many connections for one call each are timed.
+/// How many single-call connections are timed.
 const SINGLE_CALLS: usize = 50;
 
-/// How the backend is reached.
+/// The transport to the backend.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Http,
     Stdio,
 }
 
-/// What one arrangement costs.
+/// The cost of one setting of `isolation`: median durations of a first and a later call, memory in bytes.
 struct Cost {
     first: Duration,
     later: Duration,
@@ -35,7 +36,7 @@ struct Cost {
     process_bytes: u64,
 }
 
-/// Measures and prints the table.
+/// Measures all cases and prints the table.
 pub(super) fn run() -> anyhow::Result<()> {
     cargo(&["build", "--quiet", "--release", "-p", "vmcp-gateway", "-p", "vmcp-fixtures"])?;
     let folder = target()?.join("release");
@@ -99,7 +100,8 @@ fn measure(
         .map(|(key, _)| HttpClient::open_with_token(&url, ProtocolFamily::Stateless, key))
         .collect::<anyhow::Result<Vec<_>>>()?;
     clients[0].ask("tools/list", json!({}))?;
-    // The spare process is started after the backend's own.
+    // The gateway starts its spare process after the backend's own process, so the memory is read after a
+    // pause.
     std::thread::sleep(Duration::from_secs(1));
     let before = resident_bytes(gateway.child.id())?;
     let first = median_call_time(&mut clients)?;
@@ -115,7 +117,7 @@ fn measure(
     })
 }
 
-/// A key, and its entry in a configuration.
+/// Creates an API key. Returns the key and its entry in a configuration.
 fn new_key(vmcp: &Path, number: usize) -> anyhow::Result<(String, String)> {
     let said = run_command(Command::new(vmcp).args(["auth", "new-key", &format!("k{number}")]))?;
     let line = |start: &str| said.lines().map(str::trim).find(|line| line.starts_with(start));
@@ -123,7 +125,7 @@ fn new_key(vmcp: &Path, number: usize) -> anyhow::Result<(String, String)> {
     Ok((key.to_owned(), line("- {name").context("an entry")?.to_owned()))
 }
 
-/// The backend, where it is a server of its own, and how a configuration names it.
+/// Starts the backend if it is a separate server. Returns it with its entry in a configuration.
 fn backend(fixture: &Path, reached: Transport) -> anyhow::Result<(Option<Process>, String)> {
     match reached {
         Transport::Stdio => Ok((None, format!("command: {}, args: [echo]", fixture.display()))),
@@ -137,7 +139,7 @@ fn backend(fixture: &Path, reached: Transport) -> anyhow::Result<(Option<Process
     }
 }
 
-/// What one call takes, made by each client in turn.
+/// Median duration of one call, made by each client in turn.
 fn median_call_time(clients: &mut [HttpClient]) -> anyhow::Result<Duration> {
     let timed = clients.iter_mut().map(|client| {
         let begun = Instant::now();
@@ -152,7 +154,7 @@ fn middle_time(mut times: Vec<Duration>) -> anyhow::Result<Duration> {
     times.get(times.len() / 2).copied().context("something was timed")
 }
 
-/// What one call takes over a connection made for it alone, directly at the backend.
+/// Median duration of one call over a new connection made directly to the backend.
 fn single_calls(fixture: &Path, reached: Transport) -> anyhow::Result<Duration> {
     let (process, _) = backend(fixture, reached)?;
     let url = process.map(|mut process| process.wait_for_url().map(|url| (process, url))).transpose()?;

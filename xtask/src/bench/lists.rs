@@ -1,4 +1,5 @@
-//! `tools/list` of many tools over many backends, against nginx serving the same bytes from files.
+//! Benchmark of `tools/list` with many tools over many backends, against nginx serving the same bytes from
+//! files.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,10 +18,10 @@ use super::nginx::Nginx;
 use super::rounds::{Rounds, interleave};
 use super::shot::{ProtocolFamily, Request, Target};
 
-/// Tools in all, and over how many backends.
+/// Pairs of the total number of tools and the number of backends.
 pub(crate) const SETS: [(usize, usize); 8] =
     [(10, 1), (10, 10), (1_000, 1), (1_000, 10), (1_000, 100), (10_000, 1), (10_000, 10), (10_000, 100)];
-/// Connections at once.
+/// Concurrent connections.
 const CONNECTIONS: usize = 8;
 
 /// The table, and the worst ratio at the largest number of tools.
@@ -94,7 +95,7 @@ fn bytes_per_second(sample: &Sample) -> f64 {
     sample.bytes
 }
 
-/// Waits until so many tools are listed.
+/// Waits until the gateway at `url` lists `tools` tools.
 pub(crate) fn wait_for(url: &str, tools: usize) -> anyhow::Result<()> {
     let status = url.replace("/mcp", "/status");
     let mut seen = Value::Null;
@@ -107,13 +108,13 @@ pub(crate) fn wait_for(url: &str, tools: usize) -> anyhow::Result<()> {
     .with_context(|| format!("{tools} tools; {seen}"))
 }
 
-/// A page of a list, as it came.
+/// One page of a list, as it was received.
 struct Page {
     cursor: Option<String>,
     body: Vec<u8>,
 }
 
-/// All pages of the list of tools.
+/// Reads all pages of the list of tools.
 fn read_pages(target: &Target) -> anyhow::Result<Vec<Page>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -1,6 +1,7 @@
-//! The load generator: kept HTTP/1.1 connections, each of which sends its next prepared request as soon as the answer to
-//! the last has come. One thread serves them all, so that it takes little from whoever is measured, and every answer is
-//! looked at: a fast refusal is no result.
+//! The load generator. It uses keep-alive HTTP/1.1 connections, each of which sends its next prepared request
+//! as soon as it has received the last response. One thread serves all connections, so that the generator
+//! takes little CPU from the measured server. Every response is checked: a fast refusal does not count as a
+//! result.
 
 use std::time::{Duration, Instant};
 
@@ -11,20 +12,21 @@ use tokio::task::JoinSet;
 use super::exchange::Connection;
 use super::shot::{Request, Target};
 
-/// What one round of one contender came to.
+/// The result of one round of one contender.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
-    /// Answers per second.
+    /// Responses per second.
     pub(crate) rate: f64,
-    /// Half of all answers came within so many microseconds.
+    /// Median latency in microseconds.
     pub(crate) median_us: f64,
-    /// Ninety-nine in a hundred did.
+    /// Latency at the 99th percentile, in microseconds.
     pub(crate) p99_us: f64,
-    /// Bytes of bodies per second.
+    /// Body bytes per second.
     pub(crate) bytes: f64,
 }
 
-/// Sends `shots` in turn on so many connections for as long as `lasting`, on a thread of its own.
+/// Sends `shots` in turn on `connections` connections for the duration `lasting`. Blocks the calling thread
+/// on a single-threaded runtime.
 pub(crate) fn send(
     target: &Target,
     shots: &[Request],
@@ -46,14 +48,15 @@ pub(crate) fn send(
     })
 }
 
-/// A connection, and what is sent on it.
+/// A connection, and the requests that are sent on it in turn.
 struct LoadedConnection {
     connection: Connection,
     requests: Vec<Request>,
     next: usize,
 }
 
-/// Connects, opens a session if need be, and makes one call of each kind, so that nothing is measured that happens once.
+/// Connects, opens a session if the protocol family has sessions, and makes one call, so that one-time costs
+/// are not measured.
 async fn open_connection(
     target: &Target,
     shots: &[Request],
@@ -74,7 +77,7 @@ async fn open_connection(
 }
 
 impl LoadedConnection {
-    /// One exchange; gives the size of the answer's body.
+    /// Sends the next request and checks its response. Returns the size of the body in bytes.
     async fn send_next(&mut self) -> anyhow::Result<usize> {
         let shot = self.requests.get(self.next).context("there is a next request")?;
         self.next = (self.next + 1) % self.requests.len();

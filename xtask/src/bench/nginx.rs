@@ -1,4 +1,5 @@
-//! nginx in front of a backend, as plainly as it can be: kept connections on both sides, answers held in memory, no log.
+//! nginx as a reverse proxy in front of a backend, with a minimal configuration: keep-alive on both sides,
+//! responses buffered in memory, no log.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -15,9 +16,10 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts one in front of `backend`. Files below `folder` are served as they are under `/files/`.
+    /// Starts nginx in front of `backend`. Files below `folder` are served unchanged under `/files/`.
     pub(crate) fn start(backend: &str, folder: &Path) -> anyhow::Result<Self> {
-        // The port is free again when it is given to nginx, which cannot be asked which port it got.
+        // nginx does not report a port that the system has chosen. So a free port is found here and released
+        // before nginx starts.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let file = folder.join("nginx.conf");
         std::fs::write(&file, configuration(backend, &address, folder))?;
@@ -34,7 +36,7 @@ impl Nginx {
     }
 }
 
-/// What version it is.
+/// The version of nginx.
 pub(crate) fn version() -> anyhow::Result<String> {
     let output =
         Command::new("nginx").arg("-v").output().context("nginx is needed; on Debian, nginx-light")?;
@@ -42,7 +44,7 @@ pub(crate) fn version() -> anyhow::Result<String> {
     Ok(text.rsplit('/').next().unwrap_or_default().trim().to_owned())
 }
 
-/// The version of another program, as its last word that begins with a digit.
+/// The version of another program: the last word of its output that begins with a digit.
 pub(crate) fn version_of(program: &str) -> anyhow::Result<String> {
     let text = process::run(Command::new(program).arg("--version"))?;
     let digits = |word: &&str| word.trim_start_matches("v=").starts_with(|c: char| c.is_ascii_digit());

@@ -1,10 +1,10 @@
-//! Writing what was measured into `docs/benchmarks.md`, between the marks that say where it goes.
+//! Writes results into `docs/benchmarks.md`, between the markers of each section.
 
 use std::path::Path;
 
 use anyhow::Context as _;
 
-/// Puts `text` between the marks of `name`.
+/// Replaces the text between the markers of `name` by `text`.
 pub(crate) fn replace(page: &str, name: &str, text: &str) -> anyhow::Result<String> {
     let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
     let missing = || format!("the page has no marks `{begin}` and `{end}`");
@@ -13,7 +13,7 @@ pub(crate) fn replace(page: &str, name: &str, text: &str) -> anyhow::Result<Stri
     Ok(format!("{before}{begin}\n\n{}\n\n{end}{after}", text.trim()))
 }
 
-/// Writes a section of the page, and charts beside it.
+/// Writes a section of the page, and charts next to the page.
 pub(crate) fn write(root: &Path, name: &str, text: &str, charts: &[(&str, String)]) -> anyhow::Result<()> {
     let file = root.join("docs/benchmarks.md");
     let page = std::fs::read_to_string(&file)?;

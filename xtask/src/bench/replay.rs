@@ -1,5 +1,5 @@
-//! `cargo xtask bench replay`: how long `vmcp limits replay` takes for a million recorded calls, against a plain reading
-//! of the same file in the same run.
+//! `cargo xtask bench replay`: the duration of `vmcp limits replay` for a million recorded calls, against
+//! only reading the same file in the same run.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
@@ -11,15 +11,15 @@ use anyhow::{Context as _, ensure};
 
 use super::{cargo, target};
 
-/// How many calls are in the record.
+/// How many calls the record has.
 const CALLS: u64 = 1_000_000;
-/// How many tools they are of, and users by.
+/// How many tools the calls are distributed over, and users.
 const TOOLS: u64 = 200;
 const USERS: u64 = 20_000;
-/// What it may take.
+/// The maximum duration of a replay in seconds.
 const SECONDS_MAX: f64 = 10.0;
 
-/// Limits of every kind, over calls that come every millisecond on average.
+/// Limits of every kind. The calls arrive every millisecond on average.
 const CONFIG: &str = "name: bench
 incomingAuth: {type: anonymous}
 rateLimiting:
@@ -31,7 +31,7 @@ rateLimiting:
     - {name: \"*_7\", group: true, shared: {maxTokens: 100, refillPeriod: 1m}, concurrency: {shared: 5}}
 ";
 
-/// Generates, replays and prints.
+/// Generates the record, replays it and prints the durations.
 pub(super) fn run() -> anyhow::Result<()> {
     cargo(&["build", "--quiet", "--release", "-p", "vmcp-gateway"])?;
     let vmcp = target()?.join("release/vmcp");
@@ -62,7 +62,8 @@ pub(super) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Records in the gateway's own form, in no strict order of time, as calls end in another order than they begin.
+/// Writes records in the gateway's own format. Their times are not strictly ordered, because calls do not end
+/// in the order in which they begin.
 fn generate(path: &Path) -> anyhow::Result<()> {
     let file = File::create(path).with_context(|| format!("{}", path.display()))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);

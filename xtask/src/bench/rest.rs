@@ -1,4 +1,4 @@
-//! What the gateway takes when nothing is asked of it, and how long it takes to be there.
+//! Memory of the idle gateway, and the time from its start to the first answered call.
 
 use std::fmt::Write as _;
 use std::net::TcpStream;
@@ -14,15 +14,15 @@ use super::rounds::median;
 use super::shot::{ProtocolFamily, Request, Target};
 use super::{exchange, lists};
 
-/// How many backends and tools stand behind the gateway.
+/// How many backends the gateway has, and how many tools in total.
 const BACKENDS: usize = 10;
 const TOOLS: usize = 200;
-/// How long the gateway has to itself before its memory is read.
+/// How long the gateway is idle before its memory is read.
 const SETTLE_TIME: Duration = Duration::from_secs(3);
-/// How often it is started.
+/// How often the gateway is started.
 const STARTS: usize = 5;
 
-/// The rows of the table of targets.
+/// Returns the rows of the table of targets.
 pub(crate) fn measure(programs: &Programs) -> anyhow::Result<String> {
     let fast = BenchServer::start(programs, TOOLS / BACKENDS, "both")?;
     let text = config(NamePolicy::Prefixed, &fast.backends(BACKENDS), "");
@@ -58,7 +58,7 @@ pub(crate) fn resident_bytes(process: u32) -> anyhow::Result<u64> {
     Ok(kibibytes << 10)
 }
 
-/// From starting the program to the first answer of a tool.
+/// The time from the start of the program to the first response of a tool.
 fn time_to_first_call(programs: &Programs, text: &str) -> anyhow::Result<Duration> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("vmcp.yaml");

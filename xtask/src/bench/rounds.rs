@@ -1,9 +1,9 @@
-//! Rounds: contenders are measured in turns, forwards in one round and backwards in the next, so that what the machine does
-//! meanwhile meets all of them. What is claimed are ratios within a round, and the middle of them.
+//! Interleaved rounds: contenders are measured in turn, forwards in one round and backwards in the next, so
+//! that load from outside affects all of them alike. Reported are ratios within a round, and their median.
 
 use super::load::Sample;
 
-/// How long one contender is measured in one round, and how many rounds there are.
+/// The number of rounds, and the duration of one contender's measurement within one round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rounds {
     pub(crate) count: usize,
@@ -11,8 +11,9 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    /// The rounds for so many connections. With one alone it depends on where the system puts three threads, and it moves
-    /// them seldom: the same time is cut into more rounds, so that the middle is not one such choice.
+    /// Returns the rounds for `connections` connections. With one connection the result depends on which
+    /// cores the system chooses for three threads, and the system seldom moves them. So the same time is
+    /// divided into more rounds, and the median does not depend on one such choice.
     pub(crate) fn for_connections(self, connections: usize) -> Self {
         match connections {
             1 => Self { count: self.count * 3, duration: self.duration / 3 },
@@ -21,14 +22,14 @@ impl Rounds {
     }
 }
 
-/// What each contender came to, round by round.
+/// The samples of one contender, one for each round.
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
     pub(crate) name: &'static str,
     pub(crate) samples: Vec<Sample>,
 }
 
-/// Measures so many contenders by their place.
+/// Measures all contenders in interleaved rounds. `measure` receives the index of a contender in `names`.
 pub(crate) fn interleave(
     names: &[&'static str],
     rounds: Rounds,
@@ -54,12 +55,12 @@ pub(crate) fn interleave(
 }
 
 impl Series {
-    /// The middle of something over all rounds.
+    /// The median of a value over all rounds.
     pub(crate) fn median(&self, of: impl Fn(&Sample) -> f64) -> f64 {
         median(self.samples.iter().map(of).collect())
     }
 
-    /// Half the distance between the extremes, in hundredths of the middle.
+    /// Half the distance between minimum and maximum, in per cent of the median.
     pub(crate) fn spread(&self, of: impl Fn(&Sample) -> f64) -> f64 {
         let values: Vec<f64> = self.samples.iter().map(of).collect();
         let least = values.iter().copied().fold(f64::INFINITY, f64::min);
@@ -67,7 +68,7 @@ impl Series {
         50.0 * (most - least) / median(values)
     }
 
-    /// The middle of the ratios to another contender, each within one round.
+    /// The median of the ratios to another contender, each within one round.
     pub(crate) fn ratio(&self, other: &Self, of: impl Fn(&Sample) -> f64) -> f64 {
         let pairs = self.samples.iter().zip(&other.samples);
         median(pairs.map(|(own, other)| of(own) / of(other)).collect())

@@ -1,5 +1,6 @@
-//! `cargo xtask bench sessions`: what an idle session of a client takes in memory. A hundred thousand are opened over a
-//! few kept connections, ended, and opened again, and the resident memory of the gateway is read in between.
+//! `cargo xtask bench sessions`: memory of an idle client session. 100,000 sessions are opened over a few
+//! keep-alive connections, ended, and opened again. The resident memory of the gateway is read after each
+//! step.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,18 +10,18 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::{Server, cargo, target};
 
-/// How many sessions stand open at once: as many as a gateway takes.
+/// How many sessions are open at once: the maximum of a gateway.
 const SESSIONS: usize = 100_000;
-/// How many are opened and ended before anything is measured.
+/// How many sessions are opened and ended before the first measurement.
 const WARM_UP: usize = 2_000;
-/// Over so many connections.
+/// How many connections the sessions are opened over.
 const CONNECTIONS: usize = 4;
-/// How long the gateway has to itself before its memory is read.
+/// How long the gateway is idle before its memory is read.
 const SETTLE_TIME: Duration = Duration::from_secs(3);
-/// The most a session may take, in bytes.
+/// The maximum memory of a session, in bytes.
 const BYTES_MAX: u64 = 2048;
 
-/// Measures and prints the table.
+/// Measures the memory and prints the table.
 pub(super) fn run() -> anyhow::Result<()> {
     cargo(&["build", "--quiet", "--release", "-p", "vmcp-gateway"])?;
     let vmcp = target()?.join("release/vmcp");
@@ -58,14 +59,15 @@ pub(super) fn run() -> anyhow::Result<()> {
             ended.as_secs_f64(),
             after >> 10
         );
-        // The second round is held against the first's beginning: what it does not give back shows.
+        // Both rounds are compared with the lowest memory before them, so memory that the first round does
+        // not release shows in the second.
         before = before.min(after);
     }
     ensure!(each <= BYTES_MAX, "a session takes {each} bytes, more than {BYTES_MAX}");
     Ok(())
 }
 
-/// The resident memory of a server, in bytes, once it has come to rest.
+/// The resident memory of a server, in bytes, after an idle time.
 fn resident_bytes(server: &Server) -> anyhow::Result<u64> {
     std::thread::sleep(SETTLE_TIME);
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id()))?;
@@ -74,7 +76,7 @@ fn resident_bytes(server: &Server) -> anyhow::Result<u64> {
     Ok(kibibytes << 10)
 }
 
-/// Opens so many sessions and gives their names.
+/// Opens `count` sessions and returns their identifiers.
 pub(super) fn open_sessions(address: &str, count: usize) -> anyhow::Result<Vec<String>> {
     let shares = (0..CONNECTIONS).map(|place| count / CONNECTIONS + usize::from(place < count % CONNECTIONS));
     run_in_parallel(shares.collect(), |share| {
@@ -115,7 +117,7 @@ fn run_in_parallel<S: Send, T: Send>(
     })
 }
 
-/// One kept connection.
+/// One keep-alive HTTP/1.1 connection.
 struct HttpConnection {
     stream: BufReader<TcpStream>,
     host: String,
@@ -128,7 +130,7 @@ impl HttpConnection {
         Ok(Self { stream: BufReader::new(stream), host: address.to_owned() })
     }
 
-    /// The handshake of a client that can do everything; gives the session's name.
+    /// Performs the handshake of a client that declares every capability. Returns the session identifier.
     fn open_session(&mut self) -> anyhow::Result<String> {
         let hello = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"roots":{"listChanged":true},"sampling":{},"elicitation":{}},"clientInfo":{"name":"bench","version":"1.0.0"}}}"#;
         let (status, name) = self.send("POST", "", hello)?;
@@ -140,7 +142,7 @@ impl HttpConnection {
         Ok(name)
     }
 
-    /// Sends a request and reads its answer: the status, and the session it names.
+    /// Sends a request and reads its response: the status, and the session identifier in it.
     fn send(&mut self, method: &str, headers: &str, body: &str) -> anyhow::Result<(u16, Option<String>)> {
         let request = format!(
             "{method} /mcp HTTP/1.1\r\nHost: {}\r\n{headers}Content-Type: application/json\r\nAccept: application/json, \

@@ -1,17 +1,17 @@
-//! What is sent: requests of both eras as bytes, prepared before anything is measured, and what their answers have to
-//! contain.
+//! Requests of both protocol families as bytes, prepared before a measurement starts, and the checks of their
+//! responses.
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
 use super::exchange::{Connection, Response};
 
-/// Which protocol version is spoken.
+/// The protocol family of the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProtocolFamily {
     /// 2025-11-25: a handshake and a session.
     Sessions,
-    /// 2026-07-28: everything in the request.
+    /// 2026-07-28: each request carries everything; there is no session.
     Stateless,
 }
 
@@ -24,7 +24,7 @@ impl ProtocolFamily {
     }
 }
 
-/// Whom requests are sent to, and how.
+/// A server that requests are sent to, with path, protocol family and credential.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// Host and port.
@@ -35,22 +35,22 @@ pub(crate) struct Target {
     pub(crate) token: Option<String>,
 }
 
-/// One request, and what its answer has to contain.
+/// One request, and what its response must contain.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     kind: RequestKind,
-    /// What stands at the beginning of the answer's body.
+    /// The text that the beginning of the response body must contain.
     expected_text: Vec<u8>,
-    /// The least the answer's body has.
+    /// The minimum length of the response body in bytes.
     body_length_min: usize,
     bytes: Vec<u8>,
 }
 
 #[derive(Clone, Debug)]
 enum RequestKind {
-    /// A JSON-RPC request: method, the name its header repeats, parameters.
+    /// A JSON-RPC request: method, the name that its header repeats, parameters.
     Rpc(&'static str, Option<String>, Value),
-    /// GET of a file.
+    /// A GET request for a file, by its path.
     File(String),
 }
 
@@ -59,7 +59,7 @@ impl Target {
         Self { address: address.to_owned(), path: "/mcp".to_owned(), family: era, token: None }
     }
 
-    /// Opens a session where there are any, and gives its name.
+    /// Opens a session if the protocol family has sessions, and returns its identifier.
     pub(crate) async fn open_session(&self, line: &mut Connection) -> anyhow::Result<Option<String>> {
         if self.family == ProtocolFamily::Stateless {
             return Ok(None);
@@ -77,7 +77,7 @@ impl Target {
         Ok(Some(session))
     }
 
-    /// One request as bytes, in the target's era.
+    /// Encodes one request in the target's protocol family.
     pub(crate) fn encode_request(
         &self,
         session: Option<&str>,
@@ -103,7 +103,7 @@ impl Target {
         Ok(self.encode_post(&headers, &body.to_string()))
     }
 
-    /// The end of a session.
+    /// Encodes the request that ends a session.
     pub(crate) fn encode_delete(&self, session: &str) -> Vec<u8> {
         let text = format!(
             "DELETE {} HTTP/1.1\r\nHost: {}\r\nMcp-Session-Id: {session}\r\nContent-Length: 0\r\n\r\n",
@@ -127,13 +127,13 @@ impl Target {
 }
 
 impl Request {
-    /// A call of a tool of the fast backend with this word, which its answer repeats.
+    /// A call of a tool of the fast backend with `word`, which the response repeats.
     pub(crate) fn call(tool: &str, word: &str, length_min: usize) -> Self {
         let params = json!({"name": tool, "arguments": {"word": word}});
         Self::rpc("tools/call", Some(tool.to_owned()), params, &format!("\"text\":\"{word} "), length_min)
     }
 
-    /// The same through the optimizer's `call_tool`.
+    /// The same call through the optimizer's `call_tool`.
     pub(crate) fn call_through(tool: &str, word: &str, length_min: usize) -> Self {
         let arguments = json!({"tool_name": tool, "parameters": {"word": word}});
         let params = json!({"name": "call_tool", "arguments": arguments});
@@ -141,13 +141,13 @@ impl Request {
         Self::rpc("tools/call", name, params, &format!("\"text\":\"{word} "), length_min)
     }
 
-    /// One page of the list of tools.
+    /// A request for one page of the list of tools.
     pub(crate) fn list(cursor: Option<&str>) -> Self {
         let params = cursor.map_or_else(|| json!({}), |cursor| json!({"cursor": cursor}));
         Self::rpc("tools/list", None, params, "\"result\"", 0)
     }
 
-    /// A file.
+    /// A GET request for a file.
     pub(crate) fn file(path: &str, length: usize) -> Self {
         Self {
             kind: RequestKind::File(path.to_owned()),
@@ -173,7 +173,7 @@ impl Request {
         }
     }
 
-    /// The same as bytes for one target and session.
+    /// Encodes the request for one target and session.
     pub(crate) fn encode_for(&self, target: &Target, session: Option<&str>) -> anyhow::Result<Self> {
         let bytes = match &self.kind {
             RequestKind::File(path) => {
@@ -190,7 +190,7 @@ impl Request {
         &self.bytes
     }
 
-    /// Whether an answer is the one to this request.
+    /// Checks that a response belongs to this request.
     pub(crate) fn check(&self, answer: &Response) -> anyhow::Result<()> {
         let contains = |part: &[u8]| {
             part.is_empty() || answer.body_start.windows(part.len()).any(|window| window == part)

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: what the gateway costs, held against calling the backend directly and against nginx, in one run.
+//! `cargo xtask bench calls`: the cost of the gateway against direct calls to the backend and against nginx,
+//! in one run.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use super::ground::{BenchEnv, Programs};
 use super::rounds::Rounds;
 use super::{chart, growth, lists, nginx, page, rest};
 
-/// How the suite is run.
+/// Options of the suite.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BenchOptions {
     /// Fewer cells and shorter rounds.
@@ -23,7 +24,7 @@ pub(crate) struct BenchOptions {
 }
 
 impl BenchOptions {
-    /// The same as words of the command line.
+    /// The options as arguments of the command line.
     pub(crate) fn to_args(self, chore: &'static str) -> Vec<&'static str> {
         let flags = [("--quick", self.quick), ("--write", self.write), ("--released", self.released)];
         let flags = flags.into_iter().filter_map(|(word, stands)| stands.then_some(word));
@@ -31,7 +32,7 @@ impl BenchOptions {
     }
 }
 
-/// Measures everything and prints it.
+/// Measures everything and prints the results.
 pub(crate) fn run(manner: BenchOptions) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut programs = Programs::build()?;
@@ -87,7 +88,7 @@ fn measurement_plan(quick: bool) -> Plan {
     Plan { connections: &[1, 8, 64, 256], tools: &calls::TOOLS, rounds }
 }
 
-/// What was measured with what.
+/// Describes the machine and the versions of the measured programs.
 fn environment_summary(rounds: &Rounds) -> anyhow::Result<String> {
     let cores = std::thread::available_parallelism()?.get();
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

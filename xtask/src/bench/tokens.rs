@@ -1,6 +1,6 @@
-//! `cargo xtask bench tokens`: what `find_tool` and `call_tool` save in definitions and what they cost in turns, on
-//! published servers, with tasks in plain words (`tests-e2e/tasks.json`). A token is four bytes of JSON, as in the
-//! gateway's own account.
+//! `cargo xtask bench tokens`: what `find_tool` and `call_tool` save in definitions and cost in turns. The
+//! tools are those of published servers; the tasks are in plain words (`tests-e2e/tasks.json`). A token is
+//! four bytes of JSON, as in the gateway's own account.
 
 use std::path::Path;
 
@@ -12,24 +12,24 @@ use vmcp_e2e::process::fixture;
 use vmcp_e2e::{cache, servers, wait};
 
 const TOKEN_BYTES: usize = 4;
-/// How often a model searches again, in other words or not, before it gives up.
+/// How often a model searches before it gives up.
 const SEARCHES_MAX: usize = 2;
 
-/// A task and the tools that do it.
+/// A task, and the tools that solve it.
 type Task = (String, Vec<String>);
 
-/// What was counted for one set of servers and one form of results.
+/// The counts for one set of servers and one form of results.
 struct TokenCounts {
     tools: usize,
     list_tokens: usize,
     virtual_tools_tokens: usize,
-    /// One search, request and result, on average.
+    /// Average tokens of one search, request and result together.
     search_tokens: usize,
     found_count: usize,
     task_count: usize,
 }
 
-/// Counts and prints the table.
+/// Counts the tokens and prints the table.
 pub(super) fn run() -> anyhow::Result<()> {
     let tasks: Vec<Task> =
         serde_json::from_str(&std::fs::read_to_string(cache::project_file("tasks.json"))?)?;
@@ -111,7 +111,7 @@ fn count_tokens(backends: &[Backend], schemas: &str, tasks: &[Task]) -> anyhow::
     })
 }
 
-/// Whether an advertised name is that of a tool, whatever prefix it got.
+/// Whether an advertised name is the name of a tool, with or without a prefix.
 fn is_tool(name: &str, tool: &str) -> bool {
     name.strip_suffix(tool).is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('_'))
 }
@@ -120,8 +120,9 @@ fn json_bytes<T: serde::Serialize>(value: &T) -> usize {
     serde_json::to_string(value).map_or(0, |text| text.len())
 }
 
-/// A task of one call. With the list a model takes two turns, the call and the answer, and reads the definitions in
-/// both. With the two virtual tools it takes one more for each search, and reads every search in each turn after it.
+/// The row for a task of one call. With the full list a model takes two turns, the call and the answer, and
+/// reads all definitions in both. With the two virtual tools it takes one more turn for each search, and
+/// reads every search again in each later turn.
 fn row(name: &str, schemas: &str, account: &TokenCounts) -> String {
     let TokenCounts {
         tools,
@@ -132,7 +133,7 @@ fn row(name: &str, schemas: &str, account: &TokenCounts) -> String {
         task_count: tasks,
     } = *account;
     let missed = tasks - found;
-    // Whoever does not find the tool at once searches again.
+    // A model that does not find the tool in the first search searches again.
     let again = missed * (SEARCHES_MAX - 1);
     let searches = (tasks + again) as f64 / tasks as f64;
     let turns = 2.0 + searches;

@@ -1,5 +1,5 @@
-//! The slow groups: tests that take minutes. CI runs one of them for each commit, so that all of them run over the
-//! commits of a week.
+//! The slow groups: tests that take minutes. CI runs one group for each commit, so that all groups run over
+//! the commits of a week.
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -12,13 +12,13 @@ use crate::{matrix, mutants, odd, packages, refusals, soak};
 pub(crate) enum Group {
     /// Every protocol feature between the clients and servers of several SDKs.
     Sdks,
-    /// Fleets of processes on one Redis or Valkey, some of them killed or stopped.
+    /// Fleets of processes on one Redis or Valkey, some of which are killed or stopped.
     Fleets,
-    /// Minutes of mixed calls while backends die and return.
+    /// Minutes of mixed calls while backends stop and restart.
     Soak,
     /// Each crate packaged as for a registry, and the binary installed with `cargo install`.
     Packages,
-    /// A part of the changes to the limiter, each of which a unit test has to notice.
+    /// A part of the mutations of the limiter, each of which a unit test must detect.
     Mutants,
 }
 
@@ -56,17 +56,18 @@ pub(super) fn steps(group: Group) -> &'static [Step] {
     }
 }
 
-/// The group of a commit, by its hash in hexadecimal digits.
+/// Selects the group of a commit from its hash in hexadecimal digits.
 pub(super) fn group_of_commit(hash: &str) -> anyhow::Result<Group> {
     Ok(Group::ALL[digits_at(hash, 0)? % Group::ALL.len()])
 }
 
-/// Which of `count` parts of a group is run for a commit. The group does not decide it: it is read from other digits.
+/// Selects one of `count` parts of a group for a commit. It reads other digits than the selection of the
+/// group, so the two are independent.
 pub(crate) fn part_of_commit(hash: &str, count: usize) -> anyhow::Result<usize> {
     Ok(digits_at(hash, 8)? % count)
 }
 
-/// The number that eight digits of a commit's hash are.
+/// The number in the eight hexadecimal digits of a commit's hash from `start`.
 fn digits_at(hash: &str, start: usize) -> anyhow::Result<usize> {
     let digits = hash.get(start..start + 8).and_then(|digits| usize::from_str_radix(digits, 16).ok());
     digits.with_context(|| format!("`{}` is no commit", hash.trim()))
@@ -91,7 +92,7 @@ mod tests {
         assert!(part_of_commit("00000000", 3).is_err());
     }
 
-    /// A slow test that names another group than the one it is run in would never be found.
+    /// Every slow test must name an existing group, or it would never run.
     #[test]
     fn names_are_those_of_the_command_line() {
         for group in Group::value_variants() {

@@ -1,5 +1,5 @@
-//! Which tests of a run were skipped. Test programs append to a file that the environment names, because the test
-//! harness hides what a passing test prints (`vmcp_testkit::skip`).
+//! Collects the skipped tests of a run. Test programs append to a file that an environment variable names,
+//! because the test harness hides the output of passing tests (`vmcp_testkit::skip`).
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
-/// The file that collects them.
+/// The file that collects the reports.
 pub(super) struct SkippedTests(NamedTempFile);
 
 impl SkippedTests {
@@ -15,12 +15,12 @@ impl SkippedTests {
         Ok(Self(NamedTempFile::new().context("no temporary file for the list of skipped tests")?))
     }
 
-    /// Makes what `command` starts report here.
+    /// Sets the environment of `command` so that its tests report skips to this file.
     pub(super) fn set_environment(&self, command: &mut Command) {
         command.env("VMCP_TEST_SKIPPED", self.0.path());
     }
 
-    /// The list as text, each line once.
+    /// The report as text, each line once.
     pub(super) fn report(&self) -> anyhow::Result<String> {
         let text = std::fs::read_to_string(self.0.path())?;
         let lines: BTreeSet<&str> = text.lines().collect();

@@ -1,6 +1,6 @@
-//! What the suite starts in its client scenarios: the gateway in front of the suite's server, and a
-//! plain client in front of the gateway that uses everything it is offered. The suite judges what
-//! arrives at its server, which is what the gateway has sent.
+//! What the suite starts in its client scenarios: the gateway in front of the suite's server, and a plain
+//! client in front of the gateway that uses everything that the gateway offers. The suite judges the requests
+//! that reach its server, which the gateway has sent.
 
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
@@ -9,8 +9,8 @@ use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};
 
 /// Runs one scenario against the suite's server at `url`.
 ///
-/// The plain client speaks the session era whatever the suite's server speaks: what is judged is
-/// the gateway's own way of asking, retrying and mirroring, and not what it relays.
+/// The plain client always speaks a version with sessions, whichever version the suite's server speaks.
+/// Judged is how the gateway itself asks, retries and mirrors headers, not what it relays.
 pub(crate) fn run(url: &str) -> anyhow::Result<()> {
     let gateway = Gateway::start(&config(NamePolicy::Unchanged, &[Backend::http("suite", url)], ""))?;
     let used = HttpClient::open_with_capabilities(
@@ -33,7 +33,7 @@ fn exercise_server(client: &mut HttpClient) -> anyhow::Result<()> {
         };
         client.ask("tools/call", json!({"name": name, "arguments": arguments}))?;
     }
-    // A server without resources or prompts may refuse these.
+    // A server without resources or prompts may refuse these requests.
     for resource in list(client, "resources/list", "resources") {
         client.ask("resources/read", json!({"uri": resource["uri"]}))?;
     }
@@ -59,7 +59,7 @@ fn scripted() -> anyhow::Result<Map<String, Value>> {
     Ok(named.collect())
 }
 
-/// Arguments that fit a tool's schema.
+/// Generates arguments that match a tool's schema.
 fn example(tool: &Value, all: &[Value]) -> Value {
     let fields = tool["inputSchema"]["properties"].as_object();
     let filled = fields.into_iter().flatten().map(|(name, field)| {
@@ -67,7 +67,7 @@ fn example(tool: &Value, all: &[Value]) -> Value {
             Some("number" | "integer") => json!(2),
             Some("boolean") => json!(true),
             Some("array") => json!([]),
-            // The one tool that takes an object wants to see the schema of another come back.
+            // The only tool that takes an object expects the schema of another tool as its value.
             Some("object") => {
                 let other = all.iter().find(|other| other["inputSchema"].get("$defs").is_some());
                 other.map_or_else(|| json!({}), |other| other["inputSchema"].clone())

@@ -1,9 +1,9 @@
-//! What one scenario came to, and which failures are expected.
+//! The outcome of a scenario, and the list of expected failures.
 
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
-/// One check of a scenario, as the suite writes it.
+/// One check of a scenario, in the suite's format.
 #[derive(Deserialize)]
 pub(super) struct Check {
     id: String,
@@ -48,7 +48,7 @@ impl ScenarioOutcome {
         cell
     }
 
-    /// What went wrong, for a person.
+    /// Lists the checks that failed, for people.
     pub(super) fn summary(&self) -> String {
         let told =
             |check: &&Check| format!("{}: {}", check.id, check.message.as_deref().unwrap_or("no message"));
@@ -56,7 +56,7 @@ impl ScenarioOutcome {
     }
 }
 
-/// The checked-in list of scenarios that may fail: `era scenario reason…` per line.
+/// The checked-in list of scenarios that may fail. Each line has a version, a scenario and a reason.
 pub(super) struct ExpectedFailures(Vec<(String, String)>);
 
 impl ExpectedFailures {

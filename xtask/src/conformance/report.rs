@@ -1,4 +1,4 @@
-//! The table of `docs/conformance.md`.
+//! Writes the table of `docs/conformance.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

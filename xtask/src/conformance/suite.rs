@@ -1,4 +1,4 @@
-//! Running the suite and reading what it has written.
+//! Runs the official suite and reads the files that it writes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,15 +9,15 @@ use vmcp_e2e::{cache, process};
 
 use super::outcome::ScenarioOutcome;
 
-/// The requirement sets that are run.
+/// The versions of the requirements that are run.
 pub(super) const VERSIONS: [&str; 2] = ["2025-11-25", "2026-07-28"];
 
 const ENTRY: &str = "@modelcontextprotocol/conformance/dist/index.js";
 
-/// What a run came to.
+/// The results of a run for one version.
 pub(super) struct Results {
     pub(super) era: &'static str,
-    /// In the order of their names.
+    /// The scenarios, ordered by name.
     pub(super) scenarios: BTreeMap<String, ScenarioOutcome>,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn run(url: &str, era: &'static str) -> anyhow::Result<Results> {
     let mut suite = Command::new(cache::node()?);
     suite.arg(cache::npm("conformance", ENTRY)?);
     suite.args(["server", "--url", url, "--requirements", era, "-o"]).arg(out.path());
-    // It ends with a failure if any scenario fails; what counts is what it writes.
+    // The suite exits with a failure if any scenario fails. The files that it writes decide.
     let output = suite.stdin(Stdio::null()).output().context("the suite does not start")?;
     let scenarios = read(out.path(), "server-")?;
     let told = String::from_utf8_lossy(&output.stdout);
@@ -39,8 +39,8 @@ pub(super) fn run(url: &str, era: &'static str) -> anyhow::Result<Results> {
     Ok(Results { era, scenarios })
 }
 
-/// The client scenarios that apply to a gateway. The others are about authorization servers, which
-/// a gateway's own settings decide, and about extensions.
+/// The client scenarios that apply to a gateway, each with its versions. The other scenarios are about
+/// extensions, and about authorization servers, which depend on a gateway's own settings.
 const CLIENT: [(&str, &[&str]); 11] = [
     ("elicitation-sep1034-client-defaults", &["2025-11-25"]),
     ("http-custom-headers", &["2026-07-28"]),
@@ -55,9 +55,9 @@ const CLIENT: [(&str, &[&str]); 11] = [
     ("tools_call", &["2025-11-25", "2026-07-28"]),
 ];
 
-/// Runs the client scenarios of an era, with the gateway as the client.
+/// Runs the client scenarios of a version, with the gateway as the client.
 pub(super) fn run_client(era: &'static str) -> anyhow::Result<Results> {
-    // Not `current_exe`: a build may have replaced the file this process was started from.
+    // `current_exe` is wrong here: a build may have replaced the file that this process was started from.
     let command = format!("{} conformance-client", process::profile_folder()?.join("xtask").display());
     let mut scenarios = BTreeMap::new();
     for (scenario, _) in CLIENT.iter().filter(|(_, eras)| eras.contains(&era)) {
@@ -65,7 +65,7 @@ pub(super) fn run_client(era: &'static str) -> anyhow::Result<Results> {
         let mut suite = Command::new(cache::node()?);
         suite.arg(cache::npm("conformance", ENTRY)?).args(["client", "--command", &command]);
         suite.args(["--scenario", scenario, "--spec-version", era, "-o"]).arg(out.path());
-        // The children find the binary this run has built.
+        // The child processes must use the binary that this run has built.
         suite.env("VMCP_BIN", process::binary("vmcp")?);
         let output = suite.stdin(Stdio::null()).output().context("the suite does not start")?;
         let told = String::from_utf8_lossy(&output.stdout);
@@ -77,7 +77,7 @@ pub(super) fn run_client(era: &'static str) -> anyhow::Result<Results> {
     Ok(Results { era, scenarios })
 }
 
-/// Every `<prefix><scenario>-<time>/checks.json`.
+/// Reads every `<prefix><scenario>-<time>/checks.json`.
 fn read(folder: &Path, prefix: &str) -> anyhow::Result<BTreeMap<String, ScenarioOutcome>> {
     let mut scenarios = BTreeMap::new();
     for entry in std::fs::read_dir(folder)? {
@@ -91,21 +91,22 @@ fn read(folder: &Path, prefix: &str) -> anyhow::Result<BTreeMap<String, Scenario
     Ok(scenarios)
 }
 
-/// `server-ping-2026-11-22T10-08-14-045Z` is the scenario `ping`.
+/// The folder `server-ping-2026-11-22T10-08-14-045Z` belongs to the scenario `ping`.
 fn scenario<'a>(folder: &'a str, prefix: &str) -> Option<&'a str> {
     const TIME: usize = "-2026-11-22T10-08-14-045Z".len();
     let name = folder.strip_prefix(prefix)?;
     name.get(..name.len().checked_sub(TIME)?)
 }
 
-/// Scenarios that the suite runs but does not count, by era, with its reason.
+/// Scenarios that the suite runs but does not score, by version and name, each with its reason.
 pub(super) fn not_scored() -> anyhow::Result<BTreeMap<(String, String), String>> {
     let mut found = BTreeMap::new();
     for era in VERSIONS {
         let file = format!("@modelcontextprotocol/conformance/requirements/{era}.yaml");
         let text = std::fs::read_to_string(cache::npm("conformance", &file)?)?;
         let (_, list) = text.split_once("\nnot_scored:").unwrap_or_default();
-        // The file is a plain list of `scenario`, `leg`, `reason`; three prefixes read it.
+        // The file is a flat list of `scenario`, `leg` and `reason` lines, so three prefixes are enough to
+        // read it.
         let mut scenario = String::new();
         for line in list.lines().map(str::trim) {
             if let Some(name) = line.strip_prefix("- scenario:") {

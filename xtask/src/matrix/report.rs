@@ -1,4 +1,4 @@
-//! The table of `docs/protocol-matrix.md`.
+//! Writes the table of `docs/protocol-matrix.md`.
 
 use super::{FeatureResult, MatrixResults, ProtocolFamily, Sdk, Side};
 
@@ -17,7 +17,7 @@ the gateway, see [conformance.md](conformance.md).
 
 ";
 
-/// A feature as it is read, and what the specification does not have of it.
+/// A row: the name of a feature in the clients' reports, and its title in the table.
 struct Row {
     feature: &'static str,
     name: &'static str,
@@ -45,7 +45,8 @@ const ROWS: [Row; 19] = [
     Row { feature: "resource_updates", name: "Resource subscriptions and updates" },
 ];
 
-/// What is known not to work, for a reason outside the gateway: the feature, which runs, and the reason.
+/// A feature that is known not to work for a reason outside the gateway: the feature, the affected runs, and
+/// the reason.
 struct ExpectedFailure {
     feature: &'static str,
     fits: fn(client: Side, server: Side) -> bool,
@@ -68,7 +69,7 @@ fn feature_result<'a>(lines: &'a [FeatureResult], feature: &str) -> Option<&'a F
     lines.iter().find(|line| line.feature == feature)
 }
 
-/// What does not work without an excuse.
+/// Lists the failures without an entry in [`EXPECTED_FAILURES`], and reported features without a row.
 pub(super) fn unexpected_failures(findings: &MatrixResults) -> Vec<String> {
     let mut complaints = Vec::new();
     for ((client, server), lines) in findings {
@@ -96,7 +97,7 @@ pub(super) fn table(findings: &MatrixResults) -> String {
     text.extend(pairs().map(|(client, _)| format!("{} | ", client.date())));
     text.push_str("\n| Server | ");
     text.extend(pairs().map(|(_, server)| format!("{} | ", server.date())));
-    // The first row of a table is its head.
+    // The first row of a Markdown table is its header.
     let head_end = text.rfind("\n| Server").unwrap_or(text.len());
     text.insert_str(head_end, "\n| --- | --- | --- | --- | --- |");
     text.push('\n');

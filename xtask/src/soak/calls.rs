@@ -1,4 +1,4 @@
-//! One caller of a soak: what it asks, in which era, and what the answer has to be.
+//! One caller of a soak test: its requests, their protocol family, and the expected answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,29 +12,29 @@ use super::CallCounts;
 use crate::bench::exchange::Connection;
 use crate::bench::shot::{ProtocolFamily, Target};
 
-/// What the fast backend's answers repeat after the word.
+/// The text that the fast backend's answers repeat after the word.
 const PADDING: &str = "the quick brown fox jumps over the lazy dog; ";
-/// How many calls are made on one connection, about.
+/// The average number of calls on one connection.
 const CALLS_EACH: u64 = 60;
-/// No answer takes longer; the gateway gives a backend half of it.
+/// Time-out of one answer. It is twice the time-out that the gateway applies to a backend.
 const ANSWER_MAX: Duration = Duration::from_secs(65);
 const PERMANENT: [&str; 3] = ["both", "session", "stateless"];
 const RESTARTABLE: [&str; 2] = ["mortal0", "mortal1"];
 const TOOLS: [&str; 6] = ["json_200", "json_10k", "sse_200", "sse_10k", "json_1m", "sse_1m"];
 
-/// The caller.
+/// A caller with its random number generator and its counter of unique words.
 pub(super) struct Caller {
     address: String,
     number: usize,
     uses_call_tool: bool,
-    /// Asks for nothing large.
+    /// Sends no request with a large response.
     only_small: bool,
     counts: Arc<CallCounts>,
     rng_state: u64,
     next_word: u64,
 }
 
-/// What one exchange brought.
+/// The response of one exchange.
 struct Answer {
     status: u16,
     body: Value,
@@ -59,7 +59,7 @@ impl Caller {
         }
     }
 
-    /// A number below `end`, by xorshift.
+    /// A random number below `end`, by xorshift.
     fn random_below(&mut self, end: u64) -> u64 {
         self.rng_state ^= self.rng_state << 13;
         self.rng_state ^= self.rng_state >> 7;
@@ -72,7 +72,7 @@ impl Caller {
         names.get(place).copied().unwrap_or_default()
     }
 
-    /// Connects, calls, hangs up, and begins again.
+    /// Connects, sends requests, disconnects, and repeats that until the given moment.
     pub(super) async fn call_until(&mut self, until: Instant) -> anyhow::Result<()> {
         while Instant::now() < until {
             let era =
@@ -108,7 +108,8 @@ impl Caller {
         Ok(())
     }
 
-    /// Asks for something and hangs up: the call is taken back.
+    /// Sends a call without reading its response. The caller then closes the connection, which cancels the
+    /// call.
     async fn abandon_call(
         &mut self,
         line: &mut Connection,
@@ -128,7 +129,7 @@ impl Caller {
         format!("w{}x{}", self.number, self.next_word)
     }
 
-    /// The name and parameters that call `tool` with `word`.
+    /// Returns the tool name and the parameters of a call of `tool` with `word`.
     fn call_params(&self, tool: &str, word: &str) -> (String, Value) {
         let arguments = json!({"word": word});
         if self.uses_call_tool {
@@ -152,7 +153,8 @@ impl Caller {
         }
     }
 
-    /// A call that a backend answers; `mortal` ones may be away.
+    /// Sends a call and checks its answer. With `mortal` the backend is one that restarts, and an error is
+    /// accepted.
     async fn expect_answer(
         &mut self,
         line: &mut Connection,
@@ -161,7 +163,7 @@ impl Caller {
         mortal: bool,
     ) -> anyhow::Result<()> {
         let backend = if mortal { self.pick(&RESTARTABLE) } else { self.pick(&PERMANENT) };
-        // One call in thirty is a large one.
+        // One call in thirty may have a large response.
         let all = !self.only_small && self.random_below(30) == 0;
         let tool = self.pick(if all { &TOOLS } else { TOOLS.split_at(4).0 });
         let word = self.new_word();
@@ -188,7 +190,7 @@ impl Caller {
         Ok(())
     }
 
-    /// A tool that does not exist.
+    /// Calls a tool that does not exist and expects an error.
     async fn expect_error(
         &mut self,
         line: &mut Connection,
@@ -225,7 +227,7 @@ impl Caller {
     }
 }
 
-/// One exchange; the answer has to be under the identifier of the request.
+/// Sends a request and reads its response, which must carry the identifier of the request.
 async fn exchange(
     line: &mut Connection,
     target: &Target,
@@ -236,7 +238,7 @@ async fn exchange(
     let answer = tokio::time::timeout(ANSWER_MAX, line.exchange(&request)).await;
     let answer =
         answer.with_context(|| format!("{method} {name:?} was not answered in {ANSWER_MAX:?}"))??;
-    // An answer that comes as an event stands behind its field.
+    // In an event stream the answer follows the field name `data`.
     let text = std::str::from_utf8(&answer.body_start)?;
     let data = text.lines().rev().find_map(|line| line.strip_prefix("data: ")).unwrap_or(text);
     let body: Value =

@@ -34,8 +34,8 @@ fn annotations_go_and_properties_of_the_same_name_stay() {
     assert_eq!(schema, expected);
 }
 
-/// Every property name of a schema with the path that leads to it. The walk knows nothing of [`strip`]: it enters
-/// every member.
+/// Collects every property name of a schema with its path. The walk enters every member and is independent of
+/// [`strip`].
 fn properties(path: &str, value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {
@@ -63,7 +63,7 @@ fn properties_of(text: &str) -> BTreeSet<String> {
     found
 }
 
-/// With the originals at hand, the copies are what the command would write, and they have lost no property.
+/// If the originals are available, the copies equal the command's output and have lost no property.
 #[test]
 fn the_copies_have_every_property_of_the_originals() {
     let originals = root().join("../shared/spec");

@@ -25,7 +25,7 @@ fn callers_are_remembered_up_to_a_bound() {
     let first = callers.get_or_resolve(&policy, &caller("i", "first"));
     let last = CALLER_COUNT_MAX * 3;
     for number in 0..last {
-        // The first is asked about all the time, so it is never the one to be forgotten.
+        // The first caller is looked up in every round, so it is never the least recently used one.
         assert!(Arc::ptr_eq(&first, &callers.get_or_resolve(&policy, &caller("i", "first"))));
         callers.get_or_resolve(&policy, &caller("i", &number.to_string()));
         assert!(callers.count() <= CALLER_COUNT_MAX);

@@ -14,7 +14,7 @@ fn numbers_keep_four_places_and_lose_the_rest() {
         (1.999_99, Some("1.9999")),
         (1_900_000_000_000.0, Some("1900000000000.0000")),
         (-10_000_000_000_001.0, Some("-10000000000001.0000")),
-        // As in ToolHive, what a double cannot hold after scaling is off by a little.
+        // As in ToolHive, a scaled number that no double represents exactly is slightly off.
         (922_337_203_685_477.0, Some("922337203685476.9664")),
         (922_337_203_685_478.0, None),
         (1e300, None),

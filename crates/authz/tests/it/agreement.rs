@@ -1,5 +1,5 @@
-//! The index and everything that is left out of a request make no difference: decisions agree with plain Cedar over
-//! all policies, with all claims, arguments and entities.
+//! The index and the data omitted from a request do not change a decision. Decisions agree with plain Cedar
+//! over all policies, with all claims, arguments and entities.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -96,7 +96,7 @@ const CONDITIONS: &[&str] = &[
     "when { principal.missing }",
 ];
 
-/// One request.
+/// One generated request.
 #[derive(Clone, Debug)]
 struct Case {
     subject: &'static str,
@@ -148,7 +148,7 @@ fn object(members: &[(&str, Value)]) -> Map<String, Value> {
     members.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
 }
 
-/// Every number as Cedar's JSON spells a decimal. The cases have small whole numbers only.
+/// Replaces every number by Cedar's JSON form of a decimal. The cases contain small whole numbers only.
 fn decimals(value: &Value) -> Value {
     match value {
         Value::Number(number) => json!({"__extn": {"fn": "decimal", "arg": format!("{number}.0")}}),
@@ -160,7 +160,7 @@ fn decimals(value: &Value) -> Value {
     }
 }
 
-/// The whole request, by the description of it and with none of the crate's code.
+/// Decides the whole request from its description, with none of the crate's code.
 fn decide_with_cedar(set: &PolicySet, case: &Case) -> Outcome {
     let (kind, action, operation, feature) = [
         ("Tool", "call_tool", "call", "tool"),
@@ -230,12 +230,12 @@ fn decide_with_cedar(set: &PolicySet, case: &Case) -> Outcome {
         })
         .collect();
     let reasons = response.diagnostics().reason().map(|id| id.to_string().parse().unwrap());
-    // A permit decides nothing where a policy failed.
+    // With a failed policy, no permitting policy decides anything.
     let reasons = reasons.filter(|_| !allowed || failed.is_empty()).collect();
     Outcome { allowed: allowed && failed.is_empty(), reasons, failed }
 }
 
-/// What came out, and by which policies.
+/// The outcome, and the policies that decided or failed.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     allowed: bool,

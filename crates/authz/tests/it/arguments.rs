@@ -1,11 +1,11 @@
-//! Arguments as conditions see them: types, spellings, what is missing, what is meant to mislead.
+//! Arguments as conditions see them: types, spellings, missing arguments, and misleading arguments.
 
 use vmcp_authz::AccessRequest;
 use vmcp_domain::Json;
 
 use crate::{caller, calls, policy};
 
-/// Whether a call with `arguments` is allowed when `condition` must hold.
+/// Whether a call with `arguments` is allowed by a policy that requires `condition`.
 fn holds(condition: &str, arguments: &str) -> bool {
     let policy = policy(&[&format!("permit(principal, action, resource) when {{ {condition} }};")]);
     calls(&policy, &caller("a", "{}"), "x", arguments)
@@ -141,7 +141,7 @@ fn arguments_are_looked_at_only_when_a_policy_that_applies_does() {
         r#"permit(principal, action, resource == Tool::"free") when { principal.claim_sub == "a" };"#,
         r#"permit(principal, action, resource == Tool::"bound") when { context.arg_x == "1" };"#,
     ]);
-    // What is no object would be an error if anybody looked.
+    // Arguments that are no object would be an error if a policy read them.
     let arguments = Json::parse("[]").unwrap();
     let ask =
         |name| AccessRequest::CallTool { name, backend: None, hints: None, arguments: Some(&arguments) };

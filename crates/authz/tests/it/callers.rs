@@ -1,4 +1,4 @@
-//! Who the caller is to the policies: issuer, anonymity, groups and roles, claims of every shape.
+//! The caller as policies see it: issuer, anonymity, groups and roles, claims of every shape.
 
 use vmcp_domain::Caller;
 
@@ -72,7 +72,8 @@ fn groups_come_from_claims() {
     assert!(in_group("eng", r#"{"groups":[1,null,"eng",{}]}"#, None, None));
 }
 
-/// What a caller with these claims may do where the group `contractors` may not.
+/// Whether a caller with these claims may call the tool `deploy`, which is forbidden to the group
+/// `contractors`.
 fn passes_forbid(claims: &str) -> bool {
     let source = source(&[
         "permit(principal, action, resource);",

@@ -1,4 +1,4 @@
-//! The policies that ToolHive's documentation and tests show, with the outcomes they have there.
+//! The policies in ToolHive's documentation and tests, with the outcomes that they have there.
 
 use vmcp_authz::AccessRequest;
 

@@ -1,4 +1,4 @@
-//! The decorator over a fake: what is listed, what is refused, what reaches the inside.
+//! The decorator over a fake gateway: what is listed, what is refused, what reaches the inner gateway.
 
 use std::sync::Arc;
 
@@ -96,7 +96,7 @@ async fn what_exists_cannot_be_probed() {
         assert!(matches!(error, Error::Denied), "{name}: {error}");
     }
     by_hint.call_tool(&ctx, conformance::tool_call("look")).await.unwrap();
-    // Also where existence makes no difference to the policies.
+    // The same error where the policies permit everything.
     let open = wrap(&inner, &["permit(principal, action, resource);"]);
     let error = open.call_tool(&ctx, conformance::tool_call("absent")).await.unwrap_err();
     assert!(matches!(error, Error::Denied), "{error}");
@@ -221,7 +221,7 @@ async fn reads(gateway: &SharedGateway, uri: &str) -> bool {
     gateway.read_resource(&as_caller(caller("ann", "{}")), request).await.is_ok()
 }
 
-/// The fake offers `fake://one` and the template `fake://{x}`.
+/// The fake gateway offers `fake://one` and the template `fake://{x}`.
 #[tokio::test]
 async fn an_address_leads_somewhere_only_by_what_the_caller_sees() {
     let inner = FakeGateway::new(Vec::new());
@@ -260,7 +260,7 @@ async fn policies_may_spell_an_address_as_they_like() {
     assert!(permits.decide(&caller("ann", "{}"), &ask).allowed);
 }
 
-/// Tools belong to their backends, by scopes, in conditions, and by what is declared of a backend.
+/// A tool belongs to its backend in scopes, in conditions, and through declared parents of a backend.
 #[tokio::test]
 async fn a_tool_belongs_to_its_backend() {
     let inner = FakeGateway::new(vec![

@@ -1,4 +1,4 @@
-//! Policies as operators write them, asked as the gateway asks them.
+//! Policies as operators write them, evaluated as the gateway evaluates them.
 
 #![allow(
     clippy::unwrap_used,

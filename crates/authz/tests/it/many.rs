@@ -1,4 +1,4 @@
-//! Many policies: the right one decides.
+//! With a thousand policies, the decision is that of the one policy that applies.
 
 use vmcp_authz::PolicySource;
 

@@ -1,4 +1,5 @@
-//! What an operator is told: every mistake with its place, and policies that cannot do what was meant.
+//! The problems and warnings that an operator receives: each mistake with its location, and policies without
+//! effect.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Callers by what they ask for, by decision and reason: a file that is read in review.
+//! Decisions and reasons for each pair of caller and request, in a snapshot file that is read in review.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ fn every_caller_gets_what_the_policies_say() {
         "@id(\"developers\")\npermit(principal in THVGroup::\"dev\", action == Action::\"call_tool\", resource)\n  unless { resource has destructiveHint && resource.destructiveHint };",
         r#"permit(principal, action == Action::"call_tool", resource == Tool::"weather");"#,
         r#"permit(principal in THVGroup::"ops", action, resource in Kit::"ops");"#,
-        "// Production is not for everybody.\nforbid(principal, action == Action::\"call_tool\", resource == Tool::\"deploy\")\n  when { context.arg_target == \"prod\" && !(principal in THVGroup::\"ops\") };",
+        "// Production is not for all callers.\nforbid(principal, action == Action::\"call_tool\", resource == Tool::\"deploy\")\n  when { context.arg_target == \"prod\" && !(principal in THVGroup::\"ops\") };",
         r#"permit(principal, action == Action::"read_resource", resource) when { resource.uri like "docs://*" };"#,
         r#"permit(principal == Client::"alice", action == Action::"get_prompt", resource) when { principal.claim_iss == "https://issuer.example" };"#,
         r#"forbid(principal, action == Action::"call_tool", resource == Tool::"broken") when { principal.claim_level > 3 };"#,

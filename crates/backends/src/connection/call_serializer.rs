@@ -1,7 +1,7 @@
-//! Turns of one user's calls. A question that names no call cannot be told apart while several calls are under way, so
-//! for a while after such a question the calls of each user that may be asked are made one after the other. Calls of
-//! different users never wait for each other; a backend that several users need to be asked by needs its own
-//! connection for each (`isolation`).
+//! Serialises the calls of one user. While several calls are in flight, a question that names no call is
+//! ambiguous. After such a question, the calls of each user whose client can be asked run one at a time for a
+//! while. Calls of different users never wait for each other. A backend that has to ask several users needs a
+//! connection for each of them (`isolation`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use vmcp_domain::{Caller, ClientKey, User};
 
 use crate::sync::UnpoisonedMutex;
 
-/// How long calls take turns after the last unclear question.
+/// How long calls are serialised after the last ambiguous question.
 const ACTIVE_FOR: Duration = Duration::from_mins(1);
-/// From how many users on those who have no call any more are forgotten.
+/// Number of locks from which unused locks are removed.
 const LOCKS_SWEPT_FROM: usize = 64;
 
-/// Whose calls take turns with each other.
+/// The user or client that owns the serialised calls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum LockKey {
     User(User),
@@ -28,28 +28,28 @@ enum LockKey {
 }
 
 impl LockKey {
-    /// `None` for a request that nothing connects with any other.
+    /// `None` for a request without user and client key: nothing relates it to another request.
     fn from_caller(caller: &Caller, client: Option<ClientKey>) -> Option<Self> {
         caller.user().map(Self::User).or_else(|| client.map(Self::Client))
     }
 }
 
-/// The turns of one connection.
+/// The locks that serialise the calls on one connection.
 #[derive(Debug, Default)]
 pub(crate) struct CallSerializer {
-    /// False most of the time, so that a call need not lock anything to learn it.
+    /// False most of the time. It is atomic, so that a call needs no lock to check it.
     is_active: AtomicBool,
     active_until: UnpoisonedMutex<Option<Instant>>,
     locks: UnpoisonedMutex<HashMap<LockKey, Arc<Mutex<()>>>>,
 }
 
 impl CallSerializer {
-    /// False most of the time: calls need not take turns.
+    /// False most of the time: calls then run concurrently.
     pub(crate) fn is_active(&self) -> bool {
         self.is_active.load(Ordering::Relaxed)
     }
 
-    /// From now on calls take turns, for a while. True when they did not before.
+    /// Serialises calls for `ACTIVE_FOR` from now. Returns true if they were not serialised before.
     pub(crate) fn activate(&self) -> bool {
         let now = Instant::now();
         let before = self.active_until.lock().replace(now + ACTIVE_FOR);
@@ -57,7 +57,8 @@ impl CallSerializer {
         before.is_none_or(|ends| ends <= now)
     }
 
-    /// Waits for the turn of a call, which has it until the guard is dropped. `None` where calls need not take turns.
+    /// Waits until no other call of the same user runs. The call holds the lock until the guard is dropped.
+    /// `None` if calls are not serialised, or if the request has neither user nor client key.
     pub(crate) async fn acquire(
         &self,
         caller: &Caller,
@@ -70,7 +71,7 @@ impl CallSerializer {
         let turn = {
             let mut users = self.locks.lock();
             if users.len() >= LOCKS_SWEPT_FROM {
-                // A mutex that only the table holds is nobody's turn.
+                // No call holds or awaits a mutex that only the table refers to.
                 users.retain(|_, turn| Arc::strong_count(turn) > 1);
             }
             Arc::clone(users.entry(key).or_default())

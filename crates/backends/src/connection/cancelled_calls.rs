@@ -1,5 +1,6 @@
-//! Calls that were cancelled while the backend may still be working on them. A backend need not stop at a cancellation
-//! (2025-11-25, Cancellation, "Behavior Requirements"), so what it says meanwhile may still be about such a call.
+//! Calls that were cancelled while the backend may still be working on them. A backend need not stop at a
+//! cancellation (2025-11-25, Cancellation, "Behavior Requirements"). Its later questions and log messages may
+//! therefore still belong to such a call.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,16 +9,16 @@ use tokio::time::Instant;
 
 use crate::connection::pending_requests::Requester;
 
-/// How long the backend may go on with a cancelled call, for all that is known, unless it answers before.
+/// How long a backend is assumed to continue with a cancelled call, unless it answers before.
 const REMEMBERED_FOR: Duration = Duration::from_mins(2);
-/// How many cancelled calls of one connection are remembered.
+/// Maximum number of cancelled calls remembered for one connection.
 const CALLS_MAX: usize = 4096;
 
-/// The cancelled calls of one connection, by their identifiers.
+/// The cancelled calls of one connection, by request identifier.
 #[derive(Debug, Default)]
 pub(crate) struct CancelledCalls {
     calls: HashMap<u64, CancelledCall>,
-    /// Calls that found no room count until then, and for an unknown client.
+    /// Calls beyond `CALLS_MAX` count until then, as calls of an unknown client.
     overflow_expires_at: Option<Instant>,
 }
 
@@ -28,7 +29,7 @@ struct CancelledCall {
 }
 
 impl CancelledCalls {
-    /// Remembers a call that nobody waits for any more.
+    /// Remembers a call that was dropped before its answer.
     pub(crate) fn add(&mut self, id: u64, asker: Requester) {
         let now = Instant::now();
         if self.calls.len() >= CALLS_MAX {
@@ -42,14 +43,14 @@ impl CancelledCalls {
         }
     }
 
-    /// The backend has answered the call after all.
+    /// Removes a call that the backend has answered after its cancellation.
     pub(crate) fn remove(&mut self, id: u64) {
         if !self.calls.is_empty() {
             self.calls.remove(&id);
         }
     }
 
-    /// True when every call that the backend may still be working on is of this client.
+    /// True if every cancelled call that the backend may still be working on is from this client.
     pub(crate) fn are_all_from(&mut self, asker: &Requester) -> bool {
         self.remove_expired(Instant::now());
         self.overflow_expires_at.is_none()

@@ -1,4 +1,5 @@
-//! The end of a connection: told once, with its reason, and heard by everything that lives on it.
+//! The close signal of a connection. It is set once, with its reason, and every task of the connection
+//! observes it.
 
 use std::sync::OnceLock;
 
@@ -6,16 +7,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::FailureClass;
 
-/// Why a connection is of no further use.
+/// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseReason {
-    /// The backend is gone or broken.
+    /// The backend is unreachable or broken. It counts as unavailable until it is connected again.
     Failed(FailureClass),
-    /// The backend is there but has forgotten the connection; a new one is to be made at once.
+    /// The backend is reachable but no longer knows the connection. It counts as connecting while a new
+    /// connection is opened.
     SessionLost(FailureClass),
 }
 
-/// Ends once.
+/// A signal that can be set once.
 #[derive(Debug, Default)]
 pub(crate) struct CloseSignal {
     token: CancellationToken,
@@ -23,26 +25,26 @@ pub(crate) struct CloseSignal {
 }
 
 impl CloseSignal {
-    /// Ends the connection. Only the first reason counts.
+    /// Closes the connection. Only the first reason counts.
     pub(crate) fn close(&self, loss: CloseReason) {
         if self.reason.set(loss).is_ok() {
             self.token.cancel();
         }
     }
 
-    /// The reason, once there is one.
+    /// The reason, once the connection is closed; `None` before.
     pub(crate) fn reason(&self) -> Option<CloseReason> {
         self.reason.get().copied()
     }
 
-    /// Waits for the end.
+    /// Waits until the connection is closed.
     pub(crate) async fn closed(&self) -> CloseReason {
         self.token.cancelled().await;
         // The reason is set before the token is cancelled.
         self.reason().unwrap_or(CloseReason::Failed(FailureClass::Exited))
     }
 
-    /// A token that is cancelled at the end.
+    /// A token that is cancelled when the connection closes.
     pub(crate) fn token(&self) -> CancellationToken {
         self.token.clone()
     }

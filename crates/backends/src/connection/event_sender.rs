@@ -1,4 +1,5 @@
-//! Who hears what one backend tells unasked, on which line it tells it.
+//! Sends the unsolicited events of one backend to its listener, with the scope of the connection that they
+//! came on.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -6,21 +7,22 @@ use vmcp_domain::{BackendEvent, BackendId, BackendListener, CallerScope, Isolati
 
 use crate::sync::UnpoisonedMutex;
 
-/// The listener of one backend, if it has one.
+/// The listener of one backend, if one has been set.
 #[derive(Default)]
 struct ListenerSlot(Option<Weak<dyn BackendListener>>);
 
-/// Tells the listener.
+/// Sends the events of one connection to the backend's listener.
 pub(crate) struct EventSender {
     backend: BackendId,
-    /// Whose connection it is; `None` for the backend's own.
+    /// The caller that owns the connection; `None` for the backend's own connection. Empty until a spare
+    /// connection is assigned.
     caller_scope: Option<Arc<OnceLock<CallerScope>>>,
     listener: Arc<UnpoisonedMutex<ListenerSlot>>,
 }
 
 impl std::fmt::Debug for EventSender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ears").field("backend", &self.backend).finish_non_exhaustive()
+        f.debug_struct("EventSender").field("backend", &self.backend).finish_non_exhaustive()
     }
 }
 
@@ -29,7 +31,8 @@ impl EventSender {
         Self { backend, caller_scope: None, listener: Arc::default() }
     }
 
-    /// The same listener's, for a connection of one caller. Nobody is told while it is not known whose.
+    /// A sender with the same listener, for a connection of one caller. Events are dropped until the caller
+    /// is known.
     pub(crate) fn for_caller(&self, caller: &Arc<OnceLock<CallerScope>>) -> Self {
         let (backend, listener) = (self.backend.clone(), Arc::clone(&self.listener));
         Self { backend, caller_scope: Some(Arc::clone(caller)), listener }

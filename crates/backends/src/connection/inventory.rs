@@ -1,4 +1,5 @@
-//! Everything a backend offers: all pages of all lists, within bounds, whatever the backend does.
+//! Reads everything that a backend offers: all pages of all lists. The limits hold whatever the backend
+//! sends.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -18,19 +19,20 @@ use crate::connection::{Connection, MirroredArguments};
 use crate::failure::{Failure, FailureClass};
 use crate::sync::UnpoisonedMutex;
 
-/// The most pages taken of one list.
+/// Maximum number of pages read of one list.
 const PAGES_MAX: usize = 1000;
-/// The most items taken of one list.
+/// Maximum number of items read of one list.
 const ITEMS_MAX: usize = 100_000;
 
-/// The longest wait for one page of a list beside the tools. It is shorter than a health check may take by default (10 s),
-/// so that one such list does not make the backend unhealthy.
+/// Maximum time-out for one page of a list other than the tools. It is shorter than the default time-out of a
+/// health check (10 s), so that one slow list does not make the backend unhealthy.
 const OTHER_PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads an item of a list of a server of this revision; the error is why it cannot be listed.
+/// Reads an item of a list from a server of this protocol version. The error says why the item cannot be
+/// listed.
 type ParseItem<T> = fn(&Json, ProtocolVersion) -> Result<ReadItem<T>, String>;
 
-/// One list of a backend.
+/// One list of a backend: its method, the member with the items, and the capability that declares it.
 struct ListSpec {
     method: &'static str,
     member: &'static str,
@@ -49,7 +51,7 @@ const TEMPLATES: ListSpec = ListSpec {
 const PROMPTS: ListSpec =
     ListSpec { method: method::PROMPTS_LIST, member: "prompts", offer: ServerCapability::Prompts };
 
-/// The lists as they were last read to their end.
+/// The lists as they were when they were last read completely.
 #[derive(Default)]
 pub(crate) struct LastLists {
     tools: UnpoisonedMutex<LastList<OfferedTool>>,
@@ -60,7 +62,7 @@ pub(crate) struct LastLists {
 
 struct LastList<T> {
     list_items: ListItems<T>,
-    /// The last attempt to read it failed.
+    /// The last attempt to read the list failed.
     is_failing: bool,
 }
 
@@ -70,7 +72,7 @@ impl<T> Default for LastList<T> {
     }
 }
 
-/// What was read of a list.
+/// The items read of a list, and remarks about malformed items.
 #[derive(Clone)]
 struct ListItems<T> {
     items: Vec<T>,
@@ -83,11 +85,13 @@ impl<T> Default for ListItems<T> {
     }
 }
 
-/// Asks for everything. Each page may take `page_wait`.
+/// Reads all lists. `page_wait` is the time-out of one page; for lists other than the tools it is at most
+/// `OTHER_PAGE_TIMEOUT`.
 ///
 /// # Errors
-/// When the connection fails, when no page of the tools can be read, or when the backend offers no tools and none of its
-/// other lists can be read. Any other list that fails is as it was, or as far as it was read.
+/// If the connection fails, if no page of the tools can be read, or if the backend offers no tools and none
+/// of its other lists can be read. Any other list that fails keeps its last complete content. If it has none,
+/// it consists of the items read so far.
 pub(crate) async fn fetch(
     connection: &Connection,
     page_wait: Duration,
@@ -127,23 +131,23 @@ pub(crate) async fn fetch(
     })
 }
 
-/// A list as far as it could be read, and why not further.
+/// A list that was read completely, or the items read so far and why reading stopped.
 type ListOutcome<T> = Result<ListItems<T>, (ListItems<T>, Failure)>;
 
-/// What comes of the lists, one after the other.
+/// Combines the outcomes of the lists into one inventory, one list after the other.
 struct InventoryBuilder<'a> {
     connection: &'a Connection,
-    /// Some list that the backend offers can be read.
+    /// At least one list that the backend offers can be read.
     has_readable_list: bool,
-    /// Why one of them cannot.
+    /// The failure of the last list that could not be read.
     failure: Option<Failure>,
-    /// Remarks and failing lists.
+    /// Collects remarks and failed lists.
     inventory: Inventory,
 }
 
 impl InventoryBuilder<'_> {
-    /// The list as it was read. Where only the list is at fault: as it was when it was last read to its end, else as far as
-    /// it was read now.
+    /// The list as it was read. If only this list failed, its last complete content; if there is none, the
+    /// items read so far.
     fn resolve_list<T: Clone>(
         &mut self,
         list: &ListSpec,
@@ -157,7 +161,7 @@ impl InventoryBuilder<'_> {
                 *last = LastList { list_items: taken.clone(), is_failing: false };
                 taken
             }
-            // Without its tools a backend is not listed; that is the federation's to say.
+            // Without its tools a backend is not listed. Reporting that is left to the federation.
             Err((taken, failure))
                 if !failure.is_connection_usable()
                     || (list.offer == ServerCapability::Tools && taken.items.is_empty()) =>
@@ -178,7 +182,7 @@ impl InventoryBuilder<'_> {
 
     fn record_failure(&mut self, list: &ListSpec, failure: &Failure, is_known: bool) {
         let (class, cause) = (failure.class().as_str(), failure.to_string());
-        // Once, and not at every health check.
+        // Logged when the list starts to fail, not at every health check.
         if !is_known {
             let backend = &self.connection.backend;
             tracing::warn!(%backend, list = list.member, class, cause, "a list cannot be read; it stays as it was");
@@ -187,13 +191,13 @@ impl InventoryBuilder<'_> {
     }
 }
 
-/// Asks for the tools, and takes note of which arguments are repeated as headers.
+/// Reads the tools, and stores which arguments are repeated as headers.
 async fn fetch_tools(connection: &Connection, page_wait: Duration) -> ListOutcome<OfferedTool> {
     let outcome = fetch_list(connection, &TOOLS, offer::read_tool, page_wait).await;
     if !connection.mirrors_arguments {
         return outcome;
     }
-    // Tools on pages that could not be read are offered as they were, with their headers.
+    // Tools on pages that could not be read keep their last definition, so they keep their headers too.
     let mut mirrors = if outcome.is_ok() {
         MirroredArguments::new()
     } else {
@@ -224,7 +228,7 @@ async fn fetch_tools(connection: &Connection, page_wait: Duration) -> ListOutcom
     outcome
 }
 
-/// Looks at the tools again for the sake of the arguments that are repeated as headers.
+/// Reads the tools again to refresh the arguments that are repeated as headers.
 pub(crate) async fn refresh_mirrored_arguments(
     connection: &Connection,
     page_wait: Duration,
@@ -261,7 +265,7 @@ async fn fetch_list<T>(
     Ok(taking.list_items)
 }
 
-/// One page: its items, and the cursor of the next. `None` where there is no such list.
+/// Reads one page: its items, and the cursor of the next page. `None` if the backend has no such list.
 async fn fetch_page(
     connection: &Connection,
     list: &ListSpec,
@@ -275,7 +279,7 @@ async fn fetch_page(
         Failure::indeterminate(FailureClass::Timeout, format_args!("no page of the list within {seconds} s"))
     };
     let page = match timeout(page_wait, page).await.map_err(|_| late())? {
-        // A backend may declare resources and have no templates, say.
+        // A backend may declare resources and have no templates, for example.
         Err(Failure::Refused(error)) if error.code == code::METHOD_NOT_FOUND => return Ok(None),
         page => page?,
     };
@@ -284,10 +288,10 @@ async fn fetch_page(
     Ok(Some(page))
 }
 
-/// The items of a page, and the cursor of the next.
+/// The items of a page, and the cursor of the next page.
 type Page = (Vec<Json>, Option<String>);
 
-/// A list being put together.
+/// Collects the items of a list page by page.
 struct ListReader<'a, T> {
     backend: &'a BackendId,
     version: ProtocolVersion,
@@ -313,10 +317,10 @@ impl<'a, T> ListReader<'a, T> {
         }
     }
 
-    /// Takes the page that `cursor` led to. Answers with the cursor of the page to ask for next.
+    /// Adds the page that `cursor` led to. Returns the cursor of the page to request next; `None` at the end.
     fn add_page(&mut self, cursor: Option<&str>, (items, next): Page) -> Option<String> {
-        // An empty cursor is a cursor like any other, but some servers mean the end by it and answer it with the
-        // first page.
+        // An empty cursor is a valid cursor. Some servers, however, mark the end with it and answer it with
+        // the first page.
         if cursor == Some("") && items == self.first_page {
             return None;
         }
@@ -350,9 +354,9 @@ impl<'a, T> ListReader<'a, T> {
     }
 
     fn add_remark(&mut self, item: &Json, is_left_out: bool, text: String) {
-        /// The more a list is at fault, the less each fault says.
+        /// Maximum number of remarks for one list. Further faults are not reported.
         const REMARKS_MAX: usize = 100;
-        /// How much of a name is shown.
+        /// Maximum number of characters shown of an item's name.
         const NAME_CHARS_MAX: usize = 128;
         if self.list_items.remarks.len() >= REMARKS_MAX {
             return;

@@ -1,4 +1,5 @@
-//! What every transport offers to the protocol: one request out, one outcome back, and a clean end.
+//! The interface that every transport offers to the protocol: one request out, one outcome back, and a
+//! graceful close.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,40 +12,41 @@ use crate::connection::close_signal::CloseSignal;
 use crate::connection::pending_requests::{PendingRequests, RequestHandle};
 use crate::failure::Failure;
 
-/// One request, ready to travel.
+/// One MCP request, ready to be sent.
 #[derive(Clone, Debug)]
 pub(crate) struct McpRequest {
-    /// The method.
+    /// The JSON-RPC method.
     pub(crate) method: &'static str,
-    /// The tool, prompt or resource, for transports that repeat it in a header.
+    /// The name of the tool, resource, prompt or task, for transports that repeat it in a header.
     pub(crate) name: Option<String>,
-    /// The parameters.
+    /// The JSON-RPC parameters.
     pub(crate) params: Json,
-    /// Further headers, for transports that have headers.
+    /// Additional headers, for transports that have headers.
     pub(crate) headers: HeaderMap,
-    /// True when asking twice does no harm.
+    /// True if sending the request twice does no harm.
     pub(crate) is_idempotent: bool,
-    /// True for requests that stay open for as long as the connection lives.
+    /// True for requests that remain open until the connection closes.
     pub(crate) is_long_lived: bool,
-    /// What is kept while the backend may be working on it.
+    /// The hold that is kept while the backend may be working on the request.
     pub(crate) hold: Option<CallHold>,
 }
 
 impl McpRequest {
-    /// A request of the gateway itself.
+    /// A request of the gateway itself: idempotent, without headers and without a hold.
     pub(crate) fn maintenance(method: &'static str, params: Json) -> Self {
         let headers = HeaderMap::new();
         Self { method, name: None, params, headers, is_idempotent: true, is_long_lived: false, hold: None }
     }
 }
 
-/// A connection as its transport sees it.
+/// A connection as its transport implements it.
 pub(crate) trait Link: Send + Sync {
-    /// The requests under way.
+    /// The in-flight requests.
     fn pending_requests(&self) -> &Arc<PendingRequests>;
-    /// When the connection ends.
+    /// The signal that closes the connection.
     fn close_signal(&self) -> &CloseSignal;
-    /// True when the backend may keep state for this connection: it runs for it, or has given it a session.
+    /// True if the backend may keep state for this connection: a process that runs for it, or an HTTP
+    /// session.
     fn is_stateful(&self) -> bool;
     /// Sends a request and waits for its outcome. Dropping the future cancels the request at the backend.
     fn exchange<'a>(
@@ -52,6 +54,6 @@ pub(crate) trait Link: Send + Sync {
         ticket: &'a RequestHandle,
         request: McpRequest,
     ) -> BoxFuture<'a, Result<Json, Failure>>;
-    /// Ends the connection in good order, within `grace`.
+    /// Closes the connection gracefully, within `grace`.
     fn close(&self, grace: Duration) -> BoxFuture<'_, ()>;
 }

@@ -1,5 +1,6 @@
-//! The requests under way on one connection: who waits for which answer, and who hears what the backend says
-//! meanwhile. Identifiers are our own numbers, never used twice on a connection, so no answer reaches a stranger.
+//! The in-flight requests of one connection. The table matches answers to requests, and routes notifications
+//! and questions of the backend to clients. The gateway numbers its requests itself and uses no number twice
+//! on a connection, so that no answer reaches the wrong client.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,35 +18,35 @@ use crate::connection::{CallSerializer, CancelledCalls};
 use crate::failure::Failure;
 use crate::sync::UnpoisonedMutex;
 
-/// The most requests under way at one backend.
+/// Maximum number of in-flight requests on one connection.
 pub(crate) const PENDING_REQUESTS_MAX: usize = 4096;
 
-/// The first identifier on a connection. Servers number their own questions and the lines of their logs from 0 or 1; none
-/// of those is to be taken for one of ours.
+/// The first identifier on a connection. Servers number their own requests and log lines from 0 or 1. None of
+/// those numbers must be taken for an identifier of the gateway.
 const FIRST_ID: u64 = 1_000_000;
 
-/// What an answer brings.
+/// The result of a request, or its failure.
 pub(crate) type RequestOutcome = Result<Json, Failure>;
 
-/// Whom a request is for.
+/// What a request is for.
 #[derive(Clone, Debug)]
 pub(crate) enum Purpose {
     /// A client's call.
     Call(Arc<dyn ClientPort>, Requester),
-    /// The gateway's own upkeep.
+    /// A request of the gateway itself.
     Maintenance,
-    /// A `subscriptions/listen`; the channel turns true when the backend has taken it up.
+    /// A `subscriptions/listen`. The channel becomes true when the backend has acknowledged the stream.
     Listen(watch::Sender<bool>),
 }
 
-/// Whose call it is, as far as that is known.
+/// The client and caller of a call, as far as they are known.
 #[derive(Clone, Debug)]
 pub(crate) struct Requester {
-    /// The client, where its requests belong together.
+    /// The key of the client; `None` if it is unknown which requests come from one client.
     pub(crate) client: Option<ClientKey>,
-    /// Who it is.
+    /// The authenticated caller, or an anonymous one.
     pub(crate) caller: Caller,
-    /// Where the request came from; `None` where no network is in between.
+    /// The network address of the request; `None` if it did not come over a network.
     pub(crate) address: Option<IpAddr>,
 }
 
@@ -54,8 +55,8 @@ impl Requester {
         Self { client: client.client_key(), caller: ctx.caller.clone(), address: ctx.peer_address }
     }
 
-    /// True when both are certainly one client's. Requests without a session are so by their identity; without one they
-    /// are where they come from this machine.
+    /// True if both are certainly from one client. Requests without a client key are matched by their
+    /// identity. Without an identity they match if both come from this machine.
     pub(crate) fn is_same_client(&self, other: &Self) -> bool {
         match (&self.client, &other.client) {
             (Some(one), Some(other)) => one == other,
@@ -76,24 +77,26 @@ impl Requester {
 struct PendingRequest {
     purpose: Purpose,
     response_sender: Option<oneshot::Sender<RequestOutcome>>,
-    /// The answer has come, though its asker may not have looked yet: what the backend says now is not about it.
+    /// The answer has arrived, even if the caller has not read it yet. What the backend sends from now on
+    /// does not belong to this request.
     is_answered: bool,
-    /// Tells who asks its client that nobody waits any more. Few do, so it is made for the first.
+    /// Cancelled when the request is dropped, to end a question to its client. It is created on first use,
+    /// because few requests need it.
     cancellation: Option<CancellationToken>,
 }
 
-/// Whom a question of a backend is for.
+/// The recipient of a question of a backend.
 #[derive(Debug)]
 pub(crate) enum Addressee {
-    /// A client, as long as its call is not gone.
+    /// A client. The token is cancelled when its call ends.
     Client(Arc<dyn ClientPort>, CancellationToken),
-    /// No call is under way.
+    /// There is no in-flight call that the question can belong to.
     Nobody,
-    /// Several calls are under way.
+    /// The question may belong to calls of several clients.
     Ambiguous,
 }
 
-/// The table of one connection.
+/// The table of in-flight requests of one connection.
 #[derive(Debug)]
 pub(crate) struct PendingRequests {
     next_id: AtomicU64,
@@ -107,13 +110,14 @@ pub(crate) struct PendingRequests {
 struct RequestTable {
     requests: HashMap<u64, PendingRequest>,
     cancelled: CancelledCalls,
-    /// Cancelled calls whose answer is still awaited, to learn when the backend has ended them.
+    /// Waiters for the answers of cancelled calls. A sender is dropped when the backend has ended the call.
     end_waiters: HashMap<u64, oneshot::Sender<()>>,
 }
 
 impl RequestTable {
-    /// The newest call and its client, where every call that the backend may still be working on is of that client.
-    /// A client that cannot be asked counts: the backend does not know that.
+    /// The newest in-flight call and its client, if every call that the backend may still be working on is
+    /// from that client. A client that cannot be asked counts as well, because the backend does not know its
+    /// capabilities.
     fn find_only_client(&mut self) -> Result<(u64, Arc<dyn ClientPort>), Addressee> {
         let mut calls = self.requests.iter().filter_map(|(id, flight)| match &flight.purpose {
             Purpose::Call(client, asker) if !flight.is_answered => Some((*id, client, asker)),
@@ -124,7 +128,7 @@ impl RequestTable {
             if asker.client.is_none() || of_other.client != asker.client {
                 return Err(Addressee::Ambiguous);
             }
-            // A person is most likely still looking at what was begun last.
+            // A person most likely still looks at the call that was started last.
             if id > newest {
                 (newest, client) = (id, other);
             }
@@ -145,7 +149,7 @@ impl PendingRequests {
         })
     }
 
-    /// Enters a request. It is under way until its ticket is dropped.
+    /// Registers a request. It is in flight until its handle is dropped. Fails if too many are in flight.
     pub(crate) fn register(self: &Arc<Self>, purpose: Purpose) -> Result<RequestHandle, Failure> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut table = self.table.lock();
@@ -159,12 +163,12 @@ impl PendingRequests {
         Ok(RequestHandle { id, is_finished: false, pending_requests: Arc::clone(self) })
     }
 
-    /// Delivers an answer that came over a shared channel. False when nobody waited for it.
+    /// Delivers an answer that arrived on a shared channel. Returns false if no request waited for it.
     pub(crate) fn complete(&self, id: Option<u64>, outcome: RequestOutcome) -> bool {
         let waiting = id.and_then(|id| {
             let mut table = self.table.lock();
             table.cancelled.remove(id);
-            // Letting go of it tells.
+            // Dropping the sender notifies the waiter.
             drop(table.end_waiters.remove(&id));
             let flight = table.requests.get_mut(&id)?;
             let waiting = flight.response_sender.take();
@@ -172,7 +176,7 @@ impl PendingRequests {
             waiting
         });
         match waiting {
-            // The asker may have gone in this very moment.
+            // The receiver may have been dropped at this very moment.
             Some(waiting) => {
                 drop(waiting.send(outcome));
                 true
@@ -184,12 +188,12 @@ impl PendingRequests {
         }
     }
 
-    /// Waits until the backend has answered a request that nobody waits for any more, or will not. To be called before the
-    /// request's ticket is dropped.
+    /// Returns a future that resolves when the backend has answered a cancelled request, or when no answer
+    /// will come. Must be called before the request's handle is dropped.
     pub(crate) fn wait_for_end(&self, id: u64) -> impl Future<Output = ()> + Send + 'static {
         let (told, end) = oneshot::channel();
         let mut table = self.table.lock();
-        // Without a flight the answer has come, or is not wanted.
+        // Without an entry, the answer has arrived or is not wanted.
         if table.requests.get(&id).is_some_and(|flight| !flight.is_answered) {
             table.end_waiters.retain(|_, told| !told.is_closed());
             table.end_waiters.insert(id, told);
@@ -199,7 +203,7 @@ impl PendingRequests {
         }
     }
 
-    /// Tells everybody who waits for an answer that none will come.
+    /// Closes the answer channel of every request, because no answer will come.
     pub(crate) fn abort_all(&self) {
         let mut table = self.table.lock();
         table.end_waiters.clear();
@@ -208,7 +212,8 @@ impl PendingRequests {
         }
     }
 
-    /// Ends the only waiting request, when there is only one: what came is certainly about it. False when there is not.
+    /// Fails the only waiting request, if there is exactly one: the failure then certainly belongs to it.
+    /// Returns false otherwise.
     pub(crate) fn complete_only(&self, failure: Failure) -> bool {
         let only = {
             let table = self.table.lock();
@@ -221,7 +226,7 @@ impl PendingRequests {
         only.is_some_and(|id| self.complete(Some(id), Err(failure)))
     }
 
-    /// True while the request is under way.
+    /// True while the request is in flight.
     pub(crate) fn contains(&self, id: u64) -> bool {
         self.table.lock().requests.contains_key(&id)
     }
@@ -233,7 +238,8 @@ impl PendingRequests {
         self.table.lock().requests.values().any(waits)
     }
 
-    /// Hands a notification to whom it concerns. `own` is the request on whose own stream it came, if any.
+    /// Forwards a notification to the client or listener that it concerns. `own` is the request that owns the
+    /// stream on which it arrived, if any.
     pub(crate) fn dispatch_notice(&self, notice: BackendNotification, own: Option<u64>) {
         match notice {
             BackendNotification::Progress { token, params } => {
@@ -275,9 +281,10 @@ impl PendingRequests {
         }
     }
 
-    /// Whom a question of the backend is for: the client of the request on whose stream it came, else the one client
-    /// that everything is for on which the backend may still be working. Where there are several, nothing tells which
-    /// one is meant; from then on the calls of one user that may be asked take turns for a while.
+    /// Finds the recipient of a question of the backend. A question on the stream of a request is for the
+    /// client of that request. Any other question is for the client that owns every call on which the backend
+    /// may still be working. If there are several such clients, the question is ambiguous. The calls of each
+    /// user whose client can be asked are then serialised for a while.
     pub(crate) fn find_addressee(&self, own: Option<u64>) -> Addressee {
         let mut table = self.table.lock();
         let (id, client) = match own {
@@ -306,12 +313,12 @@ impl PendingRequests {
         Addressee::Client(client, gone.unwrap_or_default())
     }
 
-    /// The pages that clients were sent to.
+    /// The URL elicitations that the backend may still report as complete.
     pub(crate) fn url_elicitations(&self) -> &PendingUrlElicitations {
         &self.url_elicitations
     }
 
-    /// Waits until it is this call's turn, where calls of one user whose client can be asked take turns.
+    /// Waits until no other call of the same user runs, if calls are serialised and the client can be asked.
     pub(crate) async fn wait_for_turn(
         &self,
         caller: &Caller,
@@ -342,7 +349,7 @@ impl PendingRequests {
     }
 }
 
-/// One request's place in the table.
+/// The registration of one request in the table. Dropping it removes the request.
 #[derive(Debug)]
 pub(crate) struct RequestHandle {
     id: u64,
@@ -351,12 +358,13 @@ pub(crate) struct RequestHandle {
 }
 
 impl RequestHandle {
-    /// The request's identifier, which is its progress token too.
+    /// The request's identifier, which is also its progress token.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
-    /// Where the answer arrives, for links whose answers share a channel. The channel closes when none will come.
+    /// The channel on which the answer arrives, for links that receive all answers on one channel. It closes
+    /// without a value if no answer will come.
     pub(crate) fn response_receiver(&self) -> oneshot::Receiver<RequestOutcome> {
         let (sender, receiver) = oneshot::channel();
         if let Some(flight) = self.pending_requests.table.lock().requests.get_mut(&self.id) {
@@ -365,7 +373,8 @@ impl RequestHandle {
         receiver
     }
 
-    /// The backend has certainly ended with the request, or never began it.
+    /// Records that the backend has certainly finished the request, or never started it. The request then
+    /// does not count as a cancelled call.
     pub(crate) fn finish(mut self) {
         self.is_finished = true;
     }

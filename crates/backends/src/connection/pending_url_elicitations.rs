@@ -1,5 +1,6 @@
-//! Pages that clients were sent to: a backend may tell when one has been visited, long after its question was answered
-//! (2025-11-25, Elicitation, "Completion Notifications for URL Mode Elicitation"). Who is told is remembered here.
+//! URL elicitations that are not complete. A backend may report the visit of a page long after its question
+//! was answered (2025-11-25, Elicitation, "Completion Notifications for URL Mode Elicitation"). This table
+//! remembers which client to notify.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,15 +9,16 @@ use vmcp_domain::{ClientPort, Json, Question, QuestionKind};
 
 use crate::sync::UnpoisonedMutex;
 
-/// The most visits of one connection that are remembered; the oldest is forgotten first.
+/// Maximum number of URL elicitations remembered for one connection. The oldest is removed first.
 const ELICITATIONS_MAX: usize = 256;
 
-/// The visits that a connection's backend may still tell of.
+/// The URL elicitations that the backend of a connection may still report as complete.
 #[derive(Debug, Default)]
 pub(crate) struct PendingUrlElicitations(UnpoisonedMutex<VecDeque<(String, Arc<dyn ClientPort>)>>);
 
 impl PendingUrlElicitations {
-    /// Remembers whom a question sends to a page, if it sends anybody and the client's protocol has a word for it.
+    /// Remembers the client of a question if the question is a URL elicitation and the client has a key. A
+    /// client without a key is not notified.
     pub(crate) fn register(&self, question: &Question, client: &Arc<dyn ClientPort>) {
         if question.kind != QuestionKind::Elicitation || client.client_key().is_none() {
             return;
@@ -32,7 +34,7 @@ impl PendingUrlElicitations {
         }
     }
 
-    /// Tells whoever was sent to the page that it has been visited.
+    /// Notifies the client that was sent to the page that the elicitation is complete.
     pub(crate) fn complete(&self, id: &str) {
         let mut expected = self.0.lock();
         let place = expected.iter().position(|(known, _)| known == id);

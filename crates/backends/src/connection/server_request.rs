@@ -1,4 +1,4 @@
-//! Requests of a backend to us: `ping`, and questions to the client of the call they belong to.
+//! Requests from a backend to the gateway: `ping`, and questions to the client of a call.
 
 use vmcp_domain::{AskError, Json, Question};
 use vmcp_wire::client::{question_error, read_question};
@@ -7,22 +7,23 @@ use vmcp_wire::{code, method};
 
 use crate::connection::pending_requests::{Addressee, PendingRequests};
 
-/// The most questions of one connection that are open at a time.
+/// Maximum number of open questions on one connection.
 pub(crate) const SERVER_REQUESTS_MAX: usize = 64;
 
-/// A request of a backend, and whom it is for as things stood when it came.
+/// A request of a backend, with its recipient at the time of its arrival.
 #[derive(Debug)]
 pub(crate) enum ServerRequest {
-    /// Are you there?
+    /// A `ping`.
     Ping,
-    /// A question.
+    /// A question to a client.
     Question(Question, Addressee),
-    /// Something that is not known here.
+    /// A request with an unknown method.
     Unknown,
 }
 
 impl ServerRequest {
-    /// Reads a request that came on the stream of `own`, or on one that belongs to no request.
+    /// Parses a request. `own` is the request that owns the stream on which it arrived; `None` for a stream
+    /// that belongs to no request.
     pub(crate) fn read(
         name: &str,
         params: Option<Json>,
@@ -44,7 +45,7 @@ impl ServerRequest {
         }
     }
 
-    /// The answer, as a message. Waits for the client at most until its call is gone.
+    /// Builds the answer as a JSON-RPC message. Waits for the client at most until its call ends.
     pub(crate) async fn reply(self, id: Id) -> Vec<u8> {
         let (question, addressee) = match self {
             Self::Ping => return jsonrpc::write_result(&id, 2, |out| out.extend_from_slice(b"{}")),
@@ -74,7 +75,7 @@ impl ServerRequest {
     }
 }
 
-/// The answer to a request that comes while too many others are open.
+/// The error for a request that arrives while `SERVER_REQUESTS_MAX` others are open.
 pub(crate) fn too_many_requests_error(id: &Id) -> Vec<u8> {
     jsonrpc::write_error(Some(id), &RpcError::new(code::INTERNAL_ERROR, "too many questions at a time"))
 }

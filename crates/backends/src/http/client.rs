@@ -1,5 +1,5 @@
-//! The HTTP client of one backend: pooled connections, the operator's headers on every request, redirects on the
-//! same origin only. What the messages mean is the transports'.
+//! The HTTP client of one backend: connection pool, the configured headers on every request, redirects on the
+//! same origin only. The transports interpret the messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +26,9 @@ use crate::http::response_body::ResponseBody;
 use crate::http::tls;
 use crate::policy::{HttpPolicy, Secret};
 
-/// Connections that many threads share are kept where the client was made, in place of where somebody first needed them:
-/// a thread that computes for one call would hold up everybody's.
+/// Runs connection tasks on the runtime that created the client, instead of the runtime of the first caller.
+/// Many threads share these connections; a thread that is busy with one call would delay the calls of all
+/// others.
 #[derive(Clone, Debug)]
 struct RuntimeExecutor(Handle);
 
@@ -40,15 +41,16 @@ where
     }
 }
 
-/// The most idle connections kept to one backend.
+/// Maximum number of idle connections in the pool of one backend.
 const IDLE_MAX: usize = 256;
-/// How long a plain connection is kept idle. Common servers hang up after 5 seconds (Node, uvicorn); hanging up
-/// first avoids the moment in which a request meets a closing connection. Reconnecting without TLS is cheap.
+/// How long a connection without TLS may be idle. Common servers close after 5 seconds (Node, uvicorn).
+/// Closing earlier avoids that a request is sent on a closing connection. Reconnecting without TLS is cheap.
 const IDLE_TIMEOUT_PLAIN: Duration = Duration::from_secs(4);
-/// How long a TLS connection is kept idle: below the 60 seconds of common proxies.
+/// How long a TLS connection may be idle. The value is below the 60 seconds of common proxies.
 const IDLE_TIMEOUT_TLS: Duration = Duration::from_secs(50);
 
-/// Headers that a passed-through client header never sets: they belong to this hop, or are credentials.
+/// Headers that are never taken from a passed-through client header: they belong to this hop, or are
+/// credentials. Sorted, because they are searched by bisection.
 const RESERVED_HEADERS: [&str; 22] = [
     "accept",
     "accept-encoding",
@@ -74,26 +76,26 @@ const RESERVED_HEADERS: [&str; 22] = [
     "x-forwarded-host",
 ];
 
-/// What goes out in one HTTP request.
+/// One outgoing HTTP request.
 #[derive(Clone, Debug)]
 pub(crate) struct OutboundRequest {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
-    /// What every request of the kind carries. It counts more than `headers`.
+    /// Headers of every request of this kind. They override `headers`.
     pub(crate) base_headers: Arc<HeaderMap>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// Set as soon as the backend may have got any of it.
+    /// Set as soon as the backend may have received any part of the request.
     pub(crate) sent_flag: SentFlag,
 }
 
 impl OutboundRequest {
-    /// The value of a header.
+    /// The value of a header; `base_headers` take precedence.
     pub(crate) fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
         self.base_headers.get(name).or_else(|| self.headers.get(name))
     }
 
-    /// All headers.
+    /// All headers, with `base_headers` overriding `headers`.
     fn merged_headers(&self) -> HeaderMap {
         let mut all = self.headers.clone();
         overwrite_headers(&mut all, &self.base_headers);
@@ -101,25 +103,25 @@ impl OutboundRequest {
     }
 }
 
-/// Puts `more` in place of what is called the same.
+/// Inserts each header of `more`, and replaces headers of the same name.
 pub(crate) fn overwrite_headers(headers: &mut HeaderMap, more: &HeaderMap) {
     for (name, value) in more {
         headers.insert(name.clone(), value.clone());
     }
 }
 
-/// The client.
+/// The HTTP client of one backend.
 #[derive(Debug)]
 pub(crate) struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    /// For everything that goes over no TLS.
+    /// The client for requests without TLS; `None` if the backend's URL is not `http`.
     http1: Option<Http1Client>,
     headers: HeaderMap,
     credentials: Option<Arc<RequestCredentials>>,
 }
 
 impl HttpClient {
-    /// A client for one backend, with nothing connected yet.
+    /// Creates the client of one backend without connecting.
     pub(crate) fn new(
         policy: &HttpPolicy,
         headers: &[(String, Secret)],
@@ -157,13 +159,13 @@ impl HttpClient {
         Ok(Self { client, http1: plain, headers: own, credentials: bearing })
     }
 
-    /// The headers that every request has to carry, whatever else it says.
+    /// The headers that every request must carry: the user agent and the configured headers.
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// Sends, following redirects that stay on the origin. Answers with the response's head and the address that
-    /// gave it; the body has not been read.
+    /// Sends a request and follows redirects on the same origin. Returns the head of the response and the
+    /// address that sent it; the body has not been read.
     pub(crate) async fn send(
         &self,
         mut outbound: OutboundRequest,
@@ -188,8 +190,9 @@ impl HttpClient {
         Err(Failure::not_sent(FailureClass::Redirect, "too many redirects"))
     }
 
-    /// Sends once with the credential, and once more with another when the backend does not take the kept one: a 401
-    /// says that nothing was done, and so does AWS's 403 for a credential that has ended.
+    /// Sends a request with the credential. If the backend refuses a cached credential, sends it once more
+    /// with a new one. That is safe, because a 401 says that nothing was done, and so does AWS's 403 for an
+    /// expired credential.
     async fn send_authorized(&self, outbound: &OutboundRequest) -> Result<Response<ResponseBody>, Failure> {
         match &self.credentials {
             None => self.send_once(outbound, None).await,
@@ -233,7 +236,7 @@ impl HttpClient {
         if let Some(applied) = applied {
             applied.apply_to(request.headers_mut());
         }
-        // Over TLS nobody says when the first byte leaves.
+        // Over TLS the HTTP library does not report when the first byte is sent.
         outbound.sent_flag.set();
         let response = self.client.request(request).await.map_err(|error| {
             if error.is_connect() {
@@ -246,7 +249,7 @@ impl HttpClient {
     }
 }
 
-/// True for an answer that refuses the credential, and not what it is used for.
+/// True for a response that refuses the credential itself, rather than the operation.
 fn is_credential_refused(status: StatusCode, headers: &HeaderMap) -> bool {
     let kind = headers.get("x-amzn-errortype").and_then(|kind| kind.to_str().ok());
     match status {
@@ -256,7 +259,8 @@ fn is_credential_refused(status: StatusCode, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Refuses a redirect by which a POST becomes a GET, and says where it leads: a final slash is missing, mostly.
+/// Refuses a redirect that would turn a POST into a GET, and reports its target: usually a final slash is
+/// missing.
 fn reject_method_change<B>(response: &Response<B>) -> Result<(), Failure> {
     let status = response.status();
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
@@ -271,7 +275,7 @@ fn reject_method_change<B>(response: &Response<B>) -> Result<(), Failure> {
     }
 }
 
-/// 307 and 308 keep the method; the others turn a POST into a GET, which would lose the message.
+/// 307 and 308 keep the method. The others turn a POST into a GET, which would lose the message.
 fn is_redirect_followed(status: StatusCode, method: &Method) -> bool {
     match status {
         StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
@@ -309,23 +313,23 @@ pub(crate) fn filter_passthrough_headers(headers: &[(String, String)]) -> Header
     map
 }
 
-/// Puts a header of the protocol, whose value is plain text by construction; one that is not is left out.
+/// Sets a header of the protocol. Its value is plain text by construction; a value that is not is left out.
 pub(crate) fn set_header(headers: &mut HeaderMap, name: &str, value: &str) {
     if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
         headers.insert(name, value);
     }
 }
 
-/// What a response carries, by its content type.
+/// The kind of content of a response, by its content type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ContentKind {
     /// Server-sent events.
     Events,
-    /// One message, as far as the server says so or says nothing.
+    /// One message. Every other content type, and a missing one, counts as this.
     Message,
 }
 
-/// What the response carries, by its content type.
+/// The kind of content by the response's content type.
 pub(crate) fn content_kind<B>(response: &Response<B>) -> ContentKind {
     if media_type(response.headers()).eq_ignore_ascii_case("text/event-stream") {
         ContentKind::Events
@@ -334,7 +338,7 @@ pub(crate) fn content_kind<B>(response: &Response<B>) -> ContentKind {
     }
 }
 
-/// The content type for a message to the operator.
+/// The content type, formatted for a message to the operator.
 pub(crate) fn describe_content_type(headers: &HeaderMap) -> String {
     match media_type(headers) {
         "" => "no content type".to_owned(),

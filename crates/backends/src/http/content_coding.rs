@@ -1,4 +1,4 @@
-//! Content codings of responses. Requests ask for none, but some servers compress whatever is asked for.
+//! Decodes content codings of responses. Requests ask for none, but some servers compress regardless.
 //! Source: RFC 9110, section 8.4.
 
 use async_compression::tokio::bufread::{
@@ -15,14 +15,15 @@ use crate::failure::{Failure, FailureClass};
 use crate::http::response_body::ResponseBody;
 use crate::policy::RESPONSE_BYTES_MAX;
 
-/// How much is decoded at a time. A small body may decode to a very large one; readers stop at their own bounds.
+/// Number of bytes decoded at a time. A small body may decode to a very large one; readers stop at their own
+/// limits.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// The response with its body decoded.
+/// Decodes the body of a response.
 ///
 /// # Errors
-/// When a coding is not known, or several are laid over each other: servers do not do that, and what is decoded between
-/// two of them would have no bound.
+/// If a coding is unknown, or if several codings are applied. Servers do not apply several, and the data
+/// decoded between two of them would be unbounded.
 pub(crate) async fn decode_response(
     response: Response<ResponseBody>,
 ) -> Result<Response<ResponseBody>, Failure> {
@@ -46,7 +47,7 @@ pub(crate) async fn decode_response(
     Ok(Response::from_parts(head, body))
 }
 
-/// The codings in the order they were laid on.
+/// The codings in the order in which they were applied, without `identity`.
 fn content_codings(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(CONTENT_ENCODING).iter();
     let names = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
@@ -55,14 +56,15 @@ fn content_codings(headers: &HeaderMap) -> Vec<String> {
 }
 
 async fn decode_body(coding: &str, mut body: ResponseBody) -> Result<ResponseBody, Failure> {
-    // `deflate` is zlib's format by the standard, and often the bare one in practice.
+    // The standard defines `deflate` as the zlib format; in practice it is often the raw format.
     let is_zlib = coding == "deflate" && has_zlib_head(body.peek(2).await?);
-    // A response without content is labelled now and then; it has nothing to decode.
+    // Some servers label a response without content with a coding; there is nothing to decode.
     if body.peek(1).await?.is_empty() {
         return Ok(body);
     }
     let mut left = RESPONSE_BYTES_MAX;
-    // A coding may decode to nothing, so that a bound on what comes out of it is not enough.
+    // A coding may decode to nothing, so a limit on the decoded output is not enough. The input is limited
+    // too.
     let bytes = body.into_data_stream().map(move |piece| {
         let piece = piece.map_err(std::io::Error::other)?;
         left = left
@@ -93,7 +95,7 @@ fn decoded_body(reader: impl AsyncRead + Send + Sync + 'static) -> ResponseBody 
     ResponseBody::from_decoded(ReaderStream::with_capacity(reader, CHUNK_BYTES))
 }
 
-/// RFC 1950, section 2.2.
+/// True if the bytes start with a zlib header (RFC 1950, section 2.2).
 fn has_zlib_head(bytes: &[u8]) -> bool {
     let [first, second, ..] = bytes else { return false };
     first & 0x0f == 8 && (u16::from(*first) << 8 | u16::from(*second)) % 31 == 0

@@ -1,4 +1,4 @@
-//! One MCP endpoint over HTTP: where messages are posted, with the headers that every request to it carries.
+//! One MCP endpoint over HTTP: where messages are posted, and the headers that every request to it carries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::http::client::{HttpClient, OutboundRequest, overwrite_headers, set_he
 use crate::http::response_body::ResponseBody;
 use crate::http::response_reader::{self, ERROR_BODY_BYTES_MAX};
 
-/// How long a message that nobody waits for may take (an answer to a question, a cancellation, a farewell).
+/// Time-out of a one-way message: an answer to a question, a cancellation, or the end of a session.
 pub(crate) const ONE_WAY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Without it any content coding may come (RFC 9110, section 12.5.3).
+/// Without `Accept-Encoding` a server may use any content coding (RFC 9110, section 12.5.3).
 const ACCEPT_IDENTITY: (HeaderName, &str) = (ACCEPT_ENCODING, "identity");
 
-/// The endpoint.
+/// An endpoint with the prepared headers of each HTTP method.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     http: Arc<HttpClient>,
@@ -33,7 +33,8 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint spoken to in `version`, once that is known, within `session`, if there is one.
+    /// Creates an endpoint. `version` is `None` until it is negotiated; `session` is `None` without a
+    /// session.
     pub(crate) fn new(
         http: &Arc<HttpClient>,
         uri: Uri,
@@ -41,7 +42,7 @@ impl Endpoint {
         session: Option<&HeaderValue>,
     ) -> Self {
         let mut headers = HeaderMap::new();
-        // 2025-06-18 brought the header; before, nobody expects it.
+        // 2025-06-18 introduced the header; earlier servers do not expect it.
         if let Some(version) = version.filter(|version| *version >= ProtocolVersion::V2025_06_18) {
             set_header(&mut headers, header::PROTOCOL_VERSION, version.as_str());
         }
@@ -71,7 +72,8 @@ impl Endpoint {
         }
     }
 
-    /// Posts a message. `more` are headers of this message; they never replace those of the endpoint.
+    /// Posts a message. The headers in `more` belong to this message; they never replace those of the
+    /// endpoint.
     pub(crate) async fn post(
         &self,
         message: Bytes,
@@ -80,7 +82,7 @@ impl Endpoint {
         self.send((Method::POST, &self.post_headers), more, message, SentFlag::default()).await
     }
 
-    /// The same, and sets `left` as soon as the backend may have got any of it.
+    /// Posts like `post`, and sets `left` as soon as the backend may have received any part of the message.
     pub(crate) async fn post_tracked(
         &self,
         message: Bytes,
@@ -90,12 +92,13 @@ impl Endpoint {
         self.send((Method::POST, &self.post_headers), more, message, left).await
     }
 
-    /// Posts a message that has no answer, and reads what comes back to its end, so that the connection is kept.
+    /// Posts a message that has no answer. Reads the response to its end, so that the connection returns to
+    /// the pool.
     pub(crate) async fn post_one_way(&self, message: Vec<u8>) -> Result<http::StatusCode, Failure> {
         let posting = async {
             let (response, _) = self.post(message.into(), HeaderMap::new()).await?;
             let status = response.status();
-            // A server may answer with a stream that never ends; what was said does not matter.
+            // A server may answer with a stream that never ends; its content does not matter.
             let _ = response_reader::read_whole(response.into_body(), ERROR_BODY_BYTES_MAX).await;
             Ok(status)
         };
@@ -103,7 +106,7 @@ impl Endpoint {
         timeout(ONE_WAY_TIMEOUT, posting).await.map_err(|_| late())?
     }
 
-    /// Opens a stream of events, from where `last_id` left off.
+    /// Opens an event stream. `last_id` resumes a stream after that event.
     pub(crate) async fn get(&self, last_id: Option<&str>) -> Result<(Response<ResponseBody>, Uri), Failure> {
         let mut headers = HeaderMap::new();
         if let Some(id) = last_id {

@@ -1,6 +1,6 @@
-//! HTTP/1.1 without TLS, for the shortest way to a backend: a request is written and its answer is read by the very task
-//! that wants it, on a kept connection, without a task of the connection's own in between. What is sent and what answers
-//! mean is `http`'s; over TLS, where HTTP/2 may be spoken, it uses another client.
+//! HTTP/1.1 without TLS, for the lowest latency to a backend. The calling task itself writes the request and
+//! reads the answer on a pooled connection; there is no separate connection task. `client` builds the
+//! requests and interprets the responses. Over TLS, where HTTP/2 is possible, it uses another client.
 
 mod body;
 mod head;
@@ -25,7 +25,7 @@ use crate::failure::{Failure, FailureClass, error_chain};
 use crate::http::client::OutboundRequest;
 use crate::http::response_body::ResponseBody;
 
-/// Bodies up to this size are sent together with their head.
+/// Maximum size of a body that is sent together with its head.
 const JOINED_BYTES_MAX: usize = 16 << 10;
 
 /// The client of one origin.
@@ -36,29 +36,29 @@ pub(crate) struct Http1Client {
     pool: Arc<Pool>,
 }
 
-/// How far a request got.
+/// How much of a request was sent.
 enum SendOutcome {
-    /// All of it.
+    /// The whole request.
     Complete,
-    /// The answer began to come before all of it was taken.
+    /// The answer began before the whole request was sent. Contains the response head and the unsent bytes.
     EarlyResponse(ResponseHead, Bytes),
 }
 
 impl Http1Client {
-    /// A client for the origin of `uri`, with nothing connected yet. `None` if that is not plain HTTP.
+    /// Creates a client for the origin of `uri` without connecting. `None` if its scheme is not `http`.
     pub(crate) fn new(uri: &Uri, connector: &HttpConnector, idle_wait: Duration) -> Option<Self> {
         let authority = uri.authority().filter(|_| uri.scheme() == Some(&Scheme::HTTP))?;
         let pool = Pool::new(idle_wait);
         Some(Self { authority: authority.clone(), connector: connector.clone(), pool })
     }
 
-    /// True when `uri` is of this client's origin.
+    /// True if `uri` is on this client's origin.
     pub(crate) fn is_same_origin(&self, uri: &Uri) -> bool {
         uri.scheme() == Some(&Scheme::HTTP) && uri.authority() == Some(&self.authority)
     }
 
-    /// Sends once and reads the head of the answer. A kept connection that turns out to be closed before it has taken
-    /// anything is replaced; once something was sent, nothing is sent again.
+    /// Sends a request once and reads the head of the answer. A pooled connection that closes before it has
+    /// taken any byte is replaced. Once a byte was sent, nothing is sent again.
     pub(crate) async fn send(&self, outbound: &OutboundRequest) -> Result<Response<ResponseBody>, Failure> {
         let joined = outbound.body.len() <= JOINED_BYTES_MAX;
         let mut first = head::encode_request_head(outbound, if joined { outbound.body.len() } else { 0 });
@@ -102,7 +102,8 @@ impl Http1Client {
                 }
             },
         };
-        // Who refuses a request need not take the rest of it (RFC 9112 section 9.5); who takes it up waits for that.
+        // A server that refuses a request need not read the rest of it (RFC 9112 section 9.5). A server that
+        // accepts it waits for the rest.
         let goes_on = unsent.is_empty() || head.response.status().is_success();
         let unsent = if goes_on { unsent } else { Bytes::new() };
         let pool = (head.keep_alive && goes_on).then(|| Arc::clone(&self.pool));
@@ -111,13 +112,13 @@ impl Http1Client {
     }
 }
 
-/// The head of the answer, if all of it is there.
+/// Parses the head of the answer; `None` until it has arrived completely.
 fn try_parse_head(connection: &mut Http1Connection) -> Result<Option<ResponseHead>, Failure> {
     head::parse_response_head(&mut connection.input)
         .map_err(|fault| Failure::indeterminate(FailureClass::Exited, fault))
 }
 
-/// The head of an answer that came before the connection broke.
+/// Reads the head of an answer that arrived before the connection broke.
 async fn read_final_head(connection: &mut Http1Connection) -> Option<ResponseHead> {
     loop {
         match try_parse_head(connection) {
@@ -135,7 +136,7 @@ fn io_failure(error: &io::Error) -> Failure {
     Failure::indeterminate(FailureClass::Exited, error_chain(error))
 }
 
-/// A request as it is sent: its head with a short body, and a long body.
+/// The bytes of a request: the head, including a short body, and a long body.
 #[derive(Clone, Copy)]
 struct RequestBytes<'a> {
     head: &'a [u8],
@@ -144,7 +145,7 @@ struct RequestBytes<'a> {
 }
 
 impl RequestBytes<'_> {
-    /// The last so many bytes of it.
+    /// The last `left` bytes of the request.
     fn tail(self, left: usize) -> Bytes {
         match left.checked_sub(self.body.len()) {
             None | Some(0) => self.body.slice(self.body.len() - left..),
@@ -153,16 +154,16 @@ impl RequestBytes<'_> {
     }
 }
 
-/// How a request failed to be sent.
+/// How sending a request failed.
 enum SendError {
-    /// Not a byte of it was taken.
+    /// Not a byte was sent.
     NothingSent(Failure),
-    /// Some of it was.
+    /// Part of the request was sent.
     PartlySent(Failure),
 }
 
-/// Writes a request. Meanwhile the answer may begin: a server that refuses a long body need not read it. One that only says
-/// that it is still there (1xx) waits for the rest.
+/// Writes a request. The answer may begin meanwhile, because a server that refuses a long body need not read
+/// it. After an informational response (1xx) writing continues.
 async fn write_request(
     connection: &mut Http1Connection,
     request: RequestBytes<'_>,
@@ -175,7 +176,7 @@ async fn write_request(
     while parts.has_remaining() {
         let mut slices = [io::IoSlice::new(&[]); 2];
         let written = match parts.chunks_vectored(&mut slices) {
-            // Costs the system a little less than a list of one.
+            // A plain write costs the system slightly less than a vectored write of one slice.
             1 => connection.stream.try_write(&slices[0]),
             count => connection.stream.try_write_vectored(slices.get(..count).unwrap_or_default()),
         };
@@ -204,7 +205,7 @@ async fn write_request(
                 }
             }
             Err(error) => {
-                // Why nothing more is taken may have been said before.
+                // The server may have sent the reason before it stopped reading.
                 if left < total
                     && let Some(head) = read_final_head(connection).await
                 {

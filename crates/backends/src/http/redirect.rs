@@ -1,13 +1,13 @@
-//! Where a redirect may lead: to the same scheme, host and port only, so that credentials and arguments never
-//! reach a stranger, and nobody is sent around the local network.
+//! Restricts redirects to the same scheme, host and port. Credentials and arguments then never reach another
+//! server, and no backend can redirect the gateway into the local network.
 
 use http::Uri;
 use http::uri::{Authority, Scheme};
 
-/// The most redirects followed for one request.
+/// Maximum number of redirects followed for one request.
 pub(crate) const REDIRECTS_MAX: usize = 5;
 
-/// The address that `location` names, seen from `base`. `None` for anything that does not stay on the same origin.
+/// Resolves `location` relative to `base`. `None` if the result is not on the same origin.
 pub(crate) fn resolve_same_origin(base: &Uri, location: &str) -> Option<Uri> {
     let location = location.split('#').next().unwrap_or_default();
     if location.is_empty() {
@@ -33,7 +33,7 @@ pub(crate) fn resolve_same_origin(base: &Uri, location: &str) -> Option<Uri> {
     Uri::builder().scheme(scheme.clone()).authority(authority.clone()).path_and_query(path).build().ok()
 }
 
-/// An address as an operator may read it: without user, password and query, which may be secret.
+/// Formats an address for an operator: without user, password and query, which may be secret.
 pub(crate) fn redact(location: &str) -> String {
     const CHARS_MAX: usize = 200;
     let location = location.split(['?', '#']).next().unwrap_or_default();
@@ -56,7 +56,7 @@ fn has_scheme(location: &str) -> bool {
     !scheme.contains(['/', '?']) && scheme.starts_with(|first: char| first.is_ascii_alphabetic())
 }
 
-/// True when both addresses have the same scheme, host and port, and neither carries a password.
+/// True if both addresses have the same scheme, host and port, and `other` contains no user or password.
 fn same_origin(one: &Uri, other: &Uri) -> bool {
     let plain = |authority: &Authority| !authority.as_str().contains('@');
     let port =

@@ -1,5 +1,5 @@
-//! Whose credential the requests on one line carry: it is put on each request as that is sent, and taken off again
-//! when the backend refuses it. How credentials are got is `vmcp-credentials`'.
+//! The credential of the requests on one connection. It is added to each request when the request is sent,
+//! and invalidated when the backend refuses it. `vmcp-credentials` obtains credentials.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::http::client::OutboundRequest;
 use crate::policy::Credentials;
 use crate::sync::UnpoisonedMutex;
 
-/// A caller and the token that proves who it is.
+/// A caller and the token that authenticates it.
 #[derive(Clone, Debug)]
 pub(crate) struct AuthenticatedCaller {
     identity: Arc<Identity>,
@@ -21,7 +21,7 @@ pub(crate) struct AuthenticatedCaller {
 }
 
 impl AuthenticatedCaller {
-    /// The caller of a request, if it has shown a token.
+    /// The caller of a request, if it presented a token.
     pub(crate) fn from_context(ctx: &CallContext) -> Option<Self> {
         match (&ctx.caller, &ctx.token) {
             (vmcp_domain::Caller::Known(identity), Some(token)) => {
@@ -36,26 +36,26 @@ impl AuthenticatedCaller {
     }
 }
 
-/// Puts credentials on requests.
+/// Adds credentials to requests.
 #[derive(Debug)]
 pub(crate) struct RequestCredentials {
     source: Credentials,
-    /// On whose behalf; `None` for what the gateway asks on its own account.
+    /// The caller on whose behalf requests are sent; `None` for requests of the gateway itself.
     caller: Option<UnpoisonedMutex<AuthenticatedCaller>>,
 }
 
 impl RequestCredentials {
-    /// For what the gateway asks on its own account, and never for a client's request.
+    /// Credentials for requests of the gateway itself, never for a client's request.
     pub(crate) fn for_gateway(credentials: Credentials) -> Self {
         Self { source: credentials, caller: None }
     }
 
-    /// On behalf of a caller.
+    /// Credentials for requests on behalf of a caller.
     pub(crate) fn for_caller(credentials: Credentials, caller: AuthenticatedCaller) -> Self {
         Self { source: credentials, caller: Some(UnpoisonedMutex::new(caller)) }
     }
 
-    /// Takes the caller's newest token. True when it is another than before.
+    /// Stores the caller's newest token. Returns true if it differs from the token before.
     pub(crate) fn update_caller(&self, newest: AuthenticatedCaller) -> bool {
         let Some(caller) = &self.caller else {
             return false;
@@ -66,8 +66,8 @@ impl RequestCredentials {
         has_changed
     }
 
-    /// The headers for one request. What the gateway asks on its own account goes without any where its issuer gives
-    /// it none: being turned away by the backend is a sign of life, too.
+    /// The credential headers for one request. If the issuer gives the gateway no credential for its own
+    /// requests, they are sent without one: a refusal by the backend still shows that it is reachable.
     pub(crate) async fn headers_for(
         &self,
         outbound: &OutboundRequest,
@@ -93,13 +93,14 @@ impl RequestCredentials {
         credential_headers.map(Some).map_err(|error| to_failure(&error))
     }
 
-    /// The backend refused these headers. True when asking once more with others makes sense.
+    /// Reports that the backend refused these headers. Returns true if a retry with others makes sense.
     pub(crate) fn invalidate(&self, credential_headers: &CredentialHeaders) -> bool {
         self.source.0.invalidate(credential_headers)
     }
 }
 
-/// What a missing credential means: it is the caller's own, or the token endpoint's.
+/// Converts a credential error. It is the caller's own (class `Auth`), or that of the token endpoint or its
+/// settings (class `Credential`).
 pub(crate) fn to_failure(error: &CredentialError) -> Failure {
     let class = match error {
         CredentialError::NeedsCaller(_)

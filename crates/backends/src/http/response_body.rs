@@ -1,4 +1,4 @@
-//! The body of a backend's response on its way in, whichever client it comes by, decoded.
+//! The decoded body of a backend's response, for each of the HTTP clients.
 
 use std::error::Error as StdError;
 use std::io;
@@ -15,22 +15,22 @@ use tokio::task::coop;
 use crate::failure::{Failure, FailureClass, error_chain};
 use crate::http::http1::Http1Body;
 
-/// What went wrong with a body.
+/// The error of a response body.
 pub(crate) type BodyError = Box<dyn StdError + Send + Sync>;
 
-/// The body.
+/// The body of a response.
 pub(crate) struct ResponseBody {
-    /// What has been looked at already.
+    /// Data that was peeked and not yet read.
     peeked: Bytes,
     source: BodySource,
 }
 
 enum BodySource {
-    /// By the client for TLS.
+    /// From the client for TLS.
     Tls(Incoming),
-    /// By the plain client.
+    /// From the HTTP/1.1 client without TLS.
     Http1(Http1Body),
-    /// Out of a content coding.
+    /// Decoded from a content coding.
     Decoded(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send + Sync>>),
 }
 
@@ -47,12 +47,13 @@ impl ResponseBody {
         Self { peeked: Bytes::new(), source: BodySource::Decoded(Box::pin(bytes)) }
     }
 
-    /// True for what comes out of a content coding.
+    /// True if the body is decoded from a content coding.
     pub(crate) fn is_decoded(&self) -> bool {
         matches!(self.source, BodySource::Decoded(_))
     }
 
-    /// The start of the body: at least `count` bytes, unless the body is shorter. They are read again afterwards.
+    /// The start of the body: at least `count` bytes, unless the body is shorter. The bytes are read again
+    /// afterwards.
     pub(crate) async fn peek(&mut self, count: usize) -> Result<&[u8], Failure> {
         while self.peeked.len() < count {
             let peeked = std::mem::take(&mut self.peeked);
@@ -94,7 +95,8 @@ impl Body for ResponseBody {
                 body.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data).map_err(BodyError::from)))
             }
             BodySource::Decoded(bytes) => {
-                // A few bytes may decode to very many: time-outs are to be looked at in between.
+                // A few bytes may decode to a large amount of data. The task therefore yields in between, so
+                // that time-outs are checked.
                 let budget = std::task::ready!(coop::poll_proceed(cx));
                 let data = std::task::ready!(bytes.as_mut().poll_next(cx));
                 budget.made_progress();

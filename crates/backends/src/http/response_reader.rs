@@ -1,4 +1,4 @@
-//! Reading what a backend answers over HTTP within bounds: one message whole, or events one by one.
+//! Reads the HTTP responses of a backend within limits: one whole message, or single events.
 
 use std::collections::VecDeque;
 
@@ -16,13 +16,13 @@ use crate::http::response_body::ResponseBody;
 use crate::large_buffer::{LARGE_BYTES, LargeBuffer};
 use crate::policy::RESPONSE_BYTES_MAX;
 
-/// How much of an error page is read to find a message in it.
+/// Maximum number of bytes read of an error response to find a message in it.
 pub(crate) const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
 
-/// The most that is set aside for a body because of its announced length.
+/// Maximum number of bytes allocated because of an announced length.
 const PREALLOCATED_BYTES_MAX: usize = 1 << 20;
 
-/// Reads a whole body. A body of one piece is not copied.
+/// Reads a whole body of at most `bytes_max` bytes. A body in one piece is not copied.
 pub(crate) async fn read_whole(mut body: ResponseBody, bytes_max: usize) -> Result<Bytes, Failure> {
     let too_large = || Failure::indeterminate(FailureClass::TooLarge, "the answer is larger than allowed");
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -58,7 +58,8 @@ pub(crate) async fn read_whole(mut body: ResponseBody, bytes_max: usize) -> Resu
             first = data;
         } else {
             if rest.is_empty() {
-                // The announced length saves growing, within reason: it is only announced.
+                // Reserving the announced length avoids reallocation. The amount is limited, because the
+                // length is only announced.
                 rest.reserve(announced.min(PREALLOCATED_BYTES_MAX));
             }
             rest.extend_from_slice(&std::mem::take(&mut first));
@@ -84,7 +85,7 @@ pub(crate) async fn read_outcome(body: ResponseBody, id: u64) -> Result<Json, Fa
         Ok(Message::Response { .. }) => {
             fault.get_or_insert_with(|| "the answer belongs to another request".to_owned());
         }
-        // What comes beside the answer in a batch.
+        // A batch may contain other messages next to the answer.
         Ok(Message::Request { .. } | Message::Notification { .. }) => {}
         Err(unreadable) => drop(fault.get_or_insert(unreadable.cause)),
     });
@@ -94,7 +95,8 @@ pub(crate) async fn read_outcome(body: ResponseBody, id: u64) -> Result<Json, Fa
     })
 }
 
-/// True when a response answers request `id`. A server that could not read the identifier sends none with its error.
+/// True if a response answers request `id`. A server that could not read the identifier sends its error
+/// without one.
 pub(crate) fn is_response_to(found: Option<&Id>, id: u64, is_error: bool) -> bool {
     match found {
         Some(found) => found.as_number() == Some(id),
@@ -102,10 +104,10 @@ pub(crate) fn is_response_to(found: Option<&Id>, id: u64, is_error: bool) -> boo
     }
 }
 
-/// What a body is, by its first byte where that contradicts the content type.
+/// Determines the kind of a body: by its first bytes where they contradict the content type.
 ///
 /// # Errors
-/// When it is plainly something else, such as an HTML page.
+/// If the body is clearly something else, such as an HTML page.
 pub(crate) async fn detect_content(
     response: Response<ResponseBody>,
 ) -> Result<(ContentKind, ResponseBody), Failure> {
@@ -142,18 +144,19 @@ pub(crate) async fn detect_content(
     Ok((found, body))
 }
 
-/// A body that is a stream of events.
+/// A body that is an event stream.
 pub(crate) struct EventReader {
     body: ResponseBody,
     decoder: Decoder,
     queue: VecDeque<sse::Event>,
     bytes_left: Option<usize>,
-    /// The identifier of the last event that had one, from which the stream can be taken up again.
+    /// The identifier of the last event that had one. The stream can be resumed after it.
     pub(crate) last_event_id: Option<String>,
 }
 
 impl EventReader {
-    /// Reads events; each is bounded, and all of them together unless the stream is `endless`.
+    /// Reads events. Each event is limited to `RESPONSE_BYTES_MAX` bytes, and so are all of them together
+    /// unless the stream `is_long_lived`.
     pub(crate) fn new(body: ResponseBody, is_long_lived: bool) -> Self {
         Self {
             body,
@@ -164,7 +167,8 @@ impl EventReader {
         }
     }
 
-    /// The next event; `None` at the end of the stream. May be dropped and called again.
+    /// The next event; `None` at the end of the stream. The future may be dropped and the method called
+    /// again.
     pub(crate) async fn next_event(&mut self) -> Result<Option<sse::Event>, Failure> {
         loop {
             if let Some(event) = self.queue.pop_front() {
@@ -174,8 +178,8 @@ impl EventReader {
                 return Ok(Some(event));
             }
             let Some(frame) = self.body.frame().await else {
-                // Some servers end the stream without the blank line that ends an event. An event that broke off in
-                // the middle comes again when the stream is taken up.
+                // Some servers end the stream without the blank line that ends an event. An event that broke
+                // off in the middle is sent again when the stream is resumed.
                 return Ok(self.decoder.finish().filter(has_message));
             };
             let frame =
@@ -196,7 +200,7 @@ impl EventReader {
         }
     }
 
-    /// The stream itself, for reading what is left of it.
+    /// The stream itself, for reading the rest of it.
     pub(crate) fn into_body(self) -> ResponseBody {
         self.body
     }
@@ -208,7 +212,8 @@ fn has_message(event: &sse::Event) -> bool {
     holds_one
 }
 
-/// The messages in an event; none in events of other types, and in the empty ones that only set an identifier.
+/// Passes each message of an event to `each`. Events of other types contain none, nor do empty events that
+/// only set an identifier.
 pub(crate) fn for_each_message(event: sse::Event, each: impl FnMut(Result<Message, UnreadableMessage>)) {
     if !event.data.is_empty() && (event.kind.is_empty() || event.kind == "message") {
         jsonrpc::parse_lenient(sse::event_text(event).into_bytes(), each);

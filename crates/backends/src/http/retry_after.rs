@@ -1,5 +1,5 @@
-//! What a backend itself says about how often it may be called: after an answer with `Retry-After` (RFC 9110, 10.2.3) it
-//! is left alone for that long. Calls that come meanwhile are refused with the time that is left and do not reach it.
+//! The back-off that a backend itself requests: after an answer with `Retry-After` (RFC 9110, 10.2.3) it
+//! receives no calls for that long. Calls that arrive meanwhile are refused with the remaining time.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use tokio::time::Instant;
 
 use crate::sync::UnpoisonedMutex;
 
-/// The longest pause that is kept, whatever a backend asks for: an hour would be an outage that nobody ordered.
+/// Maximum pause, whatever a backend requests: an hour would be an outage that no operator asked for.
 const PAUSE_MAX: Duration = Duration::from_mins(5);
 
-/// Until when a backend wants to be left alone.
+/// The time until which the backend receives no calls.
 #[derive(Debug, Default)]
 pub(crate) struct RetryAfter(UnpoisonedMutex<Option<Instant>>);
 
 impl RetryAfter {
-    /// Keeps a pause from now on; one that ends later counts more.
+    /// Starts a pause now. If an earlier pause ends later, that one counts.
     pub(crate) fn set(&self, pause: Duration) {
         let until = Instant::now() + pause.min(PAUSE_MAX);
         let mut kept = self.0.lock();
@@ -26,7 +26,7 @@ impl RetryAfter {
         }
     }
 
-    /// What is left of the pause; `None` when there is none.
+    /// The remaining time of the pause; `None` if there is none.
     pub(crate) fn remaining(&self) -> Option<Duration> {
         let mut kept = self.0.lock();
         let left = (*kept)?.saturating_duration_since(Instant::now());
@@ -38,7 +38,8 @@ impl RetryAfter {
     }
 }
 
-/// The pause that a response asks for. Only the form in seconds is read: a date is another machine's clock.
+/// The pause that a response requests. Only the form in seconds is supported: a date depends on another
+/// machine's clock.
 pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     (seconds > 0).then(|| Duration::from_secs(seconds).min(PAUSE_MAX))

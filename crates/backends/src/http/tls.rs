@@ -1,4 +1,5 @@
-//! TLS towards HTTP backends: 1.2 or later through rustls, the system's authorities or the operator's own.
+//! TLS towards HTTP backends: TLS 1.2 or later through rustls, with the system's CA certificates or the
+//! operator's own.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -10,7 +11,7 @@ use rustls_pki_types::pem::PemObject;
 
 use crate::failure::{Failure, FailureClass};
 
-/// The client's side of TLS, trusting the authorities in `ca_bundle`, or the system's if there is none.
+/// The TLS configuration that trusts the CA certificates in `ca_bundle`, or those of the system without it.
 pub(crate) fn config(ca_bundle: Option<&Path>) -> Result<ClientConfig, Failure> {
     let roots = match ca_bundle {
         Some(path) => Arc::new(read_bundle(path)?),
@@ -24,10 +25,10 @@ pub(crate) fn config(ca_bundle: Option<&Path>) -> Result<ClientConfig, Failure> 
     Ok(config)
 }
 
-/// Whether backends can be checked against this file of certificates.
+/// Checks that backends can be verified against this file of CA certificates.
 ///
 /// # Errors
-/// Why not: it cannot be read, or what it holds is no certificate.
+/// The reason if they cannot: the file is unreadable, or its content is no certificate.
 pub fn check_ca_bundle(path: &Path) -> Result<(), String> {
     let reason = |failure: Failure| failure.to_string().trim_start_matches("ca_bundle: ").to_owned();
     read_bundle(path).map(drop).map_err(reason)
@@ -49,7 +50,8 @@ fn read_bundle(path: &Path) -> Result<RootCertStore, Failure> {
     Ok(roots)
 }
 
-/// The system's store, read once: it is the same for every backend and reading it takes milliseconds.
+/// The system's CA certificates. They are read once, because they are the same for every backend and reading
+/// them takes milliseconds.
 fn system_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     Arc::clone(ROOTS.get_or_init(|| {
@@ -64,7 +66,8 @@ fn system_roots() -> Arc<RootCertStore> {
     }))
 }
 
-/// TLS that trusts nobody, for backends reached without it: redirects never change the scheme.
+/// A TLS configuration that trusts no certificate, for backends without TLS: redirects never change the
+/// scheme.
 pub(crate) fn config_without_roots() -> Result<ClientConfig, Failure> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])

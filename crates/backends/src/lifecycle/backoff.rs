@@ -1,9 +1,9 @@
-//! How long to wait before the next attempt: longer after every failure, with jitter so that many backends
-//! of one host do not knock at the same moment.
+//! Back-off between attempts. The delay doubles after every failure. Jitter prevents many backends of one
+//! host from being contacted at the same moment.
 
 use std::time::Duration;
 
-/// Doubling waits between two bounds.
+/// Delays that double from an initial value to a maximum.
 #[derive(Clone, Debug)]
 pub(crate) struct Backoff {
     initial: Duration,
@@ -16,27 +16,27 @@ impl Backoff {
         Self { initial, max, next: initial }
     }
 
-    /// The waits between attempts to connect.
+    /// The delays between attempts to connect: from 250 ms to 30 s.
     pub(crate) fn for_connecting() -> Self {
         Self::new(Duration::from_millis(250), Duration::from_secs(30))
     }
 
-    /// The waits between attempts to open a background stream.
+    /// The delays between attempts to open a background stream: from 1 s to 60 s.
     pub(crate) fn for_streams() -> Self {
         Self::new(Duration::from_secs(1), Duration::from_secs(60))
     }
 
-    /// The next wait: between half of the bound and the bound.
+    /// The next delay: between half of the current bound and the bound.
     pub(crate) fn next_delay(&mut self) -> Duration {
         let bound = self.next;
         self.next = (bound * 2).min(self.max);
         let mut byte = [0_u8];
-        // Without randomness the wait is merely without jitter.
+        // Without randomness the delay only lacks jitter.
         let share = getrandom::fill(&mut byte).map_or(u32::from(u8::MAX), |()| u32::from(byte[0]));
         bound / 2 + bound / 2 * share / 255
     }
 
-    /// Starts over with the shortest wait.
+    /// Starts over with the initial delay.
     pub(crate) fn reset(&mut self) {
         self.next = self.initial;
     }

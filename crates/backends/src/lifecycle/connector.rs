@@ -1,4 +1,5 @@
-//! Making one connection, by whichever transport: what the supervisor repeats for as long as the backend is wanted.
+//! Opens one connection over the configured transport. The supervisor repeats this for as long as the backend
+//! is configured.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,18 +23,18 @@ use crate::transport::sse;
 use crate::transport::stdio::StdioContext;
 use crate::transport::streamable::StreamableContext;
 
-/// How long a server that refused streamable HTTP may take to begin HTTP+SSE.
+/// Time-out for opening HTTP+SSE at a server that refused streamable HTTP.
 const SSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Makes connections to one backend.
+/// Opens connections to one backend.
 pub(crate) struct Connector {
     supervised: Arc<SupervisedConnection>,
-    /// The handshake is made without a probe: the backend is known to have sessions, or ends when it is probed first, as
-    /// some servers do.
+    /// Whether the handshake is made without a probe. The backend is known to have sessions, or its process
+    /// ends when it is probed first, as some servers do.
     skip_probe: bool,
 }
 
-/// Ends a connection that is not completed.
+/// Closes a connection that is not completed.
 struct AttemptGuard(Option<Arc<CloseSignal>>);
 
 impl AttemptGuard {
@@ -55,7 +56,8 @@ impl Connector {
         Self { skip_probe: shared.has_sessions, supervised: shared }
     }
 
-    /// Makes one connection, within the policy's time, to which signs of life add.
+    /// Opens one connection within the connect time-out of the policy. Output of the backend extends that
+    /// time-out.
     pub(crate) async fn connect(&mut self) -> Result<Arc<Connection>, Failure> {
         let Timeouts { connect, start, .. } = self.supervised.policy.timeouts;
         let signs = Arc::clone(&self.supervised.startup_activity);
@@ -82,7 +84,7 @@ impl Connector {
             Transport::StreamableHttp(policy) if self.supervised.is_over_sse() => {
                 let connected = Box::pin(self.connect_sse(policy)).await;
                 if connected.is_err() {
-                    // It may have been replaced by one that speaks streamable HTTP.
+                    // The server may have been replaced by one that speaks streamable HTTP.
                     self.supervised.clear_sse();
                 }
                 connected
@@ -140,7 +142,8 @@ impl Connector {
         Ok(self.duplex_connection(link, introduction))
     }
 
-    /// Streamable HTTP; where it is refused, HTTP+SSE at the same address.
+    /// Connects over streamable HTTP. If the server refuses that, connects over HTTP+SSE at the same address,
+    /// unless the operator configured the transport.
     async fn connect_streamable_or_sse(&mut self, policy: &HttpPolicy) -> Result<Arc<Connection>, Failure> {
         let failure = match self.connect_streamable(policy).await {
             Err(failure) if probe::streamable::may_be_sse(&failure) => failure,
@@ -172,7 +175,7 @@ impl Connector {
         let wait = shared.policy.timeouts.connect;
         let (link, introduction) = if self.skip_probe {
             let begun = probe::streamable::handshake(&base, &policy.url, &shared.client_info).await;
-            // The next attempt finds out anew.
+            // After a failure, the next attempt probes again.
             self.skip_probe = begun.is_ok();
             begun?
         } else {

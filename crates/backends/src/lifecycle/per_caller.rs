@@ -1,6 +1,6 @@
-//! Connections to a backend that belong to single callers, because the backend sees each caller by a credential of its
-//! own, or keeps state that callers must not share. A connection is made by its caller's first request and ended when
-//! nobody has used it for a while. Which requests share one is `key`'s.
+//! Connections to a backend that belong to single callers. The backend knows each caller by its own
+//! credential, or keeps state that callers must not share. The first request of a caller opens its
+//! connection, which is closed after an idle time-out. `key` decides which requests share one.
 
 mod key;
 pub(crate) mod open;
@@ -30,16 +30,16 @@ use crate::lifecycle::supervisor::{Phase, SupervisedConnection, wait_until_ready
 use crate::policy::{CallerBounds, Credentials, Isolation, Transport};
 use crate::sync::UnpoisonedMutex;
 
-/// How often connections that have been idle too long, or whose client has ended, are looked for.
+/// How often idle connections, and connections of ended clients, are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// How fast processes are started: at once, and how far apart after that.
+/// Start rate of processes: the burst size, and the interval of the starts after it.
 const PROCESS_BURST: u32 = 8;
 const PROCESS_INTERVAL: Duration = Duration::from_millis(250);
-/// The same for connections over HTTP.
+/// Start rate of connections over HTTP: the burst size, and the interval after it.
 const HTTP_BURST: u32 = 100;
 const HTTP_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What tells callers apart.
+/// Why callers have separate connections.
 pub(crate) enum Grouping {
     /// Each request carries a credential on behalf of its caller.
     Credentials(Credentials),
@@ -54,13 +54,13 @@ pub(crate) struct CallerConnections {
     grouping: Grouping,
     bounds: CallerBounds,
     connections: UnpoisonedMutex<HashMap<ConnectionKey, CallerConnection>>,
-    /// The room for processes, where each connection is one.
+    /// The process slots, if each connection is a process.
     process_slots: Option<Arc<ProcessSlots>>,
     spare: UnpoisonedMutex<Option<SpareProcess>>,
     spare_taken: Notify,
     start_limiter: StartRateLimiter,
     slot_freed: Arc<Notify>,
-    /// Where connections live: who asks for one may be on a thread that ends before its session is ended.
+    /// The runtime of the connection tasks. The requesting thread may end before its session does.
     runtime: Handle,
 }
 
@@ -71,11 +71,11 @@ struct CallerConnection {
     usage: Arc<ConnectionUsage>,
 }
 
-/// The requests that use a connection now.
+/// The use of a connection by requests.
 struct ConnectionUsage {
     in_use: AtomicU32,
     slot_freed: Arc<Notify>,
-    /// When the last request that used it ended.
+    /// When the last request that used the connection ended.
     released_at: UnpoisonedMutex<Instant>,
 }
 
@@ -84,7 +84,7 @@ impl CallerConnection {
         self.usage.in_use.load(Ordering::Relaxed) == 0 && self.supervised.subscriptions.borrow().is_empty()
     }
 
-    /// Since when nobody has used it.
+    /// Since when no request has used the connection.
     fn idle_since(&self) -> Instant {
         *self.usage.released_at.lock()
     }
@@ -95,14 +95,14 @@ impl CallerConnection {
     }
 }
 
-/// A connection in use: it is not ended as long as this is held.
+/// A connection in use. It does not count as idle while this reference exists.
 pub(crate) struct ConnectionRef {
     supervised: Arc<SupervisedConnection>,
     usage: Option<Arc<ConnectionUsage>>,
 }
 
 impl ConnectionRef {
-    /// The backend's own connection, which does not end.
+    /// The backend's own connection, which is never closed for being idle.
     pub(crate) fn main(shared: &Arc<SupervisedConnection>) -> Self {
         Self { supervised: Arc::clone(shared), usage: None }
     }
@@ -128,7 +128,8 @@ impl Drop for ConnectionRef {
 }
 
 impl CallerConnections {
-    /// The connections to the backend whose own one is `main`. Idle ones are ended by a task that ends with it.
+    /// Creates the table of the backend with the connection `main`. A background task closes idle
+    /// connections; it ends with the table or when `main` stops.
     pub(crate) fn start(main: &Arc<SupervisedConnection>, grouping: Grouping) -> Arc<Self> {
         let is_process = matches!(main.policy.transport, Transport::Stdio(_));
         let (burst, interval) =
@@ -163,33 +164,33 @@ impl CallerConnections {
         connections
     }
 
-    /// True when what the backend offers depends on who asks, and there is nothing to offer to nobody.
+    /// True if what the backend offers depends on the caller. Without a caller there is nothing to list.
     pub(crate) fn is_personal(&self) -> bool {
         matches!(self.grouping, Grouping::Credentials(_))
     }
 
-    /// Which callers share a connection now.
+    /// Which callers share a connection now, as `/status` shows it.
     pub(crate) fn isolation(&self) -> &'static str {
         match self.grouping {
             Grouping::Credentials(_) => Isolation::PerCaller.as_str(),
-            // A backend that keeps no sessions has nothing to keep apart.
+            // A backend without sessions has no state to isolate.
             Grouping::Isolation(_) if self.is_stateless() => Isolation::Shared.as_str(),
             Grouping::Isolation(Isolation::Automatic { .. }) => Isolation::PerCaller.as_str(),
             Grouping::Isolation(isolation) => isolation.as_str(),
         }
     }
 
-    /// True when the backend is known to keep no state for a connection.
+    /// True if the backend is known to keep no state for a connection.
     fn is_stateless(&self) -> bool {
         matches!(&*self.main.phase.borrow(), Phase::Ready(main) if !main.link.is_stateful())
     }
 
-    /// How many callers have a connection of their own.
+    /// The number of connections that belong to single callers.
     pub(crate) fn count(&self) -> usize {
         self.connections.lock().len()
     }
 
-    /// Whose connection a request takes; `None` for the backend's own.
+    /// The key of the connection that serves a request; `None` for the backend's own connection.
     fn resolve_key(
         &self,
         ctx: &CallContext,
@@ -217,7 +218,7 @@ impl CallerConnections {
         }
     }
 
-    /// Which other callers' requests take the same connection.
+    /// Which other requests use the same connection.
     pub(crate) fn scope(&self, ctx: &CallContext) -> Result<IsolationScope, Failure> {
         if !self.is_personal() && self.is_stateless() {
             return Ok(IsolationScope::Shared);
@@ -227,7 +228,8 @@ impl CallerConnections {
             .map_or(IsolationScope::Shared, |(key, _)| IsolationScope::Caller(key.scope())))
     }
 
-    /// A context to ask the backend on behalf of a caller who has a connection of its own.
+    /// A context for requests on behalf of a caller that has its own connection; `None` if there is no such
+    /// connection.
     pub(crate) fn context_of(&self, scope: CallerScope) -> Option<CallContext> {
         let table = self.connections.lock();
         let (key, _) = table.iter().find(|(_, connection)| connection.scope == scope)?;
@@ -242,16 +244,17 @@ impl CallerConnections {
         Some(ctx)
     }
 
-    /// The caller's connection, if there is one; the credential it carries stays as it is.
+    /// The caller's connection, if it exists. Its credential stays unchanged.
     pub(crate) fn acquire_existing(&self, ctx: &CallContext) -> Option<ConnectionRef> {
         let (key, _) = self.resolve_key(ctx).ok()??;
         self.connections.lock().get_mut(&key).map(CallerConnection::acquire)
     }
 
-    /// The connection of a request, made if there is none. Waits a short time where there is no room.
+    /// The connection of a request, opened if it does not exist. Waits up to `acquire_timeout` if no slot is
+    /// free.
     ///
     /// # Errors
-    /// [`Failure::ConnectionsFull`] when no room came free in time.
+    /// [`Failure::ConnectionsFull`] if no slot becomes free in time.
     pub(crate) async fn get_or_open(&self, ctx: &CallContext) -> Result<ConnectionRef, Failure> {
         let Some((key, holder)) = self.resolve_key(ctx)? else { return Ok(ConnectionRef::main(&self.main)) };
         if self.main.stop.is_cancelled() {
@@ -287,13 +290,13 @@ impl CallerConnections {
         Some(found)
     }
 
-    /// Since when the connection has been idle that would give way next.
+    /// Since when the connection has been idle that would be evicted next; `None` if all are in use.
     fn oldest_idle_since(&self) -> Option<Instant> {
         let table = self.connections.lock();
         table.values().filter(|connection| connection.is_idle()).map(CallerConnection::idle_since).min()
     }
 
-    /// Ends the connection used longest ago, if one is not in use.
+    /// Closes the longest idle connection. Returns false if all are in use.
     fn close_oldest_idle(&self) -> bool {
         let ended = remove_oldest(&mut self.connections.lock(), |_| true);
         close(ended)
@@ -306,7 +309,7 @@ impl CallerConnections {
         })
     }
 
-    /// Ends the connections that have not been used for a while, and those whose client has ended.
+    /// Closes connections that exceed the idle time-out, and connections of ended clients.
     fn sweep(&self) {
         let now = Instant::now();
         let ended: Vec<CallerConnection> = {
@@ -323,7 +326,7 @@ impl CallerConnections {
     }
 }
 
-/// Takes out the connection used longest ago of those that are not in use and fit.
+/// Removes the longest idle connection that satisfies `fits`.
 fn remove_oldest(
     table: &mut HashMap<ConnectionKey, CallerConnection>,
     fits: impl Fn(&CallerConnection) -> bool,
@@ -333,8 +336,8 @@ fn remove_oldest(
     oldest.and_then(|key| table.remove(&key))
 }
 
-/// Ends a connection. To be called without the lock on the table, because the end is told to listeners. False when
-/// there is none.
+/// Closes a connection. Must be called without the lock on the table, because it notifies the listener.
+/// Returns false for `None`.
 fn close(connection: Option<CallerConnection>) -> bool {
     let Some(connection) = connection else { return false };
     connection.supervised.stop.cancel();

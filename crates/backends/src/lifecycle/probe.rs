@@ -1,7 +1,8 @@
-//! How a connection begins: finding out which revision the backend speaks, and shaking hands where there is a
-//! handshake. Sources: 2026-07-28, Versioning, "Backward Compatibility"; 2025-11-25, Lifecycle.
+//! The start of a connection: finds out which protocol version the backend speaks, and performs the handshake
+//! if the version has one. Sources: 2026-07-28, Versioning, "Backward Compatibility"; 2025-11-25, Lifecycle.
 //!
-//! The finding holds for one connection. Nothing that may pass (refused credentials, an outage, silence) is kept.
+//! The result holds for one connection. Temporary conditions (refused credentials, an outage, silence) are
+//! not remembered.
 
 pub(crate) mod duplex;
 pub(crate) mod streamable;
@@ -27,13 +28,14 @@ fn discover_request(identity: &ClientInfo) -> McpRequest {
 fn initialize_request(identity: &ClientInfo) -> McpRequest {
     let dialect = dialect(identity, ProtocolVersion::NEWEST_WITH_SESSIONS);
     McpRequest {
-        // A second session at the backend is better avoided than a first attempt saved.
+        // A retry could create a second session at the backend, which is worse than a failed attempt.
         is_idempotent: false,
         ..McpRequest::maintenance(method::INITIALIZE, dialect.initialize(&session_capabilities()))
     }
 }
 
-/// What the outcome of `server/discover` tells: the introduction of a backend that speaks 2026-07-28, or nothing.
+/// Evaluates the outcome of `server/discover`: the introduction of a backend that speaks 2026-07-28, or
+/// `None`.
 fn parse_discover_outcome(outcome: &Result<Json, Failure>) -> Option<InitializeInfo> {
     match outcome {
         Ok(result) => read_discover(result).ok(),

@@ -1,4 +1,4 @@
-//! Waiting for a backend's connection.
+//! Waits for a backend's connection.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use crate::connection::close_signal::CloseReason;
 use crate::failure::{Failure, FailureClass};
 use crate::lifecycle::supervisor::{Phase, SupervisedConnection};
 
-/// Waits for the backend to be ready. A backend being connected is waited for; one that is not reachable is not.
+/// Waits until the backend is ready, at most for the connect time-out. It waits while the backend is being
+/// connected, and fails at once if the backend is unavailable or stopped.
 pub(crate) async fn wait_until_ready(shared: &SupervisedConnection) -> Result<Arc<Connection>, Failure> {
     if let Phase::Ready(connection) = &*shared.phase.borrow()
         && connection.link.close_signal().reason().is_none()

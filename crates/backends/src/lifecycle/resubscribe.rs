@@ -1,4 +1,4 @@
-//! Subscriptions of a new session, after the one that knew of them has gone.
+//! Renews the resource subscriptions in a new session, because the session that held them is gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::connection::link::McpRequest;
 use crate::connection::pending_requests::Purpose;
 use crate::lifecycle::subscription_streams::ResourceSubscriptions;
 
-/// How many subscriptions are renewed at a time.
+/// Maximum number of concurrent renewals.
 const RESUBSCRIBES_MAX: usize = 8;
-/// How long renewing all of them may take.
+/// Time-out for renewing all subscriptions.
 const RESUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Subscribes again to everything that is wanted, after the session that knew of it has gone.
+/// Subscribes again to all wanted resources, after the session that held the subscriptions is gone.
 pub(super) async fn resubscribe_all(connection: Arc<Connection>, wanted: ResourceSubscriptions) {
     let subscribing = stream::iter(wanted.iter().cloned()).for_each_concurrent(RESUBSCRIBES_MAX, |uri: BackendUri| {
         let connection = Arc::clone(&connection);

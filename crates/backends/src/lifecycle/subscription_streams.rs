@@ -1,5 +1,5 @@
-//! Streams that stand open for as long as a connection lives, so that the backend can tell what changes:
-//! the GET stream of the session era, and `subscriptions/listen` of 2026-07-28. A backend that offers neither is fine.
+//! Long-lived streams on which a backend reports changes: the GET stream of versions with sessions, and
+//! `subscriptions/listen` of 2026-07-28. A backend may offer neither.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,26 +26,28 @@ use crate::http::endpoint::Endpoint;
 use crate::http::response_reader::{EventReader, for_each_message};
 use crate::lifecycle::backoff::Backoff;
 
-/// A stream that stood this long is opened again without delay.
+/// A stream that was open this long resets the back-off.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
-/// The shortest time between two openings of a stream.
+/// Minimum delay before a stream is opened again.
 const REOPEN_DELAY_MIN: Duration = Duration::from_secs(1);
 
-/// The resources whose changes are wanted.
+/// The resources of which changes are wanted.
 pub(crate) type ResourceSubscriptions = Arc<BTreeSet<BackendUri>>;
 
 /// What `subscriptions/listen` covers.
 #[derive(Clone, Debug)]
 pub(crate) enum ListenState {
-    /// Nothing has been agreed yet.
+    /// The backend has not acknowledged a stream yet.
     Opening,
-    /// The list changes, and these resources.
+    /// The list changes, and these resources. It is also set without a stream while there is nothing to
+    /// listen to.
     Open(ResourceSubscriptions),
-    /// Nothing: the backend does not offer it.
+    /// Nothing: the backend refused the stream.
     Refused,
 }
 
-/// Keeps the GET stream of the session era open until the connection ends.
+/// Keeps the GET stream of versions with sessions open until the connection closes, or until the backend
+/// declines it.
 pub(crate) async fn run_get_stream(connection: Arc<Connection>, endpoint: Arc<Endpoint>) {
     let mut backoff = Backoff::for_streams();
     let (mut last_id, mut stood) = (None, false);
@@ -60,14 +62,14 @@ pub(crate) async fn run_get_stream(connection: Arc<Connection>, endpoint: Arc<En
                 handle_unsolicited(&connection, &endpoint, &mut events).await;
                 last_id = events.last_event_id;
             }
-            // A stream that stood before is refused because its session is gone.
+            // If a stream was open before, the backend now refuses it because its session is gone.
             Ok((response, _))
                 if stood && matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) =>
             {
                 connection.link.close_signal().close(CloseReason::SessionLost(FailureClass::Status));
                 return;
             }
-            // 405 is how the stream is declined; others say the same in their own way.
+            // A server declines the stream with 405; some servers use another status.
             Ok((response, _)) if !is_transient(response.status()) => return,
             Ok(_) => {}
             Err(failure) => connection.close_on_failure(&failure),
@@ -84,7 +86,7 @@ fn is_transient(status: StatusCode) -> bool {
         || status == StatusCode::TOO_MANY_REQUESTS
 }
 
-/// Hears everything on a stream that belongs to no request.
+/// Handles all messages on a stream that belongs to no request.
 async fn handle_unsolicited(connection: &Connection, endpoint: &Arc<Endpoint>, events: &mut EventReader) {
     let flights = connection.link.pending_requests();
     let mut replies: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
@@ -122,7 +124,8 @@ async fn handle_unsolicited(connection: &Connection, endpoint: &Arc<Endpoint>, e
     }
 }
 
-/// Keeps `subscriptions/listen` open, for the list changes and the resources wanted, until the connection ends.
+/// Keeps `subscriptions/listen` open until the connection closes. It covers the list changes and the wanted
+/// resources.
 pub(crate) async fn run_listen_stream(
     connection: Arc<Connection>,
     ears: Arc<EventSender>,
@@ -143,7 +146,7 @@ pub(crate) async fn run_listen_stream(
         let outcome = tokio::select! {
             outcome = listen_once(&connection, &resources, gap.then_some(&*ears)) => outcome,
             changed = wanted.changed() => match changed {
-                // The stream is replaced without a gap worth mentioning.
+                // The stream is replaced at once; the gap is negligible.
                 Ok(()) => continue,
                 Err(_) => return,
             },
@@ -166,7 +169,8 @@ pub(crate) async fn run_listen_stream(
     }
 }
 
-/// One stream, from its opening to its end. Everything that may have changed while none was open is told to `gap`.
+/// Runs one stream from its opening to its end. `gap` is the sender that reports everything that may have
+/// changed while no stream was open; `None` if there was no gap.
 async fn listen_once(
     connection: &Connection,
     resources: &ResourceSubscriptions,
@@ -179,7 +183,7 @@ async fn listen_once(
         ..McpRequest::maintenance(method::LISTEN, connection.dialect.listen(&uris))
     };
     let mut stream = Box::pin(connection.exchange(Purpose::Listen(taken), |_| request));
-    // Nothing of the channel may be held while waiting for the stream.
+    // No borrow of the channel may be held while waiting for the stream.
     let taken_up = async { acknowledged.wait_for(|taken| *taken).await.is_ok() };
     let taken_up = tokio::select! {
         outcome = &mut stream => return outcome.map(drop),

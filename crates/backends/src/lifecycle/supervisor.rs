@@ -1,4 +1,5 @@
-//! Keeps one backend connected: connects, hears of the end, waits, connects again; and tells everyone how it stands.
+//! Keeps one backend connected: connects, observes the close of the connection, waits for the back-off, and
+//! connects again. It publishes the current phase to everything that uses the backend.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,34 +31,35 @@ use crate::policy::{BackendPolicy, ProcessPolicy};
 use crate::sync::UnpoisonedMutex;
 use crate::transport::startup_activity::StartupActivity;
 
-/// A connection that lasted this long is remade at once and starts the back-off over.
+/// A connection that lasted this long is reopened at once and resets the back-off.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
-/// A connection that lasted this long and was forgotten by its backend is remade at once.
+/// A connection that lasted this long and was forgotten by its backend is reopened at once.
 const SESSION_STABLE_AFTER: Duration = Duration::from_secs(1);
-/// How long a connection may take to end when nobody said otherwise.
+/// Default time for a connection to close. `Backends::shutdown` sets another value.
 const DEFAULT_GRACE: Duration = Duration::from_secs(2);
 
-/// How a backend stands.
+/// The connection phase of a backend.
 #[derive(Clone)]
 pub(crate) enum Phase {
-    /// Being connected for the first time, or anew because the backend forgot the connection.
+    /// Being connected for the first time, or again because the backend forgot the connection, or because its
+    /// caller retries.
     Connecting,
     /// Connected.
     Ready(Arc<Connection>),
-    /// Not reachable; being retried.
+    /// Unreachable; the supervisor retries.
     Unavailable(FailureClass),
-    /// Ended by the gateway.
+    /// Stopped by the gateway.
     Stopped,
 }
 
-/// What `/status` shows besides the phase.
+/// What `/status` shows in addition to the phase.
 #[derive(Debug, Default)]
 pub(crate) struct StatusRecord {
     pub(crate) last_error: Option<FailureClass>,
     pub(crate) connect_count: u64,
 }
 
-/// What everything that serves one backend shares.
+/// State that everything shares that serves one connection of a backend.
 pub(crate) struct SupervisedConnection {
     pub(crate) policy: BackendPolicy,
     pub(crate) client_info: ClientInfo,
@@ -69,27 +71,29 @@ pub(crate) struct SupervisedConnection {
     pub(crate) stop: CancellationToken,
     pub(crate) grace: Arc<UnpoisonedMutex<Duration>>,
     pub(crate) tasks: TaskTracker,
-    /// The credential of its requests, if they carry any.
+    /// The credential of the requests, if they carry any.
     pub(crate) request_credentials: Option<Arc<RequestCredentials>>,
-    /// The caller that the connection belongs to, once it belongs to one; `None` for the backend's own connection.
+    /// The caller that owns the connection. It is empty while the connection is a spare one, and `None` for
+    /// the backend's own connection.
     caller_scope: Option<Arc<OnceLock<CallerScope>>>,
-    /// The room for processes.
+    /// The process slots of all stdio backends.
     pub(crate) process_slots: Arc<ProcessSlots>,
-    /// The client of requests over HTTP, which connections share unless a credential tells them apart.
+    /// The HTTP client. Connections of one backend share it unless each carries a credential of its own.
     pub(crate) http_client: Arc<OnceLock<Arc<HttpClient>>>,
-    /// The backend is known to have sessions, so that it need not be probed.
+    /// The backend is known to have sessions and need not be probed.
     pub(crate) has_sessions: bool,
-    /// What the backend said about being called less.
+    /// The pause that the backend requested with `Retry-After`.
     pub(crate) retry_after: RetryAfter,
-    /// Ends a wait for the next attempt.
+    /// Ends the wait for the next attempt.
     retry_now: Notify,
-    /// The wait is over and nobody has asked since: a caller's line is not tried again for nobody.
+    /// The back-off is over, and the caller has sent no request since: a caller's connection is only retried
+    /// for a request.
     waits_for_caller: AtomicBool,
-    /// What the backend offers, as it was last read.
+    /// The lists of the backend, as they were last read.
     pub(crate) last_lists: LastLists,
-    /// Signs of life while a connection is being made.
+    /// Output of the backend while a connection is being opened.
     pub(crate) startup_activity: Arc<StartupActivity>,
-    /// The backend was found to speak HTTP+SSE. All its connections share the finding.
+    /// The backend was found to speak HTTP+SSE. All its connections share this result.
     is_sse: Arc<AtomicBool>,
 }
 
@@ -130,8 +134,8 @@ impl SupervisedConnection {
         })
     }
 
-    /// A connection of one caller to the same backend. It ends at the latest with this one. Without a scope it is a
-    /// spare one.
+    /// A connection of one caller to the same backend. It stops at the latest with this one. With an empty
+    /// scope it is a spare connection.
     pub(crate) fn for_caller(
         &self,
         scope: OnceLock<CallerScope>,
@@ -164,28 +168,28 @@ impl SupervisedConnection {
         })
     }
 
-    /// True once the backend was found to speak HTTP+SSE where streamable HTTP was tried.
+    /// True if the backend was found to speak HTTP+SSE where streamable HTTP was tried.
     pub(crate) fn is_over_sse(&self) -> bool {
         self.is_sse.load(Ordering::Relaxed)
     }
 
-    /// From now on it is spoken to over HTTP+SSE.
+    /// From now on connections use HTTP+SSE.
     pub(crate) fn mark_sse(&self) {
         self.is_sse.store(true, Ordering::Relaxed);
         tracing::info!(backend = %self.policy.id, "the backend speaks HTTP+SSE");
     }
 
-    /// What it speaks is found out anew.
+    /// The next connection tries streamable HTTP again.
     pub(crate) fn clear_sse(&self) {
         self.is_sse.store(false, Ordering::Relaxed);
     }
 
-    /// How it is reached, as found out.
+    /// The name of the transport in use.
     pub(crate) fn transport_name(&self) -> &'static str {
         if self.is_over_sse() { "sse" } else { self.policy.transport.as_str() }
     }
 
-    /// What it does while its first connection is being made.
+    /// The startup progress while a connection is being opened; `None` if the backend is connected.
     pub(crate) fn starting(&self) -> Option<StartupProgress> {
         let is_connected = matches!(&*self.phase.borrow(), Phase::Ready(_));
         self.startup_activity.starting().filter(|_| !is_connected)
@@ -195,20 +199,21 @@ impl SupervisedConnection {
         self.caller_scope.is_some()
     }
 
-    /// Makes a spare connection one caller's.
+    /// Assigns a spare connection to one caller.
     pub(crate) fn assign_caller(&self, scope: CallerScope) {
         if let Some(caller) = &self.caller_scope {
-            // It is given once.
+            // The scope is set only once.
             let _ = caller.set(scope);
         }
     }
 
-    /// The gateway's own look at a backend that answers properly to callers only.
+    /// True for the gateway's own connection to a backend that requires callers' credentials.
     pub(crate) fn is_gateway_probe(&self) -> bool {
         !self.is_personal() && self.request_credentials.is_some()
     }
 
-    /// Takes the newest token of the connection's caller, who is about to use it.
+    /// Stores the newest token of the caller that is about to use the connection. If the token is new or the
+    /// back-off is over, an unavailable connection is retried.
     pub(crate) fn update_caller(&self, holder: Option<AuthenticatedCaller>) {
         let is_other = match (&self.request_credentials, holder) {
             (Some(bearing), Some(holder)) => bearing.update_caller(holder),
@@ -230,13 +235,13 @@ impl SupervisedConnection {
         }
     }
 
-    /// What the caller of the seam is told of a failure.
+    /// Converts a failure into the public error of the `Backend` trait.
     pub(crate) fn to_error(&self, failure: Failure) -> Error {
         if let Failure::NotSent(FailureClass::Auth, cause) = &failure
             && self.is_personal()
             && self.request_credentials.is_some()
         {
-            // The backend, or its issuer, does not take this caller's credential. It is none the worse for it.
+            // The backend or the issuer refuses this caller's credential. The backend itself is not at fault.
             return deny_caller(&self.policy.id, cause);
         }
         failure.into_error(&self.policy.id)
@@ -294,7 +299,7 @@ impl SupervisedConnection {
         } else if self.is_gateway_probe() && class == FailureClass::Auth {
             tracing::debug!(backend = %self.policy.id, "the backend answers to callers only");
         } else if attempt <= 3 || attempt.is_power_of_two() {
-            // The first failures, then ever fewer of them.
+            // The first failures are logged, then only those at powers of two.
             tracing::warn!(
                 backend = %self.policy.id, class = class.as_str(), attempt, cause = %failure,
                 "backend cannot be connected"
@@ -310,7 +315,7 @@ impl SupervisedConnection {
     }
 }
 
-/// Keeps the backend connected until told to stop.
+/// Keeps the backend connected until `stop` is cancelled.
 pub(crate) async fn run(shared: Arc<SupervisedConnection>) {
     let mut connector = Connector::new(Arc::clone(&shared));
     let mut backoff = Backoff::for_connecting();
@@ -355,7 +360,7 @@ pub(crate) async fn run(shared: Arc<SupervisedConnection>) {
     shared.phase.send_replace(Phase::Stopped);
 }
 
-/// Waits until it is time for the next attempt. A caller's line waits for its caller too.
+/// Waits until the next attempt is due. A caller's connection also waits for a request of its caller.
 async fn wait_for_retry(shared: &SupervisedConnection, wait: Duration) {
     let waiting = async {
         sleep(wait).await;
@@ -371,7 +376,7 @@ async fn wait_for_retry(shared: &SupervisedConnection, wait: Duration) {
     shared.waits_for_caller.store(false, Ordering::Release);
 }
 
-/// Refuses a caller whom the backend would not let in.
+/// The error for a caller that has no credential accepted by the backend.
 pub(crate) fn deny_caller(backend: &BackendId, cause: &str) -> Error {
     tracing::debug!(%backend, cause, "a caller has no credential that the backend takes");
     Error::Denied

@@ -1,5 +1,5 @@
-//! The process behind a stdio backend: started as the leader of its own process group, its standard error read
-//! into the log, and ended with everything it started.
+//! The process of a stdio backend. It is started as the leader of its own process group, its standard error
+//! is written to the log, and it is stopped with everything that it started.
 
 mod environment;
 mod launcher;
@@ -27,7 +27,7 @@ use crate::policy::{ProcessPolicy, StdioPolicy};
 use crate::transport::duplex::DuplexLink;
 use crate::transport::stdio::{self, LOST_CONNECTION_GRACE, StdioContext};
 
-/// A process that ends this early has most likely not found what it needs.
+/// A process that ends this early has most likely not found something that it needs.
 const EARLY_EXIT: Duration = Duration::from_secs(2);
 
 /// Starts the process and opens the link to it.
@@ -82,7 +82,7 @@ fn build_command(policy: &StdioPolicy, processes: &ProcessPolicy) -> std::io::Re
     Ok(command)
 }
 
-/// Waits for the process to end, or ends it.
+/// Waits for the process to end, or stops it when the connection closes.
 async fn watch_process(mut child: Child, context: StdioContext) {
     let (id, began) = (child.id(), Instant::now());
     let group = id.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
@@ -105,12 +105,12 @@ async fn watch_process(mut child: Child, context: StdioContext) {
             } else {
                 tracing::warn!(%backend, status, "the backend's process ended");
             }
-            // What it wrote last is still being read.
+            // The reader may still be processing the last output.
             let _ = timeout(LOST_CONNECTION_GRACE, closed.cancelled()).await;
         }
         None => stop_process(&mut child, group, &context).await,
     }
-    // Whatever the process started and left behind.
+    // Kills what the process started and left behind in its group.
     signal_group(group, Signal::KILL);
     orphans::untrack(id);
     orphans::reap();
@@ -118,7 +118,8 @@ async fn watch_process(mut child: Child, context: StdioContext) {
     context.closed.cancel();
 }
 
-/// Ends the process within its grace: by the end of its input, which is closed by now, then by SIGTERM, then by force.
+/// Stops the process within its grace: by the end of its input, which is closed by now, then by SIGTERM, then
+/// by SIGKILL.
 async fn stop_process(child: &mut Child, group: Option<Pid>, context: &StdioContext) {
     let grace = *context.grace.lock();
     let exit_grace = grace / 2;
@@ -136,7 +137,7 @@ async fn stop_process(child: &mut Child, group: Option<Pid>, context: &StdioCont
 
 fn signal_group(group: Option<Pid>, signal_group: Signal) {
     if let Some(group) = group {
-        // No such group: everything has ended.
+        // An error means that the group no longer exists: everything has ended.
         let _ = kill_process_group(group, signal_group);
     }
 }

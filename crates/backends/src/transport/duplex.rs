@@ -1,5 +1,6 @@
-//! A link over one channel that all requests share: stdio, and HTTP+SSE. Answers find their request by identifier;
-//! how bytes go out is the transport's [`MessageSink`], and what comes in is given to [`DuplexLink::handle_message`].
+//! A link over one channel that all requests share: stdio, and HTTP+SSE. Answers are matched to requests by
+//! identifier. The transport sends bytes through its [`MessageSink`] and passes received messages to
+//! [`DuplexLink::handle_message`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,14 +22,15 @@ use crate::connection::pending_requests::{PendingRequests, RequestHandle};
 use crate::connection::server_request::{self, SERVER_REQUESTS_MAX, ServerRequest};
 use crate::failure::{Failure, FailureClass};
 
-/// One message on its way out.
+/// One outgoing message.
 #[derive(Clone, Debug)]
 pub(crate) struct OutgoingMessage {
-    /// The message.
+    /// The encoded message.
     pub(crate) bytes: Vec<u8>,
-    /// The request it is, if it is one: a request that nobody waits for any more need not be sent.
+    /// The identifier of the request, if the message is one. A request that was dropped meanwhile need not be
+    /// sent.
     pub(crate) id: Option<u64>,
-    /// Further headers, for transports that have headers.
+    /// Additional headers, for transports that have headers.
     pub(crate) headers: HeaderMap,
 }
 
@@ -38,17 +40,17 @@ impl OutgoingMessage {
     }
 }
 
-/// How messages go out.
+/// The outgoing side of a channel.
 pub(crate) trait MessageSink: Send + Sync {
-    /// Sends, waiting for room.
+    /// Sends a message, and waits for capacity.
     fn send(&self, message: OutgoingMessage) -> BoxFuture<'_, Result<(), Failure>>;
-    /// Sends if that is possible at once, else forgets it.
+    /// Sends a message if that is possible at once, otherwise drops it.
     fn try_send(&self, message: Vec<u8>);
-    /// Ends the channel in good order.
+    /// Closes the channel gracefully.
     fn close(&self, grace: Duration) -> BoxFuture<'_, ()>;
 }
 
-/// The link.
+/// A link over a shared channel.
 pub(crate) struct DuplexLink {
     backend: BackendId,
     pending_requests: Arc<PendingRequests>,
@@ -78,7 +80,7 @@ impl DuplexLink {
         })
     }
 
-    /// Fixes the revision: in 2026-07-28 backends send no requests, and clients no answers.
+    /// Sets the protocol version. In 2026-07-28 backends send no requests, and clients send no answers.
     pub(crate) fn set_version(&self, version: ProtocolVersion) {
         self.accepts_requests.store(version.has_sessions(), Ordering::Relaxed);
     }
@@ -89,7 +91,7 @@ impl DuplexLink {
         self.sink.send(OutgoingMessage::without_headers(message)).await
     }
 
-    /// Takes a message of the backend. True for an answer that somebody waited for.
+    /// Handles a message of the backend. Returns true for an answer that a request waited for.
     pub(crate) fn handle_message(&self, message: Message) -> bool {
         match message {
             Message::Response { id, outcome } => {
@@ -104,7 +106,7 @@ impl DuplexLink {
         false
     }
 
-    /// Takes something that is no message. True where a request ends with it.
+    /// Handles input that is no message. Returns true if a request fails because of it.
     pub(crate) fn handle_unreadable(&self, unreadable: &UnreadableMessage) -> bool {
         let failure =
             Failure::indeterminate(FailureClass::Protocol, format_args!("the answer: {}", unreadable.cause));
@@ -115,12 +117,13 @@ impl DuplexLink {
         }
     }
 
-    /// Tells everybody who waits that no answer will come.
+    /// Fails every waiting request, because no answer will come.
     pub(crate) fn abort_pending(&self) {
         self.pending_requests.abort_all();
     }
 
-    /// A message was larger than allowed: it is the answer to the only request that waits, if there is only one.
+    /// Handles a message that was larger than allowed. If exactly one request waits, the message is its
+    /// answer.
     pub(crate) fn handle_too_large(&self) {
         self.pending_requests.complete_only(Failure::indeterminate(
             FailureClass::TooLarge,
@@ -150,7 +153,7 @@ impl DuplexLink {
                 outbox.send(OutgoingMessage::without_headers(reply)).await
             };
             tokio::select! {
-                // A link that cannot send is told so by its own tasks.
+                // If the link cannot send, its own tasks close it.
                 _ = answering => {}
                 () = ended.cancelled() => {}
             }
@@ -168,7 +171,7 @@ impl DuplexLink {
         }
         let id = Id::number(ticket.id());
         let bytes = jsonrpc::write_request(&id, request.method, &request.params);
-        // 2025-11-25, Cancellation: `initialize` must not be cancelled.
+        // 2025-11-25, Cancellation: `initialize` must not be cancelled. The probe is not cancelled either.
         let handshake = matches!(request.method, method::INITIALIZE | method::DISCOVER);
         let held = request.hold;
         let mut cancel = CancelOnDrop {
@@ -203,7 +206,7 @@ fn closed_failure(loss: CloseReason) -> Failure {
     }
 }
 
-/// Takes a request back when its future is dropped before the answer.
+/// Cancels a request if its future is dropped before the answer.
 struct CancelOnDrop<'a> {
     duplex: &'a DuplexLink,
     id: Option<Id>,

@@ -1,5 +1,5 @@
-//! What an HTTP error of a streamable backend means: an answer of the backend itself, a session or revision it no
-//! longer knows, refused credentials, or a plain failure.
+//! What an HTTP error of a streamable backend means: an answer of the backend itself, a lost session or an
+//! unsupported protocol version, refused credentials, or another failure.
 
 use std::time::Duration;
 
@@ -20,22 +20,23 @@ use crate::http::response_reader::{self, ERROR_BODY_BYTES_MAX};
 use crate::http::retry_after;
 use crate::transport::streamable::StreamableHttpLink;
 
-/// The code that SDKs answer with to a session they do not know. No revision of the specification defines it.
+/// The error code that SDKs send for an unknown session. No version of the specification defines it.
 const SESSION_NOT_FOUND: i64 = -32001;
 
-/// How long the backend has to say whether it still knows the session. The caller waits for that beside its own answer.
+/// Time-out for the check whether the backend still knows the session or the version. The caller waits for it
+/// in addition to its own answer.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A request that failed, and how its response looked.
+/// A failed request, with the properties of its response.
 pub(crate) struct ErrorResponse {
     status: StatusCode,
-    /// The error in the response is addressed to the request, so that the backend has read it.
+    /// The error in the response has the identifier of the request, so the backend has read the request.
     is_addressed: bool,
-    /// What it comes to.
+    /// The failure that follows from the response.
     pub(crate) failure: Failure,
 }
 
-/// A failure after a response of success, or without any.
+/// A failure after a success response, or without any response.
 impl From<Failure> for ErrorResponse {
     fn from(failure: Failure) -> Self {
         Self { status: StatusCode::OK, is_addressed: true, failure }
@@ -87,12 +88,12 @@ fn status_failure(status: StatusCode, error: Option<RpcError>) -> Failure {
     error.map_or_else(|| Failure::indeterminate(FailureClass::Status, status), Failure::Refused)
 }
 
-/// True for errors that are about the connection although they are addressed to the request.
+/// True for errors that concern the connection although they have the identifier of the request.
 fn is_connection_error(link: &StreamableHttpLink, status: StatusCode, error: &RpcError) -> bool {
     status == StatusCode::BAD_REQUEST && link.is_stateless() && error.code == code::UNSUPPORTED_VERSION
 }
 
-/// A JSON-RPC error in the body, and whether it is addressed to our request.
+/// A JSON-RPC error in the body, and whether it has the identifier of the request.
 struct AddressedError {
     error: RpcError,
     is_addressed: bool,
@@ -110,24 +111,25 @@ async fn read_addressed_error(id: u64, response: Response<ResponseBody>) -> Opti
     said
 }
 
-/// What an error in a session may say about the session itself.
+/// What an error in a session suggests about the session itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LossSuspicion {
-    /// Nothing.
+    /// The session is not suspected.
     None,
-    /// It may be gone, and the request was refused unread if it is.
+    /// The session may be gone. If it is, the request was refused unread.
     NotProcessed,
-    /// It may be gone, and the request may have happened.
+    /// The session may be gone, and the request may have been executed.
     MaybeProcessed,
 }
 
-/// True for an error that has to do with a session.
+/// True for an error that concerns a session.
 fn is_about_session(error: &RpcError) -> bool {
     error.code == SESSION_NOT_FOUND || error.message.to_ascii_lowercase().contains("session")
 }
 
-/// True for an error that says that there is no such session. An error in the course of a call may speak of a session too:
-/// that a process has ended, say, or a browser. Some SDKs give a request that timed out the code -32001.
+/// True for an error that reports an unknown session. An error during a call may mention a session too, for
+/// example that of a process or a browser that has ended. Some SDKs give a request that timed out the code
+/// -32001.
 fn is_session_unknown(error: &RpcError) -> bool {
     const UNKNOWN_SESSION_PHRASES: [&str; 9] = [
         "not found",
@@ -147,8 +149,8 @@ fn is_session_unknown(error: &RpcError) -> bool {
     message.contains("session") && UNKNOWN_SESSION_PHRASES.iter().any(|word| message.contains(word))
 }
 
-/// Servers say in many ways that they no longer know a session: by the status that the specification has for it, by
-/// others, by -32001, or in words.
+/// Decides whether an error suggests a lost session. Servers report that in many ways: by the status of the
+/// specification, by other statuses, by -32001, or in words.
 fn suspect_session_loss(method: &str, refusal: &ErrorResponse, error: Option<&RpcError>) -> LossSuspicion {
     let status = refusal.status;
     match (status, error) {
@@ -160,13 +162,13 @@ fn suspect_session_loss(method: &str, refusal: &ErrorResponse, error: Option<&Rp
                 LossSuspicion::MaybeProcessed
             }
         }
-        // No server lacks the methods that its own lists lead to.
+        // Every server implements the methods that its own lists lead to.
         (StatusCode::NOT_FOUND, Some(error)) if error.code == code::METHOD_NOT_FOUND => {
             let is_listed =
                 [method::TOOLS_CALL, method::TOOLS_LIST, method::RESOURCES_READ, method::PROMPTS_GET];
             if is_listed.contains(&method) { LossSuspicion::NotProcessed } else { LossSuspicion::None }
         }
-        // Some servers give every error of a call a status of 400 or 404.
+        // Some servers answer every error of a call with status 400 or 404.
         (_, Some(_)) if refusal.is_addressed => LossSuspicion::None,
         (StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::BAD_REQUEST, _) => {
             LossSuspicion::NotProcessed
@@ -177,8 +179,9 @@ fn suspect_session_loss(method: &str, refusal: &ErrorResponse, error: Option<&Rp
     }
 }
 
-/// What a failed request in a session comes to, once the backend has been asked whether it still knows the session.
-/// A new session is begun where it does not; the request is made again only if it certainly did not happen.
+/// Decides what a failed request in a session means, after asking the backend whether it still knows the
+/// session. If it does not, a new session is started. The request is repeated only if it was certainly not
+/// executed.
 pub(crate) async fn confirm_session(
     link: &StreamableHttpLink,
     method: &str,
@@ -196,8 +199,8 @@ pub(crate) async fn confirm_session(
         | Failure::Busy(..) => return refusal.failure,
     };
     let suspicion = suspect_session_loss(method, &refusal, error);
-    // Even the specification's own 404 is asked about: some servers answer so to a single request, and a new session
-    // would cost every caller the state of the old one.
+    // Even the 404 of the specification is verified. Some servers refuse a single request with it, and a new
+    // session would cost every caller the state of the old one.
     if suspicion == LossSuspicion::None || !is_session_forgotten(link, refusal.status, error).await {
         return refusal.failure;
     }
@@ -213,8 +216,8 @@ pub(crate) async fn confirm_session(
     }
 }
 
-/// True when the response to ping `id` says that there is no such session. A server without `ping` may give its own error
-/// the same status.
+/// True if the response to ping `id` says that there is no such session. A server without `ping` may send its
+/// own error with the same status.
 pub(crate) async fn is_session_denied(id: u64, response: Response<ResponseBody>) -> bool {
     let is_not_found = response.status() == StatusCode::NOT_FOUND;
     match read_addressed_error(id, response).await {
@@ -223,8 +226,9 @@ pub(crate) async fn is_session_denied(id: u64, response: Response<ResponseBody>)
     }
 }
 
-/// What a refusal without sessions comes to that may mean another revision: the backend is asked whether it still speaks
-/// this one. `params` are those of the request. Some servers answer so to a single request.
+/// Decides what a refusal without sessions means that may indicate another protocol version. The backend is
+/// asked whether it still speaks this version, because some servers refuse a single request in the same way.
+/// `params` are those of the request.
 pub(crate) async fn confirm_revision(
     link: &StreamableHttpLink,
     params: &Json,
@@ -235,7 +239,8 @@ pub(crate) async fn confirm_revision(
     if is_spoken { status_failure(refusal.status, error) } else { Failure::StaleConnection(class, error) }
 }
 
-/// True when the backend introduces itself as it did when the connection began.
+/// True if the backend still introduces itself by `server/discover`, as it did at the start of the
+/// connection.
 async fn is_revision_spoken(link: &StreamableHttpLink, params: &Json) -> bool {
     let Ok(ticket) = link.pending_requests().register(Purpose::Maintenance) else { return false };
     let meta = params.members().ok().and_then(|mut params| params.remove("_meta"));
@@ -250,7 +255,7 @@ async fn is_revision_spoken(link: &StreamableHttpLink, params: &Json) -> bool {
     }
 }
 
-/// Asks the backend whether it still knows the session. Silence says nothing.
+/// Asks the backend whether it still knows the session. Without an answer the session counts as known.
 async fn is_session_forgotten(
     link: &StreamableHttpLink,
     status: StatusCode,
@@ -259,7 +264,8 @@ async fn is_session_forgotten(
     timeout(CONFIRM_TIMEOUT, is_ping_refused(link, status, error)).await.unwrap_or(false)
 }
 
-/// True when a ping is refused because of its session: in words, or like the request by a status and no error of its own.
+/// True if a ping is refused because of its session: by an error that concerns a session, or by a status like
+/// that of the request without an error of its own.
 async fn is_ping_refused(link: &StreamableHttpLink, status: StatusCode, error: Option<&RpcError>) -> bool {
     let Ok(ticket) = link.pending_requests().register(Purpose::Maintenance) else {
         return false;
@@ -273,7 +279,8 @@ async fn is_ping_refused(link: &StreamableHttpLink, status: StatusCode, error: O
     }
     match read_addressed_error(ticket.id(), response).await {
         Some(said) if is_about_session(&said.error) => true,
-        // A server without `ping` knows the session; one that says the same to every request does not.
+        // A server that lacks `ping` knows the session. A server that sends the same error to every request
+        // does not.
         Some(AddressedError { error: ping, .. }) if ping.code == code::METHOD_NOT_FOUND => {
             error.is_some_and(|error| error.code == ping.code && error.message == ping.message)
         }

@@ -1,4 +1,4 @@
-//! Reading a byte stream line by line within a bound, without ever holding more than one line.
+//! Reads a byte stream line by line within a limit. It never holds more than one line.
 
 use std::io;
 
@@ -10,19 +10,20 @@ use crate::transport::read_throttle::ReadThrottle;
 
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// How much is kept of a line that is too long.
+/// Number of bytes kept of a line that is too long.
 const TRUNCATED_BYTES: usize = 4 << 10;
 
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// Its bytes, without the line ending.
+    /// The bytes of the line, without the line ending.
     Complete(Bytes),
     /// The start of a line that was longer than allowed; the rest has been skipped.
     Truncated(Bytes),
 }
 
-/// What has been read of one line. Long ones are kept in memory of their own, which the system gets back.
+/// What has been read of one line. A long line is kept in its own memory mapping, which returns to the
+/// system.
 #[derive(Default)]
 struct LineBuffer {
     small: Vec<u8>,
@@ -42,7 +43,7 @@ impl LineBuffer {
             self.small.extend_from_slice(piece);
             return Ok(());
         }
-        // Memory is only taken for what is written, so the buffer never has to grow.
+        // Memory is only used for what is written, so the mapping has the maximum size and never grows.
         let mut large = LargeBuffer::new(bytes_max)?;
         large.extend(&std::mem::take(&mut self.small))?;
         large.extend(piece)?;
@@ -50,7 +51,7 @@ impl LineBuffer {
         Ok(())
     }
 
-    /// Keeps the start alone.
+    /// Keeps only the start of the line.
     fn truncate(&mut self) {
         let start = self.as_ref();
         let start = start.get(..TRUNCATED_BYTES).unwrap_or(start).to_vec();
@@ -76,7 +77,7 @@ impl AsRef<[u8]> for LineBuffer {
 pub(crate) struct LineReader<R> {
     reader: BufReader<R>,
     bytes_max: usize,
-    /// For what is skipped of a line that is too long.
+    /// Throttles skipping the rest of a line that is too long.
     throttle: ReadThrottle,
 }
 
@@ -89,7 +90,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         }
     }
 
-    /// The next line; `None` at the end. A last line without an ending counts.
+    /// The next line; `None` at the end of the stream. A last line without a line ending counts.
     pub(crate) async fn next_line(&mut self) -> io::Result<Option<Line>> {
         let (mut line, mut cut, mut ended, mut seen) = (LineBuffer::default(), false, false, false);
         while !ended {

@@ -1,17 +1,17 @@
-//! How fast a backend is listened to that says much and answers little: log lines on standard output, lines without end,
-//! notifications and questions in a flood. Beyond the pace its stream is left unread for a moment, so that the backend
-//! waits and not the gateway's processor.
+//! Limits how fast a backend is read that sends much and answers little: log lines on standard output,
+//! endless lines, floods of notifications and questions. Above the limit its stream is not read for a moment.
+//! The backend then waits, and the gateway's processor is not overloaded.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// How much a backend may say within one window besides answers, in bytes and in messages.
+/// Limits for everything except answers within one window, in bytes and in messages.
 const BYTES_MAX: usize = 2 << 20;
 const MESSAGES_MAX: usize = 1000;
 const WINDOW: Duration = Duration::from_millis(200);
 
-/// What has been said in the present window.
+/// What has been received in the current window.
 #[derive(Debug)]
 pub(crate) struct ReadThrottle {
     window_start: Instant,
@@ -24,7 +24,8 @@ impl ReadThrottle {
         Self { window_start: Instant::now(), bytes: 0, messages: 0 }
     }
 
-    /// Counts something said, and waits where that is too much. What has been counted stays so when this is dropped.
+    /// Counts one message or line of `bytes` bytes, and waits if the limit is reached. The count stays if the
+    /// future is dropped.
     pub(crate) async fn record(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.messages += 1;

@@ -1,4 +1,4 @@
-//! HTTP+SSE: one stream of events from the backend, messages posted to the address it names first.
+//! HTTP+SSE: one event stream from the backend, and messages posted to the address that the stream announces.
 //! Source: 2024-11-05, Transports, "HTTP with SSE".
 
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use crate::http::redirect;
 use crate::http::response_reader::{self, ERROR_BODY_BYTES_MAX, EventReader, for_each_message};
 use crate::transport::duplex::{DuplexLink, MessageSink, OutgoingMessage};
 
-/// Events that may come before the address.
+/// Maximum number of events before the address.
 const EVENTS_BEFORE_ENDPOINT_MAX: usize = 16;
-/// Messages on their way that nobody waits for.
+/// Maximum number of concurrent one-way messages.
 const ONE_WAY_MAX: usize = 256;
 
 /// Opens the stream and waits for the address.
@@ -62,7 +62,7 @@ pub(crate) async fn open(
     Ok(duplex)
 }
 
-/// The address that messages are posted to. It must be on the stream's own origin.
+/// Waits for the address that messages are posted to. It must be on the stream's own origin.
 async fn wait_for_endpoint(events: &mut EventReader, base: &Uri) -> Result<Uri, Failure> {
     for _ in 0..EVENTS_BEFORE_ENDPOINT_MAX {
         let event = events.next_event().await?;
@@ -120,7 +120,7 @@ impl MessageSink for SseSink {
             let (response, _) = self.endpoint.post(message.bytes.into(), message.headers).await?;
             match response.status() {
                 status if status.is_success() => {
-                    // Read to its end, so that the connection can serve again.
+                    // The response is read to its end, so that the connection returns to the pool.
                     let rest = response_reader::read_whole(response.into_body(), ERROR_BODY_BYTES_MAX);
                     let _ = timeout(ONE_WAY_TIMEOUT, rest).await;
                     Ok(())

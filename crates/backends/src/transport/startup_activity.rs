@@ -1,5 +1,5 @@
-//! Signs of life of a backend that is being started: what puts off the end of waiting for it, and what an operator reads
-//! meanwhile. A first start may install the server, which takes minutes and says so on standard error.
+//! Output of a backend that is being started. It extends the connect time-out, and an operator can read its
+//! last line. A first start may install the server, which takes minutes and is reported on standard error.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use vmcp_domain::{StartupProgress, escape_controls};
 
 use crate::sync::UnpoisonedMutex;
 
-/// How much of the last line is shown.
+/// Maximum number of characters shown of the last line.
 const LINE_CHARS_MAX: usize = 160;
 
-/// The signs of one backend's starts.
+/// The startup activity of one backend, while a start is in progress.
 #[derive(Debug, Default)]
 pub(crate) struct StartupActivity(UnpoisonedMutex<Option<StartState>>);
 
-/// The start that is under way.
+/// The start in progress.
 #[derive(Debug)]
 struct StartState {
     started_at: Instant,
@@ -29,21 +29,21 @@ struct StartState {
 }
 
 impl StartupActivity {
-    /// A start begins. It is over when the guard is dropped.
+    /// Records the beginning of a start. The start ends when the guard is dropped.
     pub(crate) fn start(self: &Arc<Self>) -> StartGuard {
         let now = Instant::now();
         *self.0.lock() = Some(StartState { started_at: now, last_activity: now, last_line: None });
         StartGuard(Arc::clone(self))
     }
 
-    /// Something was written, on whichever stream.
+    /// Records output on any stream.
     fn record_activity(&self) {
         if let Some(start) = &mut *self.0.lock() {
             start.last_activity = Instant::now();
         }
     }
 
-    /// A line was written that is no message.
+    /// Records an output line that is no message.
     pub(crate) fn record_line(&self, text: &str) {
         if let Some(start) = &mut *self.0.lock() {
             let text = text.trim();
@@ -54,7 +54,7 @@ impl StartupActivity {
         }
     }
 
-    /// Waits until there was no sign for `silent`, or the start has taken `whole`.
+    /// Waits until there was no output for `silent`, or the start has taken `whole`.
     pub(crate) async fn wait_for_timeout(&self, silent: Duration, whole: Duration) {
         loop {
             let due = match &*self.0.lock() {
@@ -68,7 +68,7 @@ impl StartupActivity {
         }
     }
 
-    /// The start that is under way, for the operator.
+    /// The start in progress, for the operator.
     pub(crate) fn starting(&self) -> Option<StartupProgress> {
         let start = self.0.lock();
         let start = start.as_ref()?;
@@ -76,7 +76,7 @@ impl StartupActivity {
     }
 }
 
-/// Ends a start.
+/// Ends a start when it is dropped.
 #[derive(Debug)]
 pub(crate) struct StartGuard(Arc<StartupActivity>);
 
@@ -86,7 +86,8 @@ impl Drop for StartGuard {
     }
 }
 
-/// A stream of the backend whose every byte is a sign of life. Installers draw progress without line breaks.
+/// A stream of the backend on which every byte counts as activity. Installers draw progress without line
+/// breaks.
 pub(crate) struct ActivityReader<R> {
     pub(crate) reader: R,
     pub(crate) startup_activity: Arc<StartupActivity>,

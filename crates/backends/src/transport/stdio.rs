@@ -1,5 +1,5 @@
-//! MCP over a pair of byte streams, one message a line: what is written and read, within bounds.
-//! The process behind the streams is `child`'s.
+//! MCP over a pair of byte streams, one message per line, with limits on what is written and read. `child`
+//! manages the process behind the streams.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,37 +24,37 @@ use crate::transport::line_reader::{Line, LineReader};
 use crate::transport::read_throttle::ReadThrottle;
 use crate::transport::startup_activity::{ActivityReader, StartupActivity};
 
-/// Messages that wait to be written. More wait in their callers, each until its own deadline.
+/// Maximum number of messages in the write queue. Further senders wait, each until its own deadline.
 const QUEUE_MAX: usize = 64;
-/// How much may come before the first message: a build tool or an installer may say a lot. After more than that the
-/// backend counts as no MCP server.
+/// Maximum number of bytes before the first message: a build tool or an installer may write a lot. A backend
+/// that writes more does not count as an MCP server.
 const BANNER_BYTES_MAX: usize = 1 << 20;
 
-/// How long a backend that lost its connection may take to end by itself.
+/// How long a backend that lost its connection may take to end on its own.
 pub(crate) const LOST_CONNECTION_GRACE: Duration = Duration::from_secs(2);
-/// How long the last messages may take to write.
+/// Time-out for writing the last messages.
 const FINAL_WRITE_TIMEOUT: Duration = Duration::from_millis(200);
-/// How long ending the connection may take beyond the grace given.
+/// How long closing the connection may take beyond the given grace.
 const CLOSE_MARGIN: Duration = Duration::from_millis(250);
 
-/// What the tasks of one stdio connection share.
+/// State that the tasks of one stdio connection share.
 #[derive(Clone)]
 pub(crate) struct StdioContext {
-    /// Who hears unasked messages.
+    /// Receives unsolicited events.
     pub(crate) event_sender: Arc<EventSender>,
-    /// The connection's end.
+    /// Closes the connection.
     pub(crate) close_signal: Arc<CloseSignal>,
-    /// Cancelled when the gateway ends the connection; standard input is closed then.
+    /// Cancelled when the gateway closes the connection; standard input is closed then.
     pub(crate) closing: CancellationToken,
-    /// Cancelled at the first byte the backend says on any stream.
+    /// Cancelled at the first byte that the backend writes to any stream.
     pub(crate) first_output: CancellationToken,
-    /// Signs of life while the backend is being started.
+    /// Output while the backend is being started.
     pub(crate) startup_activity: Arc<StartupActivity>,
     /// Cancelled when everything of the connection has ended.
     pub(crate) closed: CancellationToken,
-    /// Where tasks run.
+    /// Tracks the tasks.
     pub(crate) tasks: TaskTracker,
-    /// How long one write may take.
+    /// Time-out of one write.
     pub(crate) write_timeout: Duration,
     /// How long the backend may take to end once its input is closed.
     pub(crate) grace: Arc<UnpoisonedMutex<Duration>>,
@@ -80,7 +80,7 @@ impl StdioContext {
         }
     }
 
-    /// The stream, with what is read noticed as a sign of life.
+    /// Wraps a stream so that everything read from it counts as startup activity.
     pub(crate) fn track_activity<R>(&self, reader: R) -> ActivityReader<R> {
         ActivityReader {
             reader,
@@ -94,7 +94,7 @@ impl StdioContext {
     }
 }
 
-/// Begins to read and write.
+/// Starts to read and write.
 pub(crate) fn open<R, W>(reader: R, writer: W, wiring: &StdioContext) -> Arc<DuplexLink>
 where
     R: AsyncRead + Send + Unpin + 'static,
@@ -138,7 +138,8 @@ impl MessageSink for StdioSink {
         *self.context.grace.lock() = grace;
         self.context.closing.cancel();
         Box::pin(async move {
-            // The child's keeper kills after its own bounds; this one only keeps shutdown finite.
+            // `watch_process` kills the child within its own limits; this time-out only keeps shutdown
+            // finite.
             let _ = timeout(grace + CLOSE_MARGIN, self.context.closed.cancelled()).await;
         })
     }
@@ -177,8 +178,8 @@ async fn write_loop<W: AsyncWrite + Unpin>(
         match written {
             Ok(Ok(())) => {}
             Ok(Err(_)) => {
-                // The reader sees the end as well, after whatever is still said; a backend that closed its input
-                // only is of no use either.
+                // The reader notices the end as well, after the remaining output. A backend that closed only
+                // its input is of no use either.
                 let _ = timeout(LOST_CONNECTION_GRACE, ended.cancelled()).await;
                 wiring.close_signal.close(CloseReason::Failed(FailureClass::Exited));
                 return;
@@ -192,7 +193,7 @@ async fn write_loop<W: AsyncWrite + Unpin>(
     }
 }
 
-/// Writes what was already to be written when the connection is ended: cancellations, mostly.
+/// Writes what was already queued when the connection closes, mostly cancellations.
 async fn write_queued<W: AsyncWrite + Unpin>(writer: &mut W, mut queue: mpsc::Receiver<OutgoingMessage>) {
     let writing = async {
         while let Ok(mut message) = queue.try_recv() {
@@ -201,7 +202,7 @@ async fn write_queued<W: AsyncWrite + Unpin>(writer: &mut W, mut queue: mpsc::Re
                 return;
             }
         }
-        // An end that cannot be written is seen by the reader.
+        // If flushing fails, the reader notices the end of the stream.
         let _ = writer.flush().await;
     };
     let _ = timeout(FINAL_WRITE_TIMEOUT, writing).await;
@@ -242,7 +243,7 @@ async fn read_loop<R: AsyncRead + Unpin>(reader: R, duplex: Arc<DuplexLink>, wir
     duplex.abort_pending();
 }
 
-/// Takes the messages of one line. True for an answer that somebody waited for.
+/// Handles the messages of one line. Returns true for an answer that a request waited for.
 fn handle_line(line: &Bytes, duplex: &DuplexLink, banner: &mut Banner, signs: &StartupActivity) -> bool {
     if line.trim_ascii().is_empty() {
         return false;
@@ -258,7 +259,7 @@ fn handle_line(line: &Bytes, duplex: &DuplexLink, banner: &mut Banner, signs: &S
             why.get_or_insert(unreadable.cause);
         }
     });
-    // A line is counted once, however much of it is no message.
+    // A line is counted once, however many parts of it are no message.
     if let Some(why) = why {
         if let Some(text) = printable_prefix(line) {
             signs.record_line(&text);
@@ -268,7 +269,7 @@ fn handle_line(line: &Bytes, duplex: &DuplexLink, banner: &mut Banner, signs: &S
     is_answer
 }
 
-/// The start of a line that is plainly a log line. Anything that may be a piece of a message is not shown.
+/// The start of a line that is clearly a log line. Anything that may be part of a message is not shown.
 fn printable_prefix(line: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(line.get(..480).unwrap_or(line));
     let text = text.trim_start();
@@ -276,17 +277,18 @@ fn printable_prefix(line: &[u8]) -> Option<String> {
     first.is_alphabetic().then(|| text.chars().take(120).filter(|char| !char.is_control()).collect())
 }
 
-/// What a backend writes to standard output that is no message: an installer's words before the first one, mostly.
+/// What a backend writes to standard output that is no message: usually an installer's output before the
+/// first message.
 #[derive(Default)]
 struct Banner {
     line_count: u64,
     byte_count: usize,
-    /// A message has come.
+    /// A message has been received.
     has_ended: bool,
 }
 
 impl Banner {
-    /// Counts and reports a line.
+    /// Counts and reports a line. The first five are logged, then only those at powers of two.
     fn record_line(&mut self, backend: &BackendId, line: &[u8], why: &str) {
         self.line_count += 1;
         self.byte_count += line.len();

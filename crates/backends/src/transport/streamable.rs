@@ -1,5 +1,5 @@
-//! The link over streamable HTTP: every request is its own exchange, answered with one message or with a stream of
-//! events that ends in the answer. Sources: 2026-07-28, Streamable HTTP; 2025-11-25, Transports.
+//! The link over streamable HTTP: every request is its own exchange, answered with one message or with an
+//! event stream that ends with the answer. Sources: 2026-07-28, Streamable HTTP; 2025-11-25, Transports.
 
 pub(crate) mod background;
 mod held_exchange;
@@ -34,11 +34,11 @@ use crate::transport::streamable::background::{BackgroundTasks, LivenessCheckGua
 
 const METHOD: HeaderName = HeaderName::from_static(header::METHOD);
 const NAME: HeaderName = HeaderName::from_static(header::NAME);
-/// How often a broken stream is taken up again, and after which wait.
+/// How often a broken stream is resumed, and the delay before each attempt.
 const RESUMES_MAX: usize = 3;
 const RESUME_DELAY: Duration = Duration::from_secs(1);
 
-/// What all links to one backend share.
+/// State that the links of one connection attempt share.
 #[derive(Clone)]
 pub(crate) struct StreamableContext {
     pub(crate) http: Arc<HttpClient>,
@@ -46,7 +46,7 @@ pub(crate) struct StreamableContext {
     pub(crate) tasks: TaskTracker,
 }
 
-/// The link.
+/// A link over streamable HTTP.
 #[derive(Clone)]
 pub(crate) struct StreamableHttpLink {
     endpoint: Arc<Endpoint>,
@@ -59,7 +59,7 @@ pub(crate) struct StreamableHttpLink {
 }
 
 impl StreamableHttpLink {
-    /// A link spoken in `version`, once that is known, within `session`, if there is one.
+    /// Creates a link. `version` is `None` until it is negotiated; `session` is `None` without a session.
     pub(crate) fn new(
         base: &StreamableContext,
         uri: Uri,
@@ -81,12 +81,12 @@ impl StreamableHttpLink {
         &self.endpoint
     }
 
-    /// True when the link belongs to a session that can be forgotten.
+    /// True if the link has a session, which the backend can forget.
     pub(crate) fn has_session(&self) -> bool {
         self.session.is_some()
     }
 
-    /// True while it is the revision with neither handshake nor session.
+    /// True if the version is negotiated and has neither handshake nor session.
     pub(crate) fn is_stateless(&self) -> bool {
         self.version.is_some_and(|version| !version.has_sessions())
     }
@@ -115,7 +115,7 @@ impl StreamableHttpLink {
             return self.endpoint.post_tracked(message, headers, left).await;
         }
         match self.endpoint.post(message.clone(), headers.clone()).await {
-            // A kept connection may close in the very moment it is used. Asking again is safe where asking twice is.
+            // A pooled connection may close at the moment it is used. A retry is safe where sending twice is.
             Err(Failure::Indeterminate(FailureClass::Exited, _)) => {
                 self.endpoint.post(message, headers).await
             }
@@ -123,7 +123,7 @@ impl StreamableHttpLink {
         }
     }
 
-    /// Reads the outcome from a response of success.
+    /// Reads the outcome from a success response.
     pub(crate) async fn read_outcome(
         &self,
         id: u64,
@@ -146,7 +146,7 @@ impl StreamableHttpLink {
         request: McpRequest,
     ) -> Result<Json, Failure> {
         let id = ticket.id();
-        // In 2026-07-28 closing the response is the cancellation, and dropping it closes it.
+        // In 2026-07-28 closing the response is the cancellation, and dropping the future closes it.
         let cancels = !self.is_stateless() && request.method != method::INITIALIZE;
         let mut cancel = CancelOnDrop { link: self, id: Some(id).filter(|_| cancels) };
         let outcome = match request.hold.clone() {
@@ -188,7 +188,7 @@ impl StreamableHttpLink {
         }
     }
 
-    /// Finds out in the background whether the backend is still there, after it hung up on somebody.
+    /// Checks in the background whether the backend is still reachable, after it broke off an exchange.
     fn check_liveness(&self) {
         if self.is_liveness_checked.swap(true, Ordering::Relaxed) {
             return;
@@ -205,7 +205,8 @@ impl StreamableHttpLink {
                     match endpoint.post(ping.into(), HeaderMap::new()).await {
                         Err(Failure::NotSent(class, _)) => life.close(CloseReason::Failed(class)),
                         Err(_) => {}
-                        // Any answer is a sign of life, a refusal too: 2026-07-28 has no ping.
+                        // Any answer shows that the backend is reachable, also a refusal: 2026-07-28 has no
+                        // ping.
                         Ok((response, _)) => {
                             if error_response::is_session_denied(ticket.id(), response).await && in_session {
                                 life.close(CloseReason::SessionLost(FailureClass::Status));
@@ -213,13 +214,13 @@ impl StreamableHttpLink {
                         }
                     }
                 };
-                // Silence says nothing.
+                // A missing answer proves nothing.
                 let _ = timeout(ONE_WAY_TIMEOUT, asking).await;
             }
         });
     }
 
-    /// Follows the stream of one request to its answer.
+    /// Reads the stream of one request up to its answer.
     async fn read_event_stream(
         &self,
         id: u64,
@@ -272,7 +273,7 @@ impl StreamableHttpLink {
         }
     }
 
-    /// Takes the messages of one event.
+    /// Handles the messages of one event.
     fn handle_event(&self, id: u64, event: sse::Event) -> EventEffects {
         let mut heard = EventEffects::default();
         response_reader::for_each_message(event, |message| match message {
@@ -331,21 +332,22 @@ impl StreamableHttpLink {
     }
 }
 
-/// What an event means for the request on whose stream it came.
+/// The effects of an event on the request that owns the stream.
 #[derive(Default)]
 struct EventEffects {
     outcome: Option<Result<Json, Failure>>,
     server_requests: Vec<RawServerRequest>,
 }
 
-/// A request of the backend.
+/// A request of the backend that is not parsed yet.
 struct RawServerRequest {
     id: Id,
     method: String,
     params: Option<Json>,
 }
 
-/// Takes a request back when its future is dropped early: with sessions, closing the response says nothing (2025-11-25).
+/// Cancels a request if its future is dropped early. In versions with sessions, closing the response does not
+/// cancel the request (2025-11-25).
 struct CancelOnDrop<'a> {
     link: &'a StreamableHttpLink,
     id: Option<u64>,
@@ -385,7 +387,7 @@ impl Link for StreamableHttpLink {
     fn close(&self, grace: Duration) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             if self.has_session() {
-                // The server may refuse to end sessions (405); it will forget ours in time.
+                // The server may refuse to end sessions (405). The session then expires at the server.
                 let _ = timeout(grace.min(ONE_WAY_TIMEOUT), self.endpoint.delete()).await;
             }
         })

@@ -1,4 +1,4 @@
-//! Many calls at a time: every answer reaches its own call.
+//! Many concurrent calls: every answer reaches its own call.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Backends that break: silence, garbage, too much, elsewhere, gone.
+//! Backends that fail: silence, invalid data, too much data, redirects, outages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use vmcp_domain::{BackendEvent, BackendState};
 use crate::web::{self, HttpReply, ReceivedRequest};
 use crate::{Rig, context, error_cause, http_policy, policy, structured_content};
 
-/// A server whose calls are answered by `reply`.
+/// A server that answers calls with `reply`.
 async fn answering_calls(
     reply: impl Fn(&ReceivedRequest) -> HttpReply + Send + Sync + Clone + 'static,
 ) -> (web::ScriptedServer, Rig) {
@@ -48,7 +48,7 @@ async fn silence_ends_with_the_time_allowed() {
     assert!(start.elapsed() >= Duration::from_millis(300));
     server.wait_for_request(|hit| hit.rpc_method() == "notifications/cancelled").await;
 
-    // The context's deadline is the shorter bound.
+    // The context's deadline is the shorter limit.
     let mut ctx = context();
     ctx.deadline = Some(Instant::now() + Duration::from_millis(50));
     let start = Instant::now();
@@ -161,7 +161,7 @@ async fn an_answer_without_end_is_cut() {
         for _ in 0..30 {
             events.send(piece.clone()).unwrap();
         }
-        // The stream stands open, so that only its length can end it.
+        // The stream remains open, so that only its length can end it.
         tokio::spawn(async move { events.closed().await });
         reply
     })
@@ -193,7 +193,7 @@ async fn redirects_stay_on_the_origin() {
     let rig = Rig::start_http(&server.url());
     let reply = rig.call(&context(), "echo", r#"{"n":1}"#).await;
     assert_eq!(structured_content(&reply), r#"{"n":1}"#);
-    // Once connected, the address that answered is asked directly.
+    // Once connected, requests go directly to the address that answered.
     let calls = server.with_method("tools/call");
     assert_eq!((calls.len(), &*calls[0].path), (1, "/mcp/"));
 
@@ -307,7 +307,7 @@ async fn a_backend_that_asks_for_a_pause_is_left_alone() {
             reply
         })
         .await;
-        // What the backend says itself passes; the pause is kept either way.
+        // The backend's own error is passed on; the pause applies either way.
         let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
         assert_eq!(error.class(), if says_more { "backend_refused" } else { "backend_busy" });
         let begun = std::time::Instant::now();

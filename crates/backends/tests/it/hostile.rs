@@ -1,4 +1,5 @@
-//! Backends that mean harm: floods, questions nobody can be meant by, answers to what was not asked, events without end.
+//! Malicious backends: floods, questions without a possible recipient, answers without a request, endless
+//! events.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -105,7 +106,7 @@ async fn questions_after_the_answer_reach_nobody() {
     assert!(hits.iter().all(|hit| hit.body.get("result").is_none()), "a late question was answered");
 }
 
-/// A session-era server whose standing stream can be written to.
+/// A server with sessions and a GET stream that the test can write to.
 async fn server_with_get_stream() -> (web::ScriptedServer, UnboundedSender<String>, Rig) {
     let stream: Arc<Mutex<Option<UnboundedSender<String>>>> = Arc::default();
     let opened = Arc::clone(&stream);
@@ -144,7 +145,7 @@ async fn questions_for_no_call_are_refused_and_a_ping_is_answered() {
 #[tokio::test]
 async fn answers_on_the_standing_stream_answer_nothing() {
     let (server, events, rig) = server_with_get_stream().await;
-    // Ours are numbers in order, so they are easily guessed.
+    // The gateway's identifiers are numbers in order, so they are easy to guess.
     for id in 0..50 {
         let forged =
             json!({"jsonrpc": "2.0", "id": id, "result": {"content": [], "structuredContent": "forged"}});
@@ -157,8 +158,8 @@ async fn answers_on_the_standing_stream_answer_nothing() {
     assert_eq!(server.with_method("tools/call").len(), 20);
 }
 
-/// A child that answers each call thrice: before under identifiers of others, properly, and once more otherwise; and
-/// asks in between. What it is answered to that it tells with the next call.
+/// A child that sends several answers to each call: forged ones under other identifiers, the proper one, and
+/// a repeated one. It then asks a question, and reports with the next call how the question was answered.
 const FORGING_SERVER: &str = r#"
 said=nothing; last=1
 answer() { printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[],"structuredContent":"%s"}}\n' "$1" "$2"; }
@@ -190,7 +191,7 @@ async fn on_one_channel_forged_and_repeated_answers_reach_nobody() {
     let first = rig.call(&client.context(), "echo", "{}").await;
     assert_eq!(structured_content(&first), "\"own-nothing\"");
     for _ in 0..10 {
-        // The refusal goes out before the next call does: both take the same channel, in order.
+        // The refusal is sent before the next call: both take the same channel, in order.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let reply = rig.call(&client.context(), "echo", "{}").await;
         assert_eq!(structured_content(&reply), "\"own-refused\"");
@@ -205,7 +206,7 @@ async fn an_event_beyond_the_bound_ends_its_stream_and_nothing_else() {
     rig.wait_for_state(BackendState::Ready).await;
     let piece = "x".repeat(4 << 20);
     events.send("data: ".to_owned()).unwrap();
-    // A little more than one event may have.
+    // Slightly more than the limit of one event.
     for _ in 0..26 {
         if events.send(piece.clone()).is_err() {
             break;

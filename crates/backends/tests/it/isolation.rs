@@ -1,4 +1,5 @@
-//! Backends that keep state: which callers share a connection, and what bounds connections of single callers.
+//! Backends that keep state: which callers share a connection, and the limits of connections of single
+//! callers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -27,8 +28,8 @@ fn user_context(name: &str) -> CallContext {
     context(known_caller(name), None)
 }
 
-/// A server that keeps one text for each session: `keep` replaces it, `kept` answers with it. Every handshake begins a
-/// session, if it has sessions at all.
+/// A server that keeps one text per session. A call with `text` replaces it, and every call returns it. Every
+/// handshake starts a session, if the server has sessions at all.
 async fn stateful_server(has_sessions: bool) -> ScriptedServer {
     let kept: Arc<Mutex<HashMap<String, Value>>> = Arc::default();
     web::serve(move |hit| {
@@ -88,14 +89,14 @@ async fn what_a_server_keeps_for_one_caller_is_not_the_next_ones() {
     let server = stateful_server(true).await;
     let rig = stateful_rig(&server, Isolation::Automatic { sessions_apart: false }).await;
     let (ann, bob) = (user_context("ann"), user_context("bob"));
-    // Lists are everybody's, and open no connection.
+    // Lists are the same for all callers, and open no connection.
     rig.backend.fetch_inventory(&ann).await.unwrap();
     assert_eq!(caller_connection_count(&rig), 0);
     assert_eq!(call_echo(&rig, &ann, r#"{"text":"of ann"}"#).await, "\"of ann\"");
     assert_eq!(call_echo(&rig, &bob, "{}").await, "\"nothing\"");
     assert_eq!(call_echo(&rig, &bob, r#"{"text":"of bob"}"#).await, "\"of bob\"");
     assert_eq!(call_echo(&rig, &ann, "{}").await, "\"of ann\"");
-    // Without identity and session all share the backend's own connection.
+    // Without identity and session, all requests share the backend's own connection.
     let nobody = context(Caller::Anonymous, None);
     assert_eq!(call_echo(&rig, &nobody, "{}").await, "\"nothing\"");
     assert_eq!((caller_connection_count(&rig), rig.backend.status().isolation), (2, "perCaller"));
@@ -158,13 +159,13 @@ async fn one_caller_has_so_many_connections_and_the_idle_one_gives_way() {
     assert_eq!(caller_connection_count(&rig), 2);
     call_echo(&rig, &user_context("bob"), "{}").await;
     assert_eq!(caller_connection_count(&rig), 3);
-    // The newest two still have theirs, the oldest has begun anew.
+    // The two newest sessions keep theirs; the oldest has started again.
     assert_eq!(call_echo(&rig, &context(known_caller("ann"), Some(&lives[4])), "{}").await, "\"x\"");
     assert_eq!(call_echo(&rig, &context(known_caller("ann"), Some(&lives[0])), "{}").await, "\"nothing\"");
 }
 
-/// A process that answers each call with its own identifier and how many calls it has had. A call with `slow` takes two
-/// seconds.
+/// A process that answers each call with its own identifier and its number of calls. A call with `slow` takes
+/// two seconds.
 const COUNTING_SERVER: &str = r#"
 count=0
 while IFS= read -r line; do
@@ -195,7 +196,7 @@ async fn counting_rig(isolation: Isolation, count_max: usize, wait: Duration) ->
     rig
 }
 
-/// The process that answered, and how many calls it has had.
+/// The process that answered, and its number of calls.
 async fn call_process(rig: &Rig, ctx: &CallContext) -> (u64, u64) {
     let said: (u64, u64) = serde_json::from_str(&call_echo(rig, ctx, "{}").await).unwrap();
     said
@@ -225,7 +226,7 @@ async fn shared_is_one_process() {
 
 #[tokio::test]
 async fn where_there_is_no_room_an_idle_process_gives_way() {
-    // The backend's own, and two of callers.
+    // One slot for the backend's own process, and two for callers.
     let rig = counting_rig(Isolation::PerCaller, 3, Duration::from_secs(8)).await;
     let mut seen = Vec::new();
     for name in ["ann", "bob", "cid", "dan"] {
@@ -253,7 +254,7 @@ async fn where_every_process_is_in_use_a_caller_waits_a_short_time_and_is_told()
     answered.unwrap();
     assert!(matches!(refused, Error::BackendFull { .. }), "{refused:?}");
     assert!(took >= Duration::from_millis(450) && took < Duration::from_millis(1500), "{took:?}");
-    // Now ann's is idle and gives way.
+    // Now ann's process is idle and is evicted.
     let bob = user_context("bob");
     let mut tries = 0;
     while rig.call(&bob, "echo", "{}").await.is_err() {

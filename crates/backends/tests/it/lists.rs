@@ -1,4 +1,4 @@
-//! Inventories: all pages, and what a backend may get wrong about them.
+//! Inventories: all pages, and the errors that a backend may make in them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,7 +12,7 @@ use vmcp_backends::policy::{Timeouts, Transport};
 
 use crate::{Rig, TIMEOUTS, context, http_policy, policy};
 
-/// A server whose list of tools is answered by `page`, given the cursor.
+/// A server that answers `tools/list` with `page`, which receives the cursor.
 async fn paged_server(
     page: impl Fn(Option<&str>) -> Value + Send + Sync + Clone + 'static,
 ) -> (web::ScriptedServer, Rig) {
@@ -145,8 +145,8 @@ async fn only_what_is_declared_is_asked_for_and_a_missing_list_is_empty() {
     assert!(server.with_method("prompts/list").is_empty());
 }
 
-/// A server that offers the lists of `capabilities`; all but the tools are answered by `other`, given the method and
-/// how often it was asked before.
+/// A server that offers the lists of `capabilities`. `other` answers every list except the tools; it receives
+/// the request and the number of earlier requests.
 async fn server_with_lists(
     capabilities: Value,
     other: impl Fn(&ReceivedRequest, usize) -> HttpReply + Send + Sync + Clone + 'static,
@@ -188,7 +188,7 @@ async fn tools_do_not_depend_on_the_other_lists() {
     }
 }
 
-/// Whatever the status of another list, with and without sessions.
+/// The status of another list does not matter, with and without sessions.
 #[tokio::test]
 async fn tools_do_not_depend_on_the_status_of_the_other_lists() {
     let all = json!({"tools": {}, "resources": {}, "prompts": {}});
@@ -227,7 +227,8 @@ async fn tools_do_not_depend_on_the_status_of_the_other_lists() {
             let rig = Rig::start_http(&server.url());
             assert_eq!(tool_names(&rig).await, "echo", "{status} {has_sessions}");
             rig.call(&context(), "echo", "{}").await.unwrap();
-            // The connection is the first; without sessions each list may be followed by the question what is spoken.
+            // The connection is the first one. Without sessions, each list may be followed by a check of the
+            // version.
             let (begun, asked) = if has_sessions { ("initialize", 1) } else { ("server/discover", 4) };
             assert!(server.with_method(begun).len() <= asked, "{status} {has_sessions}");
         }
@@ -274,7 +275,7 @@ async fn a_backend_of_which_nothing_can_be_read_is_reported() {
 
 #[tokio::test]
 async fn a_page_that_fails_keeps_what_was_read_before() {
-    // The first time the pages read, later the whole list as it was.
+    // At first the list consists of the pages read so far, later of its last complete content.
     let fails = Arc::new(AtomicBool::new(true));
     let failing = Arc::clone(&fails);
     let server = web::serve(move |hit: ReceivedRequest| {

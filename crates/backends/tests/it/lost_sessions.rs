@@ -1,5 +1,5 @@
-//! Sessions that a server no longer knows, in its own words: a new one is begun, and no call that may have happened is
-//! made twice.
+//! Sessions that a server no longer knows, reported in its own words. A new session is started, and no call
+//! that may have been executed is repeated.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -72,7 +72,7 @@ async fn a_session_that_is_lost_in_any_words_is_begun_anew_once() {
 
 #[tokio::test]
 async fn a_call_that_may_have_happened_is_not_made_again() {
-    // Everything in the first session is a fault of the server, which says nothing of sessions.
+    // Calls and pings fail with a server error that does not mention sessions.
     let server = web::serve(move |hit: ReceivedRequest| async move {
         match hit.rpc_method() {
             "tools/call" | "ping" => web::reply_bytes(500, "text/plain", "oops"),
@@ -86,7 +86,7 @@ async fn a_call_that_may_have_happened_is_not_made_again() {
     assert_eq!(server.with_method("tools/call").len(), 1);
 }
 
-/// Refuses every call and every ping in this way.
+/// A server that refuses every call and every ping in the given way.
 async fn refusing_server(
     call: impl Fn(&ReceivedRequest) -> HttpReply + Copy + Send + Sync + 'static,
     ping: fn(&ReceivedRequest) -> HttpReply,
@@ -132,7 +132,7 @@ async fn a_call_whose_session_ended_while_it_ran_is_not_made_again() {
     }
 }
 
-/// After a broken stream the backend is pinged, whether it is still there.
+/// After a broken stream the backend is pinged to check whether it is reachable.
 #[tokio::test]
 async fn a_server_without_ping_that_breaks_off_a_call_keeps_its_session() {
     for (ping, begun) in [
@@ -152,7 +152,7 @@ async fn a_server_without_ping_that_breaks_off_a_call_keeps_its_session() {
         let rig = Rig::start_http(&server.url());
         assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_failed");
         server.wait_for_request(|hit| hit.rpc_method() == "ping").await;
-        // What is lost is begun anew at once.
+        // A lost session is replaced at once.
         tokio::time::sleep(Duration::from_millis(300)).await;
         eventually(|| (server.with_method("initialize").len() >= begun).then_some(())).await;
         assert_eq!(server.with_method("initialize").len(), begun);

@@ -1,5 +1,5 @@
-//! The transports against scripted servers: in-process HTTP servers and small shell scripts. Nothing needs to be
-//! installed, and nothing waits for longer than it takes.
+//! The transports against scripted servers: in-process HTTP servers and small shell scripts. Nothing needs to
+//! be installed, and no test waits longer than necessary.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -36,7 +36,7 @@ use vmcp_domain::{
 pub(crate) const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(8), ..Timeouts::DEFAULT };
 
-/// Waits until there is something to be seen, at most for some seconds.
+/// Polls `look` until it returns a value, for at most 15 seconds.
 pub(crate) async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -48,7 +48,7 @@ pub(crate) async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// One running backend with ears.
+/// One running backend with an event recorder.
 pub(crate) struct Rig {
     pub(crate) backends: Backends,
     pub(crate) backend: Arc<dyn Backend>,
@@ -112,31 +112,31 @@ pub(crate) fn http_policy(url: &str) -> HttpPolicy {
     HttpPolicy { url: url.parse().unwrap(), ca_bundle: None, may_be_sse: false }
 }
 
-/// A context of a session client with nothing to say.
+/// A context of a client with sessions and without capabilities.
 pub(crate) fn context() -> CallContext {
     let mut ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Client);
     ctx.protocol = ProtocolVersion::V2025_11_25;
     ctx
 }
 
-/// A caller known by its subject.
+/// A caller with this subject.
 pub(crate) fn known_caller(subject: &str) -> Caller {
     let issuer = "https://issuer".to_owned();
     Caller::Known(Arc::new(Identity { issuer, subject: subject.to_owned(), claims: Members::new() }))
 }
 
-/// What the reply's structured content says.
+/// The structured content of a reply.
 pub(crate) fn structured_content(reply: &Result<Reply, Error>) -> String {
     let reply = reply.as_ref().unwrap();
     reply.members.get("structuredContent").unwrap().as_str().to_owned()
 }
 
-/// What an error says privately.
+/// The private cause of an error.
 pub(crate) fn error_cause(reply: Result<Reply, Error>) -> String {
     reply.unwrap_err().cause().unwrap().for_log().to_owned()
 }
 
-/// Remembers events.
+/// Records events.
 #[derive(Default)]
 pub(crate) struct EventRecorder(Mutex<Vec<(IsolationScope, BackendEvent)>>);
 
@@ -161,7 +161,7 @@ impl BackendListener for EventRecorder {
     }
 }
 
-/// A client that remembers what it hears and answers every question with its kind.
+/// A client that records what it receives, and answers every question with its kind.
 #[derive(Debug, Default)]
 pub(crate) struct RecordingClient {
     capabilities: ClientCapabilities,
@@ -177,7 +177,7 @@ impl RecordingClient {
         Self::build(level, declared, None)
     }
 
-    /// A client all of whose requests lead to the same place.
+    /// A client with a key that all its requests share.
     pub(crate) fn with_key(key: ClientKey, capabilities: &str) -> Arc<Self> {
         let declared = Json::parse(capabilities.to_owned()).unwrap().members().unwrap();
         Self::build(None, declared, Some(key))

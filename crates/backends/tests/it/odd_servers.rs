@@ -1,5 +1,5 @@
-//! Servers that read the specification in their own way: what they write oddly reaches the caller all the same, or ends
-//! the call at once with a reason.
+//! Servers that interpret the specification in their own way. Their odd answers reach the caller all the
+//! same, or the call fails at once with a reason.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ pub(crate) fn method_result(hit: &ReceivedRequest) -> Value {
     result_message(hit, &json!({"content": [], "structuredContent": {"said": hit.rpc_method()}}))
 }
 
-/// A rig whose server answers calls by `reply` and everything else as usual.
+/// A rig with a server that answers calls with `reply` and everything else as usual.
 pub(crate) async fn answering_calls(
     reply: impl Fn(&ReceivedRequest) -> HttpReply + Send + Sync + Clone + 'static,
 ) -> (web::ScriptedServer, Rig) {
@@ -126,7 +126,7 @@ async fn the_first_byte_counts_where_the_content_type_lies() {
         ("application/json", |message| format!("event: message\ndata: {message}\n\n")),
         ("application/json", |message| format!("data: {message}\n\n")),
         ("text/plain", |message| format!("\n {message}")),
-        // An event that nobody ended with a blank line.
+        // An event without the final blank line.
         ("text/event-stream", |message| format!("data: {message}")),
     ];
     for (kind, form) in forms {
@@ -166,7 +166,7 @@ async fn sse_server(refusal: u16) -> web::ScriptedServer {
     sse_then_streamable_server(refusal, Arc::default()).await
 }
 
-/// A server of HTTP+SSE that speaks streamable HTTP once `is_replaced`.
+/// A server of HTTP+SSE that speaks streamable HTTP once `is_replaced` is set.
 async fn sse_then_streamable_server(refusal: u16, is_replaced: Arc<AtomicBool>) -> web::ScriptedServer {
     let stream: Arc<std::sync::Mutex<Option<tokio::sync::mpsc::UnboundedSender<String>>>> = Arc::default();
     web::serve(move |hit: ReceivedRequest| {
@@ -216,7 +216,7 @@ async fn http_sse_is_tried_where_no_transport_is_written() {
         assert_eq!(structured_content(&reply), r#"{"said":"tools/call"}"#, "{refusal}");
         assert_eq!(rig.backend.status().transport, "sse");
     }
-    // What is written is not second-guessed.
+    // A configured transport is not changed.
     let server = sse_server(405).await;
     let rig = Rig::start_http(&server.url());
     rig.wait_for_state(BackendState::Unavailable).await;
@@ -234,7 +234,7 @@ async fn a_server_that_is_replaced_by_one_of_streamable_http_is_found() {
     rig.call(&context(), "echo", "{}").await.unwrap();
     assert_eq!(rig.backend.status().transport, "sse");
     is_replaced.store(true, Ordering::Relaxed);
-    // The first request after the change ends the old stream.
+    // The first request after the replacement ends the old stream.
     rig.call(&context(), "echo", "{}").await.unwrap_err();
     rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
     rig.call(&context(), "echo", "{}").await.unwrap();

@@ -1,5 +1,5 @@
-//! Backends that are shown a credential of each caller's own, got from a scripted token endpoint: who shares what with
-//! whom, what goes over the wire, and what becomes of callers whom somebody refuses.
+//! Backends that receive each caller's own credential, obtained from a scripted token endpoint: what callers
+//! share, what is sent, and what happens to callers that the issuer or the backend refuses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use vmcp_domain::{
 use crate::web::{self, ReceivedRequest, ScriptedServer};
 use crate::{Rig, TIMEOUTS, context, eventually, http_policy, policy};
 
-/// A token endpoint that gives `got-N-NEKOT` for `TOKEN`, and nothing for tokens with `bad` in them.
+/// A token endpoint that exchanges `TOKEN` for `got-N-NEKOT`, and refuses tokens that contain `bad`.
 async fn token_endpoint() -> ScriptedServer {
     let count = Arc::new(AtomicUsize::new(0));
     web::serve(move |hit| {
@@ -51,7 +51,7 @@ fn token_exchange_policy(backend: &ScriptedServer, token_url: &str) -> BackendPo
     BackendPolicy { credentials: Some(Credentials(source)), ..policy(transport, TIMEOUTS) }
 }
 
-/// A caller called `subject`, who shows `token`.
+/// A caller with this subject, which presents `token`.
 fn caller_context(subject: &str, token: &str) -> CallContext {
     let issuer = "https://issuer.example".to_owned();
     let identity = Identity { issuer, subject: subject.to_owned(), claims: Members::new() };
@@ -61,7 +61,7 @@ fn caller_context(subject: &str, token: &str) -> CallContext {
     ctx
 }
 
-/// Whose exchanged token it is: tokens end in their owner's name before they are exchanged.
+/// The owner of an exchanged token: tokens end in their owner's name before they are exchanged.
 fn token_owner(exchanged: &str) -> String {
     reversed(exchanged.split('-').nth(2).unwrap_or_default())
 }
@@ -70,7 +70,7 @@ fn bearer_token(hit: &ReceivedRequest) -> &str {
     hit.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("")
 }
 
-/// A server of the session era that lets in whoever shows an exchanged token, and keeps sessions apart by it.
+/// A server with sessions that accepts exchanged tokens, and keeps one session for each token owner.
 async fn authenticating_server(revoked: impl Fn(&str) -> bool + Send + Sync + 'static) -> ScriptedServer {
     web::serve(move |hit| {
         let token = bearer_token(&hit).to_owned();
@@ -118,11 +118,11 @@ async fn each_caller_has_a_session_and_a_token_of_its_own() {
         let session = format!("session-of-{}", token_owner(bearer_token(call)));
         assert_eq!(call.header("mcp-session-id"), Some(&*session));
     }
-    // The callers' own tokens go to the issuer and nowhere else.
+    // The callers' own tokens are sent to the issuer only.
     for hit in server.requests.lock().unwrap().iter() {
         assert!(!["ann", "kim"].contains(&bearer_token(hit)));
     }
-    // The gateway's own look was turned away, and that is how it should be.
+    // The backend refused the gateway's own connection, as it should.
     rig.wait_for_state(BackendState::Ready).await;
     rig.stop().await;
     for owner in ["ann", "kim"] {
@@ -139,7 +139,7 @@ async fn a_session_outlives_the_thread_that_first_asked_for_it() {
     let (issuer, server) = (token_endpoint().await, authenticating_server(|_| false).await);
     let rig = Arc::new(Rig::start(token_exchange_policy(&server, &issuer.url())));
     let ann = caller_context("ann", "ann");
-    // As a thread of the edge does, which ends before the backends are told to.
+    // Like a thread of the edge, which ends before the backends are stopped.
     let first = {
         let (rig, ann) = (Arc::clone(&rig), ann.clone());
         std::thread::spawn(move || {
@@ -207,7 +207,7 @@ async fn whom_the_issuer_or_the_backend_refuses_is_denied_and_others_go_on() {
     assert!(matches!(refused, Err(Error::Denied)), "{refused:?}");
     assert!(server.with_method("tools/call").is_empty());
     rig.call(&caller_context("ann", "ann"), "echo", "{}").await.unwrap();
-    // Who comes back with a token that is good is let in at once.
+    // A caller that returns with a valid token is accepted at once.
     rig.call(&caller_context("mal", "good-mal"), "echo", "{}").await.unwrap();
     assert_eq!(server.with_method("tools/call").len(), 2);
 }

@@ -1,4 +1,4 @@
-//! Which revision is found out, and what decides nothing.
+//! How the protocol version is found out, and which answers decide nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -120,7 +120,7 @@ async fn a_server_that_keeps_the_probe_waiting_is_shaken_hands_with() {
     let timeouts =
         Timeouts { connect: Duration::from_millis(600), call: Duration::from_secs(8), ..Timeouts::DEFAULT };
     let rig = Rig::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
-    // The call is made while the first connection is under way, and waits for it.
+    // The call starts while the first connection is being opened, and waits for it.
     assert!(rig.call(&context(), "echo", "{}").await.is_ok());
     assert_eq!(rig.protocol(), "2025-11-25");
 }

@@ -1,4 +1,4 @@
-//! What a backend asks during a call, and who answers.
+//! What a backend asks during a call, and which client answers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use vmcp_domain::{BackendState, ClientHandle};
 use crate::web::{self, ReceivedRequest};
 use crate::{RecordingClient, Rig, TIMEOUTS, known_caller, policy, structured_content};
 
-/// A server that asks each of `questions` on the stream of a call, and answers the call with what it was answered.
+/// A server that asks each of `questions` on the stream of a call, and answers the call with the answers that
+/// it received.
 async fn asking_server(questions: Vec<Value>) -> web::ScriptedServer {
     let (answers, receiver) = mpsc::unbounded_channel::<Value>();
     let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
@@ -86,8 +87,8 @@ async fn calls_do_not_hear_each_other_s_questions() {
     }
 }
 
-/// A child that asks on the one channel during every call, and answers the call with what it was answered. It answers
-/// the first call only after `hold` calls have come.
+/// A child that asks on its one channel during every call, and answers the call with the answer that it
+/// received. It answers the first call only after `hold` calls have arrived.
 const ASKING_SERVER: &str = r#"
 hold=HOLD; ids=""; count=0
 while IFS= read -r line; do
@@ -129,11 +130,11 @@ async fn a_question_is_refused_while_a_client_that_cannot_be_asked_has_a_call() 
         ("\"refused\"".to_owned(), "\"refused\"".to_owned())
     );
     assert_eq!((able.received_text(), unable.received_text()), (String::new(), String::new()));
-    // Alone again, the one that can be asked is.
+    // Alone again, the client that can be asked is asked.
     assert_eq!(structured_content(&rig.call(&able_ctx, "echo", "{}").await), "\"answered\"");
 }
 
-/// A child that asks about the first call once it hears of the second, whatever has been cancelled.
+/// A child that asks about the first call once the second has arrived, regardless of cancellations.
 const LATE_ASKING_SERVER: &str = r#"
 first=""
 while IFS= read -r line; do
@@ -240,7 +241,8 @@ async fn after_an_unclear_question_one_users_slow_call_does_not_hold_up_another_
     for reply in both().await {
         assert_eq!(structured_content(&reply), "\"refused\"");
     }
-    // Now ann's call is asked and its client does not answer; bob's call is refused its question and ends.
+    // Now ann's call is asked and its client does not answer. The question of bob's call is refused, and that
+    // call ends.
     let mut silent = RecordingClient::unresponsive(WITH_ELICITATION).context();
     silent.caller = known_caller("ann");
     let held = rig.call(&silent, "echo", "{}");
@@ -250,8 +252,8 @@ async fn after_an_unclear_question_one_users_slow_call_does_not_hold_up_another_
     assert_eq!(structured_content(&rig.call(&clients[1], "echo", "{}").await), "\"refused\"");
 }
 
-/// Asks for a visit in the middle of `ask`, refuses `refuse` until a page is visited, and says on the stream of `tell`
-/// that every page has been.
+/// A server that sends a URL elicitation during a call of `ask`, and refuses `refuse` until a page is
+/// visited. On the stream of any other call it reports that every page has been visited.
 async fn url_elicitation_server() -> web::ScriptedServer {
     let (answers, receiver) = mpsc::unbounded_channel::<()>();
     let receiver = Arc::new(tokio::sync::Mutex::new(receiver));

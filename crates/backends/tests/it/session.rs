@@ -1,4 +1,4 @@
-//! Streamable HTTP of the session era: headers, sessions that are forgotten, answers as streams.
+//! Streamable HTTP with sessions: headers, forgotten sessions, answers as streams.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ async fn every_request_names_the_session_and_the_revision() {
     assert_eq!(call.body["params"]["_meta"]["progressToken"], call.body["id"]);
     assert_eq!(call.body["params"]["_meta"].as_object().unwrap().len(), 1, "nothing of 2026-07-28 is sent");
 
-    // The level was set before the call, and is set again only for a lower one.
+    // The level was set before the call. It is set again only for a lower level.
     let levels = server.with_method("logging/setLevel");
     assert_eq!(levels[0].body["params"]["level"], "warning");
     rig.call(&client.context(), "echo", "{}").await.unwrap();
@@ -40,7 +40,7 @@ async fn every_request_names_the_session_and_the_revision() {
     assert_eq!(rig.backend.status().state, BackendState::Stopped);
 }
 
-/// A server that forgets its session once, and then answers requests of it by `refuse`.
+/// A server that forgets its session once, and then answers requests of that session with `refuse`.
 async fn session_losing_server(
     refuse: impl Fn(&ReceivedRequest) -> HttpReply + Send + Sync + 'static,
 ) -> (web::ScriptedServer, Arc<AtomicBool>) {
@@ -156,7 +156,7 @@ async fn warm_calls_share_one_connection() {
                 let (events, reply) = web::event_stream();
                 let answer = web::encode_event(&web::result_message(&hit, &web::echo_result(&hit)));
                 events.send(answer).unwrap();
-                // The end of the stream comes a little after the answer.
+                // The end of the stream comes shortly after the answer.
                 tokio::spawn(async move {
                     tokio::time::sleep(Duration::from_millis(2)).await;
                     drop(events);
@@ -212,7 +212,7 @@ async fn a_broken_stream_is_taken_up_again() {
             if hit.rpc_method() == "tools/call" {
                 *asked.lock().unwrap() = hit.body.clone();
                 let (events, reply) = web::event_stream();
-                // It breaks off in the middle of the next event.
+                // The stream breaks off in the middle of the next event.
                 events.send("id: e7\ndata:\n\nid: e8\ndata: {\"jsonrpc\":\"2.0\",\"res".to_owned()).unwrap();
                 return reply;
             }

@@ -1,4 +1,4 @@
-//! HTTP+SSE.
+//! Tests of HTTP+SSE.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::{RecordingClient, Rig, TIMEOUTS, context, http_policy, policy, struct
 
 type Streams = Arc<Mutex<Vec<UnboundedSender<String>>>>;
 
-/// A server whose stream names `address`; messages posted there are answered on the stream.
+/// A server that announces `address` on its stream. Messages posted there are answered on the stream.
 async fn sse_server(address: &'static str) -> (web::ScriptedServer, Streams) {
     let streams: Streams = Arc::default();
     let opened = Arc::clone(&streams);
@@ -87,7 +87,7 @@ async fn questions_go_to_the_only_call_under_way() {
     let (reply, ()) = tokio::join!(call, ask);
     reply.unwrap();
     let answer = server.wait_for_request(|hit| hit.body["id"] == 77).await;
-    // The question came in time, or after the answer; then there is nobody to ask.
+    // The question arrived in time, or after the answer; in that case there is no client to ask.
     assert!(answer.body["result"] == "elicitation" || answer.body["error"]["code"] == -32603);
 }
 

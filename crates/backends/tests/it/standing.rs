@@ -1,4 +1,5 @@
-//! What a backend tells unasked: the GET stream of the session era, `subscriptions/listen` of 2026-07-28.
+//! Unsolicited messages of a backend: the GET stream of versions with sessions, and `subscriptions/listen` of
+//! 2026-07-28.
 
 use std::sync::{Arc, Mutex};
 
@@ -27,7 +28,7 @@ async fn the_stream_of_a_session_is_heard() {
                 return reply;
             }
             if hit.rpc_method() == "tools/call" {
-                // Asked outside the call's own stream; there is only one call it can be about.
+                // The question arrives outside the call's own stream; it can only belong to one call.
                 let events = opened.lock().unwrap().clone().unwrap();
                 let question = json!({"jsonrpc": "2.0", "id": 1, "method": "roots/list"});
                 events.send(web::encode_event(&question)).unwrap();
@@ -64,7 +65,7 @@ async fn a_session_that_is_gone_is_noticed_by_its_stream() {
                 return web::reply_with_sessions(&hit);
             }
             let mut streams = opened.lock().unwrap();
-            // Refused the second time, offered to the session after.
+            // The second GET is refused; the GET of the next session is accepted.
             if streams.len() == 1 {
                 streams.push(web::event_stream().0);
                 return web::reply_empty(404);
@@ -78,7 +79,7 @@ async fn a_session_that_is_gone_is_noticed_by_its_stream() {
     let rig = Rig::start_http(&server.url());
     let stream = crate::eventually(|| streams.lock().unwrap().first().cloned()).await;
     rig.wait_for_state(vmcp_domain::BackendState::Ready).await;
-    // What is no message is skipped; the end of the stream is what leads to the next.
+    // An invalid message is skipped; the end of the stream leads to the next GET.
     stream.send("data: {]\n\n".to_owned()).unwrap();
     streams.lock().unwrap()[0] = web::event_stream().0;
     drop(stream);
@@ -95,7 +96,7 @@ async fn subscriptions_of_a_session_are_renewed() {
     rig.backend.subscribe(&context(), "x:y".into()).await.unwrap();
     assert_eq!(server.with_method("resources/subscribe")[0].body["params"]["uri"], "x:y");
     drop(server);
-    // Nothing stands open here, so that the next call finds out.
+    // No stream is open here, so the next call detects the failure.
     rig.call(&context(), "echo", "{}").await.unwrap_err();
     rig.events.wait_for_events(&BackendEvent::Disconnected, 1).await;
     let server = web::serve_at(address, |hit| async move { web::reply_with_sessions(&hit) }).await;
@@ -103,10 +104,10 @@ async fn subscriptions_of_a_session_are_renewed() {
     assert_eq!(again.body["params"]["uri"], "x:y");
 }
 
-/// The streams opened so far: with which request, and where to speak.
+/// The streams opened so far: the request, and the sender of the events.
 type OpenStreams = Arc<Mutex<Vec<(ReceivedRequest, UnboundedSender<String>)>>>;
 
-/// A server of 2026-07-28 with a stream that can be spoken on.
+/// A server of 2026-07-28 with a stream that the test can write to.
 async fn listen_server(declares: Value) -> (web::ScriptedServer, OpenStreams) {
     let streams = OpenStreams::default();
     let opened = Arc::clone(&streams);
@@ -145,7 +146,7 @@ async fn listening_is_opened_where_changes_are_told() {
     events.send(notification("notifications/tools/list_changed", &json!({}))).unwrap();
     rig.events.wait_for_events(&BackendEvent::ToolsChanged, 1).await;
 
-    // The stream breaks; once it is open again, whatever changed meanwhile is told.
+    // The stream breaks. Once it is open again, everything that may have changed meanwhile is reported.
     drop(events);
     streams.lock().unwrap().clear();
     let (_, _events) = crate::eventually(|| streams.lock().unwrap().first().cloned()).await;

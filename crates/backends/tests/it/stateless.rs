@@ -1,4 +1,4 @@
-//! Streamable HTTP of 2026-07-28: everything in the request, nothing kept.
+//! Streamable HTTP of 2026-07-28: everything is in the request, and no state is kept.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -94,7 +94,7 @@ async fn a_dropped_call_closes_its_response() {
     }
 }
 
-/// A server that wants to know something before it answers.
+/// A server that requires input before it answers.
 async fn input_requiring_server() -> web::ScriptedServer {
     web::serve(|hit| async move {
         if hit.rpc_method() != "tools/call" {
@@ -177,7 +177,7 @@ async fn arguments_are_repeated_as_headers() {
         async move {
             match hit.rpc_method() {
                 "tools/list" => {
-                    // The first list names another header than the one that is wanted later.
+                    // The first list names another header than the one that is required later.
                     let name = if lists.fetch_add(1, Ordering::Relaxed) == 0 { "Old" } else { "Region" };
                     let schema = json!({"type": "object",
                         "properties": {"region": {"type": "string", "x-mcp-header": name}}});
@@ -207,7 +207,7 @@ async fn arguments_are_repeated_as_headers() {
     assert_eq!(calls[1].header("mcp-param-region"), Some("us-west1"));
     assert_eq!(lists.load(Ordering::Relaxed), 2);
 
-    // What the headers cannot mend is answered as it came.
+    // An error that new headers do not fix is passed on unchanged.
     let error = rig.call(&context(), "query", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_refused");
 }

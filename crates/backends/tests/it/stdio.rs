@@ -1,4 +1,4 @@
-//! Processes: started, restarted, heard, and ended with everything they started.
+//! Processes: started, restarted, observed, and stopped with everything that they started.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,8 @@ use vmcp_domain::{BackendEvent, BackendState};
 
 use crate::{Rig, TIMEOUTS, context, policy, structured_content};
 
-/// A server of the session era in the shell. `$line` is the message, `$id` its identifier; `cases` come first.
+/// A server with sessions as a shell script. `$line` is the message, `$id` its identifier; `cases` are
+/// matched first.
 fn script(cases: &str) -> String {
     format!(
         r#"
@@ -116,7 +117,7 @@ async fn everything_a_process_started_ends_with_it() {
     let start = Instant::now();
     rig.backends.shutdown(Duration::from_millis(200)).await;
     assert!(start.elapsed() < Duration::from_secs(5));
-    // Reaping what is not our child is up to the system.
+    // Reaping a process that is not a child of this one is left to the system.
     crate::eventually(|| (!started.split_whitespace().any(alive)).then_some(())).await;
 }
 
@@ -137,13 +138,13 @@ async fn a_process_that_does_not_read_holds_nobody_else_up() {
         assert!(matches!(class, "backend_timed_out" | "backend_failed"), "{class}");
     }
     assert!(start.elapsed() < Duration::from_secs(30));
-    // It is given up and started again.
+    // The process is given up and started again.
     rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
     rig.call(&ctx, "echo", "{}").await.unwrap();
     rig.stop().await;
 }
 
-/// A server that logs all it receives to standard output, among its answers.
+/// A server that logs all its input to standard output, among its answers.
 #[tokio::test]
 async fn a_log_of_what_was_received_is_no_message() {
     let log = r#"echo "<- $line"; echo "$line";"#;
@@ -174,7 +175,7 @@ async fn a_long_array_before_the_first_message_is_one_line() {
     rig.stop().await;
 }
 
-/// A server that does one thing at a time answers no check while it works.
+/// A server that handles one request at a time does not answer a health check during a call.
 #[tokio::test]
 async fn a_connection_at_work_is_not_made_anew() {
     let rig = start_rig(&script(

@@ -1,4 +1,4 @@
-//! Scripted HTTP servers: a handler gets every request as it came and answers as it likes.
+//! Scripted HTTP servers: a handler receives every request and chooses the response.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,19 +19,19 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// One request as it came.
+/// One received request.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceivedRequest {
     pub(crate) http_method: Method,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
-    /// The body as it came.
+    /// The body as text.
     pub(crate) text: String,
 }
 
 impl ReceivedRequest {
-    /// The message's method; empty for requests without a body.
+    /// The JSON-RPC method of the message; empty for requests without a body.
     pub(crate) fn rpc_method(&self) -> &str {
         self.body["method"].as_str().unwrap_or_default()
     }
@@ -64,13 +64,13 @@ impl ScriptedServer {
         format!("http://{}/mcp", self.address)
     }
 
-    /// The requests whose message has this method.
+    /// The requests with this JSON-RPC method.
     pub(crate) fn with_method(&self, method: &str) -> Vec<ReceivedRequest> {
         let hits = self.requests.lock().unwrap();
         hits.iter().filter(|hit| hit.rpc_method() == method).cloned().collect()
     }
 
-    /// Waits until there is a request that fits.
+    /// Waits until there is a request that satisfies `fits`.
     pub(crate) async fn wait_for_request(&self, fits: impl Fn(&ReceivedRequest) -> bool) -> ReceivedRequest {
         crate::eventually(|| self.requests.lock().unwrap().iter().find(|hit| fits(hit)).cloned()).await
     }
@@ -85,7 +85,7 @@ where
     serve_at("127.0.0.1:0".parse().unwrap(), handler).await
 }
 
-/// Serves at an address.
+/// Serves at the given address.
 pub(crate) async fn serve_at<F, R>(address: SocketAddr, handler: F) -> ScriptedServer
 where
     F: Fn(ReceivedRequest) -> R + Send + Sync + 'static,
@@ -106,7 +106,7 @@ async fn accept(
     hits: Arc<Mutex<Vec<ReceivedRequest>>>,
     connections: Arc<AtomicUsize>,
 ) {
-    // Dropped with this task, so that stopping the server closes its connections.
+    // The connections are dropped with this task, so that stopping the server closes them.
     let mut serving = tokio::task::JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -163,7 +163,7 @@ pub(crate) fn reply_error(status: u16, id: &Value, code: i64, message: &str) -> 
     reply_json(status, &json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}))
 }
 
-/// A stream of events whose data is sent to the channel; it ends when the sender is dropped.
+/// An event stream of the text sent to the channel; it ends when the sender is dropped.
 pub(crate) fn event_stream() -> (mpsc::UnboundedSender<String>, HttpReply) {
     let (sender, receiver) = mpsc::unbounded_channel::<String>();
     let frames = futures_util::stream::unfold(receiver, |mut receiver| async {
@@ -177,7 +177,7 @@ pub(crate) fn event_stream() -> (mpsc::UnboundedSender<String>, HttpReply) {
     (sender, reply)
 }
 
-/// One event.
+/// Encodes one event.
 pub(crate) fn encode_event(message: &Value) -> String {
     format!("event: message\ndata: {message}\n\n")
 }
@@ -186,7 +186,7 @@ pub(crate) fn result_message(hit: &ReceivedRequest, result: &Value) -> Value {
     json!({"jsonrpc": "2.0", "id": hit.body["id"], "result": result})
 }
 
-/// A well-behaved server of 2026-07-28, for everything a script does not answer itself.
+/// The answers of a regular server of 2026-07-28, for everything that a script does not answer itself.
 pub(crate) fn reply_stateless(hit: &ReceivedRequest) -> HttpReply {
     if hit.http_method != Method::POST {
         return reply_empty(405);
@@ -201,7 +201,7 @@ pub(crate) fn reply_stateless(hit: &ReceivedRequest) -> HttpReply {
     }
 }
 
-/// A well-behaved server of 2025-11-25, for everything a script does not answer itself.
+/// The answers of a regular server of 2025-11-25, for everything that a script does not answer itself.
 pub(crate) fn reply_with_sessions(hit: &ReceivedRequest) -> HttpReply {
     match (&hit.http_method, hit.rpc_method()) {
         (&Method::DELETE, _) => reply_empty(200),
@@ -234,7 +234,7 @@ fn reply_common(hit: &ReceivedRequest) -> HttpReply {
     }
 }
 
-/// A result that holds the arguments.
+/// A result that contains the arguments.
 pub(crate) fn echo_result(hit: &ReceivedRequest) -> Value {
     json!({"content": [], "structuredContent": hit.body["params"]["arguments"]})
 }

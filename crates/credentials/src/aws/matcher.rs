@@ -1,4 +1,4 @@
-//! CEL expressions over claims of bounded size: who takes which role.
+//! CEL expressions over claims of limited size, which decide which role a caller gets.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use vmcp_expression::{Data, Expression, ExpressionValue, LoopScope};
 
 use crate::error::CredentialError;
 
-/// The largest claims an expression is evaluated over.
+/// The largest claims that an expression is evaluated over, in bytes.
 const CLAIMS_BYTES_MAX: usize = 16 << 10;
 
-/// The claims of one caller as CEL sees them.
+/// The claims of one caller, in the form for CEL.
 pub(crate) struct CelClaims(Data);
 
 impl CelClaims {
-    /// The claims as the issuer made them; `iss` and `sub` are there also when they were taken out.
+    /// Converts the claims. `iss` and `sub` are always present.
     pub(crate) fn from_identity(identity: &Identity) -> Result<Self, CredentialError> {
         let wrong = |why| CredentialError::Claim { claim: Arc::from("*"), why };
         let text = identity.claims.to_json();
@@ -34,12 +34,13 @@ impl CelClaims {
 pub(crate) struct CelMatcher(Expression);
 
 impl CelMatcher {
-    /// Compiles an expression over `claims`. The error says what is wrong without a path.
+    /// Compiles an expression over `claims`. The error describes the problem without the setting's path.
     pub(crate) fn compile(text: &str) -> Result<Self, String> {
         Expression::compile(text, &["claims"], LoopScope::AnyVariable).map(Self)
     }
 
-    /// Whether the expression is true. One that fails or is no truth value is not.
+    /// True when the expression evaluates to `true`. An expression that fails or yields another type does not
+    /// match.
     pub(crate) fn is_match(&self, claims: &CelClaims) -> bool {
         self.0.evaluate([("claims", claims.0.clone())]) == Ok(ExpressionValue::Bool(true))
     }

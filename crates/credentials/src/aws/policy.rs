@@ -1,4 +1,4 @@
-//! The validated settings of requests signed for AWS.
+//! The validated settings for requests that are signed for AWS.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use crate::error::{CredentialError, PolicyError};
 use crate::scope;
 use crate::words;
 
-/// The service the reference signs for unless told otherwise: the AWS MCP server.
+/// The default service, which the reference implementation also uses: the AWS MCP server.
 const DEFAULT_SERVICE: &str = "aws-mcp";
-/// AWS's bounds of a session, and the usual value.
+/// The range of session durations that AWS allows, and the default, in seconds.
 const SESSION_SECONDS_RANGE: std::ops::RangeInclusive<u32> = 900..=43_200;
 const SESSION_SECONDS_DEFAULT: u32 = 3600;
-/// AWS's bounds of a session's name.
+/// The range of session name lengths that AWS allows.
 const SESSION_NAME_LENGTH_RANGE: std::ops::RangeInclusive<usize> = 2..=64;
 
-/// Where STS is in partitions whose hosts do not end in `amazonaws.com`, by the beginning of the region.
+/// The domain of STS in partitions other than `amazonaws.com`, by the region's prefix.
 const PARTITION_DOMAINS: [(&str, &str); 6] = [
     ("cn-", "amazonaws.com.cn"),
     ("eusc-", "amazonaws.eu"),
@@ -41,10 +41,11 @@ pub struct AwsStsPolicy {
 }
 
 impl AwsStsPolicy {
-    /// Signs for a region (`region`) with keys of one of these roles, got from the region's STS.
+    /// Builds settings that sign for a region (`region`) with keys of one of these roles, from the region's
+    /// STS.
     ///
     /// # Errors
-    /// When the region is not written as AWS writes regions.
+    /// When the region does not have the form of an AWS region.
     pub fn new(region: &str, roles: Roles) -> Result<Self, PolicyError> {
         let is_region = region.starts_with(|first: char| first.is_ascii_lowercase())
             && (2..=32).contains(&region.len())
@@ -69,7 +70,7 @@ impl AwsStsPolicy {
     /// Signs for this service (`service`) instead of `aws-mcp`.
     ///
     /// # Errors
-    /// When it is not written as AWS writes services.
+    /// When the service does not have the form of an AWS service name.
     pub fn with_service(self, service: &str) -> Result<Self, PolicyError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if !(1..=64).contains(&service.len()) || !service.bytes().all(plain) {
@@ -78,18 +79,19 @@ impl AwsStsPolicy {
         Ok(Self { service: service.to_owned(), ..self })
     }
 
-    /// Names sessions by this claim (`sessionNameClaim`) instead of `sub`. AWS writes it to its audit log.
+    /// Names sessions by this claim (`sessionNameClaim`) instead of `sub`. AWS writes the name to its audit
+    /// log.
     ///
     /// # Errors
-    /// When it is empty, too long or has control characters.
+    /// When the claim's name is empty, too long or has control characters.
     pub fn with_session_name_claim(self, claim: &str) -> Result<Self, PolicyError> {
         Ok(Self { session_name_claim: words::check_text("sessionNameClaim", claim)?.into(), ..self })
     }
 
-    /// Asks for keys that live this long (`sessionDuration`, in seconds) instead of an hour.
+    /// Requests keys with this lifetime (`sessionDuration`, in seconds) instead of an hour.
     ///
     /// # Errors
-    /// When AWS would not give them: less than 900 or more than 43,200.
+    /// When AWS would refuse it: less than 900 or more than 43,200.
     pub fn with_session_seconds(self, seconds: u32) -> Result<Self, PolicyError> {
         if !SESSION_SECONDS_RANGE.contains(&seconds) {
             return Err(PolicyError::new("sessionDuration", "must be 900 to 43200 seconds"));
@@ -97,7 +99,7 @@ impl AwsStsPolicy {
         Ok(Self { session_seconds: seconds, ..self })
     }
 
-    /// Asks this STS instead of the region's public one, such as a VPC endpoint.
+    /// Uses this STS instead of the region's public one, for example a VPC endpoint.
     #[must_use]
     pub fn with_sts_url(self, url: TokenUrl) -> Self {
         Self { sts_url: url, ..self }
@@ -107,13 +109,15 @@ impl AwsStsPolicy {
         Duration::from_secs(self.session_seconds.into())
     }
 
-    /// Not of the region and service of the signature: the keys are good for all.
+    /// Identifies what the keys depend on. Region and service are not included, because the keys are valid
+    /// for all of them.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
         let sts = self.sts_url.uri().to_string();
         scope::fingerprint(&["aws_sts", &sts, &self.session_seconds.to_string()])
     }
 
-    /// The session's name from the caller's claims. It is not mended: two callers must not get the same name.
+    /// Reads the session's name from the caller's claims. An invalid name is not repaired, because two
+    /// callers must not get the same name.
     pub(crate) fn session_name(&self, identity: &Identity) -> Result<String, CredentialError> {
         let claim = &self.session_name_claim;
         let wrong = |why| CredentialError::Claim { claim: Arc::clone(claim), why };

@@ -1,4 +1,4 @@
-//! Which AWS role a caller gets. The decision is pure: the claims are its only argument.
+//! Selects the AWS role of a caller. The decision is pure: it depends on the claims only.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,23 +12,24 @@ use crate::words;
 const MAPPINGS_MAX: usize = 256;
 const DEFAULT_CLAIM: &str = "groups";
 
-/// Whom a mapping fits.
+/// Which callers a mapping matches.
 #[derive(Clone, Debug)]
 pub enum RoleMatch {
-    /// Callers whose role claim is this text or a list that contains it.
+    /// Callers whose role claim equals this text or is a list that contains it.
     Claim(String),
-    /// Callers for whom this CEL expression over `claims` is true.
+    /// Callers that satisfy this CEL expression over `claims`.
     Cel(String),
 }
 
-/// A role for callers whose claims fit.
+/// A role for callers whose claims match.
 #[derive(Clone, Debug)]
 pub struct RoleMapping {
-    /// Whom it fits.
+    /// Which callers it matches.
     pub condition: RoleMatch,
-    /// The role, as `arn:aws:iam::123456789012:role/name`.
+    /// The role's ARN, such as `arn:aws:iam::123456789012:role/name`.
     pub role_arn: String,
-    /// The smallest number of those that fit wins; without one it comes last. Of equals the one written first wins.
+    /// Of the mappings that match, the smallest number wins; `None` comes last. Of equal ones the first in
+    /// the configuration wins.
     pub priority: Option<i64>,
 }
 
@@ -53,10 +54,11 @@ enum CompiledCondition {
 }
 
 impl Roles {
-    /// Roles by claim (`roleClaim`, usually `groups`), with one for callers that no mapping fits.
+    /// Builds roles that depend on a claim (`roleClaim`, by default `groups`), with a fallback for callers
+    /// that no mapping matches.
     ///
     /// # Errors
-    /// When there is no role at all, or something is not what it should be; the field names the mapping.
+    /// When there is no role at all, or a value is invalid; the field names the mapping.
     pub fn new(
         claim: Option<&str>,
         mappings: Vec<RoleMapping>,
@@ -95,8 +97,8 @@ impl Roles {
         Ok(Self { claim, mappings, fallback })
     }
 
-    /// The caller's role: the first mapping that fits, else the fallback. A matcher that cannot be evaluated, such as
-    /// one that asks for a claim the caller has not, does not fit.
+    /// Selects the caller's role: the first mapping that matches, else the fallback. A matcher that cannot be
+    /// evaluated, for example because a claim is missing, does not match.
     pub(crate) fn select_role(&self, identity: &Identity) -> Result<&Arc<str>, CredentialError> {
         let mut named: Option<Vec<String>> = None;
         let mut claims: Option<CelClaims> = None;
@@ -127,7 +129,7 @@ impl Roles {
         };
         match value.decode_string() {
             Some(one) => vec![one],
-            // Whatever else stands in the list, its texts count.
+            // Elements of the list that are not texts are ignored.
             None => value
                 .elements()
                 .unwrap_or_default()
@@ -138,14 +140,14 @@ impl Roles {
     }
 }
 
-/// Without the matchers: they say who may do what.
+/// Omits the matchers, because they describe who may do what.
 impl fmt::Debug for Roles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} mappings over {:?}, fallback {:?}", self.mappings.len(), self.claim, self.fallback)
     }
 }
 
-/// A role's name as AWS writes it, in any partition: `arn:<partition>:iam::<12 digits>:role/<path and name>`.
+/// Parses a role ARN of any partition: `arn:<partition>:iam::<12 digits>:role/<path and name>`.
 fn parse_role_arn(field: String, arn: &str) -> Result<Arc<str>, PolicyError> {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     let fits = match parts.as_slice() {

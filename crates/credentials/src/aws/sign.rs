@@ -1,4 +1,4 @@
-//! Signature Version 4 of one request, made by AWS's own signer.
+//! Signature Version 4 of one request, with AWS's own signer.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use crate::error::CredentialError;
 use crate::grant::sensitive_value;
 use crate::source::RequestView;
 
-/// The headers that sign a request at a moment (since 1970).
+/// Returns the headers that sign a request at the time `now` (since 1970).
 pub(crate) fn sign(
     request: &RequestView<'_>,
     keys: &Credentials,

@@ -1,4 +1,4 @@
-//! AssumeRoleWithWebIdentity of AWS STS, query protocol of 2011-06-15: a form in, XML out.
+//! AssumeRoleWithWebIdentity of AWS STS (query protocol of 2011-06-15): sends a form and parses XML.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use crate::error::FetchFailure;
 use crate::exchanges::ExchangeContext;
 use crate::grant::{self, TOKEN_BYTES_MAX};
 
-/// The most nodes of an answer; the real one has twenty.
+/// The most nodes of a response; a real one has about twenty.
 const NODES_MAX: u32 = 1000;
 
-/// Codes that say something about the caller's token or rights.
+/// Error codes about the caller's token or rights.
 const CALLER_CODES: [&str; 4] =
     ["AccessDenied", "ExpiredTokenException", "InvalidIdentityToken", "IDPRejectedClaim"];
-/// Codes that say the settings are wrong.
+/// Error codes that mean wrong settings.
 const MISCONFIGURATION_CODES: [&str; 6] = [
     "InvalidParameterValue",
     "MalformedPolicyDocument",
@@ -34,11 +34,11 @@ const MISCONFIGURATION_CODES: [&str; 6] = [
     "RegionDisabledException",
     "ValidationError",
 ];
-/// Codes that pass, whatever their status.
+/// Error codes of transient failures, whatever the status.
 const TRANSIENT_CODES: [&str; 5] =
     ["IDPCommunicationError", "InternalFailure", "RequestLimitExceeded", "ServiceUnavailable", "Throttling"];
 
-/// Exchanges a caller's token for keys of a role.
+/// Exchanges a caller's token for the keys of a role.
 pub(crate) async fn assume_role(
     policy: &AwsStsPolicy,
     exchanges: &ExchangeContext,
@@ -58,7 +58,7 @@ pub(crate) async fn assume_role(
             ("DurationSeconds", Some(&seconds)),
         ],
     );
-    // Read before asking: a slow answer must not make the keys look younger than they are.
+    // Read before the request: a slow response must not make the keys look younger than they are.
     let now = exchanges.clock.since_epoch();
     let reply = exchanges.client.post(&policy.sts_url, form, None).await?;
     if reply.status != StatusCode::OK {
@@ -74,7 +74,8 @@ pub(crate) async fn assume_role(
         }
         grant::check_not_echoed(&policy.sts_url, &Secret::new(text.clone()), &[token])?;
     }
-    // The end is told by AWS's clock; ours may be wrong, so keys live no longer than was asked for.
+    // AWS's clock determines the end, and the gateway's may be wrong. So keys are used no longer than the
+    // requested duration.
     let lifetime = keys.expires_since_epoch.saturating_sub(now).min(policy.session_duration());
     let bytes = keys.access_key_id.len() + keys.secret_access_key.len() + keys.session_token.len();
     let value =
@@ -86,7 +87,7 @@ struct StsCredentials {
     access_key_id: String,
     secret_access_key: String,
     session_token: String,
-    /// Since 1970.
+    /// The expiry time, since 1970.
     expires_since_epoch: Duration,
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::*;
 
-/// The monotonic clock, and by how much the other is ahead of it.
+/// The monotonic clock in microseconds, and the wall clock's lead in seconds.
 #[derive(Default)]
 struct ManualClock(AtomicU64, AtomicU64);
 
@@ -75,8 +75,8 @@ fn seconds(number: u64) -> Option<Duration> {
 
 #[tokio::test]
 async fn ten_users_with_a_thousand_calls_each_make_260_exchanges() {
-    // 300 seconds of life, 30 of skew: good for 270. A call every 7 seconds makes every 39th an exchange (39 x 7 = 273),
-    // so 1,000 calls make ceil(1000 / 39) = 26 per user.
+    // A lifetime of 300 seconds minus a margin of 30 is 270 seconds. With a call every 7 seconds every 39th
+    // is an exchange (39 x 7 = 273), so 1,000 calls make ceil(1000 / 39) = 26 exchanges per user.
     let bench = TestCache::new();
     for _call in 0..1000 {
         for user in 0..10 {
@@ -90,7 +90,7 @@ async fn ten_users_with_a_thousand_calls_each_make_260_exchanges() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Against a model of one sentence: an exchange is made when there is none, or the last one's time is over.
+    /// The model: an exchange is made when there is none, or when the last one's result has expired.
     #[test]
     fn exchanges_are_exactly_those_that_expiry_demands(
         calls in prop::collection::vec((0_u64..10, 0_u64..200, prop::option::of(0_u64..2000)), 1..400),
@@ -184,7 +184,7 @@ async fn one_who_leaves_takes_nothing_from_the_others() {
             Ok(seconds(300))
         })
     };
-    // The one that begins the exchange leaves.
+    // The call that started the exchange is cancelled.
     tokio::select! {
         biased;
         _outcome = call() => unreachable!("the gate is closed"),
@@ -255,7 +255,7 @@ async fn the_one_used_longest_ago_gives_way() {
     for user in 0..10_000 {
         bench.get(user, seconds(300)).await;
     }
-    // Used again, so the second is the oldest.
+    // The first entry is used again, so the second is the least recently used.
     assert_eq!(bench.get(0, seconds(300)).await.0, 0);
     bench.get(10_000, seconds(300)).await;
     assert_eq!(bench.cache.sizes(), (10_000, 1_000_000, 0));
@@ -286,7 +286,7 @@ async fn a_flood_is_refused() {
     });
     let open = async {
         tokio::task::yield_now().await;
-        // Another endpoint has room of its own.
+        // Another endpoint has a limit of its own.
         let fetch = || async { Ok(FetchedCredential { value: 0, lifetime: None, bytes: 1 }) };
         bench.cache.get(key(5000), &Arc::from("other:443"), fetch).await.unwrap();
         gate.add_permits(2000);
@@ -300,7 +300,7 @@ async fn a_flood_is_refused() {
 async fn a_refused_credential_is_dropped_once() {
     let bench = TestCache::new();
     let (_, first) = bench.get(1, seconds(3600)).await;
-    // All who used it report it; one exchange follows.
+    // All requests that used it report it; one exchange follows.
     for _report in 0..10 {
         assert!(bench.cache.invalidate(&first));
     }
@@ -308,7 +308,7 @@ async fn a_refused_credential_is_dropped_once() {
     assert_eq!(value, 1);
     assert!(bench.cache.invalidate(&first), "there is a newer one");
     assert_eq!(bench.get(1, seconds(3600)).await, (1, second));
-    // The backend refuses the new one too: exchanging more often would not help.
+    // The backend rejects the new one too, so further exchanges would not help.
     assert!(!bench.cache.invalidate(&second));
     assert_eq!(bench.get(1, seconds(3600)).await, (1, second));
     bench.clock.advance(REPLACEMENT_AGE_MIN);
@@ -333,7 +333,7 @@ async fn a_credential_ends_by_the_time_of_day_too() {
     let bench = TestCache::new();
     let hour = Some(Duration::from_hours(1));
     assert_eq!(bench.get(1, hour).await.0, 0);
-    // Suspended for two hours: the monotonic clock stood still.
+    // Suspended for two hours: the monotonic clock stopped.
     bench.clock.1.store(7200, Ordering::SeqCst);
     assert_eq!(bench.get(1, hour).await.0, 1);
     // The time of day is set back: the monotonic clock still counts.

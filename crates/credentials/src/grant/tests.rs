@@ -100,7 +100,7 @@ fn refusals_are_sorted_by_what_helps() {
 
 #[test]
 fn ids_and_secrets_are_encoded_before_they_are_joined() {
-    // RFC 6749 section 2.3.1: "a:b" and "c d&" become "a%3Ab" and "c+d%26".
+    // RFC 6749, section 2.3.1: "a:b" and "c d&" become "a%3Ab" and "c+d%26".
     let secret = Secret::new("c d&");
     let account = OAuthClient::new("clientId", "a:b", "clientSecret", Some(&secret)).unwrap();
     let basic = account.basic_auth.clone().unwrap();

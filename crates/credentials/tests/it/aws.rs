@@ -1,4 +1,5 @@
-//! AWS roles: which role, what STS is asked, what of its answers is believed, how long keys are kept.
+//! AWS roles: which role is selected, what STS is asked, which responses are accepted, and how long keys are
+//! cached.
 
 use std::sync::Arc;
 
@@ -124,7 +125,7 @@ async fn callers_roles_and_sessions_are_kept_apart() {
     let web = web::serve_sync(sts_reply).await;
     let (_clock, exchanges) = exchange_context();
     let source = source(&web, &exchanges);
-    // The same opaque token, whose claims changed at the issuer.
+    // The same opaque token with claims that changed at the issuer.
     let (user, admin) = (r#"{"groups":["users"]}"#, r#"{"groups":["users","admins"]}"#);
     for (subject, claims, role) in [
         ("ann", user, READER),

@@ -1,4 +1,4 @@
-//! RFC 8693: what is asked, for whom, and how often.
+//! RFC 8693: what is requested, for which caller, and how often.
 
 use std::sync::Arc;
 
@@ -82,7 +82,7 @@ async fn a_public_client_names_itself_and_no_client_does_not() {
 
 #[tokio::test]
 async fn ten_users_with_a_thousand_calls_each_make_260_requests() {
-    // Tokens of 300 seconds are renewed after 270; a call every 7 seconds makes every 39th an exchange.
+    // Tokens of 300 seconds are renewed after 270. With a call every 7 seconds every 39th is an exchange.
     let web = web::serve_sync(granted_reply).await;
     let (clock, exchanges) = exchange_context();
     let source = exchange_source(&web, &exchanges);
@@ -188,7 +188,7 @@ async fn the_gateways_own_checks_use_its_own_account() {
     let hits = web.forms();
     assert_eq!(hits.len(), 1);
     assert_eq!(hits[0].pairs(), [("audience", "backend"), ("grant_type", "client_credentials")]);
-    // No caller ever gets what was got for nobody.
+    // A caller never gets the gateway's own token.
     let ann = TestCaller::new("ann", "{}");
     assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "backend-token-1");
 }

@@ -1,4 +1,5 @@
-//! Issuers that answer what they should not: each answer has its class, and no text repeats what was sent or came.
+//! Issuers with invalid responses: each response has its error class, and no text repeats what was sent or
+//! received.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +39,7 @@ async fn error_class_of(answer: impl Fn() -> HttpReply + Send + Sync + 'static) 
     }
 }
 
-/// A good answer with one member changed, or taken out.
+/// A valid response with one member changed or removed.
 fn reply_with(name: &str, value: Value) -> HttpReply {
     let mut body = json!({
         "access_token": "hush",
@@ -71,7 +72,7 @@ async fn answers_that_are_no_grant_are_not_taken() {
         ("expires_in", json!(-1)),
         ("expires_in", json!("NaN")),
         ("expires_in", json!("hush")),
-        // What came in must not go out, not even hidden in something else.
+        // The caller's token must not be accepted as a result, not even inside another text.
         ("access_token", json!("caller-token-of-ann")),
         ("access_token", json!("hush.caller-token-of-ann.hush")),
     ] {
@@ -200,7 +201,7 @@ async fn a_slow_issuer_is_given_ten_seconds() {
     let ann = TestCaller::new("ann", "{}");
     let pause = async {
         arrived.notified().await;
-        // From here on nothing but the deadline can happen, so time may jump to it.
+        // From here on only the time-out can happen, so time may jump to it.
         tokio::time::pause();
         tokio::time::Instant::now()
     };
@@ -238,7 +239,7 @@ async fn an_issuer_that_hangs_takes_nothing_from_another() {
         bearer_token(&apply_credentials(&exchange_source(&sound, &exchanges), Some(&ann)).await.unwrap()),
         "backend-token-0"
     );
-    // And it is not given more than it can take either.
+    // The endpoint that hangs gets no more requests than its limit.
     assert_eq!(hanging.count(), 64);
     drop(all_turns);
 }

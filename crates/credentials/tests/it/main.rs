@@ -1,5 +1,5 @@
-//! The strategies against scripted token endpoints: in-process HTTP servers that play issuers and AWS STS, with their
-//! faults.
+//! The strategies against scripted token endpoints: in-process HTTP servers that act as issuers and as AWS
+//! STS, with their faults.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -25,7 +25,7 @@ use vmcp_domain::{Identity, Json};
 
 use crate::web::{HttpReply, ReceivedForm, ScriptedServer};
 
-/// A clock that stands at 2026-01-01T00:00:00Z until it is moved.
+/// A clock that starts at 2026-01-01T00:00:00Z and moves only when it is advanced.
 #[derive(Default)]
 pub(crate) struct ManualClock(AtomicU64);
 
@@ -51,7 +51,7 @@ pub(crate) fn exchange_context() -> (Arc<ManualClock>, Arc<ExchangeContext>) {
     (clock, exchanges)
 }
 
-/// A caller with a token that is long enough to be told from everything else.
+/// A caller with a token that is distinct from all other texts.
 pub(crate) struct TestCaller {
     pub(crate) identity: Identity,
     pub(crate) token: Secret,
@@ -71,7 +71,7 @@ impl TestCaller {
     }
 }
 
-/// What a source gives for a call of a tool.
+/// The headers of a source for a tool call.
 pub(crate) async fn apply_credentials(
     source: &dyn CredentialSource,
     caller: Option<&TestCaller>,
@@ -92,7 +92,7 @@ pub(crate) async fn probe_credentials(
     source.headers_for_gateway(&request).await
 }
 
-/// The headers, all of which must be sensitive.
+/// The headers, all of which must be marked as sensitive.
 pub(crate) fn headers(applied: &CredentialHeaders) -> Vec<(String, String)> {
     let headers = applied.headers().iter();
     headers
@@ -121,7 +121,7 @@ pub(crate) fn exchange_source(
     TokenExchangePolicy::new(token_url(web)).into_source(Arc::clone(exchanges))
 }
 
-/// A token for the backend, numbered.
+/// Grants a numbered token for the backend.
 pub(crate) fn granted_reply(hit: &ReceivedForm) -> HttpReply {
     let token = format!("backend-token-{}", hit.number);
     let issued = "urn:ietf:params:oauth:token-type:access_token";

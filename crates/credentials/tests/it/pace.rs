@@ -1,5 +1,5 @@
-//! What a kept credential costs. Prints its figures; the bounds are wide enough for a busy machine without
-//! optimisation and narrow enough to notice an exchange or a lock that is held.
+//! The cost of a cached credential. It prints its figures. The limits are wide enough for a busy machine
+//! without optimisation, and narrow enough to notice an exchange or a lock held too long.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ const CALLS: u32 = 20_000;
 async fn measure(name: &str, source: &dyn CredentialSource, caller: impl Fn() -> TestCaller) -> Duration {
     let first = caller();
     apply_credentials(source, Some(&first)).await.unwrap();
-    // A caller each time is a token that comes with each request and is hashed each time.
+    // A new caller each time: a token that arrives with each request is hashed each time.
     let callers: Vec<TestCaller> = (0..CALLS).map(|_| caller()).collect();
     let started = Instant::now();
     for caller in &callers {

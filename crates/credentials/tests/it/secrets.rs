@@ -1,4 +1,4 @@
-//! The caller's token never comes out, and nothing that is printed shows a secret.
+//! The caller's token is never in an output, and no printed text shows a secret.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use vmcp_credentials::{
 use crate::web::{self, HttpReply, ReceivedForm, ScriptedServer};
 use crate::{TestCaller, apply_credentials, exchange_context, headers, probe_credentials, token_url};
 
-/// An issuer, target and STS in one.
+/// An issuer, a target and STS in one server.
 fn answer_everything(hit: &ReceivedForm) -> HttpReply {
     if hit.form.contains_key("Action") {
         return web::reply_text(
@@ -57,7 +57,7 @@ async fn no_output_of_any_strategy_contains_the_callers_token() {
     let web = web::serve_sync(answer_everything).await;
     let (_clock, exchanges) = exchange_context();
     let ann = TestCaller::new("ann", "{}");
-    // Neither as it is nor in a usual disguise.
+    // Neither in plain text nor in a common encoding.
     let disguises = [
         ann.token_text.clone(),
         STANDARD.encode(&ann.token_text),
@@ -79,7 +79,7 @@ async fn no_output_of_any_strategy_contains_the_callers_token() {
         names.push(source.name());
     }
     assert_eq!(names, ["unauthenticated", "header_injection", "token_exchange", "xaa", "aws_sts"]);
-    // The three that exchange did so with the caller's token.
+    // The three exchanging strategies sent the caller's token to a token endpoint.
     let given =
         web.forms().iter().filter(|hit| hit.form.values().any(|value| *value == ann.token_text)).count();
     assert_eq!(given, 3);

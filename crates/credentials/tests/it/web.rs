@@ -1,4 +1,4 @@
-//! Scripted HTTP servers: a handler gets every form as it came and answers as it likes.
+//! Scripted HTTP servers: a handler receives every form and returns any response.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -19,13 +19,13 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// One form as it came.
+/// One received form.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceivedForm {
     pub(crate) http_method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) form: BTreeMap<String, String>,
-    /// How many came before it.
+    /// The number of forms received before this one.
     pub(crate) number: usize,
 }
 
@@ -39,7 +39,7 @@ pub(crate) type HttpReply = Response<BoxBody<Bytes, io::Error>>;
 type HandlerFuture = Pin<Box<dyn Future<Output = HttpReply> + Send>>;
 type Handler = dyn Fn(ReceivedForm) -> HandlerFuture + Send + Sync;
 
-/// A running server.
+/// A running server. Dropping it stops the server.
 pub(crate) struct ScriptedServer {
     address: SocketAddr,
     forms: Arc<Mutex<Vec<ReceivedForm>>>,
@@ -66,7 +66,7 @@ impl ScriptedServer {
     }
 }
 
-/// Serves on a free port.
+/// Starts a server on a free port.
 pub(crate) async fn serve<F, R>(handler: F) -> ScriptedServer
 where
     F: Fn(ReceivedForm) -> R + Send + Sync + 'static,
@@ -80,7 +80,7 @@ where
     ScriptedServer { address, forms: hits, accept_task: accepting }
 }
 
-/// Serves on a free port what needs no waiting.
+/// Starts a server with a handler that never waits.
 pub(crate) async fn serve_sync(
     handler: impl Fn(&ReceivedForm) -> HttpReply + Send + Sync + 'static,
 ) -> ScriptedServer {
@@ -136,13 +136,13 @@ pub(crate) fn with_header(mut reply: HttpReply, name: &'static str, value: &str)
     reply
 }
 
-/// Begins an answer and hangs up.
+/// A response that breaks off in the middle.
 pub(crate) fn reply_broken_off() -> HttpReply {
     let pieces = [Ok(Frame::data(Bytes::from_static(b"{\"access_token\":"))), Err(io::Error::other("gone"))];
     Response::new(BodyExt::boxed(StreamBody::new(futures_util::stream::iter(pieces))))
 }
 
-/// Never ends.
+/// A response that never ends.
 pub(crate) fn reply_endless() -> HttpReply {
     let piece = Bytes::from(vec![b' '; 16 << 10]);
     let pieces = futures_util::stream::repeat_with(move || Ok(Frame::data(piece.clone())));

@@ -1,4 +1,4 @@
-//! Cross-app access: two steps, and an assertion that goes only where it was made for.
+//! Cross-app access: two steps, and an assertion that is sent only to the target it was made for.
 
 use std::sync::Arc;
 
@@ -101,7 +101,7 @@ async fn the_id_token_becomes_an_assertion_and_that_a_token() {
             ("scope", "read"),
         ]
     );
-    // Each server sees its own client only.
+    // Each server receives its own client only.
     assert_ne!(first[0].headers["authorization"], second[0].headers["authorization"]);
     clock.advance(541);
     assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "target-token-1");

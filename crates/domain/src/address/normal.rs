@@ -1,12 +1,12 @@
-//! The normal form of an address. Parsing and most rules are those of the WHATWG URL standard, by the crate `url`; percent
-//! encoding is then reduced as RFC 3986, section 6.2.2.2, has it.
+//! The normal form of a URI. The crate `url` parses it by the WHATWG URL standard and applies most rules;
+//! this module then normalises percent-encoding by RFC 3986, section 6.2.2.2.
 
 use url::Url;
 
-/// Longer addresses have no normal form: a client may send megabytes.
+/// The longest URI that has a normal form, in bytes. A client may send megabytes.
 const BYTES_MAX: usize = 16 << 10;
 
-/// The normal form, or `None` for what two readers could take for different resources.
+/// Returns the normal form, or `None` for a URI that two readers could take for different resources.
 pub(super) fn normal_form(given: &str) -> Option<String> {
     let blank_edge = given.starts_with(char::is_whitespace) || given.ends_with(char::is_whitespace);
     if given.len() > BYTES_MAX || blank_edge || given.contains(|c: char| c.is_control() || c == '\\') {
@@ -17,7 +17,7 @@ pub(super) fn normal_form(given: &str) -> Option<String> {
         return None;
     }
     let mut normal = normalize_percent_encoding(url.as_str())?;
-    // An empty query or fragment says nothing.
+    // An empty query or fragment has no meaning.
     for mark in ['#', '?'] {
         if normal.ends_with(mark) {
             normal.pop();
@@ -28,12 +28,13 @@ pub(super) fn normal_form(given: &str) -> Option<String> {
     if path.contains("//") {
         return None;
     }
-    // What has been decoded may be something else once more, as a dot segment.
+    // Decoding may have produced something with another meaning, such as a dot segment. The form must be
+    // stable.
     let again = Url::parse(&normal).ok()?;
     (normalize_percent_encoding(again.as_str())? == normal).then_some(normal)
 }
 
-/// Where the path begins, after the scheme and the host.
+/// The byte offset at which the path begins, after the scheme and the host.
 pub(super) fn path_start(address: &str) -> usize {
     let Some(scheme) = address.find(':').map(|end| end + 1) else { return 0 };
     let rest = address.get(scheme..).unwrap_or_default();
@@ -43,8 +44,9 @@ pub(super) fn path_start(address: &str) -> usize {
     }
 }
 
-/// Decodes what need not be encoded, and encodes what must be. `None` where something is encoded that readers decode at
-/// different moments: slashes, backslashes, control characters, and percent signs before two further digits.
+/// Decodes what needs no encoding, and encodes what must be. Returns `None` for encoded characters that
+/// readers decode at different moments: slashes, backslashes, control characters, and a percent sign before
+/// two hex digits.
 fn normalize_percent_encoding(address: &str) -> Option<String> {
     let mut out = String::with_capacity(address.len());
     let mut rest = address;
@@ -71,7 +73,7 @@ fn normalize_percent_encoding(address: &str) -> Option<String> {
     Some(out)
 }
 
-/// The bytes of the percent-encoded run at the start of `text`, and what follows.
+/// Returns the bytes of the percent-encoded run at the start of `text`, and the remaining text.
 fn decode_percent_run(text: &str) -> (Vec<u8>, &str) {
     let (mut bytes, mut rest) = (Vec::new(), text);
     while let Some(byte) = rest.strip_prefix('%').and_then(|tail| tail.get(..2)).and_then(parse_hex_byte) {
@@ -81,13 +83,14 @@ fn decode_percent_run(text: &str) -> (Vec<u8>, &str) {
     (bytes, rest)
 }
 
-/// Two digits; `from_str_radix` alone would take a sign.
+/// Parses two hex digits. `from_str_radix` alone would accept a sign.
 fn parse_hex_byte(digits: &str) -> Option<u8> {
     let are_digits = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     are_digits.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
-/// Writes decoded bytes: characters that may stand as they are so, everything else encoded.
+/// Writes decoded bytes: unreserved characters as they are, everything else encoded. `None` for a character
+/// that must not be encoded in a URI with a normal form.
 fn push_decoded(bytes: &[u8], out: &mut String) -> Option<()> {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -103,7 +106,7 @@ fn push_decoded(bytes: &[u8], out: &mut String) -> Option<()> {
     Some(())
 }
 
-/// Writes a character that was not encoded. What cannot be seen is encoded.
+/// Writes a character that was not encoded. Invisible characters are encoded.
 fn push_literal(out: &mut String, c: char) {
     let unseen = matches!(
         c,

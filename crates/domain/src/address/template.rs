@@ -1,6 +1,6 @@
-//! Does an address belong to a resource template? Enough of RFC 6570 to route a read: literals must match, a simple
-//! expression takes text without `/`, the reserved (`+`, `#`) and path (`/`) forms and exploded variables take any
-//! text, and query forms (`?`, `&`) may be absent.
+//! Matches URIs against resource templates, with as much of RFC 6570 as routing a read needs. Literals must
+//! match. A simple expression matches text without `/`. The reserved (`+`, `#`) and path (`/`) forms and
+//! exploded variables match any text. Query forms (`?`, `&`) may be absent.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use super::ResourceUri;
 
-/// The longest address that is compared with templates, in bytes. A client may send megabytes, and there may be thousands
-/// of templates.
+/// The longest URI that is matched against templates, in bytes. A client may send megabytes, and there may be
+/// thousands of templates.
 const URI_BYTES_MAX: usize = 16 << 10;
 
-/// A URI template (RFC 6570) as its backend spells it. Clients name it in this spelling only.
+/// A URI template (RFC 6570) as its backend spells it. Clients refer to it in exactly this spelling.
 #[derive(Clone)]
 pub struct UriTemplate {
     text: Arc<str>,
@@ -28,13 +28,13 @@ enum TemplatePart {
 }
 
 impl UriTemplate {
-    /// The template as text.
+    /// The template's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Takes a template apart. A template that is malformed matches itself only.
+    /// Splits a template into parts. A malformed template matches only its own text.
     fn parse_parts(template: &str) -> Vec<TemplatePart> {
         let mut pieces = Vec::new();
         let mut rest = template;
@@ -59,8 +59,9 @@ impl UriTemplate {
         pieces
     }
 
-    /// True when the normal form of `uri` can have come from the template; never for an ambiguous address. Linear in the
-    /// address for each piece: no expression is tried twice at one place, so a hostile address cannot make it slow.
+    /// True when the normal form of `uri` can be an expansion of the template; never for an ambiguous URI.
+    /// The cost is linear in the URI's length for each part: no part is tried twice at one index, so a
+    /// hostile URI cannot make matching slow.
     #[must_use]
     pub fn matches(&self, uri: &ResourceUri) -> bool {
         !uri.is_ambiguous() && self.matches_text(uri.as_str())
@@ -74,7 +75,7 @@ impl UriTemplate {
         {
             return false;
         }
-        // The places up to which the pieces so far can have consumed the URI.
+        // The byte indices up to which the parts so far can have consumed the URI.
         let mut reached = vec![false; bytes.len() + 1];
         if let Some(start) = reached.first_mut() {
             *start = true;
@@ -89,7 +90,7 @@ impl UriTemplate {
     }
 }
 
-/// Addresses have no blanks in their normal form; templates may be written with some.
+/// Encodes spaces in a literal. A normal form contains no space, but a template may.
 fn encode_spaces(literal: &str) -> String {
     literal.replace(' ', "%20")
 }

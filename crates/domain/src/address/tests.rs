@@ -107,8 +107,8 @@ fn parts_know_their_wholes() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 
-    /// What a server that normalises by WHATWG makes of the given spelling, it makes of the normal form too; and the
-    /// normal form is its own.
+    /// A server that normalises by WHATWG reads the original spelling and the normal form as the same URI,
+    /// and the normal form is its own normal form.
     #[test]
     fn a_normalising_server_reads_the_same(
         scheme in "(note|NOTE|file|https|HTTP|x-y)",
@@ -120,7 +120,7 @@ proptest! {
         let given = format!("{scheme}://{host}/{}{tail}", segments.join("/"));
         let Some(normal_form) = normal(&given) else { return Ok(()) };
         prop_assert_eq!(normal(&normal_form), Some(normal_form.clone()), "{}", given);
-        // A server that also decodes what need not be encoded, and ignores empty tails.
+        // A server that also decodes what needs no encoding, and ignores an empty query or fragment.
         let server = |text: &str| {
             let url = Url::parse(text).unwrap();
             let text = url.as_str().trim_end_matches('#').trim_end_matches('?').to_owned();

@@ -1,5 +1,6 @@
-//! Names that a reader which ignores letter case takes for the same. Go's `encoding/json` reads members so, and takes the
-//! last of several; what is judged here by one spelling would run there by another.
+//! Comparison of member names without regard to letter case. Go's `encoding/json` matches members that way
+//! and takes the last of several. Without this check such a backend could execute another value than the one
+//! a policy judged.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -8,8 +9,8 @@ use icu_casemap::CaseMapper;
 
 use super::{Json, Members, decode_key};
 
-/// Whether two names differ at most in letter case: Unicode simple case folding, by which U+017F is `s` and U+212A is
-/// `k`, and the two dotted and dotless letters that some runtimes take for `i`.
+/// True when two names differ at most in letter case: Unicode simple case folding, in which U+017F equals `s`
+/// and U+212A equals `k`. U+0130 and U+0131 also equal `i`, as in some runtimes.
 #[must_use]
 pub fn eq_ignore_case(left: &str, right: &str) -> bool {
     if left.is_ascii() && right.is_ascii() {
@@ -18,7 +19,7 @@ pub fn eq_ignore_case(left: &str, right: &str) -> bool {
     left.chars().map(fold_char).eq(right.chars().map(fold_char))
 }
 
-/// The name in the one spelling that all names equal to it under [`eq_ignore_case`] share.
+/// Returns the spelling that all names equal under [`eq_ignore_case`] share.
 #[must_use]
 pub fn fold_case(name: &str) -> Cow<'_, str> {
     if name.is_ascii() {
@@ -32,7 +33,7 @@ pub fn fold_case(name: &str) -> Cow<'_, str> {
 
 fn fold_char(c: char) -> char {
     match c {
-        // Java and .NET compare character by character and come to `i` for both.
+        // Java and .NET compare character by character, and both of these fold to `i` there.
         '\u{130}' | '\u{131}' => 'i',
         c => CaseMapper::new().simple_fold(c),
     }
@@ -41,25 +42,26 @@ fn fold_char(c: char) -> char {
 /// A member that two readers may understand differently.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ambiguity {
-    /// A name is given twice.
+    /// A name occurs twice.
     #[error("`{0}` is given twice")]
     Duplicate(String),
-    /// A name differs from one that counts only in letter case.
+    /// A name differs only in letter case from one that the reader knows.
     #[error("`{given}` differs from `{known}` only in letter case; write `{known}`")]
     CaseMismatch {
-        /// The name as it was given.
+        /// The name as it was sent.
         given: String,
-        /// The name that counts.
+        /// The name that the reader knows.
         known: String,
     },
 }
 
 impl Members {
-    /// Refuses members that a reader which ignores letter case, or takes another of several, would understand
-    /// differently: a name of `known` may occur once and in this spelling only. Other names are free.
+    /// Rejects members that another reader would understand differently: one that ignores letter case, or
+    /// takes another of several. A name of `known` may occur only once and only in this spelling. Other names
+    /// are not checked.
     ///
     /// # Errors
-    /// The first member that breaks this.
+    /// The first member that breaks this rule.
     pub fn check_member_names(&self, known: &[&str]) -> Result<(), Ambiguity> {
         for (index, (key, _)) in self.0.iter().enumerate() {
             let name = decode_key(key);
@@ -77,8 +79,8 @@ impl Members {
 }
 
 impl Json {
-    /// Refuses a value in which, at any depth, an object has two members that differ at most in letter case, or one that
-    /// differs from a name of `read` only in letter case.
+    /// Rejects a value in which, at any depth, the names of two members of an object differ at most in letter
+    /// case, or a member differs from a name of `read` only in letter case.
     ///
     /// # Errors
     /// The first such member.

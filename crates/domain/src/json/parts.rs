@@ -1,10 +1,11 @@
-//! Where the members of an object stand in text that is known to be JSON: strings are passed over as fast as memory is
-//! read, and nothing is checked a second time. Text that is not what it was said to be leads to no answer, never to a
-//! wrong place outside of it.
+//! Finds the byte ranges of an object's members in text that is already known to be JSON. It searches for the
+//! ends of strings at memory speed and validates nothing a second time. On text that is not JSON it returns
+//! `None` or wrong ranges, never a range outside the text.
 
 use std::ops::Range;
 
-/// Shows key and value of every member to `each`. `None` if the text is no object.
+/// Calls `each` with the byte ranges of the key and the value of every member. `None` when the text is not an
+/// object; `each` may have been called before.
 pub(super) fn visit_member_ranges(
     text: &str,
     mut each: impl FnMut(Range<usize>, Range<usize>),
@@ -41,7 +42,7 @@ fn skip_whitespace(bytes: &[u8], from: usize) -> usize {
     from + found.unwrap_or(rest.len())
 }
 
-/// The end of the string that begins at `from`.
+/// Returns the end (exclusive) of the string that begins at `from`.
 fn string_end(bytes: &[u8], from: usize) -> Option<usize> {
     if bytes.get(from) != Some(&b'"') {
         return None;
@@ -56,7 +57,7 @@ fn string_end(bytes: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// The end of the value that begins at `from`.
+/// Returns the end (exclusive) of the value that begins at `from`.
 fn value_end(bytes: &[u8], from: usize) -> Option<usize> {
     match bytes.get(from)? {
         b'"' => string_end(bytes, from),

@@ -38,7 +38,7 @@ fn append_keeps_what_came_and_the_newcomer_wins() {
     assert_eq!(all.to_json().as_str(), r#"{"b":2,"c":3,"\u0061":4,"c":5}"#);
 }
 
-/// An object as another reader takes it apart.
+/// An object as serde, an independent reader, splits it.
 struct Pairs<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {

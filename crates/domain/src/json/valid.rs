@@ -1,7 +1,8 @@
-//! Whether a text is JSON, as fast as memory is read: strings are passed over by searching for their ends. It says yes to
-//! nothing that is not JSON (RFC 8259); who gets a no and wants to know why asks a parser that tells.
+//! A fast JSON validator (RFC 8259), which searches for the ends of strings at memory speed. It accepts
+//! nothing that is not JSON. It gives no reason for a rejection; use [`Json::parse`](super::Json::parse) for
+//! that.
 
-/// True when the text is one JSON value, white space around it aside, nested no deeper than `depth_max`.
+/// True when the text is one JSON value with optional white space around it, nested at most `depth_max` deep.
 pub(super) fn is_json(text: &str, depth_max: usize) -> bool {
     let bytes = text.as_bytes();
     let mut reader = Validator { bytes, offset: 0 };
@@ -17,7 +18,7 @@ struct Validator<'a> {
     offset: usize,
 }
 
-/// What was opened and not yet closed.
+/// A container that was opened and not yet closed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Container {
     Array,
@@ -39,7 +40,7 @@ impl Validator<'_> {
         }
     }
 
-    /// One value, without recursion: a peer chooses how deep it goes.
+    /// Validates one value without recursion, because a peer chooses the depth.
     fn validate_value(&mut self, depth_max: usize) -> Option<()> {
         let mut open: Vec<Container> = Vec::new();
         loop {
@@ -68,7 +69,7 @@ impl Validator<'_> {
                 b'n' => self.expect_literal(b"null")?,
                 _ => self.validate_number()?,
             }
-            // And has ended.
+            // The value has ended.
             loop {
                 let Some(last) = open.last().copied() else { return Some(()) };
                 self.skip_whitespace();
@@ -94,7 +95,7 @@ impl Validator<'_> {
         }
     }
 
-    /// A member's name, with what stands between it and its value.
+    /// Validates a member's name, the colon, and the white space around it.
     fn validate_key(&mut self) -> Option<()> {
         self.validate_string()?;
         self.skip_whitespace();
@@ -120,7 +121,7 @@ impl Validator<'_> {
         }
     }
 
-    /// What follows a backslash.
+    /// Validates the characters after a backslash.
     fn validate_escape(&mut self) -> Option<()> {
         let kind = self.peek()?;
         self.offset += 1;
@@ -161,7 +162,7 @@ impl Validator<'_> {
         Some(())
     }
 
-    /// One digit or more.
+    /// Accepts one or more digits.
     fn expect_digits(&mut self) -> Option<()> {
         let rest = self.bytes.get(self.offset..)?;
         let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -169,7 +170,8 @@ impl Validator<'_> {
     }
 }
 
-/// True when one of the bytes is a control character, which stands in no string. Looks at many at a time.
+/// True when one of the bytes is a control character, which is illegal inside a string. Takes the minimum of
+/// 64 bytes at a time, which the compiler can vectorise.
 fn has_control(bytes: &[u8]) -> bool {
     let (chunks, rest) = bytes.as_chunks::<64>();
     let least = |bytes: &[u8]| bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte));

@@ -1,5 +1,7 @@
-//! The listener for operators. It serves pages and nothing of MCP to every peer that reaches its address, so it is on a
-//! loopback address unless the operator says otherwise. What changes something needs a token as well. `Host` and `Origin` are checked, so no web page reaches it.
+//! The listener for operators. It serves pages but no MCP, to every peer that reaches its address, so its
+//! address is a loopback one unless the operator chooses otherwise. A request that changes something also
+//! needs a token. `Host` (on a loopback address) and `Origin` are checked, so a web page in a browser cannot
+//! use it.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,18 +25,18 @@ use super::{AccessLevel, AdminPage, AdminPages, page_for, respond};
 use crate::http::body::ResponseBody;
 use crate::http::{guard, response};
 
-/// How many connections are served at once.
+/// The maximum number of concurrent connections.
 const CONNECTIONS_MAX: usize = 64;
-/// How long one connection may last: operators ask anew.
+/// The maximum lifetime of a connection. Operators reconnect; a long-lived connection is not needed.
 const CONNECTION_LIFETIME_MAX: Duration = Duration::from_secs(60);
-/// How long a head may take.
+/// The time-out for reading a request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest body of a request that changes something.
+/// The largest body of a POST, in bytes.
 const BODY_BYTES_MAX: usize = 64 << 10;
-/// The pause after a connection that could not be accepted.
+/// The pause after a failed accept, so that a lasting failure does not use a whole CPU.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// A listener for operators that is bound.
+/// A bound admin listener. It serves nothing until [`Self::serve`] runs.
 pub struct AdminListener {
     listener: TcpListener,
     address: SocketAddr,
@@ -42,10 +44,11 @@ pub struct AdminListener {
 }
 
 impl AdminListener {
-    /// Takes an address. Must be called within a Tokio runtime.
+    /// Binds `address`. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// If the address cannot be taken.
+    ///
+    /// If the address cannot be bound.
     pub fn bind(address: SocketAddr, pages: Arc<dyn AdminPages>) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
@@ -55,13 +58,13 @@ impl AdminListener {
         Ok(Self { listener, address, pages })
     }
 
-    /// The address it is bound to.
+    /// The bound address, with the port that the system chose if `address` had port 0.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves pages until `shutdown`; connections end with it.
+    /// Serves pages until `shutdown` is cancelled, which also ends the open connections.
     pub async fn serve(self, shutdown: CancellationToken) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let is_loopback = self.address.ip().is_loopback();
@@ -74,7 +77,7 @@ impl AdminListener {
                 tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             };
-            // One more is closed at once.
+            // At the limit, a new connection is closed at once.
             let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
             let (pages, stop) = (Arc::clone(&self.pages), shutdown.clone());
             tokio::spawn(async move {
@@ -133,7 +136,8 @@ async fn serve(
     }
 }
 
-/// A request that changes something. Its body is read whole before it is looked at.
+/// Passes a POST to the gateway. The body is read whole first, up to [`BODY_BYTES_MAX`]. `None` if no action
+/// exists at the path.
 async fn handle_post(pages: &dyn AdminPages, request: Request<Incoming>) -> Option<AdminPage> {
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {

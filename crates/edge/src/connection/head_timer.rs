@@ -1,6 +1,7 @@
-//! The clock of the heads of one connection. HTTP asks for a new time-out for each request, nearly none of which ever
-//! ends, and setting one up and taking it back costs more than reading the head. Here all those of a connection share one
-//! entry with the runtime, which moves on only when it runs out.
+//! The timer for the request heads of one connection. hyper starts a new time-out for each request, and
+//! nearly none of them expires. Registering and deregistering a Tokio timer costs more than reading the head.
+//! Therefore all time-outs of a connection share one Tokio timer, which is reset only when it expires or a
+//! time-out is due earlier.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
 
-/// The entry with the runtime; none before somebody has waited.
+/// The shared Tokio timer; `None` until a time-out is polled for the first time.
 type SharedSleep = Arc<Mutex<Option<Pin<Box<tokio::time::Sleep>>>>>;
 
-/// The timer of one connection, whose time-outs follow each other.
+/// The timer of one connection. It serves one time-out at a time well, because a connection reads its heads
+/// one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct HeadTimer(SharedSleep);
 
-/// One time-out.
+/// One time-out of a [`HeadTimer`].
 struct HeadTimeout {
     deadline: Instant,
     shared_sleep: SharedSleep,
@@ -52,7 +54,7 @@ impl Future for HeadTimeout {
         if alarm.deadline() > due {
             alarm.as_mut().reset(due);
         }
-        // It may have been set for a head that came in time.
+        // The timer may expire for an earlier head that arrived in time; then it is set to this deadline.
         loop {
             ready!(alarm.as_mut().poll(cx));
             if alarm.deadline() >= due {
@@ -74,7 +76,7 @@ mod tests {
         let timer = HeadTimer::default();
         let begun = tokio::time::Instant::now();
         let seconds = || begun.elapsed().as_secs();
-        // One that is not needed any more leaves the alarm where it is.
+        // A dropped time-out does not move the shared timer.
         let mut first = timer.sleep(WAIT);
         assert!(futures_util::poll!(&mut first).is_pending());
         drop(first);
@@ -83,7 +85,7 @@ mod tests {
         assert_eq!(seconds(), 17);
         timer.sleep(WAIT).await;
         assert_eq!(seconds(), 27);
-        // A shorter one is not late, and one that is put off not early.
+        // A shorter time-out is not late, and a postponed one is not early.
         let mut long = timer.sleep(10 * WAIT);
         assert!(futures_util::poll!(&mut long).is_pending());
         let mut short = timer.sleep(Duration::from_secs(1));

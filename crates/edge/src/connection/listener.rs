@@ -1,5 +1,5 @@
-//! The HTTP listener: connections are accepted, bounded and timed out here, and ended in good order at shutdown.
-//! What is said on them is answered elsewhere.
+//! The HTTP listener: accepts connections, bounds their number, sets time-outs, and shuts down gracefully.
+//! `http::router` answers the requests.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -31,20 +31,20 @@ use crate::request::admission::AddressLimiter;
 use crate::request::slots::STREAM_COUNT_MAX;
 use crate::state::EdgeState;
 
-/// How many connections wait to be accepted.
+/// The length of the system's queue of connections that are not accepted yet.
 const BACKLOG: u32 = 1024;
-/// How many connections there may be besides those that requests and streams need.
+/// Connections allowed beyond one for each request and each stream of changes.
 const SPARE_CONNECTION_COUNT: usize = 1024;
-/// HTTP/1 needs a buffer of at least this size.
+/// The minimum of hyper's `max_buf_size`, which panics below it.
 const HEAD_BYTES_MIN: usize = 8 << 10;
-/// How long accepting pauses when the system has no room for another connection.
+/// The pause after a failed accept, for example when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often the log tells of that.
+/// The minimum time between two log messages about failed accepts.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// How many requests one HTTP/2 connection may have open.
+/// The maximum number of concurrent requests on one HTTP/2 connection.
 const CONCURRENT_STREAMS_MAX: u32 = 256;
 
-/// The client edge over HTTP, both protocol eras on one listener.
+/// The client edge over HTTP. One listener serves versions with sessions and 2026-07-28.
 pub struct HttpEdge {
     router: Router,
     listener: TcpListener,
@@ -59,11 +59,14 @@ impl std::fmt::Debug for HttpEdge {
 }
 
 impl HttpEdge {
-    /// Takes the address of `policy.listen`; clients may connect, and are answered once [`Self::serve`] runs.
-    /// To be called within a Tokio runtime.
+    /// Binds `policy.listen`. Clients may connect from now on, but are answered only once [`Self::serve`]
+    /// runs. Must be called within a Tokio runtime.
+    ///
+    /// `extra` supplies the pages at paths other than the MCP endpoint.
     ///
     /// # Errors
-    /// When the address cannot be taken.
+    ///
+    /// If the address cannot be bound.
     pub fn bind(
         policy: EdgePolicy,
         gateway: SharedGateway,
@@ -84,31 +87,33 @@ impl HttpEdge {
         })
     }
 
-    /// Tells `observer` of each request to the MCP endpoint.
+    /// Reports each request to the MCP endpoint to `observer`.
     #[must_use]
     pub fn with_observer(mut self, observer: Arc<dyn RequestObserver>) -> Self {
         self.router.observer = Some(observer);
         self
     }
 
-    /// Serves connections on so many threads of its own, in place of the runtime that [`Self::serve`] runs on.
+    /// Serves connections on `threads` dedicated threads instead of on the runtime that [`Self::serve`] runs
+    /// on. With 0, the default, it uses that runtime.
     #[must_use]
     pub fn with_threads(self, threads: usize) -> Self {
         Self { threads, ..self }
     }
 
-    /// The address that is listened on, with the port the system chose if none was asked for.
+    /// The bound address, with the port that the system chose if the configured port is 0.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers clients until `shutdown`. Then no connection is accepted any more, idle ones and streams of changes
-    /// are ended, and calls may finish within their part of the policy's grace; what still runs after that is dropped.
-    /// Returns when the end began.
+    /// Serves clients until `shutdown` is cancelled. Then it accepts no more connections and ends idle
+    /// connections and streams of changes. In-flight calls may finish within [`EdgeLimits::calls_grace`];
+    /// after that they are dropped. Returns the time at which shutdown began.
     ///
     /// # Errors
-    /// When its threads cannot be started. Trouble with a connection ends that connection only.
+    ///
+    /// If the worker threads cannot be started. An error on a connection ends only that connection.
     pub async fn serve(self, shutdown: CancellationToken) -> io::Result<Instant> {
         let Self { router: site, listener, threads, .. } = self;
         let site = Arc::new(site);
@@ -156,7 +161,8 @@ struct Server {
     router: Arc<Router>,
     http: auto::Builder<TokioExecutor>,
     graceful: GracefulShutdown,
-    /// Ended from outside: a connection that asked at every turn whether it may go on would share what it asks with all.
+    /// Connections are aborted through this set. If each connection polled a shared cancellation token
+    /// instead, all connections would contend on that token at every poll.
     connections: JoinSet<()>,
     connection_permits: Arc<Semaphore>,
     address_limiter: Arc<AddressLimiter>,
@@ -164,7 +170,8 @@ struct Server {
 }
 
 impl Server {
-    /// Accepts connections for ever. A full house accepts no more until somebody leaves.
+    /// Accepts connections and never returns. When the connection limit is reached, it waits until a
+    /// connection ends.
     async fn accept(&mut self, listener: &TcpListener) {
         let all_room = Arc::clone(&self.connection_permits);
         let accept = async || {
@@ -201,7 +208,7 @@ impl Server {
             );
             return;
         }
-        // Without this an event waits for the client to acknowledge the one before.
+        // With Nagle's algorithm, an event would wait until the client acknowledges the previous one.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
@@ -214,7 +221,7 @@ impl Server {
         let moves = place.is_some();
         let serving = async move {
             let _place = place;
-            // From now on its own thread hears what happens on it.
+            // From here on the worker thread's own runtime receives the I/O events of this stream.
             let stream = if moves { reregister_stream(stream) } else { Ok(stream) };
             let stream = match stream {
                 Ok(stream) => TokioIo::new(StallTimeout::new(stream, head_timeout, write_stall_max)),
@@ -235,7 +242,7 @@ impl Server {
     }
 }
 
-/// A stream as the runtime of the present thread knows it.
+/// Registers a stream with the runtime of the current thread.
 fn reregister_stream(stream: TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(stream.into_std()?)
 }
@@ -254,7 +261,7 @@ fn http_builder(policy: &EdgePolicy) -> auto::Builder<TokioExecutor> {
     http
 }
 
-/// Ends idle sessions, and answers that nobody takes, from time to time, for ever.
+/// Periodically ends idle sessions and drops answers that their clients do not read. Never returns.
 async fn sweep(edge: &EdgeState) {
     let mut ticks = tokio::time::interval(edge.sessions.sweep_interval());
     loop {

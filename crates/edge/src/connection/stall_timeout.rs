@@ -1,6 +1,6 @@
-//! A connection whose client keeps up: its first bytes have to come in time, and what is sent to it has to be taken.
-//! HTTP's own time-outs begin only once it is known which version of HTTP the client speaks, and none of them bounds
-//! writing: a client that asks for large answers and reads none would hold their memory for ever.
+//! A stream with two time-outs: the first bytes must arrive in time, and the peer must read what is written
+//! to it. hyper's time-outs begin only when the HTTP version is known, and none of them bounds writing.
+//! Without a bound, a client that requests large answers and reads none would hold their memory forever.
 
 use std::io;
 use std::pin::Pin;
@@ -10,25 +10,26 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// The length of HTTP/2's preface: with so many bytes the version is known.
+/// The length of the HTTP/2 connection preface in bytes. After this many bytes the HTTP version is known.
 const PREFACE_BYTES: usize = 24;
-/// Up to so much is copied to be written in one piece.
+/// Vectored writes up to this many bytes are copied into one buffer first.
 const WRITE_BUFFER_BYTES_MAX: usize = 2 << 10;
 
-/// A stream that gives up when its first bytes are late, or when nothing of what is written to it is taken.
+/// A stream that fails with `TimedOut` if its first bytes are late, or if a write makes no progress for too
+/// long.
 pub(crate) struct StallTimeout<S> {
     inner: S,
     bytes_read: usize,
     preface_timer: Option<Pin<Box<Sleep>>>,
     stall_max: Duration,
-    /// Runs while a write waits.
+    /// Set while a write is pending.
     stall_timer: Option<Pin<Box<Sleep>>>,
-    /// Where small pieces are put together.
+    /// The buffer for small vectored writes.
     write_buffer: Vec<u8>,
 }
 
 impl<S> StallTimeout<S> {
-    /// A stream whose first bytes come within `first`, and on which no write waits longer than `stall`.
+    /// Allows `first` for the first [`PREFACE_BYTES`] bytes, and `stall` for each write without progress.
     pub(crate) fn new(inner: S, first: Duration, stall: Duration) -> Self {
         Self {
             inner,
@@ -40,7 +41,7 @@ impl<S> StallTimeout<S> {
         }
     }
 
-    /// Turns a write that waits into a failure once it has waited too long.
+    /// Fails a pending write once it has made no progress for `stall_max`.
     fn check_stall<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stall_timer = None;
@@ -98,7 +99,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StallTimeout<S> {
         let this = &mut *self;
         let total: usize = bufs.iter().map(|buf| buf.len()).sum();
         let written = if total <= WRITE_BUFFER_BYTES_MAX {
-            // One piece costs the system less than a list of some.
+            // For small data, a copy and one plain write cost less than a vectored write.
             this.write_buffer.clear();
             bufs.iter().for_each(|buf| this.write_buffer.extend_from_slice(buf));
             Pin::new(&mut this.inner).poll_write(cx, &this.write_buffer)

@@ -1,5 +1,6 @@
-//! Threads that serve connections, each with a runtime of its own. A connection stays on its thread, and so does every
-//! call that comes by it: its timers, its backend's connection and its answer wake no other thread.
+//! Threads that serve connections, each with its own single-threaded runtime. A connection stays on its
+//! thread, and so does every call it carries. Its timers, its backend connection and its answer therefore
+//! wake no other thread.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// The threads. They end when this is dropped.
+/// The worker threads. They stop when this is dropped.
 pub(crate) struct WorkerThreads {
     workers: Vec<WorkerThread>,
     _stop_on_drop: DropGuard,
@@ -16,11 +17,11 @@ pub(crate) struct WorkerThreads {
 
 struct WorkerThread {
     runtime: Handle,
-    /// How many connections it serves.
+    /// The number of connections the thread serves now.
     connection_count: Arc<AtomicUsize>,
 }
 
-/// A place on a thread, to be held as long as the connection lasts.
+/// Counts one connection of a worker thread while it is held.
 pub(crate) struct LoadGuard {
     connection_count: Arc<AtomicUsize>,
 }
@@ -32,7 +33,8 @@ impl Drop for LoadGuard {
 }
 
 impl WorkerThreads {
-    /// Starts so many. With none, connections are served where they are accepted.
+    /// Starts `count` threads. With 0, [`Self::assign`] returns `None` and connections stay on the accepting
+    /// runtime.
     pub(crate) fn start(count: usize) -> io::Result<Self> {
         let end = CancellationToken::new();
         let all =
@@ -40,7 +42,7 @@ impl WorkerThreads {
         Ok(Self { workers: all, _stop_on_drop: end.drop_guard() })
     }
 
-    /// A place on the thread that has least to do; `None` if there are no threads.
+    /// Assigns a connection to the thread with the fewest connections; `None` if there are no threads.
     pub(crate) fn assign(&self) -> Option<(Handle, LoadGuard)> {
         let thread =
             self.workers.iter().min_by_key(|thread| thread.connection_count.load(Ordering::Relaxed))?;
@@ -75,7 +77,7 @@ mod tests {
         };
         let names = [name(&first), name(&second)];
         assert_ne!(names[0], names[1]);
-        // The second thread has room again, the first has not.
+        // The second thread now has fewer connections than the first.
         drop(place);
         assert_eq!(name(&threads.assign().unwrap().0), names[1]);
     }

@@ -1,6 +1,6 @@
-//! Who comes in: the credential of each HTTP request is shown to the authenticator before anything else of the request
-//! is read, and whoever is not recognised is told what to come back with (RFC 6750, RFC 9728). Which credentials are
-//! good is the authenticator's to say.
+//! Authentication of HTTP requests. The authenticator checks the credential before anything else of the
+//! request is read. A request without a valid credential gets a response that says which credential is needed
+//! (RFC 6750, RFC 9728). The [`Authenticator`] decides which credentials are valid.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,42 +18,47 @@ use crate::http::body::ResponseBody;
 use crate::policy::IncomingAuth;
 use crate::state::EdgeState;
 
-/// Where the metadata of the protected resource stands (RFC 9728 section 3).
+/// The well-known path of the protected resource metadata (RFC 9728 section 3).
 pub(crate) const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
-/// The scheme of a bearer credential.
+/// The prefix of a bearer credential in `Authorization`.
 const BEARER: &[u8] = b"Bearer ";
-/// No credential is thought about for longer.
+/// The time-out for checking one credential.
 const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(15);
-/// No stream is planned to be open for longer.
+/// The longest validity of a credential that counts. A longer one counts as this much.
 const STREAM_LIFETIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Who makes one request.
+/// The authenticated sender of one request.
 #[derive(Clone, Debug)]
 pub(crate) struct AuthenticatedPeer {
     pub(crate) caller: Caller,
-    /// The caller's own token, for issuers that exchange it.
+    /// The caller's own access token, if an issuer can exchange it. It must never be sent to a backend.
     pub(crate) token: Option<Secret>,
-    /// When the credential ends. A stream that waits for news ends with it.
+    /// When the credential expires. A stream that waits for notifications ends then.
     pub(crate) expires_at: Option<Instant>,
-    /// The address the request came from, as far as it can be believed; none where there is no network in between.
+    /// The client's address, from the socket or a trusted proxy; `None` for stdio.
     pub(crate) address: Option<IpAddr>,
 }
 
 impl AuthenticatedPeer {
-    /// Somebody who is known without showing a credential.
+    /// A caller who is known without a credential.
     pub(crate) fn without_credential(caller: Caller) -> Self {
         Self { caller, token: None, expires_at: None, address: None }
     }
 }
 
-/// The head of a request, and who makes it.
+/// The head of a request and its authenticated sender.
 pub(crate) struct AuthenticatedHead {
     pub(crate) parts: Parts,
     pub(crate) peer: AuthenticatedPeer,
 }
 
 impl EdgeState {
-    /// Finds out who makes a request that came from `socket`. The header that says so goes no further than this.
+    /// Authenticates a request that arrived from the address `socket`. With bearer authentication, the
+    /// `Authorization` header is removed, so it is not passed on.
+    ///
+    /// # Errors
+    ///
+    /// The response to send if the credential is not accepted.
     pub(crate) async fn authenticate(
         &self,
         mut parts: Parts,
@@ -85,13 +90,13 @@ impl EdgeState {
         Ok(AuthenticatedHead { parts, peer: entrant })
     }
 
-    /// Whether a request for a page shows the scrape key, or a credential of a caller.
+    /// Whether a request for a page shows the scrape key or a valid credential of a caller.
     pub(crate) async fn has_credential(&self, headers: &HeaderMap, socket: IpAddr) -> bool {
         let Some(shown) = headers.get(header::AUTHORIZATION) else { return false };
         let bearer = shown.as_bytes().split_at_checked(BEARER.len());
         let key = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BEARER)).map(|(_, key)| key);
         if let (Some(key), Some(expected)) = (key, &self.policy.scrape_key) {
-            // Digests, so that the time of comparing says nothing about the key.
+            // Digests are compared, so that the time of the comparison reveals nothing about the key.
             let digest = |text: &[u8]| ring::digest::digest(&ring::digest::SHA256, text);
             if digest(key.trim_ascii()).as_ref() == digest(expected.expose().as_bytes()).as_ref() {
                 return true;
@@ -110,8 +115,8 @@ impl EdgeState {
         }
     }
 
-    /// Who speaks over the standard streams of this process; `None` when callers have to show a credential, which
-    /// they cannot do there.
+    /// The caller on the standard streams of this process. `None` if callers must show a credential, which
+    /// stdio cannot carry.
     pub(crate) fn local_caller(&self) -> Option<Caller> {
         match &self.policy.incoming {
             IncomingAuth::Anonymous => Some(Caller::Anonymous),
@@ -128,7 +133,7 @@ async fn check_credential(
 ) -> Result<Authentication, Unauthorized> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let authorization = match (values.next(), values.next()) {
-        // Two could be read differently by two parties.
+        // Two components could each read a different one of two headers, so both are rejected.
         (Some(_), Some(_)) => return Err(Unauthorized::Malformed),
         (first, _) => first.map(HeaderValue::as_bytes),
     };
@@ -136,7 +141,7 @@ async fn check_credential(
     tokio::time::timeout(AUTHENTICATION_TIMEOUT, recognised).await.unwrap_or(Err(Unauthorized::Unavailable))
 }
 
-/// The error code for the client (RFC 6750 section 3.1); `None` where the trouble is not the client's.
+/// The error code for the client (RFC 6750 section 3.1); `None` if the fault is not the client's.
 fn error_code(fault: &Unauthorized) -> Option<&'static str> {
     match fault {
         Unauthorized::Missing | Unauthorized::Malformed => Some("invalid_request"),
@@ -146,7 +151,7 @@ fn error_code(fault: &Unauthorized) -> Option<&'static str> {
     }
 }
 
-/// One sentence for the client. It tells apart only what the client can act on.
+/// One sentence for the client. It distinguishes only the cases that the client can act on.
 fn error_description(fault: &Unauthorized) -> &'static str {
     match fault {
         Unauthorized::Missing => "an access token is required",
@@ -158,7 +163,7 @@ fn error_description(fault: &Unauthorized) -> &'static str {
     }
 }
 
-/// Tells a client what to come back with.
+/// The response to a request without an accepted credential: 401, 403 or 503.
 fn unauthorized_response(fault: &Unauthorized, challenge: &Challenge) -> Response<ResponseBody> {
     tracing::debug!(class = fault.class(), "a caller was not recognised");
     let status = match fault {
@@ -193,7 +198,7 @@ fn unauthorized_response(fault: &Unauthorized, challenge: &Challenge) -> Respons
     response
 }
 
-/// The value of `WWW-Authenticate`.
+/// The value of `WWW-Authenticate` (RFC 6750 section 3).
 fn www_authenticate(fault: &Unauthorized, code: &str, challenge: &Challenge) -> String {
     let scopes = match fault {
         Unauthorized::InsufficientScope { required } => required,
@@ -218,18 +223,18 @@ fn www_authenticate(fault: &Unauthorized, code: &str, challenge: &Challenge) -> 
     format!("Bearer {}", written.join(", "))
 }
 
-/// The inside of a quoted string (RFC 9110 section 5.6.4).
+/// Escapes the content of a quoted string (RFC 9110 section 5.6.4).
 fn escape_quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-/// Where the metadata of `resource` stands: the well-known path goes between host and path.
+/// The URL of the metadata of `resource`: the well-known path is inserted between host and path.
 fn metadata_url(resource: &str) -> String {
     let (origin, path) = split_origin(resource);
     format!("{origin}{METADATA_PATH}{path}")
 }
 
-/// The origin of a URL, and its path without a slash at the end.
+/// Splits a URL into its origin and its path without a trailing slash.
 fn split_origin(url: &str) -> (&str, &str) {
     let host = url.find("://").map_or(0, |place| place + 3);
     let path = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |place| host + place);
@@ -237,8 +242,8 @@ fn split_origin(url: &str) -> (&str, &str) {
     (origin, path.trim_end_matches('/'))
 }
 
-/// Answers for the paths of the metadata document, open to everybody: at its root, under the path the endpoint has
-/// here, and under the one that clients know.
+/// Serves the metadata document, without authentication. It is found at the well-known root, under the path
+/// of the local endpoint, and under the path of the resource's public URL.
 pub(crate) fn metadata_response(edge: &EdgeState, path: &str, method: &Method) -> Response<ResponseBody> {
     let resource = match &edge.policy.incoming {
         IncomingAuth::Anonymous | IncomingAuth::Local(_) => None,
@@ -259,7 +264,7 @@ pub(crate) fn metadata_response(edge: &EdgeState, path: &str, method: &Method) -
     admin::respond(AdminPage { status: status.as_u16(), content_type: "application/json", body }, method)
 }
 
-/// The document of RFC 9728 section 2.
+/// The metadata document (RFC 9728 section 2).
 fn metadata_document(resource: &ProtectedResource) -> Members {
     let list = |texts: &[String]| Json::encode(texts).unwrap_or_else(|_| Json::empty_object());
     let mut members = text_members(&[("resource", &resource.resource)]);

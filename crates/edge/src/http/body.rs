@@ -1,5 +1,5 @@
-//! Bodies: how a request's body is taken in within its bounds, and the two forms a response's body has,
-//! whole or a stream of events. What the bytes say is left to others.
+//! Request and response bodies: reads a request body within its bounds, and holds a response body, either
+//! whole or as an event stream. Other modules interpret the content.
 
 pub(crate) mod lingering_body;
 pub(crate) mod stall_guard;
@@ -21,27 +21,27 @@ use vmcp_wire::server::Refusal;
 use crate::http::body::stall_guard::{StallGuard, Stalled, TrackedAnswer};
 use crate::http::request_observer::RequestObservation;
 
-/// Bodies up to this size do not count against the room for large ones.
+/// Bodies up to this size do not count towards [`LARGE_BODY_UNITS_MAX`].
 const UNCOUNTED_BYTES_MAX: usize = 64 << 10;
-/// How many pieces of [`UNCOUNTED_BYTES_MAX`] all large bodies together may take: 512 MiB.
+/// The maximum size of all large request bodies together, in units of [`UNCOUNTED_BYTES_MAX`]: 512 MiB.
 const LARGE_BODY_UNITS_MAX: usize = 8192;
 
 /// One stream of server-sent events, as bytes.
 pub(crate) type EventBytes = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
-/// The body of a response.
+/// The body of an HTTP response.
 pub(crate) struct ResponseBody {
     content: BodyContent,
-    /// Told when the body has been taken or given up.
+    /// Dropped together with the body, which reports the end of the request to the observer.
     _observation: Option<Box<RequestObservation>>,
 }
 
 enum BodyContent {
-    /// Whole, and watched: over HTTP/2 a client may take nothing of it.
+    /// A whole body over HTTP/2, tracked because the client may read nothing of it.
     Tracked(Arc<TrackedAnswer>),
-    /// Known from the start, in pieces so that a shared page is sent without being copied.
+    /// A whole body. It has several pieces so that a shared list page is sent without a copy.
     Whole([Bytes; 3]),
-    /// Grows until it ends.
+    /// An event stream of unknown length.
     Events(EventBytes),
 }
 
@@ -66,12 +66,12 @@ impl ResponseBody {
         Self { content: form, _observation: None }
     }
 
-    /// The same body, whose end is the end of the request.
+    /// Attaches the observation of the request, which ends when the body is sent or dropped.
     pub(crate) fn with_observation(self, observation: RequestObservation) -> Self {
         Self { _observation: Some(Box::new(observation)), ..self }
     }
 
-    /// The same body, given up when its client takes nothing of it for too long.
+    /// Drops the rest of a whole body if the client reads nothing of it for too long.
     pub(crate) fn with_stall_guard(self, guard: &StallGuard) -> Self {
         let form = match self.content {
             BodyContent::Whole(pieces) => match guard.track(&pieces) {
@@ -126,7 +126,7 @@ impl Body for ResponseBody {
     }
 }
 
-/// Takes request bodies in, within the bounds of one and of all together.
+/// Reads request bodies, with a size limit for each body and one for all large bodies together.
 #[derive(Debug)]
 pub(crate) struct BodyReader {
     bytes_max: usize,
@@ -134,7 +134,7 @@ pub(crate) struct BodyReader {
     large_body_units: Semaphore,
 }
 
-/// A body that has been taken in. The room a large one takes is given back when this is dropped.
+/// A request body that has been read. Dropping it releases the memory units of a large body.
 #[derive(Debug)]
 pub(crate) struct RequestBody<'a> {
     pub(crate) text: ByteString,
@@ -147,7 +147,12 @@ impl BodyReader {
         Self { bytes_max, timeout, large_body_units: large }
     }
 
-    /// Takes in one body as text.
+    /// Reads one body as UTF-8 text.
+    ///
+    /// # Errors
+    ///
+    /// `BodyTooLarge`, `BodyTooSlow`, `BodyUnreadable`, `NotUtf8`, or `Overloaded` if all large bodies
+    /// together take too much memory.
     pub(crate) async fn read<B: Body<Data = Bytes>>(
         &self,
         headers: &HeaderMap,
@@ -159,7 +164,7 @@ impl BodyReader {
             return Err(Refusal::BodyTooLarge(self.bytes_max));
         }
         let mut collecting = std::pin::pin!(self.collect(body));
-        // Most bodies are there already and need no clock.
+        // Most bodies have already arrived, so they need no timer.
         let (bytes, room) = match poll!(collecting.as_mut()) {
             Poll::Ready(collected) => collected?,
             Poll::Pending => {
@@ -176,7 +181,7 @@ impl BodyReader {
         body: B,
     ) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refusal> {
         let mut body = std::pin::pin!(body);
-        // Most bodies come in one piece, which is taken over without a copy.
+        // Most bodies arrive in one frame, which is used without a copy.
         let (mut first, mut all) = (Bytes::new(), BytesMut::new());
         let mut room: Option<SemaphorePermit<'_>> = None;
         while let Some(frame) = body.frame().await {

@@ -1,6 +1,6 @@
-//! Which address a request came from: the socket's, or the one a trusted proxy names in `X-Forwarded-For`.
-//! Whoever is not trusted can write that header too, so it counts only when the socket's own address is trusted, and
-//! then only as far from the right as proxies are.
+//! The client address of a request: the socket's address, or one from `X-Forwarded-For`. Any client can write
+//! that header, so it counts only if the socket's address is a trusted proxy. It is read from the right, and
+//! only as far as the addresses are trusted proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,17 +9,18 @@ use ipnet::IpNet;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The address of the client, as far as it can be believed.
+/// The client's address: the first address, from the right, that is not a trusted proxy.
 pub(crate) fn client_address(socket: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
     if !is_trusted(socket) {
         return socket;
     }
     let mut believed = socket;
-    // A line that is no text counts as one part that is no address.
+    // A header that is not text counts as one entry that is not an address.
     let lines = headers.get_all(FORWARDED_FOR).iter().map(|value| value.to_str().unwrap_or_default());
     for part in lines.rev().flat_map(|line| line.rsplit(',')) {
-        // What is no address ends the chain: nobody vouches for what is left of it.
+        // An entry that is not an address ends the chain, because no trusted proxy confirms the entries to
+        // its left.
         let Some(address) = parse_address(part.trim()) else { break };
         believed = address;
         if !is_trusted(believed) {
@@ -29,7 +30,7 @@ pub(crate) fn client_address(socket: IpAddr, headers: &HeaderMap, trusted: &[IpN
     believed
 }
 
-/// An address as proxies write it: alone, in brackets, or with the port of the connection.
+/// Parses an address as proxies write it: alone, in brackets, or with a port.
 fn parse_address(part: &str) -> Option<IpAddr> {
     let bracketed = || part.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
     let with_port = || part.parse::<SocketAddr>().ok().map(|socket| socket.ip());

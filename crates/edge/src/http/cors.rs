@@ -1,5 +1,5 @@
-//! Browsers of other origins (Fetch Standard, "CORS protocol"): which may read answers, and what they may send. Whether an
-//! origin may call at all is `guard`'s to say, before anything here.
+//! CORS responses for browsers (Fetch Standard, "CORS protocol"): which origins may read an answer and which
+//! headers they may send. `guard` decides earlier whether an origin may call at all.
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
@@ -7,34 +7,35 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use crate::http::body::ResponseBody;
 use crate::http::response;
 
-/// Headers that a client of the protocol sends, besides those that begin with [`PROTOCOL_PREFIX`].
+/// Headers that an MCP client sends, other than those that begin with [`PROTOCOL_PREFIX`].
 const REQUEST_HEADERS: [&str; 7] =
     ["accept", "authorization", "baggage", "content-type", "last-event-id", "traceparent", "tracestate"];
-/// Headers of the protocol: session, version, method, name and mirrored arguments.
+/// The prefix of the protocol's own headers: session, version, method, name and mirrored arguments.
 const PROTOCOL_PREFIX: &str = "mcp-";
-/// What a client has to read besides the headers that every browser shows it.
+/// Response headers that a client must read and that browsers hide by default.
 const EXPOSED_HEADERS: &str = "Mcp-Session-Id, MCP-Protocol-Version, WWW-Authenticate, Retry-After";
-/// How long a browser need not ask again, in seconds.
+/// How long a browser may cache a preflight response, in seconds.
 const MAX_AGE_SECONDS: &str = "7200";
-/// Asks for a server on the user's own network (Private Network Access).
+/// A preflight with this header asks for access to a server on a private network (Private Network Access).
 const REQUEST_PRIVATE_NETWORK: &str = "access-control-request-private-network";
 const ALLOW_PRIVATE_NETWORK: &str = "access-control-allow-private-network";
 
-/// The one origin that a request comes from, if it names one.
+/// The `Origin` of a request; `None` if it has none or more than one.
 pub(crate) fn origin(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut named = headers.get_all(header::ORIGIN).iter();
     let origin = named.next().cloned();
     origin.filter(|_| named.next().is_none())
 }
 
-/// True for the question that a browser asks before a request.
+/// True for a CORS preflight request.
 pub(crate) fn is_preflight(parts: &Parts) -> bool {
     parts.method == Method::OPTIONS
         && parts.headers.contains_key(header::ORIGIN)
         && parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Answers such a question. `methods` are those of the path; `passed` are further headers that clients may send.
+/// The response to a preflight. `methods` are the methods of the path. `passed` are further request headers
+/// that clients may send, in lower case.
 pub(crate) fn preflight(parts: &Parts, methods: &'static str, passed: &[String]) -> Response<ResponseBody> {
     let mut response = response::empty_response(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
@@ -51,7 +52,7 @@ pub(crate) fn preflight(parts: &Parts, methods: &'static str, passed: &[String])
     response
 }
 
-/// Of the headers that are asked for, those that may be sent.
+/// The requested headers that are allowed; `None` if none are.
 fn allowed_headers(asked: &HeaderMap, passed: &[String]) -> Option<HeaderValue> {
     let asked = asked.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
     let names = asked.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
@@ -66,7 +67,7 @@ fn allowed_headers(asked: &HeaderMap, passed: &[String]) -> Option<HeaderValue> 
     HeaderValue::from_str(&names.join(", ")).ok().filter(|_| !names.is_empty())
 }
 
-/// Lets a page of `origin` read an answer.
+/// Allows pages of `origin` to read the response.
 pub(crate) fn allow_origin(response: &mut Response<ResponseBody>, origin: HeaderValue) {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -74,7 +75,7 @@ pub(crate) fn allow_origin(response: &mut Response<ResponseBody>, origin: Header
     headers.append(header::VARY, HeaderValue::from_static("origin"));
 }
 
-/// Lets every page read a public document.
+/// Allows pages of every origin to read the response. For public documents only.
 pub(crate) fn allow_any_origin(response: &mut Response<ResponseBody>) {
     let any = HeaderValue::from_static("*");
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);

@@ -1,6 +1,6 @@
-//! The messages of one response stream between those who write them and the one connection that sends them.
-//! Bounded: what may be lost is dropped when the reader lags, what must arrive is kept. In the session era what was
-//! sent is kept for a while too, so that a client that lost its connection can go on where it broke off.
+//! The buffer of one response stream, between the code that writes messages and the one connection that sends
+//! them. It is bounded: lossy messages are dropped when the reader lags, while others are kept. In versions
+//! with sessions, some sent messages are kept too, so that a client that lost its connection can resume.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,21 +8,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-/// How many messages that may be lost wait for a reader that lags.
+/// How many unread messages the buffer may hold before it drops lossy ones.
 const UNREAD_MAX: usize = 64;
-/// How many bytes of them wait.
+/// How many unread bytes the buffer may hold before it drops lossy messages.
 const UNREAD_BYTES_MAX: usize = 1 << 20;
-/// How many messages that were sent are kept for a client that comes back.
+/// How many sent messages are kept for a client that resumes.
 const REPLAY_MAX: usize = 32;
-/// How many bytes of them are kept.
+/// How many bytes of sent messages are kept for a client that resumes.
 const REPLAY_BYTES_MAX: usize = 64 << 10;
 
-/// One stream's messages.
+/// The buffered messages of one stream.
 #[derive(Debug)]
 pub(crate) struct EventBuffer {
-    /// The stream's number within its session.
+    /// The stream's number within its session; 0 for a stream that cannot be resumed.
     pub(crate) number: u64,
-    /// Whether what was sent is kept.
+    /// Whether sent messages are kept for a client that resumes.
     is_resumable: bool,
     inner: Mutex<BufferInner>,
     notify: Notify,
@@ -31,9 +31,9 @@ pub(crate) struct EventBuffer {
 #[derive(Debug, Default)]
 struct BufferInner {
     messages: VecDeque<Bytes>,
-    /// The place of the first message kept.
+    /// The index, within the stream, of the first message in `messages`.
     first_index: u64,
-    /// The place of the first message nobody has read.
+    /// The index, within the stream, of the first message that no reader has read.
     first_unread: u64,
     bytes: usize,
     unread_bytes: usize,
@@ -41,26 +41,27 @@ struct BufferInner {
     reader: u64,
 }
 
-/// What a reader finds.
+/// The result of reading at a position.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ReadResult {
-    /// The message at a place.
+    /// A message and its index within the stream.
     Message(u64, Bytes),
-    /// Nothing yet.
+    /// No message at this position yet.
     Nothing,
-    /// The end.
+    /// The stream has ended.
     End,
     /// Another connection reads this stream now.
     TakenOver,
 }
 
 impl EventBuffer {
-    /// A stream whose messages are kept only until they are sent.
+    /// A stream that keeps messages only until they are sent.
     pub(crate) fn non_resumable() -> Self {
         Self::new(0, false)
     }
 
-    /// A stream that can be resumed within bounds.
+    /// A stream that keeps sent messages within [`REPLAY_MAX`] and [`REPLAY_BYTES_MAX`], so that a client can
+    /// resume it. `number` identifies the stream within its session.
     pub(crate) fn resumable(number: u64) -> Self {
         Self::new(number, true)
     }
@@ -73,7 +74,7 @@ impl EventBuffer {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a message that may be lost. False when it was.
+    /// Adds a message that may be dropped. Returns false if it was dropped.
     pub(crate) fn push_lossy(&self, message: Bytes) -> bool {
         {
             let mut inner = self.lock();
@@ -90,7 +91,7 @@ impl EventBuffer {
         true
     }
 
-    /// Adds a message that must arrive. False when the stream has ended.
+    /// Adds a message that must not be dropped. Returns false if the stream has ended.
     pub(crate) fn push(&self, message: Bytes) -> bool {
         {
             let mut inner = self.lock();
@@ -103,7 +104,7 @@ impl EventBuffer {
         true
     }
 
-    /// Ends the stream, with a last message if there is one.
+    /// Ends the stream, after `last` if given. Has no effect on a stream that has ended.
     pub(crate) fn end(&self, last: Option<Bytes>) {
         {
             let mut inner = self.lock();
@@ -118,7 +119,8 @@ impl EventBuffer {
         self.notify.notify_one();
     }
 
-    /// Starts reading at `place`, or at the first message still kept after it; whoever read before is sent away.
+    /// Starts reading at index `place`, or at the first kept message after it. The previous reader gets
+    /// [`ReadResult::TakenOver`].
     pub(crate) fn attach(&self, place: u64) -> ReadPosition {
         let mut inner = self.lock();
         inner.reader += 1;
@@ -128,12 +130,12 @@ impl EventBuffer {
         position
     }
 
-    /// What stands at the reader's position.
+    /// Reads the message at the reader's position and advances the position.
     pub(crate) fn next(&self, position: &mut ReadPosition) -> ReadResult {
         let mut inner = self.lock();
         if inner.reader != position.reader {
             drop(inner);
-            // The wake-up was the new reader's.
+            // This reader consumed a wake-up that was meant for the new reader, so it is passed on.
             self.notify.notify_one();
             return ReadResult::TakenOver;
         }
@@ -152,19 +154,19 @@ impl EventBuffer {
         ReadResult::Message(place, message)
     }
 
-    /// True when something is there to be read, or the end is.
+    /// True if the stream has ended or holds a message.
     pub(crate) fn has_pending(&self) -> bool {
         let inner = self.lock();
         inner.is_ended || !inner.messages.is_empty()
     }
 
-    /// Waits until there may be something new.
+    /// Waits for a notification. It may be spurious, so the caller must read again.
     pub(crate) async fn wait(&self) {
         self.notify.notified().await;
     }
 }
 
-/// Where one reader is.
+/// The position of one reader in the stream.
 #[derive(Debug)]
 pub(crate) struct ReadPosition {
     reader: u64,
@@ -178,13 +180,13 @@ impl BufferInner {
         self.messages.push_back(message);
     }
 
-    /// Lets go of messages that were sent and need not be kept.
+    /// Removes sent messages, except those that a resuming client may need.
     fn trim(&mut self, replays: bool) {
         while self.first_index < self.first_unread {
             let sent = usize::try_from(self.first_unread - self.first_index).unwrap_or(usize::MAX);
             let sent_bytes = self.bytes - self.unread_bytes;
             let within = sent <= REPLAY_MAX && sent_bytes <= REPLAY_BYTES_MAX;
-            // The last message is kept whatever its size: it may be the answer.
+            // The last sent message is kept at any size, because it may be the answer.
             if replays && (within || sent <= 1) {
                 return;
             }

@@ -1,5 +1,6 @@
-//! Responses that start undecided: plain JSON when the answer is all there is to say, a stream of events as soon as
-//! something has to be said before it. Also the reader that sends a stream's messages as events, whoever writes them.
+//! HTTP responses with a form that is decided late. The response is plain JSON if the answer is the only
+//! message, and an event stream as soon as another message comes first. This module also contains the reader
+//! that sends the messages of any [`EventBuffer`] as events.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -24,10 +25,10 @@ use crate::request::changes::ChangeStream;
 use crate::sessions::Session;
 use crate::state::EdgeState;
 
-/// A call on its way. `None` is a call that the client took back: nothing is answered.
+/// A call in progress. It yields `None` if the client cancelled it; then no answer is sent.
 pub(crate) type AnswerFuture = BoxFuture<'static, Option<Answer>>;
 
-/// Works on `call` and answers in the form that fits. Dropping this future drops the call.
+/// Runs `call` and responds with JSON or an event stream. Dropping this future drops the call.
 pub(crate) async fn respond(
     edge: &Arc<EdgeState>,
     mut call: AnswerFuture,
@@ -45,13 +46,13 @@ pub(crate) async fn respond(
         None
     };
     match decided {
-        // What was said before the answer, in the same breath, has to be sent before it.
+        // Messages written in the same poll as the answer must be sent before it.
         Some(answer) if accepts.events && spool.has_pending() => {
             let call = Box::pin(std::future::ready(answer));
             response::event_stream_response(spawn_stream(edge, call, spool, session))
         }
         Some(Some(answer)) => response::json_response(answer),
-        // Taken back: there is nothing to say, and nobody listens.
+        // The call was cancelled, so there is no answer.
         Some(None) => response::empty_response(StatusCode::ACCEPTED),
         None => response::event_stream_response(spawn_stream(edge, call, spool, session)),
     }
@@ -63,7 +64,8 @@ async fn wait_for_first_message(spool: &EventBuffer) {
     }
 }
 
-/// Goes on with `call` on a task of its own, so that its stream may outlive the connection in the session era.
+/// Continues `call` on its own task. In versions with sessions, its stream can therefore outlive the
+/// connection.
 fn spawn_stream(
     edge: &Arc<EdgeState>,
     call: AnswerFuture,
@@ -90,17 +92,17 @@ fn spawn_stream(
     EventStream::new(edge, spool, 0, hold).into_events()
 }
 
-/// What a reader does when its connection ends.
+/// What an [`EventStream`] does when its connection ends.
 pub(crate) enum OnDisconnect {
-    /// Nothing.
+    /// Nothing. The stream has no call and cannot be resumed.
     Ignore,
-    /// Ends the call: the client that hung up took it back.
+    /// Aborts the call: in 2026-07-28 a closed connection cancels the request.
     AbortCall(AbortHandle),
-    /// Leaves the stream to its session, where the client may come back to it.
+    /// Leaves the stream to its session, where the client can resume it.
     DetachStream(Arc<Session>),
 }
 
-/// When a stream without an end of its own ends, and what is said last.
+/// When a stream without an answer ends, and its last message.
 struct StreamEnd {
     stopping: CancellationToken,
     expires_at: Option<Instant>,
@@ -113,7 +115,7 @@ impl StreamEnd {
     }
 }
 
-/// Sends one stream's messages as events.
+/// Sends the messages of one [`EventBuffer`] as server-sent events.
 pub(crate) struct EventStream {
     buffer: Arc<EventBuffer>,
     position: ReadPosition,
@@ -121,14 +123,14 @@ pub(crate) struct EventStream {
     changes: Option<(ChangeStream, Option<Id>)>,
     end: Option<StreamEnd>,
     on_disconnect: OnDisconnect,
-    /// Room that is given back when the stream ends.
+    /// Dropped when the stream ends, which releases its slot.
     guard: Option<Box<dyn Any + Send>>,
     is_finished: bool,
     is_replaced: bool,
 }
 
 impl EventStream {
-    /// A reader of `spool` from `place` on.
+    /// Reads `spool` from index `place`.
     pub(crate) fn new(edge: &EdgeState, spool: Arc<EventBuffer>, place: u64, hold: OnDisconnect) -> Self {
         let position = spool.attach(place);
         Self {
@@ -144,13 +146,13 @@ impl EventStream {
         }
     }
 
-    /// Tells changes too, tagged with the subscription they belong to.
+    /// Also sends change notifications, tagged with the subscription they belong to.
     pub(crate) fn with_changes(mut self, feed: ChangeStream, subscription: Option<Id>) -> Self {
         self.changes = Some((feed, subscription));
         self
     }
 
-    /// Ends the stream when `stopping` says so or when `until` comes, with a last message if there is one.
+    /// Ends the stream when `stopping` is cancelled or at `until`, after the message `last` if given.
     pub(crate) fn ending_at(
         mut self,
         stopping: CancellationToken,
@@ -161,7 +163,7 @@ impl EventStream {
         self
     }
 
-    /// Gives `room` back when the stream ends.
+    /// Holds `room`, such as a stream slot, until the stream ends.
     pub(crate) fn with_guard(mut self, room: impl Send + 'static) -> Self {
         self.guard = Some(Box::new(room));
         self
@@ -176,7 +178,7 @@ impl EventStream {
 
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            // A stream that always has something to say never comes to wait.
+            // Checked here too, because a stream that always has a message never reaches `wait`.
             if self.end.as_ref().is_some_and(StreamEnd::is_due) {
                 self.finish();
             }
@@ -207,7 +209,8 @@ impl EventStream {
         }
     }
 
-    /// Waits for something to do; true when nothing came up for so long that the stream needs a sign of life.
+    /// Waits for a message, a change or the end. Returns true after `keep_alive` without any of these, when a
+    /// keep-alive comment is due.
     async fn wait(&mut self) -> bool {
         let changed = async {
             match &mut self.changes {
@@ -236,7 +239,7 @@ impl EventStream {
         }
     }
 
-    /// Says what is said last.
+    /// Ends the buffer with the stream's last message.
     fn finish(&mut self) {
         let last = self.end.take().and_then(|farewell| farewell.end_message);
         self.buffer.end(last);
@@ -253,12 +256,13 @@ impl EventStream {
         if message.len() <= UNCOUNTED_BYTES_MAX {
             return bytes.into();
         }
-        // The message holds the room of its answer, which is not free before the event has been sent.
+        // The message holds the memory permit of its answer, which must not be released before the event is
+        // sent.
         Bytes::from_owner(GuardedEvent { bytes, _message: message })
     }
 }
 
-/// An event and the message that it was made of.
+/// An event, and the message it was written from.
 struct GuardedEvent {
     bytes: Vec<u8>,
     _message: Bytes,

@@ -1,5 +1,5 @@
-//! Who may knock at all: the checks of `Host`, `Origin`, `Accept` and `Content-Type` that come before a body is read.
-//! Who the caller is, and what callers may do, is decided elsewhere.
+//! Checks of `Host`, `Origin`, `Accept` and `Content-Type` before a body is read. `authentication` identifies
+//! the caller, and the layers behind the gateway decide what a caller may do.
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Uri, header};
@@ -7,7 +7,7 @@ use vmcp_wire::server::Refusal;
 
 use crate::policy::EdgePolicy;
 
-/// The hosts and origins a listener answers to.
+/// The hosts and origins that a listener accepts.
 #[derive(Debug)]
 pub(crate) struct HostGuard {
     is_loopback: bool,
@@ -25,7 +25,7 @@ impl HostGuard {
         }
     }
 
-    /// Compares `Host` and `Origin` with what the operator allowed; this is what stops DNS rebinding.
+    /// Checks `Host` and `Origin` against the allowed ones. This prevents DNS rebinding.
     pub(crate) fn check(&self, request: &Parts) -> Result<(), Refusal> {
         self.check_host(request)?;
         let origins_fit =
@@ -33,7 +33,7 @@ impl HostGuard {
         if origins_fit { Ok(()) } else { Err(Refusal::InvalidOrigin) }
     }
 
-    /// Compares `Host` alone.
+    /// Checks `Host` only.
     pub(crate) fn check_host(&self, request: &Parts) -> Result<(), Refusal> {
         let is_checked = self.is_loopback || !self.hosts.is_empty();
         if is_checked && !self.is_host_allowed(request) { Err(Refusal::InvalidHost) } else { Ok(()) }
@@ -62,13 +62,14 @@ impl HostGuard {
     }
 }
 
-/// The one host that a request is for.
+/// The one host of a request. `None` if there is none, if there are several `Host` headers, or if `Host` and
+/// the request target differ.
 fn request_host<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> Option<&'r str> {
     let mut named = headers.get_all(header::HOST).iter();
     let host = match (named.next(), uri.authority()) {
         (Some(host), None) => host.to_str().ok(),
-        // HTTP/2 puts the host into the request's target. Where HTTP/1 has both, the target counts (RFC 9112, section
-        // 3.2.2), and two that differ are a trick.
+        // HTTP/2 puts the host into the request target. If an HTTP/1 request has both, the target counts (RFC
+        // 9112 section 3.2.2). If the two differ, the request is treated as an attack.
         (Some(host), Some(authority)) => {
             host.to_str().ok().filter(|host| host.eq_ignore_ascii_case(authority.as_str()))
         }
@@ -77,7 +78,7 @@ fn request_host<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> Option<&'r str> {
     host.filter(|_| named.next().is_none())
 }
 
-/// True when the host that a request is for is this machine's loopback address or `localhost`.
+/// True if the request's host is a loopback IPv4 address, `[::1]` or `localhost`.
 pub(crate) fn is_for_loopback(headers: &HeaderMap, uri: &Uri) -> bool {
     request_host(headers, uri).is_some_and(|host| is_loopback(without_port(host)))
 }
@@ -99,14 +100,14 @@ fn is_loopback(name: &str) -> bool {
     is_v4(name) || name.eq_ignore_ascii_case("localhost") || name == "[::1]"
 }
 
-/// Which forms of answer a client takes.
+/// The response forms that a client accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Accepts {
     pub(crate) json: bool,
     pub(crate) events: bool,
 }
 
-/// Reads `Accept`. A client that names nothing takes everything.
+/// Reads `Accept`. A request without the header accepts everything.
 pub(crate) fn parse_accept(headers: &HeaderMap) -> Accepts {
     let mut accepts = Accepts { json: false, events: false };
     let mut named = false;
@@ -127,8 +128,8 @@ pub(crate) fn parse_accept(headers: &HeaderMap) -> Accepts {
     if named { accepts } else { Accepts { json: true, events: true } }
 }
 
-/// True when the body is declared as JSON. A body without a declared type is not taken: a browser sends those
-/// across origins without asking first.
+/// True if the body is declared as JSON. A body without a declared type is refused, because browsers send
+/// those across origins without a preflight.
 pub(crate) fn has_json_body(headers: &HeaderMap) -> bool {
     let Some(Ok(kind)) = headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str) else {
         return false;

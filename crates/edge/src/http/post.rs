@@ -1,5 +1,5 @@
-//! POST to the MCP endpoint: one message is taken in, the revision it speaks is found out, and it is handed to the
-//! rules of that revision.
+//! POST to the MCP endpoint: reads one message, detects its protocol version, and passes it to the module of
+//! that version: `sessions` or `v2026_07_28`.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::sessions;
 use crate::state::EdgeState;
 use crate::v2026_07_28::handler;
 
-/// Answers one POST.
+/// Serves one POST.
 pub(crate) async fn serve<B: Body<Data = Bytes>>(
     edge: &Arc<EdgeState>,
     head: AuthenticatedHead,
@@ -79,7 +79,7 @@ async fn serve_message(
         Message::Notification { method, params } => {
             asked.set_method(&method);
             match detect_protocol(date, &method, params.as_ref()) {
-                // Nothing that this revision lets a client tell over HTTP asks for anything.
+                // In 2026-07-28, no notification that a client sends over HTTP requires an action.
                 ProtocolFamily::Stateless => response::empty_response(StatusCode::ACCEPTED),
                 ProtocolFamily::Sessions(_) => {
                     sessions::serve_notification(edge, &head, &method, params.as_ref())
@@ -98,7 +98,11 @@ fn request_id(message: &Message) -> Option<&Id> {
     }
 }
 
-/// The revision the header names.
+/// The value of the `MCP-Protocol-Version` header; `None` without the header.
+///
+/// # Errors
+///
+/// If the header occurs twice or is not UTF-8.
 pub(crate) fn protocol_version(headers: &HeaderMap) -> Result<Option<&str>, HeaderError> {
     let malformed = HeaderError::Malformed(header::PROTOCOL_VERSION);
     match protocol_headers::PROTOCOL_VERSION.single_value(headers)? {
@@ -120,7 +124,8 @@ fn route(headers: &HeaderMap, date: Option<&str>, name: &str, params: Option<&Js
         ProtocolFamily::Stateless => PostRoute::Stateless,
         ProtocolFamily::Sessions(_) if name == method::INITIALIZE => PostRoute::Handshake,
         ProtocolFamily::Sessions(_) if in_session => PostRoute::Session,
-        // Without a session a request of this shape can only be meant for 2026-07-28, and its headers are wrong.
+        // Without a session id, a request with an `Mcp-Method` header can only be meant for 2026-07-28. That
+        // module reports what is missing.
         ProtocolFamily::Sessions(None) if protocol_headers::METHOD.is_in(headers) => PostRoute::Stateless,
         ProtocolFamily::Sessions(Some(version)) => match meta_version(params) {
             Some(named) if named != version.as_str() => version_mismatch(version.as_str(), named),

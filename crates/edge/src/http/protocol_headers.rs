@@ -1,4 +1,5 @@
-//! The protocol's own headers, in the form in which they are found without being read letter by letter each time.
+//! The protocol's own headers, with names parsed once. A lookup by text would parse the name for each
+//! request.
 
 use http::{HeaderMap, HeaderName};
 use vmcp_wire::header::{self, HeaderError};
@@ -10,7 +11,7 @@ pub(crate) static SESSION_ID: ProtocolHeader = ProtocolHeader::new(header::SESSI
 
 /// A header of the protocol.
 pub(crate) struct ProtocolHeader {
-    /// Its name.
+    /// The header name in lower case.
     pub(crate) name: &'static str,
     header_name: HeaderName,
 }
@@ -20,12 +21,13 @@ impl ProtocolHeader {
         Self { name: text, header_name: HeaderName::from_static(text) }
     }
 
-    /// True when it is there.
+    /// True if the request has this header.
     pub(crate) fn is_in(&self, headers: &HeaderMap) -> bool {
         headers.contains_key(&self.header_name)
     }
 
-    /// Its one value. Two could be read differently by two parties, so they count as malformed.
+    /// The single value of the header. Two components could each read a different one of two values, so a
+    /// repeated header is malformed.
     pub(crate) fn single_value<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a [u8]>, HeaderError> {
         let mut values = headers.get_all(&self.header_name).iter();
         match (values.next(), values.next()) {
@@ -34,7 +36,7 @@ impl ProtocolHeader {
         }
     }
 
-    /// Holds it against what the body says.
+    /// Checks that the header has the value `expected`, which comes from the body.
     pub(crate) fn check(&self, headers: &HeaderMap, expected: &str) -> Result<(), HeaderError> {
         header::check(self.name, self.single_value(headers)?, expected)
     }

@@ -1,5 +1,5 @@
-//! What is told of each request to the MCP endpoint when it has ended: what was asked, the status, and how long it took
-//! until the last byte of the answer was taken.
+//! Observation of requests to the MCP endpoint, for metrics. When a request ends, the observer receives its
+//! method, subject, status and duration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,35 +9,39 @@ use tokio::time::Instant;
 use vmcp_wire::method;
 use vmcp_wire::server::{ClientRequest, mcp_name_value};
 
-/// What a request is counted as when its client is gone before there is a status.
+/// The status that is reported if the client disconnects before there is a response.
 const CLIENT_GONE: u16 = 499;
-/// The label of a method that the protocol does not have.
+/// The label of a method that the protocol does not define. It bounds the number of label values.
 const OTHER: &str = "other";
 
 /// A request that has ended.
 #[derive(Debug)]
 pub struct ObservedRequest<'a> {
-    /// The HTTP method; `other` if it is none of the endpoint's.
+    /// The HTTP method; `other` if it is not one that clients commonly send.
     pub http_method: &'static str,
-    /// The status of the response; 499 if the client went away before there was one.
+    /// The status of the response; 499 if the client disconnected before there was one.
     pub status: u16,
-    /// The method of the message; `other` if it is not known. `None` if there was no message, or a response.
+    /// The JSON-RPC method; `other` if the protocol does not define it. `None` for a response or without a
+    /// message.
     pub method: Option<&'static str>,
-    /// The tool, the prompt or the resource that it is about, as the client wrote it.
+    /// The name of the tool or prompt, or the URI of the resource, as the client wrote it. `None` for other
+    /// requests.
     pub subject: Option<&'a str>,
-    /// The time from its head to the last byte of the answer.
+    /// The time from the request head to the last byte of the response body, or to the disconnect of the
+    /// client.
     pub duration: Duration,
 }
 
-/// Hears of requests to the MCP endpoint. Called on the threads that serve them, so it must not block.
+/// Observes requests to the MCP endpoint. The methods run on the threads that serve requests, so they must
+/// not block.
 pub trait RequestObserver: Send + Sync {
-    /// A request has come.
+    /// A request has arrived.
     fn on_start(&self);
-    /// A request has ended. Each that began ends once.
+    /// A request has ended. Called once for each call of [`Self::on_start`].
     fn on_end(&self, request: &ObservedRequest<'_>);
 }
 
-/// What a message asks for.
+/// What one message requests.
 #[derive(Debug, Default)]
 pub(crate) struct ObservedMessage {
     method: Option<&'static str>,
@@ -45,20 +49,20 @@ pub(crate) struct ObservedMessage {
 }
 
 impl ObservedMessage {
-    /// Takes note of the method.
+    /// Records the method.
     pub(crate) fn set_method(&mut self, name: &str) {
         self.method = Some(method::lookup(name).unwrap_or(OTHER));
     }
 
-    /// Takes note of what the request is about.
+    /// Records the subject of the request.
     pub(crate) fn set_subject(&mut self, request: &ClientRequest) {
-        // Identifiers of tasks are no names.
+        // A task identifier is not a name, and every value would be a new label.
         let is_named = !matches!(request, ClientRequest::Task(..));
         self.subject = mcp_name_value(request).filter(|_| is_named).map(str::to_owned);
     }
 }
 
-/// A request under observation. Its end is told when this is dropped.
+/// A request under observation. Dropping it reports the end of the request.
 pub(crate) struct RequestObservation {
     observer: Arc<dyn RequestObserver>,
     http_method: &'static str,

@@ -1,4 +1,4 @@
-//! HTTP responses as every part of the edge writes them: status, headers, body. What is answered is decided elsewhere.
+//! Builds HTTP responses: status, headers and body. Other modules decide the content.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use vmcp_wire::server::Refusal;
 use crate::http::body::{EventBytes, ResponseBody};
 use crate::request::answer_memory::{MemoryPermit, attach_permit};
 
-/// One JSON-RPC message, in pieces so that a page many clients share is not copied for each.
+/// One JSON-RPC message. It has several pieces, so that a list page shared by many clients is not copied for
+/// each. The memory permit is present once the message counts towards the answer memory.
 #[derive(Clone, Debug)]
 pub(crate) struct MessageBytes([Bytes; 3], Option<Arc<MemoryPermit>>);
 
@@ -19,23 +20,23 @@ impl MessageBytes {
         Self([bytes.into(), Bytes::new(), Bytes::new()], None)
     }
 
-    /// A message in which `shared` belongs at `place`.
+    /// Inserts `shared` into `written` at the byte index `place`.
     pub(crate) fn with_shared_at(written: Bytes, place: usize, shared: Bytes) -> Self {
         let place = place.min(written.len());
         Self([written.slice(..place), shared, written.slice(place..)], None)
     }
 
-    /// A message whose middle is shared.
+    /// Builds a message from its start, a shared middle and its end.
     pub(crate) fn wrap_shared(start: Vec<u8>, shared: Bytes, end: &'static [u8]) -> Self {
         Self([start.into(), shared, Bytes::from_static(end)], None)
     }
 
-    /// How many bytes it has.
+    /// The length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.0.iter().map(Bytes::len).sum()
     }
 
-    /// The message, holding room as long as any part of it is there.
+    /// Attaches a memory permit, which is held until all pieces are dropped.
     pub(crate) fn with_permit(self, place: &Arc<MemoryPermit>) -> Self {
         Self(self.0.map(|part| attach_permit(part, place)), Some(Arc::clone(place)))
     }
@@ -44,7 +45,7 @@ impl MessageBytes {
         ResponseBody::pieces(self.0)
     }
 
-    /// The message as one text.
+    /// The message as contiguous bytes. Copies only if there is more than one piece.
     pub(crate) fn into_bytes(self) -> Bytes {
         let [start, shared, end] = self.0;
         if shared.is_empty() && end.is_empty() {
@@ -61,11 +62,11 @@ impl MessageBytes {
 /// The answer to one request.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
-    /// The HTTP status, where there is one.
+    /// The HTTP status; stdio ignores it.
     pub(crate) status: u16,
-    /// Further HTTP headers, where there are any to be had.
+    /// Further HTTP headers; stdio and event streams ignore them.
     pub(crate) headers: Vec<(&'static str, String)>,
-    /// The message.
+    /// The JSON-RPC response.
     pub(crate) message: MessageBytes,
 }
 
@@ -84,7 +85,7 @@ impl Answer {
     }
 }
 
-/// An answer as one JSON body.
+/// Builds a response with the answer as a JSON body.
 pub(crate) fn json_response(answer: Answer) -> Response<ResponseBody> {
     let mut response = Response::new(answer.message.into_body());
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -95,7 +96,7 @@ pub(crate) fn json_response(answer: Answer) -> Response<ResponseBody> {
         503 => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        // The rest of the body is not wanted, so the connection is of no further use.
+        // The rest of the request body is not read, so the connection cannot be used again.
         408 | 413 => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -109,12 +110,12 @@ pub(crate) fn json_response(answer: Answer) -> Response<ResponseBody> {
     response
 }
 
-/// A message turned away.
+/// Builds the response for a refused message.
 pub(crate) fn refusal_response(refusal: &Refusal, id: Option<&Id>) -> Response<ResponseBody> {
     json_response(Answer::refusal(refusal, id))
 }
 
-/// A stream of events.
+/// Builds a response with an event stream as its body.
 pub(crate) fn event_stream_response(events: EventBytes) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::events(events));
     let headers = response.headers_mut();
@@ -124,14 +125,14 @@ pub(crate) fn event_stream_response(events: EventBytes) -> Response<ResponseBody
     response
 }
 
-/// A bare status.
+/// Builds a response without a body.
 pub(crate) fn empty_response(status: StatusCode) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = status;
     response
 }
 
-/// A method that the path does not have.
+/// Builds a 405 response; `methods` is the value of `Allow`.
 pub(crate) fn method_not_allowed(methods: &'static str) -> Response<ResponseBody> {
     let mut response = refusal_response(&Refusal::MethodNotAllowed, None);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));

@@ -1,4 +1,5 @@
-//! From an HTTP request to the part of the edge that answers it: guards, paths and methods.
+//! Routes an HTTP request by path and method, after the host and origin checks, and authenticates requests to
+//! the MCP endpoint.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -26,10 +27,10 @@ use crate::http::response::{self, method_not_allowed};
 use crate::sessions;
 use crate::state::EdgeState;
 
-/// The methods of the MCP endpoint.
+/// The HTTP methods of the MCP endpoint.
 const METHODS: &str = "GET, POST, DELETE";
 
-/// Everything that is answered over HTTP.
+/// What the client listener serves: the MCP endpoint and the admin pages.
 pub(crate) struct Router {
     pub(crate) edge: Arc<EdgeState>,
     pub(crate) admin_pages: Option<Arc<dyn AdminPages>>,
@@ -37,9 +38,10 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    /// True for a request to the MCP endpoint: at its path with a final slash or without, since clients are configured
-    /// with either and many do not follow a redirect with a POST, and at `/`, where ToolHive's operator sends clients.
-    /// At `/` a GET is for the endpoint only if it asks for events; a browser and a monitor ask for a page.
+    /// True for a request to the MCP endpoint. The path matches with and without a trailing slash, because
+    /// clients are configured with either and many do not follow a redirect of a POST. `/` matches too,
+    /// because ToolHive's operator sends clients there. At `/`, a GET counts only if it accepts events;
+    /// browsers and monitors ask for a page there.
     fn is_endpoint(&self, parts: &Parts) -> bool {
         let own = self.edge.policy.path.trim_end_matches('/');
         match parts.uri.path() {
@@ -50,7 +52,7 @@ impl Router {
     }
 }
 
-/// Answers one request that came from `peer`. Whatever goes wrong on the way ends this request only.
+/// Serves one request that came from `peer`. A panic ends only this request, with a 500.
 pub(crate) async fn serve<B>(
     site: Arc<Router>,
     peer: IpAddr,
@@ -89,7 +91,7 @@ async fn route<B: Body<Data = Bytes>>(
         return route_other_paths(site, &parts, peer).await;
     }
     let origin = cors::origin(&parts.headers);
-    // A browser asks without a credential whether it may send one.
+    // A browser sends a preflight without a credential, so it is answered before authentication.
     let mut response = if cors::is_preflight(&parts) {
         cors::preflight(&parts, METHODS, &site.edge.policy.passthrough_headers)
     } else {
@@ -101,7 +103,7 @@ async fn route<B: Body<Data = Bytes>>(
     response
 }
 
-/// Answers at the MCP endpoint, and tells the observer of it.
+/// Serves a request to the MCP endpoint, under observation if there is an observer.
 async fn serve_observed<B: Body<Data = Bytes>>(
     site: &Router,
     peer: IpAddr,
@@ -117,7 +119,7 @@ async fn serve_observed<B: Body<Data = Bytes>>(
     response.map(|body| body.with_observation(observation))
 }
 
-/// Answers at the MCP endpoint.
+/// Authenticates a request to the MCP endpoint and routes it by method.
 async fn serve_endpoint<B: Body<Data = Bytes>>(
     site: &Router,
     peer: IpAddr,
@@ -146,7 +148,7 @@ async fn serve_endpoint<B: Body<Data = Bytes>>(
 fn serve_get(edge: &Arc<EdgeState>, head: &AuthenticatedHead) -> Response<ResponseBody> {
     let parts = &head.parts;
     if !accepts_events(parts) {
-        // The identifier is what the reference answers with, and clients have come to know it.
+        // The reference implementation answers with this identifier, and clients depend on it.
         let id = Id::from_json(Json::string("server-error"));
         return response::refusal_response(&Refusal::NotAcceptable("text/event-stream"), id.as_ref());
     }
@@ -160,7 +162,7 @@ fn accepts_events(parts: &Parts) -> bool {
     parts.headers.contains_key(header::ACCEPT) && guard::parse_accept(&parts.headers).events
 }
 
-/// 2026-07-28 has POST alone.
+/// True for 2026-07-28, which has no methods other than POST.
 fn is_stateless(parts: &Parts) -> bool {
     let date = ProtocolVersion::V2026_07_28.as_str();
     matches!(post::protocol_version(&parts.headers), Ok(Some(found)) if found == date)
@@ -171,8 +173,8 @@ fn is_metadata(parts: &Parts) -> bool {
     described.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Answers with the metadata of the protected resource, which clients of every origin have to read before they can
-/// present a credential. The host counts all the same.
+/// Serves the metadata of the protected resource. Clients of every origin must read it before they can
+/// present a credential, so `Origin` is not checked. `Host` is checked.
 fn serve_metadata(site: &Router, parts: &Parts) -> Response<ResponseBody> {
     if let Err(refusal) = site.edge.guard.check_host(parts) {
         return response::refusal_response(&refusal, None);

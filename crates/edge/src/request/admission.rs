@@ -1,5 +1,5 @@
-//! Bounds on what one caller may hold, so that what one caller fills, others do not feel. Callers are told apart by
-//! identity, and by address where they have none.
+//! Limits on what one caller may hold, so that one caller cannot use up what others need. A caller is
+//! identified by identity, or by address if anonymous.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,17 +9,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ahash::RandomState;
 use vmcp_domain::{Caller, accounting_address};
 
-/// How many counters there are in each row.
+/// The number of counters in each row of the sketch.
 const COUNTERS_PER_ROW: usize = 4096;
 
-/// A number that stands for one caller in this process. Two callers have the same one with a chance of one in 2^64.
+/// A hash that identifies one caller within this process. Two callers have the same hash with a probability
+/// of 2^-64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CallerHash(u64);
 
 impl CallerHash {
-    /// The number of a caller who comes from `address`.
+    /// The hash of a caller. `address` counts only if the caller is anonymous.
     pub(crate) fn of(caller: &Caller, address: Option<IpAddr>) -> Self {
-        // Keyed anew in each process, so that nobody can choose an identity that shares a counter with another's.
+        // The hash key is random for each process, so that an attacker cannot choose an identity that shares
+        // a counter with another caller's.
         static HASHER: std::sync::OnceLock<RandomState> = std::sync::OnceLock::new();
         let keyed = HASHER.get_or_init(RandomState::new);
         Self(match caller.identity() {
@@ -36,15 +38,16 @@ impl CallerHash {
     }
 }
 
-/// Counts what callers hold, without an entry for each of them: a caller's count is the smaller of two counters. Two callers
-/// share both with a chance of one in sixteen million, and then they share a bound.
+/// Counts what each caller holds, without an entry for each caller (a count-min sketch). A caller's count is
+/// the smaller of two counters. Two callers share both counters, and then one limit, with a probability of
+/// one in sixteen million.
 #[derive(Debug)]
 pub(crate) struct CallerCountSketch {
     rows: [Box<[AtomicU32]>; 2],
     count_max: u32,
 }
 
-/// What one caller holds, until it is dropped.
+/// The amount that one caller holds. Dropping it releases the amount.
 #[derive(Debug)]
 pub(crate) struct CallerPermit {
     sketch: Arc<CallerCountSketch>,
@@ -53,7 +56,7 @@ pub(crate) struct CallerPermit {
 }
 
 impl CallerPermit {
-    /// Who holds it.
+    /// The caller that holds this permit.
     pub(crate) fn caller(&self) -> CallerHash {
         self.caller
     }
@@ -66,12 +69,13 @@ impl CallerCountSketch {
         Arc::new(Self { rows: [row(), row()], count_max: u32::try_from(count_max).unwrap_or(u32::MAX) })
     }
 
-    /// Takes `amount` for a caller; `None` when it would hold too much. A caller that holds nothing may take any amount.
+    /// Acquires `amount` for a caller; `None` if the caller would exceed the limit. A caller that holds
+    /// nothing may acquire any amount.
     pub(crate) fn acquire(self: &Arc<Self>, caller: CallerHash, amount: u32) -> Option<CallerPermit> {
         let place = CallerPermit { sketch: Arc::clone(self), caller, amount };
         let before = self.counters(caller).map(|counter| counter.fetch_add(amount, Ordering::AcqRel));
         let held = before.into_iter().min().unwrap_or_default();
-        // Dropping the place gives back what it took.
+        // If the amount is refused, dropping the permit releases it.
         (held == 0 || held.saturating_add(amount) <= self.count_max).then_some(place)
     }
 
@@ -83,7 +87,8 @@ impl CallerCountSketch {
     }
 }
 
-/// Counts what callers have in a table, where nothing tells by itself when a thing is gone.
+/// Counts the entries that each caller has in a table. The table must report each removal, because an entry
+/// holds no permit.
 #[derive(Debug)]
 pub(crate) struct CallerTotals(Arc<CallerCountSketch>);
 
@@ -94,7 +99,7 @@ impl Default for CallerTotals {
 }
 
 impl CallerTotals {
-    /// How much a caller has.
+    /// The number of entries that a caller has.
     pub(crate) fn count_of(&self, caller: CallerHash) -> u32 {
         let counts = self.0.counters(caller).map(|counter| counter.load(Ordering::Acquire));
         counts.into_iter().min().unwrap_or_default()
@@ -121,14 +126,14 @@ impl Drop for CallerPermit {
     }
 }
 
-/// Connections of each address.
+/// Limits the number of connections of each client address.
 #[derive(Debug)]
 pub(crate) struct AddressLimiter {
     count_max: usize,
     table: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// One connection of an address, until it is dropped.
+/// One connection of an address. Dropping it releases the connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
     limiter: Arc<AddressLimiter>,
@@ -144,7 +149,7 @@ impl AddressLimiter {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one more connection; `None` when the address has as many as it may have.
+    /// Acquires one connection; `None` if the address has the maximum number.
     pub(crate) fn acquire(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionPermit> {
         let address = accounting_address(address);
         let mut table = self.table();

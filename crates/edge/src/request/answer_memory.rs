@@ -1,5 +1,5 @@
-//! Room for large answers that wait until their clients have read them: bounded over all clients, and for each caller, so
-//! that a caller that reads nothing takes only its own room.
+//! Limits the memory of large answers that clients have not read yet, over all clients and for each caller. A
+//! caller that reads nothing uses up only its own share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,19 +11,19 @@ use vmcp_wire::jsonrpc::{Id, RpcError};
 use crate::http::response::Answer;
 use crate::request::admission::{CallerCountSketch, CallerHash, CallerPermit};
 
-/// Answers up to this size do not count.
+/// Answers up to this size, in bytes, do not count.
 pub(crate) const UNCOUNTED_BYTES_MAX: usize = 64 << 10;
-/// The unit in which bytes are counted for a caller.
+/// The unit in which bytes are counted for a caller. A caller's counter has 32 bits.
 const UNIT_BYTES: usize = 1 << 10;
 
-/// The room.
+/// The memory that is available for unread answers.
 #[derive(Debug)]
 pub(crate) struct AnswerMemory {
     bytes_left: AtomicUsize,
     callers: Arc<CallerCountSketch>,
 }
 
-/// The room of one answer, until the last part of it has been sent or dropped.
+/// The memory of one answer, released when the last piece of the answer is sent or dropped.
 #[derive(Debug)]
 pub(crate) struct MemoryPermit {
     memory: Arc<AnswerMemory>,
@@ -37,13 +37,13 @@ impl Drop for MemoryPermit {
     }
 }
 
-/// A part of an answer and its share of the room.
+/// A piece of an answer that holds the answer's permit.
 struct PermittedBytes {
     bytes: Bytes,
     _permit: Arc<MemoryPermit>,
 }
 
-/// The same bytes, holding the room of an answer.
+/// Makes `part` hold the permit of its answer.
 pub(crate) fn attach_permit(part: Bytes, place: &Arc<MemoryPermit>) -> Bytes {
     if part.is_empty() {
         part
@@ -59,14 +59,14 @@ impl AsRef<[u8]> for PermittedBytes {
 }
 
 impl AnswerMemory {
-    /// Room for so many bytes over all, and for so many of one caller.
+    /// Allows `bytes_max` bytes for all callers together and `per_caller_max` bytes for one caller.
     pub(crate) fn new(bytes_max: usize, per_caller_max: usize) -> Arc<Self> {
         let callers = CallerCountSketch::new(per_caller_max / UNIT_BYTES);
         Arc::new(Self { bytes_left: AtomicUsize::new(bytes_max), callers })
     }
 
-    /// The answer, holding its room. Where there is none, an error that says that the request was done and its answer
-    /// dropped.
+    /// Attaches a memory permit to the answer. If no memory is left, returns an error that says that the
+    /// request was executed but its answer was dropped.
     pub(crate) fn charge(self: &Arc<Self>, caller: CallerHash, id: &Id, answer: Answer) -> Answer {
         let bytes = answer.message.len();
         if bytes <= UNCOUNTED_BYTES_MAX {
@@ -127,9 +127,9 @@ mod tests {
         assert_eq!(dropped.status, 503);
         let text = String::from_utf8(dropped.message.into_bytes().to_vec()).unwrap();
         assert!(text.contains("answer of 1048576 bytes was dropped"), "{text}");
-        // Small answers and other callers go on.
+        // Small answers and other callers are not affected.
         assert_eq!((hold(1, 1000).status, hold(2, 1 << 20).status), (200, 200));
-        // What is sent gives its room back, part by part.
+        // The permit is released only when the last slice of the answer is dropped.
         let bodies: Vec<Bytes> = unread.into_iter().map(|answer| answer.message.into_bytes()).collect();
         let slice = bodies[0].slice(10..20);
         drop(bodies);

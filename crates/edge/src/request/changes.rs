@@ -1,5 +1,6 @@
-//! Changes of the offer on their way to clients. Nothing queues here: list changes are counted, changed resources are
-//! marked once, so a storm of changes costs a client at most one notification per thing it has not been told yet.
+//! Delivery of change notifications to clients. There is no queue: list changes are counted and changed
+//! resources are marked once. However many changes occur, a client receives at most one pending notification
+//! for each list and resource.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,14 +13,14 @@ use vmcp_domain::{
 
 use crate::sessions::Session;
 
-/// How many resources all clients together may watch.
+/// The maximum number of resources that all clients together may watch.
 const WATCHED_RESOURCES_MAX: usize = 100_000;
-/// How many resources one client may watch.
+/// The maximum number of resources that one client may watch.
 pub(crate) const WATCHED_PER_CLIENT_MAX: usize = 256;
 /// The longest URI that can be watched, in bytes.
 const WATCHED_URI_BYTES_MAX: usize = 4096;
 
-/// How often each list has changed.
+/// The number of changes of each list so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ListVersions {
     tools: u64,
@@ -27,7 +28,7 @@ pub(crate) struct ListVersions {
     prompts: u64,
 }
 
-/// Which list changes somebody wants to hear of.
+/// The list changes that a stream is subscribed to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ListChangeFilter {
     pub(crate) tools: bool,
@@ -49,7 +50,7 @@ impl ListVersions {
         }
     }
 
-    /// The changes between `self` and `now`, of those `wanted`; `self` catches up.
+    /// The lists in `wanted` that changed between `self` and `now`. Sets `self` to `now`.
     pub(crate) fn advance_to(&mut self, now: Self, wanted: ListChangeFilter) -> Vec<Change> {
         let before = std::mem::replace(self, now);
         let changed = [
@@ -61,14 +62,14 @@ impl ListVersions {
     }
 }
 
-/// Hears of every change and knows who wants to be told.
+/// Receives every change and marks it for the clients that are subscribed to it.
 #[derive(Debug)]
 pub(crate) struct ChangeDispatcher {
     list_versions: watch::Sender<ListVersions>,
     watched_resources: Mutex<WatchedResources>,
-    /// The clients of each user, for changes of what only that user sees so.
+    /// The clients of each user, for changes that only that user sees.
     users: Mutex<HashMap<User, Vec<Weak<PendingChanges>>>>,
-    /// The clients that have a session, for changes of what only one client sees so.
+    /// The clients that have a session, for changes that only one client sees.
     clients: Mutex<HashMap<ClientKey, Weak<PendingChanges>>>,
 }
 
@@ -88,7 +89,7 @@ impl ChangeDispatcher {
         })
     }
 
-    /// How often each list has changed up to now.
+    /// The number of changes of each list so far.
     pub(crate) fn list_versions(&self) -> ListVersions {
         *self.list_versions.borrow()
     }
@@ -134,8 +135,8 @@ impl ChangeListener for ChangeDispatcher {
     }
 }
 
-/// The resources one client watches, and what has changed since it was last told: of these, and of the lists where
-/// its user alone sees them so.
+/// The resources that one client watches, and its pending notifications: changes of these resources, and list
+/// changes that only its user or client sees.
 #[derive(Debug)]
 pub(crate) struct PendingChanges {
     dispatcher: Arc<ChangeDispatcher>,
@@ -149,14 +150,14 @@ pub(crate) struct PendingChanges {
 
 #[derive(Debug, Default)]
 struct PendingState {
-    /// With what keeps each followed at its backend.
+    /// The guard keeps the subscription at the backend.
     watched: BTreeMap<ResourceUri, SubscriptionGuard>,
     changed: BTreeSet<ResourceUri>,
     list_versions: ListVersions,
 }
 
 impl PendingChanges {
-    /// Of a client that has a session where `client` is given.
+    /// Creates the state of one client. `client` is given if the client has a session.
     pub(crate) fn new(
         changes: &Arc<ChangeDispatcher>,
         caller: &Caller,
@@ -189,7 +190,8 @@ impl PendingChanges {
         self.state().watched.contains_key(uri)
     }
 
-    /// Watches a resource, which is followed as long as that. False when there is no room for another.
+    /// Watches a resource and holds `following`, its subscription at the backend, until [`Self::unwatch`].
+    /// Returns false if a limit is reached.
     pub(crate) fn watch(&self, uri: ResourceUri, following: SubscriptionGuard) -> bool {
         if uri.as_str().len() > WATCHED_URI_BYTES_MAX {
             return false;
@@ -215,7 +217,7 @@ impl PendingChanges {
         true
     }
 
-    /// Stops watching a resource.
+    /// Stops watching a resource and drops its subscription at the backend.
     pub(crate) fn unwatch(&self, uri: &ResourceUri) {
         let was_watched = {
             let mut uris = self.state();
@@ -252,8 +254,8 @@ impl PendingChanges {
         self.notify.notify_one();
     }
 
-    /// The lists that changed for this user alone, and the resources that changed: in the client's own spelling where it
-    /// watches just these.
+    /// Takes the list changes that only this client or its user sees, and the changed resources. A resource
+    /// is spelled as the client spelled it, if the client watches exactly this one.
     fn take_pending(&self) -> (ListVersions, Vec<ResourceUri>) {
         let mut uris = self.state();
         let changed = std::mem::take(&mut uris.changed);
@@ -285,15 +287,15 @@ impl Drop for PendingChanges {
     }
 }
 
-/// Who remembers what a client has been told of the lists.
+/// Which list changes the client has been notified of.
 enum SeenVersions {
-    /// The stream itself.
+    /// The state of a single stream.
     Stream(ListVersions, ListChangeFilter),
-    /// The session, which may have several streams.
+    /// The state of the session, which may have several streams.
     Session(Arc<Session>),
 }
 
-/// The changes one stream is to tell of.
+/// The changes that one stream must send.
 pub(crate) struct ChangeStream {
     gateway_info: Arc<dyn GatewayInfo>,
     lists: watch::Receiver<ListVersions>,
@@ -302,7 +304,7 @@ pub(crate) struct ChangeStream {
 }
 
 impl ChangeStream {
-    /// The changes from now on that one stream wants.
+    /// The changes in `wanted` from now on, for one stream.
     pub(crate) fn for_stream(
         changes: &Arc<ChangeDispatcher>,
         directory: &Arc<dyn GatewayInfo>,
@@ -314,7 +316,7 @@ impl ChangeStream {
         Self { gateway_info: Arc::clone(directory), lists, pending: inbox, seen: told }
     }
 
-    /// The changes a session has not been told of.
+    /// The changes that the client of a session has not been notified of.
     pub(crate) fn for_session(
         changes: &Arc<ChangeDispatcher>,
         directory: &Arc<dyn GatewayInfo>,
@@ -331,7 +333,7 @@ impl ChangeStream {
         }
     }
 
-    /// What there is to tell now.
+    /// Takes the changes that must be sent now.
     pub(crate) fn take_changes(&mut self) -> Vec<Change> {
         let now = *self.lists.borrow_and_update();
         let (own, resources) = self.pending.take_pending();
@@ -344,13 +346,13 @@ impl ChangeStream {
                 changes.push(change);
             }
         }
-        // A client that watches a whole is told of its parts, but only of those that it may read.
+        // A client that watches a parent URI is notified of the URIs below it, but only of those it may read.
         let readable = |uri: &ResourceUri| self.gateway_info.can_subscribe(&self.pending.caller, uri);
         changes.extend(resources.into_iter().filter(readable).map(Change::Resource));
         changes
     }
 
-    /// Waits until there may be something to tell.
+    /// Waits until there may be a change to send.
     pub(crate) async fn changed(&mut self) {
         tokio::select! {
             () = self.pending.notify.notified() => {}

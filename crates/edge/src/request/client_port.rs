@@ -1,5 +1,5 @@
-//! The way back to the client during one request, as the domain's `ClientPort`: what is said goes into the request's
-//! stream; what is asked waits for the answer that the client posts under the same session, or brings with the next round.
+//! The domain's `ClientPort` for one request. Notifications go into the request's stream. A question waits
+//! for the answer that the client posts in the same session, or sends with the next round.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::http::event_buffer::EventBuffer;
 use crate::sessions::Session;
 use crate::v2026_07_28::round_state::{RoundOutput, RoundState};
 
-/// Where messages to a client go.
+/// Where messages to a client are sent.
 #[derive(Clone, Debug)]
 pub(crate) enum MessageSender {
     /// Into one HTTP response.
     Stream(Arc<EventBuffer>),
-    /// Into the one channel of a process, until the request is answered.
+    /// Into the output channel of a stdio process, until the flag says that the request is answered.
     Channel(mpsc::Sender<Bytes>, Arc<AtomicBool>),
 }
 
 impl MessageSender {
-    /// Sends what may be lost.
+    /// Sends a message that may be dropped.
     pub(crate) fn send_lossy(&self, message: Bytes) {
         match self {
             Self::Stream(spool) => {
@@ -35,13 +35,14 @@ impl MessageSender {
             }
             Self::Channel(_, answered) if answered.load(Ordering::Acquire) => {}
             Self::Channel(channel, _) => {
-                // A full channel is a slow client; what may be lost is.
+                // The channel is full when the client reads slowly; the message is dropped then.
                 let _ = channel.try_send(message);
             }
         }
     }
 
-    /// Sends what must arrive. False when there is no client any more.
+    /// Sends a message that must not be dropped. Returns false if the client is gone or the request is
+    /// answered.
     pub(crate) async fn send(&self, message: Bytes) -> bool {
         match self {
             Self::Stream(spool) => spool.push(message),
@@ -51,20 +52,20 @@ impl MessageSender {
     }
 }
 
-/// Which log messages the client wants.
+/// Where the minimum level of log messages comes from.
 #[derive(Debug)]
 pub(crate) enum LogLevelSource {
-    /// As the request says (2026-07-28).
+    /// The request itself (2026-07-28). `None` if the client wants no log messages.
     Request(Option<LogLevel>),
-    /// As the session says.
+    /// The session.
     Session,
 }
 
-/// The way back to the client during one request.
+/// The domain's `ClientPort` for one request.
 pub(crate) struct RequestClientPort {
-    /// Which log messages the client wants.
+    /// Where the minimum level of log messages comes from.
     pub(crate) log_level_source: LogLevelSource,
-    /// What the client can be asked.
+    /// The capabilities that the client declared.
     pub(crate) capabilities: Arc<ClientCapabilities>,
     /// How messages and questions reach the client.
     pub(crate) delivery: Delivery,
@@ -73,9 +74,9 @@ pub(crate) struct RequestClientPort {
 /// How messages and questions reach a client.
 #[derive(Debug)]
 pub(crate) enum Delivery {
-    /// Messages during the request, questions as requests under the session.
+    /// Notifications during the request; questions are sent as requests in the session.
     Session(RoundOutput, Arc<Session>),
-    /// Messages during each round, questions by ending a round.
+    /// Notifications during each round; a question ends the round.
     Rounds(Arc<RoundState>),
 }
 
@@ -93,7 +94,7 @@ impl RequestClientPort {
 }
 
 impl fmt::Debug for RequestClientPort {
-    /// Names no client and no payload.
+    /// Prints neither the client nor any payload.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Port").field("logs", &self.log_level_source).finish_non_exhaustive()
     }
@@ -129,7 +130,8 @@ impl ClientPort for RequestClientPort {
     fn elicitation_complete(&self, params: Members) {
         if let Delivery::Session(route, session) = &self.delivery {
             let message: Bytes = notice::elicitation_complete(&params).into();
-            // The request may have been answered long ago; the session's own stream outlives it.
+            // The request may have been answered already. The session's standalone stream outlives it, so
+            // that stream comes first.
             match session.standalone_sender().or_else(|| route.sender.clone()) {
                 Some(MessageSender::Channel(channel, _)) => drop(channel.try_send(message)),
                 Some(outlet) => outlet.send_lossy(message),
@@ -179,7 +181,8 @@ impl ClientPort for RequestClientPort {
     }
 }
 
-/// A question that has been asked. When nobody waits for its answer any more, the client is told.
+/// A question that has been sent. If it is dropped before the answer arrives, the client gets
+/// `notifications/cancelled`.
 struct QuestionGuard<'a> {
     session: &'a Session,
     serial: u64,

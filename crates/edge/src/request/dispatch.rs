@@ -1,5 +1,5 @@
-//! From a request to its answer, the same for every edge and revision: the stack is asked, and what it says is written.
-//! How the answer travels, and what belongs to one transport only, is left to the edges.
+//! Executes a request and writes its answer, in the same way for every transport and version. The callers
+//! send the answer and handle what is specific to one transport.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -24,37 +24,38 @@ use crate::sessions::Session;
 use crate::state::EdgeState;
 use crate::v2026_07_28::tasks;
 
-/// One request, ready to be worked on.
+/// One request that is ready to be executed.
 pub(crate) struct RequestJob {
     pub(crate) edge: Arc<EdgeState>,
     pub(crate) ctx: CallContext,
-    /// The session it belongs to, where there is one.
+    /// The session of the request; `None` for 2026-07-28.
     pub(crate) session: Option<Arc<Session>>,
     pub(crate) id: Id,
     pub(crate) request: ClientRequest,
-    /// Headers that may repeat arguments (2026-07-28 over HTTP).
+    /// The HTTP headers, some of which may mirror arguments (2026-07-28 over HTTP only).
     pub(crate) param_headers: Option<http::HeaderMap>,
-    /// Room among the requests in work, held until it is done.
+    /// The slot of this in-flight request, held until it is done.
     pub(crate) slot: RequestSlot,
 }
 
-/// What came of a request for which the stack was asked, before it is written for whoever asked last.
+/// The result of a request before it is written. A call may last several rounds, and each round has its own
+/// request identifier.
 #[derive(Debug)]
 pub(crate) enum DispatchOutcome {
-    /// A prompt, or the questions of a round.
+    /// A prompt, or the questions that end a round.
     Prompt(Result<Reply, Error>),
-    /// What a tool call came to; a limited one may be answered as a result.
+    /// The result of a tool call. A rate-limited call may be answered with a tool result instead of an error.
     ToolCall(Result<Reply, Error>),
     /// A resource that was read.
     Resource(Result<Reply, Error>),
-    /// A request that has no rounds, or a call that is not one, answered under the identifier it came with.
+    /// The complete answer of a request without rounds, with the identifier of that request.
     Written(Answer),
-    /// Something went wrong in here.
+    /// An internal failure, such as a panic.
     Failed,
 }
 
 impl DispatchOutcome {
-    /// The answer under an identifier.
+    /// Writes the answer with the identifier `id`.
     pub(crate) fn into_answer(self, edge: &EdgeState, id: &Id, protocol: ProtocolVersion) -> Answer {
         let answers = AnswerWriter { edge, protocol, id };
         match self {
@@ -69,10 +70,10 @@ impl DispatchOutcome {
     }
 }
 
-/// A request being worked on.
+/// A request in execution.
 pub(crate) type RequestFuture = BoxFuture<'static, DispatchOutcome>;
 
-/// Works on a request. A panic on the way ends this request only.
+/// Executes a request. A panic ends only this request.
 pub(crate) fn run(task: RequestJob) -> RequestFuture {
     let method = method_name(&task.request);
     Box::pin(async move {
@@ -83,7 +84,7 @@ pub(crate) fn run(task: RequestJob) -> RequestFuture {
     })
 }
 
-/// Works on a request to its end.
+/// Executes a request and writes its answer.
 pub(crate) async fn run_to_answer(task: RequestJob) -> Answer {
     let (edge, id, protocol) = (Arc::clone(&task.edge), task.id.clone(), task.ctx.protocol);
     run(task).await.into_answer(&edge, &id, protocol)
@@ -135,7 +136,7 @@ async fn serve(task: RequestJob) -> DispatchOutcome {
         ClientRequest::SetLogLevel(level) => {
             answers.with_session(session, method, |session| session.set_log_level(level))
         }
-        // Nobody is told whether such a resource exists.
+        // The answer is the same whether or not such a resource exists, so it does not reveal that.
         ClientRequest::Subscribe(uri) if !edge.gateway_info.can_subscribe(&ctx.caller, &uri) => {
             answers.write_error(&Error::Denied, RequestKind::Other)
         }
@@ -189,8 +190,9 @@ pub(crate) struct AnswerWriter<'a> {
 }
 
 impl AnswerWriter<'_> {
-    /// The answer to a call whose headers say something else than its body. The list is looked at for the headers' sake; the
-    /// client has not asked for it. Headers that cannot be held against it are not let through.
+    /// Checks the headers that mirror arguments against the body. Returns the error answer if they differ, or
+    /// if the tool list is not available: headers that cannot be checked are refused. The list request has
+    /// the origin `Gateway`, because the client did not send it.
     async fn check_param_headers(
         &self,
         ctx: &CallContext,
@@ -271,7 +273,7 @@ impl AnswerWriter<'_> {
         }
     }
 
-    /// Does what belongs to a session.
+    /// Runs `act` on the session. Without a session, the method is unknown.
     fn with_session(
         &self,
         session: Option<Arc<Session>>,
@@ -294,13 +296,13 @@ impl AnswerWriter<'_> {
     }
 }
 
-/// The empty result.
+/// An empty result.
 pub(crate) fn empty_result(edge: &EdgeState, protocol: ProtocolVersion, id: &Id) -> Answer {
     let write = |out: &mut Vec<u8>| edge.result_writer.write_empty(out, protocol);
     Answer::result(MessageBytes::whole(write_message(id, 128, write)))
 }
 
-/// Says in the log what went wrong, without a word of what was asked or answered.
+/// Logs a failed request, without its parameters and without its answer.
 fn log_error(error: &Error) {
     let class = error.class();
     match error {
@@ -330,7 +332,7 @@ fn log_error(error: &Error) {
     }
 }
 
-/// The method a request came under.
+/// The JSON-RPC method of a request.
 fn method_name(request: &ClientRequest) -> &'static str {
     use vmcp_wire::method;
     match request {

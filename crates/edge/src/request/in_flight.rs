@@ -1,5 +1,6 @@
-//! Requests in flight, by their identifiers, so that a client can take one back; and questions in flight, so that a
-//! client's answer finds who waits for it. One of each per client: what another client names is not found.
+//! The in-flight requests of one client, so that the client can cancel one by its identifier. Also the
+//! unanswered questions to one client, so that an answer reaches the call that waits for it. Each client has
+//! its own tables, so it cannot address requests of another client.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,10 +9,10 @@ use tokio::sync::oneshot;
 use vmcp_domain::Json;
 use vmcp_wire::jsonrpc::{Id, RpcError};
 
-/// How many questions may wait for one client's answers.
+/// The maximum number of unanswered questions to one client.
 const QUESTIONS_MAX: usize = 32;
 
-/// The requests of one client that are being worked on.
+/// The in-flight requests of one client.
 #[derive(Debug, Default)]
 pub(crate) struct InFlightRequests(Mutex<InFlightState>);
 
@@ -26,7 +27,7 @@ impl InFlightRequests {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a request; it is in flight until the landing is dropped.
+    /// Registers a request. It is in flight until the returned guard is dropped.
     pub(crate) fn insert(self: &Arc<Self>, id: Id) -> (AbortRegistration, InFlightGuard) {
         let (handle, registration) = AbortHandle::new_pair();
         let mut flying = self.lock();
@@ -37,7 +38,7 @@ impl InFlightRequests {
         (registration, landing)
     }
 
-    /// Ends the request called `id`, if it is still in flight.
+    /// Aborts every in-flight request with the identifier `id`.
     pub(crate) fn cancel(&self, id: &Id) {
         for (_, flying, handle) in &self.lock().requests {
             if flying == id {
@@ -46,7 +47,7 @@ impl InFlightRequests {
         }
     }
 
-    /// Ends every request.
+    /// Aborts every request.
     pub(crate) fn cancel_all(&self) {
         for (_, _, handle) in &self.lock().requests {
             handle.abort();
@@ -54,7 +55,7 @@ impl InFlightRequests {
     }
 }
 
-/// Takes a request off the list of those in flight when dropped.
+/// Removes a request from the table when dropped.
 #[derive(Debug)]
 pub(crate) struct InFlightGuard {
     requests: Arc<InFlightRequests>,
@@ -68,16 +69,16 @@ impl Drop for InFlightGuard {
             flying.requests.swap_remove(place);
         }
         if flying.requests.is_empty() {
-            // An idle session keeps no room for requests it once had.
+            // Frees the allocation, so that an idle session uses no memory for earlier requests.
             flying.requests = Vec::new();
         }
     }
 }
 
-/// What a client answered.
+/// The client's answer to a question: a result or an error.
 pub(crate) type QuestionResult = Result<Json, RpcError>;
 
-/// The questions to one client that wait for its answers.
+/// The unanswered questions to one client.
 #[derive(Debug, Default)]
 pub(crate) struct PendingQuestions(Mutex<PendingQuestionsState>);
 
@@ -93,7 +94,8 @@ impl PendingQuestions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a question: its identifier, and where the answer arrives. `None` when too many wait already.
+    /// Registers a question. Returns its identifier and the receiver of its answer; `None` if there are
+    /// [`QUESTIONS_MAX`] unanswered questions or the client is gone.
     pub(crate) fn open(&self) -> Option<(u64, oneshot::Receiver<QuestionResult>)> {
         let mut waiting = self.lock();
         if waiting.is_closed || waiting.senders.len() >= QUESTIONS_MAX {
@@ -106,7 +108,7 @@ impl PendingQuestions {
         Some((serial, receiver))
     }
 
-    /// Hands an answer to who waits for it. False when nobody does.
+    /// Passes an answer to the call that waits for it. Returns false if no call does.
     pub(crate) fn answer(&self, id: &Id, outcome: QuestionResult) -> bool {
         let Some(sender) = id.as_number().and_then(|serial| self.take(serial)) else {
             return false;
@@ -114,12 +116,12 @@ impl PendingQuestions {
         sender.send(outcome).is_ok()
     }
 
-    /// Closes a question. True when it was still open.
+    /// Removes a question. Returns true if it was unanswered.
     pub(crate) fn close(&self, serial: u64) -> bool {
         self.take(serial).is_some()
     }
 
-    /// Closes every question, now and later: the client is gone.
+    /// Removes every question and refuses new ones, because the client is gone.
     pub(crate) fn close_all(&self) {
         let mut waiting = self.lock();
         waiting.is_closed = true;

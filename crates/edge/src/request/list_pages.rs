@@ -1,5 +1,5 @@
-//! List pages as written bytes. Lists are immutable and shared, so a page is written once per list and kept as long
-//! as it is asked for; asking again costs no writing. What stands in a list is the stack's.
+//! A cache of serialised list pages. Lists are immutable and shared, so a page is serialised once and served
+//! from the cache until it is evicted. The gateway decides what a list contains.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,12 +9,12 @@ use vmcp_domain::{Error, Json, ProtocolVersion};
 use vmcp_wire::cursor;
 use vmcp_wire::server::{ListKind, ResultWriter};
 
-/// How many pages are kept.
+/// The maximum number of cached pages.
 const CACHED_PAGES_MAX: usize = 64;
-/// How many bytes they may take together.
+/// The maximum size of all cached pages together, in bytes.
 const CACHED_PAGE_BYTES_MAX: usize = 64 << 20;
 
-/// The pages written lately.
+/// The recently used pages.
 #[derive(Debug, Default)]
 pub(crate) struct ListPages(Mutex<PageCache>);
 
@@ -28,8 +28,8 @@ struct PageCache {
 #[derive(Debug)]
 struct CachedPage {
     key: PageKey,
-    /// Keeps the address of the list from being used again, but not the list: nobody asks for the pages of one that is
-    /// gone.
+    /// The weak reference keeps the allocation, so the address in the key cannot be reused by another list.
+    /// It does not keep the list's items: pages of a dropped list are never requested again.
     list: Weak<dyn Any + Send + Sync>,
     page: Bytes,
     last_used: u64,
@@ -43,7 +43,7 @@ struct PageKey {
     cursor: Option<String>,
 }
 
-/// How one kind of list is cut and written.
+/// How a list of one kind is paginated and serialised.
 pub(crate) struct ListFormat<T> {
     pub(crate) kind: ListKind,
     pub(crate) key: fn(&T) -> &str,
@@ -51,7 +51,11 @@ pub(crate) struct ListFormat<T> {
 }
 
 impl ListPages {
-    /// The result value of the page of `list` that follows `cursor`.
+    /// The serialised result value of the page of `list` that follows `cursor`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidRequest` if the cursor is not valid.
     pub(crate) fn get_or_write<T: Send + Sync + 'static>(
         &self,
         face: &ResultWriter,

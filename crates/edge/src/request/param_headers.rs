@@ -1,4 +1,5 @@
-//! Which tools want arguments repeated as headers, found once per list of tools.
+//! The tools that require some arguments to be mirrored in headers. The rules are derived once for each tool
+//! list.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,12 +11,12 @@ use vmcp_wire::server::{ParamHeader, check_param_headers, find_param_headers};
 
 type RulesByTool = HashMap<ToolName, Vec<ParamHeader>>;
 
-/// The rules of each list.
+/// The cached rules of each tool list.
 #[derive(Debug, Default)]
 pub(crate) struct ParamHeaderRules(DerivedCache<ToolList, RulesByTool>);
 
 impl ParamHeaderRules {
-    /// Holds a call's headers against its arguments.
+    /// Checks the headers of a call against its arguments.
     pub(crate) fn check(
         &self,
         tools: &Arc<ToolList>,
@@ -32,7 +33,8 @@ impl ParamHeaderRules {
         check_param_headers(rules, call.arguments.as_ref(), |name| {
             let mut values = headers.get_all(name).iter();
             match (values.next(), values.next()) {
-                // Two values could be read differently by two parties; no value is read from them.
+                // Two components could each read a different one of two values. A NUL byte never matches, so
+                // the call is refused.
                 (Some(_), Some(_)) => Some(b"\0".as_slice()),
                 (first, _) => first.map(http::HeaderValue::as_bytes),
             }

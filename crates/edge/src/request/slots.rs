@@ -1,5 +1,5 @@
-//! Bounds on open streams of changes and on requests in work, over all clients and for each caller, so that one caller
-//! cannot take the room of the others.
+//! Limits on open streams of changes and on in-flight requests, over all clients and for each caller. The
+//! limit for each caller ensures that one caller cannot take the slots of the others.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,19 +11,20 @@ use vmcp_wire::server::Refusal;
 
 use crate::request::admission::{CallerCountSketch, CallerHash, CallerPermit};
 
-/// How many streams of changes may be open at once, over all clients.
+/// The maximum number of open streams of changes, over all clients.
 pub(crate) const STREAM_COUNT_MAX: usize = 10_000;
-/// How many of them one caller may hold.
+/// The maximum number of open streams of changes of one caller.
 pub(crate) const STREAMS_PER_CALLER_MAX: usize = 1_000;
 
-/// Room for requests in work. A request without room is refused and never waits, so counters are enough.
+/// The slots for in-flight requests. A request without a slot is refused and never waits, so plain counters
+/// are enough.
 #[derive(Debug)]
 pub(crate) struct RequestSlots {
     slots_left: AtomicUsize,
     caller_counts: Arc<CallerCountSketch>,
 }
 
-/// One request's room, until it is dropped.
+/// The slot of one request, released when dropped.
 #[derive(Debug)]
 pub(crate) struct RequestSlot {
     slots: Arc<RequestSlots>,
@@ -31,14 +32,14 @@ pub(crate) struct RequestSlot {
 }
 
 impl RequestSlot {
-    /// Whose request it is.
+    /// The caller of the request.
     pub(crate) fn caller(&self) -> CallerHash {
         self.caller_permit.caller()
     }
 }
 
 impl RequestSlots {
-    /// Room for `count` requests, and for `per_caller` of one caller.
+    /// Creates `count` slots, of which one caller may hold `per_caller`.
     pub(crate) fn new(count: usize, per_caller: usize) -> Arc<Self> {
         Arc::new(Self {
             slots_left: AtomicUsize::new(count),
@@ -61,7 +62,7 @@ impl Drop for RequestSlot {
     }
 }
 
-/// The streams that are open.
+/// The slots for open streams of changes.
 #[derive(Debug, Default)]
 pub(crate) struct StreamSlots(Mutex<StreamCounts>);
 
@@ -76,7 +77,7 @@ impl StreamSlots {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Room for one more stream of `caller`, to be held while it is open.
+    /// Acquires the slot of one more stream, to be held while the stream is open.
     pub(crate) fn acquire(
         self: &Arc<Self>,
         caller: &Caller,
@@ -98,7 +99,7 @@ impl StreamSlots {
     }
 }
 
-/// The place of one stream; dropping it gives the place back.
+/// The slot of one stream, released when dropped.
 #[derive(Debug)]
 pub(crate) struct StreamSlot {
     slots: Arc<StreamSlots>,

@@ -1,5 +1,5 @@
-//! The session era over HTTP: the handshake, requests, notifications and answers under a session, the standalone
-//! stream, and the end. Which revision a message speaks has been found out before.
+//! Versions with sessions over HTTP: the handshake, requests, notifications and responses in a session, the
+//! standalone stream, and the end of a session. `http::post` has detected the version before.
 
 use std::sync::Arc;
 
@@ -29,10 +29,11 @@ use crate::request::dispatch::{self, RequestJob};
 use crate::state::EdgeState;
 use crate::v2026_07_28::round_state::RoundOutput;
 
-/// The largest set of capabilities kept with a session, in bytes.
+/// The largest set of client capabilities that a session keeps, in bytes.
 const CAPABILITIES_BYTES_MAX: usize = 16 << 10;
 
-/// The client that `initialize` introduces; its version is the one both sides will speak.
+/// Reads `initialize`. The returned version is the requested one if it is supported and has sessions, else
+/// the newest with sessions.
 pub(crate) fn read_initialize(caller: Caller, params: Option<&Json>) -> Result<SessionClient, RequestError> {
     let read = read_request(ProtocolVersion::NEWEST_WITH_SESSIONS, method::INITIALIZE, params)?;
     let (ClientRequest::Initialize(initialize), _) = read else {
@@ -40,7 +41,7 @@ pub(crate) fn read_initialize(caller: Caller, params: Option<&Json>) -> Result<S
     };
     let asked = ProtocolVersion::parse(&initialize.version)
         .filter(|version| version.has_sessions() && supported_versions().contains(version));
-    // Copied, so that a session does not keep the whole request in memory.
+    // A copy, so that the session does not keep the whole request body in memory.
     let declared = initialize.capabilities.to_json();
     if declared.as_str().len() > CAPABILITIES_BYTES_MAX {
         let text = format!("`capabilities` must not exceed {CAPABILITIES_BYTES_MAX} bytes");
@@ -53,14 +54,14 @@ pub(crate) fn read_initialize(caller: Caller, params: Option<&Json>) -> Result<S
     })
 }
 
-/// Writes the answer to `initialize`.
+/// The answer to `initialize`.
 pub(crate) fn initialize_answer(edge: &EdgeState, id: &Id, session: &Session) -> Answer {
     let (version, overview) = (session.version, edge.gateway_info.overview(&session.caller));
     let write = |out: &mut Vec<u8>| edge.result_writer.write_initialize(out, version, &overview);
     Answer::result(MessageBytes::whole(write_message(id, 1024, write)))
 }
 
-/// Answers `initialize`: a session is opened.
+/// Serves `initialize`: opens a session.
 pub(crate) fn open_session(
     edge: &Arc<EdgeState>,
     head: &AuthenticatedHead,
@@ -97,13 +98,13 @@ pub(crate) fn open_session(
     response
 }
 
-/// Finds the session a message belongs to.
+/// Finds the session of a message by its `Mcp-Session-Id` header.
 pub(crate) fn find_session(edge: &EdgeState, head: &AuthenticatedHead) -> Result<SessionGuard, Refusal> {
     let name = head.parts.headers.get(header::SESSION_ID).ok_or(Refusal::SessionRequired)?;
     edge.sessions.find(name.as_bytes(), &head.peer.caller)
 }
 
-/// Answers one request under a session.
+/// Serves one request in a session.
 pub(crate) async fn serve_request(
     edge: &Arc<EdgeState>,
     head: AuthenticatedHead,
@@ -135,7 +136,8 @@ pub(crate) async fn serve_request(
         capabilities: Arc::clone(&session.capabilities),
         delivery: Delivery::Session(route, Arc::clone(&session)),
     };
-    // The session's caller by name, with what this request's credential says of it.
+    // `find_session` has checked that this caller is the session's. The claims of this request's credential
+    // count, not those of the handshake's.
     let ctx = edge.call_context(entrant, session.version, head, Some(&parts), Arc::new(port));
     let (registration, landing) = session.in_flight.insert(id.clone());
     let (within, params) = (Some(Arc::clone(&session)), None);
@@ -157,7 +159,7 @@ pub(crate) async fn serve_request(
     event_stream::respond(edge, call, spool, accepts, Some(session)).await
 }
 
-/// Hears a notification under a session.
+/// Serves a notification in a session.
 pub(crate) fn serve_notification(
     edge: &EdgeState,
     head: &AuthenticatedHead,
@@ -173,7 +175,7 @@ pub(crate) fn serve_notification(
     }
 }
 
-/// Does what a notification asks for.
+/// Executes a notification. Only `notifications/cancelled` has an effect.
 pub(crate) fn handle_notification(session: &Session, name: &str, params: Option<&Json>) {
     match read_notification(name, params) {
         ClientNotification::Cancelled(id) => session.in_flight.cancel(&id),
@@ -184,7 +186,7 @@ pub(crate) fn handle_notification(session: &Session, name: &str, params: Option<
     }
 }
 
-/// Takes the answer to a question of ours.
+/// Serves the client's response to a question of the gateway.
 pub(crate) fn serve_response(
     edge: &EdgeState,
     head: &AuthenticatedHead,
@@ -198,7 +200,7 @@ pub(crate) fn serve_response(
         }
         Err(refusal) => return response::refusal_response(&refusal, None),
     };
-    // An answer that nobody waits for any more is taken and dropped: the client could not know.
+    // The client cannot know that the question is no longer open, so a late response is accepted and dropped.
     let waited = id.is_some_and(|id| visit.session.questions.answer(id, outcome));
     if !waited {
         tracing::debug!(session = %visit.session.short_id(), "an answer nobody waits for");
@@ -206,7 +208,7 @@ pub(crate) fn serve_response(
     response::empty_response(StatusCode::ACCEPTED)
 }
 
-/// Answers GET: the stream on which the gateway speaks unasked.
+/// Serves GET: opens a standalone stream, which carries messages outside a request, or resumes a stream.
 pub(crate) fn open_standalone_stream(
     edge: &Arc<EdgeState>,
     head: &AuthenticatedHead,
@@ -237,7 +239,7 @@ pub(crate) fn open_standalone_stream(
     response::event_stream_response(reader.into_events())
 }
 
-/// Answers DELETE: the session is ended.
+/// Serves DELETE: ends the session.
 pub(crate) fn close_session(edge: &EdgeState, head: &AuthenticatedHead) -> Response<ResponseBody> {
     match find_session(edge, head) {
         Ok(visit) => {

@@ -1,5 +1,5 @@
-//! All sessions: opened, found, swept, ended. The table is bounded, a session belongs to who opened it, and its name
-//! cannot be guessed.
+//! The table of all sessions: opens, finds, sweeps and ends them. The table is bounded, a session belongs to
+//! the caller that opened it, and its identifier cannot be guessed.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,14 +15,15 @@ use crate::policy::EdgeLimits;
 use crate::request::admission::{CallerHash, CallerTotals};
 use crate::request::changes::ListVersions;
 
-/// A session idle for less than this is never ended to make room for another, in milliseconds.
+/// A session that has been idle for less than this many milliseconds is not evicted from a full table. A
+/// caller at its own limit can still evict its own sessions.
 const EVICTION_IDLE_MS_MIN: u64 = 60_000;
-/// How often a full table is searched for sessions to end, in milliseconds.
+/// The minimum time between two searches of a full table for sessions to evict, in milliseconds.
 pub(super) const EVICTION_SEARCH_INTERVAL_MS: u64 = 1_000;
-/// How many callers whose sessions are all in use are remembered.
+/// The maximum number of entries in `caller_search_after_ms`.
 const BUSY_CALLERS_REMEMBERED_MAX: usize = 1_000;
 
-/// Every session there is.
+/// All sessions of a listener.
 #[derive(Debug)]
 pub(crate) struct SessionTable {
     sessions: RwLock<HashMap<u128, Arc<Session>>>,
@@ -31,13 +32,13 @@ pub(crate) struct SessionTable {
     callers: CallerTotals,
     idle_ms_max: u64,
     epoch: Instant,
-    /// A full table is not searched again before this time.
+    /// The time before which a full table is not searched again, in milliseconds since `epoch`.
     search_after_ms: AtomicU64,
-    /// The same for the sessions of callers whose sessions are all in use.
+    /// The same for each caller that had all its sessions in use at the last search.
     caller_search_after_ms: Mutex<HashMap<CallerHash, u64>>,
 }
 
-/// Somebody using a session: as long as this is held the session is not idle.
+/// One use of a session. The session is not idle while it is held.
 #[derive(Debug)]
 pub(crate) struct SessionGuard {
     pub(crate) session: Arc<Session>,
@@ -63,7 +64,7 @@ impl Session {
         self.last_used_ms.store(ms_since(self.epoch), Ordering::Relaxed);
     }
 
-    /// For how long nobody has used it, in milliseconds.
+    /// How long the session has been idle, in milliseconds; 0 while it is in use.
     fn idle_ms(&self, now_ms: u64) -> u64 {
         if self.active_uses.load(Ordering::Relaxed) > 0 {
             return 0;
@@ -71,12 +72,12 @@ impl Session {
         now_ms.saturating_sub(self.last_used_ms.load(Ordering::Relaxed))
     }
 
-    /// The name the client knows it by.
+    /// The session identifier that the client sends: 32 hexadecimal digits.
     pub(crate) fn id(&self) -> String {
         format!("{:032x}", self.key)
     }
 
-    /// The start of its name: enough to follow it in a log, too little to use it.
+    /// The first 8 digits of the identifier, for logs. They are too few to use the session.
     pub(crate) fn short_id(&self) -> String {
         format!("{:08x}…", self.key >> 96)
     }
@@ -104,13 +105,18 @@ impl SessionTable {
         self.sessions.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A session outside the table, for a channel that has only one.
+    /// A session outside the table, for a stdio client.
     pub(crate) fn unlisted(client: SessionClient, told: ListVersions) -> Session {
         let owner = CallerHash::of(&client.caller, None);
         Session::new((0, owner), client, told, Instant::now())
     }
 
-    /// Opens a session. Of a caller that has as many as one may, the session that has been idle longest gives way.
+    /// Opens a session. If the caller has the maximum number of sessions, its sessions that have been idle
+    /// longest are evicted. If the table is full, the same happens among all sessions.
+    ///
+    /// # Errors
+    ///
+    /// `CallerSessionsFull` or `SessionsFull` if no session can be evicted, `Internal` without random bytes.
     pub(crate) fn open(
         &self,
         client: SessionClient,
@@ -149,8 +155,8 @@ impl SessionTable {
         opened
     }
 
-    /// Takes the sessions out that have been idle longest: one in a thousand at a time, so that a full table is not
-    /// searched for every newcomer.
+    /// Removes the sessions that have been idle longest, one thousandth of the table at a time. Otherwise a
+    /// full table would be searched for every new session.
     fn evict_idle(&self, sessions: &mut HashMap<u128, Arc<Session>>) -> Vec<Arc<Session>> {
         let now = ms_since(self.epoch);
         if now < self.search_after_ms.load(Ordering::Relaxed) {
@@ -171,8 +177,8 @@ impl SessionTable {
         longest.filter_map(|(_, key)| sessions.remove(key)).collect()
     }
 
-    /// Takes out a tenth of one caller's sessions, those that have been idle longest, so that a caller that keeps opening
-    /// sessions does not have the table searched for each.
+    /// Removes a tenth of one caller's sessions, those that have been idle longest. Otherwise the table would
+    /// be searched for every new session of a caller at its limit.
     fn evict_idle_of(
         &self,
         owner: CallerHash,
@@ -199,8 +205,9 @@ impl SessionTable {
         unused.iter().take(count).filter_map(|(_, key)| sessions.remove(key)).collect()
     }
 
-    /// Finds the session called `name` for `caller`. Another caller who knows the name is told that there is no such
-    /// session. It stays open for its owner: a name that has leaked must not let others end it.
+    /// Finds the session with the identifier `name` for `caller`. Another caller gets the same error as for
+    /// an unknown session. The session stays open for its owner: another caller with a leaked identifier must
+    /// not be able to end it.
     pub(crate) fn find(&self, name: &[u8], caller: &Caller) -> Result<SessionGuard, Refusal> {
         let key = parse_session_id(name).ok_or(Refusal::SessionUnknown)?;
         let session = self.read().get(&key).cloned().ok_or(Refusal::SessionUnknown)?;
@@ -215,7 +222,7 @@ impl SessionTable {
         Ok(SessionGuard::new(&session))
     }
 
-    /// Ends a session.
+    /// Removes a session from the table and ends it.
     pub(crate) fn close(&self, session: &Session) {
         let removed = self.write().remove(&session.key);
         if removed.is_some() {
@@ -224,7 +231,7 @@ impl SessionTable {
         }
     }
 
-    /// Ends sessions that have been idle too long, and lets go of streams whose clients did not come back.
+    /// Ends sessions that have been idle too long, and streams that were not resumed in time.
     pub(crate) fn sweep(&self) {
         let now = ms_since(self.epoch);
         let (mut idle, mut kept) = (Vec::new(), Vec::new());
@@ -243,7 +250,7 @@ impl SessionTable {
         }
     }
 
-    /// Gives up every question that waits for an answer: no client can answer any more.
+    /// Removes every unanswered question, because clients cannot answer after shutdown has begun.
     pub(crate) fn close_questions(&self) {
         for session in self.read().values() {
             session.questions.close_all();
@@ -259,7 +266,8 @@ impl SessionTable {
         }
     }
 
-    /// How often the table wants to be swept.
+    /// The interval at which [`Self::sweep`] must be called: a quarter of the idle time-out, from 50 ms to 15
+    /// s.
     pub(crate) fn sweep_interval(&self) -> Duration {
         Duration::from_millis((self.idle_ms_max / 4).clamp(50, 15_000))
     }

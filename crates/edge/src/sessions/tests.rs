@@ -72,7 +72,7 @@ async fn sessions_end_when_idle_and_not_before() {
     assert!(is_open(&table, &held));
     drop(visit);
     tokio::time::advance(Duration::from_secs(61)).await;
-    // Without a sweep as well.
+    // An expired session is refused even before a sweep.
     assert!(!is_open(&table, &held));
 }
 
@@ -102,7 +102,7 @@ async fn one_callers_sessions_give_way_to_its_own_and_to_nobody_elses() {
     let opened = own.iter().map(|name| table.find(name.as_bytes(), &me).is_ok());
     assert_eq!(opened.collect::<Vec<_>>(), [vec![false; 7], vec![true; 3]].concat());
     assert!(is_open(&table, &others));
-    // Sessions in use do not give way.
+    // Sessions in use are not evicted.
     let held: Vec<SessionGuard> =
         own[7..].iter().map(|name| table.find(name.as_bytes(), &me).unwrap()).collect();
     assert_eq!(open(&table, me.clone()), Err(Refusal::CallerSessionsFull));

@@ -1,21 +1,21 @@
-//! Lines of a stream, each within a bound. A line that is too long is skipped, not kept.
+//! Reads lines of bounded length. A line that is too long is skipped without buffering it.
 
 use std::io;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-/// What was read.
+/// The result of reading one line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReadLine {
-    /// A line without its ending.
+    /// A line without its line feed.
     Text(Vec<u8>),
-    /// A line longer than allowed.
+    /// A line longer than the limit.
     TooLong,
-    /// The end of the stream.
+    /// The end of the input.
     EndOfStream,
 }
 
-/// Reads lines.
+/// Reads lines from a byte stream.
 pub(super) struct LineReader<R> {
     reader: BufReader<R>,
     line: Vec<u8>,
@@ -33,7 +33,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         }
     }
 
-    /// The next line. Nothing is lost when the future is dropped. A last line without an ending counts.
+    /// Reads the next line. Cancel-safe: no input is lost if the future is dropped. A last line without a
+    /// line feed counts.
     pub(super) async fn next_line(&mut self) -> io::Result<ReadLine> {
         loop {
             let bytes = self.reader.fill_buf().await?;

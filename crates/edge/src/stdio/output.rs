@@ -1,17 +1,18 @@
-//! Writes the messages for a client over standard output, one a line.
+//! Writes the messages for a client to standard output, one message per line.
 
 use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-/// Ends when the last sender is gone, or when the client no longer reads.
+/// Writes messages until the last sender is dropped or the client stops reading.
 pub(super) async fn write_messages<W: AsyncWrite + Unpin>(
     mut stdout: W,
     mut messages: mpsc::Receiver<Bytes>,
 ) {
     while let Some(message) = messages.recv().await {
         let mut line = Vec::with_capacity(message.len() + 1);
-        // Within strings line endings are escaped, so those found here are white space of some backend's layout.
+        // JSON strings escape line feeds. An unescaped one is white space from a backend's formatting, so a
+        // space can replace it.
         line.extend(message.iter().map(|byte| match byte {
             b'\n' | b'\r' => b' ',
             byte => *byte,

@@ -1,5 +1,5 @@
-//! Requests of 2026-07-28 over HTTP: everything stands in the request, and the headers have to repeat parts of it
-//! truthfully (Streamable HTTP, "Request Metadata"). Sessions are never looked at.
+//! Requests of 2026-07-28 over HTTP. A request is self-contained, and its headers must mirror parts of its
+//! body (Streamable HTTP, "Request Metadata"). Sessions are ignored.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::v2026_07_28::rounds;
 
 const VERSION: ProtocolVersion = ProtocolVersion::V2026_07_28;
 
-/// Answers one request.
+/// Serves one request.
 pub(crate) async fn serve(
     edge: &Arc<EdgeState>,
     head: AuthenticatedHead,
@@ -42,7 +42,8 @@ pub(crate) async fn serve(
         Err(ReadError::Header(fault)) => {
             return response::refusal_response(&Refusal::Header(fault), Some(&id));
         }
-        // Without `_meta` it is not a request of this revision. The Go SDK asks so, and ends its client on a refusal.
+        // A ping without `_meta` is not a request of this version. The Go SDK sends it, and closes its client
+        // if it is refused.
         Err(ReadError::Request(RequestError::InvalidEnvelope(_))) if name == method::PING => {
             return response::json_response(dispatch::empty_result(edge, VERSION, &id));
         }
@@ -81,7 +82,7 @@ pub(crate) async fn serve(
     event_stream::respond(edge, call, spool, accepts, None).await
 }
 
-/// The way back to a client of this revision, and what is said on it.
+/// Creates the client port of a request of this version, and its round state.
 pub(crate) fn client_port(
     head: &RequestMeta,
     outlet: Option<MessageSender>,
@@ -122,7 +123,7 @@ fn read_checked(
         | RequestError::InvalidParams(_)
         | RequestError::InvalidEnvelope(_) => ReadError::Request(fault),
     })?;
-    // The method went with the handshake, and the conformance suite demands its refusal.
+    // This version removed `ping` together with the handshake, and the conformance suite requires an error.
     if name == method::PING {
         return Err(ReadError::Request(RequestError::UnknownMethod(name.to_owned())));
     }

@@ -25,26 +25,29 @@ use crate::request::changes::{ChangeStream, ListChangeFilter, PendingChanges, WA
 use crate::request::dispatch::AnswerWriter;
 use crate::state::EdgeState;
 
-/// How long backends may take to take up the resources of one stream; the acknowledgment waits for that.
+/// The time-out for the subscription of each resource at its backend. The acknowledgment waits for the
+/// subscriptions.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many resources of one stream are taken up at a time.
+/// The maximum number of concurrent subscriptions at backends for one stream.
 const CONCURRENT_SUBSCRIBES_MAX: usize = 16;
 
-/// What one client listens to.
+/// The content of one open stream.
 pub(crate) struct ListenStream {
-    /// The changes it will be told of.
+    /// The changes that the stream sends.
     pub(crate) changes: ChangeStream,
     /// The first message.
     pub(crate) acknowledgment: Bytes,
-    /// The last message, when the gateway ends the stream.
+    /// The last message, sent if the gateway ends the stream.
     pub(crate) end_message: Bytes,
 }
 
 impl ListenStream {
-    /// Agrees to what of `filter` can be honoured. Resources whose backend does not take them up in time are not.
+    /// Opens a stream for the part of `filter` that can be honoured. A resource is left out if its backend
+    /// does not accept the subscription in time.
     ///
     /// # Errors
-    /// When the caller may open no stream now.
+    ///
+    /// If the caller may not open a stream now.
     pub(crate) async fn open(
         edge: &EdgeState,
         entrant: &AuthenticatedPeer,
@@ -78,7 +81,7 @@ impl ListenStream {
                 timeout(SUBSCRIBE_TIMEOUT, edge.gateway_info.subscribe(ctx, known.clone())).await.ok()?;
             inbox_of.watch(known, following.ok()?).then_some(uri)
         };
-        // More than a client may watch are not even asked for.
+        // Resources beyond the limit of one client are not requested from backends.
         let followed = stream::iter(uris.into_iter().take(WATCHED_PER_CLIENT_MAX)).map(follow);
         honoured.resource_subscriptions =
             followed.buffered(CONCURRENT_SUBSCRIBES_MAX).filter_map(std::future::ready).collect().await;
@@ -91,8 +94,9 @@ impl ListenStream {
     }
 }
 
-/// Why a stream is not opened: whoever asks for tasks has to say that it follows any (tasks extension, "Task Status
-/// Notifications"). None are told of on a stream, and the acknowledgment says so: a client asks for them.
+/// The error if `filter` names tasks but the client does not declare the tasks extension (tasks extension,
+/// "Task Status Notifications"). The gateway sends no task notifications, and the acknowledgment says so; a
+/// client polls its tasks.
 pub(crate) fn check_tasks_supported(head: &RequestMeta, filter: &ListenFilter) -> Option<RpcError> {
     let capabilities = ClientCapabilities { declared: head.capabilities.clone().unwrap_or_default() };
     if filter.task_ids.is_empty() || capabilities.supports_tasks() {
@@ -105,14 +109,14 @@ pub(crate) fn check_tasks_supported(head: &RequestMeta, filter: &ListenFilter) -
     }
 }
 
-/// The answer where no stream is opened.
+/// The error answer if a stream is not opened.
 pub(crate) fn refusal_answer(edge: &EdgeState, id: &Id, error: &Error) -> Answer {
     AnswerWriter { edge, protocol: ProtocolVersion::V2026_07_28, id }.write_error(error, RequestKind::Other)
 }
 
 /// Opens a stream over HTTP.
 ///
-/// It ends with the credential it was opened with, if that ends.
+/// It ends when the credential that it was opened with expires.
 pub(crate) async fn open_stream(
     edge: &Arc<EdgeState>,
     accepts: Accepts,

@@ -1,5 +1,6 @@
-//! Calls that wait for their client's next round. Bounded in number, over all and for each caller; a call that nobody
-//! comes back to ends with its questions' own time. What is said in a round is `rounds`'.
+//! Calls that wait for their client's next round. Their number is bounded, over all callers and for each
+//! caller. If a client does not come back, the time-out of the questions ends the call. `rounds` executes the
+//! rounds.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,14 +15,14 @@ use vmcp_wire::server::MultiRoundRequest;
 use crate::v2026_07_28::round_state::RoundState;
 use crate::v2026_07_28::seal::Seal;
 
-/// How many calls may wait, over all.
+/// The maximum number of pending calls, over all callers.
 const PENDING_CALLS_MAX: usize = 4096;
-/// How many calls of one caller may wait; callers without a name are one.
+/// The maximum number of pending calls of one caller. All anonymous callers count as one.
 const PENDING_CALLS_PER_CALLER_MAX: usize = 256;
-/// How long what came of a call is kept for a client that has not come back.
+/// How long the outcome of a call is kept for a client that has not come back.
 pub(crate) const OUTCOME_TTL: Duration = Duration::from_mins(1);
 
-/// Whom a state is for and on which request: digests of both.
+/// The caller and the request that a state is bound to, as digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateBinding {
     caller: [u8; 32],
@@ -29,7 +30,7 @@ pub(crate) struct StateBinding {
 }
 
 impl StateBinding {
-    /// The ticket of a request.
+    /// The binding of a request.
     pub(crate) fn of(caller: &Caller, request: &MultiRoundRequest<'_>) -> Self {
         let caller = caller_digest(caller);
         let request = digest(&[
@@ -46,7 +47,7 @@ impl StateBinding {
     }
 }
 
-/// A caller, as what is sealed is bound to one.
+/// A digest of the caller, to which sealed values are bound.
 pub(crate) fn caller_digest(caller: &Caller) -> [u8; 32] {
     match caller.identity() {
         None => digest(&["anonymous"]),
@@ -63,7 +64,7 @@ fn digest(parts: &[&str]) -> [u8; 32] {
     context.finish().as_ref().try_into().unwrap_or_default()
 }
 
-/// A call that waits.
+/// A call that waits for its client.
 #[derive(Debug)]
 pub(crate) struct PendingCall {
     key: [u8; 16],
@@ -73,20 +74,21 @@ pub(crate) struct PendingCall {
     task: AbortHandle,
 }
 
-/// What becomes of a state that a client brings.
+/// The result of looking up a state that a client sent.
 #[derive(Debug)]
 pub(crate) enum Lookup {
-    /// It is none of ours, and for a backend to understand.
+    /// The state was not made by this process; a backend may understand it.
     Foreign,
-    /// The call that waits for it.
+    /// The pending call that the state belongs to.
     Found(Arc<PendingCall>),
-    /// It is ours and of no use: changed, for another caller or request, used before, or too late.
+    /// The state was made by this process but is not valid: altered, bound to another caller or request, used
+    /// before, or too old. The text is the error message.
     Refused(&'static str),
 }
 
-/// Every call that waits.
+/// All pending calls.
 pub(crate) struct PendingCalls {
-    /// `None` on a system without randomness: then no call waits.
+    /// `None` if the system has no random bytes; then no call can be pending.
     seal: Option<Seal>,
     calls: Mutex<HashMap<[u8; 16], Arc<PendingCall>>>,
 }
@@ -100,7 +102,8 @@ impl PendingCalls {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Room for a call, whose work runs as `task`. `None` when too many wait already.
+    /// Adds a pending call and lets `start` spawn its task. `None` if a limit is reached or the system has no
+    /// random bytes; then `start` is not called.
     pub(crate) fn insert(
         &self,
         ticket: StateBinding,
@@ -127,14 +130,14 @@ impl PendingCalls {
         Some(parked)
     }
 
-    /// The state for the next round of a call. States of earlier rounds are of no use from now on.
+    /// The state for the next round of a call. States of earlier rounds become invalid.
     pub(crate) fn next_state(&self, parked: &PendingCall) -> Option<String> {
         let round = parked.round.fetch_add(1, Ordering::AcqRel) + 1;
         let content = [&parked.key[..], &round.to_le_bytes()].concat();
         self.seal.as_ref()?.seal(&content, &parked.binding.associated_data())
     }
 
-    /// The call that a state leads to.
+    /// Finds the pending call of a state and claims its round.
     pub(crate) fn find(&self, state: &str, ticket: &StateBinding) -> Lookup {
         let opened = self.seal.as_ref().and_then(|seal| seal.open(state, &ticket.associated_data()));
         let Some(opened) = opened else { return Lookup::Foreign };
@@ -145,7 +148,8 @@ impl PendingCalls {
         let Some(parked) = self.calls().get(key).cloned() else {
             return Lookup::Refused("the request that `requestState` belongs to has ended; begin it again");
         };
-        // Whoever comes first goes on; the round is over for everybody else.
+        // The first request with this state claims the round; the state is then invalid for every other
+        // request.
         let next = round.wrapping_add(1);
         if parked.round.compare_exchange(round, next, Ordering::AcqRel, Ordering::Acquire).is_err() {
             return Lookup::Refused("`requestState` has been used before");
@@ -153,18 +157,18 @@ impl PendingCalls {
         Lookup::Found(parked)
     }
 
-    /// Forgets a call that is done.
+    /// Removes a call that is done.
     pub(crate) fn remove(&self, key: &[u8; 16]) {
         self.calls().remove(key);
     }
 
-    /// Ends a call whose client has gone.
+    /// Aborts a call because its client is gone.
     pub(crate) fn cancel(&self, parked: &PendingCall) {
         parked.task.abort();
         self.remove(&parked.key);
     }
 
-    /// Refuses every question that waits, now and later: no client can answer any more.
+    /// Refuses every open and future question, because clients cannot answer after shutdown has begun.
     pub(crate) fn close_questions(&self) {
         for parked in self.calls().values() {
             parked.round_state.close();
@@ -177,7 +181,7 @@ impl PendingCall {
         &self.key
     }
 
-    /// Makes the state that has just been claimed good again.
+    /// Makes the state that was just claimed valid again.
     pub(crate) fn restore_round(&self) {
         self.round.fetch_sub(1, Ordering::AcqRel);
     }

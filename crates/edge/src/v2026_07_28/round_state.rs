@@ -1,6 +1,5 @@
-//! What a call and its client of 2026-07-28 say to each other over the rounds of one request: the questions that wait
-//! for answers, where messages of the present round go, and what came of the call. When a round ends, and which request
-//! is the next, is `rounds`'.
+//! The state of one call over its rounds in 2026-07-28: the open questions, the output of the current round,
+//! and the outcome of the call. `rounds` decides when a round ends and which request starts the next one.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,19 +9,19 @@ use vmcp_domain::{AskError, Json, Members, Question};
 use crate::request::client_port::MessageSender;
 use crate::request::dispatch::DispatchOutcome;
 
-/// How many questions of one call may wait at a time.
+/// The maximum number of open questions of one call.
 const QUESTIONS_MAX: usize = 32;
 
-/// Where the messages of one round go.
+/// Where the messages of one round are sent.
 #[derive(Clone, Debug)]
 pub(crate) struct RoundOutput {
-    /// The token the client wants progress under.
+    /// The progress token of the round's request.
     pub(crate) progress_token: Option<Json>,
-    /// The way, if there is one.
+    /// The sender; `None` if the client does not accept events.
     pub(crate) sender: Option<MessageSender>,
 }
 
-/// One call's conversation with its client.
+/// The state that a call shares with the rounds of its client.
 #[derive(Debug)]
 pub(crate) struct RoundState {
     state: Mutex<RoundInner>,
@@ -46,17 +45,17 @@ struct OpenQuestion {
     answer_sender: oneshot::Sender<Json>,
 }
 
-/// How a round goes on.
+/// The result of waiting for the end of a round.
 #[derive(Debug)]
 pub(crate) enum RoundResult {
     /// The call is done.
     Done(DispatchOutcome),
-    /// The call waits for answers to these.
+    /// The call waits for answers to these questions, each with its key.
     Questions(Vec<(String, Question)>),
 }
 
 impl RoundState {
-    /// Begins with the first round.
+    /// Starts with the first round.
     pub(crate) fn new(route: RoundOutput) -> Self {
         let state = RoundInner {
             serial: 0,
@@ -72,31 +71,31 @@ impl RoundState {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where messages go now.
+    /// The output of the current round.
     pub(crate) fn output(&self) -> Option<RoundOutput> {
         self.state().output.clone()
     }
 
-    /// Ends a round: what is said before the next goes nowhere.
+    /// Ends a round. Messages before the next round are dropped.
     pub(crate) fn end_round(&self) {
         self.state().output = None;
     }
 
-    /// Begins the next round, with the client's answers.
+    /// Begins the next round and passes the client's answers to the waiting questions.
     pub(crate) fn begin_round(&self, route: Option<RoundOutput>, answers: &Members) {
         let mut state = self.state();
         state.output = route;
         let open = std::mem::take(&mut state.questions);
         for one in open {
             match answers.get(&one.serial.to_string()) {
-                // Whoever asked may have gone meanwhile.
+                // The call may have stopped waiting for the answer.
                 Some(answer) => drop(one.answer_sender.send(answer.clone())),
                 None => state.questions.push(one),
             }
         }
     }
 
-    /// Asks, and waits for the answer of a later round.
+    /// Asks a question and waits for the answer, which arrives with a later round.
     pub(crate) async fn ask(&self, question: Question) -> Result<Json, AskError> {
         let (serial, answer) = {
             let mut state = self.state();
@@ -114,20 +113,20 @@ impl RoundState {
         answer.await.map_err(|_| AskError::Unreachable)
     }
 
-    /// Refuses what is asked now and later.
+    /// Refuses open and future questions.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;
         state.questions = Vec::new();
     }
 
-    /// The call is done.
+    /// Records the outcome of the call.
     pub(crate) fn finish(&self, said: DispatchOutcome) {
         self.state().outcome = Some(said);
         self.notify.notify_one();
     }
 
-    /// Waits until the call asks something.
+    /// Waits until the call has an open question.
     pub(crate) async fn wait_for_question(&self) {
         loop {
             if !self.state().questions.is_empty() {
@@ -137,7 +136,7 @@ impl RoundState {
         }
     }
 
-    /// Waits until the call is done or asks something.
+    /// Waits until the call is done or has an open question.
     pub(crate) async fn wait_for_result(&self) -> RoundResult {
         loop {
             {
@@ -156,7 +155,7 @@ impl RoundState {
     }
 }
 
-/// Takes a question back that nobody waits for any more.
+/// Removes a question when the call stops waiting for its answer.
 struct WithdrawOnDrop<'a> {
     round_state: &'a RoundState,
     serial: u64,

@@ -1,6 +1,7 @@
-//! Requests of 2026-07-28 that may take several rounds (Multi Round-Trip Requests). A backend of that revision ends its
-//! rounds itself and everything is relayed. One of the session era asks in the middle of a call: then the call waits
-//! here while the client is sent off with the questions, and goes on when the client comes back with the answers.
+//! Requests of 2026-07-28 that may take several rounds (Multi Round-Trip Requests). A backend of that version
+//! ends its rounds itself, and its messages are relayed. A backend with sessions asks during a call. The call
+//! then stays pending here, the client receives the questions, and the call continues when the client returns
+//! the answers.
 
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use crate::state::EdgeState;
 use crate::v2026_07_28::pending_calls::{Lookup, OUTCOME_TTL, PendingCall, PendingCalls, StateBinding};
 use crate::v2026_07_28::round_state::{RoundResult, RoundState};
 
-/// Works on a request to the end of one round. `dialogue` is that of the request's own port.
+/// Executes a request until the end of one round. `dialogue` is the round state of the request's own client
+/// port.
 pub(crate) async fn run(task: RequestJob, dialogue: Arc<RoundState>) -> Answer {
     let Some(request) = task.request.as_multi_round() else {
         return Box::pin(dispatch::run_to_answer(task)).await;
@@ -33,9 +35,9 @@ fn refuse(task: &RequestJob, why: String) -> Answer {
     Answer::error(status, Some(&task.id), &error)
 }
 
-/// The first round: the call begins.
+/// The first round: starts the call.
 async fn first_round(task: RequestJob, dialogue: Arc<RoundState>) -> Answer {
-    // Few calls need it, so it is made only then: arguments may be megabytes.
+    // A closure, because few calls need the binding and the digest covers arguments of up to megabytes.
     let (caller, request) = (task.ctx.caller.clone(), task.request.clone());
     let ticket = || request.as_multi_round().map(|request| StateBinding::of(&caller, &request));
     let (edge, id, protocol) = (Arc::clone(&task.edge), task.id.clone(), task.ctx.protocol);
@@ -45,7 +47,7 @@ async fn first_round(task: RequestJob, dialogue: Arc<RoundState>) -> Answer {
         said = &mut work => said,
         () = dialogue.wait_for_question() => match detach(&edge, work, &dialogue, ticket()) {
             Ok(parked) => return Box::pin(run_round(&edge, &parked)).await.into_answer(&edge, &id, protocol),
-            // Nobody can be asked, so the backend is told so, and the call goes on.
+            // The call cannot become pending, so its questions are refused and it continues without answers.
             Err(work) => {
                 tracing::warn!("too many calls wait for their clients; a question is refused");
                 dialogue.close();
@@ -56,7 +58,7 @@ async fn first_round(task: RequestJob, dialogue: Arc<RoundState>) -> Answer {
     said.into_answer(&edge, &id, protocol)
 }
 
-/// Lets a call go on by itself. Gives it back when there is no room.
+/// Moves a call to its own task and makes it pending. Returns the call as the error if a limit is reached.
 fn detach(
     edge: &Arc<EdgeState>,
     work: RequestFuture,
@@ -75,7 +77,7 @@ fn detach(
                 () = edge.abort.cancelled() => return,
             };
             dialogue.finish(said);
-            // Shutdown waits for calls, not for clients that may never come back.
+            // Shutdown waits for in-flight calls, but not for clients to come back.
             tokio::select! {
                 () = tokio::time::sleep(OUTCOME_TTL) => {}
                 () = edge.stopping.cancelled() => {}
@@ -89,13 +91,13 @@ fn detach(
     })
 }
 
-/// A later round: the client comes back.
+/// A later round: the client returns with answers.
 async fn next_round(task: &RequestJob, dialogue: &RoundState, parked: Arc<PendingCall>) -> Answer {
     let responses =
         task.request.as_multi_round().and_then(|request| request.continuation.input_responses.as_ref());
     let answers = match read_input_responses(responses) {
         Ok(answers) => answers,
-        // The questions still wait: the same state is good for another try.
+        // The questions are still open, so the same state stays valid for another attempt.
         Err(fault) => {
             parked.restore_round();
             let (status, error) = fault.answer(task.ctx.protocol);
@@ -106,7 +108,7 @@ async fn next_round(task: &RequestJob, dialogue: &RoundState, parked: Arc<Pendin
     run_round(&task.edge, &parked).await.into_answer(&task.edge, &task.id, task.ctx.protocol)
 }
 
-/// Waits for the end of a round. A client that hangs up meanwhile takes the call back.
+/// Waits for the end of a round. If the client disconnects meanwhile, the call is cancelled.
 async fn run_round(edge: &EdgeState, parked: &Arc<PendingCall>) -> DispatchOutcome {
     let mut guard = CancelOnDrop { pending_calls: &edge.pending_calls, call: Some(parked) };
     let turn = parked.round_state.wait_for_result().await;

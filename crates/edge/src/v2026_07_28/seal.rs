@@ -1,27 +1,28 @@
-//! States that clients carry for us: sealed, so that only this process can have made them, and bound to the caller and
-//! the request they were made for (2026-07-28, Multi Round-Trip Requests, "Server Requirements").
+//! States that clients hold for the gateway (2026-07-28, Multi Round-Trip Requests, "Server Requirements").
+//! They are sealed, so that only this process can have made them. Each is bound to the caller and the request
+//! it was made for.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-/// What every state of a gateway begins with; the name of the replica follows.
+/// The prefix of every state made by a gateway. The random name of the process follows.
 const PREFIX: &str = "vmcp1.";
-/// The longest state that is made or looked at, in bytes.
+/// The longest state that is made or opened, in bytes, without its prefix.
 const STATE_BYTES_MAX: usize = 4096;
 
-/// The key and the name of this process, both made when it started.
+/// The key and the name of this process, both random.
 pub(crate) struct Seal {
     key: LessSafeKey,
     prefix: String,
 }
 
-/// What is wrong with a state that claims to be ours.
+/// A state carries this process's name but cannot be opened: it was altered or is bound to something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Forged;
 
 impl Seal {
-    /// A fresh key; `None` when the system has no randomness to give.
+    /// Generates a key; `None` if the system has no random bytes.
     pub(crate) fn new() -> Option<Self> {
         let (mut key, mut name) = ([0; 32], [0; 8]);
         getrandom::fill(&mut key).ok()?;
@@ -30,7 +31,8 @@ impl Seal {
         Some(Self { key, prefix: format!("{PREFIX}{:016x}.", u64::from_ne_bytes(name)) })
     }
 
-    /// Seals `content` for whoever shows the same `bound` again. `None` when it is too long, or without randomness.
+    /// Seals `content`; it can be opened only with the same `bound`. `None` if the result is too long, or
+    /// without random bytes.
     pub(crate) fn seal(&self, content: &[u8], bound: &[u8]) -> Option<String> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).ok()?;
@@ -45,7 +47,7 @@ impl Seal {
         (whole.len() <= STATE_BYTES_MAX).then(|| format!("{}{whole}", self.prefix))
     }
 
-    /// The content of a state; `None` for one that another made: a backend, or another replica.
+    /// Opens a state. `None` if this process did not make it, but a backend or another replica.
     pub(crate) fn open(&self, state: &str, bound: &[u8]) -> Option<Result<Vec<u8>, Forged>> {
         let sealed = state.strip_prefix(&self.prefix)?;
         Some(self.unseal(sealed, bound).ok_or(Forged))
@@ -82,7 +84,8 @@ mod tests {
             let mut changed = state.clone().into_bytes();
             changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
-            // The last character has bits that stand for nothing; both spellings are refused or both the same.
+            // The last character has unused bits. The decoder refuses them, so every changed character is an
+            // error.
             assert!(matches!(seal.open(&changed, b"ann, tools/call"), Some(Err(Forged))), "{place}");
         }
         for cut in ["", "A", "AAAA", &"A".repeat(10_000)] {

@@ -1,5 +1,5 @@
-//! Identifiers of tasks as clients know them (tasks extension, SEP-2663): sealed, so that whoever comes by one cannot
-//! follow the task of another caller, and nobody can make one up. They are good as long as this process runs.
+//! Task identifiers as clients see them (tasks extension, SEP-2663). They are sealed, so that a caller cannot
+//! use the task of another caller or invent an identifier. They are valid only while this process runs.
 
 use vmcp_domain::{
     CallContext, CallTool, Caller, Capability, Cause, Error, Json, Members, Reply, TaskHandle, TaskOperation,
@@ -10,12 +10,12 @@ use crate::state::EdgeState;
 use crate::v2026_07_28::pending_calls::caller_digest;
 use crate::v2026_07_28::seal::Seal;
 
-/// The member that names a task.
+/// The member with the task identifier.
 const TASK_ID: &str = "taskId";
 
-/// Seals and opens identifiers of tasks.
+/// Seals and opens task identifiers.
 pub(crate) struct TaskIds {
-    /// `None` on a system without randomness: then no call goes on as a task.
+    /// `None` if the system has no random bytes; then a call that becomes a task fails.
     seal: Option<Seal>,
 }
 
@@ -24,7 +24,7 @@ impl TaskIds {
         Self { seal: Seal::new() }
     }
 
-    /// The reply as its caller gets it: the identifier of a task that it tells of is sealed.
+    /// Seals the task identifier in `reply`, if the reply is a task.
     fn seal_id(&self, caller: &Caller, mut reply: Reply) -> Result<Reply, Error> {
         if reply.is_task() {
             let handle = reply.members.get(TASK_ID).and_then(Json::decode_string).unwrap_or_default();
@@ -37,7 +37,7 @@ impl TaskIds {
         Ok(reply)
     }
 
-    /// Which task this caller means.
+    /// The task that `id` means for this caller; `None` if `id` is not valid for it.
     fn open_id(&self, caller: &Caller, id: &str) -> Option<TaskHandle> {
         let handle = self.seal.as_ref()?.open(id, &associated_data(caller))?.ok()?;
         TaskHandle::parse(std::str::from_utf8(&handle).ok()?)
@@ -48,12 +48,12 @@ fn associated_data(caller: &Caller) -> Vec<u8> {
     [&b"task"[..], &caller_digest(caller)].concat()
 }
 
-/// Calls a tool, which may go on as a task.
+/// Calls a tool. The call may continue as a task.
 pub(crate) async fn call_tool(edge: &EdgeState, ctx: &CallContext, call: CallTool) -> Result<Reply, Error> {
     edge.task_ids.seal_id(&ctx.caller, edge.gateway.call_tool(ctx, call).await?)
 }
 
-/// Asks something of the task that the caller knows as `id`, and tells of it under that identifier.
+/// Executes an operation on the task that the caller knows as `id`. The reply contains the identifier `id`.
 pub(crate) async fn request_task(
     edge: &EdgeState,
     ctx: &CallContext,

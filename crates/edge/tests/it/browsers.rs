@@ -1,4 +1,4 @@
-//! Pages of other origins: what a browser is told before and with an answer.
+//! CORS: preflight responses and the headers that let a browser read a response.
 
 use http::Method;
 use serde_json::json;
@@ -29,7 +29,8 @@ async fn a_browser_asks_without_a_credential_and_reads_every_answer() {
         "authorization, content-type, mcp-protocol-version, mcp-param-region"
     );
     assert!(answer.header("vary").contains("access-control-request-headers"), "{answer:?}");
-    // Without the credential the answer is a refusal, which the page can read: it has to find the issuer by it.
+    // Without a credential the response is an error. The page must be able to read it, because its headers
+    // lead to the issuer.
     let ping = request(1, "ping", json!({}));
     let refused = edge.client.post(&[("origin", APP)], &ping).await;
     assert_eq!((refused.status, refused.header("access-control-allow-origin")), (401, APP));
@@ -46,10 +47,10 @@ async fn an_origin_that_is_not_allowed_is_told_nothing() {
         let answer = edge.client.send(Method::OPTIONS, "/mcp", &asked, "").await;
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, ""), "{origin}");
     }
-    // A question that is no preflight is a method that there is not.
+    // An OPTIONS request that is not a preflight gets 405.
     let answer = edge.client.send(Method::OPTIONS, "/mcp", &[("origin", APP)], "").await;
     assert_eq!(answer.status, 405);
-    // Programs send no origin, and get no header for browsers.
+    // Programs send no `Origin` and get no CORS headers.
     let answer = edge.client.post(&[], &request(1, "ping", json!({}))).await;
     assert_eq!(answer.header("access-control-allow-origin"), "");
 }

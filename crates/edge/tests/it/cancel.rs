@@ -1,4 +1,4 @@
-//! Requests that are taken back.
+//! Cancelled requests.
 
 use http::Method;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Changes of the offer reach those who want to hear of them.
+//! Change notifications reach the clients that are subscribed to them.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ async fn sessions_hear_on_their_standalone_stream() {
     let client = edge.client;
     let session = client.session(json!({})).await;
     let named = [("mcp-session-id", &*session)];
-    // A change before the stream is open is told as well, once.
+    // A change before the stream is open is sent as well, once.
     for _ in 0..100 {
         edge.fake.announce(&Change::Tools);
     }

@@ -1,5 +1,5 @@
-//! Who comes in: refusals byte for byte on both eras, what is open to everybody, and whose sessions and streams
-//! they are.
+//! Authentication: exact refusals for versions with sessions and 2026-07-28, public pages, and the ownership
+//! of sessions and streams.
 
 use std::sync::atomic::Ordering;
 
@@ -26,7 +26,7 @@ fn stateless(method: &str, mut params: Value) -> Value {
     request(1, method, params)
 }
 
-/// Sends one request of every kind there is, with these `Authorization` headers.
+/// Sends one request of every kind, with these `Authorization` headers.
 async fn send_every_kind(client: &Client, authorization: &[&str]) -> Vec<RawResponse> {
     let with = |more: &[(&'static str, &'static str)]| {
         let mut headers: Vec<(&str, &str)> =
@@ -93,7 +93,7 @@ async fn refusals_are_the_same_for_every_kind_of_request() {
             assert_eq!(answer.header("www-authenticate"), challenge(error, description));
         }
     }
-    // The edge did not ask about two credentials at once, and nobody reached the stack.
+    // The edge does not call the authenticator with two credentials, and no request reaches the gateway.
     assert_eq!(keeper.request_count.load(Ordering::SeqCst), 6 * 10);
     assert!(edge.fake.last.lock().unwrap().is_none());
 }
@@ -120,7 +120,7 @@ async fn the_body_is_not_read_before_the_caller_is_known() {
     let mut stream = TcpStream::connect(edge.client.address).await.unwrap();
     let head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
-    // Not a byte of the body is sent, and none is waited for.
+    // The client sends no byte of the body, and the edge must not wait for one.
     let mut start = [0; 12];
     within_timeout(stream.read_exact(&mut start)).await.unwrap();
     assert_eq!(&start, b"HTTP/1.1 401");
@@ -175,7 +175,7 @@ async fn the_stack_learns_who_calls_and_never_the_token() {
     assert_eq!((&*identity.issuer, &*identity.subject), ("https://idp.example", "alice"));
     assert_eq!(*last.passthrough_headers, [("x-passed".to_owned(), "yes".to_owned())]);
 
-    // A later token of the same user opens the same session, and its claims are the ones that count.
+    // A later token of the same user is accepted in the same session, and its claims count.
     let session = open(&edge.client, alice.1).await;
     let later = [("authorization", "Bearer alice-later"), ("mcp-session-id", &*session)];
     assert_eq!(edge.client.post(&later, &call(2, "echo", json!({}))).await.status, 200);
@@ -206,7 +206,8 @@ async fn a_session_is_of_no_use_to_anybody_else() {
         assert_eq!(answer.json()["error"]["message"], "Session terminated");
         assert_eq!(client.post(&owner, &ping).await.status, 200, "the session is still open for its owner");
     }
-    // Without a credential nobody even learns whether there is such a session, and it lives on.
+    // Without a credential, the response does not reveal whether the session exists, and the session stays
+    // open.
     let session = open(&client, "Bearer alice").await;
     let named = [("mcp-session-id", &*session)];
     assert_eq!(client.post(&named, &request(1, "ping", json!({}))).await.status, 401);

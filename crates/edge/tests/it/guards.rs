@@ -1,4 +1,4 @@
-//! What is turned away before it is a request.
+//! Requests that are refused before they are dispatched: hosts, origins, media types, sizes, and time-outs.
 
 use std::time::Duration;
 
@@ -146,7 +146,7 @@ async fn large_heads_are_refused() {
     let head = format!("POST /mcp HTTP/1.1\r\nhost: localhost\r\nx: {}", "x".repeat(64 << 10));
     let _ = stream.write_all(head.as_bytes()).await;
     let mut read = [0; 12];
-    // The refusal, or a reset because the rest was not read.
+    // Either the refusal arrives, or the connection is reset because the rest was not read.
     if tokio::time::timeout(TEST_TIMEOUT, stream.read_exact(&mut read)).await.expect("an answer").is_ok() {
         assert_eq!(&read, b"HTTP/1.1 431");
     }
@@ -244,7 +244,7 @@ async fn the_admin_listener_serves_operators_and_no_web_page() {
         assert_eq!(client.send(Method::POST, "/act", &[token[0], header], "{}").await.status, 403);
     }
     assert_eq!(client.send(Method::GET, "/mcp", &[], "").await.status, 404);
-    // Connections that say nothing take no more than their room.
+    // Idle connections are bounded and do not delay shutdown.
     let mut idle = Vec::new();
     for _ in 0..100 {
         idle.push(TcpStream::connect(client.address).await.unwrap());
@@ -259,7 +259,7 @@ async fn a_client_that_still_sends_reads_why_it_is_refused() {
     let mut policy = policy();
     policy.limits.body_bytes_max = 100_000;
     let edge = start_with(policy);
-    // As simple clients do it: everything is written before anything is read.
+    // Simple clients write everything before they read anything.
     for declared in [true, false] {
         let mut stream = TcpStream::connect(edge.client.address).await.unwrap();
         let (bytes, piece) = (20_000_000_usize, vec![b'x'; 1_000_000]);
@@ -300,7 +300,7 @@ async fn the_path_answers_with_a_final_slash_too() {
     }
 }
 
-/// The whole endpoint, guards and sessions included. A GET that asks for no events is for a page.
+/// `/` serves the whole endpoint, with guards and sessions. A GET that does not accept events is for a page.
 #[tokio::test]
 async fn the_root_path_is_the_endpoint_too() {
     let edge = start();
@@ -351,7 +351,7 @@ async fn what_clients_write_oddly_is_taken() {
         let result = answer.json();
         assert!(result.get("error").is_none(), "{body}: {result}");
     }
-    // What two readers could read differently is refused as before.
+    // Messages that two parsers could read differently are still refused.
     for body in [
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":null,"cursor":"x"}}"#,
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":null,"Cursor":"x"}}"#,

@@ -1,4 +1,4 @@
-//! Clients that take more than their share, say things twice, or reach for what is somebody else's.
+//! Hostile clients: they exceed their limits, repeat identifiers, or use what belongs to other clients.
 
 use std::collections::HashMap;
 
@@ -15,13 +15,14 @@ use crate::support::{
     within_timeout,
 };
 
-/// How many streams one caller may hold, as the edge has it.
+/// The edge's limit on streams of one caller.
 const STREAMS_PER_CALLER: usize = 1_000;
-/// How many requests a connection may have open, less some room for the others.
+/// The number of streams opened on one HTTP/2 connection; the edge allows 256, so a few remain for other
+/// requests.
 const STREAMS_PER_CONNECTION: usize = 250;
 const FULL: &str = "too many streams are open for this caller; close one before opening another";
 
-/// Somebody who speaks HTTP/2, so that a thousand streams need few connections.
+/// A client that speaks HTTP/2, so that a thousand streams need few connections.
 #[derive(Clone)]
 struct Http2Client {
     sender: SendRequest<String>,
@@ -87,19 +88,19 @@ async fn ten_thousand_streams_of_one_caller_leave_room_for_others() {
         refused += 1;
     }
     assert_eq!((held.len(), refused), (STREAMS_PER_CALLER, 10_000 - STREAMS_PER_CALLER));
-    // The stream of a session is one of them.
+    // The standalone stream of a session counts towards the same limit.
     let named = [("authorization", "Bearer alice"), ("mcp-session-id", &*session)];
     let get = [named[0], named[1], ("accept", "text/event-stream")];
     let answer = edge.client.send(Method::GET, "/mcp", &get, "").await;
     assert_eq!((answer.status, &answer.json()["error"]["message"]), (429, &json!(FULL)));
-    // Her calls go on, and so does everything of others.
+    // Alice's calls still work, and so do the streams and calls of others.
     let answer = edge.client.post(&named, &call(1, "echo", json!({"of": "alice"}))).await;
     assert_eq!(answer.json()["result"]["echo"]["of"], "alice");
     let mut bob = Http2Client::connect(&edge, "bob").await;
     assert_eq!(bob.listen(1).await.status(), StatusCode::OK);
     let answer = json_of(bob.send(&call(2, "echo", json!({"of": "bob"}))).await).await;
     assert_eq!(answer["result"]["echo"]["of"], "bob");
-    // What she gives back she may take again.
+    // A closed stream releases its slot.
     drop(held.pop());
     let mut again = Http2Client::connect(&edge, "alice").await;
     within_timeout(async {
@@ -127,7 +128,7 @@ async fn get_streams_of_many_sessions_share_the_callers_room() {
         if number > 0 && number % STREAMS_PER_CONNECTION == 0 && number <= STREAMS_PER_CALLER {
             connection = Http2Client::connect(&edge, "alice").await;
         }
-        // Many sessions, so that the bound is the caller's and not a session's.
+        // Several sessions, so that the limit is the caller's and not a session's.
         if number % 100 == 0 {
             session = open(&edge.client, "Bearer alice").await;
         }
@@ -167,7 +168,8 @@ async fn an_identifier_in_use_twice_answers_each_request_with_its_own() {
         let answer = asking.await.unwrap().json();
         assert_eq!((&answer["id"], &answer["result"]["echo"]["of"]), (&json!("same"), &json!(of)));
     }
-    // Taking back what is called so takes back all of it: nothing is left running that nobody can name.
+    // Cancelling an identifier cancels every request with it, so that no request is left that cannot be
+    // cancelled.
     let hang = |_| {
         let session = session.clone();
         tokio::spawn(async move {
@@ -235,7 +237,7 @@ async fn an_event_name_of_another_session_leads_only_to_ones_own_events() {
     }
     let (thief, own, own_stream) = streams.pop().unwrap();
     let (victim, other, _) = streams.pop().unwrap();
-    // Both are the first of their sessions; the name says nothing about whose it is.
+    // Both are the first event of their session; the event identifier does not name the session.
     assert_eq!(own.id, other.id);
     drop(own_stream);
     let id = other.id.unwrap();

@@ -1,4 +1,4 @@
-//! Many requests at once.
+//! Many concurrent requests.
 
 use serde_json::json;
 

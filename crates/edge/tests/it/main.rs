@@ -1,4 +1,4 @@
-//! The client edge over real sockets and real pipes, in front of a scripted stack.
+//! The client edge over real sockets and in-memory pipes, in front of a scripted gateway.
 
 #![allow(
     clippy::unwrap_used,

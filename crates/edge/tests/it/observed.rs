@@ -1,4 +1,4 @@
-//! What the observer is told of requests.
+//! The reports that a request observer receives.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl RequestObserver for RecordingObserver {
 }
 
 impl RecordingObserver {
-    /// Waits until so many requests have ended, and says which.
+    /// Waits until `count` requests have ended and returns them.
     async fn ended(&self, count: usize) -> Vec<String> {
         within_timeout(async {
             while self.ended_requests.lock().unwrap().len() < count {

@@ -1,4 +1,5 @@
-//! Clients of 2026-07-28 who are asked in the middle of a call: they are sent off with the question and come back.
+//! Rounds of 2026-07-28: a call asks the client a question, the client gets the question as the result, and
+//! returns with the answer.
 
 use serde_json::{Value, json};
 
@@ -6,7 +7,7 @@ use crate::support::{
     Client, FakeAuthenticator, RawResponse, ScriptedEvent, call, meta, policy, start, start_with,
 };
 
-/// A call by a client that can be asked.
+/// A call by a client that supports elicitation and roots.
 fn call_with_capabilities(id: impl Into<Value>, tool: &str) -> Value {
     let mut message = call(id, tool, json!({"a": 1}));
     let capabilities = json!({"elicitation": {}, "roots": {}});
@@ -14,7 +15,7 @@ fn call_with_capabilities(id: impl Into<Value>, tool: &str) -> Value {
     message
 }
 
-/// The same call again, with answers and the state of the round before.
+/// The same call again, with answers and the state of the previous round.
 fn retry(id: impl Into<Value>, tool: &str, answers: Value, state: &Value) -> Value {
     let mut message = call_with_capabilities(id, tool);
     message["params"]["inputResponses"] = answers;
@@ -22,7 +23,7 @@ fn retry(id: impl Into<Value>, tool: &str, answers: Value, state: &Value) -> Val
     message
 }
 
-/// The result of a round that ends with questions, and its state.
+/// The questions and the state in the result of a round that ends with questions.
 fn read_input_required(answer: &RawResponse) -> (Value, Value) {
     let result = answer.json()["result"].clone();
     assert_eq!(result["resultType"], "input_required", "{answer:?}");
@@ -46,7 +47,7 @@ async fn a_question_ends_the_round_and_the_answer_goes_on_with_the_same_call() {
     assert_eq!(second.json()["id"], 2);
     assert_eq!(second.json()["result"]["resultType"], "complete");
     assert_eq!(second.json()["result"]["said"], accepted());
-    // The stack was called once, and what was said last is not said again.
+    // The gateway was called once, and the state cannot be used twice.
     let third = edge.client.ask(&retry(3, "ask", json!({"1": accepted()}), &state)).await;
     assert_eq!((third.status, third.code()), (200, -32602), "{third:?}");
     let probe = edge.client.ask(&call(4, "echo", json!({}))).await;
@@ -70,7 +71,7 @@ async fn several_rounds_and_several_questions() {
         edge.client.ask(&retry(3, "ask-again", json!({"2": accepted()}), &result["requestState"])).await;
     assert_eq!(last.json()["result"]["second"], accepted());
 
-    // Two at once; one is answered, and the other asked for again.
+    // Two questions at once; one is answered, and the other is asked again.
     let (questions, state) =
         read_input_required(&edge.client.ask(&call_with_capabilities(4, "ask-both")).await);
     let mut methods: Vec<&str> = questions
@@ -84,7 +85,7 @@ async fn several_rounds_and_several_questions() {
     let answers = json!({"1": accepted(), "77": {"unexpected": true}});
     let (left, state) = read_input_required(&edge.client.ask(&retry(5, "ask-both", answers, &state)).await);
     assert_eq!(left.as_object().unwrap().keys().collect::<Vec<_>>(), ["2"]);
-    // Answers of the wrong form are told so, and the state stays good.
+    // An answer of the wrong type gets an error, and the state stays valid.
     let wrong = edge.client.ask(&retry(6, "ask-both", json!({"2": "yes"}), &state)).await;
     assert_eq!((wrong.status, wrong.code()), (200, -32602));
     let done = edge.client.ask(&retry(7, "ask-both", json!({"2": {"roots": []}}), &state)).await;
@@ -110,7 +111,7 @@ async fn a_state_is_good_for_its_request_alone() {
         let refused = edge.client.ask(&message).await;
         assert_eq!((refused.status, refused.code()), (200, -32602), "{case}: {refused:?}");
     }
-    // None of that has spoilt it for the client it was made for.
+    // These attempts do not invalidate the state for its own client.
     let good = edge.client.ask(&retry(3, "ask", answers, &state)).await;
     assert_eq!(good.json()["result"]["said"], accepted());
 }
@@ -164,7 +165,7 @@ async fn hanging_up_in_a_later_round_takes_the_call_back() {
     assert_eq!(edge.fake.next_event().await, ScriptedEvent::Started("ask-hang".to_owned()));
     let (client, message) = (edge.client, retry(2, "ask-hang", json!({"1": accepted()}), &state));
     let waiting = tokio::spawn(async move { client.ask(&message).await });
-    // The call goes on only when the answer has arrived.
+    // The call continues only once the answer has arrived.
     edge.fake.gate.add_permits(1);
     crate::support::within_timeout(async {
         while edge.fake.gate.available_permits() > 0 {

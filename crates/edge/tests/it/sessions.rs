@@ -1,4 +1,4 @@
-//! The session era: handshake, sessions, questions.
+//! Versions with sessions: the handshake, sessions, and questions.
 
 use http::Method;
 use serde_json::json;
@@ -108,7 +108,7 @@ async fn a_question_goes_out_and_its_answer_comes_back() {
     assert_eq!(question.data["params"], json!({"message": "sure?"}));
     let id = question.data["id"].clone();
     let answer = |said: &str| json!({"jsonrpc": "2.0", "id": id, "result": {"action": said}});
-    // What another session answers, or nobody asked, is taken and goes nowhere.
+    // A response from another session, or to an unknown question, is accepted and dropped.
     let foreign = client.post(&[("mcp-session-id", &other)], &answer("stolen")).await;
     assert_eq!(foreign.status, 202);
     let unasked = json!({"jsonrpc": "2.0", "id": 999, "result": {}});
@@ -136,7 +136,7 @@ async fn a_question_can_be_refused_or_not_asked_at_all() {
     let answer = client.post(&json_only, &call(1, "ask", json!({}))).await;
     assert_eq!(answer.json()["result"]["said"], "unreachable");
 
-    // With a standalone stream open there is a way to ask after all.
+    // With an open standalone stream, the client can be asked.
     let mut standalone = client.get(&named).await;
     let (able, waiting) = (able.clone(), client);
     let call = tokio::spawn(async move {

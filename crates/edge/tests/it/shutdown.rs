@@ -1,4 +1,4 @@
-//! The end of service.
+//! Shutdown.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ async fn calls_in_flight_are_finished() {
 
     edge.shutdown.cancel();
     assert!(standalone.next().await.is_none());
-    // The listener is gone once the standalone stream has ended.
+    // The listener is closed by the time the standalone stream has ended.
     assert!(tokio::net::TcpStream::connect(client.address).await.is_err());
     assert!(!plain.is_finished());
     edge.fake.gate.add_permits(1);
     assert_eq!(plain.await.unwrap().status, 200);
-    // Nobody can answer the question any more, so the call that asked goes on without.
+    // The client can no longer answer, so the call continues without an answer.
     assert_eq!(asked.data().await["result"]["said"], "unreachable");
     assert!(asked.next().await.is_none());
     within_timeout(&mut edge.served).await.unwrap().unwrap();

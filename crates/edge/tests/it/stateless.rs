@@ -1,10 +1,10 @@
-//! 2026-07-28: headers, `_meta`, results.
+//! 2026-07-28: headers, `_meta`, and results.
 
 use serde_json::{Value, json};
 
 use crate::support::{call, meta, request, start};
 
-/// Headers, and the status and code they are answered with.
+/// Request headers, the expected status, and the expected error code.
 type Case<'a> = (&'a [(&'a str, &'a str)], u16, i64);
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn methods_of_the_session_era_do_not_exist() {
     }
 }
 
-/// The Go SDK asks so, and takes a refusal for the end of the connection.
+/// The Go SDK sends such a ping, and treats a refusal as the end of the connection.
 #[tokio::test]
 async fn a_ping_that_is_not_of_this_revision_is_answered() {
     let edge = start();

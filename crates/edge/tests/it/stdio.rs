@@ -1,4 +1,4 @@
-//! Both eras over one pair of pipes.
+//! Versions with sessions and 2026-07-28 over one pair of pipes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,7 +119,7 @@ async fn requests_are_taken_back_by_notification() {
     let mut pipes = StdioClient::start();
     pipes.write(&stateless(call("one", "hang", json!({}))).to_string()).await;
     assert_eq!(pipes.fake.next_event().await, ScriptedEvent::Started("hang".to_owned()));
-    // Requests are worked on side by side.
+    // Requests run concurrently.
     assert_eq!(pipes.ask(stateless(call(2, "echo", json!({})))).await["id"], 2);
     assert_eq!(pipes.fake.next_event().await, ScriptedEvent::Started("echo".to_owned()));
     let cancelled =
@@ -164,7 +164,7 @@ async fn a_client_that_reads_nothing_does_not_keep_the_gateway_from_ending() {
     let StdioClient { stdin, stdout, mut served, shutdown, .. } = StdioClient::start();
     let mut stdin = stdin.unwrap();
     let line = format!("{}\n", request(1, "no/such/method", json!({})));
-    // Until the answers fill the pipe and the queue, and the gateway reads no more.
+    // Writes until the unread answers fill the pipe and the output queue, and the gateway stops reading.
     let stuck = async { while stdin.write_all(line.as_bytes()).await.is_ok() {} };
     assert!(tokio::time::timeout(std::time::Duration::from_secs(2), stuck).await.is_err());
     shutdown.cancel();
@@ -193,7 +193,7 @@ async fn callers_who_need_a_credential_are_not_served() {
 async fn a_client_that_has_gone_without_reading_does_not_keep_the_gateway() {
     let fake = ScriptedGateway::new();
     let (mut stdin, input) = tokio::io::duplex(64 << 10);
-    // A client that reads nothing: one small buffer, and nobody at its other end takes anything.
+    // A client that reads nothing: the buffer is small, and its other end is never read.
     let (output, _stdout) = tokio::io::duplex(64);
     let ends = StopSignals::default();
     let served =

@@ -1,4 +1,4 @@
-//! Answers that start undecided, and streams that go on where they broke off.
+//! Responses with a form that is decided late, and streams that are resumed.
 
 use serde_json::{Value, json};
 
@@ -102,7 +102,7 @@ async fn a_visited_page_is_told_on_the_stream_that_outlives_the_call() {
     let edge = start();
     let session = edge.client.session(json!({})).await;
     let named = [("mcp-session-id", &*session)];
-    // Without a stream of the session's own it goes with the call.
+    // Without a standalone stream, the notification is sent on the stream of the call.
     let mut stream = edge.client.stream(&named, &call(1, "visit", json!({}))).await;
     let told = stream.data().await;
     assert_eq!(told["method"], "notifications/elicitation/complete");

@@ -1,4 +1,5 @@
-//! A scripted stack, a running edge in front of it, and an HTTP client that shows everything on the wire.
+//! Test support: a scripted gateway, a running edge in front of it, and an HTTP client that exposes statuses,
+//! headers and events.
 
 mod client;
 mod fake;
@@ -18,7 +19,7 @@ pub(crate) use self::client::{Client, RawResponse, call, initialize, meta, reque
 pub(crate) use self::fake::{ScriptedEvent, ScriptedGateway};
 pub(crate) use self::gatekeeper::FakeAuthenticator;
 
-/// No wait of a test lasts longer.
+/// The time-out of every wait in a test.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) fn policy() -> EdgePolicy {
@@ -45,7 +46,7 @@ pub(crate) fn policy() -> EdgePolicy {
     }
 }
 
-/// A running edge. It is shut down when dropped.
+/// A running edge. Dropping it shuts it down.
 pub(crate) struct RunningEdge {
     pub(crate) client: Client,
     pub(crate) fake: Arc<ScriptedGateway>,
@@ -98,7 +99,7 @@ pub(crate) fn start_with(policy: EdgePolicy) -> RunningEdge {
     serve(edge, fake)
 }
 
-/// The same, with an observer of each request.
+/// Starts an edge that reports each request to `observer`.
 pub(crate) fn start_observed(policy: EdgePolicy, observer: Arc<dyn RequestObserver>) -> RunningEdge {
     let fake = ScriptedGateway::new();
     let edge = HttpEdge::bind(policy, fake.clone(), fake.clone(), Some(Arc::new(FakePages))).unwrap();
@@ -112,7 +113,7 @@ fn serve(edge: HttpEdge, fake: Arc<ScriptedGateway>) -> RunningEdge {
     RunningEdge { client, fake, shutdown, served }
 }
 
-/// Waits, but not for ever.
+/// Waits for `future`, at most [`TEST_TIMEOUT`].
 pub(crate) async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(TEST_TIMEOUT, future).await.expect("waited too long")
 }

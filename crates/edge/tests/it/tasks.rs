@@ -1,4 +1,5 @@
-//! Calls that go on as tasks: their identifiers are sealed for their caller, and what is asked of them reaches the stack.
+//! Calls that continue as tasks: their identifiers are sealed for their caller, and task operations reach the
+//! gateway.
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,7 @@ use crate::support::{
 
 const TASKS: &str = "io.modelcontextprotocol/tasks";
 
-/// Posts a request of a client that follows tasks, as `who`.
+/// Posts a request as the user `who`, from a client that declares the tasks extension.
 async fn post(client: &Client, who: &str, mut message: Value, named: &str) -> RawResponse {
     let mut meta = meta();
     meta["io.modelcontextprotocol/clientCapabilities"] = json!({"extensions": {TASKS: {}}});
@@ -44,7 +45,7 @@ async fn a_task_is_followed_by_whoever_began_it() {
         ),
         ("tasks/cancel", json!({"taskId": id}), r#"Cancel ["b","task","7"] {}"#),
     ] {
-        // The same person with another token.
+        // The same user with another token.
         let answer = post(&edge.client, "alice-later", request(2, method, params.clone()), &id).await;
         let result = &answer.json()["result"];
         assert_eq!(result["asked"], reaches, "{answer:?}");
@@ -88,7 +89,7 @@ async fn whoever_follows_no_tasks_is_told_what_it_takes() {
     assert_eq!((answer.status, answer.code()), (400, -32021));
     let needed = &answer.json()["error"]["data"]["requiredCapabilities"];
     assert_eq!(needed, &json!({"extensions": {TASKS: {}}}));
-    // Sessions have no tasks.
+    // Versions with sessions have no tasks.
     let opened = edge.client.post(&[], &initialize("2025-11-25", json!({}))).await;
     assert_eq!(opened.json()["result"]["capabilities"].get("extensions"), None);
     let session = opened.header("mcp-session-id").to_owned();

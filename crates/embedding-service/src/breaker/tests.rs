@@ -6,7 +6,7 @@ fn fail(breaker: &Breaker) {
     breaker.admit().unwrap().record_failure("status 500", None);
 }
 
-/// How long nobody is let through, to the millisecond.
+/// How long the breaker refuses requests, to the millisecond.
 async fn rest(breaker: &Breaker) -> Duration {
     let mut rested = Duration::ZERO;
     while breaker.admit().is_err() {

@@ -1,4 +1,4 @@
-//! A service that is away is left alone, and found again.
+//! The circuit opens for a failing service, and closes when the service recovers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -9,7 +9,7 @@ use vmcp_optimizer::{EmbedError, Embedder as _, Purpose};
 use crate::web::FakeServer;
 use crate::{Frozen, failure, openai, openai_reply, refused, texts, unavailable, web};
 
-/// An OpenAI with a status that can be turned.
+/// A fake OpenAI service with a status that the test can change.
 async fn turned(status: u16) -> (FakeServer, Arc<AtomicU16>) {
     let turn = Arc::new(AtomicU16::new(status));
     let now = Arc::clone(&turn);

@@ -1,4 +1,4 @@
-//! Services that answer wrongly, halfway, or from elsewhere.
+//! Services that respond wrongly, partially, or with a redirect.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use vmcp_optimizer::{Embedder as _, Purpose};
 use crate::web::Reply;
 use crate::{TEST_TIMEOUT, info, refused, tei, tei_policy, tei_reply, texts, unavailable, units, web};
 
-/// A TEI that answers `/embed` so.
+/// A fake TEI service with the given handler for `/embed`.
 async fn tei_with(embed: impl Fn(&web::RecordedRequest) -> Reply + Send + Sync + 'static) -> web::FakeServer {
     web::answer(move |hit| if hit.path == "/info" { info("m", 8) } else { embed(hit) }).await
 }
@@ -22,7 +22,8 @@ async fn vectors_that_cannot_be_compared_are_refused() {
         ("[]", "0 vectors for 1 texts"),
         ("[[1.0],[1.0]]", "2 vectors for 1 texts"),
         ("[[NaN,1.0]]", "not a list of vectors"),
-        // Read as infinite, or not read at all: that depends on how exactly numbers are read in this build.
+        // Either parsed as infinite or refused by the parser, depending on the precision of number parsing in
+        // this build.
         ("[[1e39,1.0]]", "answered with"),
         ("[[0.0,0.0]]", "zeros"),
         ("[[]]", "vectors of 0 numbers"),
@@ -166,7 +167,7 @@ async fn a_service_that_speaks_no_tls_is_not_spoken_to_without() {
     let policy = ServicePolicy::new(&format!("https://{}", web.address), Provider::Tei).unwrap();
     match Service::start(policy) {
         Ok(service) => assert!(unavailable(&service).await.contains("GET /info")),
-        // A machine without authorities cannot check anybody's certificate.
+        // A machine without certificate authorities cannot verify any certificate.
         Err(StartError::Tls(error)) => assert!(error.to_string().contains("certificate store")),
     }
     assert!(web.requests().is_empty());

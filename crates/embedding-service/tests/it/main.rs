@@ -1,5 +1,5 @@
-//! The client against scripted services: in-process HTTP servers that play TEI and OpenAI, with their faults. The
-//! vectors are made of the texts, so that a mix-up shows.
+//! The client against scripted services: in-process HTTP servers that act as TEI and OpenAI, with their
+//! faults. The vectors are computed from the texts, so that a wrong assignment is detected.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -20,20 +20,20 @@ use vmcp_optimizer::{EmbedError, Embedder as _, Purpose};
 
 use crate::web::{FakeServer, RecordedRequest, Reply};
 
-/// Long enough for a busy machine, short enough for a test that fails.
+/// Long enough for a busy machine, short enough for a failing test.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) fn texts(of: &[&str]) -> Vec<String> {
     of.iter().map(|text| (*text).to_owned()).collect()
 }
 
-/// A direction that tells texts apart.
+/// A vector with a direction that identifies the text.
 pub(crate) fn vector(text: &str) -> Vec<f64> {
     let sum: u32 = text.bytes().map(u32::from).sum();
     vec![f64::from(sum), f64::from(u32::try_from(text.len()).unwrap()), 1.0]
 }
 
-/// The same as it is to come out.
+/// The same vector with unit length, as the client must return it.
 pub(crate) fn unit(text: &str) -> Vec<f32> {
     let vector = vector(text);
     let length = vector.iter().map(|number| number * number).sum::<f64>().sqrt();
@@ -44,13 +44,13 @@ pub(crate) fn units(texts: &[String]) -> Vec<Vec<f32>> {
     texts.iter().map(|text| unit(text)).collect()
 }
 
-/// The texts of a request, of either protocol.
+/// The texts in a request of either protocol.
 pub(crate) fn request_texts(hit: &RecordedRequest) -> Vec<String> {
     let list = if hit.body["inputs"].is_array() { &hit.body["inputs"] } else { &hit.body["input"] };
     serde_json::from_value(list.clone()).unwrap_or_default()
 }
 
-/// What TEI says about itself.
+/// TEI's response to `GET /info`.
 pub(crate) fn info(model: &str, batch: usize) -> Reply {
     web::json(
         200,
@@ -59,13 +59,13 @@ pub(crate) fn info(model: &str, batch: usize) -> Reply {
     )
 }
 
-/// What TEI answers to a request.
+/// TEI's response to a request for vectors.
 pub(crate) fn tei_reply(hit: &RecordedRequest) -> Reply {
     let vectors: Vec<_> = request_texts(hit).iter().map(|text| vector(text)).collect();
     web::json(200, &json!(vectors))
 }
 
-/// What OpenAI answers to a request, the last text first.
+/// OpenAI's response to a request for vectors, in reverse order of the texts.
 pub(crate) fn openai_reply(hit: &RecordedRequest, model: &str) -> Reply {
     let item = |(index, text): (usize, &String)| json!({"object": "embedding", "index": index, "embedding": vector(text)});
     let data: Vec<Value> = request_texts(hit).iter().enumerate().rev().map(item).collect();
@@ -89,12 +89,12 @@ pub(crate) fn openai(web: &FakeServer) -> Arc<Service> {
     Service::start(openai_policy(web)).unwrap()
 }
 
-/// Why there is no vector of one text.
+/// The error of embedding one text.
 pub(crate) async fn failure(service: &Service, purpose: Purpose) -> EmbedError {
     service.embed(purpose, &texts(&["a"])).await.unwrap_err()
 }
 
-/// The text of a failure that passes.
+/// The text of a temporary failure.
 pub(crate) async fn unavailable(service: &Service) -> String {
     match failure(service, Purpose::Document).await {
         EmbedError::Unavailable(text) => text,
@@ -102,7 +102,7 @@ pub(crate) async fn unavailable(service: &Service) -> String {
     }
 }
 
-/// The text of a failure that stays.
+/// The text of a permanent failure.
 pub(crate) async fn refused(service: &Service) -> String {
     match failure(service, Purpose::Document).await {
         EmbedError::Refused(text) => text,
@@ -110,17 +110,17 @@ pub(crate) async fn refused(service: &Service) -> String {
     }
 }
 
-/// Time that passes only when told to, while requests go on as ever.
+/// A paused clock that only the test advances, while requests are still processed.
 pub(crate) struct Frozen(
     #[allow(dead_code, reason = "held until it is dropped")] std::sync::mpsc::Sender<()>,
 );
 
 impl Frozen {
-    /// Stops the clock of the test's runtime.
+    /// Pauses the clock of the test's runtime.
     pub(crate) fn new() -> Self {
         tokio::time::pause();
         let (held, release) = std::sync::mpsc::channel();
-        // While a blocking task runs, a paused clock does not jump ahead to the next timer.
+        // While a blocking task runs, a paused clock does not advance to the next timer.
         tokio::task::spawn_blocking(move || release.recv());
         Self(held)
     }

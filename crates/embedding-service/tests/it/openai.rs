@@ -1,4 +1,4 @@
-//! Services that speak as OpenAI does.
+//! Services with OpenAI's API.
 
 use serde_json::json;
 use vmcp_embedding_service::{Provider, Service, ServicePolicy};
@@ -95,7 +95,7 @@ async fn a_model_that_keeps_changing_is_reported() {
     let error = service.embed(Purpose::Document, &many).await.unwrap_err().to_string();
     assert!(error.contains("does not answer") && error.contains("changed its model"), "{error}");
     assert_eq!(web.posts().len(), 4);
-    // One batch has one model, whatever its name.
+    // A single batch has one model, whatever its name, so this succeeds.
     service.embed(Purpose::Query, &texts(&["a"])).await.unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! How many requests are under way, who waits for whom, and for how long.
+//! How many requests are in flight, which requests wait for which, and for how long.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ async fn two_requests_for_documents_are_under_way_at_once() {
             if hit.path == "/info" {
                 return info("m", 1);
             }
-            // Nobody gets past alone.
+            // A request alone cannot pass the barrier.
             pairs.wait().await;
             tei_reply(&hit)
         }
@@ -83,7 +83,7 @@ async fn a_query_has_a_shorter_time_of_its_own() {
 
 #[tokio::test]
 async fn a_query_has_one_time_for_all_its_requests() {
-    // Each answer takes its time, none too long by itself.
+    // No single response exceeds the time-out, but together they do.
     let web = web::serve(|hit| async move {
         tokio::time::sleep(Duration::from_millis(250)).await;
         if hit.path == "/info" { info("m", 8) } else { tei_reply(&hit) }

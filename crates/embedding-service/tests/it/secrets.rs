@@ -1,4 +1,4 @@
-//! The key and the headers reach the service, and nobody else.
+//! The key and the headers are sent to the service, and appear nowhere else.
 
 use serde_json::json;
 use vmcp_embedding_service::{Secret, Service, ServicePolicy};

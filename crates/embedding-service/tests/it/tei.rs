@@ -1,4 +1,4 @@
-//! Text Embeddings Inference: what is sent, in which batches, and whose vectors they are.
+//! Text Embeddings Inference: the requests, their batches, and the model of the vectors.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Scripted HTTP servers: a handler gets every request as it came and answers as it likes.
+//! Scripted HTTP servers: a handler receives every request unchanged and returns any response.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -18,14 +18,14 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// One request as it came.
+/// One received request.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordedRequest {
     pub(crate) verb: Method,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
-    /// How many came before it.
+    /// How many requests came before it.
     pub(crate) number: usize,
 }
 
@@ -61,7 +61,7 @@ impl FakeServer {
     }
 }
 
-/// Serves on a free port.
+/// Serves an async handler on a free port.
 pub(crate) async fn serve<F, R>(handler: F) -> FakeServer
 where
     F: Fn(RecordedRequest) -> R + Send + Sync + 'static,
@@ -75,7 +75,7 @@ where
     FakeServer { address, hits, accepting }
 }
 
-/// Serves on a free port what needs no waiting.
+/// Serves a synchronous handler on a free port.
 pub(crate) async fn answer(
     handler: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static,
 ) -> FakeServer {
@@ -135,21 +135,21 @@ pub(crate) fn with_header(mut reply: Reply, name: &'static str, value: &str) -> 
     reply
 }
 
-/// Begins an answer and hangs up.
+/// A response that breaks off after its first bytes.
 pub(crate) fn truncated() -> Reply {
     let pieces = [Ok(Frame::data(Bytes::from_static(b"[[1.0,"))), Err(io::Error::other("gone"))];
     let body = StreamBody::new(futures_util::stream::iter(pieces));
     Response::new(BodyExt::boxed(body))
 }
 
-/// Never ends.
+/// A response that never ends.
 pub(crate) fn endless() -> Reply {
     let piece = Bytes::from(vec![b' '; 64 << 10]);
     let pieces = futures_util::stream::repeat_with(move || Ok(Frame::data(piece.clone())));
     Response::new(BodyExt::boxed(StreamBody::new(pieces)))
 }
 
-/// Announces a length and sends nothing.
+/// A response that announces a length and sends nothing.
 pub(crate) fn announced(length: u64) -> Reply {
     let reply = Response::new(BodyExt::boxed(StreamBody::new(futures_util::stream::pending())));
     with_header(reply, "content-length", &length.to_string())

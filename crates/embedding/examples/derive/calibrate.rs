@@ -1,4 +1,5 @@
-//! Rounds the layers one after the other, each for the inputs it gets from the rounded ones before it.
+//! Rounds the layers one after the other, each for the inputs that it receives from the rounded layers before
+//! it.
 
 use crate::linear::Inputs;
 use crate::reference::{apply_dense, attend, embed_tokens, gelu, normalised, sum};
@@ -7,17 +8,17 @@ use crate::weights::{Dense, Layer, Weights};
 
 /// The rounded matrices of a layer.
 pub(crate) struct RoundedLayer {
-    /// Queries, keys, values.
+    /// Queries, keys and values.
     pub(crate) heads: [Rounded; 3],
-    /// What the values have lost, rounded too: they are added as they are, and their errors weigh more than all
-    /// others.
+    /// The residuals of the rounded values, rounded too. They are added unchanged, because errors of the
+    /// values matter more than all others.
     pub(crate) lost_values: Rounded,
     pub(crate) mixed: Rounded,
     pub(crate) up: Rounded,
     pub(crate) down: Rounded,
 }
 
-/// The layers, rounded for texts like these.
+/// The layers, rounded for the given sample of texts.
 pub(crate) fn round(weights: &Weights, words: &Rounded, texts: &[Vec<u16>]) -> Vec<RoundedLayer> {
     let words = words.values();
     let mut texts: Vec<Vec<Vec<f32>>> =

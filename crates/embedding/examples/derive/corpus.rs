@@ -1,4 +1,4 @@
-//! One-line descriptions of programs: the list of packages of a Debian release, as `apt` keeps it.
+//! One-line descriptions of programs: the package list of a Debian release, in `apt`'s format.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use anyhow::{Context as _, ensure};
 
 use crate::tensors::hexadecimal;
 
-/// Of `main/binary-amd64/Packages` of Debian 12.15.
+/// SHA-256 of `main/binary-amd64/Packages` of Debian 12.15.
 const DIGEST: &str = "515e692f2c4121c6fcec444ef100cc18f79a991910615f3a88c8b7becfc94d2f";
 
-/// The descriptions, each once, in the order of the list.
+/// The distinct descriptions, in the order of the list.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<String>> {
     let file = std::fs::read(path).with_context(|| path.display().to_string())?;
     let found = hexadecimal(&file);
@@ -20,7 +20,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(lines.filter(|line| seen.insert(*line)).map(str::to_owned).collect())
 }
 
-/// Some of them alone and some of them six in a row, for short and for longer texts.
+/// A sample with short and longer texts: half of the lines alone, and the others joined in groups of six.
 pub(crate) fn sample(lines: &[String]) -> Vec<String> {
     let lines: Vec<&str> = lines.iter().step_by(SAMPLE_STEP).map(String::as_str).collect();
     let (alone, together) = lines.split_at(lines.len() / 2);
@@ -28,5 +28,5 @@ pub(crate) fn sample(lines: &[String]) -> Vec<String> {
     alone.chain(together.chunks(6).map(|lines| lines.join(". "))).collect()
 }
 
-/// Every fortieth line is enough: 1,500 lines are some 17,000 pieces.
+/// Every fortieth line is enough: 1,500 lines are about 17,000 pieces.
 const SAMPLE_STEP: usize = 40;

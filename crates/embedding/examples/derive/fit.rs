@@ -1,20 +1,26 @@
-//! Static vectors of word pieces, such that their mean over a text comes near to the sentence model's vector of it.
+//! Fits static vectors of word pieces, so that their mean over a text is close to the sentence model's vector
+//! of it.
 //!
-//! That is a linear problem with a row for each text, solved by conjugate gradients. Pieces that hardly occur stay near
-//! to where they begin: at what the sentence model says about the piece alone. What all texts have in common, and all
-//! pieces, is taken away before: it tells no text from another, and would be all that many a word of a question has.
+//! This is a linear least-squares problem with one row for each text, solved by conjugate gradients. Pieces
+//! that rarely occur stay close to their initial vectors, which are the sentence model's vectors of the
+//! pieces alone.
+//!
+//! The mean of all texts, and of all pieces, is subtracted first. It does not distinguish texts, and it would
+//! dominate the vectors of many words of a query.
 
 use vmcp_embedding::{MiniLm, tokenize};
 
 use crate::weights::WIDTH;
 
-/// Texts to fit to.
+/// Maximum number of texts to fit to.
 const TEXTS_MAX: usize = 60_000;
-/// How much longer than a text's vector that of a single piece begins: most pieces of a text say less than the rest.
+/// The initial length of a piece's vector relative to a text's vector. It is above 1, because most pieces of
+/// a text contribute less than the others.
 const INITIAL_SCALE: f32 = 3.0;
-/// What it costs to move a piece away from its beginning, in texts of that piece alone.
+/// The penalty for moving a piece away from its initial vector, as a number of texts that consist of this
+/// piece alone.
 const PRIOR_WEIGHT: f32 = 0.05;
-/// After so many, hardly anything changes.
+/// The number of iterations, after which hardly anything changes.
 const STEPS: usize = 12;
 
 /// The vectors of all pieces of the vocabulary, row after row.
@@ -27,7 +33,7 @@ pub(crate) fn fit(lines: &[String], vocabulary: &str) -> Vec<f32> {
     centre(&mut words);
     words.iter_mut().for_each(|value| *value *= INITIAL_SCALE);
 
-    // What is missing in the texts, turned into what is missing in the pieces.
+    // The residual of the texts, propagated back to the pieces.
     let mut missing = embed(lines);
     centre(&mut missing);
     for (value, mean) in missing.iter_mut().zip(means(&texts, &words)) {
@@ -63,7 +69,7 @@ fn own_pieces(text: &str) -> Vec<u16> {
     pieces
 }
 
-/// The sentence model's vectors, on two threads.
+/// The sentence model's vectors, computed on two threads.
 fn embed(texts: &[String]) -> Vec<f32> {
     let model = MiniLm::new();
     let run = |texts: &[String]| -> Vec<f32> {
@@ -79,7 +85,7 @@ fn embed(texts: &[String]) -> Vec<f32> {
     })
 }
 
-/// Takes the mean of all rows from each.
+/// Subtracts the mean of all rows from each row.
 fn centre(rows: &mut [f32]) {
     let mut mean = vec![0.0; WIDTH];
     let share = WIDTH as f32 / rows.len() as f32;
@@ -95,7 +101,7 @@ fn centre(rows: &mut [f32]) {
     }
 }
 
-/// For each text the mean of its pieces' rows.
+/// The mean of its pieces' rows, for each text.
 fn means(texts: &[Vec<u16>], rows: &[f32]) -> Vec<f32> {
     let mut means = vec![0.0; texts.len() * WIDTH];
     for (text, mean) in texts.iter().zip(means.chunks_exact_mut(WIDTH)) {
@@ -110,7 +116,7 @@ fn means(texts: &[Vec<u16>], rows: &[f32]) -> Vec<f32> {
     means
 }
 
-/// The other way round: what is at a text, divided among its pieces.
+/// The transpose of [`means`]: distributes the values of each text among its pieces.
 fn spread(texts: &[Vec<u16>], at_texts: &[f32], length: usize) -> Vec<f32> {
     let mut rows = vec![0.0; length];
     for (text, values) in texts.iter().zip(at_texts.chunks_exact(WIDTH)) {

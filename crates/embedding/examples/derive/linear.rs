@@ -1,9 +1,10 @@
-//! What inputs of a matrix are like: the sums of their products, and the triangular factor that rounding needs.
+//! Statistics of the inputs of a matrix: the sums of their products, and the triangular factor that rounding
+//! needs.
 
 /// Sums over many inputs.
 pub(crate) struct Inputs {
     pub(crate) width: usize,
-    /// For each pair of inputs the sum of products, lower triangle.
+    /// The sum of products for each pair of inputs, lower triangle.
     products: Vec<f32>,
 }
 
@@ -11,7 +12,7 @@ impl Inputs {
     pub(crate) fn of(all: &[Vec<f32>]) -> Self {
         let width = all.first().map_or(0, Vec::len);
         let mut products = vec![0.0; width * width];
-        // Some inputs at a time, so that they stay in the cache while all the rows pass by.
+        // In chunks of 64 inputs, so that they stay in the cache while all rows are updated.
         for some in all.chunks(64) {
             for (index, row) in products.chunks_exact_mut(width).enumerate() {
                 for one in some {
@@ -27,8 +28,8 @@ impl Inputs {
 
     /// The upper triangular matrix U, row after row, with UᵀU the inverse of the products.
     ///
-    /// It is the inverse of R in RRᵀ = products with R upper triangular; turned around at both ends, that is the
-    /// usual decomposition into a lower triangle.
+    /// It is the inverse of R in RRᵀ = products with R upper triangular. With rows and columns reversed, that
+    /// is the usual Cholesky decomposition into a lower triangle.
     pub(crate) fn error_factors(&self, damping: f64) -> Vec<f64> {
         let n = self.width;
         let mean = (0..n).map(|index| f64::from(self.products[index * n + index])).sum::<f64>() / n as f64;
@@ -63,7 +64,7 @@ impl Inputs {
     }
 }
 
-/// The sum of products of two rows of the same length, or of the shorter one's.
+/// The sum of products of two rows, over the length of the shorter one.
 fn product(left: &[f64], right: &[f64]) -> f64 {
     let mut lanes = [0.0; 4];
     let (lefts, left) = left.as_chunks::<4>();

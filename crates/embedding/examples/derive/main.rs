@@ -1,7 +1,8 @@
-//! Derives the models under `assets/` and what the tests measure them against from the original weights.
+//! Derives the models in `assets/`, and the reference vectors of the tests, from the original weights.
 //!
-//! `cargo run --release -p vmcp-embedding --example derive -- STEP FOLDER-OF-THE-MODEL LIST-OF-PACKAGES`, first with the
-//! step `minilm`, then with `static`, which asks the model that the first has written. `cargo xtask model` does both. Where it comes from stands in `assets/PROVENANCE.md`.
+//! `cargo run --release -p vmcp-embedding --example derive -- STEP MODEL-FOLDER PACKAGE-LIST`, first with the
+//! step `minilm`, then with `static`, which uses the model that the first step has written. `cargo xtask
+//! model` runs both. `assets/PROVENANCE.md` documents the origin of the inputs.
 
 mod calibrate;
 mod corpus;
@@ -23,9 +24,9 @@ use self::rounding::Rounded;
 use self::tensors::{Tensors, hexadecimal};
 use self::weights::{POSITIONS, Weights};
 
-/// Of the file `model.safetensors`.
+/// SHA-256 of `model.safetensors`.
 const WEIGHTS_DIGEST: &str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db";
-/// Of the file `vocab.txt`.
+/// SHA-256 of `vocab.txt`.
 const VOCABULARY_DIGEST: &str = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3";
 
 fn main() -> anyhow::Result<()> {
@@ -57,13 +58,13 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// An asset and its digest.
+/// Writes an asset and its digest.
 fn write_asset(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write(&path.with_extension("bin"), bytes)?;
     write(&path.with_extension("sha256"), hexadecimal(bytes).as_bytes())
 }
 
-/// The vectors of the tests' texts, by the original weights.
+/// Writes the vectors of the tests' texts by the original weights.
 fn write_reference(weights: &Weights, folder: &Path) -> anyhow::Result<()> {
     let texts = std::fs::read_to_string(folder.join("pieces.json")).context("pieces.json")?;
     let texts: Vec<(String, Vec<u16>)> = serde_json::from_str(&texts).context("pieces.json")?;

@@ -1,4 +1,4 @@
-//! Lays the rounded weights out as `src/minilm/asset.rs` describes.
+//! Writes the rounded weights in the layout that `src/minilm/asset.rs` describes.
 
 use crate::calibrate::RoundedLayer;
 use crate::rounding::{GROUP, Rounded, half};
@@ -31,7 +31,7 @@ pub(crate) fn pack(weights: &Weights, words: &Rounded, layers: &[RoundedLayer]) 
     file
 }
 
-/// Word vectors, as `src/words.rs` describes them.
+/// Word vectors in the layout that `src/words.rs` describes.
 pub(crate) fn pack_words(words: &Rounded) -> Vec<u8> {
     let mut file = Vec::new();
     for (scale, numbers) in words.scales.iter().zip(&words.numbers) {
@@ -50,7 +50,7 @@ fn pack_numbers(parts: &[&[f32]], file: &mut Vec<u8>) {
     file.extend(parts.iter().copied().flatten().flat_map(|value| value.to_le_bytes()));
 }
 
-/// The rows of some matrices below each other, in panels of 8.
+/// The rows of several matrices, one matrix after the other, in panels of 8.
 fn pack_rows(parts: &[&Rounded], inputs: usize, file: &mut Vec<u8>) {
     let groups = inputs / GROUP;
     for part in parts {

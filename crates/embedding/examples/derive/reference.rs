@@ -1,6 +1,6 @@
-//! The network in plain f32 with the original weights: what the packed one is measured against.
+//! The network in plain f32 with the original weights, as the reference for the packed one.
 //!
-//! Written for being right: no blocking, no vector code, one text after the other.
+//! Written for correctness: no blocking, no vector code, one text after the other.
 
 use crate::weights::{Dense, Norm, WIDTH, Weights};
 
@@ -24,7 +24,7 @@ pub(crate) fn encode(weights: &Weights, pieces: &[u16]) -> Vec<f32> {
     vector
 }
 
-/// What the layers begin with, given the vectors of words.
+/// The input of the first layer, for the given word vectors.
 pub(crate) fn embed_tokens(weights: &Weights, words: &[f32], pieces: &[u16]) -> Vec<Vec<f32>> {
     let places = pieces.iter().zip(weights.positions.chunks_exact(WIDTH));
     let tokens = places.map(|(piece, position)| {
@@ -34,7 +34,7 @@ pub(crate) fn embed_tokens(weights: &Weights, words: &[f32], pieces: &[u16]) -> 
     tokens.collect()
 }
 
-/// Mixtures of the tokens' values, by queries and keys.
+/// The mixtures of the tokens' values, by queries and keys.
 pub(crate) fn attend(heads: &[Dense; 3], tokens: &[Vec<f32>]) -> Vec<Vec<f32>> {
     let [queries, keys, values] = heads
         .each_ref()
@@ -87,7 +87,7 @@ pub(crate) fn normalised(token: &[f32], norm: &Norm) -> Vec<f32> {
     scaled.map(|((value, scale), shift)| (value - mean) / deviation * scale + shift).collect()
 }
 
-/// x times the share of the normal distribution below x, by the series of the error function.
+/// GELU: x times the normal distribution function at x, by the series of the error function.
 pub(crate) fn gelu(x: f32) -> f32 {
     let z = f64::from(x) / std::f64::consts::SQRT_2;
     let erf = if z.abs() > 4.0 {

@@ -1,31 +1,33 @@
-//! Weights to 4 bits, in groups of 32 that share a scale.
+//! Rounds weights to 4 bits, in groups of 32 that share a scale.
 //!
-//! A matrix is rounded column by column, and what a column loses is made up for by those after it, as far as they see
-//! the same inputs (the method known as GPTQ, after Frantar and others, 2022). What its inputs are like is measured.
+//! A matrix is rounded column by column. The error of a column is compensated in the following columns, as
+//! far as their inputs correlate (the method known as GPTQ, after Frantar and others, 2022). The statistics
+//! of the inputs are measured.
 
 use crate::linear::Inputs;
 
 pub(crate) const GROUP: usize = 32;
 
-/// How much of the mean square of all inputs is added to each: what rarely occurs must not be given everything.
+/// The fraction of the mean square of all inputs that is added to each. Otherwise inputs that rarely occur
+/// would receive the whole error.
 const DAMPING: f64 = 0.1;
 
 /// A rounded matrix, row after row.
 pub(crate) struct Rounded {
     /// A bfloat16 for each group.
     pub(crate) scales: Vec<u16>,
-    /// From 0 to 15; the weight is 8 less, times the scale.
+    /// Numbers from 0 to 15; the weight is the number minus 8, times the scale.
     pub(crate) numbers: Vec<[u8; GROUP]>,
 }
 
 impl Rounded {
-    /// Each group by itself, as near as can be.
+    /// Rounds each group separately to the nearest values.
     pub(crate) fn nearest(weights: &[f32]) -> Self {
         let (scales, numbers) = weights.as_chunks::<GROUP>().0.iter().map(round).unzip();
         Self { scales, numbers }
     }
 
-    /// So that products with such inputs stay as near as can be.
+    /// Rounds so that products with such inputs change as little as possible.
     pub(crate) fn fitting(weights: &[f32], inputs: &Inputs) -> Self {
         let factors = inputs.error_factors(DAMPING);
         let mut rounded = Self { scales: Vec::new(), numbers: Vec::new() };
@@ -51,7 +53,7 @@ impl Rounded {
         rounded
     }
 
-    /// What the weights have become.
+    /// The weights after rounding.
     pub(crate) fn values(&self) -> Vec<f32> {
         let groups = self.scales.iter().zip(&self.numbers);
         groups.flat_map(|(scale, numbers)| numbers.map(|number| value(number, *scale))).collect()
@@ -79,10 +81,10 @@ fn nearest(weight: f32, scale: u16) -> u8 {
     ((weight * factor).round().clamp(-8.0, 7.0) + 8.0) as u8
 }
 
-/// The scale and the 4-bit numbers that come closest to a group in the sum of squares.
+/// The scale and the 4-bit numbers with the smallest sum of squared errors for a group.
 ///
-/// The scales tried are those at which the largest weight becomes something from 4.5 to 9.5, of either sign, for the
-/// range from -8 to 7 is not even; each is then fitted once more to what it rounds to.
+/// Tries the scales that map the largest weight to 4.5 to 9.5, with either sign, because the range from -8 to
+/// 7 is not symmetric. Each scale is then fitted once more to the rounded numbers.
 fn round(group: &[f32; GROUP]) -> (u16, [u8; GROUP]) {
     let largest = group.iter().fold(0.0_f32, |largest, weight| largest.max(weight.abs()));
     let mut best = (f32::INFINITY, 0, [8; GROUP]);
@@ -107,7 +109,7 @@ fn error(group: &[f32; GROUP], scale: u16) -> (f32, [u8; GROUP]) {
     (errors.sum(), numbers)
 }
 
-/// The scale that suits these 4-bit numbers best.
+/// The scale with the smallest squared error for these 4-bit numbers.
 fn fitted(group: &[f32; GROUP], numbers: &[u8; GROUP]) -> f32 {
     let pairs = || group.iter().zip(numbers).map(|(weight, number)| (weight, f32::from(*number) - 8.0));
     let squares: f32 = pairs().map(|(_, number)| number * number).sum();

@@ -1,4 +1,4 @@
-//! The tensors of a safetensors file: a header in JSON, then numbers.
+//! Reads the tensors of a safetensors file: a JSON header, then numbers.
 
 use std::path::Path;
 
@@ -6,14 +6,14 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// A file of tensors, in memory.
+/// The tensors of a file, in memory.
 pub(crate) struct Tensors {
     header: Value,
     data: Vec<u8>,
 }
 
 impl Tensors {
-    /// Reads the file if it has this digest.
+    /// Reads the file. It is an error if the SHA-256 of the file is not `digest`.
     pub(crate) fn read(path: &Path, digest: &str) -> anyhow::Result<Self> {
         let mut file = std::fs::read(path).with_context(|| path.display().to_string())?;
         let found = hexadecimal(&file);
@@ -26,7 +26,7 @@ impl Tensors {
         Ok(Self { header, data })
     }
 
-    /// The numbers of a tensor, row after row.
+    /// The numbers of a tensor, row after row. It is an error if the tensor has another shape.
     pub(crate) fn get(&self, name: &str, shape: &[usize]) -> anyhow::Result<Vec<f32>> {
         let entry = self.header.get(name).with_context(|| format!("no tensor {name}"))?;
         ensure!(entry["dtype"] == "F32", "{name} is no tensor of f32");
@@ -40,7 +40,7 @@ impl Tensors {
     }
 }
 
-/// SHA-256, as it is usually written.
+/// The SHA-256 in hexadecimal.
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! The original model as f32, by the names of its tensors.
+//! The original model as f32, read by the names of its tensors.
 
 use anyhow::Context as _;
 
@@ -8,24 +8,24 @@ pub(crate) const WIDTH: usize = 384;
 pub(crate) const INNER: usize = 1536;
 pub(crate) const LAYERS: usize = 6;
 pub(crate) const PIECES: usize = 30_522;
-/// The model knows 512 places; its authors use it with 256.
+/// The number of positions in use. The model supports 512; its authors use 256.
 pub(crate) const POSITIONS: usize = 256;
 
-/// A matrix with a row for each output, and what is added to the outputs.
+/// A matrix with a row for each output, and the bias of the outputs.
 pub(crate) struct Dense {
     pub(crate) rows: Vec<f32>,
     pub(crate) bias: Vec<f32>,
     pub(crate) inputs: usize,
 }
 
-/// A layer norm.
+/// The scale and the shift of a layer norm.
 pub(crate) struct Norm {
     pub(crate) scale: Vec<f32>,
     pub(crate) shift: Vec<f32>,
 }
 
 pub(crate) struct Layer {
-    /// Queries, keys, values.
+    /// Queries, keys and values.
     pub(crate) heads: [Dense; 3],
     pub(crate) mixed: Dense,
     pub(crate) mixed_norm: Norm,
@@ -36,7 +36,7 @@ pub(crate) struct Layer {
 
 pub(crate) struct Weights {
     pub(crate) words: Vec<f32>,
-    /// With the vector of the first segment added: there is no other segment.
+    /// Includes the vector of the first segment, because there is no other segment.
     pub(crate) positions: Vec<f32>,
     pub(crate) norm: Norm,
     pub(crate) layers: Vec<Layer>,

@@ -1,16 +1,16 @@
-//! The vectors of the queries asked last, of one model at a time.
+//! The vectors of the most recent queries, for one model at a time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::record::Digest;
 
-/// At most so many vectors; whatever was not asked for longest makes room.
+/// A cache of at most `vectors_max` vectors. The least recently used one is evicted.
 pub(super) struct QueryCache {
     model: Option<Arc<str>>,
     vectors: HashMap<Digest, (u64, Vec<f32>)>,
     vectors_max: usize,
-    /// Counts uses: the higher a vector's number, the later it was used.
+    /// Counts uses; the vector with the lowest number is the least recently used one.
     use_counter: u64,
 }
 
@@ -19,7 +19,7 @@ impl QueryCache {
         Self { model: None, vectors: HashMap::new(), vectors_max, use_counter: 0 }
     }
 
-    /// The vectors of all these queries, if all are known.
+    /// The vectors of all these queries; `None` unless all are cached.
     pub(super) fn get(&mut self, model: &Arc<str>, digests: &[Digest]) -> Option<Vec<Vec<f32>>> {
         if self.model.as_ref() != Some(model) {
             return None;

@@ -1,21 +1,22 @@
-//! A document's vector as bytes: what it is of, what model made it, and a check.
+//! The file format of cached document vectors.
 //!
-//! A record is "VEC1", the dimension (2 bytes), the model's mark (8), the text's digest (16), the scale (4), a signed
-//! byte for each dimension, and the beginning of the SHA-256 of all that (4); numbers are little-endian. Records stand
-//! by themselves: a file is nothing but records, and a broken one is skipped by looking for the next "VEC1".
+//! A record is "VEC1", the dimension (2 bytes), the model's digest (8), the text's digest (16), the scale
+//! (4), a signed byte for each dimension, and the first 4 bytes of the SHA-256 of all preceding bytes.
+//! Numbers are little-endian. Records are self-contained: a file consists of records only. After a damaged
+//! record, reading resumes at the next "VEC1".
 
 use sha2::{Digest as _, Sha256};
 
-/// The beginning of a text's SHA-256.
+/// The first 16 bytes of the SHA-256 of a text.
 pub(super) type Digest = [u8; 16];
-/// The beginning of the SHA-256 of a model's identity.
+/// The first 8 bytes of the SHA-256 of a model's identity.
 pub(super) type ModelDigest = [u8; 8];
 
 const MAGIC: [u8; 4] = *b"VEC1";
 const HEADER_BYTES: usize = 4 + 2 + 8 + 16 + 4;
 const CHECKSUM_BYTES: usize = 4;
 
-/// A vector in signed bytes.
+/// A vector quantised to signed bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct QuantizedVector {
     scale: f32,
@@ -30,7 +31,7 @@ impl QuantizedVector {
         Self { scale: largest / 127.0, bytes }
     }
 
-    /// The vector, brought back to unit length.
+    /// The vector, normalised to unit length.
     pub(super) fn dequantize(&self) -> Vec<f32> {
         let mut vector: Vec<f32> = self.bytes.iter().map(|byte| f32::from(*byte) * self.scale).collect();
         let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
@@ -40,7 +41,7 @@ impl QuantizedVector {
         vector
     }
 
-    /// Bytes of its record.
+    /// The size of its record, in bytes.
     pub(super) fn record_bytes(&self) -> usize {
         HEADER_BYTES + self.bytes.len() + CHECKSUM_BYTES
     }
@@ -60,7 +61,7 @@ fn prefix<const N: usize>(bytes: &[u8]) -> [u8; N] {
     taken
 }
 
-/// Appends a record. A vector of more dimensions than a record can tell is left out.
+/// Appends a record. A vector with more dimensions than the 16-bit field can hold is left out.
 pub(super) fn append_record(
     mark: ModelDigest,
     digest: &Digest,
@@ -79,15 +80,15 @@ pub(super) fn append_record(
     into.extend(check);
 }
 
-/// What a file holds.
+/// The content of a file.
 pub(super) struct ParsedFile {
-    /// In the file's order, so the oldest first.
+    /// In the order of the file, so the oldest record is first.
     pub(super) records: Vec<(Digest, QuantizedVector)>,
-    /// Whether there was anything else than whole records of this model.
+    /// Whether the file contains anything other than intact records of this model.
     pub(super) is_damaged: bool,
 }
 
-/// The records of a model.
+/// Reads the intact records of a model.
 pub(super) fn parse_records(mark: ModelDigest, mut file: &[u8]) -> ParsedFile {
     let mut found = ParsedFile { records: Vec::new(), is_damaged: false };
     while !file.is_empty() {

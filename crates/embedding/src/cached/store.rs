@@ -1,8 +1,8 @@
-//! The vectors of documents of one model: a table in memory, and a file to which whole records are appended.
+//! The vectors of documents of one model: a table in memory, and a file to which records are appended.
 //!
-//! Processes may share a folder. Each appends by one write at the file's end; a file that has grown too long, or is
-//! damaged, is replaced in one step by a new one. Records that another process appended meanwhile may then be lost,
-//! and are computed again by whoever misses them.
+//! Processes may share a folder. Each appends with one write at the end of the file. A file that is too long
+//! or damaged is atomically replaced by a new one. Records that another process appended meanwhile may be
+//! lost; a process that lacks one computes it again.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -13,20 +13,20 @@ use std::sync::Arc;
 
 use super::record::{Digest, QuantizedVector, append_record, model_digest, parse_records};
 
-/// A file is never read or written further than this.
+/// Maximum number of bytes of a file that are read, and maximum size to which a file grows.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
-/// See the module.
+/// The store of one model at a time. Another model replaces the table and uses its own file.
 pub(super) struct DocumentStore {
     folder: Option<PathBuf>,
     model: Option<Arc<str>>,
     vectors: HashMap<Digest, QuantizedVector>,
-    /// The oldest first.
+    /// The digests in the order of insertion, oldest first.
     insertion_order: VecDeque<Digest>,
     vectors_max: usize,
-    /// Bytes of the file, as far as this process knows.
+    /// The size of the file in bytes, as far as this process knows.
     file_bytes: u64,
-    /// Whether a failure was logged. One is enough.
+    /// Whether a failure was logged; only the first one is.
     has_warned: bool,
 }
 
@@ -43,7 +43,7 @@ impl DocumentStore {
         }
     }
 
-    /// The vectors of these documents, as far as they are known.
+    /// The vectors of these documents; `None` for each that is unknown.
     pub(super) fn get(&mut self, model: &Arc<str>, digests: &[Digest]) -> Vec<Option<Vec<f32>>> {
         self.use_model(model);
         digests.iter().map(|digest| self.vectors.get(digest).map(QuantizedVector::dequantize)).collect()
@@ -79,7 +79,7 @@ impl DocumentStore {
         }
     }
 
-    /// Forgets the vectors of another model and reads those of this one.
+    /// Switches to a model: drops the vectors of the previous model and reads the file of this one.
     fn use_model(&mut self, model: &Arc<str>) {
         if self.model.as_ref() == Some(model) {
             return;
@@ -106,20 +106,21 @@ impl DocumentStore {
         }
     }
 
-    /// The model's own file. Its name is the model's mark, for an identity may hold any character.
+    /// The model's file. Its name is the model's digest, because an identity may contain any character.
     fn path(&self) -> Option<PathBuf> {
         let mark = model_digest(self.model.as_ref()?);
         let digits: String = mark.iter().map(|byte| format!("{byte:02x}")).collect();
         Some(self.folder.as_ref()?.join(format!("vectors-{digits}.bin")))
     }
 
-    /// Twice what is kept: then half of the file at least is worth being dropped.
+    /// Twice the size of the records in memory, so that a rewrite drops at least half of the file.
     fn file_bytes_max(&self) -> u64 {
         let record = self.vectors.values().next().map_or(0, QuantizedVector::record_bytes) as u64;
         (2 * record * self.vectors_max as u64).min(FILE_BYTES_MAX)
     }
 
-    /// Replaces the file by one of what is kept, the youngest if not all fit into half of the bound.
+    /// Replaces the file by the records in memory; by the youngest ones if not all fit into half of
+    /// [`FILE_BYTES_MAX`].
     fn rewrite(&mut self, path: &Path) {
         let Some(model) = &self.model else { return };
         let mark = model_digest(model);
@@ -148,7 +149,7 @@ impl DocumentStore {
     }
 }
 
-/// The last part of a file that may be read, and whether that is all of it.
+/// The last [`FILE_BYTES_MAX`] bytes of a file, and whether that is the whole file.
 fn read_tail(path: &Path) -> io::Result<(Vec<u8>, bool)> {
     let mut file = File::open(path)?;
     let surplus = file.metadata()?.len().saturating_sub(FILE_BYTES_MAX);
@@ -158,14 +159,14 @@ fn read_tail(path: &Path) -> io::Result<(Vec<u8>, bool)> {
     Ok((bytes, surplus == 0))
 }
 
-/// By one write, which another process's cannot come between.
+/// Appends with one write, so that appends of other processes cannot interleave with it.
 fn append(path: &Path, records: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     let written = file.write(records)?;
     if written == records.len() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
 }
 
-/// Whoever has the old file open keeps it; whoever opens it later finds the new one.
+/// Replaces the file by a rename: open handles keep the old file, and later opens find the new one.
 fn replace(path: &Path, records: &[u8]) -> io::Result<()> {
     let scratch = path.with_extension(format!("{}.new", std::process::id()));
     let written = || {
@@ -176,7 +177,7 @@ fn replace(path: &Path, records: &[u8]) -> io::Result<()> {
     };
     let replaced = written();
     if replaced.is_err() {
-        // The failure worth telling is the first.
+        // The first failure is returned, and a failure to remove the temporary file is ignored.
         std::fs::remove_file(&scratch).unwrap_or_default();
     }
     replaced

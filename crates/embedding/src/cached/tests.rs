@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-/// Gives each text a vector of its own, and counts.
+/// Returns a distinct vector for each text, and counts the texts.
 struct CountingEmbedder {
     model: Mutex<Arc<str>>,
     documents: AtomicUsize,
@@ -51,7 +51,7 @@ fn texts(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|index| format!("text {index}")).collect()
 }
 
-/// The vectors of documents, checked against what they must be.
+/// The vectors of documents, checked against the expected ones.
 async fn check(cached: &Cached, texts: &[String]) -> Embeddings {
     let embedded = cached.embed(Purpose::Document, texts).await.unwrap();
     assert_eq!(embedded.vectors.len(), texts.len());
@@ -103,7 +103,7 @@ async fn vectors_of_another_model_are_not_given_out() {
     let cached = Cached::open(inner.clone(), Some(folder.path())).unwrap();
     check(&cached, &texts(0..4)).await;
     *inner.model.lock() = "two".into();
-    // The change shows with the first text that is not known; then all are asked for again.
+    // The model change is seen with the first unknown text; then all texts are embedded again.
     let embedded = check(&cached, &texts(0..5)).await;
     assert_eq!(&*embedded.model, "two");
     assert_eq!(inner.documents(), 4 + 1 + 4);
@@ -152,7 +152,7 @@ async fn the_oldest_documents_make_room() {
     let computed = inner.documents();
     check(&cached, &texts(90..100)).await;
     assert_eq!(inner.documents(), computed, "the youngest are known");
-    // More than are kept at all are given out too.
+    // More texts than the cache holds are returned too.
     check(&cached, &texts(0..30)).await;
 }
 

@@ -1,25 +1,26 @@
-//! What flows into a matrix, rounded to 8 bits: 32 inputs of a token share one scale.
+//! The inputs of a matrix, quantised to 8 bits: 32 inputs of a token share one scale.
 
 use super::multiply::TILE;
 use super::numbers::ROUNDING;
 use super::shape::GROUP;
 
-/// Inputs of a matrix for some tokens, tile after tile: of a tile, the first groups of its tokens, then the second
-/// ones, and so on. The last tile has what tokens are left.
+/// The inputs of a matrix for several tokens, ordered by tiles. A tile contains the first groups of all its
+/// tokens, then the second groups, and so on. The last tile contains the remaining tokens.
 #[derive(Default)]
 pub(super) struct Activations {
     pub(super) groups: Vec<Group>,
-    /// Groups of one token.
+    /// The number of groups of one token.
     pub(super) groups_per_token: usize,
 }
 
 /// 32 inputs of a token.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Group {
-    /// Signed bytes, four a word, the first lowest.
+    /// Signed bytes, four in each word, the first in the lowest byte.
     pub(super) packed: [i32; GROUP / 4],
     pub(super) scale: f32,
-    /// 8 times the sum of the bytes: what weights from 0 to 15 add to a product with weights from -8 to 7.
+    /// 8 times the sum of the bytes. A product with stored weights of 0 to 15 exceeds the product with the
+    /// real weights of -8 to 7 by this number.
     pub(super) zero_point_correction: i32,
 }
 
@@ -28,7 +29,8 @@ impl Activations {
         self.groups.len() / self.groups_per_token
     }
 
-    /// Rounds `values`, tokens of `width` inputs. The scale is that of the largest input of a group.
+    /// Quantises `values`, which are tokens of `width` inputs. The largest input of a group determines its
+    /// scale.
     #[inline(always)]
     pub(super) fn quantize(&mut self, values: &[f32], width: usize) {
         let per_token = width / GROUP;

@@ -1,22 +1,23 @@
-//! The model's weights as they lie in the binary: where each part starts, and how weights are packed.
+//! The layout of the model's weights in the binary: the order of the parts, and the packing of weights.
 //!
-//! Everything is little-endian and in this order: the word vectors, the position vectors, the norm behind them, then
-//! six layers of four matrices and two norms. `examples/derive` writes what this reads.
+//! Everything is little-endian and in this order: the word vectors, the position vectors, their norm, then
+//! six layers of four matrices and two norms. `examples/derive` writes this format.
 //!
-//! A weight has 4 bits: it is (q - 8) times the scale of its group of 32. Scales are bfloat16, the upper half of an
-//! f32. Word vectors are as `words` describes them. A matrix is cut into panels of 8 outputs; see [`Matrix`].
+//! A weight has 4 bits: it is (q - 8) times the scale of its group of 32. Scales are bfloat16, the upper half
+//! of an f32. `words` describes the word vectors. A matrix is divided into panels of 8 outputs; see
+//! [`Matrix`].
 
 use super::shape::{FEED_FORWARD_WIDTH, GROUP, LANES, LAYERS, PIECES_MAX, QKV_WIDTH, WIDTH};
 use crate::vocabulary::PIECE_COUNT;
 use crate::words::{PieceVectors, VECTOR_BYTES, bf16_to_f32};
 
-/// Aligned, so that no panel straddles more cache lines than it must.
+/// Aligned to a cache line, so that blocks span as few cache lines as possible.
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 
 static ASSET: &Aligned<[u8; ASSET_BYTES]> = &Aligned(*include_bytes!("../../assets/minilm-q4.bin"));
 
-/// A block of a matrix: 8 scales and 8 times 32 weights.
+/// The size of a block of a matrix: 8 scales and 8 times 32 weights.
 pub(super) const BLOCK_BYTES: usize = LANES * 2 + LANES * GROUP / 2;
 
 const NORM_BYTES: usize = 2 * WIDTH * 4;
@@ -32,16 +33,17 @@ const fn matrix_bytes(outputs: usize, inputs: usize) -> usize {
     outputs / LANES * (inputs / GROUP) * BLOCK_BYTES + outputs * 4
 }
 
-/// Scale and shift of a layer norm.
+/// The scale and the shift of a layer norm.
 pub(super) struct Norm {
     pub(super) scale: Vec<f32>,
     pub(super) shift: Vec<f32>,
 }
 
-/// A matrix in panels of 8 outputs, and what is added to the outputs.
+/// A matrix in panels of 8 outputs, and the bias of the outputs.
 ///
-/// A panel has one block for each group of 32 inputs: 8 scales, one an output, then 4 times 32 bytes. Byte
-/// `4 * output + j` of the `s`th 32 bytes holds the weights of input `4 * s + j` (low) and `4 * s + j + 16` (high).
+/// A panel has one block for each group of 32 inputs: 8 scales, one for each output, then 4 times 32 bytes.
+/// Byte `4 * output + j` of the `s`th 32 bytes holds the weights of input `4 * s + j` (low) and `4 * s + j +
+/// 16` (high).
 pub(super) struct Matrix {
     pub(super) blocks: &'static [[u8; BLOCK_BYTES]],
     pub(super) bias: Vec<f32>,
@@ -53,7 +55,7 @@ impl Matrix {
         self.bias.len()
     }
 
-    /// Groups of 32 inputs, and so blocks of a panel.
+    /// The number of groups of 32 inputs, which is the number of blocks in a panel.
     pub(super) fn groups(&self) -> usize {
         self.inputs / GROUP
     }
@@ -61,7 +63,8 @@ impl Matrix {
 
 /// One of the six layers.
 pub(super) struct Layer {
-    /// To queries, keys, values, and what the values lack, in this order.
+    /// Produces the queries, the keys, the values, and the quantisation residuals of the values, in this
+    /// order.
     pub(super) qkv: Matrix,
     pub(super) attention_output: Matrix,
     pub(super) attention_norm: Norm,
@@ -70,7 +73,7 @@ pub(super) struct Layer {
     pub(super) down_norm: Norm,
 }
 
-/// The whole model. Weights stay where they are; only the 130 kB of other numbers are copied.
+/// The whole model. The weights are used in place; only the other numbers, 130 kB, are copied.
 pub(super) struct Weights {
     piece_vectors: PieceVectors,
     positions: &'static [[[u8; 2]; WIDTH]],
@@ -89,7 +92,7 @@ impl Weights {
         Self { piece_vectors: PieceVectors(words), positions, norm, layers }
     }
 
-    /// Writes the sum of a word's and a position's vector.
+    /// Writes the sum of the vectors of a word piece and of a position.
     #[inline(always)]
     pub(super) fn embed_piece(&self, piece: u16, position: usize, into: &mut [f32]) {
         for (value, number) in into.iter_mut().zip(&self.positions[position]) {
@@ -99,7 +102,8 @@ impl Weights {
     }
 }
 
-/// What is not read yet. The file's size is checked by the compiler, so there is always enough.
+/// The unread rest of the asset. The compiler checks the size of the file, so reading cannot run out of
+/// bytes.
 struct AssetReader(&'static [u8]);
 
 impl AssetReader {

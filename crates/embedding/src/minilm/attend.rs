@@ -1,19 +1,19 @@
-//! Attention within one text: each token becomes a mixture of what it finds like itself.
+//! Attention within one text: each token becomes a mixture of the values of similar tokens.
 
 use super::numbers::{exp, fused, sum_lanes};
 use super::shape::{HEAD_WIDTH, HEADS, QKV_WIDTH, WIDTH};
 
-/// Scratch of one head.
+/// The buffers of one attention head.
 #[derive(Default)]
 pub(super) struct Attention {
-    /// Keys by dimension, so that all tokens of the text are compared with a query side by side.
+    /// The keys by dimension, so that a query is compared with all tokens of the text side by side.
     keys: Vec<f32>,
-    /// How much each token counts for the one in question.
+    /// The weight of each token for the current query.
     weights: Vec<f32>,
 }
 
 impl Attention {
-    /// Writes the mixtures of a text's tokens. `heads` are their queries, keys and values.
+    /// Writes the mixtures of a text's tokens. `heads` holds their queries, keys and values.
     #[inline(always)]
     pub(super) fn attend<const FUSED: bool>(&mut self, heads: &[f32], mixed: &mut [f32]) {
         let tokens = heads.len() / QKV_WIDTH;
@@ -42,7 +42,7 @@ impl Attention {
         }
     }
 
-    /// Fills in the shares for a query; they sum up to 1.
+    /// Fills in the weights for a query; they sum to 1.
     #[inline(always)]
     fn compute_weights<const FUSED: bool>(&mut self, query: &[f32], tokens: usize) {
         let factor = 1.0 / (HEAD_WIDTH as f32).sqrt();

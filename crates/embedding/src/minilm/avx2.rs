@@ -1,7 +1,7 @@
-//! The tile for x86-64 processors with AVX2 and FMA, which is nearly every one since 2015.
+//! The tile for x86-64 processors with AVX2 and FMA, which nearly every one since 2015 has.
 //!
-//! One instruction multiplies 32 pairs of bytes and adds neighbours. Weights are at most 15 and inputs at most 127,
-//! so the 8 steps of a group stay below 2^15 and are added up in 16 bits before they are widened.
+//! One instruction multiplies 32 pairs of bytes and adds neighbours. Weights are at most 15 and inputs at
+//! most 127, so the 8 steps of a group stay below 2^15. They are summed in 16 bits before they are widened.
 
 use std::arch::x86_64::{
     __m256, __m256i, _mm256_add_epi16, _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_madd_epi16,
@@ -15,7 +15,8 @@ use super::activations::Group;
 use super::multiply::{Sums, TILE, UnpackedGroup};
 use super::shape::LANES;
 
-// No closure may stand in here: a library function that takes one is not compiled for AVX2, and is called for each step.
+// Do not use closures in these functions. A library function that takes a closure is not compiled for AVX2,
+// so it would be called for each step instead of being inlined.
 
 #[target_feature(enable = "avx2,fma")]
 #[inline]

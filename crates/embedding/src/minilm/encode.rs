@@ -1,7 +1,8 @@
-//! The network: pieces of some texts in, one vector a text out.
+//! The network: the pieces of several texts in, one vector for each text out.
 //!
-//! The tokens of all texts go through the matrices together, so that weights are unpacked once for all; only
-//! attention looks at one text at a time. There is no padding: a text costs what its own tokens cost.
+//! The tokens of all texts pass the matrices together, so that weights are unpacked once for all. Only
+//! attention handles one text at a time. There is no padding: the cost of a text depends on its own tokens
+//! only.
 
 use super::activations::{Activations, Group};
 use super::asset::{Layer, Matrix, Norm, Weights};
@@ -10,7 +11,7 @@ use super::multiply::{Panel, Sums, UnpackedGroup, multiply};
 use super::numbers::{fused, gelu, normalise, sum_lanes};
 use super::shape::{FEED_FORWARD_WIDTH, LANES, QKV_WIDTH, WIDTH};
 
-/// Vectors of unit length of texts that have at least one piece each.
+/// The vectors, of unit length, of texts with at least one piece each.
 ///
 /// `tile` multiplies a few tokens with a panel; see [`multiply`].
 #[inline(always)]
@@ -50,7 +51,7 @@ pub(super) fn encode<const FUSED: bool>(
     pool::<FUSED>(&tokens, texts)
 }
 
-/// What the matrices share.
+/// The buffers that all matrices share.
 struct Scratch {
     inputs: Activations,
     panel: Panel,
@@ -68,7 +69,8 @@ fn apply_matrix(
     multiply(matrix, &scratch.inputs, outputs, &mut scratch.panel, tile);
 }
 
-/// Adds to the values what their rounded weights lack: their errors weigh more than those of all other matrices.
+/// Adds the residuals of the quantised value weights to the values, because the errors of the values matter
+/// more than those of all other matrices.
 #[inline(always)]
 fn add_value_residuals(heads: &mut [f32]) {
     for token in heads.chunks_exact_mut(QKV_WIDTH) {
@@ -79,7 +81,7 @@ fn add_value_residuals(heads: &mut [f32]) {
     }
 }
 
-/// What the layers begin with: what each piece means, and where it stands.
+/// The input of the first layer: for each piece the sum of its word and position vectors, normalised.
 #[inline(always)]
 fn embed_tokens<const FUSED: bool>(weights: &Weights, texts: &[Vec<u16>]) -> Vec<f32> {
     let count: usize = texts.iter().map(Vec::len).sum();
@@ -102,7 +104,7 @@ fn add_and_normalise<const FUSED: bool>(tokens: &mut [f32], added: &[f32], norm:
     }
 }
 
-/// The mean of each text's tokens, brought to length 1.
+/// The mean of each text's tokens, normalised to length 1.
 #[inline(always)]
 fn pool<const FUSED: bool>(tokens: &[f32], texts: &[Vec<u16>]) -> Vec<Vec<f32>> {
     let mut rest = tokens;

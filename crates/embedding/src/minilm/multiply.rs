@@ -1,19 +1,19 @@
-//! Rounded activations times a 4-bit matrix.
+//! Multiplies quantised activations with a 4-bit matrix.
 //!
-//! A panel of 8 outputs is unpacked once for all tokens, into a scratch that stays in the nearest cache; then a tile
-//! of a few tokens at a time is multiplied with it. How a tile is done is the processor's; both ways there are give
-//! the same integers.
+//! A panel of 8 outputs is unpacked once for all tokens, into a buffer that stays in the L1 cache. Then tiles
+//! of a few tokens are multiplied with it. The tile function depends on the processor; both variants give the
+//! same integers.
 
 use super::activations::{Activations, Group};
 use super::asset::{BLOCK_BYTES, Matrix};
 use super::shape::{FEED_FORWARD_WIDTH, GROUP, LANES};
 use crate::words::bf16_to_f32;
 
-/// Tokens of a tile: as many as the sums of fit into the registers of AVX2.
+/// Tokens of a tile: as many as the AVX2 registers can hold sums for.
 pub(super) const TILE: usize = 4;
 
-/// One group of 32 inputs of a panel: for each four of them, 4 bytes of output 0, of output 1, and so on.
-/// Eight bytes are a word, the first lowest.
+/// One group of 32 inputs of a panel: for every four inputs, 4 bytes of output 0, of output 1, and so on. A
+/// word holds eight bytes, the first in the lowest byte.
 #[derive(Clone, Copy)]
 #[repr(C, align(32))]
 pub(super) struct UnpackedGroup {
@@ -21,10 +21,10 @@ pub(super) struct UnpackedGroup {
     pub(super) scales: [f32; LANES],
 }
 
-/// 8 outputs of the tokens of a tile.
+/// 8 outputs for each token of a tile.
 pub(super) type Sums = [[f32; LANES]; TILE];
 
-/// Room for one panel of the widest matrix.
+/// A buffer for one panel of the widest matrix.
 pub(super) struct Panel([UnpackedGroup; FEED_FORWARD_WIDTH / GROUP]);
 
 impl Panel {
@@ -36,8 +36,8 @@ impl Panel {
     }
 }
 
-/// Writes the outputs of `matrix` for all tokens. `tile` does up to [`TILE`] tokens, whose groups and number
-/// it is given.
+/// Writes the outputs of `matrix` for all tokens. `tile` receives the groups of up to [`TILE`] tokens, and
+/// their number.
 #[inline(always)]
 pub(super) fn multiply(
     matrix: &Matrix,
@@ -65,7 +65,7 @@ pub(super) fn multiply(
     }
 }
 
-/// Eight weights at a step: the compiler makes no vector code of single bytes here.
+/// Unpacks eight weights in one step, because the compiler does not vectorise code for single bytes here.
 #[inline(always)]
 fn unpack(block: &[u8; BLOCK_BYTES], into: &mut UnpackedGroup) {
     const FIRST_OF_TWO: u64 = 0x0f0f_0f0f_0f0f_0f0f;
@@ -82,7 +82,7 @@ fn unpack(block: &[u8; BLOCK_BYTES], into: &mut UnpackedGroup) {
     }
 }
 
-/// The tile for any processor.
+/// The tile for every processor.
 #[inline(always)]
 pub(super) fn portable_tile(
     panel: &[UnpackedGroup],

@@ -1,17 +1,18 @@
-//! Sums, norms and the two curves of the network, written so that the compiler makes vector code of them.
+//! Sums, norms and the two nonlinear functions of the network, written so that the compiler vectorises them.
 //!
-//! Everything here is inlined into its caller, and so compiled for whatever processor the caller is compiled for.
+//! All functions are inlined, so each is compiled for the target features of its caller.
 
-/// `a * b + c`, fused where the caller's processor does that in one step. Elsewhere fusing would be a library call.
+/// `a * b + c`, fused if the caller is compiled for FMA. Without that feature, fusing would be a library
+/// call.
 #[inline(always)]
 pub(super) fn fused<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Added and taken away again, it leaves a number of moderate size rounded to the nearest integer.
+/// Adding and subtracting this number rounds a number of moderate size to the nearest integer.
 pub(super) const ROUNDING: f32 = 12_582_912.0;
 
-/// e to the power of `x`, with a relative error below 2e-7. Below -87 it stays at e^-87, which is next to nothing.
+/// e to the power of `x`, with a relative error below 2e-7. `x` is clamped to -87 to 87; e^-87 is negligible.
 #[inline(always)]
 pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
     let x = x.clamp(-87.0, 87.0);
@@ -29,7 +30,7 @@ pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
     sum * power
 }
 
-/// The exact GELU, x times the normal distribution's share below x, to 1e-6. The error function is that of
+/// The exact GELU, x times the normal distribution function at x, to 1e-6. The error function is that of
 /// Abramowitz and Stegun, 7.1.26.
 #[inline(always)]
 pub(super) fn gelu<const FUSED: bool>(x: f32) -> f32 {
@@ -43,7 +44,7 @@ pub(super) fn gelu<const FUSED: bool>(x: f32) -> f32 {
     x * if x < 0.0 { tail } else { 1.0 - tail }
 }
 
-/// The sum of products, in 8 lanes.
+/// The sum over `values`, in 8 lanes. `term(value, sum)` adds a value to a sum.
 #[inline(always)]
 pub(super) fn sum_lanes<const FUSED: bool>(values: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let (chunks, rest) = values.as_chunks::<8>();
@@ -56,7 +57,7 @@ pub(super) fn sum_lanes<const FUSED: bool>(values: &[f32], term: impl Fn(f32, f3
     rest.iter().fold(lanes.iter().sum(), |sum, value| term(*value, sum))
 }
 
-/// Brings a token to mean 0 and variance 1, then scales and shifts each dimension.
+/// Normalises a token to mean 0 and variance 1, then scales and shifts each dimension.
 #[inline(always)]
 pub(super) fn normalise<const FUSED: bool>(token: &mut [f32], scale: &[f32], shift: &[f32]) {
     let count = token.len() as f32;

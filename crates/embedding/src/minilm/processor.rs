@@ -1,10 +1,10 @@
-//! Which code the processor gets: that for AVX2, if it has it, or that for any.
+//! Selects the code for the processor: AVX2 if the processor supports it, else the portable code.
 
 use super::asset::Weights;
 use super::encode::encode;
 use super::multiply::portable_tile;
 
-/// Vectors of texts, by the fastest code that this processor runs.
+/// The vectors of texts, by the fastest code that this processor supports.
 pub(super) fn encode_fast(weights: &Weights, texts: &[Vec<u16>]) -> Vec<Vec<f32>> {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -12,13 +12,13 @@ pub(super) fn encode_fast(weights: &Weights, texts: &[Vec<u16>]) -> Vec<Vec<f32>
             unsafe_code,
             reason = "the processor was asked for exactly what the function is compiled for"
         )]
-        // SAFETY: both features that `encode_avx2` enables were found on the line above.
+        // SAFETY: the condition above has detected both features that `encode_avx2` enables.
         return unsafe { encode_avx2(weights, texts) };
     }
     encode_portable(weights, texts)
 }
 
-/// Vectors of texts, on any processor.
+/// The vectors of texts, by code for every processor.
 pub(super) fn encode_portable(weights: &Weights, texts: &[Vec<u16>]) -> Vec<Vec<f32>> {
     encode::<false>(weights, texts, portable_tile)
 }

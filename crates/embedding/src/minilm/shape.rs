@@ -2,17 +2,18 @@
 
 pub(super) use crate::words::{GROUP, WIDTH};
 
-/// Layers of the network.
+/// The number of layers of the network.
 pub(super) const LAYERS: usize = 6;
-/// Attention heads of a layer.
+/// The number of attention heads of a layer.
 pub(super) const HEADS: usize = 12;
-/// What one head sees of a token.
+/// The number of dimensions of one head.
 pub(super) const HEAD_WIDTH: usize = WIDTH / HEADS;
-/// Queries, keys and values of a token, side by side, and what the values have lost by rounding, rounded too.
+/// Queries, keys and values of a token, side by side, and the quantisation residuals of the values, quantised
+/// too.
 pub(super) const QKV_WIDTH: usize = 4 * WIDTH;
-/// Width between the two matrices of the feed-forward part.
+/// The width between the two matrices of the feed-forward part.
 pub(super) const FEED_FORWARD_WIDTH: usize = 4 * WIDTH;
-/// Longest text, in pieces, with the two marks at its ends.
+/// Maximum length of a text in pieces, including the markers at both ends.
 pub(super) const PIECES_MAX: usize = 256;
-/// Outputs of a panel, computed side by side.
+/// The outputs of a panel, computed side by side.
 pub(super) const LANES: usize = 8;

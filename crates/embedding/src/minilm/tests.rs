@@ -17,7 +17,7 @@ fn the_code_for_any_processor_agrees_with_the_fast_one() {
     let plain = model.vectors_by(encode_portable, &texts());
     for (fast, plain) in fast.iter().zip(&plain) {
         let cosine: f32 = fast.iter().zip(plain).map(|(fast, plain)| fast * plain).sum();
-        // A sum rounded the other way may round an input of the next layer the other way.
+        // A different rounding of a sum may change the rounding of an input of the next layer.
         assert!(cosine > 0.9995, "{cosine}");
     }
 }

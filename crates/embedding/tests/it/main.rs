@@ -1,4 +1,4 @@
-//! The models against what the original tokeniser and the original weights say about the same texts.
+//! The models against the results of the original tokeniser and the original weights for the same texts.
 
 #![allow(
     clippy::unwrap_used,

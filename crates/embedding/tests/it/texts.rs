@@ -1,6 +1,7 @@
-//! Texts of many kinds with the original tokeniser's pieces and the original model's vectors. See `texts/README.md`.
+//! Texts of many kinds, with the pieces of the original tokeniser and the vectors of the original model. See
+//! `texts/README.md`.
 
-/// A text and what is known about it.
+/// A text with its reference pieces and vector.
 pub(crate) struct ReferenceText {
     pub(crate) text: String,
     pub(crate) pieces: Vec<u16>,
@@ -27,7 +28,7 @@ pub(crate) fn cosine(left: &[f32], right: &[f32]) -> f32 {
     product(left, right) / (product(left, left) * product(right, right)).sqrt()
 }
 
-/// The beginning of a text, for messages.
+/// The first 40 characters of a text, for messages.
 pub(crate) fn truncated(text: &str) -> String {
     text.chars().take(40).collect()
 }

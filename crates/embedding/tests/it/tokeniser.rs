@@ -1,4 +1,4 @@
-//! The same pieces as the original tokeniser finds.
+//! The tokeniser yields the same pieces as the original one.
 
 use vmcp_embedding::tokenize;
 

@@ -1,5 +1,5 @@
-//! Who gets which name: the pure decision over all claims at once. The outcome depends on the configuration and on
-//! the claims alone, never on the order in which backends answered.
+//! Resolves name conflicts: decides over all claims at once which backend gets which name. The result depends
+//! only on the configuration and the claims, never on the order in which backends answered.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,19 +8,19 @@ use vmcp_domain::{BackendId, is_usable_name};
 use crate::catalogue::finding::Finding;
 use crate::policy::ConflictPolicy;
 
-/// One backend's wish to offer something under a name.
+/// One backend's claim to offer an item under a name.
 #[derive(Clone, Debug)]
 pub(crate) struct NameClaim<'a> {
-    /// The backend.
+    /// The backend that offers the item.
     pub backend: &'a BackendId,
-    /// The name, after the operator's rename and before any prefix.
+    /// The name after the operator's rename and before any prefix.
     pub name: &'a str,
-    /// Whether clients are to see it. What they do not see never costs a visible claim its name.
+    /// Whether the item is visible to clients. A hidden claim never takes a name from a visible one.
     pub visible: bool,
 }
 
-/// The name each claim gets, in the order of the claims, which is the order of the configuration.
-/// `None` is a claim that gets none.
+/// Returns the name that each claim gets, in the order of `claims`, which is the order of the configuration.
+/// `None` means that the item is not offered. Conflicts and invalid names are appended to `findings`.
 pub(crate) fn resolve_names(
     policy: &ConflictPolicy,
     claims: &[NameClaim<'_>],
@@ -59,14 +59,14 @@ pub(crate) fn resolve_names(
     wishes
 }
 
-/// Takes back a name that clients cannot be given.
+/// Sets `wish` to `None` and reports [`Finding::InvalidName`] if clients do not accept the name.
 pub(crate) fn drop_invalid_name(wish: &mut Option<String>, backend: &BackendId, findings: &mut Vec<Finding>) {
     if let Some(name) = wish.take_if(|name| !is_usable_name(name)) {
         findings.push(Finding::InvalidName { name, backend: backend.clone() });
     }
 }
 
-/// A backend that lists a name twice has one claim to it.
+/// Replaces repeated claims of one backend to one name by `None`; the first claim is kept.
 fn drop_duplicates<'a, 'b>(
     claims: &'b [NameClaim<'a>],
     findings: &mut Vec<Finding>,

@@ -1,80 +1,82 @@
-//! What an operator should know about the merged offer: names that were dropped, changed or will trouble clients.
+//! Findings about the merged catalogue for operators: names that were dropped or that clients reject, lists
+//! that fail, and configuration that matches no tool.
 
 use std::fmt;
 
 use vmcp_domain::{BackendId, ListFailure, MalformedItem};
 
-/// One remark about the catalogue, with what to do about it.
+/// One finding about the catalogue. Its text says what to do about it, where an override helps.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Finding {
-    /// Several backends offer the name and the strategy leaves it to none of them.
+    /// Several backends offer the name and the strategy gives it to none of them.
     Unresolved {
-        /// The name.
+        /// The contested name.
         name: String,
-        /// Who offers it.
+        /// The backends that offer it, in the order of the configuration.
         backends: Vec<BackendId>,
     },
-    /// The name is already taken by another backend, so this one's is not offered.
+    /// Another backend already has the name, so this backend's item is not offered.
     Shadowed {
-        /// The name.
+        /// The contested name.
         name: String,
-        /// Whose is not offered.
+        /// The backend of the item that is not offered.
         backend: BackendId,
-        /// Whose is.
+        /// The backend that has the name.
         by: BackendId,
     },
-    /// A backend offers the same name twice; the first counts.
+    /// A backend offers the same name twice. The first item is offered.
     Duplicate {
-        /// The name.
+        /// The repeated name, before any prefix.
         name: String,
-        /// The backend.
+        /// The backend that offers it.
         backend: BackendId,
     },
-    /// The name is longer than many clients accept.
+    /// The name is longer than the 64 characters that many clients accept. It is offered all the same.
     TooLong {
-        /// The name.
+        /// The advertised name.
         name: String,
-        /// The backend.
+        /// The backend that offers it.
         backend: BackendId,
     },
-    /// The name has characters that many clients refuse.
+    /// The name has characters other than ASCII letters, digits, `_` and `-`, which many clients reject. It
+    /// is offered all the same.
     UnsafeCharacters {
-        /// The name.
+        /// The advertised name.
         name: String,
-        /// The backend.
+        /// The backend that offers it.
         backend: BackendId,
     },
-    /// The name is empty, too long for MCP or has invisible characters, so it is not offered.
+    /// The name is empty, longer than 256 characters or has invisible characters, so the item is not offered.
     InvalidName {
-        /// The name.
+        /// The invalid name.
         name: String,
-        /// The backend.
+        /// The backend that offers it.
         backend: BackendId,
     },
-    /// Something in a form that clients refuse: it is mended or not offered.
+    /// An item in a form that clients reject. It is repaired or omitted.
     MalformedItem {
-        /// The backend.
+        /// The backend that offers it.
         backend: BackendId,
-        /// What is odd about what.
+        /// The item, what is wrong with it, and whether it is omitted.
         item: MalformedItem,
     },
-    /// A list cannot be read, or not wholly.
+    /// A list of a backend could not be read to its end.
     ListFailure {
-        /// The backend.
+        /// The backend of the list.
         backend: BackendId,
-        /// The list and why.
+        /// The list, with the class and the cause of the failure.
         failure: ListFailure,
     },
-    /// A filter, rename or override names a tool that its backend does not offer.
+    /// A filter, rename or override of the configuration names a tool that its backend does not offer.
     UnknownTool {
         /// The name in the configuration.
         name: String,
-        /// The backend.
+        /// The backend that the setting is for.
         backend: BackendId,
     },
 }
 
-/// The longest tool name that common clients accept.
+/// The length of the longest tool name that common clients accept, in characters.
 pub(crate) const NAME_CHARS_MAX: usize = 64;
 
 impl fmt::Display for Finding {
@@ -139,7 +141,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What a name will do to clients.
+/// Returns a finding if many clients reject the name: it is longer than [`NAME_CHARS_MAX`] or has characters
+/// other than ASCII letters, digits, `_` and `-`.
 pub(crate) fn check_name(name: &str, backend: &BackendId) -> Option<Finding> {
     let (name_owned, backend) = (name.to_owned(), backend.clone());
     if name.chars().count() > NAME_CHARS_MAX {

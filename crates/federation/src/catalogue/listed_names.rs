@@ -1,5 +1,5 @@
-//! The names that some catalogue has listed since the start, for labels of metrics: a name that a client makes up is not
-//! among them, and neither is one more than there is room for.
+//! The names that any catalogue has listed since the start, for the labels of metrics. A name that a client
+//! invents is not among them. The number of names is bounded, so that the number of label values is too.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -7,33 +7,33 @@ use ahash::AHashSet;
 
 use crate::catalogue::Catalogue;
 
-/// How many names of each kind are kept.
+/// The maximum number of names of each kind. Further names are not added.
 const NAMES_MAX: usize = 10_000;
 
-/// What a name is of.
+/// The kind of item that a name belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameKind {
     /// A tool, by its advertised name.
     Tool,
     /// A prompt, by its advertised name.
     Prompt,
-    /// A resource, by its address.
+    /// A resource, by its URI in normal form, or in its original spelling if it has no normal form.
     Resource,
 }
 
-/// The names of each kind.
+/// The names of each kind, in the order tool, prompt, resource.
 #[derive(Debug, Default)]
 pub(crate) struct ListedNames([RwLock<AHashSet<Box<str>>>; 3]);
 
 impl ListedNames {
-    /// Takes note of what a catalogue lists.
+    /// Adds the names that a catalogue lists.
     pub(crate) fn record(&self, catalogue: &Catalogue) {
         self.add(NameKind::Tool, catalogue.tools.iter().map(|tool| tool.name.as_str()));
         self.add(NameKind::Prompt, catalogue.prompts.iter().map(|prompt| prompt.name.as_str()));
         self.add(NameKind::Resource, catalogue.resources.iter().map(|resource| resource.uri.as_str()));
     }
 
-    /// True for a name that some catalogue has listed.
+    /// True when some catalogue has listed this name and it was added.
     pub(crate) fn contains(&self, kind: NameKind, name: &str) -> bool {
         self.names_of(kind).read().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
@@ -49,7 +49,7 @@ impl ListedNames {
 
     fn add<'a>(&self, kind: NameKind, names: impl Iterator<Item = &'a str>) {
         let known = self.names_of(kind);
-        // Most of the time nothing is new, and nobody has to wait.
+        // Usually no name is new. The read lock is then enough, so concurrent readers do not wait.
         let new: Vec<Box<str>> = {
             let known = known.read().unwrap_or_else(PoisonError::into_inner);
             let room = NAMES_MAX.saturating_sub(known.len());

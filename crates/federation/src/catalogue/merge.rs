@@ -1,4 +1,5 @@
-//! The lists of all parts as one: who gets which name, and what belongs to whom.
+//! Merges the lists of all backends into one: the advertised name of each tool and prompt, and the backend
+//! that owns each resource.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,8 +13,8 @@ use crate::catalogue::conflict::{NameClaim, drop_invalid_name, resolve_names};
 use crate::catalogue::finding::{Finding, check_name};
 use crate::policy::{AggregationPolicy, ConflictPolicy, PrefixFormat};
 
-/// The resources of parts in their order. The reference gives a resource that several backends offer to the first of them
-/// by name.
+/// Merges the resources of `parts`, in their order. A resource that several backends offer belongs to the
+/// first of them in `by_name`, which is sorted by the backend's name, as in the reference implementation.
 pub(super) fn merge_resources<'a>(
     parts: impl Iterator<Item = &'a BackendListing>,
     by_name: impl Iterator<Item = &'a BackendListing>,
@@ -28,7 +29,7 @@ pub(super) fn merge_resources<'a>(
     for part in parts {
         for offered in &part.inventory.resources {
             let uri = ResourceUri::from(offered.uri.as_str());
-            // A backend that lists it twice has it listed once.
+            // `take_if` removes the owner, so a resource that its backend lists twice appears once.
             if owners.get_mut(&uri).and_then(|owner| owner.take_if(|owner| **owner == part.backend)).is_some()
             {
                 resources.push(Resource {
@@ -109,8 +110,10 @@ fn advertise(policy: &AggregationPolicy, part: &BackendListing, tool: &OfferedTo
     }
 }
 
-/// Prompts share the strategy, except that the reference never drops one for priority: a backend in the order keeps
-/// its names, the others get a prefix; and a name that is still claimed twice goes to nobody.
+/// Merges the prompts. Prompts follow the strategy for tools with the exceptions of the reference
+/// implementation. With `priority` no prompt is dropped: a backend in the order keeps its names and the
+/// others get a prefix. With `manual` every prompt gets the default prefix. No backend gets a name that is
+/// still claimed twice after that.
 pub(super) fn merge_prompts(
     policy: &AggregationPolicy,
     parts: &[BackendListing],

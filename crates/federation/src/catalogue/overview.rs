@@ -1,4 +1,4 @@
-//! What the whole offers besides its lists: joined instructions and the union of capabilities.
+//! The overview of the merged backends: joined instructions and the union of capabilities.
 
 use std::collections::HashSet;
 
@@ -9,27 +9,28 @@ use vmcp_domain::{
 use crate::catalogue::Catalogue;
 use crate::policy::AggregationPolicy;
 
-/// The longest joined instructions, in bytes. Instructions are read by models on every session.
+/// The maximum length of the joined instructions, in bytes, without the note that they were cut. Models read
+/// the instructions in every session.
 const INSTRUCTIONS_BYTES_MAX: usize = 16 << 10;
 
-/// Something on offer, as it is advertised.
+/// An item of the catalogue, as it is advertised.
 #[derive(Clone, Copy, Debug)]
 pub enum CatalogueItem<'a> {
-    /// A tool.
+    /// A tool with its advertised name.
     Tool(&'a Tool),
-    /// A resource.
+    /// A resource with its URI.
     Resource(&'a Resource),
-    /// A resource template.
+    /// A resource template with its text.
     Template(&'a ResourceTemplate),
-    /// A prompt.
+    /// A prompt with its advertised name.
     Prompt(&'a Prompt),
 }
 
-/// Whether a caller may use an item.
+/// Decides whether a caller may use an item.
 pub type ItemFilter<'a> = &'a dyn Fn(CatalogueItem<'_>) -> bool;
 
-/// Joins what backends say of themselves. Where `permits` is given, a backend counts only if it permits some item of it;
-/// without, also if it has no items that could be hidden.
+/// Joins the instructions and capabilities of the available backends. With `permits`, a backend counts only
+/// if it permits some visible item of the backend. Without it, a backend that has no items at all counts too.
 pub(crate) fn overview(
     policy: &AggregationPolicy,
     catalogue: &Catalogue,
@@ -73,7 +74,8 @@ pub(crate) fn overview(
     overview
 }
 
-/// The backends of which some item is shown and permitted. Of a backend that is seen, no further item is asked about.
+/// The backends of which some item is visible and permitted. `permits` is not called for further items of a
+/// backend that is already found.
 fn visible_backends<'c>(
     policy: &AggregationPolicy,
     catalogue: &'c Catalogue,

@@ -1,4 +1,5 @@
-//! What the edges need to introduce the gateway, and subscriptions to resources.
+//! Implements `GatewayInfo` for the federation: its overview, change listeners and subscriptions to
+//! resources.
 
 use std::sync::{PoisonError, Weak};
 

@@ -97,7 +97,7 @@ async fn a_storm_without_end_is_answered_at_a_bounded_pace() {
     let federation = start(&[&a]);
     assert_eq!(names(&federation).await, ["t0"]);
     let before = a.inventory_count();
-    // A hundred thousand announcements in ten idle seconds.
+    // Ten notifications a millisecond, 100,000 in ten seconds of paused time.
     for round in 1..=10_000 {
         a.set_tools(&[&format!("t{round}")]);
         for _ in 0..10 {

@@ -1,9 +1,10 @@
-//! Stops calling a backend that keeps failing, and lets one call through from time to time to see whether it is
-//! back. Fed by real calls, so a backend that passes health checks but fails calls is found too.
+//! Circuit breakers: stop calls to a backend that keeps failing, and let one trial call through after a time
+//! to see whether the backend works again. Client calls feed the breaker, so it also finds a backend that
+//! passes health checks but fails calls.
 //!
-//! Where callers have their own connections or processes, each caller has its own circuit beside the common one. The
-//! common one counts failures in a row of different callers only, so a caller whose own process fails closes no other
-//! caller out.
+//! Where callers have their own connections or processes, each caller has its own circuit in addition to the
+//! shared one. The shared circuit counts only the first of consecutive failures of the same caller. A caller
+//! whose own process fails therefore does not open the circuit for other callers.
 
 use std::collections::HashMap;
 use std::mem::Discriminant;
@@ -14,59 +15,64 @@ use vmcp_domain::{CallerScope, Error, IsolationScope};
 
 use crate::policy::BreakerPolicy;
 
-/// How many callers' own circuits are kept. Beyond that the one whose caller has not failed for longest is forgotten.
+/// The maximum number of callers' own circuits for one backend. Beyond it, the circuit with the oldest last
+/// failure is removed.
 const CALLER_CIRCUITS_MAX: usize = 4096;
 
-/// The breaker of one backend.
+/// The circuit breaker of one backend.
 #[derive(Debug)]
 pub(crate) struct CircuitBreaker {
     policy: BreakerPolicy,
     circuits: Mutex<Circuits>,
 }
 
-/// Whether calls are let through to a backend.
+/// Whether a circuit lets calls through to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CircuitState {
-    /// They are.
+    /// Calls are let through.
     Closed,
-    /// They are refused.
+    /// Calls are refused.
     Open,
-    /// The next one is let through as a trial, or one is under way.
+    /// The next call is let through as a trial, or a trial call is in flight and other calls are refused.
     HalfOpen,
 }
 
-/// What an operator may know of a circuit.
+/// The state of a backend's shared circuit, for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CircuitReport {
-    /// Its state now.
+    /// The state now.
     pub state: CircuitState,
-    /// When it last changed; `None` while it has not.
+    /// When the circuit last opened, closed or let a trial call through; `None` before the first change. The
+    /// end of the open period alone does not change it.
     pub changed_at: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Circuits {
     shared: Circuit,
-    /// When the common circuit last became another.
+    /// When the shared circuit last changed to another variant.
     changed_at: Option<Instant>,
-    /// Whose failure the common circuit counted last.
+    /// The caller with own scope whose call failed last.
     last_counted: Option<CallerScope>,
-    /// Of callers whose calls fail, with the time of the last failure.
+    /// The circuits of callers whose calls fail, each with the time of the last failure. A closed circuit
+    /// without failures is not stored.
     by_caller: HashMap<CallerScope, (Circuit, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Circuit {
-    /// Calls pass. To `Open` when failures in a row reach the threshold.
+    /// Calls are let through. The circuit becomes `Open` when the number of consecutive failures reaches the
+    /// threshold.
     Closed { failures: u32 },
-    /// Calls are refused. To `Trying` with the first call after `until`.
+    /// Calls are refused. The circuit becomes `HalfOpen` with the first call from `until` on.
     Open { until: Instant },
-    /// One call is under way, the others are refused. To `Closed` when it succeeds, to `Open` when it fails or is
-    /// dropped.
+    /// One trial call is in flight and others are refused. The circuit becomes `Closed` when the call
+    /// succeeds and `Open` when it fails or is dropped.
     HalfOpen,
 }
 
-/// Leave to make one call. What becomes of the call is told to [`CallPermit::finish`].
+/// The permission to make one call. [`CallPermit::finish`] records the outcome. A dropped permit records that
+/// the call had no outcome.
 #[derive(Debug)]
 pub(crate) struct CallPermit<'a> {
     breaker: &'a CircuitBreaker,
@@ -85,24 +91,26 @@ impl Circuit {
         }
     }
 
-    /// A call is let through.
+    /// Records that a call is let through. If the circuit was open, this call is the trial.
     fn admit(&mut self) {
         if matches!(self, Self::Open { .. }) {
             *self = Self::HalfOpen;
         }
     }
 
-    /// A call has failed or not; `None` where it says nothing.
+    /// Records whether a call has failed. `None` means that the call says nothing about the backend.
     fn record(&mut self, failed: Option<bool>, policy: BreakerPolicy, now: Instant) {
         let reopened = Self::Open { until: now + policy.timeout };
         *self = match (*self, failed) {
             (Self::HalfOpen, Some(true)) => reopened,
-            // A trial that was taken back says nothing; the next call is the trial.
+            // A dropped trial call says nothing, so the circuit opens without a delay and the next call is
+            // the trial.
             (Self::HalfOpen, None) => Self::Open { until: now },
             (Self::Closed { failures }, Some(true)) if failures + 1 >= policy.failure_threshold => reopened,
             (Self::Closed { failures }, Some(true)) => Self::Closed { failures: failures + 1 },
             (Self::Closed { .. } | Self::HalfOpen, Some(false)) => Self::CLOSED,
-            // A call that began before the circuit opened ends after it.
+            // An open circuit ignores calls that began before it opened. A closed one ignores outcomes that
+            // say nothing.
             (unchanged @ (Self::Closed { .. } | Self::Open { .. }), _) => unchanged,
         };
     }
@@ -150,7 +158,8 @@ impl Circuits {
         }
     }
 
-    /// Callers who never come back would keep their circuits for ever.
+    /// Removes the caller circuit with the oldest last failure. Circuits of callers who never return would
+    /// otherwise stay for ever.
     fn evict_oldest(&mut self) {
         let oldest =
             self.by_caller.iter().min_by_key(|(_, (_, failed_at))| *failed_at).map(|(scope, _)| *scope);
@@ -159,12 +168,13 @@ impl Circuits {
         }
     }
 
-    /// What a caller's outcome says about the backend as a whole.
+    /// What the outcome of a caller's call says about the backend as a whole. `None` when it says nothing.
     fn shared_outcome(&self, scope: CallerScope, failed: Option<bool>) -> Option<bool> {
         let fails_again = failed == Some(true)
             && match self.shared {
                 Circuit::Closed { .. } => self.last_counted == Some(scope),
-                // The trial of a caller whose own calls fail anyway.
+                // A caller whose own calls have failed already must not decide the trial of the shared
+                // circuit.
                 Circuit::Open { .. } | Circuit::HalfOpen => self.by_caller.contains_key(&scope),
             };
         if fails_again { None } else { failed }
@@ -182,7 +192,8 @@ impl CircuitBreaker {
         Self { policy, circuits: Mutex::new(circuits) }
     }
 
-    /// Asks for leave to call for callers of this scope. `None` while the backend is given time.
+    /// Returns the permit for one call with this scope. `None` while the shared circuit or the caller's own
+    /// circuit refuses calls.
     pub(crate) fn admit(&self, scope: IsolationScope, now: Instant) -> Option<CallPermit<'_>> {
         let mut circuits = self.circuits();
         let own_is_open = circuits.caller_circuit(scope).is_some_and(|own| !own.can_call(now));
@@ -200,12 +211,13 @@ impl CircuitBreaker {
         Some(CallPermit { breaker: self, scope, is_finished: false })
     }
 
-    /// Whether calls would be let through now, as far as no caller's own circuit is open. Takes nothing.
+    /// Whether the shared circuit would let a call through now. Callers' own circuits are not considered, and
+    /// a trial is not started.
     pub(crate) fn can_call(&self, now: Instant) -> bool {
         self.circuits().shared.can_call(now)
     }
 
-    /// The state of the common circuit.
+    /// The state of the shared circuit.
     pub(crate) fn report(&self, now: Instant) -> CircuitReport {
         let circuits = self.circuits();
         let state = match circuits.shared {
@@ -226,12 +238,12 @@ impl CircuitBreaker {
 }
 
 impl CallPermit<'_> {
-    /// Tells how the call ended.
+    /// Records the outcome of the call.
     pub(crate) fn finish<T>(mut self, outcome: &Result<T, Error>, now: Instant) {
         self.is_finished = true;
         let failed = match outcome {
-            // A caller whom the backend does not let in says nothing about how it is doing.
-            // Nor does one that did not reach it because it asked for a pause.
+            // `Denied` and `BackendUnauthorized` concern credentials and say nothing about the backend's
+            // health. With `BackendBusy` and `BackendFull` the call did not happen.
             Err(
                 Error::Denied
                 | Error::BackendUnauthorized { .. }

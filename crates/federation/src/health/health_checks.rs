@@ -1,19 +1,21 @@
-//! How the looks at one backend's offer went, for operators.
+//! The results of the health checks of one backend, for operators. The module
+//! [`refresh`](crate::health::refresh) runs the checks.
 
 use tokio::time::Instant;
 use vmcp_domain::Error;
 
-/// Why a look at a backend's offer failed.
+/// Why a health check, which is a fetch of the backend's inventory, failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckFailure {
     /// The class of the failure, as in [`vmcp_domain::BackendStatus::last_error`].
     pub class: String,
-    /// What went wrong; for the operator only.
+    /// What went wrong. It may quote the backend's own text, so it is for the operator only.
     pub cause: String,
 }
 
 impl CheckFailure {
-    /// Of an error whose cause begins with its class, as those of backends do.
+    /// Builds the failure from an error and its `cause`. Causes of backends have the form `class: text`.
+    /// Without a class, the class is `protocol`.
     pub(crate) fn from_error(error: &Error, cause: &str) -> Self {
         let (class, cause) = match (error, cause.split_once(": ")) {
             (Error::DeadlineExceeded | Error::BackendTimedOut { .. }, _) => {
@@ -29,21 +31,22 @@ impl CheckFailure {
     }
 }
 
-/// The looks at a backend's offer so far. A backend that tells callers apart is not looked at.
+/// The results of a backend's health checks so far. A backend that uses the callers' own credentials is not
+/// checked, so its results stay at the default.
 #[derive(Clone, Debug, Default)]
 pub struct HealthChecks {
-    /// Why the last one failed, if it did.
+    /// Why the last check failed. `None` if it succeeded.
     pub failure: Option<CheckFailure>,
-    /// How many have failed since the last good one.
+    /// The number of failed checks since the last successful one.
     pub failures_in_a_row: u32,
-    /// When the last one ended.
+    /// When the last check ended. `None` before the first check.
     pub checked_at: Option<Instant>,
-    /// When they began to fail or to succeed.
+    /// The end of the first check of the current run of successes or failures. `None` before the first check.
     pub changed_at: Option<Instant>,
 }
 
 impl HealthChecks {
-    /// Takes note of one look.
+    /// Records the result of a check that ended at `now`.
     pub(crate) fn record(&mut self, failure: Option<CheckFailure>, now: Instant) {
         if self.checked_at.is_none() || self.failure.is_some() != failure.is_some() {
             self.changed_at = Some(now);

@@ -1,6 +1,6 @@
-//! Keeps the catalogue fresh: one worker per backend asks for its inventory when something changed and from time to
-//! time, so a slow backend delays nobody else, and a storm of changes becomes one refresh after another, never two
-//! at once.
+//! Keeps the catalogue up to date. One worker for each backend fetches its inventory when the backend reports
+//! a change, and once in each interval as a health check. A slow backend therefore does not delay others. A
+//! burst of changes causes one refresh after another, never two of one backend at once.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,19 +11,23 @@ use crate::catalogue::BackendListing;
 use crate::health::health_checks::CheckFailure;
 use crate::state::{BackendEntry, FederationState};
 
-/// How many backends are asked for their inventory at once, as far as they answer.
+/// The maximum of concurrent inventory fetches. A worker that waits longer than [`DISCOVERY_SLOT_TIMEOUT`]
+/// for a slot continues without one.
 pub(crate) const DISCOVERY_COUNT_MAX: usize = 10;
-/// How long requests wait for backends that have neither answered nor failed yet, from the start of the gateway.
+/// How long requests wait for backends that have neither answered nor failed yet, counted from the start of
+/// the gateway or, for a caller's own view, from the request.
 pub(crate) const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(15);
-/// The least time between two refreshes of one backend.
+/// The minimum time from the end of one refresh of a backend to the start of the next.
 pub(crate) const REFRESH_SPACING_MIN: Duration = Duration::from_millis(100);
-/// How long a backend waits for others that are being asked, each perhaps for as long as connecting may take.
+/// How long a worker waits for a slot while other backends are fetched, each of which may take the whole
+/// connect time-out.
 const DISCOVERY_SLOT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long to wait before asking a connected backend again that did not give its inventory; doubled each time, up
-/// to the interval of health checks.
+/// The base of the back-off after a failed fetch from a connected backend. The pause is this time doubled for
+/// each consecutive failure, at most ten times, and at most the interval of health checks.
 const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
 
-/// Starts the workers. They end when the federation is dropped.
+/// Starts one worker for each backend with shared lists, and the time-out of discovery. The workers end after
+/// the federation is dropped.
 pub(crate) fn spawn_workers(shared: &Arc<FederationState>) {
     let places = (0..shared.backends.len()).filter(|place| !shared.caller_views.contains(*place));
     for place in places {
@@ -45,7 +49,8 @@ async fn run_worker(federation: Weak<FederationState>, place: usize) {
         let Some(shared) = federation.upgrade() else { return };
         let Some(member) = shared.backends.get(place).cloned() else { return };
         let health = shared.health;
-        // The first look waits as long as connecting may take; later ones are health checks.
+        // The first fetch may take as long as connecting takes. Later fetches are health checks with their
+        // own time-out.
         let fresh = refresh_backend(&shared, &member, place, (!first).then_some(health.timeout)).await;
         if std::mem::take(&mut first) {
             shared.undiscovered.send_modify(|count| *count = count.saturating_sub(1));
@@ -53,37 +58,39 @@ async fn run_worker(federation: Weak<FederationState>, place: usize) {
         failures = if fresh { 0 } else { failures.saturating_add(1) };
         if failures >= health.unhealthy_threshold {
             withdraw(&shared, place);
-            // A connection may be at fault in a way that no single answer tells. One that is at work is left alone; a
-            // call that is never answered ends by its own time-out.
+            // The connection itself may be broken although no single answer shows it, so it is replaced. A
+            // connection with a call in flight is kept, since a call that is never answered ends with its own
+            // time-out.
             is_overdue |= should_reconnect(failures, health.unhealthy_threshold);
             is_overdue = is_overdue && !member.backend.reconnect();
         }
         is_overdue &= !fresh;
-        // Nothing of the federation is held while waiting, or it could never be dropped.
+        // The worker must not hold the state while it waits, or the state would never be dropped.
         drop(shared);
         let pause = match member.backend.status().state {
             BackendState::Ready if !fresh => {
                 (RETRY_DELAY_MIN * 2_u32.saturating_pow(failures.min(10))).min(health.interval)
             }
-            // A backend that is away says so when it returns.
+            // An unreachable backend sends an event when it has connected again.
             BackendState::Ready
             | BackendState::Connecting
             | BackendState::Unavailable
             | BackendState::Stopped => health.interval,
         };
         tokio::time::sleep(REFRESH_SPACING_MIN).await;
-        // Either way it is time to look again.
+        // A notification and the end of the pause both lead to the next fetch.
         let _ = tokio::time::timeout(pause, member.refresh_signal.notified()).await;
     }
 }
 
-/// True when so many failed checks in a row are reason to make a new connection: at the threshold, and ever more rarely
-/// after that.
+/// True when this number of consecutive failed checks is a reason for a new connection: at 1, 2, 4, 8, …
+/// times the threshold, so that reconnects become rarer.
 fn should_reconnect(failures: u32, threshold: u32) -> bool {
     failures.is_multiple_of(threshold) && (failures / threshold).is_power_of_two()
 }
 
-/// Asks for the inventory and publishes it. Returns whether there was one.
+/// Fetches the backend's inventory, publishes it and records the result as a health check. `bound` is the
+/// time-out of the fetch. Returns whether the fetch succeeded.
 async fn refresh_backend(
     shared: &FederationState,
     member: &BackendEntry,
@@ -93,7 +100,8 @@ async fn refresh_backend(
     let backend = &member.backend;
     let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Gateway);
     let inventory = {
-        // Ten backends that never answer must not hold up the eleventh: after a while it is asked beside them.
+        // Backends that never answer must not block the others, so the fetch starts without a slot after a
+        // time-out.
         let _permit = tokio::time::timeout(DISCOVERY_SLOT_TIMEOUT, shared.discovery_slots.acquire()).await;
         match bound {
             None => backend.fetch_inventory(&ctx).await,
@@ -130,7 +138,7 @@ async fn refresh_backend(
     }
 }
 
-/// Takes a backend out of the lists; its claims to names stay.
+/// Marks a backend as unavailable, so that its items are not listed. Its names stay reserved.
 fn withdraw(shared: &FederationState, place: usize) {
     shared.update_listing(place, |slot| {
         if let Some(part) = slot.as_mut().filter(|part| part.is_available) {

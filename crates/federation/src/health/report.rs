@@ -1,59 +1,60 @@
-//! What an operator may know about one backend: its connection, its share of the offer, and whether that works.
+//! The report on one backend for operators: its connection, its share of the catalogue, and its health.
 
 use vmcp_domain::{BackendId, BackendState, BackendStatus, ListFailure};
 
 use crate::health::circuit_breaker::CircuitReport;
 use crate::health::health_checks::HealthChecks;
 
-/// The class of failures that are about credentials.
+/// The class of failures that concern credentials.
 const AUTH: &str = "auth";
 
-/// What an operator may know about one backend and its share of the offer.
+/// The state of one backend and its share of the catalogue, for operators.
 #[derive(Clone, Debug)]
 pub struct BackendReport {
-    /// The backend.
+    /// The backend's name.
     pub id: BackendId,
-    /// How its connection is doing.
+    /// The state of its connection.
     pub status: BackendStatus,
-    /// Whether its offer is listed now.
+    /// Whether its items are listed now: in the shared lists, or for at least one caller.
     pub is_listed: bool,
-    /// How many tools it offered last.
+    /// The number of tools in its last inventory.
     pub tool_count: usize,
-    /// How many resources and templates it offered last.
+    /// The number of resources and resource templates in its last inventory.
     pub resource_count: usize,
-    /// How many prompts it offered last.
+    /// The number of prompts in its last inventory.
     pub prompt_count: usize,
-    /// How many callers it is listed for, where each sees it in a way of its own; the counts above then say nothing.
+    /// The number of cached caller views that list the backend, if it uses the callers' own credentials. The
+    /// counts above are then 0. `None` for other backends.
     pub caller_count: Option<usize>,
-    /// The lists that cannot be read, or not wholly.
+    /// The lists that could not be read to their end.
     pub list_failures: Vec<ListFailure>,
-    /// How the looks at its offer went.
+    /// The results of its health checks.
     pub checks: HealthChecks,
-    /// Whether calls are let through to it, where `circuitBreaker` is on.
+    /// The state of its circuit. `None` when circuit breakers are off.
     pub circuit: Option<CircuitReport>,
 }
 
-/// Whether what a backend offers works.
+/// Whether the items of a backend work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// All of it.
+    /// The backend answers and all its lists can be read.
     Healthy,
-    /// Some list cannot be read.
+    /// The backend answers, but some list cannot be read to its end.
     Degraded,
-    /// It cannot be reached, or its tools cannot be read.
+    /// The backend cannot be reached or was stopped, or its last health check failed.
     Unhealthy,
-    /// It refuses the credential that the configuration gives it, or wants one and gets none.
+    /// The backend refuses the credential from the configuration, or requires one and none is configured.
     Unauthenticated,
-    /// It is being connected for the first time.
+    /// The backend has not answered yet, because a connection is being opened.
     Unknown,
 }
 
 impl Health {
-    /// Each of them.
+    /// All values, from healthy to unknown.
     pub const ALL: [Self; 5] =
         [Self::Healthy, Self::Degraded, Self::Unhealthy, Self::Unauthenticated, Self::Unknown];
 
-    /// Its name in `/status`.
+    /// The value's name in `/status`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -67,7 +68,7 @@ impl Health {
 }
 
 impl BackendReport {
-    /// Whether what it offers works, by its connection and by its lists.
+    /// The backend's health, by its connection, its last health check and its list failures.
     #[must_use]
     pub fn health(&self) -> Health {
         let failure = self.checks.failure.as_ref();
@@ -84,7 +85,8 @@ impl BackendReport {
         }
     }
 
-    /// The class of what fails now, else of the last failure.
+    /// The class of the current failure of the health check or else of the first failing list. Without
+    /// either, the class of the connection's last failure.
     #[must_use]
     pub fn last_error(&self) -> Option<&str> {
         let failure = self.checks.failure.as_ref().map(|failure| failure.class.as_str());

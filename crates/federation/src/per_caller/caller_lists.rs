@@ -1,6 +1,7 @@
-//! Lists that single callers see otherwise than everyone does, at backends that give callers connections of their own.
-//! A caller sees the shared lists until the backend says on the caller's own connection that they have changed there,
-//! and again once they are equal or the connection has ended.
+//! The lists of single callers that differ from the shared ones, at backends that give callers their own
+//! connections. A caller sees the shared lists until the backend announces a change on the caller's own
+//! connection. The caller sees the shared lists again when its own become equal to them or when its
+//! connection has ended.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,29 +16,30 @@ use crate::catalogue::{BackendListing, Catalogue};
 use crate::health::refresh::REFRESH_SPACING_MIN;
 use crate::state::FederationState;
 
-/// How many callers' own lists are kept. Further callers see the shared ones.
+/// The maximum number of lists, each of one caller at one backend. Further callers see the shared lists.
 const LISTS_MAX: usize = 4096;
 
-/// The lists of one caller at one backend.
+/// The index of a backend and the scope of a caller.
 type CallerListKey = (usize, CallerScope);
 
-/// Every list that may differ.
+/// The callers' own lists at all backends.
 #[derive(Default)]
 pub(crate) struct CallerLists {
-    /// The positions of the backends that give callers connections of their own.
+    /// The indices of the backends that give callers their own connections.
     indices: Vec<usize>,
     table: Mutex<HashMap<CallerListKey, CallerList>>,
-    /// How many of them differ, so that nobody need look where none does.
+    /// The number of entries with an inventory that differs from the shared one. At 0, requests need not lock
+    /// `table`.
     differing: AtomicUsize,
 }
 
 struct CallerList {
-    /// On behalf of the caller.
+    /// The context for requests on behalf of the caller.
     ctx: CallContext,
-    /// What the backend offers this caller, where that differs from what it offers everyone.
+    /// The backend's inventory for this caller. `None` while it is not known to differ from the shared one.
     inventory: Option<Arc<Inventory>>,
     is_fetching: bool,
-    /// Something changed since the last look began.
+    /// True when the lists have changed since the start of the last fetch.
     is_stale: bool,
 }
 
@@ -46,7 +48,7 @@ impl CallerLists {
         Self { indices, ..Self::default() }
     }
 
-    /// True when everyone sees the same.
+    /// True when all callers see the shared lists.
     pub(crate) fn is_empty(&self) -> bool {
         self.differing.load(Ordering::Acquire) == 0
     }
@@ -55,7 +57,7 @@ impl CallerLists {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What this caller sees otherwise than everyone.
+    /// The listings of this caller that differ from the shared ones, each with the index of its backend.
     pub(crate) fn listings_for(
         &self,
         shared: &FederationState,
@@ -73,7 +75,7 @@ impl CallerLists {
         self.indices.iter().filter_map(part).collect()
     }
 
-    /// A backend told something on one caller's own connection.
+    /// Handles an event that arrived on one caller's own connection.
     pub(crate) fn on_event(
         &self,
         shared: &Arc<FederationState>,
@@ -85,7 +87,7 @@ impl CallerLists {
             BackendEvent::ToolsChanged | BackendEvent::ResourcesChanged | BackendEvent::PromptsChanged => {
                 self.start_fetch(shared, (index, scope));
             }
-            // What a new connection offers is not known to differ.
+            // The lists on a new connection are not known to differ, so the caller sees the shared ones.
             BackendEvent::Connected | BackendEvent::Disconnected => self.remove(shared, (index, scope)),
             BackendEvent::ResourceUpdated(uri) => {
                 let uri = ResourceUri::from(uri.as_str());
@@ -99,7 +101,8 @@ impl CallerLists {
         }
     }
 
-    /// Asks the backend on the caller's behalf, on a task of its own, unless that is being done.
+    /// Fetches the caller's inventory on a new task. If a fetch is in progress, marks it as stale so that it
+    /// is repeated.
     fn start_fetch(&self, shared: &Arc<FederationState>, key: CallerListKey) {
         let Some(ctx) = shared.backends.get(key.0).and_then(|member| member.backend.context_for(key.1))
         else {
@@ -137,7 +140,8 @@ impl CallerLists {
         });
     }
 
-    /// True when something changed while the backend was asked.
+    /// True when the lists have changed during the last fetch. Otherwise marks the fetch as ended and removes
+    /// an entry without an inventory.
     fn has_more_to_fetch(&self, key: CallerListKey) -> bool {
         let mut table = self.table();
         let Some(own) = table.get_mut(&key) else { return false };
@@ -151,7 +155,8 @@ impl CallerLists {
         false
     }
 
-    /// Takes what a caller's connection offers, and tells the caller what changed for it.
+    /// Stores the caller's inventory (`None` if it equals the shared one) and notifies the caller of the
+    /// lists that changed.
     fn store(&self, shared: &Arc<FederationState>, key: CallerListKey, inventory: Option<Arc<Inventory>>) {
         let Some(ctx) = self.table().get(&key).map(|own| own.ctx.clone()) else { return };
         let before = shared.catalogue_with(self.listings_for(shared, &ctx));
@@ -165,7 +170,8 @@ impl CallerLists {
         announce(shared, &ctx, &after.changes_since(&before));
     }
 
-    /// The caller's connection has ended: it sees the shared lists again.
+    /// Removes the caller's lists at a backend because its connection has ended or is new, and notifies the
+    /// caller of the lists that changed.
     fn remove(&self, shared: &Arc<FederationState>, key: CallerListKey) {
         let Some(ctx) = self.table().get(&key).map(|own| own.ctx.clone()) else { return };
         let before = shared.catalogue_with(self.listings_for(shared, &ctx));
@@ -178,7 +184,8 @@ impl CallerLists {
         announce(shared, &ctx, &after.changes_since(&before));
     }
 
-    /// What everyone sees of a backend is this now. Callers who see the same are like everyone again.
+    /// Drops the inventories that are equal to `inventory`, the new shared one of the backend at `index`.
+    /// Their callers see the shared lists again.
     pub(crate) fn drop_shared(&self, index: usize, inventory: Option<&Inventory>) {
         if self.is_empty() {
             return;
@@ -209,7 +216,7 @@ async fn fetch_once(shared: &Arc<FederationState>, key: CallerListKey) {
         own.is_stale = false;
         own.ctx.clone()
     };
-    // The semaphore is never closed.
+    // `acquire` cannot fail, because the semaphore is never closed.
     let _permit = shared.discovery_slots.acquire().await;
     let Ok(Ok(inventory)) = timeout(shared.health.timeout, member.backend.fetch_inventory(&ctx)).await else {
         tracing::debug!(backend = %member.backend.id(), "a caller's own lists could not be read");
@@ -224,7 +231,7 @@ async fn fetch_once(shared: &Arc<FederationState>, key: CallerListKey) {
     shared.caller_lists.store(shared, key, inventory);
 }
 
-/// Tells the one caller.
+/// Notifies one caller of changes: its client if that is known, else its user.
 fn announce(shared: &FederationState, ctx: &CallContext, changes: &[Change]) {
     let (client, user) = (ctx.client.client_key(), ctx.caller.user());
     for change in changes {
@@ -237,7 +244,7 @@ fn announce(shared: &FederationState, ctx: &CallContext, changes: &[Change]) {
 }
 
 impl FederationState {
-    /// The catalogue of what everyone sees and of these parts of one caller.
+    /// The shared catalogue with the listings in `own` of one caller.
     pub(crate) fn catalogue_with(&self, own: Vec<(usize, BackendListing)>) -> Arc<Catalogue> {
         let base = self.catalogue();
         if own.is_empty() { base } else { self.caller_views.catalogue_with(self, own, &base) }

@@ -1,8 +1,10 @@
-//! What each caller sees of backends that tell callers apart: a catalogue of the shared parts and the caller's own.
+//! The views of callers on backends that use the callers' own credentials. A caller's catalogue is merged
+//! from the shared listings and the caller's own.
 //!
-//! Callers of equal scope share a view, and views whose parts are equal share one catalogue, so a thousand users who see
-//! the same tools cost one list. A view is made when its caller first asks, looked over when a backend tells of changes
-//! or the interval of health checks has passed, and forgotten when others need the room.
+//! Callers of equal scope share a view, and views with equal listings share one catalogue, so a thousand
+//! users who see the same tools cost one list. A view is created at its caller's first request. It is
+//! refreshed when a backend announces changes, or at a request after the interval of health checks has
+//! passed. The least recently used view is evicted when there are too many.
 
 mod view;
 
@@ -20,21 +22,23 @@ use crate::catalogue::{BackendListing, Catalogue};
 use crate::health::refresh::DISCOVERY_TIMEOUT;
 use crate::state::FederationState;
 
-/// How many views are kept. The one used longest ago gives way.
+/// The maximum number of views. Beyond it, the least recently used view is evicted.
 const VIEWS_MAX: usize = 1000;
-/// How many identities are remembered with their view.
+/// The maximum number of identities in the table. At this number the table of identities is cleared.
 const IDENTITIES_MAX: usize = 4096;
-/// How many catalogues are remembered by their parts, and how many inventories of one backend.
+/// The maximum number of cached catalogues. Beyond it, the least recently used one is evicted.
 const CATALOGUES_MAX: usize = 1000;
+/// The maximum number of cached inventories for one backend. Beyond it, the oldest one is removed.
 const INVENTORIES_MAX: usize = 16;
 
-/// Which callers a view belongs to: the scope at each personal backend, `None` where it lets them not in.
+/// The callers that share a view: the scope at each backend with callers' credentials, in the order of
+/// `backend_indices`. `None` for a backend that does not admit the caller.
 type ViewKey = Vec<Option<CallerScope>>;
 
-/// Every view.
+/// All views and the catalogues that they share.
 #[derive(Default)]
 pub(crate) struct CallerViews {
-    /// The places of the backends that tell callers apart.
+    /// The indices of the backends that use the callers' own credentials.
     backend_indices: Vec<usize>,
     table: Mutex<Table>,
     catalogues: Mutex<CatalogueCache>,
@@ -43,7 +47,8 @@ pub(crate) struct CallerViews {
 #[derive(Default)]
 struct Table {
     views: HashMap<ViewKey, Arc<CallerView>>,
-    /// By the address of the identity, which is held so that no other can come to stand there.
+    /// The view of each identity, by the address of the identity. The entry holds the identity, so that its
+    /// address is not used again.
     by_identity: HashMap<usize, KnownIdentity>,
     clock: u64,
 }
@@ -60,7 +65,7 @@ struct CatalogueCache {
     inventories: HashMap<usize, VecDeque<Arc<Inventory>>>,
 }
 
-/// One part of a catalogue. The inventory is told by its address.
+/// One listing of a catalogue. The address of the inventory identifies it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ListingKey {
     backend_index: usize,
@@ -68,14 +73,14 @@ struct ListingKey {
     inventory: usize,
 }
 
-/// A catalogue and what it was built of.
+/// A catalogue and what it was built from.
 #[derive(Clone)]
 struct BuiltCatalogue {
     base: Arc<Catalogue>,
-    /// Held so that no other inventory gets an address of the key.
+    /// Holds the inventories, so that no other inventory gets an address in the key.
     _inventories: Vec<Arc<Inventory>>,
     catalogue: Arc<Catalogue>,
-    /// When it was asked for last, on the clock of [`CatalogueCache`].
+    /// The time of its last use, on the clock of [`CatalogueCache`].
     last_used: u64,
 }
 
@@ -84,22 +89,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl CallerViews {
-    /// Views over the backends at `places`.
+    /// Creates an empty table for the backends with the indices `places`.
     pub(crate) fn new(places: Vec<usize>) -> Self {
         Self { backend_indices: places, table: Mutex::default(), catalogues: Mutex::default() }
     }
 
-    /// True when no backend tells callers apart.
+    /// True when no backend uses the callers' own credentials.
     pub(crate) fn is_empty(&self) -> bool {
         self.backend_indices.is_empty()
     }
 
-    /// True when the backend at `place` tells callers apart.
+    /// True when the backend at index `place` uses the callers' own credentials.
     pub(crate) fn contains(&self, place: usize) -> bool {
         self.backend_indices.contains(&place)
     }
 
-    /// How many callers see the backend at `place` now.
+    /// The number of views in which the backend at index `place` is available.
     pub(crate) fn caller_count(&self, place: usize) -> usize {
         let Some(index) = self.backend_indices.iter().position(|one| *one == place) else { return 0 };
         let views: Vec<Arc<CallerView>> = lock(&self.table).views.values().cloned().collect();
@@ -109,7 +114,8 @@ impl CallerViews {
         views.iter().filter(sees).count()
     }
 
-    /// The view of a caller, who has shown `token`. `None` for one whom none of these backends lets in.
+    /// The view of a caller and the caller's token. `None` without an identity or a token, or when none of
+    /// these backends admits the caller.
     fn view(&self, shared: &FederationState, ctx: &CallContext) -> Option<(Arc<CallerView>, Secret)> {
         let (Caller::Known(identity), Some(token)) = (&ctx.caller, &ctx.token) else { return None };
         let address = Arc::as_ptr(identity).addr();
@@ -153,7 +159,8 @@ impl CallerViews {
         view
     }
 
-    /// The catalogue of a caller. Waits for backends that have neither answered this caller nor failed yet.
+    /// The catalogue of a caller. Waits, at most [`DISCOVERY_TIMEOUT`], for backends that have neither
+    /// answered this caller nor failed yet.
     pub(crate) async fn catalogue(&self, shared: &Arc<FederationState>, ctx: &CallContext) -> Arc<Catalogue> {
         let Some((view, token)) = self.view(shared, ctx) else { return shared.catalogue() };
         let now = {
@@ -169,14 +176,15 @@ impl CallerViews {
         view.fetch_due(shared);
         if *view.undiscovered.borrow() > 0 {
             let mut unsettled = view.undiscovered.subscribe();
-            // The sender lives in the view, so waiting cannot fail but by taking too long.
+            // The sender lives in the view, so only the time-out can end the wait early.
             let _ = timeout(DISCOVERY_TIMEOUT, unsettled.wait_for(|count| *count == 0)).await;
         }
         view.catalogue(shared).0
     }
 
-    /// Why something that is not in a caller's catalogue may exist all the same: the backend that offers it to others, or
-    /// of which nothing is known yet, could not be asked for this caller. `offers` looks into what a backend has offered.
+    /// The error for an item that is not in a caller's catalogue although it may exist. It is the error of a
+    /// backend that could not be listed for this caller and that offers the item to other callers, or of
+    /// which no inventory is known. `offers` checks an inventory for the item.
     pub(crate) fn missing_error(
         &self,
         shared: &FederationState,
@@ -194,7 +202,7 @@ impl CallerViews {
         self.backend_indices.iter().enumerate().find_map(refused)
     }
 
-    /// A backend told something on the line of one scope.
+    /// Handles an event that arrived on the connection of one scope.
     pub(crate) fn on_event(
         &self,
         shared: &Arc<FederationState>,
@@ -224,7 +232,8 @@ impl CallerViews {
         }
     }
 
-    /// The same inventory as another view's, where there is an equal one.
+    /// Returns a cached inventory of the backend that is equal to `inventory`, or else caches this one. Of
+    /// each backend, the newest [`INVENTORIES_MAX`] are cached.
     pub(crate) fn intern_inventory(&self, place: usize, inventory: Inventory) -> Arc<Inventory> {
         let mut builds = lock(&self.catalogues);
         let kept = builds.inventories.entry(place).or_default();
@@ -239,7 +248,8 @@ impl CallerViews {
         inventory
     }
 
-    /// The catalogue of what everyone sees and of `own`.
+    /// The shared catalogue with the listings in `own`. Lists that are equal to those of `base` are the same
+    /// `Arc`.
     pub(crate) fn catalogue_with(
         &self,
         shared: &FederationState,
@@ -249,7 +259,8 @@ impl CallerViews {
         self.build_catalogue(shared, own, Some(base)).catalogue
     }
 
-    /// The parts of backends that a caller sees by its own credential. Waits for those that have not answered yet.
+    /// The caller's listings of backends that use its own credential. Waits like [`Self::catalogue`] for
+    /// backends that have not answered yet.
     pub(crate) async fn listings_for(
         &self,
         shared: &Arc<FederationState>,
@@ -262,7 +273,8 @@ impl CallerViews {
         self.view(shared, ctx).map_or_else(Vec::new, |(view, _)| view.listings(shared))
     }
 
-    /// The catalogue of the shared parts and these, built unless some view has it already.
+    /// Returns the cached catalogue of the shared listings and `own`, or builds it. A new catalogue reuses
+    /// the lists of `earlier` that are equal.
     fn build_catalogue(
         &self,
         shared: &FederationState,

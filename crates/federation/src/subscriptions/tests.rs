@@ -34,7 +34,8 @@ async fn one_subscription_however_many_follow() {
     drop(held);
     settle().await;
     assert_eq!(backend.subscription_log(), ["+file:///a", "+file:///b", "-file:///a"]);
-    // Who comes while the last is leaving finds it followed or has it followed again, never neither.
+    // A subscriber that arrives while the last one leaves shares the old subscription or makes a new one. It
+    // is never without a subscription.
     drop(other);
     let again = federation.subscribe(&ctx, "file:///b".into()).await.unwrap();
     settle().await;
@@ -77,7 +78,8 @@ async fn a_backend_speaks_for_what_it_serves_and_for_parts_of_what_is_followed_t
     let _held = federation.subscribe(&ann, "file:///a".into()).await.unwrap();
     backend.emit(BackendEvent::ResourceUpdated("file:///a/part".into()));
     backend.emit(BackendEvent::ResourceUpdated("other:///a".into()));
-    // The only backend with resources may speak for what no list names; the other, for nothing.
+    // The only backend with resources may announce changes of a resource that no list contains. The other
+    // backend may not.
     own.emit_in_scope(FakeBackend::scope_of("ann"), BackendEvent::ResourceUpdated("file:///a".into()));
     settle().await;
     drop(listener);

@@ -1,4 +1,4 @@
-//! `vmcp limits …`.
+//! The grammar of `vmcp limits`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,68 +7,68 @@ use clap::{Args, Subcommand};
 
 use super::Source;
 
-/// Commands about limits.
+/// The commands of `vmcp limits`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum LimitsCommand {
-    /// Say which rules fit a tool, or every tool, and what they allow.
+    /// Show which rules apply to a tool, or to every tool, and what they allow.
     Explain {
-        /// The tool, by the name clients see; every tool if left out.
+        /// Name the tool as clients see it [default: every tool].
         tool: Option<String>,
         #[command(flatten)]
         source: Source,
     },
-    /// Show what every bucket of a tool holds for a user. Spends nothing.
+    /// Show the levels of every bucket of a tool for a user. Spends no tokens.
     Check {
         #[command(flatten)]
         subject: LimitsSubject,
         #[command(flatten)]
         source: Source,
-        /// Ask a running gateway at its admin listener, for limits that are kept in its memory.
+        /// Read limits that a running gateway keeps in memory, from its admin listener at this URL.
         #[arg(long, value_name = "URL")]
         url: Option<String>,
     },
-    /// Fill the buckets of a tool again, in a gateway that runs: those of a user, or those that all users share.
+    /// Refill the buckets of a tool in a running gateway: those of one user, or those that all users share.
     Reset {
         #[command(flatten)]
         subject: LimitsSubject,
         #[command(flatten)]
         running: RunningSource,
     },
-    /// Give the buckets of a tool tokens back, in a gateway that runs, as far as they have room.
+    /// Add tokens to the buckets of a tool in a running gateway, up to their capacity.
     Grant {
         #[command(flatten)]
         subject: LimitsSubject,
-        /// How many.
+        /// Set the number of tokens.
         #[arg(long, value_name = "COUNT")]
         tokens: u32,
         #[command(flatten)]
         running: RunningSource,
     },
-    /// Block a tool in a gateway that runs, for a user or for all.
+    /// Block a tool in a running gateway, for one user or for all users.
     Block {
         #[command(flatten)]
         subject: LimitsSubject,
-        /// For how long, as `90s`, `15m` or `8h`. Left out: until it is lifted.
+        /// Set how long the block lasts, for example `90s`, `15m` or `8h` [default: until it is lifted].
         #[arg(long = "for", value_name = "TIME", value_parser = duration)]
         lasts: Option<Duration>,
         #[command(flatten)]
         running: RunningSource,
     },
-    /// Lift a block.
+    /// Lift a block in a running gateway.
     Unblock {
         #[command(flatten)]
         subject: LimitsSubject,
         #[command(flatten)]
         running: RunningSource,
     },
-    /// Show who calls limited tools most, in a gateway that runs.
+    /// Show the users with the most calls of limited tools in a running gateway.
     Top {
         #[command(flatten)]
         running: RunningSource,
     },
-    /// Say which recorded calls the limits of a configuration would have refused. Connects to nothing.
+    /// Report which recorded calls the limits of a configuration would have refused. Connects to nothing.
     Replay {
-        /// The audit records, one JSON object a line; `-` reads standard input.
+        /// Read audit records from this file, one JSON object on each line; `-` reads standard input.
         #[arg(value_name = "AUDIT")]
         audit: PathBuf,
         #[command(flatten)]
@@ -79,36 +79,36 @@ pub(crate) enum LimitsCommand {
     },
 }
 
-/// Whose limits on which tool.
+/// The tool and the user whose limits a command is about.
 #[derive(Args, Debug)]
 pub(crate) struct LimitsSubject {
-    /// The tool, by the name clients see.
+    /// Name the tool as clients see it.
     pub(crate) tool: String,
-    /// The user, as the issuer names it.
+    /// Name the user as its issuer does.
     #[arg(long)]
     pub(crate) user: Option<String>,
-    /// Who vouches for the user. Left out: whom `incomingAuth` names.
+    /// Name the issuer of the user [default: the issuer that `incomingAuth` names].
     #[arg(long, requires = "user")]
     pub(crate) issuer: Option<String>,
-    /// What a claim of the user says, for limits per claim and overrides: a text, or JSON. May be given several times.
+    /// Set a claim of the user, for limits per claim and overrides: a text, or JSON. May be repeated.
     #[arg(long = "claim", value_name = "NAME=VALUE", requires = "user")]
     pub(crate) claims: Vec<String>,
 }
 
-/// A gateway that runs on this machine.
+/// The address and the operator token of a gateway that runs on this machine.
 #[derive(Args, Debug)]
 pub(crate) struct RunningSource {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// The gateway's admin listener. Left out: where the configuration has it.
+    /// Connect to the gateway's admin listener at this URL [default: the listener of the configuration].
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// The file with the token of operators. Left out: in the state folder of the configuration.
+    /// Read the operator token from this file [default: the file in the state folder of the configuration].
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 }
 
-/// A duration as the configuration has it.
+/// Parses a duration as the configuration does.
 fn duration(text: &str) -> Result<Duration, String> {
     vmcp::config::parse_duration(text).map_err(|error| error.to_string())
 }

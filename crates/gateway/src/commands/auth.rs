@@ -1,4 +1,4 @@
-//! `vmcp auth` and `vmcp authz`: keys for machines, and which policy decides about whom.
+//! `vmcp auth` and `vmcp authz`: creates API keys for machines, and explains policy decisions about callers.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use crate::terminal;
 use vmcp::config::Settings;
 use vmcp::{Additions, RunningGateway};
 
-/// Makes a key and prints it with its hash. The key is shown this once and kept nowhere.
+/// Creates a key and prints it with its hash. The key is not stored, so it cannot be printed again.
 pub(crate) fn new_key(name: &str) -> anyhow::Result<ExitCode> {
     let made = vmcp_identity::new_api_key().context("the system has no random bytes")?;
     let text = format!(
@@ -28,7 +28,8 @@ pub(crate) fn new_key(name: &str) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what the policies answer to one question, and which of them decide. Fails when it is denied.
+/// Prints the decision of the policies about one request, and which of them decide. The exit code is a
+/// failure if the request is denied.
 pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyhow::Result<ExitCode> {
     let policy =
         settings.authz.take().context("there are no policies: `incomingAuth.authz` is missing or `none`")?;
@@ -40,7 +41,8 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
     };
     let explanation = match action {
         Action::CallTool => {
-            // Policies may look at annotations, which only the backend knows. Limits are of no interest here.
+            // Policies may depend on annotations, which only the backend knows. Limits have no effect here,
+            // so none are started.
             settings.limits = None;
             let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await;
             let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Operator);
@@ -64,7 +66,7 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
             )
         }
         Action::GetPrompt => policy.explain(&caller, &AccessRequest::GetPrompt { name: &name }),
-        // In its normal form, as a client's request is judged.
+        // In its normal form, because policies evaluate a client's request in that form.
         Action::ReadResource => {
             let uri = ResourceUri::from(name.as_str());
             policy.explain(&caller, &AccessRequest::ReadResource { uri: uri.as_str() })

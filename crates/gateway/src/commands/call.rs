@@ -1,4 +1,4 @@
-//! `vmcp call`: one tool call from the shell, through the whole stack.
+//! `vmcp call`: calls one tool from the shell, through the whole stack.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use crate::terminal;
 use vmcp::RunningGateway;
 use vmcp::config::Settings;
 
-/// Connects, calls, prints the result and ends; fails when the tool does.
+/// Connects, calls the tool, prints the result and stops. The exit code is a failure if the tool fails.
 pub(crate) async fn run(
     settings: Settings,
     tool: String,
@@ -21,7 +21,8 @@ pub(crate) async fn run(
     let arguments = arguments
         .ok_or_else(|| anyhow::anyhow!("the arguments must be a JSON object, as '{{\"path\": \"/tmp\"}}'"))?;
     let settings = if tool == FIND_TOOL { settings } else { settings.without_embeddings() };
-    // Standard output is for the answer; a file gets the record of this call like any other.
+    // Standard output is for the result. If the settings name a file, the record of this call is written
+    // there.
     let output = super::serve::audit_output(&settings, false)?;
     let gateway = super::serve::start_audited(settings, output).await;
     let ctx = CallContext::bare(gateway.operator_caller(), CallOrigin::Operator);

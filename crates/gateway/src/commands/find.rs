@@ -1,4 +1,5 @@
-//! `vmcp find`: what `find_tool` would return for a search, with scores and why each tool was found.
+//! `vmcp find`: prints what `find_tool` would return for a query, with scores and the matched words of each
+//! tool.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -13,12 +14,12 @@ use vmcp::config::{Settings, default_optimizer};
 use vmcp::process::environment;
 use vmcp::{Additions, RunningGateway};
 
-/// How long the command waits for the vectors of every tool.
+/// How long the command waits for the vectors of all tools.
 const EMBEDDING_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Connects, searches, prints and ends; fails when nothing is found.
+/// Connects, searches, prints the tools and stops. The exit code is a failure if no tool is found.
 pub(crate) async fn run(mut settings: Settings, query: &str, as_json: bool) -> anyhow::Result<ExitCode> {
-    // Without the section the search is the one that an empty section asks for.
+    // Without the `optimizer` section, the search uses the settings of an empty section.
     let optimizer = settings.optimizer.take();
     settings.optimizer = Some(optimizer.unwrap_or_else(|| default_optimizer(&environment)));
     let gateway = RunningGateway::start(settings, Additions::default()).await;
@@ -52,7 +53,7 @@ fn to_text(found: &SearchResults) -> String {
     let mut out = String::new();
     for (rank, one) in found.tools.iter().enumerate() {
         let SearchResult { tool, availability: prospect, hit } = one;
-        // Writing into a string does not fail.
+        // Writing into a string cannot fail.
         let _ = write!(out, "{:>2}  {:width$}  {:.3}", rank + 1, tool.name, hit.score);
         let _ = write!(out, "  words {:.3}", hit.lexical);
         if let Some(semantic) = hit.semantic {

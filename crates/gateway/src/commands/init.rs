@@ -10,8 +10,8 @@ use anyhow::Context;
 use crate::terminal;
 use vmcp::config::{ImportedConfig, Report, starter, starter_from};
 
-/// Writes the starter, or what another file becomes, to `output` or to standard output. Fails when what is written cannot
-/// be served before something is done by hand.
+/// Writes the starter configuration, or the conversion of `from`, to `output` or to standard output. The exit
+/// code is a failure if the result cannot be served before the user edits it.
 pub(crate) fn run(
     from: Option<&Path>,
     server: Option<&str>,
@@ -31,8 +31,8 @@ pub(crate) fn run(
     match output {
         None => std::io::stdout().write_all(text.as_bytes())?,
         Some(path) => {
-            // Created anew only: a configuration somebody has written is never lost.
-            // And for its owner alone: what is carried over may hold tokens.
+            // Never overwrites a file, so that no edited configuration is lost. Only the owner may read it,
+            // because converted settings may hold tokens.
             let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
             if file.as_ref().is_err_and(|error| error.kind() == ErrorKind::AlreadyExists) {
                 anyhow::bail!("{} exists, and is not overwritten; choose another name", path.display());

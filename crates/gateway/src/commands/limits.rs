@@ -1,5 +1,6 @@
-//! `vmcp limits`: which rules a tool falls under, what is left of them, who uses them most, and what they would have done to
-//! recorded calls. `reset` and `grant` change buckets of a gateway that runs; nothing else spends or changes anything.
+//! `vmcp limits`: shows which rules apply to a tool, what is left of them, which users make the most calls,
+//! and what the rules would have done to recorded calls. `reset`, `grant`, `block` and `unblock` change the
+//! limits of a running gateway. The other commands change nothing and spend no tokens.
 
 mod acts;
 mod check;
@@ -32,8 +33,9 @@ pub(crate) async fn run(command: LimitsCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Connects to the backends and returns the tools with the limiter, and how long slots are held in a shared store if the
-/// limits are kept in one.
+/// Connects to the backends and returns the gateway, its limiter and its tools. The last value is how long a
+/// shared store keeps slots of a dead replica, if the configuration keeps limits in one. Without `shared` the
+/// limiter does not connect to that store.
 async fn start_gateway(
     source: &Source,
     shared: bool,
@@ -53,12 +55,12 @@ async fn start_gateway(
     Ok((gateway, limiter, tools, lease))
 }
 
-/// How long a call waits, where it does.
+/// Describes how long a call waits for a limit. Empty if it does not wait.
 fn describe_wait(longest: Duration) -> String {
     if longest.is_zero() { String::new() } else { format!(", calls wait up to {longest:?}") }
 }
 
-/// `NAME=VALUE`, each.
+/// Splits each `NAME=VALUE`.
 fn parse_claims(claims: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
     let split = claims
         .iter()
@@ -66,7 +68,8 @@ fn parse_claims(claims: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
     split.collect()
 }
 
-/// What a claim says: JSON if it is a list or an object, and a text otherwise.
+/// Parses the value of a claim. A value that starts like a list or an object is JSON if it parses; any other
+/// value is a string.
 fn parse_claim_value(value: &str) -> Json {
     let is_json = value.starts_with(['[', '{']);
     let json = is_json.then(|| Json::parse(value.to_owned()).ok()).flatten();

@@ -1,4 +1,4 @@
-//! `vmcp serve` and `vmcp stdio`: the stack behind a client edge until told to stop.
+//! `vmcp serve` and `vmcp stdio`: run the stack behind a client edge until a stop signal.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use vmcp::audit::{self, Output};
 use vmcp::config::Settings;
 use vmcp::{Additions, RunningGateway, StopSignals};
 
-/// Serves over HTTP.
+/// Serves over HTTP until a stop signal.
 pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown_on_signal()?;
     let output = audit_output(&settings, true)?;
@@ -21,12 +21,12 @@ pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
     let listener = gateway.bind().with_context(|| {
         format!("cannot listen on {listen}; choose another address with --host and --port")
     })?;
-    // One for each core: a call that stays on its thread wakes no other.
+    // One thread for each core: a call that stays on its thread wakes no other thread.
     let listener =
         listener.on_threads(std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let endpoint = listener.endpoint();
     tracing::info!(%endpoint, "serving");
-    // For people and scripts that wait for the endpoint, whatever the log level.
+    // People and scripts wait for this line, so it does not depend on the log level.
     eprintln!("vmcp: serving {endpoint}");
     serve_admin(&gateway, &shutdown);
     listener.serve(shutdown).await?;
@@ -35,7 +35,7 @@ pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves the pages for operators. A gateway whose admin address is taken still serves clients.
+/// Serves the admin listener. If its address is in use, the gateway logs a warning and still serves clients.
 fn serve_admin(gateway: &RunningGateway, shutdown: &CancellationToken) {
     match gateway.bind_admin() {
         Ok(None) => {}
@@ -54,7 +54,7 @@ fn serve_admin(gateway: &RunningGateway, shutdown: &CancellationToken) {
     }
 }
 
-/// Serves on standard input and output.
+/// Serves on standard input and output until the input ends or a stop signal arrives.
 pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown_on_signal()?;
     let output = audit_output(&settings, false)?;
@@ -70,24 +70,26 @@ pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts a gateway whose requests are recorded, if the settings ask for records and there is somewhere to write them.
+/// Starts a gateway. Its requests are recorded if the settings ask for audit records and `audit` is an
+/// output.
 pub(crate) async fn start_audited(settings: Settings, audit: Option<Output>) -> RunningGateway {
     RunningGateway::start(settings, Additions { audit, ..Additions::default() }).await
 }
 
-/// Where audit records go, if there are to be any.
+/// Opens the output of audit records, if the settings ask for them.
 pub(crate) fn audit_output(settings: &Settings, stdout_is_free: bool) -> anyhow::Result<Option<Output>> {
     Ok(settings.audit.as_ref().map_or(Ok(None), |audit| audit::open(audit, stdout_is_free))?)
 }
 
-/// A token that is cancelled when the client has closed its end of standard input, whatever is still to be read there.
+/// Returns a token that is cancelled when the client closes its end of standard input, even if input is still
+/// unread.
 fn cancel_on_hangup() -> CancellationToken {
     let token = CancellationToken::new();
     let hangup = token.clone();
-    // It ends with the process.
+    // The thread ends with the process.
     std::thread::spawn(move || {
         let input = std::io::stdin();
-        // Without any event asked for, only the end of the other side is told.
+        // With no requested events, `poll` reports only the end of the other side and errors.
         let mut watched = [PollFd::new(&input, PollFlags::empty())];
         while poll(&mut watched, None).is_err_and(|error| error == Errno::INTR) {}
         let gone =
@@ -99,8 +101,8 @@ fn cancel_on_hangup() -> CancellationToken {
     token
 }
 
-/// A token that is cancelled by the first SIGINT or SIGTERM; a second one ends the process at once. SIGHUP, which a
-/// terminal sends when it is closed and init systems send for a reload, changes nothing.
+/// Returns a token that the first SIGINT or SIGTERM cancels. The second one ends the process at once. SIGHUP
+/// is ignored: terminals send it when they are closed, and init systems send it for a reload.
 pub(crate) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut hangup = signal(SignalKind::hangup())?;

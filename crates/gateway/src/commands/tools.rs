@@ -1,4 +1,4 @@
-//! `vmcp tools`: what a configuration offers, and where each tool comes from.
+//! `vmcp tools`: lists the tools that a configuration offers, with the backend of each.
 
 use std::collections::HashSet;
 use std::process::ExitCode;
@@ -10,7 +10,8 @@ use crate::terminal;
 use vmcp::config::Settings;
 use vmcp::{Additions, RunningGateway};
 
-/// Connects, lists, prints and ends. Backends that cannot be reached are named on standard error.
+/// Connects, lists the tools, prints them and stops. Backends that cannot be reached are named on standard
+/// error.
 pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow::Result<ExitCode> {
     let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await;
     let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Operator);

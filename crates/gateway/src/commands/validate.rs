@@ -1,4 +1,4 @@
-//! `vmcp validate` and `vmcp config`: what is configured, and whether it could be served.
+//! `vmcp validate` and `vmcp config`: check a configuration, and print its effective settings or its schema.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -8,7 +8,8 @@ use crate::terminal;
 use serde_json::{Value, json};
 use vmcp::config::{Problem, Settings, effective_json, effective_yaml, schema_text};
 
-/// Loads the configuration as `serve` would and says that it could be served.
+/// Loads the configuration as `serve` would and prints that it can be served. With `strict`, a warning is a
+/// failure.
 pub(crate) fn print_text(source: &Source, strict: bool) -> anyhow::Result<ExitCode> {
     let settings = super::load(source, super::overrides(source))?;
     let is_refused = strict && !settings.warnings.is_empty();
@@ -31,8 +32,8 @@ pub(crate) fn print_text(source: &Source, strict: bool) -> anyhow::Result<ExitCo
     Ok(if is_refused { ExitCode::from(super::EXIT_CONFIG_ERROR) } else { ExitCode::SUCCESS })
 }
 
-/// The same for programs: `valid`, `errors` and `warnings` with `path`, `line`, `message` and `hint`, and for what can be
-/// served `name`, `backends` and `processesMax`.
+/// Prints the same as one JSON object: `valid`, and `errors` and `warnings` with `path`, `line`, `message`
+/// and `hint`. `name`, `backends` and `processesMax` are null if the configuration has errors.
 pub(crate) fn print_json(source: &Source, strict: bool) -> anyhow::Result<ExitCode> {
     let (file, loaded) = super::read_settings(source, super::overrides(source))?;
     let (settings, errors, warnings) = match loaded {
@@ -65,7 +66,7 @@ fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-/// `config show` and `config schema`.
+/// Runs `vmcp config show` or `vmcp config schema`.
 pub(crate) fn run_config(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout();
     match command {

@@ -1,5 +1,5 @@
-//! The demo's two MCP servers: `notes` keeps notes in memory, `glossary` explains words of the protocol.
-//! Both have a tool called `search`, so that the demo has a name conflict to resolve.
+//! The demo's two MCP servers: `notes` keeps notes in memory, `glossary` explains words of the protocol. Both
+//! have a tool `search`, so that the demo has a name conflict to resolve.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -16,14 +16,14 @@ use super::BuiltIn;
 
 type ToolHandler = Box<dyn Fn(&str, &Arguments) -> Option<Reply> + Send + Sync>;
 
-/// One built-in server: fixed tools over one function.
+/// A built-in server: a fixed list of tools with one handler.
 pub(crate) struct Server {
     tools: Arc<ToolList>,
     instructions: &'static str,
     handler: ToolHandler,
 }
 
-/// What the built-in tools take.
+/// The arguments of all built-in tools.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Arguments {
@@ -53,7 +53,7 @@ const GLOSSARY: [(&str, &str); 8] = [
     ("gateway", "one MCP endpoint in front of many servers"),
 ];
 
-/// The built-in server of a name.
+/// Returns the built-in server of this name.
 pub(crate) fn by_name(name: &str) -> Option<BuiltIn> {
     match name {
         "notes" => Some(notes()),
@@ -68,7 +68,7 @@ pub(crate) fn notes() -> BuiltIn {
     server(NOTES_TOOLS, "Notes live as long as the demo.", move |tool, arguments| {
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         match tool {
-            // Bounded, as everything that a client can make grow.
+            // Bounded, like everything that a client can make grow.
             "add_note" if kept.len() >= 1000 => Some(reply::failure("1000 notes are kept already")),
             "add_note" => {
                 kept.push(arguments.text.clone());

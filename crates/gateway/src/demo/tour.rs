@@ -1,4 +1,5 @@
-//! The tour: what a person sees. Every line about a tool comes from an answer of the running endpoint.
+//! The guided tour that the demo prints. Every line about a tool comes from an answer of the running
+//! endpoint.
 
 use std::io::Write;
 
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use vmcp::RunningGateway;
 
-/// Walks through the merged list, the resolved conflict and a call through each backend.
+/// Shows the servers, the merged list, the resolved name conflict, calls through both backends and a limit.
 pub(crate) async fn run(
     out: &mut impl Write,
     endpoint: &str,
@@ -60,7 +61,7 @@ pub(crate) async fn run(
     show_limit(out, endpoint).await
 }
 
-/// Calls a limited tool until the limit answers.
+/// Calls a limited tool until the limit refuses a call.
 async fn show_limit(out: &mut impl Write, endpoint: &str) -> anyhow::Result<()> {
     writeln!(out, "\n4. A limit: `define` may be called twice a minute")?;
     for word in ["tool", "sampling"] {
@@ -89,7 +90,7 @@ async fn show_limit(out: &mut impl Write, endpoint: &str) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Says how to connect, in the form two popular clients take.
+/// Prints how to connect, in the formats of two popular clients.
 pub(crate) fn print_clients(out: &mut impl Write, endpoint: &str) -> anyhow::Result<()> {
     writeln!(out, "\nServing {endpoint} until Ctrl-C. Connect a client:\n")?;
     writeln!(out, "   Claude Code:  claude mcp add --transport http vmcp-demo {endpoint}\n")?;
@@ -103,7 +104,10 @@ pub(crate) fn print_clients(out: &mut impl Write, endpoint: &str) -> anyhow::Res
     Ok(())
 }
 
-/// One request that has to succeed.
+/// Sends one request and returns its result.
+///
+/// # Errors
+/// If the endpoint answers with an error.
 async fn request_result(
     endpoint: &str,
     method: &str,
@@ -117,7 +121,7 @@ async fn request_result(
     }
 }
 
-/// One request of protocol version 2026-07-28, as any HTTP client can make it.
+/// Sends one request of protocol version 2026-07-28, as any HTTP client can, and returns the whole answer.
 async fn send_request(
     endpoint: &str,
     method: &str,

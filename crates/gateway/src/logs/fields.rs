@@ -1,5 +1,5 @@
-//! The fields of spans as JSON text. What is recorded later is appended: the library's own form reads everything back
-//! into a tree for each field that is added, and every call of a tool records several.
+//! Formats the fields of spans as JSON text. A field that is recorded later is appended. The formatter of
+//! `tracing_subscriber` would parse all earlier fields for each new one, and every tool call records several.
 
 use std::fmt::{self, Write as _};
 
@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FormatFields, FormattedFields};
 use vmcp_domain::escape_controls;
 
-/// Room for the fields that most spans have.
+/// The initial capacity in bytes, enough for the fields of most spans.
 const FIELDS_BYTES: usize = 96;
 
 /// Writes fields as the members of one JSON object.
@@ -39,7 +39,8 @@ impl<'writer> FormatFields<'writer> for JsonFields {
     }
 }
 
-/// Writes fields for people, as `message name=value`. Values hold no control characters, so they cannot set colours.
+/// Writes fields for people, as `message name=value`. Control characters in values are escaped, so values
+/// cannot set colours.
 #[derive(Debug)]
 pub(super) struct HumanFields;
 
@@ -75,7 +76,7 @@ fn write_members(out: &mut String, record: impl FnOnce(&mut JsonVisitor<'_>)) ->
     members.outcome
 }
 
-/// Appends `"name":value` to an object that is open.
+/// Appends `"name":value` members to an unfinished JSON object.
 struct JsonVisitor<'a> {
     out: &'a mut String,
     outcome: fmt::Result,
@@ -83,10 +84,10 @@ struct JsonVisitor<'a> {
 
 impl JsonVisitor<'_> {
     fn member(&mut self, field: &Field, write: impl FnOnce(&mut String) -> fmt::Result) {
-        // Names of fields are identifiers with dots: nothing in them needs to be escaped.
+        // Field names are identifiers with dots, so they need no escaping.
         let name = field.name().trim_start_matches("r#");
         if self.outcome.is_ok() {
-            // Piece by piece: every call comes by here, and formatting costs more than copying.
+            // Appends piece by piece, because every call does this and formatting costs more than copying.
             self.out.push_str(if self.out.ends_with('{') { "\"" } else { ",\"" });
             self.out.push_str(name);
             self.out.push_str("\":");
@@ -102,7 +103,7 @@ fn write_string(out: &mut String, text: &str) -> fmt::Result {
     Ok(())
 }
 
-/// The inside of a string.
+/// Escapes text for the inside of a JSON string.
 struct JsonStringEscaper<'a>(&'a mut String);
 
 impl fmt::Write for JsonStringEscaper<'_> {
@@ -126,7 +127,7 @@ impl fmt::Write for JsonStringEscaper<'_> {
 impl Visit for JsonVisitor<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.member(field, |out| {
-            // JSON knows no infinity.
+            // JSON has no infinity and no NaN.
             if value.is_finite() { write!(out, "{value}") } else { write!(out, "null") }
         });
     }

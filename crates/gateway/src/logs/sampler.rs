@@ -1,5 +1,6 @@
-//! A bound on how much one statement logs: refused calls, probing clients and dead backends must not fill a disk. A burst
-//! is written whole, a flood is cut, and a line says how many were left out.
+//! Limits how many lines one log statement writes: refused calls, probing clients and unreachable backends
+//! must not fill a disk. Each statement has a token bucket. Lines beyond it are dropped, and one line reports
+//! how many.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -13,35 +14,35 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// How many lines one statement may log at once: a start with a hundred backends is written whole.
+/// The burst of one statement, in lines. A start with a hundred backends is within it.
 const BURST: f64 = 200.0;
-/// How many it may log a second for longer.
+/// The sustained rate of one statement, in lines a second.
 const RATE: f64 = 20.0;
-/// How long what is left out is collected before a line tells it.
+/// How long dropped lines are counted before a line reports them.
 const REPORT_DELAY: Duration = Duration::from_secs(1);
 
-/// Leaves out lines of a statement that logs too often. Lines of the levels `debug` and `trace` are never left out.
+/// Drops lines of a statement that logs too often. Lines of the levels `debug` and `trace` are never dropped.
 pub(super) struct Sampler {
     budgets: Arc<CallsiteBudgets>,
-    /// Wakes the thread that tells what was left out.
+    /// Wakes the thread that reports dropped lines.
     wake: SyncSender<()>,
 }
 
-/// By the place in the code that logs, so there are only as many as the code has.
+/// The token buckets by call site. Their number is bounded by the number of log statements in the program.
 #[derive(Default)]
 pub(super) struct CallsiteBudgets(Mutex<HashMap<Identifier, LineBudget>>);
 
-/// A bucket of lines.
+/// The token bucket of one log statement.
 struct LineBudget {
     tokens: f64,
     refilled_at: Instant,
-    /// Lines left out of which no line tells yet.
+    /// Dropped lines that have not been reported yet.
     unreported: u64,
     message: String,
 }
 
 impl Sampler {
-    /// Starts the thread that tells what was left out. It ends with the sampler.
+    /// Starts the thread that reports dropped lines. It ends with the sampler.
     pub(super) fn start() -> Self {
         let statements = Arc::<CallsiteBudgets>::default();
         let (wake, woken) = sync_channel(1);
@@ -55,7 +56,7 @@ impl Sampler {
         Self { budgets: statements, wake }
     }
 
-    /// What it counts by.
+    /// The token buckets, for a report at the end of the program.
     pub(super) fn budgets(&self) -> Arc<CallsiteBudgets> {
         Arc::clone(&self.budgets)
     }
@@ -64,7 +65,7 @@ impl Sampler {
 impl<S: Subscriber> Layer<S> for Sampler {
     fn event_enabled(&self, event: &Event<'_>, _ctx: Context<'_, S>) -> bool {
         let metadata = event.metadata();
-        // What tells of lines left out is bounded by itself.
+        // The reports of dropped lines are exempt; [`REPORT_DELAY`] limits their rate.
         if *metadata.level() > Level::INFO || metadata.target() == module_path!() {
             return true;
         }
@@ -73,7 +74,7 @@ impl<S: Subscriber> Layer<S> for Sampler {
             let mut message = MessageVisitor::default();
             event.record(&mut message);
             self.budgets.count_dropped(&metadata.callsite(), message.0);
-            // A thread that is awake already tells this too.
+            // If the channel is full, the thread is already awake and reports this line too.
             let _ = self.wake.try_send(());
         }
         admitted
@@ -107,14 +108,15 @@ impl CallsiteBudgets {
         }
     }
 
-    /// Logs what was left out since the last time.
+    /// Logs how many lines were dropped since the last report.
     pub(super) fn report_dropped(&self) {
         for (message, count) in self.take_dropped() {
             tracing::warn!(count, left_out = message, "log lines were left out: too many of one kind");
         }
     }
 
-    /// What was left out since the last time: a message each, and how many lines.
+    /// Returns and resets the counts since the last report: the last message of each statement, and the
+    /// number of lines.
     fn take_dropped(&self) -> Vec<(String, u64)> {
         let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let untold = statements.values_mut().filter(|known| known.unreported > 0);
@@ -124,7 +126,7 @@ impl CallsiteBudgets {
     }
 }
 
-/// The message of an event.
+/// Extracts the message of an event.
 #[derive(Default)]
 struct MessageVisitor(String);
 

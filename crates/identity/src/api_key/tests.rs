@@ -44,7 +44,7 @@ fn new_keys_are_random_and_do_not_show_themselves() {
     assert_eq!(one.key.expose().len(), KEY_PREFIX.len() + 43);
     assert_eq!(one.hash, hash_api_key(one.key.expose()));
     assert!(!format!("{one:?}").contains(one.key.expose()));
-    // SHA-256 of the empty text, from FIPS 180-4's examples.
+    // SHA-256 of the empty text, from the examples of FIPS 180-4.
     let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     assert_eq!(hash_api_key(""), empty);
 }

@@ -69,7 +69,7 @@ async fn a_name_is_looked_up_once_and_what_was_looked_at_is_what_is_used() {
     let first = resolve(AddressPolicy::Public, &lookup).await.unwrap();
     assert_eq!(first, ["8.8.8.8:0".parse().unwrap()]);
     assert_eq!(count.load(Ordering::SeqCst), 1);
-    // The name has changed its mind: the next connection is refused.
+    // The name now resolves differently: the next connection is refused.
     assert!(resolve(AddressPolicy::Public, &lookup).await.is_err());
 }
 

@@ -1,4 +1,4 @@
-//! Tokens that somebody might try, and the answer each gets: `hostile_tokens.txt` is read in review.
+//! Hostile tokens and the outcome of each. `hostile_tokens.txt` is reviewed.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{AUDIENCE, Idp, NOW, Setup, Signer, encode, setup};
 
-/// The good token's claims with some replaced; `null` takes a claim out.
+/// A valid token's claims with some replaced; `null` removes a claim.
 fn claims_with(setup: &Setup, change: Value) -> Value {
     let mut claims = setup.claims();
     for (name, value) in change.as_object().unwrap() {
@@ -17,7 +17,7 @@ fn claims_with(setup: &Setup, change: Value) -> Value {
     claims
 }
 
-/// Signed properly, with another header.
+/// Tokens with a valid signature and a changed header.
 fn tokens_with_changed_headers(setup: &Setup) -> Vec<(String, String)> {
     let changes = [
         ("the good token", json!({"typ": "at+jwt"})),
@@ -53,7 +53,7 @@ fn tokens_with_changed_headers(setup: &Setup) -> Vec<(String, String)> {
     changes.iter().map(|(name, change)| ((*name).to_owned(), sign(change))).collect()
 }
 
-/// Signed by somebody else, who says where his key is.
+/// Tokens signed with another party's key, which the token says where to find.
 fn tokens_of_other_keys(setup: &Setup) -> Vec<(String, String)> {
     let stranger = Signer::stranger();
     let evil = setup.idp.url("/evil");
@@ -69,7 +69,7 @@ fn tokens_of_other_keys(setup: &Setup) -> Vec<(String, String)> {
         .iter()
         .map(|(name, change)| ((*name).to_owned(), stranger.token(change, &setup.claims())))
         .collect();
-    // The public key taken for a shared secret, the classic.
+    // The issuer's public key used as an HMAC secret, the classic algorithm confusion.
     let message = format!(
         "{}.{}",
         encode(json!({"alg": "HS256", "kid": "issuer"}).to_string()),
@@ -81,7 +81,7 @@ fn tokens_of_other_keys(setup: &Setup) -> Vec<(String, String)> {
     cases
 }
 
-/// Signed properly, with other claims.
+/// Tokens with a valid signature and changed claims.
 fn tokens_with_changed_claims(setup: &Setup) -> Vec<(String, String)> {
     let cases = [
         ("exp left out", json!({"exp": null})),
@@ -124,7 +124,7 @@ fn tokens_with_changed_claims(setup: &Setup) -> Vec<(String, String)> {
     cases.into_iter().map(|(name, change)| (name.to_owned(), sign(change))).collect()
 }
 
-/// Texts that are hardly tokens.
+/// Malformed texts.
 fn malformed_tokens(setup: &Setup) -> Vec<(String, String)> {
     let good = setup.token();
     let parts: Vec<&str> = good.split('.').collect();
@@ -180,7 +180,7 @@ async fn every_hostile_token_gets_its_answer() {
     }
     assert!(count > 80, "{count}");
     expect_file!["hostile_tokens.txt"].assert_eq(&table);
-    // Nothing that a token named was ever asked for, and unknown keys were looked for once.
+    // No URL that a token named was requested, and unknown keys caused one refresh.
     assert_eq!(setup.idp.count("/evil"), 0);
     assert_eq!(setup.idp.count("/keys"), 2);
 }
@@ -214,7 +214,7 @@ async fn keys_that_are_no_signing_keys_are_passed_over() {
     setup.idp.set_reply("/keys", keys_reply(&garbage));
     setup.clock.advance(301);
     assert_eq!(setup.refusal_class(&current_token(&setup)).await, "admitted");
-    // Two keys of one name: which is meant cannot be told.
+    // Two keys with one identifier: which one is meant is unknown.
     setup.idp.set_reply("/keys", keys_reply(&[signer.jwk(), signer.jwk()]));
     setup.clock.advance(301);
     assert_eq!(setup.refusal_class(&current_token(&setup)).await, "unknown_key");

@@ -1,4 +1,4 @@
-//! Opaque tokens: what the issuer is asked, how often, and what its answers are worth.
+//! Opaque tokens: what the issuer is asked, how often, and how its responses are judged.
 
 use std::sync::Arc;
 
@@ -45,11 +45,11 @@ async fn the_issuer_is_asked_as_a_client_and_its_claims_are_kept() {
     assert_eq!(identity.claims.get("groups").unwrap().as_str(), r#"["ops"]"#);
     let asked = setup.idp.requests_to(INTROSPECTION);
     assert_eq!(asked[0].body, "token=opaque-token~1&token_type_hint=access_token");
-    // `gate+way:s%3Aecret…`, each escaped before they are joined.
+    // `gate+way:s%3Aecret…`: each part is escaped before they are joined.
     assert_eq!(asked[0].authorization, "Basic Z2F0ZSUyMHdheTpzJTNBZWNyZXQlMkYlQzMlQkM=");
     let admission = setup.admit("opaque-token~1").await.unwrap();
     assert_eq!(admission.valid_for.unwrap().as_secs(), 3600 + 30);
-    // Signed tokens are checked here, and nobody is asked.
+    // Signed tokens are verified locally, without introspection.
     assert_eq!(setup.refusal_class(&setup.token()).await, "admitted");
     assert_eq!(setup.idp.count(INTROSPECTION), 1);
 }
@@ -65,7 +65,7 @@ async fn only_access_tokens_are_admitted() {
         (json!({"token_use": ["access_token"]}), "kind"),
         (json!({"typ": "Refresh"}), "kind"),
         (json!({"typ": "ID"}), "kind"),
-        // Only a signed token that has it is an ID token.
+        // `at_hash` marks only signed tokens as ID tokens.
         (json!({"at_hash": "x"}), "admitted"),
     ]
     .into_iter()

@@ -1,5 +1,5 @@
-//! The issuer's keys over time: fetched once, found when they are new, gone when they are withdrawn, kept for a while
-//! when the issuer is away, and never looked for where they have no business.
+//! The issuer's keys over time: fetched once, found when new, dropped when withdrawn, used for a limited time
+//! while the issuer does not answer, and never fetched from a forbidden address.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::support::{Idp, Reply, Setup, Signer, setup, setup_with};
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const KEYS: &str = "/keys";
 
-/// A token that outlives the test.
+/// A token that does not expire during the test.
 fn long_lived_token(setup: &Setup, signer: &Signer) -> String {
     let mut claims = setup.claims();
     claims["exp"] = json!(crate::support::NOW + 100_000);
@@ -77,12 +77,12 @@ async fn a_new_key_is_found_and_a_withdrawn_one_is_gone_after_the_refresh() {
     let old_token = long_lived_token(&setup, old);
     assert_eq!(setup.refusal_class(&old_token).await, "admitted");
     setup.idp.publish(&[&new]);
-    // A new key is looked for at once; that changes the keys, and with them what was remembered.
+    // A new key causes a refresh at once. That changes the keys, so the cached results become invalid.
     let new_token = long_lived_token(&setup, &new);
     assert_eq!(setup.refusal_class(&new_token).await, "admitted");
     assert_eq!(setup.idp.count(KEYS), 2);
     assert_eq!(setup.refusal_class(&old_token).await, "unknown_key");
-    // Withdrawn without a successor: found out by age.
+    // A key withdrawn without a successor is noticed by age.
     setup.clock.advance(30);
     setup.idp.publish(&[]);
     assert_eq!(setup.refusal_class(&new_token).await, "admitted");
@@ -100,7 +100,7 @@ async fn keys_are_fetched_ahead_of_time_without_anybody_waiting() {
     assert_eq!(setup.idp.count(KEYS), 1);
     setup.idp.set_reply(DISCOVERY, Reply::NoResponse);
     setup.clock.advance(1);
-    // Answered although the issuer is silent: nobody waits for this refresh.
+    // The issuer does not answer, but no request waits for this refresh.
     assert!(Arc::ptr_eq(&first, &setup.identity(&token).await));
     setup.idp.wait_for_requests(DISCOVERY, 2).await;
 }
@@ -112,7 +112,7 @@ async fn an_issuer_that_is_away_is_missed_only_after_an_hour() {
     assert_eq!(setup.refusal_class(&token).await, "admitted");
     setup.idp.set_reply(DISCOVERY, Reply::Status(500));
     setup.clock.advance(301);
-    // The first waits for the refresh, which fails; then the old keys serve on.
+    // The first request waits for the refresh, which fails; then the old keys are used.
     assert_eq!(setup.refusal_class(&token).await, "admitted");
     let tried = setup.idp.count(DISCOVERY);
     assert_eq!(tried, 2);
@@ -193,7 +193,7 @@ async fn configured_keys_need_no_discovery() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_issuer_is_not_waited_for_without_end() {
-    // Connections are made and nothing is ever said on them.
+    // Connections are accepted, but nothing is ever sent on them.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let issuer = format!("http://{}", silent.local_addr().unwrap());
     let setup = setup_with(|settings| settings.issuer = issuer).await;
@@ -205,7 +205,7 @@ async fn a_silent_issuer_is_not_waited_for_without_end() {
 #[tokio::test]
 async fn a_name_that_leads_to_this_machine_is_not_followed() {
     let idp = Idp::start().await;
-    // No address to the eye, but one to the system's resolver.
+    // The host does not look like an address, but the system's resolver treats it as one.
     let issuer = idp.issuer.replace("127.0.0.1", "2130706433");
     let mut document = idp.discovery();
     document["issuer"] = json!(issuer);
@@ -230,7 +230,7 @@ async fn a_name_that_leads_to_this_machine_is_not_followed() {
     assert_eq!(open.refusal_class(&token(&open)).await, "admitted");
 }
 
-/// A file of the tests' own.
+/// A file in the tests' directory.
 fn file(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(name)
 }

@@ -1,5 +1,5 @@
-//! The authenticator against an identity provider over real sockets, with time as the tests want it.
-//! The keys and certificates in `keys/` were made for these tests alone; the certificates are valid for a hundred years.
+//! The authenticator against an identity provider over real sockets, with manual clocks. The keys and
+//! certificates in `keys/` are for these tests only. The certificates are valid for a hundred years.
 
 #![allow(
     clippy::unwrap_used,

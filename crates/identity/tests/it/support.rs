@@ -1,4 +1,4 @@
-//! An identity provider to command, keys to sign with, and clocks that stand still.
+//! A scripted identity provider, signing keys, and manual clocks.
 
 mod idp;
 mod signer;
@@ -15,14 +15,14 @@ use vmcp_identity::{BearerAuthenticator, Clock};
 pub(crate) use self::idp::{Idp, Reply};
 pub(crate) use self::signer::{Signer, encode};
 
-/// No wait of a test lasts longer.
+/// The longest wait of a test.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// When the tests begin, in seconds since 1970.
+/// The start of the tests' wall clock, in seconds since 1970.
 pub(crate) const NOW: u64 = 1_800_000_000;
-/// Whom the tokens are for.
+/// The audience of the tokens.
 pub(crate) const AUDIENCE: &str = "https://mcp.example/mcp";
 
-/// Clocks that go on when they are told to.
+/// Clocks that move only when a test advances them.
 pub(crate) struct ManualClock(AtomicU64);
 
 impl ManualClock {
@@ -41,7 +41,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// An authenticator in front of a provider of its own.
+/// An authenticator with its own identity provider.
 pub(crate) struct Setup {
     pub(crate) idp: Idp,
     pub(crate) clock: Arc<ManualClock>,
@@ -90,7 +90,7 @@ impl Setup {
         }
     }
 
-    /// The claims of a good token.
+    /// The claims of a valid token.
     pub(crate) fn claims(&self) -> Value {
         json!({
             "iss": self.idp.issuer,
@@ -103,13 +103,13 @@ impl Setup {
         })
     }
 
-    /// A good token.
+    /// A valid token.
     pub(crate) fn token(&self) -> String {
         Signer::issuer().token(&json!({"typ": "at+jwt"}), &self.claims())
     }
 }
 
-/// Waits, but not for ever.
+/// Awaits `future` for at most [`TIMEOUT`].
 pub(crate) async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(TIMEOUT, future).await.expect("waited too long")
 }

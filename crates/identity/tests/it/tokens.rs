@@ -1,4 +1,4 @@
-//! Good tokens: what becomes of them, and how little the second one costs.
+//! Valid tokens: what they become, and that a repeated token is not verified again.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ async fn every_kind_of_key_is_taken() {
             signer.id
         );
     }
-    // A key set that does not say what its keys are for leaves that to their kind.
+    // When a key set does not declare the use of its keys, their type decides.
     let stripped: Vec<_> = all
         .iter()
         .map(|signer| {
@@ -77,7 +77,7 @@ async fn every_kind_of_key_is_taken() {
 async fn algorithms_can_be_narrowed() {
     let setup = setup_with(|settings| settings.algorithms = vec!["ES256".to_owned()]).await;
     assert_eq!(setup.refusal_class(&setup.token()).await, "algorithm");
-    // And then not even the keys are asked for again.
+    // The keys were not even fetched a second time.
     assert_eq!(setup.idp.count("/keys"), 1);
 }
 
@@ -90,7 +90,7 @@ async fn the_same_token_is_the_same_identity_until_it_ends() {
     assert!(Arc::ptr_eq(&first, &setup.identity(&token).await));
     let other = Signer::issuer().token(&json!({"typ": "JWT"}), &setup.claims());
     assert!(!Arc::ptr_eq(&first, &setup.identity(&other).await));
-    // Remembered for five minutes, then looked at again.
+    // The result is cached for five minutes; after that the token is verified again.
     setup.clock.advance(150);
     let again = setup.identity(&token).await;
     assert!(!Arc::ptr_eq(&first, &again));
@@ -183,7 +183,7 @@ async fn machines_come_with_keys_beside_people_with_tokens() {
         within_timeout(authenticator.authenticate(None, None)).await.unwrap_err(),
         Unauthorized::Missing
     );
-    // None of this concerned the provider.
+    // None of these credentials caused a request to the provider.
     assert_eq!(idp.count("/keys"), 0);
     let challenge = authenticator.challenge();
     assert_eq!(challenge.realm, idp.issuer);

@@ -91,7 +91,7 @@ async fn what_another_makes_known_meanwhile_takes_nothing_away() {
     let (ours, theirs) = (list(&["read_file"]), list(&["send_mail"]));
     let reading = corpus.analyse(&ours).await.unwrap();
     corpus.index_list(ours.clone(), reading.content_hashes.clone(), None).await.unwrap();
-    // Before ours is remembered, the next snapshot is built for theirs.
+    // The next snapshot is built for the other list before the view of the first list is cached.
     let theirs = corpus.view(&theirs).await.unwrap();
     let sight = corpus.cache_view(&ours, reading);
     assert_eq!(found(&View { list: ours, cached: sight }, "file"), ["read_file"]);

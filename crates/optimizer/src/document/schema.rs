@@ -1,5 +1,8 @@
-//! The words of an input schema: names, titles and descriptions of parameters and the values they may take.
-//! Reads the text as it is, without a tree, and stops at a depth and an amount that no honest schema reaches.
+//! Extracts the words of an input schema: names, titles and descriptions of parameters, and the values of
+//! enumerations.
+//!
+//! The JSON is read as a stream, without building a tree. Reading stops at a depth and an amount of text that
+//! no ordinary schema reaches.
 
 use std::fmt;
 
@@ -8,17 +11,17 @@ use vmcp_domain::Json;
 
 use crate::text;
 
-/// How deep parameters within parameters are read.
+/// Maximum nesting depth that is read.
 const DEPTH_MAX: usize = 12;
-/// How many bytes of text are taken from one schema.
+/// Maximum number of bytes of text that are taken from one schema.
 const BYTES_MAX: usize = 16 * 1024;
 
-/// Calls `each` with every text of the schema that may say what the tool is for. A schema that is not valid JSON
-/// gives what stands before the fault.
+/// Calls `each` with every text of the schema that may describe the tool. A schema that is not valid JSON
+/// yields the texts before the fault.
 pub(super) fn each_text(schema: &Json, each: &mut dyn FnMut(&str)) {
     let mut walk = TextCollector { on_text: each, bytes_left: BYTES_MAX };
     let mut reader = serde_json::Deserializer::from_str(schema.as_str());
-    // What could be read has been told; the rest of a malformed schema has no words.
+    // The texts before a fault have been emitted; the rest of a malformed schema yields no words.
     let _ =
         SchemaVisitor { collector: &mut walk, kind: ValueKind::Schema, depth: 0 }.deserialize(&mut reader);
 }
@@ -36,14 +39,14 @@ impl TextCollector<'_> {
     }
 }
 
-/// What the value being read is.
+/// The kind of the value being read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ValueKind {
     /// A schema, or a list of schemas.
     Schema,
-    /// An object whose members are schemas with names that people chose.
+    /// An object of schemas by names that people chose.
     Named,
-    /// An object whose members are schemas with names that nobody reads.
+    /// An object of schemas by names that only references use.
     Definitions,
     /// A text, or a list of texts.
     Text,
@@ -134,7 +137,8 @@ impl<'de> Visitor<'de> for SchemaVisitor<'_, '_> {
     }
 }
 
-/// What stands under a keyword of JSON Schema 2020-12, as far as it has words.
+/// The kind of the value under a keyword of JSON Schema 2020-12; `None` for a keyword without searchable
+/// text.
 fn member_of_schema(key: &str) -> Option<ValueKind> {
     match key {
         "properties" => Some(ValueKind::Named),

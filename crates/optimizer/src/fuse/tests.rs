@@ -38,7 +38,7 @@ fn a_document_without_a_vector_is_taken_at_its_word() {
     let found = fuse(&[20.0, 5.0, 0.0], &[None, Some(0.5), Some(0.3)], mix, 9);
     assert_eq!(found[0], Fused { index: 0, score: 1.0 });
     assert_eq!(found[1].index, 1);
-    // Half of a full score in words and the nearest meaning, against twice a full score.
+    // Half of a full lexical score and the nearest meaning, relative to twice a full lexical score.
     assert!((found[1].score - (0.3 * 0.5 + 0.7) / 2.0).abs() < 1e-6);
 }
 
@@ -72,7 +72,7 @@ proptest! {
         prop_assert_eq!(found.len(), matching.min(count));
         prop_assert!(found.iter().all(|one| (0.0..=1.0001).contains(&one.score)), "{:?}", found);
         prop_assert!(found.is_sorted_by(|one, other| one.score > other.score || one.score == other.score && one.index < other.index));
-        // Fewer are the beginning of more.
+        // A result with a smaller count is a prefix of a result with a larger one.
         let all = fuse(&lexical, &similar, mix, usize::MAX);
         prop_assert_eq!(&all[..found.len()], &found[..]);
     }

@@ -109,7 +109,7 @@ async fn a_list_that_gave_way_is_let_go() {
     for round in 0..4 {
         let name = format!("send_{round}");
         stack.inner.set_tools(vec![tool("mail", "send", &name)]);
-        // Both the menu and the search remember something of it.
+        // Both the advertised list and the search cache data about the list.
         stack.gateway.list_tools(&ctx()).await.unwrap();
         assert_eq!(names(&find(&stack, "send").await), [&name]);
         gone.push(Arc::downgrade(&stack.inner.list_tools(&ctx()).await.unwrap()));
@@ -220,7 +220,7 @@ async fn wrong_arguments_are_answered_with_the_form() {
     }
 }
 
-/// Says of the tools it is told of that they cannot be used.
+/// Reports the given availability for the given tools.
 struct FixedAvailability(Vec<(&'static str, Availability)>, AtomicBool);
 
 impl AvailabilityCheck for FixedAvailability {

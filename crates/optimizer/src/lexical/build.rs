@@ -1,4 +1,4 @@
-//! Merging the words of documents into an index.
+//! Builds the lexical index from documents.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::vocabulary::Vocabulary;
 use super::{LexicalIndex, strength};
 use crate::document::Document;
 
-/// A word of a document, before terms have their final numbers.
+/// An occurrence of a stem in a document, before terms have their final numbers.
 struct Posting {
     stem_id: u32,
     document_index: u32,
@@ -16,7 +16,7 @@ struct Posting {
 }
 
 impl LexicalIndex {
-    /// Indexes `documents`; the first is at place 0.
+    /// Indexes `documents`; the first has index 0.
     pub(crate) fn build(documents: &[Arc<Document>]) -> Self {
         let mut numbers: AHashMap<&str, u32> = AHashMap::new();
         let mut stems: Vec<&str> = Vec::new();
@@ -50,7 +50,7 @@ impl LexicalIndex {
         }
         let mut next = starts.clone();
         let (mut places, mut strengths) = (vec![0; postings.len()], vec![0; postings.len()]);
-        // Documents come in order, so the places of each term ascend.
+        // Documents are visited in order, so the document indices of each term ascend.
         for posting in &postings {
             let slot = &mut next[term(posting)];
             places[*slot as usize] = posting.document_index;
@@ -67,7 +67,7 @@ impl LexicalIndex {
     }
 }
 
-/// The numbers of `stems` in alphabetical order, and the place of each number in it.
+/// The ids of `stems` in alphabetical order, and the rank of each id in this order.
 fn sort_stems(stems: &[&str]) -> (Vec<u32>, Vec<u32>) {
     let mut order: Vec<u32> = (0..stems.len() as u32).collect();
     order.sort_unstable_by_key(|&met| stems.get(met as usize));

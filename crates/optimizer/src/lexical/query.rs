@@ -1,30 +1,31 @@
-//! A request as words.
+//! Splits a query into words.
 
 use crate::text;
 
-/// Of a request so many different words are read; more do not tell more.
+/// Maximum number of distinct words of a query; further words are ignored, because they hardly change the
+/// result.
 const WORDS_MAX: usize = 128;
 
-/// A request, taken apart once; it fits any index.
+/// A parsed query, usable with any index.
 #[derive(Clone, Debug)]
 pub struct Query {
     words: Vec<Word>,
 }
 
-/// A word of a request.
+/// A word of a query.
 #[derive(Clone, Debug)]
 pub(super) struct Word {
-    /// As it was asked, folded.
+    /// The word as it was written, case-folded.
     pub(super) text: String,
     pub(super) stem: String,
 }
 
 impl Query {
-    /// Reads a request. Every word counts once, however often it is said.
+    /// Parses a query. Each word counts once, however often it occurs.
     #[must_use]
     pub fn parse(request: &str) -> Self {
         let words = Self::split(request, true);
-        // A request of nothing but `who am I` may mean the tool of that name.
+        // A query of stop words only, such as `who am I`, may mean a tool of that name.
         Self { words: if words.is_empty() { Self::split(request, false) } else { words } }
     }
 
@@ -47,7 +48,7 @@ impl Query {
         self.words.iter()
     }
 
-    /// True if there is no word to search by.
+    /// True if the query contains no word to search for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()

@@ -41,7 +41,7 @@ fn requests_find_their_tools() {
         ("please create an issue for me", Some(0)),
         ("listing issues", Some(1)),
         ("will it rain? forecast please", Some(2)),
-        // A slip, two words in one, a word cut short.
+        // A typing error, two words in one, a truncated word.
         ("wether in Berlin", Some(2)),
         ("download a webpage", Some(3)),
         ("crete isue", Some(0)),

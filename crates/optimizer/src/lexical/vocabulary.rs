@@ -1,23 +1,23 @@
-//! All different stems of an index, in one piece of memory, found by halving; and what a word that is not among them
-//! may have meant.
+//! The vocabulary of an index: all distinct stems in one allocation, found by binary search. It also guesses
+//! which stem an unknown word may mean.
 
-/// A shorter word is not guessed at: too many others are near.
+/// Minimum length of a word that is guessed; a shorter word has too many near neighbours.
 const GUESSED_LENGTH_MIN: usize = 4;
-/// From this length on two slips are forgiven, below it one.
+/// Minimum length of a word for which two typing errors are tolerated; a shorter word tolerates one.
 const TWO_TYPOS_LENGTH_MIN: usize = 8;
-/// A part of a word that is two words has at least so many letters.
+/// Minimum length of each part, in bytes, when a word is split into two.
 const PART_LENGTH_MIN: usize = 3;
 
-/// Sorted stems. A term is the place of a stem in their order.
+/// Sorted stems. A term is the index of a stem in this order.
 #[derive(Debug)]
 pub(super) struct Vocabulary {
     text: Box<str>,
-    /// Where each stem ends.
+    /// The end of each stem in `text`.
     ends: Box<[u32]>,
 }
 
 impl Vocabulary {
-    /// Takes over sorted, different stems.
+    /// Builds the vocabulary from sorted, distinct stems.
     pub(super) fn build<'a>(stems: impl Iterator<Item = &'a str>) -> Self {
         let mut text = String::new();
         let mut ends = Vec::new();
@@ -49,14 +49,16 @@ impl Vocabulary {
         low
     }
 
-    /// The term of a stem.
+    /// The term of a stem; `None` if the vocabulary does not contain it.
     pub(super) fn find(&self, stem: &str) -> Option<usize> {
         Some(self.lower_bound(stem)).filter(|&term| term < self.ends.len() && self.stem(term) == stem)
     }
 
-    /// The terms that `stem`, which none of the documents in question has, may mean, with their weights: a word that
-    /// begins with it (`repo`), two words in one (`webpage`), or a word that differs by a slip or two.
-    /// `weigh` has a weight for the terms that stand in a document in question.
+    /// The terms that `stem` may mean, with their weights. Used when no visible document contains `stem`.
+    ///
+    /// The candidates are a longer word with this prefix (`repo`), two words written as one (`webpage`), or a
+    /// word that differs by one or two typing errors. `weigh` returns the weight of a term that a visible
+    /// document contains.
     pub(super) fn guess(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Vec<(usize, f32)> {
         if stem.len() < GUESSED_LENGTH_MIN || !stem.bytes().all(|byte| byte.is_ascii_lowercase()) {
             return Vec::new();
@@ -68,7 +70,7 @@ impl Vocabulary {
         if parts.is_empty() { self.find_misspelt(stem, &weigh).into_iter().collect() } else { parts }
     }
 
-    /// The most common word that begins with `stem`: the one of least weight.
+    /// The most common word that begins with `stem`, which is the one with the least weight.
     fn find_by_prefix(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Option<(usize, f32)> {
         let begins = |&term: &usize| self.stem(term).starts_with(stem);
         let longer = (self.lower_bound(stem)..self.ends.len()).take_while(begins);
@@ -88,7 +90,7 @@ impl Vocabulary {
         (PART_LENGTH_MIN..=stem.len() - PART_LENGTH_MIN).find_map(split).unwrap_or_default()
     }
 
-    /// The nearest word with the same first letter, of several the most common.
+    /// The nearest word with the same first letter; of several, the most common one.
     fn find_misspelt(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Option<(usize, f32)> {
         let slips_max = if stem.len() < TWO_TYPOS_LENGTH_MIN { 1 } else { 2 };
         let first = stem.get(..1)?;
@@ -96,7 +98,7 @@ impl Vocabulary {
         let same = |&term: &usize| self.stem(term).starts_with(first);
         let near = (self.lower_bound(first)..self.ends.len()).take_while(same).filter_map(|term| {
             let other = self.stem(term);
-            // Cheap tests come first: most words fail them.
+            // Cheap tests come first, because most words fail them.
             let lengths = other.len().abs_diff(stem.len()) <= slips_max;
             if !lengths || (letters ^ self::letter_mask(other)).count_ones() as usize > 2 * slips_max {
                 return None;
@@ -109,13 +111,13 @@ impl Vocabulary {
         best.map(|(_, weight, term)| (term, weight))
     }
 
-    /// How much memory it takes, in bytes.
+    /// The memory that it occupies, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.text.len() + size_of_val(&*self.ends)
     }
 }
 
-/// Which letters a word has: one bit each for a to z.
+/// The set of letters in a word: one bit each for a to z.
 fn letter_mask(word: &str) -> u32 {
     word.bytes().fold(0, |letters, byte| letters | 1 << (byte & 31))
 }

@@ -1,11 +1,12 @@
-//! What the forms of an English word share, by the endings of the words that describe tools. No dictionary.
-//! Measured on labelled requests it finds as much as Porter's second algorithm, at half the price.
+//! A stemmer for English, by the endings of the words that describe tools, without a dictionary. Measured on
+//! labelled queries, it finds as much as Porter's second algorithm at half the cost.
 
-/// What must be left of a word when an ending goes.
+/// Minimum number of letters that must remain when an ending is removed.
 const LETTERS_MIN: usize = 3;
 
-/// Appends the stem of a folded word: one for `create`, `creates`, `created`, `creating`, `creation` and `creator`.
-/// A stem need not be a word. A word of another language loses at most an ending, the same one everywhere.
+/// Appends the stem of a case-folded word: the same for `create`, `creates`, `created`, `creating`,
+/// `creation` and `creator`. A stem need not be a word. A word of another language loses at most an ending,
+/// always the same one.
 pub(crate) fn append_stem(word: &str, out: &mut String) {
     let inflects = word.len() > LETTERS_MIN && word.bytes().all(|byte| byte.is_ascii_lowercase());
     if !inflects {
@@ -24,12 +25,12 @@ pub(crate) fn append_stem(word: &str, out: &mut String) {
     }
 }
 
-/// `word` without `ending`, if so many letters are left.
+/// `word` without `ending`, if at least `letters_min` letters remain.
 fn strip<'a>(word: &'a str, ending: &str, letters_min: usize) -> Option<&'a str> {
     word.strip_suffix(ending).filter(|rest| rest.len() >= letters_min)
 }
 
-/// `queries` becomes `queri`, as `query` does at last.
+/// `queries` becomes `queri`; the last step of [`append_stem`] turns `query` into the same.
 fn without_plural(word: &str) -> &str {
     let kept = ["ss", "us", "is"].iter().any(|ending| word.ends_with(ending)) || word == "news";
     let long = ["sses", "shes", "ches", "xes", "ies"].iter().any(|ending| word.ends_with(ending));
@@ -64,7 +65,7 @@ fn without_derivation(word: &str, inflected: bool) -> &str {
     verb.or_else(noun).or_else(deed).unwrap_or(word)
 }
 
-/// `plann` becomes `plan`; `call`, `pass` and `buzz` stay.
+/// `plann` becomes `plan`; `call`, `pass` and `buzz` are unchanged.
 fn without_doubling(word: &str) -> &str {
     match word.as_bytes() {
         [.., before, last] if before == last && !b"aeiolsz".contains(last) && word.len() > LETTERS_MIN => {

@@ -9,7 +9,7 @@ use crate::Optimizer;
 use crate::observer::NoopObserver;
 use crate::policy::{OptimizerPolicy, Ratio};
 
-/// Turns a text into a direction: one for texts about water, another for all others.
+/// Embeds a text as one of two directions: one for texts about water, another for all others.
 #[derive(Default)]
 struct FakeEmbedder {
     asked: AtomicUsize,

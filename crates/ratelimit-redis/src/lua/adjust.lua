@@ -1,7 +1,8 @@
--- Charges calls more, or gives back what they have paid; buckets stay between minus capacity and capacity.
--- KEYS: the buckets, then former keys. ARGV[1]: time, count of buckets, then refill, unit, capacity, change, further change,
--- what was paid and when, and the end of the period of each. No change is larger than the capacity, so that every sum is exact: from full to the deepest
--- debt takes two. A bucket that is not there is full, and is only written when it is charged. ARGV[2]: see `stored`.
+-- Charges calls more, or refunds what they have paid. Levels stay between minus capacity and capacity.
+-- KEYS: the buckets, then legacy keys. ARGV[1]: time, count of buckets, then for each bucket: refill, unit, capacity,
+-- change, further change, the amount paid and its time, the end of the period. No change is larger than the capacity,
+-- so every sum is exact: two changes lead from full to the deepest debt. A missing bucket is full and is written only
+-- when it is charged. ARGV[2]: see `stored`.
 local now, count, pos = unpacked('<i7I2', ARGV[1])
 local spec, slack = ARGV[1]
 now, slack = moment(now)
@@ -12,8 +13,9 @@ for i = 1, count do
   if values[i] or change < 0 then
     local level, at, high = settle(values[i], refill, unit, cap, now)
     if change > 0 then
-      -- No more than the bucket would hold in addition if the call had never paid. Since then it held no more than was left
-      -- and earned; and no more than half of its capacity, if it was last above that before.
+      -- A refund is at most what the bucket would hold in addition if the call had never paid. Since the payment the
+      -- bucket held at most what was left plus what it earned since. It held no more than half of its capacity, if it
+      -- was last above that half before the payment.
       local most = paid - max(0, at - paid_at) * refill
       if paid_at > high then most = max(most, cap - floor(cap / 2)) end
       change, further = max(0, min(change + further, most)), 0

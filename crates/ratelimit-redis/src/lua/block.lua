@@ -1,5 +1,6 @@
--- Sets a block, or lifts it. KEYS: the blocks, by the moment in milliseconds when each ends. ARGV: its name, how many milliseconds
--- it lasts or 0 to lift it, how many there may be, and for how long the longest lasts. False when there are too many.
+-- Sets or lifts a block. KEYS: the blocks, scored by their end in milliseconds. ARGV: the name of the block, its
+-- duration in milliseconds or 0 to lift it, the maximum number of blocks, and the longest duration in milliseconds.
+-- Returns 0 when there are too many blocks.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)

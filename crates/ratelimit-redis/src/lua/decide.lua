@@ -1,12 +1,12 @@
--- The buckets of a call: what they hold, for how many calls they can pay, and paying. A record in the spec is 33 bytes: refill,
--- unit, capacity, cost, enforced and the end of its period.
+-- Decides for how many calls the buckets can pay, and pays. A record in the spec has 33 bytes: refill, unit, capacity,
+-- cost, enforced, and the end of the period.
 local RECORD = 33
 
--- The first `count` of KEYS are buckets; `others` keys of another kind follow, then former keys. Returns the buckets and the
--- largest number of calls up to `want` that every enforced one can pay.
+-- The first `count` of KEYS are buckets, then follow `others` keys of another kind and the legacy keys. Returns the
+-- buckets and the largest number of calls, up to `want`, that every enforced bucket can pay.
 local function weigh(want, count, others, spec, from, now)
   if count == 0 then return {}, want end
-  -- Room for as many as most calls have: a table that grows is copied.
+  -- Preallocated for the usual number of buckets, because a table that grows is copied.
   local all, granted, pos = {nil, nil, nil, nil}, want, from
   local values = stored(count, others, now, spec, from, RECORD)
   for i = 1, count do
@@ -25,9 +25,9 @@ local function weigh(want, count, others, spec, from, now)
   return all, granted
 end
 
--- Pays for `granted` calls and adds what each bucket holds then and for how many calls it has paid to a reply. Writes nothing
--- when it grants none, unless the clock was set back or a value is broken. False when a bucket turns out to be none: nobody
--- pays then.
+-- Pays for `granted` calls. Appends to the reply, for each bucket, the new level and the number of paid calls. Writes
+-- nothing when no call is granted, unless the clock was set back or a value is malformed. Returns false when a key
+-- holds another type than a bucket; in that case no bucket is charged.
 local function pay(all, granted, now, slack, reply)
   local from, broken = #reply, nil
   for i = 1, #all do
@@ -45,7 +45,7 @@ local function pay(all, granted, now, slack, reply)
     reply[from + 2 * i - 1], reply[from + 2 * i] = level, paid
   end
   if not broken then return true end
-  -- What no gateway has written counts as an empty bucket.
+  -- A value that no gateway has written counts as an empty bucket.
   for i, b in ipairs(all) do
     b[1] = broken[i] and 0 or b[1] + reply[from + 2 * i] * b[7]
     keep(KEYS[i], false, b[1], b[2], b[3], b[4], b[5], b[6], b[11], now, slack)

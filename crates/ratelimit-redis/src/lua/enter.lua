@@ -1,7 +1,9 @@
--- Takes a slot for one call under every bound that has room and pays its buckets, or takes and pays nothing if an enforced one
--- has no room or cannot pay. A call that is there already is not counted against itself.
--- KEYS: the buckets, the bounds, then former keys. ARGV[1]: time, count of buckets, count of bounds, lease, name, a record of
--- each bucket, then bound and enforced of each. ARGV[2]: see `stored`. ARGV[2 + i]: calls that have ended.
+-- Takes a slot for one call in every concurrency limit with a free slot and pays its buckets. Takes and pays nothing if
+-- an enforced concurrency limit has no free slot or an enforced bucket cannot pay. A slot that the call already holds
+-- does not count against it.
+-- KEYS: the buckets, the concurrency limits, then legacy keys. ARGV[1]: time, count of buckets, count of concurrency
+-- limits, lease, name of the call, a record for each bucket, then maximum and enforced of each concurrency limit.
+-- ARGV[2]: see `stored`. ARGV[2 + i]: calls that have ended.
 local spec = ARGV[1]
 local now, count, bounds, lease, call, pos = unpacked('<i7I2I2I4c16', spec)
 local slack

@@ -1,4 +1,5 @@
--- What the server says of itself; empty where this user may not ask. KEYS[1] only leads to the right server.
+-- Returns the server's INFO; empty where this user's access list denies it. KEYS[1] only routes the command to a server
+-- of the cluster.
 local said = {}
 for _, section in ipairs({'server', 'memory'}) do
   local text = redis.pcall('INFO', section)

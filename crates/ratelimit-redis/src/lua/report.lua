@@ -1,6 +1,7 @@
--- Hears which calls of a replica are in flight, and which have ended. A call in flight that had lost its slot has one again,
--- whether there is room or not: it runs, so nobody else is to be admitted in its place.
--- KEYS: the bounds. ARGV[1]: lease. ARGV[1 + i]: how many calls are in flight, their names, and the names of those that ended.
+-- Reports which calls of a replica are in flight and which have ended. A call in flight whose lease expired takes its
+-- slot again, even above the maximum: the call runs, so no other call may be admitted for it.
+-- KEYS: the concurrency limits. ARGV[1]: lease. ARGV[1 + i]: the number of calls in flight, their names, and the names
+-- of the calls that ended.
 local at, lease = clock(), tonumber(ARGV[1])
 for i, key in ipairs(KEYS) do
   local spec = ARGV[1 + i]

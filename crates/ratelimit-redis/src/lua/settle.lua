@@ -1,18 +1,19 @@
--- A stored bucket: units held, the moment in microseconds, units of one token, units earned in a microsecond, units held when
--- full, the moment when it last held more than half of that. All numbers stay below 2^53, where doubles are whole numbers.
+-- A stored bucket: level in units, time of that level in microseconds, units of one token, units earned in a
+-- microsecond, units of a full bucket, and the time when it last held more than half of them. All numbers stay below
+-- 2^53, where doubles are exact integers.
 local LAYOUT, LENGTH = '<i7I7I7I4I7I7', 39
--- The same under keys of layout 2: without the last two.
+-- The layout under keys of layout 2, without the last two fields.
 local FORMER_LAYOUT, FORMER_LENGTH = '<i7I7I7I4', 25
 local EXACT = 9007199254740992
 local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
 local call, pack, unpacked = redis.call, struct.pack, struct.unpack
 
--- Whether times are the server's own, and by how many microseconds its clock was set back lately, as far as is known. A
--- caller's time may be older than one that was there before it.
+-- Whether times are the server's own, and by how many microseconds its clock was recently set back, as far as that is
+-- known. A caller's time may be older than a time that an earlier request has stored.
 local server_time, step = false, 0
 
--- The time, and for how many milliseconds a full bucket is kept. `asked`: a time of the caller's own, or minus what is known
--- of a step back of the server's clock.
+-- Returns the time, and for how many milliseconds a full bucket is retained. `asked`: the caller's time if it is
+-- positive; otherwise minus the known step back of the server's clock.
 local function moment(asked)
   if asked > 0 then return asked, 3600000 end
   server_time, step = true, -asked
@@ -20,11 +21,12 @@ local function moment(asked)
   return time[1] * 1000000 + time[2], 1000
 end
 
--- What a bucket that lacks something holds when its size or its units have changed: it lacks as many tokens as before.
--- Functions that are seldom needed are made where they are: each run of a script makes all others.
+-- The level of a bucket whose size or units have changed: as many tokens are missing as before. Rarely needed functions
+-- are defined where they are used, because each run of a script defines all others.
 local function resize(level, had, held, unit, cap)
   if had == unit then return cap - held + level end
-  -- So many units of `from` a token in units of `to`, rounded up; no more than `most`, which is whole tokens.
+  -- Converts units of `from` a token into units of `to` a token, rounded up; at most `most`, which is a whole number of
+  -- tokens.
   local function convert(units, from, to, most)
     if units > EXACT then units = units + 2 end
     local tokens = floor(units / from)
@@ -37,10 +39,11 @@ local function resize(level, had, held, unit, cap)
   return cap - convert(held - level, had, unit, 2 * cap)
 end
 
--- Units held `now`, the moment of that level, the moment when the bucket was last well filled, and whether it must be written
--- although it pays nothing. A time before the bucket's own earns nothing. If it is the server's, its clock was set back: the
--- bucket goes by the new time from here on, or it would earn nothing until the clock has caught up. What was earned before a
--- change of the rate was earned at the old one. What no gateway has written is an empty bucket, and fills from now on.
+-- Returns the level `now`, the time of that level, the time when the bucket was last more than half full, and whether
+-- it must be written even if it pays nothing. A time before the bucket's own earns nothing. If that time is the
+-- server's, its clock was set back: the bucket uses the new time from now on, or it would earn nothing until the clock
+-- has caught up. Tokens from before a change of the rate are earned at the old rate. A value that no gateway has
+-- written is an empty bucket that fills from now on.
 local function settle(value, refill, unit, cap, now)
   if not value then return cap, now, now, false end
   if #value ~= LENGTH then return 0, now, now, true end
@@ -53,9 +56,9 @@ local function settle(value, refill, unit, cap, now)
   elseif elapsed > 0 then
     at = now
   end
-  -- A bucket of one period of the calendar earns nothing: the next period has another key.
+  -- The bucket of a calendar period earns nothing: the next period has another key.
   if elapsed > 0 and earns > 0 then
-    -- A debt is paid off first, so that what is added to it is never too large to be exact.
+    -- A debt is paid off first, so that the sum never becomes too large to be exact.
     if level < 0 then
       local steps = min(elapsed, floor(-level / earns))
       level, elapsed = level + steps * earns, elapsed - steps
@@ -70,12 +73,13 @@ local function settle(value, refill, unit, cap, now)
   return level, at, high, set_back
 end
 
--- For how many milliseconds a bucket is kept after its period is over: by the clocks of gateways it may not be over yet.
+-- For how many milliseconds a bucket is retained after its period: by the clocks of gateways, the period may not be
+-- over yet.
 local KEPT_AFTER_END = 86400000
 
--- Writes a bucket. It disappears once it is certainly full, since a missing bucket is a full one. One that earns nothing is kept
--- until its period is over, at `ends`. `is_new`: it was missing. Something of another type is missing, too, when it is read: it
--- is left, and the answer is false.
+-- Writes a bucket. The key expires once the bucket is certainly full, since a missing bucket is a full one. A bucket
+-- that earns nothing is retained until its period ends at `ends`. `is_new`: the key was missing when it was read. A key
+-- of another type reads as missing too; it is not overwritten, and the function returns false.
 local function keep(key, is_new, level, at, high, refill, unit, cap, ends, now, slack)
   local kept
   if refill == 0 then kept = max(0, ceil((ends - now) / 1000)) + KEPT_AFTER_END
@@ -89,14 +93,16 @@ local function keep(key, is_new, level, at, high, refill, unit, cap, ends, now, 
   return type(old) ~= 'table' or not old.err
 end
 
--- The stored buckets, which are the first `count` of KEYS. What is missing is looked for at its former keys, which follow those of
--- the buckets and `others` more. ARGV[2]: one byte for each bucket: how many former keys it has, plus 16 if the first of them counts whatever its rate was, plus 32 if
--- the reference's key comes after them. Refill, unit and capacity of the first bucket are in `spec` at `first`,
--- those of the others in steps of `size` bytes.
+-- Reads the stored buckets, which are the first `count` of KEYS. A missing bucket is searched under its legacy keys,
+-- which follow the buckets and `others` more keys. ARGV[2] has one byte for each bucket: the number of its legacy keys,
+-- plus 16 if the first of them counts for any rate, plus 32 if the key of the reference (ToolHive) follows them.
+-- Refill, unit and capacity of the first bucket are in `spec` at `first`, those of the other buckets in steps of `size`
+-- bytes.
 local function stored(count, others, now, spec, first, size)
   if count + others == #KEYS then return call('MGET', unpack(KEYS, 1, count)) end
 
-  -- The level that a key of layout 2 holds for a bucket. It does not say how large its bucket was: it keeps its tokens.
+  -- The level that a key of layout 2 holds for a bucket. It does not store the size of its bucket, so the number of
+  -- tokens is kept.
   local function left_by_former(value, refill, unit, cap, now, whatever_rate)
     if not value or #value ~= FORMER_LENGTH then return false end
     local level, at, had, earns = unpacked(FORMER_LAYOUT, value)
@@ -109,7 +115,7 @@ local function stored(count, others, now, spec, first, size)
     return pack(LAYOUT, max(-held, min(held, level)), at, had, earns, held, now)
   end
 
-  -- The level that the reference has left for a bucket: tokens and a moment in a hash.
+  -- The level that the reference has stored for a bucket: a hash with the tokens and a time.
   local function left_by_reference(key, refill, unit, cap, now)
     local hash = redis.pcall('HMGET', key, 'tokens', 'last_refill')
     local tokens, at = tonumber(hash[1]), tonumber(hash[2])

@@ -1,31 +1,33 @@
--- A bound on calls in flight: the names of the calls, by the millisecond in which their leases end. Who is past that is gone.
+-- A concurrency limit: a sorted set of call names, scored by the millisecond at which their leases expire. A call whose
+-- lease has expired does not count.
 
 local NAME = 16
 
--- The time in milliseconds.
+-- The server's time in milliseconds.
 local function clock()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- How many calls hold a slot.
+-- Counts the held slots.
 local function occupied(key, now)
   return redis.call('ZCOUNT', key, '(' .. now, '+inf')
 end
 
--- Names that stand side by side in a string, from a place to its end.
+-- Splits a string of concatenated call names, from an index to its end.
 local function names(text, from)
   local all = {}
   for pos = from, #text, NAME do all[#all + 1] = string.sub(text, pos, pos + NAME - 1) end
   return all
 end
 
--- Takes calls off a bound.
+-- Releases the slots of calls.
 local function leave(key, calls)
   if #calls > 0 then redis.call('ZREM', key, unpack(calls)) end
 end
 
--- Puts calls under a bound for a lease. The bound goes when the last lease of any replica is over: leases may differ.
+-- Gives calls a slot for the duration of a lease. The key expires with the last lease of any replica, because replicas
+-- may use different lease durations.
 local function stay(key, calls, now, lease)
   if #calls == 0 then return end
   local flat = {}

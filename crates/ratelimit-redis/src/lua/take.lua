@@ -1,6 +1,8 @@
--- Takes tokens out of a bucket ahead of the calls that will spend them: what calls need, as far as it is there, and more
--- while the bucket is well filled. Writes nothing when it gives none, unless the clock was set back or a value is broken.
--- KEYS: the bucket, then former keys. ARGV[1]: least, need, want, parts, time, refill, unit, capacity. ARGV[2]: see `stored`.
+-- Leases tokens of a bucket to a replica before calls spend them: what waiting calls need, as far as available, and
+-- more while the bucket is well filled. Writes nothing when nothing is leased, unless the clock was set back or a value
+-- is malformed.
+-- KEYS: the bucket, then legacy keys. ARGV[1]: least, need, want, parts, time, refill, unit, capacity. ARGV[2]: see
+-- `stored`.
 local least, need, want, parts, now, refill, unit, cap = unpacked('<I7I7I7I4i7I4I7I7', ARGV[1])
 local slack
 now, slack = moment(now)
@@ -8,7 +10,7 @@ local values = stored(1, 0, now, ARGV[1], 33, 0)
 local level, at, high, mend = settle(values[1], refill, unit, cap, now)
 local held = max(0, floor(level / unit))
 local taken = min(need, held)
--- What is left over of the last call's price would help nobody here.
+-- A remainder smaller than the price of a call would be of no use to this replica.
 if taken < need and least > 1 then taken = taken - math.fmod(taken, least) end
 taken = max(taken, min(want, floor(held / parts)))
 if held < least then taken = 0 end

@@ -32,7 +32,7 @@ fn grant_with_levels(levels: &[i64]) -> AdmitGrant {
     }
 }
 
-/// A decision that was sent at `sent`, and whose answer came at `received`.
+/// Inserts a decision that was sent at `sent`, with its reply received at `received`.
 fn insert_decision(refusals: &RefusalCache, ask: &AdmitRequest, levels: &[i64], sent: u64, received: u64) {
     let mark = refusals.mark_sent(Micros(sent));
     refusals.insert(ask, &grant_with_levels(levels), mark, Micros(received));
@@ -41,12 +41,12 @@ fn insert_decision(refusals: &RefusalCache, ask: &AdmitRequest, levels: &[i64], 
 #[test]
 fn refuses_as_long_as_it_is_certain_and_no_longer() {
     let (refusals, ask) = (RefusalCache::new(), admit_request(&["a", "b"]));
-    // One token is 100000 units, of which one comes back in a microsecond.
+    // One token is 100000 units; the bucket refills one unit in a microsecond.
     insert_decision(&refusals, &ask, &[1_000_000, 40_000], 1000, 1500);
     let found = refusals.find(&ask, Micros(1500)).unwrap();
     assert!(!found.admitted);
     assert_eq!(found.pays.as_slice(), [false, false]);
-    // The bucket may have been read as early as 1000, when it was short of 60000 microseconds.
+    // The bucket may have been read as early as 1000, when it was short by 60000 microseconds.
     assert!(refusals.find(&ask, Micros(60_998)).is_some());
     assert!(refusals.find(&ask, Micros(60_999)).is_none());
     // It may have been read as late as 1500: a wait is counted from then.

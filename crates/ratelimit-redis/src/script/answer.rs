@@ -1,4 +1,4 @@
-//! What the scripts that decide answer.
+//! The replies of the scripts that decide.
 
 use redis::Value;
 use smallvec::SmallVec;
@@ -6,7 +6,7 @@ use vmcp_ratelimit::{AdmitRequest, Micros, RemoteVerdict, TakeGrant};
 
 use super::cost_units;
 
-/// Reads the answer of [`super::Scripts::take`].
+/// Parses the reply of [`super::Scripts::take`]; `None` for a reply of another shape.
 #[must_use]
 pub fn read_take_grant(value: &Value) -> Option<TakeGrant> {
     let Value::Array(values) = value else { return None };
@@ -21,18 +21,19 @@ pub fn read_take_grant(value: &Value) -> Option<TakeGrant> {
 /// What one decision granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdmitGrant {
-    /// How many calls pass.
+    /// How many calls are granted.
     pub granted_count: u32,
     /// The server's time.
     pub now: Micros,
-    /// What each bucket holds after all of them, in units.
+    /// The level of each bucket after all of them, in units.
     pub levels: SmallVec<[i64; 4]>,
     /// For how many of them each bucket paid: all, except for a bucket in shadow mode that ran short.
     pub paid_counts: SmallVec<[u32; 4]>,
 }
 
 impl AdmitGrant {
-    /// Reads the answer of [`super::Scripts::admit`] about `bucket_count` buckets.
+    /// Parses the reply of [`super::Scripts::admit`] about `bucket_count` buckets; `None` for a reply of
+    /// another shape.
     #[must_use]
     pub fn read(value: &Value, bucket_count: usize) -> Option<Self> {
         let Value::Array(values) = value else { return None };
@@ -59,7 +60,7 @@ impl AdmitGrant {
         Some(grant)
     }
 
-    /// The verdict for one of the calls, by its place among those that asked together.
+    /// The verdict for one of the calls, by its index among those that were decided together.
     #[must_use]
     pub fn verdict(&self, ask: &AdmitRequest, place: u32) -> RemoteVerdict {
         let mut verdict = RemoteVerdict {
@@ -69,7 +70,7 @@ impl AdmitGrant {
             at: self.now,
         };
         for ((bucket, level), paid) in ask.buckets.iter().zip(&mut verdict.levels).zip(&self.paid_counts) {
-            // What later calls of the same decision paid is still there when this one looks.
+            // What later calls of the same decision paid is still in the bucket for this call.
             let later = paid.saturating_sub(place.saturating_add(1));
             *level = level.saturating_add(cost_units(bucket).saturating_mul(i64::from(later)));
             verdict.pays.push(place < *paid);
@@ -77,7 +78,7 @@ impl AdmitGrant {
         verdict
     }
 
-    /// For how many calls each bucket paid that nobody made, if only the first `used` were made.
+    /// For how many calls each bucket paid that were not made, if only the first `used` were made.
     #[must_use]
     pub fn unused_counts(&self, used: u32) -> SmallVec<[u32; 4]> {
         self.paid_counts.iter().map(|paid| paid.saturating_sub(used)).collect()

@@ -1,4 +1,4 @@
-//! The calls of the scripts that keep bounds on calls in flight.
+//! The calls of the scripts that keep limits on calls in flight.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use super::answer::AdmitGrant;
 use super::{ScriptCall, Scripts, count_argument, push_records};
 
 impl Scripts {
-    /// Asks for a slot for one call under every bound of an ask, and for what it pays to buckets of the same home.
+    /// Asks for a slot for one call under every limit of the request, and for payment from buckets of the
+    /// same partition.
     #[must_use]
     pub fn acquire<'a>(&'a self, ask: &'a SlotRequest, buckets: &'a AdmitRequest) -> ScriptCall<'a> {
         let mut spec = Vec::with_capacity(31 + 33 * buckets.buckets.len() + 5 * ask.limits.len());
@@ -27,7 +28,7 @@ impl Scripts {
             spec.push(u8::from(slots.mode == Mode::Enforce));
         }
         let ended = ask.ended.iter().map(|ended| call_id_bytes(&[], ended));
-        // Each bound has its list, also where the asker gives none.
+        // Each limit has its list of ended calls, even if the request has none.
         let ended = ended.chain(std::iter::repeat(Vec::new())).take(ask.limits.len());
         let mut call = self.bucket_call(&self.acquire, buckets.buckets.iter(), spec);
         call.partition = ask.limits.first().and_then(|slots| slots.partition.as_deref());
@@ -39,7 +40,7 @@ impl Scripts {
         call
     }
 
-    /// Says which calls are in flight and which have ended.
+    /// Reports which calls are in flight and which have ended.
     #[must_use]
     pub fn report<'a>(
         &'a self,
@@ -72,7 +73,7 @@ impl Scripts {
     }
 }
 
-/// At least one: a lease of nothing would never count.
+/// At least one millisecond: a lease of zero would never count.
 fn millis(lease: Duration) -> u32 {
     u32::try_from(lease.as_millis()).unwrap_or(u32::MAX).max(1)
 }
@@ -86,7 +87,8 @@ fn call_id_bytes(before: &[u8], calls: &[CallId]) -> Vec<u8> {
     bytes
 }
 
-/// Reads the answer of [`Scripts::acquire`] about so many buckets and so many bounds.
+/// Parses the reply of [`Scripts::acquire`] about this number of buckets and of limits; `None` for a reply of
+/// another shape.
 #[must_use]
 pub fn read_acquire(value: &Value, buckets: usize, count: usize) -> Option<(SlotVerdict, AdmitGrant)> {
     let Value::Array(values) = value else { return None };
@@ -101,7 +103,7 @@ pub fn read_acquire(value: &Value, buckets: usize, count: usize) -> Option<(Slot
     Some((SlotVerdict { admitted: *admitted == 1, counts, holds }, grant))
 }
 
-/// Reads the answer of [`Scripts::count`] about so many bounds.
+/// Parses the reply of [`Scripts::count`] about this number of limits; `None` for a reply of another shape.
 #[must_use]
 pub fn read_counts(value: &Value, count: usize) -> Option<SmallVec<[u32; 2]>> {
     let numbers = numbers(value)?;

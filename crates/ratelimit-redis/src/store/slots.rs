@@ -1,4 +1,5 @@
-//! The store's side of bounds on calls in flight. Who holds what is `vmcp-ratelimit`'s; every question is one script.
+//! The store's part of limits on calls in flight. `vmcp-ratelimit` decides which call holds which slot; every
+//! request is one script.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use vmcp_ratelimit::{
 use super::{RedisStore, StoreInner};
 use crate::script::{AdmitGrant, read_acquire, read_counts};
 
-/// What the server says to a call that asks for slots.
+/// The server's reply to a call that asks for slots.
 type AcquireResult = Result<(SlotVerdict, AdmitGrant), StoreFailure>;
 
 impl StoreInner {
@@ -27,7 +28,8 @@ impl StoreInner {
     }
 }
 
-/// A call that asks for slots. If it gives up, its question is still asked to the end, so that what was paid can be given back.
+/// A call that asks for slots. If it is cancelled, its request still runs to the end, so that what was paid
+/// can be refunded.
 struct AcquireGuard {
     store: Arc<StoreInner>,
     buckets: AdmitRequest,

@@ -34,7 +34,7 @@ async fn a_refund_gives_back_what_was_paid(kind: ServerKind) {
     );
     store.adjust(&refund(&mixed, &verdict)).await.unwrap();
     assert_eq!(tokens(&mixed, &store.peek(&mixed).await.unwrap()), [9, 9, 2]);
-    // Twice is not more than full.
+    // A second refund fills the bucket no further than full.
     store.adjust(&refund(&mixed, &verdict)).await.unwrap();
     assert_eq!(tokens(&mixed, &store.peek(&mixed).await.unwrap()), [9, 9, 2]);
 }
@@ -75,14 +75,14 @@ async fn a_debt_is_paid_off_before_anything_passes(kind: ServerKind) {
     store.adjust(&debt(&one.buckets[0], u64::MAX)).await.unwrap();
     let level = store.peek(&one).await.unwrap()[0];
     assert!(level < -9 * rate.units(1) && level >= -rate.capacity(), "{level}");
-    // A quick bucket is out of its debt by itself.
+    // A bucket with a fast refill leaves its debt without a refund.
     let quick = Rate::new(1000, Duration::from_secs(1), 100).unwrap();
     let one = admit_request(&[("shared:1", quick)]);
     store.adjust(&debt(&one.buckets[0], 110)).await.unwrap();
     crate::server::eventually("the debt is paid off", async || admit(&store, &one).await.admitted).await;
 }
 
-/// What an operator gives fills a bucket out of the deepest debt.
+/// A grant by an operator fills a bucket from the deepest debt.
 async fn an_operator_fills_a_bucket_in_debt(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = server.store_with_long_deadline().await;

@@ -1,5 +1,5 @@
-//! The scripts compute what `vmcp-ratelimit` computes: random buckets, prices and times, also backward and far jumps,
-//! verdict by verdict and level by level.
+//! The scripts compute what `vmcp-ratelimit` computes: random buckets, prices and times, also backward and
+//! with large jumps, verdict by verdict and level by level.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ mod slow {
     crate::on_both!(slow: engine_and_model_agree_in_a_million_decisions);
 }
 
-/// The model: one state for each key, changed by the arithmetic of `vmcp-ratelimit`; and what becomes of it when the size of
-/// its bucket changes, in plain words.
+/// The model: one state for each key, changed by the arithmetic of `vmcp-ratelimit`; and the conversion of a
+/// state when the size of its bucket changes, in its simplest form.
 #[derive(Default)]
 struct Model {
-    /// With the rate at which it was written: it fills at that one until it is written again.
+    /// With the rate at which it was written: it refills at that rate until it is written again.
     states: HashMap<Arc<str>, (BucketState, Rate)>,
 }
 
@@ -42,7 +42,7 @@ impl Model {
         if (rate.unit(), rate.capacity()) == (bucket.rate.unit(), bucket.rate.capacity()) {
             return present;
         }
-        // As many tokens are missing as before, rounded up; no more than twice what it holds when full.
+        // As many tokens are missing as before, rounded up; no more than twice the capacity.
         let capacity = bucket.rate.capacity();
         let missing = rate.capacity() - present.level.units;
         let missing =
@@ -80,7 +80,8 @@ impl Model {
     }
 }
 
-/// Units of one size as units of another, rounded up. What is too large to be exact as a double is rounded up by a little more.
+/// Converts units of one size to units of another, rounded up. A number too large to be exact as a double is
+/// rounded up by a little more.
 fn converted(units: i64, from: &Rate, to: &Rate) -> i64 {
     const EXACT: i128 = 1 << 53;
     let (unit, other, most) = (i128::from(from.unit()), i128::from(to.unit()), i128::from(2 * to.capacity()));
@@ -89,7 +90,7 @@ fn converted(units: i64, from: &Rate, to: &Rate) -> i64 {
     if i128::from(units) <= EXACT && part < EXACT {
         return i64::try_from(exact).unwrap();
     }
-    // The doubles of the script.
+    // The same doubles as in the script.
     let units = units as f64 + if i128::from(units) > EXACT { 2.0 } else { 0.0 };
     let (unit, other) = (unit as f64, other as f64);
     let tokens = (units / unit).floor();
@@ -107,21 +108,21 @@ fn converted(units: i64, from: &Rate, to: &Rate) -> i64 {
 enum TimeStep {
     Forward(u64),
     Backward(u64),
-    /// To the moment the first bucket could pay, and so many microseconds after or before.
+    /// To the moment when the first bucket could pay, and this number of microseconds after or before it.
     ToWait(i64),
 }
 
 #[derive(Clone, Debug)]
 enum Operation {
     Admit(u16),
-    /// Gives back what the last admitted call paid, or a part of it.
+    /// Refunds what the last admitted call paid, or a part of it.
     Refund(u32),
     Debt(u64),
     /// The configuration gives the first bucket another size.
     Resize(u64),
 }
 
-/// Any number from 1 to 2^bits, with all magnitudes as likely.
+/// Any number from 1 to 2^bits, with all magnitudes equally likely.
 fn magnitude(bits: u32) -> impl Strategy<Value = u64> {
     (0..=bits, any::<u64>()).prop_map(|(bits, noise)| 1 + noise % (1 << bits))
 }
@@ -215,7 +216,7 @@ impl Runner {
                     let period = first.rate.configured().1;
                     if let Ok(rate) = Rate::new(tokens, period, tokens) {
                         ask.buckets[0].rate = rate;
-                        // What was paid in another size is not given back in this one.
+                        // What was paid in another size is not refunded in this one.
                         last = None;
                     }
                 }
@@ -228,7 +229,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Gives back `1 / part` of what a call has paid.
+    /// Refunds `1 / part` of what a call has paid.
     async fn refund(
         &self,
         (ask, verdict): (&AdmitRequest, &RemoteVerdict),
@@ -255,7 +256,7 @@ impl Runner {
         command.query_async::<i64>(&mut self.connection.clone()).await.unwrap();
     }
 
-    /// One decision for `want` calls is as many decisions one after the other.
+    /// One decision for `want` calls equals as many decisions one after the other.
     async fn admit(
         &mut self,
         ask: &AdmitRequest,
@@ -322,7 +323,7 @@ async fn agree(kind: ServerKind, cases: u32) {
     }
 }
 
-/// Where a sum on the way would not fit into a double although what comes out does.
+/// An intermediate sum does not fit into a double although the result does.
 async fn the_largest_debts_are_exact(kind: ServerKind) {
     let server = Server::start(kind).await;
     let mut player =

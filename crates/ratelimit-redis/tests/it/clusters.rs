@@ -79,17 +79,18 @@ async fn start(dir: &std::path::Path) -> Vec<Node> {
     nodes
 }
 
-/// What a node holds of a key, and whether it is a master. `None` where it knows nothing of the key.
+/// The value of a key on a node, and whether the node is a master. `None` where the node does not have the
+/// key.
 async fn read_copy(node: &Node, key: &str) -> Option<(Vec<u8>, bool)> {
     let mut connection = node.connection().await?;
-    // A replica answers for itself only when asked to.
+    // A replica serves reads itself only after `READONLY`.
     redis::cmd("READONLY").query_async::<()>(&mut connection).await.ok()?;
     let dump: Option<Vec<u8>> = redis::cmd("DUMP").arg(key).query_async(&mut connection).await.ok()?;
     let role = node.command(&["INFO", "replication"]).await?;
     Some((dump?, role.contains("role:master")))
 }
 
-/// The port of the master that holds a key, once its replica holds the same.
+/// The port of the master that holds a key, once its replica holds the same value.
 async fn replicated(nodes: &[Node], key: &str) -> Option<u16> {
     let (mut master, mut replica) = (None, None);
     for node in nodes {
@@ -103,7 +104,8 @@ async fn replicated(nodes: &[Node], key: &str) -> Option<u16> {
     (replica? == dump).then_some(port)
 }
 
-/// The bounds of each user may stand elsewhere than those of everybody; each place decides in one slot of the cluster.
+/// The limits of each user may be in another partition than those of all callers; each partition decides in
+/// one hash slot.
 async fn check_slot_partitions(store: &RedisStore) {
     let lease = Duration::from_secs(60);
     let everybody = [slot_limit("slots:shared", 2), slot_limit("slots:shared:tool:a", 2)];
@@ -158,7 +160,8 @@ async fn a_cluster_decides_in_one_slot_and_survives_a_failover() {
     }
     assert!(!admit(&store, &question).await.admitted);
     check_slot_partitions(&store).await;
-    // A busy machine may have made the cluster fail over by itself before; what counts is what is held now.
+    // On a busy machine the cluster may have failed over already; what matters is which node holds the key
+    // now.
     let key = "thv:rl:{ns:srv}:3:user-tool:a:ann";
     let mut master = None;
     eventually("the empty bucket is on two nodes", async || {
@@ -169,7 +172,7 @@ async fn a_cluster_decides_in_one_slot_and_survives_a_failover() {
     })
     .await;
     nodes.retain(|node| Some(node.port) != master);
-    // The replica takes over with what it has: the budget is not fresh.
+    // The replica takes over with its copy: the budget is not fresh.
     let other = admit_request(&[("shared:0", fixed_rate(1000)), ("user:0:ben", fixed_rate(1000))]);
     eventually("the replica has taken over", async || {
         store.admit(&other).await.is_ok_and(|verdict| verdict.admitted)

@@ -8,7 +8,8 @@ use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 
 use crate::server::{Server, ServerKind, admit, admit_request, fixed_rate, wait_available};
 
-/// Names the server to the processes of [`three_processes`]; without it [`worker`] has nothing to do.
+/// The variable with the server's URL for the processes of [`three_processes_share_exactly`]; without it
+/// [`worker`] does nothing.
 const WORKER_URL: &str = "VMCP_RATELIMIT_WORKER_URL";
 
 crate::on_both!(three_replicas_share_exactly, three_processes_share_exactly);
@@ -22,7 +23,7 @@ async fn three_replicas_share_exactly(kind: ServerKind) {
     let mut tasks = Vec::new();
     for place in 0..96_usize {
         let store = stores[place % 3].clone();
-        // All share one bucket, and each of eight users has one of its own.
+        // All share one bucket, and each of eight users has a bucket of its own.
         let user = format!("user:0:{}", place % 8);
         tasks.push(tokio::spawn(async move {
             let question = admit_request(&[("shared:0", fixed_rate(777)), (&user, fixed_rate(90))]);
@@ -39,7 +40,7 @@ async fn three_replicas_share_exactly(kind: ServerKind) {
         by_user[user] += admitted;
     }
     assert!(by_user.iter().all(|admitted| *admitted <= 90), "{by_user:?}");
-    // Eight users of 90 are 720, which is less than all together may.
+    // Eight users of 90 are 720, which is less than the limit of all together.
     assert_eq!(by_user.iter().sum::<u32>(), 720);
 }
 
@@ -70,7 +71,7 @@ async fn work(url: &str) -> u32 {
     admitted
 }
 
-/// One of the processes of [`three_processes_share_exactly`]; a test by itself only in name.
+/// One of the processes of [`three_processes_share_exactly`]; it is a test in form only.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the parent process says what to do")]
 fn worker() {

@@ -1,4 +1,4 @@
-//! A bucket that was written under another configuration lacks the same number of tokens, never less.
+//! A bucket that was written under another configuration lacks the same number of tokens, never fewer.
 
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ const START: u64 = 1 << 50;
 fn rate() -> impl Strategy<Value = Rate> {
     let count = |bits: u32| (0..=bits, any::<u64>()).prop_map(|(bits, noise)| 1 + noise % (1 << bits));
     let any = (count(30), count(48), count(20));
-    // Where one token is so many units that products of two do not fit into a double.
+    // One token is a number of units near 2^51 here; a product of two such numbers does not fit into a
+    // double.
     let large = (count(4), count(2).prop_map(|below| (1 << 51) - below), 1_u64..4);
     prop_oneof![any, large].prop_filter_map("countable", |(tokens, micros, burst)| {
         Rate::new(tokens, Duration::from_micros(micros), burst).ok()
@@ -63,7 +64,7 @@ async fn a_change_of_rate_mints_nothing(kind: ServerKind) {
                 peek(&mut connection, &scripts, &bucket("x", new, 1, Mode::Enforce), START + elapsed).await;
             let exact = exact(level, &old, &new, elapsed);
             prop_assert!(i128::from(found) <= exact, "minted: {found} of {exact}");
-            // Where a product does not fit into a double, a share of 2^-49 is given away.
+            // Where a product does not fit into a double, a fraction of 2^-49 is lost.
             let slack =
                 4 + (i128::from(new.unit()) >> 49) + 3 * i128::from(new.unit()) / i128::from(old.unit());
             prop_assert!(i128::from(found) >= exact - slack, "lost: {found} of {exact}");
@@ -91,7 +92,7 @@ async fn a_change_of_rate_keeps_what_is_missing(kind: ServerKind) {
         (bucket.rate.tokens(level), level % bucket.rate.units(1))
     };
     assert_eq!(holds(minute(60, 60), 0).await, (6, 0));
-    // What was spent stays spent, and what was earned was earned at the old rate.
+    // What was spent stays spent, and what was refilled was refilled at the old rate.
     assert_eq!(holds(minute(600, 600), 0).await, (546, 0));
     assert_eq!(holds(minute(600, 600), 2_000_000).await, (548, 0));
     // A bucket that has become smaller than what was spent is in debt.

@@ -1,4 +1,4 @@
-//! Single decisions: all or nothing, refusals that write nothing, keys, expiry, and what the reference left behind.
+//! Single decisions: all or nothing, refusals that write nothing, keys, expiry, and values of the reference.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ crate::on_both!(
     waits_are_never_too_short,
 );
 
-/// Everything the server holds, with the time it is kept.
+/// Every bucket key on the server, with its value and the time when it expires.
 async fn contents(server: &Server) -> Vec<(String, Vec<u8>, i64)> {
     let mut contents = Vec::new();
     let mut keys: Vec<String> = server.command("KEYS *").await;
@@ -64,7 +64,7 @@ async fn a_refusal_writes_nothing(kind: ServerKind) {
     let before = contents(&server).await;
     assert_eq!(before.len(), 2);
     let sets = server.call_count("set").await;
-    // Each store asks the server at least once: what another has learned it does not know.
+    // Each store asks the server at least once: it does not share the refusals that another store has cached.
     for _ in 0..3 {
         let store = server.store_with_long_deadline().await;
         let asked = server.call_count("evalsha").await;
@@ -117,12 +117,12 @@ async fn buckets_of_a_clock_that_went_back_are_kept(kind: ServerKind) {
     for at in [2 * hour, hour] {
         server.run::<redis::Value>(&scripts.admit(&quick, 1, Some(Micros(at))).by_text()).await;
     }
-    // A test's own time is kept an hour longer than needed, which here is another hour.
+    // A bucket that was written with a test's own time is kept an hour longer than needed, here another hour.
     let left: u64 = server.run(redis::cmd("PTTL").arg("{x}:shared:0")).await;
     assert!(left > 7_200_000 - 60_000, "{left}");
 }
 
-/// What the server's clock wrote before it was set back: a bucket in the future.
+/// A bucket in the future: it was written before the server's clock was set back.
 async fn a_clock_that_was_set_back_earns_on(kind: ServerKind) {
     let server = Server::start(kind).await;
     let scripts = Scripts::new("{x}:".to_owned());
@@ -142,7 +142,7 @@ async fn a_clock_that_was_set_back_earns_on(kind: ServerKind) {
     spend().await;
     let later = grant(10, None).await;
     assert!(later.granted_count >= 3, "{later:?}");
-    // Other scripts go by the new time as well.
+    // Other scripts use the new time as well.
     server.run::<redis::Value>(redis::cmd("DEL").arg("{x}:shared:0")).await;
     spend().await;
     let order = TakeRequest { min_useful: 1, need: 3, want: 3, share_divisor: 1 };
@@ -196,7 +196,7 @@ async fn the_reference_left_nothing_that_hurts(kind: ServerKind) {
         assert!(verdict.admitted, "{place}");
         assert_eq!(tokens(&same, &verdict.levels), [1]);
     }
-    // A hash where a bucket belongs is an empty bucket, and the others of the call pay nothing.
+    // A hash at the key of a bucket is an empty bucket, and the others of the call pay nothing.
     server.run::<i64>(&hash("thv:rl:{ns:srv}:3:shared:9".to_owned())).await;
     let taken = admit_request(&[("shared:8", fixed_rate(2)), ("shared:9", fixed_rate(2))]);
     for _ in 0..2 {
@@ -230,7 +230,8 @@ async fn a_price_above_the_bucket_is_refused(kind: ServerKind) {
     assert_eq!(verdict.levels.as_slice(), [fixed_rate(3).capacity()]);
 }
 
-/// Refusals come from the server and from what is remembered; after the wait that either gives, the call passes.
+/// Refusals come from the server and from the refusal cache; after the wait that either gives, the call is
+/// admitted.
 async fn waits_are_never_too_short(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = server.store_with_long_deadline().await;

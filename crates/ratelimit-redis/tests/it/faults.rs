@@ -1,4 +1,5 @@
-//! Servers that hang, die, forget, refuse or are not there: no call waits for them, and they are found again.
+//! Servers that hang, die, lose their data, refuse or are unreachable: no call waits for them, and the store
+//! reconnects.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ crate::on_both!(
     a_server_that_begins_to_evict_is_noticed,
 );
 
-/// Attempts until the store rests. Every one of them ends soon, and none passes.
+/// Sends requests until the circuit opens. Each of them fails within the time limit of `attempt`.
 async fn fail_until_circuit_opens(
     store: &RedisStore,
     question: &vmcp_ratelimit::AdmitRequest,
@@ -50,7 +51,7 @@ async fn a_server_that_hangs_is_not_waited_for(kind: ServerKind) {
         server.signal(Signal::STOP);
         let failures = fail_until_circuit_opens(&store, &question).await;
         assert!(failures.iter().all(|failure| *failure == StoreFailure::Timeout), "{failures:?}");
-        // Long enough for the connection to be given up as well.
+        // Long enough for the connection to be replaced as well.
         for _ in 0..150 {
             assert!(attempt(&store, &question).await.is_err());
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -58,7 +59,8 @@ async fn a_server_that_hangs_is_not_waited_for(kind: ServerKind) {
         server.signal(Signal::CONT);
         wait_available(&store).await;
     }
-    // What was sent before the answer was given up may have been carried out: never more passes than was paid for.
+    // Requests whose reply timed out may have been executed: at least the admitted calls are paid, possibly
+    // more.
     admit(&store, &question).await;
     assert!(tokens(&question, &store.peek(&question).await.unwrap())[0] <= 997);
 }
@@ -141,7 +143,7 @@ async fn a_server_that_comes_late_is_found(kind: ServerKind) {
     assert_eq!(store.replica_count(), Some(1));
 }
 
-/// A server that takes connections and never says a word is as good as none.
+/// A server that accepts connections and never replies counts as unreachable.
 #[tokio::test]
 async fn a_silent_listener_is_not_waited_for() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,5 @@
-//! Levels under former keys: of key layout 2, which named buckets by the place of their window, and of the reference.
+//! Levels under former keys: of key layout 2, which named buckets by the index of their window, and of the
+//! reference.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ async fn micros(server: &Server) -> u64 {
     seconds * 1_000_000 + micros
 }
 
-/// What was written under layout 2.
+/// A value as layout 2 stored it.
 fn legacy_value(rate: &Rate, left: u64, at: u64) -> Vec<u8> {
     let seven = |value: u64| value.to_le_bytes()[..7].to_vec();
     let refill = u32::try_from(rate.refill()).unwrap().to_le_bytes().to_vec();
@@ -54,10 +55,11 @@ async fn levels_of_older_versions_are_found_by_their_rate(kind: ServerKind) {
     let moved =
         one_bucket_request("user:86400s:ann", day, by_window_index(&["user:0:ann", "user:1:ann"], false));
     assert_eq!(tokens(&moved, &admit(&store, &moved).await.levels), [399]);
-    // From now on the new key counts.
+    // From now on only the new key counts.
     write_legacy(&server, "user:1:ann", &day, 100).await;
     assert_eq!(tokens(&moved, &admit(&store, &moved).await.levels), [398]);
-    // Of two windows the one of another rate is no level of this bucket; of a limit with one window it is.
+    // Of two windows, one with another rate is no level of this bucket; of a limit with a single window it
+    // is.
     let other = fixed_rate(90);
     write_legacy(&server, "shared:0", &fixed_rate(90).with_burst(90), 5).await;
     let faster = Rate::new(2, Duration::from_secs(86_400), 90).unwrap();
@@ -92,7 +94,7 @@ async fn levels_of_the_reference_are_found(kind: ServerKind) {
         let ask = found(key, reference);
         assert_eq!(tokens(&ask, &admit(&store, &ask).await.levels), [expected], "{reference}");
     }
-    // What is no level is none.
+    // A value that is no level is ignored.
     server.run::<i64>(&hash("user:bob", "many")).await;
     server.run::<()>(redis::cmd("SET").arg(format!("{HEAD}user:eve")).arg("1")).await;
     for (key, reference) in
@@ -119,7 +121,7 @@ async fn the_age_of_keys_is_told(kind: ServerKind) {
     let young = store.key_age().expect("the store has answered");
     assert!(young < Duration::from_secs(60), "{young:?}");
     eventually("the keys grow older", async || store.key_age().unwrap() > young).await;
-    // Another gateway sees the same, and a day is a day.
+    // Another gateway reads the same age; a day of age is a day.
     let since = micros(&server).await / 1000 - 86_400_000;
     server.run::<()>(redis::cmd("SET").arg(format!("{HEAD}2:since")).arg(since)).await;
     let other = server.store_with_long_deadline().await;

@@ -1,5 +1,5 @@
-//! Leases between real processes and a real server: whatever replicas do, no window holds more than the bound lets it,
-//! and the long run holds not one more.
+//! Leases between real processes and a real server: whatever replicas do, no window admits more than the
+//! documented excess, and in the long run not one call more than the limit.
 
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
@@ -20,13 +20,13 @@ use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 
 use crate::server::{Server, ServerKind, TEST_TIMEOUT, bucket, wait_available};
 
-/// Names the server to the processes of a fleet; without it [`worker`] has nothing to do.
+/// The variable with the server's URL for the processes of a fleet; without it [`worker`] does nothing.
 const WORKER_URL: &str = "VMCP_LEASE_WORKER_URL";
-/// How a process behaves.
+/// The variable with a process's behaviour.
 const WORKER_BEHAVIOR: &str = "VMCP_LEASE_WORKER_HABIT";
 const TOKENS: u64 = 2000;
 const LEASE: Duration = Duration::from_millis(200);
-/// What a bucket of `TOKENS` a second earns in a lease.
+/// What a bucket of `TOKENS` a second refills in a lease.
 const EXCESS: u64 = 400;
 
 crate::on_both!(slow:
@@ -70,14 +70,15 @@ fn machine_now() -> u64 {
 
 /// What all hoarders do at the same moments of the machine's clock.
 enum Phase {
-    /// They call often, so that much is taken ahead for them.
+    /// They call often, so that they lease many tokens.
     Fill,
     Rest,
     /// They spend what they hold and what the bucket has, as fast as they can.
     Spend,
 }
 
-/// They rest for less than a lease, when what they hold is still good, or so long that the bucket is full again.
+/// The rest is shorter than a lease, so that leased tokens are still valid, or long enough for the bucket to
+/// be full again.
 fn phase(now: u64) -> Phase {
     const CYCLE: u64 = 2_000_000;
     let rest = if (now / CYCLE).is_multiple_of(2) { 130_000 } else { 900_000 };
@@ -88,7 +89,7 @@ fn phase(now: u64) -> Phase {
     }
 }
 
-/// Calls as its habit says until it is told to end, and writes down when each was admitted.
+/// Calls for five seconds as its behaviour says, and writes down when each call was admitted.
 async fn work(url: &str, habit: &str) {
     let target = StoreTarget::Single { url: ServerUrl::parse(url).unwrap() };
     let policy =
@@ -122,7 +123,7 @@ async fn work(url: &str, habit: &str) {
     println!("{written}");
 }
 
-/// One of the processes of a fleet; a test by itself only in name.
+/// One of the processes of a fleet; it is a test in form only.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the parent process says what to do")]
 fn worker() {
@@ -159,7 +160,7 @@ async fn all_admitted(fleet: Vec<Child>) -> Vec<u64> {
     admitted
 }
 
-/// The most by which some window exceeds `TOKENS` and what was earned in it.
+/// The most by which some window exceeds `TOKENS` and what was refilled in it.
 fn worst_excess(admitted: &[u64]) -> i64 {
     let first = admitted.first().copied().unwrap();
     let tokens = i64::try_from(TOKENS).unwrap();
@@ -178,7 +179,7 @@ async fn hoarding_stays_within_the_bound(kind: ServerKind) {
     let begun = machine_now();
     let mut fleet: Vec<Child> = (0..8).map(|_| spawn(&server, "hoard")).collect();
     fleet.push(spawn(&server, "steady, die"));
-    // One is killed with whatever it holds, and one stands still for longer than its lease.
+    // One process is killed with the tokens that it holds, and one is stopped for longer than its lease.
     tokio::time::sleep(Duration::from_millis(2500)).await;
     let signal = |place: usize, signal| kill_process(Pid::from_child(&fleet[place]), signal).unwrap();
     signal(8, Signal::KILL);

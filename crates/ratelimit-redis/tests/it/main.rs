@@ -26,7 +26,8 @@ mod slots;
 mod tls;
 mod together;
 
-/// Makes a test of each function, on a Redis and on a Valkey. With `slow`, only `./test --group fleets` runs them.
+/// Makes a test of each function, on a Redis and on a Valkey. With `slow`, only `./test --group fleets` runs
+/// them.
 macro_rules! on_both {
     (slow: $($name:ident),+ $(,)?) => {
         crate::on_both!(@each [ #[ignore = "slow: ./test --group fleets"] ] $($name)+);

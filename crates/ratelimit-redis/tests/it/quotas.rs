@@ -1,4 +1,4 @@
-//! Quotas by the calendar: whole tokens that are counted exactly, kept until their period is over.
+//! Calendar quotas: whole tokens that are counted exactly, and kept until their period is over.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! How many replicas there are.
+//! The number of replicas.
 
 use std::time::Duration;
 

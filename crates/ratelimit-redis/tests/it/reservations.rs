@@ -1,4 +1,4 @@
-//! Budget for several calls at once, limits by claim and settled costs, by the limiter over a real server.
+//! Reserved budget, limits by claim and settled costs, with the limiter over a real server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn quota(tokens: u64) -> Quota {
     Quota::new(vec![Rate::new(tokens, Duration::from_secs(36_000), tokens).unwrap()], Mode::Enforce)
 }
 
-/// A replica: its gateway, and what grants budget ahead.
+/// A replica: its gateway, and what reserves budget.
 fn replica(store: Arc<dyn RemoteStore>, policy: LimitPolicy) -> (SharedGateway, Reserver, Arc<Limiter>) {
     let sharing = Sharing {
         store,
@@ -76,7 +76,7 @@ async fn many_calls_are_paid_at_once_or_not_at_all(kind: ServerKind) {
         duration: Duration::from_millis(100),
         hold_back: false,
     });
-    // In a place of its own or not, a user's bucket belongs to the whole.
+    // A user's bucket is paid with the shared ones, in a partition of its own or not.
     for consistency in [Consistency::Exact, split] {
         let store = Arc::new(server.store_with_long_deadline().await);
         let (gateway, reserver, limiter) = replica(store, policy(consistency));
@@ -148,23 +148,24 @@ async fn a_settled_call_may_leave_a_debt(kind: ServerKind) {
     policy.tools[0].cost.settle = Some(Arc::new(Price::new_after_call("size(args.a) == 0 ? 6 : 0").unwrap()));
     let (gateway, _, limiter) = replica(Arc::new(server.store_with_long_deadline().await), policy);
     let ctx = caller("ann", "{}");
-    // What the conformance suite sends along has an empty list.
+    // The arguments of the conformance suite's call contain an empty list.
     gateway.call_tool(&ctx, conformance::tool_call("search")).await.unwrap();
-    // The store is told after the answer.
+    // The settlement is sent to the store after the reply.
     assert!(limiter.wait_settled(TEST_TIMEOUT).await);
     assert_eq!(remaining(&limiter, &gateway, &ctx).await, [4, 0, 0]);
     let Err(Error::RateLimited(refusal)) = gateway.call_tool(&ctx, conformance::tool_call("search")).await
     else {
         panic!("two are owed")
     };
-    // Two owed and one to pay, at a token in two and a half hours.
+    // Two tokens owed and one to pay, at a token in two and a half hours.
     let wait = refusal.retry_after().unwrap();
     assert!(wait > Duration::from_secs(26_990) && wait <= Duration::from_secs(27_000), "{wait:?}");
 }
 
 async fn who_ends_gives_back_what_was_taken_ahead(kind: ServerKind) {
     let server = Server::start(kind).await;
-    // A token a second comes back, so that what is missing later was not earned meanwhile.
+    // The bucket refills ten tokens a second; the range that is asserted below allows for six seconds of
+    // that.
     let rate = Rate::new(36_000, Duration::from_secs(3600), 36_000).unwrap();
     let quota = Quota::new(vec![rate], Mode::Enforce);
     let lease = vmcp_ratelimit::policy::LeasePolicy { duration: Duration::from_secs(10), hold_back: false };
@@ -186,7 +187,7 @@ async fn who_ends_gives_back_what_was_taken_ahead(kind: ServerKind) {
     assert!((35_700..35_760).contains(&left), "{left} of 36,000 after 300 calls: {counts:?}");
 }
 
-/// A caller who floods without budget would hold the places of those who have some.
+/// A caller who floods without budget would otherwise hold the slots of callers who have some.
 async fn who_has_no_tokens_takes_no_slots(kind: ServerKind) {
     let server = Server::start(kind).await;
     let concurrency = vmcp_ratelimit::policy::Concurrency {
@@ -198,7 +199,7 @@ async fn who_has_no_tokens_takes_no_slots(kind: ServerKind) {
     let (gateway, _, _) = replica(Arc::new(server.store_with_long_deadline().await), policy);
     let ctx = caller("ann", "{}");
     gateway.call_tool(&ctx, conformance::tool_call("read")).await.unwrap();
-    // The first refusal is asked for, those after it are known.
+    // The first refusal is asked for, those after it are cached.
     gateway.call_tool(&ctx, conformance::tool_call("read")).await.unwrap_err();
     tokio::time::sleep(Duration::from_millis(100)).await;
     let before = server.call_count("evalsha").await;

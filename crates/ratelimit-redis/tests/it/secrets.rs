@@ -1,4 +1,4 @@
-//! Users, passwords and databases reach the server, and nothing of them reaches a text.
+//! Users, passwords and databases reach the server, and no text contains them.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn policy(server: &Server, password: &str) -> RedisPolicy {
     policy.with_db(3).unwrap().with_deadline(Duration::from_secs(10)).unwrap()
 }
 
-/// Only what the crate's documentation says it needs.
+/// Allows only the commands that the crate's documentation requires for buckets, and `SELECT`.
 async fn restrict(server: &Server) {
     let leave = "+evalsha +eval +time +mget +set +zadd +zremrangebyscore +zcard +pexpire +select";
     server.command::<()>(&format!("ACL SETUSER limiter on >s3cret ~thv:rl:* {leave}")).await;

@@ -1,4 +1,4 @@
-//! A server of its own for each test, on a socket in a folder that goes away with it.
+//! A server of its own for each test, on a socket in a temporary directory.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,7 +15,7 @@ use vmcp_ratelimit::{
 use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 use vmcp_testkit::skip::missing_program;
 
-/// Longer than anything takes on a busy machine; a test that waits this long has failed.
+/// Longer than any step takes on a busy machine; a test that waits this long has failed.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Server {
         Self::start_with(kind, &[]).await
     }
 
-    /// Starts a server with further settings.
+    /// Starts a server with additional settings.
     pub(crate) async fn start_with(kind: ServerKind, further: &[&str]) -> Self {
         let program = kind.program().expect("tests ask is_installed first");
         let dir = Arc::new(tempfile::Builder::new().prefix("vmcp-redis-").tempdir().unwrap());
@@ -127,7 +127,7 @@ impl Server {
         format!("unix://{}", self.dir.path().join("s").display())
     }
 
-    /// A connection of the test's own.
+    /// A new connection.
     pub(crate) async fn connection(&self) -> MultiplexedConnection {
         self.try_connect().await.expect("a connection")
     }
@@ -137,7 +137,7 @@ impl Server {
         command.query_async(&mut self.connection().await).await.expect("an answer")
     }
 
-    /// Runs one command given as words.
+    /// Runs one command that is given as words.
     pub(crate) async fn command<T: FromRedisValue>(&self, words: &str) -> T {
         let mut words = words.split(' ');
         let mut command = redis::cmd(words.next().unwrap());
@@ -159,7 +159,7 @@ impl Server {
         RedisPolicy::new(target, "ns", "srv").unwrap()
     }
 
-    /// A store that waits as long as a busy machine needs.
+    /// A store with a deadline that is long enough for a busy machine.
     pub(crate) async fn store_with_long_deadline(&self) -> RedisStore {
         let store = RedisStore::start(self.policy().with_deadline(Duration::from_secs(10)).unwrap());
         wait_available(&store).await;
@@ -183,7 +183,7 @@ impl Server {
     }
 }
 
-/// Ports nobody listens on, all different.
+/// Ports without a listener, all different.
 pub(crate) fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
@@ -202,7 +202,7 @@ impl Drop for Server {
     }
 }
 
-/// Asks until it is true.
+/// Polls until the condition is true.
 pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !holds().await {
@@ -215,7 +215,7 @@ pub(crate) async fn wait_available(store: &RedisStore) {
     eventually("the store is available", async || store.is_available()).await;
 }
 
-/// So many tokens, of which none comes back while a test runs.
+/// A rate with this burst, of which no token refills while a test runs.
 pub(crate) fn fixed_rate(tokens: u64) -> Rate {
     Rate::new(1, Duration::from_secs(86_400), tokens).unwrap()
 }
@@ -238,7 +238,7 @@ pub(crate) fn admit_request(buckets: &[(&str, Rate)]) -> AdmitRequest {
     AdmitRequest { buckets: buckets.iter().map(|(key, rate)| bucket(key, *rate, 1, Mode::Enforce)).collect() }
 }
 
-/// What gives back the price of a call to the buckets that have paid it.
+/// The adjustments that refund the price of a call to the buckets that have paid it.
 pub(crate) fn refund(ask: &AdmitRequest, verdict: &RemoteVerdict) -> Vec<Adjustment> {
     let paid = ask.buckets.iter().zip(&verdict.pays).filter(|(_, pays)| **pays);
     paid.map(|(bucket, _)| {
@@ -248,18 +248,18 @@ pub(crate) fn refund(ask: &AdmitRequest, verdict: &RemoteVerdict) -> Vec<Adjustm
     .collect()
 }
 
-/// What charges tokens that were admitted elsewhere.
+/// The adjustment that charges tokens that were admitted elsewhere.
 pub(crate) fn debt(bucket: &RemoteBucket, tokens: u64) -> [Adjustment; 1] {
     let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
     [Adjustment { bucket: bucket.clone(), tokens, paid_at: None }]
 }
 
-/// Whole tokens of each bucket.
+/// The whole tokens of each bucket.
 pub(crate) fn tokens(ask: &AdmitRequest, levels: &[i64]) -> Vec<u64> {
     ask.buckets.iter().zip(levels).map(|(bucket, level)| bucket.rate.tokens(*level)).collect()
 }
 
-/// Asks until the store answers: what is tested is what it says, not how busy the machine is.
+/// Asks until the store answers: the tests check its decisions, not how busy the machine is.
 pub(crate) async fn admit(store: &RedisStore, ask: &AdmitRequest) -> RemoteVerdict {
     let start = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! Slots of calls in flight on a real server: what one script gives, refuses, keeps and forgets.
+//! Slots of calls in flight on a real server: what one script grants, refuses, keeps and releases.
 
 mod fleet;
 mod outages;
@@ -78,7 +78,7 @@ async fn slots_are_given_until_a_bound_is_full(kind: ServerKind) {
     assert!(!verdict.admitted);
     assert_eq!((&verdict.counts[..], &verdict.holds[..]), (&[2][..], &[false][..]));
     assert_eq!(server.call_count("zadd").await, writes, "a refusal writes nothing");
-    // Whoever comes next takes along who has gone.
+    // The next request also reports the call that has ended.
     let mut next = slot_request(3, &slots, LEASE);
     next.ended[0] = vec![call_id(1)];
     assert!(take_slots(&store, &next).await.unwrap().admitted);
@@ -148,7 +148,7 @@ async fn who_is_reported_keeps_it_or_has_it_again(kind: ServerKind) {
     store.report(None, &slot_report("slots:shared", &[1], &[]), LEASE).await.unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert!(!acquire(&store, 2, &slots).await.admitted);
-    // A server that has forgotten everything learns what is in flight, even if that is more than there is room for.
+    // A server that has lost its data learns what is in flight, even if that is more than the limit.
     server.command::<()>("FLUSHALL").await;
     assert!(acquire(&store, 2, &slots).await.admitted);
     store.report(None, &slot_report("slots:shared", &[1], &[]), LEASE).await.unwrap();
@@ -182,13 +182,13 @@ async fn nothing_stays_behind(kind: ServerKind) {
     .await;
 }
 
-/// The question arrives, its answer comes too late: what was taken is given back all the same.
+/// The request arrives, but its reply is too late: what was taken is returned all the same.
 async fn an_answer_that_is_lost_costs_no_slot(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = RedisStore::start(server.policy());
     wait_available(&store).await;
     let slots = [slot_limit("slots:shared", 1)];
-    // The script is known, so that one message is all it takes.
+    // The server has the script now, so the next request needs one message only.
     eventually("an answer", async || take_slots(&store, &slot_request(1, &slots, LEASE)).await.is_ok()).await;
     eventually("an answer", async || {
         store.report(None, &slot_report("slots:shared", &[], &[1]), LEASE).await.is_ok()
@@ -215,7 +215,7 @@ async fn slots_and_buckets_are_one_decision(kind: ServerKind) {
     let (verdict, paid) = store.acquire(&slot_request(1, &slots, LEASE), &buckets).await.unwrap();
     assert!(verdict.admitted && paid.admitted);
     assert_eq!((tokens(&buckets, &paid.levels), paid.pays.to_vec()), (vec![1, 0], vec![true, true]));
-    // A bound that is full costs no tokens, and a bucket that is empty no slot.
+    // A limit without a free slot costs no tokens, and an empty bucket no slot.
     let other = admit_request(&[("shared:60s", fixed_rate(2)), ("user:60s:bob", fixed_rate(1))]);
     let (verdict, paid) = store.acquire(&slot_request(2, &slots, LEASE), &other).await.unwrap();
     assert!(!verdict.admitted && paid.admitted, "bob could pay");

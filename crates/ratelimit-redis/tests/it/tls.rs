@@ -1,5 +1,5 @@
-//! TLS with an authority and an identity of our own. The certificates in `certificates/` were made for these tests
-//! alone, are valid for a hundred years, and name `localhost`.
+//! TLS with an authority and a client identity of the tests. The certificates in `certificates/` were made
+//! for these tests alone, are valid for a hundred years, and name `localhost`.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Many at once: the same question is asked once for all, and what is known to be refused is not asked.
+//! Many calls at once: equal requests are coalesced into one, and a cached refusal is not asked again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ async fn callers_of_one_question_share_a_call(kind: ServerKind) {
     assert_eq!(tokens(&question, &store.peek(&question).await.unwrap()), [380, 0]);
 }
 
-/// What each is told is left is as if it had asked alone, one after the other.
+/// The remaining tokens that each call receives are as if the calls had asked one after the other.
 async fn the_line_is_served_in_order(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = Arc::new(server.store_with_long_deadline().await);
@@ -48,7 +48,7 @@ async fn the_line_is_served_in_order(kind: ServerKind) {
     let mut left: Vec<(bool, u64)> = Vec::new();
     let line = async {
         let calls = (0..60).map(|_| store.admit(&question));
-        // Boarding happens when a call is first polled, here in order.
+        // A call joins the queue when it is first polled, here in order.
         let mut calls: Vec<_> = calls.collect();
         let mut done: Vec<Option<(bool, u64)>> = vec![None; calls.len()];
         std::future::poll_fn(|context| {
@@ -83,7 +83,7 @@ async fn those_who_give_up_pay_nothing_and_harm_nobody(kind: ServerKind) {
         if round % 2 == 0 {
             tokio::task::yield_now().await;
         }
-        // The first is the leader more often than not.
+        // The first call is the leader in most rounds.
         for task in tasks.drain(..10) {
             task.abort();
             admitted += u32::from(task.await.is_ok_and(|admitted| admitted));
@@ -93,7 +93,7 @@ async fn those_who_give_up_pay_nothing_and_harm_nobody(kind: ServerKind) {
         }
     }
     assert!(admitted >= 200, "{admitted}");
-    // What those paid who gave up comes back, to the last token.
+    // What the cancelled calls paid is refunded, to the last token.
     eventually("all is given back", async || {
         1000 - tokens(&question, &store.peek(&question).await.unwrap())[0] == u64::from(admitted)
     })
@@ -118,7 +118,7 @@ async fn a_flood_of_refusals_is_answered_here(kind: ServerKind) {
         assert_eq!(tokens(&question, &verdict.levels), [999, 0]);
     }
     let calls = server.call_count("evalsha").await - before;
-    // One a second, and the heartbeats.
+    // One request a second, and the heartbeats.
     assert!(calls <= 5 + 3 * start.elapsed().as_secs(), "{calls} calls in {:?}", start.elapsed());
 }
 
@@ -134,7 +134,7 @@ async fn a_remembered_refusal_counts_for_every_price(kind: ServerKind) {
     for _ in 0..3 {
         assert!(!admit(&store, &dear(7)).await.admitted);
     }
-    // What was too dear says nothing about what is cheaper.
+    // A refusal of a high price says nothing about a lower one.
     assert!(admit(&store, &dear(6)).await.admitted);
     assert!(!admit(&store, &dear(1)).await.admitted);
 }
@@ -161,7 +161,7 @@ async fn background_tasks_end_with_the_store() {
     .await;
 }
 
-/// More calls at once than the queue holds: those beyond it are told so, and no other call fails.
+/// More calls at once than the queue holds: those beyond it fail as overloaded, and no other call fails.
 async fn a_burst_is_no_failure_of_the_store(kind: ServerKind) {
     const CALLS: usize = 6000;
     let server = Server::start(kind).await;

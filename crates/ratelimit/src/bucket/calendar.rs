@@ -1,7 +1,8 @@
-//! Periods of the calendar: an hour, a day, a week or a month as people in one place count them.
+//! Calendar periods: an hour, a day, a week or a month in a time zone.
 //!
-//! A quota for such a period is a bucket that earns nothing in it and is full again in the next. The time of day says which
-//! period it is, so replicas agree as far as their clocks do; each period has a count of its own, which is exact.
+//! A quota for such a period is a bucket that earns nothing within it and is full again in the next. The time
+//! of day decides which period it is, so replicas agree on the period as far as their clocks agree. Each
+//! period has a count of its own, which is exact.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,16 +15,16 @@ use parking_lot::Mutex;
 
 use crate::clock::Micros;
 
-/// How long a period is.
+/// The unit of calendar periods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeriodUnit {
     /// An hour.
     Hour,
-    /// A day, which has 23 or 25 hours where clocks are changed.
+    /// A day, which has 23 or 25 hours when daylight saving time begins or ends.
     Day,
-    /// From Monday to Sunday.
+    /// A week, from Monday to Sunday.
     Week,
-    /// A month of the calendar.
+    /// A calendar month.
     Month,
 }
 
@@ -39,7 +40,7 @@ impl PeriodUnit {
         }
     }
 
-    /// About how long it is, for forms that need one number.
+    /// The typical length of a period, for uses that need one number. A month counts as 30 days.
     #[must_use]
     pub fn typical_duration(self) -> Duration {
         let hours = match self {
@@ -52,22 +53,22 @@ impl PeriodUnit {
     }
 }
 
-/// A period in microseconds since 1970 UTC: from its first moment to the first of the next.
+/// A period in microseconds since 1970 UTC: from its start to the start of the next period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Period {
-    /// Its first moment.
+    /// The first moment of the period.
     pub start: Micros,
-    /// The first moment after it.
+    /// The first moment after the period.
     pub end: Micros,
 }
 
-/// How periods are counted.
+/// How calendar periods are counted: their unit, their time zone and the time at which they begin.
 pub struct Calendar {
     unit: PeriodUnit,
     zone: TimeZone,
     zone_name: Arc<str>,
     resets_at: Time,
-    /// The last period that was asked for.
+    /// The last period that was returned; consecutive calls mostly fall into the same one.
     cached: Mutex<Period>,
 }
 
@@ -78,7 +79,7 @@ impl fmt::Debug for Calendar {
 }
 
 impl fmt::Display for Calendar {
-    /// As `day (Europe/Berlin, from 00:00)`.
+    /// Formats as `day (Europe/Berlin, from 00:00)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}, from {})", self.unit.as_str(), self.zone_name, self.resets_at())
     }
@@ -94,11 +95,12 @@ impl PartialEq for Calendar {
 impl Eq for Calendar {}
 
 impl Calendar {
-    /// Periods in a time zone of the IANA database, such as `Europe/Berlin`. They begin at `resets_at`, `HH:MM` by the clock of
-    /// that place: of a day, of a Monday, of the first of a month; of an hour only the minutes count.
+    /// Periods of `per` in the IANA time zone `zone_name`, such as `Europe/Berlin`. They begin at the local
+    /// time `resets_at` (`HH:MM`): of each day, of each Monday, or of the first day of each month. For hours
+    /// only the minutes count.
     ///
     /// # Errors
-    /// A sentence without a subject that says what is wrong with the zone or the time.
+    /// [`CalendarError`] if the time zone or the time is not valid. Its text is a sentence without a subject.
     pub fn new(per: PeriodUnit, zone_name: &str, resets_at: &str) -> Result<Self, CalendarError> {
         let zone = TimeZone::get(zone_name).map_err(|_| CalendarError::Zone)?;
         let resets_at = parse_clock_time(resets_at).ok_or(CalendarError::Time)?;
@@ -108,30 +110,30 @@ impl Calendar {
         Ok(Self { unit: per, zone, zone_name: zone_name.into(), resets_at, cached: Mutex::default() })
     }
 
-    /// How long its periods are.
+    /// The unit of the periods.
     #[must_use]
     pub fn unit(&self) -> PeriodUnit {
         self.unit
     }
 
-    /// The time zone's name.
+    /// The name of the time zone.
     #[must_use]
     pub fn zone(&self) -> &str {
         &self.zone_name
     }
 
-    /// When its periods begin, as `HH:MM`.
+    /// The local time at which the periods begin, as `HH:MM`.
     #[must_use]
     pub fn resets_at(&self) -> String {
         self.resets_at.strftime("%H:%M").to_string()
     }
 
-    /// Its part in the names of buckets, without a colon.
+    /// The calendar's part of bucket keys; it contains no colon.
     pub(crate) fn key_part(&self) -> String {
         format!("{}@{}~{}", self.unit.as_str(), self.zone_name, self.resets_at.strftime("%H%M"))
     }
 
-    /// The period of a moment, in microseconds since 1970 UTC.
+    /// The period that contains `now`, in microseconds since 1970 UTC.
     #[must_use]
     pub fn period(&self, now: Micros) -> Period {
         let mut last = self.cached.lock();
@@ -141,7 +143,7 @@ impl Calendar {
         *last
     }
 
-    /// A moment as people there write it.
+    /// `moment` as local time, such as `2026-11-30 00:00 (Europe/Berlin)`.
     #[must_use]
     pub fn format_local(&self, moment: Micros) -> String {
         let local = timestamp(moment).to_zoned(self.zone.clone());
@@ -161,7 +163,7 @@ impl Calendar {
             }
             PeriodUnit::Month => date.first_of_month(),
         };
-        // Where clocks were changed by a day, a step is not enough.
+        // Some time zones have skipped or repeated a whole day, so one step may not be enough.
         while self.period_start(begun) > now && begun > Date::MIN {
             begun = shift_date(begun, -1, self.unit);
         }
@@ -172,8 +174,8 @@ impl Calendar {
         Period { start: self.period_start(begun), end: self.period_start(next) }
     }
 
-    /// When the period of a date begins. A time of day that is there twice counts the first time; one that is left out
-    /// counts as much later as is left out.
+    /// When the period of a date begins. An ambiguous local time, which occurs twice, means the first
+    /// occurrence. A local time in a gap is shifted forward by the length of the gap.
     fn period_start(&self, date: Date) -> Micros {
         let local = self.zone.to_ambiguous_zoned(date.to_datetime(self.resets_at)).compatible();
         let micros = local.map_or(i64::MAX, |zoned| zoned.timestamp().as_microsecond());
@@ -181,16 +183,16 @@ impl Calendar {
     }
 }
 
-/// Why there is no such calendar.
+/// Why a calendar is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CalendarError {
-    /// The database has no such zone.
+    /// The IANA database has no such time zone.
     #[error("is no time zone of the IANA database")]
     Zone,
-    /// It is no time of day.
+    /// The time is not in the form `HH:MM`.
     #[error("is no time of day")]
     Time,
-    /// An hour begins at a minute.
+    /// An hour begins at a minute, so the hour of its time must be zero.
     #[error("begins an hour, so it must be from 00:00 to 00:59")]
     Hour,
 }
@@ -209,7 +211,7 @@ fn timestamp(moment: Micros) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
 }
 
-/// So many periods later; the last date there is where there is no such date.
+/// The date `count` periods later, saturated at the first or last representable date.
 fn shift_date(date: Date, count: i32, per: PeriodUnit) -> Date {
     let span = match per {
         PeriodUnit::Hour | PeriodUnit::Day => count.days(),
@@ -219,7 +221,8 @@ fn shift_date(date: Date, count: i32, per: PeriodUnit) -> Date {
     date.saturating_add(span)
 }
 
-/// The hour that begins at a minute by a clock that is so many seconds ahead of UTC.
+/// The hour period that contains `now`. It begins at `minute` of a local clock that is `ahead_s` seconds
+/// ahead of UTC.
 fn hour_period(now: Micros, ahead_s: i32, minute: i8) -> Period {
     const HOUR: i64 = 3_600_000_000;
     let shift = (i64::from(minute) * 60 - i64::from(ahead_s)) * 1_000_000;
@@ -255,10 +258,11 @@ mod tests {
             // Clocks go forward on 29 March and back on 25 October.
             (PeriodUnit::Day, "Europe/Berlin", "00:00", "2026-03-29T12:00:00Z", "2026-03-28T23:00:00Z 23 h"),
             (PeriodUnit::Day, "Europe/Berlin", "00:00", "2026-10-25T12:00:00Z", "2026-10-24T22:00:00Z 25 h"),
-            // 02:30 is left out, and counts as 03:30; later it is there twice, and counts the first time.
+            // On 29 March 02:30 is in the gap and means 03:30. On 25 October 02:30 occurs twice and means the
+            // first occurrence.
             (PeriodUnit::Day, "Europe/Berlin", "02:30", "2026-03-29T01:30:00Z", "2026-03-29T01:30:00Z 23 h"),
             (PeriodUnit::Day, "Europe/Berlin", "02:30", "2026-10-25T01:00:00Z", "2026-10-25T00:30:00Z 25 h"),
-            // A whole day was left out.
+            // Samoa skipped a whole day.
             (PeriodUnit::Day, "Pacific/Apia", "00:00", "2011-12-30T09:00:00Z", "2011-12-29T10:00:00Z 24 h"),
             (PeriodUnit::Day, "Pacific/Apia", "00:00", "2011-12-30T11:00:00Z", "2011-12-30T10:00:00Z 24 h"),
             (PeriodUnit::Week, "UTC", "00:00", "2026-11-29T18:00:00Z", "2026-11-23T00:00:00Z 168 h"),
@@ -297,7 +301,7 @@ mod tests {
                     let period = calendar.period(now);
                     assert!(period.start <= now && now < period.end, "{zone} {per:?} {now:?} {period:?}");
                     let last = Micros(period.end.0 - 1);
-                    // An hour is cut short where clocks are changed by a part of it.
+                    // An hour is shorter where the clocks change by a fraction of an hour.
                     if per != PeriodUnit::Hour {
                         assert_eq!(calendar.compute_period(last), period, "{zone} {per:?}");
                         assert_eq!(calendar.compute_period(period.end).start, period.end, "{zone} {per:?}");

@@ -1,40 +1,41 @@
-//! The pure decision: given what every bucket of a call holds, may the call pass, and if not, for how long not.
+//! The pure decision: given the level of every bucket of a call, whether the call may pass, and if not, how
+//! long it must wait.
 
 use smallvec::SmallVec;
 
 use crate::bucket::rate::Rate;
 use crate::plan::policy::Mode;
 
-/// How long a bucket cannot pay.
+/// How long until a bucket can pay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {
     /// It can pay now.
     None,
-    /// It can pay after so many microseconds, if no other caller spends.
+    /// It can pay after this many microseconds, if no other caller spends.
     Micros(u64),
-    /// Nobody can say: a call in flight has to end first.
+    /// The wait is unknown: an in-flight call has to end first.
     UntilReleased,
-    /// It can never pay: the price is more than it holds when full.
+    /// It can never pay: the cost is above its capacity.
     Never,
 }
 
-/// One bucket as it stands before a call.
+/// The state of one bucket before a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BucketSnapshot {
-    /// How it fills.
+    /// The refill rate and the capacity.
     pub rate: Rate,
-    /// What it holds now, in units.
+    /// The level now, in units.
     pub level: i64,
-    /// What the call costs, in units.
+    /// The cost of the call, in units.
     pub cost: i64,
-    /// What a refusal does.
+    /// Whether the bucket refuses a call that it cannot pay, or is in shadow mode.
     pub mode: Mode,
-    /// In how many microseconds it is full again, for one that earns nothing until then.
+    /// Microseconds until a calendar quota is full again; `None` for a bucket that refills continuously.
     pub resets_in: Option<u64>,
 }
 
 impl BucketSnapshot {
-    /// How long the bucket cannot pay.
+    /// How long until the bucket can pay for the call.
     #[must_use]
     pub fn wait(&self) -> Wait {
         if self.level >= self.cost {
@@ -47,31 +48,32 @@ impl BucketSnapshot {
     }
 }
 
-/// What a call that passes is charged.
+/// The charges of an admitted call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Charges {
-    /// For each bucket, by its place: whether it pays. A rule in shadow mode that would refuse does not.
+    /// For each bucket, by its index in the plan, whether it pays. A bucket in shadow mode that would refuse
+    /// does not pay.
     pub pays: SmallVec<[bool; 8]>,
-    /// The places of the buckets in shadow mode that would have refused.
+    /// The indices of the buckets in shadow mode that would have refused.
     pub would_refuse: SmallVec<[usize; 2]>,
 }
 
-/// Why a call does not pass.
+/// Why a call is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketRefusal {
-    /// The place of the bucket that takes longest.
+    /// The index of the refusing bucket with the longest wait.
     pub longest_wait_index: usize,
-    /// How long that one takes: the call can pass after it, if no other caller spends.
+    /// The longest wait: the call can pass after it, if no other caller spends.
     pub wait: Wait,
-    /// Every bucket that refuses, by its place, with its own wait.
+    /// Every refusing bucket by its index, with its own wait.
     pub refusing_buckets: SmallVec<[(usize, Wait); 4]>,
-    /// What every bucket holds, in units.
+    /// The level of every bucket, in units, in the order of the plan.
     pub levels: SmallVec<[i64; 4]>,
 }
 
 impl Charges {
-    /// Charges a call to buckets of these levels, costs and modes. False if an enforced one cannot pay: then the bill is of no
-    /// use, and nothing may be spent.
+    /// Charges a call to buckets given as (level, cost, mode), in units. Returns false if an enforced bucket
+    /// cannot pay. The charges are incomplete then, and nothing may be spent by them.
     #[inline]
     pub(crate) fn try_charge(&mut self, buckets: impl Iterator<Item = (i64, i64, Mode)>) -> bool {
         for (place, (level, cost, mode)) in buckets.enumerate() {
@@ -88,7 +90,7 @@ impl Charges {
     }
 }
 
-/// Why a call does not pass of which [`Charges::try_charge`] says that it cannot pay.
+/// The refusal of a call for which [`Charges::try_charge`] returned false.
 pub(crate) fn bucket_refusal(readings: impl Iterator<Item = BucketSnapshot>) -> Box<BucketRefusal> {
     let mut refused = BucketRefusal {
         longest_wait_index: 0,
@@ -102,7 +104,8 @@ pub(crate) fn bucket_refusal(readings: impl Iterator<Item = BucketSnapshot>) -> 
             continue;
         }
         let wait = reading.wait();
-        // The first of equals, so that blame falls on the widest scope, as the order of buckets has it.
+        // Of equal waits the first counts, so that the refusal names the widest scope: buckets are ordered
+        // from wide to narrow.
         if wait > refused.wait {
             (refused.longest_wait_index, refused.wait) = (place, wait);
         }

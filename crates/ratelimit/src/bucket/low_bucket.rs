@@ -1,32 +1,33 @@
-//! What callers are told of what is left.
+//! The summary of a nearly empty bucket that results and the limits resource show to callers.
 
 use vmcp_domain::{Json, Members};
 
 use crate::plan::policy::Mode;
 use crate::plan::{Plan, PlannedBucket};
 
-/// The member of a result's `_meta` that says how much is left.
+/// The member of a result's `_meta` that reports how much is left of a limit.
 const META_KEY: &str = "vmcp/limits";
 
 /// A bucket that has little left after a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LowBucket {
-    /// Its place in the plan.
+    /// Its index in the plan.
     index: usize,
-    /// What it holds, in units.
+    /// Its level after the call, in units.
     level: i64,
 }
 
 impl LowBucket {
-    /// Of the enforced buckets that hold less than so many hundredths of their capacity, the one that holds the smallest
-    /// part of it. `levels` are what the buckets of the plan hold after the call, in its order.
+    /// Of the enforced buckets that hold less than `below_percent` percent of their capacity, the one with
+    /// the smallest fraction left. Zero percent finds none. `levels` are the levels after the call, in units
+    /// and in the order of the plan.
     pub(crate) fn find(plan: &Plan, levels: impl Iterator<Item = i64>, below_percent: u8) -> Option<Self> {
         if below_percent == 0 {
             return None;
         }
         let mut scarcest: Option<(Self, i64)> = None;
         for (place, (bucket, level)) in plan.buckets.iter().zip(levels).enumerate() {
-            // Capacities stay below 2^53, so that a hundred times as much is exact.
+            // Capacities stay below 2^53, so a hundred times a level is exact.
             let capacity = bucket.rate.capacity();
             if bucket.mode != Mode::Enforce || level * 100 >= capacity * i64::from(below_percent) {
                 continue;
@@ -41,13 +42,13 @@ impl LowBucket {
         scarcest.map(|(scarce, _)| scarce)
     }
 
-    /// Writes into a result how much is left.
+    /// Writes the summary of the bucket into the `_meta` of a result.
     pub(crate) fn write_meta(&self, plan: &Plan, result: &mut Members) {
         let Some(bucket) = plan.buckets.get(self.index) else { return };
         let mut meta = match result.get("_meta").map(Json::members) {
             None => Members::new(),
             Some(Ok(meta)) => meta,
-            // What a backend sent here is no object; it is not ours to replace.
+            // The backend sent a `_meta` that is not an object; the gateway does not replace it.
             Some(Err(_)) => return,
         };
         meta.insert(META_KEY, bucket_summary(bucket, self.level).to_json());
@@ -55,7 +56,7 @@ impl LowBucket {
     }
 }
 
-/// A bucket as callers are told of it. Whole tokens, rounded down; milliseconds, rounded up.
+/// The summary of a bucket for callers. Tokens are whole and rounded down; milliseconds are rounded up.
 pub(crate) fn bucket_summary(bucket: &PlannedBucket, level: i64) -> Members {
     let whole = |number: u64| Json::integer(i64::try_from(number).unwrap_or(i64::MAX));
     let mut told = Members::new();

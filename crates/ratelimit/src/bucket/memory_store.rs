@@ -1,7 +1,7 @@
-//! The in-memory store: decides and spends in one step, under locks held for nanoseconds.
+//! The in-memory store: decides and spends in one step, under locks that are held for nanoseconds.
 //!
 //! Lock order: the user's shard, then the shared buckets in the order of the plan. Nothing is spent before
-//! everything is known to pay, so there is nothing to roll back.
+//! every bucket is known to pay, so there is nothing to roll back.
 
 mod receipt;
 pub(crate) mod save_restore;
@@ -24,29 +24,29 @@ use crate::plan::policy::Mode;
 use crate::plan::{BucketId, LevelStorage, Plan, PlannedBucket, Planner};
 pub(crate) use receipt::signed_units;
 
-/// Levels of every bucket, in this process.
+/// The levels of every bucket, in this process.
 pub struct MemoryStore {
     planner: Arc<Planner>,
     clock: Arc<dyn Clock>,
     users: ShardedUserTable,
-    /// Users as limits see them that are on trial for everybody.
+    /// Per-user state of limits that are in shadow mode for all callers.
     shadow_users: ShardedUserTable,
 }
 
-/// What a decision found, besides yes or no.
+/// The outcome of a decision.
 #[derive(Debug)]
 pub enum AdmitOutcome<'a> {
-    /// The call may go on; it has paid.
+    /// The call is admitted and has paid.
     Admitted(Receipt<'a>),
-    /// A bucket cannot pay.
+    /// An enforced bucket cannot pay.
     Refused(Box<BucketRefusal>),
-    /// Too many calls are in flight; the place is that of the bound in the plan.
+    /// Too many calls are in flight. The number is the index of the full slot limit in the plan.
     SlotsFull(usize),
-    /// The store cannot tell more users apart, and is set to refuse then.
+    /// The user table is full, and the policy refuses further users.
     UserTableFull,
 }
 
-/// What an admitted call has paid and holds. Dropping it gives back its place among the calls in flight; the tokens
+/// What an admitted call has paid, and the slots that it holds. Dropping it releases the slots. The tokens
 /// stay spent unless [`Receipt::refund`] is called.
 #[derive(Debug)]
 pub struct Receipt<'a> {
@@ -72,35 +72,38 @@ impl MemoryStore {
         Self { planner, clock, users: ShardedUserTable::new(), shadow_users: ShardedUserTable::new() }
     }
 
-    /// How many users are told apart now.
+    /// The number of users in the user table. Users known only to limits in shadow mode do not count.
     #[must_use]
     pub fn user_count(&self) -> usize {
         self.users.count()
     }
 
-    /// Bytes the users' tables take.
+    /// Memory of the user tables, in bytes; that of limits in shadow mode is included.
     #[must_use]
     pub fn user_bytes(&self) -> usize {
         self.users.bytes() + self.shadow_users.bytes()
     }
 
-    /// Asks for a call and pays for it. `user` must be there when the plan needs one.
+    /// Decides about a call now, and pays for it if it is admitted. `user` must be given if the plan needs
+    /// one.
     #[must_use]
     pub fn admit<'a>(&'a self, plan: &'a Plan, user: Option<UserKey>) -> AdmitOutcome<'a> {
         self.admit_at(plan, user, self.clock.now())
     }
 
-    /// The same at a moment that the caller has read from the clock, so that it knows when the decision was made.
+    /// Like `admit`, at a moment that the caller has read from the clock, so that it knows when the decision
+    /// was made.
     pub(crate) fn admit_at<'a>(
         &'a self,
         plan: &'a Plan,
         user: Option<UserKey>,
         now: Micros,
     ) -> AdmitOutcome<'a> {
-        // What follows is filled where it is: moving it would be a good part of a decision.
+        // The structures below are filled in place, because moving them would take a good part of a
+        // decision's time.
         let mut seats = UserEntries::default();
         self.reserve_entries(&mut seats, plan, user, now);
-        // Rules on trial do not refuse for want of room.
+        // Rules in shadow mode do not refuse when the user table is full.
         if seats.enforced.key.is_none() && plan.has_enforced_per_user() {
             return AdmitOutcome::UserTableFull;
         }
@@ -148,7 +151,7 @@ impl MemoryStore {
         })
     }
 
-    /// What every bucket of a plan holds for a user, in the order of the plan. Spends nothing.
+    /// The state of every bucket of a plan for a user, in the order of the plan. Spends nothing.
     #[must_use]
     pub fn peek(&self, plan: &Plan, user: Option<UserKey>) -> Vec<BucketSnapshot> {
         let now = self.clock.now();
@@ -159,7 +162,7 @@ impl MemoryStore {
         self.snapshots(plan, &levels).collect()
     }
 
-    /// The place of an enforced bound that has no room for one more call of a user; takes nothing.
+    /// The index of an enforced slot limit that has no free slot for another call of a user. Takes no slot.
     pub(crate) fn full_slot_limit(&self, plan: &Plan, user: Option<UserKey>) -> Option<usize> {
         plan.slot_limits.iter().position(|slots| {
             let in_flight = match (&slots.shared_count, user) {
@@ -171,14 +174,15 @@ impl MemoryStore {
         })
     }
 
-    /// How many calls of a user are in flight under a bound that is kept for each.
+    /// How many calls of a user are in flight under a per-user slot limit.
     pub(crate) fn in_flight(&self, user: UserKey, id: BucketId) -> u32 {
         let in_force = self.users.find_entry(Some(user)).record().map_or(0, |user| user.in_flight(id));
         in_force.max(self.shadow_users.find_entry(Some(user)).record().map_or(0, |user| user.in_flight(id)))
     }
 
-    /// Lowers what every bucket of a plan holds for a user to `levels`, in units and in the order of the plan; what
-    /// holds less already stays. A user for whom there is no room is left out.
+    /// Lowers every bucket of a plan to `levels` for a user, in units and in the order of the plan. A bucket
+    /// that already holds less keeps its level. If the user table has no room, the buckets of the user are
+    /// skipped.
     pub(crate) fn lower_levels(&self, plan: &Plan, user: Option<UserKey>, levels: &[i64]) {
         let now = self.clock.now();
         let mut seats = UserEntries::default();
@@ -222,7 +226,7 @@ impl MemoryStore {
         buckets.map(|(bucket, level)| bucket.snapshot(*level, &*self.clock))
     }
 
-    /// What every bucket holds now, in units. One that no caller has spent from is full.
+    /// The level of every bucket now, in units. A bucket from which no call has spent is full.
     fn read_levels(
         &self,
         levels: &mut BucketLevels,
@@ -249,7 +253,7 @@ impl MemoryStore {
         }
     }
 
-    /// Every bucket that the bill says pays.
+    /// Spends from every bucket that pays according to the charges.
     fn spend(
         &self,
         plan: &Plan,
@@ -281,12 +285,12 @@ impl MemoryStore {
         }
     }
 
-    /// Brings what a user has spent in other sizes of buckets into those of a plan.
+    /// Merges what a user has spent in other sizes of the buckets into the sizes of a plan.
     pub(crate) fn merge_sizes(&self, plan: &Plan, user: Option<UserKey>) {
         size_merge::merge_sizes(plan, &mut self.find_entries(plan, user), &self.planner, self.clock.now());
     }
 
-    /// The caller's places, if the caller is known; never makes one.
+    /// The entries of a user, if the user table has them; never inserts one.
     fn find_entries(&self, plan: &Plan, user: Option<UserKey>) -> UserEntries<'_> {
         UserEntries {
             enforced: self.users.find_entry(user.filter(|_| plan.needs_user_entry)),
@@ -294,7 +298,8 @@ impl MemoryStore {
         }
     }
 
-    /// Sets empty seats to the caller's places, or to leave to make them.
+    /// Fills `seats` with the user's entries. An entry that does not exist gets room reserved and is inserted
+    /// later.
     fn reserve_entries<'a>(
         &'a self,
         seats: &mut UserEntries<'a>,
@@ -311,7 +316,7 @@ impl MemoryStore {
     }
 }
 
-/// What each bucket of a plan holds, in units.
+/// The level of each bucket of a plan, in units.
 type BucketLevels = SmallVec<[i64; 8]>;
 
 type SharedBucketGuards<'a> = SmallVec<[MutexGuard<'a, Option<BucketState>>; 4]>;
@@ -324,7 +329,8 @@ fn lock_shared(plan: &Plan) -> SharedBucketGuards<'_> {
     shared.collect()
 }
 
-/// A user who is not told apart has no buckets: those of rules on trial would refuse.
+/// A user without an entry has no buckets. Their levels become minus the capacity, so that the rules in
+/// shadow mode count a refusal.
 fn empty_buckets_without_user(plan: &Plan, seats: &UserEntries<'_>, levels: &mut [i64]) {
     for (bucket, level) in plan.buckets.iter().zip(levels) {
         let seat = match bucket.storage {
@@ -338,8 +344,9 @@ fn empty_buckets_without_user(plan: &Plan, seats: &UserEntries<'_>, levels: &mut
     }
 }
 
-/// Takes a place under every bound that has room. Shared counters are raised at once, since no lock protects them;
-/// a user's own stand behind the lock that is already held, and are raised when the call is admitted.
+/// Takes a slot under every slot limit that has a free one. Shared counters are raised at once, since no lock
+/// protects them. Per-user counters are protected by the shard lock, which is already held, and are raised
+/// when the call is admitted.
 fn take_slots(plan: &Plan, seats: &UserEntries<'_>, holds: &mut SmallVec<[bool; 2]>) -> Result<(), usize> {
     for (place, slots) in plan.slot_limits.iter().enumerate() {
         let below = |count: u32| (count < slots.count_max.get()).then(|| count + 1);

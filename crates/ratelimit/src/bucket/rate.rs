@@ -1,7 +1,8 @@
-//! The arithmetic of one bucket: integers only, exact, without drift.
+//! The arithmetic of one token bucket: integers only, exact, without drift.
 //!
-//! A bucket earns L tokens in P microseconds and holds at most b. One token is P units and one microsecond earns L
-//! units, after L and P are divided by their greatest common divisor; so every level is a whole number of units.
+//! A bucket earns L tokens in P microseconds and holds at most b tokens. L and P are divided by their
+//! greatest common divisor. After that, one token is P units and one microsecond earns L units, so every
+//! level is a whole number of units.
 
 mod state;
 
@@ -11,42 +12,47 @@ use crate::clock::Micros;
 pub(crate) use state::merged;
 pub use state::{BucketState, Payment};
 
-/// The largest capacity in units: doubles are exact below it, and the Redis script computes in doubles.
+/// Exclusive upper bound of a bucket's capacity, in units. Below it every integer is exact as a double, and
+/// the Redis script computes in doubles.
 const CAPACITY_MAX: u64 = 1 << 53;
-/// The most tokens a bucket may hold (the reference's 32-bit bound).
+/// The most tokens a bucket may hold: 2^31 - 1, the 32-bit bound of the reference implementation.
 const TOKENS_MAX: u64 = i32::MAX as u64;
 
-/// How fast a bucket fills and how much it holds.
+/// The refill rate and the capacity of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
-    /// Units earned in a microsecond; none in a bucket that is full again in its next period.
+    /// Units earned in a microsecond; zero for a calendar quota, which is full again at the start of the next
+    /// period.
     refill: u64,
     /// Units of one token.
     unit: u64,
     /// Tokens held when full.
     burst: u64,
-    /// The full bucket, in units.
+    /// Units held when full.
     capacity: i64,
-    /// What was asked for: tokens per period in microseconds.
+    /// The configured tokens and period, before the division by the greatest common divisor. The period is in
+    /// microseconds.
     configured: (u64, u64),
 }
 
-/// Why a rate is refused.
+/// Why a rate is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RateError {
-    /// Nothing would ever pass; "unlimited" is written by leaving the limit out.
+    /// The number of tokens is zero, so no call would ever pass. A limit that is left out of the
+    /// configuration means "unlimited".
     #[error("must be at least 1; leave the limit out for no limit")]
     NoTokens,
-    /// More than the counter can hold.
+    /// The number of tokens is above 2^31 - 1.
     #[error("must be at most {TOKENS_MAX}")]
     TooManyTokens,
-    /// A bucket that never or always fills.
+    /// The period is zero, so the refill rate is undefined.
     #[error("must be longer than zero")]
     NoPeriod,
-    /// Finer than the clock.
+    /// The period is finer than the clock, which counts whole microseconds.
     #[error("must be a whole number of microseconds")]
     TooFine,
-    /// The bucket cannot be counted exactly.
+    /// The bucket cannot be counted exactly: its capacity reaches 2^53 units, or its period exceeds 64 bits
+    /// of microseconds.
     #[error(
         "this many tokens in this period cannot be counted exactly; choose a rounder number of tokens or a shorter period"
     )]
@@ -54,10 +60,11 @@ pub enum RateError {
 }
 
 impl Rate {
-    /// `tokens` earned evenly over `period`, with a bucket of `burst` tokens.
+    /// A token bucket of `burst` tokens that earns `tokens` evenly over `period`.
     ///
     /// # Errors
-    /// When a number is zero or too large, or the bucket cannot be counted exactly.
+    /// [`RateError`] if a number is zero or too large, if the period is not a whole number of microseconds,
+    /// or if the bucket cannot be counted exactly.
     pub fn new(tokens: u64, period: Duration, burst: u64) -> Result<Self, RateError> {
         if tokens == 0 || burst == 0 {
             return Err(RateError::NoTokens);
@@ -86,45 +93,51 @@ impl Rate {
         }
     }
 
-    /// `calls` in a period of the calendar that is about so long: nothing is earned in it.
+    /// A calendar quota of `calls` in each period. It earns nothing within a period. `usual` is the typical
+    /// length of a period.
     ///
     /// # Errors
     /// As [`Rate::new`].
     pub fn per_calendar_period(calls: u64, usual: Duration) -> Result<Self, RateError> {
-        // Whole tokens are counted: one a microsecond has the same bounds.
+        // A calendar quota counts whole tokens. A rate of `calls` tokens per microsecond has the same bounds,
+        // so its validation applies here too.
         let Self { burst, .. } = Self::new(calls, Duration::from_micros(1), calls)?;
         let micros = u64::try_from(usual.as_micros()).map_err(|_| RateError::Inexact)?;
         Ok(Self { refill: 0, unit: 1, burst, capacity: to_signed(burst), configured: (calls, micros) })
     }
 
-    /// Whether it earns nothing: its level counts for the period in which it was changed, and is full in the next. Times of such a bucket are
-    /// first moments of periods.
+    /// Whether this is a calendar quota, which earns nothing. Its level counts for the period in which it was
+    /// changed, and the bucket is full in the next period. The timestamps of such a bucket are the start
+    /// times of periods.
     #[must_use]
     pub fn is_by_calendar(&self) -> bool {
         self.refill == 0
     }
 
-    /// The same with another bucket. What cannot be counted exactly stays as it is.
+    /// The same rate with a capacity of `burst` tokens. Returns the rate unchanged if the result cannot be
+    /// counted exactly.
     #[must_use]
     pub fn with_burst(&self, burst: u64) -> Self {
         let (tokens, period) = self.configured();
         Self::new(tokens, period, burst).unwrap_or(*self)
     }
 
-    /// The full bucket, in units.
+    /// Units held when full.
     #[must_use]
     pub fn capacity(&self) -> i64 {
         self.capacity
     }
 
-    /// Half of the full bucket, in units: above it a bucket is well filled, see [`BucketState::above_half_at`].
+    /// Half of the capacity, in units. [`BucketState::above_half_at`] records when a bucket was last above
+    /// it.
     #[inline]
     #[must_use]
     pub fn half(&self) -> i64 {
         self.capacity / 2
     }
 
-    /// The price of `tokens`, in units. More than the bucket holds is capped: it never fits anyway.
+    /// The price of `tokens`, in units, saturated at `i64::MAX`. A saturated price exceeds every capacity, so
+    /// it never fits.
     #[must_use]
     pub fn units(&self, tokens: u64) -> i64 {
         to_signed(self.unit.saturating_mul(tokens))
@@ -136,7 +149,7 @@ impl Rate {
         self.burst
     }
 
-    /// Units earned in a microsecond.
+    /// Units earned in a microsecond; zero for a calendar quota.
     #[must_use]
     pub fn refill(&self) -> u64 {
         self.refill
@@ -148,13 +161,14 @@ impl Rate {
         self.unit
     }
 
-    /// What was asked for: so many tokens in such a period.
+    /// The configured tokens, and the period in which they are earned.
     #[must_use]
     pub fn configured(&self) -> (u64, Duration) {
         (self.configured.0, Duration::from_micros(self.configured.1))
     }
 
-    /// The level a bucket has risen to. A clock that went backward earns nothing.
+    /// The level at `now`, in units, after the refill since `level.at`. A clock that went backward earns
+    /// nothing.
     #[inline]
     #[must_use]
     pub fn level_at(&self, level: Level, now: Micros) -> i64 {
@@ -165,8 +179,9 @@ impl Rate {
         level.units.saturating_add(to_signed(earned)).min(self.capacity)
     }
 
-    /// Microseconds until a bucket at `level` holds `cost` units. The bucket must be able to hold them. One that earns
-    /// nothing never does by itself.
+    /// Microseconds until a bucket at `level` holds `cost` units, if no other call spends. The cost must not
+    /// exceed the capacity. A calendar quota earns nothing, so its wait is `u64::MAX` unless it already holds
+    /// the cost.
     #[must_use]
     pub fn wait(&self, level: i64, cost: i64) -> u64 {
         match (u64::try_from(cost.saturating_sub(level)).unwrap_or(0), self.refill) {
@@ -176,31 +191,31 @@ impl Rate {
         }
     }
 
-    /// Whole tokens in a level; debts count as none.
+    /// Whole tokens in a level of units, rounded down; a debt counts as zero.
     #[must_use]
     pub fn tokens(&self, level: i64) -> u64 {
         u64::try_from(level).unwrap_or(0) / self.unit
     }
 }
 
-/// What a bucket held at one moment.
+/// The level of a bucket at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
-    /// Units held; below zero after a debt was written back.
+    /// Units held; negative while the bucket is in debt.
     pub units: i64,
-    /// When.
+    /// The moment of this level; for a calendar quota, the start of its period.
     pub at: Micros,
 }
 
 impl Level {
-    /// A full bucket.
+    /// The level of a full bucket at `now`.
     #[must_use]
     pub fn full(rate: &Rate, now: Micros) -> Self {
         Self { units: rate.capacity(), at: now }
     }
 
-    /// The level after a change of `units`, which the bucket had at `now`. Time never moves backward in a bucket, or
-    /// the same microseconds would be earned twice.
+    /// The level set to `units`, which the bucket holds at `now`. The timestamp of a bucket never moves
+    /// backward, because otherwise the same microseconds would be earned twice.
     #[inline]
     #[must_use]
     pub fn updated(self, units: i64, now: Micros) -> Self {

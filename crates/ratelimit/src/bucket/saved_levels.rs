@@ -1,5 +1,6 @@
-//! What the memory store of one process leaves to the next: the levels of buckets that are not full. No user is named: users
-//! and values of claims are digests under secrets that are part of it.
+//! The saved levels that the memory store of one process leaves to the next: those of all buckets that are
+//! not full. They contain no user name: users and claim values are digests under secrets that are saved with
+//! them.
 
 pub(crate) mod codec;
 
@@ -14,29 +15,29 @@ use crate::bucket::saved_levels::codec::{Reader, Writer};
 use crate::bucket::user_table::UserKey;
 use crate::clock::Micros;
 
-/// What such a text begins with. The number changes with the format.
+/// The first bytes of saved levels. The number changes with the format.
 const MAGIC: &[u8; 16] = b"vmcp levels 1\r\n\0";
-/// The checksum at its end.
+/// Length of the SHA-256 checksum at the end, in bytes.
 const CHECKSUM_BYTES: usize = 32;
-/// What is hashed to find out whether digests of another program, or another processor, mean the same here.
+/// Hashed to detect whether digests of another program or processor have the same meaning here.
 const PROBE: &str = "vmcp";
 
-/// The secrets of digests.
+/// The secret seeds of the digests.
 pub(crate) type Secrets = [u64; 8];
 
-/// The levels of a memory store.
+/// The saved levels of a memory store.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SavedLevels {
     pub(crate) secrets: Secrets,
-    /// When they were saved, by the time of day.
+    /// When they were saved, as time of day.
     pub(crate) saved_at: Micros,
     pub(crate) buckets: Vec<SavedBucket>,
-    /// The buckets of values of claims.
+    /// The buckets of claim, argument and header values.
     pub(crate) values: Vec<(UserKey, SavedState)>,
     pub(crate) users: Vec<(UserKey, Vec<SavedState>)>,
 }
 
-/// A definition of buckets, and the level of the one that all callers share.
+/// A bucket definition, and the level of the bucket that all callers share.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SavedBucket {
     pub(crate) key: Arc<str>,
@@ -44,45 +45,45 @@ pub(crate) struct SavedBucket {
     pub(crate) state: Option<SavedState>,
 }
 
-/// What one bucket held.
+/// The saved level of one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SavedState {
-    /// The place of its definition.
+    /// The index of its definition.
     pub(crate) bucket_index: u32,
     pub(crate) units: i64,
-    /// The first moment of its period, for a quota by the calendar; zero for others.
+    /// The start of its period, for a calendar quota; zero for others.
     pub(crate) period: Micros,
 }
 
-/// Why levels cannot be taken over.
+/// Why saved levels cannot be restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SavedLevelsError {
-    /// It is something else, or of another version.
+    /// The bytes are not saved levels, or are of another version.
     #[error("these are no levels that this version has saved")]
     Format,
-    /// It was cut off or changed.
+    /// The bytes were truncated or changed.
     #[error("the levels are damaged")]
     Damaged,
-    /// Another program or processor has saved it.
+    /// Another program or processor saved them, and its digests differ.
     #[error("the levels were saved by a program that tells users apart in another way")]
     Foreign,
 }
 
-/// Hashes under secrets.
+/// The two hashers of 128-bit digests under `secrets`.
 pub(crate) fn hashers(secrets: &Secrets) -> (RandomState, RandomState) {
     let [a, b, c, d, e, f, g, h] = *secrets;
     (RandomState::with_seeds(a, b, c, d), RandomState::with_seeds(e, f, g, h))
 }
 
-/// Secrets that nobody knows.
+/// Fresh random secrets.
 pub(crate) fn fresh_secrets() -> Secrets {
     use std::hash::BuildHasher as _;
-    // Seeded by the system, each time anew.
+    // Each `RandomState` gets new keys from the system.
     std::array::from_fn(|place| std::hash::RandomState::new().hash_one(place))
 }
 
 impl SavedLevels {
-    /// How many users and values of claims they are of.
+    /// The number of users and values that have saved levels.
     #[must_use]
     pub fn count(&self) -> usize {
         self.users.len() + self.values.len()
@@ -94,7 +95,7 @@ impl SavedLevels {
         Duration::from_micros(time_of_day.since(self.saved_at))
     }
 
-    /// As bytes, with a checksum.
+    /// The saved levels as bytes, with a checksum at the end.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Self { secrets, saved_at, buckets, values, users } = self;
@@ -109,7 +110,7 @@ impl SavedLevels {
             let (tokens, period) = rate.configured();
             out.u64(tokens);
             out.u64(u64::try_from(period.as_micros()).unwrap_or(u64::MAX));
-            // What earns nothing holds what was asked for.
+            // Zero marks a calendar quota; its capacity is its configured number of tokens.
             out.u64(if rate.is_by_calendar() { 0 } else { rate.burst() });
             out.count(usize::from(state.is_some()));
             state.iter().for_each(|state| out.state(state));
@@ -134,7 +135,8 @@ impl SavedLevels {
     /// Reads what [`SavedLevels::encode`] has written.
     ///
     /// # Errors
-    /// When it is something else, damaged, or of no use to this program.
+    /// [`SavedLevelsError`] if the bytes are of another format, damaged, or from a program with other
+    /// digests.
     pub fn decode(bytes: &[u8]) -> Result<Self, SavedLevelsError> {
         if !bytes.starts_with(MAGIC) {
             return Err(SavedLevelsError::Format);
@@ -145,7 +147,7 @@ impl SavedLevels {
             return Err(SavedLevelsError::Damaged);
         }
         let mut input = Reader(text.get(MAGIC.len()..).unwrap_or_default());
-        // The checksum was right, so what cannot be read was written by another program.
+        // The checksum is right, so another program or version wrote what cannot be read.
         let levels = Self::read(&mut input).ok_or(SavedLevelsError::Format)?;
         if !input.0.is_empty() {
             return Err(SavedLevelsError::Format);
@@ -153,7 +155,7 @@ impl SavedLevels {
         levels.ok_or(SavedLevelsError::Foreign)
     }
 
-    /// `None` inside where digests mean something else here.
+    /// The inner `None` means that digests differ here.
     fn read(input: &mut Reader<'_>) -> Option<Option<Self>> {
         let mut secrets = Secrets::default();
         for secret in &mut secrets {

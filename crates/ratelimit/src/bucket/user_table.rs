@@ -1,5 +1,5 @@
-//! The users' table of one shard: open addressing over cache lines, a user's two most common buckets inline.
-//! Users whose buckets are all full again are swept out, which forgets nothing; a user in debt never is.
+//! The user table of one shard: open addressing over cache lines, with two buckets of a user inline. Users
+//! with only full buckets again are swept out, which loses no information; a user in debt never is.
 
 mod packed;
 
@@ -10,20 +10,20 @@ use crate::clock::Micros;
 use crate::plan::BucketId;
 use packed::Packed;
 
-/// A caller, hashed with this process's secret.
+/// A user, as a hash under this process's secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserKey(NonZeroU128);
 
 impl UserKey {
-    /// All users beyond the bound of the store together.
+    /// The shared user for all users beyond the bound of the store.
     pub(crate) const OVERFLOW: Self = Self(NonZeroU128::MIN);
 
-    /// One of several that stand for all values beyond a bound.
+    /// One of several shared keys for the values beyond a bound.
     pub(crate) fn overflow(place: usize) -> Self {
         Self(NonZeroU128::MIN.saturating_add(place as u128))
     }
 
-    /// Takes over a hash. Zero marks an empty place, so it becomes one.
+    /// A key of this hash. Zero marks an empty slot of the table, so it becomes one.
     #[must_use]
     pub fn new(hash: u128) -> Self {
         Self(NonZeroU128::new(hash).unwrap_or(NonZeroU128::MIN))
@@ -34,7 +34,7 @@ impl UserKey {
         self.0.get()
     }
 
-    /// A number below `count`, evenly spread, from the half of the hash that the table does not use.
+    /// A number below `count`, evenly spread. It uses the half of the hash that the table does not use.
     pub(crate) fn shard(self, count: usize) -> usize {
         spread(self.number() as u64, count)
     }
@@ -48,7 +48,7 @@ fn spread(hash: u64, count: usize) -> usize {
 const EMPTY: u128 = 0;
 const NO_BUCKET: BucketId = BucketId(u32::MAX);
 
-/// One user: exactly one cache line on common machines.
+/// One user: exactly one cache line of 64 bytes on common machines.
 #[derive(Clone, Debug)]
 pub(crate) struct UserRecord {
     key: u128,
@@ -57,7 +57,7 @@ pub(crate) struct UserRecord {
     spilled: Option<Box<SpilledState>>,
 }
 
-/// What does not fit into the line.
+/// What does not fit into the cache line: further buckets, and the counts of in-flight calls.
 #[derive(Clone, Debug, Default)]
 struct SpilledState {
     states: Vec<(BucketId, Packed)>,
@@ -67,12 +67,12 @@ struct SpilledState {
 impl UserRecord {
     const VACANT: Self = Self { key: EMPTY, states: [Packed::NONE; 2], ids: [NO_BUCKET; 2], spilled: None };
 
-    /// The state of a bucket; `None` means it has never been spent from, or has been full since.
+    /// The state of a bucket; `None` means that no call has spent from it, or that it has been full since.
     pub(crate) fn state(&self, id: BucketId) -> Option<BucketState> {
         self.packed(id).map(Packed::state)
     }
 
-    /// The level of a bucket alone.
+    /// The level of a bucket, without the rest of its state.
     #[inline]
     pub(crate) fn level(&self, id: BucketId) -> Option<Level> {
         self.packed(id).map(Packed::level)
@@ -87,7 +87,7 @@ impl UserRecord {
         more.states.iter().find(|(known, _)| *known == id).map(|(_, state)| *state)
     }
 
-    /// A bucket pays at `now`: it held `before` units then, and holds `after` from there on.
+    /// Records a payment at `now` that changes the level of a bucket from `before` to `after` units.
     #[inline]
     pub(crate) fn spend(&mut self, id: BucketId, rate: &Rate, (before, after): (i64, i64), now: Micros) {
         if let Some(place) = self.ids.iter().position(|known| *known == id) {
@@ -99,7 +99,7 @@ impl UserRecord {
         self.set_state(id, state);
     }
 
-    /// Sets the state of a bucket.
+    /// Sets the state of a bucket, inline if there is room.
     pub(crate) fn set_state(&mut self, id: BucketId, state: BucketState) {
         let state = Packed::new(state);
         for wanted in [id, NO_BUCKET] {
@@ -119,7 +119,7 @@ impl UserRecord {
         }
     }
 
-    /// The states of all its buckets.
+    /// The states of all buckets of the user.
     pub(crate) fn states(&self) -> impl Iterator<Item = (BucketId, BucketState)> {
         let inline = self.ids.iter().zip(&self.states).filter(|(id, _)| **id != NO_BUCKET);
         let inline = inline.map(|(id, state)| (*id, state.state()));
@@ -127,7 +127,7 @@ impl UserRecord {
         inline.chain(more.map(|(id, state)| (*id, state.state())))
     }
 
-    /// Forgets the state of a bucket, and returns it.
+    /// Removes the state of a bucket and returns it.
     pub(crate) fn take_state(&mut self, id: BucketId) -> Option<BucketState> {
         let state = self.state(id)?;
         if let Some(place) = self.ids.iter().position(|known| *known == id) {
@@ -139,13 +139,13 @@ impl UserRecord {
         Some(state)
     }
 
-    /// How many calls are in flight under a bound.
+    /// How many calls are in flight under a slot limit.
     pub(crate) fn in_flight(&self, id: BucketId) -> u32 {
         let more = self.spilled.as_ref().map(|more| more.in_flight.as_slice()).unwrap_or_default();
         more.iter().find(|(known, _)| *known == id).map_or(0, |(_, count)| *count)
     }
 
-    /// Sets how many calls are in flight under a bound.
+    /// Sets how many calls are in flight under a slot limit.
     pub(crate) fn set_in_flight(&mut self, id: BucketId, count: u32) {
         let more = self.spilled.get_or_insert_default();
         match more.in_flight.iter_mut().find(|(known, _)| *known == id) {
@@ -162,7 +162,7 @@ impl UserRecord {
         }
     }
 
-    /// True when forgetting the user changes nothing: every bucket is full and nothing is in flight.
+    /// True if forgetting the user changes nothing: every bucket is full and no call is in flight.
     fn is_idle(&self, rate: &dyn Fn(BucketId) -> Option<(Rate, Micros)>) -> bool {
         let full = |id: BucketId, state: Packed| {
             rate(id).is_none_or(|(rate, now)| rate.level_at(state.level(), now) >= rate.capacity())
@@ -185,17 +185,17 @@ pub(crate) struct UserTable {
 }
 
 impl UserTable {
-    /// How many users there are.
+    /// The number of users.
     pub(crate) fn len(&self) -> usize {
         self.count
     }
 
-    /// Bytes taken, without what single users have beyond their line.
+    /// Memory of the records, in bytes, without what does not fit into the cache lines.
     pub(crate) fn bytes(&self) -> usize {
         self.records.capacity() * size_of::<UserRecord>()
     }
 
-    /// The place of a user.
+    /// The index of a user.
     pub(crate) fn find(&self, key: UserKey) -> Option<usize> {
         if self.records.is_empty() {
             return None;
@@ -210,22 +210,22 @@ impl UserTable {
         }
     }
 
-    /// The user at a place that [`UserTable::find`] or [`UserTable::insert`] returned.
+    /// The user at an index that [`UserTable::find`] or [`UserTable::insert`] returned.
     pub(crate) fn at(&self, place: usize) -> &UserRecord {
         &self.records[place]
     }
 
-    /// The same, to be changed.
+    /// Mutable form of `at`.
     pub(crate) fn at_mut(&mut self, place: usize) -> &mut UserRecord {
         &mut self.records[place]
     }
 
-    /// All users.
+    /// All users with their keys.
     pub(crate) fn users(&self) -> impl Iterator<Item = (UserKey, &UserRecord)> {
         self.records.iter().filter(|user| user.key != EMPTY).map(|user| (UserKey::new(user.key), user))
     }
 
-    /// Adds a user who is not there and returns the place.
+    /// Adds a user that the table does not have, and returns its index.
     pub(crate) fn insert(&mut self, key: UserKey) -> usize {
         if (self.count + 1) * 5 > self.records.len() * 4 {
             self.grow();
@@ -234,8 +234,9 @@ impl UserTable {
         self.insert_record(UserRecord { key: key.number(), ..UserRecord::VACANT })
     }
 
-    /// Looks at up to `look_count_max` places from where the last sweep ended and forgets idle users.
-    /// `rate` says how a bucket fills, and the time that it goes by. Returns how many were forgotten.
+    /// Checks up to `look_count_max` slots from where the last sweep ended, and removes idle users. `rate`
+    /// returns the rate of a bucket and the time at which to compute its level. Returns how many users were
+    /// removed.
     pub(crate) fn sweep(
         &mut self,
         look_count_max: usize,
@@ -248,7 +249,7 @@ impl UserTable {
             }
             let user = &self.records[self.sweep_index];
             if user.key != EMPTY && user.is_idle(rate) {
-                // Another user may have moved into the place, so it is looked at again.
+                // `remove` may move another user into this slot, so the same index is checked again.
                 self.remove(self.sweep_index);
                 forgotten += 1;
             } else {
@@ -275,7 +276,7 @@ impl UserTable {
         place
     }
 
-    /// Grows by half: memory stays close to what the users need.
+    /// Grows by half, so that memory stays close to what the users need.
     fn grow(&mut self) {
         let size = (self.records.len() + self.records.len() / 2).max(8);
         let mut places = Vec::new();
@@ -290,7 +291,7 @@ impl UserTable {
         self.sweep_index = 0;
     }
 
-    /// Empties a place and closes the gap, so that no later user becomes unreachable.
+    /// Empties a slot and closes the gap, so that every later user of the probe sequence stays reachable.
     fn remove(&mut self, place: usize) {
         self.count -= 1;
         let mut gap = place;
@@ -302,7 +303,7 @@ impl UserTable {
                 break;
             }
             let home = self.home_index(key);
-            // The user may stay when its home lies in the stretch after the gap, up to where it is.
+            // The user may stay if its home index lies after the gap, up to its present index.
             let stays = if look > gap { gap < home && home <= look } else { gap < home || home <= look };
             if !stays {
                 self.records.swap(gap, look);
@@ -313,7 +314,7 @@ impl UserTable {
     }
 }
 
-/// A state as the table gives it back: see [`Packed`].
+/// A state after packing and unpacking: see [`Packed`].
 #[cfg(test)]
 pub(crate) fn round_trip_packed(state: BucketState) -> BucketState {
     Packed::new(state).state()

@@ -1,5 +1,5 @@
-//! The decorator that offers `vmcp://limits`: a resource that tells each caller what is left of the limits on the tools that
-//! the caller may use. It stands right outside the layers that narrow these.
+//! The decorator that offers the resource `vmcp://limits`: it shows each caller what is left of the limits on
+//! the tools that the caller may use. It directly wraps the layers that narrow the list of tools.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use vmcp_domain::{
 
 use crate::limiter::Limiter;
 
-/// The resource.
+/// The URI of the resource.
 const URI: &str = "vmcp://limits";
 
-/// The layer that offers it.
+/// The layer that offers the resource.
 pub struct LimitsResource {
     inner: SharedGateway,
     limiter: Arc<Limiter>,
@@ -22,7 +22,8 @@ pub struct LimitsResource {
 }
 
 impl LimitsResource {
-    /// Puts the layer around `inner`. Where the policy does not ask for the resource it is left out.
+    /// Wraps `inner` in the layer. Where the policy does not ask for the resource, `inner` is returned as it
+    /// is.
     #[must_use]
     pub fn wrap(inner: SharedGateway, limiter: Arc<Limiter>) -> SharedGateway {
         if !limiter.has_limits_resource() {

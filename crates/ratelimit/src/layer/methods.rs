@@ -1,5 +1,5 @@
-//! The decorator for what clients ask besides calls of tools. It stands outside every layer that asks for lists on its own
-//! account, so that it counts what clients ask and nothing else.
+//! The decorator that limits requests other than tool calls. It is outside every layer that requests lists
+//! for its own use, so that it counts only what clients request.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub struct MethodsRateLimited {
 }
 
 impl MethodsRateLimited {
-    /// Puts the layer around `inner`. Without limits on methods it is left out.
+    /// Wraps `inner` in the layer. Without limits on methods `inner` is returned as it is.
     #[must_use]
     pub fn wrap(inner: SharedGateway, limiter: Arc<Limiter>) -> SharedGateway {
         if limiter.has_method_limits() { Arc::new(Self { inner, limiter }) } else { inner }
@@ -52,7 +52,7 @@ impl MethodsRateLimited {
     }
 }
 
-/// What a backend works on.
+/// A request that a backend works on.
 enum MethodRequest {
     Read(ReadResource),
     Prompt(GetPrompt),
@@ -86,17 +86,20 @@ impl MethodRequest {
 }
 
 impl Limiter {
-    /// Makes a request of a method within its limits. What certainly did not reach a backend costs nothing.
+    /// Makes a request of a method within its limits. A request that certainly did not reach a backend is
+    /// refunded.
     ///
     /// # Errors
-    /// As a call of a tool; and whatever the request fails with.
+    /// The errors of a refused call, as of a tool call: [`Error::RateLimited`], [`Error::Denied`],
+    /// [`Error::LimitsUnavailable`], [`Error::Overloaded`] and [`Error::InvalidRequest`]; and every error of
+    /// the request itself.
     pub async fn call_limited<'a, T>(
         &'a self,
         method: Method,
         ctx: &'a CallContext,
         answer: GatewayFuture<'a, T>,
     ) -> Result<T, Error> {
-        // What the gateway asks on its own account, no client has asked for.
+        // Requests that the gateway makes for its own use are not limited.
         let Some(bound) = self.client_method_plan(method, ctx) else { return answer.await };
         let bound = self.plan_call(bound, ctx, None, true)?;
         let permit = self.admit(&bound, ctx).await?;
@@ -107,7 +110,7 @@ impl Limiter {
         outcome
     }
 
-    /// Gives back what a request has paid, if its error says that it costs nothing.
+    /// Refunds what a request has paid, if its error says that no backend read it.
     async fn refund_if_unread(&self, permit: Permit<'_>, error: &Error) {
         if let Some(reason) = self.refund_reason(error) {
             permit.refund(reason).await;
@@ -118,7 +121,7 @@ impl Limiter {
         self.method_plan(method).filter(|_| ctx.origin != CallOrigin::Gateway)
     }
 
-    /// Takes our part of the state off a continuation, where the method is limited.
+    /// Removes this gateway's part of the state from a continuation, where the method is limited.
     fn take_method_round_id(
         &self,
         method: Method,
@@ -128,8 +131,8 @@ impl Limiter {
         self.client_method_plan(method, ctx).and_then(|_| take_round_id(continuation))
     }
 
-    /// The same as [`Limiter::call_limited`] for a request that may take several rounds, of which the first pays. Bounds on calls in
-    /// flight hold for each round, and for as long as the backend may be working on it.
+    /// The same as [`Limiter::call_limited`] for a request that may take several rounds, of which the first
+    /// pays. Limits on calls in flight apply to each round, for as long as the backend may be working on it.
     async fn call_limited_round(
         self: &Arc<Self>,
         (bound, name): (&Arc<ToolPlan>, Option<u128>),

@@ -1,4 +1,4 @@
-//! Calls that go on as tasks: their places among the calls in flight are held until the backend says that the task has ended.
+//! Calls that continue as tasks: their slots are held until the backend reports that the task has ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,22 +10,22 @@ use vmcp_domain::{
     TaskOperation, TaskRequest, WorkHold,
 };
 
-/// How many tasks are followed at once. The places of further ones are free at once.
+/// How many tasks are followed at once. The slots of further tasks are released at once.
 const FOLLOWED_COUNT_MAX: usize = 10_000;
-/// How long nobody asks after a task, if the backend names no pause: at first, at least and at most. The pause grows by half
-/// each time.
+/// The pause between two polls of a task: the first one where the backend names none, the shortest and the
+/// longest. The pause grows by half each time.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 const POLL_INTERVAL_MIN: Duration = Duration::from_millis(500);
 const POLL_INTERVAL_MAX: Duration = Duration::from_secs(30);
-/// A task is followed no longer, whatever the backend says.
+/// A task is followed for this long at most, whatever the backend reports.
 const FOLLOW_DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
-/// The number of failures in a row after which the task counts as lost by its backend.
+/// The number of failed polls in a row after which the backend is assumed to have lost the task.
 const FAILURES_MAX: u32 = 5;
 
-/// How many tasks are followed.
+/// The number of tasks that are followed now.
 static FOLLOWED_COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// A task that a call has become.
+/// A task that a call has become, whose slots are held.
 pub(super) struct FollowedTask {
     inner: SharedGateway,
     ctx: CallContext,
@@ -36,7 +36,8 @@ pub(super) struct FollowedTask {
 }
 
 impl FollowedTask {
-    /// The task that `reply` tells of, for a call that was made in `ctx` and holds places; else nothing is to be done.
+    /// The task that `reply` announces, for a call that was made in `ctx` and holds slots; `None` if there is
+    /// nothing to follow.
     pub(super) fn from_reply(inner: &SharedGateway, ctx: &CallContext, reply: &Reply) -> Option<Self> {
         let hold = ctx.hold.clone().filter(|_| reply.is_task())?;
         let handle = TaskHandle::parse(&reply.members.get("taskId")?.decode_string()?)?;
@@ -67,7 +68,7 @@ impl FollowedTask {
         })
     }
 
-    /// Holds the places until the task has ended, or the backend does not know it any more.
+    /// Holds the slots until the task has ended or the backend no longer knows it.
     pub(super) async fn follow(self) {
         let Some(_followed) = FollowedCountGuard::acquire() else { return };
         let Self { inner, ctx, handle, hold, poll_interval: mut pause, ends_at: ends } = self;
@@ -93,7 +94,7 @@ fn has_ended(reply: &Reply) -> bool {
     status.is_some_and(|status| matches!(&*status, "completed" | "failed" | "cancelled"))
 }
 
-/// One of the tasks that are followed.
+/// Counts one followed task; dropping it counts the task out.
 struct FollowedCountGuard;
 
 impl FollowedCountGuard {

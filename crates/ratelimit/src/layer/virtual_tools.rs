@@ -1,5 +1,6 @@
-//! The decorator for tools that the gateway makes up itself. It stands outside the layer that offers them, and charges
-//! a call of one only where a rule names it; the calls that such a tool makes are charged further inside.
+//! The decorator for virtual tools, which the gateway itself offers. It is outside the layer that offers them
+//! and charges a call of one only where a rule names the tool. The calls that such a tool makes are charged
+//! further inside.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ pub struct VirtualRateLimited {
 }
 
 impl VirtualRateLimited {
-    /// Puts the layer around `inner`, which offers `tools`. Without a rule that names one of them it is left out.
+    /// Wraps `inner`, which offers `tools`, in the layer. Without a rule that names one of them `inner` is
+    /// returned as it is.
     #[must_use]
     pub fn wrap(inner: SharedGateway, limiter: Arc<Limiter>, tools: &[Tool]) -> SharedGateway {
         let bound = limiter.virtual_tool_plans(tools);
@@ -37,7 +39,7 @@ impl Gateway for VirtualRateLimited {
             return self.inner.call_tool(ctx, request);
         };
         Box::pin(async move {
-            // Nothing is given back for a call that was refused further inside: the virtual tool did its work.
+            // Nothing is refunded for a call that was refused further inside: the virtual tool did its work.
             let bound = self.limiter.plan_call(bound, ctx, request.arguments.as_ref(), false)?;
             let mut permit = self.limiter.admit(&bound, ctx).await?;
             let arguments = settlement_arguments(&bound, &request);

@@ -1,5 +1,5 @@
-//! Asking for a call, and waiting for what it lacks where the rules say so. What waits for what, and who is next, is
-//! `waiting`'s; here it meets the stores.
+//! Admits calls, and waits for what a call lacks where the rules say so. The module `queue` decides which
+//! call waits for which limit and which one is next; this module connects it to the stores.
 
 pub(crate) mod fallback_admission;
 pub(crate) mod in_flight;
@@ -24,8 +24,8 @@ use crate::plan::Plan;
 use crate::plan::policy::{Anonymous, Mode};
 use crate::queue::{LimitIndex, Needs, NextStep, WaitContext, WaitProgress, WaitReason, needs};
 
-/// How long nobody asks a shared store again, in microseconds, after a refusal that was not expected: another replica
-/// was faster. So a queue asks at most a hundred times a second in vain.
+/// The pause of a queue in microseconds after an unexpected refusal by a shared store: another replica was
+/// faster. So a queue sends at most a hundred refused requests a second.
 const SHARED_RETRY_PAUSE: u64 = 10_000;
 
 /// A refusal, and whether waiting helps.
@@ -41,7 +41,7 @@ impl From<Error> for Refusal {
 }
 
 impl Refusal {
-    /// A refusal by buckets of a plan that hold `levels`, in units.
+    /// A refusal by the buckets of a plan that hold `levels`, in units.
     pub(super) fn by_buckets(error: Error, plan: &Plan, levels: &[i64]) -> Self {
         if !plan.may_wait {
             return error.into();
@@ -51,7 +51,7 @@ impl Refusal {
             level: *level,
             cost: bucket.cost_units,
             mode: bucket.mode,
-            // Nobody waits for it.
+            // Waiting calls do not use the end of a calendar period.
             resets_in: None,
         };
         Self {
@@ -62,7 +62,7 @@ impl Refusal {
 }
 
 impl Refusal {
-    /// A refusal by one bucket of which this replica takes tokens ahead.
+    /// A refusal by one bucket that this replica leases tokens of.
     pub(super) fn by_lease(bound: &ToolPlan, place: usize, wait: Wait) -> Self {
         let error = Error::RateLimited(Box::new(bucket_rate_limit(bound, &bound.plan, place, wait)));
         let Some(bucket) = bound.plan.buckets.get(place) else { return error.into() };
@@ -73,27 +73,28 @@ impl Refusal {
             }
             Wait::UntilReleased | Wait::Never => i64::MAX,
         };
-        // The level that stands for this wait.
+        // The level that has this wait.
         let level = bucket.cost_units.saturating_sub(missing);
         Self::by_buckets(error, &bound.plan, &levels_or_full(&bound.plan, &[place], &[level]))
     }
 }
 
-/// Tells when the call that holds it is over: its place among the calls in flight is free.
+/// When dropped, notifies waiting calls that the call is over and its slots are free.
 pub(super) struct ReleaseNotifier<'a> {
     pub(super) limiter: &'a Limiter,
     pub(super) plan: &'a Plan,
     pub(super) user: Option<UserKey>,
-    /// It holds slots that others of several replicas wait for, too.
+    /// It holds slots that calls of other replicas may wait for too.
     pub(super) has_shared_slots: bool,
-    /// The call was admitted: before that it has nothing that others could wait for.
+    /// The call was admitted: before that it holds nothing that other calls could wait for.
     pub(super) is_admitted: bool,
-    /// It holds its places among the calls in flight.
+    /// It holds the call's slots; false after `Permit::hold_slots` has moved them into the context of the
+    /// call.
     pub(super) holds_slots: bool,
 }
 
 impl ReleaseNotifier<'_> {
-    /// Tells what was given back.
+    /// Notifies waiting calls of what was released; `tokens` is true for a refund.
     pub(super) fn notify(&self, tokens: bool) {
         let places = self.holds_slots && !self.plan.slot_limits.is_empty();
         if self.is_admitted && self.limiter.wait_queues.count() > 0 && (tokens || places) {
@@ -114,7 +115,7 @@ impl Drop for ReleaseNotifier<'_> {
     }
 }
 
-/// One call's waiting, for the observer. Dropped without an end it was cancelled.
+/// The wait of one call, for the observer. If it is dropped without an outcome, the call was cancelled.
 struct WaitRecord<'a> {
     observer: &'a dyn Observer,
     begun: Instant,
@@ -138,8 +139,10 @@ impl Limiter {
     /// Asks for one call and pays for it, waiting where a rule says so.
     ///
     /// # Errors
-    /// [`Error::RateLimited`] when a limit refuses, [`Error::Denied`] for an unidentified caller where limits are per
-    /// user, [`Error::LimitsUnavailable`] when the store does not answer and the policy is to refuse then.
+    /// [`Error::RateLimited`] when a limit refuses. [`Error::Denied`] for an unidentified caller where limits
+    /// are per user. [`Error::LimitsUnavailable`] when the store does not answer and the policy is to refuse
+    /// then. [`Error::Overloaded`] when the user table is full and the policy is to refuse then, or too many
+    /// calls wait for an answer of the store.
     pub(crate) async fn admit<'a>(
         &'a self,
         bound: &'a ToolPlan,
@@ -176,7 +179,7 @@ impl Limiter {
         outcome
     }
 
-    /// How many calls wait for a limit.
+    /// The number of calls that wait for a limit.
     #[must_use]
     pub fn waiting_count(&self) -> usize {
         self.wait_queues.count()
@@ -193,7 +196,7 @@ impl Limiter {
         let begun = Instant::now();
         let outcome = match &self.sharing {
             None => self.admit_local((bound, &bound.plan), user.local, now),
-            // On its own memory, so that calls that need no store carry none of it.
+            // Boxed, so that the future of a call that needs no store does not contain the shared path.
             Some(sharing) => Box::pin(self.admit_shared(sharing, bound, user, now, event)).await,
         };
         event.decision_time += begun.elapsed();
@@ -229,8 +232,8 @@ impl Limiter {
         }
     }
 
-    /// The refusal of a call that need not even queue: something that it needs will not be there in time, whoever is
-    /// before it. Buckets that are shared are not asked for that.
+    /// The refusal of a call for which queueing is useless: a limit that it needs will not be there in time,
+    /// whatever other calls do. Shared buckets are not asked for this.
     pub(super) fn futile_wait_refusal(&self, bound: &ToolPlan, user: &LimitedUser) -> Option<Error> {
         let plan = &bound.plan;
         let wait = |reading: &BucketSnapshot| match (&self.sharing, reading.mode) {
@@ -291,7 +294,7 @@ impl Limiter {
         outcome
     }
 
-    /// Whose turn a call takes where users are not told apart otherwise.
+    /// The user key that a call queues under, also where the limits do not distinguish users.
     pub(super) fn fairness_key(&self, ctx: &CallContext) -> UserKey {
         match (&ctx.caller, self.planner.policy().anonymous, ctx.peer_address) {
             (Caller::Known(identity), ..) => self.user_key(identity),
@@ -308,7 +311,7 @@ impl Limiter {
     }
 }
 
-/// The rule at a place, and for whom it counts.
+/// The rule at an index of the plan, and its scope.
 fn rule_at(bound: &ToolPlan, place: LimitIndex) -> (String, LimitScope) {
     let found = match place {
         LimitIndex::Bucket(place) => bound.plan.buckets.get(place).map(|bucket| (&bucket.rule, bucket.scope)),
@@ -329,7 +332,7 @@ fn too_late_error(bound: &ToolPlan, place: LimitIndex, wait: Option<u64>) -> Err
     Error::RateLimited(Box::new(limit))
 }
 
-/// The refusal by a bound on calls in flight.
+/// The refusal by a limit on calls in flight.
 pub(super) fn slots_full_limit(bound: &ToolPlan, place: LimitIndex) -> RateLimit {
     let (rule, scope) = rule_at(bound, place);
     RateLimit {

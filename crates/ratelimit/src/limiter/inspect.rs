@@ -1,4 +1,4 @@
-//! Looking without spending: which rules a tool falls under, and what its buckets hold.
+//! Inspection without spending: which rules apply to a tool, and what its buckets hold.
 
 pub(crate) mod limits_summary;
 pub(crate) mod rule_views;
@@ -20,61 +20,63 @@ use crate::plan::{Plan, PlannedBucket, PlannedSlotLimit};
 use crate::shared::lease::LeaseCounts;
 use crate::shared::store::{StoreBatch, store_batches};
 
-/// What one bucket holds for one caller, for people to read.
+/// The state of one bucket for one caller, for people to read.
 #[derive(Clone, Debug)]
 pub struct BucketView {
     /// The rule as the configuration names it.
     pub rule: String,
-    /// For whom it counts.
+    /// Its scope: which callers and tools share it.
     pub scope: LimitScope,
-    /// Tokens in so long a time.
+    /// The configured tokens and the period in which they refill.
     pub allowance: (u64, Duration),
-    /// Tokens it holds when full.
+    /// The tokens that it holds when full.
     pub capacity: u64,
-    /// Whole tokens it holds now.
+    /// The whole tokens that it holds now.
     pub level: u64,
-    /// Whole tokens that it lacks before it is empty, rounded up; zero unless it is in debt.
+    /// The tokens that it lacks until it is empty, rounded up; zero unless it is in debt.
     pub debt: u64,
-    /// What a call costs.
+    /// The cost of a call, in tokens.
     pub cost: u64,
-    /// How long it cannot pay for a call.
+    /// How long until it can pay for a call.
     pub wait: Wait,
-    /// Whether it refuses or only counts.
+    /// Whether it refuses or only counts (shadow mode).
     pub mode: Mode,
-    /// For how many callers in a hundred it refuses; `None` for all.
+    /// The percentage of callers that it refuses calls of; `None` for all callers.
     pub percent: Option<u8>,
     /// How long a call waits for it before it is refused.
     pub wait_max: Duration,
-    /// The period of a quota by the calendar, as `day (Europe/Berlin, from 00:00)`.
+    /// The period of a calendar quota, as `day (Europe/Berlin, from 00:00)`.
     pub period: Option<String>,
-    /// By how many tokens any window may exceed it because replicas take tokens ahead; `None` where they do not.
+    /// The tokens by which any window may exceed it because replicas lease tokens; `None` where they do not.
     pub lease_excess: Option<u64>,
 }
 
-/// One bound on calls in flight, for people to read.
+/// One limit on calls in flight, for people to read.
 #[derive(Clone, Debug)]
 pub struct SlotLimitView {
     /// The rule as the configuration names it.
     pub rule: String,
-    /// For whom it counts.
+    /// Its scope: which callers and tools share it.
     pub scope: LimitScope,
-    /// The bound.
+    /// The most calls in flight.
     pub count_max: u32,
-    /// Whether it refuses or only counts.
+    /// Whether it refuses or only counts (shadow mode).
     pub mode: Mode,
     /// How long a call waits for it before it is refused.
     pub wait_max: Duration,
-    /// For how long replicas hold slots of it that nothing is heard of; `None` where this process counts by itself.
+    /// How long the store keeps the slots of a replica after its last report; `None` where this process
+    /// counts alone.
     pub lease: Option<Duration>,
-    /// How many calls are in flight under it, where that was asked.
+    /// The number of calls in flight under it, where the store was asked.
     pub in_flight: Option<u32>,
 }
 
 impl Limiter {
-    /// What every bucket of a tool holds for a caller. Spends nothing.
+    /// The level of every bucket of a tool for a caller. Spends nothing.
     ///
     /// # Errors
-    /// As [`Error::UnknownTool`] when there is no such tool, or when the store does not answer.
+    /// [`Error::UnknownTool`] when there is no such tool. [`Error::Denied`] when the caller lacks a claim or
+    /// an identity that an enforced limit needs. [`Error::LimitsUnavailable`] when the store does not answer.
     pub async fn peek(
         &self,
         tools: &Arc<ToolList>,
@@ -87,8 +89,9 @@ impl Limiter {
         Ok(bucket_views(&bound.plan, self.bucket_snapshots(&bound, &user).await?))
     }
 
-    /// What a call would be told now by the limits it falls under, or `None` when they would let it pass, if need be
-    /// after the wait that they allow. Calls in flight and queues are left out: that changes with every call that ends. Spends nothing.
+    /// The refusal that a call would get now, or `None` when its buckets would let it pass, if need be after
+    /// the wait that they allow. Calls in flight and wait queues are left out, because they change with every
+    /// call that ends. Spends nothing.
     ///
     /// # Errors
     /// As [`Limiter::peek`].
@@ -117,7 +120,7 @@ impl Limiter {
         Ok(longest.map(|(place, wait)| bucket_rate_limit(&bound, &bound.plan, place, wait)))
     }
 
-    /// What every bucket of a plan holds for a user, in this process or in the shared store.
+    /// A snapshot of every bucket of a plan for a user, from this process or from the shared store.
     pub(super) async fn bucket_snapshots(
         &self,
         bound: &ToolPlan,
@@ -131,7 +134,7 @@ impl Limiter {
         Ok(bound.plan.buckets.iter().zip(levels).map(reading).collect())
     }
 
-    /// What every bucket of a plan holds in the shared store, in units.
+    /// The level of every bucket of a plan in the shared store, in units.
     pub(super) async fn peek_shared(
         &self,
         sharing: &Sharing,
@@ -150,8 +153,9 @@ impl Limiter {
         Ok(levels)
     }
 
-    /// The same for buckets that are kept in this process, of the tools the limiter has last seen. `None` when the
-    /// tool is not among them, its caller is nobody to the limits, or the buckets are shared.
+    /// The same for buckets of this process, of the tools that the limiter saw last. `None` when the tool is
+    /// not among them, the limits refuse the caller for lack of a claim or an identity, or the buckets are
+    /// shared.
     #[must_use]
     pub fn peek_local(&self, name: &ToolName, ctx: &CallContext) -> Option<Vec<BucketView>> {
         let bound = self.list_plans.find_map(|binding| binding.plans.get(name).cloned())?;
@@ -160,51 +164,52 @@ impl Limiter {
         self.sharing.is_none().then(|| bucket_views(&bound.plan, self.memory.peek(&bound.plan, user.local)))
     }
 
-    /// Waits until the shared store answers, `patience` at most, and returns whether it does. A process that decides
-    /// before it has ever reached the store would hand out a budget of its own, so it asks for this first.
+    /// Waits until the shared store answers, for `patience` at most, and returns whether it does; true
+    /// without a store. A process that decides before it has ever reached the store would hand out a budget
+    /// of its own, so it calls this first.
     pub async fn wait_connected(&self, patience: Duration) -> bool {
         let Some(sharing) = &self.sharing else { return true };
         wait_until(patience, || sharing.store.is_available()).await
     }
 
-    /// Waits until everything that was admitted without the store has been written back, and until the store has heard
-    /// of every call that has ended; `patience` at most. Returns whether it has. For the end of a process: what it still
-    /// owes then is lost, and what it still holds is free after a lease.
+    /// Waits until every charge that was admitted without the store is written back, and the store knows of
+    /// every call that has ended; for `patience` at most. Returns whether that is done. For the end of a
+    /// process: debts that remain then are lost, and slots that remain are released when their lease expires.
     pub async fn wait_settled(&self, patience: Duration) -> bool {
         let slots_settled = || self.shared_slots.as_ref().is_none_or(|slots| slots.is_settled());
         let settled = || self.pending_settlements.is_empty() && self.debts.is_settled() && slots_settled();
         wait_until(patience, settled).await
     }
 
-    /// Gives back what this replica has taken ahead, `patience` at most. For the end of a process, when no more calls are
-    /// made.
+    /// Returns the tokens that this replica has leased, within `patience`. For the end of a process, when no
+    /// more calls are made.
     pub async fn return_leases(&self, patience: Duration) {
         if let Some(leases) = &self.leases {
-            // What is not taken back in time is lost, as at the end of its lease.
+            // Tokens that are not returned in time are lost, as at the end of their lease.
             let _ = tokio::time::timeout(patience, leases.return_all()).await;
         }
     }
 
-    /// What this replica has taken ahead; `None` where it takes nothing.
+    /// The tokens that this replica has leased; `None` where it leases none.
     #[must_use]
     pub fn lease_counts(&self) -> Option<LeaseCounts> {
         self.leases.as_ref().map(|leases| leases.counts())
     }
 
-    /// How many calls of this replica hold slots that all replicas share, or ask for them; `None` where each process counts
-    /// its calls in flight by itself.
+    /// The number of calls of this replica that hold shared slots or ask for them; `None` where each process
+    /// counts its calls in flight alone.
     #[must_use]
     pub fn slots_held(&self) -> Option<usize> {
         self.shared_slots.as_ref().map(|slots| slots.count())
     }
 
-    /// Who has called limited tools most, the busiest first.
+    /// The users who have called limited tools most, the busiest first.
     #[must_use]
     pub fn top_callers(&self) -> Vec<TopCaller> {
         self.top_callers.list()
     }
 
-    /// The bounds on calls in flight that a tool falls under.
+    /// The limits on calls in flight that apply to a tool.
     #[must_use]
     pub fn slot_limits(&self, tools: &Arc<ToolList>, name: &ToolName) -> Vec<SlotLimitView> {
         self.tool_plan(tools, name).map_or_else(Vec::new, |bound| self.slot_limit_views(&bound))
@@ -224,7 +229,7 @@ impl Limiter {
         bound.plan.slot_limits.iter().map(view).collect()
     }
 
-    /// The same with how many calls of all replicas are in flight, for one caller. Takes no slot.
+    /// The same with the number of calls in flight of all replicas, for one caller. Takes no slot.
     ///
     /// # Errors
     /// As [`Limiter::peek`].
@@ -249,7 +254,8 @@ impl Limiter {
         Ok(views)
     }
 
-    /// Prepares for a list of tools, so that the first call need not, and returns the rules that fit none of them.
+    /// Computes the plans of a list of tools before the first call needs them, and returns the rules that
+    /// match none of the tools.
     #[must_use]
     pub fn prepare(&self, tools: &Arc<ToolList>) -> Vec<String> {
         if let Some(first) = tools.first() {
@@ -278,7 +284,7 @@ pub(super) fn bucket_views(plan: &Plan, readings: Vec<BucketSnapshot>) -> Vec<Bu
     plan.buckets.iter().zip(readings).map(view).collect()
 }
 
-/// How often a state is looked at that nobody announces.
+/// The interval for polling a state that has no notification.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 async fn wait_until(patience: Duration, done: impl Fn() -> bool) -> bool {

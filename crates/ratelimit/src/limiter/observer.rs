@@ -1,4 +1,4 @@
-//! What the limiter tells about its decisions, for metrics and logs. No user is ever named.
+//! What the limiter reports of its decisions, for metrics and logs. No user is ever named.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,28 +12,29 @@ use crate::shared::store::StoreFailure;
 /// One decision.
 #[derive(Clone, Debug)]
 pub struct DecisionEvent<'a> {
-    /// The tool that was to be called, or what else was asked.
+    /// The tool of the call, or the other operation that was requested.
     pub limited: &'a LimitedOperation,
-    /// When the call came to the limiter, by the limiter's clock. A call that does not wait is decided at this moment.
+    /// When the call reached the limiter, by the limiter's clock. A call that does not wait is decided at
+    /// this moment.
     pub at: Micros,
-    /// Whether the call may go on.
+    /// Whether the call is admitted.
     pub allowed: bool,
-    /// For whom the refusing rule counts; `None` for an allowed call.
+    /// The scope of the refusing rule; `None` for an admitted call.
     pub scope: Option<LimitScope>,
-    /// For whom each bucket of the call counts, without those in shadow mode.
+    /// The scope of each bucket of the call, without those in shadow mode.
     pub checked_scopes: SmallVec<[LimitScope; 4]>,
-    /// The refusal by a limit; `None` for an allowed call, and for one that was refused for another reason.
+    /// The refusal by a limit; `None` for an admitted call, and for one that was refused for another reason.
     pub refusal: Option<&'a RateLimit>,
     /// The rules in shadow mode that would have refused, each once.
     pub would_refuse: SmallVec<[Arc<str>; 2]>,
-    /// The call was let through because the store did not answer.
+    /// The call was admitted because the store did not answer (fail open).
     pub fail_open: bool,
-    /// How long the decision took, without what the call waited before it.
+    /// How long the decision took, without the time that the call waited.
     pub decision_time: Duration,
 }
 
 impl<'a> DecisionEvent<'a> {
-    /// A decision that has not allowed anything yet.
+    /// A decision that has admitted nothing yet.
     #[must_use]
     pub fn new(limited: &'a LimitedOperation, at: Micros) -> Self {
         Self {
@@ -50,19 +51,19 @@ impl<'a> DecisionEvent<'a> {
     }
 }
 
-/// How a call's waiting ended.
+/// How a call's wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WaitOutcome {
-    /// It got what it waited for.
+    /// The call was admitted.
     Admitted,
-    /// It would not have got it in time, or has not.
+    /// The call would not have been admitted in time, or was refused.
     Refused,
-    /// Its client left.
+    /// The client cancelled the call or disconnected.
     Cancelled,
 }
 
 impl WaitOutcome {
-    /// The end's label in metrics.
+    /// The label in metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -73,22 +74,22 @@ impl WaitOutcome {
     }
 }
 
-/// Hears of decisions. Called on the call's own path, so it must not block.
+/// Receives the limiter's decisions. It is called on the call's own path, so it must not block.
 pub trait Observer: Send + Sync {
     /// A decision was made.
     fn on_decision(&self, event: &DecisionEvent<'_>);
     /// The shared store did not answer.
     fn on_store_failure(&self, failure: StoreFailure);
-    /// What the call of the current task has paid was given back, for a reason out of a fixed set: the class of its error,
-    /// or `unused` for what was reserved and not spent.
+    /// The payment of the current task's call was refunded. The reason is from a fixed set: the class of the
+    /// call's error, or `unused` for reserved budget that was not spent.
     fn on_refund(&self, reason: &'static str);
     /// A call begins to wait for a limit.
     fn on_wait_start(&self);
-    /// It waits no more, after so long.
+    /// A call has ended its wait, after the time `waited`.
     fn on_wait_end(&self, end: WaitOutcome, waited: Duration);
 }
 
-/// Hears nothing.
+/// An observer that ignores everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoObserver;
 

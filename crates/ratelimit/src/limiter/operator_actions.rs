@@ -1,4 +1,4 @@
-//! What an operator changes by hand: buckets that are filled up again, or given some tokens back.
+//! Manual changes by an operator: filling buckets up, or adding tokens to them.
 
 pub(crate) mod blocked;
 
@@ -14,36 +14,38 @@ use crate::plan::{PlannedBucket, Variation};
 use crate::queue::needs;
 use crate::shared::store::{Adjustment, COST_OF_ANY_CALL, StoreBatch, store_batches};
 
-/// What is done to buckets.
+/// What an operator does to buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperatorAction {
-    /// They are full again.
+    /// Fills them up.
     Reset,
-    /// They hold this number of tokens more, up to what they hold when full.
+    /// Adds this number of tokens, up to the capacity.
     Grant(u32),
 }
 
 impl OperatorAction {
-    /// In tokens.
+    /// The number of tokens to add.
     fn tokens(self, bucket: &PlannedBucket) -> i64 {
         match self {
-            // Out of the deepest debt.
+            // Twice the capacity, which fills a bucket even from the deepest debt.
             Self::Reset => i64::try_from(bucket.rate.burst().saturating_mul(2)).unwrap_or(i64::MAX),
             Self::Grant(tokens) => i64::from(tokens),
         }
     }
 }
 
-/// No refund is too late for what an operator gives: the payment is always the newest.
+/// The time of a payment that is newer than any other, so that no refund by an operator is too late.
 const NEWEST_PAYMENT: Micros = Micros(1 << 52);
 
 impl Limiter {
-    /// Changes buckets of a tool: with a known caller those that are kept for that caller's name and claims, with an anonymous
-    /// one those that all callers share. Returns what they hold then. What replicas have taken ahead stays as it is.
+    /// Changes buckets of a tool. With a known caller it changes the buckets that belong to that caller's
+    /// name and claims; with an anonymous caller the buckets that all callers share. Returns their levels
+    /// afterwards. Tokens that replicas have leased stay as they are.
     ///
     /// # Errors
-    /// [`Error::UnknownTool`] when there is no such tool, [`Error::Denied`] when the caller lacks a claim that limits are kept
-    /// for, [`Error::LimitsUnavailable`] when the store does not answer: then it is not known whether anything has changed.
+    /// [`Error::UnknownTool`] when there is no such tool. [`Error::Denied`] when the caller lacks a claim
+    /// that a limit needs. [`Error::LimitsUnavailable`] when the store does not answer: then it is unknown
+    /// whether anything has changed.
     pub async fn apply_action(
         &self,
         tools: &Arc<ToolList>,
@@ -62,7 +64,7 @@ impl Limiter {
         };
         let chosen: SmallVec<[bool; 4]> =
             bound.plan.buckets.iter().map(|bucket| bucket.is_individual() == is_for_one).collect();
-        // What is missing in other sizes of a bucket counts, too.
+        // Tokens that a bucket lacks under its other sizes count too.
         self.memory.merge_sizes(&bound.plan, user.local);
         match &self.sharing {
             None => self.memory.adjust(&bound.plan, user.local, (&chosen, NEWEST_PAYMENT), |bucket| {
@@ -83,7 +85,7 @@ impl Limiter {
         Ok(views.filter(|(_, chosen)| *chosen).map(|(view, _)| view).collect())
     }
 
-    /// The plan of buckets that all callers share, in their present periods.
+    /// The plan of the buckets that all callers share, in their present calendar periods.
     fn shared_bucket_plan(&self, bound: &Arc<ToolPlan>) -> Arc<ToolPlan> {
         let variation = Variation { periods: self.current_periods(bound), ..Variation::default() };
         bound.variant((&self.planner, self.leases.as_deref()), variation, self.clock.now())

@@ -1,5 +1,5 @@
-//! Recorded calls before limits that were not there when they were made. The decisions are the limiter's own, by a clock
-//! that stands where the record says; nobody waits, and nothing is shared.
+//! Replays recorded calls against limits that did not exist when the calls were made. The limiter itself
+//! decides, with a clock that is set to the recorded time. No call waits, and no store is shared.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,43 +19,43 @@ pub struct Replay {
     clock: Arc<ManualClock>,
 }
 
-/// A tool of the record, with the limits it falls under.
+/// A tool of the record, with the limits that apply to it.
 pub struct ReplayTool(ToolPlan);
 
-/// A caller of the record, as the limits tell callers apart.
+/// A caller of the record, as the limits distinguish callers.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplayCaller(Option<UserKey>);
 
-/// Leave for one recorded call. Its place among the calls in flight is free again when this is dropped.
+/// The permission for one recorded call. Dropping it releases its slots.
 pub struct ReplayPermit<'a>(Permit<'a>);
 
-/// What the limits say to a recorded call.
+/// The decision about a recorded call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplayDecision {
-    /// Nothing limits the tool.
+    /// No limit applies to the tool.
     Unlimited,
-    /// The call may go on.
+    /// The call is admitted.
     Admitted {
         /// How many rules in shadow mode would have refused it.
         would_refuse: usize,
     },
     /// A rule refuses it.
     Refused {
-        /// The rule that takes longest to give way.
+        /// The refusing rule with the longest wait.
         rule: String,
-        /// For whom it counts.
+        /// The scope of the rule.
         scope: LimitScope,
-        /// When the call might have been made again.
+        /// When the call could have been repeated.
         retry: Retry,
     },
     /// A limit per user refuses it, because its caller has no identity.
     Unidentified,
-    /// There are more users than are told apart, and the policy is to refuse then.
+    /// The user table is full, and the policy is to refuse then.
     UserTableFull,
 }
 
 impl ReplayTool {
-    /// Whether calls of the tool count while they are in flight.
+    /// Whether limits on calls in flight apply to the tool.
     #[must_use]
     pub fn has_slot_limits(&self) -> bool {
         !self.0.plan.slot_limits.is_empty()
@@ -63,7 +63,7 @@ impl ReplayTool {
 }
 
 impl Replay {
-    /// A limiter of these limits in which every bucket is full.
+    /// A limiter with these limits, in which every bucket is full.
     #[must_use]
     pub fn new(policy: LimitPolicy) -> Self {
         let clock = Arc::new(ManualClock::default());
@@ -71,12 +71,12 @@ impl Replay {
         Self { limiter, clock }
     }
 
-    /// The limits of a tool, without those by claim, argument or header. A call costs what the rules say at least, and what is enforced for
-    /// some is enforced for all.
+    /// The limits of a tool, without those by claim, argument or header. A call costs the minimum of the
+    /// rules, and a limit that is enforced for a percentage of callers is enforced for all.
     #[must_use]
     pub fn tool(&self, tool: &Tool) -> ReplayTool {
         let mut bound = ToolPlan::for_tool(&self.limiter.planner, None, tool);
-        // Records hold none of these.
+        // Records contain no claims, arguments or headers.
         let is_by_value = |scope| {
             use LimitScope::{Claim, ClaimTool, Value, ValueTool};
             matches!(scope, Claim | ClaimTool | Value | ValueTool)
@@ -91,13 +91,13 @@ impl Replay {
         ReplayCaller(self.limiter.find_user(caller, peer).and_then(|user| user.local))
     }
 
-    /// Rules that fit none of these tools.
+    /// Rules that match none of these tools.
     #[must_use]
     pub fn unmatched_rules(&self, tools: &[Tool]) -> Vec<&str> {
         self.limiter.planner.unmatched_rules(tools)
     }
 
-    /// Decides about one call at a moment.
+    /// Decides about one call at the moment `at`.
     #[must_use]
     pub fn decide<'a>(
         &'a self,
@@ -122,7 +122,7 @@ impl Replay {
             }
             Err(denial) => {
                 let Error::RateLimited(limit) = denial.error else {
-                    // In memory nothing but a full store refuses besides.
+                    // In memory, the only other refusal is that of a full user table.
                     return (ReplayDecision::UserTableFull, None);
                 };
                 (ReplayDecision::Refused { rule: limit.rule, scope: limit.scope, retry: limit.retry }, None)
@@ -139,7 +139,7 @@ impl Replay {
         buckets.chain(slots).find(|(known, _)| &***known == rule).map_or(0, |(_, wait_max)| wait_max)
     }
 
-    /// Gives back what a call has paid that never reached its backend.
+    /// Refunds the payment of a call that never reached its backend.
     pub fn refund(&self, pass: ReplayPermit<'_>, at: Micros) {
         self.clock.set(at);
         if let Some(receipt) = pass.0.local {

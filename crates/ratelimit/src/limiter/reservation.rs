@@ -1,4 +1,5 @@
-//! Budget for several calls at once: one decision over all their buckets, which pay for all of them or for none.
+//! Reserved budget for several calls: one decision over all their buckets, which pay for all of them or for
+//! none.
 
 pub(crate) mod rounds;
 
@@ -19,10 +20,10 @@ use crate::shared::store::{Adjustment, OnStoreFailure, RemoteBucket, StoreBatch,
 
 /// The most calls of one reservation.
 const CALLS_MAX: usize = 1000;
-/// The most buckets that these may fall under: what one decision of the shared store takes without holding others up.
+/// The most buckets that these calls may fall under: one store decision over them delays no other call.
 const BUCKETS_MAX: usize = 256;
 
-/// Grants budget for calls of the tools that a gateway lists.
+/// Reserves budget for calls of the tools that a gateway lists.
 pub struct Reserver {
     inner: SharedGateway,
     limiter: Arc<Limiter>,
@@ -31,17 +32,17 @@ pub struct Reserver {
 /// Calls that are paid for and not made yet.
 pub(crate) struct ReservedCalls {
     pub(super) limiter: Arc<Limiter>,
-    /// Who may spend it.
+    /// The only caller that may spend them.
     caller_key: UserKey,
     user: LimitedUser,
-    /// When it was paid for: by the clock of the shared store, or of this process where there is none.
+    /// The time of the payment: by the clock of the shared store, or of this process where there is none.
     paid_at: Option<Micros>,
-    /// Whether what is left over is given back; not what a backend has already read.
+    /// Whether unused calls are refunded on drop; false for later rounds, which a backend has read already.
     refunds_unused: bool,
     groups: Mutex<Vec<ReservedGroup>>,
 }
 
-/// What a call has paid that waits for its next round.
+/// What a call that waits for its next round has paid.
 #[derive(Clone)]
 pub(crate) struct PaidRound {
     caller_key: UserKey,
@@ -52,13 +53,13 @@ pub(crate) struct PaidRound {
 }
 
 impl PaidRound {
-    /// Whether it was paid by this caller for a call like this.
+    /// Whether this caller paid it for a call that is charged like `bound`.
     pub(super) fn is_for(&self, caller: UserKey, bound: &ToolPlan) -> bool {
         self.caller_key == caller && self.tool_plan.is_charged_like(bound)
     }
 }
 
-/// Calls that are alike.
+/// Reserved calls that are charged alike.
 struct ReservedGroup {
     tool_plan: Arc<ToolPlan>,
     /// For each bucket of the plan: whether it has paid.
@@ -66,16 +67,16 @@ struct ReservedGroup {
     remaining: u32,
 }
 
-/// What is charged to calls that are paid for.
+/// A change of the charge of prepaid calls.
 enum ReservationCharge {
-    /// They turned out to cost something else.
+    /// The call turned out to have another cost.
     Settled(Settlement),
-    /// So many were not made.
+    /// This number of calls was not made.
     Unused(u32),
 }
 
 impl ReservationCharge {
-    /// In tokens, for a bucket at which one call costs `cost`.
+    /// The change in tokens, for a bucket at which one call costs `cost`; negative for a refund.
     fn tokens_for(&self, trial: Option<u32>, cost: u32) -> i64 {
         match self {
             Self::Settled(owed) => owed.for_bucket(trial),
@@ -83,7 +84,7 @@ impl ReservationCharge {
         }
     }
 
-    /// What was paid for them together at a bucket at which one costs `cost`.
+    /// The tokens that were paid for these calls together, at a bucket at which one call costs `cost`.
     fn paid_tokens(&self, cost: u32) -> u32 {
         match self {
             Self::Settled(_) => cost,
@@ -99,21 +100,21 @@ impl ReservationCharge {
     }
 }
 
-/// One call that is paid for. Unless it is spent, it goes back where it came from.
+/// One call that is paid for. Unless it is spent, dropping it returns it to the reservation.
 pub(crate) struct PrepaidCall<'a> {
     reserved: &'a ReservedCalls,
     index: usize,
     is_spent: bool,
 }
 
-/// One call that was made.
+/// One prepaid call that was made.
 pub(crate) struct SpentCall<'a> {
     reserved: &'a ReservedCalls,
     index: usize,
 }
 
 impl Reserver {
-    /// Grants budget out of `limiter` for the tools that `inner` lists: the gateway that the limiter stands around.
+    /// Reserves budget of `limiter` for the tools of `inner`, the gateway that the limiter's layer wraps.
     #[must_use]
     pub fn new(inner: SharedGateway, limiter: Arc<Limiter>) -> Self {
         Self { inner, limiter }
@@ -174,16 +175,17 @@ impl Limiter {
         let unasked = permit.paid_batches.is_empty();
         if self.sharing.as_ref().is_some_and(|sharing| unasked && sharing.on_failure != OnStoreFailure::Allow)
         {
-            // The store does not answer, and this replica's share is for calls as they come.
+            // The store does not answer, and this replica's share is for single calls as they come.
             return Err(Error::LimitsUnavailable);
         }
         if let Some(receipt) = permit.local.as_ref().filter(|_| self.sharing.is_none()) {
-            // Who has paid is given back to: that is all users beyond the bound together, where there is no room.
+            // A refund goes to the user entry that paid: with a full user table, the entry of all further
+            // users.
             user.local = receipt.user();
         }
         let paid = self.paid_buckets(&all, &permit);
         let paid_at = self.paid_at(&permit);
-        // The tokens stay spent: what is not used is given back call by call.
+        // The tokens stay spent: unused calls are refunded one by one.
         drop(permit);
         let pays = |bucket: &PlannedBucket| {
             let place = all.plan.buckets.iter().position(|known| is_same_bucket(known, bucket));
@@ -212,7 +214,7 @@ impl Limiter {
             paid.iter_mut().zip(pays).for_each(|(paid, pays)| *paid = *pays);
             return paid;
         }
-        // Where the store did not answer nothing was paid there, so nothing will be given back.
+        // Where the store did not answer nothing was paid there, so nothing will be refunded there.
         for part in &permit.paid_batches {
             for (place, pays) in part.indices.iter().zip(&part.verdict.pays) {
                 if let Some(paid) = paid.get_mut(*place) {
@@ -228,7 +230,7 @@ impl Limiter {
         paid
     }
 
-    /// When it has paid: by the clock of the shared store, or of this process where there is none.
+    /// The time of the payment: by the clock of the shared store, or of this process where there is none.
     fn paid_at(&self, permit: &Permit<'_>) -> Option<Micros> {
         match &self.sharing {
             None => permit.local.as_ref().map(Receipt::paid_at),
@@ -259,7 +261,7 @@ impl Limiter {
         }
     }
 
-    /// What the buckets of a plan that have paid are called in the shared store.
+    /// The shared store's names of those buckets of a plan that have paid.
     fn paying_buckets(&self, bound: &ToolPlan, user: &LimitedUser, pays: &[bool]) -> Vec<RemoteBucket> {
         let paid = |StoreBatch { indices: places, request: ask }: StoreBatch| {
             let buckets = places.into_iter().zip(ask.buckets);
@@ -270,8 +272,8 @@ impl Limiter {
 }
 
 impl ReservedCalls {
-    /// Charges tokens to the buckets that have paid, or gives as many back where they are less than none. The shared store is
-    /// told later.
+    /// Charges tokens to the buckets that have paid, or refunds them where the number is negative. The shared
+    /// store is updated later, in the background.
     fn apply_charge(&self, bound: &ToolPlan, pays: &[bool], charge: &ReservationCharge) {
         let Self { limiter, user, paid_at, .. } = self;
         let told = charge.is_refund().then(|| needs(&bound.plan, user.local, u64::MAX));
@@ -296,7 +298,7 @@ impl ReservedCalls {
 }
 
 impl ReservedCalls {
-    /// What a call has paid in its first round, for the next one.
+    /// The payment of a call's first round, as a reservation of one call for the next round.
     pub(super) fn for_round(limiter: &Arc<Limiter>, paid: PaidRound) -> Self {
         let PaidRound { caller_key: caller, user, paid_at, tool_plan: bound, pays } = paid;
         let entries = Mutex::new(vec![ReservedGroup { tool_plan: bound, pays, remaining: 1 }]);
@@ -310,7 +312,7 @@ impl ReservedCalls {
         }
     }
 
-    /// One call like this of the caller who asked for the budget, if it is paid for.
+    /// Takes one prepaid call that is charged like `bound`, if the caller is the one who reserved the budget.
     pub(crate) fn take_call(&self, bound: &ToolPlan, ctx: &CallContext) -> Option<PrepaidCall<'_>> {
         if self.limiter.fairness_key(ctx) != self.caller_key {
             return None;
@@ -324,7 +326,7 @@ impl ReservedCalls {
         Some(PrepaidCall { reserved: self, index: place, is_spent: false })
     }
 
-    /// Whether a call is left that is paid for and was not made.
+    /// Whether a prepaid call is left that was not made.
     pub(super) fn has_remaining(&self) -> bool {
         self.groups.lock().iter().any(|entry| entry.remaining > 0)
     }
@@ -337,7 +339,7 @@ impl ReservedCalls {
 }
 
 impl<'a> PrepaidCall<'a> {
-    /// The call is made.
+    /// Marks the call as made.
     pub(crate) fn spend(mut self) -> SpentCall<'a> {
         self.is_spent = true;
         SpentCall { reserved: self.reserved, index: self.index }
@@ -345,7 +347,7 @@ impl<'a> PrepaidCall<'a> {
 }
 
 impl SpentCall<'_> {
-    /// Charges what the call turned out to cost more, or gives back what it cost less.
+    /// Charges the difference if the call cost more than was paid, or refunds it if the call cost less.
     pub(crate) fn settle(self, owed: Settlement) {
         let (bound, pays) = {
             let entries = self.reserved.groups.lock();
@@ -355,7 +357,7 @@ impl SpentCall<'_> {
         self.reserved.apply_charge(&bound, &pays, &ReservationCharge::Settled(owed));
     }
 
-    /// What was paid for the call, which waits for its next round; `None` for one that is not known any more.
+    /// What was paid for a call that waits for its next round; `None` when the reserved group is not known.
     pub(crate) fn paid_round(self) -> Option<PaidRound> {
         let ReservedCalls { caller_key: caller, user, paid_at, groups: entries, .. } = self.reserved;
         let entries = entries.lock();
@@ -364,7 +366,7 @@ impl SpentCall<'_> {
         Some(PaidRound { caller_key: *caller, user: user.clone(), paid_at: *paid_at, tool_plan: bound, pays })
     }
 
-    /// The call certainly did not reach its backend.
+    /// Returns the call to the reservation, because it certainly did not reach its backend.
     pub(crate) fn return_call(self) {
         self.reserved.return_call(self.index);
     }

@@ -175,7 +175,7 @@ async fn what_never_happened_costs_nothing() {
     let bench = harness(policy(server, vec![], Anonymous::Refuse), None);
     let ctx = known("i", "s");
     assert!(matches!(call(&bench, "absent", &ctx).await, Err(Error::UnknownTool(_))));
-    // Listed, but gone by the time it is called.
+    // The tool is listed, but gone by the time it is called.
     let tools = bench.gateway.list_tools(&ctx).await.unwrap();
     let bound = bench.limiter.tool_plan(&tools, &"a_search".into()).unwrap();
     let permit = bench.limiter.admit(&bound, &ctx).await.unwrap();
@@ -221,31 +221,31 @@ async fn peeking_spends_nothing_and_names_what_binds() {
     }
 }
 
-/// A shared store that a test breaks and mends: one bucket map, one clock.
+/// A fake shared store that a test makes fail and recover: one map of buckets, one clock.
 pub(crate) struct FakeStore {
     pub(crate) clock: Arc<dyn Clock>,
-    /// Calls in flight.
+    /// The slots of calls in flight.
     pub(crate) slots: FakeSlots,
-    /// How often it was asked for a decision.
+    /// The number of decisions that it was asked for.
     pub(crate) request_count: std::sync::atomic::AtomicUsize,
     levels: Mutex<HashMap<Arc<str>, BucketState>>,
     failure: Mutex<Option<StoreFailure>>,
-    /// So many changes fail, although it answers otherwise.
+    /// This number of adjustments fails, although the store answers otherwise.
     pub(crate) failing_changes: std::sync::atomic::AtomicU32,
-    /// How many replicas share it.
+    /// The number of replicas that share it.
     replicas: std::sync::atomic::AtomicU32,
-    /// What was ordered of it.
+    /// The lease requests that it received.
     pub(crate) take_requests: Mutex<Vec<TakeRequest>>,
-    /// In whose places it was asked for decisions.
+    /// The partitions of the buckets that it was asked for decisions about.
     pub(crate) partitions: Mutex<Vec<Option<Arc<str>>>>,
-    /// Decisions about this partition fail, although it answers otherwise.
+    /// Decisions about this partition fail, although the store answers otherwise.
     failing_partition: Mutex<Option<Option<Arc<str>>>>,
-    /// It says without a question what it decided last.
+    /// When true, it repeats its last refusal without a request, as a refusal cache does.
     knows_refusals: std::sync::atomic::AtomicBool,
     last_refusal: Mutex<Option<(AdmitRequest, RemoteVerdict)>>,
-    /// For how long keys have been what they are.
+    /// The age that it reports for the present keys.
     key_age: Mutex<Option<Duration>>,
-    /// How many buckets it was asked about that may have levels under former keys.
+    /// The number of buckets in its requests that may have levels under former keys.
     legacy_count: std::sync::atomic::AtomicUsize,
 }
 
@@ -275,7 +275,7 @@ impl FakeStore {
         state.map_or(bucket.rate.capacity(), |state| bucket.rate.level_at(state.level, now))
     }
 
-    /// Gives units to a bucket, or takes them; gives back no more than a payment allows.
+    /// Adds units to a bucket, or takes them; refunds no more than a payment allows.
     fn adjust_level(&self, bucket: &RemoteBucket, units: i64, paid_at: Option<Micros>) {
         let now = bucket.bucket_time(self.clock.now());
         let mut levels = self.levels.lock();
@@ -285,7 +285,7 @@ impl FakeStore {
         levels.insert(bucket.key.clone(), held.adjusted(&bucket.rate, paid, units, now));
     }
 
-    /// What a decision would say, without paying.
+    /// The verdict of a decision, without paying.
     pub(crate) fn preview(&self, ask: &AdmitRequest) -> RemoteVerdict {
         let pays = |bucket: &RemoteBucket| self.level(bucket) >= bucket.rate.units(u64::from(bucket.cost));
         let admitted = ask.buckets.iter().all(|bucket| bucket.mode == Mode::Shadow || pays(bucket));

@@ -1,4 +1,4 @@
-//! The plans of a list of tools, and each in this replica's shares.
+//! The plans of a list of tools, and each plan in this replica's share.
 
 pub(crate) mod caller;
 pub(crate) mod values;
@@ -22,47 +22,47 @@ use crate::shared::lease::{LeasePlan, Leases, with_costs};
 /// The plans of one list of tools.
 pub(super) struct ListPlans {
     pub(super) plans: HashMap<ToolName, Arc<ToolPlan>>,
-    /// The rules that fit none of its tools.
+    /// The rules that match none of its tools.
     pub(super) unmatched_rules: Vec<UnmatchedRule>,
 }
 
-/// The plan of what is asked, for all its calls or for those that are alike to the limits.
+/// The plan of a limited request, for all its calls or for those that the limits treat alike.
 pub(crate) struct ToolPlan {
     pub(super) request: Arc<LimitedRequest>,
-    /// What its limits are called after.
+    /// The operation that refusals and metrics name.
     pub(super) limited: LimitedOperation,
     pub(crate) plan: Plan,
-    /// The same without buckets: what stays in this process when buckets are shared.
+    /// The same without buckets: the slots that are counted in this process when buckets are shared.
     pub(super) slots_only: Plan,
-    /// The buckets of which this replica takes tokens ahead.
+    /// The buckets that this replica leases tokens of.
     pub(super) lease_plan: LeasePlan,
-    /// It is for several calls at once.
+    /// True for the combined plan of several calls.
     pub(super) is_combined: bool,
-    /// Whose plan it is.
+    /// What makes this plan differ from the plan of all calls.
     variation: Variation,
-    /// The plans of calls that differ.
+    /// The plans of calls that differ, by what makes them differ.
     variants: RwLock<HashMap<Variation, Arc<Self>>>,
-    /// The same in this replica's shares.
+    /// The plan in this replica's share of each limit, for outages of the store.
     fallback_share: ArcSwapOption<FallbackShare>,
 }
 
-/// How many plans of one tool are kept: one for each group of callers that is charged alike. They hold nothing that is not
-/// kept elsewhere, so that all may be dropped.
+/// How many variants of one tool's plan are cached: one for each group of callers that is charged alike. They
+/// hold no state that is not kept elsewhere, so that all of them may be dropped.
 const VARIANT_COUNT_MAX: usize = 256;
 
-/// What a call pays at one of `replica_count` replicas while the shared store is away.
+/// What a call pays at one of `replica_count` replicas during an outage of the shared store.
 pub(super) struct FallbackShare {
     pub(super) replica_count: u32,
     pub(super) plan: Plan,
 }
 
 impl ToolPlan {
-    /// The plan of a tool, whoever calls it with whatever.
+    /// The plan of a tool, for all callers and arguments.
     pub(super) fn for_tool(planner: &Planner, leases: Option<&Leases>, tool: &Tool) -> Self {
         Self::for_request(planner, leases, LimitedRequest::Tool(Box::new(tool.clone())))
     }
 
-    /// The plan of what is asked, by whomever.
+    /// The plan of a limited request, for all callers.
     pub(super) fn for_request(planner: &Planner, leases: Option<&Leases>, asked: LimitedRequest) -> Self {
         Self::build((planner, leases), Arc::new(asked), Variation::default(), Micros(0))
     }
@@ -89,7 +89,7 @@ impl ToolPlan {
         }
     }
 
-    /// The plan of calls that vary so.
+    /// The plan of calls with this variation.
     pub(super) fn variant(
         self: &Arc<Self>,
         makers: (&Planner, Option<&Leases>),
@@ -110,13 +110,13 @@ impl ToolPlan {
         variants.entry(variation).or_insert(made).clone()
     }
 
-    /// How many plans are kept for calls that differ.
+    /// The number of cached variants.
     #[cfg(test)]
     pub(crate) fn variant_count(&self) -> usize {
         self.variants.read().len()
     }
 
-    /// Whether calls of the other are charged as calls of this one.
+    /// Whether calls of `other` are charged like calls of this plan.
     pub(super) fn is_charged_like(&self, other: &Self) -> bool {
         let (own, others) = (&self.plan.buckets, &other.plan.buckets);
         let alike = |(a, b): (&PlannedBucket, &PlannedBucket)| {
@@ -125,7 +125,8 @@ impl ToolPlan {
         self.limited == other.limited && own.len() == others.len() && own.iter().zip(others).all(alike)
     }
 
-    /// The same for one call that costs more. It is not kept: callers say what their calls ask for, so there is no end of prices.
+    /// The same plan for one call with higher costs. It is not cached: callers choose the arguments that set
+    /// the price, so the number of prices is unbounded.
     pub(super) fn with_costs(&self, costs: Costs) -> Self {
         let mut plan = self.plan.clone();
         for bucket in &mut plan.buckets {
@@ -145,7 +146,7 @@ impl ToolPlan {
         }
     }
 
-    /// The same for a call that was paid for ahead.
+    /// The same plan without buckets, for a prepaid call.
     pub(crate) fn without_buckets(&self) -> Self {
         Self {
             request: self.request.clone(),
@@ -160,8 +161,8 @@ impl ToolPlan {
         }
     }
 
-    /// The plan of all these calls at once, each with how often it is made. Every bucket stands there once, in the order in which
-    /// buckets are locked, with the price of all together. `None` without calls.
+    /// The combined plan of all these calls, each with its number of repetitions. Every bucket appears once,
+    /// in the order in which buckets are locked, with the price of all calls together. `None` without calls.
     pub(super) fn combined(calls: &[(Arc<Self>, u32)]) -> Option<Self> {
         let (first, _) = calls.first()?;
         let mut plan = Plan::default();
@@ -173,7 +174,7 @@ impl ToolPlan {
                 let cost = bucket.cost.saturating_mul(NonZeroU32::new(*count)?);
                 match plan.buckets.iter_mut().find(|known| is_same_bucket(known, bucket)) {
                     Some(known) => known.cost = known.cost.saturating_add(cost.get()),
-                    // What is taken ahead does not do for many calls at once: the store is asked.
+                    // A lease does not cover many calls at once, so the store is asked.
                     None => plan.buckets.push(PlannedBucket { cost, lease_excess: None, ..bucket.clone() }),
                 }
             }
@@ -213,8 +214,9 @@ impl ToolPlan {
     }
 }
 
-/// Whether two plans name the same bucket. Beyond the bound of definitions tools of a rule share one here, and have one each in a
-/// shared store, where it is charged with what the first of them is called there.
+/// Whether two plans name the same bucket. Beyond the maximum of definitions, tools of one rule share one
+/// bucket in this process and have one each in a shared store. The first of them is then the one that is
+/// charged in the store.
 pub(super) fn is_same_bucket(a: &PlannedBucket, b: &PlannedBucket) -> bool {
     (a.id, a.owner) == (b.id, b.owner)
 }

@@ -1,17 +1,19 @@
-//! What a call says in an argument or header that limits count by.
+//! Reads the argument or header of a call by which limits count.
 
 use vmcp_domain::{Ambiguity, Json};
 
 use crate::plan::claims::plain_text;
 use crate::plan::policy::{CallPart, CallValue};
 
-/// Whole numbers below this are exact as doubles, so that every spelling of one is the same.
+/// Whole numbers below 2^53 are exact as doubles, so every spelling of one number gives the same value.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// The value as text. Nothing where it is missing, null, an object or a list. Spellings of one number are one value.
+/// The value as text; `None` if it is missing, null, an object or a list. All spellings of one number give
+/// the same text.
 ///
 /// # Errors
-/// When a header is given twice, or an argument twice or in another letter case, so that the backend may read another value.
+/// [`Ambiguity`] if a header occurs twice, or an argument occurs twice or in another letter case. The backend
+/// may read another value then.
 pub(crate) fn call_value_text(
     value: &CallValue,
     arguments: Option<&Json>,
@@ -34,7 +36,7 @@ pub(crate) fn call_value_text(
     Ok(if value.ignore_case { text.map(|text| text.to_lowercase()) } else { text })
 }
 
-/// An argument of exactly this name goes before a path of names that are separated by dots.
+/// Finds an argument. One of exactly this name takes precedence over a path of names separated by dots.
 fn find_argument(arguments: &Json, path: &str) -> Result<Option<Json>, Ambiguity> {
     if let Some(value) = member(arguments, path)? {
         return Ok(Some(value));

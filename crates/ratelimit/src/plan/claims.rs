@@ -1,4 +1,4 @@
-//! What the claims of a caller say: texts, lists of texts, and groups.
+//! Reads claims of a caller: texts, lists of texts, and groups.
 
 use std::sync::Arc;
 
@@ -6,22 +6,22 @@ use vmcp_domain::{Identity, Json};
 
 use crate::plan::policy::GROUP_CLAIMS;
 
-/// The longest list that is read. A caller who has more is one without the claim.
+/// The longest list of values that is read. A longer list counts as a missing claim.
 const VALUE_COUNT_MAX: usize = 1000;
 
-/// What a claim says.
+/// The value of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ClaimValue {
-    /// Nothing that can be read.
+    /// The claim is absent or cannot be read as text.
     Missing,
-    /// This value.
+    /// A single value.
     One(String),
-    /// A list of these values, at least one.
+    /// A list of values, at least one.
     List(Vec<String>),
 }
 
 impl ClaimValue {
-    /// The values, whether or not they are a list.
+    /// The values, whether single or in a list.
     pub(crate) fn values(&self) -> &[String] {
         match self {
             Self::Missing => &[],
@@ -31,8 +31,9 @@ impl ClaimValue {
     }
 }
 
-/// What a caller's claim says. A claim of exactly this name goes before a path of names that are separated by dots, as
-/// policies have it. `iss` and `sub` are what the caller was recognised by, whatever the claims say.
+/// The value of a caller's claim. A claim of exactly this name takes precedence over a path of names
+/// separated by dots, as in authorization policies. `iss` and `sub` are the issuer and subject of the
+/// authenticated identity, whatever the claims contain.
 pub(crate) fn claim_value(identity: &Identity, claim: &str) -> ClaimValue {
     match claim {
         "iss" => return ClaimValue::One(identity.issuer.clone()),
@@ -48,8 +49,8 @@ pub(crate) fn claim_value(identity: &Identity, claim: &str) -> ClaimValue {
     values.map_or(ClaimValue::Missing, ClaimValue::List)
 }
 
-/// Whether a caller is in a group: of the named claims and the usual ones the first that holds a list counts, and one text
-/// before it does, too.
+/// Whether a caller is in a group. The `named` claims are searched first, then [`GROUP_CLAIMS`]; the first
+/// claim that holds a list decides. A claim before it that is one text counts too, if it equals the group.
 pub(crate) fn is_in_group(identity: &Identity, named: &[Arc<str>], group: &str) -> bool {
     for claim in named.iter().map(|claim| &**claim).chain(GROUP_CLAIMS) {
         let Some(value) = find_claim(identity, claim) else { continue };
@@ -76,7 +77,7 @@ fn list_elements(value: &Json) -> Option<Vec<Json>> {
     value.as_str().starts_with('[').then(|| value.elements().ok()).flatten()
 }
 
-/// A text, a number or a truth value as text; an object, a list or null is none.
+/// A text, number or boolean as text; `None` for an object, a list or null.
 pub(crate) fn plain_text(value: &Json) -> Option<String> {
     let plain = !value.as_str().starts_with(['[', '{']) && !value.is_null();
     plain.then(|| value.decode_string().unwrap_or_else(|| value.as_str().to_owned()))

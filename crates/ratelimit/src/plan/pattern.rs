@@ -2,29 +2,30 @@
 
 use std::fmt;
 
-/// A name or a pattern of names.
+/// A tool name, or a pattern of tool names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// Takes over a name; `*` stands for any run of characters, also none.
+    /// A pattern from its text. Each `*` matches any run of characters, including none.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// True without a `*`: the pattern is one name.
+    /// True if the pattern has no `*` and so matches one name only.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         !self.0.contains('*')
     }
 
-    /// The text as written.
+    /// The text of the pattern.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether `name` fits. Linear: each piece between stars is looked for once, as early as possible.
+    /// Whether the pattern matches `name`. Each piece between stars is searched once, at its earliest
+    /// position, so there is no backtracking.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         let Some((first, rest)) = self.0.split_once('*') else { return self.0 == name };

@@ -1,4 +1,4 @@
-//! Making plans out of rules, and remembering which bucket is which.
+//! Makes plans from rules, and assigns an identifier to each bucket definition.
 
 mod buckets;
 pub(crate) mod limit_subject;
@@ -23,13 +23,14 @@ pub(crate) use crate::plan::planner::restored_definitions::SavedDefinition;
 use crate::plan::policy::{Concurrency, LimitPolicy, Method, Mode, Price, Quota, ToolRule};
 use crate::plan::value_buckets::ValueBuckets;
 
-/// How many definitions are told apart. A backend that keeps renaming its tools makes a new one with every name, and
-/// none may be forgotten while somebody may be in debt under it; so beyond this, tools of a rule share its bucket.
+/// The largest number of definitions. A backend that keeps renaming its tools adds one with every name, and
+/// none may be removed while a caller may be in debt under it. Beyond the bound, all tools of a rule share
+/// its bucket.
 const DEFINITION_COUNT_MAX: usize = 250_000;
 
 #[derive(Debug, Default)]
 struct DefinitionRegistry {
-    /// By what a bucket or a bound on calls in flight is called in a shared store, without users and values of claims.
+    /// By the key of a bucket or slot limit in a shared store, without the part of a user or value.
     by_key: HashMap<Arc<str>, BucketDefinition>,
 }
 
@@ -40,23 +41,23 @@ struct BucketDefinition {
     in_flight: Arc<AtomicU32>,
 }
 
-/// Makes plans and remembers which bucket is which.
+/// Makes plans and assigns an identifier to each bucket definition.
 #[derive(Debug)]
 pub struct Planner {
     policy: LimitPolicy,
     registry: Mutex<DefinitionRegistry>,
-    /// How each bucket fills, by its identifier; `None` for bounds on calls in flight.
+    /// The rate of each bucket by its identifier; `None` for slot limits.
     rates: RwLock<Vec<Option<Rate>>>,
-    /// The first moments of the newest periods of buckets by the calendar.
+    /// The start of the newest period of each calendar quota.
     period_starts: RwLock<HashMap<BucketId, Micros>>,
-    /// The first moment of the newest period of any.
+    /// The start of the newest period of any calendar quota.
     newest_period_start: RwLock<Micros>,
-    /// Definitions of the last process.
+    /// Definitions restored from the last process.
     restored_definitions: RwLock<RestoredDefinitions>,
     definition_count_max: usize,
-    /// The buckets of values of claims, arguments and headers.
+    /// The buckets of claim, argument and header values.
     value_buckets: Mutex<ValueBuckets>,
-    /// The same of limits that are on trial for everybody: they take no places from others.
+    /// Value buckets of limits in shadow mode for all callers. They take no slots from enforced limits.
     shadow_value_buckets: Mutex<ValueBuckets>,
 }
 
@@ -83,12 +84,12 @@ impl Planner {
         &self.policy
     }
 
-    /// How a bucket fills.
+    /// The rate of a bucket.
     pub(crate) fn rate(&self, id: BucketId) -> Option<Rate> {
         self.rates.read().get(usize::try_from(id.0).ok()?).copied().flatten()
     }
 
-    /// The time that a bucket goes by, see [`crate::PlannedBucket::bucket_time`].
+    /// The time at which to compute the level of a bucket, see [`crate::PlannedBucket::bucket_time`].
     pub(crate) fn bucket_time(&self, id: BucketId, now: Micros) -> Micros {
         match self.rate(id) {
             Some(rate) if rate.is_by_calendar() => {
@@ -106,13 +107,13 @@ impl Planner {
         }
     }
 
-    /// The plan of one tool, whoever calls it with whatever.
+    /// The plan of one tool, for any caller and any arguments.
     #[must_use]
     pub fn plan(&self, tool: &Tool) -> Plan {
         self.plan_tool(tool, &Variation::default(), Micros(0))
     }
 
-    /// The plan of one request, made now.
+    /// The plan of one request at `now`.
     #[must_use]
     pub(crate) fn plan_request(&self, asked: &LimitedRequest, call: &Variation, now: Micros) -> Plan {
         match asked {
@@ -126,7 +127,7 @@ impl Planner {
         let subjects: Vec<LimitSubject<'_>> = rules
             .map(|(place, rule)| LimitSubject {
                 limits: &rule.limits,
-                // Behind the tools' rules.
+                // The indices of method rules continue after those of tool rules.
                 rule: Some(self.policy.tools.len() + place),
                 name: format!("methods[{}].", method.as_str()),
                 same_name_count: 0,
@@ -145,7 +146,7 @@ impl Planner {
     fn plan_tool(&self, tool: &Tool, call: &Variation, now: Micros) -> Plan {
         let is_virtual = tool.target.is_virtual();
         let fits = || self.policy.tools.iter().enumerate().filter(|(_, rule)| rule.matches(tool));
-        // A rule on trial for this caller says what calls cost in its own buckets, and nowhere else.
+        // A rule in shadow mode for this caller sets the cost in its own buckets only.
         let trial = |(place, rule): (usize, &ToolRule)| {
             (!rule.is_enforced_at(call.percentile)).then(|| u32::try_from(place).unwrap_or(u32::MAX))
         };
@@ -153,7 +154,7 @@ impl Planner {
             rules.map(|(_, rule)| rule.cost.minimum).max().unwrap_or(NonZeroU32::MIN)
         };
         let cost = largest(&mut fits().filter(|rule| trial(*rule).is_none()));
-        // The lowest standing: there every percentage counts.
+        // At percentile zero the caller is within every percentage.
         let cost_max = largest(&mut fits().filter(|(_, rule)| rule.is_enforced_at(0)));
         let server = LimitSubject {
             limits: &self.policy.server,
@@ -197,7 +198,8 @@ impl Planner {
         // A plan that is not for one caller has the common size.
         let mut sizes = call.sizes.iter().copied();
         let mut size = |quota: &Quota| if quota.overrides.is_empty() { None } else { sizes.next().flatten() };
-        // From the wide to the narrow, and within each the server before its tools: the order of blame and of locks.
+        // From wide to narrow scope, and within each the server before its tools. This is the order in which
+        // a refusal names limits, and the lock order.
         for subject in subjects {
             if let Some(quota) = &subject.limits.shared {
                 plan.variation_inputs.note_calendars(quota);
@@ -235,7 +237,8 @@ impl Planner {
                         }
                     }
                 }
-                // Values may share a bucket with others beyond the bound, which is locked in its own place.
+                // A value beyond the bound has a shared overflow bucket with another key, so the buckets are
+                // sorted into lock order.
                 plan.buckets[first..].sort_by_key(|bucket| (bucket.lock_rank, bucket.id, bucket.owner));
             }
         }
@@ -259,10 +262,10 @@ impl Planner {
         tools.iter().map(|tool| (tool.name.clone(), Arc::new(self.plan(tool)))).collect()
     }
 
-    /// Rules that fit none of these names.
+    /// The names of the rules that match none of these tools.
     #[must_use]
     pub fn unmatched_rules<'a>(&'a self, tools: &[Tool]) -> Vec<&'a str> {
-        // That no tool is destructive is no mistake of the operator's.
+        // A rule by annotation that matches no tool is not a mistake of the operator.
         let rules = self.policy.tools.iter().filter(|rule| rule.annotation.is_none());
         let idle = rules.filter(|rule| !tools.iter().any(|tool| rule.name.matches(tool.name.as_str())));
         idle.map(|rule| rule.name.as_str()).collect()
@@ -306,7 +309,8 @@ impl Planner {
             return self.add_definition(&mut registry, key, rate);
         };
         match (self.rate(known.id), rate) {
-            // Within a process the first size of a bucket counts.
+            // Within a process the first rate of a definition stays. Only a definition of the last process
+            // gets the new rate.
             (Some(old), Some(rate)) if old != rate && self.is_restored(known.id) => {
                 let entry = self.add_definition(&mut registry, key, Some(rate));
                 Self::carry_over_level(&known, &old, &entry, &rate);
@@ -316,7 +320,7 @@ impl Planner {
         }
     }
 
-    /// A new definition; it takes the place of another one of that name.
+    /// Adds a definition. It replaces an earlier one with the same key.
     fn add_definition(
         &self,
         registry: &mut DefinitionRegistry,

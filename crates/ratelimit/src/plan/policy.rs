@@ -1,5 +1,5 @@
-//! The validated settings of the limiter. Built by `vmcp` from the config file; what can be built here can be
-//! enforced exactly.
+//! The validated settings of the limiter. `vmcp` builds them from the configuration file. Every policy that
+//! can be built here can be enforced exactly.
 
 mod overrides;
 pub(crate) mod refund;
@@ -24,9 +24,9 @@ pub use window::Window;
 pub struct LimitPolicy {
     /// Limits on all tool calls together.
     pub server: Limits,
-    /// Limits on single tools, or groups of them. Every rule that fits a tool applies.
+    /// Limits on single tools or groups of tools. Every rule that matches a tool applies.
     pub tools: Vec<ToolRule>,
-    /// Limits on what else clients may ask.
+    /// Limits on requests of other methods.
     pub methods: Vec<MethodRule>,
     /// What a per-user limit does with callers that have no identity.
     pub anonymous: Anonymous,
@@ -36,24 +36,26 @@ pub struct LimitPolicy {
     pub waiting: WaitBounds,
     /// How exactly replicas share their buckets.
     pub consistency: Consistency,
-    /// When results say how much is left.
+    /// When results report how much is left of a limit.
     pub remaining_hints: RemainingHints,
-    /// For what calls are given back besides those that never left.
+    /// The failures for which tokens are refunded, in addition to calls that never reached their backend.
     pub refund_on: Vec<RefundOn>,
-    /// The claims that say which groups a caller is in: the first that holds a list counts. Those of
-    /// [`GROUP_CLAIMS`] are looked at after these.
+    /// The claims with the groups of a caller: the first that holds a list counts. [`GROUP_CLAIMS`] are
+    /// searched after these.
     pub group_claims: Vec<Arc<str>>,
 }
 
-/// The claims that hold groups where the operator names none: those that policies look at, too.
+/// The claims that are searched for groups after those that the operator names. Authorization policies read
+/// the same ones.
 pub const GROUP_CLAIMS: [&str; 3] = ["groups", "roles", "cognito:groups"];
 
-/// When and how callers are told how much is left of their limits.
+/// When and how callers learn how much is left of their limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemainingHints {
-    /// A result says so when a bucket holds less than so many hundredths of its capacity after the call; zero for never.
+    /// A result reports a bucket that holds less than this percentage of its capacity after the call; zero
+    /// for never.
     pub below_percent: u8,
-    /// Whether there is a resource that tells.
+    /// Whether there is a resource with the limits of the caller.
     pub resource: bool,
 }
 
@@ -69,15 +71,15 @@ pub enum Consistency {
     /// The shared store decides about every call.
     #[default]
     Exact,
-    /// Replicas take tokens of fast shared buckets ahead and spend them by themselves.
+    /// Replicas lease tokens of fast shared buckets and spend them without asking the store.
     Lease(LeasePolicy),
-    /// The same, and the buckets of each user have a place of their own in a cluster, so that one busy server is spread
-    /// over all of it.
+    /// Like `Lease`, and the buckets of each user have a partition of their own in a cluster, so that one
+    /// busy server's load is spread over the whole cluster.
     Split(LeasePolicy),
 }
 
 impl Consistency {
-    /// The leases, where there are any.
+    /// The lease policy, if replicas lease tokens.
     #[must_use]
     pub fn lease_policy(&self) -> Option<LeasePolicy> {
         match self {
@@ -87,15 +89,17 @@ impl Consistency {
     }
 }
 
-/// The fewest tokens that a bucket must earn during a lease. One that earns fewer gains nothing by it and stays exact.
+/// The fewest tokens that a bucket must earn during a lease. A slower bucket gains nothing by leasing and
+/// stays exact.
 const LEASE_TOKENS_MIN: u64 = 8;
 
-/// How replicas take tokens ahead.
+/// How replicas lease tokens ahead of the calls that spend them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeasePolicy {
-    /// How long a token that was taken may be spent; after that it is dropped.
+    /// How long a leased token may be spent; after that it is dropped.
     pub duration: Duration,
-    /// Takes what leases may add to a burst off the bucket, so that no window ever holds more than it would without.
+    /// Subtracts from the capacity what leases may add to a burst, so that no window ever exceeds the limit
+    /// without leases.
     pub hold_back: bool,
 }
 
@@ -108,8 +112,9 @@ impl LeasePolicy {
         !rate.is_by_calendar() && excess >= LEASE_TOKENS_MIN && left >= excess.max(u64::from(cost.get()))
     }
 
-    /// The most tokens by which the admissions of any window exceed what an exact bucket would have let pass, all
-    /// replicas together: what the bucket earns during one lease. Over the long run nothing is admitted in excess.
+    /// The largest number of tokens by which the admissions of any window, at all replicas together, exceed
+    /// those of an exact bucket. It is what the bucket earns during one lease. Over the long run no call is
+    /// admitted in excess.
     #[must_use]
     pub fn excess(&self, rate: &Rate) -> u64 {
         let (tokens, period) = rate.configured();
@@ -117,27 +122,29 @@ impl LeasePolicy {
         u64::try_from(earned).unwrap_or(u64::MAX)
     }
 
-    /// The bucket as the shared store keeps it.
+    /// The rate of the bucket in the shared store.
     #[must_use]
     pub fn stored_rate(&self, rate: &Rate) -> Rate {
         if self.hold_back { rate.with_burst(rate.burst().saturating_sub(self.excess(rate))) } else { *rate }
     }
 }
 
-/// Limits on one thing: for everybody together, and for each user.
+/// The limits of one rule, on all callers together, on each value and on each user.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
-    /// One bucket for everybody.
+    /// One bucket for all callers together.
     pub shared: Option<Quota>,
-    /// The part of it that every caller may use. Those for whom the rest is reserved are exempt by an override.
+    /// The part of the shared limit that every caller may use. The callers that the rest is reserved for are
+    /// exempt by an override.
     pub unreserved: Option<Quota>,
-    /// One bucket for each value of a claim, such as a team, or of an argument or header, such as a repository.
+    /// One bucket for each value of a claim, such as a team, or of an argument or header, such as a
+    /// repository.
     pub per_value: Vec<ValueQuota>,
     /// One bucket for each user.
     pub per_user: Option<Quota>,
-    /// Calls in flight.
+    /// The bounds on in-flight calls.
     pub concurrency: Concurrency,
-    /// How long a call waits for these before it is refused; zero refuses at once.
+    /// The longest time that a call waits for these limits before it is refused; zero refuses at once.
     pub wait_max: Duration,
 }
 
@@ -146,10 +153,10 @@ pub struct Limits {
 pub struct Quota {
     /// The windows, at least one.
     pub windows: Vec<Window>,
-    /// What a refusal does.
+    /// Whether the limit refuses calls, or is in shadow mode.
     pub mode: Mode,
-    /// For how many users out of a hundred an enforced limit is one; for the others it is in shadow mode. `None` for
-    /// all.
+    /// The percentage of callers that an enforced limit refuses; for the others it is in shadow mode. `None`
+    /// for all.
     pub percent: Option<NonZeroU8>,
     /// Other windows for some callers.
     pub overrides: Overrides,
@@ -163,7 +170,7 @@ impl Quota {
         Self { windows, mode, percent: None, overrides: Overrides::default() }
     }
 
-    /// The windows of callers who have others.
+    /// The windows of all overrides.
     pub fn overridden_windows(&self) -> impl Iterator<Item = &Window> {
         self.overrides.iter().flat_map(|one| match &one.size {
             LimitSize::Windows(windows) => windows.as_slice(),
@@ -176,7 +183,7 @@ impl Quota {
         self.windows.iter().chain(self.overridden_windows())
     }
 
-    /// For how many callers in a hundred it refuses.
+    /// The percentage of callers that the limit refuses when it is exceeded; zero in shadow mode.
     #[must_use]
     pub fn enforced_percent(&self) -> u8 {
         match (self.mode, self.percent) {
@@ -186,7 +193,7 @@ impl Quota {
         }
     }
 
-    /// What a refusal does to a caller who stands at so many of a hundred.
+    /// The mode for a caller at a percentile from 0 to 99.
     #[must_use]
     pub fn mode_at(&self, standing: u8) -> Mode {
         match self.percent {
@@ -196,29 +203,29 @@ impl Quota {
     }
 }
 
-/// One limit for each value of something that callers, or their calls, differ by.
+/// One limit for each value of a claim, argument or header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValueQuota {
-    /// Of what.
+    /// The claim, argument or header.
     pub source: ValueSource,
-    /// What happens to callers whose claim is missing, or neither text nor number nor truth value. Calls without the
-    /// argument or header share one bucket.
+    /// What happens to callers whose claim is missing, or is neither text nor number nor boolean. Calls
+    /// without the argument or header share one bucket instead.
     pub missing: MissingValue,
-    /// Which values of a claim count that is a list.
+    /// How a claim that is a list counts.
     pub list_handling: ListHandling,
     /// The limit.
     pub quota: Quota,
 }
 
-/// Which buckets a caller is charged to whose claim is a list.
+/// Which buckets a caller is charged to if its claim is a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ListHandling {
-    /// None: a list is no value, so the claim is missing.
+    /// None: a list is not a value, so the claim counts as missing.
     #[default]
     Missing,
-    /// Those of all values.
+    /// The buckets of all values.
     Each,
-    /// The one of the value that is allowed most.
+    /// The bucket of the value with the largest limit.
     Largest,
 }
 
@@ -232,24 +239,24 @@ pub enum MissingValue {
     Shared,
 }
 
-/// What a rule does when it would refuse.
+/// What a limit does with a call that exceeds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// It refuses.
+    /// It refuses the call.
     #[default]
     Enforce,
-    /// It counts and logs, and lets the call pass.
+    /// Shadow mode: it counts and logs, and lets the call pass.
     Shadow,
 }
 
-/// How many calls may be in flight.
+/// The bounds on in-flight calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Concurrency {
-    /// For everybody together.
+    /// For all callers together; `None` for no bound.
     pub shared: Option<NonZeroU32>,
-    /// For each user.
+    /// For each user; `None` for no bound.
     pub per_user: Option<NonZeroU32>,
-    /// What a refusal does.
+    /// Whether the bounds refuse calls, or are in shadow mode.
     pub mode: Mode,
 }
 
@@ -268,9 +275,9 @@ pub enum Anonymous {
 /// The bounds of the in-memory store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryBounds {
-    /// How many users are told apart at once.
+    /// The largest number of users in the user table.
     pub user_count_max: usize,
-    /// What happens to users beyond that. A user in debt is never forgotten to make room.
+    /// What happens to users beyond that number. A user in debt is never removed to make room.
     pub overflow: Overflow,
 }
 
@@ -280,26 +287,28 @@ impl Default for MemoryBounds {
     }
 }
 
-/// How many calls wait for limits at once, in this process. Whoever comes beyond is refused at once.
+/// The largest number of calls that wait for limits at once, in this process. A call beyond a bound is
+/// refused at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitBounds {
-    /// All calls together.
+    /// All waiting calls together.
     pub count_max: usize,
-    /// The calls of one user. Callers without identity are one user, unless their addresses are users.
+    /// The waiting calls of one user. Callers without identity are one user, unless each peer address is a
+    /// user.
     pub per_user_count_max: usize,
 }
 
 impl Default for WaitBounds {
     fn default() -> Self {
-        // Half of the requests that an edge has in work at most, so that waiting ones leave room for others.
+        // At most half of the requests that an edge has in flight wait, which leaves room for other requests.
         Self { count_max: 5_000, per_user_count_max: 100 }
     }
 }
 
-/// What happens to users beyond the bound.
+/// What happens to users beyond the bound of the user table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
-    /// They share one bucket.
+    /// They share one bucket per limit.
     #[default]
     Share,
     /// They are refused.
@@ -307,30 +316,30 @@ pub enum Overflow {
 }
 
 impl LimitPolicy {
-    /// The same limits for one replica that is by itself: there is nobody to take tokens ahead of.
+    /// The same limits without leases, for a replica that decides without a shared store.
     #[must_use]
     pub fn without_leases(&self) -> Self {
         Self { consistency: Consistency::Exact, ..self.clone() }
     }
 
-    /// The longest time that a bucket takes to fill out of the deepest debt.
+    /// The longest time that any bucket takes to fill from its deepest debt.
     #[must_use]
     pub fn debt_recovery_max(&self) -> Duration {
         let windows = self.limits().flat_map(Limits::quotas).flat_map(Quota::all_windows);
-        // One by the calendar has no former key.
+        // Calendar quotas have no legacy keys, so they do not count here.
         let windows = windows.map(|window| &window.rate).filter(|rate| !rate.is_by_calendar());
         let full = |rate: &Rate| Duration::from_micros(rate.wait(-rate.capacity(), rate.capacity()));
         windows.map(full).max().unwrap_or_default()
     }
 
-    /// True when some rule tells users apart.
+    /// True if some rule has a per-user limit.
     #[must_use]
     pub fn has_per_user(&self) -> bool {
         let per_user = |limits: &Limits| limits.per_user.is_some() || limits.concurrency.per_user.is_some();
         self.limits().any(per_user)
     }
 
-    /// Every set of limits.
+    /// The limits of the server, of every tool rule and of every method rule.
     pub fn limits(&self) -> impl Iterator<Item = &Limits> {
         let tools = self.tools.iter().map(|rule| &rule.limits);
         std::iter::once(&self.server).chain(tools).chain(self.methods.iter().map(|rule| &rule.limits))
@@ -338,14 +347,14 @@ impl LimitPolicy {
 }
 
 impl Limits {
-    /// Whether they limit nothing.
+    /// True if there is no limit at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Concurrency { shared, per_user, mode: _ } = self.concurrency;
         self.quotas().next().is_none() && shared.is_none() && per_user.is_none()
     }
 
-    /// Every limit on how often.
+    /// Every quota; bounds on in-flight calls are not among them.
     pub fn quotas(&self) -> impl Iterator<Item = &Quota> {
         let values = self.per_value.iter().map(|limit| &limit.quota);
         self.shared.iter().chain(&self.unreserved).chain(&self.per_user).chain(values)

@@ -1,28 +1,28 @@
-//! Prices by expression: what a call costs by what it asks for, and what it turned out to cost by what came back.
+//! Prices by expression: the cost of a call from its content, and its final cost from its result.
 
 use std::fmt;
 
 use vmcp_domain::{Caller, Json, Reply, Tool, ToolHints};
 use vmcp_expression::{Data, Expression, ExpressionValue, LoopScope};
 
-/// What a price may ask for before a call.
+/// The variables of a price before the call.
 const BEFORE: &[&str] = &["args", "tool", "claims"];
-/// What a price may ask for after it.
+/// The variables of a price after the call.
 const AFTER: &[&str] = &["args", "tool", "claims", "cost", "result"];
 
-/// The members of variables that are the gateway's own.
+/// The members of the variables that the gateway itself defines.
 const MEMBERS: [(&str, &[&str]); 2] = [
     ("tool", &["name", "backend", "annotations"]),
     ("result", &["bytes", "isError", "content", "structuredContent", "_meta"]),
 ];
 
-/// The largest arguments, or member of a result, that an expression is computed over, in bytes. It is computed before a limit
-/// can refuse.
+/// The largest arguments, claims or member of a result over which an expression is evaluated, in bytes. The
+/// evaluation happens before a limit can refuse the call.
 const DATA_BYTES_MAX: usize = 256 << 10;
-/// The same for an expression with a loop, which takes a hundred times as long.
+/// The same bound for an expression with a loop, which takes a hundred times as long.
 const LOOP_BYTES_MAX: usize = 64 << 10;
 
-/// A price that an expression names, in tokens.
+/// A price in tokens, given by an expression.
 #[derive(Debug)]
 pub struct Price {
     text: String,
@@ -30,19 +30,20 @@ pub struct Price {
     tokens_max: u32,
 }
 
-/// Why a call has no price: its arguments lack something that the expression asks for, or hold something else.
+/// Why a call has no price: its content lacks a value that the expression needs, or has a value of another
+/// type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PriceError {
-    /// The text may quote the call, so only the caller sees it.
+    /// The text may quote the content of the call, so only the caller may see it.
     #[error("{0}")]
     QuotesCall(String),
-    /// The text is the same for every such call.
+    /// The text is the same for every such call and quotes nothing.
     #[error("{0}")]
     Plain(String),
 }
 
 impl PriceError {
-    /// The text for the log, which holds no argument.
+    /// The text for the log, which quotes no argument.
     pub(crate) fn for_log(&self) -> &str {
         match self {
             Self::QuotesCall(_) => "the expression does not fit what the call holds; its caller is told more",
@@ -52,15 +53,15 @@ impl PriceError {
 }
 
 impl fmt::Display for Price {
-    /// The expression.
+    /// Writes the expression.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
 impl Price {
-    /// A price by what a call asks for: `args` are its arguments, `tool` is `{name, backend, annotations}`, `claims` are
-    /// those of the caller.
+    /// A price from the content of a call. `args` are its arguments, `tool` is `{name, backend,
+    /// annotations}`, and `claims` are those of the caller.
     ///
     /// # Errors
     /// A sentence without a subject that says what is wrong with the expression.
@@ -68,8 +69,9 @@ impl Price {
         Self::compile(text, BEFORE)
     }
 
-    /// A price by what came of a call: besides, `cost` is what was paid for it before, `result` is `{bytes, isError,
-    /// content, structuredContent, _meta}` as far as it has them.
+    /// A price from the result of a call. It has all variables of [`Price::new_before_call`], and two more.
+    /// `cost` is what the call paid before. `result` is `{bytes, isError, content, structuredContent,
+    /// _meta}`, without the members that the result lacks.
     ///
     /// # Errors
     /// As [`Price::new_before_call`].
@@ -90,17 +92,17 @@ impl Price {
         Ok(Self { text: text.to_owned(), expression, tokens_max: u32::MAX })
     }
 
-    /// The same price, with a greatest number of tokens.
+    /// The same price with an upper bound, in tokens.
     #[must_use]
     pub fn with_tokens_max(self, most: u32) -> Self {
         Self { tokens_max: most, ..self }
     }
 
-    /// What a call costs. Fractions are rounded up; what is less than nothing costs nothing, and what is more than can be
-    /// counted costs more than any bucket holds.
+    /// The cost of a call, in tokens. Fractions are rounded up and negative values cost nothing. A value
+    /// above `u32::MAX` becomes `u32::MAX`, which is more than any bucket holds.
     ///
     /// # Errors
-    /// When the expression cannot be computed for this call, or comes to no number.
+    /// [`PriceError`] if the expression cannot be evaluated for this call, or its value is not a number.
     pub(crate) fn evaluate(&self, priced: &PricedCall<'_>) -> Result<u32, PriceError> {
         let mut variables: Vec<(&str, Data)> = Vec::with_capacity(4);
         if self.expression.uses_variable("args") {
@@ -123,7 +125,7 @@ impl Price {
     }
 }
 
-/// The tokens that an expression comes to.
+/// Converts the value of an expression to tokens.
 fn to_tokens(outcome: Result<ExpressionValue, String>) -> Result<u32, PriceError> {
     match outcome.map_err(PriceError::QuotesCall)? {
         ExpressionValue::Int(whole) => Ok(u32::try_from(whole.max(0)).unwrap_or(u32::MAX)),
@@ -139,7 +141,7 @@ impl Price {
         if self.expression.has_loop() { LOOP_BYTES_MAX } else { DATA_BYTES_MAX }
     }
 
-    /// What the expression asks for of a result.
+    /// The variable `result`, with the members that the expression uses.
     fn result_data(&self, reply: &Reply) -> Result<Data, PriceError> {
         let bytes: usize = reply.members.iter().map(|(_, value)| value.as_str().len()).sum();
         let mut members = vec![
@@ -159,18 +161,18 @@ impl Price {
     }
 }
 
-/// What is priced.
+/// The call that is priced.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PricedCall<'a> {
     pub(crate) tool: &'a Tool,
     pub(crate) caller: &'a Caller,
     pub(crate) arguments: Option<&'a Json>,
-    /// What was paid, and what came back.
+    /// What the call paid before, in tokens, and its result.
     pub(crate) after: Option<(u32, &'a Reply)>,
 }
 
 impl PricedCall<'_> {
-    /// A caller without identity has no claims.
+    /// The variable `claims`; empty for a caller without identity.
     fn claims_data(&self, bytes_max: usize) -> Result<Data, PriceError> {
         let Caller::Known(identity) = self.caller else { return Ok(Data::from_iter([])) };
         let mut claims = identity.claims.clone();
@@ -179,8 +181,9 @@ impl PricedCall<'_> {
         parse_data(&claims.to_json(), "the claims of the caller", bytes_max)
     }
 
-    /// A call without arguments has an empty object of them. A name that is given twice, or in another letter case than
-    /// `read` has it, might mean something else to the backend than to the price.
+    /// The variable `args`; empty for a call without arguments. A member name that occurs twice, or in
+    /// another letter case than in `read`, is an error: the backend might read another value than the price
+    /// does.
     fn arguments_data(&self, read: &[String], bytes_max: usize) -> Result<Data, PriceError> {
         let Some(arguments) = self.arguments else { return Ok(Data::from_iter([])) };
         let arguments_data = parse_data(arguments, "the arguments", bytes_max)?;
@@ -190,10 +193,10 @@ impl PricedCall<'_> {
     }
 }
 
-/// Saturating; exact for every price that a bucket can hold.
+/// Rounds up and saturates; exact for every price that a bucket can hold.
 fn rounded_up(number: f64) -> u32 {
     let whole = number.ceil().clamp(0.0, f64::from(u32::MAX));
-    // In range and whole, so nothing is cut off.
+    // The value is whole and in range, so the cast loses nothing.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range above")]
     let tokens = whole as u32;
     tokens

@@ -1,5 +1,5 @@
-//! The buckets of values of claims, arguments and headers: one for each definition and value, made when a call first needs it
-//! and forgotten when it is full again.
+//! The buckets of claim, argument and header values: one per definition and value. A bucket is made when a
+//! call first needs it, and removed when it is full again.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -14,53 +14,55 @@ use crate::clock::Micros;
 
 type SharedBucket = Arc<Mutex<Option<BucketState>>>;
 
-/// The bucket of a value.
+/// The bucket of one value.
 #[derive(Debug)]
 struct ValueBucket {
     rate: Rate,
     shared_bucket: SharedBucket,
-    /// The caller who chose the value, where it has the bucket for that caller alone.
+    /// The caller that chose the value, if the bucket is for that caller alone.
     chosen_by: Option<UserKey>,
 }
 
 impl ValueBucket {
-    /// Whether it must be known: it is in a plan, or not full.
+    /// Whether the bucket must be kept: a plan refers to it, or it is not full.
     fn is_needed(&self, time: Micros) -> bool {
         let full = |state: BucketState| self.rate.level_at(state.level, time) >= self.rate.capacity();
         Arc::strong_count(&self.shared_bucket) > 1 || !self.shared_bucket.lock().is_none_or(full)
     }
 }
 
-/// The buckets of values that one caller has chosen.
+/// The buckets of the values that one caller has chosen.
 #[derive(Debug, Default)]
 struct ChosenBuckets {
     keys: HashSet<(BucketId, UserKey)>,
     swept_at: Micros,
 }
 
-/// Every bucket of a value in this process.
+/// All value buckets of this process.
 #[derive(Debug, Default)]
 pub(super) struct ValueBuckets {
     buckets: HashMap<(BucketId, UserKey), ValueBucket>,
-    /// Those that each caller has chosen.
+    /// The buckets that each caller has chosen.
     by_chooser: HashMap<UserKey, ChosenBuckets>,
-    /// How many there may be before the full ones are looked for again.
+    /// The number of buckets at which the next sweep removes full ones.
     sweep_threshold: usize,
     swept_at: Micros,
 }
 
-/// Fewer than this are not worth looking through.
+/// The smallest number of buckets that is worth a sweep.
 const SWEEP_THRESHOLD_MIN: usize = 1024;
-/// How long nothing is looked through again where all places are taken, in microseconds.
+/// The shortest time between two sweeps while all slots are taken, in microseconds.
 const SWEEP_INTERVAL_MIN: u64 = 1_000_000;
-/// How many buckets there are for values that one caller chooses. Beyond that the caller's further values share one of each
-/// definition, so that a caller who makes up values takes no places from others.
+/// How many buckets one caller may have for values that it chooses itself. Beyond that, all further values of
+/// the caller share one bucket per definition, so that a caller who makes up values takes no slots from
+/// others.
 const CHOSEN_COUNT_MAX: usize = 1000;
 
 impl ValueBuckets {
-    /// The bucket of one value that a caller may have chosen, and the key under which it is kept. Beyond `most` the values that
-    /// come share a bucket of each definition: none is forgotten that is in debt. The values of one caller do not share one, by
-    /// their `place`: no call locks a bucket twice.
+    /// The bucket of one value, and the key under which it is stored. `owner` is the caller that chose the
+    /// value, if any. When there are `most` buckets, new values share one overflow bucket per definition,
+    /// because no bucket in debt is removed. Values at different indices (`place`) of one call have different
+    /// overflow buckets, so no call locks a bucket twice.
     pub(super) fn get_or_insert(
         &mut self,
         (id, value, owner): (BucketId, UserKey, Option<UserKey>),
@@ -100,7 +102,7 @@ impl ValueBuckets {
         (key, cell)
     }
 
-    /// Looks at every bucket that a caller has spent from.
+    /// Visits every bucket that a call has spent from.
     pub(super) fn for_each(&self, mut look: impl FnMut(BucketId, UserKey, BucketState)) {
         for ((id, key), kept) in &self.buckets {
             if let Some(state) = *kept.shared_bucket.lock() {
@@ -109,7 +111,7 @@ impl ValueBuckets {
         }
     }
 
-    /// Takes over a bucket.
+    /// Restores a bucket of the last process.
     pub(super) fn restore(&mut self, key: (BucketId, UserKey), rate: Rate, state: BucketState) {
         self.buckets.insert(
             key,
@@ -117,14 +119,14 @@ impl ValueBuckets {
         );
     }
 
-    /// What is left in the bucket of a value in the size that it had in the last process.
+    /// Removes the bucket of a value in a size of the last process, and returns its state.
     pub(super) fn remove(&mut self, key: (BucketId, UserKey)) -> Option<BucketState> {
         let kept = self.buckets.remove(&key)?;
         self.remove_chosen(kept.chosen_by, key);
         *kept.shared_bucket.lock()
     }
 
-    /// Forgets what is full and in nobody's plan.
+    /// Removes the buckets that are full and in no plan.
     fn sweep(&mut self, time: &dyn Fn(BucketId) -> Micros) {
         let mut forgotten = Vec::new();
         self.buckets.retain(|key, kept| {
@@ -137,8 +139,8 @@ impl ValueBuckets {
         }
     }
 
-    /// Whether a caller has chosen as many values as may be. Only that caller's are looked through: a caller who makes up values
-    /// must not make others wait.
+    /// Whether a caller has the largest number of chosen values. Only the buckets of that caller are swept: a
+    /// caller who makes up values must not delay others.
     fn has_chosen_max(&mut self, owner: UserKey, now: Micros, time: &dyn Fn(BucketId) -> Micros) -> bool {
         let Some(owned) = self.by_chooser.get_mut(&owner) else { return false };
         if owned.keys.len() >= CHOSEN_COUNT_MAX && now.since(owned.swept_at) >= SWEEP_INTERVAL_MIN {
@@ -155,7 +157,7 @@ impl ValueBuckets {
         owned.keys.len() >= CHOSEN_COUNT_MAX
     }
 
-    /// A bucket of this caller's is forgotten.
+    /// Removes a bucket from those that a caller has chosen.
     fn remove_chosen(&mut self, owner: Option<UserKey>, key: (BucketId, UserKey)) {
         let Some(owner) = owner else { return };
         if let Some(owned) = self.by_chooser.get_mut(&owner) {
@@ -197,7 +199,7 @@ mod tests {
         }
         assert_eq!(*insert_bucket(&mut cells, key(1), Micros(1), 2000).lock(), Some(spent));
         assert!(cells.buckets.len() <= 2000);
-        // Once it is full again it need not be known.
+        // The bucket is removed once it is full again.
         for number in 5000..10_000 {
             drop(insert_bucket(&mut cells, key(number), Micros(20_000_000), 2000));
         }
@@ -235,7 +237,7 @@ mod tests {
         assert_eq!(cell(5001, owner(1), 2), beyond, "further values share one");
         assert_eq!(cell(10, owner(1), 2), UserKey::new(10), "those that are known keep theirs");
         assert_eq!(cell(6000, owner(2), 2), UserKey::new(6000), "another caller is not concerned");
-        // What is full again makes room.
+        // Buckets that are full again make room.
         assert_eq!(cell(7000, owner(1), 20_000_000), UserKey::new(7000));
     }
 }

@@ -1,4 +1,4 @@
-//! What makes calls of one tool differ to the limits, so that each is charged by a plan of its own.
+//! What makes calls of one tool differ to the limits, so that each variation is charged by a plan of its own.
 
 use std::sync::Arc;
 
@@ -9,20 +9,20 @@ use crate::bucket::calendar::{Calendar, Period};
 use crate::bucket::user_table::UserKey;
 use crate::plan::policy::{ListHandling, MissingValue, Overrides, Quota, ValueQuota, ValueSource};
 
-/// What makes calls of one tool differ.
+/// The inputs that make calls of one tool differ.
 #[derive(Clone, Debug, Default)]
 pub struct VariationInputs {
-    /// What a call costs by what it asks for: the largest counts.
+    /// The prices from the content of a call; the largest counts.
     pub prices: SmallVec<[RulePrice; 1]>,
-    /// What it turned out to cost: the largest counts.
+    /// The prices from the result of a call; the largest counts.
     pub settlements: SmallVec<[RulePrice; 1]>,
-    /// What tells calls apart besides their callers.
+    /// The claims, arguments and headers that have a bucket for each value.
     pub values: SmallVec<[RequiredValue; 1]>,
     /// The limits that have other sizes for some callers, in the order of the plan.
     pub overridden: SmallVec<[OverriddenLimit; 1]>,
-    /// The percentages up to which limits are enforced, rising.
+    /// The percentages of callers that limits are enforced for, ascending.
     pub percents: SmallVec<[u8; 2]>,
-    /// How periods of quotas are counted, each once.
+    /// The calendars of quotas, each once.
     pub calendars: SmallVec<[Arc<Calendar>; 1]>,
 }
 
@@ -33,15 +33,16 @@ pub struct OverriddenLimit {
     pub rule: Arc<str>,
     /// The sizes.
     pub overrides: Overrides,
-    /// The place of the value that it is kept for; `None` for a limit of each user.
+    /// The index of the value that the limit is for, in [`VariationInputs::values`]; `None` for a limit that
+    /// is not per value.
     pub value_index: Option<usize>,
 }
 
 impl VariationInputs {
-    /// The place of what a limit has a bucket for each value of.
+    /// The index of the value that a limit counts by, which is added if it is new.
     pub(super) fn require_value(&mut self, limit: &ValueQuota) -> usize {
         let enforced_percent = limit.quota.enforced_percent();
-        // Which value is allowed most depends on the limit.
+        // Which value has the largest limit depends on the limit itself.
         let largest_of = (limit.list_handling == ListHandling::Largest).then(|| limit.quota.clone());
         let is_this = |known: &RequiredValue| {
             (&known.source, known.missing, known.list_handling)
@@ -64,7 +65,7 @@ impl VariationInputs {
         self.values.len() - 1
     }
 
-    /// Notes a limit, if it has other sizes for some callers.
+    /// Records a limit if it has other sizes for some callers.
     pub(super) fn note_overrides(&mut self, quota: &Quota, value: Option<usize>, rule: Arc<str>) {
         if !quota.overrides.is_empty() {
             self.overridden.push(OverriddenLimit {
@@ -75,7 +76,7 @@ impl VariationInputs {
         }
     }
 
-    /// Notes how the periods of a limit are counted, in whatever size.
+    /// Records the calendars of a limit, in all its sizes.
     pub(super) fn note_calendars(&mut self, quota: &Quota) {
         for calendar in quota.all_windows().filter_map(|window| window.calendar.as_ref()) {
             if !self.calendars.contains(calendar) {
@@ -95,50 +96,51 @@ impl VariationInputs {
     }
 }
 
-/// Something of which each value has a bucket.
+/// A claim, argument or header that has a bucket for each value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequiredValue {
-    /// What it is.
+    /// The claim, argument or header.
     pub source: ValueSource,
-    /// What happens to callers without it.
+    /// What happens to callers without a value.
     pub missing: MissingValue,
     /// Which values of a list count.
     pub list_handling: ListHandling,
-    /// Of a list only the value that this limit allows most counts; `None` where all do.
+    /// The limit that selects one value of a list: the value that it allows most. `None` if the list handling
+    /// selects no value.
     pub largest_quota: Option<Quota>,
-    /// For how many callers in a hundred that is so; for the others these limits are in shadow mode.
+    /// The percentage of callers that these limits are enforced for; for all others they are in shadow mode.
     pub enforced_percent: u8,
 }
 
-/// One call's part of what varies.
+/// What the inputs are for one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Variation {
-    /// What it costs at least, by the prices that look at it.
+    /// The cost by the prices that depend on the content of the call.
     pub costs: Costs,
     /// The values of [`VariationInputs::values`], in their order; empty in a plan that is not for one call.
     pub values: SmallVec<[BucketValues; 1]>,
-    /// The places of the sizes that the caller has, of [`VariationInputs::overridden`] in their order, one for each value;
-    /// `None` for the size of all. Empty in a plan that is not for one caller.
+    /// The indices of the overrides that apply to the caller, for [`VariationInputs::overridden`] in their
+    /// order, one for each value. `None` means the common size. Empty in a plan that is not for one caller.
     pub sizes: SmallVec<[Option<u16>; 2]>,
-    /// Where the caller stands among a hundred, rounded down to one of [`VariationInputs::percents`] or to zero.
+    /// The caller's percentile, rounded down to one of [`VariationInputs::percents`] or to zero.
     pub percentile: u8,
-    /// The present periods of [`VariationInputs::calendars`]; empty in a plan that is not for one call.
+    /// The current periods of [`VariationInputs::calendars`]; empty in a plan that is not for one call.
     pub periods: SmallVec<[Period; 1]>,
 }
 
-/// The values of one claim, argument or header: one, or several of a list, each once and in the order of their keys. None
-/// for a part of a call that is not known.
+/// The values of one claim, argument or header: one, or several of a list, each once and in the order of
+/// their keys. Empty for a part of a call that is not known.
 pub type BucketValues = SmallVec<[BucketValue; 1]>;
 
 /// One value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BucketValue {
-    /// What keeps it apart in this process.
+    /// The key of the value in this process.
     pub key: UserKey,
-    /// The same in a shared store, free of the value itself.
+    /// The key of the value in a shared store; a digest that does not contain the value.
     pub digest: Arc<str>,
-    /// The caller who chose it, where its buckets are kept for that caller alone.
+    /// The caller that chose the value, if its buckets are for that caller alone.
     pub chosen_by: Option<UserKey>,
-    /// The caller has no value, and a limit in force would refuse it for that.
+    /// The caller has no value, and an enforced limit would refuse the call for that.
     pub is_refused: bool,
 }

@@ -1,26 +1,28 @@
-//! A queue that is fair between users, weighted by cost. No clock, no locks, no tokens: only whose turn it is.
+//! A fair queue: users take turns, weighted by cost. It has no clock, no locks and no tokens; it only decides
+//! the order.
 //!
-//! Every user has a line, first come, first served. A line carries the mark it has been served up to; the next call of
-//! it ends at that mark plus its cost, and the call that ends earliest is next. A user who comes new begins where the
-//! queue stands, so a long line costs its owner and nobody else.
+//! Every user has a queue of its own, first come, first served. A user's queue has a virtual start: the
+//! virtual time up to which it has been served. Its next call finishes at the virtual start plus the call's
+//! cost. The call that finishes earliest is next. A new user starts at the current virtual time of the whole
+//! queue, so a long queue delays only its own user.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::bucket::user_table::UserKey;
 
-/// One waiting call, numbered in the order of arrival.
+/// The number of one waiting call, in the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(pub(crate) u64);
 
-/// Who waits for one thing.
+/// The calls that wait for one limit.
 #[derive(Debug, Default)]
 pub(super) struct FairQueue {
     user_queues: HashMap<UserKey, UserQueue>,
-    /// The first call of every line, by the mark at which it ends.
+    /// The first call of every user's queue, by the virtual time at which it finishes.
     by_finish: BTreeMap<(u64, Ticket), UserKey>,
-    /// The highest mark that has been served.
+    /// The highest virtual finish time that has been served.
     virtual_time: u64,
-    /// The cost of all calls.
+    /// The cost of all waiting calls, in tokens or slots.
     cost: u64,
 }
 
@@ -43,19 +45,20 @@ impl FairQueue {
         self.by_finish.is_empty()
     }
 
-    /// The cost of everybody who waits.
+    /// The cost of all waiting calls.
     pub(super) fn cost(&self) -> u64 {
         self.cost
     }
 
-    /// Whose turn it is, and the cost.
+    /// The next call and its cost.
     pub(super) fn first(&self) -> Option<(Ticket, u32)> {
         let (key, user) = self.by_finish.first_key_value()?;
         let (_, cost) = self.user_queues.get(user)?.calls.front()?;
         Some((key.1, *cost))
     }
 
-    /// Joins the user's line, by age. Whoever had a turn here that came to nothing gets its mark back.
+    /// Puts a call into its user's queue, in the order of arrival. `had_turn` is true when the call had a
+    /// turn that came to nothing: the user's virtual start is then moved back by its cost.
     pub(super) fn push(&mut self, user: UserKey, ticket: Ticket, cost: u32, had_turn: bool) {
         let mark = self.virtual_time;
         self.update(user, |line| {
@@ -75,7 +78,7 @@ impl FairQueue {
         self.cost += u64::from(cost);
     }
 
-    /// Takes out whose turn it is.
+    /// Removes and returns the next call.
     pub(super) fn pop(&mut self) -> Option<(Ticket, u32)> {
         let (key, user) = self.by_finish.first_key_value().map(|(key, user)| (*key, *user))?;
         self.virtual_time = self.virtual_time.max(key.0);
@@ -91,7 +94,7 @@ impl FairQueue {
         served
     }
 
-    /// Takes out a call that leaves before its turn.
+    /// Removes a call that leaves before its turn.
     pub(super) fn remove(&mut self, user: UserKey, ticket: Ticket) {
         let mut gone = None;
         self.update(user, |line| {
@@ -105,8 +108,8 @@ impl FairQueue {
         self.cost -= gone.map_or(0, |(_, cost)| u64::from(cost));
     }
 
-    /// The cost of what is served before a call of `user` that waits as `ticket`, or that comes now, if nobody else
-    /// comes or leaves.
+    /// The cost of what is served before a call of `user`, if no other call comes or leaves. `ticket` is the
+    /// call if it waits already, `None` if it would come now.
     pub(super) fn cost_ahead(&self, user: UserKey, ticket: Option<Ticket>, cost: u32) -> u64 {
         let (start, own) = self.user_queues.get(&user).map_or((self.virtual_time, 0), |line| {
             let before = line.calls.iter().take_while(|(other, _)| Some(*other) != ticket);
@@ -117,7 +120,7 @@ impl FairQueue {
         others.map(|(_, line)| line.cost_finished_by(end)).fold(own, u64::saturating_add)
     }
 
-    /// Changes one line and keeps the order in step.
+    /// Changes the queue of one user and updates the order of finish times.
     fn update(&mut self, user: UserKey, change: impl FnOnce(&mut Option<UserQueue>)) {
         let mut line = self.user_queues.remove(&user);
         if let Some(key) = line.as_ref().and_then(UserQueue::finish_key) {
@@ -134,7 +137,7 @@ impl FairQueue {
 }
 
 impl UserQueue {
-    /// The cost of this line's calls that end by a mark.
+    /// The cost of this user's calls that finish by the virtual time `end`.
     fn cost_finished_by(&self, end: u64) -> u64 {
         if self.virtual_start.saturating_add(self.cost) <= end {
             return self.cost;

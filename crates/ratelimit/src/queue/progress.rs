@@ -1,20 +1,22 @@
-//! What a client that asked for progress hears while its call waits.
+//! Progress notifications for a client that asked for progress, while its call waits for a limit.
 //!
-//! Progress of one request has to increase, and after the wait the backend reports its own, from zero or more. So what
-//! is told here stays below zero: minus one over the seconds that the limiter's clock has run. That rises with time
-//! whoever tells it, so two waits of one request (for a virtual tool, then for the tool it calls) keep the order too.
-//! There is no total, so clients that draw a bar draw one without an end.
+//! The progress value of one request must increase, and after the wait the backend reports its own progress
+//! from zero or more. So the values sent here stay below zero: minus one over the seconds that the limiter's
+//! clock has run, plus one. This value rises with time, independent of the sender. So two waits of one
+//! request (for a virtual tool, then for the tool that it calls) keep the order too. There is no total, so
+//! clients that draw a progress bar draw an indeterminate one.
 
 use vmcp_domain::{ClientPort, Json, Members};
 
 use crate::clock::Micros;
 
-/// A second, which is the first pause, and what every pause is longer than the one before.
+/// One second in microseconds: the first pause between notifications, and the growth of each following pause.
 const SECOND: u64 = 1_000_000;
-/// The longest pause: shorter than the time after which clients and proxies take a silent call for lost.
+/// The longest pause in microseconds: shorter than the time after which clients and proxies consider a silent
+/// call lost.
 const PAUSE_MAX: u64 = 10 * SECOND;
 
-/// Tells one client how its call waits.
+/// Sends progress notifications to one client while its call waits.
 pub(crate) struct WaitProgress<'a> {
     client: Option<&'a dyn ClientPort>,
     next_report_at: Micros,
@@ -22,7 +24,7 @@ pub(crate) struct WaitProgress<'a> {
 }
 
 impl<'a> WaitProgress<'a> {
-    /// Begins now. A client that wants no progress is told nothing.
+    /// Begins now. A client that asked for no progress receives nothing.
     pub(crate) fn new(client: &'a dyn ClientPort, now: Micros) -> Self {
         Self {
             client: client.wants_progress().then_some(client),
@@ -31,12 +33,13 @@ impl<'a> WaitProgress<'a> {
         }
     }
 
-    /// When there is something to tell next, if ever.
+    /// When the next notification is due; `None` for a client that asked for no progress.
     pub(crate) fn next_report_at(&self) -> Option<Micros> {
         self.client.map(|_| self.next_report_at)
     }
 
-    /// Tells that the call waits for `rule`, for about `wait` microseconds more, if it is time to.
+    /// Sends a notification if one is due: the call waits for `rule`, for about `wait` microseconds more.
+    /// `wait` is `None` where the time cannot be estimated.
     pub(crate) fn report_if_due(&mut self, now: Micros, rule: &str, wait: impl FnOnce() -> Option<u64>) {
         let Some(client) = self.client.filter(|_| now >= self.next_report_at) else { return };
         self.pause = (self.pause + SECOND).min(PAUSE_MAX);
@@ -51,7 +54,8 @@ impl<'a> WaitProgress<'a> {
     }
 }
 
-/// Below zero, and more than at any moment a second ago or earlier. Doubles keep the seconds apart for centuries.
+/// Below zero, and greater than at any moment a second or more ago. A double distinguishes the seconds for
+/// centuries.
 fn progress_value(now: Micros) -> f64 {
     -1.0 / (1.0 + now.0 as f64 / SECOND as f64)
 }

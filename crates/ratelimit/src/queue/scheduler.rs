@@ -1,12 +1,14 @@
-//! The waiting room's state, without time of its own and without tasks: who waits for what, and who may go on.
+//! The state of the wait queues, without a clock and without tasks: which call waits for which limit, and
+//! which call may continue.
 //!
-//! A bucket, or a bound on calls in flight, is contended as soon as one call waits for it. From then on nobody is charged
-//! to it but who has been let past its queue, and the queue lets past as many as it can certainly pay for. A call goes
-//! past what it needs from the narrow to the wide and asks the store only when it is past everything: so a tool that
-//! has nothing left holds up nobody who wants another, and two calls never wait for each other.
+//! A bucket, or a limit on calls in flight, is contended as soon as one call waits for it. From then on only
+//! calls that its queue has granted are charged to it, and the queue grants as many as it can certainly pay
+//! for. A call takes what it needs from narrow to wide scope and asks the store only when everything is
+//! granted. So a tool that has no tokens left holds up no call of another tool, and two calls never wait for
+//! each other.
 //!
-//! What a bucket holds is known from the last refusal and from what was let past since. The store still decides: a call
-//! that is refused after all gets its turn back.
+//! The level of a bucket is known from the last refusal and from what was granted since. The store still
+//! decides: a call that the store refuses after all gets its turn back.
 
 mod forecast;
 pub(crate) mod shared_slots;
@@ -25,23 +27,23 @@ use crate::plan::BucketId;
 use crate::plan::policy::WaitBounds;
 use crate::queue::fair_queue::{FairQueue, Ticket};
 
-/// How long nobody is let past a bound on calls in flight after somebody was in vain, in microseconds.
+/// The pause of a limit on calls in flight after a granted call was refused, in microseconds.
 const SLOT_RETRY_PAUSE: u64 = 10_000;
 
-/// What can be waited for: a definition, and the user it counts for, if it counts for each.
+/// What calls wait for: a limit definition, and the user where the limit counts for each user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LimitKey {
     pub(super) id: BucketId,
     pub(super) user: Option<UserKey>,
 }
 
-/// One thing that a call needs.
+/// One limit that a call needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Need {
     pub(super) limit_key: LimitKey,
-    /// Its place among the plan's buckets, or among its bounds on calls in flight.
+    /// Its index among the plan's buckets, or among the plan's limits on calls in flight.
     pub(super) index: usize,
-    /// How wide it is: narrow things are passed first.
+    /// The width of its scope: narrow limits are passed first.
     pub(super) scope_width: u8,
     pub(super) cost: u32,
     /// The longest that a call waits for it, in microseconds.
@@ -49,38 +51,39 @@ pub(crate) struct Need {
     pub(super) supply: Supply,
 }
 
-/// What a thing has to give.
+/// What a limit can grant.
 #[derive(Clone, Debug)]
 pub(crate) enum Supply {
-    /// Tokens, as far as is known.
+    /// Tokens: the rate and the level, as far as it is known.
     Tokens(Rate, Level),
-    /// Places among so many calls in flight, counted together or for each user.
+    /// Slots: the most calls in flight, and the counter of a limit that counts all callers together. Without
+    /// a counter the limit counts for each user.
     Slots(u32, Option<Arc<AtomicU32>>),
 }
 
-/// Everything a call needs that is enforced, the narrow first.
+/// Every enforced limit that a call needs, the narrow scopes first.
 pub(crate) type Needs = SmallVec<[Need; 4]>;
 
-/// The present moment.
+/// The present moment, with the counters of calls in flight.
 #[derive(Clone, Copy)]
 pub(super) struct Now<'a> {
     pub(super) time: Micros,
-    /// How many calls of a user are in flight under a bound.
+    /// How many calls of a user are in flight under a limit.
     pub(super) in_flight: &'a dyn Fn(UserKey, BucketId) -> u32,
 }
 
-/// A thing that calls wait for.
+/// The queue of one limit.
 #[derive(Debug)]
 struct LimitQueue {
     supply: Supply,
-    /// The cost of who has been let past and has not paid yet.
+    /// The cost of the calls that were granted and have not paid yet.
     granted_cost: u64,
     fair_queue: FairQueue,
-    /// Nobody is let past before this moment.
+    /// No call is granted before this moment.
     paused_until: Micros,
-    /// How often in a row somebody was let past in vain, where slots are shared.
+    /// How many granted calls in a row found no free slot, where slots are shared with other replicas.
     failed_attempts: u32,
-    /// Since when it has passed shared slots on among its own calls.
+    /// Since when this replica has reused shared slots for its own calls.
     local_use_since: Option<Micros>,
 }
 
@@ -89,26 +92,27 @@ struct LimitQueue {
 struct WaitingCall {
     user: UserKey,
     needs: Needs,
-    /// For each need: whether the call is past it.
+    /// For each need: whether it is granted.
     granted: SmallVec<[bool; 4]>,
-    /// The need it waits for.
+    /// The index of the need that the call waits for.
     waiting_for: Option<usize>,
     started_at: Micros,
     wake: Arc<Notify>,
 }
 
-/// Where a call stands.
+/// The state of a call in the wait queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum QueueState {
-    /// It may ask the store.
+    /// Everything is granted: the call may ask the store.
     MayAskStore,
-    /// It waits for a need. Whose turn is next is told when; nobody else need look before the bell rings.
+    /// It waits for a need. `until` is set for the first call of the queue only; all others wait until they
+    /// are notified.
     Waiting { need: usize, until: Option<Micros> },
-    /// Its turn would come so many microseconds from now, which is too late.
+    /// Its turn would come after `wait` microseconds, which is too late.
     TooLate { need: usize, wait: u64 },
 }
 
-/// Everybody who waits.
+/// All waiting calls and the queues that they wait in.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
     queues: HashMap<LimitKey, LimitQueue>,
@@ -118,7 +122,8 @@ pub(super) struct Scheduler {
 }
 
 impl LimitQueue {
-    /// How long until it can let past another `cost`, beside who is past already; `None` where nobody can say.
+    /// The time in microseconds until it can grant another `cost` beyond what is granted already; `None`
+    /// where it cannot be estimated.
     fn time_until(&self, thing: LimitKey, cost: u64, present: Now<'_>) -> Option<u64> {
         let wait = match &self.supply {
             Supply::Tokens(rate, level) => {
@@ -138,7 +143,7 @@ impl LimitQueue {
         Some(wait.max(self.paused_until.since(present.time)))
     }
 
-    /// When a call that is the next can be paid for.
+    /// When the first call of the queue can be paid for; `None` for every other call.
     fn ready_at(&self, ticket: Ticket, need: &Need, present: Now<'_>) -> Option<Micros> {
         self.fair_queue.first().filter(|(first, _)| *first == ticket)?;
         Some(present.time.plus(self.time_until(need.limit_key, need.cost.into(), present)?))
@@ -160,12 +165,12 @@ impl Scheduler {
         self.calls.len()
     }
 
-    /// True when calls wait for one of these.
+    /// True when calls wait for one of these limits.
     pub(super) fn is_contended(&self, needs: &Needs) -> bool {
         needs.iter().any(|need| self.queues.contains_key(&need.limit_key))
     }
 
-    /// Takes a call in. `None` when there is no room, for anybody or for this user.
+    /// Takes a call in. `None` when all queues together are full, or this user has too many waiting calls.
     pub(super) fn enqueue(
         &mut self,
         user: UserKey,
@@ -196,7 +201,7 @@ impl Scheduler {
         Some((ticket, bell))
     }
 
-    /// Goes on past everything that is contended, as far as the call gets.
+    /// Takes every need that is available now, in order, until one has to be waited for.
     pub(super) fn advance(&mut self, ticket: Ticket, present: Now<'_>) -> QueueState {
         if let Some(thing) = self.calls.get(&ticket).and_then(WaitingCall::waiting_for_key) {
             self.grant_ready(thing, Some(ticket), present);
@@ -233,9 +238,10 @@ impl Scheduler {
         QueueState::MayAskStore
     }
 
-    /// The store has refused the call: what its buckets hold, and which need holds it up longest. The call waits for
-    /// that one, keeps what is narrower and gives back what is wider. `pause` is how long nobody is let past, where
-    /// the call had been let past in vain.
+    /// The store has refused the call. `levels` says what its buckets hold, `need` which need holds it up
+    /// longest. The call waits for that one, keeps what is granted of narrower needs and returns what is
+    /// granted of wider ones. For `pause` microseconds the queue grants nothing, if this call had been
+    /// granted and was refused all the same.
     pub(super) fn requeue(
         &mut self,
         ticket: Ticket,
@@ -255,7 +261,8 @@ impl Scheduler {
                     supply: own.supply.clone(),
                     granted_cost: 0,
                     fair_queue: FairQueue::default(),
-                    // Who has just been told by others that they have all slots need not ask again at once.
+                    // Other replicas have just reported that they hold all slots, so asking again at once is
+                    // useless.
                     paused_until: present.time.plus(if matches!(own.supply, Supply::Slots(..)) {
                         pause
                     } else {
@@ -294,7 +301,7 @@ impl Scheduler {
         }
     }
 
-    /// The call leaves, with what it needs or without.
+    /// Removes a call, whether it was admitted or not.
     pub(super) fn remove(&mut self, ticket: Ticket, admitted: bool, present: Now<'_>) {
         let Some(call) = self.calls.remove(&ticket) else { return };
         if let Some(count) = self.calls_by_user.get_mut(&call.user) {
@@ -318,7 +325,7 @@ impl Scheduler {
         }
     }
 
-    /// Something was given back: a place among the calls in flight, or tokens, of a call with these needs.
+    /// A call with these needs has released its slots, and its tokens if `tokens` is true.
     pub(super) fn release(&mut self, needs: &Needs, tokens: bool, present: Now<'_>) {
         for need in needs {
             let Some(queue) = self.queues.get_mut(&need.limit_key) else { continue };
@@ -330,7 +337,7 @@ impl Scheduler {
         }
     }
 
-    /// What a call that comes now would wait for longest, and how long.
+    /// The index of the need that a call arriving now would wait for longest, and that wait in microseconds.
     pub(super) fn longest_forecast(
         &self,
         user: UserKey,
@@ -344,7 +351,8 @@ impl Scheduler {
         waits.max_by_key(|(_, wait)| wait.unwrap_or(u64::MAX)).unwrap_or((0, None))
     }
 
-    /// How long until the turn of a call that waits, as things stand; `None` where nobody can say.
+    /// The expected time until the turn of a waiting call, in microseconds; `None` where it cannot be
+    /// estimated.
     pub(super) fn forecast(&self, ticket: Ticket, present: Now<'_>) -> Option<u64> {
         let call = self.calls.get(&ticket)?;
         let need = call.needs.get(call.waiting_for?)?;
@@ -352,7 +360,8 @@ impl Scheduler {
         queue.forecast(need, call.user, Some(ticket), 0, present)
     }
 
-    /// Lets past whom a queue can pay for, and tells the next to keep watch, unless it is the one who looks.
+    /// Grants the first calls that a queue can pay for. It then notifies the next call, so that this one
+    /// watches the time, unless that is the call `watching`, which is running now.
     fn grant_ready(&mut self, thing: LimitKey, watching: Option<Ticket>, present: Now<'_>) {
         let Some(queue) = self.queues.get_mut(&thing) else { return };
         while let Some((first, cost)) = queue.fair_queue.first() {

@@ -65,11 +65,11 @@ async fn the_fourth_of_the_same_is_explained_and_not_made() {
     assert_eq!((told.tool.as_str(), told.count), ("plain", 3));
     assert_eq!(told.retry_after, Duration::from_micros(WITHIN - WITHIN / 4));
     assert_eq!(bench.inner.requests().len(), 3, "the call is not made");
-    // Others, other arguments and other tools are other calls.
+    // Another caller, other arguments or another tool make another call.
     bench.call(&someone("bob"), "plain", r#"{"a":1}"#).await.unwrap();
     bench.call(&ann, "plain", r#"{"a":2}"#).await.unwrap();
     bench.call(&ann, "other", r#"{"a":1}"#).await.unwrap();
-    // After the pause one goes through; the same again, and the next pause begins.
+    // After the pause one call passes. It has the same outcome, so the next pause begins.
     bench.clock.advance(WITHIN - WITHIN / 4 - 1);
     looping(bench.call(&ann, "plain", r#"{"a":1}"#).await);
     bench.clock.advance(1);
@@ -97,7 +97,7 @@ async fn another_outcome_begins_anew() {
         breaker.check(key, &call).unwrap();
         breaker.record_outcome(key, &said(text));
     }
-    // What says nothing about the call changes nothing.
+    // An error that says nothing about the call changes nothing.
     breaker.record_outcome(key, &Err(Error::Overloaded));
     breaker.check(key, &call).unwrap();
     breaker.record_outcome(key, &said("a"));
@@ -128,7 +128,7 @@ async fn only_what_is_watched_is_counted_and_memory_is_bounded() {
         bench.call(&context(), "other", &number.to_string()).await.unwrap();
     }
     looping(bench.call(&context(), "other", "{}").await);
-    // What is old makes room.
+    // Old streaks make room.
     bench.clock.advance(WITHIN);
     for _ in 0..3 {
         bench.call(&context(), "other", r#"{"new":1}"#).await.unwrap();
@@ -136,7 +136,7 @@ async fn only_what_is_watched_is_counted_and_memory_is_bounded() {
     looping(bench.call(&context(), "other", r#"{"new":1}"#).await);
 }
 
-/// The second press of a key is meant; a tool that says nothing is watched.
+/// Pressing a key twice is intended; a tool without the annotation is watched.
 #[tokio::test]
 async fn tools_that_say_that_they_change_something_are_watched_only_by_name() {
     let mut presses = tool("fake", "press", "press");

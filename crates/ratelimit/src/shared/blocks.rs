@@ -1,4 +1,4 @@
-//! Tools that an operator has blocked while the gateway runs, for one user or for all, until a moment.
+//! Tools that an operator has blocked at run time, for one user or for all users, until a moment.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 use parking_lot::RwLock;
 use vmcp_domain::{BackendToolName, RoutingTarget};
 
-/// How many there may be.
+/// The largest number of blocks.
 pub const BLOCK_COUNT_MAX: usize = 1000;
-/// The longest block.
+/// The longest duration of a block.
 pub const BLOCK_DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// What is blocked now. Asked on the path of every call.
+/// The blocks that are active now. Every call checks them.
 #[derive(Debug, Default)]
 pub struct Blocks {
     has_any: AtomicBool,
     ends_at: RwLock<HashMap<String, Instant>>,
 }
 
-/// The name of a block of a tool: for the user with this digest, or for all.
+/// The key of a block of a tool: for the user with this digest, or for all users.
 #[must_use]
 pub(crate) fn block_key(user: Option<&str>, tool: &RoutingTarget<BackendToolName>) -> String {
     let backend = tool.backend.as_str();
@@ -28,33 +28,34 @@ pub(crate) fn block_key(user: Option<&str>, tool: &RoutingTarget<BackendToolName
 }
 
 impl Blocks {
-    /// Nothing is blocked.
+    /// An empty set of blocks.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self::default())
     }
 
-    /// Whether something may be blocked.
+    /// Whether there may be an active block. False means that there is none, without a lock.
     #[must_use]
     pub fn has_any(&self) -> bool {
         self.has_any.load(Ordering::Acquire)
     }
 
-    /// For how long something is still blocked.
+    /// How much longer a block lasts; `None` if there is none.
     #[must_use]
     pub fn remaining(&self, name: &str) -> Option<Duration> {
         let until = *self.ends_at.read().get(name)?;
         Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
-    /// How many blocks there are.
+    /// The number of active blocks.
     #[must_use]
     pub fn count(&self) -> usize {
         let now = Instant::now();
         self.ends_at.read().values().filter(|until| **until > now).count()
     }
 
-    /// Sets one block, or lifts it. False when there are too many.
+    /// Sets a block for a duration of at most [`BLOCK_DURATION_MAX`], or lifts it. Returns false if there are
+    /// already [`BLOCK_COUNT_MAX`] other blocks.
     #[must_use]
     pub fn set(&self, name: &str, lasts: Option<Duration>) -> bool {
         let mut until = self.ends_at.write();
@@ -73,7 +74,7 @@ impl Blocks {
         true
     }
 
-    /// Takes over all blocks that a shared store knows, and how long they last.
+    /// Replaces all blocks with those of a shared store, each with its remaining duration.
     pub fn replace(&self, all: impl IntoIterator<Item = (String, Duration)>) {
         let now = Instant::now();
         let all: HashMap<String, Instant> =

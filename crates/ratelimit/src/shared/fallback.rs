@@ -1,5 +1,5 @@
-//! What a replica does by itself while the shared store is away: it enforces its share of every limit, from the last
-//! levels it has seen, and owes the store what it admits meanwhile.
+//! The fallback of a replica while the shared store is unavailable. The replica enforces its share of every
+//! limit from the last levels that it has seen, and owes the store what it admits meanwhile.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -18,23 +18,24 @@ use crate::plan::{LimitedRequest, Plan, Planner, Variation};
 use crate::shared::store::{Adjustment, RemoteBucket, RemoteStore, StoreFailure};
 use crate::task_spawner::TaskSpawner;
 
-/// How many buckets a debt is remembered for. Beyond that the store is owed nothing more, which lets at most one
-/// burst of those buckets pass twice.
+/// The largest number of buckets with a debt to the store. Beyond that, further buckets owe nothing, which
+/// lets at most one burst of those buckets pass twice.
 const DEBT_COUNT_MAX: usize = 100_000;
-/// How often the store is looked at while something is owed.
+/// How often the task checks for an available store while there is a debt.
 const WRITE_BACK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The buckets of the shared store as this replica knows them.
 ///
-/// They are as large and as fast as the shared ones. A call pays for the other replicas too, so that one of three spends a
-/// third of what it knows of. A level means the same whatever the number of replicas is, and so outlasts its changes.
+/// They have the capacity and the rate of the shared ones. A call pays for the other replicas too, so one of
+/// three replicas spends a third of the level that it knows. A level has the same meaning whatever the number
+/// of replicas is, so it stays valid when that number changes.
 pub(crate) struct Fallback {
     planner: Arc<Planner>,
     pub(crate) store: MemoryStore,
 }
 
 impl Fallback {
-    /// Full buckets.
+    /// A fallback with full buckets.
     pub(crate) fn new(policy: &LimitPolicy, clock: Arc<dyn Clock>) -> Self {
         let planner = Arc::new(Planner::new(policy.without_leases()));
         Self { store: MemoryStore::new(planner.clone(), clock), planner }
@@ -49,7 +50,7 @@ impl Fallback {
         now: Micros,
     ) -> Plan {
         let mut plan = self.planner.plan_request(asked, call, now);
-        // Calls in flight have shares of their own: `limiter::slots`.
+        // Slots have shares of their own: `crate::shared::slots`.
         plan.slot_limits.clear();
         for bucket in &mut plan.buckets {
             bucket.cost_units = fleet_cost_units(&bucket.rate, bucket.cost, replica_count);
@@ -57,24 +58,26 @@ impl Fallback {
         plan
     }
 
-    /// Takes over what the store said a call's buckets hold. That never raises a level: answers overtake each other, and
-    /// after an outage the store does not know yet what it is owed.
+    /// Lowers the fallback's buckets to the levels that the store reported for a call. They are never raised:
+    /// replies may arrive out of order, and after an outage the store does not know yet what it is owed.
     pub(crate) fn observe_levels(&self, own: &Plan, user: Option<UserKey>, levels: &[i64]) {
-        // A unit is the same here: a bucket of which tokens are taken ahead is only smaller.
+        // A unit has the same size here: leasing with `hold_back` only lowers the capacity.
         self.store.lower_levels(own, user, levels);
     }
 }
 
-/// What a call pays that each of `replica_count` replicas may make, in units. The share of a replica is one token at least: a
-/// call that costs no more takes the whole of a bucket that is too small for all. A dearer one never passes.
+/// What a call pays, in units, if each of `replica_count` replicas may make one. The share of a replica is at
+/// least one token. If the bucket is too small for all replicas, a call that costs one token takes the whole
+/// bucket, and a call that costs more never passes.
 fn fleet_cost_units(rate: &Rate, cost: NonZeroU32, replica_count: u32) -> i64 {
     let tokens = u64::from(cost.get()) * u64::from(replica_count.max(1));
     if tokens > rate.burst() && cost == NonZeroU32::MIN { rate.capacity() } else { rate.units(tokens) }
 }
 
-/// What is owed to the store.
+/// The debts to the store.
 pub(crate) struct Debts {
-    /// In tokens; less than none where more was written back than was spent in the end, which nobody gives back.
+    /// The debt of each bucket in tokens. It is negative if more was written back than was spent in the end;
+    /// the store does not refund that.
     tokens_by_key: Mutex<HashMap<Arc<str>, (RemoteBucket, i64)>>,
     is_writing_back: AtomicBool,
     task_spawner: TaskSpawner,
@@ -89,18 +92,18 @@ impl Debts {
         })
     }
 
-    /// True when nothing is owed, or being written back.
+    /// True if no debt is owed or being written back.
     pub(crate) fn is_settled(&self) -> bool {
         !self.is_writing_back.load(Ordering::Acquire)
     }
 
-    /// How many buckets something is owed to.
+    /// The number of buckets with a debt.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.tokens_by_key.lock().len()
     }
 
-    /// Notes that so many tokens more are owed to each bucket, or fewer where they are less than none.
+    /// Adds tokens to the debt of each bucket, or subtracts them if the number is negative.
     pub(crate) fn add<'a>(
         self: &Arc<Self>,
         buckets: impl Iterator<Item = (&'a RemoteBucket, i64)>,
@@ -122,7 +125,8 @@ impl Debts {
     }
 }
 
-/// A call that was written back and then given back stays charged: nobody knows when the store was told of it.
+/// Charges a debt to the store. A call that was written back and refunded later stays charged, because the
+/// time at which the store charged it is not known.
 async fn write_back_debt(
     store: &dyn RemoteStore,
     bucket: &RemoteBucket,
@@ -134,7 +138,8 @@ async fn write_back_debt(
     store.adjust(&[Adjustment { bucket: bucket.clone(), tokens, paid_at: None }]).await
 }
 
-/// Writes debts back once the store answers again. Ends when nothing is owed, or with the limiter.
+/// Writes debts back when the store is available again. Ends when no debt is left, or when the limiter is
+/// dropped.
 async fn write_back_debts(debts: std::sync::Weak<Debts>, store: std::sync::Weak<dyn RemoteStore>) {
     loop {
         tokio::time::sleep(WRITE_BACK_INTERVAL).await;
@@ -151,7 +156,7 @@ async fn write_back_debts(debts: std::sync::Weak<Debts>, store: std::sync::Weak<
         }
         if debts.tokens_by_key.lock().is_empty() {
             debts.is_writing_back.store(false, Ordering::Release);
-            // A debt noted between the look and the store is picked up here.
+            // A debt that was added between the emptiness check and the reset of the flag is handled here.
             if debts.tokens_by_key.lock().is_empty() || debts.is_writing_back.swap(true, Ordering::AcqRel) {
                 return;
             }

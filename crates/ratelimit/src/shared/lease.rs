@@ -1,9 +1,11 @@
-//! Leases: tokens of fast shared buckets, taken out of the shared store ahead of the calls that spend them here.
+//! Leases: tokens of fast shared buckets, taken out of the shared store ahead of the calls that spend them
+//! here.
 //!
-//! What is taken is gone from the bucket, so that all replicas together never admit one call too many over the long
-//! run. What is not spent within the lease's duration is dropped: a token spent in a window was taken in it or at most
-//! one duration earlier, and the bucket gave out at most what it held then and earned since. So no window of any
-//! length exceeds an exact bucket's by more than what the bucket earns in one duration, whatever replicas do.
+//! A taken token is gone from the bucket, so over the long run all replicas together never admit one call too
+//! many. A token that is not spent within the lease's duration is dropped. So a token spent in a window was
+//! taken in that window or at most one duration before it. In that time the bucket gave out at most what it
+//! held at the start and earned since. Therefore no window of any length exceeds that of an exact bucket by
+//! more than what the bucket earns in one duration, whatever the replicas do.
 
 pub(crate) mod balance;
 pub(crate) mod counters;
@@ -27,11 +29,11 @@ pub use crate::shared::lease::counters::LeaseCounts;
 use crate::shared::store::{Adjustment, RemoteBucket, RemoteStore, StoreFailure, TakeRequest, remote_bucket};
 use crate::task_spawner::TaskSpawner;
 
-/// How many times a call waits for tokens before it counts as one that the store did not answer: others may be faster
-/// every time.
+/// How many times a call waits for tokens before it fails with a time-out of the store: other calls may spend
+/// the tokens first every time.
 const TAKE_ATTEMPTS_MAX: usize = 4;
 
-/// What this replica has taken.
+/// The leased tokens of this replica.
 pub struct Leases {
     store: Arc<dyn RemoteStore>,
     clock: Arc<dyn Clock>,
@@ -39,15 +41,15 @@ pub struct Leases {
     replica_count: Option<u32>,
     counters: LeaseCounters,
     task_spawner: TaskSpawner,
-    /// By the definition of the bucket, of which the planner makes a bounded number.
+    /// By the identifier of the bucket's definition. The planner makes a bounded number of definitions.
     leased_buckets: Mutex<HashMap<BucketId, Arc<LeasedBucket>>>,
 }
 
-/// What is held of one bucket.
+/// The leased tokens of one bucket.
 pub(crate) struct LeasedBucket {
     remote: RemoteBucket,
     balance: Mutex<LeaseBalance>,
-    /// Tokens have come, or will not.
+    /// Notified when a take has finished, with or without tokens.
     changed: Notify,
 }
 
@@ -60,28 +62,28 @@ pub struct PlannedLease {
     leased_bucket: Arc<LeasedBucket>,
 }
 
-/// The leased buckets of a plan, in its order, which is also the order of their locks.
+/// The leased buckets of a plan, in its order, which is also their lock order.
 pub type LeasePlan = SmallVec<[PlannedLease; 2]>;
 
-/// Why leased buckets let a call not pass.
+/// Why leased buckets do not admit a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseError {
-    /// A bucket is empty: its place in the plan, and for how long it will be.
+    /// A bucket has too few tokens: its index in the plan, and how long until it can pay.
     InsufficientTokens(usize, Wait),
     /// The store was needed and did not answer.
     StoreFailed(StoreFailure),
 }
 
-/// What a call has paid out of reservoirs. Dropped without [`LeasePayment::commit`] it is put back.
+/// What a call has paid from leased tokens. Dropping it without [`LeasePayment::commit`] restores the tokens.
 pub struct LeasePayment<'a> {
     leases: &'a Leases,
     plan: &'a LeasePlan,
-    /// The terms of what each bucket paid; `None` where a bucket in shadow mode paid nothing.
+    /// The lease terms of each bucket's payment; `None` for a bucket in shadow mode that paid nothing.
     terms: SmallVec<[Option<LeaseTerms>; 2]>,
     is_committed: bool,
 }
 
-/// The same buckets for a call that costs what `whole`, the plan that they are of, says.
+/// The same leased buckets with the costs of `whole`, the plan that they belong to.
 pub(crate) fn with_costs(plan: &LeasePlan, whole: &Plan) -> LeasePlan {
     let cost = |leased: &PlannedLease| whole.buckets.get(leased.index).map(|bucket| bucket.cost.get().into());
     plan.iter()
@@ -91,7 +93,7 @@ pub(crate) fn with_costs(plan: &LeasePlan, whole: &Plan) -> LeasePlan {
 
 impl std::fmt::Debug for LeasePayment<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Paid")
+        f.debug_struct("LeasePayment")
             .field("terms", &self.terms)
             .field("kept", &self.is_committed)
             .finish_non_exhaustive()
@@ -105,7 +107,8 @@ impl std::fmt::Debug for Leases {
 }
 
 impl Leases {
-    /// Nothing is taken yet. `replica_count` is what the operator says; else the store is asked.
+    /// Leases without any tokens yet. `replica_count` is the configured number of replicas; `None` uses the
+    /// number that the store reports.
     #[must_use]
     pub fn new(
         store: Arc<dyn RemoteStore>,
@@ -113,7 +116,7 @@ impl Leases {
         policy: LeasePolicy,
         replica_count: Option<u32>,
     ) -> Arc<Self> {
-        // One part in a hundred is given away, since clocks do not run equally fast.
+        // The lease is shortened by 1 %, since clocks do not run equally fast.
         let micros = u64::try_from(policy.duration.as_micros()).unwrap_or(u64::MAX);
         let duration = micros - micros.div_ceil(100);
         Arc::new(Self {
@@ -127,7 +130,7 @@ impl Leases {
         })
     }
 
-    /// The leased buckets of a plan. The same bucket has the same reservoir in every plan.
+    /// The leased buckets of a plan. The same bucket shares its leased tokens between all plans.
     #[must_use]
     pub fn plan(&self, plan: &Plan) -> LeasePlan {
         let leased = |(place, bucket): (usize, &PlannedBucket)| {
@@ -144,7 +147,8 @@ impl Leases {
     fn leased_bucket(&self, bucket: &PlannedBucket) -> Arc<LeasedBucket> {
         let make = || {
             let bucket = remote_bucket(bucket, None, None);
-            // Half of what the bucket earns in a lease is as much as one replica can use in half of it.
+            // In half a lease one replica can use at most what the bucket earns in that half, so it never
+            // needs to hold more.
             let most = (u128::from(bucket.rate.refill()) * u128::from(self.duration / 2))
                 .div_ceil(u128::from(bucket.rate.unit().max(1)));
             let most = u64::try_from(most).unwrap_or(u64::MAX);
@@ -154,10 +158,10 @@ impl Leases {
         self.leased_buckets.lock().entry(bucket.id).or_insert_with(make).clone()
     }
 
-    /// Pays for one call out of what is held, taking more from the store where that is not enough.
+    /// Pays for one call from the leased tokens, and takes more from the store if they do not suffice.
     ///
     /// # Errors
-    /// When a bucket is empty, or the store does not answer.
+    /// [`LeaseError`] if a bucket has too few tokens, or the store does not answer.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -168,7 +172,7 @@ impl Leases {
         Box::pin(self.take_and_spend(plan)).await
     }
 
-    /// Pays at once or not at all. `all` says that buckets in shadow mode must pay, too.
+    /// Pays at once or not at all. With `all`, buckets in shadow mode must pay too.
     fn spend<'a>(self: &'a Arc<Self>, plan: &'a LeasePlan, all: bool) -> Option<LeasePayment<'a>> {
         let now = self.clock.now();
         let mut stocks: SmallVec<[MutexGuard<'_, LeaseBalance>; 2]> =
@@ -207,7 +211,7 @@ impl Leases {
             let now = self.clock.now();
             let mut told: SmallVec<[_; 2]> = SmallVec::new();
             for leased in plan {
-                // Before the look, so that nothing that comes after it is missed.
+                // Enabled before the check, so that no notification after it is missed.
                 let mut changed = Box::pin(leased.leased_bucket.changed.notified());
                 changed.as_mut().enable();
                 match self.check_shortfall(leased, now) {
@@ -229,7 +233,7 @@ impl Leases {
             let Some((reservoir, turn)) = waits_for else {
                 match self.spend(plan, false) {
                     Some(paid) => return Ok(paid),
-                    // Somebody else was faster between the look and this.
+                    // Another call spent the tokens between the check and this point.
                     None => continue,
                 }
             };
@@ -238,7 +242,7 @@ impl Leases {
             }
             let failure = reservoir.balance.lock().failure_since(turn);
             if let Some(failure) = failure {
-                // What only buckets on trial lack holds up nobody.
+                // Buckets in shadow mode that lack tokens do not refuse the call.
                 return self.spend(plan, false).ok_or(LeaseError::StoreFailed(failure));
             }
             if let Some(paid) = self.spend(plan, true) {
@@ -248,7 +252,7 @@ impl Leases {
         self.spend(plan, false).ok_or(LeaseError::StoreFailed(StoreFailure::Timeout))
     }
 
-    /// What one bucket lacks for a call; asks the store for it if nobody does.
+    /// What one bucket lacks for a call. Starts a take from the store if none is pending.
     fn check_shortfall(self: &Arc<Self>, leased: &PlannedLease, now: Micros) -> Shortfall {
         let rate = &leased.leased_bucket.remote.rate;
         let mut stock = leased.leased_bucket.balance.lock();
@@ -265,7 +269,7 @@ impl Leases {
         self.replica_count.or_else(|| self.store.replica_count()).unwrap_or(1).saturating_mul(2).max(2)
     }
 
-    /// Asks the store by a task of its own: a caller who leaves takes nothing along.
+    /// Takes from the store in a task of its own, so that a cancelled call does not abort the take.
     fn spawn_take(self: &Arc<Self>, reservoir: &Arc<LeasedBucket>, order: TakeRequest) {
         let (leases, reservoir) = (self.clone(), reservoir.clone());
         let mut delivery = TakeCompletion { leased_bucket: reservoir, is_finished: false };
@@ -280,7 +284,8 @@ impl Leases {
         });
     }
 
-    /// What each leased bucket held when it was last heard of, by its place in the plan, in units.
+    /// The level of each leased bucket by its index in the plan, in units, from the store's last reply and
+    /// the refill since.
     pub(crate) fn observed_levels(&self, plan: &LeasePlan) -> SmallVec<[(usize, i64); 2]> {
         let now = self.clock.now();
         let level = |leased: &PlannedLease| {
@@ -292,7 +297,7 @@ impl Leases {
     }
 }
 
-/// An answer that is under way. However it ends, those who wait are told.
+/// A pending take. However it ends, the waiting calls are notified.
 struct TakeCompletion {
     leased_bucket: Arc<LeasedBucket>,
     is_finished: bool,
@@ -307,7 +312,7 @@ impl Drop for TakeCompletion {
     }
 }
 
-/// A call that waits for tokens; what it lacks is taken along with what others lack.
+/// A call that waits for tokens. The next take includes what all waiting calls lack together.
 struct WaitingCostGuard<'a>(&'a PlannedLease);
 
 impl<'a> WaitingCostGuard<'a> {
@@ -324,27 +329,27 @@ impl Drop for WaitingCostGuard<'_> {
 }
 
 impl LeasePayment<'_> {
-    /// The call goes on: what was paid stays paid.
+    /// Keeps the payment: the call is made.
     pub fn commit(&mut self) {
         self.is_committed = true;
     }
 
-    /// The places of the buckets in shadow mode that could not pay.
+    /// The indices of the buckets in shadow mode that could not pay.
     pub(crate) fn unpaid_indices(&self) -> impl Iterator<Item = usize> {
         self.plan.iter().zip(&self.terms).filter(|(_, terms)| terms.is_none()).map(|(leased, _)| leased.index)
     }
 
-    /// The places of the buckets that paid.
+    /// The indices of the buckets that paid.
     pub(crate) fn paid_indices(&self) -> impl Iterator<Item = usize> {
         self.plan.iter().zip(&self.terms).filter(|(_, terms)| terms.is_some()).map(|(leased, _)| leased.index)
     }
 
-    /// When what was paid was taken, by the clock of the store.
+    /// When the paid tokens were taken, by the clock of the store.
     pub(crate) fn taken_at(&self) -> impl Iterator<Item = Micros> {
         self.terms.iter().flatten().map(|terms| terms.taken_at)
     }
 
-    /// The changes that charge more tokens to the buckets that paid.
+    /// The adjustments that charge further tokens to the buckets that paid.
     pub(crate) fn adjustments(
         &self,
         tokens: impl Fn(&RemoteBucket) -> i64,
@@ -371,11 +376,11 @@ impl Drop for LeasePayment<'_> {
     }
 }
 
-/// The shortest lease: the way to the store and back must be short against it.
+/// The shortest lease: the round trip to the store must be short compared with it.
 pub const LEASE_MIN: Duration = Duration::from_millis(20);
-/// The longest lease: what a replica that is killed holds is lost for that long.
+/// The longest lease: the tokens held by a killed replica are lost for that long.
 pub const LEASE_MAX: Duration = Duration::from_secs(10);
-/// How long tokens may be spent, if nothing else is said.
+/// The default duration of a lease.
 pub const LEASE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

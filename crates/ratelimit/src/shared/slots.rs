@@ -1,22 +1,24 @@
-//! Bounds on calls in flight that all replicas keep together: a slot is a lease in the shared store, under the name of
-//! its call, by the store's clock.
+//! Slot limits that all replicas enforce together. A slot is a lease in the shared store, kept under the
+//! identifier of its call and timed by the store's clock.
 //!
-//! **Never above the bound.** The store gives a slot only while it counts fewer live names than the bound allows, and a
-//! name lives for one lease from the last time the store heard of it. A replica tells the store of every call that it
-//! has in flight before half a lease is over. So as long as replicas and store hear of each other, whatever is in flight
-//! is counted, and no order of commands changes that: names are never reused, so that a command that comes twice or late
-//! can only keep a slot that nobody needs, for one lease at most, and never free one that is in use. A number for each
-//! replica in place of names would be smaller, but a late or lost command about one call would then change what is
-//! known of the others, and calls that share some of their bounds would have to queue for each other to prevent that.
+//! **Never above the bound.** The store grants a slot only while it counts fewer live call identifiers than
+//! the limit allows. An identifier stays live for one lease from the last time the store received it. A
+//! replica reports every in-flight call before half a lease has passed. So as long as replicas and store
+//! reach each other, every in-flight call is counted, and no order of commands changes that. Identifiers are
+//! never reused. So a command that arrives twice or late can only keep a slot that no call needs, for one
+//! lease at most. It can never free a slot that is in use. A counter per replica instead of identifiers would
+//! be smaller. But a late or lost command about one call would then change the count of the others, and calls
+//! that share some of their limits would have to queue for each other to prevent that.
 //!
-//! **What is lost comes back.** Nobody reports the calls of a replica that was killed: their slots are free after one
-//! lease. A release that is lost is said again, until the lease is over. A reply that is lost counts as a slot taken.
+//! **What is lost comes back.** A killed replica no longer reports its calls, so their slots are free after
+//! one lease. A lost release is repeated until the lease is over. A lost reply counts as a slot taken.
 //!
-//! **What it cannot do.** A call that is running cannot be unmade. When a replica stands still for longer than a lease,
-//! others may get the slots of calls that still run; the replica then reports its calls again, and nobody is admitted
-//! until there is room for all. A store that comes back, perhaps empty, perhaps after all leases are over, is asked for no
-//! slots for a second, in which every replica that has found it again has said what it holds; one that takes longer to find
-//! it is like one that stood still.
+//! **What it cannot do.** A running call cannot be undone. If a replica pauses for longer than a lease, other
+//! replicas may get the slots of calls that still run. The paused replica then reports its calls again, and
+//! no call is admitted until there is room for all. A store that comes back, perhaps empty, perhaps after all
+//! leases have expired, is asked for no slots for one second. In that second every replica that has
+//! reconnected reports the slots that it holds. A replica that takes longer to reconnect is like one that
+//! paused.
 
 mod registry;
 pub(crate) mod reporter;
@@ -38,10 +40,11 @@ use crate::shared::store::{
 use crate::task_spawner::TaskSpawner;
 use registry::{EndedCall, SlotRegistry};
 
-/// For so long nobody asks a store for slots that has come back: it may have forgotten everything, and every replica has to
-/// find it again and say what it holds. Finding it takes a third of a second, saying it a tenth.
+/// How long a store that has come back is not asked for slots. It may have lost its data, and every replica
+/// has to reconnect and report what it holds. Reconnecting takes a third of a second, reporting takes a
+/// tenth.
 const RECONNECT_GRACE: Duration = Duration::from_secs(1);
-/// Calls that have ended, as one question to the store takes them along at most.
+/// The most ended calls that one acquire request carries for each slot limit.
 const CARRIED_MAX: usize = 64;
 
 /// The calls of this replica that hold slots in the shared store.
@@ -50,45 +53,46 @@ pub(crate) struct SharedSlots {
     clock: Arc<dyn Clock>,
     lease: Duration,
     task_spawner: TaskSpawner,
-    /// The first half of all names of this replica.
+    /// The first half of all call identifiers of this replica.
     replica_id: u64,
     calls: AtomicU64,
     registry: Mutex<SlotRegistry>,
-    /// Wakes the keeper: a call has ended.
+    /// Wakes the reporter when a call has ended.
     wake: Arc<Notify>,
 }
 
-/// The slots of one call. Dropping it gives them back without waiting for the store.
+/// The slots of one call. Dropping it releases them without waiting for the store.
 pub(crate) struct SlotGuard {
     shared_slots: Arc<SharedSlots>,
     call: CallId,
-    /// The bounds under which it counts, and for each whether the store may have been told so by this call itself.
+    /// The slot limits under which the call counts. The flag says whether the call's own acquire request may
+    /// have reached the store.
     bounds: SmallVec<[(RemoteSlotLimit, bool); 2]>,
-    /// What the question that is under way says of calls that have ended.
+    /// The ended calls that the pending acquire request carries.
     carried_ended: Vec<(RemoteSlotLimit, Vec<EndedCall>)>,
-    /// The places of the bounds in shadow mode that were full.
+    /// The indices of the slot limits in shadow mode that were full.
     missed_indices: SmallVec<[usize; 2]>,
 }
 
-/// What the store says to a call.
+/// The store's answer to an acquire request.
 pub(crate) enum AcquireOutcome {
-    /// It holds its slots, and has paid.
+    /// The call holds its slots and has paid.
     Admitted(RemoteVerdict),
     /// A bucket cannot pay.
     InsufficientTokens(RemoteVerdict),
-    /// A bound is full: its place in the plan.
+    /// A slot limit is full: its index in the plan.
     SlotsFull(usize),
 }
 
 impl SharedSlots {
-    /// Nothing is held yet.
+    /// Shared slots of a replica without any calls yet.
     pub(crate) fn new(store: Arc<dyn RemoteStore>, clock: Arc<dyn Clock>, lease: Duration) -> Arc<Self> {
         Arc::new(Self {
             store,
             clock,
             lease,
             task_spawner: TaskSpawner::current(),
-            // Seeded by the system for this process, which is all that tells replicas apart.
+            // Random keys of this process: this number is all that distinguishes replicas.
             replica_id: RandomState::new().hash_one("replica"),
             calls: AtomicU64::new(0),
             registry: Mutex::default(),
@@ -96,12 +100,12 @@ impl SharedSlots {
         })
     }
 
-    /// True when the store has heard of every call that has ended.
+    /// True if every ended call has been reported to the store, or its lease has expired.
     pub(crate) fn is_settled(&self) -> bool {
         self.registry.lock().unreported_count() == 0
     }
 
-    /// How many calls hold slots or ask for them.
+    /// How many calls hold slots or request them.
     pub(crate) fn count(&self) -> usize {
         self.registry.lock().call_count()
     }
@@ -110,8 +114,9 @@ impl SharedSlots {
         u64::try_from(self.lease.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Takes a slot for one call under every bound of a part that has room, and pays the buckets of the same home; or takes
-    /// and pays nothing if an enforced one has no room or cannot pay.
+    /// Takes a slot for one call under every limit of a batch that has a free one, and pays the buckets of
+    /// the same partition. Takes and pays nothing if an enforced limit is full or an enforced bucket cannot
+    /// pay.
     pub(crate) async fn acquire(
         &self,
         slot: &mut SlotGuard,
@@ -123,7 +128,8 @@ impl SharedSlots {
         }
         let ask = slot.build_request(part);
         let sent = self.clock.now();
-        // What this says is noted before it is sent: who is dropped meanwhile gives back what it may have got.
+        // The request is recorded in the guard before it is sent: if the call is dropped meanwhile, it
+        // releases the slots that it may have got.
         let (verdict, paid) = match self.store.acquire(&ask, buckets).await {
             Ok(answer) => answer,
             Err(failure) => {
@@ -146,13 +152,14 @@ impl SharedSlots {
         Ok(AcquireOutcome::Admitted(paid))
     }
 
-    /// Whether the slots that a call has got since `begun` may be relied on.
+    /// Whether the slots that a call has got since `begun` are still valid.
     pub(crate) fn check_still_valid(&self, begun: Micros) -> Result<(), StoreFailure> {
-        // A process that stood still meanwhile must not go on with a slot that may be somebody else's by now.
+        // A process that paused meanwhile must not continue with slots that may belong to another call by
+        // now.
         if self.clock.now().since(begun) >= self.lease_micros() / 2 {
             return Err(StoreFailure::Timeout);
         }
-        // The question may have waited for the connection, and been the first over it.
+        // The request may have waited for the connection, and been the first one over it.
         if self.is_in_reconnect_grace() { Err(StoreFailure::CircuitOpen) } else { Ok(()) }
     }
 
@@ -161,7 +168,7 @@ impl SharedSlots {
         self.store.connection().reconnected_for.is_some_and(|age| age < RECONNECT_GRACE)
     }
 
-    /// A call that holds nothing yet.
+    /// Begins a call, which holds no slot yet.
     pub(crate) fn begin_call(self: &Arc<Self>) -> SlotGuard {
         let mut name = [0; 16];
         name[..8].copy_from_slice(&self.replica_id.to_le_bytes());
@@ -180,12 +187,13 @@ impl SharedSlots {
 }
 
 impl SlotGuard {
-    /// The places of the bounds in shadow mode that would have refused the call.
+    /// The indices of the slot limits in shadow mode that would have refused the call.
     pub(crate) fn missed_indices(&self) -> impl Iterator<Item = usize> {
         self.missed_indices.iter().copied()
     }
 
-    /// The call goes on without the store, whatever the bounds say. The store hears of it when it is back.
+    /// Lets the call continue without the store, whatever the limits say. The reporter reports it when the
+    /// store is back.
     pub(crate) fn hold_unchecked(&mut self, parts: &[SlotBatch]) {
         let mut registry = self.shared_slots.registry.lock();
         for slots in parts.iter().flat_map(|part| &part.limits) {
@@ -194,13 +202,14 @@ impl SlotGuard {
         }
     }
 
-    /// Notes that every bound of these parts would have refused the call.
+    /// Records that every slot limit of these batches would have refused the call.
     pub(crate) fn record_missed(&mut self, parts: &[SlotBatch]) {
         self.missed_indices.extend(parts.iter().flat_map(|part| part.indices.iter().copied()));
     }
 
-    /// The call goes on without the store if this replica has fewer calls in flight than its share of every enforced
-    /// bound, however these got their slots. The error is the place of the bound that has no room.
+    /// Lets the call continue without the store if this replica has fewer calls in flight than its share of
+    /// every enforced limit, however those calls got their slots. The error is the index of the limit that is
+    /// full.
     pub(crate) fn hold_share(&mut self, parts: &[SlotBatch], replica_count: u32) -> Result<(), usize> {
         let mut registry = self.shared_slots.registry.lock();
         let room = |registry: &SlotRegistry, slots: &RemoteSlotLimit| {
@@ -226,7 +235,7 @@ impl SlotGuard {
         Ok(())
     }
 
-    /// The question about a part, which takes along what has ended under the same bounds.
+    /// The acquire request for a batch. It carries calls that have ended under the same limits.
     fn build_request(&mut self, part: &SlotBatch) -> SlotRequest {
         let mut ended = SmallVec::new();
         let mut registry = self.shared_slots.registry.lock();
@@ -257,7 +266,7 @@ impl SlotGuard {
         }
     }
 
-    /// The store has refused a part, and has written nothing for it.
+    /// Removes the limits of a batch that the store has refused; the store has written nothing for it.
     fn remove_limits(&mut self, part: &SlotBatch) {
         self.bounds.retain(|(slots, _)| !part.limits.contains(slots));
     }
@@ -286,7 +295,7 @@ impl Drop for SlotGuard {
     }
 }
 
-/// Notes that a call counts under a bound.
+/// Records that a call counts under a slot limit.
 fn add_bound(bounds: &mut SmallVec<[(RemoteSlotLimit, bool); 2]>, slots: &RemoteSlotLimit, told: bool) {
     if !bounds.iter().any(|(known, _)| known == slots) {
         bounds.push((slots.clone(), told));

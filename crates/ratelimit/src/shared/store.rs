@@ -1,5 +1,5 @@
-//! The contract of a store that several replicas share: `vmcp-ratelimit-redis` implements it.
-//! Which buckets a call is charged to, and what happens when the store fails, is decided here.
+//! The contract of a store that several replicas share; `vmcp-ratelimit-redis` implements it. This crate
+//! decides which buckets a call is charged to, and what happens when the store fails.
 
 pub(crate) mod legacy_keys;
 pub(crate) mod slot_store;
@@ -27,67 +27,69 @@ pub(crate) use crate::shared::store::slot_store::{SlotBatch, slot_batches};
 /// One bucket of a decision, as a shared store sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RemoteBucket {
-    /// What the bucket belongs to, the same on every replica and free of the user's name.
+    /// The key of the bucket, the same on every replica. It does not contain the user's name.
     pub key: Arc<str>,
-    /// How it fills.
+    /// The refill rate and the capacity.
     pub rate: Rate,
     /// What one call costs, in tokens.
     pub cost: u32,
-    /// What a refusal does.
+    /// Whether the bucket refuses a call that it cannot pay, or is in shadow mode.
     pub mode: Mode,
-    /// The place of its rule, if that is on trial; see [`crate::PlannedBucket::shadow_rule`].
+    /// The index of its rule, if that is in shadow mode; see [`crate::PlannedBucket::shadow_rule`].
     pub shadow_rule: Option<u32>,
-    /// Whose place in a cluster it has; `None` for the one of all buckets of this gateway.
+    /// Its partition in a cluster; `None` for the common partition of this gateway's buckets.
     pub partition: Option<Arc<str>>,
-    /// The period that it counts, for one that earns nothing in it: it need not be kept for longer.
+    /// The current period of a calendar quota. The bucket need not be kept for longer.
     pub period: Option<Period>,
-    /// Where its level may still be found while its key is new; `None` when nothing older can be left.
+    /// Where its level may still be found if its present key does not exist; `None` if no older level can be
+    /// left.
     pub legacy_keys: Option<Arc<LegacyKeys>>,
 }
 
 impl RemoteBucket {
-    /// The time that it goes by: `now`, or the first moment of its period.
+    /// The time at which to compute the level: `now`, or the start of the current calendar period.
     #[must_use]
     pub fn bucket_time(&self, now: Micros) -> Micros {
         self.period.map_or(now, |period| period.start)
     }
 }
 
-/// The cost of a bucket in a change by an operator, which is bounded by no payment: it may end the deepest debt.
+/// The cost in an adjustment by an operator. No payment bounds such an adjustment, so it may clear the
+/// deepest debt.
 pub const COST_OF_ANY_CALL: u32 = u32::MAX;
 
-/// A change of what a call was charged, for one bucket.
+/// A change of what a call was charged in one bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adjustment {
-    /// The bucket, with what was paid for the call as its cost, or [`COST_OF_ANY_CALL`].
+    /// The bucket; its cost is what the call paid, or [`COST_OF_ANY_CALL`].
     pub bucket: RemoteBucket,
-    /// Tokens that are charged in addition, or given back where they are less than none.
+    /// Tokens to charge in addition; a negative number is a refund.
     pub tokens: i64,
-    /// When the call paid, by the clock of the store. Nothing is given back where that is not known.
+    /// When the call paid, by the clock of the store. Without it nothing is refunded.
     pub paid_at: Option<Micros>,
 }
 
-/// How many tokens a replica takes out of a bucket, to spend them by itself.
+/// How many tokens a replica takes out of a bucket for its leases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TakeRequest {
-    /// With fewer than this it can do nothing, so that it takes none then.
+    /// With fewer tokens than this the replica can do nothing, so it takes none then.
     pub min_useful: u64,
-    /// What calls wait for: taken even if that empties the bucket.
+    /// What calls wait for, in tokens; taken even if that empties the bucket.
     pub need: u64,
-    /// What it would like to have.
+    /// What the replica would like to have, in tokens.
     pub want: u64,
-    /// Beyond `need` it takes one part of so many of what the bucket holds.
+    /// A grant above `need` is at most the bucket's level divided by this number.
     pub share_divisor: u32,
 }
 
-/// What a replica got.
+/// The tokens that a replica got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakeGrant {
-    /// The tokens, which the bucket does not hold any more.
+    /// The tokens, which the bucket no longer holds.
     pub tokens: u64,
-    /// What the bucket holds after that, in units.
+    /// The level of the bucket after that, in units.
     pub level: i64,
-    /// When, by the clock of the store.
+    /// When they were taken, by the clock of the store.
     pub at: Micros,
 }
 
@@ -98,30 +100,31 @@ pub struct AdmitRequest {
     pub buckets: SmallVec<[RemoteBucket; 4]>,
 }
 
-/// What the store found.
+/// The verdict of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteVerdict {
     /// Whether every enforced bucket paid. If not, nothing was spent.
     pub admitted: bool,
-    /// What each bucket holds after the decision, in units, in the order of the ask.
+    /// The level of each bucket after the decision, in units, in the order of the request.
     pub levels: SmallVec<[i64; 4]>,
-    /// For each bucket, whether it paid. A shadow bucket that could not is not charged.
+    /// For each bucket, whether it paid. A bucket in shadow mode that could not pay is not charged.
     pub pays: SmallVec<[bool; 4]>,
-    /// When, by the clock of the store.
+    /// When the store decided, by its clock.
     pub at: Micros,
 }
 
 impl RemoteVerdict {
-    /// The verdict about no bucket at all.
+    /// The verdict on a request without buckets: admitted.
     pub(crate) fn empty() -> Self {
         Self { admitted: true, levels: SmallVec::new(), pays: SmallVec::new(), at: Micros::default() }
     }
 }
 
-/// Why the store did not answer. Whether the tokens were spent is not known then; they are never given out twice.
+/// Why the store did not answer. It is unknown then whether the tokens were spent; they are never given out
+/// twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum StoreFailure {
-    /// No answer within the decision's deadline.
+    /// No reply before the deadline of the decision.
     #[error("no answer in time")]
     Timeout,
     /// There is no connection.
@@ -130,16 +133,16 @@ pub enum StoreFailure {
     /// The store answered with an error (read-only replica, out of memory, …).
     #[error("the store refused")]
     Refused,
-    /// Recent failures: the store is given time before it is asked again.
+    /// The circuit is open after recent failures: the store is not asked for a while.
     #[error("the store is given time after failures")]
     CircuitOpen,
-    /// Too many calls of this replica wait to ask the same. The store is well.
+    /// Too many calls of this replica wait to send the same request. The store itself works.
     #[error("too many calls ask the same")]
     Overloaded,
 }
 
 impl StoreFailure {
-    /// The failure's label in metrics: the reference's `error_type`.
+    /// The failure's label in metrics: the `error_type` of the reference implementation.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -152,19 +155,20 @@ impl StoreFailure {
     }
 }
 
-/// A store that several replicas share. Every method answers within the store's own deadline.
+/// A store that several replicas share. Every method returns within the store's own deadline.
 pub trait RemoteStore: SlotStore {
     /// Checks all buckets together and spends from all or none.
     fn admit<'a>(&'a self, ask: &'a AdmitRequest) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>>;
-    /// The verdict on a question that is certain to be refused, without asking; `None` where one must ask to know.
+    /// The verdict on a request that is certain to be refused, without a request to the store; `None` if only
+    /// the store can decide.
     fn known_refusal(&self, _ask: &AdmitRequest) -> Option<RemoteVerdict> {
         None
     }
-    /// Changes what calls were charged, all of it or nothing. The buckets have one home. A level may go below zero, to minus
-    /// the capacity at most; no bucket is given back more than it would hold in addition if the call had never paid, see
-    /// [`crate::BucketState::refundable`].
+    /// Changes what calls were charged, all of it or nothing. The buckets must have the same partition. A
+    /// level may become negative, down to minus the capacity. No bucket gets a refund above what it would
+    /// hold in addition if the call had never paid, see [`crate::BucketState::refundable`].
     fn adjust<'a>(&'a self, changes: &'a [Adjustment]) -> BoxFuture<'a, Result<(), StoreFailure>>;
-    /// What each bucket holds now, in units; spends nothing.
+    /// The level of each bucket now, in units; spends nothing.
     fn peek<'a>(&'a self, ask: &'a AdmitRequest) -> BoxFuture<'a, Result<SmallVec<[i64; 4]>, StoreFailure>>;
     /// Takes tokens out of one bucket ahead of the calls that will spend them.
     fn take<'a>(
@@ -172,18 +176,19 @@ pub trait RemoteStore: SlotStore {
         bucket: &'a RemoteBucket,
         order: TakeRequest,
     ) -> BoxFuture<'a, Result<TakeGrant, StoreFailure>>;
-    /// How many replicas share the store now, this one included, where that is known.
+    /// How many replicas share the store now, including this one; `None` if that is unknown.
     fn replica_count(&self) -> Option<u32>;
-    /// For how long all replicas have kept buckets under their present keys. Levels that fill up in less are nowhere else.
-    /// `None` where that is not known.
+    /// How long all replicas have used the present keys of buckets; `None` if that is unknown. A bucket that
+    /// fills up in less time has no level left under a legacy key.
     fn key_age(&self) -> Option<Duration> {
         Some(Duration::MAX)
     }
-    /// What operators have blocked, as all replicas know it; `None` for a store that keeps no blocks.
+    /// The blocks of operators as all replicas know them; `None` for a store that keeps no blocks.
     fn blocks(&self) -> Option<Arc<Blocks>> {
         None
     }
-    /// Blocks something for so long, or lifts the block. False when there are too many blocks.
+    /// Sets the block `name` for a duration, or lifts it. Returns false if there are too many blocks, or if
+    /// the store keeps none.
     fn block<'a>(
         &'a self,
         _name: &'a str,
@@ -191,7 +196,7 @@ pub trait RemoteStore: SlotStore {
     ) -> BoxFuture<'a, Result<bool, StoreFailure>> {
         Box::pin(std::future::ready(Ok(false)))
     }
-    /// What an operator should change in its settings, each a sentence.
+    /// What an operator should change in the store's settings, each as a sentence.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
@@ -199,10 +204,10 @@ pub trait RemoteStore: SlotStore {
     fn is_available(&self) -> bool;
 }
 
-/// What happens to calls when the store does not answer.
+/// What happens to calls if the store does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OnStoreFailure {
-    /// This replica enforces its share of every limit by itself.
+    /// Fallback: this replica alone enforces its share of every limit.
     #[default]
     Local,
     /// Calls pass.
@@ -211,58 +216,61 @@ pub enum OnStoreFailure {
     Deny,
 }
 
-/// How long the store is to be asked for one decision, if nothing else is said.
+/// The default deadline of one decision by the store.
 pub const DECISION_DEADLINE: Duration = Duration::from_millis(50);
 
-/// A user's part of keys in a shared store: the same on every replica, and not the user's name.
+/// A user's part of keys in a shared store: the first 16 bytes of a SHA-256 digest of issuer and subject, in
+/// hexadecimal. It is the same on every replica and does not contain the user's name.
 #[must_use]
 pub fn user_digest(identity: &Identity) -> String {
     let mut hasher = sha2::Sha256::new();
     hasher.update(identity.issuer.as_bytes());
-    // Neither an issuer nor a subject contains NUL in any scheme, so no two pairs give the same bytes.
+    // No scheme allows NUL in an issuer or a subject, so no two pairs give the same bytes.
     hasher.update([0]);
     hasher.update(identity.subject.as_bytes());
     let digest = hasher.finalize();
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The caller as a shared store tells callers apart.
+/// The caller as a shared store identifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SharedUser {
     /// See [`user_digest`].
     pub(crate) digest: String,
-    /// The subject, while buckets may have levels that the reference wrote: it names users in keys.
+    /// The subject, while buckets may have levels under keys of the reference implementation, which contain
+    /// the subject.
     pub(crate) subject: Option<String>,
 }
 
-/// The buckets of a plan that stand in one place of a shared store, for one user.
+/// The buckets of a plan that have the same partition of a shared store, for one user.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreBatch {
-    /// Their places in the plan.
+    /// Their indices in the plan.
     pub(crate) indices: SmallVec<[usize; 4]>,
-    /// The question about them.
+    /// The request about them.
     pub(crate) request: AdmitRequest,
 }
 
-/// How a plan is asked about.
+/// Which buckets of a plan to request, and how.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlanView<'a> {
-    /// The user's part of keys.
+    /// The user, who is part of the keys.
     pub(crate) user: Option<&'a SharedUser>,
-    /// Each user's buckets stand in a place of their own.
+    /// Whether each user's buckets have a partition of their own.
     pub(crate) split_by_user: bool,
-    /// Leave out the buckets of which tokens are taken ahead.
+    /// Whether to leave out leased buckets.
     pub(crate) without_leased: bool,
-    /// Buckets may have levels under former keys.
+    /// Whether buckets may have levels under legacy keys.
     pub(crate) has_legacy_keys: bool,
 }
 
-/// The questions about a plan: those that can be answered together are one.
+/// The requests for a plan: buckets that can be decided together are in one request.
 pub(crate) fn store_batches(plan: &Plan, cut: PlanView<'_>) -> SmallVec<[StoreBatch; 2]> {
     let home: Option<Arc<str>> = cut.user.filter(|_| cut.split_by_user).map(|user| (*user.digest).into());
     let mut parts: SmallVec<[StoreBatch; 2]> = SmallVec::new();
     for (place, planned) in plan.buckets.iter().enumerate() {
-        // Without a user nobody can say which bucket it is; only a rule on trial lets such a call pass.
+        // The key of a per-user bucket is unknown without a user. Only a limit in shadow mode lets such a
+        // call pass.
         let is_nobodys = planned.storage.is_per_user() && cut.user.is_none();
         if is_nobodys || (cut.without_leased && planned.lease_excess.is_some()) {
             continue;
@@ -272,7 +280,7 @@ pub(crate) fn store_batches(plan: &Plan, cut: PlanView<'_>) -> SmallVec<[StoreBa
             bucket.legacy_keys =
                 Some(Arc::new(LegacyKeys::for_bucket(planned, cut.user, bucket.partition.is_some())));
         }
-        // Shared buckets come first in a plan, so that those of one place stand side by side.
+        // Shared buckets come first in a plan, so the buckets of one partition are adjacent.
         match parts
             .last_mut()
             .filter(|part| part.request.buckets.last().is_some_and(|last| last.partition == bucket.partition))

@@ -1,5 +1,5 @@
-//! The layer right around the limiter: a record for every real call that came to it, whoever composed the call and
-//! whatever name led there, with what the limiter said.
+//! The layer directly outside the limiter: writes a record for each real call that reaches the limiter, with
+//! the limiter's decision. It sees every call, whichever layer composed it and whichever name led to it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(crate) struct AuditedCalls {
 }
 
 impl AuditedCalls {
-    /// Puts the layer around `inner`.
+    /// Wraps `inner` in the layer.
     pub(crate) fn wrap(inner: SharedGateway, audit: Arc<Audit>) -> SharedGateway {
         Arc::new(Self { inner, audit, targets: DerivedCache::default() })
     }
@@ -46,7 +46,8 @@ impl Gateway for AuditedCalls {
             if !self.audit.should_record(TOOL_CALL, ctx) {
                 return self.inner.call_tool(ctx, request).await;
             }
-            // A tool that does not exist comes to no limiter; its request is recorded as it was made.
+            // A call of an unknown tool reaches no limiter. The outer layer records it as the client
+            // requested it.
             let Some(target) = self.find_target(ctx, &request.name).await else {
                 return self.inner.call_tool(ctx, request).await;
             };

@@ -1,4 +1,4 @@
-//! Records of what operators change by hand.
+//! Records of the changes that operators make to limits.
 
 use std::sync::Arc;
 
@@ -9,32 +9,33 @@ use super::record::{Data, Extra, Metadata, Record, RecordTarget};
 use super::subject::{RecordSource, RecordSubjects, transport};
 use super::{Audit, LIMITS_CHANGED};
 
-/// The issuer of operators, who are known by a token of this machine alone.
+/// The issuer of operators in records. They have no identity of their own: any holder of this machine's
+/// operator token is an operator.
 const OPERATOR: &str = "vmcp:operator";
 
-/// What was changed.
+/// The change that was made, as the record shows it.
 #[derive(Serialize)]
 pub(crate) struct LimitsChange<'a> {
     /// `reset`, `grant`, `block` or `unblock`.
     pub(crate) act: &'static str,
     /// The tool whose limits were changed.
     pub(crate) tool: &'a str,
-    /// Who vouches for the user.
+    /// The issuer of the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) issuer: Option<&'a str>,
-    /// Whose limits were changed; none for those of all callers together.
+    /// The user whose limits were changed. `None` if the change applies to the limits that all callers share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) user: Option<&'a str>,
-    /// How many tokens were given.
+    /// The number of tokens that were granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tokens: Option<u32>,
-    /// For how long the tool was blocked.
+    /// How long the tool is blocked, in seconds. `None` if no duration was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds: Option<u64>,
 }
 
 impl Audit {
-    /// Records a change, and whether it was made.
+    /// Records a change and whether it succeeded.
     pub(crate) fn limits_changed(&self, change: &LimitsChange<'_>, outcome: Result<(), &Error>) {
         let identity =
             Identity { issuer: OPERATOR.to_owned(), subject: "operator".to_owned(), claims: Members::new() };

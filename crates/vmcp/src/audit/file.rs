@@ -1,29 +1,29 @@
-//! The file of audit records. It survives what happens to log files: a last line torn by the end of the process, and
-//! rotation, by a new name as well as by truncation.
+//! The file of audit records. It handles a last line that is torn because the process ended, and log rotation
+//! by renaming and by truncation.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// A file that is appended to by its name.
+/// A file in append mode that is reopened under its path after rotation.
 #[derive(Debug)]
 pub(super) struct AuditFile {
     path: PathBuf,
     file: File,
-    /// Which file it is, to notice another one under the same name; `None` for what is no regular file.
+    /// Device and inode number, to detect that another file is at the path. `None` if it is no regular file.
     file_id: Option<(u64, u64)>,
-    /// The last line has no end.
+    /// The last line has no line break.
     has_torn_line: bool,
-    /// There is no file under the name and none can be made.
+    /// The file was rotated and a new one could not be opened. Prevents a second warning.
     reopen_failed: bool,
 }
 
 impl AuditFile {
-    /// Opens the file or creates it; only its owner may read it then.
+    /// Opens the file. A new file gets mode 0600.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If the file cannot be opened for appending.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         // Other users of the machine must not read who called what.
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
@@ -38,8 +38,8 @@ impl AuditFile {
         })
     }
 
-    /// Begins a new file when this one has been moved or removed. Where none can be made, this one serves as long as it has
-    /// a name.
+    /// Opens a new file after the open one was renamed or removed. If no new file can be opened, records
+    /// still go to the old file while it has a name in some folder; after that, this returns an error.
     fn reopen_if_rotated(&mut self) -> io::Result<()> {
         let Some(identity_open) = self.file_id else { return Ok(()) };
         let moved = match self.path.metadata() {
@@ -82,7 +82,7 @@ fn file_id(metadata: &Metadata) -> Option<(u64, u64)> {
     metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
 }
 
-/// Whether the last line has no end. A file that may not be read is taken for whole.
+/// Returns whether the last line has no line break. A file that cannot be read counts as complete.
 fn ends_in_torn_line(path: &Path, size: u64) -> bool {
     let last = || -> io::Result<u8> {
         let mut file = File::open(path)?;
@@ -127,7 +127,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         file.write_all(b"fourth\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "fourth\n");
-        // Where no new file can be made (the name is a folder here), the moved file takes the records.
+        // If no new file can be opened (the path is a folder here), the renamed file still takes the records.
         fs::rename(&path, &old).unwrap();
         fs::create_dir(&path).unwrap();
         file.write_all(b"fifth\n").unwrap();

@@ -1,5 +1,6 @@
-//! The writer: a bounded queue in front of a file or standard output. A record that does not fit is counted, and a line
-//! among the others says how many are missing.
+//! The writer of records: a bounded queue in front of a file or standard output. A record that does not fit
+//! in the queue is dropped and counted, and a `vmcp_audit_lost` line between the other lines reports the
+//! count.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -12,22 +13,22 @@ use serde_json::json;
 use super::{Output, RECORDS_LOST, time};
 use crate::metrics::AuditCounters;
 
-/// How many records wait to be written.
+/// The most records that wait to be written.
 const QUEUED_RECORDS_MAX: usize = 8192;
-/// How many bytes they may have together.
+/// The most bytes of the records in the queue together: 64 MiB.
 const QUEUED_BYTES_MAX: usize = 64 << 20;
-/// How much is written at once.
+/// A batch is written once it has this size (256 KiB) or the queue is empty.
 const BATCH_BYTES: usize = 256 << 10;
-/// How often the log complains.
+/// The least time between two warnings in the log.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 enum QueueEntry {
     Record(Vec<u8>),
-    /// Everything before has been written.
+    /// Signals that all earlier entries have been written.
     Flush(SyncSender<()>),
 }
 
-/// The queue.
+/// The sending end of the queue.
 pub(super) struct RecordWriter {
     queue: SyncSender<QueueEntry>,
     state: Arc<QueueState>,
@@ -35,7 +36,7 @@ pub(super) struct RecordWriter {
 
 struct QueueState {
     queued_bytes: AtomicUsize,
-    /// Records that are missing and of which no line tells yet.
+    /// Dropped records that no line in the file reports yet.
     unreported: AtomicU64,
     counters: AuditCounters,
 }
@@ -48,7 +49,7 @@ impl QueueState {
 }
 
 impl RecordWriter {
-    /// Starts the thread that writes. It ends when the queue is dropped.
+    /// Starts the writer thread. The thread ends when the queue is dropped.
     pub(super) fn start(output: Output, counters: AuditCounters, component: String) -> Self {
         let (queue, entries) = sync_channel(QUEUED_RECORDS_MAX);
         let shared = Arc::new(QueueState { queued_bytes: 0.into(), unreported: 0.into(), counters });
@@ -64,7 +65,7 @@ impl RecordWriter {
         Self { queue, state: shared }
     }
 
-    /// Takes one line, with its line break. Never blocks.
+    /// Adds one line, including its line break. Drops the record instead of blocking if the queue is full.
     pub(super) fn enqueue(&self, line: Vec<u8>) {
         let size = line.len();
         let waiting = self.state.queued_bytes.fetch_add(size, Ordering::Relaxed);
@@ -74,12 +75,13 @@ impl RecordWriter {
         }
     }
 
-    /// Waits until what was taken is written; false when that takes too long.
+    /// Waits until all earlier records are written. Returns false if that takes longer than `wait`.
     pub(super) fn flush(&self, wait: Duration) -> bool {
         let (mark, reached) = sync_channel(1);
         let deadline = Instant::now() + wait;
         let mut entry = QueueEntry::Flush(mark);
-        // There is no waiting for room with a deadline; the queue moves in steps of a batch.
+        // A send with a deadline does not exist for this channel, so it polls. The queue empties one batch at
+        // a time.
         while let Err(back) = self.queue.try_send(entry) {
             entry = match back {
                 std::sync::mpsc::TrySendError::Full(entry) if Instant::now() < deadline => entry,
@@ -97,10 +99,10 @@ struct WriterThread {
     output: Output,
     state: Arc<QueueState>,
     component: String,
-    /// The last write broke off, perhaps within a line.
+    /// The last write failed, perhaps in the middle of a line.
     is_torn: bool,
     warned_at: Option<Instant>,
-    /// Records that are missing since the last complaint.
+    /// The number of lost records since the last warning.
     missing_since_warning: u64,
 }
 
@@ -136,7 +138,7 @@ impl WriterThread {
         batch.clear();
         if let Err(error) = &written {
             self.is_torn = true;
-            // What was told of others is lost too, so it is told again.
+            // The note about earlier losses was lost with the batch, so the next batch reports them again.
             self.state.unreported.fetch_add(missing, Ordering::Relaxed);
             self.state.count_lost(count);
             if self.may_warn() {
@@ -189,7 +191,7 @@ mod tests {
 
     use super::*;
 
-    /// Writes when it is told to, and fails when it is told so.
+    /// A writer that waits for a message before each write, and fails if the message is false.
     struct Slow(Receiver<bool>, Sender<String>, Sender<()>);
 
     impl Write for Slow {
@@ -213,7 +215,7 @@ mod tests {
         let counters = AuditCounters::default();
         let log = RecordWriter::start(Box::new(Slow(gone, told, enter)), counters.clone(), "c".to_owned());
         log.enqueue(b"{}\n".to_vec());
-        // From here on nothing leaves the queue.
+        // The writer thread is blocked now, so nothing leaves the queue.
         entered.recv_timeout(Duration::from_secs(60)).unwrap();
         for _ in 1..3 * QUEUED_RECORDS_MAX {
             log.enqueue(b"{}\n".to_vec());
@@ -237,7 +239,7 @@ mod tests {
         let log = RecordWriter::start(Box::new(Slow(gone, told, enter)), counters.clone(), "c".to_owned());
         log.enqueue(b"first\n".to_vec());
         go.send(false).unwrap();
-        // What is written after that passes, also the note about the loss if it comes before the next line.
+        // All later writes succeed, including the note about the loss if it is written before the next line.
         drop(go);
         assert!(log.flush(Duration::from_secs(60)));
         log.enqueue(b"second\n".to_vec());

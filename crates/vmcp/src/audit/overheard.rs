@@ -1,5 +1,5 @@
-//! What the limiter says about a call, brought to the record of that call. The limiter tells an observer in the middle of
-//! the call's own work, so a slip that travels with that work can be written on.
+//! Passes the limiter's decision about a call to the record of that call. The limiter notifies its observer
+//! on the task of the call, so a task-local [`DecisionCapture`] can store the decision.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -9,18 +9,18 @@ use vmcp_domain::RateLimit;
 use vmcp_ratelimit::{Clock, DecisionEvent, Micros, Observer, StoreFailure, WaitOutcome};
 
 tokio::task_local! {
-    /// The slip of the real call that is being made.
+    /// The capture of the real call that this task makes.
     static CAPTURE: Arc<DecisionCapture>;
 }
 
-/// What the limiter said about one call.
+/// The limiter's decision about one call, and whether the tokens were refunded.
 #[derive(Debug, Default)]
 pub(super) struct DecisionCapture {
     decision: OnceLock<CapturedDecision>,
     refunded: AtomicBool,
 }
 
-/// The limiter's decision.
+/// The limiter's decision, without borrowed data.
 #[derive(Clone, Debug)]
 pub(super) struct CapturedDecision {
     pub(super) at: Micros,
@@ -32,7 +32,7 @@ pub(super) struct CapturedDecision {
 }
 
 impl DecisionCapture {
-    /// Makes a call with this slip.
+    /// Runs a call with this capture as the task-local one.
     pub(super) async fn scope<T>(self: &Arc<Self>, call: impl Future<Output = T>) -> T {
         CAPTURE.scope(self.clone(), call).await
     }
@@ -46,14 +46,14 @@ impl DecisionCapture {
     }
 }
 
-/// An observer that also writes on the slip.
+/// An observer that also stores each decision in the task-local capture.
 pub(crate) struct CapturingObserver {
     inner: Arc<dyn Observer>,
     clock: Arc<dyn Clock>,
 }
 
 impl CapturingObserver {
-    /// Puts it in front of `inner`.
+    /// Wraps `inner`, which still receives every event.
     pub(crate) fn wrap(inner: Arc<dyn Observer>, clock: Arc<dyn Clock>) -> Arc<dyn Observer> {
         Arc::new(Self { inner, clock })
     }
@@ -62,7 +62,8 @@ impl CapturingObserver {
 impl Observer for CapturingObserver {
     fn on_decision(&self, event: &DecisionEvent<'_>) {
         self.inner.on_decision(event);
-        // Without a slip it is a call of a virtual tool, which is recorded as its client asked for it.
+        // Without a capture it is a call of a virtual tool, which `requests` records as the client requested
+        // it.
         let _ = CAPTURE.try_with(|slip| {
             slip.decision.get_or_init(|| CapturedDecision {
                 at: event.at,

@@ -1,4 +1,4 @@
-//! A request whose record will be written when it ends, or when its client leaves.
+//! A request whose record is written when the request ends or is cancelled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,37 +11,37 @@ use super::overheard::DecisionCapture;
 use super::record::{self, Data, Extra, Metadata, RateLimitOutcome, Record, RecordedValue};
 use super::subject::{RecordSource, RecordSubjects, delegation, transport};
 
-/// What is asked for.
+/// The description of a request.
 pub(super) struct RequestInfo {
     /// The kind of record.
     pub(super) kind: &'static str,
-    /// The method of the protocol.
+    /// The MCP method.
     pub(super) method: &'static str,
-    /// What the name names.
+    /// The kind of thing that `name` names: `tool`, `virtual_tool`, `prompt` or `resource`.
     pub(super) target_kind: Option<&'static str>,
-    /// The name of the tool, the prompt or the resource.
+    /// The name of the tool or prompt, or the URI or template of the resource.
     pub(super) name: Option<String>,
-    /// The tool that a virtual one was asked for.
+    /// The tool that `call_tool` was asked to call.
     pub(super) requested_tool_name: Option<String>,
-    /// What was sent.
+    /// The arguments of the request. They are recorded if `request_data` is set.
     pub(super) arguments: Option<Json>,
 }
 
-/// The request.
+/// A request whose record has not been written. Dropping it records the request as cancelled.
 pub(super) struct PendingRecord<'a> {
     audit: &'a Audit,
     ctx: &'a CallContext,
     request: RequestInfo,
     target: Option<RoutingTarget<BackendToolName>>,
     capture: Option<Arc<DecisionCapture>>,
-    /// Set when the request has a record already, as the call that it really was.
+    /// True once `calls` has recorded the request as the real call. This record is then not written.
     has_other_record: Option<Arc<AtomicBool>>,
     started_at: Micros,
     is_written: bool,
 }
 
 impl<'a> PendingRecord<'a> {
-    /// A request as its client made it. Nothing is written for it if `recorded` is set by then.
+    /// A request as the client made it. No record is written if `recorded` is true when the request ends.
     pub(super) fn for_request(
         audit: &'a Audit,
         ctx: &'a CallContext,
@@ -60,7 +60,7 @@ impl<'a> PendingRecord<'a> {
         }
     }
 
-    /// A call of a backend's tool.
+    /// A call of a backend's tool, with the limiter's decision in `slip`.
     pub(super) fn for_call(
         audit: &'a Audit,
         ctx: &'a CallContext,
@@ -81,13 +81,13 @@ impl<'a> PendingRecord<'a> {
         }
     }
 
-    /// Writes the record of a request that was answered so.
+    /// Writes the record of a request that ended with `outcome`.
     pub(super) fn finish(mut self, outcome: &Result<Reply, Error>) {
         self.is_written = true;
         self.write(&outcome.as_ref());
     }
 
-    /// The same for a list, which cannot fail half-way.
+    /// Writes the record of a list request, whose outcome has no reply to inspect.
     pub(super) fn finish_list(mut self, outcome: Result<(), &Error>) {
         self.is_written = true;
         let empty = Reply::complete(vmcp_domain::Members::new());

@@ -1,4 +1,5 @@
-//! One record as JSON. Its members are a promise: users feed it to other programs, and `vmcp limits replay` reads it.
+//! The JSON of one record. Its members are a public interface: users process them with other programs, and
+//! `vmcp limits replay` reads them.
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -8,7 +9,7 @@ use super::changes::LimitsChange;
 use super::overheard::DecisionCapture;
 use super::subject::{DelegationActor, RecordSource, RecordSubjects};
 
-/// A record.
+/// One record.
 #[derive(Serialize)]
 pub(super) struct Record<'a> {
     pub(super) audit_id: Uuid,
@@ -25,7 +26,7 @@ pub(super) struct Record<'a> {
     pub(super) data: Data,
 }
 
-/// What was asked for.
+/// The endpoint, the method and the object of the request.
 #[derive(Serialize)]
 pub(super) struct RecordTarget<'a> {
     pub(super) endpoint: &'a str,
@@ -36,18 +37,19 @@ pub(super) struct RecordTarget<'a> {
     pub(super) name: Option<&'a str>,
 }
 
-/// What else there is to say, where the reference has it.
+/// The envelope of [`Extra`], which ToolHive's records have.
 #[derive(Serialize)]
 pub(super) struct Metadata<'a> {
     pub(super) extra: Extra<'a>,
 }
 
-/// What else there is to say.
+/// Timing, transport, backend, error and limit decision of the request.
 #[derive(Serialize)]
 pub(super) struct Extra<'a> {
     pub(super) duration_ms: u64,
     pub(super) duration_us: u64,
-    /// When the request came: for a real call, when it came to the limiter.
+    /// The start of the request in microseconds since 1970. For a real call it is when the call reached the
+    /// limiter, before any wait.
     pub(super) time_us: u64,
     pub(super) transport: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +59,7 @@ pub(super) struct Extra<'a> {
     /// The virtual tool that made the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) via: Option<&'static str>,
-    /// The tool that a virtual one was asked for.
+    /// The tool that `call_tool` was asked to call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) requested_tool: Option<String>,
     /// The class of the error.
@@ -65,7 +67,7 @@ pub(super) struct Extra<'a> {
     pub(super) error: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rate_limit: Option<RateLimitOutcome>,
-    /// What an operator has changed.
+    /// The change of limits that an operator made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) limits_change: Option<&'a LimitsChange<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -74,7 +76,7 @@ pub(super) struct Extra<'a> {
     pub(super) delegation_truncated: bool,
 }
 
-/// What the limiter said. A call that nothing limits has none.
+/// The limiter's decision. A call that no limit applies to has none.
 #[derive(Serialize)]
 pub(super) struct RateLimitOutcome {
     pub(super) decision: &'static str,
@@ -92,7 +94,7 @@ pub(super) struct RateLimitOutcome {
 }
 
 impl RateLimitOutcome {
-    /// From what the limiter said itself.
+    /// From the decision that the observer captured. `None` if the limiter made no decision.
     pub(super) fn from_capture(slip: &DecisionCapture) -> Option<Self> {
         let verdict = slip.decision()?;
         let refusal = verdict.refusal.as_ref();
@@ -106,7 +108,7 @@ impl RateLimitOutcome {
         })
     }
 
-    /// From an answer that says so.
+    /// From the error of the answer. `None` if the answer is no refusal by a limit.
     pub(super) fn from_error(outcome: &Result<(), &Error>) -> Option<Self> {
         let Err(Error::RateLimited(refusal)) = outcome else { return None };
         Some(Self::from_refusal(Some(refusal)))
@@ -114,7 +116,7 @@ impl RateLimitOutcome {
 
     fn from_refusal(refusal: Option<&RateLimit>) -> Self {
         let retry = |refusal: &RateLimit| match refusal.retry {
-            // Rounded up: a call made then is admitted.
+            // Rounded up, so that a call after this time is admitted.
             Retry::After(wait) => Some(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)),
             Retry::WhenReleased | Retry::Never | Retry::Blocked => None,
         };
@@ -131,7 +133,7 @@ impl RateLimitOutcome {
     }
 }
 
-/// What was sent and what was answered, where the operator wants that recorded.
+/// The arguments and the reply, if the settings ask for them.
 #[derive(Default, Serialize)]
 pub(super) struct Data {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,7 +148,7 @@ impl Data {
     }
 }
 
-/// JSON as it was, or the beginning of its text.
+/// The JSON value unchanged, or the beginning of its text.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum RecordedValue {
@@ -155,7 +157,8 @@ pub(super) enum RecordedValue {
 }
 
 impl RecordedValue {
-    /// At most `bytes_max` of the value.
+    /// Returns the value if its text has at most `bytes_max` bytes, and the beginning of its text otherwise.
+    /// The text ends between two characters. Returns `None` if nothing would be left of it.
     pub(super) fn truncated(value: &Json, bytes_max: usize) -> Option<Self> {
         let text = value.as_str();
         if text.len() <= bytes_max {
@@ -166,8 +169,8 @@ impl RecordedValue {
     }
 }
 
-/// The outcome in the reference's words, and the class of the error. `detect` looks into answers that arrived: a tool
-/// that failed, and a backend that answered with an error, are then errors of the application.
+/// Returns the outcome in ToolHive's words, and the class of the error. With `detect`, a tool that failed and
+/// a backend that answered with an error count as `application_error`; without it they count as `success`.
 pub(super) fn outcome(
     outcome: &Result<&Reply, &Error>,
     detect: bool,

@@ -1,5 +1,6 @@
-//! Recorded calls before the limits of a configuration: which of them these would have refused. The calls are put before
-//! the real limiter in the order of time; no backend is started, and nothing is connected to.
+//! Replays recorded calls against the limits of a configuration and reports which of them these limits would
+//! have refused. The calls are passed to the real limiter in the order of time. No backend is started and
+//! nothing is connected to.
 
 mod judged;
 mod recorded;
@@ -17,13 +18,14 @@ use super::format_time;
 use judged::{CallCounts, SimulationResult, simulate};
 use recorded::RecordedCalls;
 
-/// How many tools and users are named.
+/// The most tools and the most users that the report names.
 const TOP: usize = 10;
 
-/// What `policy` would have done to the calls in `audit`, one JSON record a line: as text for people, or as JSON.
+/// Reports what `policy` would have done to the calls in `audit`, which has one JSON record on each line. The
+/// report is text, or JSON if `as_json`.
 ///
 /// # Errors
-/// If `audit` cannot be read. Lines that are no calls are counted in the report.
+/// If `audit` cannot be read. Lines that are no calls are no error; the report counts them.
 pub fn report(audit: impl BufRead, policy: LimitPolicy, as_json: bool) -> std::io::Result<String> {
     let recorded = RecordedCalls::read(audit)?;
     let notes = limitations(&policy);
@@ -32,7 +34,7 @@ pub fn report(audit: impl BufRead, policy: LimitPolicy, as_json: bool) -> std::i
     Ok(write(&recorded, &judged, &notes))
 }
 
-/// What the replay cannot know about these limits.
+/// Notes on the limits in `policy` that a replay cannot reproduce.
 fn limitations(policy: &LimitPolicy) -> Vec<&'static str> {
     let all = || std::iter::once(&policy.server).chain(policy.tools.iter().map(|rule| &rule.limits));
     let in_flight =
@@ -72,7 +74,7 @@ fn limitations(policy: &LimitPolicy) -> Vec<&'static str> {
     notes
 }
 
-/// The places with the most refusals, and where these are equal the most calls.
+/// The indices with the most refusals and then the most calls, [`TOP`] at most.
 fn most_refused(counts: &[CallCounts]) -> Vec<(usize, CallCounts)> {
     let mut places: Vec<(usize, CallCounts)> = counts.iter().copied().enumerate().collect();
     places.sort_by_key(|(place, count)| (Reverse((count.refused, count.calls)), *place));
@@ -193,14 +195,14 @@ fn to_text(recorded: &RecordedCalls, judged: &SimulationResult, notes: &[&str]) 
 fn count_table(what: &str, counts: &[CallCounts], label: impl Fn(usize) -> Option<String>) -> String {
     let mut out = format!("\nrefused by {what}, of all calls\n");
     for (place, count) in most_refused(counts).into_iter().filter(|(_, count)| count.refused > 0) {
-        // Names come out of a file; nothing in them may move the cursor of a terminal.
+        // Names come from a file. Escaping them keeps control characters from the terminal.
         let label = label(place).unwrap_or_default().escape_debug().to_string();
         out += &format!("  {:>10}  of {:<10}  {label}\n", count.refused, count.calls);
     }
     out
 }
 
-/// A share in hundredths of a percent, without floating point.
+/// The share of refused calls in percent with two decimals, computed without floating point.
 fn percentage(count: CallCounts) -> String {
     let hundredths = count.refused.saturating_mul(10_000).checked_div(count.calls).unwrap_or(0);
     format!("{}.{:02} %", hundredths / 100, hundredths % 100)

@@ -1,5 +1,5 @@
-//! The layer next to the outermost: a record for every request as its client made it. A tool call that came to the
-//! limiter has its record from there, as the call it really was, and gets no second one.
+//! The second outermost layer: writes a record for each request as the client made it. A tool call that
+//! reached the limiter is recorded by `calls` as the real call, and gets no second record here.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,7 +15,7 @@ use super::pending::{PendingRecord, RequestInfo};
 use super::{Audit, TOOL_CALL};
 
 tokio::task_local! {
-    /// Whether the request that is being answered has a record.
+    /// Set to true once the request of this task has a record.
     pub(super) static RECORDED: Arc<AtomicBool>;
 }
 
@@ -27,12 +27,12 @@ pub(crate) struct AuditedRequests {
 }
 
 impl AuditedRequests {
-    /// Puts the layer around `inner`. `has_virtual` says that the optimizer's tools are in it.
+    /// Wraps `inner` in the layer. `has_virtual` says whether `inner` has the optimizer's tools.
     pub(crate) fn wrap(inner: SharedGateway, audit: Arc<Audit>, has_virtual: bool) -> SharedGateway {
         Arc::new(Self { inner, audit, has_virtual })
     }
 
-    /// Records one request that is answered with a reply.
+    /// Awaits a request that is answered with a reply, and records it.
     async fn record_reply(
         &self,
         ctx: &CallContext,
@@ -48,7 +48,7 @@ impl AuditedRequests {
         outcome
     }
 
-    /// Records one list.
+    /// Awaits a list request, and records it.
     async fn record_list<T>(
         &self,
         ctx: &CallContext,
@@ -124,7 +124,7 @@ impl Gateway for AuditedRequests {
             kind: "mcp_resource_read",
             method: "resources/read",
             target_kind: Some("resource"),
-            // The form that was judged and served, not the client's spelling of it.
+            // The normalised URI that policies decided about and that was served, not the client's spelling.
             name: Some(request.uri.as_str().to_owned()),
             requested_tool_name: None,
             arguments: None,
@@ -182,7 +182,7 @@ impl Gateway for AuditedRequests {
     }
 }
 
-/// The tool that `call_tool` is asked for.
+/// The tool that `call_tool` was asked to call.
 fn requested_tool_name(request: &CallTool) -> Option<String> {
     request.arguments.as_ref()?.members().ok()?.get("tool_name").and_then(Json::decode_string)
 }

@@ -1,9 +1,10 @@
-//! Who asked: the caller, and on whose behalf where the token says so (RFC 8693, `act`). No token is ever looked at.
+//! The caller of a request, and the parties that act for the caller if the token names them (RFC 8693,
+//! `act`). This module reads claims only, never the token.
 
 use serde::Serialize;
 use vmcp_domain::{CallContext, CallOrigin, Caller, Identity, Json, Members};
 
-/// The caller. Without `user_id` it is nobody in particular.
+/// The caller. An anonymous caller has no `user_id` and no `issuer`.
 #[derive(Serialize)]
 pub(super) struct RecordSubjects<'a> {
     user: String,
@@ -26,7 +27,8 @@ impl<'a> RecordSubjects<'a> {
     }
 }
 
-/// The name for people.
+/// The display name: the first of the claims `name`, `preferred_username` and `email` that is not empty, or
+/// the subject.
 fn display_name(identity: &Identity) -> String {
     let claim =
         |name: &str| identity.claims.get(name).and_then(Json::decode_string).filter(|text| !text.is_empty());
@@ -36,7 +38,7 @@ fn display_name(identity: &Identity) -> String {
         .unwrap_or_else(|| identity.subject.clone())
 }
 
-/// Where the request came from.
+/// The origin of the request: the network address, or the transport if there is no address.
 #[derive(Serialize)]
 pub(super) struct RecordSource {
     #[serde(rename = "type")]
@@ -53,7 +55,7 @@ impl RecordSource {
     }
 }
 
-/// By what the request came.
+/// The transport by which the request arrived.
 pub(super) fn transport(ctx: &CallContext) -> &'static str {
     match (ctx.origin, ctx.peer_address) {
         (CallOrigin::Operator, _) => "command-line",
@@ -71,7 +73,8 @@ pub(super) struct DelegationActor {
     iss: Option<String>,
 }
 
-/// Who acts for the caller, the nearest first, and whether there were more than `depth_max`.
+/// The parties that act for the caller, the nearest first, `depth_max` at most. The second value is true if
+/// there are more.
 pub(super) fn delegation(caller: &Caller, depth_max: usize) -> (Vec<DelegationActor>, bool) {
     let mut chain = Vec::new();
     let first = |claims: &Members| claims.get("act").and_then(|act| act.members().ok());

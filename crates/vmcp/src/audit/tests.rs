@@ -14,7 +14,7 @@ use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;
 
-/// Text that a writer of the test has written.
+/// A writer that collects its output for the test.
 #[derive(Clone, Default)]
 pub(crate) struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
@@ -29,7 +29,7 @@ impl Write for SharedBuffer {
     }
 }
 
-/// Records everything.
+/// Settings that record every kind of request.
 pub(crate) fn full_settings() -> AuditSettings {
     AuditSettings {
         component: "vmcp-server".to_owned(),
@@ -72,7 +72,8 @@ pub(crate) fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -
     }
 }
 
-/// Takes as long as the argument `us` says and then fails as `fail` says.
+/// A gateway that advances the clock by the argument `us` (microseconds) and then fails as the argument
+/// `fail` says.
 struct ScriptedGateway {
     inner: SharedGateway,
     clock: Arc<ManualClock>,
@@ -110,7 +111,7 @@ impl Gateway for ScriptedGateway {
     );
 }
 
-/// A small stack that records, over a clock that stands still.
+/// A small stack with audit records and a manual clock.
 pub(crate) struct AuditedStack {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) gateway: SharedGateway,

@@ -1,4 +1,4 @@
-//! Time in records: microseconds since 1970, and the same as text (RFC 3339, UTC).
+//! The time in records: microseconds since 1970, and the same time as text (RFC 3339, UTC).
 
 use std::num::NonZeroU8;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimeP
 use time::format_description::well_known::{Iso8601, Rfc3339};
 use vmcp_ratelimit::{Clock, Micros};
 
-/// The limiter's clock, with the time of day at which it began. It never steps, so the time between two records of a
-/// process is the time that the limiter saw between two calls.
+/// The limiter's clock and the time of day at its start. It never steps, so the time between two records of a
+/// process is the time that the limiter saw between the two calls.
 pub(super) struct RecordClock {
     clock: Arc<dyn Clock>,
     started_unix_us: u64,
@@ -25,28 +25,28 @@ impl RecordClock {
         Self { clock, started_unix_us: zero }
     }
 
-    /// Now, by the limiter's clock.
+    /// The current time of the limiter's clock.
     pub(super) fn now(&self) -> Micros {
         self.clock.now()
     }
 
-    /// A moment of that clock in microseconds since 1970.
+    /// Converts a time of that clock to microseconds since 1970.
     pub(super) fn unix_us(&self, moment: Micros) -> u64 {
         self.started_unix_us.saturating_add(moment.0)
     }
 }
 
-/// Six digits of a second, so that texts in the order of time are in the order of letters.
+/// Six decimal digits of the second, so that the texts sort in the order of time.
 const FORMAT: EncodedConfig =
     Config::DEFAULT.set_time_precision(TimePrecision::Second { decimal_digits: NonZeroU8::new(6) }).encode();
 
-/// A moment as text. Years above 9999 have none.
+/// Formats a time. Returns an empty string for years above 9999.
 pub(crate) fn format(unix_us: u64) -> String {
     let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_us) * 1000);
     moment.ok().and_then(|moment| moment.format(&Iso8601::<FORMAT>).ok()).unwrap_or_default()
 }
 
-/// The moment that a text says; `None` when it says none after 1970.
+/// Parses RFC 3339 text. Returns `None` if the text is invalid or the time is before 1970.
 pub(crate) fn parse(text: &str) -> Option<u64> {
     let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     u64::try_from(moment.unix_timestamp_nanos() / 1000).ok()

@@ -1,6 +1,6 @@
-//! The shape of the tree against the JSON Schema of the file: unknown keys, missing keys and wrong types,
-//! all of them at once. What is wrong is replaced by something of the right type, so that the meaning of the
-//! rest can be checked too. Knows the schema, not the keys.
+//! Checks a config tree against the JSON Schema of the file and reports every unknown key, missing key and
+//! wrong type at once. A wrong value is replaced by a placeholder of the right type, so that `convert` can
+//! still check the rest. This module knows the schema, not the keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,21 +10,22 @@ use super::duration::{self, DurationError};
 use super::report::{Problem, item_path, join_path, nearest_name};
 use super::tree::{Node, NodeKind, describe, to_json};
 
-/// What the check leaves behind.
+/// The result of a check.
 pub(crate) struct CheckResult {
-    /// A value of the schema's shape.
+    /// The tree as a JSON value that the schema accepts.
     pub(crate) value: Value,
-    /// What is wrong.
+    /// Missing keys, wrong types and keys that occur twice.
     pub(crate) problems: Vec<Problem>,
-    /// Keys that the schema does not have. They are left out.
+    /// Keys that the schema does not have. They are missing from `value`.
     pub(crate) unknown_keys: Vec<Problem>,
-    /// Lines by path.
+    /// The line of each key and list item, counted from 1, by its path.
     pub(crate) lines: BTreeMap<String, u64>,
-    /// Paths that mistyped keys were probably meant to have: saying that they are missing helps nobody.
+    /// The paths that unknown keys were probably meant to have. A report that such a path is missing would
+    /// only repeat the unknown key.
     pub(crate) intended_paths: Vec<String>,
 }
 
-/// Checks the tree against the schema.
+/// Checks a tree against a schema. Problems are collected in the result; there is no early return.
 pub(crate) fn check(root: &Node, schema: &Value) -> CheckResult {
     let (problems, unknown) = (Vec::new(), Vec::new());
     let mut check = Checker {
@@ -39,7 +40,8 @@ pub(crate) fn check(root: &Node, schema: &Value) -> CheckResult {
     CheckResult { value, problems, unknown_keys: unknown, lines, intended_paths: meant }
 }
 
-/// A whole number first, or else a text.
+/// True for a schema that accepts an integer or a string, such as `cost`. The check needs both options, so
+/// `resolve` must not pick the first.
 fn is_number_or_text(schema: &Value) -> bool {
     let options = schema["anyOf"].as_array().map(Vec::as_slice);
     matches!(options, Some([number, text]) if number["type"] == "integer" && text["type"] == "string")
@@ -54,7 +56,7 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    /// Follows `$ref` and leaves the possibility of `null` away.
+    /// Follows `$ref` and drops the option `null`.
     fn resolve(&self, schema: &'a Value) -> &'a Value {
         let mut schema = schema;
         loop {
@@ -147,7 +149,7 @@ impl<'a> Checker<'a> {
         Value::Object(out)
     }
 
-    /// Reports a key nobody knows, and answers with the known one it was probably meant to be.
+    /// Reports an unknown key, and returns the known key that was probably meant.
     fn report_unknown_key(
         &mut self,
         key: &str,
@@ -167,8 +169,9 @@ impl<'a> Checker<'a> {
         near
     }
 
-    /// Whether the value is the same as leaving the key out: nothing at all, or an empty text where a text
-    /// or a word from a list is meant. The reference makes no difference between them either.
+    /// True if the value counts as leaving the key out: null, or an empty text where a text or a word from a
+    /// list is expected. ToolHive makes no difference between these either. An empty text that came from a
+    /// reference to the environment is a value.
     fn is_absent(&self, node: &Node, property: &'a Value) -> bool {
         let schema = self.resolve(property);
         match &node.kind {
@@ -213,7 +216,7 @@ impl<'a> Checker<'a> {
     fn check_boolean(&mut self, node: &Node, path: &str) -> Value {
         match &node.kind {
             NodeKind::Bool(value, _) => return (*value).into(),
-            // The spellings of YAML 1.1, which the reference takes as well.
+            // ToolHive accepts the spellings of YAML 1.1, too.
             NodeKind::Text { text, .. } => match text.to_ascii_lowercase().as_str() {
                 "true" | "y" | "yes" | "on" => return true.into(),
                 "false" | "n" | "no" | "off" => return false.into(),
@@ -321,7 +324,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Something of the schema's type.
+    /// A value of the schema's type, so that the shape stays valid after a problem.
     fn placeholder(&self, schema: &'a Value) -> Value {
         let schema = self.resolve(schema);
         if schema["format"] == duration::FORMAT {
@@ -347,7 +350,8 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// The words that a value may be. Words that are described each have a schema of their own.
+/// The words that a value may have, or `None` for a schema that is no list of words. schemars writes words
+/// with a description as one schema each, under `oneOf`.
 fn choices(schema: &Value) -> Option<Vec<Value>> {
     if let Some(words) = schema["enum"].as_array() {
         return Some(words.clone());
@@ -361,7 +365,7 @@ fn choices(schema: &Value) -> Option<Vec<Value>> {
     Some(described.iter().map(word).collect::<Option<Vec<_>>>()?.concat())
 }
 
-/// The schema's type without `null`; empty when anything goes.
+/// The schema's type without `null`; empty if the schema accepts any type.
 fn type_of(schema: &Value) -> &str {
     match &schema["type"] {
         Value::String(kind) => kind,
@@ -377,7 +381,7 @@ mod tests {
     use super::*;
     use crate::config::schema::schema;
 
-    /// A word that is refused by the reader of the shape and not here is told without its line.
+    /// A word that only serde refuses, and not this check, would be reported without its line.
     #[test]
     fn the_words_of_every_enum_are_known_here() {
         let schema = serde_json::to_value(schema()).unwrap();

@@ -1,5 +1,6 @@
-//! From the file to the settings: everything that types cannot say is checked here, and all that is wrong is
-//! found in one go. Structs of the file are taken apart completely, so that no key can be forgotten.
+//! Converts the config file into [`Settings`]. Everything that the types cannot express is checked here, and
+//! every problem is reported in one run. The structs of the file are destructured completely, so that the
+//! compiler reports a key that is not converted.
 
 mod admin;
 mod aggregation;
@@ -31,20 +32,21 @@ use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings};
 
 pub(super) use unbuilt::{UNSUPPORTED, remove_unsupported};
 
-/// What the conversion found, and what it may look at.
+/// The problems and warnings of a conversion, and its access to the environment.
 pub(super) struct Findings<'a> {
-    /// Why the config is refused.
+    /// The reasons why the config is refused.
     pub(super) problems: Vec<Problem>,
-    /// What has no effect.
+    /// Settings that have no effect, or that are accepted but risky.
     pub(super) warnings: Vec<Problem>,
-    /// Looks a variable up, for keys that name one.
+    /// Reads an environment variable, for keys that name one.
     pub(super) env: EnvLookup<'a>,
-    /// The file means backends that are not in it, so nothing can be said about their names.
+    /// True if the file expects backends from a ToolHive group. Their names are unknown, so no name of a
+    /// backend can be called wrong.
     has_discovery: bool,
 }
 
 impl<'a> Findings<'a> {
-    /// Nothing found yet.
+    /// Starts without problems and warnings.
     pub(super) fn new(env: EnvLookup<'a>) -> Self {
         Self { problems: Vec::new(), warnings: Vec::new(), env, has_discovery: false }
     }
@@ -63,7 +65,7 @@ impl<'a> Findings<'a> {
         self.warnings.push(Problem::new(path, message));
     }
 
-    /// A duration that must be longer than nothing.
+    /// Returns the duration, or reports a problem if it is zero.
     fn require_positive(&mut self, path: &str, duration: GoDuration) -> Option<Duration> {
         if duration.0.is_zero() {
             self.add_problem(path, "must be greater than zero").hint =
@@ -73,9 +75,10 @@ impl<'a> Findings<'a> {
         Some(duration.0)
     }
 
-    /// A name that should be that of a backend; a warning where it is not. ToolHive's groups come and go, so its files name
-    /// backends that are not there. Backends without a name are reported elsewhere, and then
-    /// nothing can be said about names that are missing.
+    /// Returns whether a backend has this name, and warns if none has. It is a warning and no problem,
+    /// because the servers of a ToolHive group change, so ToolHive's files name backends that do not exist.
+    /// There is no warning while a backend has an empty name: that is reported elsewhere, and the name could
+    /// be meant for it.
     fn check_backend_name(&mut self, path: &str, name: &str, known: &[String]) -> bool {
         if known.iter().any(|known| known == name) {
             return true;
@@ -89,7 +92,7 @@ impl<'a> Findings<'a> {
     }
 }
 
-/// Makes the settings of a file; `None` when there are problems.
+/// Converts the file; `None` if there are problems, which are in `findings`.
 pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings<'_>) -> Option<Settings> {
     unbuilt::refuse(&file, findings);
     let File {
@@ -163,17 +166,18 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     })
 }
 
-/// The Kubernetes namespace that the reference's operator sets, part of metrics and of keys in a shared store.
+/// The Kubernetes namespace that ToolHive's operator sets, else `local`. It is a label of metrics and part of
+/// the keys in Redis.
 fn namespace(findings: &Findings<'_>) -> String {
     (findings.env)("VMCP_NAMESPACE").unwrap_or_else(|| "local".to_owned())
 }
 
-/// What an empty section `optimizer` asks for.
+/// The settings of an empty section `optimizer`.
 pub fn default_optimizer(env: EnvLookup<'_>) -> OptimizerSettings {
     optimizer::convert(super::file::Optimizer::default(), &mut Findings::new(env))
 }
 
-/// What concerns the file as a whole.
+/// Checks the keys that belong to no section: the name, `metadata` and `sessionStorage`.
 fn check_file(
     name: &str,
     metadata: &BTreeMap<String, String>,

@@ -1,5 +1,5 @@
-//! Durations as Go writes them (`30s`, `1h30m`, `250ms`): reading, writing, and their place in the schema.
-//! Whether zero makes sense at some place is `convert`'s to say.
+//! Durations in the syntax of Go (`30s`, `1h30m`, `250ms`): parsing, formatting, and their JSON Schema.
+//! Whether zero is allowed is decided in `convert`, key by key.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,43 +11,43 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GoDuration(pub(crate) Duration);
 
-/// The schema's `format` of durations, by which the structural check knows them.
+/// The `format` of durations in the JSON Schema, by which `check` recognises them.
 pub(crate) const FORMAT: &str = "go-duration";
 
-/// Why a text is not a duration.
+/// The reason why a text is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
-    /// Nothing stands there.
+    /// The text is empty.
     #[error("an empty text is not a duration")]
     Empty,
-    /// It begins with a minus sign.
+    /// The text begins with a minus sign.
     #[error("a duration must not be negative")]
     Negative,
-    /// A number was expected.
+    /// There is no number where one is expected.
     #[error("`{0}` is not a duration")]
     NoNumber(String),
-    /// A number stands without its unit.
+    /// A number has no unit.
     #[error("`{0}` lacks a unit")]
     NoUnit(String),
-    /// The unit is none of Go's.
+    /// The unit is none of `h`, `m`, `s`, `ms`, `us` and `ns`.
     #[error("`{0}` is not a unit of time")]
     UnknownUnit(String),
-    /// It does not fit into Go's range of about 292 years.
+    /// The duration is longer than Go's range of about 292 years.
     #[error("`{0}` is too long a duration")]
     TooLong(String),
 }
 
 impl DurationError {
-    /// What to write instead.
+    /// A text that says how durations are written.
     pub(crate) fn hint() -> &'static str {
         "write it like `30s`, `1m30s` or `250ms`; units are `h`, `m`, `s`, `ms`, `us`, `ns`"
     }
 }
 
-/// Reads a duration by the rules of Go's `time.ParseDuration`.
+/// Parses a duration by the rules of Go's `time.ParseDuration`.
 ///
 /// # Errors
-/// When the text is not one, is negative, or is longer than Go's range.
+/// If the text is not a duration, is negative, or is longer than Go's range of about 292 years.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest.is_empty() {
@@ -79,7 +79,7 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     Ok(Duration::from_nanos(total))
 }
 
-/// One number with its unit, in nanoseconds; a fraction below that is dropped, as in Go.
+/// One number with its unit, in nanoseconds. A fraction of a nanosecond is dropped, as in Go.
 fn nanos_of(text: &str, number: &str, unit: &str) -> Result<u64, DurationError> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
@@ -97,7 +97,7 @@ fn nanos_of(text: &str, number: &str, unit: &str) -> Result<u64, DurationError> 
     };
     let too_long = || DurationError::TooLong(text.to_owned());
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| too_long())? };
-    // More than 18 digits are below a nanosecond of any unit.
+    // Digits after the 18th are less than a nanosecond in any unit.
     let digits = fraction.get(..18).unwrap_or(fraction);
     let (mut part, mut place) = (0_u128, 1_u128);
     for digit in digits.bytes() {
@@ -108,7 +108,7 @@ fn nanos_of(text: &str, number: &str, unit: &str) -> Result<u64, DurationError> 
     whole.checked_mul(scale).and_then(|nanos| nanos.checked_add(part)).ok_or_else(too_long)
 }
 
-/// Writes a duration as Go does: `1h0m0s`, `1m30s`, `1.5s`, `250ms`.
+/// Formats a duration as Go does: `1h0m0s`, `1m30s`, `1.5s`, `250ms`.
 pub(crate) fn format(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     if nanos == 0 {
@@ -133,7 +133,7 @@ pub(crate) fn format(duration: Duration) -> String {
     }
 }
 
-/// `value / scale` without trailing zeros.
+/// `value / scale` as a decimal number without trailing zeros.
 fn decimal(value: u128, scale: u128) -> String {
     let (whole, fraction) = (value / scale, value % scale);
     if fraction == 0 {

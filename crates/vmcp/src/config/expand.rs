@@ -1,13 +1,15 @@
-//! References to the environment in texts of the config: `${NAME}`, `${env:NAME}` and `${NAME:-default}`;
-//! `$${` stands for the two characters `${`. Reads no variable itself: the environment is a function.
+//! Expands references to environment variables in texts of the config: `${NAME}`, `${env:NAME}` and
+//! `${NAME:-default}`. `$${` is a literal `${`. This module reads no environment itself; the environment is a
+//! function.
 
 use super::report::{Problem, item_path, join_path};
 use super::tree::{Node, NodeKind};
 
-/// Looks a variable up.
+/// Returns the value of an environment variable, or `None` if it is not set.
 pub type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Puts the variables' values into every text of the tree, and reports those that are missing.
+/// Replaces the references in every text of the tree. A reference that cannot be expanded is added to
+/// `problems`.
 pub(crate) fn expand_tree(node: &mut Node, path: &str, env: EnvLookup<'_>, problems: &mut Vec<Problem>) {
     match &mut node.kind {
         NodeKind::Text { text, is_expanded: expanded } => {
@@ -36,23 +38,23 @@ pub(crate) fn expand_tree(node: &mut Node, path: &str, env: EnvLookup<'_>, probl
     }
 }
 
-/// Why a reference cannot be followed.
+/// The reason why a reference cannot be expanded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ExpandError {
-    /// The variable is not set.
+    /// The variable is not set. The value is its name.
     Missing(String),
-    /// The brace is not closed.
+    /// The closing brace is missing.
     Unclosed,
-    /// What stands in the braces is not a variable's name.
+    /// The text in the braces is not the name of a variable. The value is that text.
     InvalidName(String),
-    /// The default of this variable is a reference itself.
+    /// The default contains a reference. The value is the name of the variable.
     NestedDefault(String),
-    /// An editor asks its user for this; nobody does so here.
+    /// A reference such as `${input:key}`, for which an editor asks its user. It cannot be resolved here.
     EditorInput(String),
 }
 
 impl ExpandError {
-    /// The problem it makes at `path`.
+    /// The problem at `path`.
     pub(crate) fn to_problem(&self, path: &str) -> Problem {
         match self {
             Self::Missing(name) => {
@@ -79,7 +81,7 @@ impl ExpandError {
     }
 }
 
-/// The text with every reference replaced, and whether there was one. Values are not looked into again.
+/// The text with every reference replaced, and whether it had one. Values are not expanded again.
 pub(crate) fn expand_text(text: &str, env: EnvLookup<'_>) -> Result<(String, bool), ExpandError> {
     let mut out = String::with_capacity(text.len());
     let mut used = false;
@@ -122,7 +124,7 @@ fn resolve_reference(inside: &str, env: EnvLookup<'_>) -> Result<String, ExpandE
         return Err(ExpandError::InvalidName(inside.to_owned()));
     }
     match (env(name), default) {
-        // As in shells, `:-` also stands in for a variable that is set but empty.
+        // As in a shell, `:-` uses the default for a variable that is set but empty, too.
         (Some(value), Some(default)) if value.is_empty() => Ok(default.to_owned()),
         (Some(value), _) => Ok(value),
         (None, Some(default)) => Ok(default.to_owned()),

@@ -1,6 +1,6 @@
-//! The config file exactly as it is written: every key, its type and its description, and no logic.
-//! The JSON Schema, the unknown-key check and the reference page are made from these types;
-//! what the values mean together is `convert`'s to say.
+//! The types of the config file: every key with its type and description, without logic. The JSON Schema, the
+//! unknown-key check and the configuration reference are generated from these types. Defaults and checks across keys
+//! are in `convert`.
 
 mod admin;
 mod feature;
@@ -25,170 +25,215 @@ pub(crate) use loops::*;
 pub(crate) use operational::*;
 pub(crate) use outgoing::*;
 
-/// The configuration of a virtual MCP server: one endpoint in front of many MCP servers.
+/// The configuration of vmcp, a virtual MCP server: one MCP endpoint in front of several MCP servers (backends).
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(title = "vmcp config")]
 pub(crate) struct File {
-    /// The name the server introduces itself with.
+    /// The name of this server. Clients see it in the server information, and it is part of the limiter's keys in
+    /// Redis. An empty name is refused.
     pub(crate) name: String,
-    /// The group the backends belong to. A label: backends are those listed under `backends`.
+    /// The name of the ToolHive group of the backends. It is a label without effect. Refused if `backends` is empty,
+    /// because this build cannot find the servers of a group.
     pub(crate) group_ref: Option<String>,
-    /// Where HTTP is served. Left out: `127.0.0.1:4483`, path `/mcp`.
+    /// The address, the path and the bounds of the HTTP listener for clients. Left out: `127.0.0.1:4483`, path
+    /// `/mcp`.
     pub(crate) listen: Option<Listen>,
-    /// Pages for operators. Left out: on `127.0.0.1:4484`.
+    /// The listener with the pages for operators (`/status`, `/metrics`, `/limits`). Left out: `127.0.0.1:4484`.
     pub(crate) admin: Option<Admin>,
-    /// The folder of what outlives the process, such as the token of operators. Left out: `$STATE_DIRECTORY`, or
-    /// `vmcp/NAME` in `$XDG_STATE_HOME` or in `~/.local/state`.
+    /// The folder for files that outlive the process: the operators' token and the saved levels of rate limits. A
+    /// text of spaces only is refused. Left out: `$STATE_DIRECTORY`, or `vmcp/NAME` in `$XDG_STATE_HOME` or in
+    /// `~/.local/state`.
     pub(crate) state_folder: Option<String>,
-    /// The MCP servers behind this one.
+    /// The MCP servers that this server aggregates. Left out: none, with a warning.
     #[serde(default)]
     pub(crate) backends: Vec<Backend>,
-    /// The bounds of connections that belong to single callers.
+    /// Bounds of the backend connections and processes that belong to single callers. Left out: the defaults of its
+    /// keys.
     pub(crate) isolation: Option<IsolationBounds>,
-    /// Who callers are. Left out: anonymous, and then only loopback addresses may be listened on.
+    /// How callers are authenticated, and which policies apply to them. Left out: callers are anonymous, and an
+    /// address other than loopback is refused.
     pub(crate) incoming_auth: Option<IncomingAuth>,
-    /// How the gateway proves itself to backends. Left out: `{source: inline}`.
+    /// The credentials that the gateway sends to HTTP backends. Left out: `{source: inline}`, no credentials.
     pub(crate) outgoing_auth: Option<OutgoingAuth>,
-    /// How many lists become one. Left out: `{conflictResolution: auto}`.
+    /// How the tools of all backends become one list: name conflicts, filters and overrides. Left out:
+    /// `{conflictResolution: auto}`.
     pub(crate) aggregation: Option<Aggregation>,
-    /// Operator-written workflows, each offered as one tool.
+    /// Workflows written by the operator, each offered as one tool. Not in this build: a list that is not empty is
+    /// refused. Left out: none.
     #[serde(default)]
     pub(crate) composite_tools: Vec<CompositeTool>,
-    /// Names of `VirtualMCPCompositeToolDefinition` objects. Kubernetes only.
+    /// The names of `VirtualMCPCompositeToolDefinition` objects of Kubernetes. A list that is not empty is refused,
+    /// because no Kubernetes objects are read. Left out: none.
     #[serde(default)]
     pub(crate) composite_tool_refs: Vec<NameRef>,
-    /// Timeouts, health checks and log level.
+    /// The log level, the time-outs of calls, health checks and the circuit breaker. Left out: the defaults of its
+    /// keys.
     pub(crate) operational: Option<Operational>,
-    /// Free labels. They have no effect.
+    /// Labels without effect. A map that is not empty causes a warning.
     #[serde(default)]
     pub(crate) metadata: BTreeMap<String, String>,
-    /// Traces and metrics.
+    /// Traces and metrics. Traces and the export to an OTLP collector are not in this build: a section that turns
+    /// them on is refused. Left out: `/metrics` on the admin listener, and on the client listener with a credential.
     pub(crate) telemetry: Option<Telemetry>,
-    /// A record of who did what.
+    /// Audit records: one JSON object for each request, with caller, tool and outcome. Left out: no records, unless
+    /// the flag `--enable-audit` is set.
     pub(crate) audit: Option<Audit>,
-    /// Two tools, find and call, in place of the whole list.
+    /// Offers the two tools `find_tool` and `call_tool` instead of the list of all tools. Left out: all tools are
+    /// listed.
     pub(crate) optimizer: Option<Optimizer>,
-    /// One tool that runs a script over the others.
+    /// One tool that runs a script which calls other tools. Not in this build: a section with `enabled: true` is
+    /// refused. Left out: off.
     pub(crate) code_mode: Option<CodeMode>,
-    /// Where sessions are kept. Left out: in memory.
+    /// The store for sessions. Sessions always stay in the memory of this process; with `provider: redis` the address
+    /// is used for `rateLimiting` only. Left out: memory.
     pub(crate) session_storage: Option<SessionStorage>,
-    /// How often tools may be called.
+    /// Rate limits: how often, and how many at once, tools and other methods may be called. Left out: no limits.
     pub(crate) rate_limiting: Option<RateLimiting>,
-    /// Explains a call that keeps having the same outcome, in place of making it again.
+    /// Stops calls that keep having the same outcome, and answers them with an explanation instead. Left out: off.
     pub(crate) loop_breaker: Option<LoopBreaker>,
-    /// Client request headers that are passed on to every backend.
+    /// The names of client request headers that are sent on to every HTTP backend. Refused: `Authorization`,
+    /// `Cookie`, `Forwarded`, `X-Forwarded-*`, `X-Real-IP`, `Mcp-*`, and headers that the gateway writes itself.
+    /// Left out: none.
     #[serde(default)]
     pub(crate) passthrough_headers: Vec<String>,
-    /// An authorization server of the gateway's own. Not in this build.
+    /// An embedded authorization server. Not in this build: the section is refused.
     pub(crate) auth_server_config: Option<Map<String, Value>>,
 }
 
-/// Where HTTP is served. Flags of the command line win over these.
+/// The HTTP listener for clients. The flags `--host`, `--port` and `--session-ttl` take precedence over these keys.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Listen {
-    /// The address: an IP address or `localhost`. Left out: `127.0.0.1`.
+    /// The address to listen on: an IP address or `localhost`; `0.0.0.0` listens on every IPv4 address. An address
+    /// other than loopback is refused without `incomingAuth`. Left out: `127.0.0.1`.
     pub(crate) host: Option<String>,
-    /// The port; 0 takes any free one. Left out: 4483.
+    /// The TCP port, 0 to 65535; 0 takes any free port. Left out: 4483.
     pub(crate) port: Option<u16>,
-    /// The path of the MCP endpoint, with its leading slash. Left out: `/mcp`.
+    /// The path of the MCP endpoint. It starts with `/` and consists of letters, digits, `-`, `_`, `.`, `~` and
+    /// single `/`; the paths of the gateway's own pages, such as `/status`, are refused. Left out: `/mcp`.
     pub(crate) path: Option<String>,
-    /// Origins that browsers may call from, besides loopback ones on a loopback address. `*` allows any.
+    /// Origins (scheme, host and port) of browsers that may call, in addition to loopback origins on a loopback
+    /// address. `*` allows every origin. Left out: no others.
     #[serde(default)]
     pub(crate) allowed_origins: Vec<String>,
-    /// Host names the server answers to, besides loopback ones. Left out on a non-loopback address: any.
+    /// Host names that are accepted in `Host`, without scheme and port, in addition to loopback names. Left out: only
+    /// loopback names on a loopback address, any name on another address.
     #[serde(default)]
     pub(crate) allowed_hosts: Vec<String>,
-    /// Addresses or networks of proxies whose `X-Forwarded-For` is believed.
+    /// IP addresses or networks (CIDR) of proxies. The gateway takes the client's address from `X-Forwarded-For` only
+    /// if the connection comes from one of them. Left out: none.
     #[serde(default)]
     pub(crate) trusted_proxies: Vec<String>,
-    /// What clients may take.
+    /// Bounds of what clients can use: bytes, times, sessions, requests and connections. Left out: the defaults of
+    /// its keys.
     pub(crate) bounds: Option<ListenBounds>,
 }
 
-/// What clients may take. A caller is an identity, or an address where callers have none.
+/// Bounds of what clients can use. A caller is an identity; callers without identity are distinguished by network
+/// address.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ListenBounds {
-    /// The most bytes of a request's body. Left out: 8388608.
+    /// The largest body of a request, in bytes; at least 16384. A larger body gets HTTP 413. Left out: 8388608.
     pub(crate) max_body_bytes: Option<u32>,
-    /// The most bytes of a request's head. Left out: 65536.
+    /// The largest head of a request (request line and headers), in bytes; at least 8192. A larger head gets
+    /// HTTP 431. Left out: 65536.
     pub(crate) max_head_bytes: Option<u32>,
-    /// How long a client may take to send a head; an idle connection ends after it, too. Left out: 10s.
+    /// How long a client may take to send the head of a request; an idle connection is closed after the same time.
+    /// Zero is refused. Left out: 10s.
     pub(crate) head_timeout: Option<GoDuration>,
-    /// How long a client may take to send a body. Left out: 30s.
+    /// How long a client may take to send the body of a request; after that it gets HTTP 408. Zero is refused.
+    /// Left out: 30s.
     pub(crate) body_timeout: Option<GoDuration>,
-    /// How long a client may take nothing of what is sent to it. Left out: 1m.
+    /// How long a client may read nothing of what is sent to it before its connection is closed. Zero is refused.
+    /// Left out: 1m.
     pub(crate) write_timeout: Option<GoDuration>,
-    /// The most sessions of all callers. Left out: 100000.
+    /// The largest number of sessions of all callers together, at least 1. Left out: 100000.
     pub(crate) max_sessions: Option<u32>,
-    /// The most sessions of one caller. Left out: 1000.
+    /// The largest number of sessions of one caller, at least 1. Left out: 1000.
     pub(crate) max_sessions_per_caller: Option<u32>,
-    /// How long a session may be idle. Left out: 30m.
+    /// How long a session may be idle before it ends. Zero is refused. Left out: 30m.
     pub(crate) session_idle_timeout: Option<GoDuration>,
-    /// The most requests in work of all callers. Left out: 10000.
+    /// The largest number of requests in progress of all callers together, at least 1; more get HTTP 503. Left out:
+    /// 10000.
     pub(crate) max_requests: Option<u32>,
-    /// The most requests in work of one caller. Left out: 1000.
+    /// The largest number of requests in progress of one caller, at least 1; more get HTTP 429. Left out: 1000.
     pub(crate) max_requests_per_caller: Option<u32>,
-    /// The most connections of one address; peers in `trustedProxies` may have any number. Left out: 4096.
+    /// The largest number of connections of one network address, at least 1. The proxies in `trustedProxies` have no
+    /// such bound. Left out: 4096.
     pub(crate) max_connections_per_address: Option<u32>,
-    /// The most bytes of large answers that wait to be read, of all callers. Left out: 1073741824.
+    /// The largest number of bytes of answers over 64 KiB that clients have not read yet, of all callers together; at
+    /// least 1048576. Left out: 1073741824.
     pub(crate) max_answer_bytes: Option<u32>,
-    /// The same of one caller. Left out: 268435456.
+    /// The largest number of bytes of answers over 64 KiB that one caller has not read yet; at least 1048576.
+    /// Left out: 268435456.
     pub(crate) max_answer_bytes_per_caller: Option<u32>,
-    /// How long a shutdown takes at most. Left out: 10s.
+    /// The longest time that a shutdown takes, from the signal to the end of the last child process. Zero is refused.
+    /// Left out: 10s.
     pub(crate) shutdown_grace: Option<GoDuration>,
 }
 
-/// An MCP server behind this one: either `url`, or `command` for a server spoken to over standard streams.
+/// One MCP server behind this one. It has either `url` (HTTP), or `command` (a child process, stdio); both or neither
+/// is refused.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Backend {
-    /// Its name, unique here. Prefixes, `aggregation.tools` and `outgoingAuth.backends` refer to it.
+    /// The name of the backend, unique in this file and at most 64 bytes long. Tool prefixes, `aggregation.tools` and
+    /// `outgoingAuth.backends` refer to it. Letters, digits, `-`, `_` and `.` are safe; other characters cause a
+    /// warning, control characters are refused.
     pub(crate) name: String,
-    /// Its endpoint, `http` or `https`.
+    /// The URL of the server's MCP endpoint, `http` or `https`. A URL with a user, a password or a fragment is
+    /// refused.
     pub(crate) url: Option<String>,
-    /// How it is spoken to. Left out: `stdio` with `command`, `streamable-http` with `url`.
+    /// The transport of the backend: `streamable-http`, `sse` (HTTP+SSE of 2024-11-05) or `stdio`. Left out: `stdio`
+    /// with `command`; with `url`, streamable HTTP first, and HTTP+SSE if the server refuses that.
     pub(crate) transport: Option<BackendTransport>,
-    /// `entry` for a server that ToolHive does not run. Accepted for the reference's sake.
+    /// `entry` marks a server that ToolHive does not run. It is accepted for files of ToolHive and has no effect.
     #[serde(rename = "type")]
     pub(crate) kind: Option<BackendKind>,
-    /// A PEM file of authorities trusted in place of the system's, with its absolute path.
+    /// The absolute path of a PEM file with certificate authorities that are trusted instead of those of the system.
+    /// A relative path, or one with `..`, is refused. Left out: the authorities of the system.
     pub(crate) ca_bundle_path: Option<String>,
-    /// Free labels. They have no effect.
+    /// Labels without effect. A map that is not empty causes a warning.
     #[serde(default)]
     pub(crate) metadata: BTreeMap<String, String>,
-    /// The program to start: a path, or a name looked up in `PATH`.
+    /// The program to start as a child process: a path, or a name that is looked up in `PATH`. A whole command line
+    /// is refused; write the arguments under `args`.
     pub(crate) command: Option<String>,
-    /// Arguments of the program.
+    /// The arguments of the program, one item each. Left out: none.
     #[serde(default)]
     pub(crate) args: Vec<String>,
-    /// Variables of the program, besides the usual ones of the gateway's environment.
+    /// Environment variables of the program, in addition to the usual ones that it gets from the gateway (`PATH`,
+    /// `HOME`, locale, proxies, certificates). Left out: no others.
     #[serde(default)]
     pub(crate) env: BTreeMap<String, String>,
-    /// Variables of the gateway's environment that the program gets besides the usual ones (`PATH`, `HOME`, locale,
-    /// proxies, certificates). A name that ends in `*` names all that begin so.
+    /// Names of environment variables that the program gets from the gateway in addition to the usual ones (`PATH`,
+    /// `HOME`, locale, proxies, certificates). `*` at the end of a name matches every name that begins with it.
+    /// Left out: no others.
     #[serde(default)]
     pub(crate) inherit_env: Vec<String>,
-    /// The folder the program runs in. Left out: the gateway's own.
+    /// The working folder of the program. Left out: the working folder of the gateway.
     pub(crate) cwd: Option<String>,
-    /// Headers sent with every HTTP request to it.
+    /// Headers that are sent with every HTTP request to the backend. Refused: headers that the gateway writes itself,
+    /// `Mcp-*`, and a header that `outgoingAuth` sets, too. Left out: none.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
-    /// How long one call may take. Left out: `operational.timeouts`.
+    /// The time-out of one call to this backend. Refused together with an entry for the backend in
+    /// `operational.timeouts.perWorkload`. Left out: `operational.timeouts`.
     pub(crate) timeout: Option<GoDuration>,
-    /// How long it may take to start. Left out: 30s after each sign of life (something written to standard error or output),
-    /// and 5m in all; 30s over HTTP.
+    /// How long one attempt to connect to the backend may take, including the handshake. Left out: 30s over HTTP; for
+    /// a process, 30s after each output to standard output or standard error, and 5m in all.
     pub(crate) start_timeout: Option<GoDuration>,
-    /// Which callers share a connection where the server keeps state. Left out: a process is shared; at a server over HTTP
-    /// that hands out sessions each caller has a connection of its own.
+    /// Which callers share a connection, or a process, of a server that keeps state. Has no effect, with a warning,
+    /// on a backend with a credential for each caller. Left out: callers share the process of a stdio server; each
+    /// caller has its own connection to an HTTP server with sessions.
     pub(crate) isolation: Option<Isolation>,
 }
 
-/// Which callers share a connection to a server that keeps state. `shared`: all of them. `perCaller`: those of one
-/// identity; without an identity, those of one session. `perSession`: those of one session; without a session, those of
-/// one identity.
+/// Which callers share a connection to a server that keeps state. `shared`: all callers; `perCaller`: one connection
+/// for each identity, or for each session if the caller has no identity; `perSession`: one connection for each
+/// session, or for each identity if the caller has no session.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Isolation {
@@ -197,24 +242,28 @@ pub(crate) enum Isolation {
     PerSession,
 }
 
-/// The bounds of connections that belong to single callers.
+/// Bounds of the backend connections and processes that belong to single callers.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct IsolationBounds {
-    /// The most processes of all stdio backends together; each backend's own runs in any case. Left out: 64.
+    /// The largest number of processes of all stdio backends together. Each backend's own process always runs, so
+    /// with `isolation: perCaller` or `perSession` on a stdio backend it must be larger than the number of stdio
+    /// backends. Left out: 64.
     pub(crate) max_processes: Option<u32>,
-    /// The most connections of single callers to one backend. Left out: 1000.
+    /// The largest number of callers' own connections to one backend, at least 1. At the bound, the connection that
+    /// is idle for longest ends. Left out: 1000.
     pub(crate) max_connections: Option<u32>,
-    /// The most connections of one caller to one backend: of a user, or of an address where callers have no identity.
-    /// Left out: 16.
+    /// The largest number of connections of one caller to one backend, at least 1. A caller is a user, or a network
+    /// address if callers have no identity. Left out: 16.
     pub(crate) max_connections_per_caller: Option<u32>,
-    /// How long a caller's connection may be idle before it is ended. Left out: 5m.
+    /// How long a caller's own connection may be idle before it is closed. Zero is refused. Left out: 5m.
     pub(crate) idle_timeout: Option<GoDuration>,
-    /// How long a call waits where there is no room for its caller's connection. Left out: 5s.
+    /// How long a call waits for a free slot for its caller's own connection before it is refused. Zero is refused.
+    /// Left out: 5s.
     pub(crate) wait: Option<GoDuration>,
 }
 
-/// How a backend is spoken to.
+/// The transport of a backend: streamable HTTP, HTTP+SSE, or the standard streams of a child process.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum BackendTransport {
@@ -223,41 +272,43 @@ pub(crate) enum BackendTransport {
     Stdio,
 }
 
-/// What kind of backend it is in ToolHive.
+/// The kind of a backend in ToolHive. It has no effect.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum BackendKind {
     Entry,
 }
 
-/// A reference to an object by its name.
+/// A reference to a Kubernetes object by its name.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct NameRef {
-    /// The object's name.
+    /// The name of the object.
     pub(crate) name: String,
 }
 
-/// How many lists become one.
+/// How the tools of all backends become one list.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Aggregation {
-    /// `prefix`: every tool gets its backend's prefix. `priority`: the backend listed first keeps a clashing
-    /// name. `manual`: a clash that no override resolves is an error. `auto`: only clashing names get a prefix.
-    /// Left out: `auto`.
+    /// What happens when two backends have a tool of the same name. `prefix`: every tool gets the prefix of its
+    /// backend; `priority`: the backend that is first in `priorityOrder` keeps the name; `manual`: the name is
+    /// offered by no backend until overrides rename all but one; `auto`: only clashing names get a prefix. Left out:
+    /// `auto`.
     pub(crate) conflict_resolution: Option<ConflictResolution>,
-    /// Details of the strategy.
+    /// The prefix format and the priority order for `conflictResolution`. Left out: the defaults of its keys.
     pub(crate) conflict_resolution_config: Option<ConflictResolutionConfig>,
-    /// What is set for the tools of single backends.
+    /// Filters and overrides for the tools of single backends, at most one entry for each backend. Needed by
+    /// `conflictResolution: manual`. Left out: none.
     #[serde(default)]
     pub(crate) tools: Vec<WorkloadTools>,
-    /// Hides every tool of every backend from clients.
+    /// Hides every tool of every backend from clients. Left out: false.
     pub(crate) exclude_all_tools: Option<bool>,
-    /// Whether backends without an entry in `tools` show theirs. Left out: `allow`.
+    /// Whether the tools of backends without an entry in `tools` are visible: `allow` or `deny`. Left out: `allow`.
     pub(crate) default_tool_visibility: Option<ToolVisibility>,
 }
 
-/// What happens when names clash.
+/// What happens when two backends have a tool of the same name.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ConflictResolution {
@@ -267,18 +318,21 @@ pub(crate) enum ConflictResolution {
     Auto,
 }
 
-/// Details of the strategy for clashing names.
+/// The prefix format and the priority order for `conflictResolution`.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ConflictResolutionConfig {
-    /// How the prefix looks; `{workload}` becomes the backend's name. Left out: `{workload}_`.
+    /// The prefix of tool names, in which `{workload}` is replaced by the name of the backend. A format without
+    /// `{workload}` causes a warning if there are several backends, because their names still clash. Left out:
+    /// `{workload}_`.
     pub(crate) prefix_format: Option<String>,
-    /// Backends, the strongest first. Needed by `priority`.
+    /// The names of backends, the one with the highest precedence first. Required by `conflictResolution: priority`;
+    /// without effect, with a warning, otherwise. A name that occurs twice is refused.
     #[serde(default)]
     pub(crate) priority_order: Vec<String>,
 }
 
-/// Whether something is shown.
+/// Whether tools are visible to clients.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ToolVisibility {
@@ -286,47 +340,52 @@ pub(crate) enum ToolVisibility {
     Deny,
 }
 
-/// What is set for the tools of one backend.
+/// Filters and overrides for the tools of one backend.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct WorkloadTools {
-    /// The backend's name.
+    /// The name of the backend. A name that no backend has causes a warning.
     pub(crate) workload: String,
-    /// The name of an `MCPToolConfig` object. Kubernetes only.
+    /// The name of an `MCPToolConfig` object of Kubernetes. Refused, because no Kubernetes objects are read; write
+    /// `filter` and `overrides` instead.
     pub(crate) tool_config_ref: Option<NameRef>,
-    /// Shows only these tools, by their name after overrides and before any prefix.
+    /// The only tools that are visible, by their names after `overrides` and before any prefix. An empty list shows
+    /// every tool, with a warning. Left out: every tool.
     pub(crate) filter: Option<Vec<String>>,
-    /// New names, descriptions and annotations, by the backend's own name of the tool.
+    /// New names, descriptions and annotations of tools, by the backend's own name of the tool. An entry that changes
+    /// nothing is refused. Left out: none.
     #[serde(default)]
     pub(crate) overrides: BTreeMap<String, ToolOverride>,
-    /// Hides all of them.
+    /// Hides all tools of this backend. Left out: false.
     pub(crate) exclude_all: Option<bool>,
 }
 
-/// What is changed about a tool.
+/// The changes to one tool.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ToolOverride {
-    /// Its new name, before any prefix.
+    /// The new name of the tool, before any prefix. Two tools of one backend with the same new name are refused.
+    /// Left out: the backend's own name.
     pub(crate) name: Option<String>,
-    /// Its new description.
+    /// The new description of the tool. Left out: the backend's own description.
     pub(crate) description: Option<String>,
-    /// Its new annotations; those left out stay.
+    /// The new annotations of the tool. An annotation that is left out keeps the backend's value. Left out: the
+    /// backend's own annotations.
     pub(crate) annotations: Option<ToolAnnotations>,
 }
 
-/// Claims about a tool's behaviour.
+/// Annotations of a tool: hints about its behaviour (MCP `ToolAnnotations`).
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ToolAnnotations {
-    /// A title for people.
+    /// A title for people. Left out: unchanged.
     pub(crate) title: Option<String>,
-    /// The tool changes nothing.
+    /// The tool changes nothing in its environment (`readOnlyHint`). Left out: unchanged.
     pub(crate) read_only_hint: Option<bool>,
-    /// The tool may destroy something.
+    /// The tool may delete or overwrite something (`destructiveHint`). Left out: unchanged.
     pub(crate) destructive_hint: Option<bool>,
-    /// Calling twice is the same as calling once.
+    /// A repeated call with the same arguments has no further effect (`idempotentHint`). Left out: unchanged.
     pub(crate) idempotent_hint: Option<bool>,
-    /// The tool reaches beyond its own server.
+    /// The tool reaches beyond its own server (`openWorldHint`). Left out: unchanged.
     pub(crate) open_world_hint: Option<bool>,
 }

@@ -1,5 +1,6 @@
-//! Loading a YAML config: text, tree, references to the environment, shape, meaning. Each step reports what
-//! it finds and hands on what is left, so that one run shows everything.
+//! Loads a YAML config in five steps: parse the text, build the tree, expand references to the environment,
+//! check the shape, convert. Each step reports its problems and passes the rest on, so that one run finds
+//! every problem.
 
 use std::collections::BTreeMap;
 use std::fs::File as Input;
@@ -18,7 +19,7 @@ use super::tree::{self, FILE_BYTES_MAX, NodeKind};
 /// Loads the YAML config at `path`.
 ///
 /// # Errors
-/// Everything that is wrong with it, and what has no effect.
+/// Every problem of the config, with the warnings about settings without effect.
 pub fn load_file(path: &Path, env: EnvLookup<'_>, overrides: &Overrides) -> Result<Settings, Report> {
     let file = path.display().to_string();
     match read_file(path) {
@@ -36,7 +37,8 @@ pub fn load_file(path: &Path, env: EnvLookup<'_>, overrides: &Overrides) -> Resu
     }
 }
 
-/// What ToolHive reads beside its configuration and this build does not have. Without it callers could not log in.
+/// Reports the file of ToolHive's embedded authorization server beside the config. This build does not have
+/// that server, and without it callers cannot log in.
 fn find_auth_server_file(path: &Path) -> Option<Problem> {
     const AUTH_SERVER: &str = "authserver-config.yaml";
     let other = path.with_file_name(AUTH_SERVER);
@@ -52,11 +54,11 @@ fn find_auth_server_file(path: &Path) -> Option<Problem> {
     )
 }
 
-/// Reads a file of bounded size.
+/// Reads a UTF-8 file of at most [`FILE_BYTES_MAX`] bytes, without its byte order mark.
 pub(super) fn read_file(path: &Path) -> Result<String, Problem> {
     let unreadable = |error: std::io::Error| Problem::new("", format!("cannot be read: {error}"));
     let mut bytes = Vec::new();
-    // One byte more than allowed shows that there are too many.
+    // One byte more than the limit, to notice that a file is too large.
     let bound = FILE_BYTES_MAX as u64 + 1;
     Input::open(path).and_then(|input| input.take(bound).read_to_end(&mut bytes)).map_err(unreadable)?;
     if bytes.len() > FILE_BYTES_MAX {
@@ -67,7 +69,10 @@ pub(super) fn read_file(path: &Path) -> Result<String, Problem> {
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
-/// Loads the text of a YAML config; `file` stands before every message.
+/// Loads the text of a YAML config. `file` is the path that messages begin with.
+///
+/// # Errors
+/// Every problem of the config, with the warnings about settings without effect.
 pub fn load_text(
     text: &str,
     file: &str,
@@ -103,7 +108,7 @@ pub fn load_text(
             add_findings(&mut report, findings, &lines, &meant);
             settings
         }
-        // The check leaves only what fits the types, so this tells of a gap in the check.
+        // The check leaves only values that fit the types, so this error is a gap in the check.
         Err(error) => {
             report.problems.push(Problem::new("", error.to_string()));
             None
@@ -118,7 +123,8 @@ pub fn load_text(
     }
 }
 
-/// Adds what the conversion found, with lines, but without what only follows from a wrong shape.
+/// Adds the findings of the conversion to the report, with their lines. Findings that only follow from a
+/// wrong shape are dropped.
 fn add_findings(
     report: &mut Report,
     findings: Findings<'_>,
@@ -138,7 +144,7 @@ fn add_findings(
     report.warnings.sort_by_key(|warning| warning.line.unwrap_or_default());
 }
 
-/// The line of the key, or of the nearest key around it.
+/// The line of the key at `path`, or of the nearest key around it.
 fn line_of(path: &str, lines: &BTreeMap<String, u64>) -> Option<u64> {
     let mut path = path;
     loop {

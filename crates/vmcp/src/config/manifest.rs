@@ -1,5 +1,6 @@
-//! A Kubernetes manifest with a `VirtualMCPServer` as a configuration file: what ToolHive's operator makes of the same
-//! objects, with references resolved. No secret is copied; each becomes a variable. What cannot be carried over is told.
+//! Converts a Kubernetes manifest with a `VirtualMCPServer` into a config file, as ToolHive's operator does,
+//! with all references resolved. No secret is copied: each becomes an environment variable. What cannot be
+//! carried over is a remark or a problem.
 
 mod incoming;
 mod kinds;
@@ -21,10 +22,10 @@ use super::starter::ImportedConfig;
 use kinds::{KeyRef, VirtualMcpServer};
 use objects::{Object, Objects, UnknownKeys};
 
-/// The kind that a manifest is carried over for.
+/// The kind of the virtual server that becomes a config.
 const SERVER: &str = "VirtualMCPServer";
 
-/// True for a text that has objects of Kubernetes in it.
+/// True for a text with objects of Kubernetes: it has the keys `apiVersion` and `kind`.
 pub(super) fn is_manifest(text: &str) -> bool {
     let has = |key: &str| {
         text.match_indices(key).any(|(at, _)| {
@@ -37,11 +38,12 @@ pub(super) fn is_manifest(text: &str) -> bool {
     has("apiVersion") && has("kind")
 }
 
-/// The configuration file for the virtual server of that name, or the only one, of a manifest; `file` names the manifest.
+/// The config file for the virtual server with this name, or for the only one of the manifest. `file` is the
+/// path of the manifest, for messages.
 ///
 /// # Errors
-/// What is wrong with the manifest, and each object that it refers to and does not have: a policy or a filter that is
-/// left out would allow what it forbids.
+/// Every problem of the manifest, and each object that it refers to and does not contain. A missing object is
+/// no remark, because a policy or a filter that is left out would allow what it forbids.
 pub(super) fn convert(text: &str, file: &str, name: Option<&str>) -> Result<ImportedConfig, Report> {
     let refused = |problems, warnings| Report { file: file.to_owned(), problems, warnings };
     let objects = Objects::read(text).map_err(|problems| refused(problems, Vec::new()))?;
@@ -55,7 +57,7 @@ pub(super) fn convert(text: &str, file: &str, name: Option<&str>) -> Result<Impo
     let scraped = root.get("telemetry").is_some_and(|section| section["enablePrometheusMetricsPath"] == true);
     remarks.extend(remove_unsupported(&mut root).map_err(|problem| refused(vec![problem], Vec::new()))?);
     if scraped && !root.contains_key("telemetry") {
-        // What is left of it works.
+        // `remove_unsupported` drops the whole section; `/metrics` works without the rest of it.
         root.insert("telemetry".to_owned(), serde_json::json!({"enablePrometheusMetricsPath": true}));
     }
     let yaml = to_yaml(&Value::Object(root)).map_err(|error| {
@@ -90,22 +92,22 @@ fn chosen_server<'a>(objects: &'a Objects, name: Option<&str>) -> Result<&'a Obj
     }
 }
 
-/// What is found on the way.
+/// The findings of a conversion.
 #[derive(Default)]
 struct ImportFindings {
     problems: Vec<Problem>,
     remarks: Vec<Problem>,
     variables: Vec<Variable>,
-    /// Backends at addresses of the cluster.
+    /// The names of backends with addresses that exist in the cluster only.
     cluster_backends: Vec<String>,
 }
 
-/// A variable of the environment that has to be set.
+/// An environment variable that the operator has to set.
 struct Variable {
     name: String,
-    /// Where its value is from.
+    /// The description of its value, such as the key of a `Secret`.
     value: String,
-    /// No key of the file names it.
+    /// True if no key of the config names the variable; the gateway reads it all the same.
     is_implicit: bool,
 }
 
@@ -115,17 +117,17 @@ impl Variable {
     }
 }
 
-/// A manifest on its way to a configuration.
+/// The state of one conversion.
 struct Conversion<'a> {
     objects: &'a Objects,
-    /// The virtual server.
+    /// The virtual server that is converted.
     server: &'a Object,
     namespace: Option<&'a str>,
     findings: ImportFindings,
 }
 
 impl<'a> Conversion<'a> {
-    /// The configuration.
+    /// The root of the config; `None` if the `spec` of the virtual server has problems.
     fn build_root(&mut self) -> Option<Map<String, Value>> {
         let spec: VirtualMcpServer = self.server.parse_spec(UnknownKeys::Report, &mut self.findings)?;
         self.report_deployment_keys(&spec);
@@ -174,7 +176,7 @@ impl<'a> Conversion<'a> {
         }
         let server = spec.auth_server_config.map(Value::Object);
         root.extend(server.map(|section| ("authServerConfig".to_owned(), section)));
-        // What remains of the configuration is the same in a file.
+        // The other keys of `spec.config` mean the same in a config file.
         for (key, value) in config {
             root.entry(key).or_insert(value);
         }
@@ -182,7 +184,7 @@ impl<'a> Conversion<'a> {
         Some(root)
     }
 
-    /// Tells of the keys that say how the server is deployed.
+    /// Reports the keys about the deployment of the server, which a config does not have.
     fn report_deployment_keys(&mut self, spec: &VirtualMcpServer) {
         let keys = [
             ("serviceType", &spec.service_type),
@@ -215,7 +217,8 @@ impl<'a> Conversion<'a> {
         found
     }
 
-    /// The object that is referred to at `at`, and its `spec`. One that is not there is a problem.
+    /// The object that the key at `at` refers to, with its `spec`. An object that the manifest does not
+    /// contain, or that is invalid in the cluster, is a problem.
     fn resolve_reference<S: DeserializeOwned + JsonSchema>(
         &mut self,
         kind: &str,
@@ -238,7 +241,7 @@ impl<'a> Conversion<'a> {
         self.findings.problems.push(Problem::new(path, message));
     }
 
-    /// Tells something once.
+    /// Adds a remark, unless it is there already.
     fn add_remark(&mut self, path: &str, message: impl Into<String>) {
         let remark = Problem::new(path, message);
         if !self.findings.remarks.contains(&remark) {
@@ -246,7 +249,8 @@ impl<'a> Conversion<'a> {
         }
     }
 
-    /// The name of a variable for a key of a `Secret`. Two keys never share one.
+    /// The name of the variable for a key of a `Secret`. Two keys never share a variable; a name that is
+    /// taken gets a number.
     fn variable_for_secret(&mut self, name: String, reference: &KeyRef) -> String {
         let key = reference.key.as_deref().unwrap_or_default();
         let value = format!("key `{key}` of Secret `{}`", reference.name);
@@ -265,25 +269,25 @@ impl<'a> Conversion<'a> {
         name
     }
 
-    /// A variable that is read although no key names it.
+    /// Adds a variable that the gateway reads although no key of the config names it.
     fn add_implicit_variable(&mut self, name: &str, value: String) {
         self.findings.variables.push(Variable { name: name.to_owned(), value, is_implicit: true });
     }
 
-    /// The host name of a service of the virtual server's namespace.
+    /// The host name of a service in the namespace of the virtual server.
     fn service_host(&self, name: &str) -> String {
         format!("{name}.{}.svc.cluster.local", self.namespace.unwrap_or("default"))
     }
 }
 
-/// A variable's name: a beginning, and a name of an object in capitals.
+/// The name of a variable: a prefix, and the name of an object in capitals.
 fn variable_name(beginning: &str, name: &str) -> String {
     let name = name.to_uppercase();
     let end: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     format!("{beginning}_{end}")
 }
 
-/// A section without the members that say nothing.
+/// A section without members that are null or empty.
 fn without_empty(section: Value) -> Value {
     match section {
         Value::Object(entries) => {
@@ -301,7 +305,7 @@ fn without_empty(section: Value) -> Value {
     }
 }
 
-/// The comment that the file begins with.
+/// The comment at the beginning of the config: the source, the variables to set, and the remarks.
 fn header_comment(name: &str, file: &str, remarks: &[Problem], variables: &[Variable]) -> String {
     let mut head = format!("# The VirtualMCPServer {name}");
     if !file.is_empty() && !file.contains(char::is_control) {
@@ -328,7 +332,7 @@ fn header_comment(name: &str, file: &str, remarks: &[Problem], variables: &[Vari
     head
 }
 
-/// A text that cannot end a comment.
+/// The text without control characters and line breaks, which would end a comment.
 fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() || "\u{85}\u{2028}\u{2029}".contains(c) { ' ' } else { c })

@@ -1,5 +1,6 @@
-//! The `mcpServers` JSON of desktop clients (and `servers`, as VS Code calls it): the same servers, from the
-//! file people have already. Keys that clients add for themselves are told about, not refused.
+//! Loads the `mcpServers` JSON of desktop clients (`servers` in VS Code) as backends. A key that only other
+//! clients use is a warning; a known key of another client, such as `serverUrl`, is a problem with the right
+//! key.
 
 mod server_names;
 
@@ -14,10 +15,11 @@ use super::load::read_file;
 use super::report::{Problem, Report, is_consequence, item_path, join_path, nearest_name};
 use super::settings::{Overrides, Settings};
 
-/// Loads the `mcpServers` JSON at `path`. Only clashing names get a prefix.
+/// Loads the `mcpServers` JSON at `path`. All other settings have their defaults, so only clashing tool names
+/// get a prefix.
 ///
 /// # Errors
-/// Everything that is wrong with it, and what has no effect.
+/// Every problem of the file, with the warnings about settings without effect.
 pub fn load_mcp_json(path: &Path, env: EnvLookup<'_>, overrides: &Overrides) -> Result<Settings, Report> {
     let file = path.display().to_string();
     match read_file(path) {
@@ -26,7 +28,7 @@ pub fn load_mcp_json(path: &Path, env: EnvLookup<'_>, overrides: &Overrides) -> 
     }
 }
 
-/// Loads the text of such a file; `file` stands before every message.
+/// Loads the text of an `mcpServers` file. `file` is the path that messages begin with.
 pub(super) fn load_text(
     text: &str,
     file: &str,
@@ -55,7 +57,7 @@ pub(super) fn load_text(
     }
 }
 
-/// `backends[1].url` as `mcpServers.github.url`.
+/// Translates a path of the config into one of the JSON: `backends[1].url` becomes `mcpServers.github.url`.
 fn server_path(path: &str, paths: &[String]) -> String {
     let named = path.strip_prefix("backends[").and_then(|rest| {
         let (index, rest) = rest.split_once(']')?;
@@ -65,20 +67,20 @@ fn server_path(path: &str, paths: &[String]) -> String {
     named.unwrap_or_else(|| path.to_owned())
 }
 
-/// The servers of a file, as backends.
+/// The servers of an `mcpServers` file, as backends.
 #[derive(Default)]
 pub(super) struct Servers {
-    /// One for each server that is not disabled.
+    /// One backend for each server that is not disabled.
     pub(super) backends: Vec<Backend>,
-    /// Where each of them stands.
+    /// The path of each backend in the JSON, by its index in `backends`.
     paths: Vec<String>,
-    /// Why the file is refused.
+    /// The reasons why the file is refused.
     pub(super) problems: Vec<Problem>,
-    /// What has no effect.
+    /// Settings that have no effect, and renamed servers.
     pub(super) warnings: Vec<Problem>,
 }
 
-/// Reads the servers; references stay as they are when there is no environment to look them up in.
+/// Reads the servers of a file. Without `env`, references to the environment stay as they are.
 pub(super) fn parse(text: &str, env: Option<EnvLookup<'_>>) -> Servers {
     let mut out = Servers::default();
     let root: Value = match serde_json::from_str(&without_comments(text)) {
@@ -126,10 +128,10 @@ pub(super) fn parse(text: &str, env: Option<EnvLookup<'_>>) -> Servers {
     out
 }
 
-/// What other clients call the map of servers.
+/// The keys under which other clients have the map of servers.
 const FOREIGN_LIST_KEYS: [&str; 5] =
     ["mcp", "context_servers", "amp.mcpServers", "mcp.servers", "extensions"];
-/// What other clients call a server's members, and what they are called here.
+/// Keys of a server in other clients, with the key that is used here.
 const FOREIGN_MEMBER_NAMES: [(&str, &str); 6] = [
     ("serverUrl", "url"),
     ("httpUrl", "url"),
@@ -139,7 +141,7 @@ const FOREIGN_MEMBER_NAMES: [(&str, &str); 6] = [
     ("environment", "env"),
 ];
 
-/// True for a server that somebody switched off, in the words of the clients that know how.
+/// True if a server is switched off, by any key that clients use for it.
 fn is_disabled(entries: &Map<String, Value>) -> bool {
     let is = |key: &str, word: bool| match entries.get(key) {
         Some(Value::Bool(flag)) => *flag == word,
@@ -166,7 +168,7 @@ impl ServerReader<'_, '_> {
             return None;
         }
         let mut backend = Backend { name: name.to_owned(), ..Backend::default() };
-        // Some clients write every member that they know.
+        // Some clients write every key that they know, with null for those without a value.
         for (key, value) in entries.iter().filter(|(_, value)| !value.is_null()) {
             match key.as_str() {
                 "command" => backend.command = self.read_text(key, value),
@@ -204,7 +206,7 @@ impl ServerReader<'_, '_> {
             Some("stdio" | "local") => Some(BackendTransport::Stdio),
             Some("sse") => Some(BackendTransport::Sse),
             Some("http" | "streamablehttp") => Some(BackendTransport::StreamableHttp),
-            // Which of the two it is, the server shows.
+            // `remote` is streamable HTTP or HTTP+SSE; the gateway finds out which when it connects.
             Some("remote") => None,
             _ => {
                 self.problem(key, "must be one of `stdio`, `http`, `streamable-http`, `sse`");
@@ -255,7 +257,8 @@ impl ServerReader<'_, '_> {
     }
 }
 
-/// The text with comments and final commas blanked out, as VS Code allows them; places stay the same.
+/// The text with comments and trailing commas replaced by blanks, as VS Code allows them. Lines and columns
+/// of the rest do not change, so that error messages are correct.
 fn without_comments(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
     let (mut at, mut comma) = (0, None);
@@ -293,7 +296,7 @@ fn without_comments(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
-/// The length of the string literal that `bytes` begins with.
+/// The length in bytes of the string literal at the beginning of `bytes`, quotes included.
 fn string_literal_length(bytes: &[u8]) -> usize {
     let mut at = 1;
     while let Some(byte) = bytes.get(at) {
@@ -306,7 +309,8 @@ fn string_literal_length(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// Overwrites what stands from `at` up to where `len` says, except line breaks.
+/// Replaces the bytes from `at` on by blanks, as many as `len` says or up to the end, except line breaks.
+/// Returns the index after them.
 fn blank_out(bytes: &mut [u8], at: usize, len: impl Fn(&[u8]) -> Option<usize>) -> usize {
     let rest = &mut bytes[at..];
     let len = len(rest).unwrap_or(rest.len());

@@ -1,25 +1,25 @@
-//! What is wrong with a config: problems and warnings, each with the place it stands at, and the nearest
-//! known name for a mistyped one.
+//! Problems and warnings of a config, each with its path and line, and the nearest known name for a mistyped
+//! one.
 
 use std::fmt;
 
-/// One thing that is wrong, or has no effect.
+/// One thing that is wrong with a config, or has no effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problem {
-    /// The key's path (`backends[0].url`); empty when the whole file is meant.
+    /// The path of the key, such as `backends[0].url`; empty for the whole file.
     pub path: String,
-    /// The line it stands on, counted from 1, where that is known.
+    /// The line of the key, counted from 1; `None` if it is not known.
     pub line: Option<u64>,
-    /// What is wrong: lower case, no full stop, no secrets.
+    /// The description: it begins in lower case, has no full stop at its end, and contains no secret.
     pub message: String,
-    /// What to do about it.
+    /// The advice how to solve it.
     pub hint: Option<String>,
-    /// It names a backend that is not there. `/status` tells of it as a finding.
+    /// True if the key names a backend that does not exist. `/status` shows such a warning as a finding.
     pub names_missing_backend: bool,
 }
 
 impl Problem {
-    /// A problem without hint; its line is found by its path later.
+    /// A problem without a hint. Its line is found later, by its path.
     pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             path: path.into(),
@@ -30,13 +30,13 @@ impl Problem {
         }
     }
 
-    /// Adds what to do about it.
+    /// Sets the hint.
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Adds the nearest of `known` names, if one is near.
+    /// Sets the hint to the nearest of the `known` names, if one is near.
     pub(crate) fn with_nearest<'a>(mut self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         if let Some(near) = nearest_name(name, known) {
             self.hint = Some(format!("did you mean `{near}`?"));
@@ -58,19 +58,20 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything found in one config file that cannot be served.
+/// The problems and warnings of a config file that cannot be served.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// The file's path as it was given.
+    /// The path of the file as the caller gave it.
     pub file: String,
-    /// Why it is refused, in the order of the file.
+    /// The reasons why the file is refused, in the order of the file.
     pub problems: Vec<Problem>,
-    /// What has no effect.
+    /// Settings that have no effect, in the order of the file.
     pub warnings: Vec<Problem>,
 }
 
 impl Report {
-    /// `problem` as one line, after the file's path and the line.
+    /// Formats `problem` as one line: `FILE:LINE: KIND PATH: MESSAGE; HINT`, where `kind` is empty or such as
+    /// `warning: `.
     pub fn format_line(file: &str, problem: &Problem, kind: &str) -> String {
         match problem.line {
             Some(line) => format!("{file}:{line}: {kind}{problem}"),
@@ -95,7 +96,8 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-/// The known name nearest to a mistyped one, unless none is near. The beginning of a name is near to it.
+/// The known name that is nearest to a mistyped one; `None` if none is near. A known name that begins with
+/// `name` is near if `name` has at least four characters.
 pub(crate) fn nearest_name<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     let length = name.chars().count();
@@ -113,8 +115,8 @@ pub(crate) fn nearest_name<'a>(name: &str, known: impl IntoIterator<Item = &'a s
         .map(|(_, known)| known)
 }
 
-/// Whether a problem at `path` only follows from one of those at `wrong`: it lies within, or concerns the map
-/// right around.
+/// True if a problem at `path` only follows from one of the problems at the paths `wrong`: it is at or below
+/// such a path, or at the map right around it.
 pub(crate) fn is_consequence(path: &str, wrong: &[String]) -> bool {
     wrong.iter().any(|wrong| {
         let around = wrong.rfind(['.', '[']).map_or("", |end| &wrong[..end]);
@@ -125,7 +127,7 @@ pub(crate) fn is_consequence(path: &str, wrong: &[String]) -> bool {
     })
 }
 
-/// The path of `key` within `path`; keys that are not plain words are quoted.
+/// The path of `key` within `path`. A key with other characters than letters, digits, `_` and `-` is quoted.
 pub(crate) fn join_path(path: &str, key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || "_-".contains(c));
     match (path, plain) {

@@ -1,5 +1,5 @@
-//! The JSON Schema of the config file, made from the types in `file`. Editors check configs with it, and so
-//! does the structural check.
+//! The JSON Schema of the config file, generated from the types in `file`. Editors check configs with it, and
+//! so does `check`.
 
 use std::sync::LazyLock;
 
@@ -18,7 +18,7 @@ fn generate() -> Value {
     SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<File>().into()
 }
 
-/// The schema as text, with a final line break.
+/// The schema as JSON text, with a line break at the end.
 pub fn schema_text() -> String {
     format!("{:#}\n", schema())
 }

@@ -1,5 +1,5 @@
-//! The validated settings of one gateway, made of the policies of the crates below. What can be built here
-//! can be served.
+//! The validated settings of one gateway, made of the policies of the other crates. Settings that can be
+//! built can be served.
 
 mod isolation;
 
@@ -20,45 +20,46 @@ use vmcp_ratelimit_redis::RedisPolicy;
 
 use super::report::Problem;
 
-/// Everything the gateway needs to know to serve.
+/// All settings of one gateway.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The name it introduces itself with.
+    /// The name that clients see in the server information.
     pub name: String,
-    /// The group its backends belong to: a label for `/status` and the effective settings.
+    /// The name of the group of the backends. It is a label for `/status` and the effective settings.
     pub group: Option<String>,
-    /// How many lists become one.
+    /// How the lists of all backends become one list.
     pub aggregation: AggregationPolicy,
     /// The backends, in the order of the file.
     pub backends: Vec<BackendPolicy>,
-    /// The most processes of all stdio backends together.
+    /// The largest number of processes of all stdio backends together.
     pub process_count_max: usize,
-    /// The client edge.
+    /// The client edge: the listener, its bounds, and how callers are authenticated.
     pub edge: EdgePolicy,
-    /// Pages for operators.
+    /// The pages for operators.
     pub admin: AdminSettings,
     /// Health checks and the circuit breaker.
     pub health: HealthPolicy,
-    /// What callers may do; `None` lets everybody do everything.
+    /// The policies that say what callers may do; `None` lets every caller use everything.
     pub authz: Option<Arc<AuthzPolicy>>,
-    /// How often tools may be called; `None` without limits.
+    /// Rate limits; `None` for no limits.
     pub limits: Option<LimitSettings>,
-    /// When the same call with the same outcome is not made again.
+    /// When a call that keeps having the same outcome is not made again; `None` for never.
     pub loop_breaker: Option<LoopPolicy>,
-    /// Two virtual tools in place of the list; `None` lists every tool.
+    /// The tools `find_tool` and `call_tool` instead of the list; `None` lists every tool.
     pub optimizer: Option<OptimizerSettings>,
-    /// What is recorded about requests; `None` records nothing.
+    /// Audit records; `None` records nothing.
     pub audit: Option<AuditSettings>,
-    /// The Kubernetes namespace it runs in, or `local`: a label of its metrics.
+    /// The Kubernetes namespace of the gateway, or `local`. It is a label of metrics.
     pub namespace: String,
-    /// How much is logged.
+    /// The log level.
     pub log_level: LogLevel,
-    /// What in the config has no effect, in the order of the file.
+    /// Settings that have no effect, in the order of the file.
     pub warnings: Vec<Problem>,
 }
 
 impl Settings {
-    /// The same for commands that do not search: they leave nothing to compute vectors for.
+    /// The same settings for commands that do not search: search compares words only, so no embedding vectors
+    /// are computed.
     pub fn without_embeddings(mut self) -> Self {
         if let Some(optimizer) = &mut self.optimizer {
             optimizer.source = EmbeddingSource::LexicalOnly;
@@ -67,142 +68,144 @@ impl Settings {
     }
 }
 
-/// Where operators read pages, and what of them is open.
+/// The admin listener, and what is readable without it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminSettings {
     /// The address of the admin listener; `None` for no such listener.
     pub listen: Option<SocketAddr>,
-    /// Anyone who reaches the client listener may read `/metrics` there.
+    /// True if any client of the client listener may read `/metrics` there.
     pub is_metrics_public: bool,
-    /// The folder of what outlives the process; `None` where neither the file nor the environment names one.
+    /// The folder for files that outlive the process; `None` if neither the file nor the environment names
+    /// one.
     pub state_folder: Option<PathBuf>,
-    /// The folder is this gateway's own: the file, or a service manager, names it. Gateways of one name share the one that is
-    /// used otherwise.
+    /// True if the folder belongs to this gateway alone, because the file or a service manager names it. The
+    /// default folder is shared by gateways of the same name.
     pub owns_state_folder: bool,
-    /// Who vouches for callers, unless a command says otherwise: the issuer of tokens, or of API keys where there are no others.
+    /// The issuer of callers in commands without `--issuer`: that of tokens, `vmcp:api-key` if there are only
+    /// API keys, else `local`.
     pub issuer: String,
 }
 
-/// What is recorded about requests, and where.
+/// Which requests are recorded, and where.
 #[derive(Clone, Debug)]
 pub struct AuditSettings {
-    /// What records call this gateway.
+    /// The name of this gateway in the records.
     pub component: String,
-    /// The kinds of records written; empty for all.
+    /// The types of records that are written; empty for all.
     pub event_types: Vec<String>,
-    /// The kinds of records left out.
+    /// The types of records that are not written.
     pub excluded_event_types: Vec<String>,
-    /// Records what was sent.
+    /// Whether arguments are recorded.
     pub request_data: bool,
-    /// Records what was answered.
+    /// Whether results are recorded.
     pub response_data: bool,
-    /// Looks for errors inside answers.
+    /// Whether failed tool results and JSON-RPC errors of backends are recorded as `application_error`.
     pub detect_application_errors: bool,
-    /// The most bytes of data recorded, for the request and for the answer each.
+    /// The largest number of bytes recorded of the request data, and of the response data.
     pub data_bytes_max: usize,
-    /// The most links recorded of a chain of delegation.
+    /// The largest number of links recorded of a delegation chain.
     pub delegation_depth_max: usize,
-    /// The file written to; `None` writes to standard output.
+    /// The file that records are appended to; `None` for standard output.
     pub file: Option<PathBuf>,
 }
 
-/// The two virtual tools, and who turns texts into vectors for them.
+/// The two virtual tools, and the source of embedding vectors for their search.
 #[derive(Clone, Debug)]
 pub struct OptimizerSettings {
     /// The virtual tools and the search.
     pub policy: OptimizerPolicy,
-    /// Who turns texts into vectors.
+    /// The source of embedding vectors.
     pub source: EmbeddingSource,
-    /// The folder where vectors are kept; `None` keeps none.
+    /// The folder that keeps embedding vectors; `None` keeps none.
     pub cache: Option<PathBuf>,
 }
 
-/// Who turns texts into vectors.
+/// The source of embedding vectors.
 #[derive(Clone, Debug)]
 pub enum EmbeddingSource {
-    /// Nobody: words alone are compared.
+    /// No vectors: search compares words only.
     LexicalOnly,
-    /// The model within the binary.
+    /// The model in the binary.
     Builtin,
-    /// The static vectors within the binary.
+    /// The static vectors in the binary.
     Static,
-    /// A service.
+    /// An embedding service.
     Service(Box<ServicePolicy>),
 }
 
-/// How often tools may be called, and where that is counted.
+/// Rate limits, and where they are counted.
 #[derive(Clone, Debug)]
 pub struct LimitSettings {
     /// The limits.
     pub policy: LimitPolicy,
-    /// The server that replicas share; `None` counts in this process.
+    /// The store that replicas share; `None` counts in this process.
     pub redis: Option<RedisSettings>,
-    /// What happens while that server does not answer.
+    /// What happens while the shared store does not answer.
     pub on_failure: OnStoreFailure,
 }
 
 /// How the shared store is reached.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
-    /// Where it is.
+    /// The address of the server, cluster or sentinels.
     pub target: RedisTarget,
-    /// The user of an access control list.
+    /// The user of the access control list (ACL).
     pub username: Option<String>,
-    /// The password.
+    /// The password of that user.
     pub password: Option<Secret>,
-    /// A PEM file of authorities trusted in place of the system's.
+    /// A PEM file with certificate authorities that are trusted instead of those of the system.
     pub ca_bundle: Option<PathBuf>,
-    /// What every key begins with.
+    /// The prefix of every key.
     pub key_prefix: String,
-    /// The Kubernetes namespace, or `local`: part of every key.
+    /// The Kubernetes namespace, or `local`. It is part of every key.
     pub namespace: String,
-    /// How long one decision may take.
+    /// The time-out of one decision.
     pub deadline: Duration,
-    /// How many replicas there are, where the operator says so.
+    /// The number of replicas; `None` if the operator does not say it, and replicas count each other.
     pub replica_count: Option<u32>,
-    /// For how long calls in flight count when nothing is heard of their replica any more.
+    /// For how long the calls in flight of a replica count without news of that replica.
     pub slot_lease: Duration,
-    /// All of that as the store takes it; `None` only while problems are being collected.
+    /// The same settings as the store takes them; `None` only if there are problems.
     pub policy: Option<RedisPolicy>,
 }
 
-/// Where the shared store is.
+/// The address of the shared store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisTarget {
-    /// One server.
+    /// A single server.
     Single {
-        /// Its URL.
+        /// The URL of the server.
         url: String,
     },
     /// A cluster.
     Cluster {
-        /// Nodes to begin with.
+        /// The URLs of the nodes at which discovery starts.
         urls: Vec<String>,
     },
-    /// A master that sentinels name.
+    /// A master that sentinels know.
     Sentinel {
-        /// The sentinels.
+        /// The URLs of the sentinels.
         urls: Vec<String>,
-        /// The master's name.
+        /// The name of the master.
         master: String,
     },
 }
 
-/// How much is logged.
+/// The log level. Each level includes the levels before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
     /// Failures of the gateway itself.
     Error,
-    /// Also what went wrong and was survived.
+    /// Also failures that the gateway recovers from.
     Warn,
-    /// Also what an operator wants to know.
+    /// Also events that an operator needs.
     Info,
-    /// Also what a developer wants to know.
+    /// Also events that a developer needs.
     Debug,
 }
 
 impl LogLevel {
-    /// The level's name in config and logs.
+    /// The name of the level in the config and in logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -213,18 +216,18 @@ impl LogLevel {
     }
 }
 
-/// What the command line sets; it wins over the file.
+/// Settings from the command line. They take precedence over the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// The address to listen on.
+    /// The address to listen on (`--host`).
     pub host: Option<String>,
-    /// The port to listen on; 0 takes any free one.
+    /// The port to listen on (`--port`); 0 takes any free port.
     pub port: Option<u16>,
-    /// How long a session may lie idle; zero keeps the default.
+    /// How long a session may be idle (`--session-ttl`); zero keeps the value of the file.
     pub session_ttl: Option<Duration>,
-    /// Logs at the level `debug`.
+    /// Sets the log level to `debug`.
     pub debug: bool,
-    /// Writes audit records, whatever the file says.
+    /// Writes audit records, whatever the file says (`--enable-audit`).
     pub enable_audit: bool,
     /// The name of the operating-system user who runs the gateway, for `incomingAuth.type: local`.
     pub user: Option<String>,

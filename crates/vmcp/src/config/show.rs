@@ -1,5 +1,5 @@
-//! `vmcp config show`: what the settings come to, with secrets left out. Written from [`Settings`], not from
-//! the file, so that defaults and flags show too.
+//! The output of `vmcp config show`: the effective settings without secrets. It is written from [`Settings`],
+//! not from the file, so that defaults and flags are visible, too.
 
 mod audit;
 mod isolation;
@@ -21,18 +21,18 @@ use super::convert::UNSUPPORTED;
 use super::duration::format;
 use super::settings::Settings;
 
-/// What stands in place of a secret.
+/// The text that replaces a secret.
 const REDACTED: &str = "[redacted]";
 
 /// The effective settings as YAML.
 ///
 /// # Errors
-/// When a text cannot be written as YAML.
+/// If a text cannot be written as YAML.
 pub fn effective_yaml(settings: &Settings) -> Result<String, serde_saphyr::SerializeError> {
     to_yaml(&effective_settings(settings))
 }
 
-/// `value` as YAML with a final line break.
+/// `value` as YAML with a line break at the end.
 pub(super) fn to_yaml(value: &Value) -> Result<String, serde_saphyr::SerializeError> {
     let mut yaml = serde_saphyr::to_string(value)?;
     if !yaml.ends_with('\n') {
@@ -41,7 +41,7 @@ pub(super) fn to_yaml(value: &Value) -> Result<String, serde_saphyr::SerializeEr
     Ok(yaml)
 }
 
-/// The effective settings as JSON.
+/// The effective settings as JSON with a line break at the end.
 pub fn effective_json(settings: &Settings) -> String {
     format!("{:#}\n", effective_settings(settings))
 }
@@ -61,7 +61,7 @@ fn effective_settings(settings: &Settings) -> Value {
         loop_breaker: loops,
         optimizer,
         audit,
-        // Taken from the environment, so it is no setting of the file.
+        // The namespace comes from the environment, so it is no setting of the file.
         namespace: _,
         log_level,
         warnings: _,
@@ -194,7 +194,7 @@ fn redact<'a>(names: impl IntoIterator<Item = (&'a str, ())>) -> Value {
     Value::Object(redacted.collect())
 }
 
-/// Arguments with the values of flags such as `--api-key` left out.
+/// The arguments, without the values of flags such as `--api-key`.
 fn redact_args(args: &[String]) -> Value {
     let mut secret_follows = false;
     let shown = args.iter().map(|arg| {
@@ -221,7 +221,8 @@ fn is_secret_flag(flag: &str) -> bool {
     words.iter().any(|word| flag.contains(word))
 }
 
-/// An argument that is a URL may carry a secret; one with a long run of letters and digits may be one.
+/// The argument without secrets: a URL loses its secret parts, and a text that may be a key is replaced as a
+/// whole.
 fn redact_text(arg: &str) -> String {
     match arg.parse::<Uri>() {
         Ok(url) if url.scheme().is_some() => redact_url(&url),
@@ -230,11 +231,11 @@ fn redact_text(arg: &str) -> String {
     }
 }
 
-/// How long a run of letters and digits may be before it is taken for a secret.
+/// The longest run of letters and digits that is not taken for a secret, in bytes.
 const PLAIN_WORD_LENGTH_MAX: usize = 19;
 
-/// Whether some part of the text could be a key: too long, and too mixed, for a word. Rather too often than too
-/// seldom: what is hidden here is still in the file.
+/// True if a part of the text could be a key: it is too long for a word, and has letters and digits. It hides
+/// too much rather than too little, because the full text is still in the file.
 fn looks_like_secret(text: &str) -> bool {
     text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_+.=".contains(c)).any(|run| {
         run.len() > PLAIN_WORD_LENGTH_MAX
@@ -243,8 +244,8 @@ fn looks_like_secret(text: &str) -> bool {
     })
 }
 
-/// A URL without what stands before its host and after its path, and without parts of its path that look like
-/// keys, as hosted servers have them.
+/// The URL without user, password and query, and without path segments that look like keys, as hosted servers
+/// have them.
 fn redact_url(url: &Uri) -> String {
     let scheme = url.scheme_str().unwrap_or_default();
     let authority = url.authority().map_or("", |authority| authority.as_str());

@@ -1,5 +1,5 @@
-//! The text of `vmcp init`: a commented config to begin with, empty or made of an existing `mcpServers` file or
-//! Kubernetes manifest.
+//! The output of `vmcp init`: a commented config to start with, without servers or made from an `mcpServers`
+//! file or a Kubernetes manifest.
 
 use std::path::Path;
 
@@ -73,22 +73,22 @@ pub fn starter() -> String {
     format!("{HEADER}{EXAMPLES}")
 }
 
-/// A config made of another file.
+/// A config that was made from another file.
 pub struct ImportedConfig {
-    /// The config.
+    /// The text of the config.
     pub text: String,
     /// What could not be carried over, and what has to be done by hand.
     pub remarks: Vec<Problem>,
-    /// Why the config cannot be served before something is done by hand.
+    /// The problems that have to be solved by hand before the config can be served.
     pub blocking_problems: Vec<Problem>,
 }
 
-/// A config with what the file at `path` says: the servers of an `mcpServers` file, or a Kubernetes manifest with a
-/// `VirtualMCPServer` and the objects that it refers to. `server` is the name of the one that is meant where there are
-/// several.
+/// A config with the content of the file at `path`: the servers of an `mcpServers` file, or of a Kubernetes
+/// manifest with a `VirtualMCPServer` and the objects that it refers to. `server` chooses among several
+/// virtual servers by name.
 ///
 /// # Errors
-/// When the file cannot be read, or is not written as it should be.
+/// If the file cannot be read, or has problems; the report has all of them.
 pub fn starter_from(path: &Path, server: Option<&str>) -> Result<ImportedConfig, Report> {
     let file = path.display().to_string();
     let refused = |problems, warnings| Report { file: file.clone(), problems, warnings };
@@ -103,7 +103,8 @@ pub fn starter_from(path: &Path, server: Option<&str>) -> Result<ImportedConfig,
     }
 }
 
-/// The config with the servers of an `mcpServers` text, unless there are problems.
+/// The config with the servers of an `mcpServers` text; `None` if there are problems, which are in
+/// [`Servers`].
 pub(super) fn import_mcp_json(text: &str, file: &str) -> (Option<String>, Servers) {
     let mut servers = parse(text, None);
     if !servers.problems.is_empty() {
@@ -130,7 +131,7 @@ pub(super) fn import_mcp_json(text: &str, file: &str) -> (Option<String>, Server
     (Some(format!("{HEADER}{comment}{yaml}")), servers)
 }
 
-/// The backend as it is written in the file, without keys that say nothing.
+/// The backend as a section of the config file, without keys that are empty or left out.
 fn to_config_value(backend: &Backend) -> Option<Value> {
     let Ok(Value::Object(entries)) = serde_json::to_value(backend) else {
         return None;

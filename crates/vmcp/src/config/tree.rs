@@ -1,5 +1,6 @@
-//! The YAML text as a tree that remembers lines and how scalars were spelled, so that messages can say where
-//! and a version number written without quotes stays the text it is. Knows nothing of the config's keys.
+//! Parses YAML text into a tree that keeps the line of each value and the spelling of each scalar. Messages
+//! can name the line, and a version number without quotes stays the text that was written. This module does
+//! not know the keys of the config.
 
 use std::fmt;
 
@@ -12,19 +13,19 @@ use super::report::Problem;
 /// The largest config file, in bytes.
 pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
 
-/// A value with the line it stands on.
+/// A value with its line.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub(crate) line: u64,
     /// The value.
     pub(crate) kind: NodeKind,
 }
 
-/// A value of the tree.
+/// The kind of a value, with its content.
 #[derive(Clone, Debug)]
 pub(crate) enum NodeKind {
-    /// Nothing, or `null`.
+    /// No value, or `null`.
     Null,
     /// A truth value and its spelling.
     Bool(bool, String),
@@ -34,19 +35,20 @@ pub(crate) enum NodeKind {
     Text {
         /// The text itself.
         text: String,
-        /// Whether a reference to the environment made it.
+        /// True if the text contained a reference to the environment. It may then be a secret.
         is_expanded: bool,
     },
     /// A list.
     List(Vec<Node>),
-    /// A map in the order of the file, duplicates included.
+    /// A map in the order of the file: key, line of the key, value. A key may occur twice.
     Map(Vec<(String, u64, Node)>),
 }
 
-/// Reads one YAML document.
+/// Parses one YAML document.
 ///
 /// # Errors
-/// When the text is too large, is not YAML, is more than one document, or abuses anchors.
+/// If the text is larger than [`FILE_BYTES_MAX`], is not YAML, has more than one document, or repeats anchors
+/// too often.
 pub(crate) fn parse(text: &str) -> Result<Node, Problem> {
     if text.len() > FILE_BYTES_MAX {
         return Err(Problem::new(
@@ -80,7 +82,7 @@ fn from_str(text: &str, options: Options) -> Result<RawNode, Problem> {
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let error = error.without_snippet();
         let whole = error.to_string();
-        // The library ends its messages with the place, which stands in front here.
+        // The library ends its messages with the position, which here is at the beginning.
         let message = whole.lines().next().unwrap_or_default();
         let message = message.split(" at line ").next().unwrap_or(message).trim();
         let place = error.location();
@@ -112,7 +114,7 @@ fn from_str(text: &str, options: Options) -> Result<RawNode, Problem> {
     })
 }
 
-/// Whether the line has a reference whose brace YAML takes for its own.
+/// True if the line has a reference whose braces YAML may have read as a map.
 fn has_bare_reference(text: &str, line: u64) -> bool {
     let line = usize::try_from(line).ok().and_then(|line| text.lines().nth(line.checked_sub(1)?));
     line.is_some_and(|line| line.contains("${"))
@@ -247,7 +249,7 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 }
 
-/// The node as JSON, where the schema leaves it free.
+/// The node as JSON, for keys that the schema does not restrict.
 pub(crate) fn to_json(node: &Node) -> Value {
     match &node.kind {
         NodeKind::Null => Value::Null,
@@ -259,7 +261,8 @@ pub(crate) fn to_json(node: &Node) -> Value {
     }
 }
 
-/// What stands there, for messages. A value from the environment may be a secret and is not repeated.
+/// A short description of the value for messages. A value from the environment may be a secret, so it is not
+/// repeated.
 pub(crate) fn describe(node: &Node) -> String {
     match &node.kind {
         NodeKind::Null => "empty".to_owned(),

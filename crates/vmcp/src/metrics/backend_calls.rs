@@ -1,5 +1,5 @@
-//! Requests to backends, under the reference's names. Names are those that the backend has listed, since nothing else
-//! leads to it.
+//! Counts requests to backends, under ToolHive's names. The label values are tool and prompt names that a
+//! backend has listed, because a request with another name reaches no backend.
 
 use std::sync::Arc;
 
@@ -14,11 +14,12 @@ use vmcp_wire::method;
 use super::MCP_SECONDS;
 use super::series::SeriesTable;
 
-/// How many names of one backend have series of their own; the rest is counted as `other`.
+/// The most names of one backend that have series of their own, for each action. Further names are counted as
+/// `other`.
 const NAMES_MAX: usize = 10_000;
 const OTHER: &str = "other";
 
-/// What is asked of a backend.
+/// The kind of a request to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Action {
     CallTool,
@@ -31,7 +32,7 @@ pub(crate) enum Action {
 impl Action {
     const COUNT: usize = 5;
 
-    /// The labels `action` and `mcp_method_name`.
+    /// The values of the labels `action` and `mcp_method_name`.
     fn labels(self) -> (&'static str, &'static str) {
         match self {
             Self::CallTool => ("call_tool", method::TOOLS_CALL),
@@ -43,7 +44,7 @@ impl Action {
     }
 }
 
-/// The counters of all backends.
+/// The series of all backends. Clones share the same series.
 #[derive(Clone)]
 pub(super) struct BackendCallMetrics {
     discovered: Gauge,
@@ -52,7 +53,7 @@ pub(super) struct BackendCallMetrics {
     durations: Family<CallLabels, Histogram>,
 }
 
-/// A label that is empty is one that is not there.
+/// The labels of one series. Prometheus treats an empty label value as an absent label.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CallLabels {
     target_workload_id: Arc<str>,
@@ -95,7 +96,7 @@ impl Default for BackendCallMetrics {
 }
 
 impl BackendCallMetrics {
-    /// Puts the counters on the page.
+    /// Adds the series to the registry.
     pub(super) fn register(&self, registry: &mut Registry) {
         let Self { discovered, requests, errors, durations } = self.clone();
         registry.register("toolhive_vmcp_backends_discovered", "Backends of the configuration", discovered);
@@ -109,8 +110,8 @@ impl BackendCallMetrics {
         );
     }
 
-    /// The counters of one backend more. `url` is shown without a password and without its query; `transport` is the one
-    /// that is configured.
+    /// Creates the counters of one more backend and increments the number of backends. The label shows `url`
+    /// without user info, query and fragment. `transport` is the configured transport.
     pub(super) fn for_backend(&self, id: &str, url: &str, transport: &'static str) -> BackendCounters {
         self.discovered.inc();
         let (all, url) = (self.clone(), Arc::from(redact_url(url)));
@@ -118,7 +119,7 @@ impl BackendCallMetrics {
     }
 }
 
-/// The address without what may be a secret.
+/// Removes the user info, the query and the fragment of a URL, because they may hold secrets.
 fn redact_url(url: &str) -> String {
     let bare = url.split(['?', '#']).next().unwrap_or(url);
     match bare.split_once("://") {
@@ -132,7 +133,7 @@ fn redact_url(url: &str) -> String {
 }
 
 impl BackendCounters {
-    /// The series of an action on `name`.
+    /// Returns the series of `action` on `name`, and creates it on first use.
     pub(crate) fn series(&self, action: Action, name: &str) -> Arc<CallSeries> {
         let [calls, reads, prompts, completions, lists] = &self.series;
         let table = match action {

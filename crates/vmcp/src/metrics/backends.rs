@@ -1,4 +1,4 @@
-//! How the backends are doing, as it is when the page is read.
+//! The health and the tool count of each backend, read when the page is requested.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -6,7 +6,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use vmcp_federation::{BackendReport, Health};
 
-/// The gauges.
+/// The gauges, one series for each backend.
 #[derive(Default)]
 pub(super) struct BackendMetrics {
     health: Family<HealthLabels, Gauge>,
@@ -26,7 +26,7 @@ struct HealthLabels {
 }
 
 impl BackendMetrics {
-    /// Puts the gauges on the page.
+    /// Adds the gauges to the registry.
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "vmcp_backend_health",
@@ -41,7 +41,7 @@ impl BackendMetrics {
         registry.register("vmcp_backend_tools", "Tools that the backend offered last", self.tools.clone());
     }
 
-    /// Takes over what is known of each backend.
+    /// Sets the gauges from the current reports.
     pub(super) fn set(&self, reports: &[BackendReport]) {
         for report in reports {
             let backend = || report.id.as_str().to_owned();

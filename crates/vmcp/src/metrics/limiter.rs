@@ -1,4 +1,4 @@
-//! How the limiter is doing, as it is when the page is read.
+//! The state of the limiter, read when the page is requested.
 
 use std::sync::atomic::AtomicI64;
 
@@ -8,12 +8,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use vmcp_ratelimit::LimiterStatus;
 
-/// The gauges.
+/// The gauges of the limiter.
 #[derive(Default)]
 pub(super) struct LimiterGauges {
     users: Gauge,
     users_max: Gauge,
-    /// Without a series where there is no store.
+    /// Has no series if no shared store is configured.
     store_up: Family<NoLabels, Gauge<i64, AtomicI64>>,
     replicas: Family<NoLabels, Gauge<i64, AtomicI64>>,
 }
@@ -22,7 +22,7 @@ pub(super) struct LimiterGauges {
 struct NoLabels {}
 
 impl LimiterGauges {
-    /// Puts the gauges on the page.
+    /// Adds the gauges to the registry.
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("vmcp_rate_limit_users", "Users that are told apart now", self.users.clone());
         registry.register(
@@ -42,7 +42,7 @@ impl LimiterGauges {
         );
     }
 
-    /// Takes over what is known.
+    /// Sets the gauges from the current status.
     pub(super) fn set(&self, state: &LimiterStatus) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.users.set(number(state.user_count));

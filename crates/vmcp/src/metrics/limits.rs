@@ -1,4 +1,4 @@
-//! What the limiter decides, in the series and words of ToolHive's vMCP.
+//! The limiter's decisions, refunds and store errors, with the series and label values of ToolHive's vMCP.
 
 use std::sync::OnceLock;
 
@@ -10,32 +10,32 @@ use prometheus_client::registry::{Registry, Unit};
 use vmcp_domain::{LimitScope, LimitedOperation};
 use vmcp_ratelimit::{DecisionEvent, StoreFailure};
 
-/// Upper bounds of the durations of decisions, in seconds; they take microseconds in memory.
+/// Upper bounds of the durations of decisions, in seconds. A decision in memory takes microseconds.
 const SECONDS: [f64; 10] = [1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1, 1.0];
 
-/// The counters.
+/// The series of the limiter's decisions.
 pub(super) struct LimitMetrics {
     server_labels: ServerLabels,
     decisions: Family<DecisionLabels, Counter>,
-    /// Those of `decisions` that nearly every call counts in, by [`LimitScope`].
-    allowed: [OnceLock<Counter>; 6],
+    /// The series of `decisions` for allowed tool calls, one for each [`LimitScope`], because nearly every call counts here.
+    allowed: [OnceLock<Counter>; 8],
     refused: Family<RuleLabels, Counter>,
     would_deny: Family<RuleLabels, Counter>,
     refunds: Family<ReasonLabels, Counter>,
     fail_open: Family<ServerLabels, Counter>,
     store_errors: Family<StoreLabels, Counter>,
     latency: Family<ServerLabels, Histogram>,
-    /// The one of `latency`.
+    /// The only series of `latency`.
     server_latency: Histogram,
 }
 
-/// Why a call was given back.
+/// The label of refunds: the reason why the tokens of a call were refunded.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
 }
 
-/// A rule as the configuration names it.
+/// The label that names a rule as the configuration does.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RuleLabels {
     rule: String,
@@ -64,12 +64,12 @@ struct StoreLabels {
 }
 
 impl LimitMetrics {
-    /// Counters at zero.
+    /// Creates the counters at zero.
     pub(super) fn new(namespace: &str, server: &str) -> Self {
         let place = ServerLabels { namespace: namespace.to_owned(), server: server.to_owned() };
         let latency = Family::<ServerLabels, Histogram>::new_with_constructor(|| Histogram::new(SECONDS));
         let fail_open = Family::<ServerLabels, Counter>::default();
-        // So that the series begins at zero.
+        // Creates the series, so that it appears on the page with the value zero.
         drop(fail_open.get_or_create(&place));
         Self {
             decisions: Family::default(),
@@ -85,7 +85,7 @@ impl LimitMetrics {
         }
     }
 
-    /// Puts the counters on the page.
+    /// Adds the counters to the registry.
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "toolhive_rate_limit_decisions",
@@ -160,7 +160,7 @@ impl LimitMetrics {
         }
     }
 
-    /// Counts a call that was given back.
+    /// Counts a call whose tokens were refunded.
     pub(super) fn refunded(&self, reason: &'static str) {
         self.refunds.get_or_create(&ReasonLabels { reason }).inc();
     }
@@ -168,7 +168,7 @@ impl LimitMetrics {
     fn count_allowed(&self, scope: LimitScope, limited: &LimitedOperation) {
         let make = || self.decisions.get_or_create_owned(&self.labels("allowed", Some(scope), limited));
         match (limited, self.allowed.get(scope as usize)) {
-            // Without a look into the table, which all threads share.
+            // Skips the look-up in the label table, which all threads share.
             (LimitedOperation::Tool(_), Some(known)) => known.get_or_init(make).inc(),
             _ => make().inc(),
         };
@@ -183,7 +183,8 @@ impl LimitMetrics {
     }
 }
 
-/// A scope in ToolHive's words, `scope` and `operation_type`; claims are ours.
+/// The values of ToolHive's labels `scope` and `operation_type` for a scope. ToolHive has no value for scopes
+/// by claim or by value; `per_claim` and `per_value` are vmcp's own.
 fn label_values(scope: LimitScope) -> (&'static str, &'static str) {
     match scope {
         LimitScope::Server => ("shared", "server"),

@@ -1,4 +1,4 @@
-//! Counters of the optimizer, under the reference's names.
+//! Counters of the optimizer, under ToolHive's names.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
@@ -7,9 +7,9 @@ use vmcp_optimizer::{CallEvent, CallOutcome, FindEvent, Observer};
 
 use super::{Metrics, SECONDS};
 
-/// Upper bounds of how many tools a search returned.
+/// Upper bounds of the number of tools that a search returned.
 const RESULTS: [f64; 7] = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 50.0];
-/// Upper bounds of what a search saved, in percent.
+/// Upper bounds of the tokens that a search saved, in percent of the whole list.
 const PERCENT: [f64; 8] = [0.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 100.0];
 
 /// Counters of `find_tool` and `call_tool`.
@@ -44,7 +44,7 @@ impl Default for OptimizerMetrics {
 }
 
 impl OptimizerMetrics {
-    /// Puts every counter on the page.
+    /// Adds every series to the registry.
     pub(super) fn register(&self, registry: &mut Registry) {
         let counters = [
             ("find_tool_requests", "Searches", &self.finds),
@@ -84,7 +84,7 @@ impl Observer for Metrics {
             of.find_errors.inc();
             return;
         };
-        // No search returns more than fifty.
+        // A search returns fifty tools at most, so the conversion never saturates.
         of.find_results.observe(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
         of.savings.observe(event.savings_percent);
         if !event.semantic {

@@ -1,10 +1,10 @@
-//! The older text format of Prometheus (version 0.0.4), made of OpenMetrics: there the name of a counter has its suffix in
-//! the comments too, and there are neither units nor an end mark.
+//! Converts OpenMetrics to the older Prometheus text format (version 0.0.4). In that format the comments also
+//! name a counter with its suffix `_total`, and there are no `UNIT` lines and no `EOF` mark.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-/// The page in the older format.
+/// Converts an OpenMetrics page to the older format.
 pub(super) fn from_openmetrics(page: &str) -> String {
     let counters: HashSet<&str> =
         page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
@@ -22,13 +22,13 @@ pub(super) fn from_openmetrics(page: &str) -> String {
             _ if line == "# EOF" => Ok(()),
             _ => writeln!(out, "{line}"),
         };
-        // Writing into a string does not fail.
+        // Writing into a string cannot fail.
         let _ = written;
     }
     out
 }
 
-/// True when `accept` asks for the older format and not for OpenMetrics.
+/// Returns true if `accept` asks for the older format and not for OpenMetrics.
 pub(super) fn is_wanted(accept: &str) -> bool {
     let accept = accept.to_ascii_lowercase();
     accept.contains("text/plain") && !accept.contains("application/openmetrics-text")

@@ -1,5 +1,5 @@
-//! Requests to the MCP endpoint, under the reference's names. A label holds nothing that a client can make up: methods
-//! that are not known, and names that no catalogue has listed, are counted as `other`.
+//! Counts requests to the MCP endpoint, under ToolHive's names. A label holds no value that a client can
+//! invent: unknown methods, and names that no catalogue has listed, are counted as `other`.
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,20 +17,20 @@ use vmcp_wire::method;
 use super::MCP_SECONDS;
 use super::series::SeriesTable;
 
-/// The only transport towards clients that has pages for metrics.
+/// The only client transport that serves `/metrics`.
 const TRANSPORT: &str = "streamable-http";
-/// The label of a name that no catalogue has listed.
+/// The label value of a name that no catalogue has listed.
 const OTHER: &str = "other";
-/// The label of the method of a request without a message.
+/// The label value of the MCP method for a request without a message.
 const UNKNOWN: &str = "unknown";
 
-/// Says whether a name has been listed: the method that it was sent with, and the name.
+/// Returns whether a name has been listed. The arguments are the MCP method and the name.
 type IsListed = dyn Fn(&str, &str) -> bool + Send + Sync;
 
-/// The series of each key, by the name that a request is about.
+/// For each key, the table of series by the name that a request is about.
 type Tables = AHashMap<SeriesKey, Arc<SeriesTable<Series>>>;
 
-/// The counters.
+/// The series of requests, and the tables that find them without a lock.
 pub(super) struct RequestMetrics {
     server: Arc<str>,
     requests: Family<RequestLabels, Counter>,
@@ -66,7 +66,7 @@ struct ServerLabels {
     transport: &'static str,
 }
 
-/// What series are found by, besides the name that a request is about.
+/// The labels of a series, except the name that a request is about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct SeriesKey {
     http_method: &'static str,
@@ -74,7 +74,8 @@ struct SeriesKey {
     method: &'static str,
 }
 
-/// The series of one combination of labels, so that the tables of labels are searched once for each.
+/// The series of one combination of labels. Keeping them together needs one search of the label tables for
+/// each combination.
 struct Series {
     requests: Counter,
     durations: Histogram,
@@ -95,7 +96,7 @@ impl RequestMetrics {
         }
     }
 
-    /// Puts the counters on the page.
+    /// Adds the series to the registry.
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("toolhive_mcp_requests", "Requests to the MCP endpoint", self.requests.clone());
         registry.register_with_unit(
@@ -112,7 +113,8 @@ impl RequestMetrics {
         registry.register("toolhive_mcp_tool_calls", "Tool calls by clients", self.tool_calls.clone());
     }
 
-    /// Says how names are told from what a client makes up. Until then none is known.
+    /// Sets the check that separates listed names from names that a client invented. Until it is set, all
+    /// names count as `other`.
     pub(super) fn set_name_check(&self, is_listed: Box<IsListed>) {
         let _ = self.is_listed.set(is_listed);
     }
@@ -124,7 +126,7 @@ impl RequestMetrics {
         })
     }
 
-    /// Counts with the series of a name, which is looked up, or created under a name that may be kept.
+    /// Calls `count` with the series of `subject`. A `subject` that is not listed uses the series of `other`.
     fn count(&self, key: SeriesKey, subject: &str, count: impl Fn(&Series)) {
         if let Some(table) = self.tables.load().get(&key)
             && let Some(series) = table.load().get(subject)
@@ -145,7 +147,8 @@ impl RequestMetrics {
         }
     }
 
-    /// The table of a key. There are few: as many as there are methods and statuses.
+    /// Returns the table of a key, and creates it on first use. The number of tables is bounded by the number
+    /// of HTTP methods, MCP methods and statuses.
     fn table(&self, key: SeriesKey) -> Arc<SeriesTable<Series>> {
         if let Some(table) = self.tables.load().get(&key) {
             return Arc::clone(table);

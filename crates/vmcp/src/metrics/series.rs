@@ -1,5 +1,5 @@
-//! The series of a family that were used before, by the name that they are about. Looking one up writes to no memory that
-//! threads share; a new one copies the table.
+//! A table of the series that a family has already created, by the name that they are about. A look-up writes
+//! to no memory that threads share. Adding a series copies the table.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ impl<S> Default for SeriesTable<S> {
 }
 
 impl<S> SeriesTable<S> {
-    /// The table as it is now.
+    /// The current table.
     pub(super) fn load(&self) -> Guard<Arc<AHashMap<Arc<str>, Arc<S>>>> {
         self.0.load()
     }
 
-    /// Adds a series, unless another thread has been faster.
+    /// Adds a series, unless another thread has added one under the same name.
     pub(super) fn add(&self, name: &str, series: &Arc<S>) {
         let name: Arc<str> = Arc::from(name);
         self.0.rcu(|table| {

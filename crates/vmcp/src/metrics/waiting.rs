@@ -1,4 +1,4 @@
-//! What calls that wait for limits count.
+//! Counts the calls that wait for a limit, and how long they wait.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use vmcp_ratelimit::WaitOutcome;
 
-/// Upper bounds of waits, in seconds: from the timer's grain to the longest that can be set.
+/// Upper bounds of waits, in seconds: from the timer's resolution to the longest wait that can be configured.
 const SECONDS: [f64; 11] = [0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0];
 
-/// The counters.
+/// The queue length and the durations of waits.
 pub(super) struct WaitMetrics {
     queue: Gauge,
     waited: Family<EndLabels, Histogram>,
@@ -30,7 +30,7 @@ impl Default for WaitMetrics {
 }
 
 impl WaitMetrics {
-    /// Puts the counters on the page.
+    /// Adds the series to the registry.
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("vmcp_rate_limit_queue", "Calls that wait for a limit now", self.queue.clone());
         registry.register_with_unit(
@@ -41,12 +41,12 @@ impl WaitMetrics {
         );
     }
 
-    /// A call begins to wait.
+    /// Counts a call that starts to wait.
     pub(super) fn began(&self) {
         self.queue.inc();
     }
 
-    /// It waits no more.
+    /// Counts a call that stops waiting, with the outcome and the duration of the wait.
     pub(super) fn ended(&self, end: WaitOutcome, waited: Duration) {
         self.queue.dec();
         self.waited.get_or_create(&EndLabels { end: end.label() }).observe(waited.as_secs_f64());

@@ -1,4 +1,5 @@
-//! The levels of limits in memory, from one process to the next: a file in the state folder that only its own user may read.
+//! Saves the levels of in-memory limits for the next process, in a file in the state folder that only its own
+//! user may read.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -9,22 +10,24 @@ use vmcp_ratelimit::{Limiter, SavedLevels};
 
 use crate::config::AdminSettings;
 
-/// The file's name in the state folder.
+/// The name of the file in the state folder.
 const FILE_NAME: &str = "limits";
-/// A larger file is none of ours: it would hold more users than are told apart by default.
+/// The most bytes of a file that is read. A larger file would hold more users than the limiter tracks by
+/// default, so the gateway did not write it.
 const BYTES_MAX: u64 = 1 << 30;
 
-/// Where levels are kept between two processes.
+/// The path of the file with the saved levels.
 pub(super) struct LevelsFile(PathBuf);
 
 impl LevelsFile {
-    /// The file of a gateway that has a state folder of its own.
+    /// Returns the file of a gateway that owns its state folder, and `None` otherwise.
     pub(super) fn for_settings(admin: &AdminSettings) -> Option<Self> {
         let folder = admin.state_folder.as_deref().filter(|_| admin.owns_state_folder)?;
         Some(Self(folder.join(FILE_NAME)))
     }
 
-    /// What the last process has left; nothing where there was none, or what it left is of no use, which is told.
+    /// Reads the levels that the previous process has saved. Returns `None` if there is no file. If the file
+    /// cannot be read or decoded, logs an error and returns `None`.
     pub(super) fn read(&self) -> Option<SavedLevels> {
         let path = self.0.display();
         let bytes = match self.read_bytes() {
@@ -54,8 +57,8 @@ impl LevelsFile {
         Ok(bytes)
     }
 
-    /// Saves the levels of a limiter that keeps them in memory. The file is replaced at once, so that none is left half
-    /// written.
+    /// Saves the levels of a limiter that keeps them in memory. The file is replaced with a rename, so it is
+    /// never half written.
     pub(super) fn write(&self, limiter: &Limiter) {
         let Some(levels) = limiter.save() else { return };
         if let Err(error) = self.replace_contents(&levels.encode()) {
@@ -69,7 +72,7 @@ impl LevelsFile {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let new = self.0.with_extension("new");
-        // What an interrupted process has left.
+        // Removes the file that an interrupted process has left.
         match std::fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -1,4 +1,4 @@
-//! The limiter's part of a running gateway: its beginning and its end.
+//! Starts the limiter of a running gateway and shuts it down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,14 @@ use vmcp_ratelimit_redis::RedisStore;
 use super::levels::LevelsFile;
 use crate::config::LimitSettings;
 
-/// How long the start waits for the shared store of limits; it continues without the store after that.
+/// How long the start waits for the shared store of limits. After that, the start continues without the
+/// store.
 const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the end waits for debts to be written back.
+/// How long shutdown waits for leases to be returned, and then for debts to be written to the store.
 const STORE_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Binds the limits to the tools as soon as these are known, which also warns of rules that fit none.
+/// Binds the limits to the tools as soon as the list is known. This also warns about rules that match no
+/// tool.
 pub(super) async fn prepare_plans(federation: Federation, limiter: Arc<Limiter>) {
     let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Gateway);
     if let Ok(tools) = federation.list_tools(&ctx).await {
@@ -24,8 +26,8 @@ pub(super) async fn prepare_plans(federation: Federation, limiter: Arc<Limiter>)
     }
 }
 
-/// The limiter of these settings, once it can decide. Backends are connecting meanwhile; no call is decided before this,
-/// on any path.
+/// Creates the limiter of these settings, and waits until it can decide or until [`STORE_CONNECT_TIMEOUT`].
+/// Backends connect in the meantime. No call is decided before this returns, on any path.
 pub(super) async fn start_limiter(
     settings: Option<LimitSettings>,
     levels: Option<&LevelsFile>,
@@ -57,7 +59,7 @@ pub(super) async fn start_limiter(
     Some(limiter)
 }
 
-/// A limiter with the levels of the last process.
+/// Creates a limiter with the levels of the previous process.
 fn restore_limiter(
     planner: Arc<Planner>,
     clock: Arc<dyn Clock>,
@@ -80,12 +82,13 @@ fn restore_limiter(
     limiter
 }
 
-/// Writes what is owed to the shared store of limits, or leaves the levels in memory to the next process.
+/// Returns leases and writes debts to the shared store of limits, or saves the levels in memory for the next
+/// process.
 pub(super) async fn shut_down(limiter: Option<Arc<Limiter>>, levels: Option<LevelsFile>) {
     let Some(limiter) = limiter else { return };
     if let Some(levels) = levels {
         let limiter = limiter.clone();
-        // Off the runtime's threads: it waits for a disk.
+        // Runs on the blocking pool, because it waits for a disk.
         let _ = tokio::task::spawn_blocking(move || levels.write(&limiter)).await;
     }
     limiter.return_leases(STORE_FLUSH_TIMEOUT).await;

@@ -1,6 +1,6 @@
 use crate::{Additions, Position, RunningGateway};
 
-/// Every part of the configuration that makes a layer.
+/// A configuration with every section that adds a layer.
 const ALL_LAYERS_CONFIG: &str = r#"
 name: whole
 backends:
@@ -21,7 +21,8 @@ fn passthrough_layer(position: Position, name: &'static str) -> super::AddedLaye
     super::AddedLayer { position, name, wrap: Box::new(|inner| inner) }
 }
 
-/// The order is a decision: a change to it changes this test and gives the reason.
+/// The order of the layers is a design decision. A change to the order changes this test and gives the
+/// reason.
 #[tokio::test]
 async fn the_order_is_pinned() {
     let overrides = crate::config::Overrides { user: Some("ann".to_owned()), ..Default::default() };

@@ -1,4 +1,5 @@
-//! What operators change: requests to the admin listener that carry the operator's token. Each is recorded.
+//! Changes of limits by operators: requests to the admin listener that carry the operator token. Each change
+//! is recorded in the audit records.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +14,13 @@ use vmcp_ratelimit::{BLOCK_DURATION_MAX, Limiter, OperatorAction};
 use super::{StatusSources, bucket_json, json_page};
 use crate::audit::LimitsChange;
 
-/// Where limits are changed.
+/// The paths of the requests that change limits.
 const RESET: &str = "/limits/reset";
 const GRANT: &str = "/limits/grant";
 const BLOCK: &str = "/limits/block";
 const UNBLOCK: &str = "/limits/unblock";
 
-/// Who is refused.
+/// The error for a request without the operator token.
 const TOKEN_REQUIRED: &str = "this changes the gateway, so it needs the token of operators: `vmcp limits` reads it from the \
      state folder (`stateFolder`) of the user who runs the gateway";
 
@@ -33,11 +34,11 @@ struct LimitChangeRequest {
     seconds: Option<u64>,
 }
 
-/// What is to be done.
+/// The change that a request asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RequestedChange {
     Buckets(OperatorAction),
-    /// For so long; `None` lifts the block.
+    /// Blocks the tool for this duration; `None` lifts the block.
     Block(Option<Duration>),
 }
 
@@ -52,7 +53,7 @@ impl RequestedChange {
     }
 }
 
-/// Whose buckets are changed.
+/// The user whose buckets are changed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UserRef {
@@ -76,7 +77,7 @@ impl UserRef {
 }
 
 impl StatusSources {
-    /// What comes of a request that changes something; `None` where there is no such request.
+    /// Handles a request that changes limits. Returns `None` if `path` is no such request.
     pub(super) async fn handle_change(
         &self,
         path: &str,
@@ -154,7 +155,7 @@ impl StatusSources {
     }
 }
 
-/// Makes a change, and says what is there then.
+/// Makes the change and returns the state after it.
 async fn execute(
     limiter: &Limiter,
     tools: &Arc<ToolList>,

@@ -1,5 +1,5 @@
-//! How each backend is doing: the rows of `/status`, and `/api/backends/health` in the form of ToolHive's vMCP, whose
-//! dashboards and operator read it.
+//! The state of each backend: the rows of `/status`, and `/api/backends/health` in the shape of ToolHive's
+//! vMCP, which ToolHive's dashboards and operator read.
 
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -8,10 +8,11 @@ use tokio::time::Instant;
 use vmcp_domain::{ProtocolVersion, StartupProgress};
 use vmcp_federation::{BackendReport, CircuitState, Health};
 
-/// What Go writes for a time that is not known.
+/// Go's zero time, which ToolHive writes for an unknown time.
 const UNKNOWN_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// One row of `/status`. What a starting server writes is for readers on this machine.
+/// One row of `/status`. `shows_lines` adds the last line that a starting server wrote; only readers on this
+/// machine see it.
 pub(super) fn status_row(report: &BackendReport, shows_lines: bool) -> Value {
     let status = &report.status;
     json!({
@@ -36,7 +37,7 @@ pub(super) fn status_row(report: &BackendReport, shows_lines: bool) -> Value {
     })
 }
 
-/// What a backend does that is being started: `starting for 40 s: npm installs …`.
+/// Describes the start of a backend: `starting for 40 s: npm installs …`.
 fn describe_start(starting: &StartupProgress, shows_lines: bool) -> String {
     let seconds = starting.elapsed.as_secs();
     match starting.last_line.as_ref().filter(|_| shows_lines) {
@@ -53,7 +54,7 @@ fn circuit_state(state: CircuitState) -> &'static str {
     }
 }
 
-/// How many backends have each health, under its name.
+/// The number of backends with each health, under the name of the health.
 pub(super) fn health_counts(reports: &[BackendReport]) -> Map<String, Value> {
     Health::ALL
         .into_iter()
@@ -65,7 +66,7 @@ fn count_with_health(reports: &[BackendReport], health: Health) -> usize {
     reports.iter().filter(|report| report.health() == health).count()
 }
 
-/// `/api/backends/health`.
+/// The body of `/api/backends/health`.
 pub(super) fn health(reports: &[BackendReport]) -> Value {
     let count = |health| count_with_health(reports, health);
     let backends: Map<String, Value> =
@@ -99,7 +100,7 @@ fn health_row(report: &BackendReport) -> Value {
     })
 }
 
-/// A class of failures in ToolHive's words.
+/// ToolHive's category for a class of failures.
 fn error_category(class: &str) -> &'static str {
     match class {
         "auth" | "credential" => "authentication_failed",
@@ -110,7 +111,7 @@ fn error_category(class: &str) -> &'static str {
     }
 }
 
-/// The time of day of a moment. Where the clock was set since, it is what it would have been by the clock of now.
+/// The time of day of `moment`. If the clock was set after `moment`, the result follows the clock of now.
 fn format_time(moment: Option<Instant>) -> String {
     let time = moment.and_then(|moment| crate::process::wall_time().checked_sub(moment.elapsed()));
     let text = time.and_then(|time| OffsetDateTime::from(time).format(&Rfc3339).ok());

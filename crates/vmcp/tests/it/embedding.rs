@@ -1,4 +1,4 @@
-//! The example's layer, in process and over HTTP, on every path to a tool.
+//! Tests the example's layer in process and over HTTP, on every path to a tool.
 
 use std::process::Command;
 
@@ -11,11 +11,12 @@ use vmcp_e2e::gateway::{Backend, NamePolicy, config};
 use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};
 use vmcp_e2e::process::binary;
 
-/// Two calls of the tool that changes something, for ever.
+/// Allows two calls of the tool that changes something. The bucket practically never refills.
 const LIMIT: &str =
     "rateLimiting:\n  tools: [{name: add_note, shared: {maxTokens: 2, refillPeriod: 10000h}}]\n";
 
-/// One of the binary's own small servers, with a tool that changes something and one that does not.
+/// Configures one of the binary's built-in demo servers, with a tool that changes something and one that does
+/// not.
 fn configured(more: &str) -> String {
     let mut notes = Command::new(binary("vmcp").unwrap());
     notes.args(["demo-server", "notes"]);
@@ -52,7 +53,7 @@ async fn an_added_layer_applies_in_process_and_its_refusals_cost_nothing() {
     }
     assert!(!call(&gateway, "search", json!({"query": "no"})).await.unwrap().is_error);
     std::fs::remove_file(&flag).unwrap();
-    // The refused calls have spent nothing of the two that the limit allows.
+    // The refused calls have spent none of the two tokens that the limit allows.
     for _ in 0..2 {
         assert!(!call(&gateway, "add_note", json!({"text": "yes"})).await.unwrap().is_error);
     }
@@ -61,7 +62,7 @@ async fn an_added_layer_applies_in_process_and_its_refusals_cost_nothing() {
     gateway.stop().await;
 }
 
-/// What a client is told: true when the call was made and did not fail.
+/// Calls a tool over HTTP. Returns true if the call was made and did not fail.
 fn call_over_http(url: &str, era: ProtocolFamily, tool: &str, arguments: &Value) -> bool {
     let mut client = HttpClient::open(url, era).unwrap();
     let answer = client.ask("tools/call", json!({"name": tool, "arguments": arguments})).unwrap();

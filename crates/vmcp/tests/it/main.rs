@@ -1,4 +1,4 @@
-//! vmcp as a library, with real servers behind it.
+//! Integration tests of vmcp as a library, with real servers behind it.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     reason = "a test's own steps fail by panicking, those outside #[test] functions too"
 )]
 
-/// The example is what the tests embed, so it cannot rot.
+/// The tests embed the example itself, so the example cannot get out of date.
 #[allow(dead_code, unreachable_pub, reason = "it is a program, whose `main` is not called here")]
 #[path = "../../examples/embed.rs"]
 mod example;

@@ -1,12 +1,13 @@
-//! What is declared on either side of a backend connection: what the gateway can relay to clients, and what a backend
-//! says it offers. Sources: 2025-11-25, Lifecycle, "Capability Negotiation"; 2026-07-28, Overview, "`_meta`".
+//! Capabilities on both sides of a backend connection: what the gateway can relay to clients, and what a
+//! backend declares. Sources: 2025-11-25, Lifecycle, "Capability Negotiation"; 2026-07-28, Overview,
+//! "`_meta`".
 
 use vmcp_domain::{Json, Members, ProtocolVersion, QuestionKind};
 
 use super::answer::InitializeInfo;
 
-/// The client capabilities declared once for a whole session, whoever will use it: everything that can be relayed.
-/// A question that the particular client cannot answer is answered with an error.
+/// The client capabilities that are declared once for a whole session, independent of the clients that will
+/// use it: everything that can be relayed. A question that the actual client cannot answer gets an error.
 #[must_use]
 pub fn session_capabilities() -> Members {
     let modes: Members =
@@ -22,9 +23,10 @@ pub fn session_capabilities() -> Members {
     .collect()
 }
 
-/// What of one client's declared capabilities can be relayed on a request of 2026-07-28.
+/// The part of a client's declared capabilities that can be relayed on a request of 2026-07-28.
 ///
-/// Of a session client only what backends may ask of it: the rest means something else there.
+/// For a client of a version with sessions these are only the kinds of questions. Its other capabilities have
+/// another meaning in 2026-07-28.
 #[must_use]
 pub fn relayable_capabilities(declared: &Members, client: ProtocolVersion) -> Members {
     let mut kept = declared.clone();
@@ -38,16 +40,16 @@ pub fn relayable_capabilities(declared: &Members, client: ProtocolVersion) -> Me
     kept
 }
 
-/// One of the things a backend may offer.
+/// A capability that a backend may declare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerCapability {
-    /// Tools.
+    /// The backend has tools.
     Tools,
-    /// Resources and templates.
+    /// The backend has resources and resource templates.
     Resources,
-    /// Prompts.
+    /// The backend has prompts.
     Prompts,
-    /// Log messages whose level is set for the session.
+    /// The backend sends log messages, with a level per session.
     Logging,
 }
 
@@ -71,7 +73,7 @@ impl InitializeInfo {
             .is_some_and(|declared| !declared.is_null() && declared.as_str() != "false")
     }
 
-    /// True when the backend says that it tells when one of its lists changes.
+    /// True when the backend declared notifications for changes of one of its lists.
     #[must_use]
     pub fn has_list_changed(&self) -> bool {
         [ServerCapability::Tools, ServerCapability::Resources, ServerCapability::Prompts].iter().any(
@@ -85,7 +87,8 @@ impl InitializeInfo {
         )
     }
 
-    /// The introduction of a backend that has not said what it offers: everything may be asked for.
+    /// Builds the information for a backend that has not declared its capabilities: all of its lists may be
+    /// requested.
     #[must_use]
     pub fn assume_all(version: ProtocolVersion) -> Self {
         let capabilities = [ServerCapability::Tools, ServerCapability::Resources, ServerCapability::Prompts]

@@ -1,4 +1,4 @@
-//! Answers, notifications and questions of backends. Members of this hop are taken off here.
+//! Responses, notifications and questions of backends. The members that belong to this hop are removed here.
 
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use crate::code;
 use crate::jsonrpc::RpcError;
 use crate::{meta, method};
 
-/// Why an answer of a backend is of no use.
+/// Why a backend's response cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseError {
-    /// It lacks something the specification requires, or has it in another form.
+    /// The response lacks a required member, or one has the wrong form.
     #[error("malformed answer: {0}")]
     Malformed(&'static str),
-    /// It speaks no revision that is known here.
+    /// The backend speaks no protocol version that the gateway knows. The text lists what it offers.
     #[error("no common protocol version (it offers {0})")]
     NoCommonVersion(String),
 }
 
-/// What a backend says of itself when a connection begins.
+/// What a backend declares when a connection opens.
 #[derive(Clone, Debug)]
 pub struct InitializeInfo {
-    /// The revision in use from now on.
+    /// The protocol version of the connection.
     pub version: ProtocolVersion,
-    /// What it can do.
+    /// The backend's capabilities.
     pub capabilities: Members,
-    /// Its instructions for models.
+    /// The backend's instructions for models.
     pub instructions: Option<String>,
 }
 
-/// Reads the result of `initialize`.
+/// Parses the result of `initialize`.
 ///
 /// # Errors
-/// When it is malformed or names a revision that is not known.
+/// When the result is malformed or names an unknown version.
 pub fn read_initialize(result: &Json) -> Result<InitializeInfo, ResponseError> {
     let members = result.members().map_err(|_| ResponseError::Malformed("the result is not an object"))?;
     let date = members.get("protocolVersion").and_then(Json::decode_string);
@@ -44,10 +44,10 @@ pub fn read_initialize(result: &Json) -> Result<InitializeInfo, ResponseError> {
     read_info(version.ok_or(ResponseError::NoCommonVersion(date))?, &members)
 }
 
-/// Reads the result of `server/discover`.
+/// Parses the result of `server/discover`.
 ///
 /// # Errors
-/// When it is malformed or does not offer 2026-07-28.
+/// When the result is malformed or does not offer 2026-07-28.
 pub fn read_discover(result: &Json) -> Result<InitializeInfo, ResponseError> {
     let members = result.members().map_err(|_| ResponseError::Malformed("the result is not an object"))?;
     let versions = members.get("supportedVersions").and_then(|json| json.decode::<Vec<String>>().ok());
@@ -72,26 +72,26 @@ fn read_info(version: ProtocolVersion, members: &Members) -> Result<InitializeIn
     })
 }
 
-/// True for an error that only a server of 2026-07-28 sends, whatever else it says.
+/// True for an error code that only servers of 2026-07-28 send.
 #[must_use]
 pub fn is_stateless_error(error: &RpcError) -> bool {
     matches!(error.code, code::HEADER_MISMATCH | code::MISSING_CAPABILITY | code::UNSUPPORTED_VERSION)
 }
 
-/// The revisions that an error names as supported, where it does (`UnsupportedProtocolVersionError`).
+/// The versions that an error lists as supported, if it does (`UnsupportedProtocolVersionError`).
 #[must_use]
 pub fn read_supported_versions(error: &RpcError) -> Option<Vec<String>> {
     error.data.as_ref()?.members().ok()?.get("supported")?.decode().ok()
 }
 
-/// Reads one page of a list: the items under `member`, and the cursor of the next page.
+/// Parses one page of a list: the items under `member`, and the cursor of the next page.
 ///
 /// # Errors
 /// When the items are missing or not an array.
 pub fn read_page(result: &Json, member: &str) -> Result<(Vec<Json>, Option<String>), ResponseError> {
     let members = result.members().map_err(|_| ResponseError::Malformed("the result is not an object"))?;
     let items = members.get(member).ok_or(ResponseError::Malformed("the list is missing"))?;
-    // Servers written in Go say `null` for a list that is empty.
+    // Servers written in Go send `null` for an empty list.
     let items = match items.as_str() {
         "null" => Vec::new(),
         _ => items.elements().map_err(|_| ResponseError::Malformed("the list is not an array"))?,
@@ -99,17 +99,17 @@ pub fn read_page(result: &Json, member: &str) -> Result<(Vec<Json>, Option<Strin
     Ok((items, members.get("nextCursor").and_then(Json::decode_string)))
 }
 
-/// Reads the result of a call, a read, a prompt or a completion.
+/// Parses the result of a call, a read, a prompt or a completion.
 ///
 /// # Errors
-/// When it is not an object.
+/// When the result is not an object.
 pub fn read_reply(version: ProtocolVersion, result: &Json) -> Result<Reply, ResponseError> {
     let mut members =
         result.members().map_err(|_| ResponseError::Malformed("the result is not an object"))?;
     let meta = meta::extract(&mut members).unwrap_or_default();
     meta::insert(&mut members, &meta.forwarded);
     if version.has_sessions() {
-        // In 2026-07-28 a structured result may be null.
+        // In 2026-07-28 structured content may be null.
         members.retain(|_, value| !value.is_null());
     }
     let failed = members.get("isError").is_some_and(|json| json.as_str() == "true");
@@ -118,7 +118,7 @@ pub fn read_reply(version: ProtocolVersion, result: &Json) -> Result<Reply, Resp
     }
     let result_type = members.remove("resultType");
     let stage = match result_type.as_ref().map(Json::as_str) {
-        // As nearly everybody spells it.
+        // The spelling that nearly all servers use.
         None | Some("\"complete\"") => ResultType::Complete,
         Some(_) => match result_type.and_then(|json| json.decode_string()).as_deref() {
             None | Some("complete") => ResultType::Complete,
@@ -126,7 +126,7 @@ pub fn read_reply(version: ProtocolVersion, result: &Json) -> Result<Reply, Resp
             Some(other) => ResultType::Extension(other.to_owned()),
         },
     };
-    // A task's own `ttlMs` is how long it is kept, and no caching hint.
+    // A task's own `ttlMs` says how long the task is kept. It is not a caching hint.
     if matches!(stage, ResultType::Extension(_)) || members.get("taskId").is_some() {
         return Ok(Reply { members, is_error: failed, result_type: stage, ttl: None });
     }
@@ -136,7 +136,8 @@ pub fn read_reply(version: ProtocolVersion, result: &Json) -> Result<Reply, Resp
     Ok(Reply { members, is_error: failed, result_type: stage, ttl: fresh_for })
 }
 
-/// Makes the result of a tool one that strict clients take: `content` is a list, and `isError` true or false.
+/// Repairs a tool result for strict clients: `content` becomes an array, and `isError` becomes `true` or
+/// `false`.
 pub fn sanitize_tool_result(reply: &mut Reply) {
     if reply.result_type != ResultType::Complete || reply.is_task() {
         return;
@@ -170,42 +171,42 @@ pub fn sanitize_tool_result(reply: &mut Reply) {
     }
 }
 
-/// What a backend tells without being asked.
+/// A notification of a backend.
 #[derive(Clone, Debug)]
 pub enum BackendNotification {
-    /// Progress of a request of ours, under our token.
+    /// Progress of a request of the gateway.
     Progress {
-        /// Our token.
+        /// The gateway's progress token.
         token: u64,
-        /// The parameters without it.
+        /// The parameters without the token.
         params: Members,
     },
     /// A log message.
     Log {
-        /// Its severity.
+        /// The severity.
         level: LogLevel,
         /// The parameters as sent.
         params: Members,
     },
-    /// The page of the elicitation with this identifier has been visited.
+    /// The user has visited the URL of the elicitation with this identifier.
     ElicitationComplete(String),
     /// The list of tools changed.
     ToolsChanged,
-    /// The list of resources or templates changed.
+    /// The list of resources or resource templates changed.
     ResourcesChanged,
     /// The list of prompts changed.
     PromptsChanged,
     /// The content of a resource changed.
     ResourceUpdated(BackendUri),
-    /// The backend has taken up `subscriptions/listen`, which we sent under this number (2026-07-28).
+    /// The backend accepted the gateway's `subscriptions/listen` request with this number (2026-07-28).
     ListenAcknowledged(u64),
-    /// The backend has ended `subscriptions/listen`, which we sent under this number (2026-07-28).
+    /// The backend ended the gateway's `subscriptions/listen` request with this number (2026-07-28).
     ListenEnded(u64),
-    /// Something else, or something malformed.
+    /// An unknown or malformed notification.
     Other,
 }
 
-/// Reads a notification of a backend.
+/// Parses a notification of a backend.
 #[must_use]
 pub fn read_notification(name: &str, params: Option<&Json>) -> BackendNotification {
     let mut members = params.and_then(|params| params.members().ok()).unwrap_or_default();
@@ -249,7 +250,7 @@ pub fn read_notification(name: &str, params: Option<&Json>) -> BackendNotificati
     }
 }
 
-/// Reads a request of a backend as a question to the client. `None` for requests that are none (`ping`, say).
+/// Parses a request of a backend as a question to the client. `None` for other requests, such as `ping`.
 #[must_use]
 pub fn read_question(name: &str, params: Option<Json>) -> Option<Question> {
     let kind = match name {
@@ -261,7 +262,7 @@ pub fn read_question(name: &str, params: Option<Json>) -> Option<Question> {
     Some(Question { kind, params: params.unwrap_or_else(Json::empty_object) })
 }
 
-/// The error that a backend's question is answered with when the client did not answer it.
+/// The error that the backend gets when the client did not answer its question.
 #[must_use]
 pub fn question_error(error: &AskError) -> RpcError {
     match error {

@@ -1,5 +1,5 @@
-//! Tool arguments that are repeated as HTTP headers (`x-mcp-header`): which ones a tool definition asks for, and the
-//! headers of one call. Source: 2026-07-28, Streamable HTTP, "Custom Headers from Tool Parameters".
+//! Tool arguments that are repeated as HTTP headers (`x-mcp-header`): which ones a tool definition requires,
+//! and the headers of one call. Source: 2026-07-28, Streamable HTTP, "Custom Headers from Tool Parameters".
 
 use std::collections::BTreeSet;
 
@@ -10,16 +10,16 @@ use crate::{header, member};
 /// One argument that is repeated as a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirroredArgument {
-    /// The header's name, in lower case, with its prefix.
+    /// The header's whole name, in lower case.
     pub header: String,
-    /// The names of the properties that lead to the argument.
+    /// The property names that lead to the argument.
     path: Vec<String>,
 }
 
-/// Why a tool definition is not to be offered over HTTP.
+/// Why a tool definition must not be offered over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MirrorError {
-    /// The annotation is not a header name.
+    /// The annotation is not a valid header name.
     #[error("an `x-mcp-header` is not a valid header name")]
     InvalidName,
     /// Two annotations name the same header.
@@ -28,22 +28,23 @@ pub enum MirrorError {
     /// The annotated parameter is not a string, an integer or a boolean.
     #[error("an `x-mcp-header` stands on a parameter that is not a string, an integer or a boolean")]
     UnsupportedType,
-    /// The annotation cannot be reached by properties alone.
+    /// The annotation cannot be reached through `properties` alone.
     #[error("an `x-mcp-header` stands where no property path leads")]
     Unreachable,
 }
 
 const ANNOTATION: &str = "x-mcp-header";
 
-/// Members of a schema whose values are data, not schemas.
+/// Schema keywords whose values are data, not schemas.
 const DATA_KEYWORDS: [&str; 6] = ["default", "const", "enum", "examples", "example", "required"];
-/// Members of a schema whose values are maps of schemas.
+/// Schema keywords whose values are maps of schemas.
 const SCHEMA_MAP_KEYWORDS: [&str; 4] = ["patternProperties", "$defs", "definitions", "dependentSchemas"];
 
-/// Reads which arguments of a tool are repeated as headers. Most definitions have none, which one search tells.
+/// Finds the arguments of a tool that are repeated as headers. Most definitions have none; one text search
+/// rules them out.
 ///
 /// # Errors
-/// When an annotation breaks the specification's rules; the tool must then be left out.
+/// When an annotation violates the specification's rules. The tool must then be left out.
 pub fn read_mirrored_arguments(definition: &Members) -> Result<Vec<MirroredArgument>, MirrorError> {
     let Some(schema) = definition.get("inputSchema") else {
         return Ok(Vec::new());
@@ -63,7 +64,7 @@ struct SchemaWalker {
 }
 
 impl SchemaWalker {
-    /// Looks through one schema; `path` leads to it, or is absent where properties alone do not lead.
+    /// Visits one schema. `path` leads to it, or is `None` where `properties` alone do not lead to it.
     fn visit_schema(&mut self, schema: &Json, mut path: Option<&mut Vec<String>>) -> Result<(), MirrorError> {
         let Ok(members) = schema.members() else {
             return Ok(());
@@ -124,17 +125,17 @@ impl SchemaWalker {
     }
 }
 
-/// RFC 9110 §5.6.2.
+/// True for a token of RFC 9110 §5.6.2.
 fn is_token(name: &str) -> bool {
     !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 impl MirroredArgument {
-    /// The header's value for one call, encoded. `None` when the arguments have no such value, `null` included.
+    /// The header's encoded value for one call. `None` when the arguments have no such value or `null`.
     ///
     /// # Errors
-    /// When a name on the way to the argument is given twice or in another letter case.
+    /// When a name on the path to the argument occurs twice or in another letter case.
     pub fn header_value(&self, arguments: &Json) -> Result<Option<String>, Ambiguity> {
         let plain = member::value_at(arguments, &self.path)?.and_then(|value| to_header_text(&value));
         Ok(plain.map(|plain| header::encode(&plain).into_owned()))
@@ -151,7 +152,7 @@ fn to_header_text(value: &Json) -> Option<String> {
     }
 }
 
-/// The decimal form of a number without a fraction, however it is spelled (`42`, `42.0`, `4.2e1`).
+/// The decimal form of a number without a fraction, in any spelling (`42`, `42.0`, `4.2e1`).
 fn canonical_integer(spelled: &str) -> Option<String> {
     if spelled.parse::<i64>().is_ok() {
         return Some(spelled.to_owned());

@@ -1,4 +1,4 @@
-//! Requests to backends, parameters assembled for the revision the backend speaks.
+//! Requests to backends, with parameters for the protocol version that the backend speaks.
 
 use vmcp_domain::{
     BackendPromptName, BackendToolName, BackendUri, Continuation, Json, LogLevel, Members, ProtocolVersion,
@@ -7,10 +7,10 @@ use vmcp_domain::{
 
 use crate::meta;
 
-/// The revision a backend speaks, and how the gateway introduces itself to it.
+/// The protocol version of a backend, and how the gateway identifies itself to it.
 #[derive(Clone, Debug)]
 pub struct Dialect {
-    /// The revision.
+    /// The protocol version.
     pub version: ProtocolVersion,
     version_json: Json,
     client_info: Json,
@@ -19,25 +19,25 @@ pub struct Dialect {
 /// What this hop adds to a request's `_meta`.
 #[derive(Clone, Debug, Default)]
 pub struct HopMeta {
-    /// Members that travel from the client.
+    /// Members that are forwarded from the client.
     pub forwarded: Members,
-    /// Our own token, when progress is wanted.
+    /// The gateway's progress token, when the client wants progress.
     pub progress_token: Option<u64>,
-    /// The least severe log message wanted (2026-07-28).
+    /// The least severe log message that the client wants (2026-07-28).
     pub log_level: Option<LogLevel>,
-    /// What can be asked of the client during this request (2026-07-28).
+    /// The questions that the client can answer during this request (2026-07-28).
     pub capabilities: Members,
 }
 
 impl Dialect {
-    /// The dialect of `version`, introducing the gateway by name and program version.
+    /// Builds the dialect of `version`. `name` and `program_version` identify the gateway.
     #[must_use]
     pub fn new(version: ProtocolVersion, name: &str, program_version: &str) -> Self {
         let date = Json::string(version.as_str());
         Self { version, version_json: date, client_info: meta::implementation(name, program_version) }
     }
 
-    /// The parameters of `initialize`; `capabilities` is what the gateway can relay to clients.
+    /// The parameters of `initialize`. `capabilities` are those that the gateway can relay to clients.
     #[must_use]
     pub fn initialize(&self, capabilities: &Members) -> Json {
         let mut params = Members::new();
@@ -47,7 +47,7 @@ impl Dialect {
         params.to_json()
     }
 
-    /// Parameters with nothing but what this hop adds (`server/discover`, `ping`).
+    /// Parameters with only what this hop adds (`server/discover`, `ping`).
     #[must_use]
     pub fn no_params(&self) -> Json {
         self.add_hop_meta(Members::new(), &HopMeta::default())
@@ -119,7 +119,7 @@ impl Dialect {
         self.item_params(("taskId", id), None, Continuation::default(), rest, hop)
     }
 
-    /// The parameters of `resources/subscribe` and `resources/unsubscribe` (session era).
+    /// The parameters of `resources/subscribe` and `resources/unsubscribe` (versions with sessions).
     #[must_use]
     pub fn subscription(&self, uri: &BackendUri) -> Json {
         let mut params = Members::new();
@@ -127,7 +127,7 @@ impl Dialect {
         self.add_hop_meta(params, &HopMeta::default())
     }
 
-    /// The parameters of `subscriptions/listen` (2026-07-28): every list change, and these resources.
+    /// The parameters of `subscriptions/listen` (2026-07-28): all list changes, and these resources.
     #[must_use]
     pub fn listen(&self, resources: &[BackendUri]) -> Json {
         let mut filter = Members::new();
@@ -145,7 +145,7 @@ impl Dialect {
         self.add_hop_meta(params, &HopMeta::default())
     }
 
-    /// The parameters of `logging/setLevel` (session era).
+    /// The parameters of `logging/setLevel` (versions with sessions).
     #[must_use]
     pub fn set_level(&self, level: LogLevel) -> Json {
         let mut params = Members::new();
@@ -153,7 +153,7 @@ impl Dialect {
         self.add_hop_meta(params, &HopMeta::default())
     }
 
-    /// The parameters of `notifications/cancelled` for a request of ours.
+    /// The parameters of `notifications/cancelled` for a request of the gateway.
     #[must_use]
     pub fn cancelled(id: &crate::jsonrpc::Id, reason: &str) -> Members {
         let mut params = Members::new();
@@ -194,7 +194,7 @@ impl Dialect {
         self.add_hop_meta(params, hop)
     }
 
-    /// Puts on what belongs to this hop.
+    /// Adds the `_meta` members of this hop.
     fn add_hop_meta(&self, mut params: Members, hop: &HopMeta) -> Json {
         let mut meta = hop.forwarded.clone();
         if self.version.has_sessions() {

@@ -1,4 +1,4 @@
-//! Multi round-trip requests as the asking side: what a backend wants to know, and the answers for the retry.
+//! Multi round-trip requests of backends: the questions that a backend asks, and the answers for the retry.
 //! Source: 2026-07-28, Multi Round-Trip Requests.
 
 use vmcp_domain::{Continuation, Json, Members, Question, QuestionKind, Reply};
@@ -7,19 +7,19 @@ use super::answer::{ResponseError, read_question};
 use crate::code;
 use crate::jsonrpc::RpcError;
 
-/// What a backend wants before it goes on.
+/// The input that a backend requires before it continues.
 #[derive(Clone, Debug)]
 pub struct InputRequired {
-    /// Its questions, each under the backend's own key.
+    /// The questions, each under the backend's own key.
     pub questions: Vec<(String, Question)>,
-    /// Its opaque state, to be sent back as it came.
+    /// The backend's opaque state, which is sent back unchanged.
     pub request_state: Option<String>,
 }
 
-/// Reads a reply of the stage [`vmcp_domain::ResultType::InputRequired`].
+/// Parses a reply of type [`vmcp_domain::ResultType::InputRequired`].
 ///
 /// # Errors
-/// When the questions have another form than the specification's.
+/// When the questions do not have the form of the specification.
 pub fn read_input_required(reply: &Reply) -> Result<InputRequired, ResponseError> {
     let requests = match reply.members.get("inputRequests") {
         None => Members::new(),
@@ -42,8 +42,8 @@ pub fn read_input_required(reply: &Reply) -> Result<InputRequired, ResponseError
     })
 }
 
-/// The pages a backend of 2025-11-25 wants the user to visit before it does what was asked
-/// (`URLElicitationRequiredError`), each as a question under a key of its own. `None` for any other error.
+/// The URLs that a backend of 2025-11-25 requires the user to visit before it executes the request
+/// (`URLElicitationRequiredError`), each as a question under its own key. `None` for any other error.
 #[must_use]
 pub fn read_url_elicitations(error: &RpcError) -> Option<Vec<(String, Question)>> {
     if error.code != code::URL_ELICITATION_REQUIRED {
@@ -56,7 +56,7 @@ pub fn read_url_elicitations(error: &RpcError) -> Option<Vec<(String, Question)>
     Some(visits.into_iter().enumerate().map(question).collect()).filter(|visits: &Vec<_>| !visits.is_empty())
 }
 
-/// What the retry carries.
+/// Builds the continuation that the retry carries.
 #[must_use]
 pub fn build_continuation(answers: Vec<(String, Json)>, request_state: Option<String>) -> Continuation {
     Continuation {

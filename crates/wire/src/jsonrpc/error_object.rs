@@ -1,15 +1,16 @@
-//! The error object of an answer, whatever types its members have: what the peer said is to arrive.
+//! Parses the error object of a response, whatever types its members have, so that the peer's information is
+//! not lost.
 
 use vmcp_domain::Json;
 
 use super::RpcError;
 use crate::code;
 
-/// How much is shown of an error that has another form.
+/// The longest text that is shown of an error without a message string, in characters.
 const SHOWN_BYTES_MAX: usize = 2000;
 
-/// Reads an error. A code that is no number becomes [`code::INTERNAL_ERROR`]; without a message the error says what else
-/// it has.
+/// Parses an error object. A code that is not a number becomes [`code::INTERNAL_ERROR`]. Without a message
+/// the text is the error's data, else the whole error.
 pub(super) fn read_error(json: &Json) -> RpcError {
     let Ok(members) = json.members() else {
         return RpcError::new(code::INTERNAL_ERROR, error_text(json));
@@ -25,7 +26,7 @@ pub(super) fn read_error(json: &Json) -> RpcError {
     RpcError { code, message, data: data.cloned() }
 }
 
-/// True for an error object that a serialiser writes for no error: no code and no message.
+/// True for the empty error object that some serialisers write for success: no code, no message and no data.
 pub(super) fn is_empty_error(json: &Json) -> bool {
     let Ok(members) = json.members() else { return false };
     let is_empty = |name: &str, empty: &str| {
@@ -34,24 +35,24 @@ pub(super) fn is_empty_error(json: &Json) -> bool {
     is_empty("code", "0") && is_empty("message", "\"\"") && is_empty("data", "null")
 }
 
-/// True for an object with a code that is a number, in any spelling.
+/// True for an object with a numeric code, in any spelling.
 pub(super) fn has_code(json: &Json) -> bool {
     json.members().is_ok_and(|members| members.get("code").and_then(read_code).is_some())
 }
 
-/// A code as a number, a fraction without a rest, or the text of one.
+/// Parses a code that is an integer, a fraction without a remainder, or a string with one of these.
 fn read_code(json: &Json) -> Option<i64> {
     let text = json.as_str().trim_matches('"').trim();
     if let Ok(code) = text.parse() {
         return Some(code);
     }
     let fraction: f64 = text.parse().ok()?;
-    // Codes beyond 32 bits are nobody's.
+    // No known code exceeds 32 bits.
     #[allow(clippy::cast_possible_truncation, reason = "checked to be within 32 bits")]
     (fraction.fract() == 0.0 && fraction.abs() < f64::from(i32::MAX)).then_some(fraction as i64)
 }
 
-/// The text of a value: a string's own, else as JSON, bounded.
+/// The content of a string, or any other value as JSON text of limited length.
 fn error_text(json: &Json) -> String {
     let text = json.decode_string().unwrap_or_else(|| json.as_str().to_owned());
     match text.char_indices().nth(SHOWN_BYTES_MAX) {

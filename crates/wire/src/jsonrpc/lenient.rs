@@ -1,11 +1,12 @@
-//! Reading what backends write. Servers in many languages spell the envelope in their own ways, and a call must not
-//! wait for its time-out because of a spelling: whatever can be read without a guess is read, and anything else that
-//! names a request ends that request at once.
+//! Parses what backends write. Servers in many languages spell the envelope in their own ways, and a call
+//! must not wait for its time-out because of a spelling. Whatever can be parsed without a guess is parsed.
+//! Anything else that names a request ends that request at once.
 //!
-//! Read: byte order marks, bytes that are not UTF-8, `NaN` and `Infinity`, a missing `jsonrpc`, `null` for an absent
-//! member, identifiers as texts or fractions, error objects of any types, log text around a message, several messages
-//! in one text. Not read: members given twice, requests of clients (some servers log what they receive), and other JSON
-//! such as the lines of a log. Of a result and an error the error counts, unless it says nothing.
+//! Accepted: byte order marks, bytes that are not UTF-8, `NaN` and `Infinity`, a missing `jsonrpc`, `null`
+//! for an absent member, identifiers as strings or fractions, error objects of any types, log text around a
+//! message, several messages in one text. Rejected: duplicate members, requests of clients (some servers log
+//! what they receive), and other JSON such as log lines. When a message has both a result and an error, the
+//! error counts, unless it is empty.
 
 mod broken;
 
@@ -19,14 +20,14 @@ use super::error_object::{has_code, is_empty_error, read_error};
 use super::{DEPTH_MAX, Id, Message, is_within_depth, parse_common, parse_number};
 use crate::method;
 
-/// How many places of one text are tried for the start of a message, and how long such a text may be: a log line before a
-/// message is short, and each try may read all of it.
+/// The most `{` of one text that are tried as the start of a message, and the longest such text in bytes. Log
+/// text before a message is short, and each attempt may read the whole text.
 const MESSAGE_STARTS_MAX: usize = 16;
 const EMBEDDED_BYTES_MAX: usize = 4 << 20;
-/// How many messages of one text are read.
+/// The most messages of one text.
 const MESSAGES_MAX: usize = 10_000;
 
-/// Members that programs give the lines of a log.
+/// Member names that are typical of JSON log lines.
 const LOG_MEMBERS: [&str; 11] = [
     "@timestamp",
     "event",
@@ -41,14 +42,14 @@ const LOG_MEMBERS: [&str; 11] = [
     "ts",
 ];
 
-/// A text that is no message.
+/// A text that is not a readable message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadableMessage {
-    /// The request of ours that it names and does not answer in a way that can be read.
+    /// The gateway's request that it names without a readable response.
     pub id: Option<u64>,
-    /// The text was plainly meant as a message.
+    /// True when the text was clearly meant as a message.
     pub is_message: bool,
-    /// What is wrong with it. Names nothing of its content.
+    /// What is wrong with it. It quotes nothing of the content.
     pub cause: String,
 }
 
@@ -58,11 +59,11 @@ impl UnreadableMessage {
     }
 }
 
-/// Reads the messages in what a backend wrote as one: a line, an event, or a body. `each` gets every one of them, and
-/// what cannot be read; at least one of either.
+/// Parses the messages in one unit of backend output: a line, an event, or a body. `each` receives every
+/// message and every unreadable part, at least one of either.
 pub fn parse_lenient(bytes: Bytes, mut each: impl FnMut(Result<Message, UnreadableMessage>)) {
     let text = decode(bytes);
-    // As nearly everybody writes it.
+    // The form that nearly all servers use.
     match parse_common(&text) {
         Some(Message::Request { method, .. }) if method::is_client_request(&method) => {
             each(Err(client_request()))
@@ -72,7 +73,7 @@ pub fn parse_lenient(bytes: Bytes, mut each: impl FnMut(Result<Message, Unreadab
     }
 }
 
-/// Text of the bytes, without byte order marks. What is not UTF-8 becomes U+FFFD.
+/// Decodes the bytes without byte order marks. Invalid UTF-8 becomes U+FFFD.
 fn decode(bytes: Bytes) -> ByteString {
     let text = ByteString::try_from(bytes.clone())
         .unwrap_or_else(|_| ByteString::from(String::from_utf8_lossy(&bytes).into_owned()));
@@ -91,7 +92,7 @@ fn parse_irregular(text: &ByteString, each: &mut impl FnMut(Result<Message, Unre
     let mut heard = 0_usize;
     while let Some((value, after)) = first_value(&rest) {
         heard += parse_value(&value, each);
-        // A log line may follow a message; another message may too.
+        // A log line or another message may follow a message.
         let after = after.slice_ref(after.trim_ascii_start());
         if heard >= MESSAGES_MAX || !after.starts_with(['{', '[']) {
             return;
@@ -112,7 +113,7 @@ fn parse_irregular(text: &ByteString, each: &mut impl FnMut(Result<Message, Unre
     each(Err(describe_invalid(&rest, cause)));
 }
 
-/// The JSON value that the text begins with, and what follows it.
+/// The JSON value at the start of the text, and the text after it.
 fn first_value(text: &ByteString) -> Option<(Json, ByteString)> {
     if !text.trim_ascii_start().starts_with(['{', '[']) {
         return None;
@@ -126,7 +127,8 @@ fn first_value(text: &ByteString) -> Option<(Json, ByteString)> {
     first(text).or_else(|| first(&replace_nan(text)?))
 }
 
-/// The first message with something else before it. Servers also log what they receive, so that requests of ours are none.
+/// The first message that has other text before it. Servers also log what they receive, so the gateway's own
+/// requests do not count.
 fn find_embedded(text: &ByteString) -> Option<(Json, ByteString)> {
     if text.len() > EMBEDDED_BYTES_MAX {
         return None;
@@ -144,7 +146,8 @@ fn find_embedded(text: &ByteString) -> Option<(Json, ByteString)> {
     None
 }
 
-/// The text with `null` for `NaN`, `Infinity` and `-Infinity`, where it has some outside of strings.
+/// Replaces `NaN`, `Infinity` and `-Infinity` outside strings by `null`. Returns `None` when the text
+/// contains none of them.
 fn replace_nan(text: &str) -> Option<ByteString> {
     const WORDS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
     if !WORDS.iter().any(|word| text.contains(word)) {
@@ -172,7 +175,7 @@ fn replace_nan(text: &str) -> Option<ByteString> {
     Some(ByteString::from(out))
 }
 
-/// Reads a value that is one message, or a batch of them. Returns how many there were.
+/// Parses a value that is one message or a batch. Returns how many there were.
 fn parse_value(value: &Json, each: &mut impl FnMut(Result<Message, UnreadableMessage>)) -> usize {
     if value.is_object() {
         each(read_object(value));
@@ -188,7 +191,7 @@ fn parse_value(value: &Json, each: &mut impl FnMut(Result<Message, UnreadableMes
     elements.len().max(1)
 }
 
-/// The members of an envelope; `null` is absence.
+/// The members of an envelope; `null` counts as absent.
 #[derive(Default)]
 struct LenientEnvelope {
     has_jsonrpc: bool,
@@ -197,7 +200,7 @@ struct LenientEnvelope {
     params: EnvelopeMember,
     result: EnvelopeMember,
     error: EnvelopeMember,
-    /// It has members that the lines of a log have.
+    /// The envelope has members that log lines have.
     has_log_members: bool,
 }
 
@@ -246,8 +249,8 @@ impl LenientEnvelope {
         [&self.id, &self.method, &self.params, &self.result, &self.error].iter().any(|one| one.is_duplicate)
     }
 
-    /// False for a line of a log that was written as JSON. What it calls an error is a text mostly, and it may well name
-    /// the request that it is about.
+    /// False for a JSON log line. Its `error` is usually a text, and it may contain the identifier of the
+    /// request that it is about.
     fn can_be_response(&self) -> bool {
         self.has_jsonrpc
             || !self.has_log_members
@@ -256,7 +259,7 @@ impl LenientEnvelope {
     }
 
     fn unreadable(&self, cause: &str) -> UnreadableMessage {
-        // A request of the backend has a number of its own.
+        // A request of the backend has an identifier of the backend's own.
         let id = self.id.value.as_ref().filter(|_| self.method.value.is_none());
         UnreadableMessage {
             id: id.and_then(|id| parse_number(id.as_str())),
@@ -270,7 +273,8 @@ fn not_a_message() -> UnreadableMessage {
     UnreadableMessage { id: None, is_message: false, cause: "it is not a JSON-RPC message".to_owned() }
 }
 
-/// A server logs what it receives. An answer would be logged as well, and taken for that of the request.
+/// Servers may log what they receive. If such a request were answered, the server would log the answer too,
+/// and it would be taken for the response to the request.
 fn client_request() -> UnreadableMessage {
     UnreadableMessage { cause: "it is a request of a client".to_owned(), ..not_a_message() }
 }
@@ -292,7 +296,7 @@ fn read_object(value: &Json) -> Result<Message, UnreadableMessage> {
         Ok(Message::Response { id, outcome })
     };
     match (method, &envelope.result.value, &envelope.error.value) {
-        // Some servers repeat the method in the answer, and some write an empty error beside each result.
+        // Some servers repeat the method in the response, and some write an empty error next to each result.
         (_, Some(result), error) if error.as_ref().is_none_or(is_empty_error) => answer(Ok(result.clone())),
         (_, _, Some(error)) => answer(Err(read_error(error))),
         (Some(method), _, None) => read_backend_message(&envelope, method),
@@ -303,7 +307,7 @@ fn read_object(value: &Json) -> Result<Message, UnreadableMessage> {
     }
 }
 
-/// A request or a notification of the backend.
+/// Builds a request or a notification of the backend.
 fn read_backend_message(envelope: &LenientEnvelope, method: &Json) -> Result<Message, UnreadableMessage> {
     let method = method.decode_string().ok_or_else(|| envelope.unreadable("`method` is no text"))?;
     if method::is_client_request(&method) {

@@ -136,7 +136,7 @@ fn the_usual_forms_are_read_as_by_the_parser_for_all() {
     assert!(parse_common(&texts[0].into()).is_some() && parse_common(&texts[4].into()).is_some());
 }
 
-/// What is read of a client's text: its kind, or the code of the refusal.
+/// The kind of message that a client's text parses to, or the code of the error.
 fn kind(text: &str) -> String {
     match read(text) {
         Ok(Message::Request { id, method, .. }) => format!("request {} {method}", id.as_json().as_str()),
@@ -165,7 +165,7 @@ fn each_spelling_of_a_client_is_read_or_refused_as_listed() {
     assert!(count >= 30, "{count}");
 }
 
-/// A member, its spelling, and whether a client may write it so. The members are those of a request.
+/// A member of a request, its spelling, and whether a client may use that spelling.
 fn members() -> impl Strategy<Value = Vec<(&'static str, bool)>> {
     let version = prop_oneof![
         Just((r#""jsonrpc":"2.0""#, true)),
@@ -199,7 +199,8 @@ fn members() -> impl Strategy<Value = Vec<(&'static str, bool)>> {
 }
 
 proptest! {
-    /// Of a client what is doubled, missing or of another type is refused, in any order and with any white space.
+    /// Duplicate, missing or wrongly typed members of a client's request are rejected, in any order and with
+    /// any white space.
     #[test]
     fn a_request_is_read_or_refused(members in members(), space in "[ \t\n]{0,2}") {
         let legal = members.iter().all(|(_, legal)| *legal);
@@ -218,7 +219,7 @@ proptest! {
     }
 }
 
-/// Each mark cost a level of the stack once.
+/// Each byte order mark once cost one level of recursion.
 #[test]
 fn any_number_of_byte_order_marks_is_taken_off() {
     let text = ByteString::from("\u{feff}".repeat(100_000) + r#"{"jsonrpc":"2.0","method":"n"}"#);

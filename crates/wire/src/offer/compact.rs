@@ -1,12 +1,12 @@
-//! A tool definition cut down to what a call needs, for results whose every byte a model has to read.
+//! Writes a tool definition reduced to what a call needs, for results that a model has to read in full.
 
 use serde_json::{Map, Value};
 use vmcp_domain::{Json, Tool};
 
-/// How deep an input schema is followed; what lies deeper is left out.
+/// How deep an input schema is followed; deeper schemas become `{}`.
 const DEPTH_MAX: usize = 16;
 
-/// The words of a schema that say what form a value has. Everything else is about it: texts, examples, defaults.
+/// The schema keywords that determine the form of a value. All others describe it: texts, examples, defaults.
 const STRUCTURAL_KEYWORDS: [&str; 22] = [
     "type",
     "properties",
@@ -32,7 +32,8 @@ const STRUCTURAL_KEYWORDS: [&str; 22] = [
     "maxLength",
 ];
 
-/// Writes a tool with its name, its description, and of its input schema only what says which arguments are right.
+/// Writes a tool's name, its description, and the part of its input schema that determines which arguments
+/// are valid.
 #[must_use]
 pub fn compact_tool(tool: &Tool) -> Json {
     let mut whole = Map::new();
@@ -48,7 +49,8 @@ pub fn compact_tool(tool: &Tool) -> Json {
     Json::encode(&whole).unwrap_or_else(|_| Json::empty_object())
 }
 
-/// A schema without what is only about it. The members of `properties` and the like are names, so all of them stay.
+/// Removes the descriptive keywords of a schema. All members of `properties` and similar maps stay, because
+/// they are names and not keywords.
 fn prune_schema(schema: &Value, depth: usize) -> Value {
     let Value::Object(members) = schema else { return schema.clone() };
     if depth == 0 {

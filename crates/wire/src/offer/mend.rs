@@ -1,9 +1,9 @@
-//! What backends list, made fit for the strictest clients: one tool in a form that a client refuses would cost that client
-//! the tools of every other backend. A `null` member is dropped, an optional member of a wrong type is left out, a
-//! schema gets its `type`; what lacks something that cannot be supplied is left out whole. Everything else stays byte
-//! for byte.
-//! The rules are in `rules.rs`; the SDKs that they come from in `reader_rules.txt`, and as running clients in
-//! `tests-e2e/tests/strict_clients.rs`.
+//! Repairs list items of backends for the strictest clients: one tool in a form that a client rejects would
+//! make that client lose the tools of every other backend. A `null` member is dropped, an optional member of
+//! a wrong type is omitted, and a schema gets its missing `type`. An item that lacks something irreplaceable
+//! is omitted as a whole. Everything else stays byte for byte.
+//! The rules are in `rules.rs`. The SDKs that they come from are listed in `reader_rules.txt` and run as
+//! clients in `tests-e2e/tests/strict_clients.rs`.
 
 mod changes;
 mod rules;
@@ -20,26 +20,27 @@ use crate::jsonrpc::is_within_depth;
 
 pub use self::changes::Adjustments;
 
-/// How deep an item may be nested. Some readers take 64 levels of a message, of which three are around each item.
+/// The deepest nesting of an item. Some parsers accept 64 levels per message, and three of them enclose each
+/// item.
 const DEPTH_MAX: usize = 61;
 
-/// A definition that can be listed, and what was changed about it.
+/// A definition that can be listed, and what was repaired.
 #[derive(Debug)]
 pub(super) struct Sanitized {
-    /// The members, the bytes of all that was not changed as they came.
+    /// The members. Unchanged ones keep their bytes.
     pub(super) members: Members,
-    /// What was changed besides dropped nulls, for the operator.
+    /// The repairs other than dropped nulls, for the operator.
     pub(super) adjustments: Adjustments,
 }
 
-/// Mends a tool of a server of this revision.
+/// Repairs a tool of a server that speaks `version`.
 ///
 /// # Errors
-/// The reason why it cannot be listed.
+/// The reason why the tool cannot be listed.
 pub(super) fn tool(json: &Json, version: ProtocolVersion) -> Result<Sanitized, String> {
     let mut mended = sanitize(json, TOOL)?;
     let output = if version.has_sessions() { SESSION_OUTPUT } else { OUTPUT };
-    // A schema that says nothing would still oblige the tool to give a structured result.
+    // An empty schema would still oblige the tool to return a structured result.
     if version.has_sessions()
         && mended.members.get("outputSchema").is_some_and(|schema| schema.as_str() == "{}")
     {
@@ -49,26 +50,26 @@ pub(super) fn tool(json: &Json, version: ProtocolVersion) -> Result<Sanitized, S
     Ok(mended)
 }
 
-/// Mends a prompt.
+/// Repairs a prompt.
 ///
 /// # Errors
-/// The reason why it cannot be listed.
+/// The reason why the prompt cannot be listed.
 pub(super) fn prompt(json: &Json) -> Result<Sanitized, String> {
     sanitize(json, PROMPT)
 }
 
-/// Mends a resource. One without a name is named by its address.
+/// Repairs a resource. Without a name it is named by its URI.
 ///
 /// # Errors
-/// The reason why it cannot be listed.
+/// The reason why the resource cannot be listed.
 pub(super) fn resource(json: &Json) -> Result<Sanitized, String> {
     sanitize(&with_default_name(json, "uri"), RESOURCE)
 }
 
-/// Mends a resource template. One without a name is named by its address.
+/// Repairs a resource template. Without a name it is named by its URI template.
 ///
 /// # Errors
-/// The reason why it cannot be listed.
+/// The reason why the template cannot be listed.
 pub(super) fn template(json: &Json) -> Result<Sanitized, String> {
     sanitize(&with_default_name(json, "uriTemplate"), TEMPLATE)
 }
@@ -101,7 +102,8 @@ fn is_name(value: &Json) -> bool {
     value.decode_string().is_some_and(|text| !text.trim().is_empty())
 }
 
-/// Leaves out members whose names differ from known ones in case only: some readers take them for those.
+/// Removes members whose names differ from known ones only in letter case: some parsers read them as the
+/// known ones.
 fn remove_misspelled(members: &mut Members, rules: &[Rule], path: &str, changes: &mut Adjustments) {
     let is_misspelt =
         |name: &str| rules.iter().any(|(known, ..)| *known != name && known.eq_ignore_ascii_case(name));
@@ -113,7 +115,7 @@ fn remove_misspelled(members: &mut Members, rules: &[Rule], path: &str, changes:
     }
 }
 
-/// Applies the rules to an object's members. An error names the member that cannot be supplied.
+/// Applies the rules to an object's members. The error names the required member that is missing or invalid.
 fn apply_rules(
     members: &mut Members,
     rules: &[Rule],
@@ -145,7 +147,7 @@ fn apply_rules(
     Ok(())
 }
 
-/// `None` for a value that has the form, else the value with that form.
+/// Returns `None` for a value that has the form, else the repaired value.
 fn fit_value(
     value: &Json,
     form: MemberForm,
@@ -192,9 +194,9 @@ fn fit_value(
     }
 }
 
-/// `None` for a whole number of 64 bits; one that is written as a fraction is written anew.
+/// Returns `None` for a 64-bit integer. An integer that is written as a fraction is rewritten.
 fn fit_integer(value: &Json) -> Result<Option<Json>, ()> {
-    /// From here on fractions are no longer exact.
+    /// From this value on an `f64` no longer represents every integer.
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     if value.decode::<i64>().is_ok() && !value.as_str().contains(['.', 'e', 'E']) {
         return Ok(None);
@@ -207,7 +209,7 @@ fn fit_integer(value: &Json) -> Result<Option<Json>, ()> {
     }
 }
 
-/// A time of RFC 3339, as `2025-01-12T15:00:58Z`, with capital letters.
+/// True for an RFC 3339 time such as `2025-01-12T15:00:58Z`, with capital letters.
 fn is_time(text: &str) -> bool {
     text.len() <= 35 && !text.contains(['t', 'z', ' ']) && OffsetDateTime::parse(text, &Rfc3339).is_ok()
 }

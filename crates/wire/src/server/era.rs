@@ -1,26 +1,27 @@
-//! Which revision a message speaks.
+//! Detects the protocol version of a request.
 
 use serde::Deserialize;
 use vmcp_domain::{Json, ProtocolVersion};
 
 use crate::{meta, method};
 
-/// Which rules a request is read by.
+/// The rules by which a request is parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProtocolFamily {
-    /// The session era; the version is the header's, if it had one.
+    /// A version with sessions: the one that the header names, if there is a header.
     Sessions(Option<ProtocolVersion>),
-    /// 2026-07-28.
+    /// 2026-07-28, which has no sessions.
     Stateless,
-    /// A version nobody here knows.
+    /// A version that the gateway does not know.
     Unknown(String),
 }
 
-/// Finds out which revision a request speaks, from its header and its body
-/// (2026-07-28, Versioning, "Backward Compatibility with Initialization-Based Versions").
+/// Detects the protocol version from the header and the body of a request (2026-07-28, Versioning, "Backward
+/// Compatibility with Initialization-Based Versions").
 ///
-/// `initialize` opens the session era, unless it is no handshake at all but carries the header of 2026-07-28,
-/// where the method does not exist; an explicit header wins over stray `_meta` keys.
+/// `initialize` belongs to the versions with sessions. The exception is a request with the header of
+/// 2026-07-28 and no `protocolVersion` parameter: that is no handshake, and the method does not exist in
+/// 2026-07-28. An explicit header has precedence over `_meta` keys.
 #[must_use]
 pub fn detect_protocol(header: Option<&str>, method: &str, params: Option<&Json>) -> ProtocolFamily {
     if method == method::INITIALIZE {
@@ -61,7 +62,7 @@ fn has_request_meta(params: Option<&Json>) -> bool {
     })
 }
 
-/// The revision a body of 2026-07-28 names for itself, if it names one.
+/// The protocol version that the `_meta` of a 2026-07-28 body names, if any.
 #[must_use]
 pub fn meta_version(params: Option<&Json>) -> Option<String> {
     request_meta(params)?.members().ok()?.get(meta::PROTOCOL_VERSION)?.decode_string()

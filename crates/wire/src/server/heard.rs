@@ -1,26 +1,26 @@
-//! Notifications of clients.
+//! Notifications from clients.
 
 use vmcp_domain::{Json, Members};
 
 use crate::jsonrpc::Id;
 use crate::method;
 
-/// What a client tells without asking.
+/// A notification from a client.
 #[derive(Clone, Debug)]
 pub enum ClientNotification {
-    /// The handshake is over.
+    /// The client has finished the handshake.
     Initialized,
-    /// A request is taken back.
+    /// The client cancelled the request with this identifier.
     Cancelled(Id),
-    /// The client's folders changed.
+    /// The client's list of folders changed.
     RootsChanged,
-    /// Progress of a request that we made.
+    /// Progress of a request that the gateway sent.
     Progress(Members),
-    /// Something else.
+    /// An unknown or malformed notification.
     Other,
 }
 
-/// Reads a notification of a client. What is malformed counts as [`ClientNotification::Other`] and is ignored.
+/// Parses a client's notification. A malformed one is [`ClientNotification::Other`], which is ignored.
 #[must_use]
 pub fn read_notification(name: &str, params: Option<&Json>) -> ClientNotification {
     let members = params.and_then(|params| params.members().ok()).unwrap_or_default();

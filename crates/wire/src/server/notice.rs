@@ -1,5 +1,5 @@
-//! What clients are told and asked unasked: notifications and questions, as whole messages.
-//! When and to whom they go is the edge's.
+//! Notifications and questions to clients, as whole messages. The edge decides when and to which client they
+//! are sent.
 
 use vmcp_domain::{Change, Json, Members, Question, QuestionKind};
 
@@ -7,7 +7,7 @@ use super::ListenFilter;
 use crate::jsonrpc::{self, Id};
 use crate::{meta, method};
 
-/// Progress of the request that carried `token`.
+/// Writes a progress notification for the request that carried `token`.
 #[must_use]
 pub fn progress(token: &Json, params: &Members) -> Vec<u8> {
     let mut all = params.clone();
@@ -15,13 +15,14 @@ pub fn progress(token: &Json, params: &Members) -> Vec<u8> {
     jsonrpc::write_notification(method::PROGRESS, &all)
 }
 
-/// A log message.
+/// Writes a log message notification.
 #[must_use]
 pub fn log_message(params: &Members) -> Vec<u8> {
     jsonrpc::write_notification(method::LOG_MESSAGE, params)
 }
 
-/// A change of the offer; `subscription` is the `subscriptions/listen` request it belongs to (2026-07-28).
+/// Writes a change notification. `subscription` is the identifier of the `subscriptions/listen` request that
+/// it belongs to (2026-07-28).
 #[must_use]
 pub fn change(change: &Change, subscription: Option<&Id>) -> Vec<u8> {
     let mut params = Members::new();
@@ -33,7 +34,7 @@ pub fn change(change: &Change, subscription: Option<&Id>) -> Vec<u8> {
         Change::Resources => method::RESOURCES_CHANGED,
         Change::Prompts => method::PROMPTS_CHANGED,
         Change::Resource(uri) => {
-            // As the client or the backend spells it.
+            // The spelling of the client or the backend.
             params.insert("uri", Json::string(uri.original()));
             method::RESOURCE_UPDATED
         }
@@ -41,7 +42,8 @@ pub fn change(change: &Change, subscription: Option<&Id>) -> Vec<u8> {
     jsonrpc::write_notification(method, &params)
 }
 
-/// The first message of a `subscriptions/listen` stream: which of the changes asked for will be told.
+/// Writes the first message of a `subscriptions/listen` stream. It lists which of the requested changes will
+/// be notified.
 #[must_use]
 pub fn acknowledged(id: &Id, honoured: &ListenFilter) -> Vec<u8> {
     let mut kinds = Members::new();
@@ -64,7 +66,7 @@ pub fn acknowledged(id: &Id, honoured: &ListenFilter) -> Vec<u8> {
     jsonrpc::write_notification(method::LISTEN_ACKNOWLEDGED, &params)
 }
 
-/// A question to a client of the session era.
+/// Writes a question to a client of a version with sessions.
 #[must_use]
 pub fn question(id: &Id, question: &Question) -> Vec<u8> {
     let method = method::question_method(question.kind);
@@ -74,8 +76,8 @@ pub fn question(id: &Id, question: &Question) -> Vec<u8> {
     }
 }
 
-/// The parameters with the identifier that 2025-11-25 requires for visits of a page (Elicitation, "URL Mode") and
-/// 2026-07-28 has done away with; `None` where nothing is missing.
+/// Adds the `elicitationId` that 2025-11-25 requires for URL elicitations (Elicitation, "URL Mode") and that
+/// 2026-07-28 removed. `None` when the parameters need no change.
 fn with_elicitation_id(id: &Id, question: &Question) -> Option<Json> {
     if question.kind != QuestionKind::Elicitation {
         return None;
@@ -89,13 +91,13 @@ fn with_elicitation_id(id: &Id, question: &Question) -> Option<Json> {
     Some(params.to_json())
 }
 
-/// A page that the client was sent to has been visited (session era).
+/// Notifies the client that the user has visited the URL of an elicitation (versions with sessions).
 #[must_use]
 pub fn elicitation_complete(params: &Members) -> Vec<u8> {
     jsonrpc::write_notification(method::ELICITATION_COMPLETE, params)
 }
 
-/// Takes a question back.
+/// Writes the cancellation of a question.
 #[must_use]
 pub fn cancelled(id: &Id) -> Vec<u8> {
     let mut params = Members::new();

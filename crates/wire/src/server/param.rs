@@ -1,5 +1,6 @@
-//! `Mcp-Param-*` headers: which arguments a tool wants repeated as headers, and whether a request did so truthfully
-//! (2026-07-28, Streamable HTTP, "Custom Headers from Tool Parameters").
+//! `Mcp-Param-*` headers of clients: which arguments a tool wants repeated as headers, and whether a
+//! request's headers match its arguments (2026-07-28, Streamable HTTP, "Custom Headers from Tool
+//! Parameters").
 
 use vmcp_domain::{Json, Members};
 
@@ -9,10 +10,10 @@ use crate::jsonrpc::RpcError;
 use crate::member::value_at;
 
 const ANNOTATION: &str = "x-mcp-header";
-/// A chain of `properties` longer than this is not followed.
+/// The longest chain of `properties` that is followed.
 const PATH_LENGTH_MAX: usize = 16;
 
-/// One argument that is repeated as a header.
+/// One argument that must be repeated as a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParamHeader {
     /// The whole header name, in lower case.
@@ -21,8 +22,8 @@ pub struct ParamHeader {
     pub path: Vec<String>,
 }
 
-/// The arguments that a tool with this input schema wants repeated. Annotations the specification does not allow
-/// are left out.
+/// Finds the arguments that a tool with this input schema wants repeated. Annotations that violate the
+/// specification are ignored.
 #[must_use]
 pub fn find_param_headers(input_schema: &Json) -> Vec<ParamHeader> {
     let mut found = Vec::new();
@@ -70,10 +71,11 @@ fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_tchar)
 }
 
-/// Holds the headers of a request against its arguments. `find` gives a header's value by its lower-case name.
+/// Compares the headers of a request with its arguments. `find` returns a header's value by its lower-case
+/// name.
 ///
 /// # Errors
-/// The error to answer with, when a header is missing, malformed or says something else than the argument.
+/// The error to answer with, when a header is missing, malformed or different from its argument.
 pub fn check_param_headers<'a>(
     rules: &[ParamHeader],
     arguments: Option<&Json>,
@@ -148,7 +150,7 @@ mod tests {
         assert!(find_param_headers(&Json::parse(r#"{"type":"object"}"#).unwrap()).is_empty());
     }
 
-    /// Arguments, headers, and whether they agree.
+    /// Arguments, headers, and whether they match.
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], bool);
 
     #[test]

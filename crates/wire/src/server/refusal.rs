@@ -1,74 +1,74 @@
-//! What a client is told when its message is turned away before it has become a request: one table of
-//! HTTP statuses and JSON-RPC errors. When to turn a message away is the edge's.
+//! How a message is answered that is rejected before it becomes a request: one table of HTTP statuses and
+//! JSON-RPC errors. The edge decides when to reject.
 
 use crate::code;
 use crate::header::HeaderError;
 use crate::jsonrpc::{ParseError, RpcError};
 
-/// Why a message is turned away.
+/// Why a message is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The body is not one message.
+    /// The body is not a single message.
     #[error(transparent)]
     Parse(#[from] ParseError),
-    /// The body is not UTF-8.
+    /// The body is not valid UTF-8.
     #[error("the body is not UTF-8")]
     NotUtf8,
-    /// A header is missing, malformed or disagrees with the body.
+    /// A header is missing, malformed or does not match the body.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// The `Host` is not one this listener answers to.
+    /// The `Host` is not one that this listener serves.
     #[error("Invalid Host header")]
     InvalidHost,
-    /// The `Origin` is not one that may call from a browser.
+    /// The `Origin` is not allowed to call from a browser.
     #[error("Invalid Origin header")]
     InvalidOrigin,
-    /// There is nothing under this path.
+    /// The path does not exist.
     #[error("Not Found")]
     NotFound,
-    /// The path does not take this HTTP method.
+    /// The path does not support this HTTP method.
     #[error("Method Not Allowed")]
     MethodNotAllowed,
-    /// The client takes no form the answer could have.
+    /// The client accepts no content type that the answer can have.
     #[error("Not Acceptable: the client must accept {0}")]
     NotAcceptable(&'static str),
     /// The body is not declared as JSON.
     #[error("Unsupported Media Type: Content-Type must be application/json")]
     UnsupportedMediaType,
-    /// The body is too large.
+    /// The body exceeds the maximum size, in bytes.
     #[error("the body is larger than {0} bytes")]
     BodyTooLarge(usize),
     /// The body took too long to arrive.
     #[error("the body took too long to arrive")]
     BodyTooSlow,
-    /// The body broke off.
+    /// The connection failed before the body was complete.
     #[error("the body could not be read")]
     BodyUnreadable,
-    /// A session is needed and none was named.
+    /// The method needs a session, and the request names none.
     #[error("Bad Request: the Mcp-Session-Id header is required")]
     SessionRequired,
-    /// The handshake has not been made.
+    /// The client has not sent `initialize`.
     #[error("send `initialize` first")]
     NotInitialized,
-    /// The session named does not exist, or not for this caller.
+    /// The named session does not exist, or it belongs to another caller.
     #[error("Session terminated")]
     SessionUnknown,
-    /// There is no room for another session.
+    /// The maximum number of sessions is open.
     #[error("too many sessions; try again later")]
     SessionsFull,
-    /// The caller has as many sessions in use as one may.
+    /// The caller has the maximum number of sessions in use.
     #[error("too many sessions of this caller are in use; end one before opening another")]
     CallerSessionsFull,
-    /// The caller has as many requests in work as one may.
+    /// The caller has the maximum number of requests in flight.
     #[error("too many requests of this caller are in work; wait for some to end")]
     CallerRequestsFull,
-    /// The caller holds as many streams of changes as one may.
+    /// The caller has the maximum number of change streams open.
     #[error("too many streams are open for this caller; close one before opening another")]
     StreamsFull,
-    /// There is too much to do.
+    /// The gateway is at one of its maxima.
     #[error("the gateway is overloaded; try again later")]
     Overloaded,
-    /// An answer to a question that was never asked.
+    /// The message is a response to a question that was never sent.
     #[error("the message is an answer, but nothing was asked")]
     UnexpectedResponse,
     /// A fault of the gateway itself.
@@ -77,7 +77,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The HTTP status and the error the client gets.
+    /// The HTTP status and the JSON-RPC error of the answer.
     #[must_use]
     pub fn answer(&self) -> (u16, RpcError) {
         let (status, code) = match self {

@@ -1,4 +1,4 @@
-//! Requests of clients, read for one protocol version.
+//! Parses requests of clients for one protocol version.
 
 use std::borrow::Cow;
 
@@ -13,104 +13,104 @@ use crate::code;
 use crate::jsonrpc::{Id, RpcError};
 use crate::{meta, method};
 
-/// What the client asks.
+/// A request of a client.
 #[derive(Clone, Debug)]
 pub enum ClientRequest {
-    /// Open a session.
+    /// `initialize`: opens a session.
     Initialize(Initialize),
-    /// Are you there?
+    /// `ping`.
     Ping,
-    /// Who are you?
+    /// `server/discover`.
     Discover,
-    /// List tools, from a cursor on.
+    /// `tools/list`, from this cursor on.
     ListTools(Option<String>),
-    /// Call a tool.
+    /// `tools/call`.
     CallTool(CallTool),
-    /// List resources, from a cursor on.
+    /// `resources/list`, from this cursor on.
     ListResources(Option<String>),
-    /// List resource templates, from a cursor on.
+    /// `resources/templates/list`, from this cursor on.
     ListResourceTemplates(Option<String>),
-    /// Read a resource.
+    /// `resources/read`.
     ReadResource(ReadResource),
-    /// List prompts, from a cursor on.
+    /// `prompts/list`, from this cursor on.
     ListPrompts(Option<String>),
-    /// Fill in a prompt.
+    /// `prompts/get`.
     GetPrompt(GetPrompt),
-    /// Complete an argument.
+    /// `completion/complete`.
     Complete(Complete),
-    /// Something of a task, by the identifier the client knows it by (tasks extension).
+    /// A task operation with the task identifier that the client knows (tasks extension).
     Task(TaskOperation, String, Members),
-    /// Send log messages from this severity up.
+    /// `logging/setLevel`: requests log messages of at least this severity.
     SetLogLevel(LogLevel),
-    /// Tell of changes of a resource.
+    /// `resources/subscribe`: requests notifications when a resource changes.
     Subscribe(ResourceUri),
-    /// Stop telling of changes of a resource.
+    /// `resources/unsubscribe`.
     Unsubscribe(ResourceUri),
-    /// Open a stream of changes.
+    /// `subscriptions/listen`: opens a stream of change notifications.
     Listen(ListenFilter),
 }
 
 /// The parameters of `initialize`.
 #[derive(Clone, Debug)]
 pub struct Initialize {
-    /// The version the client would like.
+    /// The version that the client requests.
     pub version: String,
-    /// What the client can do.
+    /// The client's capabilities.
     pub capabilities: Members,
-    /// Who the client says it is.
+    /// The client's name and version, as it states them.
     pub client_info: Option<Json>,
 }
 
-/// Which changes a client wants to hear of.
+/// The changes that a client wants to be notified of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListenFilter {
-    /// Changes of the list of tools.
+    /// The list of tools.
     pub tools_list_changed: bool,
-    /// Changes of the list of prompts.
+    /// The list of prompts.
     pub prompts_list_changed: bool,
-    /// Changes of the list of resources.
+    /// The list of resources.
     pub resources_list_changed: bool,
-    /// Resources whose content is watched.
+    /// Resources to watch for changed content, by URI.
     pub resource_subscriptions: Vec<String>,
-    /// Tasks whose state is watched (tasks extension).
+    /// Tasks to watch for changed state (tasks extension).
     pub task_ids: Vec<String>,
 }
 
-/// What a request's `_meta` says to this hop, and what travels on.
+/// What a request's `_meta` says to this hop, and the members that are forwarded.
 #[derive(Clone, Debug, Default)]
 pub struct RequestMeta {
-    /// The revision named in the body (2026-07-28).
+    /// The protocol version that the body names (2026-07-28).
     pub version: Option<String>,
-    /// What the client can do (2026-07-28; the session knows it in the session era).
+    /// The client's capabilities (2026-07-28; with sessions they are known from `initialize`).
     pub capabilities: Option<Members>,
-    /// The least severe log message wanted (2026-07-28).
+    /// The least severe log message that the client wants (2026-07-28).
     pub log_level: Option<LogLevel>,
-    /// The token progress is reported under.
+    /// The token for progress notifications.
     pub progress_token: Option<Json>,
-    /// The members that travel.
+    /// The members that are forwarded.
     pub forwarded: Members,
 }
 
-/// Why a request is not served.
+/// Why a request is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// The method does not exist in this revision.
+    /// The method does not exist in this version.
     #[error("method `{0}` not found")]
     UnknownMethod(String),
-    /// The parameters are wrong.
+    /// The parameters are invalid.
     #[error("{0}")]
     InvalidParams(String),
-    /// What every request carries is missing or wrong: `params` as a whole, or `_meta`.
+    /// `params` as a whole is invalid, or a required member of `_meta` is missing or invalid.
     #[error("{0}")]
     InvalidEnvelope(String),
-    /// The revision is not served.
+    /// The requested protocol version is not supported.
     #[error("Unsupported protocol version")]
     UnsupportedVersion(String),
 }
 
 impl RequestError {
-    /// The HTTP status and the error the fault is answered with.
+    /// The HTTP status and the JSON-RPC error of the answer.
     #[must_use]
     pub fn answer(&self, version: ProtocolVersion) -> (u16, RpcError) {
         let stateless = !version.has_sessions();
@@ -143,7 +143,7 @@ impl RequestError {
     }
 }
 
-/// The fault of a member that cannot be taken apart.
+/// The error for a member that is not an object, or has too many members.
 fn not_an_object(name: &str) -> RequestError {
     invalid(format!("`{name}` must be an object of at most {} members", Json::MEMBERS_MAX))
 }
@@ -152,10 +152,10 @@ fn invalid(text: impl Into<String>) -> RequestError {
     RequestError::InvalidParams(text.into())
 }
 
-/// Reads a request of a client that speaks `version`.
+/// Parses a request of a client that speaks `version`.
 ///
 /// # Errors
-/// When the method does not exist in that revision or the parameters are wrong.
+/// When the method does not exist in that version, or the parameters are invalid.
 pub fn read_request(
     version: ProtocolVersion,
     name: &str,
@@ -192,7 +192,7 @@ pub fn read_request(
     Ok((request, head))
 }
 
-/// The parameters without what is for this hop, and that.
+/// Splits the parameters into the request's own and the metadata for this hop.
 fn read_envelope(
     version: ProtocolVersion,
     params: Option<&Json>,
@@ -203,7 +203,7 @@ fn read_envelope(
         Some(params) => params.members().map_err(|_| not_an_object("params"))?,
     };
     spelling::check("params", &params, spelling::PARAMS)?;
-    // Some clients write `null` for what is absent. A backend never sees it.
+    // Some clients write `null` for an absent member. Backends never receive it.
     params.retain(|name, value| !(value.is_null() && spelling::PARAMS.contains(&name)));
     let head = read_meta(&mut params)?;
     if !version.has_sessions() {
@@ -212,7 +212,7 @@ fn read_envelope(
     Ok((params, head))
 }
 
-/// Methods that exist in one era only.
+/// Parses the methods that exist only with sessions, or only in 2026-07-28.
 fn read_version_request(
     version: ProtocolVersion,
     name: &str,
@@ -294,7 +294,7 @@ fn read_meta(params: &mut Members) -> Result<RequestMeta, RequestError> {
     })
 }
 
-/// What every request of 2026-07-28 has to carry in its body.
+/// Checks the members that every request of 2026-07-28 must carry in its body.
 fn check_meta(head: &RequestMeta) -> Result<(), RequestError> {
     match &head.version {
         None => return Err(invalid(format!("`_meta` must have `{}`", meta::PROTOCOL_VERSION))),
@@ -373,7 +373,7 @@ fn optional_object(params: &mut Members, name: &str) -> Result<Option<Json>, Req
 fn optional_cursor(params: &Members) -> Result<Option<String>, RequestError> {
     match params.get("cursor") {
         None => Ok(None),
-        // An empty cursor comes from a field that was never set.
+        // Some clients send an empty cursor from a field that was never set.
         Some(json) if json.is_null() || json.as_str() == "\"\"" => Ok(None),
         Some(json) => json.decode_string().map(Some).ok_or_else(|| invalid("`cursor` must be a string")),
     }

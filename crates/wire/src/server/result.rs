@@ -1,4 +1,4 @@
-//! Results as clients get them: the members of this hop are put on here.
+//! Writes results for clients, with the members that belong to this hop.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use vmcp_domain::{Json, Members, Overview, ProtocolVersion, Reply, ResultType, T
 
 use crate::{meta, method};
 
-/// The revisions that are answered, newest first.
+/// The protocol versions that the gateway speaks, newest first.
 #[must_use]
 pub fn supported_versions() -> &'static [ProtocolVersion] {
     &[
@@ -19,21 +19,21 @@ pub fn supported_versions() -> &'static [ProtocolVersion] {
     ]
 }
 
-/// Which list a page belongs to.
+/// The list that a page belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListKind {
-    /// Tools.
+    /// The list of tools.
     Tools,
-    /// Resources.
+    /// The list of resources.
     Resources,
-    /// Resource templates.
+    /// The list of resource templates.
     Templates,
-    /// Prompts.
+    /// The list of prompts.
     Prompts,
 }
 
 impl ListKind {
-    /// The result member that holds the items.
+    /// The member of the result that holds the items.
     #[must_use]
     pub fn member(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl ListKind {
         }
     }
 
-    /// The method that asks for the list.
+    /// The method that requests the list.
     #[must_use]
     pub fn method(self) -> &'static str {
         match self {
@@ -59,19 +59,20 @@ impl ListKind {
 /// Whether a result carries caching hints (2026-07-28, Caching, "Cacheable Results").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cacheability {
-    /// `resources/read`: it does.
+    /// `resources/read`: the result carries hints.
     Cacheable,
-    /// Anything else that is one backend's reply: it does not.
+    /// Any other reply of a backend: the result carries no hints.
     NotCacheable,
 }
 
-/// From this size on a value of a reply is sent as it came, and not copied into the message.
+/// From this size on, in bytes, a value of a reply is sent separately instead of being copied into the
+/// message.
 pub const LARGE_VALUE_BYTES: usize = 32 << 10;
 
-/// The type of a result that is the last word.
+/// The `resultType` of a final result.
 const COMPLETE: &str = "complete";
 
-/// The gateway's own name and version, ready to be written.
+/// Writes results with the gateway's own name and version.
 #[derive(Clone, Debug)]
 pub struct ResultWriter {
     server_info: Json,
@@ -79,14 +80,14 @@ pub struct ResultWriter {
 }
 
 impl ResultWriter {
-    /// A face with this name and version.
+    /// Builds a writer for this name and version.
     #[must_use]
     pub fn new(name: &str, version: &str) -> Self {
         Self { server_info: meta::implementation(name, version), complete_type: Json::string(COMPLETE) }
     }
 
-    /// Appends the result object of a reply. A value of [`LARGE_VALUE_BYTES`] or more is left out, so that it can be sent as it
-    /// is: then it is returned, with its place in `out`.
+    /// Appends the result object of a reply. The first value of [`LARGE_VALUE_BYTES`] or more is left out, so
+    /// that it can be sent without a copy. It is returned with its offset in `out`.
     pub fn write_reply(
         &self,
         out: &mut Vec<u8>,
@@ -96,8 +97,8 @@ impl ResultWriter {
     ) -> Option<(usize, ByteString)> {
         let mut members = reply.members;
         if version.has_sessions() {
-            // A backend of 2026-07-28 may give structured results that are no objects; strict clients of a session refuse
-            // the whole result for it, and its content says the same.
+            // A backend of 2026-07-28 may return structured content that is not an object. Strict clients of
+            // versions with sessions would reject the whole result, and `content` has the same information.
             if members.get("structuredContent").is_some_and(|content| !content.is_object()) {
                 members.remove("structuredContent");
             }
@@ -115,7 +116,7 @@ impl ResultWriter {
         write_object(out, &members)
     }
 
-    /// Appends the result object of one page of a list. `items` are written as they are.
+    /// Appends the result object of one page of a list. `items` are written unchanged.
     pub fn write_page(
         &self,
         out: &mut Vec<u8>,
@@ -150,7 +151,7 @@ impl ResultWriter {
         out.push(b'}');
     }
 
-    /// Appends an empty result object (`ping`, `logging/setLevel`, subscriptions of the session era).
+    /// Appends an empty result object (`ping`, `logging/setLevel`, subscriptions of versions with sessions).
     pub fn write_empty(&self, out: &mut Vec<u8>, version: ProtocolVersion) {
         if version.has_sessions() {
             out.extend_from_slice(b"{}");
@@ -186,7 +187,7 @@ impl ResultWriter {
         self.write_members(out, COMPLETE, members);
     }
 
-    /// Appends the result that ends a `subscriptions/listen` stream in good order.
+    /// Appends the result that ends a `subscriptions/listen` stream normally.
     pub fn write_listen_end(&self, out: &mut Vec<u8>, subscription: &Json) {
         let mut members = Members::new();
         let hop = [(meta::SUBSCRIPTION_ID.to_owned(), subscription.clone())].into_iter().collect::<Members>();
@@ -208,7 +209,7 @@ impl ResultWriter {
         members.insert("resultType", result_type);
     }
 
-    /// Puts `serverInfo` into `_meta`, beside what travels there.
+    /// Adds `serverInfo` to `_meta`, next to the forwarded members.
     fn add_server_info(&self, members: &mut Members) {
         let mut meta = members.get(meta::META).and_then(|json| json.members().ok()).unwrap_or_default();
         meta.insert(meta::SERVER_INFO, self.server_info.clone());
@@ -225,7 +226,8 @@ fn write_object(out: &mut Vec<u8>, members: &Members) -> Option<(usize, ByteStri
 
 fn put_cache_hints(members: &mut Members, fresh_for: Duration) {
     members.insert("ttlMs", Json::integer(i64::try_from(fresh_for.as_millis()).unwrap_or(i64::MAX)));
-    // Whatever identity shapes must not be shared between callers, and any list may come to be shaped by it.
+    // A result that depends on the caller's identity must not be shared between callers, and any list may
+    // come to depend on it.
     members.insert("cacheScope", Json::string("private"));
 }
 
@@ -252,13 +254,13 @@ fn capabilities(overview: &Overview, sessions: bool) -> Members {
     capabilities
 }
 
-/// One whole message as bytes: the result under its identifier.
+/// Writes one whole message: the result under its identifier.
 #[must_use]
 pub fn write_message(id: &crate::jsonrpc::Id, size_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     crate::jsonrpc::write_result(id, size_hint, write)
 }
 
-/// The start of a message that carries a result: the result value follows, then `}`.
+/// Writes the start of a message that carries a result. The result value follows, then `}`.
 #[must_use]
 pub fn start_message(id: &crate::jsonrpc::Id) -> Vec<u8> {
     let mut start = crate::jsonrpc::write_result(id, 0, |_| {});

@@ -1,13 +1,13 @@
-//! Multi round-trip requests as the gateway starts them itself, for questions of backends of the session era
-//! (2026-07-28, Multi Round-Trip Requests). Which call a state belongs to is the edge's to know.
+//! Multi round-trip requests that the gateway starts itself, for questions of backends with sessions
+//! (2026-07-28, Multi Round-Trip Requests). The edge knows which call a state belongs to.
 
 use vmcp_domain::{Continuation, Json, Members, Question, Reply, ResultType};
 
 use super::{ClientRequest, RequestError};
 use crate::{meta, method};
 
-/// The result that asks the client for input: the questions under their keys, and the state it has to bring back, if
-/// there is one.
+/// Builds the result that asks the client for input: the questions under their keys, and the state, if any,
+/// that the client must send back.
 #[must_use]
 pub fn input_required<'a>(
     questions: impl IntoIterator<Item = (String, &'a Question)>,
@@ -27,7 +27,7 @@ fn input_request(question: &Question) -> Json {
     let mut request = Members::new();
     request.insert("method", Json::string(method::question_method(question.kind)));
     if let Ok(mut params) = question.params.members() {
-        // What belongs to the hop it came over, and the identifier that went with the notification it was for.
+        // Removes what belongs to the backend's hop, and the identifier for the completion notification.
         let meta = meta::extract(&mut params).unwrap_or_default();
         let mut travelling = meta.forwarded;
         meta::strip_reserved(&mut travelling);
@@ -40,10 +40,11 @@ fn input_request(question: &Question) -> Json {
     request.to_json()
 }
 
-/// The client's answers, each a result object, under the keys of the questions.
+/// Reads the client's answers, each a result object, under the keys of the questions. Absent answers are an
+/// empty object.
 ///
 /// # Errors
-/// When one of them is not an object.
+/// [`RequestError::InvalidParams`] when the answers or one of them are not an object.
 pub fn read_input_responses(responses: Option<&Json>) -> Result<Members, RequestError> {
     let wrong = |text: String| RequestError::InvalidParams(text);
     let Some(responses) = responses else { return Ok(Members::new()) };
@@ -58,24 +59,24 @@ pub fn read_input_responses(responses: Option<&Json>) -> Result<Members, Request
     Ok(answers)
 }
 
-/// What requests have in common that may take several rounds (2026-07-28, Multi Round-Trip Requests, "Supported
-/// Requests").
+/// The common parts of requests that may take several rounds (2026-07-28, Multi Round-Trip Requests,
+/// "Supported Requests").
 #[derive(Clone, Copy, Debug)]
 pub struct MultiRoundRequest<'a> {
-    /// The method.
+    /// The method name.
     pub method: &'static str,
-    /// The tool, the prompt, or the resource.
+    /// The name of the tool or prompt, or the URI of the resource.
     pub subject: &'a str,
-    /// The arguments, where there are any.
+    /// The arguments, if there are any.
     pub arguments: Option<&'a Json>,
-    /// Further parameters that are passed on.
+    /// Further parameters, which are forwarded.
     pub extra: &'a Members,
-    /// What an earlier round has left.
+    /// The answers and the state of an earlier round.
     pub continuation: &'a Continuation,
 }
 
 impl ClientRequest {
-    /// The request as one that may take several rounds, if it may.
+    /// The request's multi-round view; `None` for a request that takes one round.
     #[must_use]
     pub fn as_multi_round(&self) -> Option<MultiRoundRequest<'_>> {
         let (method, subject, arguments, rest, continuation) = match self {
@@ -114,7 +115,7 @@ impl ClientRequest {
     }
 }
 
-/// The body's value that the `Mcp-Name` header repeats, for requests that need the header.
+/// The value of the body that the `Mcp-Name` header must repeat, for requests that need the header.
 #[must_use]
 pub fn mcp_name_value(request: &ClientRequest) -> Option<&str> {
     if let ClientRequest::Task(_, id, _) = request {

@@ -1,12 +1,13 @@
-//! Members of requests that may be written in one way only. A backend whose reader ignores letter case, or takes another
-//! of two members of one name, would run something else than what was judged, limited and recorded here.
+//! The members of requests that must be spelled exactly and occur once. A backend whose parser ignores letter
+//! case, or takes another of two duplicates, would execute something else than what policies and limits
+//! judged and the audit log recorded.
 
 use vmcp_domain::{Ambiguity, Json, Members};
 
 use super::request::RequestError;
 use crate::{meta, trace};
 
-/// Members of `params`, over all methods.
+/// The known members of `params`, over all methods.
 pub(super) const PARAMS: &[&str] = &[
     meta::META,
     "argument",
@@ -26,7 +27,7 @@ pub(super) const PARAMS: &[&str] = &[
     "taskId",
     "uri",
 ];
-/// Members of `_meta`: what this hop reads, and trace context.
+/// The known members of `_meta`: those this hop reads, and the trace context.
 pub(super) const META: &[&str] = &[
     meta::PROTOCOL_VERSION,
     meta::CLIENT_INFO,
@@ -39,26 +40,26 @@ pub(super) const META: &[&str] = &[
     trace::TRACESTATE,
     trace::BAGGAGE,
 ];
-/// Members of `clientInfo`.
+/// The known members of `clientInfo`.
 pub(super) const CLIENT_INFO: &[&str] = &["name", "title", "version"];
-/// Members of what a completion is asked for, by the member of `params` that holds them.
+/// The known members inside a completion's parameters, by the member of `params` that holds them.
 pub(super) const COMPLETION: [(&str, &[&str]); 3] =
     [("argument", &["name", "value"]), ("context", &["arguments"]), ("ref", &["name", "type", "uri"])];
 
-/// Refuses members of which a name of `known` is given twice or in another letter case. `holder` is what they are
-/// members of.
+/// Rejects members in which a name of `known` occurs twice or in another letter case. `holder` names the
+/// object for the error text.
 ///
 /// # Errors
-/// The sentence to answer with.
+/// [`RequestError::InvalidParams`] with the sentence to answer with.
 pub(super) fn check(holder: &str, members: &Members, known: &[&str]) -> Result<(), RequestError> {
     let refused = |fault: Ambiguity| RequestError::InvalidParams(format!("in `{holder}`: {fault}"));
     members.check_member_names(known).map_err(refused)
 }
 
-/// The same for a member that may hold an object.
+/// Does the same for the member `holder` of `within`, if that is an object.
 ///
 /// # Errors
-/// The sentence to answer with.
+/// [`RequestError::InvalidParams`] with the sentence to answer with.
 pub(super) fn check_member(holder: &str, within: &Members, known: &[&str]) -> Result<(), RequestError> {
     match within.get(holder).map(Json::members) {
         Some(Ok(members)) => check(holder, &members, known),

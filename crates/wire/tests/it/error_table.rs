@@ -1,5 +1,5 @@
-//! Prints every error through every protocol version and verb into a checked-in table.
-//! Refresh it with `UPDATE_EXPECT=1` and read the change: it is a change of the contract.
+//! Prints the answer to every error in every protocol version and for every kind of request into a checked-in
+//! table. `UPDATE_EXPECT=1` updates it. Review the difference: it changes the wire contract.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ fn limits() -> [Error; 5] {
     ]
 }
 
-/// Every variant. A new one has to be added, or the match below does not compile.
+/// Every variant. A new variant must be added here, because the match below does not compile without it.
 fn errors() -> Vec<Error> {
     let cause = || Cause::new("connect to 10.0.0.1:80 refused");
     let relayed = |code| Error::BackendRefused {

@@ -1,4 +1,5 @@
-//! The wire contract: what every error looks like to every client, and our messages against the specification.
+//! The wire contract: the answer to every error for every client, and the gateway's messages against the
+//! specification.
 
 #![allow(
     clippy::unwrap_used,

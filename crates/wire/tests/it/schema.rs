@@ -1,4 +1,4 @@
-//! Our messages against the JSON Schemas of the specification, and example messages through our readers.
+//! Checks the gateway's results against the JSON Schemas of the specification, and parses example requests.
 
 use bytestring::ByteString;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use vmcp_wire::server::{Cacheability, ListKind, ResultWriter, input_required, re
 
 use crate::spec::{check, examples};
 
-/// Nothing here is large enough to be sent apart.
+/// Asserts that no value was left out to be sent separately.
 fn assert_not_apart<T: std::fmt::Debug>(apart: Option<T>) {
     assert!(apart.is_none(), "{apart:?}");
 }
@@ -60,7 +60,7 @@ fn results_are_valid_in_both_eras() {
     check("2026-07-28", "DiscoverResult", |out| face.write_discover(out, &overview));
 }
 
-/// Questions of a session backend, as a client of 2026-07-28 is asked them.
+/// Questions of a backend with sessions, in the form for a client of 2026-07-28.
 #[test]
 fn results_that_ask_for_input_are_valid() {
     let face = ResultWriter::new("vmcp", "1");
@@ -112,7 +112,7 @@ fn errors_are_valid_answers() {
     check("2025-11-25", "JSONRPCErrorResponse", |out| out.extend(jsonrpc::write_error(Some(&id), &error)));
 }
 
-/// Example requests are understood.
+/// The specification's example requests are parsed.
 #[test]
 fn example_requests_are_understood() {
     for kind in [

@@ -1,5 +1,5 @@
-//! What is sent unasked, and what is asked, against the JSON Schemas of both revisions: notifications and questions to
-//! clients, requests and notifications to backends.
+//! Checks messages that the gateway sends against the JSON Schemas of both versions: notifications and
+//! questions to clients, requests and notifications to backends.
 
 use vmcp_domain::{
     Change, Continuation, Json, LogLevel, Members, ProtocolVersion, Question, QuestionKind, ResultType,
@@ -65,7 +65,7 @@ fn questions_to_session_clients_are_valid() {
             r#"{"message":"m","requestedSchema":{"type":"object","properties":{"a":{"type":"string"}}}}"#,
             "ElicitRequest",
         ),
-        // As a backend of 2026-07-28 asks, which knows no identifier.
+        // The form of a backend of 2026-07-28, which has no elicitation identifier.
         (QuestionKind::Elicitation, r#"{"mode":"url","url":"https://a/b","message":"m"}"#, "ElicitRequest"),
         (
             QuestionKind::Sampling,
@@ -79,7 +79,7 @@ fn questions_to_session_clients_are_valid() {
     }
 }
 
-/// A hop that adds everything it can.
+/// Hop metadata with every member that the version allows.
 fn hop(version: ProtocolVersion) -> HopMeta {
     let stateless = !version.has_sessions();
     HopMeta {
@@ -168,7 +168,7 @@ fn requests_to_backends_are_valid() {
     });
 }
 
-/// Example notifications are understood as what they are.
+/// The specification's example notifications are parsed as the right kind.
 #[test]
 fn example_notifications_are_understood() {
     for (kind, fits) in [
@@ -193,7 +193,7 @@ fn example_notifications_are_understood() {
     }
 }
 
-/// Example results are understood, whoever sends them.
+/// The specification's example results are parsed, for every kind of result.
 #[test]
 fn example_results_are_understood() {
     let read = |kind: &str, result: &Json| match kind {

@@ -1,4 +1,4 @@
-//! The specification's JSON Schemas, and messages that satisfy them.
+//! Validation against the specification's JSON Schemas, and example messages that satisfy them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use jsonschema::Validator;
 use serde_json::Value;
 
-/// The revision whose messages are read.
+/// The version of the example messages.
 const NEW: &str = "2026-07-28";
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/spec")
 }
 
-/// Validates against one definition of a revision's schema.
+/// A validator for one definition of a version's schema.
 fn validator(revision: &str, definition: &str) -> Validator {
     let text = std::fs::read_to_string(folder().join(revision).join("schema.json")).unwrap();
     let mut schema: Value = serde_json::from_str(&text).unwrap();
@@ -34,15 +34,15 @@ pub(crate) fn check(revision: &str, definition: &str, write: impl FnOnce(&mut Ve
     assert!(errors.is_empty(), "{definition} of {revision}: {value:#}\n{errors:#?}");
 }
 
-/// A message of 2026-07-28 to read.
+/// An example message of 2026-07-28.
 pub(crate) struct Example {
-    /// What a failing test names.
+    /// Names the example in a failing test.
     pub(crate) origin: String,
     pub(crate) text: String,
 }
 
-/// Our own messages of a definition, and the specification's examples of it where these are at hand. All of them
-/// satisfy the schema.
+/// Examples of a definition: those in `messages.json`, and the specification's own where they are available.
+/// All are checked against the schema.
 pub(crate) fn examples(definition: &str) -> Vec<Example> {
     let own = std::fs::read_to_string(folder().join(NEW).join("messages.json")).unwrap();
     let mut own: BTreeMap<String, Vec<Value>> = serde_json::from_str(&own).unwrap();
@@ -57,7 +57,7 @@ pub(crate) fn examples(definition: &str) -> Vec<Example> {
     examples
 }
 
-/// The specification's own examples, which are not part of the tree.
+/// The specification's own examples, which are not part of the repository.
 fn published(definition: &str) -> Vec<Example> {
     let folder =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/spec").join(NEW).join("examples");

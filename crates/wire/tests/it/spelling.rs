@@ -1,11 +1,12 @@
-//! What is read of a request is what a backend that ignores letter case reads of the request that is sent on.
+//! What the gateway reads in a request equals what a backend that ignores letter case reads in the forwarded
+//! request.
 
 use proptest::prelude::*;
 use vmcp_domain::{CompletionReference, Json, ProtocolVersion};
 use vmcp_wire::client::{Dialect, HopMeta};
 use vmcp_wire::server::{ClientRequest, read_request};
 
-/// Spellings of the members that decide what runs, and some that decide nothing.
+/// Spellings of the members that decide what is executed, and some members without effect.
 const NAMES: [&str; 24] = [
     "name",
     "Name",
@@ -34,7 +35,7 @@ const NAMES: [&str; 24] = [
 ];
 const METHODS: [&str; 4] = ["tools/call", "resources/read", "prompts/get", "completion/complete"];
 
-/// The value of a member that means something under `name`; `number` tells values apart.
+/// A valid value for a member of this name; `number` makes values distinct.
 fn value(name: &str, number: usize) -> String {
     match Json::parse(format!("\"{name}\"")).unwrap().decode_string().unwrap().to_lowercase().as_str() {
         "argument\u{17f}" | "arguments" => format!(r#"{{"path":"{number}"}}"#),
@@ -45,7 +46,8 @@ fn value(name: &str, number: usize) -> String {
     }
 }
 
-/// The last member that a reader which ignores letter case takes for `name`. It folds in a way of its own.
+/// The last member that a parser which ignores letter case takes for `name`. It folds case independently of
+/// the code under test.
 fn last_ignoring_case(object: &Json, name: &str) -> Option<Json> {
     let folded = |text: &str| -> String {
         text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()

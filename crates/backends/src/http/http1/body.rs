@@ -1,5 +1,6 @@
-//! The body of a response, read from its connection as it is wanted. A body that was read to its end gives its connection
-//! back; one that is dropped before closes it, which tells the backend that nobody waits any more.
+//! The body of a response, read from its connection on demand. A body that was read to its end returns its
+//! connection to the pool. A body that is dropped earlier closes the connection; the backend thereby notices
+//! the cancellation.
 
 use std::io;
 use std::pin::Pin;
@@ -13,26 +14,26 @@ use tokio_util::io::poll_read_buf;
 use super::head::BodyFraming;
 use super::pool::{Http1Connection, Pool};
 
-/// How much is read at a time.
+/// Number of bytes read at a time.
 const READ_BYTES: usize = 64 << 10;
-/// Up to this size, room is made for a whole body because of its announced length.
+/// Maximum announced length for which the whole body is allocated in advance.
 const BUFFER_WHOLE_BYTES_MAX: u64 = 4 << 20;
-/// The longest line that announces a chunk, and the longest of trailers.
+/// Maximum length of a chunk-size line or trailer line, in bytes.
 const LINE_BYTES_MAX: usize = 16 << 10;
 
-/// The body.
+/// The body of a response.
 #[derive(Debug)]
 pub(crate) struct Http1Body {
-    /// `None` once it is over.
+    /// `None` once the body has ended or failed.
     connection: Option<Http1Connection>,
     state: DecodeState,
-    /// What is left of the request: a server may begin to answer before it has taken all of it.
+    /// The unsent rest of the request. A server may begin to answer before it has read all of it.
     unsent: Bytes,
-    /// Where the connection goes afterwards, if it is good for another request.
+    /// The pool that takes the connection afterwards; `None` if the connection cannot serve another request.
     pool: Option<Arc<Pool>>,
 }
 
-/// What comes next.
+/// What the decoder expects next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DecodeState {
     ContentLength { remaining: u64, buffer_whole: bool },
@@ -67,12 +68,12 @@ impl Http1Body {
         body
     }
 
-    /// True when there is nothing more to come.
+    /// True if no more data follows.
     pub(crate) fn is_finished(&self) -> bool {
         self.connection.is_none()
     }
 
-    /// How much is still to come, as far as anybody knows.
+    /// The number of bytes that follow, as far as it is known.
     pub(crate) fn size_hint(&self) -> SizeHint {
         match self.state {
             DecodeState::ContentLength { remaining: left, .. } => SizeHint::with_exact(left),
@@ -85,7 +86,7 @@ impl Http1Body {
         }
     }
 
-    /// The next piece; `None` at the end.
+    /// The next piece of data; `None` at the end.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         loop {
             let Some(connection) = &mut self.connection else {
@@ -130,8 +131,8 @@ impl Http1Body {
         }
     }
 
-    /// Gives the connection back, unless more came than the answer has, or not all of the request was taken: that would
-    /// stand before the next one.
+    /// Returns the connection to the pool, unless more input arrived than the answer has, or part of the
+    /// request is unsent. Those bytes would precede the next answer or request.
     fn finish(&mut self) {
         if let (Some(connection), Some(pool)) = (self.connection.take(), self.pool.take())
             && connection.input.is_empty()
@@ -142,7 +143,8 @@ impl Http1Body {
     }
 }
 
-/// Sends what can be sent of the rest of the request. A server that takes no more of it may answer all the same.
+/// Sends what the connection accepts of the rest of the request. Failures are ignored: a server that takes no
+/// more may still answer.
 fn send_unsent(connection: &Http1Connection, unsent: &mut Bytes, cx: &mut Context<'_>) {
     while !unsent.is_empty() && connection.stream.poll_write_ready(cx).is_ready() {
         match connection.stream.try_write(unsent) {
@@ -153,15 +155,15 @@ fn send_unsent(connection: &Http1Connection, unsent: &mut Bytes, cx: &mut Contex
     }
 }
 
-/// What is to be done.
+/// The next step of the decoder.
 enum DecodeStep {
-    /// A piece is there.
+    /// A piece of data is available.
     Data(Bytes, DecodeState),
-    /// Nothing to hand out, but the next thing can be looked at.
+    /// There is no data yet, but the next part can be decoded.
     Continue(DecodeState),
-    /// More has to be read, with so much room for it.
+    /// More input is needed; reserve this many bytes for it.
     NeedMore(usize),
-    /// The last chunk and its trailers are read.
+    /// The last chunk and its trailers have been read.
     Finished,
 }
 
@@ -224,7 +226,7 @@ fn decode_step(next: DecodeState, connection: &mut Http1Connection) -> Result<De
                 DecodeStep::Finished
             }
             Some(end) => {
-                // What trailers say is of no use here.
+                // Trailers are ignored.
                 input.advance(end + 2);
                 DecodeStep::Continue(DecodeState::Trailer)
             }
@@ -232,7 +234,7 @@ fn decode_step(next: DecodeState, connection: &mut Http1Connection) -> Result<De
     })
 }
 
-/// Where the first line ends, once all of it is there.
+/// The index of the line ending of the first line; `None` until the line is complete.
 fn find_line_end(input: &[u8]) -> Result<Option<usize>, &'static str> {
     let Some(end) = input.iter().take(LINE_BYTES_MAX).position(|byte| *byte == b'\n') else {
         return if input.len() >= LINE_BYTES_MAX {

@@ -1,4 +1,4 @@
-//! The heads of requests and responses as bytes (RFC 9112).
+//! Encodes request heads and parses response heads (RFC 9112).
 
 use std::io::Write as _;
 
@@ -8,19 +8,19 @@ use http::{HeaderMap, Method, Response, StatusCode, Version};
 
 use crate::http::client::{ContentKind, OutboundRequest, content_kind};
 
-/// The longest head that is read.
+/// Maximum length of a response head, in bytes.
 const HEAD_BYTES_MAX: usize = 256 << 10;
-/// The most headers of one response.
+/// Maximum number of headers of one response.
 const HEADERS_MAX: usize = 100;
 
-/// Where the body of a response ends.
+/// How the end of a response body is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyFraming {
-    /// After so many bytes. All of them are wanted at once, if they are one message.
+    /// After `remaining` bytes. `buffer_whole` is set for a single message, which is needed as a whole.
     ContentLength { remaining: u64, buffer_whole: bool },
-    /// With the last chunk.
+    /// After the last chunk (chunked transfer coding).
     Chunked,
-    /// With the connection.
+    /// At the end of the connection.
     UntilClose,
 }
 
@@ -29,11 +29,11 @@ pub(super) enum BodyFraming {
 pub(super) struct ResponseHead {
     pub(super) response: Response<()>,
     pub(super) framing: BodyFraming,
-    /// The connection is good for another request afterwards.
+    /// The connection can serve another request afterwards.
     pub(super) keep_alive: bool,
 }
 
-/// The head of a request, with room for so many bytes more.
+/// Encodes the head of a request, with capacity for `room` more bytes.
 pub(super) fn encode_request_head(outbound: &OutboundRequest, room: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(512 + room);
     let path = outbound.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -43,16 +43,16 @@ pub(super) fn encode_request_head(outbound: &OutboundRequest, room: usize) -> Ve
     if outbound.header(&HOST).is_none() {
         out.extend_from_slice(b"host: ");
         out.extend_from_slice(outbound.uri.host().unwrap_or_default().as_bytes());
-        // The port that everybody expects is not said.
+        // The default port is omitted.
         if let Some(port) = outbound.uri.port_u16().filter(|port| *port != 80) {
-            // Writing into memory does not fail.
+            // Writing to memory does not fail.
             let _ = write!(out, ":{port}");
         }
         out.extend_from_slice(b"\r\n");
     }
     let own = outbound.headers.iter().filter(|(name, _)| !outbound.base_headers.contains_key(*name));
     for (name, value) in outbound.base_headers.iter().chain(own) {
-        // How long the body is and how it is sent is said here alone.
+        // Only this function sets the length and the framing of the body.
         if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
             continue;
         }
@@ -67,7 +67,8 @@ pub(super) fn encode_request_head(outbound: &OutboundRequest, room: usize) -> Ve
     out
 }
 
-/// Takes the head of a response off what has been read; `None` when it is not all there yet.
+/// Parses the head of a response and removes it from `input`; `None` until it has arrived completely.
+/// Informational responses (1xx) are skipped.
 pub(super) fn parse_response_head(input: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -90,7 +91,7 @@ pub(super) fn parse_response_head(input: &mut BytesMut) -> Result<Option<Respons
             input.advance(end);
             continue;
         }
-        // Where names and values stand, so that the values can share the buffer once it is split.
+        // The offsets of the values, so that the values can share the buffer once it is split.
         let base = input.as_ptr().addr();
         let places: Vec<(HeaderName, usize, usize)> = parsed
             .headers
@@ -116,7 +117,8 @@ pub(super) fn parse_response_head(input: &mut BytesMut) -> Result<Option<Respons
     }
 }
 
-/// RFC 9112 section 6.3, as far as it concerns answers to POST, GET and DELETE.
+/// Determines the framing of the body (RFC 9112 section 6.3), as far as it concerns answers to POST, GET and
+/// DELETE.
 fn with_framing(response: Response<()>) -> Result<ResponseHead, String> {
     let headers = response.headers();
     let at_once = content_kind(&response) == ContentKind::Message;
@@ -144,13 +146,13 @@ fn with_framing(response: Response<()>) -> Result<ResponseHead, String> {
         values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case(wanted))
     };
     let kept = if response.version() == Version::HTTP_10 { says("keep-alive") } else { !says("close") };
-    // Who announces a length and chunks may be understood differently by somebody in between.
+    // An intermediary may frame a response differently that announces both a length and chunks.
     let clear = !(headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH));
     let keeps = kept && clear && length != BodyFraming::UntilClose;
     Ok(ResponseHead { response, framing: length, keep_alive: keeps })
 }
 
-/// The length that a response announces. Two that differ are none.
+/// The length that a response announces. Two different lengths are an error.
 fn parse_content_length(headers: &HeaderMap) -> Result<Option<u64>, String> {
     let mut found = None;
     for value in headers.get_all(CONTENT_LENGTH) {

@@ -1,5 +1,6 @@
-//! Kept connections to one origin. The one used last is used next, so that those that are too many grow old and are
-//! closed. A connection is used again on the thread that made it, whose runtime hears what happens on it.
+//! The pool of idle connections to one origin. The connection used last is reused first, so that surplus
+//! connections expire and are closed. A connection is reused only on the thread that created it, because the
+//! runtime of that thread receives its events.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,36 +14,36 @@ use tokio::time::{Instant, sleep};
 
 use crate::sync::UnpoisonedMutex;
 
-/// The most idle connections kept by one thread.
+/// Maximum number of idle connections of one thread.
 const IDLE_PER_THREAD_MAX: usize = 256;
-/// How much room is made for what is read next: for small answers little, so that many calls under way stay in the
-/// processor's memory; never less, never more.
+/// Minimum and maximum size of the next read, in bytes. Small answers get small buffers, so that the buffers
+/// of many in-flight calls fit into the processor's cache.
 const READ_BYTES_MIN: usize = 1 << 10;
 const READ_BYTES_MAX: usize = 16 << 10;
 
-/// A connection, and what has been read of it and not yet used.
+/// A connection, and the input that was read and not yet used.
 #[derive(Debug)]
 pub(super) struct Http1Connection {
     pub(super) stream: TcpStream,
     pub(super) input: BytesMut,
-    /// How much the next read may bring, after what the ones before have brought.
+    /// Size of the next read in bytes, adapted to the previous reads.
     read_size: usize,
     idle_since: Instant,
-    /// The thread whose runtime hears what happens on it, by its number.
+    /// Index of the thread that created the connection; the runtime of that thread receives its events.
     thread_index: usize,
 }
 
-/// What the other side has said without being waited for.
+/// The outcome of a read that does not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TryRead {
     WouldBlock,
     Data,
-    /// It has hung up, or the connection is broken.
+    /// The peer has closed the connection, or it is broken.
     Closed,
 }
 
 impl Http1Connection {
-    /// A connection that was made on this thread.
+    /// A connection that was established on the current thread.
     pub(super) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
@@ -53,7 +54,7 @@ impl Http1Connection {
         }
     }
 
-    /// Reads something; 0 is the end.
+    /// Reads some bytes; 0 is the end of the stream.
     pub(super) async fn read(&mut self) -> io::Result<usize> {
         self.input.reserve(self.read_size);
         let room = self.input.capacity() - self.input.len();
@@ -66,7 +67,7 @@ impl Http1Connection {
         Ok(read)
     }
 
-    /// Reads what is there already.
+    /// Reads what has already arrived, without waiting.
     pub(super) fn try_read(&mut self) -> TryRead {
         self.input.reserve(READ_BYTES_MIN);
         match self.stream.try_read_buf(&mut self.input) {
@@ -77,7 +78,7 @@ impl Http1Connection {
     }
 }
 
-/// The connections that are idle.
+/// The idle connections of one origin.
 #[derive(Debug)]
 pub(super) struct Pool {
     idle: UnpoisonedMutex<Idle>,
@@ -87,14 +88,14 @@ pub(super) struct Pool {
 
 #[derive(Debug, Default)]
 struct Idle {
-    /// Those of each thread, by its number.
+    /// The connections of each thread, by the thread's index.
     connections: Vec<Vec<Http1Connection>>,
-    /// Somebody closes those that grow old.
+    /// A task that closes expired connections is running.
     has_sweeper: bool,
 }
 
 impl Idle {
-    /// Those of one thread.
+    /// The connections of one thread.
     fn of_thread(&mut self, owner: usize) -> Option<&mut Vec<Http1Connection>> {
         if self.connections.len() <= owner {
             self.connections.resize_with(owner + 1, Vec::new);
@@ -103,7 +104,7 @@ impl Idle {
     }
 }
 
-/// The number of this thread among those that have asked for it.
+/// The index of this thread, assigned on first use.
 fn thread_index() -> usize {
     thread_local! {
         static NUMBER: usize = {
@@ -123,7 +124,7 @@ impl Pool {
         })
     }
 
-    /// A connection that is open, as far as anybody can tell.
+    /// Takes an idle connection that appears to be open.
     pub(super) fn take_idle(&self) -> Option<Http1Connection> {
         loop {
             let mut connection = self.idle.lock().of_thread(thread_index())?.pop()?;
@@ -135,7 +136,8 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection on which nothing is under way, for the thread that made it.
+    /// Returns a connection without in-flight request to the pool of the thread that created it. It is closed
+    /// if that pool is full.
     pub(super) fn return_idle(&self, mut connection: Http1Connection) {
         connection.idle_since = Instant::now();
         let mut idle = self.idle.lock();
@@ -151,12 +153,12 @@ impl Pool {
         }
     }
 
-    /// Closes what is too old. False when nothing is left to be closed later.
+    /// Closes expired connections. Returns false if no idle connection is left.
     fn close_expired(&self) -> bool {
         let mut idle = self.idle.lock();
         let mut old = Vec::new();
         for own in &mut idle.connections {
-            // Whoever was put back last stands last.
+            // The connections are in the order in which they became idle.
             let young = own.iter().position(|one| one.idle_since.elapsed() < self.idle_timeout);
             old.extend(own.drain(..young.unwrap_or(own.len())));
         }
@@ -168,7 +170,7 @@ impl Pool {
     }
 }
 
-/// Closes connections as they grow old, until there are none.
+/// Closes connections as they expire, until none is left.
 async fn sweep(pool: Weak<Pool>, idle_wait: Duration) {
     loop {
         sleep(idle_wait / 4).await;

@@ -14,14 +14,15 @@ use crate::http::client::OutboundRequest;
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// A server that gives each request the next of `answers`, and counts its connections.
+/// A server that gives each request the next of the given answers, and counts its connections.
 struct Server {
     client: Http1Client,
     uri: Uri,
     connections: tokio::task::JoinHandle<usize>,
 }
 
-/// Serves so many connections; on each of them these answers, one for each request, and hangs up.
+/// Accepts one connection for each element of `connections`. On each it sends the given answers, one for each
+/// request, and then closes it.
 async fn serve(connections: Vec<Vec<&'static [u8]>>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri: Uri = format!("http://{}/mcp?x=1", listener.local_addr().unwrap()).parse().unwrap();
@@ -106,7 +107,7 @@ async fn a_connection_that_ends_is_replaced_before_anything_is_sent() {
     let server = serve(vec![vec![close], vec![open], vec![both], vec![old], vec![GOOD], vec![GOOD]]).await;
     for expected in ["hi", "until the end", "", "hi", "hi", "hi"] {
         assert_eq!(server.request().await.unwrap().1, expected);
-        // The server has hung up by the time of the next request.
+        // The server has closed the connection by the time of the next request.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(server.connections.await.unwrap(), 6);
@@ -142,8 +143,8 @@ async fn idle_connections_are_closed_in_time() {
     assert_eq!(server.connections.await.unwrap(), 2);
 }
 
-/// Sends a long body to a server that says `early` after the first bytes, then does as `go_on` says. What that gives back
-/// stays open until the answer is there.
+/// Sends a long body to a server that sends `early` after the first bytes, and then runs `go_on`. The value
+/// that `go_on` returns stays open until the answer has been read.
 async fn send_long_body<F, K>(
     early: &'static [u8],
     go_on: impl FnOnce(TcpStream) -> F + Send + 'static,
@@ -204,7 +205,7 @@ async fn a_server_need_not_read_what_it_refuses() {
     let refusal = b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n";
     let (status, _) = send_long_body(refusal, async |stream| stream).await.unwrap();
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
-    // It may also hang up in the middle of what is sent.
+    // The server may also close the connection while the request is being sent.
     let (status, _) = send_long_body(refusal, async |_| {}).await.unwrap();
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
 }
@@ -239,7 +240,7 @@ async fn a_connection_goes_back_to_the_thread_that_made_it() {
     let server = serve(vec![vec![CHUNKS, GOOD]]).await;
     let outbound = outbound(&server.uri);
     let response = server.client.send(&outbound).await.unwrap();
-    // Somebody else reads the end.
+    // Another thread reads the end of the body.
     let reading = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(response.into_body().collect()).map(|body| body.to_bytes())

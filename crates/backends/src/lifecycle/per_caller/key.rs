@@ -1,4 +1,4 @@
-//! Which connection of a backend a caller's requests take, by who asks and how the backend keeps callers apart.
+//! Which connection of a backend serves a caller's requests, by the caller and the isolation mode.
 
 use std::net::IpAddr;
 
@@ -7,10 +7,10 @@ use vmcp_domain::{CallContext, CallerScope, ClientKey, User, accounting_address}
 
 use crate::policy::Isolation;
 
-/// Whose connection it is.
+/// Identifies the connection of a caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ConnectionKey {
-    /// All callers to whom the same credential belongs.
+    /// All callers with the same credential.
     Credential(CallerScope),
     /// One user.
     User(User),
@@ -19,7 +19,7 @@ pub(crate) enum ConnectionKey {
 }
 
 impl ConnectionKey {
-    /// The connection that `isolation` gives this request; `None` for the one that everybody shares.
+    /// The key that `isolation` gives this request; `None` for the connection that all callers share.
     pub(crate) fn for_request(isolation: Isolation, ctx: &CallContext) -> Option<Self> {
         let user = || ctx.caller.user().map(Self::User);
         let client = || ctx.client.client_key().map(Self::Client);
@@ -31,7 +31,7 @@ impl ConnectionKey {
         }
     }
 
-    /// The same for whatever the backend says on this connection.
+    /// The scope of everything that the backend sends on this connection.
     pub(crate) fn scope(&self) -> CallerScope {
         let digest = match self {
             Self::Credential(scope) => return *scope,
@@ -47,17 +47,17 @@ impl ConnectionKey {
         CallerScope::new(digest.finalize().into())
     }
 
-    /// True once its client can make no further request.
+    /// True once the client has ended and can make no further request.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self, Self::Client(key) if key.has_ended())
     }
 }
 
-/// Who answers for a connection, so that one caller does not take the connections of all.
+/// The party that a connection is counted against, so that one caller does not use up all connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     User(User),
-    /// A caller without identity; over standard streams without an address too.
+    /// A caller without an identity, by its address; `None` over standard streams.
     Address(Option<IpAddr>),
 }
 
@@ -90,7 +90,7 @@ mod tests {
         ctx
     }
 
-    /// The table of docs/isolation.md.
+    /// Tests the table of docs/isolation.md.
     #[test]
     fn who_shares_a_connection_with_whom() {
         const CALLER: &str = "caller";

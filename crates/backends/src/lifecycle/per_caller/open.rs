@@ -1,5 +1,5 @@
-//! Making a caller's connection: within the bounds of the backend, of its owner, of all processes, and of how fast they
-//! may be started.
+//! Opens a caller's connection within the limits of the backend, of its owner, of all processes, and of the
+//! start rate.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
@@ -20,20 +20,20 @@ use crate::lifecycle::per_caller::process_slots::ProcessSlot;
 use crate::lifecycle::supervisor::{self, SupervisedConnection};
 use crate::sync::UnpoisonedMutex;
 
-/// How often a caller that waits for room looks again.
+/// How often a caller that waits for a slot tries again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// How long an ended process may take to be gone.
+/// How long an evicted process may take to end before another one is evicted.
 const PROCESS_EXIT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What came of looking for a connection.
+/// The outcome of one attempt to open a connection.
 enum OpenAttempt {
     Connection(ConnectionRef),
-    /// There is no room now; look again after this time at the latest.
+    /// No slot is free; try again after this time at the latest.
     NoRoom(Duration),
 }
 
 impl CallerConnections {
-    /// Makes the connection of a caller that has none, waiting a short time for room.
+    /// Opens the connection of a caller that has none. Waits up to `acquire_timeout` for a slot.
     pub(super) async fn open(
         &self,
         key: ConnectionKey,
@@ -78,7 +78,8 @@ impl CallerConnections {
             (Some(room), None) => match room.try_acquire() {
                 Some(place) => Some(place),
                 None => {
-                    // The room is free once the process has really ended; until then no other need end for this caller.
+                    // The slot is free once the process has really ended. Until then no other process is
+                    // evicted for this caller.
                     if evicted.is_none_or(|evicted| evicted.elapsed() >= PROCESS_EXIT_TIMEOUT)
                         && room.evict_idle()
                     {
@@ -98,7 +99,7 @@ impl CallerConnections {
         OpenAttempt::Connection(self.insert(key, holder, owner, (spare, place)))
     }
 
-    /// True when there is room for a connection of this owner; ends one that is not in use where that makes it.
+    /// True if there is capacity for a connection of this owner. Closes an idle connection if that makes it.
     fn ensure_capacity(&self, owner: &Owner) -> bool {
         let mut table = self.connections.lock();
         let own = table.values().filter(|connection| connection.owner == *owner).count();
@@ -124,7 +125,7 @@ impl CallerConnections {
         let scope = key.scope();
         let mut table = self.connections.lock();
         if let Some(found) = table.get_mut(key) {
-            // Another request of the same caller was faster.
+            // Another request of the same caller opened the connection meanwhile.
             if let Some(spare) = spare {
                 self.return_spare(spare);
             }
@@ -155,7 +156,7 @@ impl CallerConnections {
         }
     }
 
-    /// Begins to make a connection, which holds `place` until its process has ended.
+    /// Starts a connection, which holds the slot `place` until its process has ended.
     pub(super) fn start_connection(
         &self,
         bearing: Option<Arc<RequestCredentials>>,

@@ -1,4 +1,4 @@
-//! Room for the processes of all stdio backends together.
+//! Slots for the processes of all stdio backends together.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -8,16 +8,16 @@ use tokio::time::Instant;
 use super::CallerConnections;
 use crate::sync::UnpoisonedMutex;
 
-/// The room, which the backends of one gateway share.
+/// The slots, which the backends of one gateway share.
 #[derive(Default)]
 pub(crate) struct ProcessSlots {
     count_max: usize,
     used: AtomicUsize,
-    /// The backends whose idle processes may give way.
+    /// The tables of the backends from which idle processes may be evicted.
     backends: UnpoisonedMutex<Vec<Weak<CallerConnections>>>,
 }
 
-/// The place of one process, until it has ended.
+/// The slot of one process, held until the process has ended.
 pub(crate) struct ProcessSlot(Arc<ProcessSlots>);
 
 impl ProcessSlots {
@@ -29,20 +29,20 @@ impl ProcessSlots {
         self.backends.lock().push(table);
     }
 
-    /// A place for a process that has to run in any case: the backend's own.
+    /// Takes a slot for a process that must run in any case: the backend's own. May exceed `count_max`.
     pub(crate) fn acquire_unconditionally(self: &Arc<Self>) -> ProcessSlot {
         self.used.fetch_add(1, Ordering::AcqRel);
         ProcessSlot(Arc::clone(self))
     }
 
-    /// A place, if there is one.
+    /// Takes a slot; `None` if `count_max` are in use.
     pub(super) fn try_acquire(self: &Arc<Self>) -> Option<ProcessSlot> {
         let take = |taken| (taken < self.count_max).then_some(taken + 1);
         let taken = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take);
         taken.ok().map(|_| ProcessSlot(Arc::clone(self)))
     }
 
-    /// Ends a process that nobody uses: a spare one, else the one used longest ago, of whichever backend. False when
+    /// Stops an unused process: a spare one, otherwise the longest idle one of any backend. Returns false if
     /// all are in use.
     pub(super) fn evict_idle(&self) -> bool {
         let tables: Vec<Arc<CallerConnections>> = {

@@ -1,4 +1,5 @@
-//! A process that is started and connected before any caller needs it, so that a new caller's first call is quick.
+//! A spare process that is started and connected before any caller needs it, so that a new caller's first
+//! call is fast.
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -10,14 +11,14 @@ use vmcp_domain::CallerScope;
 use super::CallerConnections;
 use crate::lifecycle::supervisor::{Phase, SupervisedConnection};
 
-/// How often it is looked whether there is a spare process and whether it works.
+/// How often the spare process is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The process, which belongs to no caller yet.
+/// A process that belongs to no caller yet.
 pub(super) struct SpareProcess(Arc<SupervisedConnection>);
 
 impl SpareProcess {
-    /// Makes it one caller's.
+    /// Assigns the process to one caller.
     pub(super) fn assign_to(self, scope: CallerScope) -> Arc<SupervisedConnection> {
         self.0.assign_caller(scope);
         self.0
@@ -32,7 +33,7 @@ impl SpareProcess {
     }
 }
 
-/// Keeps a spare process as long as there is room for one and the backend works.
+/// Keeps one spare process while a slot is free and the backend works.
 pub(super) async fn maintain_spare(connections: Weak<CallerConnections>, stop: CancellationToken) {
     loop {
         let Some(strong) = connections.upgrade() else { return };
@@ -46,7 +47,7 @@ pub(super) async fn maintain_spare(connections: Weak<CallerConnections>, stop: C
 }
 
 impl CallerConnections {
-    /// Keeps a spare process that was not needed after all, unless there is another by now.
+    /// Returns a spare process that was not needed. It is stopped if there is another one by now.
     pub(super) fn return_spare(&self, spare: SpareProcess) {
         let mut kept = self.spare.lock();
         if kept.is_some() {
@@ -56,7 +57,7 @@ impl CallerConnections {
         }
     }
 
-    /// The spare process, if there is one that works.
+    /// Takes the spare process, if there is one that works.
     pub(super) fn take_spare(&self) -> Option<SpareProcess> {
         let spare = self.spare.lock().take()?;
         if spare.is_broken() {
@@ -66,9 +67,10 @@ impl CallerConnections {
         Some(spare)
     }
 
-    /// Starts a spare process where there is room. Says when to try again where starts are too fast.
+    /// Starts a spare process if a slot is free. Returns the delay until the next attempt if the start rate
+    /// is exceeded.
     fn start_spare_if_needed(&self) -> Option<Duration> {
-        // A backend that does not work is not started twice.
+        // While the backend's own connection is not ready, no second process is started.
         if !matches!(&*self.main.phase.borrow(), Phase::Ready(_)) {
             return None;
         }

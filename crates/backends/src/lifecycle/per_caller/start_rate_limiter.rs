@@ -1,5 +1,5 @@
-//! How fast connections of single callers are made: a burst at once, then some a second, so that many new callers do not
-//! start a hundred processes in one moment.
+//! Limits the rate at which connections of single callers are opened: a burst, then a fixed rate. Without the
+//! limit, many new callers would start a hundred processes at one moment.
 
 use std::time::Duration;
 
@@ -7,22 +7,25 @@ use tokio::time::Instant;
 
 use crate::sync::UnpoisonedMutex;
 
-/// A bucket of starts.
+/// A token bucket of starts.
 #[derive(Debug)]
 pub(super) struct StartRateLimiter {
     burst: u32,
     interval: Duration,
-    /// When the bucket would be full if nothing more were taken.
+    /// When the bucket is full if nothing more is taken.
     full_at: UnpoisonedMutex<Instant>,
 }
 
 impl StartRateLimiter {
-    /// `burst` starts at once, and one more each `interval`.
+    /// Creates a bucket with `burst` tokens; one more is added each `interval`.
     pub(super) fn new(burst: u32, interval: Duration) -> Self {
         Self { burst, interval, full_at: UnpoisonedMutex::new(Instant::now()) }
     }
 
-    /// Takes one start, or says how long to wait for the next.
+    /// Takes one token.
+    ///
+    /// # Errors
+    /// The time until the next token.
     pub(super) fn try_take(&self) -> Result<(), Duration> {
         let now = Instant::now();
         let mut full_at = self.full_at.lock();

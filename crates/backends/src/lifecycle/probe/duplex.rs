@@ -1,5 +1,6 @@
-//! The beginning over a shared channel (stdio, HTTP+SSE). A server that starts slowly reads its input late, so the
-//! probe is not given up when `initialize` is sent after it: whichever is answered decides.
+//! The start of a connection over a shared channel (stdio, HTTP+SSE). A server that starts slowly reads its
+//! input late. The probe therefore stays open when `initialize` is sent after it, and the request that is
+//! answered decides.
 
 use std::time::Duration;
 
@@ -16,14 +17,15 @@ use crate::connection::pending_requests::{Purpose, RequestHandle};
 use crate::failure::Failure;
 use crate::transport::duplex::DuplexLink;
 
-/// How long the probe may stay unanswered once the backend has given a sign of life.
+/// How long the probe may stay unanswered once the backend has written some output.
 const ACTIVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long it may stay unanswered while there is none: some servers install themselves first.
+/// How long the probe may stay unanswered without any output: some servers install themselves first.
 const SILENT_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long the handshake may stay unanswered when the probe has been answered after all.
+/// How long the handshake may stay unanswered after a late answer to the probe.
 const LATE_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Finds out the revision and shakes hands. `alive` is cancelled at the backend's first sign of life.
+/// Finds out the protocol version, and performs the handshake if needed. `alive` is cancelled at the
+/// backend's first output.
 pub(crate) async fn negotiate(
     link: &DuplexLink,
     identity: &ClientInfo,
@@ -57,7 +59,7 @@ async fn wait_for_probe(alive: &CancellationToken, connect_wait: Duration) {
     }
 }
 
-/// Waits for the probe and the handshake together.
+/// Waits for the probe and the handshake concurrently.
 async fn probe_and_handshake(
     link: &DuplexLink,
     identity: &ClientInfo,
@@ -68,7 +70,8 @@ async fn probe_and_handshake(
         outcome = &mut probe => outcome,
         shaken = &mut handshake => match shaken {
             Err(Failure::Refused(error)) => {
-                // No handshake there. The probe is still on its way, or has no answer.
+                // The backend refused the handshake. The answer to the probe is still in flight, or there is
+                // none.
                 let outcome = probe.await;
                 let introduction = parse_discover_outcome(&outcome).ok_or(Failure::Refused(error))?;
                 link.set_version(introduction.version);
@@ -80,7 +83,8 @@ async fn probe_and_handshake(
     let Some(introduction) = parse_discover_outcome(&outcome) else {
         return handshake.await;
     };
-    // A server of both eras has been asked for the session era, and answers so.
+    // A server that speaks both 2026-07-28 and a version with sessions has received `initialize`, and answers
+    // it.
     match timeout(LATE_HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(shaken)) => Ok(shaken),
         Ok(Err(Failure::Refused(_))) | Err(_) => {
@@ -91,7 +95,7 @@ async fn probe_and_handshake(
     }
 }
 
-/// Shakes hands: `initialize`, its answer, `notifications/initialized`.
+/// Performs the handshake: `initialize`, its answer, `notifications/initialized`.
 pub(crate) async fn handshake(link: &DuplexLink, identity: &ClientInfo) -> Result<InitializeInfo, Failure> {
     let ticket: RequestHandle = link.pending_requests().register(Purpose::Maintenance)?;
     let request: McpRequest = initialize_request(identity);

@@ -1,4 +1,5 @@
-//! The beginning over streamable HTTP: `server/discover` posted as 2026-07-28 has it, else `initialize`.
+//! The start of a connection over streamable HTTP: posts `server/discover` as 2026-07-28 defines it,
+//! otherwise `initialize`.
 
 use std::time::Duration;
 
@@ -18,10 +19,10 @@ use crate::http::response_body::ResponseBody;
 use crate::transport::error_response;
 use crate::transport::streamable::{StreamableContext, StreamableHttpLink};
 
-/// How long the probe may stay unanswered: some servers of the session era open a stream for it and say nothing.
+/// Time-out of the probe: some servers with sessions open a stream for it and send nothing.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Finds out the revision and shakes hands where there is a handshake.
+/// Finds out the protocol version, and performs the handshake if the version has one.
 pub(crate) async fn negotiate(
     base: &StreamableContext,
     uri: &Uri,
@@ -49,14 +50,15 @@ pub(crate) async fn negotiate(
         )) => {
             return Err(failure);
         }
-        // Hung up or silent: what a server of the session era may do with a message it does not expect.
+        // The server closed the connection or did not answer. A server with sessions may do so with an
+        // unexpected message.
         Ok(Err(_)) | Err(_) => {}
     }
     handshake(base, uri, identity).await
 }
 
-/// True when a failed handshake may mean that the server speaks HTTP+SSE (2025-11-25, Transports, "Backwards
-/// Compatibility"): its address does not take messages.
+/// True if a failed handshake may mean that the server speaks HTTP+SSE (2025-11-25, Transports, "Backwards
+/// Compatibility"): its address does not accept messages.
 pub(crate) fn may_be_sse(failure: &Failure) -> bool {
     match failure {
         Failure::Indeterminate(FailureClass::Status, cause) => {
@@ -73,7 +75,8 @@ pub(crate) fn may_be_sse(failure: &Failure) -> bool {
     }
 }
 
-/// True for a status that says something about credentials or the moment, nothing about the revision.
+/// True for a status about credentials or a temporary condition, which says nothing about the protocol
+/// version.
 fn is_inconclusive(status: StatusCode) -> bool {
     matches!(
         status,
@@ -88,7 +91,7 @@ fn is_inconclusive(status: StatusCode) -> bool {
     )
 }
 
-/// The handshake of a backend that has sessions.
+/// Performs the handshake with a backend that has sessions.
 pub(crate) async fn handshake(
     base: &StreamableContext,
     uri: &Uri,
@@ -136,7 +139,7 @@ async fn read_outcome(
         return link.read_outcome(id, response, false).await;
     }
     let failure = error_response::read_error_response(link, id, response).await.failure;
-    // Nothing has been agreed that could have been forgotten.
+    // Nothing has been agreed yet that the backend could have forgotten.
     Err(match failure {
         Failure::StaleConnection(_, Some(error)) => Failure::Refused(error),
         Failure::Refused(_)

@@ -1,12 +1,12 @@
-//! Which variables of the gateway's environment a child process gets. The gateway's own secrets stay with it: a child
-//! gets what programs need to run at all, and what its operator names.
+//! Which variables of the gateway's environment a child process inherits. The gateway's own secrets are not
+//! passed on. A child inherits what programs generally need, and what its operator names.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::sync::Arc;
 
-/// What every child gets where the gateway has it. The first six are what the official SDKs pass on; the rest is the
-/// locale, folders of the user, and how the network is reached.
+/// Variables that every child inherits if the gateway has them. The first six are those that the official
+/// SDKs pass on. The rest are the locale, directories of the user, and network settings.
 const INHERITED: [&str; 29] = [
     "HOME",
     "LOGNAME",
@@ -31,7 +31,7 @@ const INHERITED: [&str; 29] = [
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "NODE_EXTRA_CA_CERTS",
-    // What Windows programs need, under a translation layer too.
+    // Windows programs need these, also under a translation layer.
     "APPDATA",
     "LOCALAPPDATA",
     "SYSTEMROOT",
@@ -45,14 +45,14 @@ const INHERITED: [&str; 29] = [
 pub struct Environment(Arc<[(OsString, OsString)]>);
 
 impl Environment {
-    /// The environment of these variables.
+    /// Creates an environment of these variables.
     #[must_use]
     pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         Self(variables.into_iter().collect())
     }
 
-    /// What a child gets of it: the usual variables, and those that `named` lists. A name that ends in `*` stands for
-    /// all that begin so.
+    /// The variables that a child inherits: the standard ones, and those in `extra_names`. A name that ends
+    /// in `*` matches all names with that prefix.
     pub(super) fn inherited<'a>(
         &'a self,
         extra_names: &'a [String],
@@ -62,7 +62,8 @@ impl Environment {
             patterns.any(|pattern| is_match(pattern, name))
         };
         let variables = self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
-        // Shells export functions as variables; an old shell behind the child would run what such a value says.
+        // Shells export functions as variables. A vulnerable old shell under the child would execute such a
+        // value.
         variables
             .filter(move |(name, value)| is_inherited(name) && !value.as_encoded_bytes().starts_with(b"()"))
     }

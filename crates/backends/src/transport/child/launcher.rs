@@ -1,16 +1,16 @@
-//! A program that starts a child on the gateway's behalf: the gateway's own program, in a process that becomes the
-//! child. Two things can only be set from inside that process: that it ends with the gateway, and its bounds.
+//! The launcher of a child: the gateway's own program, in a process that then becomes the child. Two things
+//! can only be set from inside that process: that it ends with the gateway, and its resource limits.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// The first argument by which a program knows that it is to start a child.
+/// The first argument by which the program recognises that it must start a child.
 const START_CHILD_ARG: &str = "__start-child";
-/// No bound is to be set.
+/// The argument that sets no limit.
 const NO_LIMIT: &str = "-";
-/// The child's program was found and cannot be run, as shells say it.
+/// The exit code if the child's program was found and cannot be run, as in shells.
 const EXIT_NOT_STARTED: u8 = 126;
 
 /// How to start a program so that it ends with the gateway, however the gateway ends.
@@ -21,19 +21,19 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Starts children through this program, whose `main` has to call [`exec_child_if_requested`] before anything else.
-    /// `descriptors_max` is the soft bound on open files that children get; `None` leaves the gateway's.
+    /// Starts children through this program. Its `main` must call [`exec_child_if_requested`] before anything
+    /// else. `descriptors_max` is the soft limit on open files of children; `None` keeps the gateway's limit.
     ///
     /// # Errors
-    /// When the system does not say where the program's file is.
+    /// If the system does not report where the program's file is.
     pub fn of_this_program(descriptors_max: Option<u64>) -> std::io::Result<Self> {
-        // This name leads to the program that runs even after its file has been replaced.
+        // This path leads to the running program even after its file has been replaced.
         let program = PathBuf::from("/proc/self/exe");
         let program = if program.exists() { program } else { std::env::current_exe()? };
         Ok(Self { program, descriptors_max })
     }
 
-    /// The command that becomes `program`, which sees itself called as `name`.
+    /// The command that becomes `program`, which receives `name` as its own name (`argv[0]`).
     pub(super) fn command(&self, program: &Path, name: &OsStr) -> Command {
         let mut command = Command::new(&self.program);
         let descriptors_max =
@@ -48,8 +48,8 @@ impl Launcher {
     }
 }
 
-/// Becomes the child process that the arguments of this process ask for. `None` when they ask for none; otherwise the
-/// code to exit with, because the child's program could not be started.
+/// Becomes the child process that the arguments of this process request. `None` if they request none.
+/// Otherwise the code to exit with, because the child's program could not be started.
 #[must_use]
 pub fn exec_child_if_requested(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let mut args = args.into_iter().skip(1);
@@ -64,7 +64,7 @@ pub fn exec_child_if_requested(args: impl IntoIterator<Item = OsString>) -> Opti
     Some(ExitCode::from(EXIT_NOT_STARTED))
 }
 
-/// Returns only when that fails; `None` when the arguments make no sense.
+/// Returns only if it fails; `None` if the arguments are invalid.
 fn exec_child(mut args: impl Iterator<Item = OsString>) -> Option<std::io::Error> {
     let parent: i32 = args.next()?.to_str()?.parse().ok()?;
     let descriptors_max = args.next()?;
@@ -78,27 +78,28 @@ fn exec_child(mut args: impl Iterator<Item = OsString>) -> Option<std::io::Error
     Some(Command::new(program).arg0(name).args(args).exec())
 }
 
-/// Asks the system to kill this process when the thread that started it ends. False when its process has ended already.
+/// Asks the system to kill this process when the thread that started it ends. Returns false if the parent
+/// process has already ended.
 #[cfg(target_os = "linux")]
 fn die_with_parent(parent: i32) -> bool {
     use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-    // A system that refuses leaves the end of standard input as the sign that the gateway has ended.
+    // If the system refuses, the end of standard input remains the sign that the gateway has ended.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
-    // The parent may have ended before it was asked.
+    // The parent may have ended before the request.
     getppid().map(Pid::as_raw_nonzero).is_some_and(|found| found.get() == parent)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn end_with_parent(_parent: i32) -> bool {
+fn die_with_parent(_parent: i32) -> bool {
     true
 }
 
-/// Sets the soft bound on open files. Programs that use `select` fail with descriptors beyond 1024.
+/// Sets the soft limit on open files. Programs that use `select` fail with descriptors beyond 1024.
 fn limit_descriptors(descriptors_max: u64) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = Some(descriptors_max);
-    // Lowering a soft bound cannot fail; a program that gets the gateway's bound works as well.
+    // Lowering a soft limit cannot fail. A program that gets the gateway's limit works as well.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 

@@ -1,6 +1,6 @@
-//! Processes that a child leaves behind. A child may start others outside its process group, and what it leaves when it
-//! ends becomes a child of the gateway where the gateway asks for that (prctl(2), `PR_SET_CHILD_SUBREAPER`). They are
-//! ended with the gateway, and those that have ended are taken off the system's table.
+//! Processes that a child leaves behind. A child may start processes outside its process group. When the
+//! child ends, they become children of the gateway if the gateway has requested that (prctl(2),
+//! `PR_SET_CHILD_SUBREAPER`). They are killed with the gateway, and reaped once they have ended.
 
 use std::collections::HashSet;
 use std::io;
@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use tokio::process::Child;
 
-/// How often ended orphans are looked for.
+/// How often ended orphans are reaped.
 const REAP_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Processes that somebody in this process waits for.
+/// Processes that this program itself waits for; `None` unless [`adopt_orphans`] has succeeded.
 static TRACKED: Mutex<Option<HashSet<u32>>> = Mutex::new(None);
 
 fn tracked() -> MutexGuard<'static, Option<HashSet<u32>>> {
     TRACKED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `start` and remembers the process as one that is waited for.
+/// Runs `start` and records the process as one that is waited for.
 pub(super) fn spawn_tracked(start: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
-    // Held while the process starts, so that nobody takes it for an orphan meanwhile.
+    // The lock is held while the process starts, so that it is not taken for an orphan meanwhile.
     let mut tracked = tracked();
     let child = start()?;
     if let (Some(known), Some(id)) = (&mut *tracked, child.id()) {
@@ -30,15 +30,15 @@ pub(super) fn spawn_tracked(start: impl FnOnce() -> io::Result<Child>) -> io::Re
     Ok(child)
 }
 
-/// The process has ended and has been waited for.
+/// Removes a process that has ended and has been waited for.
 pub(super) fn untrack(id: Option<u32>) {
     if let (Some(known), Some(id)) = (&mut *tracked(), id) {
         known.remove(&id);
     }
 }
 
-/// Makes this process the parent of what its children leave behind. Only for a program whose children are all started
-/// by this crate: every other child of the process counts as left behind.
+/// Makes this process the parent of what its children leave behind. It is only for a program in which this
+/// crate starts all children: every other child of the process counts as an orphan.
 #[cfg(target_os = "linux")]
 pub fn adopt_orphans() {
     use rustix::process::{getpid, set_child_subreaper};
@@ -47,11 +47,11 @@ pub fn adopt_orphans() {
     }
 }
 
-/// Elsewhere what a child leaves behind outside its process group stays.
+/// On other systems, what a child leaves behind outside its process group keeps running.
 #[cfg(not(target_os = "linux"))]
 pub fn adopt_orphans() {}
 
-/// Reaps from time to time, for ever.
+/// Reaps ended orphans periodically, for ever.
 pub(crate) async fn reap_periodically() {
     loop {
         tokio::time::sleep(REAP_INTERVAL).await;
@@ -74,11 +74,11 @@ pub(super) fn reap() {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn reap() {}
 
-/// Kills every orphan, and what these have started. To be called once no child is started any more.
+/// Kills every orphan, and what the orphans have started. Must be called when no child is started any more.
 #[cfg(target_os = "linux")]
 pub(crate) fn kill_all() {
     use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
-    // What is killed may leave orphans of its own, so look again. Each turn ends a generation at least.
+    // A killed process may leave orphans of its own, so look again. Each pass ends at least one generation.
     for _ in 0..linux::GENERATIONS_MAX {
         let guard = tracked();
         let Some(known) = &*guard else { return };
@@ -90,7 +90,8 @@ pub(crate) fn kill_all() {
         tracing::info!(count = orphans.len(), "ending processes that backends left behind");
         for orphan in orphans {
             let _ = kill_process(orphan, Signal::KILL);
-            // A killed process is gone within a moment; one that hangs in the system is left to it.
+            // A killed process is gone within a moment. A process that hangs in the kernel is left to the
+            // system.
             for _ in 0..linux::EXIT_POLLS_MAX {
                 if waitpid(Some(orphan), WaitOptions::NOHANG).is_ok_and(|ended| ended.is_none()) {
                     std::thread::sleep(linux::EXIT_POLL_INTERVAL);
@@ -103,15 +104,15 @@ pub(crate) fn kill_all() {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn kill() {}
+pub(crate) fn kill_all() {}
 
 #[cfg(target_os = "linux")]
 mod linux {
     use rustix::process::Pid;
 
-    /// How deep left processes may have started others.
+    /// Maximum number of generations of processes that orphans have started.
     pub(super) const GENERATIONS_MAX: usize = 16;
-    /// How often it is looked whether a killed process has ended, and how far apart.
+    /// How often a killed process is polled for its end, and the interval between polls.
     pub(super) const EXIT_POLLS_MAX: usize = 20;
     pub(super) const EXIT_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(2);
 

@@ -1,17 +1,18 @@
-//! Finding the file of a program, as a shell does: before the child is started, so that a wrong name is told as such.
+//! Finds the file of a program as a shell does. This happens before the child is started, so that a wrong
+//! name is reported as such.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Where programs are looked for when the child has no `PATH`.
+/// The search path if the child has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The file of `command` for a process that runs in `folder` with the search path `path`.
 ///
 /// # Errors
-/// When there is no such file, or none that may be run.
+/// If there is no such file, or none that is executable.
 pub(super) fn find_program(
     command: &str,
     folder: Option<&Path>,
@@ -24,7 +25,7 @@ pub(super) fn find_program(
     if command.contains('/') {
         let file = in_folder(PathBuf::from(command));
         return match check_executable(&file) {
-            // The child looks for it after it has changed its folder.
+            // The child resolves the path after it has changed its directory, so the path must be absolute.
             Ok(()) => std::path::absolute(file),
             Err(kind) => Err(lookup_error(kind, command)),
         };

@@ -1,5 +1,6 @@
-//! The thread that starts every child process. A child that asked to end with its parent is killed when the *thread* that
-//! started it ends (prctl(2), `PR_SET_PDEATHSIG`), so this one ends with the process and no earlier.
+//! The thread that starts every child process. A child that asked to end with its parent is killed when the
+//! *thread* that started it ends (prctl(2), `PR_SET_PDEATHSIG`). This thread therefore runs until the process
+//! ends.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,17 +13,17 @@ use tokio::sync::oneshot;
 
 use super::orphans;
 
-/// One process to start, and who waits for it.
+/// One process to start, and the channel for the result.
 struct SpawnRequest {
     command: Command,
     runtime: Handle,
     result_sender: oneshot::Sender<io::Result<Child>>,
 }
 
-/// Starts a process, which is then the present runtime's.
+/// Starts a process, which then belongs to the current runtime.
 ///
 /// # Errors
-/// When it cannot be started.
+/// If it cannot be started.
 pub(super) async fn spawn(command: Command) -> io::Result<Child> {
     let (started, waiting) = oneshot::channel();
     request_sender()?
@@ -46,7 +47,7 @@ fn run_spawner(orders: &Receiver<SpawnRequest>) {
     while let Ok(SpawnRequest { mut command, runtime, result_sender: started }) = orders.recv() {
         let _entered = runtime.enter();
         let child = orphans::spawn_tracked(|| command.spawn());
-        // Whoever asked may have gone; dropping the child ends it.
+        // The receiver may be gone; dropping the child kills it.
         drop(started.send(child));
     }
 }

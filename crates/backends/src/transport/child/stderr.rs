@@ -1,5 +1,5 @@
-//! A child's standard error on its way into the log: whole lines, of bounded length and number, and read as fast as a
-//! sensible child writes them.
+//! Writes a child's standard error to the log: whole lines, limited in length and number. It reads as fast as
+//! a sensible child writes.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use crate::transport::line_reader::{Line, LineReader};
 use crate::transport::read_throttle::ReadThrottle;
 use crate::transport::stdio::StdioContext;
 
-/// How much of one line is logged.
+/// Maximum number of bytes logged of one line.
 const LINE_BYTES_MAX: usize = 4 << 10;
-/// How many lines of one backend are logged at once, and how many a second for longer.
+/// Token bucket of the log lines of one backend: its size, and its refill per second.
 const BURST_LINES: f64 = 100.0;
 const LINES_PER_SECOND: f64 = 10.0;
-/// How much is logged at once, and a second for longer.
+/// Token bucket of the logged bytes: its size, and its refill per second.
 const BURST_BYTES: f64 = 64.0 * 1024.0;
 const BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
-/// How often a line tells how many were left out.
+/// How often the number of dropped lines is logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads until the stream or the connection ends.
@@ -34,7 +34,7 @@ pub(super) async fn log_lines(stderr: ChildStderr, backend: BackendId, wiring: S
                 bound.report_dropped(&backend);
                 continue;
             }
-            // Something the process left behind may hold the stream open.
+            // A process that the child left behind may hold the stream open.
             () = wiring.closed.cancelled() => break,
         };
         let Ok(Some(Line::Complete(line) | Line::Truncated(line))) = line else { break };
@@ -43,7 +43,7 @@ pub(super) async fn log_lines(stderr: ChildStderr, backend: BackendId, wiring: S
         if !text.trim().is_empty() && bound.try_take(line.len(), Instant::now()) {
             tracing::info!(%backend, stderr = %text.trim_end(), "backend");
         }
-        // A child that writes more waits for the gateway.
+        // A child that writes more has to wait for the gateway.
         pace.record(line.len()).await;
         if bound.reported_at.elapsed() >= REPORT_INTERVAL {
             bound.report_dropped(&backend);
@@ -52,7 +52,7 @@ pub(super) async fn log_lines(stderr: ChildStderr, backend: BackendId, wiring: S
     bound.report_dropped(&backend);
 }
 
-/// How much may be logged now.
+/// Token buckets of log lines and bytes.
 struct LogRateLimiter {
     line_tokens: f64,
     byte_tokens: f64,

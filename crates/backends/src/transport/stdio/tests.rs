@@ -1,4 +1,4 @@
-//! The stdio transport over in-memory streams, the test playing the backend line by line.
+//! The stdio transport over in-memory streams; the test plays the backend line by line.
 
 use std::sync::Mutex;
 
@@ -211,7 +211,7 @@ async fn what_is_said_meanwhile_reaches_the_calls_under_way() {
     peer.write_line(question).await;
     assert_eq!(peer.read_line().await, r#"{"jsonrpc":"2.0","id":"q","result":true}"#);
 
-    // With two calls under way nothing tells whose question it is.
+    // With two calls in flight, the recipient of a question is ambiguous.
     let second = link.pending_requests().register(port(&clients[1])).unwrap();
     peer.write_line(question).await;
     assert!(peer.read_line().await.contains(r#""error":{"code":-32603"#));
@@ -225,7 +225,7 @@ async fn what_is_said_meanwhile_reaches_the_calls_under_way() {
         let params = format!(r#"{{"level":"{level}","data":1}}"#);
         format!(r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{params}}}"#)
     };
-    // Nor whose log message: it may tell of the other's call.
+    // So is the recipient of a log message: it may belong to the other call.
     peer.write_line(&message("alert")).await;
     peer.send_result(&first.id().to_string(), "1").await;
     one.await.unwrap();
@@ -256,7 +256,7 @@ async fn the_probe_decides_when_it_is_answered() {
         peer.send_result(&id, DISCOVERED).await;
     });
     assert_eq!(found.unwrap().version, ProtocolVersion::V2026_07_28);
-    // Backends of that revision send no requests, and get no answers.
+    // Backends of that version send no requests, and get no answers.
     peer.write_line(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await;
     let ticket = register(&link);
     let mut asking = link.exchange(&ticket, call("{}"));
@@ -282,7 +282,7 @@ async fn any_other_error_leads_to_the_handshake() {
     assert_eq!(found.unwrap().version, ProtocolVersion::V2025_11_25);
 }
 
-/// A backend that begins to read late finds both messages, and answers them by `discover` and `initialize`.
+/// A backend that starts to read late finds both messages, and answers them with `discover` and `initialize`.
 async fn negotiate_late(
     discover: Option<&str>,
     initialize: Option<&str>,

@@ -1,4 +1,5 @@
-//! Background work of a link: cancellations, and the ends of streams.
+//! Background work of a link: one-way messages such as cancellations, liveness checks, and reading streams to
+//! their end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,12 +16,12 @@ use tokio_util::task::TaskTracker;
 use crate::http::endpoint::Endpoint;
 use crate::http::response_body::ResponseBody;
 
-/// The most messages under way in the background, and the most ends of streams.
+/// Maximum number of one-way messages in flight, and of streams being drained.
 const BACKGROUND_TASKS_MAX: usize = 256;
-/// How long the end of a stream is waited for after its answer, so that its connection can serve again.
+/// How long the end of a stream is awaited after its answer, so that its connection returns to the pool.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Background work, bounded in number and time.
+/// Background tasks, limited in number and time.
 #[derive(Clone)]
 pub(super) struct BackgroundTasks {
     tasks: TaskTracker,
@@ -30,7 +31,8 @@ pub(super) struct BackgroundTasks {
 }
 
 impl BackgroundTasks {
-    /// Of the present runtime; what belongs to a thread's own connection is among `tasks`.
+    /// One-way messages run on the current runtime. Draining runs on the calling thread's runtime, through
+    /// `tasks`.
     pub(super) fn new(tasks: TaskTracker) -> Self {
         Self {
             tasks,
@@ -49,8 +51,8 @@ impl BackgroundTasks {
         });
     }
 
-    /// Reads the end of a stream, so that its connection is not closed with it. That is the present thread's, as the
-    /// connection is.
+    /// Reads the rest of a stream, so that its connection is not closed. This runs on the current thread's
+    /// runtime, because the connection belongs to it.
     pub(super) fn drain_body(&self, mut rest: ResponseBody) {
         if rest.is_decoded()
             || rest.is_end_stream()

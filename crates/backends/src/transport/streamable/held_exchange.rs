@@ -1,16 +1,18 @@
-//! An exchange that continues when its caller leaves, for as long as the backend may still work on it.
+//! An exchange that continues when its caller leaves, while the backend may still be working on it.
 
 use vmcp_domain::{BoxFuture, Json};
 
 use crate::call_hold::CallHold;
 use crate::failure::Failure;
 
-/// A request for which something is held. If its caller leaves, the answer is read all the same, since it tells when the backend
-/// has ended with it; where closing the response is the cancellation, nothing tells, and its time counts.
+/// A request with a hold. If its caller leaves, the answer is still read, because it shows when the backend
+/// has finished. Where closing the response is the cancellation, no answer comes; the hold then lasts until
+/// the time budget expires. If the backend cannot have received any part of the request, the hold ends at
+/// once.
 pub(super) struct HeldExchange {
     pub(super) exchange: Option<BoxFuture<'static, Result<Json, Failure>>>,
     pub(super) hold: CallHold,
-    /// A cancellation is a message of its own, and the response stays open.
+    /// A cancellation is a separate message, and the response stays open.
     pub(super) continues_after_drop: bool,
 }
 

@@ -4,7 +4,7 @@ use http::{HeaderMap, Method, Uri};
 
 use super::*;
 
-/// AWS's Signature Version 4 test suite: account, time, region and service of all its cases.
+/// The account, time, region and service of all cases in AWS's Signature Version 4 test suite.
 const ID: &str = "AKIDEXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 const NOW: Duration = Duration::from_secs(1_440_938_160); // 2015-08-30T12:36:00Z

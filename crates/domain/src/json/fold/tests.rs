@@ -46,7 +46,8 @@ fn names_within_a_value_have_one_spelling() {
 }
 
 proptest! {
-    /// A reader that ignores letter case finds in accepted members what a strict one finds.
+    /// In members that pass the check, a reader that ignores letter case finds the same value as a strict
+    /// reader.
     #[test]
     fn accepted_members_read_alike(
         names in proptest::collection::vec("(name|Name|NAME|n\u{e4}me|uri|URI|ur\u{131}|other|Other)", 0..5)

@@ -6,12 +6,12 @@ use super::is_json;
 
 const DEEP: usize = 64;
 
-/// What another parser says that knows no bound this side of its own.
+/// The verdict of `serde_json`. It has a depth limit of its own, which these texts do not reach.
 fn is_json_to_serde(text: &str) -> bool {
     serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
-/// What is easily got wrong.
+/// Cases that validators often get wrong.
 #[rustfmt::skip]
 const TEXTS: &[&str] = &[
     "", " ", "{", "}", "[", "]", "[]", "{}", " [ ] ", "{ }", "[1,]", "[,1]", "[1 2]", "[1,,2]", "{\"a\"}",
@@ -80,7 +80,7 @@ proptest! {
         prop_assert!(is_json(&text.unwrap(), DEEP));
     }
 
-    /// Texts that nearly are: with a piece cut out, put in or changed.
+    /// Nearly valid texts: a random piece is removed, inserted or changed.
     #[test]
     fn agrees_with_another_parser_on_broken_texts(
         value in value(),

@@ -1,6 +1,6 @@
-//! Requests that are answered before their body has come, such as one that is too large. Closing the connection at once
-//! would reset it, and a client that is still sending would never read the answer; so what still comes is read and
-//! thrown away for a while (RFC 9112, section 9.6).
+//! Reads the rest of a request body that was answered before it arrived completely, for example because it is
+//! too large. Closing the connection at once would reset it, and a client that is still sending would never
+//! read the answer. Therefore the rest is read and discarded for a while (RFC 9112 section 9.6).
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,22 +14,22 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// How long a rest is read.
+/// How long the rest of one body is read.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(3);
-/// How much of it.
+/// How many bytes of the rest of one body are read.
 const LINGER_BYTES_MAX: usize = 64 << 20;
-/// How many rests are read at a time in this process. The connections of further ones are closed at once.
+/// How many bodies are discarded concurrently in this process. Above that, connections are closed at once.
 static LINGER_PERMITS: Semaphore = Semaphore::const_new(256);
 
-/// The body of a request, whose rest is read when nobody wants it.
+/// A request body. If it is dropped before its end, a task reads and discards the rest.
 pub(crate) struct LingeringBody<B: Body<Data = Bytes> + Send + Unpin + 'static> {
     body: Option<B>,
     should_linger: bool,
 }
 
 impl<B: Body<Data = Bytes> + Send + Unpin + 'static> LingeringBody<B> {
-    /// A body that came with `version` and `headers`. HTTP/2 ends single streams, and who asked for leave to send has not
-    /// sent anything yet.
+    /// Wraps the body of a request. HTTP/2 can end a single stream, so only HTTP/1 lingers. A client that
+    /// sent `Expect: 100-continue` has not sent its body yet, so that does not linger either.
     pub(crate) fn new(body: B, version: Version, headers: &HeaderMap) -> Self {
         let lingers = version <= Version::HTTP_11 && !headers.contains_key(header::EXPECT);
         Self { body: Some(body), should_linger: lingers }
@@ -78,7 +78,7 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for LingeringBody<B> {
                     }
                 }
             };
-            // A client that sends for longer is cut off.
+            // After the time-out the body is dropped, which closes the connection.
             let _ = timeout(LINGER_TIMEOUT, reading).await;
         });
     }

@@ -1,6 +1,6 @@
-//! Answers over HTTP/2 that their clients do not take. A client may open a stream and give it no window; over HTTP/1 the
-//! connection itself would stand still and be ended. What is left of an answer that has not moved for a while is dropped,
-//! and its stream ends with an error.
+//! Drops HTTP/2 answers that their clients do not read. An HTTP/2 client may open a stream and give it no
+//! flow-control window; over HTTP/1 the connection's write time-out covers this case. If an answer makes no
+//! progress for too long, its rest is dropped and its stream ends with an error.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,12 +10,13 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use tokio::time::Instant;
 
-/// Answers up to this size fit into the window that every stream begins with, and are not watched.
+/// Answers up to this size, in bytes, fit into the initial window of a stream and are not tracked.
 const UNTRACKED_BYTES_MAX: usize = 8 << 10;
-/// How much is handed over at a time, so that the rest stays here. HTTP/2's smallest bound on a frame.
+/// The largest piece handed to hyper at a time, in bytes, so that the rest can still be dropped. It equals
+/// HTTP/2's smallest maximum frame size.
 const FRAME_BYTES: usize = 16 << 10;
 
-/// Why a body ends before its end.
+/// The error that ends a body when its rest was dropped because the client read nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stalled;
 
@@ -27,7 +28,7 @@ impl std::fmt::Display for Stalled {
 
 impl std::error::Error for Stalled {}
 
-/// Watches answers.
+/// Tracks large answers and drops those without progress.
 #[derive(Debug)]
 pub(crate) struct StallGuard {
     stall_max: Duration,
@@ -35,12 +36,12 @@ pub(crate) struct StallGuard {
     tracked: Mutex<Vec<Weak<TrackedAnswer>>>,
 }
 
-/// One answer, as far as it has not been handed over.
+/// The part of one answer that has not been handed to hyper.
 #[derive(Debug)]
 pub(crate) struct TrackedAnswer {
     epoch: Instant,
     progressed_at_ms: AtomicU64,
-    /// `None` once it has been given up.
+    /// `None` once the rest has been dropped.
     remaining: Mutex<Option<VecDeque<Bytes>>>,
 }
 
@@ -49,7 +50,7 @@ impl StallGuard {
         Self { stall_max: wait_max, epoch: Instant::now(), tracked: Mutex::default() }
     }
 
-    /// Watches an answer; `None` for one that is too small to be worth it.
+    /// Tracks an answer; `None` if it has at most [`UNTRACKED_BYTES_MAX`] bytes.
     pub(crate) fn track(&self, pieces: &[Bytes; 3]) -> Option<Arc<TrackedAnswer>> {
         if pieces.iter().map(Bytes::len).sum::<usize>() <= UNTRACKED_BYTES_MAX {
             return None;
@@ -64,7 +65,7 @@ impl StallGuard {
         Some(watched)
     }
 
-    /// Gives up the answers that have not moved for too long, and forgets those that have been sent.
+    /// Drops the rest of answers without progress for `stall_max`, and forgets answers that have been sent.
     pub(crate) fn sweep(&self) {
         let now = ms_since(self.epoch);
         let wait = u64::try_from(self.stall_max.as_millis()).unwrap_or(u64::MAX);
@@ -92,13 +93,14 @@ impl TrackedAnswer {
         self.remaining.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next piece; `None` at the end.
+    /// The next piece, of at most [`FRAME_BYTES`] bytes; `None` at the end.
     pub(crate) fn next(&self) -> Option<Result<Bytes, Stalled>> {
         self.progressed_at_ms.store(ms_since(self.epoch), Ordering::Relaxed);
         let mut left = self.remaining();
         let Some(left) = &mut *left else { return Some(Err(Stalled)) };
         let front = left.front_mut()?;
-        // A copy, since HTTP/2 keeps what it is given until there is a window for it, and a slice would keep the whole.
+        // A copy: hyper keeps each piece until the window opens, and a slice would keep the whole answer
+        // alive.
         let frame = Bytes::copy_from_slice(front.get(..FRAME_BYTES.min(front.len())).unwrap_or_default());
         front.advance(frame.len());
         if front.is_empty() {
@@ -107,7 +109,7 @@ impl TrackedAnswer {
         Some(Ok(frame))
     }
 
-    /// How much is left; `None` once it has been given up.
+    /// How many bytes remain; `None` once the rest has been dropped.
     pub(crate) fn len(&self) -> Option<usize> {
         self.remaining().as_ref().map(|left| left.iter().map(Bytes::len).sum())
     }

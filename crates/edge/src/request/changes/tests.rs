@@ -6,7 +6,7 @@ fn subscription_guard() -> SubscriptionGuard {
     Box::new(())
 }
 
-/// Every address may be read but those that contain `secret`.
+/// Every resource is readable, except those with `secret` in their URI.
 struct ReadableInfo;
 
 impl GatewayInfo for ReadableInfo {

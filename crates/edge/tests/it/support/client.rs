@@ -1,4 +1,4 @@
-//! An HTTP client that shows everything on the wire: status, headers, body, events.
+//! An HTTP client that exposes the status, the headers, the body and the events of a response.
 
 use std::net::SocketAddr;
 
@@ -38,7 +38,7 @@ impl RawResponse {
     }
 }
 
-/// The parameters' `_meta` of 2026-07-28.
+/// The `_meta` of a request of 2026-07-28.
 pub(crate) fn meta() -> Value {
     json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -72,7 +72,8 @@ impl Client {
         Self { address }
     }
 
-    /// Sends one request on a connection of its own; headers given replace the usual ones, empty ones remove them.
+    /// Sends one request on its own connection. A header in `headers` replaces the default one; an empty
+    /// value removes it.
     pub(crate) async fn open(
         &self,
         method: Method,
@@ -118,7 +119,7 @@ impl Client {
         self.send(Method::POST, "/mcp", headers, message.to_string()).await
     }
 
-    /// Posts a message and reads the answer as events.
+    /// Posts a message and reads the response as events.
     pub(crate) async fn stream(&self, headers: &[(&str, &str)], message: &Value) -> Events {
         Events::new(self.open(Method::POST, "/mcp", headers, message.to_string()).await)
     }
@@ -141,7 +142,7 @@ impl Client {
         self.stream(&borrowed(&headers), &message).await
     }
 
-    /// Opens a session and returns its name.
+    /// Opens a session and returns its identifier.
     pub(crate) async fn session(&self, capabilities: Value) -> String {
         let answer = self.post(&[], &initialize("2025-11-25", capabilities)).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -153,7 +154,7 @@ fn borrowed<'a>(headers: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a
     headers.iter().map(|(name, value)| (*name, &**value)).collect()
 }
 
-/// Puts `_meta` and headers on.
+/// Adds the `_meta` and the headers of 2026-07-28 to a message.
 fn with_meta_and_headers(message: &Value) -> (Value, Vec<(&'static str, String)>) {
     let mut message = message.clone();
     let params = &mut message["params"];
@@ -175,7 +176,7 @@ fn with_meta_and_headers(message: &Value) -> (Value, Vec<(&'static str, String)>
     (message, headers)
 }
 
-/// A stream of events as it arrives.
+/// An event stream, read as it arrives.
 pub(crate) struct Events {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
@@ -183,7 +184,7 @@ pub(crate) struct Events {
     text: String,
 }
 
-/// One event.
+/// One server-sent event.
 #[derive(Debug)]
 pub(crate) struct Event {
     pub(crate) id: Option<String>,
@@ -196,7 +197,7 @@ impl Events {
         Self { status: parts.status.as_u16(), headers: parts.headers, body, text: String::new() }
     }
 
-    /// The next block of the stream, comments included.
+    /// The next block of the stream, including comments; `None` at the end of the stream.
     pub(crate) async fn block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
@@ -210,7 +211,7 @@ impl Events {
         }
     }
 
-    /// The next event; the end of the stream is `None`.
+    /// The next event, without comments; `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         loop {
             let block = self.block().await?;
@@ -227,7 +228,7 @@ impl Events {
         }
     }
 
-    /// The data of the next event.
+    /// The data of the next event. Panics at the end of the stream.
     pub(crate) async fn data(&mut self) -> Value {
         self.next().await.expect("the stream has ended").data
     }

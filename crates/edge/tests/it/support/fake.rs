@@ -1,4 +1,4 @@
-//! The scripted stack: every tool behaves as its name says.
+//! A scripted gateway. Each tool behaves as its name says.
 
 use std::sync::{Arc, Mutex, Weak};
 
@@ -10,12 +10,12 @@ use vmcp_domain::{
     TaskHandle, TaskRequest, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
 };
 
-/// What the stack notices.
+/// An event that the scripted gateway records. The text is the name of the tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ScriptedEvent {
-    /// A call came in.
+    /// A call has started.
     Started(String),
-    /// A call ended before it was answered.
+    /// A call was dropped before it was answered.
     Dropped(String),
 }
 
@@ -27,9 +27,9 @@ pub(crate) struct ScriptedGateway {
     listeners: Mutex<Vec<Weak<dyn ChangeListener>>>,
     event_sender: mpsc::UnboundedSender<ScriptedEvent>,
     event_receiver: tokio::sync::Mutex<mpsc::UnboundedReceiver<ScriptedEvent>>,
-    /// Calls of `gate` go on as permits are added.
+    /// Each permit lets one call of `gate` continue.
     pub(crate) gate: Semaphore,
-    /// The context of the last call, as far as it can be looked at.
+    /// The context of the last call.
     pub(crate) last: Mutex<Option<CallContext>>,
 }
 
@@ -86,13 +86,13 @@ impl ScriptedGateway {
         })
     }
 
-    /// The next thing the stack noticed.
+    /// The next recorded event.
     pub(crate) async fn next_event(&self) -> ScriptedEvent {
         let mut hears = self.event_receiver.lock().await;
         super::within_timeout(hears.recv()).await.unwrap()
     }
 
-    /// Tells of a change.
+    /// Reports a change to all listeners.
     pub(crate) fn announce(&self, change: &Change) {
         for listener in self.listeners.lock().unwrap().iter().filter_map(Weak::upgrade) {
             listener.on_change(change, vmcp_domain::ChangeAudience::Everyone);
@@ -175,7 +175,7 @@ impl ScriptedGateway {
     }
 }
 
-/// A reply with what a client answered to two questions.
+/// A reply with the client's answers to two questions.
 fn both_answers(one: (&str, &Reply), other: (&str, &Reply)) -> Reply {
     let answer = |(key, reply): (&str, &Reply)| (key.to_owned(), reply.members.get("said").unwrap().clone());
     Reply::complete([one, other].map(answer).into_iter().collect())

@@ -1,4 +1,4 @@
-//! A scripted authenticator: what a token is worth stands in its text.
+//! A scripted authenticator: the text of a token decides the result.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

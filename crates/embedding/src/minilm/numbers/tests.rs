@@ -14,7 +14,7 @@ fn exp_is_close_everywhere_it_is_used() {
 
 #[test]
 fn gelu_has_its_known_values() {
-    // x times the normal distribution's share below x, from tables of that distribution.
+    // x times the normal distribution function at x, from tables of that function.
     let known = [
         (0.0, 0.0),
         (1.0, 0.841_344_7),

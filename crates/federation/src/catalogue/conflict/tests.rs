@@ -3,7 +3,8 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::policy::PrefixFormat;
 
-/// Claims are written `backend/name`, hidden ones with a leading `-`.
+/// Resolves `claims` and compares the names and findings with `expected`. A claim has the form
+/// `backend/name`; a hidden one has a leading `-`.
 fn check(policy: &ConflictPolicy, claims: &[&str], expected: Expect) {
     let ids: Vec<(BackendId, &str, bool)> = claims
         .iter()

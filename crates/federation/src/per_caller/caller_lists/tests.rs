@@ -36,7 +36,7 @@ fn setup() -> TestSetup {
 }
 
 impl TestSetup {
-    /// The backend tells ann's connection that these are its tools now.
+    /// Changes the backend's tools for ann and announces the change on ann's connection.
     async fn offer_to_ann(&self, names: &[&str]) {
         self.backend.set_tools_of("ann", Some(names));
         self.backend.emit_in_scope(FakeBackend::scope_of("ann"), BackendEvent::ToolsChanged);
@@ -59,7 +59,7 @@ async fn a_list_that_changes_on_one_callers_connection_changes_for_that_caller()
     let others = rig.federation.list_tools(&bob).await.unwrap();
     assert!(Arc::ptr_eq(&shared, &others), "everyone else keeps the very same list");
     assert_eq!(tools(&rig.federation, &context()).await, ["read", "base"]);
-    // Switched back, ann is like everyone again.
+    // With equal tools again, ann sees the shared list.
     rig.offer_to_ann(&["base"]).await;
     assert_eq!(rig.changes.try_recv().unwrap(), "Tools for ann");
     assert!(Arc::ptr_eq(&rig.federation.list_tools(&ann).await.unwrap(), &others));

@@ -97,11 +97,11 @@ async fn what_changes_for_one_user_is_told_to_that_user() {
     assert_eq!(changes.recv().await.unwrap(), "Tools for ann");
     assert_eq!(tools(&federation, &ann).await, ["pay", "refund"]);
     assert_eq!(tools(&federation, &bob).await, ["pay"]);
-    // A storm of changes is one look after another.
+    // A burst of changes causes one fetch after another.
     for _ in 0..10_000 {
         own.emit_in_scope(FakeBackend::scope_of("ann"), BackendEvent::ToolsChanged);
     }
-    // Who is shut out sees nothing of the backend any more, at the latest with the next health check.
+    // A caller who is denied no longer sees the backend's items, at the latest after the next health check.
     own.set_tools_of("ann", None);
     tokio::time::sleep(HealthPolicy::DEFAULT.interval).await;
     let _begins_the_look = tools(&federation, &ann).await;

@@ -1,4 +1,5 @@
-//! One view: its part of each backend, looked over now and then, and the catalogue that comes of it.
+//! One view: the listings of each backend for the callers of the view, their periodic refresh, and the
+//! catalogue built from them.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,12 +15,12 @@ use crate::catalogue::{BackendListing, Catalogue};
 use crate::health::refresh::REFRESH_SPACING_MIN;
 use crate::state::FederationState;
 
-/// What some callers see.
+/// The view of all callers with one [`ViewKey`].
 pub(super) struct CallerView {
     user: User,
     pub(super) key: ViewKey,
     pub(super) state: Mutex<ViewState>,
-    /// How many of its backends have neither answered nor failed yet.
+    /// The number of its backends that have neither answered nor failed yet.
     pub(super) undiscovered: watch::Sender<usize>,
 }
 
@@ -27,22 +28,23 @@ pub(super) struct ViewState {
     pub(super) token: Secret,
     pub(super) backends: Vec<BackendView>,
     catalogue: Option<Arc<Catalogue>>,
-    /// The shared catalogue that it was built over, as long as no part has changed since.
+    /// The shared catalogue that `catalogue` was built over. `None` after one of the view's listings has
+    /// changed.
     base: Option<Arc<Catalogue>>,
     pub(super) last_used: u64,
 }
 
-/// One backend's part of a view.
+/// The listing of one backend in a view.
 #[derive(Default)]
 pub(super) struct BackendView {
     inventory: Option<Arc<Inventory>>,
     pub(super) is_available: bool,
-    /// Why the last look brought nothing.
+    /// Why the last fetch failed. `None` after a successful one.
     last_error: Option<Error>,
     failures: u32,
     fetched_at: Option<Instant>,
     is_fetching: bool,
-    /// Something changed since the last look began.
+    /// True when the lists have changed since the start of the last fetch.
     is_stale: bool,
 }
 
@@ -54,7 +56,8 @@ impl CallerView {
         Arc::new(Self { user, key, state: Mutex::new(state), undiscovered: unsettled })
     }
 
-    /// Begins to ask every backend that has not been asked for as long as health checks are apart.
+    /// Starts a fetch from every backend without a fetch so far, and from those with the last fetch at least the
+    /// interval of health checks ago.
     pub(super) fn fetch_due(self: &Arc<Self>, shared: &Arc<FederationState>) {
         let interval = shared.health.interval;
         for index in 0..self.key.len() {
@@ -77,7 +80,7 @@ impl CallerView {
         {
             let mut state = lock(&self.state);
             let Some(slot) = state.backends.get_mut(index) else { return };
-            // A line that was made in order to look says nothing new.
+            // The running fetch has opened this connection, so the event says nothing new.
             if is_connected && slot.is_fetching {
                 return;
             }
@@ -98,7 +101,8 @@ impl CallerView {
         }
     }
 
-    /// Asks one backend, on a task of its own, unless that is being done.
+    /// Fetches the inventory of the backend at `index` on a new task, unless a fetch is in progress. A fetch
+    /// during which the lists changed is repeated.
     fn start_fetch(self: &Arc<Self>, shared: &Arc<FederationState>, index: usize) {
         let has_scope = self.key.get(index).is_some_and(Option::is_some);
         let begins = has_scope
@@ -138,7 +142,8 @@ impl CallerView {
             slot.fetched_at.is_none()
         };
         let asking = member.backend.fetch_inventory(&ctx);
-        // The first look waits as long as connecting may take; later ones are health checks.
+        // The first fetch may take as long as connecting takes. Later fetches are health checks with their
+        // own time-out.
         let taken = if is_first {
             asking.await
         } else {
@@ -161,18 +166,18 @@ impl CallerView {
         }
     }
 
-    /// Why the caller sees nothing of the backend at `index`, if it could not be asked.
+    /// The error of the last fetch from the backend at `index`, if the backend is not available in this view.
     pub(super) fn last_error(&self, index: usize) -> Option<Error> {
         let state = lock(&self.state);
         state.backends.get(index).filter(|slot| !slot.is_available).and_then(|slot| slot.last_error.clone())
     }
 
-    /// Its part of each backend that has answered.
+    /// The listing of each backend that has answered, with the backend's index.
     pub(super) fn listings(&self, shared: &FederationState) -> Vec<(usize, BackendListing)> {
         lock(&self.state).listings(shared)
     }
 
-    /// The catalogue as it is now, and what changed since it was last asked for.
+    /// The current catalogue, and the lists that changed since the previous call.
     pub(super) fn catalogue(&self, shared: &FederationState) -> (Arc<Catalogue>, Vec<Change>) {
         let base = shared.catalogue();
         let mut state = lock(&self.state);
@@ -216,7 +221,7 @@ impl ViewState {
 }
 
 impl BackendView {
-    /// Takes what a look has brought.
+    /// Records the result of a fetch.
     fn record_fetch(
         &mut self,
         inventory: Result<Arc<Inventory>, Error>,
@@ -229,7 +234,7 @@ impl BackendView {
                 (self.inventory, self.is_available, self.failures) = (Some(inventory), true, 0);
                 self.last_error = None;
             }
-            // Whom the backend does not let in any more sees nothing of it from now on.
+            // A backend that denies the caller is removed from the view at once, without the threshold.
             Err(Error::Denied) => {
                 (self.is_available, self.failures) = (false, 0);
                 self.last_error = Some(Error::Denied);

@@ -1,4 +1,4 @@
-//! `vmcp limits reset`, `grant`, `block`, `unblock` and `top`: at a gateway that runs on this machine.
+//! `vmcp limits reset`, `grant`, `block`, `unblock` and `top`, on a gateway that runs on this machine.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use super::{parse_claim_value, parse_claims};
 use crate::cli::{LimitsSubject, RunningSource};
 use crate::terminal;
 
-/// Fills buckets again.
+/// Refills buckets.
 pub(super) async fn reset(subject: &LimitsSubject, running: &RunningSource) -> anyhow::Result<ExitCode> {
     let answer = post_change("/limits/reset", subject, &json!({}), running).await?;
     print_changed_buckets(subject, &answer)
 }
 
-/// Gives tokens back.
+/// Adds tokens to buckets.
 pub(super) async fn grant(
     subject: &LimitsSubject,
     tokens: u32,
@@ -34,7 +34,7 @@ pub(super) async fn block(
     lasts: Option<Duration>,
     running: &RunningSource,
 ) -> anyhow::Result<ExitCode> {
-    // Part of a second is a second: a block is never shorter than asked for.
+    // Rounds up to whole seconds, so that a block is never shorter than requested.
     let seconds = lasts.map(|lasts| lasts.as_secs() + u64::from(lasts.subsec_nanos() > 0));
     let more = seconds.map_or(json!({}), |seconds| json!({"seconds": seconds}));
     post_change("/limits/block", subject, &more, running).await?;
@@ -54,7 +54,7 @@ fn describe_user(subject: &LimitsSubject) -> String {
     subject.user.as_ref().map_or("all users".to_owned(), |user| format!("user {user}"))
 }
 
-/// Asks for a change; `more` is what the request has besides the tool and the user.
+/// Requests a change. `more` has the members of the request other than the tool and the user.
 async fn post_change(
     path: &str,
     subject: &LimitsSubject,
@@ -78,7 +78,7 @@ async fn post_change(
     running.post(path, &body).await
 }
 
-/// Prints the buckets that were changed.
+/// Prints the changed buckets.
 fn print_changed_buckets(subject: &LimitsSubject, answer: &Value) -> anyhow::Result<ExitCode> {
     let buckets = answer["buckets"].as_array().cloned().unwrap_or_default();
     if buckets.is_empty() {
@@ -89,7 +89,7 @@ fn print_changed_buckets(subject: &LimitsSubject, answer: &Value) -> anyhow::Res
     print_buckets(&buckets, &[], false)
 }
 
-/// Who calls limited tools most.
+/// Prints the users with the most calls of limited tools.
 pub(super) async fn top(running: &RunningSource) -> anyhow::Result<ExitCode> {
     let (running, _) = AdminClient::from_args(running, false)?;
     let answer = running.get("/limits").await?;
@@ -98,7 +98,7 @@ pub(super) async fn top(running: &RunningSource) -> anyhow::Result<ExitCode> {
     for row in &rows {
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let number = |key: &str| row[key].as_u64().unwrap_or(0);
-        // The calls of users who had the place before.
+        // The count may include calls of a user who had the same entry of the table before.
         let uncertain = match number("error") {
             0 => String::new(),
             error => format!("  (up to {error} fewer calls)"),

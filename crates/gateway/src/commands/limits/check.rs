@@ -1,4 +1,4 @@
-//! `vmcp limits check`: what the buckets of a tool hold for a user.
+//! `vmcp limits check`: prints the levels of a tool's buckets for a user.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::cli::{LimitsSubject, Source};
 use crate::commands;
 use crate::terminal;
 
-/// How long a bucket may take to be seen over the network.
+/// How long the command waits for the shared store to answer.
 const STORE_WAIT: Duration = Duration::from_secs(3);
-/// Who vouches for users where no configuration says it.
+/// The issuer of users if neither a flag nor a configuration names one.
 const DEFAULT_ISSUER: &str = "local";
 
-/// Shows what is kept in Redis, or in the memory of the gateway at `url`.
+/// Prints levels from Redis, or from the memory of the gateway at `url`.
 pub(super) async fn run(
     subject: &LimitsSubject,
     source: &Source,
@@ -61,7 +61,7 @@ async fn check_store(tool: &str, ctx: CallContext, source: &Source) -> anyhow::R
     let views = async {
         loop {
             match look().await {
-                // The connection is still being made.
+                // The connection to the store is not ready yet.
                 Err(Error::LimitsUnavailable) => tokio::time::sleep(Duration::from_millis(50)).await,
                 outcome => return outcome,
             }
@@ -74,7 +74,8 @@ async fn check_store(tool: &str, ctx: CallContext, source: &Source) -> anyhow::R
     print_buckets(&buckets.iter().map(bucket_json).collect::<Vec<_>>(), &slots, is_known)
 }
 
-/// Prints buckets, a line each. `names_user` says that they were asked for in the name of a user.
+/// Prints one line for each bucket. `names_user` says that a user was given; a hint then follows if all
+/// buckets of this user are full.
 pub(super) fn print_buckets(
     buckets: &[Value],
     slots: &[SlotLimitView],

@@ -1,4 +1,4 @@
-//! `vmcp limits explain`: what the rules of a configuration allow, in its own numbers.
+//! `vmcp limits explain`: prints what the rules of a configuration allow, in the configured numbers.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::cli::Source;
 use crate::commands;
 use crate::terminal;
 
-/// How many tools of a rule are named.
+/// The most tools that are named for one rule.
 const NAMED_COUNT_MAX: usize = 8;
 
-/// Prints the rules with the tools that they fit, or the rules that one tool falls under.
+/// Prints the rules with the tools to which they apply, or the rules that apply to one tool.
 pub(super) async fn run(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode> {
     let (gateway, limiter, tools, lease) = start_gateway(source, false).await?;
     let mut groups = RuleGroups::default();
@@ -67,10 +67,10 @@ pub(super) async fn run(tool: Option<&str>, source: &Source) -> anyhow::Result<E
     }
 }
 
-/// What a rule says of one tool: its name, and lines without their indentation.
+/// The name of a rule, and its description for one tool in lines without indentation.
 type RuleText = (String, Vec<String>);
 
-/// Rules with the tools of which they say the same.
+/// Rules with their tools. Tools with the same description of a rule share one entry.
 #[derive(Default)]
 struct RuleGroups(Vec<(RuleText, Vec<String>)>);
 
@@ -90,7 +90,7 @@ impl RuleGroups {
         self.0.iter().map(group).collect()
     }
 
-    /// The same for one tool, which need not be named.
+    /// Like [`print`](Self::print), but for a single tool, which is not named.
     fn print_alone(&self) -> String {
         let group = |((rule, lines), _): &(RuleText, Vec<String>)| {
             let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
@@ -108,7 +108,7 @@ fn join_names(tools: &[String]) -> String {
     }
 }
 
-/// What limits one thing, rule by rule.
+/// Describes the limits of one tool or method, rule by rule.
 fn describe_rules(rules: &RulesView, lease: Option<Duration>) -> Vec<RuleText> {
     let RulesView { buckets, slot_limits: slots, overrides, value_sources: values, prices, settlements } =
         rules;
@@ -135,7 +135,7 @@ fn describe_rules(rules: &RulesView, lease: Option<Duration>) -> Vec<RuleText> {
     parts
 }
 
-/// A bucket, and what it lets pass in the worst case.
+/// Describes a bucket, and the most calls that it admits in the worst case.
 fn describe_bucket(view: &BucketView, whom: &str, is_priced: bool) -> Vec<String> {
     let cost = match (view.cost, is_priced) {
         (1, _) => String::new(),
@@ -165,7 +165,7 @@ fn describe_bucket(view: &BucketView, whom: &str, is_priced: bool) -> Vec<String
     lines
 }
 
-/// What some callers are allowed.
+/// Describes the limits that some callers have instead of the rule's.
 fn describe_override(one: &Override) -> String {
     let Override { selector: who, size } = one;
     let who = match who {
@@ -191,7 +191,8 @@ fn describe_override(one: &Override) -> String {
     format!("but {who}: {size}")
 }
 
-/// A bound on calls in flight, and for whom it counts: all replicas together where slots are leased from a shared store.
+/// Describes a concurrency limit and its scope. The limit counts the in-flight calls of all replicas if
+/// `lease` says that a shared store leases the slots.
 fn describe_concurrency(view: &SlotLimitView, lease: Option<Duration>) -> String {
     let fleet = lease.map_or(String::new(), |lease| {
         format!(", at all replicas; what a killed one held is free after {lease:?}")
@@ -205,7 +206,7 @@ fn describe_concurrency(view: &SlotLimitView, lease: Option<Duration>) -> String
     )
 }
 
-/// What taking tokens ahead means for a bucket.
+/// Describes how leasing tokens in advance affects the limits of a bucket.
 fn describe_lease(view: &BucketView) -> Option<String> {
     let (tokens, period) = view.allowance;
     Some(match view.lease_excess? {
@@ -221,7 +222,7 @@ fn describe_lease(view: &BucketView) -> Option<String> {
     })
 }
 
-/// For whom a bucket is.
+/// Describes which calls share a bucket.
 fn describe_bucket_scope(view: &BucketView, values: &[ValueSource]) -> String {
     let of = values.iter().find(|of| view.rule.ends_with(&of.config_path()));
     match of.map(ValueSource::kind) {
@@ -234,7 +235,7 @@ fn describe_bucket_scope(view: &BucketView, values: &[ValueSource]) -> String {
     .to_owned()
 }
 
-/// The same where only callers are told apart.
+/// Describes the scope of a limit without looking at the source of its values.
 fn describe_scope(scope: LimitScope) -> &'static str {
     match scope {
         LimitScope::Server | LimitScope::Tool => "for all callers together",

@@ -1,5 +1,5 @@
-//! `vmcp limits replay`: which recorded calls the limits of a configuration would have refused. No backend is started,
-//! and nothing is connected to.
+//! `vmcp limits replay`: reports which recorded calls the limits of a configuration would have refused. No
+//! backend is started and nothing is connected to.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -12,10 +12,10 @@ use vmcp::audit::replay;
 use crate::cli::Source;
 use crate::terminal;
 
-/// How much is read at once.
+/// The size of the read buffer, in bytes.
 const BUFFER: usize = 1 << 20;
 
-/// Reads, judges and reports.
+/// Reads the records, replays the calls and prints the report.
 pub(super) fn run(path: &Path, source: &Source, as_json: bool) -> anyhow::Result<ExitCode> {
     let settings = crate::commands::load(source, crate::commands::overrides(source))?;
     let Some(limits) = settings.limits else {

@@ -1,4 +1,4 @@
-//! A gateway that runs on this machine, as its admin listener answers.
+//! A client for the admin listener of a gateway that runs on this machine.
 
 use anyhow::Context as _;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -14,14 +14,14 @@ use vmcp::operator::{read_token, token_file};
 use crate::cli::RunningSource;
 use crate::commands;
 
-/// Its address, and the token of operators where it is known.
+/// The address of the admin listener, and the operator token if it was read.
 pub(super) struct AdminClient {
     authority: String,
     token: Option<String>,
 }
 
 impl AdminClient {
-    /// The gateway at an address.
+    /// Creates a client for the gateway at `url`, without a token.
     pub(super) fn new(url: &str) -> anyhow::Result<Self> {
         let base: http::Uri =
             url.parse().context("--url must be the gateway's admin listener, as http://127.0.0.1:4484")?;
@@ -29,8 +29,8 @@ impl AdminClient {
         Ok(Self { authority, token: None })
     }
 
-    /// The gateway that a configuration, or the command line, leads to; and the configuration, if one is named. The token is
-    /// only read where `with_token` says so.
+    /// Creates a client for the gateway that the flags or the configuration name, and returns it with the
+    /// configuration, if one is given. Reads the token only if `with_token` is true.
     pub(super) fn from_args(
         running: &RunningSource,
         with_token: bool,
@@ -88,7 +88,7 @@ impl AdminClient {
     }
 }
 
-/// Percent-encodes a part of a path.
+/// Percent-encodes one segment of a path.
 pub(super) fn encode(part: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
     part.bytes()

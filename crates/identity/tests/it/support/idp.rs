@@ -1,4 +1,4 @@
-//! An identity provider over HTTP that answers as it is told and counts what it is asked.
+//! A scripted identity provider over HTTP that counts its requests.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -24,21 +24,21 @@ pub(crate) const DISCOVERY: &str = "/.well-known/openid-configuration";
 pub(crate) const JWKS: &str = "/keys";
 pub(crate) const INTROSPECTION: &str = "/introspect";
 
-/// What a path answers with.
+/// The response for a path.
 #[derive(Clone)]
 pub(crate) enum Reply {
     Json(Value),
     Status(u16),
-    /// What would be fine, if it were not for the status.
+    /// A valid document with another status.
     JsonWithStatus(u16, Value),
     Redirect(String),
-    /// Nothing, for ever.
+    /// No response at all.
     NoResponse,
     /// A JSON object of this many bytes.
     Large(usize),
 }
 
-/// One question.
+/// One received request.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceivedRequest {
     pub(crate) path: String,
@@ -51,19 +51,19 @@ struct State {
     requests: watch::Sender<Vec<ReceivedRequest>>,
 }
 
-/// The provider. It ends with the test's runtime.
+/// The identity provider. It stops with the test's runtime.
 pub(crate) struct Idp {
     pub(crate) issuer: String,
     state: Arc<State>,
 }
 
 impl Idp {
-    /// A provider that publishes the key of [`Signer::issuer`].
+    /// Starts a provider that publishes the key of [`Signer::issuer`].
     pub(crate) async fn start() -> Self {
         Self::start_over(None).await
     }
 
-    /// The same over TLS, with the certificate that `keys/authority.pem` vouches for.
+    /// Starts it with TLS, with a certificate that `keys/authority.pem` signed.
     pub(crate) async fn start_over_tls() -> Self {
         let certificates = CertificateDer::pem_slice_iter(include_bytes!("../keys/server.pem"));
         let certificates = certificates.map(Result::unwrap).collect();
@@ -110,7 +110,7 @@ impl Idp {
         format!("{}{path}", self.issuer)
     }
 
-    /// What it says about itself.
+    /// The provider's discovery document.
     pub(crate) fn discovery(&self) -> Value {
         json!({
             "issuer": self.issuer,
@@ -128,17 +128,17 @@ impl Idp {
         self.set_reply(JWKS, Reply::Json(json!({"keys": keys})));
     }
 
-    /// How often `path` was asked for.
+    /// The number of requests to `path`.
     pub(crate) fn count(&self, path: &str) -> usize {
         self.requests_to(path).len()
     }
 
-    /// Every question to `path`.
+    /// All requests to `path`.
     pub(crate) fn requests_to(&self, path: &str) -> Vec<ReceivedRequest> {
         self.state.requests.borrow().iter().filter(|asked| asked.path == path).cloned().collect()
     }
 
-    /// Waits until `path` was asked for so often.
+    /// Waits until `path` has received `count` requests.
     pub(crate) async fn wait_for_requests(&self, path: &str, count: usize) {
         let mut asked = self.state.requests.subscribe();
         let enough =
@@ -150,7 +150,7 @@ impl Idp {
 async fn serve(state: Arc<State>, stream: impl AsyncRead + AsyncWrite + Unpin) {
     let service = service_fn(move |request| handle(state.clone(), request));
     let http = hyper::server::conn::http1::Builder::new();
-    // A client that hangs up is no fault.
+    // A client that disconnects is not an error.
     http.serve_connection(TokioIo::new(stream), service).await.ok();
 }
 

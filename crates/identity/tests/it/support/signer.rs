@@ -1,4 +1,4 @@
-//! Signs tokens with keys of every kind that is taken.
+//! Signs tokens with keys of every accepted type.
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,7 @@ use ring::signature::{
 };
 use serde_json::{Value, json};
 
-/// A key, what it signs with, and its name.
+/// A key with its algorithm and identifier.
 pub(crate) struct Signer {
     pub(crate) id: &'static str,
     algorithm: &'static str,
@@ -37,13 +37,13 @@ impl Signer {
         ISSUER.get_or_init(|| Self::rsa("issuer", "RS256", include_bytes!("../keys/issuer.pk8")))
     }
 
-    /// A key that is nobody's business.
+    /// A key that is not the issuer's.
     pub(crate) fn stranger() -> &'static Self {
         static STRANGER: OnceLock<Signer> = OnceLock::new();
         STRANGER.get_or_init(|| Self::rsa("stranger", "RS256", include_bytes!("../keys/stranger.pk8")))
     }
 
-    /// The issuer's RSA key under another name and algorithm.
+    /// The issuer's RSA key with another identifier and algorithm.
     pub(crate) fn issuer_as(id: &'static str, algorithm: &'static str) -> Self {
         Self::rsa(id, algorithm, include_bytes!("../keys/issuer.pk8"))
     }
@@ -52,7 +52,7 @@ impl Signer {
         Self { id, algorithm, key: Key::Rsa(Box::new(RsaKeyPair::from_pkcs8(pkcs8).unwrap())) }
     }
 
-    /// A new key on a curve.
+    /// Generates a new key on a curve.
     pub(crate) fn new(id: &'static str, algorithm: &'static str) -> Self {
         let random = SystemRandom::new();
         let curve = |curve: &'static EcdsaSigningAlgorithm| {
@@ -71,7 +71,7 @@ impl Signer {
         Self { id, algorithm, key }
     }
 
-    /// The public key as it stands in a key set.
+    /// The public key in the form of a key set.
     pub(crate) fn jwk(&self) -> Value {
         let mut jwk = match &self.key {
             Key::Rsa(pair) => {
@@ -91,7 +91,7 @@ impl Signer {
         jwk
     }
 
-    /// The modulus of an RSA key, as those use it who take a public key for a shared secret.
+    /// The bytes of the public key, for attacks that use it as a shared secret.
     pub(crate) fn public_bytes(&self) -> Vec<u8> {
         match &self.key {
             Key::Rsa(pair) => pair.public().as_ref().to_vec(),
@@ -100,7 +100,7 @@ impl Signer {
         }
     }
 
-    /// A token with this key's name and algorithm in its header; `null` in `header` takes a member out.
+    /// A token with this key's identifier and algorithm in its header; `null` in `header` removes a member.
     pub(crate) fn token(&self, header: &Value, claims: &Value) -> String {
         let mut full = json!({"alg": self.algorithm, "kid": self.id});
         for (name, value) in header.as_object().unwrap() {
@@ -110,7 +110,7 @@ impl Signer {
         self.sign(&full.to_string(), &claims.to_string())
     }
 
-    /// A token of these very texts.
+    /// A token of exactly these texts.
     pub(crate) fn sign(&self, header: &str, claims: &str) -> String {
         let message = format!("{}.{}", encode(header), encode(claims));
         let signature = self.signature(message.as_bytes());

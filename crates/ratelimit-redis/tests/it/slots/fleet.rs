@@ -1,5 +1,6 @@
-//! A fleet of real processes on a real server. Each process writes down, by the machine's own clock, when a call behind
-//! its limiter began and ended; the parent counts how many were in flight at each moment. The limiter is not asked.
+//! A fleet of real processes on a real server. Each process writes down, by the machine's own clock, when a
+//! call behind its limiter began and ended. The parent counts how many were in flight at each moment, without
+//! asking the limiter.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -22,11 +23,11 @@ use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use crate::server::{Server, ServerKind, TEST_TIMEOUT, wait_available};
 
-/// Names the server to the processes of a fleet; without it [`worker`] has nothing to do.
+/// The variable with the server's URL for the processes of a fleet; without it [`worker`] does nothing.
 const WORKER_URL: &str = "VMCP_SLOT_WORKER_URL";
-/// How a process behaves.
+/// The variable with a process's behaviour.
 const WORKER_BEHAVIOR: &str = "VMCP_SLOT_WORKER_HABIT";
-/// How many calls may be in flight, in the whole fleet.
+/// The most calls in flight, in the whole fleet.
 pub(super) const COUNT_MAX: usize = 4;
 pub(super) const LEASE: Duration = Duration::from_secs(2);
 
@@ -38,7 +39,7 @@ pub(super) fn machine_now() -> u64 {
     u64::try_from(now.tv_sec).unwrap() * 1_000_000 + u64::try_from(now.tv_nsec).unwrap() / 1000
 }
 
-/// Stands where the backends are, and writes down which calls reach them and when they are over.
+/// Takes the position of the backends, and writes down which calls reach them and when they are over.
 struct RecordingGateway {
     inner: SharedGateway,
     call_duration: Duration,
@@ -59,7 +60,7 @@ impl Drop for InFlightRecord {
     }
 }
 
-/// One write for one line, so that what a killed process did is known.
+/// One write for each line, so that the events of a killed process are complete.
 fn record_event(what: char) {
     let line = format!("@{what}{};\n", machine_now());
     let mut out = std::io::stdout().lock();
@@ -88,7 +89,8 @@ impl Gateway for RecordingGateway {
     );
 }
 
-/// Calls as its habit says: `callers` at a time, each call for `stay` milliseconds, for `run` milliseconds.
+/// Calls as its behaviour says: `callers` at a time, each call for `stay` milliseconds, for `run`
+/// milliseconds.
 async fn work(url: &str, habit: &str) {
     let number = |name: &str| {
         let found = habit.split(' ').find_map(|part| part.strip_prefix(&format!("{name}=")));
@@ -126,7 +128,7 @@ async fn work(url: &str, habit: &str) {
         tokio::spawn(async move {
             while begun.elapsed() < run {
                 let answered = gateway.call_tool(&ctx, conformance::tool_call("tool")).await.is_ok();
-                // The way to a client and back; one that was refused is in no hurry.
+                // The latency to a client and back; a refused call is repeated later.
                 tokio::time::sleep(Duration::from_millis(if answered { 2 } else { 5 })).await;
             }
         })
@@ -137,7 +139,7 @@ async fn work(url: &str, habit: &str) {
     assert!(limiter.wait_settled(Duration::from_secs(1)).await, "what is held is given back at the end");
 }
 
-/// One of the processes of a fleet; a test by itself only in name.
+/// One of the processes of a fleet; it is a test in form only.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the parent process says what to do")]
 fn worker() {
@@ -145,11 +147,11 @@ fn worker() {
     tokio::runtime::Runtime::new().unwrap().block_on(work(&url, &habit));
 }
 
-/// What a process wrote down: when, and whether a call began.
+/// What a process wrote down: the moment, and whether a call began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Event {
     pub(super) at: u64,
-    /// After an end at the same moment, so that nothing is counted twice.
+    /// Sorted after an end at the same moment, so that no slot is counted twice.
     pub(super) begins: bool,
     pub(super) worker: usize,
 }
@@ -213,7 +215,7 @@ impl Fleet {
         }
     }
 
-    /// Waits until a process has as many calls in flight.
+    /// Waits until a process has this number of calls in flight.
     pub(super) async fn wait_in_flight(&mut self, worker: usize, count: usize) {
         let start = std::time::Instant::now();
         loop {
@@ -228,7 +230,7 @@ impl Fleet {
         }
     }
 
-    /// Everything that was written down, once all processes have ended.
+    /// All events that were written down, once all processes have ended.
     pub(super) async fn wait_ended(mut self) -> Vec<Event> {
         let start = std::time::Instant::now();
         while self.workers.iter_mut().any(|worker| worker.try_wait().unwrap().is_none()) {
@@ -252,7 +254,7 @@ impl Drop for Fleet {
     }
 }
 
-/// How many calls were in flight from each event on.
+/// The number of calls in flight after each event.
 pub(super) fn in_flight(events: &[Event]) -> Vec<(Event, usize)> {
     let mut count = 0_usize;
     let step = |event: &Event| {
@@ -273,13 +275,14 @@ pub(super) fn in_flight_max(events: &[Event], from: u64, until: u64) -> usize {
 async fn a_killed_replica_s_slots_come_back_within_the_lease(kind: ServerKind) {
     let server = Server::start(kind).await;
     let mut fleet = Fleet::new();
-    // One holds half of all slots with calls that do not end; the others would take more than there is.
+    // One process holds half of all slots with calls that do not end; the others would take more than there
+    // are.
     let doomed = fleet.spawn(&server, "callers=2 stay=60000 run=60000");
     fleet.wait_in_flight(doomed, 2).await;
     for _ in 0..2 {
         fleet.spawn(&server, "callers=6 stay=15 run=10000");
     }
-    // Several leases long, so that only what is reported can still be held.
+    // Several leases long, so that only slots that are reported can still be held.
     tokio::time::sleep(Duration::from_millis(5000)).await;
     let (before, after) = fleet.kill(doomed).await;
     let mut events = fleet.wait_ended().await;
@@ -291,7 +294,7 @@ async fn a_killed_replica_s_slots_come_back_within_the_lease(kind: ServerKind) {
     assert_eq!(in_flight_max(&events, 0, u64::MAX), COUNT_MAX, "never above the bound, and up to it");
     let lease = u64::try_from(LEASE.as_micros()).unwrap();
     let others: Vec<Event> = events.iter().copied().filter(|event| event.worker != doomed).collect();
-    // The last report may have been half a lease ago, not longer.
+    // The last report may be half a lease old, not more.
     assert!(
         in_flight_max(&others, 0, before + lease / 4) <= COUNT_MAX - 2,
         "they were the dead one's for a while"
@@ -311,7 +314,7 @@ async fn replicas_that_wait_take_turns(kind: ServerKind) {
     }
     let events = fleet.wait_ended().await;
     assert_eq!(in_flight_max(&events, 0, u64::MAX), COUNT_MAX);
-    // At the end each serves who still waits.
+    // The last half second is left out: each process then serves only the calls that still wait.
     let end = events[0].at + 8_500_000;
     let own = |event: &&Event, worker| event.begins && event.worker == worker && event.at < end;
     let calls = |worker| events.iter().filter(|event| own(event, worker)).count();

@@ -1,4 +1,5 @@
-//! A replica that stands still, and a server that forgets: what runs cannot be unmade, and nobody comes on top of it.
+//! A replica that is stopped, and a server that loses its data: running calls cannot be undone, and none is
+//! admitted on top of them.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ crate::on_both!(slow:
     a_server_that_hangs_lets_nobody_in,
 );
 
-/// Everybody who was admitted after a moment found room, counting all that was in flight.
+/// Asserts that every call admitted after a moment had a free slot, counting all calls in flight.
 fn check_no_admission_above_limit(events: &[Event], after: u64) {
     let late = in_flight(events).into_iter().filter(|(event, _)| event.begins && event.at > after);
     for (event, count) in late {
@@ -39,7 +40,7 @@ async fn a_replica_that_stood_still_admits_nobody_on_top(kind: ServerKind) {
     fleet.signal(still, Signal::CONT);
     let resumed = machine_now();
     let events = fleet.wait_ended().await;
-    // While it stood still its slots were given to others, and no more than these.
+    // While it was stopped its slots were granted to other replicas, and no more than these.
     let moving: Vec<Event> = events.iter().copied().filter(|event| others.contains(&event.worker)).collect();
     assert_eq!(in_flight_max(&moving, stopped, resumed), COUNT_MAX, "its slots were of use to others");
     assert!(

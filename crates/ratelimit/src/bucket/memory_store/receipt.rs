@@ -1,4 +1,4 @@
-//! What an admitted call has paid: giving it back, charging more, and freeing its place among the calls in flight.
+//! What an admitted call has paid: refunds, further charges, and the release of its slots.
 
 use smallvec::SmallVec;
 
@@ -12,17 +12,17 @@ use crate::plan::policy::Mode;
 use crate::plan::{LevelStorage, Plan, PlannedBucket};
 
 impl Receipt<'_> {
-    /// The bucket that has least left, if it is little.
+    /// The nearly empty bucket to report to the caller, if there is one.
     pub(crate) fn low_bucket(&self) -> Option<LowBucket> {
         self.low_bucket
     }
 
-    /// Who has paid: the caller, or all callers together for whom there is no room.
+    /// The user that has paid: the caller, or the shared overflow user if the user table was full.
     pub(crate) fn user(&self) -> Option<UserKey> {
         self.user
     }
 
-    /// When it has paid.
+    /// When the call paid.
     pub(crate) fn paid_at(&self) -> Micros {
         self.paid_at
     }
@@ -33,38 +33,38 @@ impl Receipt<'_> {
         &self.charges
     }
 
-    /// Gives the tokens back: the call never reached its backend.
+    /// Refunds all tokens, because the call never reached its backend, and releases the slots.
     pub fn refund(self) {
         self.refund_tokens();
     }
 
-    /// The same, and the call keeps its place among those in flight.
+    /// Refunds all tokens; the call keeps its slots.
     pub(crate) fn refund_tokens(&self) {
         self.store
             .adjust(self.plan, self.user, (&self.charges.pays, self.paid_at), |bucket| bucket.cost_units);
     }
 
-    /// Gives tokens back to every bucket that paid, or takes as many more where they are less than none: the call turned
-    /// out to cost less, or more. A bucket may be left in debt, by as much as it holds when full at most.
+    /// Refunds `tokens` to every bucket that paid, because the call turned out to cost less. A negative
+    /// number charges more. A charge may leave a bucket in debt, at most by its capacity.
     pub fn adjust(&self, tokens: impl Fn(&PlannedBucket) -> i64) {
         let units = |bucket: &PlannedBucket| signed_units(bucket, tokens(bucket));
         self.store.adjust(self.plan, self.user, (&self.charges.pays, self.paid_at), units);
     }
 
-    /// The places of the bounds in shadow mode that had no room.
+    /// The indices of the slot limits in shadow mode that had no free slot.
     pub(crate) fn missed_slot_limit_indices(&self) -> impl Iterator<Item = usize> {
         self.slots_held.iter().enumerate().filter(|(_, holds)| !**holds).map(|(place, _)| place)
     }
 }
 
-/// So many tokens of a bucket in units.
+/// A signed number of tokens of a bucket, in units.
 pub(crate) fn signed_units(bucket: &PlannedBucket, tokens: i64) -> i64 {
     bucket.rate.units(tokens.unsigned_abs()).saturating_mul(tokens.signum())
 }
 
 impl MemoryStore {
-    /// Gives units to each bucket of a plan that has paid at a moment, or takes them where the number is negative.
-    /// No bucket gets more than it would hold in addition if the call had never paid.
+    /// Refunds units to each bucket of a plan that paid at `paid_at`, or charges them if the number is
+    /// negative. No bucket gets more than it would hold in addition if the call had never paid.
     pub(crate) fn adjust(
         &self,
         plan: &Plan,
@@ -74,7 +74,8 @@ impl MemoryStore {
     ) {
         let now = self.clock.now();
         let mut seats = self.find_entries(plan, user);
-        // A user who was swept out was full: what is given back is nothing new, and what is owed finds a place again.
+        // A user that was swept out had full buckets, so a refund would add nothing. A charge inserts the
+        // user's entry again, so that the debt is kept.
         if plan.buckets.iter().any(|bucket| units(bucket).is_negative()) {
             seats.enforced.ensure_inserted();
             seats.shadow.ensure_inserted();
@@ -91,7 +92,8 @@ impl MemoryStore {
                 continue;
             }
             let now = bucket.bucket_time(now);
-            // Several calls that were paid for together may be given back at once.
+            // Several calls that were paid together may be refunded at once, so the payment is at least the
+            // refund.
             let paid = Payment { units: bucket.cost_units.max(units), at: paid_at };
             let changed = |held: Option<BucketState>| {
                 let held = held.unwrap_or_else(|| BucketState::full(&bucket.rate, now));
@@ -113,16 +115,17 @@ impl MemoryStore {
 }
 
 impl Receipt<'_> {
-    /// Lets the call's places among the calls in flight go on without it: for each bound of the plan, whether the call counts
-    /// under it. They are to be given back with [`MemoryStore::release_slots`].
+    /// Takes the slots out of the receipt, so that dropping it does not release them. For each slot limit of
+    /// the plan the flag says whether the call holds a slot. The caller must release them with
+    /// [`MemoryStore::release_slots`].
     pub(crate) fn take_slots(&mut self) -> SmallVec<[bool; 2]> {
         std::mem::take(&mut self.slots_held)
     }
 }
 
 impl MemoryStore {
-    /// Gives back the places of a call among the calls in flight; `holds` says for each bound of the plan whether the call
-    /// counts under it.
+    /// Releases the slots of a call. For each slot limit of the plan, `holds` says whether the call holds a
+    /// slot.
     pub(crate) fn release_slots(&self, plan: &Plan, user: Option<UserKey>, holds: &[bool]) {
         if !holds.contains(&true) {
             return;

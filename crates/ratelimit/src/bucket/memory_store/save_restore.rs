@@ -1,4 +1,4 @@
-//! Leaving levels to the next process, and taking over those of the last one.
+//! Saves the levels of a memory store for the next process, and restores those of the last process.
 
 use std::collections::HashMap;
 
@@ -9,18 +9,20 @@ use crate::bucket::saved_levels::{SavedBucket, SavedLevels, SavedState, Secrets}
 use crate::clock::Micros;
 use crate::plan::{BucketId, SavedDefinition};
 
-/// Whether a period of the calendar is certainly over, whether or not a call has begun another one.
+/// Whether a calendar period is certainly over, even if no call has begun a later one: it began more than two
+/// typical lengths ago.
 fn is_period_over(rate: &Rate, start: Micros, time_of_day: Micros) -> bool {
     let usual = u64::try_from(rate.configured().1.as_micros()).unwrap_or(u64::MAX);
     rate.is_by_calendar() && start.plus(usual.saturating_mul(2)) < time_of_day
 }
 
 impl MemoryStore {
-    /// The levels of all buckets that are not full, but for those of limits that are on trial for all callers.
+    /// The levels of all buckets that are not full. Per-user and per-value buckets of limits in shadow mode
+    /// for all callers are left out.
     pub(crate) fn save(&self, secrets: Secrets) -> SavedLevels {
         let (now, time_of_day) = (self.clock.now(), self.clock.time_of_day());
         let names = self.planner.definition_keys();
-        // Only definitions of which something is left: others are made anew.
+        // Only definitions with a level to save are written; the planner creates all others anew.
         let mut buckets: Vec<SavedBucket> = Vec::new();
         let mut places: HashMap<BucketId, u32> = HashMap::new();
         let mut saved = |id: BucketId, state: BucketState| {
@@ -63,8 +65,8 @@ impl MemoryStore {
         SavedLevels { secrets, saved_at: time_of_day, buckets, values, users }
     }
 
-    /// Takes over levels, which the time since then has filled. The store must be new. Returns for how many users there is no
-    /// room.
+    /// Restores saved levels, refilled for the time since they were saved. The store must be new. Returns the
+    /// number of users that were left out because the user table is full.
     pub(crate) fn restore(&self, levels: &SavedLevels) -> usize {
         let now = self.clock.now();
         let time_of_day = self.clock.time_of_day();
@@ -73,7 +75,7 @@ impl MemoryStore {
             let at = if rate.is_by_calendar() { state.period } else { now };
             let earned = i64::try_from(away.saturating_mul(rate.refill())).unwrap_or(i64::MAX);
             let units = state.units.saturating_add(earned).clamp(-rate.capacity(), rate.capacity());
-            // Nothing is known of what it held before, so the least is given back.
+            // The earlier levels are unknown, so refunds get the smallest bound.
             BucketState { level: Level { units, at }, above_half_at: at }
         };
         let ids: Vec<(BucketId, Rate)> = levels

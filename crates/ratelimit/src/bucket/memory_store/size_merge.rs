@@ -1,5 +1,6 @@
-//! A user's bucket that has another size than at the last call, because another override is for the caller now: what is
-//! missing in it stays missing. A call that pays moves it into the size that counts; one that is refused moves nothing.
+//! Merges the sizes of a user's bucket when another override applies to the caller than at the last call:
+//! what is missing in one size stays missing in the other. A call that pays moves it into the size that
+//! applies; a call that is refused moves nothing.
 
 use crate::bucket::memory_store::user_entries::UserEntries;
 use crate::bucket::rate::{BucketState, merged};
@@ -7,7 +8,8 @@ use crate::bucket::user_table::UserRecord;
 use crate::clock::Micros;
 use crate::plan::{LevelStorage, Plan, PlannedBucket, Planner};
 
-/// What a user's bucket holds with what is missing in its other sizes; nothing where it is full.
+/// The state of a user's bucket with everything that is missing in its other sizes. `None` if no size has a
+/// state, which means that the bucket is full.
 pub(super) fn merged_state(
     user: &UserRecord,
     bucket: &PlannedBucket,
@@ -26,7 +28,7 @@ pub(super) fn merged_state(
     state
 }
 
-/// Brings what a user has spent in other sizes of a bucket into the size that counts now.
+/// Moves what a user has spent in other sizes of a bucket into the size that applies now.
 pub(super) fn merge_size(user: &mut UserRecord, bucket: &PlannedBucket, planner: &Planner, now: Micros) {
     if bucket.other_sizes.is_empty() {
         return;
@@ -39,7 +41,7 @@ pub(super) fn merge_size(user: &mut UserRecord, bucket: &PlannedBucket, planner:
     }
 }
 
-/// The same for all buckets of a plan.
+/// Merges the sizes of all buckets of a plan.
 pub(super) fn merge_sizes(plan: &Plan, seats: &mut UserEntries<'_>, planner: &Planner, now: Micros) {
     for bucket in &plan.buckets {
         let on_trial = matches!(bucket.storage, LevelStorage::ShadowUser);
@@ -73,13 +75,14 @@ mod tests {
         assert_eq!(tokens(grown, &large), 995);
         let shrunk = merged((full(&small), &small), (held(&large, 990, 0), &large), Micros(0));
         assert_eq!(shrunk.level.units, -3 * small.unit().cast_signed());
-        // Both were spent from.
+        // Tokens were spent from both sizes.
         let both = merged((held(&large, 900, 0), &large), (held(&small, 2, 0), &small), Micros(0));
         assert_eq!(tokens(both, &large), 895);
-        // What was earned meanwhile is not missing.
+        // The refill since then is not missing.
         let later = merged((full(&large), &large), (held(&small, 0, 0), &small), Micros(60_000_000));
         assert_eq!(later.level.units, large.capacity());
-        // All of it, or a smaller size in between would make up for it.
+        // The whole amount is missing, beyond the capacity; otherwise a smaller size in between would forgive
+        // the rest.
         let deep = merged((full(&small), &small), (held(&large, 0, 0), &large), Micros(0));
         assert_eq!(deep.level.units, -993 * small.unit().cast_signed());
     }

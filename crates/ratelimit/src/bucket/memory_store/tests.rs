@@ -66,7 +66,7 @@ fn user(number: u128) -> Option<UserKey> {
     Some(UserKey::new(number << 64 | number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 
-/// The judge: every bucket as exact integers, one thread, nothing clever.
+/// The model: every bucket in exact integers, on one thread, as simple as possible.
 #[derive(Default)]
 struct Model {
     levels: std::collections::HashMap<(u32, Option<UserKey>), (i128, u64)>,
@@ -84,7 +84,7 @@ impl Model {
         }
     }
 
-    /// The waits of refusing buckets by place, or nothing if the call was admitted and paid for.
+    /// The waits of the refusing buckets by index; empty if the call was admitted and paid for.
     fn admit(&mut self, plan: &Plan, user: Option<UserKey>, now: u64) -> Vec<(usize, Option<u64>)> {
         let cost = |bucket: &PlannedBucket| i128::from(bucket.cost.get()) * i128::from(bucket.rate.unit());
         let mut refusing = Vec::new();
@@ -120,8 +120,8 @@ fn windows() -> impl Strategy<Value = Vec<(u64, u64)>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// The engine and the model agree on every verdict and every wait, with several windows, costs, tools and users,
-    /// and with a clock that also jumps backward and far ahead.
+    /// The store and the model agree on every verdict and every wait. The cases have several windows, costs,
+    /// tools and users, and a clock that also jumps backward and far ahead.
     #[test]
     fn agrees_with_the_model(
         server in (windows(), windows()),
@@ -157,7 +157,7 @@ proptest! {
         }
     }
 
-    /// In any stretch of time no bucket admits more than it holds when full plus what it earns in that time.
+    /// In any window of time no bucket admits more than its capacity plus what it earns in that time.
     #[test]
     fn no_window_holds_more_than_its_allowance(tokens in 1_u64..20, period in 1_u64..1000, gaps in prop::collection::vec(0_u64..40, 1..300)) {
         let bench = harness(policy(limits(&[(tokens, period)], &[]), vec![]));
@@ -183,8 +183,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
-    /// The same when calls are given back in whole or in part, however late: what stays charged of the calls that began in any
-    /// stretch of time is no more than the bucket holds when full and earns in that time.
+    /// Refunds in whole or in part, however late, do not widen any window. What stays charged of the calls
+    /// that began in a window is at most the capacity of the bucket plus what it earns in that time.
     #[test]
     fn what_is_given_back_late_widens_no_window(
         tokens in 2_u64..12,
@@ -317,7 +317,7 @@ fn churn_stays_bounded_and_hands_out_no_fresh_budget() {
     }
 }
 
-/// A user whose buckets were full is forgotten; what a call of that user turns out to cost is owed all the same.
+/// A user whose buckets are full is swept out. A later charge for a call of that user still leaves a debt.
 #[test]
 fn who_was_forgotten_still_owes() {
     let bench = harness(policy(limits(&[], &[(10, 10_000_000)]), vec![]));
@@ -364,7 +364,7 @@ fn threads_never_admit_one_too_many() {
     assert_eq!(bench.store.peek(&plan, user(1))[0].level, 0);
 }
 
-/// Operators read how many users are told apart, and what they take: limits on trial have a table of their own.
+/// The store reports the number of users and their memory. Limits in shadow mode have a table of their own.
 #[test]
 fn users_are_counted_and_measured() {
     let tried = |quota: Quota| Quota { mode: Mode::Shadow, ..quota };
@@ -387,7 +387,7 @@ fn users_are_counted_and_measured() {
     assert!(bench.store.user_bytes() > of_two, "and are measured");
 }
 
-/// A caller who is not told apart would have been refused by a limit per user that is on trial.
+/// A caller without a user entry would have been refused by a per-user limit in shadow mode.
 #[test]
 fn an_unknown_caller_is_counted_by_rules_on_trial() {
     let tried = |quota: Quota| Quota { mode: Mode::Shadow, ..quota };

@@ -1,4 +1,4 @@
-//! The users of a store, spread over shards that are locked one by one.
+//! The users of a memory store, spread over shards with a lock each.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,14 +10,14 @@ use crate::clock::Micros;
 use crate::plan::policy::Overflow;
 use crate::plan::{BucketId, Plan, Planner};
 
-/// How many shards the users are spread over: enough that threads rarely meet.
+/// The number of shards over which users are spread: enough that threads rarely contend for a lock.
 const SHARD_COUNT: usize = 64;
-/// How many places are swept whenever a user is added; more than one, so that sweeping outpaces adding.
+/// How many slots of a shard are swept when a user is added; more than one, so that sweeping outpaces adding.
 const SWEEP_STEP: usize = 4;
-/// How many places are swept for a user who comes when the store is full.
+/// How many slots of a shard are swept for a new user when the store is full.
 const SWEEP_FULL: usize = 256;
 
-/// Users who are told apart.
+/// The user tables of all shards, and the number of users in them.
 pub(super) struct ShardedUserTable {
     shards: Vec<Mutex<UserTable>>,
     count: AtomicUsize,
@@ -29,17 +29,17 @@ impl ShardedUserTable {
         Self { shards, count: AtomicUsize::new(0) }
     }
 
-    /// How many there are.
+    /// The number of users.
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Bytes that they take.
+    /// Memory of the tables, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().bytes()).sum()
     }
 
-    /// Looks at every user. Each shard is locked for as long as its users are looked at.
+    /// Visits every user. Each shard stays locked while its users are visited.
     pub(super) fn for_each_user(
         &self,
         mut look: impl FnMut(UserKey, &mut dyn Iterator<Item = (BucketId, BucketState)>),
@@ -51,15 +51,15 @@ impl ShardedUserTable {
         }
     }
 
-    /// A user's place, if the user is known; never makes one.
+    /// The entry of a user, if the table has one; never inserts one.
     pub(super) fn find_entry(&self, user: Option<UserKey>) -> UserEntry<'_> {
         let mut seat = UserEntry::default();
         self.lock_entry(&mut seat, user);
         seat
     }
 
-    /// Sets an empty seat to a user's place, or to leave to make one. Without room it is that of all users beyond the bound
-    /// together, or stays empty where the policy is to refuse then.
+    /// Sets an empty entry to the user's entry, or reserves room to insert it. Without room the entry is that
+    /// of the shared overflow user, or stays empty if the policy refuses further users.
     #[inline]
     pub(super) fn find_or_reserve<'a>(
         &'a self,
@@ -75,14 +75,15 @@ impl ShardedUserTable {
         if seat.shard.as_deref_mut().is_some_and(|table| self.make_room(table, planner, now)) {
             return;
         }
-        // Unlocks the table, which may be the one of those beyond the bound, too.
+        // Unlocks the shard first: the overflow user may be in the same one.
         *seat = UserEntry::default();
         if planner.policy().memory.overflow == Overflow::Share {
             self.lock_entry(seat, Some(UserKey::OVERFLOW));
         }
     }
 
-    /// Seats are set where they are: a decision takes nanoseconds, and moving them is a part of it.
+    /// Fills the entry in place: a decision takes nanoseconds, and moving the entry would take a good part of
+    /// that time.
     #[inline]
     fn lock_entry<'a>(&'a self, seat: &mut UserEntry<'a>, user: Option<UserKey>) {
         let Some(key) = user else { return };
@@ -93,7 +94,8 @@ impl ShardedUserTable {
         seat.sharded_table = Some(self);
     }
 
-    /// Makes room for one more user, sweeping a little. False when every place is taken by somebody in debt.
+    /// Makes room for one more user and sweeps a few slots. Returns false if the store is still full after
+    /// the sweep. A user with a bucket that is not full, or with a call in flight, is never swept.
     fn make_room(&self, table: &mut UserTable, planner: &Planner, now: Micros) -> bool {
         let bound = planner.policy().memory.user_count_max;
         let sweep = |table: &mut UserTable, step| {
@@ -111,7 +113,7 @@ impl ShardedUserTable {
     }
 }
 
-/// A user's place in the locked table; nobody's for a caller who is not told apart.
+/// The entry of a user in the locked shard; empty for a caller that has none.
 #[derive(Default)]
 pub(super) struct UserEntry<'a> {
     sharded_table: Option<&'a ShardedUserTable>,
@@ -121,17 +123,17 @@ pub(super) struct UserEntry<'a> {
 }
 
 impl UserEntry<'_> {
-    /// What is known of the user.
+    /// The record of the user.
     pub(super) fn record(&self) -> Option<&UserRecord> {
         self.shard.as_ref().zip(self.index).map(|(table, place)| table.at(place))
     }
 
-    /// The same, to change it.
+    /// The record of the user, mutable.
     pub(super) fn record_mut(&mut self) -> Option<&mut UserRecord> {
         self.shard.as_mut().zip(self.index).map(|(table, place)| table.at_mut(place))
     }
 
-    /// Makes the place if there is none.
+    /// Inserts the user if the table does not have it yet.
     #[inline]
     pub(super) fn ensure_inserted(&mut self) {
         if let (Some(users), Some(key), Some(table), None) =
@@ -143,8 +145,8 @@ impl UserEntry<'_> {
     }
 }
 
-/// A caller's places: where limits in force are kept, and where those on trial are. A user who is only known to limits on
-/// trial takes no place from others.
+/// The entries of a caller: one for enforced limits and one for limits in shadow mode. A user known only to
+/// limits in shadow mode takes no slot from users of enforced limits.
 #[derive(Default)]
 pub(super) struct UserEntries<'a> {
     pub(super) enforced: UserEntry<'a>,
@@ -152,18 +154,18 @@ pub(super) struct UserEntries<'a> {
 }
 
 impl<'a> UserEntries<'a> {
-    /// Whether the plan keeps something for each user, and the caller is not told apart.
+    /// Whether the plan has per-user state and the caller has no entry for it.
     pub(super) fn is_missing_user(&self, plan: &Plan) -> bool {
         (plan.needs_user_entry && self.enforced.key.is_none())
             || (plan.needs_shadow_user_entry && self.shadow.key.is_none())
     }
 
-    /// The seat for what is on trial for everybody, or for the rest.
+    /// The entry for limits in shadow mode for all callers, or that for all other limits.
     pub(super) fn entry(&self, on_trial: bool) -> &UserEntry<'a> {
         if on_trial { &self.shadow } else { &self.enforced }
     }
 
-    /// The same, to change it.
+    /// Mutable form of `entry`.
     pub(super) fn entry_mut(&mut self, on_trial: bool) -> &mut UserEntry<'a> {
         if on_trial { &mut self.shadow } else { &mut self.enforced }
     }

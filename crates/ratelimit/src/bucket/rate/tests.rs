@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The judge: a bucket in exact fractions, one token over one (numerators over the period).
+/// The model: the level of a bucket in exact arithmetic of 128 bits, in units.
 fn model_level(rate: &Rate, level: i64, elapsed: u64) -> i128 {
     (i128::from(level) + i128::from(elapsed) * i128::from(rate.refill())).min(i128::from(rate.capacity()))
 }
@@ -69,7 +69,7 @@ fn slow_and_fast_rates_do_not_drift() {
     ] {
         let rate = Rate::new(tokens, period, tokens).unwrap();
         let mut level = Level { units: 0, at: Micros(0) };
-        // A caller that asks every 37 ms for ten periods earns exactly what the periods give.
+        // A caller that calls every 37 ms for ten periods earns exactly the tokens of ten periods.
         let step = 37_000;
         let end = u64::try_from(period.as_micros()).unwrap() * 10;
         let mut earned = 0_u64;

@@ -1,10 +1,10 @@
-//! Numbers and texts as bytes, the lowest first.
+//! The binary encoding of saved levels: little-endian numbers, and texts with a length prefix.
 
 use super::SavedState;
 use crate::bucket::user_table::UserKey;
 use crate::clock::Micros;
 
-/// Writes.
+/// Appends values to a buffer.
 #[derive(Default)]
 pub(super) struct Writer(Vec<u8>);
 
@@ -17,7 +17,7 @@ impl Writer {
         self.bytes(&number.to_le_bytes());
     }
 
-    /// More than fits is nothing that a process holds.
+    /// A count is saturated at 32 bits; no process holds that many items.
     pub(super) fn count(&mut self, count: usize) {
         self.bytes(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
     }
@@ -43,7 +43,7 @@ impl Writer {
     }
 }
 
-/// Reads; nothing where there is no more.
+/// Reads values from the front of the bytes; returns `None` at their end.
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {

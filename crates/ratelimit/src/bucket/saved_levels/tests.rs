@@ -51,7 +51,7 @@ fn what_another_program_has_saved_is_left() {
 }
 
 proptest! {
-    /// A text that is cut off, or changed in one place, is never taken for levels.
+    /// Truncated bytes, or bytes with one flipped bit, are never accepted as saved levels.
     #[test]
     fn a_torn_text_is_refused(cut in any::<prop::sample::Index>(), place in any::<prop::sample::Index>(), bit in 0_u8..8) {
         let bytes = levels().encode();
@@ -61,7 +61,7 @@ proptest! {
         prop_assert!(SavedLevels::decode(&changed).is_err());
     }
 
-    /// Whatever comes is read or refused, and no count makes it ask for memory.
+    /// Arbitrary bytes are decoded or rejected, and no count makes the decoder allocate memory for it.
     #[test]
     fn any_bytes_are_safe(mut bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let _ = SavedLevels::decode(&bytes);

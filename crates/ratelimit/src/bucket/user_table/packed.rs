@@ -1,21 +1,23 @@
-//! The state of a bucket in 16 bytes, so that a user stays in one cache line.
+//! The state of a bucket packed into 16 bytes, so that a user fits into one cache line.
 
 use crate::bucket::rate::{BucketState, Level, Rate};
 use crate::clock::Micros;
 
-/// Bits of the moment in microseconds: 142 years.
+/// Bits of the level's timestamp in microseconds: 142 years.
 const AT_BITS: u32 = 52;
 const AT_MASK: u64 = (1 << AT_BITS) - 1;
-/// Bits of the other moment, in steps that are as long as its age needs.
+/// Bits of `above_half_at`, in steps; the length of a step depends on its age.
 const STEP_BITS: u32 = 6;
 const STEP_MASK: u64 = (1 << STEP_BITS) - 1;
 
-/// The state of a bucket. The moment when it was last well filled is rounded up to a step, which is a 31st of its age at most. A
-/// moment that is rounded stays where it is until steps become longer, so that many changes do not move it on.
+/// The packed state of a bucket. Its `above_half_at` is rounded up to a whole step, and a step is at most a
+/// 31st of its age. A rounded timestamp stays the same until the steps become longer, so repeated changes do
+/// not move it forward.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Packed {
     units: i64,
-    /// The moment of the level; above it the last bits of the other moment in steps, and how long a step is.
+    /// The timestamp of the level in the low 52 bits; above it the low bits of `above_half_at` in steps, then
+    /// the step length as a power of two.
     moments: u64,
 }
 
@@ -38,7 +40,7 @@ impl Packed {
         Self { units: state.level.units, moments: at | steps << AT_BITS }
     }
 
-    /// The bucket pays: see [`BucketState::spend`].
+    /// Records a payment: see [`BucketState::spend`].
     #[inline]
     pub(super) fn spend(&mut self, rate: &Rate, (before, after): (i64, i64), now: Micros) {
         if before > rate.half() {
@@ -55,19 +57,19 @@ impl Packed {
         let (at, steps) = (self.moments & AT_MASK, self.moments >> AT_BITS);
         let shift = steps >> STEP_BITS;
         let present = at >> shift;
-        // Of all moments with these last bits it is the latest one that is not in the future.
+        // Of all timestamps with these low bits, `above_half_at` is the latest one that is not in the future.
         let high = (present - (present.wrapping_sub(steps) & STEP_MASK).min(present)) << shift;
         BucketState { level: Level { units: self.units, at: Micros(at) }, above_half_at: Micros(high) }
     }
 
-    /// The level alone.
+    /// The level, without `above_half_at`.
     #[inline]
     pub(super) fn level(self) -> Level {
         Level { units: self.units, at: Micros(self.moments & AT_MASK) }
     }
 }
 
-/// A moment in steps of two to the power of `shift` microseconds, rounded up.
+/// A timestamp in steps of two to the power of `shift` microseconds, rounded up.
 fn rounded_up(moment: u64, shift: u32) -> u64 {
     (moment + ((1 << shift) - 1)) >> shift
 }
@@ -95,7 +97,7 @@ mod tests {
             prop_assert!(kept.above_half_at.since(state.above_half_at) <= (at - state.above_half_at.0) / 31);
         }
 
-        /// However often a bucket changes, the moment when it was last well filled does not follow.
+        /// However often a bucket changes, `above_half_at` does not move forward with the changes.
         #[test]
         fn many_changes_do_not_move_it_on(start in 0_u64..1 << 50, gaps in prop::collection::vec(0_u64..1_000_000, 1..400)) {
             let mut kept = state(0, start, start);
@@ -107,7 +109,8 @@ mod tests {
         }
     }
 
-    /// The short way of a bucket that holds much gives what the long way gives.
+    /// The shortcut for a bucket that holds more than half of its capacity gives the same result as unpacking
+    /// and packing.
     #[test]
     fn paying_is_the_same_in_both_forms() {
         let rate = Rate::new(10, std::time::Duration::from_secs(10), 10).unwrap();

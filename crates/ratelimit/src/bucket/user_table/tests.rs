@@ -14,7 +14,7 @@ fn a_user_is_one_cache_line() {
     assert_eq!(size_of::<UserRecord>(), 64);
 }
 
-/// Memory beyond the cache line is taken for the third bucket and given back after it.
+/// The third bucket of a user allocates memory outside the cache line; removing it frees the memory.
 #[test]
 fn two_buckets_of_a_user_are_inline() {
     let state = |units| BucketState::full(&rate(), Micros(7)).with_units(units);
@@ -50,7 +50,7 @@ fn four_fifths_of_the_table_are_used_before_it_grows_by_half() {
     assert_eq!(sizes, [(8, 1), (12, 7), (18, 10), (27, 15), (40, 22), (60, 33)]);
 }
 
-/// Users that began at one home would be found by looking at all of them.
+/// If all users had the same home index, a lookup would have to probe all of them.
 #[test]
 fn hashes_spread_over_the_table() {
     let mut table = UserTable::default();
@@ -58,7 +58,8 @@ fn hashes_spread_over_the_table() {
     assert_eq!(homes, [0, 2, 4, 6]);
 }
 
-/// A sweep continues where the last one ended, and finds the one user that can be forgotten behind others that cannot.
+/// A sweep continues where the last one ended. It finds the one user that can be removed behind others that
+/// cannot.
 #[test]
 fn sweeps_come_round_the_table() {
     let mut table = UserTable::default();
@@ -73,14 +74,15 @@ fn sweeps_come_round_the_table() {
 }
 
 proptest! {
-    /// The table agrees with a plain map through inserts, spending and sweeps; only full users are ever forgotten.
+    /// The table agrees with a plain map through inserts, spending and sweeps; only full users are ever
+    /// removed.
     #[test]
     fn agrees_with_a_map(steps in prop::collection::vec((0_u8..3, 1_u128..40, 0_u32..4, 0_u64..30), 1..300)) {
         let (mut table, mut model) = (UserTable::default(), HashMap::<u128, HashMap<u32, BucketState>>::new());
         let mut now = Micros(0);
         for (step, key, bucket, elapsed) in steps {
             now = now.plus(elapsed);
-            // Hashes that crowd one home, to make long probes and wrap around.
+            // Hashes that crowd into few home indices, so that probes are long and wrap around.
             let key = UserKey::new((key % 7) << 125 | key);
             match step {
                 0 | 1 => {
@@ -98,7 +100,7 @@ proptest! {
                 match table.find(UserKey::new(*key)) {
                     None => prop_assert!(full, "only a full user may be forgotten"),
                     Some(place) => for (bucket, state) in states {
-                        // A user who was forgotten and came back has only what was spent since.
+                        // A user that was removed and inserted again has only what was spent since.
                         let kept = table.at(place).state(BucketId(*bucket));
                         prop_assert!(kept == Some(*state) || rate().level_at(state.level, now) == rate().capacity());
                     },

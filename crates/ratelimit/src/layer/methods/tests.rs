@@ -59,7 +59,7 @@ async fn each_method_has_its_own_bucket_and_the_others_are_free() {
     gateway.list_tools(&ctx).await.unwrap_err();
     for _time in 0..5 {
         gateway.list_prompts(&ctx).await.unwrap();
-        // Calls are charged further inside, by limits of their own.
+        // Calls of tools are charged further inside, by limits of their own.
         gateway.call_tool(&ctx, conformance::tool_call("a_search")).await.unwrap();
     }
 }
@@ -97,7 +97,7 @@ async fn without_limits_on_methods_there_is_no_layer() {
     assert!(Arc::ptr_eq(&inner, &wrapped));
 }
 
-/// A backend that works on what its client does not wait for any more.
+/// A backend that continues to work after its client has left.
 struct LingeringBackend {
     inner: SharedGateway,
     work_holds: parking_lot::Mutex<Vec<vmcp_domain::WorkHold>>,
@@ -126,7 +126,7 @@ impl Gateway for LingeringBackend {
     forward!(call_tool, list_tools, list_resources, list_resource_templates, list_prompts, task);
 }
 
-/// A client that leaves frees no place: the backend may be working.
+/// A client that leaves frees no slot: the backend may still be working.
 #[tokio::test]
 async fn a_request_counts_for_as_long_as_its_backend_works() {
     let concurrency =

@@ -1,4 +1,5 @@
-//! Decisions while the shared store does not answer: as the failure policy says, or out of this replica's share of every limit.
+//! Decisions while the shared store does not answer: by the failure policy, or from this replica's share of
+//! every limit.
 
 use std::sync::Arc;
 
@@ -33,13 +34,13 @@ impl Limiter {
                 event.fail_open |= bound.plan.has_enforced();
                 Ok(None)
             }
-            // What is only on trial refuses nobody, whether the store answers or not.
+            // A rule in shadow mode refuses no call, whether the store answers or not.
             OnStoreFailure::Deny if !bound.plan.has_enforced() => {
                 event.note_all_would_refuse(bound);
                 Ok(None)
             }
             OnStoreFailure::Deny => Err(Error::LimitsUnavailable.into()),
-            // A replica's share is for calls as they come.
+            // A replica's share is for single calls as they come.
             OnStoreFailure::Local if bound.is_combined => Err(Error::LimitsUnavailable.into()),
             OnStoreFailure::Local => {
                 if let Some(leases) = self.leases.as_ref().filter(|_| !bound.lease_plan.is_empty()) {
@@ -83,7 +84,7 @@ impl Limiter {
                         }))
                     }
                     AdmitOutcome::Refused(refused) => {
-                        // A call that is dearer than a share can pass again when the store is back.
+                        // A call that costs more than a share can pass again when the store is back.
                         let is_blocked =
                             plan.buckets.get(refused.longest_wait_index).is_some_and(|one| one.is_blocked);
                         let passes_again = refused.wait == Wait::Never && !is_blocked;
@@ -102,7 +103,7 @@ impl Limiter {
         self.fallback.get_or_init(full)
     }
 
-    /// Notes what the store said that the buckets of a plan hold, in units.
+    /// Records the levels that the store reported for the buckets of a plan, in units.
     pub(in crate::limiter) fn observe_levels(
         &self,
         sharing: &Sharing,
@@ -118,7 +119,7 @@ impl Limiter {
     }
 }
 
-/// A call that was admitted out of this replica's share.
+/// The charge of a call that was admitted from this replica's share.
 pub(in crate::limiter) struct FallbackCharge {
     fallback: Arc<Fallback>,
     share: Arc<FallbackShare>,
@@ -126,9 +127,9 @@ pub(in crate::limiter) struct FallbackCharge {
     /// For each bucket of the share's plan: whether it has paid.
     pays: SmallVec<[bool; 4]>,
     paid_at: Micros,
-    /// The places of the buckets in shadow mode that could not pay.
+    /// The indexes of the buckets in shadow mode that could not pay.
     unpaid_indices: SmallVec<[usize; 2]>,
-    /// What the store is owed for it.
+    /// The buckets of the shared store that are owed the cost of the call.
     owed_buckets: SmallVec<[RemoteBucket; 4]>,
 }
 
@@ -139,8 +140,8 @@ impl FallbackCharge {
 }
 
 impl Limiter {
-    /// Charges so many tokens more for such a call, or fewer where they are less than none; `None` for a call that did not
-    /// happen, which costs nothing.
+    /// Charges the tokens of a settlement for such a call, or refunds them where they are negative. `None` is
+    /// for a call that did not happen: its whole cost is refunded.
     pub(in crate::limiter) fn adjust_fallback_charge(
         &self,
         fallen: &FallbackCharge,

@@ -1,4 +1,4 @@
-//! Places among the calls in flight that are held for as long as a backend may be working.
+//! Slots that a call holds for as long as a backend may be working on it.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::limiter::admission::ReleaseNotifier;
 use crate::limiter::{Limiter, Permit, ToolPlan};
 use crate::shared::slots::SlotGuard;
 
-/// The places of one call. They are free when this is dropped.
+/// The slots of one call. Dropping it releases them.
 struct InFlightSlots {
     limiter: Arc<Limiter>,
     tool_plan: Arc<ToolPlan>,
     user: Option<UserKey>,
-    /// For each bound of the plan: whether the call counts under it in this process.
+    /// For each limit on calls in flight of the plan: whether the call counts under it in this process.
     local_slots: SmallVec<[bool; 2]>,
     slot_guard: Option<SlotGuard>,
     has_shared_slots: bool,
@@ -27,7 +27,7 @@ impl Drop for InFlightSlots {
         drop(self.slot_guard.take());
         let plan = &self.tool_plan.plan;
         self.limiter.memory.release_slots(plan, self.user, &self.local_slots);
-        // Dropping it tells those who wait.
+        // Dropping it notifies the waiting calls.
         drop(ReleaseNotifier {
             limiter: &self.limiter,
             plan,
@@ -40,8 +40,8 @@ impl Drop for InFlightSlots {
 }
 
 impl Permit<'_> {
-    /// The context of the call that this is for: it carries the call's places among those in flight, which are free once all
-    /// copies of it are gone. `None` for a call that has none.
+    /// The context of the call of this permit. It carries the call's slots, which are released once all
+    /// copies of the context are dropped. `None` for a call without slots.
     pub(crate) fn hold_slots(
         &mut self,
         limiter: &Arc<Limiter>,
@@ -60,7 +60,7 @@ impl Permit<'_> {
             has_shared_slots: self.release_notifier.has_shared_slots,
         };
         self.release_notifier.holds_slots = false;
-        // A call within another one keeps the places of both.
+        // A call within another one keeps the slots of both.
         let hold = WorkHold::new((places, ctx.hold.clone()));
         Some(CallContext { hold: Some(hold), ..ctx.clone() })
     }

@@ -1,4 +1,4 @@
-//! Refusals as errors: which rule binds, and for how long.
+//! Refusals as errors: which rule refuses, and for how long.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(in crate::limiter) fn rate_limited_error(
     Error::RateLimited(Box::new(bucket_rate_limit(bound, plan, place, wait)))
 }
 
-/// What the bucket at `place` says to a call that it lets wait.
+/// The refusal by the bucket at index `place`, with its wait.
 pub(in crate::limiter) fn bucket_rate_limit(
     bound: &ToolPlan,
     plan: &Plan,
@@ -34,7 +34,7 @@ pub(in crate::limiter) fn bucket_rate_limit(
         scope: bucket.map_or(LimitScope::Server, |bucket| bucket.scope),
         retry: match wait {
             Wait::None => Retry::After(Duration::ZERO),
-            // It was not asked when its period ends.
+            // The end of its period was not looked up, so the retry is the length of a whole period.
             Wait::Micros(u64::MAX) => {
                 let period =
                     bucket.and_then(|bucket| bucket.calendar_period.as_ref()).map(|resets| resets.period);

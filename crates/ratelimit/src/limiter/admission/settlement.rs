@@ -1,4 +1,5 @@
-//! What a call turned out to cost: the difference to what was paid for it is charged or given back when it has ended.
+//! Settlement: when a call has ended, the difference between its final cost and what was paid is charged or
+//! refunded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,8 +13,8 @@ use crate::plan::{PlannedBucket, RulePrice, Settlement, UNPAYABLE};
 use crate::queue::{Needs, needs};
 use crate::shared::store::{Adjustment, RemoteBucket};
 
-/// What is still owed for a call that has ended with a result; `None` where nothing is. What is not done yet stays at its
-/// price, and so does a call whose final price cannot be computed.
+/// What a call that has ended with a result still owes; `None` where it owes nothing. A result that is not
+/// complete keeps its price, and so does a call whose final price cannot be computed.
 pub(crate) fn compute_settlement(
     bound: &ToolPlan,
     caller: &Caller,
@@ -23,7 +24,7 @@ pub(crate) fn compute_settlement(
     let tool = bound.request.tool().filter(|_| reply.result_type == ResultType::Complete)?;
     let buckets = &bound.plan.buckets;
     let more = |trial: Option<u32>| {
-        // Nothing was paid that nobody can pay.
+        // A cost that no bucket can pay was not paid.
         let pays = |bucket: &&PlannedBucket| bucket.shadow_rule == trial && bucket.cost != UNPAYABLE;
         let paid = buckets.iter().find(pays)?.cost.get();
         Some(cost_difference(
@@ -43,7 +44,8 @@ pub(crate) fn compute_settlement(
     (!owed.is_zero()).then_some(owed)
 }
 
-/// How much more than was paid a call costs in the end, by the rules in force and, for its own buckets, by one on trial.
+/// How much more than was paid a call costs in the end, by the enforced rules and, for the buckets of a rule
+/// in shadow mode, by that rule.
 fn cost_difference(bound: &ToolPlan, priced: &PricedCall<'_>, trial: Option<u32>) -> i64 {
     let mut largest = None;
     let counts =
@@ -63,7 +65,7 @@ fn cost_difference(bound: &ToolPlan, priced: &PricedCall<'_>, trial: Option<u32>
 }
 
 impl PaidBatch {
-    /// The changes that charge more tokens to the buckets that paid.
+    /// The adjustments that charge more tokens to the buckets that paid.
     pub(in crate::limiter) fn adjustments<'a>(
         &'a self,
         tokens: impl Fn(&RemoteBucket) -> i64 + 'a,
@@ -78,14 +80,14 @@ impl PaidBatch {
 }
 
 impl Permit<'_> {
-    /// The changes that charge more tokens to the buckets that all replicas share.
+    /// The adjustments that charge more tokens to the buckets that all replicas share.
     pub(in crate::limiter) fn adjustments(&self, tokens: impl Fn(&RemoteBucket) -> i64) -> Vec<Adjustment> {
         let leased = self.lease_payment.iter().flat_map(|paid| paid.adjustments(&tokens));
         self.paid_batches.iter().flat_map(|part| part.adjustments(&tokens)).chain(leased).collect()
     }
 
-    /// Charges the buckets that paid so much more, or gives as much back. The shared store is told later: no answer waits
-    /// for it.
+    /// Charges what is owed to the buckets that paid, or refunds it where it is negative. The shared store is
+    /// updated in the background, so that no reply waits for it.
     pub(crate) fn settle(self, limiter: &Arc<Limiter>, owed: &Settlement) {
         if let Some(receipt) = &self.local {
             receipt.adjust(|bucket| -owed.for_bucket(bucket.shadow_rule));
@@ -106,7 +108,7 @@ impl Permit<'_> {
     }
 }
 
-/// Settlements that the shared store has not been told of yet.
+/// The number of settlements that have not been sent to the shared store yet.
 #[derive(Debug, Default)]
 pub(in crate::limiter) struct PendingSettlements(AtomicUsize);
 
@@ -116,7 +118,7 @@ impl PendingSettlements {
     }
 }
 
-/// One of them.
+/// One settlement that is being sent. Dropping it counts it out.
 struct PendingSettlement(Arc<Limiter>);
 
 impl PendingSettlement {
@@ -133,7 +135,8 @@ impl Drop for PendingSettlement {
 }
 
 impl Limiter {
-    /// Tells the shared store of changes by a task of its own, and those who wait for what is given back.
+    /// Sends adjustments to the shared store in a background task, and then notifies the calls that wait for
+    /// the refund.
     pub(in crate::limiter) fn adjust_shared_later(
         self: &Arc<Self>,
         changes: Vec<Adjustment>,
@@ -151,9 +154,9 @@ impl Limiter {
         });
     }
 
-    /// Changes what calls were charged in the shared store: those of one home together, all or nothing. What the store does not
-    /// take stays as it was where it would be given back, since an outage never hands out budget; where it is owed, it is
-    /// written back with what is admitted without the store.
+    /// Sends adjustments to the shared store: those of one partition together, all or nothing. If the store
+    /// does not accept them, refunds are dropped, because an outage never adds budget. Charges become debts,
+    /// which are written back with what is admitted without the store.
     pub(in crate::limiter) async fn adjust_shared(&self, sharing: &Sharing, changes: Vec<Adjustment>) {
         let mut left: Vec<Adjustment> = changes.into_iter().filter(|change| change.tokens != 0).collect();
         while let Some(home) = left.first().map(|change| change.bucket.partition.clone()) {

@@ -1,4 +1,4 @@
-//! Rules on trial: they refuse nobody, and what each would have refused is told by its name.
+//! Rules in shadow mode refuse no call; what each would have refused is reported by the rule's name.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ impl DecisionEvent<'_> {
         }
     }
 
-    /// Tells of every rule on trial: what is asked of them could not be asked.
+    /// Reports every rule in shadow mode, because none of them could be asked.
     pub(in crate::limiter) fn note_all_would_refuse(&mut self, bound: &ToolPlan) {
         shadow_rules(bound, |_| true, |_| true).for_each(|rule| self.note_would_refuse(rule));
     }
 
-    /// Tells of the rules on trial that would have refused a call that goes on.
+    /// Reports the rules in shadow mode that would have refused an admitted call.
     pub(in crate::limiter) fn note_shadow_refusals(
         &mut self,
         bound: &ToolPlan,
@@ -41,7 +41,7 @@ impl DecisionEvent<'_> {
     }
 }
 
-/// The names of rules on trial.
+/// The names of rules in shadow mode.
 fn shadow_rules<'a>(
     bound: &'a ToolPlan,
     of_bucket: impl Fn(&PlannedBucket) -> bool + 'a,
@@ -55,7 +55,7 @@ fn shadow_rules<'a>(
 }
 
 impl Permit<'_> {
-    /// The places of buckets in shadow mode that could not pay, wherever they are kept.
+    /// The indexes of buckets in shadow mode that could not pay, in whichever store they are kept.
     fn unpaid_bucket_indices(&self) -> impl Iterator<Item = usize> {
         let local = self.local.iter().flat_map(|receipt| receipt.charges().would_refuse.iter().copied());
         let leased = self.lease_payment.iter().flat_map(|paid| paid.unpaid_indices());
@@ -67,7 +67,7 @@ impl Permit<'_> {
         local.chain(leased).chain(shared).chain(fallen).chain(self.shadow_unasked.iter().copied())
     }
 
-    /// The places of bounds in shadow mode that had no room.
+    /// The indexes of limits on calls in flight in shadow mode that had no free slot.
     fn missed_slot_limit_indices(&self) -> impl Iterator<Item = usize> {
         let local = self.local.iter().flat_map(|receipt| receipt.missed_slot_limit_indices());
         local.chain(self.slot_guard.iter().flat_map(|slot| slot.missed_indices()))

@@ -1,5 +1,5 @@
-//! Paying where replicas share buckets: out of what is held here, by the store, or by this replica's share of every limit
-//! while the store is away.
+//! Pays where replicas share buckets: from leased tokens, by the store, or from this replica's share of every
+//! limit during an outage of the store.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::shared::store::{
     AdmitRequest, OnStoreFailure, PlanView, RemoteVerdict, SlotBatch, StoreBatch, StoreFailure, store_batches,
 };
 
-/// What is asked of the store in one exchange: the bounds and buckets of one home.
+/// One request to the store: the slots and buckets of one partition.
 struct StoreExchange {
     slot_batch: Option<SlotBatch>,
     indices: SmallVec<[usize; 4]>,
@@ -33,7 +33,7 @@ impl StoreExchange {
         bucket.or(slots.into_iter().next()).and_then(Option::as_ref)
     }
 
-    /// Whether nothing of it refuses.
+    /// Whether all its limits are in shadow mode, so that none refuses.
     fn is_shadow_only(&self) -> bool {
         self.request.buckets.iter().all(|bucket| bucket.mode == Mode::Shadow)
             && self.slot_batch.as_ref().is_none_or(SlotBatch::is_shadow_only)
@@ -69,7 +69,7 @@ impl Limiter {
             }
             Err(PayError::StoreFailed(failure)) => {
                 self.observer.on_store_failure(failure);
-                // What was paid already stays paid: the store that would have to be asked does not answer.
+                // Earlier payments stay paid: a refund would need the store, which does not answer.
                 permit.lease_payment = None;
                 permit.paid_batches.clear();
                 if let Some(slot) = &mut permit.slot_guard {
@@ -81,7 +81,7 @@ impl Limiter {
                 }
             }
         }
-        // What this replica has in flight itself, which others here see without asking.
+        // The calls in flight of this replica, which later calls here can check without asking the store.
         match self.admit_local((bound, &bound.slots_only), user.local, now) {
             Ok(mut here) => permit.local = here.local.take(),
             Err(denial) => {
@@ -93,14 +93,14 @@ impl Limiter {
         Ok(permit)
     }
 
-    /// Gives back what a call has paid to the store that is refused all the same.
+    /// Refunds what a call has paid to the store, because the call is refused all the same.
     async fn refund_shared(&self, sharing: &Sharing, permit: &Permit<'_>) {
         let paid =
             permit.paid_batches.iter().flat_map(|part| part.adjustments(|bucket| -i64::from(bucket.cost)));
         self.adjust_shared(sharing, paid.collect()).await;
     }
 
-    /// Refuses a call that is certain to lack tokens before it asks. Spends nothing.
+    /// Refuses a call that certainly lacks tokens, without asking the store. Spends nothing.
     pub(in crate::limiter) fn check_known_refusal(
         &self,
         sharing: &Sharing,
@@ -121,8 +121,8 @@ impl Limiter {
         Ok(())
     }
 
-    /// The questions about a plan. The caller's own buckets come first: what others share is taken from nobody for a call that
-    /// these refuse.
+    /// The requests to the store for a plan. The caller's own buckets come first, so that a call that they
+    /// refuse takes nothing from buckets that all callers share.
     fn store_exchanges(&self, bound: &ToolPlan, user: &LimitedUser) -> SmallVec<[StoreExchange; 2]> {
         let of_buckets = |StoreBatch { indices: places, request: ask }: StoreBatch| StoreExchange {
             slot_batch: None,
@@ -146,8 +146,8 @@ impl Limiter {
         questions
     }
 
-    /// Pays all shared buckets and takes all slots, first the buckets of which tokens are held here: what is not spent then is put
-    /// back at once.
+    /// Pays all shared buckets and takes all slots. The leased buckets come first; if the call is refused
+    /// after that, their tokens return to the lease at once.
     async fn pay_shared<'a>(
         &'a self,
         sharing: &'a Sharing,
@@ -168,7 +168,8 @@ impl Limiter {
         for question in self.store_exchanges(bound, user) {
             let verdict = match self.run_exchange(sharing, bound, user, &question, permit).await {
                 Ok(verdict) => verdict,
-                // What is on trial does not send a call that has paid otherwise to the policy for failures.
+                // A failure of limits in shadow mode does not send a call that has paid elsewhere to the
+                // failure policy.
                 Err(PayError::StoreFailed(failure))
                     if bound.plan.has_enforced() && question.is_shadow_only() =>
                 {
@@ -181,7 +182,8 @@ impl Limiter {
                     }
                     continue;
                 }
-                // This replica's own queue is no failure of the store, and opens no way around the limits.
+                // A full queue of this replica is no failure of the store, so it must not lead to the failure
+                // policy, which could admit the call without its limits.
                 Err(PayError::StoreFailed(StoreFailure::Overloaded)) if bound.plan.has_enforced() => {
                     return Err(PayError::Refused(Error::Overloaded.into()));
                 }
@@ -206,7 +208,7 @@ impl Limiter {
         }
     }
 
-    /// Puts one question to the store. A verdict that does not admit is one about buckets.
+    /// Sends one request to the store. A verdict that does not admit is a refusal by buckets.
     async fn run_exchange(
         &self,
         sharing: &Sharing,
@@ -227,7 +229,7 @@ impl Limiter {
             Ok(AcquireOutcome::SlotsFull(place)) => {
                 Err(PayError::Refused(self.shared_slots_refusal(bound, user, place)))
             }
-            // Nothing was sent. A store that may have forgotten its slots still answers for the buckets.
+            // Nothing was sent. A store that may have lost its slots still answers for the buckets.
             Err(StoreFailure::CircuitOpen) if part.is_shadow_only() => {
                 sharing.hold_shadow_slots(slot, part.clone());
                 if question.request.buckets.is_empty() {
@@ -239,7 +241,7 @@ impl Limiter {
         }
     }
 
-    /// How plans are asked about.
+    /// How the requests of plans are split and named in the store.
     pub(in crate::limiter) fn plan_view<'u>(
         &self,
         user: &'u LimitedUser,
@@ -254,14 +256,15 @@ impl Limiter {
         }
     }
 
-    /// Whether buckets may have levels under former keys.
+    /// Whether buckets may have levels under keys of former versions.
     pub(in crate::limiter) fn has_legacy_keys(&self, sharing: &Sharing) -> bool {
         sharing.store.key_age().is_none_or(|age| age < self.debt_recovery_max)
     }
 }
 
 impl Permit<'_> {
-    /// Notes what the store said of some buckets of the plan; of the others `levels` says that they are full.
+    /// Records the levels that the store reported for some buckets of the plan; `levels` has the others as
+    /// full.
     fn record_levels(&mut self, places: &[usize], levels: &SmallVec<[i64; 4]>) {
         let known = self.known_levels.get_or_insert_with(|| levels.clone());
         for place in places {
@@ -272,7 +275,7 @@ impl Permit<'_> {
     }
 }
 
-/// The refusal by buckets that hold so much.
+/// The refusal by buckets that hold `levels`, in units.
 fn shared_bucket_refusal(bound: &ToolPlan, levels: &[i64], clock: &dyn Clock) -> Refusal {
     Refusal::by_buckets(shared_rate_limited_error(bound, levels, clock), &bound.plan, levels)
 }
@@ -285,7 +288,7 @@ enum PayError {
     StoreFailed(StoreFailure),
 }
 
-/// What every bucket of a plan holds, where only some are known: of the others nobody has said that they are not full.
+/// The level of every bucket of a plan, where only some are known; the others count as full.
 pub(in crate::limiter) fn levels_or_full(
     plan: &Plan,
     places: &[usize],

@@ -1,5 +1,5 @@
-//! Places among the calls in flight of all replicas: refused here where this replica alone has as many in flight, and held out
-//! of this replica's share of every bound while the store is away.
+//! Slots that all replicas share. A call is refused here if this replica alone has all slots in flight.
+//! During an outage of the store slots are held from this replica's share of every limit.
 
 use vmcp_domain::Error;
 
@@ -12,13 +12,13 @@ use crate::shared::slots::SlotGuard;
 use crate::shared::store::{OnStoreFailure, SlotBatch, slot_batches};
 
 impl Sharing {
-    /// How many replicas there are, as far as is known.
+    /// The number of replicas, as far as it is known; otherwise 1.
     pub(in crate::limiter) fn replica_count_or_one(&self) -> u32 {
         self.replica_count.or_else(|| self.store.replica_count()).unwrap_or(1).max(1)
     }
 
-    /// Holds slots on trial without an answer of the store, and notes what the failure policy would have refused if they
-    /// were enforced.
+    /// Holds slots in shadow mode without an answer of the store, and notes what the failure policy would
+    /// have refused if they were enforced.
     pub(in crate::limiter) fn hold_shadow_slots(&self, slot: &mut SlotGuard, part: SlotBatch) {
         let parts = [part];
         match self.on_failure {
@@ -27,14 +27,14 @@ impl Sharing {
                 slot.record_missed(&parts);
             }
             OnStoreFailure::Allow => slot.hold_unchecked(&parts),
-            // Only an enforced bound without room is an error.
+            // An error means that an enforced limit has no free slot, and none of these is enforced.
             OnStoreFailure::Local => drop(slot.hold_share(&parts, self.replica_count_or_one())),
         }
     }
 }
 
 impl Limiter {
-    /// Refuses a call for which this replica alone has too many in flight, without asking.
+    /// Refuses a call for which this replica alone has too many calls in flight, without asking the store.
     pub(in crate::limiter) fn check_local_slots(
         &self,
         bound: &ToolPlan,
@@ -45,7 +45,7 @@ impl Limiter {
             .map_or(Ok(()), |place| Err(slots_full_refusal(bound, place)))
     }
 
-    /// The refusal by a bound that all replicas together have filled.
+    /// The refusal by a limit whose slots all replicas together have filled.
     pub(in crate::limiter) fn shared_slots_refusal(
         &self,
         bound: &ToolPlan,
@@ -59,7 +59,8 @@ impl Limiter {
         slots_full_refusal(bound, place)
     }
 
-    /// Holds the slots of a call that continues without an answer of the store, or refuses the call, as the policy says.
+    /// Holds the slots of a call that continues without an answer of the store, or refuses the call, as the
+    /// policy says.
     pub(in crate::limiter) fn hold_slots_without_store(
         &self,
         sharing: &Sharing,
@@ -71,7 +72,7 @@ impl Limiter {
         let is_enforced = bound.plan.has_enforced_slot_limit();
         let parts = self.slot_batches(bound, user);
         match sharing.on_failure {
-            // What is only on trial refuses nobody, whether the store answers or not.
+            // A rule in shadow mode refuses no call, whether the store answers or not.
             OnStoreFailure::Deny if !is_enforced => {
                 event.note_all_would_refuse(bound);
                 slot.hold_unchecked(&parts);
@@ -99,7 +100,7 @@ impl Limiter {
     }
 }
 
-/// The refusal by a bound that has no room.
+/// The refusal by a limit without a free slot.
 pub(in crate::limiter) fn slots_full_refusal(bound: &ToolPlan, place: usize) -> Refusal {
     let error = Error::RateLimited(Box::new(slots_full_limit(bound, LimitIndex::Slots(place))));
     Refusal { error, wait_reason: WaitReason::Slots(place) }

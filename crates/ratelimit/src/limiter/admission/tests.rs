@@ -1,4 +1,5 @@
-//! Waiting, over tokio's paused time: every wait here is exact to the millisecond, which is the timer's grain.
+//! Waiting, with tokio's paused time: every wait here is exact to the millisecond, which is the resolution of
+//! the timer.
 
 mod fairness;
 pub(crate) mod harness;
@@ -16,7 +17,7 @@ use crate::limiter::admission::tests::harness::{
 };
 use crate::plan::policy::{Concurrency, Limits, WaitBounds};
 
-/// One bucket for everybody, and how long calls wait for it.
+/// One bucket for all callers, and how long calls wait for it.
 fn shared(tokens: u64, period: u64, wait: u64) -> Limits {
     Limits { shared: quota(tokens, period), wait_max: seconds(wait), ..Limits::default() }
 }
@@ -72,7 +73,7 @@ async fn a_user_waits_in_order_and_nobody_overtakes() {
     for _ in 0..5 {
         waiting.push(bench.start("b", "t").await);
     }
-    // A token is there, but it belongs to who has waited.
+    // A token is there, but it belongs to the call that has waited longest.
     tokio::time::sleep(Duration::from_millis(999)).await;
     assert_eq!(bench.call("b", "t").await, Ok(Duration::from_millis(5001)));
     for (place, call) in waiting.into_iter().enumerate() {
@@ -91,7 +92,8 @@ async fn an_empty_tool_holds_up_no_other() {
     }
     tokio::time::sleep(seconds(10)).await;
     for _ in 0..20 {
-        // The server's bucket is contended now and then; it is never held for the tool that has nothing.
+        // The server's bucket is contended now and then; it is never reserved for a call whose tool has no
+        // tokens.
         assert!(bench.call("d", "u").await.unwrap() <= Duration::from_millis(500));
     }
     let waits: Vec<_> = [stuck.remove(0).await.unwrap(), stuck.remove(0).await.unwrap()].into();
@@ -100,7 +102,7 @@ async fn an_empty_tool_holds_up_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn the_strictest_rule_counts_and_all_pay_or_none() {
-    // The tool waits as long as it takes, the user not at all.
+    // The rule of all callers allows a wait of a minute, the user's rule none.
     let tool = Limits { per_user: quota(1, 60), wait_max: seconds(0), ..Limits::default() };
     let bench = Harness::new(shared(1, 10, 60), vec![rule("t", 1, tool)]);
     bench.call("a", "t").await.unwrap();
@@ -130,7 +132,7 @@ async fn a_call_in_flight_can_be_waited_for() {
         assert_eq!(next.await.unwrap(), Ok(seconds(7)), "as soon as the other ends");
         tokio::time::sleep(seconds(1)).await;
         assert_eq!(bench.inner.hanging_count(), 1, "and the one after it, at once");
-        // Nobody ends now: the wait does.
+        // No call ends now; the wait times out.
         let begun = tokio::time::Instant::now();
         assert_eq!(bench.call("a", "t").await, Err(Retry::WhenReleased));
         assert_eq!(begun.elapsed(), seconds(30));
@@ -203,7 +205,8 @@ async fn a_call_for_a_virtual_tool_and_then_for_a_real_one_is_told_in_order() {
     let mut ctx = bench.context("b");
     let client = ProgressClient::wanting_progress();
     ctx.client = client.clone();
-    // What the virtual layer offers is no tool of the inner one here, so the two waits are made one after the other.
+    // The virtual layer's tool is not a tool of the inner gateway here, so the two waits are made one after
+    // the other.
     for _ in 0..2 {
         let _ = outer.call_tool(&ctx, vmcp_testkit::conformance::tool_call("call_tool")).await;
     }

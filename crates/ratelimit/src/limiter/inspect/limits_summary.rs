@@ -1,4 +1,4 @@
-//! What is left of the limits on a caller's tools, for the caller.
+//! What is left of the limits on a caller's tools, for the caller to read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,33 +11,33 @@ use crate::limiter::{LimitedUser, Limiter, ToolPlan};
 use crate::plan::policy::Mode;
 use crate::plan::{Plan, PlannedBucket};
 
-/// How many limits are told of. More than a model can make use of.
+/// The most limits in one summary: more than a model can use.
 const LIMITS_MAX: usize = 100;
-/// How many tools are named with one limit.
+/// The most tool names of one limit.
 const NAMES_MAX: usize = 50;
 
-/// One limit and the tools it is on.
+/// One limit and the tools that it applies to.
 struct LimitSummary<'a> {
     bucket: PlannedBucket,
     tools: Vec<&'a ToolName>,
 }
 
 impl Limiter {
-    /// Whether callers are offered a resource that tells what is left.
+    /// Whether callers are offered a resource with what is left of their limits.
     #[must_use]
     pub fn has_limits_resource(&self) -> bool {
         self.planner.policy().remaining_hints.resource
     }
 
-    /// What is left of the limits on these tools: `{limits: [{rule, scope, remaining, capacity, fullInMs, tokens, periodMs,
-    /// tools, toolCount}], more}`. Spends nothing. Limits in shadow mode are left out, and so are tools that the caller may
-    /// not call for want of a claim or an identity.
+    /// What is left of the limits on these tools: `{limits: [{rule, scope, remaining, capacity, fullInMs,
+    /// tokens, periodMs, tools, toolCount}], more}`. Spends nothing. Limits in shadow mode are left out.
+    /// Tools that the caller may not call, because of a missing claim or identity, are left out too.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// [`Error::LimitsUnavailable`] when the store does not answer.
     pub(crate) async fn limits_summary(&self, tools: &[Tool], ctx: &CallContext) -> Result<Json, Error> {
         let mut told: Vec<LimitSummary<'_>> = Vec::new();
-        // Two plans name the same bucket by the same words.
+        // Two plans that share a bucket have the same key for it.
         let mut places: HashMap<Arc<str>, usize> = HashMap::new();
         let mut more = false;
         let mut user = LimitedUser::default();
@@ -71,7 +71,7 @@ impl Limiter {
                 }
             }
         }
-        // Buckets of one place in a shared store stand side by side.
+        // Buckets of one partition of a shared store are next to each other.
         told.sort_by_key(|told| told.bucket.storage.is_per_user());
         let buckets: Vec<PlannedBucket> = told.iter().map(|told| told.bucket.clone()).collect();
         let levels = self.bucket_levels(buckets, &user).await?;
@@ -82,7 +82,7 @@ impl Limiter {
         Ok(answer.to_json())
     }
 
-    /// What each bucket holds now, in units.
+    /// The level of each bucket now, in units.
     async fn bucket_levels(
         &self,
         buckets: Vec<PlannedBucket>,
@@ -96,7 +96,8 @@ impl Limiter {
             ..Plan::default()
         };
         let Some(sharing) = &self.sharing else {
-            // One at a time: together they are in no plan's order, in which alone they may be locked.
+            // One bucket at a time: the combined list is in no plan's order, and buckets may only be locked
+            // in that order.
             let level = |bucket: PlannedBucket| {
                 let full = bucket.rate.capacity();
                 let plan = plan(std::iter::once(bucket).collect());

@@ -1,4 +1,4 @@
-//! Which rules there are for what, whoever asks.
+//! The rules that apply to a tool or method, for all callers.
 
 use std::sync::Arc;
 
@@ -11,31 +11,31 @@ use crate::limiter::{BucketView, Limiter, SlotLimitView};
 use crate::plan::policy::{Method, Overrides, ValueSource};
 use crate::plan::{OverriddenLimit, PlannedBucket, RulePrice};
 
-/// Everything that limits one thing, for people to read.
+/// All limits of one tool or method, for people to read.
 #[derive(Clone, Debug)]
 pub struct RulesView {
-    /// How often, as buckets that are full.
+    /// The limits on the rate, as full buckets.
     pub buckets: Vec<BucketView>,
-    /// How many at once.
+    /// The limits on calls in flight.
     pub slot_limits: Vec<SlotLimitView>,
     /// The limits that have other sizes for some callers, by the names of their rules.
     pub overrides: Vec<(String, Overrides)>,
-    /// Of what limits have a bucket for each value.
+    /// The claims, arguments and headers that limits have a bucket for each value of.
     pub value_sources: Vec<ValueSource>,
-    /// The expressions that say what a call costs by what it asks for. The largest counts.
+    /// The expressions that compute a call's price from its arguments. The largest result counts.
     pub prices: Vec<String>,
-    /// Those that say what it turned out to cost.
+    /// The expressions that compute a call's final cost from its result.
     pub settlements: Vec<String>,
 }
 
 impl Limiter {
-    /// The rules a tool falls under; `None` when there is no such tool.
+    /// The rules that apply to a tool; `None` when there is no such tool.
     #[must_use]
     pub fn rules(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<RulesView> {
         Some(self.rules_view(self.tool_plan(tools, name)?.as_ref()))
     }
 
-    /// The rules of methods that call no tool, by the names of these, where there are any.
+    /// The rules of methods other than `tools/call`, by method name, where there are any.
     #[must_use]
     pub fn method_rules(&self) -> Vec<(&'static str, RulesView)> {
         let rules = |method: Method| Some((method.as_str(), self.rules_view(self.method_plan(method)?)));

@@ -1,4 +1,4 @@
-//! How the limiter is doing, for status pages and metrics.
+//! The status of the limiter, for status pages and metrics.
 
 use vmcp_domain::Tool;
 
@@ -6,12 +6,12 @@ use crate::limiter::Limiter;
 use crate::plan::policy::Overflow;
 use crate::shared::store::OnStoreFailure;
 
-/// How the limiter is doing.
+/// The status of the limiter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimiterStatus {
-    /// How many users are told apart in this process.
+    /// The number of users in this process's user table.
     pub user_count: usize,
-    /// How many can be.
+    /// The capacity of that table.
     pub user_count_max: usize,
     /// What happens to users beyond that.
     pub overflow: Overflow,
@@ -19,23 +19,23 @@ pub struct LimiterStatus {
     pub store: Option<StoreStatus>,
 }
 
-/// How the shared store is doing.
+/// The status of the shared store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreStatus {
     /// Whether it answers.
     pub is_available: bool,
-    /// How many replicas there are, as far as is known.
+    /// The number of replicas, as far as it is known; otherwise 1.
     pub replica_count: u32,
-    /// What happens while it does not answer.
+    /// What happens to calls while it does not answer.
     pub on_failure: OnStoreFailure,
 }
 
-/// A rule that fits no tool.
+/// A rule that matches no tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::limiter) struct UnmatchedRule {
-    /// The name that it gives.
+    /// The tool name in the rule.
     pub(in crate::limiter) name: String,
-    /// The advertised name that is meant, most likely.
+    /// The advertised name that is most likely meant.
     pub(in crate::limiter) closest_tool: Option<String>,
 }
 
@@ -46,13 +46,13 @@ impl Limiter {
         self.sharing.as_ref().map(|sharing| sharing.store.is_available())
     }
 
-    /// How many users are told apart in this process.
+    /// The number of users in this process's user table.
     #[must_use]
     pub fn user_count(&self) -> usize {
         self.memory.user_count()
     }
 
-    /// How the limiter is doing.
+    /// The status of the limiter.
     #[must_use]
     pub fn status(&self) -> LimiterStatus {
         let memory = self.planner.policy().memory;
@@ -68,11 +68,12 @@ impl Limiter {
         }
     }
 
-    /// What an operator should look at: rules that fit no tool of any list that callers have used, and a full table of users.
+    /// Findings for an operator: rules that match no tool of any list that callers have used, a full user
+    /// table, a shared store that does not answer or has unsuitable settings, and blocks in force.
     #[must_use]
     pub fn findings(&self) -> Vec<String> {
         let mut idle: Option<Vec<UnmatchedRule>> = None;
-        // Callers see different tools: a rule that fits nothing on one list may fit on another.
+        // Callers see different tools: a rule that matches no tool of one list may match on another list.
         self.list_plans.for_each(|binding| {
             let known = idle.get_or_insert_with(|| binding.unmatched_rules.clone());
             known.retain(|rule| binding.unmatched_rules.iter().any(|other| other.name == rule.name));
@@ -121,8 +122,9 @@ impl std::fmt::Display for UnmatchedRule {
     }
 }
 
-/// The advertised tool that a rule means, most likely: the one that its backend offers under this name, with or without the
-/// backend in front, or else the one whose name begins most like it.
+/// The advertised tool that a rule most likely means: the one that its backend offers under this name, with
+/// or without the backend's name in front; otherwise the one whose name has the longest common prefix with
+/// the rule.
 pub(in crate::limiter) fn closest_tool<'a>(tools: &'a [Tool], rule: &str) -> Option<&'a str> {
     let own = tools.iter().find(|tool| {
         let (backend, name) = (tool.target.backend.as_str(), tool.target.name.as_str());

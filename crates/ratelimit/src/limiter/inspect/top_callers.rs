@@ -1,6 +1,6 @@
-//! Who calls limited tools most: a bounded sketch for operators. With more users than places, the least busy place is
-//! taken over and its count kept as the newcomer's possible error (the space-saving algorithm), so nobody who is
-//! among the busiest is missing and no count is too low.
+//! The busiest callers of limited tools, in a bounded sketch for operators (the space-saving algorithm). When
+//! all entries are taken, a new user replaces the user with the lowest count, and that count becomes the new
+//! user's possible error. So no user who is among the busiest is missing, and no count is too low.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use vmcp_domain::Identity;
 
 use crate::bucket::user_table::UserKey;
 
-/// How many users are kept.
+/// The number of users that are tracked.
 const TRACKED_COUNT_MAX: usize = 64;
 
 /// One of the busiest users.
@@ -17,11 +17,11 @@ const TRACKED_COUNT_MAX: usize = 64;
 pub struct TopCaller {
     /// The user.
     pub identity: Arc<Identity>,
-    /// Calls asked for, at most this many.
+    /// The number of calls, an upper bound.
     pub call_count: u64,
-    /// How much of `asked` may belong to users who had the place before.
+    /// How much of `call_count` may belong to users who had the entry before.
     pub count_error: u64,
-    /// Calls that were refused since the user has had the place.
+    /// The calls that were refused since the user has had the entry.
     pub refused_count: u64,
 }
 
@@ -65,7 +65,7 @@ impl TopCallers {
         caller.refused_count += u64::from(refused);
     }
 
-    /// The users kept, the busiest first.
+    /// The tracked users, the busiest first.
     pub(crate) fn list(&self) -> Vec<TopCaller> {
         let mut callers: Vec<TopCaller> = self.0.lock().iter().map(|(_, caller)| caller.clone()).collect();
         callers.sort_by_key(|caller| std::cmp::Reverse(caller.call_count));

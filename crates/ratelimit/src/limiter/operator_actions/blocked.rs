@@ -10,13 +10,13 @@ use crate::limiter::{Limiter, ToolPlan};
 use crate::shared::blocks::block_key;
 use crate::shared::store::user_digest;
 
-/// The rule that refusals name.
+/// The rule name in refusals.
 const RULE: &str = "blocked by an operator";
-/// A block that lasts longer is told as one without an end.
+/// A block that lasts longer is reported as one without an end.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Limiter {
-    /// The refusal of a call of a tool that is blocked for its caller, or for all.
+    /// The refusal of a call whose tool is blocked for its caller, or for all callers; `None` if neither is.
     pub(crate) fn block_refusal(&self, bound: &ToolPlan, ctx: &CallContext) -> Option<Error> {
         if !self.blocks.has_any() {
             return None;
@@ -45,11 +45,13 @@ impl Limiter {
         Some(Error::RateLimited(Box::new(refusal)))
     }
 
-    /// Blocks a tool for so long, for the caller of `ctx` or, where that is anonymous, for all; or lifts such a block. False
-    /// when there are too many blocks.
+    /// Blocks a tool for the duration `lasts`, or lifts the block where that is `None`. It applies to the
+    /// caller of `ctx`, or to all callers where that is anonymous. Returns false when there are too many
+    /// blocks.
     ///
     /// # Errors
-    /// [`Error::UnknownTool`] when there is no such tool, [`Error::LimitsUnavailable`] when the store does not answer.
+    /// [`Error::UnknownTool`] when there is no such tool, [`Error::LimitsUnavailable`] when the store does
+    /// not answer.
     pub async fn block(
         &self,
         tools: &Arc<ToolList>,
@@ -70,7 +72,7 @@ impl Limiter {
         }
     }
 
-    /// How many blocks there are.
+    /// The number of blocks in force.
     #[must_use]
     pub fn block_count(&self) -> usize {
         self.blocks.count()

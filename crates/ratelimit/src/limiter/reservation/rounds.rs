@@ -1,6 +1,7 @@
-//! Calls in several rounds (2026-07-28, Multi Round-Trip Requests): one call, one charge. A reply that wants input gets a
-//! `requestState` of ours around the backend's own, which names what was paid. It is good once, for the caller who paid and for a call
-//! that costs the same; whatever else a client sends along is a new call, and so is what another replica has given out.
+//! Calls in several rounds (2026-07-28, Multi Round-Trip Requests): one call, one charge. A reply that asks
+//! for input gets a `requestState` of this gateway around the backend's own, which identifies the payment. It
+//! is valid once, for the caller who paid and for a call with the same cost. Anything else that a client
+//! sends is a new call. A state that another replica issued is a new call too.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -14,11 +15,12 @@ use crate::clock::Micros;
 use crate::limiter::reservation::{PaidRound, PrepaidCall, ReservedCalls};
 use crate::limiter::{Limiter, Permit, ToolPlan};
 
-/// What our states begin with.
+/// The prefix of the states that this gateway issues.
 const STATE_PREFIX: &str = "vmcp-paid.";
-/// How long a round may take its client: a person may be asked.
+/// How long a client may take for a round, in microseconds: one hour, as a person may be asked.
 const ROUND_AGE_MAX: u64 = 3_600 * 1_000_000;
-/// How many calls wait for their next round at most. Beyond that the oldest is forgotten, and its next round is a new call.
+/// How many calls wait for their next round at most. Beyond that the oldest is dropped, and its next round is
+/// charged as a new call.
 const OPEN_ROUND_COUNT_MAX: usize = 10_000;
 
 /// The calls that wait for their next round.
@@ -32,11 +34,12 @@ pub(crate) struct OpenRounds {
 #[derive(Default)]
 struct OpenRoundTable {
     by_id: HashMap<u128, (Micros, PaidRound)>,
-    /// In the order in which they were left, with the moment; also names that are gone by now.
+    /// The identifiers in the order of insertion, with the moment; including those that have been taken
+    /// since.
     insertion_order: VecDeque<(Micros, u128)>,
 }
 
-/// A later round of a call that has paid. Unless it is made, its state is good for another try.
+/// A later round of a call that has paid. If the call is not made, dropping this makes its state valid again.
 pub(crate) struct ResumedRound {
     id: u128,
     paid: PaidRound,
@@ -60,7 +63,7 @@ impl OpenRoundTable {
         self.insertion_order.push_back((now, name));
     }
 
-    /// Takes out what was paid under a name, if it was paid for this and is not over.
+    /// Takes out the payment with this identifier, if it has not expired and `is_for` accepts it.
     fn take(
         &mut self,
         name: u128,
@@ -77,7 +80,7 @@ fn is_expired(at: Micros, now: Micros) -> bool {
 }
 
 impl ResumedRound {
-    /// What was paid for the call.
+    /// The payment for the call, as a prepaid call.
     pub(crate) fn take_call(&self, bound: &ToolPlan, ctx: &CallContext) -> Option<PrepaidCall<'_>> {
         self.reserved.take_call(bound, ctx)
     }
@@ -92,7 +95,7 @@ impl Drop for ResumedRound {
     }
 }
 
-/// Takes our part of the state off a continuation, which names what was paid.
+/// Removes this gateway's part of the state from a continuation, and returns the identifier of the payment.
 pub(crate) fn take_round_id(continuation: &mut Continuation) -> Option<u128> {
     let (name, state) = parse_state(continuation.request_state.as_deref()?)?;
     continuation.request_state = state;
@@ -100,7 +103,8 @@ pub(crate) fn take_round_id(continuation: &mut Continuation) -> Option<u128> {
 }
 
 impl Limiter {
-    /// The later round of a call like this of this caller that has paid under a name. Nobody else can use the name up.
+    /// The later round of a call that has paid under this identifier, for this caller and a call with the
+    /// same cost. No other caller can use the identifier up.
     pub(crate) fn resume_round(
         self: &Arc<Self>,
         name: Option<u128>,
@@ -114,7 +118,7 @@ impl Limiter {
         Some(ResumedRound { id: name, paid, reserved })
     }
 
-    /// Remembers what a call has paid that wants input, if it does.
+    /// Remembers the payment of a call whose reply asks for input.
     pub(crate) fn suspend_round(
         &self,
         reply: &mut Reply,
@@ -128,7 +132,7 @@ impl Limiter {
         }
     }
 
-    /// The same for a call of which it is known what it has paid.
+    /// The same for a call whose payment is known already.
     pub(crate) fn suspend_paid_round(&self, reply: &mut Reply, paid: PaidRound) {
         let count = self.open_rounds.next_number.fetch_add(1, Ordering::Relaxed);
         let half = |hasher: &RandomState| u128::from(hasher.hash_one(count));
@@ -141,7 +145,7 @@ impl Limiter {
     }
 }
 
-/// The name of what was paid, and the backend's own state.
+/// Parses a state: the identifier of the payment, and the backend's own state.
 fn parse_state(state: &str) -> Option<(u128, Option<String>)> {
     let (name, rest) = state.strip_prefix(STATE_PREFIX)?.split_at_checked(32)?;
     let name = u128::from_str_radix(name, 16).ok()?;

@@ -1,4 +1,4 @@
-//! Budget for several calls at once, by the layer that calls pass.
+//! Reserved budget for several calls, spent through the layer.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -30,7 +30,7 @@ async fn call(bench: &Harness, ctx: &CallContext, name: &str) -> Result<(), Erro
     bench.gateway.call_tool(ctx, conformance::tool_call(name)).await.map(drop)
 }
 
-/// What is left: for everybody, of the tool, and of the user.
+/// The levels of the bucket of all callers, of the tool's, and of the user's.
 async fn remaining(bench: &Harness) -> Vec<u64> {
     let tools = bench.gateway.list_tools(&known("i", "s")).await.unwrap();
     let views = bench.limiter.peek(&tools, &"a_search".into(), &known("i", "s")).await.unwrap();
@@ -49,7 +49,7 @@ async fn all_calls_are_paid_at_once_and_none_of_them_again() {
     let bench = harness(limits(), None);
     let ctx = reserve(&bench, &["a_search", "b_search", "a_search"]).await.unwrap();
     assert_eq!(remaining(&bench).await, [7, 2, 3]);
-    // In any order, and one more than was reserved.
+    // In any order, and one call more than was reserved.
     for name in ["b_search", "a_search", "a_search", "a_search"] {
         call(&bench, &ctx, name).await.unwrap();
     }
@@ -65,7 +65,8 @@ async fn what_is_not_there_for_all_is_spent_by_none() {
     let refusal = refused(reserve(&bench, &["a_search"; 5]).await);
     assert_eq!((refusal.scope, refusal.retry), (LimitScope::Tool, Retry::Never));
     let held = reserve(&bench, &["a_search"; 4]).await.unwrap();
-    // Six for the user, of which two are left; one of the tool's comes back every fifteen seconds, of the user's every ten.
+    // The user's bucket holds six, of which two are left. It refills one token every ten seconds, the tool's
+    // one every fifteen.
     let refusal = refused(reserve(&bench, &["a_search", "b_search", "b_search"]).await);
     assert_eq!((refusal.scope, refusal.retry), (LimitScope::Tool, Retry::After(Duration::from_secs(15))));
     assert_eq!(remaining(&bench).await, [6, 0, 2]);
@@ -77,7 +78,7 @@ async fn what_is_not_there_for_all_is_spent_by_none() {
     assert_eq!(remaining(&bench).await, [10, 4, 6], "what nobody used is given back");
 }
 
-/// A backend that is away for so many calls.
+/// A backend that is unavailable for this number of calls.
 struct UnavailableBackend {
     inner: SharedGateway,
     failing_calls: AtomicUsize,

@@ -1,6 +1,7 @@
-//! An adversary against the limiter: random rules, prices, trials, windows and callers; calls that end late, fail or are settled
-//! up and down; a clock that jumps; a store that fails; restarts with other sizes, other orders and fewer limits. Each decision and each level is held against an exact model
-//! (`model.rs`), and the model against what the calls that stay charged leave of a bucket.
+//! An adversary against the limiter: random rules, prices, shadow modes, windows and callers. Calls end late,
+//! fail or are settled up and down; the clock jumps; the store fails; restarts bring other sizes, other
+//! orders and fewer limits. Each decision and each level is compared with an exact model (`model.rs`). The
+//! model is checked against what a bucket can pay for the calls that stay charged.
 
 mod model;
 mod policies;
@@ -15,9 +16,9 @@ use crate::limiter::observer::{DecisionEvent, Observer, WaitOutcome};
 use model::{CallPrices, Model, ModelPayment};
 use policies::{SeededRng, random_policy, vary_policy};
 
-/// How many decisions one policy sees.
+/// The number of decisions of one policy.
 const DECISIONS: usize = 500;
-/// How many calls are open at once at most.
+/// The most calls that are open at once.
 const OPEN_MAX: usize = 12;
 
 /// How a call ends at its backend.
@@ -59,7 +60,7 @@ impl Gateway for HeldGateway {
     );
 }
 
-/// What the limiter told of its last decision.
+/// The rules that the observer received with the last decision.
 #[derive(Default)]
 struct ObservedRules(Mutex<Vec<String>>);
 
@@ -79,12 +80,12 @@ impl Observer for ObservedRules {
     fn on_wait_end(&self, _end: WaitOutcome, _waited: Duration) {}
 }
 
-/// A call under way.
+/// A call in flight.
 struct OpenCall {
     end: oneshot::Sender<CallEnd>,
     call: JoinHandle<Result<Reply, Error>>,
     paid: Vec<ModelPayment>,
-    /// What it settles for, if a rule settles it.
+    /// The cost that it settles for, if a rule settles it.
     settles: u32,
     tool: usize,
 }
@@ -96,14 +97,14 @@ struct Run {
     gateway: SharedGateway,
     limiter: Arc<Limiter>,
     observed_rules: Arc<ObservedRules>,
-    /// What all configurations of the run are made of.
+    /// The policy that all configurations of the run are derived from.
     policy: LimitPolicy,
     begun_calls: mpsc::UnboundedReceiver<oneshot::Sender<CallEnd>>,
     tools: Vec<Tool>,
     model: Model,
     open_calls: Vec<OpenCall>,
     decisions: usize,
-    /// What has happened, for the one who looks at a failure.
+    /// The history of the run, printed when the test fails.
     history: Vec<String>,
 }
 
@@ -116,7 +117,7 @@ impl Drop for Run {
     }
 }
 
-/// A gateway whose calls wait at their backend, and where they are announced.
+/// A gateway whose calls wait at their backend, and the channel that announces them.
 fn serve(
     tools: &[Tool],
     limiter: &Arc<Limiter>,
@@ -184,7 +185,8 @@ impl Run {
         }
     }
 
-    /// Another process takes over, with another configuration. Calls that are open end with the old one, and stay charged.
+    /// Another process takes over, with another configuration. Calls that are open end with the old one and
+    /// stay charged.
     fn restart(&mut self) {
         let levels = SavedLevels::decode(&self.limiter.save().unwrap().encode()).unwrap();
         let policy = vary_policy(&mut self.rng, &self.policy);
@@ -200,12 +202,12 @@ impl Run {
         let now = self.clock.now().0;
         self.model.restart(&policy, now);
         self.history.push(format!("restart at {now}: {policy:?}"));
-        // The plans of the new configuration are made before time goes on.
+        // The plans of the new configuration are made before the clock advances.
         let tools: Arc<ToolList> = Arc::new(self.tools.clone());
         let _ = self.limiter.prepare(&tools);
     }
 
-    /// One call, until it is refused or its backend has it.
+    /// Starts one call and waits until it is refused or reaches its backend.
     async fn begin_call(&mut self) {
         let which = usize::try_from(self.rng.below(self.tools.len() as u64)).unwrap();
         let user = format!("u{}", self.rng.below(3));
@@ -274,7 +276,7 @@ impl Run {
         }
     }
 
-    /// Each bucket of a tool holds what the model says.
+    /// Asserts that each bucket of a tool has the level of the model.
     async fn check_levels(&self, which: usize, user: &str, now: u64) {
         let ctx = known("i", user);
         let tools: Arc<ToolList> = self.gateway.list_tools(&ctx).await.unwrap();
@@ -301,7 +303,7 @@ async fn attack(seed: u64, decisions: usize) {
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     let seed = RandomState::new().hash_one("seed");
-    // Shown when the test fails.
+    // Printed when the test fails.
     println!("seed {seed}");
     seed
 }

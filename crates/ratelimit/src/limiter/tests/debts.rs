@@ -1,10 +1,11 @@
-//! What is owed to the shared store after an outage: all of it, once, and told when it is settled.
+//! Debts to the shared store after an outage: all of them are written back once, and the limiter reports when
+//! it is done.
 
 use super::outage::{count_admitted, shared_harness};
 use super::*;
 use crate::shared::fallback::Debts;
 
-/// What the shared bucket of the bench lacks in the store, in tokens.
+/// The tokens that the shared bucket of the harness lacks in the store.
 async fn missing(bench: &Harness) -> u64 {
     let ctx = known("i", "observer");
     let tools = bench.gateway.list_tools(&ctx).await.unwrap();
@@ -22,7 +23,7 @@ async fn one_call_is_written_back_and_waited_for() {
     store.set_failure(None);
     assert!(bench.limiter.wait_settled(Duration::from_secs(5)).await);
     assert_eq!(missing(&bench).await, 1);
-    // And again: the task that writes has ended, and another one begins.
+    // Once more: the task that writes debts has ended, and another one begins.
     store.set_failure(Some(StoreFailure::Disconnected));
     assert_eq!(count_admitted(&bench, 2).await, 2);
     assert!(!bench.limiter.wait_settled(Duration::from_secs(1)).await);

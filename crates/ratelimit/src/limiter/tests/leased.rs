@@ -1,4 +1,4 @@
-//! Leases below the layer: all or nothing over what is held here and what the store decides.
+//! Leases through the layer: all or nothing over leased tokens and the decisions of the store.
 
 use std::sync::atomic::Ordering;
 
@@ -24,7 +24,7 @@ fn leased_harness(
     (Harness { clock, gateway: RateLimited::wrap(inner.clone(), limiter.clone()), inner, limiter }, store)
 }
 
-/// Tokens that the shared bucket does not hold and nobody has spent.
+/// The tokens that are missing in the shared bucket and have not been spent.
 async fn idle(bench: &Harness, spent: u64) -> u64 {
     let ctx = known("i", "observer");
     let tools = bench.gateway.list_tools(&ctx).await.unwrap();
@@ -46,7 +46,7 @@ async fn a_refusal_by_the_store_costs_nothing_of_what_is_held_here() {
         }
         let questions = store.request_count.load(Ordering::SeqCst) - asked;
         assert!(questions <= 102, "what is put back serves the next: {questions}");
-        // What is taken ahead is at most what half a lease earns, however many were refused.
+        // Leased tokens are at most what half a lease refills, however many calls were refused.
         assert!(idle(&bench, 3).await <= 50);
     }
 }
@@ -109,7 +109,7 @@ async fn a_refusal_by_a_leased_bucket_says_when_to_come_back() {
     call(&bench, "a_search", &known("i", "later")).await.unwrap();
 }
 
-/// A call that costs more by what it asks for pays more out of what is held, and gets as much back.
+/// A call with a higher price pays it from leased tokens, and gets the same amount refunded.
 #[tokio::test]
 async fn a_dear_call_pays_and_is_given_back_its_price() {
     let lease = LeasePolicy { duration: Duration::from_millis(100), hold_back: false };
@@ -135,7 +135,7 @@ async fn a_dear_call_pays_and_is_given_back_its_price() {
     let spent = |bench: &Harness| bench.limiter.lease_counts().unwrap().spent;
     assert_eq!(spent(&bench), 7);
     permit.refund("backend_unavailable").await;
-    // All that was taken is dropped at the end of the lease, and what was given back is there at once.
+    // All leased tokens are dropped at the end of the lease, and a refund is in the store at once.
     bench.clock.advance(1);
     let missing = idle(&bench, 0).await;
     let held = bench.limiter.lease_counts().unwrap().held;

@@ -1,4 +1,4 @@
-//! What a replica does by itself while the shared store is away.
+//! What a replica decides alone during an outage of the shared store.
 
 use super::*;
 
@@ -60,7 +60,7 @@ async fn a_store_that_comes_and_goes_hands_out_no_share_twice() {
     for _ in 0..3 {
         store.set_failure(None);
         count += count_admitted(&bench, 1).await;
-        // Before anything that is owed can be written back.
+        // Before any debt can be written back.
         store.set_failure(Some(StoreFailure::Disconnected));
         count += count_admitted(&bench, 50).await;
     }
@@ -124,7 +124,8 @@ async fn a_full_queue_of_this_replica_lets_nobody_pass() {
     }
 }
 
-/// Slots are asked of no store that has just come back. Where they are only on trial, buckets are paid all the same.
+/// A store that has just come back is not asked for slots. Where slots are in shadow mode, buckets are paid
+/// all the same.
 #[tokio::test(start_paused = true)]
 async fn buckets_are_paid_while_slots_on_trial_wait() {
     for on_failure in [OnStoreFailure::Allow, OnStoreFailure::Deny, OnStoreFailure::Local] {
@@ -148,7 +149,7 @@ async fn buckets_are_paid_while_slots_on_trial_wait() {
     }
 }
 
-/// A call that takes long to be decided is not sent to the failure policy by slots that are only on trial.
+/// Slots in shadow mode do not send a call to the failure policy when its decision takes long.
 #[tokio::test(start_paused = true)]
 async fn slots_on_trial_outdate_no_decision() {
     let trial = Concurrency { shared: NonZeroU32::new(1), per_user: None, mode: Mode::Shadow };

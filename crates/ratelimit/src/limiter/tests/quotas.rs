@@ -1,4 +1,5 @@
-//! Quotas by the calendar: exact in every period, in memory and with a shared store, and nothing carried from one to the next.
+//! Calendar quotas: exact in every period, in memory and with a shared store, with nothing carried into the
+//! next period.
 
 use proptest::prelude::*;
 use vmcp_domain::Json;
@@ -10,7 +11,7 @@ use crate::plan::policy::{
     Window,
 };
 
-/// 2026-11-29, 18:00 UTC.
+/// 2026-11-29, 18:00 UTC, in microseconds since the Unix epoch.
 const EVENING: u64 = 1_795_975_200_000_000;
 const HOUR: u64 = 3_600_000_000;
 
@@ -155,7 +156,7 @@ async fn values_of_claims_and_overrides_have_quotas() {
     }
 }
 
-/// Users who have spent something on a day are forgotten to make room when it is over.
+/// Users who have spent tokens of a day can be evicted when that day is over.
 #[tokio::test]
 async fn a_day_that_is_over_keeps_nobody() {
     let memory = MemoryBounds { user_count_max: 2000, overflow: crate::plan::policy::Overflow::Refuse };
@@ -168,12 +169,12 @@ async fn a_day_that_is_over_keeps_nobody() {
     let late = known("i", "late");
     assert!(matches!(call(&bench, "a_search", &late).await, Err(Error::Overloaded)));
     bench.clock.advance(24 * HOUR);
-    // A call of the new day says that it has begun.
+    // The first call of the new day shows the memory store that the day has begun.
     call(&bench, "a_search", &known("i", "0")).await.unwrap();
     call(&bench, "a_search", &late).await.unwrap();
 }
 
-/// Users of a tool that is never called again are forgotten, too.
+/// Users of a tool that is never called again can be evicted too.
 #[tokio::test]
 async fn a_tool_that_is_gone_keeps_nobody() {
     let memory = MemoryBounds { user_count_max: 2000, overflow: crate::plan::policy::Overflow::Refuse };
@@ -193,7 +194,7 @@ async fn a_tool_that_is_gone_keeps_nobody() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// In every day exactly as many calls pass as it has, whatever is given back and however long calls take.
+    /// Every day admits exactly its number of calls, whatever is refunded and however long calls take.
     #[test]
     fn every_day_is_exact(
         calls in 1_u64..6,

@@ -1,9 +1,9 @@
-//! What the observer is told of decisions that are made without the store.
+//! What the observer receives about decisions that are made without the store.
 
 use super::*;
 use crate::limiter::observer::{DecisionEvent, WaitOutcome};
 
-/// A decision, as far as it concerns an operator during an outage.
+/// The parts of a decision that matter to an operator during an outage.
 #[derive(Debug, PartialEq, Eq)]
 struct Report {
     allowed: bool,
@@ -51,7 +51,7 @@ fn two_in_flight(mode: Mode) -> Concurrency {
     Concurrency { shared: NonZeroU32::new(2), per_user: None, mode }
 }
 
-/// A call that stays in flight, and one beside it.
+/// Makes a call that stays in flight, and a second one meanwhile.
 async fn two_calls(bench: &Harness) {
     let gateway = bench.gateway.clone();
     let begun = bench.inner.hanging_changed.notified();
@@ -69,12 +69,13 @@ fn report(allowed: bool, fail_open: bool, would_refuse: &[&str]) -> Report {
     Report { allowed, fail_open, would_refuse: would_refuse.iter().map(|rule| (*rule).to_owned()).collect() }
 }
 
-/// A store that has just come back is asked for no slots. Slots on trial count all the same, as the failure policy says.
+/// A store that has just come back is not asked for slots. Slots in shadow mode count all the same, as the
+/// failure policy says.
 #[tokio::test(start_paused = true)]
 async fn slots_on_trial_are_reported_while_the_store_is_not_asked() {
     for (on_failure, expected) in [
         (OnStoreFailure::Deny, [true, true]),
-        // Each of two replicas has one of the two.
+        // Each of two replicas has one of the two slots.
         (OnStoreFailure::Local, [false, true]),
         (OnStoreFailure::Allow, [false, false]),
     ] {

@@ -1,4 +1,4 @@
-//! Levels that outlive the process: nobody has a fresh budget after a restart, and nobody a smaller one.
+//! Levels that outlive the process: a restart gives no user a fresh budget, and no user a smaller one.
 
 use vmcp_domain::Json;
 
@@ -13,7 +13,8 @@ use crate::plan::policy::{
 const HOUR: u64 = 3_600_000_000;
 const EVENING: u64 = 1_795_975_200_000_000;
 
-/// A machine's clock: monotonic from the start of a process, with a time of day that goes on.
+/// A machine's clock: monotonic from the start of a process, with a time of day that continues across
+/// processes.
 struct MachineClock {
     started: u64,
     day: Arc<ManualClock>,
@@ -113,7 +114,7 @@ async fn the_time_away_fills_buckets() {
     day.advance(5 * HOUR);
     let (second, _) = start(&day, limits(100, 4, 60), Some(&saved));
     assert_eq!(second.count_admitted(&team("ada", "red"), 9).await, 2, "half of ten hours");
-    // And a clock that was set back meanwhile fills nothing.
+    // A clock that was set back between the processes refills nothing.
     day.set(Micros(EVENING));
     let (third, _) = start(&day, limits(100, 4, 60), Some(&saved));
     assert_eq!(third.count_admitted(&team("ada", "red"), 9).await, 0);
@@ -132,7 +133,7 @@ async fn other_sizes_in_the_configuration_keep_what_was_spent() {
     let (smaller, _) = start(&day, limits(20, 5, 9), Some(&again));
     assert_eq!(smaller.count_admitted(&team("ada", "blue"), 9).await, 0, "five less seven");
     assert_eq!(smaller.count_admitted(&team("cy", "blue"), 9).await, 5);
-    // A rule that is gone for a while is known again.
+    // A rule that is absent for one process keeps its levels.
     let (without, _) = start(&day, LimitPolicy::default(), Some(&smaller.save()));
     let (back, _) = start(&day, limits(20, 5, 9), Some(&without.save()));
     assert_eq!(back.count_admitted(&team("cy", "blue"), 9).await, 0);
@@ -166,7 +167,7 @@ async fn quotas_and_overrides_are_taken_over() {
     assert!(start(&day, limits(), Some(&third.save())).0.limiter.save().unwrap().users.is_empty());
 }
 
-/// What a user has spent is found again after any number of restarts, also if the user did not call between them.
+/// What a user has spent is restored after any number of restarts, also if the user made no call in between.
 #[tokio::test]
 async fn a_size_that_changes_is_known_over_several_restarts() {
     let day = day();
@@ -183,7 +184,7 @@ async fn a_size_that_changes_is_known_over_several_restarts() {
     assert_eq!(last.count_admitted(&team("bob", "red"), 20).await, 7, "eleven less four");
 }
 
-/// Overrides come, go and change places.
+/// Overrides are added, removed and reordered.
 #[tokio::test]
 async fn overrides_that_change_keep_what_was_spent() {
     let of = |name: &str, tokens: u64| Override {
@@ -221,7 +222,7 @@ async fn overrides_that_change_keep_what_was_spent() {
     assert_eq!(third.count_admitted(&red, 9).await, 2);
 }
 
-/// Only what something is left of is saved.
+/// Only buckets that are not full are saved.
 #[tokio::test]
 async fn full_buckets_leave_no_definition() {
     let day = day();

@@ -1,4 +1,4 @@
-//! Rules on trial change nothing: random limits with and without them, side by side.
+//! Rules in shadow mode change nothing: random limits with and without them, side by side.
 
 use proptest::prelude::*;
 use vmcp_domain::{CallTool, Json};
@@ -6,7 +6,7 @@ use vmcp_domain::{CallTool, Json};
 use super::*;
 use crate::plan::policy::{Cost, ListHandling, MissingValue, Price, ValueQuota, ValueSource};
 
-/// What a rule says of costs.
+/// The costs of a rule.
 #[derive(Clone, Debug)]
 struct CostSpec {
     min: u32,
@@ -14,7 +14,7 @@ struct CostSpec {
     settle: Option<&'static str>,
 }
 
-/// A rule in words that can be printed.
+/// A rule in a form that can be printed.
 #[derive(Clone, Debug)]
 struct RuleSpec {
     name: &'static str,
@@ -52,7 +52,8 @@ fn rule_spec() -> impl Strategy<Value = RuleSpec> {
     )
 }
 
-/// The rule, in force or on trial. A rule in force never asks for what is not there, which would refuse every call.
+/// Builds the rule, enforced or in shadow mode. An enforced rule never asks for a missing claim, which would
+/// refuse every call.
 fn build_rule(sketch: &RuleSpec, mode: Mode) -> ToolRule {
     let of = |tokens: Option<u64>| {
         tokens.and_then(|tokens| quota(tokens, 60)).map(|quota| Quota { mode, ..quota })
@@ -89,7 +90,7 @@ fn build_rule(sketch: &RuleSpec, mode: Mode) -> ToolRule {
     }
 }
 
-/// What callers see of a call, and what is left in the buckets in force afterwards.
+/// What callers see of a call, and the levels of the enforced buckets afterwards.
 async fn outcome(bench: &Harness, subject: &str, (tool, arguments): (&str, &str)) -> String {
     let ctx = known("i", subject);
     let arguments = Some(Json::parse(arguments.to_owned()).unwrap());
@@ -161,6 +162,6 @@ async fn users_known_to_rules_on_trial_alone_take_no_places() {
         matches!(call(&bench, "a_search", &known("i", "bob")).await, Err(Error::Overloaded)),
         "ada has the place"
     );
-    // Rules on trial do not refuse for want of room.
+    // Rules in shadow mode do not refuse because the user table is full.
     call(&bench, "b_search", &known("i", "bob")).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Payments to the shared store: what is given back, what is asked, and what a failure of one part means for the others.
+//! Payments to the shared store: refunds, requests, and what a failure of one partition means for the others.
 
 use super::*;
 use crate::plan::policy::{CallerSelector, LeasePolicy, LimitSize, Override, Overrides, RemainingHints};
@@ -23,7 +23,8 @@ async fn own_level(bench: &Harness, ctx: &CallContext) -> u64 {
     views.iter().find(|view| view.rule.contains("perUser")).unwrap().level
 }
 
-/// The caller's own bucket has a partition of its own and pays first. The slots of all callers are elsewhere.
+/// The caller's own bucket is in a partition of its own and pays first. The slots of all callers are in
+/// another one.
 #[tokio::test(start_paused = true)]
 async fn what_was_paid_is_given_back_when_another_partition_refuses() {
     let concurrency = Concurrency { shared: NonZeroU32::new(1), per_user: None, mode: Mode::Enforce };
@@ -120,7 +121,8 @@ async fn only_the_policy_local_keeps_levels_of_its_own() {
     }
 }
 
-/// What is blocked comes back never, and what is dearer than this replica's share when the store is back.
+/// A blocked call never passes; a call that costs more than this replica's share passes when the store is
+/// back.
 #[tokio::test]
 async fn a_call_without_the_store_is_told_when_it_can_pass() {
     let selector = CallerSelector::Subject { subject: "ann".into(), issuer: None };

@@ -1,4 +1,4 @@
-//! Sizes by who, and claims that are lists or lie deep in a token.
+//! Limit sizes by caller, and claims that are lists or nested deep in a token.
 
 use vmcp_domain::Json;
 
@@ -36,7 +36,7 @@ fn per_user(quota: Quota) -> Harness {
     harness(policy(limits, vec![], Anonymous::Shared), None)
 }
 
-/// How many of sixty calls pass.
+/// How many of sixty calls are admitted.
 async fn count_admitted(bench: &Harness, ctx: &CallContext) -> usize {
     let mut count = 0;
     for _ in 0..60 {
@@ -91,7 +91,7 @@ async fn what_is_spent_stays_spent_when_another_override_counts() {
     assert_eq!(count_admitted(&bench, &plain).await, 0);
 }
 
-/// What an operator gives back counts for what was spent in another size, too.
+/// A reset by an operator also covers what was spent under another size.
 #[tokio::test]
 async fn a_reset_fills_a_bucket_in_whatever_size_it_was_spent_from() {
     let bench = per_user(with(5, vec![(claim("plan", Some("gold")), LimitSize::Windows(windows(9)))]));
@@ -110,7 +110,7 @@ async fn a_reset_fills_a_bucket_in_whatever_size_it_was_spent_from() {
     assert_eq!(count_admitted(&bench, &gold).await, 9);
 }
 
-/// A call that is refused moves nothing: no size in between makes up for what was spent.
+/// A refused call changes no level: no size in between compensates for what was spent.
 #[tokio::test]
 async fn changing_between_sizes_hands_out_nothing() {
     let sizes = vec![
@@ -198,7 +198,8 @@ async fn of_a_list_the_value_that_is_allowed_most_counts() {
     assert_eq!(count_admitted(&bench, &caller("dan", r#"{"plans": ["off"]}"#)).await, 0);
 }
 
-/// Beyond the bound on values several of one call share what others share, and never one bucket twice.
+/// When the table of values is full, several values of one call share the overflow bucket, and the call never
+/// locks it twice.
 #[tokio::test]
 async fn values_beyond_the_bound_are_locked_in_one_order() {
     let limits = per_value("teams", ListHandling::Each, quota(100_000, 3600).unwrap());

@@ -1,4 +1,4 @@
-//! Limits by what a call says, and shares of a bucket that are reserved.
+//! Limits by arguments and headers of a call, and reserved parts of a bucket.
 
 use vmcp_domain::Json;
 
@@ -40,7 +40,7 @@ async fn call_with(bench: &Harness, ctx: &CallContext, arguments: &str) -> Resul
     bench.gateway.call_tool(ctx, request).await.map(|_| ())
 }
 
-/// How many of twenty calls pass.
+/// How many of twenty calls are admitted.
 async fn count_admitted(bench: &Harness, ctx: &CallContext, repo: &str) -> usize {
     let mut count = 0;
     for _ in 0..20 {
@@ -67,7 +67,7 @@ async fn each_caller_has_a_bucket_for_each_value() {
     assert!(matches!(call_with(&bench, &anonymous(), r#"{"repo": "x"}"#).await, Err(Error::Denied)));
 }
 
-/// One who is not verified makes up no buckets.
+/// A caller without a verified identity creates no buckets.
 #[tokio::test]
 async fn a_caller_without_identity_has_one_bucket_for_all_values() {
     let bench = harness(policy(by(argument(None), 3), vec![], Anonymous::Shared), None);
@@ -118,7 +118,7 @@ async fn on_trial_nothing_is_refused() {
     }
 }
 
-/// Where it is not known what a call will say, limits by it are left out.
+/// Where the arguments of a call are unknown, limits by argument are left out.
 #[tokio::test]
 async fn what_no_call_has_said_is_not_shown() {
     let server = Limits { shared: quota(9, 60), ..by(argument(None), 3) };
@@ -154,7 +154,7 @@ async fn those_for_whom_a_part_is_reserved_may_use_all() {
     assert_eq!(count_admitted(&bench, &caller("ada", "{}"), "1").await, 0);
 }
 
-/// Those who wait for the part that is left to them do not hold up those for whom a part is reserved.
+/// Calls that wait for the unreserved part of a bucket do not hold up the callers of the reserved part.
 #[tokio::test(start_paused = true)]
 async fn a_queue_of_others_does_not_hold_up_those_a_part_is_reserved_for() {
     let limits = Limits { wait_max: Duration::from_secs(3600), ..reserved(10, 8) };

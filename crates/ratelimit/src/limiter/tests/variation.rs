@@ -1,4 +1,4 @@
-//! Prices by expression, limits by claim, and limits that are enforced for some.
+//! Prices by expression, limits by claim, and limits that are enforced for a percentage of callers.
 
 use std::num::NonZeroU8;
 
@@ -76,7 +76,7 @@ async fn a_call_without_a_price_is_not_made_and_costs_nothing() {
         "{:?}",
         bench.inner.requests()
     );
-    // The least that a rule says is paid in any case.
+    // The minimum of a rule is paid in any case.
     for arguments in [r#"{"count":0}"#, r#"{"count":-5}"#, r#"{"count":0.2}"#] {
         call_with(&bench, arguments).await.unwrap();
     }
@@ -106,7 +106,7 @@ async fn what_a_call_turned_out_to_cost_is_settled() {
     call_with(&bench, r#"{"real":1}"#).await.unwrap();
     assert_eq!(levels(&bench).await, [9, 9, 9], "three given back");
     call_with(&bench, r#"{"real":12}"#).await.unwrap();
-    // 9 − 4 − 8: three in debt.
+    // 9 − 4 − 8: three tokens in debt.
     let refusal = refused(call_with(&bench, r#"{"real":4}"#).await.map(drop));
     assert_eq!(refusal.retry, Retry::After(Duration::from_secs(42)), "three owed and four to pay");
     bench.clock.advance(42_000_000);
@@ -141,7 +141,7 @@ async fn a_member_that_is_null_is_not_there() {
 async fn long_arguments_are_not_looked_at_for_a_call_that_is_refused_anyway() {
     let bench = harness(priced(Some("args.n"), None, 2), None);
     call_with(&bench, r#"{"n":2}"#).await.unwrap();
-    // Without a price it would be refused for that.
+    // If its price were evaluated, this call would be refused because the price cannot be computed.
     let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(9_000));
     let refusal = refused(call_with(&bench, &long).await.map(drop));
     assert_eq!(refusal.retry, Retry::After(Duration::from_secs(30)), "for the least price");
@@ -249,7 +249,8 @@ async fn a_result_says_when_little_is_left() {
 
 #[tokio::test]
 async fn a_hint_has_no_say_in_what_a_call_cost() {
-    // Nothing that the backend sent has a `_meta`, so each call settles at three; the gateway's own hint is no part of it.
+    // The backend sends no `_meta`, so each call settles at three; the hint that the gateway adds must not
+    // change that.
     let bench = harness(priced(None, Some("has(result._meta) ? 0 : 3"), 10), None);
     for left in [7, 4, 1] {
         call_with(&bench, "{}").await.unwrap();
@@ -318,7 +319,7 @@ async fn what_is_too_large_to_look_at_has_no_price() {
     assert!(text.contains("larger than 256 KiB"), "{text}");
 }
 
-/// Over a store that is away, one replica of two.
+/// A harness whose store is unavailable, as one replica of two.
 fn unavailable_harness(cost: Cost) -> (Harness, Arc<FakeStore>) {
     let clock = Arc::new(ManualClock::default());
     let store = FakeStore::new(clock.clone());
@@ -332,7 +333,7 @@ fn unavailable_harness(cost: Cost) -> (Harness, Arc<FakeStore>) {
     (bench, store)
 }
 
-/// The answer does not wait for the store to hear of it.
+/// The reply does not wait until the store has the settlement.
 #[tokio::test]
 async fn a_settlement_is_under_way_when_its_call_has_ended() {
     let clock = Arc::new(ManualClock::default());
@@ -348,7 +349,7 @@ async fn a_settlement_is_under_way_when_its_call_has_ended() {
     assert!(!bench.limiter.wait_settled(Duration::ZERO).await);
     assert!(bench.limiter.wait_settled(Duration::from_secs(5)).await);
     assert_eq!(levels(&bench).await, [6, 6, 6]);
-    // What the store does not take is owed, and written back later.
+    // What the store does not accept is a debt, and written back later.
     store.failing_changes.store(1, Ordering::SeqCst);
     call_with(&bench, "{}").await.unwrap();
     assert!(bench.limiter.wait_settled(Duration::from_secs(5)).await);
@@ -364,7 +365,7 @@ async fn a_call_is_settled_also_while_the_store_is_away() {
         };
         let (bench, store) = unavailable_harness(cost);
         call_with(&bench, "{}").await.unwrap();
-        // The share is ten; a second call has to find room in what the first turned out to cost.
+        // The share is ten; a second call has to fit into what the final cost of the first has left.
         let second = call_with(&bench, "{}").await;
         assert!(second.is_ok(), "{settled}: {second:?}");
         let third = call_with(&bench, "{}").await;

@@ -1,5 +1,5 @@
-//! Who a caller is to limits that tell callers apart by more than their names: the values of claims, the overrides that
-//! are for the caller, and whether the caller is among those on whom a limit is tried out.
+//! Identifies a caller for limits that need more than the name: the values of claims, the overrides that
+//! apply to the caller, and whether a gradual rollout of a limit includes the caller.
 
 use std::net::IpAddr;
 
@@ -15,11 +15,11 @@ use crate::plan::policy::{Anonymous, CallerSelector};
 use crate::plan::{BucketValues, OverriddenLimit};
 use crate::shared::store::{SharedUser, user_digest};
 
-/// What [`crate::plan::Variation`] keeps of a caller: the values of claims, and the places of sizes.
+/// The parts of [`crate::plan::Variation`] that depend on a caller: values of claims, and indexes of sizes.
 type CallerVariation = (SmallVec<[BucketValues; 1]>, SmallVec<[Option<u16>; 2]>);
 
 impl Limiter {
-    /// Who the caller is to the limits; refuses a caller without identity where the policy says so.
+    /// The caller as the limits see it; refuses a caller without identity where the policy says so.
     pub(in crate::limiter) fn limited_user(
         &self,
         bound: &ToolPlan,
@@ -31,12 +31,12 @@ impl Limiter {
         match self.find_user(&ctx.caller, ctx.peer_address) {
             Some(user) => Ok(user),
             None if bound.plan.has_enforced_per_user() => Err(Error::Denied),
-            // Rules on trial refuse nobody.
+            // Rules in shadow mode refuse no call.
             None => Ok(LimitedUser::default()),
         }
     }
 
-    /// Who a caller is to the limits; nobody for a caller without identity where the policy says so.
+    /// The caller as the limits see it; `None` for a caller without identity where the policy refuses these.
     pub(in crate::limiter) fn find_user(&self, caller: &Caller, peer: Option<IpAddr>) -> Option<LimitedUser> {
         let identity = match (caller, self.planner.policy().anonymous) {
             (Caller::Known(identity), _) => return Some(self.user_from_identity(identity)),
@@ -63,10 +63,11 @@ impl Limiter {
         UserKey::new(u128::from(high) << 64 | u128::from(low))
     }
 
-    /// What a caller's claims and name, and what the call says, make of the limits.
+    /// What a caller's claims and name, and the call's arguments and headers, change in the limits.
     ///
     /// # Errors
-    /// [`Error::Denied`] for a caller without a claim or an identity that a limit in force is kept for.
+    /// [`Error::Denied`] for a caller without a claim or an identity that an enforced limit needs.
+    /// [`Error::InvalidRequest`] where an argument or header that a limit counts by is ambiguous.
     pub(in crate::limiter) fn caller_variation(
         &self,
         bound: &ToolPlan,
@@ -95,7 +96,7 @@ impl Limiter {
         Ok((told.into_iter().map(values).collect(), sizes))
     }
 
-    /// Whether an override of a limit per user names a caller.
+    /// Whether an override of a limit per user selects a caller.
     fn is_selected(&self, caller: &Caller, who: &CallerSelector) -> bool {
         let Caller::Known(identity) = caller else { return matches!(who, CallerSelector::Others) };
         match who {
@@ -112,8 +113,8 @@ impl Limiter {
         }
     }
 
-    /// Where a caller stands among a hundred: always at the same place, on every replica. A caller who cannot be told from
-    /// others is at the first, where every percentage counts.
+    /// The percentile of a caller, 0 to 99: always the same, on every replica. A caller who cannot be
+    /// distinguished from others has percentile 0, to which every percentage applies.
     pub(in crate::limiter) fn percentile(&self, ctx: &CallContext) -> u8 {
         match (&ctx.caller, self.planner.policy().anonymous, ctx.peer_address) {
             (Caller::Known(identity), ..) => identity_percentile(identity),
@@ -130,12 +131,12 @@ pub(in crate::limiter) fn address_identity(address: IpAddr) -> Identity {
     synthetic_identity(&accounting_address(address).to_string())
 }
 
-/// A user made of something that is no identity; no issuer is empty, so it never meets a real one.
+/// A user made from something that is no identity. No real issuer is empty, so it never equals a real user.
 pub(in crate::limiter) fn synthetic_identity(subject: &str) -> Identity {
     Identity { issuer: String::new(), subject: subject.to_owned(), claims: vmcp_domain::Members::new() }
 }
 
-/// Evenly spread over 0 to 99.
+/// Distributes identities evenly over 0 to 99.
 fn identity_percentile(identity: &Identity) -> u8 {
     let digest = sha2::Sha256::digest(user_digest(identity).as_bytes());
     let number = digest.iter().take(4).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));

@@ -1,4 +1,4 @@
-//! The values by which limits tell calls apart besides their callers: of claims, of arguments and of headers.
+//! The values, other than the caller itself, that limits count by: of claims, of arguments and of headers.
 
 use std::sync::Arc;
 
@@ -14,18 +14,20 @@ use crate::plan::policy::{
 use crate::plan::{BucketValue, RequiredValue};
 use crate::shared::store::user_digest;
 
-/// The most values of a list that are charged at once, each in its own bucket. A caller with more is one without the claim.
+/// The most values of a list that are charged at once, each in its own bucket. A caller with more is treated
+/// as one without the claim.
 const CHARGED_VALUE_COUNT_MAX: usize = 16;
 
-/// One value with its text; no text for callers and calls without one.
+/// One value with its text; the text is `None` for callers and calls without a value.
 pub(in crate::limiter) type ValueWithText = (Option<String>, BucketValue);
 
 impl Limiter {
-    /// The values that a call is charged for, in the order of their keys; none where it is not known what the call says.
+    /// The values that a call is charged for, in the order of their keys; none where the call's arguments are
+    /// unknown.
     ///
     /// # Errors
-    /// [`Error::Denied`] for a caller without a claim or an identity that a limit in force is kept for,
-    /// [`Error::InvalidRequest`] where an argument leaves open which value it has.
+    /// [`Error::Denied`] for a caller without a claim or an identity that an enforced limit needs.
+    /// [`Error::InvalidRequest`] where an argument or header has no single value.
     pub(in crate::limiter) fn required_values(
         &self,
         bound: &ToolPlan,
@@ -46,7 +48,8 @@ impl Limiter {
         }
     }
 
-    /// The value of a part of a call. Callers choose it: without a list of values it counts for its caller alone.
+    /// The value of a part of a call. Callers choose it, so without a list of allowed values it counts for
+    /// its caller alone.
     fn call_part_value(
         &self,
         bound: &ToolPlan,
@@ -67,7 +70,7 @@ impl Limiter {
             }
             return Ok(self.refused_in_shadow(needed));
         };
-        // Who is not verified makes up no buckets.
+        // A caller without a verified identity creates no buckets.
         let text = text.filter(|_| matches!(ctx.caller, Caller::Known(_)));
         let parts = (kind, needed.source.name(), &text, user.number());
         let digest = owner.and_then(|user| user.shared).map(|shared| shared.digest);
@@ -75,7 +78,7 @@ impl Limiter {
         Ok((text, BucketValue { chosen_by: Some(user), ..kept }))
     }
 
-    /// The values that count of what a caller's claim says.
+    /// The charged values of a caller's claim.
     fn claim_values(
         &self,
         bound: &ToolPlan,
@@ -110,7 +113,7 @@ impl Limiter {
         Ok(told)
     }
 
-    /// The value of an argument or header that the backend may read otherwise.
+    /// Handles the value of an argument or header that the backend may read differently.
     fn ambiguous_value(
         &self,
         bound: &ToolPlan,
@@ -125,7 +128,8 @@ impl Limiter {
         Ok(self.refused_in_shadow(needed))
     }
 
-    /// Whether a limit refuses this caller; logs that it does, or would have.
+    /// Whether a limit refuses this caller; logs the refusal, or what a rule in shadow mode would have
+    /// refused.
     fn is_value_enforced(&self, bound: &ToolPlan, needed: &RequiredValue, place: u8, reason: &str) -> bool {
         let rule = needed.source.config_path();
         let is_in_force = place < needed.enforced_percent;
@@ -134,21 +138,21 @@ impl Limiter {
         is_in_force
     }
 
-    /// The value of a call that a limit on trial would have refused for want of one.
+    /// The value of a call that a limit in shadow mode would have refused because it has none.
     fn refused_in_shadow(&self, needed: &RequiredValue) -> ValueWithText {
         let parts = (needed.source.kind().key_stem(), needed.source.name(), None::<&str>);
         (None, BucketValue { is_refused: true, ..self.bucket_value(&parts, None, None) })
     }
 
-    /// What keeps a value apart: in this process by `parts`, in a shared store by its text, of the caller with this digest or
-    /// of all callers.
+    /// The bucket of a value. In this process `parts` identify it. In a shared store its text does, for the
+    /// caller with this digest or for all callers.
     fn bucket_value(
         &self,
         parts: &impl std::hash::Hash,
         text: Option<&str>,
         caller: Option<&str>,
     ) -> BucketValue {
-        // One byte more tells a missing value from an empty one.
+        // Hashing an option adds one byte, which distinguishes a missing value from an empty one.
         let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));
         let key = UserKey::new(u128::from(high) << 64 | u128::from(low));
         let of_caller = caller.unwrap_or_default();
@@ -167,7 +171,7 @@ fn identity_from_issuer(issuer: &str) -> Identity {
     Identity { issuer: issuer.to_owned(), ..synthetic_identity("") }
 }
 
-/// Whether an override of a limit for each value names one.
+/// Whether an override of a limit by value selects this value.
 pub(in crate::limiter) fn selects_value(text: Option<&str>, who: &CallerSelector) -> bool {
     match who {
         CallerSelector::Others | CallerSelector::Claim { value: None, .. } => true,
@@ -176,7 +180,7 @@ pub(in crate::limiter) fn selects_value(text: Option<&str>, who: &CallerSelector
     }
 }
 
-/// The values that are charged: the only one, or of a list each or the one that a limit allows most.
+/// The values that are charged: the only one; or, of a list, each value or the one that a limit allows most.
 fn charged_texts(said: ClaimValue, lists: ListHandling, largest_of: Option<&Quota>) -> Vec<String> {
     let mut texts = match (said, lists) {
         (ClaimValue::Missing, _) | (ClaimValue::List(_), ListHandling::Missing) => return Vec::new(),
@@ -192,7 +196,8 @@ fn charged_texts(said: ClaimValue, lists: ListHandling, largest_of: Option<&Quot
     }
 }
 
-/// The value that a limit allows most; of several the last in the order of texts, as tokens list values in any order.
+/// The value that a limit allows most. Of several the last in text order, because tokens list values in any
+/// order.
 fn most_allowed(texts: Vec<String>, quota: &Quota) -> Option<String> {
     let size = |text: &String| -> LimitSizeRef<'_> {
         quota.overrides.size(quota.overrides.find(|who| selects_value(Some(text), who)), &quota.windows)

@@ -1,4 +1,4 @@
-//! What makes calls of one tool differ to the limits: what they cost, and who their callers are (`who`).
+//! What makes calls of one tool differ to the limits: their price, and their callers (module `caller`).
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,26 +12,28 @@ use crate::limiter::{Limiter, ToolPlan};
 use crate::plan::price::PricedCall;
 use crate::plan::{Costs, RulePrice, UNPAYABLE, Variation};
 
-/// Arguments of more bytes than this are not looked at for a call that is refused at any price: a price may take as long to
-/// compute as they are. What such a call is told to wait is for the least price, and may be too short for its own.
+/// Arguments of more bytes than this are not evaluated for a call that is refused at any price, because
+/// evaluating a price may take as long as the arguments are long. The wait in that refusal is for the minimum
+/// price and may be too short for the call's own.
 const UNPRICED_BYTES_MAX: usize = 8 << 10;
 
 /// What is known of a call's arguments.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Arguments<'a> {
-    /// These, if any were sent.
+    /// The arguments of a call, if any were sent.
     Sent(Option<&'a Json>),
-    /// Nothing: nobody calls yet. Prices are then what the rules say at least.
+    /// No call was made yet. Prices are then the minimum of the rules.
     Unknown,
 }
 
 impl Limiter {
-    /// The plan of one call that is to be made. A call that is not made is told of like one that a limit refuses. `may_be_paid` says
-    /// that it may be one that was paid for before.
+    /// The plan of one call that is to be made. A call that fails here is reported to the observer like one
+    /// that a limit refuses. `may_be_paid` is true when the call may have been paid for before.
     ///
     /// # Errors
-    /// [`Error::Denied`] for a caller without a claim that a limit is kept for, [`Error::InvalidRequest`] where the
-    /// arguments leave the price open.
+    /// [`Error::Denied`] for a caller without a claim or an identity that an enforced limit needs.
+    /// [`Error::InvalidRequest`] where the price cannot be computed from the arguments, or a value is
+    /// ambiguous. [`Error::RateLimited`] for a call with long arguments that even the minimum price refuses.
     pub(crate) fn plan_call(
         &self,
         bound: &Arc<ToolPlan>,
@@ -66,8 +68,8 @@ impl Limiter {
         varied
     }
 
-    /// The refusal of a call that its buckets cannot pay even if it costs no more than the rules say at least, as far as this
-    /// process knows without asking.
+    /// The refusal of a call that its buckets cannot pay even at the minimum price, as far as this process
+    /// knows without asking the store.
     fn minimum_price_refusal(&self, bound: &ToolPlan, ctx: &CallContext) -> Option<Error> {
         let user = self.limited_user(bound, ctx).ok()?;
         if let Some(error) = self.futile_wait_refusal(bound, &user) {
@@ -80,7 +82,7 @@ impl Limiter {
     /// The plan of one call, whether it is made or not.
     ///
     /// # Errors
-    /// As [`Limiter::plan_call`].
+    /// [`Error::Denied`] and [`Error::InvalidRequest`] as [`Limiter::plan_call`].
     pub(crate) fn plan_variant(
         &self,
         bound: &Arc<ToolPlan>,
@@ -90,7 +92,7 @@ impl Limiter {
         with_price(self.plan_unpriced_variant(bound, ctx, arguments)?, &ctx.caller, arguments)
     }
 
-    /// The plan of a caller's calls at the least price.
+    /// The plan of a caller's calls at the minimum price.
     fn plan_unpriced_variant(
         &self,
         bound: &Arc<ToolPlan>,
@@ -111,7 +113,7 @@ impl Limiter {
         Ok(bound.variant(makers, variation, self.clock.now()))
     }
 
-    /// The present periods of quotas by the calendar.
+    /// The present periods of calendar quotas.
     pub(in crate::limiter) fn current_periods(&self, bound: &ToolPlan) -> SmallVec<[Period; 1]> {
         let calendars = &bound.plan.variation_inputs.calendars;
         if calendars.is_empty() {
@@ -134,7 +136,7 @@ fn with_price(
     })
 }
 
-/// What a call costs, where that is more than the rules say at least.
+/// What a call costs, where that is more than the minimum of the rules.
 fn call_costs(bound: &ToolPlan, caller: &Caller, arguments: Arguments<'_>) -> Result<Option<Costs>, Error> {
     let (Arguments::Sent(arguments), Some(tool)) = (arguments, bound.request.tool()) else { return Ok(None) };
     let priced = PricedCall { tool, caller, arguments, after: None };
@@ -147,7 +149,7 @@ fn call_costs(bound: &ToolPlan, caller: &Caller, arguments: Arguments<'_>) -> Re
                 }
             }
             (Err(error), None) if bound.plan.has_enforced() => {
-                // Nobody knows what the call would cost, so it is not made.
+                // The cost of the call is unknown, so it is refused.
                 let tool = &tool.name;
                 tracing::info!(%tool, %price, error = error.for_log(), "refused: the price cannot be computed");
                 return Err(Error::InvalidRequest(format!(

@@ -21,7 +21,8 @@ use crate::plan::{
 };
 
 impl Planner {
-    /// Adds what a limit is for one caller: a bucket for each window, or none where an override exempts the caller.
+    /// Adds the buckets of a limit for one caller: one for each window, or none if an override exempts the
+    /// caller.
     pub(super) fn add_quota(
         &self,
         plan: &mut Plan,
@@ -48,7 +49,8 @@ impl Planner {
             let entry = self.sized_definition(subject, due, (&name, due.size_index), kept);
             let resets =
                 calendar.as_ref().map(|calendar| current_period(calendar, &plan.variation_inputs, call));
-            // Another period is another bucket in a shared store, and here the same one at a later time.
+            // In a shared store each period is a bucket of its own. In this process it is the same bucket at
+            // a later time.
             let period = match &resets {
                 None => name.clone(),
                 Some(CalendarPeriod { period: Period { start, .. }, .. }) => {
@@ -81,7 +83,7 @@ impl Planner {
                 owner: cell,
                 other_sizes: self.other_sizes(subject, due, (entry.id, &name)),
                 is_blocked,
-                // Nobody waits for the next period.
+                // Calls do not wait for the next calendar period.
                 wait_max: if resets.is_some() { 0 } else { subject.wait_max() },
                 calendar_period: resets,
                 lease_excess: lease.map(excess),
@@ -93,8 +95,9 @@ impl Planner {
         plan.needs_shadow_user_entry |= whose == BucketOwner::User && quota.mode == Mode::Shadow;
     }
 
-    /// How replicas take tokens of it ahead. The bucket of a user or a group is hardly ever fast, and they are hardly ever
-    /// at many replicas. What one call costs has no say: a bucket is the same one for all.
+    /// The lease policy of a bucket, if replicas lease its tokens. Only buckets that all callers share are
+    /// leased: the bucket of a user or a value is rarely fast, and rarely used at many replicas. The cost of
+    /// the current call does not matter, because the bucket is the same for all calls.
     fn lease_policy(
         &self,
         subject: &LimitSubject<'_>,
@@ -106,7 +109,8 @@ impl Planner {
         lease.filter(|lease| is_shared && lease.is_leased(rate, subject.cost_max))
     }
 
-    /// The definition of a bucket in one of its sizes. Each size has its own, as levels are kept in units of the rate.
+    /// The definition of a bucket in one of its sizes. Each size has its own definition, because levels are
+    /// stored in units of the rate.
     fn sized_definition(
         &self,
         subject: &LimitSubject<'_>,
@@ -134,12 +138,12 @@ impl Planner {
         if due.owner != BucketOwner::User {
             return SmallVec::new();
         }
-        // In the last process it may have had other sizes.
+        // The bucket may have had other sizes in the last process.
         let mut others = self.restored_sizes(own, &subject.bucket_key(period, due.owner, due.value_source));
         let overrides = &due.quota.overrides;
         let places = std::iter::once(None).chain((0..).map(Some).take(overrides.iter().count()));
         for place in places.filter(|place| *place != due.size_index) {
-            // One that blocks has the windows of all, and nothing is ever paid there.
+            // A blocking override has the common windows, but nothing is ever spent from them.
             let (windows, is_blocked) = CallerQuota { size_index: place, ..*due }.windows();
             let same = |index: &usize| !is_blocked && period_key_part(windows, *index) == period;
             if let Some(window) = (0..windows.len()).find(same).and_then(|index| windows.get(index)) {
@@ -152,7 +156,7 @@ impl Planner {
         others
     }
 
-    /// Where the level is kept, and under which key if it is that of a value.
+    /// Where the level of a bucket is stored, and the key of its value if the bucket is for one.
     fn level_storage(
         &self,
         entry: &BucketDefinition,
@@ -180,14 +184,15 @@ impl Planner {
     }
 }
 
-/// The period that a call falls into; one without an end in a plan that is not for one call.
+/// The current period of a quota for a call; an empty period in a plan that is not for one call.
 fn current_period(calendar: &Arc<Calendar>, varies: &VariationInputs, call: &Variation) -> CalendarPeriod {
     let place = varies.calendars.iter().position(|known| known == calendar);
     let period = place.and_then(|place| call.periods.get(place)).copied().unwrap_or_default();
     CalendarPeriod { period, calendar: calendar.clone() }
 }
 
-/// What one call costs in a limit, without looking at what it asks for.
+/// The cost of one call in a limit, in tokens. A call that the limit refuses at any level gets an unpayable
+/// cost.
 fn call_cost(
     subject: &LimitSubject<'_>,
     call: &Variation,

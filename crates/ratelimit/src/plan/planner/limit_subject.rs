@@ -1,4 +1,5 @@
-//! What limits are on: whose limits they are, what their buckets belong to, and what those are called in a shared store.
+//! The subjects of limits: which limits apply, what their buckets belong to, and the keys of those buckets in
+//! a shared store.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -8,35 +9,37 @@ use vmcp_domain::{BackendToolName, LimitScope, RoutingTarget};
 use crate::plan::policy::{LimitSizeRef, Limits, Quota, ValueKind, ValueSource, Window};
 use crate::plan::{BucketValue, LockRank};
 
-/// For whom a bucket is.
+/// The owner of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum BucketOwner {
     Everybody,
-    /// Everybody for whom nothing is reserved.
+    /// All callers that have no reserved part of the limit.
     Unreserved,
-    /// Everybody with the same value of something, by the place of the limit in its rule.
+    /// All callers with the same value of a claim, argument or header. The number is the index of the limit
+    /// in its rule.
     Value(usize, ValueKind),
     User,
 }
 
-/// What is being limited: the limits, where they stand, and what the buckets belong to.
+/// A set of limits, the rule that it belongs to, and what its buckets belong to.
 pub(super) struct LimitSubject<'a> {
     pub(super) limits: &'a Limits,
     pub(super) rule: Option<usize>,
     pub(super) name: String,
-    /// How many earlier rules have the same name. A configuration has none such; policies that are made otherwise may.
+    /// How many earlier rules have the same name. A configuration has no such rules; a policy that is built
+    /// in another way may have them.
     pub(super) same_name_count: usize,
     pub(super) target: Option<RoutingTarget<BackendToolName>>,
     pub(super) cost: NonZeroU32,
-    /// The same for whoever calls: what is taken ahead must not depend on who does.
+    /// The largest cost for any caller: whether a bucket is leased must not depend on who calls.
     pub(super) cost_max: NonZeroU32,
-    /// The place of the rule, if it is on trial.
+    /// The index of the rule, if it is in shadow mode.
     pub(super) shadow_rule: Option<u32>,
     pub(super) scopes: Scopes,
 }
 
-/// The scopes of one rule's limits: for everybody, for each value of a claim, for each value of a part of a call, for each
-/// user.
+/// The scopes of one rule's limits: of all callers, of each claim value, of each argument or header value,
+/// and of each user.
 pub(super) type Scopes = [LimitScope; 4];
 
 /// The scopes of limits on all tools, or on a method.
@@ -51,8 +54,9 @@ impl LimitSubject<'_> {
         u64::try_from(self.limits.wait_max.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// The bucket's name in a shared store, without a user or a value: what it counts, and in which period. Parts that a
-    /// backend or an operator chose are length-prefixed, so that no two buckets can come to the same name.
+    /// The bucket's key in a shared store, without a user or a value. It contains what the bucket counts, and
+    /// its period. Parts that a backend or an operator chose are length-prefixed, so no two buckets have the
+    /// same key.
     pub(super) fn bucket_key(&self, period: &str, whose: BucketOwner, of: Option<&ValueSource>) -> Arc<str> {
         let stem = self.key_stem(whose);
         match of.map(ValueSource::name) {
@@ -61,12 +65,12 @@ impl LimitSubject<'_> {
         }
     }
 
-    /// The same limits on all tools that the rule fits together.
+    /// The same limits as one subject for all tools that the rule matches.
     pub(super) fn for_all_tools(&self) -> Self {
         Self { name: self.name.clone(), target: None, ..*self }
     }
 
-    /// The name of a bound on calls in flight. No bucket's begins like it.
+    /// The key of a slot limit. No key of a bucket has its prefix.
     pub(super) fn slot_limit_key(&self, whose: BucketOwner) -> Arc<str> {
         format!("slots:{}", self.key_stem(whose)).into()
     }
@@ -109,8 +113,8 @@ impl LimitSubject<'_> {
     }
 }
 
-/// The period of a window in the name of its bucket. A quota has one window of a period: if it has more all the same, they
-/// are told apart.
+/// The period of a window in the key of its bucket. A quota has at most one window per period. If a policy
+/// has more anyway, a number tells them apart.
 pub(super) fn period_key_part(windows: &[Window], place: usize) -> String {
     let Some(window) = windows.get(place) else { return String::new() };
     if let Some(calendar) = &window.calendar {
@@ -129,7 +133,7 @@ pub(super) fn period_key_part(windows: &[Window], place: usize) -> String {
     }
 }
 
-/// The name of the bucket for one value.
+/// The key of the bucket for one value.
 pub(super) fn value_bucket_key(key: &Arc<str>, value: Option<&BucketValue>) -> Arc<str> {
     value.map_or_else(|| key.clone(), |value| format!("{key}:{}", value.digest).into())
 }
@@ -139,11 +143,11 @@ pub(super) fn value_bucket_key(key: &Arc<str>, value: Option<&BucketValue>) -> A
 pub(super) struct CallerQuota<'a> {
     pub(super) owner: BucketOwner,
     pub(super) quota: &'a Quota,
-    /// Of what each value has a bucket.
+    /// The claim, argument or header that the quota counts by.
     pub(super) value_source: Option<&'a ValueSource>,
-    /// The call's value and its place among the values of the same claim, if the plan is for one call.
+    /// The call's value and its index among the values of the same claim, if the plan is for one call.
     pub(super) value: Option<(usize, &'a BucketValue)>,
-    /// The place of the override that is for the caller.
+    /// The index of the override that applies to the caller.
     pub(super) size_index: Option<u16>,
 }
 
@@ -166,7 +170,8 @@ impl<'a> CallerQuota<'a> {
         .into()
     }
 
-    /// The windows that count for the caller, and whether they are those of a limit that allows the caller nothing.
+    /// The windows that apply to the caller, and whether an override blocks the caller. A blocked caller has
+    /// the common windows; an exempt caller has none.
     pub(super) fn windows(&self) -> (&'a [Window], bool) {
         match self.quota.overrides.size(self.size_index, &self.quota.windows) {
             LimitSizeRef::Windows(windows) => (windows, false),

@@ -1,5 +1,5 @@
-//! Definitions of buckets as one process leaves them to the next. A definition whose size has changed in the configuration is a
-//! new one, and what is left under the old one counts in it.
+//! Bucket definitions restored from the last process. If the configured size of a bucket has changed, it gets
+//! a new definition, and what is missing under the old one is carried over.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::clock::Micros;
 use crate::plan::BucketId;
 use crate::plan::value_buckets::ValueBuckets;
 
-/// What parts a bucket's name from whom its size is for. No name of a tool or a claim holds it.
+/// Separates a bucket's key from the selector of its size. No tool or claim name contains it.
 pub(super) const SIZE_SEPARATOR: char = '\u{1}';
 
 /// A definition, with the level of the bucket that all callers share.
@@ -23,11 +23,11 @@ pub(crate) struct SavedDefinition {
     pub(crate) state: Option<BucketState>,
 }
 
-/// What one process leaves to the next: the definitions of a bucket in all its sizes, by its name without a size.
+/// The restored definitions of each bucket in all its sizes, by its key without a size.
 #[derive(Debug, Default)]
 pub(super) struct RestoredDefinitions {
     by_unsized_key: std::collections::HashMap<Arc<str>, Vec<BucketId>>,
-    /// The names of those, so that they are saved again.
+    /// Their keys, so that they are saved again.
     keys: std::collections::HashMap<BucketId, Arc<str>>,
 }
 
@@ -36,13 +36,13 @@ fn without_size(key: &str) -> &str {
 }
 
 impl Planner {
-    /// A definition by its identifier; `None` for a bound on calls in flight.
+    /// A definition by its identifier; `None` for a slot limit.
     pub(crate) fn saved_definition(&self, id: BucketId, names: &DefinitionKeys) -> Option<SavedDefinition> {
         let (key, state) = names.0.get(&id)?.clone();
         Some(SavedDefinition { key, rate: self.rate(id)?, state })
     }
 
-    /// What all definitions are called, and the level of the bucket that all callers share.
+    /// The keys of all definitions, with the level of the bucket that all callers share.
     pub(crate) fn definition_keys(&self) -> DefinitionKeys {
         let registry = self.registry.lock();
         let restored = self.restored_definitions.read();
@@ -52,12 +52,12 @@ impl Planner {
         DefinitionKeys(former.chain(present).collect())
     }
 
-    /// Looks at the bucket of every value of a claim that limits in force are kept for.
+    /// Visits the bucket of every value that is not of a limit in shadow mode for all callers.
     pub(crate) fn for_each_value(&self, mut look: impl FnMut(BucketId, UserKey, BucketState)) {
         self.value_buckets.lock().for_each(&mut look);
     }
 
-    /// Takes over a definition and the level of its shared bucket.
+    /// Restores a definition and the level of its shared bucket.
     pub(crate) fn restore(&self, key: &Arc<str>, rate: Rate, state: Option<BucketState>) -> BucketId {
         let entry = self.add_definition(&mut self.registry.lock(), key.clone(), Some(rate));
         *entry.shared_state.lock() = state;
@@ -67,12 +67,12 @@ impl Planner {
         entry.id
     }
 
-    /// Takes over the bucket of a value of a claim.
+    /// Restores the bucket of a claim, argument or header value.
     pub(crate) fn restore_value(&self, key: (BucketId, UserKey), rate: Rate, state: BucketState) {
         self.value_buckets.lock().restore(key, rate, state);
     }
 
-    /// Whether a definition is of the last process.
+    /// Whether a definition was restored from the last process.
     pub(super) fn is_restored(&self, id: BucketId) -> bool {
         self.restored_definitions.read().keys.contains_key(&id)
     }
@@ -84,7 +84,7 @@ impl Planner {
         all.iter().copied().filter(|id| *id != own).collect()
     }
 
-    /// A definition in its present size, with what is left of the old one.
+    /// Carries the level of the old definition's shared bucket over to the definition in the new size.
     pub(super) fn carry_over_level(
         old: &BucketDefinition,
         old_rate: &Rate,
@@ -96,7 +96,7 @@ impl Planner {
         }
     }
 
-    /// Moves what is left in the bucket of a value of a claim into its present size.
+    /// Merges what is missing in the restored buckets of a value into the bucket of its present size.
     pub(super) fn merge_restored_value(
         &self,
         (id, key): (BucketId, UserKey),
@@ -113,24 +113,25 @@ impl Planner {
         }
     }
 
-    /// Notes that a period of the calendar has begun.
+    /// Records that a calendar period has begun.
     pub(super) fn note_period(&self, start: Micros) {
         let mut newest = self.newest_period_start.write();
         *newest = (*newest).max(start);
     }
 
-    /// Before this moment every period of a quota is over, whether or not a call has begun another one.
+    /// The moment before which every period of a quota is over, even if no call has begun a later one: two
+    /// typical lengths before the newest period.
     pub(super) fn periods_over_before(&self, rate: &Rate) -> Micros {
         let usual = u64::try_from(rate.configured().1.as_micros()).unwrap_or(u64::MAX);
         Micros(self.newest_period_start.read().0.saturating_sub(usual.saturating_mul(2)))
     }
 }
 
-/// What definitions are called.
+/// The keys and shared levels of all definitions.
 pub(crate) struct DefinitionKeys(std::collections::HashMap<BucketId, (Arc<str>, Option<BucketState>)>);
 
 impl DefinitionKeys {
-    /// All identifiers, in their order.
+    /// All identifiers, in ascending order.
     pub(crate) fn ids(&self) -> Vec<BucketId> {
         let mut ids: Vec<BucketId> = self.0.keys().copied().collect();
         ids.sort_unstable();
@@ -138,7 +139,7 @@ impl DefinitionKeys {
     }
 }
 
-/// A bucket with what is missing in it and in another one.
+/// The state of a bucket with everything that is missing in it and in another size.
 fn merged_state(own: Option<BucketState>, rate: &Rate, left: BucketState, left_rate: &Rate) -> BucketState {
     let at = left.level.at;
     let own = own.unwrap_or_else(|| BucketState::full(rate, at));

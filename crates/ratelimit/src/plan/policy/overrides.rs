@@ -1,4 +1,4 @@
-//! Sizes by who: what a limit allows callers that it names.
+//! Overrides: other sizes of a limit for the callers that it names.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -7,31 +7,32 @@ use std::sync::Arc;
 use super::Window;
 use crate::bucket::rate::Rate;
 
-/// For whom a limit has another size.
+/// The callers that another size of a limit is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallerSelector {
-    /// The caller with this subject, of this issuer or of any.
+    /// The caller with this subject, of this issuer or of any issuer.
     Subject {
-        /// The subject; the name of an API key is one.
+        /// The subject; for an API key, its name.
         subject: Arc<str>,
         /// The issuer; `None` for any.
         issuer: Option<Arc<str>>,
     },
     /// Callers in this group, see [`super::LimitPolicy::group_claims`].
     Group(Arc<str>),
-    /// Callers of whom a claim says this.
+    /// Callers with this claim.
     Claim {
         /// The claim's name, or a path of names separated by dots.
         claim: Arc<str>,
-        /// The value, which may be one of a list; `None` for any.
+        /// The value, which may be one of a list; `None` for any value.
         value: Option<Arc<str>>,
     },
-    /// Callers that no other override is for.
+    /// Callers that match no other override.
     Others,
 }
 
 impl CallerSelector {
-    /// How closely it names a caller: of several overrides that fit, the one with the largest number counts.
+    /// How closely the selector names a caller. Of several overrides that match, the one with the largest
+    /// number applies.
     #[must_use]
     pub fn specificity(&self) -> u8 {
         match self {
@@ -46,7 +47,8 @@ impl CallerSelector {
 }
 
 impl fmt::Display for CallerSelector {
-    /// The same for the same callers, wherever the override is in a list. No two differ in how their parts are cut.
+    /// The text depends only on the selector, not on the index of the override. Parts are length-prefixed, so
+    /// different selectors have different texts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut part =
             |text: Option<&str>| write!(f, ":{}:{}", text.map_or(0, str::len), text.unwrap_or("*"));
@@ -63,63 +65,63 @@ impl fmt::Display for CallerSelector {
     }
 }
 
-/// What a limit allows.
+/// The size of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LimitSize {
     /// These windows.
     Windows(Vec<Window>),
-    /// No call.
+    /// No call passes.
     Blocked,
-    /// Every call: the limit does not count.
+    /// Every call passes: the limit does not count.
     Unlimited,
 }
 
-/// What a limit allows some callers.
+/// Another size of a limit for some callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
-    /// Whom.
+    /// The callers.
     pub selector: CallerSelector,
-    /// What.
+    /// The size.
     pub size: LimitSize,
 }
 
-/// The overrides of one limit, those that name a caller most closely first.
+/// The overrides of one limit, in descending order of specificity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides(Arc<[Override]>);
 
 impl Overrides {
-    /// Of overrides that name a caller equally closely the first counts.
+    /// Sorts the overrides by specificity. Of equally specific ones the first takes precedence.
     #[must_use]
     pub fn new(mut overrides: Vec<Override>) -> Self {
         overrides.sort_by_key(|one| std::cmp::Reverse(one.selector.specificity()));
         Self(overrides.into())
     }
 
-    /// True when the limit has one size for all.
+    /// True if the limit has one size for all callers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All, in the order in which they are looked at.
+    /// All overrides, in the order in which they are matched.
     pub fn iter(&self) -> impl Iterator<Item = &Override> {
         self.0.iter()
     }
 
-    /// The place of the first that fits.
+    /// The index of the first override with a matching selector.
     #[must_use]
     pub fn find(&self, fits: impl Fn(&CallerSelector) -> bool) -> Option<u16> {
         let place = self.0.iter().position(|one| fits(&one.selector))?;
         u16::try_from(place).ok()
     }
 
-    /// For whom the one at a place is.
+    /// The selector of the override at an index.
     #[must_use]
     pub fn selector(&self, place: u16) -> Option<&CallerSelector> {
         self.0.get(usize::from(place)).map(|one| &one.selector)
     }
 
-    /// The size at a place that [`Overrides::find`] returned; `windows` without one.
+    /// The size at an index that [`Overrides::find`] returned; `windows` if the index is `None`.
     #[must_use]
     pub fn size<'a>(&'a self, place: Option<u16>, windows: &'a [Window]) -> LimitSizeRef<'a> {
         match place.and_then(|place| self.0.get(usize::from(place))).map(|one| &one.size) {
@@ -131,19 +133,19 @@ impl Overrides {
     }
 }
 
-/// [`LimitSize`] of a limit and its overrides.
+/// [`LimitSize`] after applying the overrides of a limit, by reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitSizeRef<'a> {
     /// These windows.
     Windows(&'a [Window]),
-    /// No call.
+    /// No call passes.
     Blocked,
-    /// Every call.
+    /// Every call passes.
     Unlimited,
 }
 
 impl LimitSizeRef<'_> {
-    /// Which allows more calls in the long run, and where that is equal, more at once.
+    /// Compares by the long-run rate of calls, then by the burst.
     #[must_use]
     pub fn compare(&self, other: &Self) -> Ordering {
         let number = |size: &Self| match size {

@@ -1,26 +1,26 @@
-//! What is given back for a call that failed. A backend that has read a request is charged for, whatever it made of it; a
-//! call that certainly never left is not.
+//! Refunds for failed calls. A call that certainly never reached its backend is refunded. If the backend has
+//! read the request, the call stays charged, unless the operator says otherwise.
 
 use vmcp_domain::Error;
 
-/// A failure for which an operator may have tokens given back although the backend has read the request.
+/// A failure for which an operator may have tokens refunded although the backend has read the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RefundOn {
-    /// The backend asked to be called less, or answered that it cannot be reached so: HTTP 429, a redirect.
+    /// The backend was busy (HTTP 429), or its answer means that it is not available, such as a redirect.
     Busy,
-    /// It refused the credential.
+    /// The backend rejected the credential.
     Unauthorized,
-    /// It failed to answer.
+    /// The backend failed to answer.
     Failed,
-    /// It did not answer in time.
+    /// The backend did not answer before the deadline.
     TimedOut,
 }
 
 impl RefundOn {
-    /// All.
+    /// All failures.
     pub const ALL: [Self; 4] = [Self::Busy, Self::Unauthorized, Self::Failed, Self::TimedOut];
 
-    /// The word in the configuration.
+    /// The value in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl RefundOn {
     }
 }
 
-/// Why a call is given back: the class of its error. `None` where it stays charged.
+/// The error class for which a call is refunded; `None` if it stays charged.
 pub(crate) fn refund_reason(error: &Error, also: &[RefundOn]) -> Option<&'static str> {
     let never_left = matches!(
         error,

@@ -1,4 +1,4 @@
-//! Which tools and methods limits are on, and what calls cost.
+//! The tools and methods that limits apply to, and the cost of calls.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -8,31 +8,34 @@ use vmcp_domain::{Tool, ToolHints};
 use super::{Limits, Mode, Price};
 use crate::plan::pattern::Pattern;
 
-/// Limits on the tools a pattern names.
+/// Limits on the tools that match a pattern.
 #[derive(Clone, Debug)]
 pub struct ToolRule {
-    /// The advertised names.
+    /// The pattern of advertised tool names.
     pub name: Pattern,
-    /// Only tools of which this is to be assumed.
+    /// Restricts the rule to tools with annotations that imply this.
     pub annotation: Option<ToolAnnotation>,
-    /// One bucket for all tools that fit, in place of one for each.
+    /// One bucket for all matching tools, instead of one for each.
     pub group: bool,
     /// The limits.
     pub limits: Limits,
-    /// What one call of these tools costs in every bucket it is charged to; the largest of several rules counts.
+    /// What one call of these tools costs in every bucket that it is charged to; of several rules the largest
+    /// cost counts.
     pub cost: Cost,
 }
 
 /// What one call costs, in tokens.
 #[derive(Clone, Debug)]
 pub struct Cost {
-    /// The least.
+    /// The smallest cost of a call.
     pub minimum: NonZeroU32,
-    /// By what the call asks for.
+    /// The price from the content of the call.
     pub price: Option<Arc<Price>>,
-    /// What the call turned out to cost, by its result: the difference is charged or given back when it has ended.
+    /// The final price from the result of the call. When the call has ended, the difference is charged or
+    /// refunded.
     pub settle: Option<Arc<Price>>,
-    /// Whether this counts for others, where the rule limits nothing itself.
+    /// Whether the cost counts in the buckets of other rules. It applies only where this rule has no limits
+    /// of its own.
     pub mode: Mode,
 }
 
@@ -48,16 +51,16 @@ impl Default for Cost {
     }
 }
 
-/// Limits on requests of one method that calls no tool.
+/// Limits on requests of one method other than `tools/call`.
 #[derive(Clone, Debug)]
 pub struct MethodRule {
-    /// Which.
+    /// The method.
     pub method: Method,
     /// The limits.
     pub limits: Limits,
 }
 
-/// What clients may ask besides calls of tools.
+/// The methods other than `tools/call` that limits may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
     /// A page of the tools.
@@ -68,20 +71,20 @@ pub enum Method {
     ListTemplates,
     /// A page of the prompts.
     ListPrompts,
-    /// A resource.
+    /// A read of a resource.
     ReadResource,
     /// A prompt.
     GetPrompt,
     /// The completion of an argument.
     Complete,
-    /// To hear of a resource's changes, whether by itself or on a stream.
+    /// A subscription to changes of a resource, by a request of its own or on a stream.
     Subscribe,
-    /// A stream of changes.
+    /// A stream of change notifications.
     Listen,
 }
 
 impl Method {
-    /// All.
+    /// All methods.
     pub const ALL: [Self; 9] = [
         Self::ListTools,
         Self::ListResources,
@@ -121,8 +124,8 @@ impl ToolRule {
         }
     }
 
-    /// False when the rule is on trial for callers who stand at so many of a hundred: none of its limits refuses them. What
-    /// it says of costs counts in its own buckets alone then.
+    /// False if the rule is in shadow mode for callers at this percentile: none of its limits refuses them.
+    /// Its cost then counts in its own buckets only.
     #[must_use]
     pub fn is_enforced_at(&self, standing: u8) -> bool {
         let Limits { concurrency, .. } = &self.limits;
@@ -134,25 +137,26 @@ impl ToolRule {
         refuses || (counts_calls && concurrency.mode == Mode::Enforce)
     }
 
-    /// Whether the rule is for this tool.
+    /// Whether the rule matches this tool.
     #[must_use]
     pub fn matches(&self, tool: &Tool) -> bool {
-        // A virtual tool is charged only where a rule names it; the calls it makes are charged as the calls they are.
+        // A virtual tool is charged only if a rule names it exactly. The calls that it makes are charged
+        // separately, as calls of the tools that they run.
         self.name.matches(tool.name.as_str())
             && (self.name.is_exact() || !tool.target.is_virtual())
             && self.annotation.is_none_or(|hint| hint.matches(tool))
     }
 }
 
-/// What a tool's annotations let one assume of it. Where they say nothing, the specification's defaults hold, which are the
-/// careful ones (2025-11-25, `ToolAnnotations`).
+/// What may be assumed of a tool from its annotations. A missing annotation has the default of the
+/// specification, which is the cautious one (2025-11-25, `ToolAnnotations`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ToolAnnotation {
-    /// It changes something: it does not say that it only reads.
+    /// The tool may change something: it is not annotated as read-only.
     Writes,
-    /// It may destroy something: it neither says that it only reads nor that it does not destroy.
+    /// The tool may destroy something: it is annotated neither as read-only nor as non-destructive.
     Destructive,
-    /// It reaches beyond its own server: it does not say that it does not.
+    /// The tool may reach beyond its own server: it is not annotated as closed-world.
     OpenWorld,
 }
 
@@ -168,7 +172,7 @@ impl ToolAnnotation {
     }
 
     fn matches(self, tool: &Tool) -> bool {
-        // What the operator wrote stands in these already.
+        // The hints already include what the operator configured.
         let ToolHints { read_only, destructive, open_world, .. } = tool.hints;
         let writes = read_only != Some(true);
         match self {

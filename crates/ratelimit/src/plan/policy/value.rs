@@ -1,35 +1,37 @@
-//! By what limits tell calls apart besides their callers: claims, arguments and headers.
+//! The sources of values by which limits count: claims, arguments and headers.
 
 use std::sync::Arc;
 
-/// Of what each value has a bucket.
+/// A source of values that have a bucket each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValueSource {
-    /// A claim of the caller: its name in tokens of the issuer or in an API key's `claims`, or a path of names separated by
-    /// dots.
+    /// A claim of the caller: its name in tokens of the issuer or in an API key's `claims`, or a path of
+    /// names separated by dots.
     Claim(Arc<str>),
-    /// What a call says. Callers choose it, so it is kept apart for each caller or only for values that the operator lists.
+    /// An argument or header of the call. Callers choose its value, so each caller has buckets of its own, or
+    /// only the values that the operator lists have buckets.
     Call(CallValue),
 }
 
-/// An argument or header by which calls are told apart.
+/// An argument or header by which calls are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallValue {
-    /// Which.
+    /// The argument or header.
     pub part: CallPart,
-    /// The values that have a bucket for all callers together; all others share one. `None` for a bucket of each caller and
-    /// value.
+    /// The values that have one bucket each for all callers together; all other values share one bucket.
+    /// `None` for a bucket of each caller and value.
     pub listed: Option<Arc<[Arc<str>]>>,
-    /// Whether values that differ only in upper and lower case are one. Those of `listed` are in lower case then.
+    /// Whether values that differ only in letter case are the same. The values of `listed` are in lower case
+    /// then.
     pub ignore_case: bool,
 }
 
-/// A part of a call.
+/// An argument or a header of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallPart {
     /// An argument: its name, or a path of names separated by dots.
     Argument(Arc<str>),
-    /// A header that the gateway passes on, in lower case.
+    /// A header that the gateway forwards, in lower case.
     Header(Arc<str>),
 }
 
@@ -38,18 +40,18 @@ pub enum CallPart {
 pub enum ValueKind {
     /// A claim.
     Claim,
-    /// An argument, for listed values.
+    /// An argument with listed values.
     Argument,
-    /// An argument, for each caller.
+    /// An argument with buckets per caller.
     ArgumentPerCaller,
-    /// A header, for listed values.
+    /// A header with listed values.
     Header,
-    /// A header, for each caller.
+    /// A header with buckets per caller.
     HeaderPerCaller,
 }
 
 impl ValueSource {
-    /// What it is.
+    /// The kind of the source.
     #[must_use]
     pub fn kind(&self) -> ValueKind {
         let Self::Call(CallValue { part, listed, .. }) = self else { return ValueKind::Claim };
@@ -83,7 +85,7 @@ impl ValueSource {
 }
 
 impl ValueKind {
-    /// The word for it in names of buckets. No two kinds share one.
+    /// The prefix of bucket keys. Each kind has its own.
     #[must_use]
     pub(crate) fn key_stem(self) -> &'static str {
         match self {

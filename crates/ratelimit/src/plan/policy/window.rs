@@ -1,4 +1,4 @@
-//! One window of a limit: a token bucket, or a quota for a period of the calendar.
+//! One window of a limit: a token bucket or a calendar quota.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use crate::bucket::rate::{Rate, RateError};
 /// One window of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// How it fills and how much it holds.
+    /// The refill rate and the capacity.
     pub rate: Rate,
-    /// Which periods it counts by; `None` for a token bucket.
+    /// The periods of a calendar quota; `None` for a token bucket.
     pub calendar: Option<Arc<Calendar>>,
 }
 
@@ -21,7 +21,7 @@ impl From<Rate> for Window {
 }
 
 impl Window {
-    /// So many calls in each period.
+    /// A calendar quota of `calls` in each period.
     ///
     /// # Errors
     /// As [`Rate::new`].

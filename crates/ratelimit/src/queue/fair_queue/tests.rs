@@ -6,7 +6,7 @@ fn user(number: u64) -> UserKey {
     UserKey::new(u128::from(number) + 10)
 }
 
-/// Serves everybody and tells who, in order.
+/// Serves all calls and returns their tickets, in order.
 fn drain_tickets(queue: &mut FairQueue) -> Vec<u64> {
     std::iter::from_fn(|| queue.pop()).map(|(ticket, _)| ticket.0).collect()
 }
@@ -31,7 +31,7 @@ fn a_dear_call_counts_as_many_cheap_ones() {
     for ticket in 2..8 {
         queue.push(user(2), Ticket(ticket), 1, false);
     }
-    // A mark that two reach together goes to the older call.
+    // Of two calls with the same finish time the older one comes first.
     assert_eq!(drain_tickets(&mut queue), [2, 3, 0, 4, 5, 6, 1, 7]);
 }
 
@@ -63,8 +63,9 @@ fn a_turn_that_came_to_nothing_is_given_back() {
 }
 
 proptest! {
-    /// Whatever happens: what is told to be ahead of a call is what is served before it, every call is served once, and
-    /// two users who both wait are never further apart than their dearest calls.
+    /// For all sequences of operations: the forecast cost ahead of a call is the cost that is served before
+    /// it, and every call is served once. Two users who both wait are never further apart than their most
+    /// expensive calls.
     #[test]
     fn the_forecast_is_what_happens(steps in proptest::collection::vec((0..4_u64, 1..6_u32, 0..5_u8), 1..80)) {
         let mut queue = FairQueue::default();
@@ -95,7 +96,8 @@ proptest! {
         let mut got: HashMap<UserKey, u64> = HashMap::new();
         let mut before = 0;
         while let Some((ticket, cost)) = queue.pop() {
-            // Calls that end at the same mark are told as if they came first; only age tells them apart.
+            // The forecast counts calls with the same finish time as if they came first; only their age
+            // decides the order.
             let told = told[&ticket];
             prop_assert!(told >= before && told - before <= 4 * dearest, "{told} told, {before} served");
             let owner = waiting.iter().find(|(_, other, _)| *other == ticket).unwrap().0;

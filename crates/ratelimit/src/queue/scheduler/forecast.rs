@@ -1,10 +1,11 @@
-//! How long a call would wait in a queue.
+//! Estimates how long a call would wait in a queue.
 
 use super::{LimitQueue, Need, Now, Ticket, UserKey};
 
 impl LimitQueue {
-    /// How long until the turn of a call that waits or comes now, if nobody else comes: what is ahead of it has to be
-    /// paid first. Told exactly only when that could be more than `enough`.
+    /// The time until the turn of a call that waits or comes now, in microseconds, if no other call comes:
+    /// everything ahead of it must be paid first. The cheap upper bound is returned if it is at most
+    /// `enough`; the exact time otherwise.
     pub(super) fn forecast(
         &self,
         need: &Need,

@@ -1,18 +1,20 @@
-//! Slots that other replicas take from as well: nobody here is told when one of theirs is free, so queues look, in bounds.
+//! Slots that other replicas take as well. No replica is notified when another one releases a slot, so queues
+//! poll the store, at a bounded rate.
 
 use super::{LimitKey, Needs, Scheduler, Supply};
 use crate::clock::Micros;
 
-/// How often the pause after asking in vain is doubled at most.
+/// How often the pause after a refused attempt is doubled at most.
 const DOUBLINGS_MAX: u32 = 1;
-/// A queue that has passed shared slots on among its own calls for so long, in microseconds, …
+/// After reusing shared slots for its own calls for this long, in microseconds, a queue …
 const LOCAL_USE_MAX: u64 = 1_000_000;
-/// … leaves them alone for so long, in which the queue of every other replica asks once.
+/// … leaves them alone for this long, in microseconds: the queue of every other replica asks once in that
+/// time.
 const YIELD_PAUSE: u64 = 50_000;
 
 impl Scheduler {
-    /// Other replicas have all slots of a bound: nobody is let past it for `pause` microseconds, and longer where that was
-    /// found out again and again.
+    /// Other replicas hold all slots of a limit: no call is granted for `pause` microseconds, and for twice
+    /// as long after repeated refusals.
     pub(in crate::queue) fn pause_full_slots(&mut self, thing: LimitKey, pause: u64, now: Micros) {
         let Some(queue) = self.queues.get_mut(&thing) else { return };
         if now >= queue.paused_until {
@@ -22,8 +24,9 @@ impl Scheduler {
             queue.paused_until.max(now.plus(pause << queue.failed_attempts.saturating_sub(1)));
     }
 
-    /// A call of this replica that held shared slots has ended. The queues for them may go on soon, but not for ever: who
-    /// has slots passes them on at once, and the queues of other replicas would never find one free.
+    /// A call of this replica that held shared slots has ended. The queues for them may continue soon, but
+    /// not for ever: a replica that holds slots reuses them at once, and the queues of other replicas would
+    /// never find one free.
     pub(in crate::queue) fn resume_after_release(&mut self, needs: &Needs, pause: u64, now: Micros) {
         for need in needs.iter().filter(|need| matches!(need.supply, Supply::Slots(..))) {
             let Some(queue) = self.queues.get_mut(&need.limit_key) else { continue };

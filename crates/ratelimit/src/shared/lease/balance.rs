@@ -1,4 +1,5 @@
-//! What is held of one bucket: when tokens expire, when to ask for more and for how many. No clock, no store.
+//! The balance of leased tokens of one bucket: when tokens expire, when to take more, and how many. It has no
+//! clock and no store.
 
 use crate::bucket::decide::Wait;
 use crate::bucket::rate::{Level, Rate};
@@ -12,7 +13,7 @@ struct LeasedTokens {
     terms: LeaseTerms,
 }
 
-/// Until when tokens may be spent, and when they were taken.
+/// When tokens expire, and when they were taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LeaseTerms {
     /// By the clock of this replica.
@@ -22,7 +23,7 @@ pub(super) struct LeaseTerms {
 }
 
 impl LeaseTerms {
-    /// What holds for tokens of both.
+    /// The terms that hold for tokens of both: the earlier of each time.
     fn stricter_of(self, other: Self) -> Self {
         Self {
             expires_at: self.expires_at.min(other.expires_at),
@@ -37,45 +38,47 @@ impl LeasedTokens {
     }
 }
 
-/// What a call lacks.
+/// What a bucket lacks for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shortfall {
-    /// Nothing.
+    /// Nothing: the call can pay.
     Nothing,
-    /// Tokens that the bucket does not have.
+    /// Tokens that the bucket does not have, and how long until it does.
     Wait(Wait),
-    /// Tokens that it may have: the order of this turn, or of the next, says.
+    /// Tokens that the bucket may have: the pending take, or else the next one, decides. The number is the
+    /// count of finished takes.
     PendingTake(u64),
 }
 
-/// What is held of one bucket.
+/// The leased tokens of one bucket.
 #[derive(Debug)]
 pub(super) struct LeaseBalance {
-    /// The older ones, which are spent first, and the newer ones.
+    /// The older tokens, which are spent first, and the newer ones.
     held: [LeasedTokens; 2],
     duration: u64,
-    /// The most that is held, unless calls wait for more.
+    /// The most tokens that are held, unless calls wait for more.
     held_max: u64,
-    /// Tokens spent since the last order.
+    /// Tokens spent since the last take began.
     spent_since_take: u64,
-    /// Tokens spent in all.
+    /// Tokens spent in total.
     spent_total: u64,
-    /// The last order.
+    /// When the last take began.
     last_take_at: Micros,
-    /// Tokens spent in three quarters of a lease, smoothed: what is taken when half of them are left is spent in time.
+    /// Tokens spent in three quarters of a lease, smoothed. A take that happens when half of them are left is
+    /// spent before it expires.
     spend_estimate: u64,
-    /// What callers who wait lack, together, and the smallest price among them.
+    /// The total cost of the waiting calls, and the smallest cost among them.
     waiting_cost: u64,
     waiting_cost_min: u64,
     is_take_pending: bool,
-    /// Counts answers.
+    /// The number of finished takes.
     take_count: u64,
     failure: Option<StoreFailure>,
-    /// The bucket was found short: nobody asks again before this.
+    /// The bucket had less than was needed: no take before this moment.
     no_retry_until: Micros,
-    /// It gave less than was wanted: no more is taken ahead before this.
+    /// The bucket gave less than was wanted: no take ahead of need before this moment.
     no_prefetch_until: Micros,
-    /// What the bucket held when it was last heard of.
+    /// The level of the bucket in the store's last reply.
     level: Option<Level>,
 }
 
@@ -100,12 +103,13 @@ impl LeaseBalance {
         }
     }
 
-    /// Tokens that may be spent.
+    /// Tokens that may be spent now.
     pub(super) fn available(&self, now: Micros) -> u64 {
         self.held.iter().fold(0, |sum, lot| sum.saturating_add(lot.live_at(now)))
     }
 
-    /// Spends, the oldest first. Returns the terms that hold for all that was spent; `None` if there is too little.
+    /// Spends tokens, the oldest first. Returns the terms that hold for all of them; `None` if there are too
+    /// few.
     pub(super) fn spend(&mut self, cost: u64, now: Micros) -> Option<LeaseTerms> {
         if self.available(now) < cost {
             return None;
@@ -124,7 +128,7 @@ impl LeaseBalance {
         terms
     }
 
-    /// Takes back what was spent for a call that is not made. It never lives longer for that.
+    /// Restores the tokens of a call that is not made. They keep their expiry.
     pub(super) fn restore(&mut self, cost: u64, terms: LeaseTerms, now: Micros) {
         self.spent_since_take = self.spent_since_take.saturating_sub(cost);
         self.spent_total = self.spent_total.saturating_sub(cost);
@@ -138,7 +142,8 @@ impl LeaseBalance {
         };
     }
 
-    /// Lets go of all that may still be spent, and says how much that was and when it was taken.
+    /// Removes all tokens that may still be spent. Returns their number and the earliest time at which they
+    /// were taken.
     pub(super) fn drain(&mut self, now: Micros) -> (u64, Micros) {
         let held = self.available(now);
         let live = self.held.iter().filter(|lot| lot.live_at(now) > 0);
@@ -163,13 +168,13 @@ impl LeaseBalance {
         self.level
     }
 
-    /// A call begins to wait.
+    /// A call starts to wait.
     pub(super) fn add_waiting(&mut self, cost: u64) {
         self.waiting_cost = self.waiting_cost.saturating_add(cost);
         self.waiting_cost_min = self.waiting_cost_min.min(cost);
     }
 
-    /// A call waits no more.
+    /// A call no longer waits.
     pub(super) fn remove_waiting(&mut self, cost: u64) {
         self.waiting_cost = self.waiting_cost.saturating_sub(cost);
         if self.waiting_cost == 0 {
@@ -177,7 +182,7 @@ impl LeaseBalance {
         }
     }
 
-    /// True when more is to be taken ahead: less than half of the pace is left.
+    /// True if more tokens should be taken ahead: less than half of the spend estimate is left.
     pub(super) fn is_running_low(&self, now: Micros) -> bool {
         let target = self.spend_estimate.min(self.held_max);
         !self.is_take_pending
@@ -186,7 +191,7 @@ impl LeaseBalance {
             && self.available(now) < target.div_ceil(2)
     }
 
-    /// What a call of this price lacks.
+    /// What the bucket lacks for a call of this cost.
     pub(super) fn shortfall(&self, cost: u64, now: Micros, rate: &Rate) -> Shortfall {
         let held = self.available(now);
         if held >= cost {
@@ -203,11 +208,11 @@ impl LeaseBalance {
         Shortfall::Wait(Wait::Micros(own.max(self.no_retry_until.since(now))))
     }
 
-    /// Asks for what calls wait for, and for the pace besides.
+    /// Begins a take: it asks for what calls wait for, and for the spend estimate.
     pub(super) fn begin_take(&mut self, now: Micros, parts: u32) -> TakeRequest {
         let held = self.available(now);
         let demand = self.spent_since_take.saturating_add(self.waiting_cost.saturating_sub(held));
-        // Two calls at the same moment are no pace.
+        // Two calls at the same moment do not make a rate, so the elapsed time has a minimum.
         let elapsed = now.since(self.last_take_at).max(self.duration / 16).max(1);
         let seen = u128::from(demand) * u128::from(self.duration / 4 * 3) / u128::from(elapsed);
         let seen = u64::try_from(seen).unwrap_or(u64::MAX).min(self.held_max);
@@ -223,7 +228,7 @@ impl LeaseBalance {
         }
     }
 
-    /// The answer to an order: tokens that may be spent until `until`, or none.
+    /// Finishes a take. Granted tokens may be spent before `until`.
     pub(super) fn finish_take(
         &mut self,
         order: TakeRequest,
@@ -238,7 +243,8 @@ impl LeaseBalance {
             Ok(TakeGrant { tokens, level, at }) => {
                 self.failure = None;
                 self.level = Some(Level { units: level, at: now });
-                // Between a tenth of a lease and half of one, so that nothing is lost at the brim meanwhile.
+                // A tenth of a lease, kept between 5 ms and 20 ms but at most half a lease. The bucket must
+                // not reach its capacity and lose its refill during the pause.
                 let pause = (self.duration / 10).clamp(5_000, 20_000).min(self.duration / 2);
                 if tokens < order.need {
                     self.no_retry_until = now.plus(pause);
@@ -251,14 +257,14 @@ impl LeaseBalance {
         }
     }
 
-    /// The answer to an order will never come.
+    /// Ends a take that will never get a reply; it counts as a time-out.
     pub(super) fn abort_take(&mut self) {
         self.is_take_pending = false;
         self.take_count += 1;
         self.failure = Some(StoreFailure::Timeout);
     }
 
-    /// Why the order of a turn brought nothing.
+    /// Why the takes since `turn` brought nothing; `None` if they succeeded or none has finished.
     pub(super) fn failure_since(&self, turn: u64) -> Option<StoreFailure> {
         self.failure.filter(|_| self.take_count > turn)
     }

@@ -1,4 +1,4 @@
-//! How much was taken ahead, and giving it back at the end.
+//! Counts leased tokens, and returns them to the store when the replica shuts down.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,21 +6,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{LeasedBucket, Leases};
 use crate::shared::store::{Adjustment, RemoteBucket};
 
-/// What a replica has taken ahead since it started, over all buckets.
+/// The leased tokens of a replica since it started, over all buckets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeaseCounts {
-    /// How often the store was asked for tokens.
+    /// How many take requests were sent to the store.
     pub take_requests: u64,
-    /// Tokens that it gave.
+    /// Tokens that the store granted.
     pub taken: u64,
     /// Tokens that calls paid with.
     pub spent: u64,
-    /// Tokens that may still be spent. What was taken and is neither spent nor held was given back, or dropped when its lease
-    /// ended.
+    /// Tokens that may still be spent. Tokens that were taken but are neither spent nor held were returned,
+    /// or were dropped when their lease expired.
     pub held: u64,
 }
 
-/// The same while it is counted.
+/// The atomic counters behind [`LeaseCounts`].
 #[derive(Debug, Default)]
 pub(super) struct LeaseCounters {
     take_requests: AtomicU64,
@@ -35,7 +35,7 @@ impl LeaseCounters {
 }
 
 impl Leases {
-    /// What was taken ahead so far.
+    /// The counts so far.
     #[must_use]
     pub fn counts(&self) -> LeaseCounts {
         let now = self.clock.now();
@@ -52,12 +52,12 @@ impl Leases {
         counts
     }
 
-    /// Gives everything back that may still be spent here: this replica makes no more calls. What the store does not take is
-    /// lost, as if it had been dropped.
+    /// Returns all tokens that may still be spent, because this replica makes no more calls. If the store
+    /// does not accept them, they are lost, as if their lease had expired.
     pub async fn return_all(&self) {
         let reservoirs: Vec<Arc<LeasedBucket>> = self.leased_buckets.lock().values().cloned().collect();
         for reservoir in reservoirs {
-            // What is on its way comes first: nobody would give it back later.
+            // A pending take finishes first, since its tokens could not be returned later.
             let mut changed = Box::pin(reservoir.changed.notified());
             changed.as_mut().enable();
             if reservoir.balance.lock().is_take_pending() {
@@ -68,7 +68,8 @@ impl Leases {
             let bucket = RemoteBucket { cost, ..reservoir.remote.clone() };
             let change = Adjustment { tokens: -i64::from(cost), paid_at: Some(taken_at), bucket };
             if self.store.adjust(&[change]).await.is_err() {
-                // The others would not be heard either, and each takes the whole of a deadline.
+                // The store would not answer for the other buckets either, and each attempt takes a whole
+                // deadline.
                 return;
             }
         }

@@ -28,7 +28,7 @@ fn policy(tokens: u64, hold_back: bool, mode: Mode) -> LimitPolicy {
     }
 }
 
-/// So many replicas with one store and one clock.
+/// Several replicas with one store and one clock.
 struct Fleet {
     clock: Arc<ManualClock>,
     store: Arc<FakeStore>,
@@ -54,7 +54,7 @@ impl Fleet {
         Self { replicas: (0..count).map(replica).collect(), clock, store, excess, rate }
     }
 
-    /// One call at one replica. True when it is admitted.
+    /// Makes one call at one replica. True if it is admitted.
     async fn call(&self, replica: usize) -> bool {
         let (leases, plan) = &self.replicas[replica];
         match leases.admit(plan).await {
@@ -71,9 +71,10 @@ impl Fleet {
     }
 }
 
-/// The most by which some window of these admissions exceeds `burst` and what was earned in it, in tokens.
+/// The most tokens by which any window of these admissions exceeds `burst` plus what was earned in it.
 fn worst_excess(admitted: &[u64], burst: u64, per_second: u64) -> i64 {
-    // Count minus earned, at each admission; a window is a rise from one to a later one.
+    // The admissions so far minus the tokens earned, at each admission. A window is the rise from one
+    // admission to a later one.
     let height = |(count, at): (usize, &u64)| (count as i64) * 1_000_000 - (*at as i64) * per_second as i64;
     let mut lowest = i64::MAX;
     let mut worst = i64::MIN;
@@ -102,7 +103,7 @@ async fn few_questions_for_many_calls() {
     let fleet = Fleet::new(2, policy(20_000, false, Mode::Enforce));
     let mut admitted = 0;
     for turn in 0..28_000_usize {
-        // 14,000 a second for two seconds: seven tenths of the limit.
+        // 14,000 calls a second for two seconds: seven tenths of the limit.
         if turn % 14 == 0 {
             fleet.clock.advance(1000);
         }
@@ -183,7 +184,7 @@ async fn a_dear_call_is_not_starved_by_leftovers() {
         fleet.clock.advance(1000);
         admitted += usize::from(fleet.call(turn % 2).await);
     }
-    // Three at once, and one in three tenths of a second for four seconds.
+    // Three calls at once, and then one every 300 ms for four seconds.
     assert!((14..=16).contains(&admitted), "{admitted}");
 }
 
@@ -212,11 +213,11 @@ async fn a_bucket_in_shadow_mode_lets_pass_and_counts() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Time passes.
+    /// Time passes, in microseconds.
     Wait(u64),
-    /// One replica calls so often.
+    /// One replica makes this many calls.
     Burst(usize, usize),
-    /// All do.
+    /// All replicas make this many calls.
     Together(usize),
 }
 
@@ -239,7 +240,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let fleet = Fleet::new(4, policy(1000, hold_back, Mode::Enforce));
         let admitted = runtime.block_on(run_steps(&fleet, &acts));
-        // What one exact bucket of the configured size would let pass in any window, and the bound on top of it.
+        // One exact bucket of the configured size bounds every window; the excess of leases comes on top.
         let over = worst_excess(&admitted, 1000, 1000);
         let excess = i64::try_from(fleet.excess).unwrap();
         prop_assert!(over <= excess, "{over} over, {excess} allowed");

@@ -1,5 +1,5 @@
-//! Which calls of this replica hold slots, what the store has heard of them, and what it is to hear next. No clock, no
-//! store and no tasks.
+//! The registry of this replica's calls that hold slots: what the store has confirmed of them, and what to
+//! report next. It has no clock, no store and no tasks.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,24 +7,25 @@ use std::sync::Arc;
 use crate::clock::Micros;
 use crate::shared::store::{CallId, RemoteSlotLimit, SlotReport};
 
-/// How many names one report holds: a server is busy with it for well under a millisecond.
+/// The most call identifiers in one report: the store handles it in well under a millisecond.
 const CALL_IDS_PER_REPORT_MAX: usize = 256;
 
-/// Whose place in a cluster bounds have.
+/// The partition of slot limits in a cluster; `None` for the common one.
 type Partition = Option<Arc<str>>;
 
-/// Everything this replica holds.
+/// All slots that this replica holds.
 #[derive(Default)]
 pub(super) struct SlotRegistry {
-    /// By the bound's key. None is empty.
+    /// By the key of the slot limit. No entry is empty.
     bounds: HashMap<Arc<str>, SlotLimitState>,
-    /// Bounds under which calls have ended, so that not all must be looked through when one has.
+    /// Slot limits under which calls have ended, so that the end of a call does not require a scan of all
+    /// limits.
     limits_with_ended: HashSet<Arc<str>>,
-    /// How many calls have slots or ask for them.
+    /// How many calls hold slots or request them.
     call_count: usize,
-    /// How many ended calls the store has not heard of, those included that are just being told.
+    /// How many ended calls the store has not confirmed, including those in a pending report.
     unreported_count: usize,
-    /// Whether a task looks after it.
+    /// Whether a reporter task runs.
     has_reporter: bool,
 }
 
@@ -32,19 +33,20 @@ pub(super) struct SlotRegistry {
 struct SlotLimitState {
     partition: Partition,
     held: HashMap<CallId, HeldSlot>,
-    /// Calls that the store may still count.
+    /// Ended calls that the store may still count.
     ended: Vec<EndedCall>,
-    /// Calls that ended while a report of them was under way. It must arrive first, or it would take their slots again.
+    /// Calls that ended while a report of them as held was pending. That report must arrive before their end
+    /// is reported, because otherwise it would take their slots again.
     ended_during_report: HashMap<CallId, Micros>,
 }
 
 #[derive(Clone, Copy)]
 struct HeldSlot {
-    /// When the last report was sent that the store has confirmed.
+    /// When the last report that the store has confirmed was sent.
     confirmed_at: Option<Micros>,
     /// A report may have reached the store.
     may_be_reported: bool,
-    /// A report is under way.
+    /// A report is pending.
     is_report_pending: bool,
 }
 
@@ -55,7 +57,7 @@ pub(super) struct EndedCall {
     pub(super) at: Micros,
 }
 
-/// What is to be said of the bounds of one home at once.
+/// The reports about slot limits of one partition that are sent together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ReportBatch {
     pub(super) partition: Partition,
@@ -71,29 +73,30 @@ impl SlotLimitState {
 }
 
 impl SlotRegistry {
-    /// A call asks for slots. True when a task must be started that looks after them.
+    /// A call requests slots. True if a reporter task must be started.
     pub(super) fn begin_call(&mut self) -> bool {
         self.call_count += 1;
         !std::mem::replace(&mut self.has_reporter, true)
     }
 
-    /// True when there is nothing to look after: the task ends then.
+    /// True if there is nothing left to report: the reporter task ends then.
     pub(super) fn stop_if_unused(&mut self) -> bool {
         self.has_reporter = self.call_count > 0 || !self.bounds.is_empty();
         !self.has_reporter
     }
 
-    /// How many calls have slots or ask for them.
+    /// How many calls hold slots or request them.
     pub(super) fn call_count(&self) -> usize {
         self.call_count
     }
 
-    /// How many ended calls the store has not heard of.
+    /// How many ended calls the store has not confirmed.
     pub(super) fn unreported_count(&self) -> usize {
         self.unreported_count
     }
 
-    /// A call holds a slot; `heard` is when the store was asked that gave it.
+    /// Records that a call holds a slot. The last argument is when the request was sent for which the store
+    /// granted the slot; `None` if the store does not know of the call.
     pub(super) fn hold(&mut self, slots: &RemoteSlotLimit, call: CallId, heard: Option<Micros>) {
         let bound = self.bounds.entry(slots.key.clone()).or_default();
         bound.partition.clone_from(&slots.partition);
@@ -109,8 +112,8 @@ impl SlotRegistry {
         self.bounds.get(key).map_or(0, |bound| bound.held.len() - usize::from(bound.held.contains_key(&call)))
     }
 
-    /// A call is over. For each of its bounds the flag says whether the store may count it without any report. Returns
-    /// whether there is something to tell the store.
+    /// Records that a call has ended. For each of its limits the flag says whether the store may count the
+    /// call without any report. Returns whether there is something to report to the store.
     pub(super) fn end_call(&mut self, call: CallId, bounds: &[(RemoteSlotLimit, bool)], at: Micros) -> bool {
         self.call_count = self.call_count.saturating_sub(1);
         let mut tells = false;
@@ -135,7 +138,7 @@ impl SlotRegistry {
         tells
     }
 
-    /// Calls that have ended under a bound, for somebody who tells the store.
+    /// Removes ended calls under a limit, for a request that reports them to the store.
     pub(super) fn take_ended(&mut self, key: &Arc<str>, count_max: usize) -> Vec<EndedCall> {
         let Some(bound) = self.bounds.get_mut(key) else { return Vec::new() };
         let ended = bound.ended.drain(..bound.ended.len().min(count_max)).collect();
@@ -143,7 +146,7 @@ impl SlotRegistry {
         ended
     }
 
-    /// The store may not have been told after all.
+    /// Puts back ended calls, because their report may not have reached the store.
     pub(super) fn restore_ended(&mut self, slots: &RemoteSlotLimit, ended: Vec<EndedCall>) {
         let bound = self.bounds.entry(slots.key.clone()).or_default();
         bound.partition.clone_from(&slots.partition);
@@ -151,12 +154,12 @@ impl SlotRegistry {
         self.limits_with_ended.insert(slots.key.clone());
     }
 
-    /// The store has heard of so many calls that have ended.
+    /// Records that the store has confirmed this many ended calls.
     pub(super) fn mark_reported(&mut self, count: usize) {
         self.unreported_count = self.unreported_count.saturating_sub(count);
     }
 
-    /// Forgets calls whose leases are over by now, so long ago did they end.
+    /// Removes ended calls if their leases have expired by now.
     pub(super) fn expire_ended(&mut self, now: Micros, lease: u64) {
         let keys: Vec<Arc<str>> = self.limits_with_ended.iter().cloned().collect();
         for key in keys {
@@ -171,8 +174,8 @@ impl SlotRegistry {
         }
     }
 
-    /// What the store is to hear now: every call that has ended and, where `stale` says so, every call in flight of which
-    /// it has not heard since that moment.
+    /// The reports to send now: every ended call and, if `stale` is given, every in-flight call that the
+    /// store has not confirmed since that moment.
     pub(super) fn take_batches(&mut self, stale: Option<Micros>) -> Vec<ReportBatch> {
         let mut full = Vec::new();
         let mut open: HashMap<Partition, (ReportBatch, usize)> = HashMap::new();
@@ -214,7 +217,8 @@ impl SlotRegistry {
         full
     }
 
-    /// Takes out of a batch that is about to be sent what has ended since it was made. What is left of it is under way.
+    /// Removes from a batch that is about to be sent the calls that have ended since it was made. The rest of
+    /// it counts as pending.
     pub(super) fn remove_ended(&mut self, batch: &mut ReportBatch) {
         for report in &mut batch.reports {
             let Some(bound) = self.bounds.get_mut(&report.key) else { continue };
@@ -222,8 +226,8 @@ impl SlotRegistry {
         }
     }
 
-    /// The store's answer to a batch that was sent at a moment, or that there was none. Returns whether calls have ended
-    /// meanwhile that the store can be told of now.
+    /// Applies the store's reply to a batch that was sent at `sent`, or that there was none. Returns whether
+    /// calls have ended meanwhile that can be reported now.
     pub(super) fn apply_reply(&mut self, whole: &ReportBatch, confirmed: bool, sent: Micros) -> bool {
         let mut moments = whole.ended_at.iter();
         let mut more = false;

@@ -1,5 +1,5 @@
-//! The task that tells the store which calls of this replica are in flight and which have ended. It runs while there are
-//! any, and ends with the limiter.
+//! The reporter task: it reports to the store which calls of this replica are in flight and which have ended.
+//! It runs while there are any, and ends with the limiter.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,23 +11,23 @@ use super::SharedSlots;
 use super::registry::ReportBatch;
 use crate::clock::Micros;
 
-/// How many rounds there are in a lease. A call of which the store has heard less than a round ago is left for the next one, so
-/// that no call goes unheard for half a lease, and a report that fails can be made again many times.
+/// Report rounds in a lease. A round skips a call that the store has confirmed less than a round ago. So no
+/// call stays unreported for half a lease, and a failed report can be repeated many times.
 const ROUNDS_PER_LEASE: u32 = 5;
-/// How often the store is tried after a failure, and its connection is looked at.
+/// How often the task retries after a failure and checks the connection of the store.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How many reports are under way at once.
+/// The most reports that are pending at once.
 const REPORTS_MAX: usize = 16;
 
-/// What the task has seen.
+/// The state of the task between two passes.
 #[derive(Default)]
 struct ReporterState {
     connection_generation: Option<u64>,
-    /// When everything that is due is reported next.
+    /// When the next round reports every call that is due.
     next_round_at: Micros,
 }
 
-/// Looks after the slots until there are none.
+/// Reports slots until there are none.
 pub(super) async fn run(slots: Weak<SharedSlots>, wake: Arc<Notify>) {
     let mut seen = ReporterState::default();
     loop {
@@ -36,13 +36,14 @@ pub(super) async fn run(slots: Weak<SharedSlots>, wake: Arc<Notify>) {
             return;
         }
         drop(slots);
-        // Either end is a reason to look again. What ends while the store is being told is told together.
+        // The task wakes on the time-out or on a notification. Calls that end while a report is pending are
+        // reported together.
         let _ = tokio::time::timeout(POLL_INTERVAL, wake.notified()).await;
     }
 }
 
 impl SharedSlots {
-    /// Says what is to be said now. False when there is nothing left to look after.
+    /// Reports everything that is due now. Returns false if there is nothing left to report.
     async fn report_due(self: &Arc<Self>, seen: &mut ReporterState) -> bool {
         let now = self.clock.now();
         let batches = {
@@ -52,7 +53,8 @@ impl SharedSlots {
                 return false;
             }
             if !self.store.is_available() {
-                // Nobody hears it, and what has only now begun need not be said if it is over by then.
+                // The store would not receive it, and a call that has only just begun need not be reported if
+                // it has ended by then.
                 seen.next_round_at = now;
                 return true;
             }
@@ -64,12 +66,13 @@ impl SharedSlots {
         true
     }
 
-    /// Of what the store has to hear that is in flight: of all since this moment.
+    /// The moment since which in-flight calls must have been confirmed to be left out of this pass; `None` if
+    /// no round is due.
     fn stale_since(&self, seen: &mut ReporterState, now: Micros) -> Option<Micros> {
         let pause = self.lease_micros() / u64::from(ROUNDS_PER_LEASE);
         let connection = Some(self.store.connection().generation);
         if seen.connection_generation.is_some_and(|known| Some(known) != connection) {
-            // A store that has come back empty counts nobody.
+            // A store that has come back empty counts no call, so every call is reported now.
             seen.next_round_at = now.plus(pause);
             seen.connection_generation = connection;
             return Some(now);
@@ -82,10 +85,11 @@ impl SharedSlots {
         Some(Micros(now.0.saturating_sub(pause)))
     }
 
-    /// Sends reports, several at a time. False when one was not answered.
+    /// Sends reports, several at a time. Returns false if one of them was not answered.
     async fn send_reports(self: &Arc<Self>, mut batches: Vec<ReportBatch>) -> bool {
         if batches.len() <= 1 {
-            // At once: whoever comes next must not be faster than the release of the slot it is to have.
+            // A single report is sent without spawning a task: the next call must not be faster than the
+            // release of the slot that it is to get.
             return match batches.pop() {
                 Some(batch) => self.clone().send_report(batch).await,
                 None => true,

@@ -13,22 +13,22 @@ use super::*;
 use crate::limiter::tests::FakeStore;
 use crate::shared::store::{SlotReport, SlotStore, SlotVerdict, StoreConnection};
 
-/// The slots of a store that a test breaks, slows down and makes forget.
+/// The slots of a fake store that a test can break, slow down and empty.
 #[derive(Default)]
 pub(crate) struct FakeSlots {
     live: Mutex<HashMap<Arc<str>, HashMap<CallId, Micros>>>,
     connection: AtomicU64,
     restored: Mutex<Option<Micros>>,
-    /// Questions are carried out, and answered so much later.
+    /// Requests are executed, and answered after this delay.
     pub(crate) delay: Mutex<Duration>,
-    /// Reports take so long to arrive.
+    /// How long a report takes to arrive.
     pub(crate) report_delay: Mutex<Duration>,
-    /// Questions are carried out, and not answered.
+    /// Requests are executed but not answered.
     pub(crate) loses_answers: Mutex<bool>,
-    /// How often a slot was asked for.
+    /// How many acquire requests were received.
     pub(crate) acquire_count: AtomicUsize,
     pub(crate) partitions: Mutex<Vec<Option<Arc<str>>>>,
-    /// The homes and keys of which it was told.
+    /// The partitions and keys of the received reports.
     reported: Mutex<Vec<(Option<String>, String)>>,
 }
 
@@ -39,7 +39,7 @@ pub(super) enum AcquireError {
 }
 
 impl SharedSlots {
-    /// Takes slots under the bounds of all parts for a call that falls under no bucket.
+    /// Takes slots under the limits of all batches for a call that is charged to no bucket.
     pub(super) async fn acquire_all(
         self: &Arc<Self>,
         parts: &[SlotBatch],
@@ -62,7 +62,7 @@ impl SharedSlots {
 }
 
 impl FakeStore {
-    /// How many calls it counts under all bounds whose keys contain this.
+    /// How many calls the store counts under all limits with `part` in their keys.
     pub(crate) fn in_flight(&self, part: &str) -> usize {
         let now = self.clock.now();
         let live = self.slots.live.lock();

@@ -1,27 +1,29 @@
-//! Under which keys older versions and the reference kept the levels of a bucket. A bucket whose key is new begins with the
-//! level that is found there, so that neither an upgrade nor a change over hands out fresh budgets.
+//! The legacy keys under which older versions and the reference implementation stored the level of a bucket.
+//! A bucket with a new present key starts with the level found there, so neither an upgrade nor a migration
+//! gives out fresh budgets.
 
 use super::SharedUser;
 use crate::plan::PlannedBucket;
 
-/// The most windows whose places are looked at.
+/// The largest window index that is looked up.
 const WINDOW_INDEX_MAX: u8 = 7;
 
-/// Former keys of one bucket, without what all keys begin with.
+/// Legacy keys of one bucket, without the prefix of all keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LegacyKeys {
-    /// Keys of layout 2, which named a bucket by the place of its window; the likeliest first. The level at one
-    /// of them is this bucket's if it was earned at the same rate.
+    /// Keys of layout 2, which named a bucket by the index of its window; the likeliest first. The level at
+    /// one of them belongs to this bucket if it was earned at the same rate.
     pub by_window_index: Vec<String>,
-    /// The limit has one window: the level at the first of these keys is this bucket's whatever its rate was.
+    /// The limit has one window: the level at the first of these keys belongs to this bucket, whatever its
+    /// rate was.
     pub is_only_window: bool,
-    /// The key of the reference, which holds a hash; `None` where it has no such limit.
+    /// The key of the reference implementation, which holds a hash; `None` if it has no such limit.
     pub reference: Option<String>,
 }
 
 impl LegacyKeys {
-    /// The former keys of a bucket, for a caller. `has_home` says that the bucket has a place of its own in a cluster, where
-    /// no key of the reference is.
+    /// The legacy keys of a bucket, for a caller. `has_home` says that the bucket has a partition of its own
+    /// in a cluster, where the reference implementation has no keys.
     pub(crate) fn for_bucket(bucket: &PlannedBucket, user: Option<&SharedUser>, has_home: bool) -> Self {
         let (own, count) = (bucket.legacy_window.index, bucket.legacy_window.count);
         let (stem, rest) = bucket
@@ -41,7 +43,8 @@ impl LegacyKeys {
     }
 }
 
-/// What the reference calls a bucket. It limits all calls, or one tool by the name that clients see.
+/// The key of the bucket in the reference implementation. It limits all calls, or one tool by the name that
+/// clients see.
 fn reference_key(bucket: &PlannedBucket, user: Option<&SharedUser>) -> Option<String> {
     let name = match bucket.rule.strip_prefix("tools[") {
         Some(rule) => Some(rule.strip_suffix("].shared").or_else(|| rule.strip_suffix("].perUser"))?),

@@ -1,4 +1,4 @@
-//! Recorded calls before the new limits, one after another, and what that comes to.
+//! Passes recorded calls to the new limits, one after another, and counts the decisions.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
@@ -9,37 +9,37 @@ use vmcp_ratelimit::{Micros, Replay, ReplayCaller, ReplayDecision, ReplayPermit,
 
 use super::recorded::{RecordedCall, RecordedCalls};
 
-/// How many calls there were, and how many of them the new limits refuse.
+/// The number of calls, and how many of them the new limits refuse.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CallCounts {
     pub(crate) calls: u64,
     pub(crate) refused: u64,
 }
 
-/// What the new limits come to.
+/// The counts of a replay.
 #[derive(Default)]
 pub(crate) struct SimulationResult {
     pub(crate) total: CallCounts,
-    /// Refused in the record.
+    /// Calls that were refused when they were recorded.
     pub(crate) recorded_refused: u64,
-    /// Refused by the new limits and not in the record.
+    /// Calls that the new limits refuse and that were not refused when recorded.
     pub(crate) newly_refused: u64,
-    /// Refused in the record and not by the new limits.
+    /// Calls that were refused when recorded and that the new limits admit.
     pub(crate) newly_admitted: u64,
-    /// Refused calls that would have waited first.
+    /// Refused calls that would have waited first, because their wait is within the rule's `maxWait`.
     pub(crate) would_wait: u64,
-    /// Calls that some rule in shadow mode would have refused.
+    /// Admitted calls that some rule in shadow mode would have refused.
     pub(crate) shadow_refused: u64,
     pub(crate) by_rule: BTreeMap<String, u64>,
-    /// In the order of the recorded tools.
+    /// By the index of the tool in [`RecordedCalls::tools`].
     pub(crate) by_tool: Vec<CallCounts>,
-    /// In the order of the recorded users.
+    /// By the index of the user in [`RecordedCalls::users`].
     pub(crate) by_user: Vec<CallCounts>,
-    /// Rules that no recorded tool fits.
+    /// Rules that match no recorded tool.
     pub(crate) unmatched_rules: Vec<String>,
 }
 
-/// A call that has not ended.
+/// An in-flight call: one that was admitted and has not ended. `ends_at` is in microseconds since 1970.
 struct InFlightCall<'a> {
     ends_at: u64,
     index: usize,
@@ -73,7 +73,7 @@ impl Ord for InFlightCall<'_> {
     }
 }
 
-/// Puts every call before the limits, in the order of time, and tells `hear` of each ruling.
+/// Passes every call to the limits in the order of time, and calls `hear` with each decision.
 pub(crate) fn simulate(
     recorded: &RecordedCalls,
     policy: LimitPolicy,
@@ -123,9 +123,9 @@ fn get<T>(all: &[T], place: u32) -> Option<&T> {
     all.get(usize::try_from(place).ok()?)
 }
 
-/// A queue of what ends when.
+/// A priority queue of calls by their end.
 trait EndQueue<'a> {
-    /// The next that has ended by `now`.
+    /// Removes and returns the call with the earliest end, if it has ended by `now`.
     fn pop_ended(&mut self, now: u64) -> Option<Reverse<InFlightCall<'a>>>;
 }
 

@@ -1,4 +1,5 @@
-//! Calls out of audit records. Lines are read one by one and borrowed from; of a call a few numbers are kept.
+//! Reads calls from audit records, line by line. A line is borrowed while it is parsed; only a few numbers of
+//! each call are stored.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,36 +14,37 @@ use vmcp_optimizer::VIRTUAL_NAMES;
 
 use crate::audit::{RECORDS_LOST, TOOL_CALL, parse_time};
 
-/// The longest line that is read: twice the most data that is recorded, escaped, and some.
+/// The longest line that is read, in bytes. It leaves room for twice the most data that a record can hold,
+/// escaped, and more.
 const LINE_MAX: u64 = 16 << 20;
 
-/// One call that came to the limiter.
+/// One call that reached the limiter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecordedCall {
-    /// When, in microseconds since 1970.
+    /// The start, in microseconds since 1970.
     pub(crate) time_us: u64,
-    /// For how long it was in flight, in microseconds.
+    /// How long the call was in flight, in microseconds. The wait for limits is subtracted.
     pub(crate) duration_us: u64,
-    /// Its place among the tools.
+    /// The index in [`RecordedCalls::tools`].
     pub(crate) tool_index: u32,
-    /// Its place among the callers.
+    /// The index in [`RecordedCalls::users`].
     pub(crate) user_index: u32,
-    /// It was refused then.
+    /// The call was refused when it was recorded.
     pub(crate) was_refused: bool,
-    /// What it had paid was given back.
+    /// Its tokens were refunded.
     pub(crate) refunded: bool,
 }
 
-/// A caller of the record.
+/// A caller in the records.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordedUser {
-    /// The name in reports, as it stands in the record.
+    /// The name in reports: subject and issuer, or the address of an anonymous caller.
     pub(crate) label: String,
     pub(crate) caller: Caller,
     pub(crate) peer: Option<IpAddr>,
 }
 
-/// Why a line is no call to be replayed.
+/// The reason why a line is no call that can be replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SkipReason {
     NotJson,
@@ -65,7 +67,7 @@ impl SkipReason {
         Self::NeverCharged,
     ];
 
-    /// The reason in words.
+    /// The reason as text for the report.
     pub(crate) fn description(self) -> &'static str {
         match self {
             Self::NotJson => "no JSON object of an audit record",
@@ -79,23 +81,23 @@ impl SkipReason {
     }
 }
 
-/// Lines that were passed over for one reason.
+/// The lines that were skipped for one reason.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Skipped {
     pub(crate) reason: SkipReason,
     pub(crate) count: u64,
-    /// The first such line, counted from one.
+    /// The number of the first such line, counted from 1.
     pub(crate) first_line: u64,
 }
 
-/// Everything that was recorded.
+/// The calls of all records, with their tools and users.
 #[derive(Default)]
 pub(crate) struct RecordedCalls {
     pub(crate) calls: Vec<RecordedCall>,
     pub(crate) tools: Vec<Tool>,
     pub(crate) users: Vec<RecordedUser>,
     pub(crate) skipped: Vec<Skipped>,
-    /// Records that the writer could not write, by its own notes.
+    /// The number of records that the writer could not write, summed over its notes.
     pub(crate) lost_count: u64,
     tool_indices: HashMap<Box<str>, u32>,
     user_indices: HashMap<Box<str>, u32>,
@@ -103,10 +105,10 @@ pub(crate) struct RecordedCalls {
 }
 
 impl RecordedCalls {
-    /// Reads to the end, and puts the calls into the order of time.
+    /// Reads to the end and sorts the calls by time.
     ///
     /// # Errors
-    /// When reading fails.
+    /// If reading fails.
     pub(crate) fn read(mut input: impl BufRead) -> std::io::Result<Self> {
         let mut all = Self::default();
         let (mut line, mut number) = (Vec::new(), 0);
@@ -126,8 +128,8 @@ impl RecordedCalls {
                 all.count_skipped(why, number);
             }
         }
-        // At the same microsecond whoever was admitted came first: a refusal spends nothing, so this is an order in which
-        // the recorded decisions could have been made.
+        // Among calls in the same microsecond, admitted calls come first. A refusal spends no tokens, so the
+        // recorded decisions are possible in this order.
         all.calls.sort_by_key(|call| (call.time_us, call.was_refused));
         all.skipped.sort_by_key(|skipped| SkipReason::ALL.iter().position(|why| *why == skipped.reason));
         Ok(all)
@@ -168,7 +170,7 @@ impl RecordedCalls {
             {
                 return Err(SkipReason::VirtualTool);
             }
-            // The reference names the backend of some calls only, and has no time in microseconds.
+            // ToolHive names the backend of some calls only, and it writes no time in microseconds.
             if extra.time_us.is_some() || outcome == "denied" {
                 return Err(SkipReason::NeverCharged);
             }
@@ -191,7 +193,7 @@ impl RecordedCalls {
         Ok(())
     }
 
-    /// The place of a tool, which is a new one where it is first met.
+    /// Returns the index of a tool and adds the tool if it is new.
     fn tool_index(&mut self, name: &str, backend: &str, own: &str) -> u32 {
         write_key(&mut self.key_buffer, &[name, backend, own]);
         if let Some(place) = self.tool_indices.get(&*self.key_buffer) {
@@ -210,11 +212,11 @@ impl RecordedCalls {
         place
     }
 
-    /// The place of a caller.
+    /// Returns the index of a caller and adds the caller if it is new.
     fn user_index(&mut self, subjects: &Subjects<'_>, source: &Source<'_>) -> u32 {
         let subject =
             subjects.user_id.as_ref().map(BorrowedText::as_str).filter(|subject| !subject.is_empty());
-        // No real issuer is empty to the limiter, and the reference names none.
+        // ToolHive's records have no issuer. The limiter needs one that is not empty.
         let issuer = subjects.issuer.as_ref().map(BorrowedText::as_str).filter(|issuer| !issuer.is_empty());
         let issuer = issuer.unwrap_or("unknown");
         let address = source.value.as_ref().map_or("", BorrowedText::as_str);
@@ -252,16 +254,16 @@ impl RecordedCalls {
     }
 }
 
-/// Writes parts so that no two lists of parts come to the same text.
+/// Writes the parts with their lengths, so that two different lists of parts never have the same key.
 fn write_key(key: &mut String, parts: &[&str]) {
     key.clear();
     for part in parts {
-        // Writing into a string does not fail.
+        // Writing into a string cannot fail.
         let _ = write!(key, "{}:{part}", part.len());
     }
 }
 
-/// Text borrowed from the line wherever it holds no escapes.
+/// A string that is borrowed from the line unless it contains escapes.
 #[derive(Deserialize)]
 struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -318,7 +320,7 @@ struct Extra<'a> {
     backend_name: Option<BorrowedText<'a>>,
     backend_tool: Option<BorrowedText<'a>>,
     rate_limit: Option<RateLimitOutcome<'a>>,
-    /// How many records are missing, in a note of the writer.
+    /// The number of missing records, in a note of the writer.
     count: Option<u64>,
 }
 

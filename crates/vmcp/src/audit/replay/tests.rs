@@ -10,12 +10,12 @@ use super::judged::{SimulationResult, simulate};
 use super::recorded::{RecordedCalls, SkipReason};
 use crate::audit::tests::{AuditedStack, full_settings, known, policy, quota, rule};
 
-/// Numbers that are the same in every run.
+/// A random number generator with the same sequence in every run.
 struct TestRng(u64);
 
 impl TestRng {
     fn below(&mut self, sides: u64) -> u64 {
-        // A step of splitmix64.
+        // One step of splitmix64.
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -23,7 +23,7 @@ impl TestRng {
     }
 }
 
-/// Some limits that overlap.
+/// Random limits that overlap.
 fn limits(dice: &mut TestRng) -> LimitPolicy {
     let mut some = |tokens: u64| {
         let quota = quota(1 + dice.below(tokens), 1 + dice.below(20));
@@ -54,7 +54,7 @@ fn callers() -> Vec<CallContext> {
     ]
 }
 
-/// What the limiter itself said, with what `replay` makes of the record of that.
+/// Compares the limiter's own decisions with the decisions of a replay of their records.
 #[tokio::test]
 async fn verdicts_of_a_random_log_are_the_engines_own() {
     let (mut seen_refused, mut seen_refunds) = (0, 0);
@@ -65,7 +65,7 @@ async fn verdicts_of_a_random_log_are_the_engines_own() {
         let callers = callers();
         let mut expected = Vec::new();
         for _ in 0..400 {
-            // No two at the same moment, which would leave their order open.
+            // No two calls have the same time, because their order would then be undefined.
             bench.clock.advance(1 + dice.below(200_000) * dice.below(2));
             let ctx = &callers[dice.below(callers.len() as u64) as usize];
             let name = ["a_search", "b_search"][dice.below(2) as usize];
@@ -123,7 +123,7 @@ fn calls_are_taken_in_the_order_of_time() {
     assert_eq!(judged.by_rule.get("tools[t].shared"), Some(&1));
 }
 
-/// Two calls that raced within a microsecond: the record of the refused one is written first.
+/// Two calls raced within a microsecond, and the record of the refused call is written first.
 #[test]
 fn at_the_same_moment_the_admitted_came_first() {
     let refused = r#","rate_limit":{"decision":"refused"}"#;
@@ -157,7 +157,8 @@ fn what_is_no_call_is_passed_over_with_its_reason() {
         r#"{"type":"mcp_tool_call","outcome":"denied","target":{"name":"t"},"metadata":{"extra":{"time_us":1}}}"#,
         r#"{"type":"vmcp_audit_lost","metadata":{"extra":{"count":7}}}"#,
         r#"[1]"#,
-        // As the reference writes it: no time in microseconds, no issuer, and a prefix of the logger.
+        // A record as ToolHive writes it: without a time in microseconds, without an issuer, and with the
+        // logger's members.
         r#"{"level":"INFO","audit_id":"x","type":"mcp_tool_call","logged_at":"2026-01-02T03:04:05.123456789Z","outcome":"success","subjects":{"user":"Al","user_id":"al"},"target":{"endpoint":"/mcp","method":"tools/call","name":"t","type":"tool"},"metadata":{"extra":{"duration_ms":3}}}"#,
     ]
     .join("\n");

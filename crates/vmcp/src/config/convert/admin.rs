@@ -1,4 +1,4 @@
-//! `admin`, and what of `telemetry` concerns the pages.
+//! Converts the section `admin`, and the keys of `telemetry` that concern `/metrics`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -12,12 +12,12 @@ use crate::config::file::{Admin, IncomingAuth, Telemetry};
 use crate::config::report::Problem;
 use crate::config::settings::AdminSettings;
 
-/// The port of the admin listener, the next to the client listener's.
+/// The default port of the admin listener: one more than that of the client listener.
 pub(in crate::config) const PORT: u16 = 4484;
-/// Shorter keys can be guessed.
+/// The shortest scrape key, in characters. A shorter key can be guessed.
 const KEY_BYTES_MIN: usize = 16;
 
-/// Makes the settings of the pages, and the key for collectors of metrics.
+/// The settings of the operators' pages, and the scrape key for collectors of metrics.
 pub(super) fn convert(
     admin: Option<Admin>,
     telemetry: Option<&Telemetry>,
@@ -63,8 +63,9 @@ pub(super) fn convert(
     (settings, scrape_key.map(Secret::new))
 }
 
-/// Where things are kept that outlive the process, and whether that is a folder of this gateway alone: as services of systemd and
-/// programs of a user do by default.
+/// The folder for files that outlive the process, and whether it belongs to this gateway alone. It does if
+/// the file or a service manager (`STATE_DIRECTORY`) names it. The fallback under the user's home does not:
+/// gateways of the same name share it.
 fn state_folder(file: Option<String>, name: &str, findings: &mut Findings<'_>) -> (Option<PathBuf>, bool) {
     if let Some(folder) = file {
         if folder.trim().is_empty() {
@@ -83,7 +84,7 @@ fn state_folder(file: Option<String>, name: &str, findings: &mut Findings<'_>) -
     (folder.map(|folder| folder.join("vmcp").join(name.trim_start_matches('.'))), false)
 }
 
-/// Tells of keys of `telemetry` that speak of traces or of a collector alone.
+/// Warns about keys of `telemetry` that only concern traces or a collector.
 fn warn_of_unused_keys(telemetry: &Telemetry, findings: &mut Findings<'_>) {
     let keys = [
         ("serviceName", telemetry.service_name.is_some()),

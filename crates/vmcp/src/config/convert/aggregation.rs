@@ -1,4 +1,4 @@
-//! `aggregation`: how many lists become one, which tools are shown, and what they are called.
+//! Converts the section `aggregation`: name conflicts between backends, tool filters and overrides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::config::report::{item_path, join_path};
 
 const CONFLICT_CONFIG_PATH: &str = "aggregation.conflictResolutionConfig";
 
-/// Makes federation's policy; `None` when the conflict policy cannot be made.
+/// The policy of `vmcp_federation`; `None` if the policy for conflicts cannot be made.
 pub(super) fn convert(
     file: Aggregation,
     names: &[String],
@@ -46,7 +46,8 @@ pub(super) fn convert(
     })
 }
 
-/// A backend that wins a name and is then hidden would take the tool away from everybody.
+/// Reports backends in `priorityOrder` that `defaultToolVisibility: deny` hides. Such a backend would win a
+/// clashing name and then be hidden, so no caller would see the tool of any backend.
 fn check_priority_winners(order: &[String], tools: &[WorkloadTools], findings: &mut Findings<'_>) {
     for (index, winner) in order.iter().enumerate() {
         if !tools.iter().any(|tools| tools.workload == *winner) {
@@ -118,7 +119,7 @@ fn convert_tools(
         let path = item_path("aggregation.tools", index);
         let WorkloadTools {
             workload,
-            // Refused together with everything else that only the Kubernetes operator can resolve.
+            // `unbuilt` refuses this key together with the others that need the Kubernetes operator.
             tool_config_ref: _,
             filter,
             overrides,
@@ -148,7 +149,7 @@ fn convert_filter(
 ) -> Option<BTreeSet<ToolName>> {
     let filter = filter?;
     if filter.is_empty() {
-        // The reference takes an empty list for none at all.
+        // ToolHive treats an empty list as no list.
         findings.add_warning(path, "an empty list shows every tool; `excludeAll: true` hides them");
         return None;
     }

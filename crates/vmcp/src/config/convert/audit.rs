@@ -1,4 +1,4 @@
-//! `audit`: from the file to what is recorded.
+//! Converts the section `audit`: which requests are recorded, how, and where.
 
 use super::Findings;
 use crate::audit::RECORD_KINDS;
@@ -9,11 +9,13 @@ use crate::config::settings::AuditSettings;
 const PATH: &str = "audit";
 const COMPONENT: &str = "vmcp-server";
 const DATA_BYTES: u64 = 1024;
-/// Records wait in memory, so one must not be large.
+/// The largest `maxDataSize`, in bytes. Records wait in memory to be written, so one record must not be
+/// large.
 const DATA_BYTES_MAX: u64 = 1 << 20;
 const DELEGATION_DEPTH: u32 = 10;
 
-/// The section is on when it is there, unless it says otherwise; the flag wins over both.
+/// The settings of audit records, or `None` if they are off. A section turns them on unless `enabled` is
+/// false; `flag` (`--enable-audit`) takes precedence over both.
 pub(super) fn convert(file: Option<Audit>, flag: bool, findings: &mut Findings<'_>) -> Option<AuditSettings> {
     let is_on = flag || file.as_ref().is_some_and(|file| file.enabled != Some(false));
     let Audit {

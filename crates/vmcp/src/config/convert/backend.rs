@@ -1,4 +1,5 @@
-//! `backends` and `operational.timeouts`: how each backend is reached and how long it may take.
+//! Converts `backends` and `operational.timeouts`: the transport, the credential and the time-outs of each
+//! backend.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use super::stdio::StdioKeys;
 use crate::config::file::{Backend, BackendKind, BackendTransport, CallTimeouts, GoDuration, OutgoingAuth};
 use crate::config::report::{item_path, join_path};
 
-/// How long calls may take, by `operational.timeouts`.
+/// The time-outs of calls from `operational.timeouts`.
 struct CallTimeoutSettings {
     default: Duration,
     max: Duration,
@@ -75,8 +76,8 @@ impl CallTimeoutSettings {
     }
 }
 
-/// Makes the policies of all backends, with what they are shown and how long their calls may take. `has_tokens` says that
-/// callers show tokens that can be exchanged.
+/// The policies of all backends, with their credentials and time-outs. `has_tokens` is true if callers
+/// present tokens that can be exchanged.
 pub(super) fn convert_all(
     (backends, names): (Vec<Backend>, &[String]),
     timeouts: CallTimeouts,
@@ -90,7 +91,7 @@ pub(super) fn convert_all(
     written
 }
 
-/// Makes the policies of all backends; those that are wrong are left out and reported.
+/// The policies of all backends. A backend with a problem is reported and missing from the result.
 fn convert(
     backends: Vec<Backend>,
     calls: &CallTimeoutSettings,
@@ -114,7 +115,8 @@ fn convert(
     policies
 }
 
-/// The longest name of a backend, in bytes: it becomes part of tool names, which clients cut at 128 or less.
+/// The longest name of a backend, in bytes. The name becomes part of tool names, which clients cut at 128
+/// characters or less.
 const NAME_BYTES_MAX: usize = 64;
 
 fn check_name(name: &str, path: &str, findings: &mut Findings<'_>) {
@@ -190,17 +192,17 @@ fn convert_one(
         transport,
         timeouts,
         headers,
-        // Completed when it is known who callers are.
+        // `isolation::convert` sets the isolation later, when it is known how callers are authenticated.
         isolation: Isolation::Shared,
         caller_bounds: CallerBounds::DEFAULT,
         credentials,
     })
 }
 
-/// The headers an HTTP backend is always shown, and the credential of each request's caller.
+/// The fixed headers of an HTTP backend, and the source of each caller's credential.
 type BackendAuthentication = (Vec<(String, Secret)>, Option<Credentials>);
 
-/// The transport that the keys ask for, if they ask for one and not for two.
+/// The transport that the keys ask for. It is a problem if they ask for none, or for two.
 fn choose_transport(
     written: Option<BackendTransport>,
     http: &HttpKeys,
@@ -280,7 +282,8 @@ impl HttpKeys {
     ) -> (Option<HttpPolicy>, BackendAuthentication) {
         let Self {
             url,
-            // The reference's mark for servers it does not run; none are run for it here.
+            // ToolHive marks servers that it does not run with this key. The gateway starts none of these
+            // servers in any case.
             kind: _,
             ca_bundle_path,
             headers,
@@ -323,9 +326,9 @@ impl HttpKeys {
     }
 }
 
-/// A backend's URL. It may carry a secret, so messages do not repeat it.
+/// Parses the URL of a backend. It may contain a secret, so messages do not repeat it.
 fn parse_url(url: &str, path: &str, findings: &mut Findings<'_>) -> Option<Uri> {
-    // A fragment is never sent, and `Uri` would drop it without a word.
+    // A fragment is never sent, and `Uri` would drop it without an error.
     let parsed = url.parse::<Uri>().ok().filter(|_| !url.contains('#'));
     let Some(uri) = parsed else {
         findings.add_problem(path, "is not a URL").hint =
@@ -362,7 +365,7 @@ fn ca_bundle(file: String, path: &str, findings: &mut Findings<'_>) -> Option<Pa
         findings.add_problem(path, "must be an absolute path without `..`");
         return None;
     }
-    // The file may be mounted later, so this is no error.
+    // Only a warning, because the file may be mounted later.
     if let Err(reason) = vmcp_backends::check_ca_bundle(&file) {
         findings
             .add_warning(path, format!("does not work as it is now, and neither will the backend: {reason}"));

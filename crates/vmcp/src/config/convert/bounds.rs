@@ -1,4 +1,4 @@
-//! `listen.bounds`: what clients may take.
+//! Converts `listen.bounds`: the bounds of what clients can use.
 
 use std::time::Duration;
 
@@ -9,14 +9,15 @@ use crate::config::file::{GoDuration, ListenBounds};
 use crate::config::report::join_path;
 
 const PATH: &str = "listen.bounds";
-/// A request's head has to have room for a token, and HTTP/1 needs a buffer of this size.
+/// The smallest `maxHeadBytes`: a head must have room for a bearer token, and HTTP/1 needs a buffer of this
+/// size.
 const HEAD_BYTES_MIN: u32 = 8 << 10;
-/// A body has to have room for a handshake.
+/// The smallest `maxBodyBytes`: a body must have room for a handshake.
 const BODY_BYTES_MIN: u32 = 16 << 10;
-/// Nothing sensible fits into less.
+/// The smallest bound on unread answers, in bytes. With less, ordinary answers would be dropped.
 const ANSWER_BYTES_MIN: u32 = 1 << 20;
 
-/// The bounds, with the defaults of keys that are left out.
+/// The bounds of the client edge; a key that is left out has its default.
 pub(super) fn convert(file: ListenBounds, findings: &mut Findings<'_>) -> EdgeLimits {
     let default = EdgeLimits::DEFAULT;
     let mut count = |key: &str, value: Option<u32>, min: u32, default: usize| match value {

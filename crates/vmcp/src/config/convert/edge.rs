@@ -1,4 +1,4 @@
-//! `listen`, `incomingAuth` and `passthroughHeaders`: the client edge.
+//! Converts `listen`, `incomingAuth` and `passthroughHeaders` into the policy of the client edge.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -12,17 +12,17 @@ use crate::config::file::{IncomingAuth, Listen};
 use crate::config::report::{Problem, item_path};
 use crate::config::settings::Overrides;
 
-/// The port listened on, the reference's.
+/// The default port of the client listener, the same as in ToolHive.
 pub(in crate::config) const PORT: u16 = 4483;
 
-/// The path of the MCP endpoint.
+/// The default path of the MCP endpoint.
 const ENDPOINT: &str = "/mcp";
 
-/// Paths the gateway answers itself.
+/// The paths of the gateway's own pages. The MCP endpoint must not be one of them or below one.
 const RESERVED_PATHS: [&str; 8] =
     ["/health", "/ping", "/readyz", "/status", "/metrics", "/limits", "/api", "/.well-known"];
 
-/// What of the file concerns the edge.
+/// The sections of the file that concern the client edge.
 pub(super) struct EdgeSections {
     pub(super) name: String,
     pub(super) listen: Listen,
@@ -30,7 +30,7 @@ pub(super) struct EdgeSections {
     pub(super) passthrough: Vec<String>,
 }
 
-/// Makes the edge's policy; `None` when there is no address or no way to know callers.
+/// The policy of the client edge; `None` if the address is wrong or callers cannot be authenticated.
 pub(super) fn convert(
     parts: EdgeSections,
     overrides: &Overrides,
@@ -49,7 +49,7 @@ pub(super) fn convert(
     let listens = incoming::ListenScope::for_address(address, host_path);
     let incoming = incoming::convert(incoming.as_ref(), &name, &listens, overrides, findings);
     let mut limits = bounds::convert(bounds.unwrap_or_default(), findings);
-    // Zero asks for the default, as the reference's flag does.
+    // Zero means the default, as with ToolHive's flag.
     if let Some(ttl) = overrides.session_ttl.filter(|ttl| !ttl.is_zero()) {
         limits.session_idle_max = ttl;
     }
@@ -136,8 +136,8 @@ fn is_host(host: &str, port_allowed: bool) -> bool {
     })
 }
 
-/// Headers that would let a client speak for somebody else if they were passed on, besides those the gateway
-/// writes itself.
+/// True for headers that must not be passed on: headers that the gateway writes itself, and headers with
+/// which a client could pose as another caller or another address.
 fn is_restricted(name: &str) -> bool {
     is_gateway_header(name)
         || name.starts_with("x-forwarded-")
@@ -164,7 +164,7 @@ fn convert_passthrough(names: Vec<String>, findings: &mut Findings<'_>) -> Vec<S
     out
 }
 
-/// Networks, or single addresses, of proxies.
+/// Parses networks, or single addresses, of trusted proxies.
 fn convert_proxies(proxies: Vec<String>, findings: &mut Findings<'_>) -> Vec<IpNet> {
     let mut nets = Vec::new();
     for (index, text) in proxies.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! `operational.failureHandling`: health checks and the circuit breaker.
+//! Converts `operational.failureHandling`: health checks and the circuit breaker.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `incomingAuth`: how callers are recognised, and the policies that say what they may do.
+//! Converts `incomingAuth`: how callers are authenticated, and the policies that say what they may do.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -17,15 +17,16 @@ use crate::config::report::{Problem, item_path, join_path};
 use crate::config::settings::Overrides;
 
 const PATH: &str = "incomingAuth";
-/// Who vouches for the operating-system user.
+/// The issuer of the operating-system user with `type: local`, and the default issuer of commands if callers
+/// are anonymous.
 const LOCAL: &str = "local";
 
-/// Whether callers present tokens of an issuer, which may be exchanged for others.
+/// True if callers present tokens of an OIDC issuer, which can be exchanged for others.
 pub(super) fn has_tokens(auth: Option<&IncomingAuth>) -> bool {
     auth.is_some_and(|auth| auth.kind == IncomingKind::Oidc)
 }
 
-/// Who vouches for callers: the issuer of tokens, or of API keys where there are no others.
+/// The issuer of callers: that of tokens, `vmcp:api-key` if there are only API keys, else `local`.
 pub(super) fn caller_issuer(auth: Option<&IncomingAuth>) -> String {
     match auth {
         Some(IncomingAuth { kind: IncomingKind::Oidc, oidc: Some(oidc), .. }) => oidc.issuer.clone(),
@@ -33,25 +34,26 @@ pub(super) fn caller_issuer(auth: Option<&IncomingAuth>) -> String {
         Some(_) | None => LOCAL.to_owned(),
     }
 }
-/// The variable that holds the client secret where none is named, the reference's.
+/// The variable with the client secret if `clientSecretEnv` is left out, the same as in ToolHive.
 const SECRET_VARIABLE: &str = "TOOLHIVE_OIDC_CLIENT_SECRET";
 
-/// Where the gateway listens, as far as it matters here.
+/// Whether the listener can be reached from other machines.
 pub(super) struct ListenScope<'a> {
-    /// Only this machine can reach it.
+    /// True if only this machine can reach the listener.
     pub(super) is_loopback_only: bool,
-    /// The key that says so.
+    /// The path of the key, or the name of the flag, that sets the address.
     pub(super) path: &'a str,
 }
 
 impl<'a> ListenScope<'a> {
-    /// On this address; one that is wrong is reported elsewhere.
+    /// The scope of a listener on this address. `None` is an address that is reported as wrong elsewhere; it
+    /// counts as loopback, so that it causes no second problem.
     pub(super) fn for_address(address: Option<IpAddr>, path: &'a str) -> Self {
         Self { is_loopback_only: address.is_none_or(|address| address.is_loopback()), path }
     }
 }
 
-/// How callers are recognised; `None` when there is no way.
+/// How callers are authenticated; `None` after a problem.
 pub(super) fn convert(
     file: Option<&IncomingAuth>,
     name: &str,
@@ -142,7 +144,7 @@ fn oidc_policy(file: Oidc, findings: &mut Findings<'_>) -> Option<OidcPolicy> {
             if secret.is_none() {
                 let (path, unset) =
                     ("incomingAuth.oidc.clientSecretEnv", format!("the variable `{variable}` is not set"));
-                // Signed tokens are checked without it.
+                // Signed tokens are checked without the secret, so only introspection makes it a problem.
                 if introspection_url.is_some() {
                     findings.add_problem(path, unset);
                 } else {
@@ -159,7 +161,8 @@ fn oidc_policy(file: Oidc, findings: &mut Findings<'_>) -> Option<OidcPolicy> {
     let settings = OidcSettings {
         jwks_url,
         introspection_url,
-        // A secret that was meant for nobody is not one that misses its user.
+        // Without a client id nothing uses the secret. Dropping it avoids the error that the client id is
+        // missing.
         client_secret: client_secret.filter(|_| client_id.is_some()).map(Secret::new),
         client_id,
         required_scopes: scopes,
@@ -183,7 +186,7 @@ fn oidc_policy(file: Oidc, findings: &mut Findings<'_>) -> Option<OidcPolicy> {
     }
 }
 
-/// The key of the file that a setting of the crate comes from.
+/// The path of the config key that a setting of `vmcp_identity` comes from.
 fn config_key_of(flaw: &SettingError) -> String {
     let key = match flaw.setting {
         "audiences" => "audience",
@@ -243,7 +246,8 @@ fn api_key(file: &ApiKey) -> vmcp_identity::ApiKey {
     }
 }
 
-/// A policy that names an API key by its name alone also applies to a user of the issuer who has that subject.
+/// Warns about policies that name an API key by its name alone: they also apply to a user of the issuer with
+/// the same subject.
 fn warn_of_shared_names(auth: &IncomingAuth, policies: &[String], findings: &mut Findings<'_>) {
     if auth.kind != IncomingKind::Oidc {
         return;
@@ -262,7 +266,7 @@ fn warn_of_shared_names(auth: &IncomingAuth, policies: &[String], findings: &mut
     }
 }
 
-/// The policies; `None` without any. Virtual tools are offered outside them.
+/// The policies; `None` if there are none. With the optimizer, its virtual tools are exempt from policies.
 pub(super) fn authz(
     file: Option<&IncomingAuth>,
     (name, backend_names): (&str, &[String]),

@@ -1,4 +1,5 @@
-//! `backends[].isolation` and `isolation`: which callers share a connection to a backend that keeps state.
+//! Converts `backends[].isolation` and `isolation`: which callers share a connection to a backend that keeps
+//! state.
 
 use vmcp_backends::policy::{BackendPolicy, CallerBounds, Isolation, ProcessPolicy, Transport};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
@@ -7,20 +8,21 @@ use super::Findings;
 use crate::config::file::{self, IncomingAuth as FileAuth, IncomingKind};
 use crate::config::report::join_path;
 
-/// A backend's policy and what its entry says about isolation.
+/// The policy of a backend, with the `isolation` of its entry, which [`convert`] applies later.
 pub(super) struct ConvertedBackend {
     pub(super) policy: BackendPolicy,
-    /// Where the entry stands in the file.
+    /// The path of the entry in the file, such as `backends[0]`.
     pub(super) path: String,
     pub(super) isolation: Option<file::Isolation>,
 }
 
-/// True when all callers with an identity have the same one.
+/// True if every caller has the same identity: a single API key.
 pub(super) fn has_one_identity(auth: Option<&FileAuth>) -> bool {
     auth.is_some_and(|auth| auth.kind == IncomingKind::ApiKey && auth.api_keys.len() <= 1)
 }
 
-/// Completes the policies. Returns the most processes of all stdio backends together, too.
+/// Sets the isolation and the bounds of each backend. Also returns the largest number of processes of all
+/// stdio backends together.
 pub(super) fn convert(
     backends: Vec<ConvertedBackend>,
     file: Option<file::IsolationBounds>,
@@ -63,7 +65,7 @@ pub(super) fn convert(
     (policies, process_count_max)
 }
 
-/// What is said until the operator has chosen.
+/// The warning about a stdio backend without `isolation`, if callers can differ.
 const SHARED_PROCESS_WARNING: &str = "is not written: all callers share one process, so what the server keeps for one (a login, an opened \
      project, a browser, a transaction) is the next one's too; write `perCaller` for such a server, or `shared` if it \
      keeps nothing";
@@ -100,7 +102,8 @@ fn convert_bounds(file: file::IsolationBounds, findings: &mut Findings<'_>) -> (
     (bounds, process_count_max)
 }
 
-/// Every backend's own process runs in any case, so there must be room for one caller's besides.
+/// Reports a `maxProcesses` that leaves no slot for callers. Each stdio backend's own process always runs, so
+/// the bound must be larger than the number of stdio backends.
 fn check_processes(policies: &[BackendPolicy], count_max: usize, findings: &mut Findings<'_>) {
     let stdio = || policies.iter().filter(|policy| matches!(policy.transport, Transport::Stdio(_)));
     let is_isolated = |policy: &BackendPolicy| policy.isolation != Isolation::Shared;

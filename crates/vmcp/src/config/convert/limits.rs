@@ -1,4 +1,5 @@
-//! `rateLimiting`: from the file to the limiter's policy. What cannot be enforced exactly is refused here.
+//! Converts `rateLimiting` into the policy of the limiter. A limit that cannot be enforced exactly is
+//! refused.
 
 mod claims;
 mod cost;
@@ -32,19 +33,19 @@ use quota::{per_user_quota, shared_quota};
 
 const PATH: &str = "rateLimiting";
 
-/// What is known of callers before any comes.
+/// The facts about callers that are known from the configuration.
 pub(super) struct KnownCallers {
     are_anonymous: bool,
-    /// The claims that hold groups, besides the usual ones.
+    /// The claim that holds groups by `authz.groupClaimName`; the limiter reads its default claims after it.
     group_claims: Vec<Arc<str>>,
-    /// The names of API keys.
+    /// The names of the configured API keys.
     api_keys: Vec<String>,
-    /// The headers of theirs that are known.
+    /// The client headers that the gateway passes on. A limit can count by these only.
     headers: Vec<String>,
 }
 
 impl KnownCallers {
-    /// Those that are let in.
+    /// The facts about the callers that `incoming` admits; `headers` is `passthroughHeaders`.
     pub(super) fn of(incoming: Option<&IncomingAuth>, headers: &[String]) -> Self {
         let group_claim = incoming.and_then(|auth| auth.authz.as_ref()?.group_claim_name.as_deref());
         Self {
@@ -58,7 +59,7 @@ impl KnownCallers {
     }
 }
 
-/// Makes the limiter's settings, and the form of its answers.
+/// The settings of the limiter, and the form of its refusals.
 pub(super) fn convert(
     file: RateLimiting,
     server_name: &str,
@@ -132,7 +133,7 @@ pub(super) fn convert(
     (settings, convert_answer(answer, code, findings))
 }
 
-/// What a rule limits.
+/// The limits of one rule as they are in the file.
 struct WrittenLimits {
     shared: Option<RateLimitBucket>,
     per_user: Option<RateLimitBucket>,
@@ -142,7 +143,7 @@ struct WrittenLimits {
 }
 
 impl WrittenLimits {
-    /// The limits of the rule at `path`.
+    /// Converts the limits of the rule at `path`.
     fn convert(
         self,
         path: &str,
@@ -160,7 +161,7 @@ impl WrittenLimits {
     }
 }
 
-/// Warns about the keys of a shared store that are written although limits are kept in memory.
+/// Warns about keys of a shared store that have no effect because limits are kept in memory.
 fn warn_of_unused_store_keys(on_store_failure: bool, redis: bool, findings: &mut Findings<'_>) {
     for (_, key) in
         [(on_store_failure, "onStoreFailure"), (redis, "redis")].iter().filter(|(written, _)| *written)
@@ -178,7 +179,7 @@ fn convert_refund(failure: RefundFailure) -> RefundOn {
     }
 }
 
-/// Whether the section has no limit at all, whatever else it says.
+/// True if the section has no limit. Its other keys do not count.
 fn has_no_limits(file: &RateLimiting) -> bool {
     let RateLimiting { shared, per_user, per_claim, per_value, tools, by_annotation, methods, .. } = file;
     let has_buckets = shared.is_some() || per_user.is_some();
@@ -194,14 +195,15 @@ fn report_no_limits(findings: &mut Findings<'_>) {
     );
 }
 
-/// Limits that are all off are as if they were not written.
+/// Warns if all limits are off, because a limit that is off is the same as none.
 fn warn_if_off(mode: LimitMode, policy: &LimitPolicy, findings: &mut Findings<'_>) {
     if mode == LimitMode::Off && policy.limits().all(Limits::is_empty) {
         findings.add_warning(format!("{PATH}.mode"), "is off, and nothing is limited");
     }
 }
 
-/// Limits that tell callers apart need callers that can be told apart, and overrides need those that they name.
+/// Checks limits that need to distinguish callers: they are a problem if no caller has an identity. Also runs
+/// the checks of `overrides` and `perValue`.
 fn check_callers(policy: &LimitPolicy, decided: bool, callers: &KnownCallers, findings: &mut Findings<'_>) {
     overrides::check(policy, callers, findings);
     values::check(policy, callers, findings);
@@ -223,7 +225,8 @@ fn check_callers(policy: &LimitPolicy, decided: bool, callers: &KnownCallers, fi
     claims::check_anonymous(policy, findings);
 }
 
-/// What limits per user do with callers that have no identity.
+/// The treatment of callers without identity by limits per user. Left out, they are refused; `check_callers`
+/// reports a missing decision if no caller has an identity.
 fn convert_anonymous(anonymous: Option<AnonymousUser>) -> Anonymous {
     match anonymous {
         Some(AnonymousUser::Shared) => Anonymous::Shared,
@@ -240,7 +243,7 @@ fn convert_store_failure(policy: Option<StoreFailurePolicy>) -> OnStoreFailure {
     }
 }
 
-/// Redis when it is asked for, or when sessions are kept there, as in the reference.
+/// Redis if `store` or `redis` asks for it, or if sessions are kept there, as in ToolHive; else memory.
 fn choose_store(
     store: Option<LimitStore>,
     session: Option<&SessionStorage>,
@@ -254,7 +257,7 @@ fn choose_store(
     }
 }
 
-/// When callers are told how much is left.
+/// When results and the resource `vmcp://limits` report what is left.
 fn convert_hints(file: LimitHints, findings: &mut Findings<'_>) -> RemainingHints {
     let LimitHints { below_percent, resource } = file;
     let default = RemainingHints::default();

@@ -1,4 +1,4 @@
-//! `loopBreaker`: from the file to the layer's policy.
+//! Converts `loopBreaker` into the policy of its layer.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

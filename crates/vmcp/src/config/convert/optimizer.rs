@@ -1,4 +1,4 @@
-//! `optimizer`: the two virtual tools, and who turns texts into vectors for them.
+//! Converts `optimizer`: the two virtual tools, and the source of embedding vectors for their search.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use crate::config::report::item_path;
 use crate::config::settings::{EmbeddingSource, OptimizerSettings};
 
 const PATH: &str = "optimizer";
-/// The variable that holds the key of an OpenAI-compatible service, as with the reference.
+/// The variable with the key of an OpenAI-compatible service, the same as in ToolHive.
 const KEY_VARIABLE: &str = "OPENAI_API_KEY";
 
-/// What of the section concerns a service.
+/// The keys of the section that concern an embedding service.
 struct ServiceKeys {
     url: Option<String>,
     timeout: Option<GoDuration>,
@@ -90,7 +90,7 @@ fn key_path(key: &str) -> String {
     format!("{PATH}.{key}")
 }
 
-/// What was measured to be best (docs/search.md).
+/// The weight of meaning that was measured to be best for the provider (docs/search.md).
 fn default_weight(provider: EmbeddingProvider) -> Ratio {
     match provider {
         EmbeddingProvider::Tei | EmbeddingProvider::Openai | EmbeddingProvider::Builtin => Ratio::MODEL,
@@ -113,7 +113,7 @@ fn report_error<T>(
     }
 }
 
-/// A number that the reference writes as text.
+/// A number that is written as a text, as in ToolHive.
 fn parse_number<T>(
     text: Option<String>,
     key: &str,
@@ -231,7 +231,7 @@ fn service_source(
     }
 }
 
-/// Which key a service's policy complains about.
+/// The config key that an error of the service's policy is about.
 fn config_key_of(error: &ServiceError) -> &'static str {
     match error {
         ServiceError::Url
@@ -250,7 +250,8 @@ fn config_key_of(error: &ServiceError) -> &'static str {
     }
 }
 
-/// Where vectors are kept. The user's cache folder is where the XDG base directories say.
+/// The folder for embedding vectors; `None` keeps none. The default is the user's cache folder by the XDG
+/// base directory specification.
 fn cache_folder(
     provider: EmbeddingProvider,
     folder: Option<String>,

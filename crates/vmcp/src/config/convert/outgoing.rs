@@ -1,4 +1,5 @@
-//! `outgoingAuth` and `backends[].headers`: what proves the gateway, or its caller, to the backends.
+//! Converts `outgoingAuth`: the credentials that the gateway sends to backends. Also checks the names and
+//! values of headers, for `backends[].headers`.
 
 mod exchange;
 
@@ -13,19 +14,19 @@ use super::Findings;
 use crate::config::file::{AuthSource, AuthStrategy, HeaderInjection, OutgoingAuth, StrategyKind};
 use crate::config::report::{Problem, join_path};
 
-/// What each backend is shown, by its strategy.
+/// The credential of each backend, by its strategy.
 pub(super) struct Outgoing {
     default: Option<OutgoingCredential>,
     is_default_used: bool,
     backends: BTreeMap<String, Option<OutgoingCredential>>,
 }
 
-/// What a backend is shown.
+/// The credential that a backend receives.
 #[derive(Clone)]
 pub(super) enum OutgoingCredential {
     /// The same header with every request.
     Header(Header),
-    /// A credential of the caller's; the path is that of the section that asks for it.
+    /// A credential of each caller, and the path of the strategy that asks for it.
     Exchanged(Credentials, String),
 }
 
@@ -38,7 +39,7 @@ impl OutgoingCredential {
     }
 }
 
-/// A header and the path of the key that asks for it.
+/// A header, and the path of the section that asks for it.
 #[derive(Clone)]
 pub(super) struct Header {
     pub(super) name: String,
@@ -47,7 +48,7 @@ pub(super) struct Header {
 }
 
 impl Outgoing {
-    /// `has_tokens` says that callers show tokens which an issuer can exchange.
+    /// Converts the section. `has_tokens` is true if callers present tokens that an issuer can exchange.
     pub(super) fn convert(
         file: OutgoingAuth,
         names: &[String],
@@ -72,7 +73,7 @@ impl Outgoing {
         outgoing
     }
 
-    /// What an HTTP backend is shown: by its own strategy, else the default's.
+    /// The credential of an HTTP backend: by its own strategy, else by the default.
     pub(super) fn credential_for_http(&mut self, name: &str) -> Option<OutgoingCredential> {
         match self.backends.remove(name) {
             Some(own) => own,
@@ -83,7 +84,7 @@ impl Outgoing {
         }
     }
 
-    /// Says so when the default fits no backend.
+    /// Warns if the default applies to no backend.
     pub(super) fn warn_if_default_unused(self, findings: &mut Findings<'_>) {
         if let Some(proof) = self.default.filter(|_| !self.is_default_used) {
             findings
@@ -91,7 +92,8 @@ impl Outgoing {
         }
     }
 
-    /// A stdio backend has no headers, so a strategy of its own would have no effect.
+    /// Reports a strategy of a stdio backend. Such a backend has no headers, so the strategy would have no
+    /// effect.
     pub(super) fn reject_for_stdio(&mut self, name: &str, findings: &mut Findings<'_>) {
         if let Some(Some(proof)) = self.backends.remove(name) {
             let problem = findings
@@ -101,7 +103,7 @@ impl Outgoing {
     }
 }
 
-/// Makes what is shown of the strategies of one file.
+/// Converts the strategies of one file.
 struct StrategyConverter {
     has_tokens: bool,
     exchange_builder: ExchangeBuilder,
@@ -130,7 +132,7 @@ impl StrategyConverter {
     }
 }
 
-/// A strategy as it was read.
+/// A strategy as it is read: a fixed header, or an exchange that still needs its shared context.
 enum ParsedStrategy {
     Header(Header),
     Exchange(Box<Strategy>),
@@ -178,7 +180,7 @@ fn parse_strategy(file: AuthStrategy, path: &str, findings: &mut Findings<'_>) -
     }
 }
 
-/// The section that a strategy needs, with its path.
+/// The section that a strategy requires, with its path. A missing section is a problem.
 fn require_section<T>(
     section: Option<T>,
     key: &str,
@@ -241,12 +243,13 @@ const GATEWAY_HEADERS: [&str; 15] = [
     "upgrade",
 ];
 
-/// Whether the gateway writes this header itself. All that begin with `mcp-` belong to the protocol.
+/// True for a header that the gateway writes itself. All headers that begin with `mcp-` belong to the
+/// protocol.
 pub(super) fn is_gateway_header(name: &str) -> bool {
     GATEWAY_HEADERS.contains(&name) || name.starts_with("mcp-")
 }
 
-/// A header's name in lower case, if it may be set for a backend.
+/// The name of a header in lower case, or a problem if it must not be set for a backend.
 pub(super) fn header_name_of(name: &str, path: &str, findings: &mut Findings<'_>) -> Option<String> {
     let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
         findings.add_problem(path, format!("`{name}` is not a header name"));
@@ -259,7 +262,7 @@ pub(super) fn header_name_of(name: &str, path: &str, findings: &mut Findings<'_>
     Some(parsed.as_str().to_owned())
 }
 
-/// A header's value; it may be a secret, so messages do not repeat it.
+/// The value of a header. It may be a secret, so messages do not repeat it.
 pub(super) fn header_value_of(value: String, path: &str, findings: &mut Findings<'_>) -> Option<Secret> {
     if value.is_empty() {
         findings.add_problem(path, "must not be empty");

@@ -1,4 +1,4 @@
-//! A backend that is a child process.
+//! Converts the keys of a backend that is a child process.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use vmcp_backends::policy::{Secret, StdioPolicy};
 use super::Findings;
 use crate::config::report::{item_path, join_path};
 
-/// The keys of a backend that is a process.
+/// The keys of a backend that is a child process.
 pub(super) struct StdioKeys {
     pub(super) command: Option<String>,
     pub(super) args: Vec<String>,
@@ -18,7 +18,7 @@ pub(super) struct StdioKeys {
 }
 
 impl StdioKeys {
-    /// Those that are written.
+    /// The names of the keys that are written.
     pub(super) fn keys(&self) -> Vec<&'static str> {
         let keys = [
             ("command", self.command.is_some()),
@@ -30,7 +30,7 @@ impl StdioKeys {
         keys.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
     }
 
-    /// The policy; `None` when there are problems.
+    /// The policy of the process; `None` if there are problems.
     pub(super) fn convert(self, path: &str, findings: &mut Findings<'_>) -> Option<StdioPolicy> {
         let Self { command, args, env, inherit_env, cwd } = self;
         let command = command?;

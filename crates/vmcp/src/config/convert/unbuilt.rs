@@ -1,6 +1,6 @@
-//! The table of features whose keys are known but which this build does not have. Their sections are refused
-//! in so many words, never skipped: a limit or a policy that is not enforced must not look as if it were.
-//! Whoever builds a feature deletes its row.
+//! The table of features whose keys are known but which this build does not have. A section of such a feature
+//! is refused with a message and never skipped: a limit or a policy that is not enforced must not look as if
+//! it were. A feature that is built loses its row here.
 
 use serde_json::{Map, Value};
 
@@ -8,11 +8,11 @@ use super::Findings;
 use crate::config::file::{File, Telemetry};
 use crate::config::report::{Problem, item_path};
 
-/// A feature this build does not have.
+/// A feature that this build does not have.
 pub(in crate::config) struct UnsupportedFeature {
-    /// The key that asks for it.
+    /// The top-level key of the feature's section.
     pub(in crate::config) path: &'static str,
-    /// What it is called in a sentence.
+    /// The name of the feature in messages.
     pub(in crate::config) feature: &'static str,
     is_requested: fn(&File) -> bool,
     remedy: &'static str,
@@ -20,7 +20,7 @@ pub(in crate::config) struct UnsupportedFeature {
 
 const REMOVE: &str = "remove the section";
 
-/// Every feature this build does not have.
+/// All features that this build does not have.
 pub(in crate::config) const UNSUPPORTED: &[UnsupportedFeature] = &[
     UnsupportedFeature {
         path: "compositeTools",
@@ -48,18 +48,18 @@ pub(in crate::config) const UNSUPPORTED: &[UnsupportedFeature] = &[
     },
 ];
 
-/// True unless the section only asks for `/metrics`. With a collector, traces and metrics are on where nothing else is
-/// written; without one, metrics are those of `/metrics`.
+/// False if the section only asks for `/metrics`. With a collector, traces and metrics are on unless they are
+/// turned off; without one, metrics are on `/metrics` only.
 fn exports_telemetry(telemetry: &Telemetry) -> bool {
     let has_collector = telemetry.endpoint.is_some();
     telemetry.tracing_enabled.unwrap_or(has_collector)
         || (has_collector && telemetry.metrics_enabled.unwrap_or(true))
 }
 
-/// Takes what the table names out of a configuration, and tells of it.
+/// Removes the sections of the table from a configuration, and returns a remark for each.
 ///
 /// # Errors
-/// When the configuration has not the shape of a file.
+/// If the configuration does not have the shape of a config file.
 pub(in crate::config) fn remove_unsupported(root: &mut Map<String, Value>) -> Result<Vec<Problem>, Problem> {
     let file: File = serde_json::from_value(Value::Object(root.clone()))
         .map_err(|error| Problem::new("", error.to_string()))?;
@@ -70,7 +70,7 @@ pub(in crate::config) fn remove_unsupported(root: &mut Map<String, Value>) -> Re
     Ok(taken.map(|row| Problem::new(row.path, message(row))).collect())
 }
 
-/// Refuses what the table names, and what only the Kubernetes operator can resolve.
+/// Reports the sections of the table, and the keys that only the Kubernetes operator can resolve.
 pub(super) fn refuse(file: &File, findings: &mut Findings<'_>) {
     for row in UNSUPPORTED {
         if (row.is_requested)(file) {

@@ -1,5 +1,5 @@
-//! The sections of the file that single features own: composite tools, optimizer, code mode, rate limits,
-//! telemetry, audit and session storage.
+//! The sections of the config file that belong to single features: composite tools, optimizer, code mode,
+//! session storage, telemetry and audit. Rate limits are in `limits`.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,23 @@ use serde_json::{Map, Value};
 
 use super::{GoDuration, ToolAnnotations};
 
-/// An operator-written workflow, offered as one tool.
+/// A workflow written by the operator, offered as one tool. Not in this build: composite tools are refused.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CompositeTool {
-    /// The tool's name, unique here.
+    /// The name of the tool, unique in this list.
     pub(crate) name: String,
-    /// The tool's description.
+    /// The description of the tool.
     pub(crate) description: Option<String>,
-    /// A JSON Schema of its arguments; the type must be `object`.
+    /// The JSON Schema of the arguments; its type must be `object`.
     pub(crate) parameters: Option<Map<String, Value>>,
-    /// How long the whole workflow may take. Left out: 30m.
+    /// The time-out of the whole workflow. Left out: 30m.
     pub(crate) timeout: Option<GoDuration>,
-    /// What is done, in the order `dependsOn` allows.
+    /// The steps of the workflow, in an order that `dependsOn` allows.
     pub(crate) steps: Vec<WorkflowStep>,
-    /// What the tool answers.
+    /// The result of the tool.
     pub(crate) output: Option<WorkflowOutput>,
-    /// Claims about the tool's behaviour.
+    /// Annotations of the tool: hints about its behaviour.
     pub(crate) annotations: Option<ToolAnnotations>,
 }
 
@@ -33,47 +33,47 @@ pub(crate) struct CompositeTool {
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct WorkflowStep {
-    /// The step's id, unique within the workflow.
+    /// The id of the step, unique in the workflow.
     pub(crate) id: String,
-    /// `tool`, `elicitation` or `forEach`. Left out: `tool` where a tool is named.
+    /// What the step does: `tool`, `elicitation` or `forEach`. Left out: `tool`, if `tool` is written.
     #[serde(rename = "type")]
     pub(crate) kind: Option<StepKind>,
-    /// The tool called, as `workload.tool` or by its advertised name.
+    /// The tool that is called, as `workload.tool` or by its advertised name.
     pub(crate) tool: Option<String>,
-    /// Arguments; texts may be templates.
+    /// The arguments of the call. Texts may be templates.
     pub(crate) arguments: Option<Map<String, Value>>,
-    /// A template; the step is skipped unless it yields `true`.
+    /// A template. The step is skipped unless it yields `true`.
     pub(crate) condition: Option<String>,
-    /// Ids of the steps that must have ended before.
+    /// The ids of the steps that must end before this one starts.
     #[serde(default)]
     pub(crate) depends_on: Vec<String>,
-    /// What happens when the step fails.
+    /// What happens if the step fails.
     pub(crate) on_error: Option<StepErrorHandling>,
-    /// What the user is asked (elicitation).
+    /// The text that is shown to the user (`elicitation`).
     pub(crate) message: Option<String>,
-    /// A JSON Schema of the user's answer (elicitation).
+    /// The JSON Schema of the user's answer (`elicitation`).
     pub(crate) schema: Option<Map<String, Value>>,
-    /// How long the step may take.
+    /// The time-out of the step.
     pub(crate) timeout: Option<GoDuration>,
-    /// What happens when the user declines (elicitation).
+    /// What happens if the user declines (`elicitation`).
     pub(crate) on_decline: Option<ElicitationResponse>,
-    /// What happens when the user cancels (elicitation).
+    /// What happens if the user cancels (`elicitation`).
     pub(crate) on_cancel: Option<ElicitationResponse>,
-    /// Results used when the step is skipped or fails and the workflow goes on.
+    /// The results to use if the step is skipped, or if it fails and the workflow continues.
     pub(crate) default_results: Option<Map<String, Value>>,
-    /// A template that yields the list to go through (forEach).
+    /// A template that yields the list of items (`forEach`).
     pub(crate) collection: Option<String>,
-    /// The name of the current item in templates (forEach).
+    /// The name of the current item in templates (`forEach`).
     pub(crate) item_var: Option<String>,
-    /// How many items are worked on at once, 0 to 50 (forEach).
+    /// How many items are processed at the same time, 0 to 50 (`forEach`).
     pub(crate) max_parallel: Option<u32>,
-    /// How many items there may be, 0 to 1000 (forEach).
+    /// The largest number of items, 0 to 1000 (`forEach`).
     pub(crate) max_iterations: Option<u32>,
-    /// What is done for each item (forEach).
+    /// The step that is run for each item (`forEach`).
     pub(crate) step: Option<Box<WorkflowStep>>,
 }
 
-/// What a step does.
+/// What a step does: call a tool, ask the user, or run a step for each item of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum StepKind {
@@ -82,19 +82,19 @@ pub(crate) enum StepKind {
     ForEach,
 }
 
-/// What happens when a step fails.
+/// What happens if a step fails.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct StepErrorHandling {
     /// `abort`, `continue` or `retry`. Left out: `abort`.
     pub(crate) action: Option<String>,
-    /// How often it is tried again, for `retry`.
+    /// How many times the step is retried, with `retry`.
     pub(crate) retry_count: Option<u32>,
-    /// How long to wait before it is tried again.
+    /// How long to wait before each retry.
     pub(crate) retry_delay: Option<GoDuration>,
 }
 
-/// What happens when the user does not accept.
+/// What happens if the user does not accept.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ElicitationResponse {
@@ -102,74 +102,81 @@ pub(crate) struct ElicitationResponse {
     pub(crate) action: Option<String>,
 }
 
-/// What a workflow answers.
+/// The result of a workflow.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct WorkflowOutput {
-    /// The answer's properties, by name.
+    /// The properties of the result, by name.
     pub(crate) properties: BTreeMap<String, OutputProperty>,
-    /// Those that must be there.
+    /// The names of the properties that are required.
     #[serde(default)]
     pub(crate) required: Vec<String>,
 }
 
-/// One property of a workflow's answer.
+/// One property of the result of a workflow.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct OutputProperty {
-    /// `string`, `integer`, `number`, `boolean`, `object` or `array`.
+    /// The JSON type: `string`, `integer`, `number`, `boolean`, `object` or `array`.
     #[serde(rename = "type")]
     pub(crate) kind: String,
-    /// Its description.
+    /// The description of the property.
     pub(crate) description: Option<String>,
-    /// A template that yields it. Not together with `properties`.
+    /// A template that yields the value. Not together with `properties`.
     pub(crate) value: Option<String>,
-    /// The properties of an object.
+    /// The properties of an `object`.
     #[serde(default)]
     pub(crate) properties: BTreeMap<String, OutputProperty>,
-    /// Used when the template yields nothing.
+    /// The value to use if the template yields nothing.
     pub(crate) default: Option<Value>,
 }
 
-/// Two tools, find and call, in place of the whole list.
+/// The optimizer: clients see the two tools `find_tool` and `call_tool` instead of the list of all tools.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Optimizer {
-    /// The URL of an embedding service. Left out: the model within the binary.
+    /// The URL of an embedding service. Required by `tei` and `openai`; refused with the other providers.
+    /// Left out: no service, and the model in the binary is used.
     pub(crate) embedding_service: Option<String>,
-    /// How long one request to the service may take. Left out: 30s.
+    /// The time-out of one request to the embedding service, longer than zero and at most 10m. Left out: 30s.
     pub(crate) embedding_service_timeout: Option<GoDuration>,
-    /// Who turns texts into vectors: `tei` or `openai`, which need `embeddingService`; `builtin`, the model within the
-    /// binary; `static`, smaller and faster vectors within the binary; `none`, search by words only. Left out: `tei`
-    /// with `embeddingService`, else `builtin`.
+    /// The source of embedding vectors. `tei` and `openai`: a service at `embeddingService`; `builtin`: the
+    /// model in the binary; `static`: smaller and faster vectors in the binary; `none`: search by words only.
+    /// Left out: `tei` with `embeddingService`, else `builtin`.
     pub(crate) embedding_provider: Option<EmbeddingProvider>,
-    /// The model's name. Needed by `openai`.
+    /// The name of the model at the embedding service. Required by `openai`; without effect, with a warning,
+    /// otherwise.
     pub(crate) embedding_model: Option<String>,
-    /// Headers sent to the embedding service, at most 32; `openai` only.
+    /// Headers for the embedding service, at most 32. Only for `openai`. Left out: none.
     #[serde(default)]
     pub(crate) embedding_headers: BTreeMap<String, String>,
-    /// The folder where vectors are kept from one start to the next; `""` keeps none. Left out: `vmcp/embeddings` in the
-    /// user's cache folder.
+    /// The folder that keeps embedding vectors over a restart; a reference that expands to an empty text
+    /// keeps none, and a literal `""` counts as left out. A path that begins with `~` is refused; write
+    /// `${HOME}`. Left out: `vmcp/embeddings` in `$XDG_CACHE_HOME` or `~/.cache`.
     pub(crate) embedding_cache: Option<String>,
-    /// How many tools one search returns, 1 to 50. Left out: 8.
+    /// The largest number of tools that one search returns, 1 to 50. Left out: 8.
     pub(crate) max_tools_to_return: Option<u32>,
-    /// How much meaning counts against words, "0.0" to "1.0". Left out: "0.5", with static vectors "0.3".
+    /// The weight of meaning against words in the ranking, "0.0" to "1.0". Left out: "0.5", with `static`
+    /// "0.3".
     pub(crate) hybrid_search_semantic_ratio: Option<String>,
-    /// How far in meaning a tool may lie that has no word in common, "0.0" to "2.0". Left out: "1.0".
+    /// The largest distance in meaning of a tool that has no word in common with the search, "0.0" to "2.0".
+    /// Left out: "1.0".
     pub(crate) semantic_distance_threshold: Option<String>,
-    /// Tools that stay listed beside the two, by the names clients see.
+    /// The tools that stay listed next to `find_tool` and `call_tool`, by the names that clients see. An
+    /// empty name, or one that occurs twice, is refused. Left out: none.
     #[serde(default)]
     pub(crate) pinned_tools: Vec<String>,
-    /// What clients read about `find_tool`. Left out: the built-in text.
+    /// The description of `find_tool` that clients see. A text of spaces only is refused. Left out: a
+    /// built-in text.
     pub(crate) find_tool_description: Option<String>,
-    /// Whether that text ends with a line about each server. Left out: yes.
+    /// Whether the description of `find_tool` ends with a line about each server. Left out: true.
     pub(crate) server_summary: Option<bool>,
-    /// How much of a tool's definition a search returns: `full`, or `compact` for name, description and what a call needs
-    /// of the input schema. Left out: `full`.
+    /// How much of a tool's definition a search returns: `full`, or `compact` for the name, the description,
+    /// and what a call needs of the input schema. Left out: `full`.
     pub(crate) return_schemas: Option<ReturnSchemas>,
 }
 
-/// Who turns texts into vectors.
+/// The source of embedding vectors.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum EmbeddingProvider {
@@ -188,35 +195,38 @@ pub(crate) enum ReturnSchemas {
     Compact,
 }
 
-/// One tool that runs a script over the others.
+/// Code mode: one tool that runs a script which calls other tools. Not in this build.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CodeMode {
-    /// Turns it on. Left out: off.
+    /// Turns code mode on; `true` is refused in this build. Left out: false.
     pub(crate) enabled: Option<bool>,
-    /// How many steps a script may take. Left out: 100000.
+    /// The largest number of steps of a script. Left out: 100000.
     pub(crate) step_limit: Option<u64>,
-    /// How many calls a script may make at once. Left out: 10.
+    /// The largest number of calls that a script may have in flight. Left out: 10.
     pub(crate) parallel_max_concurrency: Option<u32>,
-    /// How long each of its calls may take. Left out: 30s.
+    /// The time-out of each call that a script makes. Left out: 30s.
     pub(crate) tool_call_timeout: Option<GoDuration>,
 }
 
-/// Where sessions are kept.
+/// The store for sessions. Sessions always stay in the memory of this process; a Redis server is used for
+/// `rateLimiting` only.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SessionStorage {
-    /// `memory` or `redis`.
+    /// `memory` or `redis`. With `redis`, rate limits are kept in the Redis server at `address`, unless
+    /// `rateLimiting.store` says otherwise.
     pub(crate) provider: StorageProvider,
-    /// The Redis server, `host:port`.
+    /// The address of the Redis server, `host:port`. Without effect, with a warning, with `provider: memory`.
     pub(crate) address: Option<String>,
-    /// The number of the Redis database.
+    /// The number of the Redis database. Left out: 0.
     pub(crate) db: Option<u32>,
-    /// What every key begins with; ends with a colon.
+    /// The prefix of session keys. It has no effect, with a warning; `rateLimiting.redis.keyPrefix` is the
+    /// prefix of the limiter's keys.
     pub(crate) key_prefix: Option<String>,
 }
 
-/// Who keeps sessions.
+/// The store for sessions.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum StorageProvider {
@@ -224,69 +234,82 @@ pub(crate) enum StorageProvider {
     Redis,
 }
 
-/// Traces and metrics.
+/// Traces and metrics. Traces and the export to an OTLP collector are not in this build: a section that turns
+/// them on is refused.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Telemetry {
-    /// The OTLP collector.
+    /// The address of the OTLP collector. With it, traces and metrics are on unless `tracingEnabled` and
+    /// `metricsEnabled` are false, and the section is refused.
     pub(crate) endpoint: Option<String>,
-    /// The service's name.
+    /// The service name in traces. It has no effect, with a warning.
     pub(crate) service_name: Option<String>,
-    /// The service's version.
+    /// The service version in traces. It has no effect, with a warning.
     pub(crate) service_version: Option<String>,
-    /// Sends traces.
+    /// Exports traces; `true` is refused. Left out: true with `endpoint`, else false.
     pub(crate) tracing_enabled: Option<bool>,
-    /// Sends metrics.
+    /// Exports metrics to the collector; `true` is refused together with `endpoint`. Left out: true with
+    /// `endpoint`; without it, metrics are on `/metrics` only.
     pub(crate) metrics_enabled: Option<bool>,
-    /// The share of requests that are traced, as text. Left out: "0.05".
+    /// The share of requests that are traced, as a text from "0.0" to "1.0". It has no effect, with a
+    /// warning. Left out: "0.05".
     pub(crate) sampling_rate: Option<String>,
-    /// Headers sent to the collector.
+    /// Headers for the collector. They have no effect.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
-    /// Speaks to the collector without TLS.
+    /// Connects to the collector without TLS. It has no effect.
     pub(crate) insecure: Option<bool>,
-    /// Offers metrics to Prometheus under `/metrics`.
+    /// Lets any client read `/metrics` on the client listener, unless `metricsOnTransportPort` is false.
+    /// Left out: false, and a credential is required there.
     pub(crate) enable_prometheus_metrics_path: Option<bool>,
-    /// The port of `/metrics`.
+    /// The port of `/metrics` in ToolHive. It has no effect, with a warning: `/metrics` is on the client
+    /// listener and on `admin.listen`.
     pub(crate) prometheus_port: Option<u16>,
-    /// Offers `/metrics` on the port of MCP as well. Left out: true.
+    /// Whether `enablePrometheusMetricsPath` opens `/metrics` on the client listener. Left out: true.
     pub(crate) metrics_on_transport_port: Option<bool>,
-    /// Names of variables recorded with every span.
+    /// Names of environment variables that are recorded in traces. They have no effect, with a warning.
     #[serde(default)]
     pub(crate) environment_variables: Vec<String>,
-    /// Attributes recorded with every span.
+    /// Attributes that are recorded in traces. They have no effect, with a warning.
     #[serde(default)]
     pub(crate) custom_attributes: BTreeMap<String, String>,
-    /// Records attributes under their older names too. Left out: true.
+    /// Records attributes under their older names as well. It has no effect. Left out: true.
     pub(crate) use_legacy_attributes: Option<bool>,
-    /// A PEM file of authorities trusted for the collector.
+    /// A PEM file with certificate authorities of the collector. It has no effect.
     pub(crate) ca_cert_path: Option<String>,
 }
 
-/// A record of who did what.
+/// Audit records: one JSON object for each request, with caller, tool and outcome.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Audit {
-    /// `false` turns it off. Left out: on, since the section is there.
+    /// `false` turns audit records off, unless the flag `--enable-audit` is set. Left out: true, if the
+    /// section is written.
     pub(crate) enabled: Option<bool>,
-    /// The component's name in events. Left out: vmcp-server.
+    /// The name of this gateway in audit records. Left out: `vmcp-server`.
     pub(crate) component: Option<String>,
-    /// Kinds of events recorded. Left out: all.
+    /// The types of records that are written. An unknown type causes a warning, and a list without a known
+    /// type is refused. Left out: all types.
     #[serde(default)]
     pub(crate) event_types: Vec<String>,
-    /// Kinds of events left out, also of those in `eventTypes`.
+    /// The types of records that are not written, even if `eventTypes` lists them. An unknown type causes a
+    /// warning. Left out: none.
     #[serde(default)]
     pub(crate) exclude_event_types: Vec<String>,
-    /// Records what was sent. Left out: no.
+    /// Records the arguments of calls, prompts and completions. They may contain secrets. Left out: false.
     pub(crate) include_request_data: Option<bool>,
-    /// Records what was answered. Left out: no.
+    /// Records the results of requests. They may contain secrets. Left out: false.
     pub(crate) include_response_data: Option<bool>,
-    /// Recognises errors inside answers. Left out: yes.
+    /// Records failed tool results and JSON-RPC errors of backends with the outcome `application_error`
+    /// instead of `success`. Left out: true.
     pub(crate) detect_application_errors: Option<bool>,
-    /// The most bytes of data recorded, of what was sent and of what was answered each; at most 1048576. Left out: 1024.
+    /// The largest number of bytes recorded of the request data, and of the response data; at most 1048576.
+    /// Left out: 1024.
     pub(crate) max_data_size: Option<u64>,
-    /// How many links of a delegation chain (RFC 8693) are recorded. Left out: 10.
+    /// The largest number of links of a delegation chain (`act` claims, RFC 8693) that are recorded.
+    /// Left out: 10.
     pub(crate) max_delegation_depth: Option<u32>,
-    /// The file written to, one JSON object a line. Left out: standard output.
+    /// The file that records are appended to, one JSON object on each line. A text of spaces only is refused.
+    /// Left out: standard output.
     pub(crate) log_file: Option<String>,
 }

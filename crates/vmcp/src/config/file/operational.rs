@@ -1,4 +1,4 @@
-//! `operational`: timeouts, health checks and the log level.
+//! The section `operational`: the log level, the time-outs of calls, and health checks.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use super::GoDuration;
 
-/// Timeouts, health checks and log level.
+/// The log level, the time-outs of calls, health checks and the circuit breaker.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Operational {
-    /// How much is logged. Left out: `info`.
+    /// The log level: `error`, `warn`, `info` or `debug`. The flag `--debug` takes precedence. Left out:
+    /// `info`.
     pub(crate) log_level: Option<LogLevel>,
-    /// How long calls to backends may take.
+    /// The time-outs of calls to backends. Left out: the defaults of its keys.
     pub(crate) timeouts: Option<CallTimeouts>,
-    /// Health checks and the circuit breaker.
+    /// Health checks and the circuit breaker. Left out: the defaults of its keys.
     pub(crate) failure_handling: Option<FailureHandling>,
 }
 
-/// How much is logged.
+/// The log level. Each level includes the levels before it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogLevel {
@@ -29,15 +30,18 @@ pub(crate) enum LogLevel {
     Debug,
 }
 
-/// How long calls to backends may take.
+/// The time-outs of calls to backends.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CallTimeouts {
-    /// For every backend. Left out: 30s.
+    /// The time-out of one call, for every backend without a time-out of its own. Zero is refused. Left out:
+    /// 30s.
     pub(crate) default: Option<GoDuration>,
-    /// For a call that keeps reporting progress, which otherwise may take as long again with each report. Left out: 10m.
+    /// The longest time of a call that reports progress; each report starts the call's time-out again. Zero
+    /// is refused. Left out: 10m.
     pub(crate) max: Option<GoDuration>,
-    /// For single backends, by name.
+    /// Time-outs for calls to single backends, by the name of the backend. Refused together with `timeout` of
+    /// the same backend. Left out: none.
     #[serde(default)]
     pub(crate) per_workload: BTreeMap<String, GoDuration>,
 }
@@ -46,21 +50,24 @@ pub(crate) struct CallTimeouts {
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct FailureHandling {
-    /// How often backends are checked. Left out: 30s.
+    /// The time between two health checks of a backend. Zero is refused. Left out: 30s.
     pub(crate) health_check_interval: Option<GoDuration>,
-    /// How many failed checks in a row make a backend unhealthy. Left out: 3.
+    /// After how many failed health checks in a row a backend is withdrawn from the lists, at least 1.
+    /// Left out: 3.
     pub(crate) unhealthy_threshold: Option<u32>,
-    /// How long one check may take, less than the interval. Left out: 10s, or half of a shorter interval.
+    /// The time-out of one health check. It must be shorter than `healthCheckInterval`. Left out: 10s, or
+    /// half of an interval shorter than 20s.
     pub(crate) health_check_timeout: Option<GoDuration>,
-    /// How often the status is reported to Kubernetes.
+    /// The time between two status reports to Kubernetes. It has no effect, with a warning.
     pub(crate) status_reporting_interval: Option<GoDuration>,
-    /// Accepted for the reference's sake. It has no effect: a backend that fails is left out.
+    /// Accepted for files of ToolHive. It has no effect, with a warning: the gateway always serves the
+    /// backends that work.
     pub(crate) partial_failure_mode: Option<PartialFailureMode>,
-    /// Stops calling a backend that keeps failing.
+    /// The circuit breaker, which refuses calls to a backend that keeps failing. Left out: off.
     pub(crate) circuit_breaker: Option<CircuitBreaker>,
 }
 
-/// What happens when some backends fail.
+/// What ToolHive does when some backends fail. It has no effect here.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum PartialFailureMode {
@@ -68,14 +75,14 @@ pub(crate) enum PartialFailureMode {
     BestEffort,
 }
 
-/// Stops calling a backend that keeps failing.
+/// The circuit breaker, which refuses calls to a backend that keeps failing.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CircuitBreaker {
-    /// Turns it on. Left out: off.
+    /// Turns the circuit breaker on. Left out: false.
     pub(crate) enabled: Option<bool>,
-    /// How many failures in a row open it. Left out: 5.
+    /// After how many failed calls in a row the circuit opens, at least 1. Left out: 5.
     pub(crate) failure_threshold: Option<u32>,
-    /// How long it stays open before one attempt is made, at least 1s. Left out: 60s.
+    /// How long an open circuit refuses calls before it lets one call through, at least 1s. Left out: 60s.
     pub(crate) timeout: Option<GoDuration>,
 }

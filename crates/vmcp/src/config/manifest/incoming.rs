@@ -1,4 +1,4 @@
-//! `spec.incomingAuth`: who callers are and what they may do.
+//! Converts `spec.incomingAuth`: how callers are authenticated, and what policies allow them.
 
 use serde_json::{Map, Value, json};
 
@@ -8,16 +8,16 @@ use super::kinds::{
 };
 use super::{Conversion, without_empty};
 
-/// The only language of policies that ToolHive and this gateway have in common.
+/// The only policy language that both ToolHive's virtual servers and this gateway have.
 const CEDAR: &str = "cedarv1";
-/// The key of a `ConfigMap` that holds policies.
+/// The default key of a `ConfigMap` with policies.
 const AUTHZ_KEY: &str = "authz.json";
-/// Where ToolHive's operator mounts authorities for an issuer.
+/// The folder where ToolHive's operator mounts the certificate authorities of an issuer.
 const CA_FOLDER: &str = "/config/certs";
-/// What Kubernetes gives every pod.
+/// The issuer of service account tokens, and the file of its authorities, in every pod of Kubernetes.
 const CLUSTER_ISSUER: &str = "https://kubernetes.default.svc";
 const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
-/// The variable that ToolHive's operator sets.
+/// The variable with the client secret that ToolHive's operator sets.
 const CLIENT_SECRET: &str = "VMCP_OIDC_CLIENT_SECRET";
 
 impl Conversion<'_> {
@@ -49,7 +49,8 @@ impl Conversion<'_> {
                 Value::Null
             }
         };
-        // Policies read the claims of the provider that callers log in at, not those of the server's own tokens.
+        // Policies read the claims of the upstream provider where callers log in, not those of the tokens
+        // that the authorization server issues.
         if let (Some(provider), Some(authz)) = (server.and_then(primary_provider), authz.as_object_mut()) {
             authz.insert("primaryUpstreamProvider".to_owned(), provider);
         }
@@ -107,7 +108,8 @@ impl Conversion<'_> {
         })
     }
 
-    /// The path of authorities that a `ConfigMap` holds, as ToolHive's operator mounts them.
+    /// The path where ToolHive's operator mounts the certificate authorities of a `ConfigMap`. A remark says
+    /// to put the file there.
     pub(super) fn ca_bundle(
         &mut self,
         bundle: Option<CaBundleRef>,
@@ -147,7 +149,7 @@ impl Conversion<'_> {
                 return Value::Null;
             }
         };
-        // What the server says counts more than the map that it names.
+        // The keys of the virtual server take precedence over those of the `ConfigMap`.
         for (key, value) in [
             ("groupClaimName", config.group_claim_name),
             ("roleClaimName", config.role_claim_name),
@@ -187,7 +189,8 @@ impl Conversion<'_> {
     }
 }
 
-/// The provider whose claims policies read: the one that the authorization server names, or its first.
+/// The upstream provider whose claims policies read: the one that the authorization server names, else its
+/// first.
 fn primary_provider(server: &Map<String, Value>) -> Option<Value> {
     let named = server.get("primaryUpstreamProvider").and_then(Value::as_str).filter(|name| !name.is_empty());
     let first = || Some(server.get("upstreamProviders")?.get(0)?["name"].as_str().unwrap_or_default());
@@ -206,7 +209,7 @@ fn cedar_section(options: CedarOptions) -> Value {
     })
 }
 
-/// The issuer that the cluster is.
+/// The section `oidc` for tokens that the cluster issues.
 fn cluster_oidc_section(cluster: &ServiceAccountOidc) -> Value {
     let own = cluster.use_cluster_auth != Some(false);
     json!({

@@ -1,5 +1,5 @@
-//! The `spec` of each Kubernetes object of ToolHive (`toolhive.stacklok.dev`, v1beta1) that says what a virtual MCP
-//! server does. What objects say about their pods is left to the cluster.
+//! The `spec` types of ToolHive's Kubernetes objects (`toolhive.stacklok.dev`, v1beta1) that say what a
+//! virtual MCP server does. Keys about the pods of an object are left to the cluster.
 
 mod auth;
 
@@ -22,7 +22,7 @@ pub(super) struct VirtualMcpServer {
     #[serde(default)]
     pub(super) passthrough_headers: Vec<String>,
     pub(super) group_ref: NameRef,
-    /// The configuration, as a file has it.
+    /// The configuration, in the format of a config file.
     #[schemars(with = "Option<File>")]
     pub(super) config: Option<Map<String, Value>>,
     pub(super) telemetry_config_ref: Option<TelemetryRef>,
@@ -37,25 +37,25 @@ pub(super) struct VirtualMcpServer {
     pub(super) image_pull_secrets: Option<Value>,
 }
 
-/// A key of a `ConfigMap` or a `Secret`.
+/// A reference to a key of a `ConfigMap` or a `Secret`.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct KeyRef {
     pub(super) name: String,
     pub(super) key: Option<String>,
-    /// Kubernetes knows it; what must be there, must be there.
+    /// A key of Kubernetes, which has no effect here: a missing object or key is always a problem.
     #[serde(rename = "optional")]
     pub(super) _optional: Option<bool>,
 }
 
-/// Authorities in a `ConfigMap`.
+/// A reference to certificate authorities in a `ConfigMap`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CaBundleRef {
     pub(super) config_map_ref: Option<KeyRef>,
 }
 
-/// `MCPServer` and `MCPRemoteProxy`, as far as a gateway in front of them is concerned: the operator goes on running
-/// them.
+/// `MCPServer` and `MCPRemoteProxy`, with the keys that concern a gateway in front of them. ToolHive's
+/// operator continues to run these servers.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Workload {
@@ -66,12 +66,12 @@ pub(super) struct Workload {
     pub(super) external_auth_config_ref: Option<NameRef>,
 }
 
-/// `MCPServerEntry`: a server that nobody here runs.
+/// `MCPServerEntry`: a server that ToolHive does not run.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ServerEntry {
     pub(super) remote_url: String,
-    /// The gateway connects to any address that its configuration names.
+    /// Has no effect here: the gateway connects to any address that its config names.
     #[serde(rename = "allowPrivateEndpoint")]
     pub(super) _allow_private_endpoint: Option<bool>,
     pub(super) transport: String,
@@ -81,7 +81,7 @@ pub(super) struct ServerEntry {
     pub(super) ca_bundle_ref: Option<CaBundleRef>,
 }
 
-/// Headers sent with every request.
+/// Headers that are sent with every request to the server.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct HeaderForward {
@@ -91,7 +91,7 @@ pub(super) struct HeaderForward {
     pub(super) add_headers_from_secret: Vec<SecretHeader>,
 }
 
-/// A header whose value is in a `Secret`.
+/// A header with its value in a `Secret`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SecretHeader {
@@ -110,7 +110,7 @@ pub(super) struct ToolConfig {
     pub(super) tools_override: Map<String, Value>,
 }
 
-/// `EmbeddingServer`, as far as its clients are concerned.
+/// `EmbeddingServer`, with the keys that concern its clients.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct EmbeddingServer {
     pub(super) port: Option<u16>,
@@ -132,7 +132,7 @@ pub(super) struct TelemetryConfig {
     pub(super) prometheus: Option<Switch>,
 }
 
-/// Traces and metrics sent to a collector.
+/// Traces and metrics that are sent to a collector.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct OpenTelemetry {
@@ -151,7 +151,7 @@ pub(super) struct OpenTelemetry {
     pub(super) ca_bundle_ref: Option<CaBundleRef>,
 }
 
-/// A header of the collector whose value is in a `Secret`.
+/// A header for the collector with its value in a `Secret`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SensitiveHeader {
@@ -159,13 +159,13 @@ pub(super) struct SensitiveHeader {
     pub(super) secret_key_ref: KeyRef,
 }
 
-/// Something that is on or off.
+/// A section with nothing but `enabled`.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct Switch {
     pub(super) enabled: Option<bool>,
 }
 
-/// Which share of requests is traced.
+/// Whether requests are traced, and which share of them.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Tracing {
@@ -173,7 +173,7 @@ pub(super) struct Tracing {
     pub(super) sampling_rate: Option<String>,
 }
 
-/// Where sessions are kept.
+/// The store for sessions.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SessionStorage {
@@ -184,6 +184,6 @@ pub(super) struct SessionStorage {
     pub(super) password_ref: Option<KeyRef>,
 }
 
-/// `VirtualMCPCompositeToolDefinition`: a tool as `compositeTools` has it.
+/// `VirtualMCPCompositeToolDefinition`: one tool in the format of `compositeTools`.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct CompositeToolDefinition(#[schemars(with = "CompositeTool")] pub(super) Map<String, Value>);

@@ -1,5 +1,5 @@
-//! The objects of a manifest: YAML documents, each an object of Kubernetes or a list of them. An object is found by kind
-//! and name, and its `spec` is held against the type of its kind.
+//! Reads the objects of a manifest: YAML documents, each an object of Kubernetes or a list of them. Objects
+//! are found by kind and name, and the `spec` of each is checked against the type of its kind.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -12,31 +12,31 @@ use crate::config::report::Problem;
 use crate::config::schema::schema;
 use crate::config::tree::{self, Node, NodeKind};
 
-/// The group of ToolHive's kinds.
+/// The API group of ToolHive's kinds.
 const GROUP: &str = "toolhive.stacklok.dev/";
-/// Kinds all of whose keys say who may do what.
+/// Kinds where every key may protect something, so that an unknown key is a problem and no remark.
 const SECURITY_KINDS: [&str; 5] =
     ["ConfigMap", "MCPAuthzConfig", "MCPExternalAuthConfig", "MCPOIDCConfig", "MCPToolConfig"];
 
 /// The objects of a manifest.
 pub(super) struct Objects(Vec<Object>);
 
-/// An object as it is written.
+/// An object of the manifest.
 pub(super) struct Object {
     pub(super) kind: String,
     pub(super) name: String,
     pub(super) namespace: Option<String>,
-    /// The lines of the file before its document.
+    /// The number of lines of the file before the object's document.
     line_offset: u64,
     node: Node,
 }
 
-/// What is done about keys that the type of a kind does not have.
+/// The treatment of keys that the type of a kind does not have.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnknownKeys {
-    /// They are told: nothing else would act on them.
+    /// Each unknown key is reported, because no other component acts on it.
     Report,
-    /// They are passed over: ToolHive's operator goes on acting on them.
+    /// Unknown keys are ignored, because ToolHive's operator continues to act on them.
     Ignore,
 }
 
@@ -44,7 +44,7 @@ impl Objects {
     /// Reads the objects of a text.
     ///
     /// # Errors
-    /// Every document that is not YAML, and every object that is there twice.
+    /// Every document that is not YAML, and every object that occurs twice.
     pub(super) fn read(text: &str) -> Result<Self, Vec<Problem>> {
         let (mut objects, mut problems) = (Vec::new(), Vec::new());
         for (lines_before, document) in documents(text) {
@@ -72,7 +72,7 @@ impl Objects {
         self.0.iter().filter(move |object| object.kind == kind)
     }
 
-    /// The object of that kind and name in `namespace`.
+    /// The object of this kind and name in `namespace`.
     pub(super) fn find(&self, kind: &str, name: &str, namespace: Option<&str>) -> Option<&Object> {
         let named = self.0.iter().filter(|object| object.kind == kind && object.name == name);
         named.into_iter().find(|object| object.is_in(namespace))
@@ -80,12 +80,13 @@ impl Objects {
 }
 
 impl Object {
-    /// True for an object of a namespace. One that names none is applied to the namespace that `kubectl` is told.
+    /// True if the object may be in this namespace. An object without a namespace is created in the one that
+    /// `kubectl` is called with, so it is in every namespace.
     pub(super) fn is_in(&self, namespace: Option<&str>) -> bool {
         self.namespace.is_none() || self.namespace.as_deref() == namespace
     }
 
-    /// Why the cluster has found it invalid, if it has.
+    /// The reason why the cluster treats the object as invalid; `None` if it does not.
     pub(super) fn invalid_reason(&self) -> Option<String> {
         let status = get_entry(&self.node, "status")?;
         if let Some(phase @ ("Failed" | "Pending")) = text_at(status, "phase") {
@@ -102,7 +103,7 @@ impl Object {
         ))
     }
 
-    /// Its name with its namespace, if it has one.
+    /// The name of the object, after its namespace and `/` if it has one.
     pub(super) fn full_name(&self) -> String {
         match &self.namespace {
             Some(namespace) => format!("{namespace}/{}", self.name),
@@ -110,18 +111,18 @@ impl Object {
         }
     }
 
-    /// The path of a key of it in messages.
+    /// The path of a key of the object in messages: kind, name and key.
     pub(super) fn path(&self, key: &str) -> String {
         format!("{} {} {key}", self.kind, self.name)
     }
 
-    /// The text at `keys`.
+    /// The text at the nested keys `keys`.
     pub(super) fn text_at_keys(&self, keys: &[&str]) -> Option<&str> {
         let (last, keys) = keys.split_last()?;
         text_at(keys.iter().try_fold(&self.node, |node, key| get_entry(node, key))?, last)
     }
 
-    /// The `spec`, as the type of its kind. What does not fit is told, and then there is none.
+    /// The `spec` as the type of its kind. A `spec` that does not fit is reported, and the result is `None`.
     pub(super) fn parse_spec<S: DeserializeOwned + JsonSchema>(
         &self,
         unknown: UnknownKeys,
@@ -135,8 +136,8 @@ impl Object {
         self.parse_as(&spec, "spec", Some(self.line_offset), unknown, findings)
     }
 
-    /// A node of it, as a type. What does not fit is told, and then there is none. `lines_before` is `None` for a node that
-    /// has no place in the file.
+    /// A node of the object as a type. A node that does not fit is reported, and the result is `None`.
+    /// `lines_before` is `None` for a node that has no line in the file.
     fn parse_as<S: DeserializeOwned + JsonSchema>(
         &self,
         node: &Node,
@@ -163,7 +164,7 @@ impl Object {
         }
         match serde_json::from_value(escape_references(value)) {
             Ok(spec) => Some(spec),
-            // The check leaves only what fits the type, so this tells of a gap in the check.
+            // The check leaves only values that fit the type, so this error is a gap in the check.
             Err(error) => {
                 findings.problems.push(Problem::new(self.path(at), error.to_string()));
                 None
@@ -171,8 +172,9 @@ impl Object {
         }
     }
 
-    /// Tells of a key that the type of its kind does not have. The cluster refuses such a key; here, what only describes
-    /// something is left out, and what may have been meant to protect something is a problem.
+    /// Reports a key that the type of its kind does not have. The cluster refuses such a key. Here it is a
+    /// problem if it may have been meant to protect something, or if a known key was probably meant;
+    /// otherwise a remark says that it is left out.
     fn report_unknown_key(&self, problem: Problem, findings: &mut ImportFindings) {
         let key = problem.path.strip_prefix(&self.path("spec."));
         let belongs =
@@ -191,7 +193,7 @@ impl Object {
         }
     }
 
-    /// The text at `data.KEY` of a `ConfigMap`, read as YAML, as a type.
+    /// The text at `data.KEY` of a `ConfigMap`, parsed as YAML, as a type.
     pub(super) fn parse_data<S: DeserializeOwned + JsonSchema>(
         &self,
         key: &str,
@@ -212,8 +214,8 @@ impl Object {
     }
 }
 
-/// The documents of a text, each with the number of lines before it. A line of three dashes begins one, and nothing else
-/// in YAML can begin so in the first column.
+/// The documents of a text, each with the number of lines before it. A line of three dashes starts a
+/// document; no other construct of YAML starts with three dashes in the first column.
 fn documents(text: &str) -> Vec<(u64, String)> {
     let mut documents = vec![(0, String::new())];
     for (line, count) in text.lines().zip(1_u64..) {
@@ -231,7 +233,7 @@ fn documents(text: &str) -> Vec<(u64, String)> {
     documents
 }
 
-/// Adds the object of a document, or the items of a list.
+/// Adds the object of a document, or each item of a list.
 fn collect(node: Node, lines_before: u64, objects: &mut Vec<Object>) {
     let scalar = |node: &Node, key: &str| match &get_entry(node, key)?.kind {
         NodeKind::Text { text, .. } | NodeKind::Number(_, text) | NodeKind::Bool(_, text) => {
@@ -250,7 +252,7 @@ fn collect(node: Node, lines_before: u64, objects: &mut Vec<Object>) {
         }
         return;
     }
-    // Other groups have kinds of the same names.
+    // Other API groups have kinds of the same names.
     let is_known = version.starts_with(GROUP) || (version == "v1" && kind == "ConfigMap");
     if !is_known {
         return;
@@ -273,7 +275,7 @@ fn get_entry<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
     entries.iter().find(|(name, ..)| name == key).map(|(.., node)| node)
 }
 
-/// Gives the configuration within a `spec` the object's name, which is what counts.
+/// Sets the name in `spec.config` to the name of the object, which takes precedence.
 fn set_config_name(spec: &mut Node, name: &str) {
     let NodeKind::Map(entries) = &mut spec.kind else { return };
     let Some((_, line, config)) = entries.iter_mut().find(|(key, ..)| key == "config") else { return };
@@ -284,12 +286,13 @@ fn set_config_name(spec: &mut Node, name: &str) {
     }
 }
 
-/// The problem of a document at its line in the file.
+/// Translates the line of a problem from its document to the file.
 fn offset_line(problem: Problem, lines_before: Option<u64>) -> Problem {
     Problem { line: problem.line.zip(lines_before).map(|(line, before)| line + before), ..problem }
 }
 
-/// The value with each `${` as `$${`: manifests have no references to the environment, and files do.
+/// The value with each `${` written as `$${`. Texts of a manifest contain no references to the environment,
+/// texts of a config file do.
 fn escape_references(value: Value) -> Value {
     match value {
         Value::String(text) => text.replace("${", "$${").into(),

@@ -1,5 +1,5 @@
-//! How the gateway proves itself to backends: `spec.outgoingAuth`, and the `MCPExternalAuthConfig` objects that the
-//! servers of the group refer to.
+//! Converts the credentials for backends: `spec.outgoingAuth`, and the `MCPExternalAuthConfig` objects that
+//! the servers of the group refer to.
 
 use std::collections::BTreeMap;
 
@@ -11,28 +11,31 @@ use super::kinds::{
 use super::objects::UnknownKeys;
 use super::{Conversion, variable_name, without_empty};
 
-/// The strategies of the backends, as they are found.
+/// The strategies of the backends.
 #[derive(Default)]
 pub(super) struct Strategies {
-    /// A backend's own object counts more than what the virtual server says for it.
+    /// True if the strategy of a backend's own object takes precedence over the one that the virtual server
+    /// has for it.
     prefers_backend_object: bool,
-    /// For backends without one of their own.
+    /// The strategy for backends without one.
     default: Option<Value>,
-    /// What the virtual server itself says, by backend. `None` leaves it to the backend's own object.
+    /// The strategies that the virtual server has, by backend. `None` (`type: discovered`) leaves the
+    /// strategy to the backend's own object.
     inline: BTreeMap<String, Option<Value>>,
     backends: Map<String, Value>,
 }
 
-/// Why a backend cannot be reached as its objects say. It has been told.
+/// The credential of a backend cannot be carried over. The reason is reported already.
 pub(super) struct UnusableStrategy;
 
 impl Strategies {
-    /// True where the virtual server says all strategies, and lists all backends, by itself.
+    /// True if `source` is `inline`: the strategies of the virtual server take precedence over those of
+    /// backends' own objects.
     pub(super) fn is_inline(&self) -> bool {
         !self.prefers_backend_object
     }
 
-    /// The section `outgoingAuth`, unless nothing is said.
+    /// The section `outgoingAuth`; `None` if there is no strategy.
     pub(super) fn section(self) -> Option<Value> {
         let Self { default, backends, .. } = self;
         (default.is_some() || !backends.is_empty())
@@ -41,10 +44,11 @@ impl Strategies {
 }
 
 impl Conversion<'_> {
-    /// What the virtual server itself says of strategies.
+    /// The strategies that the virtual server has.
     pub(super) fn inline_strategies(&mut self, auth: Option<OutgoingAuth>) -> Strategies {
         let source = auth.as_ref().and_then(|auth| auth.source.as_deref());
-        // As the virtual server has it: discovered strategies count first, unless all are written.
+        // As in ToolHive: the strategies of backends' own objects take precedence unless `source` is
+        // `inline`.
         let mut strategies =
             Strategies { prefers_backend_object: source != Some("inline"), ..Strategies::default() };
         let Some(auth) = auth else { return strategies };
@@ -65,7 +69,7 @@ impl Conversion<'_> {
                 let before = self.findings.problems.len();
                 let strategy = self.strategy_of_object(&reference.name, at);
                 if strategy.is_err() && self.findings.problems.len() == before {
-                    // A default or an override that is left out would send requests without the credential.
+                    // Without this default or override, requests would be sent without the credential.
                     self.add_problem(at, "cannot be carried over; the warnings say why");
                 }
                 strategy.ok()
@@ -79,7 +83,8 @@ impl Conversion<'_> {
         }
     }
 
-    /// Gives a backend its strategy: the one that its own object names, or the one that the virtual server writes for it.
+    /// Sets the strategy of a backend: the one that its own object names, or the one that the virtual server
+    /// has for it.
     pub(super) fn assign_strategy(
         &mut self,
         strategies: &mut Strategies,
@@ -91,7 +96,8 @@ impl Conversion<'_> {
             (Some(Some(written)), None) => written,
             (Some(Some(written)), Some(_)) if !strategies.prefers_backend_object => written,
             (_, Some(own)) => self.strategy_of_object(own, at)?,
-            // Not the default: the server is to be reached without a credential.
+            // Without this, the backend would get the default; with `type: discovered` and no object of its
+            // own it gets no credential.
             (Some(None), None) => json!({"type": "unauthenticated"}),
             (None, None) => return Ok(()),
         };
@@ -99,7 +105,7 @@ impl Conversion<'_> {
         Ok(())
     }
 
-    /// Strategies that are written for servers that the file does not have.
+    /// Adds the strategies for backends that the manifest does not contain.
     pub(super) fn add_unassigned_strategies(strategies: &mut Strategies) {
         for (name, strategy) in std::mem::take(&mut strategies.inline) {
             strategies.backends.extend(strategy.map(|strategy| (name, strategy)));

@@ -1,4 +1,5 @@
-//! The sections of the configuration that refer to objects, or that the virtual server writes beside its configuration.
+//! Converts the sections that refer to other objects, or that the virtual server has outside of
+//! `spec.config`.
 
 use serde_json::{Map, Value, json};
 
@@ -9,14 +10,14 @@ use super::objects::UnknownKeys;
 use super::{Conversion, without_empty};
 use crate::config::file::NameRef;
 
-/// The variable that ToolHive's operator sets.
+/// The variable with the Redis password that ToolHive's operator sets.
 const REDIS_PASSWORD: &str = "THV_SESSION_REDIS_PASSWORD";
-/// Where ToolHive's operator mounts authorities for a collector.
+/// The folder where ToolHive's operator mounts the certificate authorities of a collector.
 const CA_FOLDER: &str = "/config/certs/otel";
 
 impl Conversion<'_> {
-    /// The section `aggregation`, with the tools that `MCPToolConfig` objects describe. The defaults are those of a
-    /// virtual server, not those of a file.
+    /// The section `aggregation`, with the tools of the `MCPToolConfig` objects that it refers to. Its
+    /// defaults are those of a `VirtualMCPServer`, not those of a config file.
     pub(super) fn aggregation(&mut self, written: Option<Value>) -> Value {
         let mut section = Map::from_iter([("conflictResolution".to_owned(), Value::from("prefix"))]);
         if let Some(Value::Object(written)) = written {
@@ -36,7 +37,7 @@ impl Conversion<'_> {
         Value::Object(section)
     }
 
-    /// Puts what an `MCPToolConfig` says into an entry of `aggregation.tools`. What the entry says itself counts more.
+    /// Merges an `MCPToolConfig` into an entry of `aggregation.tools`. The keys of the entry take precedence.
     fn merge_tool_config(&mut self, place: usize, tool: &mut Value) {
         let Some(tool) = tool.as_object_mut() else { return };
         let Some(reference) = tool.remove("toolConfigRef") else { return };
@@ -60,7 +61,7 @@ impl Conversion<'_> {
         }
     }
 
-    /// The list `compositeTools`: those of the configuration, and the definitions that it refers to.
+    /// The list `compositeTools`: the tools of `spec.config`, then the definitions that it refers to.
     pub(super) fn composite_tools(
         &mut self,
         written: Option<Value>,
@@ -79,7 +80,7 @@ impl Conversion<'_> {
         tools
     }
 
-    /// The section `optimizer`, with the address of the embedding server that the virtual server refers to.
+    /// The section `optimizer`, with the address of the `EmbeddingServer` that the virtual server refers to.
     pub(super) fn optimizer(&mut self, written: Option<Value>, server: Option<NameRef>) -> Option<Value> {
         let Some(NameRef { name }) = server else { return written };
         const AT: &str = "spec.embeddingServerRef";
@@ -108,7 +109,8 @@ impl Conversion<'_> {
         }))
     }
 
-    /// The section `audit`: on only where it says so, and under the virtual server's name.
+    /// The section `audit`. As in ToolHive it is on only with `enabled: true`, and the default of `component`
+    /// is the name of the virtual server.
     pub(super) fn audit(&self, written: Value) -> Value {
         let mut section = written;
         if section["enabled"] != true {

@@ -1,4 +1,4 @@
-//! The servers of the group, as backends.
+//! Converts the servers of the group into backends.
 
 use serde_json::{Map, Value, json};
 
@@ -8,11 +8,12 @@ use super::outgoing::Strategies;
 use super::{Conversion, variable_name, without_empty};
 use crate::config::file::NameRef;
 
-/// Where ToolHive's operator mounts the authorities of entries.
+/// The folder where ToolHive's operator mounts the certificate authorities of `MCPServerEntry` objects.
 const CA_FOLDER: &str = "/etc/toolhive/ca-bundles";
 
 impl Conversion<'_> {
-    /// The backends: those that `config` lists, and the servers of the group in the file.
+    /// The backends: the list in `spec.config.backends`, else the servers of the group in the manifest. With
+    /// `source: inline` the list is ignored.
     pub(super) fn group_backends(
         &mut self,
         group: &str,
@@ -20,7 +21,7 @@ impl Conversion<'_> {
         strategies: &mut Strategies,
     ) -> Vec<Value> {
         if let Some(Value::Array(backends)) = listed.filter(|_| !strategies.is_inline()) {
-            // As the virtual server has it: then these are all.
+            // As in ToolHive: a list of backends replaces the servers of the group.
             let message = "are the only backends; the servers of the group are left out";
             self.add_remark(&self.server.path("spec.config.backends"), message);
             return backends;
@@ -44,7 +45,7 @@ impl Conversion<'_> {
         backends
     }
 
-    /// A server that ToolHive's operator goes on running, at the address of its service.
+    /// A server that ToolHive's operator continues to run, at the address of its service.
     fn workload_backend(
         &mut self,
         object: &Object,
@@ -68,7 +69,7 @@ impl Conversion<'_> {
             (false, _) => (format!("mcp-{}-proxy", object.name), "/mcp"),
         };
         let url = match object.text_at_keys(&["status", "url"]) {
-            // The fragment names the server and is not part of the address.
+            // The fragment is the name of the server, not a part of the address.
             Some(url) => url.split('#').next().unwrap_or(url).to_owned(),
             None => {
                 format!("http://{}:{}{path}", self.service_host(&service), spec.proxy_port.unwrap_or(8080))
@@ -80,7 +81,7 @@ impl Conversion<'_> {
         Some(json!({"name": object.name, "url": url, "transport": transport}))
     }
 
-    /// Tells of the backends whose addresses exist within the cluster only.
+    /// Adds a remark about backends with addresses that exist in the cluster only.
     pub(super) fn report_cluster_addresses(&mut self) {
         let names = std::mem::take(&mut self.findings.cluster_backends);
         if !names.is_empty() {
@@ -125,8 +126,8 @@ impl Conversion<'_> {
         })))
     }
 
-    /// Gives the server its strategy. A server that cannot have it is left out: without its credential, requests would be
-    /// refused, or worse, taken for somebody else's.
+    /// Sets the strategy of a server, or leaves the server out (`None`) if the strategy cannot be carried
+    /// over. Without its credential, requests would be refused, or served as another caller's.
     fn assign_object_strategy(
         &mut self,
         object: &Object,

@@ -1,4 +1,4 @@
-//! Manifests, what they become, and what is said of those that become nothing.
+//! Tests of manifests: the configs that they become, and the messages about those that are refused.
 
 use std::fmt::Write as _;
 
@@ -33,7 +33,7 @@ fn a_dollar_and_a_brace_stay_what_they_are() {
 
 const VERSION: &str = "apiVersion: toolhive.stacklok.dev/v1beta1";
 
-/// A virtual server whose `spec` goes on as the text says.
+/// A virtual server with `rest` as the end of its `spec`, and one server of its group.
 fn server(rest: &str) -> String {
     format!(
         "{VERSION}\nkind: VirtualMCPServer\nmetadata: {{name: v}}\nspec:\n  \
@@ -52,7 +52,8 @@ fn a_small_manifest_has_the_defaults_of_a_virtual_server() {
     assert!(carried.text.contains("conflictResolution: prefix"), "{}", carried.text);
 }
 
-/// Where something that is referred to is left out, something would be allowed that was not.
+/// Manifests that must be refused. If the missing object were left out, the config would allow what the
+/// manifest forbids.
 const REFUSED: &[(&str, &str)] = &[
     ("no incoming authentication", ""),
     ("a kind of authentication that does not exist", "  incomingAuth: {type: open}"),
@@ -149,7 +150,8 @@ fn one_of_several_virtual_servers_is_chosen_by_name() {
     assert!(chosen.contains("\nname: w\n"), "{chosen}");
 }
 
-/// The strategy of backend `s`, whose own object is `own`, of a virtual server that writes `written`.
+/// The strategy of the backend `s` with its own object `own`, for a virtual server with `written` as
+/// `outgoingAuth`.
 fn strategy(written: &str, own: Option<&str>) -> Value {
     let header = |name: &str| {
         format!(
@@ -182,11 +184,11 @@ fn a_server_gets_the_credential_that_it_gets_in_the_cluster() {
         (format!("{{{DEFAULT}}}"), None, "X-default"),
         (format!("{{{DEFAULT}}}"), Some("own"), "X-own"),
         (format!("{{{WRITTEN}}}"), None, "X-written"),
-        // Discovered strategies count first, unless the virtual server writes all by itself.
+        // The backend's own object takes precedence, unless `source` is `inline`.
         (format!("{{{WRITTEN}}}"), Some("own"), "X-own"),
         (format!("{{source: inline, {WRITTEN}}}"), Some("own"), "X-written"),
         (format!("{{source: inline, {DEFAULT}}}"), Some("own"), "X-own"),
-        // A server that is to be discovered, and has nothing of its own, is not sent the default.
+        // A backend with `type: discovered` and no object of its own does not get the default.
         (format!("{{{DEFAULT}, backends: {{s: {{type: discovered}}}}}}"), None, "unauthenticated"),
         (format!("{{{DEFAULT}, backends: {{s: {{type: discovered}}}}}}"), Some("own"), "X-own"),
     ] {

@@ -1,22 +1,23 @@
-//! Names of servers as clients have them, made fit to begin the name of a tool: `github.com/…/src/github`, `@scope/x` and
-//! `My Server (prod)` are names of servers in files of desktop clients.
+//! Turns the names of servers in files of desktop clients into names that can begin a tool name. Such names
+//! are `github.com/…/src/github`, `@scope/x` and `My Server (prod)`.
 
 use std::collections::BTreeSet;
 
-/// The longest name: with a tool's own it is to stay within the 64 characters that the interfaces of models allow.
+/// The longest name, in characters. With the tool's own name it should stay within the 64 characters that
+/// model APIs allow.
 const CHARS_MAX: usize = 32;
 
-/// The names given so far.
+/// The names that are taken.
 pub(super) struct AssignedNames(BTreeSet<String>);
 
 impl AssignedNames {
-    /// Keeps the names that are fit as they are for the servers that have them.
+    /// Reserves every name that can stay as it is, so that a changed name cannot take it.
     pub(super) fn reserve<'a>(all: impl Iterator<Item = &'a String>) -> Self {
         Self(all.filter(|name| is_usable(name)).cloned().collect())
     }
 
-    /// The name that a server gets: its own where that is fit, else its last part, else all of it, shortened, with a number
-    /// if another has it.
+    /// The name for a server: its own name if that is usable, else its last path segment, else all of it with
+    /// other characters replaced, cut to [`CHARS_MAX`] characters. A name that is taken gets a number.
     pub(super) fn assign(&mut self, name: &str) -> String {
         if is_usable(name) {
             return name.to_owned();
@@ -28,7 +29,7 @@ impl AssignedNames {
             let base = sanitize(name);
             let base = if base.is_empty() { "server" } else { &base };
             let mut numbered = (2..).map(|number| format!("{base}_{number}"));
-            // Every number is tried until one is free.
+            // The range has no end, so a free name is always found.
             numbered.find(|one| !self.0.contains(one)).unwrap_or_default()
         });
         self.0.insert(chosen.clone());
@@ -49,7 +50,7 @@ fn has_safe_chars(name: &str) -> bool {
     !name.is_empty() && name.chars().all(is_safe)
 }
 
-/// The name with `_` for each run of characters that are not safe.
+/// The name with `_` for each run of unsafe characters.
 fn sanitize(name: &str) -> String {
     if has_safe_chars(name) {
         return name.chars().take(CHARS_MAX).collect();

@@ -1,11 +1,11 @@
-//! What the isolation of the backends comes to: processes, and who shares a connection with whom.
+//! What the isolation of the backends means: the number of processes, and which callers share a connection.
 
 use vmcp_backends::policy::{BackendPolicy, Isolation, Transport};
 
 use super::Settings;
 
 impl Settings {
-    /// How many processes of stdio backends there are at most.
+    /// The largest possible number of processes of stdio backends.
     #[must_use]
     pub fn process_count_worst_case(&self) -> usize {
         let stdio = || self.backends.iter().filter(|one| matches!(one.transport, Transport::Stdio(_)));
@@ -16,7 +16,7 @@ impl Settings {
         }
     }
 
-    /// Which callers share a connection, a line for each backend that keeps state for its callers.
+    /// Which callers share a connection, as one line for each backend.
     #[must_use]
     pub fn describe_isolation(&self) -> Vec<String> {
         let line = |backend: &BackendPolicy| {

@@ -1,10 +1,10 @@
-//! `audit` as it is in force.
+//! The effective audit settings.
 
 use serde_json::{Value, json};
 
 use crate::config::settings::AuditSettings;
 
-/// The section, or `null` where nothing is recorded.
+/// The section `audit`, or `null` if nothing is recorded.
 pub(super) fn show(settings: Option<&AuditSettings>) -> Value {
     let Some(settings) = settings else { return Value::Null };
     let AuditSettings {

@@ -1,4 +1,5 @@
-//! The bounds of connections that belong to single callers, and what they come to.
+//! The effective bounds of connections that belong to single callers, and the largest number of processes
+//! that they allow.
 
 use serde_json::{Value, json};
 use vmcp_backends::policy::CallerBounds;

@@ -1,4 +1,4 @@
-//! The effective rate limits, secrets left out.
+//! The effective rate limits, without secrets.
 
 use serde_json::{Value, json};
 use vmcp_edge::policy::EdgePolicy;
@@ -13,7 +13,7 @@ use vmcp_wire::fault::LimitShape;
 use crate::config::duration::format;
 use crate::config::settings::{LimitSettings, RedisSettings, RedisTarget};
 
-/// The section, or `null` without limits.
+/// The section `rateLimiting`, or `null` without limits.
 pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value {
     let Some(LimitSettings { policy, redis, on_failure }) = settings else { return Value::Null };
     let LimitPolicy {
@@ -26,7 +26,7 @@ pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value
         consistency,
         remaining_hints: hints,
         refund_on,
-        // As `incomingAuth.authz` shows it.
+        // Set from `incomingAuth.authz`, so it is no setting of this section.
         group_claims: _,
     } = policy;
     let WaitBounds { count_max, per_user_count_max } = waiting;
@@ -234,7 +234,7 @@ fn show_redis(redis: &RedisSettings) -> Value {
     })
 }
 
-/// A URL without user and password.
+/// The URL without user and password.
 fn redact_credentials(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://[redacted]@{rest}"),

@@ -1,11 +1,11 @@
-//! The effective optimizer, secrets left out.
+//! The effective settings of the optimizer, without secrets.
 
 use serde_json::{Value, json};
 use vmcp_optimizer::policy::{OptimizerPolicy, Schemas};
 
 use crate::config::settings::{EmbeddingSource, OptimizerSettings};
 
-/// The section, or `null` without an optimizer.
+/// The section `optimizer`, or `null` without an optimizer.
 pub(super) fn show(settings: Option<&OptimizerSettings>) -> Value {
     let Some(OptimizerSettings { policy, source, cache }) = settings else { return Value::Null };
     let OptimizerPolicy {

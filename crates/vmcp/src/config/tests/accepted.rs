@@ -1,4 +1,4 @@
-//! Configs that load, and the settings they come to.
+//! Tests of configs that load, and of their settings.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use vmcp_federation::policy::HealthPolicy;
 
 use crate::config::{LogLevel, Overrides, effective_yaml};
 
-/// A config in the reference's own words, small: everything required there and nothing else.
+/// A small config in ToolHive's format: every required key and no other.
 const REFERENCE: &str = "
 name: demo-vmcp
 groupRef: demo

@@ -1,4 +1,4 @@
-//! A page of wrong configs, each with the exact messages it gets: `tests/config/errors.txt`.
+//! Tests of wrong configs and their exact messages, which are in `tests/config/errors.txt`.
 
 mod access;
 mod meaning;

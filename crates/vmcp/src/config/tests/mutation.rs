@@ -1,9 +1,9 @@
-//! Whatever is done to a config, loading it answers; it never panics.
+//! Loading a mutated config always returns a result; it never panics.
 
 use super::{env, load_with, overrides};
 use crate::config::{effective_json, effective_yaml, mcp_json};
 
-/// A small generator (xorshift), seeded so that a failure can be repeated.
+/// A small random generator (xorshift). Its seed is fixed, so that a failure can be repeated.
 struct TestRng(u64);
 
 impl TestRng {
@@ -57,7 +57,7 @@ fn mutate(text: &str, random: &mut TestRng) -> String {
                 chars.splice(at..at, piece).for_each(drop);
             }
             _ => {
-                // A whole line goes elsewhere, so that structure changes while every line stays sound.
+                // Moves a whole line, so that the structure changes and every line stays valid.
                 let mut lines: Vec<String> =
                     chars.iter().collect::<String>().lines().map(str::to_owned).collect();
                 let line = lines.remove(random.below(lines.len()));

@@ -1,4 +1,4 @@
-//! What the config module writes: the starter, carried-over servers, the schema.
+//! Tests of the texts that the config module writes: the starter, imported servers and the schema.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,8 @@ fn the_starter_loads_as_it_is() {
 fn the_starters_examples_load_when_they_are_uncommented() {
     let mut text = starter().replace("backends: []", "backends:");
     for line in starter().lines() {
-        // Examples are commented keys and list items; sentences have a capital letter or a colon at the end.
+        // Commented examples are keys and list items. Sentences begin with a capital letter or end with a
+        // colon.
         let bare = line.replacen("# ", "", 1);
         let word = bare.trim_start().trim_start_matches("- ");
         let is_example = line.trim_start().starts_with("# ")

@@ -1,9 +1,9 @@
-//! Files as ToolHive's users have them.
+//! Tests with config files of ToolHive users.
 
 use super::{load, overrides};
 use crate::config::load_file;
 
-/// What files of ToolHive say and this build cannot follow, or follows otherwise.
+/// Keys of ToolHive that this build does not support, or treats in another way, cause a warning.
 #[test]
 fn files_of_the_reference_are_accepted_with_warnings() {
     let text = "

@@ -1,4 +1,4 @@
-//! `overrides`, `burst` and claims that are lists, as they are read.
+//! Tests of `overrides`, `burst` and claims that are lists.
 
 use vmcp_ratelimit::policy::{LimitSize, ListHandling};
 

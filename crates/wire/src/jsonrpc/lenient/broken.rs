@@ -1,10 +1,10 @@
-//! What can be said about a text that is no JSON: whose answer it was meant to be.
+//! Diagnoses text that is not valid JSON: which request of the gateway it was meant to answer.
 
 use super::UnreadableMessage;
 use crate::jsonrpc::{parse_number, string_end};
 
-/// What is said about a text that cannot be read. It is about a request of ours where it begins like an answer, or has one
-/// in it, and names no method. Anything else may be a line of a log.
+/// Describes a text that cannot be parsed. It concerns a request of the gateway when it begins like a
+/// response, or contains one, and has no `method`. Anything else may be a log line.
 pub(super) fn describe_invalid(text: &str, cause: String) -> UnreadableMessage {
     let nothing = |cause| UnreadableMessage { id: None, is_message: false, cause };
     let Some(start) = text.find('{') else { return nothing(cause) };
@@ -22,7 +22,8 @@ pub(super) fn describe_invalid(text: &str, cause: String) -> UnreadableMessage {
     UnreadableMessage { id, is_message: is_first && is_marked, cause }
 }
 
-/// What is found of the outermost object of a text that is no JSON, as far as its start can be followed.
+/// What is found in the outermost object of a text that is not valid JSON, as far as its start can be
+/// followed.
 #[derive(Default)]
 struct OuterMembers {
     id: Option<u64>,

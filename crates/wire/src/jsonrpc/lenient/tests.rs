@@ -9,7 +9,7 @@ fn parse_all(bytes: &[u8]) -> Vec<Result<Message, UnreadableMessage>> {
     found
 }
 
-/// What the call numbered 7 is told by the bytes: its result or error, that it ended, or nothing.
+/// What call 7 gets from these bytes: its result or error, its end, or nothing.
 fn told(bytes: &[u8]) -> String {
     let mut told = Vec::new();
     for message in parse_all(bytes) {
@@ -33,7 +33,7 @@ fn told(bytes: &[u8]) -> String {
     told.join(", ")
 }
 
-/// Every spelling that is read, and every one that is refused at once.
+/// Every spelling that is accepted, and every one that is rejected at once.
 const SPELLINGS: &str = include_str!("spellings.txt");
 
 #[test]
@@ -71,7 +71,7 @@ fn deep_nesting_ends_the_call() {
     assert_eq!(told(deep.as_bytes()), "ended");
 }
 
-/// A hostile text costs a bounded number of passes: this would take minutes otherwise.
+/// A hostile text costs a bounded number of passes. Without the bound this would take minutes.
 #[test]
 fn hostile_texts_are_given_up_soon() {
     let braces = "x".to_owned() + &"{\"a\":NaN,".repeat(2_000_000);
@@ -102,7 +102,7 @@ fn the_identifier_is_found_by_the_outermost_member_or_the_end() {
     }
 }
 
-/// Spellings of the members of an answer to call 7, and how many answers and ends are heard of it.
+/// Spellings of a response to call 7, and how many responses and ends they produce.
 fn envelope() -> impl Strategy<Value = (String, (usize, usize))> {
     let id = prop_oneof![Just("7"), Just("\"7\""), Just("7.0"), Just("7e0"), Just(" 7 ")];
     let version = prop_oneof![
@@ -131,7 +131,7 @@ fn envelope() -> impl Strategy<Value = (String, (usize, usize))> {
     ];
     (id, version, outcome, nulls, around).prop_map(
         |(id, version, (outcome, readable), nulls, (before, after))| {
-            // Behind other words a message is known by one of its members, and is a line of a log else.
+            // After other words a message is recognised by one of its members. Without one it is a log line.
             let is_known = before != "INFO done: " || !version.is_empty() || outcome.contains("\"result\"");
             let expected = (usize::from(readable && is_known), usize::from(!readable && is_known));
             (format!(r#"{before}{{{version}"id":{id},{outcome}{nulls}}}{after}"#), expected)
@@ -151,7 +151,7 @@ proptest! {
         prop_assert_eq!((answers.count(), ends.count()), expected, "{}", text);
     }
 
-    /// Whatever comes, something is said about it, and nothing is taken for an answer to a call that it does not name.
+    /// Any bytes produce at least one report, and never a response to a call that they do not name.
     #[test]
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let found = parse_all(&bytes);
@@ -160,7 +160,7 @@ proptest! {
         prop_assert!(!answers);
     }
 
-    /// A cut message never waits: it ends its call, or is plainly no message.
+    /// A truncated message never waits for the time-out: it ends its call, or is clearly not a message.
     #[test]
     fn a_cut_message_is_noticed(end in 0_usize..80) {
         let whole = r#"{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"hello"}]}}"#;

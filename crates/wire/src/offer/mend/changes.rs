@@ -1,11 +1,11 @@
-//! What is told to the operator of a change. A list may be wrong in millions of places.
+//! The bounded report of repairs for the operator. A hostile list may contain millions of errors.
 
-/// How many changes are told of.
+/// The most repairs that are described.
 const TEXTS_MAX: usize = 8;
-/// How much of each is told.
+/// The longest description of one repair, in characters.
 const CHARS_MAX: usize = 200;
 
-/// What was changed about an item besides dropped nulls.
+/// What was repaired in an item, apart from dropped nulls.
 #[derive(Debug, Default)]
 pub struct Adjustments {
     texts: Vec<String>,
@@ -13,7 +13,7 @@ pub struct Adjustments {
 }
 
 impl Adjustments {
-    /// Adds one. The text may name what the server wrote.
+    /// Adds one description. It may quote the server's own text.
     pub(super) fn push(&mut self, text: String) {
         if self.texts.len() >= TEXTS_MAX {
             self.more_count += 1;
@@ -26,7 +26,7 @@ impl Adjustments {
         }
     }
 
-    /// All of them as one text, bounded; `None` where nothing was changed.
+    /// All descriptions as one bounded text; `None` when nothing was repaired.
     #[must_use]
     pub fn summary(&self) -> Option<String> {
         let told = self.texts.join("; ");

@@ -1,5 +1,5 @@
-//! The members of what is listed, and the form that the strictest reader demands of each.
-//! Sources: the schemas of 2025-11-25 and 2026-07-28; the readers of the SDKs as `reader_rules.txt` has them.
+//! The members of list items, and the form that the strictest client requires of each. Sources: the schemas
+//! of 2025-11-25 and 2026-07-28, and the SDKs' parsers as listed in `reader_rules.txt`.
 
 /// The form that a member must have.
 #[derive(Clone, Copy, Debug)]
@@ -12,24 +12,25 @@ pub(super) enum MemberForm {
     Boolean,
     /// A number from 0 to 1.
     UnitInterval,
-    /// A whole number of 64 bits.
+    /// A 64-bit integer.
     Integer,
     Object,
-    /// A JSON Schema whose type is `object`.
+    /// A JSON Schema of type `object`.
     ObjectSchema,
-    /// An array; elements of another form are left out.
+    /// An array of objects with these members. Elements of another form are removed. Without rules the
+    /// elements are not checked.
     List(&'static [Rule]),
     /// An object with these members.
     Record(&'static [Rule]),
     /// An array of texts.
     Texts,
-    /// An array of these texts.
+    /// A non-empty array with elements of these texts only.
     OneOfTexts(&'static [&'static str]),
     /// One of these texts.
     OneOf(&'static [&'static str]),
 }
 
-/// A member, its form, and whether it must be there.
+/// A member's name, its form, and whether it is required.
 pub(super) type Rule = (&'static str, MemberForm, bool);
 
 pub(super) const ICON: &[Rule] = &[
@@ -59,7 +60,7 @@ pub(super) const ARGUMENT: &[Rule] = &[
     ("required", MemberForm::Boolean, false),
 ];
 
-/// The members of a tool but for its output schema.
+/// The members of a tool without its output schema.
 pub(super) const TOOL: &[Rule] = &[
     ("name", MemberForm::Name, true),
     ("title", MemberForm::Text, false),
@@ -70,7 +71,7 @@ pub(super) const TOOL: &[Rule] = &[
     ("icons", MemberForm::List(ICON), false),
     ("_meta", MemberForm::Object, false),
 ];
-/// With sessions structured results are objects; in 2026-07-28 they are anything.
+/// With sessions, structured results are objects. In 2026-07-28 they may have any type.
 pub(super) const SESSION_OUTPUT: &[Rule] = &[("outputSchema", MemberForm::ObjectSchema, false)];
 pub(super) const OUTPUT: &[Rule] = &[("outputSchema", MemberForm::Object, false)];
 pub(super) const PROMPT: &[Rule] = &[

@@ -1,11 +1,12 @@
-//! Schemas of arguments and of results, in the form that every client reads.
+//! Repairs the schemas of arguments and results so that every client accepts them.
 
 use serde_json::Value;
 use vmcp_domain::{Json, Members};
 
 use super::changes::Adjustments;
 
-/// A schema of type `object`, as every client demands one of arguments.
+/// Repairs a schema of type `object`, which every client requires for arguments. Returns `None` when nothing
+/// changes.
 pub(super) fn fit_object_schema(
     value: &Json,
     path: &str,
@@ -39,7 +40,7 @@ pub(super) fn fit_object_schema(
             changes.push(format!("`{path}.{name}` is of another type; it is left out"));
         }
     }
-    // Both mean the same, and the first has cost clients in Java the whole list.
+    // Both have the same meaning, but `{}` made Java clients reject the whole list.
     if members.get("additionalProperties").is_some_and(|any| any.as_str() == "{}") {
         members.insert("additionalProperties", Json::boolean(true));
     }
@@ -64,8 +65,9 @@ pub(super) fn fit_object_schema(
     Ok((members != before).then(|| members.to_json()))
 }
 
-/// Properties whose schemas are objects: `true` becomes `{}` and `false` becomes `{"not":{}}`, which mean the same.
-/// `Some(None)` where they are; `None` where there are no properties at all.
+/// Makes the schema of every property an object: `true` becomes `{}` and `false` becomes `{"not":{}}`, which
+/// have the same meaning. Returns `Some(None)` when nothing changes, and `None` when `properties` is not an
+/// object.
 #[allow(
     clippy::option_option,
     reason = "no properties, none that changed, and changed ones are three things"

@@ -1,8 +1,8 @@
-//! Halves of pairs of surrogates in texts.
+//! Lone surrogates in JSON strings.
 
 use vmcp_domain::Json;
 
-/// Half an emoji in a text is lawful JSON by its grammar, and refused by many readers: it becomes U+FFFD.
+/// Replaces lone surrogates by U+FFFD. Half an emoji is legal in JSON's grammar, but many parsers reject it.
 pub(super) fn replace_lone_surrogates(json: &Json) -> Json {
     let text = json.as_str();
     if !text.contains("\\u") {

@@ -179,7 +179,7 @@ fn odd_prompts_and_resources_are_mended_or_left_out() {
     }
 }
 
-/// The rules of the readers, each with an item that breaks it.
+/// The rules of the SDKs' parsers, each with an item that violates it.
 const READER_RULES: &str = include_str!("reader_rules.txt");
 
 #[test]
@@ -213,7 +213,7 @@ fn what_readers_demand_is_made_so() {
     }
 }
 
-/// One list may be wrong in any number of places: this took gigabytes and minutes once.
+/// A list may contain any number of errors. This input once took gigabytes and minutes.
 #[test]
 fn hostile_items_are_mended_soon_and_told_in_short() {
     let icons = "1,".repeat(500_000);
@@ -236,7 +236,7 @@ fn hostile_items_are_mended_soon_and_told_in_short() {
     assert!(tool(&Json::parse(deep).unwrap()).unwrap_err().contains("deeper than 61 levels"));
 }
 
-/// What the strictest of the readers demands of a tool, said another time.
+/// An independent statement of what the strictest client requires of a tool.
 fn is_fit(tool: &Value) -> bool {
     let optional = |name: &str, fits: fn(&Value) -> bool| tool.get(name).is_none_or(fits);
     let schema = &tool["inputSchema"];
@@ -306,7 +306,7 @@ proptest! {
         if let Ok(Sanitized { members, adjustments }) = tool(&json) {
             let written: Value = members.to_json().decode().unwrap();
             prop_assert!(is_fit(&written), "{} became {}", text, written);
-            // Once mended there is nothing left to mend.
+            // A repaired item needs no further repair.
             let again = tool(&members.to_json()).unwrap();
             prop_assert_eq!(again.members.to_json(), members.to_json());
             prop_assert!(again.adjustments.summary().is_none());

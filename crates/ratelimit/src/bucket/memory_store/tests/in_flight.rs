@@ -1,4 +1,4 @@
-//! Calls in flight, in this process.
+//! Slot limits in the memory store.
 
 use super::*;
 
@@ -27,7 +27,7 @@ fn calls_in_flight_are_bounded_and_released() {
     assert!(matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::Admitted(_)));
 }
 
-/// Each bound of a user counts for itself: one that is full on trial is not held, the other is.
+/// Each per-user slot limit counts separately: a full one in shadow mode is not held, the other is.
 #[test]
 fn only_bounds_with_room_are_held() {
     let concurrency = |count: u32, mode| Concurrency { shared: None, per_user: NonZeroU32::new(count), mode };
@@ -52,7 +52,7 @@ fn only_bounds_with_room_are_held() {
     assert_eq!((in_flight(0), in_flight(1)), (0, 0));
 }
 
-/// The same where the first bound is the one that is full.
+/// The full slot limit in shadow mode is the first one of the plan.
 #[test]
 fn a_full_bound_on_trial_is_named_by_its_place() {
     let shared = |count: u32, mode| {

@@ -1,10 +1,10 @@
-//! How users who are idle make room for others.
+//! How the sweep of idle users makes room for other users.
 
 use super::*;
 
 const HOUR: u64 = 3_600_000_000;
 
-/// A store in which each call of a user keeps that user for an hour.
+/// A store in which a call makes its user non-idle for an hour.
 fn hourly(memory: MemoryBounds) -> (Harness, Plan) {
     let limits = LimitPolicy { memory, ..policy(limits(&[], &[(1, HOUR)]), vec![]) };
     let bench = harness(limits);
@@ -28,7 +28,8 @@ fn idle_users_are_swept_a_few_at_a_time() {
     assert!((3000..4200).contains(&bench.store.user_count()), "{}", bench.store.user_count());
 }
 
-/// A full table refuses users only while those in it are not idle. Idle ones are found in the shard of the user who comes.
+/// A full table admits new users when known users have become idle. Only the shard of the new user is swept,
+/// so a few new users may still be refused.
 #[test]
 fn a_full_table_makes_room_where_users_are_idle() {
     let (bench, plan) = hourly(MemoryBounds { user_count_max: 300, overflow: Overflow::Refuse });

@@ -4,14 +4,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What happens to a bucket after the call has paid: others spend what is there, or time passes.
+/// Events in a bucket after the call has paid: other calls spend tokens, or time passes.
 fn events() -> impl Strategy<Value = Vec<(i64, u64)>> {
     let spent = prop_oneof![Just(0_i64), 1_i64..12];
     let passed = prop_oneof![3 => 0_u64..4, 1 => 0_u64..40];
     prop::collection::vec((spent, passed), 0..12)
 }
 
-/// The bucket after the same events; spends what it can never more than it holds.
+/// The bucket after the events. The spends may take it into debt.
 fn run(rate: &Rate, mut state: BucketState, now: &mut u64, events: &[(i64, u64)]) -> BucketState {
     for (spent, passed) in events {
         *now += passed;
@@ -24,8 +24,8 @@ fn run(rate: &Rate, mut state: BucketState, now: &mut u64, events: &[(i64, u64)]
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
-    /// A bucket gets no more back than it would hold in addition if the call had never paid that part, and all of it where
-    /// no time has passed.
+    /// A refund never exceeds what the bucket would hold in addition if the call had never paid that part. If
+    /// no time has passed, the refund is the whole part.
     #[test]
     fn giving_back_never_mints(
         (tokens, period) in (1_u64..20, 1_u64..60), before in events(), paid in 1_i64..20, back in 1_i64..20, after in events(),
@@ -36,7 +36,7 @@ proptest! {
         let (paid, back) = (rate.units(1) * paid, rate.units(1) * back.min(paid));
         let payment = Payment { units: paid, at: Micros(now) };
         let start = now;
-        // The call as it was, and as it would have been without the part that is given back.
+        // The bucket with the full payment, and the bucket without the part that is refunded.
         let with = run(&rate, state.with_units(state.level.units - paid), &mut now, &after);
         let mut again = start;
         let without = run(&rate, state.with_units(state.level.units - paid + back), &mut again, &after);
@@ -55,7 +55,7 @@ fn a_saturated_bucket_gets_all_back_however_long_the_call_took() {
     let rate = Rate::new(10, Duration::from_secs(1), 10).unwrap();
     let second = |second: u64| Micros(second * 1_000_000);
     let mut state = BucketState::full(&rate, second(1)).with_units(0);
-    // For an hour four tokens are spent as soon as they are earned: first by the call, then by others.
+    // For an hour four tokens are spent as soon as they are earned: first by the call, then by other calls.
     let mut now = second(1).plus(400_000);
     let payment = Payment { units: rate.units(4), at: now };
     while now < second(3_600) {
@@ -64,7 +64,7 @@ fn a_saturated_bucket_gets_all_back_however_long_the_call_took() {
         now = now.plus(400_000);
     }
     assert_eq!(state.refundable(&rate, payment, rate.units(4)), rate.units(4));
-    // Once it was full, nothing is missing for a call that paid before.
+    // After the bucket was full, nothing is missing because of a call that paid before.
     let later = state.advanced_to(&rate, second(3_700)).with_units(0).advanced_to(&rate, second(3_700));
     assert_eq!(later.refundable(&rate, payment, rate.units(4)), 0);
 }

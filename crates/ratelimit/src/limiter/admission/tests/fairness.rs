@@ -1,4 +1,4 @@
-//! Many callers: nobody's wait is longer for what another sends, and the limit holds whatever they do.
+//! Many callers: no caller waits longer because of another one's calls, and the limit holds whatever they do.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use super::shared;
 use crate::limiter::admission::tests::harness::{Harness, quota, rule, seconds};
 use crate::plan::policy::{Concurrency, Limits, Mode};
 
-/// Admissions with their moments, in milliseconds.
+/// Admissions: the moment in milliseconds, and the cost.
 type AdmissionLog = Arc<Mutex<Vec<(u64, u64)>>>;
 
-/// Over every stretch between two admissions, what was admitted is within burst and refill.
+/// Whether the admissions between every two moments fit into burst and refill.
 fn is_within_limit(log: &AdmissionLog, burst: u64, per_second: u64) -> bool {
     let mut log = log.lock().clone();
     log.sort_unstable();
-    // The level the bucket must have had; earning is in thousandths of a token.
+    // The level that the bucket must have had, in thousandths of a token.
     let (mut level, mut at) = (burst * 1000, 0);
     log.into_iter().all(|(moment, cost)| {
-        // An admission is noted up to a millisecond late, never early.
+        // An admission is recorded up to a millisecond late, never early.
         level = (level + (moment + 1 - at) * per_second).min(burst * 1000);
         at = moment + 1;
         let pays = level >= cost * 1000;
@@ -39,7 +39,7 @@ async fn a_thousand_callers_wait_their_share_whatever_one_of_them_sends() {
     let begun = tokio::time::Instant::now();
     let log = AdmissionLog::default();
     let mut tasks = Vec::new();
-    // A hundred at a time, against one of each of the others. They come first.
+    // Two hundred tasks of one caller come first, against one task of each other caller.
     for _ in 0..200 {
         let (bench, log) = (bench.clone(), log.clone());
         tasks.push(tokio::spawn(async move {
@@ -72,7 +72,7 @@ async fn a_thousand_callers_wait_their_share_whatever_one_of_them_sends() {
             longest = longest.max(waited);
         }
     }
-    // Everybody has one call at a time, so a fair turn is one of each: a thousand tokens.
+    // Every caller has one call at a time, so a fair turn is one call of each: a thousand tokens.
     let share = seconds(CALLERS / RATE);
     assert!(longest <= share + Duration::from_millis(20), "{longest:?} of {share:?}");
     assert!(longest >= share - Duration::from_secs(1), "there was contention: {longest:?}");
@@ -98,14 +98,15 @@ async fn a_dear_call_gets_as_many_tokens_as_cheap_ones() {
         let place = usize::from(user == "cheap");
         last[place] = last[place].max(waited);
     }
-    // A hundred tokens in ten seconds, half of them each: both are done at the end and neither before.
+    // A hundred tokens in ten seconds, half of them for each caller: both are done at the end and neither
+    // before.
     assert_eq!(last[0].max(last[1]), seconds(10));
     assert!(last[0].min(last[1]) >= seconds(8), "{last:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_scarce_buckets_starve_nobody() {
-    // Everybody wants the server's tokens, half want a tool's too, which are scarcer still.
+    // All callers need the server's tokens; half of them also need a tool's, which are scarcer still.
     let bench = Arc::new(Harness::new(shared(10, 1, 3600), vec![rule("t", 1, shared(1, 1, 3600))]));
     let mut tasks = Vec::new();
     for caller in 0..20_u32 {
@@ -124,7 +125,7 @@ async fn two_scarce_buckets_starve_nobody() {
     for (place, task) in tasks.into_iter().enumerate() {
         longest[place % 2] = longest[place % 2].max(task.await.unwrap());
     }
-    // Ten callers of a tool with one a second, and nine a second left for the ten others.
+    // Ten callers of a tool with one token a second, and nine tokens a second left for the ten others.
     assert!(longest[0] <= Duration::from_millis(11_500), "callers of the scarce tool: {longest:?}");
     assert!(longest[1] <= Duration::from_millis(2_500), "callers of the others: {longest:?}");
 }
@@ -132,8 +133,8 @@ async fn two_scarce_buckets_starve_nobody() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Whatever is called, waited for and given up: no bucket ever admits more than it may, and in the end nobody waits
-    /// and everything is as full as if nobody had.
+    /// Whatever is called, waited for and cancelled: no bucket ever admits more than its limit. In the end no
+    /// call waits, and every bucket is as full as if no call had waited.
     #[test]
     fn no_bucket_gives_more_than_it_has(
         calls in proptest::collection::vec((0..4_u8, 0..3_usize, 0..4000_u64, proptest::option::of(0..3000_u64)), 1..80),
@@ -178,7 +179,7 @@ proptest! {
     }
 }
 
-/// A call that is counted as long as it runs.
+/// A call that is counted for as long as it runs.
 struct Running(Arc<AtomicUsize>);
 
 impl Running {
@@ -208,14 +209,15 @@ async fn nobody_is_forgotten_and_nothing_is_given_twice_on_many_threads() {
             let tools = bench.gateway.list_tools(&ctx).await.unwrap();
             let bound = bench.limiter.tool_plan(&tools, &"t".into()).unwrap();
             let _permit = bench.limiter.admit(&bound, &ctx).await.unwrap();
-            // Counted out before the permit goes, also where the call is aborted in between.
+            // Counted out before the permit is dropped, also where the call is aborted in between.
             let _running = Running::begin(running);
             for _ in 0..3 {
                 tokio::task::yield_now().await;
             }
         })
     };
-    // Ninety calls of each of twenty users, which is what a user's queue takes; some leave.
+    // Ninety calls of each of twenty users, which fit into a user's share of the wait queues; some are
+    // cancelled.
     let calls: Vec<_> = (0..1800).map(|number| call(number % 20)).collect();
     for (place, call) in calls.iter().enumerate() {
         if place % 7 == 3 {

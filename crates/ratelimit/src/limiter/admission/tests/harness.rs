@@ -1,4 +1,4 @@
-//! A limiter over paused time, a gateway behind it, and ears on both sides.
+//! A limiter with paused time, a gateway behind it, and observers on both sides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::plan::policy::{
 };
 use crate::shared::store::StoreFailure;
 
-/// Tokio's time, which a test stops and moves.
+/// Tokio's time, which a test pauses and advances.
 pub(super) struct PausedClock(tokio::time::Instant);
 
 impl PausedClock {
@@ -61,12 +61,12 @@ pub(super) fn rule(name: &str, cost: u32, limits: Limits) -> ToolRule {
     }
 }
 
-/// A tool that the gateway makes up itself.
+/// A virtual tool, which the gateway itself offers.
 pub(super) fn virtual_tool(name: &str) -> Tool {
     Tool { target: RoutingTarget::for_virtual(name.into()), ..tool("", name, name) }
 }
 
-/// How a call went: how long it waited, or when it may come again.
+/// The result of a call: how long it waited, or when it may be repeated.
 pub(super) type CallResult = Result<Duration, Retry>;
 
 pub(super) struct Harness {
@@ -125,7 +125,7 @@ impl Harness {
         run_call(&self.gateway, ctx, tool).await
     }
 
-    /// Starts a call and lets it come as far as it can.
+    /// Starts a call and lets it continue until it waits or ends.
     pub(super) async fn start(&self, user: &str, tool: &str) -> JoinHandle<CallResult> {
         let (gateway, ctx, tool) = (self.gateway.clone(), self.context(user), tool.to_owned());
         let call = tokio::spawn(async move { run_call(&gateway, &ctx, &tool).await });
@@ -143,7 +143,7 @@ async fn run_call(gateway: &SharedGateway, ctx: &CallContext, tool: &str) -> Cal
     }
 }
 
-/// How waits ended. What began must have ended by the end of a test.
+/// The outcomes of waits. Every wait that has begun must have ended by the end of a test.
 #[derive(Default)]
 pub(super) struct WaitOutcomes {
     began: Mutex<usize>,
@@ -174,7 +174,7 @@ impl Observer for WaitOutcomes {
     }
 }
 
-/// A client that wants progress and remembers it.
+/// A client that wants progress and records it.
 #[derive(Debug, Default)]
 pub(super) struct ProgressClient(Mutex<Vec<(f64, String)>>, ClientCapabilities);
 

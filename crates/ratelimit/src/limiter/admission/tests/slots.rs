@@ -1,4 +1,5 @@
-//! Slots that several replicas share: who holds them, who waits for them, and what happens without the store.
+//! Slots that several replicas share: which calls hold them, which calls wait, and what happens without the
+//! store.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ fn fleet(count: u32, limits: &Limits, on_failure: OnStoreFailure) -> (Vec<Arc<Ha
     (replicas.collect(), store)
 }
 
-/// A call that is in flight until it is ended.
+/// Starts a call that is in flight until it is aborted.
 async fn start_hanging(bench: &Harness, user: &str) -> JoinHandle<CallResult> {
     let call = bench.start(user, "hang").await;
     sleep(Duration::from_millis(1)).await;
@@ -122,7 +123,7 @@ async fn without_the_store_the_policy_decides() {
     );
     let other = [start_hanging(&local[1], "a").await, start_hanging(&local[1], "b").await];
     assert_eq!(local[1].call("c", "t").await, Err(Retry::WhenReleased));
-    // The store hears of everybody as soon as it is back.
+    // Each replica reports its calls as soon as the store is back.
     store.set_failure(None);
     sleep(Duration::from_millis(200)).await;
     assert_eq!(store.in_flight(""), 4);
@@ -143,7 +144,7 @@ async fn a_slot_that_another_replica_gives_back_is_noticed() {
     ]
     .into();
     sleep(seconds(10)).await;
-    // Whoever is first in a queue looks, again and again but not too often.
+    // The first call of a queue polls the store repeatedly, but not too often.
     let asked = store.slots.acquire_count.load(Ordering::SeqCst);
     assert!((100..500).contains(&asked), "{asked} times in ten seconds");
     abort_call(ann).await;
@@ -170,7 +171,7 @@ async fn a_slot_is_passed_on_here_without_a_pause() {
 #[tokio::test(start_paused = true)]
 async fn replicas_with_queues_take_turns() {
     let (replicas, _store) = fleet(2, &limits(1, None, 3600), OnStoreFailure::Deny);
-    // One has a queue that never ends, of calls of a second each.
+    // One replica has a queue that never ends, of calls of a second each.
     let queue: Vec<_> = (0..10)
         .map(|_| {
             let bench = replicas[0].clone();

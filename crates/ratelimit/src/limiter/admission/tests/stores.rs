@@ -1,4 +1,4 @@
-//! Waiting over a store that others spend from too.
+//! Waiting with a store that other replicas spend from too.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use crate::limiter::tests::FakeStore;
 use crate::plan::policy::WaitBounds;
 use crate::shared::store::{OnStoreFailure, SLOT_LEASE};
 
-/// So many replicas over one store, with a bucket of a token a second.
+/// A number of replicas over one store, with a bucket of a token a second.
 fn fleet(count: usize, wait: u64) -> (Vec<Arc<Harness>>, Arc<FakeStore>) {
     let clock = PausedClock::new();
     let store = FakeStore::new(clock.clone());
@@ -40,7 +40,7 @@ async fn a_queue_does_not_hammer_the_store() {
             waiting.push(replicas[0].start(user, "t").await);
         }
     }
-    // One to be admitted, one to be refused; whoever comes while others wait need not ask to know.
+    // One request is admitted and one refused; a call that comes while others wait need not ask.
     assert_eq!(store.request_count.load(Ordering::SeqCst), 2);
     for call in waiting {
         call.await.unwrap().unwrap();
@@ -68,7 +68,7 @@ async fn replicas_share_what_comes_and_ask_in_bounds() {
     let took = begun.elapsed();
     assert!(took >= seconds(29), "thirty calls, of which one found a token: {took:?}");
     assert!(took <= seconds(31), "no token was left lying: {took:?}");
-    // For each token every replica asks: one gets it, the others are told when the next is there.
+    // Every replica asks for each token: one gets it, the others learn when the next one is there.
     let asked = store.request_count.load(Ordering::SeqCst);
     assert!(asked <= 30 * 3 + 6, "{asked} asked");
 }

@@ -13,7 +13,7 @@ use crate::limiter::tests::{known, policy, quota};
 use crate::plan::Planner;
 use crate::plan::policy::{Anonymous, Concurrency, Limits, Price};
 
-/// A backend that asks twice before it answers.
+/// A backend that asks for input twice before it completes.
 struct MultiRoundBackend {
     inner: SharedGateway,
     calls: AtomicUsize,
@@ -102,7 +102,7 @@ async fn a_call_in_three_rounds_pays_once() {
     assert_eq!((stage, bench.remaining("ann").await), (ResultType::InputRequired, 0));
     let (stage, again) = bench.round("ann", state.clone()).await.unwrap();
     assert_eq!(stage, ResultType::InputRequired);
-    // The state of a round that is over is good for nothing.
+    // The state of a round that was resumed is no longer valid.
     let refused = bench.round("ann", state).await.unwrap_err();
     assert!(matches!(refused, Error::RateLimited(limit) if matches!(limit.retry, Retry::After(_))));
     assert_eq!(bench.round("ann", again).await.unwrap(), (ResultType::Complete, None));
@@ -158,7 +158,7 @@ async fn the_last_round_is_settled_against_what_the_first_paid() {
 
 const HOUR: u64 = 3_600_000_000;
 
-/// A token of the bucket takes an hour, so what the first call has spent is back when its state is over.
+/// The bucket refills a token in an hour, so the first call's token is back when its state expires.
 #[tokio::test]
 async fn a_state_is_good_for_an_hour() {
     for (elapsed, left) in [(HOUR, 2), (HOUR + 1, 1)] {
@@ -170,7 +170,7 @@ async fn a_state_is_good_for_an_hour() {
     }
 }
 
-/// Calls that are over make room when others are left waiting, and not before.
+/// Expired calls are removed when other calls begin to wait, and not before.
 #[tokio::test]
 async fn what_is_over_is_forgotten() {
     let bench = harness(9, None);
@@ -182,14 +182,15 @@ async fn what_is_over_is_forgotten() {
     }
 }
 
-/// Calls that have made their next round leave nothing, although their names are still in the order.
+/// Calls that have made their next round leave no entry, although their identifiers are still in the
+/// insertion order.
 #[tokio::test]
 async fn names_of_calls_that_are_done_are_dropped() {
     let mut open = OpenRoundTable::default();
     let bench = harness(9, None);
     bench.round("ann", None).await.unwrap();
     let paid = bench.limiter.open_rounds.table.lock().by_id.values().next().unwrap().1.clone();
-    // The first stays, so that nothing behind it is dropped from the front.
+    // The first entry stays, so that nothing behind it is dropped from the front.
     open.insert(0, paid.clone(), Micros(0));
     for name in 1..=20_000 {
         open.insert(name, paid.clone(), Micros(0));
@@ -200,7 +201,7 @@ async fn names_of_calls_that_are_done_are_dropped() {
     assert_eq!(open.by_id.len(), 1);
 }
 
-/// Beyond the bound the oldest is forgotten.
+/// Beyond the maximum the oldest entry is dropped.
 #[tokio::test]
 async fn ten_thousand_calls_wait_for_their_next_round() {
     let mut open = OpenRoundTable::default();

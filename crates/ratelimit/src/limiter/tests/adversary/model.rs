@@ -1,4 +1,4 @@
-//! The exact model: buckets in whole units without a bound on numbers, and the rules in plain words.
+//! The exact model: buckets in whole units without a limit on numbers, and the rules in their simplest form.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::bucket::user_table::round_trip_packed;
 use crate::clock::Micros;
 use crate::plan::policy::{LimitPolicy, Limits, Mode, Quota};
 
-/// A rule as the model knows it.
+/// A rule of the model.
 pub(super) struct Rule {
     name: String,
     is_shadow: bool,
@@ -30,26 +30,26 @@ struct Size {
 struct Window {
     /// The limit as the configuration names it.
     limit: String,
-    /// The same with the period: what it is known by in another configuration.
+    /// The same with the period, which identifies the window in another configuration.
     name: String,
     rule: Option<usize>,
     per_user: bool,
     size: Size,
 }
 
-/// What a call says of its price.
+/// The prices in a call's arguments.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallPrices {
     pub(super) price: u32,
     pub(super) settles: u32,
 }
 
-/// Whose bucket of which window it is: of a tool's rule one for each tool.
+/// Identifies a bucket: its window, the tool for a tool's rule, and the user.
 type Key = (String, Option<usize>, Option<String>);
 
 #[derive(Clone, Copy)]
 struct State {
-    /// In units of its own size: that of the configuration in which it changed last.
+    /// In units of its own size, which is that of the configuration in which it changed last.
     level: i128,
     at: u64,
     above_half_at: u64,
@@ -62,7 +62,7 @@ pub(super) struct ModelPayment {
     key: Key,
     cost: u32,
     at: u64,
-    /// Its place in the log of the bucket.
+    /// The index of the payment in the bucket's list of charges.
     logged: usize,
 }
 
@@ -78,9 +78,10 @@ pub(super) struct Model {
     windows: Vec<Window>,
     names: Vec<String>,
     states: HashMap<Key, State>,
-    /// Whether users' buckets are in the table of the memory store, which rounds moments.
+    /// Whether users' buckets are in the user table of the memory store, which rounds moments.
     in_memory: bool,
-    /// What stays charged of each call, in units, with the moment when it paid; and other changes, with nothing.
+    /// The units that stay charged for each call, with the moment when it paid; other changes are entries of
+    /// zero units.
     charges: HashMap<Key, Vec<(u64, i128)>>,
 }
 
@@ -120,7 +121,7 @@ impl State {
         Self { level: size.capacity - missing, above_half_at: self.at, size, ..self }
     }
 
-    /// The most of `units` that a call may get back that has paid `paid` at a moment.
+    /// The most of `units` that a call may be refunded that has paid `paid` at a moment.
     fn refundable(self, (paid, paid_at): (i128, u64), units: i128) -> i128 {
         let Size { refill, capacity, .. } = self.size;
         let since_paid = paid - i128::from(self.at.saturating_sub(paid_at)) * refill;
@@ -165,8 +166,8 @@ impl Model {
         Self { rules, windows, names, states: HashMap::new(), in_memory, charges: HashMap::new() }
     }
 
-    /// The next process takes over with another configuration. What limits on trial for all callers have counted of users is not
-    /// kept.
+    /// The next process takes over with another configuration. It does not keep what limits in shadow mode
+    /// for all callers have counted for single users.
     pub(super) fn restart(&mut self, policy: &LimitPolicy, now: u64) {
         self.check_windows();
         self.charges.clear();
@@ -181,7 +182,7 @@ impl Model {
             let level = level.max(-size.capacity);
             *state = State { level, at: now, above_half_at: now, size };
             let shared = self.windows.iter().find(|window| window.name == key.0 && !window.per_user);
-            // A user's bucket is changed when it is next paid from.
+            // A user's bucket changes its size when it is next paid from.
             if let Some(window) = shared {
                 *state = state.resized(window.size);
             }
@@ -189,7 +190,7 @@ impl Model {
         self.states.retain(|_, state| state.level < state.size.capacity);
     }
 
-    /// The windows that a tool falls under, in the order in which they are told.
+    /// The windows that apply to a tool, in the order of its views.
     fn windows_of_tool(&self, tool: usize) -> Vec<usize> {
         let name = &self.names[tool];
         let covers = |window: &Window| window.rule.is_none_or(|rule| fits(&self.rules[rule].name, name));
@@ -229,7 +230,8 @@ impl Model {
         self.states.insert(key.clone(), state);
     }
 
-    /// What one call costs in a bucket: the largest of the rules in force, and of the bucket's own rule on trial.
+    /// The cost of one call in a bucket: the largest of the enforced rules, and of the bucket's own rule in
+    /// shadow mode.
     fn cost(&self, window: usize, tool: usize, terms: CallPrices) -> u32 {
         let own = self.windows[window].rule;
         let counts = |place: usize, rule: &Rule| {
@@ -268,14 +270,15 @@ impl Model {
         decided
     }
 
-    /// The call never left: all that it has paid comes back, as far as it may.
+    /// The call never left: its whole payment is refunded, as far as a refund is allowed.
     pub(super) fn refund(&mut self, paid: &[ModelPayment], now: u64) {
         for paid in paid {
             self.adjust(paid, -i128::from(paid.cost), now);
         }
     }
 
-    /// The call turned out to cost `settles`, where a rule says so: one in force for all buckets, one on trial for its own.
+    /// The call turned out to cost `settles`, where a rule says so: an enforced rule for all buckets, a rule
+    /// in shadow mode for its own.
     pub(super) fn settle(&mut self, tool: usize, paid: &[ModelPayment], settles: u32, now: u64) {
         for paid in paid {
             let own = self.window(&paid.key).rule;
@@ -306,7 +309,7 @@ impl Model {
         kept.push((now, 0));
     }
 
-    /// Whole tokens of each bucket of a tool, debts as none.
+    /// The whole tokens of each bucket of a tool; a debt counts as zero.
     pub(super) fn levels(&self, tool: usize, user: &str, now: u64) -> Vec<(String, u64)> {
         let level = |window: usize| {
             let state = self.state(&self.key(window, tool, user), now);
@@ -316,7 +319,8 @@ impl Model {
         self.windows_of_tool(tool).into_iter().map(level).collect()
     }
 
-    /// What stays charged could all have been paid when it was: so no stretch of time saw more than a bucket holds and earns.
+    /// Asserts that every charge that remains could have been paid when it was made: so no stretch of time
+    /// admitted more than a bucket holds and refills.
     pub(super) fn check_windows(&self) {
         for (key, kept) in &self.charges {
             let window = self.window(key);

@@ -1,9 +1,9 @@
-//! The configurations of a run, by a seed.
+//! The configurations of a run, derived from a seed.
 
 use super::*;
 use crate::plan::policy::{Cost, Price};
 
-/// Numbers by a seed (SplitMix64).
+/// Random numbers from a seed (SplitMix64).
 pub(super) struct SeededRng(pub(super) u64);
 
 impl SeededRng {

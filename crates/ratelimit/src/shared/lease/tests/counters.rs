@@ -1,10 +1,10 @@
-//! What was taken and paid, bucket by bucket: what callers are told, charged and given back comes from here.
+//! What each bucket took and paid. Replies to callers, charges and refunds are computed from it.
 
 use super::balance::{LeaseBalance, LeaseTerms};
 use super::*;
 use crate::shared::store::{TakeGrant, TakeRequest};
 
-/// Two leased buckets, of all tools and of one: what the one earns in a second, and the other.
+/// Two leased buckets, one of all tools and one of each tool, and what each earns in a second.
 fn two(server: u64, tool: u64, mode: Mode) -> LimitPolicy {
     let quota =
         |tokens, mode| Some(Quota::new(vec![Rate::new(tokens, Duration::from_secs(1), 200).unwrap()], mode));
@@ -19,7 +19,7 @@ fn two(server: u64, tool: u64, mode: Mode) -> LimitPolicy {
     LimitPolicy { server, tools: vec![rule], ..policy(1000, false, Mode::Enforce) }
 }
 
-/// Calls until one is refused, and what the last of a hundred refusals says.
+/// Makes calls until one is refused, and returns the last of a hundred refusals.
 async fn refusal(fleet: &Fleet) -> LeaseError {
     let (leases, plan) = &fleet.replicas[0];
     while fleet.call(0).await {}
@@ -59,7 +59,7 @@ async fn a_bucket_on_trial_that_cannot_pay_is_charged_nothing() {
 
 #[tokio::test]
 async fn the_longest_wait_of_several_buckets_is_told() {
-    // Both hold 200, and earn at different rates.
+    // Both buckets hold 200 tokens and earn at different rates.
     for (server, tool, place, wait) in [
         (1000, 80, 1, 12_500),
         (80, 1000, 0, 12_500),
@@ -83,7 +83,7 @@ async fn each_replica_takes_a_part_of_what_there_is() {
         let lease = LeasePolicy { duration: DURATION, hold_back: false };
         Leases::new(fleet.store, fleet.clock, lease, count).share_divisor()
     };
-    // The store knows of two.
+    // The store reports two replicas.
     assert_eq!((parts(Some(3)), parts(Some(0)), parts(None)), (6, 2, 4));
 }
 
@@ -98,21 +98,21 @@ async fn the_level_is_what_the_store_has_told() {
     assert_eq!(leases.observed_levels(plan).as_slice(), [(0, fleet.rate.units(999) + 500)]);
 }
 
-/// A call that does not wait any more is not ordered for.
+/// A take does not include a call that no longer waits.
 #[tokio::test]
 async fn only_what_waits_is_needed() {
     let fleet = Fleet::new(1, policy(1000, false, Mode::Enforce));
     for _ in 0..5 {
         assert!(fleet.call(0).await);
-        // What was taken ahead meanwhile is dropped.
+        // The tokens that were taken ahead expire meanwhile.
         fleet.clock.advance(200_000);
     }
     let needs: Vec<u64> = fleet.store.take_requests.lock().iter().map(|order| order.need).collect();
     assert!(!needs.is_empty() && needs.iter().all(|need| *need <= 1), "{needs:?}");
 }
 
-/// No more is taken ahead than the bucket earns in half a lease: 149 of 3,000 a second in a tenth of a second, less a part in a
-/// hundred for clocks.
+/// A take asks for at most what the bucket earns in half a lease. That is 149 tokens: half of 3,000 a second
+/// in a tenth of a second, less 1 % for clock drift.
 #[tokio::test]
 async fn no_more_is_taken_ahead_than_half_a_lease_earns() {
     let fleet = Fleet::new(1, policy(3000, false, Mode::Enforce));
@@ -145,7 +145,7 @@ async fn all_that_was_taken_is_accounted_for() {
     let before = fleet.store.level(&bucket);
     leases.return_all().await;
     let given = fleet.store.level(&bucket) - before;
-    // All of what was held, less what the bucket has earned since it was taken.
+    // All held tokens are returned, less what the bucket has earned since they were taken.
     let held = fleet.rate.units(counts.held);
     assert!(given > held - fleet.rate.units(1) && given <= held, "{given} of {held}");
     assert_eq!(leases.counts().held, 0);

@@ -1,11 +1,11 @@
-//! What one call holds, misses and gives back.
+//! What one call holds, misses and releases.
 
 use tokio::time::sleep;
 
 use super::bounds::{LEASE, fleet, slot_batch};
 use super::*;
 
-/// Two bounds of which the first is on trial.
+/// Two slot limits, of which the first is in shadow mode.
 fn shadow_and_enforced_batches(first: (&str, u32), second: (&str, u32)) -> Vec<SlotBatch> {
     let mut both = slot_batch(&[first, second]);
     both[0].limits[0].mode = Mode::Shadow;
@@ -43,7 +43,7 @@ async fn what_would_have_been_refused_is_noted_by_place() {
     slot.record_missed(&elsewhere);
     slot.record_missed(&both);
     assert_eq!(slot.missed_indices().collect::<Vec<_>>(), [7, 0, 1]);
-    // By itself the replica has room for it under both.
+    // A single replica has free slots for the call under both limits.
     slot.hold_share(&both, 1).unwrap();
     assert_eq!(slot.missed_indices().collect::<Vec<_>>(), [7]);
 }

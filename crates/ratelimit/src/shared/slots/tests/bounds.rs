@@ -1,4 +1,5 @@
-//! Replicas over one store that loses questions and answers, over paused time: the judge is a list of what runs.
+//! Replicas over one store that loses requests and replies, with paused time. The tests compare the store
+//! with a list of the running calls.
 
 use proptest::prelude::*;
 use tokio::time::sleep;
@@ -8,7 +9,7 @@ use crate::clock::ManualClock;
 
 pub(super) const LEASE: Duration = Duration::from_secs(4);
 
-/// Tokio's time as a clock.
+/// A clock that follows tokio's paused time.
 struct PausedClock(tokio::time::Instant);
 
 impl Clock for PausedClock {
@@ -48,7 +49,7 @@ async fn what_is_in_flight_stays_counted_and_what_has_ended_does_not() {
     sleep(Duration::from_millis(1)).await;
     assert_eq!(store.in_flight("s"), 0);
     assert!(replicas.iter().all(|replica| replica.is_settled()));
-    // Nobody looks after nothing, and somebody does as soon as there is something again.
+    // Without calls no reporter runs, and the next call starts one again.
     sleep(LEASE).await;
     assert!(replicas[0].registry.lock().begin_call());
     assert!(replicas[1].acquire_all(&one).await.is_ok());
@@ -113,7 +114,7 @@ async fn names_are_told_apart() {
         }
     }
     assert_eq!(store.in_flight("s"), 400);
-    // More than fits into one report.
+    // More calls than fit into one report.
     sleep(LEASE * 3).await;
     assert_eq!(store.in_flight("s"), 400);
     drop(held);
@@ -164,7 +165,7 @@ async fn a_store_that_forgot_hears_of_everything_at_once() {
     let slot = replicas[0].acquire_all(&both).await.ok().unwrap();
     sleep(Duration::from_millis(300)).await;
     store.reconnect_empty();
-    // Before it has, nobody is so bold as to ask.
+    // Until the replica has reported, other replicas do not ask for slots.
     assert!(matches!(
         replicas[1].acquire_all(&both).await,
         Err(AcquireError::StoreFailed(StoreFailure::CircuitOpen, _))
@@ -220,12 +221,12 @@ async fn a_call_that_ends_while_it_is_reported_is_not_resurrected() {
     let (replicas, store) = fleet(1);
     let one = slot_batch(&[("s", 2)]);
     let slot = replicas[0].acquire_all(&one).await.ok().unwrap();
-    // The second round is a while on its way.
+    // The second report round takes a while to arrive.
     sleep(LEASE / 5 + Duration::from_millis(300)).await;
     *store.slots.report_delay.lock() = Duration::from_millis(400);
     sleep(LEASE / 5).await;
     drop(slot);
-    // Somebody comes who would take along what has ended, and is faster.
+    // The next acquire request, which would carry the ended call, overtakes that report.
     let next = replicas[0].acquire_all(&one).await.ok().unwrap();
     *store.slots.report_delay.lock() = Duration::ZERO;
     sleep(Duration::from_millis(500)).await;
@@ -299,7 +300,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Failures here are shorter than half a lease, which is what the bound asks for.
+/// Failures here are shorter than half a lease, as the bound requires.
 async fn run(steps: Vec<Step>) {
     const COUNT_MAX: u32 = 3;
     let (replicas, store) = fleet(3);

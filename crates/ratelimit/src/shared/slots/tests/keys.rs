@@ -1,4 +1,4 @@
-//! What bounds are called in the store, and in which questions they stand together.
+//! The keys of slot limits in the store, and which limits are requested together.
 
 use std::num::NonZeroU32;
 

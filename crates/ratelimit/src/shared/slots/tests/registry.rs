@@ -1,4 +1,4 @@
-//! The registry alone: what it counts, and what it says to the store.
+//! The registry alone: what it counts, and what it reports to the store.
 
 use super::*;
 use crate::shared::slots::registry::ReportBatch;
@@ -13,7 +13,8 @@ fn call_id(number: u16) -> CallId {
     CallId(name)
 }
 
-/// A registry in which these calls hold slots under a key. The store gave them at `confirmed`, or does not know of them.
+/// A registry in which these calls hold slots under a key. The store confirmed them at `confirmed`, or does
+/// not know of them.
 fn holding(key: &str, calls: std::ops::Range<u16>, confirmed: Option<Micros>) -> SlotRegistry {
     let mut registry = SlotRegistry::default();
     for number in calls {
@@ -34,7 +35,7 @@ fn what_the_store_cannot_know_is_not_reported_as_ended() {
     let mut registry = holding("s", 0..2, None);
     assert!(!registry.end_call(call_id(0), &[(limit("s"), false)], Micros(1)));
     assert_eq!(registry.unreported_count(), 0);
-    // The question itself may have reached the store.
+    // The acquire request itself may have reached the store.
     assert!(registry.end_call(call_id(1), &[(limit("s"), true)], Micros(1)));
     assert_eq!(registry.unreported_count(), 1);
 }
@@ -66,7 +67,7 @@ fn between_rounds_only_ended_calls_are_reported() {
     let batches = registry.take_batches(None);
     assert_eq!(batches.len(), 1);
     assert_eq!((batches[0].reports[0].held.len(), batches[0].reports[0].ended.len()), (0, 1));
-    // In a round those are left out of which a report is under way.
+    // A round leaves out calls with a pending report.
     assert_eq!(registry.take_batches(Some(Micros(5)))[0].reports[0].held.len(), 2);
     assert_eq!(registry.take_batches(Some(Micros(5))), []);
 }

@@ -1,4 +1,4 @@
-//! When the store hears of calls in flight.
+//! When in-flight calls are reported to the store.
 
 use tokio::time::{Instant, sleep};
 
@@ -38,11 +38,11 @@ async fn reports_of_several_partitions_are_sent_side_by_side() {
     while !replicas[0].is_settled() {
         sleep(Duration::from_millis(1)).await;
     }
-    // Sixteen at once: three turns.
+    // At most sixteen reports are pending at once, so this takes three turns.
     assert!((150..200).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
 }
 
-/// A report that fails is made again at the next look, a tenth of a second later, and not in the next round.
+/// A report that fails is repeated a tenth of a second later, and not only in the next round.
 #[tokio::test(start_paused = true)]
 async fn reports_that_fail_are_made_again_soon() {
     for partitions in [2, 40] {

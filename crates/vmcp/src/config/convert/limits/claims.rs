@@ -1,4 +1,4 @@
-//! `perClaim`: limits for callers by what their claims say.
+//! Converts `perClaim`: limits for callers by the value of a claim.
 
 use vmcp_ratelimit::policy::{LimitPolicy, ListHandling, MissingValue, ValueQuota, ValueSource};
 
@@ -8,7 +8,7 @@ use crate::config::convert::Findings;
 use crate::config::file::{ClaimLists, ClaimRateLimit, LimitMode, MissingClaimOutcome, RateLimitBucket};
 use crate::config::report::item_path;
 
-/// The limits of a rule at `path`.
+/// The limits by claim of the rule at `path`.
 pub(super) fn convert(
     file: Vec<ClaimRateLimit>,
     path: &str,
@@ -72,7 +72,7 @@ pub(super) fn convert(
     limits
 }
 
-/// Without identities there are no claims.
+/// Reports limits that would refuse every call, because callers without identity have no claims.
 pub(super) fn check_anonymous(policy: &LimitPolicy, findings: &mut Findings<'_>) {
     if policy
         .limits()

@@ -1,4 +1,4 @@
-//! `cost` and `settle`: what calls cost.
+//! Converts `cost` and `settle`: how many tokens calls take.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use vmcp_ratelimit::policy::{Cost, Limits, Mode, Price, Window};
 use crate::config::convert::Findings;
 use crate::config::file::{CallCost, LimitMode};
 
-/// The cost of a rule at `path`.
+/// The cost of the calls that the rule at `path` matches.
 pub(super) fn convert(
     file: Option<CallCost>,
     (settle, settle_max): (Option<String>, Option<u32>),
@@ -67,8 +67,9 @@ fn expression(
     }
 }
 
-/// A price that a rule's own bucket can never pay would refuse every call, and one that an override can never pay, every
-/// call of its callers. The same holds for the limits on all calls where both refuse.
+/// Reports a cost that a bucket can never hold. In the rule's own bucket it would refuse every call; in the
+/// bucket of an override, every call of the callers that the override names. The same holds for the limits on
+/// all calls, if both that limit and the cost are enforced.
 pub(super) fn check(
     cost: &Cost,
     (limits, server): (&Limits, &Limits),

@@ -1,4 +1,4 @@
-//! `consistency` and `lease`: whether replicas take tokens ahead, and how.
+//! Converts `consistency` and `lease`: whether and how replicas take tokens in advance.
 
 use vmcp_ratelimit::lease::{LEASE, LEASE_MAX, LEASE_MIN};
 use vmcp_ratelimit::policy::{Consistency, LeasePolicy, LimitPolicy};
@@ -8,7 +8,7 @@ use crate::config::convert::Findings;
 use crate::config::duration::format;
 use crate::config::file::{LimitConsistency, LimitLease};
 
-/// How replicas share.
+/// How replicas share buckets. With the memory store it is always exact.
 pub(super) fn consistency(
     kind: Option<LimitConsistency>,
     file: Option<LimitLease>,
@@ -44,7 +44,7 @@ pub(super) fn consistency(
     consistency
 }
 
-/// Leases that lease nothing are a mistake somebody should hear of.
+/// Warns if no bucket can be leased: then `lease` and `split` change nothing, which is probably a mistake.
 pub(super) fn check(policy: &LimitPolicy, findings: &mut Findings<'_>) {
     let Some(lease) = policy.consistency.lease_policy() else { return };
     let rules = policy.tools.iter().map(|rule| (&rule.limits, rule.cost.minimum));

@@ -1,4 +1,4 @@
-//! `methods`: limits on what clients ask besides calls of tools.
+//! Converts `methods`: limits on requests that are not tool calls.
 
 use vmcp_ratelimit::policy::{Method, MethodRule};
 
@@ -7,7 +7,7 @@ use super::{PATH, WrittenLimits, waiting};
 use crate::config::convert::Findings;
 use crate::config::file::{MethodRateLimit, MethodRateLimits};
 
-/// All rules.
+/// The rules of all methods that have one.
 pub(super) fn convert(
     file: MethodRateLimits,
     defaults: Defaults<'_>,

@@ -1,4 +1,5 @@
-//! `overrides`: what a limit allows callers, or values of a claim, that it names.
+//! Converts `overrides`: other sizes of a limit for single callers, or for single values of a claim, argument
+//! or header.
 
 use std::sync::Arc;
 
@@ -11,10 +12,11 @@ use crate::config::convert::Findings;
 use crate::config::file::{GoDuration, RateLimitOverride};
 use crate::config::report::item_path;
 
-/// Names every caller or value that no other override is for.
+/// The name of every caller or value that no other override names.
 pub(super) const ANY_OTHER: &str = "*";
 
-/// Those of a limit per user at `path`, of which the only window has this period.
+/// The overrides of the limit per user at `path`. `period` is the period of the limit if it has a single
+/// window, the default of their `refillPeriod`.
 pub(super) fn per_user(
     file: Vec<RateLimitOverride>,
     period: Option<GoDuration>,
@@ -24,7 +26,8 @@ pub(super) fn per_user(
     convert(file, period, path, findings, parse_caller)
 }
 
-/// Those of a limit for each value of a claim, argument or header.
+/// The overrides of a limit for each value of a claim, argument or header. `of` is the name of that claim,
+/// argument or header; `period` is as in [`per_user`].
 pub(super) fn per_value(
     file: Vec<RateLimitOverride>,
     of: &str,
@@ -58,7 +61,7 @@ fn convert(
     Overrides::new(overrides)
 }
 
-/// Whom an override of a limit per user names.
+/// The callers that an override of a limit per user names.
 pub(super) fn parse_caller(
     file: &RateLimitOverride,
     path: &str,
@@ -110,7 +113,7 @@ pub(super) fn parse_caller(
     }
 }
 
-/// Which value an override of a limit for each value names.
+/// The value that an override of a limit for each value names.
 fn parse_value(
     file: &RateLimitOverride,
     of: &Arc<str>,
@@ -135,7 +138,7 @@ fn parse_value(
     Some(CallerSelector::Claim { claim: of.clone(), value: Some(value.into()) })
 }
 
-/// What an override allows.
+/// The size that an override sets.
 fn parse_size(
     file: RateLimitOverride,
     period: Option<GoDuration>,
@@ -165,7 +168,7 @@ fn parse_size(
     (!windows.is_empty()).then_some(LimitSize::Windows(windows))
 }
 
-/// An API key that is not there never calls.
+/// Reports overrides for API keys that do not exist: no call can ever match them.
 pub(super) fn check(policy: &LimitPolicy, callers: &KnownCallers, findings: &mut Findings<'_>) {
     let overrides = policy.limits().flat_map(Limits::quotas).flat_map(|quota| quota.overrides.iter());
     for one in overrides {

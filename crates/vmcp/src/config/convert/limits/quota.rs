@@ -1,4 +1,4 @@
-//! Token buckets: windows, modes and percentages.
+//! Converts token buckets and calendar quotas: windows, modes and percentages.
 
 use std::num::NonZeroU8;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use crate::config::duration::format;
 use crate::config::file::{CallQuota, GoDuration, LimitMode, QuotaPeriod, RateLimitBucket, RateLimitWindow};
 use crate::config::report::item_path;
 
-/// A limit for all callers together, and the part of it that all of them may use where some of it is reserved.
+/// The limit for all callers together, and the limit of the unreserved part for callers that `reserved` does
+/// not name.
 pub(super) fn shared_quota(
     bucket: Option<RateLimitBucket>,
     path: &str,
@@ -34,7 +35,7 @@ pub(super) fn shared_quota(
     (shared, unreserved)
 }
 
-/// A limit for each caller.
+/// The limit for each caller.
 pub(super) fn per_user_quota(
     bucket: Option<RateLimitBucket>,
     path: &str,
@@ -48,7 +49,7 @@ pub(super) fn per_user_quota(
     quota_with_overrides(bucket, overrides, path, inherited, findings)
 }
 
-/// A limit that has these sizes for some.
+/// A limit with these overrides; `None` if it is off or has no valid window.
 pub(super) fn quota_with_overrides(
     bucket: RateLimitBucket,
     overrides: Overrides,
@@ -82,7 +83,7 @@ pub(super) fn quota_with_overrides(
     (!windows.is_empty()).then_some(Quota { windows, mode, percent, overrides })
 }
 
-/// The windows of a bucket at `path`: token buckets, and a quota for a period of the calendar.
+/// The windows of the bucket at `path`: those of the token bucket, and one for the calendar quota.
 pub(super) fn windows(
     (max_tokens, refill_period, burst): (Option<u64>, Option<GoDuration>, Option<u64>),
     (windows, quota): (Vec<RateLimitWindow>, Option<CallQuota>),
@@ -116,7 +117,7 @@ pub(super) fn windows(
     rates.into_iter().map(Window::from).chain(quota).collect()
 }
 
-/// A quota for a period of the calendar.
+/// The window of a calendar quota.
 fn calendar_window(file: CallQuota, path: &str, findings: &mut Findings<'_>) -> Option<Window> {
     let CallQuota { calls, per, time_zone, resets_at } = file;
     let per = match per {
@@ -148,7 +149,8 @@ fn calendar_window(file: CallQuota, path: &str, findings: &mut Findings<'_>) -> 
     }
 }
 
-/// A window is known by its period: its level is found again when its size or the order of windows changes.
+/// Reports two windows with the same period. A window is identified by its period, so that its level is found
+/// again when its size or the order of windows changes.
 fn check_periods(rates: &[Rate], path: &str, findings: &mut Findings<'_>) {
     let period = |rate: &Rate| rate.configured().1;
     for (index, rate) in rates.iter().enumerate() {
@@ -160,7 +162,7 @@ fn check_periods(rates: &[Rate], path: &str, findings: &mut Findings<'_>) {
     }
 }
 
-/// For how many callers in a hundred a limit refuses.
+/// The percentage of callers for whom a limit refuses calls; `None` for all of them.
 fn percent(file: Option<u8>, mode: Mode, path: &str, findings: &mut Findings<'_>) -> Option<NonZeroU8> {
     let percent = file?;
     let path = format!("{path}.enforcePercent");

@@ -1,4 +1,4 @@
-//! `rateLimiting.redis`: where limits are kept that replicas share.
+//! Converts `rateLimiting.redis`: the server with the limits that replicas share.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::config::convert::{Findings, namespace};
 use crate::config::file::{LimitRedis, SessionStorage, StorageProvider};
 use crate::config::settings::{RedisSettings, RedisTarget};
 
-/// The variable the reference takes the password from.
+/// The default variable with the password, the same as in ToolHive.
 const PASSWORD_ENV: &str = "THV_SESSION_REDIS_PASSWORD";
-/// The reference's key prefix.
+/// The default key prefix, the same as in ToolHive.
 const KEY_PREFIX: &str = "thv:rl:";
 
-/// Makes the store's settings.
+/// The settings of the shared store.
 pub(super) fn convert_redis(
     file: LimitRedis,
     session: Option<&SessionStorage>,
@@ -96,7 +96,7 @@ pub(super) fn convert_redis(
     settings
 }
 
-/// Every limited call waits so long while the store does not answer.
+/// Warns about a long deadline: while the store does not answer, every limited call waits for that long.
 fn check_deadline(deadline: Duration, path: &str, findings: &mut Findings<'_>) {
     if deadline > Duration::from_secs(1) {
         let message =
@@ -105,7 +105,9 @@ fn check_deadline(deadline: Duration, path: &str, findings: &mut Findings<'_>) {
     }
 }
 
-/// The store's own policy: what it refuses is refused before anything is started.
+/// The policy of the store. It is made here, so that a setting that the store refuses is reported before
+/// anything is started. The first part of the error is true if the gateway's name is the problem; the second
+/// is the message.
 fn redis_policy(settings: &RedisSettings, server: &str) -> Result<RedisPolicy, (bool, String)> {
     let text =
         |error: PolicyError| (error == PolicyError::KeyPart("the gateway's `name`"), error.to_string());
@@ -118,7 +120,7 @@ fn redis_policy(settings: &RedisSettings, server: &str) -> Result<RedisPolicy, (
         }
     };
     let password = settings.password.as_ref().map(|password| Password::new(password.expose().to_owned()));
-    // The reference's namespace and name, so that every replica of one server comes to the same keys.
+    // The namespace and the name are those of ToolHive, so that all replicas of one server use the same keys.
     let mut policy = RedisPolicy::new(target, &settings.namespace, server)
         .and_then(|policy| policy.with_key_prefix(&settings.key_prefix))
         .and_then(|policy| policy.with_deadline(settings.deadline))

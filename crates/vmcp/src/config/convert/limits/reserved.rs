@@ -1,5 +1,5 @@
-//! `reserved`: a part of a bucket of all callers that only some may use. What the others may use is a bucket of its own, from
-//! which those who are named are exempt.
+//! Converts `reserved`: a part of a bucket of all callers that only some of them may use. The rest is a
+//! bucket of its own, from which the named callers are exempt.
 
 use vmcp_ratelimit::Rate;
 use vmcp_ratelimit::policy::{LimitSize, Override, Overrides, Quota, Window};
@@ -9,7 +9,7 @@ use crate::config::convert::Findings;
 use crate::config::file::{NamedCallers, RateLimitOverride, ReservedShare};
 use crate::config::report::item_path;
 
-/// What callers may use for whom nothing is reserved.
+/// The limit for callers that `reserved` does not name.
 pub(super) fn unreserved_quota(
     shared: &Quota,
     reserved: ReservedShare,
@@ -58,7 +58,7 @@ pub(super) fn unreserved_quota(
     Some(Quota { windows, overrides: Overrides::new(exempt), ..shared.clone() })
 }
 
-/// What is left of a window; at least the reserved part is taken off it.
+/// The window without its reserved part, which is rounded up. `None` if too few tokens are left for a rate.
 fn remaining_window(window: &Window, percent: u8) -> Option<Window> {
     let Window { rate, calendar } = window;
     let left = |tokens: u64| tokens * u64::from(100 - percent) / 100;

@@ -1,4 +1,4 @@
-//! `tools` and `byAnnotation`: limits on tools by their names, and by what their annotations let one assume.
+//! Converts `tools` and `byAnnotation`: limits on tools by their names and by their annotations.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use crate::config::convert::Findings;
 use crate::config::file::{AnnotationRateLimit, AnnotationRateLimits, LimitMode, ToolRateLimit};
 use crate::config::report::item_path;
 
-/// What holds for every rule that does not say otherwise, and what rules share.
+/// The defaults for rules that leave a key out, and the limits that rules share.
 #[derive(Clone, Copy)]
 pub(super) struct Defaults<'a> {
     pub(super) mode: LimitMode,
-    /// How long a call waits.
+    /// The default of `maxWait`: how long a call waits.
     pub(super) wait_max: Duration,
-    /// The limits on all calls, which a rule's price counts in, too.
+    /// The limits on all calls. A rule's cost counts in their buckets, too.
     pub(super) server: &'a Limits,
 }
 
-/// All rules.
+/// The rules of `tools`, then those of `byAnnotation`.
 pub(super) fn convert(
     tools: Vec<ToolRateLimit>,
     by_annotation: Option<AnnotationRateLimits>,
@@ -87,7 +87,7 @@ pub(super) fn convert(
     rules
 }
 
-/// One rule; `None` for one that is off, which is as if it were not written.
+/// One rule; `None` for a rule that is off, which is the same as no rule.
 fn rule(
     file: ToolRateLimit,
     hint: Option<ToolAnnotation>,
@@ -113,7 +113,7 @@ fn rule(
     let limits_something =
         shared.is_some() || per_user.is_some() || !per_claim.is_empty() || concurrency.is_some();
     let limits_something = limits_something || !per_value.is_empty();
-    // A rule may also only say what calls cost in the buckets of others.
+    // A rule without limits may still say how much calls cost in the buckets of other rules.
     if !limits_something && cost.is_none() && settle.is_none() {
         findings.add_problem(path, "limits nothing").hint =
             Some("write `shared`, `perUser`, `perClaim`, `perValue`, `concurrency` or `cost`".to_owned());
@@ -133,7 +133,8 @@ fn rule(
     (mode != LimitMode::Off || !limits_nothing).then_some(rule)
 }
 
-/// A name is no pattern of another kind, although its characters would be allowed in one.
+/// Warns about characters of other pattern languages (regular expressions, globs), which match only
+/// themselves here.
 fn check_name(name: &str, path: &str, findings: &mut Findings<'_>) {
     if let Some(odd) = name.chars().find(|c| "^$?[](){}|+\\".contains(*c)) {
         let message = format!("`{odd}` matches only itself here; only `*` matches other characters");

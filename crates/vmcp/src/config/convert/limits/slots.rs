@@ -1,4 +1,5 @@
-//! `concurrency` and `concurrencyLease`: how many calls may be in flight, and how long replicas are trusted to say so.
+//! Converts `concurrency` and `concurrencyLease`: how many calls may be in flight, and for how long the slots
+//! of a silent replica stay taken.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -12,12 +13,14 @@ use crate::config::duration::format;
 use crate::config::file::{ConcurrencyLimit, GoDuration, LimitMode};
 use crate::config::settings::RedisSettings;
 
-/// Shorter ones end when a machine is merely busy; longer ones keep the slots of a killed replica from everybody.
+/// The shortest and the longest slot lease. A shorter one expires while a machine is merely busy; a longer
+/// one keeps the slots of a killed replica from all other replicas.
 const LEASE_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-/// So many decisions of Redis must fit into a lease, or a slow one ends it.
+/// How many decision deadlines of Redis must fit into a slot lease. With fewer, a slow decision would let the
+/// lease expire.
 const DEADLINES_MIN: u32 = 8;
 
-/// How many calls may be in flight.
+/// The bounds on calls in flight of one rule.
 pub(super) fn convert_concurrency(
     file: Option<ConcurrencyLimit>,
     path: &str,
@@ -42,7 +45,8 @@ pub(super) fn convert_concurrency(
     }
 }
 
-/// Takes over how long slots are held in Redis.
+/// Sets how long slots are leased in Redis: `concurrencyLease`, else the default, but at least
+/// [`DEADLINES_MIN`] decision deadlines.
 pub(super) fn apply_slot_lease(
     file: Option<GoDuration>,
     policy: &LimitPolicy,

@@ -1,4 +1,4 @@
-//! `perValue`: limits for calls by what they say in an argument or header.
+//! Converts `perValue`: limits for calls by the value of an argument or header.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::config::convert::Findings;
 use crate::config::file::{ClaimText, LimitMode, RateLimitBucket, ValueRateLimit};
 use crate::config::report::item_path;
 
-/// The limits of a rule at `path`.
+/// The limits by value of the rule at `path`.
 pub(super) fn convert(
     file: Vec<ValueRateLimit>,
     path: &str,
@@ -67,7 +67,7 @@ pub(super) fn convert(
     limits
 }
 
-/// Which part of a call.
+/// The argument or header that a limit counts by.
 fn call_part(
     argument: Option<String>,
     header: Option<String>,
@@ -104,8 +104,9 @@ fn listed_values(values: Vec<ClaimText>, ignore_case: bool) -> Option<Arc<[Arc<s
     (!values.is_empty()).then(|| values.into_iter().map(text).collect())
 }
 
-/// Callers choose what their calls say: it counts only for callers who are verified, or for values that are listed. And only
-/// headers that the gateway passes on are known.
+/// Reports limits by value that cannot work. Callers choose the values of their calls, so a value counts only
+/// for a caller with an identity, or if `values` lists it. Headers that the gateway does not pass on are not
+/// known to the limiter.
 pub(super) fn check(policy: &LimitPolicy, callers: &KnownCallers, findings: &mut Findings<'_>) {
     for limit in policy.limits().flat_map(|limits| &limits.per_value) {
         let ValueSource::Call(value) = &limit.source else { continue };

@@ -1,4 +1,4 @@
-//! `maxWait` and `waiting`: how long calls wait for limits, and how many of them.
+//! Converts `maxWait` and `waiting`: how long calls wait for limits, and how many of them.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::config::convert::Findings;
 use crate::config::duration::format;
 use crate::config::file::{GoDuration, LimitWaiting};
 
-/// The longest that a call may be made to wait: no client waits longer, and what waits is kept in memory.
+/// The longest `maxWait`. No client waits longer, and a waiting call occupies memory.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
-/// A `maxWait` below `path`.
+/// The `maxWait` of the section or rule at `path`; `None` if it is left out.
 pub(super) fn convert_max_wait(
     file: Option<GoDuration>,
     path: &str,
@@ -31,14 +31,14 @@ pub(super) fn convert_max_wait(
     Some(wait)
 }
 
-/// A rule that never refuses is never waited for.
+/// Warns about a `maxWait` on a rule that never refuses, for which no call ever waits.
 pub(super) fn check_rule(limits: &Limits, path: &str, is_written: bool, findings: &mut Findings<'_>) {
     if is_written && !limits.wait_max.is_zero() && !has_enforced_limit(limits) {
         findings.add_warning(format!("{path}.maxWait"), "has no effect on a rule that refuses nothing");
     }
 }
 
-/// The same for the whole section.
+/// Warns about a `maxWait` or `waiting` that has no effect anywhere in the section.
 pub(super) fn check(policy: &LimitPolicy, waits: bool, bounded: bool, findings: &mut Findings<'_>) {
     if waits && !policy.server.wait_max.is_zero() && !policy.limits().any(has_enforced_limit) {
         findings.add_warning(format!("{PATH}.maxWait"), "has no effect where nothing is refused");
@@ -55,7 +55,7 @@ fn has_enforced_limit(limits: &Limits) -> bool {
     limits.quotas().any(refuses) || (bounds_calls && concurrency.mode == Mode::Enforce)
 }
 
-/// How many calls may wait.
+/// The bounds on how many calls may wait.
 pub(super) fn convert_bounds(file: LimitWaiting, findings: &mut Findings<'_>) -> WaitBounds {
     let LimitWaiting { max_calls, max_per_user } = file;
     let default = WaitBounds::default();

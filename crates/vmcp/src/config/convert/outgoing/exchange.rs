@@ -1,4 +1,5 @@
-//! The strategies that exchange the caller's token for a credential of the backend's: `token_exchange`, `xaa`, `aws_sts`.
+//! Converts the strategies that exchange the caller's token for a credential of the backend:
+//! `token_exchange`, `xaa` and `aws_sts`.
 
 use std::sync::Arc;
 
@@ -12,12 +13,13 @@ use super::super::Findings;
 use crate::config::file::{AwsSts, RoleMapping as FileMapping, StrategyKind, TokenExchange, Xaa};
 use crate::config::report::join_path;
 
-/// What all strategies of one configuration share; made when the first of them asks.
+/// The context that all strategies of one configuration share. It is made for the first strategy that needs
+/// it.
 #[derive(Default)]
 pub(super) struct ExchangeBuilder(Option<Arc<ExchangeContext>>);
 
 impl ExchangeBuilder {
-    /// The source of a strategy's credentials; `path` is its section's.
+    /// The source of a strategy's credentials; `path` is the path of the strategy.
     pub(super) fn build(
         &mut self,
         strategy: Strategy,
@@ -39,7 +41,7 @@ impl ExchangeBuilder {
     }
 }
 
-/// The settings of a strategy that exchanges tokens; `path` is that of its own section.
+/// The settings of a token exchange; `path` is the path of the section `tokenExchange`.
 pub(super) fn token_exchange(
     file: TokenExchange,
     path: &str,
@@ -78,7 +80,7 @@ pub(super) fn token_exchange(
     }))
 }
 
-/// The settings of cross-app access; `path` is that of its own section.
+/// The settings of cross-app access; `path` is the path of the section `xaa`.
 pub(super) fn xaa(file: Xaa, path: &str, findings: &mut Findings<'_>) -> Option<Strategy> {
     let Xaa {
         idp_token_url,
@@ -129,7 +131,7 @@ pub(super) fn xaa(file: Xaa, path: &str, findings: &mut Findings<'_>) -> Option<
     Some(Strategy::Xaa(policy))
 }
 
-/// The settings of signatures with keys of AWS roles; `path` is that of its own section.
+/// The settings of signatures with keys of AWS roles; `path` is the path of the section `awsSts`.
 pub(super) fn aws_sts(file: AwsSts, path: &str, findings: &mut Findings<'_>) -> Option<Strategy> {
     let AwsSts {
         region,
@@ -174,10 +176,11 @@ fn role_mapping(file: FileMapping, path: &str, findings: &mut Findings<'_>) -> O
     Some(RoleMapping { condition: who, role_arn, priority })
 }
 
-/// Why a strategy cannot be had, for the two whose tokens have no source here.
+/// Reports why `obo` or `upstream_inject` cannot be used: the gateway has no source for their tokens.
 pub(super) fn report_unsupported(kind: StrategyKind, path: &str, findings: &mut Findings<'_>) {
     let strategy = if kind == StrategyKind::Obo { Strategy::Obo } else { Strategy::UpstreamInject };
-    // Neither asks for exchanges.
+    // The strategy refuses before it makes an exchange, so the result is always `None`; only the problem is
+    // wanted.
     let _ = ExchangeBuilder::default().build(strategy, path, findings);
 }
 
@@ -198,14 +201,14 @@ fn refuse_upstream(name: Option<&str>, key: &'static str, path: &str, findings: 
     }
 }
 
-/// The keys of one account in the file.
+/// The names of the config keys of one OAuth client.
 struct AccountKeys {
     id: &'static str,
     secret: &'static str,
     variable: &'static str,
 }
 
-/// The gateway's account at an issuer; a secret comes from the file or from a variable.
+/// The gateway's OAuth client at an issuer. Its secret comes from the file or from an environment variable.
 fn account(
     keys: &AccountKeys,
     (id, secret, variable): (Option<String>, Option<String>, Option<String>),

@@ -1,4 +1,4 @@
-//! `rateLimiting.methods`.
+//! The section `rateLimiting.methods`: limits on requests that are not tool calls.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,54 +6,59 @@ use serde::{Deserialize, Serialize};
 use super::{ClaimRateLimit, ConcurrencyLimit, LimitMode, RateLimitBucket};
 use crate::config::file::GoDuration;
 
-/// Limits on requests that call no tool, by the names of methods. They are free where none is written.
+/// Limits on requests that are not tool calls, by the name of the method. A method that is left out has no
+/// limit.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MethodRateLimits {
-    /// Pages of the list of tools.
+    /// Requests for a page of the list of tools. Left out: no limit.
     #[serde(rename = "tools/list")]
     pub(crate) list_tools: Option<MethodRateLimit>,
-    /// Pages of the list of resources.
+    /// Requests for a page of the list of resources. Left out: no limit.
     #[serde(rename = "resources/list")]
     pub(crate) list_resources: Option<MethodRateLimit>,
-    /// Pages of the list of resource templates.
+    /// Requests for a page of the list of resource templates. Left out: no limit.
     #[serde(rename = "resources/templates/list")]
     pub(crate) list_templates: Option<MethodRateLimit>,
-    /// Pages of the list of prompts.
+    /// Requests for a page of the list of prompts. Left out: no limit.
     #[serde(rename = "prompts/list")]
     pub(crate) list_prompts: Option<MethodRateLimit>,
-    /// Resources that are read.
+    /// Reads of a resource. Left out: no limit.
     #[serde(rename = "resources/read")]
     pub(crate) read_resource: Option<MethodRateLimit>,
-    /// Prompts.
+    /// Requests for a prompt. Left out: no limit.
     #[serde(rename = "prompts/get")]
     pub(crate) get_prompt: Option<MethodRateLimit>,
-    /// Completions of arguments.
+    /// Completions of an argument. Left out: no limit.
     #[serde(rename = "completion/complete")]
     pub(crate) complete: Option<MethodRateLimit>,
-    /// Resources that a client wants to hear of, also on streams of `subscriptions/listen`.
+    /// Subscriptions to a resource, including the resources of a stream of `subscriptions/listen`. Left out:
+    /// no limit.
     #[serde(rename = "resources/subscribe")]
     pub(crate) subscribe: Option<MethodRateLimit>,
-    /// Streams of changes.
+    /// Streams of change notifications. Left out: no limit.
     #[serde(rename = "subscriptions/listen")]
     pub(crate) listen: Option<MethodRateLimit>,
 }
 
-/// The buckets of one method.
+/// The limits of one method. One without `shared`, `perUser`, `perClaim` and `concurrency` is refused.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct MethodRateLimit {
-    /// One bucket for all callers together.
+    /// One bucket for all callers together. Left out: no limit.
     pub(crate) shared: Option<RateLimitBucket>,
-    /// One bucket for each caller.
+    /// One bucket for each caller. Left out: no limit.
     pub(crate) per_user: Option<RateLimitBucket>,
-    /// Buckets for callers by what their claims say.
+    /// Buckets for callers by the value of a claim. Left out: none.
     #[serde(default)]
     pub(crate) per_claim: Vec<ClaimRateLimit>,
-    /// How many requests may be in work. Not for `resources/subscribe` and `subscriptions/listen`.
+    /// How many requests may be in flight. Refused on `resources/subscribe` and `subscriptions/listen`,
+    /// because what they start lasts longer than the request. Left out: no bound.
     pub(crate) concurrency: Option<ConcurrencyLimit>,
-    /// What the rule does when it would refuse. Left out: the mode of all rules.
+    /// What the rule does with a request over the limit: `enforce`, `shadow` or `off`. Left out:
+    /// `rateLimiting.mode`.
     pub(crate) mode: Option<LimitMode>,
-    /// How long a request waits for this rule before it is refused. Left out: as long as for all rules.
+    /// How long a request waits for this rule before it is refused: `0s`, or `1ms` to `1h`. Left out:
+    /// `rateLimiting.maxWait`.
     pub(crate) max_wait: Option<GoDuration>,
 }

@@ -1,4 +1,4 @@
-//! The objects about identity: who callers are, what they may do, and how the gateway proves itself to backends.
+//! The `spec` types about identity: authentication of callers, policies, and credentials for backends.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{CaBundleRef, KeyRef};
 use crate::config::file::{NameRef, RoleMapping};
 
-/// Who callers are and what they may do.
+/// How callers are authenticated, and what policies allow them.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::config::manifest) struct IncomingAuth {
@@ -20,7 +20,7 @@ pub(in crate::config::manifest) struct IncomingAuth {
     pub(in crate::config::manifest) authz_config_ref: Option<NameRef>,
 }
 
-/// A reference to an `MCPOIDCConfig`, with what differs from server to server.
+/// A reference to an `MCPOIDCConfig`, with the settings that differ between servers.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::config::manifest) struct OidcRef {
@@ -31,7 +31,7 @@ pub(in crate::config::manifest) struct OidcRef {
     pub(in crate::config::manifest) resource_url: Option<String>,
 }
 
-/// Policies, written here or in a `ConfigMap`.
+/// Policies, in the manifest itself or in a `ConfigMap`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::config::manifest) struct AuthzConfig {
@@ -44,7 +44,7 @@ pub(in crate::config::manifest) struct AuthzConfig {
     pub(in crate::config::manifest) group_entity_type: Option<String>,
 }
 
-/// Policies within the manifest.
+/// Policies in the manifest itself.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::config::manifest) struct InlineAuthz {
@@ -53,12 +53,12 @@ pub(in crate::config::manifest) struct InlineAuthz {
     pub(in crate::config::manifest) primary_upstream_provider: Option<String>,
 }
 
-/// What an `MCPAuthzConfig` or a `ConfigMap` holds for Cedar.
+/// The Cedar policies of an `MCPAuthzConfig` or a `ConfigMap`.
 #[derive(Deserialize, JsonSchema)]
 pub(in crate::config::manifest) struct CedarOptions {
     pub(in crate::config::manifest) policies: Vec<String>,
     pub(in crate::config::manifest) entities_json: Option<String>,
-    /// ToolHive takes it from the authorization server's section alone.
+    /// Has no effect: ToolHive takes the provider from the section of the authorization server only.
     #[serde(rename = "primary_upstream_provider")]
     pub(in crate::config::manifest) _primary_upstream_provider: Option<String>,
     pub(in crate::config::manifest) group_claim_name: Option<String>,
@@ -66,7 +66,7 @@ pub(in crate::config::manifest) struct CedarOptions {
     pub(in crate::config::manifest) group_entity_type: Option<String>,
 }
 
-/// The text in a `ConfigMap` of policies.
+/// The document in a `ConfigMap` with policies.
 #[derive(Deserialize, JsonSchema)]
 pub(in crate::config::manifest) struct CedarDocument {
     #[serde(rename = "version")]
@@ -94,7 +94,7 @@ pub(in crate::config::manifest) struct McpOidcConfig {
     pub(in crate::config::manifest) kubernetes_service_account: Option<ServiceAccountOidc>,
 }
 
-/// An issuer by its addresses.
+/// An OIDC issuer, with its addresses.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::config::manifest) struct InlineOidc {
@@ -113,7 +113,7 @@ pub(in crate::config::manifest) struct InlineOidc {
     pub(in crate::config::manifest) insecure_allow_http: Option<bool>,
 }
 
-/// The cluster as the issuer.
+/// The cluster as the issuer of service account tokens.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::config::manifest) struct ServiceAccountOidc {
@@ -127,18 +127,18 @@ pub(in crate::config::manifest) struct ServiceAccountOidc {
     pub(in crate::config::manifest) use_cluster_auth: Option<bool>,
 }
 
-/// How the gateway proves itself to backends.
+/// The credentials that the gateway sends to backends.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::config::manifest) struct OutgoingAuth {
-    /// `inline`, or `discovered` where it is left out.
+    /// `inline` or `discovered`; left out, it is `discovered`.
     pub(in crate::config::manifest) source: Option<String>,
     pub(in crate::config::manifest) default: Option<BackendAuth>,
     #[serde(default)]
     pub(in crate::config::manifest) backends: BTreeMap<String, BackendAuth>,
 }
 
-/// How the gateway proves itself to one backend.
+/// The credential for one backend.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::config::manifest) struct BackendAuth {

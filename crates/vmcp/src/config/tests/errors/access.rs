@@ -1,6 +1,6 @@
-//! Wrong configs of who may come in and what they may do.
+//! Wrong configs about authentication and authorization.
 
-/// Titles and texts.
+/// The title and the text of each config.
 pub(super) const ACCESS: &[(&str, &str)] = &[
     (
         "an issuer that nobody could trust",

@@ -1,6 +1,6 @@
 //! Configs that are well formed and cannot be served.
 
-/// What is well formed and makes no sense.
+/// The title and the text of each config that has the right shape and a wrong meaning.
 pub(super) const SEMANTICS: &[(&str, &str)] = &[
     (
         "the smallest file lacks a name",
@@ -575,7 +575,7 @@ rateLimiting:
     ),
 ];
 
-/// What the reference has and this build has not.
+/// Configs of ToolHive with features that this build does not have.
 pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     (
         "features that are not built",
@@ -628,7 +628,7 @@ incomingAuth: {type: anonymous, oidc: {issuer: 'https://issuer.example.com', aud
     ),
 ];
 
-/// The same for the JSON of desktop clients.
+/// Wrong `mcpServers` files of desktop clients.
 pub(super) const JSON: &[(&str, &str)] = &[
     ("JSON: broken", "{\"mcpServers\": {\"a\": }}"),
     ("JSON: no servers", "{\"mcpservers\": {}}"),

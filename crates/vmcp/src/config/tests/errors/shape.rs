@@ -1,6 +1,6 @@
-//! Configs whose text or shape is wrong.
+//! Configs with wrong YAML or a wrong shape.
 
-/// What the text and its shape get wrong.
+/// The title and the text of each config.
 pub(super) const SHAPE: &[(&str, &str)] = &[
     ("an empty file", ""),
     ("a list in place of a map", "- name: a"),
