@@ -247,6 +247,8 @@ pub(crate) struct FakeStore {
     key_age: Mutex<Option<Duration>>,
     /// The number of buckets in its requests that may have levels under former keys.
     legacy_count: std::sync::atomic::AtomicUsize,
+    /// Takes wait for a permit of it.
+    pub(crate) take_gate: Mutex<Option<Arc<tokio::sync::Semaphore>>>,
 }
 
 impl FakeStore {
@@ -266,6 +268,7 @@ impl FakeStore {
             last_refusal: Mutex::default(),
             key_age: Mutex::new(Some(Duration::MAX)),
             legacy_count: 0.into(),
+            take_gate: Mutex::default(),
         })
     }
 
@@ -375,6 +378,10 @@ impl RemoteStore for FakeStore {
         Box::pin(async move {
             self.request_count.fetch_add(1, Ordering::SeqCst);
             self.take_requests.lock().push(order);
+            let gate = self.take_gate.lock().clone();
+            if let Some(gate) = gate {
+                gate.acquire().await.unwrap().forget();
+            }
             self.reply(|| {
                 let held = bucket.rate.tokens(self.level(bucket));
                 let mut whole = held.min(order.need);

@@ -146,6 +146,11 @@ async fn buckets_are_paid_while_slots_on_trial_wait() {
         store.reconnect_empty();
         let outcome = call(&enforced, "a_search", &known("i", "s")).await;
         assert_eq!(outcome.is_ok(), on_failure != OnStoreFailure::Deny, "{on_failure:?}: {outcome:?}");
+        assert_eq!(
+            store.request_count.load(Ordering::SeqCst),
+            0,
+            "{on_failure:?}: no bucket is asked either"
+        );
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::limiter::observer::{DecisionEvent, WaitOutcome};
+use crate::plan::policy::LeasePolicy;
 
 /// The parts of a decision that matter to an operator during an outage.
 #[derive(Debug, PartialEq, Eq)]
@@ -136,5 +137,31 @@ async fn buckets_are_reported_as_the_policy_decides() {
             call(&bench, "a_search", &known("i", "s")).await.unwrap();
         }
         assert_eq!(reports.take(), expected, "{mode:?}, {on_failure:?}");
+    }
+}
+
+/// A shadow rule in a partition that fails would have refused where the policy is to deny.
+#[tokio::test]
+async fn a_shadow_rule_that_could_not_be_asked_is_reported() {
+    for (on_failure, would_refuse) in
+        [(OnStoreFailure::Deny, &["perUser"][..]), (OnStoreFailure::Allow, &[][..])]
+    {
+        let clock = Arc::new(ManualClock::default());
+        let store = FakeStore::new(clock.clone());
+        let sharing =
+            Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
+        let per_user = quota(5, 60).map(|quota| Quota { mode: Mode::Shadow, ..quota });
+        let base =
+            policy(Limits { shared: quota(9, 60), per_user, ..Limits::default() }, vec![], Anonymous::Refuse);
+        let lease = LeasePolicy { duration: Duration::from_millis(100), hold_back: false };
+        let policy = LimitPolicy { consistency: Consistency::Split(lease), ..base };
+        let reports = Arc::new(Reports::default());
+        let bench = harness_with_observer(clock, policy, Some(sharing), reports.clone());
+        call(&bench, "a_search", &known("i", "s")).await.unwrap();
+        let own = store.partitions.lock().iter().flatten().next().cloned();
+        *store.failing_partition.lock() = Some(own);
+        call(&bench, "a_search", &known("i", "s")).await.unwrap();
+        let expected = [report(true, false, &[]), report(true, false, would_refuse)];
+        assert_eq!(reports.take(), expected, "{on_failure:?}");
     }
 }

@@ -172,3 +172,24 @@ async fn what_is_left_is_known_from_the_store_s_answer() {
     }
     assert_eq!(told, [false, false, false, false, false, true]);
 }
+
+/// A replica that takes tokens ahead starts an outage from what its last take has seen.
+#[tokio::test]
+async fn an_outage_starts_from_the_level_of_the_last_take() {
+    let lease = LeasePolicy { duration: Duration::from_millis(100), hold_back: false };
+    let base = policy(Limits { shared: quota(1000, 1), ..Limits::default() }, vec![], Anonymous::Refuse);
+    let (bench, store) =
+        shared_harness(LimitPolicy { consistency: Consistency::Lease(lease), ..base }, OnStoreFailure::Local);
+    let ann = known("i", "ann");
+    for _ in 0..600 {
+        call(&bench, "a_search", &ann).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    store.set_failure(Some(StoreFailure::Disconnected));
+    let mut count = 0;
+    for _ in 0..1000 {
+        count += usize::from(call(&bench, "a_search", &ann).await.is_ok());
+    }
+    // This replica's half of four hundred, and what it holds of earlier takes.
+    assert!((150..350).contains(&count), "{count}");
+}

@@ -207,3 +207,26 @@ async fn who_leaves_the_queue_for_a_shared_slot_holds_nothing() {
     abort_call(ann).await;
     assert_eq!(store.in_flight(""), 0);
 }
+
+/// A replica without others passes its slots on without ever leaving them alone.
+#[tokio::test(start_paused = true)]
+async fn one_replica_alone_never_pauses_its_queue() {
+    let (replicas, _store) = fleet(1, &limits(1, None, 3600), OnStoreFailure::Deny);
+    let begun = Instant::now();
+    let calls: Vec<_> = (0..6)
+        .map(|_| {
+            let bench = replicas[0].clone();
+            tokio::spawn(async move {
+                let ctx = bench.context("ann");
+                let tools = bench.gateway.list_tools(&ctx).await.unwrap();
+                let plan = bench.limiter.tool_plan(&tools, &"t".into()).unwrap();
+                let _permit = bench.limiter.admit(&plan, &ctx).await.unwrap();
+                sleep(seconds(1)).await;
+            })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    assert!(begun.elapsed() < seconds(6) + Duration::from_millis(30), "{:?}", begun.elapsed());
+}

@@ -168,3 +168,21 @@ fn tokens_of_two_orders_live_as_long_as_the_older_ones() {
     let TakeRequest { min_useful: least, need, .. } = stock.begin_take(Micros(61), 2);
     assert_eq!((least, need), (0, 0), "nobody waits");
 }
+
+/// A take that is pending when the replica ends brings tokens, which go back as well.
+#[tokio::test]
+async fn tokens_of_a_pending_take_are_returned() {
+    let fleet = Fleet::new(1, policy(1000, false, Mode::Enforce));
+    // The first take is for the call, and the next one is made ahead.
+    let gate = Arc::new(tokio::sync::Semaphore::new(1));
+    *fleet.store.take_gate.lock() = Some(gate.clone());
+    assert!(fleet.call(0).await);
+    let (leases, plan) = &fleet.replicas[0];
+    let open = async {
+        tokio::task::yield_now().await;
+        gate.add_permits(1);
+    };
+    tokio::join!(leases.return_all(), open);
+    let bucket = &plan[0].leased_bucket.remote;
+    assert_eq!((fleet.held(0), bucket.rate.tokens(fleet.store.level(bucket))), (0, 999));
+}
