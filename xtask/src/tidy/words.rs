@@ -4,7 +4,7 @@
 use super::File;
 
 /// A word or phrase, and what to write instead. Matched as whole words, in any case.
-const AVOIDED: [(&str, &str); 15] = [
+const AVOIDED: [(&str, &str); 17] = [
     ("nobody", "no caller, no client, no task"),
     ("somebody", "a caller, a client, a task"),
     ("everybody", "all callers"),
@@ -17,6 +17,8 @@ const AVOIDED: [(&str, &str); 15] = [
     ("goes on", "continues"),
     ("go on", "continue"),
     ("stands", "is, sits, means"),
+    ("era", "versions with sessions, or 2026-07-28"),
+    ("eras", "versions with sessions, or 2026-07-28"),
     ("road", "path"),
     ("roads", "paths"),
     ("besides", "also"),
