@@ -84,6 +84,14 @@ fn a_report_has_a_bounded_number_of_names() {
     let mut sizes: Vec<usize> = registry.take_batches(Some(Micros(5))).iter().map(names).collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [188, 256, 256]);
+    // The bound is for all limits of a report together.
+    let mut registry = holding("s", 0..200, Some(Micros(0)));
+    for number in 0..200 {
+        registry.hold(&limit("t"), call_id(number), Some(Micros(0)));
+    }
+    let mut sizes: Vec<usize> = registry.take_batches(Some(Micros(5))).iter().map(names).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [144, 256]);
 }
 
 #[test]
