@@ -54,10 +54,30 @@ async fn reports_that_fail_are_made_again_soon() {
         sleep(Duration::from_millis(50)).await;
         // The round begins at 800 ms, and every report in it fails.
         *store.slots.loses_answers.lock() = true;
-        sleep(Duration::from_millis(790)).await;
+        sleep(Duration::from_millis(890)).await;
         *store.slots.loses_answers.lock() = false;
         let before = report_count(&store);
         sleep(Duration::from_millis(150)).await;
         assert_eq!(report_count(&store) - before, partitions);
     }
+}
+
+/// It is enough that one of the first reports of a round fails.
+#[tokio::test(start_paused = true)]
+async fn a_report_that_fails_early_in_a_round_is_made_again_soon() {
+    let (replicas, store) = fleet(1);
+    let mut held = Vec::new();
+    for number in 0..40 {
+        held.push(replicas[0].acquire_all(&partitioned(&format!("user{number}"))).await.ok().unwrap());
+    }
+    sleep(Duration::from_millis(750)).await;
+    *store.slots.report_delay.lock() = Duration::from_millis(50);
+    *store.slots.loses_answers.lock() = true;
+    // The first sixteen reports are answered at 850 ms, the others at 900 and 950 ms.
+    sleep(Duration::from_millis(120)).await;
+    *store.slots.loses_answers.lock() = false;
+    sleep(Duration::from_millis(90)).await;
+    let before = report_count(&store);
+    sleep(Duration::from_millis(240)).await;
+    assert_eq!(report_count(&store) - before, 16);
 }
