@@ -87,3 +87,14 @@ fn a_bucket_that_holds_exactly_half_is_not_well_filled() {
     assert_eq!(low.advanced_to(&rate, Micros(2)).above_half_at, Micros(0), "it holds five of ten");
     assert_eq!(low.advanced_to(&rate, Micros(3)).above_half_at, Micros(3));
 }
+
+/// A bucket that is exactly half full was not above half.
+#[test]
+fn only_more_than_half_counts_as_above_half() {
+    let rate = Rate::new(10, Duration::from_secs(10), 10).unwrap();
+    for (before, moment) in [(rate.half(), 0), (rate.half() + 1, 9)] {
+        let mut state = BucketState::full(&rate, Micros(0)).with_units(before);
+        state.spend(&rate, (before, before - 1), Micros(9));
+        assert_eq!(state.above_half_at, Micros(moment), "{before}");
+    }
+}
