@@ -28,7 +28,8 @@ use crate::layer::RateLimited;
 use crate::limiter::observer::{NoObserver, Observer};
 use crate::plan::pattern::Pattern;
 use crate::plan::policy::{
-    Anonymous, Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
+    Anonymous, Concurrency, Consistency, LeasePolicy, LimitPolicy, Limits, MemoryBounds, Mode, Quota,
+    ToolRule, WaitBounds,
 };
 use crate::shared::slots::tests::FakeSlots;
 use crate::shared::store::{Adjustment, RemoteBucket, SLOT_LEASE, StoreFailure, TakeGrant, TakeRequest};
@@ -95,6 +96,25 @@ fn harness_with_observer(
         tool("b", "hang", "hang"),
     ]);
     Harness { clock, gateway: RateLimited::wrap(inner.clone(), limiter.clone()), inner, limiter }
+}
+
+/// A harness whose limiter shares a fake store with a second replica.
+fn harness_with_store(
+    policy: LimitPolicy,
+    on_failure: OnStoreFailure,
+    observer: Arc<dyn Observer>,
+) -> (Harness, Arc<FakeStore>) {
+    let clock = Arc::new(ManualClock::default());
+    let store = FakeStore::new(clock.clone());
+    let sharing = Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
+    (harness_with_observer(clock, policy, Some(sharing), observer), store)
+}
+
+/// A policy with leases, under which each user's buckets have a partition of their own.
+fn split_policy(server: Limits) -> LimitPolicy {
+    let lease = LeasePolicy { duration: Duration::from_millis(100), hold_back: false };
+    let base = policy(server, vec![], Anonymous::Refuse);
+    LimitPolicy { consistency: Consistency::Split(lease), ..base }
 }
 
 async fn call(bench: &Harness, name: &str, ctx: &CallContext) -> Result<(), Error> {

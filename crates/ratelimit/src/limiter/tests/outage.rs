@@ -7,10 +7,7 @@ pub(super) fn shared_harness(on_failure: OnStoreFailure) -> (Harness, Arc<FakeSt
 }
 
 fn limited_harness(server: Limits, on_failure: OnStoreFailure) -> (Harness, Arc<FakeStore>) {
-    let clock = Arc::new(ManualClock::default());
-    let store = FakeStore::new(clock.clone());
-    let sharing = Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
-    (harness_with_clock(clock, policy(server, vec![], Anonymous::Refuse), Some(sharing)), store)
+    harness_with_store(policy(server, vec![], Anonymous::Refuse), on_failure, Arc::new(NoObserver))
 }
 
 pub(super) async fn count_admitted(bench: &Harness, attempts: usize) -> usize {

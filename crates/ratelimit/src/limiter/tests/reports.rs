@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::limiter::observer::{DecisionEvent, WaitOutcome};
-use crate::plan::policy::LeasePolicy;
 
 /// The parts of a decision that matter to an operator during an outage.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,12 +39,9 @@ impl Observer for Reports {
 }
 
 fn reporting_harness(server: Limits, on_failure: OnStoreFailure) -> (Harness, Arc<FakeStore>, Arc<Reports>) {
-    let clock = Arc::new(ManualClock::default());
-    let store = FakeStore::new(clock.clone());
-    let sharing = Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
-    let reports = Arc::new(Reports::default());
-    let policy = policy(server, vec![], Anonymous::Refuse);
-    (harness_with_observer(clock, policy, Some(sharing), reports.clone()), store, reports)
+    let (reports, policy) = (Arc::new(Reports::default()), policy(server, vec![], Anonymous::Refuse));
+    let (bench, store) = harness_with_store(policy, on_failure, reports.clone());
+    (bench, store, reports)
 }
 
 fn two_in_flight(mode: Mode) -> Concurrency {
@@ -146,17 +142,10 @@ async fn a_shadow_rule_that_could_not_be_asked_is_reported() {
     for (on_failure, would_refuse) in
         [(OnStoreFailure::Deny, &["perUser"][..]), (OnStoreFailure::Allow, &[][..])]
     {
-        let clock = Arc::new(ManualClock::default());
-        let store = FakeStore::new(clock.clone());
-        let sharing =
-            Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
         let per_user = quota(5, 60).map(|quota| Quota { mode: Mode::Shadow, ..quota });
-        let base =
-            policy(Limits { shared: quota(9, 60), per_user, ..Limits::default() }, vec![], Anonymous::Refuse);
-        let lease = LeasePolicy { duration: Duration::from_millis(100), hold_back: false };
-        let policy = LimitPolicy { consistency: Consistency::Split(lease), ..base };
+        let limits = Limits { shared: quota(9, 60), per_user, ..Limits::default() };
         let reports = Arc::new(Reports::default());
-        let bench = harness_with_observer(clock, policy, Some(sharing), reports.clone());
+        let (bench, store) = harness_with_store(split_policy(limits), on_failure, reports.clone());
         call(&bench, "a_search", &known("i", "s")).await.unwrap();
         let own = store.partitions.lock().iter().flatten().next().cloned();
         *store.failing_partition.lock() = Some(own);

@@ -1,19 +1,10 @@
 //! Payments to the shared store: refunds, requests, and what a failure of one partition means for the others.
 
 use super::*;
-use crate::plan::policy::{CallerSelector, LeasePolicy, LimitSize, Override, Overrides, RemainingHints};
+use crate::plan::policy::{CallerSelector, LimitSize, Override, Overrides, RemainingHints};
 
 fn shared_harness(policy: LimitPolicy, on_failure: OnStoreFailure) -> (Harness, Arc<FakeStore>) {
-    let clock = Arc::new(ManualClock::default());
-    let store = FakeStore::new(clock.clone());
-    let sharing = Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
-    (harness_with_clock(clock, policy, Some(sharing)), store)
-}
-
-fn split(server: Limits) -> LimitPolicy {
-    let base = policy(server, vec![], Anonymous::Refuse);
-    let lease = LeasePolicy { duration: Duration::from_millis(100), hold_back: false };
-    LimitPolicy { consistency: Consistency::Split(lease), ..base }
+    harness_with_store(policy, on_failure, Arc::new(NoObserver))
 }
 
 /// The tokens of the caller's own bucket.
@@ -29,14 +20,14 @@ async fn own_level(bench: &Harness, ctx: &CallContext) -> u64 {
 async fn what_was_paid_is_given_back_when_another_partition_refuses() {
     let concurrency = Concurrency { shared: NonZeroU32::new(1), per_user: None, mode: Mode::Enforce };
     let server = Limits { per_user: quota(5, 60), concurrency, ..Limits::default() };
-    let (bench, store) = shared_harness(split(server.clone()), OnStoreFailure::Deny);
+    let (bench, store) = shared_harness(split_policy(server.clone()), OnStoreFailure::Deny);
     let sharing = Sharing {
         store: store.clone(),
         on_failure: OnStoreFailure::Deny,
         replica_count: None,
         slot_lease: SLOT_LEASE,
     };
-    let other = harness_with_clock(bench.clock.clone(), split(server), Some(sharing));
+    let other = harness_with_clock(bench.clock.clone(), split_policy(server), Some(sharing));
     let (ann, ben) = (known("i", "ann"), known("i", "ben"));
     let tools = other.gateway.list_tools(&ann).await.unwrap();
     let plan = other.limiter.tool_plan(&tools, &"a_search".into()).unwrap();
@@ -51,7 +42,7 @@ async fn a_failing_partition_of_shadow_rules_stops_no_call() {
     let shadow = quota(5, 60).map(|quota| Quota { mode: Mode::Shadow, ..quota });
     let server = Limits { shared: quota(3, 60), per_user: shadow, ..Limits::default() };
     for on_failure in [OnStoreFailure::Deny, OnStoreFailure::Allow, OnStoreFailure::Local] {
-        let (bench, store) = shared_harness(split(server.clone()), on_failure);
+        let (bench, store) = shared_harness(split_policy(server.clone()), on_failure);
         let ann = known("i", "ann");
         call(&bench, "a_search", &ann).await.unwrap();
         let own = store.partitions.lock().iter().flatten().next().cloned();
@@ -76,7 +67,7 @@ async fn the_replica_s_own_full_queue_stops_no_call_under_shadow_rules() {
 async fn a_refusal_that_is_known_is_not_asked_for_where_slots_would_be_held() {
     let concurrency = Concurrency { shared: NonZeroU32::new(9), per_user: None, mode: Mode::Enforce };
     let server = Limits { per_user: quota(1, 60), concurrency, ..Limits::default() };
-    let (bench, store) = shared_harness(split(server), OnStoreFailure::Deny);
+    let (bench, store) = shared_harness(split_policy(server), OnStoreFailure::Deny);
     store.knows_refusals.store(true, Ordering::SeqCst);
     let ann = known("i", "ann");
     call(&bench, "a_search", &ann).await.unwrap();
