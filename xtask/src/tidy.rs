@@ -36,7 +36,7 @@ fn failures(root: &Path) -> anyhow::Result<Vec<String>> {
     failures.extend(crates_are_named(root)?);
     failures.extend(lines::check(&files));
     failures.extend(words::check(&files));
-    failures.extend(cycles::check(&files));
+    failures.extend(cycles::check_tree(&files));
     Ok(failures)
 }
 

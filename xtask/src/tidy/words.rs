@@ -1,5 +1,5 @@
-//! Words that the prose of this project avoids: metaphors, archaic forms, and terms that no operator searches for. CONTRIBUTING.md
-//! says what to write instead.
+//! Words that the prose of this project avoids: metaphors, archaic forms, and terms that no operator searches
+//! for. Each failure says what to write instead.
 
 use super::File;
 
@@ -53,7 +53,8 @@ pub(super) fn check(files: &[File]) -> Vec<String> {
     failures
 }
 
-/// The comment of a line of Rust, if it has one. A `//` within a text may be taken for one, which is no harm: texts are prose too.
+/// The comment of a line of Rust. A `//` within a string literal is taken for one too, which does no harm,
+/// because literals are prose as well.
 fn comment(line: &str) -> Option<&str> {
     line.split_once("//").map(|(_, comment)| comment)
 }
