@@ -21,22 +21,22 @@ local function moment(asked)
   return time[1] * 1000000 + time[2], 1000
 end
 
--- The level of a bucket whose size or units have changed: as many tokens are missing as before. Rarely needed functions
--- are defined where they are used, because each run of a script defines all others.
+-- The level of a bucket whose size or units have changed: as many tokens are missing as before, rounded up, and at most
+-- twice the new size. Rarely needed functions are defined where they are used, because each run of a script defines all
+-- others.
 local function resize(level, had, held, unit, cap)
   if had == unit then return cap - held + level end
-  -- Converts units of `from` a token into units of `to` a token, rounded up; at most `most`, which is a whole number of
-  -- tokens.
-  local function convert(units, from, to, most)
-    if units > EXACT then units = units + 2 end
-    local tokens = floor(units / from)
-    if tokens >= most / to then return most end
-    local part = math.fmod(units, from) * to
-    if part < EXACT then part = ceil(part / from)
-    else part = ceil(math.fmod(units, from) / from * to * (1 + 2^-50)) end
-    return min(most, tokens * to + part)
-  end
-  return cap - convert(held - level, had, unit, 2 * cap)
+  local missing = held - level
+  -- An odd number above 2^53 was rounded, perhaps down.
+  if missing > EXACT then missing = missing + 2 end
+  local tokens, size = floor(missing / had), cap / unit
+  if tokens >= 2 * size then return -cap end
+  -- The part of a token that is missing besides the whole ones, in new units.
+  local rest = math.fmod(missing, had)
+  local part = rest * unit
+  if part < EXACT then part = ceil(part / had) else part = min(unit, ceil(rest / had * unit * (1 + 2^-50))) end
+  -- Whole tokens are subtracted first: what is missing can be above 2^53, where the sum with `part` would be rounded.
+  return (size - tokens) * unit - part
 end
 
 -- Returns the level `now`, the time of that level, the time when the bucket was last more than half full, and whether

@@ -71,7 +71,12 @@ async fn a_change_of_rate_mints_nothing(kind: ServerKind) {
             Ok(())
         })
     };
+    // More is missing than 2^53 units, and an odd number of them.
+    let rate = |tokens, micros| Rate::new(tokens, Duration::from_micros(micros), 3).unwrap();
+    let (old, new) = (rate(2, 2_251_799_813_685_246), rate(1, 2_251_799_813_685_245));
+    let above_exact = (old, new, 10_404_963_168_161_499_047, 87_023_058_799);
     tokio::task::block_in_place(|| {
+        check(above_exact).unwrap();
         let config = Config { cases: 1000, failure_persistence: None, ..Config::default() };
         TestRunner::new(config).run(&cases, check).unwrap();
     });
