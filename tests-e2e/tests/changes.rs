@@ -78,3 +78,62 @@ fn clients_of_both_versions_are_told_of_new_tools_and_can_call_them() -> anyhow:
     }
     Ok(())
 }
+
+/// Two backends that each offer one more tool, `grown_0`, after a call of their tool `grow`.
+fn growing_backends() -> anyhow::Result<[Backend; 2]> {
+    Ok([Backend::stdio("first", &fixture(&["echo"])?), Backend::stdio("second", &fixture(&["echo"])?)])
+}
+
+fn wait_for_tool(client: &mut HttpClient, name: &str) -> anyhow::Result<()> {
+    wait::until(&format!("{name} is listed"), || {
+        names(&client.list_tools().ok()?).contains(&name.to_owned()).then_some(())
+    })
+}
+
+/// Whether a call is refused, as an error or as a result with `isError`.
+fn is_refused(client: &mut HttpClient, tool: &str) -> bool {
+    client.call(tool, json!({})).map_or(true, |result| result["isError"] == true)
+}
+
+#[test]
+fn a_limit_holds_for_a_tool_that_gets_a_prefix_later() -> anyhow::Result<()> {
+    let limit = "rateLimiting: {tools: [{name: grown_0, shared: {maxTokens: 2, refillPeriod: 1h}}]}\n";
+    let gateway = Gateway::start(&config(NamePolicy::Unchanged, &growing_backends()?, limit))?;
+    let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Sessions)?;
+    client.call("first_grow", json!({}))?;
+    wait_for_tool(&mut client, "grown_0")?;
+    ensure!(!is_refused(&mut client, "grown_0"), "grown_0 is refused too early");
+    client.call("second_grow", json!({}))?;
+    wait_for_tool(&mut client, "second_grown_0")?;
+    // The tool pays from the bucket from which it paid under its former name. The other tool has its own.
+    ensure!(!is_refused(&mut client, "first_grown_0"), "first_grown_0 is refused too early");
+    ensure!(is_refused(&mut client, "first_grown_0"), "the limit is gone");
+    ensure!(!is_refused(&mut client, "second_grown_0"), "second_grown_0 is refused too early");
+    ensure!(!is_refused(&mut client, "second_grown_0"), "second_grown_0 is refused too early");
+    ensure!(is_refused(&mut client, "second_grown_0"), "the other tool has no limit");
+    Ok(())
+}
+
+#[test]
+fn a_prohibition_holds_for_a_tool_that_gets_a_prefix_later() -> anyhow::Result<()> {
+    let policies = "incomingAuth:\n  type: anonymous\n  authz:\n    type: cedar\n    policies:\n      \
+                    - permit(principal, action, resource);\n      \
+                    - forbid(principal, action, resource == Tool::\"grown_0\");\n";
+    let text = config(NamePolicy::Unchanged, &growing_backends()?, "");
+    let gateway = Gateway::start(&text.replace("incomingAuth: {type: anonymous}\n", policies))?;
+    let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Sessions)?;
+    for tool in ["first_grow", "first_grow", "second_grow", "second_grow"] {
+        client.call(tool, json!({}))?;
+    }
+    // Once the second new tools clash, so do the first ones.
+    wait_for_tool(&mut client, "second_grown_1")?;
+    for era in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, era)?;
+        let listed = names(&client.list_tools()?);
+        for name in ["grown_0", "first_grown_0", "second_grown_0"] {
+            ensure!(!listed.contains(&name.to_owned()), "{era:?}: {name} is listed");
+            ensure!(is_refused(&mut client, name), "{era:?}: {name} can be called");
+        }
+    }
+    Ok(())
+}

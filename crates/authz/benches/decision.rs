@@ -78,6 +78,7 @@ fn time_with_others(condition: &str, others: usize) -> (f64, f64) {
     let hints = ToolHints { read_only: Some(true), ..ToolHints::default() };
     let ask = AccessRequest::CallTool {
         name: "asked",
+        contested_name: None,
         backend: None,
         hints: Some(&hints),
         arguments: Some(&arguments),

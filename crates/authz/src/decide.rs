@@ -13,7 +13,7 @@ use crate::asker::{Principal, PrincipalAttributes};
 use crate::index::{Leaf, PolicyNumber};
 use crate::policy::AuthzPolicy;
 use crate::value::to_cedar;
-use crate::words::{ARGUMENT_PREFIX, AccessRequest, HINT_ATTRIBUTES, PRESENT_SUFFIX, hint_values};
+use crate::words::{ARGUMENT_PREFIX, AccessRequest, Action, HINT_ATTRIBUTES, PRESENT_SUFFIX, hint_values};
 
 /// The outcome of a decision, with its reasons.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,9 +80,9 @@ impl AuthzPolicy {
         Item { uid, ancestors: above }
     }
 
-    /// Whether the decision depends on the tool's backend or annotations, and not on its name alone.
+    /// Whether the decision depends on more of the tool than its advertised name.
     pub(crate) fn needs_tool_details(&self, asker: &Principal, ask: &AccessRequest<'_>) -> bool {
-        if self.references_backends {
+        if self.references_backends || self.forbids_by_item(ask.action()) {
             return true;
         }
         let Ok(facts) = asker.attributes() else { return false };
@@ -91,10 +91,23 @@ impl AuthzPolicy {
         self.index.leaves(ask.action(), (&item.uid, &item.ancestors), caller).any(|leaf| leaf.reads_hints)
     }
 
+    /// Whether some policy forbids this action for particular items, and not for all alike.
+    pub(crate) fn forbids_by_item(&self, action: Action) -> bool {
+        *action.select(&self.forbids_by_item)
+    }
+
     /// Whether the caller is allowed. Pure: the same input gives the same decision. A URI must be in its
-    /// normal form; policies may spell it in any form.
+    /// normal form; policies may spell it in any form. What forbids the contested name of a tool or prompt
+    /// forbids the item: another backend with an item of that name must not lift a prohibition. What permits
+    /// the contested name does not permit the item.
     #[must_use]
     pub fn decide_for(&self, asker: &Principal, ask: &AccessRequest<'_>) -> Decision {
+        if let Some(contested) = ask.under_contested_name().filter(|_| self.forbids_by_item(ask.action())) {
+            let decision = self.decide_spelling(asker, &contested);
+            if decision.forbids() {
+                return decision;
+            }
+        }
         let decision = self.decide_spelling(asker, ask);
         let AccessRequest::ReadResource { uri } = ask else { return decision };
         self.aliases.spellings_of(uri).iter().fold(decision, |decision, uri| {

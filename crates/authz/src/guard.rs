@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use vmcp_domain::{
-    BackendId, CallContext, Error, Prompt, PromptList, Resource, ResourceList, ResourceTemplate,
-    TemplateList, Tool, ToolHints, ToolList, ToolName,
+    CallContext, Error, Prompt, PromptList, PromptName, Resource, ResourceList, ResourceTemplate,
+    TemplateList, Tool, ToolList, ToolName,
 };
 
 use crate::callers::{CachedPrincipal, PrincipalCache, ViewCache};
 use crate::journal::DenialLog;
-use crate::names::ToolIndex;
+use crate::names::NameIndex;
 use crate::policy::AuthzPolicy;
-use crate::words::AccessRequest;
+use crate::words::{AccessRequest, Action};
 
 /// The policies and all caches.
 #[derive(Debug)]
@@ -19,7 +19,8 @@ pub(crate) struct Guard {
     policy: Arc<AuthzPolicy>,
     denial_log: DenialLog,
     principals: PrincipalCache,
-    tool_index: ToolIndex,
+    tool_index: NameIndex<Tool, ToolName>,
+    prompt_index: NameIndex<Prompt, PromptName>,
     tools: ViewCache<Tool>,
     resources: ViewCache<Resource>,
     templates: ViewCache<ResourceTemplate>,
@@ -32,7 +33,8 @@ impl Guard {
             denial_log: DenialLog::new(&policy),
             policy,
             principals: PrincipalCache::default(),
-            tool_index: ToolIndex::default(),
+            tool_index: NameIndex::default(),
+            prompt_index: NameIndex::default(),
             tools: ViewCache::default(),
             resources: ViewCache::default(),
             templates: ViewCache::default(),
@@ -61,28 +63,35 @@ impl Guard {
         Error::Denied
     }
 
-    /// Whether the decision depends on more of the tool than its name.
+    /// Whether the decision depends on more of the tool than its advertised name.
     pub(crate) fn needs_tool_details(&self, known: &CachedPrincipal, ask: &AccessRequest<'_>) -> bool {
         self.policy.needs_tool_details(&known.principal, ask)
     }
 
-    /// The backend and the annotations of the tool; `None` if `tools` does not contain it.
-    pub(crate) fn find(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<(BackendId, ToolHints)> {
-        self.tool_index.find(tools, name)
+    /// Whether the decision depends on more of a prompt than its advertised name.
+    pub(crate) fn needs_prompt_details(&self) -> bool {
+        self.policy.forbids_by_item(Action::GetPrompt)
+    }
+
+    /// The tool of this name; `None` if `tools` does not contain it.
+    pub(crate) fn find_tool<'l>(&self, tools: &'l Arc<ToolList>, name: &ToolName) -> Option<&'l Tool> {
+        self.tool_index.find(tools, name, |tool| &tool.name)
+    }
+
+    /// The prompt of this name; `None` if `prompts` does not contain it.
+    pub(crate) fn find_prompt<'l>(
+        &self,
+        prompts: &'l Arc<PromptList>,
+        name: &PromptName,
+    ) -> Option<&'l Prompt> {
+        self.prompt_index.find(prompts, name, |prompt| &prompt.name)
     }
 
     /// The tools that the caller may call.
     pub(crate) fn tools(&self, ctx: &CallContext, whole: Arc<ToolList>) -> Arc<ToolList> {
         let known = self.resolve_principal(ctx);
-        self.tools.view(whole, &known.tools, |tool| {
-            let ask = AccessRequest::CallTool {
-                name: tool.name.as_str(),
-                backend: Some(tool.target.backend.as_str()),
-                hints: Some(&tool.hints),
-                arguments: None,
-            };
-            self.is_permitted(&known, &ask)
-        })
+        self.tools
+            .view(whole, &known.tools, |tool| self.is_permitted(&known, &AccessRequest::list_tool(tool)))
     }
 
     /// The resources that the caller may read.
@@ -106,7 +115,7 @@ impl Guard {
     pub(crate) fn prompts(&self, ctx: &CallContext, whole: Arc<PromptList>) -> Arc<PromptList> {
         let known = self.resolve_principal(ctx);
         self.prompts.view(whole, &known.prompts, |prompt| {
-            self.is_permitted(&known, &AccessRequest::GetPrompt { name: prompt.name.as_str() })
+            self.is_permitted(&known, &AccessRequest::get_prompt(prompt))
         })
     }
 

@@ -167,6 +167,32 @@ pub(crate) fn covers_action(policy: &Policy, action: &EntityUid, world: &EntityS
     }
 }
 
+/// For each action, whether some policy forbids it for particular items, and not for all alike.
+pub(crate) fn forbids_by_item(
+    written: &[ParsedPolicy],
+    reads: &[PolicyReads],
+    types: &EntityTypes,
+    world: &EntityStore,
+    server: &[EntityUid],
+) -> [bool; 3] {
+    Action::ALL.map(|verb| {
+        written.iter().zip(reads).any(|(written, reads)| {
+            !written.record.permits
+                && covers_action(&written.policy, types.action(verb), world)
+                && (reads.resource || !is_for_all_items(&written.policy, server))
+        })
+    })
+}
+
+/// Whether the policy's scope includes every item of the gateway.
+fn is_for_all_items(policy: &Policy, server: &[EntityUid]) -> bool {
+    match policy.resource_constraint() {
+        ResourceConstraint::Any | ResourceConstraint::Is(_) => true,
+        ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) => server.contains(&uid),
+        ResourceConstraint::Eq(_) => false,
+    }
+}
+
 fn principal_scope(policy: &Policy, client: &EntityTypeName) -> Scope {
     match policy.principal_constraint() {
         PrincipalConstraint::Any => Scope::Any,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use vmcp_domain::{
     CallContext, CallTool, Complete, CompletionReference, Error, Gateway, GatewayFuture, GetPrompt,
-    PromptList, ReadResource, Reply, ResourceList, ResourceUri, SharedGateway, TaskRequest, TemplateList,
-    ToolList,
+    PromptList, PromptName, ReadResource, Reply, ResourceList, ResourceUri, SharedGateway, TaskRequest,
+    TemplateList, ToolList,
 };
 
 use crate::guard::Guard;
@@ -28,6 +28,18 @@ impl Authorized {
 }
 
 impl Authorized {
+    /// Refuses a prompt that the caller may not get.
+    async fn check_prompt(&self, ctx: &CallContext, name: &PromptName) -> Result<(), Error> {
+        let known = self.guard.resolve_principal(ctx);
+        if !self.guard.needs_prompt_details() {
+            let ask = AccessRequest::GetPrompt { name: name.as_str(), contested_name: None };
+            return self.guard.check(&known, &ask);
+        }
+        let prompts = self.inner.list_prompts(ctx).await?;
+        let prompt = self.guard.find_prompt(&prompts, name).ok_or(Error::Denied)?;
+        self.guard.check(&known, &AccessRequest::get_prompt(prompt))
+    }
+
     /// Refuses a URI that the caller may not read, or that no list or template visible to the caller
     /// contains.
     async fn check_uri(&self, ctx: &CallContext, uri: &ResourceUri) -> Result<(), Error> {
@@ -83,20 +95,21 @@ impl Gateway for Authorized {
         Box::pin(async move {
             let known = self.guard.resolve_principal(ctx);
             let arguments = request.arguments.as_ref();
-            let ask = |backend, hints| AccessRequest::CallTool {
+            let by_name = AccessRequest::CallTool {
                 name: request.name.as_str(),
-                backend,
-                hints,
+                contested_name: None,
+                backend: None,
+                hints: None,
                 arguments,
             };
-            if self.guard.needs_tool_details(&known, &ask(None, None)) {
+            if self.guard.needs_tool_details(&known, &by_name) {
                 let tools = self.inner.list_tools(ctx).await?;
                 // A missing tool has neither backend nor annotations. A decision without them could differ
                 // from that of every existing tool, and so reveal that the tool is missing.
-                let (backend, hints) = self.guard.find(&tools, &request.name).ok_or(Error::Denied)?;
-                self.guard.check(&known, &ask(Some(backend.as_str()), Some(&hints)))?;
+                let tool = self.guard.find_tool(&tools, &request.name).ok_or(Error::Denied)?;
+                self.guard.check(&known, &AccessRequest::list_tool(tool).with_arguments(arguments))?;
             } else {
-                self.guard.check(&known, &ask(None, None))?;
+                self.guard.check(&known, &by_name)?;
             }
             mask_not_found(self.inner.call_tool(ctx, request).await)
         })
@@ -123,23 +136,20 @@ impl Gateway for Authorized {
 
     fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            self.guard.check(
-                &self.guard.resolve_principal(ctx),
-                &AccessRequest::GetPrompt { name: request.name.as_str() },
-            )?;
+            self.check_prompt(ctx, &request.name).await?;
             mask_not_found(self.inner.get_prompt(ctx, request).await)
         })
     }
 
     fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            let ask = match &request.reference {
-                CompletionReference::Prompt(name) => AccessRequest::GetPrompt { name: name.as_str() },
+            match &request.reference {
+                CompletionReference::Prompt(name) => self.check_prompt(ctx, name).await?,
                 CompletionReference::Template(template) => {
-                    AccessRequest::ReadResource { uri: template.as_str() }
+                    let ask = AccessRequest::ReadResource { uri: template.as_str() };
+                    self.guard.check(&self.guard.resolve_principal(ctx), &ask)?;
                 }
-            };
-            self.guard.check(&self.guard.resolve_principal(ctx), &ask)?;
+            }
             mask_not_found(self.inner.complete(ctx, request).await)
         })
     }

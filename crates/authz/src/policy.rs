@@ -12,7 +12,7 @@ use vmcp_domain::Caller;
 use crate::aliases::UriAliases;
 use crate::asker::Principal;
 use crate::decide::Decision;
-use crate::index::Index;
+use crate::index::{self, Index};
 use crate::lint::{self, LintInput};
 use crate::parse::{ParsedPolicy, PolicyRecord, read_policies};
 use crate::problem::AuthzProblem;
@@ -55,6 +55,8 @@ pub struct AuthzPolicy {
     pub(crate) server_ancestors: Vec<EntityUid>,
     /// Some policy or declaration names a server other than this gateway, that is, a backend.
     pub(crate) references_backends: bool,
+    /// For each action, whether some policy forbids it for particular items.
+    pub(crate) forbids_by_item: [bool; 3],
     pub(crate) actions: [Entity; 3],
     /// Every entity that the right side of an `in` can evaluate to, except the request's own entities.
     pub(crate) referenced_entities: HashSet<EntityUid>,
@@ -124,6 +126,7 @@ impl AuthzPolicy {
         };
         lint::check_policies(&written, &reads, lint);
         Ok(Self {
+            forbids_by_item: index::forbids_by_item(&written, &reads, &types, &world, &server),
             index: Index::build(&written, &reads, &types, &world, &server),
             records: written.into_iter().map(|written| written.record).collect(),
             referenced_names: all.referenced_names(),

@@ -2,7 +2,7 @@
 //! policies have the same meaning here.
 
 use cedar_policy::{EntityId, EntityTypeName, EntityUid};
-use vmcp_domain::{Json, ToolHints};
+use vmcp_domain::{Json, Prompt, PromptName, Tool, ToolHints, ToolName};
 
 pub(crate) const CLIENT_TYPE: &str = "Client";
 pub(crate) const ACTION_TYPE: &str = "Action";
@@ -93,6 +93,8 @@ pub enum AccessRequest<'a> {
     CallTool {
         /// The advertised name.
         name: &'a str,
+        /// See [`Tool::contested_name`]; `None` also when the tool is not looked up.
+        contested_name: Option<&'a str>,
         /// The backend that offers the tool; `None` when the tool is not looked up.
         backend: Option<&'a str>,
         /// The effective annotations of the tool; `None` when the tool is not looked up.
@@ -104,6 +106,8 @@ pub enum AccessRequest<'a> {
     GetPrompt {
         /// The advertised name.
         name: &'a str,
+        /// See [`Prompt::contested_name`]; `None` also when the prompt is not looked up.
+        contested_name: Option<&'a str>,
     },
     /// Read a resource or list it; list a template or complete it. For a template, the URI template is used
     /// as the URI.
@@ -113,7 +117,51 @@ pub enum AccessRequest<'a> {
     },
 }
 
-impl AccessRequest<'_> {
+impl<'a> AccessRequest<'a> {
+    /// The request to list `tool`.
+    #[must_use]
+    pub fn list_tool(tool: &'a Tool) -> Self {
+        Self::CallTool {
+            name: tool.name.as_str(),
+            contested_name: tool.contested_name.as_ref().map(ToolName::as_str),
+            backend: Some(tool.target.backend.as_str()),
+            hints: Some(&tool.hints),
+            arguments: None,
+        }
+    }
+
+    /// The same request with the arguments of a call; other requests have none.
+    #[must_use]
+    pub fn with_arguments(self, arguments: Option<&'a Json>) -> Self {
+        match self {
+            Self::CallTool { name, contested_name, backend, hints, .. } => {
+                Self::CallTool { name, contested_name, backend, hints, arguments }
+            }
+            Self::GetPrompt { .. } | Self::ReadResource { .. } => self,
+        }
+    }
+
+    /// The request to get or list `prompt`.
+    #[must_use]
+    pub fn get_prompt(prompt: &'a Prompt) -> Self {
+        Self::GetPrompt {
+            name: prompt.name.as_str(),
+            contested_name: prompt.contested_name.as_ref().map(PromptName::as_str),
+        }
+    }
+
+    /// The same request for the item's contested name; `None` if it has none.
+    pub(crate) fn under_contested_name(self) -> Option<Self> {
+        match self {
+            Self::CallTool { contested_name, backend, hints, arguments, .. } => contested_name
+                .map(|name| Self::CallTool { name, contested_name: None, backend, hints, arguments }),
+            Self::GetPrompt { contested_name, .. } => {
+                contested_name.map(|name| Self::GetPrompt { name, contested_name: None })
+            }
+            Self::ReadResource { .. } => None,
+        }
+    }
+
     pub(crate) fn action(&self) -> Action {
         match self {
             Self::CallTool { .. } => Action::CallTool,
@@ -131,7 +179,7 @@ impl AccessRequest<'_> {
 
     pub(crate) fn name(&self) -> &str {
         match self {
-            Self::CallTool { name, .. } | Self::GetPrompt { name } => name,
+            Self::CallTool { name, .. } | Self::GetPrompt { name, .. } => name,
             Self::ReadResource { uri } => uri,
         }
     }

@@ -63,6 +63,10 @@ pub struct ToolOverride {
 pub struct Tool {
     /// The advertised name.
     pub name: ToolName,
+    /// The name that it would have if no other backend offered an item of that name, when the strategy for
+    /// conflicts gave it a prefix for that reason. `None` if other backends do not affect its name. A limit
+    /// or a prohibition on this name holds for the item too.
+    pub contested_name: Option<ToolName>,
     /// The backend that offers it, and its name there.
     pub target: RoutingTarget<BackendToolName>,
     /// The effective description: the operator's, else the tool's own.
@@ -73,6 +77,14 @@ pub struct Tool {
     pub definition: Arc<Members>,
     /// What replaces parts of the definition, apart from the name.
     pub overrides: ToolOverride,
+}
+
+impl Tool {
+    /// Whether `is_meant` is true for the advertised name or for the contested name.
+    pub fn has_name(&self, is_meant: impl Fn(&str) -> bool) -> bool {
+        is_meant(self.name.as_str())
+            || self.contested_name.as_ref().is_some_and(|name| is_meant(name.as_str()))
+    }
 }
 
 /// A resource as clients see it.
@@ -102,6 +114,10 @@ pub struct ResourceTemplate {
 pub struct Prompt {
     /// The advertised name.
     pub name: PromptName,
+    /// The name that it would have if no other backend offered an item of that name, when the strategy for
+    /// conflicts gave it a prefix for that reason. `None` if other backends do not affect its name. A limit
+    /// or a prohibition on this name holds for the item too.
+    pub contested_name: Option<PromptName>,
     /// The backend that offers it, and its name there.
     pub target: RoutingTarget<BackendPromptName>,
     /// The definition as the backend sent it, with its original name.

@@ -147,7 +147,9 @@ impl Catalogue {
                 a.template == b.template && a.backend == b.backend && a.definition == b.definition
             }),
             prompts: is_same_list(&self.prompts, &earlier.prompts, |a, b| {
-                a.name == b.name && a.target == b.target && a.definition == b.definition
+                (&a.name, &a.contested_name) == (&b.name, &b.contested_name)
+                    && a.target == b.target
+                    && a.definition == b.definition
             }),
         }
     }
@@ -244,7 +246,7 @@ fn is_same_list<T>(left: &Arc<Vec<T>>, right: &Arc<Vec<T>>, equal: impl Fn(&T, &
 }
 
 fn is_same_tool(left: &Tool, right: &Tool) -> bool {
-    left.name == right.name
+    (&left.name, &left.contested_name) == (&right.name, &right.contested_name)
         && left.target == right.target
         && left.definition == right.definition
         && left.overrides == right.overrides

@@ -132,6 +132,23 @@ impl AggregationPolicy {
         renamed.cloned().unwrap_or_else(|| ToolName::from(tool.as_str()))
     }
 
+    /// A tool's name before a prefix that it got only because other backends offer that name too; see
+    /// [`Tool::contested_name`](vmcp_domain::Tool::contested_name).
+    #[must_use]
+    pub fn contested_name(
+        &self,
+        backend: &BackendId,
+        tool: &BackendToolName,
+        advertised: &ToolName,
+    ) -> Option<ToolName> {
+        match self.conflicts {
+            ConflictPolicy::Auto { .. } | ConflictPolicy::Priority { .. } => {
+                Some(self.unprefixed_name(backend, tool)).filter(|name| name != advertised)
+            }
+            ConflictPolicy::Prefix { .. } | ConflictPolicy::Manual => None,
+        }
+    }
+
     /// Whether clients may see and call the tool `name` of `backend`. `name` is the name after renames and
     /// before any prefix.
     #[must_use]

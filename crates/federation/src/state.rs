@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use vmcp_domain::{
     Backend, BackendEvent, BackendId, BackendListener, Change, ChangeAudience, ChangeListener,
-    IsolationScope, ResourceUri,
+    IsolationScope, ResourceUri, Tool, ToolName,
 };
 
 use crate::catalogue::finding::Finding;
@@ -24,7 +24,7 @@ use crate::per_caller::caller_views::CallerViews;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 use crate::subscriptions::SubscriptionTable;
 
-/// The maximum number of findings that one change of the catalogue writes to the log.
+/// The maximum number of findings, and of renamed tools, that one change of the catalogue writes to the log.
 const FINDINGS_LOGGED_MAX: usize = 100;
 
 /// The state of one federation. Indices into `backends` and `listings` follow the order of the configuration.
@@ -87,6 +87,10 @@ impl FederationState {
             let changes = next.reuse_unchanged(&earlier);
             self.listed_names.record(&next);
             log_findings(&next.findings, &earlier.findings);
+            // While backends answer for the first time, names change without any client having seen them.
+            if changes.contains(&Change::Tools) && self.is_discovered() {
+                log_renamed_tools(&earlier.tools, &next.tools);
+            }
             self.catalogue.store(Arc::new(next));
             let inventory = parts.get(place).and_then(Option::as_ref).map(|part| &*part.inventory);
             self.caller_lists.drop_shared(place, inventory);
@@ -153,6 +157,24 @@ fn log_findings(findings: &[Finding], before: &[Finding]) {
     let more = news.count();
     if more > 0 {
         tracing::warn!(more, "catalogue: there are more findings than are logged");
+    }
+}
+
+/// Logs the tools that clients knew under another name. Policies and limits name tools, so an operator must be
+/// able to see such a change.
+fn log_renamed_tools(before: &[Tool], now: &[Tool]) {
+    let names: HashMap<_, &ToolName> = before.iter().map(|tool| (&tool.target, &tool.name)).collect();
+    let renamed = now.iter().filter_map(|tool| {
+        let before = names.get(&tool.target).filter(|name| **name != &tool.name)?;
+        Some((before, tool))
+    });
+    for (before, tool) in renamed.take(FINDINGS_LOGGED_MAX) {
+        tracing::warn!(
+            backend = %tool.target.backend,
+            tool = %tool.name,
+            former_name = %before,
+            "a tool has a new name, because the tools of other backends have changed"
+        );
     }
 }
 

@@ -44,7 +44,7 @@ impl Optimized {
         let summary = if policy.server_summary { menu::summarise(list) } else { None };
         let mut tools = menu::with_description(policy.find_description.as_deref(), summary.as_deref());
         let made = tools.len();
-        let pinned = list.iter().filter(|tool| policy.pinned.contains(&tool.name));
+        let pinned = list.iter().filter(|tool| policy.is_pinned(tool));
         // A backend's tool with the name of a virtual tool can be called through `call_tool` only.
         tools.extend(pinned.filter(|tool| !VIRTUAL_NAMES.contains(&tool.name.as_str())).cloned());
         tracing::debug!(

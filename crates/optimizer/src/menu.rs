@@ -54,6 +54,7 @@ fn parse_definition(definition: &str) -> Option<Tool> {
         offer::read_tool(&json, ProtocolVersion::V2026_07_28).ok()?.item
     };
     Some(Tool {
+        contested_name: None,
         name: offered.name.as_str().into(),
         target: RoutingTarget::for_virtual(offered.name),
         description: offered.description,

@@ -114,8 +114,10 @@ impl Optimizer {
 
     /// Logs the pinned tools that are not offered, each time that the set changes.
     fn check_pinned(&self, tools: &ToolList) {
-        let there = |name: &ToolName| tools.iter().any(|tool| tool.name == *name);
-        let absent: Vec<ToolName> = self.policy.pinned.iter().filter(|name| !there(name)).cloned().collect();
+        let is_offered =
+            |pinned: &ToolName| tools.iter().any(|tool| tool.has_name(|name| name == pinned.as_str()));
+        let absent: Vec<ToolName> =
+            self.policy.pinned.iter().filter(|name| !is_offered(name)).cloned().collect();
         let mut known = self.missing_pinned.lock();
         for name in absent.iter().filter(|name| !known.contains(name)) {
             let meant = suggest::nearest(name.as_str(), tools.iter().map(|tool| tool.name.as_str()));

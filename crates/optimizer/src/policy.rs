@@ -1,6 +1,6 @@
 //! The validated settings of the optimizer. A value out of range cannot be constructed.
 
-use vmcp_domain::ToolName;
+use vmcp_domain::{Tool, ToolName};
 
 /// The most tools that one search may return.
 const RESULT_COUNT_MAX: u8 = 50;
@@ -24,6 +24,13 @@ pub struct OptimizerPolicy {
     pub server_summary: bool,
     /// How much of a tool's definition a search returns.
     pub schemas: Schemas,
+}
+
+impl OptimizerPolicy {
+    /// Whether the operator pinned this tool.
+    pub(crate) fn is_pinned(&self, tool: &Tool) -> bool {
+        tool.has_name(|name| self.pinned.iter().any(|pinned| pinned.as_str() == name))
+    }
 }
 
 impl Default for OptimizerPolicy {

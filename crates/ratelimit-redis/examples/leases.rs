@@ -66,6 +66,7 @@ const POLICY: LeasePolicy = LeasePolicy { duration: LEASE, hold_back: false };
 
 fn plan(planner: &Planner) -> Plan {
     planner.plan(&Tool {
+        contested_name: None,
         name: "tool".into(),
         target: ToolTarget { backend: BackendId::from("backend"), name: BackendToolName::from("tool") },
         description: None,

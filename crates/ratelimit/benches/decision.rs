@@ -54,6 +54,7 @@ fn store_with_four_buckets(tokens: u64, period: Duration, users: usize) -> (Memo
     };
     let planner = Arc::new(Planner::new(policy));
     let tool = Tool {
+        contested_name: None,
         name: "tool".into(),
         target: RoutingTarget { backend: BackendId::from("backend"), name: BackendToolName::from("tool") },
         description: None,

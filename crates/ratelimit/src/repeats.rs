@@ -73,12 +73,10 @@ impl LoopBreaker {
         u64::try_from(self.policy.within.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// The key of a call; `None` if the call is not watched. A later round of a call (one with a
-    /// continuation) is not a call of its own.
+    /// The key of a call. `None` for a later round of a call (one with a continuation), which is not a call
+    /// of its own.
     fn call_key(&self, ctx: &CallContext, call: &CallTool) -> Option<u128> {
-        let fits = |pattern: &Pattern| pattern.matches(call.name.as_str());
-        let is_watched = self.policy.tools.as_ref().is_none_or(|tools| tools.iter().any(fits));
-        if !is_watched || !call.continuation.is_empty() {
+        if !call.continuation.is_empty() {
             return None;
         }
         let who = ctx.caller.identity().map(|identity| (&identity.issuer, &identity.subject));
@@ -102,15 +100,17 @@ impl LoopBreaker {
         Err(Error::Looping(Box::new(RepeatedCall { tool: call.name.clone(), count: run.count, retry_after })))
     }
 
-    /// Whether a tool is exempt because it is annotated as not read-only. This is checked only for a call
-    /// that would not be made, so it costs other calls nothing.
+    /// Whether a tool is not watched: the configuration names others, or names none and the tool is annotated
+    /// as not read-only. This is checked only for a call that would not be made, so it costs other calls
+    /// nothing.
     async fn is_exempt(&self, ctx: &CallContext, call: &CallTool) -> bool {
-        if self.policy.tools.is_some() {
-            return false;
-        }
-        let Ok(tools) = self.inner.list_tools(ctx).await else { return false };
+        let tools = self.inner.list_tools(ctx).await.unwrap_or_default();
         let tool = tools.iter().find(|tool| tool.name == call.name);
-        tool.is_some_and(|tool| tool.hints.read_only == Some(false))
+        let Some(watched) = &self.policy.tools else {
+            return tool.is_some_and(|tool| tool.hints.read_only == Some(false));
+        };
+        let is_watched = |name: &str| watched.iter().any(|pattern| pattern.matches(name));
+        !is_watched(call.name.as_str()) && !tool.is_some_and(|tool| tool.has_name(is_watched))
     }
 
     /// Counts an outcome. An error that says nothing about the call itself (a limit, an unavailable backend)

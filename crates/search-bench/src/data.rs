@@ -179,6 +179,7 @@ pub(crate) fn tool(
     definition.extend(description.map(|description| ("description".to_owned(), description.into())));
     definition.insert("inputSchema".to_owned(), schema.clone());
     Ok(Tool {
+        contested_name: None,
         name: ToolName::from(name),
         target: RoutingTarget { backend: BackendId::from("bench"), name: BackendToolName::from(name) },
         description: description.map(str::to_owned),

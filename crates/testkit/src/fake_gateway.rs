@@ -21,6 +21,7 @@ pub fn context() -> CallContext {
 pub fn tool(backend: &str, own: &str, name: &str) -> Tool {
     let definition = format!(r#"{{"name":"{own}","inputSchema":{{"type":"object"}}}}"#);
     Tool {
+        contested_name: None,
         name: name.into(),
         target: RoutingTarget { backend: backend.into(), name: own.into() },
         description: None,
@@ -36,7 +37,7 @@ pub struct FakeGateway {
     tools: Mutex<Arc<ToolList>>,
     resources: Arc<ResourceList>,
     templates: Arc<TemplateList>,
-    prompts: Arc<PromptList>,
+    prompts: Mutex<Arc<PromptList>>,
     requests: Mutex<Vec<String>>,
     hanging_count: AtomicUsize,
     /// Notified whenever a hanging call begins or is dropped.
@@ -60,11 +61,12 @@ impl FakeGateway {
                 backend: "fake".into(),
                 definition: empty.clone(),
             }]),
-            prompts: Arc::new(vec![Prompt {
+            prompts: Mutex::new(Arc::new(vec![Prompt {
+                contested_name: None,
                 name: "prompt".into(),
                 target: RoutingTarget { backend: "fake".into(), name: "prompt".into() },
                 definition: empty,
-            }]),
+            }])),
             ..Self::default()
         })
     }
@@ -72,6 +74,11 @@ impl FakeGateway {
     /// Replaces the tools.
     pub fn set_tools(&self, tools: Vec<Tool>) {
         *self.tools.lock().unwrap() = Arc::new(tools);
+    }
+
+    /// Replaces the prompts.
+    pub fn set_prompts(&self, prompts: Vec<Prompt>) {
+        *self.prompts.lock().unwrap() = Arc::new(prompts);
     }
 
     /// The requests so far, one line for each. List requests are not recorded.
@@ -152,7 +159,7 @@ impl Gateway for FakeGateway {
     }
 
     fn list_prompts<'a>(&'a self, _ctx: &'a CallContext) -> GatewayFuture<'a, Arc<PromptList>> {
-        Box::pin(async move { Ok(self.prompts.clone()) })
+        Box::pin(async move { Ok(self.prompts.lock().unwrap().clone()) })
     }
 
     fn get_prompt<'a>(&'a self, _ctx: &'a CallContext, request: GetPrompt) -> GatewayFuture<'a, Reply> {

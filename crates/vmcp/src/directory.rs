@@ -52,19 +52,14 @@ impl GatewayInfo for AuthorizedInfo {
         let asker = policy.resolve_principal(caller);
         let permits = |item: CatalogueItem<'_>| {
             let ask = match item {
-                CatalogueItem::Tool(tool) => AccessRequest::CallTool {
-                    name: tool.name.as_str(),
-                    backend: Some(tool.target.backend.as_str()),
-                    hints: Some(&tool.hints),
-                    arguments: None,
-                },
+                CatalogueItem::Tool(tool) => AccessRequest::list_tool(tool),
                 CatalogueItem::Resource(resource) => {
                     AccessRequest::ReadResource { uri: resource.uri.as_str() }
                 }
                 CatalogueItem::Template(offered) => {
                     AccessRequest::ReadResource { uri: offered.template.as_str() }
                 }
-                CatalogueItem::Prompt(prompt) => AccessRequest::GetPrompt { name: prompt.name.as_str() },
+                CatalogueItem::Prompt(prompt) => AccessRequest::get_prompt(prompt),
             };
             policy.decide_for(&asker, &ask).allowed
         };

@@ -194,6 +194,7 @@ mod tests {
             "required":["list"],"additionalProperties":false},"outputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}}"#;
         let offered = read_tool(&Json::parse(json).unwrap(), ProtocolVersion::V2026_07_28).unwrap().item;
         let tool = Tool {
+            contested_name: None,
             name: "own_t".into(),
             target: RoutingTarget { backend: "b".into(), name: offered.name },
             description: offered.description,
@@ -217,6 +218,7 @@ mod tests {
         let offered = read_tool(&Json::parse(text).unwrap(), ProtocolVersion::V2026_07_28).unwrap().item;
         assert_eq!(offered.hints.read_only, Some(false));
         let mut advertised = Tool {
+            contested_name: None,
             name: "a".into(),
             target: RoutingTarget { backend: "b".into(), name: offered.name },
             description: None,

@@ -250,11 +250,12 @@ fn decide_with_policy(policy: &AuthzPolicy, case: &Case) -> Outcome {
     let ask = match case.kind {
         0 => AccessRequest::CallTool {
             name: case.name,
+            contested_name: None,
             backend: None,
             hints: Some(&hints),
             arguments: arguments.as_ref(),
         },
-        1 => AccessRequest::GetPrompt { name: case.name },
+        1 => AccessRequest::GetPrompt { name: case.name, contested_name: None },
         _ => AccessRequest::ReadResource { uri: case.name },
     };
     let decision = policy.decide(&caller(case.subject, &claims), &ask);

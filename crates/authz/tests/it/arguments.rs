@@ -131,7 +131,11 @@ fn the_whole_context_has_everything() {
 #[test]
 fn prompts_and_resources_have_no_arguments() {
     let policy = policy(&["permit(principal, action, resource) when { !(context has arg_x) };"]);
-    assert!(policy.decide(&caller("a", "{}"), &AccessRequest::GetPrompt { name: "p" }).allowed);
+    assert!(
+        policy
+            .decide(&caller("a", "{}"), &AccessRequest::GetPrompt { name: "p", contested_name: None })
+            .allowed
+    );
     assert!(policy.decide(&caller("a", "{}"), &AccessRequest::ReadResource { uri: "r" }).allowed);
 }
 
@@ -143,8 +147,13 @@ fn arguments_are_looked_at_only_when_a_policy_that_applies_does() {
     ]);
     // Arguments that are no object would be an error if a policy read them.
     let arguments = Json::parse("[]").unwrap();
-    let ask =
-        |name| AccessRequest::CallTool { name, backend: None, hints: None, arguments: Some(&arguments) };
+    let ask = |name| AccessRequest::CallTool {
+        name,
+        contested_name: None,
+        backend: None,
+        hints: None,
+        arguments: Some(&arguments),
+    };
     assert!(policy.decide(&caller("a", "{}"), &ask("free")).allowed);
     let bound = policy.decide(&caller("a", "{}"), &ask("bound"));
     assert!(!bound.allowed);

@@ -150,7 +150,7 @@ fn groups_belong_to_what_is_declared() {
         .to_owned();
     let policy = build(&source);
     assert_eq!(policy.warnings(), []);
-    let prompt = vmcp_authz::AccessRequest::GetPrompt { name: "p" };
+    let prompt = vmcp_authz::AccessRequest::GetPrompt { name: "p", contested_name: None };
     for (groups, look, other, get) in
         [("eng", true, false, true), ("guest", true, false, false), ("nobody", false, false, false)]
     {

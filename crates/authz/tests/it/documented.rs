@@ -20,8 +20,8 @@ fn a_scope_names_one_tool_prompt_or_resource() {
         (tool("weather"), true),
         (tool("other"), false),
         (tool("data"), false),
-        (AccessRequest::GetPrompt { name: "greeting" }, true),
-        (AccessRequest::GetPrompt { name: "weather" }, false),
+        (AccessRequest::GetPrompt { name: "greeting", contested_name: None }, true),
+        (AccessRequest::GetPrompt { name: "weather", contested_name: None }, false),
         (AccessRequest::ReadResource { uri: "data" }, true),
         (AccessRequest::ReadResource { uri: "file:///etc/passwd" }, true),
         (AccessRequest::ReadResource { uri: "file:///etc/passwd2" }, false),
@@ -39,7 +39,11 @@ fn one_client_may_call_everything() {
         policy(&[r#"permit(principal == Client::"user123", action == Action::"call_tool", resource);"#]);
     assert!(policy.decide(&caller("user123", "{}"), &tool("any")).allowed);
     assert!(!policy.decide(&caller("user124", "{}"), &tool("any")).allowed);
-    assert!(!policy.decide(&caller("user123", "{}"), &AccessRequest::GetPrompt { name: "any" }).allowed);
+    assert!(
+        !policy
+            .decide(&caller("user123", "{}"), &AccessRequest::GetPrompt { name: "any", contested_name: None })
+            .allowed
+    );
 }
 
 #[test]
@@ -107,8 +111,12 @@ fn owners_are_declared_and_asked_for() {
     assert!(policy.decide(&owner, &tool("weather")).allowed);
     assert!(!policy.decide(&owner, &tool("calculator")).allowed);
     assert!(!policy.decide(&owner, &tool("undeclared")).allowed);
-    assert!(policy.decide(&owner, &AccessRequest::GetPrompt { name: "greeting" }).allowed);
-    assert!(!policy.decide(&owner, &AccessRequest::GetPrompt { name: "farewell" }).allowed);
+    assert!(
+        policy.decide(&owner, &AccessRequest::GetPrompt { name: "greeting", contested_name: None }).allowed
+    );
+    assert!(
+        !policy.decide(&owner, &AccessRequest::GetPrompt { name: "farewell", contested_name: None }).allowed
+    );
 }
 
 #[test]
@@ -155,7 +163,7 @@ fn every_resource_has_its_name_and_its_uri() {
     }
     for (ask, facts) in [
         (tool("x"), ["call", "tool", "call_tool"]),
-        (AccessRequest::GetPrompt { name: "x" }, ["get", "prompt", "get_prompt"]),
+        (AccessRequest::GetPrompt { name: "x", contested_name: None }, ["get", "prompt", "get_prompt"]),
         (AccessRequest::ReadResource { uri: "x" }, ["read", "resource", "read_resource"]),
     ] {
         let [operation, feature, action] = facts;
@@ -175,7 +183,11 @@ fn everything_belongs_to_the_server() {
     let ours = policy(&[r#"permit(principal, action, resource in MCP::"gate");"#]);
     let theirs = policy(&[r#"permit(principal, action, resource in MCP::"other");"#]);
     let condition = policy(&[r#"permit(principal, action, resource) when { resource in MCP::"gate" };"#]);
-    for ask in [tool("x"), AccessRequest::GetPrompt { name: "x" }, AccessRequest::ReadResource { uri: "x" }] {
+    for ask in [
+        tool("x"),
+        AccessRequest::GetPrompt { name: "x", contested_name: None },
+        AccessRequest::ReadResource { uri: "x" },
+    ] {
         assert!(ours.decide(&caller("a", "{}"), &ask).allowed);
         assert!(condition.decide(&caller("a", "{}"), &ask).allowed);
         assert!(!theirs.decide(&caller("a", "{}"), &ask).allowed);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use vmcp_authz::{AccessRequest, Authorized};
 use vmcp_domain::{
-    CallContext, CallOrigin, CallTool, Caller, Complete, CompletionReference, Continuation, Error, GetPrompt,
-    Json, Members, ReadResource, SharedGateway, Tool, ToolHints,
+    CallContext, CallOrigin, CallTool, Caller, Complete, CompletionReference, Continuation, Error,
+    Gateway as _, GetPrompt, Json, Members, Prompt, ReadResource, SharedGateway, Tool, ToolHints,
 };
 use vmcp_testkit::{FakeGateway, conformance, context, tool};
 
@@ -301,5 +301,63 @@ async fn a_tool_belongs_to_its_backend() {
             let outcome = gateway.call_tool(&ctx, conformance::tool_call(name)).await;
             assert_eq!(outcome.is_ok(), expected.contains(&name), "{policies:?} {name}");
         }
+    }
+}
+
+/// Two backends offer `read`, so both tools have a prefix.
+fn contested(backend: &str) -> Tool {
+    Tool { contested_name: Some("read".into()), ..tool(backend, "read", &format!("{backend}_read")) }
+}
+
+#[tokio::test]
+async fn a_prohibition_of_a_contested_name_holds_for_each_tool() {
+    let inner = FakeGateway::new(vec![contested("a"), contested("b"), tool("a", "write", "write")]);
+    let permit = "permit(principal, action, resource);";
+    for (policies, expected) in [
+        (&[permit, r#"forbid(principal, action, resource == Tool::"read");"#][..], &["write"][..]),
+        (&[permit, r#"forbid(principal, action, resource) when { resource.name == "read" };"#], &["write"]),
+        (&[permit, r#"forbid(principal, action, resource == Tool::"a_read");"#], &["b_read", "write"]),
+        (
+            &[permit, r#"forbid(principal, action, resource) when { resource has readOnlyHint };"#],
+            &["a_read", "b_read", "write"],
+        ),
+        // A permission of the contested name was given for one of the tools, and the policy does not say for which.
+        (&[r#"permit(principal, action, resource == Tool::"read");"#], &[]),
+        (&[r#"permit(principal, action, resource == Tool::"a_read");"#], &["a_read"]),
+    ] {
+        let gateway = wrap(&inner, policies);
+        let ctx = context();
+        assert_eq!(names(&gateway, &ctx).await, expected, "{policies:?}");
+        for name in ["a_read", "b_read", "write", "read"] {
+            let outcome = gateway.call_tool(&ctx, conformance::tool_call(name)).await;
+            assert_eq!(outcome.is_ok(), expected.contains(&name), "{policies:?} {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_prohibition_of_a_contested_prompt_name_holds() {
+    let inner = FakeGateway::new(Vec::new());
+    let prompt = inner.list_prompts(&context()).await.unwrap()[0].clone();
+    inner.set_prompts(vec![Prompt { contested_name: Some("brief".into()), ..prompt }]);
+    let permit = "permit(principal, action, resource);";
+    for (policies, expected) in [
+        (&[permit, r#"forbid(principal, action, resource == Prompt::"brief");"#][..], false),
+        (&[r#"permit(principal, action, resource == Prompt::"brief");"#], false),
+        (&[permit, r#"forbid(principal, action, resource == Tool::"brief");"#], true),
+    ] {
+        let gateway = wrap(&inner, policies);
+        let ctx = context();
+        assert_eq!(gateway.list_prompts(&ctx).await.unwrap().len(), usize::from(expected), "{policies:?}");
+        let get = GetPrompt {
+            name: "prompt".into(),
+            arguments: None,
+            continuation: Continuation::default(),
+            extra: Members::new(),
+        };
+        assert_eq!(gateway.get_prompt(&ctx, get).await.is_ok(), expected, "{policies:?}");
+        let reference = CompletionReference::Prompt("prompt".into());
+        let complete = Complete { reference, extra: Members::new() };
+        assert_eq!(gateway.complete(&ctx, complete).await.is_ok(), expected, "{policies:?}");
     }
 }

@@ -51,7 +51,7 @@ fn caller(subject: &str, claims: &str) -> Caller {
 }
 
 fn tool(name: &str) -> AccessRequest<'_> {
-    AccessRequest::CallTool { name, backend: None, hints: None, arguments: None }
+    AccessRequest::CallTool { name, contested_name: None, backend: None, hints: None, arguments: None }
 }
 
 /// Whether `caller` may call `name` with `arguments`.
@@ -60,7 +60,13 @@ fn calls(policy: &AuthzPolicy, caller: &Caller, name: &str, arguments: &str) -> 
     policy
         .decide(
             caller,
-            &AccessRequest::CallTool { name, backend: None, hints: None, arguments: Some(&arguments) },
+            &AccessRequest::CallTool {
+                name,
+                contested_name: None,
+                backend: None,
+                hints: None,
+                arguments: Some(&arguments),
+            },
         )
         .allowed
 }

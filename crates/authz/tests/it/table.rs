@@ -39,7 +39,13 @@ fn every_caller_gets_what_the_policies_say() {
         ToolHints { destructive: Some(false), ..ToolHints::default() },
         ToolHints { destructive: Some(true), ..ToolHints::default() },
     );
-    let call = |name, hints, arguments| AccessRequest::CallTool { name, backend: None, hints, arguments };
+    let call = |name, hints, arguments| AccessRequest::CallTool {
+        name,
+        contested_name: None,
+        backend: None,
+        hints,
+        arguments,
+    };
     let asks: [(&str, AccessRequest<'_>); 11] = [
         ("call weather", call("weather", Some(&tame), None)),
         ("call wipe, destructive", call("wipe", Some(&wild), None)),
@@ -51,7 +57,7 @@ fn every_caller_gets_what_the_policies_say() {
         ("read docs://a", AccessRequest::ReadResource { uri: "docs://a" }),
         ("read docs://{x}", AccessRequest::ReadResource { uri: "docs://{x}" }),
         ("read runbook://1", AccessRequest::ReadResource { uri: "runbook://1" }),
-        ("get prompt", AccessRequest::GetPrompt { name: "review" }),
+        ("get prompt", AccessRequest::GetPrompt { name: "review", contested_name: None }),
     ];
     let mut out = String::new();
     for warning in policy.warnings() {

@@ -48,6 +48,40 @@ fn prompts_follow_the_reference() {
     assert_eq!(prompts(order(&["a", "b"])), ["q"], "a name claimed twice goes to nobody");
 }
 
+/// The names of tools and prompts, with the contested name of each.
+fn contested_names(conflicts: ConflictPolicy) -> Vec<String> {
+    let policy = AggregationPolicy { conflicts, ..AggregationPolicy::default() };
+    let parts = [listing("a", &["t", "u"], &["p"]), listing("b", &["t"], &["p"]), listing("c", &["u"], &[])];
+    let catalogue = Catalogue::build(&policy, &parts);
+    let tools = catalogue
+        .tools
+        .iter()
+        .map(|tool| format!("{} {}", tool.name, tool.contested_name.as_ref().map_or("-", ToolName::as_str)));
+    let prompts = catalogue.prompts.iter().map(|prompt| {
+        format!("{} {}", prompt.name, prompt.contested_name.as_ref().map_or("-", PromptName::as_str))
+    });
+    tools.chain(prompts).collect()
+}
+
+#[test]
+fn a_name_is_contested_where_other_backends_decide_about_it() {
+    let format = PrefixFormat::default();
+    assert_eq!(
+        contested_names(ConflictPolicy::Auto { format: format.clone() }),
+        ["a_t t", "a_u u", "b_t t", "c_u u", "a_p p", "b_p p"]
+    );
+    // The name `t` goes to `b`; `u` is claimed by backends without priority.
+    assert_eq!(
+        contested_names(ConflictPolicy::Priority { order: vec!["b".into()], format: format.clone() }),
+        ["a_u u", "t -", "c_u u", "a_p -", "p -"]
+    );
+    assert_eq!(
+        contested_names(ConflictPolicy::Prefix { format }),
+        ["a_t -", "a_u -", "b_t -", "c_u -", "a_p -", "b_p -"]
+    );
+    assert_eq!(contested_names(ConflictPolicy::Manual), ["a_p -", "b_p -"]);
+}
+
 #[test]
 fn overrides_rename_before_conflicts_and_keep_what_they_leave_out() {
     let tools = ToolPolicy {

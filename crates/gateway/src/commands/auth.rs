@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use vmcp_authz::AccessRequest;
-use vmcp_domain::{CallContext, CallOrigin, Caller, Identity, Json, Members, ResourceUri};
+use vmcp_domain::{
+    CallContext, CallOrigin, Caller, Gateway, GatewayFuture, Identity, Json, Members, ResourceUri,
+};
 use vmcp_optimizer::VIRTUAL_NAMES;
 
 use crate::cli::{Action, ExplainArgs};
@@ -41,31 +43,38 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
     };
     let explanation = match action {
         Action::CallTool => {
-            // Policies may depend on annotations, which only the backend knows. Limits have no effect here,
-            // so none are started.
-            settings.limits = None;
-            let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await;
-            let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Operator);
-            let tools = gateway.exposed.list_tools(&ctx).await?;
+            let tools = offered(settings, |gateway, ctx| gateway.list_tools(ctx)).await?;
             let tool = tools.iter().find(|tool| tool.name.as_str() == name);
-            let (backend, hints) =
-                (tool.map(|tool| tool.target.backend.as_str()), tool.map(|tool| &tool.hints));
-            gateway.stop().await;
             if VIRTUAL_NAMES.contains(&&*name) {
                 terminal::print_error(format_args!(
                     "vmcp: `{name}` is offered outside the policies: everybody may use it, and what it finds and calls is asked about"
                 ));
-            } else if hints.is_none() {
+            } else if tool.is_none() {
                 terminal::print_error(format_args!(
                     "vmcp: no tool is called `{name}`; a client is told that it is denied, whatever the policies say"
                 ));
             }
-            policy.explain(
-                &caller,
-                &AccessRequest::CallTool { name: &name, backend, hints, arguments: arguments.as_ref() },
-            )
+            let by_name = AccessRequest::CallTool {
+                name: &name,
+                contested_name: None,
+                backend: None,
+                hints: None,
+                arguments: None,
+            };
+            let ask = tool.map_or(by_name, AccessRequest::list_tool);
+            policy.explain(&caller, &ask.with_arguments(arguments.as_ref()))
         }
-        Action::GetPrompt => policy.explain(&caller, &AccessRequest::GetPrompt { name: &name }),
+        Action::GetPrompt => {
+            let prompts = offered(settings, |gateway, ctx| gateway.list_prompts(ctx)).await?;
+            let prompt = prompts.iter().find(|prompt| prompt.name.as_str() == name);
+            if prompt.is_none() {
+                terminal::print_error(format_args!(
+                    "vmcp: no prompt is called `{name}`; a client is told that it is denied, whatever the policies say"
+                ));
+            }
+            let by_name = AccessRequest::GetPrompt { name: &name, contested_name: None };
+            policy.explain(&caller, &prompt.map_or(by_name, AccessRequest::get_prompt))
+        }
         // In its normal form, because policies evaluate a client's request in that form.
         Action::ReadResource => {
             let uri = ResourceUri::from(name.as_str());
@@ -74,6 +83,21 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
     };
     terminal::print(&format!("{explanation}\n"))?;
     Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One list of the gateway. Policies can depend on annotations and on names that clash, which only the backends
+/// know.
+async fn offered<T>(
+    mut settings: Settings,
+    list: impl for<'a> FnOnce(&'a dyn Gateway, &'a CallContext) -> GatewayFuture<'a, T>,
+) -> anyhow::Result<T> {
+    // Limits have no effect on a list, so none are started.
+    settings.limits = None;
+    let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await;
+    let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Operator);
+    let listed = list(&*gateway.exposed, &ctx).await;
+    gateway.stop().await;
+    Ok(listed?)
 }
 
 fn caller(user: Option<String>, issuer: String, claims: Option<&str>) -> anyhow::Result<Caller> {

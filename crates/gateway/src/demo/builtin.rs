@@ -121,6 +121,7 @@ fn server(
         .iter()
         .filter_map(|definition| Some(offer::read_tool(definition, ProtocolVersion::V2026_07_28).ok()?.item));
     let tools = offered.map(|offered| Tool {
+        contested_name: None,
         name: offered.name.as_str().into(),
         target: RoutingTarget { backend: "built-in".into(), name: offered.name },
         description: offered.description,

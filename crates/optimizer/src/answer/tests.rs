@@ -20,6 +20,7 @@ fn found(description_bytes: usize, schema_bytes: usize) -> SearchResult {
     );
     let offered = offer::read_tool(&Json::parse(text).unwrap(), ProtocolVersion::V2026_07_28).unwrap().item;
     let tool = Tool {
+        contested_name: None,
         name: "big".into(),
         target: RoutingTarget { backend: "b".into(), name: offered.name },
         description: offered.description,

@@ -6,6 +6,7 @@ use super::*;
 
 fn tool(name: &str, description: Option<&str>, definition: &str) -> Tool {
     Tool {
+        contested_name: None,
         name: ToolName::from(name),
         target: RoutingTarget { backend: BackendId::from("b"), name: BackendToolName::from(name) },
         description: description.map(str::to_owned),

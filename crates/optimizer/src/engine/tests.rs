@@ -9,6 +9,7 @@ const HYBRID: SearchOptions = SearchOptions { semantic_ratio: 0.5, explain: fals
 fn engine(vectors: &[Option<Arc<PackedVector>>]) -> Engine {
     let document = |(name, description): (&str, &str)| {
         Arc::new(Document::from_tool(&Tool {
+            contested_name: None,
             name: ToolName::from(name),
             target: RoutingTarget { backend: BackendId::from("b"), name: BackendToolName::from(name) },
             description: Some(description.to_owned()),

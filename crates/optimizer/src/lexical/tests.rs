@@ -9,6 +9,7 @@ use crate::document::Document;
 fn document(name: &str, description: &str) -> Arc<Document> {
     let definition = r#"{"inputSchema":{"type":"object"}}"#;
     Arc::new(Document::from_tool(&Tool {
+        contested_name: None,
         name: ToolName::from(name),
         target: RoutingTarget { backend: BackendId::from("b"), name: BackendToolName::from(name) },
         description: Some(description.to_owned()),

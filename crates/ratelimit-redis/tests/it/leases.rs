@@ -50,6 +50,7 @@ fn leases(store: Arc<RedisStore>, hold_back: bool) -> (Arc<Leases>, LeasePlan) {
         ..LimitPolicy::default()
     };
     let tool = Tool {
+        contested_name: None,
         name: "tool".into(),
         target: ToolTarget { backend: BackendId::from("backend"), name: BackendToolName::from("tool") },
         description: None,

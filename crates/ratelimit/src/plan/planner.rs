@@ -267,7 +267,8 @@ impl Planner {
     pub fn unmatched_rules<'a>(&'a self, tools: &[Tool]) -> Vec<&'a str> {
         // A rule by annotation that matches no tool is not a mistake of the operator.
         let rules = self.policy.tools.iter().filter(|rule| rule.annotation.is_none());
-        let idle = rules.filter(|rule| !tools.iter().any(|tool| rule.name.matches(tool.name.as_str())));
+        let idle =
+            rules.filter(|rule| !tools.iter().any(|tool| tool.has_name(|name| rule.name.matches(name))));
         idle.map(|rule| rule.name.as_str()).collect()
     }
 

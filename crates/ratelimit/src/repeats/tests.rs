@@ -1,4 +1,4 @@
-use vmcp_domain::{Caller, Identity, Json, Members};
+use vmcp_domain::{Caller, Identity, Json, Members, Tool};
 use vmcp_testkit::{FakeGateway, conformance, context, tool};
 
 use super::*;
@@ -75,6 +75,19 @@ async fn the_fourth_of_the_same_is_explained_and_not_made() {
     bench.clock.advance(1);
     bench.call(&ann, "plain", r#"{"a":1}"#).await.unwrap();
     assert_eq!(looping(bench.call(&ann, "plain", r#"{"a":1}"#).await).count, 4);
+}
+
+#[tokio::test]
+async fn a_watched_tool_is_watched_under_its_contested_name() {
+    let bench = harness(&["plain"]);
+    let renamed = Tool { contested_name: Some("plain".into()), ..tool("fake", "plain", "fake_plain") };
+    bench.inner.set_tools(vec![renamed, tool("fake", "other", "other")]);
+    for _ in 0..3 {
+        bench.call(&context(), "fake_plain", "{}").await.unwrap();
+        bench.call(&context(), "other", "{}").await.unwrap();
+    }
+    looping(bench.call(&context(), "fake_plain", "{}").await);
+    bench.call(&context(), "other", "{}").await.unwrap();
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::io::BufRead;
 
 use serde_json::{Value, json};
+use vmcp_federation::policy::AggregationPolicy;
 use vmcp_optimizer::VIRTUAL_NAMES;
 use vmcp_ratelimit::policy::{LimitPolicy, Limits};
 
@@ -21,13 +22,22 @@ use recorded::RecordedCalls;
 /// The most tools and the most users that the report names.
 const TOP: usize = 10;
 
-/// Reports what `policy` would have done to the calls in `audit`, which has one JSON record on each line. The
-/// report is text, or JSON if `as_json`.
+/// Reports what `policy` would have done to the calls in `audit`, which has one JSON record on each line. A
+/// limit also fits a tool under the name that `aggregation` replaced because of a clash. The report is text, or
+/// JSON if `as_json`.
 ///
 /// # Errors
 /// If `audit` cannot be read. Lines that are no calls are no error; the report counts them.
-pub fn report(audit: impl BufRead, policy: LimitPolicy, as_json: bool) -> std::io::Result<String> {
-    let recorded = RecordedCalls::read(audit)?;
+pub fn report(
+    audit: impl BufRead,
+    policy: LimitPolicy,
+    aggregation: &AggregationPolicy,
+    as_json: bool,
+) -> std::io::Result<String> {
+    let mut recorded = RecordedCalls::read(audit)?;
+    for tool in &mut recorded.tools {
+        tool.contested_name = aggregation.contested_name(&tool.target.backend, &tool.target.name, &tool.name);
+    }
     let notes = limitations(&policy);
     let judged = simulate(&recorded, policy, |_, _| {});
     let write = if as_json { to_json } else { to_text };

@@ -39,6 +39,7 @@ pub(crate) fn members(text: &str) -> Members {
 
 fn tool(name: &str, schema: &str) -> Tool {
     Tool {
+        contested_name: None,
         name: name.into(),
         target: RoutingTarget { backend: "b".into(), name: name.into() },
         description: None,
@@ -74,6 +75,7 @@ impl ScriptedGateway {
                 definition: Arc::new(members(r#"{"uriTemplate":"file:///{name}","name":"t"}"#)),
             }]),
             prompts: Arc::new(vec![Prompt {
+                contested_name: None,
                 name: "hello".into(),
                 target: RoutingTarget { backend: "b".into(), name: "hello".into() },
                 definition: Arc::new(members(r#"{"name":"hello"}"#)),

@@ -23,10 +23,10 @@ pub(super) fn run(path: &Path, source: &Source, as_json: bool) -> anyhow::Result
     };
     let report = if path.as_os_str() == "-" {
         let input = BufReader::with_capacity(BUFFER, std::io::stdin().lock());
-        replay::report(input, limits.policy, as_json)
+        replay::report(input, limits.policy, &settings.aggregation, as_json)
     } else {
         let file = File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
-        replay::report(BufReader::with_capacity(BUFFER, file), limits.policy, as_json)
+        replay::report(BufReader::with_capacity(BUFFER, file), limits.policy, &settings.aggregation, as_json)
     };
     let report = report.with_context(|| format!("{} cannot be read", path.display()))?;
     terminal::print(&report)?;

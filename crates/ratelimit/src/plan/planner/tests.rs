@@ -76,6 +76,17 @@ fn every_name_of_a_tool_spends_from_the_same_buckets() {
 }
 
 #[test]
+fn a_rule_fits_a_tool_under_its_contested_name() {
+    let planner = planner(vec![rule("search", false, 1)]);
+    let plain = planner.plan(&tool("b", "search", "search"));
+    let renamed = Tool { contested_name: Some("search".into()), ..tool("b", "search", "b_search") };
+    assert_eq!(shape(&planner.plan(&renamed)), shape(&plain));
+    assert!(planner.unmatched_rules(&[renamed]).is_empty());
+    let other = Tool { contested_name: Some("find".into()), ..tool("b", "find", "b_find") };
+    assert_eq!(planner.unmatched_rules(&[other]), ["search"]);
+}
+
+#[test]
 fn a_group_shares_one_bucket() {
     let planner = planner(vec![rule("db_*", true, 1)]);
     let (read, write) =

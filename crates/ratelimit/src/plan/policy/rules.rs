@@ -142,7 +142,7 @@ impl ToolRule {
     pub fn matches(&self, tool: &Tool) -> bool {
         // A virtual tool is charged only if a rule names it exactly. The calls that it makes are charged
         // separately, as calls of the tools that they run.
-        self.name.matches(tool.name.as_str())
+        tool.has_name(|name| self.name.matches(name))
             && (self.name.is_exact() || !tool.target.is_virtual())
             && self.annotation.is_none_or(|hint| hint.matches(tool))
     }

@@ -201,6 +201,7 @@ impl RecordedCalls {
         }
         let place = u32::try_from(self.tools.len()).unwrap_or(u32::MAX);
         self.tools.push(Tool {
+            contested_name: None,
             name: name.into(),
             target: RoutingTarget { backend: backend.into(), name: own.into() },
             description: None,

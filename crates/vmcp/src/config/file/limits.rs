@@ -117,7 +117,8 @@ pub(crate) enum CallCost {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ToolRateLimit {
     /// The advertised name of the tool, as clients see it. `*` matches any run of characters; no other
-    /// character is special. An empty name, or one that another rule has, is refused.
+    /// character is special. A tool that has a prefix because several backends offer its name matches under
+    /// that name too. An empty name, or one that another rule has, is refused.
     pub(crate) name: String,
     /// One bucket for all tools that match, instead of one for each. Without effect, with a warning, on a
     /// name without `*`. Left out: false.
