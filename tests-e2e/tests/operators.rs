@@ -240,8 +240,10 @@ fn a_token_that_others_could_read_is_not_used() -> anyhow::Result<()> {
     std::fs::set_permissions(&token_file, std::fs::Permissions::from_mode(0o644))?;
     let text = std::fs::read_to_string(setting.folder.path().join("vmcp.yaml"))?;
     drop(setting.gateway);
-    let again = Gateway::start(&text)?;
-    ensure!(again.process.output().contains("may be read by others"), "{}", again.process.output());
+    let mut again = Gateway::start(&text)?;
+    again
+        .process
+        .wait_for("a warning of the token", |line| line.contains("may be read by others").then_some(()))?;
     ensure!(Path::new(&token_file).exists(), "it is left for the operator to look at");
     Ok(())
 }
