@@ -143,8 +143,9 @@ fn a_restart_gives_no_user_a_fresh_budget() -> anyhow::Result<()> {
     setting.gateway.process.kill();
     std::fs::write(&file, &saved[..saved.len() / 2])?;
     setting.gateway = Gateway::start(&text)?;
-    let said = setting.gateway.process.output();
-    ensure!(said.contains("limits begin anew") && said.contains("damaged"), "{said}");
+    setting.gateway.process.wait_for("a warning of the damaged file", |line| {
+        (line.contains("limits begin anew") && line.contains("damaged")).then_some(())
+    })?;
     ensure!(setting.count_passed("echo", 5)? == 3, "with a torn file");
     Ok(())
 }
