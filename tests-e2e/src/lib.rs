@@ -6,13 +6,13 @@
 //! request or wait that has failed.
 
 pub mod cache;
-pub mod crowd;
 pub mod gateway;
 pub mod http;
 pub mod identity;
+pub mod isolation_stress;
 pub mod mcp;
 pub mod process;
 pub mod redis;
+pub mod sdk_clients;
 pub mod servers;
-pub mod strict;
 pub mod wait;

@@ -1,21 +1,21 @@
 //! `cargo xtask bench`: measures the cost of the gateway and of its parts. Shared machines are noisy, so the
 //! rounds of all contenders are interleaved, and only ratios of medians are reported.
 
+pub(crate) mod bench_env;
+pub(crate) mod benchmark_page;
 mod calls;
 mod chart;
-pub(crate) mod exchange;
-pub(crate) mod ground;
+pub(crate) mod connection;
 mod growth;
+pub(crate) mod idle_and_start;
 mod isolation;
 pub(crate) mod lists;
 pub(crate) mod load;
 mod nginx;
-mod page;
 mod replay;
-pub(crate) mod rest;
+pub(crate) mod request;
 mod rounds;
 mod sessions;
-pub(crate) mod shot;
 mod suite;
 mod tokens;
 
@@ -75,8 +75,8 @@ pub(crate) fn run(bench: Bench, manner: BenchOptions) -> anyhow::Result<()> {
 
 /// Calls one tool at an address and prints the measured rate and latencies.
 pub(crate) fn load(address: &str, tool: &str, connections: usize, seconds: u64) -> anyhow::Result<()> {
-    let target = shot::Target::new(address, shot::ProtocolFamily::Stateless);
-    let shots = [shot::Request::call(tool, "gateway", 120)];
+    let target = request::Target::new(address, request::ProtocolFamily::Stateless);
+    let shots = [request::Request::call(tool, "gateway", 120)];
     let sample = load::send(&target, &shots, connections, std::time::Duration::from_secs(seconds))?;
     println!(
         "{:.0} calls/s, median {:.0} µs, 99 %: {:.0} µs, {:.0} MB/s",
@@ -114,7 +114,7 @@ fn run_search_bench(words: &[&str]) -> anyhow::Result<()> {
 
 /// Builds this program in release mode and runs it with these arguments.
 pub(crate) fn run_released(words: &[&str]) -> anyhow::Result<()> {
-    cargo(&ground::BUILD)?;
+    cargo(&bench_env::BUILD)?;
     let status = Command::new(target()?.join("release/xtask")).args(words).status()?;
     ensure!(status.success(), "xtask {} failed", words.join(" "));
     Ok(())

@@ -4,13 +4,13 @@
 mod bench;
 mod ci;
 mod conformance;
-mod crowd;
+mod derive_model;
+mod isolation_stress;
 mod matrix;
-mod model;
 mod mutants;
-mod odd;
+mod odd_servers;
 mod packages;
-mod reference;
+mod reference_configs;
 mod refusals;
 mod release;
 mod soak;
@@ -84,7 +84,7 @@ enum Task {
     /// Isolation stress test: eight clients and eight backends in both protocol families send questions,
     /// progress and cancellations at the same time. No message may reach another client, and no resource may
     /// leak.
-    Crowd {
+    IsolationStress {
         /// Duration in minutes.
         #[arg(long, default_value_t = 5)]
         minutes: u64,
@@ -168,15 +168,15 @@ fn main() -> ExitCode {
         Task::Load { address, tool, connections, seconds } => {
             bench::load(&address, &tool, connections, seconds)
         }
-        Task::Crowd { minutes } => crowd::run(minutes),
+        Task::IsolationStress { minutes } => isolation_stress::run(minutes),
         Task::Soak { minutes } => soak::run(minutes),
         Task::Spec { from } => spec::run(&from),
         Task::Mutants { part, file } => mutants::run(part.as_deref(), file.as_deref()),
-        Task::Model => model::run(),
+        Task::Model => derive_model::run(),
         Task::Conformance { check } => conformance::run(check),
         Task::Matrix { check } => matrix::run(check),
-        Task::Odd { check } => odd::run(check),
-        Task::Reference { directory } => reference::run(&directory),
+        Task::Odd { check } => odd_servers::run(check),
+        Task::Reference { directory } => reference_configs::run(&directory),
         Task::Refusals { check } => refusals::run(check),
         Task::ConformanceClient { url } => conformance::client::run(&url),
     };

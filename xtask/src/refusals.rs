@@ -9,7 +9,7 @@ use serde_json::Value;
 use vmcp_e2e::cache;
 use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::process::fixture;
-use vmcp_e2e::strict::{RefusalOutcome, SdkClient};
+use vmcp_e2e::sdk_clients::{RefusalOutcome, SdkClient};
 
 use crate::root;
 
@@ -107,7 +107,7 @@ fn try_operations(
 fn gateway(with_policies: bool) -> anyhow::Result<Gateway> {
     let backends = [
         Backend::stdio("echo", &fixture(&["echo"])?).with("timeout: 2s"),
-        Backend::stdio("crowd", &fixture(&["crowd"])?),
+        Backend::stdio("isolation", &fixture(&["isolation"])?),
         Backend::stdio("odd", &fixture(&["odd"])?),
     ];
     let mut config = config(NamePolicy::Unchanged, &backends, LIMIT);

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use vmcp_e2e::process;
 
-use crate::bench::ground::{BenchEnv, DIRECT, NGINX, Programs, Route};
+use crate::bench::bench_env::{BenchEnv, DIRECT, NGINX, Programs, Route};
 use crate::bench::load::send;
-use crate::bench::shot::{ProtocolFamily, Request, Target};
+use crate::bench::request::{ProtocolFamily, Request, Target};
 use crate::target;
 
 /// The tools that are called for the profile, each with the minimum length of its response body in bytes.

@@ -14,9 +14,9 @@ use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::process::Process;
 
 use self::calls::Caller;
-use crate::bench::ground::{BenchServer, Programs, authority, four_limits};
-use crate::bench::rest::resident_bytes;
-use crate::bench::shot::ProtocolFamily;
+use crate::bench::bench_env::{BenchServer, Programs, authority, four_limits};
+use crate::bench::idle_and_start::resident_bytes;
+use crate::bench::request::ProtocolFamily;
 use crate::bench::{lists, run_released};
 
 /// Callers at each gateway.

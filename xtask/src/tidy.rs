@@ -1,8 +1,8 @@
 //! `cargo xtask tidy`: the rules of ARCHITECTURE.md that a program can check. Each failure names its location
 //! and says what to do. The check also runs as a test.
 
-mod arrows;
 mod cycles;
+pub(crate) mod dependencies;
 mod lines;
 mod words;
 
@@ -32,7 +32,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
 fn failures(root: &Path) -> anyhow::Result<Vec<String>> {
     let files = files(root)?;
-    let mut failures = arrows::check(root)?;
+    let mut failures = dependencies::check(root)?;
     failures.extend(crates_are_named(root)?);
     failures.extend(lines::check(&files));
     failures.extend(words::check(&files));

@@ -9,11 +9,11 @@ use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, Request, Re
 use serde_json::Value;
 use vmcp_domain::{Json, fold_case};
 
-use crate::asker::{Principal, PrincipalAttributes};
 use crate::index::{Leaf, PolicyNumber};
+use crate::names::{ARGUMENT_PREFIX, AccessRequest, Action, HINT_ATTRIBUTES, PRESENT_SUFFIX, hint_values};
 use crate::policy::AuthzPolicy;
+use crate::principal::{Principal, PrincipalAttributes};
 use crate::value::to_cedar;
-use crate::words::{ARGUMENT_PREFIX, AccessRequest, Action, HINT_ATTRIBUTES, PRESENT_SUFFIX, hint_values};
 
 /// The outcome of a decision, with its reasons.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

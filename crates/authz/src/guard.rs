@@ -7,11 +7,11 @@ use vmcp_domain::{
     TemplateList, Tool, ToolList, ToolName,
 };
 
-use crate::callers::{CachedPrincipal, PrincipalCache, ViewCache};
-use crate::journal::DenialLog;
-use crate::names::NameIndex;
+use crate::denial_log::DenialLog;
+use crate::names::{AccessRequest, Action};
 use crate::policy::AuthzPolicy;
-use crate::words::{AccessRequest, Action};
+use crate::principal_cache::{CachedPrincipal, PrincipalCache, ViewCache};
+use crate::tool_index::NameIndex;
 
 /// The policies and all caches.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use vmcp_domain::{
 };
 
 use crate::guard::Guard;
+use crate::names::AccessRequest;
 use crate::policy::AuthzPolicy;
-use crate::words::AccessRequest;
 
 /// The decorator that checks every request against the policies.
 pub struct Authorized {

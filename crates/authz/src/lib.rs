@@ -10,28 +10,28 @@
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "tests name the one case they expect"))]
 
 mod aliases;
-mod asker;
-mod callers;
 mod decide;
+mod denial_log;
+mod entity_store;
 mod explain;
 mod guard;
 mod index;
-mod journal;
 mod layer;
 mod lint;
 mod names;
 mod parse;
 mod policy;
+mod policy_reads;
+mod principal;
+mod principal_cache;
 mod problem;
-mod scan;
+mod tool_index;
 mod value;
-mod words;
-mod world;
 
-pub use asker::Principal;
+pub use crate::names::AccessRequest;
+pub use crate::principal::Principal;
 pub use decide::{Decision, Failure};
 pub use explain::{Effect, ExplainedPolicy, Explanation};
 pub use layer::{Authorized, is_uri_offered};
 pub use policy::{AuthzPolicy, PolicySource};
 pub use problem::AuthzProblem;
-pub use words::AccessRequest;

@@ -7,15 +7,15 @@ use cedar_policy::{
 };
 use serde_json::Value;
 
+use crate::entity_store::EntityStore;
 use crate::index::covers_action;
-use crate::parse::ParsedPolicy;
-use crate::problem::AuthzProblem;
-use crate::scan::{Access, PolicyReads};
-use crate::words::{
+use crate::names::{
     ACTION_TYPE, ARGUMENT_PREFIX, Action, CLAIM_PREFIX, EntityTypes, HINT_ATTRIBUTES, ITEM_ATTRIBUTES,
     SERVER_TYPE,
 };
-use crate::world::EntityStore;
+use crate::parse::ParsedPolicy;
+use crate::policy_reads::{Access, PolicyReads};
+use crate::problem::AuthzProblem;
 
 /// The configuration that policies are checked against.
 pub(crate) struct LintInput<'a> {
@@ -294,7 +294,7 @@ fn check_number_comparisons(node: Option<&Value>, say: &mut impl FnMut((String, 
 
 /// Reports declared groups of the default type when another group type is configured.
 fn check_stale_groups(lint: &mut LintInput<'_>) {
-    let usual = crate::words::DEFAULT_GROUP_TYPE;
+    let usual = crate::names::DEFAULT_GROUP_TYPE;
     if lint.types.group_type().to_string() == usual {
         return;
     }

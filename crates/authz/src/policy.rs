@@ -10,15 +10,15 @@ use cedar_policy::{Authorizer, Entity, EntityUid, RestrictedExpression};
 use vmcp_domain::Caller;
 
 use crate::aliases::UriAliases;
-use crate::asker::Principal;
 use crate::decide::Decision;
+use crate::entity_store::EntityStore;
 use crate::index::{self, Index};
 use crate::lint::{self, LintInput};
+use crate::names::{AccessRequest, Action, DEFAULT_GROUP_TYPE, EntityTypes};
 use crate::parse::{ParsedPolicy, PolicyRecord, read_policies};
+use crate::policy_reads::{PolicyReads, ReferencedNames};
+use crate::principal::Principal;
 use crate::problem::AuthzProblem;
-use crate::scan::{PolicyReads, ReferencedNames};
-use crate::words::{AccessRequest, Action, DEFAULT_GROUP_TYPE, EntityTypes};
-use crate::world::EntityStore;
 
 /// The authorization settings as the operator wrote them.
 #[derive(Clone, Debug, Default)]

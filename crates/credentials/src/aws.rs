@@ -1,20 +1,20 @@
 //! Requests that are signed with the keys of an AWS role, for which the caller's token is exchanged
 //! (AssumeRoleWithWebIdentity).
 
-mod matcher;
+pub(crate) mod cel_matcher;
 mod policy;
 mod roles;
-mod sign;
+pub(crate) mod sigv4;
 mod sts;
 
 use std::sync::Arc;
 
 use vmcp_domain::{BoxFuture, IsolationScope};
 
-use crate::bearer::require_caller;
+use crate::bearer_source::require_caller;
 use crate::cache::CacheKey;
 use crate::error::CredentialError;
-use crate::exchanges::ExchangeContext;
+use crate::exchange_context::ExchangeContext;
 use crate::scope;
 use crate::source::{CredentialHeaders, CredentialSource, RequestView, Subject};
 
@@ -56,7 +56,7 @@ impl AwsStsSource {
         let (keys, receipt) =
             self.exchange_context.aws_cache.get(key, self.policy.sts_url.authority(), fetch).await?;
         let now = self.exchange_context.clock.since_epoch();
-        let headers = sign::sign(request, &keys, &self.policy.region, &self.policy.service, now)?;
+        let headers = sigv4::sign(request, &keys, &self.policy.region, &self.policy.service, now)?;
         Ok(CredentialHeaders::cached(headers, receipt))
     }
 }

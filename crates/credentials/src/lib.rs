@@ -7,30 +7,30 @@
 //! and handles a 401. `vmcp` reads configuration keys and the environment.
 
 mod aws;
-mod bearer;
+mod bearer_source;
 mod cache;
-mod client;
 mod clock;
-mod endpoint;
 mod error;
-mod exchanges;
-mod fixed;
-mod grant;
+mod exchange_context;
+mod fixed_headers;
 mod scope;
 mod source;
 mod strategy;
 mod tls;
+mod token_client;
 mod token_exchange;
-mod words;
+mod token_request;
+mod token_url;
+mod validation;
 mod xaa;
 
+pub use crate::exchange_context::ExchangeContext;
+pub use crate::fixed_headers::FixedHeaders;
+pub use crate::token_request::OAuthClient;
+pub use crate::token_url::TokenUrl;
 pub use aws::{AwsStsPolicy, AwsStsSource, RoleMapping, RoleMatch, Roles};
 pub use clock::{Clock, SystemClock};
-pub use endpoint::TokenUrl;
 pub use error::{CredentialError, PolicyError};
-pub use exchanges::ExchangeContext;
-pub use fixed::FixedHeaders;
-pub use grant::OAuthClient;
 pub use source::{CredentialHeaders, CredentialSource, RequestView, Subject};
 pub use strategy::Strategy;
 pub use token_exchange::TokenExchangePolicy;

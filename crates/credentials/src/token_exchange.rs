@@ -5,15 +5,15 @@ use std::sync::Arc;
 use http::HeaderValue;
 use vmcp_domain::Secret;
 
-use crate::bearer::{BearerSource, Grant, GrantOutcome};
+use crate::bearer_source::{BearerSource, Grant, GrantOutcome};
 use crate::cache::FetchedCredential;
-use crate::endpoint::TokenUrl;
 use crate::error::{FetchFailure, PolicyError};
-use crate::exchanges::ExchangeContext;
-use crate::grant::{self, OAuthClient};
+use crate::exchange_context::ExchangeContext;
 use crate::scope;
 use crate::source::CredentialSource;
-use crate::words;
+use crate::token_request::{self, OAuthClient};
+use crate::token_url::TokenUrl;
+use crate::validation;
 
 pub(crate) const GRANT_TYPE_TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 pub(crate) const TOKEN_TYPE_ACCESS: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -57,7 +57,7 @@ impl TokenExchangePolicy {
     /// # Errors
     /// When it is empty, too long or has control characters.
     pub fn with_audience(self, audience: &str) -> Result<Self, PolicyError> {
-        Ok(Self { audience: Some(words::check_text("audience", audience)?), ..self })
+        Ok(Self { audience: Some(validation::check_text("audience", audience)?), ..self })
     }
 
     /// Requests these scopes (`scopes`); none means the issuer's default.
@@ -65,7 +65,7 @@ impl TokenExchangePolicy {
     /// # Errors
     /// When one is not a valid scope (RFC 6749, section 3.3), or there are more than 64.
     pub fn with_scopes(self, scopes: impl IntoIterator<Item = String>) -> Result<Self, PolicyError> {
-        Ok(Self { scopes: words::parse_scopes("scopes", scopes)?, ..self })
+        Ok(Self { scopes: validation::parse_scopes("scopes", scopes)?, ..self })
     }
 
     /// Requests a token for this resource (RFC 8707).
@@ -73,7 +73,7 @@ impl TokenExchangePolicy {
     /// # Errors
     /// When it is not an absolute URI without a fragment.
     pub fn with_resource(self, uri: &str) -> Result<Self, PolicyError> {
-        Ok(Self { resource: Some(words::check_resource("resource", uri)?), ..self })
+        Ok(Self { resource: Some(validation::check_resource("resource", uri)?), ..self })
     }
 
     /// Sets the type of the caller's token (`subjectTokenType`): `access_token`, `id_token`, `jwt`, or the
@@ -138,7 +138,7 @@ impl Grant for TokenExchangeGrant {
     async fn fetch(&self, exchanges: &ExchangeContext, token: &Secret) -> GrantOutcome {
         let TokenExchangePolicy { url, client: account, audience, scopes: _, resource, subject_token_type } =
             &self.policy;
-        let form = grant::build_form(
+        let form = token_request::build_form(
             account.as_ref(),
             &[
                 ("grant_type", Some(GRANT_TYPE_TOKEN_EXCHANGE)),
@@ -150,13 +150,13 @@ impl Grant for TokenExchangeGrant {
                 ("scope", self.joined_scopes.as_deref()),
             ],
         );
-        let granted = grant::request_token(&exchanges.client, url, account.as_ref(), form).await?;
+        let granted = token_request::request_token(&exchanges.client, url, account.as_ref(), form).await?;
         // RFC 8693, section 2.2.1, requires this member. A JWT is a common form of an access token.
         if !matches!(granted.issued_token_type.as_deref(), Some(TOKEN_TYPE_ACCESS | TOKEN_TYPE_JWT)) {
             let why = "what it issued is no access token (issued_token_type)";
             return Err(FetchFailure::misconfigured(url.authority(), why));
         }
-        Ok(fetched_header(grant::bearer_header(url, &granted, &[token])?, granted.lifetime))
+        Ok(fetched_header(token_request::bearer_header(url, &granted, &[token])?, granted.lifetime))
     }
 
     async fn fetch_for_gateway(&self, exchanges: &ExchangeContext) -> GrantOutcome {
@@ -181,7 +181,7 @@ pub(crate) async fn request_client_credentials(
     account: Option<&OAuthClient>,
     (audience, resource, scopes): (Option<&str>, Option<&str>, Option<&str>),
 ) -> GrantOutcome {
-    let form = grant::build_form(
+    let form = token_request::build_form(
         account,
         &[
             ("grant_type", Some("client_credentials")),
@@ -190,8 +190,8 @@ pub(crate) async fn request_client_credentials(
             ("scope", scopes),
         ],
     );
-    let granted = grant::request_token(&exchanges.client, url, account, form).await?;
-    Ok(fetched_header(grant::bearer_header(url, &granted, &[])?, granted.lifetime))
+    let granted = token_request::request_token(&exchanges.client, url, account, form).await?;
+    Ok(fetched_header(token_request::bearer_header(url, &granted, &[])?, granted.lifetime))
 }
 
 pub(crate) fn fetched_header(

@@ -11,17 +11,17 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use vmcp_domain::Secret;
 
-use crate::bearer::{BearerSource, Grant, GrantOutcome};
-use crate::endpoint::TokenUrl;
+use crate::bearer_source::{BearerSource, Grant, GrantOutcome};
 use crate::error::{FetchFailure, PolicyError};
-use crate::exchanges::ExchangeContext;
-use crate::grant::{self, OAuthClient};
+use crate::exchange_context::ExchangeContext;
 use crate::scope;
 use crate::source::CredentialSource;
 use crate::token_exchange::{
     GRANT_TYPE_TOKEN_EXCHANGE, TOKEN_TYPE_ID, fetched_header, join_scopes, request_client_credentials,
 };
-use crate::words;
+use crate::token_request::{self, OAuthClient};
+use crate::token_url::TokenUrl;
+use crate::validation;
 
 const GRANT_TYPE_JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const TOKEN_TYPE_ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
@@ -45,7 +45,7 @@ impl XaaPolicy {
     /// # Errors
     /// When the audience is empty, too long or has control characters.
     pub fn new(idp_url: TokenUrl, target_url: TokenUrl, audience: &str) -> Result<Self, PolicyError> {
-        let audience = words::check_text("targetAudience", audience)?;
+        let audience = validation::check_text("targetAudience", audience)?;
         let (idp_account, target_account, resource, scopes) = (None, None, None, Vec::new());
         Ok(Self {
             idp_url,
@@ -76,7 +76,7 @@ impl XaaPolicy {
     /// # Errors
     /// When it is not an absolute URI without a fragment.
     pub fn with_resource(self, uri: &str) -> Result<Self, PolicyError> {
-        Ok(Self { resource: Some(words::check_resource("targetResource", uri)?), ..self })
+        Ok(Self { resource: Some(validation::check_resource("targetResource", uri)?), ..self })
     }
 
     /// Requests these scopes (`scopes`); none means the defaults of both servers.
@@ -84,7 +84,7 @@ impl XaaPolicy {
     /// # Errors
     /// When one is not a valid scope (RFC 6749, section 3.3), or there are more than 64.
     pub fn with_scopes(self, scopes: impl IntoIterator<Item = String>) -> Result<Self, PolicyError> {
-        Ok(Self { scopes: words::parse_scopes("scopes", scopes)?, ..self })
+        Ok(Self { scopes: validation::parse_scopes("scopes", scopes)?, ..self })
     }
 
     /// Sets the type of the caller's token (`subjectTokenType`). Only `id_token` is possible, which is also
@@ -117,7 +117,7 @@ impl CrossAppGrant {
         token: &Secret,
     ) -> Result<Secret, FetchFailure> {
         let XaaPolicy { idp_url, idp_client: idp_account, audience, resource, .. } = &self.policy;
-        let form = grant::build_form(
+        let form = token_request::build_form(
             idp_account.as_ref(),
             &[
                 ("grant_type", Some(GRANT_TYPE_TOKEN_EXCHANGE)),
@@ -129,7 +129,8 @@ impl CrossAppGrant {
                 ("scope", self.joined_scopes.as_deref()),
             ],
         );
-        let granted = grant::request_token(&exchanges.client, idp_url, idp_account.as_ref(), form).await?;
+        let granted =
+            token_request::request_token(&exchanges.client, idp_url, idp_account.as_ref(), form).await?;
         let wrong = |why: &'static str| Err(FetchFailure::misconfigured(idp_url.authority(), why));
         if granted.issued_token_type.as_deref() != Some(TOKEN_TYPE_ID_JAG) {
             return wrong("what it issued is no ID-JAG (issued_token_type)");
@@ -138,7 +139,7 @@ impl CrossAppGrant {
         if !granted.token_type.eq_ignore_ascii_case("N_A") {
             return wrong("the assertion it issued is not of token_type N_A");
         }
-        grant::check_not_echoed(idp_url, &granted.token, &[token])?;
+        token_request::check_not_echoed(idp_url, &granted.token, &[token])?;
         if !is_assertion_for(granted.token.expose(), audience, resource.as_deref()) {
             return wrong("the assertion it issued is not for the audience and resource asked for");
         }
@@ -180,7 +181,7 @@ impl Grant for CrossAppGrant {
     async fn fetch(&self, exchanges: &ExchangeContext, token: &Secret) -> GrantOutcome {
         let assertion = self.fetch_assertion(exchanges, token).await?;
         let XaaPolicy { target_url, target_client: target_account, .. } = &self.policy;
-        let form = grant::build_form(
+        let form = token_request::build_form(
             target_account.as_ref(),
             &[
                 ("grant_type", Some(GRANT_TYPE_JWT_BEARER)),
@@ -189,9 +190,10 @@ impl Grant for CrossAppGrant {
             ],
         );
         let granted =
-            grant::request_token(&exchanges.client, target_url, target_account.as_ref(), form).await?;
+            token_request::request_token(&exchanges.client, target_url, target_account.as_ref(), form)
+                .await?;
         Ok(fetched_header(
-            grant::bearer_header(target_url, &granted, &[token, &assertion])?,
+            token_request::bearer_header(target_url, &granted, &[token, &assertion])?,
             granted.lifetime,
         ))
     }

@@ -1,7 +1,7 @@
 //! URIs of resources. Policies, visibility, limits, subscriptions and routing all compare one normal form, so
 //! that no other spelling of a URI bypasses them.
 
-mod normal;
+pub(crate) mod normalize;
 mod template;
 
 use std::borrow::Cow;
@@ -54,7 +54,7 @@ impl ResourceUri {
     pub fn interpretations(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let whole = self.as_str();
         let bare = whole.split_once('#').map_or(whole, |(bare, _)| bare);
-        let path = normal::path_start(bare);
+        let path = normalize::path_start(bare);
         let kept = bare.get(path..).unwrap_or_default().trim_end_matches('/').len().max(1);
         let file = bare.get(..path + kept).unwrap_or(bare);
         let lowered = match file.get(..path) {
@@ -94,7 +94,7 @@ impl From<&str> for ResourceUri {
 
 impl From<String> for ResourceUri {
     fn from(given: String) -> Self {
-        let normal = normal::normal_form(&given);
+        let normal = normalize::normal_form(&given);
         let is_ambiguous = normal.is_none();
         // Most URIs are already normal, so one shared copy serves for both.
         let other = normal.filter(|normal| *normal != given);

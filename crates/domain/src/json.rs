@@ -1,9 +1,9 @@
 //! Raw JSON text that is validated once, then shared, sliced and re-assembled without a tree. Key order,
 //! number spellings and unknown members survive. `vmcp-wire` defines what the members of MCP messages mean.
 
-mod fold;
-mod parts;
-mod valid;
+pub(crate) mod case_fold;
+pub(crate) mod member_ranges;
+pub(crate) mod validator;
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -14,7 +14,7 @@ use serde::de::Deserialize;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-pub use fold::{Ambiguity, eq_ignore_case, fold_case};
+pub use crate::json::case_fold::{Ambiguity, eq_ignore_case, fold_case};
 
 /// The most members of an object that is split: each takes about 60 bytes, and 5 bytes of text make one.
 const MEMBERS_MAX: usize = 10_000;
@@ -48,7 +48,7 @@ impl Json {
     /// dropped. This is faster than [`Json::parse`], but it cannot say what is wrong.
     #[must_use]
     pub fn validate(text: &ByteString, depth_max: usize) -> Option<Self> {
-        valid::is_json(text, depth_max).then(|| Self(text.slice_ref(text.trim_ascii())))
+        validator::is_json(text, depth_max).then(|| Self(text.slice_ref(text.trim_ascii())))
     }
 
     /// Wraps a raw value that serde has validated, and shares the bytes of `parent`.
@@ -151,7 +151,7 @@ impl Json {
                 members.push((slice(key), slice(value)));
             }
         };
-        let Some(()) = parts::visit_member_ranges(&self.0, each) else {
+        let Some(()) = member_ranges::visit_member_ranges(&self.0, each) else {
             let error = serde::de::Error::custom("not an object");
             return Err(JsonError(error));
         };
@@ -168,7 +168,7 @@ impl Json {
     pub fn visit_members<'a>(&'a self, mut each: impl FnMut(&'a str, JsonSlice<'a>)) -> bool {
         let text = |place| self.0.get(place).unwrap_or_default();
         let each = |key, value| each(text(key), JsonSlice { whole: &self.0, text: text(value) });
-        parts::visit_member_ranges(&self.0, each).is_some()
+        member_ranges::visit_member_ranges(&self.0, each).is_some()
     }
 
     /// The elements of the array, values unchanged.

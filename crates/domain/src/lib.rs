@@ -7,21 +7,21 @@
 //! transport them.
 
 mod address;
+mod availability;
 mod backend;
 mod caller;
 mod client_key;
 mod client_port;
 mod context;
 mod credential;
+mod derived_cache;
 mod error;
-mod foresight;
 mod gateway;
 mod item;
 mod json;
 mod limit;
 mod message;
 mod name;
-mod per_list;
 mod reservation;
 mod scope;
 mod secret;
@@ -29,6 +29,8 @@ mod text;
 mod version;
 mod work_hold;
 
+pub use crate::availability::{Availability, AvailabilityCheck};
+pub use crate::derived_cache::DerivedCache;
 pub use address::{ResourceUri, UriTemplate};
 pub use backend::{
     Backend, BackendEvent, BackendListener, BackendState, BackendStatus, Inventory, ListFailure,
@@ -45,7 +47,6 @@ pub use credential::{
     Authentication, Authenticator, Challenge, InvalidTokenReason, ProtectedResource, Unauthorized,
 };
 pub use error::{Cause, Error, RelayedError};
-pub use foresight::{Availability, AvailabilityCheck};
 pub use gateway::{
     BoxFuture, Change, ChangeListener, Gateway, GatewayExt, GatewayFuture, GatewayInfo, Overview,
     SharedGateway, SubscriptionGuard,
@@ -61,7 +62,6 @@ pub use message::{
     TASK_RESULT_TYPE, TaskHandle, TaskOperation, TaskRequest,
 };
 pub use name::{BackendId, BackendPromptName, BackendToolName, BackendUri, PromptName, ToolName};
-pub use per_list::DerivedCache;
 pub use reservation::{Reservation, ReserveBudget};
 pub use scope::{CallerScope, ChangeAudience, IsolationScope};
 pub use secret::Secret;

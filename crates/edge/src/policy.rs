@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use vmcp_domain::{Authenticator, Identity, Secret};
-use vmcp_wire::fault::LimitAnswer;
+use vmcp_wire::error_response::LimitAnswer;
 
 /// The settings of the client edge.
 #[derive(Clone, Debug)]

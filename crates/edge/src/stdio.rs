@@ -21,7 +21,7 @@ use vmcp_wire::jsonrpc::{self, Id, Message};
 use vmcp_wire::method;
 use vmcp_wire::server::{
     ClientNotification, ClientRequest, ListenFilter, ProtocolFamily, Refusal, RequestError, RequestMeta,
-    detect_protocol, notice, read_notification, read_request,
+    detect_protocol, outgoing, read_notification, read_request,
 };
 
 use self::lines::{LineReader, ReadLine};
@@ -389,7 +389,7 @@ async fn send_changes(
 ) {
     loop {
         for change in feed.take_changes() {
-            let _ = out.send(notice::change(&change, subscription).into()).await;
+            let _ = out.send(outgoing::change(&change, subscription).into()).await;
         }
         tokio::select! {
             () = feed.changed() => {}

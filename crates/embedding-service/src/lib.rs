@@ -5,15 +5,15 @@
 //! vectors are checked before they are compared. While its circuit is open, callers fail at once. Using the
 //! vectors, and searching without them, is left to the optimizer.
 
-mod address;
 mod batch;
 mod breaker;
 mod client;
-mod exchange;
+mod endpoint_address;
 mod failure;
 mod openai;
 mod policy;
 mod protocol;
+mod retry;
 mod service;
 mod tei;
 mod tls;

@@ -9,7 +9,7 @@ use http::Uri;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub use vmcp_domain::Secret;
 
-use crate::address::EndpointAddress;
+use crate::endpoint_address::EndpointAddress;
 
 /// The default time-out of one request, its retry included; as in the reference implementation.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 
 use crate::batch::BatchSize;
 use crate::client::{Client, ServiceCall};
-use crate::exchange::send_with_retry;
 use crate::failure::{FailureKind, ServiceFailure};
 use crate::policy::{Endpoints, ServicePolicy};
+use crate::retry::send_with_retry;
 use crate::tei::ServerInfo;
 use crate::vectors::{self, CheckedVectors, DIMENSION_MAX};
 use crate::{openai, tei};

@@ -5,15 +5,15 @@
 //! All of them implement the optimizer's [`Embedder`]; using the vectors is the optimizer's task.
 //! `assets/PROVENANCE.md` documents the origin of the models.
 
-mod cached;
+mod compute_slots;
+mod embedding_cache;
 mod minilm;
+mod piece_vectors;
 mod static_vectors;
-mod turns;
 mod vocabulary;
 mod wordpiece;
-mod words;
 
-pub use cached::Cached;
+pub use crate::embedding_cache::Cached;
 pub use minilm::MiniLm;
 pub use static_vectors::StaticVectors;
 pub use vmcp_optimizer::{EmbedError, Embedder, Embeddings, Purpose};

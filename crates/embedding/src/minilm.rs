@@ -5,13 +5,13 @@
 
 mod activations;
 mod asset;
-mod attend;
+pub(crate) mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+pub(crate) mod dispatch;
 mod encode;
+pub(crate) mod math;
 mod multiply;
-mod numbers;
-mod processor;
 mod shape;
 
 use std::sync::{Arc, OnceLock};
@@ -20,9 +20,9 @@ use vmcp_domain::BoxFuture;
 use vmcp_optimizer::{EmbedError, Embedder, Embeddings, Purpose};
 
 use self::asset::Weights;
-use self::processor::encode_fast;
 use self::shape::PIECES_MAX;
-use crate::turns::ComputeSlots;
+use crate::compute_slots::ComputeSlots;
+use crate::minilm::dispatch::encode_fast;
 use crate::wordpiece::tokenize;
 
 /// SHA-256 of the asset, in hexadecimal.

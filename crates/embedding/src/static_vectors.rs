@@ -10,10 +10,10 @@ use std::sync::Arc;
 use vmcp_domain::BoxFuture;
 use vmcp_optimizer::{EmbedError, Embedder, Embeddings, Purpose};
 
-use crate::turns::ComputeSlots;
+use crate::compute_slots::ComputeSlots;
+use crate::piece_vectors::{PieceVectors, VECTOR_BYTES, WIDTH};
 use crate::vocabulary::{PIECE_COUNT, UNK};
 use crate::wordpiece::tokenize;
-use crate::words::{PieceVectors, VECTOR_BYTES, WIDTH};
 
 static VECTORS: &[u8; PIECE_COUNT * VECTOR_BYTES] = include_bytes!("../assets/static-q4.bin");
 

@@ -3,7 +3,7 @@
 //! Expressions are short and have no nested loops, so they can neither take long nor name what does not
 //! exist. An invalid expression is reported when it is compiled.
 
-mod check;
+mod checker;
 mod data;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use cel::{Context, Env, Program, Value};
 
-use check::References;
+use crate::checker::References;
 pub use data::Data;
 
 /// Maximum length of an expression, in bytes.
@@ -146,7 +146,7 @@ fn compile_on_large_stack(
     let thread = std::thread::Builder::new().name("cel".to_owned()).stack_size(COMPILE_STACK_BYTES);
     let compiling = thread.spawn(move || {
         let program = env.compile(&text).map_err(|errors| format!("is no CEL expression: {errors}"))?;
-        let used = check::check(program.expression(), names, loops)?;
+        let used = checker::check(program.expression(), names, loops)?;
         Ok((program, used))
     });
     let compiling = compiling.map_err(|_| "cannot be compiled: no thread for it".to_owned())?;

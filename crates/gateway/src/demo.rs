@@ -185,7 +185,7 @@ fn edge_policy(name: &str, listen: std::net::SocketAddr) -> EdgePolicy {
         passthrough_headers: Vec::new(),
         trusted_proxies: Vec::new(),
         scrape_key: None,
-        limit_answer: vmcp_wire::fault::LimitAnswer::DEFAULT,
+        limit_answer: vmcp_wire::error_response::LimitAnswer::DEFAULT,
         limits: EdgeLimits::DEFAULT,
     }
 }

@@ -9,9 +9,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq;
 use vmcp_domain::{Identity, InvalidTokenReason, Json, Members, Unauthorized};
 
-use crate::cache::{self, Digest};
 use crate::jwt::VerifiedCaller;
 use crate::policy::{Secret, SettingError};
+use crate::token_cache::{self, Digest};
 
 /// The issuer of callers that present an API key.
 pub const API_KEY_ISSUER: &str = "vmcp:api-key";
@@ -65,7 +65,7 @@ pub fn new_api_key() -> std::io::Result<NewApiKey> {
 #[must_use]
 pub fn hash_api_key(key: &str) -> String {
     let mut text = HASH_PREFIX.to_owned();
-    for byte in cache::digest(key) {
+    for byte in token_cache::digest(key) {
         // Writing to a `String` cannot fail.
         write!(text, "{byte:02x}").ok();
     }
@@ -131,7 +131,7 @@ impl ApiKeys {
 
     /// The caller that the key belongs to.
     pub(crate) fn verify(&self, key: &str, now_s: u64) -> Result<VerifiedCaller, Unauthorized> {
-        let presented = to_words(&cache::digest(key));
+        let presented = to_words(&token_cache::digest(key));
         let mut found = None;
         // Every entry is compared, so that the time does not reveal how close a guess was.
         for entry in &self.0 {

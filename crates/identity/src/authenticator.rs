@@ -9,9 +9,9 @@ use vmcp_domain::{
 };
 
 use crate::api_key::{self, ApiKey, ApiKeys};
-use crate::bearer;
+use crate::bearer_token;
 use crate::clock::Clock;
-use crate::fetch::Fetcher;
+use crate::fetcher::Fetcher;
 use crate::introspection::{Introspector, IntrospectorParts};
 use crate::jwt::{self, TokenVerifier};
 use crate::key_store::KeyStore;
@@ -94,7 +94,7 @@ impl BearerAuthenticator {
         authorization: Option<&[u8]>,
         address: Option<IpAddr>,
     ) -> Result<Authentication, Unauthorized> {
-        let token = bearer::parse(authorization)?;
+        let token = bearer_token::parse(authorization)?;
         if token.starts_with(api_key::KEY_PREFIX) && !self.api_keys.is_empty() {
             let recognised = self.api_keys.verify(token, self.clock.unix_s())?;
             return Ok(recognised.into_admission(self.clock.unix_s(), None));

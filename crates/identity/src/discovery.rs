@@ -4,7 +4,7 @@
 use http::Uri;
 use vmcp_domain::{Json, Members};
 
-use crate::fetch::{FetchError, Fetcher};
+use crate::fetcher::{FetchError, Fetcher};
 use crate::policy::{OidcPolicy, parse_endpoint};
 
 /// The relevant part of the issuer's metadata.

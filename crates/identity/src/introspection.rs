@@ -14,14 +14,14 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use vmcp_domain::{InvalidTokenReason, Json, Unauthorized};
 
-use crate::cache::{self, Digest, Now, TokenCache, Validity};
 use crate::claims::{self, ClaimsSource};
 use crate::clock::Clock;
-use crate::fetch::{FetchError, Fetcher, Form};
+use crate::fetcher::{FetchError, Fetcher, Form};
+use crate::introspection_queue::{IntrospectionQueue, WAITING_MAX};
 use crate::jwt::VerifiedCaller;
 use crate::key_store::KeyStore;
 use crate::policy::{IntrospectionClient, OidcPolicy};
-use crate::question_queue::{IntrospectionQueue, WAITING_MAX};
+use crate::token_cache::{self, Digest, Now, TokenCache, Validity};
 
 /// How long an active token is accepted before it is introspected again. A revocation is noticed this late.
 pub(crate) const ACTIVE_TTL: Duration = Duration::from_secs(60);
@@ -92,7 +92,7 @@ impl Introspector {
 
     /// Verifies a token that came from `address`, and returns its caller.
     pub(crate) async fn verify(&self, token: &str, address: Option<IpAddr>) -> Verification {
-        let digest = cache::digest(token);
+        let digest = token_cache::digest(token);
         if let Some(known) = self.cache.get(&digest, self.now()) {
             return known;
         }

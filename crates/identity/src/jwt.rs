@@ -10,11 +10,11 @@ use bytestring::ByteString;
 use jsonwebtoken::{DecodingKey, Header, crypto, decode_header};
 use vmcp_domain::{Caller, Identity, InvalidTokenReason, Json, Members, Secret, Unauthorized};
 
-use crate::cache::{self, Now, TokenCache, Validity};
 use crate::claims::{self, ClaimsSource};
 use crate::clock::Clock;
 use crate::key_store::{IssuerSnapshot, KeyStore};
 use crate::policy::OidcPolicy;
+use crate::token_cache::{self, Now, TokenCache, Validity};
 
 /// The longest time for which a verified token is accepted without another verification.
 const CACHE_TTL_MAX: Duration = Duration::from_secs(300);
@@ -60,7 +60,7 @@ impl TokenVerifier {
 
     /// Verifies a token and returns its caller.
     pub(crate) async fn verify(&self, token: &str) -> Result<VerifiedCaller, Unauthorized> {
-        let digest = cache::digest(token);
+        let digest = token_cache::digest(token);
         let mut snapshot = self.key_store.current().await?;
         if let Some(known) = self.cache.get(&digest, self.now(&snapshot)) {
             return Ok(known);

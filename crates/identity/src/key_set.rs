@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header};
 use ring::digest;
 use vmcp_domain::{InvalidTokenReason, Json};
 
-use crate::fetch::FetchError;
+use crate::fetcher::FetchError;
 
 /// The most keys of a set.
 const KEYS_MAX: usize = 100;

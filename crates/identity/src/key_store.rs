@@ -20,7 +20,7 @@ use vmcp_domain::Unauthorized;
 
 use crate::clock::Clock;
 use crate::discovery::{self, Metadata};
-use crate::fetch::{FetchError, Fetcher};
+use crate::fetcher::{FetchError, Fetcher};
 use crate::key_set::KeySet;
 use crate::policy::{Introspection, OidcPolicy};
 

@@ -6,21 +6,21 @@
 
 mod api_key;
 mod authenticator;
-mod bearer;
-mod cache;
+mod bearer_token;
 mod claims;
 mod clock;
 mod discovery;
-mod fetch;
-pub mod guard;
+mod fetcher;
 mod introspection;
+mod introspection_queue;
 mod jwt;
 mod key_set;
 mod key_store;
 pub mod policy;
-mod question_queue;
 mod signature;
+pub mod ssrf_guard;
 mod tls;
+mod token_cache;
 
 pub use self::api_key::{API_KEY_ISSUER, ApiKey, NewApiKey, hash_api_key, new_api_key};
 pub use self::authenticator::{BearerAuthenticator, SetupError};

@@ -14,7 +14,7 @@ use ahash::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use vmcp_domain::{Cause, Error, Tool, ToolList};
-use vmcp_wire::offer;
+use vmcp_wire::definitions;
 
 use crate::mask::Mask;
 use crate::snapshot::{ContentHash, IndexedTool, Snapshot};
@@ -178,7 +178,7 @@ impl Corpus {
         let (corpus, list) = (self.clone(), list.clone());
         let reading = tokio::task::spawn_blocking(move || ListAnalysis {
             content_hashes: list.iter().map(|tool| corpus.content_hash(tool)).collect(),
-            list_bytes: list.iter().map(|tool| offer::write_tool(tool).as_str().len()).sum(),
+            list_bytes: list.iter().map(|tool| definitions::write_tool(tool).as_str().len()).sum(),
         });
         reading.await.map_err(|error| build_error(&error))
     }

@@ -10,12 +10,12 @@ use vmcp_domain::{
     CallContext, CallOrigin, CallTool, Cause, DerivedCache, Error, Gateway, GatewayFuture, Reply,
     SharedGateway, ToolList, forward,
 };
-use vmcp_wire::reply;
+use vmcp_wire::tool_result;
 
-use crate::menu::{self, CALL_TOOL, FIND_TOOL, VIRTUAL_NAMES};
 use crate::observer::{CallEvent, CallOutcome, FindEvent};
 use crate::optimizer::Optimizer;
-use crate::{answer, ask, suggest};
+use crate::virtual_tools::{self, CALL_TOOL, FIND_TOOL, VIRTUAL_NAMES};
+use crate::{arguments, find_result, suggest};
 
 /// Maximum length of an unknown tool name that is repeated in an error, in bytes.
 const ECHOED_NAME_BYTES_MAX: usize = 200;
@@ -41,8 +41,9 @@ impl Optimized {
 
     fn build_advertised_tools(&self, list: &ToolList) -> ToolList {
         let policy = &self.optimizer.policy;
-        let summary = if policy.server_summary { menu::summarise(list) } else { None };
-        let mut tools = menu::with_description(policy.find_description.as_deref(), summary.as_deref());
+        let summary = if policy.server_summary { virtual_tools::summarise(list) } else { None };
+        let mut tools =
+            virtual_tools::with_description(policy.find_description.as_deref(), summary.as_deref());
         let made = tools.len();
         let pinned = list.iter().filter(|tool| policy.is_pinned(tool));
         // A backend's tool with the name of a virtual tool can be called through `call_tool` only.
@@ -71,13 +72,13 @@ impl Optimized {
         request: &CallTool,
         event: &mut FindEvent,
     ) -> Result<Reply, Error> {
-        let asked = match ask::read_find(request.arguments.as_ref()) {
+        let asked = match arguments::read_find(request.arguments.as_ref()) {
             Ok(asked) => asked,
-            Err(complaint) => return Ok(reply::failure(complaint)),
+            Err(complaint) => return Ok(tool_result::failure(complaint)),
         };
         let list = self.inner.list_tools(ctx).await?;
         let found = self.optimizer.find(ctx, &list, &asked.query, false).await?;
-        let written = answer::write_result(&found, self.optimizer.policy.schemas);
+        let written = find_result::write_result(&found, self.optimizer.policy.schemas);
         let (reply, tokens) = written.map_err(|error| Error::Internal(Cause::new(error)))?;
         event.result_count = Some(found.tools.len());
         event.savings_percent = tokens.savings_percent;
@@ -86,9 +87,9 @@ impl Optimized {
     }
 
     async fn handle_call_tool(&self, ctx: &CallContext, request: CallTool) -> Result<Reply, Error> {
-        let named = match ask::read_call(request.arguments.as_ref()) {
+        let named = match arguments::read_call(request.arguments.as_ref()) {
             Ok(named) => named,
-            Err(complaint) => return Ok(reply::failure(complaint)),
+            Err(complaint) => return Ok(tool_result::failure(complaint)),
         };
         let begun = Instant::now();
         let ctx = CallContext { origin: CallOrigin::CallTool, ..ctx.clone() };
@@ -122,7 +123,7 @@ impl Optimized {
             Some(meant) => format!("tool \"{name}\" not found; did you mean \"{meant}\"?"),
             None => format!("tool \"{name}\" not found; use find_tool to find one"),
         };
-        Ok(reply::failure(&text))
+        Ok(tool_result::failure(&text))
     }
 }
 

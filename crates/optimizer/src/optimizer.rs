@@ -7,7 +7,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use vmcp_domain::{Availability, AvailabilityCheck, CallContext, Error, Tool, ToolList, ToolName};
 
-use crate::advise::order_by_availability;
+use crate::availability_order::order_by_availability;
+use crate::background_embedding::BackgroundEmbedding;
 use crate::corpus::{Corpus, View};
 use crate::embed::Embedder;
 use crate::engine::{Hit, SearchOptions};
@@ -16,7 +17,6 @@ use crate::observer::Observer;
 use crate::policy::OptimizerPolicy;
 use crate::snapshot::Index;
 use crate::suggest;
-use crate::vectorise::BackgroundEmbedding;
 
 /// How many tools beyond the result count are considered, to find available ones with similar scores.
 const EXTRA_CANDIDATES: usize = 8;

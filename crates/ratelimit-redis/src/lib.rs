@@ -12,16 +12,16 @@
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "tests name the one case they expect"))]
 
 mod breaker;
-mod flights;
+mod coalescer;
+mod connection;
 mod inspect;
-mod keeper;
-mod link;
 pub mod policy;
-mod refusals;
+mod refusal_cache;
 pub mod script;
 mod server;
 mod server_time;
 mod store;
+mod supervisor;
 
 pub use policy::{Password, PolicyError, RedisPolicy, ServerUrl, StoreTarget, Tls};
 pub use store::RedisStore;

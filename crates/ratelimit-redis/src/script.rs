@@ -2,7 +2,7 @@
 //! in the scripts and is the same as that of [`vmcp_ratelimit::Rate`]. The module is public for benches and
 //! for tests that connect to a server themselves.
 
-mod answer;
+pub(crate) mod reply;
 mod slots;
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use vmcp_ratelimit::{
     RemoteBucket, TakeRequest, policy::Mode,
 };
 
-pub use answer::{AdmitGrant, read_take_grant};
+pub use crate::script::reply::{AdmitGrant, read_take_grant};
 pub use slots::{read_acquire, read_counts};
 
 /// The version in the keys of buckets: how they are named and what they store. A release that changes either

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use vmcp_ratelimit::{Blocks, StoreConnection, StoreFailure};
 
 use crate::breaker::Breaker;
-use crate::link::{ServerConnection, is_unknown_script};
+use crate::connection::{ServerConnection, is_unknown_script};
 use crate::policy::RedisPolicy;
 use crate::script::{ScriptCall, Scripts};
 use crate::server_time::ServerTime;

@@ -16,12 +16,12 @@ use vmcp_ratelimit::{
     StoreFailure, SystemClock, TakeGrant, TakeRequest,
 };
 
-use crate::flights::{AdmitResult, Coalescer, Role};
-use crate::keeper;
+use crate::coalescer::{AdmitResult, Coalescer, Role};
 use crate::policy::RedisPolicy;
-use crate::refusals::RefusalCache;
+use crate::refusal_cache::RefusalCache;
 use crate::script::{AdmitGrant, read_take_grant};
 use crate::server::Server;
+use crate::supervisor;
 
 /// A store over Redis or Valkey. Dropping it ends its background tasks.
 pub struct RedisStore {
@@ -60,7 +60,7 @@ impl RedisStore {
         }
         let server = Arc::new(Server::new(policy));
         let runtime = Handle::current();
-        let keeper = runtime.spawn(keeper::run(server.clone()));
+        let keeper = runtime.spawn(supervisor::run(server.clone()));
         let clock = SystemClock::start();
         let shared = StoreInner {
             server,

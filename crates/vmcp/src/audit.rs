@@ -2,19 +2,19 @@
 //! each real call where it reaches the limiter. `requests` records everything else as the client requested
 //! it. `log` writes on its own thread, so that no request waits for a disk.
 
+pub(crate) mod caller;
 mod calls;
 mod changes;
+pub(crate) mod decision_capture;
 mod file;
 mod log;
-mod overheard;
 mod pending;
 mod record;
+pub(crate) mod record_time;
 pub mod replay;
 mod requests;
-mod subject;
 #[cfg(test)]
 pub(crate) mod tests;
-mod time;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -26,15 +26,15 @@ use vmcp_ratelimit::Clock;
 use crate::config::AuditSettings;
 use crate::metrics::AuditCounters;
 
+pub(crate) use crate::audit::decision_capture::CapturingObserver;
+pub(crate) use crate::audit::record_time::{format as format_time, parse as parse_time};
 pub(crate) use calls::AuditedCalls;
 pub(crate) use changes::LimitsChange;
-pub(crate) use overheard::CapturingObserver;
 pub(crate) use requests::AuditedRequests;
-pub(crate) use time::{format as format_time, parse as parse_time};
 
+use crate::audit::record_time::RecordClock;
 use file::AuditFile;
 use log::RecordWriter;
-use time::RecordClock;
 
 /// The kind of record for a tool call.
 pub(crate) const TOOL_CALL: &str = "mcp_tool_call";

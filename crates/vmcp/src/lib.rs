@@ -21,14 +21,14 @@
 
 pub mod audit;
 mod auth_metrics;
+mod availability;
 mod backend_metrics;
 mod builder;
 pub mod config;
-mod directory;
+mod gateway_info;
 mod metrics;
 mod observe;
-pub mod operator;
-mod outlook;
+pub mod operator_token;
 pub mod process;
 mod running;
 mod search;

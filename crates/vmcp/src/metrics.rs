@@ -7,9 +7,9 @@ mod backends;
 mod limiter;
 mod limits;
 mod optimizer;
-mod plain;
+pub(crate) mod prometheus_text;
 mod requests;
-mod series;
+pub(crate) mod series_table;
 mod waiting;
 
 use std::sync::{Arc, OnceLock};
@@ -189,8 +189,8 @@ impl Metrics {
         let mut page = String::new();
         // Writing into a string cannot fail.
         let _ = text::encode(&mut page, &self.registry);
-        if plain::is_wanted(accept) {
-            ("text/plain; version=0.0.4; charset=utf-8", plain::from_openmetrics(&page))
+        if prometheus_text::is_wanted(accept) {
+            ("text/plain; version=0.0.4; charset=utf-8", prometheus_text::from_openmetrics(&page))
         } else {
             ("application/openmetrics-text; version=1.0.0; charset=utf-8", page)
         }

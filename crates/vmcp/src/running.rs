@@ -24,12 +24,12 @@ use vmcp_ratelimit::{Clock, Limiter, Observer, SystemClock};
 
 use crate::audit::{Audit, CapturingObserver, Output};
 use crate::auth_metrics::CountedAuthenticator;
+use crate::availability::AvailabilityProbe;
 use crate::backend_metrics::{CountedBackend, backend_counters};
 use crate::config::{AdminSettings, AuditSettings, Settings};
-use crate::directory::AuthorizedInfo;
+use crate::gateway_info::AuthorizedInfo;
 use crate::metrics::Metrics;
-use crate::operator::OperatorToken;
-use crate::outlook::AvailabilityProbe;
+use crate::operator_token::OperatorToken;
 use crate::process;
 use crate::search::{self, IndexUpdater};
 use crate::stack::{self, AddedLayer, Stack};

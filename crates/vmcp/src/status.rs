@@ -7,8 +7,8 @@
 //! without user info and query. This module decides which reader may see which page. The edge determines the
 //! reader's access level.
 
-mod acts;
 mod backends;
+pub(crate) mod limit_changes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ use vmcp_ratelimit::{BucketView, Limiter, LimiterStatus, OnStoreFailure, Wait};
 use crate::audit::Audit;
 use crate::config::Problem;
 use crate::metrics::Metrics;
-use crate::operator::OperatorToken;
+use crate::operator_token::OperatorToken;
 
 /// Serves the status pages.
 pub(crate) struct StatusPages {

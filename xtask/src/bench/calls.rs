@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 
 use super::chart::{self, Group, Panel};
-use super::ground::{BARE, BenchEnv, DIRECT, LIMITED, NGINX, RELEASED};
 use super::load::{Sample, send};
 use super::rounds::{Rounds, Series, interleave};
-use super::shot::ProtocolFamily;
+use crate::bench::bench_env::{BARE, BenchEnv, DIRECT, LIMITED, NGINX, RELEASED};
+use crate::bench::request::ProtocolFamily;
 
 /// What is measured: numbers of connections, tools, and rounds.
 pub(crate) struct Plan {
@@ -199,12 +199,12 @@ pub(crate) fn drawing(cells: &[Cell]) -> String {
 /// Compares all combinations of protocol families towards clients and backends. The bare gateway is compared
 /// with direct calls.
 pub(crate) fn compare_protocols(
-    programs: &super::ground::Programs,
+    programs: &crate::bench::bench_env::Programs,
     rounds: Rounds,
     connections: usize,
 ) -> anyhow::Result<String> {
-    use super::ground::{BenchServer, authority};
-    use super::shot::{Request, Target};
+    use crate::bench::bench_env::{BenchServer, authority};
+    use crate::bench::request::{Request, Target};
     use vmcp_e2e::gateway::{NamePolicy, config};
 
     let mut text = format!(

@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use vmcp_e2e::gateway::{Gateway, NamePolicy, config};
 
 use super::chart::Line;
-use super::ground::{BenchServer, Programs, authority};
 use super::load::{Sample, send};
 use super::rounds::{Rounds, interleave};
-use super::shot::{ProtocolFamily, Request, Target};
 use super::{lists, sessions};
+use crate::bench::bench_env::{BenchServer, Programs, authority};
+use crate::bench::request::{ProtocolFamily, Request, Target};
 
 /// Concurrent connections.
 const CONNECTIONS: usize = 8;

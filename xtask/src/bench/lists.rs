@@ -11,12 +11,12 @@ use vmcp_e2e::gateway::{NamePolicy, config};
 use vmcp_e2e::http;
 use vmcp_e2e::wait;
 
-use super::exchange::Connection;
-use super::ground::{BenchServer, Programs, authority};
 use super::load::{Sample, send};
 use super::nginx::Nginx;
 use super::rounds::{Rounds, interleave};
-use super::shot::{ProtocolFamily, Request, Target};
+use crate::bench::bench_env::{BenchServer, Programs, authority};
+use crate::bench::connection::Connection;
+use crate::bench::request::{ProtocolFamily, Request, Target};
 
 /// Pairs of the total number of tools and the number of backends.
 pub(crate) const SETS: [(usize, usize); 8] =

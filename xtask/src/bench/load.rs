@@ -9,8 +9,8 @@ use anyhow::{Context as _, bail, ensure};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::exchange::Connection;
-use super::shot::{Request, Target};
+use crate::bench::connection::Connection;
+use crate::bench::request::{Request, Target};
 
 /// The result of one round of one contender.
 #[derive(Clone, Debug, Default)]

@@ -8,9 +8,10 @@ use anyhow::ensure;
 use vmcp_e2e::process;
 
 use super::calls::{self, Plan};
-use super::ground::{BenchEnv, Programs};
 use super::rounds::Rounds;
-use super::{chart, growth, lists, nginx, page, rest};
+use super::{chart, growth, lists, nginx};
+use crate::bench::bench_env::{BenchEnv, Programs};
+use crate::bench::{benchmark_page, idle_and_start};
 
 /// Options of the suite.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +57,7 @@ pub(crate) fn run(manner: BenchOptions) -> anyhow::Result<()> {
     if let Some(ratio) = lists.worst_ratio {
         let _ = writeln!(targets, "| `tools/list` of 10,000 tools, bytes to nginx's | ≥ 0.50 | {ratio:.2} |");
     }
-    targets += &rest::measure(&programs)?;
+    targets += &idle_and_start::measure(&programs)?;
     let text = format!(
         "{}\n\n{targets}\n![Calls per second](benchmarks/calls.svg)\n{}\n\
          Both eras, answers of 200 bytes, 8 connections:\n\n{eras}\n\
@@ -74,7 +75,7 @@ pub(crate) fn run(manner: BenchOptions) -> anyhow::Result<()> {
             ("calls.svg", calls::drawing(&cells)),
             ("growth.svg", chart::lines("Time per call in microseconds", &growth.lines)),
         ];
-        page::write(&crate::root(), "calls", &text, &charts)?;
+        benchmark_page::write(&crate::root(), "calls", &text, &charts)?;
     }
     Ok(())
 }

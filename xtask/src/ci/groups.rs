@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 
 use super::Step;
-use crate::{matrix, mutants, odd, packages, refusals, soak};
+use crate::{matrix, mutants, odd_servers, packages, refusals, soak};
 
 /// A named group of slow tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,8 +36,11 @@ impl Group {
     }
 }
 
-const SDKS: [Step; 3] =
-    [("matrix", |_| matrix::run(true)), ("odd", |_| odd::run(true)), ("refusals", |_| refusals::run(true))];
+const SDKS: [Step; 3] = [
+    ("matrix", |_| matrix::run(true)),
+    ("odd", |_| odd_servers::run(true)),
+    ("refusals", |_| refusals::run(true)),
+];
 /// Slow tests are marked `#[ignore]` with the name of this group.
 const FLEETS: [Step; 1] = [("fleets", |run| {
     run.run_cargo(&["test", "--workspace", "--no-fail-fast", "--tests", "--", "--ignored"])

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::CallCounts;
-use crate::bench::exchange::Connection;
-use crate::bench::shot::{ProtocolFamily, Target};
+use crate::bench::connection::Connection;
+use crate::bench::request::{ProtocolFamily, Target};
 
 /// The text that the fast backend's answers repeat after the word.
 const PADDING: &str = "the quick brown fox jumps over the lazy dog; ";

@@ -52,7 +52,7 @@ fn a_gateway_with_its_lint_or_in_a_test_is_fine() {
 
 #[test]
 fn arrows_that_break_the_star_are_told() {
-    let told = |from: &str, to: &str| arrows::forbidden_reason(from, to).is_some();
+    let told = |from: &str, to: &str| dependencies::forbidden_reason(from, to).is_some();
     assert!(told("vmcp-domain", "tokio"));
     assert!(told("vmcp-domain", "vmcp-wire"));
     assert!(told("vmcp-federation", "vmcp-wire"));

@@ -10,7 +10,7 @@ use vmcp_domain::{
     OfferedTool, ProtocolVersion,
 };
 use vmcp_wire::client::{ServerCapability, read_mirrored_arguments, read_page};
-use vmcp_wire::offer::{self, ReadItem};
+use vmcp_wire::definitions::{self, ReadItem};
 use vmcp_wire::{code, method};
 
 use crate::connection::link::McpRequest;
@@ -100,9 +100,9 @@ pub(crate) async fn fetch(
     let other_wait = page_wait.min(OTHER_PAGE_TIMEOUT);
     let (tools, resources, templates, prompts) = futures_util::join!(
         Box::pin(fetch_tools(connection, page_wait)),
-        Box::pin(fetch_list(connection, &RESOURCES, |json, _| offer::read_resource(json), other_wait)),
-        Box::pin(fetch_list(connection, &TEMPLATES, |json, _| offer::read_template(json), other_wait)),
-        Box::pin(fetch_list(connection, &PROMPTS, |json, _| offer::read_prompt(json), other_wait)),
+        Box::pin(fetch_list(connection, &RESOURCES, |json, _| definitions::read_resource(json), other_wait)),
+        Box::pin(fetch_list(connection, &TEMPLATES, |json, _| definitions::read_template(json), other_wait)),
+        Box::pin(fetch_list(connection, &PROMPTS, |json, _| definitions::read_prompt(json), other_wait)),
     );
     let offers_tools = connection.initialize_info.has_capability(ServerCapability::Tools);
     let mut settling = InventoryBuilder {
@@ -193,7 +193,7 @@ impl InventoryBuilder<'_> {
 
 /// Reads the tools, and stores which arguments are repeated as headers.
 async fn fetch_tools(connection: &Connection, page_wait: Duration) -> ListOutcome<OfferedTool> {
-    let outcome = fetch_list(connection, &TOOLS, offer::read_tool, page_wait).await;
+    let outcome = fetch_list(connection, &TOOLS, definitions::read_tool, page_wait).await;
     if !connection.mirrors_arguments {
         return outcome;
     }
@@ -361,7 +361,7 @@ impl<'a, T> ListReader<'a, T> {
         if self.list_items.remarks.len() >= REMARKS_MAX {
             return;
         }
-        let item = match offer::item_name(item) {
+        let item = match definitions::item_name(item) {
             Some(name) => name.chars().take(NAME_CHARS_MAX).collect(),
             None => format!("number {}", self.item_index + 1),
         };

@@ -6,10 +6,10 @@ use std::time::Duration;
 use vmcp_domain::Identity;
 
 use super::roles::Roles;
-use crate::endpoint::TokenUrl;
 use crate::error::{CredentialError, PolicyError};
 use crate::scope;
-use crate::words;
+use crate::token_url::TokenUrl;
+use crate::validation;
 
 /// The default service, which the reference implementation also uses: the AWS MCP server.
 const DEFAULT_SERVICE: &str = "aws-mcp";
@@ -85,7 +85,7 @@ impl AwsStsPolicy {
     /// # Errors
     /// When the claim's name is empty, too long or has control characters.
     pub fn with_session_name_claim(self, claim: &str) -> Result<Self, PolicyError> {
-        Ok(Self { session_name_claim: words::check_text("sessionNameClaim", claim)?.into(), ..self })
+        Ok(Self { session_name_claim: validation::check_text("sessionNameClaim", claim)?.into(), ..self })
     }
 
     /// Requests keys with this lifetime (`sessionDuration`, in seconds) instead of an hour.

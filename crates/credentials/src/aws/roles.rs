@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use vmcp_domain::Identity;
 
-use super::matcher::{CelClaims, CelMatcher};
+use crate::aws::cel_matcher::{CelClaims, CelMatcher};
 use crate::error::{CredentialError, PolicyError};
-use crate::words;
+use crate::validation;
 
 const MAPPINGS_MAX: usize = 256;
 const DEFAULT_CLAIM: &str = "groups";
@@ -64,7 +64,7 @@ impl Roles {
         mappings: Vec<RoleMapping>,
         fallback: Option<&str>,
     ) -> Result<Self, PolicyError> {
-        let claim = words::check_text("roleClaim", claim.unwrap_or(DEFAULT_CLAIM))?;
+        let claim = validation::check_text("roleClaim", claim.unwrap_or(DEFAULT_CLAIM))?;
         if mappings.is_empty() && fallback.is_none() {
             return Err(PolicyError::new("roleMappings", "needs a mapping, or fallbackRoleArn"));
         }

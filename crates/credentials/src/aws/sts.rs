@@ -13,11 +13,11 @@ use super::policy::AwsStsPolicy;
 use vmcp_domain::Secret;
 
 use crate::cache::FetchedCredential;
-use crate::client::TokenReply;
-use crate::endpoint::TokenUrl;
 use crate::error::FetchFailure;
-use crate::exchanges::ExchangeContext;
-use crate::grant::{self, TOKEN_BYTES_MAX};
+use crate::exchange_context::ExchangeContext;
+use crate::token_client::TokenReply;
+use crate::token_request::{self, TOKEN_BYTES_MAX};
+use crate::token_url::TokenUrl;
 
 /// The most nodes of a response; a real one has about twenty.
 const NODES_MAX: u32 = 1000;
@@ -47,7 +47,7 @@ pub(crate) async fn assume_role(
     session: &str,
 ) -> Result<FetchedCredential<Credentials>, FetchFailure> {
     let seconds = policy.session_seconds.to_string();
-    let form = grant::build_form(
+    let form = token_request::build_form(
         None,
         &[
             ("Action", Some("AssumeRoleWithWebIdentity")),
@@ -72,7 +72,7 @@ pub(crate) async fn assume_role(
         if text.is_empty() || !is_plain {
             return Err(wrong("the credentials it answered are empty, too long or not visible ASCII"));
         }
-        grant::check_not_echoed(&policy.sts_url, &Secret::new(text.clone()), &[token])?;
+        token_request::check_not_echoed(&policy.sts_url, &Secret::new(text.clone()), &[token])?;
     }
     // AWS's clock determines the end, and the gateway's may be wrong. So keys are used no longer than the
     // requested duration.

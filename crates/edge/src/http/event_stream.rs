@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vmcp_domain::BoxFuture;
 use vmcp_wire::jsonrpc::Id;
-use vmcp_wire::server::notice;
+use vmcp_wire::server::outgoing;
 use vmcp_wire::sse;
 
 use crate::http::body::{EventBytes, ResponseBody};
@@ -197,7 +197,7 @@ impl EventStream {
             if let Some((feed, subscription)) = &mut self.changes {
                 let changes = feed.take_changes();
                 for change in &changes {
-                    self.buffer.push(notice::change(change, subscription.as_ref()).into());
+                    self.buffer.push(outgoing::change(change, subscription.as_ref()).into());
                 }
                 if !changes.is_empty() {
                     continue;

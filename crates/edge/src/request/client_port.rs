@@ -11,7 +11,7 @@ use vmcp_domain::{
     AskError, BoxFuture, ClientCapabilities, ClientKey, ClientPort, Json, LogLevel, Members, Question,
 };
 use vmcp_wire::jsonrpc::Id;
-use vmcp_wire::server::notice;
+use vmcp_wire::server::outgoing;
 
 use crate::http::event_buffer::EventBuffer;
 use crate::sessions::Session;
@@ -107,7 +107,7 @@ impl ClientPort for RequestClientPort {
 
     fn progress(&self, params: Members) {
         if let Some(RoundOutput { progress_token: Some(token), sender: Some(outlet) }) = self.output() {
-            outlet.send_lossy(notice::progress(&token, &params).into());
+            outlet.send_lossy(outgoing::progress(&token, &params).into());
         }
     }
 
@@ -123,13 +123,13 @@ impl ClientPort for RequestClientPort {
     fn log(&self, level: LogLevel, params: Members) {
         let wanted = self.log_level().is_some_and(|least| level >= least);
         if let Some(outlet) = self.sender().filter(|_| wanted) {
-            outlet.send_lossy(notice::log_message(&params).into());
+            outlet.send_lossy(outgoing::log_message(&params).into());
         }
     }
 
     fn elicitation_complete(&self, params: Members) {
         if let Delivery::Session(route, session) = &self.delivery {
-            let message: Bytes = notice::elicitation_complete(&params).into();
+            let message: Bytes = outgoing::elicitation_complete(&params).into();
             // The request may have been answered already. The session's standalone stream outlives it, so
             // that stream comes first.
             match session.standalone_sender().or_else(|| route.sender.clone()) {
@@ -164,7 +164,7 @@ impl ClientPort for RequestClientPort {
             let outlet = outlet.ok_or(AskError::Unreachable)?;
             let (serial, answer) = session.questions.open().ok_or(AskError::Unreachable)?;
             let asked = QuestionGuard { session, serial, sender: &outlet };
-            let message = notice::question(&Id::number(serial), &question);
+            let message = outgoing::question(&Id::number(serial), &question);
             if !outlet.send(message.into()).await {
                 return Err(AskError::Unreachable);
             }
@@ -192,7 +192,7 @@ struct QuestionGuard<'a> {
 impl Drop for QuestionGuard<'_> {
     fn drop(&mut self) {
         if self.session.questions.close(self.serial) {
-            self.sender.send_lossy(notice::cancelled(&Id::number(self.serial)).into());
+            self.sender.send_lossy(outgoing::cancelled(&Id::number(self.serial)).into());
         }
     }
 }

@@ -9,9 +9,9 @@ use vmcp_domain::{
     BoxFuture, CallContext, CallOrigin, CallTool, Caller, Error, Prompt, ProtocolVersion, Reply, Resource,
     ResourceTemplate, Tool,
 };
-use vmcp_wire::fault::{self, AnswerBody, RequestKind};
+use vmcp_wire::definitions;
+use vmcp_wire::error_response::{self, AnswerBody, RequestKind};
 use vmcp_wire::jsonrpc::Id;
-use vmcp_wire::offer;
 use vmcp_wire::server::{
     Cacheability, ClientRequest, LARGE_VALUE_BYTES, ListKind, Refusal, RequestError, start_message,
     write_message,
@@ -164,22 +164,22 @@ async fn serve(task: RequestJob) -> DispatchOutcome {
 const TOOLS: ListFormat<Tool> = ListFormat {
     kind: ListKind::Tools,
     key: |tool| tool.name.as_str(),
-    write: offer::write_tool_for_version,
+    write: definitions::write_tool_for_version,
 };
 const RESOURCES: ListFormat<Resource> = ListFormat {
     kind: ListKind::Resources,
     key: |resource| resource.uri.as_str(),
-    write: |resource, _| offer::write_resource(resource),
+    write: |resource, _| definitions::write_resource(resource),
 };
 const TEMPLATES: ListFormat<ResourceTemplate> = ListFormat {
     kind: ListKind::Templates,
     key: |template| template.template.as_str(),
-    write: |template, _| offer::write_template(template),
+    write: |template, _| definitions::write_template(template),
 };
 const PROMPTS: ListFormat<Prompt> = ListFormat {
     kind: ListKind::Prompts,
     key: |prompt| prompt.name.as_str(),
-    write: |prompt, _| offer::write_prompt(prompt),
+    write: |prompt, _| definitions::write_prompt(prompt),
 };
 
 /// Writes the answers of one request.
@@ -259,7 +259,8 @@ impl AnswerWriter<'_> {
     pub(crate) fn write_error(&self, error: &Error, verb: RequestKind) -> Answer {
         log_error(error);
         let limit = self.edge.policy.limit_answer;
-        let fault::Answer { status, headers, body } = fault::answer_with(error, self.protocol, verb, limit);
+        let error_response::Answer { status, headers, body } =
+            error_response::answer_with(error, self.protocol, verb, limit);
         match body {
             AnswerBody::Error(error) => Answer { headers, ..Answer::error(status, Some(self.id), &error) },
             AnswerBody::ToolResult(members) => {

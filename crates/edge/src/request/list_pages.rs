@@ -126,14 +126,14 @@ impl ListPages {
 #[cfg(test)]
 mod tests {
     use vmcp_domain::{Tool, ToolList};
-    use vmcp_wire::offer;
+    use vmcp_wire::definitions;
 
     use super::*;
 
     const TOOLS: ListFormat<Tool> = ListFormat {
         kind: ListKind::Tools,
         key: |tool| tool.name.as_str(),
-        write: offer::write_tool_for_version,
+        write: definitions::write_tool_for_version,
     };
 
     fn page(pages: &ListPages, list: &Arc<ToolList>) -> Bytes {

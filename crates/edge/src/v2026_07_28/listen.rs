@@ -11,9 +11,9 @@ use tokio::time::timeout;
 use vmcp_domain::{
     CallContext, CallOrigin, Capability, ClientCapabilities, Error, ProtocolVersion, ResourceUri,
 };
-use vmcp_wire::fault::{self, AnswerBody, RequestKind};
+use vmcp_wire::error_response::{self, AnswerBody, RequestKind};
 use vmcp_wire::jsonrpc::{Id, RpcError};
-use vmcp_wire::server::{ListenFilter, Refusal, RequestMeta, notice, write_message};
+use vmcp_wire::server::{ListenFilter, Refusal, RequestMeta, outgoing, write_message};
 
 use crate::http::authentication::AuthenticatedPeer;
 use crate::http::body::ResponseBody;
@@ -88,7 +88,7 @@ impl ListenStream {
         let farewell = write_message(id, 256, |out| edge.result_writer.write_listen_end(out, id.as_json()));
         Ok(Self {
             changes: ChangeStream::for_stream(&edge.changes, &edge.gateway_info, inbox, wanted),
-            acknowledgment: notice::acknowledged(id, &honoured).into(),
+            acknowledgment: outgoing::acknowledged(id, &honoured).into(),
             end_message: farewell.into(),
         })
     }
@@ -103,7 +103,7 @@ pub(crate) fn check_tasks_supported(head: &RequestMeta, filter: &ListenFilter) -
         return None;
     }
     let error = Error::MissingCapability(Capability::Tasks);
-    match fault::answer(&error, ProtocolVersion::V2026_07_28, RequestKind::Other).body {
+    match error_response::answer(&error, ProtocolVersion::V2026_07_28, RequestKind::Other).body {
         AnswerBody::Error(error) => Some(error),
         AnswerBody::ToolResult(_) => None,
     }

@@ -31,7 +31,7 @@ pub(crate) fn pack(weights: &Weights, words: &Rounded, layers: &[RoundedLayer]) 
     file
 }
 
-/// Word vectors in the layout that `src/words.rs` describes.
+/// Word vectors in the layout that `src/piece_vectors.rs` describes.
 pub(crate) fn pack_words(words: &Rounded) -> Vec<u8> {
     let mut file = Vec::new();
     for (scale, numbers) in words.scales.iter().zip(&words.numbers) {

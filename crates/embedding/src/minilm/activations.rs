@@ -1,8 +1,8 @@
 //! The inputs of a matrix, quantised to 8 bits: 32 inputs of a token share one scale.
 
 use super::multiply::TILE;
-use super::numbers::ROUNDING;
 use super::shape::GROUP;
+use crate::minilm::math::ROUNDING;
 
 /// The inputs of a matrix for several tokens, ordered by tiles. A tile contains the first groups of all its
 /// tokens, then the second groups, and so on. The last tile contains the remaining tokens.

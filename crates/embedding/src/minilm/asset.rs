@@ -8,8 +8,8 @@
 //! [`Matrix`].
 
 use super::shape::{FEED_FORWARD_WIDTH, GROUP, LANES, LAYERS, PIECES_MAX, QKV_WIDTH, WIDTH};
+use crate::piece_vectors::{PieceVectors, VECTOR_BYTES, bf16_to_f32};
 use crate::vocabulary::PIECE_COUNT;
-use crate::words::{PieceVectors, VECTOR_BYTES, bf16_to_f32};
 
 /// Aligned to a cache line, so that blocks span as few cache lines as possible.
 #[repr(C, align(64))]

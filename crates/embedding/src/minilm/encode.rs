@@ -6,10 +6,10 @@
 
 use super::activations::{Activations, Group};
 use super::asset::{Layer, Matrix, Norm, Weights};
-use super::attend::Attention;
 use super::multiply::{Panel, Sums, UnpackedGroup, multiply};
-use super::numbers::{fused, gelu, normalise, sum_lanes};
 use super::shape::{FEED_FORWARD_WIDTH, LANES, QKV_WIDTH, WIDTH};
+use crate::minilm::attention::Attention;
+use crate::minilm::math::{fused, gelu, normalise, sum_lanes};
 
 /// The vectors, of unit length, of texts with at least one piece each.
 ///

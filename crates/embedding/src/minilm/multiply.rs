@@ -7,7 +7,7 @@
 use super::activations::{Activations, Group};
 use super::asset::{BLOCK_BYTES, Matrix};
 use super::shape::{FEED_FORWARD_WIDTH, GROUP, LANES};
-use crate::words::bf16_to_f32;
+use crate::piece_vectors::bf16_to_f32;
 
 /// Tokens of a tile: as many as the AVX2 registers can hold sums for.
 pub(super) const TILE: usize = 4;

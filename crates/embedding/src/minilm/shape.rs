@@ -1,6 +1,6 @@
 //! The sizes of all-MiniLM-L6-v2 and of its packing.
 
-pub(super) use crate::words::{GROUP, WIDTH};
+pub(super) use crate::piece_vectors::{GROUP, WIDTH};
 
 /// The number of layers of the network.
 pub(super) const LAYERS: usize = 6;

@@ -1,7 +1,7 @@
 use sha2::{Digest as _, Sha256};
 
-use super::processor::encode_portable;
 use super::*;
+use crate::minilm::dispatch::encode_portable;
 
 fn texts() -> Vec<String> {
     let mut texts: Vec<String> =

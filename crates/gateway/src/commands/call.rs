@@ -44,7 +44,7 @@ pub(crate) async fn run(
             let text = if as_json {
                 reply.members.to_json().as_str().to_owned()
             } else {
-                vmcp_wire::reply::to_text(&reply)
+                vmcp_wire::tool_result::to_text(&reply)
             };
             terminal::print_content(&format!("{text}\n"))?;
             Ok(if reply.is_error { ExitCode::FAILURE } else { ExitCode::SUCCESS })

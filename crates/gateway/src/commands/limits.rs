@@ -2,11 +2,11 @@
 //! and what the rules would have done to recorded calls. `reset`, `grant`, `block` and `unblock` change the
 //! limits of a running gateway. The other commands change nothing and spend no tokens.
 
-mod acts;
+pub(crate) mod admin_client;
+pub(crate) mod changes;
 mod check;
 mod explain;
 pub(crate) mod replay;
-mod running;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ pub(crate) async fn run(command: LimitsCommand) -> anyhow::Result<ExitCode> {
     match command {
         LimitsCommand::Explain { tool, source } => explain::run(tool.as_deref(), &source).await,
         LimitsCommand::Check { subject, source, url } => check::run(&subject, &source, url.as_deref()).await,
-        LimitsCommand::Reset { subject, running } => acts::reset(&subject, &running).await,
-        LimitsCommand::Grant { subject, tokens, running } => acts::grant(&subject, tokens, &running).await,
-        LimitsCommand::Block { subject, lasts, running } => acts::block(&subject, lasts, &running).await,
-        LimitsCommand::Unblock { subject, running } => acts::unblock(&subject, &running).await,
-        LimitsCommand::Top { running } => acts::top(&running).await,
+        LimitsCommand::Reset { subject, running } => changes::reset(&subject, &running).await,
+        LimitsCommand::Grant { subject, tokens, running } => changes::grant(&subject, tokens, &running).await,
+        LimitsCommand::Block { subject, lasts, running } => changes::block(&subject, lasts, &running).await,
+        LimitsCommand::Unblock { subject, running } => changes::unblock(&subject, &running).await,
+        LimitsCommand::Top { running } => changes::top(&running).await,
         LimitsCommand::Replay { audit, source, json } => replay::run(&audit, &source, json),
     }
 }

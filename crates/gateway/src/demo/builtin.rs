@@ -10,7 +10,7 @@ use vmcp_domain::{
     ResourceList, ResourceUri, RoutingTarget, SubscriptionGuard, TaskRequest, TemplateList, Tool, ToolHints,
     ToolList, ToolOverride,
 };
-use vmcp_wire::{offer, reply};
+use vmcp_wire::{definitions, tool_result};
 
 use super::BuiltIn;
 
@@ -69,15 +69,15 @@ pub(crate) fn notes() -> BuiltIn {
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         match tool {
             // Bounded, like everything that a client can make grow.
-            "add_note" if kept.len() >= 1000 => Some(reply::failure("1000 notes are kept already")),
+            "add_note" if kept.len() >= 1000 => Some(tool_result::failure("1000 notes are kept already")),
             "add_note" => {
                 kept.push(arguments.text.clone());
-                Some(reply::text(&format!("kept; {} so far", kept.len())))
+                Some(tool_result::text(&format!("kept; {} so far", kept.len())))
             }
             "search" => {
                 let found: Vec<&str> =
                     kept.iter().filter(|note| note.contains(&arguments.query)).map(String::as_str).collect();
-                Some(reply::text(&if found.is_empty() {
+                Some(tool_result::text(&if found.is_empty() {
                     "no note says that".to_owned()
                 } else {
                     found.join("\n")
@@ -95,8 +95,8 @@ pub(crate) fn glossary() -> BuiltIn {
             let word = arguments.word.to_lowercase();
             let known = GLOSSARY.iter().find(|(known, _)| *known == word);
             Some(match known {
-                Some((word, meaning)) => reply::text(&format!("{word}: {meaning}")),
-                None => reply::failure(&format!("`{}` is not in the glossary", arguments.word)),
+                Some((word, meaning)) => tool_result::text(&format!("{word}: {meaning}")),
+                None => tool_result::failure(&format!("`{}` is not in the glossary", arguments.word)),
             })
         }
         "search" => {
@@ -105,7 +105,7 @@ pub(crate) fn glossary() -> BuiltIn {
                 .filter(|(_, text)| text.contains(&arguments.query))
                 .map(|(word, _)| *word)
                 .collect();
-            Some(reply::text(&found.join(", ")))
+            Some(tool_result::text(&found.join(", ")))
         }
         _ => None,
     })
@@ -117,9 +117,9 @@ fn server(
     run: impl Fn(&str, &Arguments) -> Option<Reply> + Send + Sync + 'static,
 ) -> BuiltIn {
     let definitions = Json::parse(tools.to_owned()).and_then(|json| json.elements()).unwrap_or_default();
-    let offered = definitions
-        .iter()
-        .filter_map(|definition| Some(offer::read_tool(definition, ProtocolVersion::V2026_07_28).ok()?.item));
+    let offered = definitions.iter().filter_map(|definition| {
+        Some(definitions::read_tool(definition, ProtocolVersion::V2026_07_28).ok()?.item)
+    });
     let tools = offered.map(|offered| Tool {
         contested_name: None,
         name: offered.name.as_str().into(),
@@ -172,7 +172,7 @@ impl Gateway for Server {
             Some(json) => json.decode(),
         };
         ready(match arguments {
-            Err(error) => Ok(reply::failure(&format!("the arguments are wrong: {error}"))),
+            Err(error) => Ok(tool_result::failure(&format!("the arguments are wrong: {error}"))),
             Ok(arguments) => {
                 (self.handler)(request.name.as_str(), &arguments).ok_or(Error::UnknownTool(request.name))
             }

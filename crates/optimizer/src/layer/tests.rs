@@ -68,7 +68,7 @@ async fn call(stack: &Stack, arguments: Value) -> Result<Reply, Error> {
 }
 
 fn text(reply: &Reply) -> String {
-    reply::to_text(reply)
+    tool_result::to_text(reply)
 }
 
 #[tokio::test]
@@ -126,7 +126,8 @@ async fn a_search_returns_what_fits_with_what_was_saved() {
     assert!(!names(&found).contains(&"mail_send"));
     assert_eq!(found["tools"][0]["inputSchema"], json!({"type": "object"}));
     let metrics = &found["token_metrics"];
-    let list: usize = catalogue().iter().map(|tool| vmcp_wire::offer::write_tool(tool).as_str().len()).sum();
+    let list: usize =
+        catalogue().iter().map(|tool| vmcp_wire::definitions::write_tool(tool).as_str().len()).sum();
     assert_eq!(metrics["baseline_tokens"], list / 4);
     let returned = metrics["returned_tokens"].as_u64().unwrap() as usize;
     assert!(returned < list / 4);

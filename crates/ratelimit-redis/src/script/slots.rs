@@ -8,8 +8,8 @@ use vmcp_ratelimit::{
     AdmitRequest, CallId, RemoteSlotLimit, SlotReport, SlotRequest, SlotVerdict, policy::Mode,
 };
 
-use super::answer::AdmitGrant;
 use super::{ScriptCall, Scripts, count_argument, push_records};
+use crate::script::reply::AdmitGrant;
 
 impl Scripts {
     /// Asks for a slot for one call under every limit of the request, and for payment from buckets of the

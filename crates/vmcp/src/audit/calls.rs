@@ -10,10 +10,10 @@ use vmcp_domain::{
     SharedGateway, ToolList, ToolName, forward,
 };
 
-use super::overheard::DecisionCapture;
 use super::pending::{PendingRecord, RequestInfo};
 use super::requests::RECORDED;
 use super::{Audit, TOOL_CALL};
+use crate::audit::decision_capture::DecisionCapture;
 
 /// The layer that records real calls.
 pub(crate) struct AuditedCalls {

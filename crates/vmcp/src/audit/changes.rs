@@ -6,8 +6,8 @@ use serde::Serialize;
 use vmcp_domain::{CallContext, CallOrigin, Caller, Error, Identity, Members};
 
 use super::record::{Data, Extra, Metadata, Record, RecordTarget};
-use super::subject::{RecordSource, RecordSubjects, transport};
 use super::{Audit, LIMITS_CHANGED};
+use crate::audit::caller::{RecordSource, RecordSubjects, transport};
 
 /// The issuer of operators in records. They have no identity of their own: any holder of this machine's
 /// operator token is an operator.
@@ -47,7 +47,7 @@ impl Audit {
         let record = Record {
             audit_id: uuid::Uuid::new_v4(),
             kind: LIMITS_CHANGED,
-            logged_at: super::time::format(self.clock.unix_us(at)),
+            logged_at: crate::audit::record_time::format(self.clock.unix_us(at)),
             outcome: if outcome.is_ok() { "success" } else { "failure" },
             component: &self.settings.component,
             source: RecordSource::of(&ctx),

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Output, RECORDS_LOST, time};
+use super::{Output, RECORDS_LOST};
+use crate::audit::record_time;
 use crate::metrics::AuditCounters;
 
 /// The most records that wait to be written.
@@ -167,7 +168,7 @@ impl WriterThread {
         let now = crate::process::wall_time().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let note = json!({
             "type": RECORDS_LOST,
-            "logged_at": time::format(u64::try_from(now.as_micros()).unwrap_or(0)),
+            "logged_at": record_time::format(u64::try_from(now.as_micros()).unwrap_or(0)),
             "outcome": "error",
             "component": self.component,
             "metadata": {"extra": {"count": missing}},

@@ -7,9 +7,9 @@ use vmcp_domain::{BackendToolName, CallContext, CallOrigin, Error, Json, Reply, 
 use vmcp_ratelimit::Micros;
 
 use super::Audit;
-use super::overheard::DecisionCapture;
 use super::record::{self, Data, Extra, Metadata, RateLimitOutcome, Record, RecordedValue};
-use super::subject::{RecordSource, RecordSubjects, delegation, transport};
+use crate::audit::caller::{RecordSource, RecordSubjects, delegation, transport};
+use crate::audit::decision_capture::DecisionCapture;
 
 /// The description of a request.
 pub(super) struct RequestInfo {
@@ -113,7 +113,7 @@ impl<'a> PendingRecord<'a> {
         let record = Record {
             audit_id: uuid::Uuid::new_v4(),
             kind: self.request.kind,
-            logged_at: super::time::format(self.audit.clock.unix_us(ended)),
+            logged_at: crate::audit::record_time::format(self.audit.clock.unix_us(ended)),
             outcome: word,
             component: &settings.component,
             source: RecordSource::of(self.ctx),

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use vmcp_domain::{Error, Json, RateLimit, Reply, Retry};
 
 use super::changes::LimitsChange;
-use super::overheard::DecisionCapture;
-use super::subject::{DelegationActor, RecordSource, RecordSubjects};
+use crate::audit::caller::{DelegationActor, RecordSource, RecordSubjects};
+use crate::audit::decision_capture::DecisionCapture;
 
 /// One record.
 #[derive(Serialize)]

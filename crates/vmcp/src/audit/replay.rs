@@ -2,8 +2,9 @@
 //! have refused. The calls are passed to the real limiter in the order of time. No backend is started and
 //! nothing is connected to.
 
-mod judged;
-mod recorded;
+pub(crate) mod recorded_calls;
+pub(crate) mod simulation;
+
 #[cfg(test)]
 mod tests;
 
@@ -16,8 +17,8 @@ use vmcp_optimizer::VIRTUAL_NAMES;
 use vmcp_ratelimit::policy::{LimitPolicy, Limits};
 
 use super::format_time;
-use judged::{CallCounts, SimulationResult, simulate};
-use recorded::RecordedCalls;
+use crate::audit::replay::recorded_calls::RecordedCalls;
+use crate::audit::replay::simulation::{CallCounts, SimulationResult, simulate};
 
 /// The most tools and the most users that the report names.
 const TOP: usize = 10;

@@ -16,7 +16,7 @@ mod loops;
 mod optimizer;
 mod outgoing;
 mod stdio;
-mod unbuilt;
+pub(crate) mod unsupported;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use super::file::{
 use super::report::{Problem, join_path};
 use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings};
 
-pub(super) use unbuilt::{UNSUPPORTED, remove_unsupported};
+pub(super) use crate::config::convert::unsupported::{UNSUPPORTED, remove_unsupported};
 
 /// The problems and warnings of a conversion, and its access to the environment.
 pub(super) struct Findings<'a> {
@@ -94,7 +94,7 @@ impl<'a> Findings<'a> {
 
 /// Converts the file; `None` if there are problems, which are in `findings`.
 pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings<'_>) -> Option<Settings> {
-    unbuilt::refuse(&file, findings);
+    unsupported::refuse(&file, findings);
     let File {
         name,
         group_ref,

@@ -2,12 +2,12 @@
 //! with all references resolved. No secret is copied: each becomes an environment variable. What cannot be
 //! carried over is a remark or a problem.
 
+pub(crate) mod group_servers;
 mod incoming;
 mod kinds;
 mod objects;
 mod outgoing;
 mod sections;
-mod servers;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;

@@ -12,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 use vmcp_wire::method;
 
 use super::MCP_SECONDS;
-use super::series::SeriesTable;
+use crate::metrics::series_table::SeriesTable;
 
 /// The most names of one backend that have series of their own, for each action. Further names are counted as
 /// `other`.

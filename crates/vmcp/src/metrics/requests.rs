@@ -15,7 +15,7 @@ use vmcp_edge::{ObservedRequest, RequestObserver};
 use vmcp_wire::method;
 
 use super::MCP_SECONDS;
-use super::series::SeriesTable;
+use crate::metrics::series_table::SeriesTable;
 
 /// The only client transport that serves `/metrics`.
 const TRANSPORT: &str = "streamable-http";

@@ -8,16 +8,16 @@
 //! what they receive), and other JSON such as log lines. When a message has both a result and an error, the
 //! error counts, unless it is empty.
 
-mod broken;
+pub(crate) mod invalid_json;
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use serde_json::value::RawValue;
 use vmcp_domain::Json;
 
-use self::broken::describe_invalid;
 use super::error_object::{has_code, is_empty_error, read_error};
 use super::{DEPTH_MAX, Id, Message, is_within_depth, parse_common, parse_number};
+use crate::jsonrpc::lenient::invalid_json::describe_invalid;
 use crate::method;
 
 /// The most `{` of one text that are tried as the start of a message, and the longest such text in bytes. Log

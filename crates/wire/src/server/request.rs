@@ -8,9 +8,9 @@ use vmcp_domain::{
     ProtocolVersion, ReadResource, ResourceUri, TaskOperation,
 };
 
-use super::spelling;
 use crate::code;
 use crate::jsonrpc::{Id, RpcError};
+use crate::server::member_names;
 use crate::{meta, method};
 
 /// A request of a client.
@@ -202,9 +202,9 @@ fn read_envelope(
         Some(params) if params.is_null() => Members::new(),
         Some(params) => params.members().map_err(|_| not_an_object("params"))?,
     };
-    spelling::check("params", &params, spelling::PARAMS)?;
+    member_names::check("params", &params, member_names::PARAMS)?;
     // Some clients write `null` for an absent member. Backends never receive it.
-    params.retain(|name, value| !(value.is_null() && spelling::PARAMS.contains(&name)));
+    params.retain(|name, value| !(value.is_null() && member_names::PARAMS.contains(&name)));
     let head = read_meta(&mut params)?;
     if !version.has_sessions() {
         check_meta(&head)?;
@@ -221,7 +221,7 @@ fn read_version_request(
     match (name, version.has_sessions()) {
         (method::INITIALIZE, true) => {
             let version = required_text(&mut params, "protocolVersion")?;
-            spelling::check_member("clientInfo", &params, spelling::CLIENT_INFO)?;
+            member_names::check_member("clientInfo", &params, member_names::CLIENT_INFO)?;
             let capabilities = params.remove("capabilities").map(|json| json.members()).transpose();
             let capabilities = capabilities.map_err(|_| not_an_object("capabilities"))?.unwrap_or_default();
             Ok(ClientRequest::Initialize(Initialize {
@@ -268,11 +268,11 @@ fn read_task(verb: TaskOperation, mut params: Members) -> Result<ClientRequest, 
 
 fn read_meta(params: &mut Members) -> Result<RequestMeta, RequestError> {
     let meta = meta::extract_members(params).map_err(|fault| invalid(fault.to_string()))?;
-    spelling::check(meta::META, &meta, spelling::META)?;
+    member_names::check(meta::META, &meta, member_names::META)?;
     let mut meta = meta::Meta::split(meta);
     meta.hop.retain(|_, value| !value.is_null());
     let hop = &meta.hop;
-    spelling::check_member(meta::CLIENT_INFO, hop, spelling::CLIENT_INFO)?;
+    member_names::check_member(meta::CLIENT_INFO, hop, member_names::CLIENT_INFO)?;
     let capabilities = match hop.get(meta::CLIENT_CAPABILITIES) {
         None => None,
         Some(json) => Some(json.members().map_err(|_| not_an_object(meta::CLIENT_CAPABILITIES))?),
@@ -336,8 +336,8 @@ fn read_complete(mut params: Members) -> Result<Complete, RequestError> {
         #[serde(borrow, default)]
         uri: Option<Cow<'a, str>>,
     }
-    for (holder, known) in spelling::COMPLETION {
-        spelling::check_member(holder, &params, known)?;
+    for (holder, known) in member_names::COMPLETION {
+        member_names::check_member(holder, &params, known)?;
     }
     let json = params.remove("ref").ok_or_else(|| invalid("`ref` is required"))?;
     let reference: Reference<'_> = json.decode().map_err(|error| invalid(format!("`ref`: {error}")))?;

@@ -8,7 +8,7 @@ use vmcp_domain::{
     Capability, Cause, Error, LimitScope, LimitedOperation, ProtocolVersion, QuestionKind, RateLimit,
     RelayedError, RepeatedCall, Retry,
 };
-use vmcp_wire::fault::{Answer, AnswerBody, LimitAnswer, LimitShape, RequestKind, answer_with};
+use vmcp_wire::error_response::{Answer, AnswerBody, LimitAnswer, LimitShape, RequestKind, answer_with};
 use vmcp_wire::jsonrpc;
 
 fn limit(scope: LimitScope, retry: Retry) -> Error {

@@ -10,7 +10,7 @@ use vmcp_wire::client::{
 };
 use vmcp_wire::jsonrpc::{self, Id, Message};
 use vmcp_wire::method;
-use vmcp_wire::server::{ListenFilter, notice};
+use vmcp_wire::server::{ListenFilter, outgoing};
 
 use crate::spec::{check, examples};
 
@@ -31,19 +31,19 @@ fn notifications_to_clients_are_valid() {
         (Change::Resource("file:///a".into()), "ResourceUpdatedNotification"),
     ];
     for (change, definition) in &changes {
-        check(OLD, definition, |out| out.extend(notice::change(change, None)));
-        check(NEW, definition, |out| out.extend(notice::change(change, Some(&id))));
+        check(OLD, definition, |out| out.extend(outgoing::change(change, None)));
+        check(NEW, definition, |out| out.extend(outgoing::change(change, Some(&id))));
     }
     let token = Json::string("t");
     let progress = members(r#"{"progress":1,"total":3,"message":"m"}"#);
     let log = members(r#"{"level":"info","logger":"l","data":{"a":1}}"#);
     for revision in [OLD, NEW] {
-        check(revision, "ProgressNotification", |out| out.extend(notice::progress(&token, &progress)));
-        check(revision, "LoggingMessageNotification", |out| out.extend(notice::log_message(&log)));
-        check(revision, "CancelledNotification", |out| out.extend(notice::cancelled(&id)));
+        check(revision, "ProgressNotification", |out| out.extend(outgoing::progress(&token, &progress)));
+        check(revision, "LoggingMessageNotification", |out| out.extend(outgoing::log_message(&log)));
+        check(revision, "CancelledNotification", |out| out.extend(outgoing::cancelled(&id)));
     }
     let visited = members(r#"{"elicitationId":"e"}"#);
-    check(OLD, "ElicitationCompleteNotification", |out| out.extend(notice::elicitation_complete(&visited)));
+    check(OLD, "ElicitationCompleteNotification", |out| out.extend(outgoing::elicitation_complete(&visited)));
     let filter = ListenFilter {
         tools_list_changed: true,
         resource_subscriptions: vec!["file:///a".to_owned()],
@@ -51,7 +51,7 @@ fn notifications_to_clients_are_valid() {
     };
     for honoured in [filter, ListenFilter::default()] {
         check(NEW, "SubscriptionsAcknowledgedNotification", |out| {
-            out.extend(notice::acknowledged(&id, &honoured));
+            out.extend(outgoing::acknowledged(&id, &honoured));
         });
     }
 }
@@ -75,7 +75,7 @@ fn questions_to_session_clients_are_valid() {
         (QuestionKind::Roots, "{}", "ListRootsRequest"),
     ] {
         let question = Question { kind, params: Json::parse(params.to_owned()).unwrap() };
-        check(OLD, definition, |out| out.extend(notice::question(&id, &question)));
+        check(OLD, definition, |out| out.extend(outgoing::question(&id, &question)));
     }
 }
 

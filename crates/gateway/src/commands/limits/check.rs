@@ -9,10 +9,10 @@ use vmcp::bucket_json;
 use vmcp_domain::{CallContext, CallOrigin, Error};
 use vmcp_ratelimit::SlotLimitView;
 
-use super::running::{AdminClient, encode};
 use super::{caller, describe_wait, parse_claims, start_gateway};
 use crate::cli::{LimitsSubject, Source};
 use crate::commands;
+use crate::commands::limits::admin_client::{AdminClient, encode};
 use crate::terminal;
 
 /// How long the command waits for the shared store to answer.

@@ -6,8 +6,8 @@ use vmcp_domain::{CallContext, CallOrigin, Caller, Error};
 use vmcp_ratelimit::ReplayDecision;
 use vmcp_ratelimit::policy::{Anonymous, Concurrency, LimitPolicy, Limits, Mode, ToolRule};
 
-use super::judged::{SimulationResult, simulate};
-use super::recorded::{RecordedCalls, SkipReason};
+use crate::audit::replay::recorded_calls::{RecordedCalls, SkipReason};
+use crate::audit::replay::simulation::{SimulationResult, simulate};
 use crate::audit::tests::{AuditedStack, full_settings, known, policy, quota, rule};
 
 /// A random number generator with the same sequence in every run.

@@ -62,7 +62,7 @@ pub(super) fn convert(
         passthrough_headers: convert_passthrough(passthrough, findings),
         trusted_proxies: convert_proxies(trusted_proxies, findings),
         scrape_key: None,
-        limit_answer: vmcp_wire::fault::LimitAnswer::DEFAULT,
+        limit_answer: vmcp_wire::error_response::LimitAnswer::DEFAULT,
         limits,
         incoming: incoming?,
         listen: SocketAddr::new(address?, port),

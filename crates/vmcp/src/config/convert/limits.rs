@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use vmcp_ratelimit::policy::{Anonymous, LimitPolicy, Limits, MemoryBounds, Overflow, RemainingHints};
 use vmcp_ratelimit::{OnStoreFailure, RefundOn};
-use vmcp_wire::fault::{LimitAnswer, LimitShape};
+use vmcp_wire::error_response::{LimitAnswer, LimitShape};
 
 use super::Findings;
 use crate::config::file::{

@@ -8,7 +8,7 @@ use vmcp_ratelimit::policy::{
     ListHandling, MissingValue, Mode, Overflow, Override, Quota, ToolRule, ValueQuota, ValueSource,
     WaitBounds, Window,
 };
-use vmcp_wire::fault::LimitShape;
+use vmcp_wire::error_response::LimitShape;
 
 use crate::config::duration::format;
 use crate::config::settings::{LimitSettings, RedisSettings, RedisTarget};

@@ -1,13 +1,13 @@
 //! Tests of wrong configs and their exact messages, which are in `tests/config/errors.txt`.
 
 mod access;
-mod meaning;
+pub(crate) mod semantics;
 mod shape;
 
 use std::fmt::Write as _;
 
+use crate::config::tests::errors::semantics::{JSON, SEMANTICS, UNSUPPORTED};
 use access::ACCESS;
-use meaning::{JSON, SEMANTICS, UNSUPPORTED};
 use shape::SHAPE;
 
 use super::{env, load_with, overrides};

@@ -1,0 +1,232 @@
+//! Caches between requests: the resolved principal of each caller, and the list views that callers may see.
+//!
+//! An unchanged list seen by an unchanged caller is the same `Arc`. Callers who may see the same items share
+//! one view. Every entry can be evicted and computed again, so the bounds cost time and never change a
+//! decision.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use vmcp_domain::{Caller, Prompt, Resource, ResourceTemplate, Tool};
+
+use crate::policy::AuthzPolicy;
+use crate::principal::Principal;
+
+/// Maximum number of cached callers. The least recently used caller is evicted first.
+pub(crate) const CALLER_COUNT_MAX: usize = 1024;
+/// Maximum number of different views that are cached for one list.
+const VIEW_COUNT_MAX: usize = 1024;
+/// Maximum number of lists of one kind that are cached. There is more than one only where the inner gateway
+/// returns different lists to different callers.
+const LIST_COUNT_MAX: usize = 4;
+
+/// One cached caller, with the view that it last saw of each kind of list.
+#[derive(Debug)]
+pub(crate) struct CachedPrincipal {
+    pub(crate) principal: Principal,
+    pub(crate) tools: LastView<Tool>,
+    pub(crate) resources: LastView<Resource>,
+    pub(crate) templates: LastView<ResourceTemplate>,
+    pub(crate) prompts: LastView<Prompt>,
+}
+
+/// The cached callers, least recently used evicted first.
+#[derive(Debug)]
+pub(crate) struct PrincipalCache {
+    hasher: ahash::RandomState,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// Counts look-ups, to find the least recently used entry.
+    use_counter: u64,
+    entries: ahash::HashMap<u64, CacheEntry>,
+}
+
+#[derive(Debug)]
+struct CacheEntry {
+    caller: Caller,
+    principal: Arc<CachedPrincipal>,
+    last_used: u64,
+}
+
+impl Default for PrincipalCache {
+    fn default() -> Self {
+        Self { hasher: ahash::RandomState::new(), table: Mutex::default() }
+    }
+}
+
+impl PrincipalCache {
+    /// The principal of the caller, from the cache or resolved now.
+    pub(crate) fn get_or_resolve(&self, policy: &AuthzPolicy, caller: &Caller) -> Arc<CachedPrincipal> {
+        let key = self.key(caller);
+        if let Some(known) = self.table.lock().find(key, caller) {
+            return known;
+        }
+        let known = Arc::new(CachedPrincipal {
+            principal: policy.resolve_principal(caller),
+            tools: LastView::default(),
+            resources: LastView::default(),
+            templates: LastView::default(),
+            prompts: LastView::default(),
+        });
+        self.table.lock().insert(key, caller.clone(), known)
+    }
+
+    /// A hash of everything that distinguishes callers. Equal hashes are resolved by comparing the callers.
+    fn key(&self, caller: &Caller) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        if let Some(identity) = caller.identity() {
+            (&identity.issuer, &identity.subject).hash(&mut hasher);
+            for (name, value) in identity.claims.iter() {
+                (name, value.as_str()).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.table.lock().entries.len()
+    }
+}
+
+impl Table {
+    fn find(&mut self, key: u64, caller: &Caller) -> Option<Arc<CachedPrincipal>> {
+        self.use_counter += 1;
+        let place = self.entries.get_mut(&key).filter(|place| place.caller == *caller)?;
+        place.last_used = self.use_counter;
+        Some(place.principal.clone())
+    }
+
+    /// Inserts `known`, unless another request inserted the same caller meanwhile. The earlier entry wins, so
+    /// that the caller keeps the same list views.
+    fn insert(&mut self, key: u64, caller: Caller, known: Arc<CachedPrincipal>) -> Arc<CachedPrincipal> {
+        if let Some(known) = self.find(key, &caller) {
+            return known;
+        }
+        if self.entries.len() >= CALLER_COUNT_MAX
+            && let Some(oldest) =
+                self.entries.iter().min_by_key(|(_, place)| place.last_used).map(|(key, _)| *key)
+        {
+            self.entries.remove(&oldest);
+        }
+        self.entries
+            .insert(key, CacheEntry { caller, principal: known.clone(), last_used: self.use_counter });
+        known
+    }
+}
+
+/// The view that a caller last saw of one kind of list. Holds weak pointers, so it keeps neither list alive.
+#[derive(Debug)]
+pub(crate) struct LastView<T>(ArcSwapOption<CachedView<T>>);
+
+#[derive(Debug)]
+struct CachedView<T> {
+    full: Weak<Vec<T>>,
+    visible: Weak<Vec<T>>,
+}
+
+impl<T> Default for LastView<T> {
+    fn default() -> Self {
+        Self(ArcSwapOption::empty())
+    }
+}
+
+impl<T> LastView<T> {
+    /// The view of `whole` that was seen last, if it still exists. The weak pointer prevents reuse of the
+    /// address, so comparing addresses is enough.
+    fn view_of(&self, whole: &Arc<Vec<T>>) -> Option<Arc<Vec<T>>> {
+        let seen = self.0.load();
+        let side = seen.as_ref()?;
+        std::ptr::eq(side.full.as_ptr(), Arc::as_ptr(whole)).then(|| side.visible.upgrade()).flatten()
+    }
+}
+
+/// The lists of one kind, each with the views of it that some caller sees.
+#[derive(Debug)]
+pub(crate) struct ViewCache<T> {
+    lists: Mutex<Vec<ListViews<T>>>,
+}
+
+#[derive(Debug)]
+struct ListViews<T> {
+    /// The weak pointer prevents reuse of the address, so comparing addresses is enough.
+    full: Weak<Vec<T>>,
+    /// The views by their bit sets: one bit an item, set when the item is visible.
+    views: HashMap<Box<[u64]>, Arc<Vec<T>>, ahash::RandomState>,
+}
+
+impl<T> Default for ViewCache<T> {
+    fn default() -> Self {
+        Self { lists: Mutex::default() }
+    }
+}
+
+impl<T: Clone> ViewCache<T> {
+    /// The view of `whole` for a caller that last saw `seen`. `shows` runs only when `seen` is no view of
+    /// `whole`.
+    pub(crate) fn view(
+        &self,
+        whole: Arc<Vec<T>>,
+        seen: &LastView<T>,
+        shows: impl Fn(&T) -> bool,
+    ) -> Arc<Vec<T>> {
+        if let Some(side) = seen.view_of(&whole) {
+            return side;
+        }
+        let mut bits = vec![0_u64; whole.len().div_ceil(64)];
+        for (items, bits) in whole.chunks(64).zip(&mut bits) {
+            *bits = items.iter().rev().fold(0, |bits, item| bits << 1 | u64::from(shows(item)));
+        }
+        let shown = self.intern_view(&whole, bits.into_boxed_slice());
+        let side = CachedView { full: Arc::downgrade(&whole), visible: Arc::downgrade(&shown) };
+        seen.0.store(Some(Arc::new(side)));
+        shown
+    }
+
+    fn intern_view(&self, whole: &Arc<Vec<T>>, bits: Box<[u64]>) -> Arc<Vec<T>> {
+        let count: u32 = bits.iter().map(|bits| bits.count_ones()).sum();
+        if usize::try_from(count).is_ok_and(|count| count == whole.len()) {
+            return whole.clone();
+        }
+        let mut kept = self.lists.lock();
+        let known = |sides: &ListViews<T>| std::ptr::eq(sides.full.as_ptr(), Arc::as_ptr(whole));
+        let place = match kept.iter().position(known) {
+            Some(place) => place,
+            None => {
+                // A strong count of zero means that the inner gateway has replaced the list.
+                kept.retain(|sides| sides.full.strong_count() > 0);
+                if kept.len() >= LIST_COUNT_MAX {
+                    kept.remove(0);
+                }
+                kept.push(ListViews { full: Arc::downgrade(whole), views: HashMap::default() });
+                kept.len() - 1
+            }
+        };
+        let Some(ListViews { views: sides, .. }) = kept.get_mut(place) else { return Arc::default() };
+        if sides.len() >= VIEW_COUNT_MAX && !sides.contains_key(&bits) {
+            sides.clear();
+        }
+        sides.entry(bits).or_insert_with_key(|bits| select(whole, bits)).clone()
+    }
+}
+
+/// The items that have their bit set in `bits`.
+fn select<T: Clone>(whole: &Arc<Vec<T>>, bits: &[u64]) -> Arc<Vec<T>> {
+    let items = whole.chunks(64).zip(bits).flat_map(|(items, bits)| {
+        items
+            .iter()
+            .enumerate()
+            .filter(move |(place, _)| bits >> place & 1 == 1)
+            .map(|(_, item)| item.clone())
+    });
+    Arc::new(items.collect())
+}
+
+#[cfg(test)]
+mod tests;

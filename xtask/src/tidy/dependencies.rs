@@ -1,0 +1,116 @@
+//! The allowed dependencies between crates: the star of ARCHITECTURE.md as a table.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use vmcp_e2e::process;
+
+/// Crates that only tests and tools may use.
+const TOOLS: [&str; 5] = ["vmcp-testkit", "vmcp-fixtures", "vmcp-search-bench", "vmcp-e2e", "xtask"];
+
+/// Crates that the domain may not use: it has no I/O, no async runtime and no protocol.
+const NOT_IN_DOMAIN: [&str; 10] = [
+    "axum",
+    "futures-util",
+    "http",
+    "hyper",
+    "hyper-util",
+    "reqwest",
+    "rmcp",
+    "rustls",
+    "tokio",
+    "tokio-util",
+];
+
+/// The workspace crates that a crate may depend on. A crate without an entry is a layer.
+fn allowed_dependencies(from: &str) -> AllowedDependencies {
+    match from {
+        "vmcp-domain" | "vmcp-expression" | "vmcp-fixtures" => AllowedDependencies::Only(&[]),
+        "vmcp-wire" | "vmcp-testkit" => AllowedDependencies::Only(&["vmcp-domain"]),
+        "vmcp-edge" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-wire"]),
+        // Credentials are added to each request when it is sent. Fetching them needs no transport towards
+        // backends.
+        "vmcp-backends" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-wire", "vmcp-credentials"]),
+        // Operators write role matchers and prices in the same expression language.
+        "vmcp-credentials" | "vmcp-ratelimit" => {
+            AllowedDependencies::Only(&["vmcp-domain", "vmcp-expression"])
+        }
+        "vmcp-ratelimit-redis" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-ratelimit"]),
+        // The optimizer makes tools and results of its own, and only `wire` knows their form.
+        "vmcp-optimizer" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-wire"]),
+        "vmcp-embedding" | "vmcp-embedding-service" => {
+            AllowedDependencies::Only(&["vmcp-domain", "vmcp-optimizer"])
+        }
+        "vmcp-search-bench" => {
+            AllowedDependencies::Only(&["vmcp-domain", "vmcp-optimizer", "vmcp-embedding"])
+        }
+        "vmcp" | "vmcp-gateway" | "vmcp-operator" => AllowedDependencies::Product,
+        // The end-to-end tests report skipped tests.
+        "vmcp-e2e" => AllowedDependencies::Only(&["vmcp-testkit"]),
+        "xtask" => AllowedDependencies::Only(&["vmcp-e2e"]),
+        _layer => AllowedDependencies::Only(&["vmcp-domain"]),
+    }
+}
+
+enum AllowedDependencies {
+    Only(&'static [&'static str]),
+    /// Every crate except those in [`TOOLS`].
+    Product,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    kind: Option<String>,
+}
+
+/// Checks every normal and build dependency. Dev-dependencies are not restricted.
+pub(super) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["metadata", "--format-version", "1", "--no-deps"]).current_dir(root);
+    let metadata: Metadata = serde_json::from_str(&process::run(&mut cargo)?).context("cargo metadata")?;
+    let mut failures = Vec::new();
+    for package in &metadata.packages {
+        let shipped = package.dependencies.iter().filter(|on| on.kind.as_deref() != Some("dev"));
+        failures.extend(shipped.filter_map(|on| forbidden_reason(&package.name, &on.name)));
+    }
+    Ok(failures)
+}
+
+/// Returns the failure message if the star does not allow the dependency.
+pub(super) fn forbidden_reason(from: &str, to: &str) -> Option<String> {
+    if from == "vmcp-domain" && NOT_IN_DOMAIN.contains(&to) {
+        return Some(format!(
+            "vmcp-domain depends on {to}; move what needs it to the crate whose work it is, \
+             the domain holds only words and the seam"
+        ));
+    }
+    let ours = to == "vmcp" || to.starts_with("vmcp-") || TOOLS.contains(&to);
+    let fine = match allowed_dependencies(from) {
+        AllowedDependencies::Only(names) => names.contains(&to),
+        AllowedDependencies::Product => !TOOLS.contains(&to),
+    };
+    if !ours || fine {
+        return None;
+    }
+    if TOOLS.contains(&to) {
+        return Some(format!("{from} ships {to}; make it a dev-dependency, it is for tests and tools only"));
+    }
+    Some(format!(
+        "{from} depends on {to}; take what is needed as an argument, or move the shared word to \
+         vmcp-domain. If the star itself has changed, change xtask/src/tidy/dependencies.rs and ARCHITECTURE.md"
+    ))
+}
