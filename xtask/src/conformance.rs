@@ -15,7 +15,7 @@ use self::outcome::ExpectedFailures;
 use self::suite::{Results, VERSIONS};
 use crate::root;
 
-const EXPECTED: &str = "tests-e2e/conformance-expected.txt";
+const EXPECTED: &str = "testing/e2e/conformance-expected.txt";
 const TABLE: &str = "docs/conformance.md";
 
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {

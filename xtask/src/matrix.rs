@@ -2,7 +2,7 @@
 //! both protocol families and over both transports, with the gateway in between. The result is a table in
 //! `docs/protocol-matrix.md`.
 //!
-//! The servers and clients are in `tests-e2e/servers` and `tests-e2e/clients`. Each client tries every
+//! The servers and clients are in `testing/e2e/servers` and `testing/e2e/clients`. Each client tries every
 //! feature and reports which ones work.
 
 mod report;
@@ -79,7 +79,7 @@ impl Sdk {
         }
     }
 
-    /// Returns the command of the program `tests-e2e/{role}s/matrix_{role}`, without its own arguments.
+    /// Returns the command of the program `testing/e2e/{role}s/matrix_{role}`, without its own arguments.
     fn program(self, role: &str) -> anyhow::Result<Command> {
         let file = |ending: &str| cache::project_file(&format!("{role}s/matrix_{role}.{ending}"));
         Ok(match self {

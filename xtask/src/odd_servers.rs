@@ -14,8 +14,8 @@ const TABLE: &str = "docs/odd-servers.md";
 const HEAD: &str = "# Odd servers and strict clients
 
 Servers that are odd in one way each, behind vmcp, and official clients that refuse a whole list for it. Written by
-`cargo xtask odd`. The server is `vmcp-fixture odd`; its forms and spellings are in `crates/fixtures/src/odd_servers.rs`. The clients are
-in `tests-e2e/clients`, their versions in `tests-e2e/pins.txt`.
+`cargo xtask odd`. The server is `vmcp-fixture odd`; its forms and spellings are in `testing/fixtures/src/odd.rs`. The clients are
+in `testing/e2e/clients`, their versions in `testing/e2e/pins.txt`.
 
 **yes** means that the client lists every other tool and calls it, and the odd one too where it can be mended. A form whose
 name begins with `lost` cannot; it is left out, and a finding says so.

@@ -17,8 +17,8 @@ const TABLE: &str = "docs/refusals.md";
 const HEAD: &str = "# Refusals and the clients of official SDKs
 
 What a client of an official SDK does after a refusal: each operation on a connection of its own, then `tools/list` on the same one.
-Written by `cargo xtask refusals`; the clients are in `tests-e2e/clients`, their versions in `tests-e2e/pins.txt` and
-`tests-e2e/clients/go`. Go 1.7 is the version that ToolHive has.
+Written by `cargo xtask refusals`; the clients are in `testing/e2e/clients`, their versions in `testing/e2e/pins.txt` and
+`testing/e2e/clients/go`. Go 1.7 is the version that ToolHive has.
 
 **result**: the call is answered with a failed result, which a model can read. **error**: the SDK throws or returns an error, and the
 client goes on. **ends**: the client cannot be used any more. **-**: the operation is not refused.

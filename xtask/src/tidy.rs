@@ -61,9 +61,11 @@ fn crates_are_named(root: &Path) -> anyhow::Result<Vec<String>> {
         return Ok(vec!["ARCHITECTURE.md is missing; write the map of the crates".to_owned()]);
     };
     let words: Vec<&str> = map.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).collect();
-    let mut folders: Vec<PathBuf> = vec![root.join("xtask"), root.join("tests-e2e")];
-    for folder in std::fs::read_dir(root.join("crates"))? {
-        folders.push(folder?.path());
+    let mut folders: Vec<PathBuf> = vec![root.join("xtask")];
+    for parent in ["crates", "testing"] {
+        for folder in std::fs::read_dir(root.join(parent))? {
+            folders.push(folder?.path());
+        }
     }
     let names = folders.iter().filter_map(|folder| folder.file_name()?.to_str());
     let missing = names.filter(|name| !words.contains(name));

@@ -1,5 +1,5 @@
 //! `cargo xtask bench tokens`: what `find_tool` and `call_tool` save in definitions and cost in turns. The
-//! tools are those of published servers; the tasks are in plain words (`tests-e2e/tasks.json`). A token is
+//! tools are those of published servers; the tasks are in plain words (`testing/e2e/tasks.json`). A token is
 //! four bytes of JSON, as in the gateway's own account.
 
 use std::path::Path;

@@ -9,7 +9,7 @@ Every feature between a client and a server of the two protocol eras, with vmcp 
 
 A cell stands for 16 runs: the official Python and TypeScript SDKs as clients (over HTTP, and over standard streams through
 `vmcp stdio`), in front of the same two SDKs as servers (over streamable HTTP, and over standard streams). The programs
-stand in `tests-e2e/clients` and `tests-e2e/servers`, the versions in `tests-e2e/pins.txt`. **yes** means that all of them
+stand in `testing/e2e/clients` and `testing/e2e/servers`, the versions in `testing/e2e/pins.txt`. **yes** means that all of them
 work; otherwise those that do not are named.
 
 Tasks are an extension of 2026-07-28 alone (SEP-2663) that neither SDK has yet: the official suite's scenarios for them pass through

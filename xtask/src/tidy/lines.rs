@@ -29,7 +29,7 @@ pub(super) fn check(files: &[File]) -> Vec<String> {
     let mut failures = Vec::new();
     for file in files {
         // Recorded data is not edited, and cargo itself writes the registry's host into the lock file.
-        if file.path == "Cargo.lock" || file.path.starts_with("tests-e2e/catalogues/") {
+        if file.path == "Cargo.lock" || file.path.starts_with("testing/e2e/catalogues/") {
             continue;
         }
         check_any_file(file, &mut failures);
@@ -91,7 +91,7 @@ fn check_rust_file(file: &File, failures: &mut Vec<String>) {
             failures.push(format!("{path}:{number}: `{name}` names nothing; name it after what it does"));
         }
     }
-    if !is_test(path) && !path.starts_with("crates/testkit/") {
+    if !is_test(path) && !path.starts_with("testing/testkit/") {
         gateways(path, &lines, failures);
     }
 }

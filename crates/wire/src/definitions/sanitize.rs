@@ -3,7 +3,7 @@
 //! a wrong type is omitted, and a schema gets its missing `type`. An item that lacks something irreplaceable
 //! is omitted as a whole. Everything else stays byte for byte.
 //! The rules are in `rules.rs`. The SDKs that they come from are listed in `reader_rules.txt` and run as
-//! clients in `tests-e2e/tests/sdk_clients.rs`.
+//! clients in `testing/e2e/tests/sdk_clients.rs`.
 
 pub(crate) mod adjustments;
 mod rules;

@@ -282,5 +282,5 @@ fn own_answer(mut client: HttpClient, number: usize, backend: usize) -> anyhow::
 #[test]
 fn what_the_tests_need_is_named_where_it_is_missing() {
     let missing = cache::installed("npm", "nothing-of-this-name").map_err(|error| error.to_string());
-    assert_eq!(missing, Err("tests-e2e/pins.txt names no npm nothing-of-this-name".to_owned()));
+    assert_eq!(missing, Err("testing/e2e/pins.txt names no npm nothing-of-this-name".to_owned()));
 }

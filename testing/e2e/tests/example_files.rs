@@ -39,7 +39,7 @@ fn environment(text: &str, secret_file: &Path) -> BTreeMap<String, String> {
 
 #[test]
 fn every_example_is_accepted_with_what_its_head_says() -> anyhow::Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     let scratch = tempfile::tempdir()?;
     let secret_file = scratch.path().join("secret");
     std::fs::write(&secret_file, SECRET)?;

@@ -19,7 +19,7 @@ fn around(example: &str) -> anyhow::Result<String> {
 
 #[test]
 fn every_example_of_the_page_on_rate_limits_is_taken() -> anyhow::Result<()> {
-    let page = include_str!("../../docs/rate-limiting.md");
+    let page = include_str!("../../../docs/rate-limiting.md");
     let examples: Vec<&str> =
         page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     ensure!(examples.len() >= 12, "{} examples were found", examples.len());

@@ -23,7 +23,7 @@ pub fn root() -> anyhow::Result<PathBuf> {
 pub fn installed(kind: &str, name: &str) -> anyhow::Result<PathBuf> {
     let wanted = |line: &&str| line.split_whitespace().take(2).eq([kind, name]);
     let line = PINS.iter().flat_map(|pins| pins.lines()).find(wanted);
-    let line = line.with_context(|| format!("tests-e2e/pins.txt names no {kind} {name}"))?;
+    let line = line.with_context(|| format!("testing/e2e/pins.txt names no {kind} {name}"))?;
     let folder = root()?.join(folder_name(line));
     if !folder.join("installed").exists() {
         bail!("{name} is not installed in {}; run ./test, or ./test --install", folder.display());
