@@ -51,7 +51,7 @@ pub(crate) enum Bench {
 }
 
 /// Runs a bench and prints its table.
-pub(crate) fn run(bench: Bench, manner: BenchOptions) -> anyhow::Result<()> {
+pub(crate) fn run(bench: Bench, options: BenchOptions) -> anyhow::Result<()> {
     match bench {
         Bench::Limits => {
             cargo(&["bench", "--quiet", "-p", "vmcp-ratelimit", "--bench", "decision"])?;
@@ -59,8 +59,8 @@ pub(crate) fn run(bench: Bench, manner: BenchOptions) -> anyhow::Result<()> {
             cargo(&["run", "--quiet", "--release", "-p", "vmcp-ratelimit-redis", "--example", "leases"])
         }
         // A load generator without optimisation would measure itself.
-        Bench::Calls if cfg!(debug_assertions) => run_released(&manner.to_args("bench")),
-        Bench::Calls => suite::run(manner),
+        Bench::Calls if cfg!(debug_assertions) => run_released(&options.to_args("bench")),
+        Bench::Calls => suite::run(options),
         Bench::Replay => replay::run(),
         Bench::Sessions => sessions::run(),
         Bench::Isolation => isolation::run(),
@@ -76,8 +76,8 @@ pub(crate) fn run(bench: Bench, manner: BenchOptions) -> anyhow::Result<()> {
 /// Calls one tool at an address and prints the measured rate and latencies.
 pub(crate) fn load(address: &str, tool: &str, connections: usize, seconds: u64) -> anyhow::Result<()> {
     let target = request::Target::new(address, request::ProtocolFamily::Stateless);
-    let shots = [request::Request::call(tool, "gateway", 120)];
-    let sample = load::send(&target, &shots, connections, std::time::Duration::from_secs(seconds))?;
+    let requests = [request::Request::call(tool, "gateway", 120)];
+    let sample = load::send(&target, &requests, connections, std::time::Duration::from_secs(seconds))?;
     println!(
         "{:.0} calls/s, median {:.0} µs, 99 %: {:.0} µs, {:.0} MB/s",
         sample.rate,
@@ -104,26 +104,26 @@ fn bfcl_data() -> anyhow::Result<PathBuf> {
     Ok(data)
 }
 
-fn run_search_bench(words: &[&str]) -> anyhow::Result<()> {
+fn run_search_bench(args: &[&str]) -> anyhow::Result<()> {
     let data = root().join("../shared/data").display().to_string();
     let page = root().join("docs/search.md").display().to_string();
     let tool =
         ["run", "--quiet", "--release", "-p", "vmcp-search-bench", "--", "--data", &data, "--page", &page];
-    cargo(&[&tool[..], words].concat())
+    cargo(&[&tool[..], args].concat())
 }
 
 /// Builds this program in release mode and runs it with these arguments.
-pub(crate) fn run_released(words: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn run_released(args: &[&str]) -> anyhow::Result<()> {
     cargo(&bench_env::BUILD)?;
-    let status = Command::new(target()?.join("release/xtask")).args(words).status()?;
-    ensure!(status.success(), "xtask {} failed", words.join(" "));
+    let status = Command::new(target()?.join("release/xtask")).args(args).status()?;
+    ensure!(status.success(), "xtask {} failed", args.join(" "));
     Ok(())
 }
 
-pub(crate) fn cargo(words: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn cargo(args: &[&str]) -> anyhow::Result<()> {
     let status =
-        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args(words).status()?;
-    ensure!(status.success(), "cargo {} failed", words.join(" "));
+        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args(args).status()?;
+    ensure!(status.success(), "cargo {} failed", args.join(" "));
     Ok(())
 }
 
@@ -134,12 +134,12 @@ struct Server {
 }
 
 impl Server {
-    fn start(vmcp: &Path, words: &[&str]) -> anyhow::Result<Self> {
+    fn start(vmcp: &Path, args: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(vmcp);
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("{} does not start", vmcp.display()))?;
-        let said = child.stderr.take().context("stderr is piped")?;
-        let mut lines = BufReader::new(said).lines();
+        let stderr = child.stderr.take().context("stderr is piped")?;
+        let mut lines = BufReader::new(stderr).lines();
         for line in &mut lines {
             let line = line?;
             if let Some((_, rest)) = line.split_once("serving http://") {
@@ -149,7 +149,7 @@ impl Server {
                 return Ok(Self { child, address });
             }
         }
-        bail!("{} {} said no address", vmcp.display(), words.join(" "))
+        bail!("{} {} said no address", vmcp.display(), args.join(" "))
     }
 }
 

@@ -50,17 +50,17 @@ const USUAL: [Step; 8] = [
 
 pub(crate) fn run(selection: &Selection) -> anyhow::Result<()> {
     let usual = USUAL.to_vec();
-    let of = |group: &Group| groups::steps(*group).to_vec();
+    let steps_of = |group: &Group| groups::steps(*group).to_vec();
     let build = ("build", USUAL[4].1);
     let steps = match selection {
         Selection::Usual => usual,
         Selection::Commit => {
             let group = groups::group_of_commit(&head()?)?;
             println!("This commit's slow group: {}", group.name());
-            [usual, of(&group)].concat()
+            [usual, steps_of(&group)].concat()
         }
-        Selection::Group(group) => [vec![build], of(group)].concat(),
-        Selection::All => [usual, Group::ALL.iter().flat_map(of).collect()].concat(),
+        Selection::Group(group) => [vec![build], steps_of(group)].concat(),
+        Selection::All => [usual, Group::ALL.iter().flat_map(steps_of).collect()].concat(),
     };
     let environment = Environment { skipped: SkippedTests::collect()? };
     let mut times = String::new();
@@ -68,10 +68,10 @@ pub(crate) fn run(selection: &Selection) -> anyhow::Result<()> {
     for (name, step) in steps {
         println!("\n=== {name}");
         let start = Instant::now();
-        let done = step(&environment);
-        let verdict = if done.is_ok() { "ok" } else { "FAILED" };
+        let result = step(&environment);
+        let verdict = if result.is_ok() { "ok" } else { "FAILED" };
         times.push_str(&format!("{name:<16} {:>7.1} s  {verdict}\n", start.elapsed().as_secs_f64()));
-        if let Err(error) = done {
+        if let Err(error) = result {
             failed = Some(error.context(format!("ci failed at: {name}")));
             break;
         }
@@ -88,16 +88,16 @@ pub(crate) fn head() -> anyhow::Result<String> {
 }
 
 impl Environment {
-    fn run_cargo(&self, words: &[&str]) -> anyhow::Result<()> {
-        self.run_cargo_with(words, &[])
+    fn run_cargo(&self, args: &[&str]) -> anyhow::Result<()> {
+        self.run_cargo_with(args, &[])
     }
 
-    fn run_cargo_with(&self, words: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<()> {
+    fn run_cargo_with(&self, args: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<()> {
         let mut command = Command::new("cargo");
-        command.args(words).envs(variables.iter().copied()).current_dir(root());
+        command.args(args).envs(variables.iter().copied()).current_dir(root());
         self.skipped.set_environment(&mut command);
         let status = command.status().context("cargo does not start")?;
-        ensure!(status.success(), "`cargo {}` failed; the reason is printed above", words.join(" "));
+        ensure!(status.success(), "`cargo {}` failed; the reason is printed above", args.join(" "));
         Ok(())
     }
 

@@ -32,8 +32,8 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
 
 fn run_once(check: bool) -> anyhow::Result<()> {
     let mut direct = Vec::new();
-    let mut through = Vec::new();
-    let mut towards = Vec::new();
+    let mut through_gateway = Vec::new();
+    let mut as_client = Vec::new();
     for era in VERSIONS {
         // Each run has its own fixture, because some scenarios change its lists.
         direct.push(with_fixtures(|url, tasks| {
@@ -46,16 +46,16 @@ fn run_once(check: bool) -> anyhow::Result<()> {
             }
             Ok(results)
         })?);
-        through.push(with_fixtures(|url, tasks| {
+        through_gateway.push(with_fixtures(|url, tasks| {
             let backends = [Backend::http("fixture", url), Backend::http("tasks", tasks)];
             let gateway = Gateway::start(&config(NamePolicy::Unchanged, &backends, ""))?;
             let results = suite::run(&gateway.url, era);
-            let said = || format!("the gateway said:\n{}", gateway.process.output());
-            results.with_context(said)
+            let gateway_output = || format!("the gateway said:\n{}", gateway.process.output());
+            results.with_context(gateway_output)
         })?);
-        towards.push(suite::run_client(era)?);
+        as_client.push(suite::run_client(era)?);
     }
-    let table = report::table(&through, &direct, &towards, &suite::not_scored()?);
+    let table = report::table(&through_gateway, &direct, &as_client, &suite::not_scored()?);
     let file = root().join(TABLE);
     let written = std::fs::read_to_string(&file).unwrap_or_default();
     if !check {
@@ -63,7 +63,7 @@ fn run_once(check: bool) -> anyhow::Result<()> {
         println!("{TABLE} is written");
     }
     let expected = std::fs::read_to_string(root().join(EXPECTED)).with_context(|| EXPECTED.to_owned())?;
-    check_results(through.iter().chain(&towards), &expected)?;
+    check_results(through_gateway.iter().chain(&as_client), &expected)?;
     ensure!(
         !check || written == table,
         "{TABLE} is not what the suite says now; run `cargo xtask conformance` and read the difference:\n{}",

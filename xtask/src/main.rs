@@ -152,7 +152,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().task {
+    let result = match Cli::parse().task {
         Task::Ci { all, commit, group } => ci::run(&match group {
             Some(group) => ci::Selection::Group(group),
             None if all => ci::Selection::All,
@@ -180,7 +180,7 @@ fn main() -> ExitCode {
         Task::Refusals { check } => refusals::run(check),
         Task::ConformanceClient { url } => conformance::client::run(&url),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");

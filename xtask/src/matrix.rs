@@ -173,7 +173,7 @@ fn run_all() -> anyhow::Result<MatrixResults> {
     let servers: Vec<Side> = Side::all().collect();
     let (next, findings) = (AtomicUsize::new(0), Mutex::new(MatrixResults::new()));
     thread::scope(|scope| {
-        let lane = || -> anyhow::Result<()> {
+        let worker = || -> anyhow::Result<()> {
             while let Some(server) = servers.get(next.fetch_add(1, Ordering::Relaxed)) {
                 for (client, lines) in run_clients(*server).with_context(|| format!("{server:?}"))? {
                     let mut findings = findings.lock().map_err(|_| anyhow::anyhow!("a lane panicked"))?;
@@ -182,8 +182,10 @@ fn run_all() -> anyhow::Result<MatrixResults> {
             }
             Ok(())
         };
-        let lanes: Vec<_> = (0..PARALLEL_GATEWAYS).map(|_| scope.spawn(lane)).collect();
-        lanes.into_iter().try_for_each(|lane| lane.join().map_err(|_| anyhow::anyhow!("a lane panicked"))?)
+        let workers: Vec<_> = (0..PARALLEL_GATEWAYS).map(|_| scope.spawn(worker)).collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_| anyhow::anyhow!("a lane panicked"))?)
     })?;
     findings.into_inner().map_err(|_| anyhow::anyhow!("a lane panicked"))
 }
@@ -218,11 +220,11 @@ fn run_clients(server: Side) -> anyhow::Result<Vec<(Side, Vec<FeatureResult>)>> 
         let mut command = client.sdk.program("client")?;
         let mut process = Process::start(command.args([&target, client.family.client_arg()]))?;
         let ended = wait::until_within(CLIENT_TIMEOUT, "the client ends", || process.exit_status());
-        let said = process.output();
+        let output = process.output();
         let lines: Vec<FeatureResult> =
-            said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let complete = ended.is_ok() && !lines.is_empty();
-        ensure!(complete, "{client:?} did not come to its end:\n{said}\n\n{}", gateway.process.output());
+        ensure!(complete, "{client:?} did not come to its end:\n{output}\n\n{}", gateway.process.output());
         done.push((client, lines));
     }
     Ok(done)

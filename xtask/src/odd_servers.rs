@@ -32,16 +32,16 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let mut table = HEAD.to_owned();
     let names: Vec<&str> = SdkClient::ALL.iter().map(|client| client.name()).collect();
     writeln!(table, "| Odd | {} |\n| --- |{}", names.join(" | "), " --- |".repeat(names.len()))?;
-    let mut complaints = Vec::new();
+    let mut failures = Vec::new();
     for Oddity { name, args: words } in list_oddities()? {
         let backend = Backend::stdio("odd", &fixture(&["odd", &words[0], &words[1]])?);
         let gateway = Gateway::start(&config(NamePolicy::Unchanged, &[backend], ""))?;
         write!(table, "| {name} |")?;
         for client in SdkClient::ALL {
-            let works = client.inspect(&gateway.url).and_then(|seen| check_report(&seen, &words[1]));
+            let works = client.inspect(&gateway.url).and_then(|report| check_report(&report, &words[1]));
             write!(table, " {} |", if works.is_ok() { "yes" } else { "**no**" })?;
             if let Err(error) = works {
-                complaints.push(format!("{name}, {}: {error:#}", client.name()));
+                failures.push(format!("{name}, {}: {error:#}", client.name()));
             }
         }
         table.push('\n');
@@ -52,7 +52,7 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
         std::fs::write(&file, &table).with_context(|| file.display().to_string())?;
         println!("{TABLE} is written");
     }
-    ensure!(complaints.is_empty(), "what does not work and should:\n{}", complaints.join("\n"));
+    ensure!(failures.is_empty(), "what does not work and should:\n{}", failures.join("\n"));
     ensure!(!check || written == table, "{TABLE} is stale; run `cargo xtask odd` and read the difference");
     Ok(())
 }
@@ -71,14 +71,14 @@ fn list_oddities() -> anyhow::Result<Vec<Oddity>> {
     listed.lines().map(oddity).collect()
 }
 
-fn check_report(seen: &ClientReport, form: &str) -> anyhow::Result<()> {
-    ensure!(seen.tools.iter().any(|tool| tool == "plain"), "the plain tool is lost: {:?}", seen.tools);
+fn check_report(report: &ClientReport, form: &str) -> anyhow::Result<()> {
+    ensure!(report.tools.iter().any(|tool| tool == "plain"), "the plain tool is lost: {:?}", report.tools);
     let is_form = form.parse::<usize>().is_err();
-    let is_listed = seen.tools.iter().any(|tool| tool == form);
-    ensure!(!is_form || is_listed != form.starts_with("lost"), "{form} in {:?}", seen.tools);
-    for tool in &seen.tools {
-        let said = seen.answers.get(tool).map(String::as_str);
-        ensure!(said == Some(&format!("{tool} hello")), "{tool} said {said:?}");
+    let is_listed = report.tools.iter().any(|tool| tool == form);
+    ensure!(!is_form || is_listed != form.starts_with("lost"), "{form} in {:?}", report.tools);
+    for tool in &report.tools {
+        let answer = report.answers.get(tool).map(String::as_str);
+        ensure!(answer == Some(&format!("{tool} hello")), "{tool} said {answer:?}");
     }
     Ok(())
 }

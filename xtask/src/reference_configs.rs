@@ -55,12 +55,12 @@ pub(crate) fn run(directory: &Path) -> anyhow::Result<()> {
     let mut table = format!("{HEAD}| Place | As it is | With a backend |\n| --- | --- | --- |\n");
     let (mut accepted, mut accepted_with) = (0, 0);
     for FoundText { file, line, text } in &found {
-        let said = validate(text)?;
-        let said_with =
-            if has_backends(text) { said.clone() } else { validate(&format!("{text}\n{BACKENDS}"))? };
-        accepted += usize::from(said.starts_with("accepted"));
-        accepted_with += usize::from(said_with.starts_with("accepted"));
-        writeln!(table, "| {file}:{line} | {said} | {said_with} |")?;
+        let verdict = validate(text)?;
+        let verdict_with_backend =
+            if has_backends(text) { verdict.clone() } else { validate(&format!("{text}\n{BACKENDS}"))? };
+        accepted += usize::from(verdict.starts_with("accepted"));
+        accepted_with += usize::from(verdict_with_backend.starts_with("accepted"));
+        writeln!(table, "| {file}:{line} | {verdict} | {verdict_with_backend} |")?;
     }
     let sum =
         format!("{accepted} of {} are accepted as they are, {accepted_with} with a backend", found.len());
@@ -87,11 +87,11 @@ fn manifests(directory: &Path) -> anyhow::Result<(String, usize, usize)> {
     let found = find_texts(directory, is_manifest)?;
     let (mut rows, mut carried) = (String::new(), 0);
     for FoundText { file, line, text } in &found {
-        let (said, written) = import_manifest(text)?;
+        let (verdict, written) = import_manifest(text)?;
         carried += usize::from(written.is_some());
         let written = written
             .map(|text| if has_backends(&text) { validate(&text) } else { Ok("no server".to_owned()) });
-        writeln!(rows, "| {file}:{line} | {said} | {} |", written.transpose()?.unwrap_or_default())?;
+        writeln!(rows, "| {file}:{line} | {verdict} | {} |", written.transpose()?.unwrap_or_default())?;
     }
     Ok((rows, carried, found.len()))
 }
@@ -103,16 +103,16 @@ fn import_manifest(text: &str) -> anyhow::Result<(String, Option<String>)> {
     std::fs::write(&file, text)?;
     let mut command = Command::new(process::binary("vmcp")?);
     let output = command.args(["init", "--from"]).arg(&file).output()?;
-    let (told, written) = (String::from_utf8(output.stderr)?, String::from_utf8(output.stdout)?);
+    let (stderr, written) = (String::from_utf8(output.stderr)?, String::from_utf8(output.stdout)?);
     let sentence = |line: &str| {
         let line = line.trim_start_matches("vmcp: ").replace(&*file.to_string_lossy(), "");
         let line = line.trim_start_matches([':', ' ']).trim_start_matches(|c: char| c.is_ascii_digit());
         line.trim_start_matches([':', ' ']).replace('|', " ")
     };
     if written.is_empty() {
-        return Ok((sentence(told.lines().next().unwrap_or_default()), None));
+        return Ok((sentence(stderr.lines().next().unwrap_or_default()), None));
     }
-    let warnings = told.lines().filter(|line| line.contains(": warning: ")).count();
+    let warnings = stderr.lines().filter(|line| line.contains(": warning: ")).count();
     let count = format!("yes, {warnings} warning{}", if warnings == 1 { "" } else { "s" });
     Ok((if warnings == 0 { "yes".to_owned() } else { count }, Some(written)))
 }
@@ -153,13 +153,13 @@ fn collect(
 
 /// Returns the texts between two markers, each with the line on which it begins.
 fn texts_between(text: &str, begin: &str, end: &str) -> Vec<(usize, String)> {
-    let (mut found, mut place) = (Vec::new(), 0);
-    while let Some(start) = text.get(place..).and_then(|rest| rest.find(begin)) {
-        let start = place + start + begin.len();
+    let (mut found, mut position) = (Vec::new(), 0);
+    while let Some(start) = text.get(position..).and_then(|rest| rest.find(begin)) {
+        let start = position + start + begin.len();
         let Some(length) = text.get(start..).and_then(|rest| rest.find(end)) else { break };
         let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
         found.push((line, text.get(start..start + length).unwrap_or_default().to_owned()));
-        place = start + length + end.len();
+        position = start + length + end.len();
     }
     found
 }

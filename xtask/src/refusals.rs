@@ -83,20 +83,20 @@ fn try_operations(
 ) -> anyhow::Result<Vec<RefusalOutcome>> {
     let mut found: Vec<Option<RefusalOutcome>> = vec![None; operations.len()];
     for with_policies in [false, true] {
-        let places = (0..operations.len()).filter(|place| {
-            operations.get(*place).is_some_and(|operation| (operation["policies"] == true) == with_policies)
+        let indices = (0..operations.len()).filter(|index| {
+            operations.get(*index).is_some_and(|operation| (operation["policies"] == true) == with_policies)
         });
-        let places: Vec<usize> = places.collect();
-        let meant: Vec<&Value> = places.iter().filter_map(|place| operations.get(*place)).collect();
+        let indices: Vec<usize> = indices.collect();
+        let attempted: Vec<&Value> = indices.iter().filter_map(|index| operations.get(*index)).collect();
         // Each run needs a new gateway: the operations use up limits and end a server.
         let gateway = gateway(with_policies)?;
         let said = client
-            .run_operations(&gateway.url, &serde_json::to_string(&meant)?, revision)
+            .run_operations(&gateway.url, &serde_json::to_string(&attempted)?, revision)
             .with_context(|| {
                 format!("{} in {revision}; the gateway said:\n{}", client.name(), gateway.process.output())
             })?;
-        for (place, said) in places.into_iter().zip(said) {
-            if let Some(slot) = found.get_mut(place) {
+        for (index, said) in indices.into_iter().zip(said) {
+            if let Some(slot) = found.get_mut(index) {
                 *slot = Some(said);
             }
         }
@@ -127,11 +127,11 @@ fn table(names: &[Value], columns: &[Column]) -> anyhow::Result<String> {
     text.push_str(&" --- |".repeat(columns.len()));
     text.push('\n');
     let mut ends = Vec::new();
-    for (place, name) in names.iter().enumerate() {
+    for (index, name) in names.iter().enumerate() {
         let name = name["name"].as_str().unwrap_or_default();
         write!(text, "| {name} |")?;
         for Column { client, revision, found } in columns {
-            let found = found.get(place).context("an operation is missing")?;
+            let found = found.get(index).context("an operation is missing")?;
             let cell = match (found.lives, &*found.said) {
                 (false, said) => {
                     ends.push(format!("{name}, {} in {revision}: {said}", client.name()));

@@ -43,10 +43,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let merged = folder.path().join("merged.profdata");
     merge(&counted, &merged)?;
     let built = build(&format!("-Cprofile-use={}", merged.display()))?;
-    let place = output_path()?;
-    std::fs::create_dir_all(place.parent().context("a folder")?)?;
-    std::fs::copy(built, &place)?;
-    println!("{} after {:.0} s", place.display(), begun.elapsed().as_secs_f64());
+    let output = output_path()?;
+    std::fs::create_dir_all(output.parent().context("a folder")?)?;
+    std::fs::copy(built, &output)?;
+    println!("{} after {:.0} s", output.display(), begun.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -65,26 +65,26 @@ fn build(flag: &str) -> anyhow::Result<PathBuf> {
 /// Calls on every route except the two that bypass the gateway, then shuts the gateways down cleanly, because
 /// an instrumented process writes its profile when it exits.
 fn run_workload(programs: &Programs, folder: &Path) -> anyhow::Result<()> {
-    let ground = BenchEnv::start(programs, folder)?;
-    let roads = || ground.routes.iter().filter(|road| ![DIRECT, NGINX].contains(&road.name));
-    for road in roads() {
+    let env = BenchEnv::start(programs, folder)?;
+    let routes = || env.routes.iter().filter(|route| ![DIRECT, NGINX].contains(&route.name));
+    for route in routes() {
         for (tool, length_min) in WORKLOAD {
             for connections in CONNECTIONS {
-                send(&road.target, &[road.call(tool, length_min)], connections, DURATION)?;
+                send(&route.target, &[route.call(tool, length_min)], connections, DURATION)?;
             }
         }
-        if road.target.token.is_none() {
-            let session = Target { family: ProtocolFamily::Sessions, ..road.target.clone() };
-            send(&session, &[road.call("json_200", 120)], 8, DURATION)?;
+        if route.target.token.is_none() {
+            let session = Target { family: ProtocolFamily::Sessions, ..route.target.clone() };
+            send(&session, &[route.call("json_200", 120)], 8, DURATION)?;
         }
-        send(&road.target, &[Request::list(None)], 8, DURATION)?;
+        send(&route.target, &[Request::list(None)], 8, DURATION)?;
     }
-    ground.routes.into_iter().try_for_each(Route::shut_down)
+    env.routes.into_iter().try_for_each(Route::shut_down)
 }
 
 fn host() -> anyhow::Result<String> {
-    let said = process::run(Command::new("rustc").arg("-vV"))?;
-    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    let version_text = process::run(Command::new("rustc").arg("-vV"))?;
+    let host = version_text.lines().find_map(|line| line.strip_prefix("host: "));
     Ok(host.context("rustc names no host")?.to_owned())
 }
 

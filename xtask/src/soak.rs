@@ -98,56 +98,56 @@ pub(crate) fn run(minutes: u64) -> anyhow::Result<()> {
         return run_released(&["soak", "--minutes", &minutes.to_string()]);
     }
     let programs = Programs::build()?;
-    let lasting = Duration::from_secs(minutes * 60);
+    let duration = Duration::from_secs(minutes * 60);
     let steady = [
         BenchServer::start(&programs, 40, "both")?,
         BenchServer::start(&programs, 40, ProtocolFamily::Sessions.date())?,
         BenchServer::start(&programs, 40, ProtocolFamily::Stateless.date())?,
     ];
-    let mortals = [RestartableBackend::start(&programs)?, RestartableBackend::start(&programs)?];
-    let gateways = gateways(&programs, &steady, &mortals)?;
-    let account = Arc::new(CallCounts::default());
+    let restartable = [RestartableBackend::start(&programs)?, RestartableBackend::start(&programs)?];
+    let gateways = gateways(&programs, &steady, &restartable)?;
+    let counts = Arc::new(CallCounts::default());
     let stop = Arc::new(AtomicBool::new(false));
-    let fates: Vec<_> = mortals
+    let restarters: Vec<_> = restartable
         .into_iter()
-        .map(|mortal| {
+        .map(|backend| {
             let stop = Arc::clone(&stop);
-            std::thread::spawn(move || mortal.restart_until(&stop))
+            std::thread::spawn(move || backend.restart_until(&stop))
         })
         .collect();
-    let outcome = run_phases(gateways, lasting, &account);
+    let outcome = run_phases(gateways, duration, &counts);
     stop.store(true, Ordering::Relaxed);
-    for fate in fates {
-        let deaths = fate.join().map_err(|_| anyhow::anyhow!("a mortal's keeper panicked"))??;
-        println!("a backend died {deaths} times");
+    for restarter in restarters {
+        let restarts = restarter.join().map_err(|_| anyhow::anyhow!("a mortal's keeper panicked"))??;
+        println!("a backend died {restarts} times");
     }
     outcome?;
     let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
     println!(
         "{} calls answered, {} while their backend was away, {} lists, {} refused as they should be, {} taken back, {} sessions; \
          every answer was that of its request",
-        of(&account.answered),
-        of(&account.unavailable),
-        of(&account.lists),
-        of(&account.refused),
-        of(&account.cancelled),
-        of(&account.sessions)
+        of(&counts.answered),
+        of(&counts.unavailable),
+        of(&counts.lists),
+        of(&counts.refused),
+        of(&counts.cancelled),
+        of(&counts.sessions)
     );
-    ensure!(of(&account.answered) > 0, "nothing was answered");
+    ensure!(of(&counts.answered) > 0, "nothing was answered");
     Ok(())
 }
 
 fn gateways(
     programs: &Programs,
     steady: &[BenchServer],
-    mortals: &[RestartableBackend],
+    restartable: &[RestartableBackend],
 ) -> anyhow::Result<Vec<Gateway>> {
     let mut backends: Vec<Backend> = Vec::new();
     for (name, fast) in ["both", "session", "stateless"].iter().zip(steady) {
         backends.push(Backend::http(*name, format!("http://{}/mcp", fast.address)));
     }
-    for (number, mortal) in mortals.iter().enumerate() {
-        backends.push(Backend::http(format!("mortal{number}"), mortal.url.clone()));
+    for (number, backend) in restartable.iter().enumerate() {
+        backends.push(Backend::http(format!("mortal{number}"), backend.url.clone()));
     }
     let limits = four_limits();
     let health = "operational: {failureHandling: {healthCheckInterval: 1s}}\n";
@@ -168,18 +168,18 @@ fn gateways(
 /// an allocator reaches its working size once, and a leak continues to grow.
 fn run_phases(
     mut gateways: Vec<Gateway>,
-    lasting: Duration,
-    account: &Arc<CallCounts>,
+    duration: Duration,
+    counts: &Arc<CallCounts>,
 ) -> anyhow::Result<()> {
     let addresses =
         gateways.iter().map(|gateway| authority(&gateway.url)).collect::<anyhow::Result<Vec<_>>>()?;
-    let mut seen: Vec<Vec<ResourceUsage>> = Vec::new();
+    let mut measured: Vec<Vec<ResourceUsage>> = Vec::new();
     for _ in 0..PHASES {
-        run_callers(&addresses, lasting / PHASES, account, false)?;
-        seen.push(measure(&mut gateways, &addresses, account)?);
+        run_callers(&addresses, duration / PHASES, counts, false)?;
+        measured.push(measure(&mut gateways, &addresses, counts)?);
     }
-    for (place, name) in ["limits", "call_tool"].iter().enumerate() {
-        let own: Vec<ResourceUsage> = seen.iter().filter_map(|look| look.get(place).copied()).collect();
+    for (index, name) in ["limits", "call_tool"].iter().enumerate() {
+        let own: Vec<ResourceUsage> = measured.iter().filter_map(|look| look.get(index).copied()).collect();
         println!("gateway with {name}: {own:?}");
         let (last, before) = own.split_last().context("there are looks")?;
         let most =
@@ -192,39 +192,39 @@ fn run_phases(
 fn measure(
     gateways: &mut [Gateway],
     addresses: &[String],
-    account: &Arc<CallCounts>,
+    counts: &Arc<CallCounts>,
 ) -> anyhow::Result<Vec<ResourceUsage>> {
     let mut least: Vec<ResourceUsage> = Vec::new();
     for _ in 0..MEASUREMENTS {
-        run_callers(addresses, SMALL_CALLS, account, true)?;
+        run_callers(addresses, SMALL_CALLS, counts, true)?;
         std::thread::sleep(SETTLE_TIME);
-        let seen = gateways.iter_mut().map(|gateway| ResourceUsage::of(gateway.process.child().id()));
-        let seen = seen.collect::<anyhow::Result<Vec<_>>>()?;
+        let measured = gateways.iter_mut().map(|gateway| ResourceUsage::of(gateway.process.child().id()));
+        let measured = measured.collect::<anyhow::Result<Vec<_>>>()?;
         least = match least.is_empty() {
-            true => seen,
-            false => least.into_iter().zip(seen).map(|(one, other)| one.min(other)).collect(),
+            true => measured,
+            false => least.into_iter().zip(measured).map(|(one, other)| one.min(other)).collect(),
         };
     }
     Ok(least)
 }
 
-/// Runs callers at every gateway for the duration `lasting`; with `small`, without large responses. The first
+/// Runs callers at every gateway for the duration `duration`; with `small`, without large responses. The first
 /// wrong answer ends the run.
 fn run_callers(
     addresses: &[String],
-    lasting: Duration,
-    account: &Arc<CallCounts>,
+    duration: Duration,
+    counts: &Arc<CallCounts>,
     small: bool,
 ) -> anyhow::Result<()> {
-    let until = Instant::now() + lasting;
+    let until = Instant::now() + duration;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut callers = tokio::task::JoinSet::new();
-        for (place, address) in addresses.iter().enumerate() {
+        for (index, address) in addresses.iter().enumerate() {
             for number in 0..CALLERS {
-                let searched = place == 1;
+                let searched = index == 1;
                 let mut caller =
-                    Caller::new(address, number + place * CALLERS, (searched, small), Arc::clone(account));
+                    Caller::new(address, number + index * CALLERS, (searched, small), Arc::clone(counts));
                 callers.spawn(async move { caller.call_until(until).await });
             }
         }
@@ -254,18 +254,18 @@ impl RestartableBackend {
 
     /// Restarts the backend until `stop` is set. Returns how often it was killed.
     fn restart_until(mut self, stop: &AtomicBool) -> anyhow::Result<usize> {
-        let mut deaths = 0;
+        let mut restarts = 0;
         while !stop.load(Ordering::Relaxed) {
             std::thread::sleep(UPTIME);
             self.process.kill();
-            deaths += 1;
+            restarts += 1;
             std::thread::sleep(DOWNTIME);
             self.process = Process::start(&mut command(&self.program, &self.port))?;
             if self.process.wait_for_url()? != self.url {
                 bail!("a backend came back elsewhere");
             }
         }
-        Ok(deaths)
+        Ok(restarts)
     }
 }
 

@@ -68,11 +68,11 @@ struct Item {
 }
 
 impl AuthzPolicy {
-    fn item(&self, ask: &AccessRequest<'_>) -> Item {
-        let uid = self.types.item(ask.action(), ask.name());
+    fn item(&self, access: &AccessRequest<'_>) -> Item {
+        let uid = self.types.item(access.action(), access.name());
         let mut above: Vec<EntityUid> =
             self.entities.ancestors(&uid).filter(|above| **above != uid).cloned().collect();
-        if let Some(backend) = ask.backend().filter(|_| self.references_backends) {
+        if let Some(backend) = access.backend().filter(|_| self.references_backends) {
             let backend = self.types.server(backend);
             above.extend(self.entities.ancestors(&backend).filter(|above| **above != backend).cloned());
             above.push(backend);
@@ -81,14 +81,14 @@ impl AuthzPolicy {
     }
 
     /// Whether the decision depends on more of the tool than its advertised name.
-    pub(crate) fn needs_tool_details(&self, asker: &Principal, ask: &AccessRequest<'_>) -> bool {
-        if self.references_backends || self.forbids_by_item(ask.action()) {
+    pub(crate) fn needs_tool_details(&self, principal: &Principal, access: &AccessRequest<'_>) -> bool {
+        if self.references_backends || self.forbids_by_item(access.action()) {
             return true;
         }
-        let Ok(facts) = asker.attributes() else { return false };
-        let item = self.item(ask);
-        let caller = (&facts.uid, &*facts.ancestors);
-        self.index.leaves(ask.action(), (&item.uid, &item.ancestors), caller).any(|leaf| leaf.reads_hints)
+        let Ok(attributes) = principal.attributes() else { return false };
+        let item = self.item(access);
+        let caller = (&attributes.uid, &*attributes.ancestors);
+        self.index.leaves(access.action(), (&item.uid, &item.ancestors), caller).any(|leaf| leaf.reads_hints)
     }
 
     /// Whether some policy forbids this action for particular items, and not for all alike.
@@ -101,28 +101,30 @@ impl AuthzPolicy {
     /// forbids the item: another backend with an item of that name must not lift a prohibition. What permits
     /// the contested name does not permit the item.
     #[must_use]
-    pub fn decide_for(&self, asker: &Principal, ask: &AccessRequest<'_>) -> Decision {
-        if let Some(contested) = ask.under_contested_name().filter(|_| self.forbids_by_item(ask.action())) {
-            let decision = self.decide_spelling(asker, &contested);
+    pub fn decide_for(&self, principal: &Principal, access: &AccessRequest<'_>) -> Decision {
+        if let Some(contested) =
+            access.under_contested_name().filter(|_| self.forbids_by_item(access.action()))
+        {
+            let decision = self.decide_spelling(principal, &contested);
             if decision.forbids() {
                 return decision;
             }
         }
-        let decision = self.decide_spelling(asker, ask);
-        let AccessRequest::ReadResource { uri } = ask else { return decision };
+        let decision = self.decide_spelling(principal, access);
+        let AccessRequest::ReadResource { uri } = access else { return decision };
         self.aliases.spellings_of(uri).iter().fold(decision, |decision, uri| {
-            decision.combine(self.decide_spelling(asker, &AccessRequest::ReadResource { uri }))
+            decision.combine(self.decide_spelling(principal, &AccessRequest::ReadResource { uri }))
         })
     }
 
-    fn decide_spelling(&self, asker: &Principal, ask: &AccessRequest<'_>) -> Decision {
-        let facts = match asker.attributes() {
-            Ok(facts) => facts,
+    fn decide_spelling(&self, principal: &Principal, access: &AccessRequest<'_>) -> Decision {
+        let attributes = match principal.attributes() {
+            Ok(attributes) => attributes,
             Err(unknown) => return Decision::failed(unknown),
         };
-        let decision = self.decide_with(facts, ask);
-        match asker.worst_case().filter(|_| decision.allowed) {
-            Some(suspected) if self.decide_with(suspected, ask).forbids() => {
+        let decision = self.decide_with(attributes, access);
+        match principal.worst_case().filter(|_| decision.allowed) {
+            Some(worst_case) if self.decide_with(worst_case, access).forbids() => {
                 self.groups_unknown.fetch_add(1, Relaxed);
                 Decision::failed(GROUPS_UNKNOWN)
             }
@@ -130,19 +132,19 @@ impl AuthzPolicy {
         }
     }
 
-    fn decide_with(&self, facts: &PrincipalAttributes, ask: &AccessRequest<'_>) -> Decision {
-        let item = self.item(ask);
-        let caller = (&facts.uid, &*facts.ancestors);
+    fn decide_with(&self, attributes: &PrincipalAttributes, access: &AccessRequest<'_>) -> Decision {
+        let item = self.item(access);
+        let caller = (&attributes.uid, &*attributes.ancestors);
         let leaves: Vec<&Leaf> =
-            self.index.leaves(ask.action(), (&item.uid, &item.ancestors), caller).collect();
+            self.index.leaves(access.action(), (&item.uid, &item.ancestors), caller).collect();
         let mut tally = Tally::default();
         for leaf in &leaves {
             tally.permits.extend(&leaf.permits);
             tally.forbids.extend(&leaf.forbids);
         }
         if leaves.iter().any(|leaf| leaf.has_conditional) {
-            match self.cedar_request(facts, ask, &item, &leaves) {
-                Ok(situation) => situation.evaluate(&self.authorizer, &leaves, &mut tally),
+            match self.cedar_request(attributes, access, &item, &leaves) {
+                Ok(cedar_request) => cedar_request.evaluate(&self.authorizer, &leaves, &mut tally),
                 Err(message) => tally.failures.push(Failure { policy_number: None, message }),
             }
         }
@@ -152,12 +154,12 @@ impl AuthzPolicy {
     /// Builds the Cedar request, with only the data that the policies of `leaves` can read.
     fn cedar_request<'f>(
         &self,
-        facts: &'f PrincipalAttributes,
-        ask: &AccessRequest<'_>,
+        attributes: &'f PrincipalAttributes,
+        access: &AccessRequest<'_>,
         item: &Item,
         leaves: &[&Leaf],
     ) -> Result<CedarRequest<'f>, String> {
-        let arguments = match ask {
+        let arguments = match access {
             AccessRequest::CallTool { arguments: Some(arguments), .. }
                 if leaves.iter().any(|leaf| leaf.reads_arguments) =>
             {
@@ -167,16 +169,16 @@ impl AuthzPolicy {
             | AccessRequest::GetPrompt { .. }
             | AccessRequest::ReadResource { .. } => BTreeMap::new(),
         };
-        let entities = self.entities(facts, ask, item, leaves, &arguments)?;
+        let entities = self.entities(attributes, access, item, leaves, &arguments)?;
         let context = if !leaves.iter().any(|leaf| leaf.reads_context) {
             Context::empty()
         } else if arguments.is_empty() {
-            facts.context.clone()
+            attributes.context.clone()
         } else {
-            facts.context.clone().merge(arguments).map_err(|error| error.to_string())?
+            attributes.context.clone().merge(arguments).map_err(|error| error.to_string())?
         };
-        let action = self.types.action(ask.action()).clone();
-        let request = Request::new(facts.uid.clone(), action, item.uid.clone(), context, None)
+        let action = self.types.action(access.action()).clone();
+        let request = Request::new(attributes.uid.clone(), action, item.uid.clone(), context, None)
             .map_err(|error| error.to_string())?;
         Ok(CedarRequest { request, entities })
     }
@@ -185,47 +187,50 @@ impl AuthzPolicy {
     /// can reach it.
     fn entities<'f>(
         &self,
-        facts: &'f PrincipalAttributes,
-        ask: &AccessRequest<'_>,
+        attributes: &'f PrincipalAttributes,
+        access: &AccessRequest<'_>,
         item: &Item,
         leaves: &[&Leaf],
         arguments: &BTreeMap<String, RestrictedExpression>,
     ) -> Result<Cow<'f, Entities>, String> {
-        let action = self.types.action(ask.action());
-        let reach_of = |uid: &EntityUid| {
+        let action = self.types.action(access.action());
+        let reachable_from = |uid: &EntityUid| {
             let declared = self.entities.get(uid).into_iter();
             self.entities.reachable_from(declared.flat_map(|declared| declared.reachable.iter().cloned()))
         };
-        let (beyond_item, beyond_action) = (reach_of(&item.uid), reach_of(action));
+        let (reachable_from_item, reachable_from_action) =
+            (reachable_from(&item.uid), reachable_from(action));
         let (item_counts, action_counts) =
             (leaves.iter().any(|leaf| leaf.reads_item), leaves.iter().any(|leaf| leaf.reads_action));
         // A declared entity can refer back to the request's own entities, so with one declared entity all
         // three are needed.
-        let entangled = !facts.reachable.is_empty()
+        let needs_declared = !attributes.reachable.is_empty()
             || leaves.iter().any(|leaf| !leaf.reachable.is_empty())
-            || item_counts && !beyond_item.is_empty()
-            || action_counts && !beyond_action.is_empty();
-        let mut made_here = Vec::with_capacity(3);
-        if item_counts || entangled {
-            made_here.push(self.item_entity(ask, item, arguments)?);
+            || item_counts && !reachable_from_item.is_empty()
+            || action_counts && !reachable_from_action.is_empty();
+        let mut request_entities = Vec::with_capacity(3);
+        if item_counts || needs_declared {
+            request_entities.push(self.item_entity(access, item, arguments)?);
         }
-        if action_counts || entangled {
-            made_here.push(ask.action().select(&self.actions).clone());
+        if action_counts || needs_declared {
+            request_entities.push(access.action().select(&self.actions).clone());
         }
-        if made_here.is_empty() {
-            return Ok(Cow::Borrowed(&facts.entities));
+        if request_entities.is_empty() {
+            return Ok(Cow::Borrowed(&attributes.entities));
         }
-        made_here.push(facts.entity.clone());
-        let mut world: HashSet<&EntityUid> = HashSet::new();
-        if entangled {
-            world.extend(leaves.iter().flat_map(|leaf| &leaf.reachable));
-            world.extend(facts.reachable.iter().chain(&beyond_item).chain(&beyond_action));
+        request_entities.push(attributes.entity.clone());
+        let mut included: HashSet<&EntityUid> = HashSet::new();
+        if needs_declared {
+            included.extend(leaves.iter().flat_map(|leaf| &leaf.reachable));
+            included.extend(
+                attributes.reachable.iter().chain(&reachable_from_item).chain(&reachable_from_action),
+            );
         }
-        for uid in [&facts.uid, action, &item.uid] {
-            world.remove(uid);
+        for uid in [&attributes.uid, action, &item.uid] {
+            included.remove(uid);
         }
-        let world = world.into_iter().filter_map(|uid| self.entities.cedar_entity(uid)).cloned();
-        Entities::from_entities(made_here.into_iter().chain(world), None)
+        let included = included.into_iter().filter_map(|uid| self.entities.cedar_entity(uid)).cloned();
+        Entities::from_entities(request_entities.into_iter().chain(included), None)
             .map(Cow::Owned)
             .map_err(|error| error.to_string())
     }
@@ -234,7 +239,7 @@ impl AuthzPolicy {
     /// fixed attributes.
     fn item_entity(
         &self,
-        ask: &AccessRequest<'_>,
+        access: &AccessRequest<'_>,
         item: &Item,
         arguments: &BTreeMap<String, RestrictedExpression>,
     ) -> Result<Entity, String> {
@@ -242,31 +247,32 @@ impl AuthzPolicy {
             Some(declared) => (declared.attributes.clone(), declared.tags.clone()),
             None => (HashMap::new(), HashMap::new()),
         };
-        let mut put = |name: &str, value: RestrictedExpression| {
+        let mut set_attribute = |name: &str, value: RestrictedExpression| {
             if self.referenced_names.reads_attribute(name) {
                 attributes.insert(name.to_owned(), value);
             }
         };
-        if let AccessRequest::CallTool { hints: Some(hints), .. } = ask {
+        if let AccessRequest::CallTool { hints: Some(hints), .. } = access {
             for (name, value) in HINT_ATTRIBUTES.into_iter().zip(hint_values(hints)) {
                 if let Some(value) = value {
-                    put(name, RestrictedExpression::new_bool(value));
+                    set_attribute(name, RestrictedExpression::new_bool(value));
                 }
             }
         }
         for (name, value) in arguments {
-            put(name, value.clone());
+            set_attribute(name, value.clone());
         }
         let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
-        let (operation, feature) = ask.action().operation_and_feature();
-        put("name", text(ask.name()));
-        put("operation", text(operation));
-        put("feature", text(feature));
-        if let AccessRequest::ReadResource { uri } = ask {
-            put("uri", text(uri));
+        let (operation, feature) = access.action().operation_and_feature();
+        set_attribute("name", text(access.name()));
+        set_attribute("operation", text(operation));
+        set_attribute("feature", text(feature));
+        if let AccessRequest::ReadResource { uri } = access {
+            set_attribute("uri", text(uri));
         }
-        let counts = |parent: &&EntityUid| **parent != item.uid && self.referenced_entities.contains(*parent);
-        let parents = item.ancestors.iter().chain(&self.server_ancestors).filter(counts).cloned();
+        let is_referenced =
+            |parent: &&EntityUid| **parent != item.uid && self.referenced_entities.contains(*parent);
+        let parents = item.ancestors.iter().chain(&self.server_ancestors).filter(is_referenced).cloned();
         Entity::new_with_tags(item.uid.clone(), attributes, parents.collect::<HashSet<_>>(), tags)
             .map_err(|error| error.to_string())
     }
@@ -318,10 +324,11 @@ impl CedarRequest<'_> {
     fn evaluate(&self, authorizer: &Authorizer, leaves: &[&Leaf], tally: &mut Tally) {
         for leaf in leaves.iter().filter(|leaf| leaf.has_conditional) {
             let response = authorizer.is_authorized(&self.request, &leaf.conditional, &self.entities);
-            let numbers = response.diagnostics().reason().filter_map(|id| parse_policy_number(id.as_ref()));
+            let policy_numbers =
+                response.diagnostics().reason().filter_map(|id| parse_policy_number(id.as_ref()));
             match response.decision() {
-                cedar_policy::Decision::Allow => tally.permits.extend(numbers),
-                cedar_policy::Decision::Deny => tally.forbids.extend(numbers),
+                cedar_policy::Decision::Allow => tally.permits.extend(policy_numbers),
+                cedar_policy::Decision::Deny => tally.forbids.extend(policy_numbers),
             }
             tally.failures.extend(response.diagnostics().errors().map(|error| match error {
                 cedar_policy::AuthorizationError::PolicyEvaluationError(error) => Failure {

@@ -21,36 +21,36 @@ impl DenialLog {
 
     /// Logs each failure in `decision`. The first failure of a policy is a warning, and so is the first
     /// denial because of unknown groups; others are debug events.
-    pub(crate) fn log_failures(&self, policy: &AuthzPolicy, ask: &AccessRequest<'_>, decision: &Decision) {
+    pub(crate) fn log_failures(&self, policy: &AuthzPolicy, access: &AccessRequest<'_>, decision: &Decision) {
         for failure in &decision.failures {
             let first = failure.message == GROUPS_UNKNOWN
                 && !self.has_logged_unknown_groups.swap(true, Ordering::Relaxed);
             if first {
                 tracing::warn!(
-                    action = ask.action().name(),
+                    action = access.action().name(),
                     "the groups of a caller cannot be read from its token, so it is denied what policies forbid to groups; \
                      let the issuer list groups as texts"
                 );
             }
-            let place = failure
+            let location = failure
                 .policy_number
                 .and_then(|number| policy.records.get(number))
                 .map(|record| &*record.location);
-            let (action, item) = (ask.action().name(), ask.name());
+            let (action, item) = (access.action().name(), access.name());
             let first = failure
                 .policy_number
                 .and_then(|number| self.has_failed.get(number))
                 .is_some_and(|failed| !failed.swap(true, Ordering::Relaxed));
             if first {
                 tracing::warn!(
-                    policy = place,
+                    policy = location,
                     action,
                     item,
                     "a policy cannot be evaluated for a request, so the request is denied; `vmcp authz explain` says why"
                 );
             } else {
                 tracing::debug!(
-                    policy = place,
+                    policy = location,
                     action,
                     item,
                     "denied, because something cannot be evaluated"
@@ -60,19 +60,24 @@ impl DenialLog {
     }
 
     /// Logs a request that was refused because no list or template that the caller sees contains its URI.
-    pub(crate) fn log_unlisted(&self, ask: &AccessRequest<'_>) {
+    pub(crate) fn log_unlisted(&self, access: &AccessRequest<'_>) {
         tracing::info!(
-            action = ask.action().name(),
-            item = ask.name(),
+            action = access.action().name(),
+            item = access.name(),
             "denied: nothing leads to the address"
         );
     }
 
     /// Logs a refused request at info level, and its failures as [`Self::log_failures`] does.
-    pub(crate) fn log_denial(&self, policy: &AuthzPolicy, ask: &AccessRequest<'_>, decision: &Decision) {
-        self.log_failures(policy, ask, decision);
-        let by = decision.policy_numbers.first().and_then(|number| policy.records.get(*number));
-        let by = by.map(|record| &*record.location);
-        tracing::info!(policy = by, action = ask.action().name(), item = ask.name(), "denied");
+    pub(crate) fn log_denial(&self, policy: &AuthzPolicy, access: &AccessRequest<'_>, decision: &Decision) {
+        self.log_failures(policy, access, decision);
+        let deciding_policy = decision.policy_numbers.first().and_then(|number| policy.records.get(*number));
+        let deciding_policy = deciding_policy.map(|record| &*record.location);
+        tracing::info!(
+            policy = deciding_policy,
+            action = access.action().name(),
+            item = access.name(),
+            "denied"
+        );
     }
 }

@@ -52,21 +52,21 @@ impl EntityStore {
                 return Self::default();
             }
         };
-        let mut world = Self::default();
+        let mut store = Self::default();
         for (index, element) in elements.into_iter().enumerate() {
-            let place = format!("entities[{index}]");
-            match read_entity(element, &place) {
+            let location = format!("entities[{index}]");
+            match read_entity(element, &location) {
                 Ok((uid, mut declared)) => {
-                    drop_request_attributes(&uid, &mut declared, types, &place, warnings);
-                    if world.entities.insert(uid.clone(), declared).is_some() {
-                        problems.push(AuthzProblem::new(place, format!("{uid} is declared twice")));
+                    drop_request_attributes(&uid, &mut declared, types, &location, warnings);
+                    if store.entities.insert(uid.clone(), declared).is_some() {
+                        problems.push(AuthzProblem::new(location, format!("{uid} is declared twice")));
                     }
                 }
                 Err(problem) => problems.push(problem),
             }
         }
-        world.close_hierarchies(problems);
-        world
+        store.close_hierarchies(problems);
+        store
     }
 
     /// Computes the transitive closure of parents and references for every entity. A cycle of parents is a
@@ -88,9 +88,10 @@ impl EntityStore {
             return;
         }
         for (uid, ancestors) in closed {
-            let reach = self.transitive_closure(std::slice::from_ref(&uid), |declared| &declared.references);
+            let reachable =
+                self.transitive_closure(std::slice::from_ref(&uid), |declared| &declared.references);
             if let Some(declared) = self.entities.get_mut(&uid) {
-                (declared.ancestors, declared.reachable) = (ancestors, reach);
+                (declared.ancestors, declared.reachable) = (ancestors, reachable);
             }
         }
         for (uid, declared) in &mut self.entities {
@@ -114,9 +115,9 @@ impl EntityStore {
             start.iter().filter_map(|uid| Some(self.entities.get_key_value(uid)?.0)).collect();
         while let Some(uid) = open.pop() {
             let Some(declared) = self.entities.get(uid) else { continue };
-            for above in next(declared) {
-                if found.insert(above.clone()) {
-                    open.push(above);
+            for next_uid in next(declared) {
+                if found.insert(next_uid.clone()) {
+                    open.push(next_uid);
                 }
             }
         }
@@ -164,24 +165,26 @@ impl EntityStore {
     }
 }
 
-fn read_entity(element: Value, place: &str) -> Result<(EntityUid, DeclaredEntity), AuthzProblem> {
-    let shape = r#"write {"uid": {"type": "Team", "id": "blue"}, "attrs": {}, "parents": []}"#;
-    let wrong = |message: String| AuthzProblem::new(place, message).with_hint(shape);
-    let Value::Object(mut members) = element else { return Err(wrong("an entity is an object".to_owned())) };
-    let uid = members.remove("uid").ok_or_else(|| wrong("`uid` is missing".to_owned()))?;
+fn read_entity(element: Value, location: &str) -> Result<(EntityUid, DeclaredEntity), AuthzProblem> {
+    let expected_form = r#"write {"uid": {"type": "Team", "id": "blue"}, "attrs": {}, "parents": []}"#;
+    let invalid = |message: String| AuthzProblem::new(location, message).with_hint(expected_form);
+    let Value::Object(mut members) = element else {
+        return Err(invalid("an entity is an object".to_owned()));
+    };
+    let uid = members.remove("uid").ok_or_else(|| invalid("`uid` is missing".to_owned()))?;
     if let Some(text) = uid.as_str() {
-        return Err(wrong(format!("`uid` is the text \"{text}\", but an object is wanted")));
+        return Err(invalid(format!("`uid` is the text \"{text}\", but an object is wanted")));
     }
     let mut part = |name: &str| members.remove(name).filter(|value| !value.is_null());
     let (attrs, tags, parents) = (part("attrs"), part("tags"), part("parents"));
     if let Some(key) = members.keys().next() {
-        return Err(wrong(format!("nothing is known of `{key}`")));
+        return Err(invalid(format!("nothing is known of `{key}`")));
     }
     let attrs = attrs.unwrap_or_else(|| Value::Object(Map::new()));
     let tags = tags.unwrap_or_else(|| Value::Object(Map::new()));
     let parents = parents.unwrap_or_else(|| Value::Array(Vec::new()));
     if let Some(number) = find_fraction(&attrs).or_else(|| find_fraction(&tags)) {
-        return Err(AuthzProblem::new(place, format!("{number} is no whole number that Cedar can hold"))
+        return Err(AuthzProblem::new(location, format!("{number} is no whole number that Cedar can hold"))
             .with_hint(format!(r#"write {{"__extn": {{"fn": "decimal", "arg": "{number}"}}}}"#)));
     }
     let mut refers = HashSet::new();
@@ -191,7 +194,7 @@ fn read_entity(element: Value, place: &str) -> Result<(EntityUid, DeclaredEntity
     // parsed tags.
     let build = |attrs: Value, parents: Value| {
         let whole = json!({ "uid": uid.clone(), "attrs": attrs, "parents": parents });
-        Entity::from_json_value(whole, None).map_err(|error| wrong(with_sources(&error)))
+        Entity::from_json_value(whole, None).map_err(|error| invalid(with_sources(&error)))
     };
     let entity = build(attrs, parents)?;
     let (_, tags, _) = build(tags, Value::Array(Vec::new()))?.into_inner();
@@ -248,7 +251,7 @@ fn drop_request_attributes(
     uid: &EntityUid,
     declared: &mut DeclaredEntity,
     types: &EntityTypes,
-    place: &str,
+    location: &str,
     warnings: &mut Vec<AuthzProblem>,
 ) {
     if !types.is_request_entity(uid) {
@@ -267,7 +270,7 @@ fn drop_request_attributes(
         declared.attributes.remove(&name);
         warnings.push(
             AuthzProblem::new(
-                place,
+                location,
                 format!(
                     "`{name}` of {uid} is taken from the request alone, so what stands here has no effect"
                 ),

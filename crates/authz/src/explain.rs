@@ -47,9 +47,9 @@ pub struct Explanation {
 impl AuthzPolicy {
     /// Decides like [`AuthzPolicy::decide`], and returns the reasons with the outcome.
     #[must_use]
-    pub fn explain(&self, caller: &Caller, ask: &AccessRequest<'_>) -> Explanation {
-        let Decision { allowed, policy_numbers: policies, failures } = self.decide(caller, ask);
-        let place =
+    pub fn explain(&self, caller: &Caller, access: &AccessRequest<'_>) -> Explanation {
+        let Decision { allowed, policy_numbers: policies, failures } = self.decide(caller, access);
+        let location =
             |number: usize| self.explained_policy(number).map_or_else(String::new, |policy| policy.location);
         Explanation {
             allowed,
@@ -57,7 +57,7 @@ impl AuthzPolicy {
             errors: failures
                 .into_iter()
                 .map(|failure| {
-                    (failure.policy_number.map_or_else(|| "request".to_owned(), place), failure.message)
+                    (failure.policy_number.map_or_else(|| "request".to_owned(), location), failure.message)
                 })
                 .collect(),
         }

@@ -48,24 +48,24 @@ impl Guard {
     }
 
     /// Refuses a request that the caller may not make, and logs the refusal.
-    pub(crate) fn check(&self, known: &CachedPrincipal, ask: &AccessRequest<'_>) -> Result<(), Error> {
-        let decision = self.policy.decide_for(&known.principal, ask);
+    pub(crate) fn check(&self, principal: &CachedPrincipal, access: &AccessRequest<'_>) -> Result<(), Error> {
+        let decision = self.policy.decide_for(&principal.principal, access);
         if decision.allowed {
             return Ok(());
         }
-        self.denial_log.log_denial(&self.policy, ask, &decision);
+        self.denial_log.log_denial(&self.policy, access, &decision);
         Err(Error::Denied)
     }
 
     /// The error for a URI that no list or template visible to the caller contains. Logs the refusal.
-    pub(crate) fn refuse_unlisted(&self, ask: &AccessRequest<'_>) -> Error {
-        self.denial_log.log_unlisted(ask);
+    pub(crate) fn refuse_unlisted(&self, access: &AccessRequest<'_>) -> Error {
+        self.denial_log.log_unlisted(access);
         Error::Denied
     }
 
     /// Whether the decision depends on more of the tool than its advertised name.
-    pub(crate) fn needs_tool_details(&self, known: &CachedPrincipal, ask: &AccessRequest<'_>) -> bool {
-        self.policy.needs_tool_details(&known.principal, ask)
+    pub(crate) fn needs_tool_details(&self, principal: &CachedPrincipal, access: &AccessRequest<'_>) -> bool {
+        self.policy.needs_tool_details(&principal.principal, access)
     }
 
     /// Whether the decision depends on more of a prompt than its advertised name.
@@ -88,42 +88,43 @@ impl Guard {
     }
 
     /// The tools that the caller may call.
-    pub(crate) fn tools(&self, ctx: &CallContext, whole: Arc<ToolList>) -> Arc<ToolList> {
-        let known = self.resolve_principal(ctx);
-        self.tools
-            .view(whole, &known.tools, |tool| self.is_permitted(&known, &AccessRequest::list_tool(tool)))
+    pub(crate) fn tools(&self, ctx: &CallContext, full: Arc<ToolList>) -> Arc<ToolList> {
+        let principal = self.resolve_principal(ctx);
+        self.tools.view(full, &principal.tools, |tool| {
+            self.is_permitted(&principal, &AccessRequest::list_tool(tool))
+        })
     }
 
     /// The resources that the caller may read.
-    pub(crate) fn resources(&self, ctx: &CallContext, whole: Arc<ResourceList>) -> Arc<ResourceList> {
-        let known = self.resolve_principal(ctx);
-        self.resources.view(whole, &known.resources, |resource| {
-            self.is_permitted(&known, &AccessRequest::ReadResource { uri: resource.uri.as_str() })
+    pub(crate) fn resources(&self, ctx: &CallContext, full: Arc<ResourceList>) -> Arc<ResourceList> {
+        let principal = self.resolve_principal(ctx);
+        self.resources.view(full, &principal.resources, |resource| {
+            self.is_permitted(&principal, &AccessRequest::ReadResource { uri: resource.uri.as_str() })
         })
     }
 
     /// The templates that the caller may read. Each is decided as a resource with the URI template as its
     /// URI.
-    pub(crate) fn templates(&self, ctx: &CallContext, whole: Arc<TemplateList>) -> Arc<TemplateList> {
-        let known = self.resolve_principal(ctx);
-        self.templates.view(whole, &known.templates, |template| {
-            self.is_permitted(&known, &AccessRequest::ReadResource { uri: template.template.as_str() })
+    pub(crate) fn templates(&self, ctx: &CallContext, full: Arc<TemplateList>) -> Arc<TemplateList> {
+        let principal = self.resolve_principal(ctx);
+        self.templates.view(full, &principal.templates, |template| {
+            self.is_permitted(&principal, &AccessRequest::ReadResource { uri: template.template.as_str() })
         })
     }
 
     /// The prompts that the caller may get.
-    pub(crate) fn prompts(&self, ctx: &CallContext, whole: Arc<PromptList>) -> Arc<PromptList> {
-        let known = self.resolve_principal(ctx);
-        self.prompts.view(whole, &known.prompts, |prompt| {
-            self.is_permitted(&known, &AccessRequest::get_prompt(prompt))
+    pub(crate) fn prompts(&self, ctx: &CallContext, full: Arc<PromptList>) -> Arc<PromptList> {
+        let principal = self.resolve_principal(ctx);
+        self.prompts.view(full, &principal.prompts, |prompt| {
+            self.is_permitted(&principal, &AccessRequest::get_prompt(prompt))
         })
     }
 
     /// Whether the caller is allowed. Used to filter lists, so a denial is not logged; a failure is.
-    pub(crate) fn is_permitted(&self, known: &CachedPrincipal, ask: &AccessRequest<'_>) -> bool {
-        let decision = self.policy.decide_for(&known.principal, ask);
+    pub(crate) fn is_permitted(&self, principal: &CachedPrincipal, access: &AccessRequest<'_>) -> bool {
+        let decision = self.policy.decide_for(&principal.principal, access);
         if !decision.failures.is_empty() {
-            self.denial_log.log_failures(&self.policy, ask, &decision);
+            self.denial_log.log_failures(&self.policy, access, &decision);
         }
         decision.allowed
     }

@@ -43,10 +43,10 @@ impl<T: Default> ByScope<T> {
         }
     }
 
-    /// The values that match `uid`, which belongs to the entities in `above`.
-    fn matching<'s>(&'s self, uid: &'s EntityUid, above: &'s [EntityUid]) -> impl Iterator<Item = &'s T> {
-        let above = if self.within.is_empty() { &[] } else { above };
-        let within = std::iter::once(uid).chain(above).filter_map(|uid| self.within.get(uid));
+    /// The values that match `uid`, which belongs to the entities in `ancestors`.
+    fn matching<'s>(&'s self, uid: &'s EntityUid, ancestors: &'s [EntityUid]) -> impl Iterator<Item = &'s T> {
+        let ancestors = if self.within.is_empty() { &[] } else { ancestors };
+        let within = std::iter::once(uid).chain(ancestors).filter_map(|uid| self.within.get(uid));
         std::iter::once(&self.any).chain(self.same.get(uid)).chain(within)
     }
 
@@ -80,7 +80,7 @@ impl Leaf {
         number: PolicyNumber,
         written: &ParsedPolicy,
         reads: &PolicyReads,
-        world: &EntityStore,
+        entities: &EntityStore,
     ) {
         if !written.policy.has_non_scope_constraint() {
             let numbers = if written.record.permits { &mut self.permits } else { &mut self.forbids };
@@ -99,7 +99,7 @@ impl Leaf {
             ResourceConstraint::In(_) | ResourceConstraint::IsIn(..)
         );
         self.reads_item |= reads.resource || belongs;
-        self.reachable.extend(world.reachable_from(written.policy.entity_literals()));
+        self.reachable.extend(entities.reachable_from(written.policy.entity_literals()));
     }
 
     fn is_empty(&self) -> bool {
@@ -120,19 +120,19 @@ impl Index {
         written: &[ParsedPolicy],
         reads: &[PolicyReads],
         types: &EntityTypes,
-        world: &EntityStore,
+        entities: &EntityStore,
         server: &[EntityUid],
     ) -> Self {
         let mut index = Self::default();
         for (verb, slots) in Action::ALL.into_iter().zip(&mut index.actions) {
             for (number, (written, reads)) in written.iter().zip(reads).enumerate() {
-                if !covers_action(&written.policy, types.action(verb), world) {
+                if !covers_action(&written.policy, types.action(verb), entities) {
                     continue;
                 }
                 let resource = resource_scope(&written.policy, types.item_type(verb), server);
                 let principal = principal_scope(&written.policy, types.client_type());
                 if let Some(leaf) = slots.entry(resource).and_then(|slots| slots.entry(principal)) {
-                    leaf.add(number, written, reads, world);
+                    leaf.add(number, written, reads, entities);
                 }
             }
             for leaf in slots.all_mut().flat_map(ByScope::all_mut) {
@@ -158,8 +158,9 @@ impl Index {
 }
 
 /// Whether the policy's scope includes the action.
-pub(crate) fn covers_action(policy: &Policy, action: &EntityUid, world: &EntityStore) -> bool {
-    let within = |uid: &EntityUid| uid == action || world.ancestors(action).any(|above| above == uid);
+pub(crate) fn covers_action(policy: &Policy, action: &EntityUid, entities: &EntityStore) -> bool {
+    let within =
+        |uid: &EntityUid| uid == action || entities.ancestors(action).any(|ancestors| ancestors == uid);
     match policy.action_constraint() {
         ActionConstraint::Any => true,
         ActionConstraint::Eq(uid) => uid == *action,
@@ -172,13 +173,13 @@ pub(crate) fn forbids_by_item(
     written: &[ParsedPolicy],
     reads: &[PolicyReads],
     types: &EntityTypes,
-    world: &EntityStore,
+    entities: &EntityStore,
     server: &[EntityUid],
 ) -> [bool; 3] {
     Action::ALL.map(|verb| {
         written.iter().zip(reads).any(|(written, reads)| {
             !written.record.permits
-                && covers_action(&written.policy, types.action(verb), world)
+                && covers_action(&written.policy, types.action(verb), entities)
                 && (reads.resource || !is_for_all_items(&written.policy, server))
         })
     })

@@ -32,8 +32,8 @@ impl Authorized {
     async fn check_prompt(&self, ctx: &CallContext, name: &PromptName) -> Result<(), Error> {
         let known = self.guard.resolve_principal(ctx);
         if !self.guard.needs_prompt_details() {
-            let ask = AccessRequest::GetPrompt { name: name.as_str(), contested_name: None };
-            return self.guard.check(&known, &ask);
+            let access = AccessRequest::GetPrompt { name: name.as_str(), contested_name: None };
+            return self.guard.check(&known, &access);
         }
         let prompts = self.inner.list_prompts(ctx).await?;
         let prompt = self.guard.find_prompt(&prompts, name).ok_or(Error::Denied)?;
@@ -44,35 +44,35 @@ impl Authorized {
     /// contains.
     async fn check_uri(&self, ctx: &CallContext, uri: &ResourceUri) -> Result<(), Error> {
         let known = self.guard.resolve_principal(ctx);
-        let ask = AccessRequest::ReadResource { uri: uri.as_str() };
-        self.guard.check(&known, &ask)?;
-        let permits = |uri: &str| self.guard.is_permitted(&known, &AccessRequest::ReadResource { uri });
-        match is_uri_offered(self, ctx, uri, permits).await? {
+        let access = AccessRequest::ReadResource { uri: uri.as_str() };
+        self.guard.check(&known, &access)?;
+        let is_permitted = |uri: &str| self.guard.is_permitted(&known, &AccessRequest::ReadResource { uri });
+        match is_uri_offered(self, ctx, uri, is_permitted).await? {
             true => Ok(()),
-            false => Err(self.guard.refuse_unlisted(&ask)),
+            false => Err(self.guard.refuse_unlisted(&access)),
         }
     }
 }
 
-/// Whether a list or template in `offer` contains the URI. `offer` must show only what the caller may use.
+/// Whether a list or template in `gateway` contains the URI. `gateway` must show only what the caller may use.
 ///
 /// A URI in the resource list is decided by its name. A URI that only matches a template must also pass
-/// `permits` for every interpretation that a careless server might give it.
+/// `is_permitted` for every interpretation that a careless server might give it.
 ///
 /// # Errors
 /// The errors of listing the resources or the templates.
 pub async fn is_uri_offered<G: Gateway + ?Sized>(
-    offer: &G,
+    gateway: &G,
     ctx: &CallContext,
     uri: &ResourceUri,
-    permits: impl Fn(&str) -> bool + Send,
+    is_permitted: impl Fn(&str) -> bool + Send,
 ) -> Result<bool, Error> {
-    if offer.list_resources(ctx).await?.iter().any(|resource| resource.uri == *uri) {
+    if gateway.list_resources(ctx).await?.iter().any(|resource| resource.uri == *uri) {
         return Ok(true);
     }
-    let templates = offer.list_resource_templates(ctx).await?;
+    let templates = gateway.list_resource_templates(ctx).await?;
     let fits = templates.iter().any(|offered| offered.template.matches(uri));
-    Ok(fits && uri.interpretations().all(|reading| permits(&reading)))
+    Ok(fits && uri.interpretations().all(|reading| is_permitted(&reading)))
 }
 
 /// Replaces "unknown tool, resource or prompt" by "denied", so that clients cannot distinguish them.
@@ -146,8 +146,8 @@ impl Gateway for Authorized {
             match &request.reference {
                 CompletionReference::Prompt(name) => self.check_prompt(ctx, name).await?,
                 CompletionReference::Template(template) => {
-                    let ask = AccessRequest::ReadResource { uri: template.as_str() };
-                    self.guard.check(&self.guard.resolve_principal(ctx), &ask)?;
+                    let access = AccessRequest::ReadResource { uri: template.as_str() };
+                    self.guard.check(&self.guard.resolve_principal(ctx), &access)?;
                 }
             }
             mask_not_found(self.inner.complete(ctx, request).await)

@@ -29,45 +29,48 @@ pub(crate) struct LintInput<'a> {
     pub(crate) warnings: &'a mut Vec<AuthzProblem>,
 }
 
-pub(crate) fn check_policies(written: &[ParsedPolicy], reads: &[PolicyReads], mut lint: LintInput<'_>) {
-    for (written, reads) in written.iter().zip(reads) {
-        let effect = if written.record.permits { "permits" } else { "forbids" };
-        let mut say = |(message, hint): (String, String)| {
-            let place = written.record.location.clone();
-            lint.warnings.push(AuthzProblem::new(place, message).with_hint(hint));
+pub(crate) fn check_policies(parsed: &[ParsedPolicy], reads: &[PolicyReads], mut lint: LintInput<'_>) {
+    for (parsed, reads) in parsed.iter().zip(reads) {
+        let effect = if parsed.record.permits { "permits" } else { "forbids" };
+        let mut warn = |(message, hint): (String, String)| {
+            let location = parsed.record.location.clone();
+            lint.warnings.push(AuthzProblem::new(location, message).with_hint(hint));
         };
-        let (types, world) = (lint.types, lint.entities);
-        let verbs: Vec<Action> = Action::ALL
+        let (types, entities) = (lint.types, lint.entities);
+        let actions: Vec<Action> = Action::ALL
             .into_iter()
-            .filter(|verb| covers_action(&written.policy, types.action(*verb), world))
+            .filter(|verb| covers_action(&parsed.policy, types.action(*verb), entities))
             .collect();
-        if let Some((message, hint)) = check_action(&written.policy, &verbs, types, world) {
-            say((format!("{message}, so the policy {effect} nothing by it"), hint));
+        if let Some((message, hint)) = check_action(&parsed.policy, &actions, types, entities) {
+            warn((format!("{message}, so the policy {effect} nothing by it"), hint));
         }
-        if let Some((message, hint)) = check_principal(&written.policy, types, world) {
-            say((format!("{message}, so the policy {effect} nothing"), hint));
+        if let Some((message, hint)) = check_principal(&parsed.policy, types, entities) {
+            warn((format!("{message}, so the policy {effect} nothing"), hint));
         }
         if let Some((message, hint)) =
-            check_resource(&written.policy, &verbs, types, world, (lint.server, lint.backend_names))
+            check_resource(&parsed.policy, &actions, types, entities, (lint.server, lint.backend_names))
         {
-            say((format!("{message}, so the policy {effect} nothing"), hint));
+            warn((format!("{message}, so the policy {effect} nothing"), hint));
         }
-        if !written.record.permits && names_group(&written.policy, types) {
-            say((
+        if !parsed.record.permits && names_group(&parsed.policy, types) {
+            warn((
                 "forbids to a group, so a caller whose groups cannot be read from its token is denied too"
                     .to_owned(),
                 "let the issuer list groups as texts in the token".to_owned(),
             ));
         }
-        if let Some((message, hint)) = check_exempt_tool(&written.policy, types, lint.exempt_tools) {
-            say((format!("{message}, so the policy {effect} nothing"), hint));
+        if let Some((message, hint)) = check_exempt_tool(&parsed.policy, types, lint.exempt_tools) {
+            warn((format!("{message}, so the policy {effect} nothing"), hint));
         }
         let mut accesses: Vec<&Access> = reads.accesses.iter().collect();
         accesses.sort_by_key(|access| (&access.variable, &access.attribute, access.is_has));
-        accesses.iter().filter_map(|access| check_unguarded_argument(access, &accesses)).for_each(&mut say);
+        accesses.iter().filter_map(|access| check_unguarded_argument(access, &accesses)).for_each(&mut warn);
         accesses.dedup_by_key(|access| (&access.variable, &access.attribute));
-        accesses.into_iter().filter_map(|access| check_attribute(access, types, world)).for_each(&mut say);
-        check_number_comparisons(written.tree.get("conditions"), &mut say);
+        accesses
+            .into_iter()
+            .filter_map(|access| check_attribute(access, types, entities))
+            .for_each(&mut warn);
+        check_number_comparisons(parsed.tree.get("conditions"), &mut warn);
     }
     check_stale_groups(&mut lint);
 }
@@ -75,9 +78,9 @@ pub(crate) fn check_policies(written: &[ParsedPolicy], reads: &[PolicyReads], mu
 /// Reports actions that no request has.
 fn check_action(
     policy: &Policy,
-    verbs: &[Action],
+    actions: &[Action],
     types: &EntityTypes,
-    world: &EntityStore,
+    entities: &EntityStore,
 ) -> Option<(String, String)> {
     let uids = match policy.action_constraint() {
         ActionConstraint::Any => return None,
@@ -86,11 +89,11 @@ fn check_action(
     };
     let known = |uid: &EntityUid| {
         Action::ALL.into_iter().any(|verb| {
-            types.action(verb) == uid || world.ancestors(types.action(verb)).any(|above| above == uid)
+            types.action(verb) == uid || entities.ancestors(types.action(verb)).any(|above| above == uid)
         })
     };
     let unknown = uids.iter().find(|uid| !known(uid));
-    if unknown.is_none() && verbs.is_empty() {
+    if unknown.is_none() && actions.is_empty() {
         let hint = "write `action in …` for a group of actions".to_owned();
         return Some(("`==` takes in no action of a group".to_owned(), hint));
     }
@@ -127,13 +130,13 @@ fn all_actions() -> String {
 }
 
 /// Reports principals that no caller is or belongs to.
-fn check_principal(policy: &Policy, types: &EntityTypes, world: &EntityStore) -> Option<(String, String)> {
+fn check_principal(policy: &Policy, types: &EntityTypes, entities: &EntityStore) -> Option<(String, String)> {
     let hint = || {
         format!("callers are `Client::\"<subject>\"`, and their groups `{}::\"<group>\"`", types.group_type())
     };
     let within = |uid: &EntityUid| {
         let declared = || {
-            world.iter().any(|(below, declared)| {
+            entities.iter().any(|(below, declared)| {
                 (below.type_name() == types.group_type() || below.type_name() == types.client_type())
                     && declared.ancestors.contains(uid)
             })
@@ -157,28 +160,28 @@ fn check_principal(policy: &Policy, types: &EntityTypes, world: &EntityStore) ->
 /// Reports resources that no item is or belongs to.
 fn check_resource(
     policy: &Policy,
-    verbs: &[Action],
+    actions: &[Action],
     types: &EntityTypes,
-    world: &EntityStore,
+    entities: &EntityStore,
     (server, backend_names): (&[EntityUid], &[String]),
 ) -> Option<(String, String)> {
-    if verbs.is_empty() {
+    if actions.is_empty() {
         return None;
     }
-    let wanted: Vec<String> = verbs.iter().map(|verb| format!("`{}`", verb.item_type())).collect();
+    let wanted: Vec<String> = actions.iter().map(|verb| format!("`{}`", verb.item_type())).collect();
     let hint = || format!("what is asked for is of the type {}", wanted.join(" or "));
-    let is_item = |name: &EntityTypeName| verbs.iter().any(|verb| types.item_type(*verb) == name);
+    let is_item = |name: &EntityTypeName| actions.iter().any(|verb| types.item_type(*verb) == name);
     let is = |name: &EntityTypeName| {
         (!is_item(name)).then(|| (format!("nothing that is asked for is of the type `{name}`"), hint()))
     };
     let is_backend = |uid: &EntityUid| {
-        verbs.contains(&Action::CallTool)
+        actions.contains(&Action::CallTool)
             && uid.type_name().to_string() == SERVER_TYPE
             && backend_names.iter().any(|name| name == uid.id().unescaped())
     };
     let within = |uid: &EntityUid| {
         let declared = || {
-            world.iter().any(|(below, declared)| {
+            entities.iter().any(|(below, declared)| {
                 (is_item(below.type_name()) || is_backend(below)) && declared.ancestors.contains(uid)
             })
         };
@@ -217,11 +220,13 @@ fn check_exempt_tool(policy: &Policy, types: &EntityTypes, names: &[String]) -> 
 }
 
 /// Reports attributes that never exist.
-fn check_attribute(access: &Access, types: &EntityTypes, world: &EntityStore) -> Option<(String, String)> {
+fn check_attribute(access: &Access, types: &EntityTypes, entities: &EntityStore) -> Option<(String, String)> {
     let Access { variable: of, attribute: name, is_has: _ } = access;
     let of = of.as_deref()?;
     let declared = |of_type: &dyn Fn(&EntityTypeName) -> bool| {
-        world.iter().any(|(uid, declared)| of_type(uid.type_name()) && declared.attributes.contains_key(name))
+        entities
+            .iter()
+            .any(|(uid, declared)| of_type(uid.type_name()) && declared.attributes.contains_key(name))
     };
     let claim = || format!("claims carry a prefix: `{of}.{CLAIM_PREFIX}{name}`");
     let (exists, hint) = match of {
@@ -264,12 +269,12 @@ fn check_unguarded_argument(access: &Access, all: &[&Access]) -> Option<(String,
 }
 
 /// Reports claims and arguments that are compared with whole numbers. Claims and arguments are decimals.
-fn check_number_comparisons(node: Option<&Value>, say: &mut impl FnMut((String, String))) {
+fn check_number_comparisons(node: Option<&Value>, warn: &mut impl FnMut((String, String))) {
     const COMPARISONS: [&str; 6] = ["==", "!=", "<", "<=", ">", ">="];
     let Some(node) = node else { return };
     match node {
         Value::Array(elements) => {
-            elements.iter().for_each(|element| check_number_comparisons(Some(element), say))
+            elements.iter().for_each(|element| check_number_comparisons(Some(element), warn))
         }
         Value::Object(members) => {
             for (key, value) in members {
@@ -280,12 +285,12 @@ fn check_number_comparisons(node: Option<&Value>, say: &mut impl FnMut((String, 
                     (name.starts_with(CLAIM_PREFIX) || name.starts_with(ARGUMENT_PREFIX)).then_some(name)
                 });
                 if let (true, true, Some(name)) = (COMPARISONS.contains(&key.as_str()), whole, read) {
-                    say((
+                    warn((
                         format!("`{name}` is never a whole number: JSON numbers are Cedar decimals here"),
                         "compare with `decimal(\"5.0\")`, by `==` or `.lessThan(…)` and its like".to_owned(),
                     ));
                 }
-                check_number_comparisons(Some(value), say);
+                check_number_comparisons(Some(value), warn);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -294,15 +299,15 @@ fn check_number_comparisons(node: Option<&Value>, say: &mut impl FnMut((String, 
 
 /// Reports declared groups of the default type when another group type is configured.
 fn check_stale_groups(lint: &mut LintInput<'_>) {
-    let usual = crate::names::DEFAULT_GROUP_TYPE;
-    if lint.types.group_type().to_string() == usual {
+    let default_group_type = crate::names::DEFAULT_GROUP_TYPE;
+    if lint.types.group_type().to_string() == default_group_type {
         return;
     }
     let mut stale: Vec<String> = lint
         .entities
         .iter()
         .map(|(uid, _)| uid)
-        .filter(|uid| uid.type_name().to_string() == usual)
+        .filter(|uid| uid.type_name().to_string() == default_group_type)
         .map(ToString::to_string)
         .collect();
     stale.sort();

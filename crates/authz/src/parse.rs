@@ -36,18 +36,18 @@ pub(crate) fn read_policies(texts: &[String], problems: &mut Vec<AuthzProblem>) 
                 .with_hint("write at least one policy, or leave authorization out"),
         );
     }
-    let mut written = Vec::with_capacity(texts.len());
+    let mut parsed = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
-        let place = format!("policies[{index}]");
+        let location = format!("policies[{index}]");
         match PolicySet::from_str(text) {
-            Ok(set) => read_set(&set, &place, &mut written, problems),
-            Err(errors) => report_parse_errors(&errors, text, &place, problems),
+            Ok(set) => read_set(&set, &location, &mut parsed, problems),
+            Err(errors) => report_parse_errors(&errors, text, &location, problems),
         }
     }
-    written
+    parsed
 }
 
-fn read_set(set: &PolicySet, place: &str, written: &mut Vec<ParsedPolicy>, problems: &mut Vec<AuthzProblem>) {
+fn read_set(set: &PolicySet, place: &str, parsed: &mut Vec<ParsedPolicy>, problems: &mut Vec<AuthzProblem>) {
     for _ in set.templates() {
         problems.push(
             AuthzProblem::new(place, "a template with `?principal` or `?resource` is never filled in here")
@@ -66,14 +66,14 @@ fn read_set(set: &PolicySet, place: &str, written: &mut Vec<ParsedPolicy>, probl
     for (index, policy) in policies.into_iter().enumerate() {
         let place = if several { format!("{place} policy {}", index + 1) } else { place.to_owned() };
         match policy.to_json() {
-            Ok(tree) => written.push(ParsedPolicy {
+            Ok(tree) => parsed.push(ParsedPolicy {
                 record: PolicyRecord {
                     location: place,
                     permits: policy.effect() == Effect::Permit,
                     id_annotation: policy.annotation("id").map(str::to_owned),
                     first_line: first_line(policy),
                 },
-                policy: policy.new_id(PolicyId::new(written.len().to_string())),
+                policy: policy.new_id(PolicyId::new(parsed.len().to_string())),
                 tree,
             }),
             Err(error) => problems.push(AuthzProblem::new(place, error.to_string())),
@@ -93,14 +93,14 @@ fn first_line(policy: &Policy) -> String {
     text.lines().map(str::trim).find_map(begins).unwrap_or_default()
 }
 
-fn report_parse_errors(errors: &ParseErrors, text: &str, place: &str, problems: &mut Vec<AuthzProblem>) {
+fn report_parse_errors(errors: &ParseErrors, text: &str, location: &str, problems: &mut Vec<AuthzProblem>) {
     for error in errors.iter() {
         let offset = error.labels().and_then(|mut labels| labels.next()).map(|label| label.offset());
-        let place = match offset.map(|offset| line_and_column(text, offset)) {
-            Some((line, column)) => format!("{place} line {line} column {column}"),
-            None => place.to_owned(),
+        let location = match offset.map(|offset| line_and_column(text, offset)) {
+            Some((line, column)) => format!("{location} line {line} column {column}"),
+            None => location.to_owned(),
         };
-        let mut problem = AuthzProblem::new(place, error.to_string());
+        let mut problem = AuthzProblem::new(location, error.to_string());
         problem.hint =
             spelling_hint(text).map(str::to_owned).or_else(|| error.help().map(|help| help.to_string()));
         problems.push(problem);

@@ -87,27 +87,27 @@ impl AuthzPolicy {
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
         check_server_name(server_name, &mut problems);
         let types = read_types(group_entity_type.as_deref(), &mut problems);
-        let written = read_policies(policies, &mut problems);
+        let parsed = read_policies(policies, &mut problems);
         let text = if entities_json.trim().is_empty() { "[]" } else { entities_json };
         let world = types.as_ref().map(|types| EntityStore::read(text, types, &mut problems, &mut warnings));
         let (Some(types), Some(world), true) = (types, world, problems.is_empty()) else {
             return Err(problems);
         };
         let reads: Vec<PolicyReads> =
-            written.iter().map(|written| PolicyReads::from_tree(&written.tree)).collect();
+            parsed.iter().map(|parsed| PolicyReads::from_tree(&parsed.tree)).collect();
         let mut all = PolicyReads::default();
         reads.iter().for_each(|reads| all.merge(reads));
         let server = types.server(server_name);
         let server: Vec<EntityUid> =
             std::iter::once(&server).chain(world.ancestors(&server)).cloned().collect();
-        let names_backends = references_backends(&written, &world, &types, &server);
-        let askable = written
+        let names_backends = references_backends(&parsed, &world, &types, &server);
+        let askable = parsed
             .iter()
-            .flat_map(|written| written.policy.entity_literals())
+            .flat_map(|parsed| parsed.policy.entity_literals())
             .chain(world.all_named().cloned())
             .collect();
         let mut aliases = UriAliases::default();
-        written.iter().for_each(|written| aliases.add_texts(&written.tree));
+        parsed.iter().for_each(|parsed| aliases.add_texts(&parsed.tree));
         world.iter().for_each(|(uid, _)| aliases.add(uid.id().unescaped()));
         let [tool, prompt, resource] = Action::ALL.map(|verb| action_entity(verb, &types, &world));
         let (Some(tool), Some(prompt), Some(resource)) = (tool, prompt, resource) else {
@@ -124,11 +124,11 @@ impl AuthzPolicy {
             exempt_tools: unasked_tools,
             warnings: &mut warnings,
         };
-        lint::check_policies(&written, &reads, lint);
+        lint::check_policies(&parsed, &reads, lint);
         Ok(Self {
-            forbids_by_item: index::forbids_by_item(&written, &reads, &types, &world, &server),
-            index: Index::build(&written, &reads, &types, &world, &server),
-            records: written.into_iter().map(|written| written.record).collect(),
+            forbids_by_item: index::forbids_by_item(&parsed, &reads, &types, &world, &server),
+            index: Index::build(&parsed, &reads, &types, &world, &server),
+            records: parsed.into_iter().map(|parsed| parsed.record).collect(),
             referenced_names: all.referenced_names(),
             aliases,
             group_claim: group_claim_name.clone().filter(|name| !name.is_empty()),
@@ -166,8 +166,8 @@ impl AuthzPolicy {
 
     /// Whether `caller` is allowed. Pure: the same input gives the same decision.
     #[must_use]
-    pub fn decide(&self, caller: &Caller, ask: &AccessRequest<'_>) -> Decision {
-        self.decide_for(&self.resolve_principal(caller), ask)
+    pub fn decide(&self, caller: &Caller, access: &AccessRequest<'_>) -> Decision {
+        self.decide_for(&self.resolve_principal(caller), access)
     }
 
     /// Resolves once what the policies can read of a caller, for use in several decisions.
@@ -186,21 +186,21 @@ fn check_server_name(server_name: &str, problems: &mut Vec<AuthzProblem>) {
 
 /// Whether a policy or a declaration names a server other than this gateway.
 fn references_backends(
-    written: &[ParsedPolicy],
-    world: &EntityStore,
+    parsed: &[ParsedPolicy],
+    entities: &EntityStore,
     types: &EntityTypes,
     server: &[EntityUid],
 ) -> bool {
-    let literals = written.iter().flat_map(|written| written.policy.entity_literals());
-    let declared = world.iter().map(|(uid, _)| uid.clone());
-    let mut all = literals.chain(declared).chain(world.all_named().cloned());
+    let literals = parsed.iter().flat_map(|parsed| parsed.policy.entity_literals());
+    let declared = entities.iter().map(|(uid, _)| uid.clone());
+    let mut all = literals.chain(declared).chain(entities.all_named().cloned());
     all.any(|uid| types.is_server(&uid) && !server.contains(&uid))
 }
 
 /// The entity of an action: the declared attributes, with `operation` set to the action's name.
-fn action_entity(verb: Action, types: &EntityTypes, world: &EntityStore) -> Option<Entity> {
+fn action_entity(verb: Action, types: &EntityTypes, entities: &EntityStore) -> Option<Entity> {
     let uid = types.action(verb);
-    let declared = world.get(uid).cloned();
+    let declared = entities.get(uid).cloned();
     let (mut attributes, tags, parents) =
         declared.map(|declared| (declared.attributes, declared.tags, declared.ancestors)).unwrap_or_default();
     attributes.insert("operation".to_owned(), RestrictedExpression::new_string(verb.name().to_owned()));

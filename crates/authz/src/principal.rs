@@ -123,9 +123,9 @@ impl PrincipalAttributes {
         let declared = policy.entities.get(&uid);
         let (mut attributes, tags) =
             declared.map(|declared| (declared.attributes.clone(), declared.tags.clone())).unwrap_or_default();
-        let wanted =
+        let is_read =
             |(name, _): &(&String, &RestrictedExpression)| policy.referenced_names.reads_attribute(name);
-        attributes.extend(read.iter().filter(wanted).map(|(name, value)| (name.clone(), value.clone())));
+        attributes.extend(read.iter().filter(is_read).map(|(name, value)| (name.clone(), value.clone())));
         let entity = Entity::new_with_tags(uid.clone(), attributes, above.iter().cloned(), tags)
             .map_err(|_| PrincipalError::UnreadableClaim)?;
         let context = Context::from_pairs(
@@ -184,46 +184,47 @@ impl Claims<'_> {
         let (mut names, mut unknown) = (Vec::new(), self.has_distributed_groups());
         let claims = policy.group_claim.as_deref().into_iter().chain(GROUP_CLAIMS);
         for claim in claims {
-            let said = self.read_list(claim)?;
-            unknown |= said.is_incomplete;
-            names.extend(said.texts);
+            let texts = self.read_list(claim)?;
+            unknown |= texts.is_incomplete;
+            names.extend(texts.texts);
             // The search ends at the first claim that holds a list. ToolHive skips claims of any other shape;
             // here a single text counts as a group, and the search continues.
-            if said.is_list {
+            if texts.is_list {
                 break;
             }
         }
         if let Some(claim) = &policy.role_claim {
-            let said = self.read_list(claim)?;
-            unknown |= said.is_incomplete;
-            names.extend(said.texts);
+            let texts = self.read_list(claim)?;
+            unknown |= texts.is_incomplete;
+            names.extend(texts.texts);
         }
-        let mut belongs: Vec<EntityUid> = names.iter().map(|group| policy.types.group(group)).collect();
+        let mut groups_of_caller: Vec<EntityUid> =
+            names.iter().map(|group| policy.types.group(group)).collect();
         if let GroupMembership::AllNamed = groups {
             let is_group = |uid: &&EntityUid| uid.type_name() == policy.types.group_type();
-            belongs.extend(policy.referenced_entities.iter().filter(is_group).cloned());
+            groups_of_caller.extend(policy.referenced_entities.iter().filter(is_group).cloned());
         }
-        let mut above: HashSet<EntityUid> = HashSet::new();
-        for group in belongs {
-            for higher in policy.entities.ancestors(&group) {
-                above.insert(higher.clone());
+        let mut ancestors: HashSet<EntityUid> = HashSet::new();
+        for group in groups_of_caller {
+            for ancestor in policy.entities.ancestors(&group) {
+                ancestors.insert(ancestor.clone());
             }
             if policy.referenced_entities.contains(&group) {
-                above.insert(group);
+                ancestors.insert(group);
             }
         }
-        for higher in policy.entities.ancestors(uid) {
-            above.insert(higher.clone());
+        for ancestor in policy.entities.ancestors(uid) {
+            ancestors.insert(ancestor.clone());
         }
-        above.remove(uid);
-        Ok((above.into_iter().collect(), unknown))
+        ancestors.remove(uid);
+        Ok((ancestors.into_iter().collect(), unknown))
     }
 
     /// Whether the token refers to groups elsewhere. Microsoft Entra omits the groups of a user with more
     /// than 200, and names the source instead (OpenID Connect Core 1.0, section 5.6.2, distributed claims).
     fn has_distributed_groups(&self) -> bool {
-        let elsewhere = self.0.get("_claim_names").and_then(|names| names.members().ok());
-        elsewhere.is_some_and(|names| GROUP_CLAIMS.iter().any(|claim| names.get(claim).is_some()))
+        let claim_names = self.0.get("_claim_names").and_then(|names| names.members().ok());
+        claim_names.is_some_and(|names| GROUP_CLAIMS.iter().any(|claim| names.get(claim).is_some()))
             || self.0.get("hasgroups").is_some_and(|value| *value == Json::boolean(true))
     }
 

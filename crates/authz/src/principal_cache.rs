@@ -138,12 +138,12 @@ impl<T> Default for LastView<T> {
 }
 
 impl<T> LastView<T> {
-    /// The view of `whole` that was seen last, if it still exists. The weak pointer prevents reuse of the
+    /// The view of `full` that was seen last, if it still exists. The weak pointer prevents reuse of the
     /// address, so comparing addresses is enough.
-    fn view_of(&self, whole: &Arc<Vec<T>>) -> Option<Arc<Vec<T>>> {
-        let seen = self.0.load();
-        let side = seen.as_ref()?;
-        std::ptr::eq(side.full.as_ptr(), Arc::as_ptr(whole)).then(|| side.visible.upgrade()).flatten()
+    fn view_of(&self, full: &Arc<Vec<T>>) -> Option<Arc<Vec<T>>> {
+        let last_view = self.0.load();
+        let view = last_view.as_ref()?;
+        std::ptr::eq(view.full.as_ptr(), Arc::as_ptr(full)).then(|| view.visible.upgrade()).flatten()
     }
 }
 
@@ -168,24 +168,24 @@ impl<T> Default for ViewCache<T> {
 }
 
 impl<T: Clone> ViewCache<T> {
-    /// The view of `whole` for a caller that last saw `seen`. `shows` runs only when `seen` is no view of
+    /// The view of `whole` for a caller that last saw `last_view`. `is_visible` runs only when `last_view` is no view of
     /// `whole`.
     pub(crate) fn view(
         &self,
         whole: Arc<Vec<T>>,
-        seen: &LastView<T>,
-        shows: impl Fn(&T) -> bool,
+        last_view: &LastView<T>,
+        is_visible: impl Fn(&T) -> bool,
     ) -> Arc<Vec<T>> {
-        if let Some(side) = seen.view_of(&whole) {
-            return side;
+        if let Some(view) = last_view.view_of(&whole) {
+            return view;
         }
         let mut bits = vec![0_u64; whole.len().div_ceil(64)];
         for (items, bits) in whole.chunks(64).zip(&mut bits) {
-            *bits = items.iter().rev().fold(0, |bits, item| bits << 1 | u64::from(shows(item)));
+            *bits = items.iter().rev().fold(0, |bits, item| bits << 1 | u64::from(is_visible(item)));
         }
         let shown = self.intern_view(&whole, bits.into_boxed_slice());
-        let side = CachedView { full: Arc::downgrade(&whole), visible: Arc::downgrade(&shown) };
-        seen.0.store(Some(Arc::new(side)));
+        let view = CachedView { full: Arc::downgrade(&whole), visible: Arc::downgrade(&shown) };
+        last_view.0.store(Some(Arc::new(view)));
         shown
     }
 
@@ -194,21 +194,21 @@ impl<T: Clone> ViewCache<T> {
         if usize::try_from(count).is_ok_and(|count| count == whole.len()) {
             return whole.clone();
         }
-        let mut kept = self.lists.lock();
+        let mut lists = self.lists.lock();
         let known = |sides: &ListViews<T>| std::ptr::eq(sides.full.as_ptr(), Arc::as_ptr(whole));
-        let place = match kept.iter().position(known) {
+        let place = match lists.iter().position(known) {
             Some(place) => place,
             None => {
                 // A strong count of zero means that the inner gateway has replaced the list.
-                kept.retain(|sides| sides.full.strong_count() > 0);
-                if kept.len() >= LIST_COUNT_MAX {
-                    kept.remove(0);
+                lists.retain(|sides| sides.full.strong_count() > 0);
+                if lists.len() >= LIST_COUNT_MAX {
+                    lists.remove(0);
                 }
-                kept.push(ListViews { full: Arc::downgrade(whole), views: HashMap::default() });
-                kept.len() - 1
+                lists.push(ListViews { full: Arc::downgrade(whole), views: HashMap::default() });
+                lists.len() - 1
             }
         };
-        let Some(ListViews { views: sides, .. }) = kept.get_mut(place) else { return Arc::default() };
+        let Some(ListViews { views: sides, .. }) = lists.get_mut(place) else { return Arc::default() };
         if sides.len() >= VIEW_COUNT_MAX && !sides.contains_key(&bits) {
             sides.clear();
         }
@@ -217,8 +217,8 @@ impl<T: Clone> ViewCache<T> {
 }
 
 /// The items that have their bit set in `bits`.
-fn select<T: Clone>(whole: &Arc<Vec<T>>, bits: &[u64]) -> Arc<Vec<T>> {
-    let items = whole.chunks(64).zip(bits).flat_map(|(items, bits)| {
+fn select<T: Clone>(full: &Arc<Vec<T>>, bits: &[u64]) -> Arc<Vec<T>> {
+    let items = full.chunks(64).zip(bits).flat_map(|(items, bits)| {
         items
             .iter()
             .enumerate()

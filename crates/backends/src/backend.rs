@@ -40,14 +40,14 @@ pub(crate) struct RemoteBackend {
 
 impl RemoteBackend {
     /// Must run on a tokio runtime, because `CallerConnections::start` spawns tasks.
-    pub(crate) fn new(shared: Arc<SupervisedConnection>) -> Self {
-        let grouping = match (&shared.policy.credentials, shared.policy.isolation) {
+    pub(crate) fn new(supervised: Arc<SupervisedConnection>) -> Self {
+        let grouping = match (&supervised.policy.credentials, supervised.policy.isolation) {
             (Some(credentials), _) => Some(Grouping::Credentials(credentials.clone())),
             (None, Isolation::Shared) => None,
             (None, isolation) => Some(Grouping::Isolation(isolation)),
         };
-        let callers = grouping.map(|grouping| CallerConnections::start(&shared, grouping));
-        Self { main: shared, caller_connections: callers }
+        let callers = grouping.map(|grouping| CallerConnections::start(&supervised, grouping));
+        Self { main: supervised, caller_connections: callers }
     }
 
     /// The connection that serves a request of this caller; it is opened if needed.
@@ -76,22 +76,22 @@ impl RemoteBackend {
     async fn execute_request(
         &self,
         ctx: &CallContext,
-        asked: BackendRequest,
+        request: BackendRequest,
         continuation: Continuation,
     ) -> Result<Reply, Error> {
         let connection = self.acquire_connection(ctx).await?;
-        execute(&connection, ctx, asked, continuation).await
+        execute(&connection, ctx, request, continuation).await
     }
 
     async fn update_subscription(
         &self,
         name: &'static str,
-        line: &SupervisedConnection,
+        connection: &SupervisedConnection,
         uri: &BackendUri,
     ) -> Result<(), Error> {
-        let changed = timeout(self.call_timeout(), line.change_subscription(name, uri)).await;
+        let changed = timeout(self.call_timeout(), connection.change_subscription(name, uri)).await;
         let changed = changed.map_err(|_| self.timeout_error(self.call_timeout()))?;
-        changed.map_err(|failure| line.to_error(failure))
+        changed.map_err(|failure| connection.to_error(failure))
     }
 }
 
@@ -104,22 +104,22 @@ impl SupervisedConnection {
                 let connection = wait_until_ready(self).await?;
                 inventory::fetch(&connection, wait, &self.last_lists).await
             }
-            taken => taken,
+            fetched => fetched,
         }
     }
 
     /// Adds `uri` to the subscriptions. Returns false if there are already `SUBSCRIPTIONS_MAX` others.
     fn add_subscription(&self, uri: &BackendUri) -> bool {
-        let mut room = true;
+        let mut has_room = true;
         self.subscriptions.send_if_modified(|wanted| {
-            room = wanted.contains(uri) || wanted.len() < SUBSCRIPTIONS_MAX;
-            if !room || wanted.contains(uri) {
+            has_room = wanted.contains(uri) || wanted.len() < SUBSCRIPTIONS_MAX;
+            if !has_room || wanted.contains(uri) {
                 return false;
             }
             Arc::<BTreeSet<_>>::make_mut(wanted).insert(uri.clone());
             true
         });
-        room
+        has_room
     }
 
     fn remove_subscription(&self, uri: &BackendUri) {
@@ -146,8 +146,8 @@ impl SupervisedConnection {
         uri: &BackendUri,
         wanted: bool,
     ) -> Result<(), Failure> {
-        let mut listening = connection.listen_state.subscribe();
-        let settled = listening.wait_for(|listening| match listening {
+        let mut listen_state = connection.listen_state.subscribe();
+        let settled = listen_state.wait_for(|listen_state| match listen_state {
             ListenState::Opening => false,
             ListenState::Open(covered) => covered.contains(uri) == wanted,
             ListenState::Refused => true,
@@ -232,15 +232,16 @@ impl Backend for RemoteBackend {
         Box::pin(async move {
             // Fetching a caller's lists does not open a connection for it. Without one, the lists of the
             // shared connection apply: they are the same for all callers.
-            let line = match &self.caller_connections {
+            let connection = match &self.caller_connections {
                 Some(callers) if !callers.is_personal() => {
                     callers.acquire_existing(ctx).unwrap_or_else(|| ConnectionRef::main(&self.main))
                 }
                 Some(_) | None => self.acquire_connection(ctx).await?,
             };
             let wait = self.call_timeout() * INVENTORY_TIMEOUT_FACTOR;
-            let taken = timeout(wait, line.fetch_inventory()).await.map_err(|_| self.timeout_error(wait))?;
-            taken.map_err(|failure| line.to_error(failure))
+            let fetched =
+                timeout(wait, connection.fetch_inventory()).await.map_err(|_| self.timeout_error(wait))?;
+            fetched.map_err(|failure| connection.to_error(failure))
         })
     }
 
@@ -250,10 +251,10 @@ impl Backend for RemoteBackend {
         name: BackendToolName,
         arguments: Option<Json>,
         continuation: Continuation,
-        rest: Members,
+        extra: Members,
     ) -> GatewayFuture<'a, Reply> {
-        let asked = BackendRequest::Tool(name, arguments, rest);
-        Box::pin(self.execute_request(ctx, asked, continuation))
+        let request = BackendRequest::Tool(name, arguments, extra);
+        Box::pin(self.execute_request(ctx, request, continuation))
     }
 
     fn read_resource<'a>(
@@ -261,10 +262,10 @@ impl Backend for RemoteBackend {
         ctx: &'a CallContext,
         uri: BackendUri,
         continuation: Continuation,
-        rest: Members,
+        extra: Members,
     ) -> GatewayFuture<'a, Reply> {
-        let asked = BackendRequest::Resource(uri, rest);
-        Box::pin(self.execute_request(ctx, asked, continuation))
+        let request = BackendRequest::Resource(uri, extra);
+        Box::pin(self.execute_request(ctx, request, continuation))
     }
 
     fn get_prompt<'a>(
@@ -273,30 +274,30 @@ impl Backend for RemoteBackend {
         name: BackendPromptName,
         arguments: Option<Json>,
         continuation: Continuation,
-        rest: Members,
+        extra: Members,
     ) -> GatewayFuture<'a, Reply> {
-        let asked = BackendRequest::Prompt(name, arguments, rest);
-        Box::pin(self.execute_request(ctx, asked, continuation))
+        let request = BackendRequest::Prompt(name, arguments, extra);
+        Box::pin(self.execute_request(ctx, request, continuation))
     }
 
     fn complete_prompt<'a>(
         &'a self,
         ctx: &'a CallContext,
         name: BackendPromptName,
-        rest: Members,
+        extra: Members,
     ) -> GatewayFuture<'a, Reply> {
-        let asked = BackendRequest::CompletePromptArgument(name, rest);
-        Box::pin(self.execute_request(ctx, asked, Continuation::default()))
+        let request = BackendRequest::CompletePromptArgument(name, extra);
+        Box::pin(self.execute_request(ctx, request, Continuation::default()))
     }
 
     fn complete_template<'a>(
         &'a self,
         ctx: &'a CallContext,
         template: UriTemplate,
-        rest: Members,
+        extra: Members,
     ) -> GatewayFuture<'a, Reply> {
-        let asked = BackendRequest::CompleteTemplateVariable(template, rest);
-        Box::pin(self.execute_request(ctx, asked, Continuation::default()))
+        let request = BackendRequest::CompleteTemplateVariable(template, extra);
+        Box::pin(self.execute_request(ctx, request, Continuation::default()))
     }
 
     fn task<'a>(
@@ -304,20 +305,20 @@ impl Backend for RemoteBackend {
         ctx: &'a CallContext,
         verb: TaskOperation,
         id: String,
-        rest: Members,
+        extra: Members,
     ) -> GatewayFuture<'a, Reply> {
-        Box::pin(self.execute_request(ctx, BackendRequest::Task(verb, id, rest), Continuation::default()))
+        Box::pin(self.execute_request(ctx, BackendRequest::Task(verb, id, extra), Continuation::default()))
     }
 
     fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> GatewayFuture<'a, ()> {
         Box::pin(async move {
-            let line = self.acquire_connection(ctx).await?;
-            if !line.add_subscription(&uri) {
+            let connection = self.acquire_connection(ctx).await?;
+            if !connection.add_subscription(&uri) {
                 return Err(Error::Overloaded);
             }
-            let subscribed = self.update_subscription(method::RESOURCES_SUBSCRIBE, &line, &uri).await;
+            let subscribed = self.update_subscription(method::RESOURCES_SUBSCRIBE, &connection, &uri).await;
             if subscribed.is_err() {
-                line.remove_subscription(&uri);
+                connection.remove_subscription(&uri);
             }
             subscribed
         })
@@ -325,17 +326,17 @@ impl Backend for RemoteBackend {
 
     fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> GatewayFuture<'a, ()> {
         Box::pin(async move {
-            let line = match &self.caller_connections {
+            let connection = match &self.caller_connections {
                 None => ConnectionRef::main(&self.main),
                 Some(callers) => match (callers.acquire_existing(ctx), callers.scope(ctx)) {
-                    (Some(line), _) => line,
+                    (Some(connection), _) => connection,
                     (None, Ok(IsolationScope::Shared)) => ConnectionRef::main(&self.main),
                     // The subscriptions of a connection end when it closes.
                     (None, _) => return Ok(()),
                 },
             };
-            line.remove_subscription(&uri);
-            self.update_subscription(method::RESOURCES_UNSUBSCRIBE, &line, &uri).await
+            connection.remove_subscription(&uri);
+            self.update_subscription(method::RESOURCES_UNSUBSCRIBE, &connection, &uri).await
         })
     }
 }

@@ -132,11 +132,11 @@ impl Call<'_> {
     /// `input_required` replies and drives the rounds itself. For a client with sessions, this function
     /// drives the rounds.
     async fn drive_rounds(&self, mut continuation: Continuation) -> Result<Reply, Error> {
-        let drives = self.ctx.protocol.has_sessions();
+        let is_driven_here = self.ctx.protocol.has_sessions();
         for _ in 0..ROUNDS_MAX {
             let reply = self.send_with_retry(continuation).await;
             let reply = reply.map_err(|failure| self.supervised.to_error(failure))?;
-            if !(drives && reply.result_type == ResultType::InputRequired) {
+            if !(is_driven_here && reply.result_type == ResultType::InputRequired) {
                 return Ok(reply);
             }
             continuation = Box::pin(self.collect_answers(&reply)).await?;
@@ -227,7 +227,7 @@ impl Call<'_> {
         let continuation = if connection.has_session() { Continuation::default() } else { continuation };
         connection.lower_log_level(self.client.log_level()).await;
         let client: Arc<dyn ClientPort> = Arc::<TimedClientPort>::clone(&self.client);
-        let _turn = if connection.has_session() {
+        let _turn_guard = if connection.has_session() {
             connection.link.pending_requests().wait_for_turn(&self.ctx.caller, &*client).await
         } else {
             None
@@ -314,9 +314,9 @@ impl Call<'_> {
         if !connection.mirrors_arguments {
             return Ok(headers);
         }
-        for mirrored in connection.mirrored_arguments().get(name).into_iter().flatten() {
-            if let Some(value) = mirrored.header_value(arguments)? {
-                headers.push((mirrored.header.clone(), value));
+        for mirrored_headers in connection.mirrored_arguments().get(name).into_iter().flatten() {
+            if let Some(value) = mirrored_headers.header_value(arguments)? {
+                headers.push((mirrored_headers.header.clone(), value));
             }
         }
         Ok(headers)

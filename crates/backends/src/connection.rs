@@ -61,14 +61,14 @@ impl Connection {
         backend: BackendId,
         link: Arc<dyn Link>,
         introduction: InitializeInfo,
-        identity: &ClientInfo,
+        client_info: &ClientInfo,
         over_http: bool,
     ) -> Self {
         let version = introduction.version;
         Self {
             backend,
             link,
-            dialect: Dialect::new(version, &identity.name, &identity.version),
+            dialect: Dialect::new(version, &client_info.name, &client_info.version),
             initialize_info: introduction,
             mirrors_arguments: over_http && !version.has_sessions(),
             listen_state: watch::Sender::new(ListenState::Opening),
@@ -81,12 +81,12 @@ impl Connection {
 
     /// Runs a task, such as a long-lived stream, until it finishes or the connection closes.
     pub(crate) fn spawn_tracked(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let (retired, ended) = (self.closing.clone(), self.link.close_signal().token());
+        let (closing, closed) = (self.closing.clone(), self.link.close_signal().token());
         self.stream_tasks.spawn(async move {
             tokio::select! {
                 () = work => {}
-                () = retired.cancelled() => {}
-                () = ended.cancelled() => {}
+                () = closing.cancelled() => {}
+                () = closed.cancelled() => {}
             }
         });
     }
@@ -115,14 +115,14 @@ impl Connection {
         purpose: Purpose,
         request: impl FnOnce(u64) -> McpRequest,
     ) -> Result<Json, Failure> {
-        let ticket = self.link.pending_requests().register(purpose)?;
-        let outcome = self.link.exchange(&ticket, request(ticket.id())).await;
+        let handle = self.link.pending_requests().register(purpose)?;
+        let outcome = self.link.exchange(&handle, request(handle.id())).await;
         if let Err(failure) = &outcome {
             self.close_on_failure(failure);
         }
         // After an indeterminate failure the backend may still be working on the request.
         if !matches!(outcome, Err(Failure::Indeterminate(..))) {
-            ticket.finish();
+            handle.finish();
         }
         outcome
     }
@@ -155,14 +155,14 @@ impl Connection {
         else {
             return;
         };
-        let rank = level as u8;
-        if self.log_level.load(Ordering::Relaxed) <= rank {
+        let severity = level as u8;
+        if self.log_level.load(Ordering::Relaxed) <= severity {
             return;
         }
         let request = McpRequest::maintenance(method::SET_LEVEL, self.dialect.set_level(level));
         match self.exchange(Purpose::Maintenance, |_| request).await {
             Ok(_) | Err(Failure::Refused(_)) => {
-                self.log_level.fetch_min(rank, Ordering::Relaxed);
+                self.log_level.fetch_min(severity, Ordering::Relaxed);
             }
             Err(failure) => {
                 tracing::debug!(backend = %self.backend, %failure, "the log level could not be set");
@@ -176,7 +176,7 @@ impl Connection {
     }
 
     /// Replaces the mirrored arguments after a `tools/list`.
-    pub(crate) fn set_mirrored_arguments(&self, mirrors: MirroredArguments) {
-        *self.mirrored_arguments.lock() = Arc::new(mirrors);
+    pub(crate) fn set_mirrored_arguments(&self, mirrored_arguments: MirroredArguments) {
+        *self.mirrored_arguments.lock() = Arc::new(mirrored_arguments);
     }
 }

@@ -68,29 +68,29 @@ impl Backends {
     /// # Panics
     /// Outside a tokio runtime.
     #[must_use]
-    pub fn start(policies: Vec<BackendPolicy>, identity: &ClientInfo, processes: &ProcessPolicy) -> Self {
+    pub fn start(policies: Vec<BackendPolicy>, client_info: &ClientInfo, processes: &ProcessPolicy) -> Self {
         let tasks = TaskTracker::new();
-        let room = ProcessSlots::new(processes.count_max);
+        let process_slots = ProcessSlots::new(processes.count_max);
         let backends = policies
             .into_iter()
             .map(|policy| {
-                let shared = SupervisedConnection::new(
+                let supervised = SupervisedConnection::new(
                     policy,
-                    identity.clone(),
+                    client_info.clone(),
                     processes.clone(),
-                    Arc::clone(&room),
+                    Arc::clone(&process_slots),
                     tasks.clone(),
                 );
                 // The slot is held until the supervisor of the backend has ended.
-                let place = matches!(shared.policy.transport, Transport::Stdio(_))
-                    .then(|| room.acquire_unconditionally());
-                let running = Arc::clone(&shared);
+                let slot = matches!(supervised.policy.transport, Transport::Stdio(_))
+                    .then(|| process_slots.acquire_unconditionally());
+                let supervised_task = Arc::clone(&supervised);
                 tasks.spawn(async move {
-                    lifecycle::supervisor::run(running).await;
-                    drop(place);
+                    lifecycle::supervisor::run(supervised_task).await;
+                    drop(slot);
                 });
-                let backend: Arc<dyn Backend> = Arc::new(RemoteBackend::new(Arc::clone(&shared)));
-                (shared, backend)
+                let backend: Arc<dyn Backend> = Arc::new(RemoteBackend::new(Arc::clone(&supervised)));
+                (supervised, backend)
             })
             .collect();
         let reaping = tokio::spawn(transport::child::reap_orphans()).abort_handle();
@@ -112,9 +112,9 @@ impl Backends {
     /// processes that do not stop are killed with everything that they started. HTTP sessions are ended.
     /// Returns when all of that is done, or a short time after `grace` if backends do not end in time.
     pub async fn shutdown(&self, grace: Duration) {
-        for (shared, _) in &self.backends {
-            *shared.grace.lock() = grace;
-            shared.stop.cancel();
+        for (supervised, _) in &self.backends {
+            *supervised.grace.lock() = grace;
+            supervised.stop.cancel();
         }
         self.tasks.close();
         if timeout(grace + SHUTDOWN_MARGIN, self.tasks.wait()).await.is_err() {
@@ -127,8 +127,8 @@ impl Backends {
 impl Drop for Backends {
     /// Stops the backends that were not shut down, without waiting for them.
     fn drop(&mut self) {
-        for (shared, _) in &self.backends {
-            shared.stop.cancel();
+        for (supervised, _) in &self.backends {
+            supervised.stop.cancel();
         }
         self.reaper_task.abort();
     }

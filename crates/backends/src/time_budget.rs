@@ -63,8 +63,8 @@ impl TimeBudget {
         loop {
             // A pause only postpones the expiry, so no notification of it is needed before the current
             // expiry.
-            let due = self.state.lock().expires_at;
-            sleep_until(earlier(due, self.deadline)).await;
+            let expires_at = self.state.lock().expires_at;
+            sleep_until(earlier(expires_at, self.deadline)).await;
             let changed = self.changed.notified();
             match self.status_at(Instant::now()) {
                 BudgetStatus::Expired => return,
@@ -83,9 +83,9 @@ impl TimeBudget {
     /// Extends the budget after a progress report: the backend has the call time-out again, up to the
     /// maximum.
     fn extend(&self) {
-        let mut clock = self.state.lock();
-        let longest = clock.started_at + self.call_timeout_max;
-        clock.expires_at = clock.expires_at.max((Instant::now() + self.call_timeout).min(longest));
+        let mut state = self.state.lock();
+        let longest = state.started_at + self.call_timeout_max;
+        state.expires_at = state.expires_at.max((Instant::now() + self.call_timeout).min(longest));
     }
 
     /// The error for an expired budget.
@@ -93,17 +93,17 @@ impl TimeBudget {
         if self.deadline.is_some_and(|hard| hard <= Instant::now()) {
             return Error::DeadlineExceeded;
         }
-        let clock = self.state.lock();
-        Error::BackendTimedOut { backend: backend.clone(), after: clock.expires_at - clock.started_at }
+        let state = self.state.lock();
+        Error::BackendTimedOut { backend: backend.clone(), after: state.expires_at - state.started_at }
     }
 
     fn status_at(&self, now: Instant) -> BudgetStatus {
-        let clock = self.state.lock();
+        let state = self.state.lock();
         if self.deadline.is_some_and(|hard| hard <= now) {
             BudgetStatus::Expired
-        } else if clock.open_questions > 0 {
+        } else if state.open_questions > 0 {
             BudgetStatus::Paused
-        } else if clock.expires_at <= now {
+        } else if state.expires_at <= now {
             BudgetStatus::Expired
         } else {
             BudgetStatus::Running
@@ -111,12 +111,12 @@ impl TimeBudget {
     }
 
     fn pause(self: &Arc<Self>) -> PauseGuard {
-        let mut clock = self.state.lock();
-        if clock.open_questions == 0 {
-            clock.paused_at = Instant::now();
+        let mut state = self.state.lock();
+        if state.open_questions == 0 {
+            state.paused_at = Instant::now();
         }
-        clock.open_questions += 1;
-        drop(clock);
+        state.open_questions += 1;
+        drop(state);
         self.changed.notify_waiters();
         PauseGuard(Arc::clone(self))
     }
@@ -139,14 +139,14 @@ struct PauseGuard(Arc<TimeBudget>);
 
 impl Drop for PauseGuard {
     fn drop(&mut self) {
-        let mut clock = self.0.state.lock();
-        clock.open_questions -= 1;
-        if clock.open_questions == 0 {
-            let paused = clock.paused_at.elapsed();
-            clock.expires_at += paused;
-            clock.started_at += paused;
+        let mut state = self.0.state.lock();
+        state.open_questions -= 1;
+        if state.open_questions == 0 {
+            let paused = state.paused_at.elapsed();
+            state.expires_at += paused;
+            state.started_at += paused;
         }
-        drop(clock);
+        drop(state);
         self.0.changed.notify_waiters();
     }
 }
@@ -213,7 +213,7 @@ impl ClientPort for TimedClientPort {
 
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
         Box::pin(async move {
-            let _asking = self.time_budget.pause();
+            let _pause_guard = self.time_budget.pause();
             let asking = timeout(QUESTION_TIMEOUT_MAX, self.inner.ask(question));
             let answer = asking.await.unwrap_or(Err(AskError::Unreachable));
             if let Err(AskError::Unsupported(kind)) = &answer {
@@ -231,11 +231,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_clock_stands_still_while_the_client_is_asked() {
         let start = Instant::now();
-        let patience = TimeBudget::new(Duration::from_secs(10), Duration::ZERO, None);
-        let asking = patience.pause();
+        let time_budget = TimeBudget::new(Duration::from_secs(10), Duration::ZERO, None);
+        let asking = time_budget.pause();
         let waiting = tokio::spawn({
-            let patience = Arc::clone(&patience);
-            async move { patience.wait_until_expired().await }
+            let time_budget = Arc::clone(&time_budget);
+            async move { time_budget.wait_until_expired().await }
         });
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(!waiting.is_finished());
@@ -247,21 +247,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn progress_puts_the_end_off_up_to_a_bound() {
         let start = Instant::now();
-        let patience = TimeBudget::new(Duration::from_secs(10), Duration::from_secs(60), None);
+        let time_budget = TimeBudget::new(Duration::from_secs(10), Duration::from_secs(60), None);
         let waiting = tokio::spawn({
-            let patience = Arc::clone(&patience);
-            async move { patience.wait_until_expired().await }
+            let time_budget = Arc::clone(&time_budget);
+            async move { time_budget.wait_until_expired().await }
         });
         for _ in 0..5 {
             tokio::time::sleep(Duration::from_secs(9)).await;
-            patience.extend();
+            time_budget.extend();
         }
         assert!(!waiting.is_finished());
         tokio::time::sleep(Duration::from_secs(9)).await;
-        patience.extend();
+        time_budget.extend();
         waiting.await.unwrap();
         assert_eq!(start.elapsed().as_secs(), 60);
-        let fault = patience.timeout_error(&"b".into());
+        let fault = time_budget.timeout_error(&"b".into());
         assert_eq!(
             fault.to_string(),
             "backend `b` did not answer within 60 s; `timeout` of the backend or `operational.timeouts` allows more"
@@ -272,9 +272,9 @@ mod tests {
     async fn the_deadline_is_never_moved() {
         let start = Instant::now();
         let deadline = std::time::Instant::now() + Duration::from_secs(3);
-        let patience = TimeBudget::new(Duration::from_secs(10), Duration::ZERO, Some(deadline));
-        let _asking = patience.pause();
-        patience.wait_until_expired().await;
+        let time_budget = TimeBudget::new(Duration::from_secs(10), Duration::ZERO, Some(deadline));
+        let _pause_guard = time_budget.pause();
+        time_budget.wait_until_expired().await;
         assert!(start.elapsed() <= Duration::from_secs(4));
     }
 }

@@ -45,18 +45,18 @@ impl AwsStsSource {
         // stays the same.
         let role = self.policy.roles.select_role(caller.identity)?;
         let session = self.policy.session_name(caller.identity)?;
-        let asked = [role.as_ref(), &session];
-        let strategy = scope::fingerprint_with(&self.fingerprint, &asked);
+        let request_parts = [role.as_ref(), &session];
+        let strategy = scope::fingerprint_with(&self.fingerprint, &request_parts);
         let key = CacheKey { strategy, subject: caller.token.digest() };
         let fetch = || {
-            let (policy, exchanges) = (Arc::clone(&self.policy), Arc::clone(&self.exchange_context));
+            let (policy, exchange_context) = (Arc::clone(&self.policy), Arc::clone(&self.exchange_context));
             let (role, session, token) = (Arc::clone(role), session.clone(), caller.token.clone());
-            async move { sts::assume_role(&policy, &exchanges, &token, &role, &session).await }
+            async move { sts::assume_role(&policy, &exchange_context, &token, &role, &session).await }
         };
-        let (keys, receipt) =
+        let (aws_credentials, receipt) =
             self.exchange_context.aws_cache.get(key, self.policy.sts_url.authority(), fetch).await?;
         let now = self.exchange_context.clock.since_epoch();
-        let headers = sigv4::sign(request, &keys, &self.policy.region, &self.policy.service, now)?;
+        let headers = sigv4::sign(request, &aws_credentials, &self.policy.region, &self.policy.service, now)?;
         Ok(CredentialHeaders::cached(headers, receipt))
     }
 }
@@ -89,7 +89,9 @@ impl CredentialSource for AwsStsSource {
         Box::pin(std::future::ready(Ok(CredentialHeaders::uncached(Vec::new()))))
     }
 
-    fn invalidate(&self, applied: &CredentialHeaders) -> bool {
-        applied.version().is_some_and(|receipt| self.exchange_context.aws_cache.invalidate(receipt))
+    fn invalidate(&self, credential_headers: &CredentialHeaders) -> bool {
+        credential_headers
+            .version()
+            .is_some_and(|receipt| self.exchange_context.aws_cache.invalidate(receipt))
     }
 }

@@ -97,8 +97,8 @@ impl<G: Grant> CredentialSource for BearerSource<G> {
         Box::pin(async move {
             let caller = require_caller(caller, G::NAME)?;
             let fetch = || {
-                let ((grant, exchanges), token) = (self.clone_shared(), caller.token.clone());
-                async move { grant.fetch(&exchanges, &token).await }
+                let ((grant, exchange_context), token) = (self.clone_shared(), caller.token.clone());
+                async move { grant.fetch(&exchange_context, &token).await }
             };
             self.cached_or_fetched(caller.token.digest(), fetch).await
         })
@@ -113,14 +113,16 @@ impl<G: Grant> CredentialSource for BearerSource<G> {
                 return Ok(CredentialHeaders::uncached(Vec::new()));
             }
             let fetch = || {
-                let (grant, exchanges) = self.clone_shared();
-                async move { grant.fetch_for_gateway(&exchanges).await }
+                let (grant, exchange_context) = self.clone_shared();
+                async move { grant.fetch_for_gateway(&exchange_context).await }
             };
             self.cached_or_fetched(GATEWAY_SUBJECT, fetch).await
         })
     }
 
-    fn invalidate(&self, applied: &CredentialHeaders) -> bool {
-        applied.version().is_some_and(|receipt| self.exchange_context.token_cache.invalidate(receipt))
+    fn invalidate(&self, credential_headers: &CredentialHeaders) -> bool {
+        credential_headers
+            .version()
+            .is_some_and(|receipt| self.exchange_context.token_cache.invalidate(receipt))
     }
 }

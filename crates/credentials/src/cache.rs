@@ -121,19 +121,19 @@ impl<V: Clone + Send + Sync + 'static> CredentialCache<V> {
     }
 
     /// Returns the credential under `key`. It calls `fetch` unless the credential is cached or a fetch is in
-    /// flight. Errors name the endpoint `place`.
-    pub(crate) async fn get<F, W>(&self, key: CacheKey, place: &Arc<str>, fetch: F) -> FetchOutcome<V>
+    /// flight. Errors name the endpoint `authority`.
+    pub(crate) async fn get<F, W>(&self, key: CacheKey, authority: &Arc<str>, fetch: F) -> FetchOutcome<V>
     where
         F: FnOnce() -> W,
         W: Future<Output = Result<FetchedCredential<V>, FetchFailure>> + Send + 'static,
     {
-        let mut outcome = match self.find_or_start(key, place, fetch) {
+        let mut outcome = match self.find_or_start(key, authority, fetch) {
             CacheLookup::Done(outcome) => return outcome,
             CacheLookup::InFlight(outcome) => outcome,
         };
-        let broken = || FetchFailure::unavailable(place, "the exchange was broken off").error;
-        let landed = outcome.wait_for(Option::is_some).await.map_err(|_| broken())?;
-        landed.clone().unwrap_or_else(|| Err(broken()))
+        let aborted = || FetchFailure::unavailable(authority, "the exchange was broken off").error;
+        let completed = outcome.wait_for(Option::is_some).await.map_err(|_| aborted())?;
+        completed.clone().unwrap_or_else(|| Err(aborted()))
     }
 
     fn find_or_start<F, W>(&self, key: CacheKey, place: &Arc<str>, fetch: F) -> CacheLookup<V>
@@ -146,8 +146,8 @@ impl<V: Clone + Send + Sync + 'static> CredentialCache<V> {
         if let Some(outcome) = table.cached(key, now) {
             return CacheLookup::Done(outcome);
         }
-        if let Some(flight) = table.in_flight.get(&key) {
-            return CacheLookup::InFlight(flight.outcome.clone());
+        if let Some(fetch_in_flight) = table.in_flight.get(&key) {
+            return CacheLookup::InFlight(fetch_in_flight.outcome.clone());
         }
         if table.is_overloaded(place) {
             let why = "too many exchanges are under way";
@@ -160,7 +160,7 @@ impl<V: Clone + Send + Sync + 'static> CredentialCache<V> {
             .in_flight
             .insert(key, InFlightFetch { number, authority: Arc::clone(place), outcome: outcome.clone() });
         drop(table);
-        let landing = FetchCompletion {
+        let completion = FetchCompletion {
             shared: Arc::clone(&self.0),
             version: CredentialVersion { key, number },
             started_at: now,
@@ -169,21 +169,21 @@ impl<V: Clone + Send + Sync + 'static> CredentialCache<V> {
         let work = fetch();
         tokio::spawn(async move {
             let fetched = work.await;
-            landing.complete(fetched);
+            completion.complete(fetched);
         });
         CacheLookup::InFlight(outcome)
     }
 
     /// Drops a credential that a backend rejected. True when there is or will be a newer one.
-    pub(crate) fn invalidate(&self, receipt: &CredentialVersion) -> bool {
+    pub(crate) fn invalidate(&self, version: &CredentialVersion) -> bool {
         let now = DualInstant::now(&*self.0.clock);
         let mut table = self.0.table.lock();
-        match table.entries.peek(&receipt.key) {
-            Some(CacheEntry::Valid(kept)) if kept.number == receipt.number => {
-                if kept.is_replacement && kept.cached_at.age(now) < REPLACEMENT_AGE_MIN {
+        match table.entries.peek(&version.key) {
+            Some(CacheEntry::Valid(cached)) if cached.number == version.number => {
+                if cached.is_replacement && cached.cached_at.age(now) < REPLACEMENT_AGE_MIN {
                     return false;
                 }
-                table.insert(receipt.key, CacheEntry::Invalidated);
+                table.insert(version.key, CacheEntry::Invalidated);
                 true
             }
             // The credential was never cached, or another request dropped it: the next one is newer.
@@ -201,9 +201,9 @@ impl<V: Clone + Send + Sync + 'static> CredentialCache<V> {
 
 impl<V: Clone> CacheTable<V> {
     fn cached(&mut self, key: CacheKey, now: DualInstant) -> Option<FetchOutcome<V>> {
-        let is_over = match self.entries.get(&key)? {
-            CacheEntry::Valid(kept) if !kept.expires_at.is_past(now) => {
-                return Some(Ok((kept.value.clone(), CredentialVersion { key, number: kept.number })));
+        let is_expired = match self.entries.get(&key)? {
+            CacheEntry::Valid(cached) if !cached.expires_at.is_past(now) => {
+                return Some(Ok((cached.value.clone(), CredentialVersion { key, number: cached.number })));
             }
             CacheEntry::Refused { error, expires_at: until } if !until.is_past(now) => {
                 return Some(Err(error.clone()));
@@ -211,34 +211,37 @@ impl<V: Clone> CacheTable<V> {
             CacheEntry::Valid(_) | CacheEntry::Refused { .. } => true,
             CacheEntry::Invalidated => false,
         };
-        if is_over {
+        if is_expired {
             self.remove(&key);
         }
         None
     }
 
-    fn is_overloaded(&self, place: &Arc<str>) -> bool {
+    fn is_overloaded(&self, authority: &Arc<str>) -> bool {
         let all = self.in_flight.len();
-        let of_place = || self.in_flight.values().filter(|flight| flight.authority == *place).count();
-        all >= IN_FLIGHT_MAX || all >= IN_FLIGHT_PER_ENDPOINT_MAX && of_place() >= IN_FLIGHT_PER_ENDPOINT_MAX
+        let of_authority = || {
+            self.in_flight.values().filter(|fetch_in_flight| fetch_in_flight.authority == *authority).count()
+        };
+        all >= IN_FLIGHT_MAX
+            || all >= IN_FLIGHT_PER_ENDPOINT_MAX && of_authority() >= IN_FLIGHT_PER_ENDPOINT_MAX
     }
 
     fn remove(&mut self, key: &CacheKey) {
-        if let Some(slot) = self.entries.pop(key) {
-            self.bytes -= slot.bytes();
+        if let Some(entry) = self.entries.pop(key) {
+            self.bytes -= entry.bytes();
         }
     }
 
-    fn insert(&mut self, key: CacheKey, slot: CacheEntry<V>) {
-        self.bytes += slot.bytes();
+    fn insert(&mut self, key: CacheKey, entry: CacheEntry<V>) {
+        self.bytes += entry.bytes();
         // Returns the entry that was replaced, or the least recently used one.
-        if let Some((_, gone)) = self.entries.push(key, slot) {
-            self.bytes -= gone.bytes();
+        if let Some((_, evicted)) = self.entries.push(key, entry) {
+            self.bytes -= evicted.bytes();
         }
         while self.bytes > BYTES_MAX
-            && let Some((_, gone)) = self.entries.pop_lru()
+            && let Some((_, evicted)) = self.entries.pop_lru()
         {
-            self.bytes -= gone.bytes();
+            self.bytes -= evicted.bytes();
         }
     }
 }
@@ -246,7 +249,7 @@ impl<V: Clone> CacheTable<V> {
 impl<V> CacheEntry<V> {
     fn bytes(&self) -> usize {
         match self {
-            Self::Valid(kept) => kept.bytes,
+            Self::Valid(cached) => cached.bytes,
             Self::Refused { .. } | Self::Invalidated => 0,
         }
     }
@@ -270,7 +273,7 @@ impl<V: Clone> FetchCompletion<V> {
                 let is_renewal =
                     matches!(table.entries.peek(&self.version.key), Some(CacheEntry::Invalidated));
                 if !until.is_past(now) {
-                    let kept = CachedCredential {
+                    let cached = CachedCredential {
                         value: fresh.value.clone(),
                         number: self.version.number,
                         cached_at: now,
@@ -278,7 +281,7 @@ impl<V: Clone> FetchCompletion<V> {
                         bytes: fresh.bytes,
                         is_replacement: is_renewal,
                     };
-                    table.insert(self.version.key, CacheEntry::Valid(kept));
+                    table.insert(self.version.key, CacheEntry::Valid(cached));
                 }
                 Ok((fresh.value, self.version))
             }
@@ -304,7 +307,11 @@ impl<V: Clone> Drop for FetchCompletion<V> {
     fn drop(&mut self) {
         let mut table = self.shared.table.lock();
         let key = self.version.key;
-        if table.in_flight.get(&key).is_some_and(|flight| flight.number == self.version.number) {
+        if table
+            .in_flight
+            .get(&key)
+            .is_some_and(|fetch_in_flight| fetch_in_flight.number == self.version.number)
+        {
             table.in_flight.remove(&key);
         }
     }

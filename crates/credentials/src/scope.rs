@@ -21,9 +21,9 @@ pub(crate) fn caller_scope(strategy: &[u8; 32], identity: &Identity, detail: &[&
         };
         hash.update([1]);
         match sorted_values(claim, value) {
-            Some(words) => {
-                hash.update(words.len().to_le_bytes());
-                words.iter().for_each(|word| hash_part(&mut hash, word));
+            Some(values) => {
+                hash.update(values.len().to_le_bytes());
+                values.iter().for_each(|word| hash_part(&mut hash, word));
             }
             None => hash_part(&mut hash, value.as_str()),
         }
@@ -53,16 +53,16 @@ fn hash_part(hash: &mut Sha256, part: &str) {
 
 /// The sorted members of claims that are sets, in which order and repetition have no meaning.
 fn sorted_values(claim: &str, value: &Json) -> Option<Vec<String>> {
-    let mut words = match (claim, value.decode_string()) {
+    let mut values = match (claim, value.decode_string()) {
         ("aud", Some(one)) => vec![one],
         ("scope" | "scp", Some(text)) => text.split(' ').map(str::to_owned).collect(),
         ("aud" | "scope" | "scp", None) => value.decode::<Vec<String>>().ok()?,
         _other_claim => return None,
     };
-    words.retain(|word| !word.is_empty());
-    words.sort_unstable();
-    words.dedup();
-    Some(words)
+    values.retain(|word| !word.is_empty());
+    values.sort_unstable();
+    values.dedup();
+    Some(values)
 }
 
 #[cfg(test)]

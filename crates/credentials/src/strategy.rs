@@ -43,14 +43,17 @@ impl Strategy {
     ///
     /// # Errors
     /// For `UpstreamInject` and `Obo`, because this gateway has no source for their tokens.
-    pub fn build(self, exchanges: &Arc<ExchangeContext>) -> Result<Arc<dyn CredentialSource>, PolicyError> {
-        let shared = || Arc::clone(exchanges);
+    pub fn build(
+        self,
+        exchange_context: &Arc<ExchangeContext>,
+    ) -> Result<Arc<dyn CredentialSource>, PolicyError> {
+        let context = || Arc::clone(exchange_context);
         Ok(match self {
             Self::Unauthenticated => Arc::new(FixedHeaders::none()),
             Self::HeaderInjection(header) => Arc::new(header),
-            Self::TokenExchange(policy) => Arc::new(policy.into_source(shared())),
-            Self::Xaa(policy) => Arc::new(policy.into_source(shared())),
-            Self::AwsSts(policy) => Arc::new(AwsStsSource::new(policy, shared())),
+            Self::TokenExchange(policy) => Arc::new(policy.into_source(context())),
+            Self::Xaa(policy) => Arc::new(policy.into_source(context())),
+            Self::AwsSts(policy) => Arc::new(AwsStsSource::new(policy, context())),
             Self::UpstreamInject => {
                 let why = "upstream_inject sends the token of a login at an upstream provider, and this gateway keeps \
                            no such logins; use token_exchange";

@@ -69,9 +69,10 @@ impl TokenClient {
         form: String,
         authorization: Option<HeaderValue>,
     ) -> Result<TokenReply, FetchFailure> {
-        let place = url.authority();
-        let late = |_elapsed| FetchFailure::unavailable(place, format!("no answer within {TIMEOUT:?}"));
-        time::timeout(TIMEOUT, self.post_with_permit(url, form, authorization)).await.map_err(late)?
+        let authority = url.authority();
+        let timed_out =
+            |_elapsed| FetchFailure::unavailable(authority, format!("no answer within {TIMEOUT:?}"));
+        time::timeout(TIMEOUT, self.post_with_permit(url, form, authorization)).await.map_err(timed_out)?
     }
 
     async fn post_with_permit(
@@ -80,9 +81,10 @@ impl TokenClient {
         form: String,
         authorization: Option<HeaderValue>,
     ) -> Result<TokenReply, FetchFailure> {
-        let place = url.authority();
-        let broken = |error: &(dyn StdError + 'static)| FetchFailure::unavailable(place, error_chain(error));
-        let _turn = url.request_permits().acquire().await.map_err(|error| broken(&error))?;
+        let authority = url.authority();
+        let unavailable =
+            |error: &(dyn StdError + 'static)| FetchFailure::unavailable(authority, error_chain(error));
+        let _permit = url.request_permits().acquire().await.map_err(|error| unavailable(&error))?;
         let mut request = http::Request::new(Full::new(Bytes::from(form)));
         *request.method_mut() = Method::POST;
         request.uri_mut().clone_from(url.uri());
@@ -93,16 +95,16 @@ impl TokenClient {
         if let Some(authorization) = authorization {
             headers.insert(AUTHORIZATION, authorization);
         }
-        let response = self.pool.request(request).await.map_err(|error| broken(&error))?;
+        let response = self.pool.request(request).await.map_err(|error| unavailable(&error))?;
         let status = response.status();
         if status.is_redirection() {
             let why = format!("answered {status}, and redirects are not followed: write the final address");
-            return Err(FetchFailure::misconfigured(place, why));
+            return Err(FetchFailure::misconfigured(authority, why));
         }
-        match read_body(response.into_body()).await.map_err(|error| broken(&error))? {
+        match read_body(response.into_body()).await.map_err(|error| unavailable(&error))? {
             Some(body) => Ok(TokenReply { status, body }),
             None => Err(FetchFailure::misconfigured(
-                place,
+                authority,
                 format!(
                     "answered {status} with more than {ANSWER_BYTES_MAX} bytes, which is no token response"
                 ),

@@ -96,9 +96,9 @@ impl TokenExchangePolicy {
 
     /// Builds the source of one backend's exchanged tokens.
     #[must_use]
-    pub fn into_source(self, exchanges: Arc<ExchangeContext>) -> impl CredentialSource + use<> {
+    pub fn into_source(self, exchange_context: Arc<ExchangeContext>) -> impl CredentialSource + use<> {
         let scopes = join_scopes(&self.scopes);
-        BearerSource::new(TokenExchangeGrant { policy: self, joined_scopes: scopes }, exchanges)
+        BearerSource::new(TokenExchangeGrant { policy: self, joined_scopes: scopes }, exchange_context)
     }
 }
 
@@ -135,7 +135,7 @@ impl Grant for TokenExchangeGrant {
         self.policy.client.as_ref().is_some_and(OAuthClient::has_secret)
     }
 
-    async fn fetch(&self, exchanges: &ExchangeContext, token: &Secret) -> GrantOutcome {
+    async fn fetch(&self, exchange_context: &ExchangeContext, token: &Secret) -> GrantOutcome {
         let TokenExchangePolicy { url, client: account, audience, scopes: _, resource, subject_token_type } =
             &self.policy;
         let form = token_request::build_form(
@@ -150,16 +150,17 @@ impl Grant for TokenExchangeGrant {
                 ("scope", self.joined_scopes.as_deref()),
             ],
         );
-        let granted = token_request::request_token(&exchanges.client, url, account.as_ref(), form).await?;
+        let response =
+            token_request::request_token(&exchange_context.client, url, account.as_ref(), form).await?;
         // RFC 8693, section 2.2.1, requires this member. A JWT is a common form of an access token.
-        if !matches!(granted.issued_token_type.as_deref(), Some(TOKEN_TYPE_ACCESS | TOKEN_TYPE_JWT)) {
+        if !matches!(response.issued_token_type.as_deref(), Some(TOKEN_TYPE_ACCESS | TOKEN_TYPE_JWT)) {
             let why = "what it issued is no access token (issued_token_type)";
             return Err(FetchFailure::misconfigured(url.authority(), why));
         }
-        Ok(fetched_header(token_request::bearer_header(url, &granted, &[token])?, granted.lifetime))
+        Ok(fetched_header(token_request::bearer_header(url, &response, &[token])?, response.lifetime))
     }
 
-    async fn fetch_for_gateway(&self, exchanges: &ExchangeContext) -> GrantOutcome {
+    async fn fetch_for_gateway(&self, exchange_context: &ExchangeContext) -> GrantOutcome {
         let TokenExchangePolicy {
             url,
             client: account,
@@ -168,21 +169,21 @@ impl Grant for TokenExchangeGrant {
             resource,
             subject_token_type: _,
         } = &self.policy;
-        let asked = (audience.as_deref(), resource.as_deref(), self.joined_scopes.as_deref());
-        request_client_credentials(exchanges, url, account.as_ref(), asked).await
+        let parameters = (audience.as_deref(), resource.as_deref(), self.joined_scopes.as_deref());
+        request_client_credentials(exchange_context, url, account.as_ref(), parameters).await
     }
 }
 
 /// Requests a token for the gateway's own account (RFC 6749, section 4.4), for an audience, a resource and
 /// scopes.
 pub(crate) async fn request_client_credentials(
-    exchanges: &ExchangeContext,
+    exchange_context: &ExchangeContext,
     url: &TokenUrl,
-    account: Option<&OAuthClient>,
+    client: Option<&OAuthClient>,
     (audience, resource, scopes): (Option<&str>, Option<&str>, Option<&str>),
 ) -> GrantOutcome {
     let form = token_request::build_form(
-        account,
+        client,
         &[
             ("grant_type", Some("client_credentials")),
             ("audience", audience),
@@ -190,8 +191,8 @@ pub(crate) async fn request_client_credentials(
             ("scope", scopes),
         ],
     );
-    let granted = token_request::request_token(&exchanges.client, url, account, form).await?;
-    Ok(fetched_header(token_request::bearer_header(url, &granted, &[])?, granted.lifetime))
+    let response = token_request::request_token(&exchange_context.client, url, client, form).await?;
+    Ok(fetched_header(token_request::bearer_header(url, &response, &[])?, response.lifetime))
 }
 
 pub(crate) fn fetched_header(

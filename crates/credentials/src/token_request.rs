@@ -94,15 +94,15 @@ pub(crate) fn sensitive_value(text: &str) -> Option<HeaderValue> {
 }
 
 /// Builds a request form. Parameters without a value are left out.
-pub(crate) fn build_form(account: Option<&OAuthClient>, pairs: &[(&str, Option<&str>)]) -> String {
+pub(crate) fn build_form(client: Option<&OAuthClient>, pairs: &[(&str, Option<&str>)]) -> String {
     let mut form = Serializer::new(String::new());
     for (name, value) in pairs {
         if let Some(value) = value {
             form.append_pair(name, value);
         }
     }
-    if let Some(account) = account.filter(|account| !account.has_secret()) {
-        form.append_pair("client_id", &account.id);
+    if let Some(client) = client.filter(|client| !client.has_secret()) {
+        form.append_pair("client_id", &client.id);
     }
     form.finish()
 }
@@ -117,13 +117,13 @@ pub(crate) struct TokenResponse {
 
 /// Requests a token and parses the response.
 pub(crate) async fn request_token(
-    client: &TokenClient,
+    token_client: &TokenClient,
     url: &TokenUrl,
     account: Option<&OAuthClient>,
     form: String,
 ) -> Result<TokenResponse, FetchFailure> {
     let authorization = account.and_then(|account| account.basic_auth.clone());
-    let reply = client.post(url, form, authorization).await?;
+    let reply = token_client.post(url, form, authorization).await?;
     if reply.status == StatusCode::OK {
         parse_token_response(url, &reply)
     } else {
@@ -139,19 +139,19 @@ fn parse_token_response(url: &TokenUrl, reply: &TokenReply) -> Result<TokenRespo
         issued_token_type: Option<String>,
         expires_in: Option<Value>,
     }
-    let wrong = |why: &'static str| FetchFailure::misconfigured(url.authority(), why);
+    let misconfigured = |why: &'static str| FetchFailure::misconfigured(url.authority(), why);
     // The parser's own error text may repeat a part of the token.
     let body: Body = serde_json::from_slice(&reply.body).map_err(|_| {
-        wrong("what it answered is no token response (JSON with access_token and token_type)")
+        misconfigured("what it answered is no token response (JSON with access_token and token_type)")
     })?;
     let token = body.access_token;
     if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|byte| byte.is_ascii_graphic())
     {
-        return Err(wrong("the token it answered is empty, too long or not visible ASCII"));
+        return Err(misconfigured("the token it answered is empty, too long or not visible ASCII"));
     }
     let lifetime =
         body.expires_in.as_ref().map_or(Ok(None), |number| parse_seconds(number).map(Some).ok_or(()));
-    let lifetime = lifetime.map_err(|()| wrong("its expires_in is not a number of seconds"))?;
+    let lifetime = lifetime.map_err(|()| misconfigured("its expires_in is not a number of seconds"))?;
     Ok(TokenResponse {
         token: Secret::new(token),
         token_type: body.token_type,
@@ -182,25 +182,25 @@ fn classify_error(url: &TokenUrl, reply: &TokenReply) -> FetchFailure {
     struct Body {
         error: String,
     }
-    let place = url.authority();
+    let authority = url.authority();
     let status = reply.status;
-    let said = serde_json::from_slice::<Body>(&reply.body).map(|body| body.error).unwrap_or_default();
-    let known = |codes: &[&'static str]| codes.iter().copied().find(|code| *code == said);
+    let error_code = serde_json::from_slice::<Body>(&reply.body).map(|body| body.error).unwrap_or_default();
+    let known = |codes: &[&'static str]| codes.iter().copied().find(|code| *code == error_code);
     let is_busy = matches!(status.as_u16(), 408 | 425 | 429)
-        || matches!(said.as_str(), "temporarily_unavailable" | "slow_down" | "server_error");
+        || matches!(error_code.as_str(), "temporarily_unavailable" | "slow_down" | "server_error");
     let failure = if status.is_server_error() || is_busy {
-        FetchFailure::unavailable(place, format!("answered {status}"))
+        FetchFailure::unavailable(authority, format!("answered {status}"))
     } else if let Some(code) = known(&MISCONFIGURATION_CODES) {
         FetchFailure::misconfigured(
-            place,
+            authority,
             format!("answered {status} ({code}); check the client and what is asked for"),
         )
     } else if let Some(code) = known(&CALLER_CODES) {
-        FetchFailure::refused(place, Some(code))
+        FetchFailure::refused(authority, Some(code))
     } else if matches!(status.as_u16(), 400 | 401 | 403) {
-        FetchFailure::refused(place, None)
+        FetchFailure::refused(authority, None)
     } else {
-        FetchFailure::misconfigured(place, format!("answered {status}; check the address"))
+        FetchFailure::misconfigured(authority, format!("answered {status}; check the address"))
     };
     FetchFailure { is_cacheable: status.is_client_error(), ..failure }
 }
@@ -210,25 +210,25 @@ fn classify_error(url: &TokenUrl, reply: &TokenReply) -> FetchFailure {
 /// The caller's own token must not come out of an exchange, even when an issuer returns it.
 pub(crate) fn bearer_header(
     url: &TokenUrl,
-    granted: &TokenResponse,
-    not_to_be_sent: &[&Secret],
+    response: &TokenResponse,
+    forbidden: &[&Secret],
 ) -> Result<HeaderValue, FetchFailure> {
-    let wrong = |why: &'static str| FetchFailure::misconfigured(url.authority(), why);
-    if !granted.token_type.eq_ignore_ascii_case("Bearer") {
-        return Err(wrong("the token it answered is not of token_type Bearer"));
+    let misconfigured = |why: &'static str| FetchFailure::misconfigured(url.authority(), why);
+    if !response.token_type.eq_ignore_ascii_case("Bearer") {
+        return Err(misconfigured("the token it answered is not of token_type Bearer"));
     }
-    check_not_echoed(url, &granted.token, not_to_be_sent)?;
-    let value = sensitive_value(&format!("Bearer {}", granted.token.expose()));
-    value.ok_or_else(|| wrong("the token it answered cannot be sent in a header"))
+    check_not_echoed(url, &response.token, forbidden)?;
+    let value = sensitive_value(&format!("Bearer {}", response.token.expose()));
+    value.ok_or_else(|| misconfigured("the token it answered cannot be sent in a header"))
 }
 
 /// Checks that the granted token contains none of the tokens that were sent.
 pub(crate) fn check_not_echoed(
     url: &TokenUrl,
     token: &Secret,
-    not_to_be_sent: &[&Secret],
+    forbidden: &[&Secret],
 ) -> Result<(), FetchFailure> {
-    if not_to_be_sent.iter().any(|other| token.expose().contains(other.expose())) {
+    if forbidden.iter().any(|other| token.expose().contains(other.expose())) {
         return Err(FetchFailure::misconfigured(
             url.authority(),
             "it handed back the token that was to be exchanged",

@@ -29,29 +29,29 @@ impl TokenUrl {
     /// # Errors
     /// When it is not an absolute `http` or `https` URL, has a user, password or fragment, or lacks TLS.
     pub fn parse(field: &'static str, url: &str, insecure: bool) -> Result<Self, PolicyError> {
-        let wrong = |why: &'static str| Err(PolicyError::new(field, why));
+        let policy_error = |why: &'static str| Err(PolicyError::new(field, why));
         if url.contains('#') {
-            return wrong("must not contain #; leave out what begins there");
+            return policy_error("must not contain #; leave out what begins there");
         }
         let shape = "must be the address of a token endpoint, such as https://host/token";
         let Ok(uri) = url.parse::<Uri>() else {
-            return wrong(shape);
+            return policy_error(shape);
         };
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-            return wrong(shape);
+            return policy_error(shape);
         };
         if authority.as_str().contains('@') {
-            return wrong("must not carry a user or password; the client id and secret are set apart");
+            return policy_error("must not carry a user or password; the client id and secret are set apart");
         }
         let is_web = *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS;
         if !is_web || authority.host().is_empty() || authority.port_u16() == Some(0) {
-            return wrong(shape);
+            return policy_error(shape);
         }
         if *scheme == Scheme::HTTP && !insecure && !is_loopback(authority.host()) {
-            return wrong("must be https: tokens and secrets would travel readable");
+            return policy_error("must be https: tokens and secrets would travel readable");
         }
-        let place = Arc::from(authority.as_str());
-        Ok(Self { uri, authority: place, request_permits: Arc::new(Semaphore::new(REQUESTS_MAX)) })
+        let authority_text = Arc::from(authority.as_str());
+        Ok(Self { uri, authority: authority_text, request_permits: Arc::new(Semaphore::new(REQUESTS_MAX)) })
     }
 
     /// True when tokens are sent to another machine without TLS, which deserves a warning.

@@ -21,7 +21,7 @@ pub(crate) fn parse_scopes(
     field: &'static str,
     scopes: impl IntoIterator<Item = String>,
 ) -> Result<Vec<String>, PolicyError> {
-    let mut taken: Vec<String> = Vec::new();
+    let mut parsed: Vec<String> = Vec::new();
     for scope in scopes {
         let is_token = scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
         if scope.is_empty() || scope.len() > TEXT_CHARS_MAX || !is_token {
@@ -29,14 +29,14 @@ pub(crate) fn parse_scopes(
                 "each must be a word of visible ASCII without quotes and backslashes; write a list of words";
             return Err(PolicyError::new(field, why));
         }
-        taken.push(scope);
-        if taken.len() > SCOPES_MAX {
+        parsed.push(scope);
+        if parsed.len() > SCOPES_MAX {
             return Err(PolicyError::new(field, format!("at most {SCOPES_MAX}; leave some out")));
         }
     }
-    taken.sort_unstable();
-    taken.dedup();
-    Ok(taken)
+    parsed.sort_unstable();
+    parsed.dedup();
+    Ok(parsed)
 }
 
 /// Checks a resource (RFC 8707, section 2): an absolute URI without a fragment.

@@ -99,9 +99,9 @@ impl XaaPolicy {
 
     /// Builds the source of one backend's tokens.
     #[must_use]
-    pub fn into_source(self, exchanges: Arc<ExchangeContext>) -> impl CredentialSource + use<> {
+    pub fn into_source(self, exchange_context: Arc<ExchangeContext>) -> impl CredentialSource + use<> {
         let scopes = join_scopes(&self.scopes);
-        BearerSource::new(CrossAppGrant { policy: self, joined_scopes: scopes }, exchanges)
+        BearerSource::new(CrossAppGrant { policy: self, joined_scopes: scopes }, exchange_context)
     }
 }
 
@@ -113,7 +113,7 @@ struct CrossAppGrant {
 impl CrossAppGrant {
     async fn fetch_assertion(
         &self,
-        exchanges: &ExchangeContext,
+        exchange_context: &ExchangeContext,
         token: &Secret,
     ) -> Result<Secret, FetchFailure> {
         let XaaPolicy { idp_url, idp_client: idp_account, audience, resource, .. } = &self.policy;
@@ -129,21 +129,22 @@ impl CrossAppGrant {
                 ("scope", self.joined_scopes.as_deref()),
             ],
         );
-        let granted =
-            token_request::request_token(&exchanges.client, idp_url, idp_account.as_ref(), form).await?;
-        let wrong = |why: &'static str| Err(FetchFailure::misconfigured(idp_url.authority(), why));
-        if granted.issued_token_type.as_deref() != Some(TOKEN_TYPE_ID_JAG) {
-            return wrong("what it issued is no ID-JAG (issued_token_type)");
+        let response =
+            token_request::request_token(&exchange_context.client, idp_url, idp_account.as_ref(), form)
+                .await?;
+        let misconfigured = |why: &'static str| Err(FetchFailure::misconfigured(idp_url.authority(), why));
+        if response.issued_token_type.as_deref() != Some(TOKEN_TYPE_ID_JAG) {
+            return misconfigured("what it issued is no ID-JAG (issued_token_type)");
         }
         // An assertion is not a bearer token, and its `token_type` must say so.
-        if !granted.token_type.eq_ignore_ascii_case("N_A") {
-            return wrong("the assertion it issued is not of token_type N_A");
+        if !response.token_type.eq_ignore_ascii_case("N_A") {
+            return misconfigured("the assertion it issued is not of token_type N_A");
         }
-        token_request::check_not_echoed(idp_url, &granted.token, &[token])?;
-        if !is_assertion_for(granted.token.expose(), audience, resource.as_deref()) {
-            return wrong("the assertion it issued is not for the audience and resource asked for");
+        token_request::check_not_echoed(idp_url, &response.token, &[token])?;
+        if !is_assertion_for(response.token.expose(), audience, resource.as_deref()) {
+            return misconfigured("the assertion it issued is not for the audience and resource asked for");
         }
-        Ok(granted.token)
+        Ok(response.token)
     }
 }
 
@@ -178,8 +179,8 @@ impl Grant for CrossAppGrant {
         self.policy.target_client.as_ref().is_some_and(OAuthClient::has_secret)
     }
 
-    async fn fetch(&self, exchanges: &ExchangeContext, token: &Secret) -> GrantOutcome {
-        let assertion = self.fetch_assertion(exchanges, token).await?;
+    async fn fetch(&self, exchange_context: &ExchangeContext, token: &Secret) -> GrantOutcome {
+        let assertion = self.fetch_assertion(exchange_context, token).await?;
         let XaaPolicy { target_url, target_client: target_account, .. } = &self.policy;
         let form = token_request::build_form(
             target_account.as_ref(),
@@ -189,19 +190,19 @@ impl Grant for CrossAppGrant {
                 ("scope", self.joined_scopes.as_deref()),
             ],
         );
-        let granted =
-            token_request::request_token(&exchanges.client, target_url, target_account.as_ref(), form)
+        let response =
+            token_request::request_token(&exchange_context.client, target_url, target_account.as_ref(), form)
                 .await?;
         Ok(fetched_header(
-            token_request::bearer_header(target_url, &granted, &[token, &assertion])?,
-            granted.lifetime,
+            token_request::bearer_header(target_url, &response, &[token, &assertion])?,
+            response.lifetime,
         ))
     }
 
-    async fn fetch_for_gateway(&self, exchanges: &ExchangeContext) -> GrantOutcome {
+    async fn fetch_for_gateway(&self, exchange_context: &ExchangeContext) -> GrantOutcome {
         let XaaPolicy { target_url, target_client: target_account, audience, resource, .. } = &self.policy;
-        let asked = (Some(audience.as_str()), resource.as_deref(), self.joined_scopes.as_deref());
-        request_client_credentials(exchanges, target_url, target_account.as_ref(), asked).await
+        let parameters = (Some(audience.as_str()), resource.as_deref(), self.joined_scopes.as_deref());
+        request_client_credentials(exchange_context, target_url, target_account.as_ref(), parameters).await
     }
 }
 

@@ -76,10 +76,10 @@ impl ResourceUri {
     pub fn with_parents(&self) -> impl Iterator<Item = Self> + '_ {
         let text = self.as_str();
         let path = text.find("://").map_or_else(|| text.find(':').map_or(0, |end| end + 1), |end| end + 3);
-        let parents = text.char_indices().rev().filter(move |(place, _)| *place >= path);
-        let parents = parents.filter(|(_, c)| matches!(c, '/' | '?' | '#')).flat_map(move |(place, c)| {
-            let with_slash = (c == '/' && place + 1 < text.len()).then(|| Self::from(&text[..=place]));
-            let without = (place > path).then(|| Self::from(&text[..place]));
+        let parents = text.char_indices().rev().filter(move |(index, _)| *index >= path);
+        let parents = parents.filter(|(_, c)| matches!(c, '/' | '?' | '#')).flat_map(move |(index, c)| {
+            let with_slash = (c == '/' && index + 1 < text.len()).then(|| Self::from(&text[..=index]));
+            let without = (index > path).then(|| Self::from(&text[..index]));
             with_slash.into_iter().chain(without)
         });
         std::iter::once(self.clone()).chain(parents)
@@ -87,8 +87,8 @@ impl ResourceUri {
 }
 
 impl From<&str> for ResourceUri {
-    fn from(given: &str) -> Self {
-        Self::from(given.to_owned())
+    fn from(original: &str) -> Self {
+        Self::from(original.to_owned())
     }
 }
 

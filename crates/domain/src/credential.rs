@@ -94,7 +94,7 @@ impl Unauthorized {
         match self {
             Self::Missing => "missing",
             Self::Malformed => "malformed",
-            Self::InvalidToken(fault) => fault.as_str(),
+            Self::InvalidToken(reason) => reason.as_str(),
             Self::InsufficientScope { .. } => "scope",
             Self::Unavailable => "unavailable",
         }

@@ -26,37 +26,46 @@ impl<L, V> Default for DerivedCache<L, V> {
 
 impl<L, V> DerivedCache<L, V> {
     /// Returns the value derived from `list`, and derives it when it is missing. Two concurrent callers may
-    /// both run `make`, but both get the same value.
-    pub fn get_or_derive(&self, list: &Arc<L>, make: impl FnOnce() -> V) -> Arc<V> {
-        self.with(list, make, Arc::clone)
+    /// both run `derive`, but both get the same value.
+    pub fn get_or_derive(&self, list: &Arc<L>, derive: impl FnOnce() -> V) -> Arc<V> {
+        self.with(list, derive, Arc::clone)
     }
 
     /// Like [`Self::get_or_derive`], but lends the value. Concurrent readers do not contend, because no
     /// shared reference count changes.
-    pub fn with<T>(&self, list: &Arc<L>, make: impl FnOnce() -> V, look: impl FnOnce(&Arc<V>) -> T) -> T {
+    pub fn with<T>(
+        &self,
+        list: &Arc<L>,
+        derive: impl FnOnce() -> V,
+        inspect: impl FnOnce(&Arc<V>) -> T,
+    ) -> T {
         if let Some(value) = find_entry(&self.entries.load(), list) {
-            return look(value);
+            return inspect(value);
         }
-        let value = Arc::new(make());
+        let value = Arc::new(derive());
         let _adding = self.insert_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.entries.load();
         if let Some(value) = find_entry(&known, list) {
-            return look(value);
+            return inspect(value);
         }
         let alive = known.iter().filter(|(list, _)| list.strong_count() > 0);
-        let mut made: Vec<_> = alive.cloned().collect();
-        if made.len() >= LISTS_MAX {
-            made.remove(0);
+        let mut entries: Vec<_> = alive.cloned().collect();
+        if entries.len() >= LISTS_MAX {
+            entries.remove(0);
         }
-        made.push((Arc::downgrade(list), Arc::clone(&value)));
-        self.entries.store(Arc::new(made));
-        look(&value)
+        entries.push((Arc::downgrade(list), Arc::clone(&value)));
+        self.entries.store(Arc::new(entries));
+        inspect(&value)
     }
 
-    /// Calls `look` with the value of every list that still exists, the newest first.
-    pub fn for_each(&self, mut look: impl FnMut(&V)) {
-        let made = self.entries.load();
-        made.iter().rev().filter(|(list, _)| list.strong_count() > 0).for_each(|(_, value)| look(value));
+    /// Calls `inspect` with the value of every list that still exists, the newest first.
+    pub fn for_each(&self, mut inspect: impl FnMut(&V)) {
+        let entries = self.entries.load();
+        entries
+            .iter()
+            .rev()
+            .filter(|(list, _)| list.strong_count() > 0)
+            .for_each(|(_, value)| inspect(value));
     }
 
     /// Returns the first result of `seek` over all cached values, the newest first. The value of a dropped
@@ -66,8 +75,8 @@ impl<L, V> DerivedCache<L, V> {
     }
 }
 
-fn find_entry<'a, L, V>(made: &'a [(Weak<L>, Arc<V>)], list: &Arc<L>) -> Option<&'a Arc<V>> {
-    let found = made.iter().rev().find(|(known, _)| std::ptr::eq(known.as_ptr(), Arc::as_ptr(list)));
+fn find_entry<'a, L, V>(entries: &'a [(Weak<L>, Arc<V>)], list: &Arc<L>) -> Option<&'a Arc<V>> {
+    let found = entries.iter().rev().find(|(known, _)| std::ptr::eq(known.as_ptr(), Arc::as_ptr(list)));
     found.map(|(_, value)| value)
 }
 
@@ -77,24 +86,24 @@ mod tests {
 
     #[test]
     fn one_list_one_value_and_nothing_of_lists_that_are_gone() {
-        let kept = DerivedCache::default();
+        let cache = DerivedCache::default();
         let (one, other) = (Arc::new(vec![1]), Arc::new(vec![1]));
-        let first = kept.get_or_derive(&one, || 10);
+        let first = cache.get_or_derive(&one, || 10);
         assert_eq!(
-            (*first, *kept.get_or_derive(&other, || 20), *kept.get_or_derive(&one, || 30)),
+            (*first, *cache.get_or_derive(&other, || 20), *cache.get_or_derive(&one, || 30)),
             (10, 20, 10)
         );
-        assert_eq!(kept.find_map(|value| Some(*value)), Some(20));
+        assert_eq!(cache.find_map(|value| Some(*value)), Some(20));
         drop(other);
         let third = Arc::new(vec![3]);
-        kept.get_or_derive(&third, || 40);
-        assert_eq!(kept.entries.load().len(), 2);
+        cache.get_or_derive(&third, || 40);
+        assert_eq!(cache.entries.load().len(), 2);
         for _ in 0..2 * LISTS_MAX {
-            kept.get_or_derive(&Arc::new(Vec::new()), || 0);
+            cache.get_or_derive(&Arc::new(Vec::new()), || 0);
         }
-        assert_eq!(*kept.get_or_derive(&one, || 50), 10);
+        assert_eq!(*cache.get_or_derive(&one, || 50), 10);
         let many: Vec<_> = (0..2 * LISTS_MAX).map(|_| Arc::new(Vec::new())).collect();
-        many.iter().for_each(|list| drop(kept.get_or_derive(list, || 0)));
-        assert_eq!(kept.entries.load().len(), LISTS_MAX);
+        many.iter().for_each(|list| drop(cache.get_or_derive(list, || 0)));
+        assert_eq!(cache.entries.load().len(), LISTS_MAX);
     }
 }

@@ -299,15 +299,15 @@ impl Members {
         self.0.extend(more.0);
     }
 
-    /// Removes and returns the members for which `leaves` holds, in order. `leaves` receives the decoded key
+    /// Removes and returns the members for which `is_extracted` holds, in order. `is_extracted` receives the decoded key
     /// and the value.
     #[must_use]
-    pub fn extract_if(&mut self, mut leaves: impl FnMut(&str, &Json) -> bool) -> Self {
-        let leaving = self.0.iter().filter(|(key, value)| leaves(&decode_key(key), value)).count();
+    pub fn extract_if(&mut self, mut is_extracted: impl FnMut(&str, &Json) -> bool) -> Self {
+        let leaving = self.0.iter().filter(|(key, value)| is_extracted(&decode_key(key), value)).count();
         match self.0.len() - leaving {
             0 => std::mem::take(self),
             _ if leaving == 0 => Self::new(),
-            _ => Self(self.0.extract_if(.., |(key, value)| leaves(&decode_key(key), value)).collect()),
+            _ => Self(self.0.extract_if(.., |(key, value)| is_extracted(&decode_key(key), value)).collect()),
         }
     }
 
@@ -343,20 +343,20 @@ impl Members {
     /// Like [`Members::write_pairs`], but leaves out the first value of at least `large` bytes, so that it
     /// can be sent without a copy. Returns the offset in `out` where that value belongs, and its text.
     pub fn write_pairs_without_large(&self, out: &mut Vec<u8>, large: usize) -> Option<(usize, ByteString)> {
-        let mut apart = None;
+        let mut large_value = None;
         for (index, (key, value)) in self.0.iter().enumerate() {
             if index > 0 {
                 out.push(b',');
             }
             out.extend_from_slice(key.as_str().as_bytes());
             out.push(b':');
-            if apart.is_none() && value.as_str().len() >= large {
-                apart = Some((out.len(), value.text().clone()));
+            if large_value.is_none() && value.as_str().len() >= large {
+                large_value = Some((out.len(), value.text().clone()));
             } else {
                 out.extend_from_slice(value.as_str().as_bytes());
             }
         }
-        apart
+        large_value
     }
 
     /// The object as JSON text.

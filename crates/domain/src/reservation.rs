@@ -16,8 +16,8 @@ pub struct Reservation(Arc<dyn Any + Send + Sync>);
 
 impl Reservation {
     /// Wraps the state of the limiter that granted the budget.
-    pub fn new(held: impl Any + Send + Sync) -> Self {
-        Self(Arc::new(held))
+    pub fn new(state: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(state))
     }
 
     /// The state of the limiter that granted it; `None` when it has another type.

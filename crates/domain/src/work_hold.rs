@@ -16,8 +16,8 @@ pub struct WorkHold {
 
 impl WorkHold {
     /// Holds a value until the last clone is dropped.
-    pub fn new(kept: impl Any + Send + Sync) -> Self {
-        Self { _inner: Arc::new(kept) }
+    pub fn new(inner: impl Any + Send + Sync) -> Self {
+        Self { _inner: Arc::new(inner) }
     }
 }
 

@@ -70,9 +70,9 @@ pub(crate) fn page_for(
     pages: &dyn AdminPages,
     path: &str,
     headers: &HeaderMap,
-    reader: AccessLevel,
+    access: AccessLevel,
 ) -> Option<AdminPage> {
-    pages.page(path, reader, &accept_header(headers))
+    pages.page(path, access, &accept_header(headers))
 }
 
 /// Headers that a proxy adds to a request it forwards. Headers that begin with `x-forwarded-` are checked

@@ -140,10 +140,10 @@ impl Session {
     pub(crate) fn pending_changes(&self, changes: &Arc<ChangeDispatcher>) -> Arc<PendingChanges> {
         let mut state = self.state();
         let client = state.client_handle.get_or_insert_default().key();
-        let inbox = state
+        let pending = state
             .pending_changes
             .get_or_insert_with(|| PendingChanges::new(changes, &self.caller, Some(client)));
-        Arc::clone(inbox)
+        Arc::clone(pending)
     }
 
     /// Takes the list changes that the client has not been notified of.
@@ -171,19 +171,19 @@ impl Session {
     }
 
     /// Removes a stream that has ended.
-    pub(crate) fn remove_stream(&self, spool: &Arc<EventBuffer>) {
+    pub(crate) fn remove_stream(&self, buffer: &Arc<EventBuffer>) {
         let mut state = self.state();
-        state.streams.retain(|stream| !Arc::ptr_eq(&stream.buffer, spool));
+        state.streams.retain(|stream| !Arc::ptr_eq(&stream.buffer, buffer));
         state.streams.shrink_to_fit();
     }
 
     /// Records that the connection of a stream is gone, so that the client can resume it for a while. If too
     /// many streams have no connection, the oldest of them ends.
-    pub(crate) fn detach_stream(&self, spool: &Arc<EventBuffer>) {
+    pub(crate) fn detach_stream(&self, buffer: &Arc<EventBuffer>) {
         let now = ms_since(self.epoch);
         let mut state = self.state();
         for stream in &mut state.streams {
-            if Arc::ptr_eq(&stream.buffer, spool) {
+            if Arc::ptr_eq(&stream.buffer, buffer) {
                 stream.detached_at_ms = Some(now);
             }
         }
@@ -199,12 +199,12 @@ impl Session {
     /// Finds the stream of the event `event_id`, for a client that resumes it. Returns the buffer, the index
     /// of the next event, and whether the stream is standalone.
     pub(crate) fn resume_stream(&self, event_id: &str) -> Option<(Arc<EventBuffer>, u64, bool)> {
-        let (number, place) = event_id.split_once('-')?;
-        let (number, place): (u64, u64) = (number.parse().ok()?, place.parse().ok()?);
+        let (number, index) = event_id.split_once('-')?;
+        let (number, index): (u64, u64) = (number.parse().ok()?, index.parse().ok()?);
         let mut state = self.state();
         let stream = state.streams.iter_mut().find(|stream| stream.buffer.number == number)?;
         stream.detached_at_ms = None;
-        Some((Arc::clone(&stream.buffer), place.saturating_add(1), stream.task.is_none()))
+        Some((Arc::clone(&stream.buffer), index.saturating_add(1), stream.task.is_none()))
     }
 
     /// A sender for a connected standalone stream, which can carry a question outside a request.
@@ -255,8 +255,8 @@ fn ms_since(epoch: Instant) -> u64 {
 }
 
 fn level_index(level: LogLevel) -> u8 {
-    let place = LogLevel::ALL.iter().position(|each| *each == level);
-    place.and_then(|place| u8::try_from(place).ok()).unwrap_or_default()
+    let index = LogLevel::ALL.iter().position(|each| *each == level);
+    index.and_then(|index| u8::try_from(index).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

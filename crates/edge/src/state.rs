@@ -92,8 +92,8 @@ impl EdgeState {
     }
 
     /// Acquires the slot of one more in-flight request.
-    pub(crate) fn admit(&self, entrant: &AuthenticatedPeer) -> Result<RequestSlot, Refusal> {
-        self.request_slots.acquire(CallerHash::of(&entrant.caller, entrant.address))
+    pub(crate) fn admit(&self, peer: &AuthenticatedPeer) -> Result<RequestSlot, Refusal> {
+        self.request_slots.acquire(CallerHash::of(&peer.caller, peer.address))
     }
 
     /// Acquires the slot of one more stream of changes.
@@ -108,19 +108,19 @@ impl EdgeState {
     /// Builds the context of one request for the gateway.
     pub(crate) fn call_context(
         &self,
-        entrant: AuthenticatedPeer,
+        peer: AuthenticatedPeer,
         protocol: ProtocolVersion,
         head: RequestMeta,
         parts: Option<&Parts>,
         client: Arc<dyn ClientPort>,
     ) -> CallContext {
         CallContext {
-            caller: entrant.caller,
-            token: entrant.token,
+            caller: peer.caller,
+            token: peer.token,
             protocol,
             deadline: None,
             meta: with_trace_context(head.forwarded, parts.map(|parts| &parts.headers)),
-            peer_address: entrant.address,
+            peer_address: peer.address,
             passthrough_headers: self.passthrough_headers(parts.map(|parts| &parts.headers)),
             client,
             origin: CallOrigin::Client,
@@ -143,9 +143,9 @@ impl EdgeState {
 }
 
 /// Adds the trace context of the request's headers to `_meta`, unless `_meta` contains its own.
-fn with_trace_context(mut travelling: Members, headers: Option<&HeaderMap>) -> Members {
+fn with_trace_context(mut forwarded: Members, headers: Option<&HeaderMap>) -> Members {
     if let Some(headers) = headers {
-        trace::from_headers(&mut travelling, |name| headers.get(name)?.to_str().ok());
+        trace::from_headers(&mut forwarded, |name| headers.get(name)?.to_str().ok());
     }
-    travelling
+    forwarded
 }

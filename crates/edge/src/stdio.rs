@@ -21,11 +21,11 @@ use vmcp_wire::jsonrpc::{self, Id, Message};
 use vmcp_wire::method;
 use vmcp_wire::server::{
     ClientNotification, ClientRequest, ListenFilter, ProtocolFamily, Refusal, RequestError, RequestMeta,
-    detect_protocol, outgoing, read_notification, read_request,
+    detect_protocol, read_notification, read_request,
 };
 
 use self::lines::{LineReader, ReadLine};
-use self::output::write_messages;
+use self::output::{send_changes, write_messages};
 use crate::http::authentication::AuthenticatedPeer;
 use crate::http::response::Answer;
 use crate::policy::EdgePolicy;
@@ -64,7 +64,7 @@ enum ReadEnd {
     ClientGone,
 }
 
-/// Serves one client over a pair of streams until its input ends, it stops reading, or `ends.shutdown` is
+/// Serves one client over a pair of streams until its input ends, it stops reading, or `signals.shutdown` is
 /// cancelled. Then in-flight calls may finish within [`crate::policy::EdgeLimits::calls_grace`]. Returns the
 /// time at which shutdown began.
 ///
@@ -74,17 +74,17 @@ enum ReadEnd {
 pub async fn serve_stdio<R, W>(
     policy: EdgePolicy,
     gateway: SharedGateway,
-    directory: Arc<dyn GatewayInfo>,
+    gateway_info: Arc<dyn GatewayInfo>,
     stdin: R,
     stdout: W,
-    ends: StopSignals,
+    signals: StopSignals,
 ) -> io::Result<Instant>
 where
     R: AsyncRead + Send + Unpin,
     W: AsyncWrite + Send + Unpin + 'static,
 {
     let limits = policy.limits;
-    let edge = EdgeState::new(policy, gateway, directory);
+    let edge = EdgeState::new(policy, gateway, gateway_info);
     let Some(caller) = edge.local_caller() else {
         let text = "callers have to show a credential, which they cannot do over standard streams";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -93,7 +93,7 @@ where
     let writer = tokio::spawn(write_messages(stdout, messages));
     let room = Arc::new(Semaphore::new(limits.requests_per_caller_max));
     let flights = Arc::default();
-    let mut desk = StdioServer {
+    let mut server = StdioServer {
         edge: Arc::clone(&edge),
         caller,
         out,
@@ -102,14 +102,14 @@ where
         unanswered_permits: room,
     };
     let mut lines = LineReader::new(stdin, limits.body_bytes_max);
-    let read = desk.run(&mut lines, &ends).await;
+    let read = server.run(&mut lines, &signals).await;
     let began = Instant::now();
     if matches!(read, Ok(ReadEnd::ClientGone)) {
         tracing::warn!("the client has gone without reading its answers; they are dropped");
         edge.abort.cancel();
     }
     edge.stopping.cancel();
-    if let Some(session) = &desk.session {
+    if let Some(session) = &server.session {
         session.end();
     }
     edge.pending_calls.close_questions();
@@ -120,7 +120,7 @@ where
         edge.call_tracker.wait().await;
     }
     // The writer ends when the last sender is dropped.
-    drop(desk);
+    drop(server);
     let abort = writer.abort_handle();
     if tokio::time::timeout(FINAL_WRITE_TIMEOUT, writer).await.is_err() {
         abort.abort();
@@ -145,12 +145,12 @@ impl StdioServer {
     async fn run<R: AsyncRead + Unpin>(
         &mut self,
         lines: &mut LineReader<R>,
-        ends: &StopSignals,
+        signals: &StopSignals,
     ) -> io::Result<ReadEnd> {
         loop {
             let line = tokio::select! {
                 line = lines.next_line() => line?,
-                () = ends.shutdown.cancelled() => return Ok(ReadEnd::Ended),
+                () = signals.shutdown.cancelled() => return Ok(ReadEnd::Ended),
                 () = self.out.closed() => return Ok(ReadEnd::Ended),
             };
             if line == ReadLine::EndOfStream {
@@ -158,14 +158,14 @@ impl StdioServer {
             }
             // A client that does not read its answers must not prevent shutdown. The end of its input cannot
             // be read before the lines in front of it, so `hangup` reports it.
-            let stuck = async {
-                ends.hangup.cancelled().await;
+            let client_gone = async {
+                signals.hangup.cancelled().await;
                 tokio::time::sleep(HANGUP_WRITE_TIMEOUT).await;
             };
             tokio::select! {
                 () = self.handle_line(line) => {}
-                () = ends.shutdown.cancelled() => return Ok(ReadEnd::Ended),
-                () = stuck => return Ok(ReadEnd::ClientGone),
+                () = signals.shutdown.cancelled() => return Ok(ReadEnd::Ended),
+                () = client_gone => return Ok(ReadEnd::ClientGone),
             }
         }
     }
@@ -220,17 +220,17 @@ impl StdioServer {
 
     /// Starts a request. An answer that needs no execution is returned as the error.
     fn handle_request(&mut self, id: &Id, name: &str, params: Option<&Json>) -> Result<(), ImmediateAnswer> {
-        let era = detect_protocol(None, name, params);
-        if era == ProtocolFamily::Stateless {
+        let family = detect_protocol(None, name, params);
+        if family == ProtocolFamily::Stateless {
             let version = ProtocolVersion::V2026_07_28;
-            let (request, head) = read_or_answer(id, version, name, params)?;
+            let (request, meta) = read_or_answer(id, version, name, params)?;
             if let ClientRequest::Listen(filter) = request {
-                return match listen::check_tasks_supported(&head, &filter) {
+                return match listen::check_tasks_supported(&meta, &filter) {
                     Some(error) => Err(Box::new(Answer::error(400, Some(id), &error))),
                     None => self.start_listening(id, filter),
                 };
             }
-            return self.start_request(id, version, request, head);
+            return self.start_request(id, version, request, meta);
         }
         if name == method::INITIALIZE {
             return Err(Box::new(self.initialize(id, params)));
@@ -240,8 +240,8 @@ impl StdioServer {
             None if name == method::PING => ProtocolVersion::NEWEST_WITH_SESSIONS,
             None => return Err(Box::new(Answer::refusal(&Refusal::NotInitialized, Some(id)))),
         };
-        let (request, head) = read_or_answer(id, version, name, params)?;
-        self.start_request(id, version, request, head)
+        let (request, meta) = read_or_answer(id, version, name, params)?;
+        self.start_request(id, version, request, meta)
     }
 
     fn initialize(&mut self, id: &Id, params: Option<&Json>) -> Answer {
@@ -250,16 +250,16 @@ impl StdioServer {
             Err(fault) => return error_answer(id, ProtocolVersion::NEWEST_WITH_SESSIONS, &fault),
         };
         let session = Arc::new(SessionTable::unlisted(client, self.edge.changes.list_versions()));
-        let feed = ChangeStream::for_session(&self.edge.changes, &self.edge.gateway_info, &session);
+        let changes = ChangeStream::for_session(&self.edge.changes, &self.edge.gateway_info, &session);
         if let Some(before) = self.session.replace(Arc::clone(&session)) {
             before.end();
         }
-        let (registration, landing) = session.in_flight.insert(id.clone());
+        let (registration, in_flight_guard) = session.in_flight.insert(id.clone());
         let out = self.out.clone();
         let stopping = self.edge.stopping.clone();
         // Each handshake starts one such task and ends the previous one.
-        self.spawn_request((registration, landing, None), async move {
-            send_changes(feed, None, &out, &stopping).await;
+        self.spawn_request((registration, in_flight_guard, None), async move {
+            send_changes(changes, None, &out, &stopping).await;
             None
         });
         sessions::initialize_answer(&self.edge, id, &session)
@@ -270,30 +270,26 @@ impl StdioServer {
         id: &Id,
         version: ProtocolVersion,
         request: ClientRequest,
-        head: RequestMeta,
+        meta: RequestMeta,
     ) -> Result<(), ImmediateAnswer> {
         let refuse = |refusal| Box::new(Answer::refusal(&refusal, Some(id)));
-        let unfinished = self.acquire_permit().map_err(refuse)?;
+        let unanswered_permit = self.acquire_permit().map_err(refuse)?;
         let permit =
             self.edge.admit(&AuthenticatedPeer::without_credential(self.caller.clone())).map_err(refuse)?;
         let session = self.session.clone().filter(|_| version.has_sessions());
         let answered = Arc::new(AtomicBool::new(false));
-        let outlet = Some(MessageSender::Channel(self.out.clone(), Arc::clone(&answered)));
-        let (port, dialogue) = match &session {
+        let sender = Some(MessageSender::Channel(self.out.clone(), Arc::clone(&answered)));
+        let (client_port, round_state) = match &session {
             None => {
-                let (port, dialogue) = handler::client_port(&head, outlet);
-                (port, Some(dialogue))
+                let (client_port, round_state) = handler::client_port(&meta, sender);
+                (client_port, Some(round_state))
             }
             Some(session) => {
-                let route = RoundOutput { progress_token: head.progress_token.clone(), sender: outlet };
-                let way = Delivery::Session(route, Arc::clone(session));
+                let output = RoundOutput { progress_token: meta.progress_token.clone(), sender };
+                let delivery = Delivery::Session(output, Arc::clone(session));
                 let capabilities = Arc::clone(&session.capabilities);
                 (
-                    RequestClientPort {
-                        log_level_source: LogLevelSource::Session,
-                        capabilities,
-                        delivery: way,
-                    },
+                    RequestClientPort { log_level_source: LogLevelSource::Session, capabilities, delivery },
                     None,
                 )
             }
@@ -301,42 +297,43 @@ impl StdioServer {
         let ctx = self.edge.call_context(
             AuthenticatedPeer::without_credential(self.caller.clone()),
             version,
-            head,
+            meta,
             None,
-            Arc::new(port),
+            Arc::new(client_port),
         );
         let (edge, id) = (Arc::clone(&self.edge), id.clone());
-        let (registration, landing) = self.in_flight.insert(id.clone());
-        let (answers, caller, of_answer) = (Arc::clone(&edge.answer_memory), permit.caller(), id.clone());
-        let task = RequestJob { edge, ctx, session, id, request, param_headers: None, slot: permit };
-        self.spawn_request((registration, landing, unfinished), async move {
-            let answer = match dialogue {
-                Some(dialogue) => Box::pin(rounds::run(task, dialogue)).await,
-                None => Box::pin(dispatch::run_to_answer(task)).await,
+        let (registration, in_flight_guard) = self.in_flight.insert(id.clone());
+        let (answer_memory, caller, answer_id) =
+            (Arc::clone(&edge.answer_memory), permit.caller(), id.clone());
+        let job = RequestJob { edge, ctx, session, id, request, param_headers: None, slot: permit };
+        self.spawn_request((registration, in_flight_guard, unanswered_permit), async move {
+            let answer = match round_state {
+                Some(round_state) => Box::pin(rounds::run(job, round_state)).await,
+                None => Box::pin(dispatch::run_to_answer(job)).await,
             };
             answered.store(true, Ordering::Release);
-            Some(answers.charge(caller, &of_answer, answer).message.into_bytes())
+            Some(answer_memory.charge(caller, &answer_id, answer).message.into_bytes())
         });
         Ok(())
     }
 
     fn start_listening(&self, id: &Id, filter: ListenFilter) -> Result<(), ImmediateAnswer> {
         let refuse = |refusal| Box::new(Answer::refusal(&refusal, Some(id)));
-        let unfinished = self.acquire_permit().map_err(refuse)?;
-        let permit = self.edge.admit_stream(&self.caller, None).map_err(refuse)?;
-        let (registration, landing) = self.in_flight.insert(id.clone());
+        let unanswered_permit = self.acquire_permit().map_err(refuse)?;
+        let slot = self.edge.admit_stream(&self.caller, None).map_err(refuse)?;
+        let (registration, in_flight_guard) = self.in_flight.insert(id.clone());
         let (out, stopping, id) = (self.out.clone(), self.edge.stopping.clone(), id.clone());
-        let (edge, entrant) =
+        let (edge, peer) =
             (Arc::clone(&self.edge), AuthenticatedPeer::without_credential(self.caller.clone()));
-        self.spawn_request((registration, landing, unfinished), async move {
-            let listening = match ListenStream::open(&edge, &entrant, &id, filter).await {
-                Ok(listening) => listening,
+        self.spawn_request((registration, in_flight_guard, unanswered_permit), async move {
+            let listen_stream = match ListenStream::open(&edge, &peer, &id, filter).await {
+                Ok(listen_stream) => listen_stream,
                 Err(error) => return Some(listen::refusal_answer(&edge, &id, &error).message.into_bytes()),
             };
-            let _ = out.send(listening.acknowledgment).await;
-            send_changes(listening.changes, Some(&id), &out, &stopping).await;
-            drop(permit);
-            Some(listening.end_message)
+            let _ = out.send(listen_stream.acknowledgment).await;
+            send_changes(listen_stream.changes, Some(&id), &out, &stopping).await;
+            drop(slot);
+            Some(listen_stream.end_message)
         });
         Ok(())
     }
@@ -344,13 +341,17 @@ impl StdioServer {
     /// Runs a request on its own task. Its answer is written unless the client cancelled the request.
     fn spawn_request(
         &self,
-        (registration, landing, unfinished): (AbortRegistration, InFlightGuard, Option<OwnedSemaphorePermit>),
-        work: impl Future<Output = Option<Bytes>> + Send + 'static,
+        (registration, in_flight_guard, unanswered_permit): (
+            AbortRegistration,
+            InFlightGuard,
+            Option<OwnedSemaphorePermit>,
+        ),
+        future: impl Future<Output = Option<Bytes>> + Send + 'static,
     ) {
         let (out, kill) = (self.out.clone(), self.edge.abort.clone());
-        let work = Abortable::new(
+        let future = Abortable::new(
             async move {
-                if let Some(message) = work.await {
+                if let Some(message) = future.await {
                     let _ = out.send(message).await;
                 }
             },
@@ -358,10 +359,10 @@ impl StdioServer {
         );
         self.edge.call_tracker.spawn(async move {
             tokio::select! {
-                _ = work => {}
+                _ = future => {}
                 () = kill.cancelled() => {}
             }
-            drop((landing, unfinished));
+            drop((in_flight_guard, unanswered_permit));
         });
     }
 }
@@ -378,22 +379,4 @@ fn read_or_answer(
 fn error_answer(id: &Id, version: ProtocolVersion, fault: &RequestError) -> Answer {
     let (status, error) = fault.answer(version);
     Answer::error(status, Some(id), &error)
-}
-
-/// Sends change notifications until `stopping` is cancelled.
-async fn send_changes(
-    mut feed: ChangeStream,
-    subscription: Option<&Id>,
-    out: &mpsc::Sender<Bytes>,
-    stopping: &CancellationToken,
-) {
-    loop {
-        for change in feed.take_changes() {
-            let _ = out.send(outgoing::change(&change, subscription).into()).await;
-        }
-        tokio::select! {
-            () = feed.changed() => {}
-            () = stopping.cancelled() => return,
-        }
-    }
 }

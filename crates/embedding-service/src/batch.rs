@@ -66,8 +66,8 @@ impl BatchSize {
     /// stays.
     pub(crate) fn set_server_max(&self, max: usize) {
         let mut state = self.state.lock();
-        let at_most = state.current == state.server_max;
-        state.current = if at_most { max.min(state.ceiling) } else { state.current.min(max) };
+        let is_at_max = state.current == state.server_max;
+        state.current = if is_at_max { max.min(state.ceiling) } else { state.current.min(max) };
         state.server_max = max;
     }
 
@@ -88,11 +88,11 @@ impl BatchSize {
         self.shrink(count)
     }
 
-    /// A batch of `count` texts took `took` of the allowed `wait`. If that is less than a quarter, the size
+    /// A batch of `count` texts took `elapsed` of the allowed `timeout`. If that is less than a quarter, the size
     /// doubles.
-    pub(crate) fn record_duration(&self, count: usize, took: Duration, wait: Duration) {
+    pub(crate) fn record_duration(&self, count: usize, elapsed: Duration, timeout: Duration) {
         let mut state = self.state.lock();
-        if count == state.current && took < wait / 4 {
+        if count == state.current && elapsed < timeout / 4 {
             state.current = (count * 2).min(state.server_max).min(state.ceiling);
         }
     }

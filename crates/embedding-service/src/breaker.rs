@@ -82,9 +82,9 @@ impl BreakerPermit<'_> {
         state.last_error.clear();
     }
 
-    /// Records a failure. `pause` is the service's `Retry-After`; it opens the circuit for that time, at most
+    /// Records a failure. `retry_after` is the service's `Retry-After`; it opens the circuit for that time, at most
     /// [`BACKOFF_MAX`].
-    pub(crate) fn record_failure(self, text: &str, pause: Option<Duration>) {
+    pub(crate) fn record_failure(self, text: &str, retry_after: Option<Duration>) {
         let mut state = self.breaker.state.lock();
         state.failures = state.failures.saturating_add(1);
         text.clone_into(&mut state.last_error);
@@ -94,9 +94,9 @@ impl BreakerPermit<'_> {
             state.open_until = Some(now + state.backoff);
             state.backoff = (state.backoff * 2).min(BACKOFF_MAX);
         }
-        if let Some(pause) = pause {
-            let asked = now + pause.min(BACKOFF_MAX);
-            state.open_until = Some(state.open_until.map_or(asked, |until| until.max(asked)));
+        if let Some(retry_after) = retry_after {
+            let retry_at = now + retry_after.min(BACKOFF_MAX);
+            state.open_until = Some(state.open_until.map_or(retry_at, |until| until.max(retry_at)));
         }
     }
 }

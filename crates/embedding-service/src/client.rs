@@ -98,36 +98,37 @@ impl Client {
 
     /// Sends the request once and reads the whole response. Redirects are not followed, because they would
     /// send the API key to another host.
-    pub(crate) async fn send_once(&self, ask: &ServiceCall) -> Result<Bytes, ServiceFailure> {
-        let mut request = http::Request::new(Full::new(ask.body.clone()));
-        *request.method_mut() = ask.method.clone();
-        *request.uri_mut() = ask.uri.clone();
+    pub(crate) async fn send_once(&self, call: &ServiceCall) -> Result<Bytes, ServiceFailure> {
+        let mut request = http::Request::new(Full::new(call.body.clone()));
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() = call.uri.clone();
         request.headers_mut().clone_from(&self.headers);
-        if !ask.body.is_empty() {
+        if !call.body.is_empty() {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        let broken = |error: &(dyn std::error::Error + 'static)| {
+        let connection_failure = |error: &(dyn std::error::Error + 'static)| {
             ServiceFailure::new(
                 FailureKind::Connection,
-                format!("{}: {}: {}", self.host, ask.log_name(), error_chain(error)),
+                format!("{}: {}: {}", self.host, call.log_name(), error_chain(error)),
             )
         };
-        let response = self.pool.request(request).await.map_err(|error| broken(&error))?;
+        let response = self.pool.request(request).await.map_err(|error| connection_failure(&error))?;
         if response.status() != StatusCode::OK {
-            return Err(self.failure_of_response(ask, response).await);
+            return Err(self.failure_of_response(call, response).await);
         }
-        let whole =
-            read_body(response.into_body(), ask.response_bytes_max).await.map_err(|error| broken(&error))?;
+        let whole = read_body(response.into_body(), call.response_bytes_max)
+            .await
+            .map_err(|error| connection_failure(&error))?;
         whole.ok_or_else(|| {
-            let text = format!("{}: the answer to {} is larger than allowed", self.host, ask.log_name());
+            let text = format!("{}: the answer to {} is larger than allowed", self.host, call.log_name());
             ServiceFailure::new(FailureKind::Malformed, text)
         })
     }
 
-    async fn failure_of_response(&self, ask: &ServiceCall, response: Response<Incoming>) -> ServiceFailure {
+    async fn failure_of_response(&self, call: &ServiceCall, response: Response<Incoming>) -> ServiceFailure {
         let status = response.status();
         let pause = parse_retry_after(response.headers());
-        let mut text = format!("{} answered {status} to {}", self.host, ask.log_name());
+        let mut text = format!("{} answered {status} to {}", self.host, call.log_name());
         if status.is_redirection() {
             text.push_str(", and redirects are not followed: write the final address");
         } else if let Ok(Some(body)) = read_body(response.into_body(), ERROR_BYTES_MAX).await

@@ -71,7 +71,7 @@ impl ServiceFailure {
 
     /// The error for the caller: unavailable if a later attempt may succeed, else refused.
     pub(crate) fn into_error(self) -> EmbedError {
-        let away = match self.kind {
+        let is_unavailable = match self.kind {
             FailureKind::TimedOut | FailureKind::Connection | FailureKind::ModelChanged => true,
             FailureKind::Malformed => false,
             // TEI returns 424 when an inference failed.
@@ -82,7 +82,7 @@ impl ServiceFailure {
                 _other => false,
             },
         };
-        if away || self.retry_smaller {
+        if is_unavailable || self.retry_smaller {
             EmbedError::Unavailable(self.text)
         } else {
             EmbedError::Refused(self.text)

@@ -251,11 +251,11 @@ impl ServicePolicy {
     /// The service as an operator may see it: its protocol, host and port.
     #[must_use]
     pub fn describe(&self) -> String {
-        let speaks = match &self.endpoints {
+        let endpoints = match &self.endpoints {
             Endpoints::Tei { .. } => "tei".to_owned(),
             Endpoints::OpenAi { model, .. } => format!("openai {model}"),
         };
-        format!("{speaks} at {}", self.address.authority())
+        format!("{endpoints} at {}", self.address.authority())
     }
 
     /// The shorter of the two time-outs, which bounds the vector of a query.

@@ -113,13 +113,13 @@ impl Protocol {
 
     /// Asks the server for its model and limits. `None` when the protocol has no such request, or the server
     /// does not implement it.
-    pub(crate) async fn identify(&self, wait: Duration) -> Result<Option<ServerInfo>, ServiceFailure> {
+    pub(crate) async fn identify(&self, timeout: Duration) -> Result<Option<ServerInfo>, ServiceFailure> {
         let ProtocolState::Tei { info: uri, server_info: known, .. } = &self.state else {
             return Ok(None);
         };
         let (method, body) = (Method::GET, Bytes::new());
         let request = ServiceCall { method, uri: uri.clone(), body, response_bytes_max: OVERHEAD_BYTES_MAX };
-        let info = match send_with_retry(&self.client, &request, wait).await {
+        let info = match send_with_retry(&self.client, &request, timeout).await {
             Ok(body) => Some(tei::parse_info(&body).map_err(|why| self.malformed_response(&why))?),
             Err(failure) if failure.is_missing() => None,
             Err(failure) => return Err(failure),
@@ -146,18 +146,18 @@ impl Protocol {
     pub(crate) async fn embed(
         &self,
         texts: &[Cow<'_, str>],
-        wait: Duration,
+        timeout: Duration,
     ) -> Result<BatchEmbeddings, ServiceFailure> {
-        let written = match &self.state {
+        let request_body = match &self.state {
             ProtocolState::Tei { .. } => tei::write_request(texts),
             ProtocolState::OpenAi { model, .. } => openai::write_request(model, texts),
         };
-        let body = written.map_err(|error| self.malformed_response(&error.to_string()))?;
-        let (answer, route) = self.post(body, texts.len(), wait).await?;
-        let large = answer.len() > INLINE_PARSE_BYTES_MAX;
+        let body = request_body.map_err(|error| self.malformed_response(&error.to_string()))?;
+        let (answer, route) = self.post(body, texts.len(), timeout).await?;
+        let is_large = answer.len() > INLINE_PARSE_BYTES_MAX;
         let (is_tei, count) = (matches!(self.state, ProtocolState::Tei { .. }), texts.len());
-        let read = move || if is_tei { read_tei(&answer, count) } else { read_openai(&answer, count) };
-        let part = parse_off_thread(large, read).await.map_err(|why| self.malformed_response(&why))?;
+        let parse = move || if is_tei { read_tei(&answer, count) } else { read_openai(&answer, count) };
+        let part = parse_off_thread(is_large, parse).await.map_err(|why| self.malformed_response(&why))?;
         if let ProtocolState::OpenAi { working_route: known, .. } = &self.state {
             known.get_or_init(|| route);
         }
@@ -170,7 +170,7 @@ impl Protocol {
         &self,
         body: Bytes,
         count: usize,
-        wait: Duration,
+        timeout: Duration,
     ) -> Result<(Bytes, usize), ServiceFailure> {
         let (routes, known) = match &self.state {
             ProtocolState::Tei { embed, .. } => (std::slice::from_ref(embed), None),
@@ -189,7 +189,7 @@ impl Protocol {
             let (method, body) = (Method::POST, body.clone());
             let request =
                 ServiceCall { method, uri: uri.clone(), body, response_bytes_max: answer_bytes_max };
-            match send_with_retry(&self.client, &request, wait).await {
+            match send_with_retry(&self.client, &request, timeout).await {
                 Ok(answer) => return Ok((answer, at)),
                 Err(failure) if failure.is_missing() => match &mut missing {
                     None => missing = Some(failure),
@@ -218,12 +218,12 @@ fn read_openai(answer: &[u8], count: usize) -> Result<BatchEmbeddings, String> {
 
 /// Parses a small response here, and a large one on a blocking thread so that it does not delay other tasks.
 async fn parse_off_thread(
-    large: bool,
-    read: impl FnOnce() -> Result<BatchEmbeddings, String> + Send + 'static,
+    is_large: bool,
+    parse: impl FnOnce() -> Result<BatchEmbeddings, String> + Send + 'static,
 ) -> Result<BatchEmbeddings, String> {
-    if large {
-        tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Err("what cannot be read".to_owned()))
+    if is_large {
+        tokio::task::spawn_blocking(parse).await.unwrap_or_else(|_| Err("what cannot be read".to_owned()))
     } else {
-        read()
+        parse()
     }
 }

@@ -11,32 +11,32 @@ use crate::failure::{FailureKind, ServiceFailure};
 /// The delay before the retry when the service specifies none.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
-/// Sends the request, and retries once after a transient failure. `wait` bounds both attempts and the delay
+/// Sends the request, and retries once after a transient failure. `timeout` bounds both attempts and the delay
 /// together.
 pub(crate) async fn send_with_retry(
     client: &Client,
-    ask: &ServiceCall,
-    wait: Duration,
+    call: &ServiceCall,
+    timeout: Duration,
 ) -> Result<Bytes, ServiceFailure> {
-    let deadline = Instant::now() + wait;
-    let late = |_| {
-        let text = format!("{}: no answer to {} within {wait:?}", client.host(), ask.log_name());
+    let deadline = Instant::now() + timeout;
+    let timed_out = |_| {
+        let text = format!("{}: no answer to {} within {timeout:?}", client.host(), call.log_name());
         ServiceFailure::new(FailureKind::TimedOut, text)
     };
-    let mut failure = match timeout_at(deadline, client.send_once(ask)).await.map_err(late)? {
+    let mut failure = match timeout_at(deadline, client.send_once(call)).await.map_err(timed_out)? {
         Ok(bytes) => return Ok(bytes),
         Err(failure) if !failure.is_transient() => return Err(failure),
         Err(failure) => failure,
     };
-    let pause = failure.retry_after.unwrap_or_else(jittered_delay);
-    if Instant::now() + pause >= deadline {
+    let retry_delay = failure.retry_after.unwrap_or_else(jittered_delay);
+    if Instant::now() + retry_delay >= deadline {
         if failure.retry_after.is_some() {
-            failure.text.push_str(&format!(" and asks to come back in {pause:?}"));
+            failure.text.push_str(&format!(" and asks to come back in {retry_delay:?}"));
         }
         return Err(failure);
     }
-    sleep(pause).await;
-    timeout_at(deadline, client.send_once(ask)).await.map_err(late)?
+    sleep(retry_delay).await;
+    timeout_at(deadline, client.send_once(call)).await.map_err(timed_out)?
 }
 
 /// Between half of the delay and the whole delay, so that replicas do not retry at the same moment.

@@ -66,25 +66,28 @@ impl Service {
         let (text_bytes_max, _) = self.protocol.text_byte_limits();
         let texts: Vec<_> = texts.iter().map(|text| batch::prepare_text(text, text_bytes_max)).collect();
         let host = self.protocol.host();
-        let turn = self.breaker.admit().map_err(|why| EmbedError::Unavailable(format!("{host}: {why}")))?;
+        let permit = self.breaker.admit().map_err(|why| EmbedError::Unavailable(format!("{host}: {why}")))?;
         let outcome = match purpose {
             Purpose::Document => self.embed_stable(purpose, &texts).await,
             Purpose::Query => {
-                let wait = self.policy.effective_query_timeout();
-                let late = |_| {
-                    ServiceFailure::new(FailureKind::TimedOut, format!("{host}: no vector within {wait:?}"))
+                let time_limit = self.policy.effective_query_timeout();
+                let timed_out = |_| {
+                    ServiceFailure::new(
+                        FailureKind::TimedOut,
+                        format!("{host}: no vector within {time_limit:?}"),
+                    )
                 };
-                timeout(wait, self.embed_stable(purpose, &texts)).await.map_err(late).flatten()
+                timeout(time_limit, self.embed_stable(purpose, &texts)).await.map_err(timed_out).flatten()
             }
         };
         match outcome {
             Ok(embedded) => {
-                turn.record_success();
+                permit.record_success();
                 Ok(embedded)
             }
             Err(failure) => {
                 if !failure.is_about_texts() {
-                    turn.record_failure(&failure.text, failure.retry_after);
+                    permit.record_failure(&failure.text, failure.retry_after);
                 }
                 Err(failure.into_error())
             }
@@ -110,19 +113,19 @@ impl Service {
         purpose: Purpose,
         texts: &[Cow<'_, str>],
     ) -> Result<Embeddings, ServiceFailure> {
-        let wait = self.timeout_for(purpose);
+        let time_limit = self.timeout_for(purpose);
         // A user waits for a query, so the known model is used and only checked afterwards.
         let known = self.protocol.server_info().filter(|_| purpose == Purpose::Query);
         let before = match known {
             Some(known) => Some(known),
-            None => self.protocol.identify(wait).await?,
+            None => self.protocol.identify(time_limit).await?,
         };
         let (_, bytes_max) = self.protocol.text_byte_limits();
         let batches = batch::split_batches(texts, self.protocol.batch_size.current(), bytes_max).into_iter();
         let batches: Vec<_> = batches.map(|range| self.embed_batch(purpose, &texts[range])).collect();
         let parts: Vec<BatchEmbeddings> =
             stream::iter(batches).buffered(DOCUMENT_REQUESTS_MAX).try_collect().await?;
-        let after = self.protocol.identify(wait).await?;
+        let after = self.protocol.identify(time_limit).await?;
         let names = |info: Option<ServerInfo>| info.map(|info| info.model);
         let (was, is) = (names(before), names(after.clone()));
         if was != is {
@@ -136,19 +139,19 @@ impl Service {
         purpose: Purpose,
         texts: &[Cow<'_, str>],
     ) -> Result<BatchEmbeddings, ServiceFailure> {
-        let wait = self.timeout_for(purpose);
-        let slots = match purpose {
+        let time_limit = self.timeout_for(purpose);
+        let semaphore = match purpose {
             Purpose::Document => &self.documents,
             Purpose::Query => &self.queries,
         };
         // The semaphore is never closed, and each holder releases its permit within its own time-out.
-        let _slot = slots.acquire().await;
+        let _slot = semaphore.acquire().await;
         let start = Instant::now();
-        let mut outcome = self.protocol.embed(texts, wait).await;
+        let mut outcome = self.protocol.embed(texts, time_limit).await;
         let size = &self.protocol.batch_size;
         if purpose == Purpose::Document {
             match &mut outcome {
-                Ok(_) => size.record_duration(texts.len(), start.elapsed(), wait),
+                Ok(_) => size.record_duration(texts.len(), start.elapsed(), time_limit),
                 Err(failure) if failure.is_too_large() => {
                     failure.retry_smaller = size.set_ceiling(texts.len())
                 }

@@ -34,8 +34,8 @@ pub(crate) fn check_vectors(mut vectors: Vec<Vec<f32>>, count: usize) -> Result<
         }
         for number in vector {
             #[allow(clippy::cast_possible_truncation, reason = "the quotient is at most 1")]
-            let share = (f64::from(*number) / length) as f32;
-            *number = share;
+            let normalised = (f64::from(*number) / length) as f32;
+            *number = normalised;
         }
     }
     Ok(CheckedVectors { vectors, dimension })

@@ -27,29 +27,29 @@ impl ComputeSlots {
         }
     }
 
-    /// The vectors of `texts` by `model`, computed in rounds of `round` texts. Other callers can run between
+    /// The vectors of `texts` by `model`, computed in rounds of `batch_size` texts. Other callers can run between
     /// two rounds.
     pub(crate) async fn embed(
         &self,
-        (model, round): (&Arc<str>, usize),
+        (model, batch_size): (&Arc<str>, usize),
         purpose: Purpose,
         texts: &[String],
         vectors: impl Fn(&[String]) -> Vec<Vec<f32>> + Clone + Send + 'static,
     ) -> Result<Embeddings, EmbedError> {
-        let turns = match purpose {
+        let slots = match purpose {
             Purpose::Document => &self.documents,
             Purpose::Query => &self.queries,
         };
         let mut all = Vec::with_capacity(texts.len());
-        for texts in texts.chunks(round) {
-            let turn = turns.clone().acquire_owned().await;
-            let turn = turn.map_err(|_closed| EmbedError::Unavailable("it is closed".to_owned()))?;
+        for texts in texts.chunks(batch_size) {
+            let slot = slots.clone().acquire_owned().await;
+            let slot = slot.map_err(|_closed| EmbedError::Unavailable("it is closed".to_owned()))?;
             let texts = texts.to_vec();
             let vectors = vectors.clone();
             let done = tokio::task::spawn_blocking(move || {
                 // The work holds the permit, not the caller. Otherwise a cancelled caller would free the slot
                 // for another round while this one still computes.
-                let _turn = turn;
+                let _slot = slot;
                 vectors(&texts)
             });
             let failed = |_| EmbedError::Unavailable("the computation was broken off".to_owned());

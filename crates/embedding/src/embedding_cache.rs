@@ -92,8 +92,8 @@ impl Cached {
             if !self.compute_missing(&model, texts, &digests).await? {
                 continue;
             }
-            let known = self.lookup_documents(&model, &digests).await?;
-            if let Some(vectors) = known.into_iter().collect() {
+            let cached = self.lookup_documents(&model, &digests).await?;
+            if let Some(vectors) = cached.into_iter().collect() {
                 return Ok(Embeddings { model, vectors });
             }
             // The request has more texts than the store holds, or another request has evicted some meanwhile.
@@ -105,9 +105,9 @@ impl Cached {
 
     /// The model of the last response. If there was none yet, embeds the first text to learn it.
     async fn current_model(&self, texts: &[String], digests: &[Digest]) -> Result<Arc<str>, EmbedError> {
-        let known = self.model.lock().clone();
-        if let Some(known) = known {
-            return Ok(known);
+        let cached = self.model.lock().clone();
+        if let Some(cached) = cached {
+            return Ok(cached);
         }
         let some = texts.len().min(1);
         let embedded = self.inner.embed(Purpose::Document, &texts[..some]).await?;
@@ -125,8 +125,8 @@ impl Cached {
         texts: &[String],
         digests: &Arc<[Digest]>,
     ) -> Result<bool, EmbedError> {
-        let known = self.lookup_documents(model, digests).await?;
-        let missing = known.iter().zip(texts.iter().zip(&**digests)).filter(|(known, _)| known.is_none());
+        let cached = self.lookup_documents(model, digests).await?;
+        let missing = cached.iter().zip(texts.iter().zip(&**digests)).filter(|(cached, _)| cached.is_none());
         let (texts, digests): (Vec<String>, Vec<Digest>) =
             missing.map(|(_, (text, digest))| (text.clone(), *digest)).unzip();
         let size = self.inner.batch_size().max(1);

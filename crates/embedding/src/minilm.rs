@@ -76,9 +76,9 @@ impl MiniLm {
                 tokens += text.len();
                 tokens <= TOKENS_MAX
             });
-            let (round, later) = rest.split_at(fits.count().max(1));
-            vectors.extend(encode(weights, round));
-            rest = later;
+            let (batch, remaining) = rest.split_at(fits.count().max(1));
+            vectors.extend(encode(weights, batch));
+            rest = remaining;
         }
         vectors
     }

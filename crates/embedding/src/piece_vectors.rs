@@ -28,9 +28,9 @@ impl PieceVectors {
             let [first, second, numbers @ ..] = group;
             let scale = bf16_to_f32([*first, *second]);
             let (lows, highs) = sums.split_at_mut(GROUP / 2);
-            for ((two, low), high) in numbers.iter().zip(lows).zip(highs) {
-                *low += (f32::from(two & 15) - 8.0) * scale;
-                *high += (f32::from(two >> 4) - 8.0) * scale;
+            for ((pair, low), high) in numbers.iter().zip(lows).zip(highs) {
+                *low += (f32::from(pair & 15) - 8.0) * scale;
+                *high += (f32::from(pair >> 4) - 8.0) * scale;
             }
         }
     }

@@ -52,17 +52,17 @@ impl StaticVectors {
 }
 
 fn embed_text(text: &str) -> Vec<f32> {
-    let words = PieceVectors(VECTORS.as_chunks().0);
+    let piece_vectors = PieceVectors(VECTORS.as_chunks().0);
     let pieces = tokenize(text, PIECES_MAX);
     let own = pieces.get(1..pieces.len() - 1).unwrap_or_default();
     let mut sum = vec![0.0; WIDTH];
     for piece in own {
-        words.add(*piece, &mut sum);
+        piece_vectors.add(*piece, &mut sum);
     }
     let mut length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
     if length == 0.0 {
         // A text without pieces gets the vector of the unknown word, because every vector needs a direction.
-        words.add(UNK, &mut sum);
+        piece_vectors.add(UNK, &mut sum);
         length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
     }
     for value in &mut sum {

@@ -78,13 +78,13 @@ impl Vocabulary {
     pub(crate) fn longest_prefix(&self, position: PiecePosition, rest: &str) -> Option<(u16, usize)> {
         // One pass computes the hashes of all prefixes; then the longest prefix that is a piece is chosen.
         let mut hashes = [0_u32; 64];
-        let reach = rest.len().min(self.longest_bytes).min(hashes.len());
+        let length_max = rest.len().min(self.longest_bytes).min(hashes.len());
         let mut hash = fnv_seed(position);
-        for (byte, kept) in rest.bytes().zip(&mut hashes[..reach]) {
+        for (byte, slot_hash) in rest.bytes().zip(&mut hashes[..length_max]) {
             hash = fnv_step(hash, byte);
-            *kept = hash;
+            *slot_hash = hash;
         }
-        (1..=reach)
+        (1..=length_max)
             .rev()
             .filter(|end| rest.is_char_boundary(*end))
             .find_map(|end| self.find(position, &rest[..end], hashes[end - 1]).map(|id| (id, end)))

@@ -24,7 +24,7 @@ const WORD_CHARS_MAX: usize = 100;
 /// `pieces_max` identifiers including the markers, and always both markers.
 #[must_use]
 pub fn tokenize(text: &str, pieces_max: usize) -> Vec<u16> {
-    let mut splitter = Tokenizer {
+    let mut tokenizer = Tokenizer {
         vocabulary: Vocabulary::get(),
         word: String::new(),
         word_chars: 0,
@@ -33,15 +33,15 @@ pub fn tokenize(text: &str, pieces_max: usize) -> Vec<u16> {
     };
     let chars = text.chars().take(CHARS_MAX);
     if text.is_ascii() {
-        splitter.read(chars.filter(|c| !is_dropped(*c)).map(|c| c.to_ascii_lowercase()));
+        tokenizer.read(chars.filter(|c| !is_dropped(*c)).map(|c| c.to_ascii_lowercase()));
     } else {
         let spread = chars.filter(|c| !is_dropped(*c)).flat_map(surround_ideograph);
         let plain = DecomposingNormalizerBorrowed::new_nfd().normalize_iter(spread);
-        splitter
+        tokenizer
             .read(plain.filter(|c| category(*c) != Category::NonspacingMark).flat_map(char::to_lowercase));
     }
-    splitter.pieces.push(SEP);
-    splitter.pieces
+    tokenizer.pieces.push(SEP);
+    tokenizer.pieces
 }
 
 struct Tokenizer {
@@ -57,15 +57,15 @@ impl Tokenizer {
     fn read(&mut self, chars: impl Iterator<Item = char>) {
         for c in chars {
             let blank = c.is_whitespace();
-            let alone = !blank && is_punctuation(c);
-            if blank || alone {
+            let is_punctuation_char = !blank && is_punctuation(c);
+            if blank || is_punctuation_char {
                 self.end_word();
             }
             if !blank {
                 self.word.push(c);
                 self.word_chars += 1;
             }
-            if alone {
+            if is_punctuation_char {
                 self.end_word();
             }
             if self.pieces.len() >= self.pieces_max {

@@ -60,44 +60,46 @@ pub(crate) fn check(
 impl Checker {
     fn visit(
         &mut self,
-        at: &IdedExpr,
+        node: &IdedExpr,
         depth: usize,
-        around: Option<&ComprehensionExpr>,
+        enclosing_loop: Option<&ComprehensionExpr>,
     ) -> Result<(), String> {
         if depth > DEPTH_MAX {
             return Err(format!("is nested deeper than {DEPTH_MAX} levels"));
         }
-        self.references.member_names.extend(member_name(&at.expr));
-        self.references.has_loop |= matches!(at.expr, Expr::Comprehension(_));
-        let mut deeper = |inner: &IdedExpr| self.visit(inner, depth + 1, around);
-        match &at.expr {
+        self.references.member_names.extend(member_name(&node.expr));
+        self.references.has_loop |= matches!(node.expr, Expr::Comprehension(_));
+        let mut visit_child = |inner: &IdedExpr| self.visit(inner, depth + 1, enclosing_loop);
+        match &node.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),
-            Expr::Ident(name) => self.visit_name(name, around, None),
+            Expr::Ident(name) => self.visit_name(name, enclosing_loop, None),
             Expr::Call(call) => {
-                check_call(call, around.is_some())?;
-                call.target.as_deref().into_iter().chain(&call.args).try_for_each(deeper)
+                check_call(call, enclosing_loop.is_some())?;
+                call.target.as_deref().into_iter().chain(&call.args).try_for_each(visit_child)
             }
             Expr::Comprehension(each) => {
-                if around.is_some() {
+                if enclosing_loop.is_some() {
                     return Err("has a loop inside a loop (all, exists, exists_one, map, filter)".to_owned());
                 }
                 if matches!(each.accu_init.expr, Expr::List(_) | Expr::Map(_)) {
                     return Err("builds a list (map, filter); use exists or all".to_owned());
                 }
-                deeper(&each.iter_range)?;
+                visit_child(&each.iter_range)?;
                 let parts = [&each.accu_init, &each.loop_cond, &each.loop_step, &each.result];
                 parts.into_iter().try_for_each(|inner| self.visit(inner, depth + 1, Some(each)))
             }
-            Expr::List(list) => list.elements.iter().try_for_each(deeper),
-            Expr::Map(map) => map.entries.iter().try_for_each(|entry| visit_entry(&entry.expr, &mut deeper)),
+            Expr::List(list) => list.elements.iter().try_for_each(visit_child),
+            Expr::Map(map) => {
+                map.entries.iter().try_for_each(|entry| visit_entry(&entry.expr, &mut visit_child))
+            }
             Expr::Struct(made) => {
-                made.entries.iter().try_for_each(|entry| visit_entry(&entry.expr, &mut deeper))
+                made.entries.iter().try_for_each(|entry| visit_entry(&entry.expr, &mut visit_child))
             }
             Expr::Select(select) => {
                 if let Expr::Ident(name) = &select.operand.expr {
-                    return self.visit_name(name, around, Some(&select.field));
+                    return self.visit_name(name, enclosing_loop, Some(&select.field));
                 }
-                deeper(&select.operand)
+                visit_child(&select.operand)
             }
         }
     }
@@ -105,24 +107,24 @@ impl Checker {
     fn visit_name(
         &mut self,
         name: &str,
-        around: Option<&ComprehensionExpr>,
+        enclosing_loop: Option<&ComprehensionExpr>,
         member: Option<&str>,
     ) -> Result<(), String> {
-        let is_loops = |each: &ComprehensionExpr| {
+        let is_loop_variable = |each: &ComprehensionExpr| {
             name == each.iter_var || name == each.accu_var || each.iter_var2.as_deref() == Some(name)
         };
-        if around.is_some_and(is_loops) {
+        if enclosing_loop.is_some_and(is_loop_variable) {
             return Ok(());
         }
-        if let Some(known) = self.variables.iter().find(|known| **known == name) {
-            if around.is_some() && self.loop_scope == LoopScope::OwnItems {
+        if let Some(variable) = self.variables.iter().find(|variable| **variable == name) {
+            if enclosing_loop.is_some() && self.loop_scope == LoopScope::OwnItems {
                 return Err(format!(
                     "asks for {name} inside a loop (all, exists, exists_one), which may only look at what it goes through"
                 ));
             }
             match member {
-                None => self.references.whole_variables.push(known),
-                Some(member) => self.references.members.push((known, member.to_owned())),
+                None => self.references.whole_variables.push(variable),
+                Some(member) => self.references.members.push((variable, member.to_owned())),
             }
             return Ok(());
         }
@@ -169,10 +171,10 @@ fn check_call(call: &CallExpr, in_loop: bool) -> Result<(), String> {
 
 fn visit_entry(
     entry: &EntryExpr,
-    deeper: &mut impl FnMut(&IdedExpr) -> Result<(), String>,
+    visit_child: &mut impl FnMut(&IdedExpr) -> Result<(), String>,
 ) -> Result<(), String> {
     match entry {
-        EntryExpr::StructField(field) => deeper(&field.value),
-        EntryExpr::MapEntry(entry) => deeper(&entry.key).and_then(|()| deeper(&entry.value)),
+        EntryExpr::StructField(field) => visit_child(&field.value),
+        EntryExpr::MapEntry(entry) => visit_child(&entry.key).and_then(|()| visit_child(&entry.value)),
     }
 }

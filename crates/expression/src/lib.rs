@@ -55,17 +55,21 @@ pub enum ExpressionValue {
 }
 
 impl Expression {
-    /// Compiles an expression over the variables `names`.
+    /// Compiles an expression over the variables `variables`.
     ///
     /// # Errors
     /// A sentence without a subject that describes the mistake: the text is no CEL, uses an unknown name, or
     /// could take long to evaluate.
-    pub fn compile(text: &str, names: &'static [&'static str], loops: LoopScope) -> Result<Self, String> {
+    pub fn compile(
+        text: &str,
+        variables: &'static [&'static str],
+        loop_scope: LoopScope,
+    ) -> Result<Self, String> {
         if text.trim().is_empty() || text.len() > EXPRESSION_BYTES_MAX {
             return Err(format!("must be 1 to {EXPRESSION_BYTES_MAX} bytes of CEL"));
         }
         let env = Arc::new(Env::stdlib());
-        let (program, used) = compile_on_large_stack(&env, text, (names, loops))?;
+        let (program, used) = compile_on_large_stack(&env, text, (variables, loop_scope))?;
         Ok(Self { program, env, references: used })
     }
 
@@ -140,14 +144,14 @@ impl Expression {
 fn compile_on_large_stack(
     env: &Arc<Env>,
     text: &str,
-    (names, loops): (&'static [&'static str], LoopScope),
+    (variables, loop_scope): (&'static [&'static str], LoopScope),
 ) -> Result<(Program, References), String> {
     let (env, text) = (Arc::clone(env), text.to_owned());
     let thread = std::thread::Builder::new().name("cel".to_owned()).stack_size(COMPILE_STACK_BYTES);
     let compiling = thread.spawn(move || {
         let program = env.compile(&text).map_err(|errors| format!("is no CEL expression: {errors}"))?;
-        let used = checker::check(program.expression(), names, loops)?;
-        Ok((program, used))
+        let references = checker::check(program.expression(), variables, loop_scope)?;
+        Ok((program, references))
     });
     let compiling = compiling.map_err(|_| "cannot be compiled: no thread for it".to_owned())?;
     compiling.join().unwrap_or_else(|_panic| Err("is no CEL expression".to_owned()))

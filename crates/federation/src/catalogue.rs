@@ -58,32 +58,32 @@ struct UnavailableNames {
 }
 
 impl Catalogue {
-    /// Merges the listings in `parts`, which are in the order of the configuration.
-    pub(crate) fn build(policy: &AggregationPolicy, parts: &[BackendListing]) -> Self {
+    /// Merges the listings in `listings`, which are in the order of the configuration.
+    pub(crate) fn build(policy: &AggregationPolicy, listings: &[BackendListing]) -> Self {
         let mut findings = Vec::new();
         let mut absent = UnavailableNames::default();
-        let tools = merge_tools(policy, parts, &mut findings, &mut absent);
-        let prompts = merge_prompts(policy, parts, &mut findings, &mut absent);
-        let present = || parts.iter().filter(|part| part.is_available);
+        let tools = merge_tools(policy, listings, &mut findings, &mut absent);
+        let prompts = merge_prompts(policy, listings, &mut findings, &mut absent);
+        let present = || listings.iter().filter(|listing| listing.is_available);
         let by_name: BTreeMap<&BackendId, &BackendListing> =
-            present().map(|part| (&part.backend, part)).collect();
+            present().map(|listing| (&listing.backend, listing)).collect();
         let resources = merge_resources(present(), by_name.values().copied());
         let mut templates: Vec<ResourceTemplate> = Vec::new();
         let mut seen = HashSet::new();
-        for part in by_name.values() {
-            for offered in &part.inventory.templates {
+        for listing in by_name.values() {
+            for offered in &listing.inventory.templates {
                 if seen.insert(&offered.template) {
                     templates.push(ResourceTemplate {
                         template: offered.template.clone(),
-                        backend: part.backend.clone(),
+                        backend: listing.backend.clone(),
                         definition: offered.definition.clone(),
                     });
                 }
             }
         }
-        for part in parts.iter().filter(|part| part.is_available) {
-            let backend = || part.backend.clone();
-            let Inventory { malformed_items: remarks, list_failures: failing, .. } = &*part.inventory;
+        for listing in listings.iter().filter(|listing| listing.is_available) {
+            let backend = || listing.backend.clone();
+            let Inventory { malformed_items: remarks, list_failures: failing, .. } = &*listing.inventory;
             findings.extend(
                 remarks
                     .iter()
@@ -100,10 +100,12 @@ impl Catalogue {
             resource_indices: index_by(&resources, |resource| resource.uri.clone()),
             prompt_indices: index_by(&prompts, |prompt| prompt.name.clone()),
             resource_backends: present()
-                .filter(|part| part.inventory.capabilities.get("resources").is_some())
-                .map(|part| part.backend.clone())
+                .filter(|listing| listing.inventory.capabilities.get("resources").is_some())
+                .map(|listing| listing.backend.clone())
                 .collect(),
-            available: present().map(|part| (part.backend.clone(), part.inventory.clone())).collect(),
+            available: present()
+                .map(|listing| (listing.backend.clone(), listing.inventory.clone()))
+                .collect(),
             tools: Arc::new(tools),
             resources: Arc::new(resources),
             templates: Arc::new(templates),
@@ -156,7 +158,7 @@ impl Catalogue {
 
     /// The tool that is advertised under this name.
     pub(crate) fn tool(&self, name: &ToolName) -> Option<&Tool> {
-        self.tool_indices.get(name).and_then(|place| self.tools.get(*place))
+        self.tool_indices.get(name).and_then(|index| self.tools.get(*index))
     }
 
     /// The unavailable backend that has a tool of this name.
@@ -171,7 +173,7 @@ impl Catalogue {
 
     /// The prompt that is advertised under this name.
     pub(crate) fn prompt(&self, name: &PromptName) -> Option<&Prompt> {
-        self.prompt_indices.get(name).and_then(|place| self.prompts.get(*place))
+        self.prompt_indices.get(name).and_then(|index| self.prompts.get(*index))
     }
 
     /// The backend that serves a resource: the one that lists it, else the first with a matching template,
@@ -201,7 +203,7 @@ impl Catalogue {
     }
 
     fn find_listed(&self, uri: &ResourceUri) -> Option<&Resource> {
-        self.resource_indices.get(uri).and_then(|place| self.resources.get(*place))
+        self.resource_indices.get(uri).and_then(|index| self.resources.get(*index))
     }
 
     /// The backend that offers a template, by the template's own text. A listed resource is also accepted,
@@ -237,7 +239,7 @@ impl EqualLists {
 }
 
 fn index_by<T, K: Eq + std::hash::Hash>(items: &[T], key: impl Fn(&T) -> K) -> AHashMap<K, usize> {
-    items.iter().enumerate().map(|(place, item)| (key(item), place)).collect()
+    items.iter().enumerate().map(|(index, item)| (key(item), index)).collect()
 }
 
 fn is_same_list<T>(left: &Arc<Vec<T>>, right: &Arc<Vec<T>>, equal: impl Fn(&T, &T) -> bool) -> bool {

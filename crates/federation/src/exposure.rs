@@ -32,14 +32,14 @@ impl Exposed {
         Arc::new(Self { inner, policy, visible_tools: DerivedCache::default() })
     }
 
-    /// Applies `look` to the caller's whole tool list and to its visible part, which is cached for each list.
+    /// Applies `inspect` to the caller's whole tool list and to its visible part, which is cached for each list.
     async fn with_visible<T>(
         &self,
         ctx: &CallContext,
-        look: impl FnOnce(&Arc<ToolList>, &VisibleTools) -> T,
+        inspect: impl FnOnce(&Arc<ToolList>, &VisibleTools) -> T,
     ) -> Result<T, Error> {
         let whole = self.inner.list_tools(ctx).await?;
-        Ok(self.visible_tools.with(&whole, || self.filter_visible(&whole), |view| look(&whole, view)))
+        Ok(self.visible_tools.with(&whole, || self.filter_visible(&whole), |view| inspect(&whole, view)))
     }
 
     async fn is_visible(&self, ctx: &CallContext, name: &ToolName) -> Result<bool, Error> {

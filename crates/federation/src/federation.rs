@@ -45,8 +45,8 @@ impl Federation {
     #[must_use]
     pub fn start(policy: AggregationPolicy, health: HealthPolicy, backends: Vec<Arc<dyn Backend>>) -> Self {
         let count = backends.len();
-        let apart = backends.iter().enumerate().filter(|(_, backend)| backend.has_caller_credentials());
-        let personal: Vec<usize> = apart.map(|(place, _)| place).collect();
+        let per_caller = backends.iter().enumerate().filter(|(_, backend)| backend.has_caller_credentials());
+        let personal: Vec<usize> = per_caller.map(|(backend_index, _)| backend_index).collect();
         let isolating = backends.iter().enumerate().filter(|(_, backend)| backend.has_caller_connections());
         let isolating: Vec<usize> = isolating.map(|(index, _)| index).collect();
         let unsettled = count - personal.len();
@@ -66,7 +66,7 @@ impl Federation {
             backend_indices: backends
                 .iter()
                 .enumerate()
-                .map(|(place, backend)| (backend.id().clone(), place))
+                .map(|(backend_index, backend)| (backend.id().clone(), backend_index))
                 .collect(),
             backends: backends.into_iter().map(member).collect(),
             listings: Mutex::new((0..count).map(|_| None).collect()),
@@ -91,34 +91,36 @@ impl Federation {
     /// Waits until every backend with shared lists has answered or failed for the first time, at most 15
     /// seconds from the start.
     pub async fn wait_for_discovery(&self) {
-        let mut unsettled = self.state.undiscovered.subscribe();
+        let mut undiscovered = self.state.undiscovered.subscribe();
         // The sender lives in `self.state`, so the channel cannot close while this waits.
-        let _ = unsettled.wait_for(|count| *count == 0).await;
+        let _ = undiscovered.wait_for(|count| *count == 0).await;
     }
 
     /// The state of every backend, in the order of the configuration.
     #[must_use]
     pub fn reports(&self) -> Vec<BackendReport> {
         let parts = self.state.listings.lock().unwrap_or_else(PoisonError::into_inner);
-        let report = |(place, (member, part)): (usize, (&Arc<BackendEntry>, &Option<BackendListing>))| {
-            let caller_count =
-                self.state.caller_views.contains(place).then(|| self.state.caller_views.caller_count(place));
-            let inventory = part.as_ref().map(|part| &part.inventory);
-            BackendReport {
-                id: member.backend.id().clone(),
-                status: member.backend.status(),
-                is_listed: caller_count.is_some_and(|count| count > 0)
-                    || part.as_ref().is_some_and(|part| part.is_available),
-                tool_count: inventory.map_or(0, |inventory| inventory.tools.len()),
-                resource_count: inventory
-                    .map_or(0, |inventory| inventory.resources.len() + inventory.templates.len()),
-                prompt_count: inventory.map_or(0, |inventory| inventory.prompts.len()),
-                caller_count,
-                list_failures: inventory.map_or_else(Vec::new, |inventory| inventory.list_failures.clone()),
-                checks: member.checks.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-                circuit: member.breaker.as_ref().map(|breaker| breaker.report(Instant::now())),
-            }
-        };
+        let report =
+            |(backend_index, (member, part)): (usize, (&Arc<BackendEntry>, &Option<BackendListing>))| {
+                let views = &self.state.caller_views;
+                let caller_count = views.contains(backend_index).then(|| views.caller_count(backend_index));
+                let inventory = part.as_ref().map(|part| &part.inventory);
+                BackendReport {
+                    id: member.backend.id().clone(),
+                    status: member.backend.status(),
+                    is_listed: caller_count.is_some_and(|count| count > 0)
+                        || part.as_ref().is_some_and(|part| part.is_available),
+                    tool_count: inventory.map_or(0, |inventory| inventory.tools.len()),
+                    resource_count: inventory
+                        .map_or(0, |inventory| inventory.resources.len() + inventory.templates.len()),
+                    prompt_count: inventory.map_or(0, |inventory| inventory.prompts.len()),
+                    caller_count,
+                    list_failures: inventory
+                        .map_or_else(Vec::new, |inventory| inventory.list_failures.clone()),
+                    checks: member.checks.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                    circuit: member.breaker.as_ref().map(|breaker| breaker.report(Instant::now())),
+                }
+            };
         self.state.backends.iter().zip(parts.iter()).enumerate().map(report).collect()
     }
 
@@ -154,7 +156,11 @@ impl Federation {
     /// call. False for an unknown backend.
     #[must_use]
     pub fn is_reachable(&self, id: &BackendId) -> bool {
-        let member = self.state.backend_indices.get(id).and_then(|place| self.state.backends.get(*place));
+        let member = self
+            .state
+            .backend_indices
+            .get(id)
+            .and_then(|backend_index| self.state.backends.get(*backend_index));
         member.is_some_and(|member| {
             let closed = member.breaker.as_ref().is_none_or(|breaker| breaker.can_call(Instant::now()));
             closed && member.backend.status().state == BackendState::Ready
@@ -234,7 +240,11 @@ impl Federation {
         id: &BackendId,
         call: impl FnOnce(&'a dyn Backend) -> GatewayFuture<'a, Reply>,
     ) -> Result<Reply, Error> {
-        let member = self.state.backend_indices.get(id).and_then(|place| self.state.backends.get(*place));
+        let member = self
+            .state
+            .backend_indices
+            .get(id)
+            .and_then(|backend_index| self.state.backends.get(*backend_index));
         let unknown = || Cause::new(format_args!("the catalogue names unknown backend `{id}`"));
         let member = member.ok_or_else(|| Error::Internal(unknown()))?;
         let Some(breaker) = &member.breaker else { return call(&*member.backend).await };

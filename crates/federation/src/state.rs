@@ -73,13 +73,17 @@ impl BackendEntry {
 }
 
 impl FederationState {
-    /// Applies `update` to the listing of the backend at `place`, publishes the new catalogue and notifies
+    /// Applies `update` to the listing of the backend at `backend_index`, publishes the new catalogue and notifies
     /// listeners of the lists that changed.
-    pub(crate) fn update_listing(&self, place: usize, update: impl FnOnce(&mut Option<BackendListing>)) {
+    pub(crate) fn update_listing(
+        &self,
+        backend_index: usize,
+        update: impl FnOnce(&mut Option<BackendListing>),
+    ) {
         let changes = {
             // The lock is held while the catalogue is built, so that two workers cannot publish out of order.
             let mut parts = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(slot) = parts.get_mut(place) else { return };
+            let Some(slot) = parts.get_mut(backend_index) else { return };
             update(slot);
             let known: Vec<BackendListing> = parts.iter().flatten().cloned().collect();
             let mut next = Catalogue::build(&self.policy, &known);
@@ -92,8 +96,8 @@ impl FederationState {
                 log_renamed_tools(&earlier.tools, &next.tools);
             }
             self.catalogue.store(Arc::new(next));
-            let inventory = parts.get(place).and_then(Option::as_ref).map(|part| &*part.inventory);
-            self.caller_lists.drop_shared(place, inventory);
+            let inventory = parts.get(backend_index).and_then(Option::as_ref).map(|part| &*part.inventory);
+            self.caller_lists.drop_shared(backend_index, inventory);
             changes
         };
         for change in &changes {
@@ -107,11 +111,11 @@ impl FederationState {
         if self.discovered.load(Ordering::Acquire) {
             return true;
         }
-        let settled = *self.undiscovered.borrow() == 0;
-        if settled {
+        let discovered = *self.undiscovered.borrow() == 0;
+        if discovered {
             self.discovered.store(true, Ordering::Release);
         }
-        settled
+        discovered
     }
 
     /// The shared catalogue, for callers without lists of their own.
@@ -123,8 +127,8 @@ impl FederationState {
     /// shared one at the same index.
     pub(crate) fn merge(&self, own: &[(usize, BackendListing)]) -> Catalogue {
         let mut parts = self.listings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for (place, part) in own {
-            if let Some(slot) = parts.get_mut(*place) {
+        for (backend_index, part) in own {
+            if let Some(slot) = parts.get_mut(*backend_index) {
                 *slot = Some(part.clone());
             }
         }
@@ -150,11 +154,11 @@ impl FederationState {
 /// many findings as it has tools, so the log contains only the first [`FINDINGS_LOGGED_MAX`] and the number
 /// of the others. The status page shows all.
 fn log_findings(findings: &[Finding], before: &[Finding]) {
-    let mut news = findings.iter().filter(|finding| before.binary_search(finding).is_err());
-    for finding in news.by_ref().take(FINDINGS_LOGGED_MAX) {
+    let mut new_findings = findings.iter().filter(|finding| before.binary_search(finding).is_err());
+    for finding in new_findings.by_ref().take(FINDINGS_LOGGED_MAX) {
         tracing::warn!(%finding, "catalogue");
     }
-    let more = news.count();
+    let more = new_findings.count();
     if more > 0 {
         tracing::warn!(more, "catalogue: there are more findings than are logged");
     }
@@ -189,18 +193,20 @@ impl Drop for FederationState {
 
 impl BackendListener for FederationState {
     fn on_event(&self, backend: &BackendId, scope: IsolationScope, event: BackendEvent) {
-        let place = self.backend_indices.get(backend).copied();
-        if let Some(place) = place.filter(|place| self.caller_views.contains(*place)) {
+        let backend_index = self.backend_indices.get(backend).copied();
+        if let Some(backend_index) =
+            backend_index.filter(|backend_index| self.caller_views.contains(*backend_index))
+        {
             // Events on the gateway's own connection do not concern callers: these backends have no shared
             // listing.
             if let (IsolationScope::Caller(scope), Some(shared)) = (scope, self.weak_self.upgrade()) {
-                self.caller_views.on_event(&shared, place, scope, &event);
+                self.caller_views.on_event(&shared, backend_index, scope, &event);
             }
             return;
         }
-        if let (IsolationScope::Caller(scope), Some(place)) = (scope, place) {
+        if let (IsolationScope::Caller(scope), Some(backend_index)) = (scope, backend_index) {
             if let Some(shared) = self.weak_self.upgrade() {
-                self.caller_lists.on_event(&shared, place, scope, &event);
+                self.caller_lists.on_event(&shared, backend_index, scope, &event);
             }
             return;
         }
@@ -209,12 +215,16 @@ impl BackendListener for FederationState {
             // it, may announce its changes.
             let uri = ResourceUri::from(uri.as_str());
             let serves = self.catalogue.load().resource_backend(&uri) == Some(backend);
-            if serves || place.is_some_and(|place| self.subscriptions.has_subscriber(place, scope, &uri)) {
+            if serves
+                || backend_index.is_some_and(|backend_index| {
+                    self.subscriptions.has_subscriber(backend_index, scope, &uri)
+                })
+            {
                 self.announce(&Change::Resource(uri), ChangeAudience::Everyone);
             }
             return;
         }
-        if let Some(member) = place.and_then(|place| self.backends.get(place)) {
+        if let Some(member) = backend_index.and_then(|backend_index| self.backends.get(backend_index)) {
             member.refresh_signal.notify_one();
         }
     }

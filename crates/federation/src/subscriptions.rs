@@ -43,20 +43,20 @@ fn lock(
 }
 
 impl SubscriptionTable {
-    /// Subscribes a caller to a resource of the backend at index `place`. `spelling` is the resource's URI as
+    /// Subscribes a caller to a resource of the backend at index `backend_index`. `spelling` is the resource's URI as
     /// the backend knows it.
     ///
     /// # Errors
     /// The errors of [`Backend::scope`] and [`Backend::subscribe`].
     pub(crate) async fn subscribe(
         &self,
-        place: usize,
+        backend_index: usize,
         backend: &Arc<dyn Backend>,
         ctx: &CallContext,
         uri: ResourceUri,
         spelling: BackendUri,
     ) -> Result<SubscriptionGuard, Error> {
-        let key = (place, backend.scope(ctx)?, uri);
+        let key = (backend_index, backend.scope(ctx)?, uri);
         let slot = {
             let mut table = lock(&self.0);
             let fresh = || {
@@ -74,23 +74,28 @@ impl SubscriptionTable {
         if let Some(client) = ctx.client.client_key() {
             own.client = Arc::new(SilentClient::for_client(client));
         }
-        // From here on, dropping `follower` releases the entry and the subscription at the backend.
+        // From here on, dropping `subscriber` releases the entry and the subscription at the backend.
         let (table, backend) = (self.0.clone(), backend.clone());
-        let follower = Subscriber { table, key, backend_uri: spelling, state: slot, backend, ctx: own };
-        let mut asked = follower.state.is_subscribed.lock().await;
+        let subscriber = Subscriber { table, key, backend_uri: spelling, state: slot, backend, ctx: own };
+        let mut asked = subscriber.state.is_subscribed.lock().await;
         if !*asked {
-            follower.backend.subscribe(ctx, follower.backend_uri.clone()).await?;
+            subscriber.backend.subscribe(ctx, subscriber.backend_uri.clone()).await?;
             *asked = true;
         }
         drop(asked);
-        Ok(Box::new(follower))
+        Ok(Box::new(subscriber))
     }
 
-    /// True when a caller of this scope subscribes to the resource `uri` of the backend at `place`, or to a
+    /// True when a caller of this scope subscribes to the resource `uri` of the backend at `backend_index`, or to a
     /// parent of it.
-    pub(crate) fn has_subscriber(&self, place: usize, scope: IsolationScope, uri: &ResourceUri) -> bool {
+    pub(crate) fn has_subscriber(
+        &self,
+        backend_index: usize,
+        scope: IsolationScope,
+        uri: &ResourceUri,
+    ) -> bool {
         let table = lock(&self.0);
-        uri.with_parents().any(|uri| table.contains_key(&(place, scope, uri)))
+        uri.with_parents().any(|uri| table.contains_key(&(backend_index, scope, uri)))
     }
 }
 
@@ -99,29 +104,29 @@ impl Drop for Subscriber {
         if self.state.subscribers.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        let (table, key, slot) = (self.table.clone(), self.key.clone(), self.state.clone());
-        let (backend, ctx, spelling) = (self.backend.clone(), self.ctx.clone(), self.backend_uri.clone());
-        let leaving = async move {
-            let mut asked = slot.is_subscribed.lock().await;
+        let (table, key, state) = (self.table.clone(), self.key.clone(), self.state.clone());
+        let (backend, ctx, backend_uri) = (self.backend.clone(), self.ctx.clone(), self.backend_uri.clone());
+        let unsubscribe = async move {
+            let mut is_subscribed = state.is_subscribed.lock().await;
             // A new subscriber may have taken this entry while the lock was awaited.
-            if slot.subscribers.load(Ordering::Acquire) > 0 {
+            if state.subscribers.load(Ordering::Acquire) > 0 {
                 return;
             }
-            if std::mem::take(&mut *asked)
-                && let Err(error) = backend.unsubscribe(&ctx, spelling).await
+            if std::mem::take(&mut *is_subscribed)
+                && let Err(error) = backend.unsubscribe(&ctx, backend_uri).await
             {
                 tracing::debug!(backend = %backend.id(), %error, "a subscription could not be taken back");
             }
             let mut table = lock(&table);
-            if slot.subscribers.load(Ordering::Acquire) == 0
-                && table.get(&key).is_some_and(|known| Arc::ptr_eq(known, &slot))
+            if state.subscribers.load(Ordering::Acquire) == 0
+                && table.get(&key).is_some_and(|known| Arc::ptr_eq(known, &state))
             {
                 table.remove(&key);
             }
         };
         // Outside a runtime the process is ending, and the connections to the backends end with it.
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(leaving);
+            runtime.spawn(unsubscribe);
         }
     }
 }

@@ -38,7 +38,7 @@ pub(crate) async fn run(listen: Listen, once: bool) -> anyhow::Result<ExitCode> 
     let gateway = RunningGateway::start(settings, Additions::default()).await;
     let listener = bind(&gateway, listen.port.is_none())?;
     let endpoint = listener.endpoint();
-    let serving = tokio::spawn(listener.serve(shutdown.clone()));
+    let server_task = tokio::spawn(listener.serve(shutdown.clone()));
     let mut out = std::io::stdout();
     tour::run(&mut out, &endpoint, &gateway).await?;
     if once {
@@ -47,7 +47,7 @@ pub(crate) async fn run(listen: Listen, once: bool) -> anyhow::Result<ExitCode> 
         tour::print_clients(&mut out, &endpoint)?;
         out.flush()?;
     }
-    serving.await??;
+    server_task.await??;
     gateway.stop().await;
     Ok(ExitCode::SUCCESS)
 }
@@ -82,17 +82,19 @@ async fn serve_glossary(shutdown: CancellationToken) -> anyhow::Result<String> {
     Ok(endpoint)
 }
 
-/// Binds the gateway's own endpoint. If the address is in use and `may_move`, it takes a free port instead of
+/// Binds the gateway's own endpoint. If the address is in use and `may_change_port`, it takes a free port instead of
 /// failing.
-fn bind(gateway: &RunningGateway, may_move: bool) -> anyhow::Result<Listener> {
-    let wanted = gateway.edge.listen;
+fn bind(gateway: &RunningGateway, may_change_port: bool) -> anyhow::Result<Listener> {
+    let requested = gateway.edge.listen;
     let bound = match gateway.bind() {
-        Err(error) if may_move && wanted.port() != 0 && error.kind() == std::io::ErrorKind::AddrInUse => {
-            gateway.bind_to((wanted.ip(), 0).into())
+        Err(error)
+            if may_change_port && requested.port() != 0 && error.kind() == std::io::ErrorKind::AddrInUse =>
+        {
+            gateway.bind_to((requested.ip(), 0).into())
         }
         outcome => outcome,
     };
-    bound.with_context(|| format!("cannot listen on {wanted}"))
+    bound.with_context(|| format!("cannot listen on {requested}"))
 }
 
 fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {

@@ -41,18 +41,18 @@ static DROPPED_LINES: OnceLock<Arc<CallsiteBudgets>> = OnceLock::new();
 pub(crate) fn start(level: LogLevel, format: Option<LogFormat>) {
     let chosen = environment("VMCP_LOG").or_else(|| environment("RUST_LOG"));
     let filter = chosen.and_then(|text| EnvFilter::try_new(text).ok());
-    let human = match format {
+    let is_human = match format {
         Some(LogFormat::Human) => true,
         Some(LogFormat::Json) => false,
         None => io::stderr().is_terminal(),
     };
-    let coloured = human && io::stderr().is_terminal();
+    let coloured = is_human && io::stderr().is_terminal();
     let output = OUTPUT.get_or_init(|| Output { has_colours: coloured, ..Output::new(io::stderr()) }).clone();
     let builder = tracing_subscriber::fmt().with_writer(output);
     match filter {
-        Some(filter) => install_subscriber(human, coloured, builder.with_env_filter(filter)),
+        Some(filter) => install_subscriber(is_human, coloured, builder.with_env_filter(filter)),
         // A plain level costs less for each span than an `EnvFilter`.
-        None => install_subscriber(human, coloured, builder.with_max_level(max_level(level))),
+        None => install_subscriber(is_human, coloured, builder.with_max_level(max_level(level))),
     }
 }
 
@@ -69,7 +69,7 @@ type Builder<F> = SubscriberBuilder<DefaultFields, Format, F, Output>;
 type Human = Formatter<fields::HumanFields, Format, Output>;
 type JsonLines = Formatter<fields::JsonFields, Format<Json>, Output>;
 
-fn install_subscriber<F>(human: bool, coloured: bool, builder: Builder<F>)
+fn install_subscriber<F>(is_human: bool, coloured: bool, builder: Builder<F>)
 where
     F: Layer<Human> + Layer<JsonLines> + Send + Sync + 'static,
     Layered<F, Human>: tracing::Subscriber + for<'a> LookupSpan<'a>,
@@ -78,7 +78,7 @@ where
     let sampler = Sampler::start();
     DROPPED_LINES.get_or_init(|| sampler.budgets());
     // If logging has already been started (in tests), the first subscriber stays installed.
-    let _ = if human {
+    let _ = if is_human {
         let builder = builder.with_ansi(coloured).with_target(false);
         builder.fmt_fields(fields::HumanFields).finish().with(sampler).try_init()
     } else {
@@ -133,11 +133,11 @@ impl Output {
         (safe + "\n").into_bytes()
     }
 
-    fn flush_within(&self, wait: Duration) {
-        let (mark, reached) = sync_channel(1);
+    fn flush_within(&self, timeout: Duration) {
+        let (mark, flushed) = sync_channel(1);
         // If the queue is full, standard error is not being read, so waiting would not help.
         if self.queue.try_send(Entry::Flush(mark)).is_ok() {
-            let _ = reached.recv_timeout(wait);
+            let _ = flushed.recv_timeout(timeout);
         }
     }
 }

@@ -96,33 +96,34 @@ struct ApiKeyEntry {
 impl ApiKeys {
     /// Validates the configured keys and reports every error.
     pub(crate) fn new(keys: Vec<ApiKey>) -> Result<Self, Vec<SettingError>> {
-        let mut flaws = Vec::new();
+        let mut errors = Vec::new();
         if keys.len() > KEYS_MAX {
-            flaws.push(SettingError::new("api_keys", format!("must not have more than {KEYS_MAX} entries")));
+            errors.push(SettingError::new("api_keys", format!("must not have more than {KEYS_MAX} entries")));
         }
         let mut entries: Vec<ApiKeyEntry> = Vec::new();
         for key in keys.into_iter().take(KEYS_MAX) {
             let name = key.name.clone();
-            let about = |message: &str| SettingError::new("api_keys", format!("has `{name}`, {message}"));
+            let entry_error =
+                |message: &str| SettingError::new("api_keys", format!("has `{name}`, {message}"));
             if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
-                flaws.push(about("which is no name: it must be 1 to 256 bytes of text on one line"));
+                errors.push(entry_error("which is no name: it must be 1 to 256 bytes of text on one line"));
                 continue;
             }
             if entries.iter().any(|entry| entry.verified.identity.subject == name) {
-                flaws.push(about("which stands twice"));
+                errors.push(entry_error("which stands twice"));
             }
             let Some(digest) = parse_hash(&key.hash).as_ref().map(to_words) else {
-                flaws.push(about("whose hash is not `sha256:` and 64 hexadecimal digits"));
+                errors.push(entry_error("whose hash is not `sha256:` and 64 hexadecimal digits"));
                 continue;
             };
             if entries.iter().any(|entry| entry.digest == digest) {
-                flaws.push(about("whose key is also another's"));
+                errors.push(entry_error("whose key is also another's"));
             }
             let until_s = key.expires_unix_s;
             let recognised = VerifiedCaller { identity: Arc::new(identity(key)), expires_unix_s: until_s };
             entries.push(ApiKeyEntry { digest, verified: recognised });
         }
-        if flaws.is_empty() { Ok(Self(entries)) } else { Err(flaws) }
+        if errors.is_empty() { Ok(Self(entries)) } else { Err(errors) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -132,18 +133,18 @@ impl ApiKeys {
     /// The caller that the key belongs to.
     pub(crate) fn verify(&self, key: &str, now_s: u64) -> Result<VerifiedCaller, Unauthorized> {
         let presented = to_words(&token_cache::digest(key));
-        let mut found = None;
+        let mut matching = None;
         // Every entry is compared, so that the time does not reveal how close a guess was.
         for entry in &self.0 {
             if bool::from(entry.digest.ct_eq(&presented)) {
-                found = Some(&entry.verified);
+                matching = Some(&entry.verified);
             }
         }
-        let found = found.ok_or(Unauthorized::InvalidToken(InvalidTokenReason::UnknownApiKey))?;
-        if found.expires_unix_s.is_some_and(|until_s| now_s >= until_s) {
+        let matching = matching.ok_or(Unauthorized::InvalidToken(InvalidTokenReason::UnknownApiKey))?;
+        if matching.expires_unix_s.is_some_and(|until_s| now_s >= until_s) {
             return Err(Unauthorized::InvalidToken(InvalidTokenReason::Expired));
         }
-        Ok(found.clone())
+        Ok(matching.clone())
     }
 }
 
@@ -163,8 +164,8 @@ fn parse_hash(text: &str) -> Option<Digest> {
     if digits.len() != 2 * digest.len() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
-    for (place, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(digits.get(2 * place..2 * place + 2)?, 16).ok()?;
+    for (index, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok()?;
     }
     Some(digest)
 }

@@ -96,17 +96,17 @@ impl BearerAuthenticator {
     ) -> Result<Authentication, Unauthorized> {
         let token = bearer_token::parse(authorization)?;
         if token.starts_with(api_key::KEY_PREFIX) && !self.api_keys.is_empty() {
-            let recognised = self.api_keys.verify(token, self.clock.unix_s())?;
-            return Ok(recognised.into_admission(self.clock.unix_s(), None));
+            let verified = self.api_keys.verify(token, self.clock.unix_s())?;
+            return Ok(verified.into_admission(self.clock.unix_s(), None));
         }
-        let recognised = match &self.oidc {
+        let verified = match &self.oidc {
             Some(oidc) if jwt::is_jwt_shaped(token) => oidc.token_verifier.verify(token).await?,
             Some(OidcVerifier { introspector: Some(introspector), .. }) => {
                 introspector.verify(token, address).await?
             }
             Some(_) | None => return Err(Unauthorized::InvalidToken(InvalidTokenReason::Shape)),
         };
-        Ok(recognised.into_admission(self.clock.unix_s(), Some(Secret::new(token))))
+        Ok(verified.into_admission(self.clock.unix_s(), Some(Secret::new(token))))
     }
 }
 

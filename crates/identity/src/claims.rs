@@ -123,8 +123,8 @@ fn check_times(
             Err(InvalidTokenReason::Claims)
         };
     };
-    let until_s = expires.saturating_add(leeway_s);
-    if now_s >= until_s { Err(InvalidTokenReason::Expired) } else { Ok(Some(until_s)) }
+    let expires_unix_s = expires.saturating_add(leeway_s);
+    if now_s >= expires_unix_s { Err(InvalidTokenReason::Expired) } else { Ok(Some(expires_unix_s)) }
 }
 
 /// Parses a `NumericDate` of RFC 7519: seconds, with or without a fraction.

@@ -31,8 +31,8 @@ pub(crate) async fn discover(fetcher: &Fetcher, policy: &OidcPolicy) -> Result<M
 /// The URLs at which the metadata document may be found.
 fn metadata_urls(issuer: &str) -> Vec<Uri> {
     let base = issuer.trim_end_matches('/');
-    let start = base.find("://").map_or(0, |place| place + 3);
-    let path = base.get(start..).and_then(|rest| rest.find('/')).map_or(base.len(), |place| start + place);
+    let start = base.find("://").map_or(0, |index| index + 3);
+    let path = base.get(start..).and_then(|rest| rest.find('/')).map_or(base.len(), |index| start + index);
     let (origin, path) = base.split_at(path);
     [
         format!("{base}/.well-known/openid-configuration"),
@@ -48,7 +48,7 @@ fn parse_metadata(document: &Json, policy: &OidcPolicy) -> Result<Metadata, Fetc
     if text_member(&members, "issuer").as_deref() != Some(&*policy.issuer) {
         return Err(FetchError::Invalid("it names another issuer"));
     }
-    let address = |name| match text_member(&members, name) {
+    let endpoint_member = |name| match text_member(&members, name) {
         None => Ok(None),
         Some(text) => parse_endpoint(&text, policy.allow_http, policy.address_policy)
             .map(Some)
@@ -56,11 +56,11 @@ fn parse_metadata(document: &Json, policy: &OidcPolicy) -> Result<Metadata, Fetc
     };
     let methods = members.get("introspection_endpoint_auth_methods_supported");
     let methods: Vec<String> = methods.and_then(|methods| methods.decode().ok()).unwrap_or_default();
-    let takes = |method: &str| methods.iter().any(|known| known == method);
+    let is_supported = |method: &str| methods.iter().any(|known| known == method);
     Ok(Metadata {
-        jwks_uri: address("jwks_uri")?,
-        introspection_uri: address("introspection_endpoint")?,
-        is_secret_in_form: takes("client_secret_post") && !takes("client_secret_basic"),
+        jwks_uri: endpoint_member("jwks_uri")?,
+        introspection_uri: endpoint_member("introspection_endpoint")?,
+        is_secret_in_form: is_supported("client_secret_post") && !is_supported("client_secret_basic"),
     })
 }
 

@@ -97,10 +97,12 @@ impl Introspector {
             return known;
         }
         let is_known = self.known_good.get(&digest, self.now()).is_some();
-        let question = self.join_or_start(digest, is_known)?;
+        let pending_introspection = self.join_or_start(digest, is_known)?;
         // If the leading request is cancelled, the next one in the queue introspects again.
-        let outcome =
-            question.cell.get_or_init(|| self.introspect_in_turn(token, digest, (address, is_known))).await;
+        let outcome = pending_introspection
+            .cell
+            .get_or_init(|| self.introspect_in_turn(token, digest, (address, is_known)))
+            .await;
         outcome.clone()
     }
 
@@ -110,15 +112,15 @@ impl Introspector {
         digest: Digest,
         is_known: bool,
     ) -> Result<PendingIntrospection<'_>, Unauthorized> {
-        let mut open = self.pending.lock();
-        let cell = match open.requests.get(&digest) {
+        let mut pending = self.pending.lock();
+        let cell = match pending.requests.get(&digest) {
             Some(cell) => Arc::clone(cell),
-            None if (open.requests.len() >= WAITING_MAX && !is_known)
-                || self.clock.uptime() < open.paused_until =>
+            None if (pending.requests.len() >= WAITING_MAX && !is_known)
+                || self.clock.uptime() < pending.paused_until =>
             {
                 return Err(Unauthorized::Unavailable);
             }
-            None => Arc::clone(open.requests.entry(digest).or_default()),
+            None => Arc::clone(pending.requests.entry(digest).or_default()),
         };
         Ok(PendingIntrospection { introspector: self, digest, cell })
     }
@@ -129,7 +131,7 @@ impl Introspector {
         digest: Digest,
         (address, is_known): (Option<IpAddr>, bool),
     ) -> Verification {
-        let Some(_turn) = self.queue.acquire(address, is_known).await else {
+        let Some(_permit) = self.queue.acquire(address, is_known).await else {
             return Err(Unauthorized::Unavailable);
         };
         if self.clock.uptime() < self.pending.lock().paused_until {
@@ -149,20 +151,20 @@ impl Introspector {
         };
         let now = self.now();
         let outcome = self.evaluate_response(&document, now.unix_s);
-        let (kept, until_s) = match &outcome {
+        let (ttl, until_s) = match &outcome {
             Ok(recognised) => (ACTIVE_TTL, recognised.expires_unix_s),
             Err(_) => (INACTIVE_TTL, None),
         };
         if outcome.is_ok() {
-            let standing = Validity { forget_at: now.uptime + KNOWN_GOOD_TTL, expires_unix_s: until_s };
-            self.known_good.replace(digest, (), standing, now);
+            let validity = Validity { forget_at: now.uptime + KNOWN_GOOD_TTL, expires_unix_s: until_s };
+            self.known_good.replace(digest, (), validity, now);
         }
-        let standing = Validity { forget_at: now.uptime + kept, expires_unix_s: until_s };
-        self.cache.get_or_insert(digest, outcome, standing, now)
+        let validity = Validity { forget_at: now.uptime + ttl, expires_unix_s: until_s };
+        self.cache.get_or_insert(digest, outcome, validity, now)
     }
 
     async fn request_introspection(&self, token: &str) -> Result<Json, FetchError> {
-        let (address, in_form) = match &self.endpoint {
+        let (address, is_secret_in_form) = match &self.endpoint {
             Some(address) => (address.clone(), false),
             None => {
                 let snapshot = self.key_store.current().await;
@@ -172,7 +174,7 @@ impl Introspector {
                 (found, snapshot.metadata.is_secret_in_form)
             }
         };
-        let form = build_form(token, &self.client, in_form)?;
+        let form = build_form(token, &self.client, is_secret_in_form)?;
         self.fetcher.post(&address, form).await
     }
 
@@ -182,12 +184,12 @@ impl Introspector {
         if active != Some(true) {
             return Err(Unauthorized::InvalidToken(InvalidTokenReason::Inactive));
         }
-        let good = claims::validate(claims, ClaimsSource::Introspection, &self.policy, now_s)
+        let valid = claims::validate(claims, ClaimsSource::Introspection, &self.policy, now_s)
             .map_err(Unauthorized::InvalidToken)?;
-        if !good.has_required_scopes {
+        if !valid.has_required_scopes {
             return Err(Unauthorized::InsufficientScope { required: Arc::clone(&self.scopes) });
         }
-        Ok(VerifiedCaller { identity: Arc::new(good.identity), expires_unix_s: good.expires_unix_s })
+        Ok(VerifiedCaller { identity: Arc::new(valid.identity), expires_unix_s: valid.expires_unix_s })
     }
 
     fn now(&self) -> Now {
@@ -204,25 +206,29 @@ struct PendingIntrospection<'a> {
 
 impl Drop for PendingIntrospection<'_> {
     fn drop(&mut self) {
-        let mut open = self.introspector.pending.lock();
+        let mut pending = self.introspector.pending.lock();
         // Released under the lock, so that of two requests that leave at once, the second sees that it is the
         // last.
         self.cell = Arc::default();
-        let listed = open.requests.get(&self.digest);
+        let listed = pending.requests.get(&self.digest);
         // After an answer, later requests find it in the cache.
         if listed.is_some_and(|cell| cell.initialized() || Arc::strong_count(cell) == 1) {
-            open.requests.remove(&self.digest);
+            pending.requests.remove(&self.digest);
         }
     }
 }
 
 /// Builds the introspection request with the gateway's client credentials (RFC 6749, section 2.3.1).
-fn build_form(token: &str, client: &IntrospectionClient, secret_in_form: bool) -> Result<Form, FetchError> {
+fn build_form(
+    token: &str,
+    client: &IntrospectionClient,
+    is_secret_in_form: bool,
+) -> Result<Form, FetchError> {
     let mut body = format!("token={}&token_type_hint=access_token", form_encode(token));
     let mut authorization = None;
     let mut add = |name: &str, value: &str| write!(body, "&{name}={}", form_encode(value)).ok();
     match (&client.id, &client.secret) {
-        (Some(id), Some(secret)) if !secret_in_form => {
+        (Some(id), Some(secret)) if !is_secret_in_form => {
             let pair = format!("{}:{}", form_encode(id), form_encode(secret.expose()));
             let value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)));
             let mut value = value.map_err(|_| FetchError::Invalid("the client's secret cannot be sent"))?;

@@ -67,8 +67,8 @@ impl IntrospectionQueue {
     }
 
     fn count_waiting(&self, address: Option<IpAddr>) -> Option<WaitingCount<'_>> {
-        let mut by_address = self.count_by_address.lock();
-        let count = by_address.entry(address).or_default();
+        let mut count_by_address = self.count_by_address.lock();
+        let count = count_by_address.entry(address).or_default();
         if address.is_some() && *count >= WAITING_PER_ADDRESS_MAX {
             return None;
         }
@@ -79,11 +79,11 @@ impl IntrospectionQueue {
 
 impl Drop for WaitingCount<'_> {
     fn drop(&mut self) {
-        let mut by_address = self.queue.count_by_address.lock();
-        if let Some(count) = by_address.get_mut(&self.address) {
+        let mut count_by_address = self.queue.count_by_address.lock();
+        if let Some(count) = count_by_address.get_mut(&self.address) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                by_address.remove(&self.address);
+                count_by_address.remove(&self.address);
             }
         }
     }

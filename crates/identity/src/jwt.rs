@@ -62,29 +62,29 @@ impl TokenVerifier {
     pub(crate) async fn verify(&self, token: &str) -> Result<VerifiedCaller, Unauthorized> {
         let digest = token_cache::digest(token);
         let mut snapshot = self.key_store.current().await?;
-        if let Some(known) = self.cache.get(&digest, self.now(&snapshot)) {
-            return Ok(known);
+        if let Some(cached) = self.cache.get(&digest, self.now(&snapshot)) {
+            return Ok(cached);
         }
-        let read = parse_token(token, &self.policy).map_err(Unauthorized::InvalidToken)?;
-        let key = match snapshot.keys.find(&read.header) {
+        let parsed = parse_token(token, &self.policy).map_err(Unauthorized::InvalidToken)?;
+        let key = match snapshot.keys.find(&parsed.header) {
             Err(InvalidTokenReason::UnknownKey) => {
                 snapshot = self.key_store.refreshed_after(&snapshot).await;
-                snapshot.keys.find(&read.header)
+                snapshot.keys.find(&parsed.header)
             }
             found => found,
         };
-        let claims = key.and_then(|key| read.verify_signature(key)).map_err(Unauthorized::InvalidToken)?;
+        let claims = key.and_then(|key| parsed.verify_signature(key)).map_err(Unauthorized::InvalidToken)?;
         let now = self.now(&snapshot);
-        let good = claims::validate(claims, read.claims_source, &self.policy, now.unix_s)
+        let valid = claims::validate(claims, parsed.claims_source, &self.policy, now.unix_s)
             .map_err(Unauthorized::InvalidToken)?;
-        if !good.has_required_scopes {
+        if !valid.has_required_scopes {
             return Err(Unauthorized::InsufficientScope { required: Arc::clone(&self.scopes) });
         }
-        let recognised =
-            VerifiedCaller { identity: Arc::new(good.identity), expires_unix_s: good.expires_unix_s };
-        let standing =
-            Validity { forget_at: now.uptime + CACHE_TTL_MAX, expires_unix_s: good.expires_unix_s };
-        Ok(self.cache.get_or_insert(digest, recognised, standing, now))
+        let verified =
+            VerifiedCaller { identity: Arc::new(valid.identity), expires_unix_s: valid.expires_unix_s };
+        let validity =
+            Validity { forget_at: now.uptime + CACHE_TTL_MAX, expires_unix_s: valid.expires_unix_s };
+        Ok(self.cache.get_or_insert(digest, verified, validity, now))
     }
 
     fn now(&self, snapshot: &IssuerSnapshot) -> Now {

@@ -130,9 +130,9 @@ impl KeyStoreInner {
     }
 
     /// Waits for the running refresh. Without one it starts a refresh, unless the last one for this reason
-    /// started less than `pause` ago.
-    async fn wait_for_refresh(self: &Arc<Self>, reason: RefreshReason, pause: Duration) {
-        if let Some(mut running) = self.start_refresh(reason, pause) {
+    /// started less than `interval_min` ago.
+    async fn wait_for_refresh(self: &Arc<Self>, reason: RefreshReason, interval_min: Duration) {
+        if let Some(mut running) = self.start_refresh(reason, interval_min) {
             // The task drops the sender when it ends for any reason.
             let over = async { while running.changed().await.is_ok() {} };
             tokio::time::timeout(REFRESH_TIMEOUT, over).await.ok();
@@ -142,28 +142,28 @@ impl KeyStoreInner {
     fn start_refresh(
         self: &Arc<Self>,
         reason: RefreshReason,
-        pause: Duration,
+        interval_min: Duration,
     ) -> Option<watch::Receiver<()>> {
         let now = self.clock.uptime();
-        let mut desk = self.refresh_state.lock();
-        if let Some(running) = &desk.running {
+        let mut refresh_state = self.refresh_state.lock();
+        if let Some(running) = &refresh_state.running {
             return Some(running.clone());
         }
         let last = match reason {
-            RefreshReason::Age => &mut desk.last_for_age,
-            RefreshReason::UnknownKey => &mut desk.last_for_unknown_key,
+            RefreshReason::Age => &mut refresh_state.last_for_age,
+            RefreshReason::UnknownKey => &mut refresh_state.last_for_unknown_key,
         };
-        if last.is_some_and(|last| now.saturating_sub(last) < pause) {
+        if last.is_some_and(|last| now.saturating_sub(last) < interval_min) {
             return None;
         }
         *last = Some(now);
         let (over, running) = watch::channel(());
-        desk.running = Some(running.clone());
+        refresh_state.running = Some(running.clone());
         // A task that cannot be spawned is dropped at once, and its `drop` takes this lock.
-        drop(desk);
-        let work = RefreshTask { store: Arc::clone(self), done_sender: Some(over), has_failed: true };
+        drop(refresh_state);
+        let task = RefreshTask { store: Arc::clone(self), done_sender: Some(over), has_failed: true };
         // A separate task: the request that starts it may be cancelled, and others wait for it too.
-        tokio::spawn(work.run());
+        tokio::spawn(task.run());
         Some(running)
     }
 
@@ -220,10 +220,10 @@ impl RefreshTask {
 
 impl Drop for RefreshTask {
     fn drop(&mut self) {
-        let mut desk = self.store.refresh_state.lock();
-        desk.running = None;
-        desk.has_failed = self.has_failed;
-        drop(desk);
+        let mut refresh_state = self.store.refresh_state.lock();
+        refresh_state.running = None;
+        refresh_state.has_failed = self.has_failed;
+        drop(refresh_state);
         drop(self.done_sender.take());
     }
 }

@@ -138,45 +138,45 @@ impl OidcPolicy {
             ca_bundle,
             resource,
         } = settings;
-        let mut flaws = Vec::new();
+        let mut errors = Vec::new();
         let reach = if allow_private_addresses { AddressPolicy::Anywhere } else { AddressPolicy::Public };
         let mut url = |setting, text: &str| match parse_endpoint(text, allow_http, reach) {
             Ok(uri) => Some(uri),
             Err(message) => {
-                flaws.push(SettingError::new(setting, message));
+                errors.push(SettingError::new(setting, message));
                 None
             }
         };
         let parsed = url("issuer", &issuer);
         let jwks = jwks_url.and_then(|text| url("jwks_url", &text));
-        let asked = introspection_url.and_then(|text| url("introspection_url", &text));
+        let introspection_uri = introspection_url.and_then(|text| url("introspection_url", &text));
         if parsed.is_some_and(|uri| uri.query().is_some()) {
-            flaws.push(SettingError::new("issuer", "must not have a query"));
+            errors.push(SettingError::new("issuer", "must not have a query"));
         }
-        check_names("audiences", &audiences, |_| true, &mut flaws);
+        check_names("audiences", &audiences, |_| true, &mut errors);
         if audiences.is_empty() {
-            flaws.push(SettingError::new("audiences", "must name what tokens are meant for"));
+            errors.push(SettingError::new("audiences", "must name what tokens are meant for"));
         }
-        check_names("required_scopes", &required_scopes, is_scope, &mut flaws);
+        check_names("required_scopes", &required_scopes, is_scope, &mut errors);
         if client_secret.is_some() && client_id.as_deref().is_none_or(str::is_empty) {
-            flaws.push(SettingError::new("client_id", "is needed with a client secret"));
+            errors.push(SettingError::new("client_id", "is needed with a client secret"));
         }
         if leeway > LEEWAY_MAX {
-            flaws.push(SettingError::new(
+            errors.push(SettingError::new(
                 "leeway",
                 format!("must not exceed {} seconds", LEEWAY_MAX.as_secs()),
             ));
         }
         if let Some(message) = resource.as_deref().and_then(check_resource) {
-            flaws.push(SettingError::new("resource", message));
+            errors.push(SettingError::new("resource", message));
         }
-        let algorithms = parse_algorithms(&algorithms, &mut flaws);
-        if !flaws.is_empty() {
-            return Err(flaws);
+        let algorithms = parse_algorithms(&algorithms, &mut errors);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         let client = IntrospectionClient { id: client_id, secret: client_secret };
-        let introspection = if asked.is_some() || client.secret.is_some() {
-            Introspection::Enabled(asked, client)
+        let introspection = if introspection_uri.is_some() || client.secret.is_some() {
+            Introspection::Enabled(introspection_uri, client)
         } else {
             Introspection::Disabled
         };
@@ -197,7 +197,11 @@ impl OidcPolicy {
 }
 
 /// Parses a URL that the gateway may connect to: `https`, or `http` where that is allowed.
-pub(crate) fn parse_endpoint(text: &str, allow_http: bool, reach: AddressPolicy) -> Result<Uri, String> {
+pub(crate) fn parse_endpoint(
+    text: &str,
+    allow_http: bool,
+    address_policy: AddressPolicy,
+) -> Result<Uri, String> {
     let uri: Uri = text.parse().map_err(|_| "is not a URL".to_owned())?;
     let host = uri.host().unwrap_or_default();
     if host.is_empty() || text.contains('#') || uri.authority().is_some_and(|it| it.as_str().contains('@')) {
@@ -209,7 +213,7 @@ pub(crate) fn parse_endpoint(text: &str, allow_http: bool, reach: AddressPolicy)
         Some("http") => return Err("must be `https`, unless `http` is allowed".to_owned()),
         _ => return Err("must begin with `https://`".to_owned()),
     }
-    reach.check_host(host).map_err(|fault| fault.to_string())?;
+    address_policy.check_host(host).map_err(|fault| fault.to_string())?;
     Ok(uri)
 }
 
@@ -220,10 +224,10 @@ fn is_loopback_host(host: &str) -> bool {
 
 fn check_resource(text: &str) -> Option<&'static str> {
     let parsed: Option<Uri> = text.parse().ok();
-    let fine = parsed.is_some_and(|uri| {
+    let is_http_url = parsed.is_some_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
     });
-    if !fine {
+    if !is_http_url {
         return Some("must be the URL of the endpoint as clients know it");
     }
     text.contains(['#', '?', '"', '\\']).then_some("must have neither query nor fragment")
@@ -237,14 +241,14 @@ fn is_scope(text: &str) -> bool {
 fn check_names(
     setting: &'static str,
     names: &[String],
-    is_fine: impl Fn(&str) -> bool,
-    flaws: &mut Vec<SettingError>,
+    is_valid: impl Fn(&str) -> bool,
+    errors: &mut Vec<SettingError>,
 ) {
     if names.len() > ENTRIES_MAX {
-        flaws.push(SettingError::new(setting, format!("must not have more than {ENTRIES_MAX} entries")));
+        errors.push(SettingError::new(setting, format!("must not have more than {ENTRIES_MAX} entries")));
     }
-    for name in names.iter().filter(|name| name.is_empty() || !is_fine(name)) {
-        flaws.push(SettingError::new(setting, format!("has an entry that cannot be: `{name}`")));
+    for name in names.iter().filter(|name| name.is_empty() || !is_valid(name)) {
+        errors.push(SettingError::new(setting, format!("has an entry that cannot be: `{name}`")));
     }
 }
 
@@ -261,7 +265,7 @@ const ASYMMETRIC_ALGORITHMS: [Algorithm; 9] = [
     Algorithm::EdDSA,
 ];
 
-fn parse_algorithms(names: &[String], flaws: &mut Vec<SettingError>) -> Vec<Algorithm> {
+fn parse_algorithms(names: &[String], errors: &mut Vec<SettingError>) -> Vec<Algorithm> {
     if names.is_empty() {
         return ASYMMETRIC_ALGORITHMS.to_vec();
     }
@@ -272,7 +276,7 @@ fn parse_algorithms(names: &[String], flaws: &mut Vec<SettingError>) -> Vec<Algo
             // With a shared secret, every verifier could also create tokens. `none` is not a signature.
             Ok(_) | Err(_) => {
                 let message = format!("knows no asymmetric algorithm `{name}`");
-                flaws.push(SettingError::new("algorithms", message));
+                errors.push(SettingError::new("algorithms", message));
             }
         }
     }

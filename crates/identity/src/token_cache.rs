@@ -90,11 +90,11 @@ impl<V: Clone> TokenCache<V> {
     }
 
     /// Inserts a value and replaces an existing one.
-    pub(crate) fn replace(&self, digest: Digest, value: V, standing: Validity, now: Now) {
+    pub(crate) fn replace(&self, digest: Digest, value: V, validity: Validity, now: Now) {
         if let Some(shard) = self.shard(&digest) {
             shard.lock().remove(&digest);
         }
-        self.get_or_insert(digest, value, standing, now);
+        self.get_or_insert(digest, value, validity, now);
     }
 
     fn shard(&self, digest: &Digest) -> Option<&Mutex<Shard<V>>> {

@@ -78,8 +78,8 @@ pub(crate) fn read_call(arguments: Option<&Json>) -> Result<CallArguments, Usage
     let mut nested = parameters.and_then(|json| json.members().ok()).ok_or(CALL_USAGE)?;
     let name = tool_name_in(&nested).ok_or(CALL_USAGE)?;
     let _ = nested.remove("tool_name");
-    let alone = nested.get("parameters").filter(|inner| nested.len() == 1 && inner.is_object());
-    let arguments = alone.cloned().unwrap_or_else(|| nested.to_json());
+    let only_parameters = nested.get("parameters").filter(|inner| nested.len() == 1 && inner.is_object());
+    let arguments = only_parameters.cloned().unwrap_or_else(|| nested.to_json());
     Ok(CallArguments { name, arguments })
 }
 

@@ -6,17 +6,17 @@ use vmcp_domain::Availability;
 const SIMILAR_SCORE_RATIO: f32 = 0.05;
 
 /// Orders tools by availability. The input is sorted from best to worst; an unavailable tool moves behind
-/// available tools of similar score. Returns the indices in the new order. `scores` and `prospects` have
+/// available tools of similar score. Returns the indices in the new order. `scores` and `availabilities` have
 /// equal length.
-pub(crate) fn order_by_availability(scores: &[f32], prospects: &[Availability]) -> Vec<usize> {
-    let step = scores.first().copied().unwrap_or(0.0).max(0.0) * SIMILAR_SCORE_RATIO;
-    let weigh = |place: &usize| {
-        let usable = prospects.get(*place).is_none_or(|prospect| *prospect == Availability::Available);
-        scores.get(*place).copied().unwrap_or(0.0) - if usable { 0.0 } else { step }
+pub(crate) fn order_by_availability(scores: &[f32], availabilities: &[Availability]) -> Vec<usize> {
+    let penalty = scores.first().copied().unwrap_or(0.0).max(0.0) * SIMILAR_SCORE_RATIO;
+    let weight = |place: &usize| {
+        let usable = availabilities.get(*place).is_none_or(|prospect| *prospect == Availability::Available);
+        scores.get(*place).copied().unwrap_or(0.0) - if usable { 0.0 } else { penalty }
     };
-    let mut places: Vec<usize> = (0..scores.len()).collect();
-    places.sort_by(|left, right| weigh(right).total_cmp(&weigh(left)));
-    places
+    let mut indices: Vec<usize> = (0..scores.len()).collect();
+    indices.sort_by(|left, right| weight(right).total_cmp(&weight(left)));
+    indices
 }
 
 #[cfg(test)]

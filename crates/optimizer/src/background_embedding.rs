@@ -58,11 +58,11 @@ impl BackgroundEmbedding {
             self.shared.completed_generation.subscribe().wait_for(|done| *done >= snapshot.generation).await;
     }
 
-    /// The vector of a query by `model`; `None` on failure, after `patience`, or when another model answers.
-    pub(crate) async fn embed_query(&self, model: &str, text: &str, patience: Duration) -> Option<Vec<f32>> {
+    /// The vector of a query by `model`; `None` on failure, after `timeout`, or when another model answers.
+    pub(crate) async fn embed_query(&self, model: &str, text: &str, timeout: Duration) -> Option<Vec<f32>> {
         let texts = [text.to_owned()];
         let embedding = self.embedder.embed(Purpose::Query, &texts);
-        match tokio::time::timeout(patience, embedding).await {
+        match tokio::time::timeout(timeout, embedding).await {
             Ok(Ok(Embeddings { model: answered, vectors })) if *answered == *model => {
                 if self.shared.is_failing.swap(false, Ordering::Relaxed) {
                     tracing::info!("searching by meaning again");
@@ -105,19 +105,19 @@ enum Progress {
 
 impl Worker {
     async fn run(mut self) {
-        let mut pause = RETRY_DELAY_MIN;
+        let mut retry_delay = RETRY_DELAY_MIN;
         loop {
             let snapshot = self.snapshots.borrow_and_update().clone();
             let wait = match self.embed_missing(&snapshot).await {
                 Ok(Progress::Restart) => continue,
                 Ok(Progress::Complete) => {
-                    pause = RETRY_DELAY_MIN;
+                    retry_delay = RETRY_DELAY_MIN;
                     None
                 }
                 Err(error) => {
-                    tracing::warn!(%error, again_in = ?pause, "vectors of tools are missing; words alone are compared for these");
-                    let wait = pause;
-                    pause = (pause * 2).min(RETRY_DELAY_MAX);
+                    tracing::warn!(%error, again_in = ?retry_delay, "vectors of tools are missing; words alone are compared for these");
+                    let wait = retry_delay;
+                    retry_delay = (retry_delay * 2).min(RETRY_DELAY_MAX);
                     Some(wait)
                 }
             };
@@ -139,19 +139,19 @@ impl Worker {
     async fn embed_missing(&self, snapshot: &Snapshot) -> Result<Progress, EmbedError> {
         let missing = snapshot.indices_without_vector();
         let mut unpublished = 0;
-        for places in missing.chunks(self.embedder.batch_size().max(1)) {
+        for indices in missing.chunks(self.embedder.batch_size().max(1)) {
             if self.snapshots.has_changed().unwrap_or(true) {
                 snapshot.publish_vectors();
                 return Ok(Progress::Restart);
             }
-            let texts: Vec<String> = places.iter().map(|place| snapshot.embedding_text_of(*place)).collect();
+            let texts: Vec<String> = indices.iter().map(|place| snapshot.embedding_text_of(*place)).collect();
             let outcome = self.embedder.embed(Purpose::Document, &texts).await;
             let Embeddings { model, vectors } = outcome.inspect_err(|_| snapshot.publish_vectors())?;
-            if !snapshot.insert_vectors(&model, places, &vectors) {
+            if !snapshot.insert_vectors(&model, indices, &vectors) {
                 tracing::warn!(is = %model, "another model answers; every vector is computed anew");
                 return Ok(Progress::Restart);
             }
-            unpublished += places.len();
+            unpublished += indices.len();
             if unpublished >= PUBLISH_BATCH {
                 snapshot.publish_vectors();
                 unpublished = 0;

@@ -76,17 +76,17 @@ impl View {
     /// The document of the first tool that the query contains by its whole name. Only words that look like
     /// identifiers are compared, because the ordinary search already covers plain words.
     pub(crate) fn find_named_tool(&self, query: &str) -> Option<usize> {
-        let looks = |word: &&str| {
+        let looks_like_name = |word: &&str| {
             word.len() > 2 && word.contains(|c: char| c == '_' || c == '-' || c == '.' || c.is_ascii_digit())
         };
         let bare = query.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()));
-        let words: Vec<&str> = bare.filter(looks).take(NAME_WORDS_MAX).collect();
+        let words: Vec<&str> = bare.filter(looks_like_name).take(NAME_WORDS_MAX).collect();
         if words.is_empty() {
             return None;
         }
         let named = |tool: &Tool| words.contains(&tool.name.as_str());
         let tool = u32::try_from(self.list.iter().position(named)?).ok()?;
-        self.tool_indices.iter().position(|place| *place == tool)
+        self.tool_indices.iter().position(|index| *index == tool)
     }
 }
 
@@ -118,16 +118,16 @@ struct State {
 impl Corpus {
     /// A corpus without tools.
     pub(crate) fn new() -> Arc<Self> {
-        let nothing = Arc::new(Snapshot::empty());
+        let empty = Arc::new(Snapshot::empty());
         Arc::new(Self {
             state: Mutex::new(State {
-                snapshot: nothing.clone(),
+                snapshot: empty.clone(),
                 cached_views: Vec::new(),
                 pending: Vec::new(),
                 shared_contents: Arc::from([]),
             }),
             build_lock: tokio::sync::Mutex::new(()),
-            snapshots: watch::Sender::new(nothing),
+            snapshots: watch::Sender::new(empty),
             hashers: (RandomState::new(), RandomState::new()),
         })
     }
@@ -145,10 +145,10 @@ impl Corpus {
     /// Indexes all of `list`, the list that all callers share, and drops documents that neither it nor a live
     /// list needs.
     pub(crate) async fn index_all(self: &Arc<Self>, list: Arc<ToolList>) -> Result<(), Error> {
-        let reading = self.analyse(&list).await?;
-        self.state.lock().shared_contents = reading.content_hashes.clone();
-        self.index_list(list.clone(), reading.content_hashes.clone(), None).await?;
-        self.cache_view(&list, reading);
+        let analysis = self.analyse(&list).await?;
+        self.state.lock().shared_contents = analysis.content_hashes.clone();
+        self.index_list(list.clone(), analysis.content_hashes.clone(), None).await?;
+        self.cache_view(&list, analysis);
         Ok(())
     }
 
@@ -161,36 +161,36 @@ impl Corpus {
         }
         let known =
             self.state.lock().cached_views.iter().find(|(known, _)| is_same_list(known, list)).cloned();
-        let reading = match known {
+        let analysis = match known {
             Some((_, sight)) => sight.analysis.clone(),
             None => self.analyse(list).await?,
         };
         let snapshot = self.snapshot();
-        if reading.content_hashes.iter().any(|content| snapshot.index_of(*content).is_none()) {
-            let patience = (snapshot.len() > 0).then_some(BUILD_TIMEOUT);
-            self.index_list(list.clone(), reading.content_hashes.clone(), patience).await?;
+        if analysis.content_hashes.iter().any(|content| snapshot.index_of(*content).is_none()) {
+            let timeout = (snapshot.len() > 0).then_some(BUILD_TIMEOUT);
+            self.index_list(list.clone(), analysis.content_hashes.clone(), timeout).await?;
         }
-        Ok(view(self.cache_view(list, reading)))
+        Ok(view(self.cache_view(list, analysis)))
     }
 
     /// Analyses a list on a blocking thread, because ten thousand definitions are megabytes.
     async fn analyse(self: &Arc<Self>, list: &Arc<ToolList>) -> Result<ListAnalysis, Error> {
         let (corpus, list) = (self.clone(), list.clone());
-        let reading = tokio::task::spawn_blocking(move || ListAnalysis {
+        let analysis = tokio::task::spawn_blocking(move || ListAnalysis {
             content_hashes: list.iter().map(|tool| corpus.content_hash(tool)).collect(),
             list_bytes: list.iter().map(|tool| definitions::write_tool(tool).as_str().len()).sum(),
         });
-        reading.await.map_err(|error| build_error(&error))
+        analysis.await.map_err(|error| build_error(&error))
     }
 
     fn find_cached_view(&self, list: &Arc<ToolList>) -> Option<Arc<CachedView>> {
         let mut state = self.state.lock();
-        let place = state.cached_views.iter().rposition(|(known, sight)| {
-            is_same_list(known, list) && Arc::ptr_eq(&sight.snapshot, &state.snapshot)
+        let index = state.cached_views.iter().rposition(|(known, cached)| {
+            is_same_list(known, list) && Arc::ptr_eq(&cached.snapshot, &state.snapshot)
         })?;
-        let (known, sight) = state.cached_views.remove(place);
-        state.cached_views.push((known, sight.clone()));
-        Some(sight)
+        let (known, cached) = state.cached_views.remove(index);
+        state.cached_views.push((known, cached.clone()));
+        Some(cached)
     }
 
     fn cache_view(&self, list: &Arc<ToolList>, reading: ListAnalysis) -> Arc<CachedView> {
@@ -198,48 +198,52 @@ impl Corpus {
         let mut visible = Mask::none(snapshot.len());
         let mut tools = vec![u32::MAX; snapshot.len()];
         for (content, tool) in reading.content_hashes.iter().zip(0..) {
-            let Some(place) = snapshot.index_of(*content) else { continue };
-            visible.insert(place);
-            if let Some(slot) = tools.get_mut(place) {
+            let Some(index) = snapshot.index_of(*content) else { continue };
+            visible.insert(index);
+            if let Some(slot) = tools.get_mut(index) {
                 *slot = tool;
             }
         }
-        let sight = Arc::new(CachedView { snapshot, visible, tool_indices: tools, analysis: reading });
+        let cached = Arc::new(CachedView { snapshot, visible, tool_indices: tools, analysis: reading });
         let mut state = self.state.lock();
         // A list that is no longer held cannot be searched again.
-        state.cached_views.retain(|(earlier, _)| !is_same_list(earlier, list) && earlier.strong_count() > 0);
+        state
+            .cached_views
+            .retain(|(previous, _)| !is_same_list(previous, list) && previous.strong_count() > 0);
         if state.cached_views.len() >= VIEW_COUNT_MAX {
             state.cached_views.remove(0);
         }
-        state.cached_views.push((Arc::downgrade(list), sight.clone()));
-        sight
+        state.cached_views.push((Arc::downgrade(list), cached.clone()));
+        cached
     }
 
-    /// Builds a snapshot that contains all of `list`. Later snapshots keep these tools as long as `contents`
-    /// is held, within [`DOCUMENT_COUNT_MAX`]. With `patience`, the function may return before the build
+    /// Builds a snapshot that contains all of `list`. Later snapshots keep these tools as long as `content_hashes`
+    /// is held, within [`DOCUMENT_COUNT_MAX`]. With `timeout`, the function may return before the build
     /// ends.
     async fn index_list(
         self: &Arc<Self>,
         list: Arc<ToolList>,
-        contents: Arc<[ContentHash]>,
-        patience: Option<Duration>,
+        content_hashes: Arc<[ContentHash]>,
+        timeout: Option<Duration>,
     ) -> Result<(), Error> {
         {
             let mut state = self.state.lock();
-            state.pending.retain(|(list, contents)| list.strong_count() > 0 && contents.strong_count() > 0);
-            state.pending.push((Arc::downgrade(&list), Arc::downgrade(&contents)));
+            state.pending.retain(|(list, content_hashes)| {
+                list.strong_count() > 0 && content_hashes.strong_count() > 0
+            });
+            state.pending.push((Arc::downgrade(&list), Arc::downgrade(&content_hashes)));
         }
         let corpus = self.clone();
         let building = tokio::spawn(async move {
             // Concurrent builds queue here. Often the earlier build has already done the work of the later
             // one.
-            let _alone = corpus.build_lock.lock().await;
+            let _build_guard = corpus.build_lock.lock().await;
             let worker = corpus.clone();
-            tokio::task::spawn_blocking(move || worker.build(&list, &contents)).await
+            tokio::task::spawn_blocking(move || worker.build(&list, &content_hashes)).await
         });
-        let outcome = match patience {
+        let outcome = match timeout {
             None => building.await,
-            Some(patience) => match tokio::time::timeout(patience, building).await {
+            Some(timeout) => match tokio::time::timeout(timeout, building).await {
                 Ok(outcome) => outcome,
                 Err(_) => return Ok(()),
             },
@@ -247,14 +251,15 @@ impl Corpus {
         outcome.map_err(|error| build_error(&error))?.map_err(|error| build_error(&error))
     }
 
-    fn build(&self, list: &ToolList, contents: &[ContentHash]) {
-        let (earlier, mut wanted) = {
+    fn build(&self, list: &ToolList, content_hashes: &[ContentHash]) {
+        let (previous, mut wanted) = {
             let state = self.state.lock();
-            let awaited = state.pending.iter().filter(|(list, _)| list.strong_count() > 0);
-            let awaited: Vec<_> = awaited.filter_map(|(_, contents)| contents.upgrade()).collect();
+            let pending = state.pending.iter().filter(|(list, _)| list.strong_count() > 0);
+            let pending: Vec<_> =
+                pending.filter_map(|(_, content_hashes)| content_hashes.upgrade()).collect();
             let live = state.cached_views.iter().rev().filter(|(list, _)| list.strong_count() > 0);
-            let lists = awaited.iter().chain(live.map(|(_, sight)| &sight.analysis.content_hashes));
-            let mut wanted: Vec<ContentHash> = contents.to_vec();
+            let lists = pending.iter().chain(live.map(|(_, cached)| &cached.analysis.content_hashes));
+            let mut wanted: Vec<ContentHash> = content_hashes.to_vec();
             wanted.extend(state.shared_contents.iter());
             for one in lists {
                 wanted.extend(one.iter());
@@ -266,17 +271,18 @@ impl Corpus {
         };
         let mut seen = HashSet::new();
         wanted.retain(|content| seen.insert(*content));
-        if earlier.len() <= wanted.len() && wanted.iter().all(|content| earlier.index_of(*content).is_some())
+        if previous.len() <= wanted.len()
+            && wanted.iter().all(|content| previous.index_of(*content).is_some())
         {
             return;
         }
-        let tools: HashMap<ContentHash, &Tool> = contents.iter().copied().zip(list).collect();
+        let tools: HashMap<ContentHash, &Tool> = content_hashes.iter().copied().zip(list).collect();
         // An unknown tool of another list is indexed by the build for that list.
         let entry = |content: ContentHash| {
-            let known = earlier.entry(content);
+            let known = previous.entry(content);
             known.or_else(|| tools.get(&content).map(|tool| IndexedTool::read(content, tool)))
         };
-        let snapshot = Arc::new(Snapshot::build(wanted.into_iter().filter_map(entry).collect(), &earlier));
+        let snapshot = Arc::new(Snapshot::build(wanted.into_iter().filter_map(entry).collect(), &previous));
         self.state.lock().snapshot = snapshot.clone();
         self.snapshots.send_replace(snapshot);
     }

@@ -145,14 +145,14 @@ impl WordCounter {
         let mut stems = String::new();
         let mut entries: Vec<Entry> = Vec::with_capacity(found.len());
         let mut last = None;
-        for place in &found {
-            let text = stem(place);
+        for word in &found {
+            let text = stem(word);
             if last != Some(text) {
                 stems.push_str(text);
                 entries.push(Entry { end: stems.len() as u32, counts: [0; FIELDS] });
                 last = Some(text);
             }
-            if let Some(count) = entries.last_mut().and_then(|entry| entry.counts.get_mut(place.2 as usize)) {
+            if let Some(count) = entries.last_mut().and_then(|entry| entry.counts.get_mut(word.2 as usize)) {
                 *count = count.saturating_add(1);
             }
         }

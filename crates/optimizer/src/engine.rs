@@ -68,29 +68,31 @@ impl Engine {
     /// The best matching tools within `visible`, best first; equal scores are ordered by index. Returns
     /// [`SearchOptions::count`] tools if that many match.
     ///
-    /// `meaning` is the vector of the query, by the model of the tools' vectors. Without it only words are
+    /// `query_vector` is the vector of the query, by the model of the tools' vectors. Without it only words are
     /// compared.
     #[must_use]
     pub fn search(
         &self,
         query: &Query,
-        meaning: Option<&[f32]>,
+        query_vector: Option<&[f32]>,
         visible: &Mask,
         options: &SearchOptions,
     ) -> Vec<Hit> {
         let scored = self.lexical.score(query, visible);
-        let meaning = meaning.filter(|_| options.semantic_ratio > 0.0);
-        let similar = meaning.map(|meaning| self.vectors.similarities(meaning, visible)).unwrap_or_default();
+        let query_vector = query_vector.filter(|_| options.semantic_ratio > 0.0);
+        let similarities = query_vector
+            .map(|query_vector| self.vectors.similarities(query_vector, visible))
+            .unwrap_or_default();
         let mix = FusionOptions {
             semantic_ratio: options.semantic_ratio,
             distance_max: options.semantic_distance_max,
         };
-        let found = fuse::fuse(&scored.scores, &similar, mix, options.count);
+        let found = fuse::fuse(&scored.scores, &similarities, mix, options.count);
         let hit = |one: fuse::Fused| Hit {
             index: one.index,
             score: one.score,
             lexical: scored.scores.get(one.index).copied().unwrap_or_default(),
-            semantic: similar.get(one.index).copied().flatten(),
+            semantic: similarities.get(one.index).copied().flatten(),
             matched: if options.explain {
                 self.lexical.matched_words(query, &scored, one.index)
             } else {

@@ -63,29 +63,29 @@ struct AvailabilityNote {
 
 /// Writes the result of `find_tool` as a tool result with structured content.
 pub(crate) fn write_result(
-    found: &SearchResults,
+    results: &SearchResults,
     schemas: Schemas,
 ) -> Result<(Reply, TokenMetrics), vmcp_domain::JsonError> {
-    let mut room = RESULT_BYTES_MAX;
-    let bounded = found.tools.iter().map(|one| {
-        let entry = shorten(tool_entry(one, schemas)?, one, TOOL_BYTES_MAX.min(room))?;
-        room = room.saturating_sub(entry.as_str().len());
+    let mut bytes_left = RESULT_BYTES_MAX;
+    let bounded = results.tools.iter().map(|one| {
+        let entry = shorten(tool_entry(one, schemas)?, one, TOOL_BYTES_MAX.min(bytes_left))?;
+        bytes_left = bytes_left.saturating_sub(entry.as_str().len());
         Ok(entry)
     });
     let tools: Vec<Json> = bounded.collect::<Result<_, vmcp_domain::JsonError>>()?;
     let returned = tools.iter().map(|tool| tool.as_str().len()).sum();
-    let token_metrics = TokenMetrics::of(found.list_bytes, returned);
+    let token_metrics = TokenMetrics::of(results.list_bytes, returned);
     let raw: Vec<&RawValue> = tools.iter().map(Json::decode::<&RawValue>).collect::<Result<_, _>>()?;
-    let whole = Json::encode(&FindResult { tools: raw, token_metrics })?;
-    Ok((tool_result::structured(whole), token_metrics))
+    let result = Json::encode(&FindResult { tools: raw, token_metrics })?;
+    Ok((tool_result::structured(result), token_metrics))
 }
 
-fn tool_entry(finding: &SearchResult, schemas: Schemas) -> Result<Json, vmcp_domain::JsonError> {
+fn tool_entry(result: &SearchResult, schemas: Schemas) -> Result<Json, vmcp_domain::JsonError> {
     let written = match schemas {
-        Schemas::Full => definitions::write_tool(&finding.tool),
-        Schemas::Compact => definitions::compact_tool(&finding.tool),
+        Schemas::Full => definitions::write_tool(&result.tool),
+        Schemas::Compact => definitions::compact_tool(&result.tool),
     };
-    let availability = match &finding.availability {
+    let availability = match &result.availability {
         Availability::Available => return Ok(written),
         Availability::Unavailable => AvailabilityNote {
             state: "unavailable",
@@ -101,16 +101,16 @@ fn tool_entry(finding: &SearchResult, schemas: Schemas) -> Result<Json, vmcp_dom
 
 /// Returns the entry if it has at most `bytes_max` bytes. Otherwise shortens description and schema and adds
 /// a note.
-fn shorten(entry: Json, finding: &SearchResult, bytes_max: usize) -> Result<Json, vmcp_domain::JsonError> {
+fn shorten(entry: Json, result: &SearchResult, bytes_max: usize) -> Result<Json, vmcp_domain::JsonError> {
     if entry.as_str().len() <= bytes_max {
         return Ok(entry);
     }
     let bytes = entry.as_str().len();
     let short = |schema: Option<Json>, chars: usize| {
         let description: String =
-            finding.tool.description.iter().flat_map(|text| text.chars()).take(chars).collect();
+            result.tool.description.iter().flat_map(|text| text.chars()).take(chars).collect();
         let mut members = Members::new();
-        members.insert("name", Json::string(finding.tool.name.as_str()));
+        members.insert("name", Json::string(result.tool.name.as_str()));
         members.insert("description", Json::string(&description));
         let note = match schema {
             Some(schema) => {
@@ -131,7 +131,7 @@ fn shorten(entry: Json, finding: &SearchResult, bytes_max: usize) -> Result<Json
         }
         members.to_json()
     };
-    let compact = definitions::compact_tool(&finding.tool).members()?.get("inputSchema").cloned();
+    let compact = definitions::compact_tool(&result.tool).members()?.get("inputSchema").cloned();
     let with_schema = short(compact, SHORT_DESCRIPTION_CHARS);
     if with_schema.as_str().len() <= bytes_max {
         return Ok(with_schema);
@@ -142,13 +142,13 @@ fn shorten(entry: Json, finding: &SearchResult, bytes_max: usize) -> Result<Json
 }
 
 fn limited_note(limit: &RateLimit) -> AvailabilityNote {
-    let used_up = match limit.retry {
+    let is_used_up = match limit.retry {
         Retry::After(wait) => wait > THROTTLED_WAIT_MAX,
         Retry::WhenReleased => false,
         Retry::Never | Retry::Blocked => true,
     };
     AvailabilityNote {
-        state: if used_up { "over_quota" } else { "throttled" },
+        state: if is_used_up { "over_quota" } else { "throttled" },
         retry_after_seconds: limit.retry_after_seconds(),
         message: limit.to_string(),
     }

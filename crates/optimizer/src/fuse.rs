@@ -26,21 +26,27 @@ const LEXICAL_SCALE: f32 = 10.0;
 /// contains a word of the query or if its meaning is near enough. `count` documents are returned if that many
 /// match.
 ///
-/// `lexical` has a score for every document, 0 for no match. `similar` has a cosine for each document that
+/// `lexical` has a score for every document, 0 for no match. `similarities` has a cosine for each document that
 /// can be compared, and may be empty. Cosines are rescaled to 0 to 1 before weighting, because each model has
 /// its own usual range. For a document without a vector the lexical score also replaces the semantic one.
-pub(crate) fn fuse(lexical: &[f32], similar: &[Option<f32>], mix: FusionOptions, count: usize) -> Vec<Fused> {
-    let ratio = if similar.iter().any(Option::is_some) { mix.semantic_ratio.clamp(0.0, 1.0) } else { 0.0 };
-    let known = || similar.iter().flatten().copied();
+pub(crate) fn fuse(
+    lexical: &[f32],
+    similarities: &[Option<f32>],
+    options: FusionOptions,
+    count: usize,
+) -> Vec<Fused> {
+    let ratio =
+        if similarities.iter().any(Option::is_some) { options.semantic_ratio.clamp(0.0, 1.0) } else { 0.0 };
+    let known = || similarities.iter().flatten().copied();
     let (least, most) = (known().fold(f32::MAX, f32::min), known().fold(f32::MIN, f32::max));
-    let meant = |cosine: f32| if most > least { (cosine - least) / (most - least) } else { 1.0 };
+    let scale_cosine = |cosine: f32| if most > least { (cosine - least) / (most - least) } else { 1.0 };
     let documents = lexical.iter().enumerate().filter_map(|(place, &score)| {
-        let cosine = similar.get(place).copied().flatten().filter(|_| ratio > 0.0);
-        let near = cosine.is_some_and(|cosine| 1.0 - cosine <= mix.distance_max);
-        let words = score / LEXICAL_SCALE;
-        let meaning = cosine.map_or(words, meant);
-        (score > 0.0 || near)
-            .then_some(Fused { index: place, score: words * (1.0 - ratio) + meaning * ratio })
+        let cosine = similarities.get(place).copied().flatten().filter(|_| ratio > 0.0);
+        let is_near = cosine.is_some_and(|cosine| 1.0 - cosine <= options.distance_max);
+        let lexical_score = score / LEXICAL_SCALE;
+        let semantic_score = cosine.map_or(lexical_score, scale_cosine);
+        (score > 0.0 || is_near)
+            .then_some(Fused { index: place, score: lexical_score * (1.0 - ratio) + semantic_score * ratio })
     });
     let mut found: Vec<Fused> = documents.collect();
     let order =

@@ -44,24 +44,28 @@ impl Optimized {
         let summary = if policy.server_summary { virtual_tools::summarise(list) } else { None };
         let mut tools =
             virtual_tools::with_description(policy.find_description.as_deref(), summary.as_deref());
-        let made = tools.len();
+        let virtual_count = tools.len();
         let pinned = list.iter().filter(|tool| policy.is_pinned(tool));
         // A backend's tool with the name of a virtual tool can be called through `call_tool` only.
         tools.extend(pinned.filter(|tool| !VIRTUAL_NAMES.contains(&tool.name.as_str())).cloned());
         tracing::debug!(
             tools = list.len(),
-            pinned = tools.len() - made,
+            pinned = tools.len() - virtual_count,
             "the list gives way to find_tool and call_tool"
         );
         tools
     }
 
     async fn handle_find_tool(&self, ctx: &CallContext, request: CallTool) -> Result<Reply, Error> {
-        let begun = Instant::now();
-        let mut event =
-            FindEvent { took: begun.elapsed(), result_count: None, savings_percent: 0.0, semantic: false };
+        let started_at = Instant::now();
+        let mut event = FindEvent {
+            took: started_at.elapsed(),
+            result_count: None,
+            savings_percent: 0.0,
+            semantic: false,
+        };
         let outcome = self.search(ctx, &request, &mut event).await;
-        event.took = begun.elapsed();
+        event.took = started_at.elapsed();
         self.optimizer.observer.found(&event);
         outcome
     }
@@ -72,12 +76,12 @@ impl Optimized {
         request: &CallTool,
         event: &mut FindEvent,
     ) -> Result<Reply, Error> {
-        let asked = match arguments::read_find(request.arguments.as_ref()) {
-            Ok(asked) => asked,
-            Err(complaint) => return Ok(tool_result::failure(complaint)),
+        let arguments = match arguments::read_find(request.arguments.as_ref()) {
+            Ok(arguments) => arguments,
+            Err(usage) => return Ok(tool_result::failure(usage)),
         };
         let list = self.inner.list_tools(ctx).await?;
-        let found = self.optimizer.find(ctx, &list, &asked.query, false).await?;
+        let found = self.optimizer.find(ctx, &list, &arguments.query, false).await?;
         let written = find_result::write_result(&found, self.optimizer.policy.schemas);
         let (reply, tokens) = written.map_err(|error| Error::Internal(Cause::new(error)))?;
         event.result_count = Some(found.tools.len());
@@ -87,21 +91,26 @@ impl Optimized {
     }
 
     async fn handle_call_tool(&self, ctx: &CallContext, request: CallTool) -> Result<Reply, Error> {
-        let named = match arguments::read_call(request.arguments.as_ref()) {
-            Ok(named) => named,
-            Err(complaint) => return Ok(tool_result::failure(complaint)),
+        let named_call = match arguments::read_call(request.arguments.as_ref()) {
+            Ok(named_call) => named_call,
+            Err(usage) => return Ok(tool_result::failure(usage)),
         };
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let ctx = CallContext { origin: CallOrigin::CallTool, ..ctx.clone() };
-        let call = CallTool { name: named.name.into(), arguments: Some(named.arguments), ..request };
+        let call =
+            CallTool { name: named_call.name.into(), arguments: Some(named_call.arguments), ..request };
         let name = call.name.clone();
         let outcome = self.inner.call_tool(&ctx, call).await;
-        let ended = match &outcome {
+        let call_outcome = match &outcome {
             Ok(_) => CallOutcome::Answered,
             Err(Error::UnknownTool(_)) => CallOutcome::NotFound,
             Err(_) => CallOutcome::Failed,
         };
-        self.optimizer.observer.called(&CallEvent { tool: &name, took: begun.elapsed(), outcome: ended });
+        self.optimizer.observer.called(&CallEvent {
+            tool: &name,
+            took: started_at.elapsed(),
+            outcome: call_outcome,
+        });
         match outcome {
             Err(Error::UnknownTool(_)) => self.not_found(&ctx, name.as_str()).await,
             other => other,
@@ -112,15 +121,15 @@ impl Optimized {
     /// the name itself. Only names that this caller may see are suggested.
     async fn not_found(&self, ctx: &CallContext, name: &str) -> Result<Reply, Error> {
         let list = self.inner.list_tools(ctx).await?;
-        let meant = suggest::nearest(name, list.iter().map(|tool| tool.name.as_str()));
+        let suggestion = suggest::nearest(name, list.iter().map(|tool| tool.name.as_str()));
         let name = name.get(..name.floor_char_boundary(ECHOED_NAME_BYTES_MAX)).unwrap_or_default();
-        let text = match meant {
+        let text = match suggestion {
             _ if VIRTUAL_NAMES.contains(&name) => {
                 format!(
                     "call_tool does not call {name}; call it directly, and give call_tool the name of a tool that find_tool returned"
                 )
             }
-            Some(meant) => format!("tool \"{name}\" not found; did you mean \"{meant}\"?"),
+            Some(suggestion) => format!("tool \"{name}\" not found; did you mean \"{suggestion}\"?"),
             None => format!("tool \"{name}\" not found; use find_tool to find one"),
         };
         Ok(tool_result::failure(&text))

@@ -80,9 +80,9 @@ impl LexicalIndex {
         let mut scores = vec![0.0; self.document_count];
         for one in &uses {
             let weight = one.weight / STRENGTH_MAX;
-            for (place, strength) in self.postings(one.term) {
-                if mask.contains(place)
-                    && let Some(score) = scores.get_mut(place)
+            for (index, strength) in self.postings(one.term) {
+                if mask.contains(index)
+                    && let Some(score) = scores.get_mut(index)
                 {
                     *score += weight * f32::from(strength);
                 }
@@ -95,20 +95,20 @@ impl LexicalIndex {
     fn match_terms(&self, query: &Query, mask: &Mask) -> Vec<TermMatch> {
         let visible = mask.count() as f32;
         let rarity = |term| {
-            let having = self.postings(term).filter(|&(place, _)| mask.contains(place)).count() as f32;
+            let having = self.postings(term).filter(|&(index, _)| mask.contains(index)).count() as f32;
             // Inverse document frequency: a rare word identifies a tool better than a common one.
             (having > 0.0).then(|| (1.0 + (visible - having + 0.5) / (having + 0.5)).ln())
         };
-        let mut uses = Vec::new();
+        let mut term_matches = Vec::new();
         let mut guesses = 0;
         for (word, asked) in query.iter().enumerate() {
             let found = self.vocabulary.find(&asked.stem);
             if let Some((term, weight)) = found.and_then(|term| Some((term, rarity(term)?))) {
-                uses.push(TermMatch { word_index: word, term, weight, is_guessed: false });
+                term_matches.push(TermMatch { word_index: word, term, weight, is_guessed: false });
             } else if guesses < GUESSES_MAX {
                 guesses += 1;
                 for (term, weight) in self.vocabulary.guess(&asked.stem, rarity) {
-                    uses.push(TermMatch {
+                    term_matches.push(TermMatch {
                         word_index: word,
                         term,
                         weight: weight * GUESS_WEIGHT,
@@ -117,20 +117,20 @@ impl LexicalIndex {
                 }
             }
         }
-        uses
+        term_matches
     }
 
-    /// The words of the query that the document with index `place` contains, by falling share.
+    /// The words of the query that the document with index `index` contains, by falling share.
     pub(crate) fn matched_words(
         &self,
         query: &Query,
         scored: &LexicalScores,
-        place: usize,
+        index: usize,
     ) -> Vec<MatchedWord> {
-        let total = scored.scores.get(place).copied().unwrap_or_default();
+        let total = scored.scores.get(index).copied().unwrap_or_default();
         let words: Vec<_> = query.iter().collect();
         let matched = scored.term_matches.iter().filter_map(|one| {
-            let strength = self.strength(one.term, place)?;
+            let strength = self.strength(one.term, index)?;
             Some(MatchedWord {
                 word: words.get(one.word_index)?.text.clone(),
                 matched_stem: one.is_guessed.then(|| self.vocabulary.stem(one.term).to_owned()),
@@ -149,15 +149,15 @@ impl LexicalIndex {
 
     fn postings(&self, term: usize) -> impl Iterator<Item = (usize, u16)> {
         let range = self.range(term);
-        let places = self.document_indices.get(range.clone()).unwrap_or_default();
+        let indices = self.document_indices.get(range.clone()).unwrap_or_default();
         let strengths = self.strengths.get(range).unwrap_or_default();
-        places.iter().map(|&place| place as usize).zip(strengths.iter().copied())
+        indices.iter().map(|&index| index as usize).zip(strengths.iter().copied())
     }
 
-    fn strength(&self, term: usize, place: usize) -> Option<u16> {
+    fn strength(&self, term: usize, index: usize) -> Option<u16> {
         let range = self.range(term);
-        let places = self.document_indices.get(range.clone())?;
-        let at = places.binary_search(&(place as u32)).ok()?;
+        let indices = self.document_indices.get(range.clone())?;
+        let at = indices.binary_search(&(index as u32)).ok()?;
         self.strengths.get(range)?.get(at).copied()
     }
 

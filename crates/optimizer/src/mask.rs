@@ -19,25 +19,25 @@ impl Mask {
     #[must_use]
     pub fn all(documents: usize) -> Self {
         let mut mask = Self::none(documents);
-        (0..documents).for_each(|place| mask.insert(place));
+        (0..documents).for_each(|index| mask.insert(index));
         mask
     }
 
-    /// Adds the document with index `place`. An index beyond the number of documents is ignored.
-    pub fn insert(&mut self, place: usize) {
-        if place < self.document_count
-            && let Some(bits) = self.bits.get_mut(place / 64)
+    /// Adds the document with index `index`. An index beyond the number of documents is ignored.
+    pub fn insert(&mut self, index: usize) {
+        if index < self.document_count
+            && let Some(bits) = self.bits.get_mut(index / 64)
         {
-            let bit = 1 << (place % 64);
+            let bit = 1 << (index % 64);
             self.count += usize::from(*bits & bit == 0);
             *bits |= bit;
         }
     }
 
-    /// True if the set contains the document with index `place`.
+    /// True if the set contains the document with index `index`.
     #[must_use]
-    pub fn contains(&self, place: usize) -> bool {
-        self.bits.get(place / 64).is_some_and(|bits| bits >> (place % 64) & 1 == 1)
+    pub fn contains(&self, index: usize) -> bool {
+        self.bits.get(index / 64).is_some_and(|bits| bits >> (index % 64) & 1 == 1)
     }
 
     /// The number of documents in the set.
@@ -48,7 +48,7 @@ impl Mask {
 
     /// The indices in the set, ascending.
     pub fn indices(&self) -> impl Iterator<Item = usize> {
-        (0..self.document_count).filter(|&place| self.contains(place))
+        (0..self.document_count).filter(|&index| self.contains(index))
     }
 }
 

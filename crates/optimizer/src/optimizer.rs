@@ -116,14 +116,14 @@ impl Optimizer {
     fn check_pinned(&self, tools: &ToolList) {
         let is_offered =
             |pinned: &ToolName| tools.iter().any(|tool| tool.has_name(|name| name == pinned.as_str()));
-        let absent: Vec<ToolName> =
+        let missing: Vec<ToolName> =
             self.policy.pinned.iter().filter(|name| !is_offered(name)).cloned().collect();
         let mut known = self.missing_pinned.lock();
-        for name in absent.iter().filter(|name| !known.contains(name)) {
-            let meant = suggest::nearest(name.as_str(), tools.iter().map(|tool| tool.name.as_str()));
-            tracing::warn!(tool = %name, hint = meant.unwrap_or_default(), "a pinned tool is not on offer");
+        for name in missing.iter().filter(|name| !known.contains(name)) {
+            let suggestion = suggest::nearest(name.as_str(), tools.iter().map(|tool| tool.name.as_str()));
+            tracing::warn!(tool = %name, hint = suggestion.unwrap_or_default(), "a pinned tool is not on offer");
         }
-        *known = absent;
+        *known = missing;
     }
 
     /// The state of the search index.
@@ -136,8 +136,8 @@ impl Optimizer {
 
     /// Waits until the vectors of every known tool are computed, or until computing them has failed once.
     pub async fn wait_until_embedded(&self) {
-        if let Some(vectorising) = &self.background_embedding {
-            vectorising.wait_for_snapshot(&self.corpus.snapshot()).await;
+        if let Some(background_embedding) = &self.background_embedding {
+            background_embedding.wait_for_snapshot(&self.corpus.snapshot()).await;
         }
     }
 
@@ -156,14 +156,15 @@ impl Optimizer {
         let view = self.corpus.view(list).await?;
         // One index for the whole search, so that all its vectors are by one model.
         let index = view.snapshot.index();
-        let meaning = self.embed_query(&index, query).await;
+        let query_vector = self.embed_query(&index, query).await;
         let options = SearchOptions {
             count: self.policy.result_count.get() + EXTRA_CANDIDATES,
             semantic_ratio: self.policy.semantic_weight.get(),
             semantic_distance_max: self.policy.distance_max.get(),
             explain,
         };
-        let mut hits = index.engine.search(&Query::parse(query), meaning.as_deref(), &view.visible, &options);
+        let mut hits =
+            index.engine.search(&Query::parse(query), query_vector.as_deref(), &view.visible, &options);
         if let Some(place) = view.find_named_tool(query) {
             rank_named_first(&mut hits, place);
         }
@@ -188,21 +189,21 @@ impl Optimizer {
         let prospects = self.availabilities(ctx, &tools).await;
         let scores: Vec<f32> = hits.iter().map(|hit| hit.score).collect();
         let order = order_by_availability(&scores, &prospects);
-        let finding = |place: usize| {
+        let search_result = |place: usize| {
             Some(SearchResult {
                 tool: tools.get(place)?.clone(),
                 availability: prospects.get(place).cloned().unwrap_or(Availability::Available),
                 hit: hits.get(place)?.clone(),
             })
         };
-        order.into_iter().take(self.policy.result_count.get()).filter_map(finding).collect()
+        order.into_iter().take(self.policy.result_count.get()).filter_map(search_result).collect()
     }
 
     async fn availabilities(&self, ctx: &CallContext, tools: &[Tool]) -> Vec<Availability> {
         let usable = || vec![Availability::Available; tools.len()];
-        let Some(foresight) = &self.availability else { return usable() };
-        let asked =
-            tokio::time::timeout(AVAILABILITY_TIMEOUT, foresight.check_availability(ctx, tools)).await;
-        asked.ok().filter(|prospects| prospects.len() == tools.len()).unwrap_or_else(usable)
+        let Some(availability) = &self.availability else { return usable() };
+        let answered =
+            tokio::time::timeout(AVAILABILITY_TIMEOUT, availability.check_availability(ctx, tools)).await;
+        answered.ok().filter(|prospects| prospects.len() == tools.len()).unwrap_or_else(usable)
     }
 }

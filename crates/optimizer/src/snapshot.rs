@@ -83,13 +83,13 @@ impl Snapshot {
         }
     }
 
-    /// A snapshot of these tools. Takes over the vectors that `earlier` knows.
-    pub(crate) fn build(entries: Vec<IndexedTool>, earlier: &Self) -> Self {
+    /// A snapshot of these tools. Takes over the vectors that `previous` knows.
+    pub(crate) fn build(entries: Vec<IndexedTool>, previous: &Self) -> Self {
         static GENERATION: AtomicU64 = AtomicU64::new(0);
         let documents: Vec<Arc<Document>> = entries.iter().map(|entry| entry.document.clone()).collect();
         let places = entries.iter().zip(0..).map(|(entry, place)| (entry.hash, place)).collect();
-        let KnownVectors { model, by_index: rows } = earlier.vectors.lock().clone();
-        let row = |entry: &IndexedTool| rows.get(earlier.index_of(entry.hash)?).cloned().flatten();
+        let KnownVectors { model, by_index: rows } = previous.vectors.lock().clone();
+        let row = |entry: &IndexedTool| rows.get(previous.index_of(entry.hash)?).cloned().flatten();
         let rows: Vec<Option<Arc<PackedVector>>> = entries.iter().map(row).collect();
         let index = Index { engine: Engine::build(&documents, &rows), model: model.clone() };
         Self {
@@ -121,37 +121,37 @@ impl Snapshot {
         self.entries.get(self.index_of(content)?).cloned()
     }
 
-    /// The embedding text of the tool with index `place`.
-    pub(crate) fn embedding_text_of(&self, place: usize) -> String {
-        self.entries.get(place).map(|entry| entry.text.to_string()).unwrap_or_default()
+    /// The embedding text of the tool with index `index`.
+    pub(crate) fn embedding_text_of(&self, index: usize) -> String {
+        self.entries.get(index).map(|entry| entry.text.to_string()).unwrap_or_default()
     }
 
     /// The indices of the tools without a known vector.
     pub(crate) fn indices_without_vector(&self) -> Vec<usize> {
         let known = self.vectors.lock();
-        known.by_index.iter().enumerate().filter(|(_, row)| row.is_none()).map(|(place, _)| place).collect()
+        known.by_index.iter().enumerate().filter(|(_, row)| row.is_none()).map(|(index, _)| index).collect()
     }
 
-    /// Stores the vectors of the tools with indices `places`; searches use them once published. Returns
+    /// Stores the vectors of the tools with indices `indices`; searches use them once published. Returns
     /// whether `model` is the model of the vectors known before. If not, all other vectors are dropped at
     /// once, and the change is published.
-    pub(crate) fn insert_vectors(&self, model: &Arc<str>, places: &[usize], vectors: &[Vec<f32>]) -> bool {
+    pub(crate) fn insert_vectors(&self, model: &Arc<str>, indices: &[usize], vectors: &[Vec<f32>]) -> bool {
         let mut known = self.vectors.lock();
-        let same = known.model.as_ref().is_none_or(|known| known == model);
-        if !same {
+        let is_same_model = known.model.as_ref().is_none_or(|known| known == model);
+        if !is_same_model {
             known.by_index.iter_mut().for_each(|row| *row = None);
         }
         known.model = Some(model.clone());
-        for (place, vector) in places.iter().zip(vectors) {
-            if let Some(row) = known.by_index.get_mut(*place) {
+        for (index, vector) in indices.iter().zip(vectors) {
+            if let Some(row) = known.by_index.get_mut(*index) {
                 *row = Some(Arc::new(PackedVector::from_vector(vector)));
             }
         }
         drop(known);
-        if !same {
+        if !is_same_model {
             self.publish_vectors();
         }
-        same
+        is_same_model
     }
 
     /// Publishes the known vectors to searches.

@@ -6,26 +6,26 @@ const SIMILARITY_MIN: f64 = 0.6;
 /// of the lengths.
 const NAME_BYTES_MAX: usize = 200;
 
-/// The name in `names` that is most similar to `asked`; `None` if none is similar enough. A name that only
+/// The name in `names` that is most similar to `requested`; `None` if none is similar enough. A name that only
 /// lacks its server's prefix, or has an additional one, counts as most similar.
-pub(crate) fn nearest<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    if asked.is_empty() || asked.len() > NAME_BYTES_MAX {
+pub(crate) fn nearest<'a>(requested: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if requested.is_empty() || requested.len() > NAME_BYTES_MAX {
         return None;
     }
-    let plain = simplify(asked);
-    let likeness = |name: &str| {
+    let simplified = simplify(requested);
+    let similarity = |name: &str| {
         let name = simplify(name);
-        if name.ends_with(&plain) || plain.ends_with(&name) {
+        if name.ends_with(&simplified) || simplified.ends_with(&name) {
             // Among several names with the same ending, the one that adds least is best.
-            let (short, long) = (name.len().min(plain.len()), name.len().max(plain.len()));
+            let (short, long) = (name.len().min(simplified.len()), name.len().max(simplified.len()));
             return 1.0 + ratio(short, long);
         }
-        strsim::normalized_damerau_levenshtein(&plain, &name)
+        strsim::normalized_damerau_levenshtein(&simplified, &name)
     };
     names
         .filter(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX)
-        .map(|name| (likeness(name), name))
-        .filter(|(likeness, _)| *likeness >= SIMILARITY_MIN)
+        .map(|name| (similarity(name), name))
+        .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
         .max_by(|left, right| left.0.total_cmp(&right.0).then_with(|| right.1.cmp(left.1)))
         .map(|(_, name)| name)
 }
@@ -47,8 +47,8 @@ mod tests {
 
     const NAMES: [&str; 4] = ["github_create_issue", "github_list_issues", "time_convert", "git_status"];
 
-    fn meant(asked: &str) -> Option<&'static str> {
-        nearest(asked, NAMES.into_iter())
+    fn meant(requested: &str) -> Option<&'static str> {
+        nearest(requested, NAMES.into_iter())
     }
 
     #[test]

@@ -42,14 +42,15 @@ impl PackedVector {
     }
 }
 
-/// Integer components of at most `most` in absolute value, and the factor that gives them unit length.
-fn quantise<T>(vector: &[f32], most: f32, whole: impl Fn(f32) -> T) -> (Box<[T]>, f32) {
+/// Integer components of at most `component_max` in absolute value, and the factor that gives them unit length.
+fn quantise<T>(vector: &[f32], component_max: f32, to_integer: impl Fn(f32) -> T) -> (Box<[T]>, f32) {
     let number = |lane: f32| if lane.is_finite() { lane } else { 0.0 };
     let largest = vector.iter().fold(0.0_f32, |largest, &lane| largest.max(number(lane).abs()));
-    let step = if largest > 0.0 { most / largest } else { 0.0 };
-    let rounded = || vector.iter().map(|&lane| (number(lane) * step).round().clamp(-most, most));
+    let step = if largest > 0.0 { component_max / largest } else { 0.0 };
+    let rounded =
+        || vector.iter().map(|&lane| (number(lane) * step).round().clamp(-component_max, component_max));
     let length = rounded().map(|lane| lane * lane).sum::<f32>().sqrt();
-    (rounded().map(whole).collect(), if length > 0.0 { length.recip() } else { 0.0 })
+    (rounded().map(to_integer).collect(), if length > 0.0 { length.recip() } else { 0.0 })
 }
 
 /// The vectors of an index, in one allocation.
@@ -95,9 +96,9 @@ impl Vectors {
             return Vec::new();
         }
         let rows = self.components.chunks_exact(self.dimension).zip(&self.scales).enumerate();
-        let compare = |(place, (lanes, &scale)): (usize, (&[i8], &f32))| {
-            let shown = scale > 0.0 && mask.contains(place);
-            shown.then(|| dot(lanes, &request) as f32 * scale * request_scale)
+        let compare = |(index, (components, &scale)): (usize, (&[i8], &f32))| {
+            let shown = scale > 0.0 && mask.contains(index);
+            shown.then(|| dot(components, &request) as f32 * scale * request_scale)
         };
         rows.map(compare).collect()
     }

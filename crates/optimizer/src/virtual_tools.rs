@@ -87,17 +87,17 @@ pub(crate) fn summarise(tools: &[Tool]) -> Option<String> {
     for tool in tools {
         let (count, words) = servers.entry(tool.target.backend.as_str()).or_default();
         *count += 1;
-        let mut once = HashSet::new();
+        let mut names_words = HashSet::new();
         text::each_name_word(tool.name.as_str(), |word| {
-            once.insert(word.to_owned());
+            names_words.insert(word.to_owned());
         });
-        for word in once {
+        for word in names_words {
             *words.entry(word).or_default() += 1;
         }
     }
-    let mut spread: HashMap<&str, usize> = HashMap::new();
+    let mut server_counts: HashMap<&str, usize> = HashMap::new();
     for word in servers.values().flat_map(|(_, words)| words.keys()) {
-        *spread.entry(word).or_default() += 1;
+        *server_counts.entry(word).or_default() += 1;
     }
     if servers.is_empty() {
         return None;
@@ -106,9 +106,9 @@ pub(crate) fn summarise(tools: &[Tool]) -> Option<String> {
     for (server, (count, words)) in servers.iter().take(SERVER_COUNT_MAX) {
         let plural = if *count == 1 { "" } else { "s" };
         let _ = write!(summary, "\n- {server} ({count} tool{plural})");
-        let telling = distinctive_words(server, words, &spread);
-        if !telling.is_empty() {
-            let _ = write!(summary, ": {}", telling.join(", "));
+        let words_of_server = distinctive_words(server, words, &server_counts);
+        if !words_of_server.is_empty() {
+            let _ = write!(summary, ": {}", words_of_server.join(", "));
         }
     }
     if let more @ 1.. = servers.len().saturating_sub(SERVER_COUNT_MAX) {
@@ -123,17 +123,17 @@ pub(crate) fn summarise(tools: &[Tool]) -> Option<String> {
 fn distinctive_words<'a>(
     server: &str,
     words: &'a HashMap<String, usize>,
-    spread: &HashMap<&str, usize>,
+    server_counts: &HashMap<&str, usize>,
 ) -> Vec<&'a str> {
-    let weigh = |(word, count): &(&String, &usize)| {
+    let weight = |(word, count): &(&String, &usize)| {
         // In thousandths, so that integer division keeps weights comparable.
-        *count * 1000 / spread.get(word.as_str()).copied().unwrap_or(1).max(1)
+        *count * 1000 / server_counts.get(word.as_str()).copied().unwrap_or(1).max(1)
     };
     let long = words.iter().filter(|(word, _)| {
         word.chars().count() > 2 && !server.contains(word.as_str()) && word.contains(char::is_alphabetic)
     });
     let mut ranked: Vec<(&String, &usize)> = long.collect();
-    ranked.sort_by(|left, right| weigh(right).cmp(&weigh(left)).then_with(|| left.0.cmp(right.0)));
+    ranked.sort_by(|left, right| weight(right).cmp(&weight(left)).then_with(|| left.0.cmp(right.0)));
     let mut chosen: Vec<&str> = Vec::new();
     for (word, _) in ranked {
         let plural =

@@ -74,8 +74,12 @@ struct BenchmarkCall {
 
 /// `redis-benchmark` cannot send zero bytes, so its script contains the argument and receives another one of
 /// equal length.
-async fn benchmark_call(server: &Server, scripts: &Scripts, ask: &AdmitRequest) -> Outcome<BenchmarkCall> {
-    let call = scripts.admit(ask, 1, None);
+async fn benchmark_call(
+    server: &Server,
+    scripts: &Scripts,
+    request: &AdmitRequest,
+) -> Outcome<BenchmarkCall> {
+    let call = scripts.admit(request, 1, None);
     let keys = call.keys().into_iter().map(|key| key.replace("RAND", "__rand_int__")).collect();
     let arg = call.args().first().ok_or("no arguments")?;
     let literal: String = arg.iter().map(|byte| format!("\\{byte:03}")).collect();

@@ -44,64 +44,64 @@ impl Coalescer {
     }
 
     /// Joins the callers of an equal request, or becomes their leader.
-    pub(crate) fn join(&self, ask: &AdmitRequest) -> Role {
-        let mut shard = self.shard(ask).lock();
-        let Some(queue) = shard.get_mut(ask) else {
-            let ask = Arc::new(ask.clone());
-            shard.insert(ask.clone(), VecDeque::new());
-            return Role::Leader(ask);
+    pub(crate) fn join(&self, request: &AdmitRequest) -> Role {
+        let mut shard = self.shard(request).lock();
+        let Some(queue) = shard.get_mut(request) else {
+            let request = Arc::new(request.clone());
+            shard.insert(request.clone(), VecDeque::new());
+            return Role::Leader(request);
         };
         if queue.len() >= QUEUE_MAX {
             // Cancelled callers take no capacity.
-            queue.retain(|waiter| !waiter.is_closed());
+            queue.retain(|sender| !sender.is_closed());
         }
         if queue.len() >= QUEUE_MAX {
             return Role::Full;
         }
-        let (waiter, answer) = oneshot::channel();
-        queue.push_back(waiter);
-        Role::Follower(answer)
+        let (sender, receiver) = oneshot::channel();
+        queue.push_back(sender);
+        Role::Follower(receiver)
     }
 
     /// The leader is done. True when other callers wait, who then need a driver.
     #[must_use]
-    pub(crate) fn leave(&self, ask: &AdmitRequest) -> bool {
-        let mut shard = self.shard(ask).lock();
-        let waits = shard.get(ask).is_some_and(|queue| !queue.is_empty());
+    pub(crate) fn leave(&self, request: &AdmitRequest) -> bool {
+        let mut shard = self.shard(request).lock();
+        let waits = shard.get(request).is_some_and(|queue| !queue.is_empty());
         if !waits {
-            shard.remove(ask);
+            shard.remove(request);
         }
         waits
     }
 
     /// The next callers to be answered together, in the order of arrival. `None` when no caller waits: the
     /// request is then removed.
-    pub(crate) fn next_batch(&self, ask: &AdmitRequest) -> Option<Vec<ResultSender>> {
-        let mut shard = self.shard(ask).lock();
+    pub(crate) fn next_batch(&self, request: &AdmitRequest) -> Option<Vec<ResultSender>> {
+        let mut shard = self.shard(request).lock();
         let mut batch = Vec::new();
-        if let Some(queue) = shard.get_mut(ask) {
+        if let Some(queue) = shard.get_mut(request) {
             while batch.len() < usize::from(WANT_MAX)
-                && let Some(waiter) = queue.pop_front()
+                && let Some(sender) = queue.pop_front()
             {
-                if !waiter.is_closed() {
-                    batch.push(waiter);
+                if !sender.is_closed() {
+                    batch.push(sender);
                 }
             }
         }
         if batch.is_empty() {
-            shard.remove(ask);
+            shard.remove(request);
             return None;
         }
         Some(batch)
     }
 
     /// Removes a request; the callers that wait for it receive a failure.
-    pub(crate) fn abandon(&self, ask: &AdmitRequest) {
-        self.shard(ask).lock().remove(ask);
+    pub(crate) fn abandon(&self, request: &AdmitRequest) {
+        self.shard(request).lock().remove(request);
     }
 
-    fn shard(&self, ask: &AdmitRequest) -> &Mutex<Shard> {
-        let hash = usize::try_from(self.hasher.hash_one(ask) % SHARD_COUNT as u64).unwrap_or(0);
+    fn shard(&self, request: &AdmitRequest) -> &Mutex<Shard> {
+        let hash = usize::try_from(self.hasher.hash_one(request) % SHARD_COUNT as u64).unwrap_or(0);
         &self.shards[hash]
     }
 }
@@ -112,29 +112,29 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_and_served_in_order() {
-        let (flights, ask) = (Coalescer::new(), AdmitRequest { buckets: smallvec::SmallVec::new() });
-        let Role::Leader(shared) = flights.join(&ask) else { panic!("nobody else asks") };
+        let (coalescer, request) = (Coalescer::new(), AdmitRequest { buckets: smallvec::SmallVec::new() });
+        let Role::Leader(shared) = coalescer.join(&request) else { panic!("nobody else asks") };
         let mut answers = Vec::new();
         for _ in 0..QUEUE_MAX {
-            let Role::Follower(answer) = flights.join(&ask) else { panic!("somebody asks") };
-            answers.push(answer);
+            let Role::Follower(receiver) = coalescer.join(&request) else { panic!("somebody asks") };
+            answers.push(receiver);
         }
-        assert!(matches!(flights.join(&ask), Role::Full));
+        assert!(matches!(coalescer.join(&request), Role::Full));
         // A cancelled caller frees its capacity and is skipped.
         answers.drain(..3);
-        assert!(matches!(flights.join(&ask), Role::Follower(_)));
-        assert!(flights.leave(&shared));
+        assert!(matches!(coalescer.join(&request), Role::Follower(_)));
+        assert!(coalescer.leave(&shared));
         let mut served = 0;
-        while let Some(batch) = flights.next_batch(&ask) {
+        while let Some(batch) = coalescer.next_batch(&request) {
             assert!(batch.len() <= usize::from(WANT_MAX));
-            for waiter in batch {
-                waiter.send(Err(StoreFailure::CircuitOpen)).unwrap();
+            for sender in batch {
+                sender.send(Err(StoreFailure::CircuitOpen)).unwrap();
                 assert_eq!(answers[served].try_recv().unwrap(), Err(StoreFailure::CircuitOpen));
                 served += 1;
             }
         }
         assert_eq!(served, answers.len());
-        assert!(matches!(flights.join(&ask), Role::Leader(_)), "the question is over");
-        assert!(!flights.leave(&ask));
+        assert!(matches!(coalescer.join(&request), Role::Leader(_)), "the question is over");
+        assert!(!coalescer.leave(&request));
     }
 }

@@ -74,11 +74,11 @@ impl ServerConnection {
 
     /// The meaning of an error on this connection.
     pub(crate) fn classify(&self, error: &RedisError) -> ClassifiedError {
-        let fault = ClassifiedError::classify(error);
+        let classified = ClassifiedError::classify(error);
         match self.connection {
-            RedisConnection::Direct(_) => fault,
+            RedisConnection::Direct(_) => classified,
             // A cluster connection reconnects to its servers itself; only the keeper replaces it.
-            RedisConnection::Cluster(_) => ClassifiedError { is_connection_broken: false, ..fault },
+            RedisConnection::Cluster(_) => ClassifiedError { is_connection_broken: false, ..classified },
         }
     }
 }

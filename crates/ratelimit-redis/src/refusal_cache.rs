@@ -77,15 +77,15 @@ impl RefusalCache {
 
     /// The verdict, if it is certain: some enforced bucket cannot pay yet, and the levels of all other
     /// buckets are known, so that the wait is the longest of all.
-    pub(crate) fn find(&self, ask: &AdmitRequest, now: Micros) -> Option<RemoteVerdict> {
+    pub(crate) fn find(&self, request: &AdmitRequest, now: Micros) -> Option<RemoteVerdict> {
         if now.0 >= self.newest_expires_at.load(Ordering::Acquire) {
             return None;
         }
         let mut levels = SmallVec::new();
         let mut short = false;
-        for bucket in &ask.buckets {
-            let reading = self.snapshot(bucket, now)?;
-            let LevelSnapshot { rate, level, sent_at: sent, received_at: received } = reading;
+        for bucket in &request.buckets {
+            let snapshot = self.snapshot(bucket, now)?;
+            let LevelSnapshot { rate, level, sent_at: sent, received_at: received } = snapshot;
             let cost = rate.units(u64::from(bucket.cost));
             // The clock shows whole microseconds, so each bound allows for one more.
             let held = |read: Micros, now: Micros| {
@@ -95,21 +95,21 @@ impl RefusalCache {
             short |= bucket.mode == Mode::Enforce && most < cost;
             levels.push(least);
         }
-        let pays = ask.buckets.iter().map(|_| false).collect();
+        let pays = request.buckets.iter().map(|_| false).collect();
         // Nothing was paid, so the time of the payment is never used.
         short.then_some(RemoteVerdict { admitted: false, levels, pays, at: Micros::default() })
     }
 
     /// Remembers the levels after a decision, if the next equal request would be refused.
-    pub(crate) fn insert(&self, ask: &AdmitRequest, grant: &AdmitGrant, sent: SentMark, now: Micros) {
+    pub(crate) fn insert(&self, request: &AdmitRequest, grant: &AdmitGrant, sent: SentMark, now: Micros) {
         let short = |(bucket, level): (&RemoteBucket, &i64)| {
             bucket.mode == Mode::Enforce && *level < bucket.rate.units(u64::from(bucket.cost))
         };
-        if !ask.buckets.iter().zip(&grant.levels).any(short) {
+        if !request.buckets.iter().zip(&grant.levels).any(short) {
             return;
         }
-        for (bucket, level) in ask.buckets.iter().zip(&grant.levels) {
-            let reading =
+        for (bucket, level) in request.buckets.iter().zip(&grant.levels) {
+            let snapshot =
                 LevelSnapshot { rate: bucket.rate, level: *level, sent_at: sent.at, received_at: now };
             let mut shard = self.shard(&bucket.key).lock();
             // A refund during the decision may or may not be in the snapshot. The epoch is checked under the
@@ -121,7 +121,7 @@ impl RefusalCache {
                 shard.previous = std::mem::take(&mut shard.current);
                 shard.rotated_at = now;
             }
-            shard.current.insert(bucket.key.clone(), reading);
+            shard.current.insert(bucket.key.clone(), snapshot);
         }
         self.newest_expires_at.fetch_max(sent.at.plus(VALID_FOR).0, Ordering::AcqRel);
     }
@@ -139,8 +139,8 @@ impl RefusalCache {
 
     fn snapshot(&self, bucket: &RemoteBucket, now: Micros) -> Option<LevelSnapshot> {
         let shard = self.shard(&bucket.key).lock();
-        let reading = shard.current.get(&bucket.key).or_else(|| shard.previous.get(&bucket.key))?;
-        (reading.rate == bucket.rate && now.since(reading.sent_at) < VALID_FOR).then_some(*reading)
+        let snapshot = shard.current.get(&bucket.key).or_else(|| shard.previous.get(&bucket.key))?;
+        (snapshot.rate == bucket.rate && now.since(snapshot.sent_at) < VALID_FOR).then_some(*snapshot)
     }
 
     fn shard(&self, key: &str) -> &Mutex<Shard> {

@@ -143,9 +143,9 @@ impl ScriptCall<'_> {
 
     /// The former keys of all buckets, each with the version that precedes it.
     fn all_legacy_keys(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.legacy_keys.iter().flat_map(|former| {
-            let by_place = former.by_window_index.iter().map(|key| (OTHER_KEY_VERSION, &**key));
-            by_place.chain(former.reference.as_deref().map(|key| ("", key)))
+        self.legacy_keys.iter().flat_map(|legacy_keys| {
+            let by_window_index = legacy_keys.by_window_index.iter().map(|key| (OTHER_KEY_VERSION, &**key));
+            by_window_index.chain(legacy_keys.reference.as_deref().map(|key| ("", key)))
         })
     }
 
@@ -153,8 +153,8 @@ impl ScriptCall<'_> {
     fn partition_key_prefix(&self) -> String {
         let mut head = String::with_capacity(self.key_prefix.len() + 128);
         match (self.key_prefix.rsplit_once('}'), self.partition) {
-            (Some((before, after)), Some(home)) => {
-                for part in [before, "/", home, "}", after] {
+            (Some((before, after)), Some(partition)) => {
+                for part in [before, "/", partition, "}", after] {
                     head.push_str(part);
                 }
             }
@@ -201,13 +201,13 @@ impl Scripts {
     /// Asks for up to `want` calls; zero only reads the levels of the buckets. `at` is a time of the caller's
     /// instead of the server's: for tests.
     #[must_use]
-    pub fn admit<'a>(&'a self, ask: &'a AdmitRequest, want: u16, at: Option<Micros>) -> ScriptCall<'a> {
-        let mut spec = Vec::with_capacity(11 + 33 * ask.buckets.len());
+    pub fn admit<'a>(&'a self, request: &'a AdmitRequest, want: u16, at: Option<Micros>) -> ScriptCall<'a> {
+        let mut spec = Vec::with_capacity(11 + 33 * request.buckets.len());
         spec.extend_from_slice(&want.min(WANT_MAX).to_le_bytes());
         spec.extend_from_slice(&self.time_argument(at));
-        spec.extend_from_slice(&count_argument(ask.buckets.len()));
-        push_records(&mut spec, ask);
-        self.bucket_call(&self.admit, ask.buckets.iter(), spec)
+        spec.extend_from_slice(&count_argument(request.buckets.len()));
+        push_records(&mut spec, request);
+        self.bucket_call(&self.admit, request.buckets.iter(), spec)
     }
 
     /// Charges more tokens to buckets of one partition, or refunds them.
@@ -227,16 +227,16 @@ impl Scripts {
     pub fn take<'a>(
         &'a self,
         bucket: &'a RemoteBucket,
-        order: TakeRequest,
+        request: TakeRequest,
         at: Option<Micros>,
     ) -> ScriptCall<'a> {
         let mut spec = Vec::with_capacity(64);
         // No bucket holds more than its capacity, which is exact in the script.
         let most = bucket.rate.burst();
-        for tokens in [order.min_useful.min(most + 1), order.need.min(most), order.want.min(most)] {
+        for tokens in [request.min_useful.min(most + 1), request.need.min(most), request.want.min(most)] {
             spec.extend_from_slice(&le_bytes_7(tokens));
         }
-        spec.extend_from_slice(&order.share_divisor.max(1).to_le_bytes());
+        spec.extend_from_slice(&request.share_divisor.max(1).to_le_bytes());
         spec.extend_from_slice(&self.time_argument(at));
         push_rate(&mut spec, bucket);
         self.bucket_call(&self.take, std::iter::once(bucket), spec)
@@ -252,9 +252,9 @@ impl Scripts {
         }
     }
 
-    /// Blocks a name for the duration `lasts`, or lifts the block where that is `None`.
-    pub(crate) fn block<'a>(&'a self, name: &str, lasts: Option<Duration>) -> ScriptCall<'a> {
-        let millis = lasts.map_or(0, |lasts| lasts.min(BLOCK_DURATION_MAX).as_millis().max(1));
+    /// Blocks a name for the duration `duration`, or lifts the block where that is `None`.
+    pub(crate) fn block<'a>(&'a self, name: &str, duration: Option<Duration>) -> ScriptCall<'a> {
+        let millis = duration.map_or(0, |duration| duration.min(BLOCK_DURATION_MAX).as_millis().max(1));
         let args = [
             name.to_owned(),
             millis.to_string(),
@@ -288,10 +288,10 @@ impl Scripts {
         for bucket in buckets {
             call.partition = bucket.partition.as_deref();
             call.keys.push(&bucket.key);
-            if let Some(former) = bucket.legacy_keys.as_deref() {
+            if let Some(legacy_keys) = bucket.legacy_keys.as_deref() {
                 let counts = counts.get_or_insert_with(|| vec![0; call.keys.len() - 1]);
-                counts.push(legacy_key_flags(former));
-                call.legacy_keys.push(former);
+                counts.push(legacy_key_flags(legacy_keys));
+                call.legacy_keys.push(legacy_keys);
             } else if let Some(counts) = &mut counts {
                 counts.push(0);
             }
@@ -346,9 +346,11 @@ fn count_argument(buckets: usize) -> [u8; 2] {
 }
 
 /// The number and kind of a bucket's former keys; see `stored` in the scripts.
-fn legacy_key_flags(former: &LegacyKeys) -> u8 {
-    let by_place = u8::try_from(former.by_window_index.len().min(15)).unwrap_or(15);
-    by_place | u8::from(former.is_only_window) << 4 | u8::from(former.reference.is_some()) << 5
+fn legacy_key_flags(legacy_keys: &LegacyKeys) -> u8 {
+    let by_window_index = u8::try_from(legacy_keys.by_window_index.len().min(15)).unwrap_or(15);
+    by_window_index
+        | u8::from(legacy_keys.is_only_window) << 4
+        | u8::from(legacy_keys.reference.is_some()) << 5
 }
 
 fn push_rate(spec: &mut Vec<u8>, bucket: &RemoteBucket) {
@@ -364,8 +366,8 @@ fn push_end(spec: &mut Vec<u8>, bucket: &RemoteBucket) {
 }
 
 /// The records of the buckets of a decision.
-fn push_records(spec: &mut Vec<u8>, ask: &AdmitRequest) {
-    for bucket in &ask.buckets {
+fn push_records(spec: &mut Vec<u8>, request: &AdmitRequest) {
+    for bucket in &request.buckets {
         push_rate(spec, bucket);
         spec.extend_from_slice(&le_bytes_7(cost_units(bucket).unsigned_abs()));
         spec.push(u8::from(bucket.mode == Mode::Enforce));

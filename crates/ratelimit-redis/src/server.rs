@@ -110,24 +110,24 @@ impl Server {
 
     /// The connection that is up, or the last one that was.
     pub(crate) fn store_connection(&self) -> StoreConnection {
-        let linked = self.last_connected.lock();
-        let restored = linked.as_ref().filter(|(generation, _)| *generation > 1);
+        let last_connected = self.last_connected.lock();
+        let restored = last_connected.as_ref().filter(|(generation, _)| *generation > 1);
         StoreConnection {
-            generation: linked.as_ref().map_or(0, |(generation, _)| *generation),
+            generation: last_connected.as_ref().map_or(0, |(generation, _)| *generation),
             reconnected_for: restored.map(|(_, at)| at.elapsed()),
         }
     }
 
     pub(crate) fn set_state(&self, state: ConnectionState) {
-        if let ConnectionState::Up(link) = &state {
-            *self.last_connected.lock() = Some((link.generation, Instant::now()));
+        if let ConnectionState::Up(connection) = &state {
+            *self.last_connected.lock() = Some((connection.generation, Instant::now()));
         }
         self.state.send_replace(state);
     }
 
     /// True when this connection, or a newer one, is broken.
-    pub(crate) fn is_broken(&self, link: &ServerConnection) -> bool {
-        self.broken_generation.load(Ordering::Acquire) >= link.generation
+    pub(crate) fn is_broken(&self, connection: &ServerConnection) -> bool {
+        self.broken_generation.load(Ordering::Acquire) >= connection.generation
     }
 
     /// Makes one call within the deadline. While the circuit is open, it fails at once.
@@ -159,22 +159,23 @@ impl Server {
     /// text. Nothing else is retried, because a call without a reply may have been executed.
     pub(crate) async fn send(
         &self,
-        link: &ServerConnection,
+        connection: &ServerConnection,
         call: &ScriptCall<'_>,
     ) -> Result<Value, StoreFailure> {
-        let outcome = match link.send(&call.by_digest()).await {
-            Err(error) if is_unknown_script(&error) => link.send(&call.by_text()).await,
+        let outcome = match connection.send(&call.by_digest()).await {
+            Err(error) if is_unknown_script(&error) => connection.send(&call.by_text()).await,
             outcome => outcome,
         };
         outcome.map_err(|error| {
-            let fault = link.classify(&error);
+            let classified = connection.classify(&error);
             log_error(&error, self.breaker.is_clear());
-            if fault.is_connection_broken
-                && self.broken_generation.fetch_max(link.generation, Ordering::AcqRel) < link.generation
+            if classified.is_connection_broken
+                && self.broken_generation.fetch_max(connection.generation, Ordering::AcqRel)
+                    < connection.generation
             {
                 self.wake.notify_one();
             }
-            fault.failure
+            classified.failure
         })
     }
 
@@ -190,7 +191,7 @@ impl Server {
             ConnectionState::Up(_) | ConnectionState::Down(_) => now,
         };
         match settled {
-            ConnectionState::Up(link) => Ok(link),
+            ConnectionState::Up(connection) => Ok(connection),
             ConnectionState::Down(failure) => Err(failure),
             ConnectionState::Connecting => Err(StoreFailure::Disconnected),
         }

@@ -94,64 +94,72 @@ impl StoreInner {
         match self.coalescer.join(ask) {
             Role::Leader(ask) => {
                 let flight = Box::pin(self.clone().decide_as_leader(ask.clone()));
-                let mut lead = LeaderGuard { store: self.clone(), request: ask, decision: Some(flight) };
-                let grant = lead.finish().await;
-                grant.map(|grant| grant.verdict(&lead.request, 0))
+                let mut leader = LeaderGuard { store: self.clone(), request: ask, decision: Some(flight) };
+                let grant = leader.finish().await;
+                grant.map(|grant| grant.verdict(&leader.request, 0))
             }
             Role::Follower(answer) => {
                 // A follower has no deadline of its own: each request has one, and after three failures the
                 // circuit opens. The time in this queue says nothing about the store.
-                let mut follow = FollowerGuard { store: self, request: ask, receiver: answer };
-                (&mut follow.receiver).await.unwrap_or(Err(StoreFailure::Timeout))
+                let mut follower = FollowerGuard { store: self, request: ask, receiver: answer };
+                (&mut follower.receiver).await.unwrap_or(Err(StoreFailure::Timeout))
             }
             Role::Full => Err(StoreFailure::Overloaded),
         }
     }
 
     /// The decision of a leader, for its own call alone.
-    async fn decide_as_leader(self: Arc<Self>, ask: Arc<AdmitRequest>) -> Result<AdmitGrant, StoreFailure> {
-        self.decide(&ask, 1).await
+    async fn decide_as_leader(
+        self: Arc<Self>,
+        request: Arc<AdmitRequest>,
+    ) -> Result<AdmitGrant, StoreFailure> {
+        self.decide(&request, 1).await
     }
 
     /// One decision of the server for up to `want` calls.
-    async fn decide(&self, ask: &AdmitRequest, want: u16) -> Result<AdmitGrant, StoreFailure> {
+    async fn decide(&self, request: &AdmitRequest, want: u16) -> Result<AdmitGrant, StoreFailure> {
         let sent = self.refusal_cache.mark_sent(self.clock.now());
-        let answer = self.server.call(&self.server.scripts.admit(ask, want, None)).await?;
-        let grant = AdmitGrant::read(&answer, ask.buckets.len()).ok_or(StoreFailure::Refused)?;
-        self.refusal_cache.insert(ask, &grant, sent, self.clock.now());
+        let answer = self.server.call(&self.server.scripts.admit(request, want, None)).await?;
+        let grant = AdmitGrant::read(&answer, request.buckets.len()).ok_or(StoreFailure::Refused)?;
+        self.refusal_cache.insert(request, &grant, sent, self.clock.now());
         Ok(grant)
     }
 
     /// Answers all callers that wait for a request, until none waits.
     async fn drive(self: Arc<Self>, ask: Arc<AdmitRequest>) {
-        let mut pilot = DriverGuard { store: &self, request: &ask, is_done: false };
-        while let Some(waiters) = self.coalescer.next_batch(&ask) {
+        let mut driver = DriverGuard { store: &self, request: &ask, is_done: false };
+        while let Some(senders) = self.coalescer.next_batch(&ask) {
             if let Some(refusal) = self.refusal_cache.find(&ask, self.clock.now()) {
-                waiters.into_iter().for_each(|waiter| drop(waiter.send(Ok(refusal.clone()))));
+                senders.into_iter().for_each(|sender| drop(sender.send(Ok(refusal.clone()))));
                 continue;
             }
-            let want = u16::try_from(waiters.len()).unwrap_or(u16::MAX);
+            let want = u16::try_from(senders.len()).unwrap_or(u16::MAX);
             match self.decide(&ask, want).await {
-                Err(failure) => waiters.into_iter().for_each(|waiter| drop(waiter.send(Err(failure)))),
+                Err(failure) => senders.into_iter().for_each(|sender| drop(sender.send(Err(failure)))),
                 Ok(grant) => {
-                    let mut place = 0;
-                    for waiter in waiters {
+                    let mut index = 0;
+                    for sender in senders {
                         // A cancelled caller uses up none of the granted calls.
-                        place += u32::from(waiter.send(Ok(grant.verdict(&ask, place))).is_ok());
+                        index += u32::from(sender.send(Ok(grant.verdict(&ask, index))).is_ok());
                     }
-                    if place < grant.granted_count {
+                    if index < grant.granted_count {
                         // Tokens that cannot be refunded are lost, which is the safe side.
-                        let _ = self.refund(&ask, &grant.unused_counts(place), grant.now).await;
+                        let _ = self.refund(&ask, &grant.unused_counts(index), grant.now).await;
                     }
                 }
             }
         }
-        pilot.is_done = true;
+        driver.is_done = true;
     }
 
     /// Refunds what a number of calls have paid to each bucket.
-    async fn refund(&self, ask: &AdmitRequest, counts: &[u32], paid_at: Micros) -> Result<(), StoreFailure> {
-        let paid = ask.buckets.iter().zip(counts).filter(|(_, count)| **count > 0);
+    async fn refund(
+        &self,
+        request: &AdmitRequest,
+        counts: &[u32],
+        paid_at: Micros,
+    ) -> Result<(), StoreFailure> {
+        let paid = request.buckets.iter().zip(counts).filter(|(_, count)| **count > 0);
         let change = |(bucket, count): (&RemoteBucket, &u32)| {
             let cost = bucket.cost.saturating_mul(*count);
             Adjustment {
@@ -186,8 +194,8 @@ struct LeaderGuard {
 
 impl LeaderGuard {
     async fn finish(&mut self) -> Result<AdmitGrant, StoreFailure> {
-        let Some(flight) = &mut self.decision else { return Err(StoreFailure::Timeout) };
-        let grant = flight.await;
+        let Some(decision) = &mut self.decision else { return Err(StoreFailure::Timeout) };
+        let grant = decision.await;
         self.decision = None;
         grant
     }
@@ -195,17 +203,17 @@ impl LeaderGuard {
 
 impl Drop for LeaderGuard {
     fn drop(&mut self) {
-        let (shared, ask) = (self.store.clone(), self.request.clone());
+        let (shared, request) = (self.store.clone(), self.request.clone());
         match self.decision.take() {
-            Some(flight) => {
+            Some(decision) => {
                 self.store.runtime.spawn(async move {
-                    if let Ok(grant) = flight.await {
-                        let _ = shared.refund(&ask, &grant.unused_counts(0), grant.now).await;
+                    if let Ok(grant) = decision.await {
+                        let _ = shared.refund(&request, &grant.unused_counts(0), grant.now).await;
                     }
-                    shared.drive(ask).await;
+                    shared.drive(request).await;
                 });
             }
-            None if shared.coalescer.leave(&ask) => drop(self.store.runtime.spawn(shared.drive(ask))),
+            None if shared.coalescer.leave(&request) => drop(self.store.runtime.spawn(shared.drive(request))),
             None => {}
         }
     }
@@ -224,9 +232,9 @@ impl Drop for FollowerGuard<'_> {
         if let Ok(Ok(verdict)) = self.receiver.try_recv()
             && verdict.admitted
         {
-            let (shared, ask) = (self.store.clone(), self.request.clone());
+            let (shared, request) = (self.store.clone(), self.request.clone());
             let counts: SmallVec<[u32; 4]> = verdict.pays.iter().map(|pays| u32::from(*pays)).collect();
-            self.store.runtime.spawn(async move { shared.refund(&ask, &counts, verdict.at).await });
+            self.store.runtime.spawn(async move { shared.refund(&request, &counts, verdict.at).await });
         }
     }
 }
@@ -247,26 +255,29 @@ impl Drop for DriverGuard<'_> {
 }
 
 impl RemoteStore for RedisStore {
-    fn admit<'a>(&'a self, ask: &'a AdmitRequest) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>> {
-        Box::pin(self.inner.admit(ask))
+    fn admit<'a>(&'a self, request: &'a AdmitRequest) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>> {
+        Box::pin(self.inner.admit(request))
     }
 
-    fn known_refusal(&self, ask: &AdmitRequest) -> Option<RemoteVerdict> {
-        self.inner.refusal_cache.find(ask, self.inner.clock.now())
+    fn known_refusal(&self, request: &AdmitRequest) -> Option<RemoteVerdict> {
+        self.inner.refusal_cache.find(request, self.inner.clock.now())
     }
 
     fn adjust<'a>(&'a self, changes: &'a [Adjustment]) -> BoxFuture<'a, Result<(), StoreFailure>> {
         Box::pin(self.inner.adjust(changes))
     }
 
-    fn peek<'a>(&'a self, ask: &'a AdmitRequest) -> BoxFuture<'a, Result<SmallVec<[i64; 4]>, StoreFailure>> {
+    fn peek<'a>(
+        &'a self,
+        request: &'a AdmitRequest,
+    ) -> BoxFuture<'a, Result<SmallVec<[i64; 4]>, StoreFailure>> {
         Box::pin(async move {
-            if ask.buckets.is_empty() {
+            if request.buckets.is_empty() {
                 return Ok(SmallVec::new());
             }
             let server = &self.inner.server;
-            let answer = server.call(&server.scripts.admit(ask, 0, None)).await?;
-            let grant = AdmitGrant::read(&answer, ask.buckets.len()).ok_or(StoreFailure::Refused)?;
+            let answer = server.call(&server.scripts.admit(request, 0, None)).await?;
+            let grant = AdmitGrant::read(&answer, request.buckets.len()).ok_or(StoreFailure::Refused)?;
             Ok(grant.levels)
         })
     }
@@ -274,11 +285,11 @@ impl RemoteStore for RedisStore {
     fn take<'a>(
         &'a self,
         bucket: &'a RemoteBucket,
-        order: TakeRequest,
+        request: TakeRequest,
     ) -> BoxFuture<'a, Result<TakeGrant, StoreFailure>> {
         Box::pin(async move {
             let server = &self.inner.server;
-            let answer = server.call(&server.scripts.take(bucket, order, None)).await?;
+            let answer = server.call(&server.scripts.take(bucket, request, None)).await?;
             read_take_grant(&answer).ok_or(StoreFailure::Refused)
         })
     }
@@ -298,14 +309,14 @@ impl RemoteStore for RedisStore {
     fn block<'a>(
         &'a self,
         name: &'a str,
-        lasts: Option<Duration>,
+        duration: Option<Duration>,
     ) -> BoxFuture<'a, Result<bool, StoreFailure>> {
         Box::pin(async move {
             let server = &self.inner.server;
-            let answer = server.call(&server.scripts.block(name, lasts)).await?;
+            let answer = server.call(&server.scripts.block(name, duration)).await?;
             let is_set = answer == redis::Value::Int(1);
             // This replica applies the block at once, before its next heartbeat.
-            Ok(is_set && server.blocks.set(name, lasts))
+            Ok(is_set && server.blocks.set(name, duration))
         })
     }
 

@@ -33,12 +33,12 @@ pub(crate) async fn run(server: Arc<Server>) {
     let mut pause = RECONNECT_PAUSES.0;
     for generation in 1.. {
         match connect(&server, generation, &replica).await {
-            Ok(link) => {
-                server.set_state(ConnectionState::Up(link.clone()));
+            Ok(connection) => {
+                server.set_state(ConnectionState::Up(connection.clone()));
                 tracing::info!("the shared rate limit store answers");
                 pause = RECONNECT_PAUSES.0;
-                inspect_server(&server, &link).await;
-                monitor(&server, &link, &replica).await;
+                inspect_server(&server, &connection).await;
+                monitor(&server, &connection, &replica).await;
                 server.set_state(ConnectionState::Connecting);
                 tracing::warn!("the connection to the shared rate limit store is lost");
             }
@@ -61,23 +61,27 @@ pub(crate) async fn run(server: Arc<Server>) {
 async fn connect(server: &Server, generation: u64, replica: &str) -> Result<ServerConnection, StoreFailure> {
     // Servers of a cluster and sentinels are tried one after the other, each within the limit of one attempt.
     let opened = timeout(4 * CONNECT_MAX, Box::pin(ServerConnection::open(&server.policy, generation))).await;
-    let link = match opened {
-        Ok(Ok(link)) => link,
+    let connection = match opened {
+        Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
             log_error(&error, generation == 1);
             return Err(ClassifiedError::classify(&error).failure);
         }
         Err(_) => return Err(StoreFailure::Timeout),
     };
-    send_heartbeat(server, &link, replica).await?;
-    Ok(link)
+    send_heartbeat(server, &connection, replica).await?;
+    Ok(connection)
 }
 
 /// Sends the heartbeat of this replica, and records what the server replies.
-async fn send_heartbeat(server: &Server, link: &ServerConnection, replica: &str) -> Result<(), StoreFailure> {
+async fn send_heartbeat(
+    server: &Server,
+    connection: &ServerConnection,
+    replica: &str,
+) -> Result<(), StoreFailure> {
     let silence = server.policy.heartbeat() * HEARTBEATS_UNTIL_GONE;
     let call = server.scripts.heartbeat(replica, silence.as_millis().max(1));
-    let answer = within_deadline(server.policy.deadline(), server.send(link, &call)).await;
+    let answer = within_deadline(server.policy.deadline(), server.send(connection, &call)).await;
     let outcome = answer.unwrap_or(Err(StoreFailure::Timeout));
     server.record_outcome(outcome.as_ref().err());
     if let Some(HeartbeatReply { replica_count: count, server_time: time, key_age, blocks }) =
@@ -134,10 +138,10 @@ fn parse_heartbeat_reply(answer: &Value) -> Option<HeartbeatReply> {
 }
 
 /// Sends heartbeats over a connection until it is broken or too many of them are unanswered.
-async fn monitor(server: &Server, link: &ServerConnection, replica: &str) {
+async fn monitor(server: &Server, connection: &ServerConnection, replica: &str) {
     let (mut silent, mut beats) = (0, 0);
     let mut failed = false;
-    while !server.is_broken(link) {
+    while !server.is_broken(connection) {
         let pause = server.policy.heartbeat();
         let pause = if failed || server.breaker.is_open() { PROBE_PAUSE.min(pause) } else { pause };
         tokio::select! {
@@ -145,7 +149,7 @@ async fn monitor(server: &Server, link: &ServerConnection, replica: &str) {
             // The circuit has opened or the connection is broken: either changes the next step.
             () = server.wake.notified() => continue,
         }
-        match send_heartbeat(server, link, replica).await {
+        match send_heartbeat(server, connection, replica).await {
             Ok(()) => {
                 if failed {
                     tracing::info!("the shared rate limit store answers again");
@@ -153,7 +157,7 @@ async fn monitor(server: &Server, link: &ServerConnection, replica: &str) {
                 (silent, failed) = (0, false);
                 beats += 1;
                 if beats % INSPECT_EVERY_HEARTBEATS == 0 {
-                    inspect_server(server, link).await;
+                    inspect_server(server, connection).await;
                 }
             }
             Err(failure) => {
@@ -168,8 +172,8 @@ async fn monitor(server: &Server, link: &ServerConnection, replica: &str) {
 }
 
 /// Warns of settings that would grant fresh budgets, once for as long as they stay.
-async fn inspect_server(server: &Server, link: &ServerConnection) {
-    let answer = timeout(CONNECT_MAX, server.send(link, &server.scripts.inspect())).await;
+async fn inspect_server(server: &Server, connection: &ServerConnection) {
+    let answer = timeout(CONNECT_MAX, server.send(connection, &server.scripts.inspect())).await;
     let Ok(Ok(Value::BulkString(text))) = answer else { return };
     let found = inspect::warnings(&String::from_utf8_lossy(&text));
     let known = std::mem::replace(&mut *server.warnings.lock(), found.clone());

@@ -34,8 +34,8 @@ impl RateLimited {
 
 /// A copy of the call's arguments, if a rule settles the call by its result.
 #[allow(clippy::option_option, reason = "a call without arguments may be settled, too")]
-fn settlement_arguments(bound: &ToolPlan, request: &CallTool) -> Option<Option<Json>> {
-    (!bound.plan.variation_inputs.settlements.is_empty()).then(|| request.arguments.clone())
+fn settlement_arguments(tool_plan: &ToolPlan, request: &CallTool) -> Option<Option<Json>> {
+    (!tool_plan.plan.variation_inputs.settlements.is_empty()).then(|| request.arguments.clone())
 }
 
 impl RateLimited {
@@ -54,17 +54,17 @@ impl RateLimited {
     /// Makes a prepaid call. Limits on calls in flight apply to it as to any other call.
     async fn call_prepaid(
         &self,
-        bound: &Arc<ToolPlan>,
+        tool_plan: &Arc<ToolPlan>,
         prepaid: PrepaidCall<'_>,
         ctx: &CallContext,
         request: CallTool,
     ) -> Result<Reply, Error> {
-        let unpaid = Arc::new(bound.without_buckets());
-        let mut permit = self.limiter.admit(&unpaid, ctx).await?;
-        let arguments = settlement_arguments(bound, &request);
+        let slots_only = Arc::new(tool_plan.without_buckets());
+        let mut permit = self.limiter.admit(&slots_only, ctx).await?;
+        let arguments = settlement_arguments(tool_plan, &request);
         // From here on the call may have happened, even if the caller is cancelled before it ends.
         let spent = prepaid.spend();
-        let holding = permit.hold_slots(&self.limiter, &unpaid, ctx);
+        let holding = permit.hold_slots(&self.limiter, &slots_only, ctx);
         let mut outcome = self.call_holding_slots(holding.as_ref().unwrap_or(ctx), request).await;
         match &mut outcome {
             Ok(reply) if reply.result_type == ResultType::InputRequired => {
@@ -73,9 +73,9 @@ impl RateLimited {
                 }
             }
             Ok(reply) => {
-                if let Some(owed) = arguments
-                    .and_then(|arguments| compute_settlement(bound, &ctx.caller, arguments.as_ref(), reply))
-                {
+                if let Some(owed) = arguments.and_then(|arguments| {
+                    compute_settlement(tool_plan, &ctx.caller, arguments.as_ref(), reply)
+                }) {
                     spent.settle(owed);
                 }
             }
@@ -93,30 +93,33 @@ impl Gateway for RateLimited {
             let tools = self.inner.list_tools(ctx).await?;
             // A call of a tool that does not exist is not charged; the inner gateway reports that it does not
             // exist.
-            let bound = self.limiter.tool_plan(&tools, &request.name);
-            if let Some(refusal) = bound.as_ref().and_then(|bound| self.limiter.block_refusal(bound, ctx)) {
+            let tool_plan = self.limiter.tool_plan(&tools, &request.name);
+            if let Some(refusal) =
+                tool_plan.as_ref().and_then(|tool_plan| self.limiter.block_refusal(tool_plan, ctx))
+            {
                 return Err(refusal);
             }
-            let Some(bound) = bound.filter(|bound| !bound.plan.is_empty()) else {
+            let Some(tool_plan) = tool_plan.filter(|tool_plan| !tool_plan.plan.is_empty()) else {
                 return self.inner.call_tool(ctx, request).await;
             };
             let name = take_round_id(&mut request.continuation);
             let may_be_paid = ctx.reservation.is_some() || name.is_some();
-            let bound = self.limiter.plan_call(&bound, ctx, request.arguments.as_ref(), may_be_paid)?;
-            if let Some(round) = self.limiter.resume_round(name, &bound, ctx)
-                && let Some(prepaid) = round.take_call(&bound, ctx)
+            let tool_plan =
+                self.limiter.plan_call(&tool_plan, ctx, request.arguments.as_ref(), may_be_paid)?;
+            if let Some(round) = self.limiter.resume_round(name, &tool_plan, ctx)
+                && let Some(prepaid) = round.take_call(&tool_plan, ctx)
             {
-                return Box::pin(self.call_prepaid(&bound, prepaid, ctx, request)).await;
+                return Box::pin(self.call_prepaid(&tool_plan, prepaid, ctx, request)).await;
             }
             if let Some(reserved) =
                 ctx.reservation.as_ref().and_then(Reservation::downcast_ref::<ReservedCalls>)
-                && let Some(prepaid) = reserved.take_call(&bound, ctx)
+                && let Some(prepaid) = reserved.take_call(&tool_plan, ctx)
             {
-                return Box::pin(self.call_prepaid(&bound, prepaid, ctx, request)).await;
+                return Box::pin(self.call_prepaid(&tool_plan, prepaid, ctx, request)).await;
             }
-            let mut permit = self.limiter.admit(&bound, ctx).await?;
-            let arguments = settlement_arguments(&bound, &request);
-            let mut outcome = match permit.hold_slots(&self.limiter, &bound, ctx) {
+            let mut permit = self.limiter.admit(&tool_plan, ctx).await?;
+            let arguments = settlement_arguments(&tool_plan, &request);
+            let mut outcome = match permit.hold_slots(&self.limiter, &tool_plan, ctx) {
                 None => self.inner.call_tool(ctx, request).await,
                 Some(holding) => Box::pin(self.call_holding_slots(&holding, request)).await,
             };
@@ -124,12 +127,12 @@ impl Gateway for RateLimited {
                 Ok(reply) => {
                     // Before this layer adds anything of its own to the result.
                     let owed = arguments.and_then(|arguments| {
-                        compute_settlement(&bound, &ctx.caller, arguments.as_ref(), reply)
+                        compute_settlement(&tool_plan, &ctx.caller, arguments.as_ref(), reply)
                     });
-                    if let Some(scarce) = permit.low_bucket(&bound) {
-                        scarce.write_meta(&bound.plan, &mut reply.members);
+                    if let Some(low_bucket) = permit.low_bucket(&tool_plan) {
+                        low_bucket.write_meta(&tool_plan.plan, &mut reply.members);
                     }
-                    self.limiter.suspend_round(reply, ctx, &bound, &permit);
+                    self.limiter.suspend_round(reply, ctx, &tool_plan, &permit);
                     if let Some(owed) = owed {
                         permit.settle(&self.limiter, &owed);
                     }

@@ -251,9 +251,9 @@ impl Limiter {
 
     /// Rules that match none of these tools and no virtual tool.
     fn unmatched_rules(&self, tools: &[Tool]) -> Vec<UnmatchedRule> {
-        let made = self.virtual_names.load();
+        let virtual_names = self.virtual_names.load();
         let mut idle = self.planner.unmatched_rules(tools);
-        idle.retain(|rule| !made.iter().any(|name| name.as_str() == *rule));
+        idle.retain(|rule| !virtual_names.iter().any(|name| name.as_str() == *rule));
         let idle = idle.into_iter();
         idle.map(|name| UnmatchedRule {
             name: name.to_owned(),
@@ -336,9 +336,9 @@ impl Limiter {
                 Err(Refusal::by_buckets(error, plan, &refused.levels))
             }
             AdmitOutcome::UserTableFull => Err(Error::Overloaded.into()),
-            AdmitOutcome::SlotsFull(place) => {
-                let error = Error::RateLimited(Box::new(slots_full_limit(bound, LimitIndex::Slots(place))));
-                Err(Refusal { error, wait_reason: WaitReason::Slots(place) })
+            AdmitOutcome::SlotsFull(index) => {
+                let error = Error::RateLimited(Box::new(slots_full_limit(bound, LimitIndex::Slots(index))));
+                Err(Refusal { error, wait_reason: WaitReason::Slots(index) })
             }
         }
     }
@@ -358,8 +358,8 @@ impl Permit<'_> {
 
     /// Refunds what was paid, and counts the refund under a reason.
     pub(crate) async fn refund(self, reason: &'static str) {
-        if let Some(fallen) = &self.fallback_charge {
-            self.limiter.adjust_fallback_charge(fallen, None);
+        if let Some(fallback_charge) = &self.fallback_charge {
+            self.limiter.adjust_fallback_charge(fallback_charge, None);
         }
         if let Some(receipt) = &self.local {
             receipt.refund_tokens();

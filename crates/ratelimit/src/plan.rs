@@ -150,13 +150,13 @@ impl PlannedBucket {
     /// The state of the bucket before a call, given its level in units. The clock gives the time until a
     /// calendar period ends.
     pub(crate) fn snapshot(&self, level: i64, clock: &dyn Clock) -> BucketSnapshot {
-        let lasts = |resets: &CalendarPeriod| resets.period.end.since(clock.time_of_day());
+        let duration = |resets: &CalendarPeriod| resets.period.end.since(clock.time_of_day());
         BucketSnapshot {
             rate: self.rate,
             level,
             cost: self.cost_units,
             mode: self.mode,
-            resets_in: self.calendar_period.as_ref().map(lasts),
+            resets_in: self.calendar_period.as_ref().map(duration),
         }
     }
 }

@@ -78,9 +78,9 @@ impl LimitIndex {
     }
 }
 
-/// Every enforced limit that a call of a plan needs. The call waits for none of them longer than `patience`
+/// Every enforced limit that a call of a plan needs. The call waits for none of them longer than `time_left`
 /// microseconds.
-pub(crate) fn needs(plan: &Plan, user: Option<UserKey>, patience: u64) -> Needs {
+pub(crate) fn needs(plan: &Plan, user: Option<UserKey>, time_left: u64) -> Needs {
     let full = |rate: &Rate| Supply::Tokens(*rate, Level::full(rate, Micros(0)));
     let buckets = plan.buckets.iter().enumerate().filter(|(_, bucket)| bucket.mode == Mode::Enforce);
     let buckets = buckets.map(|(place, bucket)| Need {
@@ -91,7 +91,7 @@ pub(crate) fn needs(plan: &Plan, user: Option<UserKey>, patience: u64) -> Needs 
         index: place,
         scope_width: scope_width(bucket.scope) + 1,
         cost: bucket.cost.get(),
-        wait_max: bucket.wait_max.min(patience),
+        wait_max: bucket.wait_max.min(time_left),
         supply: full(&bucket.rate),
     });
     let slots = plan.slot_limits.iter().enumerate().filter(|(_, slots)| slots.mode == Mode::Enforce);
@@ -100,7 +100,7 @@ pub(crate) fn needs(plan: &Plan, user: Option<UserKey>, patience: u64) -> Needs 
         index: place,
         scope_width: scope_width(slots.scope),
         cost: 1,
-        wait_max: slots.wait_max.min(patience),
+        wait_max: slots.wait_max.min(time_left),
         supply: Supply::Slots(slots.count_max.get(), slots.shared_count.clone()),
     });
     let mut needs: Needs = buckets.chain(slots).collect();
@@ -147,13 +147,13 @@ impl WaitQueues {
         needs: Needs,
     ) -> Result<Waiter<'a>, (LimitIndex, Option<u64>)> {
         let now = view.clock.now();
-        let mut hall = self.scheduler.lock();
-        let entered = hall.enqueue(user, needs.clone(), now, self.bounds);
+        let mut scheduler = self.scheduler.lock();
+        let entered = scheduler.enqueue(user, needs.clone(), now, self.bounds);
         let Some((ticket, bell)) = entered else {
-            let (place, wait) = view.with_now(|present| hall.longest_forecast(user, &needs, present));
-            return Err((needs.get(place).map_or(LimitIndex::Bucket(0), LimitIndex::of_need), wait));
+            let (index, wait) = view.with_now(|present| scheduler.longest_forecast(user, &needs, present));
+            return Err((needs.get(index).map_or(LimitIndex::Bucket(0), LimitIndex::of_need), wait));
         };
-        self.count.store(hall.len(), Ordering::Release);
+        self.count.store(scheduler.len(), Ordering::Release);
         Ok(Waiter {
             wait_queues: self,
             context: view,
@@ -165,27 +165,27 @@ impl WaitQueues {
         })
     }
 
-    /// Other replicas hold all slots of this limit: pauses its queue. `place` is its index in the plan of
+    /// Other replicas hold all slots of this limit: pauses its queue. `index` is its index in the plan of
     /// these needs.
-    pub(crate) fn pause_full_slots(&self, view: WaitContext<'_>, needs: &Needs, place: usize) {
-        let Some(need) = needs.iter().find(|need| LimitIndex::of_need(need) == LimitIndex::Slots(place))
+    pub(crate) fn pause_full_slots(&self, context: WaitContext<'_>, needs: &Needs, index: usize) {
+        let Some(need) = needs.iter().find(|need| LimitIndex::of_need(need) == LimitIndex::Slots(index))
         else {
             return;
         };
-        let now = view.clock.now();
+        let now = context.clock.now();
         // The pause varies by time, so that replicas do not ask the store in step.
-        let pause = view.retry_pause + now.0 % (view.retry_pause + 1);
+        let pause = context.retry_pause + now.0 % (context.retry_pause + 1);
         self.scheduler.lock().pause_full_slots(need.limit_key, pause, now);
     }
 
     /// A call with these needs has released something: its slots, and its tokens if `tokens` is true.
     /// `shared` is true when it held slots that other replicas share.
-    pub(crate) fn notify_release(&self, view: WaitContext<'_>, needs: &Needs, tokens: bool, shared: bool) {
-        let mut hall = self.scheduler.lock();
+    pub(crate) fn notify_release(&self, context: WaitContext<'_>, needs: &Needs, tokens: bool, shared: bool) {
+        let mut scheduler = self.scheduler.lock();
         if shared {
-            hall.resume_after_release(needs, view.retry_pause, view.clock.now());
+            scheduler.resume_after_release(needs, context.retry_pause, context.clock.now());
         }
-        view.with_now(|present| hall.release(needs, tokens, present));
+        context.with_now(|present| scheduler.release(needs, tokens, present));
     }
 }
 
@@ -222,60 +222,61 @@ impl Waiter<'_> {
     /// Queues the call again after the store refused it. False when a limit that it needs would come too
     /// late.
     #[must_use]
-    pub(crate) fn requeue(&mut self, held_up: &WaitReason) -> bool {
+    pub(crate) fn requeue(&mut self, wait_reason: &WaitReason) -> bool {
         let now = self.context.clock.now();
         let waited = now.since(self.started_at);
         let mut levels: SmallVec<[Supply; 4]> = SmallVec::new();
         let mut short: SmallVec<[usize; 4]> = SmallVec::new();
         let mut longest: Option<(usize, u64)> = None;
-        for (place, need) in self.needs.iter().enumerate() {
-            let reading = match (held_up, LimitIndex::of_need(need)) {
-                (WaitReason::Buckets(readings), LimitIndex::Bucket(bucket)) => readings.get(bucket),
+        for (index, need) in self.needs.iter().enumerate() {
+            let snapshot = match (wait_reason, LimitIndex::of_need(need)) {
+                (WaitReason::Buckets(snapshots), LimitIndex::Bucket(bucket)) => snapshots.get(bucket),
                 (WaitReason::Slots(slots), LimitIndex::Slots(own)) if *slots == own => {
                     if waited >= need.wait_max {
                         return false;
                     }
-                    longest = Some((place, 0));
+                    longest = Some((index, 0));
                     None
                 }
                 (WaitReason::Futile, _) => return false,
                 (WaitReason::Slots(_) | WaitReason::Buckets(_), _) => None,
             };
-            let Some(reading) = reading else {
+            let Some(snapshot) = snapshot else {
                 levels.push(need.supply.clone());
                 continue;
             };
-            levels.push(Supply::Tokens(reading.rate, Level { units: reading.level, at: now }));
-            if reading.level >= reading.cost {
+            levels.push(Supply::Tokens(snapshot.rate, Level { units: snapshot.level, at: now }));
+            if snapshot.level >= snapshot.cost {
                 continue;
             }
-            let wait = reading.rate.wait(reading.level, reading.cost);
-            if reading.cost > reading.rate.capacity() || waited.saturating_add(wait) > need.wait_max {
+            let wait = snapshot.rate.wait(snapshot.level, snapshot.cost);
+            if snapshot.cost > snapshot.rate.capacity() || waited.saturating_add(wait) > need.wait_max {
                 return false;
             }
-            short.push(place);
+            short.push(index);
             // Of equal waits the first one counts: needs are sorted, so it is the narrowest.
             if longest.is_none_or(|(_, other)| wait > other) {
-                longest = Some((place, wait));
+                longest = Some((index, wait));
             }
         }
         let Some((need, _)) = longest else { return false };
-        let levels = if matches!(held_up, WaitReason::Buckets(_)) { levels } else { SmallVec::new() };
+        let levels = if matches!(wait_reason, WaitReason::Buckets(_)) { levels } else { SmallVec::new() };
         // The pause varies by ticket, so that replicas do not ask the store in step.
         let pause = self.context.retry_pause
             + self.ticket.0.wrapping_mul(0x9e37_79b9) % (self.context.retry_pause + 1);
-        let mut hall = self.wait_queues.scheduler.lock();
-        self.context.with_now(|present| hall.requeue(self.ticket, (need, &short), &levels, pause, present));
+        let mut scheduler = self.wait_queues.scheduler.lock();
+        self.context
+            .with_now(|present| scheduler.requeue(self.ticket, (need, &short), &levels, pause, present));
         true
     }
 
     /// What the call does now.
     pub(crate) fn next_step(&mut self) -> NextStep {
-        let (standing, now) = {
-            let mut hall = self.wait_queues.scheduler.lock();
-            self.context.with_now(|present| (hall.advance(self.ticket, present), present.time))
+        let (state, now) = {
+            let mut scheduler = self.wait_queues.scheduler.lock();
+            self.context.with_now(|present| (scheduler.advance(self.ticket, present), present.time))
         };
-        match standing {
+        match state {
             QueueState::MayAskStore => NextStep::AskStore,
             QueueState::TooLate { need, wait } => NextStep::GiveUp(self.limit_index(need), Some(wait)),
             QueueState::Waiting { need, until } => {
@@ -291,8 +292,8 @@ impl Waiter<'_> {
 
     /// The expected time until the call's turn, in microseconds; `None` where it cannot be estimated.
     pub(crate) fn forecast(&self) -> Option<u64> {
-        let hall = self.wait_queues.scheduler.lock();
-        self.context.with_now(|present| hall.forecast(self.ticket, present))
+        let scheduler = self.wait_queues.scheduler.lock();
+        self.context.with_now(|present| scheduler.forecast(self.ticket, present))
     }
 
     /// Sleeps until this moment, or until the call is notified.
@@ -314,8 +315,8 @@ impl Waiter<'_> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let mut hall = self.wait_queues.scheduler.lock();
-        self.context.with_now(|present| hall.remove(self.ticket, self.is_admitted, present));
-        self.wait_queues.count.store(hall.len(), Ordering::Release);
+        let mut scheduler = self.wait_queues.scheduler.lock();
+        self.context.with_now(|present| scheduler.remove(self.ticket, self.is_admitted, present));
+        self.wait_queues.count.store(scheduler.len(), Ordering::Release);
     }
 }

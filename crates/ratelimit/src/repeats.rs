@@ -127,13 +127,13 @@ impl LoopBreaker {
             Ok(_) | Err(_) => return,
         }
         let (outcome, now, within) = (hasher.finish(), self.clock.now(), self.within_micros());
-        let mut seen = self.lock_tracker();
-        if seen.streaks.len() >= CALLS_MAX && now.since(seen.swept_at) >= within / 8 {
-            seen.swept_at = now;
-            seen.streaks.retain(|_, run| now.since(run.last_at) < within);
+        let mut tracker = self.lock_tracker();
+        if tracker.streaks.len() >= CALLS_MAX && now.since(tracker.swept_at) >= within / 8 {
+            tracker.swept_at = now;
+            tracker.streaks.retain(|_, run| now.since(run.last_at) < within);
         }
-        let full = seen.streaks.len() >= CALLS_MAX;
-        match seen.streaks.get_mut(&key) {
+        let full = tracker.streaks.len() >= CALLS_MAX;
+        match tracker.streaks.get_mut(&key) {
             // After a pause too: a call that is made again and has the same outcome is still a loop.
             Some(run) if run.outcome == outcome => {
                 run.count = run.count.saturating_add(1);
@@ -141,7 +141,7 @@ impl LoopBreaker {
             }
             Some(run) => *run = Streak { outcome, count: 1, last_at: now },
             None if full => {}
-            None => drop(seen.streaks.insert(key, Streak { outcome, count: 1, last_at: now })),
+            None => drop(tracker.streaks.insert(key, Streak { outcome, count: 1, last_at: now })),
         }
     }
 }

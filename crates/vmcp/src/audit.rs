@@ -102,9 +102,9 @@ impl Audit {
         Arc::new(Self { settings, writer: log, clock: time, endpoint })
     }
 
-    /// Waits until the queued records are written, for at most `wait`. Logs a warning after a time-out.
-    pub(crate) fn flush(&self, wait: Duration) {
-        if !self.writer.flush(wait) {
+    /// Waits until the queued records are written, for at most `timeout`. Logs a warning after a time-out.
+    pub(crate) fn flush(&self, timeout: Duration) {
+        if !self.writer.flush(timeout) {
             tracing::warn!("the last audit records could not be written in time");
         }
     }
@@ -121,10 +121,10 @@ impl Audit {
     /// Returns whether the settings select requests of `kind`. Requests that the gateway makes for itself are
     /// never recorded, because no client made them.
     fn should_record(&self, kind: &str, ctx: &CallContext) -> bool {
-        let named = |names: &[String]| names.iter().any(|name| name == kind);
+        let is_listed = |names: &[String]| names.iter().any(|name| name == kind);
         let AuditSettings { event_types, excluded_event_types, .. } = &self.settings;
         ctx.origin != CallOrigin::Gateway
-            && (event_types.is_empty() || named(event_types))
-            && !named(excluded_event_types)
+            && (event_types.is_empty() || is_listed(event_types))
+            && !is_listed(excluded_event_types)
     }
 }

@@ -20,8 +20,8 @@ impl CountedAuthenticator {
     /// have no authenticator and stay unchanged.
     pub(crate) fn wrap_in(incoming: &mut IncomingAuth, metrics: &Arc<Metrics>) {
         if let IncomingAuth::Bearer(inner) = incoming {
-            let counted = Self { inner: inner.clone(), metrics: metrics.clone() };
-            *inner = Arc::new(counted);
+            let authenticator = Self { inner: inner.clone(), metrics: metrics.clone() };
+            *inner = Arc::new(authenticator);
         }
     }
 }

@@ -48,7 +48,9 @@ impl AvailabilityCheck for AvailabilityProbe {
         Box::pin(async move {
             let limits = match &self.limiter {
                 // The limiter binds its plans to the federation's list, not to the filtered list in `tools`.
-                Some(limiter) => self.federation.list_tools(ctx).await.ok().map(|whole| (&**limiter, whole)),
+                Some(limiter) => {
+                    self.federation.list_tools(ctx).await.ok().map(|all_tools| (&**limiter, all_tools))
+                }
                 None => None,
             };
             join_all(tools.iter().map(|tool| self.check_tool(ctx, limits.as_ref(), tool))).await

@@ -15,14 +15,14 @@ use crate::metrics::{Action, BackendCounters, CallSeries, Metrics};
 
 /// The counters of each backend, in the order of `policies`.
 pub(crate) fn backend_counters(policies: &[BackendPolicy], metrics: &Metrics) -> Vec<BackendCounters> {
-    let of = |policy: &BackendPolicy| {
+    let counters_of = |policy: &BackendPolicy| {
         let url = match &policy.transport {
             Transport::StreamableHttp(http) | Transport::Sse(http) => http.url.to_string(),
             Transport::Stdio(_) => String::new(),
         };
         metrics.backend_counters(policy.id.as_str(), &url, policy.transport.as_str())
     };
-    policies.iter().map(of).collect()
+    policies.iter().map(counters_of).collect()
 }
 
 /// Wraps a backend and counts the requests to it.
@@ -46,9 +46,9 @@ impl CountedBackend {
         let series = self.counters.series(action, name);
         Box::pin(async move {
             series.requests.inc();
-            let mut ending = RequestTimer { series, started_at: Instant::now(), is_failed: true };
+            let mut timer = RequestTimer { series, started_at: Instant::now(), is_failed: true };
             let outcome = answer.await;
-            ending.is_failed = outcome.is_err();
+            timer.is_failed = outcome.is_err();
             outcome
         })
     }
@@ -114,9 +114,9 @@ impl Backend for CountedBackend {
         name: BackendToolName,
         arguments: Option<Json>,
         continuation: Continuation,
-        rest: Members,
+        extra: Members,
     ) -> GatewayFuture<'a, Reply> {
-        let answer = self.inner.call_tool(ctx, name.clone(), arguments, continuation, rest);
+        let answer = self.inner.call_tool(ctx, name.clone(), arguments, continuation, extra);
         self.count(Action::CallTool, name.as_str(), answer)
     }
 
@@ -125,10 +125,10 @@ impl Backend for CountedBackend {
         ctx: &'a CallContext,
         uri: BackendUri,
         continuation: Continuation,
-        rest: Members,
+        extra: Members,
     ) -> GatewayFuture<'a, Reply> {
         // One resource template can produce any number of URIs, so the URI is no label.
-        let answer = self.inner.read_resource(ctx, uri, continuation, rest);
+        let answer = self.inner.read_resource(ctx, uri, continuation, extra);
         self.count(Action::ReadResource, "", answer)
     }
 
@@ -138,9 +138,9 @@ impl Backend for CountedBackend {
         name: BackendPromptName,
         arguments: Option<Json>,
         continuation: Continuation,
-        rest: Members,
+        extra: Members,
     ) -> GatewayFuture<'a, Reply> {
-        let answer = self.inner.get_prompt(ctx, name.clone(), arguments, continuation, rest);
+        let answer = self.inner.get_prompt(ctx, name.clone(), arguments, continuation, extra);
         self.count(Action::GetPrompt, name.as_str(), answer)
     }
 
@@ -148,18 +148,18 @@ impl Backend for CountedBackend {
         &'a self,
         ctx: &'a CallContext,
         name: BackendPromptName,
-        rest: Members,
+        extra: Members,
     ) -> GatewayFuture<'a, Reply> {
-        self.count(Action::Complete, "", self.inner.complete_prompt(ctx, name, rest))
+        self.count(Action::Complete, "", self.inner.complete_prompt(ctx, name, extra))
     }
 
     fn complete_template<'a>(
         &'a self,
         ctx: &'a CallContext,
         template: UriTemplate,
-        rest: Members,
+        extra: Members,
     ) -> GatewayFuture<'a, Reply> {
-        self.count(Action::Complete, "", self.inner.complete_template(ctx, template, rest))
+        self.count(Action::Complete, "", self.inner.complete_template(ctx, template, extra))
     }
 
     fn task<'a>(
@@ -167,9 +167,9 @@ impl Backend for CountedBackend {
         ctx: &'a CallContext,
         verb: TaskOperation,
         id: String,
-        rest: Members,
+        extra: Members,
     ) -> GatewayFuture<'a, Reply> {
-        self.inner.task(ctx, verb, id, rest)
+        self.inner.task(ctx, verb, id, extra)
     }
 
     fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> GatewayFuture<'a, ()> {

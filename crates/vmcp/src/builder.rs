@@ -126,8 +126,8 @@ impl Builder {
             tracing::warn!(%warning, "the configuration has a part without effect");
         }
         let mut additions = self.additions;
-        if let Some(asked) = &settings.audit {
-            additions.audit = match audit::open(asked, false)? {
+        if let Some(audit_settings) = &settings.audit {
+            additions.audit = match audit::open(audit_settings, false)? {
                 Some(file) => Some(file),
                 None => Some(additions.audit.ok_or(StartError::NoAuditOutput)?),
             };

@@ -23,16 +23,16 @@ pub(crate) struct AuthorizedInfo {
 }
 
 impl AuthorizedInfo {
-    /// Applies the limits of `method` to `answer`, because these requests pass through no layer of the stack.
+    /// Applies the limits of `method` to `request`, because these requests pass through no layer of the stack.
     fn rate_limited<'a, T: Send + 'a>(
         &'a self,
         method: Method,
         ctx: &'a CallContext,
-        answer: GatewayFuture<'a, T>,
+        request: GatewayFuture<'a, T>,
     ) -> GatewayFuture<'a, T> {
         match &self.limiter {
-            Some(limiter) => Box::pin(limiter.call_limited(method, ctx, answer)),
-            None => answer,
+            Some(limiter) => Box::pin(limiter.call_limited(method, ctx, request)),
+            None => request,
         }
     }
 
@@ -40,18 +40,19 @@ impl AuthorizedInfo {
     /// layer uses for `resources/read`.
     async fn is_uri_offered(&self, ctx: &CallContext, uri: &ResourceUri) -> Result<bool, Error> {
         let Some(policy) = &self.authz else { return Ok(true) };
-        let asker = policy.resolve_principal(&ctx.caller);
-        let permits = |uri: &str| policy.decide_for(&asker, &AccessRequest::ReadResource { uri }).allowed;
-        is_uri_offered(&*self.authorized, ctx, uri, permits).await
+        let principal = policy.resolve_principal(&ctx.caller);
+        let is_permitted =
+            |uri: &str| policy.decide_for(&principal, &AccessRequest::ReadResource { uri }).allowed;
+        is_uri_offered(&*self.authorized, ctx, uri, is_permitted).await
     }
 }
 
 impl GatewayInfo for AuthorizedInfo {
     fn overview(&self, caller: &Caller) -> Overview {
         let Some(policy) = &self.authz else { return self.federation.overview_for(None) };
-        let asker = policy.resolve_principal(caller);
-        let permits = |item: CatalogueItem<'_>| {
-            let ask = match item {
+        let principal = policy.resolve_principal(caller);
+        let is_permitted = |item: CatalogueItem<'_>| {
+            let access = match item {
                 CatalogueItem::Tool(tool) => AccessRequest::list_tool(tool),
                 CatalogueItem::Resource(resource) => {
                     AccessRequest::ReadResource { uri: resource.uri.as_str() }
@@ -61,9 +62,9 @@ impl GatewayInfo for AuthorizedInfo {
                 }
                 CatalogueItem::Prompt(prompt) => AccessRequest::get_prompt(prompt),
             };
-            policy.decide_for(&asker, &ask).allowed
+            policy.decide_for(&principal, &access).allowed
         };
-        self.federation.overview_for(Some(&permits))
+        self.federation.overview_for(Some(&is_permitted))
     }
 
     fn add_listener(&self, listener: Weak<dyn ChangeListener>) {
@@ -90,8 +91,8 @@ impl GatewayInfo for AuthorizedInfo {
 
     fn can_subscribe(&self, caller: &Caller, uri: &ResourceUri) -> bool {
         let Some(policy) = &self.authz else { return true };
-        let asker = policy.resolve_principal(caller);
-        let decide = |uri: &str| policy.decide_for(&asker, &AccessRequest::ReadResource { uri });
-        decide(uri.as_str()).allowed && !uri.interpretations().any(|uri| decide(&uri).forbids())
+        let principal = policy.resolve_principal(caller);
+        let decide_read = |uri: &str| policy.decide_for(&principal, &AccessRequest::ReadResource { uri });
+        decide_read(uri.as_str()).allowed && !uri.interpretations().any(|uri| decide_read(&uri).forbids())
     }
 }

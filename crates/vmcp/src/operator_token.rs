@@ -46,8 +46,8 @@ fn create_token(path: &Path) -> io::Result<()> {
     let new = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     let key = new_api_key()?.key;
-    let made = file.write_all(key.expose().as_bytes()).and_then(|()| file.sync_all());
-    let linked = made.and_then(|()| std::fs::hard_link(&new, path));
+    let written = file.write_all(key.expose().as_bytes()).and_then(|()| file.sync_all());
+    let linked = written.and_then(|()| std::fs::hard_link(&new, path));
     let removed = std::fs::remove_file(&new);
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
@@ -74,11 +74,11 @@ impl OperatorToken {
             create_token(&path)?;
         }
         let mut file = File::open(&path)?;
-        let about = file.metadata()?;
-        let is_own = about.uid() == rustix::process::geteuid().as_raw();
-        if !is_own || about.mode() & 0o077 != 0 {
-            let whose = if is_own { "may be read by others" } else { "is another user's" };
-            let text = format!("{} {whose}; remove it, and a new one is made", path.display());
+        let metadata = file.metadata()?;
+        let is_own = metadata.uid() == rustix::process::geteuid().as_raw();
+        if !is_own || metadata.mode() & 0o077 != 0 {
+            let problem = if is_own { "may be read by others" } else { "is another user's" };
+            let text = format!("{} {problem}; remove it, and a new one is made", path.display());
             return Err(io::Error::other(text));
         }
         let token = read_trimmed(&mut file)?;
@@ -92,11 +92,11 @@ impl OperatorToken {
     /// Without a token the gateway accepts no changes.
     pub(crate) fn open_or_warn(state_folder: Option<&Path>) -> Option<Self> {
         let folder = state_folder?;
-        let told = |error: &io::Error| {
+        let warn = |error: &io::Error| {
             let folder = folder.display();
             tracing::warn!(%folder, %error, "no changes are taken: the token of operators cannot be kept; set `stateFolder`");
         };
-        Self::open(folder).inspect_err(told).ok()
+        Self::open(folder).inspect_err(warn).ok()
     }
 
     /// Returns whether a request carries the token. It compares digests, so the duration of the comparison

@@ -38,10 +38,10 @@ pub fn prepare(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
 fn raise_open_files_limit() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let mut raised = getrlimit(Resource::Nofile);
-    raised.current = raised.maximum;
+    let mut raised_limit = getrlimit(Resource::Nofile);
+    raised_limit.current = raised_limit.maximum;
     // If the system refuses, the limit stays unchanged.
-    let _ = setrlimit(Resource::Nofile, raised);
+    let _ = setrlimit(Resource::Nofile, raised_limit);
     limit.current
 }
 

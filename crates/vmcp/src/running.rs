@@ -120,8 +120,8 @@ impl RunningGateway {
         } = settings;
         let processes = process::process_policy(process_count_max);
         let metrics = Metrics::new(&namespace, &name);
-        let (backends, counted) = start_backends(backends, &edge, &processes, &metrics);
-        let federation = Federation::start(aggregation.clone(), health, counted);
+        let (backends, counted_backends) = start_backends(backends, &edge, &processes, &metrics);
+        let federation = Federation::start(aggregation.clone(), health, counted_backends);
         metrics.set_name_check(listed_name_check(federation.clone(), optimizer.is_some()));
         CountedAuthenticator::wrap_in(&mut edge.incoming, &metrics);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
@@ -129,8 +129,8 @@ impl RunningGateway {
         let audit = audit.zip(output).map(|asked| start_audit(asked, &clock, &metrics, &edge));
         let observer = limit_observer(&metrics, audit.as_ref().map(|_| &clock));
         let limiter = limits::start_limiter(limits, levels.as_ref(), (clock, observer), &federation).await;
-        let outlook = AvailabilityProbe::new(federation.clone(), limiter.clone());
-        let optimizer = optimizer.map(|settings| search::start(settings, outlook, metrics.clone()));
+        let availability = AvailabilityProbe::new(federation.clone(), limiter.clone());
+        let optimizer = optimizer.map(|settings| search::start(settings, availability, metrics.clone()));
         let parts = stack::StackParts {
             policy: aggregation,
             authz: authz.clone(),
@@ -147,7 +147,7 @@ impl RunningGateway {
         if let Some(limiter) = limiter.clone() {
             tokio::spawn(limits::prepare_plans(federation.clone(), limiter));
         }
-        let indexing =
+        let index_updater =
             optimizer.clone().map(|optimizer| IndexUpdater::start(optimizer, &federation, exposed.clone()));
         Self {
             gateway,
@@ -166,7 +166,7 @@ impl RunningGateway {
             backends,
             levels_file: levels,
             shutdown_started: Arc::default(),
-            _index_updater: indexing,
+            _index_updater: index_updater,
         }
     }
 
@@ -231,8 +231,9 @@ impl RunningGateway {
     ) -> io::Result<()> {
         let gateway = self.gateway.clone();
         let policy = self.edge.clone();
-        let began = vmcp_edge::serve_stdio(policy, gateway, self.gateway_info(), input, output, ends).await?;
-        let _ = self.shutdown_started.set(began);
+        let shutdown_started_at =
+            vmcp_edge::serve_stdio(policy, gateway, self.gateway_info(), input, output, ends).await?;
+        let _ = self.shutdown_started.set(shutdown_started_at);
         Ok(())
     }
 
@@ -266,9 +267,10 @@ impl RunningGateway {
     /// Meanwhile the debts to the shared store are written, or the levels of limits are saved. The audit
     /// records are written last.
     pub async fn stop(self) {
-        let began = self.shutdown_started.get().copied().unwrap_or_else(Instant::now);
-        let left = self.edge.limits.shutdown_grace.saturating_sub(began.elapsed() + AUDIT_GRACE * 2);
-        let grace = left.clamp(BACKEND_GRACE_MIN, BACKEND_GRACE_MAX);
+        let shutdown_started_at = self.shutdown_started.get().copied().unwrap_or_else(Instant::now);
+        let time_left =
+            self.edge.limits.shutdown_grace.saturating_sub(shutdown_started_at.elapsed() + AUDIT_GRACE * 2);
+        let grace = time_left.clamp(BACKEND_GRACE_MIN, BACKEND_GRACE_MAX);
         tokio::join!(limits::shut_down(self.limiter, self.levels_file), self.backends.shutdown(grace));
         if let Some(audit) = self.audit {
             // Runs on the blocking pool, because it waits for a disk.
@@ -311,8 +313,8 @@ impl Listener {
     /// # Errors
     /// If the listener fails.
     pub async fn serve(self, shutdown: CancellationToken) -> io::Result<()> {
-        let began = self.edge.serve(shutdown).await?;
-        let _ = self.shutdown_started.set(began);
+        let shutdown_started_at = self.edge.serve(shutdown).await?;
+        let _ = self.shutdown_started.set(shutdown_started_at);
         Ok(())
     }
 }
@@ -326,9 +328,10 @@ fn start_backends(
 ) -> (Backends, Vec<Arc<dyn Backend>>) {
     let counters = backend_counters(&policies, metrics);
     let backends = Backends::start(policies, &gateway_identity(edge), processes);
-    let counted = backends.all().cloned().zip(counters);
-    let counted = counted.map(|(backend, counters)| CountedBackend::wrap(backend, counters)).collect();
-    (backends, counted)
+    let counted_backends = backends.all().cloned().zip(counters);
+    let counted_backends =
+        counted_backends.map(|(backend, counters)| CountedBackend::wrap(backend, counters)).collect();
+    (backends, counted_backends)
 }
 
 /// The check that separates listed names from names that a client invented. Its arguments are the MCP method
@@ -360,8 +363,8 @@ fn start_audit(
 }
 
 /// The observer of the limiter's decisions: the metrics, and the audit records if they are enabled.
-fn limit_observer(metrics: &Arc<Metrics>, audited: Option<&Arc<dyn Clock>>) -> Arc<dyn Observer> {
-    match audited {
+fn limit_observer(metrics: &Arc<Metrics>, audit_clock: Option<&Arc<dyn Clock>>) -> Arc<dyn Observer> {
+    match audit_clock {
         Some(clock) => CapturingObserver::wrap(metrics.clone(), clock.clone()),
         None => metrics.clone(),
     }

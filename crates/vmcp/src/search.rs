@@ -19,7 +19,7 @@ use crate::config::{EmbeddingSource, OptimizerSettings};
 /// words alone.
 pub(crate) fn start(
     settings: OptimizerSettings,
-    outlook: Arc<dyn AvailabilityCheck>,
+    availability: Arc<dyn AvailabilityCheck>,
     observer: Arc<dyn Observer>,
 ) -> Arc<Optimizer> {
     let OptimizerSettings { policy, source, cache } = settings;
@@ -36,7 +36,7 @@ pub(crate) fn start(
             }
         },
     };
-    Optimizer::start(policy, embedder, Some(outlook), observer)
+    Optimizer::start(policy, embedder, Some(availability), observer)
 }
 
 /// Wraps `embedder` in a cache of vectors. If the folder cannot be used, the cache is in memory only, and the
@@ -63,24 +63,24 @@ impl IndexUpdater {
     pub(crate) fn start(
         optimizer: Arc<Optimizer>,
         federation: &Federation,
-        offer: SharedGateway,
+        advertised: SharedGateway,
     ) -> Arc<Self> {
         let changed = Arc::new(Notify::new());
-        let woken = changed.clone();
+        let tools_changed_rx = changed.clone();
         let worker = tokio::spawn(async move {
             let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Gateway);
             loop {
                 // A change during the update leaves a notification, so the next round sees it.
-                if let Ok(tools) = offer.list_tools(&ctx).await {
+                if let Ok(tools) = advertised.list_tools(&ctx).await {
                     optimizer.prepare(tools).await;
                 }
-                woken.notified().await;
+                tools_changed_rx.notified().await;
             }
         });
-        let indexing = Arc::new(Self { tools_changed: changed, worker: worker.abort_handle() });
-        let listener: Weak<Self> = Arc::downgrade(&indexing);
+        let index_updater = Arc::new(Self { tools_changed: changed, worker: worker.abort_handle() });
+        let listener: Weak<Self> = Arc::downgrade(&index_updater);
         federation.add_listener(listener);
-        indexing
+        index_updater
     }
 }
 

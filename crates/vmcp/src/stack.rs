@@ -92,62 +92,62 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
         added.into_iter().partition(|layer| layer.position == Position::Call);
     // Innermost: resolves the advertised name to a backend and to the backend's own name for the tool, and
     // calls it.
-    let mut stack = StackBuilder { gateway: Arc::new(federation), layers: vec!["federation"] };
+    let mut builder = StackBuilder { gateway: Arc::new(federation), layers: vec!["federation"] };
     // Directly outside federation, so every path to a backend passes through it. Every real call is charged
     // once, by the tool that runs and the caller of the request, whichever outer layer composed it.
     if let Some(limiter) = limiter.clone() {
-        stack.wrap("ratelimit", |inner| RateLimited::wrap(inner, limiter));
+        builder.wrap("ratelimit", |inner| RateLimited::wrap(inner, limiter));
     }
     // Directly outside the limiter, to record the limiter's decision about each real call, whichever layer
     // composed it. A replay can then charge the same calls again from the records.
     if let Some(audit) = audit.clone() {
-        stack.wrap("audit-calls", |inner| AuditedCalls::wrap(inner, audit));
+        builder.wrap("audit-calls", |inner| AuditedCalls::wrap(inner, audit));
     }
     // Outside the limiter, because a call that is not made must spend no tokens. Inside every layer that
     // composes calls, so that it sees every path.
     if let Some(policy) = loops {
-        stack.wrap("loopbreaker", |inner| LoopBreaker::wrap(inner, policy, Arc::new(SystemClock::start())));
+        builder.wrap("loopbreaker", |inner| LoopBreaker::wrap(inner, policy, Arc::new(SystemClock::start())));
     }
-    stack.wrap_added(around_calls);
+    builder.wrap_added(around_calls);
     // Above federation, so that the operator's own workflows below it may use tools that are hidden from
     // clients.
-    stack.wrap("exposure", |inner| Exposed::wrap(inner, Arc::new(policy)));
-    let exposed = stack.gateway.clone();
+    builder.wrap("exposure", |inner| Exposed::wrap(inner, Arc::new(policy)));
+    let exposed = builder.gateway.clone();
     // Outside the limiter: a denied call spends no tokens, and its caller does not learn that there is a
     // limit.
     if let Some(policy) = authz {
-        stack.wrap("authz", |inner| Authorized::wrap(inner, policy));
+        builder.wrap("authz", |inner| Authorized::wrap(inner, policy));
     }
-    let offer = stack.gateway.clone();
+    let offer = builder.gateway.clone();
     // Directly outside the layers that narrow the tools: it reports to each caller what is left of the limits
     // of the tools that this caller may use.
     if let Some(limiter) = limiter.clone().filter(|limiter| limiter.has_limits_resource()) {
-        stack.wrap("limits-resource", |inner| LimitsResource::wrap(inner, limiter));
+        builder.wrap("limits-resource", |inner| LimitsResource::wrap(inner, limiter));
     }
     // Outside every layer that narrows what a caller sees: it searches only the tools that its caller may
     // list.
     if let Some(optimizer) = optimizer {
-        stack.wrap("optimizer", |inner| Optimized::wrap(inner, optimizer));
+        builder.wrap("optimizer", |inner| Optimized::wrap(inner, optimizer));
     }
     // Around the layers with virtual tools. A call of a virtual tool is charged only if a rule names the
     // tool, before the tool does its work.
     if let Some(limiter) = limiter.clone().filter(|_| has_virtual) {
-        stack.wrap("ratelimit-virtual", |inner| VirtualRateLimited::wrap(inner, limiter, &virtual_tools()));
+        builder.wrap("ratelimit-virtual", |inner| VirtualRateLimited::wrap(inner, limiter, &virtual_tools()));
     }
     // Outside every layer that requests lists for itself: it counts the requests of clients other than tool
     // calls.
     if let Some(limiter) = limiter.filter(|limiter| limiter.has_method_limits()) {
-        stack.wrap("ratelimit-methods", |inner| MethodsRateLimited::wrap(inner, limiter));
+        builder.wrap("ratelimit-methods", |inner| MethodsRateLimited::wrap(inner, limiter));
     }
-    stack.wrap_added(around_requests);
+    builder.wrap_added(around_requests);
     // Around every layer that answers: it records the requests that never reached the limiter, as the client
     // made them.
     if let Some(audit) = audit {
-        stack.wrap("audit", |inner| AuditedRequests::wrap(inner, audit, has_virtual));
+        builder.wrap("audit", |inner| AuditedRequests::wrap(inner, audit, has_virtual));
     }
     // Outermost: it sees each request as the client made it, and the outcome of all inner layers.
-    stack.wrap("observe", |inner| Observed::wrap(inner, metrics));
-    let StackBuilder { gateway, layers } = stack;
+    builder.wrap("observe", |inner| Observed::wrap(inner, metrics));
+    let StackBuilder { gateway, layers } = builder;
     Stack { gateway, exposed, authorized: offer, layers }
 }
 

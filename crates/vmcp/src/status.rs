@@ -76,9 +76,9 @@ impl StatusPages {
     /// Creates the pages and starts a task that waits for readiness.
     pub(crate) fn new(sources: StatusSources) -> Arc<Self> {
         let ready = Arc::new(AtomicBool::new(false));
-        let (settled, flag) = (sources.federation.clone(), ready.clone());
+        let (federation, flag) = (sources.federation.clone(), ready.clone());
         tokio::spawn(async move {
-            settled.wait_for_discovery().await;
+            federation.wait_for_discovery().await;
             flag.store(true, Ordering::Release);
         });
         Arc::new(Self { sources, ready })
@@ -166,11 +166,13 @@ impl StatusPages {
         let findings = federation.findings();
         // Findings name tools, which policies may hide from a caller with a credential.
         let names_tools = reader >= AccessLevel::Local;
-        let absent = warnings.iter().filter(|warning| warning.names_missing_backend);
-        let of_limits = limiter.as_ref().map(|limiter| limiter.findings()).unwrap_or_default();
-        let finding_count = findings.len() + absent.clone().count() + of_limits.len();
-        let told = findings.iter().map(ToString::to_string).chain(absent.map(ToString::to_string));
-        let told: Vec<String> = if names_tools { told.chain(of_limits).collect() } else { Vec::new() };
+        let missing_backend_warnings = warnings.iter().filter(|warning| warning.names_missing_backend);
+        let limit_findings = limiter.as_ref().map(|limiter| limiter.findings()).unwrap_or_default();
+        let finding_count = findings.len() + missing_backend_warnings.clone().count() + limit_findings.len();
+        let finding_texts =
+            findings.iter().map(ToString::to_string).chain(missing_backend_warnings.map(ToString::to_string));
+        let finding_texts: Vec<String> =
+            if names_tools { finding_texts.chain(limit_findings).collect() } else { Vec::new() };
         json!({
             "name": name,
             "group_ref": group,
@@ -183,7 +185,7 @@ impl StatusPages {
             // Warnings name users and paths of the configuration.
             "warnings": if names_tools { warnings.iter().map(ToString::to_string).collect() } else { Vec::new() },
             "warning_count": warnings.len(),
-            "findings": told,
+            "findings": finding_texts,
             "finding_count": finding_count,
             "limits": limiter.as_ref().map(|limiter| limiter_json(limiter)),
             "optimizer": optimizer.as_ref().map(|optimizer| {
@@ -295,9 +297,9 @@ fn json_page(status: u16, body: &Value) -> AdminPage {
     AdminPage { status, content_type: "application/json", body: Bytes::from(body.to_string()) }
 }
 
-/// The page for a reader who may not see the requested page. `remedy` says where the page can be read.
-fn forbidden_page(remedy: &str) -> AdminPage {
-    json_page(403, &json!({"error": remedy}))
+/// The page for a reader who may not see the requested page. `message` says where the page can be read.
+fn forbidden_page(message: &str) -> AdminPage {
+    json_page(403, &json!({"error": message}))
 }
 
 /// Says who may read the pages that show the state of the gateway.

@@ -23,12 +23,12 @@ pub struct PageRange {
 }
 
 /// Returns the page that follows `cursor` in a list of `count` items. `key` returns an item's key by its
-/// index, and `verb` names the list.
+/// index, and `list_name` names the list.
 ///
 /// # Errors
-/// When the cursor was not made by the gateway for `verb`.
+/// When the cursor was not made by the gateway for `list_name`.
 pub fn paginate<'a>(
-    verb: &str,
+    list_name: &str,
     cursor: Option<&str>,
     count: usize,
     page_items_max: usize,
@@ -37,32 +37,32 @@ pub fn paginate<'a>(
     let start = match cursor {
         None => 0,
         Some(cursor) => {
-            let (after, digest) = decode(verb, cursor)?;
-            let matches = |place: &usize| {
-                place.checked_sub(1).is_some_and(|last| last < count && fnv1a(key(last)) == digest)
+            let (after, digest) = decode(list_name, cursor)?;
+            let matches = |index: &usize| {
+                index.checked_sub(1).is_some_and(|last| last < count && fnv1a(key(last)) == digest)
             };
             Some(after).filter(matches).or_else(|| (1..=count).find(matches)).unwrap_or(after.min(count))
         }
     };
     let end = count.min(start.saturating_add(page_items_max.max(1)));
-    let next = (end < count && end > start).then(|| encode(verb, end, fnv1a(key(end - 1))));
+    let next = (end < count && end > start).then(|| encode(list_name, end, fnv1a(key(end - 1))));
     Ok(PageRange { range: start..end, next_cursor: next })
 }
 
-fn encode(verb: &str, after: usize, digest: u64) -> String {
-    URL_SAFE_NO_PAD.encode(format!("1:{verb}:{after:x}:{digest:x}"))
+fn encode(list_name: &str, after: usize, digest: u64) -> String {
+    URL_SAFE_NO_PAD.encode(format!("1:{list_name}:{after:x}:{digest:x}"))
 }
 
-fn decode(verb: &str, cursor: &str) -> Result<(usize, u64), InvalidCursor> {
+fn decode(list_name: &str, cursor: &str) -> Result<(usize, u64), InvalidCursor> {
     if cursor.len() > CURSOR_CHARS_MAX {
         return Err(InvalidCursor);
     }
     let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| InvalidCursor)?;
     let text = String::from_utf8(bytes).map_err(|_| InvalidCursor)?;
     let mut parts = text.split(':');
-    let (version, for_verb) = (parts.next(), parts.next());
+    let (version, for_list) = (parts.next(), parts.next());
     let (after, digest) = (parts.next().ok_or(InvalidCursor)?, parts.next().ok_or(InvalidCursor)?);
-    if version != Some("1") || for_verb != Some(verb) || parts.next().is_some() {
+    if version != Some("1") || for_list != Some(list_name) || parts.next().is_some() {
         return Err(InvalidCursor);
     }
     Ok((
@@ -84,7 +84,7 @@ mod tests {
     fn collect_pages(keys: &[&str], size: usize) -> Vec<String> {
         let (mut seen, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let page = paginate("tools", cursor.as_deref(), keys.len(), size, |place| keys[place]).unwrap();
+            let page = paginate("tools", cursor.as_deref(), keys.len(), size, |index| keys[index]).unwrap();
             seen.extend(keys[page.range].iter().map(ToString::to_string));
             match page.next_cursor {
                 None => return seen,
@@ -105,9 +105,9 @@ mod tests {
     #[test]
     fn resumes_after_the_same_item_when_the_list_moved() {
         let next =
-            paginate("tools", None, 4, 2, |place| ["a", "b", "c", "d"][place]).unwrap().next_cursor.unwrap();
+            paginate("tools", None, 4, 2, |index| ["a", "b", "c", "d"][index]).unwrap().next_cursor.unwrap();
         let moved = ["new", "a", "b", "c", "d"];
-        let page = paginate("tools", Some(&next), 5, 9, |place| moved[place]).unwrap();
+        let page = paginate("tools", Some(&next), 5, 9, |index| moved[index]).unwrap();
         assert_eq!(&moved[page.range], ["c", "d"]);
     }
 

@@ -64,20 +64,20 @@ pub enum LimitShape {
     Http429,
 }
 
-/// The answer to `error` for a client that speaks `version` and sent a request of kind `verb`. Rate-limited
+/// The answer to `error` for a client that speaks `version` and sent a request of kind `kind`. Rate-limited
 /// calls are answered as by the reference implementation.
 #[must_use]
-pub fn answer(error: &Error, version: ProtocolVersion, verb: RequestKind) -> Answer {
-    answer_with(error, version, verb, LimitAnswer::DEFAULT)
+pub fn answer(error: &Error, version: ProtocolVersion, kind: RequestKind) -> Answer {
+    answer_with(error, version, kind, LimitAnswer::DEFAULT)
 }
 
-/// The answer to `error` for a client that speaks `version` and sent a request of kind `verb`.
+/// The answer to `error` for a client that speaks `version` and sent a request of kind `kind`.
 #[must_use]
-pub fn answer_with(error: &Error, version: ProtocolVersion, verb: RequestKind, limit: LimitAnswer) -> Answer {
+pub fn answer_with(error: &Error, version: ProtocolVersion, kind: RequestKind, limit: LimitAnswer) -> Answer {
     if let Error::RateLimited(refusal) = error {
-        return rate_limited_answer(refusal, version, verb, limit);
+        return rate_limited_answer(refusal, version, kind, limit);
     }
-    if version.has_sessions() { with_sessions(error, verb) } else { v2026_07_28(error, verb) }
+    if version.has_sessions() { with_sessions(error, kind) } else { v2026_07_28(error, kind) }
 }
 
 /// The message of a rate-limited call, which ToolHive's programs compare literally. The explanation is in
@@ -87,7 +87,7 @@ const RATE_LIMITED_MESSAGE: &str = "Rate limit exceeded";
 fn rate_limited_answer(
     refusal: &RateLimit,
     version: ProtocolVersion,
-    verb: RequestKind,
+    kind: RequestKind,
     limit: LimitAnswer,
 ) -> Answer {
     let text = refusal.to_string();
@@ -107,7 +107,7 @@ fn rate_limited_answer(
     data.insert("rule", Json::string(&refusal.rule));
     data.insert("scope", Json::string(refusal.scope.as_str()));
     data.insert("detail", Json::string(&text));
-    let as_result = match (limit.shape, verb) {
+    let as_result = match (limit.shape, kind) {
         (_, RequestKind::Other) | (LimitShape::JsonRpcError | LimitShape::Http429, RequestKind::CallTool) => {
             false
         }
@@ -149,12 +149,12 @@ fn limit_headers(refusal: &RateLimit) -> Vec<(&'static str, String)> {
     headers
 }
 
-fn with_sessions(error: &Error, verb: RequestKind) -> Answer {
+fn with_sessions(error: &Error, kind: RequestKind) -> Answer {
     let text = error.to_string();
     match error {
         Error::Denied => rpc_error(403, code::DENIED, text),
         Error::RateLimited(refusal) => {
-            rate_limited_answer(refusal, ProtocolVersion::NEWEST_WITH_SESSIONS, verb, LimitAnswer::DEFAULT)
+            rate_limited_answer(refusal, ProtocolVersion::NEWEST_WITH_SESSIONS, kind, LimitAnswer::DEFAULT)
         }
         Error::UnknownTool(_) | Error::UnknownPrompt(_) | Error::UnknownTask | Error::InvalidRequest(_) => {
             rpc_error(200, code::INVALID_PARAMS, text)
@@ -175,7 +175,7 @@ fn with_sessions(error: &Error, verb: RequestKind) -> Answer {
         | Error::DeadlineExceeded
         | Error::Overloaded
         | Error::LimitsUnavailable
-        | Error::Internal(_) => match verb {
+        | Error::Internal(_) => match kind {
             RequestKind::CallTool => Answer {
                 status: 200,
                 headers: Vec::new(),
@@ -187,7 +187,7 @@ fn with_sessions(error: &Error, verb: RequestKind) -> Answer {
     }
 }
 
-fn v2026_07_28(error: &Error, verb: RequestKind) -> Answer {
+fn v2026_07_28(error: &Error, kind: RequestKind) -> Answer {
     let text = error.to_string();
     match error {
         Error::Denied => rpc_error(403, code::DENIED, text),
@@ -226,7 +226,7 @@ fn v2026_07_28(error: &Error, verb: RequestKind) -> Answer {
             answer
         }
         // Only a model can stop the repetition, so the answer must reach it.
-        Error::Looping(_) if verb == RequestKind::CallTool => Answer {
+        Error::Looping(_) if kind == RequestKind::CallTool => Answer {
             status: 200,
             headers: Vec::new(),
             body: AnswerBody::ToolResult(crate::tool_result::failure(&text).members),

@@ -184,7 +184,7 @@ pub fn parse(text: &ByteString) -> Result<Message, ParseError> {
 fn parse_common(text: &ByteString) -> Option<Message> {
     let json = Json::validate(text, DEPTH_MAX)?;
     let (mut version, mut id, mut method, mut params, mut result) = (None, None, None, None, None);
-    let mut plain = true;
+    let mut is_plain = true;
     let object = json.visit_members(|name, value| {
         let slot = match name {
             "\"jsonrpc\"" => &mut version,
@@ -194,13 +194,13 @@ fn parse_common(text: &ByteString) -> Option<Message> {
             "\"result\"" => &mut result,
             _ => {
                 // An escaped name may spell one of the known names differently.
-                plain &= name != "\"error\"" && !name.contains('\\');
+                is_plain &= name != "\"error\"" && !name.contains('\\');
                 return;
             }
         };
-        plain &= slot.replace(value).is_none();
+        is_plain &= slot.replace(value).is_none();
     });
-    if !(object && plain && version?.as_str() == "\"2.0\"") {
+    if !(object && is_plain && version?.as_str() == "\"2.0\"") {
         return None;
     }
     let id = match id {
@@ -274,11 +274,11 @@ fn parse_general(text: &ByteString) -> Result<Message, ParseError> {
 /// allocation.
 #[must_use]
 pub fn is_within_depth(text: &[u8], depth_max: usize) -> bool {
-    let (mut depth, mut place) = (0_usize, 0);
-    while let Some(byte) = text.get(place) {
-        place += 1;
+    let (mut depth, mut offset) = (0_usize, 0);
+    while let Some(byte) = text.get(offset) {
+        offset += 1;
         match byte {
-            b'"' => place = string_end(text, place),
+            b'"' => offset = string_end(text, offset),
             b'{' | b'[' => {
                 depth += 1;
                 if depth > depth_max {
@@ -292,16 +292,16 @@ pub fn is_within_depth(text: &[u8], depth_max: usize) -> bool {
     true
 }
 
-/// The offset after the string whose content begins at `place`, or the text's length when the string does not
+/// The offset after the string whose content begins at `offset`, or the text's length when the string does not
 /// end.
-fn string_end(text: &[u8], mut place: usize) -> usize {
-    while let Some(found) = text.get(place..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
-        place += found + 1;
-        if text.get(place - 1) == Some(&b'"') {
-            return place;
+fn string_end(text: &[u8], mut offset: usize) -> usize {
+    while let Some(found) = text.get(offset..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        offset += found + 1;
+        if text.get(offset - 1) == Some(&b'"') {
+            return offset;
         }
         // An escaped character never ends the string.
-        place += 1;
+        offset += 1;
     }
     text.len()
 }

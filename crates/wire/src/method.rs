@@ -57,8 +57,8 @@ pub fn question_method(kind: QuestionKind) -> &'static str {
 
 /// The method of a task operation.
 #[must_use]
-pub fn task_method(verb: TaskOperation) -> &'static str {
-    match verb {
+pub fn task_method(operation: TaskOperation) -> &'static str {
+    match operation {
         TaskOperation::Get => TASKS_GET,
         TaskOperation::Update => TASKS_UPDATE,
         TaskOperation::Cancel => TASKS_CANCEL,

@@ -202,7 +202,7 @@ impl StressRun<'_> {
         std::thread::scope(|scope| {
             let mut threads: Vec<std::thread::ScopedJoinHandle<'_, anyhow::Result<()>>> = Vec::new();
             for (number, client) in self.clients.iter().enumerate() {
-                for deed in [Role::AnswerQuestions, Role::FollowProgress, Role::CancelCalls] {
+                for role in [Role::AnswerQuestions, Role::FollowProgress, Role::CancelCalls] {
                     self.serial += 1;
                     let mut member = StressClient {
                         client: client.share_session(self.serial),
@@ -219,11 +219,11 @@ impl StressRun<'_> {
                         let mut turn = number;
                         while Instant::now() < end && !stop.load(Ordering::Relaxed) {
                             turn += 1;
-                            let done = member.perform(deed, turn);
+                            let done = member.perform(role, turn);
                             if done.is_err() {
                                 stop.store(true, Ordering::Relaxed);
                             }
-                            done.with_context(|| format!("{} {deed:?}, turn {turn}", member.name))?;
+                            done.with_context(|| format!("{} {role:?}, turn {turn}", member.name))?;
                             std::thread::sleep(CALL_PAUSE);
                         }
                         Ok(())
@@ -244,8 +244,8 @@ impl StressRun<'_> {
     /// Checks that no backend still runs a call that its client has cancelled.
     fn check_no_pending_calls(&self) -> anyhow::Result<()> {
         for backend in 0..BACKENDS {
-            let told = call_state(&mut self.observer.clone(), backend, "nobody")?;
-            ensure!(told == "nobody is unknown; 0 wait", "b{backend}: {told}");
+            let reported = call_state(&mut self.observer.clone(), backend, "nobody")?;
+            ensure!(reported == "nobody is unknown; 0 wait", "b{backend}: {reported}");
         }
         Ok(())
     }
@@ -265,28 +265,28 @@ struct StressClient<'a> {
 }
 
 impl StressClient<'_> {
-    fn perform(&mut self, deed: Role, turn: usize) -> anyhow::Result<()> {
+    fn perform(&mut self, role: Role, turn: usize) -> anyhow::Result<()> {
         let backend = turn % BACKENDS;
         let who = format!("{}.{turn}", self.name);
-        match deed {
+        match role {
             Role::AnswerQuestions => self.answer_questions(backend, &who),
             Role::FollowProgress => self.follow_progress(backend, &who),
             Role::CancelCalls => self.cancel_call(backend, &who),
         }
     }
 
-    /// Sends a call and returns its response. Earlier messages are passed to `hears`.
+    /// Sends a call and returns its response. Earlier messages are passed to `on_message`.
     fn exchange(
         &mut self,
         params: Value,
-        mut hears: impl FnMut(&HttpClient, &Value) -> anyhow::Result<()>,
+        mut on_message: impl FnMut(&HttpClient, &Value) -> anyhow::Result<()>,
     ) -> anyhow::Result<Value> {
         let mut messages = self.client.send_request("tools/call", params)?;
         let id = self.client.last_id();
         while let Some(text) = messages.next_message()? {
             let message: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
             if message.get("method").is_some() {
-                hears(&self.client, &message)?;
+                on_message(&self.client, &message)?;
                 continue;
             }
             ensure!(message["id"] == id, "an answer to somebody else's request: {message}");
@@ -346,17 +346,17 @@ impl StressClient<'_> {
         let params = json!({
             "name": format!("b{backend}_steps"), "arguments": {"who": who}, "_meta": {"progressToken": who},
         });
-        let mut heard = 0;
-        let message = self.exchange(params, |_, told| {
-            ensure!(told["method"] == "notifications/progress", "unasked: {told}");
-            let (token, text) = (&told["params"]["progressToken"], &told["params"]["message"]);
+        let mut messages = 0;
+        let message = self.exchange(params, |_, reported| {
+            ensure!(reported["method"] == "notifications/progress", "unasked: {reported}");
+            let (token, text) = (&reported["params"]["progressToken"], &reported["params"]["message"]);
             let own = text.as_str().is_some_and(|text| text.ends_with(&format!(" of {who}")));
-            ensure!(*token == *who && own, "not {who}'s progress: {told}");
-            heard += 1;
+            ensure!(*token == *who && own, "not {who}'s progress: {reported}");
+            messages += 1;
             Ok(())
         })?;
         ensure!(text_of(&message["result"]) == format!("{who} is through"), "{who} got {message}");
-        self.counts.progress_messages.fetch_add(heard, Ordering::Relaxed);
+        self.counts.progress_messages.fetch_add(messages, Ordering::Relaxed);
         self.counts.followed.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -369,7 +369,7 @@ impl StressClient<'_> {
             let wanted = format!("{who} is {state}; ");
             let mut trouble = None;
             wait::until(&wanted, || match call_state(observer, backend, who) {
-                Ok(told) => told.starts_with(&wanted).then_some(()),
+                Ok(reported) => reported.starts_with(&wanted).then_some(()),
                 Err(error) => {
                     trouble = Some(error);
                     Some(())

@@ -77,14 +77,14 @@ pub struct Answer {
 }
 
 /// Adds the members of `_meta` that a request of 2026-07-28 must carry. Other requests stay unchanged.
-fn add_stateless_meta(era: ProtocolFamily, offers: &Value, mut params: Value) -> Value {
-    if era == ProtocolFamily::Sessions {
+fn add_stateless_meta(family: ProtocolFamily, capabilities: &Value, mut params: Value) -> Value {
+    if family == ProtocolFamily::Sessions {
         return params;
     }
     let own = json!({
-        "io.modelcontextprotocol/protocolVersion": era.version(),
+        "io.modelcontextprotocol/protocolVersion": family.version(),
         "io.modelcontextprotocol/clientInfo": {"name": "vmcp-e2e", "version": "1.0.0"},
-        "io.modelcontextprotocol/clientCapabilities": offers,
+        "io.modelcontextprotocol/clientCapabilities": capabilities,
     });
     if let Some(params) = params.as_object_mut() {
         let meta = params.entry("_meta").or_insert_with(|| json!({}));
@@ -95,10 +95,10 @@ fn add_stateless_meta(era: ProtocolFamily, offers: &Value, mut params: Value) ->
     params
 }
 
-fn initialize_params(offers: &Value) -> Value {
+fn initialize_params(capabilities: &Value) -> Value {
     json!({
         "protocolVersion": ProtocolFamily::Sessions.version(),
-        "capabilities": offers,
+        "capabilities": capabilities,
         "clientInfo": {"name": "vmcp-e2e", "version": "1.0.0"},
     })
 }

@@ -54,11 +54,11 @@ impl Process {
     /// Waits for a line for which `find` returns a value.
     pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> anyhow::Result<T> {
         let found = wait::until(what, || {
-            let gone = self.child.try_wait().ok().flatten();
+            let has_ended = self.child.try_wait().ok().flatten();
             let said = self.output();
             match said.lines().find_map(&find) {
                 Some(found) => Some(Some(found)),
-                None => gone.map(|_| None),
+                None => has_ended.map(|_| None),
             }
         });
         let failed = || format!("{} did not get there: {what}. It said:\n{}", self.name, self.output());
@@ -131,10 +131,10 @@ impl Drop for Process {
     }
 }
 
-fn collect_lines(from: impl Read + Send + 'static, said: &Arc<Mutex<Vec<String>>>) {
+fn collect_lines(stream: impl Read + Send + 'static, said: &Arc<Mutex<Vec<String>>>) {
     let said = Arc::clone(said);
     std::thread::spawn(move || {
-        let mut lines = BufReader::new(from);
+        let mut lines = BufReader::new(stream);
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
@@ -195,8 +195,8 @@ fn build() -> anyhow::Result<()> {
 }
 
 /// A command that runs `vmcp-fixture` with these arguments.
-pub fn fixture(words: &[&str]) -> anyhow::Result<Command> {
+pub fn fixture(args: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(binary("vmcp-fixture")?);
-    command.args(words);
+    command.args(args);
     Ok(command)
 }

@@ -15,9 +15,9 @@ use vmcp_e2e::wait;
 fn backends() -> anyhow::Result<(Vec<Backend>, Vec<Process>)> {
     let mut backends = Vec::new();
     let mut running = Vec::new();
-    for era in ProtocolFamily::ALL {
-        let word = if era == ProtocolFamily::Sessions { "old" } else { "new" };
-        let words = ["echo", "--era", era.version()];
+    for family in ProtocolFamily::ALL {
+        let word = if family == ProtocolFamily::Sessions { "old" } else { "new" };
+        let words = ["echo", "--era", family.version()];
         backends.push(Backend::stdio(format!("{word}-child"), &fixture(&words)?));
         let mut process = Process::start(fixture(&words)?.args(["--transport", "http"]))?;
         backends.push(Backend::http(format!("{word}-remote"), process.wait_for_url()?));
@@ -30,8 +30,8 @@ fn backends() -> anyhow::Result<(Vec<Backend>, Vec<Process>)> {
 }
 
 /// Opens the stream on which a client receives notifications of changes.
-fn open_change_stream(client: &mut HttpClient, era: ProtocolFamily) -> anyhow::Result<MessageStream> {
-    if era == ProtocolFamily::Sessions {
+fn open_change_stream(client: &mut HttpClient, family: ProtocolFamily) -> anyhow::Result<MessageStream> {
+    if family == ProtocolFamily::Sessions {
         return client.listen();
     }
     let filter = json!({"notifications": {"toolsListChanged": true}});
@@ -57,15 +57,15 @@ fn clients_of_both_versions_are_told_of_new_tools_and_can_call_them() -> anyhow:
     let prefixes: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
     let gateway = Gateway::start(&config(NamePolicy::Prefixed, &backends, ""))?;
     let mut grown: BTreeMap<String, usize> = BTreeMap::new();
-    for era in ProtocolFamily::ALL {
+    for family in ProtocolFamily::ALL {
         for prefix in &prefixes {
-            let mut client = HttpClient::open(&gateway.url, era)?;
-            let mut stream = open_change_stream(&mut client, era)?;
+            let mut client = HttpClient::open(&gateway.url, family)?;
+            let mut stream = open_change_stream(&mut client, family)?;
             // A second client causes the change, so that the first receives a notification that it did not
             // cause.
-            HttpClient::open(&gateway.url, era)?.call(&format!("{prefix}_grow"), json!({}))?;
+            HttpClient::open(&gateway.url, family)?.call(&format!("{prefix}_grow"), json!({}))?;
             let heard = expect_tools_changed(&mut stream);
-            heard.with_context(|| format!("{era:?}, {prefix}; {}", gateway.process.output()))?;
+            heard.with_context(|| format!("{family:?}, {prefix}; {}", gateway.process.output()))?;
             let number = grown.entry(prefix.clone()).or_default();
             let tool = format!("{prefix}_grown_{number}");
             *number += 1;
@@ -127,12 +127,12 @@ fn a_prohibition_holds_for_a_tool_that_gets_a_prefix_later() -> anyhow::Result<(
     }
     // Once the second new tools clash, so do the first ones.
     wait_for_tool(&mut client, "second_grown_1")?;
-    for era in ProtocolFamily::ALL {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for family in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         let listed = names(&client.list_tools()?);
         for name in ["grown_0", "first_grown_0", "second_grown_0"] {
-            ensure!(!listed.contains(&name.to_owned()), "{era:?}: {name} is listed");
-            ensure!(is_refused(&mut client, name), "{era:?}: {name} can be called");
+            ensure!(!listed.contains(&name.to_owned()), "{family:?}: {name} is listed");
+            ensure!(is_refused(&mut client, name), "{family:?}: {name} can be called");
         }
     }
     Ok(())

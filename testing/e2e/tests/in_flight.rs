@@ -18,8 +18,8 @@ const COUNT_MAX: usize = 3;
 const LEASE: Duration = Duration::from_secs(3);
 
 /// The configuration of a gateway. Each has its own backend, and all backends write into one journal.
-fn configured(redis: &Redis, journal: &Path, place: usize) -> anyhow::Result<String> {
-    let words = ["echo", "--instance", &place.to_string(), "--journal", &journal.to_string_lossy()];
+fn configured(redis: &Redis, journal: &Path, index: usize) -> anyhow::Result<String> {
+    let words = ["echo", "--instance", &index.to_string(), "--journal", &journal.to_string_lossy()];
     let limits = format!(
         "rateLimiting:\n  tools: [{{name: sleep, concurrency: {{shared: {COUNT_MAX}}}}}]\n  concurrencyLease: 3s\n  \
          redis: {{url: \"{}\"}}\n",
@@ -57,8 +57,8 @@ fn max_in_flight(journal: &Path) -> anyhow::Result<(usize, usize)> {
             }
             _ if killed == Some(instance) => {}
             _ => {
-                let place = running.iter().position(|one| *one == instance).context("it has begun")?;
-                running.swap_remove(place);
+                let index = running.iter().position(|one| *one == instance).context("it has begun")?;
+                running.swap_remove(index);
             }
         }
         most = most.max(running.len());
@@ -67,8 +67,8 @@ fn max_in_flight(journal: &Path) -> anyhow::Result<(usize, usize)> {
 }
 
 /// Calls at a gateway one after the other until a moment. Refused calls are repeated.
-fn keep_calling(gateway: &Gateway, era: ProtocolFamily, until: Instant) -> anyhow::Result<()> {
-    let mut client = HttpClient::open(&gateway.url, era)?;
+fn keep_calling(gateway: &Gateway, family: ProtocolFamily, until: Instant) -> anyhow::Result<()> {
+    let mut client = HttpClient::open(&gateway.url, family)?;
     while Instant::now() < until {
         let answer = sleep(&mut client, 30)?;
         ensure!(is_refused(&answer) || answer["result"]["isError"] != true, "{answer}");
@@ -95,12 +95,12 @@ fn a_fleet_stays_below_the_bound_while_a_gateway_is_killed() -> anyhow::Result<(
     let journal = folder.path().join("journal");
     let text = configured(&redis, &journal, 9)?;
     let mut gateways = (0..3)
-        .map(|place| Gateway::start(&configured(&redis, &journal, place)?))
+        .map(|index| Gateway::start(&configured(&redis, &journal, index)?))
         .collect::<anyhow::Result<Vec<_>>>()?;
     // The first gateway holds two of three slots with calls that do not end.
     let doomed: Vec<_> = ProtocolFamily::ALL
-        .map(|era| {
-            let mut client = HttpClient::open(&gateways[0].url, era)?;
+        .map(|family| {
+            let mut client = HttpClient::open(&gateways[0].url, family)?;
             client.start_request("tools/call", json!({"name": "sleep", "arguments": {"ms": 600_000}}))
         })
         .into_iter()
@@ -120,9 +120,9 @@ fn a_fleet_stays_below_the_bound_while_a_gateway_is_killed() -> anyhow::Result<(
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let mut callers = Vec::new();
         for gateway in &gateways {
-            for era in ProtocolFamily::ALL {
-                callers.push(scope.spawn(move || keep_calling(gateway, era, end)));
-                callers.push(scope.spawn(move || keep_calling(gateway, era, end)));
+            for family in ProtocolFamily::ALL {
+                callers.push(scope.spawn(move || keep_calling(gateway, family, end)));
+                callers.push(scope.spawn(move || keep_calling(gateway, family, end)));
             }
         }
         std::thread::sleep(killed.saturating_duration_since(Instant::now()));
@@ -192,9 +192,9 @@ fn until_admitted(
 #[test]
 fn a_call_whose_client_has_left_counts_while_the_backend_may_work() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    for (place, era) in ProtocolFamily::ALL.into_iter().enumerate() {
-        let journal = folder.path().join(place.to_string());
-        let words = ["echo", "--era", era.version(), "--journal", &journal.to_string_lossy()];
+    for (index, family) in ProtocolFamily::ALL.into_iter().enumerate() {
+        let journal = folder.path().join(index.to_string());
+        let words = ["echo", "--era", family.version(), "--journal", &journal.to_string_lossy()];
         let mut remote = Process::start(fixture(&words)?.args(["--transport", "http"]))?;
         let settings = format!("timeout: {}s", TIME.as_secs());
         let over_http = Backend::http("echo", remote.wait_for_url()?);
@@ -213,11 +213,11 @@ fn a_call_whose_client_has_left_counts_while_the_backend_may_work() -> anyhow::R
             let mut other = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
             let (_, refused) = until_admitted(&mut other, "sleep", &json!({"ms": 0}))?;
             let freed = begun.elapsed();
-            ensure!(freed < TIME + Duration::from_secs(5), "{era:?}: {freed:?}");
+            ensure!(freed < TIME + Duration::from_secs(5), "{family:?}: {freed:?}");
             // Over HTTP with a session, the end of the response shows that the backend has stopped, so the
             // slot may be free at once.
-            let is_told = is_http && era != ProtocolFamily::Stateless;
-            ensure!(refused || is_told, "{era:?}: {freed:?}");
+            let is_told = is_http && family != ProtocolFamily::Stateless;
+            ensure!(refused || is_told, "{family:?}: {freed:?}");
         }
         let (most, _) = max_in_flight(&journal)?;
         ensure!(most == 1, "{most} in flight");

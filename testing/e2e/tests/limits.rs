@@ -42,19 +42,19 @@ type Call = Box<dyn FnMut(&str) -> anyhow::Result<Value>>;
 
 /// Every path to a backend's tool. A new path must be added here, so that the tests cover its limits.
 fn routes(gateway: &Gateway, file: &std::path::Path) -> anyhow::Result<Vec<(&'static str, Call)>> {
-    let mut roads: Vec<(&'static str, Call)> = Vec::new();
+    let mut routes: Vec<(&'static str, Call)> = Vec::new();
     for (name, era) in
         [("HTTP, session era", ProtocolFamily::Sessions), ("HTTP, 2026-07-28", ProtocolFamily::Stateless)]
     {
         let mut client = HttpClient::open(&gateway.url, era)?;
-        roads.push((name, Box::new(move |tool| ask(&mut client, tool))));
+        routes.push((name, Box::new(move |tool| ask(&mut client, tool))));
     }
     for (name, era) in [
         ("HTTP, session era, call_tool", ProtocolFamily::Sessions),
         ("HTTP, 2026-07-28, call_tool", ProtocolFamily::Stateless),
     ] {
         let mut client = HttpClient::open(&gateway.url, era)?;
-        roads.push((name, Box::new(move |tool| ask_by_name(&mut client, tool))));
+        routes.push((name, Box::new(move |tool| ask_by_name(&mut client, tool))));
     }
     for (name, era) in
         [("stdio, session era", ProtocolFamily::Sessions), ("stdio, 2026-07-28", ProtocolFamily::Stateless)]
@@ -63,19 +63,20 @@ fn routes(gateway: &Gateway, file: &std::path::Path) -> anyhow::Result<Vec<(&'st
         command.arg("stdio").arg("--config").arg(file);
         let client = Rc::new(RefCell::new(StdioClient::start(&mut command, era)?));
         let same = client.clone();
-        roads.push((name, Box::new(move |tool| ask(&mut *client.borrow_mut(), tool))));
+        routes.push((name, Box::new(move |tool| ask(&mut *client.borrow_mut(), tool))));
         let name = if era == ProtocolFamily::Sessions {
             "stdio, session era, call_tool"
         } else {
             "stdio, 2026-07-28, call_tool"
         };
-        roads.push((name, Box::new(move |tool| ask_by_name(&mut *same.borrow_mut(), tool))));
+        routes.push((name, Box::new(move |tool| ask_by_name(&mut *same.borrow_mut(), tool))));
     }
     let (direct, by_name) = (file.to_owned(), file.to_owned());
-    roads.push(("vmcp call", Box::new(move |tool| shell(&direct, tool, r#"{"text": "x"}"#))));
+    routes.push(("vmcp call", Box::new(move |tool| shell(&direct, tool, r#"{"text": "x"}"#))));
     let arguments = |tool: &str| json!({"tool_name": tool, "parameters": {"text": "x"}}).to_string();
-    roads.push(("vmcp call call_tool", Box::new(move |tool| shell(&by_name, "call_tool", &arguments(tool)))));
-    Ok(roads)
+    routes
+        .push(("vmcp call call_tool", Box::new(move |tool| shell(&by_name, "call_tool", &arguments(tool)))));
+    Ok(routes)
 }
 
 fn ask(client: &mut impl Client, tool: &str) -> anyhow::Result<Value> {
@@ -145,7 +146,7 @@ fn count_admitted(gateways: &[Gateway], stop: Instant) -> anyhow::Result<usize> 
     let admitted = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
-        for (place, gateway) in gateways.iter().enumerate() {
+        for (index, gateway) in gateways.iter().enumerate() {
             for era in ProtocolFamily::ALL {
                 let admitted = &admitted;
                 threads.push(scope.spawn(move || -> anyhow::Result<()> {
@@ -156,7 +157,7 @@ fn count_admitted(gateways: &[Gateway], stop: Instant) -> anyhow::Result<usize> 
                             None => {
                                 admitted.fetch_add(1, Ordering::Relaxed);
                             }
-                            Some((code, ..)) => ensure!(code == 429, "gateway {place}: {answer}"),
+                            Some((code, ..)) => ensure!(code == 429, "gateway {index}: {answer}"),
                         }
                     }
                     Ok(())

@@ -38,8 +38,8 @@ fn direct(client: &mut impl Client, tool: &str, arguments: Value) -> anyhow::Res
 }
 
 /// The data of the limit in a refusal, in the form of the protocol family.
-fn refusal(message: &Value, era: ProtocolFamily) -> Option<Value> {
-    let limit = match era {
+fn refusal(message: &Value, family: ProtocolFamily) -> Option<Value> {
+    let limit = match family {
         ProtocolFamily::Sessions => message["result"].get("structuredContent")?,
         ProtocolFamily::Stateless => message.get("error")?,
     };
@@ -49,9 +49,9 @@ fn refusal(message: &Value, era: ProtocolFamily) -> Option<Value> {
 #[test]
 fn a_limit_on_the_tool_that_runs_holds_behind_call_tool() -> anyhow::Result<()> {
     let limits = "rateLimiting: {tools: [{name: lab_echo, shared: {maxTokens: 1, refillPeriod: 1000h}}]}\n";
-    for era in ProtocolFamily::ALL {
+    for family in ProtocolFamily::ALL {
         let gateway = Gateway::start(&configured(limits)?)?;
-        let mut client = HttpClient::open(&gateway.url, era)?;
+        let mut client = HttpClient::open(&gateway.url, family)?;
         ensure!(
             names(&client.list_tools()?) == ["find_tool", "call_tool"],
             "two tools stand in place of the list"
@@ -63,12 +63,12 @@ fn a_limit_on_the_tool_that_runs_holds_behind_call_tool() -> anyhow::Result<()> 
         let first = by_name(&mut client, "lab_echo", json!({"text": "x"}))?;
         ensure!(text_of(&first["result"]) == "x", "searching has spent nothing: {first}");
         let second = by_name(&mut client, "lab_echo", json!({"text": "x"}))?;
-        let limit = refusal(&second, era).with_context(|| format!("{era:?}: {second}"))?;
+        let limit = refusal(&second, family).with_context(|| format!("{family:?}: {second}"))?;
         ensure!(limit["message"] == "Rate limit exceeded", "{limit}");
         ensure!(limit["data"]["detail"].as_str().unwrap_or_default().contains("lab_echo"), "{limit}");
         ensure!(limit["data"]["retryAfterSeconds"].as_u64() > Some(3_500_000), "{limit}");
         let again = direct(&mut client, "lab_echo", json!({"text": "x"}))?;
-        ensure!(refusal(&again, era).is_some(), "a direct call spends from the same bucket: {again}");
+        ensure!(refusal(&again, family).is_some(), "a direct call spends from the same bucket: {again}");
         let other = by_name(&mut client, "lab_whoami", json!({}))?;
         ensure!(other["result"]["isError"] != true && other.get("error").is_none(), "{other}");
         let found = find(&mut client, "answers with its text")?;
@@ -120,8 +120,8 @@ fn what_a_backend_adds_is_found_and_called_while_others_go_on() -> anyhow::Resul
 }
 
 fn grows(gateway: &Gateway) -> anyhow::Result<()> {
-    for (number, era) in ProtocolFamily::ALL.into_iter().enumerate() {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for (number, family) in ProtocolFamily::ALL.into_iter().enumerate() {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         by_name(&mut client, "lab_grow", json!({}))?;
         let tool = format!("lab_grown_{number}");
         wait::until(&format!("{tool} is found"), || {
@@ -147,9 +147,9 @@ fn a_call_by_name_answers_as_the_direct_one() -> anyhow::Result<()> {
         "test_tool_with_logging",
         "test_tool_with_progress",
     ];
-    for era in ProtocolFamily::ALL {
+    for family in ProtocolFamily::ALL {
         for tool in tools {
-            let mut client = HttpClient::open(&gateway.url, era)?;
+            let mut client = HttpClient::open(&gateway.url, family)?;
             let mut both = Vec::new();
             for (name, arguments) in
                 [(tool, json!({})), ("call_tool", json!({"tool_name": tool, "parameters": {}}))]
@@ -168,7 +168,7 @@ fn a_call_by_name_answers_as_the_direct_one() -> anyhow::Result<()> {
                 }
                 both.push(said);
             }
-            ensure!(both[0] == both[1], "{era:?}, {tool}:\n{:#?}", both);
+            ensure!(both[0] == both[1], "{family:?}, {tool}:\n{:#?}", both);
             if tool == "test_tool_with_progress" {
                 ensure!(both[1].len() > 1, "progress comes through: {:#?}", both[1]);
             }
@@ -180,8 +180,8 @@ fn a_call_by_name_answers_as_the_direct_one() -> anyhow::Result<()> {
 #[test]
 fn a_near_miss_and_wrong_arguments_are_told_what_is_right() -> anyhow::Result<()> {
     let gateway = Gateway::start(&configured("")?)?;
-    for era in ProtocolFamily::ALL {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for family in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         let missed = by_name(&mut client, "lab_ecko", json!({}))?;
         ensure!(missed["result"]["isError"] == true, "{missed}");
         ensure!(
@@ -228,11 +228,11 @@ fn the_model_within_the_binary_finds_by_meaning_and_remembers() -> anyhow::Resul
     for round in ["computed", "remembered"] {
         let gateway = Gateway::start(&text)?;
         vectorised(&gateway)?;
-        for era in ProtocolFamily::ALL {
-            let mut client = HttpClient::open(&gateway.url, era)?;
+        for family in ProtocolFamily::ALL {
+            let mut client = HttpClient::open(&gateway.url, family)?;
             // No word of the query is in any definition.
             let found = names(&find(&mut client, "take a nap")?);
-            ensure!(found.first().is_some_and(|name| name == "lab_sleep"), "{round}, {era:?}: {found:?}");
+            ensure!(found.first().is_some_and(|name| name == "lab_sleep"), "{round}, {family:?}: {found:?}");
         }
         let kept = std::fs::read_dir(folder.path())?.count();
         ensure!(kept > 0, "vectors are kept in the folder");

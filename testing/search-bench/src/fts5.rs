@@ -51,9 +51,9 @@ impl Fts5 {
         )?;
         let mut insert =
             connection.prepare("INSERT INTO tools(rowid, name, description) VALUES (?1, ?2, ?3)")?;
-        for (place, tool) in tools.iter().enumerate() {
+        for (index, tool) in tools.iter().enumerate() {
             insert.execute(params![
-                place as i64,
+                index as i64,
                 tool.name.as_str(),
                 tool.description.as_deref().unwrap_or_default()
             ])?;
@@ -64,13 +64,8 @@ impl Fts5 {
     }
 
     /// The indices of the best tools, best first.
-    pub(crate) fn search(
-        &self,
-        request: &str,
-        asking: QueryMode,
-        count: usize,
-    ) -> anyhow::Result<Vec<usize>> {
-        let expression = match_expression(request, asking);
+    pub(crate) fn search(&self, request: &str, mode: QueryMode, count: usize) -> anyhow::Result<Vec<usize>> {
+        let expression = match_expression(request, mode);
         if expression.is_empty() {
             return Ok(Vec::new());
         }
@@ -82,11 +77,11 @@ impl Fts5 {
     }
 }
 
-fn match_expression(request: &str, asking: QueryMode) -> String {
+fn match_expression(request: &str, mode: QueryMode) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
     let common = |word: &&str| COMMON.contains(&word.to_lowercase().as_str());
     let mut words: Vec<&str> = request.split_whitespace().collect();
-    match asking {
+    match mode {
         QueryMode::Reference if words.len() == 1 || words.iter().any(common) => {
             return quoted(&words.join(" "));
         }

@@ -61,24 +61,24 @@ fn measure_contenders(set: &LabelledSet) -> anyhow::Result<Vec<(String, Quality)
     let words = |text: &str| engine.search(&Query::parse(text), None, &visible, &options(0.0));
     rows.push(("words".to_owned(), measure_quality(set, |_, text| Ok(indices(words(text))))?));
     let texts: Vec<String> = set.tools.iter().map(embedding_text).collect();
-    let asked: Vec<String> = set.requests.iter().map(|request| request.text.clone()).collect();
+    let queries: Vec<String> = set.requests.iter().map(|request| request.text.clone()).collect();
     for model in &MODELS {
         let name = model.name;
         let packed = model.vectors(&texts);
         let packed: Vec<_> =
             packed.iter().map(|vector| Some(Arc::new(PackedVector::from_vector(vector)))).collect();
-        let meanings = model.vectors(&asked);
+        let query_vectors = model.vectors(&queries);
         let engine = Engine::build(&documents, &packed);
         let search = |at: usize, text: &str, ratio| {
-            let meaning = meanings.get(at).map(Vec::as_slice);
-            indices(engine.search(&Query::parse(text), meaning, &visible, &options(ratio)))
+            let query_vector = query_vectors.get(at).map(Vec::as_slice);
+            indices(engine.search(&Query::parse(text), query_vector, &visible, &options(ratio)))
         };
         rows.push((name.to_owned(), measure_quality(set, |at, text| Ok(search(at, text, 1.0)))?));
         let slots = |at: usize, text: &str| {
             let mut first = search(at, text, 1.0);
             first.truncate(RESULT_COUNT / 2);
             let more = fts5.search(text, QueryMode::Reference, RESULT_COUNT / 2)?;
-            first.extend(more.into_iter().filter(|place| !first.contains(place)).collect::<Vec<_>>());
+            first.extend(more.into_iter().filter(|index| !first.contains(index)).collect::<Vec<_>>());
             Ok(first)
         };
         rows.push((
@@ -110,7 +110,7 @@ fn measure_quality(
     for (at, request) in set.requests.iter().enumerate() {
         let found = search(at, &request.text)?;
         let names: Vec<&str> =
-            found.iter().filter_map(|&place| set.tools.get(place)).map(|tool| tool.name.as_str()).collect();
+            found.iter().filter_map(|&index| set.tools.get(index)).map(|tool| tool.name.as_str()).collect();
         for (recall, k) in sum.recall.iter_mut().zip([1, 5, RESULT_COUNT]) {
             let hits =
                 request.relevant.iter().filter(|wanted| names.iter().take(k).any(|name| name == wanted));

@@ -52,12 +52,12 @@ pub(crate) fn speed_table(shared: &Path) -> anyhow::Result<String> {
     );
     text += "| | to build | memory |\n| --- | --- | --- |\n";
     let megabytes = |bytes: usize| format!("{:.1} MB", bytes as f64 / 1e6);
-    let kept: usize = documents.iter().map(|document| document.bytes()).sum();
+    let document_bytes: usize = documents.iter().map(|document| document.bytes()).sum();
     text += &format!("| FTS5 | {fts5_built:.0?} | {} resident |\n", megabytes(fts5_resident));
     text += &format!(
         "| words | {read:.0?} once for new tools, {built:.0?} for the index | index {}, documents {}; {} resident |\n",
         megabytes(engine.bytes()),
-        megabytes(kept),
+        megabytes(document_bytes),
         megabytes(after.saturating_sub(before))
     );
     text += &format!(
@@ -72,9 +72,9 @@ pub(crate) fn speed_table(shared: &Path) -> anyhow::Result<String> {
 fn fastest_cpu_time<T>(mut work: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<Duration> {
     let mut best = Duration::MAX;
     for _ in 0..ROUNDS {
-        let begun = thread_cpu_time()?;
+        let started = thread_cpu_time()?;
         let made = work()?;
-        best = best.min(thread_cpu_time()?.saturating_sub(begun));
+        best = best.min(thread_cpu_time()?.saturating_sub(started));
         drop(made);
     }
     Ok(best)
@@ -92,14 +92,15 @@ fn thread_cpu_time() -> anyhow::Result<Duration> {
 fn query_table(requests: &[String], engine: &Engine, both: &Engine, fts5: &Fts5) -> anyhow::Result<String> {
     let all = Mask::all(TOOLS);
     let mut tenth = Mask::none(TOOLS);
-    (0..TOOLS).step_by(10).for_each(|place| tenth.insert(place));
+    (0..TOOLS).step_by(10).for_each(|index| tenth.insert(index));
     let options = |semantic_ratio| SearchOptions {
         count: RESULT_COUNT,
         semantic_ratio,
         semantic_distance_max: 1.0,
         explain: false,
     };
-    let meanings: Vec<Vec<f32>> = (0..requests.len()).map(|at| pseudorandom_vector(TOOLS + at)).collect();
+    let query_vectors: Vec<Vec<f32>> =
+        (0..requests.len()).map(|at| pseudorandom_vector(TOOLS + at)).collect();
     let hits = |hits: Vec<vmcp_optimizer::Hit>| hits.len();
     let words = |engine: &Engine, visible: &Mask, text: &str| {
         hits(engine.search(&Query::parse(text), None, visible, &options(0.0)))
@@ -118,8 +119,8 @@ fn query_table(requests: &[String], engine: &Engine, both: &Engine, fts5: &Fts5)
         (
             "words and meaning, the request's vector given".to_owned(),
             Box::new(|at, text| {
-                let meaning = meanings.get(at).map(Vec::as_slice);
-                Ok(hits(both.search(&Query::parse(text), meaning, &all, &options(0.5))))
+                let query_vector = query_vectors.get(at).map(Vec::as_slice);
+                Ok(hits(both.search(&Query::parse(text), query_vector, &all, &options(0.5))))
             }),
         ),
     ];
@@ -132,9 +133,9 @@ fn query_table(requests: &[String], engine: &Engine, both: &Engine, fts5: &Fts5)
     for _ in 0..ROUNDS {
         for ((_, ask), times) in contenders.iter().zip(&mut times) {
             for (at, text) in requests.iter().enumerate() {
-                let begun = Instant::now();
+                let started = Instant::now();
                 found += ask(at, text)?;
-                times.push(begun.elapsed());
+                times.push(started.elapsed());
             }
         }
     }
@@ -142,12 +143,12 @@ fn query_table(requests: &[String], engine: &Engine, both: &Engine, fts5: &Fts5)
     anyhow::ensure!(found > 0, "nothing was found");
     let mut text =
         "\n| a search | median | 99th of 100 | median to FTS5's |\n| --- | --- | --- | --- |\n".to_owned();
-    let mut yardstick = None;
+    let mut baseline = None;
     for ((name, _), times) in contenders.iter().zip(&mut times) {
         times.sort_unstable();
         let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
         let (median, late) = (at(0.5), at(0.99));
-        let ratio = median.as_secs_f64() / yardstick.get_or_insert(median).as_secs_f64();
+        let ratio = median.as_secs_f64() / baseline.get_or_insert(median).as_secs_f64();
         text += &format!("| {name} | {median:.1?} | {late:.1?} | {ratio:.4} |\n");
     }
     Ok(text)

@@ -26,10 +26,10 @@ impl ChangeListener for ChangeRecorder {
 /// Records all changes from now on, one line for each: the change and its audience, such as `Tools for ann`.
 /// The recording ends when the returned listener is dropped.
 pub fn watch_changes(
-    directory: &dyn GatewayInfo,
+    gateway_info: &dyn GatewayInfo,
 ) -> (Arc<dyn ChangeListener>, mpsc::UnboundedReceiver<String>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let recorder: Arc<dyn ChangeListener> = Arc::new(ChangeRecorder(sender));
-    directory.add_listener(Arc::downgrade(&recorder));
+    gateway_info.add_listener(Arc::downgrade(&recorder));
     (recorder, receiver)
 }

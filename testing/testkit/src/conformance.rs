@@ -63,15 +63,15 @@ async fn check_pass_through(
     virtual_resource_count: usize,
 ) {
     let reply = outer.call_tool(ctx, tool_call("plain")).await.expect("a visible tool can be called");
-    let asked = inner.requests();
+    let requests = inner.requests();
     assert_eq!(
-        asked,
+        requests,
         [r#"call plain {"z": 1.0,"a":[]} by Anonymous"#],
         "arguments and caller arrive untouched"
     );
     assert_eq!(
         reply.members.get("asked").unwrap().decode_string().unwrap(),
-        asked[0],
+        requests[0],
         "the reply comes back untouched"
     );
     let read = ReadResource {
@@ -121,9 +121,9 @@ async fn check_not_widened(
 }
 
 async fn check_cancellation(inner: &Arc<FakeGateway>, outer: SharedGateway) {
-    let begun = inner.hanging_changed.notified();
+    let started = inner.hanging_changed.notified();
     let task = tokio::spawn(async move { outer.call_tool(&context(), tool_call("hang")).await });
-    begun.await;
+    started.await;
     assert_eq!(inner.hanging_count(), 1);
     let dropped = inner.hanging_changed.notified();
     task.abort();

@@ -314,7 +314,7 @@ impl Backend for FakeBackend {
         name: BackendToolName,
         _arguments: Option<Json>,
         _continuation: Continuation,
-        _rest: Members,
+        _extra: Members,
     ) -> GatewayFuture<'a, Reply> {
         self.reply(format!("call {name}"))
     }
@@ -324,7 +324,7 @@ impl Backend for FakeBackend {
         _ctx: &'a CallContext,
         uri: BackendUri,
         _continuation: Continuation,
-        _rest: Members,
+        _extra: Members,
     ) -> GatewayFuture<'a, Reply> {
         self.reply(format!("read {uri}"))
     }
@@ -335,7 +335,7 @@ impl Backend for FakeBackend {
         name: BackendPromptName,
         _arguments: Option<Json>,
         _continuation: Continuation,
-        _rest: Members,
+        _extra: Members,
     ) -> GatewayFuture<'a, Reply> {
         self.reply(format!("prompt {name}"))
     }
@@ -344,7 +344,7 @@ impl Backend for FakeBackend {
         &'a self,
         _ctx: &'a CallContext,
         name: BackendPromptName,
-        _rest: Members,
+        _extra: Members,
     ) -> GatewayFuture<'a, Reply> {
         self.reply(format!("complete prompt {name}"))
     }
@@ -353,7 +353,7 @@ impl Backend for FakeBackend {
         &'a self,
         _ctx: &'a CallContext,
         template: UriTemplate,
-        _rest: Members,
+        _extra: Members,
     ) -> GatewayFuture<'a, Reply> {
         self.reply(format!("complete template {template}"))
     }
@@ -363,7 +363,7 @@ impl Backend for FakeBackend {
         _ctx: &'a CallContext,
         verb: TaskOperation,
         id: String,
-        _rest: Members,
+        _extra: Members,
     ) -> GatewayFuture<'a, Reply> {
         self.reply(format!("{verb:?} task {id}"))
     }

@@ -16,14 +16,14 @@ pub fn context() -> CallContext {
     CallContext::bare(Caller::Anonymous, CallOrigin::Client)
 }
 
-/// A tool of `backend` that is advertised as `name` and that the backend calls `own`.
+/// A tool of `backend` that is advertised as `name` and that the backend calls `backend_name`.
 #[must_use]
-pub fn tool(backend: &str, own: &str, name: &str) -> Tool {
-    let definition = format!(r#"{{"name":"{own}","inputSchema":{{"type":"object"}}}}"#);
+pub fn tool(backend: &str, backend_name: &str, name: &str) -> Tool {
+    let definition = format!(r#"{{"name":"{backend_name}","inputSchema":{{"type":"object"}}}}"#);
     Tool {
         contested_name: None,
         name: name.into(),
-        target: RoutingTarget { backend: backend.into(), name: own.into() },
+        target: RoutingTarget { backend: backend.into(), name: backend_name.into() },
         description: None,
         hints: ToolHints::default(),
         definition: Arc::new(Json::parse(definition).unwrap().members().unwrap()),

@@ -52,9 +52,9 @@ pub(crate) struct BenchServer {
 
 impl BenchServer {
     /// Starts a fast backend with `tools` tools.
-    pub(crate) fn start(programs: &Programs, tools: usize, era: &str) -> anyhow::Result<Self> {
+    pub(crate) fn start(programs: &Programs, tools: usize, protocol: &str) -> anyhow::Result<Self> {
         let mut command = Command::new(&programs.fixture);
-        command.args(["fast", "--tools", &tools.to_string(), "--era", era]);
+        command.args(["fast", "--tools", &tools.to_string(), "--era", protocol]);
         let mut process = Process::start(&mut command)?;
         let address = authority(&process.wait_for_url()?)?;
         Ok(Self { _process: process, address })
@@ -160,19 +160,19 @@ impl BenchEnv {
             (BY_CALL_TOOL, local("optimizer: {embeddingProvider: none}\n"), false),
         ];
         let mut roads = vec![Route::direct(DIRECT, &backend.address), Route::direct(NGINX, nginx.address())];
-        for (name, config, shows) in configs {
+        for (name, config, sends_token) in configs {
             let gateway = programs.gateway(&config).with_context(|| name)?;
-            let mut road = Route::direct(name, &authority(&gateway.url)?);
-            road.target.token = shows.then(|| token.clone());
-            road.uses_call_tool = name == BY_CALL_TOOL;
-            road.gateway = Some(gateway);
-            roads.push(road);
+            let mut route = Route::direct(name, &authority(&gateway.url)?);
+            route.target.token = sends_token.then(|| token.clone());
+            route.uses_call_tool = name == BY_CALL_TOOL;
+            route.gateway = Some(gateway);
+            roads.push(route);
         }
         if let Some(released) = &programs.released {
             let gateway = Gateway::start_binary(released, &local(&four))?;
-            let mut road = Route::direct(RELEASED, &authority(&gateway.url)?);
-            road.gateway = Some(gateway);
-            roads.push(road);
+            let mut route = Route::direct(RELEASED, &authority(&gateway.url)?);
+            route.gateway = Some(gateway);
+            roads.push(route);
         }
         Ok(Self { routes: roads, _backend: backend, _nginx: nginx, _redis: redis, _provider: provider })
     }

@@ -42,15 +42,15 @@ impl Cell {
 }
 
 /// Measures every cell of the plan.
-pub(crate) fn measure(ground: &BenchEnv, plan: &Plan) -> anyhow::Result<Vec<Cell>> {
-    let names: Vec<&'static str> = ground.routes.iter().map(|road| road.name).collect();
+pub(crate) fn measure(env: &BenchEnv, plan: &Plan) -> anyhow::Result<Vec<Cell>> {
+    let names: Vec<&'static str> = env.routes.iter().map(|route| route.name).collect();
     let mut cells = Vec::new();
     for (tool, length_min) in plan.tools {
         for connections in plan.connections {
             let rounds = plan.rounds.for_connections(*connections);
-            let series = interleave(&names, rounds, |place| {
-                let road = ground.routes.get(place).context("a road")?;
-                send(&road.target, &[road.call(tool, *length_min)], *connections, rounds.duration)
+            let series = interleave(&names, rounds, |index| {
+                let route = env.routes.get(index).context("a road")?;
+                send(&route.target, &[route.call(tool, *length_min)], *connections, rounds.duration)
             })?;
             let cell = Cell { tool, connections: *connections, series };
             eprintln!("{}", progress_line(&cell));
@@ -101,10 +101,14 @@ pub(crate) fn tables(cells: &[Cell]) -> String {
         let cells: Vec<&Cell> = cells.iter().filter(|cell| cell.tool == tool).collect();
         let _ =
             writeln!(text, "\nAnswers of {}: calls per second, spread, ratio to nginx\n", tool_title(tool));
-        let heads: Vec<String> =
+        let headings: Vec<String> =
             cells.iter().map(|cell| format!("{} connections", cell.connections)).collect();
-        let _ =
-            writeln!(text, "| road | {} | median at {} |", heads.join(" | "), first_connection_count(&cells));
+        let _ = writeln!(
+            text,
+            "| road | {} | median at {} |",
+            headings.join(" | "),
+            first_connection_count(&cells)
+        );
         let _ = writeln!(text, "| --- |{}", " --- |".repeat(cells.len() + 1));
         let Some(first) = cells.first() else { continue };
         for series in &first.series {
@@ -146,7 +150,7 @@ pub(crate) fn verdicts(cells: &[Cell]) -> String {
     verdicts_on(cells, LIMITED, "") + &verdicts_on(cells, RELEASED, ", as released")
 }
 
-fn verdicts_on(cells: &[Cell], road: &str, what: &str) -> String {
+fn verdicts_on(cells: &[Cell], route: &str, what: &str) -> String {
     let mut text = String::new();
     let cell = |tool: &str, connections| {
         cells.iter().find(|cell| cell.tool == tool && cell.connections == connections)
@@ -156,20 +160,20 @@ fn verdicts_on(cells: &[Cell], road: &str, what: &str) -> String {
     };
     for tool in ["json_200", "json_10k"] {
         if let Some(cell) = cell(tool, 64)
-            && let (Some(own), Some(nginx)) = (cell.series_of(road), cell.series_of(NGINX))
+            && let (Some(own), Some(nginx)) = (cell.series_of(route), cell.series_of(NGINX))
         {
             verdict(tool, "64 connections, calls to nginx's", ("≥ 0.70", own.ratio(nginx, rate_of)));
         }
     }
     if let Some(cell) = cell("json_200", 1)
         && let (Some(own), Some(nginx), Some(direct)) =
-            (cell.series_of(road), cell.series_of(NGINX), cell.series_of(DIRECT))
+            (cell.series_of(route), cell.series_of(NGINX), cell.series_of(DIRECT))
     {
         let added = |series: &Series| series.median(median_of) - direct.median(median_of);
         verdict("json_200", "1 connection, added median to nginx's", ("≤ 2.00", added(own) / added(nginx)));
     }
     if let Some(cell) = cell("json_1m", 8)
-        && let (Some(own), Some(nginx)) = (cell.series_of(road), cell.series_of(NGINX))
+        && let (Some(own), Some(nginx)) = (cell.series_of(route), cell.series_of(NGINX))
     {
         verdict("json_1m", "8 connections, time to nginx's", ("≤ 1.30", 1.0 / own.ratio(nginx, rate_of)));
     }
@@ -210,7 +214,7 @@ pub(crate) fn compare_protocols(
     let mut text = format!(
         "| client | backend | direct, calls/s | {BARE}, calls/s | to direct |\n| --- | --- | --- | --- | --- |\n"
     );
-    let shots = [Request::call("json_200", "gateway", 120)];
+    let requests = [Request::call("json_200", "gateway", 120)];
     for backend_era in [ProtocolFamily::Stateless, ProtocolFamily::Sessions] {
         let backend = BenchServer::start(programs, 6, backend_era.date())?;
         let gateway = programs.gateway(&config(NamePolicy::Unchanged, &backend.backends(1), ""))?;
@@ -219,8 +223,8 @@ pub(crate) fn compare_protocols(
                 Target::new(&backend.address, backend_era),
                 Target::new(&authority(&gateway.url)?, client_era),
             ];
-            let series = interleave(&[DIRECT, BARE], rounds, |place| {
-                send(targets.get(place).context("a target")?, &shots, connections, rounds.duration)
+            let series = interleave(&[DIRECT, BARE], rounds, |index| {
+                send(targets.get(index).context("a target")?, &requests, connections, rounds.duration)
             })?;
             let [direct, own] = series.as_slice() else { continue };
             let _ = writeln!(

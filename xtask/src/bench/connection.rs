@@ -74,10 +74,10 @@ impl Connection {
             None => loop {
                 let size = self.chunk_size().await?;
                 self.read_body(size, &mut answer).await?;
-                let mut ending =
+                let mut chunk_end =
                     Response { status: 0, session: None, body_length: 0, body_start: Vec::new() };
-                self.read_body(2, &mut ending).await?;
-                ensure!(ending.body_start == b"\r\n", "a chunk ends with a line break");
+                self.read_body(2, &mut chunk_end).await?;
+                ensure!(chunk_end.body_start == b"\r\n", "a chunk ends with a line break");
                 if size == 0 {
                     break;
                 }
@@ -98,8 +98,8 @@ impl Connection {
             self.buffer.copy_within(self.unread_start..self.unread_end, 0);
             (self.unread_start, self.unread_end) = (0, self.unread_end - self.unread_start);
         }
-        let room = self.buffer.get_mut(self.unread_end..).unwrap_or_default();
-        let read = self.stream.read(room).await?;
+        let free_space = self.buffer.get_mut(self.unread_end..).unwrap_or_default();
+        let read = self.stream.read(free_space).await?;
         ensure!(read > 0, "the other side hung up in the middle of an answer");
         self.unread_end += read;
         Ok(())
@@ -112,16 +112,16 @@ impl Connection {
             if self.unread_start == self.unread_end {
                 self.fill_buffer().await?;
             }
-            let taken = size.min(self.unread_end - self.unread_start);
-            let wanted = if self.keeps_whole_body {
-                taken
+            let chunk = size.min(self.unread_end - self.unread_start);
+            let keep_length = if self.keeps_whole_body {
+                chunk
             } else {
                 BODY_START_BYTES_MAX.saturating_sub(answer.body_start.len())
             };
-            let kept = self.unread().get(..taken.min(wanted)).unwrap_or_default();
-            answer.body_start.extend_from_slice(kept);
-            self.unread_start += taken;
-            size -= taken;
+            let kept_bytes = self.unread().get(..chunk.min(keep_length)).unwrap_or_default();
+            answer.body_start.extend_from_slice(kept_bytes);
+            self.unread_start += chunk;
+            size -= chunk;
         }
         Ok(())
     }

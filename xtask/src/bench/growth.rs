@@ -32,23 +32,23 @@ pub(crate) fn measure(programs: &Programs, rounds: Rounds, quick: bool) -> anyho
         lines: Vec::new(),
     };
     let tools = sizes(&[10, 100, 1_000, 10_000]);
-    let grown =
+    let gateways =
         tools.iter().map(|tools| SizedGateway::with_tools(programs, *tools)).collect::<Result<_, _>>()?;
-    growth.add("tools", &tools, grown, rounds)?;
+    growth.add("tools", &tools, gateways, rounds)?;
     let backends = sizes(&[1, 10, 100]);
-    let grown = backends
+    let gateways = backends
         .iter()
         .map(|count| SizedGateway::with_backends(programs, *count))
         .collect::<Result<_, _>>()?;
-    growth.add("backends", &backends, grown, rounds)?;
+    growth.add("backends", &backends, gateways, rounds)?;
     let open = sizes(&[10, 1_000, 50_000]);
-    let grown =
+    let gateways =
         open.iter().map(|count| SizedGateway::with_sessions(programs, *count)).collect::<Result<_, _>>()?;
-    growth.add("open sessions", &open, grown, rounds)?;
+    growth.add("open sessions", &open, gateways, rounds)?;
     let limits = sizes(&[1, 10, 100, 1_000]);
-    let grown =
+    let gateways =
         limits.iter().map(|count| SizedGateway::with_limits(programs, *count)).collect::<Result<_, _>>()?;
-    growth.add("limit rules", &limits, grown, rounds)?;
+    growth.add("limit rules", &limits, gateways, rounds)?;
     Ok(growth)
 }
 
@@ -81,27 +81,27 @@ impl SizedGateway {
     fn with_tools(programs: &Programs, tools: usize) -> anyhow::Result<Self> {
         let backend = BenchServer::start(programs, tools, "both")?;
         let text = config(NamePolicy::Unchanged, &backend.backends(1), "");
-        let grown = Self::new(programs, &text, backend, ProtocolFamily::Stateless, "json_200")?;
-        lists::wait_for(&grown._gateway.url, tools)?;
-        Ok(grown)
+        let gateways = Self::new(programs, &text, backend, ProtocolFamily::Stateless, "json_200")?;
+        lists::wait_for(&gateways._gateway.url, tools)?;
+        Ok(gateways)
     }
 
     fn with_backends(programs: &Programs, count: usize) -> anyhow::Result<Self> {
         let backend = BenchServer::start(programs, 10, "both")?;
         let text = config(NamePolicy::Prefixed, &backend.backends(count), "");
         let tool = format!("b{}_json_200", count - 1);
-        let grown = Self::new(programs, &text, backend, ProtocolFamily::Stateless, &tool)?;
-        lists::wait_for(&grown._gateway.url, 10 * count)?;
-        Ok(grown)
+        let gateways = Self::new(programs, &text, backend, ProtocolFamily::Stateless, &tool)?;
+        lists::wait_for(&gateways._gateway.url, 10 * count)?;
+        Ok(gateways)
     }
 
     fn with_sessions(programs: &Programs, count: usize) -> anyhow::Result<Self> {
         let backend = BenchServer::start(programs, 10, "both")?;
         let bounds = "listen: {bounds: {maxSessionsPerCaller: 100000}}\n";
         let text = config(NamePolicy::Unchanged, &backend.backends(1), bounds);
-        let grown = Self::new(programs, &text, backend, ProtocolFamily::Sessions, "json_200")?;
-        sessions::open_sessions(&grown.target.address, count)?;
-        Ok(grown)
+        let gateways = Self::new(programs, &text, backend, ProtocolFamily::Sessions, "json_200")?;
+        sessions::open_sessions(&gateways.target.address, count)?;
+        Ok(gateways)
     }
 
     fn with_limits(programs: &Programs, rules: usize) -> anyhow::Result<Self> {
@@ -120,14 +120,14 @@ impl Growth {
     /// Measures gateways of growing size in interleaved rounds and adds the results.
     fn add(
         &mut self,
-        of: &'static str,
+        dimension: &'static str,
         sizes: &[usize],
-        grown: Vec<SizedGateway>,
+        gateways: Vec<SizedGateway>,
         rounds: Rounds,
     ) -> anyhow::Result<()> {
-        let names = vec![of; grown.len()];
-        let series = interleave(&names, rounds, |place| {
-            let one = grown.get(place).context("a gateway")?;
+        let names = vec![dimension; gateways.len()];
+        let series = interleave(&names, rounds, |index| {
+            let one = gateways.get(index).context("a gateway")?;
             send(&one.target, std::slice::from_ref(&one.request), CONNECTIONS, rounds.duration)
         })?;
         // All connections share the machine, so the inverse of the rate is the machine time of one call in
@@ -137,12 +137,13 @@ impl Growth {
         for (size, own) in sizes.iter().zip(&series) {
             let ratio = series.first().map_or(1.0, |fewest| own.ratio(fewest, each));
             let micros = own.median(each);
-            let row = format!("| {of} | {size} | {micros:.1} ±{:.0} % | {ratio:.2} |", own.spread(each));
+            let row =
+                format!("| {dimension} | {size} | {micros:.1} ±{:.0} % | {ratio:.2} |", own.spread(each));
             eprintln!("growth: {row}");
             let _ = writeln!(self.table, "{row}");
             points.push((*size as f64, micros));
         }
-        self.lines.push(Line { name: of.to_owned(), points });
+        self.lines.push(Line { name: dimension.to_owned(), points });
         Ok(())
     }
 }

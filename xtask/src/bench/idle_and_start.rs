@@ -32,9 +32,9 @@ pub(crate) fn measure(programs: &Programs) -> anyhow::Result<String> {
     std::thread::sleep(SETTLE_TIME);
     let idle = resident_bytes(gateway.process.child().id())?;
     drop(gateway);
-    let mut starts = Vec::new();
+    let mut start_times = Vec::new();
     for _ in 0..STARTS {
-        starts.push(time_to_first_call(programs, &text)?.as_secs_f64() * 1e3);
+        start_times.push(time_to_first_call(programs, &text)?.as_secs_f64() * 1e3);
     }
     let mut rows = String::new();
     let _ = writeln!(
@@ -42,11 +42,11 @@ pub(crate) fn measure(programs: &Programs) -> anyhow::Result<String> {
         "| resident when idle, {BACKENDS} backends and {TOOLS} tools | ≤ 30 MB | {:.1} MB |",
         idle as f64 / 1e6
     );
-    let most = starts.iter().copied().fold(0.0, f64::max);
+    let most = start_times.iter().copied().fold(0.0, f64::max);
     let _ = writeln!(
         rows,
         "| start to the first answered call, {BACKENDS} backends that run already | ≤ 100 ms | {:.0} ms (at most {most:.0}) |",
-        median(starts)
+        median(start_times)
     );
     Ok(rows)
 }
@@ -67,12 +67,12 @@ fn time_to_first_call(programs: &Programs, text: &str) -> anyhow::Result<Duratio
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let address = format!("127.0.0.1:{port}");
     let target = Target::new(&address, ProtocolFamily::Stateless);
-    let shot = Request::call("b7_json_200", "gateway", 120).encode_for(&target, None)?;
+    let request = Request::call("b7_json_200", "gateway", 120).encode_for(&target, None)?;
     let mut command = Command::new(&programs.vmcp);
     command.arg("serve").arg("--config").arg(&file).args(["--port", &port.to_string()]).stdin(Stdio::null());
-    let begun = Instant::now();
+    let started = Instant::now();
     let _process = Process::start(&mut command)?;
-    let limit = begun + Duration::from_secs(10);
+    let limit = started + Duration::from_secs(10);
     let stream = loop {
         match TcpStream::connect(&address) {
             Ok(stream) => break stream,
@@ -83,9 +83,9 @@ fn time_to_first_call(programs: &Programs, text: &str) -> anyhow::Result<Duratio
     stream.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answer = runtime.block_on(async {
-        connection::Connection::new(tokio::net::TcpStream::from_std(stream)?).exchange(shot.bytes()).await
+        connection::Connection::new(tokio::net::TcpStream::from_std(stream)?).exchange(request.bytes()).await
     })?;
-    let took = begun.elapsed();
-    shot.check(&answer)?;
+    let took = started.elapsed();
+    request.check(&answer)?;
     Ok(took)
 }

@@ -45,11 +45,11 @@ pub(super) fn run() -> anyhow::Result<()> {
         "| backend | callers | connection | first call | later call | gateway, more | processes | in them |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    for reached in [Transport::Http, Transport::Stdio] {
-        let name = if reached == Transport::Http { "HTTP" } else { "stdio" };
+    for transport in [Transport::Http, Transport::Stdio] {
+        let name = if transport == Transport::Http { "HTTP" } else { "stdio" };
         for count in CALLERS {
             for isolation in ["shared", "perCaller"] {
-                let cost = measure((&vmcp, &fixture), reached, isolation, count)?;
+                let cost = measure((&vmcp, &fixture), transport, isolation, count)?;
                 println!(
                     "| {name} | {count} | {isolation} | {:.2} ms | {:.2} ms | {:.1} MB | {} | {:.0} MB |",
                     millis(cost.first),
@@ -60,7 +60,7 @@ pub(super) fn run() -> anyhow::Result<()> {
                 );
             }
         }
-        let each = single_calls(&fixture, reached)?;
+        let each = single_calls(&fixture, transport)?;
         println!("| {name} | any | one for each call | {0:.2} ms | {0:.2} ms | | | |", millis(each));
     }
     Ok(())
@@ -77,13 +77,13 @@ fn megabytes(bytes: u64) -> f64 {
 
 fn measure(
     (vmcp, fixture): (&Path, &Path),
-    reached: Transport,
+    transport: Transport,
     isolation: &str,
     count: usize,
 ) -> anyhow::Result<Cost> {
     let folder = tempfile::tempdir()?;
     let keys = (0..count).map(|number| new_key(vmcp, number)).collect::<anyhow::Result<Vec<_>>>()?;
-    let (_backend, entry) = backend(fixture, reached)?;
+    let (_backend, entry) = backend(fixture, transport)?;
     let mut text = format!(
         "name: bench\nbackends:\n  - {{name: echo, {entry}, isolation: {isolation}}}\nisolation: {{maxProcesses: 2000}}\n\
          incomingAuth:\n  type: apiKey\n  apiKeys:\n"
@@ -119,15 +119,15 @@ fn measure(
 
 /// Creates an API key. Returns the key and its entry in a configuration.
 fn new_key(vmcp: &Path, number: usize) -> anyhow::Result<(String, String)> {
-    let said = run_command(Command::new(vmcp).args(["auth", "new-key", &format!("k{number}")]))?;
-    let line = |start: &str| said.lines().map(str::trim).find(|line| line.starts_with(start));
+    let output = run_command(Command::new(vmcp).args(["auth", "new-key", &format!("k{number}")]))?;
+    let line = |start: &str| output.lines().map(str::trim).find(|line| line.starts_with(start));
     let key = line("key").and_then(|line| line.split_ascii_whitespace().nth(1)).context("a key")?;
     Ok((key.to_owned(), line("- {name").context("an entry")?.to_owned()))
 }
 
 /// Starts the backend if it is a separate server. Returns it with its entry in a configuration.
-fn backend(fixture: &Path, reached: Transport) -> anyhow::Result<(Option<Process>, String)> {
-    match reached {
+fn backend(fixture: &Path, transport: Transport) -> anyhow::Result<(Option<Process>, String)> {
+    match transport {
         Transport::Stdio => Ok((None, format!("command: {}, args: [echo]", fixture.display()))),
         Transport::Http => {
             let mut command = Command::new(fixture);
@@ -155,8 +155,8 @@ fn middle_time(mut times: Vec<Duration>) -> anyhow::Result<Duration> {
 }
 
 /// Median duration of one call over a new connection made directly to the backend.
-fn single_calls(fixture: &Path, reached: Transport) -> anyhow::Result<Duration> {
-    let (process, _) = backend(fixture, reached)?;
+fn single_calls(fixture: &Path, transport: Transport) -> anyhow::Result<Duration> {
+    let (process, _) = backend(fixture, transport)?;
     let url = process.map(|mut process| process.wait_for_url().map(|url| (process, url))).transpose()?;
     let timed = (0..SINGLE_CALLS).map(|_| {
         let begun = Instant::now();

@@ -49,26 +49,26 @@ pub(crate) fn measure(
         wait_for(&gateway.url, *tools)?;
         let own = Target::new(&authority(&gateway.url)?, ProtocolFamily::Stateless);
         let pages = read_pages(&own)?;
-        let within = folder.join(format!("lists-{tools}-{backends}"));
-        let files = within.join("files");
+        let set_folder = folder.join(format!("lists-{tools}-{backends}"));
+        let files = set_folder.join("files");
         std::fs::create_dir_all(&files)?;
         for (number, page) in pages.iter().enumerate() {
             std::fs::write(files.join(format!("{number}.json")), &page.body)?;
         }
-        let nginx = Nginx::start(&fast.address, &within)?;
-        let file_shots: Vec<Request> = (0..pages.len())
+        let nginx = Nginx::start(&fast.address, &set_folder)?;
+        let file_requests: Vec<Request> = (0..pages.len())
             .zip(&pages)
             .map(|(number, page)| Request::file(&format!("/files/{number}.json"), page.body.len()))
             .collect();
-        let list_shots: Vec<Request> =
+        let list_requests: Vec<Request> =
             pages.iter().map(|page| Request::list(page.cursor.as_deref())).collect();
         let contenders = [
-            (Target::new(nginx.address(), ProtocolFamily::Stateless), file_shots),
-            (own.clone(), list_shots),
+            (Target::new(nginx.address(), ProtocolFamily::Stateless), file_requests),
+            (own.clone(), list_requests),
         ];
-        let series = interleave(&["nginx", "vmcp"], rounds, |place| {
-            let (target, shots) = contenders.get(place).context("a contender")?;
-            send(target, shots, CONNECTIONS, rounds.duration)
+        let series = interleave(&["nginx", "vmcp"], rounds, |index| {
+            let (target, requests) = contenders.get(index).context("a contender")?;
+            send(target, requests, CONNECTIONS, rounds.duration)
         })?;
         let [files, own] = series.as_slice() else { continue };
         let bytes: usize = pages.iter().map(|page| page.body.len()).sum();
@@ -118,12 +118,12 @@ struct Page {
 fn read_pages(target: &Target) -> anyhow::Result<Vec<Page>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut line = Connection::new(TcpStream::connect(&target.address).await?);
-        line.keeps_whole_body = true;
+        let mut connection = Connection::new(TcpStream::connect(&target.address).await?);
+        connection.keeps_whole_body = true;
         let (mut pages, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let shot = Request::list(cursor.as_deref()).encode_for(target, None)?;
-            let answer = line.exchange(shot.bytes()).await?;
+            let request = Request::list(cursor.as_deref()).encode_for(target, None)?;
+            let answer = connection.exchange(request.bytes()).await?;
             ensure!(answer.status == 200, "a page was answered with {}", answer.status);
             let page: Value = serde_json::from_slice(&answer.body_start)?;
             pages.push(Page { cursor, body: answer.body_start });

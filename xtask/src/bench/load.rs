@@ -25,26 +25,26 @@ pub(crate) struct Sample {
     pub(crate) bytes: f64,
 }
 
-/// Sends `shots` in turn on `connections` connections for the duration `lasting`. Blocks the calling thread
+/// Sends `requests` in turn on `connections` connections for the duration `duration`. Blocks the calling thread
 /// on a single-threaded runtime.
 pub(crate) fn send(
     target: &Target,
-    shots: &[Request],
+    requests: &[Request],
     connections: usize,
-    lasting: Duration,
+    duration: Duration,
 ) -> anyhow::Result<Sample> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut ready = JoinSet::new();
-        for place in 0..connections {
-            let (target, shots) = (target.clone(), shots.to_vec());
-            ready.spawn(async move { open_connection(&target, &shots, place).await });
+        for index in 0..connections {
+            let (target, requests) = (target.clone(), requests.to_vec());
+            ready.spawn(async move { open_connection(&target, &requests, index).await });
         }
-        let mut lines = Vec::with_capacity(connections);
-        while let Some(line) = ready.join_next().await {
-            lines.push(line??);
+        let mut open_connections = Vec::with_capacity(connections);
+        while let Some(connection) = ready.join_next().await {
+            open_connections.push(connection??);
         }
-        measure(lines, lasting).await
+        measure(open_connections, duration).await
     })
 }
 
@@ -60,7 +60,7 @@ struct LoadedConnection {
 async fn open_connection(
     target: &Target,
     shots: &[Request],
-    place: usize,
+    index: usize,
 ) -> anyhow::Result<LoadedConnection> {
     let stream = TcpStream::connect(&target.address).await?;
     stream.set_nodelay(true)?;
@@ -68,10 +68,10 @@ async fn open_connection(
     let session = target.open_session(&mut line).await?;
     let shots: Vec<Request> = shots
         .iter()
-        .map(|shot| shot.encode_for(target, session.as_deref()))
+        .map(|request| request.encode_for(target, session.as_deref()))
         .collect::<anyhow::Result<_>>()?;
     ensure!(!shots.is_empty(), "there is something to send");
-    let mut loaded = LoadedConnection { connection: line, next: place % shots.len(), requests: shots };
+    let mut loaded = LoadedConnection { connection: line, next: index % shots.len(), requests: shots };
     loaded.send_next().await?;
     Ok(loaded)
 }
@@ -79,19 +79,19 @@ async fn open_connection(
 impl LoadedConnection {
     /// Sends the next request and checks its response. Returns the size of the body in bytes.
     async fn send_next(&mut self) -> anyhow::Result<usize> {
-        let shot = self.requests.get(self.next).context("there is a next request")?;
+        let request = self.requests.get(self.next).context("there is a next request")?;
         self.next = (self.next + 1) % self.requests.len();
-        let answer = self.connection.exchange(shot.bytes()).await?;
-        shot.check(&answer)?;
+        let answer = self.connection.exchange(request.bytes()).await?;
+        request.check(&answer)?;
         Ok(answer.body_length)
     }
 }
 
-async fn measure(lines: Vec<LoadedConnection>, lasting: Duration) -> anyhow::Result<Sample> {
+async fn measure(open_connections: Vec<LoadedConnection>, duration: Duration) -> anyhow::Result<Sample> {
     let begun = Instant::now();
-    let stop = begun + lasting;
+    let stop = begun + duration;
     let mut running = JoinSet::new();
-    for mut line in lines {
+    for mut connection in open_connections {
         running.spawn(async move {
             let (mut times, mut bytes) = (Vec::with_capacity(4096), 0);
             loop {
@@ -99,7 +99,7 @@ async fn measure(lines: Vec<LoadedConnection>, lasting: Duration) -> anyhow::Res
                 if sent >= stop {
                     return anyhow::Ok((times, bytes));
                 }
-                bytes += line.send_next().await?;
+                bytes += connection.send_next().await?;
                 times.push(u32::try_from(sent.elapsed().as_nanos() / 10).unwrap_or(u32::MAX));
             }
         });

@@ -52,9 +52,9 @@ pub(super) fn run() -> anyhow::Result<()> {
         Command::new(&vmcp).args(["limits", "replay"]).arg(&audit).arg("--config").arg(&config).output()?;
     let took = begun.elapsed().as_secs_f64();
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said = String::from_utf8(output.stdout)?;
-    let head = said.lines().take(3).collect::<Vec<_>>().join("\n");
-    ensure!(head.starts_with(&format!("{CALLS} calls of {TOOLS} tools")), "{said}");
+    let report = String::from_utf8(output.stdout)?;
+    let head = report.lines().take(3).collect::<Vec<_>>().join("\n");
+    ensure!(head.starts_with(&format!("{CALLS} calls of {TOOLS} tools")), "{report}");
     let size = std::fs::metadata(&audit)?.len() >> 20;
     println!("{head}\n");
     println!("{CALLS} calls, {size} MiB: replayed in {took:.2} s; only finding the lines takes {read:.2} s");
@@ -69,13 +69,13 @@ fn generate(path: &Path) -> anyhow::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let mut state = 1_u64;
     // A step of a linear congruential generator: the same record in every run.
-    let mut roll = |sides: u64| {
+    let mut random_below = |sides: u64| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % sides
     };
     for call in 0..CALLS {
-        let (tool, user, lasted) = (roll(TOOLS), roll(USERS), roll(400_000));
-        let at = 1_767_225_600_000_000 + call * 1000 + roll(900) + roll(50_000);
+        let (tool, user, duration_us) = (random_below(TOOLS), random_below(USERS), random_below(400_000));
+        let at = 1_767_225_600_000_000 + call * 1000 + random_below(900) + random_below(50_000);
         writeln!(
             out,
             "{{\"audit_id\":\"00000000-0000-4000-8000-{call:012x}\",\"type\":\"mcp_tool_call\",\
@@ -83,10 +83,10 @@ fn generate(path: &Path) -> anyhow::Result<()> {
              \"source\":{{\"type\":\"network\",\"value\":\"10.0.0.1\"}},\
              \"subjects\":{{\"user\":\"User {user}\",\"user_id\":\"user-{user}\",\"issuer\":\"https://issuer.example.com\"}},\
              \"target\":{{\"endpoint\":\"/mcp\",\"method\":\"tools/call\",\"type\":\"tool\",\"name\":\"tool_{tool}\"}},\
-             \"metadata\":{{\"extra\":{{\"duration_ms\":{},\"duration_us\":{lasted},\"time_us\":{at},\
+             \"metadata\":{{\"extra\":{{\"duration_ms\":{},\"duration_us\":{duration_us},\"time_us\":{at},\
              \"transport\":\"streamable-http\",\"backend_name\":\"backend-{}\",\"backend_tool\":\"tool_{tool}\",\
              \"rate_limit\":{{\"decision\":\"admitted\",\"would_refuse\":0,\"waited_us\":0,\"refunded\":false}}}}}}}}",
-            lasted / 1000,
+            duration_us / 1000,
             tool % 10
         )?;
     }

@@ -60,19 +60,19 @@ impl Target {
     }
 
     /// Opens a session if the protocol family has sessions, and returns its identifier.
-    pub(crate) async fn open_session(&self, line: &mut Connection) -> anyhow::Result<Option<String>> {
+    pub(crate) async fn open_session(&self, connection: &mut Connection) -> anyhow::Result<Option<String>> {
         if self.family == ProtocolFamily::Stateless {
             return Ok(None);
         }
-        let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
             "protocolVersion": self.family.date(), "capabilities": {},
             "clientInfo": {"name": "bench", "version": "1.0.0"}}});
-        let answer = line.exchange(&self.encode_post("", &hello.to_string())).await?;
+        let answer = connection.exchange(&self.encode_post("", &initialize.to_string())).await?;
         ensure!(answer.status == 200, "initialize was answered with {}", answer.status);
         let session = answer.session.context("initialize names a session")?;
-        let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+        let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
         let headers = format!("Mcp-Session-Id: {session}\r\n");
-        let answer = line.exchange(&self.encode_post(&headers, &ready.to_string())).await?;
+        let answer = connection.exchange(&self.encode_post(&headers, &initialized.to_string())).await?;
         ensure!(answer.status == 202, "notifications/initialized was answered with {}", answer.status);
         Ok(Some(session))
     }
@@ -195,13 +195,13 @@ impl Request {
         let contains = |part: &[u8]| {
             part.is_empty() || answer.body_start.windows(part.len()).any(|window| window == part)
         };
-        let own = matches!(self.kind, RequestKind::File(_)) || contains(b"\"id\":1,");
-        let good = answer.status == 200
-            && own
+        let has_own_id = matches!(self.kind, RequestKind::File(_)) || contains(b"\"id\":1,");
+        let is_expected = answer.status == 200
+            && has_own_id
             && contains(&self.expected_text)
             && answer.body_length >= self.body_length_min;
         ensure!(
-            good,
+            is_expected,
             "{} and {} bytes: {}",
             answer.status,
             answer.body_length,

@@ -41,12 +41,12 @@ pub(crate) fn interleave(
         if round % 2 == 1 {
             order.reverse();
         }
-        for place in order {
-            let sample = measure(place).map_err(|error| {
-                let name = names.get(place).copied().unwrap_or_default();
+        for index in order {
+            let sample = measure(index).map_err(|error| {
+                let name = names.get(index).copied().unwrap_or_default();
                 error.context(format!("{name}, round {round}"))
             })?;
-            if let Some(series) = all.get_mut(place) {
+            if let Some(series) = all.get_mut(index) {
                 series.samples.push(sample);
             }
         }
@@ -56,22 +56,22 @@ pub(crate) fn interleave(
 
 impl Series {
     /// The median of a value over all rounds.
-    pub(crate) fn median(&self, of: impl Fn(&Sample) -> f64) -> f64 {
-        median(self.samples.iter().map(of).collect())
+    pub(crate) fn median(&self, metric: impl Fn(&Sample) -> f64) -> f64 {
+        median(self.samples.iter().map(metric).collect())
     }
 
     /// Half the distance between minimum and maximum, in per cent of the median.
-    pub(crate) fn spread(&self, of: impl Fn(&Sample) -> f64) -> f64 {
-        let values: Vec<f64> = self.samples.iter().map(of).collect();
+    pub(crate) fn spread(&self, metric: impl Fn(&Sample) -> f64) -> f64 {
+        let values: Vec<f64> = self.samples.iter().map(metric).collect();
         let least = values.iter().copied().fold(f64::INFINITY, f64::min);
         let most = values.iter().copied().fold(0.0, f64::max);
         50.0 * (most - least) / median(values)
     }
 
     /// The median of the ratios to another contender, each within one round.
-    pub(crate) fn ratio(&self, other: &Self, of: impl Fn(&Sample) -> f64) -> f64 {
+    pub(crate) fn ratio(&self, other: &Self, metric: impl Fn(&Sample) -> f64) -> f64 {
         let pairs = self.samples.iter().zip(&other.samples);
-        median(pairs.map(|(own, other)| of(own) / of(other)).collect())
+        median(pairs.map(|(own, other)| metric(own) / metric(other)).collect())
     }
 }
 

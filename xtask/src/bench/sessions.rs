@@ -40,7 +40,7 @@ pub(super) fn run() -> anyhow::Result<()> {
     println!("{CONNECTIONS} connections; resident before: {} KiB", before >> 10);
     println!("| round | opened in | resident | bytes each | ended in | resident after |");
     println!("| --- | --- | --- | --- | --- | --- |");
-    let mut each = 0;
+    let mut bytes_each = 0;
     for round in 1..=2 {
         let begun = Instant::now();
         let names = open_sessions(&gateway.address, SESSIONS)?;
@@ -50,7 +50,7 @@ pub(super) fn run() -> anyhow::Result<()> {
         end_sessions(&gateway.address, &names)?;
         let ended = begun.elapsed();
         let after = resident_bytes(&gateway)?;
-        each = each.max(full.saturating_sub(before) / SESSIONS as u64);
+        bytes_each = bytes_each.max(full.saturating_sub(before) / SESSIONS as u64);
         println!(
             "| {round} | {:.1} s | {} KiB | {} | {:.1} s | {} KiB |",
             opened.as_secs_f64(),
@@ -63,7 +63,7 @@ pub(super) fn run() -> anyhow::Result<()> {
         // not release shows in the second.
         before = before.min(after);
     }
-    ensure!(each <= BYTES_MAX, "a session takes {each} bytes, more than {BYTES_MAX}");
+    ensure!(bytes_each <= BYTES_MAX, "a session takes {bytes_each} bytes, more than {BYTES_MAX}");
     Ok(())
 }
 
@@ -78,7 +78,7 @@ fn resident_bytes(server: &Server) -> anyhow::Result<u64> {
 
 /// Opens `count` sessions and returns their identifiers.
 pub(super) fn open_sessions(address: &str, count: usize) -> anyhow::Result<Vec<String>> {
-    let shares = (0..CONNECTIONS).map(|place| count / CONNECTIONS + usize::from(place < count % CONNECTIONS));
+    let shares = (0..CONNECTIONS).map(|index| count / CONNECTIONS + usize::from(index < count % CONNECTIONS));
     run_in_parallel(shares.collect(), |share| {
         let mut line = HttpConnection::connect(address)?;
         (0..share).map(|_| line.open_session()).collect()

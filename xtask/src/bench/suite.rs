@@ -26,32 +26,32 @@ pub(crate) struct BenchOptions {
 
 impl BenchOptions {
     /// The options as arguments of the command line.
-    pub(crate) fn to_args(self, chore: &'static str) -> Vec<&'static str> {
+    pub(crate) fn to_args(self, task: &'static str) -> Vec<&'static str> {
         let flags = [("--quick", self.quick), ("--write", self.write), ("--released", self.released)];
         let flags = flags.into_iter().filter_map(|(word, stands)| stands.then_some(word));
-        [chore].into_iter().chain(flags).collect()
+        [task].into_iter().chain(flags).collect()
     }
 }
 
 /// Measures everything and prints the results.
-pub(crate) fn run(manner: BenchOptions) -> anyhow::Result<()> {
+pub(crate) fn run(options: BenchOptions) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut programs = Programs::build()?;
-    if manner.released {
-        let place = crate::release::output_path()?;
-        ensure!(place.exists(), "{} is not there: cargo xtask release builds it", place.display());
-        programs.released = Some(place);
+    if options.released {
+        let output = crate::release::output_path()?;
+        ensure!(output.exists(), "{} is not there: cargo xtask release builds it", output.display());
+        programs.released = Some(output);
     }
     let folder = tempfile::tempdir()?;
-    let plan = measurement_plan(manner.quick);
-    let ground = BenchEnv::start(&programs, folder.path())?;
-    let cells = calls::measure(&ground, &plan)?;
-    drop(ground);
-    let short = Rounds { count: if manner.quick { 2 } else { 5 }, ..plan.rounds };
-    let eras = calls::compare_protocols(&programs, short, 8)?;
-    let sets: &[(usize, usize)] = if manner.quick { &[(10, 1), (10_000, 10)] } else { &lists::SETS };
-    let lists = lists::measure(&programs, sets, short, folder.path())?;
-    let growth = growth::measure(&programs, short, manner.quick)?;
+    let plan = measurement_plan(options.quick);
+    let env = BenchEnv::start(&programs, folder.path())?;
+    let cells = calls::measure(&env, &plan)?;
+    drop(env);
+    let short_rounds = Rounds { count: if options.quick { 2 } else { 5 }, ..plan.rounds };
+    let protocol_table = calls::compare_protocols(&programs, short_rounds, 8)?;
+    let sets: &[(usize, usize)] = if options.quick { &[(10, 1), (10_000, 10)] } else { &lists::SETS };
+    let lists = lists::measure(&programs, sets, short_rounds, folder.path())?;
+    let growth = growth::measure(&programs, short_rounds, options.quick)?;
     let mut targets = String::from("| what | target | measured |\n| --- | --- | --- |\n");
     targets += &calls::verdicts(&cells);
     if let Some(ratio) = lists.worst_ratio {
@@ -60,7 +60,7 @@ pub(crate) fn run(manner: BenchOptions) -> anyhow::Result<()> {
     targets += &idle_and_start::measure(&programs)?;
     let text = format!(
         "{}\n\n{targets}\n![Calls per second](benchmarks/calls.svg)\n{}\n\
-         Both eras, answers of 200 bytes, 8 connections:\n\n{eras}\n\
+         Both eras, answers of 200 bytes, 8 connections:\n\n{protocol_table}\n\
          `tools/list`, every page in turn, 8 connections, the same bytes from files by nginx:\n\n{}\n\
          Cost as it grows, answers of 200 bytes, 8 connections, time per call:\n\n{}\n![Growth](benchmarks/growth.svg)\n",
         environment_summary(&plan.rounds)?,
@@ -70,7 +70,7 @@ pub(crate) fn run(manner: BenchOptions) -> anyhow::Result<()> {
     );
     println!("{text}");
     eprintln!("took {:.0} s", begun.elapsed().as_secs_f64());
-    if manner.write {
+    if options.write {
         let charts = [
             ("calls.svg", calls::drawing(&cells)),
             ("growth.svg", chart::lines("Time per call in microseconds", &growth.lines)),

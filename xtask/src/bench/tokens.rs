@@ -134,8 +134,8 @@ fn row(name: &str, schemas: &str, account: &TokenCounts) -> String {
     } = *account;
     let missed = tasks - found;
     // A model that does not find the tool in the first search searches again.
-    let again = missed * (SEARCHES_MAX - 1);
-    let searches = (tasks + again) as f64 / tasks as f64;
+    let repeated = missed * (SEARCHES_MAX - 1);
+    let searches = (tasks + repeated) as f64 / tasks as f64;
     let turns = 2.0 + searches;
     let read = turns * menu as f64 + search as f64 * searches * (searches + 3.0) / 2.0;
     let without = 2.0 * list as f64;

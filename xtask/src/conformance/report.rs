@@ -14,29 +14,34 @@ Then the client scenarios: the suite's server as a backend, and what it says abo
 ";
 
 pub(super) fn table(
-    through: &[Results],
+    through_gateway: &[Results],
     direct: &[Results],
-    towards: &[Results],
+    as_client: &[Results],
     not_scored: &BTreeMap<(String, String), String>,
 ) -> String {
     let mut text = HEAD.to_owned();
-    for (through, direct) in through.iter().zip(direct) {
-        text.push_str(&format!("\n## As a server, {}\n\n", through.era));
-        text.push_str(&counts(through, not_scored));
+    for (through_gateway, direct) in through_gateway.iter().zip(direct) {
+        text.push_str(&format!("\n## As a server, {}\n\n", through_gateway.era));
+        text.push_str(&counts(through_gateway, not_scored));
         text.push_str(
             "\n| Scenario | Through vmcp | The fixture alone | Counted |\n| --- | --- | --- | --- |\n",
         );
-        let names: BTreeSet<&String> = through.scenarios.keys().chain(direct.scenarios.keys()).collect();
+        let names: BTreeSet<&String> =
+            through_gateway.scenarios.keys().chain(direct.scenarios.keys()).collect();
         for name in names {
             let cell = |results: &Results| {
                 results.scenarios.get(name).map_or_else(|| "not run".to_owned(), |outcome| outcome.cell())
             };
-            let reason = not_scored.get(&(through.era.to_owned(), name.clone()));
+            let reason = not_scored.get(&(through_gateway.era.to_owned(), name.clone()));
             let counted = reason.map_or_else(|| "yes".to_owned(), |reason| format!("no: {reason}"));
-            text.push_str(&format!("| {name} | {} | {} | {counted} |\n", cell(through), cell(direct)));
+            text.push_str(&format!(
+                "| {name} | {} | {} | {counted} |\n",
+                cell(through_gateway),
+                cell(direct)
+            ));
         }
     }
-    for results in towards {
+    for results in as_client {
         text.push_str(&format!(
             "\n## As a client, {}\n\n| Scenario | Result |\n| --- | --- |\n",
             results.era

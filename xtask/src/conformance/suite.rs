@@ -21,11 +21,11 @@ pub(super) struct Results {
     pub(super) scenarios: BTreeMap<String, ScenarioOutcome>,
 }
 
-pub(super) fn run(url: &str, era: &'static str) -> anyhow::Result<Results> {
+pub(super) fn run(url: &str, version: &'static str) -> anyhow::Result<Results> {
     let out = tempfile::tempdir()?;
     let mut suite = Command::new(cache::node()?);
     suite.arg(cache::npm("conformance", ENTRY)?);
-    suite.args(["server", "--url", url, "--requirements", era, "-o"]).arg(out.path());
+    suite.args(["server", "--url", url, "--requirements", version, "-o"]).arg(out.path());
     // The suite exits with a failure if any scenario fails. The files that it writes decide.
     let output = suite.stdin(Stdio::null()).output().context("the suite does not start")?;
     let scenarios = read(out.path(), "server-")?;
@@ -35,8 +35,8 @@ pub(super) fn run(url: &str, era: &'static str) -> anyhow::Result<Results> {
         "the suite wrote nothing:\n{told}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    println!("{era} against {url}: {} scenarios", scenarios.len());
-    Ok(Results { era, scenarios })
+    println!("{version} against {url}: {} scenarios", scenarios.len());
+    Ok(Results { era: version, scenarios })
 }
 
 /// The client scenarios that apply to a gateway, each with its versions. The other scenarios are about
@@ -56,15 +56,15 @@ const CLIENT: [(&str, &[&str]); 11] = [
 ];
 
 /// Runs the client scenarios of a version, with the gateway as the client.
-pub(super) fn run_client(era: &'static str) -> anyhow::Result<Results> {
+pub(super) fn run_client(version: &'static str) -> anyhow::Result<Results> {
     // `current_exe` is wrong here: a build may have replaced the file that this process was started from.
     let command = format!("{} conformance-client", process::profile_folder()?.join("xtask").display());
     let mut scenarios = BTreeMap::new();
-    for (scenario, _) in CLIENT.iter().filter(|(_, eras)| eras.contains(&era)) {
+    for (scenario, _) in CLIENT.iter().filter(|(_, eras)| eras.contains(&version)) {
         let out = tempfile::tempdir()?;
         let mut suite = Command::new(cache::node()?);
         suite.arg(cache::npm("conformance", ENTRY)?).args(["client", "--command", &command]);
-        suite.args(["--scenario", scenario, "--spec-version", era, "-o"]).arg(out.path());
+        suite.args(["--scenario", scenario, "--spec-version", version, "-o"]).arg(out.path());
         // The child processes must use the binary that this run has built.
         suite.env("VMCP_BIN", process::binary("vmcp")?);
         let output = suite.stdin(Stdio::null()).output().context("the suite does not start")?;
@@ -73,8 +73,8 @@ pub(super) fn run_client(era: &'static str) -> anyhow::Result<Results> {
         let outcome = outcome.with_context(|| format!("{scenario} wrote nothing:\n{told}"))?;
         scenarios.insert((*scenario).to_owned(), outcome);
     }
-    println!("{era}, as a client: {} scenarios", scenarios.len());
-    Ok(Results { era, scenarios })
+    println!("{version}, as a client: {} scenarios", scenarios.len());
+    Ok(Results { era: version, scenarios })
 }
 
 /// Reads every `<prefix><scenario>-<time>/checks.json`.
@@ -101,8 +101,8 @@ fn scenario<'a>(folder: &'a str, prefix: &str) -> Option<&'a str> {
 /// Scenarios that the suite runs but does not score, by version and name, each with its reason.
 pub(super) fn not_scored() -> anyhow::Result<BTreeMap<(String, String), String>> {
     let mut found = BTreeMap::new();
-    for era in VERSIONS {
-        let file = format!("@modelcontextprotocol/conformance/requirements/{era}.yaml");
+    for version in VERSIONS {
+        let file = format!("@modelcontextprotocol/conformance/requirements/{version}.yaml");
         let text = std::fs::read_to_string(cache::npm("conformance", &file)?)?;
         let (_, list) = text.split_once("\nnot_scored:").unwrap_or_default();
         // The file is a flat list of `scenario`, `leg` and `reason` lines, so three prefixes are enough to
@@ -112,7 +112,7 @@ pub(super) fn not_scored() -> anyhow::Result<BTreeMap<(String, String), String>>
             if let Some(name) = line.strip_prefix("- scenario:") {
                 scenario = name.trim().to_owned();
             } else if let Some(reason) = line.strip_prefix("reason:") {
-                found.insert((era.to_owned(), scenario.clone()), reason.trim().to_owned());
+                found.insert((version.to_owned(), scenario.clone()), reason.trim().to_owned());
             }
         }
     }

@@ -119,10 +119,10 @@ pub(super) fn table(findings: &MatrixResults) -> String {
 fn cell(
     findings: &MatrixResults,
     feature: &str,
-    eras: (ProtocolFamily, ProtocolFamily),
+    families: (ProtocolFamily, ProtocolFamily),
     notes: &mut Vec<&'static str>,
 ) -> String {
-    let runs = findings.iter().filter(|((client, server), _)| (client.family, server.family) == eras);
+    let runs = findings.iter().filter(|((client, server), _)| (client.family, server.family) == families);
     let mut failed = Vec::new();
     let mut excused = None;
     for ((client, server), lines) in runs {
@@ -138,11 +138,11 @@ fn cell(
     match excused {
         None => "yes".to_owned(),
         Some(reason) => {
-            let place = notes.iter().position(|note| *note == reason).unwrap_or_else(|| {
+            let index = notes.iter().position(|note| *note == reason).unwrap_or_else(|| {
                 notes.push(reason);
                 notes.len() - 1
             });
-            format!("not in the protocol ({})", place + 1)
+            format!("not in the protocol ({})", index + 1)
         }
     }
 }

@@ -68,8 +68,8 @@ impl Caller {
     }
 
     fn pick(&mut self, names: &[&'static str]) -> &'static str {
-        let place = usize::try_from(self.random_below(names.len() as u64)).unwrap_or_default();
-        names.get(place).copied().unwrap_or_default()
+        let index = usize::try_from(self.random_below(names.len() as u64)).unwrap_or_default();
+        names.get(index).copied().unwrap_or_default()
     }
 
     /// Connects, sends requests, disconnects, and repeats that until the given moment.
@@ -80,28 +80,28 @@ impl Caller {
             let target = Target::new(&self.address, era);
             let stream = TcpStream::connect(&self.address).await?;
             stream.set_nodelay(true)?;
-            let mut line = Connection::new(stream);
-            line.keeps_whole_body = true;
-            let session = target.open_session(&mut line).await?;
+            let mut connection = Connection::new(stream);
+            connection.keeps_whole_body = true;
+            let session = target.open_session(&mut connection).await?;
             let calls = 1 + self.random_below(2 * CALLS_EACH);
-            let mut left = false;
+            let mut has_abandoned = false;
             for _ in 0..calls {
                 if Instant::now() >= until {
                     break;
                 }
                 if self.random_below(40) == 0 {
-                    self.abandon_call(&mut line, &target, session.as_deref()).await?;
-                    left = true;
+                    self.abandon_call(&mut connection, &target, session.as_deref()).await?;
+                    has_abandoned = true;
                     break;
                 }
-                self.make_one_request(&mut line, &target, session.as_deref()).await?;
+                self.make_one_request(&mut connection, &target, session.as_deref()).await?;
             }
             if let Some(session) = session {
                 increment(&self.counts.sessions);
-                if left {
-                    line = Connection::new(TcpStream::connect(&self.address).await?);
+                if has_abandoned {
+                    connection = Connection::new(TcpStream::connect(&self.address).await?);
                 }
-                let answer = line.exchange(&target.encode_delete(&session)).await?;
+                let answer = connection.exchange(&target.encode_delete(&session)).await?;
                 ensure!(answer.status == 200, "a session was ended with {}", answer.status);
             }
         }
@@ -112,7 +112,7 @@ impl Caller {
     /// call.
     async fn abandon_call(
         &mut self,
-        line: &mut Connection,
+        connection: &mut Connection,
         target: &Target,
         session: Option<&str>,
     ) -> anyhow::Result<()> {
@@ -121,7 +121,7 @@ impl Caller {
         let (name, params) = self.call_params(&format!("both_{tool}"), &word);
         let request = target.encode_request(session, json!(word), "tools/call", Some(&name), params)?;
         increment(&self.counts.cancelled);
-        line.send(&request).await
+        connection.send(&request).await
     }
 
     fn new_word(&mut self) -> String {
@@ -141,37 +141,38 @@ impl Caller {
 
     async fn make_one_request(
         &mut self,
-        line: &mut Connection,
+        connection: &mut Connection,
         target: &Target,
         session: Option<&str>,
     ) -> anyhow::Result<()> {
         match self.random_below(20) {
-            0 => self.expect_list(line, target, session).await,
-            1 => self.expect_error(line, target, session).await,
-            2..=5 => self.expect_answer(line, target, session, true).await,
-            _ => self.expect_answer(line, target, session, false).await,
+            0 => self.expect_list(connection, target, session).await,
+            1 => self.expect_error(connection, target, session).await,
+            2..=5 => self.expect_answer(connection, target, session, true).await,
+            _ => self.expect_answer(connection, target, session, false).await,
         }
     }
 
-    /// Sends a call and checks its answer. With `mortal` the backend is one that restarts, and an error is
+    /// Sends a call and checks its answer. With `may_be_down` the backend is one that restarts, and an error is
     /// accepted.
     async fn expect_answer(
         &mut self,
-        line: &mut Connection,
+        connection: &mut Connection,
         target: &Target,
         session: Option<&str>,
-        mortal: bool,
+        may_be_down: bool,
     ) -> anyhow::Result<()> {
-        let backend = if mortal { self.pick(&RESTARTABLE) } else { self.pick(&PERMANENT) };
+        let backend = if may_be_down { self.pick(&RESTARTABLE) } else { self.pick(&PERMANENT) };
         // One call in thirty may have a large response.
         let all = !self.only_small && self.random_below(30) == 0;
         let tool = self.pick(if all { &TOOLS } else { TOOLS.split_at(4).0 });
         let word = self.new_word();
         let (name, params) = self.call_params(&format!("{backend}_{tool}"), &word);
-        let answer = exchange(line, target, session, (&word, "tools/call", Some(&name), params)).await?;
+        let answer =
+            exchange(connection, target, session, (&word, "tools/call", Some(&name), params)).await?;
         let text = answer.body["result"]["content"][0]["text"].as_str();
         let failed = answer.body["error"].is_object() || answer.body["result"]["isError"] == true;
-        if mortal && failed {
+        if may_be_down && failed {
             increment(&self.counts.unavailable);
             return Ok(());
         }
@@ -193,13 +194,14 @@ impl Caller {
     /// Calls a tool that does not exist and expects an error.
     async fn expect_error(
         &mut self,
-        line: &mut Connection,
+        connection: &mut Connection,
         target: &Target,
         session: Option<&str>,
     ) -> anyhow::Result<()> {
         let word = self.new_word();
         let (name, params) = self.call_params("both_nothing", &word);
-        let answer = exchange(line, target, session, (&word, "tools/call", Some(&name), params)).await?;
+        let answer =
+            exchange(connection, target, session, (&word, "tools/call", Some(&name), params)).await?;
         let failed = answer.body["error"].is_object() || answer.body["result"]["isError"] == true;
         ensure!(failed, "a tool that does not exist answered: {}", answer.body);
         increment(&self.counts.refused);
@@ -208,12 +210,12 @@ impl Caller {
 
     async fn expect_list(
         &mut self,
-        line: &mut Connection,
+        connection: &mut Connection,
         target: &Target,
         session: Option<&str>,
     ) -> anyhow::Result<()> {
         let word = self.new_word();
-        let answer = exchange(line, target, session, (&word, "tools/list", None, json!({}))).await?;
+        let answer = exchange(connection, target, session, (&word, "tools/list", None, json!({}))).await?;
         let tools = answer.body["result"]["tools"].as_array().context("a list has tools")?;
         let named = |name: &str| tools.iter().any(|tool| tool["name"] == name);
         let whole = if self.uses_call_tool {
@@ -229,18 +231,18 @@ impl Caller {
 
 /// Sends a request and reads its response, which must carry the identifier of the request.
 async fn exchange(
-    line: &mut Connection,
+    connection: &mut Connection,
     target: &Target,
     session: Option<&str>,
     (id, method, name, params): (&str, &'static str, Option<&str>, Value),
 ) -> anyhow::Result<Answer> {
     let request = target.encode_request(session, json!(id), method, name, params)?;
-    let answer = tokio::time::timeout(ANSWER_MAX, line.exchange(&request)).await;
+    let answer = tokio::time::timeout(ANSWER_MAX, connection.exchange(&request)).await;
     let answer =
         answer.with_context(|| format!("{method} {name:?} was not answered in {ANSWER_MAX:?}"))??;
     // In an event stream the answer follows the field name `data`.
     let text = std::str::from_utf8(&answer.body_start)?;
-    let data = text.lines().rev().find_map(|line| line.strip_prefix("data: ")).unwrap_or(text);
+    let data = text.lines().rev().find_map(|connection| connection.strip_prefix("data: ")).unwrap_or(text);
     let body: Value =
         serde_json::from_str(data).with_context(|| format!("{}: {data:.200}", answer.status))?;
     ensure!(body["id"] == id, "{id} was asked, and {} was answered", body["id"]);

@@ -98,12 +98,12 @@ pub(super) fn forbidden_reason(from: &str, to: &str) -> Option<String> {
              the domain holds only words and the seam"
         ));
     }
-    let ours = to == "vmcp" || to.starts_with("vmcp-") || TOOLS.contains(&to);
-    let fine = match allowed_dependencies(from) {
+    let is_own_crate = to == "vmcp" || to.starts_with("vmcp-") || TOOLS.contains(&to);
+    let is_allowed = match allowed_dependencies(from) {
         AllowedDependencies::Only(names) => names.contains(&to),
         AllowedDependencies::Product => !TOOLS.contains(&to),
     };
-    if !ours || fine {
+    if !is_own_crate || is_allowed {
         return None;
     }
     if TOOLS.contains(&to) {

@@ -31,8 +31,8 @@ fn callers_are_remembered_up_to_a_bound() {
         assert!(callers.count() <= CALLER_COUNT_MAX);
     }
     assert_eq!(callers.count(), CALLER_COUNT_MAX);
-    let kept = callers.get_or_resolve(&policy, &caller("i", &(last - 1).to_string()));
-    assert!(!Arc::ptr_eq(&kept, &first));
+    let newest = callers.get_or_resolve(&policy, &caller("i", &(last - 1).to_string()));
+    assert!(!Arc::ptr_eq(&newest, &first));
 }
 
 #[test]
@@ -40,8 +40,8 @@ fn issuer_and_subject_are_not_run_together() {
     let (policy, callers) = (permissive_policy(), PrincipalCache::default());
     let all = [caller("a", "bc"), caller("ab", "c"), caller("", "anonymous"), Caller::Anonymous];
     let known: Vec<_> = all.iter().map(|caller| callers.get_or_resolve(&policy, caller)).collect();
-    for (place, one) in known.iter().enumerate() {
-        assert!(known[place + 1..].iter().all(|other| !Arc::ptr_eq(one, other)));
+    for (index, one) in known.iter().enumerate() {
+        assert!(known[index + 1..].iter().all(|other| !Arc::ptr_eq(one, other)));
     }
 }
 
@@ -53,13 +53,13 @@ fn a_known_side_is_not_worked_out_again() {
         number.is_multiple_of(3)
     };
     let whole: Arc<Vec<u32>> = Arc::new((0..200).collect());
-    let side = lists.view(whole.clone(), &seen, shows);
-    assert_eq!(*side, (0..200).filter(|number| number % 3 == 0).collect::<Vec<_>>());
+    let view = lists.view(whole.clone(), &seen, shows);
+    assert_eq!(*view, (0..200).filter(|number| number % 3 == 0).collect::<Vec<_>>());
     assert_eq!(asked.get(), 200);
-    assert!(Arc::ptr_eq(&side, &lists.view(whole.clone(), &seen, shows)));
+    assert!(Arc::ptr_eq(&view, &lists.view(whole.clone(), &seen, shows)));
     assert_eq!(asked.get(), 200);
     let other = lists.view(whole.clone(), &LastView::default(), shows);
-    assert!(Arc::ptr_eq(&side, &other), "another caller who sees the same shares it");
+    assert!(Arc::ptr_eq(&view, &other), "another caller who sees the same shares it");
 }
 
 #[test]
@@ -80,8 +80,8 @@ fn sides_and_lists_are_bounded() {
     let lists = ViewCache::default();
     let whole: Arc<Vec<u32>> = Arc::new((0..16).collect());
     for number in 0..4_000_u32 {
-        let side = lists.view(whole.clone(), &LastView::default(), |place| number >> place & 1 == 1);
-        assert_eq!(side.len(), number.count_ones() as usize);
+        let view = lists.view(whole.clone(), &LastView::default(), |index| number >> index & 1 == 1);
+        assert_eq!(view.len(), number.count_ones() as usize);
     }
     assert!(lists.lists.lock()[0].views.len() <= VIEW_COUNT_MAX);
     let many: Vec<Arc<Vec<u32>>> = (0..10).map(|number| Arc::new(vec![number])).collect();

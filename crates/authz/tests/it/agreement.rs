@@ -200,12 +200,12 @@ fn decide_with_cedar(set: &PolicySet, case: &Case) -> Outcome {
     let mut entities: Vec<Value> = serde_json::from_str(ENTITIES).unwrap();
     let mut lay_over = |kind: &str, id: &str, attrs: Map<String, Value>, parents: Vec<Value>| {
         let uid = json!({"type": kind, "id": id});
-        let place = entities.iter().position(|entity| entity["uid"] == uid).unwrap_or_else(|| {
+        let index = entities.iter().position(|entity| entity["uid"] == uid).unwrap_or_else(|| {
             entities.push(json!({"uid": uid, "attrs": {}, "parents": []}));
             entities.len() - 1
         });
-        entities[place]["attrs"].as_object_mut().unwrap().extend(attrs);
-        entities[place]["parents"].as_array_mut().unwrap().extend(parents);
+        entities[index]["attrs"].as_object_mut().unwrap().extend(attrs);
+        entities[index]["parents"].as_array_mut().unwrap().extend(parents);
     };
     lay_over("Client", case.subject, claims, groups);
     lay_over("Action", action, object(&[("operation", json!(action))]), Vec::new());

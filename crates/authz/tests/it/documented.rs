@@ -48,13 +48,14 @@ fn one_client_may_call_everything() {
 
 #[test]
 fn claims_stand_on_the_principal_and_in_the_context() {
-    for place in ["principal", "context"] {
-        let roles = policy(&[&format!(r#"{CALL}) when {{ {place}.claim_roles.contains("admin") }};"#)]);
+    for variable in ["principal", "context"] {
+        let roles = policy(&[&format!(r#"{CALL}) when {{ {variable}.claim_roles.contains("admin") }};"#)]);
         assert!(calls(&roles, &caller("a", r#"{"roles":["user","admin"]}"#), "x", "{}"));
         assert!(!calls(&roles, &caller("a", r#"{"roles":["user"]}"#), "x", "{}"));
         assert!(!calls(&roles, &caller("a", "{}"), "x", "{}"), "a claim that is absent permits nothing");
-        let name =
-            policy(&[&format!(r#"{CALL} == Tool::"weather") when {{ {place}.claim_name == "John Doe" }};"#)]);
+        let name = policy(&[&format!(
+            r#"{CALL} == Tool::"weather") when {{ {variable}.claim_name == "John Doe" }};"#
+        )]);
         assert!(calls(&name, &caller("a", r#"{"name":"John Doe"}"#), "weather", "{}"));
         assert!(!calls(&name, &caller("a", r#"{"name":"Jane Smith"}"#), "weather", "{}"));
         assert!(!calls(&name, &caller("a", r#"{"name":"John Doe"}"#), "other", "{}"));
@@ -63,9 +64,9 @@ fn claims_stand_on_the_principal_and_in_the_context() {
 
 #[test]
 fn arguments_stand_on_the_resource_and_in_the_context() {
-    for place in ["resource", "context"] {
+    for variable in ["resource", "context"] {
         let policy = policy(&[&format!(
-            r#"{CALL} == Tool::"calculator") when {{ {place}.arg_operation == "add" || {place}.arg_operation == "subtract" }};"#
+            r#"{CALL} == Tool::"calculator") when {{ {variable}.arg_operation == "add" || {variable}.arg_operation == "subtract" }};"#
         )]);
         let someone = caller("a", "{}");
         assert!(calls(&policy, &someone, "calculator", r#"{"operation":"add"}"#));

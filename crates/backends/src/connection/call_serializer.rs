@@ -52,9 +52,9 @@ impl CallSerializer {
     /// Serialises calls for `ACTIVE_FOR` from now. Returns true if they were not serialised before.
     pub(crate) fn activate(&self) -> bool {
         let now = Instant::now();
-        let before = self.active_until.lock().replace(now + ACTIVE_FOR);
+        let previous = self.active_until.lock().replace(now + ACTIVE_FOR);
         self.is_active.store(true, Ordering::Relaxed);
-        before.is_none_or(|ends| ends <= now)
+        previous.is_none_or(|active_until| active_until <= now)
     }
 
     /// Waits until no other call of the same user runs. The call holds the lock until the guard is dropped.
@@ -68,24 +68,24 @@ impl CallSerializer {
             return None;
         }
         let key = LockKey::from_caller(caller, client())?;
-        let turn = {
-            let mut users = self.locks.lock();
-            if users.len() >= LOCKS_SWEPT_FROM {
+        let lock = {
+            let mut locks = self.locks.lock();
+            if locks.len() >= LOCKS_SWEPT_FROM {
                 // No call holds or awaits a mutex that only the table refers to.
-                users.retain(|_, turn| Arc::strong_count(turn) > 1);
+                locks.retain(|_, lock| Arc::strong_count(lock) > 1);
             }
-            Arc::clone(users.entry(key).or_default())
+            Arc::clone(locks.entry(key).or_default())
         };
-        Some(turn.lock_owned().await)
+        Some(lock.lock_owned().await)
     }
 
     fn deactivate_if_expired(&self) -> bool {
-        let ends = self.active_until.lock();
-        let have_ended = ends.is_none_or(|ends| ends <= Instant::now());
-        if have_ended {
+        let active_until = self.active_until.lock();
+        let has_expired = active_until.is_none_or(|active_until| active_until <= Instant::now());
+        if has_expired {
             self.is_active.store(false, Ordering::Relaxed);
         }
-        have_ended
+        has_expired
     }
 }
 

@@ -51,15 +51,15 @@ impl CancelledCalls {
     }
 
     /// True if every cancelled call that the backend may still be working on is from this client.
-    pub(crate) fn are_all_from(&mut self, asker: &Requester) -> bool {
+    pub(crate) fn are_all_from(&mut self, requester: &Requester) -> bool {
         self.remove_expired(Instant::now());
         self.overflow_expires_at.is_none()
-            && self.calls.values().all(|call| call.requester.is_same_client(asker))
+            && self.calls.values().all(|call| call.requester.is_same_client(requester))
     }
 
     fn remove_expired(&mut self, now: Instant) {
         self.calls.retain(|_, call| call.expires_at > now);
-        self.overflow_expires_at = self.overflow_expires_at.filter(|ends| *ends > now);
+        self.overflow_expires_at = self.overflow_expires_at.filter(|expires_at| *expires_at > now);
     }
 }
 

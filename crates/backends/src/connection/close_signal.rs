@@ -26,8 +26,8 @@ pub(crate) struct CloseSignal {
 
 impl CloseSignal {
     /// Closes the connection. Only the first reason counts.
-    pub(crate) fn close(&self, loss: CloseReason) {
-        if self.reason.set(loss).is_ok() {
+    pub(crate) fn close(&self, reason: CloseReason) {
+        if self.reason.set(reason).is_ok() {
             self.token.cancel();
         }
     }

@@ -49,7 +49,7 @@ impl EventSender {
     pub(crate) fn send(&self, event: BackendEvent) {
         let scope = match &self.caller_scope {
             None => IsolationScope::Shared,
-            Some(caller) => match caller.get() {
+            Some(caller_scope) => match caller_scope.get() {
                 Some(scope) => IsolationScope::Caller(*scope),
                 None => return,
             },

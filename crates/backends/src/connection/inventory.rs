@@ -85,7 +85,7 @@ impl<T> Default for ListItems<T> {
     }
 }
 
-/// Reads all lists. `page_wait` is the time-out of one page; for lists other than the tools it is at most
+/// Reads all lists. `page_timeout` is the time-out of one page; for lists other than the tools it is at most
 /// `OTHER_PAGE_TIMEOUT`.
 ///
 /// # Errors
@@ -94,29 +94,39 @@ impl<T> Default for ListItems<T> {
 /// it consists of the items read so far.
 pub(crate) async fn fetch(
     connection: &Connection,
-    page_wait: Duration,
+    page_timeout: Duration,
     last: &LastLists,
 ) -> Result<Inventory, Failure> {
-    let other_wait = page_wait.min(OTHER_PAGE_TIMEOUT);
+    let other_timeout = page_timeout.min(OTHER_PAGE_TIMEOUT);
     let (tools, resources, templates, prompts) = futures_util::join!(
-        Box::pin(fetch_tools(connection, page_wait)),
-        Box::pin(fetch_list(connection, &RESOURCES, |json, _| definitions::read_resource(json), other_wait)),
-        Box::pin(fetch_list(connection, &TEMPLATES, |json, _| definitions::read_template(json), other_wait)),
-        Box::pin(fetch_list(connection, &PROMPTS, |json, _| definitions::read_prompt(json), other_wait)),
+        Box::pin(fetch_tools(connection, page_timeout)),
+        Box::pin(fetch_list(
+            connection,
+            &RESOURCES,
+            |json, _| definitions::read_resource(json),
+            other_timeout
+        )),
+        Box::pin(fetch_list(
+            connection,
+            &TEMPLATES,
+            |json, _| definitions::read_template(json),
+            other_timeout
+        )),
+        Box::pin(fetch_list(connection, &PROMPTS, |json, _| definitions::read_prompt(json), other_timeout)),
     );
     let offers_tools = connection.initialize_info.has_capability(ServerCapability::Tools);
-    let mut settling = InventoryBuilder {
+    let mut builder = InventoryBuilder {
         connection,
         has_readable_list: offers_tools,
         failure: None,
         inventory: Inventory::default(),
     };
-    let tools = settling.resolve_list(&TOOLS, tools, &last.tools)?;
-    let resources = settling.resolve_list(&RESOURCES, resources, &last.resources)?;
-    let templates = settling.resolve_list(&TEMPLATES, templates, &last.templates)?;
-    let prompts = settling.resolve_list(&PROMPTS, prompts, &last.prompts)?;
-    match settling.failure {
-        Some(failure) if !settling.has_readable_list => return Err(failure),
+    let tools = builder.resolve_list(&TOOLS, tools, &last.tools)?;
+    let resources = builder.resolve_list(&RESOURCES, resources, &last.resources)?;
+    let templates = builder.resolve_list(&TEMPLATES, templates, &last.templates)?;
+    let prompts = builder.resolve_list(&PROMPTS, prompts, &last.prompts)?;
+    match builder.failure {
+        Some(failure) if !builder.has_readable_list => return Err(failure),
         Some(_) | None => {}
     }
     let introduction = &connection.initialize_info;
@@ -127,7 +137,7 @@ pub(crate) async fn fetch(
         prompts,
         instructions: introduction.instructions.clone(),
         capabilities: introduction.capabilities.clone(),
-        ..settling.inventory
+        ..builder.inventory
     })
 }
 
@@ -192,23 +202,23 @@ impl InventoryBuilder<'_> {
 }
 
 /// Reads the tools, and stores which arguments are repeated as headers.
-async fn fetch_tools(connection: &Connection, page_wait: Duration) -> ListOutcome<OfferedTool> {
-    let outcome = fetch_list(connection, &TOOLS, definitions::read_tool, page_wait).await;
+async fn fetch_tools(connection: &Connection, page_timeout: Duration) -> ListOutcome<OfferedTool> {
+    let outcome = fetch_list(connection, &TOOLS, definitions::read_tool, page_timeout).await;
     if !connection.mirrors_arguments {
         return outcome;
     }
     // Tools on pages that could not be read keep their last definition, so they keep their headers too.
-    let mut mirrors = if outcome.is_ok() {
+    let mut mirrored_arguments = if outcome.is_ok() {
         MirroredArguments::new()
     } else {
         MirroredArguments::clone(&connection.mirrored_arguments())
     };
-    let mut keep = |taken: ListItems<OfferedTool>| {
-        let ListItems { mut items, mut remarks } = taken;
+    let mut keep_readable = |list_items: ListItems<OfferedTool>| {
+        let ListItems { mut items, mut remarks } = list_items;
         items.retain(|tool| match read_mirrored_arguments(&tool.definition) {
             Ok(mirrored) => {
                 if !mirrored.is_empty() {
-                    mirrors.insert(tool.name.clone(), mirrored);
+                    mirrored_arguments.insert(tool.name.clone(), mirrored);
                 }
                 true
             }
@@ -221,48 +231,48 @@ async fn fetch_tools(connection: &Connection, page_wait: Duration) -> ListOutcom
         ListItems { items, remarks }
     };
     let outcome = match outcome {
-        Ok(taken) => Ok(keep(taken)),
-        Err((taken, failure)) => Err((keep(taken), failure)),
+        Ok(list_items) => Ok(keep_readable(list_items)),
+        Err((list_items, failure)) => Err((keep_readable(list_items), failure)),
     };
-    connection.set_mirrored_arguments(mirrors);
+    connection.set_mirrored_arguments(mirrored_arguments);
     outcome
 }
 
 /// Reads the tools again to refresh the arguments that are repeated as headers.
 pub(crate) async fn refresh_mirrored_arguments(
     connection: &Connection,
-    page_wait: Duration,
+    page_timeout: Duration,
 ) -> Result<(), Failure> {
-    fetch_tools(connection, page_wait).await.map(drop).map_err(|(_, failure)| failure)
+    fetch_tools(connection, page_timeout).await.map(drop).map_err(|(_, failure)| failure)
 }
 
 async fn fetch_list<T>(
     connection: &Connection,
     list: &ListSpec,
     read: ParseItem<T>,
-    page_wait: Duration,
+    page_timeout: Duration,
 ) -> ListOutcome<T> {
     if !connection.initialize_info.has_capability(list.offer) {
         return Ok(ListItems::default());
     }
-    let mut taking = ListReader::new(connection, list, read);
+    let mut reader = ListReader::new(connection, list, read);
     let mut cursor: Option<String> = None;
     for _ in 0..PAGES_MAX {
-        let page = match fetch_page(connection, list, cursor.as_deref(), page_wait).await {
+        let page = match fetch_page(connection, list, cursor.as_deref(), page_timeout).await {
             Ok(Some(page)) => page,
-            Ok(None) => return Ok(taking.list_items),
-            Err(failure) => return Err((taking.list_items, failure)),
+            Ok(None) => return Ok(reader.list_items),
+            Err(failure) => return Err((reader.list_items, failure)),
         };
-        match taking.add_page(cursor.as_deref(), page) {
+        match reader.add_page(cursor.as_deref(), page) {
             Some(next) => cursor = Some(next),
-            None => return Ok(taking.list_items),
+            None => return Ok(reader.list_items),
         }
     }
     tracing::warn!(
         backend = %connection.backend, list = list.member, pages_max = PAGES_MAX,
         "the list has more pages than are taken"
     );
-    Ok(taking.list_items)
+    Ok(reader.list_items)
 }
 
 /// Reads one page: its items, and the cursor of the next page. `None` if the backend has no such list.
@@ -270,15 +280,15 @@ async fn fetch_page(
     connection: &Connection,
     list: &ListSpec,
     cursor: Option<&str>,
-    page_wait: Duration,
+    page_timeout: Duration,
 ) -> Result<Option<Page>, Failure> {
     let params = connection.dialect.list(cursor);
     let page = connection.exchange(Purpose::Maintenance, |_| McpRequest::maintenance(list.method, params));
     let late = || {
-        let seconds = page_wait.as_secs_f64();
+        let seconds = page_timeout.as_secs_f64();
         Failure::indeterminate(FailureClass::Timeout, format_args!("no page of the list within {seconds} s"))
     };
-    let page = match timeout(page_wait, page).await.map_err(|_| late())? {
+    let page = match timeout(page_timeout, page).await.map_err(|_| late())? {
         // A backend may declare resources and have no templates, for example.
         Err(Failure::Refused(error)) if error.code == code::METHOD_NOT_FOUND => return Ok(None),
         page => page?,

@@ -65,7 +65,8 @@ impl Requester {
                 (Some(one), Some(other)) => one.is_same_user(other),
                 (Some(_), None) | (None, Some(_)) => false,
                 (None, None) => {
-                    let is_local = |asker: &Self| asker.address.is_none_or(|address| address.is_loopback());
+                    let is_local =
+                        |requester: &Self| requester.address.is_none_or(|address| address.is_loopback());
                     is_local(self) && is_local(other)
                 }
             },
@@ -119,13 +120,13 @@ impl RequestTable {
     /// from that client. A client that cannot be asked counts as well, because the backend does not know its
     /// capabilities.
     fn find_only_client(&mut self) -> Result<(u64, Arc<dyn ClientPort>), Addressee> {
-        let mut calls = self.requests.iter().filter_map(|(id, flight)| match &flight.purpose {
-            Purpose::Call(client, asker) if !flight.is_answered => Some((*id, client, asker)),
+        let mut calls = self.requests.iter().filter_map(|(id, request)| match &request.purpose {
+            Purpose::Call(client, requester) if !request.is_answered => Some((*id, client, requester)),
             Purpose::Call(..) | Purpose::Maintenance | Purpose::Listen(_) => None,
         });
-        let Some((mut newest, mut client, asker)) = calls.next() else { return Err(Addressee::Nobody) };
-        for (id, other, of_other) in calls {
-            if asker.client.is_none() || of_other.client != asker.client {
+        let Some((mut newest, mut client, requester)) = calls.next() else { return Err(Addressee::Nobody) };
+        for (id, other, other_requester) in calls {
+            if requester.client.is_none() || other_requester.client != requester.client {
                 return Err(Addressee::Ambiguous);
             }
             // A person most likely still looks at the call that was started last.
@@ -134,7 +135,7 @@ impl RequestTable {
             }
         }
         let client = Arc::clone(client);
-        if self.cancelled.are_all_from(asker) { Ok((newest, client)) } else { Err(Addressee::Ambiguous) }
+        if self.cancelled.are_all_from(requester) { Ok((newest, client)) } else { Err(Addressee::Ambiguous) }
     }
 }
 
@@ -165,20 +166,20 @@ impl PendingRequests {
 
     /// Delivers an answer that arrived on a shared channel. Returns false if no request waited for it.
     pub(crate) fn complete(&self, id: Option<u64>, outcome: RequestOutcome) -> bool {
-        let waiting = id.and_then(|id| {
+        let response_sender = id.and_then(|id| {
             let mut table = self.table.lock();
             table.cancelled.remove(id);
             // Dropping the sender notifies the waiter.
             drop(table.end_waiters.remove(&id));
-            let flight = table.requests.get_mut(&id)?;
-            let waiting = flight.response_sender.take();
-            flight.is_answered |= waiting.is_some();
-            waiting
+            let request = table.requests.get_mut(&id)?;
+            let response_sender = request.response_sender.take();
+            request.is_answered |= response_sender.is_some();
+            response_sender
         });
-        match waiting {
+        match response_sender {
             // The receiver may have been dropped at this very moment.
-            Some(waiting) => {
-                drop(waiting.send(outcome));
+            Some(response_sender) => {
+                drop(response_sender.send(outcome));
                 true
             }
             None => {
@@ -191,12 +192,12 @@ impl PendingRequests {
     /// Returns a future that resolves when the backend has answered a cancelled request, or when no answer
     /// will come. Must be called before the request's handle is dropped.
     pub(crate) fn wait_for_end(&self, id: u64) -> impl Future<Output = ()> + Send + 'static {
-        let (told, end) = oneshot::channel();
+        let (end_sender, end) = oneshot::channel();
         let mut table = self.table.lock();
         // Without an entry, the answer has arrived or is not wanted.
-        if table.requests.get(&id).is_some_and(|flight| !flight.is_answered) {
-            table.end_waiters.retain(|_, told| !told.is_closed());
-            table.end_waiters.insert(id, told);
+        if table.requests.get(&id).is_some_and(|request| !request.is_answered) {
+            table.end_waiters.retain(|_, end_sender| !end_sender.is_closed());
+            table.end_waiters.insert(id, end_sender);
         }
         async move {
             let _ = end.await;
@@ -207,8 +208,8 @@ impl PendingRequests {
     pub(crate) fn abort_all(&self) {
         let mut table = self.table.lock();
         table.end_waiters.clear();
-        for flight in table.requests.values_mut() {
-            flight.response_sender = None;
+        for request in table.requests.values_mut() {
+            request.response_sender = None;
         }
     }
 
@@ -217,8 +218,9 @@ impl PendingRequests {
     pub(crate) fn complete_only(&self, failure: Failure) -> bool {
         let only = {
             let table = self.table.lock();
-            let mut waiting = table.requests.iter().filter(|(_, flight)| flight.response_sender.is_some());
-            match (waiting.next(), waiting.next()) {
+            let mut response_sender =
+                table.requests.iter().filter(|(_, request)| request.response_sender.is_some());
+            match (response_sender.next(), response_sender.next()) {
                 (Some((id, _)), None) => Some(*id),
                 _ => None,
             }
@@ -234,13 +236,13 @@ impl PendingRequests {
     /// True while a client's call waits for its answer.
     pub(crate) fn has_calls(&self) -> bool {
         let waits =
-            |flight: &PendingRequest| matches!(flight.purpose, Purpose::Call(..)) && !flight.is_answered;
+            |request: &PendingRequest| matches!(request.purpose, Purpose::Call(..)) && !request.is_answered;
         self.table.lock().requests.values().any(waits)
     }
 
-    /// Forwards a notification to the client or listener that it concerns. `own` is the request that owns the
+    /// Forwards a notification to the client or listener that it concerns. `request_id` is the request that owns the
     /// stream on which it arrived, if any.
-    pub(crate) fn dispatch_notice(&self, notice: BackendNotification, own: Option<u64>) {
+    pub(crate) fn dispatch_notice(&self, notice: BackendNotification, request_id: Option<u64>) {
         match notice {
             BackendNotification::Progress { token, params } => {
                 if let Some(client) = self.find_client(token) {
@@ -248,7 +250,7 @@ impl PendingRequests {
                 }
             }
             BackendNotification::Log { level, params } => {
-                let client = match own {
+                let client = match request_id {
                     Some(id) => self.find_client(id),
                     None => self.table.lock().find_only_client().ok().map(|(_, client)| client),
                 };
@@ -265,15 +267,15 @@ impl PendingRequests {
                 self.event_sender.send(BackendEvent::ResourceUpdated(uri))
             }
             BackendNotification::ListenAcknowledged(id) => {
-                if let Some(taken) = self.find_listen_sender(id) {
-                    taken.send_replace(true);
+                if let Some(is_open_sender) = self.find_listen_sender(id) {
+                    is_open_sender.send_replace(true);
                 }
             }
             BackendNotification::ListenEnded(id) => {
                 if self.find_listen_sender(id).is_some()
-                    && let Some(flight) = self.table.lock().requests.get_mut(&id)
+                    && let Some(request) = self.table.lock().requests.get_mut(&id)
                 {
-                    flight.response_sender = None;
+                    request.response_sender = None;
                 }
             }
             BackendNotification::ElicitationComplete(id) => self.url_elicitations.complete(&id),
@@ -285,9 +287,9 @@ impl PendingRequests {
     /// client of that request. Any other question is for the client that owns every call on which the backend
     /// may still be working. If there are several such clients, the question is ambiguous. The calls of each
     /// user whose client can be asked are then serialised for a while.
-    pub(crate) fn find_addressee(&self, own: Option<u64>) -> Addressee {
+    pub(crate) fn find_addressee(&self, request_id: Option<u64>) -> Addressee {
         let mut table = self.table.lock();
-        let (id, client) = match own {
+        let (id, client) = match request_id {
             None => match table.find_only_client() {
                 Ok(found) => found,
                 Err(addressee) => {
@@ -301,16 +303,16 @@ impl PendingRequests {
                     return addressee;
                 }
             },
-            Some(own) => match table.requests.get(&own) {
+            Some(request_id) => match table.requests.get(&request_id) {
                 Some(PendingRequest { purpose: Purpose::Call(client, _), is_answered: false, .. }) => {
-                    (own, Arc::clone(client))
+                    (request_id, Arc::clone(client))
                 }
                 _ => return Addressee::Nobody,
             },
         };
-        let gone =
-            table.requests.get_mut(&id).map(|flight| flight.cancellation.get_or_insert_default().clone());
-        Addressee::Client(client, gone.unwrap_or_default())
+        let cancellation =
+            table.requests.get_mut(&id).map(|request| request.cancellation.get_or_insert_default().clone());
+        Addressee::Client(client, cancellation.unwrap_or_default())
     }
 
     /// The URL elicitations that the backend may still report as complete.
@@ -335,7 +337,7 @@ impl PendingRequests {
     }
 
     fn find_client(&self, id: u64) -> Option<Arc<dyn ClientPort>> {
-        match &self.table.lock().requests.get(&id).filter(|flight| !flight.is_answered)?.purpose {
+        match &self.table.lock().requests.get(&id).filter(|request| !request.is_answered)?.purpose {
             Purpose::Call(client, _) => Some(Arc::clone(client)),
             Purpose::Maintenance | Purpose::Listen(_) => None,
         }
@@ -343,7 +345,7 @@ impl PendingRequests {
 
     fn find_listen_sender(&self, id: u64) -> Option<watch::Sender<bool>> {
         match &self.table.lock().requests.get(&id)?.purpose {
-            Purpose::Listen(taken) => Some(taken.clone()),
+            Purpose::Listen(is_open_sender) => Some(is_open_sender.clone()),
             Purpose::Call(..) | Purpose::Maintenance => None,
         }
     }
@@ -367,8 +369,8 @@ impl RequestHandle {
     /// without a value if no answer will come.
     pub(crate) fn response_receiver(&self) -> oneshot::Receiver<RequestOutcome> {
         let (sender, receiver) = oneshot::channel();
-        if let Some(flight) = self.pending_requests.table.lock().requests.get_mut(&self.id) {
-            flight.response_sender = Some(sender);
+        if let Some(request) = self.pending_requests.table.lock().requests.get_mut(&self.id) {
+            request.response_sender = Some(sender);
         }
         receiver
     }
@@ -383,16 +385,16 @@ impl RequestHandle {
 impl Drop for RequestHandle {
     fn drop(&mut self) {
         let mut table = self.pending_requests.table.lock();
-        let Some(flight) = table.requests.remove(&self.id) else { return };
-        if let Purpose::Call(_, asker) = &flight.purpose
+        let Some(request) = table.requests.remove(&self.id) else { return };
+        if let Purpose::Call(_, requester) = &request.purpose
             && !self.is_finished
-            && !flight.is_answered
+            && !request.is_answered
         {
-            table.cancelled.add(self.id, asker.clone());
+            table.cancelled.add(self.id, requester.clone());
         }
         drop(table);
-        if let Some(gone) = flight.cancellation {
-            gone.cancel();
+        if let Some(cancellation) = request.cancellation {
+            cancellation.cancel();
         }
     }
 }

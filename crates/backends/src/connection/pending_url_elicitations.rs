@@ -37,10 +37,10 @@ impl PendingUrlElicitations {
     /// Notifies the client that was sent to the page that the elicitation is complete.
     pub(crate) fn complete(&self, id: &str) {
         let mut expected = self.0.lock();
-        let place = expected.iter().position(|(known, _)| known == id);
-        let visitor = place.and_then(|place| expected.remove(place));
+        let index = expected.iter().position(|(known, _)| known == id);
+        let found = index.and_then(|index| expected.remove(index));
         drop(expected);
-        if let Some((id, client)) = visitor {
+        if let Some((id, client)) = found {
             client.elicitation_complete(
                 [("elicitationId".to_owned(), Json::string(&id))].into_iter().collect(),
             );

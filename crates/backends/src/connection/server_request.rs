@@ -22,22 +22,22 @@ pub(crate) enum ServerRequest {
 }
 
 impl ServerRequest {
-    /// Parses a request. `own` is the request that owns the stream on which it arrived; `None` for a stream
+    /// Parses a request. `request_id` is the request that owns the stream on which it arrived; `None` for a stream
     /// that belongs to no request.
     pub(crate) fn read(
-        name: &str,
+        method: &str,
         params: Option<Json>,
-        flights: &PendingRequests,
-        own: Option<u64>,
+        pending_requests: &PendingRequests,
+        request_id: Option<u64>,
     ) -> Self {
-        if name == method::PING {
+        if method == method::PING {
             return Self::Ping;
         }
-        match read_question(name, params) {
+        match read_question(method, params) {
             Some(question) => {
-                let addressee = flights.find_addressee(own);
+                let addressee = pending_requests.find_addressee(request_id);
                 if let Addressee::Client(client, _) = &addressee {
-                    flights.url_elicitations().register(&question, client);
+                    pending_requests.url_elicitations().register(&question, client);
                 }
                 Self::Question(question, addressee)
             }
@@ -61,9 +61,9 @@ impl ServerRequest {
                 let text = "calls of several clients may be under way, and nothing tells which of them this question is about";
                 return jsonrpc::write_error(Some(&id), &RpcError::new(code::INTERNAL_ERROR, text));
             }
-            Addressee::Client(client, gone) => tokio::select! {
+            Addressee::Client(client, cancellation) => tokio::select! {
                 answer = client.ask(question) => answer,
-                () = gone.cancelled() => Err(AskError::Unreachable),
+                () = cancellation.cancelled() => Err(AskError::Unreachable),
             },
         };
         match answer {

@@ -51,7 +51,7 @@ impl Endpoint {
             session.set_sensitive(true);
             headers.insert(header::SESSION_ID, session);
         }
-        let with = |own: &[(HeaderName, &'static str)]| {
+        let merged_with = |own: &[(HeaderName, &'static str)]| {
             let own = own.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
             let mut all: HeaderMap = own.collect();
             overwrite_headers(&mut all, &headers);
@@ -60,36 +60,36 @@ impl Endpoint {
         };
         let json = "application/json";
         Self {
-            post_headers: with(&[
+            post_headers: merged_with(&[
                 (CONTENT_TYPE, json),
                 (ACCEPT, "application/json, text/event-stream"),
                 ACCEPT_IDENTITY,
             ]),
-            get_headers: with(&[(ACCEPT, "text/event-stream"), ACCEPT_IDENTITY]),
-            delete_headers: with(&[]),
+            get_headers: merged_with(&[(ACCEPT, "text/event-stream"), ACCEPT_IDENTITY]),
+            delete_headers: merged_with(&[]),
             http: Arc::clone(http),
             uri,
         }
     }
 
-    /// Posts a message. The headers in `more` belong to this message; they never replace those of the
+    /// Posts a message. The headers in `extra_headers` belong to this message; they never replace those of the
     /// endpoint.
     pub(crate) async fn post(
         &self,
         message: Bytes,
-        more: HeaderMap,
+        extra_headers: HeaderMap,
     ) -> Result<(Response<ResponseBody>, Uri), Failure> {
-        self.send((Method::POST, &self.post_headers), more, message, SentFlag::default()).await
+        self.send((Method::POST, &self.post_headers), extra_headers, message, SentFlag::default()).await
     }
 
-    /// Posts like `post`, and sets `left` as soon as the backend may have received any part of the message.
+    /// Posts like `post`, and sets `sent_flag` as soon as the backend may have received any part of the message.
     pub(crate) async fn post_tracked(
         &self,
         message: Bytes,
-        more: HeaderMap,
-        left: SentFlag,
+        extra_headers: HeaderMap,
+        sent_flag: SentFlag,
     ) -> Result<(Response<ResponseBody>, Uri), Failure> {
-        self.send((Method::POST, &self.post_headers), more, message, left).await
+        self.send((Method::POST, &self.post_headers), extra_headers, message, sent_flag).await
     }
 
     /// Posts a message that has no answer. Reads the response to its end, so that the connection returns to
@@ -106,10 +106,13 @@ impl Endpoint {
         timeout(ONE_WAY_TIMEOUT, posting).await.map_err(|_| late())?
     }
 
-    /// Opens an event stream. `last_id` resumes a stream after that event.
-    pub(crate) async fn get(&self, last_id: Option<&str>) -> Result<(Response<ResponseBody>, Uri), Failure> {
+    /// Opens an event stream. `last_event_id` resumes a stream after that event.
+    pub(crate) async fn get(
+        &self,
+        last_event_id: Option<&str>,
+    ) -> Result<(Response<ResponseBody>, Uri), Failure> {
         let mut headers = HeaderMap::new();
-        if let Some(id) = last_id {
+        if let Some(id) = last_event_id {
             set_header(&mut headers, header::LAST_EVENT_ID, id);
         }
         self.send((Method::GET, &self.get_headers), headers, Bytes::new(), SentFlag::default()).await

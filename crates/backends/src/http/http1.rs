@@ -46,9 +46,9 @@ enum SendOutcome {
 
 impl Http1Client {
     /// Creates a client for the origin of `uri` without connecting. `None` if its scheme is not `http`.
-    pub(crate) fn new(uri: &Uri, connector: &HttpConnector, idle_wait: Duration) -> Option<Self> {
+    pub(crate) fn new(uri: &Uri, connector: &HttpConnector, idle_timeout: Duration) -> Option<Self> {
         let authority = uri.authority().filter(|_| uri.scheme() == Some(&Scheme::HTTP))?;
-        let pool = Pool::new(idle_wait);
+        let pool = Pool::new(idle_timeout);
         Some(Self { authority: authority.clone(), connector: connector.clone(), pool })
     }
 
@@ -104,9 +104,9 @@ impl Http1Client {
         };
         // A server that refuses a request need not read the rest of it (RFC 9112 section 9.5). A server that
         // accepts it waits for the rest.
-        let goes_on = unsent.is_empty() || head.response.status().is_success();
-        let unsent = if goes_on { unsent } else { Bytes::new() };
-        let pool = (head.keep_alive && goes_on).then(|| Arc::clone(&self.pool));
+        let is_rest_wanted = unsent.is_empty() || head.response.status().is_success();
+        let unsent = if is_rest_wanted { unsent } else { Bytes::new() };
+        let pool = (head.keep_alive && is_rest_wanted).then(|| Arc::clone(&self.pool));
         let body = Http1Body::new(connection, head.framing, unsent, pool);
         Ok(head.response.map(|()| ResponseBody::from_http1(body)))
     }
@@ -145,10 +145,10 @@ struct RequestBytes<'a> {
 }
 
 impl RequestBytes<'_> {
-    /// The last `left` bytes of the request.
-    fn tail(self, left: usize) -> Bytes {
-        match left.checked_sub(self.body.len()) {
-            None | Some(0) => self.body.slice(self.body.len() - left..),
+    /// The last `remaining` bytes of the request.
+    fn tail(self, remaining: usize) -> Bytes {
+        match remaining.checked_sub(self.body.len()) {
+            None | Some(0) => self.body.slice(self.body.len() - remaining..),
             Some(of_first) => [&self.head[self.head.len() - of_first..], self.body].concat().into(),
         }
     }
@@ -169,9 +169,13 @@ async fn write_request(
     request: RequestBytes<'_>,
 ) -> Result<SendOutcome, SendError> {
     let mut parts = request.head.chain(&request.body[..]);
-    let total = parts.remaining();
-    let unsent = |left: usize, failure| {
-        if left == total { SendError::NothingSent(failure) } else { SendError::PartlySent(failure) }
+    let total_bytes = parts.remaining();
+    let unsent = |remaining: usize, failure| {
+        if remaining == total_bytes {
+            SendError::NothingSent(failure)
+        } else {
+            SendError::PartlySent(failure)
+        }
     };
     while parts.has_remaining() {
         let mut slices = [io::IoSlice::new(&[]); 2];
@@ -180,25 +184,25 @@ async fn write_request(
             1 => connection.stream.try_write(&slices[0]),
             count => connection.stream.try_write_vectored(slices.get(..count).unwrap_or_default()),
         };
-        let left = parts.remaining();
+        let remaining = parts.remaining();
         match written {
-            Ok(0) => return Err(unsent(left, io_failure(&io::ErrorKind::WriteZero.into()))),
+            Ok(0) => return Err(unsent(remaining, io_failure(&io::ErrorKind::WriteZero.into()))),
             Ok(written) => {
                 request.sent_flag.set();
                 parts.advance(written);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let ready = connection.stream.ready(Interest::READABLE | Interest::WRITABLE).await;
-                let ready = ready.map_err(|error| unsent(left, io_failure(&error)))?;
-                let heard = if ready.is_readable() { connection.try_read() } else { TryRead::WouldBlock };
-                if heard != TryRead::WouldBlock && left == total {
+                let ready = ready.map_err(|error| unsent(remaining, io_failure(&error)))?;
+                let try_read = if ready.is_readable() { connection.try_read() } else { TryRead::WouldBlock };
+                if try_read != TryRead::WouldBlock && remaining == total_bytes {
                     return Err(SendError::NothingSent(closed_early()));
                 }
-                match heard {
+                match try_read {
                     TryRead::WouldBlock => {}
                     TryRead::Data => {
                         if let Some(head) = try_parse_head(connection).map_err(SendError::PartlySent)? {
-                            return Ok(SendOutcome::EarlyResponse(head, request.tail(left)));
+                            return Ok(SendOutcome::EarlyResponse(head, request.tail(remaining)));
                         }
                     }
                     TryRead::Closed => return Err(SendError::PartlySent(closed_early())),
@@ -206,12 +210,12 @@ async fn write_request(
             }
             Err(error) => {
                 // The server may have sent the reason before it stopped reading.
-                if left < total
+                if remaining < total_bytes
                     && let Some(head) = read_final_head(connection).await
                 {
-                    return Ok(SendOutcome::EarlyResponse(head, request.tail(left)));
+                    return Ok(SendOutcome::EarlyResponse(head, request.tail(remaining)));
                 }
-                return Err(unsent(left, io_failure(&error)));
+                return Err(unsent(remaining, io_failure(&error)));
             }
         }
     }

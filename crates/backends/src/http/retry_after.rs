@@ -18,23 +18,23 @@ pub(crate) struct RetryAfter(UnpoisonedMutex<Option<Instant>>);
 
 impl RetryAfter {
     /// Starts a pause now. If an earlier pause ends later, that one counts.
-    pub(crate) fn set(&self, pause: Duration) {
-        let until = Instant::now() + pause.min(PAUSE_MAX);
-        let mut kept = self.0.lock();
-        if kept.is_none_or(|kept| kept < until) {
-            *kept = Some(until);
+    pub(crate) fn set(&self, delay: Duration) {
+        let until = Instant::now() + delay.min(PAUSE_MAX);
+        let mut until_slot = self.0.lock();
+        if until_slot.is_none_or(|until_slot| until_slot < until) {
+            *until_slot = Some(until);
         }
     }
 
     /// The remaining time of the pause; `None` if there is none.
     pub(crate) fn remaining(&self) -> Option<Duration> {
-        let mut kept = self.0.lock();
-        let left = (*kept)?.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            *kept = None;
+        let mut until_slot = self.0.lock();
+        let remaining = (*until_slot)?.saturating_duration_since(Instant::now());
+        if remaining.is_zero() {
+            *until_slot = None;
             return None;
         }
-        Some(left)
+        Some(remaining)
     }
 }
 

@@ -45,8 +45,8 @@ impl AttemptGuard {
 
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
-        if let Some(life) = &self.0 {
-            life.close(CloseReason::Failed(FailureClass::Timeout));
+        if let Some(close_signal) = &self.0 {
+            close_signal.close(CloseReason::Failed(FailureClass::Timeout));
         }
     }
 }
@@ -60,11 +60,11 @@ impl Connector {
     /// time-out.
     pub(crate) async fn connect(&mut self) -> Result<Arc<Connection>, Failure> {
         let Timeouts { connect, start, .. } = self.supervised.policy.timeouts;
-        let signs = Arc::clone(&self.supervised.startup_activity);
-        let _starting = signs.start();
+        let startup_activity = Arc::clone(&self.supervised.startup_activity);
+        let _starting = startup_activity.start();
         tokio::select! {
             connected = self.connect_by_transport() => connected,
-            () = signs.wait_for_timeout(connect, start) => {
+            () = startup_activity.wait_for_timeout(connect, start) => {
                 let (connect, start) = (connect.as_secs(), start.as_secs());
                 Err(Failure::not_sent(
                     FailureClass::Timeout,
@@ -78,8 +78,8 @@ impl Connector {
     }
 
     async fn connect_by_transport(&mut self) -> Result<Arc<Connection>, Failure> {
-        let shared = Arc::clone(&self.supervised);
-        match &shared.policy.transport {
+        let supervised = Arc::clone(&self.supervised);
+        match &supervised.policy.transport {
             Transport::Stdio(policy) => Box::pin(self.connect_stdio(policy)).await,
             Transport::StreamableHttp(policy) if self.supervised.is_over_sse() => {
                 let connected = Box::pin(self.connect_sse(policy)).await;
@@ -96,11 +96,11 @@ impl Connector {
 
     async fn connect_stdio(&mut self, policy: &StdioPolicy) -> Result<Arc<Connection>, Failure> {
         let started = self.start_stdio(policy).await;
-        let died = matches!(
+        let has_exited = matches!(
             started,
             Err(Failure::Indeterminate(FailureClass::Exited, _) | Failure::NotSent(FailureClass::Exited, _))
         );
-        if !died {
+        if !has_exited {
             return started;
         }
         if self.skip_probe {
@@ -115,31 +115,36 @@ impl Connector {
     }
 
     async fn start_stdio(&self, policy: &StdioPolicy) -> Result<Arc<Connection>, Failure> {
-        let shared = &self.supervised;
-        let timeouts = shared.policy.timeouts;
-        let wiring =
-            StdioContext::new(&shared.event_sender, &shared.tasks, &shared.startup_activity, timeouts.call);
-        let attempt = AttemptGuard(Some(Arc::clone(&wiring.close_signal)));
-        let link = child::start(policy, &shared.processes, &wiring).await?;
-        let introduction = if self.skip_probe {
-            probe::duplex::handshake(&link, &shared.client_info).await?
+        let supervised = &self.supervised;
+        let timeouts = supervised.policy.timeouts;
+        let context = StdioContext::new(
+            &supervised.event_sender,
+            &supervised.tasks,
+            &supervised.startup_activity,
+            timeouts.call,
+        );
+        let attempt_guard = AttemptGuard(Some(Arc::clone(&context.close_signal)));
+        let link = child::start(policy, &supervised.processes, &context).await?;
+        let initialize_info = if self.skip_probe {
+            probe::duplex::handshake(&link, &supervised.client_info).await?
         } else {
-            probe::duplex::negotiate(&link, &shared.client_info, &wiring.first_output, timeouts.connect)
+            probe::duplex::negotiate(&link, &supervised.client_info, &context.first_output, timeouts.connect)
                 .await?
         };
-        attempt.complete();
-        Ok(self.duplex_connection(link, introduction))
+        attempt_guard.complete();
+        Ok(self.duplex_connection(link, initialize_info))
     }
 
     async fn connect_sse(&mut self, policy: &HttpPolicy) -> Result<Arc<Connection>, Failure> {
         let http = self.http_client(policy)?;
-        let shared = &self.supervised;
-        let life = Arc::default();
-        let attempt = AttemptGuard(Some(Arc::clone(&life)));
-        let link = sse::open(&http, &policy.url, &shared.event_sender, &life, &shared.tasks).await?;
-        let introduction = probe::duplex::handshake(&link, &shared.client_info).await?;
-        attempt.complete();
-        Ok(self.duplex_connection(link, introduction))
+        let supervised = &self.supervised;
+        let close_signal = Arc::default();
+        let attempt_guard = AttemptGuard(Some(Arc::clone(&close_signal)));
+        let link =
+            sse::open(&http, &policy.url, &supervised.event_sender, &close_signal, &supervised.tasks).await?;
+        let initialize_info = probe::duplex::handshake(&link, &supervised.client_info).await?;
+        attempt_guard.complete();
+        Ok(self.duplex_connection(link, initialize_info))
     }
 
     /// Connects over streamable HTTP. If the server refuses that, connects over HTTP+SSE at the same address,
@@ -166,70 +171,71 @@ impl Connector {
     }
 
     async fn connect_streamable(&mut self, policy: &HttpPolicy) -> Result<Arc<Connection>, Failure> {
-        let base = StreamableContext {
+        let context = StreamableContext {
             http: self.http_client(policy)?,
             pending_requests: PendingRequests::new(Arc::clone(&self.supervised.event_sender)),
             tasks: self.supervised.tasks.clone(),
         };
-        let shared = &self.supervised;
-        let wait = shared.policy.timeouts.connect;
-        let (link, introduction) = if self.skip_probe {
-            let begun = probe::streamable::handshake(&base, &policy.url, &shared.client_info).await;
+        let supervised = &self.supervised;
+        let wait = supervised.policy.timeouts.connect;
+        let (link, initialize_info) = if self.skip_probe {
+            let negotiated =
+                probe::streamable::handshake(&context, &policy.url, &supervised.client_info).await;
             // After a failure, the next attempt probes again.
-            self.skip_probe = begun.is_ok();
-            begun?
+            self.skip_probe = negotiated.is_ok();
+            negotiated?
         } else {
-            probe::streamable::negotiate(&base, &policy.url, &shared.client_info, wait).await?
+            probe::streamable::negotiate(&context, &policy.url, &supervised.client_info, wait).await?
         };
         let endpoint = Arc::clone(link.endpoint());
-        let connection = self.build_connection(Arc::new(link), introduction, true);
+        let connection = self.build_connection(Arc::new(link), initialize_info, true);
         if connection.has_session() {
             connection.spawn_tracked(run_get_stream(Arc::clone(&connection), endpoint));
         }
         Ok(connection)
     }
 
-    fn duplex_connection(&self, link: Arc<DuplexLink>, introduction: InitializeInfo) -> Arc<Connection> {
-        self.build_connection(link, introduction, false)
+    fn duplex_connection(&self, link: Arc<DuplexLink>, initialize_info: InitializeInfo) -> Arc<Connection> {
+        self.build_connection(link, initialize_info, false)
     }
 
     fn build_connection(
         &self,
         link: Arc<dyn Link>,
-        introduction: InitializeInfo,
+        initialize_info: InitializeInfo,
         over_http: bool,
     ) -> Arc<Connection> {
-        let shared = &self.supervised;
+        let supervised = &self.supervised;
         let connection = Arc::new(Connection::new(
-            shared.policy.id.clone(),
+            supervised.policy.id.clone(),
             link,
-            introduction,
-            &shared.client_info,
+            initialize_info,
+            &supervised.client_info,
             over_http,
         ));
         if !connection.has_session() {
             connection.spawn_tracked(run_listen_stream(
                 Arc::clone(&connection),
-                Arc::clone(&shared.event_sender),
-                shared.subscriptions.subscribe(),
+                Arc::clone(&supervised.event_sender),
+                supervised.subscriptions.subscribe(),
             ));
         }
         connection
     }
 
     fn http_client(&self, policy: &HttpPolicy) -> Result<Arc<HttpClient>, Failure> {
-        let shared = &self.supervised;
-        if let Some(client) = shared.http_client.get() {
+        let supervised = &self.supervised;
+        if let Some(client) = supervised.http_client.get() {
             return Ok(Arc::clone(client));
         }
-        let agent = format!("{}/{}", shared.client_info.name, shared.client_info.version);
+        let agent = format!("{}/{}", supervised.client_info.name, supervised.client_info.version);
         let client = Arc::new(HttpClient::new(
             policy,
-            &shared.policy.headers,
-            shared.request_credentials.clone(),
-            shared.policy.timeouts.connect,
+            &supervised.policy.headers,
+            supervised.request_credentials.clone(),
+            supervised.policy.timeouts.connect,
             &agent,
         )?);
-        Ok(Arc::clone(shared.http_client.get_or_init(|| client)))
+        Ok(Arc::clone(supervised.http_client.get_or_init(|| client)))
     }
 }

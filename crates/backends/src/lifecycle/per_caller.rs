@@ -118,11 +118,11 @@ impl Deref for ConnectionRef {
 
 impl Drop for ConnectionRef {
     fn drop(&mut self) {
-        if let Some(users) = &self.usage
-            && users.in_use.fetch_sub(1, Ordering::Relaxed) == 1
+        if let Some(usage) = &self.usage
+            && usage.in_use.fetch_sub(1, Ordering::Relaxed) == 1
         {
-            *users.released_at.lock() = Instant::now();
-            users.slot_freed.notify_waiters();
+            *usage.released_at.lock() = Instant::now();
+            usage.slot_freed.notify_waiters();
         }
     }
 }
@@ -150,14 +150,14 @@ impl CallerConnections {
             room.register(Arc::downgrade(&connections));
             main.tasks.spawn(spare::maintain_spare(Arc::downgrade(&connections), main.stop.clone()));
         }
-        let (sweeping, stop) = (Arc::downgrade(&connections), main.stop.clone());
+        let (weak, stop) = (Arc::downgrade(&connections), main.stop.clone());
         main.tasks.spawn(async move {
             loop {
                 tokio::select! {
                     () = sleep(SWEEP_INTERVAL) => {}
                     () = stop.cancelled() => return,
                 }
-                let Some(connections) = sweeping.upgrade() else { return };
+                let Some(connections) = weak.upgrade() else { return };
                 connections.sweep();
             }
         });
@@ -200,15 +200,15 @@ impl CallerConnections {
                 Ok(ConnectionKey::for_request(*isolation, ctx).map(|key| (key, None)))
             }
             Grouping::Credentials(credentials) => {
-                let holder = AuthenticatedCaller::from_context(ctx);
-                let subject = holder.as_ref().map(AuthenticatedCaller::subject);
+                let caller = AuthenticatedCaller::from_context(ctx);
+                let subject = caller.as_ref().map(AuthenticatedCaller::subject);
                 let scope = credentials
                     .0
                     .scope(subject.as_ref())
                     .map_err(|error| request_credentials::to_failure(&error))?;
-                match (scope, holder) {
-                    (IsolationScope::Caller(scope), Some(holder)) => {
-                        Ok(Some((ConnectionKey::Credential(scope), Some(holder))))
+                match (scope, caller) {
+                    (IsolationScope::Caller(scope), Some(caller)) => {
+                        Ok(Some((ConnectionKey::Credential(scope), Some(caller))))
                     }
                     (IsolationScope::Caller(_) | IsolationScope::Shared, _) => {
                         Err(Failure::not_sent(FailureClass::Auth, "there is no credential for this caller"))
@@ -231,8 +231,8 @@ impl CallerConnections {
     /// A context for requests on behalf of a caller that has its own connection; `None` if there is no such
     /// connection.
     pub(crate) fn context_of(&self, scope: CallerScope) -> Option<CallContext> {
-        let table = self.connections.lock();
-        let (key, _) = table.iter().find(|(_, connection)| connection.scope == scope)?;
+        let connections = self.connections.lock();
+        let (key, _) = connections.iter().find(|(_, connection)| connection.scope == scope)?;
         let caller = match key {
             ConnectionKey::User(user) => Caller::Known(Arc::clone(&user.0)),
             ConnectionKey::Client(_) | ConnectionKey::Credential(_) => Caller::Anonymous,
@@ -256,7 +256,7 @@ impl CallerConnections {
     /// # Errors
     /// [`Failure::ConnectionsFull`] if no slot becomes free in time.
     pub(crate) async fn get_or_open(&self, ctx: &CallContext) -> Result<ConnectionRef, Failure> {
-        let Some((key, holder)) = self.resolve_key(ctx)? else { return Ok(ConnectionRef::main(&self.main)) };
+        let Some((key, caller)) = self.resolve_key(ctx)? else { return Ok(ConnectionRef::main(&self.main)) };
         if self.main.stop.is_cancelled() {
             return Err(Failure::not_sent(FailureClass::Exited, "stopped"));
         }
@@ -264,13 +264,13 @@ impl CallerConnections {
         if may_be_stateless && self.is_stateless() {
             return Ok(ConnectionRef::main(&self.main));
         }
-        if let Some(found) = self.find_and_update(&key, holder.clone()) {
+        if let Some(found) = self.find_and_update(&key, caller.clone()) {
             return Ok(found);
         }
         if may_be_stateless && !self.is_stateful().await? {
             return Ok(ConnectionRef::main(&self.main));
         }
-        Box::pin(self.open(key, holder, Owner::from_context(ctx))).await
+        Box::pin(self.open(key, caller, Owner::from_context(ctx))).await
     }
 
     async fn is_stateful(&self) -> Result<bool, Failure> {
@@ -283,23 +283,23 @@ impl CallerConnections {
     fn find_and_update(
         &self,
         key: &ConnectionKey,
-        holder: Option<AuthenticatedCaller>,
+        caller: Option<AuthenticatedCaller>,
     ) -> Option<ConnectionRef> {
         let found = self.connections.lock().get_mut(key).map(CallerConnection::acquire)?;
-        found.supervised.update_caller(holder);
+        found.supervised.update_caller(caller);
         Some(found)
     }
 
     /// Since when the connection has been idle that would be evicted next; `None` if all are in use.
     fn oldest_idle_since(&self) -> Option<Instant> {
-        let table = self.connections.lock();
-        table.values().filter(|connection| connection.is_idle()).map(CallerConnection::idle_since).min()
+        let connections = self.connections.lock();
+        connections.values().filter(|connection| connection.is_idle()).map(CallerConnection::idle_since).min()
     }
 
     /// Closes the longest idle connection. Returns false if all are in use.
     fn close_oldest_idle(&self) -> bool {
-        let ended = remove_oldest(&mut self.connections.lock(), |_| true);
-        close(ended)
+        let removed = remove_oldest(&mut self.connections.lock(), |_| true);
+        close(removed)
     }
 
     fn close_spare(&self) -> bool {
@@ -312,28 +312,31 @@ impl CallerConnections {
     /// Closes connections that exceed the idle time-out, and connections of ended clients.
     fn sweep(&self) {
         let now = Instant::now();
-        let ended: Vec<CallerConnection> = {
-            let mut table = self.connections.lock();
-            let is_over = |key: &ConnectionKey, connection: &CallerConnection| {
+        let removed: Vec<CallerConnection> = {
+            let mut connections = self.connections.lock();
+            let is_expired = |key: &ConnectionKey, connection: &CallerConnection| {
                 let idle = now.duration_since(connection.idle_since());
                 key.has_ended() || (connection.is_idle() && idle >= self.bounds.idle_timeout)
             };
-            table.extract_if(|key, connection| is_over(key, connection)).map(|(_, ended)| ended).collect()
+            connections
+                .extract_if(|key, connection| is_expired(key, connection))
+                .map(|(_, removed)| removed)
+                .collect()
         };
-        for connection in ended {
+        for connection in removed {
             close(Some(connection));
         }
     }
 }
 
-/// Removes the longest idle connection that satisfies `fits`.
+/// Removes the longest idle connection that satisfies `filter`.
 fn remove_oldest(
-    table: &mut HashMap<ConnectionKey, CallerConnection>,
-    fits: impl Fn(&CallerConnection) -> bool,
+    connections: &mut HashMap<ConnectionKey, CallerConnection>,
+    filter: impl Fn(&CallerConnection) -> bool,
 ) -> Option<CallerConnection> {
-    let free = table.iter().filter(|(_, connection)| connection.is_idle() && fits(connection));
-    let oldest = free.min_by_key(|(_, connection)| connection.idle_since()).map(|(key, _)| key.clone());
-    oldest.and_then(|key| table.remove(&key))
+    let idle = connections.iter().filter(|(_, connection)| connection.is_idle() && filter(connection));
+    let oldest_key = idle.min_by_key(|(_, connection)| connection.idle_since()).map(|(key, _)| key.clone());
+    oldest_key.and_then(|key| connections.remove(&key))
 }
 
 /// Closes a connection. Must be called without the lock on the table, because it notifies the listener.

@@ -17,16 +17,16 @@ use crate::ClientInfo;
 use crate::connection::link::McpRequest;
 use crate::failure::{Failure, FailureClass};
 
-fn dialect(identity: &ClientInfo, version: ProtocolVersion) -> Dialect {
-    Dialect::new(version, &identity.name, &identity.version)
+fn dialect(client_info: &ClientInfo, version: ProtocolVersion) -> Dialect {
+    Dialect::new(version, &client_info.name, &client_info.version)
 }
 
-fn discover_request(identity: &ClientInfo) -> McpRequest {
-    McpRequest::maintenance(method::DISCOVER, dialect(identity, ProtocolVersion::V2026_07_28).no_params())
+fn discover_request(client_info: &ClientInfo) -> McpRequest {
+    McpRequest::maintenance(method::DISCOVER, dialect(client_info, ProtocolVersion::V2026_07_28).no_params())
 }
 
-fn initialize_request(identity: &ClientInfo) -> McpRequest {
-    let dialect = dialect(identity, ProtocolVersion::NEWEST_WITH_SESSIONS);
+fn initialize_request(client_info: &ClientInfo) -> McpRequest {
+    let dialect = dialect(client_info, ProtocolVersion::NEWEST_WITH_SESSIONS);
     McpRequest {
         // A retry could create a second session at the backend, which is worse than a failed attempt.
         is_idempotent: false,

@@ -11,17 +11,17 @@ use crate::lifecycle::supervisor::{Phase, SupervisedConnection};
 
 /// Waits until the backend is ready, at most for the connect time-out. It waits while the backend is being
 /// connected, and fails at once if the backend is unavailable or stopped.
-pub(crate) async fn wait_until_ready(shared: &SupervisedConnection) -> Result<Arc<Connection>, Failure> {
-    if let Phase::Ready(connection) = &*shared.phase.borrow()
+pub(crate) async fn wait_until_ready(supervised: &SupervisedConnection) -> Result<Arc<Connection>, Failure> {
+    if let Phase::Ready(connection) = &*supervised.phase.borrow()
         && connection.link.close_signal().reason().is_none()
     {
         return Ok(Arc::clone(connection));
     }
-    Box::pin(wait_for_phase(shared)).await
+    Box::pin(wait_for_phase(supervised)).await
 }
 
-async fn wait_for_phase(shared: &SupervisedConnection) -> Result<Arc<Connection>, Failure> {
-    let mut phase = shared.phase.subscribe();
+async fn wait_for_phase(supervised: &SupervisedConnection) -> Result<Arc<Connection>, Failure> {
+    let mut phase = supervised.phase.subscribe();
     let waiting = async {
         loop {
             match &*phase.borrow_and_update() {
@@ -42,5 +42,5 @@ async fn wait_for_phase(shared: &SupervisedConnection) -> Result<Arc<Connection>
         }
     };
     let late = || Failure::not_sent(FailureClass::Timeout, "still being connected");
-    timeout(shared.policy.timeouts.connect, waiting).await.map_err(|_| late())?
+    timeout(supervised.policy.timeouts.connect, waiting).await.map_err(|_| late())?
 }

@@ -19,8 +19,8 @@ const RESUBSCRIBES_MAX: usize = 8;
 const RESUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Subscribes again to all wanted resources, after the session that held the subscriptions is gone.
-pub(super) async fn resubscribe_all(connection: Arc<Connection>, wanted: ResourceSubscriptions) {
-    let subscribing = stream::iter(wanted.iter().cloned()).for_each_concurrent(RESUBSCRIBES_MAX, |uri: BackendUri| {
+pub(super) async fn resubscribe_all(connection: Arc<Connection>, subscriptions: ResourceSubscriptions) {
+    let subscribing = stream::iter(subscriptions.iter().cloned()).for_each_concurrent(RESUBSCRIBES_MAX, |uri: BackendUri| {
         let connection = Arc::clone(&connection);
         async move {
             let params = connection.dialect.subscription(&uri);

@@ -50,21 +50,22 @@ pub(crate) enum ListenState {
 /// declines it.
 pub(crate) async fn run_get_stream(connection: Arc<Connection>, endpoint: Arc<Endpoint>) {
     let mut backoff = Backoff::for_streams();
-    let (mut last_id, mut stood) = (None, false);
+    let (mut last_event_id, mut was_open) = (None, false);
     loop {
         let opened = Instant::now();
-        match endpoint.get(last_id.as_deref()).await {
+        match endpoint.get(last_event_id.as_deref()).await {
             Ok((response, _))
                 if response.status().is_success() && content_kind(&response) == ContentKind::Events =>
             {
-                stood = true;
+                was_open = true;
                 let mut events = EventReader::new(response.into_body(), true);
                 handle_unsolicited(&connection, &endpoint, &mut events).await;
-                last_id = events.last_event_id;
+                last_event_id = events.last_event_id;
             }
             // If a stream was open before, the backend now refuses it because its session is gone.
             Ok((response, _))
-                if stood && matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) =>
+                if was_open
+                    && matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) =>
             {
                 connection.link.close_signal().close(CloseReason::SessionLost(FailureClass::Status));
                 return;
@@ -88,7 +89,7 @@ fn is_transient(status: StatusCode) -> bool {
 
 /// Handles all messages on a stream that belongs to no request.
 async fn handle_unsolicited(connection: &Connection, endpoint: &Arc<Endpoint>, events: &mut EventReader) {
-    let flights = connection.link.pending_requests();
+    let pending_requests = connection.link.pending_requests();
     let mut replies: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     loop {
         let event = tokio::select! {
@@ -100,16 +101,16 @@ async fn handle_unsolicited(connection: &Connection, endpoint: &Arc<Endpoint>, e
         };
         for_each_message(event, |message| match message {
             Ok(Message::Notification { method, params }) => {
-                flights.dispatch_notice(read_notification(&method, params.as_ref()), None);
+                pending_requests.dispatch_notice(read_notification(&method, params.as_ref()), None);
             }
             Ok(Message::Request { id, method, params }) => {
-                let inquiry = ServerRequest::read(&method, params, flights, None);
+                let server_request = ServerRequest::read(&method, params, pending_requests, None);
                 if replies.len() >= SERVER_REQUESTS_MAX {
                     tracing::debug!(backend = %connection.backend, "dropped a request: too many are open");
                     return;
                 }
                 replies.push(Box::pin(async move {
-                    let reply = inquiry.reply(id).await;
+                    let reply = server_request.reply(id).await;
                     if let Err(failure) = endpoint.post_one_way(reply).await {
                         tracing::debug!(%failure, "an answer to the backend was not taken");
                     }
@@ -128,24 +129,24 @@ async fn handle_unsolicited(connection: &Connection, endpoint: &Arc<Endpoint>, e
 /// resources.
 pub(crate) async fn run_listen_stream(
     connection: Arc<Connection>,
-    ears: Arc<EventSender>,
-    mut wanted: watch::Receiver<ResourceSubscriptions>,
+    event_sender: Arc<EventSender>,
+    mut subscriptions: watch::Receiver<ResourceSubscriptions>,
 ) {
     let mut backoff = Backoff::for_streams();
     let mut gap = false;
     loop {
-        let resources = Arc::clone(&wanted.borrow_and_update());
+        let resources = Arc::clone(&subscriptions.borrow_and_update());
         if resources.is_empty() && !connection.initialize_info.has_list_changed() {
             connection.listen_state.send_replace(ListenState::Open(resources));
-            if wanted.changed().await.is_err() {
+            if subscriptions.changed().await.is_err() {
                 return;
             }
             continue;
         }
         let opened = Instant::now();
         let outcome = tokio::select! {
-            outcome = listen_once(&connection, &resources, gap.then_some(&*ears)) => outcome,
-            changed = wanted.changed() => match changed {
+            outcome = listen_once(&connection, &resources, gap.then_some(&*event_sender)) => outcome,
+            changed = subscriptions.changed() => match changed {
                 // The stream is replaced at once; the gap is negligible.
                 Ok(()) => continue,
                 Err(_) => return,
@@ -164,7 +165,7 @@ pub(crate) async fn run_listen_stream(
         let wait = backoff.next_delay().max(REOPEN_DELAY_MIN);
         tokio::select! {
             () = sleep(wait), if !refused => {}
-            changed = wanted.changed() => if changed.is_err() { return },
+            changed = subscriptions.changed() => if changed.is_err() { return },
         }
     }
 }
@@ -177,36 +178,36 @@ async fn listen_once(
     gap: Option<&EventSender>,
 ) -> Result<(), Failure> {
     let uris: Vec<BackendUri> = resources.iter().cloned().collect();
-    let (taken, mut acknowledged) = watch::channel(false);
+    let (is_open_sender, mut acknowledged) = watch::channel(false);
     let request = McpRequest {
         is_long_lived: true,
         ..McpRequest::maintenance(method::LISTEN, connection.dialect.listen(&uris))
     };
-    let mut stream = Box::pin(connection.exchange(Purpose::Listen(taken), |_| request));
+    let mut stream = Box::pin(connection.exchange(Purpose::Listen(is_open_sender), |_| request));
     // No borrow of the channel may be held while waiting for the stream.
-    let taken_up = async { acknowledged.wait_for(|taken| *taken).await.is_ok() };
-    let taken_up = tokio::select! {
+    let is_open = async { acknowledged.wait_for(|is_open_sender| *is_open_sender).await.is_ok() };
+    let is_open = tokio::select! {
         outcome = &mut stream => return outcome.map(drop),
-        taken_up = taken_up => taken_up,
+        is_open = is_open => is_open,
     };
-    if !taken_up {
+    if !is_open {
         return stream.await.map(drop);
     }
     connection.listen_state.send_replace(ListenState::Open(Arc::clone(resources)));
-    if let Some(ears) = gap {
-        announce_all_changes(connection, ears);
+    if let Some(event_sender) = gap {
+        announce_all_changes(connection, event_sender);
     }
     stream.await.map(drop)
 }
 
-fn announce_all_changes(connection: &Connection, ears: &EventSender) {
+fn announce_all_changes(connection: &Connection, event_sender: &EventSender) {
     for (offer, event) in [
         (ServerCapability::Tools, BackendEvent::ToolsChanged),
         (ServerCapability::Resources, BackendEvent::ResourcesChanged),
         (ServerCapability::Prompts, BackendEvent::PromptsChanged),
     ] {
         if connection.initialize_info.has_capability(offer) {
-            ears.send(event);
+            event_sender.send(event);
         }
     }
 }

@@ -201,9 +201,9 @@ impl SupervisedConnection {
 
     /// Assigns a spare connection to one caller.
     pub(crate) fn assign_caller(&self, scope: CallerScope) {
-        if let Some(caller) = &self.caller_scope {
+        if let Some(caller_scope) = &self.caller_scope {
             // The scope is set only once.
-            let _ = caller.set(scope);
+            let _ = caller_scope.set(scope);
         }
     }
 
@@ -214,23 +214,23 @@ impl SupervisedConnection {
 
     /// Stores the newest token of the caller that is about to use the connection. If the token is new or the
     /// back-off is over, an unavailable connection is retried.
-    pub(crate) fn update_caller(&self, holder: Option<AuthenticatedCaller>) {
-        let is_other = match (&self.request_credentials, holder) {
-            (Some(bearing), Some(holder)) => bearing.update_caller(holder),
+    pub(crate) fn update_caller(&self, caller: Option<AuthenticatedCaller>) {
+        let has_changed = match (&self.request_credentials, caller) {
+            (Some(request_credentials), Some(caller)) => request_credentials.update_caller(caller),
             (Some(_) | None, _) => false,
         };
-        let was_dormant = self.waits_for_caller.swap(false, Ordering::AcqRel);
-        if !is_other && !was_dormant {
+        let was_waiting = self.waits_for_caller.swap(false, Ordering::AcqRel);
+        if !has_changed && !was_waiting {
             return;
         }
-        let tries = self.phase.send_if_modified(|phase| {
-            let tries = matches!(phase, Phase::Unavailable(_));
-            if tries {
+        let is_retried = self.phase.send_if_modified(|phase| {
+            let is_retried = matches!(phase, Phase::Unavailable(_));
+            if is_retried {
                 *phase = Phase::Connecting;
             }
-            tries
+            is_retried
         });
-        if tries {
+        if is_retried {
             self.retry_now.notify_one();
         }
     }
@@ -256,15 +256,15 @@ impl SupervisedConnection {
             tracing::info!(backend = %self.policy.id, transport, %protocol, "backend connected");
         }
         self.phase.send_replace(Phase::Ready(Arc::clone(connection)));
-        let wanted = Arc::clone(&self.subscriptions.borrow());
-        if connection.has_session() && !wanted.is_empty() {
-            connection.spawn_tracked(resubscribe_all(Arc::clone(connection), wanted));
+        let subscriptions = Arc::clone(&self.subscriptions.borrow());
+        if connection.has_session() && !subscriptions.is_empty() {
+            connection.spawn_tracked(resubscribe_all(Arc::clone(connection), subscriptions));
         }
         self.event_sender.send(BackendEvent::Connected);
     }
 
-    fn record_lost(&self, loss: CloseReason) {
-        match loss {
+    fn record_lost(&self, reason: CloseReason) {
+        match reason {
             CloseReason::Failed(class) => {
                 if self.is_personal() {
                     tracing::debug!(backend = %self.policy.id, class = class.as_str(), "a caller's line was lost");
@@ -306,74 +306,74 @@ impl SupervisedConnection {
             );
         }
         self.record.lock().last_error = Some(class);
-        let renewing =
+        let was_reconnecting =
             matches!(&*self.phase.borrow(), Phase::Connecting) && self.record.lock().connect_count > 0;
         self.phase.send_replace(Phase::Unavailable(class));
-        if renewing {
+        if was_reconnecting {
             self.event_sender.send(BackendEvent::Disconnected);
         }
     }
 }
 
 /// Keeps the backend connected until `stop` is cancelled.
-pub(crate) async fn run(shared: Arc<SupervisedConnection>) {
-    let mut connector = Connector::new(Arc::clone(&shared));
+pub(crate) async fn run(supervised: Arc<SupervisedConnection>) {
+    let mut connector = Connector::new(Arc::clone(&supervised));
     let mut backoff = Backoff::for_connecting();
     let mut attempt = 0;
     loop {
         let connected = tokio::select! {
             connected = connector.connect() => connected,
-            () = shared.stop.cancelled() => break,
+            () = supervised.stop.cancelled() => break,
         };
         match connected {
             Ok(connection) => {
                 attempt = 0;
-                let began = Instant::now();
-                shared.record_connected(&connection);
-                let loss = tokio::select! {
-                    loss = connection.link.close_signal().closed() => loss,
-                    () = shared.stop.cancelled() => {
-                        close_connection(&shared, &connection).await;
+                let connected_at = Instant::now();
+                supervised.record_connected(&connection);
+                let reason = tokio::select! {
+                    reason = connection.link.close_signal().closed() => reason,
+                    () = supervised.stop.cancelled() => {
+                        close_connection(&supervised, &connection).await;
                         break;
                     }
                 };
-                shared.record_lost(loss);
-                let lived = began.elapsed();
-                if lived >= STABLE_AFTER {
+                supervised.record_lost(reason);
+                let lifetime = connected_at.elapsed();
+                if lifetime >= STABLE_AFTER {
                     backoff.reset();
                     continue;
                 }
-                if matches!(loss, CloseReason::SessionLost(_)) && lived >= SESSION_STABLE_AFTER {
+                if matches!(reason, CloseReason::SessionLost(_)) && lifetime >= SESSION_STABLE_AFTER {
                     continue;
                 }
             }
             Err(failure) => {
                 attempt += 1;
-                shared.record_failed(&failure, attempt);
+                supervised.record_failed(&failure, attempt);
             }
         }
         tokio::select! {
-            () = wait_for_retry(&shared, backoff.next_delay()) => {}
-            () = shared.stop.cancelled() => break,
+            () = wait_for_retry(&supervised, backoff.next_delay()) => {}
+            () = supervised.stop.cancelled() => break,
         }
     }
-    shared.phase.send_replace(Phase::Stopped);
+    supervised.phase.send_replace(Phase::Stopped);
 }
 
 /// Waits until the next attempt is due. A caller's connection also waits for a request of its caller.
-async fn wait_for_retry(shared: &SupervisedConnection, wait: Duration) {
+async fn wait_for_retry(supervised: &SupervisedConnection, wait: Duration) {
     let waiting = async {
         sleep(wait).await;
-        if shared.is_personal() {
-            shared.waits_for_caller.store(true, Ordering::Release);
+        if supervised.is_personal() {
+            supervised.waits_for_caller.store(true, Ordering::Release);
             std::future::pending::<()>().await;
         }
     };
     tokio::select! {
         () = waiting => {}
-        () = shared.retry_now.notified() => {}
+        () = supervised.retry_now.notified() => {}
     }
-    shared.waits_for_caller.store(false, Ordering::Release);
+    supervised.waits_for_caller.store(false, Ordering::Release);
 }
 
 /// The error for a caller that has no credential accepted by the backend.
@@ -382,8 +382,8 @@ pub(crate) fn deny_caller(backend: &BackendId, cause: &str) -> Error {
     Error::Denied
 }
 
-async fn close_connection(shared: &SupervisedConnection, connection: &Connection) {
-    shared.phase.send_replace(Phase::Stopped);
-    let grace = *shared.grace.lock();
+async fn close_connection(supervised: &SupervisedConnection, connection: &Connection) {
+    supervised.phase.send_replace(Phase::Stopped);
+    let grace = *supervised.grace.lock();
     connection.close(grace).await;
 }

@@ -84,19 +84,19 @@ fn build_command(policy: &StdioPolicy, processes: &ProcessPolicy) -> std::io::Re
 
 /// Waits for the process to end, or stops it when the connection closes.
 async fn watch_process(mut child: Child, context: StdioContext) {
-    let (id, began) = (child.id(), Instant::now());
+    let (id, started_at) = (child.id(), Instant::now());
     let group = id.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let closed = context.close_signal.token();
-    let alone = tokio::select! {
+    let exit_status = tokio::select! {
         status = child.wait() => Some(status),
         () = context.closing.cancelled() => None,
         () = closed.cancelled() => None,
     };
     let backend = context.event_sender.backend();
-    match alone {
+    match exit_status {
         Some(status) => {
             let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            if began.elapsed() < EARLY_EXIT {
+            if started_at.elapsed() < EARLY_EXIT {
                 tracing::warn!(
                     %backend, status,
                     "the backend's process ended right after its start; if it needs variables of the gateway's \

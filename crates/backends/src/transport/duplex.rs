@@ -63,14 +63,14 @@ pub(crate) struct DuplexLink {
 
 impl DuplexLink {
     pub(crate) fn new(
-        ears: &Arc<EventSender>,
+        event_sender: &Arc<EventSender>,
         life: Arc<CloseSignal>,
         flights: Arc<PendingRequests>,
         outbox: Arc<dyn MessageSink>,
         tasks: TaskTracker,
     ) -> Arc<Self> {
         Arc::new(Self {
-            backend: ears.backend().clone(),
+            backend: event_sender.backend().clone(),
             pending_requests: flights,
             close_signal: life,
             sink: outbox,
@@ -144,13 +144,13 @@ impl DuplexLink {
             self.sink.try_send(server_request::too_many_requests_error(&id));
             return;
         };
-        let inquiry = ServerRequest::read(name, params, &self.pending_requests, None);
-        let (outbox, ended) = (Arc::clone(&self.sink), self.close_signal.token());
+        let server_request = ServerRequest::read(name, params, &self.pending_requests, None);
+        let (sink, ended) = (Arc::clone(&self.sink), self.close_signal.token());
         self.tasks.spawn(async move {
             let _permit = permit;
             let answering = async {
-                let reply = inquiry.reply(id).await;
-                outbox.send(OutgoingMessage::without_headers(reply)).await
+                let reply = server_request.reply(id).await;
+                sink.send(OutgoingMessage::without_headers(reply)).await
             };
             tokio::select! {
                 // If the link cannot send, its own tasks close it.
@@ -162,31 +162,31 @@ impl DuplexLink {
 
     async fn exchange_cancellable(
         &self,
-        ticket: &RequestHandle,
+        handle: &RequestHandle,
         request: McpRequest,
     ) -> Result<Json, Failure> {
-        let answer = ticket.response_receiver();
-        if let Some(loss) = self.close_signal.reason() {
-            return Err(closed_failure(loss));
+        let response = handle.response_receiver();
+        if let Some(reason) = self.close_signal.reason() {
+            return Err(closed_failure(reason));
         }
-        let id = Id::number(ticket.id());
+        let id = Id::number(handle.id());
         let bytes = jsonrpc::write_request(&id, request.method, &request.params);
         // 2025-11-25, Cancellation: `initialize` must not be cancelled. The probe is not cancelled either.
-        let handshake = matches!(request.method, method::INITIALIZE | method::DISCOVER);
+        let is_handshake = matches!(request.method, method::INITIALIZE | method::DISCOVER);
         let held = request.hold;
-        let mut cancel = CancelOnDrop {
+        let mut cancel_guard = CancelOnDrop {
             duplex: self,
-            id: Some(id).filter(|_| !handshake),
-            request_id: ticket.id(),
+            id: Some(id).filter(|_| !is_handshake),
+            request_id: handle.id(),
             hold: held,
         };
-        let message = OutgoingMessage { bytes, id: Some(ticket.id()), headers: request.headers };
+        let message = OutgoingMessage { bytes, id: Some(handle.id()), headers: request.headers };
         if let Err(failure) = self.sink.send(message).await {
-            cancel.id = None;
+            cancel_guard.id = None;
             return Err(failure);
         }
-        let outcome = answer.await;
-        cancel.id = None;
+        let outcome = response.await;
+        cancel_guard.id = None;
         match outcome {
             Ok(outcome) => outcome,
             Err(_) => Err(match self.close_signal.reason() {
@@ -199,8 +199,8 @@ impl DuplexLink {
     }
 }
 
-fn closed_failure(loss: CloseReason) -> Failure {
-    match loss {
+fn closed_failure(reason: CloseReason) -> Failure {
+    match reason {
         CloseReason::Failed(class) => Failure::not_sent(class, "the connection has ended"),
         CloseReason::SessionLost(class) => Failure::StaleConnection(class, None),
     }
@@ -219,14 +219,14 @@ impl Drop for CancelOnDrop<'_> {
         if let Some(id) = &self.id {
             let params = Dialect::cancelled(id, "no longer wanted");
             self.duplex.sink.try_send(jsonrpc::write_notification(method::CANCELLED, &params));
-            if let Some(held) = self.hold.take() {
-                let (answered, lost) = (
+            if let Some(hold) = self.hold.take() {
+                let (ended, lost) = (
                     self.duplex.pending_requests.wait_for_end(self.request_id),
                     self.duplex.close_signal.token(),
                 );
-                held.keep_until(async move {
+                hold.keep_until(async move {
                     tokio::select! {
-                        () = answered => {}
+                        () = ended => {}
                         () = lost.cancelled() => {}
                     }
                 });
@@ -250,10 +250,10 @@ impl Link for DuplexLink {
 
     fn exchange<'a>(
         &'a self,
-        ticket: &'a RequestHandle,
+        handle: &'a RequestHandle,
         request: McpRequest,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
-        Box::pin(self.exchange_cancellable(ticket, request))
+        Box::pin(self.exchange_cancellable(handle, request))
     }
 
     fn close(&self, grace: Duration) -> BoxFuture<'_, ()> {

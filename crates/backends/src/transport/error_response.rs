@@ -50,25 +50,29 @@ pub(crate) async fn read_error_response(
     response: Response<ResponseBody>,
 ) -> ErrorResponse {
     let status = response.status();
-    let pause =
+    let delay =
         retry_after::from_headers(response.headers()).filter(|_| status == StatusCode::TOO_MANY_REQUESTS);
-    let said = read_addressed_error(id, response).await;
-    let is_own = said.as_ref().is_some_and(|said| said.is_addressed);
-    let failure = match pause {
-        Some(pause) => Failure::Busy(pause, said.map(|said| said.error)),
-        None => classify(link, status, said),
+    let addressed_error = read_addressed_error(id, response).await;
+    let is_own = addressed_error.as_ref().is_some_and(|addressed_error| addressed_error.is_addressed);
+    let failure = match delay {
+        Some(delay) => Failure::Busy(delay, addressed_error.map(|addressed_error| addressed_error.error)),
+        None => classify(link, status, addressed_error),
     };
     ErrorResponse { status, is_addressed: is_own, failure }
 }
 
-fn classify(link: &StreamableHttpLink, status: StatusCode, said: Option<AddressedError>) -> Failure {
-    if let Some(said) = &said
-        && said.is_addressed
-        && !is_connection_error(link, status, &said.error)
+fn classify(
+    link: &StreamableHttpLink,
+    status: StatusCode,
+    addressed_error: Option<AddressedError>,
+) -> Failure {
+    if let Some(addressed_error) = &addressed_error
+        && addressed_error.is_addressed
+        && !is_connection_error(link, status, &addressed_error.error)
     {
-        return Failure::Refused(said.error.clone());
+        return Failure::Refused(addressed_error.error.clone());
     }
-    let error = said.map(|said| said.error);
+    let error = addressed_error.map(|addressed_error| addressed_error.error);
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::not_sent(FailureClass::Auth, status),
         StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND if link.is_stateless() => match error {
@@ -101,14 +105,14 @@ struct AddressedError {
 
 async fn read_addressed_error(id: u64, response: Response<ResponseBody>) -> Option<AddressedError> {
     let bytes = response_reader::read_whole(response.into_body(), ERROR_BODY_BYTES_MAX).await.ok()?;
-    let mut said = None;
+    let mut addressed_error = None;
     jsonrpc::parse_lenient(bytes, |message| {
         if let Ok(Message::Response { id: of, outcome: Err(error) }) = message {
             let own = of.is_some_and(|of| of.as_number() == Some(id));
-            said.get_or_insert(AddressedError { error, is_addressed: own });
+            addressed_error.get_or_insert(AddressedError { error, is_addressed: own });
         }
     });
-    said
+    addressed_error
 }
 
 /// What an error in a session suggests about the session itself.
@@ -151,8 +155,12 @@ fn is_session_unknown(error: &RpcError) -> bool {
 
 /// Decides whether an error suggests a lost session. Servers report that in many ways: by the status of the
 /// specification, by other statuses, by -32001, or in words.
-fn suspect_session_loss(method: &str, refusal: &ErrorResponse, error: Option<&RpcError>) -> LossSuspicion {
-    let status = refusal.status;
+fn suspect_session_loss(
+    method: &str,
+    error_response: &ErrorResponse,
+    error: Option<&RpcError>,
+) -> LossSuspicion {
+    let status = error_response.status;
     match (status, error) {
         (_, Some(error)) if is_session_unknown(error) => LossSuspicion::NotProcessed,
         (status, Some(error)) if is_about_session(error) => {
@@ -169,7 +177,7 @@ fn suspect_session_loss(method: &str, refusal: &ErrorResponse, error: Option<&Rp
             if is_listed.contains(&method) { LossSuspicion::NotProcessed } else { LossSuspicion::None }
         }
         // Some servers answer every error of a call with status 400 or 404.
-        (_, Some(_)) if refusal.is_addressed => LossSuspicion::None,
+        (_, Some(_)) if error_response.is_addressed => LossSuspicion::None,
         (StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::BAD_REQUEST, _) => {
             LossSuspicion::NotProcessed
         }
@@ -185,9 +193,9 @@ fn suspect_session_loss(method: &str, refusal: &ErrorResponse, error: Option<&Rp
 pub(crate) async fn confirm_session(
     link: &StreamableHttpLink,
     method: &str,
-    refusal: ErrorResponse,
+    error_response: ErrorResponse,
 ) -> Failure {
-    let error = match &refusal.failure {
+    let error = match &error_response.failure {
         Failure::Refused(error) => Some(error),
         Failure::Indeterminate(FailureClass::Status, _) => None,
         Failure::StaleConnection(..)
@@ -196,15 +204,15 @@ pub(crate) async fn confirm_session(
         | Failure::Overloaded
         | Failure::ConnectionsFull
         | Failure::Paused(_)
-        | Failure::Busy(..) => return refusal.failure,
+        | Failure::Busy(..) => return error_response.failure,
     };
-    let suspicion = suspect_session_loss(method, &refusal, error);
+    let suspicion = suspect_session_loss(method, &error_response, error);
     // Even the 404 of the specification is verified. Some servers refuse a single request with it, and a new
     // session would cost every caller the state of the old one.
-    if suspicion == LossSuspicion::None || !is_session_forgotten(link, refusal.status, error).await {
-        return refusal.failure;
+    if suspicion == LossSuspicion::None || !is_session_forgotten(link, error_response.status, error).await {
+        return error_response.failure;
     }
-    match (suspicion, refusal.failure) {
+    match (suspicion, error_response.failure) {
         (LossSuspicion::NotProcessed, Failure::Refused(error)) => {
             Failure::StaleConnection(FailureClass::Status, Some(error))
         }
@@ -221,7 +229,9 @@ pub(crate) async fn confirm_session(
 pub(crate) async fn is_session_denied(id: u64, response: Response<ResponseBody>) -> bool {
     let is_not_found = response.status() == StatusCode::NOT_FOUND;
     match read_addressed_error(id, response).await {
-        Some(said) if said.is_addressed => is_not_found && is_about_session(&said.error),
+        Some(addressed_error) if addressed_error.is_addressed => {
+            is_not_found && is_about_session(&addressed_error.error)
+        }
         Some(_) | None => is_not_found,
     }
 }
@@ -232,23 +242,29 @@ pub(crate) async fn is_session_denied(id: u64, response: Response<ResponseBody>)
 pub(crate) async fn confirm_revision(
     link: &StreamableHttpLink,
     params: &Json,
-    refusal: ErrorResponse,
+    error_response: ErrorResponse,
 ) -> Failure {
-    let Failure::StaleConnection(class, error) = refusal.failure else { return refusal.failure };
+    let Failure::StaleConnection(class, error) = error_response.failure else {
+        return error_response.failure;
+    };
     let is_spoken = timeout(CONFIRM_TIMEOUT, is_revision_spoken(link, params)).await.unwrap_or(false);
-    if is_spoken { status_failure(refusal.status, error) } else { Failure::StaleConnection(class, error) }
+    if is_spoken {
+        status_failure(error_response.status, error)
+    } else {
+        Failure::StaleConnection(class, error)
+    }
 }
 
 /// True if the backend still introduces itself by `server/discover`, as it did at the start of the
 /// connection.
 async fn is_revision_spoken(link: &StreamableHttpLink, params: &Json) -> bool {
-    let Ok(ticket) = link.pending_requests().register(Purpose::Maintenance) else { return false };
+    let Ok(handle) = link.pending_requests().register(Purpose::Maintenance) else { return false };
     let meta = params.members().ok().and_then(|mut params| params.remove("_meta"));
     let params: Members = meta.into_iter().map(|meta| ("_meta".to_owned(), meta)).collect();
     let request = McpRequest::maintenance(method::DISCOVER, params.to_json());
-    match link.post_request(ticket.id(), request).await {
+    match link.post_request(handle.id(), request).await {
         Ok((response, _)) if response.status().is_success() => {
-            let found = link.read_outcome(ticket.id(), response, false).await;
+            let found = link.read_outcome(handle.id(), response, false).await;
             found.is_ok_and(|found| read_discover(&found).is_ok())
         }
         Ok(_) | Err(_) => false,
@@ -267,24 +283,24 @@ async fn is_session_forgotten(
 /// True if a ping is refused because of its session: by an error that concerns a session, or by a status like
 /// that of the request without an error of its own.
 async fn is_ping_refused(link: &StreamableHttpLink, status: StatusCode, error: Option<&RpcError>) -> bool {
-    let Ok(ticket) = link.pending_requests().register(Purpose::Maintenance) else {
+    let Ok(handle) = link.pending_requests().register(Purpose::Maintenance) else {
         return false;
     };
     let request = McpRequest::maintenance(method::PING, Json::empty_object());
-    let Ok((response, _)) = link.post_request(ticket.id(), request).await else { return false };
+    let Ok((response, _)) = link.post_request(handle.id(), request).await else { return false };
     let found = response.status();
     if found.is_success() {
-        let outcome = link.read_outcome(ticket.id(), response, false).await;
+        let outcome = link.read_outcome(handle.id(), response, false).await;
         return matches!(outcome, Err(Failure::Refused(error)) if is_about_session(&error));
     }
-    match read_addressed_error(ticket.id(), response).await {
-        Some(said) if is_about_session(&said.error) => true,
+    match read_addressed_error(handle.id(), response).await {
+        Some(addressed_error) if is_about_session(&addressed_error.error) => true,
         // A server that lacks `ping` knows the session. A server that sends the same error to every request
         // does not.
         Some(AddressedError { error: ping, .. }) if ping.code == code::METHOD_NOT_FOUND => {
             error.is_some_and(|error| error.code == ping.code && error.message == ping.message)
         }
-        Some(said) if said.is_addressed => false,
+        Some(addressed_error) if addressed_error.is_addressed => false,
         Some(_) | None => {
             found == status
                 || matches!(found, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::GONE)

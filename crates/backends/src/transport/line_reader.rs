@@ -92,35 +92,36 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
 
     /// The next line; `None` at the end of the stream. A last line without a line ending counts.
     pub(crate) async fn next_line(&mut self) -> io::Result<Option<Line>> {
-        let (mut line, mut cut, mut ended, mut seen) = (LineBuffer::default(), false, false, false);
-        while !ended {
+        let (mut line, mut is_truncated, mut has_ended, mut has_data) =
+            (LineBuffer::default(), false, false, false);
+        while !has_ended {
             let chunk = self.reader.fill_buf().await?;
             if chunk.is_empty() {
                 break;
             }
-            seen = true;
+            has_data = true;
             let end = chunk.iter().position(|byte| *byte == b'\n');
-            ended = end.is_some();
+            has_ended = end.is_some();
             let piece = chunk.get(..end.unwrap_or(chunk.len())).unwrap_or_default();
-            let room = self.bytes_max - line.len();
-            if !cut {
-                line.extend(piece.get(..room).unwrap_or(piece), self.bytes_max)?;
-                if piece.len() > room {
-                    cut = true;
+            let capacity_left = self.bytes_max - line.len();
+            if !is_truncated {
+                line.extend(piece.get(..capacity_left).unwrap_or(piece), self.bytes_max)?;
+                if piece.len() > capacity_left {
+                    is_truncated = true;
                     line.truncate();
                 }
             }
-            let used = piece.len() + usize::from(ended);
+            let used = piece.len() + usize::from(has_ended);
             self.reader.consume(used);
-            if cut {
+            if is_truncated {
                 self.throttle.record(used).await;
             }
         }
-        if !seen {
+        if !has_data {
             return Ok(None);
         }
         let line = line.freeze();
-        if cut {
+        if is_truncated {
             return Ok(Some(Line::Truncated(line)));
         }
         Ok(Some(Line::Complete(match line.as_ref() {

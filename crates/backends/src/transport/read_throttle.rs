@@ -32,9 +32,9 @@ impl ReadThrottle {
         if self.bytes < BYTES_MAX && self.messages < MESSAGES_MAX {
             return;
         }
-        let left = WINDOW.saturating_sub(self.window_start.elapsed());
-        if !left.is_zero() {
-            sleep(left).await;
+        let remaining = WINDOW.saturating_sub(self.window_start.elapsed());
+        if !remaining.is_zero() {
+            sleep(remaining).await;
         }
         *self = Self::new();
     }
@@ -46,19 +46,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_is_slowed_down_and_a_burst_is_not() {
-        let mut pace = ReadThrottle::new();
+        let mut throttle = ReadThrottle::new();
         let start = Instant::now();
         for _ in 0..MESSAGES_MAX - 1 {
-            pace.record(10).await;
+            throttle.record(10).await;
         }
         assert!(start.elapsed().is_zero());
         for _ in 0..MESSAGES_MAX * 10 {
-            pace.record(10).await;
+            throttle.record(10).await;
         }
         assert_eq!(start.elapsed(), WINDOW * 10);
-        let (start, mut pace) = (Instant::now(), ReadThrottle::new());
+        let (start, mut throttle) = (Instant::now(), ReadThrottle::new());
         for _ in 0..100 {
-            pace.record(64 << 10).await;
+            throttle.record(64 << 10).await;
         }
         assert_eq!(start.elapsed(), WINDOW * 3);
     }

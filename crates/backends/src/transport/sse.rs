@@ -31,8 +31,8 @@ const ONE_WAY_MAX: usize = 256;
 pub(crate) async fn open(
     http: &Arc<HttpClient>,
     uri: &Uri,
-    ears: &Arc<EventSender>,
-    life: &Arc<CloseSignal>,
+    event_sender: &Arc<EventSender>,
+    close_signal: &Arc<CloseSignal>,
     tasks: &TaskTracker,
 ) -> Result<Arc<DuplexLink>, Failure> {
     let (response, base) = Endpoint::new(http, uri.clone(), None, None).get(None).await?;
@@ -49,16 +49,17 @@ pub(crate) async fn open(
     let mut events = EventReader::new(response.into_body(), true);
     let address = wait_for_endpoint(&mut events, &base).await?;
     let closing = CancellationToken::new();
-    let outbox = Arc::new(SseSink {
+    let sink = Arc::new(SseSink {
         endpoint: Arc::new(Endpoint::new(http, address, None, None)),
         tasks: tasks.clone(),
         runtime: Handle::current(),
         permits: Arc::new(Semaphore::new(ONE_WAY_MAX)),
         closing: closing.clone(),
     });
-    let flights = PendingRequests::new(Arc::clone(ears));
-    let duplex = DuplexLink::new(ears, Arc::clone(life), flights, outbox, tasks.clone());
-    tasks.spawn(read_loop(events, Arc::clone(&duplex), Arc::clone(life), closing));
+    let pending_requests = PendingRequests::new(Arc::clone(event_sender));
+    let duplex =
+        DuplexLink::new(event_sender, Arc::clone(close_signal), pending_requests, sink, tasks.clone());
+    tasks.spawn(read_loop(events, Arc::clone(&duplex), Arc::clone(close_signal), closing));
     Ok(duplex)
 }
 
@@ -80,15 +81,15 @@ async fn wait_for_endpoint(events: &mut EventReader, base: &Uri) -> Result<Uri, 
 async fn read_loop(
     mut events: EventReader,
     duplex: Arc<DuplexLink>,
-    life: Arc<CloseSignal>,
+    close_signal: Arc<CloseSignal>,
     closing: CancellationToken,
 ) {
-    let ended = life.token();
+    let closed = close_signal.token();
     let class = loop {
         let event = tokio::select! {
             event = events.next_event() => event,
             () = closing.cancelled() => break FailureClass::Exited,
-            () = ended.cancelled() => break FailureClass::Exited,
+            () = closed.cancelled() => break FailureClass::Exited,
         };
         match event {
             Ok(Some(event)) => for_each_message(event, |message| match message {
@@ -102,7 +103,7 @@ async fn read_loop(
             Err(failure) => break failure.class(),
         }
     };
-    life.close(CloseReason::Failed(class));
+    close_signal.close(CloseReason::Failed(class));
     duplex.abort_pending();
 }
 

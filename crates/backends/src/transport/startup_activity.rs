@@ -54,17 +54,17 @@ impl StartupActivity {
         }
     }
 
-    /// Waits until there was no output for `silent`, or the start has taken `whole`.
-    pub(crate) async fn wait_for_timeout(&self, silent: Duration, whole: Duration) {
+    /// Waits until there was no output for `silent`, or the start has taken `total_max`.
+    pub(crate) async fn wait_for_timeout(&self, silent: Duration, total_max: Duration) {
         loop {
-            let due = match &*self.0.lock() {
-                Some(start) => (start.last_activity + silent).min(start.started_at + whole),
+            let deadline = match &*self.0.lock() {
+                Some(start) => (start.last_activity + silent).min(start.started_at + total_max),
                 None => return,
             };
-            if due <= Instant::now() {
+            if deadline <= Instant::now() {
                 return;
             }
-            sleep_until(due).await;
+            sleep_until(deadline).await;
         }
     }
 
@@ -117,35 +117,37 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn signs_of_life_put_the_end_off_and_a_bound_ends_it() {
-        let signs = Arc::new(StartupActivity::default());
+        let startup_activity = Arc::new(StartupActivity::default());
         let began = Instant::now();
-        let _start = signs.start();
+        let _start = startup_activity.start();
         let given_up = tokio::spawn({
-            let signs = Arc::clone(&signs);
-            async move { signs.wait_for_timeout(Duration::from_secs(30), Duration::from_secs(100)).await }
+            let startup_activity = Arc::clone(&startup_activity);
+            async move {
+                startup_activity.wait_for_timeout(Duration::from_secs(30), Duration::from_secs(100)).await
+            }
         });
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_secs(25)).await;
-            signs.record_activity();
+            startup_activity.record_activity();
         }
         given_up.await.unwrap();
         assert_eq!(began.elapsed().as_secs(), 100);
         let silent = Instant::now();
-        let _start = signs.start();
-        signs.wait_for_timeout(Duration::from_secs(30), Duration::from_secs(100)).await;
+        let _start = startup_activity.start();
+        startup_activity.wait_for_timeout(Duration::from_secs(30), Duration::from_secs(100)).await;
         assert_eq!(silent.elapsed().as_secs(), 30);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_operator_reads_for_how_long_and_the_last_line() {
-        let signs = Arc::new(StartupActivity::default());
-        signs.record_line("before");
-        assert_eq!(signs.starting(), None);
-        let start = signs.start();
+        let startup_activity = Arc::new(StartupActivity::default());
+        startup_activity.record_line("before");
+        assert_eq!(startup_activity.starting(), None);
+        let start = startup_activity.start();
         tokio::time::sleep(Duration::from_secs(40)).await;
-        signs.record_line("npm\u{1b}[2K installs\t7 packages \n");
-        signs.record_line("  ");
-        let Some(StartupProgress { elapsed, last_line }) = signs.starting() else {
+        startup_activity.record_line("npm\u{1b}[2K installs\t7 packages \n");
+        startup_activity.record_line("  ");
+        let Some(StartupProgress { elapsed, last_line }) = startup_activity.starting() else {
             panic!("it is being started")
         };
         assert_eq!(
@@ -153,6 +155,6 @@ mod tests {
             (40, Some("npm\\u001b[2K installs 7 packages"))
         );
         drop(start);
-        assert_eq!(signs.starting(), None);
+        assert_eq!(startup_activity.starting(), None);
     }
 }

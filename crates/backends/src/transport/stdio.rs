@@ -100,17 +100,17 @@ where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    let flights = PendingRequests::new(Arc::clone(&wiring.event_sender));
-    let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-    let outbox = Arc::new(StdioSink { queue, context: wiring.clone() });
+    let pending_requests = PendingRequests::new(Arc::clone(&wiring.event_sender));
+    let (queue, queue_receiver) = mpsc::channel(QUEUE_MAX);
+    let sink = Arc::new(StdioSink { queue, context: wiring.clone() });
     let duplex = DuplexLink::new(
         &wiring.event_sender,
         Arc::clone(&wiring.close_signal),
-        Arc::clone(&flights),
-        outbox,
+        Arc::clone(&pending_requests),
+        sink,
         wiring.tasks.clone(),
     );
-    wiring.tasks.spawn(write_loop(writer, waiting, flights, wiring.clone()));
+    wiring.tasks.spawn(write_loop(writer, queue_receiver, pending_requests, wiring.clone()));
     wiring.tasks.spawn(read_loop(reader, Arc::clone(&duplex), wiring.clone()));
     duplex
 }
@@ -148,21 +148,21 @@ impl MessageSink for StdioSink {
 async fn write_loop<W: AsyncWrite + Unpin>(
     mut writer: W,
     mut queue: mpsc::Receiver<OutgoingMessage>,
-    flights: Arc<PendingRequests>,
-    wiring: StdioContext,
+    pending_requests: Arc<PendingRequests>,
+    context: StdioContext,
 ) {
-    let ended = wiring.close_signal.token();
+    let closed = context.close_signal.token();
     loop {
         let message = tokio::select! {
             message = queue.recv() => message,
-            () = wiring.closing.cancelled() => None,
-            () = ended.cancelled() => None,
+            () = context.closing.cancelled() => None,
+            () = closed.cancelled() => None,
         };
         let Some(mut message) = message else {
             write_queued(&mut writer, queue).await;
             return;
         };
-        if message.id.is_some_and(|id| !flights.contains(id)) {
+        if message.id.is_some_and(|id| !pending_requests.contains(id)) {
             continue;
         }
         message.bytes.push(b'\n');
@@ -171,22 +171,22 @@ async fn write_loop<W: AsyncWrite + Unpin>(
             writer.flush().await
         };
         let written = tokio::select! {
-            written = timeout(wiring.write_timeout, writing) => written,
-            () = wiring.closing.cancelled() => return,
-            () = ended.cancelled() => return,
+            written = timeout(context.write_timeout, writing) => written,
+            () = context.closing.cancelled() => return,
+            () = closed.cancelled() => return,
         };
         match written {
             Ok(Ok(())) => {}
             Ok(Err(_)) => {
                 // The reader notices the end as well, after the remaining output. A backend that closed only
                 // its input is of no use either.
-                let _ = timeout(LOST_CONNECTION_GRACE, ended.cancelled()).await;
-                wiring.close_signal.close(CloseReason::Failed(FailureClass::Exited));
+                let _ = timeout(LOST_CONNECTION_GRACE, closed.cancelled()).await;
+                context.close_signal.close(CloseReason::Failed(FailureClass::Exited));
                 return;
             }
             Err(_) => {
-                tracing::warn!(backend = %wiring.backend(), "the backend does not read its input; giving it up");
-                wiring.close_signal.close(CloseReason::Failed(FailureClass::Timeout));
+                tracing::warn!(backend = %context.backend(), "the backend does not read its input; giving it up");
+                context.close_signal.close(CloseReason::Failed(FailureClass::Timeout));
                 return;
             }
         }
@@ -208,20 +208,20 @@ async fn write_queued<W: AsyncWrite + Unpin>(writer: &mut W, mut queue: mpsc::Re
     let _ = timeout(FINAL_WRITE_TIMEOUT, writing).await;
 }
 
-async fn read_loop<R: AsyncRead + Unpin>(reader: R, duplex: Arc<DuplexLink>, wiring: StdioContext) {
-    let mut lines = LineReader::new(wiring.track_activity(reader), RESPONSE_BYTES_MAX);
-    let (mut banner, mut pace) = (Banner::default(), ReadThrottle::new());
-    let ended = wiring.close_signal.token();
+async fn read_loop<R: AsyncRead + Unpin>(reader: R, duplex: Arc<DuplexLink>, context: StdioContext) {
+    let mut lines = LineReader::new(context.track_activity(reader), RESPONSE_BYTES_MAX);
+    let (mut banner, mut throttle) = (Banner::default(), ReadThrottle::new());
+    let closed = context.close_signal.token();
     let class = loop {
         let line = tokio::select! {
             line = lines.next_line() => line,
-            () = ended.cancelled() => break FailureClass::Exited,
+            () = closed.cancelled() => break FailureClass::Exited,
         };
         match line {
             Err(_) | Ok(None) => break FailureClass::Exited,
             Ok(Some(Line::Truncated(_))) => {
                 tracing::warn!(
-                    backend = %wiring.backend(),
+                    backend = %context.backend(),
                     bytes_max = RESPONSE_BYTES_MAX,
                     "skipped a message that is larger than allowed"
                 );
@@ -229,22 +229,27 @@ async fn read_loop<R: AsyncRead + Unpin>(reader: R, duplex: Arc<DuplexLink>, wir
             }
             Ok(Some(Line::Complete(line))) => {
                 let bytes = line.len();
-                let is_answer = handle_line(&line, &duplex, &mut banner, &wiring.startup_activity);
+                let is_answer = handle_line(&line, &duplex, &mut banner, &context.startup_activity);
                 if banner.is_too_long() {
                     break FailureClass::Protocol;
                 }
                 if !is_answer {
-                    pace.record(bytes).await;
+                    throttle.record(bytes).await;
                 }
             }
         }
     };
-    wiring.close_signal.close(CloseReason::Failed(class));
+    context.close_signal.close(CloseReason::Failed(class));
     duplex.abort_pending();
 }
 
 /// Handles the messages of one line. Returns true for an answer that a request waited for.
-fn handle_line(line: &Bytes, duplex: &DuplexLink, banner: &mut Banner, signs: &StartupActivity) -> bool {
+fn handle_line(
+    line: &Bytes,
+    duplex: &DuplexLink,
+    banner: &mut Banner,
+    startup_activity: &StartupActivity,
+) -> bool {
     if line.trim_ascii().is_empty() {
         return false;
     }
@@ -262,7 +267,7 @@ fn handle_line(line: &Bytes, duplex: &DuplexLink, banner: &mut Banner, signs: &S
     // A line is counted once, however many parts of it are no message.
     if let Some(why) = why {
         if let Some(text) = printable_prefix(line) {
-            signs.record_line(&text);
+            startup_activity.record_line(&text);
         }
         banner.record_line(duplex.backend(), line, &why);
     }

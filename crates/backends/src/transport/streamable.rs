@@ -61,19 +61,19 @@ pub(crate) struct StreamableHttpLink {
 impl StreamableHttpLink {
     /// Creates a link. `version` is `None` until it is negotiated; `session` is `None` without a session.
     pub(crate) fn new(
-        base: &StreamableContext,
+        context: &StreamableContext,
         uri: Uri,
         version: Option<ProtocolVersion>,
         session: Option<HeaderValue>,
     ) -> Self {
         Self {
-            endpoint: Arc::new(Endpoint::new(&base.http, uri, version, session.as_ref())),
+            endpoint: Arc::new(Endpoint::new(&context.http, uri, version, session.as_ref())),
             version,
             session,
-            pending_requests: Arc::clone(&base.pending_requests),
+            pending_requests: Arc::clone(&context.pending_requests),
             close_signal: Arc::default(),
             is_liveness_checked: Arc::default(),
-            background: BackgroundTasks::new(base.tasks.clone()),
+            background: BackgroundTasks::new(context.tasks.clone()),
         }
     }
 
@@ -128,13 +128,13 @@ impl StreamableHttpLink {
         &self,
         id: u64,
         response: Response<ResponseBody>,
-        endless: bool,
+        is_long_lived: bool,
     ) -> Result<Json, Failure> {
         let (carries, body) = response_reader::detect_content(response).await?;
         match carries {
             ContentKind::Events => {
-                let events = EventReader::new(body, endless);
-                Box::pin(self.read_event_stream(id, events, endless)).await
+                let events = EventReader::new(body, is_long_lived);
+                Box::pin(self.read_event_stream(id, events, is_long_lived)).await
             }
             ContentKind::Message => response_reader::read_outcome(body, id).await,
         }
@@ -142,10 +142,10 @@ impl StreamableHttpLink {
 
     async fn exchange_cancellable(
         &self,
-        ticket: &RequestHandle,
+        handle: &RequestHandle,
         request: McpRequest,
     ) -> Result<Json, Failure> {
-        let id = ticket.id();
+        let id = handle.id();
         // In 2026-07-28 closing the response is the cancellation, and dropping the future closes it.
         let cancels = !self.is_stateless() && request.method != method::INITIALIZE;
         let mut cancel = CancelOnDrop { link: self, id: Some(id).filter(|_| cancels) };
@@ -167,13 +167,13 @@ impl StreamableHttpLink {
     }
 
     async fn exchange_once(&self, id: u64, request: McpRequest) -> Result<Json, Failure> {
-        let endless = request.is_long_lived;
+        let is_long_lived = request.is_long_lived;
         let method = request.method;
         let params = request.params.clone();
         let outcome: Result<Json, ErrorResponse> = async {
             let (response, _) = self.post_request(id, request).await?;
             if response.status().is_success() {
-                Ok(self.read_outcome(id, response, endless).await?)
+                Ok(self.read_outcome(id, response, is_long_lived).await?)
             } else {
                 Err(Box::pin(error_response::read_error_response(self, id, response)).await)
             }
@@ -193,29 +193,29 @@ impl StreamableHttpLink {
         if self.is_liveness_checked.swap(true, Ordering::Relaxed) {
             return;
         }
-        let doubt = LivenessCheckGuard(Arc::clone(&self.is_liveness_checked));
-        let (endpoint, life) = (Arc::clone(&self.endpoint), Arc::clone(&self.close_signal));
-        let (flights, in_session) = (Arc::clone(&self.pending_requests), self.has_session());
+        let guard = LivenessCheckGuard(Arc::clone(&self.is_liveness_checked));
+        let (endpoint, close_signal) = (Arc::clone(&self.endpoint), Arc::clone(&self.close_signal));
+        let (pending_requests, in_session) = (Arc::clone(&self.pending_requests), self.has_session());
         self.background.spawn_bounded(async move {
-            let _doubt = doubt;
-            if let Ok(ticket) = flights.register(Purpose::Maintenance) {
+            let _doubt = guard;
+            if let Ok(handle) = pending_requests.register(Purpose::Maintenance) {
                 let ping =
-                    jsonrpc::write_request(&Id::number(ticket.id()), method::PING, &Json::empty_object());
-                let asking = async {
+                    jsonrpc::write_request(&Id::number(handle.id()), method::PING, &Json::empty_object());
+                let ping_exchange = async {
                     match endpoint.post(ping.into(), HeaderMap::new()).await {
-                        Err(Failure::NotSent(class, _)) => life.close(CloseReason::Failed(class)),
+                        Err(Failure::NotSent(class, _)) => close_signal.close(CloseReason::Failed(class)),
                         Err(_) => {}
                         // Any answer shows that the backend is reachable, also a refusal: 2026-07-28 has no
                         // ping.
                         Ok((response, _)) => {
-                            if error_response::is_session_denied(ticket.id(), response).await && in_session {
-                                life.close(CloseReason::SessionLost(FailureClass::Status));
+                            if error_response::is_session_denied(handle.id(), response).await && in_session {
+                                close_signal.close(CloseReason::SessionLost(FailureClass::Status));
                             }
                         }
                     }
                 };
                 // A missing answer proves nothing.
-                let _ = timeout(ONE_WAY_TIMEOUT, asking).await;
+                let _ = timeout(ONE_WAY_TIMEOUT, ping_exchange).await;
             }
         });
     }
@@ -225,7 +225,7 @@ impl StreamableHttpLink {
         &self,
         id: u64,
         mut events: EventReader,
-        endless: bool,
+        is_long_lived: bool,
     ) -> Result<Json, Failure> {
         let mut replies = FuturesUnordered::new();
         let mut resumes = 0;
@@ -236,24 +236,24 @@ impl StreamableHttpLink {
             };
             match event {
                 Ok(Some(event)) => {
-                    let heard = self.handle_event(id, event);
-                    for asked in heard.server_requests {
+                    let effects = self.handle_event(id, event);
+                    for raw_request in effects.server_requests {
                         if replies.len() < SERVER_REQUESTS_MAX {
-                            replies.push(self.answer_server_request(id, asked));
+                            replies.push(self.answer_server_request(id, raw_request));
                         } else {
                             self.background.post_message(
                                 &self.endpoint,
-                                server_request::too_many_requests_error(&asked.id),
+                                server_request::too_many_requests_error(&raw_request.id),
                             );
                         }
                     }
-                    if let Some(outcome) = heard.outcome {
+                    if let Some(outcome) = effects.outcome {
                         self.background.drain_body(events.into_body());
                         return outcome;
                     }
                 }
                 Ok(None) | Err(Failure::Indeterminate(FailureClass::Exited, _))
-                    if !endless
+                    if !is_long_lived
                         && !self.is_stateless()
                         && resumes < RESUMES_MAX
                         && events.last_event_id.is_some() =>
@@ -275,12 +275,12 @@ impl StreamableHttpLink {
 
     /// Handles the messages of one event.
     fn handle_event(&self, id: u64, event: sse::Event) -> EventEffects {
-        let mut heard = EventEffects::default();
+        let mut effects = EventEffects::default();
         response_reader::for_each_message(event, |message| match message {
             Ok(Message::Response { id: of, outcome })
                 if is_response_to(of.as_ref(), id, outcome.is_err()) =>
             {
-                heard.outcome.get_or_insert(outcome.map_err(Failure::Refused));
+                effects.outcome.get_or_insert(outcome.map_err(Failure::Refused));
             }
             Ok(Message::Response { .. }) => {
                 tracing::debug!("dropped an answer that belongs to another request");
@@ -290,7 +290,7 @@ impl StreamableHttpLink {
                 let is_end = matches!(notice, BackendNotification::ListenEnded(ended) if ended == id);
                 if is_end && self.is_stateless() {
                     let end = Failure::indeterminate(FailureClass::Exited, "the backend ended the stream");
-                    heard.outcome.get_or_insert(Err(end));
+                    effects.outcome.get_or_insert(Err(end));
                 } else {
                     self.pending_requests.dispatch_notice(notice, Some(id));
                 }
@@ -298,22 +298,27 @@ impl StreamableHttpLink {
             // 2026-07-28 allows no requests of the server, and no answers of the client.
             Ok(Message::Request { .. }) if self.is_stateless() => {}
             Ok(Message::Request { id, method, params }) => {
-                heard.server_requests.push(RawServerRequest { id, method: method.to_string(), params });
+                effects.server_requests.push(RawServerRequest { id, method: method.to_string(), params });
             }
             Err(unreadable) if unreadable.id == Some(id) || unreadable.is_message => {
-                heard
+                effects
                     .outcome
                     .get_or_insert(Err(Failure::indeterminate(FailureClass::Protocol, unreadable.cause)));
             }
             Err(unreadable) => tracing::debug!(why = unreadable.cause, "skipped an event that is no message"),
         });
-        heard
+        effects
     }
 
-    fn answer_server_request(&self, own: u64, asked: RawServerRequest) -> BoxFuture<'_, ()> {
-        let inquiry = ServerRequest::read(&asked.method, asked.params, &self.pending_requests, Some(own));
+    fn answer_server_request(&self, request_id: u64, raw_request: RawServerRequest) -> BoxFuture<'_, ()> {
+        let server_request = ServerRequest::read(
+            &raw_request.method,
+            raw_request.params,
+            &self.pending_requests,
+            Some(request_id),
+        );
         Box::pin(async move {
-            let reply = inquiry.reply(asked.id).await;
+            let reply = server_request.reply(raw_request.id).await;
             if let Err(failure) = self.endpoint.post_one_way(reply).await {
                 tracing::debug!(%failure, "an answer to the backend's question was not taken");
             }
@@ -378,10 +383,10 @@ impl Link for StreamableHttpLink {
 
     fn exchange<'a>(
         &'a self,
-        ticket: &'a RequestHandle,
+        handle: &'a RequestHandle,
         request: McpRequest,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
-        Box::pin(self.exchange_cancellable(ticket, request))
+        Box::pin(self.exchange_cancellable(handle, request))
     }
 
     fn close(&self, grace: Duration) -> BoxFuture<'_, ()> {

@@ -15,20 +15,20 @@ async fn a_thousand_calls_over_fifty_backends() {
     let mut servers = Vec::new();
     let mut policies = Vec::new();
     for number in 0..50 {
-        let server = web::serve(move |hit: ReceivedRequest| async move {
-            if hit.rpc_method() == "tools/call" {
+        let server = web::serve(move |request: ReceivedRequest| async move {
+            if request.rpc_method() == "tools/call" {
                 // Later calls overtake earlier ones.
-                let n = hit.body["params"]["arguments"]["n"].as_u64().unwrap();
+                let n = request.body["params"]["arguments"]["n"].as_u64().unwrap();
                 tokio::time::sleep(Duration::from_millis((n * 7) % 23)).await;
                 if n.is_multiple_of(2) {
                     let (events, reply) = web::event_stream();
                     events
-                        .send(web::encode_event(&web::result_message(&hit, &web::echo_result(&hit))))
+                        .send(web::encode_event(&web::result_message(&request, &web::echo_result(&request))))
                         .unwrap();
                     return reply;
                 }
             }
-            if number % 2 == 0 { web::reply_with_sessions(&hit) } else { web::reply_stateless(&hit) }
+            if number % 2 == 0 { web::reply_with_sessions(&request) } else { web::reply_stateless(&request) }
         })
         .await;
         policies.push(BackendPolicy {

@@ -17,25 +17,28 @@ use crate::{Rig, context, error_cause, http_policy, policy, structured_content};
 async fn answering_calls(
     reply: impl Fn(&ReceivedRequest) -> HttpReply + Send + Sync + Clone + 'static,
 ) -> (web::ScriptedServer, Rig) {
-    let server =
-        web::serve(move |hit: ReceivedRequest| {
-            let reply = reply.clone();
-            async move {
-                if hit.rpc_method() == "tools/call" { reply(&hit) } else { web::reply_with_sessions(&hit) }
+    let server = web::serve(move |request: ReceivedRequest| {
+        let reply = reply.clone();
+        async move {
+            if request.rpc_method() == "tools/call" {
+                reply(&request)
+            } else {
+                web::reply_with_sessions(&request)
             }
-        })
-        .await;
+        }
+    })
+    .await;
     let rig = Rig::start_http(&server.url());
     (server, rig)
 }
 
 #[tokio::test]
 async fn silence_ends_with_the_time_allowed() {
-    let server = web::serve(|hit| async move {
-        if hit.rpc_method() == "tools/call" {
+    let server = web::serve(|request| async move {
+        if request.rpc_method() == "tools/call" {
             std::future::pending::<()>().await;
         }
-        web::reply_with_sessions(&hit)
+        web::reply_with_sessions(&request)
     })
     .await;
     let timeouts =
@@ -46,7 +49,7 @@ async fn silence_ends_with_the_time_allowed() {
     let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_timed_out");
     assert!(start.elapsed() >= Duration::from_millis(300));
-    server.wait_for_request(|hit| hit.rpc_method() == "notifications/cancelled").await;
+    server.wait_for_request(|request| request.rpc_method() == "notifications/cancelled").await;
 
     // The context's deadline is the shorter limit.
     let mut ctx = context();
@@ -62,8 +65,11 @@ async fn garbage_is_a_failure() {
         |_| web::reply_bytes(200, "application/json", "not json"),
         |_| web::reply_bytes(200, "application/json", &b"\xff\xfe"[..]),
         |_| web::reply_bytes(200, "application/json", r#"{"jsonrpc":"2.0","id":424242,"result":{}}"#),
-        |hit| {
-            web::reply_json(200, &serde_json::json!({"jsonrpc": "2.0", "id": hit.body["id"], "result": []}))
+        |request| {
+            web::reply_json(
+                200,
+                &serde_json::json!({"jsonrpc": "2.0", "id": request.body["id"], "result": []}),
+            )
         },
         |_| web::reply_bytes(200, "text/event-stream", "data: {]\n\n"),
         |_| web::reply_empty(202),
@@ -104,8 +110,8 @@ async fn statuses_have_their_meaning() {
 
 #[tokio::test]
 async fn an_error_of_the_backend_passes_unchanged() {
-    let (_server, rig) = answering_calls(|hit| {
-        let id = hit.body["id"].clone();
+    let (_server, rig) = answering_calls(|request| {
+        let id = request.body["id"].clone();
         web::reply_json(
             200,
             &serde_json::json!({"jsonrpc": "2.0", "id": id,
@@ -152,9 +158,9 @@ async fn an_answer_that_says_it_is_too_large_is_not_read() {
 
 #[tokio::test]
 async fn an_answer_without_end_is_cut() {
-    let server = web::serve(|hit| async move {
-        if hit.rpc_method() != "tools/call" {
-            return web::reply_with_sessions(&hit);
+    let server = web::serve(|request| async move {
+        if request.rpc_method() != "tools/call" {
+            return web::reply_with_sessions(&request);
         }
         let (events, reply) = web::event_stream();
         let piece = ": ".to_owned() + &"x".repeat(4 << 20);
@@ -174,19 +180,19 @@ async fn an_answer_without_end_is_cut() {
 
 #[tokio::test]
 async fn redirects_stay_on_the_origin() {
-    let elsewhere = web::serve(|hit| async move { web::reply_with_sessions(&hit) }).await;
-    let away = elsewhere.url();
+    let other_server = web::serve(|request| async move { web::reply_with_sessions(&request) }).await;
+    let other_url = other_server.url();
     let target = Arc::new(std::sync::Mutex::new("/mcp/".to_owned()));
     let location = Arc::clone(&target);
-    let server = web::serve(move |hit: ReceivedRequest| {
+    let server = web::serve(move |request: ReceivedRequest| {
         let location = location.lock().unwrap().clone();
         async move {
-            if hit.path == "/mcp" {
+            if request.path == "/mcp" {
                 let mut reply = web::reply_empty(307);
                 reply.headers_mut().insert("location", location.parse().unwrap());
                 return reply;
             }
-            web::reply_with_sessions(&hit)
+            web::reply_with_sessions(&request)
         }
     })
     .await;
@@ -197,18 +203,18 @@ async fn redirects_stay_on_the_origin() {
     let calls = server.with_method("tools/call");
     assert_eq!((calls.len(), &*calls[0].path), (1, "/mcp/"));
 
-    for location in [away, "/mcp".to_owned()] {
+    for location in [other_url, "/mcp".to_owned()] {
         location.clone_into(&mut target.lock().unwrap());
         let rig = Rig::start_http(&server.url());
         rig.wait_for_state(BackendState::Unavailable).await;
         assert_eq!(rig.backend.status().last_error, Some("redirect"));
     }
-    assert!(elsewhere.requests.lock().unwrap().is_empty());
+    assert!(other_server.requests.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_backend_that_goes_away_comes_back() {
-    let server = web::serve(|hit| async move { web::reply_with_sessions(&hit) }).await;
+    let server = web::serve(|request| async move { web::reply_with_sessions(&request) }).await;
     let (address, url) = (server.address, server.url());
     let rig = Rig::start_http(&url);
     rig.call(&context(), "echo", "{}").await.unwrap();
@@ -227,7 +233,7 @@ async fn a_backend_that_goes_away_comes_back() {
     let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_unavailable");
     assert!(start.elapsed() < Duration::from_millis(200), "answered at once");
-    let _server = web::serve_at(address, |hit| async move { web::reply_with_sessions(&hit) }).await;
+    let _server = web::serve_at(address, |request| async move { web::reply_with_sessions(&request) }).await;
     rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
     rig.call(&context(), "echo", "{}").await.unwrap();
     assert_eq!(rig.backend.status().reconnect_count, 1);
@@ -292,11 +298,14 @@ async fn a_backend_that_asks_for_a_pause_is_left_alone() {
     for says_more in [false, true] {
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&calls);
-        let (_server, rig) = answering_calls(move |hit| {
+        let (_server, rig) = answering_calls(move |request| {
             if counted.fetch_add(1, Ordering::SeqCst) > 0 {
-                return web::reply_json(200, &web::result_message(hit, &serde_json::json!({"content": []})));
+                return web::reply_json(
+                    200,
+                    &web::result_message(request, &serde_json::json!({"content": []})),
+                );
             }
-            let said = serde_json::json!({"jsonrpc": "2.0", "id": hit.body["id"],
+            let said = serde_json::json!({"jsonrpc": "2.0", "id": request.body["id"],
                                           "error": {"code": -32000, "message": "slow down"}});
             let mut reply = if says_more {
                 web::reply_json(429, &said)

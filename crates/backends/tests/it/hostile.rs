@@ -28,11 +28,11 @@ fn notification(method: &str, params: &Value) -> String {
 #[tokio::test]
 async fn a_hundred_thousand_notifications_hold_neither_the_answer_nor_others_up() {
     const EACH: usize = 100_000 / 4;
-    let server = web::serve(|hit: ReceivedRequest| async move {
-        if hit.rpc_method() != "tools/call" || hit.body["params"]["name"] != "flood" {
-            return web::reply_with_sessions(&hit);
+    let server = web::serve(|request: ReceivedRequest| async move {
+        if request.rpc_method() != "tools/call" || request.body["params"]["name"] != "flood" {
+            return web::reply_with_sessions(&request);
         }
-        let token = hit.body["params"]["_meta"]["progressToken"].clone();
+        let token = request.body["params"]["_meta"]["progressToken"].clone();
         let (events, reply) = web::event_stream();
         tokio::spawn(async move {
             for step in 0..EACH {
@@ -49,7 +49,7 @@ async fn a_hundred_thousand_notifications_hold_neither_the_answer_nor_others_up(
                 }
             }
             let result = json!({"content": [], "structuredContent": "through"});
-            events.send(web::encode_event(&web::result_message(&hit, &result))).unwrap();
+            events.send(web::encode_event(&web::result_message(&request, &result))).unwrap();
         });
         reply
     })
@@ -81,12 +81,12 @@ async fn a_hundred_thousand_notifications_hold_neither_the_answer_nor_others_up(
 
 #[tokio::test]
 async fn questions_after_the_answer_reach_nobody() {
-    let server = web::serve(|hit: ReceivedRequest| async move {
-        if hit.rpc_method() != "tools/call" {
-            return web::reply_with_sessions(&hit);
+    let server = web::serve(|request: ReceivedRequest| async move {
+        if request.rpc_method() != "tools/call" {
+            return web::reply_with_sessions(&request);
         }
         let (events, reply) = web::event_stream();
-        let mut text = web::encode_event(&web::result_message(&hit, &web::echo_result(&hit)));
+        let mut text = web::encode_event(&web::result_message(&request, &web::echo_result(&request)));
         for method in QUESTIONS {
             text += &web::encode_event(&question("late", method));
         }
@@ -102,19 +102,22 @@ async fn questions_after_the_answer_reach_nobody() {
         assert_eq!(structured_content(&rig.call(&client.context(), "echo", &arguments).await), arguments);
     }
     assert_eq!(client.received_text(), "");
-    let hits = server.requests.lock().unwrap().clone();
-    assert!(hits.iter().all(|hit| hit.body.get("result").is_none()), "a late question was answered");
+    let requests = server.requests.lock().unwrap().clone();
+    assert!(
+        requests.iter().all(|request| request.body.get("result").is_none()),
+        "a late question was answered"
+    );
 }
 
 /// A server with sessions and a GET stream that the test can write to.
 async fn server_with_get_stream() -> (web::ScriptedServer, UnboundedSender<String>, Rig) {
     let stream: Arc<Mutex<Option<UnboundedSender<String>>>> = Arc::default();
     let opened = Arc::clone(&stream);
-    let server = web::serve(move |hit: ReceivedRequest| {
+    let server = web::serve(move |request: ReceivedRequest| {
         let opened = Arc::clone(&opened);
         async move {
-            if hit.http_method != Method::GET {
-                return web::reply_with_sessions(&hit);
+            if request.http_method != Method::GET {
+                return web::reply_with_sessions(&request);
             }
             let (events, reply) = web::event_stream();
             *opened.lock().unwrap() = Some(events);
@@ -134,11 +137,11 @@ async fn questions_for_no_call_are_refused_and_a_ping_is_answered() {
     rig.call(&client.context(), "echo", "{}").await.unwrap();
     for method in QUESTIONS {
         events.send(web::encode_event(&question(method, method))).unwrap();
-        let answer = server.wait_for_request(|hit| hit.body["id"] == method).await;
+        let answer = server.wait_for_request(|request| request.body["id"] == method).await;
         assert!(answer.body["error"]["code"].is_i64(), "{method}: {}", answer.text);
     }
     events.send(web::encode_event(&question("p", "ping"))).unwrap();
-    server.wait_for_request(|hit| hit.body["id"] == "p" && hit.body["result"] == json!({})).await;
+    server.wait_for_request(|request| request.body["id"] == "p" && request.body["result"] == json!({})).await;
     assert_eq!(client.received_text(), "");
 }
 
@@ -225,16 +228,18 @@ async fn an_event_beyond_the_bound_ends_its_stream_and_nothing_else() {
 async fn a_stream_that_goes_on_after_the_answer_is_left() {
     let left: Arc<Mutex<Option<UnboundedSender<String>>>> = Arc::default();
     let opened = Arc::clone(&left);
-    let server = web::serve(move |hit: ReceivedRequest| {
+    let server = web::serve(move |request: ReceivedRequest| {
         let opened = Arc::clone(&opened);
         async move {
-            if hit.rpc_method() != "tools/call" {
-                return web::reply_with_sessions(&hit);
+            if request.rpc_method() != "tools/call" {
+                return web::reply_with_sessions(&request);
             }
             let (events, reply) = web::event_stream();
             *opened.lock().unwrap() = Some(events.clone());
             tokio::spawn(async move {
-                events.send(web::encode_event(&web::result_message(&hit, &web::echo_result(&hit)))).unwrap();
+                events
+                    .send(web::encode_event(&web::result_message(&request, &web::echo_result(&request))))
+                    .unwrap();
                 while events.send(": more\n\n".to_owned()).is_ok() {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
@@ -253,11 +258,11 @@ async fn a_stream_that_goes_on_after_the_answer_is_left() {
 
 #[tokio::test]
 async fn progress_without_end_buys_a_bounded_time() {
-    let server = web::serve(|hit: ReceivedRequest| async move {
-        if hit.rpc_method() != "tools/call" {
-            return web::reply_with_sessions(&hit);
+    let server = web::serve(|request: ReceivedRequest| async move {
+        if request.rpc_method() != "tools/call" {
+            return web::reply_with_sessions(&request);
         }
-        let token = hit.body["params"]["_meta"]["progressToken"].clone();
+        let token = request.body["params"]["_meta"]["progressToken"].clone();
         let (events, reply) = web::event_stream();
         tokio::spawn(async move {
             let mut step = 0;
@@ -289,7 +294,7 @@ async fn progress_without_end_buys_a_bounded_time() {
     assert_eq!(error.class(), "backend_timed_out");
     assert!((Duration::from_secs(2)..Duration::from_secs(6)).contains(&start.elapsed()));
     assert!(client.received_text().starts_with("progress "), "progress had come");
-    server.wait_for_request(|hit| hit.rpc_method() == "notifications/cancelled").await;
+    server.wait_for_request(|request| request.rpc_method() == "notifications/cancelled").await;
 }
 
 #[tokio::test]
@@ -306,13 +311,13 @@ async fn what_a_hop_says_of_itself_goes_no_further() {
     });
     for serve in [web::reply_with_sessions, web::reply_stateless] {
         let forged = forged.clone();
-        let server = web::serve(move |hit: ReceivedRequest| {
+        let server = web::serve(move |request: ReceivedRequest| {
             let forged = forged.clone();
             async move {
-                if hit.rpc_method() == "tools/call" {
-                    return web::reply_result(&hit, &json!({"content": [], "_meta": forged}));
+                if request.rpc_method() == "tools/call" {
+                    return web::reply_result(&request, &json!({"content": [], "_meta": forged}));
                 }
-                serve(&hit)
+                serve(&request)
             }
         })
         .await;
@@ -324,9 +329,9 @@ async fn what_a_hop_says_of_itself_goes_no_further() {
 
 #[tokio::test]
 async fn an_event_of_a_call_beyond_the_bound_fails_the_call() {
-    let server = web::serve(|hit: ReceivedRequest| async move {
-        if hit.rpc_method() != "tools/call" || hit.body["params"]["name"] != "huge" {
-            return web::reply_with_sessions(&hit);
+    let server = web::serve(|request: ReceivedRequest| async move {
+        if request.rpc_method() != "tools/call" || request.body["params"]["name"] != "huge" {
+            return web::reply_with_sessions(&request);
         }
         let (events, reply) = web::event_stream();
         let piece = "x".repeat(4 << 20);

@@ -32,14 +32,14 @@ fn user_context(name: &str) -> CallContext {
 /// handshake starts a session, if the server has sessions at all.
 async fn stateful_server(has_sessions: bool) -> ScriptedServer {
     let kept: Arc<Mutex<HashMap<String, Value>>> = Arc::default();
-    web::serve(move |hit| {
+    web::serve(move |request| {
         let kept = Arc::clone(&kept);
         async move {
             let mut kept = kept.lock().unwrap();
-            let session = hit.header("mcp-session-id").unwrap_or_default().to_owned();
-            match hit.rpc_method() {
+            let session = request.header("mcp-session-id").unwrap_or_default().to_owned();
+            match request.rpc_method() {
                 "initialize" => {
-                    let mut reply = web::reply_with_sessions(&hit);
+                    let mut reply = web::reply_with_sessions(&request);
                     reply.headers_mut().remove("mcp-session-id");
                     if has_sessions {
                         let name = format!("s{}", kept.len());
@@ -49,17 +49,17 @@ async fn stateful_server(has_sessions: bool) -> ScriptedServer {
                     reply
                 }
                 "tools/call" => {
-                    let text = hit.body["params"]["arguments"]["text"].clone();
+                    let text = request.body["params"]["arguments"]["text"].clone();
                     if !text.is_null() {
                         kept.insert(session.clone(), text);
                     }
                     let answer = kept.get(&session).cloned().unwrap_or(json!("unknown"));
                     web::reply_json(
                         200,
-                        &web::result_message(&hit, &json!({"content": [], "structuredContent": answer})),
+                        &web::result_message(&request, &json!({"content": [], "structuredContent": answer})),
                     )
                 }
-                _ => web::reply_with_sessions(&hit),
+                _ => web::reply_with_sessions(&request),
             }
         }
     })
@@ -139,7 +139,7 @@ async fn a_session_that_has_ended_takes_its_connection_with_it() {
     drop(life);
     eventually(|| (caller_connection_count(&rig) == 1).then_some(())).await;
     // The server's session is ended, too.
-    server.wait_for_request(|hit| hit.http_method == http::Method::DELETE).await;
+    server.wait_for_request(|request| request.http_method == http::Method::DELETE).await;
 }
 
 #[tokio::test]

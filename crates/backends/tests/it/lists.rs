@@ -16,13 +16,13 @@ use crate::{Rig, TIMEOUTS, context, http_policy, policy};
 async fn paged_server(
     page: impl Fn(Option<&str>) -> Value + Send + Sync + Clone + 'static,
 ) -> (web::ScriptedServer, Rig) {
-    let server = web::serve(move |hit: ReceivedRequest| {
+    let server = web::serve(move |request: ReceivedRequest| {
         let page = page.clone();
         async move {
-            if hit.rpc_method() == "tools/list" {
-                return web::reply_result(&hit, &page(hit.body["params"]["cursor"].as_str()));
+            if request.rpc_method() == "tools/list" {
+                return web::reply_result(&request, &page(request.body["params"]["cursor"].as_str()));
             }
-            web::reply_with_sessions(&hit)
+            web::reply_with_sessions(&request)
         }
     })
     .await;
@@ -122,20 +122,22 @@ async fn a_flood_is_taken() {
 
 #[tokio::test]
 async fn only_what_is_declared_is_asked_for_and_a_missing_list_is_empty() {
-    let opening = |hit: &ReceivedRequest| -> HttpReply {
+    let opening = |request: &ReceivedRequest| -> HttpReply {
         web::reply_result(
-            hit,
+            request,
             &json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "resources": {}}}),
         )
     };
-    let server = web::serve(move |hit| async move {
-        match hit.rpc_method() {
-            "initialize" => opening(&hit),
+    let server = web::serve(move |request| async move {
+        match request.rpc_method() {
+            "initialize" => opening(&request),
             "resources/list" => {
-                web::reply_result(&hit, &json!({"resources": [{"uri": "file:///a", "name": "a"}]}))
+                web::reply_result(&request, &json!({"resources": [{"uri": "file:///a", "name": "a"}]}))
             }
-            "resources/templates/list" => web::reply_error(200, &hit.body["id"], -32601, "Method not found"),
-            _ => web::reply_with_sessions(&hit),
+            "resources/templates/list" => {
+                web::reply_error(200, &request.body["id"], -32601, "Method not found")
+            }
+            _ => web::reply_with_sessions(&request),
         }
     })
     .await;
@@ -152,17 +154,17 @@ async fn server_with_lists(
     other: impl Fn(&ReceivedRequest, usize) -> HttpReply + Send + Sync + Clone + 'static,
 ) -> (web::ScriptedServer, Rig) {
     let asked = Arc::new(AtomicUsize::new(0));
-    let server = web::serve(move |hit: ReceivedRequest| {
+    let server = web::serve(move |request: ReceivedRequest| {
         let (capabilities, other, asked) = (capabilities.clone(), other.clone(), asked.clone());
         async move {
-            match hit.rpc_method() {
+            match request.rpc_method() {
                 "initialize" => web::reply_result(
-                    &hit,
+                    &request,
                     &json!({"protocolVersion": "2025-11-25", "capabilities": capabilities}),
                 ),
-                "prompts/list" => other(&hit, asked.fetch_add(1, Relaxed)),
-                "resources/list" | "resources/templates/list" => other(&hit, 0),
-                _ => web::reply_with_sessions(&hit),
+                "prompts/list" => other(&request, asked.fetch_add(1, Relaxed)),
+                "resources/list" | "resources/templates/list" => other(&request, 0),
+                _ => web::reply_with_sessions(&request),
             }
         }
     })
@@ -175,14 +177,21 @@ async fn server_with_lists(
 async fn tools_do_not_depend_on_the_other_lists() {
     let all = json!({"tools": {}, "resources": {}, "prompts": {}});
     let answers: [fn(&ReceivedRequest) -> HttpReply; 5] = [
-        |hit| web::reply_result(hit, &json!({"resources": null, "resourceTemplates": null, "prompts": null})),
-        |hit| web::reply_result(hit, &json!({"resources": {}, "resourceTemplates": {}, "prompts": {}})),
-        |hit| web::reply_result(hit, &json!({})),
-        |hit| web::reply_error(200, &hit.body["id"], -32603, "Internal error"),
+        |request| {
+            web::reply_result(
+                request,
+                &json!({"resources": null, "resourceTemplates": null, "prompts": null}),
+            )
+        },
+        |request| {
+            web::reply_result(request, &json!({"resources": {}, "resourceTemplates": {}, "prompts": {}}))
+        },
+        |request| web::reply_result(request, &json!({})),
+        |request| web::reply_error(200, &request.body["id"], -32603, "Internal error"),
         |_| web::reply_empty(500),
     ];
     for answer in answers {
-        let (_server, rig) = server_with_lists(all.clone(), move |hit, _| answer(hit)).await;
+        let (_server, rig) = server_with_lists(all.clone(), move |request, _| answer(request)).await;
         let inventory = rig.backend.fetch_inventory(&context()).await.unwrap();
         assert_eq!((inventory.tools.len(), inventory.resources.len(), inventory.prompts.len()), (1, 0, 0));
     }
@@ -197,18 +206,18 @@ async fn tools_do_not_depend_on_the_status_of_the_other_lists() {
     {
         for has_sessions in [true, false] {
             let declared = all.clone();
-            let server = web::serve(move |hit: ReceivedRequest| {
+            let server = web::serve(move |request: ReceivedRequest| {
                 let declared = declared.clone();
                 async move {
-                    match hit.rpc_method() {
+                    match request.rpc_method() {
                         "initialize" if has_sessions => {
                             let result = json!({"protocolVersion": "2025-11-25", "capabilities": declared});
-                            let mut reply = web::reply_result(&hit, &result);
+                            let mut reply = web::reply_result(&request, &result);
                             reply.headers_mut().insert("mcp-session-id", "s".parse().unwrap());
                             reply
                         }
                         "server/discover" if !has_sessions => web::reply_result(
-                            &hit,
+                            &request,
                             &json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": declared}),
                         ),
                         "prompts/list" | "resources/list" | "resources/templates/list" => {
@@ -218,8 +227,8 @@ async fn tools_do_not_depend_on_the_status_of_the_other_lists() {
                             }
                             reply
                         }
-                        _ if has_sessions => web::reply_with_sessions(&hit),
-                        _ => web::reply_stateless(&hit),
+                        _ if has_sessions => web::reply_with_sessions(&request),
+                        _ => web::reply_stateless(&request),
                     }
                 }
             })
@@ -237,14 +246,14 @@ async fn tools_do_not_depend_on_the_status_of_the_other_lists() {
 
 #[tokio::test]
 async fn tools_do_not_wait_for_another_list_for_ever() {
-    let server = web::serve(|hit: ReceivedRequest| async move {
-        match hit.rpc_method() {
+    let server = web::serve(|request: ReceivedRequest| async move {
+        match request.rpc_method() {
             "initialize" => web::reply_result(
-                &hit,
+                &request,
                 &json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "prompts": {}}}),
             ),
             "prompts/list" => std::future::pending().await,
-            _ => web::reply_with_sessions(&hit),
+            _ => web::reply_with_sessions(&request),
         }
     })
     .await;
@@ -255,10 +264,10 @@ async fn tools_do_not_wait_for_another_list_for_ever() {
 
 #[tokio::test]
 async fn a_list_that_cannot_be_read_any_more_stays_as_it_was() {
-    let prompts = |hit: &ReceivedRequest, before: usize| match before {
-        0 => web::reply_result(hit, &json!({"prompts": [{"name": "p"}]})),
-        1 => web::reply_result(hit, &json!({"prompts": "none"})),
-        _ => web::reply_result(hit, &json!({"prompts": null})),
+    let prompts = |request: &ReceivedRequest, before: usize| match before {
+        0 => web::reply_result(request, &json!({"prompts": [{"name": "p"}]})),
+        1 => web::reply_result(request, &json!({"prompts": "none"})),
+        _ => web::reply_result(request, &json!({"prompts": null})),
     };
     let (_server, rig) = server_with_lists(json!({"tools": {}, "prompts": {}}), prompts).await;
     for names in [1, 1, 0] {
@@ -269,7 +278,7 @@ async fn a_list_that_cannot_be_read_any_more_stays_as_it_was() {
 #[tokio::test]
 async fn a_backend_of_which_nothing_can_be_read_is_reported() {
     let (_server, rig) =
-        server_with_lists(json!({"prompts": {}}), |hit, _| web::reply_result(hit, &json!({}))).await;
+        server_with_lists(json!({"prompts": {}}), |request, _| web::reply_result(request, &json!({}))).await;
     assert!(rig.backend.fetch_inventory(&context()).await.is_err());
 }
 
@@ -278,16 +287,16 @@ async fn a_page_that_fails_keeps_what_was_read_before() {
     // At first the list consists of the pages read so far, later of its last complete content.
     let fails = Arc::new(AtomicBool::new(true));
     let failing = Arc::clone(&fails);
-    let server = web::serve(move |hit: ReceivedRequest| {
+    let server = web::serve(move |request: ReceivedRequest| {
         let failing = Arc::clone(&failing);
         async move {
-            match (hit.rpc_method(), hit.body["params"]["cursor"].as_str()) {
-                ("tools/list", None) => web::reply_result(&hit, &tools_page(&["a", "b"], json!("2"))),
+            match (request.rpc_method(), request.body["params"]["cursor"].as_str()) {
+                ("tools/list", None) => web::reply_result(&request, &tools_page(&["a", "b"], json!("2"))),
                 ("tools/list", _) if failing.load(Relaxed) => {
-                    web::reply_error(200, &hit.body["id"], -32603, "no second page")
+                    web::reply_error(200, &request.body["id"], -32603, "no second page")
                 }
-                ("tools/list", _) => web::reply_result(&hit, &tools_page(&["c"], Value::Null)),
-                _ => web::reply_with_sessions(&hit),
+                ("tools/list", _) => web::reply_result(&request, &tools_page(&["c"], Value::Null)),
+                _ => web::reply_with_sessions(&request),
             }
         }
     })

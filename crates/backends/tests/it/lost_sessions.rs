@@ -14,8 +14,8 @@ use crate::{Rig, context, eventually, structured_content};
 
 #[tokio::test]
 async fn a_session_that_is_lost_in_any_words_is_begun_anew_once() {
-    let own = |hit: &ReceivedRequest, code: i64, message: &str| {
-        json!({"jsonrpc": "2.0", "id": hit.body["id"], "error": {"code": code, "message": message}})
+    let own = |request: &ReceivedRequest, code: i64, message: &str| {
+        json!({"jsonrpc": "2.0", "id": request.body["id"], "error": {"code": code, "message": message}})
             .to_string()
     };
     type Words =
@@ -26,38 +26,40 @@ async fn a_session_that_is_lost_in_any_words_is_begun_anew_once() {
         |_, _| (410, "text/plain", "gone".to_owned()),
         |_, _| (409, "text/plain", "no".to_owned()),
         |_, _| (422, "application/json", "{}".to_owned()),
-        |hit, own| (404, "application/json", own(hit, -32601, "Method not found")),
-        |hit, own| (503, "application/json", own(hit, -32001, "gone")),
-        |hit, own| (200, "application/json", own(hit, -32001, "gone")),
-        |hit, own| (200, "text/event-stream", format!("data: {}\n\n", own(hit, -32001, "gone"))),
-        |hit, own| (500, "application/json", own(hit, -32603, "Unknown session ID")),
-        |hit, own| (400, "application/json", own(hit, -32000, "Bad Request: No valid session ID provided")),
+        |request, own| (404, "application/json", own(request, -32601, "Method not found")),
+        |request, own| (503, "application/json", own(request, -32001, "gone")),
+        |request, own| (200, "application/json", own(request, -32001, "gone")),
+        |request, own| (200, "text/event-stream", format!("data: {}\n\n", own(request, -32001, "gone"))),
+        |request, own| (500, "application/json", own(request, -32603, "Unknown session ID")),
+        |request, own| {
+            (400, "application/json", own(request, -32000, "Bad Request: No valid session ID provided"))
+        },
     ];
     for (index, words) in forms.into_iter().enumerate() {
         let sessions = Arc::new(AtomicUsize::new(0));
         let opened = Arc::clone(&sessions);
-        let server = web::serve(move |hit: ReceivedRequest| {
+        let server = web::serve(move |request: ReceivedRequest| {
             let opened = Arc::clone(&opened);
             async move {
-                if hit.http_method != Method::POST {
+                if request.http_method != Method::POST {
                     return web::reply_empty(405);
                 }
-                if hit.rpc_method() == "initialize" {
+                if request.rpc_method() == "initialize" {
                     let number = opened.fetch_add(1, Ordering::Relaxed) + 1;
-                    let mut reply = web::reply_with_sessions(&hit);
+                    let mut reply = web::reply_with_sessions(&request);
                     reply.headers_mut().insert("mcp-session-id", number.to_string().parse().unwrap());
                     return reply;
                 }
                 // The first session is forgotten once a tool is called.
-                let in_first = hit.header("mcp-session-id") == Some("1");
-                if in_first && matches!(hit.rpc_method(), "tools/call" | "ping") {
-                    let (status, kind, body) = words(&hit, &own);
+                let in_first = request.header("mcp-session-id") == Some("1");
+                if in_first && matches!(request.rpc_method(), "tools/call" | "ping") {
+                    let (status, kind, body) = words(&request, &own);
                     return web::reply_bytes(status, kind, body);
                 }
-                if hit.rpc_method() == "tools/call" {
-                    web::reply_json(200, &method_result(&hit))
+                if request.rpc_method() == "tools/call" {
+                    web::reply_json(200, &method_result(&request))
                 } else {
-                    web::reply_with_sessions(&hit)
+                    web::reply_with_sessions(&request)
                 }
             }
         })
@@ -73,16 +75,16 @@ async fn a_session_that_is_lost_in_any_words_is_begun_anew_once() {
 #[tokio::test]
 async fn a_call_that_may_have_happened_is_not_made_again() {
     // Calls and pings fail with a server error that does not mention sessions.
-    let server = web::serve(move |hit: ReceivedRequest| async move {
-        match hit.rpc_method() {
+    let server = web::serve(move |request: ReceivedRequest| async move {
+        match request.rpc_method() {
             "tools/call" | "ping" => web::reply_bytes(500, "text/plain", "oops"),
-            _ => web::reply_with_sessions(&hit),
+            _ => web::reply_with_sessions(&request),
         }
     })
     .await;
     let rig = Rig::start_http(&server.url());
     assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_failed");
-    server.wait_for_request(|hit| hit.rpc_method() == "ping").await;
+    server.wait_for_request(|request| request.rpc_method() == "ping").await;
     assert_eq!(server.with_method("tools/call").len(), 1);
 }
 
@@ -91,11 +93,11 @@ async fn refusing_server(
     call: impl Fn(&ReceivedRequest) -> HttpReply + Copy + Send + Sync + 'static,
     ping: fn(&ReceivedRequest) -> HttpReply,
 ) -> (web::ScriptedServer, Rig) {
-    let server = web::serve(move |hit: ReceivedRequest| async move {
-        match hit.rpc_method() {
-            "tools/call" => call(&hit),
-            "ping" => ping(&hit),
-            _ if hit.http_method == Method::POST => web::reply_with_sessions(&hit),
+    let server = web::serve(move |request: ReceivedRequest| async move {
+        match request.rpc_method() {
+            "tools/call" => call(&request),
+            "ping" => ping(&request),
+            _ if request.http_method == Method::POST => web::reply_with_sessions(&request),
             _ => web::reply_empty(405),
         }
     })
@@ -104,15 +106,15 @@ async fn refusing_server(
     (server, rig)
 }
 
-fn rpc_error_reply(status: u16, hit: &ReceivedRequest, code: i64, message: &str) -> HttpReply {
-    web::reply_error(status, &hit.body["id"], code, message)
+fn rpc_error_reply(status: u16, request: &ReceivedRequest, code: i64, message: &str) -> HttpReply {
+    web::reply_error(status, &request.body["id"], code, message)
 }
 
 #[tokio::test]
 async fn a_server_without_ping_that_answers_errors_by_status_keeps_its_session() {
     let (server, rig) = refusing_server(
-        |hit| rpc_error_reply(400, hit, -32000, "upstream rejected the order"),
-        |hit| rpc_error_reply(400, hit, -32601, "method not found"),
+        |request| rpc_error_reply(400, request, -32000, "upstream rejected the order"),
+        |request| rpc_error_reply(400, request, -32601, "method not found"),
     )
     .await;
     for _ in 0..2 {
@@ -124,8 +126,9 @@ async fn a_server_without_ping_that_answers_errors_by_status_keeps_its_session()
 #[tokio::test]
 async fn a_call_whose_session_ended_while_it_ran_is_not_made_again() {
     for status in [200, 500] {
-        let call =
-            move |hit: &ReceivedRequest| rpc_error_reply(status, hit, -32000, "session process exited");
+        let call = move |request: &ReceivedRequest| {
+            rpc_error_reply(status, request, -32000, "session process exited")
+        };
         let (server, rig) = refusing_server(call, |_| web::reply_empty(404)).await;
         assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
         assert_eq!(server.with_method("tools/call").len(), 1, "{status}");
@@ -139,19 +142,19 @@ async fn a_server_without_ping_that_breaks_off_a_call_keeps_its_session() {
         (rpc_error_reply as fn(u16, &ReceivedRequest, i64, &str) -> HttpReply, 1),
         (|status, _: &ReceivedRequest, _, _: &str| web::reply_empty(status), 2),
     ] {
-        let server = web::serve(move |hit: ReceivedRequest| async move {
-            match hit.rpc_method() {
+        let server = web::serve(move |request: ReceivedRequest| async move {
+            match request.rpc_method() {
                 // The stream ends before the answer.
                 "tools/call" => web::event_stream().1,
-                "ping" => ping(404, &hit, -32601, "Method not found"),
-                _ if hit.http_method == Method::POST => web::reply_with_sessions(&hit),
+                "ping" => ping(404, &request, -32601, "Method not found"),
+                _ if request.http_method == Method::POST => web::reply_with_sessions(&request),
                 _ => web::reply_empty(405),
             }
         })
         .await;
         let rig = Rig::start_http(&server.url());
         assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_failed");
-        server.wait_for_request(|hit| hit.rpc_method() == "ping").await;
+        server.wait_for_request(|request| request.rpc_method() == "ping").await;
         // A lost session is replaced at once.
         tokio::time::sleep(Duration::from_millis(300)).await;
         eventually(|| (server.with_method("initialize").len() >= begun).then_some(())).await;
@@ -161,11 +164,11 @@ async fn a_server_without_ping_that_breaks_off_a_call_keeps_its_session() {
 
 #[tokio::test]
 async fn a_ping_that_is_never_answered_holds_no_refusal_back() {
-    let server = web::serve(move |hit: ReceivedRequest| async move {
-        match hit.rpc_method() {
-            "tools/call" => rpc_error_reply(404, &hit, -32001, "session?"),
+    let server = web::serve(move |request: ReceivedRequest| async move {
+        match request.rpc_method() {
+            "tools/call" => rpc_error_reply(404, &request, -32001, "session?"),
             "ping" => std::future::pending().await,
-            _ if hit.http_method == Method::POST => web::reply_with_sessions(&hit),
+            _ if request.http_method == Method::POST => web::reply_with_sessions(&request),
             _ => web::reply_empty(405),
         }
     })
@@ -178,9 +181,9 @@ async fn a_ping_that_is_never_answered_holds_no_refusal_back() {
 
 #[tokio::test]
 async fn an_error_about_another_session_ends_no_session() {
-    let (server, rig) = answering_calls(|hit| {
+    let (server, rig) = answering_calls(|request| {
         let error = json!({"code": -32000, "message": "browser session closed"});
-        web::reply_json(200, &json!({"jsonrpc": "2.0", "id": hit.body["id"], "error": error}))
+        web::reply_json(200, &json!({"jsonrpc": "2.0", "id": request.body["id"], "error": error}))
     })
     .await;
     for _ in 0..2 {

@@ -36,11 +36,11 @@ use vmcp_domain::{
 pub(crate) const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(8), ..Timeouts::DEFAULT };
 
-/// Polls `look` until it returns a value, for at most 15 seconds.
-pub(crate) async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
+/// Polls `check` until it returns a value, for at most 15 seconds.
+pub(crate) async fn eventually<T>(mut check: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = check() {
             return found;
         }
         assert!(start.elapsed() < Duration::from_secs(15), "it never happened");
@@ -142,7 +142,7 @@ pub(crate) struct EventRecorder(Mutex<Vec<(IsolationScope, BackendEvent)>>);
 
 impl EventRecorder {
     pub(crate) fn count(&self, event: &BackendEvent) -> usize {
-        self.0.lock().unwrap().iter().filter(|(_, heard)| heard == event).count()
+        self.0.lock().unwrap().iter().filter(|(_, recorded)| recorded == event).count()
     }
 
     /// The scopes of all events.

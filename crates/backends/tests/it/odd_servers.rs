@@ -16,26 +16,29 @@ use vmcp_domain::{BackendEvent, BackendState};
 use crate::web::{self, HttpReply, ReceivedRequest};
 use crate::{Rig, TIMEOUTS, context, error_cause, http_policy, policy, structured_content};
 
-fn result_message(hit: &ReceivedRequest, result: &Value) -> Value {
-    json!({"jsonrpc": "2.0", "id": hit.body["id"], "result": result})
+fn result_message(request: &ReceivedRequest, result: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": request.body["id"], "result": result})
 }
 
-pub(crate) fn method_result(hit: &ReceivedRequest) -> Value {
-    result_message(hit, &json!({"content": [], "structuredContent": {"said": hit.rpc_method()}}))
+pub(crate) fn method_result(request: &ReceivedRequest) -> Value {
+    result_message(request, &json!({"content": [], "structuredContent": {"said": request.rpc_method()}}))
 }
 
 /// A rig with a server that answers calls with `reply` and everything else as usual.
 pub(crate) async fn answering_calls(
     reply: impl Fn(&ReceivedRequest) -> HttpReply + Send + Sync + Clone + 'static,
 ) -> (web::ScriptedServer, Rig) {
-    let server =
-        web::serve(move |hit: ReceivedRequest| {
-            let reply = reply.clone();
-            async move {
-                if hit.rpc_method() == "tools/call" { reply(&hit) } else { web::reply_with_sessions(&hit) }
+    let server = web::serve(move |request: ReceivedRequest| {
+        let reply = reply.clone();
+        async move {
+            if request.rpc_method() == "tools/call" {
+                reply(&request)
+            } else {
+                web::reply_with_sessions(&request)
             }
-        })
-        .await;
+        }
+    })
+    .await;
     let rig = Rig::start_http(&server.url());
     (server, rig)
 }
@@ -69,14 +72,14 @@ fn encoded_reply(kind: &str, coding: &str, body: Vec<u8>) -> HttpReply {
 async fn answers_are_decoded_whatever_was_asked_for() {
     for coding in ["gzip", "deflate", "deflate without a head", "br", "zstd"] {
         for kind in ["application/json", "text/event-stream"] {
-            let server = web::serve(move |hit: ReceivedRequest| async move {
-                let usual = web::reply_with_sessions(&hit);
-                assert_eq!(hit.header("accept-encoding"), Some("identity"));
-                if hit.http_method != Method::POST || hit.body["id"].is_null() {
+            let server = web::serve(move |request: ReceivedRequest| async move {
+                let usual = web::reply_with_sessions(&request);
+                assert_eq!(request.header("accept-encoding"), Some("identity"));
+                if request.http_method != Method::POST || request.body["id"].is_null() {
                     return usual;
                 }
-                let message = if hit.rpc_method() == "tools/call" {
-                    method_result(&hit).to_string()
+                let message = if request.rpc_method() == "tools/call" {
+                    method_result(&request).to_string()
                 } else {
                     let body = usual.into_body().collect().await.unwrap().to_bytes();
                     String::from_utf8(body.to_vec()).unwrap()
@@ -130,9 +133,10 @@ async fn the_first_byte_counts_where_the_content_type_lies() {
         ("text/event-stream", |message| format!("data: {message}")),
     ];
     for (kind, form) in forms {
-        let (_server, rig) =
-            answering_calls(move |hit| web::reply_bytes(200, kind, form(&method_result(hit).to_string())))
-                .await;
+        let (_server, rig) = answering_calls(move |request| {
+            web::reply_bytes(200, kind, form(&method_result(request).to_string()))
+        })
+        .await;
         let reply = rig.call(&context(), "echo", "{}").await;
         assert_eq!(structured_content(&reply), r#"{"said":"tools/call"}"#, "{kind}");
     }
@@ -147,8 +151,8 @@ async fn the_first_byte_counts_where_the_content_type_lies() {
 #[tokio::test]
 async fn a_broken_answer_ends_its_call_at_once() {
     let start = Instant::now();
-    let (_server, rig) = answering_calls(|hit| {
-        let id = hit.body["id"].clone();
+    let (_server, rig) = answering_calls(|request| {
+        let id = request.body["id"].clone();
         web::reply_bytes(
             200,
             "text/event-stream",
@@ -169,30 +173,30 @@ async fn sse_server(refusal: u16) -> web::ScriptedServer {
 /// A server of HTTP+SSE that speaks streamable HTTP once `is_replaced` is set.
 async fn sse_then_streamable_server(refusal: u16, is_replaced: Arc<AtomicBool>) -> web::ScriptedServer {
     let stream: Arc<std::sync::Mutex<Option<tokio::sync::mpsc::UnboundedSender<String>>>> = Arc::default();
-    web::serve(move |hit: ReceivedRequest| {
+    web::serve(move |request: ReceivedRequest| {
         let (stream, is_replaced) = (Arc::clone(&stream), Arc::clone(&is_replaced));
         async move {
             if is_replaced.load(Ordering::Relaxed) {
                 stream.lock().unwrap().take();
-                return match (hit.http_method.as_str(), hit.rpc_method()) {
-                    ("POST", "tools/call") => web::reply_json(200, &method_result(&hit)),
-                    ("POST", _) => web::reply_with_sessions(&hit),
+                return match (request.http_method.as_str(), request.rpc_method()) {
+                    ("POST", "tools/call") => web::reply_json(200, &method_result(&request)),
+                    ("POST", _) => web::reply_with_sessions(&request),
                     _ => web::reply_empty(405),
                 };
             }
-            if hit.http_method == Method::GET {
+            if request.http_method == Method::GET {
                 let (events, reply) = web::event_stream();
                 events.send("event: endpoint\ndata: /messages\n\n".to_owned()).unwrap();
                 *stream.lock().unwrap() = Some(events);
                 return reply;
             }
-            if hit.path != "/messages" {
+            if request.path != "/messages" {
                 return web::reply_bytes(refusal, "text/plain", "no");
             }
-            let message = if hit.rpc_method() == "tools/call" {
-                method_result(&hit).to_string()
+            let message = if request.rpc_method() == "tools/call" {
+                method_result(&request).to_string()
             } else {
-                let body = web::reply_with_sessions(&hit).into_body().collect().await.unwrap().to_bytes();
+                let body = web::reply_with_sessions(&request).into_body().collect().await.unwrap().to_bytes();
                 String::from_utf8(body.to_vec()).unwrap()
             };
             if let Some(stream) = &*stream.lock().unwrap()
@@ -255,7 +259,7 @@ async fn odd_results_become_results_that_strict_clients_take() {
         (json!({"content": [{"a": null}], "x": 1.50}), r#"{"content":[{"a":null}],"x":1.5}"#),
     ] {
         let (_server, rig) =
-            answering_calls(move |hit| web::reply_json(200, &result_message(hit, &result))).await;
+            answering_calls(move |request| web::reply_json(200, &result_message(request, &result))).await;
         let reply = rig.call(&context(), "echo", "{}").await.unwrap();
         let found: Value = reply.members.to_json().decode().unwrap();
         assert_eq!(found, serde_json::from_str::<Value>(expected).unwrap());

@@ -18,10 +18,10 @@ use crate::{Rig, TIMEOUTS, context, eventually, http_policy, policy};
 /// A token endpoint that exchanges `TOKEN` for `got-N-NEKOT`, and refuses tokens that contain `bad`.
 async fn token_endpoint() -> ScriptedServer {
     let count = Arc::new(AtomicUsize::new(0));
-    web::serve(move |hit| {
+    web::serve(move |request| {
         let number = count.fetch_add(1, Ordering::Relaxed) + 1;
         async move {
-            let token = hit.text.split('&').find_map(|pair| pair.strip_prefix("subject_token="));
+            let token = request.text.split('&').find_map(|pair| pair.strip_prefix("subject_token="));
             match token {
                 Some(bad) if bad.contains("bad") => web::reply_json(400, &json!({"error": "invalid_grant"})),
                 Some(token) => web::reply_json(
@@ -66,25 +66,25 @@ fn token_owner(exchanged: &str) -> String {
     reversed(exchanged.split('-').nth(2).unwrap_or_default())
 }
 
-fn bearer_token(hit: &ReceivedRequest) -> &str {
-    hit.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("")
+fn bearer_token(request: &ReceivedRequest) -> &str {
+    request.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("")
 }
 
 /// A server with sessions that accepts exchanged tokens, and keeps one session for each token owner.
 async fn authenticating_server(revoked: impl Fn(&str) -> bool + Send + Sync + 'static) -> ScriptedServer {
-    web::serve(move |hit| {
-        let token = bearer_token(&hit).to_owned();
+    web::serve(move |request| {
+        let token = bearer_token(&request).to_owned();
         let (owner, refused) = (token_owner(&token), revoked(&token));
         async move {
             if !token.starts_with("got-") || refused {
                 return web::reply_empty(401);
             }
             let session = format!("session-of-{owner}");
-            if hit.header("mcp-session-id").is_some_and(|shown| shown != session) {
+            if request.header("mcp-session-id").is_some_and(|shown| shown != session) {
                 return web::reply_empty(500);
             }
-            let mut reply = web::reply_with_sessions(&hit);
-            if hit.rpc_method() == "initialize" {
+            let mut reply = web::reply_with_sessions(&request);
+            if request.rpc_method() == "initialize" {
                 reply.headers_mut().insert("mcp-session-id", session.parse().unwrap());
             }
             reply
@@ -109,7 +109,7 @@ async fn each_caller_has_a_session_and_a_token_of_its_own() {
     assert_eq!(rig.backend.fetch_inventory(&ann).await.unwrap().tools.len(), 1);
     assert_eq!(issuer.requests.lock().unwrap().len(), 2, "one exchange for each caller");
     assert_eq!(
-        server.with_method("initialize").iter().filter(|hit| !bearer_token(hit).is_empty()).count(),
+        server.with_method("initialize").iter().filter(|request| !bearer_token(request).is_empty()).count(),
         2
     );
     let calls = server.with_method("tools/call");
@@ -119,16 +119,16 @@ async fn each_caller_has_a_session_and_a_token_of_its_own() {
         assert_eq!(call.header("mcp-session-id"), Some(&*session));
     }
     // The callers' own tokens are sent to the issuer only.
-    for hit in server.requests.lock().unwrap().iter() {
-        assert!(!["ann", "kim"].contains(&bearer_token(hit)));
+    for request in server.requests.lock().unwrap().iter() {
+        assert!(!["ann", "kim"].contains(&bearer_token(request)));
     }
     // The backend refused the gateway's own connection, as it should.
     rig.wait_for_state(BackendState::Ready).await;
     rig.stop().await;
     for owner in ["ann", "kim"] {
         let session = format!("session-of-{owner}");
-        let ends = |hit: &ReceivedRequest| {
-            hit.http_method == http::Method::DELETE && hit.header("mcp-session-id") == Some(&*session)
+        let ends = |request: &ReceivedRequest| {
+            request.http_method == http::Method::DELETE && request.header("mcp-session-id") == Some(&*session)
         };
         server.wait_for_request(ends).await;
     }
@@ -150,11 +150,11 @@ async fn a_session_outlives_the_thread_that_first_asked_for_it() {
     tokio::task::spawn_blocking(|| first.join().unwrap()).await.unwrap().unwrap();
     rig.call(&ann, "echo", "{}").await.unwrap();
     assert_eq!(
-        server.with_method("initialize").iter().filter(|hit| !bearer_token(hit).is_empty()).count(),
+        server.with_method("initialize").iter().filter(|request| !bearer_token(request).is_empty()).count(),
         1
     );
     rig.stop().await;
-    server.wait_for_request(|hit| hit.http_method == http::Method::DELETE).await;
+    server.wait_for_request(|request| request.http_method == http::Method::DELETE).await;
 }
 
 #[tokio::test]
@@ -164,10 +164,10 @@ async fn a_newer_token_of_the_same_caller_goes_on_in_the_same_session() {
     rig.call(&caller_context("ann", "first-ann"), "echo", "{}").await.unwrap();
     rig.call(&caller_context("ann", "second-ann"), "echo", "{}").await.unwrap();
     let calls: Vec<String> =
-        server.with_method("tools/call").iter().map(|hit| bearer_token(hit).to_owned()).collect();
+        server.with_method("tools/call").iter().map(|request| bearer_token(request).to_owned()).collect();
     assert_eq!(calls, ["got-1-nna-tsrif", "got-2-nna-dnoces"]);
     assert_eq!(
-        server.with_method("initialize").iter().filter(|hit| !bearer_token(hit).is_empty()).count(),
+        server.with_method("initialize").iter().filter(|request| !bearer_token(request).is_empty()).count(),
         1
     );
 }
@@ -186,7 +186,7 @@ async fn a_kept_token_that_was_revoked_is_exchanged_anew_once() {
     rig.call(&ann, "echo", "{}").await.unwrap();
     rig.call(&ann, "echo", "{}").await.unwrap();
     let tokens: Vec<String> =
-        server.with_method("tools/call").iter().map(|hit| bearer_token(hit).to_owned()).collect();
+        server.with_method("tools/call").iter().map(|request| bearer_token(request).to_owned()).collect();
     assert_eq!(tokens, ["got-1-nna", "got-1-nna", "got-2-nna", "got-2-nna"]);
     assert_eq!(issuer.requests.lock().unwrap().len(), 2);
 }
@@ -225,11 +225,11 @@ async fn a_token_endpoint_that_is_away_is_the_backends_trouble_and_not_the_calle
 #[tokio::test]
 async fn events_say_whose_line_they_came_on() {
     let issuer = token_endpoint().await;
-    let server = web::serve(|hit| async move {
-        if bearer_token(&hit).is_empty() {
+    let server = web::serve(|request| async move {
+        if bearer_token(&request).is_empty() {
             return web::reply_empty(401);
         }
-        if hit.http_method == http::Method::GET {
+        if request.http_method == http::Method::GET {
             let (events, reply) = web::event_stream();
             events
                 .send(web::encode_event(
@@ -240,7 +240,7 @@ async fn events_say_whose_line_they_came_on() {
             tokio::spawn(async move { events.closed().await });
             return reply;
         }
-        web::reply_with_sessions(&hit)
+        web::reply_with_sessions(&request)
     })
     .await;
     let rig = Rig::start(token_exchange_policy(&server, &issuer.url()));

@@ -15,13 +15,13 @@ async fn probed_rig(
     discover: impl Fn(&ReceivedRequest) -> HttpReply + Send + Sync + 'static,
 ) -> (Rig, web::ScriptedServer) {
     let discover = Arc::new(discover);
-    let server = web::serve(move |hit| {
+    let server = web::serve(move |request| {
         let discover = Arc::clone(&discover);
         async move {
-            if hit.rpc_method() == "server/discover" {
-                discover(&hit)
+            if request.rpc_method() == "server/discover" {
+                discover(&request)
             } else {
-                web::reply_with_sessions(&hit)
+                web::reply_with_sessions(&request)
             }
         }
     })
@@ -33,23 +33,23 @@ async fn probed_rig(
 
 #[tokio::test]
 async fn a_discover_result_decides() {
-    let server = web::serve(|hit| async move { web::reply_stateless(&hit) }).await;
+    let server = web::serve(|request| async move { web::reply_stateless(&request) }).await;
     let rig = Rig::start_http(&server.url());
     let inventory = rig.backend.fetch_inventory(&context()).await.unwrap();
     assert_eq!(rig.protocol(), "2026-07-28");
     assert_eq!(inventory.instructions.as_deref(), Some("be kind"));
     assert_eq!(inventory.tools.len(), 1);
-    let hit = &server.with_method("server/discover")[0];
-    assert_eq!(hit.header("mcp-protocol-version"), Some("2026-07-28"));
-    assert_eq!(hit.header("mcp-method"), Some("server/discover"));
-    assert_eq!(hit.header("user-agent"), Some("vmcp/1.2.3"));
+    let request = &server.with_method("server/discover")[0];
+    assert_eq!(request.header("mcp-protocol-version"), Some("2026-07-28"));
+    assert_eq!(request.header("mcp-method"), Some("server/discover"));
+    assert_eq!(request.header("user-agent"), Some("vmcp/1.2.3"));
     assert!(server.with_method("initialize").is_empty());
 }
 
 #[tokio::test]
 async fn a_discover_result_without_the_revision_leads_to_the_handshake() {
-    let (rig, server) = probed_rig(|hit| {
-        web::reply_result(hit, &json!({"supportedVersions": ["2027-01-01"], "capabilities": {}}))
+    let (rig, server) = probed_rig(|request| {
+        web::reply_result(request, &json!({"supportedVersions": ["2027-01-01"], "capabilities": {}}))
     })
     .await;
     assert_eq!(rig.protocol(), "2025-11-25");
@@ -59,16 +59,16 @@ async fn a_discover_result_without_the_revision_leads_to_the_handshake() {
         opening.body["params"]["capabilities"],
         json!({"roots": {}, "sampling": {}, "elicitation": {"form": {}, "url": {}}})
     );
-    server.wait_for_request(|hit| hit.rpc_method() == "notifications/initialized").await;
+    server.wait_for_request(|request| request.rpc_method() == "notifications/initialized").await;
 }
 
 #[tokio::test]
 async fn an_error_of_the_revision_decides_by_what_it_supports() {
     let refused = |supported: Value| {
-        move |hit: &ReceivedRequest| {
+        move |request: &ReceivedRequest| {
             web::reply_json(
                 400,
-                &json!({"jsonrpc": "2.0", "id": hit.body["id"],
+                &json!({"jsonrpc": "2.0", "id": request.body["id"],
                         "error": {"code": -32022, "message": "m", "data": {"supported": supported}}}),
             )
         }
@@ -83,7 +83,7 @@ async fn an_error_of_the_revision_decides_by_what_it_supports() {
 async fn other_errors_lead_to_the_handshake() {
     for status in [200, 400, 404, 405, 500] {
         let (rig, _server) =
-            probed_rig(move |hit| web::reply_error(status, &hit.body["id"], -32601, "m")).await;
+            probed_rig(move |request| web::reply_error(status, &request.body["id"], -32601, "m")).await;
         assert_eq!(rig.protocol(), "2025-11-25", "{status}");
         let (rig, _server) = probed_rig(move |_| web::reply_empty(status)).await;
         assert_eq!(rig.protocol(), "2025-11-25", "empty {status}");
@@ -94,9 +94,9 @@ async fn other_errors_lead_to_the_handshake() {
 async fn credentials_and_outages_decide_nothing() {
     for (status, class) in [(401, "auth"), (503, "status")] {
         let tries = AtomicUsize::new(0);
-        let server = web::serve(move |hit| {
+        let server = web::serve(move |request| {
             let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
-            async move { if first { web::reply_empty(status) } else { web::reply_stateless(&hit) } }
+            async move { if first { web::reply_empty(status) } else { web::reply_stateless(&request) } }
         })
         .await;
         let rig = Rig::start_http(&server.url());
@@ -110,11 +110,11 @@ async fn credentials_and_outages_decide_nothing() {
 
 #[tokio::test]
 async fn a_server_that_keeps_the_probe_waiting_is_shaken_hands_with() {
-    let server = web::serve(|hit| async move {
-        if hit.rpc_method() == "server/discover" {
+    let server = web::serve(|request| async move {
+        if request.rpc_method() == "server/discover" {
             std::future::pending::<()>().await;
         }
-        web::reply_with_sessions(&hit)
+        web::reply_with_sessions(&request)
     })
     .await;
     let timeouts =
@@ -127,14 +127,14 @@ async fn a_server_that_keeps_the_probe_waiting_is_shaken_hands_with() {
 
 #[tokio::test]
 async fn an_older_revision_is_spoken_as_answered() {
-    let server = web::serve(|hit| async move {
-        if hit.rpc_method() == "initialize" {
+    let server = web::serve(|request| async move {
+        if request.rpc_method() == "initialize" {
             return web::reply_result(
-                &hit,
+                &request,
                 &json!({"protocolVersion": "2025-03-26", "capabilities": {"tools": {}}}),
             );
         }
-        web::reply_with_sessions(&hit)
+        web::reply_with_sessions(&request)
     })
     .await;
     let rig = Rig::start_http(&server.url());
@@ -147,11 +147,14 @@ async fn an_older_revision_is_spoken_as_answered() {
 
 #[tokio::test]
 async fn an_unknown_revision_is_no_connection() {
-    let server = web::serve(|hit| async move {
-        if hit.rpc_method() == "initialize" {
-            return web::reply_result(&hit, &json!({"protocolVersion": "1999-01-01", "capabilities": {}}));
+    let server = web::serve(|request| async move {
+        if request.rpc_method() == "initialize" {
+            return web::reply_result(
+                &request,
+                &json!({"protocolVersion": "1999-01-01", "capabilities": {}}),
+            );
         }
-        web::reply_with_sessions(&hit)
+        web::reply_with_sessions(&request)
     })
     .await;
     let rig = Rig::start_http(&server.url());

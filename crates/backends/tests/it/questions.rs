@@ -17,14 +17,14 @@ use crate::{RecordingClient, Rig, TIMEOUTS, known_caller, policy, structured_con
 async fn asking_server(questions: Vec<Value>) -> web::ScriptedServer {
     let (answers, receiver) = mpsc::unbounded_channel::<Value>();
     let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-    web::serve(move |hit: ReceivedRequest| {
+    web::serve(move |request: ReceivedRequest| {
         let (questions, answers, receiver) = (questions.clone(), answers.clone(), Arc::clone(&receiver));
         async move {
-            if hit.body.get("method").is_none() && hit.body.get("id").is_some() {
-                answers.send(hit.body.clone()).unwrap();
+            if request.body.get("method").is_none() && request.body.get("id").is_some() {
+                answers.send(request.body.clone()).unwrap();
             }
-            if hit.rpc_method() != "tools/call" {
-                return web::reply_with_sessions(&hit);
+            if request.rpc_method() != "tools/call" {
+                return web::reply_with_sessions(&request);
             }
             let (events, reply) = web::event_stream();
             tokio::spawn(async move {
@@ -34,7 +34,7 @@ async fn asking_server(questions: Vec<Value>) -> web::ScriptedServer {
                     heard.push(receiver.lock().await.recv().await.unwrap());
                 }
                 let result = json!({"content": [], "structuredContent": heard});
-                events.send(web::encode_event(&web::result_message(&hit, &result))).unwrap();
+                events.send(web::encode_event(&web::result_message(&request, &result))).unwrap();
             });
             reply
         }
@@ -257,21 +257,21 @@ async fn after_an_unclear_question_one_users_slow_call_does_not_hold_up_another_
 async fn url_elicitation_server() -> web::ScriptedServer {
     let (answers, receiver) = mpsc::unbounded_channel::<()>();
     let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-    web::serve(move |hit: ReceivedRequest| {
+    web::serve(move |request: ReceivedRequest| {
         let (answers, receiver) = (answers.clone(), Arc::clone(&receiver));
         async move {
-            if hit.body.get("method").is_none() && hit.body.get("id").is_some() {
+            if request.body.get("method").is_none() && request.body.get("id").is_some() {
                 answers.send(()).unwrap();
             }
-            if hit.rpc_method() != "tools/call" {
-                return web::reply_with_sessions(&hit);
+            if request.rpc_method() != "tools/call" {
+                return web::reply_with_sessions(&request);
             }
             let page =
                 |id: &str| json!({"mode": "url", "elicitationId": id, "url": "https://a/b", "message": "m"});
             let (events, reply) = web::event_stream();
             tokio::spawn(async move {
-                let done = web::encode_event(&web::result_message(&hit, &json!({"content": []})));
-                let last = match hit.body["params"]["name"].as_str().unwrap() {
+                let done = web::encode_event(&web::result_message(&request, &json!({"content": []})));
+                let last = match request.body["params"]["name"].as_str().unwrap() {
                     "ask" => {
                         let mut question = server_request(json!("q"), "elicitation/create");
                         question["params"] = page("asked");
@@ -279,7 +279,7 @@ async fn url_elicitation_server() -> web::ScriptedServer {
                         receiver.lock().await.recv().await.unwrap();
                         done
                     }
-                    "refuse" => web::encode_event(&json!({"jsonrpc": "2.0", "id": hit.body["id"], "error": {
+                    "refuse" => web::encode_event(&json!({"jsonrpc": "2.0", "id": request.body["id"], "error": {
                         "code": -32042, "message": "visit first", "data": {"elicitations": [page("refused")]},
                     }})),
                     _ => {

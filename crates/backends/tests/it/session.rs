@@ -13,7 +13,7 @@ use crate::{RecordingClient, Rig, context, structured_content};
 
 #[tokio::test]
 async fn every_request_names_the_session_and_the_revision() {
-    let server = web::serve(|hit| async move { web::reply_with_sessions(&hit) }).await;
+    let server = web::serve(|request| async move { web::reply_with_sessions(&request) }).await;
     let rig = Rig::start_http(&server.url());
     let client = RecordingClient::new(Some(LogLevel::Warning), "{}");
     let reply = rig.call(&client.context(), "echo", r#"{"b":1.0,"a":[ 1 ]}"#).await;
@@ -35,7 +35,7 @@ async fn every_request_names_the_session_and_the_revision() {
     assert_eq!(server.with_method("logging/setLevel").len(), 2);
 
     rig.stop().await;
-    let end = server.wait_for_request(|hit| hit.http_method == Method::DELETE).await;
+    let end = server.wait_for_request(|request| request.http_method == Method::DELETE).await;
     assert_eq!(end.header("mcp-session-id"), Some("session-1"));
     assert_eq!(rig.backend.status().state, BackendState::Stopped);
 }
@@ -47,20 +47,20 @@ async fn session_losing_server(
     let forgotten = Arc::new(AtomicBool::new(false));
     let (opened, refuse) = (AtomicUsize::new(0), Arc::new(refuse));
     let sessions = Arc::clone(&forgotten);
-    let server = web::serve(move |hit| {
-        let opening = hit.rpc_method() == "initialize";
+    let server = web::serve(move |request| {
+        let opening = request.rpc_method() == "initialize";
         let number =
             if opening { opened.fetch_add(1, Ordering::Relaxed) + 1 } else { opened.load(Ordering::Relaxed) };
-        let known = hit.header("mcp-session-id") == Some(&*format!("s{number}"));
-        let refused = !opening && !known && hit.header("mcp-session-id").is_some();
+        let known = request.header("mcp-session-id") == Some(&*format!("s{number}"));
+        let refused = !opening && !known && request.header("mcp-session-id").is_some();
         let forgets =
-            sessions.load(Ordering::Relaxed) && number == 1 && hit.header("mcp-session-id").is_some();
+            sessions.load(Ordering::Relaxed) && number == 1 && request.header("mcp-session-id").is_some();
         let refuse = Arc::clone(&refuse);
         async move {
             if refused || forgets {
-                return refuse(&hit);
+                return refuse(&request);
             }
-            let mut reply = web::reply_with_sessions(&hit);
+            let mut reply = web::reply_with_sessions(&request);
             if opening {
                 let id = format!("s{number}").parse().unwrap();
                 reply.headers_mut().insert("mcp-session-id", id);
@@ -77,7 +77,7 @@ async fn a_forgotten_session_is_made_anew_once_for_all_calls() {
     let not_found: fn(&ReceivedRequest) -> HttpReply =
         |_| web::reply_error(404, &Value::Null, -32001, "Session not found");
     let bad_request: fn(&ReceivedRequest) -> HttpReply =
-        |hit| web::reply_error(400, &hit.body["id"], -32000, "No valid session ID");
+        |request| web::reply_error(400, &request.body["id"], -32000, "No valid session ID");
     for refuse in [not_found, bad_request] {
         let (server, forgotten) = session_losing_server(refuse).await;
         let rig = Rig::start_http(&server.url());
@@ -99,11 +99,11 @@ async fn a_forgotten_session_is_made_anew_once_for_all_calls() {
 
 #[tokio::test]
 async fn a_refused_request_leaves_the_session_alone() {
-    let server = web::serve(|hit| async move {
-        if hit.rpc_method() == "tools/call" {
-            return web::reply_error(400, &hit.body["id"], -32602, "wrong arguments");
+    let server = web::serve(|request| async move {
+        if request.rpc_method() == "tools/call" {
+            return web::reply_error(400, &request.body["id"], -32602, "wrong arguments");
         }
-        web::reply_with_sessions(&hit)
+        web::reply_with_sessions(&request)
     })
     .await;
     let rig = Rig::start_http(&server.url());
@@ -115,12 +115,12 @@ async fn a_refused_request_leaves_the_session_alone() {
 
 #[tokio::test]
 async fn an_answer_may_come_as_a_stream() {
-    let server = web::serve(|hit| async move {
-        if hit.rpc_method() != "tools/call" {
-            return web::reply_with_sessions(&hit);
+    let server = web::serve(|request| async move {
+        if request.rpc_method() != "tools/call" {
+            return web::reply_with_sessions(&request);
         }
         let (events, reply) = web::event_stream();
-        let token = hit.body["params"]["_meta"]["progressToken"].clone();
+        let token = request.body["params"]["_meta"]["progressToken"].clone();
         let log = |level: &str| {
             json!({"jsonrpc": "2.0", "method": "notifications/message",
                                        "params": {"level": level, "data": "d"}})
@@ -132,7 +132,7 @@ async fn an_answer_may_come_as_a_stream() {
             events.send(web::encode_event(&message)).unwrap();
         }
         events.send(": a comment\n\n".to_owned()).unwrap();
-        events.send(web::encode_event(&web::result_message(&hit, &web::echo_result(&hit)))).unwrap();
+        events.send(web::encode_event(&web::result_message(&request, &web::echo_result(&request)))).unwrap();
         reply
     })
     .await;
@@ -151,10 +151,10 @@ async fn an_answer_may_come_as_a_stream() {
 #[tokio::test]
 async fn warm_calls_share_one_connection() {
     for streams in [false, true] {
-        let server = web::serve(move |hit| async move {
-            if hit.rpc_method() == "tools/call" && streams {
+        let server = web::serve(move |request| async move {
+            if request.rpc_method() == "tools/call" && streams {
                 let (events, reply) = web::event_stream();
-                let answer = web::encode_event(&web::result_message(&hit, &web::echo_result(&hit)));
+                let answer = web::encode_event(&web::result_message(&request, &web::echo_result(&request)));
                 events.send(answer).unwrap();
                 // The end of the stream comes shortly after the answer.
                 tokio::spawn(async move {
@@ -163,29 +163,29 @@ async fn warm_calls_share_one_connection() {
                 });
                 return reply;
             }
-            web::reply_with_sessions(&hit)
+            web::reply_with_sessions(&request)
         })
         .await;
         let rig = Rig::start_http(&server.url());
         rig.call(&context(), "echo", "{}").await.unwrap();
-        let (before, hits) =
+        let (before, requests) =
             (server.connections.load(Ordering::Relaxed), server.requests.lock().unwrap().len());
         for _ in 0..20 {
             rig.call(&context(), "echo", "{}").await.unwrap();
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(server.connections.load(Ordering::Relaxed) <= before + 1, "streams: {streams}");
-        assert_eq!(server.requests.lock().unwrap().len(), hits + 20, "one exchange a call");
+        assert_eq!(server.requests.lock().unwrap().len(), requests + 20, "one exchange a call");
     }
 }
 
 #[tokio::test]
 async fn a_dropped_call_is_cancelled_at_the_backend() {
-    let server = web::serve(|hit| async move {
-        if hit.rpc_method() == "tools/call" {
+    let server = web::serve(|request| async move {
+        if request.rpc_method() == "tools/call" {
             std::future::pending::<()>().await;
         }
-        web::reply_with_sessions(&hit)
+        web::reply_with_sessions(&request)
     })
     .await;
     let rig = Rig::start_http(&server.url());
@@ -195,10 +195,11 @@ async fn a_dropped_call_is_cancelled_at_the_backend() {
         tokio::pin!(call);
         tokio::select! {
             _ = &mut call => panic!("answered"),
-            _ = server.wait_for_request(|hit| hit.rpc_method() == "tools/call") => {}
+            _ = server.wait_for_request(|request| request.rpc_method() == "tools/call") => {}
         }
     }
-    let cancelled = server.wait_for_request(|hit| hit.rpc_method() == "notifications/cancelled").await;
+    let cancelled =
+        server.wait_for_request(|request| request.rpc_method() == "notifications/cancelled").await;
     assert_eq!(cancelled.body["params"]["requestId"], server.with_method("tools/call")[0].body["id"]);
     assert_eq!(cancelled.header("mcp-session-id"), Some("session-1"));
 }
@@ -206,23 +207,25 @@ async fn a_dropped_call_is_cancelled_at_the_backend() {
 #[tokio::test]
 async fn a_broken_stream_is_taken_up_again() {
     let asked = Arc::new(std::sync::Mutex::new(Value::Null));
-    let server = web::serve(move |hit| {
+    let server = web::serve(move |request| {
         let asked = Arc::clone(&asked);
         async move {
-            if hit.rpc_method() == "tools/call" {
-                *asked.lock().unwrap() = hit.body.clone();
+            if request.rpc_method() == "tools/call" {
+                *asked.lock().unwrap() = request.body.clone();
                 let (events, reply) = web::event_stream();
                 // The stream breaks off in the middle of the next event.
                 events.send("id: e7\ndata:\n\nid: e8\ndata: {\"jsonrpc\":\"2.0\",\"res".to_owned()).unwrap();
                 return reply;
             }
-            if hit.http_method == Method::GET && hit.header("last-event-id") == Some("e7") {
-                let hit = ReceivedRequest { body: asked.lock().unwrap().clone(), ..hit };
+            if request.http_method == Method::GET && request.header("last-event-id") == Some("e7") {
+                let request = ReceivedRequest { body: asked.lock().unwrap().clone(), ..request };
                 let (events, reply) = web::event_stream();
-                events.send(web::encode_event(&web::result_message(&hit, &web::echo_result(&hit)))).unwrap();
+                events
+                    .send(web::encode_event(&web::result_message(&request, &web::echo_result(&request))))
+                    .unwrap();
                 return reply;
             }
-            web::reply_with_sessions(&hit)
+            web::reply_with_sessions(&request)
         }
     })
     .await;

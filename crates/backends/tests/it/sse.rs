@@ -18,24 +18,25 @@ type Streams = Arc<Mutex<Vec<UnboundedSender<String>>>>;
 async fn sse_server(address: &'static str) -> (web::ScriptedServer, Streams) {
     let streams: Streams = Arc::default();
     let opened = Arc::clone(&streams);
-    let server = web::serve(move |hit: ReceivedRequest| {
+    let server = web::serve(move |request: ReceivedRequest| {
         let opened = Arc::clone(&opened);
         async move {
-            if hit.http_method == Method::GET {
+            if request.http_method == Method::GET {
                 let (events, reply) = web::event_stream();
                 events.send(format!("event: endpoint\ndata: {address}\n\n")).unwrap();
                 opened.lock().unwrap().push(events);
                 return reply;
             }
             let stream = opened.lock().unwrap().last().cloned().unwrap();
-            match hit.rpc_method() {
+            match request.rpc_method() {
                 "initialize" => {
                     let result = json!({"protocolVersion": "2024-11-05", "capabilities": {"tools": {}}});
-                    stream.send(web::encode_event(&web::result_message(&hit, &result))).unwrap();
+                    stream.send(web::encode_event(&web::result_message(&request, &result))).unwrap();
                 }
                 "tools/call" => {
-                    let n = hit.body["params"]["arguments"]["n"].as_u64().unwrap_or_default();
-                    let answer = web::encode_event(&web::result_message(&hit, &web::echo_result(&hit)));
+                    let n = request.body["params"]["arguments"]["n"].as_u64().unwrap_or_default();
+                    let answer =
+                        web::encode_event(&web::result_message(&request, &web::echo_result(&request)));
                     tokio::spawn(async move {
                         tokio::time::sleep(Duration::from_millis((n * 7) % 23)).await;
                         let _ = stream.send(answer);
@@ -80,13 +81,13 @@ async fn questions_go_to_the_only_call_under_way() {
     let ctx = client.context();
     let call = rig.call(&ctx, "echo", "{\"n\":3}");
     let ask = async {
-        server.wait_for_request(|hit| hit.rpc_method() == "tools/call").await;
+        server.wait_for_request(|request| request.rpc_method() == "tools/call").await;
         let question = json!({"jsonrpc": "2.0", "id": 77, "method": "elicitation/create", "params": {}});
         streams.lock().unwrap()[0].send(web::encode_event(&question)).unwrap();
     };
     let (reply, ()) = tokio::join!(call, ask);
     reply.unwrap();
-    let answer = server.wait_for_request(|hit| hit.body["id"] == 77).await;
+    let answer = server.wait_for_request(|request| request.body["id"] == 77).await;
     // The question arrived in time, or after the answer; in that case there is no client to ask.
     assert!(answer.body["result"] == "elicitation" || answer.body["error"]["code"] == -32603);
 }

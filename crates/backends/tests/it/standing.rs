@@ -19,22 +19,22 @@ fn notification(method: &str, params: &Value) -> String {
 async fn the_stream_of_a_session_is_heard() {
     let stream: Arc<Mutex<Option<UnboundedSender<String>>>> = Arc::default();
     let opened = Arc::clone(&stream);
-    let server = web::serve(move |hit: ReceivedRequest| {
+    let server = web::serve(move |request: ReceivedRequest| {
         let opened = Arc::clone(&opened);
         async move {
-            if hit.http_method == Method::GET {
+            if request.http_method == Method::GET {
                 let (events, reply) = web::event_stream();
                 *opened.lock().unwrap() = Some(events);
                 return reply;
             }
-            if hit.rpc_method() == "tools/call" {
+            if request.rpc_method() == "tools/call" {
                 // The question arrives outside the call's own stream; it can only belong to one call.
                 let events = opened.lock().unwrap().clone().unwrap();
                 let question = json!({"jsonrpc": "2.0", "id": 1, "method": "roots/list"});
                 events.send(web::encode_event(&question)).unwrap();
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
-            web::reply_with_sessions(&hit)
+            web::reply_with_sessions(&request)
         }
     })
     .await;
@@ -46,23 +46,23 @@ async fn the_stream_of_a_session_is_heard() {
     rig.events.wait_for_events(&BackendEvent::ResourceUpdated("x:y".into()), 1).await;
     let ping = json!({"jsonrpc": "2.0", "id": "p", "method": "ping"});
     events.send(web::encode_event(&ping)).unwrap();
-    server.wait_for_request(|hit| hit.body["id"] == "p" && hit.body["result"] == json!({})).await;
+    server.wait_for_request(|request| request.body["id"] == "p" && request.body["result"] == json!({})).await;
 
     let client = RecordingClient::new(None, r#"{"roots":{}}"#);
     rig.call(&client.context(), "echo", "{}").await.unwrap();
     assert_eq!(client.received_text(), "asked {}");
-    server.wait_for_request(|hit| hit.body["id"] == 1 && hit.body["result"] == "roots").await;
+    server.wait_for_request(|request| request.body["id"] == 1 && request.body["result"] == "roots").await;
 }
 
 #[tokio::test]
 async fn a_session_that_is_gone_is_noticed_by_its_stream() {
     let streams: Arc<Mutex<Vec<UnboundedSender<String>>>> = Arc::default();
     let opened = Arc::clone(&streams);
-    let server = web::serve(move |hit: ReceivedRequest| {
+    let server = web::serve(move |request: ReceivedRequest| {
         let opened = Arc::clone(&opened);
         async move {
-            if hit.http_method != Method::GET {
-                return web::reply_with_sessions(&hit);
+            if request.http_method != Method::GET {
+                return web::reply_with_sessions(&request);
             }
             let mut streams = opened.lock().unwrap();
             // The second GET is refused; the GET of the next session is accepted.
@@ -90,7 +90,7 @@ async fn a_session_that_is_gone_is_noticed_by_its_stream() {
 
 #[tokio::test]
 async fn subscriptions_of_a_session_are_renewed() {
-    let server = web::serve(|hit| async move { web::reply_with_sessions(&hit) }).await;
+    let server = web::serve(|request| async move { web::reply_with_sessions(&request) }).await;
     let (address, url) = (server.address, server.url());
     let rig = Rig::start_http(&url);
     rig.backend.subscribe(&context(), "x:y".into()).await.unwrap();
@@ -99,8 +99,8 @@ async fn subscriptions_of_a_session_are_renewed() {
     // No stream is open here, so the next call detects the failure.
     rig.call(&context(), "echo", "{}").await.unwrap_err();
     rig.events.wait_for_events(&BackendEvent::Disconnected, 1).await;
-    let server = web::serve_at(address, |hit| async move { web::reply_with_sessions(&hit) }).await;
-    let again = server.wait_for_request(|hit| hit.rpc_method() == "resources/subscribe").await;
+    let server = web::serve_at(address, |request| async move { web::reply_with_sessions(&request) }).await;
+    let again = server.wait_for_request(|request| request.rpc_method() == "resources/subscribe").await;
     assert_eq!(again.body["params"]["uri"], "x:y");
 }
 
@@ -111,24 +111,24 @@ type OpenStreams = Arc<Mutex<Vec<(ReceivedRequest, UnboundedSender<String>)>>>;
 async fn listen_server(declares: Value) -> (web::ScriptedServer, OpenStreams) {
     let streams = OpenStreams::default();
     let opened = Arc::clone(&streams);
-    let server = web::serve(move |hit: ReceivedRequest| {
+    let server = web::serve(move |request: ReceivedRequest| {
         let (opened, declares) = (Arc::clone(&opened), declares.clone());
         async move {
-            match hit.rpc_method() {
+            match request.rpc_method() {
                 "server/discover" => web::reply_result(
-                    &hit,
+                    &request,
                     &json!({"supportedVersions": ["2026-07-28"], "capabilities": declares}),
                 ),
                 "subscriptions/listen" => {
                     let (events, reply) = web::event_stream();
-                    let acknowledged = json!({"notifications": hit.body["params"]["notifications"],
-                        "_meta": {"io.modelcontextprotocol/subscriptionId": hit.body["id"]}});
+                    let acknowledged = json!({"notifications": request.body["params"]["notifications"],
+                        "_meta": {"io.modelcontextprotocol/subscriptionId": request.body["id"]}});
                     let text = notification("notifications/subscriptions/acknowledged", &acknowledged);
                     events.send(text).unwrap();
-                    opened.lock().unwrap().push((hit, events));
+                    opened.lock().unwrap().push((request, events));
                     reply
                 }
-                _ => web::reply_stateless(&hit),
+                _ => web::reply_stateless(&request),
             }
         }
     })
@@ -140,9 +140,9 @@ async fn listen_server(declares: Value) -> (web::ScriptedServer, OpenStreams) {
 async fn listening_is_opened_where_changes_are_told() {
     let (_server, streams) = listen_server(json!({"tools": {"listChanged": true}})).await;
     let rig = Rig::start_http(&_server.url());
-    let (hit, events) = crate::eventually(|| streams.lock().unwrap().first().cloned()).await;
-    assert_eq!(hit.header("mcp-method"), Some("subscriptions/listen"));
-    assert_eq!(hit.body["params"]["notifications"]["toolsListChanged"], true);
+    let (request, events) = crate::eventually(|| streams.lock().unwrap().first().cloned()).await;
+    assert_eq!(request.header("mcp-method"), Some("subscriptions/listen"));
+    assert_eq!(request.body["params"]["notifications"]["toolsListChanged"], true);
     events.send(notification("notifications/tools/list_changed", &json!({}))).unwrap();
     rig.events.wait_for_events(&BackendEvent::ToolsChanged, 1).await;
 
@@ -178,19 +178,19 @@ async fn listening_covers_the_resources_wanted() {
 
 #[tokio::test]
 async fn a_backend_that_does_not_listen_is_fine() {
-    let server = web::serve(|hit| async move {
-        match hit.rpc_method() {
+    let server = web::serve(|request| async move {
+        match request.rpc_method() {
             "server/discover" => web::reply_result(
-                &hit,
+                &request,
                 &json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {"listChanged": true}}}),
             ),
-            _ => web::reply_stateless(&hit),
+            _ => web::reply_stateless(&request),
         }
     })
     .await;
     let rig = Rig::start_http(&server.url());
     rig.call(&context(), "echo", "{}").await.unwrap();
-    server.wait_for_request(|hit| hit.rpc_method() == "subscriptions/listen").await;
+    server.wait_for_request(|request| request.rpc_method() == "subscriptions/listen").await;
     let error = rig.backend.subscribe(&context(), "x:1".into()).await.unwrap_err();
     assert_eq!(error.class(), "backend_failed");
 }

@@ -12,7 +12,7 @@ use crate::{RecordingClient, Rig, TIMEOUTS, context, http_policy, policy, struct
 
 #[tokio::test]
 async fn requests_carry_everything() {
-    let server = web::serve(|hit| async move { web::reply_stateless(&hit) }).await;
+    let server = web::serve(|request| async move { web::reply_stateless(&request) }).await;
     let mut policy = policy(Transport::StreamableHttp(http_policy(&server.url())), TIMEOUTS);
     policy.headers = vec![("authorization".to_owned(), Secret::new("Bearer own"))];
     let rig = Rig::start(policy);
@@ -60,10 +60,10 @@ async fn a_dropped_call_closes_its_response() {
     for answers_with_stream in [false, true] {
         let closed = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&closed);
-        let server = web::serve(move |hit| {
+        let server = web::serve(move |request| {
             let seen = Arc::clone(&seen);
             async move {
-                if hit.rpc_method() == "tools/call" {
+                if request.rpc_method() == "tools/call" {
                     if answers_with_stream {
                         let (events, reply) = web::event_stream();
                         tokio::spawn(async move {
@@ -75,7 +75,7 @@ async fn a_dropped_call_closes_its_response() {
                     let _flag = Flag(seen);
                     std::future::pending::<()>().await;
                 }
-                web::reply_stateless(&hit)
+                web::reply_stateless(&request)
             }
         })
         .await;
@@ -86,7 +86,7 @@ async fn a_dropped_call_closes_its_response() {
             tokio::pin!(call);
             tokio::select! {
                 _ = &mut call => panic!("answered"),
-                _ = server.wait_for_request(|hit| hit.rpc_method() == "tools/call") => {}
+                _ = server.wait_for_request(|request| request.rpc_method() == "tools/call") => {}
             }
         }
         crate::eventually(|| (closed.load(Ordering::Relaxed) == 1).then_some(())).await;
@@ -96,21 +96,21 @@ async fn a_dropped_call_closes_its_response() {
 
 /// A server that requires input before it answers.
 async fn input_requiring_server() -> web::ScriptedServer {
-    web::serve(|hit| async move {
-        if hit.rpc_method() != "tools/call" {
-            return web::reply_stateless(&hit);
+    web::serve(|request| async move {
+        if request.rpc_method() != "tools/call" {
+            return web::reply_stateless(&request);
         }
-        let params = &hit.body["params"];
+        let params = &request.body["params"];
         if params["inputResponses"]["who"] == json!("elicitation")
             && params["requestState"] == json!("round-1")
         {
             return web::reply_result(
-                &hit,
+                &request,
                 &json!({"resultType": "complete", "content": [], "structuredContent": "done"}),
             );
         }
         web::reply_result(
-            &hit,
+            &request,
             &json!({"resultType": "input_required", "requestState": "round-1",
                     "inputRequests": {"who": {"method": "elicitation/create", "params": {"message": "m"}}}}),
         )
@@ -136,11 +136,11 @@ async fn rounds_are_driven_for_a_session_client() {
 
 #[tokio::test]
 async fn rounds_are_bounded() {
-    let server = web::serve(|hit| async move {
-        if hit.rpc_method() != "tools/call" {
-            return web::reply_stateless(&hit);
+    let server = web::serve(|request| async move {
+        if request.rpc_method() != "tools/call" {
+            return web::reply_stateless(&request);
         }
-        web::reply_result(&hit, &json!({"resultType": "input_required", "requestState": "again"}))
+        web::reply_result(&request, &json!({"resultType": "input_required", "requestState": "again"}))
     })
     .await;
     let rig = Rig::start_http(&server.url());
@@ -172,10 +172,10 @@ async fn rounds_are_left_to_a_client_of_the_same_revision() {
 async fn arguments_are_repeated_as_headers() {
     let lists = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&lists);
-    let server = web::serve(move |hit| {
+    let server = web::serve(move |request| {
         let lists = Arc::clone(&counted);
         async move {
-            match hit.rpc_method() {
+            match request.rpc_method() {
                 "tools/list" => {
                     // The first list names another header than the one that is required later.
                     let name = if lists.fetch_add(1, Ordering::Relaxed) == 0 { "Old" } else { "Region" };
@@ -184,15 +184,15 @@ async fn arguments_are_repeated_as_headers() {
                     let broken = json!({"type": "object",
                         "properties": {"x": {"type": "number", "x-mcp-header": "X"}}});
                     web::reply_result(
-                        &hit,
+                        &request,
                         &json!({"tools": [{"name": "query", "inputSchema": schema},
                                                         {"name": "broken", "inputSchema": broken}]}),
                     )
                 }
-                "tools/call" if hit.header("mcp-param-region").is_none() => {
-                    web::reply_error(400, &hit.body["id"], -32020, "Header mismatch")
+                "tools/call" if request.header("mcp-param-region").is_none() => {
+                    web::reply_error(400, &request.body["id"], -32020, "Header mismatch")
                 }
-                _ => web::reply_stateless(&hit),
+                _ => web::reply_stateless(&request),
             }
         }
     })
@@ -215,18 +215,18 @@ async fn arguments_are_repeated_as_headers() {
 #[tokio::test]
 async fn a_backend_that_changes_its_revision_is_found_out_anew() {
     let calls = Arc::new(AtomicUsize::new(0));
-    let server = web::serve(move |hit| {
+    let server = web::serve(move |request| {
         let calls = Arc::clone(&calls);
         async move {
-            if hit.rpc_method() == "tools/call" && hit.header("mcp-method").is_some() {
+            if request.rpc_method() == "tools/call" && request.header("mcp-method").is_some() {
                 calls.fetch_add(1, Ordering::Relaxed);
             }
             if calls.load(Ordering::Relaxed) == 0 {
-                web::reply_stateless(&hit)
-            } else if hit.header("mcp-method").is_some() {
+                web::reply_stateless(&request)
+            } else if request.header("mcp-method").is_some() {
                 web::reply_error(400, &serde_json::Value::Null, -32000, "Bad Request: Server not initialized")
             } else {
-                web::reply_with_sessions(&hit)
+                web::reply_with_sessions(&request)
             }
         }
     })

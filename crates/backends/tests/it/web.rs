@@ -66,13 +66,17 @@ impl ScriptedServer {
 
     /// The requests with this JSON-RPC method.
     pub(crate) fn with_method(&self, method: &str) -> Vec<ReceivedRequest> {
-        let hits = self.requests.lock().unwrap();
-        hits.iter().filter(|hit| hit.rpc_method() == method).cloned().collect()
+        let requests = self.requests.lock().unwrap();
+        requests.iter().filter(|request| request.rpc_method() == method).cloned().collect()
     }
 
-    /// Waits until there is a request that satisfies `fits`.
-    pub(crate) async fn wait_for_request(&self, fits: impl Fn(&ReceivedRequest) -> bool) -> ReceivedRequest {
-        crate::eventually(|| self.requests.lock().unwrap().iter().find(|hit| fits(hit)).cloned()).await
+    /// Waits until there is a request that satisfies `predicate`.
+    pub(crate) async fn wait_for_request(
+        &self,
+        predicate: impl Fn(&ReceivedRequest) -> bool,
+    ) -> ReceivedRequest {
+        crate::eventually(|| self.requests.lock().unwrap().iter().find(|request| predicate(request)).cloned())
+            .await
     }
 }
 
@@ -95,7 +99,7 @@ where
     let address = listener.local_addr().unwrap();
     let hits = Arc::new(Mutex::new(Vec::new()));
     let connections = Arc::new(AtomicUsize::new(0));
-    let handler: Arc<Handler> = Arc::new(move |hit| Box::pin(handler(hit)));
+    let handler: Arc<Handler> = Arc::new(move |request| Box::pin(handler(request)));
     let accepting = tokio::spawn(accept(listener, handler, Arc::clone(&hits), Arc::clone(&connections)));
     ScriptedServer { address, requests: hits, connections, accept_task: accepting }
 }
@@ -103,23 +107,23 @@ where
 async fn accept(
     listener: TcpListener,
     handler: Arc<Handler>,
-    hits: Arc<Mutex<Vec<ReceivedRequest>>>,
+    requests: Arc<Mutex<Vec<ReceivedRequest>>>,
     connections: Arc<AtomicUsize>,
 ) {
     // The connections are dropped with this task, so that stopping the server closes them.
-    let mut serving = tokio::task::JoinSet::new();
+    let mut connections_set = tokio::task::JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             return;
         };
         stream.set_nodelay(true).unwrap();
         connections.fetch_add(1, Ordering::Relaxed);
-        let (handler, hits) = (Arc::clone(&handler), Arc::clone(&hits));
-        serving.spawn(async move {
-            let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                let (handler, hits) = (Arc::clone(&handler), Arc::clone(&hits));
+        let (handler, requests) = (Arc::clone(&handler), Arc::clone(&requests));
+        connections_set.spawn(async move {
+            let service = service_fn(move |http_request: http::Request<hyper::body::Incoming>| {
+                let (handler, requests) = (Arc::clone(&handler), Arc::clone(&requests));
                 async move {
-                    let (parts, body) = request.into_parts();
+                    let (parts, body) = http_request.into_parts();
                     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
                     let hit = ReceivedRequest {
                         http_method: parts.method,
@@ -128,7 +132,7 @@ async fn accept(
                         body: serde_json::from_slice(&body).unwrap_or_default(),
                         text: String::from_utf8_lossy(&body).into_owned(),
                     };
-                    hits.lock().unwrap().push(hit.clone());
+                    requests.lock().unwrap().push(hit.clone());
                     Ok::<_, Infallible>(handler(hit).await)
                 }
             });
@@ -155,8 +159,8 @@ pub(crate) fn reply_empty(status: u16) -> HttpReply {
     reply_bytes(status, "text/plain", "")
 }
 
-pub(crate) fn reply_result(hit: &ReceivedRequest, result: &Value) -> HttpReply {
-    reply_json(200, &json!({"jsonrpc": "2.0", "id": hit.body["id"], "result": result}))
+pub(crate) fn reply_result(request: &ReceivedRequest, result: &Value) -> HttpReply {
+    reply_json(200, &json!({"jsonrpc": "2.0", "id": request.body["id"], "result": result}))
 }
 
 pub(crate) fn reply_error(status: u16, id: &Value, code: i64, message: &str) -> HttpReply {
@@ -182,33 +186,33 @@ pub(crate) fn encode_event(message: &Value) -> String {
     format!("event: message\ndata: {message}\n\n")
 }
 
-pub(crate) fn result_message(hit: &ReceivedRequest, result: &Value) -> Value {
-    json!({"jsonrpc": "2.0", "id": hit.body["id"], "result": result})
+pub(crate) fn result_message(request: &ReceivedRequest, result: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": request.body["id"], "result": result})
 }
 
 /// The answers of a regular server of 2026-07-28, for everything that a script does not answer itself.
-pub(crate) fn reply_stateless(hit: &ReceivedRequest) -> HttpReply {
-    if hit.http_method != Method::POST {
+pub(crate) fn reply_stateless(request: &ReceivedRequest) -> HttpReply {
+    if request.http_method != Method::POST {
         return reply_empty(405);
     }
-    match hit.rpc_method() {
+    match request.rpc_method() {
         "server/discover" => reply_result(
-            hit,
+            request,
             &json!({"resultType": "complete", "supportedVersions": ["2026-07-28"],
                     "capabilities": {"tools": {}}, "instructions": "be kind"}),
         ),
-        _ => reply_common(hit),
+        _ => reply_common(request),
     }
 }
 
 /// The answers of a regular server of 2025-11-25, for everything that a script does not answer itself.
-pub(crate) fn reply_with_sessions(hit: &ReceivedRequest) -> HttpReply {
-    match (&hit.http_method, hit.rpc_method()) {
+pub(crate) fn reply_with_sessions(request: &ReceivedRequest) -> HttpReply {
+    match (&request.http_method, request.rpc_method()) {
         (&Method::DELETE, _) => reply_empty(200),
         (&Method::GET, _) => reply_empty(405),
         (_, "initialize") => {
             let mut reply = reply_result(
-                hit,
+                request,
                 &json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "logging": {}},
                         "serverInfo": {"name": "s", "version": "1"}}),
             );
@@ -218,23 +222,23 @@ pub(crate) fn reply_with_sessions(hit: &ReceivedRequest) -> HttpReply {
         (_, "server/discover") => {
             reply_error(400, &Value::Null, -32000, "Bad Request: Server not initialized")
         }
-        _ if hit.body.get("id").is_none() || hit.body.get("method").is_none() => reply_empty(202),
-        (_, "logging/setLevel" | "ping" | "resources/subscribe") => reply_result(hit, &json!({})),
-        _ => reply_common(hit),
+        _ if request.body.get("id").is_none() || request.body.get("method").is_none() => reply_empty(202),
+        (_, "logging/setLevel" | "ping" | "resources/subscribe") => reply_result(request, &json!({})),
+        _ => reply_common(request),
     }
 }
 
-fn reply_common(hit: &ReceivedRequest) -> HttpReply {
-    match hit.rpc_method() {
+fn reply_common(request: &ReceivedRequest) -> HttpReply {
+    match request.rpc_method() {
         "tools/list" => {
-            reply_result(hit, &json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}))
+            reply_result(request, &json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}))
         }
-        "tools/call" => reply_result(hit, &echo_result(hit)),
-        _ => reply_error(404, &hit.body["id"], -32601, "Method not found"),
+        "tools/call" => reply_result(request, &echo_result(request)),
+        _ => reply_error(404, &request.body["id"], -32601, "Method not found"),
     }
 }
 
 /// A result that contains the arguments.
-pub(crate) fn echo_result(hit: &ReceivedRequest) -> Value {
-    json!({"content": [], "structuredContent": hit.body["params"]["arguments"]})
+pub(crate) fn echo_result(request: &ReceivedRequest) -> Value {
+    json!({"content": [], "structuredContent": request.body["params"]["arguments"]})
 }

@@ -16,13 +16,13 @@ pub(crate) struct CelClaims(Data);
 impl CelClaims {
     /// Converts the claims. `iss` and `sub` are always present.
     pub(crate) fn from_identity(identity: &Identity) -> Result<Self, CredentialError> {
-        let wrong = |why| CredentialError::Claim { claim: Arc::from("*"), why };
+        let claim_error = |why| CredentialError::Claim { claim: Arc::from("*"), why };
         let text = identity.claims.to_json();
         if text.as_str().len() > CLAIMS_BYTES_MAX {
-            return Err(wrong("are too large for role matchers"));
+            return Err(claim_error("are too large for role matchers"));
         }
         let mut claims: serde_json::Map<String, serde_json::Value> =
-            text.decode().map_err(|_| wrong("cannot be read for role matchers"))?;
+            text.decode().map_err(|_| claim_error("cannot be read for role matchers"))?;
         for (name, text) in [("iss", &identity.issuer), ("sub", &identity.subject)] {
             claims.insert(name.to_owned(), text.as_str().into());
         }

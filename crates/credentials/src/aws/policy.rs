@@ -72,8 +72,8 @@ impl AwsStsPolicy {
     /// # Errors
     /// When the service does not have the form of an AWS service name.
     pub fn with_service(self, service: &str) -> Result<Self, PolicyError> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        if !(1..=64).contains(&service.len()) || !service.bytes().all(plain) {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if !(1..=64).contains(&service.len()) || !service.bytes().all(is_allowed) {
             return Err(PolicyError::new("service", "must be the name AWS signs with, such as aws-mcp"));
         }
         Ok(Self { service: service.to_owned(), ..self })
@@ -112,26 +112,26 @@ impl AwsStsPolicy {
     /// Identifies what the keys depend on. Region and service are not included, because the keys are valid
     /// for all of them.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
-        let sts = self.sts_url.uri().to_string();
-        scope::fingerprint(&["aws_sts", &sts, &self.session_seconds.to_string()])
+        let sts_url = self.sts_url.uri().to_string();
+        scope::fingerprint(&["aws_sts", &sts_url, &self.session_seconds.to_string()])
     }
 
     /// Reads the session's name from the caller's claims. An invalid name is not repaired, because two
     /// callers must not get the same name.
     pub(crate) fn session_name(&self, identity: &Identity) -> Result<String, CredentialError> {
         let claim = &self.session_name_claim;
-        let wrong = |why| CredentialError::Claim { claim: Arc::clone(claim), why };
+        let claim_error = |why| CredentialError::Claim { claim: Arc::clone(claim), why };
         let name = match (&**claim, identity.claims.get(claim)) {
             ("sub", _) => identity.subject.clone(),
             ("iss", _) => identity.issuer.clone(),
             (_, Some(value)) => {
-                value.decode_string().ok_or_else(|| wrong("is no text, so it names no AWS session"))?
+                value.decode_string().ok_or_else(|| claim_error("is no text, so it names no AWS session"))?
             }
-            (_, None) => return Err(wrong("is missing, and the AWS session is named by it")),
+            (_, None) => return Err(claim_error("is missing, and the AWS session is named by it")),
         };
-        let plain = |char: char| char.is_ascii_alphanumeric() || "_+=,.@-".contains(char);
-        if !SESSION_NAME_LENGTH_RANGE.contains(&name.len()) || !name.chars().all(plain) {
-            return Err(wrong("names no AWS session: 2 to 64 letters, digits and _+=,.@- are allowed"));
+        let is_allowed = |char: char| char.is_ascii_alphanumeric() || "_+=,.@-".contains(char);
+        if !SESSION_NAME_LENGTH_RANGE.contains(&name.len()) || !name.chars().all(is_allowed) {
+            return Err(claim_error("names no AWS session: 2 to 64 letters, digits and _+=,.@- are allowed"));
         }
         Ok(name)
     }

@@ -72,7 +72,7 @@ impl Roles {
             return Err(PolicyError::new("roleMappings", format!("at most {MAPPINGS_MAX}")));
         }
         let fallback = fallback.map(|arn| parse_role_arn("fallbackRoleArn".to_owned(), arn)).transpose()?;
-        let mut read = Vec::with_capacity(mappings.len());
+        let mut ranked = Vec::with_capacity(mappings.len());
         for (index, RoleMapping { condition: who, role_arn, priority }) in mappings.into_iter().enumerate() {
             let field = |key: &str| format!("roleMappings[{index}].{key}");
             let who = match who {
@@ -87,25 +87,25 @@ impl Roles {
                 }
             };
             let role = parse_role_arn(field("roleArn"), &role_arn)?;
-            read.push((
+            ranked.push((
                 priority.map_or((true, 0), |number| (false, number)),
                 CompiledMapping { condition: who, role },
             ));
         }
-        read.sort_by_key(|(rank, _)| *rank);
-        let mappings = read.into_iter().map(|(_, mapping)| mapping).collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        let mappings = ranked.into_iter().map(|(_, mapping)| mapping).collect();
         Ok(Self { claim, mappings, fallback })
     }
 
     /// Selects the caller's role: the first mapping that matches, else the fallback. A matcher that cannot be
     /// evaluated, for example because a claim is missing, does not match.
     pub(crate) fn select_role(&self, identity: &Identity) -> Result<&Arc<str>, CredentialError> {
-        let mut named: Option<Vec<String>> = None;
+        let mut claim_values: Option<Vec<String>> = None;
         let mut claims: Option<CelClaims> = None;
         for mapping in &self.mappings {
             let fits = match &mapping.condition {
                 CompiledCondition::Claim(value) => {
-                    named.get_or_insert_with(|| self.claim_values(identity)).contains(value)
+                    claim_values.get_or_insert_with(|| self.claim_values(identity)).contains(value)
                 }
                 CompiledCondition::Cel(matcher) => {
                     let claims = match &mut claims {

@@ -14,12 +14,12 @@ use crate::token_request::sensitive_value;
 /// Returns the headers that sign a request at the time `now` (since 1970).
 pub(crate) fn sign(
     request: &RequestView<'_>,
-    keys: &Credentials,
+    credentials: &Credentials,
     region: &str,
     service: &str,
     now: Duration,
 ) -> Result<Vec<(HeaderName, HeaderValue)>, CredentialError> {
-    let identity = keys.clone().into();
+    let identity = credentials.clone().into();
     let params = SigningParams::builder()
         .identity(&identity)
         .region(region)
@@ -44,13 +44,13 @@ pub(crate) fn sign(
     let signed = sign_request(signable, &params.into());
     let signed =
         signed.map_err(|_| CredentialError::Unsignable("its parts cannot be put in canonical form"))?;
-    let (made, _parameters) = signed.into_parts().0.into_parts();
-    let made = made.iter().map(|header| {
+    let (signed_headers, _parameters) = signed.into_parts().0.into_parts();
+    let signed_headers = signed_headers.iter().map(|header| {
         let value = sensitive_value(header.value())
             .ok_or(CredentialError::Unsignable("its signature is no header"))?;
         Ok((HeaderName::from_static(header.name()), value))
     });
-    made.collect()
+    signed_headers.collect()
 }
 
 #[cfg(test)]

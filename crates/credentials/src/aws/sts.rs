@@ -41,7 +41,7 @@ const TRANSIENT_CODES: [&str; 5] =
 /// Exchanges a caller's token for the keys of a role.
 pub(crate) async fn assume_role(
     policy: &AwsStsPolicy,
-    exchanges: &ExchangeContext,
+    exchange_context: &ExchangeContext,
     token: &Secret,
     role: &str,
     session: &str,
@@ -59,27 +59,36 @@ pub(crate) async fn assume_role(
         ],
     );
     // Read before the request: a slow response must not make the keys look younger than they are.
-    let now = exchanges.clock.since_epoch();
-    let reply = exchanges.client.post(&policy.sts_url, form, None).await?;
+    let now = exchange_context.clock.since_epoch();
+    let reply = exchange_context.client.post(&policy.sts_url, form, None).await?;
     if reply.status != StatusCode::OK {
         return Err(classify_error(&policy.sts_url, &reply));
     }
-    let wrong = |why: &'static str| FetchFailure::misconfigured(policy.sts_url.authority(), why);
-    let keys = parse_credentials(&reply)
-        .ok_or_else(|| wrong("what it answered is no answer of STS with credentials"))?;
-    for text in [&keys.access_key_id, &keys.secret_access_key, &keys.session_token] {
+    let misconfigured = |why: &'static str| FetchFailure::misconfigured(policy.sts_url.authority(), why);
+    let credentials = parse_credentials(&reply)
+        .ok_or_else(|| misconfigured("what it answered is no answer of STS with credentials"))?;
+    for text in [&credentials.access_key_id, &credentials.secret_access_key, &credentials.session_token] {
         let is_plain = text.len() <= TOKEN_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
         if text.is_empty() || !is_plain {
-            return Err(wrong("the credentials it answered are empty, too long or not visible ASCII"));
+            return Err(misconfigured(
+                "the credentials it answered are empty, too long or not visible ASCII",
+            ));
         }
         token_request::check_not_echoed(&policy.sts_url, &Secret::new(text.clone()), &[token])?;
     }
     // AWS's clock determines the end, and the gateway's may be wrong. So keys are used no longer than the
     // requested duration.
-    let lifetime = keys.expires_since_epoch.saturating_sub(now).min(policy.session_duration());
-    let bytes = keys.access_key_id.len() + keys.secret_access_key.len() + keys.session_token.len();
-    let value =
-        Credentials::new(keys.access_key_id, keys.secret_access_key, Some(keys.session_token), None, "sts");
+    let lifetime = credentials.expires_since_epoch.saturating_sub(now).min(policy.session_duration());
+    let bytes = credentials.access_key_id.len()
+        + credentials.secret_access_key.len()
+        + credentials.session_token.len();
+    let value = Credentials::new(
+        credentials.access_key_id,
+        credentials.secret_access_key,
+        Some(credentials.session_token),
+        None,
+        "sts",
+    );
     Ok(FetchedCredential { value, lifetime: Some(lifetime), bytes })
 }
 
@@ -96,15 +105,15 @@ fn parse_credentials(reply: &TokenReply) -> Option<StsCredentials> {
     let document = parse_xml(text)?;
     let mut found = document.descendants().filter(|node| node.tag_name().name() == "Credentials");
     let credentials = found.next().filter(|_| found.next().is_none())?;
-    let part = |name: &str| {
+    let child_text = |name: &str| {
         let mut found = credentials.children().filter(|node| node.tag_name().name() == name);
         found.next().filter(|_| found.next().is_none())?.text().map(|text| text.trim().to_owned())
     };
-    let end = OffsetDateTime::parse(&part("Expiration")?, &Rfc3339).ok()?.unix_timestamp();
+    let end = OffsetDateTime::parse(&child_text("Expiration")?, &Rfc3339).ok()?.unix_timestamp();
     Some(StsCredentials {
-        access_key_id: part("AccessKeyId")?,
-        secret_access_key: part("SecretAccessKey")?,
-        session_token: part("SessionToken")?,
+        access_key_id: child_text("AccessKeyId")?,
+        secret_access_key: child_text("SecretAccessKey")?,
+        session_token: child_text("SessionToken")?,
         expires_since_epoch: Duration::from_secs(u64::try_from(end).ok()?),
     })
 }
@@ -117,13 +126,13 @@ fn parse_xml(text: &str) -> Option<Document<'_>> {
 fn classify_error(url: &TokenUrl, reply: &TokenReply) -> FetchFailure {
     let place = url.authority();
     let status = reply.status;
-    let said = std::str::from_utf8(&reply.body).ok().and_then(|text| {
+    let error_code = std::str::from_utf8(&reply.body).ok().and_then(|text| {
         let document = parse_xml(text)?;
         let code = document.descendants().find(|node| node.tag_name().name() == "Code")?;
         code.text().and_then(|text| String::from_str(text.trim()).ok())
     });
-    let said = said.unwrap_or_default();
-    let known = |codes: &[&'static str]| codes.iter().copied().find(|code| *code == said);
+    let error_code = error_code.unwrap_or_default();
+    let known = |codes: &[&'static str]| codes.iter().copied().find(|code| *code == error_code);
     let failure = if status.is_server_error() || status.as_u16() == 429 || known(&TRANSIENT_CODES).is_some() {
         FetchFailure::unavailable(place, format!("answered {status}"))
     } else if let Some(code) = known(&MISCONFIGURATION_CODES) {

@@ -31,10 +31,10 @@ fn sts_reply_body(id: &str, token: &str, end: &str) -> String {
     )
 }
 
-fn sts_reply(hit: &ReceivedForm) -> HttpReply {
+fn sts_reply(form_request: &ReceivedForm) -> HttpReply {
     web::reply_text(
         200,
-        sts_reply_body(&format!("ASIA{}", hit.number), "session+token/=", "2026-01-01T01:00:00Z"),
+        sts_reply_body(&format!("ASIA{}", form_request.number), "session+token/=", "2026-01-01T01:00:00Z"),
     )
 }
 
@@ -53,8 +53,8 @@ fn policy(web: &ScriptedServer) -> AwsStsPolicy {
     AwsStsPolicy::new("eu-central-1", roles()).unwrap().with_sts_url(token_url(web))
 }
 
-fn source(web: &ScriptedServer, exchanges: &Arc<ExchangeContext>) -> AwsStsSource {
-    AwsStsSource::new(policy(web), Arc::clone(exchanges))
+fn source(web: &ScriptedServer, exchange_context: &Arc<ExchangeContext>) -> AwsStsSource {
+    AwsStsSource::new(policy(web), Arc::clone(exchange_context))
 }
 
 #[tokio::test]
@@ -64,8 +64,8 @@ async fn a_role_is_assumed_and_the_request_signed() {
     let policy = policy(&web).with_session_seconds(900).unwrap();
     let source = AwsStsSource::new(policy, Arc::clone(&exchanges));
     let ann = TestCaller::new("ann", r#"{"groups":["users"]}"#);
-    let applied = apply_credentials(&source, Some(&ann)).await.unwrap();
-    let made = headers(&applied);
+    let credential_headers = apply_credentials(&source, Some(&ann)).await.unwrap();
+    let made = headers(&credential_headers);
     let value = |wanted: &str| made.iter().find(|(name, _)| name == wanted).unwrap().1.as_str();
     assert_eq!(value("x-amz-date"), "20260101T000000Z");
     assert_eq!(value("x-amz-security-token"), "session+token/=");
@@ -73,10 +73,10 @@ async fn a_role_is_assumed_and_the_request_signed() {
                  SignedHeaders=content-type;host;x-amz-date;x-amz-security-token, Signature=";
     let signature = value("authorization").strip_prefix(start).unwrap();
     assert!(signature.len() == 64 && signature.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    let hits = web.forms();
-    assert!(!hits[0].headers.contains_key("authorization"));
+    let forms = web.forms();
+    assert!(!forms[0].headers.contains_key("authorization"));
     assert_eq!(
-        hits[0].pairs(),
+        forms[0].pairs(),
         [
             ("Action", "AssumeRoleWithWebIdentity"),
             ("DurationSeconds", "900"),
@@ -90,8 +90,8 @@ async fn a_role_is_assumed_and_the_request_signed() {
 
 #[tokio::test]
 async fn keys_are_kept_until_shortly_before_their_end() {
-    let web = web::serve_sync(|hit| {
-        let hour = hit.number + 1;
+    let web = web::serve_sync(|form_request| {
+        let hour = form_request.number + 1;
         web::reply_text(200, sts_reply_body("ASIA", "session", &format!("2026-01-01T0{hour}:00:00Z")))
     })
     .await;
@@ -134,12 +134,17 @@ async fn callers_roles_and_sessions_are_kept_apart() {
         ("ann", r#"{"level":9}"#, ADMIN),
     ] {
         apply_credentials(&source, Some(&TestCaller::new(subject, claims))).await.unwrap();
-        assert!(web.forms().iter().any(|hit| hit.form["RoleArn"] == role), "{subject} {claims}");
+        assert!(
+            web.forms().iter().any(|form_request| form_request.form["RoleArn"] == role),
+            "{subject} {claims}"
+        );
     }
     let asked: Vec<(String, String)> = web
         .forms()
         .iter()
-        .map(|hit| (hit.form["RoleSessionName"].clone(), hit.form["RoleArn"].clone()))
+        .map(|form_request| {
+            (form_request.form["RoleSessionName"].clone(), form_request.form["RoleArn"].clone())
+        })
         .collect();
     let expected = [("ann", READER), ("ann", ADMIN), ("bob", READER)];
     assert_eq!(asked, expected.map(|(name, role)| (name.to_owned(), role.to_owned())));

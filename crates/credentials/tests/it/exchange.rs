@@ -40,16 +40,16 @@ async fn everything_configured_is_asked_for_and_nothing_else() {
     let source = policy.into_source(exchanges);
     let ann = TestCaller::new("ann", "{}");
     assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "backend-token-0");
-    let hits = web.forms();
-    let hit = hits.first().unwrap();
-    assert_eq!(hit.http_method, "POST");
-    assert_eq!(hit.headers["content-type"], "application/x-www-form-urlencoded");
+    let forms = web.forms();
+    let form_request = forms.first().unwrap();
+    assert_eq!(form_request.http_method, "POST");
+    assert_eq!(form_request.headers["content-type"], "application/x-www-form-urlencoded");
     assert_eq!(
-        hit.headers["authorization"],
+        form_request.headers["authorization"],
         format!("Basic {}", STANDARD.encode("gateway:s3+cret")).as_str()
     );
     assert_eq!(
-        hit.pairs(),
+        form_request.pairs(),
         [
             ("audience", "https://backend"),
             ("grant_type", EXCHANGE),
@@ -71,13 +71,13 @@ async fn a_public_client_names_itself_and_no_client_does_not() {
     let public = public.into_source(Arc::clone(&exchanges));
     apply_credentials(&public, Some(&ann)).await.unwrap();
     apply_credentials(&exchange_source(&web, &exchanges), Some(&ann)).await.unwrap();
-    let hits = web.forms();
+    let forms = web.forms();
     assert_eq!(
-        hits.iter().map(|hit| hit.form.get("client_id").cloned()).collect::<Vec<_>>(),
+        forms.iter().map(|form_request| form_request.form.get("client_id").cloned()).collect::<Vec<_>>(),
         [Some("gateway".to_owned()), None]
     );
-    assert!(hits.iter().all(|hit| !hit.headers.contains_key("authorization")));
-    assert!(hits.iter().all(|hit| hit.form["subject_token_type"] == ACCESS));
+    assert!(forms.iter().all(|form_request| !form_request.headers.contains_key("authorization")));
+    assert!(forms.iter().all(|form_request| form_request.form["subject_token_type"] == ACCESS));
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn ten_users_with_a_thousand_calls_each_make_260_requests() {
     }
     assert_eq!(web.count(), 260);
     let mut asked: Vec<String> =
-        web.forms().into_iter().map(|hit| hit.form["subject_token"].clone()).collect();
+        web.forms().into_iter().map(|form_request| form_request.form["subject_token"].clone()).collect();
     asked.sort_unstable();
     for caller in &callers {
         assert_eq!(asked.iter().filter(|token| **token == caller.token_text).count(), 26);
@@ -138,8 +138,8 @@ async fn backends_that_ask_for_the_same_share_and_others_do_not() {
         ("one", &["a"], "backend-token-1"),
         ("two", &["a", "b"], "backend-token-2"),
     ] {
-        let applied = apply_credentials(&source(audience, scopes), Some(&ann)).await.unwrap();
-        assert_eq!(bearer_token(&applied), expected, "{audience} {scopes:?}");
+        let credential_headers = apply_credentials(&source(audience, scopes), Some(&ann)).await.unwrap();
+        assert_eq!(bearer_token(&credential_headers), expected, "{audience} {scopes:?}");
     }
 }
 
@@ -185,9 +185,9 @@ async fn the_gateways_own_checks_use_its_own_account() {
     for _check in 0..3 {
         assert_eq!(bearer_token(&probe_credentials(&source).await.unwrap()), "backend-token-0");
     }
-    let hits = web.forms();
-    assert_eq!(hits.len(), 1);
-    assert_eq!(hits[0].pairs(), [("audience", "backend"), ("grant_type", "client_credentials")]);
+    let forms = web.forms();
+    assert_eq!(forms.len(), 1);
+    assert_eq!(forms[0].pairs(), [("audience", "backend"), ("grant_type", "client_credentials")]);
     // A caller never gets the gateway's own token.
     let ann = TestCaller::new("ann", "{}");
     assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "backend-token-1");

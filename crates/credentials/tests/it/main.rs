@@ -47,8 +47,8 @@ impl Clock for ManualClock {
 
 pub(crate) fn exchange_context() -> (Arc<ManualClock>, Arc<ExchangeContext>) {
     let clock = Arc::new(ManualClock::default());
-    let exchanges = ExchangeContext::new(Arc::<ManualClock>::clone(&clock)).unwrap();
-    (clock, exchanges)
+    let exchange_context = ExchangeContext::new(Arc::<ManualClock>::clone(&clock)).unwrap();
+    (clock, exchange_context)
 }
 
 /// A caller with a token that is distinct from all other texts.
@@ -93,8 +93,8 @@ pub(crate) async fn probe_credentials(
 }
 
 /// The headers, all of which must be marked as sensitive.
-pub(crate) fn headers(applied: &CredentialHeaders) -> Vec<(String, String)> {
-    let headers = applied.headers().iter();
+pub(crate) fn headers(credential_headers: &CredentialHeaders) -> Vec<(String, String)> {
+    let headers = credential_headers.headers().iter();
     headers
         .map(|(name, value)| {
             assert!(value.is_sensitive(), "{name}");
@@ -103,8 +103,8 @@ pub(crate) fn headers(applied: &CredentialHeaders) -> Vec<(String, String)> {
         .collect()
 }
 
-pub(crate) fn bearer_token(applied: &CredentialHeaders) -> String {
-    match headers(applied).as_slice() {
+pub(crate) fn bearer_token(credential_headers: &CredentialHeaders) -> String {
+    match headers(credential_headers).as_slice() {
         [(name, value)] if name == "authorization" => value.strip_prefix("Bearer ").unwrap().to_owned(),
         other => panic!("{other:?}"),
     }
@@ -116,14 +116,14 @@ pub(crate) fn token_url(web: &ScriptedServer) -> TokenUrl {
 
 pub(crate) fn exchange_source(
     web: &ScriptedServer,
-    exchanges: &Arc<ExchangeContext>,
+    exchange_context: &Arc<ExchangeContext>,
 ) -> impl CredentialSource + use<> {
-    TokenExchangePolicy::new(token_url(web)).into_source(Arc::clone(exchanges))
+    TokenExchangePolicy::new(token_url(web)).into_source(Arc::clone(exchange_context))
 }
 
 /// Grants a numbered token for the backend.
-pub(crate) fn granted_reply(hit: &ReceivedForm) -> HttpReply {
-    let token = format!("backend-token-{}", hit.number);
+pub(crate) fn granted_reply(form_request: &ReceivedForm) -> HttpReply {
+    let token = format!("backend-token-{}", form_request.number);
     let issued = "urn:ietf:params:oauth:token-type:access_token";
     let body = json!({"access_token": token, "token_type": "bearer", "issued_token_type": issued, "expires_in": 300});
     web::reply_json(200, &body)

@@ -14,15 +14,15 @@ use crate::web::{self, HttpReply, ReceivedForm, ScriptedServer};
 use crate::{TestCaller, apply_credentials, exchange_context, headers, probe_credentials, token_url};
 
 /// An issuer, a target and STS in one server.
-fn answer_everything(hit: &ReceivedForm) -> HttpReply {
-    if hit.form.contains_key("Action") {
+fn answer_everything(form_request: &ReceivedForm) -> HttpReply {
+    if form_request.form.contains_key("Action") {
         return web::reply_text(
             200,
             "<r><Credentials><AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>granted-secret</SecretAccessKey>\
              <SessionToken>granted-session</SessionToken><Expiration>2026-01-01T01:00:00Z</Expiration></Credentials></r>",
         );
     }
-    let asked = hit.form.get("requested_token_type").map_or("", String::as_str);
+    let asked = form_request.form.get("requested_token_type").map_or("", String::as_str);
     if asked.ends_with("id-jag") {
         let claims = URL_SAFE_NO_PAD.encode(json!({"aud": "target"}).to_string());
         return web::reply_json(
@@ -68,11 +68,11 @@ async fn no_output_of_any_strategy_contains_the_callers_token() {
     let mut names = Vec::new();
     for strategy in strategies(&web) {
         let source = strategy.build(&exchanges).unwrap();
-        for applied in [
+        for credential_headers in [
             apply_credentials(&*source, Some(&ann)).await.unwrap(),
             probe_credentials(&*source).await.unwrap(),
         ] {
-            for (name, value) in headers(&applied) {
+            for (name, value) in headers(&credential_headers) {
                 assert!(!disguises.iter().any(|token| value.contains(token)), "{} {name}", source.name());
             }
         }
@@ -80,8 +80,11 @@ async fn no_output_of_any_strategy_contains_the_callers_token() {
     }
     assert_eq!(names, ["unauthenticated", "header_injection", "token_exchange", "xaa", "aws_sts"]);
     // The three exchanging strategies sent the caller's token to a token endpoint.
-    let given =
-        web.forms().iter().filter(|hit| hit.form.values().any(|value| *value == ann.token_text)).count();
+    let given = web
+        .forms()
+        .iter()
+        .filter(|form_request| form_request.form.values().any(|value| *value == ann.token_text))
+        .count();
     assert_eq!(given, 3);
 }
 
@@ -93,10 +96,11 @@ async fn nothing_that_is_printed_shows_a_secret() {
     let mut printed = format!("{:?} {:?}", ann.subject(), strategies(&web));
     for strategy in strategies(&web) {
         let source = strategy.build(&exchanges).unwrap();
-        let applied = apply_credentials(&*source, Some(&ann)).await.unwrap();
+        let credential_headers = apply_credentials(&*source, Some(&ann)).await.unwrap();
         let mut sent = http::HeaderMap::new();
-        applied.apply_to(&mut sent);
-        printed.push_str(&format!("{applied:?} {sent:?} {:?}", source.scope(Some(&ann.subject()))));
+        credential_headers.apply_to(&mut sent);
+        printed
+            .push_str(&format!("{credential_headers:?} {sent:?} {:?}", source.scope(Some(&ann.subject()))));
     }
     let basic = STANDARD.encode("id:client-secret");
     for secret in [&ann.token_text, "client-secret", "fixed-secret", &basic, "granted-"] {
@@ -112,8 +116,8 @@ async fn fixed_credentials_are_shared_and_need_nobody() {
         let source = strategy.build(&exchanges).unwrap();
         assert_eq!(source.scope(None), Ok(IsolationScope::Shared));
         assert_eq!(source.scope(Some(&TestCaller::new("ann", "{}").subject())), Ok(IsolationScope::Shared));
-        let applied = apply_credentials(&*source, None).await.unwrap();
-        assert!(!source.invalidate(&applied), "another try would send the same");
+        let credential_headers = apply_credentials(&*source, None).await.unwrap();
+        assert!(!source.invalidate(&credential_headers), "another try would send the same");
     }
     assert_eq!(web.count(), 0);
 }

@@ -75,7 +75,7 @@ where
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let hits = Arc::new(Mutex::new(Vec::new()));
-    let handler: Arc<Handler> = Arc::new(move |hit| Box::pin(handler(hit)));
+    let handler: Arc<Handler> = Arc::new(move |form_request| Box::pin(handler(form_request)));
     let accepting = tokio::spawn(accept(listener, handler, Arc::clone(&hits)));
     ScriptedServer { address, forms: hits, accept_task: accepting }
 }
@@ -84,36 +84,36 @@ where
 pub(crate) async fn serve_sync(
     handler: impl Fn(&ReceivedForm) -> HttpReply + Send + Sync + 'static,
 ) -> ScriptedServer {
-    serve(move |hit| std::future::ready(handler(&hit))).await
+    serve(move |form_request| std::future::ready(handler(&form_request))).await
 }
 
-async fn accept(listener: TcpListener, handler: Arc<Handler>, hits: Arc<Mutex<Vec<ReceivedForm>>>) {
+async fn accept(listener: TcpListener, handler: Arc<Handler>, forms: Arc<Mutex<Vec<ReceivedForm>>>) {
     // Dropped with this task, so that stopping the server closes its connections.
-    let mut serving = JoinSet::new();
+    let mut connections_set = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             return;
         };
-        let (handler, hits) = (Arc::clone(&handler), Arc::clone(&hits));
-        serving.spawn(async move {
+        let (handler, forms) = (Arc::clone(&handler), Arc::clone(&forms));
+        connections_set.spawn(async move {
             let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                let (handler, hits) = (Arc::clone(&handler), Arc::clone(&hits));
+                let (handler, forms) = (Arc::clone(&handler), Arc::clone(&forms));
                 async move {
                     let (parts, body) = request.into_parts();
                     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-                    let hit = {
-                        let mut hits = hits.lock().unwrap();
+                    let form_request = {
+                        let mut forms = forms.lock().unwrap();
                         let form = form_urlencoded::parse(&body).into_owned().collect();
-                        let hit = ReceivedForm {
+                        let form_request = ReceivedForm {
                             http_method: parts.method,
                             headers: parts.headers,
                             form,
-                            number: hits.len(),
+                            number: forms.len(),
                         };
-                        hits.push(hit.clone());
-                        hit
+                        forms.push(form_request.clone());
+                        form_request
                     };
-                    Ok::<_, Infallible>(handler(hit).await)
+                    Ok::<_, Infallible>(handler(form_request).await)
                 }
             });
             let server = hyper::server::conn::http1::Builder::new();

@@ -27,8 +27,8 @@ fn assertion_reply(token: &str) -> HttpReply {
     )
 }
 
-fn target_reply(hit: &ReceivedForm) -> HttpReply {
-    let token = format!("target-token-{}", hit.number);
+fn target_reply(form_request: &ReceivedForm) -> HttpReply {
+    let token = format!("target-token-{}", form_request.number);
     web::reply_json(200, &json!({"access_token": token, "token_type": "Bearer", "expires_in": 600}))
 }
 
@@ -52,7 +52,7 @@ async fn error_of(
 fn full_source(
     idp: &ScriptedServer,
     target: &ScriptedServer,
-    exchanges: &Arc<ExchangeContext>,
+    exchange_context: &Arc<ExchangeContext>,
 ) -> impl CredentialSource + use<> {
     let account = |id: &str, secret: &str| {
         OAuthClient::new("clientId", id, "clientSecret", Some(&Secret::new(secret))).unwrap()
@@ -64,7 +64,7 @@ fn full_source(
         .and_then(|policy| policy.with_scopes(["read".to_owned()]))
         .and_then(|policy| policy.with_subject_token_type("id_token"))
         .unwrap();
-    policy.into_source(Arc::clone(exchanges))
+    policy.into_source(Arc::clone(exchange_context))
 }
 
 #[tokio::test]

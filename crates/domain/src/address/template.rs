@@ -36,16 +36,16 @@ impl UriTemplate {
 
     /// Splits a template into parts. A malformed template matches only its own text.
     fn parse_parts(template: &str) -> Vec<TemplatePart> {
-        let mut pieces = Vec::new();
+        let mut parts = Vec::new();
         let mut rest = template;
         while let Some(open) = rest.find('{') {
             let (literal, tail) = rest.split_at(open);
             let Some(close) = tail.find('}') else { break };
             if !literal.is_empty() {
-                pieces.push(TemplatePart::Literal(encode_spaces(literal)));
+                parts.push(TemplatePart::Literal(encode_spaces(literal)));
             }
             let expression = tail.get(1..close).unwrap_or_default();
-            pieces.push(match expression.chars().next() {
+            parts.push(match expression.chars().next() {
                 Some('+' | '#' | '/') => TemplatePart::AnyText,
                 Some('?' | '&') => TemplatePart::OptionalText,
                 _ if expression.ends_with('*') => TemplatePart::AnyText,
@@ -54,9 +54,9 @@ impl UriTemplate {
             rest = tail.get(close + 1..).unwrap_or_default();
         }
         if !rest.is_empty() {
-            pieces.push(TemplatePart::Literal(encode_spaces(rest)));
+            parts.push(TemplatePart::Literal(encode_spaces(rest)));
         }
-        pieces
+        parts
     }
 
     /// True when the normal form of `uri` can be an expansion of the template; never for an ambiguous URI.
@@ -143,9 +143,9 @@ impl TemplatePart {
     fn advance(&self, bytes: &[u8], reached: &[bool]) -> Vec<bool> {
         let mut next = vec![false; reached.len()];
         if let Self::Literal(literal) = self {
-            for (place, _) in reached.iter().enumerate().filter(|(_, reached)| **reached) {
-                if bytes.get(place..).is_some_and(|rest| rest.starts_with(literal.as_bytes()))
-                    && let Some(slot) = next.get_mut(place + literal.len())
+            for (index, _) in reached.iter().enumerate().filter(|(_, reached)| **reached) {
+                if bytes.get(index..).is_some_and(|rest| rest.starts_with(literal.as_bytes()))
+                    && let Some(slot) = next.get_mut(index + literal.len())
                 {
                     *slot = true;
                 }
@@ -153,10 +153,10 @@ impl TemplatePart {
             return next;
         }
         let mut open = false;
-        for (place, slot) in next.iter_mut().enumerate() {
-            let here = reached.get(place).copied().unwrap_or_default();
+        for (index, slot) in next.iter_mut().enumerate() {
+            let here = reached.get(index).copied().unwrap_or_default();
             let stops = |byte: Option<&u8>| *self == Self::Segment && byte == Some(&b'/');
-            if place > 0 && stops(bytes.get(place - 1)) {
+            if index > 0 && stops(bytes.get(index - 1)) {
                 open = false;
             }
             *slot = open || (*self == Self::OptionalText && here);

@@ -14,22 +14,22 @@ pub(super) fn visit_member_ranges(
     if bytes.first() != Some(&b'{') {
         return None;
     }
-    let mut place = skip_whitespace(bytes, 1);
-    if bytes.get(place) == Some(&b'}') {
+    let mut offset = skip_whitespace(bytes, 1);
+    if bytes.get(offset) == Some(&b'}') {
         return Some(());
     }
     loop {
-        let key = place..string_end(bytes, place)?;
-        place = skip_whitespace(bytes, key.end);
-        if bytes.get(place) != Some(&b':') {
+        let key = offset..string_end(bytes, offset)?;
+        offset = skip_whitespace(bytes, key.end);
+        if bytes.get(offset) != Some(&b':') {
             return None;
         }
-        place = skip_whitespace(bytes, place + 1);
-        let value = place..value_end(bytes, place)?;
-        place = skip_whitespace(bytes, value.end);
+        offset = skip_whitespace(bytes, offset + 1);
+        let value = offset..value_end(bytes, offset)?;
+        offset = skip_whitespace(bytes, value.end);
         each(key, value);
-        match bytes.get(place)? {
-            b',' => place = skip_whitespace(bytes, place + 1),
+        match bytes.get(offset)? {
+            b',' => offset = skip_whitespace(bytes, offset + 1),
             b'}' => return Some(()),
             _ => return None,
         }
@@ -47,13 +47,13 @@ fn string_end(bytes: &[u8], from: usize) -> Option<usize> {
     if bytes.get(from) != Some(&b'"') {
         return None;
     }
-    let mut place = from + 1;
+    let mut offset = from + 1;
     loop {
-        place += memchr::memchr2(b'"', b'\\', bytes.get(place..)?)?;
-        if bytes.get(place) == Some(&b'"') {
-            return Some(place + 1);
+        offset += memchr::memchr2(b'"', b'\\', bytes.get(offset..)?)?;
+        if bytes.get(offset) == Some(&b'"') {
+            return Some(offset + 1);
         }
-        place += 2;
+        offset += 2;
     }
 }
 
@@ -62,23 +62,23 @@ fn value_end(bytes: &[u8], from: usize) -> Option<usize> {
     match bytes.get(from)? {
         b'"' => string_end(bytes, from),
         b'{' | b'[' => {
-            let (mut depth, mut place) = (0_usize, from);
+            let (mut depth, mut offset) = (0_usize, from);
             loop {
-                match bytes.get(place)? {
+                match bytes.get(offset)? {
                     b'"' => {
-                        place = string_end(bytes, place)?;
+                        offset = string_end(bytes, offset)?;
                         continue;
                     }
                     b'{' | b'[' => depth += 1,
                     b'}' | b']' => {
                         depth -= 1;
                         if depth == 0 {
-                            return Some(place + 1);
+                            return Some(offset + 1);
                         }
                     }
                     _ => {}
                 }
-                place += 1;
+                offset += 1;
             }
         }
         _ => {

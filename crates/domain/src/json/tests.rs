@@ -91,8 +91,8 @@ fn a_large_value_is_left_out_where_it_belongs() {
     let text = r#"{"a":1,"b":"long enough","c":"long enough too"}"#;
     let members = Json::parse(text).unwrap().members().unwrap();
     let mut out = b"{".to_vec();
-    let (place, value) = members.write_pairs_without_large(&mut out, 10).unwrap();
-    let (before, after) = out.split_at(place);
+    let (offset, value) = members.write_pairs_without_large(&mut out, 10).unwrap();
+    let (before, after) = out.split_at(offset);
     assert_eq!([before, value.as_bytes(), after, b"}"].concat(), text.as_bytes());
     assert_eq!(value, r#""long enough""#);
     assert!(members.write_pairs_without_large(&mut out, 100).is_none());

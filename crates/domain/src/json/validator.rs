@@ -5,11 +5,11 @@
 /// True when the text is one JSON value with optional white space around it, nested at most `depth_max` deep.
 pub(super) fn is_json(text: &str, depth_max: usize) -> bool {
     let bytes = text.as_bytes();
-    let mut reader = Validator { bytes, offset: 0 };
-    reader.skip_whitespace();
-    reader.validate_value(depth_max).is_some() && {
-        reader.skip_whitespace();
-        reader.offset == bytes.len()
+    let mut validator = Validator { bytes, offset: 0 };
+    validator.skip_whitespace();
+    validator.validate_value(depth_max).is_some() && {
+        validator.skip_whitespace();
+        validator.offset == bytes.len()
     }
 }
 

@@ -66,7 +66,7 @@ impl AdminListener {
 
     /// Serves pages until `shutdown` is cancelled, which also ends the open connections.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let connection_permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let is_loopback = self.address.ip().is_loopback();
         loop {
             let accepted = tokio::select! {
@@ -78,7 +78,7 @@ impl AdminListener {
                 continue;
             };
             // At the limit, a new connection is closed at once.
-            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
+            let Ok(permit) = Arc::clone(&connection_permits).try_acquire_owned() else { continue };
             let (pages, stop) = (Arc::clone(&self.pages), shutdown.clone());
             tokio::spawn(async move {
                 tokio::select! {

@@ -49,18 +49,18 @@ impl Future for HeadTimeout {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let due = tokio::time::Instant::from_std(self.deadline);
-        let mut alarm = self.shared_sleep.lock().unwrap_or_else(PoisonError::into_inner);
-        let alarm = alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        if alarm.deadline() > due {
-            alarm.as_mut().reset(due);
+        let mut shared_sleep = self.shared_sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared_sleep = shared_sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if shared_sleep.deadline() > due {
+            shared_sleep.as_mut().reset(due);
         }
         // The timer may expire for an earlier head that arrived in time; then it is set to this deadline.
         loop {
-            ready!(alarm.as_mut().poll(cx));
-            if alarm.deadline() >= due {
+            ready!(shared_sleep.as_mut().poll(cx));
+            if shared_sleep.deadline() >= due {
                 return Poll::Ready(());
             }
-            alarm.as_mut().reset(due);
+            shared_sleep.as_mut().reset(due);
         }
     }
 }

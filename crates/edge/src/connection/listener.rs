@@ -70,7 +70,7 @@ impl HttpEdge {
     pub fn bind(
         policy: EdgePolicy,
         gateway: SharedGateway,
-        directory: Arc<dyn GatewayInfo>,
+        gateway_info: Arc<dyn GatewayInfo>,
         extra: Option<Arc<dyn AdminPages>>,
     ) -> io::Result<Self> {
         let socket = if policy.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -78,7 +78,7 @@ impl HttpEdge {
         socket.bind(policy.listen)?;
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        let edge = EdgeState::new(policy, gateway, directory);
+        let edge = EdgeState::new(policy, gateway, gateway_info);
         Ok(Self {
             router: Router { edge, admin_pages: extra, observer: None },
             listener,
@@ -173,23 +173,25 @@ impl Server {
     /// Accepts connections and never returns. When the connection limit is reached, it waits until a
     /// connection ends.
     async fn accept(&mut self, listener: &TcpListener) {
-        let all_room = Arc::clone(&self.connection_permits);
+        let connection_permits = Arc::clone(&self.connection_permits);
         let accept = async || {
-            let room = Arc::clone(&all_room).acquire_owned().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>((listener.accept().await?, room))
+            let permit = Arc::clone(&connection_permits).acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((listener.accept().await?, permit))
         };
-        let mut told: Option<Instant> = None;
+        let mut last_logged: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = accept() => accepted,
                 Some(_ended) = self.connections.join_next() => continue,
             };
             match accepted {
-                Ok(((stream, peer), room)) => self.spawn_connection(stream, peer.ip().to_canonical(), room),
+                Ok(((stream, peer), permit)) => {
+                    self.spawn_connection(stream, peer.ip().to_canonical(), permit)
+                }
                 Err(error) => {
-                    if told.is_none_or(|told| told.elapsed() >= ACCEPT_LOG_INTERVAL) {
+                    if last_logged.is_none_or(|last_logged| last_logged.elapsed() >= ACCEPT_LOG_INTERVAL) {
                         tracing::warn!(%error, "connections cannot be accepted; trying again");
-                        told = Some(Instant::now());
+                        last_logged = Some(Instant::now());
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -197,7 +199,7 @@ impl Server {
         }
     }
 
-    fn spawn_connection(&mut self, stream: TcpStream, peer: IpAddr, room: OwnedSemaphorePermit) {
+    fn spawn_connection(&mut self, stream: TcpStream, peer: IpAddr, permit: OwnedSemaphorePermit) {
         let is_proxy = self.router.edge.policy.trusted_proxies.iter().any(|network| network.contains(&peer));
         let address = if is_proxy { None } else { self.address_limiter.acquire(peer) };
         if address.is_none() && !is_proxy {
@@ -213,16 +215,16 @@ impl Server {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
         let EdgeLimits { head_timeout, write_stall_max, .. } = self.router.edge.policy.limits;
-        let (site, mut http) = (Arc::clone(&self.router), self.http.clone());
+        let (router, mut http) = (Arc::clone(&self.router), self.http.clone());
         http.http1().timer(HeadTimer::default());
         let watcher = self.graceful.watcher();
-        let place = self.threads.assign();
-        let handle = place.as_ref().map_or_else(Handle::current, |(handle, _)| handle.clone());
-        let moves = place.is_some();
+        let assigned = self.threads.assign();
+        let runtime = assigned.as_ref().map_or_else(Handle::current, |(runtime, _)| runtime.clone());
+        let is_moved = assigned.is_some();
         let serving = async move {
-            let _place = place;
+            let _load_guard = assigned;
             // From here on the worker thread's own runtime receives the I/O events of this stream.
-            let stream = if moves { reregister_stream(stream) } else { Ok(stream) };
+            let stream = if is_moved { reregister_stream(stream) } else { Ok(stream) };
             let stream = match stream {
                 Ok(stream) => TokioIo::new(StallTimeout::new(stream, head_timeout, write_stall_max)),
                 Err(error) => {
@@ -230,15 +232,16 @@ impl Server {
                     return;
                 }
             };
-            let service =
-                service_fn(move |request: Request<Incoming>| router::serve(Arc::clone(&site), peer, request));
+            let service = service_fn(move |request: Request<Incoming>| {
+                router::serve(Arc::clone(&router), peer, request)
+            });
             let connection = watcher.watch(http.serve_connection(stream, service).into_owned());
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }
-            drop((room, address));
+            drop((permit, address));
         };
-        self.connections.spawn_on(serving, &handle);
+        self.connections.spawn_on(serving, &runtime);
     }
 }
 

@@ -29,12 +29,12 @@ pub(crate) struct StallTimeout<S> {
 }
 
 impl<S> StallTimeout<S> {
-    /// Allows `first` for the first [`PREFACE_BYTES`] bytes, and `stall` for each write without progress.
-    pub(crate) fn new(inner: S, first: Duration, stall: Duration) -> Self {
+    /// Allows `preface_max` for the first [`PREFACE_BYTES`] bytes, and `stall` for each write without progress.
+    pub(crate) fn new(inner: S, preface_max: Duration, stall: Duration) -> Self {
         Self {
             inner,
             bytes_read: 0,
-            preface_timer: Some(Box::pin(tokio::time::sleep(first))),
+            preface_timer: Some(Box::pin(tokio::time::sleep(preface_max))),
             stall_max: stall,
             stall_timer: None,
             write_buffer: Vec::new(),
@@ -47,9 +47,9 @@ impl<S> StallTimeout<S> {
             self.stall_timer = None;
             return written;
         }
-        let stall = self.stall_max;
-        let stalled = self.stall_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
-        match stalled.as_mut().poll(cx) {
+        let stall_max = self.stall_max;
+        let stall_timer = self.stall_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_max)));
+        match stall_timer.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
         }
@@ -64,8 +64,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for StallTimeout<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if let Some(deadline) = &mut self.preface_timer {
-            if read.is_pending() && deadline.as_mut().poll(cx).is_ready() {
+        if let Some(preface_timer) = &mut self.preface_timer {
+            if read.is_pending() && preface_timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             self.bytes_read += buf.filled().len() - before;

@@ -36,10 +36,10 @@ impl WorkerThreads {
     /// Starts `count` threads. With 0, [`Self::assign`] returns `None` and connections stay on the accepting
     /// runtime.
     pub(crate) fn start(count: usize) -> io::Result<Self> {
-        let end = CancellationToken::new();
+        let stop = CancellationToken::new();
         let all =
-            (0..count).map(|number| WorkerThread::start(number, end.clone())).collect::<io::Result<_>>()?;
-        Ok(Self { workers: all, _stop_on_drop: end.drop_guard() })
+            (0..count).map(|number| WorkerThread::start(number, stop.clone())).collect::<io::Result<_>>()?;
+        Ok(Self { workers: all, _stop_on_drop: stop.drop_guard() })
     }
 
     /// Assigns a connection to the thread with the fewest connections; `None` if there are no threads.
@@ -52,10 +52,10 @@ impl WorkerThreads {
 }
 
 impl WorkerThread {
-    fn start(number: usize, end: CancellationToken) -> io::Result<Self> {
+    fn start(number: usize, stop: CancellationToken) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        let serve = move || runtime.block_on(end.cancelled());
+        let serve = move || runtime.block_on(stop.cancelled());
         std::thread::Builder::new().name(format!("vmcp-edge-{number}")).spawn(serve)?;
         Ok(Self { runtime: handle, connection_count: Arc::default() })
     }
@@ -69,7 +69,7 @@ mod tests {
     fn connections_are_spread_evenly() {
         let threads = WorkerThreads::start(2).unwrap();
         let (first, _held) = threads.assign().unwrap();
-        let (second, place) = threads.assign().unwrap();
+        let (second, load_guard) = threads.assign().unwrap();
         let name = |handle: &tokio::runtime::Handle| {
             let (sender, receiver) = std::sync::mpsc::channel();
             handle.spawn(async move { sender.send(std::thread::current().name().map(str::to_owned)) });
@@ -78,7 +78,7 @@ mod tests {
         let names = [name(&first), name(&second)];
         assert_ne!(names[0], names[1]);
         // The second thread now has fewer connections than the first.
-        drop(place);
+        drop(load_guard);
         assert_eq!(name(&threads.assign().unwrap().0), names[1]);
     }
 

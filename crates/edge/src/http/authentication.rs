@@ -53,7 +53,7 @@ pub(crate) struct AuthenticatedHead {
 }
 
 impl EdgeState {
-    /// Authenticates a request that arrived from the address `socket`. With bearer authentication, the
+    /// Authenticates a request that arrived from the address `socket_address`. With bearer authentication, the
     /// `Authorization` header is removed, so it is not passed on.
     ///
     /// # Errors
@@ -62,27 +62,31 @@ impl EdgeState {
     pub(crate) async fn authenticate(
         &self,
         mut parts: Parts,
-        socket: IpAddr,
+        socket_address: IpAddr,
     ) -> Result<AuthenticatedHead, Response<ResponseBody>> {
-        let address =
-            crate::http::client_address::client_address(socket, &parts.headers, &self.policy.trusted_proxies);
+        let address = crate::http::client_address::client_address(
+            socket_address,
+            &parts.headers,
+            &self.policy.trusted_proxies,
+        );
         let mut entrant = match &self.policy.incoming {
             IncomingAuth::Anonymous => AuthenticatedPeer::without_credential(Caller::Anonymous),
             IncomingAuth::Local(identity) => {
                 AuthenticatedPeer::without_credential(Caller::Known(identity.clone()))
             }
             IncomingAuth::Bearer(authenticator) => {
-                let recognised = Box::pin(check_credential(&**authenticator, &parts.headers, address)).await;
-                let admission =
-                    recognised.map_err(|fault| unauthorized_response(&fault, authenticator.challenge()))?;
+                let authenticated =
+                    Box::pin(check_credential(&**authenticator, &parts.headers, address)).await;
+                let authenticated_caller = authenticated
+                    .map_err(|fault| unauthorized_response(&fault, authenticator.challenge()))?;
                 parts.headers.remove(header::AUTHORIZATION);
-                let until = admission
+                let until = authenticated_caller
                     .valid_for
                     .and_then(|left| Instant::now().checked_add(left.min(STREAM_LIFETIME_MAX)));
                 AuthenticatedPeer {
-                    token: admission.token,
+                    token: authenticated_caller.token,
                     expires_at: until,
-                    ..AuthenticatedPeer::without_credential(admission.caller)
+                    ..AuthenticatedPeer::without_credential(authenticated_caller.caller)
                 }
             }
         };
@@ -91,9 +95,9 @@ impl EdgeState {
     }
 
     /// Whether a request for a page shows the scrape key or a valid credential of a caller.
-    pub(crate) async fn has_credential(&self, headers: &HeaderMap, socket: IpAddr) -> bool {
-        let Some(shown) = headers.get(header::AUTHORIZATION) else { return false };
-        let bearer = shown.as_bytes().split_at_checked(BEARER.len());
+    pub(crate) async fn has_credential(&self, headers: &HeaderMap, socket_address: IpAddr) -> bool {
+        let Some(presented) = headers.get(header::AUTHORIZATION) else { return false };
+        let bearer = presented.as_bytes().split_at_checked(BEARER.len());
         let key = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BEARER)).map(|(_, key)| key);
         if let (Some(key), Some(expected)) = (key, &self.policy.scrape_key) {
             // Digests are compared, so that the time of the comparison reveals nothing about the key.
@@ -105,7 +109,7 @@ impl EdgeState {
         match &self.policy.incoming {
             IncomingAuth::Bearer(authenticator) => {
                 let address = crate::http::client_address::client_address(
-                    socket,
+                    socket_address,
                     headers,
                     &self.policy.trusted_proxies,
                 );
@@ -137,8 +141,10 @@ async fn check_credential(
         (Some(_), Some(_)) => return Err(Unauthorized::Malformed),
         (first, _) => first.map(HeaderValue::as_bytes),
     };
-    let recognised = authenticator.authenticate(authorization, Some(accounting_address(address)));
-    tokio::time::timeout(AUTHENTICATION_TIMEOUT, recognised).await.unwrap_or(Err(Unauthorized::Unavailable))
+    let authenticated = authenticator.authenticate(authorization, Some(accounting_address(address)));
+    tokio::time::timeout(AUTHENTICATION_TIMEOUT, authenticated)
+        .await
+        .unwrap_or(Err(Unauthorized::Unavailable))
 }
 
 /// The error code for the client (RFC 6750 section 3.1); `None` if the fault is not the client's.
@@ -236,8 +242,8 @@ fn metadata_url(resource: &str) -> String {
 
 /// Splits a URL into its origin and its path without a trailing slash.
 fn split_origin(url: &str) -> (&str, &str) {
-    let host = url.find("://").map_or(0, |place| place + 3);
-    let path = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |place| host + place);
+    let host = url.find("://").map_or(0, |index| index + 3);
+    let path = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |index| host + index);
     let (origin, path) = url.split_at(path);
     (origin, path.trim_end_matches('/'))
 }
@@ -249,10 +255,13 @@ pub(crate) fn metadata_response(edge: &EdgeState, path: &str, method: &Method) -
         IncomingAuth::Anonymous | IncomingAuth::Local(_) => None,
         IncomingAuth::Bearer(authenticator) => authenticator.challenge().resource.as_ref(),
     };
-    let asked = path.strip_prefix(METADATA_PATH).unwrap_or_default().trim_end_matches('/');
+    let requested_path = path.strip_prefix(METADATA_PATH).unwrap_or_default().trim_end_matches('/');
     let own = edge.policy.path.trim_end_matches('/');
-    let found = resource
-        .filter(|resource| asked.is_empty() || asked == own || asked == split_origin(&resource.resource).1);
+    let found = resource.filter(|resource| {
+        requested_path.is_empty()
+            || requested_path == own
+            || requested_path == split_origin(&resource.resource).1
+    });
     let (status, members) = match found {
         Some(resource) => (StatusCode::OK, metadata_document(resource)),
         None => {

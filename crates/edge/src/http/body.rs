@@ -75,7 +75,7 @@ impl ResponseBody {
     pub(crate) fn with_stall_guard(self, guard: &StallGuard) -> Self {
         let form = match self.content {
             BodyContent::Whole(pieces) => match guard.track(&pieces) {
-                Some(watched) => BodyContent::Tracked(watched),
+                Some(tracked) => BodyContent::Tracked(tracked),
                 None => BodyContent::Whole(pieces),
             },
             form @ (BodyContent::Tracked(_) | BodyContent::Events(_)) => form,
@@ -93,7 +93,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Stalled>>> {
         match &mut self.content {
-            BodyContent::Tracked(watched) => Poll::Ready(watched.next().map(|piece| piece.map(Frame::data))),
+            BodyContent::Tracked(tracked) => Poll::Ready(tracked.next().map(|piece| piece.map(Frame::data))),
             BodyContent::Whole(pieces) => {
                 let next = pieces.iter_mut().find(|piece| !piece.is_empty());
                 Poll::Ready(next.map(|piece| Ok(Frame::data(std::mem::take(piece)))))
@@ -106,7 +106,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            BodyContent::Tracked(watched) => watched.len() == Some(0),
+            BodyContent::Tracked(tracked) => tracked.len() == Some(0),
             BodyContent::Whole(pieces) => pieces.iter().all(Bytes::is_empty),
             BodyContent::Events(_) => false,
         }
@@ -114,8 +114,8 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            BodyContent::Tracked(watched) => {
-                watched.len().map_or_else(SizeHint::default, |left| SizeHint::with_exact(left as u64))
+            BodyContent::Tracked(tracked) => {
+                tracked.len().map_or_else(SizeHint::default, |left| SizeHint::with_exact(left as u64))
             }
             BodyContent::Whole(pieces) => {
                 let total: usize = pieces.iter().map(Bytes::len).sum();
@@ -165,7 +165,7 @@ impl BodyReader {
         }
         let mut collecting = std::pin::pin!(self.collect(body));
         // Most bodies have already arrived, so they need no timer.
-        let (bytes, room) = match poll!(collecting.as_mut()) {
+        let (bytes, permit) = match poll!(collecting.as_mut()) {
             Poll::Ready(collected) => collected?,
             Poll::Pending => {
                 let collected = tokio::time::timeout(self.timeout, collecting).await;
@@ -173,7 +173,7 @@ impl BodyReader {
             }
         };
         let text = ByteString::try_from(bytes).map_err(|_| Refusal::NotUtf8)?;
-        Ok(RequestBody { text, _permit: room })
+        Ok(RequestBody { text, _permit: permit })
     }
 
     async fn collect<B: Body<Data = Bytes>>(
@@ -183,7 +183,7 @@ impl BodyReader {
         let mut body = std::pin::pin!(body);
         // Most bodies arrive in one frame, which is used without a copy.
         let (mut first, mut all) = (Bytes::new(), BytesMut::new());
-        let mut room: Option<SemaphorePermit<'_>> = None;
+        let mut permit: Option<SemaphorePermit<'_>> = None;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Refusal::BodyUnreadable)?;
             let Ok(data) = frame.into_data() else { continue };
@@ -191,7 +191,7 @@ impl BodyReader {
             if total > self.bytes_max {
                 return Err(Refusal::BodyTooLarge(self.bytes_max));
             }
-            self.reserve(total, &mut room)?;
+            self.reserve(total, &mut permit)?;
             if first.is_empty() && all.is_empty() {
                 first = data;
             } else {
@@ -202,20 +202,20 @@ impl BodyReader {
             }
         }
         let bytes = if all.is_empty() { first } else { all.freeze() };
-        Ok((bytes, room))
+        Ok((bytes, permit))
     }
 
-    fn reserve<'a>(&'a self, total: usize, room: &mut Option<SemaphorePermit<'a>>) -> Result<(), Refusal> {
+    fn reserve<'a>(&'a self, total: usize, permit: &mut Option<SemaphorePermit<'a>>) -> Result<(), Refusal> {
         let needed = if total > UNCOUNTED_BYTES_MAX { total.div_ceil(UNCOUNTED_BYTES_MAX) } else { 0 };
-        let held = room.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let held = permit.as_ref().map_or(0, SemaphorePermit::num_permits);
         if needed <= held {
             return Ok(());
         }
-        let more = u32::try_from(needed - held).unwrap_or(u32::MAX);
-        let more = self.large_body_units.try_acquire_many(more).map_err(|_| Refusal::Overloaded)?;
-        match room {
-            Some(room) => room.merge(more),
-            None => *room = Some(more),
+        let missing = u32::try_from(needed - held).unwrap_or(u32::MAX);
+        let missing = self.large_body_units.try_acquire_many(missing).map_err(|_| Refusal::Overloaded)?;
+        match permit {
+            Some(permit) => permit.merge(missing),
+            None => *permit = Some(missing),
         }
         Ok(())
     }

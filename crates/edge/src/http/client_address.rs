@@ -15,19 +15,19 @@ pub(crate) fn client_address(socket: IpAddr, headers: &HeaderMap, trusted: &[IpN
     if !is_trusted(socket) {
         return socket;
     }
-    let mut believed = socket;
+    let mut client = socket;
     // A header that is not text counts as one entry that is not an address.
     let lines = headers.get_all(FORWARDED_FOR).iter().map(|value| value.to_str().unwrap_or_default());
     for part in lines.rev().flat_map(|line| line.rsplit(',')) {
         // An entry that is not an address ends the chain, because no trusted proxy confirms the entries to
         // its left.
         let Some(address) = parse_address(part.trim()) else { break };
-        believed = address;
-        if !is_trusted(believed) {
+        client = address;
+        if !is_trusted(client) {
             break;
         }
     }
-    believed
+    client
 }
 
 /// Parses an address as proxies write it: alone, in brackets, or with a port.

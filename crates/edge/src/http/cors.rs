@@ -34,14 +34,18 @@ pub(crate) fn is_preflight(parts: &Parts) -> bool {
         && parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The response to a preflight. `methods` are the methods of the path. `passed` are further request headers
+/// The response to a preflight. `methods` are the methods of the path. `extra_headers` are further request headers
 /// that clients may send, in lower case.
-pub(crate) fn preflight(parts: &Parts, methods: &'static str, passed: &[String]) -> Response<ResponseBody> {
+pub(crate) fn preflight(
+    parts: &Parts,
+    methods: &'static str,
+    extra_headers: &[String],
+) -> Response<ResponseBody> {
     let mut response = response::empty_response(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE_SECONDS));
-    if let Some(allowed) = allowed_headers(&parts.headers, passed) {
+    if let Some(allowed) = allowed_headers(&parts.headers, extra_headers) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     }
     if parts.headers.contains_key(REQUEST_PRIVATE_NETWORK) {
@@ -53,15 +57,15 @@ pub(crate) fn preflight(parts: &Parts, methods: &'static str, passed: &[String])
 }
 
 /// The requested headers that are allowed; `None` if none are.
-fn allowed_headers(asked: &HeaderMap, passed: &[String]) -> Option<HeaderValue> {
-    let asked = asked.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
-    let names = asked.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+fn allowed_headers(requested: &HeaderMap, extra_headers: &[String]) -> Option<HeaderValue> {
+    let requested = requested.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
+    let names = requested.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     let names: Vec<String> = names
         .map(|name| name.trim().to_ascii_lowercase())
         .filter(|name| {
             name.starts_with(PROTOCOL_PREFIX)
                 || REQUEST_HEADERS.contains(&name.as_str())
-                || passed.contains(name)
+                || extra_headers.contains(name)
         })
         .collect();
     HeaderValue::from_str(&names.join(", ")).ok().filter(|_| !names.is_empty())

@@ -78,9 +78,9 @@ impl EventBuffer {
     pub(crate) fn push_lossy(&self, message: Bytes) -> bool {
         {
             let mut inner = self.lock();
-            let waiting = inner.first_index + inner.messages.len() as u64 - inner.first_unread;
+            let unread_count = inner.first_index + inner.messages.len() as u64 - inner.first_unread;
             if inner.is_ended
-                || waiting >= UNREAD_MAX as u64
+                || unread_count >= UNREAD_MAX as u64
                 || inner.unread_bytes + message.len() > UNREAD_BYTES_MAX
             {
                 return false;
@@ -181,13 +181,13 @@ impl BufferInner {
     }
 
     /// Removes sent messages, except those that a resuming client may need.
-    fn trim(&mut self, replays: bool) {
+    fn trim(&mut self, is_resumable: bool) {
         while self.first_index < self.first_unread {
             let sent = usize::try_from(self.first_unread - self.first_index).unwrap_or(usize::MAX);
             let sent_bytes = self.bytes - self.unread_bytes;
             let within = sent <= REPLAY_MAX && sent_bytes <= REPLAY_BYTES_MAX;
             // The last sent message is kept at any size, because it may be the answer.
-            if replays && (within || sent <= 1) {
+            if is_resumable && (within || sent <= 1) {
                 return;
             }
             let Some(message) = self.messages.pop_front() else {

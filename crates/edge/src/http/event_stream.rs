@@ -32,7 +32,7 @@ pub(crate) type AnswerFuture = BoxFuture<'static, Option<Answer>>;
 pub(crate) async fn respond(
     edge: &Arc<EdgeState>,
     mut call: AnswerFuture,
-    spool: Arc<EventBuffer>,
+    buffer: Arc<EventBuffer>,
     accepts: Accepts,
     session: Option<Arc<Session>>,
 ) -> Response<ResponseBody> {
@@ -40,27 +40,27 @@ pub(crate) async fn respond(
         tokio::select! {
             biased;
             answer = &mut call => Some(answer),
-            () = wait_for_first_message(&spool), if accepts.events => None,
+            () = wait_for_first_message(&buffer), if accepts.events => None,
         }
     } else {
         None
     };
     match decided {
         // Messages written in the same poll as the answer must be sent before it.
-        Some(answer) if accepts.events && spool.has_pending() => {
+        Some(answer) if accepts.events && buffer.has_pending() => {
             let call = Box::pin(std::future::ready(answer));
-            response::event_stream_response(spawn_stream(edge, call, spool, session))
+            response::event_stream_response(spawn_stream(edge, call, buffer, session))
         }
         Some(Some(answer)) => response::json_response(answer),
         // The call was cancelled, so there is no answer.
         Some(None) => response::empty_response(StatusCode::ACCEPTED),
-        None => response::event_stream_response(spawn_stream(edge, call, spool, session)),
+        None => response::event_stream_response(spawn_stream(edge, call, buffer, session)),
     }
 }
 
-async fn wait_for_first_message(spool: &EventBuffer) {
-    while !spool.has_pending() {
-        spool.wait().await;
+async fn wait_for_first_message(buffer: &EventBuffer) {
+    while !buffer.has_pending() {
+        buffer.wait().await;
     }
 }
 
@@ -69,11 +69,11 @@ async fn wait_for_first_message(spool: &EventBuffer) {
 fn spawn_stream(
     edge: &Arc<EdgeState>,
     call: AnswerFuture,
-    spool: Arc<EventBuffer>,
+    buffer: Arc<EventBuffer>,
     session: Option<Arc<Session>>,
 ) -> EventBytes {
     let kill = edge.abort.clone();
-    let writer = Arc::clone(&spool);
+    let writer = Arc::clone(&buffer);
     let task = edge.call_tracker.spawn(async move {
         let answer = tokio::select! {
             answer = call => answer,
@@ -82,14 +82,14 @@ fn spawn_stream(
         writer.end(answer.map(|answer| answer.message.into_bytes()));
     });
     let task = task.abort_handle();
-    let hold = match session {
+    let on_disconnect = match session {
         Some(session) => {
-            session.add_stream(&spool, Some(task));
+            session.add_stream(&buffer, Some(task));
             OnDisconnect::DetachStream(session)
         }
         None => OnDisconnect::AbortCall(task),
     };
-    EventStream::new(edge, spool, 0, hold).into_events()
+    EventStream::new(edge, buffer, 0, on_disconnect).into_events()
 }
 
 /// What an [`EventStream`] does when its connection ends.
@@ -130,9 +130,9 @@ pub(crate) struct EventStream {
 }
 
 impl EventStream {
-    /// Reads `spool` from index `place`.
-    pub(crate) fn new(edge: &EdgeState, spool: Arc<EventBuffer>, place: u64, hold: OnDisconnect) -> Self {
-        let position = spool.attach(place);
+    /// Reads `spool` from index `index`.
+    pub(crate) fn new(edge: &EdgeState, spool: Arc<EventBuffer>, index: u64, hold: OnDisconnect) -> Self {
+        let position = spool.attach(index);
         Self {
             buffer: spool,
             position,
@@ -163,16 +163,16 @@ impl EventStream {
         self
     }
 
-    /// Holds `room`, such as a stream slot, until the stream ends.
-    pub(crate) fn with_guard(mut self, room: impl Send + 'static) -> Self {
-        self.guard = Some(Box::new(room));
+    /// Holds `guard`, such as a stream slot, until the stream ends.
+    pub(crate) fn with_guard(mut self, guard: impl Send + 'static) -> Self {
+        self.guard = Some(Box::new(guard));
         self
     }
 
     pub(crate) fn into_events(self) -> EventBytes {
-        Box::pin(futures_util::stream::unfold(self, |mut reader| async move {
-            let bytes = reader.next().await?;
-            Some((bytes, reader))
+        Box::pin(futures_util::stream::unfold(self, |mut event_stream| async move {
+            let bytes = event_stream.next().await?;
+            Some((bytes, event_stream))
         }))
     }
 
@@ -183,7 +183,7 @@ impl EventStream {
                 self.finish();
             }
             match self.buffer.next(&mut self.position) {
-                ReadResult::Message(place, message) => return Some(self.event(place, message)),
+                ReadResult::Message(index, message) => return Some(self.event(index, message)),
                 ReadResult::End => {
                     self.is_finished = true;
                     return None;
@@ -218,7 +218,7 @@ impl EventStream {
                 None => std::future::pending().await,
             }
         };
-        let over = async {
+        let is_over = async {
             match &self.end {
                 Some(StreamEnd { stopping, expires_at: Some(until), .. }) => tokio::select! {
                     () = stopping.cancelled() => {}
@@ -231,7 +231,7 @@ impl EventStream {
         tokio::select! {
             () = self.buffer.wait() => false,
             () = changed => false,
-            () = over => {
+            () = is_over => {
                 self.finish();
                 false
             }
@@ -241,16 +241,16 @@ impl EventStream {
 
     /// Ends the buffer with the stream's last message.
     fn finish(&mut self) {
-        let last = self.end.take().and_then(|farewell| farewell.end_message);
-        self.buffer.end(last);
+        let end_message = self.end.take().and_then(|farewell| farewell.end_message);
+        self.buffer.end(end_message);
     }
 
-    fn event(&self, place: u64, message: Bytes) -> Bytes {
+    fn event(&self, index: u64, message: Bytes) -> Bytes {
         let bytes = match &self.on_disconnect {
             // 2026-07-28 has no event identifiers.
             OnDisconnect::Ignore | OnDisconnect::AbortCall(_) => sse::write_event(&message, None),
             OnDisconnect::DetachStream(_) => {
-                sse::write_event(&message, Some(&format!("{}-{place}", self.buffer.number)))
+                sse::write_event(&message, Some(&format!("{}-{index}", self.buffer.number)))
             }
         };
         if message.len() <= UNCOUNTED_BYTES_MAX {

@@ -28,9 +28,9 @@ impl HostGuard {
     /// Checks `Host` and `Origin` against the allowed ones. This prevents DNS rebinding.
     pub(crate) fn check(&self, request: &Parts) -> Result<(), Refusal> {
         self.check_host(request)?;
-        let origins_fit =
+        let are_origins_allowed =
             request.headers.get_all(header::ORIGIN).iter().all(|origin| self.is_origin_allowed(origin));
-        if origins_fit { Ok(()) } else { Err(Refusal::InvalidOrigin) }
+        if are_origins_allowed { Ok(()) } else { Err(Refusal::InvalidOrigin) }
     }
 
     /// Checks `Host` only.

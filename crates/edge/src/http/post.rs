@@ -28,7 +28,7 @@ pub(crate) async fn serve<B: Body<Data = Bytes>>(
     edge: &Arc<EdgeState>,
     head: AuthenticatedHead,
     body: B,
-    asked: &mut ObservedMessage,
+    observed: &mut ObservedMessage,
 ) -> Response<ResponseBody> {
     let headers = &head.parts.headers;
     let accepts = guard::parse_accept(headers);
@@ -39,11 +39,11 @@ pub(crate) async fn serve<B: Body<Data = Bytes>>(
     if !guard::has_json_body(headers) {
         return response::refusal_response(&Refusal::UnsupportedMediaType, None);
     }
-    let taken = match edge.body_reader.read(headers, body).await {
-        Ok(taken) => taken,
+    let request_body = match edge.body_reader.read(headers, body).await {
+        Ok(request_body) => request_body,
         Err(refusal) => return response::refusal_response(&refusal, None),
     };
-    serve_message(edge, head, accepts, &taken.text, asked).await
+    serve_message(edge, head, accepts, &request_body.text, observed).await
 }
 
 async fn serve_message(
@@ -51,7 +51,7 @@ async fn serve_message(
     head: AuthenticatedHead,
     accepts: Accepts,
     text: &ByteString,
-    asked: &mut ObservedMessage,
+    observed: &mut ObservedMessage,
 ) -> Response<ResponseBody> {
     let message = match jsonrpc::parse(text) {
         Ok(message) => message,
@@ -64,20 +64,20 @@ async fn serve_message(
     };
     match message {
         Message::Request { id, method, params } => {
-            asked.set_method(&method);
-            let speaks = route(headers, date, &method, params.as_ref());
+            observed.set_method(&method);
+            let route = route(headers, date, &method, params.as_ref());
             let request = (&*method, params.as_ref());
-            match speaks {
-                PostRoute::Stateless => handler::serve(edge, head, accepts, id, request, asked).await,
+            match route {
+                PostRoute::Stateless => handler::serve(edge, head, accepts, id, request, observed).await,
                 PostRoute::Handshake => sessions::open_session(edge, &head, accepts, &id, params.as_ref()),
                 PostRoute::Session => {
-                    Box::pin(sessions::serve_request(edge, head, accepts, id, request, asked)).await
+                    Box::pin(sessions::serve_request(edge, head, accepts, id, request, observed)).await
                 }
                 PostRoute::Refused(answer) => response::json_response(answer(&id)),
             }
         }
         Message::Notification { method, params } => {
-            asked.set_method(&method);
+            observed.set_method(&method);
             match detect_protocol(date, &method, params.as_ref()) {
                 // In 2026-07-28, no notification that a client sends over HTTP requires an action.
                 ProtocolFamily::Stateless => response::empty_response(StatusCode::ACCEPTED),

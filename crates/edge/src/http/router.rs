@@ -54,7 +54,7 @@ impl Router {
 
 /// Serves one request that came from `peer`. A panic ends only this request, with a 500.
 pub(crate) async fn serve<B>(
-    site: Arc<Router>,
+    router: Arc<Router>,
     peer: IpAddr,
     request: Request<B>,
 ) -> Result<Response<ResponseBody>, Infallible>
@@ -65,37 +65,41 @@ where
     let (parts, body) = request.into_parts();
     let body = LingeringBody::new(body, parts.version, &parts.headers);
     let request = Request::from_parts(parts, body);
-    let answered = AssertUnwindSafe(route(&site, peer, request)).catch_unwind().await;
+    let answered = AssertUnwindSafe(route(&router, peer, request)).catch_unwind().await;
     let response = answered.unwrap_or_else(|_| {
         tracing::error!("answering a request panicked");
         response::refusal_response(&Refusal::Internal, None)
     });
-    Ok(if over_http2 { response.map(|body| body.with_stall_guard(&site.edge.stall_guard)) } else { response })
+    Ok(if over_http2 {
+        response.map(|body| body.with_stall_guard(&router.edge.stall_guard))
+    } else {
+        response
+    })
 }
 
 async fn route<B: Body<Data = Bytes>>(
-    site: &Router,
+    router: &Router,
     peer: IpAddr,
     request: Request<B>,
 ) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
-    let guard = &site.edge.guard;
+    let guard = &router.edge.guard;
     if is_metadata(&parts) {
-        return serve_metadata(site, &parts);
+        return serve_metadata(router, &parts);
     }
     if let Err(refusal) = guard.check(&parts) {
         tracing::debug!(%refusal, "a request was turned away");
         return response::refusal_response(&refusal, None);
     }
-    if !site.is_endpoint(&parts) {
-        return route_other_paths(site, &parts, peer).await;
+    if !router.is_endpoint(&parts) {
+        return route_other_paths(router, &parts, peer).await;
     }
     let origin = cors::origin(&parts.headers);
     // A browser sends a preflight without a credential, so it is answered before authentication.
     let mut response = if cors::is_preflight(&parts) {
-        cors::preflight(&parts, METHODS, &site.edge.policy.passthrough_headers)
+        cors::preflight(&parts, METHODS, &router.edge.policy.passthrough_headers)
     } else {
-        serve_observed(site, peer, parts, body).await
+        serve_observed(router, peer, parts, body).await
     };
     if let Some(origin) = origin {
         cors::allow_origin(&mut response, origin);
@@ -105,41 +109,41 @@ async fn route<B: Body<Data = Bytes>>(
 
 /// Serves a request to the MCP endpoint, under observation if there is an observer.
 async fn serve_observed<B: Body<Data = Bytes>>(
-    site: &Router,
+    router: &Router,
     peer: IpAddr,
     parts: Parts,
     body: B,
 ) -> Response<ResponseBody> {
-    let Some(observer) = &site.observer else {
-        return serve_endpoint(site, peer, parts, body, &mut ObservedMessage::default()).await;
+    let Some(observer) = &router.observer else {
+        return serve_endpoint(router, peer, parts, body, &mut ObservedMessage::default()).await;
     };
     let mut observation = RequestObservation::start(observer, &parts.method);
-    let response = serve_endpoint(site, peer, parts, body, &mut observation.message).await;
+    let response = serve_endpoint(router, peer, parts, body, &mut observation.message).await;
     observation.set_status(response.status());
     response.map(|body| body.with_observation(observation))
 }
 
 /// Authenticates a request to the MCP endpoint and routes it by method.
 async fn serve_endpoint<B: Body<Data = Bytes>>(
-    site: &Router,
+    router: &Router,
     peer: IpAddr,
     parts: Parts,
     body: B,
-    asked: &mut ObservedMessage,
+    observed: &mut ObservedMessage,
 ) -> Response<ResponseBody> {
-    let head = match site.edge.authenticate(parts, peer).await {
+    let head = match router.edge.authenticate(parts, peer).await {
         Ok(head) => head,
         Err(response) => return response,
     };
     if head.parts.method == Method::POST {
-        Box::pin(post::serve(&site.edge, head, body, asked)).await
+        Box::pin(post::serve(&router.edge, head, body, observed)).await
     } else if head.parts.method == Method::GET {
-        serve_get(&site.edge, &head)
+        serve_get(&router.edge, &head)
     } else if head.parts.method == Method::DELETE {
         if is_stateless(&head.parts) {
             return method_not_allowed("POST");
         }
-        sessions::close_session(&site.edge, &head)
+        sessions::close_session(&router.edge, &head)
     } else {
         method_not_allowed(METHODS)
     }
@@ -175,14 +179,14 @@ fn is_metadata(parts: &Parts) -> bool {
 
 /// Serves the metadata of the protected resource. Clients of every origin must read it before they can
 /// present a credential, so `Origin` is not checked. `Host` is checked.
-fn serve_metadata(site: &Router, parts: &Parts) -> Response<ResponseBody> {
-    if let Err(refusal) = site.edge.guard.check_host(parts) {
+fn serve_metadata(router: &Router, parts: &Parts) -> Response<ResponseBody> {
+    if let Err(refusal) = router.edge.guard.check_host(parts) {
         return response::refusal_response(&refusal, None);
     }
     let mut response = if cors::is_preflight(parts) {
         cors::preflight(parts, "GET", &[])
     } else if is_read_request(parts) {
-        authentication::metadata_response(&site.edge, parts.uri.path(), &parts.method)
+        authentication::metadata_response(&router.edge, parts.uri.path(), &parts.method)
     } else {
         method_not_allowed("GET, HEAD")
     };
@@ -194,16 +198,18 @@ fn is_read_request(parts: &Parts) -> bool {
     parts.method == Method::GET || parts.method == Method::HEAD
 }
 
-async fn route_other_paths(site: &Router, parts: &Parts, peer: IpAddr) -> Response<ResponseBody> {
-    let Some(pages) = &site.admin_pages else { return response::refusal_response(&Refusal::NotFound, None) };
-    let reader = if admin::is_direct(parts, peer) {
+async fn route_other_paths(router: &Router, parts: &Parts, peer: IpAddr) -> Response<ResponseBody> {
+    let Some(pages) = &router.admin_pages else {
+        return response::refusal_response(&Refusal::NotFound, None);
+    };
+    let access = if admin::is_direct(parts, peer) {
         AccessLevel::Local
-    } else if site.edge.has_credential(&parts.headers, peer).await {
+    } else if router.edge.has_credential(&parts.headers, peer).await {
         AccessLevel::Credential
     } else {
         AccessLevel::Anyone
     };
-    match admin::page_for(&**pages, parts.uri.path(), &parts.headers, reader) {
+    match admin::page_for(&**pages, parts.uri.path(), &parts.headers, access) {
         None => response::refusal_response(&Refusal::NotFound, None),
         Some(page) if is_read_request(parts) => admin::respond(page, &parts.method),
         Some(_) => method_not_allowed("GET, HEAD"),

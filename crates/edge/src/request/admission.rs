@@ -23,10 +23,10 @@ impl CallerHash {
         // The hash key is random for each process, so that an attacker cannot choose an identity that shares
         // a counter with another caller's.
         static HASHER: std::sync::OnceLock<RandomState> = std::sync::OnceLock::new();
-        let keyed = HASHER.get_or_init(RandomState::new);
+        let hasher = HASHER.get_or_init(RandomState::new);
         Self(match caller.identity() {
-            Some(identity) => keyed.hash_one((&identity.issuer, &identity.subject)),
-            None => keyed.hash_one(address.map(accounting_address)),
+            Some(identity) => hasher.hash_one((&identity.issuer, &identity.subject)),
+            None => hasher.hash_one(address.map(accounting_address)),
         })
     }
 
@@ -72,11 +72,11 @@ impl CallerCountSketch {
     /// Acquires `amount` for a caller; `None` if the caller would exceed the limit. A caller that holds
     /// nothing may acquire any amount.
     pub(crate) fn acquire(self: &Arc<Self>, caller: CallerHash, amount: u32) -> Option<CallerPermit> {
-        let place = CallerPermit { sketch: Arc::clone(self), caller, amount };
+        let permit = CallerPermit { sketch: Arc::clone(self), caller, amount };
         let before = self.counters(caller).map(|counter| counter.fetch_add(amount, Ordering::AcqRel));
         let held = before.into_iter().min().unwrap_or_default();
         // If the amount is refused, dropping the permit releases it.
-        (held == 0 || held.saturating_add(amount) <= self.count_max).then_some(place)
+        (held == 0 || held.saturating_add(amount) <= self.count_max).then_some(permit)
     }
 
     fn counters(&self, caller: CallerHash) -> [&AtomicU32; 2] {

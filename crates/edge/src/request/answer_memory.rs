@@ -44,11 +44,11 @@ struct PermittedBytes {
 }
 
 /// Makes `part` hold the permit of its answer.
-pub(crate) fn attach_permit(part: Bytes, place: &Arc<MemoryPermit>) -> Bytes {
+pub(crate) fn attach_permit(part: Bytes, permit: &Arc<MemoryPermit>) -> Bytes {
     if part.is_empty() {
         part
     } else {
-        Bytes::from_owner(PermittedBytes { bytes: part, _permit: Arc::clone(place) })
+        Bytes::from_owner(PermittedBytes { bytes: part, _permit: Arc::clone(permit) })
     }
 }
 
@@ -73,8 +73,8 @@ impl AnswerMemory {
             return answer;
         }
         match self.acquire(caller, bytes) {
-            Some(place) => {
-                let message = answer.message.with_permit(&Arc::new(place));
+            Some(permit) => {
+                let message = answer.message.with_permit(&Arc::new(permit));
                 Answer { message, ..answer }
             }
             None => {
@@ -93,10 +93,10 @@ impl AnswerMemory {
 
     fn acquire(self: &Arc<Self>, caller: CallerHash, bytes: usize) -> Option<MemoryPermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
-        let of_caller = self.callers.acquire(caller, units)?;
+        let caller_permit = self.callers.acquire(caller, units)?;
         let take = |left: usize| left.checked_sub(bytes);
         self.bytes_left.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).ok()?;
-        Some(MemoryPermit { memory: Arc::clone(self), bytes, _caller_permit: of_caller })
+        Some(MemoryPermit { memory: Arc::clone(self), bytes, _caller_permit: caller_permit })
     }
 }
 
@@ -119,9 +119,9 @@ mod tests {
 
     #[test]
     fn what_one_caller_leaves_unread_takes_nothing_from_another() {
-        let room = AnswerMemory::new(10 << 20, 2 << 20);
+        let memory = AnswerMemory::new(10 << 20, 2 << 20);
         let id = Id::number(1);
-        let hold = |last: u8, bytes: usize| room.charge(caller(last), &id, answer(bytes));
+        let hold = |last: u8, bytes: usize| memory.charge(caller(last), &id, answer(bytes));
         let unread: Vec<Answer> = (0..2).map(|_| hold(1, 1 << 20)).collect();
         let dropped = hold(1, 1 << 20);
         assert_eq!(dropped.status, 503);
@@ -136,6 +136,6 @@ mod tests {
         assert_eq!(hold(1, 1 << 20).status, 200);
         assert_eq!(hold(1, 2 << 20).status, 503);
         drop(slice);
-        assert_eq!(room.bytes_left.load(Ordering::Relaxed), 10 << 20);
+        assert_eq!(memory.bytes_left.load(Ordering::Relaxed), 10 << 20);
     }
 }

@@ -259,11 +259,11 @@ impl PendingChanges {
     fn take_pending(&self) -> (ListVersions, Vec<ResourceUri>) {
         let mut uris = self.state();
         let changed = std::mem::take(&mut uris.changed);
-        let as_watched = |uri: ResourceUri| match uris.watched.get_key_value(&uri) {
+        let as_subscribed = |uri: ResourceUri| match uris.watched.get_key_value(&uri) {
             Some((watched, _)) => watched.clone(),
             None => uri,
         };
-        let changed = changed.into_iter().map(as_watched).collect();
+        let changed = changed.into_iter().map(as_subscribed).collect();
         (std::mem::take(&mut uris.list_versions), changed)
     }
 }
@@ -338,7 +338,7 @@ impl ChangeStream {
         let now = *self.lists.borrow_and_update();
         let (own, resources) = self.pending.take_pending();
         let (mut changes, wanted) = match &mut self.seen {
-            SeenVersions::Stream(told, wanted) => (told.advance_to(now, *wanted), *wanted),
+            SeenVersions::Stream(seen, wanted) => (seen.advance_to(now, *wanted), *wanted),
             SeenVersions::Session(session) => (session.take_list_changes(now), ListChangeFilter::ALL),
         };
         for change in ListVersions::default().advance_to(own, wanted) {

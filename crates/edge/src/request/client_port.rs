@@ -30,8 +30,8 @@ impl MessageSender {
     /// Sends a message that may be dropped.
     pub(crate) fn send_lossy(&self, message: Bytes) {
         match self {
-            Self::Stream(spool) => {
-                spool.push_lossy(message);
+            Self::Stream(buffer) => {
+                buffer.push_lossy(message);
             }
             Self::Channel(_, answered) if answered.load(Ordering::Acquire) => {}
             Self::Channel(channel, _) => {
@@ -45,7 +45,7 @@ impl MessageSender {
     /// answered.
     pub(crate) async fn send(&self, message: Bytes) -> bool {
         match self {
-            Self::Stream(spool) => spool.push(message),
+            Self::Stream(buffer) => buffer.push(message),
             Self::Channel(_, answered) if answered.load(Ordering::Acquire) => false,
             Self::Channel(channel, _) => channel.send(message).await.is_ok(),
         }
@@ -83,8 +83,8 @@ pub(crate) enum Delivery {
 impl RequestClientPort {
     fn output(&self) -> Option<RoundOutput> {
         match &self.delivery {
-            Delivery::Session(route, _) => Some(route.clone()),
-            Delivery::Rounds(dialogue) => dialogue.output(),
+            Delivery::Session(output, _) => Some(output.clone()),
+            Delivery::Rounds(round_state) => round_state.output(),
         }
     }
 
@@ -102,7 +102,7 @@ impl fmt::Debug for RequestClientPort {
 
 impl ClientPort for RequestClientPort {
     fn wants_progress(&self) -> bool {
-        self.output().is_some_and(|route| route.progress_token.is_some() && route.sender.is_some())
+        self.output().is_some_and(|output| output.progress_token.is_some() && output.sender.is_some())
     }
 
     fn progress(&self, params: Members) {
@@ -122,19 +122,19 @@ impl ClientPort for RequestClientPort {
 
     fn log(&self, level: LogLevel, params: Members) {
         let wanted = self.log_level().is_some_and(|least| level >= least);
-        if let Some(outlet) = self.sender().filter(|_| wanted) {
-            outlet.send_lossy(outgoing::log_message(&params).into());
+        if let Some(sender) = self.sender().filter(|_| wanted) {
+            sender.send_lossy(outgoing::log_message(&params).into());
         }
     }
 
     fn elicitation_complete(&self, params: Members) {
-        if let Delivery::Session(route, session) = &self.delivery {
+        if let Delivery::Session(output, session) = &self.delivery {
             let message: Bytes = outgoing::elicitation_complete(&params).into();
             // The request may have been answered already. The session's standalone stream outlives it, so
             // that stream comes first.
-            match session.standalone_sender().or_else(|| route.sender.clone()) {
+            match session.standalone_sender().or_else(|| output.sender.clone()) {
                 Some(MessageSender::Channel(channel, _)) => drop(channel.try_send(message)),
-                Some(outlet) => outlet.send_lossy(message),
+                Some(sender) => sender.send_lossy(message),
                 None => tracing::debug!("a client that holds no stream is not told of a visited page"),
             }
         }
@@ -156,20 +156,20 @@ impl ClientPort for RequestClientPort {
             if !self.capabilities.supports_question(&question) {
                 return Err(AskError::Unsupported(question.kind));
             }
-            let (route, session) = match &self.delivery {
-                Delivery::Session(route, session) => (route, session),
-                Delivery::Rounds(dialogue) => return dialogue.ask(question).await,
+            let (output, session) = match &self.delivery {
+                Delivery::Session(output, session) => (output, session),
+                Delivery::Rounds(round_state) => return round_state.ask(question).await,
             };
-            let outlet = route.sender.clone().or_else(|| session.standalone_sender());
+            let outlet = output.sender.clone().or_else(|| session.standalone_sender());
             let outlet = outlet.ok_or(AskError::Unreachable)?;
             let (serial, answer) = session.questions.open().ok_or(AskError::Unreachable)?;
-            let asked = QuestionGuard { session, serial, sender: &outlet };
+            let question_guard = QuestionGuard { session, serial, sender: &outlet };
             let message = outgoing::question(&Id::number(serial), &question);
             if !outlet.send(message.into()).await {
                 return Err(AskError::Unreachable);
             }
             let outcome = answer.await;
-            drop(asked);
+            drop(question_guard);
             match outcome {
                 Ok(Ok(result)) => Ok(result),
                 Ok(Err(error)) => {

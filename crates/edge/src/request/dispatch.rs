@@ -57,13 +57,13 @@ pub(crate) enum DispatchOutcome {
 impl DispatchOutcome {
     /// Writes the answer with the identifier `id`.
     pub(crate) fn into_answer(self, edge: &EdgeState, id: &Id, protocol: ProtocolVersion) -> Answer {
-        let answers = AnswerWriter { edge, protocol, id };
+        let writer = AnswerWriter { edge, protocol, id };
         match self {
-            Self::Prompt(reply) => answers.write_reply(reply, Cacheability::NotCacheable, RequestKind::Other),
+            Self::Prompt(reply) => writer.write_reply(reply, Cacheability::NotCacheable, RequestKind::Other),
             Self::ToolCall(reply) => {
-                answers.write_reply(reply, Cacheability::NotCacheable, RequestKind::CallTool)
+                writer.write_reply(reply, Cacheability::NotCacheable, RequestKind::CallTool)
             }
-            Self::Resource(reply) => answers.write_reply(reply, Cacheability::Cacheable, RequestKind::Other),
+            Self::Resource(reply) => writer.write_reply(reply, Cacheability::Cacheable, RequestKind::Other),
             Self::Written(answer) => answer,
             Self::Failed => Answer::refusal(&Refusal::Internal, Some(id)),
         }
@@ -74,10 +74,10 @@ impl DispatchOutcome {
 pub(crate) type RequestFuture = BoxFuture<'static, DispatchOutcome>;
 
 /// Executes a request. A panic ends only this request.
-pub(crate) fn run(task: RequestJob) -> RequestFuture {
-    let method = method_name(&task.request);
+pub(crate) fn run(job: RequestJob) -> RequestFuture {
+    let method = method_name(&job.request);
     Box::pin(async move {
-        AssertUnwindSafe(serve(task)).catch_unwind().await.unwrap_or_else(|_| {
+        AssertUnwindSafe(serve(job)).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(method, "a request panicked");
             DispatchOutcome::Failed
         })
@@ -85,18 +85,18 @@ pub(crate) fn run(task: RequestJob) -> RequestFuture {
 }
 
 /// Executes a request and writes its answer.
-pub(crate) async fn run_to_answer(task: RequestJob) -> Answer {
-    let (edge, id, protocol) = (Arc::clone(&task.edge), task.id.clone(), task.ctx.protocol);
-    run(task).await.into_answer(&edge, &id, protocol)
+pub(crate) async fn run_to_answer(job: RequestJob) -> Answer {
+    let (edge, id, protocol) = (Arc::clone(&job.edge), job.id.clone(), job.ctx.protocol);
+    run(job).await.into_answer(&edge, &id, protocol)
 }
 
-async fn serve(task: RequestJob) -> DispatchOutcome {
-    let RequestJob { edge, ctx, session, id, request, param_headers: params, slot: _room } = task;
+async fn serve(job: RequestJob) -> DispatchOutcome {
+    let RequestJob { edge, ctx, session, id, request, param_headers: params, slot: _room } = job;
     let method = method_name(&request);
-    let answers = AnswerWriter { edge: &edge, protocol: ctx.protocol, id: &id };
+    let writer = AnswerWriter { edge: &edge, protocol: ctx.protocol, id: &id };
     DispatchOutcome::Written(match request {
         ClientRequest::CallTool(call) => {
-            if let Some(refused) = answers.check_param_headers(&ctx, &call, params).await {
+            if let Some(refused) = writer.check_param_headers(&ctx, &call, params).await {
                 return DispatchOutcome::Written(refused);
             }
             return DispatchOutcome::ToolCall(tasks::call_tool(&edge, &ctx, call).await);
@@ -107,57 +107,57 @@ async fn serve(task: RequestJob) -> DispatchOutcome {
         ClientRequest::GetPrompt(get) => {
             return DispatchOutcome::Prompt(edge.gateway.get_prompt(&ctx, get).await);
         }
-        ClientRequest::Ping => answers.write_empty(),
-        ClientRequest::Discover => answers.write_discover(&ctx.caller),
+        ClientRequest::Ping => writer.write_empty(),
+        ClientRequest::Discover => writer.write_discover(&ctx.caller),
         ClientRequest::ListTools(cursor) => {
             let list = edge.gateway.list_tools(&ctx).await;
-            answers.write_page(list, &TOOLS, cursor)
+            writer.write_page(list, &TOOLS, cursor)
         }
         ClientRequest::ListResources(cursor) => {
             let list = edge.gateway.list_resources(&ctx).await;
-            answers.write_page(list, &RESOURCES, cursor)
+            writer.write_page(list, &RESOURCES, cursor)
         }
         ClientRequest::ListResourceTemplates(cursor) => {
             let list = edge.gateway.list_resource_templates(&ctx).await;
-            answers.write_page(list, &TEMPLATES, cursor)
+            writer.write_page(list, &TEMPLATES, cursor)
         }
         ClientRequest::ListPrompts(cursor) => {
             let list = edge.gateway.list_prompts(&ctx).await;
-            answers.write_page(list, &PROMPTS, cursor)
+            writer.write_page(list, &PROMPTS, cursor)
         }
         ClientRequest::Complete(complete) => {
             let reply = edge.gateway.complete(&ctx, complete).await;
-            answers.write_reply(reply, Cacheability::NotCacheable, RequestKind::Other)
+            writer.write_reply(reply, Cacheability::NotCacheable, RequestKind::Other)
         }
-        ClientRequest::Task(verb, id, rest) => {
-            let reply = tasks::request_task(&edge, &ctx, verb, &id, rest).await;
-            answers.write_reply(reply, Cacheability::NotCacheable, RequestKind::Other)
+        ClientRequest::Task(verb, id, extra) => {
+            let reply = tasks::request_task(&edge, &ctx, verb, &id, extra).await;
+            writer.write_reply(reply, Cacheability::NotCacheable, RequestKind::Other)
         }
         ClientRequest::SetLogLevel(level) => {
-            answers.with_session(session, method, |session| session.set_log_level(level))
+            writer.with_session(session, method, |session| session.set_log_level(level))
         }
         // The answer is the same whether or not such a resource exists, so it does not reveal that.
         ClientRequest::Subscribe(uri) if !edge.gateway_info.can_subscribe(&ctx.caller, &uri) => {
-            answers.write_error(&Error::Denied, RequestKind::Other)
+            writer.write_error(&Error::Denied, RequestKind::Other)
         }
         ClientRequest::Subscribe(uri) => match &session {
-            None => answers.unknown_method(method),
-            Some(within) if within.pending_changes(&edge.changes).is_watching(&uri) => answers.write_empty(),
+            None => writer.unknown_method(method),
+            Some(within) if within.pending_changes(&edge.changes).is_watching(&uri) => writer.write_empty(),
             Some(within) => match edge.gateway_info.subscribe(&ctx, uri.clone()).await {
-                Err(error) => answers.write_error(&error, RequestKind::Other),
-                Ok(following) => {
-                    if within.pending_changes(&edge.changes).watch(uri, following) {
-                        answers.write_empty()
+                Err(error) => writer.write_error(&error, RequestKind::Other),
+                Ok(subscription) => {
+                    if within.pending_changes(&edge.changes).watch(uri, subscription) {
+                        writer.write_empty()
                     } else {
                         let text = "no room for another subscription".to_owned();
-                        answers.write_error(&Error::InvalidRequest(text), RequestKind::Other)
+                        writer.write_error(&Error::InvalidRequest(text), RequestKind::Other)
                     }
                 }
             },
         },
-        ClientRequest::Unsubscribe(uri) => answers
+        ClientRequest::Unsubscribe(uri) => writer
             .with_session(session, method, |session| session.pending_changes(&edge.changes).unwatch(&uri)),
-        ClientRequest::Initialize(_) | ClientRequest::Listen(_) => answers.unknown_method(method),
+        ClientRequest::Initialize(_) | ClientRequest::Listen(_) => writer.unknown_method(method),
     })
 }
 
@@ -222,12 +222,18 @@ impl AnswerWriter<'_> {
     fn write_page<T: Send + Sync + 'static>(
         &self,
         list: Result<Arc<Vec<T>>, Error>,
-        form: &ListFormat<T>,
+        format: &ListFormat<T>,
         cursor: Option<String>,
     ) -> Answer {
-        let cut = (cursor, self.edge.policy.limits.page_items_max);
+        let page_request = (cursor, self.edge.policy.limits.page_items_max);
         let page = list.and_then(|list| {
-            self.edge.list_pages.get_or_write(&self.edge.result_writer, &list, form, self.protocol, cut)
+            self.edge.list_pages.get_or_write(
+                &self.edge.result_writer,
+                &list,
+                format,
+                self.protocol,
+                page_request,
+            )
         });
         match page {
             Ok(page) => Answer::result(MessageBytes::wrap_shared(start_message(self.id), page, b"}")),
@@ -235,24 +241,30 @@ impl AnswerWriter<'_> {
         }
     }
 
-    fn write_reply(&self, reply: Result<Reply, Error>, kind: Cacheability, verb: RequestKind) -> Answer {
+    fn write_reply(
+        &self,
+        reply: Result<Reply, Error>,
+        cacheability: Cacheability,
+        verb: RequestKind,
+    ) -> Answer {
         match reply {
-            Ok(reply) => Answer::result(self.write_message_bytes(reply, kind)),
+            Ok(reply) => Answer::result(self.write_message_bytes(reply, cacheability)),
             Err(error) => self.write_error(&error, verb),
         }
     }
 
-    fn write_message_bytes(&self, reply: Reply, kind: Cacheability) -> MessageBytes {
+    fn write_message_bytes(&self, reply: Reply, cacheability: Cacheability) -> MessageBytes {
         let sizes = reply.members.iter().map(|(key, value)| (key.len() + 4, value.as_str().len()));
         let size: usize =
             sizes.map(|(key, value)| if value < LARGE_VALUE_BYTES { key + value } else { key }).sum();
-        let mut apart = None;
-        let write =
-            |out: &mut Vec<u8>| apart = self.edge.result_writer.write_reply(out, self.protocol, kind, reply);
+        let mut large_value = None;
+        let write = |out: &mut Vec<u8>| {
+            large_value = self.edge.result_writer.write_reply(out, self.protocol, cacheability, reply)
+        };
         let written = write_message(self.id, size + 192, write);
-        match apart {
+        match large_value {
             None => MessageBytes::whole(written),
-            Some((place, value)) => MessageBytes::with_shared_at(written.into(), place, value.into_bytes()),
+            Some((offset, value)) => MessageBytes::with_shared_at(written.into(), offset, value.into_bytes()),
         }
     }
 

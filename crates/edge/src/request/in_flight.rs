@@ -34,8 +34,8 @@ impl InFlightRequests {
         flying.serial += 1;
         let serial = flying.serial;
         flying.requests.push((serial, id, handle));
-        let landing = InFlightGuard { requests: Arc::clone(self), serial };
-        (registration, landing)
+        let guard = InFlightGuard { requests: Arc::clone(self), serial };
+        (registration, guard)
     }
 
     /// Aborts every in-flight request with the identifier `id`.
@@ -65,8 +65,8 @@ pub(crate) struct InFlightGuard {
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let mut flying = self.requests.lock();
-        if let Some(place) = flying.requests.iter().position(|(serial, _, _)| *serial == self.serial) {
-            flying.requests.swap_remove(place);
+        if let Some(index) = flying.requests.iter().position(|(serial, _, _)| *serial == self.serial) {
+            flying.requests.swap_remove(index);
         }
         if flying.requests.is_empty() {
             // Frees the allocation, so that an idle session uses no memory for earlier requests.
@@ -97,14 +97,14 @@ impl PendingQuestions {
     /// Registers a question. Returns its identifier and the receiver of its answer; `None` if there are
     /// [`QUESTIONS_MAX`] unanswered questions or the client is gone.
     pub(crate) fn open(&self) -> Option<(u64, oneshot::Receiver<QuestionResult>)> {
-        let mut waiting = self.lock();
-        if waiting.is_closed || waiting.senders.len() >= QUESTIONS_MAX {
+        let mut state = self.lock();
+        if state.is_closed || state.senders.len() >= QUESTIONS_MAX {
             return None;
         }
         let (sender, receiver) = oneshot::channel();
-        waiting.serial += 1;
-        let serial = waiting.serial;
-        waiting.senders.push((serial, sender));
+        state.serial += 1;
+        let serial = state.serial;
+        state.senders.push((serial, sender));
         Some((serial, receiver))
     }
 
@@ -123,17 +123,17 @@ impl PendingQuestions {
 
     /// Removes every question and refuses new ones, because the client is gone.
     pub(crate) fn close_all(&self) {
-        let mut waiting = self.lock();
-        waiting.is_closed = true;
-        waiting.senders = Vec::new();
+        let mut state = self.lock();
+        state.is_closed = true;
+        state.senders = Vec::new();
     }
 
     fn take(&self, serial: u64) -> Option<oneshot::Sender<QuestionResult>> {
-        let mut waiting = self.lock();
-        let place = waiting.senders.iter().position(|(open, _)| *open == serial)?;
-        let (_, sender) = waiting.senders.swap_remove(place);
-        if waiting.senders.is_empty() {
-            waiting.senders = Vec::new();
+        let mut state = self.lock();
+        let index = state.senders.iter().position(|(open, _)| *open == serial)?;
+        let (_, sender) = state.senders.swap_remove(index);
+        if state.senders.is_empty() {
+            state.senders = Vec::new();
         }
         Some(sender)
     }

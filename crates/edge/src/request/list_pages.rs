@@ -58,32 +58,32 @@ impl ListPages {
     /// `InvalidRequest` if the cursor is not valid.
     pub(crate) fn get_or_write<T: Send + Sync + 'static>(
         &self,
-        face: &ResultWriter,
+        result_writer: &ResultWriter,
         list: &Arc<Vec<T>>,
-        form: &ListFormat<T>,
+        format: &ListFormat<T>,
         version: ProtocolVersion,
         (cursor, page_items_max): (Option<String>, usize),
     ) -> Result<Bytes, Error> {
         let key = PageKey {
             list: Arc::as_ptr(list).addr(),
-            kind: form.kind,
+            kind: format.kind,
             has_sessions: version.has_sessions(),
             cursor,
         };
         if let Some(page) = self.get(&key) {
             return Ok(page);
         }
-        let name = |place: usize| list.get(place).map_or("", |item| (form.key)(item));
+        let name = |index: usize| list.get(index).map_or("", |item| (format.key)(item));
         let cut =
-            cursor::paginate(form.kind.member(), key.cursor.as_deref(), list.len(), page_items_max, name)
+            cursor::paginate(format.kind.member(), key.cursor.as_deref(), list.len(), page_items_max, name)
                 .map_err(|fault| Error::InvalidRequest(fault.to_string()))?;
         let items: Vec<Json> = {
             let items = list.get(cut.range).unwrap_or_default().iter();
-            items.map(|item| (form.write)(item, version)).collect()
+            items.map(|item| (format.write)(item, version)).collect()
         };
         let size: usize = items.iter().map(|item| item.as_str().len() + 1).sum();
         let mut out = Vec::with_capacity(size + 256);
-        face.write_page(&mut out, version, form.kind, &items, cut.next_cursor.as_deref());
+        result_writer.write_page(&mut out, version, format.kind, &items, cut.next_cursor.as_deref());
         let page = Bytes::from(out);
         let list: Arc<dyn Any + Send + Sync> = Arc::<Vec<T>>::clone(list);
         self.insert(key, Arc::downgrade(&list), page.clone());
@@ -91,34 +91,34 @@ impl ListPages {
     }
 
     fn get(&self, key: &PageKey) -> Option<Bytes> {
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.clock += 1;
-        let now = shelf.clock;
-        let kept = shelf.pages.iter_mut().find(|kept| kept.key == *key)?;
-        kept.last_used = now;
-        Some(kept.page.clone())
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.clock += 1;
+        let now = cache.clock;
+        let cached = cache.pages.iter_mut().find(|cached| cached.key == *key)?;
+        cached.last_used = now;
+        Some(cached.page.clone())
     }
 
     fn insert(&self, key: PageKey, list: Weak<dyn Any + Send + Sync>, page: Bytes) {
         if page.len() > CACHED_PAGE_BYTES_MAX / 4 {
             return;
         }
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if shelf.pages.iter().any(|kept| kept.key == key) {
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.pages.iter().any(|cached| cached.key == key) {
             return;
         }
-        shelf.clock += 1;
-        let used = shelf.clock;
-        shelf.pages.retain(|kept| kept.list.strong_count() > 0);
-        shelf.pages.push(CachedPage { key, list, page, last_used: used });
-        shelf.bytes = shelf.pages.iter().map(|kept| kept.page.len()).sum();
-        while shelf.pages.len() > CACHED_PAGES_MAX || shelf.bytes > CACHED_PAGE_BYTES_MAX {
-            let pages = shelf.pages.iter().enumerate();
-            let Some((oldest, _)) = pages.min_by_key(|(_, kept)| kept.last_used) else {
+        cache.clock += 1;
+        let used = cache.clock;
+        cache.pages.retain(|cached| cached.list.strong_count() > 0);
+        cache.pages.push(CachedPage { key, list, page, last_used: used });
+        cache.bytes = cache.pages.iter().map(|cached| cached.page.len()).sum();
+        while cache.pages.len() > CACHED_PAGES_MAX || cache.bytes > CACHED_PAGE_BYTES_MAX {
+            let pages = cache.pages.iter().enumerate();
+            let Some((oldest, _)) = pages.min_by_key(|(_, cached)| cached.last_used) else {
                 return;
             };
-            let gone = shelf.pages.swap_remove(oldest);
-            shelf.bytes -= gone.page.len();
+            let gone = cache.pages.swap_remove(oldest);
+            cache.bytes -= gone.page.len();
         }
     }
 }
@@ -137,8 +137,8 @@ mod tests {
     };
 
     fn page(pages: &ListPages, list: &Arc<ToolList>) -> Bytes {
-        let (face, version) = (ResultWriter::new("edge", "1"), ProtocolVersion::V2026_07_28);
-        pages.get_or_write(&face, list, &TOOLS, version, (None, 10)).unwrap()
+        let (result_writer, version) = (ResultWriter::new("edge", "1"), ProtocolVersion::V2026_07_28);
+        pages.get_or_write(&result_writer, list, &TOOLS, version, (None, 10)).unwrap()
     }
 
     #[test]
@@ -153,8 +153,8 @@ mod tests {
         assert_eq!(gone.strong_count(), 0, "the pages hold the list");
         let second = list("second");
         page(&pages, &second);
-        let shelf = pages.0.lock().unwrap();
-        assert_eq!(shelf.pages.len(), 1);
-        assert_eq!(shelf.bytes, shelf.pages[0].page.len());
+        let cache = pages.0.lock().unwrap();
+        assert_eq!(cache.pages.len(), 1);
+        assert_eq!(cache.bytes, cache.pages[0].page.len());
     }
 }

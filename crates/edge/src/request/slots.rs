@@ -88,11 +88,11 @@ impl StreamSlots {
         if taken.total >= STREAM_COUNT_MAX {
             return Err(Refusal::Overloaded);
         }
-        let own = taken.by_caller.entry(caller).or_default();
-        if *own >= STREAMS_PER_CALLER_MAX {
+        let caller_count = taken.by_caller.entry(caller).or_default();
+        if *caller_count >= STREAMS_PER_CALLER_MAX {
             return Err(Refusal::StreamsFull);
         }
-        *own += 1;
+        *caller_count += 1;
         taken.total += 1;
         drop(taken);
         Ok(StreamSlot { slots: Arc::clone(self), caller })
@@ -110,9 +110,9 @@ impl Drop for StreamSlot {
     fn drop(&mut self) {
         let mut taken = self.slots.lock();
         taken.total = taken.total.saturating_sub(1);
-        if let Some(own) = taken.by_caller.get_mut(&self.caller) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
+        if let Some(caller_count) = taken.by_caller.get_mut(&self.caller) {
+            *caller_count = caller_count.saturating_sub(1);
+            if *caller_count == 0 {
                 taken.by_caller.remove(&self.caller);
             }
         }
@@ -129,31 +129,31 @@ mod tests {
 
     #[test]
     fn each_has_its_share_and_all_together_have_an_end() {
-        let room = Arc::new(StreamSlots::default());
+        let slots = Arc::new(StreamSlots::default());
         let mut held = Vec::new();
         for last in 0..10 {
             for _ in 0..STREAMS_PER_CALLER_MAX {
-                held.push(room.acquire(&Caller::Anonymous, address(last)).unwrap());
+                held.push(slots.acquire(&Caller::Anonymous, address(last)).unwrap());
             }
-            let refused = room.acquire(&Caller::Anonymous, address(last)).unwrap_err();
+            let refused = slots.acquire(&Caller::Anonymous, address(last)).unwrap_err();
             assert_eq!(refused, if last < 9 { Refusal::StreamsFull } else { Refusal::Overloaded });
         }
-        assert_eq!(room.acquire(&Caller::Anonymous, address(10)).unwrap_err(), Refusal::Overloaded);
+        assert_eq!(slots.acquire(&Caller::Anonymous, address(10)).unwrap_err(), Refusal::Overloaded);
         held.pop();
-        assert!(room.acquire(&Caller::Anonymous, address(10)).is_ok());
+        assert!(slots.acquire(&Caller::Anonymous, address(10)).is_ok());
         held.clear();
-        let taken = room.lock();
+        let taken = slots.lock();
         assert_eq!((taken.total, taken.by_caller.len()), (0, 0));
     }
     #[test]
     fn the_addresses_of_one_network_share_a_bound() {
-        let room = Arc::new(StreamSlots::default());
+        let slots = Arc::new(StreamSlots::default());
         let host = |last: u16| Some(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]));
         let held: Vec<_> =
-            (0..1_000).map(|last| room.acquire(&Caller::Anonymous, host(last)).unwrap()).collect();
+            (0..1_000).map(|last| slots.acquire(&Caller::Anonymous, host(last)).unwrap()).collect();
         assert_eq!(held.len(), STREAMS_PER_CALLER_MAX);
-        assert_eq!(room.acquire(&Caller::Anonymous, host(2_000)).unwrap_err(), Refusal::StreamsFull);
+        assert_eq!(slots.acquire(&Caller::Anonymous, host(2_000)).unwrap_err(), Refusal::StreamsFull);
         let other = Some(IpAddr::from([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1]));
-        assert!(room.acquire(&Caller::Anonymous, other).is_ok());
+        assert!(slots.acquire(&Caller::Anonymous, other).is_ok());
     }
 }

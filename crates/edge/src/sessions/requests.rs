@@ -113,13 +113,14 @@ pub(crate) async fn serve_request(
     (name, params): (&str, Option<&Json>),
     asked: &mut ObservedMessage,
 ) -> Response<ResponseBody> {
-    let admitted = find_session(edge, &head).and_then(|visit| Ok((visit, edge.admit(&head.peer)?)));
+    let admitted =
+        find_session(edge, &head).and_then(|session_guard| Ok((session_guard, edge.admit(&head.peer)?)));
     let AuthenticatedHead { parts, peer: entrant } = head;
-    let (visit, permit) = match admitted {
+    let (session_guard, permit) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => return response::refusal_response(&refusal, Some(&id)),
     };
-    let session = Arc::clone(&visit.session);
+    let session = Arc::clone(&session_guard.session);
     let (request, head) = match read_request(session.version, name, params) {
         Ok(read) => read,
         Err(fault) => {
@@ -128,20 +129,20 @@ pub(crate) async fn serve_request(
         }
     };
     asked.set_subject(&request);
-    let spool = session.new_stream();
-    let outlet = accepts.events.then(|| MessageSender::Stream(Arc::clone(&spool)));
-    let route = RoundOutput { progress_token: head.progress_token.clone(), sender: outlet };
-    let port = RequestClientPort {
+    let buffer = session.new_stream();
+    let outlet = accepts.events.then(|| MessageSender::Stream(Arc::clone(&buffer)));
+    let output = RoundOutput { progress_token: head.progress_token.clone(), sender: outlet };
+    let client_port = RequestClientPort {
         log_level_source: LogLevelSource::Session,
         capabilities: Arc::clone(&session.capabilities),
-        delivery: Delivery::Session(route, Arc::clone(&session)),
+        delivery: Delivery::Session(output, Arc::clone(&session)),
     };
     // `find_session` has checked that this caller is the session's. The claims of this request's credential
     // count, not those of the handshake's.
-    let ctx = edge.call_context(entrant, session.version, head, Some(&parts), Arc::new(port));
-    let (registration, landing) = session.in_flight.insert(id.clone());
+    let ctx = edge.call_context(entrant, session.version, head, Some(&parts), Arc::new(client_port));
+    let (registration, in_flight_guard) = session.in_flight.insert(id.clone());
     let (within, params) = (Some(Arc::clone(&session)), None);
-    let task = RequestJob {
+    let job = RequestJob {
         edge: Arc::clone(edge),
         ctx,
         session: within,
@@ -150,13 +151,13 @@ pub(crate) async fn serve_request(
         param_headers: params,
         slot: permit,
     };
-    let (caller, edge_of_call, id) = (task.slot.caller(), Arc::clone(edge), task.id.clone());
+    let (caller, edge_of_call, id) = (job.slot.caller(), Arc::clone(edge), job.id.clone());
     let call = Box::pin(async move {
-        let answer = Abortable::new(Box::pin(dispatch::run_to_answer(task)), registration).await;
-        drop((landing, visit));
+        let answer = Abortable::new(Box::pin(dispatch::run_to_answer(job)), registration).await;
+        drop((in_flight_guard, session_guard));
         answer.ok().map(|answer| edge_of_call.answer_memory.charge(caller, &id, answer))
     });
-    event_stream::respond(edge, call, spool, accepts, Some(session)).await
+    event_stream::respond(edge, call, buffer, accepts, Some(session)).await
 }
 
 /// Serves a notification in a session.
@@ -167,8 +168,8 @@ pub(crate) fn serve_notification(
     params: Option<&Json>,
 ) -> Response<ResponseBody> {
     match find_session(edge, head) {
-        Ok(visit) => {
-            handle_notification(&visit.session, name, params);
+        Ok(session_guard) => {
+            handle_notification(&session_guard.session, name, params);
             response::empty_response(StatusCode::ACCEPTED)
         }
         Err(refusal) => response::refusal_response(&refusal, None),
@@ -193,17 +194,17 @@ pub(crate) fn serve_response(
     id: Option<&Id>,
     outcome: crate::request::in_flight::QuestionResult,
 ) -> Response<ResponseBody> {
-    let visit = match find_session(edge, head) {
-        Ok(visit) => visit,
+    let session_guard = match find_session(edge, head) {
+        Ok(session_guard) => session_guard,
         Err(Refusal::SessionRequired) => {
             return response::refusal_response(&Refusal::UnexpectedResponse, None);
         }
         Err(refusal) => return response::refusal_response(&refusal, None),
     };
     // The client cannot know that the question is no longer open, so a late response is accepted and dropped.
-    let waited = id.is_some_and(|id| visit.session.questions.answer(id, outcome));
-    if !waited {
-        tracing::debug!(session = %visit.session.short_id(), "an answer nobody waits for");
+    let was_expected = id.is_some_and(|id| session_guard.session.questions.answer(id, outcome));
+    if !was_expected {
+        tracing::debug!(session = %session_guard.session.short_id(), "an answer nobody waits for");
     }
     response::empty_response(StatusCode::ACCEPTED)
 }
@@ -213,24 +214,24 @@ pub(crate) fn open_standalone_stream(
     edge: &Arc<EdgeState>,
     head: &AuthenticatedHead,
 ) -> Response<ResponseBody> {
-    let room = || edge.admit_stream(&head.peer.caller, head.peer.address);
-    let admitted = find_session(edge, head).and_then(|visit| Ok((visit, room()?)));
-    let (visit, permit) = match admitted {
+    let acquire_slot = || edge.admit_stream(&head.peer.caller, head.peer.address);
+    let admitted = find_session(edge, head).and_then(|session_guard| Ok((session_guard, acquire_slot()?)));
+    let (session_guard, slot) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => return response::refusal_response(&refusal, None),
     };
-    let session = Arc::clone(&visit.session);
+    let session = Arc::clone(&session_guard.session);
     let last_event = head.parts.headers.get(header::LAST_EVENT_ID).and_then(|id| id.to_str().ok());
-    let (spool, place, standalone) = match last_event.and_then(|id| session.resume_stream(id)) {
+    let (buffer, index, standalone) = match last_event.and_then(|id| session.resume_stream(id)) {
         Some(resumed) => resumed,
         None => {
-            let spool = session.new_stream();
-            session.add_stream(&spool, None);
-            (spool, 0, true)
+            let buffer = session.new_stream();
+            session.add_stream(&buffer, None);
+            (buffer, 0, true)
         }
     };
-    let mut reader = EventStream::new(edge, spool, place, OnDisconnect::DetachStream(Arc::clone(&session)))
-        .with_guard((permit, visit));
+    let mut reader = EventStream::new(edge, buffer, index, OnDisconnect::DetachStream(Arc::clone(&session)))
+        .with_guard((slot, session_guard));
     if standalone {
         reader = reader
             .with_changes(ChangeStream::for_session(&edge.changes, &edge.gateway_info, &session), None)
@@ -242,8 +243,8 @@ pub(crate) fn open_standalone_stream(
 /// Serves DELETE: ends the session.
 pub(crate) fn close_session(edge: &EdgeState, head: &AuthenticatedHead) -> Response<ResponseBody> {
     match find_session(edge, head) {
-        Ok(visit) => {
-            edge.sessions.close(&visit.session);
+        Ok(session_guard) => {
+            edge.sessions.close(&session_guard.session);
             response::empty_response(StatusCode::OK)
         }
         Err(refusal) => response::refusal_response(&refusal, None),

@@ -106,9 +106,9 @@ impl SessionTable {
     }
 
     /// A session outside the table, for a stdio client.
-    pub(crate) fn unlisted(client: SessionClient, told: ListVersions) -> Session {
+    pub(crate) fn unlisted(client: SessionClient, seen_versions: ListVersions) -> Session {
         let owner = CallerHash::of(&client.caller, None);
-        Session::new((0, owner), client, told, Instant::now())
+        Session::new((0, owner), client, seen_versions, Instant::now())
     }
 
     /// Opens a session. If the caller has the maximum number of sessions, its sessions that have been idle
@@ -121,7 +121,7 @@ impl SessionTable {
         &self,
         client: SessionClient,
         owner: CallerHash,
-        told: ListVersions,
+        seen_versions: ListVersions,
     ) -> Result<Arc<Session>, Refusal> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(|error| {
@@ -143,7 +143,7 @@ impl SessionTable {
         } else if sessions.len() >= self.count_max {
             Err(Refusal::SessionsFull)
         } else {
-            let session = Arc::new(Session::new((key, owner), client, told, self.epoch));
+            let session = Arc::new(Session::new((key, owner), client, seen_versions, self.epoch));
             sessions.insert(key, Arc::clone(&session));
             self.callers.add(owner);
             Ok(session)
@@ -205,11 +205,11 @@ impl SessionTable {
         unused.iter().take(count).filter_map(|(_, key)| sessions.remove(key)).collect()
     }
 
-    /// Finds the session with the identifier `name` for `caller`. Another caller gets the same error as for
+    /// Finds the session with the identifier `id` for `caller`. Another caller gets the same error as for
     /// an unknown session. The session stays open for its owner: another caller with a leaked identifier must
     /// not be able to end it.
-    pub(crate) fn find(&self, name: &[u8], caller: &Caller) -> Result<SessionGuard, Refusal> {
-        let key = parse_session_id(name).ok_or(Refusal::SessionUnknown)?;
+    pub(crate) fn find(&self, id: &[u8], caller: &Caller) -> Result<SessionGuard, Refusal> {
+        let key = parse_session_id(id).ok_or(Refusal::SessionUnknown)?;
         let session = self.read().get(&key).cloned().ok_or(Refusal::SessionUnknown)?;
         if !session.caller.is_same(caller) {
             tracing::warn!(session = %session.short_id(), "another caller tried to use a session and is refused");
@@ -234,15 +234,15 @@ impl SessionTable {
     /// Ends sessions that have been idle too long, and streams that were not resumed in time.
     pub(crate) fn sweep(&self) {
         let now = ms_since(self.epoch);
-        let (mut idle, mut kept) = (Vec::new(), Vec::new());
+        let (mut idle, mut detached) = (Vec::new(), Vec::new());
         for session in self.read().values() {
             if session.idle_ms(now) > self.idle_ms_max {
                 idle.push(Arc::clone(session));
             } else if session.has_detached_streams() {
-                kept.push(Arc::clone(session));
+                detached.push(Arc::clone(session));
             }
         }
-        for session in kept {
+        for session in detached {
             session.sweep(now);
         }
         for session in idle {
@@ -273,9 +273,9 @@ impl SessionTable {
     }
 }
 
-fn parse_session_id(name: &[u8]) -> Option<u128> {
-    if name.len() != 32 || !name.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+fn parse_session_id(id: &[u8]) -> Option<u128> {
+    if id.len() != 32 || !id.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
         return None;
     }
-    u128::from_str_radix(std::str::from_utf8(name).ok()?, 16).ok()
+    u128::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()
 }

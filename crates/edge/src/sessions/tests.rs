@@ -60,7 +60,7 @@ async fn another_caller_can_neither_use_nor_end_a_session() {
 async fn sessions_end_when_idle_and_not_before() {
     let table = table(10, 1000, 60);
     let [idle, used, held] = [0; 3].map(|_| open(&table, Caller::Anonymous).unwrap());
-    let visit = table.find(held.as_bytes(), &Caller::Anonymous).unwrap();
+    let session_guard = table.find(held.as_bytes(), &Caller::Anonymous).unwrap();
     tokio::time::advance(Duration::from_secs(40)).await;
     assert!(is_open(&table, &used));
     tokio::time::advance(Duration::from_secs(40)).await;
@@ -70,7 +70,7 @@ async fn sessions_end_when_idle_and_not_before() {
     tokio::time::advance(Duration::from_secs(1000)).await;
     table.sweep();
     assert!(is_open(&table, &held));
-    drop(visit);
+    drop(session_guard);
     tokio::time::advance(Duration::from_secs(61)).await;
     // An expired session is refused even before a sweep.
     assert!(!is_open(&table, &held));
@@ -117,9 +117,9 @@ async fn sessions_that_are_all_in_use_are_searched_once_a_second() {
     let table = table(10, 2, 600);
     let me = known("local", "me");
     let names = [0; 2].map(|_| open(&table, me.clone()).unwrap());
-    let visits = names.each_ref().map(|name| table.find(name.as_bytes(), &me).unwrap());
+    let session_guards = names.each_ref().map(|name| table.find(name.as_bytes(), &me).unwrap());
     assert_eq!(open(&table, me.clone()).unwrap_err(), Refusal::CallerSessionsFull);
-    drop(visits);
+    drop(session_guards);
     assert_eq!(open(&table, me.clone()).unwrap_err(), Refusal::CallerSessionsFull, "not searched again yet");
     assert!(open(&table, known("local", "you")).is_ok());
     tokio::time::advance(Duration::from_millis(EVICTION_SEARCH_INTERVAL_MS)).await;
@@ -131,21 +131,21 @@ async fn streams_without_a_connection_wait_a_while_and_are_few() {
     let table = table(2, 1000, 3600);
     let owner = CallerHash::of(&Caller::Anonymous, None);
     let session = table.open(client(Caller::Anonymous), owner, ListVersions::default()).unwrap();
-    let spools: Vec<_> = (0..10)
+    let buffers: Vec<_> = (0..10)
         .map(|_| {
-            let spool = session.new_stream();
-            session.add_stream(&spool, None);
-            spool.push("x".into());
-            spool
+            let buffer = session.new_stream();
+            session.add_stream(&buffer, None);
+            buffer.push("x".into());
+            buffer
         })
         .collect();
-    for spool in &spools {
-        session.detach_stream(spool);
+    for buffer in &buffers {
+        session.detach_stream(buffer);
     }
-    let event = |spool: &EventBuffer| format!("{}-0", spool.number);
-    let found = spools.iter().filter(|spool| session.resume_stream(&event(spool)).is_some());
+    let event = |buffer: &EventBuffer| format!("{}-0", buffer.number);
+    let found = buffers.iter().filter(|buffer| session.resume_stream(&event(buffer)).is_some());
     assert_eq!(found.count(), DETACHED_STREAMS_MAX);
-    let last = spools.last().unwrap();
+    let last = buffers.last().unwrap();
     session.detach_stream(last);
     tokio::time::advance(Duration::from_secs(61)).await;
     table.sweep();

@@ -3,6 +3,11 @@
 use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use vmcp_wire::jsonrpc::Id;
+use vmcp_wire::server::outgoing;
+
+use crate::request::changes::ChangeStream;
 
 /// Writes messages until the last sender is dropped or the client stops reading.
 pub(super) async fn write_messages<W: AsyncWrite + Unpin>(
@@ -26,6 +31,24 @@ pub(super) async fn write_messages<W: AsyncWrite + Unpin>(
         if let Err(error) = written {
             tracing::debug!(%error, "the client stopped reading");
             return;
+        }
+    }
+}
+
+/// Sends change notifications until `stopping` is cancelled.
+pub(super) async fn send_changes(
+    mut changes: ChangeStream,
+    subscription: Option<&Id>,
+    out: &mpsc::Sender<Bytes>,
+    stopping: &CancellationToken,
+) {
+    loop {
+        for change in changes.take_changes() {
+            let _ = out.send(outgoing::change(&change, subscription).into()).await;
+        }
+        tokio::select! {
+            () = changes.changed() => {}
+            () = stopping.cancelled() => return,
         }
     }
 }

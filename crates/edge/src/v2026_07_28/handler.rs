@@ -34,7 +34,7 @@ pub(crate) async fn serve(
     accepts: Accepts,
     id: Id,
     (name, params): (&str, Option<&Json>),
-    asked: &mut ObservedMessage,
+    observed: &mut ObservedMessage,
 ) -> Response<ResponseBody> {
     let AuthenticatedHead { parts, peer: entrant } = head;
     let (request, head) = match read_checked(&parts.headers, name, params) {
@@ -52,7 +52,7 @@ pub(crate) async fn serve(
             return response::json_response(Answer::error(status, Some(&id), &error));
         }
     };
-    asked.set_subject(&request);
+    observed.set_subject(&request);
     if let ClientRequest::Listen(filter) = request {
         return Box::pin(listen::open_stream(edge, accepts, &id, (filter, head), &entrant)).await;
     }
@@ -60,12 +60,12 @@ pub(crate) async fn serve(
         Ok(permit) => permit,
         Err(refusal) => return response::refusal_response(&refusal, Some(&id)),
     };
-    let spool = Arc::new(EventBuffer::non_resumable());
-    let outlet = accepts.events.then(|| MessageSender::Stream(Arc::clone(&spool)));
-    let (port, dialogue) = client_port(&head, outlet);
+    let buffer = Arc::new(EventBuffer::non_resumable());
+    let sender = accepts.events.then(|| MessageSender::Stream(Arc::clone(&buffer)));
+    let (port, round_state) = client_port(&head, sender);
     let ctx = edge.call_context(entrant, VERSION, head, Some(&parts), Arc::new(port));
     let params = Some(parts.headers);
-    let task = RequestJob {
+    let job = RequestJob {
         edge: Arc::clone(edge),
         ctx,
         session: None,
@@ -74,12 +74,12 @@ pub(crate) async fn serve(
         param_headers: params,
         slot: permit,
     };
-    let (caller, edge_of_call, id) = (task.slot.caller(), Arc::clone(edge), task.id.clone());
+    let (caller, edge_of_call, id) = (job.slot.caller(), Arc::clone(edge), job.id.clone());
     let call = Box::pin(async move {
-        let answer = rounds::run(task, dialogue).await;
+        let answer = rounds::run(job, round_state).await;
         Some(edge_of_call.answer_memory.charge(caller, &id, answer))
     });
-    event_stream::respond(edge, call, spool, accepts, None).await
+    event_stream::respond(edge, call, buffer, accepts, None).await
 }
 
 /// Creates the client port of a request of this version, and its round state.
@@ -87,15 +87,15 @@ pub(crate) fn client_port(
     head: &RequestMeta,
     outlet: Option<MessageSender>,
 ) -> (RequestClientPort, Arc<RoundState>) {
-    let route = RoundOutput { progress_token: head.progress_token.clone(), sender: outlet };
-    let dialogue = Arc::new(RoundState::new(route));
+    let output = RoundOutput { progress_token: head.progress_token.clone(), sender: outlet };
+    let round_state = Arc::new(RoundState::new(output));
     let declared = head.capabilities.clone().unwrap_or_default();
-    let port = RequestClientPort {
+    let client_port = RequestClientPort {
         log_level_source: LogLevelSource::Request(head.log_level),
         capabilities: Arc::new(ClientCapabilities { declared }),
-        delivery: Delivery::Rounds(Arc::clone(&dialogue)),
+        delivery: Delivery::Rounds(Arc::clone(&round_state)),
     };
-    (port, dialogue)
+    (client_port, round_state)
 }
 
 enum ReadError {
@@ -108,13 +108,14 @@ fn read_checked(
     name: &str,
     params: Option<&Json>,
 ) -> Result<(ClientRequest, RequestMeta), ReadError> {
-    let said = protocol_headers::PROTOCOL_VERSION.single_value(headers).map_err(ReadError::Header)?;
+    let version_header =
+        protocol_headers::PROTOCOL_VERSION.single_value(headers).map_err(ReadError::Header)?;
     let missing = ReadError::Header(HeaderError::Missing(header::PROTOCOL_VERSION));
-    let said = said.ok_or(missing)?;
+    let version_header = version_header.ok_or(missing)?;
     protocol_headers::METHOD.check(headers, name).map_err(ReadError::Header)?;
     let (request, head) = read_request(VERSION, name, params).map_err(|fault| match &fault {
         RequestError::UnsupportedVersion(date) => {
-            match header::check(header::PROTOCOL_VERSION, Some(said), date) {
+            match header::check(header::PROTOCOL_VERSION, Some(version_header), date) {
                 Ok(()) => ReadError::Request(fault),
                 Err(fault) => ReadError::Header(fault),
             }

@@ -50,17 +50,17 @@ impl ListenStream {
     /// If the caller may not open a stream now.
     pub(crate) async fn open(
         edge: &EdgeState,
-        entrant: &AuthenticatedPeer,
+        peer: &AuthenticatedPeer,
         id: &Id,
         filter: ListenFilter,
     ) -> Result<Self, Error> {
-        let caller = &entrant.caller;
+        let caller = &peer.caller;
         let mut ctx = CallContext::bare(caller.clone(), CallOrigin::Client);
-        ctx.token.clone_from(&entrant.token);
-        ctx.peer_address = entrant.address;
+        ctx.token.clone_from(&peer.token);
+        ctx.peer_address = peer.address;
         edge.gateway_info.admit_listen(&ctx).await?;
-        let inbox = PendingChanges::new(&edge.changes, caller, None);
-        let wanted = ListChangeFilter {
+        let pending = PendingChanges::new(&edge.changes, caller, None);
+        let list_filter = ListChangeFilter {
             tools: filter.tools_list_changed,
             resources: filter.resources_list_changed,
             prompts: filter.prompts_list_changed,
@@ -71,23 +71,23 @@ impl ListenStream {
         } else {
             BTreeSet::new()
         };
-        let (ctx, inbox_of) = (&ctx, &inbox);
-        let follow = |uri: String| async move {
+        let (ctx, pending_ref) = (&ctx, &pending);
+        let subscribe = |uri: String| async move {
             let known: ResourceUri = uri.as_str().into();
             if !edge.gateway_info.can_subscribe(caller, &known) {
                 return None;
             }
-            let following =
+            let subscription =
                 timeout(SUBSCRIBE_TIMEOUT, edge.gateway_info.subscribe(ctx, known.clone())).await.ok()?;
-            inbox_of.watch(known, following.ok()?).then_some(uri)
+            pending_ref.watch(known, subscription.ok()?).then_some(uri)
         };
         // Resources beyond the limit of one client are not requested from backends.
-        let followed = stream::iter(uris.into_iter().take(WATCHED_PER_CLIENT_MAX)).map(follow);
+        let subscribed = stream::iter(uris.into_iter().take(WATCHED_PER_CLIENT_MAX)).map(subscribe);
         honoured.resource_subscriptions =
-            followed.buffered(CONCURRENT_SUBSCRIBES_MAX).filter_map(std::future::ready).collect().await;
+            subscribed.buffered(CONCURRENT_SUBSCRIBES_MAX).filter_map(std::future::ready).collect().await;
         let farewell = write_message(id, 256, |out| edge.result_writer.write_listen_end(out, id.as_json()));
         Ok(Self {
-            changes: ChangeStream::for_stream(&edge.changes, &edge.gateway_info, inbox, wanted),
+            changes: ChangeStream::for_stream(&edge.changes, &edge.gateway_info, pending, list_filter),
             acknowledgment: outgoing::acknowledged(id, &honoured).into(),
             end_message: farewell.into(),
         })
@@ -97,8 +97,8 @@ impl ListenStream {
 /// The error if `filter` names tasks but the client does not declare the tasks extension (tasks extension,
 /// "Task Status Notifications"). The gateway sends no task notifications, and the acknowledgment says so; a
 /// client polls its tasks.
-pub(crate) fn check_tasks_supported(head: &RequestMeta, filter: &ListenFilter) -> Option<RpcError> {
-    let capabilities = ClientCapabilities { declared: head.capabilities.clone().unwrap_or_default() };
+pub(crate) fn check_tasks_supported(meta: &RequestMeta, filter: &ListenFilter) -> Option<RpcError> {
+    let capabilities = ClientCapabilities { declared: meta.capabilities.clone().unwrap_or_default() };
     if filter.task_ids.is_empty() || capabilities.supports_tasks() {
         return None;
     }
@@ -121,29 +121,29 @@ pub(crate) async fn open_stream(
     edge: &Arc<EdgeState>,
     accepts: Accepts,
     id: &Id,
-    (filter, head): (ListenFilter, RequestMeta),
-    entrant: &AuthenticatedPeer,
+    (filter, meta): (ListenFilter, RequestMeta),
+    peer: &AuthenticatedPeer,
 ) -> Response<ResponseBody> {
     if !accepts.events {
         return response::refusal_response(&Refusal::NotAcceptable("text/event-stream"), Some(id));
     }
-    if let Some(refusal) = check_tasks_supported(&head, &filter) {
+    if let Some(refusal) = check_tasks_supported(&meta, &filter) {
         return response::json_response(Answer::error(400, Some(id), &refusal));
     }
-    let permit = match edge.admit_stream(&entrant.caller, entrant.address) {
-        Ok(permit) => permit,
+    let slot = match edge.admit_stream(&peer.caller, peer.address) {
+        Ok(slot) => slot,
         Err(refusal) => return response::refusal_response(&refusal, Some(id)),
     };
-    let listening = match ListenStream::open(edge, entrant, id, filter).await {
-        Ok(listening) => listening,
+    let listen_stream = match ListenStream::open(edge, peer, id, filter).await {
+        Ok(listen_stream) => listen_stream,
         Err(error) => return response::json_response(refusal_answer(edge, id, &error)),
     };
-    let spool = Arc::new(EventBuffer::non_resumable());
-    spool.push(listening.acknowledgment);
-    let events = EventStream::new(edge, spool, 0, OnDisconnect::Ignore)
-        .with_changes(listening.changes, Some(id.clone()))
-        .ending_at(edge.stopping.clone(), entrant.expires_at, Some(listening.end_message))
-        .with_guard(permit)
+    let buffer = Arc::new(EventBuffer::non_resumable());
+    buffer.push(listen_stream.acknowledgment);
+    let events = EventStream::new(edge, buffer, 0, OnDisconnect::Ignore)
+        .with_changes(listen_stream.changes, Some(id.clone()))
+        .ending_at(edge.stopping.clone(), peer.expires_at, Some(listen_stream.end_message))
+        .with_guard(slot)
         .into_events();
     response::event_stream_response(events)
 }

@@ -114,47 +114,47 @@ impl PendingCalls {
         let mut key = [0; 16];
         getrandom::fill(&mut key).ok()?;
         let mut table = self.calls();
-        let own = table.values().filter(|parked| parked.binding.caller == ticket.caller).count();
+        let own = table.values().filter(|call| call.binding.caller == ticket.caller).count();
         if table.len() >= PENDING_CALLS_MAX || own >= PENDING_CALLS_PER_CALLER_MAX {
             return None;
         }
         let dialogue = Arc::clone(dialogue);
-        let parked = Arc::new(PendingCall {
+        let call = Arc::new(PendingCall {
             key,
             binding: ticket,
             round: AtomicU32::new(0),
             round_state: dialogue,
             task: start(key),
         });
-        table.insert(key, Arc::clone(&parked));
-        Some(parked)
+        table.insert(key, Arc::clone(&call));
+        Some(call)
     }
 
     /// The state for the next round of a call. States of earlier rounds become invalid.
-    pub(crate) fn next_state(&self, parked: &PendingCall) -> Option<String> {
-        let round = parked.round.fetch_add(1, Ordering::AcqRel) + 1;
-        let content = [&parked.key[..], &round.to_le_bytes()].concat();
-        self.seal.as_ref()?.seal(&content, &parked.binding.associated_data())
+    pub(crate) fn next_state(&self, call: &PendingCall) -> Option<String> {
+        let round = call.round.fetch_add(1, Ordering::AcqRel) + 1;
+        let content = [&call.key[..], &round.to_le_bytes()].concat();
+        self.seal.as_ref()?.seal(&content, &call.binding.associated_data())
     }
 
     /// Finds the pending call of a state and claims its round.
-    pub(crate) fn find(&self, state: &str, ticket: &StateBinding) -> Lookup {
-        let opened = self.seal.as_ref().and_then(|seal| seal.open(state, &ticket.associated_data()));
-        let Some(opened) = opened else { return Lookup::Foreign };
+    pub(crate) fn find(&self, state: &str, binding: &StateBinding) -> Lookup {
+        let unsealed = self.seal.as_ref().and_then(|seal| seal.open(state, &binding.associated_data()));
+        let Some(unsealed) = unsealed else { return Lookup::Foreign };
         let refused = Lookup::Refused("`requestState` is not one that was given for this request");
-        let Ok(content) = opened else { return refused };
+        let Ok(content) = unsealed else { return refused };
         let Some((key, round)) = content.split_first_chunk::<16>() else { return refused };
         let Ok(round) = <[u8; 4]>::try_from(round).map(u32::from_le_bytes) else { return refused };
-        let Some(parked) = self.calls().get(key).cloned() else {
+        let Some(call) = self.calls().get(key).cloned() else {
             return Lookup::Refused("the request that `requestState` belongs to has ended; begin it again");
         };
         // The first request with this state claims the round; the state is then invalid for every other
         // request.
         let next = round.wrapping_add(1);
-        if parked.round.compare_exchange(round, next, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        if call.round.compare_exchange(round, next, Ordering::AcqRel, Ordering::Acquire).is_err() {
             return Lookup::Refused("`requestState` has been used before");
         }
-        Lookup::Found(parked)
+        Lookup::Found(call)
     }
 
     /// Removes a call that is done.
@@ -163,15 +163,15 @@ impl PendingCalls {
     }
 
     /// Aborts a call because its client is gone.
-    pub(crate) fn cancel(&self, parked: &PendingCall) {
-        parked.task.abort();
-        self.remove(&parked.key);
+    pub(crate) fn cancel(&self, call: &PendingCall) {
+        call.task.abort();
+        self.remove(&call.key);
     }
 
     /// Refuses every open and future question, because clients cannot answer after shutdown has begun.
     pub(crate) fn close_questions(&self) {
-        for parked in self.calls().values() {
-            parked.round_state.close();
+        for call in self.calls().values() {
+            call.round_state.close();
         }
     }
 }

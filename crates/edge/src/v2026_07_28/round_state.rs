@@ -82,15 +82,15 @@ impl RoundState {
     }
 
     /// Begins the next round and passes the client's answers to the waiting questions.
-    pub(crate) fn begin_round(&self, route: Option<RoundOutput>, answers: &Members) {
+    pub(crate) fn begin_round(&self, output: Option<RoundOutput>, answers: &Members) {
         let mut state = self.state();
-        state.output = route;
+        state.output = output;
         let open = std::mem::take(&mut state.questions);
-        for one in open {
-            match answers.get(&one.serial.to_string()) {
+        for question in open {
+            match answers.get(&question.serial.to_string()) {
                 // The call may have stopped waiting for the answer.
-                Some(answer) => drop(one.answer_sender.send(answer.clone())),
-                None => state.questions.push(one),
+                Some(answer) => drop(question.answer_sender.send(answer.clone())),
+                None => state.questions.push(question),
             }
         }
     }
@@ -109,7 +109,7 @@ impl RoundState {
             (serial, receiver)
         };
         self.notify.notify_one();
-        let _withdraws = WithdrawOnDrop { round_state: self, serial };
+        let _withdraw_on_drop = WithdrawOnDrop { round_state: self, serial };
         answer.await.map_err(|_| AskError::Unreachable)
     }
 
@@ -121,8 +121,8 @@ impl RoundState {
     }
 
     /// Records the outcome of the call.
-    pub(crate) fn finish(&self, said: DispatchOutcome) {
-        self.state().outcome = Some(said);
+    pub(crate) fn finish(&self, outcome: DispatchOutcome) {
+        self.state().outcome = Some(outcome);
         self.notify.notify_one();
     }
 
@@ -141,13 +141,13 @@ impl RoundState {
         loop {
             {
                 let mut state = self.state();
-                if let Some(said) = state.outcome.take() {
-                    return RoundResult::Done(said);
+                if let Some(outcome) = state.outcome.take() {
+                    return RoundResult::Done(outcome);
                 }
                 if !state.questions.is_empty() {
-                    let asks =
+                    let questions =
                         state.questions.iter().map(|open| (open.serial.to_string(), open.question.clone()));
-                    return RoundResult::Questions(asks.collect());
+                    return RoundResult::Questions(questions.collect());
                 }
             }
             self.notify.notified().await;

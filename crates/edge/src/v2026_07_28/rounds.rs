@@ -13,20 +13,20 @@ use crate::state::EdgeState;
 use crate::v2026_07_28::pending_calls::{Lookup, OUTCOME_TTL, PendingCall, PendingCalls, StateBinding};
 use crate::v2026_07_28::round_state::{RoundResult, RoundState};
 
-/// Executes a request until the end of one round. `dialogue` is the round state of the request's own client
+/// Executes a request until the end of one round. `round_state` is the round state of the request's own client
 /// port.
-pub(crate) async fn run(task: RequestJob, dialogue: Arc<RoundState>) -> Answer {
+pub(crate) async fn run(task: RequestJob, round_state: Arc<RoundState>) -> Answer {
     let Some(request) = task.request.as_multi_round() else {
         return Box::pin(dispatch::run_to_answer(task)).await;
     };
-    let claim = match request.continuation.request_state.as_deref() {
+    let lookup = match request.continuation.request_state.as_deref() {
         None => Lookup::Foreign,
         Some(state) => task.edge.pending_calls.find(state, &StateBinding::of(&task.ctx.caller, &request)),
     };
-    match claim {
-        Lookup::Foreign => first_round(task, dialogue).await,
+    match lookup {
+        Lookup::Foreign => first_round(task, round_state).await,
         Lookup::Refused(why) => refuse(&task, why.to_owned()),
-        Lookup::Found(parked) => Box::pin(next_round(&task, &dialogue, parked)).await,
+        Lookup::Found(call) => Box::pin(next_round(&task, &round_state, call)).await,
     }
 }
 
@@ -36,47 +36,47 @@ fn refuse(task: &RequestJob, why: String) -> Answer {
 }
 
 /// The first round: starts the call.
-async fn first_round(task: RequestJob, dialogue: Arc<RoundState>) -> Answer {
+async fn first_round(task: RequestJob, round_state: Arc<RoundState>) -> Answer {
     // A closure, because few calls need the binding and the digest covers arguments of up to megabytes.
     let (caller, request) = (task.ctx.caller.clone(), task.request.clone());
-    let ticket = || request.as_multi_round().map(|request| StateBinding::of(&caller, &request));
+    let binding = || request.as_multi_round().map(|request| StateBinding::of(&caller, &request));
     let (edge, id, protocol) = (Arc::clone(&task.edge), task.id.clone(), task.ctx.protocol);
-    let mut work = dispatch::run(task);
-    let said = tokio::select! {
+    let mut request_future = dispatch::run(task);
+    let outcome = tokio::select! {
         biased;
-        said = &mut work => said,
-        () = dialogue.wait_for_question() => match detach(&edge, work, &dialogue, ticket()) {
-            Ok(parked) => return Box::pin(run_round(&edge, &parked)).await.into_answer(&edge, &id, protocol),
+        outcome = &mut request_future => outcome,
+        () = round_state.wait_for_question() => match detach(&edge, request_future, &round_state, binding()) {
+            Ok(call) => return Box::pin(run_round(&edge, &call)).await.into_answer(&edge, &id, protocol),
             // The call cannot become pending, so its questions are refused and it continues without answers.
-            Err(work) => {
+            Err(request_future) => {
                 tracing::warn!("too many calls wait for their clients; a question is refused");
-                dialogue.close();
-                work.await
+                round_state.close();
+                request_future.await
             }
         },
     };
-    said.into_answer(&edge, &id, protocol)
+    outcome.into_answer(&edge, &id, protocol)
 }
 
 /// Moves a call to its own task and makes it pending. Returns the call as the error if a limit is reached.
 fn detach(
     edge: &Arc<EdgeState>,
-    work: RequestFuture,
-    dialogue: &Arc<RoundState>,
-    ticket: Option<StateBinding>,
+    request_future: RequestFuture,
+    round_state: &Arc<RoundState>,
+    binding: Option<StateBinding>,
 ) -> Result<Arc<PendingCall>, RequestFuture> {
-    let Some(ticket) = ticket else { return Err(work) };
-    let mut waiting = Some(work);
-    let parked = edge.pending_calls.insert(ticket, dialogue, |key| {
-        let (waits, dialogue, edge) = (waiting.take(), Arc::clone(dialogue), Arc::clone(edge));
+    let Some(binding) = binding else { return Err(request_future) };
+    let mut waiting = Some(request_future);
+    let call = edge.pending_calls.insert(binding, round_state, |key| {
+        let (waits, round_state, edge) = (waiting.take(), Arc::clone(round_state), Arc::clone(edge));
         let tracker = edge.call_tracker.clone();
         let task = tracker.spawn(async move {
-            let Some(work) = waits else { return };
-            let said = tokio::select! {
-                said = work => said,
+            let Some(request_future) = waits else { return };
+            let outcome = tokio::select! {
+                outcome = request_future => outcome,
                 () = edge.abort.cancelled() => return,
             };
-            dialogue.finish(said);
+            round_state.finish(outcome);
             // Shutdown waits for in-flight calls, but not for clients to come back.
             tokio::select! {
                 () = tokio::time::sleep(OUTCOME_TTL) => {}
@@ -86,37 +86,37 @@ fn detach(
         });
         task.abort_handle()
     });
-    parked.ok_or_else(|| {
+    call.ok_or_else(|| {
         waiting.take().unwrap_or_else(|| Box::pin(std::future::ready(DispatchOutcome::Failed)))
     })
 }
 
 /// A later round: the client returns with answers.
-async fn next_round(task: &RequestJob, dialogue: &RoundState, parked: Arc<PendingCall>) -> Answer {
+async fn next_round(task: &RequestJob, round_state: &RoundState, call: Arc<PendingCall>) -> Answer {
     let responses =
         task.request.as_multi_round().and_then(|request| request.continuation.input_responses.as_ref());
     let answers = match read_input_responses(responses) {
         Ok(answers) => answers,
         // The questions are still open, so the same state stays valid for another attempt.
         Err(fault) => {
-            parked.restore_round();
+            call.restore_round();
             let (status, error) = fault.answer(task.ctx.protocol);
             return Answer::error(status, Some(&task.id), &error);
         }
     };
-    parked.round_state.begin_round(dialogue.output(), &answers);
-    run_round(&task.edge, &parked).await.into_answer(&task.edge, &task.id, task.ctx.protocol)
+    call.round_state.begin_round(round_state.output(), &answers);
+    run_round(&task.edge, &call).await.into_answer(&task.edge, &task.id, task.ctx.protocol)
 }
 
 /// Waits for the end of a round. If the client disconnects meanwhile, the call is cancelled.
 async fn run_round(edge: &EdgeState, parked: &Arc<PendingCall>) -> DispatchOutcome {
     let mut guard = CancelOnDrop { pending_calls: &edge.pending_calls, call: Some(parked) };
-    let turn = parked.round_state.wait_for_result().await;
+    let result = parked.round_state.wait_for_result().await;
     guard.call = None;
-    match turn {
-        RoundResult::Done(said) => {
+    match result {
+        RoundResult::Done(outcome) => {
             edge.pending_calls.remove(parked.key());
-            said
+            outcome
         }
         RoundResult::Questions(questions) => {
             parked.round_state.end_round();
@@ -141,8 +141,8 @@ struct CancelOnDrop<'a> {
 
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
-        if let Some(parked) = self.call {
-            self.pending_calls.cancel(parked);
+        if let Some(call) = self.call {
+            self.pending_calls.cancel(call);
         }
     }
 }

@@ -31,15 +31,15 @@ impl Seal {
         Some(Self { key, prefix: format!("{PREFIX}{:016x}.", u64::from_ne_bytes(name)) })
     }
 
-    /// Seals `content`; it can be opened only with the same `bound`. `None` if the result is too long, or
+    /// Seals `content`; it can be opened only with the same `associated_data`. `None` if the result is too long, or
     /// without random bytes.
-    pub(crate) fn seal(&self, content: &[u8], bound: &[u8]) -> Option<String> {
+    pub(crate) fn seal(&self, content: &[u8], associated_data: &[u8]) -> Option<String> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).ok()?;
         let mut sealed = content.to_vec();
         let sealing = self.key.seal_in_place_append_tag(
             Nonce::assume_unique_for_key(nonce),
-            Aad::from(bound),
+            Aad::from(associated_data),
             &mut sealed,
         );
         sealing.ok()?;
@@ -48,12 +48,12 @@ impl Seal {
     }
 
     /// Opens a state. `None` if this process did not make it, but a backend or another replica.
-    pub(crate) fn open(&self, state: &str, bound: &[u8]) -> Option<Result<Vec<u8>, Forged>> {
+    pub(crate) fn open(&self, state: &str, associated_data: &[u8]) -> Option<Result<Vec<u8>, Forged>> {
         let sealed = state.strip_prefix(&self.prefix)?;
-        Some(self.unseal(sealed, bound).ok_or(Forged))
+        Some(self.unseal(sealed, associated_data).ok_or(Forged))
     }
 
-    fn unseal(&self, sealed: &str, bound: &[u8]) -> Option<Vec<u8>> {
+    fn unseal(&self, sealed: &str, associated_data: &[u8]) -> Option<Vec<u8>> {
         if sealed.len() > STATE_BYTES_MAX {
             return None;
         }
@@ -61,7 +61,7 @@ impl Seal {
         let (nonce, sealed) = whole.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut content = sealed.to_vec();
-        let length = self.key.open_in_place(nonce, Aad::from(bound), &mut content).ok()?.len();
+        let length = self.key.open_in_place(nonce, Aad::from(associated_data), &mut content).ok()?.len();
         content.truncate(length);
         Some(content)
     }
@@ -80,13 +80,13 @@ mod tests {
         assert_eq!(other.open(&state, b"ann, tools/call"), None);
         assert_eq!(seal.open("a backend's own", b"ann, tools/call"), None);
         let start = seal.prefix.len();
-        for place in start..state.len() {
+        for index in start..state.len() {
             let mut changed = state.clone().into_bytes();
-            changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
+            changed[index] = if changed[index] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
             // The last character has unused bits. The decoder refuses them, so every changed character is an
             // error.
-            assert!(matches!(seal.open(&changed, b"ann, tools/call"), Some(Err(Forged))), "{place}");
+            assert!(matches!(seal.open(&changed, b"ann, tools/call"), Some(Err(Forged))), "{index}");
         }
         for cut in ["", "A", "AAAA", &"A".repeat(10_000)] {
             assert_eq!(seal.open(&format!("{}{cut}", seal.prefix), b""), Some(Err(Forged)));

@@ -59,7 +59,7 @@ async fn each_message_goes_to_one_stream_of_a_session() {
     let named = [("mcp-session-id", &*session)];
     let mut one = edge.client.get(&named).await;
     let mut two = edge.client.get(&named).await;
-    let mut heard = 0;
+    let mut received = 0;
     for change in [Change::Tools, Change::Prompts, Change::Resources] {
         edge.fake.announce(&change);
         within_timeout(async {
@@ -69,9 +69,9 @@ async fn each_message_goes_to_one_stream_of_a_session() {
             }
         })
         .await;
-        heard += 1;
+        received += 1;
     }
-    assert_eq!(heard, 3);
+    assert_eq!(received, 3);
     assert_eq!(edge.client.send(Method::DELETE, "/mcp", &named, "").await.status, 200);
     assert!(one.next().await.is_none() && two.next().await.is_none());
 }

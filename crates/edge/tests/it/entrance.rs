@@ -28,35 +28,42 @@ fn stateless(method: &str, mut params: Value) -> Value {
 
 /// Sends one request of every kind, with these `Authorization` headers.
 async fn send_every_kind(client: &Client, authorization: &[&str]) -> Vec<RawResponse> {
-    let with = |more: &[(&'static str, &'static str)]| {
+    let with_authorization = |more: &[(&'static str, &'static str)]| {
         let mut headers: Vec<(&str, &str)> =
             authorization.iter().map(|value| ("authorization", *value)).collect();
         headers.extend(more);
         headers
     };
     let echo = stateless("tools/call", json!({"name": "echo", "arguments": {}}));
-    let headers =
-        with(&[("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "echo")]);
+    let headers = with_authorization(&[
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", "echo"),
+    ]);
     let mut answers = vec![client.post(&headers, &echo).await];
     let handshake = initialize("2025-11-25", json!({}));
-    answers.push(client.post(&with(&[]), &handshake).await);
+    answers.push(client.post(&with_authorization(&[]), &handshake).await);
     let session = [("mcp-session-id", "0123456789abcdef0123456789abcdef")];
-    answers.push(client.post(&with(&session), &request(1, "ping", json!({}))).await);
+    answers.push(client.post(&with_authorization(&session), &request(1, "ping", json!({}))).await);
     let notice = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
-    answers.push(client.post(&with(&session), &notice).await);
-    answers.push(client.post(&with(&session), &json!({"jsonrpc": "2.0", "id": 1, "result": {}})).await);
-    answers.push(client.send(Method::POST, "/mcp", &with(&[("content-type", "text/plain")]), "{").await);
+    answers.push(client.post(&with_authorization(&session), &notice).await);
+    answers.push(
+        client.post(&with_authorization(&session), &json!({"jsonrpc": "2.0", "id": 1, "result": {}})).await,
+    );
+    answers.push(
+        client.send(Method::POST, "/mcp", &with_authorization(&[("content-type", "text/plain")]), "{").await,
+    );
     let events = [("accept", "text/event-stream"), ("mcp-session-id", session[0].1)];
     for method in [Method::GET, Method::DELETE, Method::PUT, Method::OPTIONS] {
-        answers.push(client.send(method, "/mcp", &with(&events), "").await);
+        answers.push(client.send(method, "/mcp", &with_authorization(&events), "").await);
     }
     answers
 }
 
 #[tokio::test]
 async fn refusals_are_the_same_for_every_kind_of_request() {
-    let keeper = FakeAuthenticator::new();
-    let edge = start_with(keeper.clone().policy());
+    let authenticator = FakeAuthenticator::new();
+    let edge = start_with(authenticator.clone().policy());
     let challenge = |error: &str, description: &str| {
         format!(
             "Bearer realm=\"https://idp.example\", resource_metadata=\"{RESOURCE}\", scope=\"mcp tools\", \
@@ -94,17 +101,17 @@ async fn refusals_are_the_same_for_every_kind_of_request() {
         }
     }
     // The edge does not call the authenticator with two credentials, and no request reaches the gateway.
-    assert_eq!(keeper.request_count.load(Ordering::SeqCst), 6 * 10);
+    assert_eq!(authenticator.request_count.load(Ordering::SeqCst), 6 * 10);
     assert!(edge.fake.last.lock().unwrap().is_none());
 }
 
 #[tokio::test]
 async fn a_challenge_names_only_what_there_is() {
-    let keeper = FakeAuthenticator {
+    let authenticator = FakeAuthenticator {
         challenge: Challenge { realm: "vmcp".to_owned(), ..Challenge::default() },
         request_count: Default::default(),
     };
-    let edge = start_with(std::sync::Arc::new(keeper).policy());
+    let edge = start_with(std::sync::Arc::new(authenticator).policy());
     let answer = edge.client.send(Method::DELETE, "/mcp", &[], "").await;
     assert_eq!(
         answer.header("www-authenticate"),

@@ -196,7 +196,7 @@ async fn a_flood_from_behind_is_cut_and_the_answer_arrives() {
     message["params"]["_meta"]["progressToken"] = json!("mine");
     message["params"]["_meta"]["io.modelcontextprotocol/logLevel"] = json!("debug");
     let mut stream = edge.client.ask_stream(&message).await;
-    let mut heard = 0;
+    let mut received = 0;
     loop {
         let data = stream.data().await;
         if data["id"] == 1 {
@@ -205,9 +205,12 @@ async fn a_flood_from_behind_is_cut_and_the_answer_arrives() {
         }
         let of_this_call = data["params"]["progressToken"] == "mine" || data["params"]["data"] == "noise";
         assert!(of_this_call, "{data}");
-        heard += 1;
+        received += 1;
     }
-    assert!((1..=64).contains(&heard), "{heard} of 200000 were kept for a client that had read nothing");
+    assert!(
+        (1..=64).contains(&received),
+        "{received} of 200000 were kept for a client that had read nothing"
+    );
     assert!(stream.next().await.is_none());
 }
 

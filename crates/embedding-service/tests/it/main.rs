@@ -45,8 +45,9 @@ pub(crate) fn units(texts: &[String]) -> Vec<Vec<f32>> {
 }
 
 /// The texts in a request of either protocol.
-pub(crate) fn request_texts(hit: &RecordedRequest) -> Vec<String> {
-    let list = if hit.body["inputs"].is_array() { &hit.body["inputs"] } else { &hit.body["input"] };
+pub(crate) fn request_texts(request: &RecordedRequest) -> Vec<String> {
+    let list =
+        if request.body["inputs"].is_array() { &request.body["inputs"] } else { &request.body["input"] };
     serde_json::from_value(list.clone()).unwrap_or_default()
 }
 
@@ -60,15 +61,15 @@ pub(crate) fn info(model: &str, batch: usize) -> Reply {
 }
 
 /// TEI's response to a request for vectors.
-pub(crate) fn tei_reply(hit: &RecordedRequest) -> Reply {
-    let vectors: Vec<_> = request_texts(hit).iter().map(|text| vector(text)).collect();
+pub(crate) fn tei_reply(request: &RecordedRequest) -> Reply {
+    let vectors: Vec<_> = request_texts(request).iter().map(|text| vector(text)).collect();
     web::json(200, &json!(vectors))
 }
 
 /// OpenAI's response to a request for vectors, in reverse order of the texts.
-pub(crate) fn openai_reply(hit: &RecordedRequest, model: &str) -> Reply {
+pub(crate) fn openai_reply(request: &RecordedRequest, model: &str) -> Reply {
     let item = |(index, text): (usize, &String)| json!({"object": "embedding", "index": index, "embedding": vector(text)});
-    let data: Vec<Value> = request_texts(hit).iter().enumerate().rev().map(item).collect();
+    let data: Vec<Value> = request_texts(request).iter().enumerate().rev().map(item).collect();
     web::json(200, &json!({"object": "list", "model": model, "data": data, "usage": {"prompt_tokens": 1}}))
 }
 

@@ -26,8 +26,8 @@ pub(crate) fn encode(weights: &Weights, pieces: &[u16]) -> Vec<f32> {
 
 /// The input of the first layer, for the given word vectors.
 pub(crate) fn embed_tokens(weights: &Weights, words: &[f32], pieces: &[u16]) -> Vec<Vec<f32>> {
-    let places = pieces.iter().zip(weights.positions.chunks_exact(WIDTH));
-    let tokens = places.map(|(piece, position)| {
+    let positioned_pieces = pieces.iter().zip(weights.positions.chunks_exact(WIDTH));
+    let tokens = positioned_pieces.map(|(piece, position)| {
         let word = &words[usize::from(*piece) * WIDTH..][..WIDTH];
         normalised(&sum(word, position), &weights.norm)
     });

@@ -110,8 +110,8 @@ impl DocumentStore {
 
     /// The model's file. Its name is the model's digest, because an identity may contain any character.
     fn path(&self) -> Option<PathBuf> {
-        let mark = model_digest(self.model.as_ref()?);
-        let digits: String = mark.iter().map(|byte| format!("{byte:02x}")).collect();
+        let model_digest = model_digest(self.model.as_ref()?);
+        let digits: String = model_digest.iter().map(|byte| format!("{byte:02x}")).collect();
         Some(self.folder.as_ref()?.join(format!("vectors-{digits}.bin")))
     }
 
@@ -125,13 +125,13 @@ impl DocumentStore {
     /// [`FILE_BYTES_MAX`].
     fn rewrite(&mut self, path: &Path) {
         let Some(model) = &self.model else { return };
-        let mark = model_digest(model);
+        let model_digest = model_digest(model);
         let record = self.vectors.values().next().map_or(1, QuantizedVector::record_bytes).max(1);
         let fits = (FILE_BYTES_MAX / 2) as usize / record;
         let mut records = Vec::new();
         for digest in self.insertion_order.iter().skip(self.insertion_order.len().saturating_sub(fits)) {
             if let Some(rounded) = self.vectors.get(digest) {
-                append_record(mark, digest, rounded, &mut records);
+                append_record(model_digest, digest, rounded, &mut records);
             }
         }
         let replaced = replace(path, &records);

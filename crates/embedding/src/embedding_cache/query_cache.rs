@@ -25,10 +25,10 @@ impl QueryCache {
             return None;
         }
         self.use_counter += 1;
-        let uses = self.use_counter;
+        let use_counter = self.use_counter;
         let one = |digest| {
             let (used, vector) = self.vectors.get_mut(digest)?;
-            *used = uses;
+            *used = use_counter;
             Some(vector.clone())
         };
         digests.iter().map(one).collect()

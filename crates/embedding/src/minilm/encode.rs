@@ -33,10 +33,10 @@ pub(super) fn encode<const FUSED: bool>(
         add_value_residuals(&mut wide);
         let (mut heads, mut mixtures) = (&wide[..], &mut mixed[..]);
         for text in texts {
-            let (mixture, others) = mixtures.split_at_mut(text.len() * WIDTH);
-            let (own, rest) = heads.split_at(text.len() * QKV_WIDTH);
-            attention.attend::<FUSED>(own, mixture);
-            (heads, mixtures) = (rest, others);
+            let (mixture, remaining) = mixtures.split_at_mut(text.len() * WIDTH);
+            let (text_tokens, rest) = heads.split_at(text.len() * QKV_WIDTH);
+            attention.attend::<FUSED>(text_tokens, mixture);
+            (heads, mixtures) = (rest, remaining);
         }
         apply_matrix(mixing, &mixed, &mut added, &mut scratch, tile);
         add_and_normalise::<FUSED>(&mut tokens, &added, mixed_norm);
@@ -74,9 +74,9 @@ fn apply_matrix(
 #[inline(always)]
 fn add_value_residuals(heads: &mut [f32]) {
     for token in heads.chunks_exact_mut(QKV_WIDTH) {
-        let (token, lacking) = token.split_at_mut(3 * WIDTH);
-        for (value, lacking) in token[2 * WIDTH..].iter_mut().zip(lacking) {
-            *value += *lacking;
+        let (token, residuals) = token.split_at_mut(3 * WIDTH);
+        for (value, residuals) in token[2 * WIDTH..].iter_mut().zip(residuals) {
+            *value += *residuals;
         }
     }
 }
@@ -86,8 +86,8 @@ fn add_value_residuals(heads: &mut [f32]) {
 fn embed_tokens<const FUSED: bool>(weights: &Weights, texts: &[Vec<u16>]) -> Vec<f32> {
     let count: usize = texts.iter().map(Vec::len).sum();
     let mut tokens = vec![0.0; count * WIDTH];
-    let places = texts.iter().flat_map(|text| text.iter().enumerate());
-    for ((position, piece), token) in places.zip(tokens.chunks_exact_mut(WIDTH)) {
+    let positioned_pieces = texts.iter().flat_map(|text| text.iter().enumerate());
+    for ((position, piece), token) in positioned_pieces.zip(tokens.chunks_exact_mut(WIDTH)) {
         weights.embed_piece(*piece, position, token);
         normalise::<FUSED>(token, &weights.norm.scale, &weights.norm.shift);
     }
@@ -110,9 +110,9 @@ fn pool<const FUSED: bool>(tokens: &[f32], texts: &[Vec<u16>]) -> Vec<Vec<f32>> 
     let mut rest = tokens;
     let mut vectors = Vec::with_capacity(texts.len());
     for text in texts {
-        let (own, others) = rest.split_at(text.len() * WIDTH);
+        let (text_tokens, remaining) = rest.split_at(text.len() * WIDTH);
         let mut vector = vec![0.0_f32; WIDTH];
-        for token in own.chunks_exact(WIDTH) {
+        for token in text_tokens.chunks_exact(WIDTH) {
             for (sum, value) in vector.iter_mut().zip(token) {
                 *sum += value;
             }
@@ -123,7 +123,7 @@ fn pool<const FUSED: bool>(tokens: &[f32], texts: &[Vec<u16>]) -> Vec<Vec<f32>> 
             *value *= factor;
         }
         vectors.push(vector);
-        rest = others;
+        rest = remaining;
     }
     vectors
 }

@@ -96,9 +96,9 @@ pub(super) fn portable_tile(
             let mut whole = [-group.zero_point_correction; LANES];
             for (weights, four) in weights.packed.iter().zip(group.packed) {
                 let inputs = four.to_le_bytes();
-                for (whole, two) in whole.as_chunks_mut::<2>().0.iter_mut().zip(weights) {
-                    let two = two.to_le_bytes();
-                    for (whole, weights) in whole.iter_mut().zip(two.as_chunks::<4>().0) {
+                for (whole, pair) in whole.as_chunks_mut::<2>().0.iter_mut().zip(weights) {
+                    let pair = pair.to_le_bytes();
+                    for (whole, weights) in whole.iter_mut().zip(pair.as_chunks::<4>().0) {
                         for (weight, input) in weights.iter().zip(inputs) {
                             *whole += i32::from(i16::from(*weight) * i16::from(input.cast_signed()));
                         }

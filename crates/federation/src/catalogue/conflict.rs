@@ -27,41 +27,45 @@ pub(crate) fn resolve_names(
     findings: &mut Vec<Finding>,
 ) -> Vec<Option<String>> {
     let claims = drop_duplicates(claims, findings);
-    let mut wishes: Vec<Option<String>> = propose_names(policy, &claims, findings);
-    for (claim, wish) in claims.iter().zip(&mut wishes) {
+    let mut desired_names: Vec<Option<String>> = propose_names(policy, &claims, findings);
+    for (claim, desired) in claims.iter().zip(&mut desired_names) {
         if let Some(claim) = claim {
-            drop_invalid_name(wish, claim.backend, findings);
+            drop_invalid_name(desired, claim.backend, findings);
         }
     }
-    let mut holders: HashMap<String, BackendId> = HashMap::new();
-    let mut settle = |visible: bool, wishes: &mut Vec<Option<String>>| {
-        for (claim, wish) in claims.iter().zip(wishes.iter_mut()) {
-            let (Some(claim), Some(name)) = (claim, wish.as_ref()) else {
+    let mut owners: HashMap<String, BackendId> = HashMap::new();
+    let mut assign = |visible: bool, desired_names: &mut Vec<Option<String>>| {
+        for (claim, desired) in claims.iter().zip(desired_names.iter_mut()) {
+            let (Some(claim), Some(name)) = (claim, desired.as_ref()) else {
                 continue;
             };
             if claim.visible != visible {
                 continue;
             }
-            if let Some(holder) = holders.get(name) {
+            if let Some(owner) = owners.get(name) {
                 findings.push(Finding::Shadowed {
                     name: name.clone(),
                     backend: claim.backend.clone(),
-                    by: holder.clone(),
+                    by: owner.clone(),
                 });
-                *wish = None;
+                *desired = None;
             } else {
-                holders.insert(name.clone(), claim.backend.clone());
+                owners.insert(name.clone(), claim.backend.clone());
             }
         }
     };
-    settle(true, &mut wishes);
-    settle(false, &mut wishes);
-    wishes
+    assign(true, &mut desired_names);
+    assign(false, &mut desired_names);
+    desired_names
 }
 
-/// Sets `wish` to `None` and reports [`Finding::InvalidName`] if clients do not accept the name.
-pub(crate) fn drop_invalid_name(wish: &mut Option<String>, backend: &BackendId, findings: &mut Vec<Finding>) {
-    if let Some(name) = wish.take_if(|name| !is_usable_name(name)) {
+/// Sets `desired` to `None` and reports [`Finding::InvalidName`] if clients do not accept the name.
+pub(crate) fn drop_invalid_name(
+    desired: &mut Option<String>,
+    backend: &BackendId,
+    findings: &mut Vec<Finding>,
+) {
+    if let Some(name) = desired.take_if(|name| !is_usable_name(name)) {
         findings.push(Finding::InvalidName { name, backend: backend.clone() });
     }
 }

@@ -13,10 +13,10 @@ use crate::catalogue::conflict::{NameClaim, drop_invalid_name, resolve_names};
 use crate::catalogue::finding::{Finding, check_name};
 use crate::policy::{AggregationPolicy, ConflictPolicy, PrefixFormat};
 
-/// Merges the resources of `parts`, in their order. A resource that several backends offer belongs to the
+/// Merges the resources of `listings`, in their order. A resource that several backends offer belongs to the
 /// first of them in `by_name`, which is sorted by the backend's name, as in the reference implementation.
 pub(super) fn merge_resources<'a>(
-    parts: impl Iterator<Item = &'a BackendListing>,
+    listings: impl Iterator<Item = &'a BackendListing>,
     by_name: impl Iterator<Item = &'a BackendListing>,
 ) -> ResourceList {
     let mut owners: HashMap<ResourceUri, Option<&BackendId>> = HashMap::new();
@@ -26,7 +26,7 @@ pub(super) fn merge_resources<'a>(
         }
     }
     let mut resources = Vec::new();
-    for part in parts {
+    for part in listings {
         for offered in &part.inventory.resources {
             let uri = ResourceUri::from(offered.uri.as_str());
             // `take_if` removes the owner, so a resource that its backend lists twice appears once.
@@ -45,11 +45,11 @@ pub(super) fn merge_resources<'a>(
 
 pub(super) fn merge_tools(
     policy: &AggregationPolicy,
-    parts: &[BackendListing],
+    listings: &[BackendListing],
     findings: &mut Vec<Finding>,
-    absent: &mut UnavailableNames,
+    unavailable: &mut UnavailableNames,
 ) -> ToolList {
-    let offered: Vec<(&BackendListing, &OfferedTool, ToolName)> = parts
+    let offered: Vec<(&BackendListing, &OfferedTool, ToolName)> = listings
         .iter()
         .flat_map(|part| part.inventory.tools.iter().map(move |tool| (part, tool)))
         .map(|(part, tool)| (part, tool, policy.unprefixed_name(&part.backend, &tool.name)))
@@ -70,7 +70,7 @@ pub(super) fn merge_tools(
         };
         if !part.is_available {
             if claim.visible {
-                absent.tools.insert(name.into(), part.backend.clone());
+                unavailable.tools.insert(name.into(), part.backend.clone());
             }
             continue;
         }
@@ -79,7 +79,7 @@ pub(super) fn merge_tools(
         }
         tools.push(advertise(policy, part, tool, name.into()));
     }
-    findings.extend(parts.iter().flat_map(|part| policy.unknown_tools(&part.backend, &part.inventory)));
+    findings.extend(listings.iter().flat_map(|part| policy.unknown_tools(&part.backend, &part.inventory)));
     tools
 }
 
@@ -117,11 +117,11 @@ fn advertise(policy: &AggregationPolicy, part: &BackendListing, tool: &OfferedTo
 /// still claimed twice after that.
 pub(super) fn merge_prompts(
     policy: &AggregationPolicy,
-    parts: &[BackendListing],
+    listings: &[BackendListing],
     findings: &mut Vec<Finding>,
-    absent: &mut UnavailableNames,
+    unavailable: &mut UnavailableNames,
 ) -> PromptList {
-    let offered: Vec<_> = parts
+    let offered: Vec<_> = listings
         .iter()
         .flat_map(|part| part.inventory.prompts.iter().map(move |prompt| (part, prompt)))
         .collect();
@@ -170,7 +170,7 @@ pub(super) fn merge_prompts(
             continue;
         };
         if !part.is_available {
-            absent.prompts.insert(name.into(), part.backend.clone());
+            unavailable.prompts.insert(name.into(), part.backend.clone());
             continue;
         }
         match claimed.get(&name) {

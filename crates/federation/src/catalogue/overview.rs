@@ -29,22 +29,22 @@ pub enum CatalogueItem<'a> {
 /// Decides whether a caller may use an item.
 pub type ItemFilter<'a> = &'a dyn Fn(CatalogueItem<'_>) -> bool;
 
-/// Joins the instructions and capabilities of the available backends. With `permits`, a backend counts only
+/// Joins the instructions and capabilities of the available backends. With `filter`, a backend counts only
 /// if it permits some visible item of the backend. Without it, a backend that has no items at all counts too.
 pub(crate) fn overview(
     policy: &AggregationPolicy,
     catalogue: &Catalogue,
-    permits: Option<ItemFilter<'_>>,
+    filter: Option<ItemFilter<'_>>,
 ) -> Overview {
     let mut overview = Overview::default();
     let mut instructions = String::new();
-    let seen = visible_backends(policy, catalogue, permits);
+    let visible = visible_backends(policy, catalogue, filter);
     for (backend, inventory) in &catalogue.available {
         let is_empty = inventory.tools.is_empty()
             && inventory.resources.is_empty()
             && inventory.templates.is_empty()
             && inventory.prompts.is_empty();
-        let counts = seen.contains(backend) || (permits.is_none() && is_empty);
+        let counts = visible.contains(backend) || (filter.is_none() && is_empty);
         if !counts {
             continue;
         }
@@ -74,12 +74,12 @@ pub(crate) fn overview(
     overview
 }
 
-/// The backends of which some item is visible and permitted. `permits` is not called for further items of a
+/// The backends of which some item is visible and permitted. `filter` is not called for further items of a
 /// backend that is already found.
 fn visible_backends<'c>(
     policy: &AggregationPolicy,
     catalogue: &'c Catalogue,
-    permits: Option<ItemFilter<'_>>,
+    filter: Option<ItemFilter<'_>>,
 ) -> HashSet<&'c BackendId> {
     let tools = catalogue.tools.iter().filter(|tool| {
         let RoutingTarget { backend, name } = &tool.target;
@@ -89,13 +89,13 @@ fn visible_backends<'c>(
     let resources = catalogue.resources.iter().map(|one| (&one.backend, CatalogueItem::Resource(one)));
     let templates = catalogue.templates.iter().map(|one| (&one.backend, CatalogueItem::Template(one)));
     let prompts = catalogue.prompts.iter().map(|one| (&one.target.backend, CatalogueItem::Prompt(one)));
-    let mut seen = HashSet::new();
+    let mut visible = HashSet::new();
     for (backend, item) in tools.chain(resources).chain(templates).chain(prompts) {
-        if !seen.contains(backend) && permits.is_none_or(|permits| permits(item)) {
-            seen.insert(backend);
+        if !visible.contains(backend) && filter.is_none_or(|filter| filter(item)) {
+            visible.insert(backend);
         }
     }
-    seen
+    visible
 }
 
 fn truncate(text: &mut String) {

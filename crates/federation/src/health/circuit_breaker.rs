@@ -279,8 +279,8 @@ mod tests {
     const POLICY: BreakerPolicy = BreakerPolicy { failure_threshold: 3, timeout: Duration::from_secs(60) };
 
     fn call_of(scope: IsolationScope, breaker: &CircuitBreaker, fails: bool) -> bool {
-        let Some(pass) = breaker.admit(scope, Instant::now()) else { return false };
-        pass.finish(&if fails { Err(Error::DeadlineExceeded) } else { Ok(()) }, Instant::now());
+        let Some(permit) = breaker.admit(scope, Instant::now()) else { return false };
+        permit.finish(&if fails { Err(Error::DeadlineExceeded) } else { Ok(()) }, Instant::now());
         true
     }
 

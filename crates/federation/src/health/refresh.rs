@@ -29,9 +29,10 @@ const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
 /// Starts one worker for each backend with shared lists, and the time-out of discovery. The workers end after
 /// the federation is dropped.
 pub(crate) fn spawn_workers(shared: &Arc<FederationState>) {
-    let places = (0..shared.backends.len()).filter(|place| !shared.caller_views.contains(*place));
-    for place in places {
-        tokio::spawn(run_worker(Arc::downgrade(shared), place));
+    let backend_indices =
+        (0..shared.backends.len()).filter(|backend_index| !shared.caller_views.contains(*backend_index));
+    for backend_index in backend_indices {
+        tokio::spawn(run_worker(Arc::downgrade(shared), backend_index));
     }
     let waiting = Arc::downgrade(shared);
     tokio::spawn(async move {
@@ -42,22 +43,23 @@ pub(crate) fn spawn_workers(shared: &Arc<FederationState>) {
     });
 }
 
-async fn run_worker(federation: Weak<FederationState>, place: usize) {
+async fn run_worker(federation: Weak<FederationState>, backend_index: usize) {
     let mut failures = 0_u32;
     let (mut first, mut is_overdue) = (true, false);
     loop {
         let Some(shared) = federation.upgrade() else { return };
-        let Some(member) = shared.backends.get(place).cloned() else { return };
+        let Some(member) = shared.backends.get(backend_index).cloned() else { return };
         let health = shared.health;
         // The first fetch may take as long as connecting takes. Later fetches are health checks with their
         // own time-out.
-        let fresh = refresh_backend(&shared, &member, place, (!first).then_some(health.timeout)).await;
+        let fresh =
+            refresh_backend(&shared, &member, backend_index, (!first).then_some(health.timeout)).await;
         if std::mem::take(&mut first) {
             shared.undiscovered.send_modify(|count| *count = count.saturating_sub(1));
         }
         failures = if fresh { 0 } else { failures.saturating_add(1) };
         if failures >= health.unhealthy_threshold {
-            withdraw(&shared, place);
+            withdraw(&shared, backend_index);
             // The connection itself may be broken although no single answer shows it, so it is replaced. A
             // connection with a call in flight is kept, since a call that is never answered ends with its own
             // time-out.
@@ -89,13 +91,13 @@ fn should_reconnect(failures: u32, threshold: u32) -> bool {
     failures.is_multiple_of(threshold) && (failures / threshold).is_power_of_two()
 }
 
-/// Fetches the backend's inventory, publishes it and records the result as a health check. `bound` is the
+/// Fetches the backend's inventory, publishes it and records the result as a health check. `check_timeout` is the
 /// time-out of the fetch. Returns whether the fetch succeeded.
 async fn refresh_backend(
     shared: &FederationState,
     member: &BackendEntry,
-    place: usize,
-    bound: Option<Duration>,
+    backend_index: usize,
+    check_timeout: Option<Duration>,
 ) -> bool {
     let backend = &member.backend;
     let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Gateway);
@@ -103,12 +105,14 @@ async fn refresh_backend(
         // Backends that never answer must not block the others, so the fetch starts without a slot after a
         // time-out.
         let _permit = tokio::time::timeout(DISCOVERY_SLOT_TIMEOUT, shared.discovery_slots.acquire()).await;
-        match bound {
+        match check_timeout {
             None => backend.fetch_inventory(&ctx).await,
-            Some(bound) => match tokio::time::timeout(bound, backend.fetch_inventory(&ctx)).await {
-                Ok(inventory) => inventory,
-                Err(_) => Err(vmcp_domain::Error::DeadlineExceeded),
-            },
+            Some(check_timeout) => {
+                match tokio::time::timeout(check_timeout, backend.fetch_inventory(&ctx)).await {
+                    Ok(inventory) => inventory,
+                    Err(_) => Err(vmcp_domain::Error::DeadlineExceeded),
+                }
+            }
         }
     };
     match inventory {
@@ -125,7 +129,7 @@ async fn refresh_backend(
                 inventory: Arc::new(inventory),
                 is_available: true,
             };
-            shared.update_listing(place, |slot| *slot = Some(part));
+            shared.update_listing(backend_index, |slot| *slot = Some(part));
             member.record_check(None);
             true
         }
@@ -139,8 +143,8 @@ async fn refresh_backend(
 }
 
 /// Marks a backend as unavailable, so that its items are not listed. Its names stay reserved.
-fn withdraw(shared: &FederationState, place: usize) {
-    shared.update_listing(place, |slot| {
+fn withdraw(shared: &FederationState, backend_index: usize) {
+    shared.update_listing(backend_index, |slot| {
         if let Some(part) = slot.as_mut().filter(|part| part.is_available) {
             tracing::warn!(backend = %part.backend, "backend withdrawn from the lists until it returns");
             part.is_available = false;

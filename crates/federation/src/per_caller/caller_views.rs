@@ -99,14 +99,14 @@ impl CallerViews {
         self.backend_indices.is_empty()
     }
 
-    /// True when the backend at index `place` uses the callers' own credentials.
-    pub(crate) fn contains(&self, place: usize) -> bool {
-        self.backend_indices.contains(&place)
+    /// True when the backend at index `backend_index` uses the callers' own credentials.
+    pub(crate) fn contains(&self, backend_index: usize) -> bool {
+        self.backend_indices.contains(&backend_index)
     }
 
-    /// The number of views in which the backend at index `place` is available.
-    pub(crate) fn caller_count(&self, place: usize) -> usize {
-        let Some(index) = self.backend_indices.iter().position(|one| *one == place) else { return 0 };
+    /// The number of views in which the backend at index `backend_index` is available.
+    pub(crate) fn caller_count(&self, backend_index: usize) -> usize {
+        let Some(index) = self.backend_indices.iter().position(|one| *one == backend_index) else { return 0 };
         let views: Vec<Arc<CallerView>> = lock(&self.table).views.values().cloned().collect();
         let sees = |view: &&Arc<CallerView>| {
             lock(&view.state).backends.get(index).is_some_and(|slot| slot.is_available)
@@ -131,7 +131,7 @@ impl CallerViews {
     }
 
     fn view_key(&self, shared: &FederationState, ctx: &CallContext) -> ViewKey {
-        let scope = |place: &usize| match shared.backends.get(*place)?.backend.scope(ctx) {
+        let scope = |backend_index: &usize| match shared.backends.get(*backend_index)?.backend.scope(ctx) {
             Ok(IsolationScope::Caller(scope)) => Some(scope),
             Ok(IsolationScope::Shared) | Err(_) => None,
         };
@@ -175,9 +175,9 @@ impl CallerViews {
         }
         view.fetch_due(shared);
         if *view.undiscovered.borrow() > 0 {
-            let mut unsettled = view.undiscovered.subscribe();
+            let mut undiscovered = view.undiscovered.subscribe();
             // The sender lives in the view, so only the time-out can end the wait early.
-            let _ = timeout(DISCOVERY_TIMEOUT, unsettled.wait_for(|count| *count == 0)).await;
+            let _ = timeout(DISCOVERY_TIMEOUT, undiscovered.wait_for(|count| *count == 0)).await;
         }
         view.catalogue(shared).0
     }
@@ -192,11 +192,11 @@ impl CallerViews {
         offers: impl Fn(&BackendId, &Inventory) -> bool,
     ) -> Option<Error> {
         let (view, _) = self.view(shared, ctx)?;
-        let refused = |(index, place): (usize, &usize)| {
+        let refused = |(index, backend_index): (usize, &usize)| {
             let error = view.last_error(index)?;
-            let backend = shared.backends.get(*place)?.backend.id();
+            let backend = shared.backends.get(*backend_index)?.backend.id();
             let builds = lock(&self.catalogues);
-            let known = builds.inventories.get(place).filter(|known| !known.is_empty());
+            let known = builds.inventories.get(backend_index).filter(|known| !known.is_empty());
             known.is_none_or(|known| known.iter().any(|one| offers(backend, one))).then_some(error)
         };
         self.backend_indices.iter().enumerate().find_map(refused)
@@ -206,11 +206,11 @@ impl CallerViews {
     pub(crate) fn on_event(
         &self,
         shared: &Arc<FederationState>,
-        place: usize,
+        backend_index: usize,
         scope: CallerScope,
         event: &BackendEvent,
     ) {
-        let Some(index) = self.backend_indices.iter().position(|one| *one == place) else { return };
+        let Some(index) = self.backend_indices.iter().position(|one| *one == backend_index) else { return };
         let views: Vec<Arc<CallerView>> = {
             let table = lock(&self.table);
             let concerned = table.views.values().filter(|view| view.key.get(index) == Some(&Some(scope)));
@@ -219,7 +219,7 @@ impl CallerViews {
         for view in views {
             match event {
                 BackendEvent::ResourceUpdated(uri) => {
-                    view.on_resource_updated(shared, place, &ResourceUri::from(uri.as_str()));
+                    view.on_resource_updated(shared, backend_index, &ResourceUri::from(uri.as_str()));
                 }
                 BackendEvent::Connected
                 | BackendEvent::ToolsChanged
@@ -234,17 +234,17 @@ impl CallerViews {
 
     /// Returns a cached inventory of the backend that is equal to `inventory`, or else caches this one. Of
     /// each backend, the newest [`INVENTORIES_MAX`] are cached.
-    pub(crate) fn intern_inventory(&self, place: usize, inventory: Inventory) -> Arc<Inventory> {
+    pub(crate) fn intern_inventory(&self, backend_index: usize, inventory: Inventory) -> Arc<Inventory> {
         let mut builds = lock(&self.catalogues);
-        let kept = builds.inventories.entry(place).or_default();
-        if let Some(equal) = kept.iter().find(|kept| ***kept == inventory) {
+        let cached = builds.inventories.entry(backend_index).or_default();
+        if let Some(equal) = cached.iter().find(|cached| ***cached == inventory) {
             return equal.clone();
         }
         let inventory = Arc::new(inventory);
-        if kept.len() >= INVENTORIES_MAX {
-            kept.pop_front();
+        if cached.len() >= INVENTORIES_MAX {
+            cached.pop_front();
         }
-        kept.push_back(inventory.clone());
+        cached.push_back(inventory.clone());
         inventory
     }
 
@@ -317,10 +317,10 @@ impl CatalogueCache {
     }
 
     fn insert(&mut self, key: Vec<ListingKey>, mut built: BuiltCatalogue) {
-        self.entries.retain(|_, kept| Arc::ptr_eq(&kept.base, &built.base));
+        self.entries.retain(|_, cached| Arc::ptr_eq(&cached.base, &built.base));
         if self.entries.len() >= CATALOGUES_MAX
             && let Some(oldest) =
-                self.entries.iter().min_by_key(|(_, kept)| kept.last_used).map(|(key, _)| key.clone())
+                self.entries.iter().min_by_key(|(_, cached)| cached.last_used).map(|(key, _)| key.clone())
         {
             self.entries.remove(&oldest);
         }

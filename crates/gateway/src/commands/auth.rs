@@ -18,13 +18,13 @@ use vmcp::{Additions, RunningGateway};
 
 /// Creates a key and prints it with its hash. The key is not stored, so it cannot be printed again.
 pub(crate) fn new_key(name: &str) -> anyhow::Result<ExitCode> {
-    let made = vmcp_identity::new_api_key().context("the system has no random bytes")?;
+    let api_key = vmcp_identity::new_api_key().context("the system has no random bytes")?;
     let text = format!(
         "key   {}\n\nGive it to {name}; it cannot be shown again. Put this under `incomingAuth.apiKeys`:\n\n  - {{name: {}, hash: \
          \"{}\"}}\n",
-        made.key.expose(),
+        api_key.key.expose(),
         Json::string(name).as_str(),
-        made.hash
+        api_key.hash
     );
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
@@ -32,10 +32,10 @@ pub(crate) fn new_key(name: &str) -> anyhow::Result<ExitCode> {
 
 /// Prints the decision of the policies about one request, and which of them decide. The exit code is a
 /// failure if the request is denied.
-pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn explain(mut settings: Settings, args: ExplainArgs) -> anyhow::Result<ExitCode> {
     let policy =
         settings.authz.take().context("there are no policies: `incomingAuth.authz` is missing or `none`")?;
-    let ExplainArgs { action, name, user, issuer, claims, arguments, source: _ } = asked;
+    let ExplainArgs { action, name, user, issuer, claims, arguments, source: _ } = args;
     let caller = caller(user, issuer, claims.as_deref())?;
     let arguments = match arguments {
         Some(text) => Some(parse_object(&text, "--arguments")?),

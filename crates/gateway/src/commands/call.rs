@@ -61,9 +61,9 @@ pub(crate) async fn run(
 
 async fn suggest_tool(gateway: &RunningGateway, ctx: &CallContext, name: &str) -> Option<String> {
     let tools = gateway.authorized.list_tools(ctx).await.ok()?;
-    let near = tools.iter().max_by(|a, b| {
+    let best = tools.iter().max_by(|a, b| {
         let score = |tool: &vmcp_domain::Tool| strsim::jaro_winkler(name, tool.name.as_str());
         score(a).total_cmp(&score(b))
     })?;
-    Some(format!("; did you mean `{}`? `vmcp tools` lists them all", near.name))
+    Some(format!("; did you mean `{}`? `vmcp tools` lists them all", best.name))
 }

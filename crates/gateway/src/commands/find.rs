@@ -43,16 +43,16 @@ pub(crate) async fn run(mut settings: Settings, query: &str, as_json: bool) -> a
             );
         }
     }
-    let _missing = super::report_missing_backends(&gateway);
+    let _has_missing = super::report_missing_backends(&gateway);
     gateway.stop().await;
     Ok(if found.tools.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn to_text(found: &SearchResults) -> String {
-    let width = found.tools.iter().map(|one| one.tool.name.as_str().chars().count()).max().unwrap_or(0);
+    let width = found.tools.iter().map(|result| result.tool.name.as_str().chars().count()).max().unwrap_or(0);
     let mut out = String::new();
-    for (rank, one) in found.tools.iter().enumerate() {
-        let SearchResult { tool, availability: prospect, hit } = one;
+    for (rank, result) in found.tools.iter().enumerate() {
+        let SearchResult { tool, availability: prospect, hit } = result;
         // Writing into a string cannot fail.
         let _ = write!(out, "{:>2}  {:width$}  {:.3}", rank + 1, tool.name, hit.score);
         let _ = write!(out, "  words {:.3}", hit.lexical);
@@ -73,8 +73,8 @@ fn to_text(found: &SearchResults) -> String {
 }
 
 fn to_json(found: &SearchResults) -> anyhow::Result<String> {
-    let row = |one: &SearchResult| {
-        let SearchResult { tool, availability: prospect, hit } = one;
+    let row = |result: &SearchResult| {
+        let SearchResult { tool, availability: prospect, hit } = result;
         json!({
             "name": tool.name.as_str(),
             "backend": tool.target.backend.as_str(),

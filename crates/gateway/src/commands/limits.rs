@@ -34,18 +34,18 @@ pub(crate) async fn run(command: LimitsCommand) -> anyhow::Result<ExitCode> {
 }
 
 /// Connects to the backends and returns the gateway, its limiter and its tools. The last value is how long a
-/// shared store keeps slots of a dead replica, if the configuration keeps limits in one. Without `shared` the
+/// shared store keeps slots of a dead replica, if the configuration keeps limits in one. Without `uses_shared_store` the
 /// limiter does not connect to that store.
 async fn start_gateway(
     source: &Source,
-    shared: bool,
+    uses_shared_store: bool,
 ) -> anyhow::Result<(RunningGateway, Arc<Limiter>, Arc<ToolList>, Option<Duration>)> {
     let mut settings = super::load(source, super::overrides(source))?;
     let Some(limits) = settings.limits.as_mut() else {
         anyhow::bail!("nothing is limited: the configuration has no `rateLimiting`");
     };
     let lease = limits.redis.as_ref().map(|redis| redis.slot_lease);
-    if !shared {
+    if !uses_shared_store {
         limits.redis = None;
     }
     let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await;
@@ -56,8 +56,8 @@ async fn start_gateway(
 }
 
 /// Describes how long a call waits for a limit. Empty if it does not wait.
-fn describe_wait(longest: Duration) -> String {
-    if longest.is_zero() { String::new() } else { format!(", calls wait up to {longest:?}") }
+fn describe_wait(wait_max: Duration) -> String {
+    if wait_max.is_zero() { String::new() } else { format!(", calls wait up to {wait_max:?}") }
 }
 
 /// Splits each `NAME=VALUE`.
@@ -78,9 +78,9 @@ fn parse_claim_value(value: &str) -> Json {
 
 fn caller(user: Option<(String, String)>, claims: &[(&str, &str)]) -> Caller {
     let Some((issuer, subject)) = user else { return Caller::Anonymous };
-    let mut said = Members::new();
+    let mut parsed_claims = Members::new();
     for (name, value) in claims {
-        said.insert(name, parse_claim_value(value));
+        parsed_claims.insert(name, parse_claim_value(value));
     }
-    Caller::Known(Arc::new(Identity { issuer, subject, claims: said }))
+    Caller::Known(Arc::new(Identity { issuer, subject, claims: parsed_claims }))
 }

@@ -92,9 +92,9 @@ fn cancel_on_hangup() -> CancellationToken {
         // With no requested events, `poll` reports only the end of the other side and errors.
         let mut watched = [PollFd::new(&input, PollFlags::empty())];
         while poll(&mut watched, None).is_err_and(|error| error == Errno::INTR) {}
-        let gone =
+        let is_hung_up =
             watched.iter().any(|watched| watched.revents().intersects(PollFlags::HUP | PollFlags::ERR));
-        if gone {
+        if is_hung_up {
             hangup.cancel();
         }
     });

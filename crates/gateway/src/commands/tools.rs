@@ -15,12 +15,12 @@ use vmcp::{Additions, RunningGateway};
 pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow::Result<ExitCode> {
     let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await;
     let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Operator);
-    let whole = gateway.federation.list_tools(&ctx).await?;
-    let shown = gateway.exposed.list_tools(&ctx).await?;
-    let visible: HashSet<&str> = shown.iter().map(|tool| tool.name.as_str()).collect();
+    let all_tools = gateway.federation.list_tools(&ctx).await?;
+    let exposed_tools = gateway.exposed.list_tools(&ctx).await?;
+    let visible: HashSet<&str> = exposed_tools.iter().map(|tool| tool.name.as_str()).collect();
     let mut out = String::new();
     let listed: Vec<&Tool> =
-        whole.iter().filter(|tool| all || visible.contains(tool.name.as_str())).collect();
+        all_tools.iter().filter(|tool| all || visible.contains(tool.name.as_str())).collect();
     if as_json {
         let rows = listed.iter().map(|tool| {
             json!({

@@ -64,19 +64,22 @@ pub(crate) fn by_name(name: &str) -> Option<BuiltIn> {
 
 /// The server that keeps notes.
 pub(crate) fn notes() -> BuiltIn {
-    let kept: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let stored: Mutex<Vec<String>> = Mutex::new(Vec::new());
     server(NOTES_TOOLS, "Notes live as long as the demo.", move |tool, arguments| {
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stored = stored.lock().unwrap_or_else(PoisonError::into_inner);
         match tool {
             // Bounded, like everything that a client can make grow.
-            "add_note" if kept.len() >= 1000 => Some(tool_result::failure("1000 notes are kept already")),
+            "add_note" if stored.len() >= 1000 => Some(tool_result::failure("1000 notes are kept already")),
             "add_note" => {
-                kept.push(arguments.text.clone());
-                Some(tool_result::text(&format!("kept; {} so far", kept.len())))
+                stored.push(arguments.text.clone());
+                Some(tool_result::text(&format!("kept; {} so far", stored.len())))
             }
             "search" => {
-                let found: Vec<&str> =
-                    kept.iter().filter(|note| note.contains(&arguments.query)).map(String::as_str).collect();
+                let found: Vec<&str> = stored
+                    .iter()
+                    .filter(|note| note.contains(&arguments.query))
+                    .map(String::as_str)
+                    .collect();
                 Some(tool_result::text(&if found.is_empty() {
                     "no note says that".to_owned()
                 } else {

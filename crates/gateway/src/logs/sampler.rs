@@ -46,11 +46,11 @@ impl Sampler {
     pub(super) fn start() -> Self {
         let statements = Arc::<CallsiteBudgets>::default();
         let (wake, woken) = sync_channel(1);
-        let told = Arc::clone(&statements);
+        let reporter_budgets = Arc::clone(&statements);
         std::thread::spawn(move || {
             while woken.recv().is_ok() {
                 std::thread::sleep(REPORT_DELAY);
-                told.report_dropped();
+                reporter_budgets.report_dropped();
             }
         });
         Self { budgets: statements, wake }
@@ -84,27 +84,27 @@ impl<S: Subscriber> Layer<S> for Sampler {
 impl CallsiteBudgets {
     fn admit(&self, statement: &Identifier, now: Instant) -> bool {
         let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = statements.entry(statement.clone()).or_insert_with(|| LineBudget {
+        let budget = statements.entry(statement.clone()).or_insert_with(|| LineBudget {
             tokens: BURST,
             refilled_at: now,
             unreported: 0,
             message: String::new(),
         });
-        let since = now.saturating_duration_since(known.refilled_at).as_secs_f64();
-        known.tokens = since.mul_add(RATE, known.tokens).min(BURST);
-        known.refilled_at = now;
-        let admitted = known.tokens >= 1.0;
+        let since = now.saturating_duration_since(budget.refilled_at).as_secs_f64();
+        budget.tokens = since.mul_add(RATE, budget.tokens).min(BURST);
+        budget.refilled_at = now;
+        let admitted = budget.tokens >= 1.0;
         if admitted {
-            known.tokens -= 1.0;
+            budget.tokens -= 1.0;
         }
         admitted
     }
 
     fn count_dropped(&self, statement: &Identifier, message: String) {
         let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = statements.get_mut(statement) {
-            known.unreported += 1;
-            known.message = message;
+        if let Some(budget) = statements.get_mut(statement) {
+            budget.unreported += 1;
+            budget.message = message;
         }
     }
 
@@ -119,9 +119,9 @@ impl CallsiteBudgets {
     /// number of lines.
     fn take_dropped(&self) -> Vec<(String, u64)> {
         let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let untold = statements.values_mut().filter(|known| known.unreported > 0);
+        let untold = statements.values_mut().filter(|budget| budget.unreported > 0);
         untold
-            .map(|known| (std::mem::take(&mut known.message), std::mem::take(&mut known.unreported)))
+            .map(|budget| (std::mem::take(&mut budget.message), std::mem::take(&mut budget.unreported)))
             .collect()
     }
 }

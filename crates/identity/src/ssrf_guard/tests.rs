@@ -49,8 +49,8 @@ fn lookup_answering(answers: &'static [&'static [&'static str]]) -> (DnsLookup, 
     (lookup, count)
 }
 
-async fn resolve(reach: AddressPolicy, lookup: &DnsLookup) -> io::Result<Vec<SocketAddr>> {
-    let mut resolver = GuardedResolver::with_lookup(reach, Arc::clone(lookup));
+async fn resolve(address_policy: AddressPolicy, lookup: &DnsLookup) -> io::Result<Vec<SocketAddr>> {
+    let mut resolver = GuardedResolver::with_lookup(address_policy, Arc::clone(lookup));
     Ok(resolver.call("idp.example.com".parse().unwrap()).await?.collect())
 }
 

@@ -18,13 +18,13 @@ struct Posting {
 impl LexicalIndex {
     /// Indexes `documents`; the first has index 0.
     pub(crate) fn build(documents: &[Arc<Document>]) -> Self {
-        let mut numbers: AHashMap<&str, u32> = AHashMap::new();
+        let mut stem_ids: AHashMap<&str, u32> = AHashMap::new();
         let mut stems: Vec<&str> = Vec::new();
         let mut postings = Vec::new();
         for (place, document) in documents.iter().enumerate() {
             let lengths = document.lengths();
             for (stem, counts) in document.entries() {
-                let met = *numbers.entry(stem).or_insert_with(|| {
+                let met = *stem_ids.entry(stem).or_insert_with(|| {
                     stems.push(stem);
                     stems.len() as u32 - 1
                 });
@@ -70,10 +70,10 @@ impl LexicalIndex {
 /// The ids of `stems` in alphabetical order, and the rank of each id in this order.
 fn sort_stems(stems: &[&str]) -> (Vec<u32>, Vec<u32>) {
     let mut order: Vec<u32> = (0..stems.len() as u32).collect();
-    order.sort_unstable_by_key(|&met| stems.get(met as usize));
+    order.sort_unstable_by_key(|&stem_id| stems.get(stem_id as usize));
     let mut terms = vec![0; stems.len()];
-    for (term, &met) in order.iter().enumerate() {
-        terms[met as usize] = term as u32;
+    for (term, &stem_id) in order.iter().enumerate() {
+        terms[stem_id as usize] = term as u32;
     }
     (order, terms)
 }

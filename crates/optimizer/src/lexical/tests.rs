@@ -136,22 +136,22 @@ proptest! {
         let query = Query::parse(&request);
         let documents: Vec<_> = texts.iter().map(|(text, _)| document("t", text)).collect();
         let mut mask = Mask::none(documents.len());
-        let seen = |(place, _): &(usize, &(String, bool))| texts[*place].1;
-        texts.iter().enumerate().filter(seen).for_each(|(place, _)| mask.insert(place));
+        let seen = |(index, _): &(usize, &(String, bool))| texts[*index].1;
+        texts.iter().enumerate().filter(seen).for_each(|(index, _)| mask.insert(index));
         let among_all = LexicalIndex::build(&documents).score(&query, &mask);
-        let alone: Vec<_> = mask.indices().map(|place| documents[place].clone()).collect();
+        let alone: Vec<_> = mask.indices().map(|index| documents[index].clone()).collect();
         let alone = LexicalIndex::build(&alone).score(&query, &Mask::all(alone.len()));
-        let shown: Vec<f32> = mask.indices().map(|place| among_all.scores[place]).collect();
+        let shown: Vec<f32> = mask.indices().map(|index| among_all.scores[index]).collect();
         prop_assert_eq!(shown, alone.scores);
-        prop_assert!((0..documents.len()).all(|place| mask.contains(place) || among_all.scores[place] == 0.0));
+        prop_assert!((0..documents.len()).all(|index| mask.contains(index) || among_all.scores[index] == 0.0));
     }
 
     #[test]
     fn a_tool_is_found_by_its_own_words(texts in proptest::collection::vec(some_text(), 1..10), which in any::<proptest::sample::Index>()) {
         let documents: Vec<_> = texts.iter().map(|text| document("t", text)).collect();
-        let place = which.index(texts.len());
-        let scored = LexicalIndex::build(&documents).score(&Query::parse(&texts[place]), &Mask::all(documents.len()));
-        prop_assert!(scored.scores[place] > 0.0);
+        let index = which.index(texts.len());
+        let scored = LexicalIndex::build(&documents).score(&Query::parse(&texts[index]), &Mask::all(documents.len()));
+        prop_assert!(scored.scores[index] > 0.0);
     }
 
     #[test]

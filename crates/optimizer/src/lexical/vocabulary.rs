@@ -57,31 +57,31 @@ impl Vocabulary {
     /// The terms that `stem` may mean, with their weights. Used when no visible document contains `stem`.
     ///
     /// The candidates are a longer word with this prefix (`repo`), two words written as one (`webpage`), or a
-    /// word that differs by one or two typing errors. `weigh` returns the weight of a term that a visible
+    /// word that differs by one or two typing errors. `weight_of` returns the weight of a term that a visible
     /// document contains.
-    pub(super) fn guess(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Vec<(usize, f32)> {
+    pub(super) fn guess(&self, stem: &str, weight_of: impl Fn(usize) -> Option<f32>) -> Vec<(usize, f32)> {
         if stem.len() < GUESSED_LENGTH_MIN || !stem.bytes().all(|byte| byte.is_ascii_lowercase()) {
             return Vec::new();
         }
-        if let Some(longer) = self.find_by_prefix(stem, &weigh) {
+        if let Some(longer) = self.find_by_prefix(stem, &weight_of) {
             return vec![longer];
         }
-        let parts = self.find_compound_parts(stem, &weigh);
-        if parts.is_empty() { self.find_misspelt(stem, &weigh).into_iter().collect() } else { parts }
+        let parts = self.find_compound_parts(stem, &weight_of);
+        if parts.is_empty() { self.find_misspelt(stem, &weight_of).into_iter().collect() } else { parts }
     }
 
     /// The most common word that begins with `stem`, which is the one with the least weight.
-    fn find_by_prefix(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Option<(usize, f32)> {
+    fn find_by_prefix(&self, stem: &str, weight_of: impl Fn(usize) -> Option<f32>) -> Option<(usize, f32)> {
         let begins = |&term: &usize| self.stem(term).starts_with(stem);
         let longer = (self.lower_bound(stem)..self.ends.len()).take_while(begins);
-        let weighed = longer.filter_map(|term| Some((term, weigh(term)?)));
+        let weighed = longer.filter_map(|term| Some((term, weight_of(term)?)));
         weighed.min_by(|one, other| one.1.total_cmp(&other.1))
     }
 
-    fn find_compound_parts(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Vec<(usize, f32)> {
+    fn find_compound_parts(&self, stem: &str, weight_of: impl Fn(usize) -> Option<f32>) -> Vec<(usize, f32)> {
         let known = |part: &str| {
             let term = self.find(part)?;
-            Some((term, weigh(term)?))
+            Some((term, weight_of(term)?))
         };
         let split = |at| {
             let (first, second) = stem.split_at(at);
@@ -91,21 +91,21 @@ impl Vocabulary {
     }
 
     /// The nearest word with the same first letter; of several, the most common one.
-    fn find_misspelt(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Option<(usize, f32)> {
-        let slips_max = if stem.len() < TWO_TYPOS_LENGTH_MIN { 1 } else { 2 };
+    fn find_misspelt(&self, stem: &str, weight_of: impl Fn(usize) -> Option<f32>) -> Option<(usize, f32)> {
+        let distance_max = if stem.len() < TWO_TYPOS_LENGTH_MIN { 1 } else { 2 };
         let first = stem.get(..1)?;
         let letters = letter_mask(stem);
         let same = |&term: &usize| self.stem(term).starts_with(first);
         let near = (self.lower_bound(first)..self.ends.len()).take_while(same).filter_map(|term| {
             let other = self.stem(term);
             // Cheap tests come first, because most words fail them.
-            let lengths = other.len().abs_diff(stem.len()) <= slips_max;
-            if !lengths || (letters ^ self::letter_mask(other)).count_ones() as usize > 2 * slips_max {
+            let lengths = other.len().abs_diff(stem.len()) <= distance_max;
+            if !lengths || (letters ^ self::letter_mask(other)).count_ones() as usize > 2 * distance_max {
                 return None;
             }
-            let slips = strsim::osa_distance(stem, other);
-            let weight = weigh(term).filter(|_| slips <= slips_max)?;
-            Some((slips, weight, term))
+            let distance = strsim::osa_distance(stem, other);
+            let weight = weight_of(term).filter(|_| distance <= distance_max)?;
+            Some((distance, weight, term))
         });
         let best = near.min_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
         best.map(|(_, weight, term)| (term, weight))

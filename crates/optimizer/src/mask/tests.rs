@@ -3,8 +3,8 @@ use super::*;
 #[test]
 fn what_is_shown_is_contained_and_counted_once() {
     let mut mask = Mask::none(130);
-    for place in [0, 63, 64, 129, 129, 130, 1000] {
-        mask.insert(place);
+    for index in [0, 63, 64, 129, 129, 130, 1000] {
+        mask.insert(index);
     }
     assert_eq!(mask.indices().collect::<Vec<_>>(), [0, 63, 64, 129]);
     assert_eq!(mask.count(), 4);

@@ -62,18 +62,19 @@ impl AdmitGrant {
 
     /// The verdict for one of the calls, by its index among those that were decided together.
     #[must_use]
-    pub fn verdict(&self, ask: &AdmitRequest, place: u32) -> RemoteVerdict {
+    pub fn verdict(&self, request: &AdmitRequest, index: u32) -> RemoteVerdict {
         let mut verdict = RemoteVerdict {
-            admitted: place < self.granted_count,
+            admitted: index < self.granted_count,
             levels: self.levels.clone(),
             pays: SmallVec::new(),
             at: self.now,
         };
-        for ((bucket, level), paid) in ask.buckets.iter().zip(&mut verdict.levels).zip(&self.paid_counts) {
+        for ((bucket, level), paid) in request.buckets.iter().zip(&mut verdict.levels).zip(&self.paid_counts)
+        {
             // What later calls of the same decision paid is still in the bucket for this call.
-            let later = paid.saturating_sub(place.saturating_add(1));
+            let later = paid.saturating_sub(index.saturating_add(1));
             *level = level.saturating_add(cost_units(bucket).saturating_mul(i64::from(later)));
-            verdict.pays.push(place < *paid);
+            verdict.pays.push(index < *paid);
         }
         verdict
     }

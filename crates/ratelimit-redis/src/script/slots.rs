@@ -15,24 +15,24 @@ impl Scripts {
     /// Asks for a slot for one call under every limit of the request, and for payment from buckets of the
     /// same partition.
     #[must_use]
-    pub fn acquire<'a>(&'a self, ask: &'a SlotRequest, buckets: &'a AdmitRequest) -> ScriptCall<'a> {
-        let mut spec = Vec::with_capacity(31 + 33 * buckets.buckets.len() + 5 * ask.limits.len());
+    pub fn acquire<'a>(&'a self, request: &'a SlotRequest, buckets: &'a AdmitRequest) -> ScriptCall<'a> {
+        let mut spec = Vec::with_capacity(31 + 33 * buckets.buckets.len() + 5 * request.limits.len());
         spec.extend_from_slice(&self.time_argument(None));
         spec.extend_from_slice(&count_argument(buckets.buckets.len()));
-        spec.extend_from_slice(&count_argument(ask.limits.len()));
-        spec.extend_from_slice(&millis(ask.lease).to_le_bytes());
-        spec.extend_from_slice(&ask.call.0);
+        spec.extend_from_slice(&count_argument(request.limits.len()));
+        spec.extend_from_slice(&millis(request.lease).to_le_bytes());
+        spec.extend_from_slice(&request.call.0);
         push_records(&mut spec, buckets);
-        for slots in &ask.limits {
+        for slots in &request.limits {
             spec.extend_from_slice(&slots.count_max.to_le_bytes());
             spec.push(u8::from(slots.mode == Mode::Enforce));
         }
-        let ended = ask.ended.iter().map(|ended| call_id_bytes(&[], ended));
+        let ended = request.ended.iter().map(|ended| call_id_bytes(&[], ended));
         // Each limit has its list of ended calls, even if the request has none.
-        let ended = ended.chain(std::iter::repeat(Vec::new())).take(ask.limits.len());
+        let ended = ended.chain(std::iter::repeat(Vec::new())).take(request.limits.len());
         let mut call = self.bucket_call(&self.acquire, buckets.buckets.iter(), spec);
-        call.partition = ask.limits.first().and_then(|slots| slots.partition.as_deref());
-        call.other_keys = ask.limits.iter().map(|slots| &*slots.key).collect();
+        call.partition = request.limits.first().and_then(|slots| slots.partition.as_deref());
+        call.other_keys = request.limits.iter().map(|slots| &*slots.key).collect();
         if call.args.len() == 1 {
             call.args.push(Vec::new());
         }
@@ -129,14 +129,14 @@ mod tests {
     #[test]
     fn a_question_carries_a_list_of_the_ended_for_every_bound() {
         let scripts = Scripts::new("p:{n:s}:".to_owned());
-        let ask = SlotRequest {
+        let request = SlotRequest {
             call: CallId([7; 16]),
             lease: Duration::from_secs(15),
             limits: [slot_limit("a"), slot_limit("b")].into_iter().collect(),
             ended: std::iter::once(vec![CallId([1; 16]), CallId([2; 16])]).collect(),
         };
         let none = AdmitRequest { buckets: SmallVec::new() };
-        let call = scripts.acquire(&ask, &none);
+        let call = scripts.acquire(&request, &none);
         assert_eq!(call.keys(), ["p:{n:s/ann}:2:a", "p:{n:s/ann}:2:b"]);
         let lengths = |call: &ScriptCall<'_>| call.args().iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(lengths(&call), [31 + 2 * 5, 0, 32, 0]);
@@ -153,11 +153,11 @@ mod tests {
             legacy_keys: None,
         };
         let buckets = AdmitRequest { buckets: std::iter::once(bucket).collect() };
-        let call = scripts.acquire(&ask, &buckets);
+        let call = scripts.acquire(&request, &buckets);
         assert_eq!(call.keys(), ["p:{n:s/ann}:3:c", "p:{n:s/ann}:2:a", "p:{n:s/ann}:2:b"]);
         assert_eq!(lengths(&call), [31 + 33 + 2 * 5, 0, 32, 0]);
-        let report = SlotReport { key: "a".into(), held: vec![ask.call], ended: vec![CallId([1; 16])] };
-        let call = scripts.report(None, std::slice::from_ref(&report), ask.lease);
+        let report = SlotReport { key: "a".into(), held: vec![request.call], ended: vec![CallId([1; 16])] };
+        let call = scripts.report(None, std::slice::from_ref(&report), request.lease);
         assert_eq!(call.keys(), ["p:{n:s}:2:a"]);
         assert_eq!(call.args()[0], b"15000");
         assert_eq!(call.args()[1].len(), 4 + 16 + 16);

@@ -35,11 +35,11 @@ fn a_grant_for_several_is_a_verdict_for_each() {
         (true, [4, 1], [true, false]),
         (false, [4, 1], [false, false]),
     ];
-    for (place, (admitted, left, pays)) in (0..).zip(expected) {
-        let verdict = grant.verdict(&admit_request(), place);
-        assert_eq!(verdict.admitted, admitted, "{place}");
-        assert_eq!(verdict.levels.as_slice(), left.map(units), "{place}");
-        assert_eq!(verdict.pays.as_slice(), pays, "{place}");
+    for (index, (admitted, left, pays)) in (0..).zip(expected) {
+        let verdict = grant.verdict(&admit_request(), index);
+        assert_eq!(verdict.admitted, admitted, "{index}");
+        assert_eq!(verdict.levels.as_slice(), left.map(units), "{index}");
+        assert_eq!(verdict.pays.as_slice(), pays, "{index}");
     }
     assert_eq!(grant.unused_counts(0).as_slice(), [3, 2]);
     assert_eq!(grant.unused_counts(2).as_slice(), [1, 0]);
@@ -60,8 +60,8 @@ fn answers_of_another_shape_are_none() {
 #[test]
 fn a_call_names_its_keys_and_carries_one_argument() {
     let scripts = Scripts::new("p:{n:s}:".to_owned());
-    let ask = admit_request();
-    let call = scripts.admit(&ask, 1, None);
+    let request = admit_request();
+    let call = scripts.admit(&request, 1, None);
     assert_eq!(call.keys(), ["p:{n:s}:3:a", "p:{n:s}:3:b"]);
     let words: Vec<Vec<u8>> = call
         .by_digest()
@@ -76,7 +76,7 @@ fn a_call_names_its_keys_and_carries_one_argument() {
     assert_eq!(words[1], scripts.admit.digest().as_bytes());
     assert_eq!(words[2], b"2");
     assert_eq!(words[5].len(), 11 + 2 * 33);
-    let change = Adjustment { bucket: ask.buckets[1].clone(), tokens: -2, paid_at: Some(Micros(1)) };
+    let change = Adjustment { bucket: request.buckets[1].clone(), tokens: -2, paid_at: Some(Micros(1)) };
     let changes = [change];
     let call = scripts.adjust(&changes, None);
     assert_eq!(call.keys(), ["p:{n:s}:3:b"]);

@@ -18,10 +18,10 @@ use crate::script::{AdmitGrant, read_acquire, read_counts};
 type AcquireResult = Result<(SlotVerdict, AdmitGrant), StoreFailure>;
 
 impl StoreInner {
-    async fn acquire(self: Arc<Self>, ask: SlotRequest, buckets: AdmitRequest) -> AcquireResult {
+    async fn acquire(self: Arc<Self>, request: SlotRequest, buckets: AdmitRequest) -> AcquireResult {
         let sent = self.refusal_cache.mark_sent(self.clock.now());
-        let answer = self.server.call(&self.server.scripts.acquire(&ask, &buckets)).await?;
-        let read = read_acquire(&answer, buckets.buckets.len(), ask.limits.len());
+        let answer = self.server.call(&self.server.scripts.acquire(&request, &buckets)).await?;
+        let read = read_acquire(&answer, buckets.buckets.len(), request.limits.len());
         let (verdict, grant) = read.ok_or(StoreFailure::Refused)?;
         self.refusal_cache.insert(&buckets, &grant, sent, self.clock.now());
         Ok((verdict, grant))
@@ -38,8 +38,8 @@ struct AcquireGuard {
 
 impl AcquireGuard {
     async fn finish(&mut self) -> AcquireResult {
-        let Some(question) = &mut self.acquisition else { return Err(StoreFailure::Timeout) };
-        let answer = question.await;
+        let Some(acquisition) = &mut self.acquisition else { return Err(StoreFailure::Timeout) };
+        let answer = acquisition.await;
         self.acquisition = None;
         answer
     }
@@ -47,10 +47,10 @@ impl AcquireGuard {
 
 impl Drop for AcquireGuard {
     fn drop(&mut self) {
-        let Some(question) = self.acquisition.take() else { return };
+        let Some(acquisition) = self.acquisition.take() else { return };
         let (shared, buckets) = (self.store.clone(), self.buckets.clone());
         self.store.runtime.spawn(async move {
-            if let Ok((_, grant)) = question.await {
+            if let Ok((_, grant)) = acquisition.await {
                 let _ = shared.refund(&buckets, &grant.unused_counts(0), grant.now).await;
             }
         });
@@ -60,12 +60,12 @@ impl Drop for AcquireGuard {
 impl SlotStore for RedisStore {
     fn acquire<'a>(
         &'a self,
-        ask: &'a SlotRequest,
+        request: &'a SlotRequest,
         buckets: &'a AdmitRequest,
     ) -> BoxFuture<'a, Result<(SlotVerdict, RemoteVerdict), StoreFailure>> {
-        let (shared, ask, buckets) = (self.inner.clone(), ask.clone(), buckets.clone());
+        let (shared, request, buckets) = (self.inner.clone(), request.clone(), buckets.clone());
         Box::pin(async move {
-            let question = Box::pin(shared.clone().acquire(ask, buckets.clone()));
+            let question = Box::pin(shared.clone().acquire(request, buckets.clone()));
             let mut entering = AcquireGuard { store: shared, buckets, acquisition: Some(question) };
             let (verdict, grant) = entering.finish().await?;
             Ok((verdict, grant.verdict(&entering.buckets, 0)))
@@ -74,13 +74,13 @@ impl SlotStore for RedisStore {
 
     fn report<'a>(
         &'a self,
-        home: Option<&'a str>,
+        partition: Option<&'a str>,
         reports: &'a [SlotReport],
         lease: Duration,
     ) -> BoxFuture<'a, Result<(), StoreFailure>> {
         Box::pin(async move {
             let server = &self.inner.server;
-            server.call(&server.scripts.report(home, reports, lease)).await.map(drop)
+            server.call(&server.scripts.report(partition, reports, lease)).await.map(drop)
         })
     }
 

@@ -65,17 +65,18 @@ impl Model {
         bucket.rate.units(u64::from(bucket.cost))
     }
 
-    fn admit(&mut self, ask: &AdmitRequest, now: Micros) -> RemoteVerdict {
+    fn admit(&mut self, request: &AdmitRequest, now: Micros) -> RemoteVerdict {
         let fits = |bucket: &RemoteBucket| self.level(bucket, now) >= Self::cost(bucket);
-        let mut pays: SmallVec<[bool; 4]> = ask.buckets.iter().map(fits).collect();
-        let short = ask.buckets.iter().zip(&pays).any(|(bucket, pays)| bucket.mode == Mode::Enforce && !pays);
-        for (bucket, pays) in ask.buckets.iter().zip(&mut pays) {
+        let mut pays: SmallVec<[bool; 4]> = request.buckets.iter().map(fits).collect();
+        let short =
+            request.buckets.iter().zip(&pays).any(|(bucket, pays)| bucket.mode == Mode::Enforce && !pays);
+        for (bucket, pays) in request.buckets.iter().zip(&mut pays) {
             *pays &= !short;
             if *pays && bucket.cost > 0 {
                 self.adjust(bucket, -Self::cost(bucket), now, now);
             }
         }
-        let levels = ask.buckets.iter().map(|bucket| self.level(bucket, now)).collect();
+        let levels = request.buckets.iter().map(|bucket| self.level(bucket, now)).collect();
         RemoteVerdict { admitted: !short, levels, pays, at: now }
     }
 }
@@ -156,7 +157,7 @@ fn step() -> impl Strategy<Value = (TimeStep, Operation)> {
         2 => magnitude(40).prop_map(TimeStep::Backward),
         4 => (-1_i64..=1).prop_map(TimeStep::ToWait),
     ];
-    let act = prop_oneof![
+    let operation = prop_oneof![
         8 => Just(Operation::Admit(1)),
         4 => (2_u16..20).prop_map(Operation::Admit),
         1 => Just(Operation::Admit(0)),
@@ -164,7 +165,7 @@ fn step() -> impl Strategy<Value = (TimeStep, Operation)> {
         2 => magnitude(34).prop_map(Operation::Debt),
         2 => magnitude(20).prop_map(Operation::Resize),
     ];
-    (time, act)
+    (time, operation)
 }
 
 type Trace = (Vec<(Rate, u32, Mode)>, Vec<(TimeStep, Operation)>);
@@ -190,12 +191,12 @@ impl Runner {
             period: None,
             legacy_keys: None,
         };
-        let mut ask = AdmitRequest { buckets: buckets.iter().enumerate().map(place).collect() };
+        let mut request = AdmitRequest { buckets: buckets.iter().enumerate().map(place).collect() };
         let (mut model, mut last) = (Model::default(), None);
         let mut now: u64 = 1 << 50;
         redis::cmd("FLUSHALL").query_async::<()>(&mut self.connection).await.unwrap();
-        for (time, act) in steps {
-            let first = &ask.buckets[0];
+        for (time, operation) in steps {
+            let first = &request.buckets[0];
             now = match *time {
                 TimeStep::Forward(by) => now.saturating_add(by),
                 TimeStep::Backward(by) => now.saturating_sub(by),
@@ -206,16 +207,16 @@ impl Runner {
             }
             .clamp(1, (1 << 53) - 1);
             let at = Micros(now);
-            match *act {
-                Operation::Admit(want) => last = self.admit(&ask, want, at, &mut model).await?.or(last),
+            match *operation {
+                Operation::Admit(want) => last = self.admit(&request, want, at, &mut model).await?.or(last),
                 Operation::Refund(part) => {
                     let Some(verdict) = last.take() else { continue };
-                    self.refund((&ask, &verdict), part, at, &mut model).await;
+                    self.refund((&request, &verdict), part, at, &mut model).await;
                 }
                 Operation::Resize(tokens) => {
                     let period = first.rate.configured().1;
                     if let Ok(rate) = Rate::new(tokens, period, tokens) {
-                        ask.buckets[0].rate = rate;
+                        request.buckets[0].rate = rate;
                         // What was paid in another size is not refunded in this one.
                         last = None;
                     }
@@ -232,12 +233,12 @@ impl Runner {
     /// Refunds `1 / part` of what a call has paid.
     async fn refund(
         &self,
-        (ask, verdict): (&AdmitRequest, &RemoteVerdict),
+        (request, verdict): (&AdmitRequest, &RemoteVerdict),
         part: u32,
         at: Micros,
         model: &mut Model,
     ) {
-        let mut changes = refund(ask, verdict);
+        let mut changes = refund(request, verdict);
         changes.iter_mut().for_each(|change| change.tokens /= i64::from(part));
         changes.retain(|change| change.tokens != 0);
         if changes.is_empty() {
@@ -259,23 +260,23 @@ impl Runner {
     /// One decision for `want` calls equals as many decisions one after the other.
     async fn admit(
         &mut self,
-        ask: &AdmitRequest,
+        request: &AdmitRequest,
         want: u16,
         at: Micros,
         model: &mut Model,
     ) -> Result<Option<RemoteVerdict>, TestCaseError> {
-        let command = self.scripts.admit(ask, want, Some(at)).by_text();
+        let command = self.scripts.admit(request, want, Some(at)).by_text();
         let value = command.query_async(&mut self.connection).await.unwrap();
-        let grant = AdmitGrant::read(&value, ask.buckets.len()).expect("an answer that can be read");
+        let grant = AdmitGrant::read(&value, request.buckets.len()).expect("an answer that can be read");
         prop_assert_eq!(grant.now, at);
         if want == 0 {
-            let levels: Vec<i64> = ask.buckets.iter().map(|bucket| model.level(bucket, at)).collect();
+            let levels: Vec<i64> = request.buckets.iter().map(|bucket| model.level(bucket, at)).collect();
             prop_assert_eq!(grant.levels.as_slice(), levels.as_slice());
         }
         let mut paid = None;
         for place in 0..u32::from(want) {
-            let (ours, theirs) = (grant.verdict(ask, place), model.admit(ask, at));
-            prop_assert_eq!(&ours, &theirs, "call {} of {} at {:?} of {:?}", place, want, at, ask);
+            let (ours, theirs) = (grant.verdict(request, place), model.admit(request, at));
+            prop_assert_eq!(&ours, &theirs, "call {} of {} at {:?} of {:?}", place, want, at, request);
             if theirs.admitted {
                 paid = Some(theirs);
             }
@@ -311,15 +312,15 @@ async fn agree(kind: ServerKind, cases: u32) {
     // Refused a microsecond before the wait is over, admitted when it is.
     for (tokens, secs, burst) in [(1, 2_592_000, 1), (7, 3, 20), (1_000_000, 1, 5), (3, 1000, 3)] {
         let rate = Rate::new(tokens, Duration::from_secs(secs), burst).unwrap();
-        let ask = crate::server::admit_request(&[(&format!("edge:{tokens}"), rate)]);
+        let request = crate::server::admit_request(&[(&format!("edge:{tokens}"), rate)]);
         let start = Micros(1 << 50);
         let mut model = Model::default();
         for _ in 0..=burst {
-            player.admit(&ask, 1, start, &mut model).await.unwrap();
+            player.admit(&request, 1, start, &mut model).await.unwrap();
         }
-        let wait = rate.wait(model.level(&ask.buckets[0], start), rate.units(1));
-        assert!(player.admit(&ask, 1, start.plus(wait - 1), &mut model).await.unwrap().is_none());
-        assert!(player.admit(&ask, 1, start.plus(wait), &mut model).await.unwrap().is_some());
+        let wait = rate.wait(model.level(&request.buckets[0], start), rate.units(1));
+        assert!(player.admit(&request, 1, start.plus(wait - 1), &mut model).await.unwrap().is_none());
+        assert!(player.admit(&request, 1, start.plus(wait), &mut model).await.unwrap().is_some());
     }
 }
 
@@ -332,14 +333,14 @@ async fn the_largest_debts_are_exact(kind: ServerKind) {
     for (place, tokens) in [7, 11, 1_000_003, 1_000_000_007].into_iter().enumerate() {
         let rate = Rate::new(tokens, Duration::from_micros(69_431 * 20_394_401), 6361).unwrap();
         for tokens in [6362, 9001, 12_721, 12_722] {
-            let ask = crate::server::admit_request(&[(&format!("debt:{place}:{tokens}"), rate)]);
+            let request = crate::server::admit_request(&[(&format!("debt:{place}:{tokens}"), rate)]);
             let mut model = Model::default();
-            player.adjust(&debt(&ask.buckets[0], tokens), start).await;
-            model.adjust(&ask.buckets[0], -rate.units(tokens), start, start);
-            let full = rate.wait(model.level(&ask.buckets[0], start), rate.capacity());
+            player.adjust(&debt(&request.buckets[0], tokens), start).await;
+            model.adjust(&request.buckets[0], -rate.units(tokens), start, start);
+            let full = rate.wait(model.level(&request.buckets[0], start), rate.capacity());
             for off in -5..=5 {
                 let at = start.plus(full.saturating_add_signed(off));
-                player.admit(&ask, 0, at, &mut model).await.unwrap();
+                player.admit(&request, 0, at, &mut model).await.unwrap();
             }
         }
     }

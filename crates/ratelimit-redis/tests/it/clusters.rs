@@ -147,26 +147,26 @@ async fn a_cluster_decides_in_one_slot_and_survives_a_failover() {
     let policy = RedisPolicy::new(StoreTarget::Cluster { urls }, "ns", "srv").unwrap();
     let store = RedisStore::start(policy.with_deadline(Duration::from_secs(1)).unwrap());
     wait_available(&store).await;
-    let question = admit_request(&[
+    let request = admit_request(&[
         ("shared:0", fixed_rate(1000)),
         ("shared:tool:a", fixed_rate(1000)),
         ("user:0:ann", fixed_rate(1000)),
         ("user-tool:a:ann", fixed_rate(30)),
     ]);
     for left in (0..30).rev() {
-        let verdict = admit(&store, &question).await;
+        let verdict = admit(&store, &request).await;
         assert!(verdict.admitted);
-        assert_eq!(tokens(&question, &verdict.levels)[3], left);
+        assert_eq!(tokens(&request, &verdict.levels)[3], left);
     }
-    assert!(!admit(&store, &question).await.admitted);
+    assert!(!admit(&store, &request).await.admitted);
     check_slot_partitions(&store).await;
     // On a busy machine the cluster may have failed over already; what matters is which node holds the key
     // now.
     let key = "thv:rl:{ns:srv}:3:user-tool:a:ann";
     let mut master = None;
     eventually("the empty bucket is on two nodes", async || {
-        let _ = store.admit(&question).await;
-        let empty = store.peek(&question).await.is_ok_and(|levels| tokens(&question, &levels)[3] == 0);
+        let _ = store.admit(&request).await;
+        let empty = store.peek(&request).await.is_ok_and(|levels| tokens(&request, &levels)[3] == 0);
         master = replicated(&nodes, key).await.filter(|_| empty);
         master.is_some()
     })
@@ -180,8 +180,8 @@ async fn a_cluster_decides_in_one_slot_and_survives_a_failover() {
     .await;
     wait_available(&store).await;
     eventually("the bucket is still empty", async || {
-        store.peek(&question).await.is_ok_and(|levels| tokens(&question, &levels)[3] == 0)
+        store.peek(&request).await.is_ok_and(|levels| tokens(&request, &levels)[3] == 0)
     })
     .await;
-    assert!(!admit(&store, &question).await.admitted);
+    assert!(!admit(&store, &request).await.admitted);
 }

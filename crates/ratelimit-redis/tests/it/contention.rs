@@ -21,17 +21,17 @@ async fn three_replicas_share_exactly(kind: ServerKind) {
         stores.push(Arc::new(server.store_with_long_deadline().await));
     }
     let mut tasks = Vec::new();
-    for place in 0..96_usize {
-        let store = stores[place % 3].clone();
+    for index in 0..96_usize {
+        let store = stores[index % 3].clone();
         // All share one bucket, and each of eight users has a bucket of its own.
-        let user = format!("user:0:{}", place % 8);
+        let user = format!("user:0:{}", index % 8);
         tasks.push(tokio::spawn(async move {
-            let question = admit_request(&[("shared:0", fixed_rate(777)), (&user, fixed_rate(90))]);
+            let request = admit_request(&[("shared:0", fixed_rate(777)), (&user, fixed_rate(90))]);
             let mut admitted = 0;
             for _ in 0..30 {
-                admitted += u32::from(admit(&store, &question).await.admitted);
+                admitted += u32::from(admit(&store, &request).await.admitted);
             }
-            (place % 8, admitted)
+            (index % 8, admitted)
         }));
     }
     let mut by_user = [0; 8];
@@ -51,14 +51,14 @@ async fn work(url: &str) -> u32 {
     let store = Arc::new(RedisStore::start(policy));
     wait_available(&store).await;
     let tasks: Vec<_> = (0..50_u32)
-        .map(|place| {
+        .map(|index| {
             let store = store.clone();
             tokio::spawn(async move {
-                let own = format!("user:0:{}", place % 25);
-                let question = admit_request(&[("shared:0", fixed_rate(1500)), (&own, fixed_rate(1000))]);
+                let own = format!("user:0:{}", index % 25);
+                let request = admit_request(&[("shared:0", fixed_rate(1500)), (&own, fixed_rate(1000))]);
                 let mut admitted = 0;
                 for _ in 0..40 {
-                    admitted += u32::from(admit(&store, &question).await.admitted);
+                    admitted += u32::from(admit(&store, &request).await.admitted);
                 }
                 admitted
             })

@@ -40,8 +40,8 @@ async fn peek(
     bucket: &RemoteBucket,
     at: u64,
 ) -> i64 {
-    let ask = AdmitRequest { buckets: std::iter::once(bucket.clone()).collect() };
-    let command = scripts.admit(&ask, 0, Some(Micros(at))).by_text();
+    let request = AdmitRequest { buckets: std::iter::once(bucket.clone()).collect() };
+    let command = scripts.admit(&request, 0, Some(Micros(at))).by_text();
     AdmitGrant::read(&command.query_async(connection).await.unwrap(), 1).unwrap().levels[0]
 }
 

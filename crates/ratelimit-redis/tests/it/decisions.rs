@@ -145,8 +145,8 @@ async fn a_clock_that_was_set_back_earns_on(kind: ServerKind) {
     // Other scripts use the new time as well.
     server.run::<redis::Value>(redis::cmd("DEL").arg("{x}:shared:0")).await;
     spend().await;
-    let order = TakeRequest { min_useful: 1, need: 3, want: 3, share_divisor: 1 };
-    let taken = server.run::<redis::Value>(&scripts.take(bucket, order, None).by_text()).await;
+    let request = TakeRequest { min_useful: 1, need: 3, want: 3, share_divisor: 1 };
+    let taken = server.run::<redis::Value>(&scripts.take(bucket, request, None).by_text()).await;
     assert_eq!(read_take_grant(&taken).unwrap().tokens, 3);
     let step = async |at| {
         server.run::<redis::Value>(&scripts.adjust(&debt(bucket, 10), at).by_text()).await;
@@ -183,13 +183,13 @@ async fn a_broken_value_is_an_empty_bucket_and_fills(kind: ServerKind) {
 async fn the_reference_left_nothing_that_hurts(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = server.store_with_long_deadline().await;
-    let places = ["shared", "shared:tool:x", "user:ann", "user-tool:x:ann"];
+    let keys = ["shared", "shared:tool:x", "user:ann", "user-tool:x:ann"];
     let hash = |key: String| {
         let mut command = redis::cmd("HSET");
         command.arg(key).arg("tokens").arg("0.25").arg("last_refill").arg("1800000000000000");
         command
     };
-    for place in places {
+    for place in keys {
         server.run::<i64>(&hash(format!("thv:rl:{{ns:srv}}:{place}"))).await;
         let same = admit_request(&[(place, fixed_rate(2))]);
         let verdict = admit(&store, &same).await;

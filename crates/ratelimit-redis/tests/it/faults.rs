@@ -25,10 +25,10 @@ crate::on_both!(
 /// Sends requests until the circuit opens. Each of them fails within the time limit of `attempt`.
 async fn fail_until_circuit_opens(
     store: &RedisStore,
-    question: &vmcp_ratelimit::AdmitRequest,
+    request: &vmcp_ratelimit::AdmitRequest,
 ) -> Vec<StoreFailure> {
     let mut failures = Vec::new();
-    eventually("the store rests", async || match attempt(store, question).await {
+    eventually("the store rests", async || match attempt(store, request).await {
         Err(StoreFailure::CircuitOpen) => true,
         Err(failure) => {
             failures.push(failure);
@@ -45,15 +45,15 @@ async fn a_server_that_hangs_is_not_waited_for(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = RedisStore::start(server.policy());
     wait_available(&store).await;
-    let question = admit_request(&[("shared:0", fixed_rate(1000))]);
+    let request = admit_request(&[("shared:0", fixed_rate(1000))]);
     for _ in 0..2 {
-        admit(&store, &question).await;
+        admit(&store, &request).await;
         server.signal(Signal::STOP);
-        let failures = fail_until_circuit_opens(&store, &question).await;
+        let failures = fail_until_circuit_opens(&store, &request).await;
         assert!(failures.iter().all(|failure| *failure == StoreFailure::Timeout), "{failures:?}");
         // Long enough for the connection to be replaced as well.
         for _ in 0..150 {
-            assert!(attempt(&store, &question).await.is_err());
+            assert!(attempt(&store, &request).await.is_err());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         server.signal(Signal::CONT);
@@ -61,40 +61,40 @@ async fn a_server_that_hangs_is_not_waited_for(kind: ServerKind) {
     }
     // Requests whose reply timed out may have been executed: at least the admitted calls are paid, possibly
     // more.
-    admit(&store, &question).await;
-    assert!(tokens(&question, &store.peek(&question).await.unwrap())[0] <= 997);
+    admit(&store, &request).await;
+    assert!(tokens(&request, &store.peek(&request).await.unwrap())[0] <= 997);
 }
 
 async fn a_server_that_restarts_empty_is_found_again(kind: ServerKind) {
     let mut server = Server::start(kind).await;
     let store = RedisStore::start(server.policy());
     wait_available(&store).await;
-    let question = admit_request(&[("shared:0", fixed_rate(3))]);
+    let request = admit_request(&[("shared:0", fixed_rate(3))]);
     for _ in 0..3 {
-        assert!(admit(&store, &question).await.admitted);
+        assert!(admit(&store, &request).await.admitted);
     }
-    assert!(!admit(&store, &question).await.admitted);
+    assert!(!admit(&store, &request).await.admitted);
     server.kill();
     let other = admit_request(&[("shared:1", fixed_rate(3))]);
     let failures = fail_until_circuit_opens(&store, &other).await;
     assert!(failures.iter().all(|failure| *failure != StoreFailure::Refused), "{failures:?}");
     server.restart().await;
     wait_available(&store).await;
-    eventually("the fresh bucket is seen", async || admit(&store, &question).await.admitted).await;
+    eventually("the fresh bucket is seen", async || admit(&store, &request).await.admitted).await;
 }
 
 async fn a_replica_is_not_written_to(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = RedisStore::start(server.policy());
     wait_available(&store).await;
-    let question = admit_request(&[("shared:0", fixed_rate(1000))]);
-    admit(&store, &question).await;
+    let request = admit_request(&[("shared:0", fixed_rate(1000))]);
+    admit(&store, &request).await;
     server.command::<()>("REPLICAOF 127.0.0.1 1").await;
-    let failures = fail_until_circuit_opens(&store, &question).await;
+    let failures = fail_until_circuit_opens(&store, &request).await;
     assert!(failures.contains(&StoreFailure::Refused), "{failures:?}");
     server.command::<()>("REPLICAOF NO ONE").await;
     wait_available(&store).await;
-    assert!(admit(&store, &question).await.admitted);
+    assert!(admit(&store, &request).await.admitted);
 }
 
 async fn a_full_server_refuses(kind: ServerKind) {
@@ -117,15 +117,15 @@ async fn a_full_server_refuses(kind: ServerKind) {
 async fn a_flushed_script_is_brought_again(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = server.store_with_long_deadline().await;
-    let question = admit_request(&[("shared:0", fixed_rate(1000))]);
+    let request = admit_request(&[("shared:0", fixed_rate(1000))]);
     for round in 1..=5 {
         server.command::<()>("SCRIPT FLUSH").await;
-        let verdict = store.admit(&question).await.unwrap();
+        let verdict = store.admit(&request).await.unwrap();
         assert!(verdict.admitted);
         server.command::<()>("SCRIPT FLUSH").await;
-        store.adjust(&refund(&question, &verdict)).await.unwrap();
-        store.adjust(&debt(&question.buckets[0], 1)).await.unwrap();
-        assert_eq!(tokens(&question, &store.peek(&question).await.unwrap()), [1000 - round]);
+        store.adjust(&refund(&request, &verdict)).await.unwrap();
+        store.adjust(&debt(&request.buckets[0], 1)).await.unwrap();
+        assert_eq!(tokens(&request, &store.peek(&request).await.unwrap()), [1000 - round]);
     }
 }
 
@@ -133,13 +133,13 @@ async fn a_server_that_comes_late_is_found(kind: ServerKind) {
     let mut server = Server::start(kind).await;
     server.kill();
     let store = RedisStore::start(server.policy());
-    let question = admit_request(&[("shared:0", fixed_rate(1000))]);
+    let request = admit_request(&[("shared:0", fixed_rate(1000))]);
     assert_eq!(store.replica_count(), None);
-    let failures = fail_until_circuit_opens(&store, &question).await;
+    let failures = fail_until_circuit_opens(&store, &request).await;
     assert!(failures.iter().all(|failure| *failure == StoreFailure::Disconnected), "{failures:?}");
     server.restart().await;
     wait_available(&store).await;
-    assert!(admit(&store, &question).await.admitted);
+    assert!(admit(&store, &request).await.admitted);
     assert_eq!(store.replica_count(), Some(1));
 }
 
@@ -150,12 +150,12 @@ async fn a_silent_listener_is_not_waited_for() {
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let target = StoreTarget::Single { url: ServerUrl::parse(&url).unwrap() };
     let store = RedisStore::start(RedisPolicy::new(target, "ns", "srv").unwrap());
-    let question = admit_request(&[("shared:0", fixed_rate(1000))]);
-    let failures = fail_until_circuit_opens(&store, &question).await;
+    let request = admit_request(&[("shared:0", fixed_rate(1000))]);
+    let failures = fail_until_circuit_opens(&store, &request).await;
     assert!(!failures.is_empty());
-    assert!(attempt(&store, &question).await.is_err());
-    assert_eq!(store.peek(&question).await, Err(StoreFailure::CircuitOpen));
-    assert_eq!(store.adjust(&debt(&question.buckets[0], 1)).await, Err(StoreFailure::CircuitOpen));
+    assert!(attempt(&store, &request).await.is_err());
+    assert_eq!(store.peek(&request).await, Err(StoreFailure::CircuitOpen));
+    assert_eq!(store.adjust(&debt(&request.buckets[0], 1)).await, Err(StoreFailure::CircuitOpen));
 }
 
 /// Settings can be changed while a server runs.

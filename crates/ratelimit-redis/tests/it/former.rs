@@ -91,8 +91,8 @@ async fn levels_of_the_reference_are_found(kind: ServerKind) {
         ("user:2s:d", "user-tool:x:ann", "-3", 0),
     ] {
         server.run::<i64>(&hash(reference, left)).await;
-        let ask = found(key, reference);
-        assert_eq!(tokens(&ask, &admit(&store, &ask).await.levels), [expected], "{reference}");
+        let request = found(key, reference);
+        assert_eq!(tokens(&request, &admit(&store, &request).await.levels), [expected], "{reference}");
     }
     // A value that is no level is ignored.
     server.run::<i64>(&hash("user:bob", "many")).await;
@@ -100,8 +100,8 @@ async fn levels_of_the_reference_are_found(kind: ServerKind) {
     for (key, reference) in
         [("user:1s:b", "user:bob"), ("user:1s:e", "user:eve"), ("user:1s:n", "user:nobody")]
     {
-        let ask = found(key, reference);
-        assert_eq!(tokens(&ask, &admit(&store, &ask).await.levels), [8], "{reference}");
+        let request = found(key, reference);
+        assert_eq!(tokens(&request, &admit(&store, &request).await.levels), [8], "{reference}");
     }
 }
 
@@ -110,9 +110,9 @@ async fn a_debt_finds_the_former_level_first(kind: ServerKind) {
     let store = server.store_with_long_deadline().await;
     let rate = fixed_rate(50);
     write_legacy(&server, "shared:0", &rate, 20).await;
-    let ask = one_bucket_request("shared:86400s", rate, by_window_index(&["shared:0"], true));
-    store.adjust(&debt(&ask.buckets[0], 5)).await.unwrap();
-    assert_eq!(tokens(&ask, &store.peek(&ask).await.unwrap()), [15]);
+    let request = one_bucket_request("shared:86400s", rate, by_window_index(&["shared:0"], true));
+    store.adjust(&debt(&request.buckets[0], 5)).await.unwrap();
+    assert_eq!(tokens(&request, &store.peek(&request).await.unwrap()), [15]);
 }
 
 async fn the_age_of_keys_is_told(kind: ServerKind) {

@@ -182,7 +182,7 @@ async fn hoarding_stays_within_the_bound(kind: ServerKind) {
     fleet.push(spawn(&server, "steady, die"));
     // One process is killed with the tokens that it holds, and one is stopped for longer than its lease.
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    let signal = |place: usize, signal| kill_process(Pid::from_child(&fleet[place]), signal).unwrap();
+    let signal = |index: usize, signal| kill_process(Pid::from_child(&fleet[index]), signal).unwrap();
     signal(8, Signal::KILL);
     signal(0, Signal::STOP);
     tokio::time::sleep(Duration::from_millis(600)).await;
@@ -216,9 +216,9 @@ async fn what_is_taken_is_gone_and_the_rest_is_shared_out(kind: ServerKind) {
     let slow = Rate::new(100, Duration::from_secs(86_400), 100).unwrap();
     let bucket = bucket("shared:0", slow, 1, Mode::Enforce);
     let take = async |least, need, want| {
-        let order = TakeRequest { min_useful: least, need, want, share_divisor: 4 };
-        let taken = store.take(&bucket, order).await.unwrap();
-        (taken.tokens, slow.tokens(taken.level))
+        let request = TakeRequest { min_useful: least, need, want, share_divisor: 4 };
+        let grant = store.take(&bucket, request).await.unwrap();
+        (grant.tokens, slow.tokens(grant.level))
     };
     assert_eq!(take(0, 0, 80).await, (25, 75), "one part of four");
     assert_eq!(take(0, 0, 10).await, (10, 65), "no more than wanted");

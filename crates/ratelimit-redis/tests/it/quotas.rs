@@ -40,16 +40,16 @@ async fn a_period_is_counted_exactly_and_kept_until_its_end(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = server.store_with_long_deadline().await;
     let bucket = quota(3);
-    let ask = one_bucket_request(&bucket);
+    let request = one_bucket_request(&bucket);
     for left in [2, 1, 0] {
-        let verdict = admit(&store, &ask).await;
+        let verdict = admit(&store, &request).await;
         assert!(verdict.admitted);
-        assert_eq!(tokens(&ask, &verdict.levels), [left]);
+        assert_eq!(tokens(&request, &verdict.levels), [left]);
     }
     tokio::time::sleep(Duration::from_millis(20)).await;
-    assert!(!admit(&store, &ask).await.admitted, "nothing is earned");
+    assert!(!admit(&store, &request).await.admitted, "nothing is earned");
     let another = server.store_with_long_deadline().await;
-    assert!(!admit(&another, &ask).await.admitted);
+    assert!(!admit(&another, &request).await.admitted);
     // Another size in the same period: what is spent stays spent.
     let larger =
         RemoteBucket { rate: Rate::per_calendar_period(5, Duration::from_secs(86_400)).unwrap(), ..bucket };
@@ -68,15 +68,19 @@ async fn what_is_given_back_stays_in_its_period(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = server.store_with_long_deadline().await;
     let bucket = quota(3);
-    let ask = one_bucket_request(&bucket);
-    let at = admit(&store, &ask).await.at;
-    assert!(admit(&store, &ask).await.admitted);
+    let request = one_bucket_request(&bucket);
+    let at = admit(&store, &request).await.at;
+    assert!(admit(&store, &request).await.admitted);
     let change = |tokens: i64| [Adjustment { bucket: bucket.clone(), tokens, paid_at: Some(at) }];
     store.adjust(&change(-1)).await.unwrap();
-    assert_eq!(tokens(&ask, &store.peek(&ask).await.unwrap()), [2]);
+    assert_eq!(tokens(&request, &store.peek(&request).await.unwrap()), [2]);
     store.adjust(&change(-9)).await.unwrap();
-    assert_eq!(tokens(&ask, &store.peek(&ask).await.unwrap()), [3], "never more than the quota");
+    assert_eq!(tokens(&request, &store.peek(&request).await.unwrap()), [3], "never more than the quota");
     store.adjust(&change(5)).await.unwrap();
-    assert_eq!(store.peek(&ask).await.unwrap().as_slice(), [-2], "what a call turned out to cost is owed");
-    assert!(!admit(&store, &ask).await.admitted);
+    assert_eq!(
+        store.peek(&request).await.unwrap().as_slice(),
+        [-2],
+        "what a call turned out to cost is owed"
+    );
+    assert!(!admit(&store, &request).await.admitted);
 }

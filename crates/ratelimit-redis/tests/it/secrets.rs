@@ -28,9 +28,9 @@ async fn a_user_with_little_leave_is_enough(kind: ServerKind) {
     restrict(&server).await;
     let store = RedisStore::start(policy(&server, "s3cret"));
     wait_available(&store).await;
-    let question = admit_request(&[("shared:0", fixed_rate(2))]);
-    assert!(admit(&store, &question).await.admitted);
-    assert_eq!(tokens(&question, &store.peek(&question).await.unwrap()), [1]);
+    let request = admit_request(&[("shared:0", fixed_rate(2))]);
+    assert!(admit(&store, &request).await.admitted);
+    assert_eq!(tokens(&request, &store.peek(&request).await.unwrap()), [1]);
     let keys: i64 = server.command("DBSIZE").await;
     assert_eq!(keys, 0, "another database was named");
 }
@@ -39,13 +39,13 @@ async fn a_wrong_password_is_a_failure(kind: ServerKind) {
     let server = Server::start(kind).await;
     restrict(&server).await;
     let store = RedisStore::start(policy(&server, "wrong"));
-    let question = admit_request(&[("shared:0", fixed_rate(2))]);
-    eventually("it is known", async || store.admit(&question).await.is_err()).await;
+    let request = admit_request(&[("shared:0", fixed_rate(2))]);
+    eventually("it is known", async || store.admit(&request).await.is_err()).await;
     assert!(!store.is_available());
     restrict(&server).await;
     server.command::<()>("ACL SETUSER limiter >wrong").await;
     wait_available(&store).await;
-    assert!(admit(&store, &question).await.admitted);
+    assert!(admit(&store, &request).await.admitted);
 }
 
 #[test]

@@ -76,18 +76,18 @@ async fn the_store_follows_the_master() {
     let policy = RedisPolicy::new(target, "ns", "srv").unwrap();
     let store = RedisStore::start(policy.with_deadline(Duration::from_secs(1)).unwrap());
     wait_available(&store).await;
-    let question = admit_request(&[("shared:0", fixed_rate(1000))]);
+    let request = admit_request(&[("shared:0", fixed_rate(1000))]);
     for _ in 0..10 {
-        assert!(admit(&store, &question).await.admitted);
+        assert!(admit(&store, &request).await.admitted);
     }
     eventually("the replica has it", async || {
         command(ports[1], "EXISTS thv:rl:{ns:srv}:3:shared:0").await.is_some_and(|found| found == "int(1)")
     })
     .await;
     drop(master);
-    eventually("the store rests", async || store.admit(&question).await.is_err()).await;
+    eventually("the store rests", async || store.admit(&request).await.is_err()).await;
     wait_available(&store).await;
-    assert!(admit(&store, &question).await.admitted);
-    let left = tokens(&question, &store.peek(&question).await.unwrap());
+    assert!(admit(&store, &request).await.admitted);
+    let left = tokens(&request, &store.peek(&request).await.unwrap());
     assert!(left[0] < 1000, "{left:?}");
 }

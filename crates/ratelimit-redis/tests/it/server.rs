@@ -239,8 +239,8 @@ pub(crate) fn admit_request(buckets: &[(&str, Rate)]) -> AdmitRequest {
 }
 
 /// The adjustments that refund the price of a call to the buckets that have paid it.
-pub(crate) fn refund(ask: &AdmitRequest, verdict: &RemoteVerdict) -> Vec<Adjustment> {
-    let paid = ask.buckets.iter().zip(&verdict.pays).filter(|(_, pays)| **pays);
+pub(crate) fn refund(request: &AdmitRequest, verdict: &RemoteVerdict) -> Vec<Adjustment> {
+    let paid = request.buckets.iter().zip(&verdict.pays).filter(|(_, pays)| **pays);
     paid.map(|(bucket, _)| {
         let (tokens, bucket) = (-i64::from(bucket.cost), bucket.clone());
         Adjustment { bucket, tokens, paid_at: Some(verdict.at) }
@@ -255,15 +255,15 @@ pub(crate) fn debt(bucket: &RemoteBucket, tokens: u64) -> [Adjustment; 1] {
 }
 
 /// The whole tokens of each bucket.
-pub(crate) fn tokens(ask: &AdmitRequest, levels: &[i64]) -> Vec<u64> {
-    ask.buckets.iter().zip(levels).map(|(bucket, level)| bucket.rate.tokens(*level)).collect()
+pub(crate) fn tokens(request: &AdmitRequest, levels: &[i64]) -> Vec<u64> {
+    request.buckets.iter().zip(levels).map(|(bucket, level)| bucket.rate.tokens(*level)).collect()
 }
 
 /// Asks until the store answers: the tests check its decisions, not how busy the machine is.
-pub(crate) async fn admit(store: &RedisStore, ask: &AdmitRequest) -> RemoteVerdict {
+pub(crate) async fn admit(store: &RedisStore, request: &AdmitRequest) -> RemoteVerdict {
     let start = Instant::now();
     loop {
-        match store.admit(ask).await {
+        match store.admit(request).await {
             Ok(verdict) => return verdict,
             Err(failure) => assert!(start.elapsed() < TEST_TIMEOUT, "no answer: {failure}"),
         }
@@ -272,9 +272,12 @@ pub(crate) async fn admit(store: &RedisStore, ask: &AdmitRequest) -> RemoteVerdi
 }
 
 /// One attempt, which must end soon however the server behaves.
-pub(crate) async fn attempt(store: &RedisStore, ask: &AdmitRequest) -> Result<RemoteVerdict, StoreFailure> {
+pub(crate) async fn attempt(
+    store: &RedisStore,
+    request: &AdmitRequest,
+) -> Result<RemoteVerdict, StoreFailure> {
     let start = Instant::now();
-    let outcome = store.admit(ask).await;
+    let outcome = store.admit(request).await;
     assert!(start.elapsed() < Duration::from_secs(2), "a call waited {:?}", start.elapsed());
     outcome
 }

@@ -46,9 +46,12 @@ pub(crate) fn slot_request(call: u8, slots: &[RemoteSlotLimit], lease: Duration)
 }
 
 /// Asks for slots of a call that falls under no bucket.
-pub(crate) async fn take_slots(store: &RedisStore, ask: &SlotRequest) -> Result<SlotVerdict, StoreFailure> {
+pub(crate) async fn take_slots(
+    store: &RedisStore,
+    request: &SlotRequest,
+) -> Result<SlotVerdict, StoreFailure> {
     let none = AdmitRequest { buckets: SmallVec::new() };
-    store.acquire(ask, &none).await.map(|(verdict, _)| verdict)
+    store.acquire(request, &none).await.map(|(verdict, _)| verdict)
 }
 
 async fn acquire(store: &RedisStore, call: u8, slots: &[RemoteSlotLimit]) -> SlotVerdict {
@@ -233,9 +236,9 @@ async fn who_gives_up_gets_its_tokens_back(kind: ServerKind) {
     let store = server.store_with_long_deadline().await;
     let (slots, buckets) = ([slot_limit("slots:shared", 9)], admit_request(&[("shared:60s", fixed_rate(3))]));
     server.signal(Signal::STOP);
-    let question = slot_request(1, &slots, LEASE);
+    let request = slot_request(1, &slots, LEASE);
     assert!(
-        tokio::time::timeout(Duration::from_millis(50), store.acquire(&question, &buckets)).await.is_err()
+        tokio::time::timeout(Duration::from_millis(50), store.acquire(&request, &buckets)).await.is_err()
     );
     server.signal(Signal::CONT);
     eventually("the tokens are back", async || {

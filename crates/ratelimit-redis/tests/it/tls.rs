@@ -50,13 +50,13 @@ async fn only_who_trusts_and_is_trusted_gets_through() {
     }
     let port = free_ports(1)[0];
     let _server = start(port);
-    let question = admit_request(&[("shared:0", fixed_rate(5))]);
+    let request = admit_request(&[("shared:0", fixed_rate(5))]);
     let trusting = store(port, Some(Tls::new(Some(AUTHORITY), Some(IDENTITY)).unwrap()));
     wait_available(&trusting).await;
-    assert!(admit(&trusting, &question).await.admitted);
+    assert!(admit(&trusting, &request).await.admitted);
     for tls in [None, Some(Tls::new(Some(AUTHORITY), None).unwrap())] {
         let stranger = store(port, tls);
-        eventually("it is known", async || stranger.admit(&question).await.is_err()).await;
+        eventually("it is known", async || stranger.admit(&request).await.is_err()).await;
         assert!(!stranger.is_available());
     }
 }

@@ -22,12 +22,12 @@ crate::on_both!(
 async fn callers_of_one_question_share_a_call(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = Arc::new(server.store_with_long_deadline().await);
-    let question = Arc::new(admit_request(&[("shared:0", fixed_rate(500)), ("user:0:ann", fixed_rate(120))]));
+    let request = Arc::new(admit_request(&[("shared:0", fixed_rate(500)), ("user:0:ann", fixed_rate(120))]));
     let before = server.call_count("evalsha").await;
     let tasks: Vec<_> = (0..200)
         .map(|_| {
-            let (store, question) = (store.clone(), question.clone());
-            tokio::spawn(async move { store.admit(&question).await.unwrap().admitted })
+            let (store, request) = (store.clone(), request.clone());
+            tokio::spawn(async move { store.admit(&request).await.unwrap().admitted })
         })
         .collect();
     let mut admitted = 0;
@@ -37,17 +37,17 @@ async fn callers_of_one_question_share_a_call(kind: ServerKind) {
     assert_eq!(admitted, 120);
     let calls = server.call_count("evalsha").await - before;
     assert!(calls < 40, "{calls} calls for 200 callers");
-    assert_eq!(tokens(&question, &store.peek(&question).await.unwrap()), [380, 0]);
+    assert_eq!(tokens(&request, &store.peek(&request).await.unwrap()), [380, 0]);
 }
 
 /// The remaining tokens that each call receives are as if the calls had asked one after the other.
 async fn the_line_is_served_in_order(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = Arc::new(server.store_with_long_deadline().await);
-    let question = admit_request(&[("shared:0", fixed_rate(50))]);
+    let request = admit_request(&[("shared:0", fixed_rate(50))]);
     let mut left: Vec<(bool, u64)> = Vec::new();
     let line = async {
-        let calls = (0..60).map(|_| store.admit(&question));
+        let calls = (0..60).map(|_| store.admit(&request));
         // A call joins the queue when it is first polled, here in order.
         let mut calls: Vec<_> = calls.collect();
         let mut done: Vec<Option<(bool, u64)>> = vec![None; calls.len()];
@@ -55,7 +55,7 @@ async fn the_line_is_served_in_order(kind: ServerKind) {
             for (call, done) in calls.iter_mut().zip(&mut done).filter(|(_, done)| done.is_none()) {
                 if let std::task::Poll::Ready(verdict) = call.as_mut().poll(context) {
                     let verdict = verdict.unwrap();
-                    *done = Some((verdict.admitted, tokens(&question, &verdict.levels)[0]));
+                    *done = Some((verdict.admitted, tokens(&request, &verdict.levels)[0]));
                 }
             }
             if done.contains(&None) { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
@@ -65,20 +65,20 @@ async fn the_line_is_served_in_order(kind: ServerKind) {
     };
     left.extend(line.await.into_iter().flatten());
     let expected: Vec<(bool, u64)> =
-        (0..60).map(|place| (place < 50, 49_u64.saturating_sub(place))).collect();
+        (0..60).map(|index| (index < 50, 49_u64.saturating_sub(index))).collect();
     assert_eq!(left, expected);
 }
 
 async fn those_who_give_up_pay_nothing_and_harm_nobody(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = Arc::new(server.store_with_long_deadline().await);
-    let question = Arc::new(admit_request(&[("shared:0", fixed_rate(1000))]));
+    let request = Arc::new(admit_request(&[("shared:0", fixed_rate(1000))]));
     let mut admitted = 0;
     for round in 0..20 {
         let mut tasks = Vec::new();
         for _ in 0..20 {
-            let (store, question) = (store.clone(), question.clone());
-            tasks.push(tokio::spawn(async move { store.admit(&question).await.unwrap().admitted }));
+            let (store, request) = (store.clone(), request.clone());
+            tasks.push(tokio::spawn(async move { store.admit(&request).await.unwrap().admitted }));
         }
         if round % 2 == 0 {
             tokio::task::yield_now().await;
@@ -95,7 +95,7 @@ async fn those_who_give_up_pay_nothing_and_harm_nobody(kind: ServerKind) {
     assert!(admitted >= 200, "{admitted}");
     // What the cancelled calls paid is refunded, to the last token.
     eventually("all is given back", async || {
-        1000 - tokens(&question, &store.peek(&question).await.unwrap())[0] == u64::from(admitted)
+        1000 - tokens(&request, &store.peek(&request).await.unwrap())[0] == u64::from(admitted)
     })
     .await;
 }
@@ -103,19 +103,19 @@ async fn those_who_give_up_pay_nothing_and_harm_nobody(kind: ServerKind) {
 async fn a_flood_of_refusals_is_answered_here(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = server.store_with_long_deadline().await;
-    let question = admit_request(&[("shared:0", fixed_rate(1000)), ("user:0:ann", fixed_rate(1))]);
-    assert!(admit(&store, &question).await.admitted);
+    let request = admit_request(&[("shared:0", fixed_rate(1000)), ("user:0:ann", fixed_rate(1))]);
+    assert!(admit(&store, &request).await.admitted);
     let before = server.call_count("evalsha").await;
     let start = Instant::now();
-    let wait = question.buckets[1].rate.wait(0, question.buckets[1].rate.units(1));
+    let wait = request.buckets[1].rate.wait(0, request.buckets[1].rate.units(1));
     for _ in 0..5000 {
-        let verdict = admit(&store, &question).await;
+        let verdict = admit(&store, &request).await;
         assert!(!verdict.admitted);
         assert_eq!(verdict.pays.as_slice(), [false, false]);
-        let rate = question.buckets[1].rate;
+        let rate = request.buckets[1].rate;
         let left = rate.wait(verdict.levels[1], rate.units(1));
         assert!(left <= wait && left + 60_000_000 > wait, "{left}");
-        assert_eq!(tokens(&question, &verdict.levels), [999, 0]);
+        assert_eq!(tokens(&request, &verdict.levels), [999, 0]);
     }
     let calls = server.call_count("evalsha").await - before;
     // One request a second, and the heartbeats.
@@ -126,9 +126,9 @@ async fn a_remembered_refusal_counts_for_every_price(kind: ServerKind) {
     let server = Server::start(kind).await;
     let store = server.store_with_long_deadline().await;
     let dear = |cost| {
-        let mut question = admit_request(&[("shared:0", fixed_rate(10))]);
-        question.buckets[0].cost = cost;
-        question
+        let mut request = admit_request(&[("shared:0", fixed_rate(10))]);
+        request.buckets[0].cost = cost;
+        request
     };
     assert!(admit(&store, &dear(4)).await.admitted);
     for _ in 0..3 {
@@ -166,14 +166,14 @@ async fn a_burst_is_no_failure_of_the_store(kind: ServerKind) {
     const CALLS: usize = 6000;
     let server = Server::start(kind).await;
     let store = Arc::new(server.store_with_long_deadline().await);
-    let question = Arc::new(admit_request(&[("user:0:ann", fixed_rate(5000))]));
+    let request = Arc::new(admit_request(&[("user:0:ann", fixed_rate(5000))]));
     let start = Arc::new(tokio::sync::Barrier::new(CALLS));
     let tasks: Vec<_> = (0..CALLS)
         .map(|_| {
-            let (store, question, start) = (store.clone(), question.clone(), start.clone());
+            let (store, request, start) = (store.clone(), request.clone(), start.clone());
             tokio::spawn(async move {
                 start.wait().await;
-                store.admit(&question).await
+                store.admit(&request).await
             })
         })
         .collect();

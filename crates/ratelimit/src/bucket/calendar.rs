@@ -212,8 +212,8 @@ fn timestamp(moment: Micros) -> Timestamp {
 }
 
 /// The date `count` periods later, saturated at the first or last representable date.
-fn shift_date(date: Date, count: i32, per: PeriodUnit) -> Date {
-    let span = match per {
+fn shift_date(date: Date, count: i32, unit: PeriodUnit) -> Date {
+    let span = match unit {
         PeriodUnit::Hour | PeriodUnit::Day => count.days(),
         PeriodUnit::Week => count.weeks(),
         PeriodUnit::Month => count.months(),
@@ -241,8 +241,8 @@ mod tests {
         Micros(u64::try_from(moment.as_microsecond()).unwrap())
     }
 
-    fn shown(per: PeriodUnit, zone: &str, resets_at: &str, now: &str) -> String {
-        let calendar = Calendar::new(per, zone, resets_at).unwrap();
+    fn shown(unit: PeriodUnit, zone: &str, resets_at: &str, now: &str) -> String {
+        let calendar = Calendar::new(unit, zone, resets_at).unwrap();
         let Period { start, end } = calendar.period(at(now));
         let hours = (end.0 - start.0) / 3_600_000_000;
         format!("{} {hours} h", timestamp(start))
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn periods_begin_by_the_clock_of_the_place() {
-        for (per, zone, resets_at, now, expected) in [
+        for (unit, zone, resets_at, now, expected) in [
             (PeriodUnit::Day, "UTC", "00:00", "2026-11-29T18:00:00Z", "2026-11-29T00:00:00Z 24 h"),
             (PeriodUnit::Day, "UTC", "06:30", "2026-11-29T06:29:59Z", "2026-11-28T06:30:00Z 24 h"),
             (PeriodUnit::Day, "UTC", "06:30", "2026-11-29T06:30:00Z", "2026-11-29T06:30:00Z 24 h"),
@@ -286,7 +286,7 @@ mod tests {
             (PeriodUnit::Hour, "UTC", "00:15", "2026-11-29T18:14:59Z", "2026-11-29T17:15:00Z 1 h"),
             (PeriodUnit::Hour, "Asia/Kolkata", "00:00", "2026-11-29T18:00:00Z", "2026-11-29T17:30:00Z 1 h"),
         ] {
-            assert_eq!(shown(per, zone, resets_at, now), expected, "{per:?} {zone} {resets_at} {now}");
+            assert_eq!(shown(unit, zone, resets_at, now), expected, "{unit:?} {zone} {resets_at} {now}");
         }
     }
 
@@ -294,17 +294,17 @@ mod tests {
     #[test]
     fn periods_cover_all_time() {
         for zone in ["UTC", "Europe/Berlin", "Pacific/Apia", "Australia/Lord_Howe", "America/St_Johns"] {
-            for per in [PeriodUnit::Hour, PeriodUnit::Day, PeriodUnit::Week, PeriodUnit::Month] {
-                let calendar = Calendar::new(per, zone, "00:30").unwrap();
+            for unit in [PeriodUnit::Hour, PeriodUnit::Day, PeriodUnit::Week, PeriodUnit::Month] {
+                let calendar = Calendar::new(unit, zone, "00:30").unwrap();
                 let mut now = at("2011-11-01T00:00:00Z");
                 while now < at("2012-05-01T00:00:00Z") {
                     let period = calendar.period(now);
-                    assert!(period.start <= now && now < period.end, "{zone} {per:?} {now:?} {period:?}");
+                    assert!(period.start <= now && now < period.end, "{zone} {unit:?} {now:?} {period:?}");
                     let last = Micros(period.end.0 - 1);
                     // An hour is shorter where the clocks change by a fraction of an hour.
-                    if per != PeriodUnit::Hour {
-                        assert_eq!(calendar.compute_period(last), period, "{zone} {per:?}");
-                        assert_eq!(calendar.compute_period(period.end).start, period.end, "{zone} {per:?}");
+                    if unit != PeriodUnit::Hour {
+                        assert_eq!(calendar.compute_period(last), period, "{zone} {unit:?}");
+                        assert_eq!(calendar.compute_period(period.end).start, period.end, "{zone} {unit:?}");
                     }
                     now = now.plus(1_700_000_000);
                 }
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn what_is_no_calendar_is_refused() {
-        let new = |per, zone: &str, time: &str| Calendar::new(per, zone, time).map(|_| ()).unwrap_err();
+        let new = |unit, zone: &str, time: &str| Calendar::new(unit, zone, time).map(|_| ()).unwrap_err();
         assert_eq!(new(PeriodUnit::Day, "Europe/Atlantis", "00:00"), CalendarError::Zone);
         assert_eq!(new(PeriodUnit::Hour, "UTC", "01:00"), CalendarError::Hour);
         for time in ["", "7:00", "24:00", "00:60", "0000", "00:00:00", "+1:00"] {

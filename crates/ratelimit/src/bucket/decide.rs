@@ -76,12 +76,12 @@ impl Charges {
     /// cannot pay. The charges are incomplete then, and nothing may be spent by them.
     #[inline]
     pub(crate) fn try_charge(&mut self, buckets: impl Iterator<Item = (i64, i64, Mode)>) -> bool {
-        for (place, (level, cost, mode)) in buckets.enumerate() {
+        for (index, (level, cost, mode)) in buckets.enumerate() {
             let pays = level >= cost;
             if !pays {
                 match mode {
                     Mode::Enforce => return false,
-                    Mode::Shadow => self.would_refuse.push(place),
+                    Mode::Shadow => self.would_refuse.push(index),
                 }
             }
             self.pays.push(pays);
@@ -91,25 +91,25 @@ impl Charges {
 }
 
 /// The refusal of a call for which [`Charges::try_charge`] returned false.
-pub(crate) fn bucket_refusal(readings: impl Iterator<Item = BucketSnapshot>) -> Box<BucketRefusal> {
+pub(crate) fn bucket_refusal(snapshots: impl Iterator<Item = BucketSnapshot>) -> Box<BucketRefusal> {
     let mut refused = BucketRefusal {
         longest_wait_index: 0,
         wait: Wait::None,
         refusing_buckets: SmallVec::new(),
         levels: SmallVec::new(),
     };
-    for (place, reading) in readings.enumerate() {
-        refused.levels.push(reading.level);
-        if reading.mode == Mode::Shadow || reading.level >= reading.cost {
+    for (index, snapshot) in snapshots.enumerate() {
+        refused.levels.push(snapshot.level);
+        if snapshot.mode == Mode::Shadow || snapshot.level >= snapshot.cost {
             continue;
         }
-        let wait = reading.wait();
+        let wait = snapshot.wait();
         // Of equal waits the first counts, so that the refusal names the widest scope: buckets are ordered
         // from wide to narrow.
         if wait > refused.wait {
-            (refused.longest_wait_index, refused.wait) = (place, wait);
+            (refused.longest_wait_index, refused.wait) = (index, wait);
         }
-        refused.refusing_buckets.push((place, wait));
+        refused.refusing_buckets.push((index, wait));
     }
     Box::new(refused)
 }
@@ -125,21 +125,21 @@ mod tests {
         BucketSnapshot { rate, level: rate.units(level), cost: rate.units(cost), mode, resets_in: None }
     }
 
-    fn decide(readings: &[BucketSnapshot]) -> Result<Charges, Box<BucketRefusal>> {
-        let asked = readings.iter().map(|reading| (reading.level, reading.cost, reading.mode));
-        let mut bill = Charges::default();
-        if bill.try_charge(asked) { Ok(bill) } else { Err(bucket_refusal(readings.iter().copied())) }
+    fn decide(snapshots: &[BucketSnapshot]) -> Result<Charges, Box<BucketRefusal>> {
+        let asked = snapshots.iter().map(|snapshot| (snapshot.level, snapshot.cost, snapshot.mode));
+        let mut charges = Charges::default();
+        if charges.try_charge(asked) { Ok(charges) } else { Err(bucket_refusal(snapshots.iter().copied())) }
     }
 
     #[test]
     fn the_longest_wait_of_all_refusing_buckets_counts() {
-        let readings = [
+        let snapshots = [
             snapshot(10, 0, 1, Mode::Enforce),
             snapshot(10, 5, 1, Mode::Enforce),
             snapshot(1, 0, 1, Mode::Enforce),
             snapshot(2, 0, 1, Mode::Shadow),
         ];
-        let refused = decide(&readings).unwrap_err();
+        let refused = decide(&snapshots).unwrap_err();
         assert_eq!((refused.longest_wait_index, refused.wait), (2, Wait::Micros(10_000_000)));
         assert_eq!(
             refused.refusing_buckets.as_slice(),
@@ -155,9 +155,9 @@ mod tests {
 
     #[test]
     fn shadow_counts_and_passes() {
-        let bill = decide(&[snapshot(1, 0, 1, Mode::Shadow), snapshot(1, 1, 1, Mode::Enforce)]).unwrap();
+        let charges = decide(&[snapshot(1, 0, 1, Mode::Shadow), snapshot(1, 1, 1, Mode::Enforce)]).unwrap();
         assert_eq!(
-            (bill.pays.as_slice(), bill.would_refuse.as_slice()),
+            (charges.pays.as_slice(), charges.would_refuse.as_slice()),
             ([false, true].as_slice(), [0].as_slice())
         );
     }

@@ -39,7 +39,7 @@ impl LowBucket {
                 scarcest = Some((Self { index: place, level }, capacity));
             }
         }
-        scarcest.map(|(scarce, _)| scarce)
+        scarcest.map(|(low_bucket, _)| low_bucket)
     }
 
     /// Writes the summary of the bucket into the `_meta` of a result.
@@ -59,16 +59,16 @@ impl LowBucket {
 /// The summary of a bucket for callers. Tokens are whole and rounded down; milliseconds are rounded up.
 pub(crate) fn bucket_summary(bucket: &PlannedBucket, level: i64) -> Members {
     let whole = |number: u64| Json::integer(i64::try_from(number).unwrap_or(i64::MAX));
-    let mut told = Members::new();
-    told.insert("rule", Json::string(&bucket.rule));
-    told.insert("scope", Json::string(bucket.scope.as_str()));
-    told.insert("remaining", whole(bucket.rate.tokens(level)));
-    told.insert("capacity", whole(bucket.rate.burst()));
+    let mut summary = Members::new();
+    summary.insert("rule", Json::string(&bucket.rule));
+    summary.insert("scope", Json::string(bucket.scope.as_str()));
+    summary.insert("remaining", whole(bucket.rate.tokens(level)));
+    summary.insert("capacity", whole(bucket.rate.burst()));
     match &bucket.calendar_period {
-        Some(resets) => told.insert("resetsAt", Json::string(&resets.local_end())),
+        Some(resets) => summary.insert("resetsAt", Json::string(&resets.local_end())),
         None => {
-            told.insert("fullInMs", whole(bucket.rate.wait(level, bucket.rate.capacity()).div_ceil(1000)))
+            summary.insert("fullInMs", whole(bucket.rate.wait(level, bucket.rate.capacity()).div_ceil(1000)))
         }
     }
-    told
+    summary
 }

@@ -101,17 +101,17 @@ impl MemoryStore {
     ) -> AdmitOutcome<'a> {
         // The structures below are filled in place, because moving them would take a good part of a
         // decision's time.
-        let mut seats = UserEntries::default();
-        self.reserve_entries(&mut seats, plan, user, now);
+        let mut entries = UserEntries::default();
+        self.reserve_entries(&mut entries, plan, user, now);
         // Rules in shadow mode do not refuse when the user table is full.
-        if seats.enforced.key.is_none() && plan.has_enforced_per_user() {
+        if entries.enforced.key.is_none() && plan.has_enforced_per_user() {
             return AdmitOutcome::UserTableFull;
         }
-        let mut cells = lock_shared(plan);
+        let mut shared_buckets = lock_shared(plan);
         let mut levels = BucketLevels::new();
-        self.read_levels(&mut levels, (plan, &cells, &seats), now);
-        if seats.is_missing_user(plan) {
-            empty_buckets_without_user(plan, &seats, &mut levels);
+        self.read_levels(&mut levels, (plan, &shared_buckets, &entries), now);
+        if entries.is_missing_user(plan) {
+            empty_buckets_without_user(plan, &entries, &mut levels);
         }
         let asked = plan.buckets.iter().zip(&levels);
         let mut bill = Charges::default();
@@ -120,26 +120,26 @@ impl MemoryStore {
         }
         // After the buckets: a call that cannot pay takes no slot from others, not even for a moment.
         let mut holds = SmallVec::new();
-        if let Err(place) = take_slots(plan, &seats, &mut holds) {
-            return AdmitOutcome::SlotsFull(place);
+        if let Err(index) = take_slots(plan, &entries, &mut holds) {
+            return AdmitOutcome::SlotsFull(index);
         }
-        seats.enforced.ensure_inserted();
-        seats.shadow.ensure_inserted();
-        self.spend(plan, (&mut cells, &mut seats), (&levels, &bill), now);
+        entries.enforced.ensure_inserted();
+        entries.shadow.ensure_inserted();
+        self.spend(plan, (&mut shared_buckets, &mut entries), (&levels, &bill), now);
         for (slots, _) in plan
             .slot_limits
             .iter()
             .zip(&holds)
             .filter(|(slots, holds)| slots.shared_count.is_none() && **holds)
         {
-            if let Some(user) = seats.entry_mut(slots.mode == Mode::Shadow).record_mut() {
+            if let Some(user) = entries.entry_mut(slots.mode == Mode::Shadow).record_mut() {
                 user.set_in_flight(slots.id, user.in_flight(slots.id) + 1);
             }
         }
         let after = plan.buckets.iter().zip(&levels);
         let after = after.map(|(bucket, level)| level.saturating_sub(bucket.cost_units));
         let scarce = LowBucket::find(plan, after, self.planner.policy().remaining_hints.below_percent);
-        let user = seats.enforced.key.or(seats.shadow.key);
+        let user = entries.enforced.key.or(entries.shadow.key);
         AdmitOutcome::Admitted(Receipt {
             store: self,
             plan,
@@ -155,10 +155,10 @@ impl MemoryStore {
     #[must_use]
     pub fn peek(&self, plan: &Plan, user: Option<UserKey>) -> Vec<BucketSnapshot> {
         let now = self.clock.now();
-        let seats = self.find_entries(plan, user);
-        let cells = lock_shared(plan);
+        let entries = self.find_entries(plan, user);
+        let shared_buckets = lock_shared(plan);
         let mut levels = BucketLevels::new();
-        self.read_levels(&mut levels, (plan, &cells, &seats), now);
+        self.read_levels(&mut levels, (plan, &shared_buckets, &entries), now);
         self.snapshots(plan, &levels).collect()
     }
 
@@ -176,8 +176,8 @@ impl MemoryStore {
 
     /// How many calls of a user are in flight under a per-user slot limit.
     pub(crate) fn in_flight(&self, user: UserKey, id: BucketId) -> u32 {
-        let in_force = self.users.find_entry(Some(user)).record().map_or(0, |user| user.in_flight(id));
-        in_force.max(self.shadow_users.find_entry(Some(user)).record().map_or(0, |user| user.in_flight(id)))
+        let enforced = self.users.find_entry(Some(user)).record().map_or(0, |user| user.in_flight(id));
+        enforced.max(self.shadow_users.find_entry(Some(user)).record().map_or(0, |user| user.in_flight(id)))
     }
 
     /// Lowers every bucket of a plan to `levels` for a user, in units and in the order of the plan. A bucket
@@ -185,13 +185,13 @@ impl MemoryStore {
     /// skipped.
     pub(crate) fn lower_levels(&self, plan: &Plan, user: Option<UserKey>, levels: &[i64]) {
         let now = self.clock.now();
-        let mut seats = UserEntries::default();
-        self.reserve_entries(&mut seats, plan, user, now);
-        seats.enforced.ensure_inserted();
-        seats.shadow.ensure_inserted();
-        size_merge::merge_sizes(plan, &mut seats, &self.planner, now);
-        let mut cells = lock_shared(plan);
-        let mut next = cells.iter_mut();
+        let mut entries = UserEntries::default();
+        self.reserve_entries(&mut entries, plan, user, now);
+        entries.enforced.ensure_inserted();
+        entries.shadow.ensure_inserted();
+        size_merge::merge_sizes(plan, &mut entries, &self.planner, now);
+        let mut shared_buckets = lock_shared(plan);
+        let mut next = shared_buckets.iter_mut();
         for (bucket, units) in plan.buckets.iter().zip(levels) {
             let now = bucket.bucket_time(now);
             let lower = |held: Option<BucketState>| {
@@ -203,13 +203,13 @@ impl MemoryStore {
             };
             let user = match &bucket.storage {
                 LevelStorage::Shared(_) => {
-                    if let Some(cell) = next.next() {
-                        **cell = Some(lower(**cell));
+                    if let Some(shared_bucket) = next.next() {
+                        **shared_bucket = Some(lower(**shared_bucket));
                     }
                     continue;
                 }
-                LevelStorage::User => seats.enforced.record_mut(),
-                LevelStorage::ShadowUser => seats.shadow.record_mut(),
+                LevelStorage::User => entries.enforced.record_mut(),
+                LevelStorage::ShadowUser => entries.shadow.record_mut(),
             };
             if let Some(user) = user {
                 user.set_state(bucket.id, lower(user.state(bucket.id)));
@@ -230,10 +230,10 @@ impl MemoryStore {
     fn read_levels(
         &self,
         levels: &mut BucketLevels,
-        (plan, cells, seats): (&Plan, &SharedBucketGuards<'_>, &UserEntries<'_>),
+        (plan, shared_buckets, entries): (&Plan, &SharedBucketGuards<'_>, &UserEntries<'_>),
         now: Micros,
     ) {
-        let (in_force, on_trial) = (seats.enforced.record(), seats.shadow.record());
+        let (enforced, shadow) = (entries.enforced.record(), entries.shadow.record());
         let of_user = |user: Option<&UserRecord>, bucket: &PlannedBucket| {
             if bucket.other_sizes.is_empty() {
                 return user?.level(bucket.id);
@@ -241,12 +241,14 @@ impl MemoryStore {
             size_merge::merged_state(user?, bucket, &self.planner, bucket.bucket_time(now))
                 .map(|state| state.level)
         };
-        let mut cells = cells.iter();
+        let mut shared_buckets = shared_buckets.iter();
         for bucket in &plan.buckets {
             let level = match &bucket.storage {
-                LevelStorage::Shared(_) => cells.next().and_then(|cell| **cell).map(|state| state.level),
-                LevelStorage::User => of_user(in_force, bucket),
-                LevelStorage::ShadowUser => of_user(on_trial, bucket),
+                LevelStorage::Shared(_) => {
+                    shared_buckets.next().and_then(|shared_bucket| **shared_bucket).map(|state| state.level)
+                }
+                LevelStorage::User => of_user(enforced, bucket),
+                LevelStorage::ShadowUser => of_user(shadow, bucket),
             };
             let present = |level| bucket.rate.level_at(level, bucket.bucket_time(now));
             levels.push(level.map_or_else(|| bucket.rate.capacity(), present));
@@ -257,20 +259,20 @@ impl MemoryStore {
     fn spend(
         &self,
         plan: &Plan,
-        (cells, seats): (&mut SharedBucketGuards<'_>, &mut UserEntries<'_>),
-        (levels, bill): (&[i64], &Charges),
+        (shared_buckets, entries): (&mut SharedBucketGuards<'_>, &mut UserEntries<'_>),
+        (levels, charges): (&[i64], &Charges),
         now: Micros,
     ) {
-        let mut cells = cells.iter_mut();
-        let UserEntries { enforced: in_force, shadow: on_trial } = seats;
+        let mut shared_buckets = shared_buckets.iter_mut();
+        let UserEntries { enforced: in_force, shadow: on_trial } = entries;
         let (mut in_force, mut on_trial) = (in_force.record_mut(), on_trial.record_mut());
-        for ((bucket, level), pays) in plan.buckets.iter().zip(levels).zip(&bill.pays) {
+        for ((bucket, level), pays) in plan.buckets.iter().zip(levels).zip(&charges.pays) {
             let units = (*level, level - bucket.cost_units);
             let user = match &bucket.storage {
                 LevelStorage::Shared(_) => {
-                    if let Some(cell) = cells.next().filter(|_| *pays) {
+                    if let Some(shared_bucket) = shared_buckets.next().filter(|_| *pays) {
                         let now = bucket.bucket_time(now);
-                        let held = cell.get_or_insert_with(|| BucketState::full(&bucket.rate, now));
+                        let held = shared_bucket.get_or_insert_with(|| BucketState::full(&bucket.rate, now));
                         held.spend(&bucket.rate, units, now);
                     }
                     continue;
@@ -298,20 +300,20 @@ impl MemoryStore {
         }
     }
 
-    /// Fills `seats` with the user's entries. An entry that does not exist gets room reserved and is inserted
+    /// Fills `entries` with the user's entries. An entry that does not exist gets room reserved and is inserted
     /// later.
     fn reserve_entries<'a>(
         &'a self,
-        seats: &mut UserEntries<'a>,
+        entries: &mut UserEntries<'a>,
         plan: &Plan,
         user: Option<UserKey>,
         now: Micros,
     ) {
         if plan.needs_user_entry {
-            self.users.find_or_reserve(&mut seats.enforced, user, &self.planner, now);
+            self.users.find_or_reserve(&mut entries.enforced, user, &self.planner, now);
         }
         if plan.needs_shadow_user_entry {
-            self.shadow_users.find_or_reserve(&mut seats.shadow, user, &self.planner, now);
+            self.shadow_users.find_or_reserve(&mut entries.shadow, user, &self.planner, now);
         }
     }
 }
@@ -323,7 +325,7 @@ type SharedBucketGuards<'a> = SmallVec<[MutexGuard<'a, Option<BucketState>>; 4]>
 
 fn lock_shared(plan: &Plan) -> SharedBucketGuards<'_> {
     let shared = plan.buckets.iter().filter_map(|bucket| match &bucket.storage {
-        LevelStorage::Shared(cell) => Some(cell.lock()),
+        LevelStorage::Shared(shared_bucket) => Some(shared_bucket.lock()),
         LevelStorage::User | LevelStorage::ShadowUser => None,
     });
     shared.collect()
@@ -331,14 +333,14 @@ fn lock_shared(plan: &Plan) -> SharedBucketGuards<'_> {
 
 /// A user without an entry has no buckets. Their levels become minus the capacity, so that the rules in
 /// shadow mode count a refusal.
-fn empty_buckets_without_user(plan: &Plan, seats: &UserEntries<'_>, levels: &mut [i64]) {
+fn empty_buckets_without_user(plan: &Plan, entries: &UserEntries<'_>, levels: &mut [i64]) {
     for (bucket, level) in plan.buckets.iter().zip(levels) {
-        let seat = match bucket.storage {
+        let entry = match bucket.storage {
             LevelStorage::Shared(_) => continue,
-            LevelStorage::User => &seats.enforced,
-            LevelStorage::ShadowUser => &seats.shadow,
+            LevelStorage::User => &entries.enforced,
+            LevelStorage::ShadowUser => &entries.shadow,
         };
-        if seat.key.is_none() {
+        if entry.key.is_none() {
             *level = -bucket.rate.capacity();
         }
     }
@@ -347,20 +349,20 @@ fn empty_buckets_without_user(plan: &Plan, seats: &UserEntries<'_>, levels: &mut
 /// Takes a slot under every slot limit that has a free one. Shared counters are raised at once, since no lock
 /// protects them. Per-user counters are protected by the shard lock, which is already held, and are raised
 /// when the call is admitted.
-fn take_slots(plan: &Plan, seats: &UserEntries<'_>, holds: &mut SmallVec<[bool; 2]>) -> Result<(), usize> {
-    for (place, slots) in plan.slot_limits.iter().enumerate() {
+fn take_slots(plan: &Plan, entries: &UserEntries<'_>, holds: &mut SmallVec<[bool; 2]>) -> Result<(), usize> {
+    for (index, slots) in plan.slot_limits.iter().enumerate() {
         let below = |count: u32| (count < slots.count_max.get()).then(|| count + 1);
         let room = match &slots.shared_count {
             Some(counter) => counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).is_ok(),
             None => {
-                let seat = seats.entry(slots.mode == Mode::Shadow);
-                let count = seat.record().map_or(0, |user| user.in_flight(slots.id));
-                seat.key.is_some() && below(count).is_some()
+                let entry = entries.entry(slots.mode == Mode::Shadow);
+                let count = entry.record().map_or(0, |user| user.in_flight(slots.id));
+                entry.key.is_some() && below(count).is_some()
             }
         };
         if !room && slots.mode == Mode::Enforce {
             release_shared_slots(plan, holds);
-            return Err(place);
+            return Err(index);
         }
         holds.push(room);
     }

@@ -79,7 +79,7 @@ pub(crate) fn hashers(secrets: &Secrets) -> (RandomState, RandomState) {
 pub(crate) fn fresh_secrets() -> Secrets {
     use std::hash::BuildHasher as _;
     // Each `RandomState` gets new keys from the system.
-    std::array::from_fn(|place| std::hash::RandomState::new().hash_one(place))
+    std::array::from_fn(|index| std::hash::RandomState::new().hash_one(index))
 }
 
 impl SavedLevels {

@@ -19,8 +19,8 @@ impl UserKey {
     pub(crate) const OVERFLOW: Self = Self(NonZeroU128::MIN);
 
     /// One of several shared keys for the values beyond a bound.
-    pub(crate) fn overflow(place: usize) -> Self {
-        Self(NonZeroU128::MIN.saturating_add(place as u128))
+    pub(crate) fn overflow(index: usize) -> Self {
+        Self(NonZeroU128::MIN.saturating_add(index as u128))
     }
 
     /// A key of this hash. Zero marks an empty slot of the table, so it becomes one.
@@ -90,8 +90,8 @@ impl UserRecord {
     /// Records a payment at `now` that changes the level of a bucket from `before` to `after` units.
     #[inline]
     pub(crate) fn spend(&mut self, id: BucketId, rate: &Rate, (before, after): (i64, i64), now: Micros) {
-        if let Some(place) = self.ids.iter().position(|known| *known == id) {
-            self.states[place].spend(rate, (before, after), now);
+        if let Some(index) = self.ids.iter().position(|known| *known == id) {
+            self.states[index].spend(rate, (before, after), now);
             return;
         }
         let mut state = self.state(id).unwrap_or_else(|| BucketState::full(rate, now));
@@ -103,12 +103,12 @@ impl UserRecord {
     pub(crate) fn set_state(&mut self, id: BucketId, state: BucketState) {
         let state = Packed::new(state);
         for wanted in [id, NO_BUCKET] {
-            if let Some(place) = self.ids.iter().position(|known| *known == wanted)
+            if let Some(index) = self.ids.iter().position(|known| *known == wanted)
                 && (wanted == id
                     || !self.spilled.as_ref().is_some_and(|more| more.states.iter().any(|one| one.0 == id)))
             {
-                self.ids[place] = id;
-                self.states[place] = state;
+                self.ids[index] = id;
+                self.states[index] = state;
                 return;
             }
         }
@@ -130,8 +130,8 @@ impl UserRecord {
     /// Removes the state of a bucket and returns it.
     pub(crate) fn take_state(&mut self, id: BucketId) -> Option<BucketState> {
         let state = self.state(id)?;
-        if let Some(place) = self.ids.iter().position(|known| *known == id) {
-            self.ids[place] = NO_BUCKET;
+        if let Some(index) = self.ids.iter().position(|known| *known == id) {
+            self.ids[index] = NO_BUCKET;
         } else if let Some(more) = &mut self.spilled {
             more.states.retain(|(known, _)| *known != id);
             self.drop_spilled_if_empty();
@@ -200,24 +200,24 @@ impl UserTable {
         if self.records.is_empty() {
             return None;
         }
-        let mut place = self.home_index(key.number());
+        let mut index = self.home_index(key.number());
         loop {
-            match self.records[place].key {
+            match self.records[index].key {
                 EMPTY => return None,
-                known if known == key.number() => return Some(place),
-                _ => place = self.next_index(place),
+                known if known == key.number() => return Some(index),
+                _ => index = self.next_index(index),
             }
         }
     }
 
     /// The user at an index that [`UserTable::find`] or [`UserTable::insert`] returned.
-    pub(crate) fn at(&self, place: usize) -> &UserRecord {
-        &self.records[place]
+    pub(crate) fn at(&self, index: usize) -> &UserRecord {
+        &self.records[index]
     }
 
     /// Mutable form of `at`.
-    pub(crate) fn at_mut(&mut self, place: usize) -> &mut UserRecord {
-        &mut self.records[place]
+    pub(crate) fn at_mut(&mut self, index: usize) -> &mut UserRecord {
+        &mut self.records[index]
     }
 
     /// All users with their keys.
@@ -263,26 +263,26 @@ impl UserTable {
         spread((key >> 64) as u64, self.records.len())
     }
 
-    fn next_index(&self, place: usize) -> usize {
-        if place + 1 == self.records.len() { 0 } else { place + 1 }
+    fn next_index(&self, index: usize) -> usize {
+        if index + 1 == self.records.len() { 0 } else { index + 1 }
     }
 
     fn insert_record(&mut self, user: UserRecord) -> usize {
-        let mut place = self.home_index(user.key);
-        while self.records[place].key != EMPTY {
-            place = self.next_index(place);
+        let mut index = self.home_index(user.key);
+        while self.records[index].key != EMPTY {
+            index = self.next_index(index);
         }
-        self.records[place] = user;
-        place
+        self.records[index] = user;
+        index
     }
 
     /// Grows by half, so that memory stays close to what the users need.
     fn grow(&mut self) {
         let size = (self.records.len() + self.records.len() / 2).max(8);
-        let mut places = Vec::new();
-        places.reserve_exact(size);
-        places.resize(size, UserRecord::VACANT);
-        let users = std::mem::replace(&mut self.records, places);
+        let mut records = Vec::new();
+        records.reserve_exact(size);
+        records.resize(size, UserRecord::VACANT);
+        let users = std::mem::replace(&mut self.records, records);
         for user in users {
             if user.key != EMPTY {
                 self.insert_record(user);
@@ -292,19 +292,23 @@ impl UserTable {
     }
 
     /// Empties a slot and closes the gap, so that every later user of the probe sequence stays reachable.
-    fn remove(&mut self, place: usize) {
+    fn remove(&mut self, index: usize) {
         self.count -= 1;
-        let mut gap = place;
-        let mut look = place;
+        let mut gap = index;
+        let mut look = index;
         loop {
             look = self.next_index(look);
             let key = self.records[look].key;
-            if key == EMPTY || look == place {
+            if key == EMPTY || look == index {
                 break;
             }
-            let home = self.home_index(key);
+            let home_index = self.home_index(key);
             // The user may stay if its home index lies after the gap, up to its present index.
-            let stays = if look > gap { gap < home && home <= look } else { gap < home || home <= look };
+            let stays = if look > gap {
+                gap < home_index && home_index <= look
+            } else {
+                gap < home_index || home_index <= look
+            };
             if !stays {
                 self.records.swap(gap, look);
                 gap = look;

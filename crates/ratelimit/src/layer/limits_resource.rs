@@ -61,11 +61,11 @@ impl Gateway for LimitsResource {
         }
         Box::pin(async move {
             let tools = self.inner.list_tools(ctx).await?;
-            let told = self.limiter.limits_summary(&tools, ctx).await?;
+            let summary = self.limiter.limits_summary(&tools, ctx).await?;
             let mut contents = Members::new();
             contents.insert("uri", Json::string(URI));
             contents.insert("mimeType", Json::string("application/json"));
-            contents.insert("text", Json::string(told.as_str()));
+            contents.insert("text", Json::string(summary.as_str()));
             let mut members = Members::new();
             members.insert("contents", Json::array(&[contents.to_json()]));
             Ok(Reply::complete(members))

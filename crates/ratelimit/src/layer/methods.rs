@@ -28,9 +28,9 @@ impl MethodsRateLimited {
         &'a self,
         method: Method,
         ctx: &'a CallContext,
-        answer: GatewayFuture<'a, T>,
+        future: GatewayFuture<'a, T>,
     ) -> GatewayFuture<'a, T> {
-        Box::pin(async move { self.limiter.call_limited(method, ctx, answer).await })
+        Box::pin(async move { self.limiter.call_limited(method, ctx, future).await })
     }
 
     /// The same for a request that a backend works on, and that may take several rounds.
@@ -44,10 +44,10 @@ impl MethodsRateLimited {
         let name = continuation
             .and_then(|continuation| self.limiter.take_method_round_id(method, ctx, continuation));
         Box::pin(async move {
-            let Some(bound) = self.limiter.client_method_plan(method, ctx) else {
+            let Some(tool_plan) = self.limiter.client_method_plan(method, ctx) else {
                 return request.send(&self.inner, ctx).await;
             };
-            self.limiter.call_limited_round((bound, name), ctx, (&self.inner, request)).await
+            self.limiter.call_limited_round((tool_plan, name), ctx, (&self.inner, request)).await
         })
     }
 }
@@ -97,13 +97,13 @@ impl Limiter {
         &'a self,
         method: Method,
         ctx: &'a CallContext,
-        answer: GatewayFuture<'a, T>,
+        future: GatewayFuture<'a, T>,
     ) -> Result<T, Error> {
         // Requests that the gateway makes for its own use are not limited.
-        let Some(bound) = self.client_method_plan(method, ctx) else { return answer.await };
-        let bound = self.plan_call(bound, ctx, None, true)?;
-        let permit = self.admit(&bound, ctx).await?;
-        let outcome = answer.await;
+        let Some(tool_plan) = self.client_method_plan(method, ctx) else { return future.await };
+        let tool_plan = self.plan_call(tool_plan, ctx, None, true)?;
+        let permit = self.admit(&tool_plan, ctx).await?;
+        let outcome = future.await;
         if let Err(error) = &outcome {
             self.refund_if_unread(permit, error).await;
         }
@@ -135,18 +135,18 @@ impl Limiter {
     /// pays. Limits on calls in flight apply to each round, for as long as the backend may be working on it.
     async fn call_limited_round(
         self: &Arc<Self>,
-        (bound, name): (&Arc<ToolPlan>, Option<u128>),
+        (tool_plan, name): (&Arc<ToolPlan>, Option<u128>),
         ctx: &CallContext,
         (inner, request): (&SharedGateway, MethodRequest),
     ) -> Result<Reply, Error> {
-        let bound = self.plan_call(bound, ctx, None, true)?;
-        if let Some(round) = self.resume_round(name, &bound, ctx)
-            && let Some(prepaid) = round.take_call(&bound, ctx)
+        let tool_plan = self.plan_call(tool_plan, ctx, None, true)?;
+        if let Some(round) = self.resume_round(name, &tool_plan, ctx)
+            && let Some(prepaid) = round.take_call(&tool_plan, ctx)
         {
-            let unpaid = Arc::new(bound.without_buckets());
-            let mut permit = self.admit(&unpaid, ctx).await?;
+            let slots_only = Arc::new(tool_plan.without_buckets());
+            let mut permit = self.admit(&slots_only, ctx).await?;
             let spent = prepaid.spend();
-            let holding = permit.hold_slots(self, &unpaid, ctx);
+            let holding = permit.hold_slots(self, &slots_only, ctx);
             let mut outcome = request.send(inner, holding.as_ref().unwrap_or(ctx)).await;
             match &mut outcome {
                 Ok(reply) if reply.result_type == ResultType::InputRequired => {
@@ -159,11 +159,11 @@ impl Limiter {
             }
             return outcome;
         }
-        let mut permit = self.admit(&bound, ctx).await?;
-        let holding = permit.hold_slots(self, &bound, ctx);
+        let mut permit = self.admit(&tool_plan, ctx).await?;
+        let holding = permit.hold_slots(self, &tool_plan, ctx);
         let mut outcome = request.send(inner, holding.as_ref().unwrap_or(ctx)).await;
         match &mut outcome {
-            Ok(reply) => self.suspend_round(reply, ctx, &bound, &permit),
+            Ok(reply) => self.suspend_round(reply, ctx, &tool_plan, &permit),
             Err(error) => self.refund_if_unread(permit, error).await,
         }
         outcome

@@ -46,7 +46,7 @@ impl Refusal {
         if !plan.may_wait {
             return error.into();
         }
-        let reading = |(bucket, level): (&crate::plan::PlannedBucket, &i64)| BucketSnapshot {
+        let snapshot = |(bucket, level): (&crate::plan::PlannedBucket, &i64)| BucketSnapshot {
             rate: bucket.rate,
             level: *level,
             cost: bucket.cost_units,
@@ -56,16 +56,16 @@ impl Refusal {
         };
         Self {
             error,
-            wait_reason: WaitReason::Buckets(plan.buckets.iter().zip(levels).map(reading).collect()),
+            wait_reason: WaitReason::Buckets(plan.buckets.iter().zip(levels).map(snapshot).collect()),
         }
     }
 }
 
 impl Refusal {
     /// A refusal by one bucket that this replica leases tokens of.
-    pub(super) fn by_lease(bound: &ToolPlan, place: usize, wait: Wait) -> Self {
-        let error = Error::RateLimited(Box::new(bucket_rate_limit(bound, &bound.plan, place, wait)));
-        let Some(bucket) = bound.plan.buckets.get(place) else { return error.into() };
+    pub(super) fn by_lease(tool_plan: &ToolPlan, place: usize, wait: Wait) -> Self {
+        let error = Error::RateLimited(Box::new(bucket_rate_limit(tool_plan, &tool_plan.plan, place, wait)));
+        let Some(bucket) = tool_plan.plan.buckets.get(place) else { return error.into() };
         let missing = match wait {
             Wait::None => 0,
             Wait::Micros(micros) => {
@@ -75,7 +75,7 @@ impl Refusal {
         };
         // The level that has this wait.
         let level = bucket.cost_units.saturating_sub(missing);
-        Self::by_buckets(error, &bound.plan, &levels_or_full(&bound.plan, &[place], &[level]))
+        Self::by_buckets(error, &tool_plan.plan, &levels_or_full(&tool_plan.plan, &[place], &[level]))
     }
 }
 
@@ -96,8 +96,8 @@ pub(super) struct ReleaseNotifier<'a> {
 impl ReleaseNotifier<'_> {
     /// Notifies waiting calls of what was released; `tokens` is true for a refund.
     pub(super) fn notify(&self, tokens: bool) {
-        let places = self.holds_slots && !self.plan.slot_limits.is_empty();
-        if self.is_admitted && self.limiter.wait_queues.count() > 0 && (tokens || places) {
+        let holds_slots = self.holds_slots && !self.plan.slot_limits.is_empty();
+        if self.is_admitted && self.limiter.wait_queues.count() > 0 && (tokens || holds_slots) {
             let needs = needs(self.plan, self.user, u64::MAX);
             self.limiter.wait_queues.notify_release(
                 self.limiter.wait_context(),
@@ -145,25 +145,25 @@ impl Limiter {
     /// calls wait for an answer of the store.
     pub(crate) async fn admit<'a>(
         &'a self,
-        bound: &'a ToolPlan,
+        tool_plan: &'a ToolPlan,
         ctx: &CallContext,
     ) -> Result<Permit<'a>, Error> {
-        let mut event = DecisionEvent::new(&bound.limited, self.clock.now());
-        event.checked_scopes.extend(bound.plan.enforced_scopes());
-        let user = self.limited_user(bound, ctx);
+        let mut event = DecisionEvent::new(&tool_plan.limited, self.clock.now());
+        event.checked_scopes.extend(tool_plan.plan.enforced_scopes());
+        let user = self.limited_user(tool_plan, ctx);
         let outcome = match &user {
             Err(error) => Err(error.clone()),
-            Ok(user) if bound.plan.may_wait => self.admit_or_wait(bound, ctx, user, &mut event).await,
+            Ok(user) if tool_plan.plan.may_wait => self.admit_or_wait(tool_plan, ctx, user, &mut event).await,
             Ok(user) => {
                 let now = event.at;
-                self.admit_once(bound, user, now, &mut event).await.map_err(|denial| denial.error)
+                self.admit_once(tool_plan, user, now, &mut event).await.map_err(|denial| denial.error)
             }
         };
         match &outcome {
             Ok(permit) => {
                 event.allowed = true;
                 if let Ok(user) = &user {
-                    event.note_shadow_refusals(bound, user, permit);
+                    event.note_shadow_refusals(tool_plan, user, permit);
                 }
             }
             Err(Error::RateLimited(refusal)) => {
@@ -188,16 +188,16 @@ impl Limiter {
     /// Asks the store once, at this moment.
     async fn admit_once<'a>(
         &'a self,
-        bound: &'a ToolPlan,
+        tool_plan: &'a ToolPlan,
         user: &LimitedUser,
         now: Micros,
         event: &mut DecisionEvent<'_>,
     ) -> Result<Permit<'a>, Refusal> {
         let begun = Instant::now();
         let outcome = match &self.sharing {
-            None => self.admit_local((bound, &bound.plan), user.local, now),
+            None => self.admit_local((tool_plan, &tool_plan.plan), user.local, now),
             // Boxed, so that the future of a call that needs no store does not contain the shared path.
-            Some(sharing) => Box::pin(self.admit_shared(sharing, bound, user, now, event)).await,
+            Some(sharing) => Box::pin(self.admit_shared(sharing, tool_plan, user, now, event)).await,
         };
         event.decision_time += begun.elapsed();
         outcome
@@ -205,91 +205,94 @@ impl Limiter {
 
     async fn admit_or_wait<'a>(
         &'a self,
-        bound: &'a ToolPlan,
+        tool_plan: &'a ToolPlan,
         ctx: &CallContext,
         user: &LimitedUser,
         event: &mut DecisionEvent<'_>,
     ) -> Result<Permit<'a>, Error> {
         let remaining = ctx.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let patience = remaining.map_or(u64::MAX, |left| u64::try_from(left.as_micros()).unwrap_or(u64::MAX));
-        let needs = || needs(&bound.plan, user.local, patience);
+        let time_left =
+            remaining.map_or(u64::MAX, |left| u64::try_from(left.as_micros()).unwrap_or(u64::MAX));
+        let needs = || needs(&tool_plan.plan, user.local, time_left);
         if self.wait_queues.count() > 0 {
             let needs = needs();
             if self.wait_queues.is_contended(&needs) {
-                return match self.futile_wait_refusal(bound, user) {
+                return match self.futile_wait_refusal(tool_plan, user) {
                     Some(error) => Err(error),
-                    None => Box::pin(self.wait_and_admit((bound, user, needs), ctx, None, event)).await,
+                    None => Box::pin(self.wait_and_admit((tool_plan, user, needs), ctx, None, event)).await,
                 };
             }
         }
         let now = event.at;
-        match self.admit_once(bound, user, now, event).await {
+        match self.admit_once(tool_plan, user, now, event).await {
             Ok(permit) => Ok(permit),
             Err(Refusal { error, wait_reason: WaitReason::Futile }) => Err(error),
-            Err(denial) => {
-                Box::pin(self.wait_and_admit((bound, user, needs()), ctx, Some(denial), event)).await
+            Err(refusal) => {
+                Box::pin(self.wait_and_admit((tool_plan, user, needs()), ctx, Some(refusal), event)).await
             }
         }
     }
 
     /// The refusal of a call for which queueing is useless: a limit that it needs will not be there in time,
     /// whatever other calls do. Shared buckets are not asked for this.
-    pub(super) fn futile_wait_refusal(&self, bound: &ToolPlan, user: &LimitedUser) -> Option<Error> {
-        let plan = &bound.plan;
-        let wait = |reading: &BucketSnapshot| match (&self.sharing, reading.mode) {
+    pub(super) fn futile_wait_refusal(&self, tool_plan: &ToolPlan, user: &LimitedUser) -> Option<Error> {
+        let plan = &tool_plan.plan;
+        let wait = |snapshot: &BucketSnapshot| match (&self.sharing, snapshot.mode) {
             (_, Mode::Shadow) => Wait::None,
-            (None, Mode::Enforce) => reading.wait(),
-            (Some(_), Mode::Enforce) if reading.cost > reading.rate.capacity() => Wait::Never,
+            (None, Mode::Enforce) => snapshot.wait(),
+            (Some(_), Mode::Enforce) if snapshot.cost > snapshot.rate.capacity() => Wait::Never,
             (Some(_), Mode::Enforce) => Wait::None,
         };
         let waits: Vec<Wait> = self.memory.peek(plan, user.local).iter().map(wait).collect();
         let too_long =
             plan.buckets.iter().zip(&waits).any(|(bucket, wait)| *wait > Wait::Micros(bucket.wait_max));
         let (place, wait) = waits.into_iter().enumerate().rev().max_by_key(|(_, wait)| *wait)?;
-        too_long.then(|| Error::RateLimited(Box::new(bucket_rate_limit(bound, plan, place, wait))))
+        too_long.then(|| Error::RateLimited(Box::new(bucket_rate_limit(tool_plan, plan, place, wait))))
     }
 
     async fn wait_and_admit<'a>(
         &'a self,
-        (bound, user, needs): (&'a ToolPlan, &LimitedUser, Needs),
+        (tool_plan, user, needs): (&'a ToolPlan, &LimitedUser, Needs),
         ctx: &CallContext,
-        mut denial: Option<Refusal>,
+        mut refusal: Option<Refusal>,
         event: &mut DecisionEvent<'_>,
     ) -> Result<Permit<'a>, Error> {
-        let who = user.local.unwrap_or_else(|| self.fairness_key(ctx));
-        let mut guest = match self.wait_queues.enqueue(self.wait_context(), who, needs) {
-            Ok(guest) => guest,
+        let queue_user = user.local.unwrap_or_else(|| self.fairness_key(ctx));
+        let mut waiter = match self.wait_queues.enqueue(self.wait_context(), queue_user, needs) {
+            Ok(waiter) => waiter,
             Err((place, wait)) => {
-                return Err(denial.map_or_else(|| too_late_error(bound, place, wait), |known| known.error));
+                return Err(
+                    refusal.map_or_else(|| too_late_error(tool_plan, place, wait), |known| known.error)
+                );
             }
         };
-        let mut waited: Option<WaitRecord<'_>> = None;
-        let mut telling = WaitProgress::new(&*ctx.client, self.clock.now());
+        let mut wait_record: Option<WaitRecord<'_>> = None;
+        let mut progress = WaitProgress::new(&*ctx.client, self.clock.now());
         let outcome = loop {
-            if let Some(denial) = denial.take()
-                && !guest.requeue(&denial.wait_reason)
+            if let Some(refusal) = refusal.take()
+                && !waiter.requeue(&refusal.wait_reason)
             {
-                break Err(denial.error);
+                break Err(refusal.error);
             }
-            match guest.next_step() {
-                NextStep::AskStore => match self.admit_once(bound, user, self.clock.now(), event).await {
+            match waiter.next_step() {
+                NextStep::AskStore => match self.admit_once(tool_plan, user, self.clock.now(), event).await {
                     Ok(permit) => {
-                        guest.mark_admitted();
+                        waiter.mark_admitted();
                         break Ok(permit);
                     }
-                    Err(refused) => denial = Some(refused),
+                    Err(refused) => refusal = Some(refused),
                 },
-                NextStep::GiveUp(place, wait) => break Err(too_late_error(bound, place, wait)),
+                NextStep::GiveUp(place, wait) => break Err(too_late_error(tool_plan, place, wait)),
                 NextStep::Wait(place, until) => {
-                    waited.get_or_insert_with(|| WaitRecord::begin(&*self.observer));
-                    let rule = || rule_at(bound, place).0;
-                    telling.report_if_due(self.clock.now(), &rule(), || guest.forecast());
-                    guest.sleep_until(telling.next_report_at().map_or(until, |next| next.min(until))).await;
+                    wait_record.get_or_insert_with(|| WaitRecord::begin(&*self.observer));
+                    let rule = || rule_at(tool_plan, place).0;
+                    progress.report_if_due(self.clock.now(), &rule(), || waiter.forecast());
+                    waiter.sleep_until(progress.next_report_at().map_or(until, |next| next.min(until))).await;
                 }
             }
         };
-        if let Some(waited) = &mut waited {
-            waited.outcome = if outcome.is_ok() { WaitOutcome::Admitted } else { WaitOutcome::Refused };
+        if let Some(wait_record) = &mut wait_record {
+            wait_record.outcome = if outcome.is_ok() { WaitOutcome::Admitted } else { WaitOutcome::Refused };
         }
         outcome
     }
@@ -312,31 +315,35 @@ impl Limiter {
 }
 
 /// The rule at an index of the plan, and its scope.
-fn rule_at(bound: &ToolPlan, place: LimitIndex) -> (String, LimitScope) {
+fn rule_at(tool_plan: &ToolPlan, place: LimitIndex) -> (String, LimitScope) {
     let found = match place {
-        LimitIndex::Bucket(place) => bound.plan.buckets.get(place).map(|bucket| (&bucket.rule, bucket.scope)),
-        LimitIndex::Slots(place) => bound.plan.slot_limits.get(place).map(|slots| (&slots.rule, slots.scope)),
+        LimitIndex::Bucket(place) => {
+            tool_plan.plan.buckets.get(place).map(|bucket| (&bucket.rule, bucket.scope))
+        }
+        LimitIndex::Slots(place) => {
+            tool_plan.plan.slot_limits.get(place).map(|slots| (&slots.rule, slots.scope))
+        }
     };
     found.map_or((String::new(), LimitScope::Server), |(rule, scope)| (rule.to_string(), scope))
 }
 
 /// The refusal of a call whose turn does not come in time.
-fn too_late_error(bound: &ToolPlan, place: LimitIndex, wait: Option<u64>) -> Error {
+fn too_late_error(tool_plan: &ToolPlan, place: LimitIndex, wait: Option<u64>) -> Error {
     let limit = match place {
         LimitIndex::Bucket(place) => {
             let wait = wait.map_or(Wait::UntilReleased, Wait::Micros);
-            bucket_rate_limit(bound, &bound.plan, place, wait)
+            bucket_rate_limit(tool_plan, &tool_plan.plan, place, wait)
         }
-        LimitIndex::Slots(_) => slots_full_limit(bound, place),
+        LimitIndex::Slots(_) => slots_full_limit(tool_plan, place),
     };
     Error::RateLimited(Box::new(limit))
 }
 
 /// The refusal by a limit on calls in flight.
-pub(super) fn slots_full_limit(bound: &ToolPlan, place: LimitIndex) -> RateLimit {
-    let (rule, scope) = rule_at(bound, place);
+pub(super) fn slots_full_limit(tool_plan: &ToolPlan, place: LimitIndex) -> RateLimit {
+    let (rule, scope) = rule_at(tool_plan, place);
     RateLimit {
-        operation: bound.limited.clone(),
+        operation: tool_plan.limited.clone(),
         rule,
         scope,
         retry: Retry::WhenReleased,

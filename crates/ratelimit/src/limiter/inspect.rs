@@ -83,10 +83,10 @@ impl Limiter {
         name: &ToolName,
         ctx: &CallContext,
     ) -> Result<Vec<BucketView>, Error> {
-        let bound = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
-        let bound = self.plan_variant(&bound, ctx, Arguments::Unknown)?;
-        let user = self.limited_user(&bound, ctx)?;
-        Ok(bucket_views(&bound.plan, self.bucket_snapshots(&bound, &user).await?))
+        let tool_plan = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let tool_plan = self.plan_variant(&tool_plan, ctx, Arguments::Unknown)?;
+        let user = self.limited_user(&tool_plan, ctx)?;
+        Ok(bucket_views(&tool_plan.plan, self.bucket_snapshots(&tool_plan, &user).await?))
     }
 
     /// The refusal that a call would get now, or `None` when its buckets would let it pass, if need be after
@@ -101,37 +101,37 @@ impl Limiter {
         name: &ToolName,
         ctx: &CallContext,
     ) -> Result<Option<RateLimit>, Error> {
-        let bound = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
-        let bound = self.plan_variant(&bound, ctx, Arguments::Unknown)?;
-        if bound.plan.buckets.is_empty() {
+        let tool_plan = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let tool_plan = self.plan_variant(&tool_plan, ctx, Arguments::Unknown)?;
+        if tool_plan.plan.buckets.is_empty() {
             return Ok(None);
         }
-        let user = self.limited_user(&bound, ctx)?;
-        let readings = self.bucket_snapshots(&bound, &user).await?;
+        let user = self.limited_user(&tool_plan, ctx)?;
+        let snapshots = self.bucket_snapshots(&tool_plan, &user).await?;
         let enforced =
-            |(bucket, reading): (&PlannedBucket, &BucketSnapshot)| match (reading.mode, reading.wait()) {
+            |(bucket, snapshot): (&PlannedBucket, &BucketSnapshot)| match (snapshot.mode, snapshot.wait()) {
                 (Mode::Shadow, _) => Wait::None,
                 (Mode::Enforce, Wait::Micros(wait)) if wait <= bucket.wait_max => Wait::None,
                 (Mode::Enforce, wait) => wait,
             };
-        let waits: Vec<Wait> = bound.plan.buckets.iter().zip(&readings).map(enforced).collect();
+        let waits: Vec<Wait> = tool_plan.plan.buckets.iter().zip(&snapshots).map(enforced).collect();
         let waits = waits.into_iter().enumerate();
         let longest = waits.rev().max_by_key(|(_, wait)| *wait).filter(|(_, wait)| *wait != Wait::None);
-        Ok(longest.map(|(place, wait)| bucket_rate_limit(&bound, &bound.plan, place, wait)))
+        Ok(longest.map(|(index, wait)| bucket_rate_limit(&tool_plan, &tool_plan.plan, index, wait)))
     }
 
     /// A snapshot of every bucket of a plan for a user, from this process or from the shared store.
     pub(super) async fn bucket_snapshots(
         &self,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         user: &LimitedUser,
     ) -> Result<Vec<BucketSnapshot>, Error> {
         let Some(sharing) = &self.sharing else {
-            return Ok(self.memory.peek(&bound.plan, user.local));
+            return Ok(self.memory.peek(&tool_plan.plan, user.local));
         };
-        let levels = self.peek_shared(sharing, &bound.plan, user).await?;
-        let reading = |(bucket, level): (&PlannedBucket, i64)| bucket.snapshot(level, &*self.clock);
-        Ok(bound.plan.buckets.iter().zip(levels).map(reading).collect())
+        let levels = self.peek_shared(sharing, &tool_plan.plan, user).await?;
+        let snapshot = |(bucket, level): (&PlannedBucket, i64)| bucket.snapshot(level, &*self.clock);
+        Ok(tool_plan.plan.buckets.iter().zip(levels).map(snapshot).collect())
     }
 
     /// The level of every bucket of a plan in the shared store, in units.
@@ -143,9 +143,9 @@ impl Limiter {
     ) -> Result<SmallVec<[i64; 4]>, Error> {
         let mut levels = levels_or_full(plan, &[], &[]);
         for StoreBatch { indices: places, request: ask } in store_batches(plan, self.plan_view(user, false)) {
-            let said = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
-            for (place, level) in places.iter().zip(said) {
-                if let Some(known) = levels.get_mut(*place) {
+            let store_levels = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
+            for (index, level) in places.iter().zip(store_levels) {
+                if let Some(known) = levels.get_mut(*index) {
                     *known = level;
                 }
             }
@@ -158,35 +158,37 @@ impl Limiter {
     /// shared.
     #[must_use]
     pub fn peek_local(&self, name: &ToolName, ctx: &CallContext) -> Option<Vec<BucketView>> {
-        let bound = self.list_plans.find_map(|binding| binding.plans.get(name).cloned())?;
-        let bound = self.plan_variant(&bound, ctx, Arguments::Unknown).ok()?;
-        let user = self.limited_user(&bound, ctx).ok()?;
-        self.sharing.is_none().then(|| bucket_views(&bound.plan, self.memory.peek(&bound.plan, user.local)))
+        let tool_plan = self.list_plans.find_map(|binding| binding.plans.get(name).cloned())?;
+        let tool_plan = self.plan_variant(&tool_plan, ctx, Arguments::Unknown).ok()?;
+        let user = self.limited_user(&tool_plan, ctx).ok()?;
+        self.sharing
+            .is_none()
+            .then(|| bucket_views(&tool_plan.plan, self.memory.peek(&tool_plan.plan, user.local)))
     }
 
-    /// Waits until the shared store answers, for `patience` at most, and returns whether it does; true
+    /// Waits until the shared store answers, for `timeout` at most, and returns whether it does; true
     /// without a store. A process that decides before it has ever reached the store would hand out a budget
     /// of its own, so it calls this first.
-    pub async fn wait_connected(&self, patience: Duration) -> bool {
+    pub async fn wait_connected(&self, timeout: Duration) -> bool {
         let Some(sharing) = &self.sharing else { return true };
-        wait_until(patience, || sharing.store.is_available()).await
+        wait_until(timeout, || sharing.store.is_available()).await
     }
 
     /// Waits until every charge that was admitted without the store is written back, and the store knows of
-    /// every call that has ended; for `patience` at most. Returns whether that is done. For the end of a
+    /// every call that has ended; for `timeout` at most. Returns whether that is done. For the end of a
     /// process: debts that remain then are lost, and slots that remain are released when their lease expires.
-    pub async fn wait_settled(&self, patience: Duration) -> bool {
+    pub async fn wait_settled(&self, timeout: Duration) -> bool {
         let slots_settled = || self.shared_slots.as_ref().is_none_or(|slots| slots.is_settled());
         let settled = || self.pending_settlements.is_empty() && self.debts.is_settled() && slots_settled();
-        wait_until(patience, settled).await
+        wait_until(timeout, settled).await
     }
 
-    /// Returns the tokens that this replica has leased, within `patience`. For the end of a process, when no
+    /// Returns the tokens that this replica has leased, within `timeout`. For the end of a process, when no
     /// more calls are made.
-    pub async fn return_leases(&self, patience: Duration) {
+    pub async fn return_leases(&self, timeout: Duration) {
         if let Some(leases) = &self.leases {
             // Tokens that are not returned in time are lost, as at the end of their lease.
-            let _ = tokio::time::timeout(patience, leases.return_all()).await;
+            let _ = tokio::time::timeout(timeout, leases.return_all()).await;
         }
     }
 
@@ -212,10 +214,10 @@ impl Limiter {
     /// The limits on calls in flight that apply to a tool.
     #[must_use]
     pub fn slot_limits(&self, tools: &Arc<ToolList>, name: &ToolName) -> Vec<SlotLimitView> {
-        self.tool_plan(tools, name).map_or_else(Vec::new, |bound| self.slot_limit_views(&bound))
+        self.tool_plan(tools, name).map_or_else(Vec::new, |tool_plan| self.slot_limit_views(&tool_plan))
     }
 
-    pub(super) fn slot_limit_views(&self, bound: &ToolPlan) -> Vec<SlotLimitView> {
+    pub(super) fn slot_limit_views(&self, tool_plan: &ToolPlan) -> Vec<SlotLimitView> {
         let lease = self.sharing.as_ref().map(|sharing| sharing.slot_lease);
         let view = |slots: &PlannedSlotLimit| SlotLimitView {
             rule: slots.rule.to_string(),
@@ -226,7 +228,7 @@ impl Limiter {
             lease,
             in_flight: None,
         };
-        bound.plan.slot_limits.iter().map(view).collect()
+        tool_plan.plan.slot_limits.iter().map(view).collect()
     }
 
     /// The same with the number of calls in flight of all replicas, for one caller. Takes no slot.
@@ -239,14 +241,14 @@ impl Limiter {
         name: &ToolName,
         ctx: &CallContext,
     ) -> Result<Vec<SlotLimitView>, Error> {
-        let bound = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
-        let user = self.limited_user(&bound, ctx)?;
+        let tool_plan = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let user = self.limited_user(&tool_plan, ctx)?;
         let mut views = self.slot_limits(tools, name);
         let Some(sharing) = &self.sharing else { return Ok(views) };
-        for part in self.slot_batches(&bound, &user) {
-            let counts = sharing.store.count(&part.limits).await.map_err(|_| Error::LimitsUnavailable)?;
-            for (place, count) in part.indices.iter().zip(counts) {
-                if let Some(view) = views.get_mut(*place) {
+        for batch in self.slot_batches(&tool_plan, &user) {
+            let counts = sharing.store.count(&batch.limits).await.map_err(|_| Error::LimitsUnavailable)?;
+            for (index, count) in batch.indices.iter().zip(counts) {
+                if let Some(view) = views.get_mut(*index) {
                     view.in_flight = Some(count);
                 }
             }
@@ -265,33 +267,33 @@ impl Limiter {
     }
 }
 
-pub(super) fn bucket_views(plan: &Plan, readings: Vec<BucketSnapshot>) -> Vec<BucketView> {
-    let view = |(bucket, reading): (&PlannedBucket, BucketSnapshot)| BucketView {
+pub(super) fn bucket_views(plan: &Plan, snapshots: Vec<BucketSnapshot>) -> Vec<BucketView> {
+    let view = |(bucket, snapshot): (&PlannedBucket, BucketSnapshot)| BucketView {
         rule: bucket.rule.to_string(),
         scope: bucket.scope,
         allowance: bucket.rate.configured(),
         capacity: bucket.rate.burst(),
-        level: bucket.rate.tokens(reading.level),
-        debt: u64::try_from(-reading.level).unwrap_or(0).div_ceil(bucket.rate.unit()),
+        level: bucket.rate.tokens(snapshot.level),
+        debt: u64::try_from(-snapshot.level).unwrap_or(0).div_ceil(bucket.rate.unit()),
         cost: u64::from(bucket.cost.get()),
-        wait: reading.wait(),
+        wait: snapshot.wait(),
         mode: bucket.mode,
         percent: bucket.percent.map(std::num::NonZeroU8::get),
         wait_max: Duration::from_micros(bucket.wait_max),
         period: bucket.calendar_period.as_ref().map(|resets| resets.calendar.to_string()),
         lease_excess: bucket.lease_excess,
     };
-    plan.buckets.iter().zip(readings).map(view).collect()
+    plan.buckets.iter().zip(snapshots).map(view).collect()
 }
 
 /// The interval for polling a state that has no notification.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-async fn wait_until(patience: Duration, done: impl Fn() -> bool) -> bool {
+async fn wait_until(timeout: Duration, done: impl Fn() -> bool) -> bool {
     let looking = async {
         while !done() {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
-    tokio::time::timeout(patience, looking).await.is_ok()
+    tokio::time::timeout(timeout, looking).await.is_ok()
 }

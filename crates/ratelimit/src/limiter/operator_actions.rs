@@ -51,64 +51,65 @@ impl Limiter {
         tools: &Arc<ToolList>,
         name: &ToolName,
         ctx: &CallContext,
-        act: OperatorAction,
+        action: OperatorAction,
     ) -> Result<Vec<BucketView>, Error> {
-        let bound = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let tool_plan = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
         let is_for_one = matches!(ctx.caller, Caller::Known(_));
-        let (bound, user) = if is_for_one {
-            let bound = self.plan_variant(&bound, ctx, Arguments::Unknown)?;
-            let user = self.limited_user(&bound, ctx)?;
-            (bound, user)
+        let (tool_plan, user) = if is_for_one {
+            let tool_plan = self.plan_variant(&tool_plan, ctx, Arguments::Unknown)?;
+            let user = self.limited_user(&tool_plan, ctx)?;
+            (tool_plan, user)
         } else {
-            (self.shared_bucket_plan(&bound), LimitedUser::default())
+            (self.shared_bucket_plan(&tool_plan), LimitedUser::default())
         };
         let chosen: SmallVec<[bool; 4]> =
-            bound.plan.buckets.iter().map(|bucket| bucket.is_individual() == is_for_one).collect();
+            tool_plan.plan.buckets.iter().map(|bucket| bucket.is_individual() == is_for_one).collect();
         // Tokens that a bucket lacks under its other sizes count too.
-        self.memory.merge_sizes(&bound.plan, user.local);
+        self.memory.merge_sizes(&tool_plan.plan, user.local);
         match &self.sharing {
-            None => self.memory.adjust(&bound.plan, user.local, (&chosen, NEWEST_PAYMENT), |bucket| {
-                bucket.rate.units(act.tokens(bucket).unsigned_abs())
+            None => self.memory.adjust(&tool_plan.plan, user.local, (&chosen, NEWEST_PAYMENT), |bucket| {
+                bucket.rate.units(action.tokens(bucket).unsigned_abs())
             }),
-            Some(sharing) => self.apply_action_to_store(sharing, &bound, &user, &chosen, act).await?,
+            Some(sharing) => self.apply_action_to_store(sharing, &tool_plan, &user, &chosen, action).await?,
         }
         if self.wait_queues.count() > 0 {
             self.wait_queues.notify_release(
                 self.wait_context(),
-                &needs(&bound.plan, user.local, u64::MAX),
+                &needs(&tool_plan.plan, user.local, u64::MAX),
                 true,
                 false,
             );
         }
-        let views =
-            bucket_views(&bound.plan, self.bucket_snapshots(&bound, &user).await?).into_iter().zip(chosen);
+        let views = bucket_views(&tool_plan.plan, self.bucket_snapshots(&tool_plan, &user).await?)
+            .into_iter()
+            .zip(chosen);
         Ok(views.filter(|(_, chosen)| *chosen).map(|(view, _)| view).collect())
     }
 
     /// The plan of the buckets that all callers share, in their present calendar periods.
-    fn shared_bucket_plan(&self, bound: &Arc<ToolPlan>) -> Arc<ToolPlan> {
-        let variation = Variation { periods: self.current_periods(bound), ..Variation::default() };
-        bound.variant((&self.planner, self.leases.as_deref()), variation, self.clock.now())
+    fn shared_bucket_plan(&self, tool_plan: &Arc<ToolPlan>) -> Arc<ToolPlan> {
+        let variation = Variation { periods: self.current_periods(tool_plan), ..Variation::default() };
+        tool_plan.variant((&self.planner, self.leases.as_deref()), variation, self.clock.now())
     }
 
     async fn apply_action_to_store(
         &self,
         sharing: &Sharing,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         user: &LimitedUser,
         chosen: &[bool],
-        act: OperatorAction,
+        action: OperatorAction,
     ) -> Result<(), Error> {
         for StoreBatch { indices: places, request: ask } in
-            store_batches(&bound.plan, self.plan_view(user, false))
+            store_batches(&tool_plan.plan, self.plan_view(user, false))
         {
             let changes: Vec<Adjustment> = places
                 .iter()
                 .zip(ask.buckets)
-                .filter(|(place, _)| chosen.get(**place) == Some(&true))
-                .filter_map(|(place, mut bucket)| {
+                .filter(|(index, _)| chosen.get(**index) == Some(&true))
+                .filter_map(|(index, mut bucket)| {
                     bucket.cost = COST_OF_ANY_CALL;
-                    let tokens = -act.tokens(bound.plan.buckets.get(*place)?);
+                    let tokens = -action.tokens(tool_plan.plan.buckets.get(*index)?);
                     Some(Adjustment { bucket, tokens, paid_at: Some(NEWEST_PAYMENT) })
                 })
                 .collect();

@@ -75,14 +75,14 @@ impl Replay {
     /// rules, and a limit that is enforced for a percentage of callers is enforced for all.
     #[must_use]
     pub fn tool(&self, tool: &Tool) -> ReplayTool {
-        let mut bound = ToolPlan::for_tool(&self.limiter.planner, None, tool);
+        let mut tool_plan = ToolPlan::for_tool(&self.limiter.planner, None, tool);
         // Records contain no claims, arguments or headers.
         let is_by_value = |scope| {
             use LimitScope::{Claim, ClaimTool, Value, ValueTool};
             matches!(scope, Claim | ClaimTool | Value | ValueTool)
         };
-        bound.plan.buckets.retain(|bucket| !is_by_value(bucket.scope));
-        ReplayTool(bound)
+        tool_plan.plan.buckets.retain(|bucket| !is_by_value(bucket.scope));
+        ReplayTool(tool_plan)
     }
 
     /// The caller, by identity or, where the policy says so, by address.
@@ -105,23 +105,23 @@ impl Replay {
         caller: ReplayCaller,
         at: Micros,
     ) -> (ReplayDecision, Option<ReplayPermit<'a>>) {
-        let bound = &tool.0;
-        if bound.plan.is_empty() {
+        let tool_plan = &tool.0;
+        if tool_plan.plan.is_empty() {
             return (ReplayDecision::Unlimited, None);
         }
-        if bound.plan.has_enforced_per_user() && caller.0.is_none() {
+        if tool_plan.plan.has_enforced_per_user() && caller.0.is_none() {
             return (ReplayDecision::Unidentified, None);
         }
         self.clock.set(at);
-        let user = caller.0.filter(|_| bound.plan.needs_user);
-        match self.limiter.admit_local((bound, &bound.plan), user, at) {
+        let user = caller.0.filter(|_| tool_plan.plan.needs_user);
+        match self.limiter.admit_local((tool_plan, &tool_plan.plan), user, at) {
             Ok(permit) => {
                 let would_refuse =
                     permit.local.as_ref().map_or(0, |receipt| receipt.charges().would_refuse.len());
                 (ReplayDecision::Admitted { would_refuse }, Some(ReplayPermit(permit)))
             }
-            Err(denial) => {
-                let Error::RateLimited(limit) = denial.error else {
+            Err(refusal) => {
+                let Error::RateLimited(limit) = refusal.error else {
                     // In memory, the only other refusal is that of a full user table.
                     return (ReplayDecision::UserTableFull, None);
                 };

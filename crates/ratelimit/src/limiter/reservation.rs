@@ -53,9 +53,9 @@ pub(crate) struct PaidRound {
 }
 
 impl PaidRound {
-    /// Whether this caller paid it for a call that is charged like `bound`.
-    pub(super) fn is_for(&self, caller: UserKey, bound: &ToolPlan) -> bool {
-        self.caller_key == caller && self.tool_plan.is_charged_like(bound)
+    /// Whether this caller paid it for a call that is charged like `tool_plan`.
+    pub(super) fn is_for(&self, caller: UserKey, tool_plan: &ToolPlan) -> bool {
+        self.caller_key == caller && self.tool_plan.is_charged_like(tool_plan)
     }
 }
 
@@ -77,9 +77,9 @@ enum ReservationCharge {
 
 impl ReservationCharge {
     /// The change in tokens, for a bucket at which one call costs `cost`; negative for a refund.
-    fn tokens_for(&self, trial: Option<u32>, cost: u32) -> i64 {
+    fn tokens_for(&self, shadow_rule: Option<u32>, cost: u32) -> i64 {
         match self {
-            Self::Settled(owed) => owed.for_bucket(trial),
+            Self::Settled(owed) => owed.for_bucket(shadow_rule),
             Self::Unused(count) => -i64::from(cost).saturating_mul(i64::from(*count)),
         }
     }
@@ -131,16 +131,16 @@ impl ReserveBudget for Reserver {
             let tools = self.inner.list_tools(ctx).await?;
             let mut wanted: Vec<(Arc<ToolPlan>, u32)> = Vec::new();
             for call in calls {
-                let bound = self.limiter.tool_plan(&tools, &call.name);
-                let bound = bound.ok_or_else(|| Error::UnknownTool(call.name.clone()))?;
-                let bound =
-                    self.limiter.plan_variant(&bound, ctx, Arguments::Sent(call.arguments.as_ref()))?;
-                if bound.plan.buckets.is_empty() {
+                let tool_plan = self.limiter.tool_plan(&tools, &call.name);
+                let tool_plan = tool_plan.ok_or_else(|| Error::UnknownTool(call.name.clone()))?;
+                let tool_plan =
+                    self.limiter.plan_variant(&tool_plan, ctx, Arguments::Sent(call.arguments.as_ref()))?;
+                if tool_plan.plan.buckets.is_empty() {
                     continue;
                 }
-                match wanted.iter_mut().find(|(known, _)| known.is_charged_like(&bound)) {
+                match wanted.iter_mut().find(|(known, _)| known.is_charged_like(&tool_plan)) {
                     Some((_, count)) => *count += 1,
-                    None => wanted.push((bound, 1)),
+                    None => wanted.push((tool_plan, 1)),
                 }
             }
             self.limiter.reserve(wanted, ctx).await.map(Reservation::new)
@@ -188,14 +188,14 @@ impl Limiter {
         // The tokens stay spent: unused calls are refunded one by one.
         drop(permit);
         let pays = |bucket: &PlannedBucket| {
-            let place = all.plan.buckets.iter().position(|known| is_same_bucket(known, bucket));
-            place.and_then(|place| paid.get(place).copied()).unwrap_or(false)
+            let index = all.plan.buckets.iter().position(|known| is_same_bucket(known, bucket));
+            index.and_then(|index| paid.get(index).copied()).unwrap_or(false)
         };
-        let entry = |(bound, left): (Arc<ToolPlan>, u32)| {
+        let group = |(bound, left): (Arc<ToolPlan>, u32)| {
             let pays = bound.plan.buckets.iter().map(pays).collect();
             ReservedGroup { pays, remaining: left, tool_plan: bound }
         };
-        let entries = Mutex::new(wanted.into_iter().map(entry).collect());
+        let entries = Mutex::new(wanted.into_iter().map(group).collect());
         Ok(ReservedCalls {
             limiter,
             caller_key: caller,
@@ -215,15 +215,15 @@ impl Limiter {
             return paid;
         }
         // Where the store did not answer nothing was paid there, so nothing will be refunded there.
-        for part in &permit.paid_batches {
-            for (place, pays) in part.indices.iter().zip(&part.verdict.pays) {
-                if let Some(paid) = paid.get_mut(*place) {
+        for batch in &permit.paid_batches {
+            for (index, pays) in batch.indices.iter().zip(&batch.verdict.pays) {
+                if let Some(paid) = paid.get_mut(*index) {
                     *paid = *pays;
                 }
             }
         }
-        for place in permit.lease_payment.iter().flat_map(|leased| leased.paid_indices()) {
-            if let Some(paid) = paid.get_mut(place) {
+        for index in permit.lease_payment.iter().flat_map(|leased| leased.paid_indices()) {
+            if let Some(paid) = paid.get_mut(index) {
                 *paid = true;
             }
         }
@@ -236,7 +236,7 @@ impl Limiter {
             None => permit.local.as_ref().map(Receipt::paid_at),
             Some(_) => {
                 let leased = permit.lease_payment.iter().flat_map(|leased| leased.taken_at());
-                permit.paid_batches.iter().map(|part| part.verdict.at).chain(leased).min()
+                permit.paid_batches.iter().map(|batch| batch.verdict.at).chain(leased).min()
             }
         }
     }
@@ -262,36 +262,36 @@ impl Limiter {
     }
 
     /// The shared store's names of those buckets of a plan that have paid.
-    fn paying_buckets(&self, bound: &ToolPlan, user: &LimitedUser, pays: &[bool]) -> Vec<RemoteBucket> {
+    fn paying_buckets(&self, tool_plan: &ToolPlan, user: &LimitedUser, pays: &[bool]) -> Vec<RemoteBucket> {
         let paid = |StoreBatch { indices: places, request: ask }: StoreBatch| {
             let buckets = places.into_iter().zip(ask.buckets);
-            buckets.filter(|(place, _)| pays.get(*place) == Some(&true)).map(|(_, bucket)| bucket)
+            buckets.filter(|(index, _)| pays.get(*index) == Some(&true)).map(|(_, bucket)| bucket)
         };
-        store_batches(&bound.plan, self.plan_view(user, false)).into_iter().flat_map(paid).collect()
+        store_batches(&tool_plan.plan, self.plan_view(user, false)).into_iter().flat_map(paid).collect()
     }
 }
 
 impl ReservedCalls {
     /// Charges tokens to the buckets that have paid, or refunds them where the number is negative. The shared
     /// store is updated later, in the background.
-    fn apply_charge(&self, bound: &ToolPlan, pays: &[bool], charge: &ReservationCharge) {
+    fn apply_charge(&self, tool_plan: &ToolPlan, pays: &[bool], charge: &ReservationCharge) {
         let Self { limiter, user, paid_at, .. } = self;
-        let told = charge.is_refund().then(|| needs(&bound.plan, user.local, u64::MAX));
+        let released_needs = charge.is_refund().then(|| needs(&tool_plan.plan, user.local, u64::MAX));
         if limiter.sharing.is_some() {
             let change = |bucket: RemoteBucket| Adjustment {
                 tokens: charge.tokens_for(bucket.shadow_rule, bucket.cost),
                 bucket: RemoteBucket { cost: charge.paid_tokens(bucket.cost), ..bucket },
                 paid_at: *paid_at,
             };
-            let changes = limiter.paying_buckets(bound, user, pays).into_iter().map(change).collect();
-            limiter.adjust_shared_later(changes, told);
+            let changes = limiter.paying_buckets(tool_plan, user, pays).into_iter().map(change).collect();
+            limiter.adjust_shared_later(changes, released_needs);
             return;
         }
         let units = |bucket: &PlannedBucket| {
             signed_units(bucket, -charge.tokens_for(bucket.shadow_rule, bucket.cost.get()))
         };
-        limiter.memory.adjust(&bound.plan, user.local, (pays, paid_at.unwrap_or_default()), units);
-        if let Some(needs) = told.filter(|_| limiter.wait_queues.count() > 0) {
+        limiter.memory.adjust(&tool_plan.plan, user.local, (pays, paid_at.unwrap_or_default()), units);
+        if let Some(needs) = released_needs.filter(|_| limiter.wait_queues.count() > 0) {
             limiter.wait_queues.notify_release(limiter.wait_context(), &needs, true, false);
         }
     }
@@ -312,28 +312,28 @@ impl ReservedCalls {
         }
     }
 
-    /// Takes one prepaid call that is charged like `bound`, if the caller is the one who reserved the budget.
-    pub(crate) fn take_call(&self, bound: &ToolPlan, ctx: &CallContext) -> Option<PrepaidCall<'_>> {
+    /// Takes one prepaid call that is charged like `tool_plan`, if the caller is the one who reserved the budget.
+    pub(crate) fn take_call(&self, tool_plan: &ToolPlan, ctx: &CallContext) -> Option<PrepaidCall<'_>> {
         if self.limiter.fairness_key(ctx) != self.caller_key {
             return None;
         }
-        let mut entries = self.groups.lock();
-        let (place, entry) = entries
+        let mut groups = self.groups.lock();
+        let (place, group) = groups
             .iter_mut()
             .enumerate()
-            .find(|(_, entry)| entry.remaining > 0 && entry.tool_plan.is_charged_like(bound))?;
-        entry.remaining -= 1;
+            .find(|(_, group)| group.remaining > 0 && group.tool_plan.is_charged_like(tool_plan))?;
+        group.remaining -= 1;
         Some(PrepaidCall { reserved: self, index: place, is_spent: false })
     }
 
     /// Whether a prepaid call is left that was not made.
     pub(super) fn has_remaining(&self) -> bool {
-        self.groups.lock().iter().any(|entry| entry.remaining > 0)
+        self.groups.lock().iter().any(|group| group.remaining > 0)
     }
 
-    fn return_call(&self, place: usize) {
-        if let Some(entry) = self.groups.lock().get_mut(place) {
-            entry.remaining += 1;
+    fn return_call(&self, index: usize) {
+        if let Some(group) = self.groups.lock().get_mut(index) {
+            group.remaining += 1;
         }
     }
 }
@@ -349,12 +349,12 @@ impl<'a> PrepaidCall<'a> {
 impl SpentCall<'_> {
     /// Charges the difference if the call cost more than was paid, or refunds it if the call cost less.
     pub(crate) fn settle(self, owed: Settlement) {
-        let (bound, pays) = {
-            let entries = self.reserved.groups.lock();
-            let Some(entry) = entries.get(self.index) else { return };
-            (entry.tool_plan.clone(), entry.pays.clone())
+        let (tool_plan, pays) = {
+            let groups = self.reserved.groups.lock();
+            let Some(group) = groups.get(self.index) else { return };
+            (group.tool_plan.clone(), group.pays.clone())
         };
-        self.reserved.apply_charge(&bound, &pays, &ReservationCharge::Settled(owed));
+        self.reserved.apply_charge(&tool_plan, &pays, &ReservationCharge::Settled(owed));
     }
 
     /// What was paid for a call that waits for its next round; `None` when the reserved group is not known.
@@ -383,7 +383,7 @@ impl Drop for PrepaidCall<'_> {
 impl Drop for ReservedCalls {
     fn drop(&mut self) {
         let left: Vec<ReservedGroup> =
-            std::mem::take(self.groups.get_mut()).into_iter().filter(|entry| entry.remaining > 0).collect();
+            std::mem::take(self.groups.get_mut()).into_iter().filter(|group| group.remaining > 0).collect();
         if left.is_empty() || !self.refunds_unused {
             return;
         }

@@ -117,8 +117,8 @@ fn split_policy(server: Limits) -> LimitPolicy {
     LimitPolicy { consistency: Consistency::Split(lease), ..base }
 }
 
-async fn call(bench: &Harness, name: &str, ctx: &CallContext) -> Result<(), Error> {
-    bench.gateway.call_tool(ctx, conformance::tool_call(name)).await.map(|_| ())
+async fn call(harness: &Harness, name: &str, ctx: &CallContext) -> Result<(), Error> {
+    harness.gateway.call_tool(ctx, conformance::tool_call(name)).await.map(|_| ())
 }
 
 fn refused(outcome: Result<(), Error>) -> RateLimit {
@@ -142,34 +142,34 @@ async fn keeps_the_rules_of_the_seam() {
 
 #[tokio::test]
 async fn the_tool_that_really_runs_is_charged() {
-    let bench = harness(
+    let harness = harness(
         policy(Limits::default(), vec![rule("a_search", quota(1, 60), None)], Anonymous::Refuse),
         None,
     );
     let ctx = known("i", "s");
-    call(&bench, "a_search", &ctx).await.unwrap();
-    let refusal = refused(call(&bench, "a_search", &ctx).await);
+    call(&harness, "a_search", &ctx).await.unwrap();
+    let refusal = refused(call(&harness, "a_search", &ctx).await);
     assert_eq!(refusal.rule, "tools[a_search].shared");
     assert_eq!((refusal.scope, refusal.retry), (LimitScope::Tool, Retry::After(Duration::from_secs(60))));
-    call(&bench, "b_search", &ctx).await.unwrap();
-    assert_eq!(bench.inner.requests().len(), 2, "a refused call reaches nothing");
+    call(&harness, "b_search", &ctx).await.unwrap();
+    assert_eq!(harness.inner.requests().len(), 2, "a refused call reaches nothing");
     // The same tool under another name, after a change of the catalogue: the same bucket.
-    bench.inner.set_tools(vec![tool("a", "search", "a_search_v2"), tool("a", "search", "a_search")]);
-    refused(call(&bench, "a_search", &ctx).await);
-    bench.clock.advance(60_000_000);
-    call(&bench, "a_search", &ctx).await.unwrap();
+    harness.inner.set_tools(vec![tool("a", "search", "a_search_v2"), tool("a", "search", "a_search")]);
+    refused(call(&harness, "a_search", &ctx).await);
+    harness.clock.advance(60_000_000);
+    call(&harness, "a_search", &ctx).await.unwrap();
 }
 
 #[tokio::test]
 async fn users_are_issuer_and_subject() {
     let server = Limits { per_user: quota(1, 60), ..Limits::default() };
-    let bench = harness(policy(server, vec![], Anonymous::Refuse), None);
-    call(&bench, "a_search", &known("i", "s")).await.unwrap();
-    refused(call(&bench, "b_search", &known("i", "s")).await);
-    call(&bench, "a_search", &known("j", "s")).await.unwrap();
-    call(&bench, "a_search", &known("i", "t")).await.unwrap();
-    call(&bench, "a_search", &known("is", "")).await.unwrap();
-    call(&bench, "a_search", &known("", "is")).await.unwrap();
+    let harness = harness(policy(server, vec![], Anonymous::Refuse), None);
+    call(&harness, "a_search", &known("i", "s")).await.unwrap();
+    refused(call(&harness, "b_search", &known("i", "s")).await);
+    call(&harness, "a_search", &known("j", "s")).await.unwrap();
+    call(&harness, "a_search", &known("i", "t")).await.unwrap();
+    call(&harness, "a_search", &known("is", "")).await.unwrap();
+    call(&harness, "a_search", &known("", "is")).await.unwrap();
 }
 
 #[tokio::test]
@@ -192,47 +192,48 @@ async fn callers_without_identity_have_a_named_outcome() {
 #[tokio::test]
 async fn what_never_happened_costs_nothing() {
     let server = Limits { shared: quota(1, 60), ..Limits::default() };
-    let bench = harness(policy(server, vec![], Anonymous::Refuse), None);
+    let harness = harness(policy(server, vec![], Anonymous::Refuse), None);
     let ctx = known("i", "s");
-    assert!(matches!(call(&bench, "absent", &ctx).await, Err(Error::UnknownTool(_))));
+    assert!(matches!(call(&harness, "absent", &ctx).await, Err(Error::UnknownTool(_))));
     // The tool is listed, but gone by the time it is called.
-    let tools = bench.gateway.list_tools(&ctx).await.unwrap();
-    let bound = bench.limiter.tool_plan(&tools, &"a_search".into()).unwrap();
-    let permit = bench.limiter.admit(&bound, &ctx).await.unwrap();
+    let tools = harness.gateway.list_tools(&ctx).await.unwrap();
+    let tool_plan = harness.limiter.tool_plan(&tools, &"a_search".into()).unwrap();
+    let permit = harness.limiter.admit(&tool_plan, &ctx).await.unwrap();
     permit.refund("backend_unavailable").await;
-    call(&bench, "a_search", &ctx).await.unwrap();
-    refused(call(&bench, "a_search", &ctx).await);
+    call(&harness, "a_search", &ctx).await.unwrap();
+    refused(call(&harness, "a_search", &ctx).await);
 }
 
 #[tokio::test]
 async fn a_dropped_call_leaves_the_calls_in_flight() {
     let concurrency = Concurrency { shared: NonZeroU32::new(1), per_user: None, mode: Mode::Enforce };
-    let bench = harness(policy(Limits { concurrency, ..Limits::default() }, vec![], Anonymous::Refuse), None);
-    let begun = bench.inner.hanging_changed.notified();
-    let gateway = bench.gateway.clone();
+    let harness =
+        harness(policy(Limits { concurrency, ..Limits::default() }, vec![], Anonymous::Refuse), None);
+    let begun = harness.inner.hanging_changed.notified();
+    let gateway = harness.gateway.clone();
     let hanging =
         tokio::spawn(
             async move { gateway.call_tool(&known("i", "s"), conformance::tool_call("hang")).await },
         );
     begun.await;
-    let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
+    let refusal = refused(call(&harness, "a_search", &known("i", "s")).await);
     assert_eq!(refusal.retry, Retry::WhenReleased);
-    let dropped = bench.inner.hanging_changed.notified();
+    let dropped = harness.inner.hanging_changed.notified();
     hanging.abort();
     dropped.await;
     let _ = hanging.await;
-    call(&bench, "a_search", &known("i", "s")).await.unwrap();
+    call(&harness, "a_search", &known("i", "s")).await.unwrap();
 }
 
 #[tokio::test]
 async fn peeking_spends_nothing_and_names_what_binds() {
     let server = Limits { shared: quota(10, 10), per_user: quota(1, 60), ..Limits::default() };
-    let bench = harness(policy(server, vec![], Anonymous::Refuse), None);
+    let harness = harness(policy(server, vec![], Anonymous::Refuse), None);
     let ctx = known("i", "s");
-    call(&bench, "a_search", &ctx).await.unwrap();
-    let tools = bench.gateway.list_tools(&ctx).await.unwrap();
+    call(&harness, "a_search", &ctx).await.unwrap();
+    let tools = harness.gateway.list_tools(&ctx).await.unwrap();
     for _ in 0..3 {
-        let views = bench.limiter.peek(&tools, &"a_search".into(), &ctx).await.unwrap();
+        let views = harness.limiter.peek(&tools, &"a_search".into(), &ctx).await.unwrap();
         let lines: Vec<String> = views
             .iter()
             .map(|view| format!("{} {}/{} {:?}", view.rule, view.level, view.capacity, view.wait))
@@ -309,23 +310,23 @@ impl FakeStore {
     }
 
     /// The verdict of a decision, without paying.
-    pub(crate) fn preview(&self, ask: &AdmitRequest) -> RemoteVerdict {
+    pub(crate) fn preview(&self, request: &AdmitRequest) -> RemoteVerdict {
         let pays = |bucket: &RemoteBucket| self.level(bucket) >= bucket.rate.units(u64::from(bucket.cost));
-        let admitted = ask.buckets.iter().all(|bucket| bucket.mode == Mode::Shadow || pays(bucket));
+        let admitted = request.buckets.iter().all(|bucket| bucket.mode == Mode::Shadow || pays(bucket));
         RemoteVerdict {
             admitted,
-            levels: ask.buckets.iter().map(|bucket| self.level(bucket)).collect(),
-            pays: ask.buckets.iter().map(|bucket| admitted && pays(bucket)).collect(),
+            levels: request.buckets.iter().map(|bucket| self.level(bucket)).collect(),
+            pays: request.buckets.iter().map(|bucket| admitted && pays(bucket)).collect(),
             at: self.clock.now(),
         }
     }
 
-    pub(crate) fn decide(&self, ask: &AdmitRequest) -> RemoteVerdict {
-        let verdict = self.preview(ask);
-        for (bucket, _) in ask.buckets.iter().zip(&verdict.pays).filter(|(_, pays)| **pays) {
+    pub(crate) fn decide(&self, request: &AdmitRequest) -> RemoteVerdict {
+        let verdict = self.preview(request);
+        for (bucket, _) in request.buckets.iter().zip(&verdict.pays).filter(|(_, pays)| **pays) {
             self.adjust_level(bucket, -bucket.rate.units(u64::from(bucket.cost)), None);
         }
-        RemoteVerdict { levels: self.preview(ask).levels, ..verdict }
+        RemoteVerdict { levels: self.preview(request).levels, ..verdict }
     }
 
     pub(crate) fn set_failure(&self, failure: Option<StoreFailure>) {
@@ -341,27 +342,28 @@ impl FakeStore {
 }
 
 impl RemoteStore for FakeStore {
-    fn admit<'a>(&'a self, ask: &'a AdmitRequest) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>> {
+    fn admit<'a>(&'a self, request: &'a AdmitRequest) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>> {
         Box::pin(async move {
             self.request_count.fetch_add(1, Ordering::SeqCst);
-            self.partitions.lock().extend(ask.buckets.iter().map(|bucket| bucket.partition.clone()));
-            let legacy = ask.buckets.iter().filter(|bucket| bucket.legacy_keys.is_some()).count();
+            self.partitions.lock().extend(request.buckets.iter().map(|bucket| bucket.partition.clone()));
+            let legacy = request.buckets.iter().filter(|bucket| bucket.legacy_keys.is_some()).count();
             self.legacy_count.fetch_add(legacy, Ordering::SeqCst);
             let failing = self.failing_partition.lock().clone();
-            if failing.is_some_and(|failing| ask.buckets.iter().any(|bucket| bucket.partition == failing)) {
+            if failing.is_some_and(|failing| request.buckets.iter().any(|bucket| bucket.partition == failing))
+            {
                 return Err(StoreFailure::Timeout);
             }
             self.reply(|| {
-                let verdict = self.decide(ask);
-                *self.last_refusal.lock() = (!verdict.admitted).then(|| (ask.clone(), verdict.clone()));
+                let verdict = self.decide(request);
+                *self.last_refusal.lock() = (!verdict.admitted).then(|| (request.clone(), verdict.clone()));
                 verdict
             })
         })
     }
 
-    fn known_refusal(&self, ask: &AdmitRequest) -> Option<RemoteVerdict> {
+    fn known_refusal(&self, request: &AdmitRequest) -> Option<RemoteVerdict> {
         let last = self.last_refusal.lock().clone().filter(|_| self.knows_refusals.load(Ordering::SeqCst));
-        last.filter(|(known, _)| known == ask).map(|(_, verdict)| verdict)
+        last.filter(|(known, _)| known == request).map(|(_, verdict)| verdict)
     }
 
     fn key_age(&self) -> Option<Duration> {
@@ -385,31 +387,33 @@ impl RemoteStore for FakeStore {
 
     fn peek<'a>(
         &'a self,
-        ask: &'a AdmitRequest,
+        request: &'a AdmitRequest,
     ) -> BoxFuture<'a, Result<smallvec::SmallVec<[i64; 4]>, StoreFailure>> {
-        Box::pin(async move { self.reply(|| ask.buckets.iter().map(|bucket| self.level(bucket)).collect()) })
+        Box::pin(
+            async move { self.reply(|| request.buckets.iter().map(|bucket| self.level(bucket)).collect()) },
+        )
     }
 
     fn take<'a>(
         &'a self,
         bucket: &'a RemoteBucket,
-        order: TakeRequest,
+        request: TakeRequest,
     ) -> BoxFuture<'a, Result<TakeGrant, StoreFailure>> {
         Box::pin(async move {
             self.request_count.fetch_add(1, Ordering::SeqCst);
-            self.take_requests.lock().push(order);
+            self.take_requests.lock().push(request);
             let gate = self.take_gate.lock().clone();
             if let Some(gate) = gate {
                 gate.acquire().await.unwrap().forget();
             }
             self.reply(|| {
                 let held = bucket.rate.tokens(self.level(bucket));
-                let mut whole = held.min(order.need);
-                if whole < order.need && order.min_useful > 1 {
-                    whole -= whole % order.min_useful;
+                let mut whole = held.min(request.need);
+                if whole < request.need && request.min_useful > 1 {
+                    whole -= whole % request.min_useful;
                 }
-                let tokens = whole.max((held / u64::from(order.share_divisor)).min(order.want));
-                let tokens = if held < order.min_useful { 0 } else { tokens };
+                let tokens = whole.max((held / u64::from(request.share_divisor)).min(request.want));
+                let tokens = if held < request.min_useful { 0 } else { tokens };
                 self.adjust_level(bucket, -bucket.rate.units(tokens), None);
                 TakeGrant { tokens, level: self.level(bucket), at: self.clock.now() }
             })
@@ -428,12 +432,12 @@ impl RemoteStore for FakeStore {
 #[tokio::test]
 async fn the_busiest_callers_are_named() {
     let server = Limits { per_user: quota(2, 60), ..Limits::default() };
-    let bench = harness(policy(server, vec![], Anonymous::Refuse), None);
+    let harness = harness(policy(server, vec![], Anonymous::Refuse), None);
     for _ in 0..3 {
-        let _ = call(&bench, "a_search", &known("i", "busy")).await;
+        let _ = call(&harness, "a_search", &known("i", "busy")).await;
     }
-    call(&bench, "a_search", &known("i", "calm")).await.unwrap();
-    let top: Vec<(String, u64, u64)> = bench
+    call(&harness, "a_search", &known("i", "calm")).await.unwrap();
+    let top: Vec<(String, u64, u64)> = harness
         .limiter
         .top_callers()
         .iter()

@@ -63,8 +63,8 @@ impl ToolPlan {
     }
 
     /// The plan of a limited request, for all callers.
-    pub(super) fn for_request(planner: &Planner, leases: Option<&Leases>, asked: LimitedRequest) -> Self {
-        Self::build((planner, leases), Arc::new(asked), Variation::default(), Micros(0))
+    pub(super) fn for_request(planner: &Planner, leases: Option<&Leases>, request: LimitedRequest) -> Self {
+        Self::build((planner, leases), Arc::new(request), Variation::default(), Micros(0))
     }
 
     fn build(
@@ -166,11 +166,11 @@ impl ToolPlan {
     pub(super) fn combined(calls: &[(Arc<Self>, u32)]) -> Option<Self> {
         let (first, _) = calls.first()?;
         let mut plan = Plan::default();
-        for (bound, count) in calls {
-            plan.needs_user |= bound.plan.needs_user;
-            plan.needs_user_entry |= bound.plan.needs_user_entry;
-            plan.needs_shadow_user_entry |= bound.plan.needs_shadow_user_entry;
-            for bucket in &bound.plan.buckets {
+        for (tool_plan, count) in calls {
+            plan.needs_user |= tool_plan.plan.needs_user;
+            plan.needs_user_entry |= tool_plan.plan.needs_user_entry;
+            plan.needs_shadow_user_entry |= tool_plan.plan.needs_shadow_user_entry;
+            for bucket in &tool_plan.plan.buckets {
                 let cost = bucket.cost.saturating_mul(NonZeroU32::new(*count)?);
                 match plan.buckets.iter_mut().find(|known| is_same_bucket(known, bucket)) {
                     Some(known) => known.cost = known.cost.saturating_add(cost.get()),

@@ -33,16 +33,17 @@ pub struct Costs {
 
 impl Costs {
     /// The cost in a bucket. `least` is the minimum cost, which does not depend on the content of the call.
-    /// `trial` is the index of the bucket's rule, if that is in shadow mode.
+    /// `shadow_rule` is the index of the bucket's rule, if that is in shadow mode.
     #[must_use]
-    pub fn for_bucket(&self, trial: Option<u32>, least: NonZeroU32) -> NonZeroU32 {
-        let own = self.by_shadow_rule.iter().filter(|(rule, _)| Some(*rule) == trial).map(|(_, cost)| *cost);
+    pub fn for_bucket(&self, shadow_rule: Option<u32>, least: NonZeroU32) -> NonZeroU32 {
+        let own =
+            self.by_shadow_rule.iter().filter(|(rule, _)| Some(*rule) == shadow_rule).map(|(_, cost)| *cost);
         own.chain(self.enforced).fold(least, NonZeroU32::max)
     }
 
     /// Adds one price.
-    pub(crate) fn add(&mut self, trial: Option<u32>, cost: NonZeroU32) {
-        match trial {
+    pub(crate) fn add(&mut self, shadow_rule: Option<u32>, cost: NonZeroU32) {
+        match shadow_rule {
             None => self.enforced = self.enforced.max(Some(cost)),
             Some(rule) => self.by_shadow_rule.push((rule, cost)),
         }
@@ -68,8 +69,8 @@ impl Settlement {
     }
 
     /// The tokens to charge to one bucket; negative for a refund.
-    pub(crate) fn for_bucket(&self, trial: Option<u32>) -> i64 {
-        let own = self.by_shadow_rule.iter().find(|(rule, _)| Some(*rule) == trial);
+    pub(crate) fn for_bucket(&self, shadow_rule: Option<u32>) -> i64 {
+        let own = self.by_shadow_rule.iter().find(|(rule, _)| Some(*rule) == shadow_rule);
         own.map_or(self.enforced, |(_, tokens)| *tokens)
     }
 

@@ -115,8 +115,8 @@ impl Planner {
 
     /// The plan of one request at `now`.
     #[must_use]
-    pub(crate) fn plan_request(&self, asked: &LimitedRequest, call: &Variation, now: Micros) -> Plan {
-        match asked {
+    pub(crate) fn plan_request(&self, request: &LimitedRequest, call: &Variation, now: Micros) -> Plan {
+        match request {
             LimitedRequest::Tool(tool) => self.plan_tool(tool, call, now),
             LimitedRequest::Method(method) => self.plan_method(*method, call, now),
         }
@@ -125,10 +125,10 @@ impl Planner {
     fn plan_method(&self, method: Method, call: &Variation, now: Micros) -> Plan {
         let rules = self.policy.methods.iter().enumerate().filter(|(_, rule)| rule.method == method);
         let subjects: Vec<LimitSubject<'_>> = rules
-            .map(|(place, rule)| LimitSubject {
+            .map(|(index, rule)| LimitSubject {
                 limits: &rule.limits,
                 // The indices of method rules continue after those of tool rules.
-                rule: Some(self.policy.tools.len() + place),
+                rule: Some(self.policy.tools.len() + index),
                 name: format!("methods[{}].", method.as_str()),
                 same_name_count: 0,
                 target: None,
@@ -147,8 +147,8 @@ impl Planner {
         let is_virtual = tool.target.is_virtual();
         let fits = || self.policy.tools.iter().enumerate().filter(|(_, rule)| rule.matches(tool));
         // A rule in shadow mode for this caller sets the cost in its own buckets only.
-        let trial = |(place, rule): (usize, &ToolRule)| {
-            (!rule.is_enforced_at(call.percentile)).then(|| u32::try_from(place).unwrap_or(u32::MAX))
+        let trial = |(index, rule): (usize, &ToolRule)| {
+            (!rule.is_enforced_at(call.percentile)).then(|| u32::try_from(index).unwrap_or(u32::MAX))
         };
         let largest = |rules: &mut dyn Iterator<Item = (usize, &ToolRule)>| {
             rules.map(|(_, rule)| rule.cost.minimum).max().unwrap_or(NonZeroU32::MIN)
@@ -168,25 +168,25 @@ impl Planner {
             scopes: SERVER_SCOPES,
         };
         let mut subjects: Vec<LimitSubject<'_>> = (!is_virtual).then_some(server).into_iter().collect();
-        subjects.extend(fits().map(|(place, rule)| {
+        subjects.extend(fits().map(|(index, rule)| {
             LimitSubject {
                 limits: &rule.limits,
-                rule: Some(place),
+                rule: Some(index),
                 name: format!("{}.", rule.config_path()),
                 same_name_count: fits()
-                    .filter(|(other, known)| *other < place && known.config_path() == rule.config_path())
+                    .filter(|(other, known)| *other < index && known.config_path() == rule.config_path())
                     .count(),
                 target: (!rule.group).then(|| tool.target.clone()),
-                cost: trial((place, rule)).map_or(cost, |_| cost.max(rule.cost.minimum)),
+                cost: trial((index, rule)).map_or(cost, |_| cost.max(rule.cost.minimum)),
                 cost_max: if rule.is_enforced_at(0) { cost_max } else { cost_max.max(rule.cost.minimum) },
-                shadow_rule: trial((place, rule)),
+                shadow_rule: trial((index, rule)),
                 scopes: TOOL_SCOPES,
             }
         }));
         let mut plan = Plan::default();
-        for (place, rule) in fits() {
+        for (index, rule) in fits() {
             let of =
-                |price: &Arc<Price>| RulePrice { price: price.clone(), shadow_rule: trial((place, rule)) };
+                |price: &Arc<Price>| RulePrice { price: price.clone(), shadow_rule: trial((index, rule)) };
             plan.variation_inputs.prices.extend(rule.cost.price.as_ref().map(of));
             plan.variation_inputs.settlements.extend(rule.cost.settle.as_ref().map(of));
         }
@@ -206,34 +206,37 @@ impl Planner {
                 self.add_quota(plan, subject, (call, now), &CallerQuota::new(BucketOwner::Everybody, quota));
             }
             if let Some(quota) = &subject.limits.unreserved {
-                let due = CallerQuota {
+                let caller_quota = CallerQuota {
                     size_index: size(quota),
                     ..CallerQuota::new(BucketOwner::Unreserved, quota)
                 };
-                plan.variation_inputs.note_overrides(quota, None, due.rule(subject));
+                plan.variation_inputs.note_overrides(quota, None, caller_quota.rule(subject));
                 plan.variation_inputs.note_calendars(quota);
-                self.add_quota(plan, subject, (call, now), &due);
+                self.add_quota(plan, subject, (call, now), &caller_quota);
             }
             self.add_slot_limit(plan, subject, false);
         }
         for subject in subjects {
-            for (place, limit) in subject.limits.per_value.iter().enumerate() {
+            for (index, limit) in subject.limits.per_value.iter().enumerate() {
                 let number = plan.variation_inputs.require_value(limit);
-                let whose = BucketOwner::Value(place, limit.source.kind());
-                let due = CallerQuota {
+                let owner = BucketOwner::Value(index, limit.source.kind());
+                let caller_quota = CallerQuota {
                     value_source: Some(&limit.source),
-                    ..CallerQuota::new(whose, &limit.quota)
+                    ..CallerQuota::new(owner, &limit.quota)
                 };
-                plan.variation_inputs.note_overrides(&limit.quota, Some(number), due.rule(subject));
+                plan.variation_inputs.note_overrides(&limit.quota, Some(number), caller_quota.rule(subject));
                 plan.variation_inputs.note_calendars(&limit.quota);
                 let first = plan.buckets.len();
                 match call.values.get(number) {
-                    None => self.add_quota(plan, subject, (call, now), &due),
+                    None => self.add_quota(plan, subject, (call, now), &caller_quota),
                     Some(values) => {
                         for value in values.iter().enumerate() {
-                            let due =
-                                CallerQuota { value: Some(value), size_index: size(&limit.quota), ..due };
-                            self.add_quota(plan, subject, (call, now), &due);
+                            let caller_quota = CallerQuota {
+                                value: Some(value),
+                                size_index: size(&limit.quota),
+                                ..caller_quota
+                            };
+                            self.add_quota(plan, subject, (call, now), &caller_quota);
                         }
                     }
                 }
@@ -244,11 +247,11 @@ impl Planner {
         }
         for subject in subjects {
             if let Some(quota) = &subject.limits.per_user {
-                let due =
+                let caller_quota =
                     CallerQuota { size_index: size(quota), ..CallerQuota::new(BucketOwner::User, quota) };
-                plan.variation_inputs.note_overrides(quota, None, due.rule(subject));
+                plan.variation_inputs.note_overrides(quota, None, caller_quota.rule(subject));
                 plan.variation_inputs.note_calendars(quota);
-                self.add_quota(plan, subject, (call, now), &due);
+                self.add_quota(plan, subject, (call, now), &caller_quota);
             }
             self.add_slot_limit(plan, subject, true);
         }
@@ -275,18 +278,18 @@ impl Planner {
     fn add_slot_limit(&self, plan: &mut Plan, subject: &LimitSubject<'_>, per_user: bool) {
         let Concurrency { shared, per_user: each, mode } = subject.limits.concurrency;
         let Some(count_max) = (if per_user { each } else { shared }) else { return };
-        let whose = if per_user { BucketOwner::User } else { BucketOwner::Everybody };
-        let key = |subject: &LimitSubject<'_>| subject.slot_limit_key(whose);
-        let entry = self.find_or_add_definition(subject, &key, None);
+        let owner = if per_user { BucketOwner::User } else { BucketOwner::Everybody };
+        let key = |subject: &LimitSubject<'_>| subject.slot_limit_key(owner);
+        let definition = self.find_or_add_definition(subject, &key, None);
         plan.slot_limits.push(PlannedSlotLimit {
-            id: entry.id,
+            id: definition.id,
             key: key(subject),
             rule: format!("{}concurrency.{}", subject.name, if per_user { "perUser" } else { "shared" })
                 .into(),
-            scope: subject.scope(whose),
+            scope: subject.scope(owner),
             count_max,
             mode,
-            shared_count: (!per_user).then_some(entry.in_flight),
+            shared_count: (!per_user).then_some(definition.in_flight),
             wait_max: subject.wait_max(),
         });
         plan.may_wait |= subject.wait_max() > 0 && mode == Mode::Enforce;
@@ -313,9 +316,9 @@ impl Planner {
             // Within a process the first rate of a definition stays. Only a definition of the last process
             // gets the new rate.
             (Some(old), Some(rate)) if old != rate && self.is_restored(known.id) => {
-                let entry = self.add_definition(&mut registry, key, Some(rate));
-                Self::carry_over_level(&known, &old, &entry, &rate);
-                entry
+                let definition = self.add_definition(&mut registry, key, Some(rate));
+                Self::carry_over_level(&known, &old, &definition, &rate);
+                definition
             }
             _ => known,
         }
@@ -331,9 +334,9 @@ impl Planner {
         let mut rates = self.rates.write();
         let id = BucketId(u32::try_from(rates.len()).unwrap_or(u32::MAX));
         rates.push(rate);
-        let entry = BucketDefinition { id, shared_state: Arc::default(), in_flight: Arc::default() };
-        registry.by_key.insert(key, entry.clone());
-        entry
+        let definition = BucketDefinition { id, shared_state: Arc::default(), in_flight: Arc::default() };
+        registry.by_key.insert(key, definition.clone());
+        definition
     }
 }
 

@@ -195,9 +195,9 @@ impl Quota {
 
     /// The mode for a caller at a percentile from 0 to 99.
     #[must_use]
-    pub fn mode_at(&self, standing: u8) -> Mode {
+    pub fn mode_at(&self, percentile: u8) -> Mode {
         match self.percent {
-            Some(percent) if standing >= percent.get() => Mode::Shadow,
+            Some(percent) if percentile >= percent.get() => Mode::Shadow,
             Some(_) | None => self.mode,
         }
     }

@@ -61,17 +61,17 @@ const CHOSEN_COUNT_MAX: usize = 1000;
 impl ValueBuckets {
     /// The bucket of one value, and the key under which it is stored. `owner` is the caller that chose the
     /// value, if any. When there are `most` buckets, new values share one overflow bucket per definition,
-    /// because no bucket in debt is removed. Values at different indices (`place`) of one call have different
+    /// because no bucket in debt is removed. Values at different indices (`index`) of one call have different
     /// overflow buckets, so no call locks a bucket twice.
     pub(super) fn get_or_insert(
         &mut self,
         (id, value, owner): (BucketId, UserKey, Option<UserKey>),
-        (place, most): (usize, usize),
+        (index, most): (usize, usize),
         rate: &Rate,
         (now, time): (Micros, &dyn Fn(BucketId) -> Micros),
     ) -> (UserKey, SharedBucket) {
-        if let Some(kept) = self.buckets.get(&(id, value)) {
-            return (value, kept.shared_bucket.clone());
+        if let Some(bucket) = self.buckets.get(&(id, value)) {
+            return (value, bucket.shared_bucket.clone());
         }
         let many = self.buckets.len() >= self.sweep_threshold.max(SWEEP_THRESHOLD_MIN);
         if many || (self.buckets.len() >= most && now.since(self.swept_at) >= SWEEP_INTERVAL_MIN) {
@@ -80,7 +80,7 @@ impl ValueBuckets {
             self.sweep_threshold = self.buckets.len() * 2;
         }
         let (key, owner) = match owner {
-            _ if self.buckets.len() >= most => (UserKey::overflow(place), None),
+            _ if self.buckets.len() >= most => (UserKey::overflow(index), None),
             Some(owner) if self.has_chosen_max(owner, now, time) => (owner, None),
             _ => (value, owner),
         };
@@ -104,8 +104,8 @@ impl ValueBuckets {
 
     /// Visits every bucket that a call has spent from.
     pub(super) fn for_each(&self, mut look: impl FnMut(BucketId, UserKey, BucketState)) {
-        for ((id, key), kept) in &self.buckets {
-            if let Some(state) = *kept.shared_bucket.lock() {
+        for ((id, key), bucket) in &self.buckets {
+            if let Some(state) = *bucket.shared_bucket.lock() {
                 look(*id, *key, state);
             }
         }
@@ -121,17 +121,17 @@ impl ValueBuckets {
 
     /// Removes the bucket of a value in a size of the last process, and returns its state.
     pub(super) fn remove(&mut self, key: (BucketId, UserKey)) -> Option<BucketState> {
-        let kept = self.buckets.remove(&key)?;
-        self.remove_chosen(kept.chosen_by, key);
-        *kept.shared_bucket.lock()
+        let bucket = self.buckets.remove(&key)?;
+        self.remove_chosen(bucket.chosen_by, key);
+        *bucket.shared_bucket.lock()
     }
 
     /// Removes the buckets that are full and in no plan.
     fn sweep(&mut self, time: &dyn Fn(BucketId) -> Micros) {
         let mut forgotten = Vec::new();
-        self.buckets.retain(|key, kept| {
-            let stays = kept.is_needed(time(key.0));
-            forgotten.extend((!stays).then_some((kept.chosen_by, *key)));
+        self.buckets.retain(|key, bucket| {
+            let stays = bucket.is_needed(time(key.0));
+            forgotten.extend((!stays).then_some((bucket.chosen_by, *key)));
             stays
         });
         for (owner, key) in forgotten {
@@ -142,27 +142,27 @@ impl ValueBuckets {
     /// Whether a caller has the largest number of chosen values. Only the buckets of that caller are swept: a
     /// caller who makes up values must not delay others.
     fn has_chosen_max(&mut self, owner: UserKey, now: Micros, time: &dyn Fn(BucketId) -> Micros) -> bool {
-        let Some(owned) = self.by_chooser.get_mut(&owner) else { return false };
-        if owned.keys.len() >= CHOSEN_COUNT_MAX && now.since(owned.swept_at) >= SWEEP_INTERVAL_MIN {
-            owned.swept_at = now;
+        let Some(chosen) = self.by_chooser.get_mut(&owner) else { return false };
+        if chosen.keys.len() >= CHOSEN_COUNT_MAX && now.since(chosen.swept_at) >= SWEEP_INTERVAL_MIN {
+            chosen.swept_at = now;
             let known = &mut self.buckets;
-            owned.keys.retain(|key| {
-                let stays = known.get(key).is_some_and(|kept| kept.is_needed(time(key.0)));
+            chosen.keys.retain(|key| {
+                let stays = known.get(key).is_some_and(|bucket| bucket.is_needed(time(key.0)));
                 if !stays {
                     known.remove(key);
                 }
                 stays
             });
         }
-        owned.keys.len() >= CHOSEN_COUNT_MAX
+        chosen.keys.len() >= CHOSEN_COUNT_MAX
     }
 
     /// Removes a bucket from those that a caller has chosen.
     fn remove_chosen(&mut self, owner: Option<UserKey>, key: (BucketId, UserKey)) {
         let Some(owner) = owner else { return };
-        if let Some(owned) = self.by_chooser.get_mut(&owner) {
-            owned.keys.remove(&key);
-            if owned.keys.is_empty() {
+        if let Some(chosen) = self.by_chooser.get_mut(&owner) {
+            chosen.keys.remove(&key);
+            if chosen.keys.is_empty() {
                 self.by_chooser.remove(&owner);
             }
         }
@@ -180,47 +180,49 @@ mod tests {
     }
 
     fn insert_bucket(
-        cells: &mut ValueBuckets,
+        value_buckets: &mut ValueBuckets,
         key: (BucketId, UserKey),
         now: Micros,
         most: usize,
     ) -> SharedBucket {
-        cells.get_or_insert((key.0, key.1, None), (0, most), &rate(), (now, &|_| now)).1
+        value_buckets.get_or_insert((key.0, key.1, None), (0, most), &rate(), (now, &|_| now)).1
     }
 
     #[test]
     fn a_value_in_debt_is_never_forgotten_and_full_ones_make_room() {
-        let (mut cells, rate) = (ValueBuckets::default(), rate());
+        let (mut value_buckets, rate) = (ValueBuckets::default(), rate());
         let key = |number: u128| (BucketId(0), UserKey::new(number));
         let spent = BucketState::full(&rate, Micros(0)).with_units(0);
-        *insert_bucket(&mut cells, key(1), Micros(0), 2000).lock() = Some(spent);
+        *insert_bucket(&mut value_buckets, key(1), Micros(0), 2000).lock() = Some(spent);
         for number in 2..5000 {
-            drop(insert_bucket(&mut cells, key(number), Micros(1), 2000));
+            drop(insert_bucket(&mut value_buckets, key(number), Micros(1), 2000));
         }
-        assert_eq!(*insert_bucket(&mut cells, key(1), Micros(1), 2000).lock(), Some(spent));
-        assert!(cells.buckets.len() <= 2000);
+        assert_eq!(*insert_bucket(&mut value_buckets, key(1), Micros(1), 2000).lock(), Some(spent));
+        assert!(value_buckets.buckets.len() <= 2000);
         // The bucket is removed once it is full again.
         for number in 5000..10_000 {
-            drop(insert_bucket(&mut cells, key(number), Micros(20_000_000), 2000));
+            drop(insert_bucket(&mut value_buckets, key(number), Micros(20_000_000), 2000));
         }
-        assert_eq!(*insert_bucket(&mut cells, key(1), Micros(20_000_000), 2000).lock(), None);
+        assert_eq!(*insert_bucket(&mut value_buckets, key(1), Micros(20_000_000), 2000).lock(), None);
     }
 
     #[test]
     fn beyond_the_bound_values_share_a_bucket() {
-        let mut cells = ValueBuckets::default();
+        let mut value_buckets = ValueBuckets::default();
         let held: Vec<SharedBucket> = (2..=4)
-            .map(|number| insert_bucket(&mut cells, (BucketId(0), UserKey::new(number)), Micros(0), 1))
+            .map(|number| {
+                insert_bucket(&mut value_buckets, (BucketId(0), UserKey::new(number)), Micros(0), 1)
+            })
             .collect();
         assert!(!Arc::ptr_eq(&held[0], &held[1]) && Arc::ptr_eq(&held[1], &held[2]));
     }
 
     #[test]
     fn a_caller_who_makes_up_values_takes_no_places_from_others() {
-        let mut cells = ValueBuckets::default();
+        let mut value_buckets = ValueBuckets::default();
         let owner = |number: u128| Some(UserKey::new(number << 64));
         let mut cell = |value: u128, owner: Option<UserKey>, now: u64| {
-            let (key, cell) = cells.get_or_insert(
+            let (key, cell) = value_buckets.get_or_insert(
                 (BucketId(0), UserKey::new(value), owner),
                 (0, usize::MAX),
                 &rate(),

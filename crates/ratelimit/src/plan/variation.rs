@@ -49,10 +49,10 @@ impl VariationInputs {
                 == (&limit.source, limit.missing, limit.list_handling)
                 && known.largest_quota == largest_of
         };
-        if let Some(place) = self.values.iter().position(is_this) {
-            let known = &mut self.values[place];
+        if let Some(index) = self.values.iter().position(is_this) {
+            let known = &mut self.values[index];
             known.enforced_percent = known.enforced_percent.max(enforced_percent);
-            return place;
+            return index;
         }
         let (of, missing, lists) = (limit.source.clone(), limit.missing, limit.list_handling);
         self.values.push(RequiredValue {

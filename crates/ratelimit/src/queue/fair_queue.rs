@@ -60,20 +60,20 @@ impl FairQueue {
     /// Puts a call into its user's queue, in the order of arrival. `had_turn` is true when the call had a
     /// turn that came to nothing: the user's virtual start is then moved back by its cost.
     pub(super) fn push(&mut self, user: UserKey, ticket: Ticket, cost: u32, had_turn: bool) {
-        let mark = self.virtual_time;
-        self.update(user, |line| {
-            let line = line.get_or_insert_with(|| UserQueue {
-                virtual_start: mark,
+        let virtual_time = self.virtual_time;
+        self.update(user, |user_queue| {
+            let user_queue = user_queue.get_or_insert_with(|| UserQueue {
+                virtual_start: virtual_time,
                 cost: 0,
                 calls: VecDeque::new(),
             });
             if had_turn {
-                line.virtual_start = line.virtual_start.saturating_sub(u64::from(cost));
+                user_queue.virtual_start = user_queue.virtual_start.saturating_sub(u64::from(cost));
             }
-            let place =
-                line.calls.iter().rposition(|(other, _)| *other < ticket).map_or(0, |place| place + 1);
-            line.calls.insert(place, (ticket, cost));
-            line.cost += u64::from(cost);
+            let index =
+                user_queue.calls.iter().rposition(|(other, _)| *other < ticket).map_or(0, |index| index + 1);
+            user_queue.calls.insert(index, (ticket, cost));
+            user_queue.cost += u64::from(cost);
         });
         self.cost += u64::from(cost);
     }
@@ -83,11 +83,11 @@ impl FairQueue {
         let (key, user) = self.by_finish.first_key_value().map(|(key, user)| (*key, *user))?;
         self.virtual_time = self.virtual_time.max(key.0);
         let mut served = None;
-        self.update(user, |line| {
-            if let Some(line) = line {
-                line.virtual_start = key.0;
-                served = line.calls.pop_front();
-                line.cost -= served.map_or(0, |(_, cost)| u64::from(cost));
+        self.update(user, |user_queue| {
+            if let Some(user_queue) = user_queue {
+                user_queue.virtual_start = key.0;
+                served = user_queue.calls.pop_front();
+                user_queue.cost -= served.map_or(0, |(_, cost)| u64::from(cost));
             }
         });
         self.cost -= served.map_or(0, |(_, cost)| u64::from(cost));
@@ -97,12 +97,12 @@ impl FairQueue {
     /// Removes a call that leaves before its turn.
     pub(super) fn remove(&mut self, user: UserKey, ticket: Ticket) {
         let mut gone = None;
-        self.update(user, |line| {
-            if let Some(line) = line
-                && let Some(place) = line.calls.iter().position(|(other, _)| *other == ticket)
+        self.update(user, |user_queue| {
+            if let Some(user_queue) = user_queue
+                && let Some(index) = user_queue.calls.iter().position(|(other, _)| *other == ticket)
             {
-                gone = line.calls.remove(place);
-                line.cost -= gone.map_or(0, |(_, cost)| u64::from(cost));
+                gone = user_queue.calls.remove(index);
+                user_queue.cost -= gone.map_or(0, |(_, cost)| u64::from(cost));
             }
         });
         self.cost -= gone.map_or(0, |(_, cost)| u64::from(cost));
@@ -111,27 +111,27 @@ impl FairQueue {
     /// The cost of what is served before a call of `user`, if no other call comes or leaves. `ticket` is the
     /// call if it waits already, `None` if it would come now.
     pub(super) fn cost_ahead(&self, user: UserKey, ticket: Option<Ticket>, cost: u32) -> u64 {
-        let (start, own) = self.user_queues.get(&user).map_or((self.virtual_time, 0), |line| {
-            let before = line.calls.iter().take_while(|(other, _)| Some(*other) != ticket);
-            (line.virtual_start, before.map(|(_, cost)| u64::from(*cost)).sum())
+        let (start, own) = self.user_queues.get(&user).map_or((self.virtual_time, 0), |user_queue| {
+            let before = user_queue.calls.iter().take_while(|(other, _)| Some(*other) != ticket);
+            (user_queue.virtual_start, before.map(|(_, cost)| u64::from(*cost)).sum())
         });
         let end = start + own + u64::from(cost);
         let others = self.user_queues.iter().filter(|(other, _)| **other != user);
-        others.map(|(_, line)| line.cost_finished_by(end)).fold(own, u64::saturating_add)
+        others.map(|(_, user_queue)| user_queue.cost_finished_by(end)).fold(own, u64::saturating_add)
     }
 
     /// Changes the queue of one user and updates the order of finish times.
     fn update(&mut self, user: UserKey, change: impl FnOnce(&mut Option<UserQueue>)) {
-        let mut line = self.user_queues.remove(&user);
-        if let Some(key) = line.as_ref().and_then(UserQueue::finish_key) {
+        let mut user_queue = self.user_queues.remove(&user);
+        if let Some(key) = user_queue.as_ref().and_then(UserQueue::finish_key) {
             self.by_finish.remove(&key);
         }
-        change(&mut line);
-        if let Some(line) = line
-            && let Some(key) = line.finish_key()
+        change(&mut user_queue);
+        if let Some(user_queue) = user_queue
+            && let Some(key) = user_queue.finish_key()
         {
             self.by_finish.insert(key, user);
-            self.user_queues.insert(user, line);
+            self.user_queues.insert(user, user_queue);
         }
     }
 }

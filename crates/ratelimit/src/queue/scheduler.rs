@@ -124,29 +124,29 @@ pub(super) struct Scheduler {
 impl LimitQueue {
     /// The time in microseconds until it can grant another `cost` beyond what is granted already; `None`
     /// where it cannot be estimated.
-    fn time_until(&self, thing: LimitKey, cost: u64, present: Now<'_>) -> Option<u64> {
+    fn time_until(&self, limit_key: LimitKey, cost: u64, now: Now<'_>) -> Option<u64> {
         let wait = match &self.supply {
             Supply::Tokens(rate, level) => {
                 let price = rate.units(self.granted_cost.saturating_add(cost));
-                rate.wait(rate.level_at(*level, present.time), price)
+                rate.wait(rate.level_at(*level, now.time), price)
             }
             Supply::Slots(count_max, counter) => {
-                let taken = match (counter, thing.user) {
+                let taken = match (counter, limit_key.user) {
                     (Some(counter), _) => counter.load(Ordering::Acquire),
-                    (None, Some(user)) => (present.in_flight)(user, thing.id),
+                    (None, Some(user)) => (now.in_flight)(user, limit_key.id),
                     (None, None) => 0,
                 };
                 let wanted = u64::from(taken).saturating_add(self.granted_cost).saturating_add(cost);
                 (wanted <= u64::from(*count_max)).then_some(0)?
             }
         };
-        Some(wait.max(self.paused_until.since(present.time)))
+        Some(wait.max(self.paused_until.since(now.time)))
     }
 
     /// When the first call of the queue can be paid for; `None` for every other call.
-    fn ready_at(&self, ticket: Ticket, need: &Need, present: Now<'_>) -> Option<Micros> {
+    fn ready_at(&self, ticket: Ticket, need: &Need, now: Now<'_>) -> Option<Micros> {
         self.fair_queue.first().filter(|(first, _)| *first == ticket)?;
-        Some(present.time.plus(self.time_until(need.limit_key, need.cost.into(), present)?))
+        Some(now.time.plus(self.time_until(need.limit_key, need.cost.into(), now)?))
     }
 
     fn spend(&mut self, cost: u32, now: Micros) {
@@ -202,38 +202,38 @@ impl Scheduler {
     }
 
     /// Takes every need that is available now, in order, until one has to be waited for.
-    pub(super) fn advance(&mut self, ticket: Ticket, present: Now<'_>) -> QueueState {
-        if let Some(thing) = self.calls.get(&ticket).and_then(WaitingCall::waiting_for_key) {
-            self.grant_ready(thing, Some(ticket), present);
+    pub(super) fn advance(&mut self, ticket: Ticket, now: Now<'_>) -> QueueState {
+        if let Some(limit_key) = self.calls.get(&ticket).and_then(WaitingCall::waiting_for_key) {
+            self.grant_ready(limit_key, Some(ticket), now);
         }
         let Some(call) = self.calls.get_mut(&ticket) else { return QueueState::MayAskStore };
-        for (place, need) in call.needs.iter().enumerate() {
-            let is_past = call.granted.get_mut(place);
-            let (Some(queue), Some(is_past)) = (self.queues.get_mut(&need.limit_key), is_past) else {
+        for (index, need) in call.needs.iter().enumerate() {
+            let is_granted = call.granted.get_mut(index);
+            let (Some(queue), Some(is_granted)) = (self.queues.get_mut(&need.limit_key), is_granted) else {
                 continue;
             };
-            if *is_past {
+            if *is_granted {
                 continue;
             }
-            if call.waiting_for == Some(place) {
-                return QueueState::Waiting { need: place, until: queue.ready_at(ticket, need, present) };
+            if call.waiting_for == Some(index) {
+                return QueueState::Waiting { need: index, until: queue.ready_at(ticket, need, now) };
             }
             if queue.fair_queue.is_empty()
-                && queue.time_until(need.limit_key, need.cost.into(), present) == Some(0)
+                && queue.time_until(need.limit_key, need.cost.into(), now) == Some(0)
             {
                 queue.granted_cost += u64::from(need.cost);
-                *is_past = true;
+                *is_granted = true;
                 continue;
             }
-            let allowed = need.wait_max.saturating_sub(present.time.since(call.started_at));
-            if let Some(wait) = queue.forecast(need, call.user, None, allowed, present)
+            let allowed = need.wait_max.saturating_sub(now.time.since(call.started_at));
+            if let Some(wait) = queue.forecast(need, call.user, None, allowed, now)
                 && wait > allowed
             {
-                return QueueState::TooLate { need: place, wait };
+                return QueueState::TooLate { need: index, wait };
             }
             queue.fair_queue.push(call.user, ticket, need.cost, false);
-            call.waiting_for = Some(place);
-            return QueueState::Waiting { need: place, until: queue.ready_at(ticket, need, present) };
+            call.waiting_for = Some(index);
+            return QueueState::Waiting { need: index, until: queue.ready_at(ticket, need, now) };
         }
         QueueState::MayAskStore
     }
@@ -248,22 +248,22 @@ impl Scheduler {
         (need, short): (usize, &[usize]),
         levels: &[Supply],
         pause: u64,
-        present: Now<'_>,
+        now: Now<'_>,
     ) {
         let Some(call) = self.calls.get_mut(&ticket) else { return };
         let mut moved: SmallVec<[LimitKey; 4]> = SmallVec::new();
-        for (place, own) in call.needs.iter_mut().enumerate() {
-            if let Some(stock) = levels.get(place) {
+        for (index, own) in call.needs.iter_mut().enumerate() {
+            if let Some(stock) = levels.get(index) {
                 own.supply = stock.clone();
             }
-            if place == need {
+            if index == need {
                 self.queues.entry(own.limit_key).or_insert_with(|| LimitQueue {
                     supply: own.supply.clone(),
                     granted_cost: 0,
                     fair_queue: FairQueue::default(),
                     // Other replicas have just reported that they hold all slots, so asking again at once is
                     // useless.
-                    paused_until: present.time.plus(if matches!(own.supply, Supply::Slots(..)) {
+                    paused_until: now.time.plus(if matches!(own.supply, Supply::Slots(..)) {
                         pause
                     } else {
                         0
@@ -276,33 +276,33 @@ impl Scheduler {
             if matches!(own.supply, Supply::Tokens(..)) {
                 queue.supply = own.supply.clone();
             }
-            let Some(is_past) = call.granted.get_mut(place) else { continue };
-            let had_turn = *is_past && (place >= need || short.contains(&place));
+            let Some(is_granted) = call.granted.get_mut(index) else { continue };
+            let had_turn = *is_granted && (index >= need || short.contains(&index));
             if had_turn {
-                *is_past = false;
+                *is_granted = false;
                 queue.granted_cost = queue.granted_cost.saturating_sub(own.cost.into());
                 moved.push(own.limit_key);
             }
-            if place == need {
+            if index == need {
                 if had_turn {
                     queue.paused_until = match own.supply {
-                        Supply::Tokens(..) => present.time.plus(pause),
+                        Supply::Tokens(..) => now.time.plus(pause),
                         Supply::Slots(..) => {
-                            queue.paused_until.max(present.time.plus(pause.max(SLOT_RETRY_PAUSE)))
+                            queue.paused_until.max(now.time.plus(pause.max(SLOT_RETRY_PAUSE)))
                         }
                     };
                 }
                 queue.fair_queue.push(call.user, ticket, own.cost, had_turn);
-                call.waiting_for = Some(place);
+                call.waiting_for = Some(index);
             }
         }
-        for thing in moved {
-            self.grant_ready(thing, None, present);
+        for limit_key in moved {
+            self.grant_ready(limit_key, None, now);
         }
     }
 
     /// Removes a call, whether it was admitted or not.
-    pub(super) fn remove(&mut self, ticket: Ticket, admitted: bool, present: Now<'_>) {
+    pub(super) fn remove(&mut self, ticket: Ticket, admitted: bool, now: Now<'_>) {
         let Some(call) = self.calls.remove(&ticket) else { return };
         if let Some(count) = self.calls_by_user.get_mut(&call.user) {
             *count -= 1;
@@ -310,30 +310,30 @@ impl Scheduler {
                 self.calls_by_user.remove(&call.user);
             }
         }
-        for (place, need) in call.needs.iter().enumerate() {
+        for (index, need) in call.needs.iter().enumerate() {
             let Some(queue) = self.queues.get_mut(&need.limit_key) else { continue };
-            if call.granted.get(place) == Some(&true) {
+            if call.granted.get(index) == Some(&true) {
                 queue.granted_cost = queue.granted_cost.saturating_sub(need.cost.into());
             }
             if admitted {
-                queue.spend(need.cost, present.time);
+                queue.spend(need.cost, now.time);
                 queue.failed_attempts = 0;
-            } else if call.waiting_for == Some(place) {
+            } else if call.waiting_for == Some(index) {
                 queue.fair_queue.remove(call.user, ticket);
             }
-            self.grant_ready(need.limit_key, None, present);
+            self.grant_ready(need.limit_key, None, now);
         }
     }
 
     /// A call with these needs has released its slots, and its tokens if `tokens` is true.
-    pub(super) fn release(&mut self, needs: &Needs, tokens: bool, present: Now<'_>) {
+    pub(super) fn release(&mut self, needs: &Needs, tokens: bool, now: Now<'_>) {
         for need in needs {
             let Some(queue) = self.queues.get_mut(&need.limit_key) else { continue };
             if let (Supply::Tokens(rate, level), true) = (&mut queue.supply, tokens) {
-                let back = rate.level_at(*level, present.time).saturating_add(rate.units(need.cost.into()));
-                *level = level.updated(back.min(rate.capacity()), present.time);
+                let back = rate.level_at(*level, now.time).saturating_add(rate.units(need.cost.into()));
+                *level = level.updated(back.min(rate.capacity()), now.time);
             }
-            self.grant_ready(need.limit_key, None, present);
+            self.grant_ready(need.limit_key, None, now);
         }
     }
 
@@ -342,30 +342,30 @@ impl Scheduler {
         &self,
         user: UserKey,
         needs: &Needs,
-        present: Now<'_>,
+        now: Now<'_>,
     ) -> (usize, Option<u64>) {
-        let waits = needs.iter().enumerate().filter_map(|(place, need)| {
+        let waits = needs.iter().enumerate().filter_map(|(index, need)| {
             let queue = self.queues.get(&need.limit_key)?;
-            Some((place, queue.forecast(need, user, None, 0, present)))
+            Some((index, queue.forecast(need, user, None, 0, now)))
         });
         waits.max_by_key(|(_, wait)| wait.unwrap_or(u64::MAX)).unwrap_or((0, None))
     }
 
     /// The expected time until the turn of a waiting call, in microseconds; `None` where it cannot be
     /// estimated.
-    pub(super) fn forecast(&self, ticket: Ticket, present: Now<'_>) -> Option<u64> {
+    pub(super) fn forecast(&self, ticket: Ticket, now: Now<'_>) -> Option<u64> {
         let call = self.calls.get(&ticket)?;
         let need = call.needs.get(call.waiting_for?)?;
         let queue = self.queues.get(&need.limit_key)?;
-        queue.forecast(need, call.user, Some(ticket), 0, present)
+        queue.forecast(need, call.user, Some(ticket), 0, now)
     }
 
     /// Grants the first calls that a queue can pay for. It then notifies the next call, so that this one
     /// watches the time, unless that is the call `watching`, which is running now.
-    fn grant_ready(&mut self, thing: LimitKey, watching: Option<Ticket>, present: Now<'_>) {
-        let Some(queue) = self.queues.get_mut(&thing) else { return };
+    fn grant_ready(&mut self, limit_key: LimitKey, watching: Option<Ticket>, now: Now<'_>) {
+        let Some(queue) = self.queues.get_mut(&limit_key) else { return };
         while let Some((first, cost)) = queue.fair_queue.first() {
-            if queue.time_until(thing, cost.into(), present) != Some(0) {
+            if queue.time_until(limit_key, cost.into(), now) != Some(0) {
                 if let Some(call) = self.calls.get(&first).filter(|_| watching != Some(first)) {
                     call.wake.notify_one();
                 }
@@ -374,20 +374,22 @@ impl Scheduler {
             queue.fair_queue.pop();
             queue.granted_cost += u64::from(cost);
             if let Some(call) = self.calls.get_mut(&first) {
-                if let Some(is_past) = call.waiting_for.take().and_then(|place| call.granted.get_mut(place)) {
-                    *is_past = true;
+                if let Some(is_granted) =
+                    call.waiting_for.take().and_then(|index| call.granted.get_mut(index))
+                {
+                    *is_granted = true;
                 }
                 call.wake.notify_one();
             }
         }
         if queue.is_unused() {
-            self.queues.remove(&thing);
+            self.queues.remove(&limit_key);
         }
     }
 }
 
 impl WaitingCall {
     fn waiting_for_key(&self) -> Option<LimitKey> {
-        self.waiting_for.and_then(|place| self.needs.get(place)).map(|need| need.limit_key)
+        self.waiting_for.and_then(|index| self.needs.get(index)).map(|need| need.limit_key)
     }
 }

@@ -55,49 +55,49 @@ async fn keeps_the_rules_of_the_seam() {
 
 #[tokio::test]
 async fn the_fourth_of_the_same_is_explained_and_not_made() {
-    let bench = harness(&["*"]);
+    let harness = harness(&["*"]);
     let ann = someone("ann");
     for _ in 0..3 {
-        bench.call(&ann, "plain", r#"{"a":1}"#).await.unwrap();
+        harness.call(&ann, "plain", r#"{"a":1}"#).await.unwrap();
     }
-    bench.clock.advance(WITHIN / 4);
-    let told = looping(bench.call(&ann, "plain", r#"{"a":1}"#).await);
+    harness.clock.advance(WITHIN / 4);
+    let told = looping(harness.call(&ann, "plain", r#"{"a":1}"#).await);
     assert_eq!((told.tool.as_str(), told.count), ("plain", 3));
     assert_eq!(told.retry_after, Duration::from_micros(WITHIN - WITHIN / 4));
-    assert_eq!(bench.inner.requests().len(), 3, "the call is not made");
+    assert_eq!(harness.inner.requests().len(), 3, "the call is not made");
     // Another caller, other arguments or another tool make another call.
-    bench.call(&someone("bob"), "plain", r#"{"a":1}"#).await.unwrap();
-    bench.call(&ann, "plain", r#"{"a":2}"#).await.unwrap();
-    bench.call(&ann, "other", r#"{"a":1}"#).await.unwrap();
+    harness.call(&someone("bob"), "plain", r#"{"a":1}"#).await.unwrap();
+    harness.call(&ann, "plain", r#"{"a":2}"#).await.unwrap();
+    harness.call(&ann, "other", r#"{"a":1}"#).await.unwrap();
     // After the pause one call passes. It has the same outcome, so the next pause begins.
-    bench.clock.advance(WITHIN - WITHIN / 4 - 1);
-    looping(bench.call(&ann, "plain", r#"{"a":1}"#).await);
-    bench.clock.advance(1);
-    bench.call(&ann, "plain", r#"{"a":1}"#).await.unwrap();
-    assert_eq!(looping(bench.call(&ann, "plain", r#"{"a":1}"#).await).count, 4);
+    harness.clock.advance(WITHIN - WITHIN / 4 - 1);
+    looping(harness.call(&ann, "plain", r#"{"a":1}"#).await);
+    harness.clock.advance(1);
+    harness.call(&ann, "plain", r#"{"a":1}"#).await.unwrap();
+    assert_eq!(looping(harness.call(&ann, "plain", r#"{"a":1}"#).await).count, 4);
 }
 
 #[tokio::test]
 async fn a_watched_tool_is_watched_under_its_contested_name() {
-    let bench = harness(&["plain"]);
+    let harness = harness(&["plain"]);
     let renamed = Tool { contested_name: Some("plain".into()), ..tool("fake", "plain", "fake_plain") };
-    bench.inner.set_tools(vec![renamed, tool("fake", "other", "other")]);
+    harness.inner.set_tools(vec![renamed, tool("fake", "other", "other")]);
     for _ in 0..3 {
-        bench.call(&context(), "fake_plain", "{}").await.unwrap();
-        bench.call(&context(), "other", "{}").await.unwrap();
+        harness.call(&context(), "fake_plain", "{}").await.unwrap();
+        harness.call(&context(), "other", "{}").await.unwrap();
     }
-    looping(bench.call(&context(), "fake_plain", "{}").await);
-    bench.call(&context(), "other", "{}").await.unwrap();
+    looping(harness.call(&context(), "fake_plain", "{}").await);
+    harness.call(&context(), "other", "{}").await.unwrap();
 }
 
 #[tokio::test]
 async fn another_outcome_begins_anew() {
-    let bench = harness(&["*"]);
+    let harness = harness(&["*"]);
     let key = 7;
     let breaker = LoopBreaker {
-        inner: bench.inner.clone(),
+        inner: harness.inner.clone(),
         policy: policy(&["*"]),
-        clock: bench.clock.clone(),
+        clock: harness.clock.clone(),
         hashers: (RandomState::new(), RandomState::new()),
         tracker: Mutex::default(),
     };
@@ -129,24 +129,24 @@ async fn another_outcome_begins_anew() {
 
 #[tokio::test]
 async fn only_what_is_watched_is_counted_and_memory_is_bounded() {
-    let bench = harness(&["other*"]);
+    let harness = harness(&["other*"]);
     for _ in 0..10 {
-        bench.call(&context(), "plain", "{}").await.unwrap();
+        harness.call(&context(), "plain", "{}").await.unwrap();
     }
     for _ in 0..3 {
-        bench.call(&context(), "other", "{}").await.unwrap();
+        harness.call(&context(), "other", "{}").await.unwrap();
     }
-    looping(bench.call(&context(), "other", "{}").await);
+    looping(harness.call(&context(), "other", "{}").await);
     for number in 0..CALLS_MAX + 1000 {
-        bench.call(&context(), "other", &number.to_string()).await.unwrap();
+        harness.call(&context(), "other", &number.to_string()).await.unwrap();
     }
-    looping(bench.call(&context(), "other", "{}").await);
+    looping(harness.call(&context(), "other", "{}").await);
     // Old streaks make room.
-    bench.clock.advance(WITHIN);
+    harness.clock.advance(WITHIN);
     for _ in 0..3 {
-        bench.call(&context(), "other", r#"{"new":1}"#).await.unwrap();
+        harness.call(&context(), "other", r#"{"new":1}"#).await.unwrap();
     }
-    looping(bench.call(&context(), "other", r#"{"new":1}"#).await);
+    looping(harness.call(&context(), "other", r#"{"new":1}"#).await);
 }
 
 /// Pressing a key twice is intended; a tool without the annotation is watched.

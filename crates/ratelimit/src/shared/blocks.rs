@@ -57,14 +57,14 @@ impl Blocks {
     /// Sets a block for a duration of at most [`BLOCK_DURATION_MAX`], or lifts it. Returns false if there are
     /// already [`BLOCK_COUNT_MAX`] other blocks.
     #[must_use]
-    pub fn set(&self, name: &str, lasts: Option<Duration>) -> bool {
+    pub fn set(&self, name: &str, duration: Option<Duration>) -> bool {
         let mut until = self.ends_at.write();
         let now = Instant::now();
         until.retain(|_, end| *end > now);
-        match lasts {
+        match duration {
             Some(_) if until.len() >= BLOCK_COUNT_MAX && !until.contains_key(name) => return false,
-            Some(lasts) => {
-                until.insert(name.to_owned(), now + lasts.min(BLOCK_DURATION_MAX));
+            Some(duration) => {
+                until.insert(name.to_owned(), now + duration.min(BLOCK_DURATION_MAX));
             }
             None => {
                 until.remove(name);
@@ -78,7 +78,7 @@ impl Blocks {
     pub fn replace(&self, all: impl IntoIterator<Item = (String, Duration)>) {
         let now = Instant::now();
         let all: HashMap<String, Instant> =
-            all.into_iter().map(|(name, lasts)| (name, now + lasts.min(BLOCK_DURATION_MAX))).collect();
+            all.into_iter().map(|(name, duration)| (name, now + duration.min(BLOCK_DURATION_MAX))).collect();
         let mut until = self.ends_at.write();
         self.has_any.store(!all.is_empty(), Ordering::Release);
         *until = all;

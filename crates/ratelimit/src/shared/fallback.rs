@@ -44,12 +44,12 @@ impl Fallback {
     /// The plan of a call at one of `replica_count` replicas.
     pub(crate) fn plan(
         &self,
-        asked: &LimitedRequest,
+        request: &LimitedRequest,
         call: &Variation,
         replica_count: u32,
         now: Micros,
     ) -> Plan {
-        let mut plan = self.planner.plan_request(asked, call, now);
+        let mut plan = self.planner.plan_request(request, call, now);
         // Slots have shares of their own: `crate::shared::slots`.
         plan.slot_limits.clear();
         for bucket in &mut plan.buckets {

@@ -175,26 +175,26 @@ impl Leases {
     /// Pays at once or not at all. With `all`, buckets in shadow mode must pay too.
     fn spend<'a>(self: &'a Arc<Self>, plan: &'a LeasePlan, all: bool) -> Option<LeasePayment<'a>> {
         let now = self.clock.now();
-        let mut stocks: SmallVec<[MutexGuard<'_, LeaseBalance>; 2]> =
+        let mut balances: SmallVec<[MutexGuard<'_, LeaseBalance>; 2]> =
             plan.iter().map(|leased| leased.leased_bucket.balance.lock()).collect();
-        let enough = |(leased, stock): (&PlannedLease, &MutexGuard<'_, LeaseBalance>)| {
-            (!all && leased.mode == Mode::Shadow) || stock.available(now) >= leased.cost
+        let enough = |(leased, balance): (&PlannedLease, &MutexGuard<'_, LeaseBalance>)| {
+            (!all && leased.mode == Mode::Shadow) || balance.available(now) >= leased.cost
         };
-        if !plan.iter().zip(&stocks).all(enough) {
+        if !plan.iter().zip(&balances).all(enough) {
             return None;
         }
-        let mut orders: SmallVec<[(usize, TakeRequest); 2]> = SmallVec::new();
+        let mut requests: SmallVec<[(usize, TakeRequest); 2]> = SmallVec::new();
         let mut terms = SmallVec::new();
-        for (index, (leased, stock)) in plan.iter().zip(&mut stocks).enumerate() {
-            terms.push(stock.spend(leased.cost, now));
-            if stock.is_running_low(now) {
-                orders.push((index, stock.begin_take(now, self.share_divisor())));
+        for (index, (leased, balance)) in plan.iter().zip(&mut balances).enumerate() {
+            terms.push(balance.spend(leased.cost, now));
+            if balance.is_running_low(now) {
+                requests.push((index, balance.begin_take(now, self.share_divisor())));
             }
         }
-        drop(stocks);
-        for (index, order) in orders {
+        drop(balances);
+        for (index, request) in requests {
             if let Some(leased) = plan.get(index) {
-                self.spawn_take(&leased.leased_bucket, order);
+                self.spawn_take(&leased.leased_bucket, request);
             }
         }
         Some(LeasePayment { leases: self, plan, terms, is_committed: false })
@@ -209,7 +209,7 @@ impl Leases {
             let mut short = None;
             let mut waits_for: Option<(&LeasedBucket, u64)> = None;
             let now = self.clock.now();
-            let mut told: SmallVec<[_; 2]> = SmallVec::new();
+            let mut notifications: SmallVec<[_; 2]> = SmallVec::new();
             for leased in plan {
                 // Enabled before the check, so that no notification after it is missed.
                 let mut changed = Box::pin(leased.leased_bucket.changed.notified());
@@ -223,24 +223,24 @@ impl Leases {
                     Shortfall::Wait(_) => {}
                     Shortfall::PendingTake(turn) => {
                         waits_for = Some((&leased.leased_bucket, turn));
-                        told.push(changed);
+                        notifications.push(changed);
                     }
                 }
             }
-            if let Some((place, wait)) = short {
-                return Err(LeaseError::InsufficientTokens(place, wait));
+            if let Some((index, wait)) = short {
+                return Err(LeaseError::InsufficientTokens(index, wait));
             }
-            let Some((reservoir, turn)) = waits_for else {
+            let Some((leased_bucket, turn)) = waits_for else {
                 match self.spend(plan, false) {
                     Some(paid) => return Ok(paid),
                     // Another call spent the tokens between the check and this point.
                     None => continue,
                 }
             };
-            for changed in told {
+            for changed in notifications {
                 changed.await;
             }
-            let failure = reservoir.balance.lock().failure_since(turn);
+            let failure = leased_bucket.balance.lock().failure_since(turn);
             if let Some(failure) = failure {
                 // Buckets in shadow mode that lack tokens do not refuse the call.
                 return self.spend(plan, false).ok_or(LeaseError::StoreFailed(failure));
@@ -255,14 +255,14 @@ impl Leases {
     /// What one bucket lacks for a call. Starts a take from the store if none is pending.
     fn check_shortfall(self: &Arc<Self>, leased: &PlannedLease, now: Micros) -> Shortfall {
         let rate = &leased.leased_bucket.remote.rate;
-        let mut stock = leased.leased_bucket.balance.lock();
-        let lack = stock.shortfall(leased.cost, now, rate);
-        if lack == Shortfall::PendingTake(stock.take_count()) && !stock.is_take_pending() {
-            let order = stock.begin_take(now, self.share_divisor());
-            drop(stock);
-            self.spawn_take(&leased.leased_bucket, order);
+        let mut balance = leased.leased_bucket.balance.lock();
+        let shortfall = balance.shortfall(leased.cost, now, rate);
+        if shortfall == Shortfall::PendingTake(balance.take_count()) && !balance.is_take_pending() {
+            let request = balance.begin_take(now, self.share_divisor());
+            drop(balance);
+            self.spawn_take(&leased.leased_bucket, request);
         }
-        lack
+        shortfall
     }
 
     fn share_divisor(&self) -> u32 {
@@ -270,17 +270,17 @@ impl Leases {
     }
 
     /// Takes from the store in a task of its own, so that a cancelled call does not abort the take.
-    fn spawn_take(self: &Arc<Self>, reservoir: &Arc<LeasedBucket>, order: TakeRequest) {
+    fn spawn_take(self: &Arc<Self>, reservoir: &Arc<LeasedBucket>, request: TakeRequest) {
         let (leases, reservoir) = (self.clone(), reservoir.clone());
         let mut delivery = TakeCompletion { leased_bucket: reservoir, is_finished: false };
         self.task_spawner.spawn(async move {
             let sent = leases.clock.now();
-            let outcome = leases.store.take(&delivery.leased_bucket.remote, order).await;
+            let outcome = leases.store.take(&delivery.leased_bucket.remote, request).await;
             let now = leases.clock.now();
             let until = sent.plus(leases.duration);
             delivery.is_finished = true;
-            leases.counters.record_take(outcome.as_ref().map_or(0, |taken| taken.tokens));
-            delivery.leased_bucket.balance.lock().finish_take(order, outcome, until, now);
+            leases.counters.record_take(outcome.as_ref().map_or(0, |grant| grant.tokens));
+            delivery.leased_bucket.balance.lock().finish_take(request, outcome, until, now);
         });
     }
 

@@ -120,17 +120,17 @@ impl SharedSlots {
     pub(crate) async fn acquire(
         &self,
         slot: &mut SlotGuard,
-        part: &SlotBatch,
+        batch: &SlotBatch,
         buckets: &AdmitRequest,
     ) -> Result<AcquireOutcome, StoreFailure> {
         if self.is_in_reconnect_grace() {
             return Err(StoreFailure::CircuitOpen);
         }
-        let ask = slot.build_request(part);
+        let request = slot.build_request(batch);
         let sent = self.clock.now();
         // The request is recorded in the guard before it is sent: if the call is dropped meanwhile, it
         // releases the slots that it may have got.
-        let (verdict, paid) = match self.store.acquire(&ask, buckets).await {
+        let (verdict, paid) = match self.store.acquire(&request, buckets).await {
             Ok(answer) => answer,
             Err(failure) => {
                 slot.restore_carried();
@@ -139,16 +139,16 @@ impl SharedSlots {
         };
         slot.mark_delivered();
         if !verdict.admitted {
-            slot.remove_limits(part);
+            slot.remove_limits(batch);
             if !paid.admitted {
                 return Ok(AcquireOutcome::InsufficientTokens(paid));
             }
-            let full = part.limits.iter().zip(&verdict.counts).zip(&part.indices);
+            let full = batch.limits.iter().zip(&verdict.counts).zip(&batch.indices);
             let mut full =
                 full.filter(|((slots, count), _)| slots.mode == Mode::Enforce && **count >= slots.count_max);
-            return Ok(AcquireOutcome::SlotsFull(full.next().map_or(0, |(_, place)| *place)));
+            return Ok(AcquireOutcome::SlotsFull(full.next().map_or(0, |(_, index)| *index)));
         }
-        slot.record_admitted(part, &verdict.holds, sent);
+        slot.record_admitted(batch, &verdict.holds, sent);
         Ok(AcquireOutcome::Admitted(paid))
     }
 
@@ -194,52 +194,52 @@ impl SlotGuard {
 
     /// Lets the call continue without the store, whatever the limits say. The reporter reports it when the
     /// store is back.
-    pub(crate) fn hold_unchecked(&mut self, parts: &[SlotBatch]) {
+    pub(crate) fn hold_unchecked(&mut self, batches: &[SlotBatch]) {
         let mut registry = self.shared_slots.registry.lock();
-        for slots in parts.iter().flat_map(|part| &part.limits) {
+        for slots in batches.iter().flat_map(|batch| &batch.limits) {
             registry.hold(slots, self.call, None);
             add_bound(&mut self.bounds, slots, false);
         }
     }
 
     /// Records that every slot limit of these batches would have refused the call.
-    pub(crate) fn record_missed(&mut self, parts: &[SlotBatch]) {
-        self.missed_indices.extend(parts.iter().flat_map(|part| part.indices.iter().copied()));
+    pub(crate) fn record_missed(&mut self, batches: &[SlotBatch]) {
+        self.missed_indices.extend(batches.iter().flat_map(|batch| batch.indices.iter().copied()));
     }
 
     /// Lets the call continue without the store if this replica has fewer calls in flight than its share of
     /// every enforced limit, however those calls got their slots. The error is the index of the limit that is
     /// full.
-    pub(crate) fn hold_share(&mut self, parts: &[SlotBatch], replica_count: u32) -> Result<(), usize> {
+    pub(crate) fn hold_share(&mut self, batches: &[SlotBatch], replica_count: u32) -> Result<(), usize> {
         let mut registry = self.shared_slots.registry.lock();
         let room = |registry: &SlotRegistry, slots: &RemoteSlotLimit| {
             let share = (slots.count_max / replica_count.max(1)).max(1);
             registry.count_others(&slots.key, self.call) < usize::try_from(share).unwrap_or(usize::MAX)
         };
-        for part in parts {
-            for (place, slots) in part.indices.iter().zip(&part.limits) {
+        for batch in batches {
+            for (index, slots) in batch.indices.iter().zip(&batch.limits) {
                 if slots.mode == Mode::Enforce && !room(&registry, slots) {
-                    return Err(*place);
+                    return Err(*index);
                 }
             }
         }
-        self.missed_indices.retain(|place| !parts.iter().any(|part| part.indices.contains(place)));
-        for (slots, place) in parts.iter().flat_map(|part| part.limits.iter().zip(&part.indices)) {
+        self.missed_indices.retain(|index| !batches.iter().any(|batch| batch.indices.contains(index)));
+        for (slots, index) in batches.iter().flat_map(|batch| batch.limits.iter().zip(&batch.indices)) {
             if room(&registry, slots) {
                 registry.hold(slots, self.call, None);
                 add_bound(&mut self.bounds, slots, false);
             } else {
-                self.missed_indices.push(*place);
+                self.missed_indices.push(*index);
             }
         }
         Ok(())
     }
 
     /// The acquire request for a batch. It carries calls that have ended under the same limits.
-    fn build_request(&mut self, part: &SlotBatch) -> SlotRequest {
+    fn build_request(&mut self, batch: &SlotBatch) -> SlotRequest {
         let mut ended = SmallVec::new();
         let mut registry = self.shared_slots.registry.lock();
-        for slots in &part.limits {
+        for slots in &batch.limits {
             let left = registry.take_ended(&slots.key, CARRIED_MAX);
             ended.push(left.iter().map(|ended| ended.call).collect());
             if !left.is_empty() {
@@ -247,8 +247,8 @@ impl SlotGuard {
             }
         }
         drop(registry);
-        self.bounds.extend(part.limits.iter().map(|slots| (slots.clone(), true)));
-        SlotRequest { call: self.call, lease: self.shared_slots.lease, limits: part.limits.clone(), ended }
+        self.bounds.extend(batch.limits.iter().map(|slots| (slots.clone(), true)));
+        SlotRequest { call: self.call, lease: self.shared_slots.lease, limits: batch.limits.clone(), ended }
     }
 
     fn mark_delivered(&mut self) {
@@ -267,18 +267,18 @@ impl SlotGuard {
     }
 
     /// Removes the limits of a batch that the store has refused; the store has written nothing for it.
-    fn remove_limits(&mut self, part: &SlotBatch) {
-        self.bounds.retain(|(slots, _)| !part.limits.contains(slots));
+    fn remove_limits(&mut self, batch: &SlotBatch) {
+        self.bounds.retain(|(slots, _)| !batch.limits.contains(slots));
     }
 
-    fn record_admitted(&mut self, part: &SlotBatch, holds: &[bool], sent: Micros) {
+    fn record_admitted(&mut self, batch: &SlotBatch, holds: &[bool], sent: Micros) {
         let mut registry = self.shared_slots.registry.lock();
-        for ((slots, place), holds) in part.limits.iter().zip(&part.indices).zip(holds) {
+        for ((slots, index), holds) in batch.limits.iter().zip(&batch.indices).zip(holds) {
             if *holds {
                 registry.hold(slots, self.call, Some(sent));
             } else {
                 self.bounds.retain(|(asked, _)| asked != slots);
-                self.missed_indices.push(*place);
+                self.missed_indices.push(*index);
             }
         }
     }

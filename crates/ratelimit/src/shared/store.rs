@@ -265,37 +265,37 @@ pub(crate) struct PlanView<'a> {
 }
 
 /// The requests for a plan: buckets that can be decided together are in one request.
-pub(crate) fn store_batches(plan: &Plan, cut: PlanView<'_>) -> SmallVec<[StoreBatch; 2]> {
-    let home: Option<Arc<str>> = cut.user.filter(|_| cut.split_by_user).map(|user| (*user.digest).into());
-    let mut parts: SmallVec<[StoreBatch; 2]> = SmallVec::new();
-    for (place, planned) in plan.buckets.iter().enumerate() {
+pub(crate) fn store_batches(plan: &Plan, view: PlanView<'_>) -> SmallVec<[StoreBatch; 2]> {
+    let partition: Option<Arc<str>> =
+        view.user.filter(|_| view.split_by_user).map(|user| (*user.digest).into());
+    let mut batches: SmallVec<[StoreBatch; 2]> = SmallVec::new();
+    for (index, planned) in plan.buckets.iter().enumerate() {
         // The key of a per-user bucket is unknown without a user. Only a limit in shadow mode lets such a
         // call pass.
-        let is_nobodys = planned.storage.is_per_user() && cut.user.is_none();
-        if is_nobodys || (cut.without_leased && planned.lease_excess.is_some()) {
+        let is_nobodys = planned.storage.is_per_user() && view.user.is_none();
+        if is_nobodys || (view.without_leased && planned.lease_excess.is_some()) {
             continue;
         }
-        let mut bucket = remote_bucket(planned, cut.user, home.as_ref());
-        if cut.has_legacy_keys && planned.calendar_period.is_none() {
+        let mut bucket = remote_bucket(planned, view.user, partition.as_ref());
+        if view.has_legacy_keys && planned.calendar_period.is_none() {
             bucket.legacy_keys =
-                Some(Arc::new(LegacyKeys::for_bucket(planned, cut.user, bucket.partition.is_some())));
+                Some(Arc::new(LegacyKeys::for_bucket(planned, view.user, bucket.partition.is_some())));
         }
         // Shared buckets come first in a plan, so the buckets of one partition are adjacent.
-        match parts
-            .last_mut()
-            .filter(|part| part.request.buckets.last().is_some_and(|last| last.partition == bucket.partition))
-        {
-            Some(part) => {
-                part.indices.push(place);
-                part.request.buckets.push(bucket);
+        match batches.last_mut().filter(|batch| {
+            batch.request.buckets.last().is_some_and(|last| last.partition == bucket.partition)
+        }) {
+            Some(batch) => {
+                batch.indices.push(index);
+                batch.request.buckets.push(bucket);
             }
-            None => parts.push(StoreBatch {
-                indices: std::iter::once(place).collect(),
+            None => batches.push(StoreBatch {
+                indices: std::iter::once(index).collect(),
                 request: AdmitRequest { buckets: std::iter::once(bucket).collect() },
             }),
         }
     }
-    parts
+    batches
 }
 
 /// One bucket of a plan as the shared store knows it.

@@ -52,7 +52,7 @@ impl Gateway for AuditedCalls {
                 return self.inner.call_tool(ctx, request).await;
             };
             let _ = RECORDED.try_with(|recorded| recorded.store(true, Ordering::Relaxed));
-            let asked = RequestInfo {
+            let request_info = RequestInfo {
                 kind: TOOL_CALL,
                 method: "tools/call",
                 target_kind: Some("tool"),
@@ -60,9 +60,9 @@ impl Gateway for AuditedCalls {
                 requested_tool_name: None,
                 arguments: request.arguments.clone(),
             };
-            let slip = Arc::new(DecisionCapture::default());
-            let pending = PendingRecord::for_call(&self.audit, ctx, asked, target, slip.clone());
-            let outcome = slip.scope(self.inner.call_tool(ctx, request)).await;
+            let capture = Arc::new(DecisionCapture::default());
+            let pending = PendingRecord::for_call(&self.audit, ctx, request_info, target, capture.clone());
+            let outcome = capture.scope(self.inner.call_tool(ctx, request)).await;
             pending.finish(&outcome);
             outcome
         })

@@ -41,9 +41,9 @@ impl AuditFile {
     /// Opens a new file after the open one was renamed or removed. If no new file can be opened, records
     /// still go to the old file while it has a name in some folder; after that, this returns an error.
     fn reopen_if_rotated(&mut self) -> io::Result<()> {
-        let Some(identity_open) = self.file_id else { return Ok(()) };
+        let Some(open_id) = self.file_id else { return Ok(()) };
         let moved = match self.path.metadata() {
-            Ok(metadata) => file_id(&metadata) != Some(identity_open),
+            Ok(metadata) => file_id(&metadata) != Some(open_id),
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         if !moved {

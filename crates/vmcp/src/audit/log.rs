@@ -69,22 +69,22 @@ impl RecordWriter {
     /// Adds one line, including its line break. Drops the record instead of blocking if the queue is full.
     pub(super) fn enqueue(&self, line: Vec<u8>) {
         let size = line.len();
-        let waiting = self.state.queued_bytes.fetch_add(size, Ordering::Relaxed);
-        if waiting + size > QUEUED_BYTES_MAX || self.queue.try_send(QueueEntry::Record(line)).is_err() {
+        let queued = self.state.queued_bytes.fetch_add(size, Ordering::Relaxed);
+        if queued + size > QUEUED_BYTES_MAX || self.queue.try_send(QueueEntry::Record(line)).is_err() {
             self.state.queued_bytes.fetch_sub(size, Ordering::Relaxed);
             self.state.count_lost(1);
         }
     }
 
-    /// Waits until all earlier records are written. Returns false if that takes longer than `wait`.
-    pub(super) fn flush(&self, wait: Duration) -> bool {
-        let (mark, reached) = sync_channel(1);
-        let deadline = Instant::now() + wait;
-        let mut entry = QueueEntry::Flush(mark);
+    /// Waits until all earlier records are written. Returns false if that takes longer than `timeout`.
+    pub(super) fn flush(&self, timeout: Duration) -> bool {
+        let (flushed_tx, flushed) = sync_channel(1);
+        let deadline = Instant::now() + timeout;
+        let mut entry = QueueEntry::Flush(flushed_tx);
         // A send with a deadline does not exist for this channel, so it polls. The queue empties one batch at
         // a time.
-        while let Err(back) = self.queue.try_send(entry) {
-            entry = match back {
+        while let Err(rejected) = self.queue.try_send(entry) {
+            entry = match rejected {
                 std::sync::mpsc::TrySendError::Full(entry) if Instant::now() < deadline => entry,
                 std::sync::mpsc::TrySendError::Full(_) | std::sync::mpsc::TrySendError::Disconnected(_) => {
                     return false;
@@ -92,7 +92,7 @@ impl RecordWriter {
             };
             std::thread::sleep(Duration::from_millis(5));
         }
-        reached.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
+        flushed.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
     }
 }
 
@@ -111,7 +111,7 @@ impl WriterThread {
     fn run(mut self, entries: &Receiver<QueueEntry>) {
         let mut batch = Vec::new();
         while let Ok(first) = entries.recv() {
-            let (mut next, mut count, mut marks) = (Some(first), 0, Vec::new());
+            let (mut next, mut count, mut flushes) = (Some(first), 0, Vec::new());
             while let Some(entry) = next {
                 match entry {
                     QueueEntry::Record(line) => {
@@ -119,13 +119,13 @@ impl WriterThread {
                         self.state.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
                         count += 1;
                     }
-                    QueueEntry::Flush(mark) => marks.push(mark),
+                    QueueEntry::Flush(flushed_tx) => flushes.push(flushed_tx),
                 }
                 next = if batch.len() < BATCH_BYTES { entries.try_recv().ok() } else { None };
             }
             self.write(&mut batch, count);
-            for mark in marks {
-                let _ = mark.try_send(());
+            for flushed_tx in flushes {
+                let _ = flushed_tx.try_send(());
             }
         }
     }
@@ -166,14 +166,14 @@ impl WriterThread {
 
     fn append_loss_note(&self, batch: &mut Vec<u8>, missing: u64) {
         let now = crate::process::wall_time().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let note = json!({
+        let loss_record = json!({
             "type": RECORDS_LOST,
             "logged_at": record_time::format(u64::try_from(now.as_micros()).unwrap_or(0)),
             "outcome": "error",
             "component": self.component,
             "metadata": {"extra": {"count": missing}},
         });
-        batch.extend_from_slice(note.to_string().as_bytes());
+        batch.extend_from_slice(loss_record.to_string().as_bytes());
         batch.push(b'\n');
     }
 

@@ -99,13 +99,13 @@ impl<'a> PendingRecord<'a> {
             return;
         }
         let settings = &self.audit.settings;
-        let (word, error) = record::outcome(outcome, settings.detect_application_errors);
+        let (outcome_word, error) = record::outcome(outcome, settings.detect_application_errors);
         let (delegation_chain, delegation_truncated) =
             delegation(&self.ctx.caller, settings.delegation_depth_max);
-        let verdict = self.capture.as_ref().and_then(|slip| slip.decision());
-        let begun = verdict.map_or(self.started_at, |verdict| verdict.at);
-        let ended = self.audit.clock.now();
-        let duration_us = ended.since(begun);
+        let decision = self.capture.as_ref().and_then(|slip| slip.decision());
+        let started_at = decision.map_or(self.started_at, |decision| decision.at);
+        let ended_at = self.audit.clock.now();
+        let duration_us = ended_at.since(started_at);
         let limited = match &self.capture {
             Some(slip) => RateLimitOutcome::from_capture(slip),
             None => RateLimitOutcome::from_error(&outcome.map(|_| ())),
@@ -113,8 +113,8 @@ impl<'a> PendingRecord<'a> {
         let record = Record {
             audit_id: uuid::Uuid::new_v4(),
             kind: self.request.kind,
-            logged_at: crate::audit::record_time::format(self.audit.clock.unix_us(ended)),
-            outcome: word,
+            logged_at: crate::audit::record_time::format(self.audit.clock.unix_us(ended_at)),
+            outcome: outcome_word,
             component: &settings.component,
             source: RecordSource::of(self.ctx),
             subjects: RecordSubjects::of(&self.ctx.caller),
@@ -128,7 +128,7 @@ impl<'a> PendingRecord<'a> {
                 extra: Extra {
                     duration_ms: duration_us / 1000,
                     duration_us,
-                    time_us: self.audit.clock.unix_us(begun),
+                    time_us: self.audit.clock.unix_us(started_at),
                     transport: transport(self.ctx),
                     backend_name: self.target.as_ref().map(|target| target.backend.as_str()),
                     backend_tool: self.target.as_ref().map(|target| target.name.as_str()),

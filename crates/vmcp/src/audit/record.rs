@@ -95,15 +95,15 @@ pub(super) struct RateLimitOutcome {
 
 impl RateLimitOutcome {
     /// From the decision that the observer captured. `None` if the limiter made no decision.
-    pub(super) fn from_capture(slip: &DecisionCapture) -> Option<Self> {
-        let verdict = slip.decision()?;
+    pub(super) fn from_capture(capture: &DecisionCapture) -> Option<Self> {
+        let verdict = capture.decision()?;
         let refusal = verdict.refusal.as_ref();
         Some(Self {
             decision: if verdict.allowed { "admitted" } else { "refused" },
             would_refuse: verdict.would_refuse,
             fail_open: verdict.fail_open,
             waited_us: verdict.waited_us,
-            refunded: slip.is_refunded(),
+            refunded: capture.is_refunded(),
             ..Self::from_refusal(refusal)
         })
     }
@@ -164,30 +164,30 @@ impl RecordedValue {
         if text.len() <= bytes_max {
             return Some(Self::Whole(value.clone()));
         }
-        let cut = &text[..text.floor_char_boundary(bytes_max)];
-        (!cut.is_empty()).then(|| Self::Truncated(cut.to_owned()))
+        let truncated = &text[..text.floor_char_boundary(bytes_max)];
+        (!truncated.is_empty()).then(|| Self::Truncated(truncated.to_owned()))
     }
 }
 
-/// Returns the outcome in ToolHive's words, and the class of the error. With `detect`, a tool that failed and
+/// Returns the outcome in ToolHive's words, and the class of the error. With `detects_application_errors`, a tool that failed and
 /// a backend that answered with an error count as `application_error`; without it they count as `success`.
 pub(super) fn outcome(
     outcome: &Result<&Reply, &Error>,
-    detect: bool,
+    detects_application_errors: bool,
 ) -> (&'static str, Option<&'static str>) {
-    let answered = if detect { "application_error" } else { "success" };
+    let application_outcome = if detects_application_errors { "application_error" } else { "success" };
     match outcome {
-        Ok(reply) if reply.is_error => (answered, None),
+        Ok(reply) if reply.is_error => (application_outcome, None),
         Ok(_) => ("success", None),
-        Err(error) => (failure_outcome(error, answered), Some(error.class())),
+        Err(error) => (failure_outcome(error, application_outcome), Some(error.class())),
     }
 }
 
-fn failure_outcome(error: &Error, answered: &'static str) -> &'static str {
+fn failure_outcome(error: &Error, application_outcome: &'static str) -> &'static str {
     match error {
         Error::Denied => "denied",
         Error::RateLimited(_) => "rate_limited",
-        Error::BackendRefused { .. } => answered,
+        Error::BackendRefused { .. } => application_outcome,
         Error::Looping(_)
         | Error::UnknownTool(_)
         | Error::UnknownResource(_)

@@ -40,9 +40,9 @@ pub fn report(
         tool.contested_name = aggregation.contested_name(&tool.target.backend, &tool.target.name, &tool.name);
     }
     let notes = limitations(&policy);
-    let judged = simulate(&recorded, policy, |_, _| {});
+    let result = simulate(&recorded, policy, |_, _| {});
     let write = if as_json { to_json } else { to_text };
-    Ok(write(&recorded, &judged, &notes))
+    Ok(write(&recorded, &result, &notes))
 }
 
 /// Notes on the limits in `policy` that a replay cannot reproduce.
@@ -87,15 +87,15 @@ fn limitations(policy: &LimitPolicy) -> Vec<&'static str> {
 
 /// The indices with the most refusals and then the most calls, [`TOP`] at most.
 fn most_refused(counts: &[CallCounts]) -> Vec<(usize, CallCounts)> {
-    let mut places: Vec<(usize, CallCounts)> = counts.iter().copied().enumerate().collect();
-    places.sort_by_key(|(place, count)| (Reverse((count.refused, count.calls)), *place));
-    places.truncate(TOP);
-    places
+    let mut ranked: Vec<(usize, CallCounts)> = counts.iter().copied().enumerate().collect();
+    ranked.sort_by_key(|(index, count)| (Reverse((count.refused, count.calls)), *index));
+    ranked.truncate(TOP);
+    ranked
 }
 
-fn refusals_by_rule(judged: &SimulationResult) -> Vec<(&str, u64)> {
+fn refusals_by_rule(result: &SimulationResult) -> Vec<(&str, u64)> {
     let mut rules: Vec<(&str, u64)> =
-        judged.by_rule.iter().map(|(rule, count)| (rule.as_str(), *count)).collect();
+        result.by_rule.iter().map(|(rule, count)| (rule.as_str(), *count)).collect();
     rules.sort_by_key(|(rule, count)| (Reverse(*count), *rule));
     rules
 }
@@ -105,9 +105,9 @@ fn period(recorded: &RecordedCalls) -> Option<(String, String)> {
     Some((format_time(first.time_us), format_time(last.time_us)))
 }
 
-fn to_json(recorded: &RecordedCalls, judged: &SimulationResult, notes: &[&str]) -> String {
-    let tools = most_refused(&judged.by_tool).into_iter().filter_map(|(place, count)| {
-        let tool = recorded.tools.get(place)?;
+fn to_json(recorded: &RecordedCalls, result: &SimulationResult, notes: &[&str]) -> String {
+    let tools = most_refused(&result.by_tool).into_iter().filter_map(|(index, count)| {
+        let tool = recorded.tools.get(index)?;
         Some(json!({
             "name": tool.name.as_str(),
             "backend": tool.target.backend.as_str(),
@@ -116,22 +116,22 @@ fn to_json(recorded: &RecordedCalls, judged: &SimulationResult, notes: &[&str]) 
             "refused": count.refused,
         }))
     });
-    let users = most_refused(&judged.by_user).into_iter().filter_map(|(place, count)| {
-        let user = recorded.users.get(place)?;
+    let users = most_refused(&result.by_user).into_iter().filter_map(|(index, count)| {
+        let user = recorded.users.get(index)?;
         Some(json!({"user": user.label, "calls": count.calls, "refused": count.refused}))
     });
     let (first, last) = period(recorded).unzip();
     let report = json!({
-        "calls": judged.total.calls,
+        "calls": result.total.calls,
         "first": first,
         "last": last,
-        "refused": judged.total.refused,
-        "refusedInLog": judged.recorded_refused,
-        "newlyRefused": judged.newly_refused,
-        "newlyAdmitted": judged.newly_admitted,
-        "wouldWait": judged.would_wait,
-        "wouldRefuseInShadow": judged.shadow_refused,
-        "rules": refusals_by_rule(judged)
+        "refused": result.total.refused,
+        "refusedInLog": result.recorded_refused,
+        "newlyRefused": result.newly_refused,
+        "newlyAdmitted": result.newly_admitted,
+        "wouldWait": result.would_wait,
+        "wouldRefuseInShadow": result.shadow_refused,
+        "rules": refusals_by_rule(result)
             .into_iter()
             .map(|(rule, count)| json!({"rule": rule, "refused": count}))
             .collect::<Value>(),
@@ -139,7 +139,7 @@ fn to_json(recorded: &RecordedCalls, judged: &SimulationResult, notes: &[&str]) 
         "users": users.collect::<Value>(),
         "toolCount": recorded.tools.len(),
         "userCount": recorded.users.len(),
-        "idleRules": judged.unmatched_rules,
+        "idleRules": result.unmatched_rules,
         "skipped": recorded
             .skipped
             .iter()
@@ -153,8 +153,8 @@ fn to_json(recorded: &RecordedCalls, judged: &SimulationResult, notes: &[&str]) 
     format!("{report:#}\n")
 }
 
-fn to_text(recorded: &RecordedCalls, judged: &SimulationResult, notes: &[&str]) -> String {
-    let SimulationResult { total, .. } = judged;
+fn to_text(recorded: &RecordedCalls, result: &SimulationResult, notes: &[&str]) -> String {
+    let SimulationResult { total, .. } = result;
     let mut out =
         format!("{} calls of {} tools by {} users", total.calls, recorded.tools.len(), recorded.users.len());
     if let Some((first, last)) = period(recorded) {
@@ -164,27 +164,27 @@ fn to_text(recorded: &RecordedCalls, judged: &SimulationResult, notes: &[&str]) 
         "\nrefused by these limits: {} ({}); refused in the record: {}\nnewly refused: {}; newly admitted: {}\n",
         total.refused,
         percentage(*total),
-        judged.recorded_refused,
-        judged.newly_refused,
-        judged.newly_admitted
+        result.recorded_refused,
+        result.newly_refused,
+        result.newly_admitted
     );
-    if judged.would_wait > 0 {
-        out += &format!("of the refused, {} would wait first\n", judged.would_wait);
+    if result.would_wait > 0 {
+        out += &format!("of the refused, {} would wait first\n", result.would_wait);
     }
-    if judged.shadow_refused > 0 {
-        out += &format!("rules in shadow mode would have refused {} more\n", judged.shadow_refused);
+    if result.shadow_refused > 0 {
+        out += &format!("rules in shadow mode would have refused {} more\n", result.shadow_refused);
     }
     if total.refused > 0 {
         out += "\nrefused by rule\n";
-        for (rule, count) in refusals_by_rule(judged) {
+        for (rule, count) in refusals_by_rule(result) {
             out += &format!("  {count:>10}  {rule}\n");
         }
         out +=
-            &count_table("tool", &judged.by_tool, |place| Some(recorded.tools.get(place)?.name.to_string()));
-        out += &count_table("user", &judged.by_user, |place| Some(recorded.users.get(place)?.label.clone()));
+            &count_table("tool", &result.by_tool, |index| Some(recorded.tools.get(index)?.name.to_string()));
+        out += &count_table("user", &result.by_user, |index| Some(recorded.users.get(index)?.label.clone()));
     }
     out += "\n";
-    for rule in &judged.unmatched_rules {
+    for rule in &result.unmatched_rules {
         out += &format!("no recorded tool fits the rule `{rule}`\n");
     }
     for skipped in &recorded.skipped {
@@ -205,9 +205,9 @@ fn to_text(recorded: &RecordedCalls, judged: &SimulationResult, notes: &[&str]) 
 
 fn count_table(what: &str, counts: &[CallCounts], label: impl Fn(usize) -> Option<String>) -> String {
     let mut out = format!("\nrefused by {what}, of all calls\n");
-    for (place, count) in most_refused(counts).into_iter().filter(|(_, count)| count.refused > 0) {
+    for (index, count) in most_refused(counts).into_iter().filter(|(_, count)| count.refused > 0) {
         // Names come from a file. Escaping them keeps control characters from the terminal.
-        let label = label(place).unwrap_or_default().escape_debug().to_string();
+        let label = label(index).unwrap_or_default().escape_debug().to_string();
         out += &format!("  {:>10}  of {:<10}  {label}\n", count.refused, count.calls);
     }
     out

@@ -36,13 +36,13 @@ impl AuditedRequests {
     async fn record_reply(
         &self,
         ctx: &CallContext,
-        asked: RequestInfo,
+        request_info: RequestInfo,
         answer: GatewayFuture<'_, Reply>,
     ) -> Outcome {
-        if !self.audit.should_record(asked.kind, ctx) {
+        if !self.audit.should_record(request_info.kind, ctx) {
             return answer.await;
         }
-        let pending = PendingRecord::for_request(&self.audit, ctx, asked, None);
+        let pending = PendingRecord::for_request(&self.audit, ctx, request_info, None);
         let outcome = answer.await;
         pending.finish(&outcome);
         outcome
@@ -58,7 +58,7 @@ impl AuditedRequests {
         if !self.audit.should_record(kind, ctx) {
             return answer.await;
         }
-        let asked = RequestInfo {
+        let request_info = RequestInfo {
             kind,
             method,
             target_kind: None,
@@ -66,7 +66,7 @@ impl AuditedRequests {
             requested_tool_name: None,
             arguments: None,
         };
-        let pending = PendingRecord::for_request(&self.audit, ctx, asked, None);
+        let pending = PendingRecord::for_request(&self.audit, ctx, request_info, None);
         let outcome = answer.await;
         pending.finish_list(outcome.as_ref().map(|_| ()));
         outcome
@@ -88,7 +88,7 @@ impl Gateway for AuditedRequests {
             }
             let name = request.name.as_str();
             let is_virtual = self.has_virtual && VIRTUAL_NAMES.contains(&name);
-            let asked = RequestInfo {
+            let request_info = RequestInfo {
                 kind: TOOL_CALL,
                 method: "tools/call",
                 target_kind: Some(if is_virtual { "virtual_tool" } else { "tool" }),
@@ -99,7 +99,7 @@ impl Gateway for AuditedRequests {
                 arguments: request.arguments.clone(),
             };
             let recorded = Arc::new(AtomicBool::new(false));
-            let pending = PendingRecord::for_request(&self.audit, ctx, asked, Some(recorded.clone()));
+            let pending = PendingRecord::for_request(&self.audit, ctx, request_info, Some(recorded.clone()));
             let outcome = RECORDED.scope(recorded, self.inner.call_tool(ctx, request)).await;
             pending.finish(&outcome);
             outcome
@@ -115,12 +115,12 @@ impl Gateway for AuditedRequests {
     }
 
     fn list_resource_templates<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<TemplateList>> {
-        let what = ("mcp_resource_templates_list", "resources/templates/list");
-        Box::pin(self.record_list(ctx, what, self.inner.list_resource_templates(ctx)))
+        let kind_and_method = ("mcp_resource_templates_list", "resources/templates/list");
+        Box::pin(self.record_list(ctx, kind_and_method, self.inner.list_resource_templates(ctx)))
     }
 
     fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> GatewayFuture<'a, Reply> {
-        let asked = RequestInfo {
+        let request_info = RequestInfo {
             kind: "mcp_resource_read",
             method: "resources/read",
             target_kind: Some("resource"),
@@ -129,7 +129,7 @@ impl Gateway for AuditedRequests {
             requested_tool_name: None,
             arguments: None,
         };
-        Box::pin(self.record_reply(ctx, asked, self.inner.read_resource(ctx, request)))
+        Box::pin(self.record_reply(ctx, request_info, self.inner.read_resource(ctx, request)))
     }
 
     fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<PromptList>> {
@@ -137,7 +137,7 @@ impl Gateway for AuditedRequests {
     }
 
     fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> GatewayFuture<'a, Reply> {
-        let asked = RequestInfo {
+        let request_info = RequestInfo {
             kind: "mcp_prompt_get",
             method: "prompts/get",
             target_kind: Some("prompt"),
@@ -145,7 +145,7 @@ impl Gateway for AuditedRequests {
             requested_tool_name: None,
             arguments: request.arguments.clone(),
         };
-        Box::pin(self.record_reply(ctx, asked, self.inner.get_prompt(ctx, request)))
+        Box::pin(self.record_reply(ctx, request_info, self.inner.get_prompt(ctx, request)))
     }
 
     fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> GatewayFuture<'a, Reply> {
@@ -153,7 +153,7 @@ impl Gateway for AuditedRequests {
             CompletionReference::Prompt(name) => ("prompt", name.to_string()),
             CompletionReference::Template(template) => ("resource", template.to_string()),
         };
-        let asked = RequestInfo {
+        let request_info = RequestInfo {
             kind: "mcp_completion",
             method: "completion/complete",
             target_kind: Some(noun),
@@ -161,7 +161,7 @@ impl Gateway for AuditedRequests {
             requested_tool_name: None,
             arguments: self.audit.settings.request_data.then(|| request.extra.to_json()),
         };
-        Box::pin(self.record_reply(ctx, asked, self.inner.complete(ctx, request)))
+        Box::pin(self.record_reply(ctx, request_info, self.inner.complete(ctx, request)))
     }
 
     fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> GatewayFuture<'a, Reply> {
@@ -170,7 +170,7 @@ impl Gateway for AuditedRequests {
             TaskOperation::Update => "tasks/update",
             TaskOperation::Cancel => "tasks/cancel",
         };
-        let asked = RequestInfo {
+        let request_info = RequestInfo {
             kind: "mcp_task",
             method,
             target_kind: Some("tool"),
@@ -178,7 +178,7 @@ impl Gateway for AuditedRequests {
             requested_tool_name: None,
             arguments: None,
         };
-        Box::pin(self.record_reply(ctx, asked, self.inner.task(ctx, request)))
+        Box::pin(self.record_reply(ctx, request_info, self.inner.task(ctx, request)))
     }
 }
 

@@ -101,20 +101,20 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn report_wrong_type(&mut self, node: &Node, path: &str, wanted: &str) {
-        self.add_problem(node, path, format!("must be {wanted}, but is {}", describe(node)));
+    fn report_wrong_type(&mut self, node: &Node, path: &str, expected: &str) {
+        self.add_problem(node, path, format!("must be {expected}, but is {}", describe(node)));
     }
 
-    fn check_object(&mut self, node: &Node, schema: &'a Value, outer: &str) -> Value {
+    fn check_object(&mut self, node: &Node, schema: &'a Value, parent_path: &str) -> Value {
         let NodeKind::Map(entries) = &node.kind else {
-            self.report_wrong_type(node, outer, "a map");
+            self.report_wrong_type(node, parent_path, "a map");
             return self.placeholder(schema);
         };
         let properties = schema["properties"].as_object();
         let mut out = Map::new();
         let mut seen = BTreeSet::new();
         for (key, line, value) in entries {
-            let path = join_path(outer, key);
+            let path = join_path(parent_path, key);
             if !seen.insert(key) {
                 self.add_problem(value, &path, "this key stands twice").line = Some(*line);
                 continue;
@@ -126,8 +126,8 @@ impl<'a> Checker<'a> {
                 continue;
             };
             let Some(property) = properties.get(key) else {
-                if let Some(near) = self.report_unknown_key(key, *line, &path, properties) {
-                    self.intended_paths.push(join_path(outer, near));
+                if let Some(nearest_key) = self.report_unknown_key(key, *line, &path, properties) {
+                    self.intended_paths.push(join_path(parent_path, nearest_key));
                 }
                 continue;
             };
@@ -140,7 +140,7 @@ impl<'a> Checker<'a> {
             if out.contains_key(key) {
                 continue;
             }
-            let path = join_path(outer, key);
+            let path = join_path(parent_path, key);
             if !self.intended_paths.contains(&path) {
                 self.add_problem(node, &path, "is required");
             }
@@ -158,15 +158,15 @@ impl<'a> Checker<'a> {
         known: &'a Map<String, Value>,
     ) -> Option<&'a str> {
         let names = || known.keys().map(String::as_str);
-        let near = nearest_name(key, names());
+        let nearest_key = nearest_name(key, names());
         let mut problem = Problem::new(path, "unknown key").with_nearest(key, names());
-        if near.is_none() && known.len() <= 8 {
+        if nearest_key.is_none() && known.len() <= 8 {
             let names: Vec<_> = names().map(|name| format!("`{name}`")).collect();
             problem = problem.with_hint(format!("known keys are {}", names.join(", ")));
         }
         problem.line = Some(line);
         self.unknown_keys.push(problem);
-        near
+        nearest_key
     }
 
     /// True if the value counts as leaving the key out: null, or an empty text where a text or a word from a
@@ -281,12 +281,12 @@ impl<'a> Checker<'a> {
             }
             NodeKind::Null | NodeKind::List(_) | NodeKind::Map(_) => None,
         };
-        let list = names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let allowed = names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let one_of = if choices.len() == 1 { "must be" } else { "must be one of" };
-        let is = describe(node);
-        let problem = self.add_problem(node, path, format!("{one_of} {list}, but is {is}"));
-        if let Some(near) = found.and_then(|text| nearest_name(text, names())) {
-            problem.hint = Some(format!("did you mean `{near}`?"));
+        let actual = describe(node);
+        let problem = self.add_problem(node, path, format!("{one_of} {allowed}, but is {actual}"));
+        if let Some(nearest_key) = found.and_then(|text| nearest_name(text, names())) {
+            problem.hint = Some(format!("did you mean `{nearest_key}`?"));
         }
         choices.first().cloned().unwrap_or_default()
     }

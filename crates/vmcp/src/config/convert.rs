@@ -127,8 +127,8 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
     let has_one_identity = isolation::has_one_identity(incoming_auth.as_ref());
     let callers = limits::KnownCallers::of(incoming_auth.as_ref(), &passthrough_headers);
-    let whose = (state_folder, incoming_auth.as_ref(), &*name);
-    let (admin, scrape_key) = admin::convert(admin, telemetry.as_ref(), whose, findings);
+    let admin_context = (state_folder, incoming_auth.as_ref(), &*name);
+    let (admin, scrape_key) = admin::convert(admin, telemetry.as_ref(), admin_context, findings);
     let outgoing = (outgoing_auth.unwrap_or_default(), incoming::has_tokens(incoming_auth.as_ref()));
     let backends = backend::convert_all((backends, &names), timeouts.unwrap_or_default(), outgoing, findings);
     let aggregation = aggregation::convert(aggregation.unwrap_or_default(), &names, findings);
@@ -181,7 +181,7 @@ pub fn default_optimizer(env: EnvLookup<'_>) -> OptimizerSettings {
 fn check_file(
     name: &str,
     metadata: &BTreeMap<String, String>,
-    (storage, limited): (Option<&SessionStorage>, bool),
+    (storage, has_limits): (Option<&SessionStorage>, bool),
     findings: &mut Findings<'_>,
 ) {
     if name.trim().is_empty() {
@@ -191,7 +191,7 @@ fn check_file(
         findings.add_warning("metadata", "has no effect");
     }
     if let Some(storage) = storage {
-        warn_of_session_storage(storage.clone(), limited, findings);
+        warn_of_session_storage(storage.clone(), has_limits, findings);
     }
 }
 
@@ -213,10 +213,10 @@ fn check_has_backends(backends: &[Backend], group: Option<&str>, findings: &mut 
     }
 }
 
-fn warn_of_session_storage(storage: SessionStorage, limited: bool, findings: &mut Findings<'_>) {
+fn warn_of_session_storage(storage: SessionStorage, has_limits: bool, findings: &mut Findings<'_>) {
     let SessionStorage { provider, address, db, key_prefix } = storage;
     if provider == StorageProvider::Redis {
-        let what = if limited { "serves the limits only" } else { "has no effect" };
+        let what = if has_limits { "serves the limits only" } else { "has no effect" };
         let text = format!(
             "{what}: sessions are kept in this process and end with it, so run one replica, or send each client to \
              the same one"

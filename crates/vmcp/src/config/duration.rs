@@ -99,13 +99,14 @@ fn nanos_of(text: &str, number: &str, unit: &str) -> Result<u64, DurationError> 
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| too_long())? };
     // Digits after the 18th are less than a nanosecond in any unit.
     let digits = fraction.get(..18).unwrap_or(fraction);
-    let (mut part, mut place) = (0_u128, 1_u128);
+    let (mut fraction_nanos, mut divisor) = (0_u128, 1_u128);
     for digit in digits.bytes() {
-        part = part * 10 + u128::from(digit - b'0');
-        place *= 10;
+        fraction_nanos = fraction_nanos * 10 + u128::from(digit - b'0');
+        divisor *= 10;
     }
-    let part = u64::try_from(part * u128::from(scale) / place).map_err(|_| too_long())?;
-    whole.checked_mul(scale).and_then(|nanos| nanos.checked_add(part)).ok_or_else(too_long)
+    let fraction_nanos =
+        u64::try_from(fraction_nanos * u128::from(scale) / divisor).map_err(|_| too_long())?;
+    whole.checked_mul(scale).and_then(|nanos| nanos.checked_add(fraction_nanos)).ok_or_else(too_long)
 }
 
 /// Formats a duration as Go does: `1h0m0s`, `1m30s`, `1.5s`, `250ms`.

@@ -41,8 +41,8 @@ pub fn load_file(path: &Path, env: EnvLookup<'_>, overrides: &Overrides) -> Resu
 /// that server, and without it callers cannot log in.
 fn find_auth_server_file(path: &Path) -> Option<Problem> {
     const AUTH_SERVER: &str = "authserver-config.yaml";
-    let other = path.with_file_name(AUTH_SERVER);
-    if path.file_name().is_some_and(|name| name == AUTH_SERVER) || !other.exists() {
+    let auth_server_path = path.with_file_name(AUTH_SERVER);
+    if path.file_name().is_some_and(|name| name == AUTH_SERVER) || !auth_server_path.exists() {
         return None;
     }
     let message =
@@ -129,10 +129,12 @@ fn add_findings(
     report: &mut Report,
     findings: Findings<'_>,
     lines: &BTreeMap<String, u64>,
-    meant: &[String],
+    intended_paths: &[String],
 ) {
-    let shape: Vec<String> = report.problems.iter().map(|problem| problem.path.clone()).collect();
-    let follows = |problem: &Problem| meant.contains(&problem.path) || is_consequence(&problem.path, &shape);
+    let shape_paths: Vec<String> = report.problems.iter().map(|problem| problem.path.clone()).collect();
+    let follows = |problem: &Problem| {
+        intended_paths.contains(&problem.path) || is_consequence(&problem.path, &shape_paths)
+    };
     let locate = |problem: Problem| Problem {
         line: problem.line.or_else(|| line_of(&problem.path, lines)),
         ..problem

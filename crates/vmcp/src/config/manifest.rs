@@ -54,21 +54,22 @@ pub(super) fn convert(text: &str, file: &str, name: Option<&str>) -> Result<Impo
     let root = conversion.build_root();
     let ImportFindings { problems, mut remarks, variables, .. } = conversion.findings;
     let Some(mut root) = root.filter(|_| problems.is_empty()) else { return Err(refused(problems, remarks)) };
-    let scraped = root.get("telemetry").is_some_and(|section| section["enablePrometheusMetricsPath"] == true);
+    let enables_metrics =
+        root.get("telemetry").is_some_and(|section| section["enablePrometheusMetricsPath"] == true);
     remarks.extend(remove_unsupported(&mut root).map_err(|problem| refused(vec![problem], Vec::new()))?);
-    if scraped && !root.contains_key("telemetry") {
+    if enables_metrics && !root.contains_key("telemetry") {
         // `remove_unsupported` drops the whole section; `/metrics` works without the rest of it.
         root.insert("telemetry".to_owned(), serde_json::json!({"enablePrometheusMetricsPath": true}));
     }
     let yaml = to_yaml(&Value::Object(root)).map_err(|error| {
         refused(vec![Problem::new("", format!("cannot be written as YAML: {error}"))], Vec::new())
     })?;
-    let used = |variable: &Variable| variable.is_implicit || yaml.contains(&variable.name);
-    let variables: Vec<Variable> = variables.into_iter().filter(used).collect();
+    let is_used = |variable: &Variable| variable.is_implicit || yaml.contains(&variable.name);
+    let variables: Vec<Variable> = variables.into_iter().filter(is_used).collect();
     let text = format!("{}{yaml}", header_comment(&server.name, file, &remarks, &variables));
     remarks.extend(variables.iter().map(Variable::remark));
-    let set = |_: &str| Some("set-before-the-start".to_owned());
-    let unserved = match load_text(&text, "", &set, &Overrides::default()) {
+    let any_value = |_: &str| Some("set-before-the-start".to_owned());
+    let unserved = match load_text(&text, "", &any_value, &Overrides::default()) {
         Ok(_) => Vec::new(),
         Err(report) => report.problems,
     };
@@ -281,10 +282,10 @@ impl<'a> Conversion<'a> {
 }
 
 /// The name of a variable: a prefix, and the name of an object in capitals.
-fn variable_name(beginning: &str, name: &str) -> String {
+fn variable_name(prefix: &str, name: &str) -> String {
     let name = name.to_uppercase();
     let end: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    format!("{beginning}_{end}")
+    format!("{prefix}_{end}")
 }
 
 /// A section without members that are null or empty.
@@ -292,13 +293,13 @@ fn without_empty(section: Value) -> Value {
     match section {
         Value::Object(entries) => {
             let entries = entries.into_iter().map(|(key, value)| (key, without_empty(value)));
-            let says_something = |value: &Value| match value {
+            let is_set = |value: &Value| match value {
                 Value::Null => false,
                 Value::Array(items) => !items.is_empty(),
                 Value::Object(entries) => !entries.is_empty(),
                 Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
             };
-            Value::Object(entries.filter(|(_, value)| says_something(value)).collect())
+            Value::Object(entries.filter(|(_, value)| is_set(value)).collect())
         }
         Value::Array(items) => items.into_iter().map(without_empty).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => section,

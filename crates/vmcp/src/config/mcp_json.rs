@@ -44,9 +44,9 @@ pub(super) fn load_text(
     let config = File { name: "vmcp".to_owned(), backends, ..File::default() };
     let settings = convert::convert(config, overrides, &mut findings);
     let rename = |problem: Problem| Problem { path: server_path(&problem.path, &paths), ..problem };
-    let wrong: Vec<String> = problems.iter().map(|problem| problem.path.clone()).collect();
+    let problem_paths: Vec<String> = problems.iter().map(|problem| problem.path.clone()).collect();
     let more = findings.problems.into_iter().map(rename);
-    problems.extend(more.filter(|problem| !is_consequence(&problem.path, &wrong)));
+    problems.extend(more.filter(|problem| !is_consequence(&problem.path, &problem_paths)));
     warnings.extend(findings.warnings.into_iter().map(rename));
     match settings {
         Some(mut settings) if problems.is_empty() => {
@@ -183,8 +183,9 @@ impl ServerReader<'_, '_> {
                     let path = join_path(&self.path, key);
                     let warning = Problem::new(path, "is not known here and has no effect");
                     if let Some((_, right)) = FOREIGN_MEMBER_NAMES.iter().find(|(other, _)| other == key) {
-                        let needs = Problem::new(join_path(&self.path, key), "is another client's word");
-                        self.out.problems.push(needs.with_hint(format!("it should be `{right}`")));
+                        let rename_problem =
+                            Problem::new(join_path(&self.path, key), "is another client's word");
+                        self.out.problems.push(rename_problem.with_hint(format!("it should be `{right}`")));
                         continue;
                     }
                     let known = ["command", "args", "env", "cwd", "url", "headers", "type", "disabled"];

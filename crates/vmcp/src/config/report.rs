@@ -106,24 +106,24 @@ pub(crate) fn nearest_name<'a>(name: &str, known: impl IntoIterator<Item = &'a s
         .into_iter()
         .map(|known| {
             let other = known.to_lowercase();
-            let begins = length >= 4 && other.starts_with(&lower);
+            let is_prefix = length >= 4 && other.starts_with(&lower);
             let distance = strsim::damerau_levenshtein(&lower, &other);
-            (if begins { distance.min(bound) } else { distance }, known)
+            (if is_prefix { distance.min(bound) } else { distance }, known)
         })
         .filter(|(distance, _)| *distance <= bound)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
 }
 
-/// True if a problem at `path` only follows from one of the problems at the paths `wrong`: it is at or below
+/// True if a problem at `path` only follows from one of the problems at the paths `problem_paths`: it is at or below
 /// such a path, or at the map right around it.
-pub(crate) fn is_consequence(path: &str, wrong: &[String]) -> bool {
-    wrong.iter().any(|wrong| {
-        let around = wrong.rfind(['.', '[']).map_or("", |end| &wrong[..end]);
-        let within = path
-            .strip_prefix(wrong.as_str())
+pub(crate) fn is_consequence(path: &str, problem_paths: &[String]) -> bool {
+    problem_paths.iter().any(|problem_paths| {
+        let parent_path = problem_paths.rfind(['.', '[']).map_or("", |end| &problem_paths[..end]);
+        let is_within = path
+            .strip_prefix(problem_paths.as_str())
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-        within || (!around.is_empty() && path == around)
+        is_within || (!parent_path.is_empty() && path == parent_path)
     })
 }
 

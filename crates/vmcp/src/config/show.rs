@@ -66,7 +66,7 @@ fn effective_settings(settings: &Settings) -> Value {
         log_level,
         warnings: _,
     } = settings;
-    let off = UNSUPPORTED.iter().map(|row| (row.path.to_owned(), Value::from("not in this build")));
+    let unsupported = UNSUPPORTED.iter().map(|row| (row.path.to_owned(), Value::from("not in this build")));
     json!({
         "name": name,
         "groupRef": group,
@@ -96,7 +96,7 @@ fn effective_settings(settings: &Settings) -> Value {
         "aggregation": show_aggregation(aggregation),
         "health": show_health(health),
         "logLevel": log_level.as_str(),
-        "features": off.collect::<Map<_, _>>(),
+        "features": unsupported.collect::<Map<_, _>>(),
     })
 }
 

@@ -136,11 +136,11 @@ fn to_config_value(backend: &Backend) -> Option<Value> {
     let Ok(Value::Object(entries)) = serde_json::to_value(backend) else {
         return None;
     };
-    let says_something = |value: &Value| match value {
+    let is_set = |value: &Value| match value {
         Value::Null => false,
         Value::Array(items) => !items.is_empty(),
         Value::Object(entries) => !entries.is_empty(),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
     };
-    Some(Value::Object(entries.into_iter().filter(|(_, value)| says_something(value)).collect()))
+    Some(Value::Object(entries.into_iter().filter(|(_, value)| is_set(value)).collect()))
 }

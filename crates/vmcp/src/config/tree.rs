@@ -85,22 +85,23 @@ fn from_str(text: &str, options: Options) -> Result<RawNode, Problem> {
         // The library ends its messages with the position, which here is at the beginning.
         let message = whole.lines().next().unwrap_or_default();
         let message = message.split(" at line ").next().unwrap_or(message).trim();
-        let place = error.location();
-        let repeats = matches!(
+        let location = error.location();
+        let repeats_anchors = matches!(
             error,
             serde_saphyr::Error::AliasReplayLimitExceeded { .. }
                 | serde_saphyr::Error::AliasExpansionLimitExceeded { .. }
                 | serde_saphyr::Error::AliasReplayStackDepthExceeded { .. }
         );
-        let message = if repeats {
+        let message = if repeats_anchors {
             "anchors are repeated too often"
         } else if matches!(error, serde_saphyr::Error::MultipleDocuments { .. }) {
             "there is more than one document"
         } else {
             message
         };
-        let column = place.map_or_else(String::new, |place| format!(" at column {}", place.column()));
-        let line = place.map(|place| place.line());
+        let column =
+            location.map_or_else(String::new, |location| format!(" at column {}", location.column()));
+        let line = location.map(|location| location.line());
         let problem = Problem::new("", format!("not valid YAML{column}: {message}"));
         let is_flow = line.is_some_and(|line| has_bare_reference(text, line));
         Problem {

@@ -143,11 +143,11 @@ impl BackendCounters {
             Action::Complete => completions,
             Action::ListCapabilities => lists,
         };
-        let known = table.load();
-        if let Some(series) = known.get(name) {
+        let table_now = table.load();
+        if let Some(series) = table_now.get(name) {
             return Arc::clone(series);
         }
-        let name = if known.len() < NAMES_MAX { name } else { OTHER };
+        let name = if table_now.len() < NAMES_MAX { name } else { OTHER };
         let series = Arc::new(self.create(action, name));
         table.add(name, &series);
         series
@@ -155,7 +155,7 @@ impl BackendCounters {
 
     fn create(&self, action: Action, name: &str) -> CallSeries {
         let (label, method) = action.labels();
-        let only = |wanted: Action| if action == wanted { name.to_owned() } else { String::new() };
+        let name_if = |wanted: Action| if action == wanted { name.to_owned() } else { String::new() };
         let labels = CallLabels {
             target_workload_id: Arc::clone(&self.id),
             target_workload_name: Arc::clone(&self.id),
@@ -163,10 +163,10 @@ impl BackendCounters {
             target_transport_type: self.transport,
             action: label,
             mcp_method_name: method,
-            tool_name: only(Action::CallTool),
-            gen_ai_tool_name: only(Action::CallTool),
-            prompt_name: only(Action::GetPrompt),
-            gen_ai_prompt_name: only(Action::GetPrompt),
+            tool_name: name_if(Action::CallTool),
+            gen_ai_tool_name: name_if(Action::CallTool),
+            prompt_name: name_if(Action::GetPrompt),
+            gen_ai_prompt_name: name_if(Action::GetPrompt),
         };
         CallSeries {
             requests: self.metrics.requests.get_or_create_owned(&labels),

@@ -134,10 +134,10 @@ impl RequestMetrics {
             return count(series);
         }
         let table = self.table(key);
-        let known = table.load();
+        let table_now = table.load();
         let is_listed = self.is_listed.get().is_some_and(|is_listed| is_listed(key.method, subject));
         let name = if is_listed || subject.is_empty() { subject } else { OTHER };
-        match known.get(name) {
+        match table_now.get(name) {
             Some(series) => count(series),
             None => {
                 let series = Arc::new(self.create(key, name));

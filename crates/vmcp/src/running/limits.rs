@@ -36,7 +36,7 @@ pub(super) async fn start_limiter(
 ) -> Option<Arc<Limiter>> {
     let LimitSettings { policy, redis, on_failure } = settings?;
     let planner = Arc::new(Planner::new(policy));
-    let sharing = redis.and_then(|redis| {
+    let shared_store = redis.and_then(|redis| {
         let (replica_count, slot_lease) = (redis.replica_count, redis.slot_lease);
         redis.policy.map(|policy| Sharing {
             store: Arc::new(RedisStore::start(policy)),
@@ -45,9 +45,9 @@ pub(super) async fn start_limiter(
             slot_lease,
         })
     });
-    let saved = levels.filter(|_| sharing.is_none()).and_then(LevelsFile::read);
+    let saved = levels.filter(|_| shared_store.is_none()).and_then(LevelsFile::read);
     let limiter = match saved {
-        None => Limiter::new(planner, clock, sharing, observer),
+        None => Limiter::new(planner, clock, shared_store, observer),
         Some(levels) => restore_limiter(planner, clock, observer, &levels),
     };
     if federation.has_caller_backends() {
@@ -67,10 +67,10 @@ fn restore_limiter(
     levels: &SavedLevels,
 ) -> Arc<Limiter> {
     let age = levels.age(clock.time_of_day());
-    let (limiter, left_out) = Limiter::restored(planner, clock, observer, levels);
-    if left_out > 0 {
+    let (limiter, dropped_users) = Limiter::restored(planner, clock, observer, levels);
+    if dropped_users > 0 {
         tracing::warn!(
-            users = left_out,
+            users = dropped_users,
             "limits have no room for all users of the last process; raise `rateLimiting.memory.maxUsers`"
         );
     }

@@ -11,9 +11,9 @@ use vmcp_federation::{BackendReport, CircuitState, Health};
 /// Go's zero time, which ToolHive writes for an unknown time.
 const UNKNOWN_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// One row of `/status`. `shows_lines` adds the last line that a starting server wrote; only readers on this
+/// One row of `/status`. `shows_output` adds the last line that a starting server wrote; only readers on this
 /// machine see it.
-pub(super) fn status_row(report: &BackendReport, shows_lines: bool) -> Value {
+pub(super) fn status_row(report: &BackendReport, shows_output: bool) -> Value {
     let status = &report.status;
     json!({
         "name": report.id.as_str(),
@@ -32,15 +32,15 @@ pub(super) fn status_row(report: &BackendReport, shows_lines: bool) -> Value {
         "last_error": report.last_error(),
         "failing_lists": report.list_failures.iter().map(|one| json!({"list": one.list, "class": one.class})).collect::<Vec<_>>(),
         "circuit": report.circuit.map(|circuit| circuit_state(circuit.state)),
-        "starting": status.startup.as_ref().map(|starting| describe_start(starting, shows_lines)),
+        "starting": status.startup.as_ref().map(|starting| describe_start(starting, shows_output)),
         "reconnects": status.reconnect_count,
     })
 }
 
 /// Describes the start of a backend: `starting for 40 s: npm installs …`.
-fn describe_start(starting: &StartupProgress, shows_lines: bool) -> String {
+fn describe_start(starting: &StartupProgress, shows_output: bool) -> String {
     let seconds = starting.elapsed.as_secs();
-    match starting.last_line.as_ref().filter(|_| shows_lines) {
+    match starting.last_line.as_ref().filter(|_| shows_output) {
         Some(line) => format!("starting for {seconds} s: {line}"),
         None => format!("starting for {seconds} s"),
     }

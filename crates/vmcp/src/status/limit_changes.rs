@@ -87,20 +87,20 @@ impl StatusSources {
         if ![RESET, GRANT, BLOCK, UNBLOCK].contains(&path) {
             return None;
         }
-        let Some(known) = &self.operator else {
+        let Some(operator_token) = &self.operator else {
             return Some(json_page(
                 403,
                 &json!({"error": "this gateway has no state folder, so it takes no changes; set `stateFolder`"}),
             ));
         };
-        if !known.matches(token) {
+        if !operator_token.matches(token) {
             return Some(json_page(401, &json!({"error": TOKEN_REQUIRED})));
         }
         let Some(limiter) = &self.limiter else {
             return Some(json_page(404, &json!({"error": "nothing is limited here"})));
         };
-        let wanted: LimitChangeRequest = match serde_json::from_slice(&body) {
-            Ok(wanted) => wanted,
+        let request: LimitChangeRequest = match serde_json::from_slice(&body) {
+            Ok(request) => request,
             Err(error) => {
                 return Some(json_page(
                     400,
@@ -108,8 +108,8 @@ impl StatusSources {
                 ));
             }
         };
-        Some(match parse_change(path, &wanted) {
-            Ok(change) => self.apply_change(limiter, &wanted, change).await,
+        Some(match parse_change(path, &request) {
+            Ok(change) => self.apply_change(limiter, &request, change).await,
             Err(text) => json_page(400, &json!({"error": text})),
         })
     }
@@ -117,29 +117,29 @@ impl StatusSources {
     async fn apply_change(
         &self,
         limiter: &Limiter,
-        wanted: &LimitChangeRequest,
+        request: &LimitChangeRequest,
         change: RequestedChange,
     ) -> AdminPage {
-        let caller = wanted.user.as_ref().map_or(Caller::Anonymous, UserRef::caller);
+        let caller = request.user.as_ref().map_or(Caller::Anonymous, UserRef::caller);
         let ctx = CallContext::bare(caller, CallOrigin::Operator);
         let outcome = match self.federation.list_tools(&ctx).await {
-            Ok(tools) => execute(limiter, &tools, (&wanted.tool, &ctx), change).await,
+            Ok(tools) => execute(limiter, &tools, (&request.tool, &ctx), change).await,
             Err(error) => Err(error),
         };
         if let Some(audit) = &self.audit {
-            let user = wanted.user.as_ref();
+            let user = request.user.as_ref();
             let record = LimitsChange {
                 act: change.name(),
-                tool: &wanted.tool,
+                tool: &request.tool,
                 issuer: user.map(|user| user.issuer.as_str()),
                 user: user.map(|user| user.subject.as_str()),
-                tokens: wanted.tokens,
-                seconds: wanted.seconds,
+                tokens: request.tokens,
+                seconds: request.seconds,
             };
             audit.limits_changed(&record, outcome.as_ref().map(|_| ()));
         }
         match outcome {
-            Ok(said) => json_page(200, &said),
+            Ok(body) => json_page(200, &body),
             Err(Error::UnknownTool(name)) => {
                 json_page(404, &json!({"error": Error::UnknownTool(name).to_string()}))
             }
@@ -175,8 +175,8 @@ async fn execute(
     }
 }
 
-fn parse_change(path: &str, wanted: &LimitChangeRequest) -> Result<RequestedChange, &'static str> {
-    let LimitChangeRequest { tokens, seconds, .. } = wanted;
+fn parse_change(path: &str, request: &LimitChangeRequest) -> Result<RequestedChange, &'static str> {
+    let LimitChangeRequest { tokens, seconds, .. } = request;
     if seconds.is_some() && path != BLOCK {
         return Err("`seconds` has no meaning here");
     }

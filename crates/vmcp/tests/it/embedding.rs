@@ -17,10 +17,10 @@ const LIMIT: &str =
 
 /// Configures one of the binary's built-in demo servers, with a tool that changes something and one that does
 /// not.
-fn configured(more: &str) -> String {
+fn configured(extra: &str) -> String {
     let mut notes = Command::new(binary("vmcp").unwrap());
     notes.args(["demo-server", "notes"]);
-    config(NamePolicy::Unchanged, &[Backend::stdio("notes", &notes)], &format!("{LIMIT}{more}"))
+    config(NamePolicy::Unchanged, &[Backend::stdio("notes", &notes)], &format!("{LIMIT}{extra}"))
 }
 
 fn ctx() -> CallContext {

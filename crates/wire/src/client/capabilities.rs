@@ -29,15 +29,15 @@ pub fn session_capabilities() -> Members {
 /// another meaning in 2026-07-28.
 #[must_use]
 pub fn relayable_capabilities(declared: &Members, client: ProtocolVersion) -> Members {
-    let mut kept = declared.clone();
+    let mut relayable = declared.clone();
     if client.has_sessions() {
-        kept.retain(|key, _| {
+        relayable.retain(|key, _| {
             [QuestionKind::Roots, QuestionKind::Sampling, QuestionKind::Elicitation]
                 .iter()
                 .any(|kind| kind.capability() == key)
         });
     }
-    kept
+    relayable
 }
 
 /// A capability that a backend may declare.
@@ -65,11 +65,11 @@ impl ServerCapability {
 }
 
 impl InitializeInfo {
-    /// True when the backend declared `offer`.
+    /// True when the backend declared `capability`.
     #[must_use]
-    pub fn has_capability(&self, offer: ServerCapability) -> bool {
+    pub fn has_capability(&self, capability: ServerCapability) -> bool {
         self.capabilities
-            .get(offer.member_name())
+            .get(capability.member_name())
             .is_some_and(|declared| !declared.is_null() && declared.as_str() != "false")
     }
 
@@ -77,9 +77,9 @@ impl InitializeInfo {
     #[must_use]
     pub fn has_list_changed(&self) -> bool {
         [ServerCapability::Tools, ServerCapability::Resources, ServerCapability::Prompts].iter().any(
-            |offer| {
+            |capability| {
                 self.capabilities
-                    .get(offer.member_name())
+                    .get(capability.member_name())
                     .and_then(|declared| declared.members().ok())
                     .and_then(|declared| declared.get("listChanged").cloned())
                     .is_some_and(|flag| flag.as_str() == "true")
@@ -93,7 +93,7 @@ impl InitializeInfo {
     pub fn assume_all(version: ProtocolVersion) -> Self {
         let capabilities = [ServerCapability::Tools, ServerCapability::Resources, ServerCapability::Prompts]
             .iter()
-            .map(|offer| (offer.member_name().to_owned(), Json::empty_object()));
+            .map(|capability| (capability.member_name().to_owned(), Json::empty_object()));
         Self { version, capabilities: capabilities.collect(), instructions: None }
     }
 }
@@ -123,19 +123,18 @@ mod tests {
 
     #[test]
     fn offers_are_read() {
-        let introduction = InitializeInfo {
+        let info = InitializeInfo {
             version: ProtocolVersion::V2025_11_25,
             capabilities: members(r#"{"tools":{"listChanged":true},"prompts":null,"logging":{}}"#),
             instructions: None,
         };
         assert!(
-            introduction.has_capability(ServerCapability::Tools)
-                && introduction.has_capability(ServerCapability::Logging)
+            info.has_capability(ServerCapability::Tools) && info.has_capability(ServerCapability::Logging)
         );
         assert!(
-            !introduction.has_capability(ServerCapability::Prompts)
-                && !introduction.has_capability(ServerCapability::Resources)
+            !info.has_capability(ServerCapability::Prompts)
+                && !info.has_capability(ServerCapability::Resources)
         );
-        assert!(introduction.has_list_changed());
+        assert!(info.has_list_changed());
     }
 }

@@ -49,11 +49,12 @@ pub fn read_url_elicitations(error: &RpcError) -> Option<Vec<(String, Question)>
     if error.code != code::URL_ELICITATION_REQUIRED {
         return None;
     }
-    let visits = error.data.as_ref()?.members().ok()?.get("elicitations")?.elements().ok()?;
-    let question = |(place, params): (usize, Json)| {
-        (format!("visit-{place}"), Question { kind: QuestionKind::Elicitation, params })
+    let elicitations = error.data.as_ref()?.members().ok()?.get("elicitations")?.elements().ok()?;
+    let question = |(index, params): (usize, Json)| {
+        (format!("visit-{index}"), Question { kind: QuestionKind::Elicitation, params })
     };
-    Some(visits.into_iter().enumerate().map(question).collect()).filter(|visits: &Vec<_>| !visits.is_empty())
+    Some(elicitations.into_iter().enumerate().map(question).collect())
+        .filter(|elicitations: &Vec<_>| !elicitations.is_empty())
 }
 
 /// Builds the continuation that the retry carries.
@@ -95,8 +96,11 @@ mod tests {
         let data =
             r#"{"elicitations":[{"mode":"url","elicitationId":"e","url":"https://a/b","message":"m"}]}"#;
         error.data = Some(Json::parse(data).unwrap());
-        let visits = read_url_elicitations(&error).unwrap();
-        assert_eq!((visits[0].0.as_str(), visits[0].1.kind), ("visit-0", QuestionKind::Elicitation));
+        let elicitations = read_url_elicitations(&error).unwrap();
+        assert_eq!(
+            (elicitations[0].0.as_str(), elicitations[0].1.kind),
+            ("visit-0", QuestionKind::Elicitation)
+        );
         error.code = code::INTERNAL_ERROR;
         assert!(read_url_elicitations(&error).is_none());
     }

@@ -52,9 +52,9 @@ pub fn read_mirrored_arguments(definition: &Members) -> Result<Vec<MirroredArgum
     if !schema.as_str().contains(ANNOTATION) {
         return Ok(Vec::new());
     }
-    let mut walk = SchemaWalker::default();
-    walk.visit_schema(schema, Some(&mut Vec::new()))?;
-    Ok(walk.arguments)
+    let mut walker = SchemaWalker::default();
+    walker.visit_schema(schema, Some(&mut Vec::new()))?;
+    Ok(walker.arguments)
 }
 
 #[derive(Default)]

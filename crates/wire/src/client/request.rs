@@ -70,10 +70,10 @@ impl Dialect {
         name: &BackendToolName,
         arguments: Option<Json>,
         continuation: Continuation,
-        rest: Members,
+        extra: Members,
         hop: &HopMeta,
     ) -> Json {
-        self.item_params(("name", name.as_str()), arguments, continuation, rest, hop)
+        self.item_params(("name", name.as_str()), arguments, continuation, extra, hop)
     }
 
     /// The parameters of `resources/read`.
@@ -82,10 +82,10 @@ impl Dialect {
         &self,
         uri: &BackendUri,
         continuation: Continuation,
-        rest: Members,
+        extra: Members,
         hop: &HopMeta,
     ) -> Json {
-        self.item_params(("uri", uri.as_str()), None, continuation, rest, hop)
+        self.item_params(("uri", uri.as_str()), None, continuation, extra, hop)
     }
 
     /// The parameters of `prompts/get`.
@@ -95,28 +95,28 @@ impl Dialect {
         name: &BackendPromptName,
         arguments: Option<Json>,
         continuation: Continuation,
-        rest: Members,
+        extra: Members,
         hop: &HopMeta,
     ) -> Json {
-        self.item_params(("name", name.as_str()), arguments, continuation, rest, hop)
+        self.item_params(("name", name.as_str()), arguments, continuation, extra, hop)
     }
 
     /// The parameters of `completion/complete` for a prompt argument.
     #[must_use]
-    pub fn complete_prompt(&self, name: &BackendPromptName, rest: Members, hop: &HopMeta) -> Json {
-        self.completion_params([("type", "ref/prompt"), ("name", name.as_str())], rest, hop)
+    pub fn complete_prompt(&self, name: &BackendPromptName, extra: Members, hop: &HopMeta) -> Json {
+        self.completion_params([("type", "ref/prompt"), ("name", name.as_str())], extra, hop)
     }
 
     /// The parameters of `completion/complete` for a template variable.
     #[must_use]
-    pub fn complete_template(&self, template: &UriTemplate, rest: Members, hop: &HopMeta) -> Json {
-        self.completion_params([("type", "ref/resource"), ("uri", template.as_str())], rest, hop)
+    pub fn complete_template(&self, template: &UriTemplate, extra: Members, hop: &HopMeta) -> Json {
+        self.completion_params([("type", "ref/resource"), ("uri", template.as_str())], extra, hop)
     }
 
     /// The parameters of `tasks/get`, `tasks/update` and `tasks/cancel` (tasks extension).
     #[must_use]
-    pub fn task(&self, id: &str, rest: Members, hop: &HopMeta) -> Json {
-        self.item_params(("taskId", id), None, Continuation::default(), rest, hop)
+    pub fn task(&self, id: &str, extra: Members, hop: &HopMeta) -> Json {
+        self.item_params(("taskId", id), None, Continuation::default(), extra, hop)
     }
 
     /// The parameters of `resources/subscribe` and `resources/unsubscribe` (versions with sessions).
@@ -162,12 +162,12 @@ impl Dialect {
         params
     }
 
-    fn completion_params(&self, reference: [(&str, &str); 2], rest: Members, hop: &HopMeta) -> Json {
+    fn completion_params(&self, reference: [(&str, &str); 2], extra: Members, hop: &HopMeta) -> Json {
         let reference: Members =
             reference.into_iter().map(|(key, value)| (key.to_owned(), Json::string(value))).collect();
         let mut params = Members::new();
         params.insert("ref", reference.to_json());
-        params.merge(rest);
+        params.merge(extra);
         self.add_hop_meta(params, hop)
     }
 
@@ -176,7 +176,7 @@ impl Dialect {
         (member, name): (&str, &str),
         arguments: Option<Json>,
         continuation: Continuation,
-        rest: Members,
+        extra: Members,
         hop: &HopMeta,
     ) -> Json {
         let mut params = Members::new();
@@ -184,7 +184,7 @@ impl Dialect {
         if let Some(arguments) = arguments {
             params.insert("arguments", arguments);
         }
-        params.merge(rest);
+        params.merge(extra);
         if let Some(responses) = continuation.input_responses {
             params.insert("inputResponses", responses);
         }

@@ -56,8 +56,8 @@ fn prune_schema(schema: &Value, depth: usize) -> Value {
     if depth == 0 {
         return Value::Object(Map::new());
     }
-    let kept = members.iter().filter(|(word, _)| STRUCTURAL_KEYWORDS.contains(&word.as_str()));
-    let cut_one = |(word, value): (&String, &Value)| {
+    let retained = members.iter().filter(|(word, _)| STRUCTURAL_KEYWORDS.contains(&word.as_str()));
+    let prune_one = |(word, value): (&String, &Value)| {
         let value = match word.as_str() {
             "properties" | "$defs" | "definitions" => prune_named(value, depth - 1),
             "items" | "not" => prune_schema(value, depth - 1),
@@ -71,7 +71,7 @@ fn prune_schema(schema: &Value, depth: usize) -> Value {
         };
         (word.clone(), value)
     };
-    Value::Object(kept.map(cut_one).collect())
+    Value::Object(retained.map(prune_one).collect())
 }
 
 fn prune_named(named: &Value, depth: usize) -> Value {

@@ -38,16 +38,16 @@ pub(super) struct Sanitized {
 /// # Errors
 /// The reason why the tool cannot be listed.
 pub(super) fn tool(json: &Json, version: ProtocolVersion) -> Result<Sanitized, String> {
-    let mut mended = sanitize(json, TOOL)?;
+    let mut sanitized = sanitize(json, TOOL)?;
     let output = if version.has_sessions() { SESSION_OUTPUT } else { OUTPUT };
     // An empty schema would still oblige the tool to return a structured result.
     if version.has_sessions()
-        && mended.members.get("outputSchema").is_some_and(|schema| schema.as_str() == "{}")
+        && sanitized.members.get("outputSchema").is_some_and(|schema| schema.as_str() == "{}")
     {
-        mended.members.remove("outputSchema");
+        sanitized.members.remove("outputSchema");
     }
-    apply_rules(&mut mended.members, output, "", &mut mended.adjustments)?;
-    Ok(mended)
+    apply_rules(&mut sanitized.members, output, "", &mut sanitized.adjustments)?;
+    Ok(sanitized)
 }
 
 /// Repairs a prompt.
@@ -104,14 +104,14 @@ fn is_name(value: &Json) -> bool {
 
 /// Removes members whose names differ from known ones only in letter case: some parsers read them as the
 /// known ones.
-fn remove_misspelled(members: &mut Members, rules: &[Rule], path: &str, changes: &mut Adjustments) {
-    let is_misspelt =
+fn remove_misspelled(members: &mut Members, rules: &[Rule], path: &str, adjustments: &mut Adjustments) {
+    let is_misspelled =
         |name: &str| rules.iter().any(|(known, ..)| *known != name && known.eq_ignore_ascii_case(name));
-    let misspelt: Vec<String> =
-        members.iter().filter(|(name, _)| is_misspelt(name)).map(|(name, _)| name.into_owned()).collect();
-    for name in misspelt {
+    let misspelled: Vec<String> =
+        members.iter().filter(|(name, _)| is_misspelled(name)).map(|(name, _)| name.into_owned()).collect();
+    for name in misspelled {
         members.remove(&name);
-        changes.push(format!("`{path}{name}` differs from a known member in case; it is left out"));
+        adjustments.push(format!("`{path}{name}` differs from a known member in case; it is left out"));
     }
 }
 
@@ -120,9 +120,9 @@ fn apply_rules(
     members: &mut Members,
     rules: &[Rule],
     path: &str,
-    changes: &mut Adjustments,
+    adjustments: &mut Adjustments,
 ) -> Result<(), String> {
-    remove_misspelled(members, rules, path, changes);
+    remove_misspelled(members, rules, path, adjustments);
     for (name, form, required) in rules {
         let Some(value) = members.get(name).cloned() else {
             if *required {
@@ -134,13 +134,13 @@ fn apply_rules(
             members.remove(name);
             continue;
         }
-        match fit_value(&value, *form, &format!("{path}{name}"), changes) {
+        match fit_value(&value, *form, &format!("{path}{name}"), adjustments) {
             Ok(None) => {}
             Ok(Some(fitted)) => members.insert(name, fitted),
             Err(fault) if *required => return Err(fault),
             Err(fault) => {
                 members.remove(name);
-                changes.push(format!("{fault}; the member is left out"));
+                adjustments.push(format!("{fault}; the member is left out"));
             }
         }
     }
@@ -152,7 +152,7 @@ fn fit_value(
     value: &Json,
     form: MemberForm,
     path: &str,
-    changes: &mut Adjustments,
+    adjustments: &mut Adjustments,
 ) -> Result<Option<Json>, String> {
     let is = |fits: bool, what: &str| if fits { Ok(None) } else { Err(format!("`{path}` is not {what}")) };
     match form {
@@ -171,7 +171,7 @@ fn fit_value(
         ),
         MemberForm::Integer => fit_integer(value).map_err(|()| format!("`{path}` is not a whole number")),
         MemberForm::Object => is(value.is_object(), "an object"),
-        MemberForm::ObjectSchema => schema::fit_object_schema(value, path, changes),
+        MemberForm::ObjectSchema => schema::fit_object_schema(value, path, adjustments),
         MemberForm::OneOf(words) => is(
             value.decode_string().is_some_and(|text| words.contains(&text.as_str())),
             "one of the known words",
@@ -184,11 +184,11 @@ fn fit_value(
                 "a list of known words",
             )
         }
-        MemberForm::List(rules) => fit_list(value, rules, path, changes),
+        MemberForm::List(rules) => fit_list(value, rules, path, adjustments),
         MemberForm::Record(rules) => {
             let mut members = value.members().map_err(|_| format!("`{path}` is not an object"))?;
             let before = members.clone();
-            apply_rules(&mut members, rules, &format!("{path}."), changes)?;
+            apply_rules(&mut members, rules, &format!("{path}."), adjustments)?;
             Ok((members != before).then(|| members.to_json()))
         }
     }
@@ -218,27 +218,27 @@ fn fit_list(
     value: &Json,
     rules: &'static [Rule],
     path: &str,
-    changes: &mut Adjustments,
+    adjustments: &mut Adjustments,
 ) -> Result<Option<Json>, String> {
     let elements = value.elements().map_err(|_| format!("`{path}` is not a list"))?;
     if rules.is_empty() {
         return Ok(None);
     }
-    let (mut kept, mut is_changed) = (Vec::with_capacity(elements.len()), false);
+    let (mut retained, mut is_changed) = (Vec::with_capacity(elements.len()), false);
     for (index, element) in elements.iter().enumerate() {
-        match fit_value(element, MemberForm::Record(rules), &format!("{path}[{index}]"), changes) {
-            Ok(None) => kept.push(element.clone()),
+        match fit_value(element, MemberForm::Record(rules), &format!("{path}[{index}]"), adjustments) {
+            Ok(None) => retained.push(element.clone()),
             Ok(Some(fitted)) => {
                 is_changed = true;
-                kept.push(fitted);
+                retained.push(fitted);
             }
             Err(fault) => {
                 is_changed = true;
-                changes.push(format!("{fault}; the element is left out"));
+                adjustments.push(format!("{fault}; the element is left out"));
             }
         }
     }
-    Ok(is_changed.then(|| Json::array(&kept)))
+    Ok(is_changed.then(|| Json::array(&retained)))
 }
 
 #[cfg(test)]

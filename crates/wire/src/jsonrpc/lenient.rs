@@ -89,17 +89,17 @@ fn parse_irregular(text: &ByteString, each: &mut impl FnMut(Result<Message, Unre
         return each(Err(describe_invalid(text, cause)));
     }
     let mut rest = text.slice_ref(text.trim_ascii());
-    let mut heard = 0_usize;
+    let mut message_count = 0_usize;
     while let Some((value, after)) = first_value(&rest) {
-        heard += parse_value(&value, each);
+        message_count += parse_value(&value, each);
         // A log line or another message may follow a message.
         let after = after.slice_ref(after.trim_ascii_start());
-        if heard >= MESSAGES_MAX || !after.starts_with(['{', '[']) {
+        if message_count >= MESSAGES_MAX || !after.starts_with(['{', '[']) {
             return;
         }
         rest = after;
     }
-    if heard > 0 && describe_invalid(&rest, String::new()).is_irrelevant() {
+    if message_count > 0 && describe_invalid(&rest, String::new()).is_irrelevant() {
         return;
     }
     if let Some((value, _)) = find_embedded(&rest) {

@@ -46,23 +46,23 @@ pub(super) const CLIENT_INFO: &[&str] = &["name", "title", "version"];
 pub(super) const COMPLETION: [(&str, &[&str]); 3] =
     [("argument", &["name", "value"]), ("context", &["arguments"]), ("ref", &["name", "type", "uri"])];
 
-/// Rejects members in which a name of `known` occurs twice or in another letter case. `holder` names the
+/// Rejects members in which a name of `known` occurs twice or in another letter case. `parent` names the
 /// object for the error text.
 ///
 /// # Errors
 /// [`RequestError::InvalidParams`] with the sentence to answer with.
-pub(super) fn check(holder: &str, members: &Members, known: &[&str]) -> Result<(), RequestError> {
-    let refused = |fault: Ambiguity| RequestError::InvalidParams(format!("in `{holder}`: {fault}"));
+pub(super) fn check(parent: &str, members: &Members, known: &[&str]) -> Result<(), RequestError> {
+    let refused = |fault: Ambiguity| RequestError::InvalidParams(format!("in `{parent}`: {fault}"));
     members.check_member_names(known).map_err(refused)
 }
 
-/// Does the same for the member `holder` of `within`, if that is an object.
+/// Does the same for the member `parent` of `within`, if that is an object.
 ///
 /// # Errors
 /// [`RequestError::InvalidParams`] with the sentence to answer with.
-pub(super) fn check_member(holder: &str, within: &Members, known: &[&str]) -> Result<(), RequestError> {
-    match within.get(holder).map(Json::members) {
-        Some(Ok(members)) => check(holder, &members, known),
+pub(super) fn check_member(parent: &str, within: &Members, known: &[&str]) -> Result<(), RequestError> {
+    match within.get(parent).map(Json::members) {
+        Some(Ok(members)) => check(parent, &members, known),
         Some(Err(_)) | None => Ok(()),
     }
 }

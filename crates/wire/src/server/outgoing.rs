@@ -83,8 +83,8 @@ fn with_elicitation_id(id: &Id, question: &Question) -> Option<Json> {
         return None;
     }
     let mut params = question.params.members().ok()?;
-    let visits = params.get("mode").and_then(Json::decode_string).as_deref() == Some("url");
-    if !visits || params.get("elicitationId").is_some() {
+    let is_url_mode = params.get("mode").and_then(Json::decode_string).as_deref() == Some("url");
+    if !is_url_mode || params.get("elicitationId").is_some() {
         return None;
     }
     params.insert("elicitationId", Json::string(&format!("question-{}", id.as_json().as_str())));

@@ -161,7 +161,7 @@ pub fn read_request(
     name: &str,
     params: Option<&Json>,
 ) -> Result<(ClientRequest, RequestMeta), RequestError> {
-    let (mut params, head) = read_envelope(version, params).map_err(|fault| match fault {
+    let (mut params, meta) = read_envelope(version, params).map_err(|fault| match fault {
         RequestError::InvalidParams(text) => RequestError::InvalidEnvelope(text),
         RequestError::UnknownMethod(_)
         | RequestError::InvalidEnvelope(_)
@@ -187,9 +187,9 @@ pub fn read_request(
         method::COMPLETE => ClientRequest::Complete(read_complete(params)?),
         method::PING => ClientRequest::Ping,
         method::DISCOVER => ClientRequest::Discover,
-        _ => return read_version_request(version, name, params).map(|request| (request, head)),
+        _ => return read_version_request(version, name, params).map(|request| (request, meta)),
     };
-    Ok((request, head))
+    Ok((request, meta))
 }
 
 /// Splits the parameters into the request's own and the metadata for this hop.
@@ -205,11 +205,11 @@ fn read_envelope(
     member_names::check("params", &params, member_names::PARAMS)?;
     // Some clients write `null` for an absent member. Backends never receive it.
     params.retain(|name, value| !(value.is_null() && member_names::PARAMS.contains(&name)));
-    let head = read_meta(&mut params)?;
+    let meta = read_meta(&mut params)?;
     if !version.has_sessions() {
-        check_meta(&head)?;
+        check_meta(&meta)?;
     }
-    Ok((params, head))
+    Ok((params, meta))
 }
 
 /// Parses the methods that exist only with sessions, or only in 2026-07-28.
@@ -258,12 +258,12 @@ fn read_version_request(
     }
 }
 
-fn read_task(verb: TaskOperation, mut params: Members) -> Result<ClientRequest, RequestError> {
+fn read_task(operation: TaskOperation, mut params: Members) -> Result<ClientRequest, RequestError> {
     let id = required_text(&mut params, "taskId")?;
-    if verb == TaskOperation::Update && !params.get("inputResponses").is_some_and(Json::is_object) {
+    if operation == TaskOperation::Update && !params.get("inputResponses").is_some_and(Json::is_object) {
         return Err(invalid("`inputResponses` is required and must be an object"));
     }
-    Ok(ClientRequest::Task(verb, id, params))
+    Ok(ClientRequest::Task(operation, id, params))
 }
 
 fn read_meta(params: &mut Members) -> Result<RequestMeta, RequestError> {
@@ -295,15 +295,15 @@ fn read_meta(params: &mut Members) -> Result<RequestMeta, RequestError> {
 }
 
 /// Checks the members that every request of 2026-07-28 must carry in its body.
-fn check_meta(head: &RequestMeta) -> Result<(), RequestError> {
-    match &head.version {
+fn check_meta(meta: &RequestMeta) -> Result<(), RequestError> {
+    match &meta.version {
         None => return Err(invalid(format!("`_meta` must have `{}`", meta::PROTOCOL_VERSION))),
         Some(date) if ProtocolVersion::parse(date).is_none_or(ProtocolVersion::has_sessions) => {
             return Err(RequestError::UnsupportedVersion(date.clone()));
         }
         Some(_) => {}
     }
-    if head.capabilities.is_none() {
+    if meta.capabilities.is_none() {
         return Err(invalid(format!("`_meta` must have `{}`", meta::CLIENT_CAPABILITIES)));
     }
     Ok(())
@@ -336,8 +336,8 @@ fn read_complete(mut params: Members) -> Result<Complete, RequestError> {
         #[serde(borrow, default)]
         uri: Option<Cow<'a, str>>,
     }
-    for (holder, known) in member_names::COMPLETION {
-        member_names::check_member(holder, &params, known)?;
+    for (parent, known) in member_names::COMPLETION {
+        member_names::check_member(parent, &params, known)?;
     }
     let json = params.remove("ref").ok_or_else(|| invalid("`ref` is required"))?;
     let reference: Reference<'_> = json.decode().map_err(|error| invalid(format!("`ref`: {error}")))?;

@@ -219,13 +219,13 @@ impl ResultWriter {
 
 fn write_object(out: &mut Vec<u8>, members: &Members) -> Option<(usize, ByteString)> {
     out.push(b'{');
-    let apart = members.write_pairs_without_large(out, LARGE_VALUE_BYTES);
+    let large_value = members.write_pairs_without_large(out, LARGE_VALUE_BYTES);
     out.push(b'}');
-    apart
+    large_value
 }
 
-fn put_cache_hints(members: &mut Members, fresh_for: Duration) {
-    members.insert("ttlMs", Json::integer(i64::try_from(fresh_for.as_millis()).unwrap_or(i64::MAX)));
+fn put_cache_hints(members: &mut Members, ttl: Duration) {
+    members.insert("ttlMs", Json::integer(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)));
     // A result that depends on the caller's identity must not be shared between callers, and any list may
     // come to depend on it.
     members.insert("cacheScope", Json::string("private"));

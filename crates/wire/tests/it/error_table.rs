@@ -142,8 +142,8 @@ fn every_error_has_its_answer() {
         for (label, version) in
             [("session", ProtocolVersion::V2025_11_25), ("2026-07-28", ProtocolVersion::V2026_07_28)]
         {
-            for (verb_label, verb) in [("tools/call", RequestKind::CallTool), ("other", RequestKind::Other)] {
-                let answer = answer_with(&error, version, verb, LimitAnswer::DEFAULT);
+            for (verb_label, kind) in [("tools/call", RequestKind::CallTool), ("other", RequestKind::Other)] {
+                let answer = answer_with(&error, version, kind, LimitAnswer::DEFAULT);
                 let text = line(&answer);
                 assert!(!text.contains("10.0.0.1"), "a private cause reached the client: {text}");
                 table += &format!("  {label:<10} {verb_label:<10} {text}\n");

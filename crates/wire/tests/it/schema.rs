@@ -15,7 +15,7 @@ fn assert_not_apart<T: std::fmt::Debug>(apart: Option<T>) {
 
 #[test]
 fn results_are_valid_in_both_eras() {
-    let face = ResultWriter::new("vmcp", "1");
+    let writer = ResultWriter::new("vmcp", "1");
     let overview = Overview {
         instructions: Some("use it".to_owned()),
         completions: true,
@@ -33,16 +33,16 @@ fn results_are_valid_in_both_eras() {
         [("2025-11-25", ProtocolVersion::V2025_11_25), ("2026-07-28", ProtocolVersion::V2026_07_28)]
     {
         check(revision, "CallToolResult", |out| {
-            assert_not_apart(face.write_reply(out, version, Cacheability::NotCacheable, called.clone()))
+            assert_not_apart(writer.write_reply(out, version, Cacheability::NotCacheable, called.clone()))
         });
         check(revision, "ReadResourceResult", |out| {
-            assert_not_apart(face.write_reply(out, version, Cacheability::Cacheable, read.clone()));
+            assert_not_apart(writer.write_reply(out, version, Cacheability::Cacheable, read.clone()));
         });
         check(revision, "GetPromptResult", |out| {
-            assert_not_apart(face.write_reply(out, version, Cacheability::NotCacheable, prompt.clone()))
+            assert_not_apart(writer.write_reply(out, version, Cacheability::NotCacheable, prompt.clone()))
         });
         check(revision, "CompleteResult", |out| {
-            assert_not_apart(face.write_reply(out, version, Cacheability::NotCacheable, complete.clone()))
+            assert_not_apart(writer.write_reply(out, version, Cacheability::NotCacheable, complete.clone()))
         });
         for (kind, definition) in [
             (ListKind::Tools, "ListToolsResult"),
@@ -51,19 +51,19 @@ fn results_are_valid_in_both_eras() {
             (ListKind::Prompts, "ListPromptsResult"),
         ] {
             let items = if kind == ListKind::Tools { vec![tool.clone()] } else { Vec::new() };
-            check(revision, definition, |out| face.write_page(out, version, kind, &items, Some("c")));
+            check(revision, definition, |out| writer.write_page(out, version, kind, &items, Some("c")));
         }
     }
     check("2025-11-25", "InitializeResult", |out| {
-        face.write_initialize(out, ProtocolVersion::V2025_11_25, &overview);
+        writer.write_initialize(out, ProtocolVersion::V2025_11_25, &overview);
     });
-    check("2026-07-28", "DiscoverResult", |out| face.write_discover(out, &overview));
+    check("2026-07-28", "DiscoverResult", |out| writer.write_discover(out, &overview));
 }
 
 /// Questions of a backend with sessions, in the form for a client of 2026-07-28.
 #[test]
 fn results_that_ask_for_input_are_valid() {
-    let face = ResultWriter::new("vmcp", "1");
+    let writer = ResultWriter::new("vmcp", "1");
     let question = |kind, params: &str| Question { kind, params: Json::parse(params.to_owned()).unwrap() };
     let asked = [
         question(
@@ -80,11 +80,11 @@ fn results_that_ask_for_input_are_valid() {
         ),
         question(QuestionKind::Roots, "{}"),
     ];
-    let questions = || asked.iter().enumerate().map(|(place, question)| (place.to_string(), question));
+    let questions = || asked.iter().enumerate().map(|(index, question)| (index.to_string(), question));
     for state in [None, Some("state")] {
         let reply = input_required(questions(), state);
         check("2026-07-28", "InputRequiredResult", |out| {
-            assert_not_apart(face.write_reply(
+            assert_not_apart(writer.write_reply(
                 out,
                 ProtocolVersion::V2026_07_28,
                 Cacheability::NotCacheable,

@@ -93,7 +93,7 @@ proptest! {
         method in proptest::sample::select(&METHODS[..]),
         modern in any::<bool>(),
         picks in proptest::collection::vec(0..NAMES.len(), 0..5),
-        place in any::<proptest::sample::Index>(),
+        position in any::<proptest::sample::Index>(),
     ) {
         let needed: &[&str] = match method {
             "resources/read" => &["uri"],
@@ -102,7 +102,7 @@ proptest! {
         };
         let mut names: Vec<&str> = picks.iter().map(|pick| NAMES[*pick]).collect();
         for need in needed.iter().chain(modern.then_some(&"_meta")) {
-            let at = place.index(names.len() + 1);
+            let at = position.index(names.len() + 1);
             names.insert(at, need);
         }
         let members: Vec<String> =

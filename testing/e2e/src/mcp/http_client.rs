@@ -19,8 +19,8 @@ pub struct HttpClient {
 
 impl HttpClient {
     /// Opens a session if the family has sessions. The client declares no capabilities.
-    pub fn open(url: &str, era: ProtocolFamily) -> anyhow::Result<Self> {
-        Self::open_with_capabilities(url, era, json!({}))
+    pub fn open(url: &str, family: ProtocolFamily) -> anyhow::Result<Self> {
+        Self::open_with_capabilities(url, family, json!({}))
     }
 
     /// As [`HttpClient::open`], with capabilities. A client that declares elicitation answers every form with

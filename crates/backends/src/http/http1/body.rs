@@ -47,11 +47,11 @@ enum DecodeState {
 impl Http1Body {
     pub(super) fn new(
         connection: Http1Connection,
-        length: BodyFraming,
+        framing: BodyFraming,
         unsent: Bytes,
         pool: Option<Arc<Pool>>,
     ) -> Self {
-        let next = match length {
+        let next = match framing {
             BodyFraming::ContentLength { remaining: left, buffer_whole: at_once } => {
                 DecodeState::ContentLength {
                     remaining: left,
@@ -169,12 +169,12 @@ enum DecodeStep {
 
 fn decode_step(next: DecodeState, connection: &mut Http1Connection) -> Result<DecodeStep, &'static str> {
     let input = &mut connection.input;
-    let there = input.len() as u64;
+    let available = input.len() as u64;
     Ok(match next {
         DecodeState::ContentLength { remaining: left, buffer_whole: at_once }
-            if there >= left || (there > 0 && !at_once) =>
+            if available >= left || (available > 0 && !at_once) =>
         {
-            let taken = left.min(there);
+            let taken = left.min(available);
             let piece = input.split_to(usize::try_from(taken).unwrap_or(usize::MAX)).freeze();
             DecodeStep::Data(
                 piece,
@@ -182,13 +182,13 @@ fn decode_step(next: DecodeState, connection: &mut Http1Connection) -> Result<De
             )
         }
         DecodeState::ContentLength { remaining: left, buffer_whole: true } => {
-            DecodeStep::NeedMore(usize::try_from(left - there).unwrap_or(READ_BYTES))
+            DecodeStep::NeedMore(usize::try_from(left - available).unwrap_or(READ_BYTES))
         }
-        DecodeState::UntilClose if there > 0 => {
+        DecodeState::UntilClose if available > 0 => {
             DecodeStep::Data(input.split().freeze(), DecodeState::UntilClose)
         }
-        DecodeState::ChunkData(left) if there > 0 => {
-            let taken = left.min(there);
+        DecodeState::ChunkData(left) if available > 0 => {
+            let taken = left.min(available);
             let piece = input.split_to(usize::try_from(taken).unwrap_or(usize::MAX)).freeze();
             let rest = left - taken;
             DecodeStep::Data(

@@ -33,9 +33,9 @@ pub(super) struct ResponseHead {
     pub(super) keep_alive: bool,
 }
 
-/// Encodes the head of a request, with capacity for `room` more bytes.
-pub(super) fn encode_request_head(outbound: &OutboundRequest, room: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512 + room);
+/// Encodes the head of a request, with capacity for `extra_capacity` more bytes.
+pub(super) fn encode_request_head(outbound: &OutboundRequest, extra_capacity: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512 + extra_capacity);
     let path = outbound.uri.path_and_query().map_or("/", |path| path.as_str());
     for part in [outbound.method.as_str(), " ", path, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
@@ -50,8 +50,8 @@ pub(super) fn encode_request_head(outbound: &OutboundRequest, room: usize) -> Ve
         }
         out.extend_from_slice(b"\r\n");
     }
-    let own = outbound.headers.iter().filter(|(name, _)| !outbound.base_headers.contains_key(*name));
-    for (name, value) in outbound.base_headers.iter().chain(own) {
+    let own_headers = outbound.headers.iter().filter(|(name, _)| !outbound.base_headers.contains_key(*name));
+    for (name, value) in outbound.base_headers.iter().chain(own_headers) {
         // Only this function sets the length and the framing of the body.
         if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
             continue;
@@ -93,7 +93,7 @@ pub(super) fn parse_response_head(input: &mut BytesMut) -> Result<Option<Respons
         }
         // The offsets of the values, so that the values can share the buffer once it is split.
         let base = input.as_ptr().addr();
-        let places: Vec<(HeaderName, usize, usize)> = parsed
+        let header_ranges: Vec<(HeaderName, usize, usize)> = parsed
             .headers
             .iter()
             .map(|header| {
@@ -108,8 +108,8 @@ pub(super) fn parse_response_head(input: &mut BytesMut) -> Result<Option<Respons
         *response.status_mut() = status;
         *response.version_mut() = version;
         let headers = response.headers_mut();
-        headers.reserve(places.len());
-        for (name, start, length) in places {
+        headers.reserve(header_ranges.len());
+        for (name, start, length) in header_ranges {
             let value = if length == 0 { Bytes::new() } else { head.slice(start..start + length) };
             headers.append(name, HeaderValue::from_maybe_shared(value).map_err(|error| error.to_string())?);
         }
@@ -141,14 +141,18 @@ fn with_framing(response: Response<()>) -> Result<ResponseHead, String> {
             None => BodyFraming::UntilClose,
         }
     };
-    let says = |wanted: &str| {
+    let has_connection_option = |wanted: &str| {
         let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case(wanted))
     };
-    let kept = if response.version() == Version::HTTP_10 { says("keep-alive") } else { !says("close") };
+    let is_persistent = if response.version() == Version::HTTP_10 {
+        has_connection_option("keep-alive")
+    } else {
+        !has_connection_option("close")
+    };
     // An intermediary may frame a response differently that announces both a length and chunks.
-    let clear = !(headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH));
-    let keeps = kept && clear && length != BodyFraming::UntilClose;
+    let is_unambiguous = !(headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH));
+    let keeps = is_persistent && is_unambiguous && length != BodyFraming::UntilClose;
     Ok(ResponseHead { response, framing: length, keep_alive: keeps })
 }
 

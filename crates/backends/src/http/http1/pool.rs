@@ -57,9 +57,9 @@ impl Http1Connection {
     /// Reads some bytes; 0 is the end of the stream.
     pub(super) async fn read(&mut self) -> io::Result<usize> {
         self.input.reserve(self.read_size);
-        let room = self.input.capacity() - self.input.len();
+        let capacity_left = self.input.capacity() - self.input.len();
         let read = self.stream.read_buf(&mut self.input).await?;
-        if read == room {
+        if read == capacity_left {
             self.read_size = (self.read_size * 4).min(READ_BYTES_MAX);
         } else if read < self.read_size / 8 {
             self.read_size = (self.read_size / 2).max(READ_BYTES_MIN);
@@ -96,11 +96,11 @@ struct Idle {
 
 impl Idle {
     /// The connections of one thread.
-    fn of_thread(&mut self, owner: usize) -> Option<&mut Vec<Http1Connection>> {
-        if self.connections.len() <= owner {
-            self.connections.resize_with(owner + 1, Vec::new);
+    fn of_thread(&mut self, thread_index: usize) -> Option<&mut Vec<Http1Connection>> {
+        if self.connections.len() <= thread_index {
+            self.connections.resize_with(thread_index + 1, Vec::new);
         }
-        self.connections.get_mut(owner)
+        self.connections.get_mut(thread_index)
     }
 }
 
@@ -156,24 +156,24 @@ impl Pool {
     /// Closes expired connections. Returns false if no idle connection is left.
     fn close_expired(&self) -> bool {
         let mut idle = self.idle.lock();
-        let mut old = Vec::new();
+        let mut expired = Vec::new();
         for own in &mut idle.connections {
             // The connections are in the order in which they became idle.
-            let young = own.iter().position(|one| one.idle_since.elapsed() < self.idle_timeout);
-            old.extend(own.drain(..young.unwrap_or(own.len())));
+            let first_fresh = own.iter().position(|one| one.idle_since.elapsed() < self.idle_timeout);
+            expired.extend(own.drain(..first_fresh.unwrap_or(own.len())));
         }
         idle.has_sweeper = idle.connections.iter().any(|own| !own.is_empty());
-        let goes_on = idle.has_sweeper;
+        let has_idle = idle.has_sweeper;
         drop(idle);
-        drop(old);
-        goes_on
+        drop(expired);
+        has_idle
     }
 }
 
 /// Closes connections as they expire, until none is left.
-async fn sweep(pool: Weak<Pool>, idle_wait: Duration) {
+async fn sweep(pool: Weak<Pool>, idle_timeout: Duration) {
     loop {
-        sleep(idle_wait / 4).await;
+        sleep(idle_timeout / 4).await;
         if !pool.upgrade().is_some_and(|pool| pool.close_expired()) {
             return;
         }

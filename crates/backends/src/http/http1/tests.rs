@@ -143,11 +143,11 @@ async fn idle_connections_are_closed_in_time() {
     assert_eq!(server.connections.await.unwrap(), 2);
 }
 
-/// Sends a long body to a server that sends `early` after the first bytes, and then runs `go_on`. The value
-/// that `go_on` returns stays open until the answer has been read.
+/// Sends a long body to a server that sends `early` after the first bytes, and then runs `continuation`. The value
+/// that `continuation` returns stays open until the answer has been read.
 async fn send_long_body<F, K>(
     early: &'static [u8],
-    go_on: impl FnOnce(TcpStream) -> F + Send + 'static,
+    continuation: impl FnOnce(TcpStream) -> F + Send + 'static,
 ) -> Result<(StatusCode, String), Failure>
 where
     F: Future<Output = K> + Send,
@@ -160,7 +160,7 @@ where
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.read_exact(&mut [0; 100]).await.unwrap();
         stream.write_all(early).await.unwrap();
-        go_on(stream).await
+        continuation(stream).await
     });
     let mut body = vec![b'x'; LONG];
     body.push(b'z');

@@ -37,25 +37,25 @@ impl CallerConnections {
     pub(super) async fn open(
         &self,
         key: ConnectionKey,
-        holder: Option<AuthenticatedCaller>,
+        caller: Option<AuthenticatedCaller>,
         owner: Owner,
     ) -> Result<ConnectionRef, Failure> {
         let deadline = Instant::now() + self.bounds.acquire_timeout;
         let mut evicted: Option<Instant> = None;
         loop {
-            let freed = self.slot_freed.notified();
-            let wait = match self.try_open(&key, holder.as_ref(), &owner, &mut evicted) {
+            let slot_freed = self.slot_freed.notified();
+            let wait = match self.try_open(&key, caller.as_ref(), &owner, &mut evicted) {
                 OpenAttempt::Connection(connection) => return Ok(connection),
                 OpenAttempt::NoRoom(wait) => wait,
             };
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
                 tracing::warn!(backend = %self.main.policy.id, "no room for another caller's connection");
                 return Err(Failure::ConnectionsFull);
             }
             tokio::select! {
-                () = freed => {}
-                () = sleep(wait.min(RETRY_INTERVAL).min(left)) => {}
+                () = slot_freed => {}
+                () = sleep(wait.min(RETRY_INTERVAL).min(remaining)) => {}
             }
         }
     }
@@ -63,25 +63,25 @@ impl CallerConnections {
     fn try_open(
         &self,
         key: &ConnectionKey,
-        holder: Option<&AuthenticatedCaller>,
+        caller: Option<&AuthenticatedCaller>,
         owner: &Owner,
         evicted: &mut Option<Instant>,
     ) -> OpenAttempt {
-        if let Some(found) = self.find_and_update(key, holder.cloned()) {
+        if let Some(found) = self.find_and_update(key, caller.cloned()) {
             return OpenAttempt::Connection(found);
         }
         if !self.ensure_capacity(owner) {
             return OpenAttempt::NoRoom(RETRY_INTERVAL);
         }
         let spare = self.take_spare();
-        let place = match (&self.process_slots, &spare) {
-            (Some(room), None) => match room.try_acquire() {
-                Some(place) => Some(place),
+        let slot = match (&self.process_slots, &spare) {
+            (Some(process_slots), None) => match process_slots.try_acquire() {
+                Some(slot) => Some(slot),
                 None => {
                     // The slot is free once the process has really ended. Until then no other process is
                     // evicted for this caller.
                     if evicted.is_none_or(|evicted| evicted.elapsed() >= PROCESS_EXIT_TIMEOUT)
-                        && room.evict_idle()
+                        && process_slots.evict_idle()
                     {
                         *evicted = Some(Instant::now());
                     }
@@ -96,35 +96,35 @@ impl CallerConnections {
             return OpenAttempt::NoRoom(wait);
         }
         self.spare_taken.notify_one();
-        OpenAttempt::Connection(self.insert(key, holder, owner, (spare, place)))
+        OpenAttempt::Connection(self.insert(key, caller, owner, (spare, slot)))
     }
 
     /// True if there is capacity for a connection of this owner. Closes an idle connection if that makes it.
     fn ensure_capacity(&self, owner: &Owner) -> bool {
-        let mut table = self.connections.lock();
-        let own = table.values().filter(|connection| connection.owner == *owner).count();
+        let mut connections = self.connections.lock();
+        let owned = connections.values().filter(|connection| connection.owner == *owner).count();
         let is_own = |connection: &CallerConnection| connection.owner == *owner;
-        let ended = if own >= self.bounds.per_caller_max {
-            remove_oldest(&mut table, is_own)
-        } else if table.len() >= self.bounds.connections_max {
-            remove_oldest(&mut table, |_| true)
+        let removed = if owned >= self.bounds.per_caller_max {
+            remove_oldest(&mut connections, is_own)
+        } else if connections.len() >= self.bounds.connections_max {
+            remove_oldest(&mut connections, |_| true)
         } else {
             return true;
         };
-        drop(table);
-        close(ended)
+        drop(connections);
+        close(removed)
     }
 
     fn insert(
         &self,
         key: &ConnectionKey,
-        holder: Option<&AuthenticatedCaller>,
+        caller: Option<&AuthenticatedCaller>,
         owner: &Owner,
-        (spare, place): (Option<SpareProcess>, Option<ProcessSlot>),
+        (spare, slot): (Option<SpareProcess>, Option<ProcessSlot>),
     ) -> ConnectionRef {
         let scope = key.scope();
-        let mut table = self.connections.lock();
-        if let Some(found) = table.get_mut(key) {
+        let mut connections = self.connections.lock();
+        if let Some(found) = connections.get_mut(key) {
             // Another request of the same caller opened the connection meanwhile.
             if let Some(spare) = spare {
                 self.return_spare(spare);
@@ -133,7 +133,7 @@ impl CallerConnections {
         }
         let shared = match spare {
             Some(spare) => spare.assign_to(scope),
-            None => self.start_connection(self.credentials_for(holder), OnceLock::from(scope), place),
+            None => self.start_connection(self.credentials_for(caller), OnceLock::from(scope), slot),
         };
         let users = Arc::new(ConnectionUsage {
             in_use: AtomicU32::new(0),
@@ -142,36 +142,36 @@ impl CallerConnections {
         });
         let mut connection =
             CallerConnection { supervised: shared, scope, owner: owner.clone(), usage: users };
-        let taken = connection.acquire();
-        table.insert(key.clone(), connection);
-        taken
+        let acquired = connection.acquire();
+        connections.insert(key.clone(), connection);
+        acquired
     }
 
-    fn credentials_for(&self, holder: Option<&AuthenticatedCaller>) -> Option<Arc<RequestCredentials>> {
-        match (&self.grouping, holder) {
-            (Grouping::Credentials(credentials), Some(holder)) => {
-                Some(Arc::new(RequestCredentials::for_caller(credentials.clone(), holder.clone())))
+    fn credentials_for(&self, caller: Option<&AuthenticatedCaller>) -> Option<Arc<RequestCredentials>> {
+        match (&self.grouping, caller) {
+            (Grouping::Credentials(credentials), Some(caller)) => {
+                Some(Arc::new(RequestCredentials::for_caller(credentials.clone(), caller.clone())))
             }
             (Grouping::Credentials(_) | Grouping::Isolation(_), _) => None,
         }
     }
 
-    /// Starts a connection, which holds the slot `place` until its process has ended.
+    /// Starts a connection, which holds the slot `slot` until its process has ended.
     pub(super) fn start_connection(
         &self,
-        bearing: Option<Arc<RequestCredentials>>,
+        request_credentials: Option<Arc<RequestCredentials>>,
         scope: OnceLock<CallerScope>,
-        place: Option<ProcessSlot>,
+        slot: Option<ProcessSlot>,
     ) -> Arc<SupervisedConnection> {
-        let shared = self.main.for_caller(scope, bearing);
-        let running = Arc::clone(&shared);
+        let supervised = self.main.for_caller(scope, request_credentials);
+        let supervised_task = Arc::clone(&supervised);
         self.main.tasks.spawn_on(
             async move {
-                supervisor::run(running).await;
-                drop(place);
+                supervisor::run(supervised_task).await;
+                drop(slot);
             },
             &self.runtime,
         );
-        shared
+        supervised
     }
 }

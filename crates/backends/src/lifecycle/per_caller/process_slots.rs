@@ -25,8 +25,8 @@ impl ProcessSlots {
         Arc::new(Self { count_max, ..Self::default() })
     }
 
-    pub(super) fn register(&self, table: Weak<CallerConnections>) {
-        self.backends.lock().push(table);
+    pub(super) fn register(&self, backend: Weak<CallerConnections>) {
+        self.backends.lock().push(backend);
     }
 
     /// Takes a slot for a process that must run in any case: the backend's own. May exceed `count_max`.
@@ -37,25 +37,25 @@ impl ProcessSlots {
 
     /// Takes a slot; `None` if `count_max` are in use.
     pub(super) fn try_acquire(self: &Arc<Self>) -> Option<ProcessSlot> {
-        let take = |taken| (taken < self.count_max).then_some(taken + 1);
-        let taken = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take);
-        taken.ok().map(|_| ProcessSlot(Arc::clone(self)))
+        let acquire = |used| (used < self.count_max).then_some(used + 1);
+        let used = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, acquire);
+        used.ok().map(|_| ProcessSlot(Arc::clone(self)))
     }
 
     /// Stops an unused process: a spare one, otherwise the longest idle one of any backend. Returns false if
     /// all are in use.
     pub(super) fn evict_idle(&self) -> bool {
-        let tables: Vec<Arc<CallerConnections>> = {
-            let mut tables = self.backends.lock();
-            tables.retain(|table| table.strong_count() > 0);
-            tables.iter().filter_map(Weak::upgrade).collect()
+        let backends: Vec<Arc<CallerConnections>> = {
+            let mut backends = self.backends.lock();
+            backends.retain(|backend| backend.strong_count() > 0);
+            backends.iter().filter_map(Weak::upgrade).collect()
         };
-        if tables.iter().any(|table| table.close_spare()) {
+        if backends.iter().any(|backend| backend.close_spare()) {
             return true;
         }
-        let idle = tables.iter().filter_map(|table| Some((table.oldest_idle_since()?, table)));
+        let idle = backends.iter().filter_map(|backend| Some((backend.oldest_idle_since()?, backend)));
         let oldest: Option<(Instant, &Arc<CallerConnections>)> = idle.min_by_key(|(since, _)| *since);
-        oldest.is_some_and(|(_, table)| table.close_oldest_idle())
+        oldest.is_some_and(|(_, backend)| backend.close_oldest_idle())
     }
 }
 

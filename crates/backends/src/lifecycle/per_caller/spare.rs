@@ -49,11 +49,11 @@ pub(super) async fn maintain_spare(connections: Weak<CallerConnections>, stop: C
 impl CallerConnections {
     /// Returns a spare process that was not needed. It is stopped if there is another one by now.
     pub(super) fn return_spare(&self, spare: SpareProcess) {
-        let mut kept = self.spare.lock();
-        if kept.is_some() {
+        let mut current = self.spare.lock();
+        if current.is_some() {
             spare.stop();
         } else {
-            *kept = Some(spare);
+            *current = Some(spare);
         }
     }
 
@@ -85,8 +85,9 @@ impl CallerConnections {
         if let Err(wait) = self.start_limiter.try_take() {
             return Some(wait);
         }
-        if let Some(place) = self.process_slots.as_ref().and_then(|room| room.try_acquire()) {
-            *spare = Some(SpareProcess(self.start_connection(None, OnceLock::new(), Some(place))));
+        if let Some(slot) = self.process_slots.as_ref().and_then(|process_slots| process_slots.try_acquire())
+        {
+            *spare = Some(SpareProcess(self.start_connection(None, OnceLock::new(), Some(slot))));
         }
         None
     }

@@ -31,9 +31,9 @@ impl StartRateLimiter {
         let mut full_at = self.full_at.lock();
         let next = (*full_at).max(now) + self.interval;
         let ahead = next.duration_since(now);
-        let most = self.interval * self.burst;
-        if ahead > most {
-            return Err(ahead - most);
+        let ahead_max = self.interval * self.burst;
+        if ahead > ahead_max {
+            return Err(ahead - ahead_max);
         }
         *full_at = next;
         Ok(())

@@ -24,36 +24,36 @@ const SILENT_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long the handshake may stay unanswered after a late answer to the probe.
 const LATE_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Finds out the protocol version, and performs the handshake if needed. `alive` is cancelled at the
+/// Finds out the protocol version, and performs the handshake if needed. `first_output` is cancelled at the
 /// backend's first output.
 pub(crate) async fn negotiate(
     link: &DuplexLink,
-    identity: &ClientInfo,
-    alive: &CancellationToken,
-    connect_wait: Duration,
+    client_info: &ClientInfo,
+    first_output: &CancellationToken,
+    connect_timeout: Duration,
 ) -> Result<InitializeInfo, Failure> {
-    let ticket = link.pending_requests().register(Purpose::Maintenance)?;
-    let mut probe = link.exchange(&ticket, discover_request(identity));
-    let early = tokio::select! {
+    let handle = link.pending_requests().register(Purpose::Maintenance)?;
+    let mut probe = link.exchange(&handle, discover_request(client_info));
+    let probe_outcome = tokio::select! {
         outcome = &mut probe => Some(outcome),
-        () = wait_for_probe(alive, connect_wait) => None,
+        () = wait_for_probe(first_output, connect_timeout) => None,
     };
-    let Some(outcome) = early else {
-        return probe_and_handshake(link, identity, probe).await;
+    let Some(outcome) = probe_outcome else {
+        return probe_and_handshake(link, client_info, probe).await;
     };
     match (parse_discover_outcome(&outcome), outcome) {
-        (Some(introduction), _) => {
-            link.set_version(introduction.version);
-            Ok(introduction)
+        (Some(initialize_info), _) => {
+            link.set_version(initialize_info.version);
+            Ok(initialize_info)
         }
-        (None, Ok(_) | Err(Failure::Refused(_))) => handshake(link, identity).await,
+        (None, Ok(_) | Err(Failure::Refused(_))) => handshake(link, client_info).await,
         (None, Err(failure)) => Err(failure),
     }
 }
 
-async fn wait_for_probe(alive: &CancellationToken, connect_wait: Duration) {
-    let half = connect_wait / 2;
-    let silent = timeout(SILENT_TIMEOUT.min(half), alive.cancelled()).await;
+async fn wait_for_probe(first_output: &CancellationToken, connect_timeout: Duration) {
+    let half = connect_timeout / 2;
+    let silent = timeout(SILENT_TIMEOUT.min(half), first_output.cancelled()).await;
     if silent.is_ok() {
         sleep(ACTIVE_TIMEOUT.min(half)).await;
     }
@@ -62,46 +62,49 @@ async fn wait_for_probe(alive: &CancellationToken, connect_wait: Duration) {
 /// Waits for the probe and the handshake concurrently.
 async fn probe_and_handshake(
     link: &DuplexLink,
-    identity: &ClientInfo,
+    client_info: &ClientInfo,
     mut probe: impl Future<Output = Result<Json, Failure>> + Unpin,
 ) -> Result<InitializeInfo, Failure> {
-    let mut handshake = Box::pin(handshake(link, identity));
+    let mut handshake = Box::pin(handshake(link, client_info));
     let outcome = tokio::select! {
         outcome = &mut probe => outcome,
-        shaken = &mut handshake => match shaken {
+        handshake_outcome = &mut handshake => match handshake_outcome {
             Err(Failure::Refused(error)) => {
                 // The backend refused the handshake. The answer to the probe is still in flight, or there is
                 // none.
                 let outcome = probe.await;
-                let introduction = parse_discover_outcome(&outcome).ok_or(Failure::Refused(error))?;
-                link.set_version(introduction.version);
-                return Ok(introduction);
+                let initialize_info = parse_discover_outcome(&outcome).ok_or(Failure::Refused(error))?;
+                link.set_version(initialize_info.version);
+                return Ok(initialize_info);
             }
-            shaken => return shaken,
+            handshake_outcome => return handshake_outcome,
         },
     };
-    let Some(introduction) = parse_discover_outcome(&outcome) else {
+    let Some(initialize_info) = parse_discover_outcome(&outcome) else {
         return handshake.await;
     };
     // A server that speaks both 2026-07-28 and a version with sessions has received `initialize`, and answers
     // it.
     match timeout(LATE_HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(Ok(shaken)) => Ok(shaken),
+        Ok(Ok(handshake_outcome)) => Ok(handshake_outcome),
         Ok(Err(Failure::Refused(_))) | Err(_) => {
-            link.set_version(introduction.version);
-            Ok(introduction)
+            link.set_version(initialize_info.version);
+            Ok(initialize_info)
         }
         Ok(Err(failure)) => Err(failure),
     }
 }
 
 /// Performs the handshake: `initialize`, its answer, `notifications/initialized`.
-pub(crate) async fn handshake(link: &DuplexLink, identity: &ClientInfo) -> Result<InitializeInfo, Failure> {
-    let ticket: RequestHandle = link.pending_requests().register(Purpose::Maintenance)?;
-    let request: McpRequest = initialize_request(identity);
-    let result = link.exchange(&ticket, request).await?;
-    let introduction = read_initialize(&result).map_err(|fault| handshake_failure(&fault))?;
-    link.set_version(introduction.version);
+pub(crate) async fn handshake(
+    link: &DuplexLink,
+    client_info: &ClientInfo,
+) -> Result<InitializeInfo, Failure> {
+    let handle: RequestHandle = link.pending_requests().register(Purpose::Maintenance)?;
+    let request: McpRequest = initialize_request(client_info);
+    let result = link.exchange(&handle, request).await?;
+    let initialize_info = read_initialize(&result).map_err(|fault| handshake_failure(&fault))?;
+    link.set_version(initialize_info.version);
     link.send_notification(method::INITIALIZED).await?;
-    Ok(introduction)
+    Ok(initialize_info)
 }

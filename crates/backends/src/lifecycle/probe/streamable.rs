@@ -24,25 +24,27 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Finds out the protocol version, and performs the handshake if the version has one.
 pub(crate) async fn negotiate(
-    base: &StreamableContext,
+    context: &StreamableContext,
     uri: &Uri,
-    identity: &ClientInfo,
-    connect_wait: Duration,
+    client_info: &ClientInfo,
+    connect_timeout: Duration,
 ) -> Result<(StreamableHttpLink, InitializeInfo), Failure> {
     let stateless = Some(ProtocolVersion::V2026_07_28);
-    let link = StreamableHttpLink::new(base, uri.clone(), stateless, None);
-    let probe =
-        timeout(PROBE_TIMEOUT.min(connect_wait / 2), post_and_read(base, &link, discover_request(identity)));
+    let link = StreamableHttpLink::new(context, uri.clone(), stateless, None);
+    let probe = timeout(
+        PROBE_TIMEOUT.min(connect_timeout / 2),
+        post_and_read(context, &link, discover_request(client_info)),
+    );
     match probe.await {
-        Ok(Ok(answered)) => {
-            if let Some(introduction) = parse_discover_outcome(&answered.outcome) {
-                let link = StreamableHttpLink::new(base, answered.uri, stateless, None);
-                return Ok((link, introduction));
+        Ok(Ok(response)) => {
+            if let Some(initialize_info) = parse_discover_outcome(&response.outcome) {
+                let link = StreamableHttpLink::new(context, response.uri, stateless, None);
+                return Ok((link, initialize_info));
             }
-            if is_inconclusive(answered.status) {
-                return answered
+            if is_inconclusive(response.status) {
+                return response
                     .outcome
-                    .and(Err(Failure::indeterminate(FailureClass::Status, answered.status)));
+                    .and(Err(Failure::indeterminate(FailureClass::Status, response.status)));
             }
         }
         Ok(Err(
@@ -54,7 +56,7 @@ pub(crate) async fn negotiate(
         // unexpected message.
         Ok(Err(_)) | Err(_) => {}
     }
-    handshake(base, uri, identity).await
+    handshake(context, uri, client_info).await
 }
 
 /// True if a failed handshake may mean that the server speaks HTTP+SSE (2025-11-25, Transports, "Backwards
@@ -93,14 +95,15 @@ fn is_inconclusive(status: StatusCode) -> bool {
 
 /// Performs the handshake with a backend that has sessions.
 pub(crate) async fn handshake(
-    base: &StreamableContext,
+    context: &StreamableContext,
     uri: &Uri,
-    identity: &ClientInfo,
+    client_info: &ClientInfo,
 ) -> Result<(StreamableHttpLink, InitializeInfo), Failure> {
-    let link = StreamableHttpLink::new(base, uri.clone(), None, None);
-    let answered = post_and_read(base, &link, initialize_request(identity)).await?;
-    let introduction = read_initialize(&answered.outcome?).map_err(|fault| handshake_failure(&fault))?;
-    let link = StreamableHttpLink::new(base, answered.uri, Some(introduction.version), answered.session);
+    let link = StreamableHttpLink::new(context, uri.clone(), None, None);
+    let response = post_and_read(context, &link, initialize_request(client_info)).await?;
+    let initialize_info = read_initialize(&response.outcome?).map_err(|fault| handshake_failure(&fault))?;
+    let link =
+        StreamableHttpLink::new(context, response.uri, Some(initialize_info.version), response.session);
     match link.send_notification(method::INITIALIZED).await {
         Err(failure @ Failure::NotSent(..)) => return Err(failure),
         Ok(status) if status.is_success() => {}
@@ -108,7 +111,7 @@ pub(crate) async fn handshake(
             tracing::debug!(?outcome, "the backend did not take the end of the handshake as it should")
         }
     }
-    Ok((link, introduction))
+    Ok((link, initialize_info))
 }
 
 struct ProbeResponse {
@@ -119,15 +122,15 @@ struct ProbeResponse {
 }
 
 async fn post_and_read(
-    base: &StreamableContext,
+    context: &StreamableContext,
     link: &StreamableHttpLink,
     request: McpRequest,
 ) -> Result<ProbeResponse, Failure> {
-    let ticket = base.pending_requests.register(Purpose::Maintenance)?;
-    let (response, uri) = link.post_request(ticket.id(), request).await?;
+    let handle = context.pending_requests.register(Purpose::Maintenance)?;
+    let (response, uri) = link.post_request(handle.id(), request).await?;
     let status = response.status();
     let session = response.headers().get(header::SESSION_ID).cloned();
-    Ok(ProbeResponse { status, uri, session, outcome: read_outcome(link, ticket.id(), response).await })
+    Ok(ProbeResponse { status, uri, session, outcome: read_outcome(link, handle.id(), response).await })
 }
 
 async fn read_outcome(

@@ -30,16 +30,16 @@ pub(super) fn find_program(
             Err(kind) => Err(lookup_error(kind, command)),
         };
     }
-    let mut refused = None;
-    for place in std::env::split_paths(path.unwrap_or(OsStr::new(DEFAULT_PATH))) {
-        let file = in_folder(place.join(command));
+    let mut denied = None;
+    for dir in std::env::split_paths(path.unwrap_or(OsStr::new(DEFAULT_PATH))) {
+        let file = in_folder(dir.join(command));
         match check_executable(&file) {
             Ok(()) => return std::path::absolute(file),
-            Err(io::ErrorKind::PermissionDenied) => refused = Some(io::ErrorKind::PermissionDenied),
+            Err(io::ErrorKind::PermissionDenied) => denied = Some(io::ErrorKind::PermissionDenied),
             Err(_) => {}
         }
     }
-    Err(lookup_error(refused.unwrap_or(io::ErrorKind::NotFound), command))
+    Err(lookup_error(denied.unwrap_or(io::ErrorKind::NotFound), command))
 }
 
 fn check_executable(file: &Path) -> Result<(), io::ErrorKind> {

@@ -25,11 +25,11 @@ struct SpawnRequest {
 /// # Errors
 /// If it cannot be started.
 pub(super) async fn spawn(command: Command) -> io::Result<Child> {
-    let (started, waiting) = oneshot::channel();
+    let (started, result) = oneshot::channel();
     request_sender()?
         .send(SpawnRequest { command, runtime: Handle::current(), result_sender: started })
         .map_err(|_| io::Error::other("the thread that starts processes has ended"))?;
-    waiting.await.map_err(|_| io::Error::other("the thread that starts processes has ended"))?
+    result.await.map_err(|_| io::Error::other("the thread that starts processes has ended"))?
 }
 
 fn request_sender() -> io::Result<Sender<SpawnRequest>> {

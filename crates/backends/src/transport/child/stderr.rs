@@ -23,33 +23,33 @@ const BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads until the stream or the connection ends.
-pub(super) async fn log_lines(stderr: ChildStderr, backend: BackendId, wiring: StdioContext) {
-    let mut lines = LineReader::new(wiring.track_activity(stderr), LINE_BYTES_MAX);
-    let mut bound = LogRateLimiter::new(Instant::now());
-    let mut pace = ReadThrottle::new();
+pub(super) async fn log_lines(stderr: ChildStderr, backend: BackendId, context: StdioContext) {
+    let mut lines = LineReader::new(context.track_activity(stderr), LINE_BYTES_MAX);
+    let mut limiter = LogRateLimiter::new(Instant::now());
+    let mut throttle = ReadThrottle::new();
     loop {
         let line = tokio::select! {
             line = lines.next_line() => line,
-            () = sleep(REPORT_INTERVAL), if bound.dropped_lines > 0 => {
-                bound.report_dropped(&backend);
+            () = sleep(REPORT_INTERVAL), if limiter.dropped_lines > 0 => {
+                limiter.report_dropped(&backend);
                 continue;
             }
             // A process that the child left behind may hold the stream open.
-            () = wiring.closed.cancelled() => break,
+            () = context.closed.cancelled() => break,
         };
         let Ok(Some(Line::Complete(line) | Line::Truncated(line))) = line else { break };
         let text = String::from_utf8_lossy(&line);
-        wiring.startup_activity.record_line(&text);
-        if !text.trim().is_empty() && bound.try_take(line.len(), Instant::now()) {
+        context.startup_activity.record_line(&text);
+        if !text.trim().is_empty() && limiter.try_take(line.len(), Instant::now()) {
             tracing::info!(%backend, stderr = %text.trim_end(), "backend");
         }
         // A child that writes more has to wait for the gateway.
-        pace.record(line.len()).await;
-        if bound.reported_at.elapsed() >= REPORT_INTERVAL {
-            bound.report_dropped(&backend);
+        throttle.record(line.len()).await;
+        if limiter.reported_at.elapsed() >= REPORT_INTERVAL {
+            limiter.report_dropped(&backend);
         }
     }
-    bound.report_dropped(&backend);
+    limiter.report_dropped(&backend);
 }
 
 /// Token buckets of log lines and bytes.
@@ -106,17 +106,17 @@ mod tests {
     #[test]
     fn a_burst_is_logged_and_then_a_few_lines_a_second() {
         let start = Instant::now();
-        let mut bound = LogRateLimiter::new(start);
-        let at_once = (0..1000).filter(|_| bound.try_take(10, start)).count();
-        assert_eq!((at_once, bound.dropped_lines), (100, 900));
-        let later = (0..1000).filter(|_| bound.try_take(10, start + Duration::from_secs(2))).count();
+        let mut limiter = LogRateLimiter::new(start);
+        let at_once = (0..1000).filter(|_| limiter.try_take(10, start)).count();
+        assert_eq!((at_once, limiter.dropped_lines), (100, 900));
+        let later = (0..1000).filter(|_| limiter.try_take(10, start + Duration::from_secs(2))).count();
         assert_eq!(later, 20);
     }
 
     #[test]
     fn long_lines_are_bounded_by_their_bytes() {
         let start = Instant::now();
-        let mut bound = LogRateLimiter::new(start);
-        assert_eq!((0..1000).filter(|_| bound.try_take(LINE_BYTES_MAX, start)).count(), 16);
+        let mut limiter = LogRateLimiter::new(start);
+        assert_eq!((0..1000).filter(|_| limiter.try_take(LINE_BYTES_MAX, start)).count(), 16);
     }
 }

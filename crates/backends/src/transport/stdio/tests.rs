@@ -50,12 +50,13 @@ impl Peer {
 fn pair() -> (Arc<DuplexLink>, Peer, StdioContext) {
     let (ours, theirs) = tokio::io::duplex(64 << 10);
     let (reader, writer) = split(ours);
-    let ears = Arc::new(EventSender::new("b".into()));
-    let wiring = StdioContext::new(&ears, &TaskTracker::new(), &Arc::default(), Duration::from_secs(30));
-    let link = open(reader, writer, &wiring);
+    let event_sender = Arc::new(EventSender::new("b".into()));
+    let context =
+        StdioContext::new(&event_sender, &TaskTracker::new(), &Arc::default(), Duration::from_secs(30));
+    let link = open(reader, writer, &context);
     let (reader, writer) = split(theirs);
     let peer = Peer { lines: BufReader::new(reader).lines(), writer };
-    (link, peer, wiring)
+    (link, peer, context)
 }
 
 fn call(arguments: &str) -> McpRequest {
@@ -112,7 +113,7 @@ impl ClientPort for Client {
 async fn answers_find_their_requests_in_any_order() {
     let (link, mut peer, _wiring) = pair();
     let tickets: Vec<RequestHandle> = (0..50).map(|_| register(&link)).collect();
-    let asking = tickets.iter().map(|ticket| link.exchange(ticket, call("{}")));
+    let asking = tickets.iter().map(|handle| link.exchange(handle, call("{}")));
     let asking = futures_util::future::join_all(asking);
     let answering = async {
         let mut ids = Vec::new();
@@ -124,30 +125,30 @@ async fn answers_find_their_requests_in_any_order() {
         }
     };
     let (answers, ()) = tokio::join!(asking, answering);
-    for (ticket, answer) in tickets.iter().zip(answers) {
-        assert_eq!(answer.unwrap().as_str(), ticket.id().to_string());
+    for (handle, answer) in tickets.iter().zip(answers) {
+        assert_eq!(answer.unwrap().as_str(), handle.id().to_string());
     }
 }
 
 #[tokio::test]
 async fn a_dropped_request_is_cancelled_and_its_late_answer_ignored() {
     let (link, mut peer, _wiring) = pair();
-    let ticket = register(&link);
-    let mut asking = link.exchange(&ticket, call("{}"));
-    let heard = tokio::select! {
+    let handle = register(&link);
+    let mut asking = link.exchange(&handle, call("{}"));
+    let request = tokio::select! {
         _ = &mut asking => panic!("answered"),
-        heard = peer.read_message() => heard,
+        request = peer.read_message() => request,
     };
     drop(asking);
-    drop(ticket);
+    drop(handle);
     let cancelled = peer.read_line().await;
     assert!(cancelled.contains("notifications/cancelled"), "{cancelled}");
-    assert!(cancelled.contains(&format!(r#""requestId":{}"#, heard.0)), "{cancelled}");
-    peer.send_result(&heard.0, "\"late\"").await;
+    assert!(cancelled.contains(&format!(r#""requestId":{}"#, request.0)), "{cancelled}");
+    peer.send_result(&request.0, "\"late\"").await;
     let next = register(&link);
     let (answer, ()) = tokio::join!(link.exchange(&next, call("{}")), async {
         let (id, _) = peer.read_message().await;
-        assert_ne!(id, heard.0);
+        assert_ne!(id, request.0);
         peer.send_result(&id, "\"own\"").await;
     });
     assert_eq!(answer.unwrap().as_str(), "\"own\"");
@@ -155,24 +156,24 @@ async fn a_dropped_request_is_cancelled_and_its_late_answer_ignored() {
 
 #[tokio::test]
 async fn the_end_of_the_stream_ends_every_request() {
-    let (link, mut peer, wiring) = pair();
-    let ticket = register(&link);
-    let (outcome, ()) = tokio::join!(link.exchange(&ticket, call("{}")), async {
+    let (link, mut peer, context) = pair();
+    let handle = register(&link);
+    let (outcome, ()) = tokio::join!(link.exchange(&handle, call("{}")), async {
         peer.read_message().await;
         drop(peer);
     });
     assert!(matches!(outcome, Err(Failure::Indeterminate(FailureClass::Exited, _))));
-    assert_eq!(wiring.close_signal.reason(), Some(CloseReason::Failed(FailureClass::Exited)));
-    let ticket = register(&link);
-    let outcome = link.exchange(&ticket, call("{}")).await;
+    assert_eq!(context.close_signal.reason(), Some(CloseReason::Failed(FailureClass::Exited)));
+    let handle = register(&link);
+    let outcome = link.exchange(&handle, call("{}")).await;
     assert!(matches!(outcome, Err(Failure::NotSent(FailureClass::Exited, _))));
 }
 
 #[tokio::test]
 async fn garbage_is_borne_after_a_message_and_not_for_ever_before() {
-    let (link, mut peer, wiring) = pair();
-    let ticket = register(&link);
-    let (outcome, ()) = tokio::join!(link.exchange(&ticket, call("{}")), async {
+    let (link, mut peer, context) = pair();
+    let handle = register(&link);
+    let (outcome, ()) = tokio::join!(link.exchange(&handle, call("{}")), async {
         let (id, _) = peer.read_message().await;
         peer.write_line("starting…").await;
         peer.send_result(&id, "{}").await;
@@ -182,25 +183,25 @@ async fn garbage_is_borne_after_a_message_and_not_for_ever_before() {
     for _ in 0..2 * BANNER_BYTES_MAX / line.len() {
         peer.write_line(&line).await;
     }
-    assert_eq!(wiring.close_signal.reason(), None);
+    assert_eq!(context.close_signal.reason(), None);
 
-    let (_link, mut peer, wiring) = pair();
+    let (_link, mut peer, context) = pair();
     for _ in 0..10_000 {
         peer.write_line("{\"level\":\"info\"}").await;
     }
-    assert_eq!(wiring.close_signal.reason(), None);
+    assert_eq!(context.close_signal.reason(), None);
     for _ in 0..=(BANNER_BYTES_MAX - 160_000) / line.len() {
         peer.write_line(&line).await;
     }
-    assert_eq!(wiring.close_signal.closed().await, CloseReason::Failed(FailureClass::Protocol));
+    assert_eq!(context.close_signal.closed().await, CloseReason::Failed(FailureClass::Protocol));
 }
 
 #[tokio::test]
 async fn what_is_said_meanwhile_reaches_the_calls_under_way() {
     let (link, mut peer, _wiring) = pair();
     let clients: [Arc<Client>; 2] = Default::default();
-    let asker = Requester { client: None, caller: vmcp_domain::Caller::Anonymous, address: None };
-    let port = |client: &Arc<Client>| Purpose::Call(Arc::<Client>::clone(client), asker.clone());
+    let requester = Requester { client: None, caller: vmcp_domain::Caller::Anonymous, address: None };
+    let port = |client: &Arc<Client>| Purpose::Call(Arc::<Client>::clone(client), requester.clone());
     let first = link.pending_requests().register(port(&clients[0])).unwrap();
     let mut one = link.exchange(&first, call("{}"));
     tokio::select! {
@@ -247,19 +248,19 @@ const CONNECT_WAIT: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn the_probe_decides_when_it_is_answered() {
-    let (link, mut peer, wiring) = pair();
+    let (link, mut peer, context) = pair();
     let identity = identity();
-    let begin = probe::duplex::negotiate(&link, &identity, &wiring.first_output, CONNECT_WAIT);
-    let (found, ()) = tokio::join!(begin, async {
+    let negotiation = probe::duplex::negotiate(&link, &identity, &context.first_output, CONNECT_WAIT);
+    let (negotiated, ()) = tokio::join!(negotiation, async {
         let (id, method) = peer.read_message().await;
         assert_eq!(method, "server/discover");
         peer.send_result(&id, DISCOVERED).await;
     });
-    assert_eq!(found.unwrap().version, ProtocolVersion::V2026_07_28);
+    assert_eq!(negotiated.unwrap().version, ProtocolVersion::V2026_07_28);
     // Backends of that version send no requests, and get no answers.
     peer.write_line(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await;
-    let ticket = register(&link);
-    let mut asking = link.exchange(&ticket, call("{}"));
+    let handle = register(&link);
+    let mut asking = link.exchange(&handle, call("{}"));
     tokio::select! {
         _ = &mut asking => panic!("answered"),
         (_, method) = peer.read_message() => assert_eq!(method, "tools/call"),
@@ -268,10 +269,10 @@ async fn the_probe_decides_when_it_is_answered() {
 
 #[tokio::test]
 async fn any_other_error_leads_to_the_handshake() {
-    let (link, mut peer, wiring) = pair();
+    let (link, mut peer, context) = pair();
     let identity = identity();
-    let begin = probe::duplex::negotiate(&link, &identity, &wiring.first_output, CONNECT_WAIT);
-    let (found, ()) = tokio::join!(begin, async {
+    let negotiation = probe::duplex::negotiate(&link, &identity, &context.first_output, CONNECT_WAIT);
+    let (negotiated, ()) = tokio::join!(negotiation, async {
         let (id, _) = peer.read_message().await;
         peer.send_error(&id, -32602).await;
         let (id, method) = peer.read_message().await;
@@ -279,7 +280,7 @@ async fn any_other_error_leads_to_the_handshake() {
         peer.send_result(&id, INITIALIZED).await;
         assert_eq!(peer.read_message().await.1, "notifications/initialized");
     });
-    assert_eq!(found.unwrap().version, ProtocolVersion::V2025_11_25);
+    assert_eq!(negotiated.unwrap().version, ProtocolVersion::V2025_11_25);
 }
 
 /// A backend that starts to read late finds both messages, and answers them with `discover` and `initialize`.
@@ -287,9 +288,9 @@ async fn negotiate_late(
     discover: Option<&str>,
     initialize: Option<&str>,
 ) -> Result<ProtocolVersion, Failure> {
-    let (link, mut peer, wiring) = pair();
+    let (link, mut peer, context) = pair();
     let identity = identity();
-    let begin = probe::duplex::negotiate(&link, &identity, &wiring.first_output, CONNECT_WAIT);
+    let negotiation = probe::duplex::negotiate(&link, &identity, &context.first_output, CONNECT_WAIT);
     let answering = async {
         tokio::time::sleep(Duration::from_secs(20)).await;
         for answer in [discover, initialize] {
@@ -303,7 +304,7 @@ async fn negotiate_late(
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        found = begin => found.map(|introduction| introduction.version),
+        negotiated = negotiation => negotiated.map(|introduction| introduction.version),
         () = answering => Err(Failure::Overloaded),
     }
 }

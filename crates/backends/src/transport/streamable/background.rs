@@ -53,17 +53,17 @@ impl BackgroundTasks {
 
     /// Reads the rest of a stream, so that its connection is not closed. This runs on the current thread's
     /// runtime, because the connection belongs to it.
-    pub(super) fn drain_body(&self, mut rest: ResponseBody) {
-        if rest.is_decoded()
-            || rest.is_end_stream()
-            || matches!(rest.frame().now_or_never(), Some(None | Some(Err(_))))
+    pub(super) fn drain_body(&self, mut body: ResponseBody) {
+        if body.is_decoded()
+            || body.is_end_stream()
+            || matches!(body.frame().now_or_never(), Some(None | Some(Err(_))))
         {
             return;
         }
         if let Ok(permit) = Arc::clone(&self.drain_permits).try_acquire_owned() {
             self.tasks.spawn(async move {
                 let _permit = permit;
-                let _ = timeout(DRAIN_TIMEOUT, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
+                let _ = timeout(DRAIN_TIMEOUT, async { while let Some(Ok(_)) = body.frame().await {} }).await;
             });
         }
     }

@@ -20,8 +20,8 @@ fn identity_with(claims: &str) -> Identity {
 }
 
 fn selected(roles: &Roles, claims: &str) -> Option<String> {
-    let chosen = roles.select_role(&identity_with(claims));
-    chosen.ok().map(|arn| arn.rsplit_once('/').unwrap().1.to_owned())
+    let selected = roles.select_role(&identity_with(claims));
+    selected.ok().map(|arn| arn.rsplit_once('/').unwrap().1.to_owned())
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn signed(
     headers: &[(&'static str, &str)],
     body: &str,
 ) -> Result<Vec<(HeaderName, HeaderValue)>, CredentialError> {
-    let keys = Credentials::new(ID, SECRET, session.map(str::to_owned), None, "test");
+    let credentials = Credentials::new(ID, SECRET, session.map(str::to_owned), None, "test");
     let uri = Uri::from_str(&format!("https://example.amazonaws.com{path}")).unwrap();
     let pairs = headers.iter();
     let pairs =
@@ -26,7 +26,7 @@ fn signed(
     let method = Method::from_bytes(method.as_bytes()).unwrap();
     let headers: HeaderMap = pairs.collect();
     let request = RequestView { method: &method, uri: &uri, headers: &headers, body: body.as_bytes() };
-    sign(&request, &keys, "us-east-1", "service", NOW)
+    sign(&request, &credentials, "us-east-1", "service", NOW)
 }
 
 #[test]
@@ -115,18 +115,18 @@ fn the_body_and_the_headers_are_covered() {
 
 #[test]
 fn what_cannot_be_signed_is_not_sent() {
-    let keys = Credentials::new(ID, SECRET, None, None, "test");
+    let credentials = Credentials::new(ID, SECRET, None, None, "test");
     let (method, headers) = (Method::POST, HeaderMap::new());
     let relative = Uri::from_static("/mcp");
     let request = RequestView { method: &method, uri: &relative, headers: &headers, body: b"" };
-    let error = sign(&request, &keys, "us-east-1", "service", NOW).unwrap_err();
+    let error = sign(&request, &credentials, "us-east-1", "service", NOW).unwrap_err();
     assert!(matches!(error, CredentialError::Unsignable(_)));
     let mut opaque = HeaderMap::new();
     opaque.insert("x-name", HeaderValue::from_bytes(b"\xff").unwrap());
     let uri = Uri::from_static("https://example.amazonaws.com/");
     let request = RequestView { method: &method, uri: &uri, headers: &opaque, body: b"" };
     assert!(matches!(
-        sign(&request, &keys, "us-east-1", "service", NOW),
+        sign(&request, &credentials, "us-east-1", "service", NOW),
         Err(CredentialError::Unsignable(_))
     ));
 }

@@ -34,12 +34,12 @@ fn agrees_with_another_parser_on_what_is_easily_got_wrong() {
 #[test]
 fn control_characters_are_found_wherever_they_stand() {
     for length in [1, 63, 64, 65, 200] {
-        for place in 0..length {
+        for index in 0..length {
             let mut inside = vec![b'x'; length];
             assert!(is_json(&format!("\"{}\"", "x".repeat(length)), DEEP));
-            inside[place] = 0x1f;
+            inside[index] = 0x1f;
             let text = format!("\"{}\"", String::from_utf8(inside).unwrap());
-            assert!(!is_json(&text, DEEP), "{length} {place}");
+            assert!(!is_json(&text, DEEP), "{length} {index}");
         }
     }
 }
@@ -84,12 +84,12 @@ proptest! {
     #[test]
     fn agrees_with_another_parser_on_broken_texts(
         value in value(),
-        place in any::<prop::sample::Index>(),
+        index in any::<prop::sample::Index>(),
         cut in 0_usize..3,
         put in "[\\[\\]{},:\"\\\\0-9eE.+ \\-tfnu\t\u{1}a]{0,3}",
     ) {
         let mut chars: Vec<char> = value.to_string().chars().collect();
-        let start = place.index(chars.len() + 1);
+        let start = index.index(chars.len() + 1);
         let end = (start + cut).min(chars.len());
         chars.splice(start..end, put.chars());
         let text: String = chars.into_iter().collect();

@@ -56,13 +56,13 @@ impl StallGuard {
             return None;
         }
         let left = pieces.iter().filter(|piece| !piece.is_empty()).cloned().collect();
-        let watched = Arc::new(TrackedAnswer {
+        let tracked = Arc::new(TrackedAnswer {
             epoch: self.epoch,
             progressed_at_ms: AtomicU64::new(ms_since(self.epoch)),
             remaining: Mutex::new(Some(left)),
         });
-        self.list().push(Arc::downgrade(&watched));
-        Some(watched)
+        self.list().push(Arc::downgrade(&tracked));
+        Some(tracked)
     }
 
     /// Drops the rest of answers without progress for `stall_max`, and forgets answers that have been sent.
@@ -70,10 +70,10 @@ impl StallGuard {
         let now = ms_since(self.epoch);
         let wait = u64::try_from(self.stall_max.as_millis()).unwrap_or(u64::MAX);
         let mut given_up = 0_usize;
-        self.list().retain(|watched| {
-            let Some(watched) = watched.upgrade() else { return false };
-            let stalled = now.saturating_sub(watched.progressed_at_ms.load(Ordering::Relaxed)) > wait;
-            if stalled && watched.remaining().take().is_some() {
+        self.list().retain(|tracked| {
+            let Some(tracked) = tracked.upgrade() else { return false };
+            let stalled = now.saturating_sub(tracked.progressed_at_ms.load(Ordering::Relaxed)) > wait;
+            if stalled && tracked.remaining().take().is_some() {
                 given_up += 1;
             }
             !stalled
@@ -96,22 +96,22 @@ impl TrackedAnswer {
     /// The next piece, of at most [`FRAME_BYTES`] bytes; `None` at the end.
     pub(crate) fn next(&self) -> Option<Result<Bytes, Stalled>> {
         self.progressed_at_ms.store(ms_since(self.epoch), Ordering::Relaxed);
-        let mut left = self.remaining();
-        let Some(left) = &mut *left else { return Some(Err(Stalled)) };
-        let front = left.front_mut()?;
+        let mut remaining = self.remaining();
+        let Some(remaining) = &mut *remaining else { return Some(Err(Stalled)) };
+        let front = remaining.front_mut()?;
         // A copy: hyper keeps each piece until the window opens, and a slice would keep the whole answer
         // alive.
         let frame = Bytes::copy_from_slice(front.get(..FRAME_BYTES.min(front.len())).unwrap_or_default());
         front.advance(frame.len());
         if front.is_empty() {
-            left.pop_front();
+            remaining.pop_front();
         }
         Some(Ok(frame))
     }
 
     /// How many bytes remain; `None` once the rest has been dropped.
     pub(crate) fn len(&self) -> Option<usize> {
-        self.remaining().as_ref().map(|left| left.iter().map(Bytes::len).sum())
+        self.remaining().as_ref().map(|remaining| remaining.iter().map(Bytes::len).sum())
     }
 }
 
@@ -131,15 +131,15 @@ mod tests {
     async fn an_answer_that_moves_is_sent_whole() {
         let guard = StallGuard::new(Duration::from_secs(60));
         assert!(guard.track(&pieces(100)).is_none());
-        let watched = guard.track(&pieces(40_000)).unwrap();
+        let tracked = guard.track(&pieces(40_000)).unwrap();
         let mut sent = Vec::new();
-        while let Some(piece) = watched.next() {
+        while let Some(piece) = tracked.next() {
             sent.extend_from_slice(&piece.unwrap());
             tokio::time::advance(Duration::from_secs(50)).await;
             guard.sweep();
         }
-        assert_eq!((sent.len(), watched.len()), (40_002, Some(0)));
-        drop(watched);
+        assert_eq!((sent.len(), tracked.len()), (40_002, Some(0)));
+        drop(tracked);
         guard.sweep();
         assert!(guard.list().is_empty());
     }
@@ -147,11 +147,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_stands_still_is_dropped() {
         let guard = StallGuard::new(Duration::from_secs(60));
-        let watched = guard.track(&pieces(40_000)).unwrap();
-        watched.next();
+        let tracked = guard.track(&pieces(40_000)).unwrap();
+        tracked.next();
         tokio::time::advance(Duration::from_secs(61)).await;
         guard.sweep();
-        assert_eq!((watched.len(), watched.next()), (None, Some(Err(Stalled))));
+        assert_eq!((tracked.len(), tracked.next()), (None, Some(Err(Stalled))));
         assert!(guard.list().is_empty());
     }
 }

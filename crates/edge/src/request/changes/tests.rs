@@ -40,9 +40,9 @@ fn readable() -> Arc<dyn GatewayInfo> {
 #[test]
 fn a_part_is_told_in_the_watchers_spelling_and_only_where_it_may_be_read() {
     let changes = ChangeDispatcher::new();
-    let inbox = PendingChanges::new(&changes, &Caller::Anonymous, None);
-    assert!(inbox.watch("FILE:///wiki/x/../pub".into(), subscription_guard()));
-    let mut feed = ChangeStream::for_stream(&changes, &readable(), inbox, ListChangeFilter::ALL);
+    let pending = PendingChanges::new(&changes, &Caller::Anonymous, None);
+    assert!(pending.watch("FILE:///wiki/x/../pub".into(), subscription_guard()));
+    let mut feed = ChangeStream::for_stream(&changes, &readable(), pending, ListChangeFilter::ALL);
     for uri in
         ["file:///wiki/pub", "file:///wiki/pub/a", "file:///wiki/pub/secret", "file:///wiki/pub/./secret"]
     {
@@ -62,12 +62,12 @@ fn a_part_is_told_in_the_watchers_spelling_and_only_where_it_may_be_read() {
 #[test]
 fn a_storm_of_changes_is_told_once() {
     let changes = ChangeDispatcher::new();
-    let inbox = PendingChanges::new(&changes, &Caller::Anonymous, None);
+    let pending = PendingChanges::new(&changes, &Caller::Anonymous, None);
     assert!(
-        inbox.watch("file:///a".into(), subscription_guard())
-            && inbox.watch("file:///a".into(), subscription_guard())
+        pending.watch("file:///a".into(), subscription_guard())
+            && pending.watch("file:///a".into(), subscription_guard())
     );
-    let mut feed = ChangeStream::for_stream(&changes, &readable(), inbox, ListChangeFilter::ALL);
+    let mut feed = ChangeStream::for_stream(&changes, &readable(), pending, ListChangeFilter::ALL);
     assert_eq!(feed.take_changes(), []);
     for _ in 0..1000 {
         changes.on_change(&Change::Tools, ChangeAudience::Everyone);
@@ -81,12 +81,12 @@ fn a_storm_of_changes_is_told_once() {
 #[test]
 fn only_what_is_wanted_is_told() {
     let changes = ChangeDispatcher::new();
-    let wanted = ListChangeFilter { tools: false, ..ListChangeFilter::ALL };
+    let filter = ListChangeFilter { tools: false, ..ListChangeFilter::ALL };
     let mut feed = ChangeStream::for_stream(
         &changes,
         &readable(),
         PendingChanges::new(&changes, &Caller::Anonymous, None),
-        wanted,
+        filter,
     );
     changes.on_change(&Change::Tools, ChangeAudience::Everyone);
     changes.on_change(&Change::Prompts, ChangeAudience::Everyone);
@@ -96,15 +96,15 @@ fn only_what_is_wanted_is_told() {
 #[test]
 fn watching_is_bounded_and_leaves_nothing_behind() {
     let changes = ChangeDispatcher::new();
-    let inbox = PendingChanges::new(&changes, &Caller::Anonymous, None);
+    let pending = PendingChanges::new(&changes, &Caller::Anonymous, None);
     for number in 0..WATCHED_PER_CLIENT_MAX {
-        assert!(inbox.watch(format!("file:///{number}").into(), subscription_guard()));
+        assert!(pending.watch(format!("file:///{number}").into(), subscription_guard()));
     }
-    assert!(!inbox.watch("file:///more".into(), subscription_guard()));
-    inbox.unwatch(&"file:///0".into());
-    assert!(inbox.watch("file:///more".into(), subscription_guard()));
-    assert!(!inbox.watch("x".repeat(WATCHED_URI_BYTES_MAX + 1).into(), subscription_guard()));
-    drop(inbox);
+    assert!(!pending.watch("file:///more".into(), subscription_guard()));
+    pending.unwatch(&"file:///0".into());
+    assert!(pending.watch("file:///more".into(), subscription_guard()));
+    assert!(!pending.watch("x".repeat(WATCHED_URI_BYTES_MAX + 1).into(), subscription_guard()));
+    drop(pending);
     let watched = changes.watched_resources();
     assert_eq!((watched.count, watched.watchers_by_uri.len()), (0, 0));
 }
@@ -117,12 +117,12 @@ fn what_one_user_sees_is_told_to_that_user_alone() {
         Arc::new(Identity { issuer: issuer.to_owned(), subject: "ann".to_owned(), claims })
     };
     let feed = |issuer: &str| {
-        let inbox = PendingChanges::new(&changes, &Caller::Known(identity(issuer)), None);
-        assert!(inbox.watch("file:///a".into(), subscription_guard()));
+        let pending = PendingChanges::new(&changes, &Caller::Known(identity(issuer)), None);
+        assert!(pending.watch("file:///a".into(), subscription_guard()));
         ChangeStream::for_stream(
             &changes,
             &readable(),
-            inbox,
+            pending,
             ListChangeFilter { prompts: false, ..ListChangeFilter::ALL },
         )
     };

@@ -211,8 +211,8 @@ struct DropReporter(Option<(String, mpsc::UnboundedSender<ScriptedEvent>)>);
 
 impl Drop for DropReporter {
     fn drop(&mut self) {
-        if let Some((name, heard)) = self.0.take() {
-            let _ = heard.send(ScriptedEvent::Dropped(name));
+        if let Some((name, event_sender)) = self.0.take() {
+            let _ = event_sender.send(ScriptedEvent::Dropped(name));
         }
     }
 }

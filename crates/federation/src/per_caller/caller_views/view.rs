@@ -89,13 +89,19 @@ impl CallerView {
         self.start_fetch(shared, index);
     }
 
-    pub(super) fn on_resource_updated(&self, shared: &Arc<FederationState>, place: usize, uri: &ResourceUri) {
+    pub(super) fn on_resource_updated(
+        &self,
+        shared: &Arc<FederationState>,
+        backend_index: usize,
+        uri: &ResourceUri,
+    ) {
         let (catalogue, _) = self.catalogue(shared);
-        let backend = shared.backends.get(place).map(|member| member.backend.id());
-        let scope = shared.caller_views.backend_indices.iter().position(|one| *one == place);
+        let backend = shared.backends.get(backend_index).map(|member| member.backend.id());
+        let scope = shared.caller_views.backend_indices.iter().position(|one| *one == backend_index);
         let scope =
             scope.and_then(|index| self.key.get(index).copied().flatten()).map(IsolationScope::Caller);
-        let follows = scope.is_some_and(|scope| shared.subscriptions.has_subscriber(place, scope, uri));
+        let follows =
+            scope.is_some_and(|scope| shared.subscriptions.has_subscriber(backend_index, scope, uri));
         if follows || catalogue.resource_backend(uri) == backend {
             shared.announce(&Change::Resource(uri.clone()), ChangeAudience::User(&self.user));
         }
@@ -131,8 +137,8 @@ impl CallerView {
     }
 
     async fn fetch_once(&self, shared: &Arc<FederationState>, index: usize) {
-        let Some(place) = shared.caller_views.backend_indices.get(index).copied() else { return };
-        let Some(member) = shared.backends.get(place) else { return };
+        let Some(backend_index) = shared.caller_views.backend_indices.get(index).copied() else { return };
+        let Some(member) = shared.backends.get(backend_index) else { return };
         let mut ctx = CallContext::bare(Caller::Known(Arc::clone(&self.user.0)), CallOrigin::Gateway);
         let is_first = {
             let mut state = lock(&self.state);
@@ -141,15 +147,16 @@ impl CallerView {
             slot.is_stale = false;
             slot.fetched_at.is_none()
         };
-        let asking = member.backend.fetch_inventory(&ctx);
+        let fetching = member.backend.fetch_inventory(&ctx);
         // The first fetch may take as long as connecting takes. Later fetches are health checks with their
         // own time-out.
-        let taken = if is_first {
-            asking.await
+        let fetched = if is_first {
+            fetching.await
         } else {
-            timeout(shared.health.timeout, asking).await.unwrap_or(Err(Error::DeadlineExceeded))
+            timeout(shared.health.timeout, fetching).await.unwrap_or(Err(Error::DeadlineExceeded))
         };
-        let inventory = taken.map(|inventory| shared.caller_views.intern_inventory(place, inventory));
+        let inventory =
+            fetched.map(|inventory| shared.caller_views.intern_inventory(backend_index, inventory));
         {
             let mut state = lock(&self.state);
             let Some(slot) = state.backends.get_mut(index) else { return };
@@ -206,16 +213,17 @@ impl CallerView {
 
 impl ViewState {
     fn listings(&self, shared: &FederationState) -> Vec<(usize, BackendListing)> {
-        let parts =
-            self.backends.iter().zip(&shared.caller_views.backend_indices).filter_map(|(slot, place)| {
-                let backend = shared.backends.get(*place)?.backend.id().clone();
+        let parts = self.backends.iter().zip(&shared.caller_views.backend_indices).filter_map(
+            |(slot, backend_index)| {
+                let backend = shared.backends.get(*backend_index)?.backend.id().clone();
                 let part = BackendListing {
                     backend,
                     inventory: slot.inventory.clone()?,
                     is_available: slot.is_available,
                 };
-                Some((*place, part))
-            });
+                Some((*backend_index, part))
+            },
+        );
         parts.collect()
     }
 }

@@ -32,10 +32,10 @@ impl AdminClient {
     /// Creates a client for the gateway that the flags or the configuration name, and returns it with the
     /// configuration, if one is given. Reads the token only if `with_token` is true.
     pub(super) fn from_args(
-        running: &RunningSource,
+        args: &RunningSource,
         with_token: bool,
     ) -> anyhow::Result<(Self, Option<Settings>)> {
-        let RunningSource { source, url, token_file: file } = running;
+        let RunningSource { source, url, token_file: file } = args;
         let has_source = source.config.is_some() || source.mcp_json.is_some();
         let settings = has_source.then(|| commands::load(source, commands::overrides(source))).transpose()?;
         let found = match (url, &settings) {

@@ -36,8 +36,8 @@ pub(super) async fn block(
 ) -> anyhow::Result<ExitCode> {
     // Rounds up to whole seconds, so that a block is never shorter than requested.
     let seconds = lasts.map(|lasts| lasts.as_secs() + u64::from(lasts.subsec_nanos() > 0));
-    let more = seconds.map_or(json!({}), |seconds| json!({"seconds": seconds}));
-    post_change("/limits/block", subject, &more, running).await?;
+    let extra = seconds.map_or(json!({}), |seconds| json!({"seconds": seconds}));
+    post_change("/limits/block", subject, &extra, running).await?;
     let lasts = lasts.map_or("until the block is lifted".to_owned(), |lasts| format!("for {lasts:?}"));
     terminal::print(&format!("`{}` is blocked for {} {lasts}\n", subject.tool, describe_user(subject)))?;
     Ok(ExitCode::SUCCESS)
@@ -54,26 +54,26 @@ fn describe_user(subject: &LimitsSubject) -> String {
     subject.user.as_ref().map_or("all users".to_owned(), |user| format!("user {user}"))
 }
 
-/// Requests a change. `more` has the members of the request other than the tool and the user.
+/// Requests a change. `extra` has the members of the request other than the tool and the user.
 async fn post_change(
     path: &str,
     subject: &LimitsSubject,
-    more: &Value,
+    extra: &Value,
     running: &RunningSource,
 ) -> anyhow::Result<Value> {
     let (running, settings) = AdminClient::from_args(running, true)?;
     let LimitsSubject { tool, user, issuer, claims } = subject;
-    let mut body = more.clone();
+    let mut body = extra.clone();
     body["tool"] = tool.as_str().into();
     if let Some(user) = user {
         let issuer = issuer.clone().or_else(|| settings.map(|settings| settings.admin.issuer));
         let issuer = issuer
             .context("name who vouches for the user with --issuer, or the configuration with --config")?;
-        let mut said = Map::new();
+        let mut claim_values = Map::new();
         for (name, value) in parse_claims(claims)? {
-            said.insert(name.to_owned(), serde_json::from_str(parse_claim_value(value).as_str())?);
+            claim_values.insert(name.to_owned(), serde_json::from_str(parse_claim_value(value).as_str())?);
         }
-        body["user"] = json!({"issuer": issuer, "subject": user, "claims": said});
+        body["user"] = json!({"issuer": issuer, "subject": user, "claims": claim_values});
     }
     running.post(path, &body).await
 }
@@ -82,8 +82,12 @@ async fn post_change(
 fn print_changed_buckets(subject: &LimitsSubject, answer: &Value) -> anyhow::Result<ExitCode> {
     let buckets = answer["buckets"].as_array().cloned().unwrap_or_default();
     if buckets.is_empty() {
-        let whose = if subject.user.is_some() { "kept for single users" } else { "shared by all users" };
-        terminal::print(&format!("no bucket of `{}` is {whose}, so nothing was changed\n", subject.tool))?;
+        let bucket_kind =
+            if subject.user.is_some() { "kept for single users" } else { "shared by all users" };
+        terminal::print(&format!(
+            "no bucket of `{}` is {bucket_kind}, so nothing was changed\n",
+            subject.tool
+        ))?;
         return Ok(ExitCode::SUCCESS);
     }
     print_buckets(&buckets, &[], false)
@@ -99,12 +103,12 @@ pub(super) async fn top(running: &RunningSource) -> anyhow::Result<ExitCode> {
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let number = |key: &str| row[key].as_u64().unwrap_or(0);
         // The count may include calls of a user who had the same entry of the table before.
-        let uncertain = match number("error") {
+        let error_note = match number("error") {
             0 => String::new(),
             error => format!("  (up to {error} fewer calls)"),
         };
         let who = format!("{} of {}", text("user"), text("issuer"));
-        out += &format!("{:>10} {:>10}  {who}{uncertain}\n", number("asked"), number("refused"));
+        out += &format!("{:>10} {:>10}  {who}{error_note}\n", number("asked"), number("refused"));
     }
     if rows.is_empty() {
         out = "no user has called a limited tool since the gateway was started\n".to_owned();

@@ -54,13 +54,13 @@ async fn check_store(tool: &str, ctx: CallContext, source: &Source) -> anyhow::R
         anyhow::bail!("these limits are kept in the memory of the gateway that runs; name it with --url");
     }
     let name = tool.into();
-    let look = async || {
+    let peek = async || {
         let buckets = limiter.peek(&tools, &name, &ctx).await?;
         Ok((buckets, limiter.slot_limits_with_counts(&tools, &name, &ctx).await?))
     };
     let views = async {
         loop {
-            match look().await {
+            match peek().await {
                 // The connection to the store is not ready yet.
                 Err(Error::LimitsUnavailable) => tokio::time::sleep(Duration::from_millis(50)).await,
                 outcome => return outcome,
@@ -81,13 +81,13 @@ pub(super) fn print_buckets(
     slots: &[SlotLimitView],
     names_user: bool,
 ) -> anyhow::Result<ExitCode> {
-    let longest = buckets
+    let binding_bucket = buckets
         .iter()
         .filter(|bucket| bucket["mode"] == "enforce" && bucket["waitMs"] != 0)
         .max_by_key(|bucket| bucket["waitMs"].as_u64().unwrap_or(u64::MAX));
     let mut out = String::new();
     for bucket in buckets {
-        out += &bucket_line(bucket, longest == Some(bucket));
+        out += &bucket_line(bucket, binding_bucket == Some(bucket));
     }
     for view in slots {
         let SlotLimitView { rule, count_max, in_flight, wait_max, .. } = view;
@@ -103,8 +103,11 @@ pub(super) fn print_buckets(
         out += "not limited\n";
     }
     let is_own = |bucket: &&Value| bucket["scope"].as_str().is_some_and(|scope| scope.starts_with("user"));
-    let mut own = buckets.iter().filter(is_own).peekable();
-    if names_user && own.peek().is_some() && own.all(|bucket| bucket["level"] == bucket["capacity"]) {
+    let mut own_buckets = buckets.iter().filter(is_own).peekable();
+    if names_user
+        && own_buckets.peek().is_some()
+        && own_buckets.all(|bucket| bucket["level"] == bucket["capacity"])
+    {
         out += "no call of this user counts now; if there should be some, check --user and --issuer: they are `sub` and `iss` of \
                 the user's tokens\n";
     }

@@ -22,12 +22,12 @@ pub(super) async fn run(tool: Option<&str>, source: &Source) -> anyhow::Result<E
     let (mut unlimited, mut known) = (Vec::new(), false);
     for one in tools.iter().filter(|one| tool.is_none_or(|name| one.name.as_str() == name)) {
         known = true;
-        let parts =
+        let rules_text =
             limiter.rules(&tools, &one.name).map(|rules| describe_rules(&rules, lease)).unwrap_or_default();
-        if parts.is_empty() {
+        if rules_text.is_empty() {
             unlimited.push(one.name.to_string());
         }
-        for part in parts {
+        for part in rules_text {
             groups.add(part, one.name.as_str());
         }
     }
@@ -75,10 +75,10 @@ type RuleText = (String, Vec<String>);
 struct RuleGroups(Vec<(RuleText, Vec<String>)>);
 
 impl RuleGroups {
-    fn add(&mut self, part: RuleText, on: &str) {
+    fn add(&mut self, part: RuleText, tool: &str) {
         match self.0.iter_mut().find(|(known, _)| *known == part) {
-            Some((_, tools)) => tools.push(on.to_owned()),
-            None => self.0.push((part, vec![on.to_owned()])),
+            Some((_, tools)) => tools.push(tool.to_owned()),
+            None => self.0.push((part, vec![tool.to_owned()])),
         }
     }
 
@@ -112,11 +112,12 @@ fn join_names(tools: &[String]) -> String {
 fn describe_rules(rules: &RulesView, lease: Option<Duration>) -> Vec<RuleText> {
     let RulesView { buckets, slot_limits: slots, overrides, value_sources: values, prices, settlements } =
         rules;
-    let mut parts: Vec<RuleText> = Vec::new();
-    let mut add = |rule: &str, lines: Vec<String>| match parts.iter_mut().find(|(known, _)| known == rule) {
-        Some((_, known)) => known.extend(lines),
-        None => parts.push((rule.to_owned(), lines)),
-    };
+    let mut rules_text: Vec<RuleText> = Vec::new();
+    let mut add =
+        |rule: &str, lines: Vec<String>| match rules_text.iter_mut().find(|(known, _)| known == rule) {
+            Some((_, known)) => known.extend(lines),
+            None => rules_text.push((rule.to_owned(), lines)),
+        };
     for view in buckets {
         add(&view.rule, describe_bucket(view, &describe_bucket_scope(view, values), !prices.is_empty()));
     }
@@ -132,7 +133,7 @@ fn describe_rules(rules: &RulesView, lease: Option<Duration>) -> Vec<RuleText> {
     for text in settlements {
         add("settle", vec![format!("a call is settled by `{text}` when it has ended")]);
     }
-    parts
+    rules_text
 }
 
 /// Describes a bucket, and the most calls that it admits in the worst case.
@@ -148,7 +149,7 @@ fn describe_bucket(view: &BucketView, whom: &str, is_priced: bool) -> Vec<String
         (None, Mode::Enforce) => String::new(),
     };
     let (tokens, period) = view.allowance;
-    let most = view.capacity.saturating_add(tokens);
+    let worst_case = view.capacity.saturating_add(tokens);
     if let Some(period) = &view.period {
         let twice = tokens.saturating_mul(2);
         return vec![
@@ -159,7 +160,7 @@ fn describe_bucket(view: &BucketView, whom: &str, is_priced: bool) -> Vec<String
     let waits = describe_wait(view.wait_max);
     let mut lines = vec![
         format!("{tokens} in {period:?} {whom}{cost}{shadow}{waits}"),
-        format!("{} at once, and at most {most} in any {period:?}", view.capacity),
+        format!("{} at once, and at most {worst_case} in any {period:?}", view.capacity),
     ];
     lines.extend(describe_lease(view));
     lines
@@ -194,12 +195,12 @@ fn describe_override(one: &Override) -> String {
 /// Describes a concurrency limit and its scope. The limit counts the in-flight calls of all replicas if
 /// `lease` says that a shared store leases the slots.
 fn describe_concurrency(view: &SlotLimitView, lease: Option<Duration>) -> String {
-    let fleet = lease.map_or(String::new(), |lease| {
+    let replica_note = lease.map_or(String::new(), |lease| {
         format!(", at all replicas; what a killed one held is free after {lease:?}")
     });
     let shadow = if view.mode == Mode::Shadow { ", counted only" } else { "" };
     format!(
-        "{} in flight at once {}{fleet}{shadow}{}",
+        "{} in flight at once {}{replica_note}{shadow}{}",
         view.count_max,
         describe_scope(view.scope),
         describe_wait(view.wait_max)

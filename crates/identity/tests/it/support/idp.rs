@@ -135,15 +135,15 @@ impl Idp {
 
     /// All requests to `path`.
     pub(crate) fn requests_to(&self, path: &str) -> Vec<ReceivedRequest> {
-        self.state.requests.borrow().iter().filter(|asked| asked.path == path).cloned().collect()
+        self.state.requests.borrow().iter().filter(|received| received.path == path).cloned().collect()
     }
 
     /// Waits until `path` has received `count` requests.
     pub(crate) async fn wait_for_requests(&self, path: &str, count: usize) {
-        let mut asked = self.state.requests.subscribe();
+        let mut received = self.state.requests.subscribe();
         let enough =
-            |all: &Vec<ReceivedRequest>| all.iter().filter(|asked| asked.path == path).count() >= count;
-        within_timeout(asked.wait_for(enough)).await.unwrap();
+            |all: &Vec<ReceivedRequest>| all.iter().filter(|received| received.path == path).count() >= count;
+        within_timeout(received.wait_for(enough)).await.unwrap();
     }
 }
 
@@ -157,13 +157,13 @@ async fn serve(state: Arc<State>, stream: impl AsyncRead + AsyncWrite + Unpin) {
 async fn handle(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let header = head.headers.get("authorization");
-    let asked = ReceivedRequest {
+    let received = ReceivedRequest {
         path: head.uri.path().to_owned(),
         authorization: header.map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default(),
         body: String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap(),
     };
-    let reply = state.replies.lock().unwrap().get(&asked.path).cloned();
-    state.requests.send_modify(|all| all.push(asked));
+    let reply = state.replies.lock().unwrap().get(&received.path).cloned();
+    state.requests.send_modify(|all| all.push(received));
     let response = Response::builder();
     let response = match reply.unwrap_or(Reply::Status(404)) {
         Reply::Json(value) => response.body(value.to_string().into()),

@@ -239,9 +239,9 @@ impl Fleet {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
         self.drain_events();
-        let mut seen = std::mem::take(&mut self.events);
-        seen.sort_unstable();
-        seen
+        let mut events = std::mem::take(&mut self.events);
+        events.sort_unstable();
+        events
     }
 }
 

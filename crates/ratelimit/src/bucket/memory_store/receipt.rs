@@ -53,7 +53,7 @@ impl Receipt<'_> {
 
     /// The indices of the slot limits in shadow mode that had no free slot.
     pub(crate) fn missed_slot_limit_indices(&self) -> impl Iterator<Item = usize> {
-        self.slots_held.iter().enumerate().filter(|(_, holds)| !**holds).map(|(place, _)| place)
+        self.slots_held.iter().enumerate().filter(|(_, holds)| !**holds).map(|(index, _)| index)
     }
 }
 
@@ -73,17 +73,17 @@ impl MemoryStore {
         units: impl Fn(&PlannedBucket) -> i64,
     ) {
         let now = self.clock.now();
-        let mut seats = self.find_entries(plan, user);
+        let mut entries = self.find_entries(plan, user);
         // A user that was swept out had full buckets, so a refund would add nothing. A charge inserts the
         // user's entry again, so that the debt is kept.
         if plan.buckets.iter().any(|bucket| units(bucket).is_negative()) {
-            seats.enforced.ensure_inserted();
-            seats.shadow.ensure_inserted();
+            entries.enforced.ensure_inserted();
+            entries.shadow.ensure_inserted();
         }
-        let mut cells = lock_shared(plan);
-        let mut next = cells.iter_mut();
+        let mut shared_buckets = lock_shared(plan);
+        let mut next = shared_buckets.iter_mut();
         for (bucket, pays) in plan.buckets.iter().zip(pays) {
-            let cell = match &bucket.storage {
+            let shared_bucket = match &bucket.storage {
                 LevelStorage::Shared(_) => next.next(),
                 LevelStorage::User | LevelStorage::ShadowUser => None,
             };
@@ -99,9 +99,9 @@ impl MemoryStore {
                 let held = held.unwrap_or_else(|| BucketState::full(&bucket.rate, now));
                 held.adjusted(&bucket.rate, paid, units, now)
             };
-            let on_trial = matches!(bucket.storage, LevelStorage::ShadowUser);
-            match (cell, seats.entry_mut(on_trial).record_mut()) {
-                (Some(cell), _) => **cell = Some(changed(**cell)),
+            let is_shadow = matches!(bucket.storage, LevelStorage::ShadowUser);
+            match (shared_bucket, entries.entry_mut(is_shadow).record_mut()) {
+                (Some(shared_bucket), _) => **shared_bucket = Some(changed(**shared_bucket)),
                 (None, Some(user)) => {
                     let state = user.state(bucket.id);
                     if state.is_some() || units.is_negative() {
@@ -131,17 +131,17 @@ impl MemoryStore {
             return;
         }
         release_shared_slots(plan, holds);
-        let own = |on_trial: bool| {
+        let own = |is_shadow: bool| {
             let slots = plan.slot_limits.iter().zip(holds).filter(|(_, holds)| **holds);
             let own = slots.map(|(slots, _)| slots).filter(|slots| slots.shared_count.is_none());
-            own.filter(move |slots| (slots.mode == Mode::Shadow) == on_trial)
+            own.filter(move |slots| (slots.mode == Mode::Shadow) == is_shadow)
         };
-        for (on_trial, users) in [(false, &self.users), (true, &self.shadow_users)] {
-            if own(on_trial).next().is_none() {
+        for (is_shadow, users) in [(false, &self.users), (true, &self.shadow_users)] {
+            if own(is_shadow).next().is_none() {
                 continue;
             }
             if let Some(user) = users.find_entry(user).record_mut() {
-                for slots in own(on_trial) {
+                for slots in own(is_shadow) {
                     user.set_in_flight(slots.id, user.in_flight(slots.id).saturating_sub(1));
                 }
             }

@@ -24,7 +24,7 @@ impl MemoryStore {
         let names = self.planner.definition_keys();
         // Only definitions with a level to save are written; the planner creates all others anew.
         let mut buckets: Vec<SavedBucket> = Vec::new();
-        let mut places: HashMap<BucketId, u32> = HashMap::new();
+        let mut indices: HashMap<BucketId, u32> = HashMap::new();
         let mut saved = |id: BucketId, state: BucketState| {
             let SavedDefinition { key, rate, .. } = self.planner.saved_definition(id, &names)?;
             if is_period_over(&rate, state.level.at, time_of_day) {
@@ -36,7 +36,7 @@ impl MemoryStore {
             }
             let period = if rate.is_by_calendar() { state.level.at } else { Micros(0) };
             let next = u32::try_from(buckets.len()).ok()?;
-            let bucket = *places.entry(id).or_insert_with(|| {
+            let bucket = *indices.entry(id).or_insert_with(|| {
                 buckets.push(SavedBucket { key, rate, state: None });
                 next
             });
@@ -100,15 +100,15 @@ impl MemoryStore {
         }
         let mut left_out = 0;
         for (key, states) in &levels.users {
-            let mut seat = UserEntry::default();
-            self.users.find_or_reserve(&mut seat, Some(*key), &self.planner, now);
-            if seat.key != Some(*key) {
+            let mut entry = UserEntry::default();
+            self.users.find_or_reserve(&mut entry, Some(*key), &self.planner, now);
+            if entry.key != Some(*key) {
                 left_out += 1;
                 continue;
             }
-            seat.ensure_inserted();
+            entry.ensure_inserted();
             for (id, _, state) in states.iter().filter_map(of) {
-                if let Some(user) = seat.record_mut() {
+                if let Some(user) = entry.record_mut() {
                     user.set_state(id, state);
                 }
             }

@@ -42,10 +42,10 @@ pub(super) fn merge_size(user: &mut UserRecord, bucket: &PlannedBucket, planner:
 }
 
 /// Merges the sizes of all buckets of a plan.
-pub(super) fn merge_sizes(plan: &Plan, seats: &mut UserEntries<'_>, planner: &Planner, now: Micros) {
+pub(super) fn merge_sizes(plan: &Plan, entries: &mut UserEntries<'_>, planner: &Planner, now: Micros) {
     for bucket in &plan.buckets {
-        let on_trial = matches!(bucket.storage, LevelStorage::ShadowUser);
-        if let Some(user) = seats.entry_mut(on_trial).record_mut() {
+        let is_shadow = matches!(bucket.storage, LevelStorage::ShadowUser);
+        if let Some(user) = entries.entry_mut(is_shadow).record_mut() {
             merge_size(user, bucket, planner, now);
         }
     }

@@ -88,12 +88,12 @@ impl Model {
     fn admit(&mut self, plan: &Plan, user: Option<UserKey>, now: u64) -> Vec<(usize, Option<u64>)> {
         let cost = |bucket: &PlannedBucket| i128::from(bucket.cost.get()) * i128::from(bucket.rate.unit());
         let mut refusing = Vec::new();
-        for (place, bucket) in plan.buckets.iter().enumerate() {
+        for (index, bucket) in plan.buckets.iter().enumerate() {
             let missing = cost(bucket) - self.level(bucket, user, now);
             if missing > 0 {
                 let refill = i128::from(bucket.rate.refill());
                 let fits = cost(bucket) <= i128::from(bucket.rate.capacity());
-                refusing.push((place, fits.then(|| u64::try_from((missing + refill - 1) / refill).unwrap())));
+                refusing.push((index, fits.then(|| u64::try_from((missing + refill - 1) / refill).unwrap())));
             }
         }
         if refusing.is_empty() {
@@ -129,22 +129,22 @@ proptest! {
         all in (windows(), windows(), 1_u32..4),
         steps in prop::collection::vec((0_usize..3, 1_u128..4, prop_oneof![0_i64..40, -30_i64..1, Just(1_i64 << 40)]), 1..200),
     ) {
-        let bench = harness(policy(limits(&server.0, &server.1), vec![
+        let harness = harness(policy(limits(&server.0, &server.1), vec![
             rule("one", limits(&one.0, &one.1), one.2),
             rule("*", limits(&all.0, &all.1), all.2),
         ]));
-        let plans: Vec<Plan> = ["one", "two", "three"].iter().map(|name| bench.planner.plan(&tool("b", name, name))).collect();
+        let plans: Vec<Plan> = ["one", "two", "three"].iter().map(|name| harness.planner.plan(&tool("b", name, name))).collect();
         let mut model = Model::default();
         let mut now = 1_000_000_u64;
         for (which, who, elapsed) in steps {
             now = now.saturating_add_signed(elapsed);
-            bench.clock.set(Micros(now));
+            harness.clock.set(Micros(now));
             let plan = &plans[which];
             let expected = model.admit(plan, user(who), now);
-            match bench.store.admit(plan, user(who)) {
+            match harness.store.admit(plan, user(who)) {
                 AdmitOutcome::Admitted(_) => prop_assert!(expected.is_empty(), "the model refuses: {expected:?}"),
                 AdmitOutcome::Refused(refused) => {
-                    let found: Vec<(usize, Option<u64>)> = refused.refusing_buckets.iter().map(|(place, wait)| (*place, match wait {
+                    let found: Vec<(usize, Option<u64>)> = refused.refusing_buckets.iter().map(|(index, wait)| (*index, match wait {
                         Wait::Micros(micros) => Some(*micros),
                         _ => None,
                     })).collect();
@@ -160,14 +160,14 @@ proptest! {
     /// In any window of time no bucket admits more than its capacity plus what it earns in that time.
     #[test]
     fn no_window_holds_more_than_its_allowance(tokens in 1_u64..20, period in 1_u64..1000, gaps in prop::collection::vec(0_u64..40, 1..300)) {
-        let bench = harness(policy(limits(&[(tokens, period)], &[]), vec![]));
-        let plan = bench.planner.plan(&tool("b", "t", "t"));
+        let harness = harness(policy(limits(&[(tokens, period)], &[]), vec![]));
+        let plan = harness.planner.plan(&tool("b", "t", "t"));
         let mut admitted = Vec::new();
         let mut now = 0;
         for gap in gaps {
             now += gap;
-            bench.clock.set(Micros(now));
-            if matches!(bench.store.admit(&plan, None), AdmitOutcome::Admitted(_)) {
+            harness.clock.set(Micros(now));
+            if matches!(harness.store.admit(&plan, None), AdmitOutcome::Admitted(_)) {
                 admitted.push(now);
             }
         }
@@ -192,15 +192,15 @@ proptest! {
         steps in prop::collection::vec((0_u64..12, any::<bool>(), 0_usize..8, 0_i64..7), 1..150),
     ) {
         let server = limits(&[(tokens, period)], &[]);
-        let bench = harness(policy(server, vec![rule("dear", limits(&[], &[]), 6)]));
-        let plans = ["cheap", "dear"].map(|name| bench.planner.plan(&tool("b", name, name)));
+        let harness = harness(policy(server, vec![rule("dear", limits(&[], &[]), 6)]));
+        let plans = ["cheap", "dear"].map(|name| harness.planner.plan(&tool("b", name, name)));
         let (mut open, mut kept) = (Vec::new(), Vec::new());
         let mut now = 0;
         for (gap, dear, which, back) in steps {
             now += gap;
-            bench.clock.set(Micros(now));
+            harness.clock.set(Micros(now));
             let cost = if dear { 6 } else { 1 };
-            match bench.store.admit(&plans[usize::from(dear)], user(1)) {
+            match harness.store.admit(&plans[usize::from(dear)], user(1)) {
                 AdmitOutcome::Admitted(receipt) => open.push((now, cost, receipt)),
                 _ if !open.is_empty() => {
                     let (begun, cost, receipt) = open.remove(which % open.len());
@@ -225,52 +225,55 @@ proptest! {
 
 #[test]
 fn refused_just_before_the_hint_and_admitted_at_it() {
-    let bench = harness(policy(limits(&[(10, 60_000_000)], &[(3, 7_000_000)]), vec![]));
-    let plan = bench.planner.plan(&tool("b", "t", "t"));
+    let harness = harness(policy(limits(&[(10, 60_000_000)], &[(3, 7_000_000)]), vec![]));
+    let plan = harness.planner.plan(&tool("b", "t", "t"));
     for _ in 0..3 {
-        assert!(matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::Admitted(_)));
+        assert!(matches!(harness.store.admit(&plan, user(1)), AdmitOutcome::Admitted(_)));
     }
-    let AdmitOutcome::Refused(refused) = bench.store.admit(&plan, user(1)) else {
+    let AdmitOutcome::Refused(refused) = harness.store.admit(&plan, user(1)) else {
         panic!("the user's bucket is empty")
     };
     let Wait::Micros(wait) = refused.wait else { panic!() };
     assert_eq!(wait, 2_333_334, "a third of seven seconds, rounded up to the microsecond");
-    bench.clock.set(Micros(wait - 1));
-    assert!(matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::Refused(_)));
-    bench.clock.set(Micros(wait));
-    assert!(matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::Admitted(_)));
+    harness.clock.set(Micros(wait - 1));
+    assert!(matches!(harness.store.admit(&plan, user(1)), AdmitOutcome::Refused(_)));
+    harness.clock.set(Micros(wait));
+    assert!(matches!(harness.store.admit(&plan, user(1)), AdmitOutcome::Admitted(_)));
 }
 
 #[test]
 fn a_refusal_spends_nothing_anywhere() {
-    let bench = harness(policy(limits(&[(100, 1_000_000)], &[(1, 60_000_000)]), vec![]));
-    let plan = bench.planner.plan(&tool("b", "t", "t"));
-    assert!(matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::Admitted(_)));
-    let before = bench.store.peek(&plan, user(1));
+    let harness = harness(policy(limits(&[(100, 1_000_000)], &[(1, 60_000_000)]), vec![]));
+    let plan = harness.planner.plan(&tool("b", "t", "t"));
+    assert!(matches!(harness.store.admit(&plan, user(1)), AdmitOutcome::Admitted(_)));
+    let before = harness.store.peek(&plan, user(1));
     for _ in 0..1000 {
-        assert!(matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::Refused(_)));
+        assert!(matches!(harness.store.admit(&plan, user(1)), AdmitOutcome::Refused(_)));
     }
-    assert_eq!(bench.store.peek(&plan, user(1)), before);
-    assert!(matches!(bench.store.admit(&plan, user(2)), AdmitOutcome::Admitted(_)), "others are not drained");
+    assert_eq!(harness.store.peek(&plan, user(1)), before);
+    assert!(
+        matches!(harness.store.admit(&plan, user(2)), AdmitOutcome::Admitted(_)),
+        "others are not drained"
+    );
 }
 
 #[test]
 fn a_refund_gives_back_exactly_what_was_paid() {
-    let bench = harness(policy(
+    let harness = harness(policy(
         limits(&[(5, 60_000_000)], &[(2, 60_000_000)]),
         vec![rule("t", limits(&[(4, 60_000_000)], &[]), 2)],
     ));
-    let plan = bench.planner.plan(&tool("b", "t", "t"));
-    let before = bench.store.peek(&plan, user(1));
-    let AdmitOutcome::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!() };
-    assert_ne!(bench.store.peek(&plan, user(1)), before);
+    let plan = harness.planner.plan(&tool("b", "t", "t"));
+    let before = harness.store.peek(&plan, user(1));
+    let AdmitOutcome::Admitted(receipt) = harness.store.admit(&plan, user(1)) else { panic!() };
+    assert_ne!(harness.store.peek(&plan, user(1)), before);
     receipt.refund();
-    assert_eq!(bench.store.peek(&plan, user(1)), before);
-    let AdmitOutcome::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!() };
-    bench.clock.advance(3_600_000_000);
+    assert_eq!(harness.store.peek(&plan, user(1)), before);
+    let AdmitOutcome::Admitted(receipt) = harness.store.admit(&plan, user(1)) else { panic!() };
+    harness.clock.advance(3_600_000_000);
     receipt.refund();
     let full: Vec<bool> =
-        bench.store.peek(&plan, user(1)).iter().map(|one| one.level == one.rate.capacity()).collect();
+        harness.store.peek(&plan, user(1)).iter().map(|one| one.level == one.rate.capacity()).collect();
     assert_eq!(full, [true; 3], "a refund never fills a bucket beyond its brim");
 }
 
@@ -278,10 +281,10 @@ fn a_refund_gives_back_exactly_what_was_paid() {
 fn shadow_rules_spend_their_own_state_only() {
     let mut shadow = limits(&[(1, 60_000_000)], &[]);
     shadow.shared.as_mut().unwrap().mode = Mode::Shadow;
-    let bench = harness(policy(limits(&[(3, 60_000_000)], &[]), vec![rule("t", shadow, 1)]));
-    let plan = bench.planner.plan(&tool("b", "t", "t"));
+    let harness = harness(policy(limits(&[(3, 60_000_000)], &[]), vec![rule("t", shadow, 1)]));
+    let plan = harness.planner.plan(&tool("b", "t", "t"));
     let outcomes: Vec<Option<usize>> = (0..4)
-        .map(|_| match bench.store.admit(&plan, None) {
+        .map(|_| match harness.store.admit(&plan, None) {
             AdmitOutcome::Admitted(receipt) => Some(receipt.charges().would_refuse.len()),
             _ => None,
         })
@@ -293,25 +296,25 @@ fn shadow_rules_spend_their_own_state_only() {
 fn churn_stays_bounded_and_hands_out_no_fresh_budget() {
     let mut policy = policy(limits(&[], &[(2, 1_000_000_000)]), vec![]);
     policy.memory = MemoryBounds { user_count_max: 10_000, overflow: Overflow::Share };
-    let bench = harness(policy);
-    let plan = bench.planner.plan(&tool("b", "t", "t"));
+    let harness = harness(policy);
+    let plan = harness.planner.plan(&tool("b", "t", "t"));
     let debtor = user(1);
     for _ in 0..2 {
-        assert!(matches!(bench.store.admit(&plan, debtor), AdmitOutcome::Admitted(_)));
+        assert!(matches!(harness.store.admit(&plan, debtor), AdmitOutcome::Admitted(_)));
     }
     for number in 2..100_000 {
-        let _ = bench.store.admit(&plan, user(number));
-        assert!(bench.store.user_count() <= 10_001);
+        let _ = harness.store.admit(&plan, user(number));
+        assert!(harness.store.user_count() <= 10_001);
     }
     assert!(
-        matches!(bench.store.admit(&plan, debtor), AdmitOutcome::Refused(_)),
+        matches!(harness.store.admit(&plan, debtor), AdmitOutcome::Refused(_)),
         "a user in debt is not forgotten"
     );
-    bench.clock.advance(2_000_000_000);
+    harness.clock.advance(2_000_000_000);
     for number in 200_000..300_000 {
-        bench.clock.advance(1_000_000);
+        harness.clock.advance(1_000_000);
         assert!(
-            matches!(bench.store.admit(&plan, user(number)), AdmitOutcome::Admitted(_)),
+            matches!(harness.store.admit(&plan, user(number)), AdmitOutcome::Admitted(_)),
             "idle users make room"
         );
     }
@@ -320,36 +323,36 @@ fn churn_stays_bounded_and_hands_out_no_fresh_budget() {
 /// A user whose buckets are full is swept out. A later charge for a call of that user still leaves a debt.
 #[test]
 fn who_was_forgotten_still_owes() {
-    let bench = harness(policy(limits(&[], &[(10, 10_000_000)]), vec![]));
-    let plan = bench.planner.plan(&tool("b", "t", "t"));
-    let AdmitOutcome::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!() };
-    bench.clock.advance(100_000_000);
+    let harness = harness(policy(limits(&[], &[(10, 10_000_000)]), vec![]));
+    let plan = harness.planner.plan(&tool("b", "t", "t"));
+    let AdmitOutcome::Admitted(receipt) = harness.store.admit(&plan, user(1)) else { panic!() };
+    harness.clock.advance(100_000_000);
     for number in 2..5_000 {
-        let _ = bench.store.admit(&plan, user(number));
-        bench.clock.advance(10_000_000);
+        let _ = harness.store.admit(&plan, user(number));
+        harness.clock.advance(10_000_000);
     }
-    let known = bench.store.user_count();
+    let known = harness.store.user_count();
     assert!(known < 4_000, "most are forgotten");
     receipt.adjust(|_| 0);
-    assert_eq!(bench.store.user_count(), known, "nothing changes");
+    assert_eq!(harness.store.user_count(), known, "nothing changes");
     receipt.adjust(|_| -3);
-    assert_eq!(bench.store.user_count(), known + 1);
-    let reading = bench.store.peek(&plan, user(1))[0];
-    assert_eq!(reading.rate.tokens(reading.level), 7);
+    assert_eq!(harness.store.user_count(), known + 1);
+    let snapshot = harness.store.peek(&plan, user(1))[0];
+    assert_eq!(snapshot.rate.tokens(snapshot.level), 7);
 }
 
 #[test]
 fn threads_never_admit_one_too_many() {
-    let bench =
+    let harness =
         harness(policy(limits(&[(10_000, 1_000_000_000_000)], &[(3_000, 1_000_000_000_000)]), vec![]));
-    let plan = bench.planner.plan(&tool("b", "t", "t"));
+    let plan = harness.planner.plan(&tool("b", "t", "t"));
     let admitted = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for thread in 0..8_u128 {
-            let (bench, plan, admitted) = (&bench, &plan, &admitted);
+            let (harness, plan, admitted) = (&harness, &plan, &admitted);
             scope.spawn(move || {
                 for turn in 0..20_000_u128 {
-                    match bench.store.admit(plan, user(1 + (thread + turn) % 5)) {
+                    match harness.store.admit(plan, user(1 + (thread + turn) % 5)) {
                         AdmitOutcome::Admitted(receipt) if turn % 7 == 0 => receipt.refund(),
                         AdmitOutcome::Admitted(_) => {
                             admitted.fetch_add(1, Ordering::Relaxed);
@@ -361,7 +364,7 @@ fn threads_never_admit_one_too_many() {
         }
     });
     assert_eq!(admitted.into_inner(), 10_000);
-    assert_eq!(bench.store.peek(&plan, user(1))[0].level, 0);
+    assert_eq!(harness.store.peek(&plan, user(1))[0].level, 0);
 }
 
 /// The store reports the number of users and their memory. Limits in shadow mode have a table of their own.
@@ -370,21 +373,21 @@ fn users_are_counted_and_measured() {
     let tried = |quota: Quota| Quota { mode: Mode::Shadow, ..quota };
     let only_tried = Limits { per_user: quota(&[(2, 1_000_000)]).map(tried), ..Limits::default() };
     let rules = vec![rule("search", limits(&[], &[(2, 1_000_000)]), 1), rule("tried", only_tried, 1)];
-    let bench = harness(policy(Limits::default(), rules));
+    let harness = harness(policy(Limits::default(), rules));
     let (search, tried) = (
-        bench.planner.plan(&tool("a", "search", "search")),
-        bench.planner.plan(&tool("a", "tried", "tried")),
+        harness.planner.plan(&tool("a", "search", "search")),
+        harness.planner.plan(&tool("a", "tried", "tried")),
     );
-    assert_eq!((bench.store.user_count(), bench.store.user_bytes()), (0, 0));
-    let _ = bench.store.admit(&search, user(1));
-    let of_one = bench.store.user_bytes();
-    assert!(bench.store.user_count() == 1 && of_one >= 64, "{of_one}");
-    let _ = bench.store.admit(&search, user(2));
-    let of_two = bench.store.user_bytes();
-    assert!(bench.store.user_count() == 2 && of_two > of_one, "another shard");
-    let _ = bench.store.admit(&tried, user(3));
-    assert_eq!(bench.store.user_count(), 2, "users of limits on trial take no place from others");
-    assert!(bench.store.user_bytes() > of_two, "and are measured");
+    assert_eq!((harness.store.user_count(), harness.store.user_bytes()), (0, 0));
+    let _ = harness.store.admit(&search, user(1));
+    let of_one = harness.store.user_bytes();
+    assert!(harness.store.user_count() == 1 && of_one >= 64, "{of_one}");
+    let _ = harness.store.admit(&search, user(2));
+    let of_two = harness.store.user_bytes();
+    assert!(harness.store.user_count() == 2 && of_two > of_one, "another shard");
+    let _ = harness.store.admit(&tried, user(3));
+    assert_eq!(harness.store.user_count(), 2, "users of limits on trial take no place from others");
+    assert!(harness.store.user_bytes() > of_two, "and are measured");
 }
 
 /// A caller without a user entry would have been refused by a per-user limit in shadow mode.
@@ -396,12 +399,12 @@ fn an_unknown_caller_is_counted_by_rules_on_trial() {
         per_user: quota(&[(5, 1_000_000)]).map(tried),
         ..Limits::default()
     };
-    let bench = harness(policy(server, vec![]));
-    let plan = bench.planner.plan(&tool("a", "search", "search"));
-    let AdmitOutcome::Admitted(receipt) = bench.store.admit(&plan, None) else { panic!("it is on trial") };
+    let harness = harness(policy(server, vec![]));
+    let plan = harness.planner.plan(&tool("a", "search", "search"));
+    let AdmitOutcome::Admitted(receipt) = harness.store.admit(&plan, None) else { panic!("it is on trial") };
     assert_eq!(receipt.charges().would_refuse.as_slice(), [1]);
     assert_eq!(receipt.charges().pays.as_slice(), [true, false]);
     drop(receipt);
-    let AdmitOutcome::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!("known") };
+    let AdmitOutcome::Admitted(receipt) = harness.store.admit(&plan, user(1)) else { panic!("known") };
     assert!(receipt.charges().would_refuse.is_empty());
 }

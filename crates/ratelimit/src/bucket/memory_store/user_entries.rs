@@ -53,9 +53,9 @@ impl ShardedUserTable {
 
     /// The entry of a user, if the table has one; never inserts one.
     pub(super) fn find_entry(&self, user: Option<UserKey>) -> UserEntry<'_> {
-        let mut seat = UserEntry::default();
-        self.lock_entry(&mut seat, user);
-        seat
+        let mut entry = UserEntry::default();
+        self.lock_entry(&mut entry, user);
+        entry
     }
 
     /// Sets an empty entry to the user's entry, or reserves room to insert it. Without room the entry is that
@@ -63,35 +63,35 @@ impl ShardedUserTable {
     #[inline]
     pub(super) fn find_or_reserve<'a>(
         &'a self,
-        seat: &mut UserEntry<'a>,
+        entry: &mut UserEntry<'a>,
         user: Option<UserKey>,
         planner: &Planner,
         now: Micros,
     ) {
-        self.lock_entry(seat, user);
-        if seat.shard.is_none() || seat.index.is_some() {
+        self.lock_entry(entry, user);
+        if entry.shard.is_none() || entry.index.is_some() {
             return;
         }
-        if seat.shard.as_deref_mut().is_some_and(|table| self.make_room(table, planner, now)) {
+        if entry.shard.as_deref_mut().is_some_and(|table| self.make_room(table, planner, now)) {
             return;
         }
         // Unlocks the shard first: the overflow user may be in the same one.
-        *seat = UserEntry::default();
+        *entry = UserEntry::default();
         if planner.policy().memory.overflow == Overflow::Share {
-            self.lock_entry(seat, Some(UserKey::OVERFLOW));
+            self.lock_entry(entry, Some(UserKey::OVERFLOW));
         }
     }
 
     /// Fills the entry in place: a decision takes nanoseconds, and moving the entry would take a good part of
     /// that time.
     #[inline]
-    fn lock_entry<'a>(&'a self, seat: &mut UserEntry<'a>, user: Option<UserKey>) {
+    fn lock_entry<'a>(&'a self, entry: &mut UserEntry<'a>, user: Option<UserKey>) {
         let Some(key) = user else { return };
         let table = self.shards[key.shard(SHARD_COUNT)].lock();
-        seat.index = table.find(key);
-        seat.shard = Some(table);
-        seat.key = user;
-        seat.sharded_table = Some(self);
+        entry.index = table.find(key);
+        entry.shard = Some(table);
+        entry.key = user;
+        entry.sharded_table = Some(self);
     }
 
     /// Makes room for one more user and sweeps a few slots. Returns false if the store is still full after
@@ -125,12 +125,12 @@ pub(super) struct UserEntry<'a> {
 impl UserEntry<'_> {
     /// The record of the user.
     pub(super) fn record(&self) -> Option<&UserRecord> {
-        self.shard.as_ref().zip(self.index).map(|(table, place)| table.at(place))
+        self.shard.as_ref().zip(self.index).map(|(table, index)| table.at(index))
     }
 
     /// The record of the user, mutable.
     pub(super) fn record_mut(&mut self) -> Option<&mut UserRecord> {
-        self.shard.as_mut().zip(self.index).map(|(table, place)| table.at_mut(place))
+        self.shard.as_mut().zip(self.index).map(|(table, index)| table.at_mut(index))
     }
 
     /// Inserts the user if the table does not have it yet.
@@ -161,12 +161,12 @@ impl<'a> UserEntries<'a> {
     }
 
     /// The entry for limits in shadow mode for all callers, or that for all other limits.
-    pub(super) fn entry(&self, on_trial: bool) -> &UserEntry<'a> {
-        if on_trial { &self.shadow } else { &self.enforced }
+    pub(super) fn entry(&self, is_shadow: bool) -> &UserEntry<'a> {
+        if is_shadow { &self.shadow } else { &self.enforced }
     }
 
     /// Mutable form of `entry`.
-    pub(super) fn entry_mut(&mut self, on_trial: bool) -> &mut UserEntry<'a> {
-        if on_trial { &mut self.shadow } else { &mut self.enforced }
+    pub(super) fn entry_mut(&mut self, is_shadow: bool) -> &mut UserEntry<'a> {
+        if is_shadow { &mut self.shadow } else { &mut self.enforced }
     }
 }

@@ -64,8 +64,8 @@ fn hashes_spread_over_the_table() {
 fn sweeps_come_round_the_table() {
     let mut table = UserTable::default();
     for key in 1_u128..=20 {
-        let place = table.insert(UserKey::new(key << 100));
-        table.at_mut(place).set_in_flight(BucketId(1), u32::from(key != 20));
+        let index = table.insert(UserKey::new(key << 100));
+        table.at_mut(index).set_in_flight(BucketId(1), u32::from(key != 20));
     }
     let all = |_| Some((rate(), Micros(0)));
     let forgotten: usize = (0..table.records.len()).map(|_| table.sweep(1, &all)).sum();
@@ -86,9 +86,9 @@ proptest! {
             let key = UserKey::new((key % 7) << 125 | key);
             match step {
                 0 | 1 => {
-                    let place = table.find(key).unwrap_or_else(|| table.insert(key));
+                    let index = table.find(key).unwrap_or_else(|| table.insert(key));
                     let state = BucketState::full(&rate(), now).with_units(0);
-                    table.at_mut(place).set_state(BucketId(bucket), state);
+                    table.at_mut(index).set_state(BucketId(bucket), state);
                     model.entry(key.number()).or_default().insert(bucket, state);
                 }
                 _ => {
@@ -99,9 +99,9 @@ proptest! {
                 let full = states.values().all(|state| rate().level_at(state.level, now) == rate().capacity());
                 match table.find(UserKey::new(*key)) {
                     None => prop_assert!(full, "only a full user may be forgotten"),
-                    Some(place) => for (bucket, state) in states {
+                    Some(index) => for (bucket, state) in states {
                         // A user that was removed and inserted again has only what was spent since.
-                        let kept = table.at(place).state(BucketId(*bucket));
+                        let kept = table.at(index).state(BucketId(*bucket));
                         prop_assert!(kept == Some(*state) || rate().level_at(state.level, now) == rate().capacity());
                     },
                 }
@@ -115,10 +115,10 @@ proptest! {
 #[test]
 fn calls_in_flight_keep_a_user() {
     let mut table = UserTable::default();
-    let place = table.insert(UserKey::new(9));
-    table.at_mut(place).set_in_flight(BucketId(1), 2);
+    let index = table.insert(UserKey::new(9));
+    table.at_mut(index).set_in_flight(BucketId(1), 2);
     assert_eq!(table.sweep(100, &|_| Some((rate(), Micros(1_000_000)))), 0);
-    table.at_mut(place).set_in_flight(BucketId(1), 0);
+    table.at_mut(index).set_in_flight(BucketId(1), 0);
     assert_eq!(table.sweep(100, &|_| Some((rate(), Micros(1_000_000)))), 1);
     assert_eq!(table.len(), 0);
 }

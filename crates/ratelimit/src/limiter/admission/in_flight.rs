@@ -51,7 +51,7 @@ impl Permit<'_> {
         if bound.plan.slot_limits.is_empty() {
             return None;
         }
-        let places = InFlightSlots {
+        let in_flight_slots = InFlightSlots {
             limiter: limiter.clone(),
             tool_plan: bound.clone(),
             user: self.local.as_ref().and_then(Receipt::user),
@@ -61,7 +61,7 @@ impl Permit<'_> {
         };
         self.release_notifier.holds_slots = false;
         // A call within another one keeps the slots of both.
-        let hold = WorkHold::new((places, ctx.hold.clone()));
+        let hold = WorkHold::new((in_flight_slots, ctx.hold.clone()));
         Some(CallContext { hold: Some(hold), ..ctx.clone() })
     }
 }

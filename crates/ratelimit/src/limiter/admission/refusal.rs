@@ -12,24 +12,24 @@ use crate::plan::policy::Mode;
 
 /// The refusal by one bucket of a plan.
 pub(in crate::limiter) fn rate_limited_error(
-    bound: &ToolPlan,
+    tool_plan: &ToolPlan,
     plan: &Plan,
-    place: usize,
+    index: usize,
     wait: Wait,
 ) -> Error {
-    Error::RateLimited(Box::new(bucket_rate_limit(bound, plan, place, wait)))
+    Error::RateLimited(Box::new(bucket_rate_limit(tool_plan, plan, index, wait)))
 }
 
 /// The refusal by the bucket at index `place`, with its wait.
 pub(in crate::limiter) fn bucket_rate_limit(
-    bound: &ToolPlan,
+    tool_plan: &ToolPlan,
     plan: &Plan,
-    place: usize,
+    index: usize,
     wait: Wait,
 ) -> RateLimit {
-    let bucket = plan.buckets.get(place);
+    let bucket = plan.buckets.get(index);
     RateLimit {
-        operation: bound.limited.clone(),
+        operation: tool_plan.limited.clone(),
         rule: bucket.map(|bucket| bucket.rule.to_string()).unwrap_or_default(),
         scope: bucket.map_or(LimitScope::Server, |bucket| bucket.scope),
         retry: match wait {
@@ -53,15 +53,15 @@ pub(in crate::limiter) fn bucket_rate_limit(
 
 /// The refusal of a shared store: the longest wait over all buckets that refuse.
 pub(in crate::limiter) fn shared_rate_limited_error(
-    bound: &ToolPlan,
+    tool_plan: &ToolPlan,
     levels: &[i64],
     clock: &dyn Clock,
 ) -> Error {
-    let waits = bound.plan.buckets.iter().zip(levels).enumerate().map(|(place, (bucket, level))| {
-        let reading = bucket.snapshot(*level, clock);
-        (place, if bucket.mode == Mode::Enforce { reading.wait() } else { Wait::None })
+    let waits = tool_plan.plan.buckets.iter().zip(levels).enumerate().map(|(index, (bucket, level))| {
+        let snapshot = bucket.snapshot(*level, clock);
+        (index, if bucket.mode == Mode::Enforce { snapshot.wait() } else { Wait::None })
     });
     let waits: Vec<(usize, Wait)> = waits.collect();
-    let (place, wait) = waits.into_iter().rev().max_by_key(|(_, wait)| *wait).unwrap_or((0, Wait::Never));
-    rate_limited_error(bound, &bound.plan, place, wait)
+    let (index, wait) = waits.into_iter().rev().max_by_key(|(_, wait)| *wait).unwrap_or((0, Wait::Never));
+    rate_limited_error(tool_plan, &tool_plan.plan, index, wait)
 }

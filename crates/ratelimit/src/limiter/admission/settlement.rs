@@ -16,21 +16,21 @@ use crate::shared::store::{Adjustment, RemoteBucket};
 /// What a call that has ended with a result still owes; `None` where it owes nothing. A result that is not
 /// complete keeps its price, and so does a call whose final price cannot be computed.
 pub(crate) fn compute_settlement(
-    bound: &ToolPlan,
+    tool_plan: &ToolPlan,
     caller: &Caller,
     arguments: Option<&Json>,
     reply: &Reply,
 ) -> Option<Settlement> {
-    let tool = bound.request.tool().filter(|_| reply.result_type == ResultType::Complete)?;
-    let buckets = &bound.plan.buckets;
-    let more = |trial: Option<u32>| {
+    let tool = tool_plan.request.tool().filter(|_| reply.result_type == ResultType::Complete)?;
+    let buckets = &tool_plan.plan.buckets;
+    let more = |shadow_rule: Option<u32>| {
         // A cost that no bucket can pay was not paid.
-        let pays = |bucket: &&PlannedBucket| bucket.shadow_rule == trial && bucket.cost != UNPAYABLE;
+        let pays = |bucket: &&PlannedBucket| bucket.shadow_rule == shadow_rule && bucket.cost != UNPAYABLE;
         let paid = buckets.iter().find(pays)?.cost.get();
         Some(cost_difference(
-            bound,
+            tool_plan,
             &PricedCall { tool, caller, arguments, after: Some((paid, reply)) },
-            trial,
+            shadow_rule,
         ))
     };
     let mut owed = Settlement::new(more(None).unwrap_or(0));
@@ -46,11 +46,11 @@ pub(crate) fn compute_settlement(
 
 /// How much more than was paid a call costs in the end, by the enforced rules and, for the buckets of a rule
 /// in shadow mode, by that rule.
-fn cost_difference(bound: &ToolPlan, priced: &PricedCall<'_>, trial: Option<u32>) -> i64 {
+fn cost_difference(tool_plan: &ToolPlan, priced: &PricedCall<'_>, shadow_rule: Option<u32>) -> i64 {
     let mut largest = None;
     let counts =
-        |settlement: &&RulePrice| settlement.shadow_rule.is_none() || settlement.shadow_rule == trial;
-    for RulePrice { price, .. } in bound.plan.variation_inputs.settlements.iter().filter(counts) {
+        |settlement: &&RulePrice| settlement.shadow_rule.is_none() || settlement.shadow_rule == shadow_rule;
+    for RulePrice { price, .. } in tool_plan.plan.variation_inputs.settlements.iter().filter(counts) {
         match price.evaluate(priced) {
             Ok(cost) => largest = largest.max(Some(cost)),
             Err(error) => {
@@ -83,7 +83,7 @@ impl Permit<'_> {
     /// The adjustments that charge more tokens to the buckets that all replicas share.
     pub(in crate::limiter) fn adjustments(&self, tokens: impl Fn(&RemoteBucket) -> i64) -> Vec<Adjustment> {
         let leased = self.lease_payment.iter().flat_map(|paid| paid.adjustments(&tokens));
-        self.paid_batches.iter().flat_map(|part| part.adjustments(&tokens)).chain(leased).collect()
+        self.paid_batches.iter().flat_map(|batch| batch.adjustments(&tokens)).chain(leased).collect()
     }
 
     /// Charges what is owed to the buckets that paid, or refunds it where it is negative. The shared store is
@@ -92,8 +92,8 @@ impl Permit<'_> {
         if let Some(receipt) = &self.local {
             receipt.adjust(|bucket| -owed.for_bucket(bucket.shadow_rule));
         }
-        if let Some(fallen) = &self.fallback_charge {
-            limiter.adjust_fallback_charge(fallen, Some(owed));
+        if let Some(fallback_charge) = &self.fallback_charge {
+            limiter.adjust_fallback_charge(fallback_charge, Some(owed));
         }
         if limiter.sharing.is_none() {
             if owed.is_refund() {
@@ -102,9 +102,9 @@ impl Permit<'_> {
             return;
         }
         let changes = self.adjustments(|bucket| owed.for_bucket(bucket.shadow_rule));
-        let told =
+        let released_needs =
             owed.is_refund().then(|| needs(self.release_notifier.plan, self.release_notifier.user, u64::MAX));
-        limiter.adjust_shared_later(changes, told);
+        limiter.adjust_shared_later(changes, released_needs);
     }
 }
 
@@ -140,7 +140,7 @@ impl Limiter {
     pub(in crate::limiter) fn adjust_shared_later(
         self: &Arc<Self>,
         changes: Vec<Adjustment>,
-        told: Option<Needs>,
+        released_needs: Option<Needs>,
     ) {
         let settling = PendingSettlement::begin(self);
         self.task_spawner.spawn(async move {
@@ -148,7 +148,7 @@ impl Limiter {
             if let Some(sharing) = &limiter.sharing {
                 limiter.adjust_shared(sharing, changes).await;
             }
-            if let Some(needs) = told {
+            if let Some(needs) = released_needs {
                 limiter.wait_queues.notify_release(limiter.wait_context(), &needs, true, false);
             }
         });
@@ -159,8 +159,8 @@ impl Limiter {
     /// which are written back with what is admitted without the store.
     pub(in crate::limiter) async fn adjust_shared(&self, sharing: &Sharing, changes: Vec<Adjustment>) {
         let mut left: Vec<Adjustment> = changes.into_iter().filter(|change| change.tokens != 0).collect();
-        while let Some(home) = left.first().map(|change| change.bucket.partition.clone()) {
-            let (these, others) = left.into_iter().partition(|change| change.bucket.partition == home);
+        while let Some(partition) = left.first().map(|change| change.bucket.partition.clone()) {
+            let (these, others) = left.into_iter().partition(|change| change.bucket.partition == partition);
             left = others;
             let these: Vec<Adjustment> = these;
             if let Err(failure) = sharing.store.adjust(&these).await {

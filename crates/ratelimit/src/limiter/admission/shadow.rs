@@ -15,27 +15,27 @@ impl DecisionEvent<'_> {
     }
 
     /// Reports every rule in shadow mode, because none of them could be asked.
-    pub(in crate::limiter) fn note_all_would_refuse(&mut self, bound: &ToolPlan) {
-        shadow_rules(bound, |_| true, |_| true).for_each(|rule| self.note_would_refuse(rule));
+    pub(in crate::limiter) fn note_all_would_refuse(&mut self, tool_plan: &ToolPlan) {
+        shadow_rules(tool_plan, |_| true, |_| true).for_each(|rule| self.note_would_refuse(rule));
     }
 
     /// Reports the rules in shadow mode that would have refused an admitted call.
     pub(in crate::limiter) fn note_shadow_refusals(
         &mut self,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         user: &LimitedUser,
         permit: &Permit<'_>,
     ) {
-        let (buckets, slots) = (&bound.plan.buckets, &bound.plan.slot_limits);
+        let (buckets, slots) = (&tool_plan.plan.buckets, &tool_plan.plan.slot_limits);
         let of_buckets = permit.unpaid_bucket_indices();
         of_buckets
-            .filter_map(|place| buckets.get(place))
+            .filter_map(|index| buckets.get(index))
             .for_each(|bucket| self.note_would_refuse(&bucket.rule));
         let of_slots = permit.missed_slot_limit_indices();
-        of_slots.filter_map(|place| slots.get(place)).for_each(|slots| self.note_would_refuse(&slots.rule));
-        if bound.plan.needs_user && user.local.is_none() {
+        of_slots.filter_map(|index| slots.get(index)).for_each(|slots| self.note_would_refuse(&slots.rule));
+        if tool_plan.plan.needs_user && user.local.is_none() {
             let own = |bucket: &PlannedBucket| bucket.storage.is_per_user();
-            shadow_rules(bound, own, |slots| slots.shared_count.is_none())
+            shadow_rules(tool_plan, own, |slots| slots.shared_count.is_none())
                 .for_each(|rule| self.note_would_refuse(rule));
         }
     }
@@ -43,13 +43,13 @@ impl DecisionEvent<'_> {
 
 /// The names of rules in shadow mode.
 fn shadow_rules<'a>(
-    bound: &'a ToolPlan,
+    tool_plan: &'a ToolPlan,
     of_bucket: impl Fn(&PlannedBucket) -> bool + 'a,
     of_slots: impl Fn(&PlannedSlotLimit) -> bool + 'a,
 ) -> impl Iterator<Item = &'a Arc<str>> {
-    let buckets = bound.plan.buckets.iter();
+    let buckets = tool_plan.plan.buckets.iter();
     let buckets = buckets.filter(move |bucket| bucket.mode == Mode::Shadow && of_bucket(bucket));
-    let slots = bound.plan.slot_limits.iter();
+    let slots = tool_plan.plan.slot_limits.iter();
     let slots = slots.filter(move |slots| slots.mode == Mode::Shadow && of_slots(slots));
     buckets.map(|bucket| &bucket.rule).chain(slots.map(|slots| &slots.rule))
 }
@@ -59,12 +59,13 @@ impl Permit<'_> {
     fn unpaid_bucket_indices(&self) -> impl Iterator<Item = usize> {
         let local = self.local.iter().flat_map(|receipt| receipt.charges().would_refuse.iter().copied());
         let leased = self.lease_payment.iter().flat_map(|paid| paid.unpaid_indices());
-        let shared = self.paid_batches.iter().flat_map(|part| {
-            let pays = part.indices.iter().zip(&part.verdict.pays);
-            pays.filter(|(_, pays)| !**pays).map(|(place, _)| *place)
+        let shared = self.paid_batches.iter().flat_map(|batch| {
+            let pays = batch.indices.iter().zip(&batch.verdict.pays);
+            pays.filter(|(_, pays)| !**pays).map(|(index, _)| *index)
         });
-        let fallen = self.fallback_charge.iter().flat_map(|fallen| fallen.unpaid_indices());
-        local.chain(leased).chain(shared).chain(fallen).chain(self.shadow_unasked.iter().copied())
+        let fallback_charge =
+            self.fallback_charge.iter().flat_map(|fallback_charge| fallback_charge.unpaid_indices());
+        local.chain(leased).chain(shared).chain(fallback_charge).chain(self.shadow_unasked.iter().copied())
     }
 
     /// The indexes of limits on calls in flight in shadow mode that had no free slot.

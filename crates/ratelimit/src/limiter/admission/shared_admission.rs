@@ -29,7 +29,8 @@ struct StoreExchange {
 impl StoreExchange {
     fn partition(&self) -> Option<&Arc<str>> {
         let bucket = self.request.buckets.first().map(|bucket| &bucket.partition);
-        let slots = self.slot_batch.iter().flat_map(|part| part.limits.first()).map(|slots| &slots.partition);
+        let slots =
+            self.slot_batch.iter().flat_map(|batch| batch.limits.first()).map(|slots| &slots.partition);
         bucket.or(slots.into_iter().next()).and_then(Option::as_ref)
     }
 
@@ -44,28 +45,28 @@ impl Limiter {
     pub(in crate::limiter) async fn admit_shared<'a>(
         &'a self,
         sharing: &'a Sharing,
-        bound: &'a ToolPlan,
+        tool_plan: &'a ToolPlan,
         user: &LimitedUser,
         now: Micros,
         event: &mut DecisionEvent<'_>,
     ) -> Result<Permit<'a>, Refusal> {
-        let mut permit = self.unpaid_permit(bound, user.local);
+        let mut permit = self.unpaid_permit(tool_plan, user.local);
         permit.release_notifier.has_shared_slots =
-            !bound.plan.slot_limits.is_empty() && sharing.replica_count_or_one() > 1;
-        if !bound.plan.slot_limits.is_empty() {
-            self.check_local_slots(bound, user)?;
-            self.check_known_refusal(sharing, bound, user)?;
+            !tool_plan.plan.slot_limits.is_empty() && sharing.replica_count_or_one() > 1;
+        if !tool_plan.plan.slot_limits.is_empty() {
+            self.check_local_slots(tool_plan, user)?;
+            self.check_known_refusal(sharing, tool_plan, user)?;
             permit.slot_guard = self.shared_slots.as_ref().map(SharedSlots::begin_call);
         }
-        match self.pay_shared(sharing, bound, user, &mut permit).await {
+        match self.pay_shared(sharing, tool_plan, user, &mut permit).await {
             Ok(()) => {
                 if let Some(paid) = &mut permit.lease_payment {
                     paid.commit();
                 }
             }
-            Err(PayError::Refused(denial)) => {
+            Err(PayError::Refused(refusal)) => {
                 self.refund_shared(sharing, &permit).await;
-                return Err(denial);
+                return Err(refusal);
             }
             Err(PayError::StoreFailed(failure)) => {
                 self.observer.on_store_failure(failure);
@@ -73,20 +74,20 @@ impl Limiter {
                 permit.lease_payment = None;
                 permit.paid_batches.clear();
                 if let Some(slot) = &mut permit.slot_guard {
-                    self.hold_slots_without_store(sharing, bound, user, slot, event)?;
+                    self.hold_slots_without_store(sharing, tool_plan, user, slot, event)?;
                 }
-                if !bound.plan.buckets.is_empty() {
+                if !tool_plan.plan.buckets.is_empty() {
                     permit.fallback_charge =
-                        self.decide_without_store(sharing, bound, user, event)?.map(Box::new);
+                        self.decide_without_store(sharing, tool_plan, user, event)?.map(Box::new);
                 }
             }
         }
         // The calls in flight of this replica, which later calls here can check without asking the store.
-        match self.admit_local((bound, &bound.slots_only), user.local, now) {
+        match self.admit_local((tool_plan, &tool_plan.slots_only), user.local, now) {
             Ok(mut here) => permit.local = here.local.take(),
-            Err(denial) => {
+            Err(refusal) => {
                 self.refund_shared(sharing, &permit).await;
-                return Err(denial);
+                return Err(refusal);
             }
         }
         (permit.release_notifier.is_admitted, permit.release_notifier.holds_slots) = (true, true);
@@ -96,7 +97,7 @@ impl Limiter {
     /// Refunds what a call has paid to the store, because the call is refused all the same.
     async fn refund_shared(&self, sharing: &Sharing, permit: &Permit<'_>) {
         let paid =
-            permit.paid_batches.iter().flat_map(|part| part.adjustments(|bucket| -i64::from(bucket.cost)));
+            permit.paid_batches.iter().flat_map(|batch| batch.adjustments(|bucket| -i64::from(bucket.cost)));
         self.adjust_shared(sharing, paid.collect()).await;
     }
 
@@ -104,16 +105,16 @@ impl Limiter {
     pub(in crate::limiter) fn check_known_refusal(
         &self,
         sharing: &Sharing,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         user: &LimitedUser,
     ) -> Result<(), Refusal> {
         for StoreBatch { indices: places, request: ask } in
-            store_batches(&bound.plan, self.plan_view(user, true))
+            store_batches(&tool_plan.plan, self.plan_view(user, true))
         {
             if let Some(verdict) = sharing.store.known_refusal(&ask) {
                 return Err(shared_bucket_refusal(
-                    bound,
-                    &levels_or_full(&bound.plan, &places, &verdict.levels),
+                    tool_plan,
+                    &levels_or_full(&tool_plan.plan, &places, &verdict.levels),
                     &*self.clock,
                 ));
             }
@@ -123,27 +124,27 @@ impl Limiter {
 
     /// The requests to the store for a plan. The caller's own buckets come first, so that a call that they
     /// refuse takes nothing from buckets that all callers share.
-    fn store_exchanges(&self, bound: &ToolPlan, user: &LimitedUser) -> SmallVec<[StoreExchange; 2]> {
+    fn store_exchanges(&self, tool_plan: &ToolPlan, user: &LimitedUser) -> SmallVec<[StoreExchange; 2]> {
         let of_buckets = |StoreBatch { indices: places, request: ask }: StoreBatch| StoreExchange {
             slot_batch: None,
             indices: places,
             request: ask,
         };
-        let mut questions: SmallVec<[StoreExchange; 2]> =
-            store_batches(&bound.plan, self.plan_view(user, true)).into_iter().map(of_buckets).collect();
-        for part in self.slot_batches(bound, user) {
-            let home = part.limits.first().and_then(|slots| slots.partition.clone());
-            match questions.iter_mut().find(|question| question.partition() == home.as_ref()) {
-                Some(question) => question.slot_batch = Some(part),
-                None => questions.push(StoreExchange {
-                    slot_batch: Some(part),
+        let mut exchanges: SmallVec<[StoreExchange; 2]> =
+            store_batches(&tool_plan.plan, self.plan_view(user, true)).into_iter().map(of_buckets).collect();
+        for batch in self.slot_batches(tool_plan, user) {
+            let partition = batch.limits.first().and_then(|slots| slots.partition.clone());
+            match exchanges.iter_mut().find(|exchange| exchange.partition() == partition.as_ref()) {
+                Some(exchange) => exchange.slot_batch = Some(batch),
+                None => exchanges.push(StoreExchange {
+                    slot_batch: Some(batch),
                     indices: SmallVec::new(),
                     request: AdmitRequest { buckets: SmallVec::new() },
                 }),
             }
         }
-        questions.sort_by_key(|question| question.partition().is_none());
-        questions
+        exchanges.sort_by_key(|exchange| exchange.partition().is_none());
+        exchanges
     }
 
     /// Pays all shared buckets and takes all slots. The leased buckets come first; if the call is refused
@@ -151,57 +152,57 @@ impl Limiter {
     async fn pay_shared<'a>(
         &'a self,
         sharing: &'a Sharing,
-        bound: &'a ToolPlan,
+        tool_plan: &'a ToolPlan,
         user: &LimitedUser,
         permit: &mut Permit<'a>,
     ) -> Result<(), PayError> {
         let begun = self.clock.now();
-        if let Some(leases) = self.leases.as_ref().filter(|_| !bound.lease_plan.is_empty()) {
-            match leases.admit(&bound.lease_plan).await {
+        if let Some(leases) = self.leases.as_ref().filter(|_| !tool_plan.lease_plan.is_empty()) {
+            match leases.admit(&tool_plan.lease_plan).await {
                 Ok(paid) => permit.lease_payment = Some(paid),
                 Err(LeaseError::StoreFailed(failure)) => return Err(PayError::StoreFailed(failure)),
-                Err(LeaseError::InsufficientTokens(place, wait)) => {
-                    return Err(PayError::Refused(Refusal::by_lease(bound, place, wait)));
+                Err(LeaseError::InsufficientTokens(index, wait)) => {
+                    return Err(PayError::Refused(Refusal::by_lease(tool_plan, index, wait)));
                 }
             }
         }
-        for question in self.store_exchanges(bound, user) {
-            let verdict = match self.run_exchange(sharing, bound, user, &question, permit).await {
+        for exchange in self.store_exchanges(tool_plan, user) {
+            let verdict = match self.run_exchange(sharing, tool_plan, user, &exchange, permit).await {
                 Ok(verdict) => verdict,
                 // A failure of limits in shadow mode does not send a call that has paid elsewhere to the
                 // failure policy.
                 Err(PayError::StoreFailed(failure))
-                    if bound.plan.has_enforced() && question.is_shadow_only() =>
+                    if tool_plan.plan.has_enforced() && exchange.is_shadow_only() =>
                 {
                     self.observer.on_store_failure(failure);
-                    if let (Some(slot), Some(part)) = (&mut permit.slot_guard, question.slot_batch) {
-                        sharing.hold_shadow_slots(slot, part);
+                    if let (Some(slot), Some(batch)) = (&mut permit.slot_guard, exchange.slot_batch) {
+                        sharing.hold_shadow_slots(slot, batch);
                     }
                     if sharing.on_failure == OnStoreFailure::Deny {
-                        permit.shadow_unasked.extend(question.indices);
+                        permit.shadow_unasked.extend(exchange.indices);
                     }
                     continue;
                 }
                 // A full queue of this replica is no failure of the store, so it must not lead to the failure
                 // policy, which could admit the call without its limits.
-                Err(PayError::StoreFailed(StoreFailure::Overloaded)) if bound.plan.has_enforced() => {
+                Err(PayError::StoreFailed(StoreFailure::Overloaded)) if tool_plan.plan.has_enforced() => {
                     return Err(PayError::Refused(Error::Overloaded.into()));
                 }
                 Err(unpaid) => return Err(unpaid),
             };
-            let StoreExchange { indices: places, request: ask, .. } = question;
-            let levels = levels_or_full(&bound.plan, &places, &verdict.levels);
-            self.observe_levels(sharing, bound, user.local, &levels);
+            let StoreExchange { indices: places, request: ask, .. } = exchange;
+            let levels = levels_or_full(&tool_plan.plan, &places, &verdict.levels);
+            self.observe_levels(sharing, tool_plan, user.local, &levels);
             permit.record_levels(&places, &levels);
             if !verdict.admitted {
-                return Err(PayError::Refused(shared_bucket_refusal(bound, &levels, &*self.clock)));
+                return Err(PayError::Refused(shared_bucket_refusal(tool_plan, &levels, &*self.clock)));
             }
             if !ask.buckets.is_empty() {
                 permit.paid_batches.push(PaidBatch { indices: places, request: ask, verdict });
             }
         }
         match &self.shared_slots {
-            Some(slots) if bound.plan.has_enforced_slot_limit() => {
+            Some(slots) if tool_plan.plan.has_enforced_slot_limit() => {
                 slots.check_still_valid(begun).map_err(PayError::StoreFailed)
             }
             _ => Ok(()),
@@ -212,30 +213,30 @@ impl Limiter {
     async fn run_exchange(
         &self,
         sharing: &Sharing,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         user: &LimitedUser,
-        question: &StoreExchange,
+        exchange: &StoreExchange,
         permit: &mut Permit<'_>,
     ) -> Result<RemoteVerdict, PayError> {
-        let (Some(slots), Some(slot), Some(part)) =
-            (&self.shared_slots, &mut permit.slot_guard, &question.slot_batch)
+        let (Some(slots), Some(slot), Some(batch)) =
+            (&self.shared_slots, &mut permit.slot_guard, &exchange.slot_batch)
         else {
-            return sharing.store.admit(&question.request).await.map_err(PayError::StoreFailed);
+            return sharing.store.admit(&exchange.request).await.map_err(PayError::StoreFailed);
         };
-        match slots.acquire(slot, part, &question.request).await {
+        match slots.acquire(slot, batch, &exchange.request).await {
             Ok(AcquireOutcome::Admitted(verdict) | AcquireOutcome::InsufficientTokens(verdict)) => {
                 Ok(verdict)
             }
-            Ok(AcquireOutcome::SlotsFull(place)) => {
-                Err(PayError::Refused(self.shared_slots_refusal(bound, user, place)))
+            Ok(AcquireOutcome::SlotsFull(index)) => {
+                Err(PayError::Refused(self.shared_slots_refusal(tool_plan, user, index)))
             }
             // Nothing was sent. A store that may have lost its slots still answers for the buckets.
-            Err(StoreFailure::CircuitOpen) if part.is_shadow_only() => {
-                sharing.hold_shadow_slots(slot, part.clone());
-                if question.request.buckets.is_empty() {
+            Err(StoreFailure::CircuitOpen) if batch.is_shadow_only() => {
+                sharing.hold_shadow_slots(slot, batch.clone());
+                if exchange.request.buckets.is_empty() {
                     return Ok(RemoteVerdict::empty());
                 }
-                sharing.store.admit(&question.request).await.map_err(PayError::StoreFailed)
+                sharing.store.admit(&exchange.request).await.map_err(PayError::StoreFailed)
             }
             Err(failure) => Err(PayError::StoreFailed(failure)),
         }
@@ -265,10 +266,10 @@ impl Limiter {
 impl Permit<'_> {
     /// Records the levels that the store reported for some buckets of the plan; `levels` has the others as
     /// full.
-    fn record_levels(&mut self, places: &[usize], levels: &SmallVec<[i64; 4]>) {
+    fn record_levels(&mut self, indices: &[usize], levels: &SmallVec<[i64; 4]>) {
         let known = self.known_levels.get_or_insert_with(|| levels.clone());
-        for place in places {
-            if let (Some(known), Some(level)) = (known.get_mut(*place), levels.get(*place)) {
+        for index in indices {
+            if let (Some(known), Some(level)) = (known.get_mut(*index), levels.get(*index)) {
                 *known = *level;
             }
         }
@@ -276,8 +277,8 @@ impl Permit<'_> {
 }
 
 /// The refusal by buckets that hold `levels`, in units.
-fn shared_bucket_refusal(bound: &ToolPlan, levels: &[i64], clock: &dyn Clock) -> Refusal {
-    Refusal::by_buckets(shared_rate_limited_error(bound, levels, clock), &bound.plan, levels)
+fn shared_bucket_refusal(tool_plan: &ToolPlan, levels: &[i64], clock: &dyn Clock) -> Refusal {
+    Refusal::by_buckets(shared_rate_limited_error(tool_plan, levels, clock), &tool_plan.plan, levels)
 }
 
 /// Why the shared buckets of a call are not paid.
@@ -291,12 +292,12 @@ enum PayError {
 /// The level of every bucket of a plan, where only some are known; the others count as full.
 pub(in crate::limiter) fn levels_or_full(
     plan: &Plan,
-    places: &[usize],
+    indices: &[usize],
     levels: &[i64],
 ) -> SmallVec<[i64; 4]> {
     let mut all: SmallVec<[i64; 4]> = plan.buckets.iter().map(|bucket| bucket.rate.capacity()).collect();
-    for (place, level) in places.iter().zip(levels) {
-        if let Some(known) = all.get_mut(*place) {
+    for (index, level) in indices.iter().zip(levels) {
+        if let Some(known) = all.get_mut(*index) {
             *known = *level;
         }
     }

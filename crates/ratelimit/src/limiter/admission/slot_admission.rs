@@ -19,16 +19,16 @@ impl Sharing {
 
     /// Holds slots in shadow mode without an answer of the store, and notes what the failure policy would
     /// have refused if they were enforced.
-    pub(in crate::limiter) fn hold_shadow_slots(&self, slot: &mut SlotGuard, part: SlotBatch) {
-        let parts = [part];
+    pub(in crate::limiter) fn hold_shadow_slots(&self, slot: &mut SlotGuard, batch: SlotBatch) {
+        let batches = [batch];
         match self.on_failure {
             OnStoreFailure::Deny => {
-                slot.hold_unchecked(&parts);
-                slot.record_missed(&parts);
+                slot.hold_unchecked(&batches);
+                slot.record_missed(&batches);
             }
-            OnStoreFailure::Allow => slot.hold_unchecked(&parts),
+            OnStoreFailure::Allow => slot.hold_unchecked(&batches),
             // An error means that an enforced limit has no free slot, and none of these is enforced.
-            OnStoreFailure::Local => drop(slot.hold_share(&parts, self.replica_count_or_one())),
+            OnStoreFailure::Local => drop(slot.hold_share(&batches, self.replica_count_or_one())),
         }
     }
 }
@@ -37,26 +37,26 @@ impl Limiter {
     /// Refuses a call for which this replica alone has too many calls in flight, without asking the store.
     pub(in crate::limiter) fn check_local_slots(
         &self,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         user: &LimitedUser,
     ) -> Result<(), Refusal> {
         self.memory
-            .full_slot_limit(&bound.slots_only, user.local)
-            .map_or(Ok(()), |place| Err(slots_full_refusal(bound, place)))
+            .full_slot_limit(&tool_plan.slots_only, user.local)
+            .map_or(Ok(()), |index| Err(slots_full_refusal(tool_plan, index)))
     }
 
     /// The refusal by a limit whose slots all replicas together have filled.
     pub(in crate::limiter) fn shared_slots_refusal(
         &self,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         user: &LimitedUser,
-        place: usize,
+        index: usize,
     ) -> Refusal {
         if self.wait_queues.count() > 0 {
-            let needs = needs(&bound.plan, user.local, u64::MAX);
-            self.wait_queues.pause_full_slots(self.wait_context(), &needs, place);
+            let needs = needs(&tool_plan.plan, user.local, u64::MAX);
+            self.wait_queues.pause_full_slots(self.wait_context(), &needs, index);
         }
-        slots_full_refusal(bound, place)
+        slots_full_refusal(tool_plan, index)
     }
 
     /// Holds the slots of a call that continues without an answer of the store, or refuses the call, as the
@@ -64,27 +64,27 @@ impl Limiter {
     pub(in crate::limiter) fn hold_slots_without_store(
         &self,
         sharing: &Sharing,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         user: &LimitedUser,
         slot: &mut SlotGuard,
         event: &mut DecisionEvent<'_>,
     ) -> Result<(), Refusal> {
-        let is_enforced = bound.plan.has_enforced_slot_limit();
-        let parts = self.slot_batches(bound, user);
+        let is_enforced = tool_plan.plan.has_enforced_slot_limit();
+        let batches = self.slot_batches(tool_plan, user);
         match sharing.on_failure {
             // A rule in shadow mode refuses no call, whether the store answers or not.
             OnStoreFailure::Deny if !is_enforced => {
-                event.note_all_would_refuse(bound);
-                slot.hold_unchecked(&parts);
+                event.note_all_would_refuse(tool_plan);
+                slot.hold_unchecked(&batches);
             }
             OnStoreFailure::Deny => return Err(Error::LimitsUnavailable.into()),
             OnStoreFailure::Allow => {
                 event.fail_open |= is_enforced;
-                slot.hold_unchecked(&parts);
+                slot.hold_unchecked(&batches);
             }
             OnStoreFailure::Local => {
-                slot.hold_share(&parts, sharing.replica_count_or_one())
-                    .map_err(|place| slots_full_refusal(bound, place))?;
+                slot.hold_share(&batches, sharing.replica_count_or_one())
+                    .map_err(|index| slots_full_refusal(tool_plan, index))?;
             }
         }
         Ok(())
@@ -92,16 +92,16 @@ impl Limiter {
 
     pub(in crate::limiter) fn slot_batches(
         &self,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         user: &LimitedUser,
     ) -> smallvec::SmallVec<[SlotBatch; 2]> {
         let split = matches!(self.planner.policy().consistency, Consistency::Split(_));
-        slot_batches(&bound.plan, user.shared.as_ref().map(|user| &*user.digest), split)
+        slot_batches(&tool_plan.plan, user.shared.as_ref().map(|user| &*user.digest), split)
     }
 }
 
 /// The refusal by a limit without a free slot.
-pub(in crate::limiter) fn slots_full_refusal(bound: &ToolPlan, place: usize) -> Refusal {
-    let error = Error::RateLimited(Box::new(slots_full_limit(bound, LimitIndex::Slots(place))));
-    Refusal { error, wait_reason: WaitReason::Slots(place) }
+pub(in crate::limiter) fn slots_full_refusal(tool_plan: &ToolPlan, index: usize) -> Refusal {
+    let error = Error::RateLimited(Box::new(slots_full_limit(tool_plan, LimitIndex::Slots(index))));
+    Refusal { error, wait_reason: WaitReason::Slots(index) }
 }

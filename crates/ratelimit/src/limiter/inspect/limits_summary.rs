@@ -38,34 +38,34 @@ impl Limiter {
     pub(crate) async fn limits_summary(&self, tools: &[Tool], ctx: &CallContext) -> Result<Json, Error> {
         let mut told: Vec<LimitSummary<'_>> = Vec::new();
         // Two plans that share a bucket have the same key for it.
-        let mut places: HashMap<Arc<str>, usize> = HashMap::new();
+        let mut indices: HashMap<Arc<str>, usize> = HashMap::new();
         let mut more = false;
         let mut user = LimitedUser::default();
         for tool in tools {
-            let is_this = |bound: &&Arc<ToolPlan>| {
-                bound.request.tool().is_some_and(|known| known.target == tool.target)
+            let is_this = |tool_plan: &&Arc<ToolPlan>| {
+                tool_plan.request.tool().is_some_and(|known| known.target == tool.target)
             };
             let known =
                 self.list_plans.find_map(|binding| binding.plans.get(&tool.name).filter(is_this).cloned());
-            let bound = known
+            let tool_plan = known
                 .unwrap_or_else(|| Arc::new(ToolPlan::for_tool(&self.planner, self.leases.as_deref(), tool)));
-            if bound.plan.is_empty() {
+            if tool_plan.plan.is_empty() {
                 continue;
             }
-            let Ok(bound) = self.plan_variant(&bound, ctx, crate::limiter::Arguments::Unknown) else {
+            let Ok(tool_plan) = self.plan_variant(&tool_plan, ctx, crate::limiter::Arguments::Unknown) else {
                 continue;
             };
-            match self.limited_user(&bound, ctx) {
-                Ok(known) if bound.plan.needs_user => user = known,
+            match self.limited_user(&tool_plan, ctx) {
+                Ok(known) if tool_plan.plan.needs_user => user = known,
                 Ok(_) => {}
                 Err(_) => continue,
             }
-            for bucket in bound.plan.buckets.iter().filter(|bucket| bucket.mode == Mode::Enforce) {
-                match places.get(&bucket.key) {
-                    Some(place) => told[*place].tools.push(&tool.name),
+            for bucket in tool_plan.plan.buckets.iter().filter(|bucket| bucket.mode == Mode::Enforce) {
+                match indices.get(&bucket.key) {
+                    Some(index) => told[*index].tools.push(&tool.name),
                     None if told.len() >= LIMITS_MAX => more = true,
                     None => {
-                        places.insert(bucket.key.clone(), told.len());
+                        indices.insert(bucket.key.clone(), told.len());
                         told.push(LimitSummary { bucket: bucket.clone(), tools: vec![&tool.name] });
                     }
                 }
@@ -101,7 +101,7 @@ impl Limiter {
             let level = |bucket: PlannedBucket| {
                 let full = bucket.rate.capacity();
                 let plan = plan(std::iter::once(bucket).collect());
-                self.memory.peek(&plan, user.local).first().map_or(full, |reading| reading.level)
+                self.memory.peek(&plan, user.local).first().map_or(full, |snapshot| snapshot.level)
             };
             return Ok(buckets.into_iter().map(level).collect());
         };

@@ -42,7 +42,7 @@ impl Limiter {
         Method::ALL.into_iter().filter_map(rules).collect()
     }
 
-    fn rules_view(&self, bound: &ToolPlan) -> RulesView {
+    fn rules_view(&self, tool_plan: &ToolPlan) -> RulesView {
         let full = |bucket: &PlannedBucket| BucketSnapshot {
             rate: bucket.rate,
             level: bucket.rate.capacity(),
@@ -50,14 +50,19 @@ impl Limiter {
             mode: bucket.mode,
             resets_in: None,
         };
-        let plan = &bound.plan;
+        let plan = &tool_plan.plan;
         let text = |prices: &[RulePrice]| prices.iter().map(|known| known.price.to_string()).collect();
         let named = |one: &OverriddenLimit| (one.rule.to_string(), one.overrides.clone());
         RulesView {
             buckets: bucket_views(plan, plan.buckets.iter().map(full).collect()),
-            slot_limits: self.slot_limit_views(bound),
+            slot_limits: self.slot_limit_views(tool_plan),
             overrides: plan.variation_inputs.overridden.iter().map(named).collect(),
-            value_sources: plan.variation_inputs.values.iter().map(|needed| needed.source.clone()).collect(),
+            value_sources: plan
+                .variation_inputs
+                .values
+                .iter()
+                .map(|required| required.source.clone())
+                .collect(),
             prices: text(&plan.variation_inputs.prices),
             settlements: text(&plan.variation_inputs.settlements),
         }

@@ -32,23 +32,23 @@ pub(crate) struct TopCallers(Mutex<Vec<(UserKey, TopCaller)>>);
 impl TopCallers {
     /// Counts one call of a user.
     pub(crate) fn count(&self, key: UserKey, identity: &Arc<Identity>, refused: bool) {
-        let mut places = self.0.lock();
-        let place = match places.iter().position(|(known, _)| *known == key) {
-            Some(place) => place,
-            None if places.len() < TRACKED_COUNT_MAX => {
-                places.push((
+        let mut entries = self.0.lock();
+        let index = match entries.iter().position(|(known, _)| *known == key) {
+            Some(index) => index,
+            None if entries.len() < TRACKED_COUNT_MAX => {
+                entries.push((
                     key,
                     TopCaller { identity: identity.clone(), call_count: 0, count_error: 0, refused_count: 0 },
                 ));
-                places.len() - 1
+                entries.len() - 1
             }
             None => {
-                let least = places.iter().enumerate().min_by_key(|(_, (_, caller))| caller.call_count);
-                let Some((place, asked)) = least.map(|(place, (_, caller))| (place, caller.call_count))
+                let least = entries.iter().enumerate().min_by_key(|(_, (_, caller))| caller.call_count);
+                let Some((index, asked)) = least.map(|(index, (_, caller))| (index, caller.call_count))
                 else {
                     return;
                 };
-                places[place] = (
+                entries[index] = (
                     key,
                     TopCaller {
                         identity: identity.clone(),
@@ -57,10 +57,10 @@ impl TopCallers {
                         refused_count: 0,
                     },
                 );
-                place
+                index
             }
         };
-        let caller = &mut places[place].1;
+        let caller = &mut entries[index].1;
         caller.call_count += 1;
         caller.refused_count += u64::from(refused);
     }

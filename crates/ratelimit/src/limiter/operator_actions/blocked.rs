@@ -17,11 +17,11 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Limiter {
     /// The refusal of a call whose tool is blocked for its caller, or for all callers; `None` if neither is.
-    pub(crate) fn block_refusal(&self, bound: &ToolPlan, ctx: &CallContext) -> Option<Error> {
+    pub(crate) fn block_refusal(&self, tool_plan: &ToolPlan, ctx: &CallContext) -> Option<Error> {
         if !self.blocks.has_any() {
             return None;
         }
-        let target = &bound.request.tool()?.target;
+        let target = &tool_plan.request.tool()?.target;
         let own = match &ctx.caller {
             Caller::Known(identity) => {
                 self.blocks.remaining(&block_key(Some(&user_digest(identity)), target))
@@ -32,20 +32,20 @@ impl Limiter {
         let scope = if own.is_some() { LimitScope::UserTool } else { LimitScope::Tool };
         let left = own.max(of_all)?;
         let refusal = RateLimit {
-            operation: bound.limited.clone(),
+            operation: tool_plan.limited.clone(),
             rule: RULE.to_owned(),
             scope,
             retry: if left > RETRY_AFTER_MAX { Retry::Blocked } else { Retry::After(left) },
             allowance: None,
             resets_at: None,
         };
-        let mut event = DecisionEvent::new(&bound.limited, self.clock.now());
+        let mut event = DecisionEvent::new(&tool_plan.limited, self.clock.now());
         (event.scope, event.refusal) = (Some(scope), Some(&refusal));
         self.observer.on_decision(&event);
         Some(Error::RateLimited(Box::new(refusal)))
     }
 
-    /// Blocks a tool for the duration `lasts`, or lifts the block where that is `None`. It applies to the
+    /// Blocks a tool for the duration `duration`, or lifts the block where that is `None`. It applies to the
     /// caller of `ctx`, or to all callers where that is anonymous. Returns false when there are too many
     /// blocks.
     ///
@@ -57,7 +57,7 @@ impl Limiter {
         tools: &Arc<ToolList>,
         name: &ToolName,
         ctx: &CallContext,
-        lasts: Option<Duration>,
+        duration: Option<Duration>,
     ) -> Result<bool, Error> {
         let tool = tools.iter().find(|tool| tool.name == *name);
         let tool = tool.ok_or_else(|| Error::UnknownTool(name.clone()))?;
@@ -67,8 +67,10 @@ impl Limiter {
         };
         let block = block_key(user.as_deref(), &tool.target);
         match &self.sharing {
-            Some(sharing) => sharing.store.block(&block, lasts).await.map_err(|_| Error::LimitsUnavailable),
-            None => Ok(self.blocks.set(&block, lasts)),
+            Some(sharing) => {
+                sharing.store.block(&block, duration).await.map_err(|_| Error::LimitsUnavailable)
+            }
+            None => Ok(self.blocks.set(&block, duration)),
         }
     }
 

@@ -81,8 +81,8 @@ fn is_expired(at: Micros, now: Micros) -> bool {
 
 impl ResumedRound {
     /// The payment for the call, as a prepaid call.
-    pub(crate) fn take_call(&self, bound: &ToolPlan, ctx: &CallContext) -> Option<PrepaidCall<'_>> {
-        self.reserved.take_call(bound, ctx)
+    pub(crate) fn take_call(&self, tool_plan: &ToolPlan, ctx: &CallContext) -> Option<PrepaidCall<'_>> {
+        self.reserved.take_call(tool_plan, ctx)
     }
 }
 
@@ -108,12 +108,12 @@ impl Limiter {
     pub(crate) fn resume_round(
         self: &Arc<Self>,
         name: Option<u128>,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         ctx: &CallContext,
     ) -> Option<ResumedRound> {
         let (name, caller) = (name?, self.fairness_key(ctx));
         let now = self.clock.now();
-        let paid = self.open_rounds.table.lock().take(name, now, |paid| paid.is_for(caller, bound))?;
+        let paid = self.open_rounds.table.lock().take(name, now, |paid| paid.is_for(caller, tool_plan))?;
         let reserved = ReservedCalls::for_round(self, paid.clone());
         Some(ResumedRound { id: name, paid, reserved })
     }
@@ -123,11 +123,11 @@ impl Limiter {
         &self,
         reply: &mut Reply,
         ctx: &CallContext,
-        bound: &Arc<ToolPlan>,
+        tool_plan: &Arc<ToolPlan>,
         permit: &Permit<'_>,
     ) {
         if reply.result_type == ResultType::InputRequired {
-            let paid = self.paid_round(ctx, bound, permit);
+            let paid = self.paid_round(ctx, tool_plan, permit);
             self.suspend_paid_round(reply, paid);
         }
     }

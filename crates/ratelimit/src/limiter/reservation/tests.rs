@@ -19,21 +19,21 @@ fn calls(names: &[&str]) -> Vec<CallTool> {
     names.iter().map(|name| conformance::tool_call(name)).collect()
 }
 
-async fn reserve(bench: &Harness, names: &[&str]) -> Result<CallContext, Error> {
-    let reserver = Reserver::new(bench.inner.clone(), bench.limiter.clone());
+async fn reserve(harness: &Harness, names: &[&str]) -> Result<CallContext, Error> {
+    let reserver = Reserver::new(harness.inner.clone(), harness.limiter.clone());
     let ctx = known("i", "s");
     let reservation = reserver.reserve(&ctx, &calls(names)).await?;
     Ok(CallContext { reservation: Some(reservation), ..ctx })
 }
 
-async fn call(bench: &Harness, ctx: &CallContext, name: &str) -> Result<(), Error> {
-    bench.gateway.call_tool(ctx, conformance::tool_call(name)).await.map(drop)
+async fn call(harness: &Harness, ctx: &CallContext, name: &str) -> Result<(), Error> {
+    harness.gateway.call_tool(ctx, conformance::tool_call(name)).await.map(drop)
 }
 
 /// The levels of the bucket of all callers, of the tool's, and of the user's.
-async fn remaining(bench: &Harness) -> Vec<u64> {
-    let tools = bench.gateway.list_tools(&known("i", "s")).await.unwrap();
-    let views = bench.limiter.peek(&tools, &"a_search".into(), &known("i", "s")).await.unwrap();
+async fn remaining(harness: &Harness) -> Vec<u64> {
+    let tools = harness.gateway.list_tools(&known("i", "s")).await.unwrap();
+    let views = harness.limiter.peek(&tools, &"a_search".into(), &known("i", "s")).await.unwrap();
     views.iter().map(|view| view.level).collect()
 }
 
@@ -46,36 +46,36 @@ fn refused(outcome: Result<CallContext, Error>) -> RateLimit {
 
 #[tokio::test]
 async fn all_calls_are_paid_at_once_and_none_of_them_again() {
-    let bench = harness(limits(), None);
-    let ctx = reserve(&bench, &["a_search", "b_search", "a_search"]).await.unwrap();
-    assert_eq!(remaining(&bench).await, [7, 2, 3]);
+    let harness = harness(limits(), None);
+    let ctx = reserve(&harness, &["a_search", "b_search", "a_search"]).await.unwrap();
+    assert_eq!(remaining(&harness).await, [7, 2, 3]);
     // In any order, and one call more than was reserved.
     for name in ["b_search", "a_search", "a_search", "a_search"] {
-        call(&bench, &ctx, name).await.unwrap();
+        call(&harness, &ctx, name).await.unwrap();
     }
-    assert_eq!(remaining(&bench).await, [6, 1, 2], "only the fourth is paid on its own");
+    assert_eq!(remaining(&harness).await, [6, 1, 2], "only the fourth is paid on its own");
     drop(ctx);
     tokio::task::yield_now().await;
-    assert_eq!(remaining(&bench).await, [6, 1, 2], "nothing was left over");
+    assert_eq!(remaining(&harness).await, [6, 1, 2], "nothing was left over");
 }
 
 #[tokio::test]
 async fn what_is_not_there_for_all_is_spent_by_none() {
-    let bench = harness(limits(), None);
-    let refusal = refused(reserve(&bench, &["a_search"; 5]).await);
+    let harness = harness(limits(), None);
+    let refusal = refused(reserve(&harness, &["a_search"; 5]).await);
     assert_eq!((refusal.scope, refusal.retry), (LimitScope::Tool, Retry::Never));
-    let held = reserve(&bench, &["a_search"; 4]).await.unwrap();
+    let held = reserve(&harness, &["a_search"; 4]).await.unwrap();
     // The user's bucket holds six, of which two are left. It refills one token every ten seconds, the tool's
     // one every fifteen.
-    let refusal = refused(reserve(&bench, &["a_search", "b_search", "b_search"]).await);
+    let refusal = refused(reserve(&harness, &["a_search", "b_search", "b_search"]).await);
     assert_eq!((refusal.scope, refusal.retry), (LimitScope::Tool, Retry::After(Duration::from_secs(15))));
-    assert_eq!(remaining(&bench).await, [6, 0, 2]);
-    assert!(matches!(reserve(&bench, &["b_search", "gone"]).await, Err(Error::UnknownTool(_))));
-    assert!(matches!(reserve(&bench, &["b_search"; 1001]).await, Err(Error::InvalidRequest(_))));
-    assert_eq!(remaining(&bench).await, [6, 0, 2]);
+    assert_eq!(remaining(&harness).await, [6, 0, 2]);
+    assert!(matches!(reserve(&harness, &["b_search", "gone"]).await, Err(Error::UnknownTool(_))));
+    assert!(matches!(reserve(&harness, &["b_search"; 1001]).await, Err(Error::InvalidRequest(_))));
+    assert_eq!(remaining(&harness).await, [6, 0, 2]);
     drop(held);
     tokio::task::yield_now().await;
-    assert_eq!(remaining(&bench).await, [10, 4, 6], "what nobody used is given back");
+    assert_eq!(remaining(&harness).await, [10, 4, 6], "what nobody used is given back");
 }
 
 /// A backend that is unavailable for this number of calls.
@@ -123,22 +123,22 @@ async fn a_call_that_did_not_happen_goes_back_into_the_reservation() {
 
 #[tokio::test]
 async fn a_call_that_is_taken_back_on_the_way_stays_paid() {
-    let bench = harness(
+    let harness = harness(
         policy(Limits { shared: quota(2, 60), ..Limits::default() }, vec![], Anonymous::Refuse),
         None,
     );
-    let ctx = reserve(&bench, &["hang"]).await.unwrap();
-    let (gateway, held) = (bench.gateway.clone(), ctx.clone());
+    let ctx = reserve(&harness, &["hang"]).await.unwrap();
+    let (gateway, held) = (harness.gateway.clone(), ctx.clone());
     let task = tokio::spawn(async move { gateway.call_tool(&held, conformance::tool_call("hang")).await });
-    while bench.inner.hanging_count() == 0 {
+    while harness.inner.hanging_count() == 0 {
         tokio::task::yield_now().await;
     }
     task.abort();
     let _ = task.await;
     drop(ctx);
     tokio::task::yield_now().await;
-    let tools = bench.gateway.list_tools(&known("i", "s")).await.unwrap();
-    let views = bench.limiter.peek(&tools, &"hang".into(), &known("i", "s")).await.unwrap();
+    let tools = harness.gateway.list_tools(&known("i", "s")).await.unwrap();
+    let views = harness.limiter.peek(&tools, &"hang".into(), &known("i", "s")).await.unwrap();
     assert_eq!(views[0].level, 1);
 }
 
@@ -146,18 +146,18 @@ async fn a_call_that_is_taken_back_on_the_way_stays_paid() {
 async fn a_reserved_call_is_settled_like_any_other() {
     let cost = Cost { settle: Some(Arc::new(Price::new_after_call("3").unwrap())), ..Cost::default() };
     let dear = ToolRule { cost, ..rule("a_search", quota(4, 60), None) };
-    let bench = harness(policy(Limits::default(), vec![dear], Anonymous::Refuse), None);
-    let ctx = reserve(&bench, &["a_search"]).await.unwrap();
-    assert_eq!(remaining(&bench).await, [3]);
-    call(&bench, &ctx, "a_search").await.unwrap();
-    assert_eq!(remaining(&bench).await, [1]);
+    let harness = harness(policy(Limits::default(), vec![dear], Anonymous::Refuse), None);
+    let ctx = reserve(&harness, &["a_search"]).await.unwrap();
+    assert_eq!(remaining(&harness).await, [3]);
+    call(&harness, &ctx, "a_search").await.unwrap();
+    assert_eq!(remaining(&harness).await, [1]);
 }
 
 #[tokio::test]
 async fn another_user_does_not_spend_it() {
-    let bench = harness(limits(), None);
-    let ctx = reserve(&bench, &["b_search"]).await.unwrap();
+    let harness = harness(limits(), None);
+    let ctx = reserve(&harness, &["b_search"]).await.unwrap();
     let other = CallContext { reservation: ctx.reservation.clone(), ..known("i", "other") };
-    call(&bench, &other, "b_search").await.unwrap();
-    assert_eq!(remaining(&bench).await[0], 8, "both have paid");
+    call(&harness, &other, "b_search").await.unwrap();
+    assert_eq!(remaining(&harness).await[0], 8, "both have paid");
 }

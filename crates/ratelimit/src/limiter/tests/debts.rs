@@ -6,41 +6,41 @@ use super::*;
 use crate::shared::fallback::Debts;
 
 /// The tokens that the shared bucket of the harness lacks in the store.
-async fn missing(bench: &Harness) -> u64 {
+async fn missing(harness: &Harness) -> u64 {
     let ctx = known("i", "observer");
-    let tools = bench.gateway.list_tools(&ctx).await.unwrap();
-    let views = bench.limiter.peek(&tools, &"a_search".into(), &ctx).await.unwrap();
+    let tools = harness.gateway.list_tools(&ctx).await.unwrap();
+    let views = harness.limiter.peek(&tools, &"a_search".into(), &ctx).await.unwrap();
     views[0].capacity - views[0].level
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_call_is_written_back_and_waited_for() {
-    let (bench, store) = shared_harness(OnStoreFailure::Local);
-    assert!(bench.limiter.wait_settled(Duration::ZERO).await, "nothing is owed yet");
+    let (harness, store) = shared_harness(OnStoreFailure::Local);
+    assert!(harness.limiter.wait_settled(Duration::ZERO).await, "nothing is owed yet");
     store.set_failure(Some(StoreFailure::Disconnected));
-    assert_eq!(count_admitted(&bench, 1).await, 1);
-    assert!(!bench.limiter.wait_settled(Duration::from_secs(5)).await, "the store is away");
+    assert_eq!(count_admitted(&harness, 1).await, 1);
+    assert!(!harness.limiter.wait_settled(Duration::from_secs(5)).await, "the store is away");
     store.set_failure(None);
-    assert!(bench.limiter.wait_settled(Duration::from_secs(5)).await);
-    assert_eq!(missing(&bench).await, 1);
+    assert!(harness.limiter.wait_settled(Duration::from_secs(5)).await);
+    assert_eq!(missing(&harness).await, 1);
     // Once more: the task that writes debts has ended, and another one begins.
     store.set_failure(Some(StoreFailure::Disconnected));
-    assert_eq!(count_admitted(&bench, 2).await, 2);
-    assert!(!bench.limiter.wait_settled(Duration::from_secs(1)).await);
+    assert_eq!(count_admitted(&harness, 2).await, 2);
+    assert!(!harness.limiter.wait_settled(Duration::from_secs(1)).await);
     store.set_failure(None);
-    assert!(bench.limiter.wait_settled(Duration::from_secs(5)).await);
-    assert_eq!(missing(&bench).await, 3);
+    assert!(harness.limiter.wait_settled(Duration::from_secs(5)).await);
+    assert_eq!(missing(&harness).await, 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_written_is_owed_still() {
-    let (bench, store) = shared_harness(OnStoreFailure::Local);
+    let (harness, store) = shared_harness(OnStoreFailure::Local);
     store.set_failure(Some(StoreFailure::Disconnected));
-    assert_eq!(count_admitted(&bench, 3).await, 3);
+    assert_eq!(count_admitted(&harness, 3).await, 3);
     store.failing_changes.store(2, Ordering::SeqCst);
     store.set_failure(None);
-    assert!(bench.limiter.wait_settled(Duration::from_secs(5)).await);
-    assert_eq!((missing(&bench).await, store.failing_changes.load(Ordering::SeqCst)), (3, 0));
+    assert!(harness.limiter.wait_settled(Duration::from_secs(5)).await);
+    assert_eq!((missing(&harness).await, store.failing_changes.load(Ordering::SeqCst)), (3, 0));
 }
 
 #[tokio::test(start_paused = true)]

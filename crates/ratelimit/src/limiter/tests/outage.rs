@@ -10,19 +10,19 @@ fn limited_harness(server: Limits, on_failure: OnStoreFailure) -> (Harness, Arc<
     harness_with_store(policy(server, vec![], Anonymous::Refuse), on_failure, Arc::new(NoObserver))
 }
 
-pub(super) async fn count_admitted(bench: &Harness, attempts: usize) -> usize {
+pub(super) async fn count_admitted(harness: &Harness, attempts: usize) -> usize {
     let mut count = 0;
     for _ in 0..attempts {
-        count += usize::from(call(bench, "a_search", &known("i", "s")).await.is_ok());
+        count += usize::from(call(harness, "a_search", &known("i", "s")).await.is_ok());
     }
     count
 }
 
 #[tokio::test]
 async fn a_shared_refusal_says_when_to_come_back() {
-    let (bench, _store) = shared_harness(OnStoreFailure::Deny);
-    assert_eq!(count_admitted(&bench, 20).await, 10);
-    let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
+    let (harness, _store) = shared_harness(OnStoreFailure::Deny);
+    assert_eq!(count_admitted(&harness, 20).await, 10);
+    let refusal = refused(call(&harness, "a_search", &known("i", "s")).await);
     assert_eq!(refusal.retry, Retry::After(Duration::from_secs(1000)));
 }
 
@@ -41,43 +41,43 @@ async fn each_failure_policy_does_what_it_says() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_starts_from_the_last_level_and_is_written_back() {
-    let (bench, store) = shared_harness(OnStoreFailure::Local);
-    assert_eq!(count_admitted(&bench, 6).await, 6);
+    let (harness, store) = shared_harness(OnStoreFailure::Local);
+    assert_eq!(count_admitted(&harness, 6).await, 6);
     store.set_failure(Some(StoreFailure::Disconnected));
-    assert_eq!(count_admitted(&bench, 50).await, 2, "four were left, half of them are this replica's");
+    assert_eq!(count_admitted(&harness, 50).await, 2, "four were left, half of them are this replica's");
     store.set_failure(None);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(count_admitted(&bench, 50).await, 2, "what was admitted meanwhile is owed");
+    assert_eq!(count_admitted(&harness, 50).await, 2, "what was admitted meanwhile is owed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_comes_and_goes_hands_out_no_share_twice() {
-    let (bench, store) = shared_harness(OnStoreFailure::Local);
+    let (harness, store) = shared_harness(OnStoreFailure::Local);
     let mut count = 0;
     for _ in 0..3 {
         store.set_failure(None);
-        count += count_admitted(&bench, 1).await;
+        count += count_admitted(&harness, 1).await;
         // Before any debt can be written back.
         store.set_failure(Some(StoreFailure::Disconnected));
-        count += count_admitted(&bench, 50).await;
+        count += count_admitted(&harness, 50).await;
     }
     assert_eq!(count, 3 + 4, "the share of nine tokens is four, once");
 }
 
 #[tokio::test]
 async fn a_change_of_the_replica_count_keeps_what_is_known() {
-    let (bench, store) = shared_harness(OnStoreFailure::Local);
+    let (harness, store) = shared_harness(OnStoreFailure::Local);
     let replicas = |count| store.replicas.store(count, Ordering::SeqCst);
-    assert_eq!(count_admitted(&bench, 6).await, 6);
+    assert_eq!(count_admitted(&harness, 6).await, 6);
     for count in [3, 1, 2] {
         replicas(count);
     }
     store.set_failure(Some(StoreFailure::Disconnected));
-    assert_eq!(count_admitted(&bench, 1).await, 1, "four are left, two of them are this replica's");
+    assert_eq!(count_admitted(&harness, 1).await, 1, "four are left, two of them are this replica's");
     replicas(1);
-    assert_eq!(count_admitted(&bench, 50).await, 2, "the other has spent one, or may have");
+    assert_eq!(count_admitted(&harness, 50).await, 2, "the other has spent one, or may have");
     replicas(5);
-    assert_eq!(count_admitted(&bench, 50).await, 0);
+    assert_eq!(count_admitted(&harness, 50).await, 0);
 }
 
 #[tokio::test]
@@ -97,26 +97,26 @@ async fn a_share_is_one_token_at_least_and_never_a_dearer_call() {
             cost: NonZeroU32::new(cost).unwrap().into(),
             ..rule("a_search", quota(10, 1000), None)
         };
-        let bench = harness(policy(Limits::default(), vec![rule], Anonymous::Refuse), Some(sharing));
-        assert_eq!(count_admitted(&bench, 50).await, passes, "of a cost of {cost}");
+        let harness = harness(policy(Limits::default(), vec![rule], Anonymous::Refuse), Some(sharing));
+        assert_eq!(count_admitted(&harness, 50).await, passes, "of a cost of {cost}");
     }
 }
 
 #[tokio::test]
 async fn a_refusal_without_the_store_says_when_to_come_back() {
-    let (bench, store) = shared_harness(OnStoreFailure::Local);
+    let (harness, store) = shared_harness(OnStoreFailure::Local);
     store.set_failure(Some(StoreFailure::Disconnected));
-    assert_eq!(count_admitted(&bench, 50).await, 5);
-    let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
+    assert_eq!(count_admitted(&harness, 50).await, 5);
+    let refusal = refused(call(&harness, "a_search", &known("i", "s")).await);
     assert_eq!(refusal.retry, Retry::After(Duration::from_secs(2000)), "half as fast as with the store");
 }
 
 #[tokio::test]
 async fn a_full_queue_of_this_replica_lets_nobody_pass() {
     for on_failure in [OnStoreFailure::Allow, OnStoreFailure::Deny, OnStoreFailure::Local] {
-        let (bench, store) = shared_harness(on_failure);
+        let (harness, store) = shared_harness(on_failure);
         store.set_failure(Some(StoreFailure::Overloaded));
-        let outcome = call(&bench, "a_search", &known("i", "s")).await;
+        let outcome = call(&harness, "a_search", &known("i", "s")).await;
         assert!(matches!(outcome, Err(Error::Overloaded)), "{on_failure:?}: {outcome:?}");
     }
 }
@@ -127,12 +127,12 @@ async fn a_full_queue_of_this_replica_lets_nobody_pass() {
 async fn buckets_are_paid_while_slots_on_trial_wait() {
     for on_failure in [OnStoreFailure::Allow, OnStoreFailure::Deny, OnStoreFailure::Local] {
         let concurrency = Concurrency { shared: NonZeroU32::new(1), per_user: None, mode: Mode::Shadow };
-        let (bench, store) = limited_harness(
+        let (harness, store) = limited_harness(
             Limits { concurrency, shared: quota(10, 10_000), ..Limits::default() },
             on_failure,
         );
         store.reconnect_empty();
-        assert_eq!(count_admitted(&bench, 20).await, 10, "{on_failure:?}");
+        assert_eq!(count_admitted(&harness, 20).await, 10, "{on_failure:?}");
         assert_eq!(store.slots.acquire_count.load(Ordering::SeqCst), 0, "{on_failure:?}");
         let only = Limits {
             concurrency: Concurrency { mode: Mode::Enforce, ..concurrency },
@@ -158,14 +158,14 @@ async fn slots_on_trial_outdate_no_decision() {
     for (mode, passes) in [(Mode::Shadow, true), (Mode::Enforce, false)] {
         let concurrency = Concurrency { mode, ..trial };
         let limits = Limits { concurrency, shared: quota(10, 10_000), ..Limits::default() };
-        let (bench, store) = limited_harness(limits, OnStoreFailure::Deny);
+        let (harness, store) = limited_harness(limits, OnStoreFailure::Deny);
         *store.slots.delay.lock() = Duration::from_millis(1);
         let begun = tokio::spawn({
-            let gateway = bench.gateway.clone();
+            let gateway = harness.gateway.clone();
             async move { gateway.call_tool(&known("i", "s"), conformance::tool_call("a_search")).await }
         });
         tokio::task::yield_now().await;
-        bench.clock.advance(SLOT_LEASE.as_micros() as u64);
+        harness.clock.advance(SLOT_LEASE.as_micros() as u64);
         assert_eq!(begun.await.unwrap().is_ok(), passes, "{mode:?}");
     }
 }

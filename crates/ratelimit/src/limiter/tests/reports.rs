@@ -40,8 +40,8 @@ impl Observer for Reports {
 
 fn reporting_harness(server: Limits, on_failure: OnStoreFailure) -> (Harness, Arc<FakeStore>, Arc<Reports>) {
     let (reports, policy) = (Arc::new(Reports::default()), policy(server, vec![], Anonymous::Refuse));
-    let (bench, store) = harness_with_store(policy, on_failure, reports.clone());
-    (bench, store, reports)
+    let (harness, store) = harness_with_store(policy, on_failure, reports.clone());
+    (harness, store, reports)
 }
 
 fn two_in_flight(mode: Mode) -> Concurrency {
@@ -49,15 +49,15 @@ fn two_in_flight(mode: Mode) -> Concurrency {
 }
 
 /// Makes a call that stays in flight, and a second one meanwhile.
-async fn two_calls(bench: &Harness) {
-    let gateway = bench.gateway.clone();
-    let begun = bench.inner.hanging_changed.notified();
+async fn two_calls(harness: &Harness) {
+    let gateway = harness.gateway.clone();
+    let begun = harness.inner.hanging_changed.notified();
     let in_flight =
         tokio::spawn(
             async move { gateway.call_tool(&known("i", "s"), conformance::tool_call("hang")).await },
         );
     begun.await;
-    let _ = call(bench, "a_search", &known("i", "s")).await;
+    let _ = call(harness, "a_search", &known("i", "s")).await;
     in_flight.abort();
     let _ = in_flight.await;
 }
@@ -81,9 +81,9 @@ async fn slots_on_trial_are_reported_while_the_store_is_not_asked() {
             shared: quota(10, 10_000),
             ..Limits::default()
         };
-        let (bench, store, reports) = reporting_harness(limits, on_failure);
+        let (harness, store, reports) = reporting_harness(limits, on_failure);
         store.reconnect_empty();
-        two_calls(&bench).await;
+        two_calls(&harness).await;
         let expected =
             expected.map(|full| report(true, false, if full { &["concurrency.shared"] } else { &[] }));
         assert_eq!(reports.take(), expected, "{on_failure:?}");
@@ -99,9 +99,9 @@ async fn an_outage_is_reported_as_the_policy_decides() {
         (Mode::Shadow, OnStoreFailure::Allow, report(true, false, &[])),
     ] {
         let limits = Limits { concurrency: two_in_flight(mode), ..Limits::default() };
-        let (bench, store, reports) = reporting_harness(limits, on_failure);
+        let (harness, store, reports) = reporting_harness(limits, on_failure);
         store.set_failure(Some(StoreFailure::Timeout));
-        let _ = call(&bench, "a_search", &known("i", "s")).await;
+        let _ = call(&harness, "a_search", &known("i", "s")).await;
         assert_eq!(reports.take(), [expected], "{mode:?}, {on_failure:?}");
     }
 }
@@ -127,10 +127,10 @@ async fn buckets_are_reported_as_the_policy_decides() {
         } else {
             limits
         };
-        let (bench, store, reports) = reporting_harness(limits, on_failure);
+        let (harness, store, reports) = reporting_harness(limits, on_failure);
         store.set_failure(Some(StoreFailure::Timeout));
         for _ in 0..2 {
-            call(&bench, "a_search", &known("i", "s")).await.unwrap();
+            call(&harness, "a_search", &known("i", "s")).await.unwrap();
         }
         assert_eq!(reports.take(), expected, "{mode:?}, {on_failure:?}");
     }
@@ -145,11 +145,11 @@ async fn a_shadow_rule_that_could_not_be_asked_is_reported() {
         let per_user = quota(5, 60).map(|quota| Quota { mode: Mode::Shadow, ..quota });
         let limits = Limits { shared: quota(9, 60), per_user, ..Limits::default() };
         let reports = Arc::new(Reports::default());
-        let (bench, store) = harness_with_store(split_policy(limits), on_failure, reports.clone());
-        call(&bench, "a_search", &known("i", "s")).await.unwrap();
+        let (harness, store) = harness_with_store(split_policy(limits), on_failure, reports.clone());
+        call(&harness, "a_search", &known("i", "s")).await.unwrap();
         let own = store.partitions.lock().iter().flatten().next().cloned();
         *store.failing_partition.lock() = Some(own);
-        call(&bench, "a_search", &known("i", "s")).await.unwrap();
+        call(&harness, "a_search", &known("i", "s")).await.unwrap();
         let expected = [report(true, false, &[]), report(true, false, would_refuse)];
         assert_eq!(reports.take(), expected, "{on_failure:?}");
     }

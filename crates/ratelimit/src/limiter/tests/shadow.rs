@@ -91,17 +91,17 @@ fn build_rule(sketch: &RuleSpec, mode: Mode) -> ToolRule {
 }
 
 /// What callers see of a call, and the levels of the enforced buckets afterwards.
-async fn outcome(bench: &Harness, subject: &str, (tool, arguments): (&str, &str)) -> String {
+async fn outcome(harness: &Harness, subject: &str, (tool, arguments): (&str, &str)) -> String {
     let ctx = known("i", subject);
     let arguments = Some(Json::parse(arguments.to_owned()).unwrap());
     let call = CallTool { arguments, ..conformance::tool_call(tool) };
-    let said = match bench.gateway.call_tool(&ctx, call).await {
+    let said = match harness.gateway.call_tool(&ctx, call).await {
         Ok(_) => "passed".to_owned(),
         Err(Error::RateLimited(refusal)) => format!("{} {:?}", refusal.rule, refusal.retry),
         Err(error) => error.class().to_owned(),
     };
-    let tools = bench.gateway.list_tools(&ctx).await.unwrap();
-    let views = bench.limiter.peek(&tools, &tool.into(), &ctx).await.unwrap();
+    let tools = harness.gateway.list_tools(&ctx).await.unwrap();
+    let views = harness.limiter.peek(&tools, &tool.into(), &ctx).await.unwrap();
     let in_force = views.iter().filter(|view| view.mode == Mode::Enforce);
     let levels: Vec<String> =
         in_force.map(|view| format!("{} {} {:?}", view.rule, view.level, view.wait)).collect();
@@ -153,15 +153,16 @@ async fn users_known_to_rules_on_trial_alone_take_no_places() {
     let tried = quota(5, 60).map(|quota| Quota { mode: Mode::Shadow, ..quota });
     let rules = vec![rule("a_search", None, quota(1, 60)), rule("*", None, tried)];
     let memory = MemoryBounds { user_count_max: 1, overflow: crate::plan::policy::Overflow::Refuse };
-    let bench = harness(LimitPolicy { memory, ..policy(Limits::default(), rules, Anonymous::Refuse) }, None);
+    let harness =
+        harness(LimitPolicy { memory, ..policy(Limits::default(), rules, Anonymous::Refuse) }, None);
     for subject in ["bob", "cy", "dan"] {
-        call(&bench, "b_search", &known("i", subject)).await.unwrap();
+        call(&harness, "b_search", &known("i", subject)).await.unwrap();
     }
-    call(&bench, "a_search", &known("i", "ada")).await.unwrap();
+    call(&harness, "a_search", &known("i", "ada")).await.unwrap();
     assert!(
-        matches!(call(&bench, "a_search", &known("i", "bob")).await, Err(Error::Overloaded)),
+        matches!(call(&harness, "a_search", &known("i", "bob")).await, Err(Error::Overloaded)),
         "ada has the place"
     );
     // Rules in shadow mode do not refuse because the user table is full.
-    call(&bench, "b_search", &known("i", "bob")).await.unwrap();
+    call(&harness, "b_search", &known("i", "bob")).await.unwrap();
 }

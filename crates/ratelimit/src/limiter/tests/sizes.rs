@@ -37,17 +37,17 @@ fn per_user(quota: Quota) -> Harness {
 }
 
 /// How many of sixty calls are admitted.
-async fn count_admitted(bench: &Harness, ctx: &CallContext) -> usize {
+async fn count_admitted(harness: &Harness, ctx: &CallContext) -> usize {
     let mut count = 0;
     for _ in 0..60 {
-        count += usize::from(call(bench, "a_search", ctx).await.is_ok());
+        count += usize::from(call(harness, "a_search", ctx).await.is_ok());
     }
     count
 }
 
 #[tokio::test]
 async fn the_override_that_names_a_caller_most_closely_counts() {
-    let bench = per_user(with(
+    let harness = per_user(with(
         5,
         vec![
             (CallerSelector::Others, LimitSize::Windows(windows(2))),
@@ -69,45 +69,45 @@ async fn the_override_that_names_a_caller_most_closely_counts() {
         ("guy", "{}", 2),
         ("eve", r#"{"groups": ["staff"]}"#, 0),
     ] {
-        assert_eq!(count_admitted(&bench, &caller(name, claims)).await, expected, "{name}");
+        assert_eq!(count_admitted(&harness, &caller(name, claims)).await, expected, "{name}");
     }
-    assert_eq!(count_admitted(&bench, &CallContext::bare(Caller::Anonymous, CallOrigin::Client)).await, 2);
-    let refusal = refused(call(&bench, "a_search", &caller("eve", "{}")).await);
+    assert_eq!(count_admitted(&harness, &CallContext::bare(Caller::Anonymous, CallOrigin::Client)).await, 2);
+    let refusal = refused(call(&harness, "a_search", &caller("eve", "{}")).await);
     assert_eq!((&*refusal.rule, refusal.retry), ("perUser", Retry::Blocked));
 }
 
 #[tokio::test]
 async fn what_is_spent_stays_spent_when_another_override_counts() {
-    let bench = per_user(with(5, vec![(claim("plan", Some("gold")), LimitSize::Windows(windows(9)))]));
+    let harness = per_user(with(5, vec![(claim("plan", Some("gold")), LimitSize::Windows(windows(9)))]));
     let (plain, gold) = (caller("ada", "{}"), caller("ada", r#"{"plan": "gold"}"#));
-    assert_eq!(count_admitted(&bench, &plain).await, 5);
-    assert_eq!(count_admitted(&bench, &gold).await, 4, "nine less the five that are spent");
-    assert_eq!(count_admitted(&bench, &plain).await, 0);
-    let tools = bench.gateway.list_tools(&gold).await.unwrap();
-    let views = bench.limiter.peek(&tools, &"a_search".into(), &gold).await.unwrap();
+    assert_eq!(count_admitted(&harness, &plain).await, 5);
+    assert_eq!(count_admitted(&harness, &gold).await, 4, "nine less the five that are spent");
+    assert_eq!(count_admitted(&harness, &plain).await, 0);
+    let tools = harness.gateway.list_tools(&gold).await.unwrap();
+    let views = harness.limiter.peek(&tools, &"a_search".into(), &gold).await.unwrap();
     assert_eq!((views[0].level, views[0].capacity), (0, 9));
-    bench.clock.advance(3_600_000_000);
-    assert_eq!(count_admitted(&bench, &gold).await, 9);
-    assert_eq!(count_admitted(&bench, &plain).await, 0);
+    harness.clock.advance(3_600_000_000);
+    assert_eq!(count_admitted(&harness, &gold).await, 9);
+    assert_eq!(count_admitted(&harness, &plain).await, 0);
 }
 
 /// A reset by an operator also covers what was spent under another size.
 #[tokio::test]
 async fn a_reset_fills_a_bucket_in_whatever_size_it_was_spent_from() {
-    let bench = per_user(with(5, vec![(claim("plan", Some("gold")), LimitSize::Windows(windows(9)))]));
+    let harness = per_user(with(5, vec![(claim("plan", Some("gold")), LimitSize::Windows(windows(9)))]));
     let (plain, gold) = (caller("ada", "{}"), caller("ada", r#"{"plan": "gold"}"#));
-    assert_eq!(count_admitted(&bench, &plain).await, 5);
-    let tools = bench.gateway.list_tools(&gold).await.unwrap();
-    let views = bench
+    assert_eq!(count_admitted(&harness, &plain).await, 5);
+    let tools = harness.gateway.list_tools(&gold).await.unwrap();
+    let views = harness
         .limiter
         .apply_action(&tools, &"a_search".into(), &gold, OperatorAction::Grant(2))
         .await
         .unwrap();
     assert_eq!((views[0].level, views[0].capacity), (6, 9), "nine less five, and two more");
     let views =
-        bench.limiter.apply_action(&tools, &"a_search".into(), &gold, OperatorAction::Reset).await.unwrap();
+        harness.limiter.apply_action(&tools, &"a_search".into(), &gold, OperatorAction::Reset).await.unwrap();
     assert_eq!(views[0].level, 9);
-    assert_eq!(count_admitted(&bench, &gold).await, 9);
+    assert_eq!(count_admitted(&harness, &gold).await, 9);
 }
 
 /// A refused call changes no level: no size in between compensates for what was spent.
@@ -117,19 +117,19 @@ async fn changing_between_sizes_hands_out_nothing() {
         (claim("plan", Some("gold")), LimitSize::Windows(windows(50))),
         (claim("plan", Some("off")), LimitSize::Blocked),
     ];
-    let bench = per_user(with(5, sizes));
+    let harness = per_user(with(5, sizes));
     let (plain, gold) = (caller("ada", "{}"), caller("ada", r#"{"plan": "gold"}"#));
     let off = caller("ada", r#"{"plan": "off"}"#);
-    assert_eq!(count_admitted(&bench, &gold).await, 50);
+    assert_eq!(count_admitted(&harness, &gold).await, 50);
     for _ in 0..3 {
         for ctx in [&plain, &off, &gold] {
-            assert_eq!(count_admitted(&bench, ctx).await, 0);
-            let tools = bench.gateway.list_tools(ctx).await.unwrap();
-            let _ = bench.limiter.peek(&tools, &"a_search".into(), ctx).await.unwrap();
+            assert_eq!(count_admitted(&harness, ctx).await, 0);
+            let tools = harness.gateway.list_tools(ctx).await.unwrap();
+            let _ = harness.limiter.peek(&tools, &"a_search".into(), ctx).await.unwrap();
         }
     }
-    bench.clock.advance(3_600_000_000);
-    assert_eq!(count_admitted(&bench, &gold).await, 50);
+    harness.clock.advance(3_600_000_000);
+    assert_eq!(count_admitted(&harness, &gold).await, 50);
 }
 
 #[tokio::test]
@@ -138,9 +138,9 @@ async fn an_override_on_trial_refuses_nobody() {
         (subject("eve", None), LimitSize::Blocked),
         (subject("ada", None), LimitSize::Windows(windows(1))),
     ];
-    let bench = per_user(Quota { mode: Mode::Shadow, ..with(5, sizes) });
+    let harness = per_user(Quota { mode: Mode::Shadow, ..with(5, sizes) });
     for name in ["eve", "ada", "bob"] {
-        assert_eq!(count_admitted(&bench, &caller(name, "{}")).await, 60, "{name}");
+        assert_eq!(count_admitted(&harness, &caller(name, "{}")).await, 60, "{name}");
     }
 }
 
@@ -157,27 +157,30 @@ fn per_value(name: &str, lists: ListHandling, quota: Quota) -> Limits {
 #[tokio::test]
 async fn each_value_of_a_list_has_its_bucket() {
     let sizes = vec![(claim("teams", Some("red")), LimitSize::Windows(windows(3)))];
-    let bench = harness(
+    let harness = harness(
         policy(per_value("teams", ListHandling::Each, with(5, sizes)), vec![], Anonymous::Refuse),
         None,
     );
     let both = caller("ada", r#"{"teams": ["red", "blue", "red"]}"#);
-    assert_eq!(count_admitted(&bench, &both).await, 3, "red is the smaller one");
+    assert_eq!(count_admitted(&harness, &both).await, 3, "red is the smaller one");
     assert_eq!(
-        count_admitted(&bench, &caller("bob", r#"{"teams": "blue"}"#)).await,
+        count_admitted(&harness, &caller("bob", r#"{"teams": "blue"}"#)).await,
         2,
         "each call has paid both"
     );
-    assert_eq!(count_admitted(&bench, &caller("cy", r#"{"teams": ["red", "green"]}"#)).await, 0);
+    assert_eq!(count_admitted(&harness, &caller("cy", r#"{"teams": ["red", "green"]}"#)).await, 0);
     assert_eq!(
-        count_admitted(&bench, &caller("dan", r#"{"teams": ["green"]}"#)).await,
+        count_admitted(&harness, &caller("dan", r#"{"teams": ["green"]}"#)).await,
         5,
         "nothing was taken of green"
     );
     let many: Vec<String> = (0..17).map(|number| format!("\"t{number}\"")).collect();
     let too_many = caller("eve", &format!(r#"{{"teams": [{}]}}"#, many.join(",")));
-    assert!(matches!(call(&bench, "a_search", &too_many).await, Err(Error::Denied)));
-    assert!(matches!(call(&bench, "a_search", &caller("fay", r#"{"teams": []}"#)).await, Err(Error::Denied)));
+    assert!(matches!(call(&harness, "a_search", &too_many).await, Err(Error::Denied)));
+    assert!(matches!(
+        call(&harness, "a_search", &caller("fay", r#"{"teams": []}"#)).await,
+        Err(Error::Denied)
+    ));
 }
 
 #[tokio::test]
@@ -187,15 +190,15 @@ async fn of_a_list_the_value_that_is_allowed_most_counts() {
         (claim("plans", Some("off")), LimitSize::Blocked),
     ];
     let limits = per_value("plans", ListHandling::Largest, with(2, sizes));
-    let bench = harness(policy(limits, vec![], Anonymous::Refuse), None);
-    assert_eq!(count_admitted(&bench, &caller("ada", r#"{"plans": ["off", "tin", "gold"]}"#)).await, 9);
+    let harness = harness(policy(limits, vec![], Anonymous::Refuse), None);
+    assert_eq!(count_admitted(&harness, &caller("ada", r#"{"plans": ["off", "tin", "gold"]}"#)).await, 9);
     assert_eq!(
-        count_admitted(&bench, &caller("bob", r#"{"plans": ["gold", "zinc"]}"#)).await,
+        count_admitted(&harness, &caller("bob", r#"{"plans": ["gold", "zinc"]}"#)).await,
         0,
         "gold is one bucket"
     );
-    assert_eq!(count_admitted(&bench, &caller("cy", r#"{"plans": ["off", "tin"]}"#)).await, 2);
-    assert_eq!(count_admitted(&bench, &caller("dan", r#"{"plans": ["off"]}"#)).await, 0);
+    assert_eq!(count_admitted(&harness, &caller("cy", r#"{"plans": ["off", "tin"]}"#)).await, 2);
+    assert_eq!(count_admitted(&harness, &caller("dan", r#"{"plans": ["off"]}"#)).await, 0);
 }
 
 /// When the table of values is full, several values of one call share the overflow bucket, and the call never

@@ -34,56 +34,56 @@ fn by(value: CallValue, tokens: u64) -> Limits {
     limits(value, quota(tokens, 3600).unwrap())
 }
 
-async fn call_with(bench: &Harness, ctx: &CallContext, arguments: &str) -> Result<(), Error> {
+async fn call_with(harness: &Harness, ctx: &CallContext, arguments: &str) -> Result<(), Error> {
     let mut request = conformance::tool_call("a_search");
     request.arguments = Some(Json::parse(arguments.to_owned()).unwrap());
-    bench.gateway.call_tool(ctx, request).await.map(|_| ())
+    harness.gateway.call_tool(ctx, request).await.map(|_| ())
 }
 
 /// How many of twenty calls are admitted.
-async fn count_admitted(bench: &Harness, ctx: &CallContext, repo: &str) -> usize {
+async fn count_admitted(harness: &Harness, ctx: &CallContext, repo: &str) -> usize {
     let mut count = 0;
     for _ in 0..20 {
-        count += usize::from(call_with(bench, ctx, &format!(r#"{{"repo": {repo}}}"#)).await.is_ok());
+        count += usize::from(call_with(harness, ctx, &format!(r#"{{"repo": {repo}}}"#)).await.is_ok());
     }
     count
 }
 
 #[tokio::test]
 async fn each_caller_has_a_bucket_for_each_value() {
-    let bench = harness(policy(by(argument(None), 3), vec![], Anonymous::Refuse), None);
+    let harness = harness(policy(by(argument(None), 3), vec![], Anonymous::Refuse), None);
     let (ada, bob) = (caller("ada", "{}"), caller("bob", "{}"));
-    assert_eq!(count_admitted(&bench, &ada, r#""x""#).await, 3);
-    assert_eq!(count_admitted(&bench, &ada, r#""y""#).await, 3, "another value");
-    assert_eq!(count_admitted(&bench, &bob, r#""x""#).await, 3, "another caller");
-    assert_eq!(count_admitted(&bench, &ada, "7").await, 3);
-    assert_eq!(count_admitted(&bench, &ada, "7.0").await, 0, "the same number");
-    assert_eq!(count_admitted(&bench, &ada, "null").await, 3);
+    assert_eq!(count_admitted(&harness, &ada, r#""x""#).await, 3);
+    assert_eq!(count_admitted(&harness, &ada, r#""y""#).await, 3, "another value");
+    assert_eq!(count_admitted(&harness, &bob, r#""x""#).await, 3, "another caller");
+    assert_eq!(count_admitted(&harness, &ada, "7").await, 3);
+    assert_eq!(count_admitted(&harness, &ada, "7.0").await, 0, "the same number");
+    assert_eq!(count_admitted(&harness, &ada, "null").await, 3);
     for none in ["[]", "{}", r#"{"a": 1}"#] {
-        assert_eq!(count_admitted(&bench, &ada, none).await, 0, "no value is one bucket: {none}");
+        assert_eq!(count_admitted(&harness, &ada, none).await, 0, "no value is one bucket: {none}");
     }
-    let refusal = refused(call_with(&bench, &ada, r#"{"repo": "x"}"#).await);
+    let refusal = refused(call_with(&harness, &ada, r#"{"repo": "x"}"#).await);
     assert_eq!((&*refusal.rule, refusal.scope), ("perValue[argument repo]", LimitScope::Value));
-    assert!(matches!(call_with(&bench, &anonymous(), r#"{"repo": "x"}"#).await, Err(Error::Denied)));
+    assert!(matches!(call_with(&harness, &anonymous(), r#"{"repo": "x"}"#).await, Err(Error::Denied)));
 }
 
 /// A caller without a verified identity creates no buckets.
 #[tokio::test]
 async fn a_caller_without_identity_has_one_bucket_for_all_values() {
-    let bench = harness(policy(by(argument(None), 3), vec![], Anonymous::Shared), None);
-    assert_eq!(count_admitted(&bench, &anonymous(), r#""x""#).await, 3);
-    assert_eq!(count_admitted(&bench, &anonymous(), r#""y""#).await, 0);
+    let harness = harness(policy(by(argument(None), 3), vec![], Anonymous::Shared), None);
+    assert_eq!(count_admitted(&harness, &anonymous(), r#""x""#).await, 3);
+    assert_eq!(count_admitted(&harness, &anonymous(), r#""y""#).await, 0);
 }
 
 #[tokio::test]
 async fn listed_values_count_for_all_callers_and_the_others_share_one() {
     let value = CallValue { ignore_case: true, ..argument(Some(&["x", "y"])) };
-    let bench = harness(policy(by(value, 3), vec![], Anonymous::Refuse), None);
-    assert_eq!(count_admitted(&bench, &caller("ada", "{}"), r#""x""#).await, 3);
-    assert_eq!(count_admitted(&bench, &caller("bob", "{}"), r#""X""#).await, 0);
-    assert_eq!(count_admitted(&bench, &anonymous(), r#""y""#).await, 3, "no identity is needed");
-    assert_eq!(count_admitted(&bench, &anonymous(), r#""z""#).await, 3);
-    assert_eq!(count_admitted(&bench, &anonymous(), r#""made up""#).await, 0);
+    let harness = harness(policy(by(value, 3), vec![], Anonymous::Refuse), None);
+    assert_eq!(count_admitted(&harness, &caller("ada", "{}"), r#""x""#).await, 3);
+    assert_eq!(count_admitted(&harness, &caller("bob", "{}"), r#""X""#).await, 0);
+    assert_eq!(count_admitted(&harness, &anonymous(), r#""y""#).await, 3, "no identity is needed");
+    assert_eq!(count_admitted(&harness, &anonymous(), r#""z""#).await, 3);
+    assert_eq!(count_admitted(&harness, &anonymous(), r#""made up""#).await, 0);
 }
 
 #[tokio::test]
@@ -91,19 +91,19 @@ async fn some_values_have_other_sizes() {
     let who = CallerSelector::Claim { claim: "repo".into(), value: Some("x".into()) };
     let overrides = Overrides::new(vec![Override { selector: who, size: LimitSize::Unlimited }]);
     let quota = Quota { overrides, ..quota(3, 3600).unwrap() };
-    let bench = harness(policy(limits(argument(None), quota), vec![], Anonymous::Refuse), None);
+    let harness = harness(policy(limits(argument(None), quota), vec![], Anonymous::Refuse), None);
     let ada = caller("ada", "{}");
     assert_eq!(
-        (count_admitted(&bench, &ada, r#""x""#).await, count_admitted(&bench, &ada, r#""y""#).await),
+        (count_admitted(&harness, &ada, r#""x""#).await, count_admitted(&harness, &ada, r#""y""#).await),
         (20, 3)
     );
 }
 
 #[tokio::test]
 async fn what_the_backend_may_read_otherwise_is_refused() {
-    let bench = harness(policy(by(argument(None), 3), vec![], Anonymous::Refuse), None);
+    let harness = harness(policy(by(argument(None), 3), vec![], Anonymous::Refuse), None);
     for arguments in [r#"{"repo": "x", "repo": "y"}"#, r#"{"REPO": "x"}"#] {
-        let outcome = call_with(&bench, &caller("ada", "{}"), arguments).await;
+        let outcome = call_with(&harness, &caller("ada", "{}"), arguments).await;
         assert!(matches!(outcome, Err(Error::InvalidRequest(_))), "{arguments}: {outcome:?}");
     }
 }
@@ -111,10 +111,10 @@ async fn what_the_backend_may_read_otherwise_is_refused() {
 #[tokio::test]
 async fn on_trial_nothing_is_refused() {
     let quota = Quota { mode: Mode::Shadow, ..quota(3, 3600).unwrap() };
-    let bench = harness(policy(limits(argument(None), quota), vec![], Anonymous::Refuse), None);
+    let harness = harness(policy(limits(argument(None), quota), vec![], Anonymous::Refuse), None);
     for ctx in [caller("ada", "{}"), anonymous()] {
-        assert_eq!(count_admitted(&bench, &ctx, r#""x""#).await, 20);
-        call_with(&bench, &ctx, r#"{"repo": "x", "repo": "y"}"#).await.unwrap();
+        assert_eq!(count_admitted(&harness, &ctx, r#""x""#).await, 20);
+        call_with(&harness, &ctx, r#"{"repo": "x", "repo": "y"}"#).await.unwrap();
     }
 }
 
@@ -122,10 +122,10 @@ async fn on_trial_nothing_is_refused() {
 #[tokio::test]
 async fn what_no_call_has_said_is_not_shown() {
     let server = Limits { shared: quota(9, 60), ..by(argument(None), 3) };
-    let bench = harness(policy(server, vec![], Anonymous::Refuse), None);
+    let harness = harness(policy(server, vec![], Anonymous::Refuse), None);
     let ada = caller("ada", "{}");
-    let tools = bench.gateway.list_tools(&ada).await.unwrap();
-    let views = bench.limiter.peek(&tools, &"a_search".into(), &ada).await.unwrap();
+    let tools = harness.gateway.list_tools(&ada).await.unwrap();
+    let views = harness.limiter.peek(&tools, &"a_search".into(), &ada).await.unwrap();
     assert_eq!(views.iter().map(|view| &*view.rule).collect::<Vec<_>>(), ["shared"]);
 }
 
@@ -137,21 +137,21 @@ fn reserved(all: u64, others: u64) -> Limits {
 
 #[tokio::test]
 async fn what_is_reserved_is_left_for_those_it_is_for() {
-    let bench = harness(policy(reserved(10, 8), vec![], Anonymous::Refuse), None);
+    let harness = harness(policy(reserved(10, 8), vec![], Anonymous::Refuse), None);
     let (other, oncall) = (caller("ada", "{}"), caller("bob", r#"{"groups": ["oncall"]}"#));
-    assert_eq!(count_admitted(&bench, &other, "1").await, 8);
-    let refusal = refused(call_with(&bench, &other, "{}").await);
+    assert_eq!(count_admitted(&harness, &other, "1").await, 8);
+    let refusal = refused(call_with(&harness, &other, "{}").await);
     assert_eq!((&*refusal.rule, refusal.scope), ("shared.unreserved", LimitScope::Server));
-    assert_eq!(count_admitted(&bench, &oncall, "1").await, 2);
-    let refusal = refused(call_with(&bench, &oncall, "{}").await);
+    assert_eq!(count_admitted(&harness, &oncall, "1").await, 2);
+    let refusal = refused(call_with(&harness, &oncall, "{}").await);
     assert_eq!(&*refusal.rule, "shared");
 }
 
 #[tokio::test]
 async fn those_for_whom_a_part_is_reserved_may_use_all() {
-    let bench = harness(policy(reserved(10, 8), vec![], Anonymous::Refuse), None);
-    assert_eq!(count_admitted(&bench, &caller("bob", r#"{"groups": ["oncall"]}"#), "1").await, 10);
-    assert_eq!(count_admitted(&bench, &caller("ada", "{}"), "1").await, 0);
+    let harness = harness(policy(reserved(10, 8), vec![], Anonymous::Refuse), None);
+    assert_eq!(count_admitted(&harness, &caller("bob", r#"{"groups": ["oncall"]}"#), "1").await, 10);
+    assert_eq!(count_admitted(&harness, &caller("ada", "{}"), "1").await, 0);
 }
 
 /// Calls that wait for the unreserved part of a bucket do not hold up the callers of the reserved part.

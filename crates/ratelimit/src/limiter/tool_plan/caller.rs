@@ -22,15 +22,15 @@ impl Limiter {
     /// The caller as the limits see it; refuses a caller without identity where the policy says so.
     pub(in crate::limiter) fn limited_user(
         &self,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         ctx: &CallContext,
     ) -> Result<LimitedUser, Error> {
-        if !bound.plan.needs_user {
+        if !tool_plan.plan.needs_user {
             return Ok(LimitedUser::default());
         }
         match self.find_user(&ctx.caller, ctx.peer_address) {
             Some(user) => Ok(user),
-            None if bound.plan.has_enforced_per_user() => Err(Error::Denied),
+            None if tool_plan.plan.has_enforced_per_user() => Err(Error::Denied),
             // Rules in shadow mode refuse no call.
             None => Ok(LimitedUser::default()),
         }
@@ -70,36 +70,39 @@ impl Limiter {
     /// [`Error::InvalidRequest`] where an argument or header that a limit counts by is ambiguous.
     pub(in crate::limiter) fn caller_variation(
         &self,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         (ctx, arguments): (&CallContext, Arguments<'_>),
-        place: u8,
+        percentile: u8,
     ) -> Result<CallerVariation, Error> {
-        let varies = &bound.plan.variation_inputs;
-        let told: Result<Vec<Vec<ValueWithText>>, Error> = varies
+        let variation_inputs = &tool_plan.plan.variation_inputs;
+        let values_with_text: Result<Vec<Vec<ValueWithText>>, Error> = variation_inputs
             .values
             .iter()
-            .map(|needed| self.required_values(bound, (ctx, arguments), needed, place))
+            .map(|required| self.required_values(tool_plan, (ctx, arguments), required, percentile))
             .collect();
-        let told = told?;
+        let values_with_text = values_with_text?;
         let mut sizes = SmallVec::new();
-        for OverriddenLimit { overrides, value_index: value, rule: _ } in &varies.overridden {
-            match value.and_then(|value| told.get(value)) {
-                None => sizes.push(overrides.find(|who| self.is_selected(&ctx.caller, who))),
+        for OverriddenLimit { overrides, value_index: value, rule: _ } in &variation_inputs.overridden {
+            match value.and_then(|value| values_with_text.get(value)) {
+                None => sizes.push(overrides.find(|selector| self.is_selected(&ctx.caller, selector))),
                 Some(values) => {
-                    let of =
-                        |(text, _): &ValueWithText| overrides.find(|who| selects_value(text.as_deref(), who));
+                    let of = |(text, _): &ValueWithText| {
+                        overrides.find(|selector| selects_value(text.as_deref(), selector))
+                    };
                     sizes.extend(values.iter().map(of));
                 }
             }
         }
-        let values = |told: Vec<ValueWithText>| told.into_iter().map(|(_, value)| value).collect();
-        Ok((told.into_iter().map(values).collect(), sizes))
+        let values = |values_with_text: Vec<ValueWithText>| {
+            values_with_text.into_iter().map(|(_, value)| value).collect()
+        };
+        Ok((values_with_text.into_iter().map(values).collect(), sizes))
     }
 
     /// Whether an override of a limit per user selects a caller.
-    fn is_selected(&self, caller: &Caller, who: &CallerSelector) -> bool {
-        let Caller::Known(identity) = caller else { return matches!(who, CallerSelector::Others) };
-        match who {
+    fn is_selected(&self, caller: &Caller, selector: &CallerSelector) -> bool {
+        let Caller::Known(identity) = caller else { return matches!(selector, CallerSelector::Others) };
+        match selector {
             CallerSelector::Others => true,
             CallerSelector::Subject { subject, issuer } => {
                 *identity.subject == **subject
@@ -107,8 +110,8 @@ impl Limiter {
             }
             CallerSelector::Group(group) => is_in_group(identity, &self.planner.policy().group_claims, group),
             CallerSelector::Claim { claim, value } => {
-                let said = claim_value(identity, claim);
-                said.values().iter().any(|text| value.as_ref().is_none_or(|value| **text == **value))
+                let claim_value = claim_value(identity, claim);
+                claim_value.values().iter().any(|text| value.as_ref().is_none_or(|value| **text == **value))
             }
         }
     }

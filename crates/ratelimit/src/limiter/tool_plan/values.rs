@@ -30,18 +30,20 @@ impl Limiter {
     /// [`Error::InvalidRequest`] where an argument or header has no single value.
     pub(in crate::limiter) fn required_values(
         &self,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         (ctx, arguments): (&CallContext, Arguments<'_>),
-        needed: &RequiredValue,
-        place: u8,
+        required: &RequiredValue,
+        percentile: u8,
     ) -> Result<Vec<ValueWithText>, Error> {
-        match (&needed.source, arguments) {
-            (ValueSource::Claim(claim), _) => self.claim_values(bound, &ctx.caller, (needed, claim), place),
+        match (&required.source, arguments) {
+            (ValueSource::Claim(claim), _) => {
+                self.claim_values(tool_plan, &ctx.caller, (required, claim), percentile)
+            }
             (ValueSource::Call(_), Arguments::Unknown) => Ok(Vec::new()),
             (ValueSource::Call(value), Arguments::Sent(arguments)) => {
                 match crate::plan::call_values::call_value_text(value, arguments, &ctx.passthrough_headers) {
-                    Ok(text) => self.call_part_value(bound, ctx, (needed, value, text), place),
-                    Err(fault) => self.ambiguous_value(bound, needed, place, &fault),
+                    Ok(text) => self.call_part_value(tool_plan, ctx, (required, value, text), percentile),
+                    Err(fault) => self.ambiguous_value(tool_plan, required, percentile, &fault),
                 }
                 .map(|told| vec![told])
             }
@@ -52,95 +54,102 @@ impl Limiter {
     /// its caller alone.
     fn call_part_value(
         &self,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         ctx: &CallContext,
-        (needed, value, text): (&RequiredValue, &CallValue, Option<String>),
-        place: u8,
+        (required, value, text): (&RequiredValue, &CallValue, Option<String>),
+        percentile: u8,
     ) -> Result<ValueWithText, Error> {
-        let kind = needed.source.kind().key_stem();
+        let kind = required.source.kind().key_stem();
         if let Some(listed) = &value.listed {
             let text = text.filter(|text| listed.iter().any(|one| **one == **text));
-            let kept = self.bucket_value(&(kind, needed.source.name(), &text), text.as_deref(), None);
-            return Ok((text, kept));
+            let bucket_value =
+                self.bucket_value(&(kind, required.source.name(), &text), text.as_deref(), None);
+            return Ok((text, bucket_value));
         }
         let owner = self.find_user(&ctx.caller, ctx.peer_address);
         let Some(user) = owner.as_ref().and_then(|user| user.local) else {
-            if self.is_value_enforced(bound, needed, place, "the caller has no identity") {
+            if self.is_value_enforced(tool_plan, required, percentile, "the caller has no identity") {
                 return Err(Error::Denied);
             }
-            return Ok(self.refused_in_shadow(needed));
+            return Ok(self.refused_in_shadow(required));
         };
         // A caller without a verified identity creates no buckets.
         let text = text.filter(|_| matches!(ctx.caller, Caller::Known(_)));
-        let parts = (kind, needed.source.name(), &text, user.number());
+        let parts = (kind, required.source.name(), &text, user.number());
         let digest = owner.and_then(|user| user.shared).map(|shared| shared.digest);
-        let kept = self.bucket_value(&parts, text.as_deref(), digest.as_deref());
-        Ok((text, BucketValue { chosen_by: Some(user), ..kept }))
+        let bucket_value = self.bucket_value(&parts, text.as_deref(), digest.as_deref());
+        Ok((text, BucketValue { chosen_by: Some(user), ..bucket_value }))
     }
 
     /// The charged values of a caller's claim.
     fn claim_values(
         &self,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         caller: &Caller,
-        (needed, claim): (&RequiredValue, &Arc<str>),
-        place: u8,
+        (required, claim): (&RequiredValue, &Arc<str>),
+        percentile: u8,
     ) -> Result<Vec<ValueWithText>, Error> {
         let texts = match caller {
             Caller::Known(identity) => charged_texts(
                 claim_value(identity, claim),
-                needed.list_handling,
-                needed.largest_quota.as_ref(),
+                required.list_handling,
+                required.largest_quota.as_ref(),
             ),
             Caller::Anonymous => Vec::new(),
         };
-        let kept = |text: Option<&str>| self.bucket_value(&(&**claim, text), text, None);
+        let bucket_value = |text: Option<&str>| self.bucket_value(&(&**claim, text), text, None);
         if texts.is_empty() {
             let lacks = "the caller lacks the claim";
-            let is_refused = needed.missing == MissingValue::Refuse;
-            if is_refused && self.is_value_enforced(bound, needed, place, lacks) {
+            let is_refused = required.missing == MissingValue::Refuse;
+            if is_refused && self.is_value_enforced(tool_plan, required, percentile, lacks) {
                 return Err(Error::Denied);
             }
-            return Ok(vec![(None, BucketValue { is_refused, ..kept(None) })]);
+            return Ok(vec![(None, BucketValue { is_refused, ..bucket_value(None) })]);
         }
         let told = |text: String| {
-            let kept = kept(Some(&text));
-            (Some(text), kept)
+            let bucket_value = bucket_value(Some(&text));
+            (Some(text), bucket_value)
         };
         let mut told: Vec<ValueWithText> = texts.into_iter().map(told).collect();
         // The order in which their buckets are locked.
-        told.sort_by_key(|(_, kept)| kept.key);
+        told.sort_by_key(|(_, bucket_value)| bucket_value.key);
         Ok(told)
     }
 
     /// Handles the value of an argument or header that the backend may read differently.
     fn ambiguous_value(
         &self,
-        bound: &ToolPlan,
-        needed: &RequiredValue,
-        place: u8,
+        tool_plan: &ToolPlan,
+        required: &RequiredValue,
+        percentile: u8,
         fault: &Ambiguity,
     ) -> Result<ValueWithText, Error> {
-        if self.is_value_enforced(bound, needed, place, "an argument or header has no one value") {
-            let rule = needed.source.config_path();
+        if self.is_value_enforced(tool_plan, required, percentile, "an argument or header has no one value") {
+            let rule = required.source.config_path();
             return Err(Error::InvalidRequest(format!("{fault}, and `{rule}` counts by it")));
         }
-        Ok(self.refused_in_shadow(needed))
+        Ok(self.refused_in_shadow(required))
     }
 
     /// Whether a limit refuses this caller; logs the refusal, or what a rule in shadow mode would have
     /// refused.
-    fn is_value_enforced(&self, bound: &ToolPlan, needed: &RequiredValue, place: u8, reason: &str) -> bool {
-        let rule = needed.source.config_path();
-        let is_in_force = place < needed.enforced_percent;
+    fn is_value_enforced(
+        &self,
+        tool_plan: &ToolPlan,
+        required: &RequiredValue,
+        percentile: u8,
+        reason: &str,
+    ) -> bool {
+        let rule = required.source.config_path();
+        let is_in_force = percentile < required.enforced_percent;
         let would = if is_in_force { "" } else { "a rule in shadow mode would have " };
-        tracing::info!(asked = %bound.limited, rule, "{would}refused: {reason}");
+        tracing::info!(asked = %tool_plan.limited, rule, "{would}refused: {reason}");
         is_in_force
     }
 
     /// The value of a call that a limit in shadow mode would have refused because it has none.
-    fn refused_in_shadow(&self, needed: &RequiredValue) -> ValueWithText {
-        let parts = (needed.source.kind().key_stem(), needed.source.name(), None::<&str>);
+    fn refused_in_shadow(&self, required: &RequiredValue) -> ValueWithText {
+        let parts = (required.source.kind().key_stem(), required.source.name(), None::<&str>);
         (None, BucketValue { is_refused: true, ..self.bucket_value(&parts, None, None) })
     }
 
@@ -172,8 +181,8 @@ fn identity_from_issuer(issuer: &str) -> Identity {
 }
 
 /// Whether an override of a limit by value selects this value.
-pub(in crate::limiter) fn selects_value(text: Option<&str>, who: &CallerSelector) -> bool {
-    match who {
+pub(in crate::limiter) fn selects_value(text: Option<&str>, selector: &CallerSelector) -> bool {
+    match selector {
         CallerSelector::Others | CallerSelector::Claim { value: None, .. } => true,
         CallerSelector::Claim { value: Some(value), .. } => text == Some(&**value),
         CallerSelector::Subject { .. } | CallerSelector::Group(_) => false,
@@ -181,8 +190,8 @@ pub(in crate::limiter) fn selects_value(text: Option<&str>, who: &CallerSelector
 }
 
 /// The values that are charged: the only one; or, of a list, each value or the one that a limit allows most.
-fn charged_texts(said: ClaimValue, lists: ListHandling, largest_of: Option<&Quota>) -> Vec<String> {
-    let mut texts = match (said, lists) {
+fn charged_texts(claim_value: ClaimValue, lists: ListHandling, largest_of: Option<&Quota>) -> Vec<String> {
+    let mut texts = match (claim_value, lists) {
         (ClaimValue::Missing, _) | (ClaimValue::List(_), ListHandling::Missing) => return Vec::new(),
         (ClaimValue::One(text), _) => return vec![text],
         (ClaimValue::List(texts), ListHandling::Each | ListHandling::Largest) => texts,
@@ -200,7 +209,9 @@ fn charged_texts(said: ClaimValue, lists: ListHandling, largest_of: Option<&Quot
 /// order.
 fn most_allowed(texts: Vec<String>, quota: &Quota) -> Option<String> {
     let size = |text: &String| -> LimitSizeRef<'_> {
-        quota.overrides.size(quota.overrides.find(|who| selects_value(Some(text), who)), &quota.windows)
+        quota
+            .overrides
+            .size(quota.overrides.find(|selector| selects_value(Some(text), selector)), &quota.windows)
     };
     texts.into_iter().max_by(|one, other| size(one).compare(&size(other)))
 }

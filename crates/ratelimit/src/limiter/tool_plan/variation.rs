@@ -36,28 +36,30 @@ impl Limiter {
     /// ambiguous. [`Error::RateLimited`] for a call with long arguments that even the minimum price refuses.
     pub(crate) fn plan_call(
         &self,
-        bound: &Arc<ToolPlan>,
+        tool_plan: &Arc<ToolPlan>,
         ctx: &CallContext,
         arguments: Option<&Json>,
         may_be_paid: bool,
     ) -> Result<Arc<ToolPlan>, Error> {
-        let mut event = DecisionEvent::new(&bound.limited, self.clock.now());
-        let varied = self.plan_unpriced_variant(bound, ctx, Arguments::Sent(arguments)).and_then(|bound| {
-            let is_long = arguments.is_some_and(|arguments| arguments.as_str().len() > UNPRICED_BYTES_MAX);
-            let is_priced = !bound.plan.variation_inputs.prices.is_empty();
-            let refusal = if is_priced && is_long && !may_be_paid {
-                self.minimum_price_refusal(&bound, ctx)
-            } else {
-                None
-            };
-            match refusal {
-                Some(refusal) => Err(refusal),
-                None => with_price(bound, &ctx.caller, Arguments::Sent(arguments)),
-            }
-        });
+        let mut event = DecisionEvent::new(&tool_plan.limited, self.clock.now());
+        let varied =
+            self.plan_unpriced_variant(tool_plan, ctx, Arguments::Sent(arguments)).and_then(|tool_plan| {
+                let is_long =
+                    arguments.is_some_and(|arguments| arguments.as_str().len() > UNPRICED_BYTES_MAX);
+                let is_priced = !tool_plan.plan.variation_inputs.prices.is_empty();
+                let refusal = if is_priced && is_long && !may_be_paid {
+                    self.minimum_price_refusal(&tool_plan, ctx)
+                } else {
+                    None
+                };
+                match refusal {
+                    Some(refusal) => Err(refusal),
+                    None => with_price(tool_plan, &ctx.caller, Arguments::Sent(arguments)),
+                }
+            });
         if let Err(error) = &varied {
             if let Error::RateLimited(refusal) = error {
-                event.checked_scopes.extend(bound.plan.enforced_scopes());
+                event.checked_scopes.extend(tool_plan.plan.enforced_scopes());
                 (event.scope, event.refusal) = (Some(refusal.scope), Some(&**refusal));
                 if let Caller::Known(identity) = &ctx.caller {
                     self.top_callers.count(self.user_key(identity), identity, true);
@@ -70,13 +72,13 @@ impl Limiter {
 
     /// The refusal of a call that its buckets cannot pay even at the minimum price, as far as this process
     /// knows without asking the store.
-    fn minimum_price_refusal(&self, bound: &ToolPlan, ctx: &CallContext) -> Option<Error> {
-        let user = self.limited_user(bound, ctx).ok()?;
-        if let Some(error) = self.futile_wait_refusal(bound, &user) {
+    fn minimum_price_refusal(&self, tool_plan: &ToolPlan, ctx: &CallContext) -> Option<Error> {
+        let user = self.limited_user(tool_plan, ctx).ok()?;
+        if let Some(error) = self.futile_wait_refusal(tool_plan, &user) {
             return Some(error);
         }
-        let sharing = self.sharing.as_ref().filter(|_| !bound.plan.may_wait)?;
-        self.check_known_refusal(sharing, bound, &user).err().map(|denial| denial.error)
+        let sharing = self.sharing.as_ref().filter(|_| !tool_plan.plan.may_wait)?;
+        self.check_known_refusal(sharing, tool_plan, &user).err().map(|refusal| refusal.error)
     }
 
     /// The plan of one call, whether it is made or not.
@@ -85,37 +87,37 @@ impl Limiter {
     /// [`Error::Denied`] and [`Error::InvalidRequest`] as [`Limiter::plan_call`].
     pub(crate) fn plan_variant(
         &self,
-        bound: &Arc<ToolPlan>,
+        tool_plan: &Arc<ToolPlan>,
         ctx: &CallContext,
         arguments: Arguments<'_>,
     ) -> Result<Arc<ToolPlan>, Error> {
-        with_price(self.plan_unpriced_variant(bound, ctx, arguments)?, &ctx.caller, arguments)
+        with_price(self.plan_unpriced_variant(tool_plan, ctx, arguments)?, &ctx.caller, arguments)
     }
 
     /// The plan of a caller's calls at the minimum price.
     fn plan_unpriced_variant(
         &self,
-        bound: &Arc<ToolPlan>,
+        tool_plan: &Arc<ToolPlan>,
         ctx: &CallContext,
         arguments: Arguments<'_>,
     ) -> Result<Arc<ToolPlan>, Error> {
-        let varies = &bound.plan.variation_inputs;
-        if varies.is_empty() {
-            return Ok(bound.clone());
+        let variation_inputs = &tool_plan.plan.variation_inputs;
+        if variation_inputs.is_empty() {
+            return Ok(tool_plan.clone());
         }
         let place = self.percentile(ctx);
-        let reached = varies.percents.iter().copied().take_while(|percent| *percent <= place);
-        let (values, sizes) = self.caller_variation(bound, (ctx, arguments), place)?;
+        let reached = variation_inputs.percents.iter().copied().take_while(|percent| *percent <= place);
+        let (values, sizes) = self.caller_variation(tool_plan, (ctx, arguments), place)?;
         let standing = reached.last().unwrap_or(0);
-        let periods = self.current_periods(bound);
+        let periods = self.current_periods(tool_plan);
         let variation = Variation { costs: Costs::default(), values, sizes, percentile: standing, periods };
         let makers = (&*self.planner, self.leases.as_deref());
-        Ok(bound.variant(makers, variation, self.clock.now()))
+        Ok(tool_plan.variant(makers, variation, self.clock.now()))
     }
 
     /// The present periods of calendar quotas.
-    pub(in crate::limiter) fn current_periods(&self, bound: &ToolPlan) -> SmallVec<[Period; 1]> {
-        let calendars = &bound.plan.variation_inputs.calendars;
+    pub(in crate::limiter) fn current_periods(&self, tool_plan: &ToolPlan) -> SmallVec<[Period; 1]> {
+        let calendars = &tool_plan.plan.variation_inputs.calendars;
         if calendars.is_empty() {
             return SmallVec::new();
         }
@@ -126,29 +128,35 @@ impl Limiter {
 
 /// The plan of a call at the price of its arguments.
 fn with_price(
-    bound: Arc<ToolPlan>,
+    tool_plan: Arc<ToolPlan>,
     caller: &Caller,
     arguments: Arguments<'_>,
 ) -> Result<Arc<ToolPlan>, Error> {
-    Ok(match call_costs(&bound, caller, arguments)? {
-        Some(costs) => Arc::new(bound.with_costs(costs)),
-        None => bound,
+    Ok(match call_costs(&tool_plan, caller, arguments)? {
+        Some(costs) => Arc::new(tool_plan.with_costs(costs)),
+        None => tool_plan,
     })
 }
 
 /// What a call costs, where that is more than the minimum of the rules.
-fn call_costs(bound: &ToolPlan, caller: &Caller, arguments: Arguments<'_>) -> Result<Option<Costs>, Error> {
-    let (Arguments::Sent(arguments), Some(tool)) = (arguments, bound.request.tool()) else { return Ok(None) };
+fn call_costs(
+    tool_plan: &ToolPlan,
+    caller: &Caller,
+    arguments: Arguments<'_>,
+) -> Result<Option<Costs>, Error> {
+    let (Arguments::Sent(arguments), Some(tool)) = (arguments, tool_plan.request.tool()) else {
+        return Ok(None);
+    };
     let priced = PricedCall { tool, caller, arguments, after: None };
     let mut costs = Costs::default();
-    for RulePrice { price, shadow_rule: trial } in &bound.plan.variation_inputs.prices {
+    for RulePrice { price, shadow_rule: trial } in &tool_plan.plan.variation_inputs.prices {
         match (price.evaluate(&priced), trial) {
             (Ok(cost), _) => {
                 if let Some(cost) = NonZeroU32::new(cost) {
                     costs.add(*trial, cost);
                 }
             }
-            (Err(error), None) if bound.plan.has_enforced() => {
+            (Err(error), None) if tool_plan.plan.has_enforced() => {
                 // The cost of the call is unknown, so it is refused.
                 let tool = &tool.name;
                 tracing::info!(%tool, %price, error = error.for_log(), "refused: the price cannot be computed");
@@ -163,7 +171,7 @@ fn call_costs(bound: &ToolPlan, caller: &Caller, arguments: Arguments<'_>) -> Re
             }
         }
     }
-    let is_dearer = bound
+    let is_dearer = tool_plan
         .plan
         .buckets
         .iter()

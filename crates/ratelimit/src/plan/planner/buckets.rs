@@ -28,25 +28,26 @@ impl Planner {
         plan: &mut Plan,
         subject: &LimitSubject<'_>,
         (call, now): (&Variation, Micros),
-        due: &CallerQuota<'_>,
+        caller_quota: &CallerQuota<'_>,
     ) {
-        let CallerQuota { owner: whose, quota, value_source: of, value, size_index: _ } = *due;
+        let CallerQuota { owner: whose, quota, value_source: of, value, size_index: _ } = *caller_quota;
         plan.variation_inputs
             .percents
             .extend(quota.percent.filter(|_| quota.mode == Mode::Enforce).map(NonZeroU8::get));
-        let (windows, is_blocked) = due.windows();
+        let (windows, is_blocked) = caller_quota.windows();
         if windows.is_empty() {
             return;
         }
-        let rule = due.rule(subject);
+        let rule = caller_quota.rule(subject);
         let mode = quota.mode_at(call.percentile);
-        let cost = call_cost(subject, call, due, mode, is_blocked);
+        let cost = call_cost(subject, call, caller_quota, mode, is_blocked);
         for (window, Window { rate, calendar }) in windows.iter().enumerate() {
             let lease = self.lease_policy(subject, whose, rate);
-            let kept = lease.map_or(*rate, |lease| lease.stored_rate(rate));
+            let stored_rate = lease.map_or(*rate, |lease| lease.stored_rate(rate));
             let excess = |lease: LeasePolicy| if lease.hold_back { 0 } else { lease.excess(rate) };
             let name = period_key_part(windows, window);
-            let entry = self.sized_definition(subject, due, (&name, due.size_index), kept);
+            let definition =
+                self.sized_definition(subject, caller_quota, (&name, caller_quota.size_index), stored_rate);
             let resets =
                 calendar.as_ref().map(|calendar| current_period(calendar, &plan.variation_inputs, call));
             // In a shared store each period is a bucket of its own. In this process it is the same bucket at
@@ -56,14 +57,15 @@ impl Planner {
                 Some(CalendarPeriod { period: Period { start, .. }, .. }) => {
                     self.note_period(*start);
                     let mut starts = self.period_starts.write();
-                    let newest = starts.entry(entry.id).or_default();
+                    let newest = starts.entry(definition.id).or_default();
                     *newest = (*newest).max(*start);
                     format!("{name}.{}", start.0 / 1_000_000)
                 }
             };
-            let (holder, cell) = self.level_storage(&entry, (subject, due, &name), &kept, now);
+            let (holder, cell) =
+                self.level_storage(&definition, (subject, caller_quota, &name), &stored_rate, now);
             plan.buckets.push(PlannedBucket {
-                id: entry.id,
+                id: definition.id,
                 lock_rank: lock_rank(subject.rule, whose, window),
                 key: value_bucket_key(&subject.bucket_key(&period, whose, of), value.map(|(_, value)| value)),
                 legacy_window: LegacyWindow {
@@ -73,15 +75,15 @@ impl Planner {
                 },
                 rule: rule.clone(),
                 scope: subject.scope(whose),
-                rate: kept,
+                rate: stored_rate,
                 cost,
-                cost_units: kept.units(u64::from(cost.get())),
+                cost_units: stored_rate.units(u64::from(cost.get())),
                 mode,
                 shadow_rule: subject.shadow_rule,
                 percent: quota.percent,
                 storage: holder,
                 owner: cell,
-                other_sizes: self.other_sizes(subject, due, (entry.id, &name)),
+                other_sizes: self.other_sizes(subject, caller_quota, (definition.id, &name)),
                 is_blocked,
                 // Calls do not wait for the next calendar period.
                 wait_max: if resets.is_some() { 0 } else { subject.wait_max() },
@@ -101,11 +103,11 @@ impl Planner {
     fn lease_policy(
         &self,
         subject: &LimitSubject<'_>,
-        whose: BucketOwner,
+        owner: BucketOwner,
         rate: &Rate,
     ) -> Option<LeasePolicy> {
         let lease = self.policy.consistency.lease_policy();
-        let is_shared = matches!(whose, BucketOwner::Everybody | BucketOwner::Unreserved);
+        let is_shared = matches!(owner, BucketOwner::Everybody | BucketOwner::Unreserved);
         lease.filter(|lease| is_shared && lease.is_leased(rate, subject.cost_max))
     }
 
@@ -114,15 +116,15 @@ impl Planner {
     fn sized_definition(
         &self,
         subject: &LimitSubject<'_>,
-        due: &CallerQuota<'_>,
+        caller_quota: &CallerQuota<'_>,
         (period, size): (&str, Option<u16>),
         rate: Rate,
     ) -> BucketDefinition {
         let name = |subject: &LimitSubject<'_>| {
-            let key = subject.bucket_key(period, due.owner, due.value_source);
-            match size.and_then(|place| due.quota.overrides.selector(place)) {
+            let key = subject.bucket_key(period, caller_quota.owner, caller_quota.value_source);
+            match size.and_then(|place| caller_quota.quota.overrides.selector(place)) {
                 None => key,
-                Some(who) => format!("{key}{SIZE_SEPARATOR}{who}").into(),
+                Some(selector) => format!("{key}{SIZE_SEPARATOR}{selector}").into(),
             }
         };
         self.find_or_add_definition(subject, &name, Some(rate))
@@ -132,22 +134,23 @@ impl Planner {
     fn other_sizes(
         &self,
         subject: &LimitSubject<'_>,
-        due: &CallerQuota<'_>,
+        caller_quota: &CallerQuota<'_>,
         (own, period): (BucketId, &str),
     ) -> SmallVec<[BucketId; 2]> {
-        if due.owner != BucketOwner::User {
+        if caller_quota.owner != BucketOwner::User {
             return SmallVec::new();
         }
         // The bucket may have had other sizes in the last process.
-        let mut others = self.restored_sizes(own, &subject.bucket_key(period, due.owner, due.value_source));
-        let overrides = &due.quota.overrides;
-        let places = std::iter::once(None).chain((0..).map(Some).take(overrides.iter().count()));
-        for place in places.filter(|place| *place != due.size_index) {
+        let mut others = self
+            .restored_sizes(own, &subject.bucket_key(period, caller_quota.owner, caller_quota.value_source));
+        let overrides = &caller_quota.quota.overrides;
+        let size_indices = std::iter::once(None).chain((0..).map(Some).take(overrides.iter().count()));
+        for place in size_indices.filter(|place| *place != caller_quota.size_index) {
             // A blocking override has the common windows, but nothing is ever spent from them.
-            let (windows, is_blocked) = CallerQuota { size_index: place, ..*due }.windows();
+            let (windows, is_blocked) = CallerQuota { size_index: place, ..*caller_quota }.windows();
             let same = |index: &usize| !is_blocked && period_key_part(windows, *index) == period;
             if let Some(window) = (0..windows.len()).find(same).and_then(|index| windows.get(index)) {
-                let id = self.sized_definition(subject, due, (period, place), window.rate).id;
+                let id = self.sized_definition(subject, caller_quota, (period, place), window.rate).id;
                 if !others.contains(&id) {
                     others.push(id);
                 }
@@ -159,25 +162,32 @@ impl Planner {
     /// Where the level of a bucket is stored, and the key of its value if the bucket is for one.
     fn level_storage(
         &self,
-        entry: &BucketDefinition,
-        (subject, due, period): (&LimitSubject<'_>, &CallerQuota<'_>, &str),
+        definition: &BucketDefinition,
+        (subject, caller_quota, period): (&LimitSubject<'_>, &CallerQuota<'_>, &str),
         rate: &Rate,
         now: Micros,
     ) -> (LevelStorage, Option<UserKey>) {
-        match (due.owner, due.value) {
-            (BucketOwner::User, _) if due.quota.mode == Mode::Shadow => (LevelStorage::ShadowUser, None),
+        match (caller_quota.owner, caller_quota.value) {
+            (BucketOwner::User, _) if caller_quota.quota.mode == Mode::Shadow => {
+                (LevelStorage::ShadowUser, None)
+            }
             (BucketOwner::User, _) => (LevelStorage::User, None),
             (BucketOwner::Everybody | BucketOwner::Unreserved, _) | (BucketOwner::Value(..), None) => {
-                (LevelStorage::Shared(entry.shared_state.clone()), None)
+                (LevelStorage::Shared(definition.shared_state.clone()), None)
             }
             (BucketOwner::Value(..), Some((place, value))) => {
                 let most = self.policy.memory.user_count_max;
                 let time = |id: BucketId| self.bucket_time(id, now);
-                let mut cells = self.value_buckets(due.quota.mode).lock();
-                let wanted = (entry.id, value.key, value.chosen_by);
-                let (key, cell) = cells.get_or_insert(wanted, (place, most), rate, (now, &time));
-                let base = subject.bucket_key(period, due.owner, due.value_source);
-                self.merge_restored_value((entry.id, value.key), (rate, &base), &cell, &mut cells);
+                let mut value_buckets = self.value_buckets(caller_quota.quota.mode).lock();
+                let wanted = (definition.id, value.key, value.chosen_by);
+                let (key, cell) = value_buckets.get_or_insert(wanted, (place, most), rate, (now, &time));
+                let base = subject.bucket_key(period, caller_quota.owner, caller_quota.value_source);
+                self.merge_restored_value(
+                    (definition.id, value.key),
+                    (rate, &base),
+                    &cell,
+                    &mut value_buckets,
+                );
                 (LevelStorage::Shared(cell), Some(key))
             }
         }
@@ -185,8 +195,12 @@ impl Planner {
 }
 
 /// The current period of a quota for a call; an empty period in a plan that is not for one call.
-fn current_period(calendar: &Arc<Calendar>, varies: &VariationInputs, call: &Variation) -> CalendarPeriod {
-    let place = varies.calendars.iter().position(|known| known == calendar);
+fn current_period(
+    calendar: &Arc<Calendar>,
+    variation_inputs: &VariationInputs,
+    call: &Variation,
+) -> CalendarPeriod {
+    let place = variation_inputs.calendars.iter().position(|known| known == calendar);
     let period = place.and_then(|place| call.periods.get(place)).copied().unwrap_or_default();
     CalendarPeriod { period, calendar: calendar.clone() }
 }
@@ -196,11 +210,11 @@ fn current_period(calendar: &Arc<Calendar>, varies: &VariationInputs, call: &Var
 fn call_cost(
     subject: &LimitSubject<'_>,
     call: &Variation,
-    due: &CallerQuota<'_>,
+    caller_quota: &CallerQuota<'_>,
     mode: Mode,
     is_blocked: bool,
 ) -> NonZeroU32 {
-    let lacks_claim = mode == Mode::Shadow && due.value.is_some_and(|(_, value)| value.is_refused);
+    let lacks_claim = mode == Mode::Shadow && caller_quota.value.is_some_and(|(_, value)| value.is_refused);
     if is_blocked || lacks_claim {
         UNPAYABLE
     } else {

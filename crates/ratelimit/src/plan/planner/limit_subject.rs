@@ -57,8 +57,8 @@ impl LimitSubject<'_> {
     /// The bucket's key in a shared store, without a user or a value. It contains what the bucket counts, and
     /// its period. Parts that a backend or an operator chose are length-prefixed, so no two buckets have the
     /// same key.
-    pub(super) fn bucket_key(&self, period: &str, whose: BucketOwner, of: Option<&ValueSource>) -> Arc<str> {
-        let stem = self.key_stem(whose);
+    pub(super) fn bucket_key(&self, period: &str, owner: BucketOwner, of: Option<&ValueSource>) -> Arc<str> {
+        let stem = self.key_stem(owner);
         match of.map(ValueSource::name) {
             None => format!("{stem}:{period}").into(),
             Some(name) => format!("{stem}:{period}:{}:{name}", name.len()).into(),
@@ -71,19 +71,19 @@ impl LimitSubject<'_> {
     }
 
     /// The key of a slot limit. No key of a bucket has its prefix.
-    pub(super) fn slot_limit_key(&self, whose: BucketOwner) -> Arc<str> {
-        format!("slots:{}", self.key_stem(whose)).into()
+    pub(super) fn slot_limit_key(&self, owner: BucketOwner) -> Arc<str> {
+        format!("slots:{}", self.key_stem(owner)).into()
     }
 
-    pub(super) fn key_stem(&self, whose: BucketOwner) -> String {
-        let mut key = String::from(match whose {
+    pub(super) fn key_stem(&self, owner: BucketOwner) -> String {
+        let mut key = String::from(match owner {
             BucketOwner::Everybody => "shared",
             BucketOwner::Unreserved => "unreserved",
             BucketOwner::Value(_, kind) => kind.key_stem(),
             BucketOwner::User => "user",
         });
         if self.rule.is_some() {
-            key.push_str(if matches!(whose, BucketOwner::Everybody | BucketOwner::Unreserved) {
+            key.push_str(if matches!(owner, BucketOwner::Everybody | BucketOwner::Unreserved) {
                 ":tool"
             } else {
                 "-tool"
@@ -102,9 +102,9 @@ impl LimitSubject<'_> {
         key
     }
 
-    pub(super) fn scope(&self, whose: BucketOwner) -> LimitScope {
+    pub(super) fn scope(&self, owner: BucketOwner) -> LimitScope {
         let [all, claim, value, user] = self.scopes;
-        match whose {
+        match owner {
             BucketOwner::Everybody | BucketOwner::Unreserved => all,
             BucketOwner::Value(_, ValueKind::Claim) => claim,
             BucketOwner::Value(..) => value,
@@ -115,8 +115,8 @@ impl LimitSubject<'_> {
 
 /// The period of a window in the key of its bucket. A quota has at most one window per period. If a policy
 /// has more anyway, a number tells them apart.
-pub(super) fn period_key_part(windows: &[Window], place: usize) -> String {
-    let Some(window) = windows.get(place) else { return String::new() };
+pub(super) fn period_key_part(windows: &[Window], index: usize) -> String {
+    let Some(window) = windows.get(index) else { return String::new() };
     if let Some(calendar) = &window.calendar {
         return calendar.key_part();
     }
@@ -127,7 +127,7 @@ pub(super) fn period_key_part(windows: &[Window], place: usize) -> String {
         micros => format!("{micros}us"),
     };
     let is_namesake = |window: &&Window| window.calendar.is_none() && window.rate.configured().1 == own;
-    match windows.iter().take(place).filter(is_namesake).count() {
+    match windows.iter().take(index).filter(is_namesake).count() {
         0 => name,
         earlier => format!("{name}.{earlier}"),
     }
@@ -181,13 +181,13 @@ impl<'a> CallerQuota<'a> {
     }
 }
 
-pub(super) fn lock_rank(rule: Option<usize>, whose: BucketOwner, window: usize) -> LockRank {
-    let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
-    let (phase, part) = match whose {
+pub(super) fn lock_rank(rule: Option<usize>, owner: BucketOwner, window: usize) -> LockRank {
+    let number = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
+    let (phase, part) = match owner {
         BucketOwner::Everybody => (0, 0),
         BucketOwner::Unreserved => (0, 1),
-        BucketOwner::Value(place, _) => (1, place),
+        BucketOwner::Value(index, _) => (1, index),
         BucketOwner::User => (2, 0),
     };
-    (phase, rule.map_or(0, |place| number(place + 1)), number(part), number(window))
+    (phase, rule.map_or(0, |index| number(index + 1)), number(part), number(window))
 }

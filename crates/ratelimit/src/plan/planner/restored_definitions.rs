@@ -47,9 +47,11 @@ impl Planner {
         let registry = self.registry.lock();
         let restored = self.restored_definitions.read();
         let former = restored.keys.iter().map(|(id, key)| (*id, (key.clone(), None)));
-        let present =
-            registry.by_key.iter().map(|(key, entry)| (entry.id, (key.clone(), *entry.shared_state.lock())));
-        DefinitionKeys(former.chain(present).collect())
+        let from_registry = registry
+            .by_key
+            .iter()
+            .map(|(key, definition)| (definition.id, (key.clone(), *definition.shared_state.lock())));
+        DefinitionKeys(former.chain(from_registry).collect())
     }
 
     /// Visits the bucket of every value that is not of a limit in shadow mode for all callers.
@@ -59,12 +61,12 @@ impl Planner {
 
     /// Restores a definition and the level of its shared bucket.
     pub(crate) fn restore(&self, key: &Arc<str>, rate: Rate, state: Option<BucketState>) -> BucketId {
-        let entry = self.add_definition(&mut self.registry.lock(), key.clone(), Some(rate));
-        *entry.shared_state.lock() = state;
+        let definition = self.add_definition(&mut self.registry.lock(), key.clone(), Some(rate));
+        *definition.shared_state.lock() = state;
         let mut restored = self.restored_definitions.write();
-        restored.by_unsized_key.entry(without_size(key).into()).or_default().push(entry.id);
-        restored.keys.insert(entry.id, key.clone());
-        entry.id
+        restored.by_unsized_key.entry(without_size(key).into()).or_default().push(definition.id);
+        restored.keys.insert(definition.id, key.clone());
+        definition.id
     }
 
     /// Restores the bucket of a claim, argument or header value.
@@ -101,14 +103,15 @@ impl Planner {
         &self,
         (id, key): (BucketId, UserKey),
         (rate, name): (&Rate, &str),
-        cell: &Mutex<Option<BucketState>>,
-        cells: &mut ValueBuckets,
+        shared_bucket: &Mutex<Option<BucketState>>,
+        value_buckets: &mut ValueBuckets,
     ) {
         for former in self.restored_sizes(id, name) {
-            let (Some(left), Some(left_rate)) = (cells.remove((former, key)), self.rate(former)) else {
+            let (Some(left), Some(left_rate)) = (value_buckets.remove((former, key)), self.rate(former))
+            else {
                 continue;
             };
-            let mut level = cell.lock();
+            let mut level = shared_bucket.lock();
             *level = Some(merged_state(*level, rate, left, &left_rate));
         }
     }

@@ -111,20 +111,20 @@ impl Overrides {
     /// The index of the first override with a matching selector.
     #[must_use]
     pub fn find(&self, fits: impl Fn(&CallerSelector) -> bool) -> Option<u16> {
-        let place = self.0.iter().position(|one| fits(&one.selector))?;
-        u16::try_from(place).ok()
+        let index = self.0.iter().position(|one| fits(&one.selector))?;
+        u16::try_from(index).ok()
     }
 
     /// The selector of the override at an index.
     #[must_use]
-    pub fn selector(&self, place: u16) -> Option<&CallerSelector> {
-        self.0.get(usize::from(place)).map(|one| &one.selector)
+    pub fn selector(&self, index: u16) -> Option<&CallerSelector> {
+        self.0.get(usize::from(index)).map(|one| &one.selector)
     }
 
     /// The size at an index that [`Overrides::find`] returned; `windows` if the index is `None`.
     #[must_use]
-    pub fn size<'a>(&'a self, place: Option<u16>, windows: &'a [Window]) -> LimitSizeRef<'a> {
-        match place.and_then(|place| self.0.get(usize::from(place))).map(|one| &one.size) {
+    pub fn size<'a>(&'a self, index: Option<u16>, windows: &'a [Window]) -> LimitSizeRef<'a> {
+        match index.and_then(|index| self.0.get(usize::from(index))).map(|one| &one.size) {
             None => LimitSizeRef::Windows(windows),
             Some(LimitSize::Windows(windows)) => LimitSizeRef::Windows(windows),
             Some(LimitSize::Blocked) => LimitSizeRef::Blocked,
@@ -217,9 +217,9 @@ mod tests {
             LimitSizeRef::Windows(&burst),
             LimitSizeRef::Unlimited,
         ];
-        for (place, size) in sizes.iter().enumerate() {
-            for (other_place, other) in sizes.iter().enumerate() {
-                assert_eq!(size.compare(other), place.cmp(&other_place), "{size:?} {other:?}");
+        for (index, size) in sizes.iter().enumerate() {
+            for (other_index, other) in sizes.iter().enumerate() {
+                assert_eq!(size.compare(other), index.cmp(&other_index), "{size:?} {other:?}");
             }
         }
     }

@@ -127,13 +127,13 @@ impl ToolRule {
     /// False if the rule is in shadow mode for callers at this percentile: none of its limits refuses them.
     /// Its cost then counts in its own buckets only.
     #[must_use]
-    pub fn is_enforced_at(&self, standing: u8) -> bool {
+    pub fn is_enforced_at(&self, percentile: u8) -> bool {
         let Limits { concurrency, .. } = &self.limits;
         let counts_calls = concurrency.shared.is_some() || concurrency.per_user.is_some();
         if self.limits.quotas().next().is_none() && !counts_calls {
             return self.cost.mode == Mode::Enforce;
         }
-        let refuses = self.limits.quotas().any(|quota| quota.mode_at(standing) == Mode::Enforce);
+        let refuses = self.limits.quotas().any(|quota| quota.mode_at(percentile) == Mode::Enforce);
         refuses || (counts_calls && concurrency.mode == Mode::Enforce)
     }
 

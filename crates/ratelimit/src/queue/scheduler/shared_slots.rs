@@ -15,8 +15,8 @@ const YIELD_PAUSE: u64 = 50_000;
 impl Scheduler {
     /// Other replicas hold all slots of a limit: no call is granted for `pause` microseconds, and for twice
     /// as long after repeated refusals.
-    pub(in crate::queue) fn pause_full_slots(&mut self, thing: LimitKey, pause: u64, now: Micros) {
-        let Some(queue) = self.queues.get_mut(&thing) else { return };
+    pub(in crate::queue) fn pause_full_slots(&mut self, limit_key: LimitKey, pause: u64, now: Micros) {
+        let Some(queue) = self.queues.get_mut(&limit_key) else { return };
         if now >= queue.paused_until {
             queue.failed_attempts = (queue.failed_attempts + 1).min(DOUBLINGS_MAX + 1);
         }

@@ -105,7 +105,7 @@ impl LeaseBalance {
 
     /// Tokens that may be spent now.
     pub(super) fn available(&self, now: Micros) -> u64 {
-        self.held.iter().fold(0, |sum, lot| sum.saturating_add(lot.live_at(now)))
+        self.held.iter().fold(0, |sum, leased| sum.saturating_add(leased.live_at(now)))
     }
 
     /// Spends tokens, the oldest first. Returns the terms that hold for all of them; `None` if there are too
@@ -115,12 +115,12 @@ impl LeaseBalance {
             return None;
         }
         let (mut missing, mut terms) = (cost, None);
-        for lot in &mut self.held {
-            let part = lot.live_at(now).min(missing);
+        for leased in &mut self.held {
+            let part = leased.live_at(now).min(missing);
             if part > 0 {
-                lot.tokens -= part;
+                leased.tokens -= part;
                 missing -= part;
-                terms = Some(terms.map_or(lot.terms, |terms: LeaseTerms| terms.stricter_of(lot.terms)));
+                terms = Some(terms.map_or(leased.terms, |terms: LeaseTerms| terms.stricter_of(leased.terms)));
             }
         }
         self.spent_since_take = self.spent_since_take.saturating_add(cost);
@@ -146,8 +146,8 @@ impl LeaseBalance {
     /// were taken.
     pub(super) fn drain(&mut self, now: Micros) -> (u64, Micros) {
         let held = self.available(now);
-        let live = self.held.iter().filter(|lot| lot.live_at(now) > 0);
-        let taken_at = live.map(|lot| lot.terms.taken_at).min().unwrap_or_default();
+        let live = self.held.iter().filter(|leased| leased.live_at(now) > 0);
+        let taken_at = live.map(|leased| leased.terms.taken_at).min().unwrap_or_default();
         self.held = [LeasedTokens::default(); 2];
         (held, taken_at)
     }
@@ -231,7 +231,7 @@ impl LeaseBalance {
     /// Finishes a take. Granted tokens may be spent before `until`.
     pub(super) fn finish_take(
         &mut self,
-        order: TakeRequest,
+        request: TakeRequest,
         outcome: Result<TakeGrant, StoreFailure>,
         until: Micros,
         now: Micros,
@@ -246,10 +246,10 @@ impl LeaseBalance {
                 // A tenth of a lease, kept between 5 ms and 20 ms but at most half a lease. The bucket must
                 // not reach its capacity and lose its refill during the pause.
                 let pause = (self.duration / 10).clamp(5_000, 20_000).min(self.duration / 2);
-                if tokens < order.need {
+                if tokens < request.need {
                     self.no_retry_until = now.plus(pause);
                 }
-                if tokens < order.want {
+                if tokens < request.want {
                     self.no_prefetch_until = now.plus(pause);
                 }
                 self.add(tokens, LeaseTerms { expires_at: until, taken_at: at }, now);

@@ -44,10 +44,10 @@ impl Leases {
             taken: self.counters.taken.load(Ordering::Relaxed),
             ..LeaseCounts::default()
         };
-        for reservoir in self.leased_buckets.lock().values() {
-            let stock = reservoir.balance.lock();
-            counts.spent += stock.spent_total();
-            counts.held += stock.available(now);
+        for leased_bucket in self.leased_buckets.lock().values() {
+            let balance = leased_bucket.balance.lock();
+            counts.spent += balance.spent_total();
+            counts.held += balance.available(now);
         }
         counts
     }
@@ -55,17 +55,17 @@ impl Leases {
     /// Returns all tokens that may still be spent, because this replica makes no more calls. If the store
     /// does not accept them, they are lost, as if their lease had expired.
     pub async fn return_all(&self) {
-        let reservoirs: Vec<Arc<LeasedBucket>> = self.leased_buckets.lock().values().cloned().collect();
-        for reservoir in reservoirs {
+        let leased_buckets: Vec<Arc<LeasedBucket>> = self.leased_buckets.lock().values().cloned().collect();
+        for leased_bucket in leased_buckets {
             // A pending take finishes first, since its tokens could not be returned later.
-            let mut changed = Box::pin(reservoir.changed.notified());
+            let mut changed = Box::pin(leased_bucket.changed.notified());
             changed.as_mut().enable();
-            if reservoir.balance.lock().is_take_pending() {
+            if leased_bucket.balance.lock().is_take_pending() {
                 changed.await;
             }
-            let (held, taken_at) = reservoir.balance.lock().drain(self.clock.now());
+            let (held, taken_at) = leased_bucket.balance.lock().drain(self.clock.now());
             let Ok(cost @ 1..) = u32::try_from(held) else { continue };
-            let bucket = RemoteBucket { cost, ..reservoir.remote.clone() };
+            let bucket = RemoteBucket { cost, ..leased_bucket.remote.clone() };
             let change = Adjustment { tokens: -i64::from(cost), paid_at: Some(taken_at), bucket };
             if self.store.adjust(&[change]).await.is_err() {
                 // The store would not answer for the other buckets either, and each attempt takes a whole

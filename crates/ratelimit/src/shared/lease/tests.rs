@@ -222,14 +222,14 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let act = prop_oneof![
+    let step = prop_oneof![
         3 => (0_u64..30_000).prop_map(Step::Wait),
         2 => (60_000_u64..140_000).prop_map(Step::Wait),
         1 => (0_u64..2_000_000).prop_map(Step::Wait),
         4 => (0_usize..4, 0_usize..200).prop_map(|(replica, count)| Step::Burst(replica, count)),
         2 => (0_usize..300).prop_map(Step::Together),
     ];
-    proptest::collection::vec(act, 10..60)
+    proptest::collection::vec(step, 10..60)
 }
 
 proptest! {
@@ -252,8 +252,8 @@ proptest! {
 
 async fn run_steps(fleet: &Fleet, acts: &[Step]) -> Vec<u64> {
     let mut admitted = Vec::new();
-    for act in acts {
-        let (replicas, count) = match act {
+    for step in acts {
+        let (replicas, count) = match step {
             Step::Wait(micros) => {
                 fleet.clock.advance(*micros);
                 continue;

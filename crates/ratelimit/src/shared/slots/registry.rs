@@ -98,9 +98,9 @@ impl SlotRegistry {
     /// Records that a call holds a slot. The last argument is when the request was sent for which the store
     /// granted the slot; `None` if the store does not know of the call.
     pub(super) fn hold(&mut self, slots: &RemoteSlotLimit, call: CallId, heard: Option<Micros>) {
-        let bound = self.bounds.entry(slots.key.clone()).or_default();
-        bound.partition.clone_from(&slots.partition);
-        bound.held.entry(call).or_insert(HeldSlot {
+        let limit = self.bounds.entry(slots.key.clone()).or_default();
+        limit.partition.clone_from(&slots.partition);
+        limit.held.entry(call).or_insert(HeldSlot {
             confirmed_at: heard,
             may_be_reported: heard.is_some(),
             is_report_pending: false,
@@ -109,7 +109,7 @@ impl SlotRegistry {
 
     /// How many calls other than this one hold a slot.
     pub(super) fn count_others(&self, key: &str, call: CallId) -> usize {
-        self.bounds.get(key).map_or(0, |bound| bound.held.len() - usize::from(bound.held.contains_key(&call)))
+        self.bounds.get(key).map_or(0, |limit| limit.held.len() - usize::from(limit.held.contains_key(&call)))
     }
 
     /// Records that a call has ended. For each of its limits the flag says whether the store may count the
@@ -118,15 +118,15 @@ impl SlotRegistry {
         self.call_count = self.call_count.saturating_sub(1);
         let mut tells = false;
         for (slots, asked) in bounds {
-            let bound = self.bounds.entry(slots.key.clone()).or_default();
-            bound.partition.clone_from(&slots.partition);
-            match bound.held.remove(&call) {
+            let limit = self.bounds.entry(slots.key.clone()).or_default();
+            limit.partition.clone_from(&slots.partition);
+            match limit.held.remove(&call) {
                 Some(held) if held.is_report_pending => {
-                    bound.ended_during_report.insert(call, at);
+                    limit.ended_during_report.insert(call, at);
                     self.unreported_count += 1;
                 }
                 held if *asked || held.is_some_and(|held| held.may_be_reported) => {
-                    bound.ended.push(EndedCall { call, at });
+                    limit.ended.push(EndedCall { call, at });
                     self.limits_with_ended.insert(slots.key.clone());
                     self.unreported_count += 1;
                     tells = true;
@@ -140,17 +140,17 @@ impl SlotRegistry {
 
     /// Removes ended calls under a limit, for a request that reports them to the store.
     pub(super) fn take_ended(&mut self, key: &Arc<str>, count_max: usize) -> Vec<EndedCall> {
-        let Some(bound) = self.bounds.get_mut(key) else { return Vec::new() };
-        let ended = bound.ended.drain(..bound.ended.len().min(count_max)).collect();
+        let Some(limit) = self.bounds.get_mut(key) else { return Vec::new() };
+        let ended = limit.ended.drain(..limit.ended.len().min(count_max)).collect();
         self.prune(key);
         ended
     }
 
     /// Puts back ended calls, because their report may not have reached the store.
     pub(super) fn restore_ended(&mut self, slots: &RemoteSlotLimit, ended: Vec<EndedCall>) {
-        let bound = self.bounds.entry(slots.key.clone()).or_default();
-        bound.partition.clone_from(&slots.partition);
-        bound.ended.extend(ended);
+        let limit = self.bounds.entry(slots.key.clone()).or_default();
+        limit.partition.clone_from(&slots.partition);
+        limit.ended.extend(ended);
         self.limits_with_ended.insert(slots.key.clone());
     }
 
@@ -163,11 +163,11 @@ impl SlotRegistry {
     pub(super) fn expire_ended(&mut self, now: Micros, lease: u64) {
         let keys: Vec<Arc<str>> = self.limits_with_ended.iter().cloned().collect();
         for key in keys {
-            let Some(bound) = self.bounds.get_mut(&key) else { continue };
-            let count = bound.ended.len();
-            bound.ended.retain(|ended| now.since(ended.at) < lease);
-            self.unreported_count = self.unreported_count.saturating_sub(count - bound.ended.len());
-            if bound.ended.is_empty() {
+            let Some(limit) = self.bounds.get_mut(&key) else { continue };
+            let count = limit.ended.len();
+            limit.ended.retain(|ended| now.since(ended.at) < lease);
+            self.unreported_count = self.unreported_count.saturating_sub(count - limit.ended.len());
+            if limit.ended.is_empty() {
                 self.limits_with_ended.remove(&key);
             }
             self.prune(&key);
@@ -186,20 +186,20 @@ impl SlotRegistry {
             leaving.into_iter().collect()
         };
         for key in keys {
-            let Some(bound) = self.bounds.get_mut(&key) else { continue };
+            let Some(limit) = self.bounds.get_mut(&key) else { continue };
             let due = |held: &HeldSlot| {
                 let silent = |stale| held.confirmed_at.is_none_or(|heard| heard <= stale);
                 !held.is_report_pending && stale.is_some_and(silent)
             };
             let mut held: Vec<CallId> = Vec::new();
-            for (call, state) in bound.held.iter_mut().filter(|(_, state)| due(state)) {
+            for (call, state) in limit.held.iter_mut().filter(|(_, state)| due(state)) {
                 (state.is_report_pending, state.may_be_reported) = (true, true);
                 held.push(*call);
             }
-            let mut ended = std::mem::take(&mut bound.ended);
+            let mut ended = std::mem::take(&mut limit.ended);
             while !held.is_empty() || !ended.is_empty() {
-                let (batch, names) = open.entry(bound.partition.clone()).or_insert_with(|| {
-                    (ReportBatch { partition: bound.partition.clone(), ..ReportBatch::default() }, 0)
+                let (batch, names) = open.entry(limit.partition.clone()).or_insert_with(|| {
+                    (ReportBatch { partition: limit.partition.clone(), ..ReportBatch::default() }, 0)
                 });
                 let room = CALL_IDS_PER_REPORT_MAX - *names;
                 let left: Vec<EndedCall> = ended.drain(..ended.len().min(room)).collect();
@@ -209,7 +209,7 @@ impl SlotRegistry {
                 let ended = left.iter().map(|ended| ended.call).collect();
                 batch.reports.push(SlotReport { key: key.clone(), held: kept, ended });
                 if *names == CALL_IDS_PER_REPORT_MAX {
-                    full.extend(open.remove(&bound.partition).map(|(batch, _)| batch));
+                    full.extend(open.remove(&limit.partition).map(|(batch, _)| batch));
                 }
             }
         }
@@ -221,8 +221,8 @@ impl SlotRegistry {
     /// it counts as pending.
     pub(super) fn remove_ended(&mut self, batch: &mut ReportBatch) {
         for report in &mut batch.reports {
-            let Some(bound) = self.bounds.get_mut(&report.key) else { continue };
-            report.held.retain(|call| !bound.ended_during_report.contains_key(call));
+            let Some(limit) = self.bounds.get_mut(&report.key) else { continue };
+            report.held.retain(|call| !limit.ended_during_report.contains_key(call));
         }
     }
 
@@ -232,10 +232,10 @@ impl SlotRegistry {
         let mut moments = whole.ended_at.iter();
         let mut more = false;
         for report in &whole.reports {
-            let bound = self.bounds.entry(report.key.clone()).or_default();
-            bound.partition.clone_from(&whole.partition);
+            let limit = self.bounds.entry(report.key.clone()).or_default();
+            limit.partition.clone_from(&whole.partition);
             for call in &report.held {
-                match bound.held.get_mut(call) {
+                match limit.held.get_mut(call) {
                     Some(held) => {
                         held.is_report_pending = false;
                         if confirmed {
@@ -243,8 +243,8 @@ impl SlotRegistry {
                         }
                     }
                     None => {
-                        if let Some(at) = bound.ended_during_report.remove(call) {
-                            bound.ended.push(EndedCall { call: *call, at });
+                        if let Some(at) = limit.ended_during_report.remove(call) {
+                            limit.ended.push(EndedCall { call: *call, at });
                             more = true;
                         }
                     }
@@ -255,9 +255,9 @@ impl SlotRegistry {
             if confirmed {
                 self.unreported_count = self.unreported_count.saturating_sub(ended.len());
             } else {
-                bound.ended.extend(ended);
+                limit.ended.extend(ended);
             }
-            if !bound.ended.is_empty() {
+            if !limit.ended.is_empty() {
                 self.limits_with_ended.insert(report.key.clone());
             }
             self.prune(&report.key);

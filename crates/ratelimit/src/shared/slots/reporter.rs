@@ -29,10 +29,10 @@ struct ReporterState {
 
 /// Reports slots until there are none.
 pub(super) async fn run(slots: Weak<SharedSlots>, wake: Arc<Notify>) {
-    let mut seen = ReporterState::default();
+    let mut state = ReporterState::default();
     loop {
         let Some(slots) = slots.upgrade() else { return };
-        if !slots.report_due(&mut seen).await {
+        if !slots.report_due(&mut state).await {
             return;
         }
         drop(slots);
@@ -44,7 +44,7 @@ pub(super) async fn run(slots: Weak<SharedSlots>, wake: Arc<Notify>) {
 
 impl SharedSlots {
     /// Reports everything that is due now. Returns false if there is nothing left to report.
-    async fn report_due(self: &Arc<Self>, seen: &mut ReporterState) -> bool {
+    async fn report_due(self: &Arc<Self>, state: &mut ReporterState) -> bool {
         let now = self.clock.now();
         let batches = {
             let mut registry = self.registry.lock();
@@ -55,33 +55,33 @@ impl SharedSlots {
             if !self.store.is_available() {
                 // The store would not receive it, and a call that has only just begun need not be reported if
                 // it has ended by then.
-                seen.next_round_at = now;
+                state.next_round_at = now;
                 return true;
             }
-            registry.take_batches(self.stale_since(seen, now))
+            registry.take_batches(self.stale_since(state, now))
         };
         if !self.send_reports(batches).await {
-            seen.next_round_at = now;
+            state.next_round_at = now;
         }
         true
     }
 
     /// The moment since which in-flight calls must have been confirmed to be left out of this pass; `None` if
     /// no round is due.
-    fn stale_since(&self, seen: &mut ReporterState, now: Micros) -> Option<Micros> {
+    fn stale_since(&self, state: &mut ReporterState, now: Micros) -> Option<Micros> {
         let pause = self.lease_micros() / u64::from(ROUNDS_PER_LEASE);
         let connection = Some(self.store.connection().generation);
-        if seen.connection_generation.is_some_and(|known| Some(known) != connection) {
+        if state.connection_generation.is_some_and(|known| Some(known) != connection) {
             // A store that has come back empty counts no call, so every call is reported now.
-            seen.next_round_at = now.plus(pause);
-            seen.connection_generation = connection;
+            state.next_round_at = now.plus(pause);
+            state.connection_generation = connection;
             return Some(now);
         }
-        seen.connection_generation = connection;
-        if now < seen.next_round_at {
+        state.connection_generation = connection;
+        if now < state.next_round_at {
             return None;
         }
-        seen.next_round_at = now.plus(pause);
+        state.next_round_at = now.plus(pause);
         Some(Micros(now.0.saturating_sub(pause)))
     }
 

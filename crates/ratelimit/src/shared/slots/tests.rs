@@ -42,15 +42,15 @@ impl SharedSlots {
     /// Takes slots under the limits of all batches for a call that is charged to no bucket.
     pub(super) async fn acquire_all(
         self: &Arc<Self>,
-        parts: &[SlotBatch],
+        batches: &[SlotBatch],
     ) -> Result<SlotGuard, AcquireError> {
         let (mut slot, begun) = (self.begin_call(), self.clock.now());
         let none = AdmitRequest { buckets: SmallVec::new() };
-        for part in parts {
+        for part in batches {
             match self.acquire(&mut slot, part, &none).await {
                 Ok(AcquireOutcome::Admitted(_)) => {}
                 Ok(AcquireOutcome::InsufficientTokens(_)) => panic!("no bucket was asked"),
-                Ok(AcquireOutcome::SlotsFull(place)) => return Err(AcquireError::SlotsFull(place)),
+                Ok(AcquireOutcome::SlotsFull(index)) => return Err(AcquireError::SlotsFull(index)),
                 Err(failure) => return Err(AcquireError::StoreFailed(failure, slot)),
             }
         }
@@ -101,22 +101,22 @@ impl FakeStore {
 impl SlotStore for FakeStore {
     fn acquire<'a>(
         &'a self,
-        ask: &'a SlotRequest,
+        request: &'a SlotRequest,
         buckets: &'a AdmitRequest,
     ) -> BoxFuture<'a, Result<(SlotVerdict, RemoteVerdict), StoreFailure>> {
         Box::pin(async move {
             self.slots.acquire_count.fetch_add(1, Ordering::SeqCst);
-            self.slots.partitions.lock().extend(ask.limits.iter().map(|slots| slots.partition.clone()));
+            self.slots.partitions.lock().extend(request.limits.iter().map(|slots| slots.partition.clone()));
             self.reply_after_delay(|| {
                 let now = self.clock.now();
                 let mut verdict =
                     SlotVerdict { admitted: true, counts: SmallVec::new(), holds: SmallVec::new() };
-                for (slots, ended) in ask.limits.iter().zip(&ask.ended) {
+                for (slots, ended) in request.limits.iter().zip(&request.ended) {
                     self.release_slots(&slots.key, ended);
                     let mut live = self.slots.live.lock();
                     let calls = live.entry(slots.key.clone()).or_default();
                     calls.retain(|_, until| *until > now);
-                    let count = calls.keys().filter(|call| **call != ask.call).count() as u32;
+                    let count = calls.keys().filter(|call| **call != request.call).count() as u32;
                     verdict.counts.push(count);
                     verdict.holds.push(count < slots.count_max);
                     verdict.admitted &= count < slots.count_max || slots.mode == Mode::Shadow;
@@ -124,10 +124,10 @@ impl SlotStore for FakeStore {
                 let full = !verdict.admitted;
                 let paid = if full { self.preview(buckets) } else { self.decide(buckets) };
                 verdict.admitted &= paid.admitted;
-                for (slots, holds) in ask.limits.iter().zip(&mut verdict.holds) {
+                for (slots, holds) in request.limits.iter().zip(&mut verdict.holds) {
                     *holds &= verdict.admitted;
                     if *holds {
-                        self.hold_slots(&slots.key, &[ask.call], ask.lease);
+                        self.hold_slots(&slots.key, &[request.call], request.lease);
                     }
                 }
                 (verdict, paid)
@@ -138,7 +138,7 @@ impl SlotStore for FakeStore {
 
     fn report<'a>(
         &'a self,
-        home: Option<&'a str>,
+        partition: Option<&'a str>,
         reports: &'a [SlotReport],
         lease: Duration,
     ) -> BoxFuture<'a, Result<(), StoreFailure>> {
@@ -149,8 +149,8 @@ impl SlotStore for FakeStore {
             }
             self.reply_after_delay(|| {
                 for report in reports {
-                    let home = home.map(str::to_owned);
-                    self.slots.reported.lock().push((home, report.key.to_string()));
+                    let partition = partition.map(str::to_owned);
+                    self.slots.reported.lock().push((partition, report.key.to_string()));
                     self.hold_slots(&report.key, &report.held, lease);
                     self.release_slots(&report.key, &report.ended);
                 }

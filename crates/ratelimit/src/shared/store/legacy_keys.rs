@@ -34,9 +34,9 @@ impl LegacyKeys {
         let end = user
             .filter(|_| bucket.storage.is_per_user())
             .map_or(String::new(), |user| format!(":{}", user.digest));
-        let others = (0..=count.min(WINDOW_INDEX_MAX)).filter(|place| *place != own);
+        let others = (0..=count.min(WINDOW_INDEX_MAX)).filter(|index| *index != own);
         let by_place =
-            std::iter::once(own).chain(others).map(|place| format!("{stem}{place}{claim}{end}")).collect();
+            std::iter::once(own).chain(others).map(|index| format!("{stem}{index}{claim}{end}")).collect();
         let reference =
             (count == 1 && claim.is_empty() && !has_home).then(|| reference_key(bucket, user)).flatten();
         Self { by_window_index: by_place, is_only_window: count == 1, reference }

@@ -124,8 +124,8 @@ impl SlotBatch {
 /// `split`, each user's slot limits have a partition of their own.
 pub(crate) fn slot_batches(plan: &Plan, user: Option<&str>, split: bool) -> SmallVec<[SlotBatch; 2]> {
     let own: Option<Arc<str>> = user.filter(|_| split).map(Into::into);
-    let mut parts: SmallVec<[SlotBatch; 2]> = SmallVec::new();
-    for (place, planned) in plan.slot_limits.iter().enumerate() {
+    let mut batches: SmallVec<[SlotBatch; 2]> = SmallVec::new();
+    for (index, planned) in plan.slot_limits.iter().enumerate() {
         // The key of a per-user limit is unknown without a user. Only a limit in shadow mode lets such a call
         // pass.
         if planned.shared_count.is_none() && user.is_none() {
@@ -133,21 +133,21 @@ pub(crate) fn slot_batches(plan: &Plan, user: Option<&str>, split: bool) -> Smal
         }
         let slots = remote_slot_limit(planned, user, own.as_ref());
         // Shared limits come first in a plan, so the limits of one partition are adjacent.
-        match parts
+        match batches
             .last_mut()
-            .filter(|part| part.limits.last().is_some_and(|last| last.partition == slots.partition))
+            .filter(|batch| batch.limits.last().is_some_and(|last| last.partition == slots.partition))
         {
-            Some(part) => {
-                part.indices.push(place);
-                part.limits.push(slots);
+            Some(batch) => {
+                batch.indices.push(index);
+                batch.limits.push(slots);
             }
-            None => parts.push(SlotBatch {
-                indices: std::iter::once(place).collect(),
+            None => batches.push(SlotBatch {
+                indices: std::iter::once(index).collect(),
                 limits: std::iter::once(slots).collect(),
             }),
         }
     }
-    parts
+    batches
 }
 
 fn remote_slot_limit(

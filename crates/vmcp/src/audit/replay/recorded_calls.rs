@@ -111,34 +111,35 @@ impl RecordedCalls {
     /// If reading fails.
     pub(crate) fn read(mut input: impl BufRead) -> std::io::Result<Self> {
         let mut all = Self::default();
-        let (mut line, mut number) = (Vec::new(), 0);
+        let (mut line, mut line_number) = (Vec::new(), 0);
         loop {
             line.clear();
             let size = (&mut input).take(LINE_MAX).read_until(b'\n', &mut line)?;
             if size == 0 {
                 break;
             }
-            number += 1;
+            line_number += 1;
             if line.last() != Some(&b'\n') && size as u64 == LINE_MAX {
                 input.skip_until(b'\n')?;
-                all.count_skipped(SkipReason::TooLong, number);
+                all.count_skipped(SkipReason::TooLong, line_number);
             } else if !line.trim_ascii().is_empty()
-                && let Err(why) = all.read_record(&line)
+                && let Err(reason) = all.read_record(&line)
             {
-                all.count_skipped(why, number);
+                all.count_skipped(reason, line_number);
             }
         }
         // Among calls in the same microsecond, admitted calls come first. A refusal spends no tokens, so the
         // recorded decisions are possible in this order.
         all.calls.sort_by_key(|call| (call.time_us, call.was_refused));
-        all.skipped.sort_by_key(|skipped| SkipReason::ALL.iter().position(|why| *why == skipped.reason));
+        all.skipped
+            .sort_by_key(|skipped| SkipReason::ALL.iter().position(|reason| *reason == skipped.reason));
         Ok(all)
     }
 
-    fn count_skipped(&mut self, why: SkipReason, number: u64) {
+    fn count_skipped(&mut self, why: SkipReason, line_number: u64) {
         match self.skipped.iter_mut().find(|skipped| skipped.reason == why) {
             Some(skipped) => skipped.count += 1,
-            None => self.skipped.push(Skipped { reason: why, count: 1, first_line: number }),
+            None => self.skipped.push(Skipped { reason: why, count: 1, first_line: line_number }),
         }
     }
 
@@ -175,10 +176,10 @@ impl RecordedCalls {
                 return Err(SkipReason::NeverCharged);
             }
         }
-        let logged = || record.logged_at.as_ref().and_then(|text| parse_time(text.as_str()));
-        let at = extra.time_us.or_else(logged).ok_or(SkipReason::NoTime)?;
-        let own = extra.backend_tool.as_ref().map_or(name, BorrowedText::as_str);
-        let tool = self.tool_index(name, backend.unwrap_or("unknown"), own);
+        let logged_at = || record.logged_at.as_ref().and_then(|text| parse_time(text.as_str()));
+        let at = extra.time_us.or_else(logged_at).ok_or(SkipReason::NoTime)?;
+        let backend_tool = extra.backend_tool.as_ref().map_or(name, BorrowedText::as_str);
+        let tool = self.tool_index(name, backend.unwrap_or("unknown"), backend_tool);
         let user = self.user_index(&record.subjects.unwrap_or_default(), &record.source.unwrap_or_default());
         let lasted = extra.duration_us.unwrap_or_else(|| extra.duration_ms.unwrap_or(0).saturating_mul(1000));
         let decision = limit.decision.as_ref().map(BorrowedText::as_str);
@@ -194,23 +195,23 @@ impl RecordedCalls {
     }
 
     /// Returns the index of a tool and adds the tool if it is new.
-    fn tool_index(&mut self, name: &str, backend: &str, own: &str) -> u32 {
-        write_key(&mut self.key_buffer, &[name, backend, own]);
-        if let Some(place) = self.tool_indices.get(&*self.key_buffer) {
-            return *place;
+    fn tool_index(&mut self, name: &str, backend: &str, backend_tool: &str) -> u32 {
+        write_key(&mut self.key_buffer, &[name, backend, backend_tool]);
+        if let Some(index) = self.tool_indices.get(&*self.key_buffer) {
+            return *index;
         }
-        let place = u32::try_from(self.tools.len()).unwrap_or(u32::MAX);
+        let index = u32::try_from(self.tools.len()).unwrap_or(u32::MAX);
         self.tools.push(Tool {
             contested_name: None,
             name: name.into(),
-            target: RoutingTarget { backend: backend.into(), name: own.into() },
+            target: RoutingTarget { backend: backend.into(), name: backend_tool.into() },
             description: None,
             hints: ToolHints::default(),
             definition: Arc::default(),
             overrides: ToolOverride::default(),
         });
-        self.tool_indices.insert(self.key_buffer.as_str().into(), place);
-        place
+        self.tool_indices.insert(self.key_buffer.as_str().into(), index);
+        index
     }
 
     /// Returns the index of a caller and adds the caller if it is new.
@@ -225,10 +226,10 @@ impl RecordedCalls {
             Some(subject) => write_key(&mut self.key_buffer, &[issuer, subject]),
             None => write_key(&mut self.key_buffer, &[address]),
         }
-        if let Some(place) = self.user_indices.get(&*self.key_buffer) {
-            return *place;
+        if let Some(index) = self.user_indices.get(&*self.key_buffer) {
+            return *index;
         }
-        let place = u32::try_from(self.users.len()).unwrap_or(u32::MAX);
+        let index = u32::try_from(self.users.len()).unwrap_or(u32::MAX);
         let peer: Option<IpAddr> = address.parse().ok();
         self.users.push(match (subject, peer) {
             (Some(subject), _) => {
@@ -250,8 +251,8 @@ impl RecordedCalls {
                 RecordedUser { label: "anonymous".to_owned(), caller: Caller::Anonymous, peer: None }
             }
         });
-        self.user_indices.insert(self.key_buffer.as_str().into(), place);
-        place
+        self.user_indices.insert(self.key_buffer.as_str().into(), index);
+        index
     }
 }
 

@@ -73,44 +73,44 @@ impl Ord for InFlightCall<'_> {
     }
 }
 
-/// Passes every call to the limits in the order of time, and calls `hear` with each decision.
+/// Passes every call to the limits in the order of time, and calls `on_ruling` with each decision.
 pub(crate) fn simulate(
     recorded: &RecordedCalls,
     policy: LimitPolicy,
-    mut hear: impl FnMut(&RecordedCall, &ReplayDecision),
+    mut on_ruling: impl FnMut(&RecordedCall, &ReplayDecision),
 ) -> SimulationResult {
     let replay = Replay::new(policy);
     let tools: Vec<ReplayTool> = recorded.tools.iter().map(|tool| replay.tool(tool)).collect();
     let users: Vec<ReplayCaller> =
         recorded.users.iter().map(|user| replay.caller(&user.caller, user.peer)).collect();
-    let mut judged = SimulationResult {
+    let mut result = SimulationResult {
         by_tool: vec![CallCounts::default(); tools.len()],
         by_user: vec![CallCounts::default(); users.len()],
         unmatched_rules: replay.unmatched_rules(&recorded.tools).into_iter().map(str::to_owned).collect(),
         ..SimulationResult::default()
     };
-    let mut flights: BinaryHeap<Reverse<InFlightCall<'_>>> = BinaryHeap::new();
+    let mut in_flight: BinaryHeap<Reverse<InFlightCall<'_>>> = BinaryHeap::new();
     for (number, call) in recorded.calls.iter().enumerate() {
         let (Some(tool), Some(user)) = (get(&tools, call.tool_index), get(&users, call.user_index)) else {
             continue;
         };
-        while let Some(Reverse(flight)) = flights.pop_ended(call.time_us) {
+        while let Some(Reverse(flight)) = in_flight.pop_ended(call.time_us) {
             finish_call(&replay, flight);
         }
         let (ruling, pass) = replay.decide(tool, *user, Micros(call.time_us));
         if let Some(pass) = pass.filter(|_| call.refunded || tool.has_slot_limits()) {
             let end = call.time_us.saturating_add(call.duration_us);
-            flights.push(Reverse(InFlightCall {
+            in_flight.push(Reverse(InFlightCall {
                 ends_at: end,
                 index: number,
                 refunded: call.refunded,
                 permit: pass,
             }));
         }
-        hear(call, &ruling);
-        judged.count(call, ruling, |rule| replay.wait_max(tool, rule));
+        on_ruling(call, &ruling);
+        result.count(call, ruling, |rule| replay.wait_max(tool, rule));
     }
-    judged
+    result
 }
 
 fn finish_call(replay: &Replay, flight: InFlightCall<'_>) {
@@ -119,8 +119,8 @@ fn finish_call(replay: &Replay, flight: InFlightCall<'_>) {
     }
 }
 
-fn get<T>(all: &[T], place: u32) -> Option<&T> {
-    all.get(usize::try_from(place).ok()?)
+fn get<T>(items: &[T], place: u32) -> Option<&T> {
+    items.get(usize::try_from(place).ok()?)
 }
 
 /// A priority queue of calls by their end.
@@ -136,7 +136,7 @@ impl<'a> EndQueue<'a> for BinaryHeap<Reverse<InFlightCall<'a>>> {
 }
 
 impl SimulationResult {
-    fn count(&mut self, call: &RecordedCall, ruling: ReplayDecision, patience: impl FnOnce(&str) -> u64) {
+    fn count(&mut self, call: &RecordedCall, ruling: ReplayDecision, wait_max_us: impl FnOnce(&str) -> u64) {
         let refused_by = match ruling {
             ReplayDecision::Unlimited => None,
             ReplayDecision::Admitted { would_refuse } => {
@@ -144,10 +144,10 @@ impl SimulationResult {
                 None
             }
             ReplayDecision::Refused { rule, scope: _, retry } => {
-                let patience = u128::from(patience(&rule));
+                let wait_max_us = u128::from(wait_max_us(&rule));
                 self.would_wait += u64::from(match retry {
-                    Retry::After(wait) => wait.as_micros() <= patience,
-                    Retry::WhenReleased => patience > 0,
+                    Retry::After(wait) => wait.as_micros() <= wait_max_us,
+                    Retry::WhenReleased => wait_max_us > 0,
                     Retry::Never | Retry::Blocked => false,
                 });
                 Some(rule)

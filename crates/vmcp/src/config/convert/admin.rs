@@ -78,8 +78,8 @@ fn state_folder(file: Option<String>, name: &str, findings: &mut Findings<'_>) -
         return (Some(folder), true);
     }
     let home = || variable("HOME").map(|home| home.join(".local/state"));
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
-    let name: String = name.chars().map(plain).collect();
+    let to_plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let name: String = name.chars().map(to_plain).collect();
     let folder = variable("XDG_STATE_HOME").or_else(home);
     (folder.map(|folder| folder.join("vmcp").join(name.trim_start_matches('.'))), false)
 }

@@ -28,19 +28,19 @@ pub(super) fn convert(
         default_tool_visibility,
     } = file;
     let strategy = conflict_resolution.unwrap_or(ConflictResolution::Auto);
-    let details = conflict_resolution_config.unwrap_or_default();
+    let config = conflict_resolution_config.unwrap_or_default();
     if strategy == ConflictResolution::Manual && tools.is_empty() {
         findings.add_problem("aggregation.tools", "`conflictResolution: manual` needs overrides here").hint =
             Some("without any, use `conflictResolution: auto`".to_owned());
     }
-    let deny = default_tool_visibility == Some(ToolVisibility::Deny);
-    if deny && strategy == ConflictResolution::Priority {
-        check_priority_winners(&details.priority_order, &tools, findings);
+    let hides_by_default = default_tool_visibility == Some(ToolVisibility::Deny);
+    if hides_by_default && strategy == ConflictResolution::Priority {
+        check_priority_winners(&config.priority_order, &tools, findings);
     }
-    let conflicts = convert_conflicts(strategy, details, names, findings);
+    let conflicts = convert_conflicts(strategy, config, names, findings);
     Some(AggregationPolicy {
         conflicts: conflicts?,
-        default_visibility: if deny { Visibility::Hide } else { Visibility::Show },
+        default_visibility: if hides_by_default { Visibility::Hide } else { Visibility::Show },
         exclude_all_tools: exclude_all_tools.unwrap_or(false),
         backends: convert_tools(tools, names, findings),
     })
@@ -63,11 +63,11 @@ fn check_priority_winners(order: &[String], tools: &[WorkloadTools], findings: &
 
 fn convert_conflicts(
     strategy: ConflictResolution,
-    details: ConflictResolutionConfig,
+    config: ConflictResolutionConfig,
     names: &[String],
     findings: &mut Findings<'_>,
 ) -> Option<ConflictPolicy> {
-    let ConflictResolutionConfig { prefix_format, priority_order } = details;
+    let ConflictResolutionConfig { prefix_format, priority_order } = config;
     let format_path = format!("{CONFLICT_CONFIG_PATH}.prefixFormat");
     let order_path = format!("{CONFLICT_CONFIG_PATH}.priorityOrder");
     if prefix_format.is_some() && strategy == ConflictResolution::Manual {

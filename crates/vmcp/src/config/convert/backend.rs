@@ -50,15 +50,16 @@ impl CallTimeoutSettings {
     fn for_backend(
         &self,
         name: &str,
-        (own, start): (Option<GoDuration>, Option<GoDuration>),
+        (own_timeout, start_timeout): (Option<GoDuration>, Option<GoDuration>),
         path: &str,
         findings: &mut Findings<'_>,
     ) -> Timeouts {
-        let start =
-            start.and_then(|start| findings.require_positive(&join_path(path, "startTimeout"), start));
+        let start_timeout = start_timeout.and_then(|start_timeout| {
+            findings.require_positive(&join_path(path, "startTimeout"), start_timeout)
+        });
         let path = &join_path(path, "timeout");
-        let shared = self.backends.get(name).copied();
-        if own.is_some() && shared.is_some() {
+        let per_workload = self.backends.get(name).copied();
+        if own_timeout.is_some() && per_workload.is_some() {
             findings
                 .add_problem(
                     path,
@@ -66,11 +67,11 @@ impl CallTimeoutSettings {
                 )
                 .hint = Some("keep one of them".to_owned());
         }
-        let own = own.and_then(|own| findings.require_positive(path, own));
+        let own_timeout = own_timeout.and_then(|own_timeout| findings.require_positive(path, own_timeout));
         Timeouts {
-            connect: start.unwrap_or(Timeouts::DEFAULT.connect),
-            start: start.unwrap_or(Timeouts::DEFAULT.start),
-            call: own.or(shared).unwrap_or(self.default),
+            connect: start_timeout.unwrap_or(Timeouts::DEFAULT.connect),
+            start: start_timeout.unwrap_or(Timeouts::DEFAULT.start),
+            call: own_timeout.or(per_workload).unwrap_or(self.default),
             call_max: self.max,
         }
     }
@@ -176,7 +177,7 @@ fn convert_one(
                 (Transport::Stdio(stdio.convert(path, findings)?), (Vec::new(), None))
             }
             chosen @ (BackendTransport::StreamableHttp | BackendTransport::Sse) => {
-                let (policy, shown) = http.convert(&name, path, outgoing, findings);
+                let (policy, authentication) = http.convert(&name, path, outgoing, findings);
                 let policy = HttpPolicy { may_be_sse: is_open, ..policy? };
                 let transport = match chosen {
                     BackendTransport::Sse => Transport::Sse(policy),
@@ -184,7 +185,7 @@ fn convert_one(
                         Transport::StreamableHttp(policy)
                     }
                 };
-                (transport, shown)
+                (transport, authentication)
             }
         };
     Some(BackendPolicy {
@@ -230,11 +231,11 @@ fn choose_transport(
         (None, true, false) => BackendTransport::StreamableHttp,
         (None, false, true) => BackendTransport::Stdio,
     };
-    let (foreign, name) = match chosen {
+    let (unused_keys, name) = match chosen {
         BackendTransport::Stdio => (http.keys(), "a stdio server"),
         BackendTransport::Sse | BackendTransport::StreamableHttp => (stdio.keys(), "a server with a `url`"),
     };
-    for key in foreign {
+    for key in unused_keys {
         findings.add_problem(join_path(path, key), format!("has no effect on {name}"));
     }
     let complete = match chosen {
@@ -304,7 +305,7 @@ impl HttpKeys {
                 out.push((name, value));
             }
         }
-        let mut twice = |header: &str, path: &str| {
+        let mut report_duplicate_header = |header: &str, path: &str| {
             if out.iter().any(|(other, _)| *other == header) {
                 let message = format!("`backends[].headers` sets `{header}` for `{name}` too");
                 findings.add_problem(path, message).hint = Some("keep one of them".to_owned());
@@ -314,11 +315,11 @@ impl HttpKeys {
         match outgoing.credential_for_http(name) {
             None => {}
             Some(OutgoingCredential::Header(header)) => {
-                twice(&header.name, &header.path);
+                report_duplicate_header(&header.name, &header.path);
                 out.push((header.name, header.value));
             }
             Some(OutgoingCredential::Exchanged(exchanged, path)) => {
-                twice("authorization", &path);
+                report_duplicate_header("authorization", &path);
                 credentials = Some(exchanged);
             }
         }
@@ -360,8 +361,8 @@ fn parse_url(url: &str, path: &str, findings: &mut Findings<'_>) -> Option<Uri> 
 
 fn ca_bundle(file: String, path: &str, findings: &mut Findings<'_>) -> Option<PathBuf> {
     let file = PathBuf::from(file);
-    let climbs = file.components().any(|part| part == std::path::Component::ParentDir);
-    if !file.is_absolute() || climbs || file.as_os_str().as_encoded_bytes().contains(&0) {
+    let has_parent_component = file.components().any(|part| part == std::path::Component::ParentDir);
+    if !file.is_absolute() || has_parent_component || file.as_os_str().as_encoded_bytes().contains(&0) {
         findings.add_problem(path, "must be an absolute path without `..`");
         return None;
     }

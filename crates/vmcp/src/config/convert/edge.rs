@@ -46,8 +46,8 @@ pub(super) fn convert(
         Some(host) => parse_host(&host, host_path, findings),
         None => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
     };
-    let listens = incoming::ListenScope::for_address(address, host_path);
-    let incoming = incoming::convert(incoming.as_ref(), &name, &listens, overrides, findings);
+    let listen_scope = incoming::ListenScope::for_address(address, host_path);
+    let incoming = incoming::convert(incoming.as_ref(), &name, &listen_scope, overrides, findings);
     let mut limits = bounds::convert(bounds.unwrap_or_default(), findings);
     // Zero means the default, as with ToolHive's flag.
     if let Some(ttl) = overrides.session_ttl.filter(|ttl| !ttl.is_zero()) {
@@ -87,13 +87,16 @@ pub(super) fn parse_host(host: &str, path: &str, findings: &mut Findings<'_>) ->
 
 fn convert_path(path: Option<String>, findings: &mut Findings<'_>) -> String {
     let path = path.unwrap_or_else(|| ENDPOINT.to_owned());
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
+    let is_path_char = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
     if !path.starts_with('/') {
         findings.add_problem("listen.path", format!("must start with `/`, but is `{path}`"));
-    } else if !path.chars().all(plain) || path.contains("//") {
+    } else if !path.chars().all(is_path_char) || path.contains("//") {
         findings
             .add_problem("listen.path", "must be made of letters, digits, `-`, `_`, `.`, `~` and single `/`");
-    } else if RESERVED_PATHS.iter().any(|own| path == *own || path.starts_with(&format!("{own}/"))) {
+    } else if RESERVED_PATHS
+        .iter()
+        .any(|reserved| path == *reserved || path.starts_with(&format!("{reserved}/")))
+    {
         findings.add_problem("listen.path", format!("`{path}` is answered by the gateway itself"));
     }
     path
@@ -102,8 +105,8 @@ fn convert_path(path: Option<String>, findings: &mut Findings<'_>) -> String {
 fn convert_origins(origins: Vec<String>, findings: &mut Findings<'_>) -> Vec<String> {
     for (index, origin) in origins.iter().enumerate() {
         let host = origin.split_once("://").map(|(_, host)| host);
-        let fine = origin == "*" || host.is_some_and(|host| is_host(host, true));
-        if !fine {
+        let is_valid = origin == "*" || host.is_some_and(|host| is_host(host, true));
+        if !is_valid {
             let path = item_path("listen.allowedOrigins", index);
             let message = format!("`{origin}` is not an origin");
             findings.push(

@@ -57,15 +57,15 @@ impl<'a> ListenScope<'a> {
 pub(super) fn convert(
     file: Option<&IncomingAuth>,
     name: &str,
-    listens: &ListenScope<'_>,
+    listen_scope: &ListenScope<'_>,
     overrides: &Overrides,
     findings: &mut Findings<'_>,
 ) -> Option<Incoming> {
     let Some(auth) = file else {
-        if !listens.is_loopback_only {
+        if !listen_scope.is_loopback_only {
             let message = "listening beyond this machine needs `incomingAuth`";
             let hint = "write `incomingAuth: {type: anonymous}` if anybody may call";
-            findings.push(Problem::new(listens.path, message).with_hint(hint));
+            findings.push(Problem::new(listen_scope.path, message).with_hint(hint));
             return None;
         }
         return Some(Incoming::Anonymous);
@@ -84,7 +84,7 @@ pub(super) fn convert(
             if *kind == IncomingKind::Anonymous {
                 Some(Incoming::Anonymous)
             } else {
-                local_auth(listens, overrides, findings)
+                local_auth(listen_scope, overrides, findings)
             }
         }
         IncomingKind::ApiKey => bearer_auth(name, None, api_keys, findings),
@@ -101,7 +101,7 @@ pub(super) fn convert(
 }
 
 fn local_auth(
-    listens: &ListenScope<'_>,
+    listen_scope: &ListenScope<'_>,
     overrides: &Overrides,
     findings: &mut Findings<'_>,
 ) -> Option<Incoming> {
@@ -109,7 +109,7 @@ fn local_auth(
         findings.add_problem("incomingAuth.type", "the name of the user who runs the gateway is not known");
         return None;
     };
-    if !listens.is_loopback_only {
+    if !listen_scope.is_loopback_only {
         let message = format!("whoever reaches the port is taken for the user `{user}`");
         findings.add_warning("incomingAuth.type", message);
     }
@@ -142,13 +142,13 @@ fn oidc_policy(file: Oidc, findings: &mut Findings<'_>) -> Option<OidcPolicy> {
         Some(variable) => {
             let secret = (findings.env)(&variable).filter(|secret| !secret.is_empty());
             if secret.is_none() {
-                let (path, unset) =
+                let (path, not_set) =
                     ("incomingAuth.oidc.clientSecretEnv", format!("the variable `{variable}` is not set"));
                 // Signed tokens are checked without the secret, so only introspection makes it a problem.
                 if introspection_url.is_some() {
-                    findings.add_problem(path, unset);
+                    findings.add_problem(path, not_set);
                 } else {
-                    findings.add_warning(path, format!("{unset}; opaque tokens would need it"));
+                    findings.add_warning(path, format!("{not_set}; opaque tokens would need it"));
                 }
             }
             secret
@@ -305,12 +305,12 @@ pub(super) fn authz(
         group_entity_type: group_entity_type.clone(),
         exempt_tools: if has_virtual { VIRTUAL_NAMES.map(str::to_owned).to_vec() } else { Vec::new() },
     };
-    let told = |problem: &vmcp_authz::AuthzProblem| {
-        let (place, rest) = problem.location.split_once(' ').unwrap_or((&problem.location, ""));
-        let key = match place.split_once('[') {
+    let to_problem = |problem: &vmcp_authz::AuthzProblem| {
+        let (location, rest) = problem.location.split_once(' ').unwrap_or((&problem.location, ""));
+        let key = match location.split_once('[') {
             Some(("entities", number)) => format!("entitiesJson[{number}"),
-            Some(_) | None if place == "entities" => "entitiesJson".to_owned(),
-            Some(_) | None => place.to_owned(),
+            Some(_) | None if location == "entities" => "entitiesJson".to_owned(),
+            Some(_) | None => location.to_owned(),
         };
         let text =
             if rest.is_empty() { problem.message.clone() } else { format!("{rest}: {}", problem.message) };
@@ -322,11 +322,11 @@ pub(super) fn authz(
     };
     match AuthzPolicy::build(&source) {
         Ok(policy) => {
-            findings.warnings.extend(policy.warnings().iter().map(told));
+            findings.warnings.extend(policy.warnings().iter().map(to_problem));
             Some(Arc::new(policy))
         }
         Err(problems) => {
-            findings.problems.extend(problems.iter().map(told));
+            findings.problems.extend(problems.iter().map(to_problem));
             None
         }
     }

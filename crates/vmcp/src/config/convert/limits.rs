@@ -102,7 +102,7 @@ pub(super) fn convert(
     let defaults = rules::Defaults { mode, wait_max: server.wait_max, server: &server };
     let tools = rules::convert(tools, by_annotation, defaults, findings);
     let methods = methods::convert(methods.unwrap_or_default(), defaults, findings);
-    let chosen = choose_store(store, session, redis_file.as_ref());
+    let store_kind = choose_store(store, session, redis_file.as_ref());
     let policy = LimitPolicy {
         server,
         tools,
@@ -111,7 +111,7 @@ pub(super) fn convert(
         memory: convert_memory(memory.unwrap_or_default(), findings),
         waiting: waiting::convert_bounds(waiting.unwrap_or_default(), findings),
         remaining_hints: convert_hints(hints.unwrap_or_default(), findings),
-        consistency: lease::consistency(consistency, lease_file, chosen == LimitStore::Redis, findings),
+        consistency: lease::consistency(consistency, lease_file, store_kind == LimitStore::Redis, findings),
         refund_on: refund_on.into_iter().map(convert_refund).collect(),
         group_claims: callers.group_claims.clone(),
     };
@@ -119,7 +119,7 @@ pub(super) fn convert(
     lease::check(&policy, findings);
     waiting::check(&policy, max_wait.is_some(), waiting.is_some(), findings);
     check_callers(&policy, anonymous.is_some(), &callers, findings);
-    let mut redis = match chosen {
+    let mut redis = match store_kind {
         LimitStore::Memory => {
             warn_of_unused_store_keys(on_store_failure.is_some(), redis_file.is_some(), findings);
             None
@@ -204,13 +204,18 @@ fn warn_if_off(mode: LimitMode, policy: &LimitPolicy, findings: &mut Findings<'_
 
 /// Checks limits that need to distinguish callers: they are a problem if no caller has an identity. Also runs
 /// the checks of `overrides` and `perValue`.
-fn check_callers(policy: &LimitPolicy, decided: bool, callers: &KnownCallers, findings: &mut Findings<'_>) {
+fn check_callers(
+    policy: &LimitPolicy,
+    has_anonymous_key: bool,
+    callers: &KnownCallers,
+    findings: &mut Findings<'_>,
+) {
     overrides::check(policy, callers, findings);
     values::check(policy, callers, findings);
     if !callers.are_anonymous {
         return;
     }
-    if policy.has_per_user() && !decided {
+    if policy.has_per_user() && !has_anonymous_key {
         findings.add_problem(format!("{PATH}.perUser"), "limits each user, but no caller has an identity").hint = Some(
             "say with `rateLimiting.anonymous` whether all callers are one user (`shared`), each address is one \
              (`address`) or they are refused (`refuse`)"

@@ -130,11 +130,11 @@ fn parse_number<T>(
 
 fn check_pinned(names: &[String], findings: &mut Findings<'_>) {
     for (index, name) in names.iter().enumerate() {
-        let place = item_path(&key_path("pinnedTools"), index);
+        let item_path = item_path(&key_path("pinnedTools"), index);
         if name.trim().is_empty() {
-            findings.add_problem(place, "must not be empty");
+            findings.add_problem(item_path, "must not be empty");
         } else if names.iter().take(index).any(|earlier| earlier == name) {
-            findings.add_problem(place, format!("`{name}` is pinned twice"));
+            findings.add_problem(item_path, format!("`{name}` is pinned twice"));
         }
     }
 }
@@ -144,7 +144,7 @@ fn embedding_source(
     keys: ServiceKeys,
     findings: &mut Findings<'_>,
 ) -> EmbeddingSource {
-    let (name, within) = match provider {
+    let (name, builtin_source) = match provider {
         EmbeddingProvider::Tei | EmbeddingProvider::Openai => {
             return service_source(provider, keys, findings);
         }
@@ -169,7 +169,7 @@ fn embedding_source(
     for (key, _) in set.into_iter().filter(|(_, set)| *set) {
         findings.add_warning(key_path(key), format!("has no effect with `embeddingProvider: {name}`"));
     }
-    within
+    builtin_source
 }
 
 fn service_source(
@@ -178,7 +178,7 @@ fn service_source(
     findings: &mut Findings<'_>,
 ) -> EmbeddingSource {
     let ServiceKeys { url, timeout, model, headers } = keys;
-    let speaks = if provider == EmbeddingProvider::Openai {
+    let provider_settings = if provider == EmbeddingProvider::Openai {
         let Some(model) = model else {
             findings.add_problem(key_path("embeddingModel"), "is missing").hint =
                 Some("name the model as the service knows it".to_owned());
@@ -200,7 +200,7 @@ fn service_source(
         return EmbeddingSource::LexicalOnly;
     };
     let key = (provider == EmbeddingProvider::Openai).then(|| (findings.env)(KEY_VARIABLE)).flatten();
-    let built = ServicePolicy::new(&url, speaks)
+    let built = ServicePolicy::new(&url, provider_settings)
         .and_then(|policy| match timeout {
             Some(timeout) => policy.with_timeout(timeout.0),
             None => Ok(policy),

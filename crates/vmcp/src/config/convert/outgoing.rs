@@ -67,8 +67,8 @@ impl Outgoing {
         for (name, strategy) in backends {
             let path = join_path("outgoingAuth.backends", &name);
             findings.check_backend_name(&path, &name, names);
-            let proof = strategies.convert(strategy, &path, findings);
-            outgoing.backends.insert(name, proof);
+            let credential = strategies.convert(strategy, &path, findings);
+            outgoing.backends.insert(name, credential);
         }
         outgoing
     }
@@ -86,18 +86,20 @@ impl Outgoing {
 
     /// Warns if the default applies to no backend.
     pub(super) fn warn_if_default_unused(self, findings: &mut Findings<'_>) {
-        if let Some(proof) = self.default.filter(|_| !self.is_default_used) {
-            findings
-                .add_warning(proof.path(), "has no effect: no HTTP backend is without a strategy of its own");
+        if let Some(credential) = self.default.filter(|_| !self.is_default_used) {
+            findings.add_warning(
+                credential.path(),
+                "has no effect: no HTTP backend is without a strategy of its own",
+            );
         }
     }
 
     /// Reports a strategy of a stdio backend. Such a backend has no headers, so the strategy would have no
     /// effect.
     pub(super) fn reject_for_stdio(&mut self, name: &str, findings: &mut Findings<'_>) {
-        if let Some(Some(proof)) = self.backends.remove(name) {
+        if let Some(Some(credential)) = self.backends.remove(name) {
             let problem = findings
-                .add_problem(proof.path(), format!("`{name}` is a stdio server and takes no headers"));
+                .add_problem(credential.path(), format!("`{name}` is a stdio server and takes no headers"));
             problem.hint = Some("pass the secret in its `env`".to_owned());
         }
     }

@@ -56,8 +56,8 @@ impl StdioKeys {
             }
         }
         for (index, name) in inherit_env.iter().enumerate() {
-            let fine = |name: &str| !name.contains(['=', '\0', '*', '$']) && name.trim() == name;
-            if name.is_empty() || !fine(name.strip_suffix('*').unwrap_or(name)) {
+            let is_valid = |name: &str| !name.contains(['=', '\0', '*', '$']) && name.trim() == name;
+            if name.is_empty() || !is_valid(name.strip_suffix('*').unwrap_or(name)) {
                 findings
                     .add_problem(
                         item_path(&join_path(path, "inheritEnv"), index),

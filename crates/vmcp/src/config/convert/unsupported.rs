@@ -63,11 +63,11 @@ fn exports_telemetry(telemetry: &Telemetry) -> bool {
 pub(in crate::config) fn remove_unsupported(root: &mut Map<String, Value>) -> Result<Vec<Problem>, Problem> {
     let file: File = serde_json::from_value(Value::Object(root.clone()))
         .map_err(|error| Problem::new("", error.to_string()))?;
-    let asked_for = UNSUPPORTED.iter().filter(|row| (row.is_requested)(&file));
-    let taken = asked_for.filter(|row| root.shift_remove(row.path).is_some());
+    let requested = UNSUPPORTED.iter().filter(|row| (row.is_requested)(&file));
+    let removed = requested.filter(|row| root.shift_remove(row.path).is_some());
     let message =
         |row: &UnsupportedFeature| format!("this build does not have {} yet: left out", row.feature);
-    Ok(taken.map(|row| Problem::new(row.path, message(row))).collect())
+    Ok(removed.map(|row| Problem::new(row.path, message(row))).collect())
 }
 
 /// Reports the sections of the table, and the keys that only the Kubernetes operator can resolve.

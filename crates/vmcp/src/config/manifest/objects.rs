@@ -177,14 +177,14 @@ impl Object {
     /// otherwise a remark says that it is left out.
     fn report_unknown_key(&self, problem: Problem, findings: &mut ImportFindings) {
         let key = problem.path.strip_prefix(&self.path("spec."));
-        let belongs =
+        let config_key =
             key.filter(|key| self.kind == super::SERVER && schema()["properties"].get(key).is_some());
-        let is_meant =
-            belongs.is_some() || problem.hint.as_deref().is_some_and(|hint| hint.starts_with("did"));
-        let protects = SECURITY_KINDS.contains(&&*self.kind)
+        let is_near_miss =
+            config_key.is_some() || problem.hint.as_deref().is_some_and(|hint| hint.starts_with("did"));
+        let is_security_key = SECURITY_KINDS.contains(&&*self.kind)
             || key.is_some_and(|key| key.starts_with("incomingAuth.") || key.starts_with("outgoingAuth."));
-        let hint = belongs.map(|key| format!("write it as `spec.config.{key}`")).or(problem.hint);
-        if is_meant || protects {
+        let hint = config_key.map(|key| format!("write it as `spec.config.{key}`")).or(problem.hint);
+        if is_near_miss || is_security_key {
             let message = "is not a key of ToolHive".to_owned();
             findings.problems.push(Problem { message, hint, ..problem });
         } else {

@@ -89,13 +89,13 @@ impl Conversion<'_> {
         &mut self,
         strategies: &mut Strategies,
         backend: &str,
-        own: Option<&str>,
+        own_config: Option<&str>,
         at: &str,
     ) -> Result<(), UnusableStrategy> {
-        let strategy = match (strategies.inline.remove(backend), own) {
+        let strategy = match (strategies.inline.remove(backend), own_config) {
             (Some(Some(written)), None) => written,
             (Some(Some(written)), Some(_)) if !strategies.prefers_backend_object => written,
-            (_, Some(own)) => self.strategy_of_object(own, at)?,
+            (_, Some(own_config)) => self.strategy_of_object(own_config, at)?,
             // Without this, the backend would get the default; with `type: discovered` and no object of its
             // own it gets no credential.
             (Some(None), None) => json!({"type": "unauthenticated"}),

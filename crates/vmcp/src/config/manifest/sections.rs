@@ -18,10 +18,10 @@ const CA_FOLDER: &str = "/config/certs/otel";
 impl Conversion<'_> {
     /// The section `aggregation`, with the tools of the `MCPToolConfig` objects that it refers to. Its
     /// defaults are those of a `VirtualMCPServer`, not those of a config file.
-    pub(super) fn aggregation(&mut self, written: Option<Value>) -> Value {
+    pub(super) fn aggregation(&mut self, configured: Option<Value>) -> Value {
         let mut section = Map::from_iter([("conflictResolution".to_owned(), Value::from("prefix"))]);
-        if let Some(Value::Object(written)) = written {
-            section.extend(written);
+        if let Some(Value::Object(configured)) = configured {
+            section.extend(configured);
         }
         if section["conflictResolution"] == "prefix" {
             let config = section.entry("conflictResolutionConfig").or_insert_with(|| json!({}));
@@ -30,19 +30,19 @@ impl Conversion<'_> {
             }
         }
         if let Some(Value::Array(tools)) = section.get_mut("tools") {
-            for (place, tool) in tools.iter_mut().enumerate() {
-                self.merge_tool_config(place, tool);
+            for (index, tool) in tools.iter_mut().enumerate() {
+                self.merge_tool_config(index, tool);
             }
         }
         Value::Object(section)
     }
 
     /// Merges an `MCPToolConfig` into an entry of `aggregation.tools`. The keys of the entry take precedence.
-    fn merge_tool_config(&mut self, place: usize, tool: &mut Value) {
+    fn merge_tool_config(&mut self, index: usize, tool: &mut Value) {
         let Some(tool) = tool.as_object_mut() else { return };
         let Some(reference) = tool.remove("toolConfigRef") else { return };
         let name = reference["name"].as_str().unwrap_or_default();
-        let at = format!("spec.config.aggregation.tools[{place}].toolConfigRef");
+        let at = format!("spec.config.aggregation.tools[{index}].toolConfigRef");
         let Some((config, _)) = self.resolve_reference::<ToolConfig>("MCPToolConfig", name, &at) else {
             return;
         };
@@ -64,10 +64,10 @@ impl Conversion<'_> {
     /// The list `compositeTools`: the tools of `spec.config`, then the definitions that it refers to.
     pub(super) fn composite_tools(
         &mut self,
-        written: Option<Value>,
+        configured: Option<Value>,
         references: Option<Value>,
     ) -> Vec<Value> {
-        let mut tools = match written {
+        let mut tools = match configured {
             Some(Value::Array(tools)) => tools,
             _ => Vec::new(),
         };
@@ -81,8 +81,8 @@ impl Conversion<'_> {
     }
 
     /// The section `optimizer`, with the address of the `EmbeddingServer` that the virtual server refers to.
-    pub(super) fn optimizer(&mut self, written: Option<Value>, server: Option<NameRef>) -> Option<Value> {
-        let Some(NameRef { name }) = server else { return written };
+    pub(super) fn optimizer(&mut self, configured: Option<Value>, server: Option<NameRef>) -> Option<Value> {
+        let Some(NameRef { name }) = server else { return configured };
         const AT: &str = "spec.embeddingServerRef";
         let object = self.find_object("EmbeddingServer", &name, AT)?;
         let spec: EmbeddingServer = object.parse_spec(UnknownKeys::Ignore, &mut self.findings)?;
@@ -90,7 +90,7 @@ impl Conversion<'_> {
             Some(url) => url.to_owned(),
             None => format!("http://{}:{}", self.service_host(&name), spec.port.unwrap_or(8080)),
         };
-        let mut section = written.unwrap_or_else(|| json!({}));
+        let mut section = configured.unwrap_or_else(|| json!({}));
         section["embeddingService"] = url.into();
         Some(section)
     }
@@ -111,8 +111,8 @@ impl Conversion<'_> {
 
     /// The section `audit`. As in ToolHive it is on only with `enabled: true`, and the default of `component`
     /// is the name of the virtual server.
-    pub(super) fn audit(&self, written: Value) -> Value {
-        let mut section = written;
+    pub(super) fn audit(&self, configured: Value) -> Value {
+        let mut section = configured;
         if section["enabled"] != true {
             section["enabled"] = false.into();
         }

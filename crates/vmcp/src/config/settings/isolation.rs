@@ -36,9 +36,9 @@ impl Settings {
                     format!("{isolation}, if the server hands out sessions")
                 }
                 (false, Isolation::Automatic { sessions_apart }, _) => {
-                    let apart =
+                    let separated_by =
                         if sessions_apart { "caller or, without identity, session" } else { "caller" };
-                    format!("a connection for each {apart}, if the server hands out sessions")
+                    format!("a connection for each {separated_by}, if the server hands out sessions")
                 }
             };
             format!("{id}: {text}")

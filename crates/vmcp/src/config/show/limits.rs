@@ -76,8 +76,8 @@ pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value
 }
 
 fn show_rule(rule: &ToolRule) -> Value {
-    let ToolRule { name, annotation: hint, group, limits: own, cost } = rule;
-    let mut shown = show_limits(own);
+    let ToolRule { name, annotation: hint, group, limits: own_limits, cost } = rule;
+    let mut shown = show_limits(own_limits);
     shown["name"] = name.as_str().into();
     if let Some(hint) = hint {
         shown["annotation"] = hint.as_str().into();
@@ -93,7 +93,7 @@ fn show_rule(rule: &ToolRule) -> Value {
 
 fn show_limits(limits: &Limits) -> Value {
     let Limits { shared, unreserved, per_user, per_value, concurrency, wait_max } = limits;
-    let Concurrency { shared: all, per_user: each, mode: how } = concurrency;
+    let Concurrency { shared: all, per_user: each, mode: concurrency_mode } = concurrency;
     let mut shown = json!({
         "shared": shared.as_ref().map(show_quota),
         "perUser": per_user.as_ref().map(show_quota),
@@ -102,19 +102,19 @@ fn show_limits(limits: &Limits) -> Value {
     if let Some(unreserved) = unreserved {
         shown["unreserved"] = show_quota(unreserved);
     }
-    let kept = |of_claims: bool| {
+    let quotas_of_kind = |of_claims: bool| {
         per_value.iter().filter(move |limit| matches!(limit.source, ValueSource::Claim(_)) == of_claims)
     };
     for (key, of_claims) in [("perClaim", true), ("perValue", false)] {
-        if kept(of_claims).next().is_some() {
-            shown[key] = kept(of_claims).map(show_value_quota).collect();
+        if quotas_of_kind(of_claims).next().is_some() {
+            shown[key] = quotas_of_kind(of_claims).map(show_value_quota).collect();
         }
     }
     if all.is_some() || each.is_some() {
         shown["concurrency"] = json!({
             "shared": all.map(std::num::NonZeroU32::get),
             "perUser": each.map(std::num::NonZeroU32::get),
-            "mode": mode_name(*how),
+            "mode": mode_name(*concurrency_mode),
         });
     }
     shown
@@ -153,8 +153,8 @@ fn show_override(one: &Override) -> Value {
 }
 
 fn show_value_quota(limit: &ValueQuota) -> Value {
-    let ValueQuota { source: of, missing, list_handling: lists, quota: own } = limit;
-    let mut shown = show_quota(own);
+    let ValueQuota { source: of, missing, list_handling: lists, quota: own_limits } = limit;
+    let mut shown = show_quota(own_limits);
     let ValueSource::Call(CallValue { part, listed, ignore_case }) = of else {
         shown["claim"] = of.name().into();
         shown["missing"] = match missing {

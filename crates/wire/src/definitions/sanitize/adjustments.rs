@@ -29,10 +29,10 @@ impl Adjustments {
     /// All descriptions as one bounded text; `None` when nothing was repaired.
     #[must_use]
     pub fn summary(&self) -> Option<String> {
-        let told = self.texts.join("; ");
+        let summary = self.texts.join("; ");
         match self.more_count {
-            0 => Some(told).filter(|told| !told.is_empty()),
-            more => Some(format!("{told}; and {more} more")),
+            0 => Some(summary).filter(|summary| !summary.is_empty()),
+            more => Some(format!("{summary}; and {more} more")),
         }
     }
 }

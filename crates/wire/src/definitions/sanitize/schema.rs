@@ -10,7 +10,7 @@ use crate::definitions::sanitize::adjustments::Adjustments;
 pub(super) fn fit_object_schema(
     value: &Json,
     path: &str,
-    changes: &mut Adjustments,
+    adjustments: &mut Adjustments,
 ) -> Result<Option<Json>, String> {
     let mut members = value.members().map_err(|_| format!("`{path}` is not an object"))?;
     let before = members.clone();
@@ -24,7 +24,7 @@ pub(super) fn fit_object_schema(
     };
     if !has_object_type {
         members.insert("type", Json::string("object"));
-        changes.push(format!("`{path}` got `type: object`"));
+        adjustments.push(format!("`{path}` got `type: object`"));
     }
     for name in ["properties", "required", "$defs", "$schema"] {
         if members.get(name).is_some_and(Json::is_null) {
@@ -37,7 +37,7 @@ pub(super) fn fit_object_schema(
     ] {
         if members.get(name).is_some_and(|value| !is_fit(value)) {
             members.remove(name);
-            changes.push(format!("`{path}.{name}` is of another type; it is left out"));
+            adjustments.push(format!("`{path}.{name}` is of another type; it is left out"));
         }
     }
     // Both have the same meaning, but `{}` made Java clients reject the whole list.
@@ -45,12 +45,12 @@ pub(super) fn fit_object_schema(
         members.insert("additionalProperties", Json::boolean(true));
     }
     if let Some(properties) = members.get("properties").cloned() {
-        match fit_properties(&properties, path, changes) {
+        match fit_properties(&properties, path, adjustments) {
             Some(None) => {}
             Some(Some(properties)) => members.insert("properties", properties),
             None => {
                 members.remove("properties");
-                changes.push(format!("`{path}.properties` is not an object; it is left out"));
+                adjustments.push(format!("`{path}.properties` is not an object; it is left out"));
             }
         }
     }
@@ -60,7 +60,7 @@ pub(super) fn fit_object_schema(
         let elements = required.elements().unwrap_or_default();
         let texts: Vec<Json> = elements.into_iter().filter(|one| one.as_str().starts_with('"')).collect();
         members.insert("required", Json::array(&texts));
-        changes.push(format!("`{path}.required` is not a list of names; what is no name is left out"));
+        adjustments.push(format!("`{path}.required` is not a list of names; what is no name is left out"));
     }
     Ok((members != before).then(|| members.to_json()))
 }
@@ -72,7 +72,7 @@ pub(super) fn fit_object_schema(
     clippy::option_option,
     reason = "no properties, none that changed, and changed ones are three things"
 )]
-fn fit_properties(properties: &Json, path: &str, changes: &mut Adjustments) -> Option<Option<Json>> {
+fn fit_properties(properties: &Json, path: &str, adjustments: &mut Adjustments) -> Option<Option<Json>> {
     let before = properties.members().ok()?;
     if before.iter().all(|(_, value)| value.is_object()) {
         return Some(None);
@@ -80,16 +80,16 @@ fn fit_properties(properties: &Json, path: &str, changes: &mut Adjustments) -> O
     let after: Members = before
         .iter()
         .filter_map(|(name, value)| {
-            let mended = match value.as_str() {
+            let sanitized = match value.as_str() {
                 "true" | "null" => Json::empty_object(),
                 "false" => Json::parse(r#"{"not":{}}"#).ok()?,
                 _ if value.is_object() => value.clone(),
                 _ => {
-                    changes.push(format!("`{path}.properties.{name}` is no schema; it is left out"));
+                    adjustments.push(format!("`{path}.properties.{name}` is no schema; it is left out"));
                     return None;
                 }
             };
-            Some((name.into_owned(), mended))
+            Some((name.into_owned(), sanitized))
         })
         .collect();
     Some(Some(after.to_json()))

@@ -9,8 +9,8 @@ pub(super) fn replace_lone_surrogates(json: &Json) -> Json {
         return json.clone();
     }
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(place) = rest.find('\\') {
-        let (before, escape) = rest.split_at(place);
+    while let Some(offset) = rest.find('\\') {
+        let (before, escape) = rest.split_at(offset);
         out.push_str(before);
         let unit = |at: usize| {
             let digits = escape.get(at..)?.strip_prefix("\\u")?.get(..4)?;

@@ -11,15 +11,15 @@ pub(super) fn describe_invalid(text: &str, cause: String) -> UnreadableMessage {
     let is_first =
         text.get(..start).is_some_and(|before| before.trim_ascii_start().trim_matches('[').is_empty());
     let object = text.get(start..).unwrap_or_default();
-    let is_marked = object.contains("\"jsonrpc\"");
+    let has_jsonrpc = object.contains("\"jsonrpc\"");
     let has_outcome = object.contains("\"result\"") || object.contains("\"error\"");
-    let may_be_answer = if is_first { is_marked || has_outcome } else { is_marked && has_outcome };
+    let can_be_response = if is_first { has_jsonrpc || has_outcome } else { has_jsonrpc && has_outcome };
     let found = scan_outer_members(object);
-    if !may_be_answer || found.has_method {
+    if !can_be_response || found.has_method {
         return nothing(cause);
     }
     let id = found.id.or_else(|| trailing_id(object));
-    UnreadableMessage { id, is_message: is_first && is_marked, cause }
+    UnreadableMessage { id, is_message: is_first && has_jsonrpc, cause }
 }
 
 /// What is found in the outermost object of a text that is not valid JSON, as far as its start can be
@@ -32,15 +32,15 @@ struct OuterMembers {
 
 fn scan_outer_members(text: &str) -> OuterMembers {
     let mut found = OuterMembers::default();
-    let (mut depth, mut place) = (0_usize, 0_usize);
+    let (mut depth, mut offset) = (0_usize, 0_usize);
     let bytes = text.as_bytes();
-    while let Some(byte) = bytes.get(place) {
-        place += 1;
+    while let Some(byte) = bytes.get(offset) {
+        offset += 1;
         match byte {
             b'"' => {
-                let end = string_end(bytes, place);
-                let name = end.checked_sub(1).and_then(|last| text.get(place..last));
-                place = end;
+                let end = string_end(bytes, offset);
+                let name = end.checked_sub(1).and_then(|last| text.get(offset..last));
+                offset = end;
                 let after = text.get(end..).unwrap_or_default().trim_ascii_start();
                 match (depth, name, after.strip_prefix(':')) {
                     (1, Some("id"), Some(value)) if found.id.is_none() => {

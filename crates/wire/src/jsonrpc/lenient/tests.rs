@@ -58,10 +58,10 @@ fn bytes_that_are_not_utf8_are_replaced() {
 #[test]
 fn the_usual_form_shares_its_bytes() {
     let bytes = Bytes::from_static(br#"{"jsonrpc":"2.0","id":7,"result":{"a":1}}"#);
-    let place = bytes.as_ptr_range();
+    let range = bytes.as_ptr_range();
     parse_lenient(bytes, |message| {
         let Ok(Message::Response { outcome: Ok(result), .. }) = message else { panic!("an answer") };
-        assert!(place.contains(&result.as_str().as_ptr()));
+        assert!(range.contains(&result.as_str().as_ptr()));
     });
 }
 

@@ -9,22 +9,22 @@ fn calls_in_flight_are_bounded_and_released() {
         concurrency: Concurrency { shared: two, per_user: NonZeroU32::new(1), mode: Mode::Enforce },
         ..Limits::default()
     };
-    let bench = harness(policy(server, vec![]));
-    let plan = bench.planner.plan(&tool("b", "t", "t"));
-    let AdmitOutcome::Admitted(first) = bench.store.admit(&plan, user(1)) else { panic!() };
+    let harness = harness(policy(server, vec![]));
+    let plan = harness.planner.plan(&tool("b", "t", "t"));
+    let AdmitOutcome::Admitted(first) = harness.store.admit(&plan, user(1)) else { panic!() };
     assert!(
-        matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::SlotsFull(1)),
+        matches!(harness.store.admit(&plan, user(1)), AdmitOutcome::SlotsFull(1)),
         "the user has one in flight"
     );
-    let AdmitOutcome::Admitted(second) = bench.store.admit(&plan, user(2)) else { panic!() };
+    let AdmitOutcome::Admitted(second) = harness.store.admit(&plan, user(2)) else { panic!() };
     assert!(
-        matches!(bench.store.admit(&plan, user(3)), AdmitOutcome::SlotsFull(0)),
+        matches!(harness.store.admit(&plan, user(3)), AdmitOutcome::SlotsFull(0)),
         "two are in flight altogether"
     );
     drop(first);
-    let AdmitOutcome::Admitted(third) = bench.store.admit(&plan, user(3)) else { panic!() };
+    let AdmitOutcome::Admitted(third) = harness.store.admit(&plan, user(3)) else { panic!() };
     drop((second, third));
-    assert!(matches!(bench.store.admit(&plan, user(1)), AdmitOutcome::Admitted(_)));
+    assert!(matches!(harness.store.admit(&plan, user(1)), AdmitOutcome::Admitted(_)));
 }
 
 /// Each per-user slot limit counts separately: a full one in shadow mode is not held, the other is.
@@ -34,14 +34,14 @@ fn only_bounds_with_room_are_held() {
     let on = |name: &str, count, mode| {
         rule(name, Limits { concurrency: concurrency(count, mode), ..Limits::default() }, 1)
     };
-    let bench =
+    let harness =
         harness(policy(Limits::default(), vec![on("search", 3, Mode::Enforce), on("s*", 1, Mode::Shadow)]));
-    let plan = bench.planner.plan(&tool("a", "search", "search"));
-    let in_flight = |place: usize| bench.store.in_flight(user(1).unwrap(), plan.slot_limits[place].id);
-    let first = bench.store.admit(&plan, user(1));
-    let second = bench.store.admit(&plan, user(1));
+    let plan = harness.planner.plan(&tool("a", "search", "search"));
+    let in_flight = |index: usize| harness.store.in_flight(user(1).unwrap(), plan.slot_limits[index].id);
+    let first = harness.store.admit(&plan, user(1));
+    let second = harness.store.admit(&plan, user(1));
     assert_eq!((in_flight(0), in_flight(1)), (2, 1));
-    let missed = |claim: &AdmitOutcome<'_>| match claim {
+    let missed = |outcome: &AdmitOutcome<'_>| match outcome {
         AdmitOutcome::Admitted(receipt) => receipt.missed_slot_limit_indices().collect::<Vec<_>>(),
         other => panic!("{other:?}"),
     };
@@ -59,12 +59,12 @@ fn a_full_bound_on_trial_is_named_by_its_place() {
         let concurrency = Concurrency { shared: NonZeroU32::new(count), per_user: None, mode };
         Limits { concurrency, ..Limits::default() }
     };
-    let bench = harness(policy(shared(1, Mode::Shadow), vec![rule("t", shared(5, Mode::Enforce), 1)]));
-    let plan = bench.planner.plan(&tool("b", "t", "t"));
-    let first = bench.store.admit(&plan, None);
-    let AdmitOutcome::Admitted(second) = bench.store.admit(&plan, None) else { panic!() };
+    let harness = harness(policy(shared(1, Mode::Shadow), vec![rule("t", shared(5, Mode::Enforce), 1)]));
+    let plan = harness.planner.plan(&tool("b", "t", "t"));
+    let first = harness.store.admit(&plan, None);
+    let AdmitOutcome::Admitted(second) = harness.store.admit(&plan, None) else { panic!() };
     assert_eq!(second.missed_slot_limit_indices().collect::<Vec<_>>(), [0]);
     drop((first, second));
-    let AdmitOutcome::Admitted(third) = bench.store.admit(&plan, None) else { panic!() };
+    let AdmitOutcome::Admitted(third) = harness.store.admit(&plan, None) else { panic!() };
     assert_eq!(third.missed_slot_limit_indices().count(), 0, "both have given back what they held");
 }

@@ -35,17 +35,17 @@ fn is_within_limit(log: &AdmissionLog, burst: u64, per_second: u64) -> bool {
 async fn a_thousand_callers_wait_their_share_whatever_one_of_them_sends() {
     const CALLERS: u64 = 1000;
     const RATE: u64 = 100;
-    let bench = Arc::new(Harness::new(shared(RATE, 1, 60), vec![]));
+    let harness = Arc::new(Harness::new(shared(RATE, 1, 60), vec![]));
     let begun = tokio::time::Instant::now();
     let log = AdmissionLog::default();
     let mut tasks = Vec::new();
     // Two hundred tasks of one caller come first, against one task of each other caller.
     for _ in 0..200 {
-        let (bench, log) = (bench.clone(), log.clone());
+        let (harness, log) = (harness.clone(), log.clone());
         tasks.push(tokio::spawn(async move {
             let mut longest = Duration::ZERO;
             for _ in 0..3 {
-                if let Ok(waited) = bench.call("greedy", "t").await {
+                if let Ok(waited) = harness.call("greedy", "t").await {
                     longest = longest.max(waited);
                     log.lock().push((begun.elapsed().as_millis() as u64, 1));
                 }
@@ -55,20 +55,20 @@ async fn a_thousand_callers_wait_their_share_whatever_one_of_them_sends() {
     }
     let greedy = tasks.len();
     for caller in 1..CALLERS {
-        let (bench, log) = (bench.clone(), log.clone());
+        let (harness, log) = (harness.clone(), log.clone());
         tasks.push(tokio::spawn(async move {
             let mut longest = Duration::ZERO;
             for _ in 0..3 {
-                longest = longest.max(bench.call(&caller.to_string(), "t").await.unwrap());
+                longest = longest.max(harness.call(&caller.to_string(), "t").await.unwrap());
                 log.lock().push((begun.elapsed().as_millis() as u64, 1));
             }
             longest
         }));
     }
     let mut longest = Duration::ZERO;
-    for (place, task) in tasks.into_iter().enumerate() {
+    for (index, task) in tasks.into_iter().enumerate() {
         let waited = task.await.unwrap();
-        if place >= greedy {
+        if index >= greedy {
             longest = longest.max(waited);
         }
     }
@@ -77,26 +77,26 @@ async fn a_thousand_callers_wait_their_share_whatever_one_of_them_sends() {
     assert!(longest <= share + Duration::from_millis(20), "{longest:?} of {share:?}");
     assert!(longest >= share - Duration::from_secs(1), "there was contention: {longest:?}");
     assert!(is_within_limit(&log, RATE, RATE));
-    assert_eq!(bench.limiter.waiting_count(), 0);
+    assert_eq!(harness.limiter.waiting_count(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dear_call_gets_as_many_tokens_as_cheap_ones() {
     let server = shared(10, 1, 600);
     let tools = vec![rule("t", 10, Limits { shared: quota(10_000, 1), ..Limits::default() })];
-    let bench = Arc::new(Harness::new(server, tools));
-    bench.call("a", "t").await.unwrap();
+    let harness = Arc::new(Harness::new(server, tools));
+    harness.call("a", "t").await.unwrap();
     let mut tasks = Vec::new();
     for (user, tool, calls) in [("dear", "t", 5), ("cheap", "u", 50)] {
         for _ in 0..calls {
-            tasks.push((user, bench.start(user, tool).await));
+            tasks.push((user, harness.start(user, tool).await));
         }
     }
     let mut last = [Duration::ZERO; 2];
     for (user, task) in tasks {
         let waited = task.await.unwrap().unwrap();
-        let place = usize::from(user == "cheap");
-        last[place] = last[place].max(waited);
+        let index = usize::from(user == "cheap");
+        last[index] = last[index].max(waited);
     }
     // A hundred tokens in ten seconds, half of them for each caller: both are done at the end and neither
     // before.
@@ -107,23 +107,23 @@ async fn a_dear_call_gets_as_many_tokens_as_cheap_ones() {
 #[tokio::test(start_paused = true)]
 async fn two_scarce_buckets_starve_nobody() {
     // All callers need the server's tokens; half of them also need a tool's, which are scarcer still.
-    let bench = Arc::new(Harness::new(shared(10, 1, 3600), vec![rule("t", 1, shared(1, 1, 3600))]));
+    let harness = Arc::new(Harness::new(shared(10, 1, 3600), vec![rule("t", 1, shared(1, 1, 3600))]));
     let mut tasks = Vec::new();
     for caller in 0..20_u32 {
-        let bench = bench.clone();
+        let harness = harness.clone();
         tasks.push(tokio::spawn(async move {
             let tool = if caller % 2 == 0 { "t" } else { "u" };
             let calls = if caller % 2 == 0 { 6 } else { 54 };
             let mut longest = Duration::ZERO;
             for _ in 0..calls {
-                longest = longest.max(bench.call(&caller.to_string(), tool).await.unwrap());
+                longest = longest.max(harness.call(&caller.to_string(), tool).await.unwrap());
             }
             longest
         }));
     }
     let mut longest = [Duration::ZERO; 2];
-    for (place, task) in tasks.into_iter().enumerate() {
-        longest[place % 2] = longest[place % 2].max(task.await.unwrap());
+    for (index, task) in tasks.into_iter().enumerate() {
+        longest[index % 2] = longest[index % 2].max(task.await.unwrap());
     }
     // Ten callers of a tool with one token a second, and nine tokens a second left for the ten others.
     assert!(longest[0] <= Duration::from_millis(11_500), "callers of the scarce tool: {longest:?}");
@@ -144,17 +144,17 @@ proptest! {
             let tools = vec![rule("t", 2, shared(4, 2, 5)), rule("u", 1, Limits {
                 per_user: quota(1, 1), wait_max: seconds(3), ..Limits::default()
             })];
-            let bench = Arc::new(Harness::new(shared(6, 2, 4), tools));
+            let harness = Arc::new(Harness::new(shared(6, 2, 4), tools));
             let begun = tokio::time::Instant::now();
             let (server, tool) = (AdmissionLog::default(), AdmissionLog::default());
             let tasks: Vec<_> = calls.into_iter().map(|(user, which, at, patience)| {
-                let (bench, server, tool) = (bench.clone(), server.clone(), tool.clone());
+                let (harness, server, tool) = (harness.clone(), server.clone(), tool.clone());
                 tokio::spawn(async move {
                     tokio::time::sleep(Duration::from_millis(at)).await;
                     let name = ["t", "u", "v"][which];
                     let patience = Duration::from_millis(patience.unwrap_or(60_000));
                     let user = user.to_string();
-                    let call = bench.call(&user, name);
+                    let call = harness.call(&user, name);
                     if let Ok(Ok(_)) = tokio::time::timeout(patience, call).await {
                         let (now, cost) = (begun.elapsed().as_millis() as u64, if which == 0 { 2 } else { 1 });
                         server.lock().push((now, cost));
@@ -169,11 +169,11 @@ proptest! {
             }
             assert!(is_within_limit(&server, 6, 3), "{server:?}");
             assert!(is_within_limit(&tool, 4, 2), "{tool:?}");
-            bench.wait_outcomes.outcomes();
-            assert_eq!(bench.limiter.waiting_count(), 0);
+            harness.wait_outcomes.outcomes();
+            assert_eq!(harness.limiter.waiting_count(), 0);
             tokio::time::sleep(seconds(60)).await;
             for _ in 0..6 {
-                assert_eq!(bench.call("v", "v").await, Ok(Duration::ZERO));
+                assert_eq!(harness.call("v", "v").await, Ok(Duration::ZERO));
             }
         });
     }
@@ -200,15 +200,15 @@ async fn nobody_is_forgotten_and_nothing_is_given_twice_on_many_threads() {
     let concurrency =
         Concurrency { shared: NonZeroU32::new(3), per_user: NonZeroU32::new(2), mode: Mode::Enforce };
     let server = Limits { concurrency, per_user: quota(100, 1), ..shared(300, 1, 60) };
-    let bench = Arc::new(Harness::new(server, vec![]));
+    let harness = Arc::new(Harness::new(server, vec![]));
     let (running, begun) = (Arc::new(AtomicUsize::new(0)), tokio::time::Instant::now());
     let call = |user: u32| {
-        let (bench, running) = (bench.clone(), running.clone());
+        let (harness, running) = (harness.clone(), running.clone());
         tokio::spawn(async move {
-            let ctx = bench.context(&user.to_string());
-            let tools = bench.gateway.list_tools(&ctx).await.unwrap();
-            let bound = bench.limiter.tool_plan(&tools, &"t".into()).unwrap();
-            let _permit = bench.limiter.admit(&bound, &ctx).await.unwrap();
+            let ctx = harness.context(&user.to_string());
+            let tools = harness.gateway.list_tools(&ctx).await.unwrap();
+            let tool_plan = harness.limiter.tool_plan(&tools, &"t".into()).unwrap();
+            let _permit = harness.limiter.admit(&tool_plan, &ctx).await.unwrap();
             // Counted out before the permit is dropped, also where the call is aborted in between.
             let _running = Running::begin(running);
             for _ in 0..3 {
@@ -219,8 +219,8 @@ async fn nobody_is_forgotten_and_nothing_is_given_twice_on_many_threads() {
     // Ninety calls of each of twenty users, which fit into a user's share of the wait queues; some are
     // cancelled.
     let calls: Vec<_> = (0..1800).map(|number| call(number % 20)).collect();
-    for (place, call) in calls.iter().enumerate() {
-        if place % 7 == 3 {
+    for (index, call) in calls.iter().enumerate() {
+        if index % 7 == 3 {
             call.abort();
         }
     }
@@ -233,5 +233,5 @@ async fn nobody_is_forgotten_and_nothing_is_given_twice_on_many_threads() {
     }
     let most = 300 + 300 * (begun.elapsed().as_millis() as u64 + 1) / 1000;
     assert!((1500..=most).contains(&admitted), "{admitted} of {most}");
-    assert_eq!(bench.limiter.waiting_count(), 0);
+    assert_eq!(harness.limiter.waiting_count(), 0);
 }

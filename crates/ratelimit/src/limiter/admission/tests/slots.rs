@@ -42,8 +42,8 @@ fn fleet(count: u32, limits: &Limits, on_failure: OnStoreFailure) -> (Vec<Arc<Ha
 }
 
 /// Starts a call that is in flight until it is aborted.
-async fn start_hanging(bench: &Harness, user: &str) -> JoinHandle<CallResult> {
-    let call = bench.start(user, "hang").await;
+async fn start_hanging(harness: &Harness, user: &str) -> JoinHandle<CallResult> {
+    let call = harness.start(user, "hang").await;
     sleep(Duration::from_millis(1)).await;
     call
 }
@@ -174,13 +174,13 @@ async fn replicas_with_queues_take_turns() {
     // One replica has a queue that never ends, of calls of a second each.
     let queue: Vec<_> = (0..10)
         .map(|_| {
-            let bench = replicas[0].clone();
+            let harness = replicas[0].clone();
             tokio::spawn(async move {
-                let ctx = bench.context("ann");
-                let tools = bench.gateway.list_tools(&ctx).await.unwrap();
-                let bound = bench.limiter.tool_plan(&tools, &"t".into()).unwrap();
+                let ctx = harness.context("ann");
+                let tools = harness.gateway.list_tools(&ctx).await.unwrap();
+                let tool_plan = harness.limiter.tool_plan(&tools, &"t".into()).unwrap();
                 loop {
-                    let _permit = bench.limiter.admit(&bound, &ctx).await.unwrap();
+                    let _permit = harness.limiter.admit(&tool_plan, &ctx).await.unwrap();
                     sleep(seconds(1)).await;
                 }
             })
@@ -215,12 +215,12 @@ async fn one_replica_alone_never_pauses_its_queue() {
     let begun = Instant::now();
     let calls: Vec<_> = (0..6)
         .map(|_| {
-            let bench = replicas[0].clone();
+            let harness = replicas[0].clone();
             tokio::spawn(async move {
-                let ctx = bench.context("ann");
-                let tools = bench.gateway.list_tools(&ctx).await.unwrap();
-                let plan = bench.limiter.tool_plan(&tools, &"t".into()).unwrap();
-                let _permit = bench.limiter.admit(&plan, &ctx).await.unwrap();
+                let ctx = harness.context("ann");
+                let tools = harness.gateway.list_tools(&ctx).await.unwrap();
+                let plan = harness.limiter.tool_plan(&tools, &"t".into()).unwrap();
+                let _permit = harness.limiter.admit(&plan, &ctx).await.unwrap();
                 sleep(seconds(1)).await;
             })
         })

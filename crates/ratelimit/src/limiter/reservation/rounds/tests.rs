@@ -97,62 +97,65 @@ impl Harness {
 
 #[tokio::test]
 async fn a_call_in_three_rounds_pays_once() {
-    let bench = harness(1, None);
-    let (stage, state) = bench.round("ann", None).await.unwrap();
-    assert_eq!((stage, bench.remaining("ann").await), (ResultType::InputRequired, 0));
-    let (stage, again) = bench.round("ann", state.clone()).await.unwrap();
+    let harness = harness(1, None);
+    let (stage, state) = harness.round("ann", None).await.unwrap();
+    assert_eq!((stage, harness.remaining("ann").await), (ResultType::InputRequired, 0));
+    let (stage, again) = harness.round("ann", state.clone()).await.unwrap();
     assert_eq!(stage, ResultType::InputRequired);
     // The state of a round that was resumed is no longer valid.
-    let refused = bench.round("ann", state).await.unwrap_err();
+    let refused = harness.round("ann", state).await.unwrap_err();
     assert!(matches!(refused, Error::RateLimited(limit) if matches!(limit.retry, Retry::After(_))));
-    assert_eq!(bench.round("ann", again).await.unwrap(), (ResultType::Complete, None));
-    assert_eq!(bench.backend.calls.load(Ordering::SeqCst), 3);
+    assert_eq!(harness.round("ann", again).await.unwrap(), (ResultType::Complete, None));
+    assert_eq!(harness.backend.calls.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test]
 async fn what_others_send_along_is_a_call_of_their_own() {
-    let bench = harness(2, None);
-    let (_, state) = bench.round("ann", None).await.unwrap();
+    let harness = harness(2, None);
+    let (_, state) = harness.round("ann", None).await.unwrap();
     let forged = Some(format!("{STATE_PREFIX}{}s1", "0".repeat(32)));
     for state in [forged, Some("1".to_owned()), state.clone()] {
-        let before = bench.remaining("bob").await;
-        let outcome = bench.round("bob", state).await;
-        assert!(before == 0 && outcome.is_err() || bench.remaining("bob").await == before - 1, "{outcome:?}");
+        let before = harness.remaining("bob").await;
+        let outcome = harness.round("bob", state).await;
+        assert!(
+            before == 0 && outcome.is_err() || harness.remaining("bob").await == before - 1,
+            "{outcome:?}"
+        );
     }
-    assert_eq!(bench.remaining("bob").await, 0);
+    assert_eq!(harness.remaining("bob").await, 0);
 }
 
 #[tokio::test]
 async fn a_round_that_never_left_may_be_made_again() {
-    let bench = harness(1, None);
-    let (_, state) = bench.round("ann", None).await.unwrap();
-    bench.backend.fails.store(1, Ordering::SeqCst);
-    assert!(matches!(bench.round("ann", state.clone()).await, Err(Error::BackendBusy { .. })));
-    assert_eq!(bench.round("ann", state).await.unwrap().0, ResultType::InputRequired);
-    assert_eq!(bench.remaining("ann").await, 0);
+    let harness = harness(1, None);
+    let (_, state) = harness.round("ann", None).await.unwrap();
+    harness.backend.fails.store(1, Ordering::SeqCst);
+    assert!(matches!(harness.round("ann", state.clone()).await, Err(Error::BackendBusy { .. })));
+    assert_eq!(harness.round("ann", state).await.unwrap().0, ResultType::InputRequired);
+    assert_eq!(harness.remaining("ann").await, 0);
 }
 
 #[tokio::test]
 async fn a_round_that_found_no_place_may_be_made_again() {
     let concurrency = Concurrency { shared: std::num::NonZeroU32::new(1), ..Concurrency::default() };
-    let bench = harness_with(Limits { per_user: quota(1, 3600), concurrency, ..Limits::default() }, None);
-    let (_, state) = bench.round("ann", None).await.unwrap();
+    let harness = harness_with(Limits { per_user: quota(1, 3600), concurrency, ..Limits::default() }, None);
+    let (_, state) = harness.round("ann", None).await.unwrap();
     let bob = known("i", "bob");
-    let tools = bench.gateway.list_tools(&bob).await.unwrap();
-    let bound = bench.limiter.tool_plan(&tools, &"a_search".into()).unwrap();
-    let in_flight = bench.limiter.admit(&bound, &bob).await.unwrap();
-    assert!(matches!(bench.round("ann", state.clone()).await, Err(Error::RateLimited(_))));
+    let tools = harness.gateway.list_tools(&bob).await.unwrap();
+    let tool_plan = harness.limiter.tool_plan(&tools, &"a_search".into()).unwrap();
+    let in_flight = harness.limiter.admit(&tool_plan, &bob).await.unwrap();
+    assert!(matches!(harness.round("ann", state.clone()).await, Err(Error::RateLimited(_))));
     drop(in_flight);
-    assert_eq!(bench.round("ann", state).await.unwrap().0, ResultType::InputRequired);
+    assert_eq!(harness.round("ann", state).await.unwrap().0, ResultType::InputRequired);
 }
 
 #[tokio::test]
 async fn the_last_round_is_settled_against_what_the_first_paid() {
-    let bench = harness(9, Some("cost + 3"));
+    let harness = harness(9, Some("cost + 3"));
     let mut state = None;
     for left in [8, 8, 5] {
-        state = bench.round("ann", state).await.unwrap().1;
-        assert_eq!(bench.remaining("ann").await, left);
+        state = harness.round("ann", state).await.unwrap().1;
+        assert_eq!(harness.remaining("ann").await, left);
     }
 }
 
@@ -162,22 +165,22 @@ const HOUR: u64 = 3_600_000_000;
 #[tokio::test]
 async fn a_state_is_good_for_an_hour() {
     for (elapsed, left) in [(HOUR, 2), (HOUR + 1, 1)] {
-        let bench = harness_with(Limits { per_user: quota(2, 2 * 3600), ..Limits::default() }, None);
-        let (_, state) = bench.round("ann", None).await.unwrap();
-        bench.clock.advance(elapsed);
-        bench.round("ann", state).await.unwrap();
-        assert_eq!(bench.remaining("ann").await, left, "after {elapsed}");
+        let harness = harness_with(Limits { per_user: quota(2, 2 * 3600), ..Limits::default() }, None);
+        let (_, state) = harness.round("ann", None).await.unwrap();
+        harness.clock.advance(elapsed);
+        harness.round("ann", state).await.unwrap();
+        assert_eq!(harness.remaining("ann").await, left, "after {elapsed}");
     }
 }
 
 /// Expired calls are removed when other calls begin to wait, and not before.
 #[tokio::test]
 async fn what_is_over_is_forgotten() {
-    let bench = harness(9, None);
-    let open = || bench.limiter.open_rounds.table.lock().by_id.len();
+    let harness = harness(9, None);
+    let open = || harness.limiter.open_rounds.table.lock().by_id.len();
     for (elapsed, count) in [(0, 1), (HOUR, 2), (1, 2), (HOUR, 2)] {
-        bench.clock.advance(elapsed);
-        bench.round("ann", None).await.unwrap();
+        harness.clock.advance(elapsed);
+        harness.round("ann", None).await.unwrap();
         assert_eq!(open(), count, "{elapsed}");
     }
 }
@@ -187,9 +190,9 @@ async fn what_is_over_is_forgotten() {
 #[tokio::test]
 async fn names_of_calls_that_are_done_are_dropped() {
     let mut open = OpenRoundTable::default();
-    let bench = harness(9, None);
-    bench.round("ann", None).await.unwrap();
-    let paid = bench.limiter.open_rounds.table.lock().by_id.values().next().unwrap().1.clone();
+    let harness = harness(9, None);
+    harness.round("ann", None).await.unwrap();
+    let paid = harness.limiter.open_rounds.table.lock().by_id.values().next().unwrap().1.clone();
     // The first entry stays, so that nothing behind it is dropped from the front.
     open.insert(0, paid.clone(), Micros(0));
     for name in 1..=20_000 {
@@ -205,9 +208,9 @@ async fn names_of_calls_that_are_done_are_dropped() {
 #[tokio::test]
 async fn ten_thousand_calls_wait_for_their_next_round() {
     let mut open = OpenRoundTable::default();
-    let bench = harness(9, None);
-    bench.round("ann", None).await.unwrap();
-    let paid = bench.limiter.open_rounds.table.lock().by_id.values().next().unwrap().1.clone();
+    let harness = harness(9, None);
+    harness.round("ann", None).await.unwrap();
+    let paid = harness.limiter.open_rounds.table.lock().by_id.values().next().unwrap().1.clone();
     for name in 0..=OPEN_ROUND_COUNT_MAX as u128 {
         open.insert(name, paid.clone(), Micros(0));
     }

@@ -140,16 +140,16 @@ fn read(policy: &LimitPolicy) -> (Vec<Rule>, Vec<Window>) {
     };
     let mut windows = Vec::new();
     for per_user in [false, true] {
-        let mut add = |place: Option<usize>, title: String, limits: &Limits| {
+        let mut add = |index: Option<usize>, title: String, limits: &Limits| {
             let quota: Option<&Quota> =
                 if per_user { limits.per_user.as_ref() } else { limits.shared.as_ref() };
             let limit = format!("{title}{}", if per_user { "perUser" } else { "shared" });
             let rates = quota.iter().flat_map(|quota| &quota.windows);
-            windows.extend(rates.map(|window| Window::of(&limit, place, per_user, &window.rate)));
+            windows.extend(rates.map(|window| Window::of(&limit, index, per_user, &window.rate)));
         };
         add(None, String::new(), &policy.server);
-        for (place, rule) in policy.tools.iter().enumerate() {
-            add(Some(place), format!("tools[{}].", rule.name.as_str()), &rule.limits);
+        for (index, rule) in policy.tools.iter().enumerate() {
+            add(Some(index), format!("tools[{}].", rule.name.as_str()), &rule.limits);
         }
     }
     (policy.tools.iter().map(rule).collect(), windows)
@@ -172,8 +172,8 @@ impl Model {
         self.check_windows();
         self.charges.clear();
         let on_trial: Vec<&str> = (0..self.windows.len())
-            .filter(|place| self.windows[*place].per_user && self.is_shadow(*place))
-            .map(|place| &*self.windows[place].name)
+            .filter(|index| self.windows[*index].per_user && self.is_shadow(*index))
+            .map(|index| &*self.windows[index].name)
             .collect();
         self.states.retain(|(name, _, _), _| !on_trial.contains(&&**name));
         (self.rules, self.windows) = read(policy);
@@ -194,7 +194,7 @@ impl Model {
     fn windows_of_tool(&self, tool: usize) -> Vec<usize> {
         let name = &self.names[tool];
         let covers = |window: &Window| window.rule.is_none_or(|rule| fits(&self.rules[rule].name, name));
-        (0..self.windows.len()).filter(|place| covers(&self.windows[*place])).collect()
+        (0..self.windows.len()).filter(|index| covers(&self.windows[*index])).collect()
     }
 
     fn is_shadow(&self, window: usize) -> bool {
@@ -234,10 +234,10 @@ impl Model {
     /// shadow mode.
     fn cost(&self, window: usize, tool: usize, terms: CallPrices) -> u32 {
         let own = self.windows[window].rule;
-        let counts = |place: usize, rule: &Rule| {
-            fits(&rule.name, &self.names[tool]) && (!rule.is_shadow || own == Some(place))
+        let counts = |index: usize, rule: &Rule| {
+            fits(&rule.name, &self.names[tool]) && (!rule.is_shadow || own == Some(index))
         };
-        let costs = self.rules.iter().enumerate().filter(|(place, rule)| counts(*place, rule));
+        let costs = self.rules.iter().enumerate().filter(|(index, rule)| counts(*index, rule));
         costs.map(|(_, rule)| rule.min.max(if rule.is_priced { terms.price } else { 0 })).max().unwrap_or(1)
     }
 
@@ -263,9 +263,9 @@ impl Model {
             let state = self.state(&key, now);
             let units = state.size.unit * i128::from(cost);
             self.store_state(&key, State { level: state.level - units, ..state });
-            let kept = self.charges.entry(key.clone()).or_default();
-            kept.push((now, units));
-            decided.paid.push(ModelPayment { key, cost, at: now, logged: kept.len() - 1 });
+            let charges = self.charges.entry(key.clone()).or_default();
+            charges.push((now, units));
+            decided.paid.push(ModelPayment { key, cost, at: now, logged: charges.len() - 1 });
         }
         decided
     }
@@ -282,8 +282,8 @@ impl Model {
     pub(super) fn settle(&mut self, tool: usize, paid: &[ModelPayment], settles: u32, now: u64) {
         for paid in paid {
             let own = self.window(&paid.key).rule;
-            let counts = |(place, rule): (usize, &Rule)| {
-                rule.settles && fits(&rule.name, &self.names[tool]) && (!rule.is_shadow || own == Some(place))
+            let counts = |(index, rule): (usize, &Rule)| {
+                rule.settles && fits(&rule.name, &self.names[tool]) && (!rule.is_shadow || own == Some(index))
             };
             if self.rules.iter().enumerate().any(counts) {
                 self.adjust(paid, i128::from(settles) - i128::from(paid.cost), now);
@@ -304,9 +304,9 @@ impl Model {
         let change = if units < 0 { state.refundable((cost, paid.at), -units) } else { -units };
         let level = (state.level + change).clamp(state.level.min(-capacity), capacity);
         self.store_state(&paid.key, State { level, ..state });
-        let kept = self.charges.get_mut(&paid.key).unwrap();
-        kept[paid.logged].1 = cost + units.min(0);
-        kept.push((now, 0));
+        let charges = self.charges.get_mut(&paid.key).unwrap();
+        charges[paid.logged].1 = cost + units.min(0);
+        charges.push((now, 0));
     }
 
     /// The whole tokens of each bucket of a tool; a debt counts as zero.
@@ -322,10 +322,10 @@ impl Model {
     /// Asserts that every charge that remains could have been paid when it was made: so no stretch of time
     /// admitted more than a bucket holds and refills.
     pub(super) fn check_windows(&self) {
-        for (key, kept) in &self.charges {
+        for (key, charges) in &self.charges {
             let window = self.window(key);
             let mut state = window.size.full(0);
-            for (at, units) in kept {
+            for (at, units) in charges {
                 state = state.advanced_to(*at);
                 state.level -= units;
                 assert!(state.level >= 0, "{}: {} too many at {at}", window.limit, -state.level);

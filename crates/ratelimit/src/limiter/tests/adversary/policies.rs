@@ -20,22 +20,22 @@ impl SeededRng {
     }
 }
 
-fn random_quota(dice: &mut SeededRng, mode: Mode) -> Option<Quota> {
-    if dice.one_in(3) {
+fn random_quota(rng: &mut SeededRng, mode: Mode) -> Option<Quota> {
+    if rng.one_in(3) {
         return None;
     }
     let windows = [(1_u64, 10_u64), (3, 1_000), (60, 100_000)];
-    let first = usize::try_from(dice.below(3)).unwrap();
-    let second = usize::try_from(dice.below(5)).unwrap();
-    let places = std::iter::once(first).chain(Some(second).filter(|second| *second < 3 && *second != first));
-    let rate = |place: usize, dice: &mut SeededRng| {
-        let (scale, period) = windows[place];
-        let tokens = 1 + dice.below(8 * scale);
-        Rate::new(tokens, Duration::from_micros(period * (1 + dice.below(3))), tokens).unwrap()
+    let first = usize::try_from(rng.below(3)).unwrap();
+    let second = usize::try_from(rng.below(5)).unwrap();
+    let indices = std::iter::once(first).chain(Some(second).filter(|second| *second < 3 && *second != first));
+    let rate = |index: usize, rng: &mut SeededRng| {
+        let (scale, period) = windows[index];
+        let tokens = 1 + rng.below(8 * scale);
+        Rate::new(tokens, Duration::from_micros(period * (1 + rng.below(3))), tokens).unwrap()
     };
     let mut rates: Vec<Rate> = Vec::new();
-    for place in places {
-        let rate = rate(place, dice);
+    for index in indices {
+        let rate = rate(index, rng);
         if rates.iter().all(|known| known.configured().1 != rate.configured().1) {
             rates.push(rate);
         }
@@ -43,49 +43,49 @@ fn random_quota(dice: &mut SeededRng, mode: Mode) -> Option<Quota> {
     Some(Quota::new(rates, mode))
 }
 
-fn random_rule(dice: &mut SeededRng, name: &str) -> ToolRule {
-    let mode = if dice.one_in(3) { Mode::Shadow } else { Mode::Enforce };
-    let (shared, per_user) = (random_quota(dice, mode), random_quota(dice, mode));
+fn random_rule(rng: &mut SeededRng, name: &str) -> ToolRule {
+    let mode = if rng.one_in(3) { Mode::Shadow } else { Mode::Enforce };
+    let (shared, per_user) = (random_quota(rng, mode), random_quota(rng, mode));
     let cost = Cost {
-        minimum: NonZeroU32::new(1 + u32::try_from(dice.below(3)).unwrap()).unwrap(),
-        price: dice.one_in(2).then(|| Arc::new(Price::new_before_call("args.n").unwrap())),
-        settle: dice.one_in(2).then(|| Arc::new(Price::new_after_call("args.s").unwrap())),
+        minimum: NonZeroU32::new(1 + u32::try_from(rng.below(3)).unwrap()).unwrap(),
+        price: rng.one_in(2).then(|| Arc::new(Price::new_before_call("args.n").unwrap())),
+        settle: rng.one_in(2).then(|| Arc::new(Price::new_after_call("args.s").unwrap())),
         mode,
     };
     ToolRule { cost, ..rule(name, shared, per_user) }
 }
 
-pub(super) fn random_policy(dice: &mut SeededRng) -> LimitPolicy {
+pub(super) fn random_policy(rng: &mut SeededRng) -> LimitPolicy {
     let server = Limits {
-        shared: random_quota(dice, Mode::Enforce),
-        per_user: random_quota(dice, Mode::Enforce),
+        shared: random_quota(rng, Mode::Enforce),
+        per_user: random_quota(rng, Mode::Enforce),
         ..Limits::default()
     };
     let names = ["a_search", "*", "*_search"];
-    let count = usize::try_from(dice.below(4)).unwrap();
-    let rules = names.iter().take(count).map(|name| random_rule(dice, name)).collect();
+    let count = usize::try_from(rng.below(4)).unwrap();
+    let rules = names.iter().take(count).map(|name| random_rule(rng, name)).collect();
     policy(server, rules, Anonymous::Refuse)
 }
 
 /// The same rules with other sizes, in another order, and some limits left out. Windows keep their periods.
-pub(super) fn vary_policy(dice: &mut SeededRng, policy: &LimitPolicy) -> LimitPolicy {
+pub(super) fn vary_policy(rng: &mut SeededRng, policy: &LimitPolicy) -> LimitPolicy {
     let mut other = policy.clone();
-    if dice.one_in(3) {
+    if rng.one_in(3) {
         other.tools.reverse();
     }
     let limits =
         std::iter::once(&mut other.server).chain(other.tools.iter_mut().map(|rule| &mut rule.limits));
     for quota in limits.flat_map(|limits| [&mut limits.shared, &mut limits.per_user]) {
-        if dice.one_in(8) {
+        if rng.one_in(8) {
             *quota = None;
         }
         let Some(quota) = quota else { continue };
-        if dice.one_in(3) {
+        if rng.one_in(3) {
             quota.windows.reverse();
         }
         for window in &mut quota.windows {
             let (tokens, period) = window.rate.configured();
-            let tokens = if dice.one_in(2) { tokens } else { 1 + dice.below(2 * tokens) };
+            let tokens = if rng.one_in(2) { tokens } else { 1 + rng.below(2 * tokens) };
             *window = Rate::new(tokens, period, tokens).unwrap().into();
         }
     }

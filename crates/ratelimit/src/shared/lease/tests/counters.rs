@@ -60,7 +60,7 @@ async fn a_bucket_on_trial_that_cannot_pay_is_charged_nothing() {
 #[tokio::test]
 async fn the_longest_wait_of_several_buckets_is_told() {
     // Both buckets hold 200 tokens and earn at different rates.
-    for (server, tool, place, wait) in [
+    for (server, tool, index, wait) in [
         (1000, 80, 1, 12_500),
         (80, 1000, 0, 12_500),
         (100, 80, 1, 12_500),
@@ -70,7 +70,7 @@ async fn the_longest_wait_of_several_buckets_is_told() {
         let fleet = Fleet::new(1, two(server, tool, Mode::Enforce));
         assert_eq!(
             refusal(&fleet).await,
-            LeaseError::InsufficientTokens(place, Wait::Micros(wait)),
+            LeaseError::InsufficientTokens(index, Wait::Micros(wait)),
             "{server} {tool}"
         );
     }
@@ -107,7 +107,7 @@ async fn only_what_waits_is_needed() {
         // The tokens that were taken ahead expire meanwhile.
         fleet.clock.advance(200_000);
     }
-    let needs: Vec<u64> = fleet.store.take_requests.lock().iter().map(|order| order.need).collect();
+    let needs: Vec<u64> = fleet.store.take_requests.lock().iter().map(|request| request.need).collect();
     assert!(!needs.is_empty() && needs.iter().all(|need| *need <= 1), "{needs:?}");
 }
 
@@ -116,13 +116,13 @@ async fn only_what_waits_is_needed() {
 #[tokio::test]
 async fn no_more_is_taken_ahead_than_half_a_lease_earns() {
     let fleet = Fleet::new(1, policy(3000, false, Mode::Enforce));
-    let mut stock = fleet.replicas[0].1[0].leased_bucket.balance.lock();
-    stock.add_waiting(100_000);
+    let mut balance = fleet.replicas[0].1[0].leased_bucket.balance.lock();
+    balance.add_waiting(100_000);
     for turn in 0..12 {
-        let _ = stock.begin_take(Micros(turn), 2);
+        let _ = balance.begin_take(Micros(turn), 2);
     }
-    stock.remove_waiting(100_000);
-    assert_eq!(stock.begin_take(Micros(12), 2).want, 75, "half of it, as nobody waits any more");
+    balance.remove_waiting(100_000);
+    assert_eq!(balance.begin_take(Micros(12), 2).want, 75, "half of it, as nobody waits any more");
 }
 
 #[tokio::test]
@@ -137,8 +137,8 @@ async fn all_that_was_taken_is_accounted_for() {
     }
     let (leases, _) = &fleet.replicas[0];
     let counts = leases.counts();
-    let orders = fleet.store.take_requests.lock().len() as u64;
-    assert_eq!((counts.take_requests, counts.spent), (orders, 300));
+    let take_requests = fleet.store.take_requests.lock().len() as u64;
+    assert_eq!((counts.take_requests, counts.spent), (take_requests, 300));
     assert_eq!(counts.taken, counts.spent + counts.held, "nothing is dropped in so short a time");
     assert!(counts.held > 0, "{counts:?}");
     let bucket = fleet.replicas[0].1[0].leased_bucket.remote.clone();
@@ -153,19 +153,19 @@ async fn all_that_was_taken_is_accounted_for() {
 
 #[test]
 fn tokens_of_two_orders_live_as_long_as_the_older_ones() {
-    let mut stock = LeaseBalance::new(100, 50);
+    let mut balance = LeaseBalance::new(100, 50);
     let mut take = |tokens: u64, at: u64| {
-        let order = stock.begin_take(Micros(at), 2);
-        let taken = TakeGrant { tokens, level: 0, at: Micros(at + 1_000) };
-        stock.finish_take(order, Ok(taken), Micros(at + 100), Micros(at));
+        let request = balance.begin_take(Micros(at), 2);
+        let grant = TakeGrant { tokens, level: 0, at: Micros(at + 1_000) };
+        balance.finish_take(request, Ok(grant), Micros(at + 100), Micros(at));
     };
     take(5, 10);
     take(5, 60);
-    let terms = stock.spend(7, Micros(61)).unwrap();
+    let terms = balance.spend(7, Micros(61)).unwrap();
     assert_eq!(terms, LeaseTerms { expires_at: Micros(110), taken_at: Micros(1_010) });
-    assert_eq!(stock.available(Micros(61)), 3);
-    assert_eq!(stock.begin_take(Micros(61), 2).share_divisor, 2);
-    let TakeRequest { min_useful: least, need, .. } = stock.begin_take(Micros(61), 2);
+    assert_eq!(balance.available(Micros(61)), 3);
+    assert_eq!(balance.begin_take(Micros(61), 2).share_divisor, 2);
+    let TakeRequest { min_useful: least, need, .. } = balance.begin_take(Micros(61), 2);
     assert_eq!((least, need), (0, 0), "nobody waits");
 }
 

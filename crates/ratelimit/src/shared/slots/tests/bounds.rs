@@ -61,10 +61,10 @@ async fn the_bound_that_is_full_is_named() {
     let both = slot_batch(&[("s", 5), ("t", 1)]);
     let _first = replicas[0].acquire_all(&both).await.ok().unwrap();
     assert!(matches!(replicas[0].acquire_all(&both).await, Err(AcquireError::SlotsFull(1))));
-    let mut on_trial = slot_batch(&[("t", 1), ("s", 1)]);
-    on_trial[0].limits[0].mode = Mode::Shadow;
+    let mut is_shadow = slot_batch(&[("t", 1), ("s", 1)]);
+    is_shadow[0].limits[0].mode = Mode::Shadow;
     assert!(
-        matches!(replicas[0].acquire_all(&on_trial).await, Err(AcquireError::SlotsFull(1))),
+        matches!(replicas[0].acquire_all(&is_shadow).await, Err(AcquireError::SlotsFull(1))),
         "one on trial refuses nothing"
     );
 }
@@ -273,9 +273,13 @@ async fn of_two_homes_the_first_is_given_back_if_the_second_refuses() {
     })
     .await
     .unwrap();
-    for (home, key) in store.slots.reported.lock().iter() {
+    for (partition, key) in store.slots.reported.lock().iter() {
         let expected = (key == "ann").then_some("ann");
-        assert_eq!(home.as_deref(), expected, "what has ended at {key} is said in its place of a cluster");
+        assert_eq!(
+            partition.as_deref(),
+            expected,
+            "what has ended at {key} is said in its place of a cluster"
+        );
     }
 }
 

@@ -26,18 +26,18 @@ fn plan(name: &str, group: bool) -> Plan {
 }
 
 fn described_batches(plan: &Plan, split: bool) -> Vec<Vec<(String, Option<String>, u32)>> {
-    let parts = slot_batches(plan, Some("ann"), split);
+    let batches = slot_batches(plan, Some("ann"), split);
     let one = |slots: &RemoteSlotLimit| {
         (slots.key.to_string(), slots.partition.as_deref().map(str::to_owned), slots.count_max)
     };
-    parts.iter().map(|part| part.limits.iter().map(one).collect()).collect()
+    batches.iter().map(|batch| batch.limits.iter().map(one).collect()).collect()
 }
 
 #[test]
 fn bounds_of_one_home_are_one_question() {
     let keys = |split| -> Vec<Vec<String>> {
         let asked = described_batches(&plan("t1", false), split);
-        asked.iter().map(|part| part.iter().map(|(key, ..)| key.clone()).collect()).collect()
+        asked.iter().map(|batch| batch.iter().map(|(key, ..)| key.clone()).collect()).collect()
     };
     let shared = ["slots:shared", "slots:shared:tool:10:tools[t*].:1:b:2:t1"];
     let own = ["slots:user:ann", "slots:user-tool:10:tools[t*].:1:b:2:t1:ann"];
@@ -46,7 +46,7 @@ fn bounds_of_one_home_are_one_question() {
     let homes: Vec<_> = described_batches(&plan("t1", false), true)
         .concat()
         .into_iter()
-        .map(|(_, home, max)| (home, max))
+        .map(|(_, partition, max)| (partition, max))
         .collect();
     let ann = Some("ann".to_owned());
     assert_eq!(homes, [(None, 8), (None, 8), (ann.clone(), 2), (ann, 2)]);

@@ -31,10 +31,10 @@ fn one_window_was_at_the_first_place_and_in_the_reference() {
         ..Limits::default()
     });
     let expected = [(["shared:0", "shared:1"], "shared"), (["user:0:d1", "user:1:d1"], "user:ann")];
-    for (former, (by_place, reference)) in found.iter().zip(expected) {
-        assert_eq!(former.by_window_index, by_place);
-        assert!(former.is_only_window);
-        assert_eq!(former.reference.as_deref(), Some(reference));
+    for (legacy_keys, (by_window_index, reference)) in found.iter().zip(expected) {
+        assert_eq!(legacy_keys.by_window_index, by_window_index);
+        assert!(legacy_keys.is_only_window);
+        assert_eq!(legacy_keys.reference.as_deref(), Some(reference));
     }
 }
 

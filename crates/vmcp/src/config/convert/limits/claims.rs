@@ -29,7 +29,7 @@ pub(super) fn convert(
             windows,
             quota,
             overrides,
-            mode: own,
+            mode: bucket_mode,
             enforce_percent,
         } = limit;
         if claim.trim().is_empty() {
@@ -48,7 +48,7 @@ pub(super) fn convert(
             burst,
             windows,
             quota,
-            mode: own,
+            mode: bucket_mode,
             enforce_percent,
             ..RateLimitBucket::default()
         };

@@ -77,22 +77,22 @@ pub(super) fn check(
     findings: &mut Findings<'_>,
 ) {
     let least = u64::from(cost.minimum.get());
-    let of_all = server.quotas().filter(|quota| quota.enforced_percent() > 0);
-    let of_all = of_all.filter(|_| cost.mode == Mode::Enforce);
-    let own = (limits.quotas().collect::<Vec<_>>(), "the bucket");
-    for (quotas, which) in [own, (of_all.collect(), "a bucket for all calls")] {
+    let server_quotas = server.quotas().filter(|quota| quota.enforced_percent() > 0);
+    let server_quotas = server_quotas.filter(|_| cost.mode == Mode::Enforce);
+    let own_quotas = (limits.quotas().collect::<Vec<_>>(), "the bucket");
+    for (quotas, which) in [own_quotas, (server_quotas.collect(), "a bucket for all calls")] {
         let smallest =
             |windows: &mut dyn Iterator<Item = &Window>| windows.map(|window| window.rate.burst()).min();
-        let of_most = smallest(&mut quotas.iter().flat_map(|quota| &quota.windows));
-        let of_some = smallest(&mut quotas.iter().flat_map(|quota| quota.overridden_windows()));
-        let (held, which, whose) = match (of_most, of_some) {
-            (Some(held), _) if least > held => (held, which.to_owned(), "no call could pass"),
-            (_, Some(held)) if least > held => {
-                (held, format!("an override of {which}"), "its callers could make no call")
+        let smallest_common = smallest(&mut quotas.iter().flat_map(|quota| &quota.windows));
+        let smallest_overridden = smallest(&mut quotas.iter().flat_map(|quota| quota.overridden_windows()));
+        let (capacity, which, consequence) = match (smallest_common, smallest_overridden) {
+            (Some(capacity), _) if least > capacity => (capacity, which.to_owned(), "no call could pass"),
+            (_, Some(capacity)) if least > capacity => {
+                (capacity, format!("an override of {which}"), "its callers could make no call")
             }
             _ => continue,
         };
-        let message = format!("one call costs {least} but {which} holds {held}, so {whose}");
+        let message = format!("one call costs {least} but {which} holds {capacity}, so {consequence}");
         findings.add_problem(format!("{path}.cost"), message);
     }
 }

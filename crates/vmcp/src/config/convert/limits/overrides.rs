@@ -44,18 +44,21 @@ fn convert(
     period: Option<GoDuration>,
     path: &str,
     findings: &mut Findings<'_>,
-    who: impl Fn(&RateLimitOverride, &str, &mut Findings<'_>) -> Option<CallerSelector>,
+    parse_target: impl Fn(&RateLimitOverride, &str, &mut Findings<'_>) -> Option<CallerSelector>,
 ) -> Overrides {
     let mut overrides: Vec<Override> = Vec::new();
     for (index, file) in file.into_iter().enumerate() {
         let path = item_path(&format!("{path}.overrides"), index);
-        let who = who(&file, &path, findings);
-        if who.as_ref().is_some_and(|who| overrides.iter().any(|one| one.selector == *who)) {
+        let parse_target = parse_target(&file, &path, findings);
+        if parse_target
+            .as_ref()
+            .is_some_and(|parse_target| overrides.iter().any(|one| one.selector == *parse_target))
+        {
             findings.add_problem(&path, "names whom an earlier override names").hint =
                 Some("the first would count; remove one of them".to_owned());
         }
-        if let (Some(who), Some(size)) = (who, parse_size(file, period, &path, findings)) {
-            overrides.push(Override { selector: who, size });
+        if let (Some(parse_target), Some(size)) = (parse_target, parse_size(file, period, &path, findings)) {
+            overrides.push(Override { selector: parse_target, size });
         }
     }
     Overrides::new(overrides)
@@ -146,16 +149,16 @@ fn parse_size(
     findings: &mut Findings<'_>,
 ) -> Option<LimitSize> {
     let RateLimitOverride { max_tokens, refill_period, burst, windows: further, quota, unlimited, .. } = file;
-    let says_more = refill_period.is_some() || burst.is_some() || !further.is_empty() || quota.is_some();
+    let has_other_keys = refill_period.is_some() || burst.is_some() || !further.is_empty() || quota.is_some();
     if unlimited == Some(true) {
-        if says_more || max_tokens.is_some() {
+        if has_other_keys || max_tokens.is_some() {
             findings
                 .add_problem(format!("{path}.unlimited"), "contradicts the size that is written beside it");
         }
         return Some(LimitSize::Unlimited);
     }
     if max_tokens == Some(0) {
-        if says_more {
+        if has_other_keys {
             findings.add_problem(
                 format!("{path}.maxTokens"),
                 "of 0 allows no call, whatever is written beside it",

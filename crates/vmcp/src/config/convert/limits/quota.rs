@@ -43,9 +43,9 @@ pub(super) fn per_user_quota(
     findings: &mut Findings<'_>,
 ) -> Option<Quota> {
     let mut bucket = bucket?;
-    let written = std::mem::take(&mut bucket.overrides);
+    let override_list = std::mem::take(&mut bucket.overrides);
     let period = bucket.refill_period.filter(|_| bucket.windows.is_empty());
-    let overrides = overrides::per_user(written, period, path, findings);
+    let overrides = overrides::per_user(override_list, period, path, findings);
     quota_with_overrides(bucket, overrides, path, inherited, findings)
 }
 
@@ -177,16 +177,16 @@ fn percent(file: Option<u8>, mode: Mode, path: &str, findings: &mut Findings<'_>
 
 fn rate(window: RateLimitWindow, path: &str, findings: &mut Findings<'_>) -> Option<Rate> {
     let RateLimitWindow { max_tokens, refill_period, burst } = window;
-    let held = burst.unwrap_or(max_tokens);
+    let capacity = burst.unwrap_or(max_tokens);
     if burst == Some(0) {
         findings.add_problem(format!("{path}.burst"), "must be at least 1, or no call could pass");
         return None;
     }
-    match Rate::new(max_tokens, refill_period.0, held) {
+    match Rate::new(max_tokens, refill_period.0, capacity) {
         Ok(rate) => Some(rate),
         Err(error) => {
             let key = match error {
-                RateError::TooManyTokens if held > max_tokens => "burst",
+                RateError::TooManyTokens if capacity > max_tokens => "burst",
                 RateError::NoTokens | RateError::TooManyTokens | RateError::Inexact => "maxTokens",
                 RateError::NoPeriod | RateError::TooFine => "refillPeriod",
             };

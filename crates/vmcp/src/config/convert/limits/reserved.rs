@@ -61,11 +61,11 @@ pub(super) fn unreserved_quota(
 /// The window without its reserved part, which is rounded up. `None` if too few tokens are left for a rate.
 fn remaining_window(window: &Window, percent: u8) -> Option<Window> {
     let Window { rate, calendar } = window;
-    let left = |tokens: u64| tokens * u64::from(100 - percent) / 100;
+    let remaining = |tokens: u64| tokens * u64::from(100 - percent) / 100;
     let (tokens, period) = rate.configured();
     let rate = match calendar {
-        Some(_) => Rate::per_calendar_period(left(tokens), period),
-        None => Rate::new(left(tokens), period, left(rate.burst())),
+        Some(_) => Rate::per_calendar_period(remaining(tokens), period),
+        None => Rate::new(remaining(tokens), period, remaining(rate.burst())),
     };
     Some(Window { rate: rate.ok()?, calendar: calendar.clone() })
 }

@@ -118,10 +118,10 @@ fn rule(
         findings.add_problem(path, "limits nothing").hint =
             Some("write `shared`, `perUser`, `perClaim`, `perValue`, `concurrency` or `cost`".to_owned());
     }
-    let written = WrittenLimits { shared, per_user, per_claim, per_value, concurrency };
+    let written_limits = WrittenLimits { shared, per_user, per_claim, per_value, concurrency };
     let wait_max = waiting::convert_max_wait(max_wait, path, findings).unwrap_or(wait_max);
     let rule = ToolRule {
-        limits: written.convert(path, (mode, wait_max), findings),
+        limits: written_limits.convert(path, (mode, wait_max), findings),
         name: Pattern::new(name),
         annotation: hint,
         group: group == Some(true),
@@ -136,8 +136,8 @@ fn rule(
 /// Warns about characters of other pattern languages (regular expressions, globs), which match only
 /// themselves here.
 fn check_name(name: &str, path: &str, findings: &mut Findings<'_>) {
-    if let Some(odd) = name.chars().find(|c| "^$?[](){}|+\\".contains(*c)) {
-        let message = format!("`{odd}` matches only itself here; only `*` matches other characters");
+    if let Some(pattern_char) = name.chars().find(|c| "^$?[](){}|+\\".contains(*c)) {
+        let message = format!("`{pattern_char}` matches only itself here; only `*` matches other characters");
         findings.add_warning(format!("{path}.name"), message);
     }
 }

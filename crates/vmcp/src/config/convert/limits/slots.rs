@@ -74,14 +74,14 @@ pub(super) fn apply_slot_lease(
         }
         return;
     };
-    let least = redis.deadline * DEADLINES_MIN;
+    let lease_min = redis.deadline * DEADLINES_MIN;
     let Some(GoDuration(lease)) = file else {
-        redis.slot_lease = SLOT_LEASE.max(least);
+        redis.slot_lease = SLOT_LEASE.max(lease_min);
         return;
     };
-    let (shortest, longest) = (LEASE_BOUNDS.0.max(least), LEASE_BOUNDS.1);
-    if !(shortest..=longest).contains(&lease) {
-        let message = format!("must be from {} to {}", format(shortest), format(longest));
+    let (lease_min_checked, lease_max) = (LEASE_BOUNDS.0.max(lease_min), LEASE_BOUNDS.1);
+    if !(lease_min_checked..=lease_max).contains(&lease) {
+        let message = format!("must be from {} to {}", format(lease_min_checked), format(lease_max));
         findings.add_problem(&path, message).hint = Some(
             "it must be long against `redis.deadline`, and what a killed replica held is free only after it"
                 .to_owned(),

@@ -39,11 +39,16 @@ pub(super) fn check_rule(limits: &Limits, path: &str, is_written: bool, findings
 }
 
 /// Warns about a `maxWait` or `waiting` that has no effect anywhere in the section.
-pub(super) fn check(policy: &LimitPolicy, waits: bool, bounded: bool, findings: &mut Findings<'_>) {
-    if waits && !policy.server.wait_max.is_zero() && !policy.limits().any(has_enforced_limit) {
+pub(super) fn check(
+    policy: &LimitPolicy,
+    has_max_wait: bool,
+    has_waiting_section: bool,
+    findings: &mut Findings<'_>,
+) {
+    if has_max_wait && !policy.server.wait_max.is_zero() && !policy.limits().any(has_enforced_limit) {
         findings.add_warning(format!("{PATH}.maxWait"), "has no effect where nothing is refused");
     }
-    if bounded && !policy.limits().any(|limits| !limits.wait_max.is_zero()) {
+    if has_waiting_section && !policy.limits().any(|limits| !limits.wait_max.is_zero()) {
         findings.add_warning(format!("{PATH}.waiting"), "has no effect without `maxWait`");
     }
 }

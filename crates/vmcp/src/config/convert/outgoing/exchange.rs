@@ -36,8 +36,8 @@ impl ExchangeBuilder {
                 }
             },
         };
-        let built = strategy.build(exchanges);
-        built.map_err(|error| report_policy_error(&error, path, findings)).ok().map(Credentials)
+        let source = strategy.build(exchanges);
+        source.map_err(|error| report_policy_error(&error, path, findings)).ok().map(Credentials)
     }
 }
 
@@ -104,8 +104,8 @@ pub(super) fn xaa(file: Xaa, path: &str, findings: &mut Findings<'_>) -> Option<
     let idp = account(&keys, (idp_client_id, idp_client_secret, idp_client_secret_env), path, findings);
     let keys =
         AccountKeys { id: "targetClientId", secret: "targetClientSecret", variable: "targetClientSecretEnv" };
-    let given = (target_client_id, target_client_secret, target_client_secret_env);
-    let target = account(&keys, given, path, findings);
+    let target_keys = (target_client_id, target_client_secret, target_client_secret_env);
+    let target = account(&keys, target_keys, path, findings);
     let insecure = insecure_target_token_url == Some(true);
     let policy = TokenUrl::parse("idpTokenUrl", &idp_token_url, false)
         .and_then(|idp_url| {
