@@ -51,8 +51,8 @@ pub(crate) enum Bench {
 }
 
 /// Runs a bench and prints its table.
-pub(crate) fn run(bench: Bench, options: BenchOptions) -> anyhow::Result<()> {
-    match bench {
+pub(crate) fn run(harness: Bench, options: BenchOptions) -> anyhow::Result<()> {
+    match harness {
         Bench::Limits => {
             cargo(&["bench", "--quiet", "-p", "vmcp-ratelimit", "--bench", "decision"])?;
             cargo(&["run", "--quiet", "--release", "-p", "vmcp-ratelimit-redis", "--example", "bench"])?;

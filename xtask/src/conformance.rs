@@ -34,14 +34,14 @@ fn run_once(check: bool) -> anyhow::Result<()> {
     let mut direct = Vec::new();
     let mut through_gateway = Vec::new();
     let mut as_client = Vec::new();
-    for era in VERSIONS {
+    for family in VERSIONS {
         // Each run has its own fixture, because some scenarios change its lists.
         direct.push(with_fixtures(|url, tasks| {
-            let mut results = suite::run(url, era)?;
+            let mut results = suite::run(url, family)?;
             // The official SDK does not support everything that calls with tasks need, so these scenarios use
             // another fixture.
             if results.scenarios.keys().any(|scenario| scenario.starts_with("tasks-")) {
-                let others = suite::run(tasks, era)?.scenarios.into_iter();
+                let others = suite::run(tasks, family)?.scenarios.into_iter();
                 results.scenarios.extend(others.filter(|(scenario, _)| scenario.starts_with("tasks-")));
             }
             Ok(results)
@@ -49,11 +49,11 @@ fn run_once(check: bool) -> anyhow::Result<()> {
         through_gateway.push(with_fixtures(|url, tasks| {
             let backends = [Backend::http("fixture", url), Backend::http("tasks", tasks)];
             let gateway = Gateway::start(&config(NamePolicy::Unchanged, &backends, ""))?;
-            let results = suite::run(&gateway.url, era);
+            let results = suite::run(&gateway.url, family);
             let gateway_output = || format!("the gateway said:\n{}", gateway.process.output());
             results.with_context(gateway_output)
         })?);
-        as_client.push(suite::run_client(era)?);
+        as_client.push(suite::run_client(family)?);
     }
     let table = report::table(&through_gateway, &direct, &as_client, &suite::not_scored()?);
     let file = root().join(TABLE);

@@ -160,8 +160,8 @@ fn main() -> ExitCode {
             None => ci::Selection::Usual,
         }),
         Task::Tidy => tidy::run(),
-        Task::Bench { bench, quick, write, released } => {
-            bench::run(bench, bench::BenchOptions { quick, write, released })
+        Task::Bench { bench: harness, quick, write, released } => {
+            bench::run(harness, bench::BenchOptions { quick, write, released })
         }
         Task::Release if cfg!(debug_assertions) => bench::run_released(&["release"]),
         Task::Release => release::run(),

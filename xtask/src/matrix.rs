@@ -125,10 +125,10 @@ struct Side {
 
 impl Side {
     fn all() -> impl Iterator<Item = Self> {
-        let both = |era| {
+        let both = |family| {
             Sdk::ALL
                 .into_iter()
-                .flat_map(move |sdk| Transport::ALL.map(|road| Self { family: era, sdk, transport: road }))
+                .flat_map(move |sdk| Transport::ALL.map(|road| Self { family, sdk, transport: road }))
         };
         ProtocolFamily::ALL.into_iter().flat_map(both)
     }

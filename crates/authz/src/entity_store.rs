@@ -187,9 +187,9 @@ fn read_entity(element: Value, location: &str) -> Result<(EntityUid, DeclaredEnt
         return Err(AuthzProblem::new(location, format!("{number} is no whole number that Cedar can hold"))
             .with_hint(format!(r#"write {{"__extn": {{"fn": "decimal", "arg": "{number}"}}}}"#)));
     }
-    let mut refers = HashSet::new();
-    find_references(&attrs, &mut refers);
-    find_references(&tags, &mut refers);
+    let mut references = HashSet::new();
+    find_references(&attrs, &mut references);
+    find_references(&tags, &mut references);
     // The tags are parsed as attributes of the same entity, because Cedar can return parsed attributes but no
     // parsed tags.
     let build = |attrs: Value, parents: Value| {
@@ -199,10 +199,7 @@ fn read_entity(element: Value, location: &str) -> Result<(EntityUid, DeclaredEnt
     let entity = build(attrs, parents)?;
     let (_, tags, _) = build(tags, Value::Array(Vec::new()))?.into_inner();
     let (uid, attributes, ancestors) = entity.clone().into_inner();
-    Ok((
-        uid,
-        DeclaredEntity { attributes, tags, ancestors, reachable: HashSet::new(), references: refers, entity },
-    ))
+    Ok((uid, DeclaredEntity { attributes, tags, ancestors, reachable: HashSet::new(), references, entity }))
 }
 
 /// The first number that is no 64-bit integer.

@@ -82,16 +82,16 @@ impl fmt::Display for Explanation {
         if self.policies.is_empty() && self.errors.is_empty() {
             f.write_str(": no policy permits it")?;
         }
-        for ExplainedPolicy { location: place, id, first_line, effect } in &self.policies {
+        for ExplainedPolicy { location, id, first_line, effect } in &self.policies {
             let effect = match effect {
                 Effect::Permit => "permitted",
                 Effect::Forbid => "forbidden",
             };
             let id = id.as_ref().map(|id| format!(" @id(\"{id}\")")).unwrap_or_default();
-            write!(f, "\n  {effect} by {place}{id}: {first_line}")?;
+            write!(f, "\n  {effect} by {location}{id}: {first_line}")?;
         }
-        for (place, message) in &self.errors {
-            write!(f, "\n  error in {place}: {message}")?;
+        for (location, message) in &self.errors {
+            write!(f, "\n  error in {location}: {message}")?;
         }
         Ok(())
     }

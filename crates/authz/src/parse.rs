@@ -47,11 +47,19 @@ pub(crate) fn read_policies(texts: &[String], problems: &mut Vec<AuthzProblem>) 
     parsed
 }
 
-fn read_set(set: &PolicySet, place: &str, parsed: &mut Vec<ParsedPolicy>, problems: &mut Vec<AuthzProblem>) {
+fn read_set(
+    set: &PolicySet,
+    location: &str,
+    parsed: &mut Vec<ParsedPolicy>,
+    problems: &mut Vec<AuthzProblem>,
+) {
     for _ in set.templates() {
         problems.push(
-            AuthzProblem::new(place, "a template with `?principal` or `?resource` is never filled in here")
-                .with_hint("name the principal or resource"),
+            AuthzProblem::new(
+                location,
+                "a template with `?principal` or `?resource` is never filled in here",
+            )
+            .with_hint("name the principal or resource"),
         );
     }
     // The parser numbers the policies of a text, but the set does not preserve their order.
@@ -60,15 +68,15 @@ fn read_set(set: &PolicySet, place: &str, parsed: &mut Vec<ParsedPolicy>, proble
     let mut policies: Vec<&Policy> = set.policies().collect();
     policies.sort_by_key(number);
     if policies.is_empty() && set.templates().next().is_none() {
-        problems.push(AuthzProblem::new(place, "no policy stands here"));
+        problems.push(AuthzProblem::new(location, "no policy stands here"));
     }
     let several = policies.len() > 1;
     for (index, policy) in policies.into_iter().enumerate() {
-        let place = if several { format!("{place} policy {}", index + 1) } else { place.to_owned() };
+        let location = if several { format!("{location} policy {}", index + 1) } else { location.to_owned() };
         match policy.to_json() {
             Ok(tree) => parsed.push(ParsedPolicy {
                 record: PolicyRecord {
-                    location: place,
+                    location,
                     permits: policy.effect() == Effect::Permit,
                     id_annotation: policy.annotation("id").map(str::to_owned),
                     first_line: first_line(policy),
@@ -76,7 +84,7 @@ fn read_set(set: &PolicySet, place: &str, parsed: &mut Vec<ParsedPolicy>, proble
                 policy: policy.new_id(PolicyId::new(parsed.len().to_string())),
                 tree,
             }),
-            Err(error) => problems.push(AuthzProblem::new(place, error.to_string())),
+            Err(error) => problems.push(AuthzProblem::new(location, error.to_string())),
         }
     }
 }

@@ -81,7 +81,7 @@ impl AuthzPolicy {
             backend_names,
             group_claim_name,
             role_claim_name,
-            exempt_tools: unasked_tools,
+            exempt_tools,
             group_entity_type,
         } = source;
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
@@ -89,8 +89,9 @@ impl AuthzPolicy {
         let types = read_types(group_entity_type.as_deref(), &mut problems);
         let parsed = read_policies(policies, &mut problems);
         let text = if entities_json.trim().is_empty() { "[]" } else { entities_json };
-        let world = types.as_ref().map(|types| EntityStore::read(text, types, &mut problems, &mut warnings));
-        let (Some(types), Some(world), true) = (types, world, problems.is_empty()) else {
+        let entities =
+            types.as_ref().map(|types| EntityStore::read(text, types, &mut problems, &mut warnings));
+        let (Some(types), Some(entities), true) = (types, entities, problems.is_empty()) else {
             return Err(problems);
         };
         let reads: Vec<PolicyReads> =
@@ -99,17 +100,17 @@ impl AuthzPolicy {
         reads.iter().for_each(|reads| all.merge(reads));
         let server = types.server(server_name);
         let server: Vec<EntityUid> =
-            std::iter::once(&server).chain(world.ancestors(&server)).cloned().collect();
-        let names_backends = references_backends(&parsed, &world, &types, &server);
-        let askable = parsed
+            std::iter::once(&server).chain(entities.ancestors(&server)).cloned().collect();
+        let references_backends = references_backends(&parsed, &entities, &types, &server);
+        let referenced_entities = parsed
             .iter()
             .flat_map(|parsed| parsed.policy.entity_literals())
-            .chain(world.all_named().cloned())
+            .chain(entities.all_named().cloned())
             .collect();
         let mut aliases = UriAliases::default();
         parsed.iter().for_each(|parsed| aliases.add_texts(&parsed.tree));
-        world.iter().for_each(|(uid, _)| aliases.add(uid.id().unescaped()));
-        let [tool, prompt, resource] = Action::ALL.map(|verb| action_entity(verb, &types, &world));
+        entities.iter().for_each(|(uid, _)| aliases.add(uid.id().unescaped()));
+        let [tool, prompt, resource] = Action::ALL.map(|verb| action_entity(verb, &types, &entities));
         let (Some(tool), Some(prompt), Some(resource)) = (tool, prompt, resource) else {
             return Err(vec![AuthzProblem::new(
                 "entities",
@@ -118,16 +119,16 @@ impl AuthzPolicy {
         };
         let lint = LintInput {
             types: &types,
-            entities: &world,
+            entities: &entities,
             server: &server,
             backend_names,
-            exempt_tools: unasked_tools,
+            exempt_tools,
             warnings: &mut warnings,
         };
         lint::check_policies(&parsed, &reads, lint);
         Ok(Self {
-            forbids_by_item: index::forbids_by_item(&parsed, &reads, &types, &world, &server),
-            index: Index::build(&parsed, &reads, &types, &world, &server),
+            forbids_by_item: index::forbids_by_item(&parsed, &reads, &types, &entities, &server),
+            index: Index::build(&parsed, &reads, &types, &entities, &server),
             records: parsed.into_iter().map(|parsed| parsed.record).collect(),
             referenced_names: all.referenced_names(),
             aliases,
@@ -137,10 +138,10 @@ impl AuthzPolicy {
             groups_unknown: AtomicU64::new(0),
             actions: [tool, prompt, resource],
             types,
-            entities: world,
+            entities,
             server_ancestors: server,
-            references_backends: names_backends,
-            referenced_entities: askable,
+            references_backends,
+            referenced_entities,
             warnings,
         })
     }

@@ -68,7 +68,7 @@ impl PolicyReads {
     }
 
     /// Records the access `{"left": …, "attr": …}`; false for a node of any other shape.
-    fn note_access(&mut self, node: &Value, asks: bool) -> bool {
+    fn note_access(&mut self, node: &Value, is_has: bool) -> bool {
         let (Some(left), Some(names)) = (node.get("left"), node.get("attr")) else { return false };
         let of = left.get("Var").and_then(Value::as_str);
         match of {
@@ -84,7 +84,7 @@ impl PolicyReads {
         };
         for (depth, name) in path.into_iter().enumerate() {
             let of = of.filter(|_| depth == 0).map(str::to_owned);
-            self.accesses.insert(Access { variable: of, attribute: name.to_owned(), is_has: asks });
+            self.accesses.insert(Access { variable: of, attribute: name.to_owned(), is_has });
         }
         true
     }

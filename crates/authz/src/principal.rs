@@ -37,10 +37,10 @@ impl Principal {
             }
         };
         let build = |groups| PrincipalAttributes::build(policy, subject, &fixed, claims, groups);
-        let facts = build(GroupMembership::FromClaims);
-        let is_unknown = matches!(facts, Ok(PrincipalAttributes { has_unknown_groups: true, .. }));
-        let suspected = if is_unknown { build(GroupMembership::AllNamed).ok().map(Box::new) } else { None };
-        Self { attributes: facts, worst_case: suspected }
+        let attributes = build(GroupMembership::FromClaims);
+        let is_unknown = matches!(attributes, Ok(PrincipalAttributes { has_unknown_groups: true, .. }));
+        let worst_case = if is_unknown { build(GroupMembership::AllNamed).ok().map(Box::new) } else { None };
+        Self { attributes, worst_case }
     }
 
     pub(crate) fn attributes(&self) -> Result<&PrincipalAttributes, PrincipalError> {
@@ -119,35 +119,29 @@ impl PrincipalAttributes {
                 RestrictedExpression::new_string((*value).to_owned()),
             );
         }
-        let (above, groups_unknown) = claims.ancestors(policy, &uid, groups)?;
+        let (ancestors, groups_unknown) = claims.ancestors(policy, &uid, groups)?;
         let declared = policy.entities.get(&uid);
         let (mut attributes, tags) =
             declared.map(|declared| (declared.attributes.clone(), declared.tags.clone())).unwrap_or_default();
         let is_read =
             |(name, _): &(&String, &RestrictedExpression)| policy.referenced_names.reads_attribute(name);
         attributes.extend(read.iter().filter(is_read).map(|(name, value)| (name.clone(), value.clone())));
-        let entity = Entity::new_with_tags(uid.clone(), attributes, above.iter().cloned(), tags)
+        let entity = Entity::new_with_tags(uid.clone(), attributes, ancestors.iter().cloned(), tags)
             .map_err(|_| PrincipalError::UnreadableClaim)?;
         let context = Context::from_pairs(
             read.into_iter().filter(|(name, _)| policy.referenced_names.reads_context_member(name)),
         )
         .map_err(|_| PrincipalError::UnreadableClaim)?;
-        let reach = declared
+        let reachable = declared
             .map(|declared| policy.entities.reachable_from(declared.reachable.iter().cloned()))
             .unwrap_or_default();
-        let near =
-            reach.iter().filter(|near| **near != uid).filter_map(|near| policy.entities.cedar_entity(near));
-        let alone = Entities::from_entities(near.chain([&entity]).cloned(), None)
+        let near = reachable
+            .iter()
+            .filter(|near| **near != uid)
+            .filter_map(|near| policy.entities.cedar_entity(near));
+        let entities = Entities::from_entities(near.chain([&entity]).cloned(), None)
             .map_err(|_| PrincipalError::InvalidGroups)?;
-        Ok(Self {
-            uid,
-            ancestors: above,
-            entity,
-            entities: alone,
-            context,
-            reachable: reach,
-            has_unknown_groups: groups_unknown,
-        })
+        Ok(Self { uid, ancestors, entity, entities, context, reachable, has_unknown_groups: groups_unknown })
     }
 }
 

@@ -98,9 +98,9 @@ impl PrincipalCache {
 impl Table {
     fn find(&mut self, key: u64, caller: &Caller) -> Option<Arc<CachedPrincipal>> {
         self.use_counter += 1;
-        let place = self.entries.get_mut(&key).filter(|place| place.caller == *caller)?;
-        place.last_used = self.use_counter;
-        Some(place.principal.clone())
+        let index = self.entries.get_mut(&key).filter(|index| index.caller == *caller)?;
+        index.last_used = self.use_counter;
+        Some(index.principal.clone())
     }
 
     /// Inserts `known`, unless another request inserted the same caller meanwhile. The earlier entry wins, so
@@ -111,7 +111,7 @@ impl Table {
         }
         if self.entries.len() >= CALLER_COUNT_MAX
             && let Some(oldest) =
-                self.entries.iter().min_by_key(|(_, place)| place.last_used).map(|(key, _)| *key)
+                self.entries.iter().min_by_key(|(_, index)| index.last_used).map(|(key, _)| *key)
         {
             self.entries.remove(&oldest);
         }
@@ -168,51 +168,51 @@ impl<T> Default for ViewCache<T> {
 }
 
 impl<T: Clone> ViewCache<T> {
-    /// The view of `whole` for a caller that last saw `last_view`. `is_visible` runs only when `last_view` is no view of
-    /// `whole`.
+    /// The view of `full` for a caller that last saw `last_view`. `is_visible` runs only when `last_view` is no view of
+    /// `full`.
     pub(crate) fn view(
         &self,
-        whole: Arc<Vec<T>>,
+        full: Arc<Vec<T>>,
         last_view: &LastView<T>,
         is_visible: impl Fn(&T) -> bool,
     ) -> Arc<Vec<T>> {
-        if let Some(view) = last_view.view_of(&whole) {
+        if let Some(view) = last_view.view_of(&full) {
             return view;
         }
-        let mut bits = vec![0_u64; whole.len().div_ceil(64)];
-        for (items, bits) in whole.chunks(64).zip(&mut bits) {
+        let mut bits = vec![0_u64; full.len().div_ceil(64)];
+        for (items, bits) in full.chunks(64).zip(&mut bits) {
             *bits = items.iter().rev().fold(0, |bits, item| bits << 1 | u64::from(is_visible(item)));
         }
-        let shown = self.intern_view(&whole, bits.into_boxed_slice());
-        let view = CachedView { full: Arc::downgrade(&whole), visible: Arc::downgrade(&shown) };
+        let visible = self.intern_view(&full, bits.into_boxed_slice());
+        let view = CachedView { full: Arc::downgrade(&full), visible: Arc::downgrade(&visible) };
         last_view.0.store(Some(Arc::new(view)));
-        shown
+        visible
     }
 
-    fn intern_view(&self, whole: &Arc<Vec<T>>, bits: Box<[u64]>) -> Arc<Vec<T>> {
+    fn intern_view(&self, full: &Arc<Vec<T>>, bits: Box<[u64]>) -> Arc<Vec<T>> {
         let count: u32 = bits.iter().map(|bits| bits.count_ones()).sum();
-        if usize::try_from(count).is_ok_and(|count| count == whole.len()) {
-            return whole.clone();
+        if usize::try_from(count).is_ok_and(|count| count == full.len()) {
+            return full.clone();
         }
         let mut lists = self.lists.lock();
-        let known = |sides: &ListViews<T>| std::ptr::eq(sides.full.as_ptr(), Arc::as_ptr(whole));
-        let place = match lists.iter().position(known) {
-            Some(place) => place,
+        let known = |sides: &ListViews<T>| std::ptr::eq(sides.full.as_ptr(), Arc::as_ptr(full));
+        let index = match lists.iter().position(known) {
+            Some(index) => index,
             None => {
                 // A strong count of zero means that the inner gateway has replaced the list.
                 lists.retain(|sides| sides.full.strong_count() > 0);
                 if lists.len() >= LIST_COUNT_MAX {
                     lists.remove(0);
                 }
-                lists.push(ListViews { full: Arc::downgrade(whole), views: HashMap::default() });
+                lists.push(ListViews { full: Arc::downgrade(full), views: HashMap::default() });
                 lists.len() - 1
             }
         };
-        let Some(ListViews { views: sides, .. }) = lists.get_mut(place) else { return Arc::default() };
+        let Some(ListViews { views: sides, .. }) = lists.get_mut(index) else { return Arc::default() };
         if sides.len() >= VIEW_COUNT_MAX && !sides.contains_key(&bits) {
             sides.clear();
         }
-        sides.entry(bits).or_insert_with_key(|bits| select(whole, bits)).clone()
+        sides.entry(bits).or_insert_with_key(|bits| select(full, bits)).clone()
     }
 }
 
@@ -222,7 +222,7 @@ fn select<T: Clone>(full: &Arc<Vec<T>>, bits: &[u64]) -> Arc<Vec<T>> {
         items
             .iter()
             .enumerate()
-            .filter(move |(place, _)| bits >> place & 1 == 1)
+            .filter(move |(index, _)| bits >> index & 1 == 1)
             .map(|(_, item)| item.clone())
     });
     Arc::new(items.collect())

@@ -14,8 +14,8 @@ pub struct AuthzProblem {
 }
 
 impl AuthzProblem {
-    pub(crate) fn new(place: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { location: place.into(), message: message.into(), hint: None }
+    pub(crate) fn new(location: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { location: location.into(), message: message.into(), hint: None }
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {

@@ -35,19 +35,19 @@ pub(crate) struct CallHold {
 }
 
 impl CallHold {
-    pub(crate) fn new(hold: WorkHold, patience: Arc<TimeBudget>) -> Self {
-        Self { hold, time_budget: patience, sent_flag: SentFlag::default() }
+    pub(crate) fn new(hold: WorkHold, time_budget: Arc<TimeBudget>) -> Self {
+        Self { hold, time_budget, sent_flag: SentFlag::default() }
     }
 
     /// Keeps the hold until `end` resolves or the time budget expires. Outside a tokio runtime the hold is
     /// released at once.
     pub(crate) fn keep_until(self, end: impl Future<Output = ()> + Send + 'static) {
-        let Self { hold, time_budget: patience, .. } = self;
+        let Self { hold, time_budget, .. } = self;
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 tokio::select! {
                     () = end => {}
-                    () = patience.wait_until_expired() => {}
+                    () = time_budget.wait_until_expired() => {}
                 }
                 drop(hold);
             });

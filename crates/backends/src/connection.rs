@@ -60,16 +60,16 @@ impl Connection {
     pub(crate) fn new(
         backend: BackendId,
         link: Arc<dyn Link>,
-        introduction: InitializeInfo,
+        initialize_info: InitializeInfo,
         client_info: &ClientInfo,
         over_http: bool,
     ) -> Self {
-        let version = introduction.version;
+        let version = initialize_info.version;
         Self {
             backend,
             link,
             dialect: Dialect::new(version, &client_info.name, &client_info.version),
-            initialize_info: introduction,
+            initialize_info,
             mirrors_arguments: over_http && !version.has_sessions(),
             listen_state: watch::Sender::new(ListenState::Opening),
             mirrored_arguments: UnpoisonedMutex::default(),

@@ -93,8 +93,8 @@ impl Backends {
                 (supervised, backend)
             })
             .collect();
-        let reaping = tokio::spawn(transport::child::reap_orphans()).abort_handle();
-        Self { backends, tasks, reaper_task: reaping }
+        let reaper_task = tokio::spawn(transport::child::reap_orphans()).abort_handle();
+        Self { backends, tasks, reaper_task }
     }
 
     /// All backends, in the order of their policies.

@@ -36,21 +36,21 @@ struct BudgetState {
 }
 
 impl TimeBudget {
-    /// Starts a budget of `allowed` from now. Progress extends it up to `longest`. It never exceeds
+    /// Starts a budget of `call_timeout` from now. Progress extends it up to `longest`. It never exceeds
     /// `deadline`.
     pub(crate) fn new(
-        allowed: Duration,
+        call_timeout: Duration,
         longest: Duration,
         deadline: Option<std::time::Instant>,
     ) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
             deadline: deadline.map(Instant::from_std),
-            call_timeout: allowed,
-            call_timeout_max: longest.max(allowed),
+            call_timeout,
+            call_timeout_max: longest.max(call_timeout),
             state: UnpoisonedMutex::new(BudgetState {
                 started_at: now,
-                expires_at: now + allowed,
+                expires_at: now + call_timeout,
                 open_questions: 0,
                 paused_at: now,
             }),
@@ -161,8 +161,8 @@ pub(crate) struct TimedClientPort {
 }
 
 impl TimedClientPort {
-    pub(crate) fn new(inner: Arc<dyn ClientPort>, patience: Arc<TimeBudget>) -> Arc<Self> {
-        Arc::new(Self { inner, time_budget: patience, missing_capability: OnceLock::new() })
+    pub(crate) fn new(inner: Arc<dyn ClientPort>, time_budget: Arc<TimeBudget>) -> Arc<Self> {
+        Arc::new(Self { inner, time_budget, missing_capability: OnceLock::new() })
     }
 
     /// True if the client declared the capability that a question needs. If not, the capability is recorded

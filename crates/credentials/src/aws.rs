@@ -31,9 +31,9 @@ pub struct AwsStsSource {
 impl AwsStsSource {
     /// Builds a source with these settings.
     #[must_use]
-    pub fn new(policy: AwsStsPolicy, exchanges: Arc<ExchangeContext>) -> Self {
+    pub fn new(policy: AwsStsPolicy, exchange_context: Arc<ExchangeContext>) -> Self {
         let fingerprint = policy.fingerprint();
-        Self { policy: Arc::new(policy), exchange_context: exchanges, fingerprint }
+        Self { policy: Arc::new(policy), exchange_context, fingerprint }
     }
 
     async fn sign_for(

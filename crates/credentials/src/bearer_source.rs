@@ -47,9 +47,9 @@ pub(crate) struct BearerSource<G> {
 
 impl<G: Grant> BearerSource<G> {
     /// Builds a source of the tokens of `grant`.
-    pub(crate) fn new(grant: G, exchanges: Arc<ExchangeContext>) -> Self {
+    pub(crate) fn new(grant: G, exchange_context: Arc<ExchangeContext>) -> Self {
         let fingerprint = grant.fingerprint();
-        Self { grant: Arc::new(grant), exchange_context: exchanges, fingerprint }
+        Self { grant: Arc::new(grant), exchange_context, fingerprint }
     }
 
     async fn cached_or_fetched<W>(

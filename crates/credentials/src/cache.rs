@@ -136,7 +136,7 @@ impl<V: Clone + Send + Sync + 'static> CredentialCache<V> {
         completed.clone().unwrap_or_else(|| Err(aborted()))
     }
 
-    fn find_or_start<F, W>(&self, key: CacheKey, place: &Arc<str>, fetch: F) -> CacheLookup<V>
+    fn find_or_start<F, W>(&self, key: CacheKey, authority: &Arc<str>, fetch: F) -> CacheLookup<V>
     where
         F: FnOnce() -> W,
         W: Future<Output = Result<FetchedCredential<V>, FetchFailure>> + Send + 'static,
@@ -149,16 +149,17 @@ impl<V: Clone + Send + Sync + 'static> CredentialCache<V> {
         if let Some(fetch_in_flight) = table.in_flight.get(&key) {
             return CacheLookup::InFlight(fetch_in_flight.outcome.clone());
         }
-        if table.is_overloaded(place) {
+        if table.is_overloaded(authority) {
             let why = "too many exchanges are under way";
-            return CacheLookup::Done(Err(FetchFailure::unavailable(place, why).error));
+            return CacheLookup::Done(Err(FetchFailure::unavailable(authority, why).error));
         }
         table.last_number += 1;
         let number = table.last_number;
         let (sender, outcome) = watch::channel(None);
-        table
-            .in_flight
-            .insert(key, InFlightFetch { number, authority: Arc::clone(place), outcome: outcome.clone() });
+        table.in_flight.insert(
+            key,
+            InFlightFetch { number, authority: Arc::clone(authority), outcome: outcome.clone() },
+        );
         drop(table);
         let completion = FetchCompletion {
             shared: Arc::clone(&self.0),
@@ -188,7 +189,7 @@ impl<V: Clone + Send + Sync + 'static> CredentialCache<V> {
             }
             // The credential was never cached, or another request dropped it: the next one is newer.
             Some(CacheEntry::Valid(_) | CacheEntry::Invalidated) | None => true,
-            Some(CacheEntry::Refused { expires_at: until, .. }) => until.is_past(now),
+            Some(CacheEntry::Refused { expires_at, .. }) => expires_at.is_past(now),
         }
     }
 
@@ -205,7 +206,7 @@ impl<V: Clone> CacheTable<V> {
             CacheEntry::Valid(cached) if !cached.expires_at.is_past(now) => {
                 return Some(Ok((cached.value.clone(), CredentialVersion { key, number: cached.number })));
             }
-            CacheEntry::Refused { error, expires_at: until } if !until.is_past(now) => {
+            CacheEntry::Refused { error, expires_at } if !expires_at.is_past(now) => {
                 return Some(Err(error.clone()));
             }
             CacheEntry::Valid(_) | CacheEntry::Refused { .. } => true,
@@ -269,17 +270,17 @@ impl<V: Clone> FetchCompletion<V> {
         let mut table = self.shared.table.lock();
         let outcome = match fetched {
             Ok(fresh) => {
-                let until = self.started_at.after(cache_duration(fresh.lifetime));
-                let is_renewal =
+                let expires_at = self.started_at.after(cache_duration(fresh.lifetime));
+                let is_replacement =
                     matches!(table.entries.peek(&self.version.key), Some(CacheEntry::Invalidated));
-                if !until.is_past(now) {
+                if !expires_at.is_past(now) {
                     let cached = CachedCredential {
                         value: fresh.value.clone(),
                         number: self.version.number,
                         cached_at: now,
-                        expires_at: until,
+                        expires_at,
                         bytes: fresh.bytes,
-                        is_replacement: is_renewal,
+                        is_replacement,
                     };
                     table.insert(self.version.key, CacheEntry::Valid(cached));
                 }
@@ -287,10 +288,10 @@ impl<V: Clone> FetchCompletion<V> {
             }
             Err(failure) => {
                 if failure.is_cacheable {
-                    let until = now.after(REFUSAL_TTL);
+                    let expires_at = now.after(REFUSAL_TTL);
                     table.insert(
                         self.version.key,
-                        CacheEntry::Refused { error: failure.error.clone(), expires_at: until },
+                        CacheEntry::Refused { error: failure.error.clone(), expires_at },
                     );
                 }
                 Err(failure.error)

@@ -51,10 +51,10 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// Starts a clock. `wall` reads the time of day, so that the program reads it in one place only.
+    /// Starts a clock. `wall_clock` reads the time of day, so that the program reads it in one place only.
     #[must_use]
-    pub fn start(wall: fn() -> SystemTime) -> Self {
-        Self { start: Instant::now(), wall_clock: wall }
+    pub fn start(wall_clock: fn() -> SystemTime) -> Self {
+        Self { start: Instant::now(), wall_clock }
     }
 }
 

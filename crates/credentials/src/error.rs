@@ -98,17 +98,20 @@ pub(crate) struct FetchFailure {
 }
 
 impl FetchFailure {
-    pub(crate) fn unavailable(place: &Arc<str>, why: impl Into<Arc<str>>) -> Self {
-        let error = CredentialError::Unavailable { authority: Arc::clone(place), why: why.into() };
+    pub(crate) fn unavailable(authority: &Arc<str>, why: impl Into<Arc<str>>) -> Self {
+        let error = CredentialError::Unavailable { authority: Arc::clone(authority), why: why.into() };
         Self { error, is_cacheable: false }
     }
 
-    pub(crate) fn misconfigured(place: &Arc<str>, why: impl Into<Arc<str>>) -> Self {
-        let error = CredentialError::Misconfigured { authority: Arc::clone(place), why: why.into() };
+    pub(crate) fn misconfigured(authority: &Arc<str>, why: impl Into<Arc<str>>) -> Self {
+        let error = CredentialError::Misconfigured { authority: Arc::clone(authority), why: why.into() };
         Self { error, is_cacheable: false }
     }
 
-    pub(crate) fn refused(place: &Arc<str>, code: Option<&'static str>) -> Self {
-        Self { error: CredentialError::Refused { authority: Arc::clone(place), code }, is_cacheable: false }
+    pub(crate) fn refused(authority: &Arc<str>, code: Option<&'static str>) -> Self {
+        Self {
+            error: CredentialError::Refused { authority: Arc::clone(authority), code },
+            is_cacheable: false,
+        }
     }
 }

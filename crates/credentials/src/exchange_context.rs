@@ -29,8 +29,8 @@ impl ExchangeContext {
     /// When TLS cannot be set up.
     pub fn new(clock: Arc<dyn Clock>) -> Result<Arc<Self>, rustls::Error> {
         let client = TokenClient::new()?;
-        let (tokens, keys) =
+        let (token_cache, aws_cache) =
             (CredentialCache::new(Arc::clone(&clock)), CredentialCache::new(Arc::clone(&clock)));
-        Ok(Arc::new(Self { client, clock, token_cache: tokens, aws_cache: keys }))
+        Ok(Arc::new(Self { client, clock, token_cache, aws_cache }))
     }
 }

@@ -43,8 +43,8 @@ impl CredentialHeaders {
         Self { headers, version: None }
     }
 
-    pub(crate) fn cached(headers: Vec<(HeaderName, HeaderValue)>, receipt: CredentialVersion) -> Self {
-        Self { headers, version: Some(receipt) }
+    pub(crate) fn cached(headers: Vec<(HeaderName, HeaderValue)>, version: CredentialVersion) -> Self {
+        Self { headers, version: Some(version) }
     }
 
     pub(crate) fn version(&self) -> Option<&CredentialVersion> {

@@ -48,8 +48,8 @@ impl TokenExchangePolicy {
     /// Authenticates as this client (`clientId`, `clientSecret`). With a secret, the gateway's own health
     /// checks get a token too (`client_credentials`).
     #[must_use]
-    pub fn with_client(self, account: OAuthClient) -> Self {
-        Self { client: Some(account), ..self }
+    pub fn with_client(self, client: OAuthClient) -> Self {
+        Self { client: Some(client), ..self }
     }
 
     /// Requests a token for this audience (`audience`).
@@ -136,10 +136,10 @@ impl Grant for TokenExchangeGrant {
     }
 
     async fn fetch(&self, exchange_context: &ExchangeContext, token: &Secret) -> GrantOutcome {
-        let TokenExchangePolicy { url, client: account, audience, scopes: _, resource, subject_token_type } =
+        let TokenExchangePolicy { url, client, audience, scopes: _, resource, subject_token_type } =
             &self.policy;
         let form = token_request::build_form(
-            account.as_ref(),
+            client.as_ref(),
             &[
                 ("grant_type", Some(GRANT_TYPE_TOKEN_EXCHANGE)),
                 ("subject_token", Some(token.expose())),
@@ -151,7 +151,7 @@ impl Grant for TokenExchangeGrant {
             ],
         );
         let response =
-            token_request::request_token(&exchange_context.client, url, account.as_ref(), form).await?;
+            token_request::request_token(&exchange_context.client, url, client.as_ref(), form).await?;
         // RFC 8693, section 2.2.1, requires this member. A JWT is a common form of an access token.
         if !matches!(response.issued_token_type.as_deref(), Some(TOKEN_TYPE_ACCESS | TOKEN_TYPE_JWT)) {
             let why = "what it issued is no access token (issued_token_type)";
@@ -161,16 +161,10 @@ impl Grant for TokenExchangeGrant {
     }
 
     async fn fetch_for_gateway(&self, exchange_context: &ExchangeContext) -> GrantOutcome {
-        let TokenExchangePolicy {
-            url,
-            client: account,
-            audience,
-            scopes: _,
-            resource,
-            subject_token_type: _,
-        } = &self.policy;
+        let TokenExchangePolicy { url, client, audience, scopes: _, resource, subject_token_type: _ } =
+            &self.policy;
         let parameters = (audience.as_deref(), resource.as_deref(), self.joined_scopes.as_deref());
-        request_client_credentials(exchange_context, url, account.as_ref(), parameters).await
+        request_client_credentials(exchange_context, url, client.as_ref(), parameters).await
     }
 }
 

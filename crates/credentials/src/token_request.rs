@@ -94,15 +94,15 @@ pub(crate) fn sensitive_value(text: &str) -> Option<HeaderValue> {
 }
 
 /// Builds a request form. Parameters without a value are left out.
-pub(crate) fn build_form(client: Option<&OAuthClient>, pairs: &[(&str, Option<&str>)]) -> String {
+pub(crate) fn build_form(token_client: Option<&OAuthClient>, pairs: &[(&str, Option<&str>)]) -> String {
     let mut form = Serializer::new(String::new());
     for (name, value) in pairs {
         if let Some(value) = value {
             form.append_pair(name, value);
         }
     }
-    if let Some(client) = client.filter(|client| !client.has_secret()) {
-        form.append_pair("client_id", &client.id);
+    if let Some(token_client) = token_client.filter(|token_client| !token_client.has_secret()) {
+        form.append_pair("client_id", &token_client.id);
     }
     form.finish()
 }
@@ -119,10 +119,10 @@ pub(crate) struct TokenResponse {
 pub(crate) async fn request_token(
     token_client: &TokenClient,
     url: &TokenUrl,
-    account: Option<&OAuthClient>,
+    client: Option<&OAuthClient>,
     form: String,
 ) -> Result<TokenResponse, FetchFailure> {
-    let authorization = account.and_then(|account| account.basic_auth.clone());
+    let authorization = client.and_then(|client| client.basic_auth.clone());
     let reply = token_client.post(url, form, authorization).await?;
     if reply.status == StatusCode::OK {
         parse_token_response(url, &reply)

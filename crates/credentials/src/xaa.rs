@@ -46,16 +46,8 @@ impl XaaPolicy {
     /// When the audience is empty, too long or has control characters.
     pub fn new(idp_url: TokenUrl, target_url: TokenUrl, audience: &str) -> Result<Self, PolicyError> {
         let audience = validation::check_text("targetAudience", audience)?;
-        let (idp_account, target_account, resource, scopes) = (None, None, None, Vec::new());
-        Ok(Self {
-            idp_url,
-            idp_client: idp_account,
-            target_url,
-            target_client: target_account,
-            audience,
-            resource,
-            scopes,
-        })
+        let (idp_client, target_client, resource, scopes) = (None, None, None, Vec::new());
+        Ok(Self { idp_url, idp_client, target_url, target_client, audience, resource, scopes })
     }
 
     /// Authenticates at the identity provider as this client (`idpClientId`, `idpClientSecret`).
@@ -116,9 +108,9 @@ impl CrossAppGrant {
         exchange_context: &ExchangeContext,
         token: &Secret,
     ) -> Result<Secret, FetchFailure> {
-        let XaaPolicy { idp_url, idp_client: idp_account, audience, resource, .. } = &self.policy;
+        let XaaPolicy { idp_url, idp_client, audience, resource, .. } = &self.policy;
         let form = token_request::build_form(
-            idp_account.as_ref(),
+            idp_client.as_ref(),
             &[
                 ("grant_type", Some(GRANT_TYPE_TOKEN_EXCHANGE)),
                 ("requested_token_type", Some(TOKEN_TYPE_ID_JAG)),
@@ -130,7 +122,7 @@ impl CrossAppGrant {
             ],
         );
         let response =
-            token_request::request_token(&exchange_context.client, idp_url, idp_account.as_ref(), form)
+            token_request::request_token(&exchange_context.client, idp_url, idp_client.as_ref(), form)
                 .await?;
         let misconfigured = |why: &'static str| Err(FetchFailure::misconfigured(idp_url.authority(), why));
         if response.issued_token_type.as_deref() != Some(TOKEN_TYPE_ID_JAG) {
@@ -181,9 +173,9 @@ impl Grant for CrossAppGrant {
 
     async fn fetch(&self, exchange_context: &ExchangeContext, token: &Secret) -> GrantOutcome {
         let assertion = self.fetch_assertion(exchange_context, token).await?;
-        let XaaPolicy { target_url, target_client: target_account, .. } = &self.policy;
+        let XaaPolicy { target_url, target_client, .. } = &self.policy;
         let form = token_request::build_form(
-            target_account.as_ref(),
+            target_client.as_ref(),
             &[
                 ("grant_type", Some(GRANT_TYPE_JWT_BEARER)),
                 ("assertion", Some(assertion.expose())),
@@ -191,7 +183,7 @@ impl Grant for CrossAppGrant {
             ],
         );
         let response =
-            token_request::request_token(&exchange_context.client, target_url, target_account.as_ref(), form)
+            token_request::request_token(&exchange_context.client, target_url, target_client.as_ref(), form)
                 .await?;
         Ok(fetched_header(
             token_request::bearer_header(target_url, &response, &[token, &assertion])?,
@@ -200,9 +192,9 @@ impl Grant for CrossAppGrant {
     }
 
     async fn fetch_for_gateway(&self, exchange_context: &ExchangeContext) -> GrantOutcome {
-        let XaaPolicy { target_url, target_client: target_account, audience, resource, .. } = &self.policy;
+        let XaaPolicy { target_url, target_client, audience, resource, .. } = &self.policy;
         let parameters = (Some(audience.as_str()), resource.as_deref(), self.joined_scopes.as_deref());
-        request_client_credentials(exchange_context, target_url, target_account.as_ref(), parameters).await
+        request_client_credentials(exchange_context, target_url, target_client.as_ref(), parameters).await
     }
 }
 

@@ -93,13 +93,13 @@ impl From<&str> for ResourceUri {
 }
 
 impl From<String> for ResourceUri {
-    fn from(given: String) -> Self {
-        let normal = normalize::normal_form(&given);
+    fn from(original: String) -> Self {
+        let normal = normalize::normal_form(&original);
         let is_ambiguous = normal.is_none();
         // Most URIs are already normal, so one shared copy serves for both.
-        let other = normal.filter(|normal| *normal != given);
-        let given: Arc<str> = given.into();
-        Self { normalized: other.map_or_else(|| given.clone(), Into::into), original: given, is_ambiguous }
+        let other = normal.filter(|normal| *normal != original);
+        let original: Arc<str> = original.into();
+        Self { normalized: other.map_or_else(|| original.clone(), Into::into), original, is_ambiguous }
     }
 }
 

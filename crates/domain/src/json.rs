@@ -140,7 +140,7 @@ impl Json {
     /// # Errors
     /// When the value is not an object, or it has more than [`Json::MEMBERS_MAX`] members.
     pub fn members(&self) -> Result<Members, JsonError> {
-        let slice = |place: Range<usize>| Self(self.0.slice_ref(self.0.get(place).unwrap_or_default()));
+        let slice = |range: Range<usize>| Self(self.0.slice_ref(self.0.get(range).unwrap_or_default()));
         let (mut members, mut count) = (Vec::new(), 0_usize);
         let each = |key, value| {
             if members.capacity() == 0 {
@@ -166,7 +166,7 @@ impl Json {
     /// Calls `each` with the name (as its JSON literal) and the value of every member, in order. Returns
     /// false when the value is not an object.
     pub fn visit_members<'a>(&'a self, mut each: impl FnMut(&'a str, JsonSlice<'a>)) -> bool {
-        let text = |place| self.0.get(place).unwrap_or_default();
+        let text = |range| self.0.get(range).unwrap_or_default();
         let each = |key, value| each(text(key), JsonSlice { whole: &self.0, text: text(value) });
         member_ranges::visit_member_ranges(&self.0, each).is_some()
     }
@@ -277,17 +277,17 @@ impl Members {
     /// Sets `name` to `value`, at the index of the first member of this name, else at the end. Other members
     /// of this name are removed.
     pub fn insert(&mut self, name: &str, value: Json) {
-        let Some(place) = self.0.iter().position(|(key, _)| is_key(key, name)) else {
+        let Some(range) = self.0.iter().position(|(key, _)| is_key(key, name)) else {
             self.0.push((Json::string(name), value));
             return;
         };
         let mut index = 0;
         self.0.retain(|(key, _)| {
-            let keep = index <= place || !is_key(key, name);
+            let keep = index <= range || !is_key(key, name);
             index += 1;
             keep
         });
-        if let Some(slot) = self.0.get_mut(place) {
+        if let Some(slot) = self.0.get_mut(range) {
             slot.1 = value;
         }
     }

@@ -91,7 +91,7 @@ impl Session {
     pub(crate) fn new(
         (key, owner): (u128, CallerHash),
         client: SessionClient,
-        told: ListVersions,
+        seen_versions: ListVersions,
         epoch: Instant,
     ) -> Self {
         let SessionClient { caller, version, capabilities } = client;
@@ -107,7 +107,7 @@ impl Session {
             log_level: AtomicU8::new(level_index(LogLevel::Info)),
             in_flight: Arc::default(),
             questions: PendingQuestions::default(),
-            state: Mutex::new(SessionState { seen_versions: told, ..SessionState::default() }),
+            state: Mutex::new(SessionState { seen_versions, ..SessionState::default() }),
         }
     }
 
@@ -160,8 +160,8 @@ impl Session {
 
     /// Adds a stream, so that the client can resume it. `task` is the call that writes it. If the session has
     /// ended, the stream ends at once.
-    pub(crate) fn add_stream(&self, spool: &Arc<EventBuffer>, task: Option<AbortHandle>) {
-        let stream = SessionStream { buffer: Arc::clone(spool), task, detached_at_ms: None };
+    pub(crate) fn add_stream(&self, buffer: &Arc<EventBuffer>, task: Option<AbortHandle>) {
+        let stream = SessionStream { buffer: Arc::clone(buffer), task, detached_at_ms: None };
         let mut state = self.state();
         if state.is_ended {
             stream.end();

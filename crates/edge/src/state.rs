@@ -61,11 +61,11 @@ impl EdgeState {
     pub(crate) fn new(
         policy: EdgePolicy,
         gateway: SharedGateway,
-        directory: Arc<dyn GatewayInfo>,
+        gateway_info: Arc<dyn GatewayInfo>,
     ) -> Arc<Self> {
         let changes = ChangeDispatcher::new();
         let listener: Arc<dyn ChangeListener> = changes.clone();
-        directory.add_listener(Arc::downgrade(&listener));
+        gateway_info.add_listener(Arc::downgrade(&listener));
         let limits = policy.limits;
         Arc::new(Self {
             result_writer: ResultWriter::new(&policy.server.name, &policy.server.version),
@@ -87,7 +87,7 @@ impl EdgeState {
             call_tracker: TaskTracker::new(),
             policy,
             gateway,
-            gateway_info: directory,
+            gateway_info,
         })
     }
 
@@ -110,7 +110,7 @@ impl EdgeState {
         &self,
         peer: AuthenticatedPeer,
         protocol: ProtocolVersion,
-        head: RequestMeta,
+        meta: RequestMeta,
         parts: Option<&Parts>,
         client: Arc<dyn ClientPort>,
     ) -> CallContext {
@@ -119,7 +119,7 @@ impl EdgeState {
             token: peer.token,
             protocol,
             deadline: None,
-            meta: with_trace_context(head.forwarded, parts.map(|parts| &parts.headers)),
+            meta: with_trace_context(meta.forwarded, parts.map(|parts| &parts.headers)),
             peer_address: peer.address,
             passthrough_headers: self.passthrough_headers(parts.map(|parts| &parts.headers)),
             client,

@@ -91,16 +91,10 @@ where
     };
     let (out, messages) = mpsc::channel(UNWRITTEN_MESSAGES_MAX);
     let writer = tokio::spawn(write_messages(stdout, messages));
-    let room = Arc::new(Semaphore::new(limits.requests_per_caller_max));
-    let flights = Arc::default();
-    let mut server = StdioServer {
-        edge: Arc::clone(&edge),
-        caller,
-        out,
-        session: None,
-        in_flight: flights,
-        unanswered_permits: room,
-    };
+    let unanswered_permits = Arc::new(Semaphore::new(limits.requests_per_caller_max));
+    let in_flight = Arc::default();
+    let mut server =
+        StdioServer { edge: Arc::clone(&edge), caller, out, session: None, in_flight, unanswered_permits };
     let mut lines = LineReader::new(stdin, limits.body_bytes_max);
     let read = server.run(&mut lines, &signals).await;
     let began = Instant::now();
@@ -274,7 +268,7 @@ impl StdioServer {
     ) -> Result<(), ImmediateAnswer> {
         let refuse = |refusal| Box::new(Answer::refusal(&refusal, Some(id)));
         let unanswered_permit = self.acquire_permit().map_err(refuse)?;
-        let permit =
+        let slot =
             self.edge.admit(&AuthenticatedPeer::without_credential(self.caller.clone())).map_err(refuse)?;
         let session = self.session.clone().filter(|_| version.has_sessions());
         let answered = Arc::new(AtomicBool::new(false));
@@ -303,9 +297,8 @@ impl StdioServer {
         );
         let (edge, id) = (Arc::clone(&self.edge), id.clone());
         let (registration, in_flight_guard) = self.in_flight.insert(id.clone());
-        let (answer_memory, caller, answer_id) =
-            (Arc::clone(&edge.answer_memory), permit.caller(), id.clone());
-        let job = RequestJob { edge, ctx, session, id, request, param_headers: None, slot: permit };
+        let (answer_memory, caller, answer_id) = (Arc::clone(&edge.answer_memory), slot.caller(), id.clone());
+        let job = RequestJob { edge, ctx, session, id, request, param_headers: None, slot };
         self.spawn_request((registration, in_flight_guard, unanswered_permit), async move {
             let answer = match round_state {
                 Some(round_state) => Box::pin(rounds::run(job, round_state)).await,

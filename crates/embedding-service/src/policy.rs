@@ -146,7 +146,7 @@ impl ServicePolicy {
     pub fn new(url: &str, provider: Provider) -> Result<Self, PolicyError> {
         let address = EndpointAddress::parse(url)?;
         let endpoint = |path: &str| address.endpoint(path).ok_or(PolicyError::Url);
-        let speaks = match provider {
+        let endpoints = match provider {
             Provider::Tei if address.has_query() => return Err(PolicyError::UrlQuery),
             Provider::Tei => Endpoints::Tei { info: endpoint("/info")?, embed: endpoint("/embed")? },
             Provider::OpenAi { model } if !is_valid_model_name(&model) => return Err(PolicyError::Model),
@@ -157,7 +157,7 @@ impl ServicePolicy {
         };
         Ok(Self {
             address,
-            endpoints: speaks,
+            endpoints,
             timeout: TIMEOUT,
             query_timeout: QUERY_TIMEOUT,
             headers: HeaderMap::new(),

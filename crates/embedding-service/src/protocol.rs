@@ -61,15 +61,15 @@ enum ProtocolState {
 
 impl Protocol {
     pub(crate) fn new(policy: &ServicePolicy) -> Result<Self, rustls::Error> {
-        let (speech, batch) = match &policy.endpoints {
+        let (state, batch) = match &policy.endpoints {
             Endpoints::Tei { info, embed } => {
-                let place = policy.address.authority_and_path();
+                let server_name = policy.address.authority_and_path();
                 let known = Mutex::new(None);
                 (
                     ProtocolState::Tei {
                         info: info.clone(),
                         embed: embed.clone(),
-                        server_name: place,
+                        server_name,
                         server_info: known,
                     },
                     tei::BATCH_SIZE,
@@ -87,7 +87,7 @@ impl Protocol {
                 )
             }
         };
-        Ok(Self { client: Client::new(policy)?, state: speech, batch_size: BatchSize::new(batch) })
+        Ok(Self { client: Client::new(policy)?, state, batch_size: BatchSize::new(batch) })
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -135,9 +135,7 @@ impl Protocol {
     pub(crate) fn model_identity(&self, info: Option<&ServerInfo>, dimension: usize) -> Arc<str> {
         match (&self.state, info) {
             (ProtocolState::Tei { .. }, Some(info)) => Arc::clone(&info.model),
-            (ProtocolState::Tei { server_name: place, .. }, None) => {
-                format!("tei:{place}:{dimension}").into()
-            }
+            (ProtocolState::Tei { server_name, .. }, None) => format!("tei:{server_name}:{dimension}").into(),
             (ProtocolState::OpenAi { model, .. }, _) => format!("openai:{model}:{dimension}").into(),
         }
     }

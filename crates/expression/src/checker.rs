@@ -49,10 +49,10 @@ pub(crate) struct References {
 /// uses.
 pub(crate) fn check(
     expression: &IdedExpr,
-    names: &'static [&'static str],
-    loops: LoopScope,
+    variables: &'static [&'static str],
+    loop_scope: LoopScope,
 ) -> Result<References, String> {
-    let mut checker = Checker { variables: names, loop_scope: loops, references: References::default() };
+    let mut checker = Checker { variables, loop_scope, references: References::default() };
     checker.visit(expression, 0, None)?;
     Ok(checker.references)
 }

@@ -69,8 +69,8 @@ impl Expression {
             return Err(format!("must be 1 to {EXPRESSION_BYTES_MAX} bytes of CEL"));
         }
         let env = Arc::new(Env::stdlib());
-        let (program, used) = compile_on_large_stack(&env, text, (variables, loop_scope))?;
-        Ok(Self { program, env, references: used })
+        let (program, references) = compile_on_large_stack(&env, text, (variables, loop_scope))?;
+        Ok(Self { program, env, references })
     }
 
     /// Whether the expression uses a variable.

@@ -61,13 +61,13 @@ impl Catalogue {
     /// Merges the listings in `listings`, which are in the order of the configuration.
     pub(crate) fn build(policy: &AggregationPolicy, listings: &[BackendListing]) -> Self {
         let mut findings = Vec::new();
-        let mut absent = UnavailableNames::default();
-        let tools = merge_tools(policy, listings, &mut findings, &mut absent);
-        let prompts = merge_prompts(policy, listings, &mut findings, &mut absent);
-        let present = || listings.iter().filter(|listing| listing.is_available);
+        let mut unavailable = UnavailableNames::default();
+        let tools = merge_tools(policy, listings, &mut findings, &mut unavailable);
+        let prompts = merge_prompts(policy, listings, &mut findings, &mut unavailable);
+        let available = || listings.iter().filter(|listing| listing.is_available);
         let by_name: BTreeMap<&BackendId, &BackendListing> =
-            present().map(|listing| (&listing.backend, listing)).collect();
-        let resources = merge_resources(present(), by_name.values().copied());
+            available().map(|listing| (&listing.backend, listing)).collect();
+        let resources = merge_resources(available(), by_name.values().copied());
         let mut templates: Vec<ResourceTemplate> = Vec::new();
         let mut seen = HashSet::new();
         for listing in by_name.values() {
@@ -99,11 +99,11 @@ impl Catalogue {
             tool_indices: index_by(&tools, |tool| tool.name.clone()),
             resource_indices: index_by(&resources, |resource| resource.uri.clone()),
             prompt_indices: index_by(&prompts, |prompt| prompt.name.clone()),
-            resource_backends: present()
+            resource_backends: available()
                 .filter(|listing| listing.inventory.capabilities.get("resources").is_some())
                 .map(|listing| listing.backend.clone())
                 .collect(),
-            available: present()
+            available: available()
                 .map(|listing| (listing.backend.clone(), listing.inventory.clone()))
                 .collect(),
             tools: Arc::new(tools),
@@ -111,7 +111,7 @@ impl Catalogue {
             templates: Arc::new(templates),
             prompts: Arc::new(prompts),
             findings,
-            unavailable: absent,
+            unavailable,
         }
     }
 

@@ -49,7 +49,7 @@ impl Federation {
         let personal: Vec<usize> = per_caller.map(|(backend_index, _)| backend_index).collect();
         let isolating = backends.iter().enumerate().filter(|(_, backend)| backend.has_caller_connections());
         let isolating: Vec<usize> = isolating.map(|(index, _)| index).collect();
-        let unsettled = count - personal.len();
+        let undiscovered = count - personal.len();
         let member = |backend| {
             let (wake, breaker) = (Notify::new(), health.breaker.map(CircuitBreaker::new));
             Arc::new(BackendEntry {
@@ -76,7 +76,7 @@ impl Federation {
             caller_lists: CallerLists::new(isolating),
             listed_names: ListedNames::default(),
             subscriptions: SubscriptionTable::default(),
-            undiscovered: watch::Sender::new(unsettled),
+            undiscovered: watch::Sender::new(undiscovered),
             discovered: AtomicBool::new(false),
             discovery_slots: Semaphore::new(refresh::DISCOVERY_COUNT_MAX),
         });

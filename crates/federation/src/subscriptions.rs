@@ -43,7 +43,7 @@ fn lock(
 }
 
 impl SubscriptionTable {
-    /// Subscribes a caller to a resource of the backend at index `backend_index`. `spelling` is the resource's URI as
+    /// Subscribes a caller to a resource of the backend at index `backend_index`. `backend_uri` is the resource's URI as
     /// the backend knows it.
     ///
     /// # Errors
@@ -54,10 +54,10 @@ impl SubscriptionTable {
         backend: &Arc<dyn Backend>,
         ctx: &CallContext,
         uri: ResourceUri,
-        spelling: BackendUri,
+        backend_uri: BackendUri,
     ) -> Result<SubscriptionGuard, Error> {
         let key = (backend_index, backend.scope(ctx)?, uri);
-        let slot = {
+        let state = {
             let mut table = lock(&self.0);
             let fresh = || {
                 Arc::new(SubscriptionState {
@@ -65,9 +65,9 @@ impl SubscriptionTable {
                     is_subscribed: tokio::sync::Mutex::new(false),
                 })
             };
-            let slot = table.entry(key.clone()).or_insert_with(fresh);
-            slot.subscribers.fetch_add(1, Ordering::Relaxed);
-            slot.clone()
+            let state = table.entry(key.clone()).or_insert_with(fresh);
+            state.subscribers.fetch_add(1, Ordering::Relaxed);
+            state.clone()
         };
         let mut own = CallContext::bare(ctx.caller.clone(), CallOrigin::Gateway);
         own.token.clone_from(&ctx.token);
@@ -76,13 +76,13 @@ impl SubscriptionTable {
         }
         // From here on, dropping `subscriber` releases the entry and the subscription at the backend.
         let (table, backend) = (self.0.clone(), backend.clone());
-        let subscriber = Subscriber { table, key, backend_uri: spelling, state: slot, backend, ctx: own };
-        let mut asked = subscriber.state.is_subscribed.lock().await;
-        if !*asked {
+        let subscriber = Subscriber { table, key, backend_uri, state, backend, ctx: own };
+        let mut is_subscribed = subscriber.state.is_subscribed.lock().await;
+        if !*is_subscribed {
             subscriber.backend.subscribe(ctx, subscriber.backend_uri.clone()).await?;
-            *asked = true;
+            *is_subscribed = true;
         }
-        drop(asked);
+        drop(is_subscribed);
         Ok(Box::new(subscriber))
     }
 

@@ -120,8 +120,8 @@ impl ApiKeys {
                 errors.push(entry_error("whose key is also another's"));
             }
             let until_s = key.expires_unix_s;
-            let recognised = VerifiedCaller { identity: Arc::new(identity(key)), expires_unix_s: until_s };
-            entries.push(ApiKeyEntry { digest, verified: recognised });
+            let verified = VerifiedCaller { identity: Arc::new(identity(key)), expires_unix_s: until_s };
+            entries.push(ApiKeyEntry { digest, verified });
         }
         if errors.is_empty() { Ok(Self(entries)) } else { Err(errors) }
     }

@@ -115,23 +115,24 @@ impl OidcVerifier {
         let fetcher =
             Arc::new(Fetcher::new(tls::config(policy.ca_bundle.as_deref())?, policy.address_policy));
         let policy = Arc::new(policy);
-        let keys = Arc::new(KeyStore::new(Arc::clone(&policy), Arc::clone(&fetcher), Arc::clone(clock)));
-        let tokens = TokenVerifier::new(Arc::clone(&policy), Arc::clone(&keys), Arc::clone(clock));
+        let key_store = Arc::new(KeyStore::new(Arc::clone(&policy), Arc::clone(&fetcher), Arc::clone(clock)));
+        let token_verifier =
+            TokenVerifier::new(Arc::clone(&policy), Arc::clone(&key_store), Arc::clone(clock));
         let introspector = match policy.introspection.clone() {
             Introspection::Disabled => None,
             Introspection::Enabled(address, client) => {
-                let (keys, clock) = (Arc::clone(&keys), Arc::clone(clock));
+                let (key_store, clock) = (Arc::clone(&key_store), Arc::clone(clock));
                 Some(Introspector::new(IntrospectorParts {
                     policy,
                     endpoint: address,
                     client,
-                    key_store: keys,
+                    key_store,
                     fetcher,
                     clock,
                 }))
             }
         };
-        Ok(Self { key_store: keys, token_verifier: tokens, introspector })
+        Ok(Self { key_store, token_verifier, introspector })
     }
 }
 

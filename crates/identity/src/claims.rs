@@ -51,7 +51,7 @@ pub(crate) fn validate(
     if !has_any_of(&claims, "aud", &policy.audiences)? {
         return Err(InvalidTokenReason::Audience);
     }
-    let until_s = check_times(&claims, source, policy.leeway_s, now_s)?;
+    let expires_unix_s = check_times(&claims, source, policy.leeway_s, now_s)?;
     // Proof of possession is not checked here, and a stolen token must not be worth more than its owner
     // agreed to (RFC 8705 section 3, RFC 9449 section 7.2).
     if claims.get("cnf").is_some_and(|cnf| !cnf.is_null()) {
@@ -62,12 +62,12 @@ pub(crate) fn validate(
     if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX || subject.contains(char::is_control) {
         return Err(InvalidTokenReason::Subject);
     }
-    let has_scopes = policy.required_scopes.is_empty() || {
+    let has_required_scopes = policy.required_scopes.is_empty() || {
         let granted = granted_scopes(&claims);
         policy.required_scopes.iter().all(|required| granted.contains(required))
     };
     let identity = Identity { issuer: policy.issuer.clone(), subject, claims };
-    Ok(ValidClaims { identity, expires_unix_s: until_s, has_required_scopes: has_scopes })
+    Ok(ValidClaims { identity, expires_unix_s, has_required_scopes })
 }
 
 /// True when a claim occurs twice: two parties could read it differently.

@@ -57,8 +57,8 @@ pub(crate) struct Fetcher {
 
 impl Fetcher {
     /// Builds a client without open connections.
-    pub(crate) fn new(tls: rustls::ClientConfig, reach: AddressPolicy) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(GuardedResolver::new(reach));
+    pub(crate) fn new(tls: rustls::ClientConfig, address_policy: AddressPolicy) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(GuardedResolver::new(address_policy));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(EXCHANGE_MAX));
@@ -74,7 +74,7 @@ impl Fetcher {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(8)
             .build(connector);
-        Self { client, address_policy: reach }
+        Self { client, address_policy }
     }
 
     /// Fetches the JSON object at `uri`.

@@ -71,22 +71,22 @@ pub(crate) struct IntrospectorParts {
 
 impl Introspector {
     pub(crate) fn new(parts: IntrospectorParts) -> Self {
-        let IntrospectorParts { policy, endpoint: address, client, key_store: keys, fetcher, clock } = parts;
+        let IntrospectorParts { policy, endpoint: address, client, key_store, fetcher, clock } = parts;
         let scopes = policy.required_scopes.clone().into();
         let (cache, known, queue) = (TokenCache::new(), TokenCache::new(), IntrospectionQueue::new());
-        let open = Mutex::default();
+        let pending = Mutex::default();
         Self {
             policy,
             endpoint: address,
             client,
-            key_store: keys,
+            key_store,
             fetcher,
             clock,
             scopes,
             cache,
             known_good: known,
             queue,
-            pending: open,
+            pending,
         }
     }
 
@@ -151,15 +151,15 @@ impl Introspector {
         };
         let now = self.now();
         let outcome = self.evaluate_response(&document, now.unix_s);
-        let (ttl, until_s) = match &outcome {
+        let (ttl, expires_unix_s) = match &outcome {
             Ok(recognised) => (ACTIVE_TTL, recognised.expires_unix_s),
             Err(_) => (INACTIVE_TTL, None),
         };
         if outcome.is_ok() {
-            let validity = Validity { forget_at: now.uptime + KNOWN_GOOD_TTL, expires_unix_s: until_s };
+            let validity = Validity { forget_at: now.uptime + KNOWN_GOOD_TTL, expires_unix_s };
             self.known_good.replace(digest, (), validity, now);
         }
-        let validity = Validity { forget_at: now.uptime + ttl, expires_unix_s: until_s };
+        let validity = Validity { forget_at: now.uptime + ttl, expires_unix_s };
         self.cache.get_or_insert(digest, outcome, validity, now)
     }
 

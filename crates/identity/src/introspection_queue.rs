@@ -41,11 +41,11 @@ struct WaitingCount<'a> {
 
 impl IntrospectionQueue {
     pub(crate) fn new() -> Self {
-        let by_address = Mutex::default();
+        let count_by_address = Mutex::default();
         Self {
             unknown_slots: Semaphore::new(UNKNOWN_CONCURRENT_MAX),
             known_slots: Semaphore::new(KNOWN_CONCURRENT_MAX),
-            count_by_address: by_address,
+            count_by_address,
         }
     }
 

@@ -52,10 +52,10 @@ pub(crate) fn is_jwt_shaped(token: &str) -> bool {
 }
 
 impl TokenVerifier {
-    pub(crate) fn new(policy: Arc<OidcPolicy>, keys: Arc<KeyStore>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(policy: Arc<OidcPolicy>, key_store: Arc<KeyStore>, clock: Arc<dyn Clock>) -> Self {
         crate::signature::install_provider();
         let scopes = policy.required_scopes.clone().into();
-        Self { policy, key_store: keys, clock, scopes, cache: TokenCache::new() }
+        Self { policy, key_store, clock, scopes, cache: TokenCache::new() }
     }
 
     /// Verifies a token and returns its caller.
@@ -114,8 +114,8 @@ fn parse_token<'a>(token: &'a str, policy: &OidcPolicy) -> Result<ParsedToken<'a
     if !policy.algorithms.contains(&header.alg) {
         return Err(InvalidTokenReason::Algorithm);
     }
-    let source = claims_source(header.typ.as_deref())?;
-    Ok(ParsedToken { header, claims_source: source, message, payload, signature })
+    let claims_source = claims_source(header.typ.as_deref())?;
+    Ok(ParsedToken { header, claims_source, message, payload, signature })
 }
 
 /// Distinguishes an unreadable header from an unknown algorithm.

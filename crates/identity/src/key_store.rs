@@ -81,13 +81,13 @@ enum RefreshReason {
 
 impl KeyStore {
     pub(crate) fn new(policy: Arc<OidcPolicy>, fetcher: Arc<Fetcher>, clock: Arc<dyn Clock>) -> Self {
-        let desk = Mutex::default();
+        let refresh_state = Mutex::default();
         Self(Arc::new(KeyStoreInner {
             policy,
             fetcher,
             clock,
             current: ArcSwapOption::empty(),
-            refresh_state: desk,
+            refresh_state,
         }))
     }
 

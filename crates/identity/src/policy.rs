@@ -139,8 +139,9 @@ impl OidcPolicy {
             resource,
         } = settings;
         let mut errors = Vec::new();
-        let reach = if allow_private_addresses { AddressPolicy::Anywhere } else { AddressPolicy::Public };
-        let mut url = |setting, text: &str| match parse_endpoint(text, allow_http, reach) {
+        let address_policy =
+            if allow_private_addresses { AddressPolicy::Anywhere } else { AddressPolicy::Public };
+        let mut url = |setting, text: &str| match parse_endpoint(text, allow_http, address_policy) {
             Ok(uri) => Some(uri),
             Err(message) => {
                 errors.push(SettingError::new(setting, message));
@@ -148,7 +149,7 @@ impl OidcPolicy {
             }
         };
         let parsed = url("issuer", &issuer);
-        let jwks = jwks_url.and_then(|text| url("jwks_url", &text));
+        let jwks_uri = jwks_url.and_then(|text| url("jwks_url", &text));
         let introspection_uri = introspection_url.and_then(|text| url("introspection_url", &text));
         if parsed.is_some_and(|uri| uri.query().is_some()) {
             errors.push(SettingError::new("issuer", "must not have a query"));
@@ -162,10 +163,8 @@ impl OidcPolicy {
             errors.push(SettingError::new("client_id", "is needed with a client secret"));
         }
         if leeway > LEEWAY_MAX {
-            errors.push(SettingError::new(
-                "leeway",
-                format!("must not exceed {} seconds", LEEWAY_MAX.as_secs()),
-            ));
+            let message = format!("must not exceed {} seconds", LEEWAY_MAX.as_secs());
+            errors.push(SettingError::new("leeway", message));
         }
         if let Some(message) = resource.as_deref().and_then(check_resource) {
             errors.push(SettingError::new("resource", message));
@@ -183,12 +182,12 @@ impl OidcPolicy {
         Ok(Self {
             issuer,
             audiences,
-            jwks_uri: jwks,
+            jwks_uri,
             introspection,
             required_scopes,
             algorithms,
             leeway_s: leeway.as_secs(),
-            address_policy: reach,
+            address_policy,
             allow_http,
             ca_bundle,
             resource,

@@ -126,15 +126,15 @@ pub(crate) struct GuardedResolver {
 
 impl GuardedResolver {
     /// Builds a resolver that uses the system's lookup.
-    pub(crate) fn new(reach: AddressPolicy) -> Self {
+    pub(crate) fn new(address_policy: AddressPolicy) -> Self {
         let lookup: DnsLookup =
             Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }));
-        Self { address_policy: reach, lookup }
+        Self { address_policy, lookup }
     }
 
     #[cfg(test)]
-    fn with_lookup(reach: AddressPolicy, lookup: DnsLookup) -> Self {
-        Self { address_policy: reach, lookup }
+    fn with_lookup(address_policy: AddressPolicy, lookup: DnsLookup) -> Self {
+        Self { address_policy, lookup }
     }
 
     /// Resolves `name`. One disallowed address rejects the whole name, because such a name looks like an

@@ -71,7 +71,7 @@ impl<V: Clone> TokenCache<V> {
 
     /// Inserts a value, unless a valid one exists. Returns the cached value, so that all requests share the
     /// same one.
-    pub(crate) fn get_or_insert(&self, digest: Digest, value: V, standing: Validity, now: Now) -> V {
+    pub(crate) fn get_or_insert(&self, digest: Digest, value: V, validity: Validity, now: Now) -> V {
         let Some(shard) = self.shard(&digest) else {
             return value;
         };
@@ -82,10 +82,7 @@ impl<V: Clone> TokenCache<V> {
         if shard.len() >= CREDENTIALS_MAX / SHARDS && !shard.contains_key(&digest) {
             evict(&mut shard, now);
         }
-        shard.insert(
-            digest,
-            CacheEntry { value: value.clone(), validity: standing, generation: now.generation },
-        );
+        shard.insert(digest, CacheEntry { value: value.clone(), validity, generation: now.generation });
         value
     }
 

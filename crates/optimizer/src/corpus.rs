@@ -155,14 +155,14 @@ impl Corpus {
     /// The view of a list. Waits until unknown tools are indexed, but at most [`BUILD_TIMEOUT`] if there are
     /// indexed tools.
     pub(crate) async fn view(self: &Arc<Self>, list: &Arc<ToolList>) -> Result<View, Error> {
-        let view = |sight| View { list: list.clone(), cached: sight };
-        if let Some(sight) = self.find_cached_view(list) {
-            return Ok(view(sight));
+        let view = |cached| View { list: list.clone(), cached };
+        if let Some(cached) = self.find_cached_view(list) {
+            return Ok(view(cached));
         }
         let known =
             self.state.lock().cached_views.iter().find(|(known, _)| is_same_list(known, list)).cloned();
         let analysis = match known {
-            Some((_, sight)) => sight.analysis.clone(),
+            Some((_, cached)) => cached.analysis.clone(),
             None => self.analyse(list).await?,
         };
         let snapshot = self.snapshot();
@@ -193,18 +193,18 @@ impl Corpus {
         Some(cached)
     }
 
-    fn cache_view(&self, list: &Arc<ToolList>, reading: ListAnalysis) -> Arc<CachedView> {
+    fn cache_view(&self, list: &Arc<ToolList>, analysis: ListAnalysis) -> Arc<CachedView> {
         let snapshot = self.snapshot();
         let mut visible = Mask::none(snapshot.len());
         let mut tools = vec![u32::MAX; snapshot.len()];
-        for (content, tool) in reading.content_hashes.iter().zip(0..) {
+        for (content, tool) in analysis.content_hashes.iter().zip(0..) {
             let Some(index) = snapshot.index_of(*content) else { continue };
             visible.insert(index);
             if let Some(slot) = tools.get_mut(index) {
                 *slot = tool;
             }
         }
-        let cached = Arc::new(CachedView { snapshot, visible, tool_indices: tools, analysis: reading });
+        let cached = Arc::new(CachedView { snapshot, visible, tool_indices: tools, analysis });
         let mut state = self.state.lock();
         // A list that is no longer held cannot be searched again.
         state

@@ -40,13 +40,13 @@ pub(crate) fn fuse(
     let known = || similarities.iter().flatten().copied();
     let (least, most) = (known().fold(f32::MAX, f32::min), known().fold(f32::MIN, f32::max));
     let scale_cosine = |cosine: f32| if most > least { (cosine - least) / (most - least) } else { 1.0 };
-    let documents = lexical.iter().enumerate().filter_map(|(place, &score)| {
-        let cosine = similarities.get(place).copied().flatten().filter(|_| ratio > 0.0);
+    let documents = lexical.iter().enumerate().filter_map(|(index, &score)| {
+        let cosine = similarities.get(index).copied().flatten().filter(|_| ratio > 0.0);
         let is_near = cosine.is_some_and(|cosine| 1.0 - cosine <= options.distance_max);
         let lexical_score = score / LEXICAL_SCALE;
         let semantic_score = cosine.map_or(lexical_score, scale_cosine);
         (score > 0.0 || is_near)
-            .then_some(Fused { index: place, score: lexical_score * (1.0 - ratio) + semantic_score * ratio })
+            .then_some(Fused { index, score: lexical_score * (1.0 - ratio) + semantic_score * ratio })
     });
     let mut found: Vec<Fused> = documents.collect();
     let order =

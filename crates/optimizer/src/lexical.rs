@@ -76,9 +76,9 @@ struct TermMatch {
 impl LexicalIndex {
     /// Scores every document in `mask`.
     pub(crate) fn score(&self, query: &Query, mask: &Mask) -> LexicalScores {
-        let uses = self.match_terms(query, mask);
+        let term_matches = self.match_terms(query, mask);
         let mut scores = vec![0.0; self.document_count];
-        for one in &uses {
+        for one in &term_matches {
             let weight = one.weight / STRENGTH_MAX;
             for (index, strength) in self.postings(one.term) {
                 if mask.contains(index)
@@ -88,7 +88,7 @@ impl LexicalIndex {
                 }
             }
         }
-        LexicalScores { scores, term_matches: uses }
+        LexicalScores { scores, term_matches }
     }
 
     /// The terms that the query matches among the documents in `mask`.

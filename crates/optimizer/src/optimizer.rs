@@ -72,10 +72,9 @@ pub struct OptimizerStatus {
 }
 
 /// Moves the tool that the query names to the top, whatever its scores are.
-fn rank_named_first(hits: &mut Vec<Hit>, place: usize) {
-    let found = hits.iter().position(|hit| hit.index == place).map(|at| hits.remove(at));
-    let hit =
-        found.unwrap_or(Hit { index: place, score: 1.0, lexical: 0.0, semantic: None, matched: Vec::new() });
+fn rank_named_first(hits: &mut Vec<Hit>, index: usize) {
+    let found = hits.iter().position(|hit| hit.index == index).map(|at| hits.remove(at));
+    let hit = found.unwrap_or(Hit { index, score: 1.0, lexical: 0.0, semantic: None, matched: Vec::new() });
     hits.insert(0, Hit { score: 1.0, ..hit });
 }
 
@@ -85,17 +84,17 @@ impl Optimizer {
     pub fn start(
         policy: OptimizerPolicy,
         embedder: Option<Arc<dyn Embedder>>,
-        foresight: Option<Arc<dyn AvailabilityCheck>>,
+        availability: Option<Arc<dyn AvailabilityCheck>>,
         observer: Arc<dyn Observer>,
     ) -> Arc<Self> {
         let corpus = Corpus::new();
-        let vectorising = embedder.map(|embedder| BackgroundEmbedding::start(embedder, &corpus));
+        let background_embedding = embedder.map(|embedder| BackgroundEmbedding::start(embedder, &corpus));
         Arc::new(Self {
             policy,
             observer,
             corpus,
-            background_embedding: vectorising,
-            availability: foresight,
+            background_embedding,
+            availability,
             missing_pinned: Mutex::default(),
         })
     }
@@ -189,11 +188,11 @@ impl Optimizer {
         let prospects = self.availabilities(ctx, &tools).await;
         let scores: Vec<f32> = hits.iter().map(|hit| hit.score).collect();
         let order = order_by_availability(&scores, &prospects);
-        let search_result = |place: usize| {
+        let search_result = |index: usize| {
             Some(SearchResult {
-                tool: tools.get(place)?.clone(),
-                availability: prospects.get(place).cloned().unwrap_or(Availability::Available),
-                hit: hits.get(place)?.clone(),
+                tool: tools.get(index)?.clone(),
+                availability: prospects.get(index).cloned().unwrap_or(Availability::Available),
+                hit: hits.get(index)?.clone(),
             })
         };
         order.into_iter().take(self.policy.result_count.get()).filter_map(search_result).collect()

@@ -87,7 +87,7 @@ impl Snapshot {
     pub(crate) fn build(entries: Vec<IndexedTool>, previous: &Self) -> Self {
         static GENERATION: AtomicU64 = AtomicU64::new(0);
         let documents: Vec<Arc<Document>> = entries.iter().map(|entry| entry.document.clone()).collect();
-        let places = entries.iter().zip(0..).map(|(entry, place)| (entry.hash, place)).collect();
+        let indices = entries.iter().zip(0..).map(|(entry, place)| (entry.hash, place)).collect();
         let KnownVectors { model, by_index: rows } = previous.vectors.lock().clone();
         let row = |entry: &IndexedTool| rows.get(previous.index_of(entry.hash)?).cloned().flatten();
         let rows: Vec<Option<Arc<PackedVector>>> = entries.iter().map(row).collect();
@@ -95,7 +95,7 @@ impl Snapshot {
         Self {
             generation: 1 + GENERATION.fetch_add(1, Ordering::Relaxed),
             entries,
-            indices: places,
+            indices,
             index: ArcSwap::from_pointee(index),
             vectors: Mutex::new(KnownVectors { model, by_index: rows }),
         }

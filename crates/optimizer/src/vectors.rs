@@ -25,8 +25,8 @@ impl PackedVector {
     /// Packs a vector. Components that are not finite count as 0.
     #[must_use]
     pub fn from_vector(vector: &[f32]) -> Self {
-        let (lanes, scale) = quantise(vector, DOCUMENT_COMPONENT_MAX, |lane| lane as i8);
-        Self { components: lanes, scale }
+        let (components, scale) = quantise(vector, DOCUMENT_COMPONENT_MAX, |lane| lane as i8);
+        Self { components, scale }
     }
 
     /// The number of components.
@@ -71,21 +71,21 @@ impl Vectors {
         if dimension == 0 {
             return Self { dimension, components: Box::default(), scales: Box::default() };
         }
-        let mut lanes = Vec::with_capacity(dimension * vectors.len());
+        let mut components = Vec::with_capacity(dimension * vectors.len());
         let mut scales = Vec::with_capacity(vectors.len());
         for packed in vectors {
             match packed.as_deref().filter(|packed| packed.dimension() == dimension) {
                 Some(packed) => {
-                    lanes.extend_from_slice(&packed.components);
+                    components.extend_from_slice(&packed.components);
                     scales.push(packed.scale);
                 }
                 None => {
-                    lanes.resize(lanes.len() + dimension, 0);
+                    components.resize(components.len() + dimension, 0);
                     scales.push(0.0);
                 }
             }
         }
-        Self { dimension, components: lanes.into(), scales: scales.into() }
+        Self { dimension, components: components.into(), scales: scales.into() }
     }
 
     /// The cosine, -1 to 1, between the query and every document that has a vector and is in `mask`. Empty if

@@ -80,28 +80,28 @@ impl Drop for RedisStore {
 }
 
 impl StoreInner {
-    async fn admit(self: &Arc<Self>, ask: &AdmitRequest) -> AdmitResult {
-        if ask.buckets.is_empty() {
+    async fn admit(self: &Arc<Self>, request: &AdmitRequest) -> AdmitResult {
+        if request.buckets.is_empty() {
             let at = Micros::default();
             return Ok(RemoteVerdict { admitted: true, levels: SmallVec::new(), pays: SmallVec::new(), at });
         }
         if self.server.breaker.is_open() {
             return Err(StoreFailure::CircuitOpen);
         }
-        if let Some(refusal) = self.refusal_cache.find(ask, self.clock.now()) {
+        if let Some(refusal) = self.refusal_cache.find(request, self.clock.now()) {
             return Ok(refusal);
         }
-        match self.coalescer.join(ask) {
-            Role::Leader(ask) => {
-                let flight = Box::pin(self.clone().decide_as_leader(ask.clone()));
-                let mut leader = LeaderGuard { store: self.clone(), request: ask, decision: Some(flight) };
+        match self.coalescer.join(request) {
+            Role::Leader(request) => {
+                let decision = Box::pin(self.clone().decide_as_leader(request.clone()));
+                let mut leader = LeaderGuard { store: self.clone(), request, decision: Some(decision) };
                 let grant = leader.finish().await;
                 grant.map(|grant| grant.verdict(&leader.request, 0))
             }
             Role::Follower(answer) => {
                 // A follower has no deadline of its own: each request has one, and after three failures the
                 // circuit opens. The time in this queue says nothing about the store.
-                let mut follower = FollowerGuard { store: self, request: ask, receiver: answer };
+                let mut follower = FollowerGuard { store: self, request, receiver: answer };
                 (&mut follower.receiver).await.unwrap_or(Err(StoreFailure::Timeout))
             }
             Role::Full => Err(StoreFailure::Overloaded),
@@ -126,25 +126,25 @@ impl StoreInner {
     }
 
     /// Answers all callers that wait for a request, until none waits.
-    async fn drive(self: Arc<Self>, ask: Arc<AdmitRequest>) {
-        let mut driver = DriverGuard { store: &self, request: &ask, is_done: false };
-        while let Some(senders) = self.coalescer.next_batch(&ask) {
-            if let Some(refusal) = self.refusal_cache.find(&ask, self.clock.now()) {
+    async fn drive(self: Arc<Self>, request: Arc<AdmitRequest>) {
+        let mut driver = DriverGuard { store: &self, request: &request, is_done: false };
+        while let Some(senders) = self.coalescer.next_batch(&request) {
+            if let Some(refusal) = self.refusal_cache.find(&request, self.clock.now()) {
                 senders.into_iter().for_each(|sender| drop(sender.send(Ok(refusal.clone()))));
                 continue;
             }
             let want = u16::try_from(senders.len()).unwrap_or(u16::MAX);
-            match self.decide(&ask, want).await {
+            match self.decide(&request, want).await {
                 Err(failure) => senders.into_iter().for_each(|sender| drop(sender.send(Err(failure)))),
                 Ok(grant) => {
                     let mut index = 0;
                     for sender in senders {
                         // A cancelled caller uses up none of the granted calls.
-                        index += u32::from(sender.send(Ok(grant.verdict(&ask, index))).is_ok());
+                        index += u32::from(sender.send(Ok(grant.verdict(&request, index))).is_ok());
                     }
                     if index < grant.granted_count {
                         // Tokens that cannot be refunded are lost, which is the safe side.
-                        let _ = self.refund(&ask, &grant.unused_counts(index), grant.now).await;
+                        let _ = self.refund(&request, &grant.unused_counts(index), grant.now).await;
                     }
                 }
             }

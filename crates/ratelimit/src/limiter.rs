@@ -181,14 +181,14 @@ impl Limiter {
         let blocks = sharing.as_ref().and_then(|sharing| sharing.store.blocks()).unwrap_or_default();
         let mut methods = HashMap::new();
         for rule in &planner.policy().methods {
-            let bound = || {
+            let tool_plan = || {
                 Arc::new(ToolPlan::for_request(
                     &planner,
                     leases.as_deref(),
                     LimitedRequest::Method(rule.method),
                 ))
             };
-            methods.entry(rule.method).or_insert_with(bound);
+            methods.entry(rule.method).or_insert_with(tool_plan);
         }
         let slots = sharing
             .as_ref()
@@ -269,10 +269,10 @@ impl Limiter {
             let more = tools.iter().map(|tool| tool.name.clone());
             names.iter().cloned().chain(more).collect::<Vec<_>>()
         });
-        let bound = tools.iter().map(|tool| {
+        let tool_plan = tools.iter().map(|tool| {
             (tool.name.clone(), Arc::new(ToolPlan::for_tool(&self.planner, self.leases.as_deref(), tool)))
         });
-        bound.filter(|(_, bound)| !bound.plan.is_empty()).collect()
+        tool_plan.filter(|(_, tool_plan)| !tool_plan.plan.is_empty()).collect()
     }
 
     /// The reason for a refund after this error; `None` if the call stays charged.
@@ -297,7 +297,7 @@ impl Limiter {
     }
 
     /// A permit that holds no slots and has paid nothing yet.
-    fn unpaid_permit<'a>(&'a self, bound: &'a ToolPlan, user: Option<UserKey>) -> Permit<'a> {
+    fn unpaid_permit<'a>(&'a self, tool_plan: &'a ToolPlan, user: Option<UserKey>) -> Permit<'a> {
         Permit {
             limiter: self,
             local: None,
@@ -309,7 +309,7 @@ impl Limiter {
             slot_guard: None,
             release_notifier: ReleaseNotifier {
                 limiter: self,
-                plan: &bound.plan,
+                plan: &tool_plan.plan,
                 user,
                 has_shared_slots: false,
                 is_admitted: false,
@@ -320,24 +320,25 @@ impl Limiter {
 
     fn admit_local<'a>(
         &'a self,
-        (bound, plan): (&'a ToolPlan, &'a Plan),
+        (tool_plan, plan): (&'a ToolPlan, &'a Plan),
         user: Option<UserKey>,
         now: Micros,
     ) -> Result<Permit<'a>, Refusal> {
         match self.memory.admit_at(plan, user, now) {
             AdmitOutcome::Admitted(receipt) => {
-                let mut permit = self.unpaid_permit(bound, user);
+                let mut permit = self.unpaid_permit(tool_plan, user);
                 permit.local = Some(receipt);
                 (permit.release_notifier.is_admitted, permit.release_notifier.holds_slots) = (true, true);
                 Ok(permit)
             }
             AdmitOutcome::Refused(refused) => {
-                let error = rate_limited_error(bound, plan, refused.longest_wait_index, refused.wait);
+                let error = rate_limited_error(tool_plan, plan, refused.longest_wait_index, refused.wait);
                 Err(Refusal::by_buckets(error, plan, &refused.levels))
             }
             AdmitOutcome::UserTableFull => Err(Error::Overloaded.into()),
             AdmitOutcome::SlotsFull(index) => {
-                let error = Error::RateLimited(Box::new(slots_full_limit(bound, LimitIndex::Slots(index))));
+                let error =
+                    Error::RateLimited(Box::new(slots_full_limit(tool_plan, LimitIndex::Slots(index))));
                 Err(Refusal { error, wait_reason: WaitReason::Slots(index) })
             }
         }
@@ -347,13 +348,13 @@ impl Limiter {
 impl Permit<'_> {
     /// The bucket with the least left, if that is below the configured threshold. Leased tokens are left out:
     /// most of what their bucket holds is in the shared store.
-    pub(crate) fn low_bucket(&self, bound: &ToolPlan) -> Option<LowBucket> {
+    pub(crate) fn low_bucket(&self, tool_plan: &ToolPlan) -> Option<LowBucket> {
         if self.limiter.sharing.is_none() {
             return self.local.as_ref().and_then(Receipt::low_bucket);
         }
         let below = self.limiter.planner.policy().remaining_hints.below_percent;
         let known = self.known_levels.as_ref()?;
-        LowBucket::find(&bound.plan, known.iter().copied(), below)
+        LowBucket::find(&tool_plan.plan, known.iter().copied(), below)
     }
 
     /// Refunds what was paid, and counts the refund under a reason.

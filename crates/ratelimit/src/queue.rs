@@ -83,21 +83,21 @@ impl LimitIndex {
 pub(crate) fn needs(plan: &Plan, user: Option<UserKey>, time_left: u64) -> Needs {
     let full = |rate: &Rate| Supply::Tokens(*rate, Level::full(rate, Micros(0)));
     let buckets = plan.buckets.iter().enumerate().filter(|(_, bucket)| bucket.mode == Mode::Enforce);
-    let buckets = buckets.map(|(place, bucket)| Need {
+    let buckets = buckets.map(|(index, bucket)| Need {
         limit_key: LimitKey {
             id: bucket.id,
             user: bucket.owner.or_else(|| user.filter(|_| bucket.storage.is_per_user())),
         },
-        index: place,
+        index,
         scope_width: scope_width(bucket.scope) + 1,
         cost: bucket.cost.get(),
         wait_max: bucket.wait_max.min(time_left),
         supply: full(&bucket.rate),
     });
     let slots = plan.slot_limits.iter().enumerate().filter(|(_, slots)| slots.mode == Mode::Enforce);
-    let slots = slots.map(|(place, slots)| Need {
+    let slots = slots.map(|(index, slots)| Need {
         limit_key: LimitKey { id: slots.id, user: user.filter(|_| slots.shared_count.is_none()) },
-        index: place,
+        index,
         scope_width: scope_width(slots.scope),
         cost: 1,
         wait_max: slots.wait_max.min(time_left),
@@ -142,27 +142,19 @@ impl WaitQueues {
     /// have waited longest for, and the expected wait in microseconds.
     pub(crate) fn enqueue<'a>(
         &'a self,
-        view: WaitContext<'a>,
+        context: WaitContext<'a>,
         user: UserKey,
         needs: Needs,
     ) -> Result<Waiter<'a>, (LimitIndex, Option<u64>)> {
-        let now = view.clock.now();
+        let now = context.clock.now();
         let mut scheduler = self.scheduler.lock();
         let entered = scheduler.enqueue(user, needs.clone(), now, self.bounds);
-        let Some((ticket, bell)) = entered else {
-            let (index, wait) = view.with_now(|present| scheduler.longest_forecast(user, &needs, present));
+        let Some((ticket, wake)) = entered else {
+            let (index, wait) = context.with_now(|present| scheduler.longest_forecast(user, &needs, present));
             return Err((needs.get(index).map_or(LimitIndex::Bucket(0), LimitIndex::of_need), wait));
         };
         self.count.store(scheduler.len(), Ordering::Release);
-        Ok(Waiter {
-            wait_queues: self,
-            context: view,
-            ticket,
-            wake: bell,
-            needs,
-            started_at: now,
-            is_admitted: false,
-        })
+        Ok(Waiter { wait_queues: self, context, ticket, wake, needs, started_at: now, is_admitted: false })
     }
 
     /// Other replicas hold all slots of this limit: pauses its queue. `index` is its index in the plan of

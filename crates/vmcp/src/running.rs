@@ -98,7 +98,7 @@ impl RunningGateway {
     /// Starts connecting to every backend and builds the stack over them. Must be called within a Tokio
     /// runtime.
     pub async fn start(settings: Settings, additions: Additions) -> Self {
-        let Additions { audit: output, layers: added, persists_levels: keeps_levels } = additions;
+        let Additions { audit: output, layers: added, persists_levels } = additions;
         let processes_max = settings.process_count_worst_case();
         let Settings {
             name,
@@ -125,7 +125,7 @@ impl RunningGateway {
         metrics.set_name_check(listed_name_check(federation.clone(), optimizer.is_some()));
         CountedAuthenticator::wrap_in(&mut edge.incoming, &metrics);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-        let levels = if keeps_levels { LevelsFile::for_settings(&admin) } else { None };
+        let levels = if persists_levels { LevelsFile::for_settings(&admin) } else { None };
         let audit = audit.zip(output).map(|asked| start_audit(asked, &clock, &metrics, &edge));
         let observer = limit_observer(&metrics, audit.as_ref().map(|_| &clock));
         let limiter = limits::start_limiter(limits, levels.as_ref(), (clock, observer), &federation).await;
@@ -141,7 +141,7 @@ impl RunningGateway {
             metrics: metrics.clone(),
             added,
         };
-        let Stack { gateway, exposed, authorized: offer, layers } = stack::build(federation.clone(), parts);
+        let Stack { gateway, exposed, authorized, layers } = stack::build(federation.clone(), parts);
         // This must run after the stack is complete. The stack reports to the limiter which tools are
         // virtual. Without that, the limiter would warn that rules for virtual tools match no tool.
         if let Some(limiter) = limiter.clone() {
@@ -152,7 +152,7 @@ impl RunningGateway {
         Self {
             gateway,
             exposed,
-            authorized: offer,
+            authorized,
             federation,
             limiter,
             optimizer,

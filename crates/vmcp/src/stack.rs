@@ -118,7 +118,7 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     if let Some(policy) = authz {
         builder.wrap("authz", |inner| Authorized::wrap(inner, policy));
     }
-    let offer = builder.gateway.clone();
+    let authorized = builder.gateway.clone();
     // Directly outside the layers that narrow the tools: it reports to each caller what is left of the limits
     // of the tools that this caller may use.
     if let Some(limiter) = limiter.clone().filter(|limiter| limiter.has_limits_resource()) {
@@ -148,7 +148,7 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     // Outermost: it sees each request as the client made it, and the outcome of all inner layers.
     builder.wrap("observe", |inner| Observed::wrap(inner, metrics));
     let StackBuilder { gateway, layers } = builder;
-    Stack { gateway, exposed, authorized: offer, layers }
+    Stack { gateway, exposed, authorized, layers }
 }
 
 #[cfg(test)]

@@ -32,14 +32,14 @@ pub struct ReadItem<T> {
 /// The reason why the tool cannot be listed. Clients validate whole lists, so one invalid tool would make a
 /// client reject the tools of every other backend.
 pub fn read_tool(json: &Json, version: ProtocolVersion) -> Result<ReadItem<OfferedTool>, String> {
-    let Sanitized { members: definition, adjustments: changes } = sanitize::tool(json, version)?;
+    let Sanitized { members: definition, adjustments } = sanitize::tool(json, version)?;
     let item = OfferedTool {
         name: required_text(&definition, "name")?.into(),
         description: definition.get("description").and_then(Json::decode_string),
         hints: definition.get("annotations").map_or_else(ToolHints::default, read_hints),
         definition: Arc::new(definition),
     };
-    Ok(ReadItem { item, adjustments: changes })
+    Ok(ReadItem { item, adjustments })
 }
 
 /// Parses a resource definition.
@@ -47,9 +47,9 @@ pub fn read_tool(json: &Json, version: ProtocolVersion) -> Result<ReadItem<Offer
 /// # Errors
 /// The reason why the resource cannot be listed.
 pub fn read_resource(json: &Json) -> Result<ReadItem<OfferedResource>, String> {
-    let Sanitized { members: definition, adjustments: changes } = sanitize::resource(json)?;
+    let Sanitized { members: definition, adjustments } = sanitize::resource(json)?;
     let uri = required_text(&definition, "uri")?.into();
-    Ok(ReadItem { item: OfferedResource { uri, definition: Arc::new(definition) }, adjustments: changes })
+    Ok(ReadItem { item: OfferedResource { uri, definition: Arc::new(definition) }, adjustments })
 }
 
 /// Parses a resource template definition.
@@ -57,12 +57,9 @@ pub fn read_resource(json: &Json) -> Result<ReadItem<OfferedResource>, String> {
 /// # Errors
 /// The reason why the template cannot be listed.
 pub fn read_template(json: &Json) -> Result<ReadItem<OfferedTemplate>, String> {
-    let Sanitized { members: definition, adjustments: changes } = sanitize::template(json)?;
+    let Sanitized { members: definition, adjustments } = sanitize::template(json)?;
     let template = required_text(&definition, "uriTemplate")?.into();
-    Ok(ReadItem {
-        item: OfferedTemplate { template, definition: Arc::new(definition) },
-        adjustments: changes,
-    })
+    Ok(ReadItem { item: OfferedTemplate { template, definition: Arc::new(definition) }, adjustments })
 }
 
 /// Parses a prompt definition.
@@ -70,9 +67,9 @@ pub fn read_template(json: &Json) -> Result<ReadItem<OfferedTemplate>, String> {
 /// # Errors
 /// The reason why the prompt cannot be listed.
 pub fn read_prompt(json: &Json) -> Result<ReadItem<OfferedPrompt>, String> {
-    let Sanitized { members: definition, adjustments: changes } = sanitize::prompt(json)?;
+    let Sanitized { members: definition, adjustments } = sanitize::prompt(json)?;
     let name = required_text(&definition, "name")?.into();
-    Ok(ReadItem { item: OfferedPrompt { name, definition: Arc::new(definition) }, adjustments: changes })
+    Ok(ReadItem { item: OfferedPrompt { name, definition: Arc::new(definition) }, adjustments })
 }
 
 fn required_text(definition: &Members, name: &str) -> Result<String, String> {

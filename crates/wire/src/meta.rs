@@ -68,11 +68,11 @@ pub fn extract_members(members: &mut Members) -> Result<Members, NotAnObject> {
 impl Meta {
     /// Splits the members of a `_meta` object.
     #[must_use]
-    pub fn split(mut travelling: Members) -> Self {
+    pub fn split(mut forwarded: Members) -> Self {
         // One pass: a peer may send very many members, and a search for each among the others would take
         // minutes.
-        let hop = travelling.extract_if(|key, _| HOP_KEYS.contains(&key));
-        Self { hop, forwarded: travelling }
+        let hop = forwarded.extract_if(|key, _| HOP_KEYS.contains(&key));
+        Self { hop, forwarded }
     }
 }
 

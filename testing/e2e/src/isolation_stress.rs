@@ -102,8 +102,8 @@ pub fn run(time: Duration) -> anyhow::Result<StressReport> {
     let mut running = Vec::new();
     let mut backends = Vec::new();
     for number in 0..BACKENDS {
-        let era = if number % 2 == 0 { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
-        let words = ["isolation", "--era", era.version()];
+        let family = if number % 2 == 0 { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
+        let words = ["isolation", "--era", family.version()];
         let name = format!("b{number}");
         if number % 4 < 2 {
             backends.push(Backend::stdio(name, &fixture(&words)?));
@@ -115,8 +115,8 @@ pub fn run(time: Duration) -> anyhow::Result<StressReport> {
     }
     let mut gateway = Gateway::start(&config(NamePolicy::Prefixed, &backends, ""))?;
     let clients = (0..CLIENTS).map(|number| {
-        let era = if number % 2 == 0 { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
-        HttpClient::open_with_capabilities(&gateway.url, era, json!({"elicitation": {}}))
+        let family = if number % 2 == 0 { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
+        HttpClient::open_with_capabilities(&gateway.url, family, json!({"elicitation": {}}))
     });
     let clients = clients.collect::<anyhow::Result<Vec<_>>>()?;
     // The observer asks the backends about cancelled calls. It declares no elicitation, so the gateway does

@@ -35,14 +35,14 @@ impl Process {
         let name = format!("{command:?}");
         let command = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().with_context(|| format!("{name} does not start"))?;
-        let said = Arc::default();
+        let output_lines = Arc::default();
         if collect_output && let Some(output) = child.stdout.take() {
-            collect_lines(output, &said);
+            collect_lines(output, &output_lines);
         }
         if let Some(errors) = child.stderr.take() {
-            collect_lines(errors, &said);
+            collect_lines(errors, &output_lines);
         }
-        Ok(Self { child, output_lines: said, name })
+        Ok(Self { child, output_lines, name })
     }
 
     /// All output so far, line by line.
@@ -55,8 +55,8 @@ impl Process {
     pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> anyhow::Result<T> {
         let found = wait::until(what, || {
             let has_ended = self.child.try_wait().ok().flatten();
-            let said = self.output();
-            match said.lines().find_map(&find) {
+            let output_lines = self.output();
+            match output_lines.lines().find_map(&find) {
                 Some(found) => Some(Some(found)),
                 None => has_ended.map(|_| None),
             }
@@ -131,14 +131,14 @@ impl Drop for Process {
     }
 }
 
-fn collect_lines(stream: impl Read + Send + 'static, said: &Arc<Mutex<Vec<String>>>) {
-    let said = Arc::clone(said);
+fn collect_lines(stream: impl Read + Send + 'static, output_lines: &Arc<Mutex<Vec<String>>>) {
+    let output_lines = Arc::clone(output_lines);
     std::thread::spawn(move || {
         let mut lines = BufReader::new(stream);
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            said.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+            output_lines.lock().unwrap_or_else(PoisonError::into_inner).push(text);
             line.clear();
         }
     });

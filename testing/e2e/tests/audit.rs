@@ -63,8 +63,8 @@ fn what_was_recorded_is_refused_again_by_the_same_limits() -> anyhow::Result<()>
     let gateway = Gateway::start(&same)?;
     let mut refused = 0;
     let mut clients = Vec::new();
-    for era in ProtocolFamily::ALL {
-        clients.push(HttpClient::open(&gateway.url, era)?);
+    for family in ProtocolFamily::ALL {
+        clients.push(HttpClient::open(&gateway.url, family)?);
     }
     let mut made = 0;
     for turn in 0..40 {

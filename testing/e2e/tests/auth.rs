@@ -52,13 +52,13 @@ fn limits_tell_users_apart_by_issuer_and_subject() -> anyhow::Result<()> {
     let bob = provider.user_token(Format::Signed, "bob", RESOURCE)?;
     for (who, token) in [("alice", &*alice), ("bob", &bob), ("the machine alice", KEY)] {
         let mut ended = Vec::new();
-        for era in [
+        for family in [
             ProtocolFamily::Sessions,
             ProtocolFamily::Stateless,
             ProtocolFamily::Sessions,
             ProtocolFamily::Stateless,
         ] {
-            let mut client = HttpClient::open_with_token(&gateway.url, era, token)?;
+            let mut client = HttpClient::open_with_token(&gateway.url, family, token)?;
             ended.push(outcome(&call(&mut client, "lab_echo", json!({"text": "x"}))?));
         }
         spent.push((who, ended));
@@ -119,11 +119,11 @@ fn policies_decide_who_sees_and_calls_what_on_every_route() -> anyhow::Result<()
         ("bob", token("bob", json!(["staff"]))?),
         ("carol", token("carol", json!(["guests"]))?),
     ];
-    for era in ProtocolFamily::ALL {
+    for family in ProtocolFamily::ALL {
         let mut table = String::new();
         for (who, token) in &callers {
-            let mut client = HttpClient::open_with_token(&plain.url, era, token)?;
-            let mut by_name = HttpClient::open_with_token(&searched.url, era, token)?;
+            let mut client = HttpClient::open_with_token(&plain.url, family, token)?;
+            let mut by_name = HttpClient::open_with_token(&searched.url, family, token)?;
             let listed = names(&client.list_tools()?);
             let shown = if listed.is_empty() { "nothing".to_owned() } else { listed.join(" ") };
             table += &format!("{who} lists {shown}\n");
@@ -145,7 +145,7 @@ fn policies_decide_who_sees_and_calls_what_on_every_route() -> anyhow::Result<()
                 table += &format!("{who} {tool}{note} {direct} {through}\n");
             }
         }
-        ensure!(table == TABLE, "{era:?}:\n{table}");
+        ensure!(table == TABLE, "{family:?}:\n{table}");
     }
     Ok(())
 }

@@ -68,8 +68,8 @@ fn listed(client: &mut HttpClient) -> anyhow::Result<BTreeMap<String, Definition
 
 fn everything_arrives(backends: &[Backend], catalogues: &[(String, PathBuf)]) -> anyhow::Result<()> {
     let gateway = Gateway::start(&config(NamePolicy::Prefixed, backends, ""))?;
-    for era in ProtocolFamily::ALL {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for family in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         let arrived = listed(&mut client)?;
         let mut expected = 0;
         for (backend, file) in catalogues {
@@ -77,11 +77,16 @@ fn everything_arrives(backends: &[Backend], catalogues: &[(String, PathBuf)]) ->
             for definition in &catalogue.tools {
                 expected += 1;
                 let name = format!("{backend}_{}", name_of(definition)?);
-                let found = arrived.get(&name).with_context(|| format!("{era:?}: {name} is not listed"))?;
+                let found =
+                    arrived.get(&name).with_context(|| format!("{family:?}: {name} is not listed"))?;
                 same_but_for_the_name(&name, definition, found)?;
             }
         }
-        ensure!(arrived.len() == expected, "{era:?}: {} tools arrive, {expected} are there", arrived.len());
+        ensure!(
+            arrived.len() == expected,
+            "{family:?}: {} tools arrive, {expected} are there",
+            arrived.len()
+        );
     }
     Ok(())
 }
@@ -113,9 +118,9 @@ fn every_byte_of_every_definition_arrives_over_http_in_pages() -> anyhow::Result
     let mut backends = Vec::new();
     let mut running = Vec::new();
     for (number, (name, file)) in (0..).zip(&catalogues) {
-        let era = if number % 2 == 0 { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
+        let family = if number % 2 == 0 { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
         let mut command =
-            fixture(&["replay", "--transport", "http", "--era", era.version(), "--page-size", "7"])?;
+            fixture(&["replay", "--transport", "http", "--era", family.version(), "--page-size", "7"])?;
         let mut process = Process::start(command.arg("--catalogue").arg(file))?;
         backends.push(Backend::http(name, process.wait_for_url()?));
         running.push(process);
@@ -130,13 +135,13 @@ fn arguments_arrive_as_they_are_spelled() -> anyhow::Result<()> {
     let mut command = fixture(&["replay", "--catalogue"])?;
     let backends = [Backend::stdio(name, command.arg(file))];
     let gateway = Gateway::start(&config(NamePolicy::Prefixed, &backends, ""))?;
-    for era in ProtocolFamily::ALL {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for family in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         let arguments = json!({"zebra": 1, "apple": [1.50, 10_000_000_000_000_000_u64], "text": "é \u{1F600} \"quoted\""});
         let result = client.call("time_convert_time", arguments.clone())?;
         let echoed = text_of(&result);
         let expected = format!(r#"{{"name":"convert_time","arguments":{arguments}}}"#);
-        ensure!(echoed == expected, "{era:?}: {echoed} is not {expected}");
+        ensure!(echoed == expected, "{family:?}: {echoed} is not {expected}");
     }
     Ok(())
 }

@@ -27,9 +27,9 @@ impl ClientTest {
         let mut backends = Vec::new();
         let mut fixtures = Vec::new();
         for name in BACKENDS {
-            let era =
+            let family =
                 if name.starts_with("old") { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
-            let words = ["echo", "--era", era.version(), "--instance", name];
+            let words = ["echo", "--era", family.version(), "--instance", name];
             if name.ends_with("stdio") {
                 backends.push(Backend::stdio(name, &fixture(&words)?));
             } else {
@@ -49,16 +49,16 @@ impl ClientTest {
         eras: &[ProtocolFamily],
         script: impl Fn(&str, &str, &str) -> anyhow::Result<Command>,
     ) -> anyhow::Result<()> {
-        for era in eras {
+        for family in eras {
             for backend in BACKENDS {
                 let tool = format!("{backend}_echo");
-                let word = if *era == ProtocolFamily::Sessions { "session" } else { "stateless" };
+                let word = if *family == ProtocolFamily::Sessions { "session" } else { "stateless" };
                 let mut command = script(&self.gateway.url, word, &tool)?;
                 let told = run(&mut command)
                     .with_context(|| format!("the gateway said:\n{}", self.gateway.process.output()))?;
                 let seen: Value = serde_json::from_str(&told).with_context(|| told.clone())?;
-                ensure!(seen["version"] == era.version(), "{era:?}, {tool}: {seen}");
-                ensure!(seen["text"] == TEXT, "{era:?}, {tool}: {seen}");
+                ensure!(seen["version"] == family.version(), "{family:?}, {tool}: {seen}");
+                ensure!(seen["text"] == TEXT, "{family:?}, {tool}: {seen}");
                 self.lists_everything(&seen["tools"])?;
             }
         }
@@ -96,30 +96,30 @@ fn node(package: &str, script: &str, words: [&str; 3]) -> anyhow::Result<Command
 #[test]
 fn the_python_sdk_lists_and_calls() -> anyhow::Result<()> {
     let scene = ClientTest::start()?;
-    scene.check(&ProtocolFamily::ALL, |url, era, tool| python("sdk", "python_sdk.py", [url, era, tool]))
+    scene.check(&ProtocolFamily::ALL, |url, family, tool| python("sdk", "python_sdk.py", [url, family, tool]))
 }
 
 #[test]
 fn fastmcp_lists_and_calls() -> anyhow::Result<()> {
     let scene = ClientTest::start()?;
-    scene.check(&ProtocolFamily::ALL, |url, era, tool| {
-        python("fastmcp", "fastmcp_client.py", [url, era, tool])
+    scene.check(&ProtocolFamily::ALL, |url, family, tool| {
+        python("fastmcp", "fastmcp_client.py", [url, family, tool])
     })
 }
 
 #[test]
 fn the_typescript_client_lists_and_calls() -> anyhow::Result<()> {
     let scene = ClientTest::start()?;
-    scene.check(&ProtocolFamily::ALL, |url, era, tool| {
-        node("client", "typescript_client.mjs", [url, era, tool])
+    scene.check(&ProtocolFamily::ALL, |url, family, tool| {
+        node("client", "typescript_client.mjs", [url, family, tool])
     })
 }
 
 #[test]
 fn version_1_of_the_typescript_sdk_lists_and_calls() -> anyhow::Result<()> {
     let scene = ClientTest::start()?;
-    scene.check(&[ProtocolFamily::Sessions], |url, era, tool| {
-        node("sdk", "typescript_sdk.mjs", [url, era, tool])
+    scene.check(&[ProtocolFamily::Sessions], |url, family, tool| {
+        node("sdk", "typescript_sdk.mjs", [url, family, tool])
     })
 }
 
@@ -127,11 +127,11 @@ fn version_1_of_the_typescript_sdk_lists_and_calls() -> anyhow::Result<()> {
 fn the_inspector_lists_and_calls() -> anyhow::Result<()> {
     let scene = ClientTest::start()?;
     let home = tempfile::tempdir()?;
-    let inspect = |era: &str, words: &[&str]| -> anyhow::Result<Value> {
+    let inspect = |family: &str, words: &[&str]| -> anyhow::Result<Value> {
         let mut command = Command::new(cache::node()?);
         command
             .arg(cache::npm("inspector", "@modelcontextprotocol/inspector/clients/launcher/build/index.js")?);
-        command.args(["--cli", &scene.gateway.url, "--transport", "http", "--protocol-era", era]);
+        command.args(["--cli", &scene.gateway.url, "--transport", "http", "--protocol-era", family]);
         // The inspector writes files into the home folder, so it receives a temporary one.
         command.args(["--format", "json", "--quiet"]).args(words).env("HOME", home.path());
         let told = run(&mut command)
@@ -139,16 +139,16 @@ fn the_inspector_lists_and_calls() -> anyhow::Result<()> {
         serde_json::from_str(&told).with_context(|| told.clone())
     };
     // With these two settings the inspector does not fall back to the other protocol family.
-    for era in ["legacy", "modern"] {
-        let listed = inspect(era, &["--method", "tools/list"])?;
+    for family in ["legacy", "modern"] {
+        let listed = inspect(family, &["--method", "tools/list"])?;
         let tools = listed["result"]["tools"].as_array().cloned().unwrap_or_default();
         scene.lists_everything(&tools.iter().map(|tool| tool["name"].clone()).collect())?;
         let arguments = serde_json::json!({"text": TEXT}).to_string();
         for backend in BACKENDS {
             let tool = format!("{backend}_echo");
             let words = ["--method", "tools/call", "--tool-name", &tool, "--tool-args-json", &arguments];
-            let called = inspect(era, &words)?;
-            ensure!(called["result"]["content"][0]["text"] == TEXT, "{era}, {tool}: {called}");
+            let called = inspect(family, &words)?;
+            ensure!(called["result"]["content"][0]["text"] == TEXT, "{family}, {tool}: {called}");
         }
     }
     Ok(())

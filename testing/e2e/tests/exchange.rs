@@ -81,10 +81,10 @@ fn each_user_sees_and_calls_what_the_exchanged_token_is_good_for() -> anyhow::Re
         ("carol", token("carol")?),
         ("a machine", KEY.to_owned()),
     ];
-    for era in ProtocolFamily::ALL {
+    for family in ProtocolFamily::ALL {
         let mut table = String::new();
         for (who, token) in &callers {
-            let mut client = HttpClient::open_with_token(&front.url, era, token)?;
+            let mut client = HttpClient::open_with_token(&front.url, family, token)?;
             let mut listed = names(&client.list_tools()?);
             listed.sort();
             ensure!(listed.iter().filter(|name| name.starts_with("open_")).count() == 5, "{who}: {listed:?}");
@@ -94,7 +94,7 @@ fn each_user_sees_and_calls_what_the_exchanged_token_is_good_for() -> anyhow::Re
             table += &format!("{who}: {shown}; echo {echo}, whoami {whoami}\n");
             ensure!(outcome(&mut client, "open_echo")? == "x", "{who} at the open server");
         }
-        ensure!(table == TABLE, "{era:?}:\n{table}\n{}", front.process.output());
+        ensure!(table == TABLE, "{family:?}:\n{table}\n{}", front.process.output());
     }
     // Neither the callers' tokens nor the exchanged tokens may be in the output of either gateway.
     let exchanged = provider.exchanged()?;
@@ -123,8 +123,8 @@ fn ten_thousand_calls_of_ten_users_are_ten_exchanges() -> anyhow::Result<()> {
         let token = provider.user_token(Format::Signed, &format!("user-{number}"), FRONT)?;
         let url = front.url.clone();
         callers.push(thread::spawn(move || -> anyhow::Result<()> {
-            let era = if number % 2 == 0 { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
-            let mut client = HttpClient::open_with_token(&url, era, &token)?;
+            let family = if number % 2 == 0 { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
+            let mut client = HttpClient::open_with_token(&url, family, &token)?;
             for call in 0..CALLS {
                 let ended = outcome(&mut client, "own_echo")?;
                 ensure!(ended == "x", "call {call} of user {number}: {ended}");

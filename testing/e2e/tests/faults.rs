@@ -55,8 +55,8 @@ fn fails_in_time(client: &mut HttpClient, tool: &str) -> anyhow::Result<()> {
 #[test]
 fn a_backend_that_dies_during_a_call_is_started_again() -> anyhow::Result<()> {
     let gateway = start(vec![Backend::stdio("frail", &fixture(&["echo", "--instance", "frail"])?)])?;
-    for era in ProtocolFamily::ALL {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for family in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         fails_in_time(&mut client, "frail_crash")?;
         check_healthy_backend(&mut client)?;
         wait::until("the dead backend answers again", || {
@@ -74,8 +74,8 @@ fn a_backend_that_is_killed_and_comes_back_is_used_again() -> anyhow::Result<()>
     let url = frail.wait_for_url()?;
     let port = url.trim_start_matches("http://127.0.0.1:").trim_end_matches("/mcp").to_owned();
     let gateway = start(vec![Backend::http("frail", &url)])?;
-    for era in ProtocolFamily::ALL {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for family in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         let waiting = client
             .start_request("tools/call", json!({"name": "frail_sleep", "arguments": {"ms": 600_000}}))?;
         frail.wait_for("the call arrives", |line| line.starts_with("start 0 sleep").then_some(()))?;
@@ -102,8 +102,8 @@ fn a_backend_that_never_answers_is_not_waited_for() -> anyhow::Result<()> {
         Backend::stdio("mute", &fixture(&["mute"])?).with("timeout: 1s"),
         Backend::http("remote", remote.wait_for_url()?).with("timeout: 1s"),
     ])?;
-    for era in ProtocolFamily::ALL {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for family in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         for tool in ["mute_anything", "remote_anything"] {
             fails_in_time(&mut client, tool)?;
             check_healthy_backend(&mut client)?;
@@ -123,8 +123,8 @@ fn answers_that_are_garbage_become_errors() -> anyhow::Result<()> {
         Backend::http("remote", remote.wait_for_url()?).with("timeout: 1s"),
         Backend::http("stream", stream.wait_for_url()?).with("timeout: 1s"),
     ])?;
-    for era in ProtocolFamily::ALL {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for family in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         for backend in ["child", "remote", "stream"] {
             for _ in 0..KINDS {
                 fails_in_time(&mut client, &format!("{backend}_anything"))?;
@@ -142,11 +142,11 @@ fn a_backend_whose_list_is_garbage_is_left_out() -> anyhow::Result<()> {
         Backend::stdio("child", &fixture(&["garbage"])?).with("timeout: 2s"),
         Backend::http("remote", remote.wait_for_url()?).with("timeout: 2s"),
     ])?;
-    for era in ProtocolFamily::ALL {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for family in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         check_healthy_backend(&mut client)?;
         let listed = names(&client.list_tools()?);
-        ensure!(listed.iter().all(|name| name.starts_with("calm_")), "{era:?}: {listed:?}");
+        ensure!(listed.iter().all(|name| name.starts_with("calm_")), "{family:?}: {listed:?}");
     }
     Ok(())
 }
@@ -158,12 +158,12 @@ fn ten_thousand_tools_are_listed_beside_the_others() -> anyhow::Result<()> {
         Backend::stdio("once", &fixture(&["flood"])?),
         Backend::stdio("pages", &fixture(&["flood", "--page-size", "250"])?),
     ])?;
-    for era in ProtocolFamily::ALL {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for family in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         let listed = names(&client.list_tools()?);
         for prefix in ["once_", "pages_"] {
             let count = listed.iter().filter(|name| name.starts_with(prefix)).count();
-            ensure!(count == FLOOD, "{era:?}: {count} tools of {prefix}");
+            ensure!(count == FLOOD, "{family:?}: {count} tools of {prefix}");
         }
         let answer = client.call("pages_flood_9999", json!({}))?;
         ensure!(text_of(&answer) == "flood_9999", "{answer}");
@@ -176,10 +176,10 @@ fn ten_thousand_tools_are_listed_beside_the_others() -> anyhow::Result<()> {
 fn a_list_without_an_end_ends() -> anyhow::Result<()> {
     let endless = fixture(&["flood", "--endless", "--page-size", "1"])?;
     let gateway = start(vec![Backend::stdio("endless", &endless)])?;
-    for era in ProtocolFamily::ALL {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for family in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         let listed = names(&client.list_tools()?);
-        ensure!(listed.len() < 100_000, "{era:?}: {} tools", listed.len());
+        ensure!(listed.len() < 100_000, "{family:?}: {} tools", listed.len());
         check_healthy_backend(&mut client)?;
     }
     Ok(())
@@ -190,9 +190,9 @@ fn sleepers(journal: &Path) -> anyhow::Result<(Vec<Backend>, Vec<Process>)> {
     let journal = journal.to_string_lossy();
     let mut backends = Vec::new();
     let mut running = Vec::new();
-    for era in ProtocolFamily::ALL {
-        let word = if era == ProtocolFamily::Sessions { "old" } else { "new" };
-        let words = ["echo", "--era", era.version(), "--instance", word, "--journal", &journal];
+    for family in ProtocolFamily::ALL {
+        let word = if family == ProtocolFamily::Sessions { "old" } else { "new" };
+        let words = ["echo", "--era", family.version(), "--instance", word, "--journal", &journal];
         backends.push(Backend::stdio(format!("{word}-child"), &fixture(&words)?));
         let mut process = Process::start(fixture(&words)?.args(["--transport", "http"]))?;
         backends.push(Backend::http(format!("{word}-remote"), process.wait_for_url()?));
@@ -220,16 +220,16 @@ fn a_client_that_leaves_during_a_call_cancels_it_at_the_backend() -> anyhow::Res
         })
         .with_context(|| format!("{}\nthe gateway said:\n{}", journal.display(), gateway.process.output()))
     };
-    for era in ProtocolFamily::ALL {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for family in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         for tool in &tools {
-            let key = format!("{tool}-{}", era.version());
+            let key = format!("{tool}-{}", family.version());
             let arguments = json!({"ms": 600_000, "key": key});
             let waiting =
                 client.start_request("tools/call", json!({"name": tool, "arguments": arguments}))?;
             noted("start", &key)?;
             // In versions with sessions, closing the stream does not cancel a call; the notification does.
-            if era == ProtocolFamily::Sessions {
+            if family == ProtocolFamily::Sessions {
                 let id = client.last_id();
                 client.notify("notifications/cancelled", json!({"requestId": id, "reason": "enough"}))?;
             }

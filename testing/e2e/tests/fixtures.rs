@@ -18,15 +18,15 @@ fn over_http(words: &[&str]) -> anyhow::Result<(Process, String)> {
 fn echo_answers_in_both_eras_on_both_transports() -> anyhow::Result<()> {
     let words = ["echo", "--instance", "seven"];
     let (_process, url) = over_http(&words)?;
-    for era in ProtocolFamily::ALL {
+    for family in ProtocolFamily::ALL {
         let mut clients: [Box<dyn Client>; 2] = [
-            Box::new(HttpClient::open(&url, era)?),
-            Box::new(StdioClient::start(&mut fixture(&words)?, era)?),
+            Box::new(HttpClient::open(&url, family)?),
+            Box::new(StdioClient::start(&mut fixture(&words)?, family)?),
         ];
         for client in &mut clients {
-            ensure!(names(&client.list_tools()?).len() >= 5, "{era:?}");
-            ensure!(text_of(&client.call("echo", json!({"text": "hi"}))?) == "hi", "{era:?}");
-            ensure!(text_of(&client.call("whoami", json!({}))?) == "seven", "{era:?}");
+            ensure!(names(&client.list_tools()?).len() >= 5, "{family:?}");
+            ensure!(text_of(&client.call("echo", json!({"text": "hi"}))?) == "hi", "{family:?}");
+            ensure!(text_of(&client.call("whoami", json!({}))?) == "seven", "{family:?}");
         }
     }
     Ok(())

@@ -33,16 +33,16 @@ fn what_one_user_stores_at_a_server_with_sessions_another_cannot_read() -> anyho
     let mut ann = HttpClient::open_with_token(&gateway.url, ProtocolFamily::Sessions, ANN)?;
     let stored = json!({"name": "ann-secret.txt.gz", "data": "data:text/plain;base64,c2VjcmV0", "outputType": "resourceLink"});
     ann.call("gzip-file-as-resource", stored).context("ann stores")?;
-    for era in ProtocolFamily::ALL {
-        let mut bob = HttpClient::open_with_token(&gateway.url, era, BOB)?;
+    for family in ProtocolFamily::ALL {
+        let mut bob = HttpClient::open_with_token(&gateway.url, family, BOB)?;
         let answer = read(&mut bob, URI)?;
         ensure!(answer["result"]["contents"].is_null(), "bob reads {answer}");
         let list = bob.ask("resources/list", json!({}))?.text;
         ensure!(!list.contains("ann-secret"), "bob's list has it");
     }
     // Ann can read it in both protocol families, because her calls share one session at the server.
-    for era in ProtocolFamily::ALL {
-        let mut ann = HttpClient::open_with_token(&gateway.url, era, ANN)?;
+    for family in ProtocolFamily::ALL {
+        let mut ann = HttpClient::open_with_token(&gateway.url, family, ANN)?;
         let answer = read(&mut ann, URI)?;
         ensure!(answer["result"]["contents"][0]["blob"].is_string(), "ann reads {answer}");
     }

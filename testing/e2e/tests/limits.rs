@@ -43,28 +43,28 @@ type Call = Box<dyn FnMut(&str) -> anyhow::Result<Value>>;
 /// Every path to a backend's tool. A new path must be added here, so that the tests cover its limits.
 fn routes(gateway: &Gateway, file: &std::path::Path) -> anyhow::Result<Vec<(&'static str, Call)>> {
     let mut routes: Vec<(&'static str, Call)> = Vec::new();
-    for (name, era) in
+    for (name, family) in
         [("HTTP, session era", ProtocolFamily::Sessions), ("HTTP, 2026-07-28", ProtocolFamily::Stateless)]
     {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+        let mut client = HttpClient::open(&gateway.url, family)?;
         routes.push((name, Box::new(move |tool| ask(&mut client, tool))));
     }
-    for (name, era) in [
+    for (name, family) in [
         ("HTTP, session era, call_tool", ProtocolFamily::Sessions),
         ("HTTP, 2026-07-28, call_tool", ProtocolFamily::Stateless),
     ] {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+        let mut client = HttpClient::open(&gateway.url, family)?;
         routes.push((name, Box::new(move |tool| ask_by_name(&mut client, tool))));
     }
-    for (name, era) in
+    for (name, family) in
         [("stdio, session era", ProtocolFamily::Sessions), ("stdio, 2026-07-28", ProtocolFamily::Stateless)]
     {
         let mut command = Command::new(binary("vmcp")?);
         command.arg("stdio").arg("--config").arg(file);
-        let client = Rc::new(RefCell::new(StdioClient::start(&mut command, era)?));
+        let client = Rc::new(RefCell::new(StdioClient::start(&mut command, family)?));
         let same = client.clone();
         routes.push((name, Box::new(move |tool| ask(&mut *client.borrow_mut(), tool))));
-        let name = if era == ProtocolFamily::Sessions {
+        let name = if family == ProtocolFamily::Sessions {
             "stdio, session era, call_tool"
         } else {
             "stdio, 2026-07-28, call_tool"
@@ -147,10 +147,10 @@ fn count_admitted(gateways: &[Gateway], stop: Instant) -> anyhow::Result<usize> 
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
         for (index, gateway) in gateways.iter().enumerate() {
-            for era in ProtocolFamily::ALL {
+            for family in ProtocolFamily::ALL {
                 let admitted = &admitted;
                 threads.push(scope.spawn(move || -> anyhow::Result<()> {
-                    let mut client = HttpClient::open(&gateway.url, era)?;
+                    let mut client = HttpClient::open(&gateway.url, family)?;
                     while Instant::now() < stop {
                         let answer = ask(&mut client, LIMITED)?;
                         match refusal(&answer) {

@@ -52,18 +52,18 @@ fn a_call_costs_what_it_asks_for_on_every_route_and_over_redis() -> anyhow::Resu
         );
         let gateway = open(&limits)?;
         let mut told = Vec::new();
-        for (era, by_name) in [
+        for (family, by_name) in [
             (ProtocolFamily::Sessions, false),
             (ProtocolFamily::Stateless, false),
             (ProtocolFamily::Sessions, true),
             (ProtocolFamily::Stateless, true),
         ] {
-            let mut client = HttpClient::open(&gateway.url, era)?;
+            let mut client = HttpClient::open(&gateway.url, family)?;
             told.push(left(&echo(&mut client, "abc", by_name)?));
         }
         ensure!(told == [Some(9), Some(6), Some(3), Some(0)], "three tokens each: {told:?}");
-        for era in ProtocolFamily::ALL {
-            let mut client = HttpClient::open(&gateway.url, era)?;
+        for family in ProtocolFamily::ALL {
+            let mut client = HttpClient::open(&gateway.url, family)?;
             let refused = echo(&mut client, "a", false)?;
             ensure!(code(&refused) == Some(429), "{refused}");
             let unpriced = ask(&mut client, "tools/call", json!({"name": "echo", "arguments": {"text": 7}}))?;
@@ -140,8 +140,8 @@ fn a_team_shares_its_limit_across_gateways() -> anyhow::Result<()> {
     let mut ended = Vec::new();
     for (number, (who, claims)) in callers.into_iter().enumerate() {
         let gateway = &gateways[number % 2];
-        let era = ProtocolFamily::ALL[number / 2 % 2];
-        let mut client = HttpClient::open_with_token(&gateway.url, era, &token(who, claims)?)?;
+        let family = ProtocolFamily::ALL[number / 2 % 2];
+        let mut client = HttpClient::open_with_token(&gateway.url, family, &token(who, claims)?)?;
         let answer = echo(&mut client, "x", false)?;
         ended.push(code(&answer).unwrap_or(200));
     }
@@ -157,8 +157,8 @@ fn methods_have_limits_and_a_resource_tells_what_is_left() -> anyhow::Result<()>
                   methods:\n    tools/list: {shared: {maxTokens: 2, refillPeriod: 10000h}}\n    resources/read: {shared: \
                   {maxTokens: 3, refillPeriod: 10000h}}\n";
     let gateway = open(&format!("{OPTIMIZER}{limits}"))?;
-    for era in ProtocolFamily::ALL {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for family in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         ask(&mut client, "tools/list", json!({}))?;
         echo(&mut client, "x", true)?;
         let list = ask(&mut client, "resources/list", json!({}))?;
@@ -167,12 +167,12 @@ fn methods_have_limits_and_a_resource_tells_what_is_left() -> anyhow::Result<()>
         let read = ask(&mut client, "resources/read", json!({"uri": "vmcp://limits"}))?;
         let text = read["result"]["contents"][0]["text"].as_str().with_context(|| read.to_string())?;
         let told: Value = serde_json::from_str(text)?;
-        let expected = if era == ProtocolFamily::ALL[0] { 9 } else { 8 };
+        let expected = if family == ProtocolFamily::ALL[0] { 9 } else { 8 };
         ensure!(told["limits"][0]["rule"] == "perUser", "{told}");
         ensure!(told["limits"][0]["remaining"] == expected, "{told}");
     }
-    for era in ProtocolFamily::ALL {
-        let mut client = HttpClient::open(&gateway.url, era)?;
+    for family in ProtocolFamily::ALL {
+        let mut client = HttpClient::open(&gateway.url, family)?;
         let refused = ask(&mut client, "tools/list", json!({}))?;
         ensure!(code(&refused) == Some(429), "{refused}");
         ensure!(refused["error"]["data"]["rule"] == "methods[tools/list].shared", "{refused}");

@@ -168,12 +168,12 @@ fn every_tool_of_every_server_answers_as_it_does_directly() -> anyhow::Result<()
     let (_remote, url) = everything_over_http()?;
     prepare_folders(&scratch)?;
     let direct = directly(&scratch, &calls, &url)?;
-    for era in ProtocolFamily::ALL {
+    for family in ProtocolFamily::ALL {
         prepare_folders(&scratch)?;
         let gateway = gateway(&scratch, &url)?;
-        let mut client = HttpClient::open(&gateway.url, era)?;
+        let mut client = HttpClient::open(&gateway.url, family)?;
         for (name, calls) in &calls {
-            let said = || format!("{era:?}, {name}; the gateway said:\n{}", gateway.process.output());
+            let said = || format!("{family:?}, {name}; the gateway said:\n{}", gateway.process.output());
             let through = run_calls(&mut client, &format!("{name}_"), calls).with_context(said)?;
             let direct = direct.get(name).context("a server that is called is visited")?;
             compare(name, calls, direct, &through).with_context(said)?;

@@ -36,11 +36,15 @@ fn configured(folder: &Path, more: &str) -> anyhow::Result<String> {
 /// One client for each transport and protocol family, all of which send requests unchanged.
 fn clients(gateway: &Gateway, file: &Path) -> anyhow::Result<Vec<(String, Box<dyn Client>)>> {
     let mut clients: Vec<(String, Box<dyn Client>)> = Vec::new();
-    for era in ProtocolFamily::ALL {
-        clients.push((format!("HTTP, {}", era.version()), Box::new(HttpClient::open(&gateway.url, era)?)));
+    for family in ProtocolFamily::ALL {
+        clients
+            .push((format!("HTTP, {}", family.version()), Box::new(HttpClient::open(&gateway.url, family)?)));
         let mut command = Command::new(binary("vmcp")?);
         command.arg("stdio").arg("--config").arg(file);
-        clients.push((format!("stdio, {}", era.version()), Box::new(StdioClient::start(&mut command, era)?)));
+        clients.push((
+            format!("stdio, {}", family.version()),
+            Box::new(StdioClient::start(&mut command, family)?),
+        ));
     }
     Ok(clients)
 }

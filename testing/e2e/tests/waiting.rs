@@ -24,30 +24,30 @@ fn gateway(backend: Backend, limited: &str) -> anyhow::Result<Gateway> {
 /// Runs a client of an SDK, which calls a tool with its own progress messages twice.
 fn check(script: impl Fn(&str, &str, &str) -> anyhow::Result<Command>) -> anyhow::Result<()> {
     let tool = "test_tool_with_progress";
-    for era in ProtocolFamily::ALL {
+    for family in ProtocolFamily::ALL {
         let gateway =
             gateway(Backend::stdio("progress", &fixture(&["conformance", "--transport", "stdio"])?), tool)?;
-        let word = if era == ProtocolFamily::Sessions { "session" } else { "stateless" };
+        let word = if family == ProtocolFamily::Sessions { "session" } else { "stateless" };
         let told = run(&mut script(&gateway.url, word, tool)?)
             .with_context(|| format!("the gateway said:\n{}", gateway.process.output()))?;
         let seen: Value = serde_json::from_str(&told).with_context(|| told.clone())?;
-        ensure!(seen["version"] == era.version() && seen["failed"] == false, "{era:?}: {seen}");
+        ensure!(seen["version"] == family.version() && seen["failed"] == false, "{family:?}: {seen}");
         let told = seen["told"].as_array().context("no progress")?;
         let values: Vec<f64> = told.iter().filter_map(|one| one[0].as_f64()).collect();
         ensure!(
             values.len() == told.len() && values.windows(2).all(|two| two[0] < two[1]),
-            "{era:?}: {seen}"
+            "{family:?}: {seen}"
         );
         let (waiting, own): (Vec<&Value>, Vec<&Value>) =
             told.iter().partition(|one| one[0].as_f64().is_some_and(|value| value < 0.0));
         // The messages come after one and after three seconds of almost four.
-        ensure!((1..=2).contains(&waiting.len()), "{era:?}: {seen}");
+        ensure!((1..=2).contains(&waiting.len()), "{family:?}: {seen}");
         let rule = format!("waiting for rate limit tools[{tool}].shared, about ");
         let names_it = |one: &&Value| one[2].as_str().is_some_and(|message| message.starts_with(&rule));
-        ensure!(waiting.iter().all(names_it), "{era:?}: {seen}");
+        ensure!(waiting.iter().all(names_it), "{family:?}: {seen}");
         ensure!(
             own.len() == 3 && own[0][0] == 0.0,
-            "the tool's own progress comes as it is: {era:?}: {seen}"
+            "the tool's own progress comes as it is: {family:?}: {seen}"
         );
     }
     Ok(())
@@ -55,38 +55,38 @@ fn check(script: impl Fn(&str, &str, &str) -> anyhow::Result<Command>) -> anyhow
 
 #[test]
 fn the_python_sdk_hears_how_its_call_waits() -> anyhow::Result<()> {
-    check(|url, era, tool| {
+    check(|url, family, tool| {
         let mut command = Command::new(cache::python("sdk")?);
-        command.arg(cache::project_file("clients").join("waiting_client.py")).args([url, era, tool]);
+        command.arg(cache::project_file("clients").join("waiting_client.py")).args([url, family, tool]);
         Ok(command)
     })
 }
 
 #[test]
 fn the_typescript_client_hears_how_its_call_waits() -> anyhow::Result<()> {
-    check(|url, era, tool| {
+    check(|url, family, tool| {
         let mut command = Command::new(cache::node()?);
         command
             .arg(cache::project_file("clients").join("waiting_client.mjs"))
             .arg(cache::installed("npm", "client")?);
-        command.args([url, era, tool]);
+        command.args([url, family, tool]);
         Ok(command)
     })
 }
 
 #[test]
 fn a_wait_is_not_part_of_the_calls_own_time() -> anyhow::Result<()> {
-    for era in ProtocolFamily::ALL {
+    for family in ProtocolFamily::ALL {
         // The backend has a time-out of one second for a call; the wait takes almost four.
         let backend = Backend::stdio("echo", &fixture(&["echo"])?).with("timeout: 1s");
         let gateway = gateway(backend, "echo")?;
-        let mut client = HttpClient::open(&gateway.url, era)?;
+        let mut client = HttpClient::open(&gateway.url, family)?;
         client.call("echo", json!({"text": "first"}))?;
         let begun = Instant::now();
         let answer = client.call("echo", json!({"text": "second"}))?;
         let waited = begun.elapsed();
-        ensure!(answer["content"][0]["text"] == "second", "{era:?}: {answer}");
-        ensure!(waited >= Duration::from_secs(3), "{era:?}: {waited:?}");
+        ensure!(answer["content"][0]["text"] == "second", "{family:?}: {answer}");
+        ensure!(waited >= Duration::from_secs(3), "{family:?}: {waited:?}");
         let metrics = http::get(&gateway.url.replace("/mcp", "/metrics"), &[])?.text()?;
         ensure!(metrics.contains("vmcp_rate_limit_queue 0\n"), "{metrics}");
         ensure!(metrics.contains("vmcp_rate_limit_waited_seconds_count{end=\"admitted\"} 1\n"), "{metrics}");

@@ -159,22 +159,22 @@ impl BenchEnv {
             ),
             (BY_CALL_TOOL, local("optimizer: {embeddingProvider: none}\n"), false),
         ];
-        let mut roads = vec![Route::direct(DIRECT, &backend.address), Route::direct(NGINX, nginx.address())];
+        let mut routes = vec![Route::direct(DIRECT, &backend.address), Route::direct(NGINX, nginx.address())];
         for (name, config, sends_token) in configs {
             let gateway = programs.gateway(&config).with_context(|| name)?;
             let mut route = Route::direct(name, &authority(&gateway.url)?);
             route.target.token = sends_token.then(|| token.clone());
             route.uses_call_tool = name == BY_CALL_TOOL;
             route.gateway = Some(gateway);
-            roads.push(route);
+            routes.push(route);
         }
         if let Some(released) = &programs.released {
             let gateway = Gateway::start_binary(released, &local(&four))?;
             let mut route = Route::direct(RELEASED, &authority(&gateway.url)?);
             route.gateway = Some(gateway);
-            roads.push(route);
+            routes.push(route);
         }
-        Ok(Self { routes: roads, _backend: backend, _nginx: nginx, _redis: redis, _provider: provider })
+        Ok(Self { routes, _backend: backend, _nginx: nginx, _redis: redis, _provider: provider })
     }
 }
 

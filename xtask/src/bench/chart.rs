@@ -32,8 +32,8 @@ pub(crate) struct Line {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-fn colour(place: usize) -> &'static str {
-    COLOURS.get(place % COLOURS.len()).copied().unwrap_or("#000000")
+fn colour(index: usize) -> &'static str {
+    COLOURS.get(index % COLOURS.len()).copied().unwrap_or("#000000")
 }
 
 fn svg_header(title: &str, height: f64) -> String {
@@ -102,8 +102,8 @@ pub(crate) fn bars(title: &str, names: &[&str], panels: &[Panel]) -> String {
             panel.title
         );
         let room = (WIDTH - LEFT - 20.0) / panel.groups.len().max(1) as f64;
-        for (place, group) in panel.groups.iter().enumerate() {
-            let start = LEFT + room * (place as f64 + 0.1);
+        for (index, group) in panel.groups.iter().enumerate() {
+            let start = LEFT + room * (index as f64 + 0.1);
             let width = room * 0.8 / group.bars.len().max(1) as f64;
             for (bar, value) in group.bars.iter().enumerate() {
                 let tall = value / top * (PANEL_HEIGHT - 60.0);
@@ -138,15 +138,15 @@ pub(crate) fn lines(title: &str, lines: &[Line]) -> String {
     let base = TOP + PANEL_HEIGHT - 40.0;
     let points = || lines.iter().flat_map(|line| line.points.iter());
     let top = axis_maximum(points().map(|(_, value)| *value).fold(0.0, f64::max));
-    let end = points().map(|(place, _)| place.max(1.0).log10()).fold(0.0, f64::max).ceil().max(1.0);
+    let end = points().map(|(x, _)| x.max(1.0).log10()).fold(0.0, f64::max).ceil().max(1.0);
     grid(base, top, &mut out);
-    let across = |place: f64| LEFT + 20.0 + place.max(1.0).log10() / end * (WIDTH - LEFT - 60.0);
+    let across = |x: f64| LEFT + 20.0 + x.max(1.0).log10() / end * (WIDTH - LEFT - 60.0);
     for step in 0..=(end as u32) {
-        let place = 10_f64.powi(i32::try_from(step).unwrap_or_default());
+        let x = 10_f64.powi(i32::try_from(step).unwrap_or_default());
         let _ = writeln!(
             out,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{place}</text>",
-            across(place),
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{x}</text>",
+            across(x),
             base + 18.0
         );
     }
@@ -154,9 +154,7 @@ pub(crate) fn lines(title: &str, lines: &[Line]) -> String {
         let drawn: Vec<String> = line
             .points
             .iter()
-            .map(|(place, value)| {
-                format!("{:.1},{:.1}", across(*place), base - value / top * (PANEL_HEIGHT - 60.0))
-            })
+            .map(|(x, value)| format!("{:.1},{:.1}", across(*x), base - value / top * (PANEL_HEIGHT - 60.0)))
             .collect();
         let _ = writeln!(
             out,

@@ -65,11 +65,11 @@ impl SizedGateway {
         programs: &Programs,
         text: &str,
         backend: BenchServer,
-        era: ProtocolFamily,
+        family: ProtocolFamily,
         tool: &str,
     ) -> anyhow::Result<Self> {
         let gateway = programs.gateway(text)?;
-        let target = Target::new(&authority(&gateway.url)?, era);
+        let target = Target::new(&authority(&gateway.url)?, family);
         Ok(Self {
             target,
             request: Request::call(tool, "gateway", 120),

@@ -41,7 +41,7 @@ pub(crate) fn measure(
         "| tools | backends | pages | bytes | nginx, MB/s | vmcp, MB/s | to nginx | median of a page |\n\
                      | --- | --- | --- | --- | --- | --- | --- | --- |\n"
             .to_owned();
-    let mut at_most = None;
+    let mut worst_ratio = None;
     let largest = sets.iter().map(|(tools, _)| *tools).max().unwrap_or_default();
     for (tools, backends) in sets {
         let fast = BenchServer::start(programs, tools / backends, "both")?;
@@ -74,7 +74,7 @@ pub(crate) fn measure(
         let bytes: usize = pages.iter().map(|page| page.body.len()).sum();
         let ratio = own.ratio(files, bytes_per_second);
         if *tools == largest {
-            at_most = Some(at_most.map_or(ratio, |least: f64| least.min(ratio)));
+            worst_ratio = Some(worst_ratio.map_or(ratio, |least: f64| least.min(ratio)));
         }
         let row = format!(
             "| {tools} | {backends} | {} | {bytes} | {:.0} ±{:.0} % | {:.0} ±{:.0} % | {ratio:.2} | {:.0} µs |",
@@ -88,7 +88,7 @@ pub(crate) fn measure(
         eprintln!("tools/list: {row}");
         let _ = writeln!(table, "{row}");
     }
-    Ok(Lists { table, worst_ratio: at_most })
+    Ok(Lists { table, worst_ratio })
 }
 
 fn bytes_per_second(sample: &Sample) -> f64 {

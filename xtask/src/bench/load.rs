@@ -59,19 +59,19 @@ struct LoadedConnection {
 /// are not measured.
 async fn open_connection(
     target: &Target,
-    shots: &[Request],
+    requests: &[Request],
     index: usize,
 ) -> anyhow::Result<LoadedConnection> {
     let stream = TcpStream::connect(&target.address).await?;
     stream.set_nodelay(true)?;
-    let mut line = Connection::new(stream);
-    let session = target.open_session(&mut line).await?;
-    let shots: Vec<Request> = shots
+    let mut connection = Connection::new(stream);
+    let session = target.open_session(&mut connection).await?;
+    let requests: Vec<Request> = requests
         .iter()
         .map(|request| request.encode_for(target, session.as_deref()))
         .collect::<anyhow::Result<_>>()?;
-    ensure!(!shots.is_empty(), "there is something to send");
-    let mut loaded = LoadedConnection { connection: line, next: index % shots.len(), requests: shots };
+    ensure!(!requests.is_empty(), "there is something to send");
+    let mut loaded = LoadedConnection { connection, next: index % requests.len(), requests };
     loaded.send_next().await?;
     Ok(loaded)
 }

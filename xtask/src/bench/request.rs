@@ -55,8 +55,8 @@ enum RequestKind {
 }
 
 impl Target {
-    pub(crate) fn new(address: &str, era: ProtocolFamily) -> Self {
-        Self { address: address.to_owned(), path: "/mcp".to_owned(), family: era, token: None }
+    pub(crate) fn new(address: &str, family: ProtocolFamily) -> Self {
+        Self { address: address.to_owned(), path: "/mcp".to_owned(), family, token: None }
     }
 
     /// Opens a session if the protocol family has sessions, and returns its identifier.
@@ -161,13 +161,13 @@ impl Request {
         method: &'static str,
         name: Option<String>,
         params: Value,
-        needle: &str,
+        expected_text: &str,
         length_min: usize,
     ) -> Self {
-        let needle = needle.as_bytes().to_vec();
+        let expected_text = expected_text.as_bytes().to_vec();
         Self {
             kind: RequestKind::Rpc(method, name, params),
-            expected_text: needle,
+            expected_text,
             body_length_min: length_min,
             bytes: Vec::new(),
         }

@@ -89,7 +89,7 @@ fn count_tokens(backends: &[Backend], schemas: &str, tasks: &[Task]) -> anyhow::
     ensure!(names(&menu) == ["find_tool", "call_tool"], "the menu is two tools");
     let known = names(&list);
     let fits = |task: &&Task| task.1.iter().any(|tool| known.iter().any(|name| is_tool(name, tool)));
-    let (mut search, mut found, mut asked) = (0, 0, 0);
+    let (mut search, mut found, mut task_count) = (0, 0, 0);
     for (what, right) in tasks.iter().filter(fits) {
         let arguments = json!({"tool_description": what});
         let result = client.call("find_tool", arguments.clone())?;
@@ -98,16 +98,16 @@ fn count_tokens(backends: &[Backend], schemas: &str, tasks: &[Task]) -> anyhow::
         let tools = result["structuredContent"]["tools"].as_array().cloned().unwrap_or_default();
         let hit = names(&tools).iter().any(|name| right.iter().any(|tool| is_tool(name, tool)));
         found += usize::from(hit);
-        asked += 1;
+        task_count += 1;
     }
-    ensure!(asked > 0, "some task fits these servers");
+    ensure!(task_count > 0, "some task fits these servers");
     Ok(TokenCounts {
         tools: list.len(),
         list_tokens: json_bytes(&list) / TOKEN_BYTES,
         virtual_tools_tokens: json_bytes(&menu) / TOKEN_BYTES,
-        search_tokens: search / asked / TOKEN_BYTES,
+        search_tokens: search / task_count / TOKEN_BYTES,
         found_count: found,
-        task_count: asked,
+        task_count,
     })
 }
 

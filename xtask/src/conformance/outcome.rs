@@ -65,14 +65,14 @@ impl ExpectedFailures {
         for line in text.lines().map(str::trim).filter(|line| !(line.is_empty() || line.starts_with('#'))) {
             let mut words = line.split_whitespace();
             let named = words.next().zip(words.next());
-            let (era, scenario) = named.with_context(|| format!("`{line}`: era, scenario, reason"))?;
+            let (family, scenario) = named.with_context(|| format!("`{line}`: era, scenario, reason"))?;
             ensure!(words.next().is_some(), "`{line}`: say why it may fail");
-            entries.push((era.to_owned(), scenario.to_owned()));
+            entries.push((family.to_owned(), scenario.to_owned()));
         }
         Ok(Self(entries))
     }
 
-    pub(super) fn is_expected(&self, era: &str, scenario: &str) -> bool {
-        self.0.iter().any(|(known, name)| known == era && name == scenario)
+    pub(super) fn is_expected(&self, family: &str, scenario: &str) -> bool {
+        self.0.iter().any(|(known, name)| known == family && name == scenario)
     }
 }

@@ -47,14 +47,14 @@ impl Caller {
         (searched, small): (bool, bool),
         account: Arc<CallCounts>,
     ) -> Self {
-        let chance = 0x9e37_79b9_7f4a_7c15 ^ (number as u64 + 1);
+        let rng_state = 0x9e37_79b9_7f4a_7c15 ^ (number as u64 + 1);
         Self {
             address: address.to_owned(),
             number,
             uses_call_tool: searched,
             only_small: small,
             counts: account,
-            rng_state: chance,
+            rng_state,
             next_word: 0,
         }
     }
@@ -75,9 +75,9 @@ impl Caller {
     /// Connects, sends requests, disconnects, and repeats that until the given moment.
     pub(super) async fn call_until(&mut self, until: Instant) -> anyhow::Result<()> {
         while Instant::now() < until {
-            let era =
+            let family =
                 if self.random_below(2) == 0 { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
-            let target = Target::new(&self.address, era);
+            let target = Target::new(&self.address, family);
             let stream = TcpStream::connect(&self.address).await?;
             stream.set_nodelay(true)?;
             let mut connection = Connection::new(stream);

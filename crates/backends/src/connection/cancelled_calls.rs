@@ -30,16 +30,16 @@ struct CancelledCall {
 
 impl CancelledCalls {
     /// Remembers a call that was dropped before its answer.
-    pub(crate) fn add(&mut self, id: u64, asker: Requester) {
+    pub(crate) fn add(&mut self, id: u64, requester: Requester) {
         let now = Instant::now();
         if self.calls.len() >= CALLS_MAX {
             self.remove_expired(now);
         }
-        let ends = now + REMEMBERED_FOR;
+        let expires_at = now + REMEMBERED_FOR;
         if self.calls.len() >= CALLS_MAX {
-            self.overflow_expires_at = Some(ends);
+            self.overflow_expires_at = Some(expires_at);
         } else {
-            self.calls.insert(id, CancelledCall { requester: asker, expires_at: ends });
+            self.calls.insert(id, CancelledCall { requester, expires_at });
         }
     }
 

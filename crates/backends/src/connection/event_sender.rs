@@ -33,9 +33,9 @@ impl EventSender {
 
     /// A sender with the same listener, for a connection of one caller. Events are dropped until the caller
     /// is known.
-    pub(crate) fn for_caller(&self, caller: &Arc<OnceLock<CallerScope>>) -> Self {
+    pub(crate) fn for_caller(&self, caller_scope: &Arc<OnceLock<CallerScope>>) -> Self {
         let (backend, listener) = (self.backend.clone(), Arc::clone(&self.listener));
-        Self { backend, caller_scope: Some(Arc::clone(caller)), listener }
+        Self { backend, caller_scope: Some(Arc::clone(caller_scope)), listener }
     }
 
     pub(crate) fn backend(&self) -> &BackendId {

@@ -165,29 +165,30 @@ impl InventoryBuilder<'_> {
         last: &UnpoisonedMutex<LastList<T>>,
     ) -> Result<Vec<T>, Failure> {
         let mut last = last.lock();
-        let taken = match outcome {
-            Ok(taken) => {
+        let list_items = match outcome {
+            Ok(list_items) => {
                 self.has_readable_list |= self.connection.initialize_info.has_capability(list.offer);
-                *last = LastList { list_items: taken.clone(), is_failing: false };
-                taken
+                *last = LastList { list_items: list_items.clone(), is_failing: false };
+                list_items
             }
             // Without its tools a backend is not listed. Reporting that is left to the federation.
-            Err((taken, failure))
+            Err((list_items, failure))
                 if !failure.is_connection_usable()
-                    || (list.offer == ServerCapability::Tools && taken.items.is_empty()) =>
+                    || (list.offer == ServerCapability::Tools && list_items.items.is_empty()) =>
             {
                 return Err(failure);
             }
-            Err((taken, failure)) => {
-                let taken = if last.list_items.items.is_empty() { taken } else { last.list_items.clone() };
+            Err((list_items, failure)) => {
+                let list_items =
+                    if last.list_items.items.is_empty() { list_items } else { last.list_items.clone() };
                 self.record_failure(list, &failure, std::mem::replace(&mut last.is_failing, true));
-                self.has_readable_list |= !taken.items.is_empty();
+                self.has_readable_list |= !list_items.items.is_empty();
                 self.failure = Some(failure);
-                taken
+                list_items
             }
         };
-        self.inventory.malformed_items.extend(taken.remarks);
-        Ok(taken.items)
+        self.inventory.malformed_items.extend(list_items.remarks);
+        Ok(list_items.items)
     }
 
     fn record_failure(&mut self, list: &ListSpec, failure: &Failure, is_known: bool) {

@@ -140,11 +140,11 @@ impl RequestTable {
 }
 
 impl PendingRequests {
-    pub(crate) fn new(ears: Arc<EventSender>) -> Arc<Self> {
+    pub(crate) fn new(event_sender: Arc<EventSender>) -> Arc<Self> {
         Arc::new(Self {
             next_id: AtomicU64::new(FIRST_ID),
             table: UnpoisonedMutex::default(),
-            event_sender: ears,
+            event_sender,
             call_serializer: CallSerializer::default(),
             url_elicitations: PendingUrlElicitations::default(),
         })

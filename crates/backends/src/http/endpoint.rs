@@ -127,21 +127,14 @@ impl Endpoint {
 
     async fn send(
         &self,
-        (method, fixed): (Method, &Arc<HeaderMap>),
+        (method, base_headers): (Method, &Arc<HeaderMap>),
         headers: HeaderMap,
         body: Bytes,
-        left: SentFlag,
+        sent_flag: SentFlag,
     ) -> Result<(Response<ResponseBody>, Uri), Failure> {
-        let fixed = Arc::clone(fixed);
+        let base_headers = Arc::clone(base_headers);
         self.http
-            .send(OutboundRequest {
-                method,
-                uri: self.uri.clone(),
-                base_headers: fixed,
-                headers,
-                body,
-                sent_flag: left,
-            })
+            .send(OutboundRequest { method, uri: self.uri.clone(), base_headers, headers, body, sent_flag })
             .await
     }
 }

@@ -61,12 +61,12 @@ impl Http1Client {
     /// taken any byte is replaced. Once a byte was sent, nothing is sent again.
     pub(crate) async fn send(&self, outbound: &OutboundRequest) -> Result<Response<ResponseBody>, Failure> {
         let joined = outbound.body.len() <= JOINED_BYTES_MAX;
-        let mut first = head::encode_request_head(outbound, if joined { outbound.body.len() } else { 0 });
+        let mut head = head::encode_request_head(outbound, if joined { outbound.body.len() } else { 0 });
         if joined {
-            first.extend_from_slice(&outbound.body);
+            head.extend_from_slice(&outbound.body);
         }
         let rest = if joined { &Bytes::new() } else { &outbound.body };
-        let request = RequestBytes { head: &first, body: rest, sent_flag: &outbound.sent_flag };
+        let request = RequestBytes { head: &head, body: rest, sent_flag: &outbound.sent_flag };
         while let Some(mut connection) = self.pool.take_idle() {
             match write_request(&mut connection, request).await {
                 Ok(sent) => return self.read_response(connection, sent).await,

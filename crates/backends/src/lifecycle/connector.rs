@@ -52,8 +52,8 @@ impl Drop for AttemptGuard {
 }
 
 impl Connector {
-    pub(crate) fn new(shared: Arc<SupervisedConnection>) -> Self {
-        Self { skip_probe: shared.has_sessions, supervised: shared }
+    pub(crate) fn new(supervised: Arc<SupervisedConnection>) -> Self {
+        Self { skip_probe: supervised.has_sessions, supervised }
     }
 
     /// Opens one connection within the connect time-out of the policy. Output of the backend extends that

@@ -103,8 +103,8 @@ pub(crate) struct ConnectionRef {
 
 impl ConnectionRef {
     /// The backend's own connection, which is never closed for being idle.
-    pub(crate) fn main(shared: &Arc<SupervisedConnection>) -> Self {
-        Self { supervised: Arc::clone(shared), usage: None }
+    pub(crate) fn main(supervised: &Arc<SupervisedConnection>) -> Self {
+        Self { supervised: Arc::clone(supervised), usage: None }
     }
 }
 
@@ -146,8 +146,8 @@ impl CallerConnections {
             slot_freed: Arc::default(),
             runtime: Handle::current(),
         });
-        if let Some(room) = &connections.process_slots {
-            room.register(Arc::downgrade(&connections));
+        if let Some(process_slots) = &connections.process_slots {
+            process_slots.register(Arc::downgrade(&connections));
             main.tasks.spawn(spare::maintain_spare(Arc::downgrade(&connections), main.stop.clone()));
         }
         let (weak, stop) = (Arc::downgrade(&connections), main.stop.clone());

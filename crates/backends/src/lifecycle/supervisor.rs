@@ -100,19 +100,19 @@ pub(crate) struct SupervisedConnection {
 impl SupervisedConnection {
     pub(crate) fn new(
         policy: BackendPolicy,
-        identity: ClientInfo,
+        client_info: ClientInfo,
         processes: ProcessPolicy,
-        room: Arc<ProcessSlots>,
+        process_slots: Arc<ProcessSlots>,
         tasks: TaskTracker,
     ) -> Arc<Self> {
-        let bearing = policy
+        let request_credentials = policy
             .credentials
             .clone()
             .map(|credentials| Arc::new(RequestCredentials::for_gateway(credentials)));
         Arc::new(Self {
             event_sender: Arc::new(EventSender::new(policy.id.clone())),
             policy,
-            client_info: identity,
+            client_info,
             processes,
             phase: watch::Sender::new(Phase::Connecting),
             record: UnpoisonedMutex::default(),
@@ -120,9 +120,9 @@ impl SupervisedConnection {
             stop: CancellationToken::new(),
             grace: Arc::new(UnpoisonedMutex::new(DEFAULT_GRACE)),
             tasks,
-            request_credentials: bearing,
+            request_credentials,
             caller_scope: None,
-            process_slots: room,
+            process_slots,
             http_client: Arc::default(),
             has_sessions: false,
             retry_after: RetryAfter::default(),
@@ -139,12 +139,12 @@ impl SupervisedConnection {
     pub(crate) fn for_caller(
         &self,
         scope: OnceLock<CallerScope>,
-        bearing: Option<Arc<RequestCredentials>>,
+        request_credentials: Option<Arc<RequestCredentials>>,
     ) -> Arc<Self> {
-        let caller = Arc::new(scope);
+        let caller_scope = Arc::new(scope);
         let has_sessions = matches!(&*self.phase.borrow(), Phase::Ready(main) if main.has_session());
         Arc::new(Self {
-            event_sender: Arc::new(self.event_sender.for_caller(&caller)),
+            event_sender: Arc::new(self.event_sender.for_caller(&caller_scope)),
             policy: self.policy.clone(),
             client_info: self.client_info.clone(),
             processes: self.processes.clone(),
@@ -154,9 +154,13 @@ impl SupervisedConnection {
             stop: self.stop.child_token(),
             grace: Arc::clone(&self.grace),
             tasks: self.tasks.clone(),
-            http_client: if bearing.is_some() { Arc::default() } else { Arc::clone(&self.http_client) },
-            request_credentials: bearing,
-            caller_scope: Some(caller),
+            http_client: if request_credentials.is_some() {
+                Arc::default()
+            } else {
+                Arc::clone(&self.http_client)
+            },
+            request_credentials,
+            caller_scope: Some(caller_scope),
             process_slots: Arc::clone(&self.process_slots),
             has_sessions,
             retry_after: RetryAfter::default(),
@@ -214,9 +218,11 @@ impl SupervisedConnection {
 
     /// Stores the newest token of the caller that is about to use the connection. If the token is new or the
     /// back-off is over, an unavailable connection is retried.
-    pub(crate) fn update_caller(&self, caller: Option<AuthenticatedCaller>) {
-        let has_changed = match (&self.request_credentials, caller) {
-            (Some(request_credentials), Some(caller)) => request_credentials.update_caller(caller),
+    pub(crate) fn update_caller(&self, caller_scope: Option<AuthenticatedCaller>) {
+        let has_changed = match (&self.request_credentials, caller_scope) {
+            (Some(request_credentials), Some(caller_scope)) => {
+                request_credentials.update_caller(caller_scope)
+            }
             (Some(_) | None, _) => false,
         };
         let was_waiting = self.waits_for_caller.swap(false, Ordering::AcqRel);

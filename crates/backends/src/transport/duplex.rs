@@ -64,16 +64,16 @@ pub(crate) struct DuplexLink {
 impl DuplexLink {
     pub(crate) fn new(
         event_sender: &Arc<EventSender>,
-        life: Arc<CloseSignal>,
-        flights: Arc<PendingRequests>,
-        outbox: Arc<dyn MessageSink>,
+        close_signal: Arc<CloseSignal>,
+        pending_requests: Arc<PendingRequests>,
+        sink: Arc<dyn MessageSink>,
         tasks: TaskTracker,
     ) -> Arc<Self> {
         Arc::new(Self {
             backend: event_sender.backend().clone(),
-            pending_requests: flights,
-            close_signal: life,
-            sink: outbox,
+            pending_requests,
+            close_signal,
+            sink,
             tasks,
             server_request_permits: Arc::new(Semaphore::new(SERVER_REQUESTS_MAX)),
             accepts_requests: AtomicBool::new(true),
@@ -173,12 +173,12 @@ impl DuplexLink {
         let bytes = jsonrpc::write_request(&id, request.method, &request.params);
         // 2025-11-25, Cancellation: `initialize` must not be cancelled. The probe is not cancelled either.
         let is_handshake = matches!(request.method, method::INITIALIZE | method::DISCOVER);
-        let held = request.hold;
+        let hold = request.hold;
         let mut cancel_guard = CancelOnDrop {
             duplex: self,
             id: Some(id).filter(|_| !is_handshake),
             request_id: handle.id(),
-            hold: held,
+            hold,
         };
         let message = OutgoingMessage { bytes, id: Some(handle.id()), headers: request.headers };
         if let Err(failure) = self.sink.send(message).await {

@@ -53,12 +53,12 @@ pub(crate) async fn read_error_response(
     let delay =
         retry_after::from_headers(response.headers()).filter(|_| status == StatusCode::TOO_MANY_REQUESTS);
     let addressed_error = read_addressed_error(id, response).await;
-    let is_own = addressed_error.as_ref().is_some_and(|addressed_error| addressed_error.is_addressed);
+    let is_addressed = addressed_error.as_ref().is_some_and(|addressed_error| addressed_error.is_addressed);
     let failure = match delay {
         Some(delay) => Failure::Busy(delay, addressed_error.map(|addressed_error| addressed_error.error)),
         None => classify(link, status, addressed_error),
     };
-    ErrorResponse { status, is_addressed: is_own, failure }
+    ErrorResponse { status, is_addressed, failure }
 }
 
 fn classify(
@@ -108,8 +108,8 @@ async fn read_addressed_error(id: u64, response: Response<ResponseBody>) -> Opti
     let mut addressed_error = None;
     jsonrpc::parse_lenient(bytes, |message| {
         if let Ok(Message::Response { id: of, outcome: Err(error) }) = message {
-            let own = of.is_some_and(|of| of.as_number() == Some(id));
-            addressed_error.get_or_insert(AddressedError { error, is_addressed: own });
+            let is_addressed = of.is_some_and(|of| of.as_number() == Some(id));
+            addressed_error.get_or_insert(AddressedError { error, is_addressed });
         }
     });
     addressed_error

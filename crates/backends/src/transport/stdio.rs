@@ -62,20 +62,20 @@ pub(crate) struct StdioContext {
 
 impl StdioContext {
     pub(crate) fn new(
-        ears: &Arc<EventSender>,
+        event_sender: &Arc<EventSender>,
         tasks: &TaskTracker,
-        signs: &Arc<StartupActivity>,
-        write_wait: Duration,
+        startup_activity: &Arc<StartupActivity>,
+        write_timeout: Duration,
     ) -> Self {
         Self {
-            event_sender: Arc::clone(ears),
+            event_sender: Arc::clone(event_sender),
             close_signal: Arc::default(),
             closing: CancellationToken::new(),
             first_output: CancellationToken::new(),
-            startup_activity: Arc::clone(signs),
+            startup_activity: Arc::clone(startup_activity),
             closed: CancellationToken::new(),
             tasks: tasks.clone(),
-            write_timeout: write_wait,
+            write_timeout,
             grace: Arc::new(UnpoisonedMutex::new(LOST_CONNECTION_GRACE)),
         }
     }
@@ -95,23 +95,23 @@ impl StdioContext {
 }
 
 /// Starts to read and write.
-pub(crate) fn open<R, W>(reader: R, writer: W, wiring: &StdioContext) -> Arc<DuplexLink>
+pub(crate) fn open<R, W>(reader: R, writer: W, context: &StdioContext) -> Arc<DuplexLink>
 where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    let pending_requests = PendingRequests::new(Arc::clone(&wiring.event_sender));
+    let pending_requests = PendingRequests::new(Arc::clone(&context.event_sender));
     let (queue, queue_receiver) = mpsc::channel(QUEUE_MAX);
-    let sink = Arc::new(StdioSink { queue, context: wiring.clone() });
+    let sink = Arc::new(StdioSink { queue, context: context.clone() });
     let duplex = DuplexLink::new(
-        &wiring.event_sender,
-        Arc::clone(&wiring.close_signal),
+        &context.event_sender,
+        Arc::clone(&context.close_signal),
         Arc::clone(&pending_requests),
         sink,
-        wiring.tasks.clone(),
+        context.tasks.clone(),
     );
-    wiring.tasks.spawn(write_loop(writer, queue_receiver, pending_requests, wiring.clone()));
-    wiring.tasks.spawn(read_loop(reader, Arc::clone(&duplex), wiring.clone()));
+    context.tasks.spawn(write_loop(writer, queue_receiver, pending_requests, context.clone()));
+    context.tasks.spawn(read_loop(reader, Arc::clone(&duplex), context.clone()));
     duplex
 }
 

@@ -64,10 +64,10 @@ impl Rig {
         let identity = ClientInfo { name: "vmcp".to_owned(), version: "1.2.3".to_owned() };
         let backends = Backends::start(vec![policy], &identity, processes);
         let backend = Arc::clone(backends.all().next().unwrap());
-        let ear = Arc::new(EventRecorder::default());
-        let listener: Arc<dyn BackendListener> = Arc::<EventRecorder>::clone(&ear);
+        let events = Arc::new(EventRecorder::default());
+        let listener: Arc<dyn BackendListener> = Arc::<EventRecorder>::clone(&events);
         backend.set_listener(Arc::downgrade(&listener));
-        Self { backends, backend, events: ear }
+        Self { backends, backend, events }
     }
 
     pub(crate) fn start_http(url: &str) -> Self {

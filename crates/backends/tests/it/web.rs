@@ -97,11 +97,12 @@ where
 {
     let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let hits = Arc::new(Mutex::new(Vec::new()));
+    let requests = Arc::new(Mutex::new(Vec::new()));
     let connections = Arc::new(AtomicUsize::new(0));
     let handler: Arc<Handler> = Arc::new(move |request| Box::pin(handler(request)));
-    let accepting = tokio::spawn(accept(listener, handler, Arc::clone(&hits), Arc::clone(&connections)));
-    ScriptedServer { address, requests: hits, connections, accept_task: accepting }
+    let accept_task =
+        tokio::spawn(accept(listener, handler, Arc::clone(&requests), Arc::clone(&connections)));
+    ScriptedServer { address, requests, connections, accept_task }
 }
 
 async fn accept(
@@ -125,15 +126,15 @@ async fn accept(
                 async move {
                     let (parts, body) = http_request.into_parts();
                     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-                    let hit = ReceivedRequest {
+                    let request = ReceivedRequest {
                         http_method: parts.method,
                         path: parts.uri.to_string(),
                         headers: parts.headers,
                         body: serde_json::from_slice(&body).unwrap_or_default(),
                         text: String::from_utf8_lossy(&body).into_owned(),
                     };
-                    requests.lock().unwrap().push(hit.clone());
-                    Ok::<_, Infallible>(handler(hit).await)
+                    requests.lock().unwrap().push(request.clone());
+                    Ok::<_, Infallible>(handler(request).await)
                 }
             });
             let _ = hyper::server::conn::http1::Builder::new()

@@ -56,14 +56,14 @@ impl AwsStsPolicy {
         }
         let domain = PARTITION_DOMAINS.iter().find(|(start, _)| region.starts_with(start));
         let domain = domain.map_or("amazonaws.com", |(_, domain)| domain);
-        let sts = TokenUrl::parse("region", &format!("https://sts.{region}.{domain}/"), false)?;
+        let sts_url = TokenUrl::parse("region", &format!("https://sts.{region}.{domain}/"), false)?;
         Ok(Self {
             region: region.to_owned(),
             service: DEFAULT_SERVICE.to_owned(),
             roles,
             session_name_claim: Arc::from("sub"),
             session_seconds: SESSION_SECONDS_DEFAULT,
-            sts_url: sts,
+            sts_url,
         })
     }
 

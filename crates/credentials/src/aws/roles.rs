@@ -73,9 +73,9 @@ impl Roles {
         }
         let fallback = fallback.map(|arn| parse_role_arn("fallbackRoleArn".to_owned(), arn)).transpose()?;
         let mut ranked = Vec::with_capacity(mappings.len());
-        for (index, RoleMapping { condition: who, role_arn, priority }) in mappings.into_iter().enumerate() {
+        for (index, RoleMapping { condition, role_arn, priority }) in mappings.into_iter().enumerate() {
             let field = |key: &str| format!("roleMappings[{index}].{key}");
-            let who = match who {
+            let condition = match condition {
                 RoleMatch::Claim(value) if value.is_empty() => {
                     return Err(PolicyError::new(field("claim"), "must not be empty"));
                 }
@@ -89,7 +89,7 @@ impl Roles {
             let role = parse_role_arn(field("roleArn"), &role_arn)?;
             ranked.push((
                 priority.map_or((true, 0), |number| (false, number)),
-                CompiledMapping { condition: who, role },
+                CompiledMapping { condition, role },
             ));
         }
         ranked.sort_by_key(|(rank, _)| *rank);

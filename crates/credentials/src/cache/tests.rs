@@ -77,14 +77,14 @@ fn seconds(number: u64) -> Option<Duration> {
 async fn ten_users_with_a_thousand_calls_each_make_260_exchanges() {
     // A lifetime of 300 seconds minus a margin of 30 is 270 seconds. With a call every 7 seconds every 39th
     // is an exchange (39 x 7 = 273), so 1,000 calls make ceil(1000 / 39) = 26 exchanges per user.
-    let bench = TestCache::new();
+    let harness = TestCache::new();
     for _call in 0..1000 {
         for user in 0..10 {
-            bench.get(user, seconds(300)).await;
+            harness.get(user, seconds(300)).await;
         }
-        bench.clock.advance(Duration::from_secs(7));
+        harness.clock.advance(Duration::from_secs(7));
     }
-    assert_eq!(bench.count(), 260);
+    assert_eq!(harness.count(), 260);
 }
 
 proptest! {
@@ -97,19 +97,19 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let bench = TestCache::new();
+            let harness = TestCache::new();
             let mut ends = std::collections::HashMap::new();
             let (mut now, mut expected) = (0_u64, 0);
             for (user, wait, lifetime) in calls {
-                bench.clock.advance(Duration::from_secs(wait));
+                harness.clock.advance(Duration::from_secs(wait));
                 now += wait * 1000;
                 if ends.get(&user).is_none_or(|end| now >= *end) {
                     expected += 1;
                     let life = lifetime.unwrap_or(300) * 1000;
                     ends.insert(user, now + life - (life / 10).min(60_000));
                 }
-                bench.get(user, lifetime.map(Duration::from_secs)).await;
-                prop_assert_eq!(bench.count(), expected);
+                harness.get(user, lifetime.map(Duration::from_secs)).await;
+                prop_assert_eq!(harness.count(), expected);
             }
             Ok(())
         })?;
@@ -118,11 +118,11 @@ proptest! {
 
 #[tokio::test]
 async fn a_hundred_calls_at_once_make_one_exchange() {
-    let bench = TestCache::new();
+    let harness = TestCache::new();
     let gate = Arc::new(Semaphore::new(0));
     let calls = (0..100).map(|_| {
         let gate = Arc::clone(&gate);
-        bench.fetch(1, async move {
+        harness.fetch(1, async move {
             let _open = gate.acquire().await;
             Ok(seconds(300))
         })
@@ -133,17 +133,17 @@ async fn a_hundred_calls_at_once_make_one_exchange() {
     };
     let (outcomes, ()) = tokio::join!(join_all(calls), open);
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok((0, _)))));
-    assert_eq!(bench.count(), 1);
-    assert_eq!(bench.cache.sizes(), (1, 100, 0));
+    assert_eq!(harness.count(), 1);
+    assert_eq!(harness.cache.sizes(), (1, 100, 0));
 }
 
 #[tokio::test]
 async fn a_failure_fails_all_who_wait_and_nobody_after() {
-    let bench = TestCache::new();
+    let harness = TestCache::new();
     let gate = Arc::new(Semaphore::new(0));
     let calls = (0..100).map(|_| {
-        let (gate, place) = (Arc::clone(&gate), Arc::clone(&bench.authority));
-        bench.fetch(1, async move {
+        let (gate, place) = (Arc::clone(&gate), Arc::clone(&harness.authority));
+        harness.fetch(1, async move {
             let _open = gate.acquire().await;
             Err(FetchFailure::unavailable(&place, "away"))
         })
@@ -154,32 +154,32 @@ async fn a_failure_fails_all_who_wait_and_nobody_after() {
     };
     let (outcomes, ()) = tokio::join!(join_all(calls), open);
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(CredentialError::Unavailable { .. }))));
-    assert_eq!(bench.count(), 1);
-    assert_eq!(bench.get(1, seconds(300)).await.0, 1);
+    assert_eq!(harness.count(), 1);
+    assert_eq!(harness.get(1, seconds(300)).await.0, 1);
 }
 
 #[tokio::test]
 async fn an_answer_of_no_is_remembered_for_a_second() {
-    let bench = TestCache::new();
+    let harness = TestCache::new();
     let refuse = || {
-        let failure = FetchFailure::refused(&bench.authority, Some("invalid_grant"));
-        bench.fetch(1, async move { Err(FetchFailure { is_cacheable: true, ..failure }) })
+        let failure = FetchFailure::refused(&harness.authority, Some("invalid_grant"));
+        harness.fetch(1, async move { Err(FetchFailure { is_cacheable: true, ..failure }) })
     };
     let first = refuse().await.unwrap_err();
-    bench.clock.advance(Duration::from_millis(999));
+    harness.clock.advance(Duration::from_millis(999));
     assert_eq!(refuse().await.unwrap_err(), first);
-    assert_eq!(bench.count(), 1);
-    bench.clock.advance(Duration::from_millis(1));
-    assert_eq!(bench.get(1, seconds(300)).await.0, 1);
+    assert_eq!(harness.count(), 1);
+    harness.clock.advance(Duration::from_millis(1));
+    assert_eq!(harness.get(1, seconds(300)).await.0, 1);
 }
 
 #[tokio::test]
 async fn one_who_leaves_takes_nothing_from_the_others() {
-    let bench = TestCache::new();
+    let harness = TestCache::new();
     let gate = Arc::new(Notify::new());
     let call = || {
         let gate = Arc::clone(&gate);
-        bench.fetch(1, async move {
+        harness.fetch(1, async move {
             gate.notified().await;
             Ok(seconds(300))
         })
@@ -192,94 +192,94 @@ async fn one_who_leaves_takes_nothing_from_the_others() {
     }
     let (outcome, ()) = tokio::join!(call(), async { gate.notify_one() });
     assert_eq!(outcome.unwrap().0, 0);
-    assert_eq!(bench.count(), 1);
+    assert_eq!(harness.count(), 1);
 }
 
 #[tokio::test]
 async fn an_exchange_that_nobody_waits_for_any_more_is_kept() {
-    let bench = TestCache::new();
+    let harness = TestCache::new();
     let gate = Arc::new(Notify::new());
     let passing = Arc::clone(&gate);
     tokio::select! {
         biased;
-        _outcome = bench.fetch(1, async move { passing.notified().await; Ok(seconds(300)) }) => unreachable!(),
+        _outcome = harness.fetch(1, async move { passing.notified().await; Ok(seconds(300)) }) => unreachable!(),
         () = tokio::task::yield_now() => {}
     }
     gate.notify_one();
-    while bench.cache.sizes().0 == 0 {
+    while harness.cache.sizes().0 == 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(bench.get(1, seconds(300)).await.0, 0);
-    assert_eq!(bench.count(), 1);
+    assert_eq!(harness.get(1, seconds(300)).await.0, 0);
+    assert_eq!(harness.count(), 1);
 }
 
 #[tokio::test]
 async fn an_exchange_that_breaks_wakes_all_and_blocks_nobody() {
-    let bench = TestCache::new();
-    let broken = bench.fetch(1, async { panic!("a test of what a panic leaves behind") }).await;
+    let harness = TestCache::new();
+    let broken = harness.fetch(1, async { panic!("a test of what a panic leaves behind") }).await;
     assert!(matches!(broken, Err(CredentialError::Unavailable { .. })));
-    assert_eq!(bench.cache.sizes(), (0, 0, 0));
-    assert_eq!(bench.get(1, seconds(300)).await.0, 1);
+    assert_eq!(harness.cache.sizes(), (0, 0, 0));
+    assert_eq!(harness.get(1, seconds(300)).await.0, 1);
 }
 
 #[tokio::test]
 async fn what_is_over_when_it_comes_is_given_out_and_not_kept() {
-    let bench = TestCache::new();
-    assert_eq!(bench.get(1, seconds(0)).await.0, 0);
-    assert_eq!(bench.get(1, seconds(0)).await.0, 1);
-    assert_eq!(bench.cache.sizes(), (0, 0, 0));
+    let harness = TestCache::new();
+    assert_eq!(harness.get(1, seconds(0)).await.0, 0);
+    assert_eq!(harness.get(1, seconds(0)).await.0, 1);
+    assert_eq!(harness.cache.sizes(), (0, 0, 0));
 }
 
 #[tokio::test]
 async fn a_life_is_counted_from_departure_and_bounded() {
-    let bench = TestCache::new();
-    let clock = Arc::clone(&bench.clock);
-    let slow = bench.fetch(1, async move {
+    let harness = TestCache::new();
+    let clock = Arc::clone(&harness.clock);
+    let slow = harness.fetch(1, async move {
         clock.advance(Duration::from_secs(9));
         Ok(seconds(100))
     });
     slow.await.unwrap();
-    bench.clock.advance(Duration::from_secs(80));
-    assert_eq!(bench.get(1, seconds(100)).await.0, 0);
-    bench.clock.advance(Duration::from_secs(1));
-    assert_eq!(bench.get(1, Some(Duration::MAX)).await.0, 1);
-    bench.clock.advance(Duration::from_hours(24) - Duration::from_secs(61));
-    assert_eq!(bench.get(1, seconds(1)).await.0, 1);
-    bench.clock.advance(Duration::from_secs(1));
-    assert_eq!(bench.get(1, seconds(1)).await.0, 2);
+    harness.clock.advance(Duration::from_secs(80));
+    assert_eq!(harness.get(1, seconds(100)).await.0, 0);
+    harness.clock.advance(Duration::from_secs(1));
+    assert_eq!(harness.get(1, Some(Duration::MAX)).await.0, 1);
+    harness.clock.advance(Duration::from_hours(24) - Duration::from_secs(61));
+    assert_eq!(harness.get(1, seconds(1)).await.0, 1);
+    harness.clock.advance(Duration::from_secs(1));
+    assert_eq!(harness.get(1, seconds(1)).await.0, 2);
 }
 
 #[tokio::test]
 async fn the_one_used_longest_ago_gives_way() {
-    let bench = TestCache::new();
+    let harness = TestCache::new();
     for user in 0..10_000 {
-        bench.get(user, seconds(300)).await;
+        harness.get(user, seconds(300)).await;
     }
     // The first entry is used again, so the second is the least recently used.
-    assert_eq!(bench.get(0, seconds(300)).await.0, 0);
-    bench.get(10_000, seconds(300)).await;
-    assert_eq!(bench.cache.sizes(), (10_000, 1_000_000, 0));
-    assert_eq!(bench.get(0, seconds(300)).await.0, 0);
-    assert_eq!(bench.get(1, seconds(300)).await.0, 10_001);
+    assert_eq!(harness.get(0, seconds(300)).await.0, 0);
+    harness.get(10_000, seconds(300)).await;
+    assert_eq!(harness.cache.sizes(), (10_000, 1_000_000, 0));
+    assert_eq!(harness.get(0, seconds(300)).await.0, 0);
+    assert_eq!(harness.get(1, seconds(300)).await.0, 10_001);
 }
 
 #[tokio::test]
 async fn bytes_are_bounded_too() {
-    let bench = TestCache::new();
+    let harness = TestCache::new();
     for user in 0..100 {
         let fetch = || async { Ok(FetchedCredential { value: 0, lifetime: seconds(300), bytes: 1 << 20 }) };
-        bench.cache.get(key(user), &bench.authority, fetch).await.unwrap();
+        harness.cache.get(key(user), &harness.authority, fetch).await.unwrap();
     }
-    assert_eq!(bench.cache.sizes(), (64, BYTES_MAX, 0));
+    assert_eq!(harness.cache.sizes(), (64, BYTES_MAX, 0));
 }
 
 #[tokio::test]
 async fn a_flood_is_refused() {
-    let bench = TestCache::new();
+    let harness = TestCache::new();
     let gate = Arc::new(Semaphore::new(0));
     let calls = (0..1025).map(|user| {
         let gate = Arc::clone(&gate);
-        bench.fetch(user, async move {
+        harness.fetch(user, async move {
             let _open = gate.acquire().await;
             Ok(seconds(300))
         })
@@ -288,57 +288,57 @@ async fn a_flood_is_refused() {
         tokio::task::yield_now().await;
         // Another endpoint has a limit of its own.
         let fetch = || async { Ok(FetchedCredential { value: 0, lifetime: None, bytes: 1 }) };
-        bench.cache.get(key(5000), &Arc::from("other:443"), fetch).await.unwrap();
+        harness.cache.get(key(5000), &Arc::from("other:443"), fetch).await.unwrap();
         gate.add_permits(2000);
     };
     let (outcomes, ()) = tokio::join!(join_all(calls), open);
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_err()).count(), 1);
-    assert_eq!(bench.cache.sizes(), (1025, 102_401, 0));
+    assert_eq!(harness.cache.sizes(), (1025, 102_401, 0));
 }
 
 #[tokio::test]
 async fn a_refused_credential_is_dropped_once() {
-    let bench = TestCache::new();
-    let (_, first) = bench.get(1, seconds(3600)).await;
+    let harness = TestCache::new();
+    let (_, first) = harness.get(1, seconds(3600)).await;
     // All requests that used it report it; one exchange follows.
     for _report in 0..10 {
-        assert!(bench.cache.invalidate(&first));
+        assert!(harness.cache.invalidate(&first));
     }
-    let (value, second) = bench.get(1, seconds(3600)).await;
+    let (value, second) = harness.get(1, seconds(3600)).await;
     assert_eq!(value, 1);
-    assert!(bench.cache.invalidate(&first), "there is a newer one");
-    assert_eq!(bench.get(1, seconds(3600)).await, (1, second));
+    assert!(harness.cache.invalidate(&first), "there is a newer one");
+    assert_eq!(harness.get(1, seconds(3600)).await, (1, second));
     // The backend rejects the new one too, so further exchanges would not help.
-    assert!(!bench.cache.invalidate(&second));
-    assert_eq!(bench.get(1, seconds(3600)).await, (1, second));
-    bench.clock.advance(REPLACEMENT_AGE_MIN);
-    assert!(bench.cache.invalidate(&second));
-    assert_eq!(bench.get(1, seconds(3600)).await.0, 2);
-    assert_eq!(bench.count(), 3);
+    assert!(!harness.cache.invalidate(&second));
+    assert_eq!(harness.get(1, seconds(3600)).await, (1, second));
+    harness.clock.advance(REPLACEMENT_AGE_MIN);
+    assert!(harness.cache.invalidate(&second));
+    assert_eq!(harness.get(1, seconds(3600)).await.0, 2);
+    assert_eq!(harness.count(), 3);
 }
 
 #[tokio::test]
 async fn callers_and_strategies_are_kept_apart() {
-    let bench = TestCache::new();
-    bench.get(1, seconds(300)).await;
-    assert_eq!(bench.get(2, seconds(300)).await.0, 1);
+    let harness = TestCache::new();
+    harness.get(1, seconds(300)).await;
+    assert_eq!(harness.get(2, seconds(300)).await.0, 1);
     let other = CacheKey { strategy: [2; 32], ..key(1) };
     let fetch = || async { Ok(FetchedCredential { value: 77, lifetime: None, bytes: 1 }) };
-    assert_eq!(bench.cache.get(other, &bench.authority, fetch).await.unwrap().0, 77);
-    assert_eq!(bench.get(1, seconds(300)).await.0, 0);
+    assert_eq!(harness.cache.get(other, &harness.authority, fetch).await.unwrap().0, 77);
+    assert_eq!(harness.get(1, seconds(300)).await.0, 0);
 }
 
 #[tokio::test]
 async fn a_credential_ends_by_the_time_of_day_too() {
-    let bench = TestCache::new();
+    let harness = TestCache::new();
     let hour = Some(Duration::from_hours(1));
-    assert_eq!(bench.get(1, hour).await.0, 0);
+    assert_eq!(harness.get(1, hour).await.0, 0);
     // Suspended for two hours: the monotonic clock stopped.
-    bench.clock.1.store(7200, Ordering::SeqCst);
-    assert_eq!(bench.get(1, hour).await.0, 1);
+    harness.clock.1.store(7200, Ordering::SeqCst);
+    assert_eq!(harness.get(1, hour).await.0, 1);
     // The time of day is set back: the monotonic clock still counts.
-    bench.clock.1.store(0, Ordering::SeqCst);
-    assert_eq!(bench.get(1, hour).await.0, 1);
-    bench.clock.advance(Duration::from_hours(1));
-    assert_eq!(bench.get(1, hour).await.0, 2);
+    harness.clock.1.store(0, Ordering::SeqCst);
+    assert_eq!(harness.get(1, hour).await.0, 1);
+    harness.clock.advance(Duration::from_hours(1));
+    assert_eq!(harness.get(1, hour).await.0, 2);
 }

@@ -74,10 +74,10 @@ where
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let hits = Arc::new(Mutex::new(Vec::new()));
+    let forms = Arc::new(Mutex::new(Vec::new()));
     let handler: Arc<Handler> = Arc::new(move |form_request| Box::pin(handler(form_request)));
-    let accepting = tokio::spawn(accept(listener, handler, Arc::clone(&hits)));
-    ScriptedServer { address, forms: hits, accept_task: accepting }
+    let accept_task = tokio::spawn(accept(listener, handler, Arc::clone(&forms)));
+    ScriptedServer { address, forms, accept_task }
 }
 
 /// Starts a server with a handler that never waits.

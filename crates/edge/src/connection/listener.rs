@@ -62,7 +62,7 @@ impl HttpEdge {
     /// Binds `policy.listen`. Clients may connect from now on, but are answered only once [`Self::serve`]
     /// runs. Must be called within a Tokio runtime.
     ///
-    /// `extra` supplies the pages at paths other than the MCP endpoint.
+    /// `admin_pages` supplies the pages at paths other than the MCP endpoint.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl HttpEdge {
         policy: EdgePolicy,
         gateway: SharedGateway,
         gateway_info: Arc<dyn GatewayInfo>,
-        extra: Option<Arc<dyn AdminPages>>,
+        admin_pages: Option<Arc<dyn AdminPages>>,
     ) -> io::Result<Self> {
         let socket = if policy.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
@@ -79,12 +79,7 @@ impl HttpEdge {
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         let edge = EdgeState::new(policy, gateway, gateway_info);
-        Ok(Self {
-            router: Router { edge, admin_pages: extra, observer: None },
-            listener,
-            address,
-            threads: 0,
-        })
+        Ok(Self { router: Router { edge, admin_pages, observer: None }, listener, address, threads: 0 })
     }
 
     /// Reports each request to the MCP endpoint to `observer`.
@@ -115,9 +110,9 @@ impl HttpEdge {
     ///
     /// If the worker threads cannot be started. An error on a connection ends only that connection.
     pub async fn serve(self, shutdown: CancellationToken) -> io::Result<Instant> {
-        let Self { router: site, listener, threads, .. } = self;
-        let site = Arc::new(site);
-        let edge = Arc::clone(&site.edge);
+        let Self { router, listener, threads, .. } = self;
+        let router = Arc::new(router);
+        let edge = Arc::clone(&router.edge);
         let limits = edge.policy.limits;
         let count = limits.request_count_max.saturating_add(STREAM_COUNT_MAX + SPARE_CONNECTION_COUNT);
         let mut server = Server {
@@ -127,7 +122,7 @@ impl HttpEdge {
             connection_permits: Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))),
             address_limiter: AddressLimiter::new(limits.connections_per_address_max),
             threads: WorkerThreads::start(threads)?,
-            router: site,
+            router,
         };
         tokio::select! {
             () = shutdown.cancelled() => {}

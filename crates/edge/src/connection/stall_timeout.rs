@@ -29,13 +29,13 @@ pub(crate) struct StallTimeout<S> {
 }
 
 impl<S> StallTimeout<S> {
-    /// Allows `preface_max` for the first [`PREFACE_BYTES`] bytes, and `stall` for each write without progress.
-    pub(crate) fn new(inner: S, preface_max: Duration, stall: Duration) -> Self {
+    /// Allows `preface_max` for the first [`PREFACE_BYTES`] bytes, and `stall_max` for each write without progress.
+    pub(crate) fn new(inner: S, preface_max: Duration, stall_max: Duration) -> Self {
         Self {
             inner,
             bytes_read: 0,
             preface_timer: Some(Box::pin(tokio::time::sleep(preface_max))),
-            stall_max: stall,
+            stall_max,
             stall_timer: None,
             write_buffer: Vec::new(),
         }

@@ -69,7 +69,7 @@ impl EdgeState {
             &parts.headers,
             &self.policy.trusted_proxies,
         );
-        let mut entrant = match &self.policy.incoming {
+        let mut peer = match &self.policy.incoming {
             IncomingAuth::Anonymous => AuthenticatedPeer::without_credential(Caller::Anonymous),
             IncomingAuth::Local(identity) => {
                 AuthenticatedPeer::without_credential(Caller::Known(identity.clone()))
@@ -80,18 +80,18 @@ impl EdgeState {
                 let authenticated_caller = authenticated
                     .map_err(|fault| unauthorized_response(&fault, authenticator.challenge()))?;
                 parts.headers.remove(header::AUTHORIZATION);
-                let until = authenticated_caller
+                let expires_at = authenticated_caller
                     .valid_for
                     .and_then(|left| Instant::now().checked_add(left.min(STREAM_LIFETIME_MAX)));
                 AuthenticatedPeer {
                     token: authenticated_caller.token,
-                    expires_at: until,
+                    expires_at,
                     ..AuthenticatedPeer::without_credential(authenticated_caller.caller)
                 }
             }
         };
-        entrant.address = Some(address);
-        Ok(AuthenticatedHead { parts, peer: entrant })
+        peer.address = Some(address);
+        Ok(AuthenticatedHead { parts, peer })
     }
 
     /// Whether a request for a page shows the scrape key or a valid credential of a caller.

@@ -66,8 +66,8 @@ impl EventBuffer {
         Self::new(number, true)
     }
 
-    fn new(number: u64, replays: bool) -> Self {
-        Self { number, is_resumable: replays, inner: Mutex::default(), notify: Notify::new() }
+    fn new(number: u64, is_resumable: bool) -> Self {
+        Self { number, is_resumable, inner: Mutex::default(), notify: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BufferInner> {
@@ -119,12 +119,12 @@ impl EventBuffer {
         self.notify.notify_one();
     }
 
-    /// Starts reading at index `place`, or at the first kept message after it. The previous reader gets
+    /// Starts reading at index `index`, or at the first kept message after it. The previous reader gets
     /// [`ReadResult::TakenOver`].
-    pub(crate) fn attach(&self, place: u64) -> ReadPosition {
+    pub(crate) fn attach(&self, index: u64) -> ReadPosition {
         let mut inner = self.lock();
         inner.reader += 1;
-        let position = ReadPosition { reader: inner.reader, index: place.max(inner.first_index) };
+        let position = ReadPosition { reader: inner.reader, index: index.max(inner.first_index) };
         drop(inner);
         self.notify.notify_one();
         position

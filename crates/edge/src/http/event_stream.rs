@@ -130,16 +130,21 @@ pub(crate) struct EventStream {
 }
 
 impl EventStream {
-    /// Reads `spool` from index `index`.
-    pub(crate) fn new(edge: &EdgeState, spool: Arc<EventBuffer>, index: u64, hold: OnDisconnect) -> Self {
-        let position = spool.attach(index);
+    /// Reads `buffer` from index `index`.
+    pub(crate) fn new(
+        edge: &EdgeState,
+        buffer: Arc<EventBuffer>,
+        index: u64,
+        on_disconnect: OnDisconnect,
+    ) -> Self {
+        let position = buffer.attach(index);
         Self {
-            buffer: spool,
+            buffer,
             position,
             keep_alive: edge.policy.limits.keep_alive,
             changes: None,
             end: None,
-            on_disconnect: hold,
+            on_disconnect,
             guard: None,
             is_finished: false,
             is_replaced: false,
@@ -152,14 +157,14 @@ impl EventStream {
         self
     }
 
-    /// Ends the stream when `stopping` is cancelled or at `until`, after the message `last` if given.
+    /// Ends the stream when `stopping` is cancelled or at `until`, after the message `end_message` if given.
     pub(crate) fn ending_at(
         mut self,
         stopping: CancellationToken,
         until: Option<Instant>,
-        last: Option<Bytes>,
+        end_message: Option<Bytes>,
     ) -> Self {
-        self.end = Some(StreamEnd { stopping, expires_at: until, end_message: last });
+        self.end = Some(StreamEnd { stopping, expires_at: until, end_message });
         self
     }
 

@@ -20,10 +20,10 @@ impl MessageBytes {
         Self([bytes.into(), Bytes::new(), Bytes::new()], None)
     }
 
-    /// Inserts `shared` into `written` at the byte index `place`.
-    pub(crate) fn with_shared_at(written: Bytes, place: usize, shared: Bytes) -> Self {
-        let place = place.min(written.len());
-        Self([written.slice(..place), shared, written.slice(place..)], None)
+    /// Inserts `shared` into `written` at the byte index `offset`.
+    pub(crate) fn with_shared_at(written: Bytes, offset: usize, shared: Bytes) -> Self {
+        let offset = offset.min(written.len());
+        Self([written.slice(..offset), shared, written.slice(offset..)], None)
     }
 
     /// Builds a message from its start, a shared middle and its end.
@@ -37,8 +37,8 @@ impl MessageBytes {
     }
 
     /// Attaches a memory permit, which is held until all pieces are dropped.
-    pub(crate) fn with_permit(self, place: &Arc<MemoryPermit>) -> Self {
-        Self(self.0.map(|part| attach_permit(part, place)), Some(Arc::clone(place)))
+    pub(crate) fn with_permit(self, offset: &Arc<MemoryPermit>) -> Self {
+        Self(self.0.map(|part| attach_permit(part, offset)), Some(Arc::clone(offset)))
     }
 
     pub(crate) fn into_body(self) -> ResponseBody {
@@ -53,7 +53,7 @@ impl MessageBytes {
         }
         let whole = [start, shared, end].concat().into();
         match &self.1 {
-            Some(place) => attach_permit(whole, place),
+            Some(offset) => attach_permit(whole, offset),
             None => whole,
         }
     }

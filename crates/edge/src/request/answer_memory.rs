@@ -43,12 +43,12 @@ struct PermittedBytes {
     _permit: Arc<MemoryPermit>,
 }
 
-/// Makes `part` hold the permit of its answer.
-pub(crate) fn attach_permit(part: Bytes, permit: &Arc<MemoryPermit>) -> Bytes {
-    if part.is_empty() {
-        part
+/// Makes `bytes` hold the permit of its answer.
+pub(crate) fn attach_permit(bytes: Bytes, permit: &Arc<MemoryPermit>) -> Bytes {
+    if bytes.is_empty() {
+        bytes
     } else {
-        Bytes::from_owner(PermittedBytes { bytes: part, _permit: Arc::clone(permit) })
+        Bytes::from_owner(PermittedBytes { bytes, _permit: Arc::clone(permit) })
     }
 }
 

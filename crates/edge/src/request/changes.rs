@@ -129,8 +129,8 @@ impl ChangeListener for ChangeDispatcher {
                 watchers.flatten().filter_map(Weak::upgrade).collect()
             }
         };
-        for inbox in inboxes {
-            inbox.mark_changed(change);
+        for pending in inboxes {
+            pending.mark_changed(change);
         }
     }
 }
@@ -163,7 +163,7 @@ impl PendingChanges {
         caller: &Caller,
         client: Option<ClientKey>,
     ) -> Arc<Self> {
-        let inbox = Arc::new_cyclic(|this| Self {
+        let pending = Arc::new_cyclic(|this| Self {
             dispatcher: Arc::clone(changes),
             this: this.clone(),
             caller: caller.clone(),
@@ -172,13 +172,13 @@ impl PendingChanges {
             state: Mutex::default(),
             notify: Notify::new(),
         });
-        if let Some(user) = &inbox.user {
-            changes.users().entry(user.clone()).or_default().push(inbox.this.clone());
+        if let Some(user) = &pending.user {
+            changes.users().entry(user.clone()).or_default().push(pending.this.clone());
         }
-        if let Some(client) = &inbox.client {
-            changes.clients().insert(client.clone(), inbox.this.clone());
+        if let Some(client) = &pending.client {
+            changes.clients().insert(client.clone(), pending.this.clone());
         }
-        inbox
+        pending
     }
 
     fn state(&self) -> MutexGuard<'_, PendingState> {
@@ -273,7 +273,7 @@ impl Drop for PendingChanges {
         if let Some(user) = &self.user {
             let mut users = self.dispatcher.users();
             if let Some(inboxes) = users.get_mut(user) {
-                inboxes.retain(|inbox| !Weak::ptr_eq(inbox, &self.this));
+                inboxes.retain(|pending| !Weak::ptr_eq(pending, &self.this));
                 if inboxes.is_empty() {
                     users.remove(user);
                 }
@@ -307,28 +307,28 @@ impl ChangeStream {
     /// The changes in `wanted` from now on, for one stream.
     pub(crate) fn for_stream(
         changes: &Arc<ChangeDispatcher>,
-        directory: &Arc<dyn GatewayInfo>,
-        inbox: Arc<PendingChanges>,
+        gateway_info: &Arc<dyn GatewayInfo>,
+        pending: Arc<PendingChanges>,
         wanted: ListChangeFilter,
     ) -> Self {
         let lists = changes.list_versions.subscribe();
-        let told = SeenVersions::Stream(*lists.borrow(), wanted);
-        Self { gateway_info: Arc::clone(directory), lists, pending: inbox, seen: told }
+        let seen = SeenVersions::Stream(*lists.borrow(), wanted);
+        Self { gateway_info: Arc::clone(gateway_info), lists, pending, seen }
     }
 
     /// The changes that the client of a session has not been notified of.
     pub(crate) fn for_session(
         changes: &Arc<ChangeDispatcher>,
-        directory: &Arc<dyn GatewayInfo>,
+        gateway_info: &Arc<dyn GatewayInfo>,
         session: &Arc<Session>,
     ) -> Self {
         let mut lists = changes.list_versions.subscribe();
         lists.mark_changed();
-        let inbox = session.pending_changes(changes);
+        let pending = session.pending_changes(changes);
         Self {
-            gateway_info: Arc::clone(directory),
+            gateway_info: Arc::clone(gateway_info),
             lists,
-            pending: inbox,
+            pending,
             seen: SeenVersions::Session(Arc::clone(session)),
         }
     }

@@ -106,8 +106,8 @@ impl ClientPort for RequestClientPort {
     }
 
     fn progress(&self, params: Members) {
-        if let Some(RoundOutput { progress_token: Some(token), sender: Some(outlet) }) = self.output() {
-            outlet.send_lossy(outgoing::progress(&token, &params).into());
+        if let Some(RoundOutput { progress_token: Some(token), sender: Some(sender) }) = self.output() {
+            sender.send_lossy(outgoing::progress(&token, &params).into());
         }
     }
 
@@ -160,12 +160,12 @@ impl ClientPort for RequestClientPort {
                 Delivery::Session(output, session) => (output, session),
                 Delivery::Rounds(round_state) => return round_state.ask(question).await,
             };
-            let outlet = output.sender.clone().or_else(|| session.standalone_sender());
-            let outlet = outlet.ok_or(AskError::Unreachable)?;
+            let sender = output.sender.clone().or_else(|| session.standalone_sender());
+            let sender = sender.ok_or(AskError::Unreachable)?;
             let (serial, answer) = session.questions.open().ok_or(AskError::Unreachable)?;
-            let question_guard = QuestionGuard { session, serial, sender: &outlet };
+            let question_guard = QuestionGuard { session, serial, sender: &sender };
             let message = outgoing::question(&Id::number(serial), &question);
-            if !outlet.send(message.into()).await {
+            if !sender.send(message.into()).await {
                 return Err(AskError::Unreachable);
             }
             let outcome = answer.await;

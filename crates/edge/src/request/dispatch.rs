@@ -91,12 +91,12 @@ pub(crate) async fn run_to_answer(job: RequestJob) -> Answer {
 }
 
 async fn serve(job: RequestJob) -> DispatchOutcome {
-    let RequestJob { edge, ctx, session, id, request, param_headers: params, slot: _room } = job;
+    let RequestJob { edge, ctx, session, id, request, param_headers, slot: _room } = job;
     let method = method_name(&request);
     let writer = AnswerWriter { edge: &edge, protocol: ctx.protocol, id: &id };
     DispatchOutcome::Written(match request {
         ClientRequest::CallTool(call) => {
-            if let Some(refused) = writer.check_param_headers(&ctx, &call, params).await {
+            if let Some(refused) = writer.check_param_headers(&ctx, &call, param_headers).await {
                 return DispatchOutcome::Written(refused);
             }
             return DispatchOutcome::ToolCall(tasks::call_tool(&edge, &ctx, call).await);

@@ -48,11 +48,11 @@ impl RequestSlots {
     }
 
     pub(crate) fn acquire(self: &Arc<Self>, caller: CallerHash) -> Result<RequestSlot, Refusal> {
-        let place = self.caller_counts.acquire(caller, 1).ok_or(Refusal::CallerRequestsFull)?;
+        let caller_permit = self.caller_counts.acquire(caller, 1).ok_or(Refusal::CallerRequestsFull)?;
         let taken =
             self.slots_left.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |left| left.checked_sub(1));
         taken.map_err(|_| Refusal::Overloaded)?;
-        Ok(RequestSlot { slots: Arc::clone(self), caller_permit: place })
+        Ok(RequestSlot { slots: Arc::clone(self), caller_permit })
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn read_initialize(caller: Caller, params: Option<&Json>) -> Result<S
     let (ClientRequest::Initialize(initialize), _) = read else {
         return Err(RequestError::UnknownMethod(method::INITIALIZE.to_owned()));
     };
-    let asked = ProtocolVersion::parse(&initialize.version)
+    let requested = ProtocolVersion::parse(&initialize.version)
         .filter(|version| version.has_sessions() && supported_versions().contains(version));
     // A copy, so that the session does not keep the whole request body in memory.
     let declared = initialize.capabilities.to_json();
@@ -49,7 +49,7 @@ pub(crate) fn read_initialize(caller: Caller, params: Option<&Json>) -> Result<S
     }
     Ok(SessionClient {
         caller,
-        version: asked.unwrap_or(ProtocolVersion::NEWEST_WITH_SESSIONS),
+        version: requested.unwrap_or(ProtocolVersion::NEWEST_WITH_SESSIONS),
         capabilities: ClientCapabilities { declared: declared.members().unwrap_or_default() },
     })
 }
@@ -111,12 +111,12 @@ pub(crate) async fn serve_request(
     accepts: Accepts,
     id: Id,
     (name, params): (&str, Option<&Json>),
-    asked: &mut ObservedMessage,
+    requested: &mut ObservedMessage,
 ) -> Response<ResponseBody> {
     let admitted =
         find_session(edge, &head).and_then(|session_guard| Ok((session_guard, edge.admit(&head.peer)?)));
-    let AuthenticatedHead { parts, peer: entrant } = head;
-    let (session_guard, permit) = match admitted {
+    let AuthenticatedHead { parts, peer } = head;
+    let (session_guard, slot) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => return response::refusal_response(&refusal, Some(&id)),
     };
@@ -128,10 +128,10 @@ pub(crate) async fn serve_request(
             return response::json_response(Answer::error(status, Some(&id), &error));
         }
     };
-    asked.set_subject(&request);
+    requested.set_subject(&request);
     let buffer = session.new_stream();
-    let outlet = accepts.events.then(|| MessageSender::Stream(Arc::clone(&buffer)));
-    let output = RoundOutput { progress_token: head.progress_token.clone(), sender: outlet };
+    let sender = accepts.events.then(|| MessageSender::Stream(Arc::clone(&buffer)));
+    let output = RoundOutput { progress_token: head.progress_token.clone(), sender };
     let client_port = RequestClientPort {
         log_level_source: LogLevelSource::Session,
         capabilities: Arc::clone(&session.capabilities),
@@ -139,18 +139,11 @@ pub(crate) async fn serve_request(
     };
     // `find_session` has checked that this caller is the session's. The claims of this request's credential
     // count, not those of the handshake's.
-    let ctx = edge.call_context(entrant, session.version, head, Some(&parts), Arc::new(client_port));
+    let ctx = edge.call_context(peer, session.version, head, Some(&parts), Arc::new(client_port));
     let (registration, in_flight_guard) = session.in_flight.insert(id.clone());
     let (within, params) = (Some(Arc::clone(&session)), None);
-    let job = RequestJob {
-        edge: Arc::clone(edge),
-        ctx,
-        session: within,
-        id,
-        request,
-        param_headers: params,
-        slot: permit,
-    };
+    let job =
+        RequestJob { edge: Arc::clone(edge), ctx, session: within, id, request, param_headers: params, slot };
     let (caller, edge_of_call, id) = (job.slot.caller(), Arc::clone(edge), job.id.clone());
     let call = Box::pin(async move {
         let answer = Abortable::new(Box::pin(dispatch::run_to_answer(job)), registration).await;

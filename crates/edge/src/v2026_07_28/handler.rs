@@ -36,7 +36,7 @@ pub(crate) async fn serve(
     (name, params): (&str, Option<&Json>),
     observed: &mut ObservedMessage,
 ) -> Response<ResponseBody> {
-    let AuthenticatedHead { parts, peer: entrant } = head;
+    let AuthenticatedHead { parts, peer } = head;
     let (request, head) = match read_checked(&parts.headers, name, params) {
         Ok(read) => read,
         Err(ReadError::Header(fault)) => {
@@ -54,26 +54,19 @@ pub(crate) async fn serve(
     };
     observed.set_subject(&request);
     if let ClientRequest::Listen(filter) = request {
-        return Box::pin(listen::open_stream(edge, accepts, &id, (filter, head), &entrant)).await;
+        return Box::pin(listen::open_stream(edge, accepts, &id, (filter, head), &peer)).await;
     }
-    let permit = match edge.admit(&entrant) {
-        Ok(permit) => permit,
+    let slot = match edge.admit(&peer) {
+        Ok(slot) => slot,
         Err(refusal) => return response::refusal_response(&refusal, Some(&id)),
     };
     let buffer = Arc::new(EventBuffer::non_resumable());
     let sender = accepts.events.then(|| MessageSender::Stream(Arc::clone(&buffer)));
     let (port, round_state) = client_port(&head, sender);
-    let ctx = edge.call_context(entrant, VERSION, head, Some(&parts), Arc::new(port));
+    let ctx = edge.call_context(peer, VERSION, head, Some(&parts), Arc::new(port));
     let params = Some(parts.headers);
-    let job = RequestJob {
-        edge: Arc::clone(edge),
-        ctx,
-        session: None,
-        id,
-        request,
-        param_headers: params,
-        slot: permit,
-    };
+    let job =
+        RequestJob { edge: Arc::clone(edge), ctx, session: None, id, request, param_headers: params, slot };
     let (caller, edge_of_call, id) = (job.slot.caller(), Arc::clone(edge), job.id.clone());
     let call = Box::pin(async move {
         let answer = rounds::run(job, round_state).await;
@@ -85,9 +78,9 @@ pub(crate) async fn serve(
 /// Creates the client port of a request of this version, and its round state.
 pub(crate) fn client_port(
     head: &RequestMeta,
-    outlet: Option<MessageSender>,
+    sender: Option<MessageSender>,
 ) -> (RequestClientPort, Arc<RoundState>) {
-    let output = RoundOutput { progress_token: head.progress_token.clone(), sender: outlet };
+    let output = RoundOutput { progress_token: head.progress_token.clone(), sender };
     let round_state = Arc::new(RoundState::new(output));
     let declared = head.capabilities.clone().unwrap_or_default();
     let client_port = RequestClientPort {

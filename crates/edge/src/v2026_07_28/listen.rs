@@ -85,11 +85,12 @@ impl ListenStream {
         let subscribed = stream::iter(uris.into_iter().take(WATCHED_PER_CLIENT_MAX)).map(subscribe);
         honoured.resource_subscriptions =
             subscribed.buffered(CONCURRENT_SUBSCRIBES_MAX).filter_map(std::future::ready).collect().await;
-        let farewell = write_message(id, 256, |out| edge.result_writer.write_listen_end(out, id.as_json()));
+        let end_message =
+            write_message(id, 256, |out| edge.result_writer.write_listen_end(out, id.as_json()));
         Ok(Self {
             changes: ChangeStream::for_stream(&edge.changes, &edge.gateway_info, pending, list_filter),
             acknowledgment: outgoing::acknowledged(id, &honoured).into(),
-            end_message: farewell.into(),
+            end_message: end_message.into(),
         })
     }
 }

@@ -106,26 +106,21 @@ impl PendingCalls {
     /// random bytes; then `start` is not called.
     pub(crate) fn insert(
         &self,
-        ticket: StateBinding,
-        dialogue: &Arc<RoundState>,
+        binding: StateBinding,
+        round_state: &Arc<RoundState>,
         start: impl FnOnce([u8; 16]) -> AbortHandle,
     ) -> Option<Arc<PendingCall>> {
         self.seal.as_ref()?;
         let mut key = [0; 16];
         getrandom::fill(&mut key).ok()?;
         let mut table = self.calls();
-        let own = table.values().filter(|call| call.binding.caller == ticket.caller).count();
+        let own = table.values().filter(|call| call.binding.caller == binding.caller).count();
         if table.len() >= PENDING_CALLS_MAX || own >= PENDING_CALLS_PER_CALLER_MAX {
             return None;
         }
-        let dialogue = Arc::clone(dialogue);
-        let call = Arc::new(PendingCall {
-            key,
-            binding: ticket,
-            round: AtomicU32::new(0),
-            round_state: dialogue,
-            task: start(key),
-        });
+        let round_state = Arc::clone(round_state);
+        let call =
+            Arc::new(PendingCall { key, binding, round: AtomicU32::new(0), round_state, task: start(key) });
         table.insert(key, Arc::clone(&call));
         Some(call)
     }

@@ -56,11 +56,11 @@ pub(crate) enum RoundResult {
 
 impl RoundState {
     /// Starts with the first round.
-    pub(crate) fn new(route: RoundOutput) -> Self {
+    pub(crate) fn new(output: RoundOutput) -> Self {
         let state = RoundInner {
             serial: 0,
             questions: Vec::new(),
-            output: Some(route),
+            output: Some(output),
             outcome: None,
             is_closed: false,
         };

@@ -109,24 +109,24 @@ async fn next_round(task: &RequestJob, round_state: &RoundState, call: Arc<Pendi
 }
 
 /// Waits for the end of a round. If the client disconnects meanwhile, the call is cancelled.
-async fn run_round(edge: &EdgeState, parked: &Arc<PendingCall>) -> DispatchOutcome {
-    let mut guard = CancelOnDrop { pending_calls: &edge.pending_calls, call: Some(parked) };
-    let result = parked.round_state.wait_for_result().await;
+async fn run_round(edge: &EdgeState, call: &Arc<PendingCall>) -> DispatchOutcome {
+    let mut guard = CancelOnDrop { pending_calls: &edge.pending_calls, call: Some(call) };
+    let result = call.round_state.wait_for_result().await;
     guard.call = None;
     match result {
         RoundResult::Done(outcome) => {
-            edge.pending_calls.remove(parked.key());
+            edge.pending_calls.remove(call.key());
             outcome
         }
         RoundResult::Questions(questions) => {
-            parked.round_state.end_round();
-            match edge.pending_calls.next_state(parked) {
+            call.round_state.end_round();
+            match edge.pending_calls.next_state(call) {
                 Some(state) => {
                     let questions = questions.iter().map(|(key, question)| (key.clone(), question));
                     DispatchOutcome::Prompt(Ok(input_required(questions, Some(&state))))
                 }
                 None => {
-                    edge.pending_calls.cancel(parked);
+                    edge.pending_calls.cancel(call);
                     DispatchOutcome::Failed
                 }
             }

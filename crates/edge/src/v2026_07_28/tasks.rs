@@ -57,15 +57,15 @@ pub(crate) async fn call_tool(edge: &EdgeState, ctx: &CallContext, call: CallToo
 pub(crate) async fn request_task(
     edge: &EdgeState,
     ctx: &CallContext,
-    verb: TaskOperation,
+    operation: TaskOperation,
     id: &str,
-    rest: Members,
+    extra: Members,
 ) -> Result<Reply, Error> {
     if !ctx.client.capabilities().supports_tasks() {
         return Err(Error::MissingCapability(Capability::Tasks));
     }
     let handle = edge.task_ids.open_id(&ctx.caller, id).ok_or(Error::UnknownTask)?;
-    let mut reply = edge.gateway.task(ctx, TaskRequest { operation: verb, handle, extra: rest }).await?;
+    let mut reply = edge.gateway.task(ctx, TaskRequest { operation, handle, extra }).await?;
     if reply.members.get(TASK_ID).is_some() {
         reply.members.insert(TASK_ID, Json::string(id));
     }

@@ -68,9 +68,9 @@ fn quantize_group(values: &[f32; GROUP]) -> Group {
     for rounded in &rounded {
         sum += rounded;
     }
-    let mut fours = [0_i32; GROUP / 4];
-    for (four, bytes) in fours.iter_mut().zip(rounded.as_chunks::<4>().0) {
+    let mut packed = [0_i32; GROUP / 4];
+    for (four, bytes) in packed.iter_mut().zip(rounded.as_chunks::<4>().0) {
         *four = (bytes[0] & 255) | (bytes[1] & 255) << 8 | (bytes[2] & 255) << 16 | bytes[3] << 24;
     }
-    Group { packed: fours, scale, zero_point_correction: 8 * sum }
+    Group { packed, scale, zero_point_correction: 8 * sum }
 }

@@ -89,9 +89,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl CallerViews {
-    /// Creates an empty table for the backends with the indices `places`.
-    pub(crate) fn new(places: Vec<usize>) -> Self {
-        Self { backend_indices: places, table: Mutex::default(), catalogues: Mutex::default() }
+    /// Creates an empty table for the backends with the indices `backend_indices`.
+    pub(crate) fn new(backend_indices: Vec<usize>) -> Self {
+        Self { backend_indices, table: Mutex::default(), catalogues: Mutex::default() }
     }
 
     /// True when no backend uses the callers' own credentials.
@@ -299,9 +299,9 @@ impl CallerViews {
 }
 
 impl ListingKey {
-    fn new((place, part): &(usize, BackendListing)) -> Self {
+    fn new((backend_index, part): &(usize, BackendListing)) -> Self {
         Self {
-            backend_index: *place,
+            backend_index: *backend_index,
             is_available: part.is_available,
             inventory: Arc::as_ptr(&part.inventory).addr(),
         }

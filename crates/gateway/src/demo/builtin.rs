@@ -117,7 +117,7 @@ pub(crate) fn glossary() -> BuiltIn {
 fn server(
     tools: &str,
     instructions: &'static str,
-    run: impl Fn(&str, &Arguments) -> Option<Reply> + Send + Sync + 'static,
+    handler: impl Fn(&str, &Arguments) -> Option<Reply> + Send + Sync + 'static,
 ) -> BuiltIn {
     let definitions = Json::parse(tools.to_owned()).and_then(|json| json.elements()).unwrap_or_default();
     let offered = definitions.iter().filter_map(|definition| {
@@ -132,7 +132,7 @@ fn server(
         definition: offered.definition,
         overrides: ToolOverride::default(),
     });
-    Arc::new(Server { tools: Arc::new(tools.collect()), instructions, handler: Box::new(run) })
+    Arc::new(Server { tools: Arc::new(tools.collect()), instructions, handler: Box::new(handler) })
 }
 
 impl GatewayInfo for Server {

@@ -4,8 +4,8 @@ fn at(uptime_s: u64, unix_s: u64, generation: u64) -> Now {
     Now { uptime: Duration::from_secs(uptime_s), unix_s, generation }
 }
 
-fn validity(forget_at_s: u64, until_s: Option<u64>) -> Validity {
-    Validity { forget_at: Duration::from_secs(forget_at_s), expires_unix_s: until_s }
+fn validity(forget_at_s: u64, expires_unix_s: Option<u64>) -> Validity {
+    Validity { forget_at: Duration::from_secs(forget_at_s), expires_unix_s }
 }
 
 #[test]

@@ -16,14 +16,14 @@ const DEPTH_MAX: usize = 12;
 /// Maximum number of bytes of text that are taken from one schema.
 const BYTES_MAX: usize = 16 * 1024;
 
-/// Calls `each` with every text of the schema that may describe the tool. A schema that is not valid JSON
+/// Calls `on_text` with every text of the schema that may describe the tool. A schema that is not valid JSON
 /// yields the texts before the fault.
-pub(super) fn each_text(schema: &Json, each: &mut dyn FnMut(&str)) {
-    let mut walk = TextCollector { on_text: each, bytes_left: BYTES_MAX };
+pub(super) fn each_text(schema: &Json, on_text: &mut dyn FnMut(&str)) {
+    let mut collector = TextCollector { on_text, bytes_left: BYTES_MAX };
     let mut reader = serde_json::Deserializer::from_str(schema.as_str());
     // The texts before a fault have been emitted; the rest of a malformed schema yields no words.
-    let _ =
-        SchemaVisitor { collector: &mut walk, kind: ValueKind::Schema, depth: 0 }.deserialize(&mut reader);
+    let _ = SchemaVisitor { collector: &mut collector, kind: ValueKind::Schema, depth: 0 }
+        .deserialize(&mut reader);
 }
 
 struct TextCollector<'a> {
@@ -84,18 +84,17 @@ impl<'de> Visitor<'de> for SchemaVisitor<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        let (within, depth) = (self.kind, self.depth + 1);
-        while elements
-            .next_element_seed(SchemaVisitor { collector: self.collector, kind: within, depth })?
-            .is_some()
-        {}
+        let (kind, depth) = (self.kind, self.depth + 1);
+        while elements.next_element_seed(SchemaVisitor { collector: self.collector, kind, depth })?.is_some()
+        {
+        }
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let depth = self.depth + 1;
         while let Some(key) = members.next_key::<std::borrow::Cow<'de, str>>()? {
-            let within = match self.kind {
+            let kind = match self.kind {
                 ValueKind::Schema => member_of_schema(&key),
                 ValueKind::Named => {
                     self.collector.emit(&key);
@@ -104,12 +103,10 @@ impl<'de> Visitor<'de> for SchemaVisitor<'_, '_> {
                 ValueKind::Definitions => Some(ValueKind::Schema),
                 ValueKind::Text => None,
             };
-            match within {
-                Some(within) => members.next_value_seed(SchemaVisitor {
-                    collector: self.collector,
-                    kind: within,
-                    depth,
-                })?,
+            match kind {
+                Some(kind) => {
+                    members.next_value_seed(SchemaVisitor { collector: self.collector, kind, depth })?
+                }
                 None => members.next_value::<IgnoredAny>().map(drop)?,
             }
         }

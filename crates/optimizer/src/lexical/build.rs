@@ -21,22 +21,23 @@ impl LexicalIndex {
         let mut stem_ids: AHashMap<&str, u32> = AHashMap::new();
         let mut stems: Vec<&str> = Vec::new();
         let mut postings = Vec::new();
-        for (place, document) in documents.iter().enumerate() {
+        for (document_index, document) in documents.iter().enumerate() {
             let lengths = document.lengths();
             for (stem, counts) in document.entries() {
-                let met = *stem_ids.entry(stem).or_insert_with(|| {
+                let stem_id = *stem_ids.entry(stem).or_insert_with(|| {
                     stems.push(stem);
                     stems.len() as u32 - 1
                 });
                 postings.push(Posting {
-                    stem_id: met,
-                    document_index: place as u32,
+                    stem_id,
+                    document_index: document_index as u32,
                     strength: strength(counts, lengths),
                 });
             }
         }
         let (order, terms) = sort_stems(&stems);
-        let vocabulary = Vocabulary::build(order.iter().filter_map(|&met| stems.get(met as usize).copied()));
+        let vocabulary =
+            Vocabulary::build(order.iter().filter_map(|&stem_id| stems.get(stem_id as usize).copied()));
         let term =
             |posting: &Posting| terms.get(posting.stem_id as usize).copied().unwrap_or_default() as usize;
         let mut starts = vec![0_u32; stems.len() + 1];
@@ -49,18 +50,18 @@ impl LexicalIndex {
             *start = sum;
         }
         let mut next = starts.clone();
-        let (mut places, mut strengths) = (vec![0; postings.len()], vec![0; postings.len()]);
+        let (mut document_indices, mut strengths) = (vec![0; postings.len()], vec![0; postings.len()]);
         // Documents are visited in order, so the document indices of each term ascend.
         for posting in &postings {
             let slot = &mut next[term(posting)];
-            places[*slot as usize] = posting.document_index;
+            document_indices[*slot as usize] = posting.document_index;
             strengths[*slot as usize] = posting.strength;
             *slot += 1;
         }
         Self {
             vocabulary,
             starts: starts.into(),
-            document_indices: places.into(),
+            document_indices: document_indices.into(),
             strengths: strengths.into(),
             document_count: documents.len(),
         }

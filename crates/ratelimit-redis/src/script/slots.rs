@@ -44,7 +44,7 @@ impl Scripts {
     #[must_use]
     pub fn report<'a>(
         &'a self,
-        home: Option<&'a str>,
+        partition: Option<&'a str>,
         reports: &'a [SlotReport],
         lease: Duration,
     ) -> ScriptCall<'a> {
@@ -55,7 +55,7 @@ impl Scripts {
             said
         });
         ScriptCall {
-            partition: home,
+            partition,
             keys: reports.iter().map(|report| &*report.key).collect(),
             args: std::iter::once(millis(lease).to_string().into_bytes()).chain(said).collect(),
             ..self.other_call(&self.report)
@@ -141,14 +141,14 @@ mod tests {
         let lengths = |call: &ScriptCall<'_>| call.args().iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(lengths(&call), [31 + 2 * 5, 0, 32, 0]);
         let rate = Rate::new(10, Duration::from_secs(1), 10).unwrap();
-        let home = Some("ann".into());
+        let partition = Some("ann".into());
         let bucket = RemoteBucket {
             key: "c".into(),
             rate,
             cost: 1,
             mode: Mode::Enforce,
             shadow_rule: None,
-            partition: home,
+            partition,
             period: None,
             legacy_keys: None,
         };

@@ -65,8 +65,8 @@ impl SlotStore for RedisStore {
     ) -> BoxFuture<'a, Result<(SlotVerdict, RemoteVerdict), StoreFailure>> {
         let (shared, request, buckets) = (self.inner.clone(), request.clone(), buckets.clone());
         Box::pin(async move {
-            let question = Box::pin(shared.clone().acquire(request, buckets.clone()));
-            let mut entering = AcquireGuard { store: shared, buckets, acquisition: Some(question) };
+            let acquisition = Box::pin(shared.clone().acquire(request, buckets.clone()));
+            let mut entering = AcquireGuard { store: shared, buckets, acquisition: Some(acquisition) };
             let (verdict, grant) = entering.finish().await?;
             Ok((verdict, grant.verdict(&entering.buckets, 0)))
         })

@@ -181,8 +181,8 @@ struct Runner {
 
 impl Runner {
     async fn run(&mut self, (buckets, steps): &Trace) -> Result<(), TestCaseError> {
-        let place = |(place, (rate, cost, mode)): (usize, &(Rate, u32, Mode))| RemoteBucket {
-            key: format!("shared:{place}").into(),
+        let index = |(index, (rate, cost, mode)): (usize, &(Rate, u32, Mode))| RemoteBucket {
+            key: format!("shared:{index}").into(),
             rate: *rate,
             cost: *cost,
             mode: *mode,
@@ -191,7 +191,7 @@ impl Runner {
             period: None,
             legacy_keys: None,
         };
-        let mut request = AdmitRequest { buckets: buckets.iter().enumerate().map(place).collect() };
+        let mut request = AdmitRequest { buckets: buckets.iter().enumerate().map(index).collect() };
         let (mut model, mut last) = (Model::default(), None);
         let mut now: u64 = 1 << 50;
         redis::cmd("FLUSHALL").query_async::<()>(&mut self.connection).await.unwrap();
@@ -274,9 +274,9 @@ impl Runner {
             prop_assert_eq!(grant.levels.as_slice(), levels.as_slice());
         }
         let mut paid = None;
-        for place in 0..u32::from(want) {
-            let (ours, theirs) = (grant.verdict(request, place), model.admit(request, at));
-            prop_assert_eq!(&ours, &theirs, "call {} of {} at {:?} of {:?}", place, want, at, request);
+        for index in 0..u32::from(want) {
+            let (ours, theirs) = (grant.verdict(request, index), model.admit(request, at));
+            prop_assert_eq!(&ours, &theirs, "call {} of {} at {:?} of {:?}", index, want, at, request);
             if theirs.admitted {
                 paid = Some(theirs);
             }
@@ -330,10 +330,10 @@ async fn the_largest_debts_are_exact(kind: ServerKind) {
     let mut player =
         Runner { connection: server.connection().await, scripts: Scripts::new("t:{a:b}:".to_owned()) };
     let start = Micros(1);
-    for (place, tokens) in [7, 11, 1_000_003, 1_000_000_007].into_iter().enumerate() {
+    for (index, tokens) in [7, 11, 1_000_003, 1_000_000_007].into_iter().enumerate() {
         let rate = Rate::new(tokens, Duration::from_micros(69_431 * 20_394_401), 6361).unwrap();
         for tokens in [6362, 9001, 12_721, 12_722] {
-            let request = crate::server::admit_request(&[(&format!("debt:{place}:{tokens}"), rate)]);
+            let request = crate::server::admit_request(&[(&format!("debt:{index}:{tokens}"), rate)]);
             let mut model = Model::default();
             player.adjust(&debt(&request.buckets[0], tokens), start).await;
             model.adjust(&request.buckets[0], -rate.units(tokens), start, start);

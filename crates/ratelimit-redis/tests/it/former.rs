@@ -36,14 +36,15 @@ async fn write_legacy(server: &Server, key: &str, rate: &Rate, left: u64) {
     server.run::<()>(redis::cmd("SET").arg(format!("{HEAD}2:{key}")).arg(value)).await;
 }
 
-fn one_bucket_request(key: &str, rate: Rate, former: LegacyKeys) -> AdmitRequest {
-    let bucket = RemoteBucket { legacy_keys: Some(Arc::new(former)), ..bucket(key, rate, 1, Mode::Enforce) };
+fn one_bucket_request(key: &str, rate: Rate, legacy_keys: LegacyKeys) -> AdmitRequest {
+    let bucket =
+        RemoteBucket { legacy_keys: Some(Arc::new(legacy_keys)), ..bucket(key, rate, 1, Mode::Enforce) };
     AdmitRequest { buckets: std::iter::once(bucket).collect() }
 }
 
 fn by_window_index(keys: &[&str], is_only_window: bool) -> LegacyKeys {
-    let by_place = keys.iter().map(|key| (*key).to_owned()).collect();
-    LegacyKeys { by_window_index: by_place, is_only_window, reference: None }
+    let by_window_index = keys.iter().map(|key| (*key).to_owned()).collect();
+    LegacyKeys { by_window_index, is_only_window, reference: None }
 }
 
 async fn levels_of_older_versions_are_found_by_their_rate(kind: ServerKind) {

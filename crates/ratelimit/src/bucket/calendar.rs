@@ -95,19 +95,19 @@ impl PartialEq for Calendar {
 impl Eq for Calendar {}
 
 impl Calendar {
-    /// Periods of `per` in the IANA time zone `zone_name`, such as `Europe/Berlin`. They begin at the local
+    /// Periods of `unit` in the IANA time zone `zone_name`, such as `Europe/Berlin`. They begin at the local
     /// time `resets_at` (`HH:MM`): of each day, of each Monday, or of the first day of each month. For hours
     /// only the minutes count.
     ///
     /// # Errors
     /// [`CalendarError`] if the time zone or the time is not valid. Its text is a sentence without a subject.
-    pub fn new(per: PeriodUnit, zone_name: &str, resets_at: &str) -> Result<Self, CalendarError> {
+    pub fn new(unit: PeriodUnit, zone_name: &str, resets_at: &str) -> Result<Self, CalendarError> {
         let zone = TimeZone::get(zone_name).map_err(|_| CalendarError::Zone)?;
         let resets_at = parse_clock_time(resets_at).ok_or(CalendarError::Time)?;
-        if per == PeriodUnit::Hour && resets_at.hour() != 0 {
+        if unit == PeriodUnit::Hour && resets_at.hour() != 0 {
             return Err(CalendarError::Hour);
         }
-        Ok(Self { unit: per, zone, zone_name: zone_name.into(), resets_at, cached: Mutex::default() })
+        Ok(Self { unit, zone, zone_name: zone_name.into(), resets_at, cached: Mutex::default() })
     }
 
     /// The unit of the periods.

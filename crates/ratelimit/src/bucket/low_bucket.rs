@@ -26,7 +26,7 @@ impl LowBucket {
             return None;
         }
         let mut scarcest: Option<(Self, i64)> = None;
-        for (place, (bucket, level)) in plan.buckets.iter().zip(levels).enumerate() {
+        for (index, (bucket, level)) in plan.buckets.iter().zip(levels).enumerate() {
             // Capacities stay below 2^53, so a hundred times a level is exact.
             let capacity = bucket.rate.capacity();
             if bucket.mode != Mode::Enforce || level * 100 >= capacity * i64::from(below_percent) {
@@ -36,7 +36,7 @@ impl LowBucket {
                 i128::from(level) * i128::from(*full) < i128::from(other.level) * i128::from(capacity)
             };
             if scarcest.as_ref().is_none_or(scarcer) {
-                scarcest = Some((Self { index: place, level }, capacity));
+                scarcest = Some((Self { index, level }, capacity));
             }
         }
         scarcest.map(|(low_bucket, _)| low_bucket)

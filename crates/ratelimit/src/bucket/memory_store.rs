@@ -114,8 +114,8 @@ impl MemoryStore {
             empty_buckets_without_user(plan, &entries, &mut levels);
         }
         let asked = plan.buckets.iter().zip(&levels);
-        let mut bill = Charges::default();
-        if !bill.try_charge(asked.map(|(bucket, level)| (*level, bucket.cost_units, bucket.mode))) {
+        let mut charges = Charges::default();
+        if !charges.try_charge(asked.map(|(bucket, level)| (*level, bucket.cost_units, bucket.mode))) {
             return AdmitOutcome::Refused(bucket_refusal(self.snapshots(plan, &levels)));
         }
         // After the buckets: a call that cannot pay takes no slot from others, not even for a moment.
@@ -125,7 +125,7 @@ impl MemoryStore {
         }
         entries.enforced.ensure_inserted();
         entries.shadow.ensure_inserted();
-        self.spend(plan, (&mut shared_buckets, &mut entries), (&levels, &bill), now);
+        self.spend(plan, (&mut shared_buckets, &mut entries), (&levels, &charges), now);
         for (slots, _) in plan
             .slot_limits
             .iter()
@@ -138,16 +138,16 @@ impl MemoryStore {
         }
         let after = plan.buckets.iter().zip(&levels);
         let after = after.map(|(bucket, level)| level.saturating_sub(bucket.cost_units));
-        let scarce = LowBucket::find(plan, after, self.planner.policy().remaining_hints.below_percent);
+        let low_bucket = LowBucket::find(plan, after, self.planner.policy().remaining_hints.below_percent);
         let user = entries.enforced.key.or(entries.shadow.key);
         AdmitOutcome::Admitted(Receipt {
             store: self,
             plan,
             user,
-            charges: bill,
+            charges,
             paid_at: now,
             slots_held: holds,
-            low_bucket: scarce,
+            low_bucket,
         })
     }
 
@@ -264,8 +264,8 @@ impl MemoryStore {
         now: Micros,
     ) {
         let mut shared_buckets = shared_buckets.iter_mut();
-        let UserEntries { enforced: in_force, shadow: on_trial } = entries;
-        let (mut in_force, mut on_trial) = (in_force.record_mut(), on_trial.record_mut());
+        let UserEntries { enforced, shadow } = entries;
+        let (mut enforced, mut shadow) = (enforced.record_mut(), shadow.record_mut());
         for ((bucket, level), pays) in plan.buckets.iter().zip(levels).zip(&charges.pays) {
             let units = (*level, level - bucket.cost_units);
             let user = match &bucket.storage {
@@ -277,8 +277,8 @@ impl MemoryStore {
                     }
                     continue;
                 }
-                LevelStorage::User => &mut in_force,
-                LevelStorage::ShadowUser => &mut on_trial,
+                LevelStorage::User => &mut enforced,
+                LevelStorage::ShadowUser => &mut shadow,
             };
             if let Some(user) = user.as_deref_mut().filter(|_| *pays) {
                 size_merge::merge_size(user, bucket, &self.planner, now);

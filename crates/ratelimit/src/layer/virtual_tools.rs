@@ -24,29 +24,29 @@ impl VirtualRateLimited {
     /// returned as it is.
     #[must_use]
     pub fn wrap(inner: SharedGateway, limiter: Arc<Limiter>, tools: &[Tool]) -> SharedGateway {
-        let bound = limiter.virtual_tool_plans(tools);
-        if bound.is_empty() {
+        let tool_plan = limiter.virtual_tool_plans(tools);
+        if tool_plan.is_empty() {
             return inner;
         }
-        Arc::new(Self { inner, limiter, tool_plans: bound })
+        Arc::new(Self { inner, limiter, tool_plans: tool_plan })
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for VirtualRateLimited {
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
-        let Some(bound) = self.tool_plans.get(&request.name) else {
+        let Some(tool_plan) = self.tool_plans.get(&request.name) else {
             return self.inner.call_tool(ctx, request);
         };
         Box::pin(async move {
             // Nothing is refunded for a call that was refused further inside: the virtual tool did its work.
-            let bound = self.limiter.plan_call(bound, ctx, request.arguments.as_ref(), false)?;
-            let mut permit = self.limiter.admit(&bound, ctx).await?;
-            let arguments = settlement_arguments(&bound, &request);
-            let holding = permit.hold_slots(&self.limiter, &bound, ctx);
+            let tool_plan = self.limiter.plan_call(tool_plan, ctx, request.arguments.as_ref(), false)?;
+            let mut permit = self.limiter.admit(&tool_plan, ctx).await?;
+            let arguments = settlement_arguments(&tool_plan, &request);
+            let holding = permit.hold_slots(&self.limiter, &tool_plan, ctx);
             let outcome = self.inner.call_tool(holding.as_ref().unwrap_or(ctx), request).await;
             if let (Ok(reply), Some(arguments)) = (&outcome, arguments)
-                && let Some(owed) = compute_settlement(&bound, &ctx.caller, arguments.as_ref(), reply)
+                && let Some(owed) = compute_settlement(&tool_plan, &ctx.caller, arguments.as_ref(), reply)
             {
                 permit.settle(&self.limiter, &owed);
             }

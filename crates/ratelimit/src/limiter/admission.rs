@@ -63,9 +63,10 @@ impl Refusal {
 
 impl Refusal {
     /// A refusal by one bucket that this replica leases tokens of.
-    pub(super) fn by_lease(tool_plan: &ToolPlan, place: usize, wait: Wait) -> Self {
-        let error = Error::RateLimited(Box::new(bucket_rate_limit(tool_plan, &tool_plan.plan, place, wait)));
-        let Some(bucket) = tool_plan.plan.buckets.get(place) else { return error.into() };
+    pub(super) fn by_lease(tool_plan: &ToolPlan, limit_index: usize, wait: Wait) -> Self {
+        let error =
+            Error::RateLimited(Box::new(bucket_rate_limit(tool_plan, &tool_plan.plan, limit_index, wait)));
+        let Some(bucket) = tool_plan.plan.buckets.get(limit_index) else { return error.into() };
         let missing = match wait {
             Wait::None => 0,
             Wait::Micros(micros) => {
@@ -75,7 +76,7 @@ impl Refusal {
         };
         // The level that has this wait.
         let level = bucket.cost_units.saturating_sub(missing);
-        Self::by_buckets(error, &tool_plan.plan, &levels_or_full(&tool_plan.plan, &[place], &[level]))
+        Self::by_buckets(error, &tool_plan.plan, &levels_or_full(&tool_plan.plan, &[limit_index], &[level]))
     }
 }
 
@@ -246,8 +247,8 @@ impl Limiter {
         let waits: Vec<Wait> = self.memory.peek(plan, user.local).iter().map(wait).collect();
         let too_long =
             plan.buckets.iter().zip(&waits).any(|(bucket, wait)| *wait > Wait::Micros(bucket.wait_max));
-        let (place, wait) = waits.into_iter().enumerate().rev().max_by_key(|(_, wait)| *wait)?;
-        too_long.then(|| Error::RateLimited(Box::new(bucket_rate_limit(tool_plan, plan, place, wait))))
+        let (limit_index, wait) = waits.into_iter().enumerate().rev().max_by_key(|(_, wait)| *wait)?;
+        too_long.then(|| Error::RateLimited(Box::new(bucket_rate_limit(tool_plan, plan, limit_index, wait))))
     }
 
     async fn wait_and_admit<'a>(
@@ -260,9 +261,9 @@ impl Limiter {
         let queue_user = user.local.unwrap_or_else(|| self.fairness_key(ctx));
         let mut waiter = match self.wait_queues.enqueue(self.wait_context(), queue_user, needs) {
             Ok(waiter) => waiter,
-            Err((place, wait)) => {
+            Err((limit_index, wait)) => {
                 return Err(
-                    refusal.map_or_else(|| too_late_error(tool_plan, place, wait), |known| known.error)
+                    refusal.map_or_else(|| too_late_error(tool_plan, limit_index, wait), |known| known.error)
                 );
             }
         };
@@ -282,10 +283,12 @@ impl Limiter {
                     }
                     Err(refused) => refusal = Some(refused),
                 },
-                NextStep::GiveUp(place, wait) => break Err(too_late_error(tool_plan, place, wait)),
-                NextStep::Wait(place, until) => {
+                NextStep::GiveUp(limit_index, wait) => {
+                    break Err(too_late_error(tool_plan, limit_index, wait));
+                }
+                NextStep::Wait(limit_index, until) => {
                     wait_record.get_or_insert_with(|| WaitRecord::begin(&*self.observer));
-                    let rule = || rule_at(tool_plan, place).0;
+                    let rule = || rule_at(tool_plan, limit_index).0;
                     progress.report_if_due(self.clock.now(), &rule(), || waiter.forecast());
                     waiter.sleep_until(progress.next_report_at().map_or(until, |next| next.min(until))).await;
                 }
@@ -315,33 +318,33 @@ impl Limiter {
 }
 
 /// The rule at an index of the plan, and its scope.
-fn rule_at(tool_plan: &ToolPlan, place: LimitIndex) -> (String, LimitScope) {
-    let found = match place {
-        LimitIndex::Bucket(place) => {
-            tool_plan.plan.buckets.get(place).map(|bucket| (&bucket.rule, bucket.scope))
+fn rule_at(tool_plan: &ToolPlan, limit_index: LimitIndex) -> (String, LimitScope) {
+    let found = match limit_index {
+        LimitIndex::Bucket(limit_index) => {
+            tool_plan.plan.buckets.get(limit_index).map(|bucket| (&bucket.rule, bucket.scope))
         }
-        LimitIndex::Slots(place) => {
-            tool_plan.plan.slot_limits.get(place).map(|slots| (&slots.rule, slots.scope))
+        LimitIndex::Slots(limit_index) => {
+            tool_plan.plan.slot_limits.get(limit_index).map(|slots| (&slots.rule, slots.scope))
         }
     };
     found.map_or((String::new(), LimitScope::Server), |(rule, scope)| (rule.to_string(), scope))
 }
 
 /// The refusal of a call whose turn does not come in time.
-fn too_late_error(tool_plan: &ToolPlan, place: LimitIndex, wait: Option<u64>) -> Error {
-    let limit = match place {
-        LimitIndex::Bucket(place) => {
+fn too_late_error(tool_plan: &ToolPlan, limit_index: LimitIndex, wait: Option<u64>) -> Error {
+    let limit = match limit_index {
+        LimitIndex::Bucket(limit_index) => {
             let wait = wait.map_or(Wait::UntilReleased, Wait::Micros);
-            bucket_rate_limit(tool_plan, &tool_plan.plan, place, wait)
+            bucket_rate_limit(tool_plan, &tool_plan.plan, limit_index, wait)
         }
-        LimitIndex::Slots(_) => slots_full_limit(tool_plan, place),
+        LimitIndex::Slots(_) => slots_full_limit(tool_plan, limit_index),
     };
     Error::RateLimited(Box::new(limit))
 }
 
 /// The refusal by a limit on calls in flight.
-pub(super) fn slots_full_limit(tool_plan: &ToolPlan, place: LimitIndex) -> RateLimit {
-    let (rule, scope) = rule_at(tool_plan, place);
+pub(super) fn slots_full_limit(tool_plan: &ToolPlan, limit_index: LimitIndex) -> RateLimit {
+    let (rule, scope) = rule_at(tool_plan, limit_index);
     RateLimit {
         operation: tool_plan.limited.clone(),
         rule,

@@ -142,9 +142,9 @@ impl Limiter {
         user: &LimitedUser,
     ) -> Result<SmallVec<[i64; 4]>, Error> {
         let mut levels = levels_or_full(plan, &[], &[]);
-        for StoreBatch { indices: places, request: ask } in store_batches(plan, self.plan_view(user, false)) {
-            let store_levels = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
-            for (index, level) in places.iter().zip(store_levels) {
+        for StoreBatch { indices, request } in store_batches(plan, self.plan_view(user, false)) {
+            let store_levels = sharing.store.peek(&request).await.map_err(|_| Error::LimitsUnavailable)?;
+            for (index, level) in indices.iter().zip(store_levels) {
                 if let Some(known) = levels.get_mut(*index) {
                     *known = level;
                 }

@@ -100,12 +100,10 @@ impl Limiter {
         chosen: &[bool],
         action: OperatorAction,
     ) -> Result<(), Error> {
-        for StoreBatch { indices: places, request: ask } in
-            store_batches(&tool_plan.plan, self.plan_view(user, false))
-        {
-            let changes: Vec<Adjustment> = places
+        for StoreBatch { indices, request } in store_batches(&tool_plan.plan, self.plan_view(user, false)) {
+            let changes: Vec<Adjustment> = indices
                 .iter()
-                .zip(ask.buckets)
+                .zip(request.buckets)
                 .filter(|(index, _)| chosen.get(**index) == Some(&true))
                 .filter_map(|(index, mut bucket)| {
                     bucket.cost = COST_OF_ANY_CALL;

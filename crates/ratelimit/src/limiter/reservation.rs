@@ -156,14 +156,14 @@ impl Limiter {
     ) -> Result<ReservedCalls, Error> {
         let (limiter, caller) = (self.clone(), self.fairness_key(ctx));
         let Some(all) = ToolPlan::combined(&wanted) else {
-            let (user, entries) = (LimitedUser::default(), Mutex::default());
+            let (user, groups) = (LimitedUser::default(), Mutex::default());
             return Ok(ReservedCalls {
                 limiter,
                 caller_key: caller,
                 user,
                 paid_at: None,
                 refunds_unused: true,
-                groups: entries,
+                groups,
             });
         };
         if all.plan.buckets.len() > BUCKETS_MAX {
@@ -191,19 +191,12 @@ impl Limiter {
             let index = all.plan.buckets.iter().position(|known| is_same_bucket(known, bucket));
             index.and_then(|index| paid.get(index).copied()).unwrap_or(false)
         };
-        let group = |(bound, left): (Arc<ToolPlan>, u32)| {
-            let pays = bound.plan.buckets.iter().map(pays).collect();
-            ReservedGroup { pays, remaining: left, tool_plan: bound }
+        let group = |(tool_plan, left): (Arc<ToolPlan>, u32)| {
+            let pays = tool_plan.plan.buckets.iter().map(pays).collect();
+            ReservedGroup { pays, remaining: left, tool_plan }
         };
-        let entries = Mutex::new(wanted.into_iter().map(group).collect());
-        Ok(ReservedCalls {
-            limiter,
-            caller_key: caller,
-            user,
-            paid_at,
-            refunds_unused: true,
-            groups: entries,
-        })
+        let groups = Mutex::new(wanted.into_iter().map(group).collect());
+        Ok(ReservedCalls { limiter, caller_key: caller, user, paid_at, refunds_unused: true, groups })
     }
 
     /// Which buckets of the plan have paid.
@@ -245,10 +238,10 @@ impl Limiter {
     pub(super) fn paid_round(
         &self,
         ctx: &CallContext,
-        bound: &Arc<ToolPlan>,
+        tool_plan: &Arc<ToolPlan>,
         permit: &Permit<'_>,
     ) -> PaidRound {
-        let mut user = self.limited_user(bound, ctx).unwrap_or_default();
+        let mut user = self.limited_user(tool_plan, ctx).unwrap_or_default();
         if let Some(receipt) = permit.local.as_ref().filter(|_| self.sharing.is_none()) {
             user.local = receipt.user();
         }
@@ -256,15 +249,15 @@ impl Limiter {
             caller_key: self.fairness_key(ctx),
             user,
             paid_at: self.paid_at(permit),
-            tool_plan: bound.clone(),
-            pays: self.paid_buckets(bound, permit).into(),
+            tool_plan: tool_plan.clone(),
+            pays: self.paid_buckets(tool_plan, permit).into(),
         }
     }
 
     /// The shared store's names of those buckets of a plan that have paid.
     fn paying_buckets(&self, tool_plan: &ToolPlan, user: &LimitedUser, pays: &[bool]) -> Vec<RemoteBucket> {
-        let paid = |StoreBatch { indices: places, request: ask }: StoreBatch| {
-            let buckets = places.into_iter().zip(ask.buckets);
+        let paid = |StoreBatch { indices, request }: StoreBatch| {
+            let buckets = indices.into_iter().zip(request.buckets);
             buckets.filter(|(index, _)| pays.get(*index) == Some(&true)).map(|(_, bucket)| bucket)
         };
         store_batches(&tool_plan.plan, self.plan_view(user, false)).into_iter().flat_map(paid).collect()
@@ -300,16 +293,9 @@ impl ReservedCalls {
 impl ReservedCalls {
     /// The payment of a call's first round, as a reservation of one call for the next round.
     pub(super) fn for_round(limiter: &Arc<Limiter>, paid: PaidRound) -> Self {
-        let PaidRound { caller_key: caller, user, paid_at, tool_plan: bound, pays } = paid;
-        let entries = Mutex::new(vec![ReservedGroup { tool_plan: bound, pays, remaining: 1 }]);
-        Self {
-            limiter: limiter.clone(),
-            caller_key: caller,
-            user,
-            paid_at,
-            refunds_unused: false,
-            groups: entries,
-        }
+        let PaidRound { caller_key: caller, user, paid_at, tool_plan, pays } = paid;
+        let groups = Mutex::new(vec![ReservedGroup { tool_plan, pays, remaining: 1 }]);
+        Self { limiter: limiter.clone(), caller_key: caller, user, paid_at, refunds_unused: false, groups }
     }
 
     /// Takes one prepaid call that is charged like `tool_plan`, if the caller is the one who reserved the budget.
@@ -318,12 +304,12 @@ impl ReservedCalls {
             return None;
         }
         let mut groups = self.groups.lock();
-        let (place, group) = groups
+        let (index, group) = groups
             .iter_mut()
             .enumerate()
             .find(|(_, group)| group.remaining > 0 && group.tool_plan.is_charged_like(tool_plan))?;
         group.remaining -= 1;
-        Some(PrepaidCall { reserved: self, index: place, is_spent: false })
+        Some(PrepaidCall { reserved: self, index, is_spent: false })
     }
 
     /// Whether a prepaid call is left that was not made.
@@ -359,11 +345,11 @@ impl SpentCall<'_> {
 
     /// What was paid for a call that waits for its next round; `None` when the reserved group is not known.
     pub(crate) fn paid_round(self) -> Option<PaidRound> {
-        let ReservedCalls { caller_key: caller, user, paid_at, groups: entries, .. } = self.reserved;
-        let entries = entries.lock();
-        let ReservedGroup { tool_plan: bound, pays, .. } = entries.get(self.index)?;
-        let (bound, pays) = (bound.clone(), pays.clone());
-        Some(PaidRound { caller_key: *caller, user: user.clone(), paid_at: *paid_at, tool_plan: bound, pays })
+        let ReservedCalls { caller_key: caller, user, paid_at, groups, .. } = self.reserved;
+        let groups = groups.lock();
+        let ReservedGroup { tool_plan, pays, .. } = groups.get(self.index)?;
+        let (tool_plan, pays) = (tool_plan.clone(), pays.clone());
+        Some(PaidRound { caller_key: *caller, user: user.clone(), paid_at: *paid_at, tool_plan, pays })
     }
 
     /// Returns the call to the reservation, because it certainly did not reach its backend.
@@ -387,8 +373,8 @@ impl Drop for ReservedCalls {
         if left.is_empty() || !self.refunds_unused {
             return;
         }
-        for ReservedGroup { tool_plan: bound, pays, remaining: left } in left {
-            self.apply_charge(&bound, &pays, &ReservationCharge::Unused(left));
+        for ReservedGroup { tool_plan, pays, remaining: left } in left {
+            self.apply_charge(&tool_plan, &pays, &ReservationCharge::Unused(left));
         }
         self.limiter.observer.on_refund("unused");
     }

@@ -69,16 +69,16 @@ impl ToolPlan {
 
     fn build(
         (planner, leases): (&Planner, Option<&Leases>),
-        asked: Arc<LimitedRequest>,
+        request: Arc<LimitedRequest>,
         variation: Variation,
         now: Micros,
     ) -> Self {
-        let plan = planner.plan_request(&asked, &variation, now);
+        let plan = planner.plan_request(&request, &variation, now);
         let leased = leases.map_or_else(LeasePlan::new, |leases| leases.plan(&plan));
         let slots = Plan { buckets: SmallVec::new(), ..plan.clone() };
         Self {
-            limited: asked.limited(),
-            request: asked,
+            limited: request.limited(),
+            request,
             plan,
             slots_only: slots,
             lease_plan: leased,

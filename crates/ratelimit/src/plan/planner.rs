@@ -147,13 +147,13 @@ impl Planner {
         let is_virtual = tool.target.is_virtual();
         let fits = || self.policy.tools.iter().enumerate().filter(|(_, rule)| rule.matches(tool));
         // A rule in shadow mode for this caller sets the cost in its own buckets only.
-        let trial = |(index, rule): (usize, &ToolRule)| {
+        let shadow_rule = |(index, rule): (usize, &ToolRule)| {
             (!rule.is_enforced_at(call.percentile)).then(|| u32::try_from(index).unwrap_or(u32::MAX))
         };
         let largest = |rules: &mut dyn Iterator<Item = (usize, &ToolRule)>| {
             rules.map(|(_, rule)| rule.cost.minimum).max().unwrap_or(NonZeroU32::MIN)
         };
-        let cost = largest(&mut fits().filter(|rule| trial(*rule).is_none()));
+        let cost = largest(&mut fits().filter(|rule| shadow_rule(*rule).is_none()));
         // At percentile zero the caller is within every percentage.
         let cost_max = largest(&mut fits().filter(|(_, rule)| rule.is_enforced_at(0)));
         let server = LimitSubject {
@@ -177,16 +177,18 @@ impl Planner {
                     .filter(|(other, known)| *other < index && known.config_path() == rule.config_path())
                     .count(),
                 target: (!rule.group).then(|| tool.target.clone()),
-                cost: trial((index, rule)).map_or(cost, |_| cost.max(rule.cost.minimum)),
+                cost: shadow_rule((index, rule)).map_or(cost, |_| cost.max(rule.cost.minimum)),
                 cost_max: if rule.is_enforced_at(0) { cost_max } else { cost_max.max(rule.cost.minimum) },
-                shadow_rule: trial((index, rule)),
+                shadow_rule: shadow_rule((index, rule)),
                 scopes: TOOL_SCOPES,
             }
         }));
         let mut plan = Plan::default();
         for (index, rule) in fits() {
-            let of =
-                |price: &Arc<Price>| RulePrice { price: price.clone(), shadow_rule: trial((index, rule)) };
+            let of = |price: &Arc<Price>| RulePrice {
+                price: price.clone(),
+                shadow_rule: shadow_rule((index, rule)),
+            };
             plan.variation_inputs.prices.extend(rule.cost.price.as_ref().map(of));
             plan.variation_inputs.settlements.extend(rule.cost.settle.as_ref().map(of));
         }

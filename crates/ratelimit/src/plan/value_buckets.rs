@@ -84,7 +84,7 @@ impl ValueBuckets {
             Some(owner) if self.has_chosen_max(owner, now, time) => (owner, None),
             _ => (value, owner),
         };
-        let cell = match self.buckets.entry((id, key)) {
+        let shared_bucket = match self.buckets.entry((id, key)) {
             Entry::Occupied(known) => known.get().shared_bucket.clone(),
             Entry::Vacant(free) => {
                 if let Some(owner) = owner {
@@ -99,7 +99,7 @@ impl ValueBuckets {
                 .clone()
             }
         };
-        (key, cell)
+        (key, shared_bucket)
     }
 
     /// Visits every bucket that a call has spent from.
@@ -221,25 +221,25 @@ mod tests {
     fn a_caller_who_makes_up_values_takes_no_places_from_others() {
         let mut value_buckets = ValueBuckets::default();
         let owner = |number: u128| Some(UserKey::new(number << 64));
-        let mut cell = |value: u128, owner: Option<UserKey>, now: u64| {
-            let (key, cell) = value_buckets.get_or_insert(
+        let mut shared_bucket = |value: u128, owner: Option<UserKey>, now: u64| {
+            let (key, shared_bucket) = value_buckets.get_or_insert(
                 (BucketId(0), UserKey::new(value), owner),
                 (0, usize::MAX),
                 &rate(),
                 (Micros(now), &|_| Micros(now)),
             );
-            *cell.lock() = Some(BucketState::full(&rate(), Micros(now)).with_units(0));
+            *shared_bucket.lock() = Some(BucketState::full(&rate(), Micros(now)).with_units(0));
             key
         };
         for value in 0..CHOSEN_COUNT_MAX as u128 {
-            assert_eq!(cell(10 + value, owner(1), 0), UserKey::new(10 + value));
+            assert_eq!(shared_bucket(10 + value, owner(1), 0), UserKey::new(10 + value));
         }
-        let beyond = cell(5000, owner(1), 1);
+        let beyond = shared_bucket(5000, owner(1), 1);
         assert_eq!(beyond, UserKey::new(1 << 64));
-        assert_eq!(cell(5001, owner(1), 2), beyond, "further values share one");
-        assert_eq!(cell(10, owner(1), 2), UserKey::new(10), "those that are known keep theirs");
-        assert_eq!(cell(6000, owner(2), 2), UserKey::new(6000), "another caller is not concerned");
+        assert_eq!(shared_bucket(5001, owner(1), 2), beyond, "further values share one");
+        assert_eq!(shared_bucket(10, owner(1), 2), UserKey::new(10), "those that are known keep theirs");
+        assert_eq!(shared_bucket(6000, owner(2), 2), UserKey::new(6000), "another caller is not concerned");
         // Buckets that are full again make room.
-        assert_eq!(cell(7000, owner(1), 20_000_000), UserKey::new(7000));
+        assert_eq!(shared_bucket(7000, owner(1), 20_000_000), UserKey::new(7000));
     }
 }

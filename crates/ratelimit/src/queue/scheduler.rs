@@ -175,7 +175,7 @@ impl Scheduler {
         &mut self,
         user: UserKey,
         needs: Needs,
-        since: Micros,
+        started_at: Micros,
         bounds: WaitBounds,
     ) -> Option<(Ticket, Arc<Notify>)> {
         let own = self.calls_by_user.get(&user).copied().unwrap_or(0);
@@ -185,20 +185,13 @@ impl Scheduler {
         self.calls_by_user.insert(user, own + 1);
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let bell = Arc::new(Notify::new());
-        let past = needs.iter().map(|_| false).collect();
+        let wake = Arc::new(Notify::new());
+        let granted = needs.iter().map(|_| false).collect();
         self.calls.insert(
             ticket,
-            WaitingCall {
-                user,
-                needs,
-                granted: past,
-                waiting_for: None,
-                started_at: since,
-                wake: bell.clone(),
-            },
+            WaitingCall { user, needs, granted, waiting_for: None, started_at, wake: wake.clone() },
         );
-        Some((ticket, bell))
+        Some((ticket, wake))
     }
 
     /// Takes every need that is available now, in order, until one has to be waited for.
@@ -253,8 +246,8 @@ impl Scheduler {
         let Some(call) = self.calls.get_mut(&ticket) else { return };
         let mut moved: SmallVec<[LimitKey; 4]> = SmallVec::new();
         for (index, own) in call.needs.iter_mut().enumerate() {
-            if let Some(stock) = levels.get(index) {
-                own.supply = stock.clone();
+            if let Some(supply) = levels.get(index) {
+                own.supply = supply.clone();
             }
             if index == need {
                 self.queues.entry(own.limit_key).or_insert_with(|| LimitQueue {

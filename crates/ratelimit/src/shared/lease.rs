@@ -133,9 +133,9 @@ impl Leases {
     /// The leased buckets of a plan. The same bucket shares its leased tokens between all plans.
     #[must_use]
     pub fn plan(&self, plan: &Plan) -> LeasePlan {
-        let leased = |(place, bucket): (usize, &PlannedBucket)| {
+        let leased = |(index, bucket): (usize, &PlannedBucket)| {
             bucket.lease_excess.map(|_| PlannedLease {
-                index: place,
+                index,
                 cost: u64::from(bucket.cost.get()),
                 mode: bucket.mode,
                 leased_bucket: self.leased_bucket(bucket),
@@ -152,8 +152,8 @@ impl Leases {
             let most = (u128::from(bucket.rate.refill()) * u128::from(self.duration / 2))
                 .div_ceil(u128::from(bucket.rate.unit().max(1)));
             let most = u64::try_from(most).unwrap_or(u64::MAX);
-            let stock = Mutex::new(LeaseBalance::new(self.duration, most));
-            Arc::new(LeasedBucket { remote: bucket, balance: stock, changed: Notify::new() })
+            let balance = Mutex::new(LeaseBalance::new(self.duration, most));
+            Arc::new(LeasedBucket { remote: bucket, balance, changed: Notify::new() })
         };
         self.leased_buckets.lock().entry(bucket.id).or_insert_with(make).clone()
     }
@@ -270,9 +270,9 @@ impl Leases {
     }
 
     /// Takes from the store in a task of its own, so that a cancelled call does not abort the take.
-    fn spawn_take(self: &Arc<Self>, reservoir: &Arc<LeasedBucket>, request: TakeRequest) {
-        let (leases, reservoir) = (self.clone(), reservoir.clone());
-        let mut delivery = TakeCompletion { leased_bucket: reservoir, is_finished: false };
+    fn spawn_take(self: &Arc<Self>, leased_bucket: &Arc<LeasedBucket>, request: TakeRequest) {
+        let (leases, leased_bucket) = (self.clone(), leased_bucket.clone());
+        let mut delivery = TakeCompletion { leased_bucket, is_finished: false };
         self.task_spawner.spawn(async move {
             let sent = leases.clock.now();
             let outcome = leases.store.take(&delivery.leased_bucket.remote, request).await;

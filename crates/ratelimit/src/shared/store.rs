@@ -302,26 +302,17 @@ pub(crate) fn store_batches(plan: &Plan, view: PlanView<'_>) -> SmallVec<[StoreB
 pub(crate) fn remote_bucket(
     bucket: &crate::plan::PlannedBucket,
     user: Option<&SharedUser>,
-    home: Option<&Arc<str>>,
+    partition: Option<&Arc<str>>,
 ) -> RemoteBucket {
-    let (key, home) = match (&bucket.storage, user) {
+    let (key, partition) = match (&bucket.storage, user) {
         (LevelStorage::User | LevelStorage::ShadowUser, Some(user)) => {
-            (format!("{}:{}", bucket.key, user.digest).into(), home.cloned())
+            (format!("{}:{}", bucket.key, user.digest).into(), partition.cloned())
         }
         (LevelStorage::User | LevelStorage::ShadowUser, None) | (LevelStorage::Shared(_), _) => {
             (bucket.key.clone(), None)
         }
     };
-    let (cost, mode, trial) = (bucket.cost.get(), bucket.mode, bucket.shadow_rule);
+    let (cost, mode, shadow_rule) = (bucket.cost.get(), bucket.mode, bucket.shadow_rule);
     let period = bucket.calendar_period.as_ref().map(|resets| resets.period);
-    RemoteBucket {
-        key,
-        rate: bucket.rate,
-        cost,
-        mode,
-        shadow_rule: trial,
-        partition: home,
-        period,
-        legacy_keys: None,
-    }
+    RemoteBucket { key, rate: bucket.rate, cost, mode, shadow_rule, partition, period, legacy_keys: None }
 }

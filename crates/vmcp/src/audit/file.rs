@@ -28,12 +28,12 @@ impl AuditFile {
         // Other users of the machine must not read who called what.
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         let metadata = file.metadata()?;
-        let torn = metadata.is_file() && ends_in_torn_line(path, metadata.len());
+        let has_torn_line = metadata.is_file() && ends_in_torn_line(path, metadata.len());
         Ok(Self {
             path: path.to_owned(),
             file,
             file_id: file_id(&metadata),
-            has_torn_line: torn,
+            has_torn_line,
             reopen_failed: false,
         })
     }

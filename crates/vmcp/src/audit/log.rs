@@ -53,17 +53,17 @@ impl RecordWriter {
     /// Starts the writer thread. The thread ends when the queue is dropped.
     pub(super) fn start(output: Output, counters: AuditCounters, component: String) -> Self {
         let (queue, entries) = sync_channel(QUEUED_RECORDS_MAX);
-        let shared = Arc::new(QueueState { queued_bytes: 0.into(), unreported: 0.into(), counters });
+        let state = Arc::new(QueueState { queued_bytes: 0.into(), unreported: 0.into(), counters });
         let writer = WriterThread {
             output,
-            state: shared.clone(),
+            state: state.clone(),
             component,
             is_torn: false,
             warned_at: None,
             missing_since_warning: 0,
         };
         std::thread::spawn(move || writer.run(&entries));
-        Self { queue, state: shared }
+        Self { queue, state }
     }
 
     /// Adds one line, including its line break. Drops the record instead of blocking if the queue is full.

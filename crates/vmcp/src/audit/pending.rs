@@ -45,13 +45,13 @@ impl<'a> PendingRecord<'a> {
     pub(super) fn for_request(
         audit: &'a Audit,
         ctx: &'a CallContext,
-        asked: RequestInfo,
+        request: RequestInfo,
         recorded: Option<Arc<AtomicBool>>,
     ) -> Self {
         Self {
             audit,
             ctx,
-            request: asked,
+            request,
             target: None,
             capture: None,
             has_other_record: recorded,
@@ -64,7 +64,7 @@ impl<'a> PendingRecord<'a> {
     pub(super) fn for_call(
         audit: &'a Audit,
         ctx: &'a CallContext,
-        asked: RequestInfo,
+        request: RequestInfo,
         target: RoutingTarget<BackendToolName>,
         slip: Arc<DecisionCapture>,
     ) -> Self {
@@ -72,7 +72,7 @@ impl<'a> PendingRecord<'a> {
         Self {
             audit,
             ctx,
-            request: asked,
+            request,
             target,
             capture: slip,
             has_other_record: None,
@@ -106,7 +106,7 @@ impl<'a> PendingRecord<'a> {
         let started_at = decision.map_or(self.started_at, |decision| decision.at);
         let ended_at = self.audit.clock.now();
         let duration_us = ended_at.since(started_at);
-        let limited = match &self.capture {
+        let rate_limit = match &self.capture {
             Some(slip) => RateLimitOutcome::from_capture(slip),
             None => RateLimitOutcome::from_error(&outcome.map(|_| ())),
         };
@@ -135,7 +135,7 @@ impl<'a> PendingRecord<'a> {
                     via: (self.ctx.origin == CallOrigin::CallTool).then_some(vmcp_optimizer::CALL_TOOL),
                     requested_tool: self.request.requested_tool_name.clone(),
                     error,
-                    rate_limit: limited,
+                    rate_limit,
                     limits_change: None,
                     delegation_chain,
                     delegation_truncated,

@@ -96,13 +96,13 @@ pub(super) struct RateLimitOutcome {
 impl RateLimitOutcome {
     /// From the decision that the observer captured. `None` if the limiter made no decision.
     pub(super) fn from_capture(capture: &DecisionCapture) -> Option<Self> {
-        let verdict = capture.decision()?;
-        let refusal = verdict.refusal.as_ref();
+        let decision = capture.decision()?;
+        let refusal = decision.refusal.as_ref();
         Some(Self {
-            decision: if verdict.allowed { "admitted" } else { "refused" },
-            would_refuse: verdict.would_refuse,
-            fail_open: verdict.fail_open,
-            waited_us: verdict.waited_us,
+            decision: if decision.allowed { "admitted" } else { "refused" },
+            would_refuse: decision.would_refuse,
+            fail_open: decision.fail_open,
+            waited_us: decision.waited_us,
             refunded: capture.is_refunded(),
             ..Self::from_refusal(refusal)
         })

@@ -21,8 +21,8 @@ impl RecordClock {
     pub(super) fn start(clock: Arc<dyn Clock>) -> Self {
         let wall = crate::process::wall_time().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
-        let zero = wall.saturating_sub(clock.now().0);
-        Self { clock, started_unix_us: zero }
+        let started_unix_us = wall.saturating_sub(clock.now().0);
+        Self { clock, started_unix_us }
     }
 
     /// The current time of the limiter's clock.

@@ -122,10 +122,10 @@ pub(crate) struct AuditedStack {
 impl AuditedStack {
     pub(crate) fn new(settings: AuditSettings, limits: Option<LimitPolicy>) -> Self {
         let clock = Arc::new(ManualClock::default());
-        let paper = SharedBuffer::default();
+        let output = SharedBuffer::default();
         let audit = Audit::start(
             settings,
-            Box::new(paper.clone()),
+            Box::new(output.clone()),
             clock.clone(),
             AuditCounters::default(),
             "/mcp".to_owned(),
@@ -146,7 +146,7 @@ impl AuditedStack {
         };
         let gateway = AuditedCalls::wrap(gateway, audit.clone());
         let gateway = AuditedRequests::wrap(gateway, audit.clone(), false);
-        Self { clock, gateway, audit, output: paper }
+        Self { clock, gateway, audit, output }
     }
 
     pub(crate) async fn call(&self, ctx: &CallContext, name: &str, arguments: Value) -> Result<Reply, Error> {
@@ -196,9 +196,9 @@ async fn keeps_the_rules_of_the_seam() {
 
 #[tokio::test]
 async fn a_record_has_the_shape_that_users_know() {
-    let bench = AuditedStack::new(full_settings(), None);
-    bench.call(&anonymous(), "a_search", json!({"us": 2500})).await.unwrap();
-    let mut records = bench.records();
+    let harness = AuditedStack::new(full_settings(), None);
+    harness.call(&anonymous(), "a_search", json!({"us": 2500})).await.unwrap();
+    let mut records = harness.records();
     assert_eq!(records.len(), 1, "one line for one request");
     let record = &mut records[0];
     assert!(record["audit_id"].take().as_str().is_some_and(|id| id.len() == 36));
@@ -224,20 +224,20 @@ async fn a_record_has_the_shape_that_users_know() {
 #[tokio::test]
 async fn every_end_has_its_outcome() {
     let limits = policy(Limits::default(), vec![rule("b_search", quota(1, 60), None)], Anonymous::Refuse);
-    let bench = AuditedStack::new(full_settings(), Some(limits));
+    let harness = AuditedStack::new(full_settings(), Some(limits));
     let ctx = known("i", "s");
-    let _ = bench.call(&ctx, "a_search", json!({"fail": "tool"})).await;
-    let _ = bench.call(&ctx, "a_search", json!({"fail": "broken"})).await;
-    let _ = bench.call(&ctx, "absent", json!({})).await;
-    let _ = bench.call(&ctx, "b_search", json!({"fail": "away"})).await;
-    let _ = bench.call(&ctx, "b_search", json!({})).await;
-    bench.clock.advance(1_000_500);
-    let _ = bench.call(&ctx, "b_search", json!({})).await;
-    let gone = tokio::time::timeout(Duration::from_millis(10), bench.call(&ctx, "hang", json!({}))).await;
+    let _ = harness.call(&ctx, "a_search", json!({"fail": "tool"})).await;
+    let _ = harness.call(&ctx, "a_search", json!({"fail": "broken"})).await;
+    let _ = harness.call(&ctx, "absent", json!({})).await;
+    let _ = harness.call(&ctx, "b_search", json!({"fail": "away"})).await;
+    let _ = harness.call(&ctx, "b_search", json!({})).await;
+    harness.clock.advance(1_000_500);
+    let _ = harness.call(&ctx, "b_search", json!({})).await;
+    let gone = tokio::time::timeout(Duration::from_millis(10), harness.call(&ctx, "hang", json!({}))).await;
     assert!(gone.is_err());
-    let _ = bench.gateway.list_tools(&ctx).await;
-    let _ = bench.gateway.list_tools(&CallContext { origin: CallOrigin::Gateway, ..ctx.clone() }).await;
-    let records = bench.records();
+    let _ = harness.gateway.list_tools(&ctx).await;
+    let _ = harness.gateway.list_tools(&CallContext { origin: CallOrigin::Gateway, ..ctx.clone() }).await;
+    let records = harness.records();
     let brief: Vec<String> = records
         .iter()
         .map(|record| {
@@ -279,12 +279,12 @@ async fn data_and_kinds_are_as_the_operator_wants_them() {
         excluded_event_types: vec!["mcp_prompts_list".to_owned()],
         ..full_settings()
     };
-    let bench = AuditedStack::new(settings, None);
+    let harness = AuditedStack::new(settings, None);
     let mut ctx = known("i", "s");
     ctx.token = Some(vmcp_domain::Secret::new("t0psecret"));
-    bench.call(&ctx, "a_search", json!({"q": "x"})).await.unwrap();
-    let _ = bench.gateway.list_prompts(&ctx).await;
-    let records = bench.records();
+    harness.call(&ctx, "a_search", json!({"q": "x"})).await.unwrap();
+    let _ = harness.gateway.list_prompts(&ctx).await;
+    let records = harness.records();
     assert_eq!(records.len(), 1);
     assert_eq!(records[0]["data"]["request"], json!({"q": "x"}), "short enough: as it was");
     assert_eq!(records[0]["data"]["response"], r#"{"asked":"call"#, "too long: the beginning of the text");

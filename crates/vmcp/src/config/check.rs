@@ -36,8 +36,8 @@ pub(crate) fn check(root: &Node, schema: &Value) -> CheckResult {
         intended_paths: Vec::new(),
     };
     let value = check.check_value(root, schema, "");
-    let Checker { problems, unknown_keys: unknown, lines, intended_paths: meant, .. } = check;
-    CheckResult { value, problems, unknown_keys: unknown, lines, intended_paths: meant }
+    let Checker { problems, unknown_keys: unknown, lines, intended_paths, .. } = check;
+    CheckResult { value, problems, unknown_keys: unknown, lines, intended_paths }
 }
 
 /// True for a schema that accepts an integer or a string, such as `cost`. The check needs both options, so

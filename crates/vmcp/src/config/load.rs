@@ -97,7 +97,7 @@ pub fn load_text(
         return Err(report);
     }
     expand::expand_tree(&mut root, "", env, &mut report.problems);
-    let CheckResult { value, problems, unknown_keys: unknown, lines, intended_paths: meant } =
+    let CheckResult { value, problems, unknown_keys: unknown, lines, intended_paths } =
         check::check(&root, schema());
     report.problems.extend(problems);
     report.problems.extend(unknown);
@@ -105,7 +105,7 @@ pub fn load_text(
         Ok(file) => {
             let mut findings = Findings::new(env);
             let settings = convert::convert(file, overrides, &mut findings);
-            add_findings(&mut report, findings, &lines, &meant);
+            add_findings(&mut report, findings, &lines, &intended_paths);
             settings
         }
         // The check leaves only values that fit the types, so this error is a gap in the check.

@@ -66,11 +66,11 @@ struct StoreLabels {
 impl LimitMetrics {
     /// Creates the counters at zero.
     pub(super) fn new(namespace: &str, server: &str) -> Self {
-        let place = ServerLabels { namespace: namespace.to_owned(), server: server.to_owned() };
+        let server_labels = ServerLabels { namespace: namespace.to_owned(), server: server.to_owned() };
         let latency = Family::<ServerLabels, Histogram>::new_with_constructor(|| Histogram::new(SECONDS));
         let fail_open = Family::<ServerLabels, Counter>::default();
         // Creates the series, so that it appears on the page with the value zero.
-        drop(fail_open.get_or_create(&place));
+        drop(fail_open.get_or_create(&server_labels));
         Self {
             decisions: Family::default(),
             allowed: Default::default(),
@@ -79,9 +79,9 @@ impl LimitMetrics {
             refunds: Family::default(),
             fail_open,
             store_errors: Family::default(),
-            server_latency: latency.get_or_create_owned(&place),
+            server_latency: latency.get_or_create_owned(&server_labels),
             latency,
-            server_labels: place,
+            server_labels,
         }
     }
 

@@ -63,8 +63,8 @@ async fn an_added_layer_applies_in_process_and_its_refusals_cost_nothing() {
 }
 
 /// Calls a tool over HTTP. Returns true if the call was made and did not fail.
-fn call_over_http(url: &str, era: ProtocolFamily, tool: &str, arguments: &Value) -> bool {
-    let mut client = HttpClient::open(url, era).unwrap();
+fn call_over_http(url: &str, family: ProtocolFamily, tool: &str, arguments: &Value) -> bool {
+    let mut client = HttpClient::open(url, family).unwrap();
     let answer = client.ask("tools/call", json!({"name": tool, "arguments": arguments})).unwrap();
     let answer: Value = serde_json::from_str(&answer.text).unwrap();
     answer.get("error").is_none() && answer["result"]["isError"] != true
@@ -85,11 +85,14 @@ async fn a_served_layer_sees_the_tool_that_really_runs() {
     let search = json!({"tool_name": "search", "parameters": {"query": "x"}});
     let outcomes = tokio::task::spawn_blocking(move || {
         std::fs::write(&flag, "").unwrap();
-        let frozen = ProtocolFamily::ALL.map(|era| {
-            (call_over_http(&url, era, "call_tool", &add), call_over_http(&url, era, "call_tool", &search))
+        let frozen = ProtocolFamily::ALL.map(|family| {
+            (
+                call_over_http(&url, family, "call_tool", &add),
+                call_over_http(&url, family, "call_tool", &search),
+            )
         });
         std::fs::remove_file(&flag).unwrap();
-        let thawed = ProtocolFamily::ALL.map(|era| call_over_http(&url, era, "call_tool", &add));
+        let thawed = ProtocolFamily::ALL.map(|family| call_over_http(&url, family, "call_tool", &add));
         (frozen, thawed)
     });
     let (frozen, thawed) = outcomes.await.unwrap();

@@ -130,10 +130,9 @@ pub fn read_reply(version: ProtocolVersion, result: &Json) -> Result<Reply, Resp
     if matches!(stage, ResultType::Extension(_)) || members.get("taskId").is_some() {
         return Ok(Reply { members, is_error: failed, result_type: stage, ttl: None });
     }
-    let fresh_for =
-        members.remove("ttlMs").and_then(|json| json.decode::<u64>().ok()).map(Duration::from_millis);
+    let ttl = members.remove("ttlMs").and_then(|json| json.decode::<u64>().ok()).map(Duration::from_millis);
     members.remove("cacheScope");
-    Ok(Reply { members, is_error: failed, result_type: stage, ttl: fresh_for })
+    Ok(Reply { members, is_error: failed, result_type: stage, ttl })
 }
 
 /// Repairs a tool result for strict clients: `content` becomes an array, and `isError` becomes `true` or

@@ -92,9 +92,9 @@ fn sanitize(json: &Json, rules: &[Rule]) -> Result<Sanitized, String> {
     }
     let json = replace_lone_surrogates(json);
     let mut members = json.members().map_err(|error| error.to_string())?;
-    let mut changes = Adjustments::default();
-    apply_rules(&mut members, rules, "", &mut changes)?;
-    Ok(Sanitized { members, adjustments: changes })
+    let mut adjustments = Adjustments::default();
+    apply_rules(&mut members, rules, "", &mut adjustments)?;
+    Ok(Sanitized { members, adjustments })
 }
 
 /// True for a text that is more than white space.

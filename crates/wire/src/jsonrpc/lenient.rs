@@ -133,7 +133,7 @@ fn find_embedded(text: &ByteString) -> Option<(Json, ByteString)> {
     if text.len() > EMBEDDED_BYTES_MAX {
         return None;
     }
-    let starts = text.match_indices('{').map(|(place, _)| place).take(MESSAGE_STARTS_MAX);
+    let starts = text.match_indices('{').map(|(offset, _)| offset).take(MESSAGE_STARTS_MAX);
     for start in starts {
         let rest = text.slice_ref(text.get(start..).unwrap_or_default());
         if let Some((value, after)) = first_value(&rest)
@@ -215,8 +215,8 @@ struct EnvelopeMember {
 impl EnvelopeMember {
     fn set(&mut self, json: Json) {
         self.is_duplicate |= self.null.is_some() || self.value.is_some();
-        let place = if json.is_null() { &mut self.null } else { &mut self.value };
-        *place = Some(json);
+        let offset = if json.is_null() { &mut self.null } else { &mut self.value };
+        *offset = Some(json);
     }
 }
 

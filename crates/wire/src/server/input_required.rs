@@ -79,7 +79,7 @@ impl ClientRequest {
     /// The request's multi-round view; `None` for a request that takes one round.
     #[must_use]
     pub fn as_multi_round(&self) -> Option<MultiRoundRequest<'_>> {
-        let (method, subject, arguments, rest, continuation) = match self {
+        let (method, subject, arguments, extra, continuation) = match self {
             Self::CallTool(call) => (
                 method::TOOLS_CALL,
                 call.name.as_str(),
@@ -111,7 +111,7 @@ impl ClientRequest {
             | Self::Unsubscribe(_)
             | Self::Listen(_) => return None,
         };
-        Some(MultiRoundRequest { method, subject, arguments, extra: rest, continuation })
+        Some(MultiRoundRequest { method, subject, arguments, extra, continuation })
     }
 }
 

@@ -25,29 +25,32 @@ impl HttpClient {
 
     /// As [`HttpClient::open`], with capabilities. A client that declares elicitation answers every form with
     /// its defaults.
-    pub fn open_with_capabilities(url: &str, era: ProtocolFamily, offers: Value) -> anyhow::Result<Self> {
+    pub fn open_with_capabilities(
+        url: &str,
+        family: ProtocolFamily,
+        capabilities: Value,
+    ) -> anyhow::Result<Self> {
         let url = url.to_owned();
-        Self { url, family: era, capabilities: offers, session: None, authorization: None, last_id: 0 }
-            .initialize()
+        Self { url, family, capabilities, session: None, authorization: None, last_id: 0 }.initialize()
     }
 
     /// As [`HttpClient::open`], with a bearer token in every request.
-    pub fn open_with_token(url: &str, era: ProtocolFamily, token: &str) -> anyhow::Result<Self> {
-        let (url, offers) = (url.to_owned(), json!({}));
+    pub fn open_with_token(url: &str, family: ProtocolFamily, token: &str) -> anyhow::Result<Self> {
+        let (url, capabilities) = (url.to_owned(), json!({}));
         let authorization = Some(format!("Bearer {token}"));
-        Self { url, family: era, capabilities: offers, session: None, authorization, last_id: 0 }.initialize()
+        Self { url, family, capabilities, session: None, authorization, last_id: 0 }.initialize()
     }
 
     /// As [`HttpClient::open_with_capabilities`], with a bearer token in every request.
     pub fn open_with_capabilities_and_token(
         url: &str,
-        era: ProtocolFamily,
-        offers: Value,
+        family: ProtocolFamily,
+        capabilities: Value,
         token: &str,
     ) -> anyhow::Result<Self> {
         let url = url.to_owned();
         let authorization = Some(format!("Bearer {token}"));
-        Self { url, family: era, capabilities: offers, session: None, authorization, last_id: 0 }.initialize()
+        Self { url, family, capabilities, session: None, authorization, last_id: 0 }.initialize()
     }
 
     /// Uses another bearer token from now on.

@@ -22,7 +22,7 @@ pub struct StdioClient {
 
 impl StdioClient {
     /// Starts the server, and performs the handshake if the family has one.
-    pub fn start(command: &mut Command, era: ProtocolFamily) -> anyhow::Result<Self> {
+    pub fn start(command: &mut Command, family: ProtocolFamily) -> anyhow::Result<Self> {
         let mut process = Process::start_piped(command)?;
         let input = process.child().stdin.take().context("stdin is piped")?;
         let output = process.child().stdout.take().context("stdout is piped")?;
@@ -34,8 +34,8 @@ impl StdioClient {
                 }
             }
         });
-        let mut client = Self { process, input, lines: incoming, family: era, last_id: 0 };
-        if era == ProtocolFamily::Sessions {
+        let mut client = Self { process, input, lines: incoming, family, last_id: 0 };
+        if family == ProtocolFamily::Sessions {
             client.request("initialize", initialize_params(&json!({})))?;
             client.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))?;
         }

@@ -121,9 +121,9 @@ pub(super) fn parse_response_head(input: &mut BytesMut) -> Result<Option<Respons
 /// DELETE.
 fn with_framing(response: Response<()>) -> Result<ResponseHead, String> {
     let headers = response.headers();
-    let at_once = content_kind(&response) == ContentKind::Message;
+    let buffer_whole = content_kind(&response) == ContentKind::Message;
     let length = if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        BodyFraming::ContentLength { remaining: 0, buffer_whole: at_once }
+        BodyFraming::ContentLength { remaining: 0, buffer_whole }
     } else if headers.contains_key(TRANSFER_ENCODING) {
         if response.version() == Version::HTTP_10 {
             return Err("an answer of HTTP/1.0 has a transfer coding".to_owned());
@@ -137,7 +137,7 @@ fn with_framing(response: Response<()>) -> Result<ResponseHead, String> {
         }
     } else {
         match parse_content_length(headers)? {
-            Some(left) => BodyFraming::ContentLength { remaining: left, buffer_whole: at_once },
+            Some(left) => BodyFraming::ContentLength { remaining: left, buffer_whole },
             None => BodyFraming::UntilClose,
         }
     };
@@ -152,8 +152,8 @@ fn with_framing(response: Response<()>) -> Result<ResponseHead, String> {
     };
     // An intermediary may frame a response differently that announces both a length and chunks.
     let is_unambiguous = !(headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH));
-    let keeps = is_persistent && is_unambiguous && length != BodyFraming::UntilClose;
-    Ok(ResponseHead { response, framing: length, keep_alive: keeps })
+    let keep_alive = is_persistent && is_unambiguous && length != BodyFraming::UntilClose;
+    Ok(ResponseHead { response, framing: length, keep_alive })
 }
 
 /// The length that a response announces. Two different lengths are an error.

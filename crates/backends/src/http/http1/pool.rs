@@ -116,12 +116,8 @@ fn thread_index() -> usize {
 }
 
 impl Pool {
-    pub(super) fn new(idle_wait: Duration) -> Arc<Self> {
-        Arc::new_cyclic(|own| Self {
-            idle: UnpoisonedMutex::default(),
-            idle_timeout: idle_wait,
-            weak_self: own.clone(),
-        })
+    pub(super) fn new(idle_timeout: Duration) -> Arc<Self> {
+        Arc::new_cyclic(|own| Self { idle: UnpoisonedMutex::default(), idle_timeout, weak_self: own.clone() })
     }
 
     /// Takes an idle connection that appears to be open.

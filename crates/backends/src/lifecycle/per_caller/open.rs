@@ -131,17 +131,16 @@ impl CallerConnections {
             }
             return found.acquire();
         }
-        let shared = match spare {
+        let supervised = match spare {
             Some(spare) => spare.assign_to(scope),
             None => self.start_connection(self.credentials_for(caller), OnceLock::from(scope), slot),
         };
-        let users = Arc::new(ConnectionUsage {
+        let usage = Arc::new(ConnectionUsage {
             in_use: AtomicU32::new(0),
             slot_freed: Arc::clone(&self.slot_freed),
             released_at: UnpoisonedMutex::new(Instant::now()),
         });
-        let mut connection =
-            CallerConnection { supervised: shared, scope, owner: owner.clone(), usage: users };
+        let mut connection = CallerConnection { supervised, scope, owner: owner.clone(), usage };
         let acquired = connection.acquire();
         connections.insert(key.clone(), connection);
         acquired

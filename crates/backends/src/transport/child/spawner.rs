@@ -35,16 +35,16 @@ pub(super) async fn spawn(command: Command) -> io::Result<Child> {
 fn request_sender() -> io::Result<Sender<SpawnRequest>> {
     static SENDER: Mutex<Option<Sender<SpawnRequest>>> = Mutex::new(None);
     let mut started = SENDER.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(orders) = &*started {
-        return Ok(orders.clone());
+    if let Some(sender) = &*started {
+        return Ok(sender.clone());
     }
-    let (orders, receiver) = channel();
+    let (sender, receiver) = channel();
     thread::Builder::new().name("children".to_owned()).spawn(move || run_spawner(&receiver))?;
-    Ok(started.insert(orders).clone())
+    Ok(started.insert(sender).clone())
 }
 
-fn run_spawner(orders: &Receiver<SpawnRequest>) {
-    while let Ok(SpawnRequest { mut command, runtime, result_sender: started }) = orders.recv() {
+fn run_spawner(sender: &Receiver<SpawnRequest>) {
+    while let Ok(SpawnRequest { mut command, runtime, result_sender: started }) = sender.recv() {
         let _entered = runtime.enter();
         let child = orphans::spawn_tracked(|| command.spawn());
         // The receiver may be gone; dropping the child kills it.

@@ -31,8 +31,8 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> LingeringBody<B> {
     /// Wraps the body of a request. HTTP/2 can end a single stream, so only HTTP/1 lingers. A client that
     /// sent `Expect: 100-continue` has not sent its body yet, so that does not linger either.
     pub(crate) fn new(body: B, version: Version, headers: &HeaderMap) -> Self {
-        let lingers = version <= Version::HTTP_11 && !headers.contains_key(header::EXPECT);
-        Self { body: Some(body), should_linger: lingers }
+        let should_linger = version <= Version::HTTP_11 && !headers.contains_key(header::EXPECT);
+        Self { body: Some(body), should_linger }
     }
 }
 

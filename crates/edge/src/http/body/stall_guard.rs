@@ -46,8 +46,8 @@ pub(crate) struct TrackedAnswer {
 }
 
 impl StallGuard {
-    pub(crate) fn new(wait_max: Duration) -> Self {
-        Self { stall_max: wait_max, epoch: Instant::now(), tracked: Mutex::default() }
+    pub(crate) fn new(stall_max: Duration) -> Self {
+        Self { stall_max, epoch: Instant::now(), tracked: Mutex::default() }
     }
 
     /// Tracks an answer; `None` if it has at most [`UNTRACKED_BYTES_MAX`] bytes.
@@ -55,11 +55,11 @@ impl StallGuard {
         if pieces.iter().map(Bytes::len).sum::<usize>() <= UNTRACKED_BYTES_MAX {
             return None;
         }
-        let left = pieces.iter().filter(|piece| !piece.is_empty()).cloned().collect();
+        let remaining = pieces.iter().filter(|piece| !piece.is_empty()).cloned().collect();
         let tracked = Arc::new(TrackedAnswer {
             epoch: self.epoch,
             progressed_at_ms: AtomicU64::new(ms_since(self.epoch)),
-            remaining: Mutex::new(Some(left)),
+            remaining: Mutex::new(Some(remaining)),
         });
         self.list().push(Arc::downgrade(&tracked));
         Some(tracked)

@@ -53,7 +53,7 @@ fn tool(name: &str, schema: &str) -> Tool {
 
 impl ScriptedGateway {
     pub(crate) fn new() -> Arc<Self> {
-        let (heard, hears) = mpsc::unbounded_channel();
+        let (event_sender, hears) = mpsc::unbounded_channel();
         let plain = r#"{"type":"object"}"#;
         let names = ["echo", "hang", "gate", "progress", "log", "ask", "panic", "fail"];
         let mut tools: ToolList = names.iter().map(|name| tool(name, plain)).collect();
@@ -81,7 +81,7 @@ impl ScriptedGateway {
                 definition: Arc::new(members(r#"{"name":"hello"}"#)),
             }]),
             listeners: Mutex::default(),
-            event_sender: heard,
+            event_sender,
             event_receiver: tokio::sync::Mutex::new(hears),
             gate: Semaphore::new(0),
             last: Mutex::default(),
@@ -264,11 +264,11 @@ impl Gateway for ScriptedGateway {
 
     fn task<'a>(&'a self, _ctx: &'a CallContext, request: TaskRequest) -> GatewayFuture<'a, Reply> {
         Box::pin(async move {
-            let TaskRequest { operation: verb, handle, extra: rest } = request;
+            let TaskRequest { operation, handle, extra } = request;
             let mut said = members(r#"{"taskId":"7","status":"completed"}"#);
             said.insert(
                 "asked",
-                Json::string(&format!("{verb:?} {} {}", handle.to_text(), rest.to_json().as_str())),
+                Json::string(&format!("{operation:?} {} {}", handle.to_text(), extra.to_json().as_str())),
             );
             Ok(Reply::complete(said))
         })

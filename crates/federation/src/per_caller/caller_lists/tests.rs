@@ -31,8 +31,8 @@ fn setup() -> TestSetup {
         (FakeBackend::with_tools("open", &["read"]), FakeBackend::isolating("own", &["base"]));
     let backends: Vec<Arc<dyn Backend>> = vec![open, backend.clone()];
     let federation = Federation::start(AggregationPolicy::default(), HealthPolicy::DEFAULT, backends);
-    let (listener, told) = watch_changes(&federation);
-    TestSetup { backend, federation, changes: told, _listener: listener }
+    let (listener, changes) = watch_changes(&federation);
+    TestSetup { backend, federation, changes, _listener: listener }
 }
 
 impl TestSetup {

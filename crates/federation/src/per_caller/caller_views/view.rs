@@ -51,9 +51,9 @@ pub(super) struct BackendView {
 impl CallerView {
     pub(super) fn new(user: User, token: Secret, key: ViewKey) -> Arc<Self> {
         let slots = key.iter().map(|_| BackendView::default()).collect();
-        let unsettled = watch::Sender::new(key.iter().flatten().count());
+        let undiscovered = watch::Sender::new(key.iter().flatten().count());
         let state = ViewState { token, backends: slots, catalogue: None, base: None, last_used: 0 };
-        Arc::new(Self { user, key, state: Mutex::new(state), undiscovered: unsettled })
+        Arc::new(Self { user, key, state: Mutex::new(state), undiscovered })
     }
 
     /// Starts a fetch from every backend without a fetch so far, and from those with the last fetch at least the

@@ -13,8 +13,8 @@ use crate::commands::limits::admin_client::AdminClient;
 use crate::terminal;
 
 /// Refills buckets.
-pub(super) async fn reset(subject: &LimitsSubject, running: &RunningSource) -> anyhow::Result<ExitCode> {
-    let answer = post_change("/limits/reset", subject, &json!({}), running).await?;
+pub(super) async fn reset(subject: &LimitsSubject, target: &RunningSource) -> anyhow::Result<ExitCode> {
+    let answer = post_change("/limits/reset", subject, &json!({}), target).await?;
     print_changed_buckets(subject, &answer)
 }
 
@@ -22,9 +22,9 @@ pub(super) async fn reset(subject: &LimitsSubject, running: &RunningSource) -> a
 pub(super) async fn grant(
     subject: &LimitsSubject,
     tokens: u32,
-    running: &RunningSource,
+    target: &RunningSource,
 ) -> anyhow::Result<ExitCode> {
-    let answer = post_change("/limits/grant", subject, &json!({"tokens": tokens}), running).await?;
+    let answer = post_change("/limits/grant", subject, &json!({"tokens": tokens}), target).await?;
     print_changed_buckets(subject, &answer)
 }
 
@@ -32,20 +32,20 @@ pub(super) async fn grant(
 pub(super) async fn block(
     subject: &LimitsSubject,
     lasts: Option<Duration>,
-    running: &RunningSource,
+    target: &RunningSource,
 ) -> anyhow::Result<ExitCode> {
     // Rounds up to whole seconds, so that a block is never shorter than requested.
     let seconds = lasts.map(|lasts| lasts.as_secs() + u64::from(lasts.subsec_nanos() > 0));
     let extra = seconds.map_or(json!({}), |seconds| json!({"seconds": seconds}));
-    post_change("/limits/block", subject, &extra, running).await?;
+    post_change("/limits/block", subject, &extra, target).await?;
     let lasts = lasts.map_or("until the block is lifted".to_owned(), |lasts| format!("for {lasts:?}"));
     terminal::print(&format!("`{}` is blocked for {} {lasts}\n", subject.tool, describe_user(subject)))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Lifts a block.
-pub(super) async fn unblock(subject: &LimitsSubject, running: &RunningSource) -> anyhow::Result<ExitCode> {
-    post_change("/limits/unblock", subject, &json!({}), running).await?;
+pub(super) async fn unblock(subject: &LimitsSubject, target: &RunningSource) -> anyhow::Result<ExitCode> {
+    post_change("/limits/unblock", subject, &json!({}), target).await?;
     terminal::print(&format!("`{}` is not blocked for {}\n", subject.tool, describe_user(subject)))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -59,9 +59,9 @@ async fn post_change(
     path: &str,
     subject: &LimitsSubject,
     extra: &Value,
-    running: &RunningSource,
+    target: &RunningSource,
 ) -> anyhow::Result<Value> {
-    let (running, settings) = AdminClient::from_args(running, true)?;
+    let (target, settings) = AdminClient::from_args(target, true)?;
     let LimitsSubject { tool, user, issuer, claims } = subject;
     let mut body = extra.clone();
     body["tool"] = tool.as_str().into();
@@ -75,7 +75,7 @@ async fn post_change(
         }
         body["user"] = json!({"issuer": issuer, "subject": user, "claims": claim_values});
     }
-    running.post(path, &body).await
+    target.post(path, &body).await
 }
 
 /// Prints the changed buckets.
@@ -94,9 +94,9 @@ fn print_changed_buckets(subject: &LimitsSubject, answer: &Value) -> anyhow::Res
 }
 
 /// Prints the users with the most calls of limited tools.
-pub(super) async fn top(running: &RunningSource) -> anyhow::Result<ExitCode> {
-    let (running, _) = AdminClient::from_args(running, false)?;
-    let answer = running.get("/limits").await?;
+pub(super) async fn top(target: &RunningSource) -> anyhow::Result<ExitCode> {
+    let (target, _) = AdminClient::from_args(target, false)?;
+    let answer = target.get("/limits").await?;
     let rows = answer["topCallers"].as_array().cloned().unwrap_or_default();
     let mut out = format!("{:>10} {:>10}  user\n", "calls", "refused");
     for row in &rows {

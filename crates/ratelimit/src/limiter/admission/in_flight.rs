@@ -45,15 +45,15 @@ impl Permit<'_> {
     pub(crate) fn hold_slots(
         &mut self,
         limiter: &Arc<Limiter>,
-        bound: &Arc<ToolPlan>,
+        tool_plan: &Arc<ToolPlan>,
         ctx: &CallContext,
     ) -> Option<CallContext> {
-        if bound.plan.slot_limits.is_empty() {
+        if tool_plan.plan.slot_limits.is_empty() {
             return None;
         }
         let in_flight_slots = InFlightSlots {
             limiter: limiter.clone(),
-            tool_plan: bound.clone(),
+            tool_plan: tool_plan.clone(),
             user: self.local.as_ref().and_then(Receipt::user),
             local_slots: self.local.as_mut().map(Receipt::take_slots).unwrap_or_default(),
             slot_guard: self.slot_guard.take(),

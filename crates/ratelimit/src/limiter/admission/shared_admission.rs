@@ -108,13 +108,11 @@ impl Limiter {
         tool_plan: &ToolPlan,
         user: &LimitedUser,
     ) -> Result<(), Refusal> {
-        for StoreBatch { indices: places, request: ask } in
-            store_batches(&tool_plan.plan, self.plan_view(user, true))
-        {
-            if let Some(verdict) = sharing.store.known_refusal(&ask) {
+        for StoreBatch { indices, request } in store_batches(&tool_plan.plan, self.plan_view(user, true)) {
+            if let Some(verdict) = sharing.store.known_refusal(&request) {
                 return Err(shared_bucket_refusal(
                     tool_plan,
-                    &levels_or_full(&tool_plan.plan, &places, &verdict.levels),
+                    &levels_or_full(&tool_plan.plan, &indices, &verdict.levels),
                     &*self.clock,
                 ));
             }
@@ -125,10 +123,10 @@ impl Limiter {
     /// The requests to the store for a plan. The caller's own buckets come first, so that a call that they
     /// refuse takes nothing from buckets that all callers share.
     fn store_exchanges(&self, tool_plan: &ToolPlan, user: &LimitedUser) -> SmallVec<[StoreExchange; 2]> {
-        let of_buckets = |StoreBatch { indices: places, request: ask }: StoreBatch| StoreExchange {
+        let of_buckets = |StoreBatch { indices, request }: StoreBatch| StoreExchange {
             slot_batch: None,
-            indices: places,
-            request: ask,
+            indices,
+            request,
         };
         let mut exchanges: SmallVec<[StoreExchange; 2]> =
             store_batches(&tool_plan.plan, self.plan_view(user, true)).into_iter().map(of_buckets).collect();
@@ -188,17 +186,17 @@ impl Limiter {
                 Err(PayError::StoreFailed(StoreFailure::Overloaded)) if tool_plan.plan.has_enforced() => {
                     return Err(PayError::Refused(Error::Overloaded.into()));
                 }
-                Err(unpaid) => return Err(unpaid),
+                Err(error) => return Err(error),
             };
-            let StoreExchange { indices: places, request: ask, .. } = exchange;
-            let levels = levels_or_full(&tool_plan.plan, &places, &verdict.levels);
+            let StoreExchange { indices, request, .. } = exchange;
+            let levels = levels_or_full(&tool_plan.plan, &indices, &verdict.levels);
             self.observe_levels(sharing, tool_plan, user.local, &levels);
-            permit.record_levels(&places, &levels);
+            permit.record_levels(&indices, &levels);
             if !verdict.admitted {
                 return Err(PayError::Refused(shared_bucket_refusal(tool_plan, &levels, &*self.clock)));
             }
-            if !ask.buckets.is_empty() {
-                permit.paid_batches.push(PaidBatch { indices: places, request: ask, verdict });
+            if !request.buckets.is_empty() {
+                permit.paid_batches.push(PaidBatch { indices, request, verdict });
             }
         }
         match &self.shared_slots {

@@ -36,7 +36,7 @@ impl Limiter {
     /// # Errors
     /// [`Error::LimitsUnavailable`] when the store does not answer.
     pub(crate) async fn limits_summary(&self, tools: &[Tool], ctx: &CallContext) -> Result<Json, Error> {
-        let mut told: Vec<LimitSummary<'_>> = Vec::new();
+        let mut summaries: Vec<LimitSummary<'_>> = Vec::new();
         // Two plans that share a bucket have the same key for it.
         let mut indices: HashMap<Arc<str>, usize> = HashMap::new();
         let mut more = false;
@@ -62,20 +62,22 @@ impl Limiter {
             }
             for bucket in tool_plan.plan.buckets.iter().filter(|bucket| bucket.mode == Mode::Enforce) {
                 match indices.get(&bucket.key) {
-                    Some(index) => told[*index].tools.push(&tool.name),
-                    None if told.len() >= LIMITS_MAX => more = true,
+                    Some(index) => summaries[*index].tools.push(&tool.name),
+                    None if summaries.len() >= LIMITS_MAX => more = true,
                     None => {
-                        indices.insert(bucket.key.clone(), told.len());
-                        told.push(LimitSummary { bucket: bucket.clone(), tools: vec![&tool.name] });
+                        indices.insert(bucket.key.clone(), summaries.len());
+                        summaries.push(LimitSummary { bucket: bucket.clone(), tools: vec![&tool.name] });
                     }
                 }
             }
         }
         // Buckets of one partition of a shared store are next to each other.
-        told.sort_by_key(|told| told.bucket.storage.is_per_user());
-        let buckets: Vec<PlannedBucket> = told.iter().map(|told| told.bucket.clone()).collect();
+        summaries.sort_by_key(|summaries| summaries.bucket.storage.is_per_user());
+        let buckets: Vec<PlannedBucket> =
+            summaries.iter().map(|summaries| summaries.bucket.clone()).collect();
         let levels = self.bucket_levels(buckets, &user).await?;
-        let limits: Vec<Json> = told.iter().zip(levels).map(|(told, level)| told.to_json(level)).collect();
+        let limits: Vec<Json> =
+            summaries.iter().zip(levels).map(|(summaries, level)| summaries.to_json(level)).collect();
         let mut answer = Members::new();
         answer.insert("limits", Json::array(&limits));
         answer.insert("more", Json::boolean(more));
@@ -114,11 +116,11 @@ impl LimitSummary<'_> {
         let whole = |number: u128| Json::integer(i64::try_from(number).unwrap_or(i64::MAX));
         let (tokens, period) = self.bucket.rate.configured();
         let names = self.tools.iter().take(NAMES_MAX).map(|name| Json::string(name.as_str()));
-        let mut told = bucket_summary(&self.bucket, level);
-        told.insert("tokens", whole(tokens.into()));
-        told.insert("periodMs", whole(period.as_millis()));
-        told.insert("tools", Json::array(&names.collect::<Vec<_>>()));
-        told.insert("toolCount", whole(self.tools.len() as u128));
-        told.to_json()
+        let mut summaries = bucket_summary(&self.bucket, level);
+        summaries.insert("tokens", whole(tokens.into()));
+        summaries.insert("periodMs", whole(period.as_millis()));
+        summaries.insert("tools", Json::array(&names.collect::<Vec<_>>()));
+        summaries.insert("toolCount", whole(self.tools.len() as u128));
+        summaries.to_json()
     }
 }

@@ -128,31 +128,35 @@ fn serve(
 }
 
 impl Run {
-    fn new(mut dice: SeededRng) -> Self {
-        let policy = random_policy(&mut dice);
+    fn new(mut rng: SeededRng) -> Self {
+        let policy = random_policy(&mut rng);
         let clock = Arc::new(ManualClock::default());
         clock.set(Micros(1_000_000));
-        let store = dice.one_in(2).then(|| FakeStore::new(clock.clone()));
+        let store = rng.one_in(2).then(|| FakeStore::new(clock.clone()));
         let sharing = store.clone().map(|store| Sharing {
             store,
             on_failure: OnStoreFailure::Deny,
             replica_count: None,
             slot_lease: SLOT_LEASE,
         });
-        let told = Arc::new(ObservedRules::default());
-        let limiter =
-            Limiter::new(Arc::new(Planner::new(policy.clone())), clock.clone(), sharing, told.clone());
+        let observed_rules = Arc::new(ObservedRules::default());
+        let limiter = Limiter::new(
+            Arc::new(Planner::new(policy.clone())),
+            clock.clone(),
+            sharing,
+            observed_rules.clone(),
+        );
         let tools =
             vec![tool("a", "search", "a_search"), tool("b", "search", "b_search"), tool("b", "x", "x")];
         let (gateway, begun) = serve(&tools, &limiter);
         let model = Model::new(&policy, &tools, store.is_none());
         Self {
-            rng: dice,
+            rng,
             clock,
             store,
             gateway,
             limiter,
-            observed_rules: told,
+            observed_rules,
             policy,
             begun_calls: begun,
             tools,

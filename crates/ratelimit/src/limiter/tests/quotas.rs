@@ -130,8 +130,8 @@ async fn a_replica_by_itself_keeps_to_its_share_of_the_day() {
 #[tokio::test]
 async fn values_of_claims_and_overrides_have_quotas() {
     let size = LimitSize::Windows(vec![daily(3)]);
-    let who = CallerSelector::Claim { claim: "team".into(), value: Some("red".into()) };
-    let overrides = Overrides::new(vec![Override { selector: who, size }]);
+    let selector = CallerSelector::Claim { claim: "team".into(), value: Some("red".into()) };
+    let overrides = Overrides::new(vec![Override { selector, size }]);
     let limit = ValueQuota {
         source: ValueSource::Claim("team".into()),
         missing: MissingValue::Refuse,

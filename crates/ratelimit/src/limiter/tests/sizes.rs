@@ -13,7 +13,7 @@ fn windows(tokens: u64) -> Vec<Window> {
 }
 
 fn with(tokens: u64, overrides: Vec<(CallerSelector, LimitSize)>) -> Quota {
-    let overrides = overrides.into_iter().map(|(who, size)| Override { selector: who, size }).collect();
+    let overrides = overrides.into_iter().map(|(selector, size)| Override { selector, size }).collect();
     Quota { overrides: Overrides::new(overrides), ..quota(tokens, 3600).unwrap() }
 }
 

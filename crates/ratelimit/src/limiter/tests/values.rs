@@ -88,8 +88,8 @@ async fn listed_values_count_for_all_callers_and_the_others_share_one() {
 
 #[tokio::test]
 async fn some_values_have_other_sizes() {
-    let who = CallerSelector::Claim { claim: "repo".into(), value: Some("x".into()) };
-    let overrides = Overrides::new(vec![Override { selector: who, size: LimitSize::Unlimited }]);
+    let selector = CallerSelector::Claim { claim: "repo".into(), value: Some("x".into()) };
+    let overrides = Overrides::new(vec![Override { selector, size: LimitSize::Unlimited }]);
     let quota = Quota { overrides, ..quota(3, 3600).unwrap() };
     let harness = harness(policy(limits(argument(None), quota), vec![], Anonymous::Refuse), None);
     let ada = caller("ada", "{}");

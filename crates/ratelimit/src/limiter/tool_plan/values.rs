@@ -45,7 +45,7 @@ impl Limiter {
                     Ok(text) => self.call_part_value(tool_plan, ctx, (required, value, text), percentile),
                     Err(fault) => self.ambiguous_value(tool_plan, required, percentile, &fault),
                 }
-                .map(|told| vec![told])
+                .map(|value_with_text| vec![value_with_text])
             }
         }
     }
@@ -106,14 +106,14 @@ impl Limiter {
             }
             return Ok(vec![(None, BucketValue { is_refused, ..bucket_value(None) })]);
         }
-        let told = |text: String| {
+        let value_with_text = |text: String| {
             let bucket_value = bucket_value(Some(&text));
             (Some(text), bucket_value)
         };
-        let mut told: Vec<ValueWithText> = texts.into_iter().map(told).collect();
+        let mut value_with_text: Vec<ValueWithText> = texts.into_iter().map(value_with_text).collect();
         // The order in which their buckets are locked.
-        told.sort_by_key(|(_, bucket_value)| bucket_value.key);
-        Ok(told)
+        value_with_text.sort_by_key(|(_, bucket_value)| bucket_value.key);
+        Ok(value_with_text)
     }
 
     /// Handles the value of an argument or header that the backend may read differently.

@@ -105,9 +105,9 @@ impl Limiter {
         if variation_inputs.is_empty() {
             return Ok(tool_plan.clone());
         }
-        let place = self.percentile(ctx);
-        let reached = variation_inputs.percents.iter().copied().take_while(|percent| *percent <= place);
-        let (values, sizes) = self.caller_variation(tool_plan, (ctx, arguments), place)?;
+        let percentile = self.percentile(ctx);
+        let reached = variation_inputs.percents.iter().copied().take_while(|percent| *percent <= percentile);
+        let (values, sizes) = self.caller_variation(tool_plan, (ctx, arguments), percentile)?;
         let standing = reached.last().unwrap_or(0);
         let periods = self.current_periods(tool_plan);
         let variation = Variation { costs: Costs::default(), values, sizes, percentile: standing, periods };
@@ -149,11 +149,11 @@ fn call_costs(
     };
     let priced = PricedCall { tool, caller, arguments, after: None };
     let mut costs = Costs::default();
-    for RulePrice { price, shadow_rule: trial } in &tool_plan.plan.variation_inputs.prices {
-        match (price.evaluate(&priced), trial) {
+    for RulePrice { price, shadow_rule } in &tool_plan.plan.variation_inputs.prices {
+        match (price.evaluate(&priced), shadow_rule) {
             (Ok(cost), _) => {
                 if let Some(cost) = NonZeroU32::new(cost) {
-                    costs.add(*trial, cost);
+                    costs.add(*shadow_rule, cost);
                 }
             }
             (Err(error), None) if tool_plan.plan.has_enforced() => {
@@ -167,7 +167,7 @@ fn call_costs(
             (Err(error), _) => {
                 let tool = &tool.name;
                 tracing::info!(%tool, %price, error = error.for_log(), "a rule in shadow mode would have refused: no price");
-                costs.add(*trial, UNPAYABLE);
+                costs.add(*shadow_rule, UNPAYABLE);
             }
         }
     }

@@ -30,7 +30,7 @@ impl Planner {
         (call, now): (&Variation, Micros),
         caller_quota: &CallerQuota<'_>,
     ) {
-        let CallerQuota { owner: whose, quota, value_source: of, value, size_index: _ } = *caller_quota;
+        let CallerQuota { owner, quota, value_source: of, value, size_index: _ } = *caller_quota;
         plan.variation_inputs
             .percents
             .extend(quota.percent.filter(|_| quota.mode == Mode::Enforce).map(NonZeroU8::get));
@@ -42,7 +42,7 @@ impl Planner {
         let mode = quota.mode_at(call.percentile);
         let cost = call_cost(subject, call, caller_quota, mode, is_blocked);
         for (window, Window { rate, calendar }) in windows.iter().enumerate() {
-            let lease = self.lease_policy(subject, whose, rate);
+            let lease = self.lease_policy(subject, owner, rate);
             let stored_rate = lease.map_or(*rate, |lease| lease.stored_rate(rate));
             let excess = |lease: LeasePolicy| if lease.hold_back { 0 } else { lease.excess(rate) };
             let name = period_key_part(windows, window);
@@ -62,27 +62,27 @@ impl Planner {
                     format!("{name}.{}", start.0 / 1_000_000)
                 }
             };
-            let (holder, cell) =
+            let (storage, owner_key) =
                 self.level_storage(&definition, (subject, caller_quota, &name), &stored_rate, now);
             plan.buckets.push(PlannedBucket {
                 id: definition.id,
-                lock_rank: lock_rank(subject.rule, whose, window),
-                key: value_bucket_key(&subject.bucket_key(&period, whose, of), value.map(|(_, value)| value)),
+                lock_rank: lock_rank(subject.rule, owner, window),
+                key: value_bucket_key(&subject.bucket_key(&period, owner, of), value.map(|(_, value)| value)),
                 legacy_window: LegacyWindow {
                     index: u8::try_from(window).unwrap_or(u8::MAX),
                     count: u8::try_from(windows.len()).unwrap_or(u8::MAX),
-                    period_offset: u16::try_from(subject.key_stem(whose).len() + 1).unwrap_or(u16::MAX),
+                    period_offset: u16::try_from(subject.key_stem(owner).len() + 1).unwrap_or(u16::MAX),
                 },
                 rule: rule.clone(),
-                scope: subject.scope(whose),
+                scope: subject.scope(owner),
                 rate: stored_rate,
                 cost,
                 cost_units: stored_rate.units(u64::from(cost.get())),
                 mode,
                 shadow_rule: subject.shadow_rule,
                 percent: quota.percent,
-                storage: holder,
-                owner: cell,
+                storage,
+                owner: owner_key,
                 other_sizes: self.other_sizes(subject, caller_quota, (definition.id, &name)),
                 is_blocked,
                 // Calls do not wait for the next calendar period.
@@ -92,9 +92,9 @@ impl Planner {
             });
         }
         plan.may_wait |= subject.wait_max() > 0 && mode == Mode::Enforce;
-        plan.needs_user |= whose == BucketOwner::User;
-        plan.needs_user_entry |= whose == BucketOwner::User && quota.mode == Mode::Enforce;
-        plan.needs_shadow_user_entry |= whose == BucketOwner::User && quota.mode == Mode::Shadow;
+        plan.needs_user |= owner == BucketOwner::User;
+        plan.needs_user_entry |= owner == BucketOwner::User && quota.mode == Mode::Enforce;
+        plan.needs_shadow_user_entry |= owner == BucketOwner::User && quota.mode == Mode::Shadow;
     }
 
     /// The lease policy of a bucket, if replicas lease its tokens. Only buckets that all callers share are
@@ -122,7 +122,7 @@ impl Planner {
     ) -> BucketDefinition {
         let name = |subject: &LimitSubject<'_>| {
             let key = subject.bucket_key(period, caller_quota.owner, caller_quota.value_source);
-            match size.and_then(|place| caller_quota.quota.overrides.selector(place)) {
+            match size.and_then(|index| caller_quota.quota.overrides.selector(index)) {
                 None => key,
                 Some(selector) => format!("{key}{SIZE_SEPARATOR}{selector}").into(),
             }
@@ -175,20 +175,20 @@ impl Planner {
             (BucketOwner::Everybody | BucketOwner::Unreserved, _) | (BucketOwner::Value(..), None) => {
                 (LevelStorage::Shared(definition.shared_state.clone()), None)
             }
-            (BucketOwner::Value(..), Some((place, value))) => {
+            (BucketOwner::Value(..), Some((index, value))) => {
                 let most = self.policy.memory.user_count_max;
                 let time = |id: BucketId| self.bucket_time(id, now);
                 let mut value_buckets = self.value_buckets(caller_quota.quota.mode).lock();
                 let wanted = (definition.id, value.key, value.chosen_by);
-                let (key, cell) = value_buckets.get_or_insert(wanted, (place, most), rate, (now, &time));
+                let (key, owner_key) = value_buckets.get_or_insert(wanted, (index, most), rate, (now, &time));
                 let base = subject.bucket_key(period, caller_quota.owner, caller_quota.value_source);
                 self.merge_restored_value(
                     (definition.id, value.key),
                     (rate, &base),
-                    &cell,
+                    &owner_key,
                     &mut value_buckets,
                 );
-                (LevelStorage::Shared(cell), Some(key))
+                (LevelStorage::Shared(owner_key), Some(key))
             }
         }
     }
@@ -200,8 +200,8 @@ fn current_period(
     variation_inputs: &VariationInputs,
     call: &Variation,
 ) -> CalendarPeriod {
-    let place = variation_inputs.calendars.iter().position(|known| known == calendar);
-    let period = place.and_then(|place| call.periods.get(place)).copied().unwrap_or_default();
+    let index = variation_inputs.calendars.iter().position(|known| known == calendar);
+    let period = index.and_then(|index| call.periods.get(index)).copied().unwrap_or_default();
     CalendarPeriod { period, calendar: calendar.clone() }
 }
 

@@ -152,8 +152,8 @@ pub(super) struct CallerQuota<'a> {
 }
 
 impl<'a> CallerQuota<'a> {
-    pub(super) fn new(whose: BucketOwner, quota: &'a Quota) -> Self {
-        Self { owner: whose, quota, value_source: None, value: None, size_index: None }
+    pub(super) fn new(owner: BucketOwner, quota: &'a Quota) -> Self {
+        Self { owner, quota, value_source: None, value: None, size_index: None }
     }
 
     /// The rule as the configuration names it.

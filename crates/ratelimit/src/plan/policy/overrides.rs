@@ -194,7 +194,7 @@ mod tests {
             subject: "s".into(),
             issuer: issuer.map(Into::into),
         };
-        let of = |who: CallerSelector| Override { selector: who, size: LimitSize::Blocked };
+        let of = |selector: CallerSelector| Override { selector, size: LimitSize::Blocked };
         let all = [CallerSelector::Others, group("b"), group("a"), subject(None), subject(Some("i"))];
         let overrides = Overrides::new(all.into_iter().map(of).collect());
         let order: Vec<&CallerSelector> = overrides.iter().map(|one| &one.selector).collect();
@@ -202,7 +202,7 @@ mod tests {
             order,
             [&subject(Some("i")), &subject(None), &group("b"), &group("a"), &CallerSelector::Others]
         );
-        assert_eq!(overrides.find(|who| matches!(who, CallerSelector::Group(_))), Some(2));
+        assert_eq!(overrides.find(|selector| matches!(selector, CallerSelector::Group(_))), Some(2));
         assert_eq!(overrides.find(|_| false), None);
     }
 

@@ -209,7 +209,7 @@ impl LeaseBalance {
     }
 
     /// Begins a take: it asks for what calls wait for, and for the spend estimate.
-    pub(super) fn begin_take(&mut self, now: Micros, parts: u32) -> TakeRequest {
+    pub(super) fn begin_take(&mut self, now: Micros, share_divisor: u32) -> TakeRequest {
         let held = self.available(now);
         let demand = self.spent_since_take.saturating_add(self.waiting_cost.saturating_sub(held));
         // Two calls at the same moment do not make a rate, so the elapsed time has a minimum.
@@ -224,7 +224,7 @@ impl LeaseBalance {
             min_useful: least,
             need,
             want: need.max(self.spend_estimate.min(self.held_max).saturating_sub(held)),
-            share_divisor: parts,
+            share_divisor,
         }
     }
 

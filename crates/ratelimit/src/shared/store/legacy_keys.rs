@@ -35,11 +35,11 @@ impl LegacyKeys {
             .filter(|_| bucket.storage.is_per_user())
             .map_or(String::new(), |user| format!(":{}", user.digest));
         let others = (0..=count.min(WINDOW_INDEX_MAX)).filter(|index| *index != own);
-        let by_place =
+        let by_window_index =
             std::iter::once(own).chain(others).map(|index| format!("{stem}{index}{claim}{end}")).collect();
         let reference =
             (count == 1 && claim.is_empty() && !has_home).then(|| reference_key(bucket, user)).flatten();
-        Self { by_window_index: by_place, is_only_window: count == 1, reference }
+        Self { by_window_index, is_only_window: count == 1, reference }
     }
 }
 

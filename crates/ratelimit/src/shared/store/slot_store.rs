@@ -153,12 +153,12 @@ pub(crate) fn slot_batches(plan: &Plan, user: Option<&str>, split: bool) -> Smal
 fn remote_slot_limit(
     planned: &PlannedSlotLimit,
     user: Option<&str>,
-    home: Option<&Arc<str>>,
+    partition: Option<&Arc<str>>,
 ) -> RemoteSlotLimit {
     let own = user.filter(|_| planned.shared_count.is_none());
-    let (key, home) = match own {
-        Some(user) => (format!("{}:{user}", planned.key).into(), home.cloned()),
+    let (key, partition) = match own {
+        Some(user) => (format!("{}:{user}", planned.key).into(), partition.cloned()),
         None => (planned.key.clone(), None),
     };
-    RemoteSlotLimit { key, count_max: planned.count_max.get(), mode: planned.mode, partition: home }
+    RemoteSlotLimit { key, count_max: planned.count_max.get(), mode: planned.mode, partition }
 }

@@ -136,10 +136,10 @@ impl RecordedCalls {
         Ok(all)
     }
 
-    fn count_skipped(&mut self, why: SkipReason, line_number: u64) {
-        match self.skipped.iter_mut().find(|skipped| skipped.reason == why) {
+    fn count_skipped(&mut self, reason: SkipReason, line_number: u64) {
+        match self.skipped.iter_mut().find(|skipped| skipped.reason == reason) {
             Some(skipped) => skipped.count += 1,
-            None => self.skipped.push(Skipped { reason: why, count: 1, first_line: line_number }),
+            None => self.skipped.push(Skipped { reason, count: 1, first_line: line_number }),
         }
     }
 
@@ -181,11 +181,12 @@ impl RecordedCalls {
         let backend_tool = extra.backend_tool.as_ref().map_or(name, BorrowedText::as_str);
         let tool = self.tool_index(name, backend.unwrap_or("unknown"), backend_tool);
         let user = self.user_index(&record.subjects.unwrap_or_default(), &record.source.unwrap_or_default());
-        let lasted = extra.duration_us.unwrap_or_else(|| extra.duration_ms.unwrap_or(0).saturating_mul(1000));
+        let duration_us =
+            extra.duration_us.unwrap_or_else(|| extra.duration_ms.unwrap_or(0).saturating_mul(1000));
         let decision = limit.decision.as_ref().map(BorrowedText::as_str);
         self.calls.push(RecordedCall {
             time_us: at,
-            duration_us: lasted.saturating_sub(limit.waited_us.unwrap_or(0)),
+            duration_us: duration_us.saturating_sub(limit.waited_us.unwrap_or(0)),
             tool_index: tool,
             user_index: user,
             was_refused: decision == Some("refused") || outcome == "rate_limited",

@@ -119,8 +119,8 @@ fn finish_call(replay: &Replay, flight: InFlightCall<'_>) {
     }
 }
 
-fn get<T>(items: &[T], place: u32) -> Option<&T> {
-    items.get(usize::try_from(place).ok()?)
+fn get<T>(items: &[T], index: u32) -> Option<&T> {
+    items.get(usize::try_from(index).ok()?)
 }
 
 /// A priority queue of calls by their end.
@@ -162,11 +162,11 @@ impl SimulationResult {
         self.recorded_refused += u64::from(call.was_refused);
         self.newly_refused += u64::from(refused && !call.was_refused);
         self.newly_admitted += u64::from(!refused && call.was_refused);
-        let place = |place: u32| usize::try_from(place).unwrap_or(usize::MAX);
+        let index = |index: u32| usize::try_from(index).unwrap_or(usize::MAX);
         let counts = [
             Some(&mut self.total),
-            self.by_tool.get_mut(place(call.tool_index)),
-            self.by_user.get_mut(place(call.user_index)),
+            self.by_tool.get_mut(index(call.tool_index)),
+            self.by_user.get_mut(index(call.user_index)),
         ];
         for count in counts.into_iter().flatten() {
             count.calls += 1;

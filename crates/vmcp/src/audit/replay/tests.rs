@@ -61,16 +61,16 @@ async fn verdicts_of_a_random_log_are_the_engines_own() {
     for seed in 0..60 {
         let mut dice = TestRng(seed);
         let policy = limits(&mut dice);
-        let bench = AuditedStack::new(full_settings(), Some(policy.clone()));
+        let harness = AuditedStack::new(full_settings(), Some(policy.clone()));
         let callers = callers();
         let mut expected = Vec::new();
         for _ in 0..400 {
             // No two calls have the same time, because their order would then be undefined.
-            bench.clock.advance(1 + dice.below(200_000) * dice.below(2));
+            harness.clock.advance(1 + dice.below(200_000) * dice.below(2));
             let ctx = &callers[dice.below(callers.len() as u64) as usize];
             let name = ["a_search", "b_search"][dice.below(2) as usize];
             let fail = ["away", "broken", "no", "no", "no"][dice.below(5) as usize];
-            let outcome = bench.call(ctx, name, json!({"us": dice.below(50_000), "fail": fail})).await;
+            let outcome = harness.call(ctx, name, json!({"us": dice.below(50_000), "fail": fail})).await;
             seen_refunds += usize::from(matches!(outcome, Err(Error::BackendUnavailable { .. })));
             expected.push(match outcome {
                 Err(Error::RateLimited(limit)) => format!("{} {:?}", limit.rule, limit.retry),
@@ -78,7 +78,7 @@ async fn verdicts_of_a_random_log_are_the_engines_own() {
                 _ => "admitted".to_owned(),
             });
         }
-        let recorded = RecordedCalls::read(&*bench.written()).unwrap();
+        let recorded = RecordedCalls::read(&*harness.written()).unwrap();
         assert!(recorded.skipped.is_empty(), "{:?}", recorded.skipped);
         let mut found = Vec::new();
         let judged = simulate(&recorded, policy, |_, ruling| {

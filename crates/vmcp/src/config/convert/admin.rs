@@ -40,7 +40,7 @@ pub(super) fn convert(
     if is_short {
         findings.add_problem("admin.scrapeKey", format!("must be at least {KEY_BYTES_MIN} characters"));
     }
-    let metrics_are_open = telemetry.is_some_and(|telemetry| {
+    let is_metrics_public = telemetry.is_some_and(|telemetry| {
         telemetry.enable_prometheus_metrics_path == Some(true)
             && telemetry.metrics_on_transport_port != Some(false)
     });
@@ -51,15 +51,9 @@ pub(super) fn convert(
     if let Some(telemetry) = telemetry {
         warn_of_unused_keys(telemetry, findings);
     }
-    let (state_folder, state_is_own) = state_folder(folder, name, findings);
+    let (state_folder, owns_state_folder) = state_folder(folder, name, findings);
     let issuer = caller_issuer(incoming);
-    let settings = AdminSettings {
-        listen,
-        is_metrics_public: metrics_are_open,
-        state_folder,
-        owns_state_folder: state_is_own,
-        issuer,
-    };
+    let settings = AdminSettings { listen, is_metrics_public, state_folder, owns_state_folder, issuer };
     (settings, scrape_key.map(Secret::new))
 }
 

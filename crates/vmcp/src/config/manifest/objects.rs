@@ -53,12 +53,12 @@ impl Objects {
                 Err(problem) => problems.push(offset_line(problem, Some(lines_before))),
             }
         }
-        for (place, object) in objects.iter().enumerate() {
+        for (index, object) in objects.iter().enumerate() {
             let is_same = |other: &Object| {
                 (&other.kind, &other.name, &other.namespace)
                     == (&object.kind, &object.name, &object.namespace)
             };
-            if objects.iter().take(place).any(is_same) {
+            if objects.iter().take(index).any(is_same) {
                 let (path, line) = (format!("{} {}", object.kind, object.name), object.node.line);
                 let problem = Problem { line: Some(line), ..Problem::new(path, "is in the file twice") };
                 problems.push(offset_line(problem, Some(object.line_offset)));
@@ -149,17 +149,17 @@ impl Object {
         let schema: Value =
             SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<S>().into();
         let checked = check::check(node, &schema);
-        let place = |problem: Problem| {
+        let index = |problem: Problem| {
             let dot = if problem.path.is_empty() || problem.path.starts_with('[') { "" } else { "." };
             let path = self.path(&format!("{at}{dot}{}", problem.path));
             Problem { path, ..offset_line(problem, lines_before) }
         };
         let CheckResult { value, problems, unknown_keys: others, .. } = checked;
         if unknown == UnknownKeys::Report {
-            others.into_iter().map(place).for_each(|problem| self.report_unknown_key(problem, findings));
+            others.into_iter().map(index).for_each(|problem| self.report_unknown_key(problem, findings));
         }
         if !problems.is_empty() {
-            findings.problems.extend(problems.into_iter().map(place));
+            findings.problems.extend(problems.into_iter().map(index));
             return None;
         }
         match serde_json::from_value(escape_references(value)) {

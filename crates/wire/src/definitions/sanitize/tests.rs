@@ -15,9 +15,9 @@ fn session_tool(json: &Json) -> Result<Sanitized, String> {
 
 fn sanitized_text(mend: Sanitizer, text: &str) -> String {
     match mend(&Json::parse(text.to_owned()).unwrap()) {
-        Ok(Sanitized { members, adjustments: changes }) => {
-            let changes = changes.summary().map_or_else(String::new, |told| format!(" # {told}"));
-            format!("{}{changes}", members.to_json().as_str())
+        Ok(Sanitized { members, adjustments }) => {
+            let adjustments = adjustments.summary().map_or_else(String::new, |told| format!(" # {told}"));
+            format!("{}{adjustments}", members.to_json().as_str())
         }
         Err(reason) => format!("left out: {reason}"),
     }
@@ -199,8 +199,8 @@ fn what_readers_demand_is_made_so() {
         let (item, expected) = case.rsplit_once(" => ").expect(line);
         let json = Json::parse(item.to_owned()).unwrap();
         match (mend(&json), expected) {
-            (Ok(Sanitized { members, adjustments: changes }), "the same") => {
-                assert_eq!((members.to_json().as_str(), changes.summary()), (item, None), "{line}");
+            (Ok(Sanitized { members, adjustments }), "the same") => {
+                assert_eq!((members.to_json().as_str(), adjustments.summary()), (item, None), "{line}");
             }
             (Ok(mended), expected) => assert_eq!(mended.members.to_json().as_str(), expected, "{line}"),
             (Err(reason), expected) => {

@@ -100,16 +100,11 @@ impl Harness {
             consistency: Consistency::Exact,
             ..LimitPolicy::default()
         };
-        let heard = Arc::new(WaitOutcomes::default());
-        let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock, sharing, heard.clone());
+        let wait_outcomes = Arc::new(WaitOutcomes::default());
+        let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock, sharing, wait_outcomes.clone());
         let named = |name: &str| tool("backend", name, name);
         let inner = FakeGateway::new(vec![named("t"), named("u"), named("v"), named("hang")]);
-        Self {
-            gateway: RateLimited::wrap(inner.clone(), limiter.clone()),
-            inner,
-            limiter,
-            wait_outcomes: heard,
-        }
+        Self { gateway: RateLimited::wrap(inner.clone(), limiter.clone()), inner, limiter, wait_outcomes }
     }
 
     pub(super) fn context(&self, user: &str) -> CallContext {
