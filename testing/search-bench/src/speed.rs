@@ -125,16 +125,16 @@ fn query_table(requests: &[String], engine: &Engine, both: &Engine, fts5: &Fts5)
         ),
     ];
     for model in &MODELS {
-        let ask: Contender<'_> = Box::new(|_, text| Ok(model.vectors(&[text.to_owned()]).len()));
-        contenders.push((format!("the request's vector by {}", model.name), ask));
+        let request: Contender<'_> = Box::new(|_, text| Ok(model.vectors(&[text.to_owned()]).len()));
+        contenders.push((format!("the request's vector by {}", model.name), request));
     }
     let mut times: Vec<Vec<Duration>> = contenders.iter().map(|_| Vec::new()).collect();
     let mut found = 0;
     for _ in 0..ROUNDS {
-        for ((_, ask), times) in contenders.iter().zip(&mut times) {
+        for ((_, request), times) in contenders.iter().zip(&mut times) {
             for (at, text) in requests.iter().enumerate() {
                 let started = Instant::now();
-                found += ask(at, text)?;
+                found += request(at, text)?;
                 times.push(started.elapsed());
             }
         }

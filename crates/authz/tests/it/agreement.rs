@@ -247,7 +247,7 @@ fn decide_with_policy(policy: &AuthzPolicy, case: &Case) -> Outcome {
     let claims = Value::Object(object(&case.claims)).to_string();
     let arguments = case.arguments.as_ref().map(|members| Json::encode(&object(members)).unwrap());
     let hints = ToolHints { read_only: case.read_only, ..ToolHints::default() };
-    let ask = match case.kind {
+    let request = match case.kind {
         0 => AccessRequest::CallTool {
             name: case.name,
             contested_name: None,
@@ -258,7 +258,7 @@ fn decide_with_policy(policy: &AuthzPolicy, case: &Case) -> Outcome {
         1 => AccessRequest::GetPrompt { name: case.name, contested_name: None },
         _ => AccessRequest::ReadResource { uri: case.name },
     };
-    let decision = policy.decide(&caller(case.subject, &claims), &ask);
+    let decision = policy.decide(&caller(case.subject, &claims), &request);
     Outcome {
         allowed: decision.allowed,
         reasons: decision.policy_numbers.into_iter().collect(),

@@ -147,15 +147,15 @@ fn arguments_are_looked_at_only_when_a_policy_that_applies_does() {
     ]);
     // Arguments that are no object would be an error if a policy read them.
     let arguments = Json::parse("[]").unwrap();
-    let ask = |name| AccessRequest::CallTool {
+    let request = |name| AccessRequest::CallTool {
         name,
         contested_name: None,
         backend: None,
         hints: None,
         arguments: Some(&arguments),
     };
-    assert!(policy.decide(&caller("a", "{}"), &ask("free")).allowed);
-    let bound = policy.decide(&caller("a", "{}"), &ask("bound"));
+    assert!(policy.decide(&caller("a", "{}"), &request("free")).allowed);
+    let bound = policy.decide(&caller("a", "{}"), &request("bound"));
     assert!(!bound.allowed);
     assert_eq!(bound.failures.len(), 1);
     assert_eq!(bound.failures[0].policy_number, None);

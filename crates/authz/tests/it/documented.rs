@@ -16,7 +16,7 @@ fn a_scope_names_one_tool_prompt_or_resource() {
         r#"permit(principal, action == Action::"read_resource", resource == Resource::"file://C:\\share\\data");"#,
     ]);
     let someone = caller("user123", "{}");
-    for (ask, expected) in [
+    for (request, expected) in [
         (tool("weather"), true),
         (tool("other"), false),
         (tool("data"), false),
@@ -29,7 +29,7 @@ fn a_scope_names_one_tool_prompt_or_resource() {
         (AccessRequest::ReadResource { uri: r"file://C:\share\data" }, true),
         (AccessRequest::ReadResource { uri: "greeting" }, false),
     ] {
-        assert_eq!(policy.decide(&someone, &ask).allowed, expected, "{ask:?}");
+        assert_eq!(policy.decide(&someone, &request).allowed, expected, "{request:?}");
     }
 }
 
@@ -162,7 +162,7 @@ fn every_resource_has_its_name_and_its_uri() {
             "{condition}"
         );
     }
-    for (ask, facts) in [
+    for (request, facts) in [
         (tool("x"), ["call", "tool", "call_tool"]),
         (AccessRequest::GetPrompt { name: "x", contested_name: None }, ["get", "prompt", "get_prompt"]),
         (AccessRequest::ReadResource { uri: "x" }, ["read", "resource", "read_resource"]),
@@ -173,7 +173,7 @@ fn every_resource_has_its_name_and_its_uri() {
                  resource.operation == "{operation}" && resource.feature == "{feature}" && resource.name == "x" &&
                  action.operation == "{action}" }};"#
         )]);
-        assert!(policy.decide(&caller("a", "{}"), &ask).allowed, "{ask:?}");
+        assert!(policy.decide(&caller("a", "{}"), &request).allowed, "{request:?}");
     }
     let tools_have_no_uri = policy(&["permit(principal, action, resource) when { !(resource has uri) };"]);
     assert!(tools_have_no_uri.decide(&caller("a", "{}"), &tool("x")).allowed);
@@ -184,14 +184,14 @@ fn everything_belongs_to_the_server() {
     let ours = policy(&[r#"permit(principal, action, resource in MCP::"gate");"#]);
     let theirs = policy(&[r#"permit(principal, action, resource in MCP::"other");"#]);
     let condition = policy(&[r#"permit(principal, action, resource) when { resource in MCP::"gate" };"#]);
-    for ask in [
+    for request in [
         tool("x"),
         AccessRequest::GetPrompt { name: "x", contested_name: None },
         AccessRequest::ReadResource { uri: "x" },
     ] {
-        assert!(ours.decide(&caller("a", "{}"), &ask).allowed);
-        assert!(condition.decide(&caller("a", "{}"), &ask).allowed);
-        assert!(!theirs.decide(&caller("a", "{}"), &ask).allowed);
+        assert!(ours.decide(&caller("a", "{}"), &request).allowed);
+        assert!(condition.decide(&caller("a", "{}"), &request).allowed);
+        assert!(!theirs.decide(&caller("a", "{}"), &request).allowed);
     }
 }
 

@@ -256,8 +256,8 @@ async fn policies_may_spell_an_address_as_they_like() {
         assert!(!may(uri), "{uri}");
     }
     let permits = policy(&[r#"permit(principal, action, resource == Resource::"note://wiki/%73tart");"#]);
-    let ask = AccessRequest::ReadResource { uri: "note://wiki/start" };
-    assert!(permits.decide(&caller("ann", "{}"), &ask).allowed);
+    let request = AccessRequest::ReadResource { uri: "note://wiki/start" };
+    assert!(permits.decide(&caller("ann", "{}"), &request).allowed);
 }
 
 /// A tool belongs to its backend in scopes, in conditions, and through declared parents of a backend.

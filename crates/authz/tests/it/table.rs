@@ -65,9 +65,13 @@ fn every_caller_gets_what_the_policies_say() {
     }
     for (who, caller) in &callers {
         writeln!(out, "{who}").unwrap();
-        for (what, ask) in &asks {
-            writeln!(out, "  {what:<26}{}", policy.explain(caller, ask).to_string().replace('\n', "\n    "))
-                .unwrap();
+        for (what, request) in &asks {
+            writeln!(
+                out,
+                "  {what:<26}{}",
+                policy.explain(caller, request).to_string().replace('\n', "\n    ")
+            )
+            .unwrap();
         }
     }
     expect_file!["table.txt"].assert_eq(&out);

@@ -11,12 +11,12 @@ use vmcp_backends::policy::{Timeouts, Transport};
 use vmcp_domain::{BackendEvent, BackendState};
 
 use crate::web::{self, HttpReply, ReceivedRequest};
-use crate::{Rig, context, error_cause, http_policy, policy, structured_content};
+use crate::{Harness, context, error_cause, http_policy, policy, structured_content};
 
 /// A server that answers calls with `reply`.
 async fn answering_calls(
     reply: impl Fn(&ReceivedRequest) -> HttpReply + Send + Sync + Clone + 'static,
-) -> (web::ScriptedServer, Rig) {
+) -> (web::ScriptedServer, Harness) {
     let server = web::serve(move |request: ReceivedRequest| {
         let reply = reply.clone();
         async move {
@@ -28,8 +28,8 @@ async fn answering_calls(
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    (server, rig)
+    let harness = Harness::start_http(&server.url());
+    (server, harness)
 }
 
 #[tokio::test]
@@ -43,10 +43,10 @@ async fn silence_ends_with_the_time_allowed() {
     .await;
     let timeouts =
         Timeouts { connect: Duration::from_secs(8), call: Duration::from_millis(300), ..Timeouts::DEFAULT };
-    let rig = Rig::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
-    rig.wait_for_state(BackendState::Ready).await;
+    let harness = Harness::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
+    harness.wait_for_state(BackendState::Ready).await;
     let start = Instant::now();
-    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    let error = harness.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_timed_out");
     assert!(start.elapsed() >= Duration::from_millis(300));
     server.wait_for_request(|request| request.rpc_method() == "notifications/cancelled").await;
@@ -55,7 +55,7 @@ async fn silence_ends_with_the_time_allowed() {
     let mut ctx = context();
     ctx.deadline = Some(Instant::now() + Duration::from_millis(50));
     let start = Instant::now();
-    assert_eq!(rig.call(&ctx, "echo", "{}").await.unwrap_err().class(), "deadline_exceeded");
+    assert_eq!(harness.call(&ctx, "echo", "{}").await.unwrap_err().class(), "deadline_exceeded");
     assert!(start.elapsed() < Duration::from_millis(250));
 }
 
@@ -75,18 +75,18 @@ async fn garbage_is_a_failure() {
         |_| web::reply_empty(202),
     ];
     for (index, reply) in replies.into_iter().enumerate() {
-        let (_server, rig) = answering_calls(reply).await;
-        let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+        let (_server, harness) = answering_calls(reply).await;
+        let error = harness.call(&context(), "echo", "{}").await.unwrap_err();
         assert_eq!(error.class(), "backend_failed", "{index}");
-        assert_eq!(rig.backend.status().state, BackendState::Ready, "{index}");
+        assert_eq!(harness.backend.status().state, BackendState::Ready, "{index}");
     }
 }
 
 #[tokio::test]
 async fn a_stream_that_ends_without_the_answer_is_a_failure() {
-    let (_server, rig) =
+    let (_server, harness) =
         answering_calls(|_| web::reply_bytes(200, "text/event-stream", ": nothing\n\n")).await;
-    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    let error = harness.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_failed");
 }
 
@@ -99,9 +99,9 @@ async fn statuses_have_their_meaning() {
         (500, "backend_failed", "status"),
         (502, "backend_failed", "status"),
     ] {
-        let (_server, rig) =
+        let (_server, harness) =
             answering_calls(move |_| web::reply_bytes(status, "text/html", "<html>secret</html>")).await;
-        let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+        let error = harness.call(&context(), "echo", "{}").await.unwrap_err();
         assert_eq!(error.class(), class, "{status}");
         assert!(error.cause().unwrap().for_log().starts_with(says), "{status}");
         assert!(!error.to_string().contains("secret") && !error.to_string().contains("127.0.0.1"));
@@ -110,7 +110,7 @@ async fn statuses_have_their_meaning() {
 
 #[tokio::test]
 async fn an_error_of_the_backend_passes_unchanged() {
-    let (_server, rig) = answering_calls(|request| {
+    let (_server, harness) = answering_calls(|request| {
         let id = request.body["id"].clone();
         web::reply_json(
             200,
@@ -119,7 +119,7 @@ async fn an_error_of_the_backend_passes_unchanged() {
         )
     })
     .await;
-    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    let error = harness.call(&context(), "echo", "{}").await.unwrap_err();
     let vmcp_domain::Error::BackendRefused { error, .. } = error else {
         panic!("{error}");
     };
@@ -152,8 +152,8 @@ async fn an_answer_that_says_it_is_too_large_is_not_read() {
             });
         }
     });
-    let rig = Rig::start_http(&url);
-    assert!(error_cause(rig.call(&context(), "echo", "{}").await).starts_with("too-large"));
+    let harness = Harness::start_http(&url);
+    assert!(error_cause(harness.call(&context(), "echo", "{}").await).starts_with("too-large"));
 }
 
 #[tokio::test]
@@ -174,8 +174,8 @@ async fn an_answer_without_end_is_cut() {
     .await;
     let timeouts =
         Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(120), ..Timeouts::DEFAULT };
-    let rig = Rig::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
-    assert!(error_cause(rig.call(&context(), "echo", "{}").await).starts_with("too-large"));
+    let harness = Harness::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
+    assert!(error_cause(harness.call(&context(), "echo", "{}").await).starts_with("too-large"));
 }
 
 #[tokio::test]
@@ -196,8 +196,8 @@ async fn redirects_stay_on_the_origin() {
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    let reply = rig.call(&context(), "echo", r#"{"n":1}"#).await;
+    let harness = Harness::start_http(&server.url());
+    let reply = harness.call(&context(), "echo", r#"{"n":1}"#).await;
     assert_eq!(structured_content(&reply), r#"{"n":1}"#);
     // Once connected, requests go directly to the address that answered.
     let calls = server.with_method("tools/call");
@@ -205,9 +205,9 @@ async fn redirects_stay_on_the_origin() {
 
     for location in [other_url, "/mcp".to_owned()] {
         location.clone_into(&mut target.lock().unwrap());
-        let rig = Rig::start_http(&server.url());
-        rig.wait_for_state(BackendState::Unavailable).await;
-        assert_eq!(rig.backend.status().last_error, Some("redirect"));
+        let harness = Harness::start_http(&server.url());
+        harness.wait_for_state(BackendState::Unavailable).await;
+        assert_eq!(harness.backend.status().last_error, Some("redirect"));
     }
     assert!(other_server.requests.lock().unwrap().is_empty());
 }
@@ -216,13 +216,13 @@ async fn redirects_stay_on_the_origin() {
 async fn a_backend_that_goes_away_comes_back() {
     let server = web::serve(|request| async move { web::reply_with_sessions(&request) }).await;
     let (address, url) = (server.address, server.url());
-    let rig = Rig::start_http(&url);
-    rig.call(&context(), "echo", "{}").await.unwrap();
+    let harness = Harness::start_http(&url);
+    harness.call(&context(), "echo", "{}").await.unwrap();
     drop(server);
-    let lost = crate::eventually(|| (rig.events.count(&BackendEvent::Disconnected) > 0).then_some(()));
+    let lost = crate::eventually(|| (harness.events.count(&BackendEvent::Disconnected) > 0).then_some(()));
     tokio::pin!(lost);
     loop {
-        let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+        let error = harness.call(&context(), "echo", "{}").await.unwrap_err();
         assert!(matches!(error.class(), "backend_unavailable" | "backend_failed"));
         tokio::select! {
             () = &mut lost => break,
@@ -230,13 +230,13 @@ async fn a_backend_that_goes_away_comes_back() {
         }
     }
     let start = Instant::now();
-    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    let error = harness.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_unavailable");
     assert!(start.elapsed() < Duration::from_millis(200), "answered at once");
     let _server = web::serve_at(address, |request| async move { web::reply_with_sessions(&request) }).await;
-    rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
-    rig.call(&context(), "echo", "{}").await.unwrap();
-    assert_eq!(rig.backend.status().reconnect_count, 1);
+    harness.events.wait_for_events(&BackendEvent::Connected, 2).await;
+    harness.call(&context(), "echo", "{}").await.unwrap();
+    assert_eq!(harness.backend.status().reconnect_count, 1);
 }
 
 #[tokio::test]
@@ -273,8 +273,8 @@ async fn a_request_that_may_have_happened_is_not_sent_again() {
             });
         }
     });
-    let rig = Rig::start_http(&url);
-    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    let harness = Harness::start_http(&url);
+    let error = harness.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_failed");
     assert_eq!(tries.load(Ordering::Relaxed), 1);
 }
@@ -287,9 +287,9 @@ async fn unusable_authorities_are_told() {
     for bundle in [folder.path().join("missing.pem"), empty] {
         let mut http = http_policy("https://127.0.0.1:1/mcp");
         http.ca_bundle = Some(bundle);
-        let rig = Rig::start(policy(Transport::StreamableHttp(http), crate::TIMEOUTS));
-        rig.wait_for_state(BackendState::Unavailable).await;
-        assert_eq!(rig.backend.status().last_error, Some("settings"));
+        let harness = Harness::start(policy(Transport::StreamableHttp(http), crate::TIMEOUTS));
+        harness.wait_for_state(BackendState::Unavailable).await;
+        assert_eq!(harness.backend.status().last_error, Some("settings"));
     }
 }
 
@@ -298,7 +298,7 @@ async fn a_backend_that_asks_for_a_pause_is_left_alone() {
     for says_more in [false, true] {
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&calls);
-        let (_server, rig) = answering_calls(move |request| {
+        let (_server, harness) = answering_calls(move |request| {
             if counted.fetch_add(1, Ordering::SeqCst) > 0 {
                 return web::reply_json(
                     200,
@@ -317,12 +317,12 @@ async fn a_backend_that_asks_for_a_pause_is_left_alone() {
         })
         .await;
         // The backend's own error is passed on; the pause applies either way.
-        let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+        let error = harness.call(&context(), "echo", "{}").await.unwrap_err();
         assert_eq!(error.class(), if says_more { "backend_refused" } else { "backend_busy" });
         let begun = std::time::Instant::now();
         let mut refused = 0;
         loop {
-            match rig.call(&context(), "echo", "{}").await {
+            match harness.call(&context(), "echo", "{}").await {
                 Ok(_) => break,
                 Err(error) => {
                     assert!(error.to_string().contains("asks to be called less; try again in "), "{error}");

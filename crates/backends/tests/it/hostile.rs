@@ -12,7 +12,9 @@ use vmcp_backends::policy::{StdioPolicy, Timeouts, Transport};
 use vmcp_domain::{BackendEvent, BackendState, LogLevel};
 
 use crate::web::{self, ReceivedRequest};
-use crate::{RecordingClient, Rig, TIMEOUTS, context, error_cause, http_policy, policy, structured_content};
+use crate::{
+    Harness, RecordingClient, TIMEOUTS, context, error_cause, http_policy, policy, structured_content,
+};
 
 const ALL_CAPABILITIES: &str = r#"{"elicitation":{},"sampling":{},"roots":{}}"#;
 const QUESTIONS: [&str; 3] = ["elicitation/create", "sampling/createMessage", "roots/list"];
@@ -56,7 +58,7 @@ async fn a_hundred_thousand_notifications_hold_neither_the_answer_nor_others_up(
     .await;
     let timeouts =
         Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(60), ..Timeouts::DEFAULT };
-    let rig = Rig::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
+    let harness = Harness::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
     let (flooded, other) = (
         RecordingClient::new(Some(LogLevel::Debug), "{}"),
         RecordingClient::new(Some(LogLevel::Debug), "{}"),
@@ -65,18 +67,18 @@ async fn a_hundred_thousand_notifications_hold_neither_the_answer_nor_others_up(
     let calls = async {
         let mut done = 0;
         while done < 20 {
-            let reply = rig.call(&other_ctx, "echo", &format!("{{\"n\":{done}}}")).await;
+            let reply = harness.call(&other_ctx, "echo", &format!("{{\"n\":{done}}}")).await;
             assert_eq!(structured_content(&reply), format!("{{\"n\":{done}}}"));
             done += 1;
         }
     };
-    let (flood, ()) = tokio::join!(rig.call(&flooded_ctx, "flood", "{}"), calls);
+    let (flood, ()) = tokio::join!(harness.call(&flooded_ctx, "flood", "{}"), calls);
     assert_eq!(structured_content(&flood), "\"through\"");
     assert_eq!(other.received_text(), "");
     let heard = flooded.received.lock().unwrap().clone();
     let counted = |prefix: &str| heard.iter().filter(|text| text.starts_with(prefix)).count();
     assert_eq!((counted("progress"), counted("error")), (EACH, EACH));
-    assert_eq!(rig.events.count(&BackendEvent::ToolsChanged), EACH);
+    assert_eq!(harness.events.count(&BackendEvent::ToolsChanged), EACH);
 }
 
 #[tokio::test]
@@ -95,11 +97,11 @@ async fn questions_after_the_answer_reach_nobody() {
         reply
     })
     .await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     let client = RecordingClient::new(None, ALL_CAPABILITIES);
     for n in 0..5 {
         let arguments = format!("{{\"n\":{n}}}");
-        assert_eq!(structured_content(&rig.call(&client.context(), "echo", &arguments).await), arguments);
+        assert_eq!(structured_content(&harness.call(&client.context(), "echo", &arguments).await), arguments);
     }
     assert_eq!(client.received_text(), "");
     let requests = server.requests.lock().unwrap().clone();
@@ -110,7 +112,7 @@ async fn questions_after_the_answer_reach_nobody() {
 }
 
 /// A server with sessions and a GET stream that the test can write to.
-async fn server_with_get_stream() -> (web::ScriptedServer, UnboundedSender<String>, Rig) {
+async fn server_with_get_stream() -> (web::ScriptedServer, UnboundedSender<String>, Harness) {
     let stream: Arc<Mutex<Option<UnboundedSender<String>>>> = Arc::default();
     let opened = Arc::clone(&stream);
     let server = web::serve(move |request: ReceivedRequest| {
@@ -125,16 +127,16 @@ async fn server_with_get_stream() -> (web::ScriptedServer, UnboundedSender<Strin
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     let events = crate::eventually(|| stream.lock().unwrap().clone()).await;
-    (server, events, rig)
+    (server, events, harness)
 }
 
 #[tokio::test]
 async fn questions_for_no_call_are_refused_and_a_ping_is_answered() {
-    let (server, events, rig) = server_with_get_stream().await;
+    let (server, events, harness) = server_with_get_stream().await;
     let client = RecordingClient::new(None, ALL_CAPABILITIES);
-    rig.call(&client.context(), "echo", "{}").await.unwrap();
+    harness.call(&client.context(), "echo", "{}").await.unwrap();
     for method in QUESTIONS {
         events.send(web::encode_event(&question(method, method))).unwrap();
         let answer = server.wait_for_request(|request| request.body["id"] == method).await;
@@ -147,7 +149,7 @@ async fn questions_for_no_call_are_refused_and_a_ping_is_answered() {
 
 #[tokio::test]
 async fn answers_on_the_standing_stream_answer_nothing() {
-    let (server, events, rig) = server_with_get_stream().await;
+    let (server, events, harness) = server_with_get_stream().await;
     // The gateway's identifiers are numbers in order, so they are easy to guess.
     for id in 0..50 {
         let forged =
@@ -156,7 +158,7 @@ async fn answers_on_the_standing_stream_answer_nothing() {
     }
     for n in 0..20 {
         let arguments = format!("{{\"n\":{n}}}");
-        assert_eq!(structured_content(&rig.call(&context(), "echo", &arguments).await), arguments);
+        assert_eq!(structured_content(&harness.call(&context(), "echo", &arguments).await), arguments);
     }
     assert_eq!(server.with_method("tools/call").len(), 20);
 }
@@ -189,24 +191,24 @@ async fn on_one_channel_forged_and_repeated_answers_reach_nobody() {
         inherit_env: Vec::new(),
         cwd: None,
     };
-    let rig = Rig::start(policy(Transport::Stdio(stdio), TIMEOUTS));
+    let harness = Harness::start(policy(Transport::Stdio(stdio), TIMEOUTS));
     let client = RecordingClient::new(None, ALL_CAPABILITIES);
-    let first = rig.call(&client.context(), "echo", "{}").await;
+    let first = harness.call(&client.context(), "echo", "{}").await;
     assert_eq!(structured_content(&first), "\"own-nothing\"");
     for _ in 0..10 {
         // The refusal is sent before the next call: both take the same channel, in order.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let reply = rig.call(&client.context(), "echo", "{}").await;
+        let reply = harness.call(&client.context(), "echo", "{}").await;
         assert_eq!(structured_content(&reply), "\"own-refused\"");
     }
     assert_eq!(client.received_text(), "");
-    rig.stop().await;
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn an_event_beyond_the_bound_ends_its_stream_and_nothing_else() {
-    let (server, events, rig) = server_with_get_stream().await;
-    rig.wait_for_state(BackendState::Ready).await;
+    let (server, events, harness) = server_with_get_stream().await;
+    harness.wait_for_state(BackendState::Ready).await;
     let piece = "x".repeat(4 << 20);
     events.send("data: ".to_owned()).unwrap();
     // Slightly more than the limit of one event.
@@ -216,10 +218,10 @@ async fn an_event_beyond_the_bound_ends_its_stream_and_nothing_else() {
         }
     }
     crate::eventually(|| events.is_closed().then_some(())).await;
-    let reply = rig.call(&context(), "echo", r#"{"n":1}"#).await;
+    let reply = harness.call(&context(), "echo", r#"{"n":1}"#).await;
     assert_eq!(structured_content(&reply), r#"{"n":1}"#);
     assert_eq!(
-        (server.with_method("initialize").len(), rig.events.count(&BackendEvent::Disconnected)),
+        (server.with_method("initialize").len(), harness.events.count(&BackendEvent::Disconnected)),
         (1, 0)
     );
 }
@@ -248,9 +250,9 @@ async fn a_stream_that_goes_on_after_the_answer_is_left() {
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     let start = Instant::now();
-    assert_eq!(structured_content(&rig.call(&context(), "echo", r#"{"n":1}"#).await), r#"{"n":1}"#);
+    assert_eq!(structured_content(&harness.call(&context(), "echo", r#"{"n":1}"#).await), r#"{"n":1}"#);
     assert!(start.elapsed() < Duration::from_secs(4), "the answer was there at once");
     let stream = left.lock().unwrap().clone().unwrap();
     crate::eventually(|| stream.is_closed().then_some(())).await;
@@ -286,11 +288,11 @@ async fn progress_without_end_buys_a_bounded_time() {
         call_max: Duration::from_secs(2),
         ..Timeouts::DEFAULT
     };
-    let rig = Rig::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
-    rig.wait_for_state(BackendState::Ready).await;
+    let harness = Harness::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
+    harness.wait_for_state(BackendState::Ready).await;
     let client = RecordingClient::new(None, "{}");
     let start = Instant::now();
-    let error = rig.call(&client.context(), "echo", "{}").await.unwrap_err();
+    let error = harness.call(&client.context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_timed_out");
     assert!((Duration::from_secs(2)..Duration::from_secs(6)).contains(&start.elapsed()));
     assert!(client.received_text().starts_with("progress "), "progress had come");
@@ -321,8 +323,8 @@ async fn what_a_hop_says_of_itself_goes_no_further() {
             }
         })
         .await;
-        let rig = Rig::start_http(&server.url());
-        let members = rig.call(&context(), "echo", "{}").await.unwrap().members.to_json();
+        let harness = Harness::start_http(&server.url());
+        let members = harness.call(&context(), "echo", "{}").await.unwrap().members.to_json();
         assert_eq!(members.as_str(), r#"{"content":[],"_meta":{"own":"kept"}}"#);
     }
 }
@@ -345,7 +347,7 @@ async fn an_event_of_a_call_beyond_the_bound_fails_the_call() {
     .await;
     let timeouts =
         Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(120), ..Timeouts::DEFAULT };
-    let rig = Rig::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
-    assert!(error_cause(rig.call(&context(), "huge", "{}").await).starts_with("too-large"));
-    assert_eq!(structured_content(&rig.call(&context(), "echo", r#"{"n":2}"#).await), r#"{"n":2}"#);
+    let harness = Harness::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
+    assert!(error_cause(harness.call(&context(), "huge", "{}").await).starts_with("too-large"));
+    assert_eq!(structured_content(&harness.call(&context(), "echo", r#"{"n":2}"#).await), r#"{"n":2}"#);
 }

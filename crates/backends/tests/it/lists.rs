@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use crate::web::{self, HttpReply, ReceivedRequest};
 use vmcp_backends::policy::{Timeouts, Transport};
 
-use crate::{Rig, TIMEOUTS, context, http_policy, policy};
+use crate::{Harness, TIMEOUTS, context, http_policy, policy};
 
 /// A server that answers `tools/list` with `page`, which receives the cursor.
 async fn paged_server(
     page: impl Fn(Option<&str>) -> Value + Send + Sync + Clone + 'static,
-) -> (web::ScriptedServer, Rig) {
+) -> (web::ScriptedServer, Harness) {
     let server = web::serve(move |request: ReceivedRequest| {
         let page = page.clone();
         async move {
@@ -26,8 +26,8 @@ async fn paged_server(
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    (server, rig)
+    let harness = Harness::start_http(&server.url());
+    (server, harness)
 }
 
 fn tools_page(names: &[&str], next: Value) -> Value {
@@ -40,82 +40,82 @@ fn tools_page(names: &[&str], next: Value) -> Value {
     page
 }
 
-async fn tool_names(rig: &Rig) -> String {
-    let inventory = rig.backend.fetch_inventory(&context()).await.unwrap();
+async fn tool_names(harness: &Harness) -> String {
+    let inventory = harness.backend.fetch_inventory(&context()).await.unwrap();
     let names: Vec<&str> = inventory.tools.iter().map(|tool| tool.name.as_str()).collect();
     names.join(" ")
 }
 
 #[tokio::test]
 async fn all_pages_are_taken_in_order() {
-    let (_server, rig) = paged_server(|cursor| match cursor {
+    let (_server, harness) = paged_server(|cursor| match cursor {
         None => tools_page(&["a", "b"], json!("1")),
         Some("1") => tools_page(&["c"], json!("2")),
         Some(_) => tools_page(&["d"], Value::Null),
     })
     .await;
-    assert_eq!(tool_names(&rig).await, "a b c d");
+    assert_eq!(tool_names(&harness).await, "a b c d");
 }
 
 #[tokio::test]
 async fn an_empty_cursor_is_a_cursor_unless_it_leads_back() {
-    let (_server, rig) = paged_server(|cursor| match cursor {
+    let (_server, harness) = paged_server(|cursor| match cursor {
         None => tools_page(&["a"], json!("")),
         Some(_) => tools_page(&["b"], json!("none")),
     })
     .await;
-    assert_eq!(tool_names(&rig).await, "a b");
-    let (server, rig) = paged_server(|cursor| match cursor {
+    assert_eq!(tool_names(&harness).await, "a b");
+    let (server, harness) = paged_server(|cursor| match cursor {
         None | Some("") => tools_page(&["a"], json!("1")),
         Some(_) => tools_page(&["b"], json!("")),
     })
     .await;
-    assert_eq!(tool_names(&rig).await, "a b");
+    assert_eq!(tool_names(&harness).await, "a b");
     assert_eq!(server.with_method("tools/list").len(), 3);
 }
 
 #[tokio::test]
 async fn a_circle_of_pages_ends() {
-    let (server, rig) = paged_server(|cursor| match cursor {
+    let (server, harness) = paged_server(|cursor| match cursor {
         None => tools_page(&["a"], json!("1")),
         Some("1") => tools_page(&["b"], json!("2")),
         Some(_) => tools_page(&["c"], json!("1")),
     })
     .await;
-    assert_eq!(tool_names(&rig).await, "a b c");
+    assert_eq!(tool_names(&harness).await, "a b c");
     assert_eq!(server.with_method("tools/list").len(), 3);
 }
 
 #[tokio::test]
 async fn an_endless_list_ends() {
-    let (server, rig) = paged_server(|cursor| {
+    let (server, harness) = paged_server(|cursor| {
         let next = cursor.map_or(1, |cursor| cursor.parse::<u32>().unwrap() + 1);
         tools_page(&["a"], json!(next.to_string()))
     })
     .await;
-    assert_eq!(rig.backend.fetch_inventory(&context()).await.unwrap().tools.len(), 1000);
+    assert_eq!(harness.backend.fetch_inventory(&context()).await.unwrap().tools.len(), 1000);
     assert_eq!(server.with_method("tools/list").len(), 1000);
 }
 
 #[tokio::test]
 async fn items_that_cannot_be_read_are_left_out() {
-    let (_server, rig) = paged_server(|_| {
+    let (_server, harness) = paged_server(|_| {
         json!({"tools": [1, {"name": "a", "inputSchema": {}}, {"nom": "b", "inputSchema": {}}, null,
             {"name": "c", "inputSchema": {"type": "object"}}, {"name": "d"}, {"name": "e", "inputSchema": []},
             {"name": "f", "inputSchema": null}, {"name": "", "inputSchema": {}}, {"name": 7, "inputSchema": {}}]})
     })
     .await;
-    assert_eq!(tool_names(&rig).await, "a c");
+    assert_eq!(tool_names(&harness).await, "a c");
 }
 
 #[tokio::test]
 async fn a_flood_is_taken() {
-    let (_server, rig) = paged_server(|_| {
+    let (_server, harness) = paged_server(|_| {
         let names: Vec<String> = (0..10_000).map(|n| format!("tool-{n}")).collect();
         tools_page(&names.iter().map(String::as_str).collect::<Vec<_>>(), json!("none"))
     })
     .await;
-    let inventory = rig.backend.fetch_inventory(&context()).await.unwrap();
+    let inventory = harness.backend.fetch_inventory(&context()).await.unwrap();
     assert_eq!(inventory.tools.len(), 10_000);
     assert_eq!(inventory.tools[9_999].name.as_str(), "tool-9999");
 }
@@ -141,8 +141,8 @@ async fn only_what_is_declared_is_asked_for_and_a_missing_list_is_empty() {
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    let inventory = rig.backend.fetch_inventory(&context()).await.unwrap();
+    let harness = Harness::start_http(&server.url());
+    let inventory = harness.backend.fetch_inventory(&context()).await.unwrap();
     assert_eq!((inventory.tools.len(), inventory.resources.len(), inventory.templates.len()), (1, 1, 0));
     assert!(server.with_method("prompts/list").is_empty());
 }
@@ -152,7 +152,7 @@ async fn only_what_is_declared_is_asked_for_and_a_missing_list_is_empty() {
 async fn server_with_lists(
     capabilities: Value,
     other: impl Fn(&ReceivedRequest, usize) -> HttpReply + Send + Sync + Clone + 'static,
-) -> (web::ScriptedServer, Rig) {
+) -> (web::ScriptedServer, Harness) {
     let asked = Arc::new(AtomicUsize::new(0));
     let server = web::serve(move |request: ReceivedRequest| {
         let (capabilities, other, asked) = (capabilities.clone(), other.clone(), asked.clone());
@@ -169,8 +169,8 @@ async fn server_with_lists(
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    (server, rig)
+    let harness = Harness::start_http(&server.url());
+    (server, harness)
 }
 
 #[tokio::test]
@@ -191,8 +191,8 @@ async fn tools_do_not_depend_on_the_other_lists() {
         |_| web::reply_empty(500),
     ];
     for answer in answers {
-        let (_server, rig) = server_with_lists(all.clone(), move |request, _| answer(request)).await;
-        let inventory = rig.backend.fetch_inventory(&context()).await.unwrap();
+        let (_server, harness) = server_with_lists(all.clone(), move |request, _| answer(request)).await;
+        let inventory = harness.backend.fetch_inventory(&context()).await.unwrap();
         assert_eq!((inventory.tools.len(), inventory.resources.len(), inventory.prompts.len()), (1, 0, 0));
     }
 }
@@ -233,9 +233,9 @@ async fn tools_do_not_depend_on_the_status_of_the_other_lists() {
                 }
             })
             .await;
-            let rig = Rig::start_http(&server.url());
-            assert_eq!(tool_names(&rig).await, "echo", "{status} {has_sessions}");
-            rig.call(&context(), "echo", "{}").await.unwrap();
+            let harness = Harness::start_http(&server.url());
+            assert_eq!(tool_names(&harness).await, "echo", "{status} {has_sessions}");
+            harness.call(&context(), "echo", "{}").await.unwrap();
             // The connection is the first one. Without sessions, each list may be followed by a check of the
             // version.
             let (begun, asked) = if has_sessions { ("initialize", 1) } else { ("server/discover", 4) };
@@ -258,8 +258,8 @@ async fn tools_do_not_wait_for_another_list_for_ever() {
     })
     .await;
     let timeouts = Timeouts { call: Duration::from_millis(300), ..TIMEOUTS };
-    let rig = Rig::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
-    assert_eq!(tool_names(&rig).await, "echo");
+    let harness = Harness::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
+    assert_eq!(tool_names(&harness).await, "echo");
 }
 
 #[tokio::test]
@@ -269,17 +269,17 @@ async fn a_list_that_cannot_be_read_any_more_stays_as_it_was() {
         1 => web::reply_result(request, &json!({"prompts": "none"})),
         _ => web::reply_result(request, &json!({"prompts": null})),
     };
-    let (_server, rig) = server_with_lists(json!({"tools": {}, "prompts": {}}), prompts).await;
+    let (_server, harness) = server_with_lists(json!({"tools": {}, "prompts": {}}), prompts).await;
     for names in [1, 1, 0] {
-        assert_eq!(rig.backend.fetch_inventory(&context()).await.unwrap().prompts.len(), names);
+        assert_eq!(harness.backend.fetch_inventory(&context()).await.unwrap().prompts.len(), names);
     }
 }
 
 #[tokio::test]
 async fn a_backend_of_which_nothing_can_be_read_is_reported() {
-    let (_server, rig) =
+    let (_server, harness) =
         server_with_lists(json!({"prompts": {}}), |request, _| web::reply_result(request, &json!({}))).await;
-    assert!(rig.backend.fetch_inventory(&context()).await.is_err());
+    assert!(harness.backend.fetch_inventory(&context()).await.is_err());
 }
 
 #[tokio::test]
@@ -301,11 +301,11 @@ async fn a_page_that_fails_keeps_what_was_read_before() {
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     for (fails_now, expected) in [(true, "a b"), (false, "a b c"), (true, "a b c")] {
         fails.store(fails_now, Relaxed);
-        assert_eq!(tool_names(&rig).await, expected);
-        let inventory = rig.backend.fetch_inventory(&context()).await.unwrap();
+        assert_eq!(tool_names(&harness).await, expected);
+        let inventory = harness.backend.fetch_inventory(&context()).await.unwrap();
         let failing: Vec<_> = inventory.list_failures.iter().map(|list| (list.list, list.class)).collect();
         assert_eq!(failing, if fails_now { vec![("tools", "protocol")] } else { vec![] });
     }
@@ -318,9 +318,9 @@ async fn what_was_mended_or_left_out_is_told() {
         {"name": "b", "inputSchema": {"type": "string"}},
         {"name": "c", "inputSchema": {"type": "object"}},
     ]});
-    let (_server, rig) = paged_server(move |_| odd.clone()).await;
-    assert_eq!(tool_names(&rig).await, "a c");
-    let remarks = rig.backend.fetch_inventory(&context()).await.unwrap().malformed_items;
+    let (_server, harness) = paged_server(move |_| odd.clone()).await;
+    assert_eq!(tool_names(&harness).await, "a c");
+    let remarks = harness.backend.fetch_inventory(&context()).await.unwrap().malformed_items;
     let told: Vec<_> = remarks.iter().map(|one| (&*one.item, one.is_omitted, &*one.text)).collect();
     assert_eq!(
         told,

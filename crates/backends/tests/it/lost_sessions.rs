@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::odd_servers::{answering_calls, method_result};
 use crate::web::{self, HttpReply, ReceivedRequest};
-use crate::{Rig, context, eventually, structured_content};
+use crate::{Harness, context, eventually, structured_content};
 
 #[tokio::test]
 async fn a_session_that_is_lost_in_any_words_is_begun_anew_once() {
@@ -64,8 +64,8 @@ async fn a_session_that_is_lost_in_any_words_is_begun_anew_once() {
             }
         })
         .await;
-        let rig = Rig::start_http(&server.url());
-        let reply = rig.call(&context(), "echo", "{}").await;
+        let harness = Harness::start_http(&server.url());
+        let reply = harness.call(&context(), "echo", "{}").await;
         assert_eq!(structured_content(&reply), r#"{"said":"tools/call"}"#, "form {index}");
         assert_eq!(sessions.load(Ordering::Relaxed), 2, "form {index}");
         assert_eq!(server.with_method("tools/call").len(), 2, "form {index}");
@@ -82,8 +82,8 @@ async fn a_call_that_may_have_happened_is_not_made_again() {
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_failed");
+    let harness = Harness::start_http(&server.url());
+    assert_eq!(harness.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_failed");
     server.wait_for_request(|request| request.rpc_method() == "ping").await;
     assert_eq!(server.with_method("tools/call").len(), 1);
 }
@@ -92,7 +92,7 @@ async fn a_call_that_may_have_happened_is_not_made_again() {
 async fn refusing_server(
     call: impl Fn(&ReceivedRequest) -> HttpReply + Copy + Send + Sync + 'static,
     ping: fn(&ReceivedRequest) -> HttpReply,
-) -> (web::ScriptedServer, Rig) {
+) -> (web::ScriptedServer, Harness) {
     let server = web::serve(move |request: ReceivedRequest| async move {
         match request.rpc_method() {
             "tools/call" => call(&request),
@@ -102,8 +102,8 @@ async fn refusing_server(
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    (server, rig)
+    let harness = Harness::start_http(&server.url());
+    (server, harness)
 }
 
 fn rpc_error_reply(status: u16, request: &ReceivedRequest, code: i64, message: &str) -> HttpReply {
@@ -112,13 +112,13 @@ fn rpc_error_reply(status: u16, request: &ReceivedRequest, code: i64, message: &
 
 #[tokio::test]
 async fn a_server_without_ping_that_answers_errors_by_status_keeps_its_session() {
-    let (server, rig) = refusing_server(
+    let (server, harness) = refusing_server(
         |request| rpc_error_reply(400, request, -32000, "upstream rejected the order"),
         |request| rpc_error_reply(400, request, -32601, "method not found"),
     )
     .await;
     for _ in 0..2 {
-        assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
+        assert_eq!(harness.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
     }
     assert_eq!((server.with_method("initialize").len(), server.with_method("tools/call").len()), (1, 2));
 }
@@ -129,8 +129,8 @@ async fn a_call_whose_session_ended_while_it_ran_is_not_made_again() {
         let call = move |request: &ReceivedRequest| {
             rpc_error_reply(status, request, -32000, "session process exited")
         };
-        let (server, rig) = refusing_server(call, |_| web::reply_empty(404)).await;
-        assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
+        let (server, harness) = refusing_server(call, |_| web::reply_empty(404)).await;
+        assert_eq!(harness.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
         assert_eq!(server.with_method("tools/call").len(), 1, "{status}");
     }
 }
@@ -152,8 +152,8 @@ async fn a_server_without_ping_that_breaks_off_a_call_keeps_its_session() {
             }
         })
         .await;
-        let rig = Rig::start_http(&server.url());
-        assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_failed");
+        let harness = Harness::start_http(&server.url());
+        assert_eq!(harness.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_failed");
         server.wait_for_request(|request| request.rpc_method() == "ping").await;
         // A lost session is replaced at once.
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -173,21 +173,21 @@ async fn a_ping_that_is_never_answered_holds_no_refusal_back() {
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     let start = Instant::now();
-    assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
+    assert_eq!(harness.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
     assert!(start.elapsed() < Duration::from_secs(6));
 }
 
 #[tokio::test]
 async fn an_error_about_another_session_ends_no_session() {
-    let (server, rig) = answering_calls(|request| {
+    let (server, harness) = answering_calls(|request| {
         let error = json!({"code": -32000, "message": "browser session closed"});
         web::reply_json(200, &json!({"jsonrpc": "2.0", "id": request.body["id"], "error": error}))
     })
     .await;
     for _ in 0..2 {
-        assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
+        assert_eq!(harness.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
     }
     assert_eq!((server.with_method("initialize").len(), server.with_method("tools/call").len()), (1, 2));
 }

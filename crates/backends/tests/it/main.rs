@@ -49,13 +49,13 @@ pub(crate) async fn eventually<T>(mut check: impl FnMut() -> Option<T>) -> T {
 }
 
 /// One running backend with an event recorder.
-pub(crate) struct Rig {
+pub(crate) struct Harness {
     pub(crate) backends: Backends,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) events: Arc<EventRecorder>,
 }
 
-impl Rig {
+impl Harness {
     pub(crate) fn start(policy: BackendPolicy) -> Self {
         Self::start_with(policy, &ProcessPolicy::default())
     }

@@ -14,7 +14,7 @@ use vmcp_backends::policy::{HttpPolicy, Transport};
 use vmcp_domain::{BackendEvent, BackendState};
 
 use crate::web::{self, HttpReply, ReceivedRequest};
-use crate::{Rig, TIMEOUTS, context, error_cause, http_policy, policy, structured_content};
+use crate::{Harness, TIMEOUTS, context, error_cause, http_policy, policy, structured_content};
 
 fn result_message(request: &ReceivedRequest, result: &Value) -> Value {
     json!({"jsonrpc": "2.0", "id": request.body["id"], "result": result})
@@ -27,7 +27,7 @@ pub(crate) fn method_result(request: &ReceivedRequest) -> Value {
 /// A rig with a server that answers calls with `reply` and everything else as usual.
 pub(crate) async fn answering_calls(
     reply: impl Fn(&ReceivedRequest) -> HttpReply + Send + Sync + Clone + 'static,
-) -> (web::ScriptedServer, Rig) {
+) -> (web::ScriptedServer, Harness) {
     let server = web::serve(move |request: ReceivedRequest| {
         let reply = reply.clone();
         async move {
@@ -39,8 +39,8 @@ pub(crate) async fn answering_calls(
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    (server, rig)
+    let harness = Harness::start_http(&server.url());
+    (server, harness)
 }
 
 async fn encode(coding: &str, bytes: &[u8]) -> Vec<u8> {
@@ -88,8 +88,8 @@ async fn answers_are_decoded_whatever_was_asked_for() {
                 encoded_reply(kind, coding, encode(coding, text.as_bytes()).await)
             })
             .await;
-            let rig = Rig::start_http(&server.url());
-            let reply = rig.call(&context(), "echo", "{}").await;
+            let harness = Harness::start_http(&server.url());
+            let reply = harness.call(&context(), "echo", "{}").await;
             assert_eq!(structured_content(&reply), r#"{"said":"tools/call"}"#, "{coding} {kind}");
         }
     }
@@ -99,24 +99,25 @@ async fn answers_are_decoded_whatever_was_asked_for() {
 async fn a_small_body_that_decodes_to_a_huge_one_is_refused() {
     let bomb = Arc::new(encode("zstd", &vec![b' '; 101 << 20]).await);
     assert!(bomb.len() < 1 << 20, "{}", bomb.len());
-    let (_server, rig) =
+    let (_server, harness) =
         answering_calls(move |_| encoded_reply("application/json", "zstd", bomb.to_vec())).await;
-    let cause = error_cause(rig.call(&context(), "echo", "{}").await);
+    let cause = error_cause(harness.call(&context(), "echo", "{}").await);
     assert!(cause.starts_with("too-large"), "{cause}");
 }
 
 #[tokio::test]
 async fn an_unknown_coding_is_named() {
-    let (_server, rig) = answering_calls(|_| encoded_reply("application/json", "sdch", b"x".to_vec())).await;
-    let cause = error_cause(rig.call(&context(), "echo", "{}").await);
+    let (_server, harness) =
+        answering_calls(|_| encoded_reply("application/json", "sdch", b"x".to_vec())).await;
+    let cause = error_cause(harness.call(&context(), "echo", "{}").await);
     assert_eq!(cause, "protocol: its content is coded as `sdch`, which is not known");
 }
 
 #[tokio::test]
 async fn codings_over_each_other_are_refused() {
-    let (_server, rig) =
+    let (_server, harness) =
         answering_calls(|_| encoded_reply("application/json", "gzip,gzip", b"x".to_vec())).await;
-    let cause = error_cause(rig.call(&context(), "echo", "{}").await);
+    let cause = error_cause(harness.call(&context(), "echo", "{}").await);
     assert_eq!(cause, "protocol: its content has several codings over each other");
 }
 
@@ -133,17 +134,17 @@ async fn the_first_byte_counts_where_the_content_type_lies() {
         ("text/event-stream", |message| format!("data: {message}")),
     ];
     for (kind, form) in forms {
-        let (_server, rig) = answering_calls(move |request| {
+        let (_server, harness) = answering_calls(move |request| {
             web::reply_bytes(200, kind, form(&method_result(request).to_string()))
         })
         .await;
-        let reply = rig.call(&context(), "echo", "{}").await;
+        let reply = harness.call(&context(), "echo", "{}").await;
         assert_eq!(structured_content(&reply), r#"{"said":"tools/call"}"#, "{kind}");
     }
     for kind in ["text/html", "text/event-stream", "application/json"] {
-        let (_server, rig) =
+        let (_server, harness) =
             answering_calls(move |_| web::reply_bytes(200, kind, "<html>log in</html>")).await;
-        let cause = error_cause(rig.call(&context(), "echo", "{}").await);
+        let cause = error_cause(harness.call(&context(), "echo", "{}").await);
         assert_eq!(cause, format!("protocol: the answer is a page of HTML or XML (content type `{kind}`)"));
     }
 }
@@ -151,7 +152,7 @@ async fn the_first_byte_counts_where_the_content_type_lies() {
 #[tokio::test]
 async fn a_broken_answer_ends_its_call_at_once() {
     let start = Instant::now();
-    let (_server, rig) = answering_calls(|request| {
+    let (_server, harness) = answering_calls(|request| {
         let id = request.body["id"].clone();
         web::reply_bytes(
             200,
@@ -160,7 +161,7 @@ async fn a_broken_answer_ends_its_call_at_once() {
         )
     })
     .await;
-    let cause = error_cause(rig.call(&context(), "echo", "{}").await);
+    let cause = error_cause(harness.call(&context(), "echo", "{}").await);
     assert!(cause.contains("not valid JSON"), "{cause}");
     assert!(start.elapsed() < Duration::from_secs(4));
 }
@@ -215,34 +216,34 @@ async fn http_sse_is_tried_where_no_transport_is_written() {
     for refusal in [400, 404, 405, 406, 415] {
         let server = sse_server(refusal).await;
         let open = HttpPolicy { may_be_sse: true, ..http_policy(&server.url()) };
-        let rig = Rig::start(policy(Transport::StreamableHttp(open), TIMEOUTS));
-        let reply = rig.call(&context(), "echo", "{}").await;
+        let harness = Harness::start(policy(Transport::StreamableHttp(open), TIMEOUTS));
+        let reply = harness.call(&context(), "echo", "{}").await;
         assert_eq!(structured_content(&reply), r#"{"said":"tools/call"}"#, "{refusal}");
-        assert_eq!(rig.backend.status().transport, "sse");
+        assert_eq!(harness.backend.status().transport, "sse");
     }
     // A configured transport is not changed.
     let server = sse_server(405).await;
-    let rig = Rig::start_http(&server.url());
-    rig.wait_for_state(BackendState::Unavailable).await;
-    assert_eq!(rig.backend.status().transport, "streamable-http");
+    let harness = Harness::start_http(&server.url());
+    harness.wait_for_state(BackendState::Unavailable).await;
+    assert_eq!(harness.backend.status().transport, "streamable-http");
 }
 
 #[tokio::test]
 async fn a_server_that_is_replaced_by_one_of_streamable_http_is_found() {
     let is_replaced = Arc::new(AtomicBool::new(false));
     let server = sse_then_streamable_server(405, Arc::clone(&is_replaced)).await;
-    let rig = Rig::start(policy(
+    let harness = Harness::start(policy(
         Transport::StreamableHttp(HttpPolicy { may_be_sse: true, ..http_policy(&server.url()) }),
         TIMEOUTS,
     ));
-    rig.call(&context(), "echo", "{}").await.unwrap();
-    assert_eq!(rig.backend.status().transport, "sse");
+    harness.call(&context(), "echo", "{}").await.unwrap();
+    assert_eq!(harness.backend.status().transport, "sse");
     is_replaced.store(true, Ordering::Relaxed);
     // The first request after the replacement ends the old stream.
-    rig.call(&context(), "echo", "{}").await.unwrap_err();
-    rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
-    rig.call(&context(), "echo", "{}").await.unwrap();
-    assert_eq!(rig.backend.status().transport, "streamable-http");
+    harness.call(&context(), "echo", "{}").await.unwrap_err();
+    harness.events.wait_for_events(&BackendEvent::Connected, 2).await;
+    harness.call(&context(), "echo", "{}").await.unwrap();
+    assert_eq!(harness.backend.status().transport, "streamable-http");
 }
 
 #[tokio::test]
@@ -258,9 +259,9 @@ async fn odd_results_become_results_that_strict_clients_take() {
         (json!({"content": [], "isError": "true"}), r#"{"content":[],"isError":true}"#),
         (json!({"content": [{"a": null}], "x": 1.50}), r#"{"content":[{"a":null}],"x":1.5}"#),
     ] {
-        let (_server, rig) =
+        let (_server, harness) =
             answering_calls(move |request| web::reply_json(200, &result_message(request, &result))).await;
-        let reply = rig.call(&context(), "echo", "{}").await.unwrap();
+        let reply = harness.call(&context(), "echo", "{}").await.unwrap();
         let found: Value = reply.members.to_json().decode().unwrap();
         assert_eq!(found, serde_json::from_str::<Value>(expected).unwrap());
         assert_eq!(reply.is_error, expected.contains("isError"));
@@ -282,12 +283,12 @@ async fn a_redirect_that_is_not_followed_says_where_it_leads() {
             "it redirects to `https://other.example/mcp`, another origin, which is not followed",
         ),
     ] {
-        let (_server, rig) = answering_calls(move |_| {
+        let (_server, harness) = answering_calls(move |_| {
             let mut reply = web::reply_empty(status);
             reply.headers_mut().insert("location", location.parse().unwrap());
             reply
         })
         .await;
-        assert_eq!(error_cause(rig.call(&context(), "echo", "{}").await), format!("redirect: {shown}"));
+        assert_eq!(error_cause(harness.call(&context(), "echo", "{}").await), format!("redirect: {shown}"));
     }
 }

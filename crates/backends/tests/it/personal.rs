@@ -13,7 +13,7 @@ use vmcp_domain::{
 };
 
 use crate::web::{self, ReceivedRequest, ScriptedServer};
-use crate::{Rig, TIMEOUTS, context, eventually, http_policy, policy};
+use crate::{Harness, TIMEOUTS, context, eventually, http_policy, policy};
 
 /// A token endpoint that exchanges `TOKEN` for `got-N-NEKOT`, and refuses tokens that contain `bad`.
 async fn token_endpoint() -> ScriptedServer {
@@ -96,17 +96,17 @@ async fn authenticating_server(revoked: impl Fn(&str) -> bool + Send + Sync + 's
 #[tokio::test]
 async fn each_caller_has_a_session_and_a_token_of_its_own() {
     let (issuer, server) = (token_endpoint().await, authenticating_server(|_| false).await);
-    let rig = Rig::start(token_exchange_policy(&server, &issuer.url()));
+    let harness = Harness::start(token_exchange_policy(&server, &issuer.url()));
     let (ann, kim) = (caller_context("ann", "ann"), caller_context("kim", "kim"));
-    assert!(rig.backend.has_caller_credentials());
-    assert_ne!(rig.backend.scope(&ann).unwrap(), rig.backend.scope(&kim).unwrap());
-    assert!(matches!(rig.backend.scope(&ann), Ok(IsolationScope::Caller(_))));
+    assert!(harness.backend.has_caller_credentials());
+    assert_ne!(harness.backend.scope(&ann).unwrap(), harness.backend.scope(&kim).unwrap());
+    assert!(matches!(harness.backend.scope(&ann), Ok(IsolationScope::Caller(_))));
     for _ in 0..50 {
-        let (one, other) = tokio::join!(rig.call(&ann, "echo", "{}"), rig.call(&kim, "echo", "{}"));
+        let (one, other) = tokio::join!(harness.call(&ann, "echo", "{}"), harness.call(&kim, "echo", "{}"));
         one.unwrap();
         other.unwrap();
     }
-    assert_eq!(rig.backend.fetch_inventory(&ann).await.unwrap().tools.len(), 1);
+    assert_eq!(harness.backend.fetch_inventory(&ann).await.unwrap().tools.len(), 1);
     assert_eq!(issuer.requests.lock().unwrap().len(), 2, "one exchange for each caller");
     assert_eq!(
         server.with_method("initialize").iter().filter(|request| !bearer_token(request).is_empty()).count(),
@@ -123,8 +123,8 @@ async fn each_caller_has_a_session_and_a_token_of_its_own() {
         assert!(!["ann", "kim"].contains(&bearer_token(request)));
     }
     // The backend refused the gateway's own connection, as it should.
-    rig.wait_for_state(BackendState::Ready).await;
-    rig.stop().await;
+    harness.wait_for_state(BackendState::Ready).await;
+    harness.stop().await;
     for owner in ["ann", "kim"] {
         let session = format!("session-of-{owner}");
         let ends = |request: &ReceivedRequest| {
@@ -137,32 +137,32 @@ async fn each_caller_has_a_session_and_a_token_of_its_own() {
 #[tokio::test]
 async fn a_session_outlives_the_thread_that_first_asked_for_it() {
     let (issuer, server) = (token_endpoint().await, authenticating_server(|_| false).await);
-    let rig = Arc::new(Rig::start(token_exchange_policy(&server, &issuer.url())));
+    let harness = Arc::new(Harness::start(token_exchange_policy(&server, &issuer.url())));
     let ann = caller_context("ann", "ann");
     // Like a thread of the edge, which ends before the backends are stopped.
     let first = {
-        let (rig, ann) = (Arc::clone(&rig), ann.clone());
+        let (harness, ann) = (Arc::clone(&harness), ann.clone());
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(rig.call(&ann, "echo", "{}")).map(drop)
+            runtime.block_on(harness.call(&ann, "echo", "{}")).map(drop)
         })
     };
     tokio::task::spawn_blocking(|| first.join().unwrap()).await.unwrap().unwrap();
-    rig.call(&ann, "echo", "{}").await.unwrap();
+    harness.call(&ann, "echo", "{}").await.unwrap();
     assert_eq!(
         server.with_method("initialize").iter().filter(|request| !bearer_token(request).is_empty()).count(),
         1
     );
-    rig.stop().await;
+    harness.stop().await;
     server.wait_for_request(|request| request.http_method == http::Method::DELETE).await;
 }
 
 #[tokio::test]
 async fn a_newer_token_of_the_same_caller_goes_on_in_the_same_session() {
     let (issuer, server) = (token_endpoint().await, authenticating_server(|_| false).await);
-    let rig = Rig::start(token_exchange_policy(&server, &issuer.url()));
-    rig.call(&caller_context("ann", "first-ann"), "echo", "{}").await.unwrap();
-    rig.call(&caller_context("ann", "second-ann"), "echo", "{}").await.unwrap();
+    let harness = Harness::start(token_exchange_policy(&server, &issuer.url()));
+    harness.call(&caller_context("ann", "first-ann"), "echo", "{}").await.unwrap();
+    harness.call(&caller_context("ann", "second-ann"), "echo", "{}").await.unwrap();
     let calls: Vec<String> =
         server.with_method("tools/call").iter().map(|request| bearer_token(request).to_owned()).collect();
     assert_eq!(calls, ["got-1-nna-tsrif", "got-2-nna-dnoces"]);
@@ -179,12 +179,12 @@ async fn a_kept_token_that_was_revoked_is_exchanged_anew_once() {
     let issuer = token_endpoint().await;
     let server =
         authenticating_server(move |token| seen.load(Ordering::Relaxed) && token.starts_with("got-1-")).await;
-    let rig = Rig::start(token_exchange_policy(&server, &issuer.url()));
+    let harness = Harness::start(token_exchange_policy(&server, &issuer.url()));
     let ann = caller_context("ann", "ann");
-    rig.call(&ann, "echo", "{}").await.unwrap();
+    harness.call(&ann, "echo", "{}").await.unwrap();
     revoked.store(true, Ordering::Relaxed);
-    rig.call(&ann, "echo", "{}").await.unwrap();
-    rig.call(&ann, "echo", "{}").await.unwrap();
+    harness.call(&ann, "echo", "{}").await.unwrap();
+    harness.call(&ann, "echo", "{}").await.unwrap();
     let tokens: Vec<String> =
         server.with_method("tools/call").iter().map(|request| bearer_token(request).to_owned()).collect();
     assert_eq!(tokens, ["got-1-nna", "got-1-nna", "got-2-nna", "got-2-nna"]);
@@ -195,20 +195,20 @@ async fn a_kept_token_that_was_revoked_is_exchanged_anew_once() {
 async fn whom_the_issuer_or_the_backend_refuses_is_denied_and_others_go_on() {
     let issuer = token_endpoint().await;
     let server = authenticating_server(|token| token_owner(token) == "ida").await;
-    let rig = Rig::start(token_exchange_policy(&server, &issuer.url()));
+    let harness = Harness::start(token_exchange_policy(&server, &issuer.url()));
     let mut unshown = caller_context("ann", "ann");
     unshown.token = None;
     for nobody in [context(), unshown] {
-        assert!(matches!(rig.call(&nobody, "echo", "{}").await, Err(Error::Denied)));
-        assert!(matches!(rig.backend.fetch_inventory(&nobody).await, Err(Error::Denied)));
+        assert!(matches!(harness.call(&nobody, "echo", "{}").await, Err(Error::Denied)));
+        assert!(matches!(harness.backend.fetch_inventory(&nobody).await, Err(Error::Denied)));
     }
-    assert!(matches!(rig.call(&caller_context("mal", "bad"), "echo", "{}").await, Err(Error::Denied)));
-    let refused = rig.call(&caller_context("ida", "ida"), "echo", "{}").await;
+    assert!(matches!(harness.call(&caller_context("mal", "bad"), "echo", "{}").await, Err(Error::Denied)));
+    let refused = harness.call(&caller_context("ida", "ida"), "echo", "{}").await;
     assert!(matches!(refused, Err(Error::Denied)), "{refused:?}");
     assert!(server.with_method("tools/call").is_empty());
-    rig.call(&caller_context("ann", "ann"), "echo", "{}").await.unwrap();
+    harness.call(&caller_context("ann", "ann"), "echo", "{}").await.unwrap();
     // A caller that returns with a valid token is accepted at once.
-    rig.call(&caller_context("mal", "good-mal"), "echo", "{}").await.unwrap();
+    harness.call(&caller_context("mal", "good-mal"), "echo", "{}").await.unwrap();
     assert_eq!(server.with_method("tools/call").len(), 2);
 }
 
@@ -216,8 +216,8 @@ async fn whom_the_issuer_or_the_backend_refuses_is_denied_and_others_go_on() {
 async fn a_token_endpoint_that_is_away_is_the_backends_trouble_and_not_the_callers() {
     let server = authenticating_server(|_| false).await;
     // Nothing listens on the discard port of this machine.
-    let rig = Rig::start(token_exchange_policy(&server, "http://127.0.0.1:9/token"));
-    let refused = rig.call(&caller_context("ann", "ann"), "echo", "{}").await;
+    let harness = Harness::start(token_exchange_policy(&server, "http://127.0.0.1:9/token"));
+    let refused = harness.call(&caller_context("ann", "ann"), "echo", "{}").await;
     assert!(matches!(refused, Err(Error::BackendUnavailable { .. })), "{refused:?}");
     assert!(server.with_method("tools/call").is_empty());
 }
@@ -243,11 +243,14 @@ async fn events_say_whose_line_they_came_on() {
         web::reply_with_sessions(&request)
     })
     .await;
-    let rig = Rig::start(token_exchange_policy(&server, &issuer.url()));
+    let harness = Harness::start(token_exchange_policy(&server, &issuer.url()));
     let ann = caller_context("ann", "ann");
-    rig.call(&ann, "echo", "{}").await.unwrap();
-    rig.events.wait_for_events(&BackendEvent::ToolsChanged, 1).await;
-    let scope = rig.backend.scope(&ann).unwrap();
-    eventually(|| rig.events.scopes().contains(&scope).then_some(())).await;
-    assert!(rig.events.scopes().iter().all(|heard| *heard == scope), "the gateway's own look hears nothing");
+    harness.call(&ann, "echo", "{}").await.unwrap();
+    harness.events.wait_for_events(&BackendEvent::ToolsChanged, 1).await;
+    let scope = harness.backend.scope(&ann).unwrap();
+    eventually(|| harness.events.scopes().contains(&scope).then_some(())).await;
+    assert!(
+        harness.events.scopes().iter().all(|heard| *heard == scope),
+        "the gateway's own look hears nothing"
+    );
 }

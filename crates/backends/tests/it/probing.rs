@@ -9,11 +9,11 @@ use vmcp_backends::policy::{Timeouts, Transport};
 use vmcp_domain::BackendState;
 
 use crate::web::{self, HttpReply, ReceivedRequest};
-use crate::{Rig, context, http_policy, policy};
+use crate::{Harness, context, http_policy, policy};
 
 async fn probed_rig(
     discover: impl Fn(&ReceivedRequest) -> HttpReply + Send + Sync + 'static,
-) -> (Rig, web::ScriptedServer) {
+) -> (Harness, web::ScriptedServer) {
     let discover = Arc::new(discover);
     let server = web::serve(move |request| {
         let discover = Arc::clone(&discover);
@@ -26,17 +26,17 @@ async fn probed_rig(
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    rig.wait_for_state(BackendState::Ready).await;
-    (rig, server)
+    let harness = Harness::start_http(&server.url());
+    harness.wait_for_state(BackendState::Ready).await;
+    (harness, server)
 }
 
 #[tokio::test]
 async fn a_discover_result_decides() {
     let server = web::serve(|request| async move { web::reply_stateless(&request) }).await;
-    let rig = Rig::start_http(&server.url());
-    let inventory = rig.backend.fetch_inventory(&context()).await.unwrap();
-    assert_eq!(rig.protocol(), "2026-07-28");
+    let harness = Harness::start_http(&server.url());
+    let inventory = harness.backend.fetch_inventory(&context()).await.unwrap();
+    assert_eq!(harness.protocol(), "2026-07-28");
     assert_eq!(inventory.instructions.as_deref(), Some("be kind"));
     assert_eq!(inventory.tools.len(), 1);
     let request = &server.with_method("server/discover")[0];
@@ -48,11 +48,11 @@ async fn a_discover_result_decides() {
 
 #[tokio::test]
 async fn a_discover_result_without_the_revision_leads_to_the_handshake() {
-    let (rig, server) = probed_rig(|request| {
+    let (harness, server) = probed_rig(|request| {
         web::reply_result(request, &json!({"supportedVersions": ["2027-01-01"], "capabilities": {}}))
     })
     .await;
-    assert_eq!(rig.protocol(), "2025-11-25");
+    assert_eq!(harness.protocol(), "2025-11-25");
     let opening = &server.with_method("initialize")[0];
     assert_eq!(opening.header("mcp-protocol-version"), None);
     assert_eq!(
@@ -73,20 +73,20 @@ async fn an_error_of_the_revision_decides_by_what_it_supports() {
             )
         }
     };
-    let (rig, _server) = probed_rig(refused(json!(["2026-07-28"]))).await;
-    assert_eq!(rig.protocol(), "2026-07-28");
-    let (rig, _server) = probed_rig(refused(json!(["2025-11-25"]))).await;
-    assert_eq!(rig.protocol(), "2025-11-25");
+    let (harness, _server) = probed_rig(refused(json!(["2026-07-28"]))).await;
+    assert_eq!(harness.protocol(), "2026-07-28");
+    let (harness, _server) = probed_rig(refused(json!(["2025-11-25"]))).await;
+    assert_eq!(harness.protocol(), "2025-11-25");
 }
 
 #[tokio::test]
 async fn other_errors_lead_to_the_handshake() {
     for status in [200, 400, 404, 405, 500] {
-        let (rig, _server) =
+        let (harness, _server) =
             probed_rig(move |request| web::reply_error(status, &request.body["id"], -32601, "m")).await;
-        assert_eq!(rig.protocol(), "2025-11-25", "{status}");
-        let (rig, _server) = probed_rig(move |_| web::reply_empty(status)).await;
-        assert_eq!(rig.protocol(), "2025-11-25", "empty {status}");
+        assert_eq!(harness.protocol(), "2025-11-25", "{status}");
+        let (harness, _server) = probed_rig(move |_| web::reply_empty(status)).await;
+        assert_eq!(harness.protocol(), "2025-11-25", "empty {status}");
     }
 }
 
@@ -99,11 +99,11 @@ async fn credentials_and_outages_decide_nothing() {
             async move { if first { web::reply_empty(status) } else { web::reply_stateless(&request) } }
         })
         .await;
-        let rig = Rig::start_http(&server.url());
-        rig.wait_for_state(BackendState::Ready).await;
-        assert_eq!(rig.protocol(), "2026-07-28");
-        assert_eq!(rig.backend.status().last_error, Some(class));
-        assert_eq!(rig.backend.status().reconnect_count, 0);
+        let harness = Harness::start_http(&server.url());
+        harness.wait_for_state(BackendState::Ready).await;
+        assert_eq!(harness.protocol(), "2026-07-28");
+        assert_eq!(harness.backend.status().last_error, Some(class));
+        assert_eq!(harness.backend.status().reconnect_count, 0);
         assert!(server.with_method("initialize").is_empty());
     }
 }
@@ -119,10 +119,10 @@ async fn a_server_that_keeps_the_probe_waiting_is_shaken_hands_with() {
     .await;
     let timeouts =
         Timeouts { connect: Duration::from_millis(600), call: Duration::from_secs(8), ..Timeouts::DEFAULT };
-    let rig = Rig::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
+    let harness = Harness::start(policy(Transport::StreamableHttp(http_policy(&server.url())), timeouts));
     // The call starts while the first connection is being opened, and waits for it.
-    assert!(rig.call(&context(), "echo", "{}").await.is_ok());
-    assert_eq!(rig.protocol(), "2025-11-25");
+    assert!(harness.call(&context(), "echo", "{}").await.is_ok());
+    assert_eq!(harness.protocol(), "2025-11-25");
 }
 
 #[tokio::test]
@@ -137,9 +137,9 @@ async fn an_older_revision_is_spoken_as_answered() {
         web::reply_with_sessions(&request)
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    assert!(rig.call(&context(), "echo", "{}").await.is_ok());
-    assert_eq!(rig.protocol(), "2025-03-26");
+    let harness = Harness::start_http(&server.url());
+    assert!(harness.call(&context(), "echo", "{}").await.is_ok());
+    assert_eq!(harness.protocol(), "2025-03-26");
     let call = &server.with_method("tools/call")[0];
     assert_eq!(call.header("mcp-protocol-version"), None);
     assert_eq!(call.header("mcp-session-id"), None);
@@ -157,9 +157,9 @@ async fn an_unknown_revision_is_no_connection() {
         web::reply_with_sessions(&request)
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    rig.wait_for_state(BackendState::Unavailable).await;
-    assert_eq!(rig.backend.status().last_error, Some("protocol"));
-    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    let harness = Harness::start_http(&server.url());
+    harness.wait_for_state(BackendState::Unavailable).await;
+    assert_eq!(harness.backend.status().last_error, Some("protocol"));
+    let error = harness.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_unavailable");
 }

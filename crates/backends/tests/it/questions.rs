@@ -10,7 +10,7 @@ use vmcp_backends::policy::{StdioPolicy, Transport};
 use vmcp_domain::{BackendState, ClientHandle};
 
 use crate::web::{self, ReceivedRequest};
-use crate::{RecordingClient, Rig, TIMEOUTS, known_caller, policy, structured_content};
+use crate::{Harness, RecordingClient, TIMEOUTS, known_caller, policy, structured_content};
 
 /// A server that asks each of `questions` on the stream of a call, and answers the call with the answers that
 /// it received.
@@ -55,9 +55,9 @@ async fn questions_reach_the_client_of_their_call() {
         server_request(json!(4), "tasks/list"),
     ])
     .await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     let client = RecordingClient::new(None, r#"{"elicitation":{}}"#);
-    let reply = rig.call(&client.context(), "echo", "{}").await;
+    let reply = harness.call(&client.context(), "echo", "{}").await;
     let heard: Value = serde_json::from_str(&structured_content(&reply)).unwrap();
     assert_eq!(heard[0], json!({"jsonrpc": "2.0", "id": "q-1", "result": "elicitation"}));
     assert_eq!(heard[1]["id"], 2);
@@ -73,11 +73,11 @@ async fn questions_reach_the_client_of_their_call() {
 #[tokio::test]
 async fn calls_do_not_hear_each_other_s_questions() {
     let server = asking_server(vec![server_request(json!(1), "elicitation/create")]).await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     let clients: Vec<_> = (0..20).map(|_| RecordingClient::new(None, r#"{"elicitation":{}}"#)).collect();
     let calls = clients.iter().map(|client| {
-        let rig = &rig;
-        async move { rig.call(&client.context(), "echo", "{}").await.map(drop) }
+        let harness = &harness;
+        async move { harness.call(&client.context(), "echo", "{}").await.map(drop) }
     });
     for outcome in futures_util::future::join_all(calls).await {
         outcome.unwrap();
@@ -105,7 +105,7 @@ while IFS= read -r line; do
 done
 "#;
 
-fn asking_rig(hold: usize) -> Rig {
+fn asking_rig(hold: usize) -> Harness {
     let script = ASKING_SERVER.replace("HOLD", &hold.to_string());
     let stdio = StdioPolicy {
         command: "sh".to_owned(),
@@ -114,24 +114,25 @@ fn asking_rig(hold: usize) -> Rig {
         inherit_env: Vec::new(),
         cwd: None,
     };
-    Rig::start(policy(Transport::Stdio(stdio), TIMEOUTS))
+    Harness::start(policy(Transport::Stdio(stdio), TIMEOUTS))
 }
 
 const WITH_ELICITATION: &str = r#"{"elicitation":{}}"#;
 
 #[tokio::test]
 async fn a_question_is_refused_while_a_client_that_cannot_be_asked_has_a_call() {
-    let rig = asking_rig(2);
+    let harness = asking_rig(2);
     let (able, unable) = (RecordingClient::new(None, WITH_ELICITATION), RecordingClient::new(None, "{}"));
     let (able_ctx, unable_ctx) = (able.context(), unable.context());
-    let (one, other) = tokio::join!(rig.call(&able_ctx, "echo", "{}"), rig.call(&unable_ctx, "echo", "{}"));
+    let (one, other) =
+        tokio::join!(harness.call(&able_ctx, "echo", "{}"), harness.call(&unable_ctx, "echo", "{}"));
     assert_eq!(
         (structured_content(&one), structured_content(&other)),
         ("\"refused\"".to_owned(), "\"refused\"".to_owned())
     );
     assert_eq!((able.received_text(), unable.received_text()), (String::new(), String::new()));
     // Alone again, the client that can be asked is asked.
-    assert_eq!(structured_content(&rig.call(&able_ctx, "echo", "{}").await), "\"answered\"");
+    assert_eq!(structured_content(&harness.call(&able_ctx, "echo", "{}").await), "\"answered\"");
 }
 
 /// A child that asks about the first call once the second has arrived, regardless of cancellations.
@@ -152,7 +153,7 @@ while IFS= read -r line; do
 done
 "#;
 
-fn late_asking_rig() -> Rig {
+fn late_asking_rig() -> Harness {
     let args = vec!["-c".to_owned(), LATE_ASKING_SERVER.to_owned()];
     let stdio = StdioPolicy {
         command: "sh".to_owned(),
@@ -161,7 +162,7 @@ fn late_asking_rig() -> Rig {
         inherit_env: Vec::new(),
         cwd: None,
     };
-    Rig::start(policy(Transport::Stdio(stdio), TIMEOUTS))
+    Harness::start(policy(Transport::Stdio(stdio), TIMEOUTS))
 }
 
 #[tokio::test]
@@ -169,12 +170,12 @@ async fn what_is_said_of_a_cancelled_call_reaches_no_other_client() {
     let lives = [ClientHandle::default(), ClientHandle::default()];
     let [gone, other] =
         [0, 1].map(|index: usize| RecordingClient::with_key(lives[index].key(), WITH_ELICITATION));
-    let rig = late_asking_rig();
-    rig.wait_for_state(BackendState::Ready).await;
+    let harness = late_asking_rig();
+    harness.wait_for_state(BackendState::Ready).await;
     let gone_ctx = gone.context();
-    let cancelled = tokio::time::timeout(Duration::from_millis(200), rig.call(&gone_ctx, "echo", "{}"));
+    let cancelled = tokio::time::timeout(Duration::from_millis(200), harness.call(&gone_ctx, "echo", "{}"));
     cancelled.await.unwrap_err();
-    assert_eq!(structured_content(&rig.call(&other.context(), "echo", "{}").await), "\"refused\"");
+    assert_eq!(structured_content(&harness.call(&other.context(), "echo", "{}").await), "\"refused\"");
     assert_eq!((gone.received_text(), other.received_text()), (String::new(), String::new()));
 }
 
@@ -182,21 +183,21 @@ async fn what_is_said_of_a_cancelled_call_reaches_no_other_client() {
 async fn what_is_said_of_a_cancelled_call_may_reach_its_own_client() {
     let life = ClientHandle::default();
     let client = RecordingClient::with_key(life.key(), WITH_ELICITATION);
-    let rig = late_asking_rig();
-    rig.wait_for_state(BackendState::Ready).await;
+    let harness = late_asking_rig();
+    harness.wait_for_state(BackendState::Ready).await;
     let ctx = client.context();
-    let cancelled = tokio::time::timeout(Duration::from_millis(200), rig.call(&ctx, "echo", "{}"));
+    let cancelled = tokio::time::timeout(Duration::from_millis(200), harness.call(&ctx, "echo", "{}"));
     cancelled.await.unwrap_err();
-    assert_eq!(structured_content(&rig.call(&ctx, "echo", "{}").await), "\"answered\"");
+    assert_eq!(structured_content(&harness.call(&ctx, "echo", "{}").await), "\"answered\"");
 }
 
 #[tokio::test]
 async fn on_one_channel_calls_of_one_client_may_be_asked_together() {
-    let rig = asking_rig(3);
+    let harness = asking_rig(3);
     let life = ClientHandle::default();
     let client = RecordingClient::with_key(life.key(), WITH_ELICITATION);
     let contexts = [client.context(), client.context(), client.context()];
-    let calls = contexts.iter().map(|ctx| rig.call(ctx, "echo", "{}"));
+    let calls = contexts.iter().map(|ctx| harness.call(ctx, "echo", "{}"));
     for reply in futures_util::future::join_all(calls).await {
         assert_eq!(structured_content(&reply), "\"answered\"");
     }
@@ -204,7 +205,7 @@ async fn on_one_channel_calls_of_one_client_may_be_asked_together() {
 
 #[tokio::test]
 async fn a_question_that_could_be_anybodys_is_refused_and_then_calls_of_one_user_take_turns() {
-    let rig = asking_rig(2);
+    let harness = asking_rig(2);
     let lives = [ClientHandle::default(), ClientHandle::default()];
     let clients = [0, 1].map(|index: usize| RecordingClient::with_key(lives[index].key(), WITH_ELICITATION));
     let contexts = [0, 1].map(|index: usize| {
@@ -212,7 +213,7 @@ async fn a_question_that_could_be_anybodys_is_refused_and_then_calls_of_one_user
         ctx.caller = known_caller("ann");
         ctx
     });
-    let both = || futures_util::future::join_all(contexts.iter().map(|ctx| rig.call(ctx, "echo", "{}")));
+    let both = || futures_util::future::join_all(contexts.iter().map(|ctx| harness.call(ctx, "echo", "{}")));
     for reply in both().await {
         assert_eq!(structured_content(&reply), "\"refused\"");
     }
@@ -231,13 +232,13 @@ async fn a_question_that_could_be_anybodys_is_refused_and_then_calls_of_one_user
 
 #[tokio::test]
 async fn after_an_unclear_question_one_users_slow_call_does_not_hold_up_another_user() {
-    let rig = asking_rig(2);
+    let harness = asking_rig(2);
     let clients = ["ann", "bob"].map(|name| {
         let mut ctx = RecordingClient::new(None, WITH_ELICITATION).context();
         ctx.caller = known_caller(name);
         ctx
     });
-    let both = || futures_util::future::join_all(clients.iter().map(|ctx| rig.call(ctx, "echo", "{}")));
+    let both = || futures_util::future::join_all(clients.iter().map(|ctx| harness.call(ctx, "echo", "{}")));
     for reply in both().await {
         assert_eq!(structured_content(&reply), "\"refused\"");
     }
@@ -245,11 +246,11 @@ async fn after_an_unclear_question_one_users_slow_call_does_not_hold_up_another_
     // call ends.
     let mut silent = RecordingClient::unresponsive(WITH_ELICITATION).context();
     silent.caller = known_caller("ann");
-    let held = rig.call(&silent, "echo", "{}");
+    let held = harness.call(&silent, "echo", "{}");
     tokio::pin!(held);
     let poll = tokio::time::timeout(Duration::from_millis(200), &mut held);
     poll.await.unwrap_err();
-    assert_eq!(structured_content(&rig.call(&clients[1], "echo", "{}").await), "\"refused\"");
+    assert_eq!(structured_content(&harness.call(&clients[1], "echo", "{}").await), "\"refused\"");
 }
 
 /// A server that sends a URL elicitation during a call of `ask`, and refuses `refuse` until a page is
@@ -303,7 +304,7 @@ async fn url_elicitation_server() -> web::ScriptedServer {
 #[tokio::test]
 async fn a_visited_page_is_told_to_whom_it_was_shown_and_once() {
     let server = url_elicitation_server().await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     let lives = [ClientHandle::default(), ClientHandle::default(), ClientHandle::default()];
     let [asked, refused, other] = [0, 1, 2]
         .map(|index: usize| RecordingClient::with_key(lives[index].key(), r#"{"elicitation":{"url":{}}}"#));
@@ -312,9 +313,9 @@ async fn a_visited_page_is_told_to_whom_it_was_shown_and_once() {
         ctx.protocol = vmcp_domain::ProtocolVersion::V2025_11_25;
         ctx
     };
-    rig.call(&session(&asked), "ask", "{}").await.unwrap();
-    rig.call(&session(&refused), "refuse", "{}").await.unwrap_err();
-    rig.call(&session(&other), "tell", "{}").await.unwrap();
+    harness.call(&session(&asked), "ask", "{}").await.unwrap();
+    harness.call(&session(&refused), "refuse", "{}").await.unwrap_err();
+    harness.call(&session(&other), "tell", "{}").await.unwrap();
     let told = |id: &str| format!(r#"visited {{"elicitationId":"{id}"}}"#);
     assert!(asked.received_text().ends_with(&told("asked")), "{}", asked.received_text());
     assert_eq!(asked.received_text().matches("visited").count(), 1);

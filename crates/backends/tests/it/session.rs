@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use vmcp_domain::{BackendEvent, BackendState, LogLevel};
 
 use crate::web::{self, HttpReply, ReceivedRequest};
-use crate::{RecordingClient, Rig, context, structured_content};
+use crate::{Harness, RecordingClient, context, structured_content};
 
 #[tokio::test]
 async fn every_request_names_the_session_and_the_revision() {
     let server = web::serve(|request| async move { web::reply_with_sessions(&request) }).await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     let client = RecordingClient::new(Some(LogLevel::Warning), "{}");
-    let reply = rig.call(&client.context(), "echo", r#"{"b":1.0,"a":[ 1 ]}"#).await;
+    let reply = harness.call(&client.context(), "echo", r#"{"b":1.0,"a":[ 1 ]}"#).await;
     assert_eq!(structured_content(&reply), r#"{"b":1.0,"a":[1]}"#);
     let call = &server.with_method("tools/call")[0];
     assert_eq!(call.header("mcp-protocol-version"), Some("2025-11-25"));
@@ -28,16 +28,16 @@ async fn every_request_names_the_session_and_the_revision() {
     // The level was set before the call. It is set again only for a lower level.
     let levels = server.with_method("logging/setLevel");
     assert_eq!(levels[0].body["params"]["level"], "warning");
-    rig.call(&client.context(), "echo", "{}").await.unwrap();
+    harness.call(&client.context(), "echo", "{}").await.unwrap();
     assert_eq!(server.with_method("logging/setLevel").len(), 1);
     let debug = RecordingClient::new(Some(LogLevel::Debug), "{}");
-    rig.call(&debug.context(), "echo", "{}").await.unwrap();
+    harness.call(&debug.context(), "echo", "{}").await.unwrap();
     assert_eq!(server.with_method("logging/setLevel").len(), 2);
 
-    rig.stop().await;
+    harness.stop().await;
     let end = server.wait_for_request(|request| request.http_method == Method::DELETE).await;
     assert_eq!(end.header("mcp-session-id"), Some("session-1"));
-    assert_eq!(rig.backend.status().state, BackendState::Stopped);
+    assert_eq!(harness.backend.status().state, BackendState::Stopped);
 }
 
 /// A server that forgets its session once, and then answers requests of that session with `refuse`.
@@ -80,20 +80,20 @@ async fn a_forgotten_session_is_made_anew_once_for_all_calls() {
         |request| web::reply_error(400, &request.body["id"], -32000, "No valid session ID");
     for refuse in [not_found, bad_request] {
         let (server, forgotten) = session_losing_server(refuse).await;
-        let rig = Rig::start_http(&server.url());
-        rig.call(&context(), "echo", "{}").await.unwrap();
+        let harness = Harness::start_http(&server.url());
+        harness.call(&context(), "echo", "{}").await.unwrap();
         forgotten.store(true, Ordering::Relaxed);
         let ctx = context();
         let calls = (0..20).map(|n| {
-            let (rig, ctx) = (&rig, &ctx);
-            async move { structured_content(&rig.call(ctx, "echo", &format!("{{\"n\":{n}}}")).await) }
+            let (harness, ctx) = (&harness, &ctx);
+            async move { structured_content(&harness.call(ctx, "echo", &format!("{{\"n\":{n}}}")).await) }
         });
         for (n, found) in futures_util::future::join_all(calls).await.into_iter().enumerate() {
             assert_eq!(found, format!("{{\"n\":{n}}}"));
         }
         assert_eq!(server.with_method("initialize").len(), 2);
-        rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
-        assert_eq!(rig.events.count(&BackendEvent::Disconnected), 0);
+        harness.events.wait_for_events(&BackendEvent::Connected, 2).await;
+        assert_eq!(harness.events.count(&BackendEvent::Disconnected), 0);
     }
 }
 
@@ -106,11 +106,11 @@ async fn a_refused_request_leaves_the_session_alone() {
         web::reply_with_sessions(&request)
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    let harness = Harness::start_http(&server.url());
+    let error = harness.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_refused");
     assert_eq!(server.with_method("initialize").len(), 1);
-    assert_eq!(rig.backend.status().state, BackendState::Ready);
+    assert_eq!(harness.backend.status().state, BackendState::Ready);
 }
 
 #[tokio::test]
@@ -136,10 +136,10 @@ async fn an_answer_may_come_as_a_stream() {
         reply
     })
     .await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     let client = RecordingClient::new(Some(LogLevel::Warning), "{}");
     for n in 0..5 {
-        let reply = rig.call(&client.context(), "echo", &format!("{{\"n\":{n}}}")).await;
+        let reply = harness.call(&client.context(), "echo", &format!("{{\"n\":{n}}}")).await;
         assert_eq!(structured_content(&reply), format!("{{\"n\":{n}}}"));
     }
     assert_eq!(
@@ -166,12 +166,12 @@ async fn warm_calls_share_one_connection() {
             web::reply_with_sessions(&request)
         })
         .await;
-        let rig = Rig::start_http(&server.url());
-        rig.call(&context(), "echo", "{}").await.unwrap();
+        let harness = Harness::start_http(&server.url());
+        harness.call(&context(), "echo", "{}").await.unwrap();
         let (before, requests) =
             (server.connections.load(Ordering::Relaxed), server.requests.lock().unwrap().len());
         for _ in 0..20 {
-            rig.call(&context(), "echo", "{}").await.unwrap();
+            harness.call(&context(), "echo", "{}").await.unwrap();
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(server.connections.load(Ordering::Relaxed) <= before + 1, "streams: {streams}");
@@ -188,10 +188,10 @@ async fn a_dropped_call_is_cancelled_at_the_backend() {
         web::reply_with_sessions(&request)
     })
     .await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     let ctx = context();
     {
-        let call = rig.call(&ctx, "echo", "{}");
+        let call = harness.call(&ctx, "echo", "{}");
         tokio::pin!(call);
         tokio::select! {
             _ = &mut call => panic!("answered"),
@@ -229,8 +229,8 @@ async fn a_broken_stream_is_taken_up_again() {
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    let reply = rig.call(&context(), "echo", r#"{"x":1}"#).await;
+    let harness = Harness::start_http(&server.url());
+    let reply = harness.call(&context(), "echo", r#"{"x":1}"#).await;
     assert_eq!(structured_content(&reply), r#"{"x":1}"#);
     assert_eq!(server.with_method("tools/call").len(), 1);
 }

@@ -10,7 +10,7 @@ use vmcp_backends::policy::Transport;
 use vmcp_domain::{BackendEvent, BackendState};
 
 use crate::web::{self, ReceivedRequest};
-use crate::{RecordingClient, Rig, TIMEOUTS, context, http_policy, policy, structured_content};
+use crate::{Harness, RecordingClient, TIMEOUTS, context, http_policy, policy, structured_content};
 
 type Streams = Arc<Mutex<Vec<UnboundedSender<String>>>>;
 
@@ -52,23 +52,23 @@ async fn sse_server(address: &'static str) -> (web::ScriptedServer, Streams) {
     (server, streams)
 }
 
-fn sse_rig(server: &web::ScriptedServer) -> Rig {
-    Rig::start(policy(Transport::Sse(http_policy(&server.url())), TIMEOUTS))
+fn sse_rig(server: &web::ScriptedServer) -> Harness {
+    Harness::start(policy(Transport::Sse(http_policy(&server.url())), TIMEOUTS))
 }
 
 #[tokio::test]
 async fn answers_on_the_stream_find_their_calls() {
     let (server, _streams) = sse_server("/messages?session=1").await;
-    let rig = sse_rig(&server);
+    let harness = sse_rig(&server);
     let ctx = context();
     let calls = (0..100).map(|n| {
-        let (rig, ctx) = (&rig, &ctx);
-        async move { structured_content(&rig.call(ctx, "echo", &format!("{{\"n\":{n}}}")).await) }
+        let (harness, ctx) = (&harness, &ctx);
+        async move { structured_content(&harness.call(ctx, "echo", &format!("{{\"n\":{n}}}")).await) }
     });
     for (n, found) in futures_util::future::join_all(calls).await.into_iter().enumerate() {
         assert_eq!(found, format!("{{\"n\":{n}}}"));
     }
-    assert_eq!(rig.protocol(), "2024-11-05");
+    assert_eq!(harness.protocol(), "2024-11-05");
     assert_eq!(server.with_method("tools/call")[0].path, "/messages?session=1");
     assert!(server.with_method("server/discover").is_empty());
 }
@@ -76,10 +76,10 @@ async fn answers_on_the_stream_find_their_calls() {
 #[tokio::test]
 async fn questions_go_to_the_only_call_under_way() {
     let (server, streams) = sse_server("/messages").await;
-    let rig = sse_rig(&server);
+    let harness = sse_rig(&server);
     let client = RecordingClient::new(None, r#"{"elicitation":{}}"#);
     let ctx = client.context();
-    let call = rig.call(&ctx, "echo", "{\"n\":3}");
+    let call = harness.call(&ctx, "echo", "{\"n\":3}");
     let ask = async {
         server.wait_for_request(|request| request.rpc_method() == "tools/call").await;
         let question = json!({"jsonrpc": "2.0", "id": 77, "method": "elicitation/create", "params": {}});
@@ -95,18 +95,18 @@ async fn questions_go_to_the_only_call_under_way() {
 #[tokio::test]
 async fn a_stream_that_ends_is_opened_again() {
     let (server, streams) = sse_server("/messages").await;
-    let rig = sse_rig(&server);
-    rig.wait_for_state(BackendState::Ready).await;
+    let harness = sse_rig(&server);
+    harness.wait_for_state(BackendState::Ready).await;
     streams.lock().unwrap().clear();
-    rig.events.wait_for_events(&BackendEvent::Disconnected, 1).await;
-    rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
-    rig.call(&context(), "echo", "{}").await.unwrap();
+    harness.events.wait_for_events(&BackendEvent::Disconnected, 1).await;
+    harness.events.wait_for_events(&BackendEvent::Connected, 2).await;
+    harness.call(&context(), "echo", "{}").await.unwrap();
 }
 
 #[tokio::test]
 async fn an_address_elsewhere_is_refused() {
     let (server, _streams) = sse_server("http://127.0.0.1:1/messages").await;
-    let rig = sse_rig(&server);
-    rig.wait_for_state(BackendState::Unavailable).await;
-    assert_eq!(rig.backend.status().last_error, Some("redirect"));
+    let harness = sse_rig(&server);
+    harness.wait_for_state(BackendState::Unavailable).await;
+    assert_eq!(harness.backend.status().last_error, Some("redirect"));
 }

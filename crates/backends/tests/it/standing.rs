@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use vmcp_domain::BackendEvent;
 
 use crate::web::{self, ReceivedRequest};
-use crate::{RecordingClient, Rig, context};
+use crate::{Harness, RecordingClient, context};
 
 fn notification(method: &str, params: &Value) -> String {
     web::encode_event(&json!({"jsonrpc": "2.0", "method": method, "params": params}))
@@ -38,18 +38,18 @@ async fn the_stream_of_a_session_is_heard() {
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     let events = crate::eventually(|| stream.lock().unwrap().clone()).await;
     events.send(notification("notifications/tools/list_changed", &json!({}))).unwrap();
     events.send(notification("notifications/resources/updated", &json!({"uri": "x:y"}))).unwrap();
-    rig.events.wait_for_events(&BackendEvent::ToolsChanged, 1).await;
-    rig.events.wait_for_events(&BackendEvent::ResourceUpdated("x:y".into()), 1).await;
+    harness.events.wait_for_events(&BackendEvent::ToolsChanged, 1).await;
+    harness.events.wait_for_events(&BackendEvent::ResourceUpdated("x:y".into()), 1).await;
     let ping = json!({"jsonrpc": "2.0", "id": "p", "method": "ping"});
     events.send(web::encode_event(&ping)).unwrap();
     server.wait_for_request(|request| request.body["id"] == "p" && request.body["result"] == json!({})).await;
 
     let client = RecordingClient::new(None, r#"{"roots":{}}"#);
-    rig.call(&client.context(), "echo", "{}").await.unwrap();
+    harness.call(&client.context(), "echo", "{}").await.unwrap();
     assert_eq!(client.received_text(), "asked {}");
     server.wait_for_request(|request| request.body["id"] == 1 && request.body["result"] == "roots").await;
 }
@@ -76,29 +76,29 @@ async fn a_session_that_is_gone_is_noticed_by_its_stream() {
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     let stream = crate::eventually(|| streams.lock().unwrap().first().cloned()).await;
-    rig.wait_for_state(vmcp_domain::BackendState::Ready).await;
+    harness.wait_for_state(vmcp_domain::BackendState::Ready).await;
     // An invalid message is skipped; the end of the stream leads to the next GET.
     stream.send("data: {]\n\n".to_owned()).unwrap();
     streams.lock().unwrap()[0] = web::event_stream().0;
     drop(stream);
-    rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
+    harness.events.wait_for_events(&BackendEvent::Connected, 2).await;
     assert_eq!(server.with_method("initialize").len(), 2);
-    assert_eq!(rig.events.count(&BackendEvent::Disconnected), 0);
+    assert_eq!(harness.events.count(&BackendEvent::Disconnected), 0);
 }
 
 #[tokio::test]
 async fn subscriptions_of_a_session_are_renewed() {
     let server = web::serve(|request| async move { web::reply_with_sessions(&request) }).await;
     let (address, url) = (server.address, server.url());
-    let rig = Rig::start_http(&url);
-    rig.backend.subscribe(&context(), "x:y".into()).await.unwrap();
+    let harness = Harness::start_http(&url);
+    harness.backend.subscribe(&context(), "x:y".into()).await.unwrap();
     assert_eq!(server.with_method("resources/subscribe")[0].body["params"]["uri"], "x:y");
     drop(server);
     // No stream is open here, so the next call detects the failure.
-    rig.call(&context(), "echo", "{}").await.unwrap_err();
-    rig.events.wait_for_events(&BackendEvent::Disconnected, 1).await;
+    harness.call(&context(), "echo", "{}").await.unwrap_err();
+    harness.events.wait_for_events(&BackendEvent::Disconnected, 1).await;
     let server = web::serve_at(address, |request| async move { web::reply_with_sessions(&request) }).await;
     let again = server.wait_for_request(|request| request.rpc_method() == "resources/subscribe").await;
     assert_eq!(again.body["params"]["uri"], "x:y");
@@ -139,39 +139,39 @@ async fn listen_server(declares: Value) -> (web::ScriptedServer, OpenStreams) {
 #[tokio::test]
 async fn listening_is_opened_where_changes_are_told() {
     let (_server, streams) = listen_server(json!({"tools": {"listChanged": true}})).await;
-    let rig = Rig::start_http(&_server.url());
+    let harness = Harness::start_http(&_server.url());
     let (request, events) = crate::eventually(|| streams.lock().unwrap().first().cloned()).await;
     assert_eq!(request.header("mcp-method"), Some("subscriptions/listen"));
     assert_eq!(request.body["params"]["notifications"]["toolsListChanged"], true);
     events.send(notification("notifications/tools/list_changed", &json!({}))).unwrap();
-    rig.events.wait_for_events(&BackendEvent::ToolsChanged, 1).await;
+    harness.events.wait_for_events(&BackendEvent::ToolsChanged, 1).await;
 
     // The stream breaks. Once it is open again, everything that may have changed meanwhile is reported.
     drop(events);
     streams.lock().unwrap().clear();
     let (_, _events) = crate::eventually(|| streams.lock().unwrap().first().cloned()).await;
-    rig.events.wait_for_events(&BackendEvent::ToolsChanged, 2).await;
-    rig.call(&context(), "echo", "{}").await.unwrap();
+    harness.events.wait_for_events(&BackendEvent::ToolsChanged, 2).await;
+    harness.call(&context(), "echo", "{}").await.unwrap();
 }
 
 #[tokio::test]
 async fn listening_covers_the_resources_wanted() {
     let (server, streams) = listen_server(json!({"resources": {"subscribe": true}})).await;
-    let rig = Rig::start_http(&server.url());
-    rig.backend.fetch_inventory(&context()).await.unwrap();
+    let harness = Harness::start_http(&server.url());
+    harness.backend.fetch_inventory(&context()).await.unwrap();
     assert!(streams.lock().unwrap().is_empty(), "nothing to listen to yet");
-    rig.backend.subscribe(&context(), "x:1".into()).await.unwrap();
-    rig.backend.subscribe(&context(), "x:2".into()).await.unwrap();
-    rig.backend.subscribe(&context(), "x:2".into()).await.unwrap();
+    harness.backend.subscribe(&context(), "x:1".into()).await.unwrap();
+    harness.backend.subscribe(&context(), "x:2".into()).await.unwrap();
+    harness.backend.subscribe(&context(), "x:2".into()).await.unwrap();
     let wanted = |at: usize| streams.lock().unwrap()[at].0.body["params"]["notifications"].clone();
     assert_eq!(wanted(0)["resourceSubscriptions"], json!(["x:1"]));
     assert_eq!(wanted(1)["resourceSubscriptions"], json!(["x:1", "x:2"]));
     let events = streams.lock().unwrap()[1].1.clone();
     events.send(notification("notifications/resources/updated", &json!({"uri": "x:2"}))).unwrap();
-    rig.events.wait_for_events(&BackendEvent::ResourceUpdated("x:2".into()), 1).await;
-    rig.backend.unsubscribe(&context(), "x:1".into()).await.unwrap();
+    harness.events.wait_for_events(&BackendEvent::ResourceUpdated("x:2".into()), 1).await;
+    harness.backend.unsubscribe(&context(), "x:1".into()).await.unwrap();
     assert_eq!(wanted(2)["resourceSubscriptions"], json!(["x:2"]));
-    rig.backend.unsubscribe(&context(), "x:2".into()).await.unwrap();
+    harness.backend.unsubscribe(&context(), "x:2".into()).await.unwrap();
     crate::eventually(|| streams.lock().unwrap().iter().all(|(_, stream)| stream.is_closed()).then_some(()))
         .await;
 }
@@ -188,9 +188,9 @@ async fn a_backend_that_does_not_listen_is_fine() {
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    rig.call(&context(), "echo", "{}").await.unwrap();
+    let harness = Harness::start_http(&server.url());
+    harness.call(&context(), "echo", "{}").await.unwrap();
     server.wait_for_request(|request| request.rpc_method() == "subscriptions/listen").await;
-    let error = rig.backend.subscribe(&context(), "x:1".into()).await.unwrap_err();
+    let error = harness.backend.subscribe(&context(), "x:1".into()).await.unwrap_err();
     assert_eq!(error.class(), "backend_failed");
 }

@@ -8,14 +8,14 @@ use vmcp_backends::policy::{Secret, Transport};
 use vmcp_domain::{Continuation, LogLevel, Members, ProtocolVersion, ResultType};
 
 use crate::web;
-use crate::{RecordingClient, Rig, TIMEOUTS, context, http_policy, policy, structured_content};
+use crate::{Harness, RecordingClient, TIMEOUTS, context, http_policy, policy, structured_content};
 
 #[tokio::test]
 async fn requests_carry_everything() {
     let server = web::serve(|request| async move { web::reply_stateless(&request) }).await;
     let mut policy = policy(Transport::StreamableHttp(http_policy(&server.url())), TIMEOUTS);
     policy.headers = vec![("authorization".to_owned(), Secret::new("Bearer own"))];
-    let rig = Rig::start(policy);
+    let harness = Harness::start(policy);
     let client = RecordingClient::new(Some(LogLevel::Info), r#"{"elicitation":{},"tasks":{}}"#);
     let mut ctx = client.context();
     let parent = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
@@ -26,7 +26,7 @@ async fn requests_carry_everything() {
         ("x-tenant".to_owned(), "blue".to_owned()),
         ("mcp-method".to_owned(), "forged".to_owned()),
     ]);
-    rig.call(&ctx, "é", r#"{"n":1}"#).await.unwrap();
+    harness.call(&ctx, "é", r#"{"n":1}"#).await.unwrap();
     let call = &server.with_method("tools/call")[0];
     assert_eq!(call.header("mcp-protocol-version"), Some("2026-07-28"));
     assert_eq!(call.header("mcp-method"), Some("tools/call"));
@@ -79,10 +79,10 @@ async fn a_dropped_call_closes_its_response() {
             }
         })
         .await;
-        let rig = Rig::start_http(&server.url());
+        let harness = Harness::start_http(&server.url());
         let ctx = context();
         {
-            let call = rig.call(&ctx, "echo", "{}");
+            let call = harness.call(&ctx, "echo", "{}");
             tokio::pin!(call);
             tokio::select! {
                 _ = &mut call => panic!("answered"),
@@ -121,16 +121,16 @@ async fn input_requiring_server() -> web::ScriptedServer {
 #[tokio::test]
 async fn rounds_are_driven_for_a_session_client() {
     let server = input_requiring_server().await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     let client = RecordingClient::new(None, r#"{"elicitation":{}}"#);
-    let reply = rig.call(&client.context(), "echo", "{}").await;
+    let reply = harness.call(&client.context(), "echo", "{}").await;
     assert_eq!(structured_content(&reply), "\"done\"");
     assert_eq!(client.received_text(), r#"asked {"message":"m"}"#);
     let calls = server.with_method("tools/call");
     assert_ne!(calls[0].body["id"], calls[1].body["id"]);
 
     let mute = RecordingClient::new(None, "{}");
-    let error = rig.call(&mute.context(), "echo", "{}").await.unwrap_err();
+    let error = harness.call(&mute.context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "missing_capability");
 }
 
@@ -143,8 +143,8 @@ async fn rounds_are_bounded() {
         web::reply_result(&request, &json!({"resultType": "input_required", "requestState": "again"}))
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    let harness = Harness::start_http(&server.url());
+    let error = harness.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_failed");
     assert_eq!(server.with_method("tools/call").len(), 10);
 }
@@ -152,18 +152,18 @@ async fn rounds_are_bounded() {
 #[tokio::test]
 async fn rounds_are_left_to_a_client_of_the_same_revision() {
     let server = input_requiring_server().await;
-    let rig = Rig::start_http(&server.url());
+    let harness = Harness::start_http(&server.url());
     let client = RecordingClient::new(None, r#"{"elicitation":{}}"#);
     let mut ctx = client.context();
     ctx.protocol = ProtocolVersion::V2026_07_28;
-    let reply = rig.call(&ctx, "echo", "{}").await.unwrap();
+    let reply = harness.call(&ctx, "echo", "{}").await.unwrap();
     assert_eq!(reply.result_type, ResultType::InputRequired);
     assert_eq!(reply.members.get("requestState").unwrap().as_str(), "\"round-1\"");
     let continuation = Continuation {
         input_responses: Some(vmcp_domain::Json::parse(r#"{"who":"elicitation"}"#).unwrap()),
         request_state: Some("round-1".to_owned()),
     };
-    let reply = rig.backend.call_tool(&ctx, "echo".into(), None, continuation, Members::new()).await;
+    let reply = harness.backend.call_tool(&ctx, "echo".into(), None, continuation, Members::new()).await;
     assert_eq!(structured_content(&reply), "\"done\"");
     assert_eq!(client.received_text(), "");
 }
@@ -197,18 +197,18 @@ async fn arguments_are_repeated_as_headers() {
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    let inventory = rig.backend.fetch_inventory(&context()).await.unwrap();
+    let harness = Harness::start_http(&server.url());
+    let inventory = harness.backend.fetch_inventory(&context()).await.unwrap();
     let names: Vec<&str> = inventory.tools.iter().map(|tool| tool.name.as_str()).collect();
     assert_eq!(names, ["query"]);
-    rig.call(&context(), "query", r#"{"region":"us-west1"}"#).await.unwrap();
+    harness.call(&context(), "query", r#"{"region":"us-west1"}"#).await.unwrap();
     let calls = server.with_method("tools/call");
     assert_eq!(calls[0].header("mcp-param-old"), Some("us-west1"));
     assert_eq!(calls[1].header("mcp-param-region"), Some("us-west1"));
     assert_eq!(lists.load(Ordering::Relaxed), 2);
 
     // An error that new headers do not fix is passed on unchanged.
-    let error = rig.call(&context(), "query", "{}").await.unwrap_err();
+    let error = harness.call(&context(), "query", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_refused");
 }
 
@@ -231,8 +231,8 @@ async fn a_backend_that_changes_its_revision_is_found_out_anew() {
         }
     })
     .await;
-    let rig = Rig::start_http(&server.url());
-    let reply = rig.call(&context(), "echo", r#"{"n":1}"#).await;
+    let harness = Harness::start_http(&server.url());
+    let reply = harness.call(&context(), "echo", r#"{"n":1}"#).await;
     assert_eq!(structured_content(&reply), r#"{"n":1}"#);
-    assert_eq!(rig.protocol(), "2025-11-25");
+    assert_eq!(harness.protocol(), "2025-11-25");
 }

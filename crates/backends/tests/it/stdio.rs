@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use vmcp_backends::policy::{Secret, StdioPolicy, Timeouts, Transport};
 use vmcp_domain::{BackendEvent, BackendState};
 
-use crate::{Rig, TIMEOUTS, context, policy, structured_content};
+use crate::{Harness, TIMEOUTS, context, policy, structured_content};
 
 /// A server with sessions as a shell script. `$line` is the message, `$id` its identifier; `cases` are
 /// matched first.
@@ -38,42 +38,42 @@ fn shell_policy(script: &str) -> StdioPolicy {
     }
 }
 
-fn start_rig(script: &str) -> Rig {
-    Rig::start(policy(Transport::Stdio(shell_policy(script)), TIMEOUTS))
+fn start_rig(script: &str) -> Harness {
+    Harness::start(policy(Transport::Stdio(shell_policy(script)), TIMEOUTS))
 }
 
 #[tokio::test]
 async fn a_process_that_crashes_comes_back() {
-    let rig = start_rig(&script(""));
-    let reply = rig.call(&context(), "echo", "{}").await;
+    let harness = start_rig(&script(""));
+    let reply = harness.call(&context(), "echo", "{}").await;
     assert_eq!(structured_content(&reply), "\"s3cret\"");
-    assert_eq!(rig.protocol(), "2025-06-18");
-    let error = rig.call(&context(), "crash", "{}").await.unwrap_err();
+    assert_eq!(harness.protocol(), "2025-06-18");
+    let error = harness.call(&context(), "crash", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_failed");
-    rig.events.wait_for_events(&BackendEvent::Disconnected, 1).await;
-    rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
-    rig.call(&context(), "echo", "{}").await.unwrap();
-    let status = rig.backend.status();
+    harness.events.wait_for_events(&BackendEvent::Disconnected, 1).await;
+    harness.events.wait_for_events(&BackendEvent::Connected, 2).await;
+    harness.call(&context(), "echo", "{}").await.unwrap();
+    let status = harness.backend.status();
     assert_eq!((status.last_error, status.reconnect_count), (Some("exited"), 1));
-    rig.stop().await;
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn a_program_that_is_not_there_is_told() {
     let mut stdio = shell_policy("");
     stdio.command = "/nonexistent/program".to_owned();
-    let rig = Rig::start(policy(Transport::Stdio(stdio), TIMEOUTS));
-    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    let harness = Harness::start(policy(Transport::Stdio(stdio), TIMEOUTS));
+    let error = harness.call(&context(), "echo", "{}").await.unwrap_err();
     assert_eq!(error.class(), "backend_unavailable");
     assert!(!error.to_string().contains("nonexistent"));
-    assert_eq!(rig.backend.status().last_error, Some("spawn"));
+    assert_eq!(harness.backend.status().last_error, Some("spawn"));
 }
 
 #[tokio::test]
 async fn a_process_that_ends_when_probed_is_started_without() {
-    let rig = start_rig(&script("*server/discover*) exit 1 ;;"));
-    assert!(rig.call(&context(), "echo", "{}").await.is_ok());
-    assert_eq!(rig.events.count(&BackendEvent::Disconnected), 0);
+    let harness = start_rig(&script("*server/discover*) exit 1 ;;"));
+    assert!(harness.call(&context(), "echo", "{}").await.is_ok());
+    assert_eq!(harness.events.count(&BackendEvent::Disconnected), 0);
 }
 
 #[tokio::test]
@@ -81,23 +81,23 @@ async fn a_process_that_ignores_the_probe_is_shaken_hands_with() {
     let timeouts =
         Timeouts { connect: Duration::from_secs(2), call: Duration::from_secs(8), ..Timeouts::DEFAULT };
     let ignores = script("*server/discover*) ;;");
-    let rig = Rig::start(policy(Transport::Stdio(shell_policy(&ignores)), timeouts));
-    assert!(rig.call(&context(), "echo", "{}").await.is_ok());
+    let harness = Harness::start(policy(Transport::Stdio(shell_policy(&ignores)), timeouts));
+    assert!(harness.call(&context(), "echo", "{}").await.is_ok());
 }
 
 #[tokio::test]
 async fn noise_on_standard_output_is_skipped() {
     let noisy = format!("echo Listening on nothing; echo '{{\"pretty\":'; echo; {}", script(""));
-    let rig = start_rig(&noisy);
-    assert!(rig.call(&context(), "echo", "{}").await.is_ok());
+    let harness = start_rig(&noisy);
+    assert!(harness.call(&context(), "echo", "{}").await.is_ok());
 }
 
 #[tokio::test]
 async fn a_process_that_only_makes_noise_is_given_up() {
-    let rig = start_rig("yes $(head -c 2000 /dev/zero | tr '\\0' x)");
-    rig.wait_for_state(BackendState::Unavailable).await;
-    assert_eq!(rig.backend.status().last_error, Some("protocol"));
-    rig.stop().await;
+    let harness = start_rig("yes $(head -c 2000 /dev/zero | tr '\\0' x)");
+    harness.wait_for_state(BackendState::Unavailable).await;
+    assert_eq!(harness.backend.status().last_error, Some("protocol"));
+    harness.stop().await;
 }
 
 #[tokio::test]
@@ -109,13 +109,13 @@ async fn everything_a_process_started_ends_with_it() {
         pids.display(),
         script("")
     );
-    let rig = start_rig(&stubborn);
-    rig.call(&context(), "echo", "{}").await.unwrap();
+    let harness = start_rig(&stubborn);
+    harness.call(&context(), "echo", "{}").await.unwrap();
     let started = std::fs::read_to_string(&pids).unwrap();
     let alive = |pid: &str| Path::new("/proc").join(pid).exists();
     assert_eq!(started.split_whitespace().filter(|pid| alive(pid)).count(), 2);
     let start = Instant::now();
-    rig.backends.shutdown(Duration::from_millis(200)).await;
+    harness.backends.shutdown(Duration::from_millis(200)).await;
     assert!(start.elapsed() < Duration::from_secs(5));
     // Reaping a process that is not a child of this one is left to the system.
     crate::eventually(|| (!started.split_whitespace().any(alive)).then_some(())).await;
@@ -126,12 +126,12 @@ async fn a_process_that_does_not_read_holds_nobody_else_up() {
     let timeouts =
         Timeouts { connect: Duration::from_secs(8), call: Duration::from_millis(400), ..Timeouts::DEFAULT };
     let deaf = script("*'\"deaf\"'*) while true; do sleep 1; done ;;");
-    let rig = Rig::start(policy(Transport::Stdio(shell_policy(&deaf)), timeouts));
-    rig.wait_for_state(BackendState::Ready).await;
+    let harness = Harness::start(policy(Transport::Stdio(shell_policy(&deaf)), timeouts));
+    harness.wait_for_state(BackendState::Ready).await;
     let ctx = context();
     let large = format!("{{\"x\":\"{}\"}}", "x".repeat(1 << 20));
-    rig.call(&ctx, "deaf", "{}").await.unwrap_err();
-    let calls = (0..100).map(|_| rig.call(&ctx, "echo", &large));
+    harness.call(&ctx, "deaf", "{}").await.unwrap_err();
+    let calls = (0..100).map(|_| harness.call(&ctx, "echo", &large));
     let start = Instant::now();
     for reply in futures_util::future::join_all(calls).await {
         let class = reply.unwrap_err().class();
@@ -139,9 +139,9 @@ async fn a_process_that_does_not_read_holds_nobody_else_up() {
     }
     assert!(start.elapsed() < Duration::from_secs(30));
     // The process is given up and started again.
-    rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
-    rig.call(&ctx, "echo", "{}").await.unwrap();
-    rig.stop().await;
+    harness.events.wait_for_events(&BackendEvent::Connected, 2).await;
+    harness.call(&ctx, "echo", "{}").await.unwrap();
+    harness.stop().await;
 }
 
 /// A server that logs all its input to standard output, among its answers.
@@ -162,35 +162,35 @@ while IFS= read -r line; do
 done
 "#
     );
-    let rig = start_rig(&slow);
-    assert_eq!(structured_content(&rig.call(&context(), "echo", "{}").await), "1");
-    rig.stop().await;
+    let harness = start_rig(&slow);
+    assert_eq!(structured_content(&harness.call(&context(), "echo", "{}").await), "1");
+    harness.stop().await;
 }
 
 #[tokio::test]
 async fn a_long_array_before_the_first_message_is_one_line() {
     let plugins = serde_json::to_string(&vec!["plugin"; 2_000]).unwrap();
-    let rig = start_rig(&format!("echo '{plugins}'\n{}", script("")));
-    rig.call(&context(), "echo", "{}").await.unwrap();
-    rig.stop().await;
+    let harness = start_rig(&format!("echo '{plugins}'\n{}", script("")));
+    harness.call(&context(), "echo", "{}").await.unwrap();
+    harness.stop().await;
 }
 
 /// A server that handles one request at a time does not answer a health check during a call.
 #[tokio::test]
 async fn a_connection_at_work_is_not_made_anew() {
-    let rig = start_rig(&script(
+    let harness = start_rig(&script(
         r#"*'"slow"'*) sleep 1; echo "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{\"content\":[]}}" ;;"#,
     ));
-    rig.call(&context(), "echo", "{}").await.unwrap();
+    harness.call(&context(), "echo", "{}").await.unwrap();
     let ctx = context();
-    let call = rig.call(&ctx, "slow", "{}");
+    let call = harness.call(&ctx, "slow", "{}");
     let checks = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(!rig.backend.reconnect());
+        assert!(!harness.backend.reconnect());
     };
     let (reply, ()) = tokio::join!(call, checks);
     reply.unwrap();
-    assert!(rig.backend.reconnect());
-    rig.events.wait_for_events(&BackendEvent::Connected, 2).await;
-    rig.stop().await;
+    assert!(harness.backend.reconnect());
+    harness.events.wait_for_events(&BackendEvent::Connected, 2).await;
+    harness.stop().await;
 }

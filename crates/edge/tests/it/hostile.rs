@@ -153,15 +153,15 @@ async fn an_identifier_in_use_twice_answers_each_request_with_its_own() {
     let client = edge.client;
     let session = client.session(json!({})).await;
     let started = ScriptedEvent::Started("gate".to_owned());
-    let ask = |of: &'static str| {
+    let request = |of: &'static str| {
         let session = session.clone();
         tokio::spawn(async move {
             client.post(&[("mcp-session-id", &session)], &call("same", "gate", json!({"of": of}))).await
         })
     };
-    let first = ask("first");
+    let first = request("first");
     assert_eq!(edge.fake.next_event().await, started);
-    let second = ask("second");
+    let second = request("second");
     assert_eq!(edge.fake.next_event().await, started);
     edge.fake.gate.add_permits(2);
     for (asking, of) in [(first, "first"), (second, "second")] {

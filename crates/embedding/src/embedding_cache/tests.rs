@@ -175,18 +175,18 @@ async fn two_processes_share_a_folder() {
 async fn a_query_asked_again_is_free() {
     let inner = CountingEmbedder::new("m");
     let cached = Cached::open_with_limits(inner.clone(), None, 10, 2).unwrap();
-    let ask = async |text: &str| {
+    let request = async |text: &str| {
         let embedded = cached.embed(Purpose::Query, &[text.to_owned()]).await.unwrap();
         assert_eq!(embedded.vectors, [vector(text)]);
         inner.queries.load(Ordering::SeqCst)
     };
-    assert_eq!(ask("a").await, 1);
-    assert_eq!(ask("a").await, 1);
-    assert_eq!(ask("b").await, 2);
-    assert_eq!(ask("a").await, 2);
-    assert_eq!(ask("c").await, 3, "b makes room");
-    assert_eq!(ask("a").await, 3);
-    assert_eq!(ask("b").await, 4);
+    assert_eq!(request("a").await, 1);
+    assert_eq!(request("a").await, 1);
+    assert_eq!(request("b").await, 2);
+    assert_eq!(request("a").await, 2);
+    assert_eq!(request("c").await, 3, "b makes room");
+    assert_eq!(request("a").await, 3);
+    assert_eq!(request("b").await, 4);
 }
 
 #[tokio::test]

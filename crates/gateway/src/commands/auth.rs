@@ -61,8 +61,8 @@ pub(crate) async fn explain(mut settings: Settings, args: ExplainArgs) -> anyhow
                 hints: None,
                 arguments: None,
             };
-            let ask = tool.map_or(by_name, AccessRequest::list_tool);
-            policy.explain(&caller, &ask.with_arguments(arguments.as_ref()))
+            let request = tool.map_or(by_name, AccessRequest::list_tool);
+            policy.explain(&caller, &request.with_arguments(arguments.as_ref()))
         }
         Action::GetPrompt => {
             let prompts = offered(settings, |gateway, ctx| gateway.list_prompts(ctx)).await?;

@@ -165,20 +165,20 @@ async fn machines_come_with_keys_beside_people_with_tokens() {
     let policy = OidcPolicy::new(settings).unwrap();
     let authenticator =
         BearerAuthenticator::new("vmcp", Some(policy), vec![key.clone()], Arc::new(FixedClock)).unwrap();
-    let ask = |value: String| {
+    let request = |value: String| {
         let authenticator = &authenticator;
         async move { within_timeout(authenticator.authenticate(Some(value.as_bytes()), None)).await }
     };
-    let admission = ask(format!("Bearer {}", made.key.expose())).await.unwrap();
+    let admission = request(format!("Bearer {}", made.key.expose())).await.unwrap();
     assert_eq!(admission.valid_for.unwrap().as_secs(), 100);
     let Caller::Known(identity) = admission.caller else { panic!("nobody") };
     assert_eq!((&*identity.issuer, &*identity.subject), ("vmcp:api-key", "ci"));
     assert_eq!(identity.claims.get("sub").and_then(Json::decode_string).as_deref(), Some("ci"));
-    let wrong = ask("Bearer vmcp_wrong".to_owned()).await.unwrap_err();
+    let wrong = request("Bearer vmcp_wrong".to_owned()).await.unwrap_err();
     assert_eq!(wrong, Unauthorized::InvalidToken(InvalidTokenReason::UnknownApiKey));
-    let opaque = ask("Bearer opaque".to_owned()).await.unwrap_err();
+    let opaque = request("Bearer opaque".to_owned()).await.unwrap_err();
     assert_eq!(opaque, Unauthorized::InvalidToken(InvalidTokenReason::Shape));
-    assert_eq!(ask("Basic eA==".to_owned()).await.unwrap_err(), Unauthorized::Malformed);
+    assert_eq!(request("Basic eA==".to_owned()).await.unwrap_err(), Unauthorized::Malformed);
     assert_eq!(
         within_timeout(authenticator.authenticate(None, None)).await.unwrap_err(),
         Unauthorized::Missing

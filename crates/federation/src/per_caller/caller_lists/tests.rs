@@ -46,70 +46,72 @@ impl TestSetup {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_changes_on_one_callers_connection_changes_for_that_caller() {
-    let mut rig = setup();
+    let mut harness = setup();
     let (ann, bob) = (user("ann"), user("bob"));
-    assert_eq!(tools(&rig.federation, &ann).await, ["read", "base"]);
-    let shared = rig.federation.list_tools(&bob).await.unwrap();
-    while rig.changes.try_recv().is_ok() {}
-    rig.offer_to_ann(&["base", "toggled"]).await;
-    assert_eq!(rig.changes.try_recv().unwrap(), "Tools for ann");
-    assert!(rig.changes.try_recv().is_err());
-    assert_eq!(tools(&rig.federation, &ann).await, ["read", "base", "toggled"]);
-    assert!(rig.federation.call_tool(&ann, conformance::tool_call("toggled")).await.is_ok());
-    let others = rig.federation.list_tools(&bob).await.unwrap();
+    assert_eq!(tools(&harness.federation, &ann).await, ["read", "base"]);
+    let shared = harness.federation.list_tools(&bob).await.unwrap();
+    while harness.changes.try_recv().is_ok() {}
+    harness.offer_to_ann(&["base", "toggled"]).await;
+    assert_eq!(harness.changes.try_recv().unwrap(), "Tools for ann");
+    assert!(harness.changes.try_recv().is_err());
+    assert_eq!(tools(&harness.federation, &ann).await, ["read", "base", "toggled"]);
+    assert!(harness.federation.call_tool(&ann, conformance::tool_call("toggled")).await.is_ok());
+    let others = harness.federation.list_tools(&bob).await.unwrap();
     assert!(Arc::ptr_eq(&shared, &others), "everyone else keeps the very same list");
-    assert_eq!(tools(&rig.federation, &context()).await, ["read", "base"]);
+    assert_eq!(tools(&harness.federation, &context()).await, ["read", "base"]);
     // With equal tools again, ann sees the shared list.
-    rig.offer_to_ann(&["base"]).await;
-    assert_eq!(rig.changes.try_recv().unwrap(), "Tools for ann");
-    assert!(Arc::ptr_eq(&rig.federation.list_tools(&ann).await.unwrap(), &others));
+    harness.offer_to_ann(&["base"]).await;
+    assert_eq!(harness.changes.try_recv().unwrap(), "Tools for ann");
+    assert!(Arc::ptr_eq(&harness.federation.list_tools(&ann).await.unwrap(), &others));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_whose_connection_has_ended_sees_what_everyone_sees() {
-    let mut rig = setup();
+    let mut harness = setup();
     let ann = user("ann");
-    tools(&rig.federation, &ann).await;
-    rig.offer_to_ann(&["toggled"]).await;
-    assert_eq!(tools(&rig.federation, &ann).await, ["read", "toggled"]);
-    while rig.changes.try_recv().is_ok() {}
-    rig.backend.emit_in_scope(FakeBackend::scope_of("ann"), BackendEvent::Disconnected);
-    assert_eq!(rig.changes.try_recv().unwrap(), "Tools for ann");
-    assert_eq!(tools(&rig.federation, &ann).await, ["read", "base"]);
+    tools(&harness.federation, &ann).await;
+    harness.offer_to_ann(&["toggled"]).await;
+    assert_eq!(tools(&harness.federation, &ann).await, ["read", "toggled"]);
+    while harness.changes.try_recv().is_ok() {}
+    harness.backend.emit_in_scope(FakeBackend::scope_of("ann"), BackendEvent::Disconnected);
+    assert_eq!(harness.changes.try_recv().unwrap(), "Tools for ann");
+    assert_eq!(tools(&harness.federation, &ann).await, ["read", "base"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_change_for_everyone_makes_callers_alike_again() {
-    let rig = setup();
+    let harness = setup();
     let (ann, bob) = (user("ann"), user("bob"));
-    tools(&rig.federation, &ann).await;
-    rig.offer_to_ann(&["base", "new"]).await;
-    rig.backend.set_tools(&["base", "new"]);
-    rig.backend.emit(BackendEvent::ToolsChanged);
+    tools(&harness.federation, &ann).await;
+    harness.offer_to_ann(&["base", "new"]).await;
+    harness.backend.set_tools(&["base", "new"]);
+    harness.backend.emit(BackendEvent::ToolsChanged);
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let (one, other) =
-        (rig.federation.list_tools(&ann).await.unwrap(), rig.federation.list_tools(&bob).await.unwrap());
+    let (one, other) = (
+        harness.federation.list_tools(&ann).await.unwrap(),
+        harness.federation.list_tools(&bob).await.unwrap(),
+    );
     assert!(Arc::ptr_eq(&one, &other));
-    assert_eq!(tools(&rig.federation, &bob).await, ["read", "base", "new"]);
+    assert_eq!(tools(&harness.federation, &bob).await, ["read", "base", "new"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_lists_of_hundreds_of_callers_are_built_once_each() {
-    let rig = setup();
+    let harness = setup();
     let callers: Vec<CallContext> = (0..300).map(|number| user(&format!("user{number}"))).collect();
     for number in 0..300 {
         let (name, tool) = (format!("user{number}"), format!("tool{number}"));
-        rig.backend.set_tools_of(&name, Some(&[&tool]));
-        rig.backend.emit_in_scope(FakeBackend::scope_of(&name), BackendEvent::ToolsChanged);
+        harness.backend.set_tools_of(&name, Some(&[&tool]));
+        harness.backend.emit_in_scope(FakeBackend::scope_of(&name), BackendEvent::ToolsChanged);
     }
     tokio::time::sleep(Duration::from_mins(1)).await;
     let mut before = Vec::new();
     for (number, ctx) in callers.iter().enumerate() {
-        assert_eq!(tools(&rig.federation, ctx).await, ["read", &format!("tool{number}")]);
-        before.push(rig.federation.list_tools(ctx).await.unwrap());
+        assert_eq!(tools(&harness.federation, ctx).await, ["read", &format!("tool{number}")]);
+        before.push(harness.federation.list_tools(ctx).await.unwrap());
     }
     for (ctx, before) in callers.iter().zip(&before) {
-        let now = rig.federation.list_tools(ctx).await.unwrap();
+        let now = harness.federation.list_tools(ctx).await.unwrap();
         assert!(Arc::ptr_eq(&now, before), "a list was built again though nothing has changed");
     }
 }

@@ -147,16 +147,16 @@ async fn a_request_counts_for_as_long_as_its_backend_works() {
         extra: Members::new(),
     };
     for kind in 0..2 {
-        let ask = || match kind {
+        let request = || match kind {
             0 => gateway.read_resource(&ctx, read("a:1")),
             _ => gateway.get_prompt(&ctx, prompt()),
         };
-        let left = tokio::time::timeout(Duration::from_millis(20), ask()).await;
+        let left = tokio::time::timeout(Duration::from_millis(20), request()).await;
         assert!(left.is_err(), "the backend works");
-        let Err(Error::RateLimited(refusal)) = ask().await else { panic!("it still works") };
+        let Err(Error::RateLimited(refusal)) = request().await else { panic!("it still works") };
         assert_eq!(refusal.retry, Retry::WhenReleased);
         backend.work_holds.lock().clear();
-        let next = tokio::time::timeout(Duration::from_millis(20), ask()).await;
+        let next = tokio::time::timeout(Duration::from_millis(20), request()).await;
         assert!(next.is_err(), "the place is free, and taken again");
         backend.work_holds.lock().clear();
     }

@@ -25,45 +25,46 @@ impl Limiter {
     pub(in crate::limiter) fn decide_without_store(
         &self,
         sharing: &Sharing,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         user: &LimitedUser,
         event: &mut DecisionEvent<'_>,
     ) -> Result<Option<FallbackCharge>, Refusal> {
         match sharing.on_failure {
             OnStoreFailure::Allow => {
-                event.fail_open |= bound.plan.has_enforced();
+                event.fail_open |= tool_plan.plan.has_enforced();
                 Ok(None)
             }
             // A rule in shadow mode refuses no call, whether the store answers or not.
-            OnStoreFailure::Deny if !bound.plan.has_enforced() => {
-                event.note_all_would_refuse(bound);
+            OnStoreFailure::Deny if !tool_plan.plan.has_enforced() => {
+                event.note_all_would_refuse(tool_plan);
                 Ok(None)
             }
             OnStoreFailure::Deny => Err(Error::LimitsUnavailable.into()),
             // A replica's share is for single calls as they come.
-            OnStoreFailure::Local if bound.is_combined => Err(Error::LimitsUnavailable.into()),
+            OnStoreFailure::Local if tool_plan.is_combined => Err(Error::LimitsUnavailable.into()),
             OnStoreFailure::Local => {
-                if let Some(leases) = self.leases.as_ref().filter(|_| !bound.lease_plan.is_empty()) {
+                if let Some(leases) = self.leases.as_ref().filter(|_| !tool_plan.lease_plan.is_empty()) {
                     let (places, held): (SmallVec<[usize; 4]>, SmallVec<[i64; 4]>) =
-                        leases.observed_levels(&bound.lease_plan).into_iter().unzip();
+                        leases.observed_levels(&tool_plan.lease_plan).into_iter().unzip();
                     self.observe_levels(
                         sharing,
-                        bound,
+                        tool_plan,
                         user.local,
-                        &levels_or_full(&bound.plan, &places, &held),
+                        &levels_or_full(&tool_plan.plan, &places, &held),
                     );
                 }
                 let fallback = self.fallback();
-                let share = bound.fallback_share(fallback, sharing.replica_count_or_one(), self.clock.now());
+                let share =
+                    tool_plan.fallback_share(fallback, sharing.replica_count_or_one(), self.clock.now());
                 let plan = &share.plan;
                 match fallback.store.admit(plan, user.local) {
                     AdmitOutcome::Admitted(receipt) => {
                         let pays: SmallVec<[bool; 4]> = receipt.charges().pays.iter().copied().collect();
                         let mut paid: SmallVec<[RemoteBucket; 4]> = SmallVec::new();
-                        for StoreBatch { indices: places, request: ask } in
-                            store_batches(&bound.plan, self.plan_view(user, false))
+                        for StoreBatch { indices: places, request } in
+                            store_batches(&tool_plan.plan, self.plan_view(user, false))
                         {
-                            let buckets = places.iter().zip(ask.buckets);
+                            let buckets = places.iter().zip(request.buckets);
                             let pays = buckets.filter(|(place, _)| pays.get(**place) == Some(&true));
                             paid.extend(pays.map(|(_, bucket)| bucket));
                         }
@@ -89,7 +90,7 @@ impl Limiter {
                             plan.buckets.get(refused.longest_wait_index).is_some_and(|one| one.is_blocked);
                         let passes_again = refused.wait == Wait::Never && !is_blocked;
                         let wait = if passes_again { Wait::UntilReleased } else { refused.wait };
-                        let error = rate_limited_error(bound, plan, refused.longest_wait_index, wait);
+                        let error = rate_limited_error(tool_plan, plan, refused.longest_wait_index, wait);
                         Err(Refusal::by_buckets(error, plan, &refused.levels))
                     }
                     AdmitOutcome::UserTableFull | AdmitOutcome::SlotsFull(_) => Err(Error::Overloaded.into()),
@@ -107,13 +108,13 @@ impl Limiter {
     pub(in crate::limiter) fn observe_levels(
         &self,
         sharing: &Sharing,
-        bound: &ToolPlan,
+        tool_plan: &ToolPlan,
         user: Option<UserKey>,
         levels: &[i64],
     ) {
-        if sharing.on_failure == OnStoreFailure::Local && !bound.is_combined {
+        if sharing.on_failure == OnStoreFailure::Local && !tool_plan.is_combined {
             let fallback = self.fallback();
-            let share = bound.fallback_share(fallback, sharing.replica_count_or_one(), self.clock.now());
+            let share = tool_plan.fallback_share(fallback, sharing.replica_count_or_one(), self.clock.now());
             fallback.observe_levels(&share.plan, user, levels);
         }
     }
