@@ -288,11 +288,11 @@ impl AuthzPolicy {
         let mut folded = HashSet::new();
         for (name, value) in members.iter() {
             let is_read = self.referenced_names.reads_argument(&name);
-            if !is_read.map_err(|known| format!("argument `{known}` is given in another letter case"))? {
+            if !is_read.map_err(|known| format!("argument `{known}` is sent with a different letter case"))? {
                 continue;
             }
             if !folded.insert(fold_case(&name).into_owned()) {
-                return Err(format!("argument `{name}` is given twice"));
+                return Err(format!("argument `{name}` is sent twice"));
             }
             found.insert(name.into_owned(), value);
         }

@@ -184,7 +184,7 @@ fn read_entity(element: Value, location: &str) -> Result<(EntityUid, DeclaredEnt
     let tags = tags.unwrap_or_else(|| Value::Object(Map::new()));
     let parents = parents.unwrap_or_else(|| Value::Array(Vec::new()));
     if let Some(number) = find_fraction(&attrs).or_else(|| find_fraction(&tags)) {
-        return Err(AuthzProblem::new(location, format!("{number} is no whole number that Cedar can hold"))
+        return Err(AuthzProblem::new(location, format!("{number} is not a whole number in Cedar's range"))
             .with_hint(format!(r#"write {{"__extn": {{"fn": "decimal", "arg": "{number}"}}}}"#)));
     }
     let mut references = HashSet::new();
@@ -268,9 +268,7 @@ fn drop_request_attributes(
         warnings.push(
             AuthzProblem::new(
                 location,
-                format!(
-                    "`{name}` of {uid} is taken from the request alone, so what stands here has no effect"
-                ),
+                format!("`{name}` of {uid} always comes from the request, so this value has no effect"),
             )
             .with_hint("give it another name"),
         );

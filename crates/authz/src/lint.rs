@@ -169,10 +169,10 @@ fn check_resource(
         return None;
     }
     let wanted: Vec<String> = actions.iter().map(|verb| format!("`{}`", verb.item_type())).collect();
-    let hint = || format!("what is asked for is of the type {}", wanted.join(" or "));
+    let hint = || format!("the requested item has the type {}", wanted.join(" or "));
     let is_item = |name: &EntityTypeName| actions.iter().any(|verb| types.item_type(*verb) == name);
     let is = |name: &EntityTypeName| {
-        (!is_item(name)).then(|| (format!("nothing that is asked for is of the type `{name}`"), hint()))
+        (!is_item(name)).then(|| (format!("no requested item has the type `{name}`"), hint()))
     };
     let is_backend = |uid: &EntityUid| {
         actions.contains(&Action::CallTool)
@@ -195,7 +195,7 @@ fn check_resource(
             }
             _ => hint(),
         };
-        Some((format!("nothing that is asked for belongs to {uid}"), hint))
+        Some((format!("no requested item belongs to {uid}"), hint))
     };
     match policy.resource_constraint() {
         ResourceConstraint::Any => None,

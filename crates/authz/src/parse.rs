@@ -32,7 +32,7 @@ pub(crate) struct PolicyRecord {
 pub(crate) fn read_policies(texts: &[String], problems: &mut Vec<AuthzProblem>) -> Vec<ParsedPolicy> {
     if texts.is_empty() {
         problems.push(
-            AuthzProblem::new("policies", "there is no policy, so nobody could do anything")
+            AuthzProblem::new("policies", "the list is empty, so every request would be denied")
                 .with_hint("write at least one policy, or leave authorization out"),
         );
     }
@@ -68,7 +68,7 @@ fn read_set(
     let mut policies: Vec<&Policy> = set.policies().collect();
     policies.sort_by_key(number);
     if policies.is_empty() && set.templates().next().is_none() {
-        problems.push(AuthzProblem::new(location, "no policy stands here"));
+        problems.push(AuthzProblem::new(location, "this text contains no policy"));
     }
     let several = policies.len() > 1;
     for (index, policy) in policies.into_iter().enumerate() {
@@ -127,7 +127,7 @@ fn spelling_hint(text: &str) -> Option<&'static str> {
             .any(|(at, _)| dense[at + kind.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_'))
     };
     let kinds = ["Action::", "Tool::", "Prompt::", "Resource::", "Client::"];
-    kinds.into_iter().any(unquoted).then_some("what stands after `::` is quoted: `Action::\"call_tool\"`")
+    kinds.into_iter().any(unquoted).then_some("write the name after `::` in quotes: `Action::\"call_tool\"`")
 }
 
 fn line_and_column(text: &str, offset: usize) -> (usize, usize) {

@@ -155,7 +155,7 @@ impl SupervisedConnection {
         match settled.await.as_deref() {
             Ok(ListenState::Refused) if wanted => Err(Failure::indeterminate(
                 FailureClass::Protocol,
-                "the backend does not tell of changed resources",
+                "the backend sends no notifications of changed resources",
             )),
             Ok(_) => Ok(()),
             Err(_) => Err(Failure::indeterminate(FailureClass::Exited, "the connection ended")),

@@ -160,7 +160,7 @@ impl fmt::Display for Failure {
             Self::StaleConnection(..) => f.write_str("the connection is not known there"),
             Self::NotSent(_, cause) | Self::Indeterminate(_, cause) => f.write_str(cause),
             Self::Overloaded => f.write_str("too much is under way"),
-            Self::ConnectionsFull => f.write_str("there is no room for another caller's connection"),
+            Self::ConnectionsFull => f.write_str("the limit of connections per caller is reached"),
             Self::Busy(..) | Self::Paused(_) => f.write_str("it wants to be left alone for a while"),
         }
     }

@@ -60,7 +60,7 @@ impl Strategy {
                 return Err(PolicyError::new("type", why));
             }
             Self::Obo => {
-                let why = "obo is not possible in this gateway; use token_exchange at an issuer that speaks RFC 8693";
+                let why = "obo is not possible in this gateway; use token_exchange with an issuer that supports RFC 8693";
                 return Err(PolicyError::new("type", why));
             }
         })

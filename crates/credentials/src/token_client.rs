@@ -106,7 +106,7 @@ impl TokenClient {
             None => Err(FetchFailure::misconfigured(
                 authority,
                 format!(
-                    "answered {status} with more than {ANSWER_BYTES_MAX} bytes, which is no token response"
+                    "answered {status} with more than {ANSWER_BYTES_MAX} bytes, which is too large for a token response"
                 ),
             )),
         }

@@ -154,7 +154,7 @@ impl Grant for TokenExchangeGrant {
             token_request::request_token(&exchange_context.client, url, client.as_ref(), form).await?;
         // RFC 8693, section 2.2.1, requires this member. A JWT is a common form of an access token.
         if !matches!(response.issued_token_type.as_deref(), Some(TOKEN_TYPE_ACCESS | TOKEN_TYPE_JWT)) {
-            let why = "what it issued is no access token (issued_token_type)";
+            let why = "the issued token is not an access token (issued_token_type)";
             return Err(FetchFailure::misconfigured(url.authority(), why));
         }
         Ok(fetched_header(token_request::bearer_header(url, &response, &[token])?, response.lifetime))

@@ -142,7 +142,7 @@ fn parse_token_response(url: &TokenUrl, reply: &TokenReply) -> Result<TokenRespo
     let misconfigured = |why: &'static str| FetchFailure::misconfigured(url.authority(), why);
     // The parser's own error text may repeat a part of the token.
     let body: Body = serde_json::from_slice(&reply.body).map_err(|_| {
-        misconfigured("what it answered is no token response (JSON with access_token and token_type)")
+        misconfigured("the response is not a token response (JSON with access_token and token_type)")
     })?;
     let token = body.access_token;
     if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|byte| byte.is_ascii_graphic())
@@ -193,7 +193,7 @@ fn classify_error(url: &TokenUrl, reply: &TokenReply) -> FetchFailure {
     } else if let Some(code) = known(&MISCONFIGURATION_CODES) {
         FetchFailure::misconfigured(
             authority,
-            format!("answered {status} ({code}); check the client and what is asked for"),
+            format!("answered {status} ({code}); check the client credentials and the requested scopes"),
         )
     } else if let Some(code) = known(&CALLER_CODES) {
         FetchFailure::refused(authority, Some(code))

@@ -126,7 +126,7 @@ impl CrossAppGrant {
                 .await?;
         let misconfigured = |why: &'static str| Err(FetchFailure::misconfigured(idp_url.authority(), why));
         if response.issued_token_type.as_deref() != Some(TOKEN_TYPE_ID_JAG) {
-            return misconfigured("what it issued is no ID-JAG (issued_token_type)");
+            return misconfigured("the issued token is not an ID-JAG (issued_token_type)");
         }
         // An assertion is not a bearer token, and its `token_type` must say so.
         if !response.token_type.eq_ignore_ascii_case("N_A") {

@@ -71,13 +71,13 @@ pub enum Unauthorized {
     #[error("no credential was presented")]
     Missing,
     /// The header value is not a bearer credential.
-    #[error("what was presented is no bearer credential")]
+    #[error("the credential is not a bearer token")]
     Malformed,
     /// The credential is invalid or no longer valid.
     #[error("the credential is refused: {0}")]
     InvalidToken(InvalidTokenReason),
     /// The credential is valid but lacks a required scope.
-    #[error("the credential lacks a scope")]
+    #[error("a required scope is missing")]
     InsufficientScope {
         /// All required scopes.
         required: Arc<[String]>,

@@ -167,7 +167,7 @@ impl fmt::Display for RateLimit {
             }
             (LimitedOperation::Tool(tool), LimitScope::UserTool) => format!("you cannot call tool `{tool}`"),
             (LimitedOperation::Method(name), LimitScope::Server | LimitScope::Tool) => {
-                format!("nobody can ask for `{name}`")
+                format!("`{name}` cannot be requested")
             }
             (LimitedOperation::Method(name), LimitScope::Claim | LimitScope::ClaimTool) => {
                 format!("your group cannot ask for `{name}`")

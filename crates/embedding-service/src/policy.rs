@@ -76,7 +76,7 @@ pub enum PolicyError {
     #[error("headers: a name must be letters, digits and hyphens only")]
     HeaderName,
     /// A header occurs twice.
-    #[error("headers: {0} stands there twice; leave one out")]
+    #[error("headers: {0} occurs twice; remove one")]
     HeaderTwice(HeaderName),
     /// A header is one that the client sets itself.
     #[error("headers: {0} is set by the gateway; leave it out (an API key belongs in OPENAI_API_KEY)")]

@@ -156,7 +156,10 @@ fn check_call(call: &CallExpr, in_loop: bool) -> Result<(), String> {
     let name = call.func_name.as_str();
     // Operators are functions with names that cannot be written in an expression.
     if !name.starts_with(['_', '@', '!', '-']) && !FUNCTIONS.contains(&name) {
-        return Err(format!("calls {name}, which is no function here; there are {}", FUNCTIONS.join(", ")));
+        return Err(format!(
+            "calls {name}, which is not a function here; the functions are {}",
+            FUNCTIONS.join(", ")
+        ));
     }
     let is_written = |pattern: &IdedExpr| matches!(pattern.expr, Expr::Literal(LiteralValue::String(_)));
     if name == "matches" && !call.args.last().is_some_and(is_written) {

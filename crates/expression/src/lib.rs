@@ -149,12 +149,12 @@ fn compile_on_large_stack(
     let (env, text) = (Arc::clone(env), text.to_owned());
     let thread = std::thread::Builder::new().name("cel".to_owned()).stack_size(COMPILE_STACK_BYTES);
     let compiling = thread.spawn(move || {
-        let program = env.compile(&text).map_err(|errors| format!("is no CEL expression: {errors}"))?;
+        let program = env.compile(&text).map_err(|errors| format!("is not a CEL expression: {errors}"))?;
         let references = checker::check(program.expression(), variables, loop_scope)?;
         Ok((program, references))
     });
     let compiling = compiling.map_err(|_| "cannot be compiled: no thread for it".to_owned())?;
-    compiling.join().unwrap_or_else(|_panic| Err("is no CEL expression".to_owned()))
+    compiling.join().unwrap_or_else(|_panic| Err("is not a CEL expression".to_owned()))
 }
 
 #[cfg(test)]

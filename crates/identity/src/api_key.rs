@@ -106,18 +106,18 @@ impl ApiKeys {
             let entry_error =
                 |message: &str| SettingError::new("api_keys", format!("has `{name}`, {message}"));
             if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
-                errors.push(entry_error("which is no name: it must be 1 to 256 bytes of text on one line"));
+                errors.push(entry_error("which is not a valid name: a name has 1 to 256 bytes on one line"));
                 continue;
             }
             if entries.iter().any(|entry| entry.verified.identity.subject == name) {
-                errors.push(entry_error("which stands twice"));
+                errors.push(entry_error("which occurs twice"));
             }
             let Some(digest) = parse_hash(&key.hash).as_ref().map(to_words) else {
-                errors.push(entry_error("whose hash is not `sha256:` and 64 hexadecimal digits"));
+                errors.push(entry_error("its hash is not `sha256:` and 64 hexadecimal digits"));
                 continue;
             };
             if entries.iter().any(|entry| entry.digest == digest) {
-                errors.push(entry_error("whose key is also another's"));
+                errors.push(entry_error("another entry has the same key"));
             }
             let until_s = key.expires_unix_s;
             let verified = VerifiedCaller { identity: Arc::new(identity(key)), expires_unix_s: until_s };

@@ -22,7 +22,7 @@ use crate::tls;
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// There is neither an issuer nor an API key, so no caller could ever be authenticated.
-    #[error("there is neither an issuer nor an API key, so that nobody could call")]
+    #[error("neither an issuer nor an API key is configured, so every request would be refused")]
     NoCredentials,
     /// The configured API keys are invalid.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]

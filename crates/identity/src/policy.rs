@@ -156,7 +156,7 @@ impl OidcPolicy {
         }
         check_names("audiences", &audiences, |_| true, &mut errors);
         if audiences.is_empty() {
-            errors.push(SettingError::new("audiences", "must name what tokens are meant for"));
+            errors.push(SettingError::new("audiences", "must name at least one audience of tokens"));
         }
         check_names("required_scopes", &required_scopes, is_scope, &mut errors);
         if client_secret.is_some() && client_id.as_deref().is_none_or(str::is_empty) {

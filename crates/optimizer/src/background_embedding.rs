@@ -70,7 +70,7 @@ impl BackgroundEmbedding {
                 vectors.into_iter().next()
             }
             Ok(Ok(Embeddings { model: answered, .. })) => {
-                tracing::warn!(was = model, is = %answered, "another model answers; every vector is computed anew");
+                tracing::warn!(was = model, is = %answered, "the embedding service has another model; all vectors are computed again");
                 self.shared.model_changed.notify_one();
                 None
             }
@@ -148,7 +148,7 @@ impl Worker {
             let outcome = self.embedder.embed(Purpose::Document, &texts).await;
             let Embeddings { model, vectors } = outcome.inspect_err(|_| snapshot.publish_vectors())?;
             if !snapshot.insert_vectors(&model, indices, &vectors) {
-                tracing::warn!(is = %model, "another model answers; every vector is computed anew");
+                tracing::warn!(is = %model, "the embedding service has another model; all vectors are computed again");
                 return Ok(Progress::Restart);
             }
             unpublished += indices.len();

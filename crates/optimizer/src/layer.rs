@@ -51,7 +51,7 @@ impl Optimized {
         tracing::debug!(
             tools = list.len(),
             pinned = tools.len() - virtual_count,
-            "the list gives way to find_tool and call_tool"
+            "the tool list is replaced by find_tool and call_tool"
         );
         tools
     }

@@ -148,7 +148,10 @@ impl Server {
             None => self.breaker.record_success(),
             Some(failure) => {
                 if self.breaker.record_failure() {
-                    tracing::warn!(failure = failure.label(), "the shared rate limit store is given time");
+                    tracing::warn!(
+                        failure = failure.label(),
+                        "the circuit of the shared rate limit store is open"
+                    );
                     self.wake.notify_one();
                 }
             }

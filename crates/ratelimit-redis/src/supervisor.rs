@@ -99,8 +99,8 @@ async fn send_heartbeat(
         if let Some(step) = noted {
             tracing::warn!(
                 seconds = step.as_secs_f64().round(),
-                "the clock of the shared rate limit store was set back: buckets keep their levels and earn on from there; \
-                 slots of replicas that were killed are kept for that much longer"
+                "the clock of the shared rate limit store was set back: buckets keep their levels and refill from there; \
+                 slots of killed replicas expire that much later"
             );
         }
     }

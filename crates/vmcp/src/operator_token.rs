@@ -94,7 +94,7 @@ impl OperatorToken {
         let folder = state_folder?;
         let warn = |error: &io::Error| {
             let folder = folder.display();
-            tracing::warn!(%folder, %error, "no changes are taken: the token of operators cannot be kept; set `stateFolder`");
+            tracing::warn!(%folder, %error, "limits cannot be changed at run time: the operator token cannot be stored; set `stateFolder`");
         };
         Self::open(folder).inspect_err(warn).ok()
     }

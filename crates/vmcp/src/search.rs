@@ -43,7 +43,7 @@ pub(crate) fn start(
 /// next start computes the vectors again.
 fn with_cache(embedder: Arc<dyn Embedder>, folder: Option<&Path>) -> Arc<dyn Embedder> {
     let opened = Cached::open(embedder.clone(), folder).or_else(|error| {
-        tracing::warn!(%error, "vectors are not kept: the folder `optimizer.embeddingCache` cannot be used");
+        tracing::warn!(%error, "vectors are not stored: the folder `optimizer.embeddingCache` cannot be used");
         Cached::open(embedder.clone(), None)
     });
     match opened {

@@ -150,10 +150,9 @@ impl StatusPages {
                     200,
                     &json!({"tool": tool, "buckets": views.iter().map(bucket_json).collect::<Vec<_>>()}),
                 ),
-                None => json_page(
-                    404,
-                    &json!({"error": "no such tool, or its limits are not kept in this process"}),
-                ),
+                None => {
+                    json_page(404, &json!({"error": "no such tool, or its limits are not in this process"}))
+                }
             },
         )
     }

@@ -183,7 +183,7 @@ impl PendingRequests {
                 true
             }
             None => {
-                tracing::debug!(backend = %self.event_sender.backend(), id, "dropped an answer that nobody waits for");
+                tracing::debug!(backend = %self.event_sender.backend(), id, "dropped a response that no request waits for");
                 false
             }
         }
@@ -296,8 +296,8 @@ impl PendingRequests {
                     if matches!(addressee, Addressee::Ambiguous) && self.call_serializer.activate() {
                         tracing::warn!(
                             backend = %self.event_sender.backend(),
-                            "a question of the backend was refused: calls of several clients share its connection, and \
-                             nothing tells whose call it is about; `isolation: perCaller` gives each its own connection"
+                            "a question of the backend was refused: several clients share its connection, so the \
+                             call that it belongs to is unknown; `isolation: perCaller` gives each its own connection"
                         );
                     }
                     return addressee;

@@ -156,7 +156,7 @@ impl Connector {
         };
         if !policy.may_be_sse {
             if let Failure::Indeterminate(class, cause) = &failure {
-                let hint = format!("{cause}; if it speaks HTTP+SSE, write `transport: sse`");
+                let hint = format!("{cause}; if the server uses HTTP+SSE, write `transport: sse`");
                 return Err(Failure::Indeterminate(*class, hint));
             }
             return Err(failure);

@@ -119,7 +119,7 @@ async fn handle_unsolicited(connection: &Connection, endpoint: &Arc<Endpoint>, e
             Ok(Message::Response { .. }) => {}
             Err(unreadable) => {
                 let why = unreadable.cause;
-                tracing::debug!(backend = %connection.backend, why, "skipped an event that is no message");
+                tracing::debug!(backend = %connection.backend, why, "skipped an event that is not JSON-RPC");
             }
         });
     }

@@ -180,7 +180,7 @@ impl SupervisedConnection {
     /// From now on connections use HTTP+SSE.
     pub(crate) fn mark_sse(&self) {
         self.is_sse.store(true, Ordering::Relaxed);
-        tracing::info!(backend = %self.policy.id, "the backend speaks HTTP+SSE");
+        tracing::info!(backend = %self.policy.id, "the backend uses HTTP+SSE");
     }
 
     /// The next connection tries streamable HTTP again.

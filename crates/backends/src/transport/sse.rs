@@ -42,7 +42,7 @@ pub(crate) async fn open(
         }
         status if !status.is_success() => return Err(Failure::not_sent(FailureClass::Status, status)),
         _ if content_kind(&response) != ContentKind::Events => {
-            return Err(Failure::not_sent(FailureClass::Protocol, "the answer is no stream of events"));
+            return Err(Failure::not_sent(FailureClass::Protocol, "the response is not an event stream"));
         }
         _ => {}
     }
@@ -96,7 +96,10 @@ async fn read_loop(
                 Ok(message) => drop(duplex.handle_message(message)),
                 Err(unreadable) if duplex.handle_unreadable(&unreadable) => {}
                 Err(unreadable) => {
-                    tracing::warn!(why = unreadable.cause, "the backend sent an event that is no message");
+                    tracing::warn!(
+                        why = unreadable.cause,
+                        "the backend sent an event that is not a JSON-RPC message"
+                    );
                 }
             }),
             Ok(None) => break FailureClass::Exited,

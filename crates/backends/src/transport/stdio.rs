@@ -301,7 +301,7 @@ impl Banner {
             let (lines, says) = (self.line_count, printable_prefix(line));
             tracing::warn!(
                 %backend, lines, why, says,
-                "the backend wrote a line to standard output that is no message"
+                "the backend wrote a line to standard output that is not a JSON-RPC message"
             );
         }
     }

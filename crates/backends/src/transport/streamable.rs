@@ -305,7 +305,9 @@ impl StreamableHttpLink {
                     .outcome
                     .get_or_insert(Err(Failure::indeterminate(FailureClass::Protocol, unreadable.cause)));
             }
-            Err(unreadable) => tracing::debug!(why = unreadable.cause, "skipped an event that is no message"),
+            Err(unreadable) => {
+                tracing::debug!(why = unreadable.cause, "skipped an event that is not JSON-RPC")
+            }
         });
         effects
     }

@@ -124,9 +124,9 @@ impl AwsStsPolicy {
         let name = match (&**claim, identity.claims.get(claim)) {
             ("sub", _) => identity.subject.clone(),
             ("iss", _) => identity.issuer.clone(),
-            (_, Some(value)) => {
-                value.decode_string().ok_or_else(|| claim_error("is no text, so it names no AWS session"))?
-            }
+            (_, Some(value)) => value
+                .decode_string()
+                .ok_or_else(|| claim_error("is not a string, so it cannot name an AWS session"))?,
             (_, None) => return Err(claim_error("is missing, and the AWS session is named by it")),
         };
         let is_allowed = |char: char| char.is_ascii_alphanumeric() || "_+=,.@-".contains(char);

@@ -47,7 +47,7 @@ pub(crate) fn sign(
     let (signed_headers, _parameters) = signed.into_parts().0.into_parts();
     let signed_headers = signed_headers.iter().map(|header| {
         let value = sensitive_value(header.value())
-            .ok_or(CredentialError::Unsignable("its signature is no header"))?;
+            .ok_or(CredentialError::Unsignable("the signature is not a valid header value"))?;
         Ok((HeaderName::from_static(header.name()), value))
     });
     signed_headers.collect()

@@ -66,7 +66,7 @@ pub(crate) async fn assume_role(
     }
     let misconfigured = |why: &'static str| FetchFailure::misconfigured(policy.sts_url.authority(), why);
     let credentials = parse_credentials(&reply)
-        .ok_or_else(|| misconfigured("what it answered is no answer of STS with credentials"))?;
+        .ok_or_else(|| misconfigured("the response is not an STS response with credentials"))?;
     for text in [&credentials.access_key_id, &credentials.secret_access_key, &credentials.session_token] {
         let is_plain = text.len() <= TOKEN_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
         if text.is_empty() || !is_plain {

@@ -43,7 +43,7 @@ fn fold_char(c: char) -> char {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ambiguity {
     /// A name occurs twice.
-    #[error("`{0}` is given twice")]
+    #[error("`{0}` occurs twice")]
     Duplicate(String),
     /// A name differs only in letter case from one that the reader knows.
     #[error("`{given}` differs from `{known}` only in letter case; write `{known}`")]

@@ -164,7 +164,7 @@ fn error_description(fault: &Unauthorized) -> &'static str {
         Unauthorized::Malformed => "the Authorization header must be one bearer token",
         Unauthorized::InvalidToken(InvalidTokenReason::Expired) => "the access token has expired",
         Unauthorized::InvalidToken(_) => "the access token is not valid here",
-        Unauthorized::InsufficientScope { .. } => "the access token lacks a required scope",
+        Unauthorized::InsufficientScope { .. } => "the access token does not have a required scope",
         Unauthorized::Unavailable => "authentication service temporarily unavailable",
     }
 }

@@ -197,7 +197,7 @@ pub(crate) fn serve_response(
     // The client cannot know that the question is no longer open, so a late response is accepted and dropped.
     let was_expected = id.is_some_and(|id| session_guard.session.questions.answer(id, outcome));
     if !was_expected {
-        tracing::debug!(session = %session_guard.session.short_id(), "an answer nobody waits for");
+        tracing::debug!(session = %session_guard.session.short_id(), "a response that no request waits for");
     }
     response::empty_response(StatusCode::ACCEPTED)
 }

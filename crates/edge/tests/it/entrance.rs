@@ -81,7 +81,7 @@ async fn refusals_are_the_same_for_every_kind_of_request() {
         ),
         (&["Bearer expired"], 401, "invalid_token", "the access token has expired"),
         (&["Bearer forged"], 401, "invalid_token", "the access token is not valid here"),
-        (&["Bearer narrow"], 403, "insufficient_scope", "the access token lacks a required scope"),
+        (&["Bearer narrow"], 403, "insufficient_scope", "the access token does not have a required scope"),
         (&["Bearer down"], 503, "", ""),
     ];
     for (authorization, status, error, description) in cases {

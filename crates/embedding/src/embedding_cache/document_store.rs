@@ -146,7 +146,7 @@ impl DocumentStore {
             && !self.has_warned
         {
             self.has_warned = true;
-            tracing::warn!(%error, path = %path.display(), "vectors are not kept on disk");
+            tracing::warn!(%error, path = %path.display(), "vectors are not stored on disk");
         }
     }
 }

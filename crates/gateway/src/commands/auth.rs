@@ -47,11 +47,11 @@ pub(crate) async fn explain(mut settings: Settings, args: ExplainArgs) -> anyhow
             let tool = tools.iter().find(|tool| tool.name.as_str() == name);
             if VIRTUAL_NAMES.contains(&&*name) {
                 terminal::print_error(format_args!(
-                    "vmcp: `{name}` is offered outside the policies: everybody may use it, and what it finds and calls is asked about"
+                    "vmcp: `{name}` is a tool of the gateway, and policies do not apply to it; they apply to the tools that it finds and calls"
                 ));
             } else if tool.is_none() {
                 terminal::print_error(format_args!(
-                    "vmcp: no tool is called `{name}`; a client is told that it is denied, whatever the policies say"
+                    "vmcp: no tool is called `{name}`; clients get a denial, whatever the policies say"
                 ));
             }
             let by_name = AccessRequest::CallTool {
@@ -69,7 +69,7 @@ pub(crate) async fn explain(mut settings: Settings, args: ExplainArgs) -> anyhow
             let prompt = prompts.iter().find(|prompt| prompt.name.as_str() == name);
             if prompt.is_none() {
                 terminal::print_error(format_args!(
-                    "vmcp: no prompt is called `{name}`; a client is told that it is denied, whatever the policies say"
+                    "vmcp: no prompt is called `{name}`; clients get a denial, whatever the policies say"
                 ));
             }
             let by_name = AccessRequest::GetPrompt { name: &name, contested_name: None };

@@ -62,9 +62,9 @@ fn describe_wait(wait_max: Duration) -> String {
 
 /// Splits each `NAME=VALUE`.
 fn parse_claims(claims: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
-    let split = claims
-        .iter()
-        .map(|text| text.split_once('=').with_context(|| format!("--claim {text} is no NAME=VALUE")));
+    let split = claims.iter().map(|text| {
+        text.split_once('=').with_context(|| format!("--claim {text} does not have the form NAME=VALUE"))
+    });
     split.collect()
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn notes() -> BuiltIn {
         let mut stored = stored.lock().unwrap_or_else(PoisonError::into_inner);
         match tool {
             // Bounded, like everything that a client can make grow.
-            "add_note" if stored.len() >= 1000 => Some(tool_result::failure("1000 notes are kept already")),
+            "add_note" if stored.len() >= 1000 => Some(tool_result::failure("1000 notes are stored already")),
             "add_note" => {
                 stored.push(arguments.text.clone());
                 Some(tool_result::text(&format!("kept; {} so far", stored.len())))

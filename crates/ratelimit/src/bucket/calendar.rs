@@ -187,10 +187,10 @@ impl Calendar {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CalendarError {
     /// The IANA database has no such time zone.
-    #[error("is no time zone of the IANA database")]
+    #[error("is not a time zone of the IANA database")]
     Zone,
     /// The time is not in the form `HH:MM`.
-    #[error("is no time of day")]
+    #[error("is not a time of day")]
     Time,
     /// An hour begins at a minute, so the hour of its time must be zero.
     #[error("begins an hour, so it must be from 00:00 to 00:59")]

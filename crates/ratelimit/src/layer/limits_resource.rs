@@ -34,7 +34,7 @@ impl LimitsResource {
             ("uri", URI),
             ("name", "limits"),
             ("title", "Rate limits"),
-            ("description", "What is left of the rate limits on the tools you may call"),
+            ("description", "Remaining rate limits of the tools that you may call"),
             ("mimeType", "application/json"),
         ] {
             definition.insert(name, Json::string(text));

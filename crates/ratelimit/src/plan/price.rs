@@ -46,7 +46,9 @@ impl PriceError {
     /// The text for the log, which quotes no argument.
     pub(crate) fn for_log(&self) -> &str {
         match self {
-            Self::QuotesCall(_) => "the expression does not fit what the call holds; its caller is told more",
+            Self::QuotesCall(_) => {
+                "the expression cannot be evaluated for this call; the caller's error says why"
+            }
             Self::Plain(text) => text,
         }
     }
@@ -87,7 +89,8 @@ impl Price {
             }
         }
         if expression.is_constant() {
-            to_tokens(expression.evaluate([])).map_err(|error| format!("is no price: {error}"))?;
+            to_tokens(expression.evaluate([]))
+                .map_err(|error| format!("is not a price expression: {error}"))?;
         }
         Ok(Self { text: text.to_owned(), expression, tokens_max: u32::MAX })
     }
@@ -131,7 +134,7 @@ fn to_tokens(outcome: Result<ExpressionValue, String>) -> Result<u32, PriceError
         ExpressionValue::Int(whole) => Ok(u32::try_from(whole.max(0)).unwrap_or(u32::MAX)),
         ExpressionValue::Float(number) if number.is_finite() => Ok(rounded_up(number)),
         ExpressionValue::Float(_) | ExpressionValue::Bool(_) | ExpressionValue::Other => {
-            Err(PriceError::Plain("comes to no number".to_owned()))
+            Err(PriceError::Plain("does not evaluate to a number".to_owned()))
         }
     }
 }

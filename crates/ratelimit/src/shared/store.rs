@@ -134,7 +134,7 @@ pub enum StoreFailure {
     #[error("the store refused")]
     Refused,
     /// The circuit is open after recent failures: the store is not asked for a while.
-    #[error("the store is given time after failures")]
+    #[error("the circuit of the store is open after failures")]
     CircuitOpen,
     /// Too many calls of this replica wait to send the same request. The store itself works.
     #[error("too many calls ask the same")]

@@ -56,11 +56,11 @@ fn limitations(policy: &LimitPolicy) -> Vec<&'static str> {
     }
     if all().any(in_flight) {
         notes.push(
-            "calls in flight last as long as recorded; a call that was refused then is taken to end at once",
+            "calls in flight last as long as recorded; a call that was refused then is assumed to end at once",
         );
     }
     if all().any(|limits| !limits.wait_max.is_zero()) {
-        notes.push("nobody waits here: a call that `maxWait` would let wait counts as refused when it comes");
+        notes.push("calls do not wait here: a call that `maxWait` would delay counts as refused");
     }
     if policy.tools.iter().any(|rule| rule.annotation.is_some()) {
         notes.push(

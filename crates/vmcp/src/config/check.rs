@@ -116,7 +116,7 @@ impl<'a> Checker<'a> {
         for (key, line, value) in entries {
             let path = join_path(parent_path, key);
             if !seen.insert(key) {
-                self.add_problem(value, &path, "this key stands twice").line = Some(*line);
+                self.add_problem(value, &path, "this key occurs twice").line = Some(*line);
                 continue;
             }
             self.lines.insert(path.clone(), *line);

@@ -27,7 +27,7 @@ pub enum DurationError {
     #[error("`{0}` is not a duration")]
     NoNumber(String),
     /// A number has no unit.
-    #[error("`{0}` lacks a unit")]
+    #[error("`{0}` has no unit")]
     NoUnit(String),
     /// The unit is none of `h`, `m`, `s`, `ms`, `us` and `ns`.
     #[error("`{0}` is not a unit of time")]

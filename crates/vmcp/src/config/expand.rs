@@ -59,13 +59,13 @@ impl ExpandError {
         match self {
             Self::Missing(name) => {
                 Problem::new(path, format!("the environment variable `{name}` is not set"))
-                    .with_hint("set it, or write `$${` for a `${` that is no reference")
+                    .with_hint("set it, or write `$${` for a `${` that is not a reference")
             }
             Self::Unclosed => Problem::new(path, "a `${` has no closing `}`")
-                .with_hint("write `$${` for a `${` that is no reference"),
+                .with_hint("write `$${` for a `${` that is not a reference"),
             Self::InvalidName(inside) => {
                 Problem::new(path, format!("`${{{inside}}}` does not name an environment variable"))
-                    .with_hint("write `$${` for a `${` that is no reference")
+                    .with_hint("write `$${` for a `${` that is not a reference")
             }
             Self::NestedDefault(name) => Problem::new(
                 path,

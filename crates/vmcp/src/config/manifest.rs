@@ -156,7 +156,7 @@ impl<'a> Conversion<'a> {
         let optimizer = self.optimizer(config.remove("optimizer"), spec.embedding_server_ref);
         root.extend(optimizer.map(|section| ("optimizer".to_owned(), section)));
         if config.remove("telemetry").is_some() {
-            let message = "is not read by ToolHive's operator, and is left out; `telemetryConfigRef` counts";
+            let message = "is not read by ToolHive's operator, and is ignored; `telemetryConfigRef` counts";
             self.add_remark(&self.server.path("spec.config.telemetry"), message);
         }
         let telemetry = spec.telemetry_config_ref.and_then(|reference| self.telemetry(&reference));
@@ -166,7 +166,7 @@ impl<'a> Conversion<'a> {
         for key in ["incomingAuth", "outgoingAuth", "sessionStorage"] {
             if config.remove(key).is_some() {
                 let message =
-                    format!("is not read by ToolHive's operator, and is left out; `spec.{key}` counts");
+                    format!("is not read by ToolHive's operator, and is ignored; `spec.{key}` counts");
                 self.add_remark(&self.server.path(&format!("spec.config.{key}")), message);
             }
         }

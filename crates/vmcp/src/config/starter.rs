@@ -14,8 +14,8 @@ use super::show::to_yaml;
 
 const HEADER: &str = "\
 # vmcp: one endpoint in front of many MCP servers.
-# Check this file with `vmcp validate --config FILE`, see what it comes to with `vmcp config show --config FILE`.
-# ${NAME} in a text is replaced by the environment variable NAME; $${ stands for ${ itself.
+# Check this file with `vmcp validate --config FILE`, see the effective values with `vmcp config show --config FILE`.
+# ${NAME} in a text is replaced by the environment variable NAME; $${ is replaced by ${.
 
 # The name clients see.
 name: my-vmcp
@@ -26,7 +26,7 @@ name: my-vmcp
 #   port: 4483
 #   path: /mcp
 
-# Who callers are. Left out or anonymous: anybody who reaches the port.
+# Who callers are. Left out or anonymous: every caller who reaches the port.
 incomingAuth:
   type: anonymous
 
@@ -51,9 +51,9 @@ aggregation:
 ";
 
 const EXAMPLES: &str = "
-# The MCP servers behind this one. Write entries like these in place of the brackets.
+# The MCP servers behind this one. Replace the brackets by entries like these.
 backends: []
-  # A program spoken to over its standard streams:
+  # A program that is started and uses standard input and output:
   # - name: files
   #   command: npx
   #   args: [-y, \"@modelcontextprotocol/server-filesystem\", /tmp]

@@ -24,7 +24,7 @@ struct NoLabels {}
 impl LimiterGauges {
     /// Adds the gauges to the registry.
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("vmcp_rate_limit_users", "Users that are told apart now", self.users.clone());
+        registry.register("vmcp_rate_limit_users", "Users in the table now", self.users.clone());
         registry.register(
             "vmcp_rate_limit_users_max",
             "Users that can be told apart",

@@ -34,14 +34,14 @@ impl LevelsFile {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
-                tracing::error!(%path, %error, "limits begin anew: what was spent before cannot be read");
+                tracing::error!(%path, %error, "limits start with full buckets: the saved levels cannot be read");
                 return None;
             }
         };
         match SavedLevels::decode(&bytes) {
             Ok(levels) => Some(levels),
             Err(error) => {
-                tracing::error!(%path, %error, "limits begin anew: what was spent before is of no use");
+                tracing::error!(%path, %error, "limits start with full buckets: the saved levels are unusable");
                 None
             }
         }
@@ -63,7 +63,7 @@ impl LevelsFile {
         let Some(levels) = limiter.save() else { return };
         if let Err(error) = self.replace_contents(&levels.encode()) {
             let path = self.0.display();
-            tracing::error!(%path, %error, "the levels of limits cannot be saved: the next process begins anew; set `stateFolder`");
+            tracing::error!(%path, %error, "the levels of limits cannot be saved: the next process starts with full buckets; set `stateFolder`");
         }
     }
 

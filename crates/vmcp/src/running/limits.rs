@@ -93,8 +93,6 @@ pub(super) async fn shut_down(limiter: Option<Arc<Limiter>>, levels: Option<Leve
     }
     limiter.return_leases(STORE_FLUSH_TIMEOUT).await;
     if !limiter.wait_settled(STORE_FLUSH_TIMEOUT).await {
-        tracing::warn!(
-            "the shared store has not heard of all calls that were admitted without it or have ended"
-        );
+        tracing::warn!("the shared store has not received all charges and ended calls");
     }
 }

@@ -104,7 +104,7 @@ impl StatusSources {
             Err(error) => {
                 return Some(json_page(
                     400,
-                    &json!({"error": format!("the body is no such request: {error}")}),
+                    &json!({"error": format!("the body is not such a request: {error}")}),
                 ));
             }
         };
@@ -144,7 +144,8 @@ impl StatusSources {
                 json_page(404, &json!({"error": Error::UnknownTool(name).to_string()}))
             }
             Err(Error::Denied) => {
-                let text = "limits are kept per claim, and the user has none; name its claims";
+                let text =
+                    "limits are counted per claim value, and no claim of the user is given; give its claims";
                 json_page(400, &json!({"error": text}))
             }
             Err(Error::Overloaded) => {

@@ -26,10 +26,10 @@ pub enum MirrorError {
     #[error("two `x-mcp-header` annotations name the same header")]
     Duplicate,
     /// The annotated parameter is not a string, an integer or a boolean.
-    #[error("an `x-mcp-header` stands on a parameter that is not a string, an integer or a boolean")]
+    #[error("an `x-mcp-header` is on a parameter that is not a string, an integer or a boolean")]
     UnsupportedType,
     /// The annotation cannot be reached through `properties` alone.
-    #[error("an `x-mcp-header` stands where no property path leads")]
+    #[error("an `x-mcp-header` is at a place that no property path reaches")]
     Unreachable,
 }
 

@@ -289,7 +289,7 @@ fn read_object(value: &Json) -> Result<Message, UnreadableMessage> {
         return Err(not_a_message());
     }
     if envelope.has_duplicate() {
-        return Err(envelope.unreadable("a member of the message is given twice"));
+        return Err(envelope.unreadable("a member of the message occurs twice"));
     }
     let answer = |outcome| {
         let id = envelope.id.value.clone().and_then(Id::from_json);
@@ -309,7 +309,7 @@ fn read_object(value: &Json) -> Result<Message, UnreadableMessage> {
 
 /// Builds a request or a notification of the backend.
 fn read_backend_message(envelope: &LenientEnvelope, method: &Json) -> Result<Message, UnreadableMessage> {
-    let method = method.decode_string().ok_or_else(|| envelope.unreadable("`method` is no text"))?;
+    let method = method.decode_string().ok_or_else(|| envelope.unreadable("`method` is not a string"))?;
     if method::is_client_request(&method) {
         return Err(client_request());
     }

@@ -12,7 +12,7 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// The file of `command` for a process that runs in `folder` with the search path `path`.
 ///
 /// # Errors
-/// If there is no such file, or none that is executable.
+/// If the file does not exist or is not executable.
 pub(super) fn find_program(
     command: &str,
     folder: Option<&Path>,
@@ -57,9 +57,9 @@ fn lookup_error(kind: io::ErrorKind, command: &str) -> io::Error {
     } else if kind != io::ErrorKind::NotFound {
         return io::Error::new(kind, format!("`{command}`: {kind}"));
     } else if command.contains('/') {
-        "there is no such file"
+        "the file does not exist"
     } else {
-        "there is no such program in PATH"
+        "the program is not found in PATH"
     };
     io::Error::new(kind, format!("`{command}`: {why}"))
 }
@@ -81,6 +81,6 @@ mod tests {
         assert_eq!(kind("/etc/passwd", None, None), Err(io::ErrorKind::PermissionDenied));
         assert_eq!(kind("passwd", None, Some("/etc")), Err(io::ErrorKind::PermissionDenied));
         let told = find_program("nosuch-program", None, None).unwrap_err().to_string();
-        assert_eq!(told, "`nosuch-program`: there is no such program in PATH");
+        assert_eq!(told, "`nosuch-program`: the program is not found in PATH");
     }
 }

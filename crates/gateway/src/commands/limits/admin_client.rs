@@ -80,7 +80,8 @@ impl AdminClient {
             response.with_context(|| format!("no gateway answers at http://{}", self.authority))?;
         let is_found = response.status().is_success();
         let body = response.into_body().collect().await?.to_bytes();
-        let answer: Value = serde_json::from_slice(&body).context("that is no gateway with limits")?;
+        let answer: Value =
+            serde_json::from_slice(&body).context("the URL does not lead to a gateway with limits")?;
         if !is_found {
             anyhow::bail!("{}", answer["error"].as_str().unwrap_or("the gateway has no answer"));
         }

@@ -51,7 +51,7 @@ async fn check_store(tool: &str, ctx: CallContext, source: &Source) -> anyhow::R
     let (gateway, limiter, tools, _) = start_gateway(source, true).await?;
     if limiter.is_store_available().is_none() {
         gateway.stop().await;
-        anyhow::bail!("these limits are kept in the memory of the gateway that runs; name it with --url");
+        anyhow::bail!("the levels are in the memory of the running gateway; give its address with --url");
     }
     let name = tool.into();
     let peek = async || {

@@ -53,7 +53,7 @@ async fn each_method_has_its_own_bucket_and_the_others_are_free() {
     assert_eq!(refusal.retry, Retry::After(Duration::from_secs(30)));
     assert_eq!(
         refusal.to_string(),
-        "Rate limit exceeded: nobody can ask for `resources/read` for 30 seconds; wait that long, then try again"
+        "Rate limit exceeded: `resources/read` cannot be requested for 30 seconds; wait that long, then try again"
     );
     gateway.list_tools(&ctx).await.unwrap();
     gateway.list_tools(&ctx).await.unwrap_err();

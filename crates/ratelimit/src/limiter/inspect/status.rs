@@ -87,7 +87,7 @@ impl Limiter {
                 Overflow::Refuse => "further users are refused",
             };
             findings.push(format!(
-                "rateLimiting: {user_count} users are told apart, which is `memory.maxUsers`; {outcome}"
+                "rateLimiting: {user_count} users are in the table, which is its maximum (`memory.maxUsers`); {outcome}"
             ));
         }
         if let Some(StoreStatus { is_available: false, on_failure, .. }) = store {
@@ -116,7 +116,7 @@ impl std::fmt::Display for UnmatchedRule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "rateLimiting.tools: no tool fits `{}`", self.name)?;
         match &self.closest_tool {
-            Some(nearest) => write!(f, "; is `{nearest}` meant?"),
+            Some(nearest) => write!(f, "; did you mean `{nearest}`?"),
             None => Ok(()),
         }
     }

@@ -99,7 +99,7 @@ impl Limiter {
         };
         let bucket_value = |text: Option<&str>| self.bucket_value(&(&**claim, text), text, None);
         if texts.is_empty() {
-            let lacks = "the caller lacks the claim";
+            let lacks = "the caller has no value for the claim";
             let is_refused = required.missing == MissingValue::Refuse;
             if is_refused && self.is_value_enforced(tool_plan, required, percentile, lacks) {
                 return Err(Error::Denied);

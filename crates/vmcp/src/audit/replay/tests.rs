@@ -207,7 +207,7 @@ fn the_report_names_what_matters() {
                    3  of 5           eve (unknown)
 
         skipped 1 lines: no JSON object of an audit record; the first is line 7
-        note: nobody waits here: a call that `maxWait` would let wait counts as refused when it comes
+        note: calls do not wait here: a call that `maxWait` would delay counts as refused
     "#]]
     .assert_eq(&super::to_text(&recorded, &judged, &notes));
     let json: serde_json::Value = serde_json::from_str(&super::to_json(&recorded, &judged, &notes)).unwrap();

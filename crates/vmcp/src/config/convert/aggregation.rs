@@ -98,7 +98,7 @@ fn convert_conflicts(
             for (index, name) in priority_order.iter().enumerate() {
                 let path = item_path(&order_path, index);
                 if findings.check_backend_name(&path, name, names) && !seen.insert(name) {
-                    findings.add_problem(path, format!("`{name}` stands twice in this list"));
+                    findings.add_problem(path, format!("`{name}` occurs twice in this list"));
                 }
             }
             ConflictPolicy::Priority {

@@ -300,7 +300,7 @@ impl HttpKeys {
             let value = header_value_of(value, &path, findings);
             if let (Some(name), Some(value)) = (name, value) {
                 if out.iter().any(|(other, _)| *other == name) {
-                    findings.add_problem(path, format!("the header `{name}` stands twice"));
+                    findings.add_problem(path, format!("the header `{name}` occurs twice"));
                 }
                 out.push((name, value));
             }

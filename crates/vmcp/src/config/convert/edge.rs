@@ -78,7 +78,7 @@ pub(super) fn parse_host(host: &str, path: &str, findings: &mut Findings<'_>) ->
         Ok(address) => Some(address),
         Err(_) => {
             let message = format!("`{host}` is not an IP address or `localhost`");
-            let hint = "use `0.0.0.0` to listen on every address; the port stands on its own";
+            let hint = "use `0.0.0.0` to listen on every address; the port is a key of its own";
             findings.push(Problem::new(path, message).with_hint(hint));
             None
         }
@@ -159,7 +159,7 @@ fn convert_passthrough(names: Vec<String>, findings: &mut Findings<'_>) -> Vec<S
                 findings.add_problem(path, format!("the header `{parsed}` must not be passed on"));
             }
             Ok(parsed) if out.iter().any(|other| other == parsed.as_str()) => {
-                findings.add_warning(path, format!("the header `{parsed}` stands twice"));
+                findings.add_warning(path, format!("the header `{parsed}` occurs twice"));
             }
             Ok(parsed) => out.push(parsed.as_str().to_owned()),
         }
@@ -175,7 +175,7 @@ fn convert_proxies(proxies: Vec<String>, findings: &mut Findings<'_>) -> Vec<IpN
             Ok(net) => nets.push(net),
             Err(_) => {
                 let path = item_path("listen.trustedProxies", index);
-                let problem = Problem::new(path, format!("`{text}` is no address and no network"));
+                let problem = Problem::new(path, format!("`{text}` is neither an address nor a network"));
                 findings.push(problem.with_hint("write it as `10.0.0.1` or `10.0.0.0/8`"));
             }
         }

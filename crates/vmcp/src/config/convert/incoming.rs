@@ -77,7 +77,7 @@ pub(super) fn convert(
     match kind {
         IncomingKind::Anonymous | IncomingKind::Local => {
             if !api_keys.is_empty() {
-                let message = "cannot be asked for where nobody presents one";
+                let message = "cannot be required where callers present no token";
                 findings.add_problem("incomingAuth.apiKeys", message).hint =
                     Some("use `type: apiKey`, or `type: oidc`".to_owned());
             }
@@ -110,7 +110,7 @@ fn local_auth(
         return None;
     };
     if !listen_scope.is_loopback_only {
-        let message = format!("whoever reaches the port is taken for the user `{user}`");
+        let message = format!("every caller who reaches the port counts as the user `{user}`");
         findings.add_warning("incomingAuth.type", message);
     }
     Some(Incoming::Local(Arc::new(Identity {
@@ -217,7 +217,7 @@ fn bearer_auth(
         Err(error) => {
             let (key, text) = match error {
                 SetupError::NoCredentials => {
-                    ("apiKeys", "there are none, so that nobody could call".to_owned())
+                    ("apiKeys", "the list is empty, so every request would be refused".to_owned())
                 }
                 SetupError::ApiKeys(flaws) => {
                     for flaw in flaws {
@@ -226,7 +226,7 @@ fn bearer_auth(
                     return None;
                 }
                 SetupError::CaBundle(text) => ("oidc.caBundlePath", format!("cannot be used: {text}")),
-                SetupError::Tls(text) => ("oidc", format!("there is no TLS: {text}")),
+                SetupError::Tls(text) => ("oidc", format!("the gateway has no TLS yet: {text}")),
             };
             findings.add_problem(format!("{PATH}.{key}"), text);
             None

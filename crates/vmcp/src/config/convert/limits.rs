@@ -308,7 +308,7 @@ fn convert_answer(
             "is sent in the session era only; 2026-07-28 forbids it, and 429 is sent there",
         );
     } else if vmcp_wire::code::is_forbidden_in_2026_07_28(code) {
-        let message = format!("{code} is kept by the specification of 2026-07-28 for itself");
+        let message = format!("{code} is reserved by the specification of 2026-07-28");
         findings.push(Problem::new(format!("{PATH}.code"), message).with_hint("leave it out for 429"));
     }
     let shape = match shape {

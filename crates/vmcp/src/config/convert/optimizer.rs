@@ -262,7 +262,7 @@ fn cache_folder(
         Some(folder) if folder.is_empty() => None,
         Some(folder) if folder.starts_with('~') => {
             findings.add_problem(key_path("embeddingCache"), "`~` is not expanded").hint =
-                Some("write `${HOME}` in its place".to_owned());
+                Some("write `${HOME}` instead".to_owned());
             None
         }
         Some(folder) => Some(PathBuf::from(folder)),

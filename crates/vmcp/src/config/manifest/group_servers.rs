@@ -99,7 +99,7 @@ impl Conversion<'_> {
             return None;
         }
         if let Some(reason) = object.invalid_reason() {
-            let message = format!("is left out, as in ToolHive: {reason}");
+            let message = format!("is ignored, as in ToolHive: {reason}");
             self.add_remark(&format!("{} {}", object.kind, object.name), message);
             return None;
         }
@@ -139,7 +139,7 @@ impl Conversion<'_> {
         if self.assign_strategy(strategies, &object.name, own, &at).is_ok() {
             return Some(());
         }
-        let message = "is left out: the gateway cannot prove itself to it as the object says";
+        let message = "is ignored: the gateway does not support the authentication that the object asks for";
         self.add_remark(&format!("{} {}", object.kind, object.name), message);
         None
     }

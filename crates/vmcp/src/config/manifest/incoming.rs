@@ -45,7 +45,7 @@ impl Conversion<'_> {
             (Some(config), None) => self.convert_authz(config),
             (None, Some(reference)) => self.convert_shared_authz(&reference.name),
             (Some(_), Some(_)) => {
-                self.add_problem(AT, "has `authzConfig` and `authzConfigRef`, and only one can be meant");
+                self.add_problem(AT, "has both `authzConfig` and `authzConfigRef`; remove one");
                 Value::Null
             }
         };

@@ -188,7 +188,7 @@ impl Object {
             let message = "is not a key of ToolHive".to_owned();
             findings.problems.push(Problem { message, hint, ..problem });
         } else {
-            let message = "is not a key of ToolHive, and is left out".to_owned();
+            let message = "is not a key of ToolHive, and is ignored".to_owned();
             findings.remarks.push(Problem { message, hint, ..problem });
         }
     }

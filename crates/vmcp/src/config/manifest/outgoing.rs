@@ -155,7 +155,7 @@ impl Conversion<'_> {
     fn token_exchange(&mut self, section: TokenExchange, name: &str) -> Value {
         if section.external_token_header_name.is_some() {
             let path = format!("MCPExternalAuthConfig {name} spec.tokenExchange.externalTokenHeaderName");
-            self.add_remark(&path, "has no effect behind a virtual server, and is left out");
+            self.add_remark(&path, "has no effect behind a virtual server, and is ignored");
         }
         let secret = section.client_secret_ref.map(|key| {
             self.variable_for_secret(variable_name("TOOLHIVE_TOKEN_EXCHANGE_CLIENT_SECRET", name), &key)

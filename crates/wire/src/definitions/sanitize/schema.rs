@@ -60,7 +60,7 @@ pub(super) fn fit_object_schema(
         let elements = required.elements().unwrap_or_default();
         let texts: Vec<Json> = elements.into_iter().filter(|one| one.as_str().starts_with('"')).collect();
         members.insert("required", Json::array(&texts));
-        adjustments.push(format!("`{path}.required` is not a list of names; what is no name is left out"));
+        adjustments.push(format!("`{path}.required` is not a list of names; other elements are left out"));
     }
     Ok((members != before).then(|| members.to_json()))
 }
@@ -85,7 +85,7 @@ fn fit_properties(properties: &Json, path: &str, adjustments: &mut Adjustments) 
                 "false" => Json::parse(r#"{"not":{}}"#).ok()?,
                 _ if value.is_object() => value.clone(),
                 _ => {
-                    adjustments.push(format!("`{path}.properties.{name}` is no schema; it is left out"));
+                    adjustments.push(format!("`{path}.properties.{name}` is not a schema; it is left out"));
                     return None;
                 }
             };

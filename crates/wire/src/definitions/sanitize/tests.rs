@@ -76,11 +76,11 @@ fn odd_tools_are_mended() {
         ),
         (
             r#""inputSchema":{"type":"object","properties":{"required":["x"]}}"#,
-            r##""inputSchema":{"type":"object","properties":{}}} # `inputSchema.properties.required` is no schema; it is left out"##,
+            r##""inputSchema":{"type":"object","properties":{}}} # `inputSchema.properties.required` is not a schema; it is left out"##,
         ),
         (
             r#""inputSchema":{"type":"object","required":"x"}"#,
-            r##""inputSchema":{"type":"object","required":[]}} # `inputSchema.required` is not a list of names; what is no name is left out"##,
+            r##""inputSchema":{"type":"object","required":[]}} # `inputSchema.required` is not a list of names; other elements are left out"##,
         ),
         (
             r#""inputSchema":{"type":"object","properties":[]}"#,

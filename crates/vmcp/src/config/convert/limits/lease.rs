@@ -37,7 +37,7 @@ pub(super) fn consistency(
     if consistency != Consistency::Exact && !is_shared {
         findings.add_warning(
             format!("{PATH}.consistency"),
-            "has no effect with the memory store, which is exact and asks nobody",
+            "has no effect with the memory store, which is exact and has no requests to save",
         );
         return Consistency::Exact;
     }

@@ -53,9 +53,9 @@ fn rule(
             Some("write `shared`, `perUser`, `perClaim` or `concurrency`".to_owned());
     }
     if concurrency.is_some() && matches!(method, Method::Subscribe | Method::Listen) {
-        let message = "cannot be enforced: what is asked for here lasts longer than the request";
+        let message = "cannot be enforced: the effect of this method lasts longer than its request";
         findings.add_problem(format!("{path}.concurrency"), message).hint =
-            Some("limit how often it is asked for".to_owned());
+            Some("limit the number of requests".to_owned());
     }
     let written = WrittenLimits { shared, per_user, per_claim, per_value: Vec::new(), concurrency };
     let wait_max = waiting::convert_max_wait(max_wait, &path, findings).unwrap_or(wait_max);

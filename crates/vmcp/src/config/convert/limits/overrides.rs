@@ -103,7 +103,7 @@ pub(super) fn parse_caller(
             issuer: Some(API_KEY_ISSUER.into()),
         }),
         (_, _, Some(group), _) if group == ANY_OTHER => {
-            findings.add_problem(format!("{path}.group"), "`*` is no group").hint =
+            findings.add_problem(format!("{path}.group"), "`*` is not a group").hint =
                 Some("`subject: \"*\"` is for callers that no other override is for".to_owned());
             None
         }

@@ -168,9 +168,9 @@ fn percent(file: Option<u8>, mode: Mode, path: &str, findings: &mut Findings<'_>
     let path = format!("{path}.enforcePercent");
     if !(1..=100).contains(&percent) {
         findings.add_problem(path, "must be from 1 to 100").hint =
-            Some("`mode: shadow` enforces a limit for nobody".to_owned());
+            Some("`mode: shadow` enforces a limit for no caller".to_owned());
     } else if mode == Mode::Shadow {
-        findings.add_warning(path, "has no effect in shadow mode, which enforces the limit for nobody");
+        findings.add_warning(path, "has no effect in shadow mode, which enforces the limit for no caller");
     }
     NonZeroU8::new(percent).filter(|percent| percent.get() < 100)
 }

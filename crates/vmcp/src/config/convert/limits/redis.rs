@@ -55,7 +55,7 @@ pub(super) fn convert_redis(
             RedisTarget::Single { url: format!("redis://{address}/{}", db.unwrap_or(0)) }
         }
         (None, true, true, None) => {
-            findings.add_problem(&path, "there is no Redis to keep the limits in").hint = Some(
+            findings.add_problem(&path, "no Redis is configured for the limits").hint = Some(
                 "write `rateLimiting.redis.url` or `sessionStorage.address`, or use `store: memory`"
                     .to_owned(),
             );
