@@ -301,13 +301,10 @@ impl StreamableHttpLink {
                 effects.server_requests.push(RawServerRequest { id, method: method.to_string(), params });
             }
             Err(unreadable) if unreadable.id == Some(id) || unreadable.is_message => {
-                effects
-                    .outcome
-                    .get_or_insert(Err(Failure::indeterminate(FailureClass::Protocol, unreadable.cause)));
+                let failure = Failure::indeterminate(FailureClass::Protocol, unreadable.cause);
+                effects.outcome.get_or_insert(Err(failure));
             }
-            Err(unreadable) => {
-                tracing::debug!(why = unreadable.cause, "skipped an event that is not JSON-RPC")
-            }
+            Err(error) => tracing::debug!(why = error.cause, "skipped an event that is not JSON-RPC"),
         });
         effects
     }
