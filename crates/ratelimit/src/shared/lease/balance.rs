@@ -283,3 +283,6 @@ impl LeaseBalance {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -231,3 +231,15 @@ fn states_are_read_as_they_were_written() {
     assert_eq!(super::parse_state("abc"), None);
     assert_eq!(super::parse_state(&format!("{STATE_PREFIX}xyz")), None);
 }
+
+#[tokio::test]
+async fn the_name_of_a_payment_has_two_random_halves() {
+    let harness = harness(1, None);
+    let (_, state) = harness.round("ann", None).await.unwrap();
+    let state = state.unwrap();
+    let name = state.strip_prefix(STATE_PREFIX).unwrap().get(..32).unwrap();
+    let (high, low) = name.split_at(16);
+    assert_ne!(high, "0".repeat(16));
+    assert_ne!(low, "0".repeat(16));
+    assert_ne!(high, low);
+}
