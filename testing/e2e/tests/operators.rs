@@ -144,7 +144,7 @@ fn a_restart_gives_no_user_a_fresh_budget() -> anyhow::Result<()> {
     std::fs::write(&file, &saved[..saved.len() / 2])?;
     setting.gateway = Gateway::start(&text)?;
     setting.gateway.process.wait_for("a warning of the damaged file", |line| {
-        (line.contains("limits begin anew") && line.contains("damaged")).then_some(())
+        (line.contains("limits start with full buckets") && line.contains("damaged")).then_some(())
     })?;
     ensure!(setting.count_passed("echo", 5)? == 3, "with a torn file");
     Ok(())
