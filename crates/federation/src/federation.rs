@@ -50,11 +50,11 @@ impl Federation {
         let isolating = backends.iter().enumerate().filter(|(_, backend)| backend.has_caller_connections());
         let isolating: Vec<usize> = isolating.map(|(index, _)| index).collect();
         let undiscovered = count - personal.len();
-        let member = |backend| {
-            let (wake, breaker) = (Notify::new(), health.breaker.map(CircuitBreaker::new));
+        let member = |backend: Arc<dyn Backend>| {
+            let breaker = health.breaker.map(|policy| CircuitBreaker::new(backend.id().clone(), policy));
             Arc::new(BackendEntry {
                 backend,
-                refresh_signal: wake,
+                refresh_signal: Notify::new(),
                 breaker,
                 checks: std::sync::Mutex::default(),
             })

@@ -11,7 +11,7 @@ use std::mem::Discriminant;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
-use vmcp_domain::{CallerScope, Error, IsolationScope};
+use vmcp_domain::{BackendId, CallerScope, Error, IsolationScope};
 
 use crate::policy::BreakerPolicy;
 
@@ -22,6 +22,8 @@ const CALLER_CIRCUITS_MAX: usize = 4096;
 /// The circuit breaker of one backend.
 #[derive(Debug)]
 pub(crate) struct CircuitBreaker {
+    /// Named in the log.
+    backend: BackendId,
     policy: BreakerPolicy,
     circuits: Mutex<Circuits>,
 }
@@ -182,14 +184,14 @@ impl Circuits {
 }
 
 impl CircuitBreaker {
-    pub(crate) fn new(policy: BreakerPolicy) -> Self {
+    pub(crate) fn new(backend: BackendId, policy: BreakerPolicy) -> Self {
         let circuits = Circuits {
             shared: Circuit::CLOSED,
             changed_at: None,
             last_counted: None,
             by_caller: HashMap::new(),
         };
-        Self { policy, circuits: Mutex::new(circuits) }
+        Self { backend, policy, circuits: Mutex::new(circuits) }
     }
 
     /// Returns the permit for one call with this scope. `None` while the shared circuit or the caller's own
@@ -233,7 +235,28 @@ impl CircuitBreaker {
     }
 
     fn record(&self, scope: IsolationScope, failed: Option<bool>, now: Instant) {
-        self.circuits().record(scope, failed, self.policy, now);
+        let mut circuits = self.circuits();
+        let before = circuits.shared;
+        circuits.record(scope, failed, self.policy, now);
+        let after = circuits.shared;
+        drop(circuits);
+        self.log_change(before, after);
+    }
+
+    fn log_change(&self, before: Circuit, after: Circuit) {
+        let (backend, seconds) = (&self.backend, self.policy.timeout.as_secs_f64());
+        match (before, after) {
+            (Circuit::Closed { .. }, Circuit::Open { .. }) => {
+                tracing::warn!(%backend, seconds, "circuit open: calls to the backend are refused");
+            }
+            (Circuit::HalfOpen, Circuit::Open { .. }) => {
+                tracing::info!(%backend, "circuit still open: the trial call did not succeed");
+            }
+            (Circuit::HalfOpen, Circuit::Closed { .. }) => {
+                tracing::info!(%backend, "circuit closed: the trial call succeeded");
+            }
+            (Circuit::Closed { .. } | Circuit::HalfOpen | Circuit::Open { .. }, _) => {}
+        }
     }
 }
 
@@ -294,7 +317,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn opens_after_failures_in_a_row_and_tries_one_call() {
-        let breaker = CircuitBreaker::new(POLICY);
+        let breaker = CircuitBreaker::new("b".into(), POLICY);
         assert!(call(&breaker, true) && call(&breaker, true) && call(&breaker, false));
         assert!(call(&breaker, true) && call(&breaker, true) && call(&breaker, true));
         assert!(!breaker.can_call(Instant::now()) && !call(&breaker, false), "three in a row open it");
@@ -311,7 +334,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_caller_that_fails_closes_out_itself_alone() {
-        let (breaker, ann, bob) = (CircuitBreaker::new(POLICY), caller(1), caller(2));
+        let (breaker, ann, bob) = (CircuitBreaker::new("b".into(), POLICY), caller(1), caller(2));
         for _ in 0..3 {
             assert!(call_of(ann, &breaker, true));
         }
@@ -323,7 +346,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failures_of_different_callers_open_the_circuit_for_all() {
-        let (breaker, ann, bob, eve) = (CircuitBreaker::new(POLICY), caller(1), caller(2), caller(3));
+        let (breaker, ann, bob, eve) =
+            (CircuitBreaker::new("b".into(), POLICY), caller(1), caller(2), caller(3));
         assert!(call_of(ann, &breaker, true) && call_of(bob, &breaker, true) && call_of(ann, &breaker, true));
         assert!(!call_of(eve, &breaker, false) && !breaker.can_call(Instant::now()));
         tokio::time::advance(Duration::from_secs(60)).await;
@@ -334,7 +358,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn circuits_of_callers_are_bounded_and_forgotten() {
-        let breaker = CircuitBreaker::new(POLICY);
+        let breaker = CircuitBreaker::new("b".into(), POLICY);
         let scope = |number: usize| {
             let mut digest = [0; 32];
             digest[..8].copy_from_slice(&number.to_le_bytes());
