@@ -37,10 +37,14 @@ static OUTPUT: OnceLock<Output> = OnceLock::new();
 /// The sampler's counts of the lines that it dropped in this process.
 static DROPPED_LINES: OnceLock<Arc<CallsiteBudgets>> = OnceLock::new();
 
-/// Starts logging. `VMCP_LOG`, or `RUST_LOG` if that is not set, overrides `level` if it is a valid filter.
+/// Starts logging. `VMCP_LOG`, or `RUST_LOG` if that is not set, overrides `level`. An invalid filter is ignored
+/// with a warning.
 pub(crate) fn start(level: LogLevel, format: Option<LogFormat>) {
     let chosen = environment("VMCP_LOG").or_else(|| environment("RUST_LOG"));
-    let filter = chosen.and_then(|text| EnvFilter::try_new(text).ok());
+    let (filter, invalid) = match chosen.map(EnvFilter::try_new).transpose() {
+        Ok(filter) => (filter, None),
+        Err(error) => (None, Some(error)),
+    };
     let is_human = match format {
         Some(LogFormat::Human) => true,
         Some(LogFormat::Json) => false,
@@ -53,6 +57,9 @@ pub(crate) fn start(level: LogLevel, format: Option<LogFormat>) {
         Some(filter) => install_subscriber(is_human, coloured, builder.with_env_filter(filter)),
         // A plain level costs less for each span than an `EnvFilter`.
         None => install_subscriber(is_human, coloured, builder.with_max_level(max_level(level))),
+    }
+    if let Some(error) = invalid {
+        tracing::warn!(%error, "the log filter in VMCP_LOG or RUST_LOG is invalid and is ignored");
     }
 }
 
