@@ -64,8 +64,8 @@ pub struct Tool {
     /// The advertised name.
     pub name: ToolName,
     /// The name that it would have if no other backend offered an item of that name, when the strategy for
-    /// conflicts gave it a prefix for that reason. `None` if other backends do not affect its name. A limit
-    /// or a prohibition on this name holds for the item too.
+    /// conflicts gave it a prefix for that reason. `None` if other backends do not affect its name. It
+    /// is the end of the advertised name. A limit or a prohibition on this name holds for the item too.
     pub contested_name: Option<ToolName>,
     /// The backend that offers it, and its name there.
     pub target: RoutingTarget<BackendToolName>,
@@ -115,8 +115,8 @@ pub struct Prompt {
     /// The advertised name.
     pub name: PromptName,
     /// The name that it would have if no other backend offered an item of that name, when the strategy for
-    /// conflicts gave it a prefix for that reason. `None` if other backends do not affect its name. A limit
-    /// or a prohibition on this name holds for the item too.
+    /// conflicts gave it a prefix for that reason. `None` if other backends do not affect its name. It
+    /// is the end of the advertised name. A limit or a prohibition on this name holds for the item too.
     pub contested_name: Option<PromptName>,
     /// The backend that offers it, and its name there.
     pub target: RoutingTarget<BackendPromptName>,

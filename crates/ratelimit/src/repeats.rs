@@ -37,6 +37,8 @@ pub struct LoopPolicy {
 pub struct LoopBreaker {
     inner: SharedGateway,
     policy: LoopPolicy,
+    /// Patterns of the names that a watched tool can have: each of `policy.tools`, after any prefix.
+    candidates: Option<Vec<Pattern>>,
     clock: Arc<dyn Clock>,
     /// Calls are keyed by digests under a secret of this process, so no argument and no subject is stored.
     hashers: (RandomState, RandomState),
@@ -62,7 +64,8 @@ impl LoopBreaker {
     #[must_use]
     pub fn wrap(inner: SharedGateway, policy: LoopPolicy, clock: Arc<dyn Clock>) -> SharedGateway {
         let hashers = (RandomState::new(), RandomState::new());
-        Arc::new(Self { inner, policy, clock, hashers, tracker: Mutex::default() })
+        let candidates = policy.tools.as_deref().map(candidates);
+        Arc::new(Self { inner, policy, candidates, clock, hashers, tracker: Mutex::default() })
     }
 
     fn lock_tracker(&self) -> MutexGuard<'_, RepeatTracker> {
@@ -73,10 +76,12 @@ impl LoopBreaker {
         u64::try_from(self.policy.within.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// The key of a call. `None` for a later round of a call (one with a continuation), which is not a call
-    /// of its own.
+    /// The key of a call; `None` if the call cannot be watched. A later round of a call (one with a
+    /// continuation) is not a call of its own.
     fn call_key(&self, ctx: &CallContext, call: &CallTool) -> Option<u128> {
-        if !call.continuation.is_empty() {
+        let fits = |pattern: &Pattern| pattern.matches(call.name.as_str());
+        let is_candidate = self.candidates.as_ref().is_none_or(|patterns| patterns.iter().any(fits));
+        if !is_candidate || !call.continuation.is_empty() {
             return None;
         }
         let who = ctx.caller.identity().map(|identity| (&identity.issuer, &identity.subject));
@@ -144,6 +149,12 @@ impl LoopBreaker {
             None => drop(tracker.streaks.insert(key, Streak { outcome, count: 1, last_at: now })),
         }
     }
+}
+
+/// A contested name is the end of the advertised name, so the patterns of all names that may be watched need no
+/// list of tools. Whether a repeated call is watched is checked with the list.
+fn candidates(watched: &[Pattern]) -> Vec<Pattern> {
+    watched.iter().map(|pattern| Pattern::new(format!("*{pattern}"))).collect()
 }
 
 #[deny(clippy::missing_trait_methods)]

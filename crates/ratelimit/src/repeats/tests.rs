@@ -97,6 +97,7 @@ async fn another_outcome_begins_anew() {
     let breaker = LoopBreaker {
         inner: harness.inner.clone(),
         policy: policy(&["*"]),
+        candidates: None,
         clock: harness.clock.clone(),
         hashers: (RandomState::new(), RandomState::new()),
         tracker: Mutex::default(),
