@@ -8,10 +8,10 @@ use vmcp_domain::{
 };
 
 use crate::denial_log::DenialLog;
+use crate::name_index::NameIndex;
 use crate::names::{AccessRequest, Action};
 use crate::policy::AuthzPolicy;
 use crate::principal_cache::{CachedPrincipal, PrincipalCache, ViewCache};
-use crate::tool_index::NameIndex;
 
 /// The policies and all caches.
 #[derive(Debug)]

@@ -160,7 +160,7 @@ impl Index {
 /// Whether the policy's scope includes the action.
 pub(crate) fn covers_action(policy: &Policy, action: &EntityUid, entities: &EntityStore) -> bool {
     let within =
-        |uid: &EntityUid| uid == action || entities.ancestors(action).any(|ancestors| ancestors == uid);
+        |uid: &EntityUid| uid == action || entities.ancestors(action).any(|ancestor| ancestor == uid);
     match policy.action_constraint() {
         ActionConstraint::Any => true,
         ActionConstraint::Eq(uid) => uid == *action,
@@ -178,20 +178,12 @@ pub(crate) fn forbids_by_item(
 ) -> [bool; 3] {
     Action::ALL.map(|verb| {
         written.iter().zip(reads).any(|(written, reads)| {
+            let scope = resource_scope(&written.policy, types.item_type(verb), server);
             !written.record.permits
                 && covers_action(&written.policy, types.action(verb), entities)
-                && (reads.resource || !is_for_all_items(&written.policy, server))
+                && (reads.resource || matches!(scope, Scope::Same(_) | Scope::Within(_)))
         })
     })
-}
-
-/// Whether the policy's scope includes every item of the gateway.
-fn is_for_all_items(policy: &Policy, server: &[EntityUid]) -> bool {
-    match policy.resource_constraint() {
-        ResourceConstraint::Any | ResourceConstraint::Is(_) => true,
-        ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) => server.contains(&uid),
-        ResourceConstraint::Eq(_) => false,
-    }
 }
 
 fn principal_scope(policy: &Policy, client: &EntityTypeName) -> Scope {

@@ -18,6 +18,7 @@ mod guard;
 mod index;
 mod layer;
 mod lint;
+mod name_index;
 mod names;
 mod parse;
 mod policy;
@@ -25,7 +26,6 @@ mod policy_reads;
 mod principal;
 mod principal_cache;
 mod problem;
-mod tool_index;
 mod value;
 
 pub use crate::names::AccessRequest;
