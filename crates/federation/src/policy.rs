@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use vmcp_domain::{BackendId, BackendToolName, Inventory, ToolName, ToolOverride};
+use vmcp_domain::{
+    BackendId, BackendPromptName, BackendToolName, Inventory, PromptName, ToolName, ToolOverride,
+};
 
 use crate::catalogue::finding::Finding;
 
@@ -147,6 +149,18 @@ impl AggregationPolicy {
             }
             ConflictPolicy::Prefix { .. } | ConflictPolicy::Manual => None,
         }
+    }
+
+    /// As [`Self::contested_name`], for a prompt. Only `auto` makes the name of a prompt depend on other
+    /// backends.
+    pub(crate) fn contested_prompt_name(
+        &self,
+        prompt: &BackendPromptName,
+        advertised: &str,
+    ) -> Option<PromptName> {
+        let is_contested =
+            matches!(self.conflicts, ConflictPolicy::Auto { .. }) && prompt.as_str() != advertised;
+        is_contested.then(|| prompt.as_str().into())
     }
 
     /// Whether clients may see and call the tool `name` of `backend`. `name` is the name after renames and

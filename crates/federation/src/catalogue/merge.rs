@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use vmcp_domain::{
-    BackendId, OfferedPrompt, OfferedTool, Prompt, PromptList, PromptName, Resource, ResourceList,
-    ResourceUri, RoutingTarget, Tool, ToolHints, ToolList, ToolName, ToolOverride,
+    BackendId, OfferedTool, Prompt, PromptList, Resource, ResourceList, ResourceUri, RoutingTarget, Tool,
+    ToolHints, ToolList, ToolName, ToolOverride,
 };
 
 use super::{BackendListing, UnavailableNames};
@@ -178,7 +178,7 @@ pub(super) fn merge_prompts(
                 findings.push(Finding::Unresolved { name, backends: backends.clone() });
             }
             _ => prompts.push(Prompt {
-                contested_name: contested_prompt_name(&policy.conflicts, &name, prompt),
+                contested_name: policy.contested_prompt_name(&prompt.name, &name),
                 name: name.into(),
                 target: RoutingTarget { backend: part.backend.clone(), name: prompt.name.clone() },
                 definition: prompt.definition.clone(),
@@ -186,14 +186,4 @@ pub(super) fn merge_prompts(
         }
     }
     prompts
-}
-
-/// Only `auto` makes the name of a prompt depend on the prompts of other backends.
-fn contested_prompt_name(
-    strategy: &ConflictPolicy,
-    name: &str,
-    prompt: &OfferedPrompt,
-) -> Option<PromptName> {
-    let is_contested = matches!(strategy, ConflictPolicy::Auto { .. }) && name != prompt.name.as_str();
-    is_contested.then(|| prompt.name.as_str().into())
 }
