@@ -68,7 +68,7 @@ fn limits_tell_users_apart_by_issuer_and_subject() -> anyhow::Result<()> {
     }
     let said = gateway.process.output();
     for secret in [&*alice, &bob, KEY] {
-        ensure!(!said.contains(secret), "a credential stands in the log");
+        ensure!(!said.contains(secret), "a credential is in the log");
     }
     Ok(())
 }

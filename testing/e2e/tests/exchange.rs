@@ -102,7 +102,7 @@ fn each_user_sees_and_calls_what_the_exchanged_token_is_good_for() -> anyhow::Re
     let said = front.process.output() + &back.process.output();
     let shown = callers.iter().map(|(_, token)| token);
     for secret in shown.chain(&exchanged).map(String::as_str).chain([GATEWAY.1]) {
-        ensure!(!said.contains(secret), "a credential stands in the log");
+        ensure!(!said.contains(secret), "a credential is in the log");
     }
     // A token for one gateway is not valid at the other.
     for (gateway, token) in [(&back, &callers[0].1), (&front, &exchanged[0])] {

@@ -8,7 +8,7 @@ const HEAD: &str = "# Conformance
 
 What the official conformance suite says about vmcp as a server, in both eras, with the
 `conformance` fixture behind it (`vmcp-fixture conformance`, written with the official Rust SDK).
-Written by `cargo xtask conformance`; the version of the suite stands in `testing/e2e/pins.txt`.
+Written by `cargo xtask conformance`; the version of the suite is in `testing/e2e/pins.txt`.
 Beside each result stands the one of the fixture alone. In brackets: how many checks pass.
 Then the client scenarios: the suite's server as a backend, and what it says about the gateway's requests.
 ";

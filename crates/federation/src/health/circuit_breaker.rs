@@ -244,9 +244,10 @@ impl CircuitBreaker {
     }
 
     fn log_change(&self, before: Circuit, after: Circuit) {
-        let (backend, seconds) = (&self.backend, self.policy.timeout.as_secs_f64());
+        let backend = &self.backend;
         match (before, after) {
             (Circuit::Closed { .. }, Circuit::Open { .. }) => {
+                let seconds = self.policy.timeout.as_secs_f64();
                 tracing::warn!(%backend, seconds, "circuit open: calls to the backend are refused");
             }
             (Circuit::HalfOpen, Circuit::Open { .. }) => {
