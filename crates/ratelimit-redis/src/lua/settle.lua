@@ -29,10 +29,11 @@ local function resize(level, had, held, unit, cap)
   local missing = held - level
   -- An odd number above 2^53 was rounded, perhaps down.
   if missing > EXACT then missing = missing + 2 end
-  local tokens, size = floor(missing / had), cap / unit
+  -- The quotient alone can be rounded up to a whole token that `rest` contains again.
+  local rest = math.fmod(missing, had)
+  local tokens, size = floor((missing - rest) / had + 0.5), cap / unit
   if tokens >= 2 * size then return -cap end
   -- The part of a token that is missing besides the whole ones, in new units.
-  local rest = math.fmod(missing, had)
   local part = rest * unit
   if part < EXACT then part = ceil(part / had) else part = min(unit, ceil(rest / had * unit * (1 + 2^-50))) end
   -- Whole tokens are subtracted first: what is missing can be above 2^53, where the sum with `part` would be rounded.

@@ -81,28 +81,26 @@ impl Model {
     }
 }
 
-/// Converts units of one size to units of another, rounded up. A number too large to be exact as a double is
-/// rounded up by a little more.
+/// Converts units of one size to units of another, rounded up. Rounds up by a little more where a number is too
+/// large to be exact as a double.
 fn converted(units: i64, from: &Rate, to: &Rate) -> i64 {
     const EXACT: i128 = 1 << 53;
+    let units = i128::from(units);
     let (unit, other, most) = (i128::from(from.unit()), i128::from(to.unit()), i128::from(2 * to.capacity()));
-    let exact = (i128::from(units) * other + unit - 1).div_euclid(unit).min(most);
-    let part = (i128::from(units) % unit) * other;
-    if i128::from(units) <= EXACT && part < EXACT {
-        return i64::try_from(exact).unwrap();
-    }
-    // The same doubles as in the script.
-    let units = units as f64 + if i128::from(units) > EXACT { 2.0 } else { 0.0 };
-    let (unit, other) = (unit as f64, other as f64);
-    let tokens = (units / unit).floor();
-    if tokens >= most as f64 / other {
-        return i64::try_from(most).unwrap();
-    }
-    let part = ((units % unit) / unit * other * (1.0 + 2_f64.powi(-50))).ceil();
-    let found = (tokens * other + part).min(most as f64) as i64;
-    let excess = i128::from(found) - exact;
+    let exact = (units * other + unit - 1).div_euclid(unit).min(most);
+    // The same bounds as in the script.
+    let rounded = units + if units > EXACT { 2 } else { 0 };
+    let (tokens, rest) = (rounded / unit, rounded % unit);
+    let part = if rest * other < EXACT {
+        (rest * other + unit - 1) / unit
+    } else {
+        // The same doubles as in the script.
+        (rest as f64 / unit as f64 * other as f64 * (1.0 + 2_f64.powi(-50))).ceil() as i128
+    };
+    let found = (tokens * other + part.min(other)).min(most);
+    let excess = found - exact;
     assert!((0..=2 + (exact >> 48)).contains(&excess), "{excess} more than {exact}");
-    found
+    i64::try_from(found).unwrap()
 }
 
 #[derive(Clone, Debug)]
