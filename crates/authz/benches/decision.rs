@@ -16,7 +16,8 @@ use std::time::Instant;
 
 use cedar_policy::{Authorizer, Context, Decision, Entities, Policy, PolicySet, Request};
 use vmcp_authz::{AccessRequest, Authorized, AuthzPolicy, PolicySource};
-use vmcp_domain::{CallContext, CallOrigin, Caller, Identity, Json, ToolHints};
+use vmcp_domain::{CallContext, CallOrigin, Caller, Identity, ToolHints};
+use vmcp_json::Json;
 use vmcp_testkit::{FakeGateway, tool};
 
 const ROUNDS: usize = 15;

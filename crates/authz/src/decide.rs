@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
 use serde_json::Value;
-use vmcp_domain::{Json, fold_case};
+use vmcp_json::{Json, fold_case};
 
 use crate::index::{Leaf, PolicyNumber};
 use crate::names::{ARGUMENT_PREFIX, AccessRequest, Action, HINT_ATTRIBUTES, PRESENT_SUFFIX, hint_values};

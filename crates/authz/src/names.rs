@@ -2,7 +2,8 @@
 //! policies have the same meaning here.
 
 use cedar_policy::{EntityId, EntityTypeName, EntityUid};
-use vmcp_domain::{Json, Prompt, PromptName, Tool, ToolHints, ToolName};
+use vmcp_domain::{Prompt, PromptName, Tool, ToolHints, ToolName};
+use vmcp_json::Json;
 
 pub(crate) const CLIENT_TYPE: &str = "Client";
 pub(crate) const ACTION_TYPE: &str = "Action";

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
-use vmcp_domain::fold_case;
+use vmcp_json::fold_case;
 
 use crate::names::{ARGUMENT_PREFIX, HINT_ATTRIBUTES, PRESENT_SUFFIX};
 

@@ -12,7 +12,8 @@ use std::fmt;
 
 use cedar_policy::{Context, Entities, Entity, EntityUid, RestrictedExpression};
 use serde_json::Value;
-use vmcp_domain::{Caller, Identity, Json, Members};
+use vmcp_domain::{Caller, Identity};
+use vmcp_json::{Json, Members};
 
 use crate::names::{ANONYMOUS, ANONYMOUS_CLAIMS, CLAIM_PREFIX, GROUP_CLAIMS};
 use crate::policy::AuthzPolicy;

@@ -9,8 +9,9 @@ use tokio::time::timeout;
 use vmcp_domain::{
     Backend, BackendId, BackendListener, BackendPromptName, BackendState, BackendStatus, BackendToolName,
     BackendUri, CallContext, CallerScope, Continuation, Error, GatewayFuture, Inventory, IsolationScope,
-    Json, Members, Reply, TaskOperation, UriTemplate,
+    Reply, TaskOperation, UriTemplate,
 };
+use vmcp_json::{Json, Members};
 use vmcp_wire::method;
 
 use crate::call::{BackendRequest, execute};

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use vmcp_domain::{
-    Ambiguity, BackendPromptName, BackendToolName, BackendUri, CallContext, Cause, ClientPort, Continuation,
-    Error, Json, Members, Reply, ResultType, TaskOperation, UriTemplate,
+    BackendPromptName, BackendToolName, BackendUri, CallContext, Cause, ClientPort, Continuation, Error,
+    Reply, ResultType, TaskOperation, UriTemplate,
 };
+use vmcp_json::{Ambiguity, Json, Members};
 use vmcp_wire::client::{
     Dialect, HopMeta, build_continuation as next_round, read_input_required, read_reply,
     read_url_elicitations, relayable_capabilities, sanitize_tool_result,
@@ -20,7 +21,8 @@ use crate::call_hold::CallHold;
 use crate::connection::Connection;
 use crate::connection::inventory;
 use crate::connection::link::McpRequest;
-use crate::connection::pending_requests::{Purpose, Requester};
+use crate::connection::pending_requests::Purpose;
+use crate::connection::requester::Requester;
 use crate::failure::{Failure, FailureClass};
 use crate::http::client::{filter_passthrough_headers, set_header};
 use crate::lifecycle::supervisor::{SupervisedConnection, wait_until_ready};

@@ -9,6 +9,7 @@ pub(crate) mod inventory;
 pub(crate) mod link;
 pub(crate) mod pending_requests;
 pub(crate) mod pending_url_elicitations;
+pub(crate) mod requester;
 pub(crate) mod server_request;
 
 use std::collections::HashMap;
@@ -20,7 +21,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use vmcp_domain::{BackendId, BackendToolName, Json, LogLevel};
+use vmcp_domain::{BackendId, BackendToolName, LogLevel};
+use vmcp_json::Json;
 use vmcp_wire::client::{Dialect, InitializeInfo, MirroredArgument, ServerCapability};
 use vmcp_wire::method;
 

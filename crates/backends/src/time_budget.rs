@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use vmcp_domain::{
-    AskError, BackendId, BoxFuture, ClientCapabilities, ClientKey, ClientPort, Error, Json, LogLevel,
-    Members, Question, QuestionKind,
+    AskError, BackendId, BoxFuture, ClientCapabilities, ClientKey, ClientPort, Error, LogLevel, Question,
+    QuestionKind,
 };
+use vmcp_json::{Json, Members};
 
 use crate::sync::UnpoisonedMutex;
 

@@ -1,7 +1,8 @@
 //! Digests that identify isolation scopes and settings.
 
 use sha2::{Digest as _, Sha256};
-use vmcp_domain::{CallerScope, Identity, IsolationScope, Json};
+use vmcp_domain::{CallerScope, Identity, IsolationScope};
+use vmcp_json::Json;
 
 /// Claims that limit what a token may do. What an issuer grants in exchange depends on them.
 const SCOPE_CLAIMS: [&str; 7] = ["act", "aud", "authorization_details", "azp", "client_id", "scope", "scp"];

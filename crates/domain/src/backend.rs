@@ -8,11 +8,11 @@ use crate::address::UriTemplate;
 use crate::context::CallContext;
 use crate::gateway::GatewayFuture;
 use crate::item::ToolHints;
-use crate::json::{Json, Members};
 use crate::message::{Continuation, Reply, TaskOperation};
 use crate::name::{BackendId, BackendPromptName, BackendToolName, BackendUri};
 use crate::scope::{CallerScope, IsolationScope};
 use crate::version::ProtocolVersion;
+use vmcp_json::{Json, Members};
 
 /// A tool as its backend offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::json::Members;
+use vmcp_json::Members;
 
 /// The party that made a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::client_key::ClientKey;
 use crate::gateway::BoxFuture;
-use crate::json::{Json, Members};
+use vmcp_json::{Json, Members};
 
 /// The severity of a log message, least severe first (RFC 5424, which the specification's logging section
 /// uses).

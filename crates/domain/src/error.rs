@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::address::ResourceUri;
 use crate::client_port::Capability;
-use crate::json::Json;
 use crate::limit::{RateLimit, RepeatedCall};
 use crate::name::{BackendId, PromptName, ToolName};
+use vmcp_json::Json;
 
 /// The internal cause of an error. It goes to the log and never to a client.
 #[derive(Clone, Default)]

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use crate::address::{ResourceUri, UriTemplate};
-use crate::json::Members;
 use crate::name::{BackendId, BackendPromptName, BackendToolName, PromptName, ToolName};
+use vmcp_json::Members;
 
 /// The backend and the original name of an advertised item.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -18,7 +18,6 @@ mod derived_cache;
 mod error;
 mod gateway;
 mod item;
-mod json;
 mod limit;
 mod message;
 mod name;
@@ -55,7 +54,6 @@ pub use item::{
     HintOverride, Prompt, PromptList, Resource, ResourceList, ResourceTemplate, RoutingTarget, TemplateList,
     Tool, ToolHints, ToolList, ToolOverride,
 };
-pub use json::{Ambiguity, Json, JsonError, JsonSlice, Members, eq_ignore_case, fold_case};
 pub use limit::{LimitScope, LimitedOperation, RateLimit, RepeatedCall, Retry};
 pub use message::{
     CallTool, Complete, CompletionReference, Continuation, GetPrompt, ReadResource, Reply, ResultType,

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use crate::address::{ResourceUri, UriTemplate};
-use crate::json::{Json, Members};
 use crate::name::{BackendId, PromptName, ToolName};
+use vmcp_json::{Json, Members};
 
 /// What a client adds when it retries a request that required input (2026-07-28, multi round-trip requests).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use http::request::Parts;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{
-    CallContext, CallOrigin, Caller, ChangeListener, ClientPort, GatewayInfo, Members, ProtocolVersion,
-    SharedGateway,
+    CallContext, CallOrigin, Caller, ChangeListener, ClientPort, GatewayInfo, ProtocolVersion, SharedGateway,
 };
+use vmcp_json::Members;
 use vmcp_wire::server::{Refusal, RequestMeta, ResultWriter};
 use vmcp_wire::trace;
 

@@ -16,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use vmcp_domain::{Caller, GatewayInfo, Json, ProtocolVersion, SharedGateway};
+use vmcp_domain::{Caller, GatewayInfo, ProtocolVersion, SharedGateway};
+use vmcp_json::Json;
 use vmcp_wire::jsonrpc::{self, Id, Message};
 use vmcp_wire::method;
 use vmcp_wire::server::{

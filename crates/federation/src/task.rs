@@ -1,7 +1,8 @@
 //! Tool calls that a backend continues as tasks (tasks extension, SEP-2663). A backend's task identifiers are
 //! unique only at that backend, so clients receive an identifier that also contains the backend and the tool.
 
-use vmcp_domain::{BackendId, CallContext, Cause, Error, Json, Reply, TaskHandle, ToolName};
+use vmcp_domain::{BackendId, CallContext, Cause, Error, Reply, TaskHandle, ToolName};
+use vmcp_json::Json;
 
 /// The member of a reply that contains the task's identifier.
 const TASK_ID: &str = "taskId";

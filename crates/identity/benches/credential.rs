@@ -13,9 +13,10 @@ use ring::rand::SystemRandom;
 use ring::rsa::PublicKeyComponents;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use serde_json::{Value, json};
-use vmcp_domain::{Authenticator, Members};
+use vmcp_domain::Authenticator;
 use vmcp_identity::policy::{OidcPolicy, OidcSettings};
 use vmcp_identity::{ApiKey, BearerAuthenticator, SystemClock, new_api_key};
+use vmcp_json::Members;
 
 const NOW: u64 = 1_800_000_000;
 const ROUNDS: u32 = 200_000;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq;
-use vmcp_domain::{Identity, InvalidTokenReason, Json, Members, Unauthorized};
+use vmcp_domain::{Identity, InvalidTokenReason, Unauthorized};
+use vmcp_json::{Json, Members};
 
 use crate::jwt::VerifiedCaller;
 use crate::policy::{Secret, SettingError};

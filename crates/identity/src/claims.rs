@@ -2,7 +2,8 @@
 //! signature or the introspection has been verified before.
 
 use serde_json::Number;
-use vmcp_domain::{Identity, InvalidTokenReason, Json, Members};
+use vmcp_domain::{Identity, InvalidTokenReason};
+use vmcp_json::{Json, Members};
 
 use crate::policy::OidcPolicy;
 

@@ -2,7 +2,7 @@
 //! document must name exactly the configured issuer. Its URLs must satisfy the same rules as configured ones.
 
 use http::Uri;
-use vmcp_domain::{Json, Members};
+use vmcp_json::{Json, Members};
 
 use crate::fetcher::{FetchError, Fetcher};
 use crate::policy::{OidcPolicy, parse_endpoint};

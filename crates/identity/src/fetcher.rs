@@ -13,7 +13,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use vmcp_domain::Json;
+use vmcp_json::Json;
 
 use crate::ssrf_guard::{AddressError, AddressPolicy, GuardedResolver};
 

@@ -12,7 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Uri};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
-use vmcp_domain::{InvalidTokenReason, Json, Unauthorized};
+use vmcp_domain::{InvalidTokenReason, Unauthorized};
+use vmcp_json::Json;
 
 use crate::claims::{self, ClaimsSource};
 use crate::clock::Clock;

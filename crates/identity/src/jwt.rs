@@ -8,7 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytestring::ByteString;
 use jsonwebtoken::{DecodingKey, Header, crypto, decode_header};
-use vmcp_domain::{Caller, Identity, InvalidTokenReason, Json, Members, Secret, Unauthorized};
+use vmcp_domain::{Caller, Identity, InvalidTokenReason, Secret, Unauthorized};
+use vmcp_json::{Json, Members};
 
 use crate::claims::{self, ClaimsSource};
 use crate::clock::Clock;

@@ -4,7 +4,8 @@
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Header};
 use ring::digest;
-use vmcp_domain::{InvalidTokenReason, Json};
+use vmcp_domain::InvalidTokenReason;
+use vmcp_json::Json;
 
 use crate::fetcher::FetchError;
 

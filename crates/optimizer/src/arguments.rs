@@ -3,7 +3,7 @@
 //! Models write these arguments. An unambiguous deviation from the schema is accepted; any other deviation is
 //! answered with a sentence that says how to write the arguments.
 
-use vmcp_domain::{Json, Members};
+use vmcp_json::{Json, Members};
 use vmcp_wire::jsonrpc;
 
 /// Maximum length of a query, in bytes; the rest is cut off.

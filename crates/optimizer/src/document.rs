@@ -5,7 +5,8 @@
 
 mod schema;
 
-use vmcp_domain::{Json, Tool};
+use vmcp_domain::Tool;
+use vmcp_json::Json;
 
 use crate::text;
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use vmcp_domain::{Availability, Json, Members, RateLimit, Reply, Retry};
+use vmcp_domain::{Availability, RateLimit, Reply, Retry};
+use vmcp_json::{Json, Members};
 use vmcp_wire::{definitions, tool_result};
 
 use crate::optimizer::{SearchResult, SearchResults};
@@ -65,14 +66,14 @@ struct AvailabilityNote {
 pub(crate) fn write_result(
     results: &SearchResults,
     schemas: Schemas,
-) -> Result<(Reply, TokenMetrics), vmcp_domain::JsonError> {
+) -> Result<(Reply, TokenMetrics), vmcp_json::JsonError> {
     let mut bytes_left = RESULT_BYTES_MAX;
     let bounded = results.tools.iter().map(|one| {
         let entry = shorten(tool_entry(one, schemas)?, one, TOOL_BYTES_MAX.min(bytes_left))?;
         bytes_left = bytes_left.saturating_sub(entry.as_str().len());
         Ok(entry)
     });
-    let tools: Vec<Json> = bounded.collect::<Result<_, vmcp_domain::JsonError>>()?;
+    let tools: Vec<Json> = bounded.collect::<Result<_, vmcp_json::JsonError>>()?;
     let returned = tools.iter().map(|tool| tool.as_str().len()).sum();
     let token_metrics = TokenMetrics::of(results.list_bytes, returned);
     let raw: Vec<&RawValue> = tools.iter().map(Json::decode::<&RawValue>).collect::<Result<_, _>>()?;
@@ -80,7 +81,7 @@ pub(crate) fn write_result(
     Ok((tool_result::structured(result), token_metrics))
 }
 
-fn tool_entry(result: &SearchResult, schemas: Schemas) -> Result<Json, vmcp_domain::JsonError> {
+fn tool_entry(result: &SearchResult, schemas: Schemas) -> Result<Json, vmcp_json::JsonError> {
     let written = match schemas {
         Schemas::Full => definitions::write_tool(&result.tool),
         Schemas::Compact => definitions::compact_tool(&result.tool),
@@ -101,7 +102,7 @@ fn tool_entry(result: &SearchResult, schemas: Schemas) -> Result<Json, vmcp_doma
 
 /// Returns the entry if it has at most `bytes_max` bytes. Otherwise shortens description and schema and adds
 /// a note.
-fn shorten(entry: Json, result: &SearchResult, bytes_max: usize) -> Result<Json, vmcp_domain::JsonError> {
+fn shorten(entry: Json, result: &SearchResult, bytes_max: usize) -> Result<Json, vmcp_json::JsonError> {
     if entry.as_str().len() <= bytes_max {
         return Ok(entry);
     }

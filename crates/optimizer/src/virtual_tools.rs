@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
-use vmcp_domain::{Json, ProtocolVersion, RoutingTarget, Tool, ToolHints, ToolOverride};
+use vmcp_domain::{ProtocolVersion, RoutingTarget, Tool, ToolHints, ToolOverride};
+use vmcp_json::Json;
 use vmcp_wire::definitions;
 
 use crate::text;

@@ -10,9 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vmcp_domain::{
-    BackendId, BackendToolName, Members, RoutingTarget as ToolTarget, Tool, ToolHints, ToolOverride,
-};
+use vmcp_domain::{BackendId, BackendToolName, RoutingTarget as ToolTarget, Tool, ToolHints, ToolOverride};
+use vmcp_json::Members;
 use vmcp_ratelimit::lease::{LEASE, LeasePlan, Leases};
 use vmcp_ratelimit::policy::{
     Anonymous, Consistency, LeasePolicy, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,

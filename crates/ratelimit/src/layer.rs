@@ -9,9 +9,10 @@ mod virtual_tools;
 use std::sync::Arc;
 
 use vmcp_domain::{
-    CallContext, CallTool, Error, Gateway, GatewayFuture, Json, Reply, Reservation, ResultType,
-    SharedGateway, forward,
+    CallContext, CallTool, Error, Gateway, GatewayFuture, Reply, Reservation, ResultType, SharedGateway,
+    forward,
 };
+use vmcp_json::Json;
 
 pub use crate::layer::limits_resource::LimitsResource;
 use crate::limiter::{Limiter, PrepaidCall, ReservedCalls, ToolPlan, compute_settlement, take_round_id};

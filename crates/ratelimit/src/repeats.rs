@@ -88,7 +88,7 @@ impl LoopBreaker {
         // Callers without identity are distinguished by address, so that one caller neither ends nor starts
         // the loop of another.
         let from = if who.is_none() { ctx.peer_address.map(accounting_address) } else { None };
-        let arguments = call.arguments.as_ref().map(vmcp_domain::Json::as_str);
+        let arguments = call.arguments.as_ref().map(vmcp_json::Json::as_str);
         let parts = (who, from, call.name.as_str(), arguments);
         let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));
         Some(u128::from(high) << 64 | u128::from(low))

@@ -7,9 +7,10 @@ use tokio::time::Instant;
 use vmcp_backends::policy::{BackendPolicy, Transport};
 use vmcp_domain::{
     Backend, BackendId, BackendListener, BackendPromptName, BackendStatus, BackendToolName, BackendUri,
-    CallContext, CallerScope, Continuation, Error, GatewayFuture, Inventory, IsolationScope, Json, Members,
-    Reply, TaskOperation, UriTemplate,
+    CallContext, CallerScope, Continuation, Error, GatewayFuture, Inventory, IsolationScope, Reply,
+    TaskOperation, UriTemplate,
 };
+use vmcp_json::{Json, Members};
 
 use crate::metrics::{Action, BackendCounters, CallSeries, Metrics};
 

@@ -43,3 +43,4 @@ pub use tokio_util::sync::CancellationToken;
 /// The domain types: the `Gateway` trait that a layer implements, and the types that a caller passes to it.
 pub use vmcp_domain as domain;
 pub use vmcp_edge::StopSignals;
+pub use vmcp_json as json;

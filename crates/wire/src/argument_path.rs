@@ -1,6 +1,6 @@
 //! Access to arguments by a path of property names.
 
-use vmcp_domain::{Ambiguity, Json};
+use vmcp_json::{Ambiguity, Json};
 
 /// The value at `path`. `null` counts as absent, as the specification requires.
 ///

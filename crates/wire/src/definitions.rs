@@ -8,9 +8,10 @@ pub(crate) mod sanitize;
 use std::sync::Arc;
 
 use vmcp_domain::{
-    Json, Members, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, Prompt, ProtocolVersion,
-    Resource, ResourceTemplate, Tool, ToolHints,
+    OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, Prompt, ProtocolVersion, Resource,
+    ResourceTemplate, Tool, ToolHints,
 };
+use vmcp_json::{Json, Members};
 
 use crate::definitions::sanitize::Sanitized;
 

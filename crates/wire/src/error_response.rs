@@ -1,7 +1,8 @@
 //! How every error is answered: one table per protocol version. The printed table is in
 //! `crates/wire/tests/error_table.txt` and is the wire contract.
 
-use vmcp_domain::{Capability, Error, Json, Members, ProtocolVersion, RateLimit, RelayedError, ResourceUri};
+use vmcp_domain::{Capability, Error, ProtocolVersion, RateLimit, RelayedError, ResourceUri};
+use vmcp_json::{Json, Members};
 
 use crate::code;
 use crate::jsonrpc::RpcError;

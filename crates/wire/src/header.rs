@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use vmcp_domain::{Json, Members};
+use vmcp_json::{Json, Members};
 
 /// The protocol version of the request.
 pub const PROTOCOL_VERSION: &str = "mcp-protocol-version";

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use bytestring::ByteString;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use vmcp_domain::{Json, JsonSlice, Members};
+use vmcp_json::{Json, JsonSlice, Members};
 
 use self::error_object::read_error;
 pub use self::lenient::{UnreadableMessage, parse_lenient};

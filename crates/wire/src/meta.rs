@@ -1,7 +1,7 @@
 //! `_meta`: which keys belong to one hop and are rewritten there, and which are forwarded. Source:
 //! 2026-07-28, Overview, "`_meta`".
 
-use vmcp_domain::{Json, Members};
+use vmcp_json::{Json, Members};
 
 /// The name of the member itself.
 pub const META: &str = "_meta";

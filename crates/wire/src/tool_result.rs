@@ -1,6 +1,7 @@
 //! Results that the gateway builds itself, for virtual tools and built-in servers.
 
-use vmcp_domain::{Json, Members, Reply, ResultType};
+use vmcp_domain::{Reply, ResultType};
+use vmcp_json::{Json, Members};
 
 fn text_content(text: &str) -> Members {
     let block: Members = [("type".to_owned(), Json::string("text")), ("text".to_owned(), Json::string(text))]

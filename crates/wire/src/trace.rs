@@ -1,7 +1,7 @@
 //! Trace context: in `_meta` between MCP peers, in headers over HTTP, with the same three values. Sources:
 //! 2026-07-28, Overview, "OpenTelemetry trace context"; W3C Trace Context; W3C Baggage.
 
-use vmcp_domain::{Json, Members};
+use vmcp_json::{Json, Members};
 
 /// The parent span. Without it the other two are ignored.
 pub(crate) const TRACEPARENT: &str = "traceparent";

@@ -15,10 +15,11 @@ use std::time::Duration;
 use anyhow::ensure;
 use serde_json::json;
 use tokio::runtime::Runtime;
-use vmcp_domain::{Authenticator, Caller, Identity, Json};
+use vmcp_domain::{Authenticator, Caller, Identity};
 use vmcp_e2e::identity::{Format, GATEWAY, IdentityProvider};
 use vmcp_identity::policy::{OidcPolicy, OidcSettings, Secret};
 use vmcp_identity::{BearerAuthenticator, Clock};
+use vmcp_json::Json;
 
 const RESOURCE: &str = "http://127.0.0.1:4483/mcp";
 const KEYS: &str = "/jwks";

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use serde_json::Value;
-use vmcp_domain::{BackendId, BackendToolName, Json, RoutingTarget, Tool, ToolHints, ToolName, ToolOverride};
+use vmcp_domain::{BackendId, BackendToolName, RoutingTarget, Tool, ToolHints, ToolName, ToolOverride};
+use vmcp_json::Json;
 
 /// A set of tools, and requests with known answers.
 pub(crate) struct LabelledSet {

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use vmcp_domain::{
-    CallContext, CallTool, Complete, CompletionReference, Continuation, GetPrompt, Json, Members,
-    ReadResource, SharedGateway, TaskHandle, TaskOperation, TaskRequest,
+    CallContext, CallTool, Complete, CompletionReference, Continuation, GetPrompt, ReadResource,
+    SharedGateway, TaskHandle, TaskOperation, TaskRequest,
 };
+use vmcp_json::{Json, Members};
 
 use crate::fake_gateway::{FakeGateway, context, tool};
 

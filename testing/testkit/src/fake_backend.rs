@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, Weak};
 use vmcp_domain::{
     Backend, BackendEvent, BackendId, BackendListener, BackendPromptName, BackendState, BackendStatus,
     BackendToolName, BackendUri, CallContext, CallOrigin, Caller, CallerScope, Cause, Continuation, Error,
-    GatewayFuture, Identity, Inventory, IsolationScope, Json, ListFailure, MalformedItem, Members,
-    OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, ProtocolVersion, Reply, TaskOperation,
-    ToolHints, UriTemplate,
+    GatewayFuture, Identity, Inventory, IsolationScope, ListFailure, MalformedItem, OfferedPrompt,
+    OfferedResource, OfferedTemplate, OfferedTool, ProtocolVersion, Reply, TaskOperation, ToolHints,
+    UriTemplate,
 };
+use vmcp_json::{Json, Members};
 
 /// A fake backend. It answers every request with a line that names the backend and the request.
 pub struct FakeBackend {

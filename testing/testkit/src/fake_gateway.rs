@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 use vmcp_domain::{
-    CallContext, CallOrigin, CallTool, Caller, Complete, Error, Gateway, GatewayFuture, GetPrompt, Json,
-    Members, Prompt, PromptList, ReadResource, Reply, Resource, ResourceList, ResourceTemplate,
-    RoutingTarget, TaskRequest, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
+    CallContext, CallOrigin, CallTool, Caller, Complete, Error, Gateway, GatewayFuture, GetPrompt, Prompt,
+    PromptList, ReadResource, Reply, Resource, ResourceList, ResourceTemplate, RoutingTarget, TaskRequest,
+    TemplateList, Tool, ToolHints, ToolList, ToolOverride,
 };
+use vmcp_json::{Json, Members};
 
 /// The context of a call by an anonymous client.
 #[must_use]

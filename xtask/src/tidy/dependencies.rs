@@ -24,37 +24,37 @@ const NOT_IN_DOMAIN: [&str; 10] = [
     "tokio-util",
 ];
 
+/// The crates below all others. Each crate may depend on them, except where
+/// [`allowed_dependencies`] says [`AllowedDependencies::OnlyThese`].
+const FOUNDATION: [&str; 2] = ["vmcp-domain", "vmcp-json"];
+
 /// The workspace crates that a crate may depend on. A crate without an entry is a layer.
 fn allowed_dependencies(from: &str) -> AllowedDependencies {
     match from {
-        "vmcp-domain" | "vmcp-expression" | "vmcp-fixtures" => AllowedDependencies::Only(&[]),
-        "vmcp-wire" | "vmcp-testkit" => AllowedDependencies::Only(&["vmcp-domain"]),
-        "vmcp-edge" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-wire"]),
+        "vmcp-json" | "vmcp-expression" | "vmcp-fixtures" => AllowedDependencies::OnlyThese(&[]),
+        "vmcp-domain" => AllowedDependencies::OnlyThese(&["vmcp-json"]),
+        "vmcp-edge" => AllowedDependencies::Only(&["vmcp-wire"]),
         // Credentials are added to each request when it is sent. Fetching them needs no transport towards
         // backends.
-        "vmcp-backends" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-wire", "vmcp-credentials"]),
+        "vmcp-backends" => AllowedDependencies::Only(&["vmcp-wire", "vmcp-credentials"]),
         // Operators write role matchers and prices in the same expression language.
-        "vmcp-credentials" | "vmcp-ratelimit" => {
-            AllowedDependencies::Only(&["vmcp-domain", "vmcp-expression"])
-        }
-        "vmcp-ratelimit-redis" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-ratelimit"]),
+        "vmcp-credentials" | "vmcp-ratelimit" => AllowedDependencies::Only(&["vmcp-expression"]),
+        "vmcp-ratelimit-redis" => AllowedDependencies::Only(&["vmcp-ratelimit"]),
         // The optimizer makes tools and results of its own, and only `wire` knows their form.
-        "vmcp-optimizer" => AllowedDependencies::Only(&["vmcp-domain", "vmcp-wire"]),
-        "vmcp-embedding" | "vmcp-embedding-service" => {
-            AllowedDependencies::Only(&["vmcp-domain", "vmcp-optimizer"])
-        }
-        "vmcp-search-bench" => {
-            AllowedDependencies::Only(&["vmcp-domain", "vmcp-optimizer", "vmcp-embedding"])
-        }
+        "vmcp-optimizer" => AllowedDependencies::Only(&["vmcp-wire"]),
+        "vmcp-embedding" | "vmcp-embedding-service" => AllowedDependencies::Only(&["vmcp-optimizer"]),
+        "vmcp-search-bench" => AllowedDependencies::Only(&["vmcp-optimizer", "vmcp-embedding"]),
         "vmcp" | "vmcp-gateway" | "vmcp-operator" => AllowedDependencies::Product,
         // The end-to-end tests report skipped tests.
         "vmcp-e2e" => AllowedDependencies::Only(&["vmcp-testkit"]),
         "xtask" => AllowedDependencies::Only(&["vmcp-e2e"]),
-        _layer => AllowedDependencies::Only(&["vmcp-domain"]),
+        _layer => AllowedDependencies::Only(&[]),
     }
 }
 
 enum AllowedDependencies {
+    OnlyThese(&'static [&'static str]),
+    /// These and [`FOUNDATION`].
     Only(&'static [&'static str]),
     /// Every crate except those in [`TOOLS`].
     Product,
@@ -95,12 +95,13 @@ pub(super) fn forbidden_reason(from: &str, to: &str) -> Option<String> {
     if from == "vmcp-domain" && NOT_IN_DOMAIN.contains(&to) {
         return Some(format!(
             "vmcp-domain depends on {to}; move what needs it to the crate whose work it is, \
-             the domain holds only words and the seam"
+             the domain contains only types and traits"
         ));
     }
     let is_own_crate = to == "vmcp" || to.starts_with("vmcp-") || TOOLS.contains(&to);
     let is_allowed = match allowed_dependencies(from) {
-        AllowedDependencies::Only(names) => names.contains(&to),
+        AllowedDependencies::OnlyThese(names) => names.contains(&to),
+        AllowedDependencies::Only(names) => names.contains(&to) || FOUNDATION.contains(&to),
         AllowedDependencies::Product => !TOOLS.contains(&to),
     };
     if !is_own_crate || is_allowed {
@@ -110,7 +111,7 @@ pub(super) fn forbidden_reason(from: &str, to: &str) -> Option<String> {
         return Some(format!("{from} ships {to}; make it a dev-dependency, it is for tests and tools only"));
     }
     Some(format!(
-        "{from} depends on {to}; take what is needed as an argument, or move the shared word to \
-         vmcp-domain. If the star itself has changed, change xtask/src/tidy/dependencies.rs and ARCHITECTURE.md"
+        "{from} depends on {to}; take what is needed as an argument, or move the shared type to \
+         vmcp-domain. If the rule itself has changed, change xtask/src/tidy/dependencies.rs and ARCHITECTURE.md"
     ))
 }

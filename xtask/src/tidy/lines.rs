@@ -128,7 +128,7 @@ fn gateways(path: &str, lines: &[&str], failures: &mut Vec<String>) {
         if !attributes.into_iter().any(|line| denies(line)) {
             failures.push(format!(
                 "{path}:{number}: put #[deny(clippy::missing_trait_methods)] on this implementation, so that a \
-                 new method of the seam cannot slip past it"
+                 new method of a trait cannot bypass it"
             ));
         }
     }

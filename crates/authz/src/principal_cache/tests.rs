@@ -1,6 +1,7 @@
 use std::cell::Cell;
 
-use vmcp_domain::{Identity, Members};
+use vmcp_domain::Identity;
+use vmcp_json::Members;
 
 use super::*;
 use crate::policy::PolicySource;

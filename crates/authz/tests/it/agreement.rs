@@ -10,7 +10,8 @@ use cedar_policy::{
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use vmcp_authz::{AccessRequest, AuthzPolicy, PolicySource};
-use vmcp_domain::{Json, ToolHints};
+use vmcp_domain::ToolHints;
+use vmcp_json::Json;
 
 use crate::{build, caller, source};
 

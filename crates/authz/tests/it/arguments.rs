@@ -1,7 +1,7 @@
 //! Arguments as conditions see them: types, spellings, missing arguments, and misleading arguments.
 
 use vmcp_authz::AccessRequest;
-use vmcp_domain::Json;
+use vmcp_json::Json;
 
 use crate::{caller, calls, policy};
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use vmcp_authz::{AccessRequest, Authorized};
 use vmcp_domain::{
     CallContext, CallOrigin, CallTool, Caller, Complete, CompletionReference, Continuation, Error,
-    Gateway as _, GetPrompt, Json, Members, Prompt, ReadResource, SharedGateway, Tool, ToolHints,
+    Gateway as _, GetPrompt, Prompt, ReadResource, SharedGateway, Tool, ToolHints,
 };
+use vmcp_json::{Json, Members};
 use vmcp_testkit::{FakeGateway, conformance, context, tool};
 
 use crate::{build, caller, caller_of, policy, source};

@@ -19,7 +19,8 @@ mod table;
 use std::sync::Arc;
 
 use vmcp_authz::{AccessRequest, AuthzPolicy, PolicySource};
-use vmcp_domain::{Caller, Identity, Json};
+use vmcp_domain::{Caller, Identity};
+use vmcp_json::Json;
 
 /// A source with these policies and nothing else.
 fn source(policies: &[&str]) -> PolicySource {

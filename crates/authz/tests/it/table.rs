@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use expect_test::expect_file;
 use vmcp_authz::AccessRequest;
-use vmcp_domain::{Caller, Json, ToolHints};
+use vmcp_domain::{Caller, ToolHints};
+use vmcp_json::Json;
 
 use crate::{build, caller, caller_of, source};
 

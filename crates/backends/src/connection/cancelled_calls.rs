@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::connection::pending_requests::Requester;
+use crate::connection::requester::Requester;
 
 /// How long a backend is assumed to continue with a cancelled call, unless it answers before.
 const REMEMBERED_FOR: Duration = Duration::from_mins(2);
@@ -103,7 +103,7 @@ mod tests {
     fn requests_without_a_session_are_one_callers_by_identity_or_on_this_machine() {
         let known = |subject: &str| {
             let (issuer, subject) = ("i".to_owned(), subject.to_owned());
-            let identity = vmcp_domain::Identity { issuer, subject, claims: vmcp_domain::Members::new() };
+            let identity = vmcp_domain::Identity { issuer, subject, claims: vmcp_json::Members::new() };
             Requester { caller: Caller::Known(std::sync::Arc::new(identity)), ..requester_at([192, 0, 2, 1]) }
         };
         assert!(known("ann").is_same_client(&known("ann")) && !known("ann").is_same_client(&known("bob")));

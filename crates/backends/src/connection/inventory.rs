@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use vmcp_domain::{
-    BackendId, Inventory, Json, ListFailure, MalformedItem, OfferedPrompt, OfferedResource, OfferedTemplate,
+    BackendId, Inventory, ListFailure, MalformedItem, OfferedPrompt, OfferedResource, OfferedTemplate,
     OfferedTool, ProtocolVersion,
 };
+use vmcp_json::Json;
 use vmcp_wire::client::{ServerCapability, read_mirrored_arguments, read_page};
 use vmcp_wire::definitions::{self, ReadItem};
 use vmcp_wire::{code, method};

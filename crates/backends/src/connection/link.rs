@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use vmcp_domain::{BoxFuture, Json};
+use vmcp_domain::BoxFuture;
+use vmcp_json::Json;
 
 use crate::call_hold::CallHold;
 use crate::connection::close_signal::CloseSignal;

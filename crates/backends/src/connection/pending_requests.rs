@@ -3,17 +3,18 @@
 //! on a connection, so that no answer reaches the wrong client.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use vmcp_domain::{BackendEvent, CallContext, Caller, ClientKey, ClientPort, Json, QuestionKind};
+use vmcp_domain::{BackendEvent, Caller, ClientPort, QuestionKind};
+use vmcp_json::Json;
 use vmcp_wire::client::BackendNotification;
 
 use crate::connection::event_sender::EventSender;
 use crate::connection::pending_url_elicitations::PendingUrlElicitations;
+use crate::connection::requester::Requester;
 use crate::connection::{CallSerializer, CancelledCalls};
 use crate::failure::Failure;
 use crate::sync::UnpoisonedMutex;
@@ -37,41 +38,6 @@ pub(crate) enum Purpose {
     Maintenance,
     /// A `subscriptions/listen`. The channel becomes true when the backend has acknowledged the stream.
     Listen(watch::Sender<bool>),
-}
-
-/// The client and caller of a call, as far as they are known.
-#[derive(Clone, Debug)]
-pub(crate) struct Requester {
-    /// The key of the client; `None` if it is unknown which requests come from one client.
-    pub(crate) client: Option<ClientKey>,
-    /// The authenticated caller, or an anonymous one.
-    pub(crate) caller: Caller,
-    /// The network address of the request; `None` if it did not come over a network.
-    pub(crate) address: Option<IpAddr>,
-}
-
-impl Requester {
-    pub(crate) fn from_context(ctx: &CallContext, client: &dyn ClientPort) -> Self {
-        Self { client: client.client_key(), caller: ctx.caller.clone(), address: ctx.peer_address }
-    }
-
-    /// True if both are certainly from one client. Requests without a client key are matched by their
-    /// identity. Without an identity they match if both come from this machine.
-    pub(crate) fn is_same_client(&self, other: &Self) -> bool {
-        match (&self.client, &other.client) {
-            (Some(one), Some(other)) => one == other,
-            (Some(_), None) | (None, Some(_)) => false,
-            (None, None) => match (self.caller.identity(), other.caller.identity()) {
-                (Some(one), Some(other)) => one.is_same_user(other),
-                (Some(_), None) | (None, Some(_)) => false,
-                (None, None) => {
-                    let is_local =
-                        |requester: &Self| requester.address.is_none_or(|address| address.is_loopback());
-                    is_local(self) && is_local(other)
-                }
-            },
-        }
-    }
 }
 
 #[derive(Debug)]

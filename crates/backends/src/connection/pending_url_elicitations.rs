@@ -5,7 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use vmcp_domain::{ClientPort, Json, Question, QuestionKind};
+use vmcp_domain::{ClientPort, Question, QuestionKind};
+use vmcp_json::Json;
 
 use crate::sync::UnpoisonedMutex;
 

@@ -1,6 +1,7 @@
 //! Requests from a backend to the gateway: `ping`, and questions to the client of a call.
 
-use vmcp_domain::{AskError, Json, Question};
+use vmcp_domain::{AskError, Question};
+use vmcp_json::Json;
 use vmcp_wire::client::{question_error, read_question};
 use vmcp_wire::jsonrpc::{self, Id, RpcError};
 use vmcp_wire::{code, method};

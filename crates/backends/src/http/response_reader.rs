@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::Response;
 use http_body::Body;
 use http_body_util::BodyExt;
-use vmcp_domain::Json;
+use vmcp_json::Json;
 use vmcp_wire::jsonrpc::{self, Id, Message, UnreadableMessage};
 use vmcp_wire::sse::{self, Decoder};
 

@@ -7,7 +7,8 @@
 pub(crate) mod duplex;
 pub(crate) mod streamable;
 
-use vmcp_domain::{Json, ProtocolVersion};
+use vmcp_domain::ProtocolVersion;
+use vmcp_json::Json;
 use vmcp_wire::client::{
     Dialect, InitializeInfo, ResponseError, read_discover, read_supported_versions, session_capabilities,
 };

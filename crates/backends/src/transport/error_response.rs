@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Response, StatusCode};
 use tokio::time::timeout;
-use vmcp_domain::{Json, Members};
+use vmcp_json::{Json, Members};
 use vmcp_wire::client::{is_stateless_error, read_discover};
 use vmcp_wire::code;
 use vmcp_wire::jsonrpc::{self, Message, RpcError};

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use vmcp_backends::policy::{BackendPolicy, CallerBounds, Isolation, ProcessPolicy, Transport};
 use vmcp_backends::{Backends, ClientInfo};
-use vmcp_domain::{Continuation, Json, Members};
+use vmcp_domain::Continuation;
+use vmcp_json::{Json, Members};
 
 use crate::web::{self, ReceivedRequest};
 use crate::{TIMEOUTS, context, http_policy, structured_content};

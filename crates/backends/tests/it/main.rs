@@ -30,8 +30,9 @@ use vmcp_backends::{Backends, ClientInfo};
 use vmcp_domain::{
     AskError, Backend, BackendEvent, BackendId, BackendListener, BackendState, BoxFuture, CallContext,
     CallOrigin, Caller, ClientCapabilities, ClientKey, ClientPort, Continuation, Error, Identity,
-    IsolationScope, Json, LogLevel, Members, ProtocolVersion, Question, Reply,
+    IsolationScope, LogLevel, ProtocolVersion, Question, Reply,
 };
+use vmcp_json::{Json, Members};
 
 pub(crate) const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(8), ..Timeouts::DEFAULT };

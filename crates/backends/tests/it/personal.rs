@@ -8,9 +8,10 @@ use serde_json::json;
 use vmcp_backends::policy::{BackendPolicy, Credentials, Transport};
 use vmcp_credentials::{ExchangeContext, Strategy, SystemClock, TokenExchangePolicy, TokenUrl};
 use vmcp_domain::{
-    BackendEvent, BackendState, CallContext, CallOrigin, Caller, Error, Identity, IsolationScope, Members,
+    BackendEvent, BackendState, CallContext, CallOrigin, Caller, Error, Identity, IsolationScope,
     ProtocolVersion, Secret,
 };
+use vmcp_json::Members;
 
 use crate::web::{self, ReceivedRequest, ScriptedServer};
 use crate::{Harness, TIMEOUTS, context, eventually, http_policy, policy};

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 use vmcp_backends::policy::{Secret, Transport};
-use vmcp_domain::{Continuation, LogLevel, Members, ProtocolVersion, ResultType};
+use vmcp_domain::{Continuation, LogLevel, ProtocolVersion, ResultType};
+use vmcp_json::Members;
 
 use crate::web;
 use crate::{Harness, RecordingClient, TIMEOUTS, context, http_policy, policy, structured_content};
@@ -20,7 +21,7 @@ async fn requests_carry_everything() {
     let mut ctx = client.context();
     let parent = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
     let traced = format!(r#"{{"traceparent":"{parent}","tracestate":"a=1"}}"#);
-    ctx.meta = vmcp_domain::Json::parse(traced).unwrap().members().unwrap();
+    ctx.meta = vmcp_json::Json::parse(traced).unwrap().members().unwrap();
     ctx.passthrough_headers = Arc::from([
         ("authorization".to_owned(), "Bearer the-client's".to_owned()),
         ("x-tenant".to_owned(), "blue".to_owned()),
@@ -160,7 +161,7 @@ async fn rounds_are_left_to_a_client_of_the_same_revision() {
     assert_eq!(reply.result_type, ResultType::InputRequired);
     assert_eq!(reply.members.get("requestState").unwrap().as_str(), "\"round-1\"");
     let continuation = Continuation {
-        input_responses: Some(vmcp_domain::Json::parse(r#"{"who":"elicitation"}"#).unwrap()),
+        input_responses: Some(vmcp_json::Json::parse(r#"{"who":"elicitation"}"#).unwrap()),
         request_state: Some("round-1".to_owned()),
     };
     let reply = harness.backend.call_tool(&ctx, "echo".into(), None, continuation, Members::new()).await;

@@ -134,7 +134,7 @@ impl Roles {
                 .elements()
                 .unwrap_or_default()
                 .iter()
-                .filter_map(vmcp_domain::Json::decode_string)
+                .filter_map(vmcp_json::Json::decode_string)
                 .collect(),
         }
     }

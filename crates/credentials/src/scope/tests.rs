@@ -1,4 +1,5 @@
-use vmcp_domain::{Identity, Json};
+use vmcp_domain::Identity;
+use vmcp_json::Json;
 
 use super::*;
 
@@ -43,7 +44,7 @@ fn parts_cannot_be_shifted_into_each_other() {
         let identity = Identity {
             issuer: issuer.to_owned(),
             subject: subject.to_owned(),
-            claims: vmcp_domain::Members::new(),
+            claims: vmcp_json::Members::new(),
         };
         caller_scope(&[7; 32], &identity, &[])
     };

@@ -21,7 +21,8 @@ use vmcp_credentials::{
     Clock, CredentialError, CredentialHeaders, CredentialSource, ExchangeContext, RequestView, Secret,
     Subject, TokenExchangePolicy, TokenUrl,
 };
-use vmcp_domain::{Identity, Json};
+use vmcp_domain::Identity;
+use vmcp_json::Json;
 
 use crate::web::{HttpReply, ReceivedForm, ScriptedServer};
 

@@ -9,9 +9,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tokio::time::Instant;
 use vmcp_domain::{
-    Authentication, Authenticator, Caller, Challenge, InvalidTokenReason, Json, Members, ProtectedResource,
-    Secret, Unauthorized, accounting_address,
+    Authentication, Authenticator, Caller, Challenge, InvalidTokenReason, ProtectedResource, Secret,
+    Unauthorized, accounting_address,
 };
+use vmcp_json::{Json, Members};
 
 use crate::admin::{self, AdminPage};
 use crate::http::body::ResponseBody;

@@ -11,7 +11,8 @@ use futures_util::FutureExt;
 use http::request::Parts;
 use http::{Method, Request, Response, Version, header};
 use http_body::Body;
-use vmcp_domain::{Json, ProtocolVersion};
+use vmcp_domain::ProtocolVersion;
+use vmcp_json::Json;
 use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::server::Refusal;
 

@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use vmcp_domain::{
-    AskError, BoxFuture, ClientCapabilities, ClientKey, ClientPort, Json, LogLevel, Members, Question,
-};
+use vmcp_domain::{AskError, BoxFuture, ClientCapabilities, ClientKey, ClientPort, LogLevel, Question};
+use vmcp_json::{Json, Members};
 use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::server::outgoing;
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{AbortHandle, AbortRegistration};
 use tokio::sync::oneshot;
-use vmcp_domain::Json;
+use vmcp_json::Json;
 use vmcp_wire::jsonrpc::{Id, RpcError};
 
 /// The maximum number of unanswered questions to one client.

@@ -5,7 +5,8 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
-use vmcp_domain::{Error, Json, ProtocolVersion};
+use vmcp_domain::{Error, ProtocolVersion};
+use vmcp_json::Json;
 use vmcp_wire::cursor;
 use vmcp_wire::server::{ListKind, ResultWriter};
 

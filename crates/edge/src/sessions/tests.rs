@@ -1,7 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vmcp_domain::{Identity, Json, Members};
+use vmcp_domain::Identity;
+use vmcp_json::{Json, Members};
 use vmcp_wire::server::Refusal;
 
 use super::*;

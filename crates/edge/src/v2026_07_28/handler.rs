@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Response};
-use vmcp_domain::{ClientCapabilities, Json, ProtocolVersion};
+use vmcp_domain::{ClientCapabilities, ProtocolVersion};
+use vmcp_json::Json;
 use vmcp_wire::header::{self, HeaderError};
 use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::method;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
 use tokio::task::AbortHandle;
-use vmcp_domain::{Caller, Json};
+use vmcp_domain::Caller;
+use vmcp_json::Json;
 use vmcp_wire::server::MultiRoundRequest;
 
 use crate::v2026_07_28::round_state::RoundState;

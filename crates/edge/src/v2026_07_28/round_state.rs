@@ -4,7 +4,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
-use vmcp_domain::{AskError, Json, Members, Question};
+use vmcp_domain::{AskError, Question};
+use vmcp_json::{Json, Members};
 
 use crate::request::client_port::MessageSender;
 use crate::request::dispatch::DispatchOutcome;

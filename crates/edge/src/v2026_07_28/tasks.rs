@@ -2,9 +2,9 @@
 //! use the task of another caller or invent an identifier. They are valid only while this process runs.
 
 use vmcp_domain::{
-    CallContext, CallTool, Caller, Capability, Cause, Error, Json, Members, Reply, TaskHandle, TaskOperation,
-    TaskRequest,
+    CallContext, CallTool, Caller, Capability, Cause, Error, Reply, TaskHandle, TaskOperation, TaskRequest,
 };
+use vmcp_json::{Json, Members};
 
 use crate::state::EdgeState;
 use crate::v2026_07_28::pending_calls::caller_digest;

@@ -7,7 +7,8 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use vmcp_domain::{Challenge, Json};
+use vmcp_domain::Challenge;
+use vmcp_json::Json;
 
 use crate::support::{
     Client, FakeAuthenticator, RawResponse, RunningEdge, call, initialize, meta, request, start, start_with,

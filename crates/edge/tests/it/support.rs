@@ -30,7 +30,7 @@ pub(crate) fn policy() -> EdgePolicy {
         incoming: IncomingAuth::Local(Arc::new(Identity {
             issuer: "local".to_owned(),
             subject: "me".to_owned(),
-            claims: vmcp_domain::Members::new(),
+            claims: vmcp_json::Members::new(),
         })),
         allowed_origins: Vec::new(),
         allowed_hosts: Vec::new(),

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use vmcp_domain::{
-    BackendId, Json, Overview, Prompt, Resource, ResourceTemplate, RoutingTarget, TASKS_EXTENSION, Tool,
+    BackendId, Overview, Prompt, Resource, ResourceTemplate, RoutingTarget, TASKS_EXTENSION, Tool,
 };
+use vmcp_json::Json;
 
 use crate::catalogue::Catalogue;
 use crate::policy::AggregationPolicy;

@@ -1,4 +1,5 @@
-use vmcp_domain::{Json, OfferedPrompt, OfferedTool, ToolHints, ToolOverride};
+use vmcp_domain::{OfferedPrompt, OfferedTool, ToolHints, ToolOverride};
+use vmcp_json::Json;
 
 use super::*;
 use crate::catalogue::overview::{CatalogueItem, ItemFilter};

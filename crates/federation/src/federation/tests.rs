@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use vmcp_domain::{BackendEvent, BackendState, Continuation, ListFailure, MalformedItem, Members};
+use vmcp_domain::{BackendEvent, BackendState, Continuation, ListFailure, MalformedItem};
+use vmcp_json::Members;
 use vmcp_testkit::{FakeBackend, conformance, context, watch_changes};
 
 use super::*;

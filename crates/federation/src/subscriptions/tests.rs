@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use vmcp_domain::{BackendEvent, BackendState, Caller, GatewayInfo, Identity, Members, Secret};
+use vmcp_domain::{BackendEvent, BackendState, Caller, GatewayInfo, Identity, Secret};
+use vmcp_json::Members;
 use vmcp_testkit::{FakeBackend, context, watch_changes};
 
 use super::*;

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use vmcp_authz::AccessRequest;
-use vmcp_domain::{
-    CallContext, CallOrigin, Caller, Gateway, GatewayFuture, Identity, Json, Members, ResourceUri,
-};
+use vmcp_domain::{CallContext, CallOrigin, Caller, Gateway, GatewayFuture, Identity, ResourceUri};
+use vmcp_json::{Json, Members};
 use vmcp_optimizer::VIRTUAL_NAMES;
 
 use crate::cli::{Action, ExplainArgs};

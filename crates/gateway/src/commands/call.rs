@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use vmcp_domain::{CallContext, CallOrigin, CallTool, Continuation, Error, Json, Members};
+use vmcp_domain::{CallContext, CallOrigin, CallTool, Continuation, Error};
+use vmcp_json::{Json, Members};
 
 use vmcp_optimizer::FIND_TOOL;
 

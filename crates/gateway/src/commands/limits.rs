@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use vmcp::{Additions, RunningGateway};
-use vmcp_domain::{CallContext, CallOrigin, Caller, Gateway as _, Identity, Json, Members, ToolList};
+use vmcp_domain::{CallContext, CallOrigin, Caller, Gateway as _, Identity, ToolList};
+use vmcp_json::{Json, Members};
 use vmcp_ratelimit::Limiter;
 
 use crate::cli::{LimitsCommand, Source};

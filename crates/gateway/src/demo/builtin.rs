@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use serde::Deserialize;
 use vmcp_domain::{
     CallContext, CallTool, Caller, ChangeListener, Complete, CompletionReference, Error, Gateway,
-    GatewayFuture, GatewayInfo, GetPrompt, Json, Overview, PromptList, ProtocolVersion, ReadResource, Reply,
+    GatewayFuture, GatewayInfo, GetPrompt, Overview, PromptList, ProtocolVersion, ReadResource, Reply,
     ResourceList, ResourceUri, RoutingTarget, SubscriptionGuard, TaskRequest, TemplateList, Tool, ToolHints,
     ToolList, ToolOverride,
 };
+use vmcp_json::Json;
 use vmcp_wire::{definitions, tool_result};
 
 use super::BuiltIn;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use vmcp_domain::{Authenticator, Caller, InvalidTokenReason, Json, Unauthorized};
+use vmcp_domain::{Authenticator, Caller, InvalidTokenReason, Unauthorized};
 use vmcp_identity::policy::OidcPolicy;
 use vmcp_identity::{ApiKey, BearerAuthenticator, Clock, new_api_key};
+use vmcp_json::Json;
 
 use crate::support::{AUDIENCE, NOW, Signer, settings, setup, setup_with, within_timeout};
 
@@ -150,7 +151,7 @@ async fn machines_come_with_keys_beside_people_with_tokens() {
         name: "ci".to_owned(),
         hash: made.hash,
         scopes: Vec::new(),
-        claims: vmcp_domain::Members::new(),
+        claims: vmcp_json::Members::new(),
         expires_unix_s: Some(NOW + 100),
     };
     struct FixedClock;

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use vmcp_domain::Json;
+use vmcp_json::Json;
 
 use crate::text;
 

@@ -1,4 +1,5 @@
-use vmcp_domain::{BackendId, BackendToolName, Json, RoutingTarget, Tool, ToolHints, ToolName, ToolOverride};
+use vmcp_domain::{BackendId, BackendToolName, RoutingTarget, Tool, ToolHints, ToolName, ToolOverride};
+use vmcp_json::Json;
 
 use super::*;
 

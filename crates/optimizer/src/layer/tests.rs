@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vmcp_domain::{
-    Availability, AvailabilityCheck, BoxFuture, Caller, Json, LimitScope, RateLimit, Retry, Tool,
-    ToolOverride,
+    Availability, AvailabilityCheck, BoxFuture, Caller, LimitScope, RateLimit, Retry, Tool, ToolOverride,
 };
+use vmcp_json::Json;
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use vmcp_domain::{BackendId, BackendToolName, Json, RoutingTarget, Tool, ToolHints, ToolName, ToolOverride};
+use vmcp_domain::{BackendId, BackendToolName, RoutingTarget, Tool, ToolHints, ToolName, ToolOverride};
+use vmcp_json::Json;
 
 use super::*;
 use crate::document::Document;

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
-use vmcp_domain::{
-    BackendId, BackendToolName, Members, RoutingTarget as ToolTarget, Tool, ToolHints, ToolOverride,
-};
+use vmcp_domain::{BackendId, BackendToolName, RoutingTarget as ToolTarget, Tool, ToolHints, ToolOverride};
+use vmcp_json::Members;
 use vmcp_ratelimit::lease::{LeasePlan, Leases};
 use vmcp_ratelimit::policy::{
     Anonymous, Consistency, LeasePolicy, LimitPolicy, Limits, MemoryBounds, Mode, Quota, WaitBounds,

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vmcp_domain::{
-    CallContext, CallOrigin, Caller, Error, Identity, Json, ReserveBudget as _, SharedGateway,
-};
+use vmcp_domain::{CallContext, CallOrigin, Caller, Error, Identity, ReserveBudget as _, SharedGateway};
+use vmcp_json::Json;
 use vmcp_ratelimit::policy::{
     Consistency, Cost, LimitPolicy, Limits, ListHandling, MissingValue, Mode, Price, Quota, ToolRule,
     ValueQuota, ValueSource,

@@ -1,6 +1,6 @@
 //! The summary of a nearly empty bucket that results and the limits resource show to callers.
 
-use vmcp_domain::{Json, Members};
+use vmcp_json::{Json, Members};
 
 use crate::plan::policy::Mode;
 use crate::plan::{Plan, PlannedBucket};

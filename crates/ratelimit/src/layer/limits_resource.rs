@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use vmcp_domain::{
-    CallContext, DerivedCache, Gateway, GatewayFuture, Json, Members, ReadResource, Reply, Resource,
-    ResourceList, SharedGateway, forward,
+    CallContext, DerivedCache, Gateway, GatewayFuture, ReadResource, Reply, Resource, ResourceList,
+    SharedGateway, forward,
 };
+use vmcp_json::{Json, Members};
 
 use crate::limiter::Limiter;
 

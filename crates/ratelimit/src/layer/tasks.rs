@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use vmcp_domain::{
-    CallContext, CallOrigin, Error, Json, Members, Reply, SharedGateway, SilentClient, TaskHandle,
-    TaskOperation, TaskRequest, WorkHold,
+    CallContext, CallOrigin, Error, Reply, SharedGateway, SilentClient, TaskHandle, TaskOperation,
+    TaskRequest, WorkHold,
 };
+use vmcp_json::{Json, Members};
 
 /// How many tasks are followed at once. The slots of further tasks are released at once.
 const FOLLOWED_COUNT_MAX: usize = 10_000;

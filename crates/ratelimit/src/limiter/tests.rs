@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use vmcp_domain::{
-    BoxFuture, CallContext, CallOrigin, Caller, Identity, LimitScope, Members, RateLimit, Retry,
-    SharedGateway,
+    BoxFuture, CallContext, CallOrigin, Caller, Identity, LimitScope, RateLimit, Retry, SharedGateway,
 };
+use vmcp_json::Members;
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;

@@ -1,6 +1,6 @@
 //! Reads the argument or header of a call by which limits count.
 
-use vmcp_domain::{Ambiguity, Json};
+use vmcp_json::{Ambiguity, Json};
 
 use crate::plan::claims::plain_text;
 use crate::plan::policy::{CallPart, CallValue};

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use vmcp_domain::{Identity, Json};
+use vmcp_domain::Identity;
+use vmcp_json::Json;
 
 use crate::plan::policy::GROUP_CLAIMS;
 
@@ -85,7 +86,7 @@ pub(crate) fn plain_text(value: &Json) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use vmcp_domain::Members;
+    use vmcp_json::Members;
 
     use super::*;
 

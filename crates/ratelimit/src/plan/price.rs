@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use vmcp_domain::{Caller, Json, Reply, Tool, ToolHints};
+use vmcp_domain::{Caller, Reply, Tool, ToolHints};
 use vmcp_expression::{Data, Expression, ExpressionValue, LoopScope};
+use vmcp_json::Json;
 
 /// The variables of a price before the call.
 const BEFORE: &[&str] = &["args", "tool", "claims"];

@@ -6,7 +6,8 @@
 //! request (for a virtual tool, then for the tool that it calls) keep the order too. There is no total, so
 //! clients that draw a progress bar draw an indeterminate one.
 
-use vmcp_domain::{ClientPort, Json, Members};
+use vmcp_domain::ClientPort;
+use vmcp_json::{Json, Members};
 
 use crate::clock::Micros;
 

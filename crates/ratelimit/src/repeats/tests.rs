@@ -1,4 +1,5 @@
-use vmcp_domain::{Caller, Identity, Json, Members, Tool};
+use vmcp_domain::{Caller, Identity, Tool};
+use vmcp_json::{Json, Members};
 use vmcp_testkit::{FakeGateway, conformance, context, tool};
 
 use super::*;

@@ -2,7 +2,8 @@
 //! `act`). This module reads claims only, never the token.
 
 use serde::Serialize;
-use vmcp_domain::{CallContext, CallOrigin, Caller, Identity, Json, Members};
+use vmcp_domain::{CallContext, CallOrigin, Caller, Identity};
+use vmcp_json::{Json, Members};
 
 /// The caller. An anonymous caller has no `user_id` and no `issuer`.
 #[derive(Serialize)]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use vmcp_domain::{CallContext, CallOrigin, Caller, Error, Identity, Members};
+use vmcp_domain::{CallContext, CallOrigin, Caller, Error, Identity};
+use vmcp_json::Members;
 
 use super::record::{Data, Extra, Metadata, Record, RecordTarget};
 use super::{Audit, LIMITS_CHANGED};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use vmcp_domain::{BackendToolName, CallContext, CallOrigin, Error, Json, Reply, RoutingTarget};
+use vmcp_domain::{BackendToolName, CallContext, CallOrigin, Error, Reply, RoutingTarget};
+use vmcp_json::Json;
 use vmcp_ratelimit::Micros;
 
 use super::Audit;
@@ -90,7 +91,7 @@ impl<'a> PendingRecord<'a> {
     /// Writes the record of a list request, whose outcome has no reply to inspect.
     pub(super) fn finish_list(mut self, outcome: Result<(), &Error>) {
         self.is_written = true;
-        let empty = Reply::complete(vmcp_domain::Members::new());
+        let empty = Reply::complete(vmcp_json::Members::new());
         self.write(&outcome.map(|()| &empty));
     }
 

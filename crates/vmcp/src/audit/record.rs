@@ -3,7 +3,8 @@
 
 use serde::Serialize;
 use uuid::Uuid;
-use vmcp_domain::{Error, Json, RateLimit, Reply, Retry};
+use vmcp_domain::{Error, RateLimit, Reply, Retry};
+use vmcp_json::Json;
 
 use super::changes::LimitsChange;
 use crate::audit::caller::{DelegationActor, RecordSource, RecordSubjects};

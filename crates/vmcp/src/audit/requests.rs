@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use vmcp_domain::{
-    CallContext, CallTool, Complete, CompletionReference, Gateway, GatewayFuture, GetPrompt, Json,
-    PromptList, ReadResource, Reply, ResourceList, SharedGateway, TaskOperation, TaskRequest, TemplateList,
-    ToolList,
+    CallContext, CallTool, Complete, CompletionReference, Gateway, GatewayFuture, GetPrompt, PromptList,
+    ReadResource, Reply, ResourceList, SharedGateway, TaskOperation, TaskRequest, TemplateList, ToolList,
 };
+use vmcp_json::Json;
 use vmcp_optimizer::{CALL_TOOL, VIRTUAL_NAMES};
 
 use super::pending::{PendingRecord, RequestInfo};

@@ -3,9 +3,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vmcp_domain::{
-    CallContext, CallOrigin, CallTool, Caller, Cause, Error, Gateway, GatewayFuture, Identity, Json, Members,
-    Reply, SharedGateway, forward,
+    CallContext, CallOrigin, CallTool, Caller, Cause, Error, Gateway, GatewayFuture, Identity, Reply,
+    SharedGateway, forward,
 };
+use vmcp_json::{Json, Members};
 use vmcp_ratelimit::policy::{
     Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };

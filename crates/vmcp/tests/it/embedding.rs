@@ -3,9 +3,8 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use vmcp::domain::{
-    CallContext, CallOrigin, CallTool, Caller, Continuation, Error, Identity, Json, Members, Reply,
-};
+use vmcp::domain::{CallContext, CallOrigin, CallTool, Caller, Continuation, Error, Identity, Reply};
+use vmcp::json::{Json, Members};
 use vmcp::{Builder, CancellationToken, RunningGateway, StartError};
 use vmcp_e2e::gateway::{Backend, NamePolicy, config};
 use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};

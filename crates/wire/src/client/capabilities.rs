@@ -2,7 +2,8 @@
 //! backend declares. Sources: 2025-11-25, Lifecycle, "Capability Negotiation"; 2026-07-28, Overview,
 //! "`_meta`".
 
-use vmcp_domain::{Json, Members, ProtocolVersion, QuestionKind};
+use vmcp_domain::{ProtocolVersion, QuestionKind};
+use vmcp_json::{Json, Members};
 
 use crate::client::response::InitializeInfo;
 

@@ -1,7 +1,8 @@
 //! Multi round-trip requests of backends: the questions that a backend asks, and the answers for the retry.
 //! Source: 2026-07-28, Multi Round-Trip Requests.
 
-use vmcp_domain::{Continuation, Json, Members, Question, QuestionKind, Reply};
+use vmcp_domain::{Continuation, Question, QuestionKind, Reply};
+use vmcp_json::{Json, Members};
 
 use crate::client::response::{ResponseError, read_question};
 use crate::code;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use vmcp_domain::{Ambiguity, Json, Members};
+use vmcp_json::{Ambiguity, Json, Members};
 
 use crate::{argument_path, header};
 

@@ -1,9 +1,9 @@
 //! Requests to backends, with parameters for the protocol version that the backend speaks.
 
 use vmcp_domain::{
-    BackendPromptName, BackendToolName, BackendUri, Continuation, Json, LogLevel, Members, ProtocolVersion,
-    UriTemplate,
+    BackendPromptName, BackendToolName, BackendUri, Continuation, LogLevel, ProtocolVersion, UriTemplate,
 };
+use vmcp_json::{Json, Members};
 
 use crate::meta;
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use vmcp_domain::{
-    AskError, BackendUri, Json, LogLevel, Members, ProtocolVersion, Question, QuestionKind, Reply, ResultType,
+    AskError, BackendUri, LogLevel, ProtocolVersion, Question, QuestionKind, Reply, ResultType,
 };
+use vmcp_json::{Json, Members};
 
 use crate::code;
 use crate::jsonrpc::RpcError;

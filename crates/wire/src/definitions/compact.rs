@@ -1,7 +1,8 @@
 //! Writes a tool definition reduced to what a call needs, for results that a model has to read in full.
 
 use serde_json::{Map, Value};
-use vmcp_domain::{Json, Tool};
+use vmcp_domain::Tool;
+use vmcp_json::Json;
 
 /// How deep an input schema is followed; deeper schemas become `{}`.
 const DEPTH_MAX: usize = 16;

@@ -12,7 +12,8 @@ mod surrogates;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use vmcp_domain::{Json, Members, ProtocolVersion};
+use vmcp_domain::ProtocolVersion;
+use vmcp_json::{Json, Members};
 
 use self::rules::{MemberForm, OUTPUT, PROMPT, RESOURCE, Rule, SESSION_OUTPUT, TEMPLATE, TOOL};
 use self::surrogates::replace_lone_surrogates;

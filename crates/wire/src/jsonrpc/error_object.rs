@@ -1,7 +1,7 @@
 //! Parses the error object of a response, whatever types its members have, so that the peer's information is
 //! not lost.
 
-use vmcp_domain::Json;
+use vmcp_json::Json;
 
 use super::RpcError;
 use crate::code;

@@ -13,7 +13,7 @@ pub(crate) mod invalid_json;
 use bytes::Bytes;
 use bytestring::ByteString;
 use serde_json::value::RawValue;
-use vmcp_domain::Json;
+use vmcp_json::Json;
 
 use super::error_object::{has_code, is_empty_error, read_error};
 use super::{DEPTH_MAX, Id, Message, is_within_depth, parse_common, parse_number};

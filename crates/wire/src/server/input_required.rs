@@ -1,7 +1,8 @@
 //! Multi round-trip requests that the gateway starts itself, for questions of backends with sessions
 //! (2026-07-28, Multi Round-Trip Requests). The edge knows which call a state belongs to.
 
-use vmcp_domain::{Continuation, Json, Members, Question, Reply, ResultType};
+use vmcp_domain::{Continuation, Question, Reply, ResultType};
+use vmcp_json::{Json, Members};
 
 use super::{ClientRequest, RequestError};
 use crate::{meta, method};

@@ -2,7 +2,7 @@
 //! case, or takes another of two duplicates, would execute something else than what policies and limits
 //! judged and the audit log recorded.
 
-use vmcp_domain::{Ambiguity, Json, Members};
+use vmcp_json::{Ambiguity, Json, Members};
 
 use super::request::RequestError;
 use crate::{meta, trace};

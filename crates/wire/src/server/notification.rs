@@ -1,6 +1,6 @@
 //! Notifications from clients.
 
-use vmcp_domain::{Json, Members};
+use vmcp_json::{Json, Members};
 
 use crate::jsonrpc::Id;
 use crate::method;

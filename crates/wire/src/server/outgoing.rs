@@ -1,7 +1,8 @@
 //! Notifications and questions to clients, as whole messages. The edge decides when and to which client they
 //! are sent.
 
-use vmcp_domain::{Change, Json, Members, Question, QuestionKind};
+use vmcp_domain::{Change, Question, QuestionKind};
+use vmcp_json::{Json, Members};
 
 use super::ListenFilter;
 use crate::jsonrpc::{self, Id};

@@ -2,7 +2,7 @@
 //! request's headers match its arguments (2026-07-28, Streamable HTTP, "Custom Headers from Tool
 //! Parameters").
 
-use vmcp_domain::{Json, Members};
+use vmcp_json::{Json, Members};
 
 use crate::argument_path::value_at;
 use crate::code;

@@ -1,7 +1,8 @@
 //! Detects the protocol version of a request.
 
 use serde::Deserialize;
-use vmcp_domain::{Json, ProtocolVersion};
+use vmcp_domain::ProtocolVersion;
+use vmcp_json::Json;
 
 use crate::{meta, method};
 

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use vmcp_domain::{
-    CallTool, Complete, CompletionReference, Continuation, GetPrompt, Json, LogLevel, Members,
-    ProtocolVersion, ReadResource, ResourceUri, TaskOperation,
+    CallTool, Complete, CompletionReference, Continuation, GetPrompt, LogLevel, ProtocolVersion,
+    ReadResource, ResourceUri, TaskOperation,
 };
+use vmcp_json::{Json, Members};
 
 use crate::code;
 use crate::jsonrpc::{Id, RpcError};

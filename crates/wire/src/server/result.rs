@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytestring::ByteString;
-use vmcp_domain::{Json, Members, Overview, ProtocolVersion, Reply, ResultType, TASKS_EXTENSION};
+use vmcp_domain::{Overview, ProtocolVersion, Reply, ResultType, TASKS_EXTENSION};
+use vmcp_json::{Json, Members};
 
 use crate::{meta, method};
 

@@ -2,7 +2,8 @@
 
 use bytestring::ByteString;
 use serde_json::{Value, json};
-use vmcp_domain::{Json, Overview, ProtocolVersion, Question, QuestionKind, Reply};
+use vmcp_domain::{Overview, ProtocolVersion, Question, QuestionKind, Reply};
+use vmcp_json::Json;
 use vmcp_wire::jsonrpc::{self, Message};
 use vmcp_wire::server::{Cacheability, ListKind, ResultWriter, input_required, read_request};
 

@@ -1,9 +1,8 @@
 //! Checks messages that the gateway sends against the JSON Schemas of both versions: notifications and
 //! questions to clients, requests and notifications to backends.
 
-use vmcp_domain::{
-    Change, Continuation, Json, LogLevel, Members, ProtocolVersion, Question, QuestionKind, ResultType,
-};
+use vmcp_domain::{Change, Continuation, LogLevel, ProtocolVersion, Question, QuestionKind, ResultType};
+use vmcp_json::{Json, Members};
 use vmcp_wire::client::{
     BackendNotification, Dialect, HopMeta, read_discover, read_input_required, read_notification, read_page,
     read_reply, session_capabilities,

@@ -2,7 +2,8 @@
 //! request.
 
 use proptest::prelude::*;
-use vmcp_domain::{CompletionReference, Json, ProtocolVersion};
+use vmcp_domain::{CompletionReference, ProtocolVersion};
+use vmcp_json::Json;
 use vmcp_wire::client::{Dialect, HopMeta};
 use vmcp_wire::server::{ClientRequest, read_request};
 

@@ -74,7 +74,8 @@ impl Owner {
 mod tests {
     use std::sync::Arc;
 
-    use vmcp_domain::{CallOrigin, Caller, ClientHandle, Identity, Members, SilentClient};
+    use vmcp_domain::{CallOrigin, Caller, ClientHandle, Identity, SilentClient};
+    use vmcp_json::Members;
 
     use super::*;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use vmcp_domain::Json;
+use vmcp_json::Json;
 use vmcp_wire::client::{InitializeInfo, read_initialize};
 use vmcp_wire::method;
 

@@ -118,7 +118,7 @@ struct ProbeResponse {
     status: StatusCode,
     uri: Uri,
     session: Option<HeaderValue>,
-    outcome: Result<vmcp_domain::Json, Failure>,
+    outcome: Result<vmcp_json::Json, Failure>,
 }
 
 async fn post_and_read(
@@ -137,7 +137,7 @@ async fn read_outcome(
     link: &StreamableHttpLink,
     id: u64,
     response: Response<ResponseBody>,
-) -> Result<vmcp_domain::Json, Failure> {
+) -> Result<vmcp_json::Json, Failure> {
     if response.status().is_success() {
         return link.read_outcome(id, response, false).await;
     }

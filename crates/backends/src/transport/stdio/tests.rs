@@ -3,15 +3,15 @@
 use std::sync::Mutex;
 
 use tokio::io::{AsyncBufReadExt, BufReader, DuplexStream, Lines as ReadLines, ReadHalf, WriteHalf, split};
-use vmcp_domain::{
-    AskError, ClientCapabilities, ClientPort, Json, LogLevel, Members, ProtocolVersion, Question,
-};
+use vmcp_domain::{AskError, ClientCapabilities, ClientPort, LogLevel, ProtocolVersion, Question};
+use vmcp_json::{Json, Members};
 use vmcp_wire::method;
 
 use super::*;
 use crate::ClientInfo;
 use crate::connection::link::{Link, McpRequest};
-use crate::connection::pending_requests::{Purpose, RequestHandle, Requester};
+use crate::connection::pending_requests::{Purpose, RequestHandle};
+use crate::connection::requester::Requester;
 use crate::lifecycle::probe;
 
 struct Peer {

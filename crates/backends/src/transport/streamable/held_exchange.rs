@@ -1,6 +1,7 @@
 //! An exchange that continues when its caller leaves, while the backend may still be working on it.
 
-use vmcp_domain::{BoxFuture, Json};
+use vmcp_domain::BoxFuture;
+use vmcp_json::Json;
 
 use crate::call_hold::CallHold;
 use crate::failure::Failure;

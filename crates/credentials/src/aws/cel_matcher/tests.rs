@@ -1,5 +1,5 @@
-use vmcp_domain::Json;
 use vmcp_expression::EXPRESSION_BYTES_MAX;
+use vmcp_json::Json;
 
 use super::*;
 

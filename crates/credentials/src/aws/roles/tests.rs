@@ -1,4 +1,4 @@
-use vmcp_domain::Json;
+use vmcp_json::Json;
 
 use super::*;
 

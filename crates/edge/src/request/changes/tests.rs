@@ -113,7 +113,7 @@ fn watching_is_bounded_and_leaves_nothing_behind() {
 fn what_one_user_sees_is_told_to_that_user_alone() {
     let changes = ChangeDispatcher::new();
     let identity = |issuer: &str| {
-        let claims = vmcp_domain::Members::new();
+        let claims = vmcp_json::Members::new();
         Arc::new(Identity { issuer: issuer.to_owned(), subject: "ann".to_owned(), claims })
     };
     let feed = |issuer: &str| {

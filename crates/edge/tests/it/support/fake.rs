@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::{Semaphore, mpsc};
 use vmcp_domain::{
     AskError, CallContext, CallTool, Caller, Change, ChangeListener, Complete, Error, Gateway, GatewayFuture,
-    GatewayInfo, GetPrompt, Json, LogLevel, Members, Overview, Prompt, PromptList, Question, QuestionKind,
-    ReadResource, Reply, Resource, ResourceList, ResourceTemplate, ResourceUri, ResultType, RoutingTarget,
-    TaskHandle, TaskRequest, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
+    GatewayInfo, GetPrompt, LogLevel, Overview, Prompt, PromptList, Question, QuestionKind, ReadResource,
+    Reply, Resource, ResourceList, ResourceTemplate, ResourceUri, ResultType, RoutingTarget, TaskHandle,
+    TaskRequest, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
 };
+use vmcp_json::{Json, Members};
 
 /// An event that the scripted gateway records. The text is the name of the tool.
 #[derive(Clone, Debug, PartialEq, Eq)]

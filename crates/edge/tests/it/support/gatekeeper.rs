@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use vmcp_domain::{
-    Authentication, Authenticator, BoxFuture, Caller, Challenge, Identity, InvalidTokenReason, Json,
+    Authentication, Authenticator, BoxFuture, Caller, Challenge, Identity, InvalidTokenReason,
     ProtectedResource, Unauthorized,
 };
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
+use vmcp_json::Json;
 
 use super::policy;
 

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use vmcp_domain::{Backend, CallOrigin, Caller, ChangeListener, Gateway, Identity, Members};
+use vmcp_domain::{Backend, CallOrigin, Caller, ChangeListener, Gateway, Identity};
+use vmcp_json::Members;
 use vmcp_testkit::{FakeBackend, conformance, context, watch_changes};
 
 use super::*;

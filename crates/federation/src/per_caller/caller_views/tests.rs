@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use vmcp_domain::{Backend, CallOrigin, Error, Gateway, Members};
+use vmcp_domain::{Backend, CallOrigin, Error, Gateway};
+use vmcp_json::Members;
 use vmcp_testkit::{FakeBackend, conformance, context, watch_changes};
 
 use super::*;

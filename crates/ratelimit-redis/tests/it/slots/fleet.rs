@@ -11,9 +11,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use vmcp_domain::{
-    CallContext, CallOrigin, CallTool, Caller, Gateway, GatewayFuture, Identity, Members, Reply,
-    SharedGateway, forward,
+    CallContext, CallOrigin, CallTool, Caller, Gateway, GatewayFuture, Identity, Reply, SharedGateway,
+    forward,
 };
+use vmcp_json::Members;
 use vmcp_ratelimit::policy::{
     Anonymous, Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, WaitBounds,
 };

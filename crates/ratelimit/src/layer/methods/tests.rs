@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use vmcp_domain::{CallOrigin, Caller, Continuation, LimitScope, Members, Retry};
+use vmcp_domain::{CallOrigin, Caller, Continuation, LimitScope, Retry};
+use vmcp_json::Members;
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;

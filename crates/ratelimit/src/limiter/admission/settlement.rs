@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
-use vmcp_domain::{Caller, Json, Reply, ResultType};
+use vmcp_domain::{Caller, Reply, ResultType};
+use vmcp_json::Json;
 
 use crate::limiter::{Limiter, PaidBatch, Permit, Sharing, ToolPlan};
 use crate::plan::price::PricedCall;

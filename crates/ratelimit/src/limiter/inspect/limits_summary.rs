@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use vmcp_domain::{CallContext, Error, Json, Members, Tool, ToolName};
+use vmcp_domain::{CallContext, Error, Tool, ToolName};
+use vmcp_json::{Json, Members};
 
 use crate::bucket::low_bucket::bucket_summary;
 use crate::limiter::{LimitedUser, Limiter, ToolPlan};

@@ -75,7 +75,7 @@ impl TopCallers {
 
 #[cfg(test)]
 mod tests {
-    use vmcp_domain::Members;
+    use vmcp_json::Members;
 
     use super::*;
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use vmcp_domain::{CallContext, Continuation, Json, Reply, ResultType};
+use vmcp_domain::{CallContext, Continuation, Reply, ResultType};
+use vmcp_json::Json;
 
 use crate::clock::Micros;
 use crate::limiter::reservation::{PaidRound, PrepaidCall, ReservedCalls};

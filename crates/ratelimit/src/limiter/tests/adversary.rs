@@ -8,7 +8,8 @@ mod policies;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use vmcp_domain::{CallTool, Cause, Gateway, GatewayFuture, Json, Reply, Tool, ToolList, forward};
+use vmcp_domain::{CallTool, Cause, Gateway, GatewayFuture, Reply, Tool, ToolList, forward};
+use vmcp_json::Json;
 
 use super::*;
 use crate::bucket::saved_levels::SavedLevels;

@@ -129,7 +129,7 @@ async fn a_dear_call_pays_and_is_given_back_its_price() {
     let ctx = known("i", "s");
     let tools = harness.gateway.list_tools(&ctx).await.unwrap();
     let tool_plan = harness.limiter.tool_plan(&tools, &"a_search".into()).unwrap();
-    let arguments = vmcp_domain::Json::parse(r#"{"n": 7}"#.to_owned()).unwrap();
+    let arguments = vmcp_json::Json::parse(r#"{"n": 7}"#.to_owned()).unwrap();
     let dear = harness.limiter.plan_call(&tool_plan, &ctx, Some(&arguments), false).unwrap();
     let permit = harness.limiter.admit(&dear, &ctx).await.unwrap();
     let spent = |harness: &Harness| harness.limiter.lease_counts().unwrap().spent;

@@ -2,7 +2,7 @@
 //! next period.
 
 use proptest::prelude::*;
-use vmcp_domain::Json;
+use vmcp_json::Json;
 
 use super::*;
 use crate::bucket::calendar::{Calendar, PeriodUnit};

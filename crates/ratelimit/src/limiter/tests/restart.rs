@@ -1,6 +1,6 @@
 //! Levels that outlive the process: a restart gives no user a fresh budget, and no user a smaller one.
 
-use vmcp_domain::Json;
+use vmcp_json::Json;
 
 use super::*;
 use crate::bucket::calendar::{Calendar, PeriodUnit};

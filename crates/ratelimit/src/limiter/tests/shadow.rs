@@ -1,7 +1,8 @@
 //! Rules in shadow mode change nothing: random limits with and without them, side by side.
 
 use proptest::prelude::*;
-use vmcp_domain::{CallTool, Json};
+use vmcp_domain::CallTool;
+use vmcp_json::Json;
 
 use super::*;
 use crate::plan::policy::{Cost, ListHandling, MissingValue, Price, ValueQuota, ValueSource};

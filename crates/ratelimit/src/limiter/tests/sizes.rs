@@ -1,6 +1,6 @@
 //! Limit sizes by caller, and claims that are lists or nested deep in a token.
 
-use vmcp_domain::Json;
+use vmcp_json::Json;
 
 use super::*;
 use crate::plan::policy::{

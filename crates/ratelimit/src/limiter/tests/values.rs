@@ -1,6 +1,6 @@
 //! Limits by arguments and headers of a call, and reserved parts of a bucket.
 
-use vmcp_domain::Json;
+use vmcp_json::Json;
 
 use super::*;
 use crate::plan::policy::{

@@ -3,7 +3,8 @@
 use std::num::NonZeroU8;
 use std::task::{Context, Waker};
 
-use vmcp_domain::{CallTool, Json, Reply};
+use vmcp_domain::{CallTool, Reply};
+use vmcp_json::Json;
 
 use super::*;
 use crate::plan::policy::{Cost, ListHandling, MissingValue, Price, ValueQuota, ValueSource};

@@ -136,7 +136,7 @@ pub(in crate::limiter) fn address_identity(address: IpAddr) -> Identity {
 
 /// A user made from something that is no identity. No real issuer is empty, so it never equals a real user.
 pub(in crate::limiter) fn synthetic_identity(subject: &str) -> Identity {
-    Identity { issuer: String::new(), subject: subject.to_owned(), claims: vmcp_domain::Members::new() }
+    Identity { issuer: String::new(), subject: subject.to_owned(), claims: vmcp_json::Members::new() }
 }
 
 /// Distributes identities evenly over 0 to 99.

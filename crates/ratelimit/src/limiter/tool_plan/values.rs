@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use vmcp_domain::{Ambiguity, CallContext, Caller, Error, Identity};
+use vmcp_domain::{CallContext, Caller, Error, Identity};
+use vmcp_json::Ambiguity;
 
 use crate::bucket::user_table::UserKey;
 use crate::limiter::tool_plan::caller::synthetic_identity;

@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use vmcp_domain::{CallContext, Caller, Error, Json};
+use vmcp_domain::{CallContext, Caller, Error};
+use vmcp_json::Json;
 
 use crate::bucket::calendar::Period;
 use crate::limiter::observer::DecisionEvent;

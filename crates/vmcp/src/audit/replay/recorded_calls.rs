@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use vmcp_domain::{Caller, Identity, Members, RoutingTarget, Tool, ToolHints, ToolOverride};
+use vmcp_domain::{Caller, Identity, RoutingTarget, Tool, ToolHints, ToolOverride};
+use vmcp_json::Members;
 use vmcp_optimizer::VIRTUAL_NAMES;
 
 use crate::audit::{RECORDS_LOST, TOOL_CALL, parse_time};

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vmcp_authz::{AuthzPolicy, PolicySource};
-use vmcp_domain::{Identity, Json, Members};
+use vmcp_domain::Identity;
 use vmcp_edge::policy::IncomingAuth as Incoming;
 use vmcp_identity::policy::{OidcPolicy, OidcSettings, Secret, SettingError};
 use vmcp_identity::{API_KEY_ISSUER, BearerAuthenticator, SetupError, SystemClock};
+use vmcp_json::{Json, Members};
 use vmcp_optimizer::VIRTUAL_NAMES;
 
 use super::Findings;

@@ -1,7 +1,7 @@
 //! Repairs the schemas of arguments and results so that every client accepts them.
 
 use serde_json::Value;
-use vmcp_domain::{Json, Members};
+use vmcp_json::{Json, Members};
 
 use crate::definitions::sanitize::adjustments::Adjustments;
 

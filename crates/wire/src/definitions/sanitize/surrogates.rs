@@ -1,6 +1,6 @@
 //! Lone surrogates in JSON strings.
 
-use vmcp_domain::Json;
+use vmcp_json::Json;
 
 /// Replaces lone surrogates by U+FFFD. Half an emoji is legal in JSON's grammar, but many parsers reject it.
 pub(super) fn replace_lone_surrogates(json: &Json) -> Json {

@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use vmcp_domain::{
     AskError, BoxFuture, CallContext, CallOrigin, Caller, ClientCapabilities, ClientPort, Error, Identity,
-    Json, LogLevel, Members, Question, Retry, RoutingTarget, SharedGateway, Tool,
+    LogLevel, Question, Retry, RoutingTarget, SharedGateway, Tool,
 };
+use vmcp_json::{Json, Members};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use crate::bucket::rate::Rate;

@@ -1,8 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use vmcp_domain::{
-    CallTool, Error, Gateway, GatewayFuture, Json, Members, Retry, SharedGateway, Tool, ToolName, forward,
-};
+use vmcp_domain::{CallTool, Error, Gateway, GatewayFuture, Retry, SharedGateway, Tool, ToolName, forward};
+use vmcp_json::{Json, Members};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;

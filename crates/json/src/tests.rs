@@ -1,4 +1,9 @@
-use super::*;
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::Json;
 
 #[test]
 fn members_keep_order_numbers_and_unknown_keys() {

@@ -1,5 +1,5 @@
 //! A fast JSON validator (RFC 8259), which searches for the ends of strings at memory speed. It accepts
-//! nothing that is not JSON. It gives no reason for a rejection; use [`Json::parse`](super::Json::parse) for
+//! nothing that is not JSON. It gives no reason for a rejection; use [`Json::parse`](crate::Json::parse) for
 //! that.
 
 /// True when the text is one JSON value with optional white space around it, nested at most `depth_max` deep.

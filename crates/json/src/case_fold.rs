@@ -7,7 +7,8 @@ use std::collections::HashSet;
 
 use icu_casemap::CaseMapper;
 
-use super::{Json, Members, decode_key};
+use crate::members::{Members, decode_key};
+use crate::value::Json;
 
 /// True when two names differ at most in letter case: Unicode simple case folding, in which U+017F equals `s`
 /// and U+212A equals `k`. U+0130 and U+0131 also equal `i`, as in some runtimes.
